@@ -1,0 +1,1 @@
+"""Reads argv: one file a command, everything heavy imported inside its function."""

@@ -1,0 +1,106 @@
+"""Strict configuration: dotted overrides, every mistake at once, the nearest valid name for each. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stadia.core.errors import ConfigError
+from stadia.core.tables import nearest
+
+
+class StrictModel(BaseModel):
+    """A configuration: unknown keys are errors, defaults are validated, and a resolved one cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+_M = TypeVar("_M", bound=StrictModel)
+
+
+def parse_value(text: str) -> Any:
+    """`2e-4`, `true`, `null`, `[1,2]` and `{"a": 1}` as JSON; anything else is the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _submodel(annotation: Any) -> type[StrictModel] | None:
+    """The StrictModel in an annotation (also in `Model | None`), if there is one."""
+    candidates = (annotation, *get_args(annotation))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, StrictModel)), None)
+
+
+def keys(model: type[StrictModel], prefix: str = "") -> list[str]:
+    """Every dotted key that a configuration has, leaves and groups."""
+    found = []
+    for name, field in model.model_fields.items():
+        found.append(prefix + name)
+        if sub := _submodel(field.annotation):
+            found += keys(sub, f"{prefix}{name}.")
+    return found
+
+
+def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """A line for each key that does not exist, with the nearest one that does."""
+    lines = []
+    for name, value in values.items():
+        field = model.model_fields.get(name)
+        if field is None:
+            every = keys(model, prefix)
+            near = nearest(prefix + name, every) or next((k for k in every if k.rsplit(".", 1)[-1] == name), None)
+            lines.append(f"unknown key '{prefix}{name}'" + (f", did you mean '{near}'?" if near else ""))
+        elif (sub := _submodel(field.annotation)) and isinstance(value, Mapping):
+            lines += _unknown(sub, value, f"{prefix}{name}.")
+    return lines
+
+
+def merge(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A nested mapping with `a.b=value` overrides laid over it. Raises ConfigError for one that is not `key=value`."""
+    merged: dict[str, Any] = json.loads(json.dumps(base))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(override, found="no '='", expected="key=value", cure="for example optimiser.lr=2e-4")
+        *groups, leaf = key.split(".")
+        node = merged
+        for group in groups:
+            child = node.setdefault(group, {})
+            if not isinstance(child, dict):
+                raise ConfigError(key, found=f"'{group}' is a value", expected="a group of keys", cure=f"set '{group}' itself")
+            node = child
+        node[leaf] = parse_value(text)
+    return merged
+
+
+def resolve(model: type[_M], base: Mapping[str, Any] | None = None, overrides: Iterable[str] = ()) -> _M:
+    """The configuration, or one ConfigError that lists every mistake.
+
+    Args:
+        model: the configuration's class.
+        base: nested values (a preset, or a resolved config.json).
+        overrides: `dotted.key=value`, later ones win.
+    """
+    values = merge(base or {}, overrides)
+    mistakes = _unknown(model, values)
+    try:
+        config = model.model_validate(values)
+    except ValidationError as error:
+        for problem in error.errors():
+            if problem["type"] == "extra_forbidden":
+                continue  # already listed, with the nearest name
+            key = ".".join(str(part) for part in problem["loc"])
+            message = problem["msg"].removeprefix("Value error, ")
+            given = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
+            mistakes.append(f"'{key}': {message[0].lower()}{message[1:]}{given}")
+        raise ConfigError(
+            f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)} in the configuration",
+            found="; ".join(mistakes),
+            expected="only known keys with valid values",
+            cure="--dry-run prints the whole configuration",
+        ) from error
+    return config

@@ -1,0 +1,42 @@
+"""One error tree. Every message is one line: what, what was found, what was expected, the cure."""
+
+from __future__ import annotations
+
+
+class StadiaError(Exception):
+    """A mistake that its user can mend. `str(error)` is one line; the command line prints it without a traceback.
+
+    Args:
+        what: the file, key or argument at fault.
+        found: what was found there.
+        expected: what would have been right.
+        cure: what to do about it.
+    """
+
+    def __init__(self, what: object, *, found: object, expected: object, cure: str) -> None:
+        self.what, self.found, self.expected, self.cure = str(what), str(found), str(expected), cure
+        super().__init__(" ".join(f"{what}: found {found}, expected {expected}; {cure}".split()))
+
+
+class ConfigError(StadiaError):
+    """A key or value of the configuration is wrong."""
+
+
+class DataError(StadiaError):
+    """A file from outside is missing, truncated, or not what it claims to be."""
+
+
+class GeometryError(StadiaError):
+    """A camera, matrix or shape cannot be what it is used as."""
+
+
+class CheckpointError(StadiaError):
+    """A checkpoint is of another recipe, of another model, or damaged."""
+
+
+class ProtocolError(StadiaError):
+    """Predictions cannot be scored by the protocol that was asked for."""
+
+
+class RunError(StadiaError):
+    """A run cannot be started, resumed or finished."""

@@ -1,0 +1,79 @@
+"""Nothing is half-written: a file appears whole under its name, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stadia.core.errors import DataError, StadiaError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on a clean exit it is synced and renamed to `path`, else it is removed.
+
+    The temporary name keeps the suffix, so that writers which choose a format by suffix choose the right one.
+    Raises StadiaError where the disk is full or the folder cannot be written to.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StadiaError(path, found="a full disk", expected="room for the file", cure="free some space") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise StadiaError(
+                path, found=error.strerror or "no access", expected="a folder that can be written to", cure="choose another --out"
+            ) from error
+        raise
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON (indented, keys in the order given; NaN is refused), whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
+    """Read a JSON file from outside: its size is checked first. Raises DataError naming the file."""
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise DataError(path, found=f"{size} bytes", expected=f"at most {max_bytes}", cure="is this the right file?")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(path, found="no such file", expected="a JSON file", cure="check the path") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(path, found=f"invalid JSON ({error})", expected="JSON", cure="write the file again") from error
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder / name`, refused where it would leave the folder (names from outside are hostile)."""
+    path = (Path(folder) / name).resolve()
+    if not path.is_relative_to(Path(folder).resolve()):
+        raise DataError(name, found="a path outside its folder", expected=f"a path inside {folder}", cure="correct the entry")
+    return path

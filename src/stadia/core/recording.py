@@ -1,0 +1,57 @@
+"""What every dataset, of ours or the user's, is: recordings of one rig, frame after frame."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.types import Camera
+
+LEFT, RIGHT = "left", "right"
+
+
+class Recording(ABC):
+    """Consecutive frames of one rig (one drive, one video). Reading is lazy, and every call reads from disk.
+
+    name: unique among the recordings of a training and stable between runs ("kitti_odometry/06").
+    sides: ("left",) for mono, ("left", "right") for a rectified pair.
+    T_right_left: (4, 4) float64, metres: points of the left camera to the right one; t_x = -baseline. None for mono.
+    """
+
+    name: str
+    sides: tuple[str, ...] = (LEFT,)
+    T_right_left: NDArray[np.float64] | None = None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB. Raises DataError naming the file where it is missing or truncated."""
+
+    @abstractmethod
+    def camera(self, index: int, side: str = LEFT) -> Camera:
+        """K (3, 3) float64 in pixels of `image(index, side)`, with that picture's size."""
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """(H, W) z in metres, 0 = none; None where this frame has no ground truth."""
+        return None
+
+    def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
+        """(4, 4) camera-to-world in metres; None where unknown."""
+        return None
+
+    def timestamp_s(self, index: int) -> float | None:
+        """Seconds since any fixed moment; None where unknown."""
+        return None
+
+    def file(self, index: int, side: str = LEFT) -> Path | None:
+        """The picture's file, for messages and fingerprints; None for frames of a video."""
+        return None
+
+    def fingerprint(self) -> str:
+        """Identifies the content: changes when the pictures or the camera do, not when the folder moves."""
+        return self.name

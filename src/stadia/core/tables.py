@@ -1,0 +1,56 @@
+"""Tables of parts: a name that a config may use, and where the part lives.
+
+A table holds `"module:attribute"` strings, so that names can be validated and listed before anything heavy is imported.
+Adding a part is one file and one line in its table.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stadia.core.errors import ConfigError
+
+
+def nearest(name: str, valid: Mapping[str, object] | list[str]) -> str | None:
+    """The valid name closest to a misspelt one, or None where nothing is close."""
+    found = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+class Table(Mapping[str, str]):
+    """A read-only table from a part's name to `"module:attribute"`.
+
+    Args:
+        kind: what the parts are, in the singular, for error messages ("loss", "dataset").
+        parts: name to `"package.module:attribute"`.
+    """
+
+    def __init__(self, kind: str, parts: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._parts = dict(parts)
+
+    def __getitem__(self, name: str) -> str:
+        self.check(name)
+        return self._parts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def check(self, name: str) -> str:
+        """The name itself, or a ConfigError that tells the nearest valid one. Imports nothing."""
+        if name not in self._parts:
+            near = nearest(name, self._parts)
+            cure = f"did you mean '{near}'?" if near else "see `stadia parts`"
+            raise ConfigError(self.kind, found=f"'{name}'", expected=f"one of {', '.join(self._parts)}", cure=cure)
+        return name
+
+    def load(self, name: str) -> Any:
+        """Import the part and return it."""
+        module, attribute = self[name].split(":")
+        return getattr(importlib.import_module(module), attribute)

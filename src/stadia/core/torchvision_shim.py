@@ -1,0 +1,43 @@
+"""Lets timm, lightning and torchmetrics load beside a torchvision whose compiled part cannot.
+
+A package index may pair a CPU build of torch with a CUDA build of torchvision. Its `_C` library then does not load, and
+`import torchvision` dies with "operator torchvision::nms does not exist", because it registers shape functions for two
+operators that nobody declared. Declaring their schemas is enough: nothing in stadia calls them.
+Import this module before the first import of timm, lightning or torchmetrics.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import torch
+
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_OPERATORS = ("nms", "qnms")
+
+
+def _load_compiled_part() -> bool:
+    """True where torchvision's own library can be loaded (loading it a second time, as torchvision does, is harmless)."""
+    spec = importlib.util.find_spec("torchvision")  # finds the folder; does not run torchvision
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for library in sorted(Path(folder).glob("_C*.so")) + sorted(Path(folder).glob("_C*.pyd")):
+            try:
+                torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
+            except OSError:
+                continue
+            return True
+    return False
+
+
+def declare_missing_operators() -> list[str]:
+    """Declare the operators that torchvision expects and nobody declared; returns the names declared by this call."""
+    if _load_compiled_part():
+        return []
+    missing = [name for name in _OPERATORS if not hasattr(torch.ops.torchvision, name)]
+    for name in missing:
+        torch.library.define(f"torchvision::{name}", _SCHEMA)
+    return missing
+
+
+declare_missing_operators()

@@ -1,0 +1,1 @@
+"""Opens dataset files and makes samples of them. Imports core and geometry."""

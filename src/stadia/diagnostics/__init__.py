@@ -1,0 +1,1 @@
+"""Names every known way to fail. Imports core, geometry, losses, metrics, training."""

@@ -1,0 +1,1 @@
+"""Closed-form truth about cameras, poses, depth and the ground. Imports core only."""

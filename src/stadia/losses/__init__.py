@@ -1,0 +1,1 @@
+"""Compares, differentiably, per pixel; reduction is one named step at the end. Imports core and geometry."""

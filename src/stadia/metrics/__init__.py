@@ -1,0 +1,1 @@
+"""Compares, only reported. Imports core and geometry."""

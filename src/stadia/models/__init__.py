@@ -1,0 +1,1 @@
+"""Owns weights. Imports core and geometry."""

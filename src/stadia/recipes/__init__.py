@@ -1,0 +1,1 @@
+"""Wires rooms into a training: data, model, geometry, losses, metrics. Never another recipe."""

@@ -1,0 +1,1 @@
+"""Formats for people, from files on disk, without torch. Imports core only."""

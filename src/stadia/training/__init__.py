@@ -1,0 +1,1 @@
+"""Knows step, learning rate and checkpoint. Imports core."""
