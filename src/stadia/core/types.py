@@ -94,11 +94,13 @@ class Inputs(_Movable):
     image: (B, 3, H, W) the target picture, RGB in [0, 1], colour-augmented.
     sources: (B, N, 3, H, W) the other pictures, with the same colour draw.
     camera: of the target, K (B, 3, 3).
+    T_source_target_rig: (B, N, 4, 4) metres, from the calibration of a rig (stereo); NaN where the camera moved instead.
     """
 
     image: Tensor
     sources: Tensor
     camera: Camera
+    T_source_target_rig: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,6 @@ class Targets(_Movable):
     image: (B, 3, H, W) the target picture as recorded, RGB in [0, 1].
     sources: (B, N, 3, H, W) as recorded.
     camera: of the target, K (B, 3, 3).  source_camera: K (B, N, 3, 3).
-    T_source_target_rig: (B, N, 4, 4) metres, from the calibration of a rig (stereo); NaN where the camera moved instead.
     T_source_target_true: (B, N, 4, 4) metres, measured motion, for metrics and checks only; NaN where unknown.
     depth_m: (B, 1, H, W) z in metres, 0 = none; None where the recording has none.
     """
@@ -117,7 +118,6 @@ class Targets(_Movable):
     sources: Tensor
     camera: Camera
     source_camera: Camera
-    T_source_target_rig: Tensor
     T_source_target_true: Tensor
     depth_m: Tensor | None = None
 
