@@ -1,0 +1,96 @@
+"""`stadia`: one command a file, and one place where an error becomes a line.
+
+Nothing heavy is imported until a command runs, so `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from stadia import __version__
+from stadia.core.errors import StadiaError
+
+DONE, PIPE_CLOSED, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 70, 130  # exit codes
+
+app = typer.Typer(
+    name="stadia",
+    help="Images in; metric depth and camera motion out; every geometric convention checked before training.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for _name in ("train", "evaluate", "predict", "data", "check", "report", "demo", "parts"):
+    if importlib.util.find_spec(f"stadia.cli.{_name}") is None:
+        continue
+    _module = importlib.import_module(f"stadia.cli.{_name}")
+    if _name == "data":
+        app.add_typer(_module.app, name=_name)
+    else:
+        app.command(_name)(getattr(_module, _name))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stadia {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error was raised; anywhere on the line.")] = False,
+) -> None:
+    """What every command shares. `--traceback` is taken off the line by `run`, so that it may stand anywhere."""
+
+
+def _one_line(error: BaseException) -> tuple[str, int]:
+    """What to print of an error, and the exit code."""
+    if isinstance(error, StadiaError):
+        return str(error), MISTAKE
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", INTERRUPTED
+    if isinstance(error, OSError) and error.filename is not None:
+        problem = StadiaError(
+            error.filename,
+            found=error.strerror or type(error).__name__,
+            expected="a file or folder that can be used",
+            cure="check the path, its rights and the room on the disk",
+        )
+        return str(problem), MISTAKE
+    text = " ".join(str(error).split())
+    return f"internal error, {type(error).__name__}: {text}; run with --traceback to see where, and please report it", INTERNAL
+
+
+def run(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 2 a mistake that its user can mend, 70 one of ours, 130 interrupted.
+
+    Args:
+        arguments: the words after `stadia`; those of this process by default.
+    """
+    line = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app([word for word in line if word != "--traceback"], prog_name="stadia")
+        sys.exit(DONE)
+    except SystemExit as ending:
+        if ending.code == INTERRUPTED:
+            typer.echo("stadia: interrupted", err=True)
+        raise
+    except BrokenPipeError:  # the reader of our output has gone (`stadia parts | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE_CLOSED)
+    except BaseException as error:
+        if "--traceback" in line:
+            traceback.print_exc()
+        message, code = _one_line(error)
+        typer.echo(f"stadia: {message}", err=True)
+        sys.exit(code)
