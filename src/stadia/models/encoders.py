@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
+import socket
+import urllib.request
 from collections.abc import Callable
+from functools import cache, partial
+from urllib.parse import urlsplit
 
 import stadia.core.torchvision_shim  # noqa: F401
+
 # isort: split
 
+import huggingface_hub
 import timm
 import torch
 from torch import Tensor, nn
@@ -38,10 +44,12 @@ class Encoder(nn.Module):
         info = self.backbone.feature_info
         last = {stride: index for index, stride in enumerate(info.reduction())}  # the deepest feature of each stride
         if any(stride & (stride - 1) for stride in last):
-            raise ConfigError("encoder", found=f"'{name}' with strides {sorted(last)}", expected="powers of two", cure="choose a patch of 8 or 16")
+            found = f"'{name}' with strides {sorted(last)}"
+            raise ConfigError("encoder", found=found, expected="powers of two", cure="choose a patch of 8 or 16")
         self._chosen = [last[stride] for stride in sorted(last)]
         self.strides: list[int] = sorted(last)
         self.channels: list[int] = [info.channels()[index] for index in self._chosen]
+        self._channels_last = str(getattr(self.backbone, "output_fmt", "NCHW")).endswith("NHWC")
         config = self.backbone.pretrained_cfg
         self.register_buffer("mean", torch.tensor(config["mean"]).repeat(pictures).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).repeat(pictures).view(1, -1, 1, 1), persistent=False)
@@ -54,23 +62,51 @@ class Encoder(nn.Module):
             fit = f"{max(round(width / coarsest), 1) * coarsest}x{max(round(height / coarsest), 1) * coarsest}"
             raise ConfigError("picture size", found=f"{width}x{height}", expected=f"multiples of {coarsest}", cure=f"for example {fit}")
         features = self.backbone((image - self.mean) / self.std)
-        return [features[index] for index in self._chosen]
+        chosen = [features[index] for index in self._chosen]
+        return [f.permute(0, 3, 1, 2) for f in chosen] if self._channels_last else chosen
+
+
+# Transformers are built for one picture size unless they are told otherwise; each family has its own word for it.
+_ANY_SIZE: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 
 
 def _create(name: str, channels: int, pretrained: bool) -> nn.Module:
+    """The timm model as a feature extractor for pictures of any size."""
     if not timm.is_model(name.split(".")[0]):
         near = nearest(name, timm.list_models())
-        raise ConfigError("encoder", found=f"'{name}'", expected="a timm model", cure=f"did you mean '{near}'?" if near else "see `stadia parts encoders`")
+        cure = f"did you mean '{near}'?" if near else "see `stadia parts encoders`"
+        raise ConfigError("encoder", found=f"'{name}'", expected="a timm model", cure=cure)
+    for words in _ANY_SIZE:
+        create = partial(timm.create_model, name, features_only=True, in_chans=channels, **words)
+        try:
+            return _with_weights(name, create) if pretrained else create()
+        except TypeError:  # this family does not know the word
+            continue
+    raise ConfigError("encoder", found=f"'{name}'", expected="a backbone that gives features", cure="choose another")
 
-    def create(weights: bool) -> nn.Module:
-        return timm.create_model(name, features_only=True, in_chans=channels, pretrained=weights)
 
-    return _with_weights(name, create) if pretrained else create(False)
-
-
-def _with_weights(name: str, create: Callable[[bool], nn.Module]) -> nn.Module:
+def _with_weights(name: str, create: Callable[..., nn.Module]) -> nn.Module:
+    """The model with timm's weights, from the cache or the hub; at random, saying so in one line, where neither has them."""
+    offline = huggingface_hub.constants.HF_HUB_OFFLINE
+    huggingface_hub.constants.HF_HUB_OFFLINE = offline or not _hub_is_reachable()  # else it retries for most of a minute
     try:
-        return create(True)
+        return create(pretrained=True)
+    except TypeError:
+        raise
     except Exception as error:  # a hub raises whatever its HTTP library raises
         log.warning("no pretrained weights for '%s' (%s): its encoder starts at random", name, type(error).__name__)
-        return create(False)
+        return create()
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = offline
+
+
+@cache
+def _hub_is_reachable() -> bool:
+    if urllib.request.getproxies():
+        return True  # the proxy knows; its own time-out decides
+    host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname or ""
+    try:
+        socket.create_connection((host, 443), timeout=3.0).close()
+    except OSError:
+        return False
+    return True
