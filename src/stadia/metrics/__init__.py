@@ -1,1 +1,32 @@
 """Compares, only reported. Imports core and geometry."""
+
+from stadia.core.tables import Table
+
+METRICS = Table(
+    "metric",
+    {
+        "abs_rel": "stadia.metrics.depth:abs_rel",
+        "sq_rel": "stadia.metrics.depth:sq_rel",
+        "rmse": "stadia.metrics.depth:rmse",
+        "rmse_log": "stadia.metrics.depth:rmse_log",
+        "silog": "stadia.metrics.depth:silog",
+        "log10": "stadia.metrics.depth:log10",
+        "mae": "stadia.metrics.depth:mae",
+        "d1": "stadia.metrics.depth:d1",
+        "d2": "stadia.metrics.depth:d2",
+        "d3": "stadia.metrics.depth:d3",
+    },
+)
+"""Depth metrics: (predicted_m, true_m, mask), each (..., H, W), to one value an image, (...)."""
+
+TRAJECTORY_METRICS = Table(
+    "trajectory metric",
+    {
+        "ate_rmse_m": "stadia.metrics.trajectory:ate_rmse_m",
+        "t_err_percent": "stadia.metrics.trajectory:t_err_percent",
+        "r_err_deg_per_100m": "stadia.metrics.trajectory:r_err_deg_per_100m",
+        "rpe_trans_m": "stadia.metrics.trajectory:rpe_trans_m",
+        "rpe_rot_deg": "stadia.metrics.trajectory:rpe_rot_deg",
+    },
+)
+"""Trajectory metrics: (estimated, reference) camera-to-world, each (N, 4, 4), to a number, or None where the path is too short."""

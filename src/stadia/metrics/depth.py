@@ -1,0 +1,97 @@
+"""Errors of a depth map against ground truth, one value an image.
+
+Every function takes `predicted_m` and `true_m`, (..., H, W) z in metres, and `mask`, (..., H, W) bool, true where the pixel is
+scored, and returns (...). Both depths must be positive under the mask; whatever stands elsewhere (0, NaN, infinity) is not read.
+An image without a scored pixel gives NaN, so that it cannot pass for a perfect one: count it, and leave it out of the mean.
+
+The set is that of Eigen et al., "Depth map prediction from a single image using a multi-scale deep network", NeurIPS 2014,
+arXiv 1406.2283, section 4.2, with SILog as the KITTI depth benchmark reports it (Uhrig et al. 2017, arXiv 1708.06500).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    """(..., H, W) to (...): the mean over scored pixels. `where`, not a product: NaN times 0 is NaN."""
+    return torch.where(mask, values, 0.0).sum((-2, -1)) / mask.sum((-2, -1))
+
+
+def _median(values: Tensor, mask: Tensor) -> Tensor:
+    """(..., H, W) to (...): the median over scored pixels, the mean of the middle two where their number is even."""
+    return torch.where(mask, values, torch.nan).flatten(-2).nanquantile(0.5, dim=-1)
+
+
+def _log_ratio(predicted_m: Tensor, true_m: Tensor) -> Tensor:
+    return predicted_m.log() - true_m.log()
+
+
+def abs_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Mean of |p - g| / g, no unit."""
+    return _mean((predicted_m - true_m).abs() / true_m, mask)
+
+
+def sq_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Mean of (p - g)^2 / g, metres. (KITTI's own benchmark divides by g^2 instead.)"""
+    return _mean((predicted_m - true_m).square() / true_m, mask)
+
+
+def rmse(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Root of the mean of (p - g)^2, metres."""
+    return _mean((predicted_m - true_m).square(), mask).sqrt()
+
+
+def rmse_log(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Root of the mean of (ln p - ln g)^2, no unit."""
+    return _mean(_log_ratio(predicted_m, true_m).square(), mask).sqrt()
+
+
+def silog(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """100 times the standard deviation of ln p - ln g: what is left of RMSE log when one factor an image is free.
+
+    The deviation is taken from its mean first (mean(d^2) - mean(d)^2 may fall below 0 by rounding, and its root be NaN).
+    """
+    difference = _log_ratio(predicted_m, true_m)
+    mean = _mean(difference, mask)[..., None, None]
+    return 100 * _mean((difference - mean).square(), mask).sqrt()
+
+
+def log10(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Mean of |log10 p - log10 g|, no unit."""
+    return _mean((predicted_m.log10() - true_m.log10()).abs(), mask)
+
+
+def mae(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Mean of |p - g|, metres."""
+    return _mean((predicted_m - true_m).abs(), mask)
+
+
+def _within(predicted_m: Tensor, true_m: Tensor, mask: Tensor, factor: float) -> Tensor:
+    """The share of scored pixels with max(p / g, g / p) < factor."""
+    ratio = torch.maximum(predicted_m / true_m, true_m / predicted_m)
+    return _mean((ratio < factor).to(true_m.dtype), mask)
+
+
+def d1(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Share of pixels within a factor of 1.25."""
+    return _within(predicted_m, true_m, mask, 1.25)
+
+
+def d2(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Share of pixels within a factor of 1.25^2."""
+    return _within(predicted_m, true_m, mask, 1.25**2)
+
+
+def d3(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """Share of pixels within a factor of 1.25^3."""
+    return _within(predicted_m, true_m, mask, 1.25**3)
+
+
+def scale_ratio(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """median(g) / median(p): 1 where the scale is right; what per-image median scaling multiplies a prediction by.
+
+    Zhou et al., "Unsupervised learning of depth and ego-motion from video", CVPR 2017, arXiv 1704.07813.
+    """
+    return _median(true_m, mask) / _median(predicted_m, mask)

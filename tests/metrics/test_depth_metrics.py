@@ -1,0 +1,182 @@
+"""Depth metrics: equal to the formulas written again in NumPy, and lawful."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.metrics import METRICS
+from stadia.metrics.accumulate import DepthScores
+from stadia.metrics.depth import scale_ratio
+
+Array = NDArray[np.float64]
+
+# The formulas once more, on flat arrays p (predicted) and g (true), from Eigen et al. 2014 and the KITTI depth benchmark.
+INDEPENDENT: dict[str, Callable[[Array, Array], float]] = {
+    "abs_rel": lambda p, g: float(np.mean(np.abs(p - g) / g)),
+    "sq_rel": lambda p, g: float(np.mean((p - g) ** 2 / g)),
+    "rmse": lambda p, g: float(np.sqrt(np.mean((p - g) ** 2))),
+    "rmse_log": lambda p, g: float(np.sqrt(np.mean((np.log(p) - np.log(g)) ** 2))),
+    "silog": lambda p, g: float(100 * np.sqrt(np.mean(np.log(p / g) ** 2) - np.mean(np.log(p / g)) ** 2)),
+    "log10": lambda p, g: float(np.mean(np.abs(np.log(p / g))) / np.log(10)),
+    "mae": lambda p, g: float(np.mean(np.abs(p - g))),
+    "d1": lambda p, g: float(np.mean(np.maximum(p / g, g / p) < 1.25)),
+    "d2": lambda p, g: float(np.mean(np.maximum(p / g, g / p) < 1.25**2)),
+    "d3": lambda p, g: float(np.mean(np.maximum(p / g, g / p) < 1.25**3)),
+}
+PERFECT = {name: 1.0 if name in ("d1", "d2", "d3") else 0.0 for name in METRICS}
+
+
+@pytest.fixture
+def maps() -> tuple[Tensor, Tensor, Tensor]:
+    """Three images of which a sixth has ground truth; what is not scored is poison."""
+    rng = np.random.default_rng(0)
+    true = np.exp(rng.uniform(np.log(1), np.log(80), (3, 37, 53)))
+    predicted = true * np.exp(rng.normal(0.05, 0.3, true.shape))
+    mask = rng.random(true.shape) < 1 / 6
+    true[~mask] = rng.choice([0, np.nan, np.inf, -3], (~mask).sum())
+    predicted[~mask] = rng.choice([0, np.nan, np.inf, -3], (~mask).sum())
+    return torch.from_numpy(predicted), torch.from_numpy(true), torch.from_numpy(mask)
+
+
+def test_every_metric_has_an_independent_twin() -> None:
+    assert set(INDEPENDENT) == set(METRICS)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_equal_to_numpy(name: str, maps: tuple[Tensor, Tensor, Tensor]) -> None:
+    ours = METRICS.load(name)(*maps)
+    assert ours.shape == (3,)
+    for value, p, g, m in zip(ours, *maps, strict=True):
+        assert float(value) == pytest.approx(INDEPENDENT[name](p[m].numpy(), g[m].numpy()), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_float32_agrees_to_six_digits(name: str, maps: tuple[Tensor, Tensor, Tensor]) -> None:
+    p, g, m = maps
+    metric = METRICS.load(name)
+    torch.testing.assert_close(metric(p.float(), g.float(), m), metric(p, g, m).float(), rtol=2e-6, atol=2e-6)
+
+
+def test_a_number_by_hand() -> None:
+    p, g = torch.tensor([[2.0, 8.0]]), torch.tensor([[4.0, 4.0]])
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    by_hand = {
+        "abs_rel": 0.75,
+        "sq_rel": 2.5,
+        "rmse": 10**0.5,
+        "rmse_log": 0.6931472,
+        "silog": 69.31472,
+        "log10": 0.30103,
+        "mae": 3.0,
+        "d1": 0.0,
+        "d2": 0.0,
+        "d3": 0.0,
+    }
+    for name, value in by_hand.items():
+        assert float(METRICS.load(name)(p, g, mask)) == pytest.approx(value, rel=1e-6), name
+    assert float(scale_ratio(p, g, mask)) == pytest.approx(4 / 5)  # an even number of pixels: the middle two are averaged
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_perfect_is_exactly_perfect(name: str, dtype: torch.dtype, maps: tuple[Tensor, Tensor, Tensor]) -> None:
+    _, true, mask = maps
+    assert METRICS.load(name)(true.to(dtype), true.to(dtype), mask).tolist() == [PERFECT[name]] * 3
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_order_of_pixels_does_not_matter(name: str, maps: tuple[Tensor, Tensor, Tensor]) -> None:
+    metric = METRICS.load(name)
+    order = torch.randperm(37 * 53, generator=torch.Generator().manual_seed(1))
+    shuffled = [m.flatten(1)[:, order].unflatten(1, (37, 53)) for m in maps]
+    torch.testing.assert_close(metric(*shuffled), metric(*maps), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_an_image_does_not_depend_on_its_neighbours(name: str, maps: tuple[Tensor, Tensor, Tensor]) -> None:
+    metric = METRICS.load(name)
+    alone = torch.stack([metric(*triple) for triple in zip(*maps, strict=True)])
+    torch.testing.assert_close(metric(*maps), alone, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["silog"])
+@pytest.mark.parametrize("factor", [1e-4, 0.5, 3.0, 1e4])
+def test_silog_does_not_see_scale(name: str, factor: float, maps: tuple[Tensor, Tensor, Tensor]) -> None:
+    p, g, m = maps
+    torch.testing.assert_close(METRICS.load(name)(factor * p, g, m), METRICS.load(name)(p, g, m), rtol=1e-10, atol=0)
+    assert (METRICS.load(name)(factor * g, g, m) < 1e-10).all()  # and a scaled truth is perfect, not NaN
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1000 / 256])
+def test_scale_ratio_undoes_a_scale(factor: float, maps: tuple[Tensor, Tensor, Tensor]) -> None:
+    _, g, m = maps
+    torch.testing.assert_close(scale_ratio(factor * g, g, m), torch.full((3,), 1 / factor, dtype=torch.float64))
+
+
+def test_never_nan_where_something_is_scored(maps: tuple[Tensor, Tensor, Tensor]) -> None:
+    p, g, _ = maps
+    mask = (p > 0) & (g > 0) & p.isfinite() & g.isfinite()
+    for scale in (1e-30, 1.0, 1e30):
+        for name in METRICS:
+            assert METRICS.load(name)(p * scale, g, mask).isfinite().all(), name
+
+
+def test_an_image_without_truth_is_nan_not_perfect(maps: tuple[Tensor, Tensor, Tensor]) -> None:
+    p, g, m = maps
+    m[1] = False
+    for name in METRICS:
+        assert METRICS.load(name)(p, g, m).isnan().tolist() == [False, True, False]
+
+
+def test_thresholds_are_strict() -> None:
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    for name, power in (("d1", 1), ("d2", 2), ("d3", 3)):
+        edge = torch.tensor([[1.25**power]], dtype=torch.float64)
+        assert METRICS.load(name)(edge, torch.ones_like(edge), mask) == 0
+        assert METRICS.load(name)(edge - 1e-9, torch.ones_like(edge), mask) == 1
+
+
+class TestAccumulated:
+    def test_means_over_images_whatever_the_batches(self, maps: tuple[Tensor, Tensor, Tensor]) -> None:
+        p, g, m = (t.unsqueeze(1) for t in maps)
+        g = torch.where(m, g, 0)
+        whole, parts = DepthScores(), DepthScores()
+        whole.update(p, g)
+        parts.update(p[:2], g[:2])
+        parts.update(p[2:], g[2:])
+        for name in METRICS:
+            mean = np.mean([INDEPENDENT[name](p[i][m[i]].numpy(), g[i][m[i]].numpy()) for i in range(3)])
+            assert float(whole.compute()[name]) == pytest.approx(mean, rel=1e-9)
+            assert float(parts.compute()[name]) == pytest.approx(mean, rel=1e-9)
+        assert whole.compute()["images"] == 3
+        torch.testing.assert_close(whole.compute()["scale_ratio_median"], scale_ratio(*maps).median())
+
+    def test_images_without_truth_are_counted_not_averaged(self, maps: tuple[Tensor, Tensor, Tensor]) -> None:
+        p, g, m = (t.unsqueeze(1) for t in maps)
+        g = torch.where(m, g, 0)
+        scores, alone = DepthScores(["abs_rel"]), DepthScores(["abs_rel"])
+        alone.update(p[:2], g[:2])
+        g[2] = 0
+        scores.update(p, g)
+        assert scores.compute()["abs_rel"] == alone.compute()["abs_rel"]
+        assert scores.compute()["images"] == 2
+        assert scores.compute()["images_without_truth"] == 1
+
+    def test_a_mask_narrows_but_never_adds(self, maps: tuple[Tensor, Tensor, Tensor]) -> None:
+        p, g, m = (t.unsqueeze(1) for t in maps)
+        g = torch.where(m, g, 0)
+        every, narrowed = DepthScores(), DepthScores()
+        every.update(p, g)
+        narrowed.update(p, g, torch.ones_like(m))
+        assert narrowed.compute()["abs_rel"] == every.compute()["abs_rel"]
+
+    def test_nothing_scored_gives_no_means(self) -> None:
+        scores = DepthScores()
+        scores.update(torch.ones(2, 1, 3, 3), torch.zeros(2, 1, 3, 3))
+        assert {k: int(v) for k, v in scores.compute().items()} == {"images": 0, "images_without_truth": 2}
