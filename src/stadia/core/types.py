@@ -133,6 +133,11 @@ class Meta:
     file: Path | None = None
 
 
+def is_temporal(source_name: str) -> bool:
+    """True for "-1", "+1", ...: a neighbour in time; False for a source of the same instant ("stereo")."""
+    return source_name.lstrip("+-").isdigit()
+
+
 @dataclass(frozen=True, slots=True)
 class Batch(_Movable):
     """inputs (for networks), targets (for losses and metrics), meta (one a sample), and what each source is.

@@ -1,0 +1,25 @@
+"""What every loss gives back: the number to minimise, what it is made of, and maps to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LossReport:
+    """A loss of one batch.
+
+    total: scalar, differentiable.
+    terms: by name, weighted as they enter; they add up to `total`. Detached scalars.
+    maps: detached pictures of the finest scale. A photometric loss gives
+        "residual" (B, 1, H, W): what the pixel contributes, before weights;
+        "winner" (B, 1, H, W) integer: i < N for warped source i, N + i where unwarped source i explains the pixel better,
+        -1 where no warped source sees it;
+        "warped" (B, 3, H, W): of all warped sources the one nearest to the target at that pixel, 0 where none sees it.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    maps: dict[str, Tensor]

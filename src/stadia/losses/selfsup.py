@@ -1,0 +1,119 @@
+"""The loss that needs no labels: the sources, seen through predicted depth and motion, must look like the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stadia.core.errors import GeometryError
+from stadia.core.types import Camera, Prediction, Targets, is_temporal
+from stadia.geometry.depth_maps import depth_from_inverse, resize_map
+from stadia.losses.config import LossConfig
+from stadia.losses.photometric import Minimum
+from stadia.losses.report import LossReport
+from stadia.losses.reprojection import Reprojection, Reprojector
+from stadia.losses.smoothness import edge_aware_smoothness
+
+
+class SelfSupervisedLoss:
+    """Photometric minimum over the sources plus edge-aware smoothness, averaged over the prediction's scales.
+
+    `loss(targets, prediction, source_names, step)` synthesises the views itself, since each scale's depth is brought to full
+    resolution first (Monodepth2, arXiv 1806.01260, section 3.2), so a recipe's step is a model and a loss.
+
+    *Which sources teach depth* may change while training (`LossConfig.temporal_from_step`). Those that do compete in one
+    minimum. Those that do not yet have a minimum of their own in which depth is a constant, so that they train the pose
+    network without taking pixels from the others; it is reported as the term "motion".
+
+    Runs in float32 at least, whatever autocast says: at half precision a projection is wrong by whole pixels.
+    """
+
+    def __init__(self, config: LossConfig | None = None) -> None:
+        self.config = config or LossConfig()
+
+    def __call__(self, targets: Targets, prediction: Prediction, source_names: Sequence[str], step: int = 0) -> LossReport:
+        """The loss of a batch.
+
+        Args:
+            targets: pictures and cameras as recorded.
+            prediction: inverse depth at S scales, finest first, and T_source_target (B, N, 4, 4).
+            source_names: the N sources, in the order of `targets.sources`.
+            step: of the optimiser, for the schedule.
+
+        Raises GeometryError where the number of sources differs between targets, prediction and names.
+        """
+        _check_sources(targets, prediction, source_names)
+        with torch.autocast(targets.image.device.type, enabled=False):
+            return self._report(targets, _at_least_float32(prediction), source_names, step)
+
+    def _report(self, targets: Targets, prediction: Prediction, source_names: Sequence[str], step: int) -> LossReport:
+        teachers, others = self.teachers(source_names, step)
+        depth_reprojector = self._reprojector(targets, source_names, teachers)
+        motion_reprojector = self._reprojector(targets, source_names, others) if others else None
+        terms: dict[str, Tensor] = {}
+        maps: dict[str, Tensor] = {}
+        for scale, inverse_depth in enumerate(prediction.inverse_depth):
+            depth_m = depth_from_inverse(resize_map(inverse_depth, *targets.image.shape[-2:]))
+            reprojection = depth_reprojector(depth_m, prediction.T_source_target[:, teachers])
+            _add(terms, "photometric", reprojection.minimum.residual.mean())
+            if motion_reprojector:
+                motion = motion_reprojector(depth_m.detach(), prediction.T_source_target[:, others])
+                _add(terms, "motion", motion.minimum.residual.mean())
+            image = functional.interpolate(targets.image, inverse_depth.shape[-2:], mode="area")
+            _add(terms, "smoothness", self.config.smoothness / 2**scale * edge_aware_smoothness(inverse_depth, image))
+            if scale == 0:
+                maps = _maps(reprojection, teachers, len(source_names))
+        terms = {name: value / len(prediction.inverse_depth) for name, value in terms.items()}
+        total = torch.stack(list(terms.values())).sum()
+        return LossReport(total, {name: value.detach() for name, value in terms.items()}, maps)
+
+    def teachers(self, source_names: Sequence[str], step: int) -> tuple[list[int], list[int]]:
+        """Indices of the sources that teach depth at this step, and of those that train the pose network alone."""
+        temporal = [i for i, name in enumerate(source_names) if is_temporal(name)]
+        rig = [i for i, name in enumerate(source_names) if not is_temporal(name)]
+        start = self.config.temporal_from_step
+        if rig and temporal and (start is None or step < start):
+            return rig, temporal
+        return list(range(len(source_names))), []
+
+    def _reprojector(self, targets: Targets, source_names: Sequence[str], indices: list[int]) -> Reprojector:
+        source_camera = targets.source_camera
+        return Reprojector(
+            targets.image,
+            targets.sources[:, indices],
+            targets.camera,
+            Camera(source_camera.K[:, indices], source_camera.height, source_camera.width),
+            [source_names[i] for i in indices],
+            ssim_weight=self.config.ssim_weight,
+            auto_mask=self.config.auto_mask,
+        )
+
+
+def _add(terms: dict[str, Tensor], name: str, value: Tensor) -> None:
+    terms[name] = terms[name] + value if name in terms else value
+
+
+def _maps(reprojection: Reprojection, indices: list[int], count: int) -> dict[str, Tensor]:
+    """The pictures of LossReport, with winners numbered among all `count` sources."""
+    minimum: Minimum = reprojection.minimum
+    number = torch.tensor([*indices, *(count + i for i in indices), -1], device=minimum.winner.device)
+    return {"residual": minimum.residual.detach(), "winner": number[minimum.winner], "warped": reprojection.nearest_view()}
+
+
+def _at_least_float32(prediction: Prediction) -> Prediction:
+    """Half-precision predictions as float32; float32 and float64 as they are."""
+    return prediction.to(torch.promote_types(prediction.inverse_depth[0].dtype, torch.float32))
+
+
+def _check_sources(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> None:
+    counts = (targets.sources.shape[1], targets.source_camera.K.shape[1], prediction.T_source_target.shape[1], len(source_names))
+    if len(set(counts)) > 1:
+        raise GeometryError(
+            "sources",
+            found="{} pictures, {} cameras, {} transforms, {} names".format(*counts),
+            expected="one of each a source",
+            cure="pass the batch's own source_names and the prediction for this batch",
+        )
