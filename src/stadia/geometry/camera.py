@@ -1,0 +1,211 @@
+"""The pinhole camera: pixels to rays, points to pixels, and every change of a picture together with its camera.
+
+Axes: x right, y down, z forward. Pixel centres are at integer coordinates and the top-left centre is (0, 0).
+Maps are (..., C, H, W). Nothing here is a matrix product of the BLAS: products are written out element by element, so that
+neither autocast (bfloat16) nor TF32 can take pixels off their place.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.core.errors import GeometryError
+from stadia.core.types import Camera
+
+__all__ = [
+    "NEAR",
+    "Camera",
+    "at_pixels",
+    "backproject",
+    "crop",
+    "cropped",
+    "from_field_of_view",
+    "from_focal_mm",
+    "intrinsics",
+    "inverse_intrinsics",
+    "mirror",
+    "mirrored",
+    "pad",
+    "padded",
+    "pixel_grid",
+    "project",
+    "resize",
+    "resized",
+]
+
+NEAR = 1e-6
+"""Points at or below this z (metres, or a ratio of depths) are behind the camera; depths at or below it are none."""
+
+
+# ---------------------------------------------------------------------------------------------------------- making one
+
+
+def intrinsics(fx: float, fy: float, cx: float, cy: float, *, height: int, width: int, dtype: torch.dtype = torch.float64) -> Camera:
+    """A camera from focal lengths and principal point in pixels.
+
+    Raises GeometryError where a number is not finite or a focal length is not positive.
+    """
+    if not all(map(math.isfinite, (fx, fy, cx, cy))) or min(fx, fy) <= 0:
+        raise GeometryError(
+            "intrinsics", found=f"fx {fx}, fy {fy}, cx {cx}, cy {cy}", expected="finite, fx and fy above 0", cure="pass pixels"
+        )
+    return Camera(torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=dtype), height, width)
+
+
+def from_field_of_view(horizontal_deg: float, *, height: int, width: int, dtype: torch.dtype = torch.float64) -> Camera:
+    """A camera with square pixels and a centred axis, from the angle between the left and right edge of its picture."""
+    if not 0 < horizontal_deg < 180:
+        raise GeometryError("field of view", found=f"{horizontal_deg} deg", expected="between 0 and 180", cure="pass degrees")
+    focal = width / 2 / math.tan(math.radians(horizontal_deg) / 2)
+    return intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, dtype=dtype)
+
+
+def from_focal_mm(focal_mm: float, sensor_width_mm: float, *, height: int, width: int, dtype: torch.dtype = torch.float64) -> Camera:
+    """A camera with square pixels and a centred axis, from a lens. For a "35 mm equivalent" the sensor is 36 mm wide."""
+    if not (0 < focal_mm < math.inf and 0 < sensor_width_mm < math.inf):
+        raise GeometryError(
+            "lens", found=f"{focal_mm} mm on {sensor_width_mm} mm", expected="both above 0", cure="pass focal length and sensor width"
+        )
+    focal = focal_mm / sensor_width_mm * width
+    return intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, dtype=dtype)
+
+
+# ------------------------------------------------------------------------------------------------ changing the camera
+
+
+def _moved(camera: Camera, scale_x: float, scale_y: float, shift_x: float, shift_y: float, height: int, width: int) -> Camera:
+    """The camera after the pixel at x went to scale_x x + shift_x, and so for y."""
+    scale = camera.K.new_tensor([[scale_x], [scale_y], [1.0]])
+    shift = camera.K.new_tensor([[0, 0, shift_x], [0, 0, shift_y], [0, 0, 0]])
+    return Camera(camera.K * scale + shift, height, width)
+
+
+def resized(camera: Camera, height: int, width: int) -> Camera:
+    """The camera of the picture resized: f' = f s, c' = (c + 0.5) s - 0.5, with its own s for x and y."""
+    sx, sy = width / camera.width, height / camera.height
+    return _moved(camera, sx, sy, (sx - 1) / 2, (sy - 1) / 2, height, width)
+
+
+def cropped(camera: Camera, left: int, top: int, height: int, width: int) -> Camera:
+    """The camera of the window whose top-left pixel is (left, top): the offset is subtracted from c.
+
+    Raises GeometryError where the window is not inside the picture.
+    """
+    if left < 0 or top < 0 or left + width > camera.width or top + height > camera.height:
+        raise GeometryError(
+            "crop",
+            found=f"{width}x{height} at ({left}, {top})",
+            expected=f"a window inside {camera.width}x{camera.height}",
+            cure="shrink the window, or pad first",
+        )
+    return _moved(camera, 1, 1, -left, -top, height, width)
+
+
+def mirrored(camera: Camera) -> Camera:
+    """The camera of the picture mirrored left to right: cx' = (W - 1) - cx; the world is mirrored with it (`se3.mirror_x`)."""
+    sign = camera.K.new_tensor([[1, -1, -1], [-1, 1, 1], [-1, 1, 1]])
+    shift = camera.K.new_tensor([[0, 0, camera.width - 1], [0, 0, 0], [0, 0, 0]])
+    return Camera(camera.K * sign + shift, camera.height, camera.width)
+
+
+def padded(camera: Camera, left: int, top: int, right: int, bottom: int) -> Camera:
+    """The camera of the picture with pixels added on each side: left and top are added to c."""
+    if min(left, top, right, bottom) < 0:
+        raise GeometryError("padding", found=f"{(left, top, right, bottom)}", expected="none below 0", cure="use crop to cut")
+    return _moved(camera, 1, 1, left, top, camera.height + top + bottom, camera.width + left + right)
+
+
+# ------------------------------------------------------------------------------------ changing picture and camera together
+
+
+def _check_size(image: Tensor, camera: Camera) -> None:
+    if image.shape[-2:] != (camera.height, camera.width):
+        raise GeometryError(
+            "camera size",
+            found=f"{camera.width}x{camera.height} for a picture of {image.shape[-1]}x{image.shape[-2]}",
+            expected="the picture's own size",
+            cure="resize, crop, mirror and pad picture and camera together",
+        )
+
+
+def resize(image: Tensor, camera: Camera, height: int, width: int) -> tuple[Tensor, Camera]:
+    """(B, C, H, W) bilinear, low-passed where it shrinks, outer edges on outer edges; and its camera."""
+    _check_size(image, camera)
+    resampled = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+    return resampled, resized(camera, height, width)
+
+
+def crop(image: Tensor, camera: Camera, left: int, top: int, height: int, width: int) -> tuple[Tensor, Camera]:
+    """(..., H, W) cut to the window whose top-left pixel is (left, top); and its camera."""
+    _check_size(image, camera)
+    window = cropped(camera, left, top, height, width)
+    return image[..., top : top + height, left : left + width], window
+
+
+def mirror(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
+    """(..., H, W) mirrored left to right; and its camera. Depth stays; poses and stereo sides mirror too."""
+    _check_size(image, camera)
+    return image.flip(-1), mirrored(camera)
+
+
+def pad(image: Tensor, camera: Camera, left: int, top: int, right: int, bottom: int) -> tuple[Tensor, Camera]:
+    """(..., H, W) with black (for depth: none) added on each side; and its camera."""
+    _check_size(image, camera)
+    larger = padded(camera, left, top, right, bottom)
+    return F.pad(image, (left, right, top, bottom)), larger
+
+
+# --------------------------------------------------------------------------------------------------- pixels and points
+
+
+def pixel_grid(height: int, width: int, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(2, H, W): x, then y, of every pixel's centre."""
+    y, x = torch.meshgrid(torch.arange(height, device=device, dtype=dtype), torch.arange(width, device=device, dtype=dtype), indexing="ij")
+    return torch.stack((x, y))
+
+
+def at_pixels(matrix: Tensor, height: int, width: int) -> Tensor:
+    """A matrix (..., 3, 3) times (x, y, 1) at every pixel: (..., 3, H, W).
+
+    A linear function of the pixel is a part that depends on the column plus a part that depends on the row.
+    """
+    x = torch.arange(width, device=matrix.device, dtype=matrix.dtype)
+    y = torch.arange(height, device=matrix.device, dtype=matrix.dtype)
+    of_column = matrix[..., 0, None] * x + matrix[..., 2, None]  # (..., 3, W)
+    of_row = matrix[..., 1, None] * y  # (..., 3, H)
+    return of_column[..., None, :] + of_row[..., :, None]
+
+
+def inverse_intrinsics(K: Tensor) -> Tensor:
+    """K^-1 of (..., 3, 3) upper-triangular intrinsics (a skew is respected)."""
+    fx, skew, cx, fy, cy = K[..., 0, 0], K[..., 0, 1], K[..., 0, 2], K[..., 1, 1], K[..., 1, 2]
+    zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+    first = torch.stack((1 / fx, -skew / (fx * fy), (skew * cy - cx * fy) / (fx * fy)), -1)
+    second = torch.stack((zero, 1 / fy, -cy / fy), -1)
+    return torch.stack((first, second, torch.stack((zero, zero, one), -1)), -2)
+
+
+def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
+    """Depth (..., 1, H, W) to points (..., 3, H, W) in the camera's frame, in the unit of the depth: z K^-1 (x, y, 1).
+
+    Where depth is 0 (none) the point is the camera's centre. camera.K is (3, 3) or has the depth's leading axes.
+    """
+    _check_size(depth_m, camera)
+    rays = at_pixels(inverse_intrinsics(camera.K), camera.height, camera.width).to(depth_m.dtype)
+    return depth_m * rays
+
+
+def project(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
+    """Points (..., 3, H, W) in the camera's frame to pixels (..., 2, H, W) and z (..., 1, H, W).
+
+    Pixels of points with z <= NEAR are finite and mean nothing: test z, or use `warp.inside_frame`.
+    """
+    z = points[..., 2:3, :, :]
+    normalised = points[..., :2, :, :] / torch.where(z > NEAR, z, torch.ones_like(z))
+    K = camera.K.to(points.dtype)[..., :2, :, None, None]  # (..., 2, 3, 1, 1)
+    pixels = K[..., 0, :, :] * normalised[..., 0:1, :, :] + K[..., 1, :, :] * normalised[..., 1:2, :, :] + K[..., 2, :, :]
+    return pixels, z

@@ -1,0 +1,228 @@
+"""Rotations SO(3) and rigid motions SE(3): `T_b_a` takes points of frame a to frame b, p_b = T_b_a p_a.
+
+All functions are batched over leading axes and differentiable, with finite and exact gradients at the identity.
+Axis-angle in radians; quaternions w, x, y, z; Euler angles by SciPy's names (lower case extrinsic, upper case intrinsic).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.core.errors import GeometryError
+
+_SMALL_SQUARED = 0.25
+"""Below this squared angle the power series (in the squared angle, so smooth at 0) is used; its error is below 1e-15."""
+
+_AXES = {"x": 0, "y": 1, "z": 2}
+
+# Coefficients of the series in the squared angle s.
+_SIN_BY_ANGLE = tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(7))  # sin(a) / a
+_ONE_MINUS_COS = tuple((-1) ** n / math.factorial(2 * n + 2) for n in range(7))  # (1 - cos a) / a^2
+_ANGLE_MINUS_SIN = tuple((-1) ** n / math.factorial(2 * n + 3) for n in range(7))  # (a - sin a) / a^3
+_INVERSE_V = (1 / 12, 1 / 720, 1 / 30240, 1 / 1209600, 1 / 47900160, 691 / 1307674368000, 1 / 74724249600)  # |B_2n| / (2n)!
+
+
+def _series(squared: Tensor, coefficients: Sequence[float]) -> Tensor:
+    """Horner's rule."""
+    value = torch.full_like(squared, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        value = value * squared + coefficient
+    return value
+
+
+def _split(squared: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the series holds, and an angle that is safe to divide by where it does not."""
+    small = squared < _SMALL_SQUARED
+    return small, torch.where(small, torch.ones_like(squared), squared).sqrt()
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    """Half precision has no room for a rotation: 3 digits are pixels of error."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """The product of (..., n, k) and (..., k, m) for small matrices, element by element: neither autocast nor TF32 touches it."""
+    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
+
+
+def hat(w: Tensor) -> Tensor:
+    """(..., 3) to the (..., 3, 3) matrix [w]x with [w]x v = w x v."""
+    x, y, z = w.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).reshape(*w.shape[:-1], 3, 3)
+
+
+# ------------------------------------------------------------------------------------------------------ exponentials
+
+
+def so3_exp(w: Tensor) -> Tensor:
+    """Axis-angle (..., 3) in radians to rotations (..., 3, 3) (Rodrigues)."""
+    w = _at_least_float32(w)
+    squared = (w * w).sum(-1)
+    small, angle = _split(squared)
+    a = torch.where(small, _series(squared, _SIN_BY_ANGLE), torch.sin(angle) / angle)
+    b = torch.where(small, _series(squared, _ONE_MINUS_COS), 2 * (torch.sin(angle / 2) / angle) ** 2)
+    W = hat(w)
+    return torch.eye(3, dtype=w.dtype, device=w.device) + a[..., None, None] * W + b[..., None, None] * matmul(W, W)
+
+
+def so3_log(R: Tensor) -> Tensor:
+    """Rotations (..., 3, 3) to axis-angle (..., 3) in radians, angle in [0, pi]; accurate at 0 and at pi."""
+    quaternion = quaternion_wxyz_from_matrix(R)
+    cosine, axis = quaternion[..., :1], quaternion[..., 1:]  # of half the angle; cosine >= 0
+    squared = (axis * axis).sum(-1, keepdim=True)
+    small = squared < 1e-4
+    sine = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    tangent_squared = squared / torch.where(small, cosine * cosine, torch.ones_like(cosine))
+    near_zero = _series(-tangent_squared, (1, 1 / 3, 1 / 5, 1 / 7)) / torch.where(small, cosine, torch.ones_like(cosine))
+    return 2 * axis * torch.where(small, near_zero, torch.atan2(sine, cosine) / sine)
+
+
+def se3_exp(twist: Tensor) -> Tensor:
+    """Twists (..., 6), v then w, to motions (..., 4, 4): R = exp([w]x), t = V v (so t = v only where w = 0)."""
+    twist = _at_least_float32(twist)
+    v, w = twist[..., :3], twist[..., 3:]
+    squared = (w * w).sum(-1)
+    small, angle = _split(squared)
+    b = torch.where(small, _series(squared, _ONE_MINUS_COS), 2 * (torch.sin(angle / 2) / angle) ** 2)
+    c = torch.where(small, _series(squared, _ANGLE_MINUS_SIN), (angle - torch.sin(angle)) / angle**3)
+    w_v = torch.linalg.cross(w, v)
+    t = v + b[..., None] * w_v + c[..., None] * torch.linalg.cross(w, w_v)
+    return from_rotation_translation(so3_exp(w), t)
+
+
+def se3_log(T: Tensor) -> Tensor:
+    """Motions (..., 4, 4) to twists (..., 6), v then w; the inverse of `se3_exp` for angles up to pi."""
+    w, t = so3_log(T[..., :3, :3]), _at_least_float32(T[..., :3, 3])
+    squared = (w * w).sum(-1)
+    small, angle = _split(squared)
+    exact = (1 - angle / 2 * torch.cos(angle / 2) / torch.sin(angle / 2)) / angle**2
+    d = torch.where(small, _series(squared, _INVERSE_V), exact)
+    w_t = torch.linalg.cross(w, t)
+    return torch.cat((t - 0.5 * w_t + d[..., None] * torch.linalg.cross(w, w_t), w), -1)
+
+
+# ----------------------------------------------------------------------------------------------------------- motions
+
+
+def from_rotation_translation(R: Tensor, t: Tensor) -> Tensor:
+    """R (..., 3, 3) and t (..., 3) to (..., 4, 4)."""
+    top = torch.cat((R, t[..., None]), -1)
+    bottom = torch.zeros_like(top[..., :1, :])
+    bottom[..., 3] = 1
+    return torch.cat((top, bottom), -2)
+
+
+def inverse(T: Tensor) -> Tensor:
+    """T_b_a to T_a_b: (R^T, -R^T t)."""
+    R_inverse = T[..., :3, :3].transpose(-1, -2)
+    return from_rotation_translation(R_inverse, -matmul(R_inverse, T[..., :3, 3:])[..., 0])
+
+
+def compose(T_c_b: Tensor, T_b_a: Tensor) -> Tensor:
+    """T_c_a = T_c_b T_b_a: neighbouring letters are equal."""
+    return matmul(T_c_b, T_b_a)
+
+
+def transform(T: Tensor, points: Tensor) -> Tensor:
+    """Points (..., N, 3) of frame a to frame b by T_b_a (..., 4, 4)."""
+    x, y, z = points[..., 0:1], points[..., 1:2], points[..., 2:3]
+    column = [T[..., None, :3, i] for i in range(4)]  # (..., 1, 3)
+    return x * column[0] + y * column[1] + z * column[2] + column[3]
+
+
+def mirror_x(T: Tensor) -> Tensor:
+    """The motion seen in a mirror: S T S with S = diag(-1, 1, 1, 1). Goes with `camera.mirror` of both pictures."""
+    sign = T.new_ones(4)
+    sign[0] = -1
+    return sign[:, None] * T * sign
+
+
+# --------------------------------------------------------------------------------------------------------- quaternions
+
+
+def quaternion_wxyz_from_matrix(R: Tensor) -> Tensor:
+    """Rotations (..., 3, 3) to unit quaternions (..., 4) in the order w, x, y, z, with w >= 0.
+
+    4 q q^T is linear in R, so each of its rows is a multiple of q; the longest one is read (Shepperd 1978).
+    """
+    R = _at_least_float32(R)
+    (a, b, c), (d, e, f), (g, h, i) = (row.unbind(-1) for row in R.unbind(-2))
+    rows = (
+        (1 + a + e + i, h - f, c - g, d - b),
+        (h - f, 1 + a - e - i, b + d, c + g),
+        (c - g, b + d, 1 - a + e - i, f + h),
+        (d - b, c + g, f + h, 1 - a - e + i),
+    )
+    outer = torch.stack([torch.stack(row, -1) for row in rows], -2)
+    longest = outer.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    row = torch.take_along_dim(outer, longest[..., None, None], -2)[..., 0, :]
+    row = torch.where(row[..., :1] < 0, -row, row)
+    return F.normalize(row, dim=-1)
+
+
+def matrix_from_quaternion_wxyz(quaternion: Tensor) -> Tensor:
+    """Quaternions (..., 4) in the order w, x, y, z, of any length above 0, to rotations (..., 3, 3)."""
+    w, x, y, z = F.normalize(_at_least_float32(quaternion), dim=-1).unbind(-1)
+    rows = (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+    )
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
+def quaternion_angle_deg(a: Tensor, b: Tensor) -> Tensor:
+    """The angle (...) in degrees of the rotation between unit quaternions (..., 4); q and -q are the same rotation."""
+    b = torch.where((a * b).sum(-1, keepdim=True) < 0, -b, b)
+    return torch.rad2deg(4 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1)))
+
+
+def rotation_angle_deg(R: Tensor) -> Tensor:
+    """The angle (...) in degrees, 0 to 180, of rotations (..., 3, 3); accurate to the last digits at 0 (arccos is not)."""
+    quaternion = quaternion_wxyz_from_matrix(R)
+    return torch.rad2deg(2 * torch.atan2(quaternion[..., 1:].norm(dim=-1), quaternion[..., 0]))
+
+
+# ------------------------------------------------------------------------------------------------------------ 6D, Euler
+
+
+def matrix_from_6d(values: Tensor) -> Tensor:
+    """(..., 6) to rotations (..., 3, 3): the first two columns, made orthonormal (Zhou et al., CVPR 2019)."""
+    values = _at_least_float32(values)
+    first = F.normalize(values[..., :3], dim=-1)
+    second = values[..., 3:] - (first * values[..., 3:]).sum(-1, keepdim=True) * first
+    second = F.normalize(second, dim=-1)
+    return torch.stack((first, second, torch.linalg.cross(first, second)), -1)
+
+
+def to_6d(R: Tensor) -> Tensor:
+    """Rotations (..., 3, 3) to (..., 6): first column, then second."""
+    return R[..., :2].transpose(-1, -2).flatten(-2)
+
+
+def _euler_axes(order: str) -> tuple[list[int], bool]:
+    """The three axes, and whether the rotations are about the moving (intrinsic) axes."""
+    axes = [_AXES.get(letter, -1) for letter in order.lower()]
+    if len(order) != 3 or -1 in axes or axes[0] == axes[1] or axes[1] == axes[2] or order not in (order.lower(), order.upper()):
+        raise GeometryError(
+            "Euler order", found=f"'{order}'", expected="three axes such as 'xyz' or 'ZYX'", cure="lower case: fixed axes; upper: moving"
+        )
+    return axes, order.isupper()
+
+
+def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
+    """Angles (..., 3) in radians, in the order named, to rotations (..., 3, 3).
+
+    Lower case: about fixed axes, "xyz" = Rz Ry Rx. Upper case: about moving axes, "XYZ" = Rx Ry Rz. As SciPy names them.
+    """
+    axes, intrinsic = _euler_axes(order)
+    unit = torch.eye(3, dtype=angles.dtype, device=angles.device)
+    first, second, third = (so3_exp(angles[..., i, None] * unit[axis]) for i, axis in enumerate(axes))
+    return matmul(first, matmul(second, third)) if intrinsic else matmul(third, matmul(second, first))

@@ -1,0 +1,130 @@
+"""View synthesis: the target's picture made of other pictures, its depth and the motion between them.
+
+Law: warping any picture by the identity pose at any depth gives that picture back at every pixel, edges included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.core.errors import GeometryError
+from stadia.core.types import Camera
+from stadia.geometry.camera import NEAR, at_pixels, inverse_intrinsics
+from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.geometry.se3 import matmul
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """The target's picture as each source tells it.
+
+    image: (B, N, 3, H, W) RGB in [0, 1].
+    valid: (B, N, 1, H, W) bool: depth known, point before the source camera and inside its picture.
+    """
+
+    image: Tensor
+    valid: Tensor
+
+
+def sample(image: Tensor, pixels: Tensor) -> Tensor:
+    """Read image (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y: (B, C, h, w). Outside, the nearest edge pixel.
+
+    The sampler is told `align_corners=False`, for which pixel x is (2x + 1) / W - 1. (2x / (W - 1) - 1 belongs to True;
+    mixing the two moves the picture by half a pixel at its edges.)
+    """
+    height, width = image.shape[-2:]
+    x = pixels[:, 0] * (2 / width) + (1 / width - 1)
+    y = pixels[:, 1] * (2 / height) + (1 / height - 1)
+    grid = torch.stack((x, y), -1)
+    return F.grid_sample(image.to(grid.dtype), grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
+    """(..., 1, H, W) bool: pixels (..., 2, H, W) inside the picture's area, outer pixels' edges included, and z > 0."""
+    x, y = pixels[..., 0:1, :, :], pixels[..., 1:2, :, :]
+    in_x = (x >= -0.5) & (x <= camera.width - 0.5)
+    in_y = (y >= -0.5) & (y <= camera.height - 0.5)
+    return in_x & in_y & (z > NEAR)
+
+
+def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the target's pixels lie in a source picture.
+
+    With depth d, x_source ~ K_s (R d K_t^-1 x + t) ~ (K_s R K_t^-1) x + (K_s t) / d: the plane at infinity and the epipole
+    (Hartley and Zisserman, eq. 9.7). In this form pixels do not pass through metres, so that the identity is exact.
+
+    Args:
+        depth_m: (..., 1, H, W) z of the target in metres; 0 = none.
+        camera: of the target, K (..., 3, 3).
+        source_camera: K (..., 3, 3).
+        T_source_target: (..., 4, 4). All leading axes broadcast.
+
+    Returns:
+        pixels (..., 2, H, W) in the source picture, and nearness (..., 1, H, W) = z_source / z_target, 0 where depth is none.
+    """
+    T = T_source_target.double()
+    K_source, K_target_inverse = source_camera.K.double(), inverse_intrinsics(camera.K.double())
+    at_infinity = matmul(matmul(K_source, T[..., :3, :3]), K_target_inverse)
+    epipole = matmul(K_source, T[..., :3, 3:])[..., None]  # (..., 3, 1, 1)
+
+    dtype = torch.promote_types(depth_m.dtype, torch.float32)
+    inverse_depth = inverse_from_depth(depth_m.to(dtype))
+    rays = at_pixels(at_infinity.to(dtype), camera.height, camera.width)
+    homogeneous = torch.addcmul(rays, epipole.to(dtype), inverse_depth)
+    nearness = homogeneous[..., 2:, :, :]
+    before = nearness > NEAR
+    pixels = homogeneous[..., :2, :, :] / torch.where(before, nearness, torch.ones_like(nearness))
+    return pixels, torch.where(before & (inverse_depth > 0), nearness, torch.zeros_like(nearness))
+
+
+def warp(source_image: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
+    """One source picture seen from the target.
+
+    Args:
+        source_image: (B, C, Hs, Ws).
+        depth_m: (B, 1, H, W) z of the target, in the unit of T's translation; 0 = none.
+        camera: of the target.  source_camera: of the source picture. K (3, 3) or (B, 3, 3).
+        T_source_target: (B, 4, 4), p_source = T_source_target p_target.
+
+    Returns:
+        image (B, C, H, W), and valid (B, 1, H, W) bool.
+
+    Raises GeometryError where a picture and its camera differ in size.
+    """
+    _check_sizes(source_image, depth_m, camera, source_camera)
+    pixels, nearness = reproject(depth_m, camera, source_camera, T_source_target)
+    return sample(source_image, pixels), inside_frame(pixels, nearness, source_camera)
+
+
+def synthesize(sources: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor) -> Views:
+    """The target's picture from every source, in one call of the sampler.
+
+    Args:
+        sources: (B, N, 3, Hs, Ws).
+        depth_m: (B, 1, H, W) z of the target in metres; 0 = none.
+        camera: of the target, K (3, 3) or (B, 3, 3).
+        source_camera: K (3, 3) or (B, N, 3, 3).
+        T_source_target: (B, N, 4, 4).
+
+    Raises GeometryError where a picture and its camera differ in size.
+    """
+    _check_sizes(sources, depth_m, camera, source_camera)
+    each = Camera(camera.K[..., None, :, :], camera.height, camera.width)  # one target for N sources
+    pixels, nearness = reproject(depth_m[:, None], each, source_camera, T_source_target)
+    image = sample(sources.flatten(0, 1), pixels.flatten(0, 1))
+    return Views(image.reshape(*sources.shape[:3], *image.shape[-2:]), inside_frame(pixels, nearness, source_camera))
+
+
+def _check_sizes(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera) -> None:
+    for name, picture, its_camera in (("depth", depth_m, camera), ("source", source, source_camera)):
+        if picture.shape[-2:] != (its_camera.height, its_camera.width):
+            raise GeometryError(
+                f"camera of the {name}",
+                found=f"{its_camera.width}x{its_camera.height} for {picture.shape[-1]}x{picture.shape[-2]}",
+                expected="the picture's own size",
+                cure="resize picture and camera together (geometry.camera.resize)",
+            )
