@@ -29,7 +29,7 @@ def inverse_from_depth(depth_m: Tensor) -> Tensor:
 
 
 def disparity_px_from_depth(depth_m: Tensor, fx: Tensor | float, baseline_m: Tensor | float) -> Tensor:
-    """Disparity x_left - x_right = fx b / z in pixels of a rectified pair; 0 stays 0 = none. fx, baseline: scalars, or shaped to broadcast."""
+    """Disparity x_left - x_right = fx b / z in pixels of a rectified pair; 0 stays 0 = none. fx and baseline broadcast."""
     return _reciprocal(depth_m, fx * baseline_m)
 
 

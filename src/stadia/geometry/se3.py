@@ -226,3 +226,44 @@ def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
     unit = torch.eye(3, dtype=angles.dtype, device=angles.device)
     first, second, third = (so3_exp(angles[..., i, None] * unit[axis]) for i, axis in enumerate(axes))
     return matmul(first, matmul(second, third)) if intrinsic else matmul(third, matmul(second, first))
+
+
+def _direction(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The angle and length of (x, y), and whether it is too short to have an angle; gradients are finite throughout."""
+    squared = x * x + y * y
+    none = squared < 1e-14
+    x, squared = torch.where(none, torch.ones_like(x), x), torch.where(none, torch.ones_like(x), squared)
+    return torch.atan2(y, x), torch.where(none, torch.zeros_like(x), squared.sqrt()), none
+
+
+def euler_from_matrix(R: Tensor, order: str) -> Tensor:
+    """Rotations (..., 3, 3) to angles (..., 3) in radians, in the order named; the inverse of `matrix_from_euler`.
+
+    The middle angle lies in [-pi/2, pi/2] (in [0, pi] where the first axis is also the last), the others in [-pi, pi], as
+    SciPy has it. At gimbal lock only the sum or the difference of the outer angles is known, and the third is set to 0.
+    By way of the quaternion: Bernardes and Viollet, PLoS ONE 17(11), 2022.
+    """
+    axes, intrinsic = _euler_axes(order)
+    i, j, k = reversed(axes) if intrinsic else axes
+    symmetric = i == k
+    k = 3 - i - j if symmetric else k
+    sign = (i - j) * (j - k) * (k - i) // 2
+    w, *xyz = quaternion_wxyz_from_matrix(R).unbind(-1)
+    a, b, c, d = w, xyz[i], xyz[j], xyz[k] * sign
+    if not symmetric:
+        a, b, c, d = a - c, b + d, c + a, d - b
+
+    half_sum, high, no_sum = _direction(b, a)
+    half_difference, low, no_difference = _direction(d, c)
+    middle = 2 * torch.atan2(low, high)
+    third_is_zero = 1 if intrinsic else -1
+    half_sum, half_difference = (
+        torch.where(no_sum, third_is_zero * half_difference, half_sum),
+        torch.where(no_difference, third_is_zero * half_sum, half_difference),
+    )
+    outer, inner = half_sum - half_difference, half_sum + half_difference
+    if not symmetric:
+        middle, inner = middle - math.pi / 2, inner * sign
+    first, third = (inner, outer) if intrinsic else (outer, inner)
+    angles = torch.stack((first, middle, third), -1)
+    return torch.remainder(angles + math.pi, 2 * math.pi) - math.pi
