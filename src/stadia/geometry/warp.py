@@ -34,13 +34,25 @@ def sample(image: Tensor, pixels: Tensor) -> Tensor:
     """Read image (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y: (B, C, h, w). Outside, the nearest edge pixel.
 
     The sampler is told `align_corners=False`, for which pixel x is (2x + 1) / W - 1. (2x / (W - 1) - 1 belongs to True;
-    mixing the two moves the picture by half a pixel at its edges.)
+    mixing the two moves the picture by half a pixel at its edges.) h and w are free: maps of several scales, stacked
+    along h, are read in one call.
     """
+    image = _to_powers_of_two(image)
     height, width = image.shape[-2:]
     x = pixels[:, 0] * (2 / width) + (1 / width - 1)
     y = pixels[:, 1] * (2 / height) + (1 / height - 1)
     grid = torch.stack((x, y), -1)
     return F.grid_sample(image.to(grid.dtype), grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _to_powers_of_two(image: Tensor) -> Tensor:
+    """The picture with its edge repeated to the right and below, which changes no sample.
+
+    The sampler turns pixels into fractions of the picture and back. In float32 that costs 1e-4 pixels at width 1242, unless
+    the size is a power of two: then integer pixels come back exact, and the identity warp is exact too.
+    """
+    below, right = (2 ** (n - 1).bit_length() - n for n in image.shape[-2:])
+    return F.pad(image, (0, right, 0, below), mode="replicate")
 
 
 def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
