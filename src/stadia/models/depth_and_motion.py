@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stadia.core.types import Batch, Claim, Prediction
+from stadia.core.types import Batch, Claim, Prediction, is_temporal
 from stadia.geometry.se3 import inverse
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_net import DepthNet
@@ -58,8 +58,3 @@ class DepthAndMotion(nn.Module):
             for i, b, T_later_earlier in zip(temporal, before, self.pose(earlier, later).chunk(len(temporal)), strict=True):
                 transforms[i] = inverse(T_later_earlier) if b else T_later_earlier
         return torch.stack(transforms, dim=1)
-
-
-def is_temporal(source_name: str) -> bool:
-    """True for "-1", "+1", ...; False for a source of the same instant ("stereo")."""
-    return source_name.lstrip("+-").isdigit()
