@@ -7,6 +7,7 @@ import socket
 import urllib.request
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import stadia.core.torchvision_shim  # noqa: F401
@@ -41,7 +42,7 @@ class Encoder(nn.Module):
     def __init__(self, name: str, *, pictures: int = 1, pretrained: bool = True) -> None:
         super().__init__()
         self.backbone = _create(name, 3 * pictures, pretrained)
-        info = self.backbone.feature_info
+        info: Any = self.backbone.feature_info
         last = {stride: index for index, stride in enumerate(info.reduction())}  # the deepest feature of each stride
         if any(stride & (stride - 1) for stride in last):
             found = f"'{name}' with strides {sorted(last)}"
@@ -50,7 +51,7 @@ class Encoder(nn.Module):
         self.strides: list[int] = sorted(last)
         self.channels: list[int] = [info.channels()[index] for index in self._chosen]
         self._channels_last = str(getattr(self.backbone, "output_fmt", "NCHW")).endswith("NHWC")
-        config = self.backbone.pretrained_cfg
+        config: Any = self.backbone.pretrained_cfg
         self.register_buffer("mean", torch.tensor(config["mean"]).repeat(pictures).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).repeat(pictures).view(1, -1, 1, 1), persistent=False)
 
@@ -94,8 +95,9 @@ def _with_weights(name: str, create: Callable[..., nn.Module]) -> nn.Module:
     except TypeError:
         raise
     except Exception as error:  # a hub raises whatever its HTTP library raises
+        model = create()
         log.warning("no pretrained weights for '%s' (%s): its encoder starts at random", name, type(error).__name__)
-        return create()
+        return model
     finally:
         huggingface_hub.constants.HF_HUB_OFFLINE = offline
 
