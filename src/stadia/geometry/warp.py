@@ -63,6 +63,13 @@ def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
     return in_x & in_y & (z > NEAR)
 
 
+def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
+    """K_s R K_t^-1 (..., 3, 3) and K_s t (..., 3), in float64: x_source ~ the first times x, plus the second times inverse depth."""
+    T = T_source_target.double()
+    K_source, K_target_inverse = source_camera.K.double(), inverse_intrinsics(camera.K.double())
+    return matmul(matmul(K_source, T[..., :3, :3]), K_target_inverse), matmul(K_source, T[..., :3, 3:])[..., 0]
+
+
 def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
     """Where the target's pixels lie in a source picture.
 
@@ -78,15 +85,11 @@ def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_t
     Returns:
         pixels (..., 2, H, W) in the source picture, and nearness (..., 1, H, W) = z_source / z_target, 0 where depth is none.
     """
-    T = T_source_target.double()
-    K_source, K_target_inverse = source_camera.K.double(), inverse_intrinsics(camera.K.double())
-    at_infinity = matmul(matmul(K_source, T[..., :3, :3]), K_target_inverse)
-    epipole = matmul(K_source, T[..., :3, 3:])[..., None]  # (..., 3, 1, 1)
-
+    at_infinity, epipole = infinity_and_epipole(camera, source_camera, T_source_target)
     dtype = torch.promote_types(depth_m.dtype, torch.float32)
     inverse_depth = inverse_from_depth(depth_m.to(dtype))
     rays = at_pixels(at_infinity.to(dtype), camera.height, camera.width)
-    homogeneous = torch.addcmul(rays, epipole.to(dtype), inverse_depth)
+    homogeneous = torch.addcmul(rays, epipole.to(dtype)[..., None, None], inverse_depth)
     nearness = homogeneous[..., 2:, :, :]
     before = nearness > NEAR
     pixels = homogeneous[..., :2, :, :] / torch.where(before, nearness, torch.ones_like(nearness))
