@@ -1,1 +1,12 @@
 """Opens dataset files and makes samples of them. Imports core and geometry."""
+
+from stadia.core.tables import Table
+
+# Asked in this order by `open_recordings(format="auto")`: the most particular layout first, any folder of pictures last.
+DATASETS = Table(
+    "dataset",
+    {
+        "stadia": "stadia.data.folder:StadiaFolder",
+        "kitti_odometry": "stadia.data.kitti_odometry:KittiOdometry",
+    },
+)

@@ -1,0 +1,147 @@
+"""Pictures decoded and resized once, then read through a memory map: a file of raw planar uint8 for each recording's side.
+
+A store's name holds a hash of the recording's content, the side, the size and `VERSION`, so a store never needs invalidating:
+what changed gets another name. It appears whole or not at all, and processes that want the same store wait for the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError, StadiaError
+from stadia.core.files import replacing
+from stadia.core.recording import LEFT, Recording
+from stadia.data.config import CacheConfig
+from stadia.data.transforms import resize_picture
+
+VERSION = 1
+Progress = Callable[[str, int, int | None], None]
+"""Called with what is being done, how many frames are done, and of how many (None: unknown)."""
+
+_CHUNK = 32  # pictures decoded at a time: bounds the memory, whatever the recording's length
+
+
+def cache_folder(config: CacheConfig) -> Path:
+    """The configured folder, else $STADIA_CACHE, else the user's cache folder."""
+    return Path(config.folder or os.environ.get("STADIA_CACHE") or platformdirs.user_cache_dir("stadia")).expanduser()
+
+
+class FrameStore:
+    """(N, 3, H, W) uint8 RGB in one file. Cheap to pickle: every process maps the file for itself.
+
+    Raises DataError where the file has not the size that it should have.
+    """
+
+    def __init__(self, path: Path, height: int, width: int) -> None:
+        self.path, self.height, self.width = path, height, width
+        frame_bytes = 3 * height * width
+        size = path.stat().st_size
+        if size == 0 or size % frame_bytes:
+            raise DataError(path, found=f"{size} bytes", expected=f"a multiple of {frame_bytes}", cure="delete the file")
+        self._frames = size // frame_bytes
+        self._map: NDArray[np.uint8] | None = None
+
+    def __len__(self) -> int:
+        return self._frames
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_map": None}
+
+    def planar(self, index: int) -> NDArray[np.uint8]:
+        """(3, H, W), a read-only view of the file."""
+        if self._map is None:
+            self._map = np.memmap(self.path, np.uint8, "r", shape=(self._frames, 3, self.height, self.width))
+        return self._map[index]
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3), a copy."""
+        return np.ascontiguousarray(self.planar(index).transpose(1, 2, 0))
+
+
+def planar_bytes(picture: NDArray[np.uint8]) -> bytes:
+    """(H, W, 3) as a store holds it."""
+    return np.ascontiguousarray(picture.transpose(2, 0, 1)).tobytes()
+
+
+def _resized_frames(recording: Recording, side: str, height: int, width: int) -> Iterator[bytes]:
+    """Every frame in order; OpenCV decodes outside Python's lock, so threads use all cores."""
+
+    def load(index: int) -> bytes:
+        return planar_bytes(resize_picture(recording.image(index, side), height, width))
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for start in range(0, len(recording), _CHUNK):
+            yield from threads.map(load, range(start, min(start + _CHUNK, len(recording))))
+
+
+def write_store(path: Path, frames: Iterable[bytes]) -> None:
+    """Write a store frame by frame, whole or not at all (written, not mapped: a full disk is then an error, not a crash)."""
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        for frame in frames:
+            stream.write(frame)
+
+
+def exclusively(path: Path) -> FileLock:
+    """A lock beside the file, released by the system should its holder die. What a dead holder left half-written is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_suffix(".lock"))
+
+
+def remove_leftovers(path: Path) -> None:
+    """Temporary files of a process that was killed while it wrote `path`; call it while holding the lock."""
+    for leftover in path.parent.glob(f".{path.stem}-*{path.suffix}"):
+        leftover.unlink(missing_ok=True)
+
+
+def store_name(name: str, *key: object) -> str:
+    """A readable and unique file stem: the recording's name, then a hash of the key."""
+    digest = hashlib.blake2b("|".join(map(str, (VERSION, *key))).encode(), digest_size=10).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9]+', '-', name)[-60:].strip('-')}-{digest}"
+
+
+def check_room(folder: Path, needed_bytes: int) -> None:
+    """Raise StadiaError where the disk cannot hold what will be written."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise StadiaError(
+            folder,
+            found=f"{free / 2**30:.1f} GiB free",
+            expected=f"{needed_bytes / 2**30:.1f} GiB for the decoded pictures",
+            cure="set data.cache.folder to a larger disk, or data.cache.enabled=false",
+        )
+
+
+def frame_store(
+    recording: Recording, height: int, width: int, *, side: str = LEFT, config: CacheConfig | None = None, progress: Progress | None = None
+) -> FrameStore:
+    """The store of one side of a recording at one size: opened, or made first."""
+    folder = cache_folder(config or CacheConfig())
+    stem = store_name(f"{recording.name}-{side}-{width}x{height}", recording.fingerprint(), side, height, width)
+    path = folder / f"{stem}.rgb"
+    with exclusively(path):
+        needed = len(recording) * 3 * height * width
+        if not path.exists() or path.stat().st_size != needed:
+            remove_leftovers(path)
+            check_room(folder, needed)
+            frames = _resized_frames(recording, side, height, width)
+            write_store(path, _reporting(frames, f"{recording.name} {side}", len(recording), progress))
+    return FrameStore(path, height, width)
+
+
+def _reporting(frames: Iterable[bytes], what: str, total: int | None, progress: Progress | None) -> Iterator[bytes]:
+    for done, frame in enumerate(frames, start=1):
+        yield frame
+        if progress is not None:
+            progress(what, done, total)

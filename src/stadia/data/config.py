@@ -1,0 +1,180 @@
+"""Configuration of data: what is opened, which frames train, how samples are made. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from stadia.core.config import StrictModel
+from stadia.data import DATASETS
+
+Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+GroundTruth = Literal["auto", "none", "groundtruth", "velodyne_raw", "lidar"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class CameraConfig(StrictModel):
+    """The camera of your own video: exactly one way to give it.
+
+    K: the matrix, pixels.  K_file: 3x3 text or JSON; 3x3 for all frames, or one a frame.
+    focal_px: pixels.  focal_mm with sensor_width_mm: as lenses are sold.  horizontal_fov_deg: the whole angle.
+    The last three put the principal point at the picture's centre.
+    """
+
+    K: Matrix | None = None
+    K_file: str | None = None
+    focal_px: Annotated[float, Field(gt=0)] | None = None
+    focal_mm: Annotated[float, Field(gt=0)] | None = None
+    sensor_width_mm: Annotated[float, Field(gt=0)] | None = None
+    horizontal_fov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = [n for n in ("K", "K_file", "focal_px", "focal_mm", "horizontal_fov_deg") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give the camera in one way, not in {len(given)} ({', '.join(given)})")
+        if (self.focal_mm is None) != (self.sensor_width_mm is None):
+            raise ValueError("focal_mm and sensor_width_mm belong together")
+        return self
+
+    @property
+    def given(self) -> bool:
+        return self != CameraConfig()
+
+
+class CacheConfig(StrictModel):
+    """Pictures decoded and resized once. folder: None is $STADIA_CACHE, else the user's cache folder."""
+
+    enabled: bool = True
+    folder: str | None = None
+
+
+class SourceOptions(StrictModel):
+    """What `open_recordings` may be told beside the path.
+
+    recordings: only these, by name or by the end of their name ("06"); empty = all.
+    frames: [start, stop) of each recording.
+    split: a split that the dataset itself names (stadia layout, 7-Scenes: "train", "val", "test").
+    colour: KITTI odometry, which pair of cameras; "auto" takes colour where it is there.
+    ground_truth: KITTI raw, which depth: the improved `groundtruth`, single scans `velodyne_raw`, or `lidar` projected here;
+        "auto" takes the first that is there.
+    ground_truth_path: a `data_depth_annotated` folder that lies elsewhere.
+    poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the dataset's own; one recording only.
+    camera: of your own video.
+    size: (height, width) to decode your own video file to; None keeps its own size.
+    stride: of your own video; "auto" keeps a frame once the picture has moved enough, a number keeps every n-th.
+    frame_rate_hz: of a folder of your own pictures, if known.
+    """
+
+    recordings: tuple[str, ...] = ()
+    frames: tuple[int, int] | None = None
+    split: str | None = None
+    colour: Literal["auto", "grey", "colour"] = "auto"
+    ground_truth: GroundTruth = "auto"
+    ground_truth_path: str | None = None
+    poses: str | None = None
+    camera: CameraConfig = CameraConfig()
+    size: tuple[int, int] | None = None
+    stride: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    frame_rate_hz: Annotated[float, Field(gt=0)] | None = None
+    cache: CacheConfig = CacheConfig()
+
+    @field_validator("frames")
+    @classmethod
+    def _not_empty(cls, frames: tuple[int, int] | None) -> tuple[int, int] | None:
+        if frames is not None and not 0 <= frames[0] < frames[1]:
+            raise ValueError("frames is [start, stop) with 0 <= start < stop")
+        return frames
+
+
+class ColourConfig(StrictModel):
+    """One draw a sample, shared by its pictures, for the network's input only. Ranges are Monodepth2's (github.com/nianticlabs/monodepth2).
+
+    probability: of drawing at all.  brightness, contrast, saturation: factors in 1 +- value.  hue: +- value of a full turn.
+    """
+
+    probability: Share = 0.5
+    brightness: Share = 0.2
+    contrast: Share = 0.2
+    saturation: Share = 0.2
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+
+
+class AugmentationConfig(StrictModel):
+    """What training changes at random.
+
+    mirror: probability of mirroring picture, camera, stereo side and targets together.
+    zoom: a random crop is enlarged by up to this factor (1 = never), the camera with it.
+    """
+
+    mirror: Share = 0.5
+    colour: ColourConfig = ColourConfig()
+    zoom: Annotated[float, Field(ge=1, le=2)] = 1.0
+
+
+NO_AUGMENTATION = AugmentationConfig(mirror=0.0, colour=ColourConfig(probability=0.0))
+
+
+class SplitConfig(StrictModel):
+    """Which frames train and which validate.
+
+    train_file, val_file: `date/drive index l|r` a line, as the Eigen and Zhou lists of KITTI.
+    val_recordings: whole recordings to validate on.
+    val_share, gap: else blocks of consecutive frames, drawn once by `seed`, with `gap` frames unused on either side.
+    A dataset that names its own splits (dataset.json of the stadia layout) is split as it says, unless one of the above is given.
+    """
+
+    train_file: str | None = None
+    val_file: str | None = None
+    val_recordings: tuple[str, ...] = ()
+    val_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    gap: Annotated[int, Field(ge=0)] = 10
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.val_recordings and (self.train_file or self.val_file):
+            raise ValueError("give split files or val_recordings, not both")
+        if self.val_file and not self.train_file:
+            raise ValueError("val_file needs train_file")
+        return self
+
+
+class DataConfig(SourceOptions):
+    """Everything about data: `SourceOptions`, then how samples are made of what was opened.
+
+    path, format: see `open_recordings`.
+    height, width: the network's size; every picture is resized to it, its camera with it.
+    offsets: neighbours in time that become sources.
+    stereo: whether the partner of the same instant is a source; "auto" where every recording has one.
+    target_sides: whose pictures become targets; mirroring shows the other side anyway.
+    ground_truth_depth: put depth, resized by nearest pixel, into `targets.depth_m` (scoring reads it at full size instead).
+    workers: processes that load.
+    """
+
+    path: str
+    format: str = "auto"
+    split_by: SplitConfig = SplitConfig()
+    height: Annotated[int, Field(ge=32)] = 192
+    width: Annotated[int, Field(ge=32)] = 640
+    offsets: tuple[int, ...] = (-1, 1)
+    stereo: bool | Literal["auto"] = "auto"
+    target_sides: tuple[Literal["left", "right"], ...] = ("left",)
+    ground_truth_depth: bool = False
+    augmentation: AugmentationConfig = AugmentationConfig()
+    workers: Annotated[int, Field(ge=0)] = 1
+
+    @field_validator("format")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name != "auto" and name not in DATASETS:
+            raise ValueError(f"one of auto, {', '.join(DATASETS)}")
+        return name
+
+    @field_validator("offsets")
+    @classmethod
+    def _apart(cls, offsets: tuple[int, ...]) -> tuple[int, ...]:
+        if 0 in offsets or len(set(offsets)) < len(offsets):
+            raise ValueError("offsets are different from 0 and from each other")
+        return offsets

@@ -1,0 +1,157 @@
+"""The stadia folder layout: what RoadWorld writes and anybody can record (docs/own-data.md).
+
+DATASET/dataset.json names the recordings of each split; each recording is a folder with recording.json (cameras, rig) and
+left/000000.png; right/, depth/left/000000.npy, poses.txt and times.txt are optional. A single recording's folder opens too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, ValidationError
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import DataError
+from stadia.core.files import inside, read_json
+from stadia.core.recording import LEFT, Recording
+from stadia.data.config import Matrix, SourceOptions
+from stadia.data.pictures import check_depth, list_pictures, read_depth_png, read_npy
+from stadia.data.poses import read_kitti_poses, read_times
+from stadia.data.recordings import Intrinsics, PictureRecording, check_K
+from stadia.data.sources import choose
+
+_Row = tuple[float, float, float, float]
+
+
+class _Lenient(StrictModel):
+    """A file that others may add keys to."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+
+class _DatasetFile(_Lenient):
+    """dataset.json."""
+
+    format: str = Field(pattern="^stadia$")
+    version: int = Field(ge=1, le=1)
+    splits: dict[str, list[str]]
+
+
+class _CameraEntry(_Lenient):
+    K: Matrix
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+
+
+class _RecordingFile(_Lenient):
+    """recording.json."""
+
+    cameras: dict[str, _CameraEntry]
+    T_right_left: tuple[_Row, _Row, _Row, _Row] | None = None
+    frame_rate_hz: float | None = Field(default=None, gt=0)
+    camera_height_m: float | None = Field(default=None, gt=0)
+
+
+def _parse(model: type[Any], path: Path) -> Any:
+    """The file as a model, or one DataError that names the first wrong entry."""
+    try:
+        return model.model_validate(read_json(path))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"])) or "the file"
+        raise DataError(path, found=f"{key}: {problem['msg']}", expected="the stadia layout", cure="see docs/own-data.md") from error
+
+
+class StadiaFolder:
+    """A dataset in the stadia layout."""
+
+    layout = "dataset.json or recording.json of the stadia layout"
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        return (path / "dataset.json").is_file() or (path / "recording.json").is_file()
+
+    @classmethod
+    def open(cls, path: Path, options: SourceOptions) -> list[Recording]:
+        if (path / "recording.json").is_file():
+            return [_open_recording(path, path.resolve().name)]
+        splits = dataset_splits(path)
+        if options.split is not None and options.split not in splits:
+            raise DataError(
+                path / "dataset.json", found=f"splits {', '.join(splits)}", expected=f"a split '{options.split}'", cure="correct data.split"
+            )
+        listed = splits[options.split] if options.split else [name for names in splits.values() for name in names]
+        names = choose(list(dict.fromkeys(listed)), options, path)
+        return [_open_recording(inside(path, name), f"{path.resolve().name}/{name}") for name in names]
+
+
+def dataset_splits(path: Path) -> dict[str, list[str]]:
+    """Split name to recording names, from dataset.json."""
+    dataset: _DatasetFile = _parse(_DatasetFile, path / "dataset.json")
+    if not any(dataset.splits.values()):
+        raise DataError(path / "dataset.json", found="no recording", expected="at least one in splits", cure="list the recordings' folders")
+    return dataset.splits
+
+
+@dataclass(kw_only=True)
+class FolderRecording(PictureRecording):
+    """One recording's folder. Beyond `Recording`: camera_height_m above the road, where recording.json tells it."""
+
+    folder: Path
+    camera_height_m: float | None = None
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """From depth/SIDE/STEM.npy (float metres) or STEM.png (uint16 / 256)."""
+        stem = self.pictures[side][index].stem
+        size = self.intrinsics[side]
+        array = self.folder / "depth" / side / f"{stem}.npy"
+        if array.exists():
+            depth = read_npy(array, shape=(size.height, size.width)).astype(np.float32, copy=False)
+            return check_depth(array, depth, size.height, size.width)
+        picture = array.with_suffix(".png")
+        if picture.exists():
+            return check_depth(picture, read_depth_png(picture, units_per_metre=256), size.height, size.width)
+        return None
+
+
+def _intrinsics(path: Path, cameras: Mapping[str, _CameraEntry]) -> dict[str, Intrinsics]:
+    return {
+        side: Intrinsics(check_K(f"{path} cameras.{side}", np.array(camera.K, dtype=np.float64)), camera.height, camera.width)
+        for side, camera in cameras.items()
+    }
+
+
+def _open_recording(folder: Path, name: str) -> Recording:
+    path = folder / "recording.json"
+    described: _RecordingFile = _parse(_RecordingFile, path)
+    sides = tuple(described.cameras)
+    if sides not in (("left",), ("left", "right")):
+        raise DataError(path, found=f"cameras {', '.join(sides)}", expected="left, or left and right", cure="name the cameras so")
+    if (len(sides) == 2) != (described.T_right_left is not None):
+        raise DataError(
+            path,
+            found=f"{len(sides)} camera(s) and T_right_left {described.T_right_left}",
+            expected="T_right_left for a pair",
+            cure="add or remove it",
+        )
+    pictures = {side: list_pictures(folder / side) for side in sides}
+    frames = len(pictures[LEFT])
+    poses = folder / "poses.txt"
+    times_s = read_times(folder / "times.txt", frames)
+    if times_s is None and described.frame_rate_hz:
+        times_s = np.arange(frames) / described.frame_rate_hz
+    return FolderRecording(
+        name=name,
+        folder=folder,
+        pictures=pictures,
+        intrinsics=_intrinsics(path, described.cameras),
+        T_right_left=None if described.T_right_left is None else np.array(described.T_right_left, dtype=np.float64),
+        poses=read_kitti_poses(poses, frames) if poses.exists() else None,
+        times_s=times_s,
+        camera_height_m=described.camera_height_m,
+    )

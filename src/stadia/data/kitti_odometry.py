@@ -1,0 +1,84 @@
+"""KITTI odometry, official layout: sequences/NN/{image_0..3, calib.txt, times.txt}, poses/NN.txt (cvlibs.net/datasets/kitti)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.data.calibration import Calibration
+from stadia.data.config import SourceOptions
+from stadia.data.pictures import list_pictures, read_rgb
+from stadia.data.poses import read_kitti_poses, read_times
+from stadia.data.recordings import Intrinsics, PictureRecording
+from stadia.data.sources import choose
+
+_PAIRS = {"grey": (0, 1), "colour": (2, 3)}
+
+
+class KittiOdometry:
+    """Sequences of the odometry benchmark, whole or in part; the path may also be one sequence's folder."""
+
+    layout = "sequences/NN with calib.txt and image_0 or image_2"
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        return bool(_sequences(path))
+
+    @classmethod
+    def open(cls, path: Path, options: SourceOptions) -> list[Recording]:
+        sequences = _sequences(path)
+        if not sequences:
+            raise DataError(path, found="no sequence", expected=cls.layout, cure="pass the folder that holds sequences/")
+        names = choose(list(sequences), options, path)
+        return [_open_sequence(sequences[name], options) for name in names]
+
+
+def _sequences(path: Path) -> dict[str, Path]:
+    """Name to folder of every sequence at the path."""
+    if not path.is_dir():
+        return {}
+    parent = path / "sequences" if (path / "sequences").is_dir() else path
+    candidates = [path] if (path / "calib.txt").is_file() else sorted(p for p in parent.iterdir() if p.is_dir())
+    return {p.resolve().name: p for p in candidates if (p / "image_0").is_dir() or (p / "image_2").is_dir()}
+
+
+def _open_sequence(folder: Path, options: SourceOptions) -> Recording:
+    name = folder.resolve().name
+    colour = options.colour
+    if colour == "auto":
+        colour = "colour" if (folder / "image_2").is_dir() else "grey"
+    left, right = _PAIRS[colour]
+    cameras = {LEFT: left, RIGHT: right} if (folder / f"image_{right}").is_dir() else {LEFT: left}
+
+    pictures = {side: list_pictures(folder / f"image_{number}") for side, number in cameras.items()}
+    numbers = [_number(p) for p in pictures[LEFT]]
+    calibration = Calibration(folder / "calib.txt")
+    intrinsics, T_camera_rectified = {}, {}
+    for side, number in cameras.items():
+        K, T_camera_rectified[side] = calibration.projection(f"P{number}")
+        height, width = read_rgb(pictures[side][0]).shape[:2]
+        intrinsics[side] = Intrinsics(K, height, width)
+
+    poses_file = folder.resolve().parents[1] / "poses" / f"{name}.txt"
+    poses = None
+    if poses_file.exists():  # of camera 0, to the first frame
+        T_rectified_camera = np.linalg.inv(T_camera_rectified[LEFT])
+        poses = read_kitti_poses(poses_file, len(numbers), numbers) @ T_rectified_camera
+    return PictureRecording(
+        name=f"kitti_odometry/{name}",
+        pictures=pictures,
+        intrinsics=intrinsics,
+        T_right_left=T_camera_rectified[RIGHT] @ np.linalg.inv(T_camera_rectified[LEFT]) if RIGHT in cameras else None,
+        numbers=numbers,
+        poses=poses,
+        times_s=read_times(folder / "times.txt", len(numbers), numbers),
+    )
+
+
+def _number(picture: Path) -> int:
+    if not picture.stem.isdigit():
+        raise DataError(picture, found=f"the name '{picture.stem}'", expected="a frame number (000000.png)", cure="rename the file")
+    return int(picture.stem)

@@ -1,0 +1,175 @@
+"""Picture and depth files from outside: listed in natural order, read whole or refused by name."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+MAX_PICTURE_BYTES = 256 << 20
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # neither a stuffed zero, a restart, nor fill
+
+
+def natural_key(path: Path) -> tuple[tuple[int, int | str], ...]:
+    """Sorts `frame2` before `frame10`."""
+    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", path.name) if part)
+
+
+def list_pictures(folder: Path, pattern: str = "*") -> list[Path]:
+    """The PNG and JPEG files of a folder that match, in natural order. Raises DataError where there is none."""
+    found = sorted((p for p in folder.glob(pattern) if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file()), key=natural_key)
+    if not found:
+        state = "no such folder" if not folder.is_dir() else "an empty folder" if not any(folder.iterdir()) else "no picture"
+        raise DataError(folder, found=state, expected=f"pictures ({', '.join(PICTURE_SUFFIXES)})", cure="check the path or the download")
+    return found
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_PICTURE_BYTES:
+            raise DataError(path, found=f"{size} bytes", expected=f"at most {MAX_PICTURE_BYTES}", cure="is this a picture?")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(path, found="no such file", expected="a picture", cure="copy it again or remove its frame") from error
+
+
+def _png_fault(data: bytes) -> str | None:
+    """What is wrong with a PNG's chunks (length, checksum, end), or None."""
+    at = len(_PNG_SIGNATURE)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            break
+        (checksum,) = struct.unpack_from(">I", data, end - 4)
+        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != checksum:
+            return f"a damaged chunk at byte {at}"
+        if data[at + 4 : at + 8] == b"IEND":
+            return None
+        at = end
+    return f"a file cut off after {len(data)} bytes"
+
+
+def _jpeg_fault(data: bytes) -> str | None:
+    """What is wrong with a JPEG's segments: it must reach its own end-of-image marker (a thumbnail's does not count)."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xD9:
+            return None
+        if marker == 0xFF:  # fill
+            at += 1
+            continue
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xDA:  # start of scan: entropy-coded data up to the next marker
+            found = _JPEG_MARKER_IN_SCAN.search(data, at)
+            if found is None:
+                break
+            at = found.start()
+    return None if data[at : at + 2] == b"\xff\xd9" else f"a file cut off after {len(data)} bytes"
+
+
+def _jpeg_ends_early(data: bytes, picture: NDArray[np.uint8]) -> bool:
+    """Whether the decoder ran out of data and filled the rest with grey, as libjpeg does without an error.
+
+    A flat last row is suspicious; a strict decoder then decides, since a picture may well end in black.
+    """
+    if np.ptp(picture[-1].reshape(-1, picture.shape[-1]), axis=0).any():
+        return False
+    strict = av.CodecContext.create("mjpeg", "r")
+    strict.options = {"err_detect": "explode"}
+    try:
+        strict.decode(av.Packet(data))
+    except av.error.InvalidDataError:
+        return True
+    return False
+
+
+def _refuse(path: Path, fault: str) -> DataError:
+    return DataError(path, found=fault, expected="a whole picture", cure="copy or extract it again, or remove its frame")
+
+
+def _decode(path: Path, flags: int) -> tuple[bytes, NDArray]:
+    data = _bytes_of(path)
+    if data.startswith(_PNG_SIGNATURE):
+        fault = _png_fault(data)
+    elif data.startswith(b"\xff\xd8"):
+        fault = _jpeg_fault(data)
+    else:
+        fault = "an empty file" if not data else "neither PNG nor JPEG"
+    picture = None if fault else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if picture is None:
+        raise _refuse(path, fault or "a file that cannot be decoded")
+    return data, picture
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB; grey is repeated, 16 bits become 8, the orientation tag of a telephone is obeyed.
+
+    Raises DataError naming the file where it is missing, cut off or damaged: nothing is filled in silently.
+    """
+    data, bgr = _decode(path, cv2.IMREAD_COLOR)
+    if data.startswith(b"\xff\xd8") and _jpeg_ends_early(data, bgr):
+        raise _refuse(path, "compressed data that ends before the picture does")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int] = (0,)) -> NDArray[np.float32]:
+    """(H, W) metres from a uint16 PNG, 0 = none. `invalid` are stored values that mean none."""
+    _, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    if stored.dtype != np.uint16 or stored.ndim != 2:
+        raise DataError(
+            path,
+            found=f"{stored.dtype} of shape {stored.shape}",
+            expected="a one-channel 16-bit PNG",
+            cure="write depth as uint16 (8 bits cannot hold it)",
+        )
+    depth_m = stored.astype(np.float32) / np.float32(units_per_metre)
+    depth_m[np.isin(stored, list(invalid))] = 0
+    return depth_m
+
+
+def read_npy(path: Path, *, shape: tuple[int, ...]) -> NDArray:
+    """An array of exactly this shape; the header is compared with the file before anything is read."""
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(path, found="no such file", expected="an .npy array", cure="copy it again") from error
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(path, found=f"a damaged file ({error})", expected="an .npy array", cure="write or copy it again") from error
+    if mapped.shape != shape:
+        raise DataError(path, found=f"shape {mapped.shape}", expected=f"shape {shape}", cure="one value for each pixel of the picture")
+    return np.array(mapped)
+
+
+def check_depth(path: Path, depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """The depth itself, or a DataError: it must have the picture's size, be finite, and nowhere below 0."""
+    if depth_m.shape != (height, width):
+        raise DataError(
+            path,
+            found=f"{depth_m.shape[1]}x{depth_m.shape[0]}",
+            expected=f"the picture's size {width}x{height}",
+            cure="store depth at full size",
+        )
+    wrong = ~np.isfinite(depth_m) | (depth_m < 0)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise DataError(
+            path,
+            found=f"{depth_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)",
+            expected="metres, 0 where there is none",
+            cure="write 0 where depth is unknown",
+        )
+    return depth_m

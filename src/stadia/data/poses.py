@@ -1,0 +1,85 @@
+"""Text files of numbers from outside: camera-to-world poses (KITTI rows) and times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+
+MAX_TEXT_BYTES = 64 << 20
+
+
+def read_rows(path: Path, columns: int, what: str) -> NDArray[np.float64]:
+    """(N, columns) finite numbers, one row a line. Raises DataError naming the file and the line."""
+    try:
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            raise DataError(
+                path, found=f"{path.stat().st_size} bytes", expected=f"at most {MAX_TEXT_BYTES}", cure="is this the right file?"
+            )
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except FileNotFoundError as error:
+        raise DataError(path, found="no such file", expected=what, cure="check the path or the download") from error
+    except UnicodeDecodeError as error:
+        raise DataError(path, found="bytes that are not text", expected=what, cure="is this the right file?") from error
+    rows = np.empty((len(lines), columns))
+    for number, line in enumerate(lines):
+        try:
+            values = [float(word) for word in line.replace(",", " ").split()]
+        except ValueError:
+            values = []
+        if len(values) != columns or not np.isfinite(values).all():
+            raise DataError(
+                path,
+                found=f"'{line[:60]}' in line {number + 1}",
+                expected=f"{columns} numbers ({what})",
+                cure="correct the line",
+            )
+        rows[number] = values
+    return rows
+
+
+def homogeneous(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 12) KITTI rows to (N, 4, 4)."""
+    poses = np.tile(np.eye(4), (len(rows), 1, 1))
+    poses[:, :3] = rows.reshape(-1, 3, 4)
+    return poses
+
+
+def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64]:
+    """(N, 4, 4) camera-to-world from 3x4 rows.
+
+    A file with one row a picture is taken in order. An official file of a whole sequence beside some of its pictures is
+    taken by the pictures' numbers. Any other number of rows is an error: poses by guess are worse than none.
+    """
+    poses = homogeneous(read_rows(path, 12, "a 3x4 camera-to-world matrix a row"))
+    if len(poses) != frames:
+        if numbers is None or len(poses) <= max(numbers):
+            raise DataError(path, found=f"{len(poses)} poses", expected=f"{frames}, one a picture", cure="use the poses of these pictures")
+        poses = poses[list(numbers)]
+    rotation = poses[:, :3, :3]
+    off = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
+    if (off > 1e-3).any():
+        row = int(np.argmax(off > 1e-3))
+        raise DataError(
+            path,
+            found=f"no rotation in row {row + 1} (R R^T differs from I by {off[row]:.2g})",
+            expected="3x4 rows [R | t]",
+            cure="write R row by row",
+        )
+    return poses
+
+
+def read_times(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64] | None:
+    """(N,) seconds, or None where the file is absent; rows as in `read_kitti_poses`."""
+    if not path.exists():
+        return None
+    times_s = read_rows(path, 1, "seconds")[:, 0]
+    if len(times_s) != frames:
+        if numbers is None or len(times_s) <= max(numbers):
+            raise DataError(path, found=f"{len(times_s)} times", expected=f"{frames}, one a picture", cure="use their own times")
+        times_s = times_s[list(numbers)]
+    return times_s

@@ -1,0 +1,154 @@
+"""What recordings on disk have in common: intrinsics, poses, times, and one picture file a frame."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.core.types import Camera
+from stadia.data.pictures import read_rgb
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """K (3, 3), or (N, 3, 3) where each frame has its own, float64 pixels, of pictures of this size."""
+
+    K: NDArray[np.float64]
+    height: int
+    width: int
+
+    def of(self, index: int) -> Camera:
+        K = self.K if self.K.ndim == 2 else self.K[index]
+        return Camera(torch.from_numpy(K.copy()), self.height, self.width)
+
+
+@dataclass(kw_only=True)
+class CalibratedRecording(Recording):
+    """A recording that knows its cameras, and perhaps its poses and times. Pictures and depth are for those that derive from it.
+
+    Args:
+        name: unique and stable, "kitti_odometry/06".
+        intrinsics: of each side.
+        T_right_left: (4, 4), see Recording.
+        numbers: the source's own number of each frame, where frames are missing or left out.
+        poses: (N, 4, 4) T_world_camera of the left side, NaN where a frame has none; None where there are none at all.
+        times_s: (N,) seconds.
+    """
+
+    name: str
+    intrinsics: Mapping[str, Intrinsics]
+    T_right_left: NDArray[np.float64] | None = None
+    numbers: Sequence[int] | None = None
+    poses: NDArray[np.float64] | None = None
+    times_s: NDArray[np.float64] | None = None
+    sides: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sides = tuple(self.intrinsics)
+
+    def camera(self, index: int, side: str = LEFT) -> Camera:
+        """K in pixels of the picture as stored."""
+        return self.intrinsics[side].of(index)
+
+    def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
+        """Camera-to-world; the right camera's follows from the left one's and the rig."""
+        if self.poses is None or not np.isfinite(self.poses[index]).all():
+            return None
+        if side == RIGHT and self.T_right_left is not None:
+            return self.poses[index] @ np.linalg.inv(self.T_right_left)
+        return self.poses[index]
+
+    def timestamp_s(self, index: int) -> float | None:
+        """Seconds as the source gives them."""
+        return None if self.times_s is None else float(self.times_s[index])
+
+
+@dataclass(kw_only=True)
+class PictureRecording(CalibratedRecording):
+    """Frames as picture files. Readers that also have depth derive from it.
+
+    pictures: the files of each side, all sides equally many.
+    """
+
+    pictures: Mapping[str, Sequence[Path]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        counts = {side: len(files) for side, files in self.pictures.items()}
+        if len(set(counts.values())) > 1:
+            raise DataError(
+                self.pictures[LEFT][0].parent.parent,
+                found=" and ".join(f"{n} {side} pictures" for side, n in counts.items()),
+                expected="equally many on both sides",
+                cure="copy the missing ones, or open one side alone",
+            )
+
+    def __len__(self) -> int:
+        return len(self.pictures[LEFT])
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB, of the recording's size or refused."""
+        path = self.pictures[side][index]
+        picture = read_rgb(path)
+        expected = self.intrinsics[side]
+        if picture.shape[:2] != (expected.height, expected.width):
+            raise DataError(
+                path,
+                found=f"{picture.shape[1]}x{picture.shape[0]}",
+                expected=f"{expected.width}x{expected.height} like the camera of its recording",
+                cure="split the recording where the size changes, or correct the camera's size",
+            )
+        return picture
+
+    def file(self, index: int, side: str = LEFT) -> Path | None:
+        """The picture's file."""
+        return self.pictures[side][index]
+
+    def fingerprint(self) -> str:
+        """A hash of every picture's name and size, the content of three, and the cameras. It reads no more than that."""
+        digest = hashlib.blake2b(digest_size=16)
+        for side, files in self.pictures.items():
+            for path in files:
+                digest.update(f"{side}/{path.name}:{_size_of(path)}\n".encode())
+            for index in sorted({0, len(files) // 2, len(files) - 1}):
+                digest.update(files[index].read_bytes())
+            digest.update(self.intrinsics[side].K.tobytes())
+        if self.T_right_left is not None:
+            digest.update(self.T_right_left.tobytes())
+        return digest.hexdigest()
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError as error:
+        raise DataError(path, found="no such file", expected="a picture", cure="copy it again or remove its frame") from error
+
+
+def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The matrix itself, or a DataError where it cannot be intrinsics in pixels. What is merely implausible is for preflight."""
+    fault = None
+    if K.shape != (3, 3):
+        fault = f"shape {K.shape}"
+    elif not np.isfinite(K).all():
+        fault = "a value that is not finite"
+    elif min(K[0, 0], K[1, 1]) < 2:  # 2 px would be a view of 179 degrees at 240 px: normalised, or nonsense
+        fault = f"fx {K[0, 0]:g}, fy {K[1, 1]:g}"
+    elif not np.allclose(K[2], (0, 0, 1)) or K[1, 0] != 0:
+        fault = f"lower rows {K[1].tolist()} and {K[2].tolist()}"
+    if fault:
+        raise DataError(
+            what,
+            found=fault,
+            expected="K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels",
+            cure="correct K (where it is normalised, multiply by the picture's width and height)",
+        )
+    return K

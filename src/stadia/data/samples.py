@@ -1,0 +1,226 @@
+"""Samples: a target frame, its neighbours in time and its stereo partner, as a `Batch` without its first axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.core.seeds import generator
+from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
+from stadia.data.cache import FrameStore, Progress, frame_store
+from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, DataConfig
+from stadia.data.splits import Frames
+from stadia.data.transforms import Draw, draw, mirror_planar, resize_depth, resize_picture, zoomed, zoomed_depth
+from stadia.geometry.camera import mirrored, resized
+from stadia.geometry.se3 import inverse, mirror_x
+
+_OTHER_SIDE = {LEFT: RIGHT, RIGHT: LEFT}
+_UNKNOWN = torch.full((4, 4), float("nan"), dtype=torch.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    recording: int
+    index: int
+    side: str
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One picture of a sample: which frame, of which side."""
+
+    index: int
+    side: str
+
+
+class Samples(Dataset[Batch]):
+    """A map-style dataset of samples. A sample is a pure function of (seed, epoch, index), whatever the workers.
+
+    Args:
+        parts: recordings, or the frames of recordings that may be targets (`stadia.data.splits`).
+        height, width: the network's size.
+        offsets: neighbours in time; sources are named "-1", "+1" in this order, then "stereo".
+        stereo: whether the partner of the same instant is a source; "auto" where every recording has one.
+        target_sides: whose pictures become targets, for parts given as whole recordings.
+        augmentation: none by default.
+        ground_truth_depth: whether `targets.depth_m` is filled.
+        cache: where decoded pictures are kept; None reads and resizes the files for every sample.
+        progress: told while the cache is filled.
+
+    Targets whose neighbours lie outside the recording are left out; `without_neighbours` counts them.
+    Raises DataError where nothing is left, ConfigError where stereo is asked of a recording with one side.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Recording | Frames],
+        *,
+        height: int,
+        width: int,
+        offsets: Sequence[int] = (-1, 1),
+        stereo: bool | Literal["auto"] = "auto",
+        target_sides: Sequence[str] = (LEFT,),
+        augmentation: AugmentationConfig = NO_AUGMENTATION,
+        ground_truth_depth: bool = False,
+        seed: int = 0,
+        cache: CacheConfig | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        frames = [f for part in parts for f in ([part] if isinstance(part, Frames) else _whole(part, target_sides))]
+        self.recordings = list({id(f.recording): f.recording for f in frames}.values())
+        self.height, self.width, self.offsets, self.seed = height, width, tuple(offsets), seed
+        self.augmentation, self.ground_truth_depth = augmentation, ground_truth_depth
+        self.stereo = _decide_stereo(stereo, self.recordings)
+        self.source_names = tuple(f"{offset:+d}" for offset in self.offsets) + ("stereo",) * self.stereo
+        self.epoch = 0
+        self._targets, self.without_neighbours = self._list_targets(frames)
+        self._stores: dict[tuple[int, str], FrameStore] = {}
+        if cache is not None and cache.enabled:
+            sides = {(t.recording, side) for t in self._targets for side in (LEFT, RIGHT) if self.stereo or side == t.side}
+            for number, side in sorted(sides):
+                self._stores[number, side] = frame_store(self.recordings[number], height, width, side=side, config=cache, progress=progress)
+
+    @classmethod
+    def from_config(
+        cls, parts: Sequence[Recording | Frames], config: DataConfig, *, training: bool, seed: int = 0, progress: Progress | None = None
+    ) -> Samples:
+        """Samples as a configuration says; validation is never augmented."""
+        return cls(
+            parts,
+            height=config.height,
+            width=config.width,
+            offsets=config.offsets,
+            stereo=config.stereo,
+            target_sides=config.target_sides,
+            augmentation=config.augmentation if training else NO_AUGMENTATION,
+            ground_truth_depth=config.ground_truth_depth,
+            seed=seed,
+            cache=config.cache,
+            progress=progress,
+        )
+
+    def _list_targets(self, frames: Sequence[Frames]) -> tuple[list[_Target], int]:
+        numbers = {id(recording): number for number, recording in enumerate(self.recordings)}
+        before, after = min((0, *self.offsets)), max((0, *self.offsets))
+        asked = [(f.recording, _Target(numbers[id(f.recording)], index, f.side)) for f in frames for index in f.indices]
+        targets = [t for recording, t in asked if t.index + before >= 0 and t.index + after < len(recording)]
+        if not targets:
+            raise DataError(
+                ", ".join(r.name for r in self.recordings[:3]) or "data",
+                found=f"{len(asked)} frames, none with neighbours {', '.join(self.source_names)}",
+                expected=f"recordings of at least {after - before + 1} frames",
+                cure="record more frames, or choose smaller data.offsets",
+            )
+        return targets, len(asked) - len(targets)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the draws of `samples[index]`. A loader does not need it: it asks for `samples[epoch, index]`."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Batch:
+        epoch, index = key if isinstance(key, tuple) else (self.epoch, key)
+        target = self._targets[index]
+        change = draw(self.augmentation, self.height, self.width, generator(self.seed, "sample", epoch, index))
+        # A mirrored left picture shows what a right camera sees. So the sides swap with the mirroring, and the rig stays one
+        # whose right camera is at +x.
+        side = _OTHER_SIDE[target.side] if change.mirror and self.stereo else target.side
+        views = [_View(target.index, side), *(_View(target.index + offset, side) for offset in self.offsets)]
+        if self.stereo:
+            views.append(_View(target.index, _OTHER_SIDE[side]))
+        return self._sample(target.recording, views, change)
+
+    def _sample(self, number: int, views: list[_View], change: Draw) -> Batch:
+        recording, first = self.recordings[number], views[0]
+        planar = [self._picture(number, view) for view in views]
+        if change.mirror:
+            planar = [mirror_planar(picture) for picture in planar]
+        pictures = torch.from_numpy(np.stack(planar)).mul(1 / 255)
+        cameras = self._cameras(recording, views)
+        depth_m = self._depth(recording, first) if self.ground_truth_depth else None
+        rig, true = _motions(recording, views, stereo=self.stereo)
+        if change.mirror:
+            cameras = mirrored(cameras)
+            depth_m = None if depth_m is None else depth_m.flip(-1)
+            rig, true = mirror_x(rig), mirror_x(true)
+        if change.window is not None:
+            pictures, cameras = zoomed(pictures, cameras, change.window)
+            depth_m = None if depth_m is None else zoomed_depth(depth_m, change.window)
+        seen = pictures if change.colour is None else change.colour(pictures)
+
+        K = cameras.K.float()
+        camera = Camera(K[0], self.height, self.width)
+        return Batch(
+            inputs=Inputs(image=seen[0], sources=seen[1:], camera=camera, T_source_target_rig=rig.float()),
+            targets=Targets(
+                image=pictures[0],
+                sources=pictures[1:],
+                camera=camera,
+                source_camera=Camera(K[1:], self.height, self.width),
+                T_source_target_true=true.float(),
+                depth_m=depth_m,
+            ),
+            meta=(Meta(recording.name, first.index, first.side, change.mirror, recording.file(first.index, first.side)),),
+            source_names=self.source_names,
+        )
+
+    def _picture(self, number: int, view: _View) -> NDArray[np.uint8]:
+        """(3, H, W) at the network's size."""
+        store = self._stores.get((number, view.side))
+        if store is not None:
+            return store.planar(view.index)
+        picture = self.recordings[number].image(view.index, view.side)
+        return np.ascontiguousarray(resize_picture(picture, self.height, self.width).transpose(2, 0, 1))
+
+    def _cameras(self, recording: Recording, views: Sequence[_View]) -> Camera:
+        """K (N + 1, 3, 3) at the network's size: each picture's own camera, resized with it."""
+        cameras = [resized(recording.camera(view.index, view.side), self.height, self.width) for view in views]
+        return Camera(torch.stack([camera.K for camera in cameras]), self.height, self.width)
+
+    def _depth(self, recording: Recording, view: _View) -> Tensor | None:
+        depth_m = recording.depth_m(view.index, view.side)
+        return None if depth_m is None else torch.from_numpy(resize_depth(depth_m, self.height, self.width))[None]
+
+
+def _whole(recording: Recording, target_sides: Sequence[str]) -> list[Frames]:
+    return [Frames.all_of(recording, side) for side in target_sides if side in recording.sides]
+
+
+def _decide_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recording]) -> bool:
+    mono = [recording.name for recording in recordings if RIGHT not in recording.sides]
+    if stereo is True and mono:
+        raise ConfigError(
+            "data.stereo",
+            found=f"true, but {mono[0]} has one side",
+            expected="a right picture for each left one",
+            cure="set data.stereo=false",
+        )
+    return not mono if stereo == "auto" else stereo
+
+
+def _motions(recording: Recording, views: Sequence[_View], *, stereo: bool) -> tuple[Tensor, Tensor]:
+    """(N, 4, 4) T_source_target from the rig's calibration (NaN in time), and measured (the rig's for the stereo partner)."""
+    target, *sources = views
+    rig = [_UNKNOWN] * len(sources)
+    if stereo:
+        T_right_left = torch.from_numpy(np.asarray(recording.T_right_left, dtype=np.float64))
+        rig[-1] = T_right_left if target.side == LEFT else inverse(T_right_left)
+    T_world_target = recording.T_world_camera(target.index, target.side)
+    true = list(rig)
+    for number, source in enumerate(sources[:-1] if stereo else sources):
+        T_world_source = recording.T_world_camera(source.index, source.side)
+        if T_world_target is not None and T_world_source is not None:
+            true[number] = torch.from_numpy(np.linalg.inv(T_world_source) @ T_world_target)
+    empty = torch.empty(0, 4, 4, dtype=torch.float64)
+    return (torch.stack(rig), torch.stack(true)) if sources else (empty, empty)

@@ -1,0 +1,135 @@
+"""One way to open any dataset: `open_recordings(path)`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.config import resolve
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, Recording
+from stadia.core.tables import nearest
+from stadia.core.types import Camera
+from stadia.data import DATASETS
+from stadia.data.config import SourceOptions
+
+
+class Format(Protocol):
+    """A dataset's layout, one class a file, listed in `stadia.data.DATASETS`. layout: what it looks for, for error messages."""
+
+    layout: str
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether the path has this layout: looks at names only, opens no picture."""
+        ...
+
+    @classmethod
+    def open(cls, path: Path, options: SourceOptions) -> list[Recording]: ...
+
+
+def open_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
+    """The recordings of a dataset, a video, or a folder of pictures. Nothing is decoded that need not be.
+
+    Args:
+        path: the dataset's folder, or a video file.
+        format: a name of `DATASETS`, or "auto" to find it out.
+        options: the fields of `stadia.data.config.SourceOptions`.
+
+    Raises ConfigError for a wrong option, DataError where nothing readable is found (saying what was looked for).
+    """
+    path = Path(path).expanduser()
+    chosen = resolve(SourceOptions, options)
+    if not path.exists():
+        raise DataError(path, found="nothing there", expected="a dataset's folder or a video file", cure="check the path")
+    reader: Format = DATASETS.load(_recognised(path) if format == "auto" else DATASETS.check(format))
+    recordings = reader.open(path, chosen)
+    if chosen.frames is None:
+        return recordings
+    return [Excerpt.between(recording, *chosen.frames) for recording in recordings]
+
+
+def _recognised(path: Path) -> str:
+    """The name of the first format that recognises the path."""
+    for name in DATASETS:
+        if DATASETS.load(name).recognises(path):
+            return name
+    layouts = "; ".join(f"{name} ({DATASETS.load(name).layout})" for name in DATASETS)
+    raise DataError(path, found=_contents(path), expected=f"one of: {layouts}", cure="check the path, or see docs/own-data.md")
+
+
+def _contents(path: Path) -> str:
+    if path.is_file():
+        return f"a file ending in '{path.suffix}'"
+    names = sorted(p.name + "/" * p.is_dir() for p in path.iterdir())
+    if not names:
+        return "an empty folder"
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def choose(available: list[str], options: SourceOptions, where: Path) -> list[str]:
+    """The names that `options.recordings` asks for (each by its whole name or by its end), or all of them."""
+    if not options.recordings:
+        return available
+    chosen = []
+    for wanted in options.recordings:
+        found = [name for name in available if name == wanted or name == wanted.split("/")[-1] or name.endswith("/" + wanted)]
+        if not found:
+            near = nearest(wanted, available)
+            raise DataError(
+                where,
+                found=f"no recording '{wanted}'",
+                expected=f"one of {', '.join(available[:8])}{' ...' * (len(available) > 8)}",
+                cure=f"did you mean '{near}'?" if near else "correct data.recordings",
+            )
+        chosen += found
+    return list(dict.fromkeys(chosen))
+
+
+class Excerpt(Recording):
+    """Some consecutive frames of a recording, under its name."""
+
+    def __init__(self, recording: Recording, start: int, stop: int) -> None:
+        self.recording, self.start, self.stop = recording, start, stop
+        self.name, self.sides, self.T_right_left = recording.name, recording.sides, recording.T_right_left
+
+    @classmethod
+    def between(cls, recording: Recording, start: int, stop: int) -> Excerpt:
+        """[start, stop), which must lie inside the recording."""
+        if stop > len(recording):
+            raise DataError(
+                recording.name, found=f"{len(recording)} frames", expected=f"frames {start} to {stop}", cure="correct data.frames"
+            )
+        return cls(recording, start, stop)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def _at(self, index: int) -> int:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.start + index
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        return self.recording.image(self._at(index), side)
+
+    def camera(self, index: int, side: str = LEFT) -> Camera:
+        return self.recording.camera(self._at(index), side)
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        return self.recording.depth_m(self._at(index), side)
+
+    def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
+        return self.recording.T_world_camera(self._at(index), side)
+
+    def timestamp_s(self, index: int) -> float | None:
+        return self.recording.timestamp_s(self._at(index))
+
+    def file(self, index: int, side: str = LEFT) -> Path | None:
+        return self.recording.file(self._at(index), side)
+
+    def fingerprint(self) -> str:
+        return f"{self.recording.fingerprint()}[{self.start}:{self.stop}]"

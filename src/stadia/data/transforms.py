@@ -1,0 +1,130 @@
+"""What changes a sample: resizing to the network's size, mirroring, one colour draw for all its pictures, and zoom.
+
+Pictures are planar here, (..., 3, H, W), uint8 until the one conversion to float. Cameras change through `stadia.geometry.camera`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.core.types import Camera
+from stadia.data.config import AugmentationConfig, ColourConfig
+from stadia.geometry.camera import crop, resize
+
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as torchvision's grey
+_YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+
+
+def resize_picture(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """(h, w, 3) to (height, width, 3): the mean over each pixel's area where it shrinks, bilinear where it grows.
+
+    Pixel x goes to (x + 0.5) s - 0.5, as `geometry.camera.resized` says of the principal point.
+    """
+    if picture.shape[:2] == (height, width):
+        return picture
+    smaller = (min(width, picture.shape[1]), min(height, picture.shape[0]))  # OpenCV's area mode averages only where both axes shrink
+    return cv2.resize(cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA), (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def resize_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """(h, w) to (height, width) by the nearest pixel centre: depths are never mixed, 0 stays none."""
+    return cv2.resize(depth_m, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def mirror_planar(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(3, H, W) mirrored left to right."""
+    channels, height, width = picture.shape
+    return cv2.flip(picture.reshape(channels * height, width), 1).reshape(picture.shape)
+
+
+@dataclass(frozen=True)
+class ColourDraw:
+    """Brightness, contrast, saturation and hue as one affine map of colours: x -> matrix x + pivot * (grey mean of the target).
+
+    matrix: (3, 3) on RGB in [0, 1].  pivot: what contrast takes from the mean.
+    As in torchvision each is a blend (with black, with the mean grey, with the pixel's grey) or a turn of the hue, but the
+    turn is linear (about the grey axis, in YIQ) and the mean is the target's for every picture of the sample, so that all
+    of them change by exactly the same map.
+    """
+
+    matrix: NDArray[np.float32]
+    pivot: float
+
+    @classmethod
+    def of(cls, brightness: float, contrast: float, saturation: float, hue: float) -> ColourDraw:
+        """Three factors (1 = unchanged) and a share of a full turn (0 = unchanged)."""
+        angle = 2 * np.pi * hue
+        turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+        hue_matrix = np.linalg.solve(_YIQ, turn @ _YIQ)
+        saturation_matrix = saturation * np.eye(3) + (1 - saturation) * np.outer(np.ones(3), LUMA)
+        matrix = contrast * brightness * saturation_matrix @ hue_matrix
+        return cls(matrix.astype(np.float32), (1 - contrast) * brightness)
+
+    def __call__(self, pictures: Tensor, target: int = 0) -> Tensor:
+        """(N, 3, H, W) in [0, 1] to the same; `target` is the picture whose mean grey contrast turns about."""
+        mean_grey = float(pictures[target].mean(dim=(1, 2)) @ torch.from_numpy(LUMA).to(pictures))
+        flat = pictures.flatten(2)
+        matrix = torch.from_numpy(self.matrix).expand(len(flat), 3, 3)
+        offset = flat.new_full((1, 1, 1), self.pivot * mean_grey)
+        return torch.baddbmm(offset, matrix, flat).clamp_(0, 1).view_as(pictures)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of the picture that zoom enlarges to the whole, in pixels."""
+
+    left: int
+    top: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Draw:
+    """All that is random in one sample; every picture, camera and target of it changes by the same draw."""
+
+    mirror: bool = False
+    colour: ColourDraw | None = None
+    window: Window | None = None
+
+
+def draw(config: AugmentationConfig, height: int, width: int, random: np.random.Generator) -> Draw:
+    """One sample's draw. The generator gives the same numbers whatever is switched off, so switching one thing moves no other."""
+    mirror, colour, zoom, left, top = random.random(5)
+    factors = random.uniform(-1, 1, 4)
+    return Draw(
+        mirror=bool(mirror < config.mirror),
+        colour=_colour(config.colour, factors) if colour < config.colour.probability else None,
+        window=_window(1 + zoom * (config.zoom - 1), left, top, height, width) if config.zoom > 1 else None,
+    )
+
+
+def _colour(config: ColourConfig, factors: NDArray[np.float64]) -> ColourDraw:
+    brightness, contrast, saturation, hue = factors * (config.brightness, config.contrast, config.saturation, config.hue)
+    return ColourDraw.of(1 + brightness, 1 + contrast, 1 + saturation, hue)
+
+
+def _window(zoom: float, left: float, top: float, height: int, width: int) -> Window:
+    h, w = round(height / zoom), round(width / zoom)
+    return Window(left=int(left * (width - w + 1)), top=int(top * (height - h + 1)), height=h, width=w)
+
+
+def zoomed(pictures: Tensor, camera: Camera, window: Window) -> tuple[Tensor, Camera]:
+    """(N, 3, H, W) with K (N, 3, 3): the window, enlarged to the whole; and its cameras."""
+    height, width = pictures.shape[-2:]
+    part, part_camera = crop(pictures, camera, window.left, window.top, window.height, window.width)
+    larger, larger_camera = resize(part, part_camera, height, width)
+    return larger.clamp_(0, 1), larger_camera
+
+
+def zoomed_depth(depth_m: Tensor, window: Window) -> Tensor:
+    """(1, H, W), by the nearest pixel."""
+    part = depth_m[:, window.top : window.top + window.height, window.left : window.left + window.width]
+    return F.interpolate(part[None], depth_m.shape[-2:], mode="nearest-exact")[0]
