@@ -64,10 +64,14 @@ def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
 
 
 def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
-    """K_s R K_t^-1 (..., 3, 3) and K_s t (..., 3), in float64: x_source ~ the first times x, plus the second times inverse depth."""
-    T = T_source_target.double()
-    K_source, K_target_inverse = source_camera.K.double(), inverse_intrinsics(camera.K.double())
-    return matmul(matmul(K_source, T[..., :3, :3]), K_target_inverse), matmul(K_source, T[..., :3, 3:])[..., 0]
+    """K_s R K_t^-1 (..., 3, 3) and K_s t (..., 3): x_source ~ the first times x, plus the second times inverse depth.
+
+    In float64 wherever the device has it: rounding here would move whole pictures.
+    """
+    wide = torch.float32 if T_source_target.device.type == "mps" else torch.float64
+    K_source, K_target, T = source_camera.K.to(wide), camera.K.to(wide), T_source_target.to(wide)
+    at_infinity = matmul(matmul(K_source, T[..., :3, :3]), inverse_intrinsics(K_target))
+    return at_infinity, matmul(K_source, T[..., :3, 3:])[..., 0]
 
 
 def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:

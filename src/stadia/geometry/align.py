@@ -1,0 +1,141 @@
+"""Alignment in closed form: rigid and similarity transforms of points; scale, and scale and shift, of values.
+
+A score that is aligned to the truth first says so: each of these takes away what the prediction does not claim to know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from stadia.core.errors import GeometryError
+from stadia.geometry.se3 import matmul
+
+# --------------------------------------------------------------------------------------------------------------- points
+
+
+@dataclass(frozen=True, slots=True)
+class Similarity:
+    """target = scale R source + t, batched: scale (...), R (..., 3, 3), t (..., 3)."""
+
+    scale: Tensor
+    R: Tensor
+    t: Tensor
+
+    def apply(self, points: Tensor) -> Tensor:
+        """Points (..., N, 3) of the source frame to the target frame."""
+        rotated = (points[..., None, :] * self.R[..., None, :, :]).sum(-1)
+        return self.scale[..., None, None] * rotated + self.t[..., None, :]
+
+    def apply_to_poses(self, T_world_camera: Tensor) -> Tensor:
+        """Camera-to-world poses (..., N, 4, 4): centres move as points do, orientations turn with R and are not scaled."""
+        moved = T_world_camera.clone()
+        moved[..., :3, :3] = matmul(self.R[..., None, :, :], T_world_camera[..., :3, :3])
+        moved[..., :3, 3] = self.apply(T_world_camera[..., :3, 3])
+        return moved
+
+
+def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3") -> Similarity:
+    """The transform that brings source nearest to target in the least-squares sense (Umeyama, PAMI 13(4), 1991).
+
+    Args:
+        source, target: (..., N, 3), N >= 3, corresponding by row.
+        kind: "se3" keeps the scale at 1, "sim3" finds it too.
+
+    Raises GeometryError for shapes that do not correspond, and where all points of the source are one point.
+    On a straight line the turn about that line is not determined; any of the best ones is returned.
+    """
+    if source.shape != target.shape or source.shape[-1] != 3 or source.shape[-2] < 3:
+        raise GeometryError(
+            "alignment",
+            found=f"{tuple(source.shape)} and {tuple(target.shape)}",
+            expected="two of (..., N, 3) with N at least 3",
+            cure="associate the trajectories by time first",
+        )
+    if kind not in ("se3", "sim3"):
+        raise GeometryError("alignment kind", found=repr(kind), expected="'se3' or 'sim3'", cure="choose one of them")
+    source_mean, target_mean = source.mean(-2), target.mean(-2)
+    a, b = source - source_mean[..., None, :], target - target_mean[..., None, :]
+    variance = (a * a).sum(-1).mean(-1)
+    if not bool((variance > 0).all()):
+        raise GeometryError("alignment", found="a source that never moves", expected="distinct points", cure="check the estimate")
+    U, D, Vh = torch.linalg.svd((b[..., :, None] * a[..., None, :]).mean(-3))  # eq. 38
+    proper = torch.ones_like(D)
+    proper[..., 2] = torch.where(torch.linalg.det(U) * torch.linalg.det(Vh) < 0, -1.0, 1.0)  # eq. 43: no reflection
+    R = matmul(U * proper[..., None, :], Vh)
+    scale = (D * proper).sum(-1) / variance if kind == "sim3" else torch.ones_like(variance)
+    t = target_mean - scale[..., None] * matmul(R, source_mean[..., None])[..., 0]
+    return Similarity(scale, R, t)
+
+
+# --------------------------------------------------------------------------------------------------------------- values
+
+
+def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
+    """The median (...) of (..., N) over `known`, the mean of the two middle ones for an even count; NaN where none is known."""
+    known = torch.ones_like(values, dtype=torch.bool) if known is None else known.expand_as(values)
+    ordered = torch.where(known, values, torch.full_like(values, torch.inf)).sort(-1).values
+    count = known.sum(-1, keepdim=True)
+    lower = ordered.gather(-1, ((count - 1) // 2).clamp(min=0))
+    upper = ordered.gather(-1, (count // 2).clamp(max=values.shape[-1] - 1))
+    return torch.where(count > 0, (lower + upper) / 2, torch.full_like(lower, torch.nan))[..., 0]
+
+
+def _weights(values: Tensor, known: Tensor | None) -> Tensor:
+    return torch.ones_like(values) if known is None else known.to(values.dtype).expand_as(values)
+
+
+def scale_median(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
+    """Ratio (...) of medians, median(target) / median(prediction), of values (..., N) where known (Zhou et al., CVPR 2017)."""
+    return masked_median(target, known) / masked_median(prediction, known)
+
+
+def scale_least_squares(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
+    """The scale (...) that minimises sum (scale prediction - target)^2 over values (..., N) where known."""
+    weights = _weights(prediction, known)
+    return (weights * prediction * target).sum(-1) / (weights * prediction * prediction).sum(-1)
+
+
+def _weighted_scale_shift(prediction: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    total = weights.sum(-1, keepdim=True)
+    prediction_mean = (weights * prediction).sum(-1, keepdim=True) / total
+    target_mean = (weights * target).sum(-1, keepdim=True) / total
+    centred = weights * (prediction - prediction_mean)
+    spread = (centred * (prediction - prediction_mean)).sum(-1)
+    # A constant prediction has no scale: the best is then 0, and the shift the target's mean.
+    varied = spread > total[..., 0] * (torch.finfo(spread.dtype).eps * prediction_mean[..., 0]) ** 2
+    covariance = (centred * (target - target_mean)).sum(-1)
+    scale = torch.where(varied, covariance / torch.where(varied, spread, torch.ones_like(spread)), torch.zeros_like(spread))
+    return scale, target_mean[..., 0] - scale * prediction_mean[..., 0]
+
+
+def scale_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Scale (...) and shift (...) that minimise sum (scale prediction + shift - target)^2 over values (..., N) where known.
+
+    For predictions of inverse depth up to scale and shift, with target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
+    """
+    return _weighted_scale_shift(prediction, target, _weights(prediction, known))
+
+
+def scale_shift_robust(prediction: Tensor, target: Tensor, known: Tensor | None = None, *, iterations: int = 20) -> tuple[Tensor, Tensor]:
+    """Scale and shift by Huber's M-estimator, for targets of which some are wrong; else as `scale_shift`.
+
+    Iteratively reweighted least squares from a start by medians. A residual counts in full up to 1.345 sigma, and less beyond
+    (95 % of least squares' efficiency on Gaussian noise); sigma = 1.4826 median |residual|. The weights carry no gradient.
+    """
+    base = _weights(prediction, known)
+    with torch.no_grad():
+        prediction_centre, target_centre = masked_median(prediction, known)[..., None], masked_median(target, known)[..., None]
+        spread = masked_median((prediction - prediction_centre).abs(), known)
+        scale = masked_median((target - target_centre).abs(), known) / spread.clamp(min=torch.finfo(spread.dtype).tiny)
+        scale = scale * torch.where((base * (prediction - prediction_centre) * (target - target_centre)).sum(-1) < 0, -1.0, 1.0)
+        shift = target_centre[..., 0] - scale * prediction_centre[..., 0]
+        for _ in range(iterations):
+            residual = (scale[..., None] * prediction + shift[..., None] - target).abs()
+            limit = 1.345 * 1.4826 * masked_median(residual, known)[..., None]
+            weights = base * torch.where(residual <= limit, torch.ones_like(residual), limit / residual.clamp(min=1e-30))
+            scale, shift = _weighted_scale_shift(prediction, target, weights)
+    return _weighted_scale_shift(prediction, target, weights)
