@@ -1,0 +1,58 @@
+"""`stadia train RECIPE [key=value ...]`: the configuration is settled before anything heavy is imported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from stadia.core.config import StrictModel
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="What to train; `stadia parts recipes` lists them.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Dotted keys: optimiser.lr=2e-4", show_default=False)
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="The pictures: short for data.path=PATH.", show_default=False)] = None,
+    out: Annotated[Path, typer.Option("--out", help="The folder that holds runs; this one gets a folder of its own in it.")] = Path("runs"),
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Values to start from, as --dry-run prints or a run keeps them.", show_default=False)
+    ] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", help="A run's folder, to go on where it stopped.", show_default=False)] = None,
+    despite_findings: Annotated[bool, typer.Option("--despite-findings", help="Train even where a check of the data says stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration as JSON and stop.")] = False,
+) -> None:
+    """Train a recipe: check the data, train, and write the run's report."""
+    base = config if config is not None or resume is None else resume / "config.json"
+    given = [f"data.path={json.dumps(str(data))}"] if data is not None else []
+    resolved = resolve_recipe(recipe, base, given + (overrides or []))
+    if dry_run:
+        from rich.console import Console
+
+        Console().print_json(resolved.model_dump_json())
+        typer.echo(f"dry run: '{recipe}' would train with this configuration, in a folder of its own in {out}", err=True)
+        return
+
+    from stadia import recipes
+
+    recipes.train(resolved, out=out, resume=resume, despite_findings=despite_findings)
+
+
+def resolve_recipe(recipe: str, base: Path | None, overrides: list[str]) -> StrictModel:
+    """The recipe's configuration from a JSON file (or its defaults) and dotted overrides. Imports no torch.
+
+    Raises ConfigError with every mistake at once, DataError where the file cannot be read.
+    """
+    from stadia.core.config import resolve
+    from stadia.core.errors import ConfigError
+    from stadia.core.files import read_json
+    from stadia.recipes import CONFIGS
+
+    values = read_json(base) if base is not None else {}
+    if not isinstance(values, dict):
+        raise ConfigError(base, found=type(values).__name__, expected="a JSON object of keys", cure="--dry-run prints one")
+    return resolve(CONFIGS.load(recipe), values, overrides)

@@ -1,0 +1,278 @@
+"""Geometry of the report's figures: from numbers to SVG path data. The template draws them, in the colours of the page's theme."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.report.run_files import Series
+from stadia.report.wording import Better
+
+WIDTH, HEIGHT = 420.0, 240.0
+LEFT, RIGHT, TOP, BOTTOM = 50.0, 10.0, 10.0, 28.0
+MAX_POINTS = 800
+LOG_RATIO = 50.0
+COLOURS = 8  # the template's palette
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Where on the axis (SVG units), and what stands there."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve. `path` and `raw_path` are SVG path data; `raw_path` is empty where nothing was smoothed."""
+
+    name: str
+    colour: int
+    path: str
+    raw_path: str
+    last: float
+    best: float
+    best_step: int
+    not_finite: int
+    first_not_finite: int | None
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A panel of curves over steps."""
+
+    title: str
+    lines: list[Line]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    better: Better
+    log: bool
+
+
+@dataclass(frozen=True)
+class PathDrawing:
+    """A path from above, estimated against true: x to the right, z upwards, one scale for both."""
+
+    width: float
+    height: float
+    estimated: str
+    true: str
+    start: tuple[float, float]
+    bar_px: float
+    bar_m: float
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Bars (x, y, width, height) of per-image values, the median's place, and the axis."""
+
+    bars: list[tuple[float, float, float, float]]
+    median_at: float
+    x_ticks: list[Tick]
+
+
+def smooth(values: Sequence[float], window: int) -> NDArray[np.float64]:
+    """(N,) the centred running mean of the finite values in a window (odd, shrunk at both ends); NaN where there is none."""
+    array = np.asarray(values, dtype=np.float64)
+    finite = np.isfinite(array)
+    total = np.concatenate([[0.0], np.cumsum(np.where(finite, array, 0.0))])
+    count = np.concatenate([[0], np.cumsum(finite)])
+    index, half = np.arange(len(array)), window // 2
+    half_here = np.minimum(half, np.minimum(index, len(array) - 1 - index))
+    low, high = index - half_here, index + half_here + 1
+    number = count[high] - count[low]
+    return np.divide(total[high] - total[low], number, out=np.full(len(array), np.nan), where=number > 0)
+
+
+def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` round numbers (1, 2 or 5 times a power of ten) within [low, high]."""
+    if not low < high:
+        return [low]
+    raw = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """The ranges of a panel, and how they map to SVG units."""
+
+    first: int
+    last: int
+    low: float
+    high: float
+    log: bool
+
+    def x(self, step: float) -> float:
+        return LEFT + (step - self.first) / (self.last - self.first) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        if self.log:
+            share = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+
+    def path(self, steps: Sequence[int], values: Sequence[float] | NDArray[np.float64]) -> str:
+        """Path data of at most `MAX_POINTS` points; the pen is lifted where a value has no place on the axis."""
+        points: list[tuple[float, float] | None] = []
+        for i in np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_POINTS)).astype(int)):
+            drawable = math.isfinite(values[i]) and (not self.log or values[i] > 0)
+            points.append((self.x(steps[i]), float(np.clip(self.y(values[i]), -HEIGHT, 2 * HEIGHT))) if drawable else None)
+        return _path_data(points)
+
+    def y_ticks(self) -> list[Tick]:
+        if not self.log:
+            return [Tick(self.y(v), f"{v:.3g}") for v in nice_ticks(self.low, self.high)]
+        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        values = [m * 10.0**e for e in powers for m in ((1, 3) if len(powers) < 4 else (1,))]
+        return [Tick(self.y(v), f"{v:.3g}") for v in values if self.low <= v <= self.high]
+
+
+def plot(title: str, series: Sequence[Series], *, better: Better = "lower") -> Plot | None:
+    """Curves of one panel, or None where no value is finite.
+
+    Many points are drawn as a running mean over the raw ones. The axis is logarithmic where the values span more than a
+    factor of 50, and leaves out the wildest hundredth of the raw values, so that a first spike does not flatten the rest.
+    """
+    smoothed = {s.name: smooth(s.values, _window(len(s.values))) for s in series}
+    drawn = np.concatenate([values for s in series for values in (smoothed[s.name], _central(s.values))])
+    drawn = drawn[np.isfinite(drawn)]
+    if not drawn.size:
+        return None
+    low, high = float(drawn.min()), float(drawn.max())
+    log = low > 0 and high / low > LOG_RATIO
+    if not log:
+        margin = 0.05 * (high - low) or max(abs(high), 1.0) * 0.05
+        low, high = (0.0 if 0 <= low < 0.3 * high else low - margin), high + margin
+    first = min(s.steps[0] for s in series)
+    axes = _Axes(first, max(first + 1, *(s.steps[-1] for s in series)), low, high, log)
+    return Plot(
+        title=title,
+        lines=[_line(s, colour, axes, smoothed[s.name], better) for colour, s in enumerate(series)],
+        x_ticks=[Tick(axes.x(v), _steps_label(v)) for v in nice_ticks(axes.first, axes.last, 4)],
+        y_ticks=axes.y_ticks(),
+        better=better,
+        log=log,
+    )
+
+
+def _window(count: int) -> int:
+    """No smoothing of few points, else about a fortieth of them, odd."""
+    return 1 if count < 60 else 2 * (count // 80) + 1
+
+
+def _central(values: Sequence[float]) -> NDArray[np.float64]:
+    """Without the outermost hundredth of the finite values on each side (nothing is cut where there are few)."""
+    array = np.asarray(values, dtype=np.float64)
+    finite = array[np.isfinite(array)]
+    if len(finite) < 100:
+        return finite
+    low, high = np.percentile(finite, [1, 99])
+    return finite[(finite >= low) & (finite <= high)]
+
+
+def _line(s: Series, colour: int, axes: _Axes, smoothed: NDArray[np.float64], better: Better) -> Line:
+    finite = np.isfinite(smoothed)
+    ranked = np.where(finite, smoothed, -np.inf if better == "higher" else np.inf)
+    best = int(np.argmax(ranked) if better == "higher" else np.argmin(ranked))
+    broken = [step for step, value in zip(s.steps, s.values, strict=True) if not math.isfinite(value)]
+    return Line(
+        name=s.name.removeprefix("train/term/"),
+        colour=colour % COLOURS,
+        path=axes.path(s.steps, smoothed),
+        raw_path=axes.path(s.steps, s.values) if _window(len(s.values)) > 1 else "",
+        last=float(smoothed[finite][-1]) if finite.any() else math.nan,
+        best=float(smoothed[best]),
+        best_step=s.steps[best],
+        not_finite=len(broken),
+        first_not_finite=broken[0] if broken else None,
+    )
+
+
+def _path_data(points: Sequence[tuple[float, float] | None]) -> str:
+    """SVG path data; None lifts the pen. A single point becomes a dot (a line of no length with round ends)."""
+    parts, pen_down = [], False
+    for point in points:
+        if point is not None:
+            parts.append(f"{'L' if pen_down else 'M'}{point[0]:.1f} {point[1]:.1f}")
+            if not pen_down:
+                parts.append("h0")
+        pen_down = point is not None
+    return "".join(parts)
+
+
+def _steps_label(step: float) -> str:
+    return f"{step / 1000:g}k" if step >= 10000 else f"{step:g}"
+
+
+def path_drawing(estimated_m: Any, true_m: Any) -> PathDrawing | None:
+    """Two paths seen from above, (N, 2) of x and z in metres each; None where they are no such lists."""
+    estimated, true = _xz(estimated_m), _xz(true_m)
+    if estimated is None:
+        return None
+    every = estimated if true is None else np.concatenate([estimated, true])
+    low, high = every.min(axis=0), every.max(axis=0)
+    extent = np.maximum(high - low, 0.05 * max(float((high - low).max()), 1e-6))
+    pad, longest = 16.0, 640.0
+    scale = float(min((longest - 2 * pad) / extent[0], (400.0 - 2 * pad) / extent[1]))
+    bar_m = _round_below(0.25 * longest / scale)
+
+    def path(points: NDArray[np.float64]) -> str:
+        return _path_data([(pad + (px - low[0]) * scale, pad + (high[1] - pz) * scale) for px, pz in points])
+
+    start = (estimated if true is None else true)[0]
+    return PathDrawing(
+        width=float(extent[0]) * scale + 2 * pad,
+        height=float(extent[1]) * scale + 2 * pad + 24,
+        estimated=path(estimated),
+        true=path(true) if true is not None else "",
+        start=(pad + float(start[0] - low[0]) * scale, pad + float(high[1] - start[1]) * scale),
+        bar_px=bar_m * scale,
+        bar_m=bar_m,
+    )
+
+
+def _round_below(value: float) -> float:
+    """The largest of 1, 2 and 5 times a power of ten that is not above a positive value."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return max(m * power for m in (1, 2, 5) if m * power <= value)
+
+
+def _xz(points: Any) -> NDArray[np.float64] | None:
+    """(N, 2) finite points, at most `MAX_POINTS` of them, or None."""
+    try:
+        array = np.asarray(points, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    if array.ndim != 2 or array.shape[1] != 2 or len(array) < 2 or not np.isfinite(array).all():
+        return None
+    return array[np.unique(np.linspace(0, len(array) - 1, min(len(array), MAX_POINTS)).astype(int))]
+
+
+def histogram(values: Sequence[float], bins: int = 24) -> Histogram:
+    """How per-image values are spread, up to their 99th percentile (the last bar holds the rest)."""
+    array = np.asarray(values, dtype=np.float64)
+    low, high = float(array.min()), float(np.percentile(array, 99))
+    high = high if high > low else low + max(abs(low), 1.0) * 0.01
+    counts, edges = np.histogram(np.clip(array, low, high), bins=bins, range=(low, high))
+    width, height = WIDTH, 90.0
+
+    def x(value: float) -> float:
+        return 8 + (value - low) / (high - low) * (width - 16)
+
+    tallest = float(counts.max())
+    bars = [
+        (x(edges[i]) + 0.5, height - c / tallest * height, x(edges[i + 1]) - x(edges[i]) - 1, c / tallest * height)
+        for i, c in enumerate(counts)
+    ]
+    median = float(np.clip(np.median(array), low, high))
+    return Histogram(bars, x(median), [Tick(x(v), f"{v:.3g}") for v in nice_ticks(low, high, 4)])

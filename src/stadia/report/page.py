@@ -1,0 +1,96 @@
+"""report.html: one file with everything in it, written from a run's folder."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from stadia import __version__
+from stadia.core.files import write_text
+from stadia.report import figures, sections, wording
+from stadia.report.changes import compare, flatten
+from stadia.report.run_files import RunFiles, previous_run, read_run
+
+TEMPLATES = Path(__file__).parent / "templates"
+SEVERITIES = ("stop", "warn", "note")
+MAX_PATCH_LINES = 400
+
+
+def write_page(folder: Path, out: Path | None = None) -> Path:
+    """Read a run's folder and write its report (RUN/report.html by default). Raises DataError where it is no run."""
+    run = read_run(folder)
+    path = out if out is not None else run.folder / "report.html"
+    write_text(path, render(run, previous_run(run)))
+    return path
+
+
+def render(run: RunFiles, before: RunFiles | None = None) -> str:
+    """The report as HTML. Everything that came from a file is escaped, and the page may load nothing from anywhere."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = wording.number
+    environment.globals["figures"] = figures
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    return environment.get_template("report.html").render(
+        name=run.folder.resolve().name,
+        run=run,
+        stadia_version=__version__,
+        status=wording.status(run.run.get("status")),
+        facts=_facts(run),
+        claim=wording.claim(_claim(run)),
+        tiles=sections.tiles(run),
+        findings=_findings(run.findings),
+        curves=sections.curves(run.series),
+        sheets=sections.sheets(run),
+        score_tables=sections.score_tables(run.scores),
+        image_scores=sections.image_scores(run.scores),
+        odometry=sections.odometry(run.scores),
+        changes=compare(before, run) if before is not None else None,
+        config=json.dumps(run.config, indent=2),
+        environment=flatten(run.run.get("environment", {})),
+        provenance={k: v for k, v in flatten(run.run).items() if not k.startswith("environment")},
+        patch="\n".join(run.patch.splitlines()[:MAX_PATCH_LINES]),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _claim(run: RunFiles) -> Any:
+    """The claim of the result, else of the run, else of its first score file that has one."""
+    holders = (run.result, run.run, *run.scores.values())
+    return next((holder["claim"] for holder in holders if holder.get("claim")), None)
+
+
+def _facts(run: RunFiles) -> list[str]:
+    """When the run started and how long it took, in words."""
+    started, finished = (_moment(run.run.get(key)) for key in ("started", "finished"))
+    facts = [f"{started.day} {started:%B %Y, %H:%M}"] if started else []
+    if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
+        facts.append(f"took {wording.duration(seconds)}")
+    if run.series:
+        facts.append(f"{wording.number(max(s.steps[-1] for s in run.series))} steps")
+    return facts
+
+
+def _moment(text: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+
+
+def _findings(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Findings with every part present as text, the most severe first."""
+    shown = []
+    for finding in findings:
+        part = {key: str(finding.get(key) or "") for key in ("code", "severity", "stage", "measured", "expected", "cause", "cure")}
+        evidence = finding.get("evidence")
+        shown.append(part | {"evidence": flatten(evidence) if isinstance(evidence, dict) else {}})
+    return sorted(shown, key=lambda f: SEVERITIES.index(f["severity"]) if f["severity"] in SEVERITIES else len(SEVERITIES))

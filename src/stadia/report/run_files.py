@@ -1,0 +1,168 @@
+"""A run's folder as it was read: whatever is there, and a line for what could not be read.
+
+A report must come out of a run that was killed, too, so only a folder that is no run at all is an error.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stadia.core.errors import DataError, StadiaError
+from stadia.core.files import read_json
+
+MAX_BYTES = 256 << 20
+MAX_FINDINGS = 1000
+_STEP = re.compile(r"(\d+)\D*$")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One scalar over the run: steps and values of the same length, in the order logged; a value may be NaN or infinite."""
+
+    name: str
+    steps: list[int]
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run's folder holds.
+
+    run, config, result: run.json, config.json, result.json; empty where absent.
+    series: the columns of metrics.csv.  scores: scores/<name>.json by name.
+    findings: one mapping a line of findings.jsonl.  pictures: (step, file), first step first.
+    patch: the uncommitted changes of the code (diff.patch).
+    unreadable: a line for each file that could not be read.
+    """
+
+    folder: Path
+    run: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    series: list[Series] = field(default_factory=list)
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    pictures: list[tuple[int, Path]] = field(default_factory=list)
+    patch: str = ""
+    unreadable: list[str] = field(default_factory=list)
+
+    @property
+    def recipe(self) -> str:
+        return str(self.run.get("recipe") or self.config.get("recipe") or "run")
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Read a run's folder. Raises DataError where it is none (neither run.json nor config.json)."""
+    folder = Path(folder)
+    if not (folder / "run.json").is_file() and not (folder / "config.json").is_file():
+        found = "neither run.json nor config.json" if folder.is_dir() else "no such folder"
+        raise DataError(folder, found=found, expected="a run's folder", cure="pass runs/<date>-<name>")
+    unreadable: list[str] = []
+
+    def attempt(name: str, read: Callable[[Path], Any], absent: Any) -> Any:
+        path = folder / name
+        if not path.is_file():
+            return absent
+        try:
+            return read(path)
+        except (StadiaError, OSError, ValueError, csv.Error) as error:
+            unreadable.append(f"{name}: {error.found if isinstance(error, StadiaError) else error}")
+            return absent
+
+    return RunFiles(
+        folder=folder,
+        run=attempt("run.json", _read_object, {}),
+        config=attempt("config.json", _read_object, {}),
+        result=attempt("result.json", _read_object, {}),
+        series=attempt("metrics.csv", _read_series, []),
+        scores={
+            path.stem: score
+            for path in sorted(folder.glob("scores/*.json"))
+            if (score := attempt(f"scores/{path.name}", _read_object, None))
+        },
+        findings=attempt("findings.jsonl", _read_lines, []),
+        pictures=sorted((_step_of(path), path) for path in folder.glob("pictures/*.png")),
+        patch=attempt("diff.patch", _read_text, ""),
+        unreadable=unreadable,
+    )
+
+
+def previous_run(run: RunFiles) -> RunFiles | None:
+    """The latest run of the same recipe in the same folder of runs that started before this one, if there is one."""
+    folder = run.folder.resolve()
+    earlier: list[tuple[tuple[str, str], Path]] = []
+    for path in folder.parent.glob("*/run.json"):
+        try:
+            other = RunFiles(path.parent, run=_read_object(path))
+        except (StadiaError, OSError, ValueError):
+            continue
+        if path.parent != folder and other.recipe == run.recipe and _order(other) < _order(run):
+            earlier.append((_order(other), path.parent))
+    return read_run(max(earlier)[1]) if earlier else None
+
+
+def _order(run: RunFiles) -> tuple[str, str]:
+    """Runs sort by when they started, else by name, which begins with the date."""
+    return str(run.run.get("started", "")), run.folder.resolve().name
+
+
+def _step_of(path: Path) -> int:
+    match = _STEP.search(path.stem)
+    return int(match[1]) if match else 0
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ValueError(f"a {type(value).__name__} where an object was expected")
+    return value
+
+
+def _read_text(path: Path) -> str:
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path.stat().st_size} bytes, more than the {MAX_BYTES} that a report reads")
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """JSON lines; a last line that was cut off by a kill is left out."""
+    found: list[dict[str, Any]] = []
+    for line in _read_text(path).splitlines()[:MAX_FINDINGS]:
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def _read_series(path: Path) -> list[Series]:
+    """Every column of metrics.csv but `step` and `epoch` that holds a number; an empty cell was not logged at that row.
+
+    A resumed run logs some steps a second time; the last one counts.
+    """
+    rows = csv.DictReader(_read_text(path).splitlines())
+    columns: dict[str, dict[int, float]] = {name: {} for name in rows.fieldnames or [] if name not in ("step", "epoch", "")}
+    for row in rows:
+        step = _number(row.get("step"))
+        if step is None or not math.isfinite(step):
+            continue
+        for name, values in columns.items():
+            if (value := _number(row.get(name))) is not None:
+                values[int(step)] = value
+    return [Series(name, sorted(values), [values[step] for step in sorted(values)]) for name, values in columns.items() if values]
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,234 @@
+"""The report's sections as plain values: tiles, curves, score tables, images, pictures. The template only lays them out."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from stadia.report import wording
+from stadia.report.changes import flatten
+from stadia.report.figures import Histogram, PathDrawing, Plot, histogram, path_drawing, plot
+from stadia.report.run_files import RunFiles, Series
+
+LOSS, TERMS, RATE = "Loss", "Terms of the loss", "Learning rate"
+BASELINE = "_mean_baseline"  # result.json: `depth.abs_rel` stands beside `depth.abs_rel_mean_baseline`
+MAX_SHEETS, SHEET_WIDTH, JPEG_QUALITY = 9, 1280, 88
+MAX_PICTURE_BYTES, MAX_PIXELS = 64 << 20, 64 << 20
+WORST = 5
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A key number, what it is compared to, and whether it is good: tone good, warn, or none."""
+
+    label: str
+    value: str
+    note: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Score files of one kind side by side.
+
+    about: protocol, claim and number of images, in words, where all files share them; else each column has its own.
+    columns: (name, about).  rows: (label, arrow towards good, one cell a file).
+    """
+
+    about: str
+    columns: list[tuple[str, str]]
+    rows: list[tuple[str, str, list[str]]]
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """How one score is spread over the images of a score file, and the worst of them (name, value, share of the worst)."""
+
+    score_file: str
+    label: str
+    images: int
+    median: str
+    spread: Histogram
+    worst: list[tuple[str, str, float]]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A picture sheet as a data URI."""
+
+    step: int
+    uri: str
+    width: int
+    height: int
+
+
+def tiles(run: RunFiles) -> list[Tile]:
+    """The key numbers of result.json, each beside its baseline; of the score files where there is no result yet."""
+    result = flatten(run.result)
+    if not any(isinstance(v, int | float) for v in result.values()):
+        return [
+            Tile(f"{stem} · {wording.score(name).label}", wording.score_value(name, value))
+            for stem, score in run.scores.items()
+            for name, value in list(_metrics(score).items())[:2]
+        ]
+    shown = []
+    for key, value in result.items():
+        name = key.rsplit(".", 1)[-1]
+        if not isinstance(value, int | float) or isinstance(value, bool) or name not in (*wording.SCORES, "wall_s", "peak_rss_mb"):
+            continue
+        if name == "path_m" and "odometry.ate_m" in result:
+            continue
+        shown.append(_tile(key, value, result))
+    return shown
+
+
+def _tile(key: str, value: float, result: dict[str, Any]) -> Tile:
+    group, _, name = key.rpartition(".")
+    if name == "wall_s":
+        return Tile("Time", wording.duration(value), "all steps together")
+    if name == "peak_rss_mb":
+        return Tile("Memory", wording.memory(value), "at its peak, all processes")
+    shown, text = wording.score(name), wording.score_value(name, value)
+    label = f"{group.capitalize()} · {shown.label}" if group else shown.label
+    baseline, path_m = result.get(key + BASELINE), result.get(f"{group}.path_m")
+    if isinstance(baseline, int | float) and baseline > 0:
+        better = 1 - value / baseline
+        note = f"{abs(better):.0%} {'below' if better > 0 else 'above'} the mean map's {wording.score_value(name, baseline)}"
+        return Tile(label, text, note, "good" if (better > 0) == (shown.better == "lower") else "warn")
+    if name in ("ate_m", "ate_rmse_m") and isinstance(path_m, int | float) and path_m > 0:
+        return Tile(label, text, f"{value / path_m:.1%} of a path of {wording.number(path_m, 'm')}")
+    if shown.better == "one" and value > 0:
+        return Tile(label, text, "1 is true size", "good" if abs(math.log(value)) <= 0.05 else "warn")
+    return Tile(label, text)
+
+
+def curves(series: list[Series]) -> list[Plot]:
+    """Panels: loss (training beside validation), its terms, each validation score, whatever else was logged, learning rate."""
+    groups: dict[str, list[Series]] = {}
+    for s in series:
+        groups.setdefault(_panel(s.name), []).append(s)
+    panels = sorted(groups, key=lambda title: {LOSS: 0, TERMS: 1, RATE: 3}.get(title, 2))
+    plots = [plot(title, groups[title], better=wording.score(groups[title][0].name).better) for title in panels]
+    return [p for p in plots if p is not None]
+
+
+def _panel(name: str) -> str:
+    """The title of the panel that a scalar is drawn in."""
+    leaf = name.rsplit("/", 1)[-1]
+    if leaf == "loss":
+        return LOSS
+    if "/term/" in name:
+        return TERMS
+    if "lr" in name.split("/") or leaf == "learning_rate":
+        return RATE
+    return wording.score(name).label
+
+
+def _metrics(score: dict[str, Any]) -> dict[str, Any]:
+    found = score.get("metrics")
+    return flatten(found) if isinstance(found, dict) else {}
+
+
+def score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
+    """Score files that share a metric stand in one table, a column each."""
+    kinds: list[dict[str, dict[str, Any]]] = []
+    for name, score in scores.items():
+        home = next((kind for kind in kinds if any(_metrics(score).keys() & _metrics(other).keys() for other in kind.values())), None)
+        if home is None:
+            kinds.append({name: score})
+        else:
+            home[name] = score
+    return [_score_table(kind) for kind in kinds if any(map(_metrics, kind.values()))]
+
+
+def _score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
+    names = dict.fromkeys(name for score in kind.values() for name in _metrics(score))
+    arrows = {"lower": "↓", "higher": "↑", "one": "→ 1", "neither": ""}
+    about = [_about(score) for score in kind.values()]
+    shared = len(set(about)) == 1
+    return ScoreTable(
+        about=about[0] if shared else "",
+        columns=[(name, "" if shared else own) for name, own in zip(kind, about, strict=True)],
+        rows=[
+            (
+                wording.score(m).label,
+                arrows[wording.score(m).better],
+                [wording.score_value(m, values[m]) if m in values else "" for values in map(_metrics, kind.values())],
+            )
+            for m in names
+        ],
+    )
+
+
+def _about(score: dict[str, Any]) -> str:
+    """A score file's protocol, claim and number of images, in words."""
+    claim = score.get("claim")
+    parts = [f"protocol {score['protocol']}"] if score.get("protocol") else []
+    parts += [wording.claim(claim)[0].lower()] if claim else []
+    parts += [f"{wording.number(score['images'])} images"] if score.get("images") is not None else []
+    return ", ".join(parts)
+
+
+def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
+    """For each score file that keeps its images: the spread of its first score over them, and the worst images."""
+    found = []
+    for stem, score in scores.items():
+        entries = [e for e in score.get("per_image") or [] if isinstance(e, dict) and "name" in e]
+        metric = next((m for m in _metrics(score) if any(m in e for e in entries)), None)
+        values = [(str(e["name"]), float(e[metric])) for e in entries if metric and _finite(e.get(metric))]
+        if metric is None or not values:
+            continue
+        shown = wording.score(metric)
+        values.sort(key=lambda pair: pair[1], reverse=shown.better != "higher")
+        largest = max(abs(value) for _, value in values[:WORST]) or 1.0
+        found.append(
+            ImageScores(
+                score_file=stem,
+                label=shown.label,
+                images=len(values),
+                median=wording.score_value(metric, float(np.median([v for _, v in values]))),
+                spread=histogram([v for _, v in values]),
+                worst=[(name, wording.score_value(metric, value), abs(value) / largest) for name, value in values[:WORST]],
+            )
+        )
+    return found
+
+
+def odometry(scores: dict[str, dict[str, Any]]) -> list[tuple[str, PathDrawing]]:
+    """The path drawn against the truth, for each score file that keeps both."""
+    drawn = ((name, path_drawing(score.get("path_estimated_m"), score.get("path_true_m"))) for name, score in scores.items())
+    return [(name, drawing) for name, drawing in drawn if drawing is not None]
+
+
+def sheets(run: RunFiles) -> list[Sheet]:
+    """At most `MAX_SHEETS` picture sheets, evenly over the run, the first and the last among them."""
+    count = len(run.pictures)
+    chosen = sorted({round(i * (count - 1) / (MAX_SHEETS - 1)) for i in range(MAX_SHEETS)}) if count else []
+    return [s for i in chosen if (s := _sheet(*run.pictures[i], run.unreadable)) is not None]
+
+
+def _sheet(step: int, path: Path, unreadable: list[str]) -> Sheet | None:
+    """A picture at most `SHEET_WIDTH` wide as a JPEG; a line in `unreadable` where it is no picture."""
+    data = path.read_bytes() if path.stat().st_size <= MAX_PICTURE_BYTES else b""
+    pixels = int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")  # of the PNG header, before anything is decoded
+    whole = 0 < pixels <= MAX_PIXELS and data[-8:-4] == b"IEND"
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if whole else None
+    if image is None:
+        unreadable.append(f"pictures/{path.name}: not a PNG of a sensible size, or truncated")
+        return None
+    height, width = image.shape[:2]
+    if width > SHEET_WIDTH:
+        height, width = max(1, round(height * SHEET_WIDTH / width)), SHEET_WIDTH
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return Sheet(step, "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode(), width, height)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

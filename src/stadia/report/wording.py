@@ -1,0 +1,125 @@
+"""How the report says things: names, units and good directions of scores, and what a claim allows a reader to trust."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Better = Literal["lower", "higher", "one", "neither"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a score is shown: its name in the field, its unit, and where it is good."""
+
+    label: str
+    unit: str = ""
+    better: Better = "lower"
+
+
+SCORES: dict[str, Score] = {
+    "loss": Score("Loss"),
+    "abs_rel": Score("AbsRel"),
+    "sq_rel": Score("SqRel", "m"),
+    "rmse": Score("RMSE", "m"),
+    "rmse_m": Score("RMSE", "m"),
+    "rmse_log": Score("RMSE log"),
+    "silog": Score("SILog"),
+    "log10": Score("log10"),
+    "mae": Score("MAE", "m"),
+    "mae_m": Score("MAE", "m"),
+    "d1": Score("δ < 1.25", "", "higher"),
+    "d2": Score("δ < 1.25²", "", "higher"),
+    "d3": Score("δ < 1.25³", "", "higher"),
+    "scale_ratio_median": Score("Scale ratio, median", "", "one"),
+    "scale_ratio_spread": Score("Scale ratio, spread"),
+    "ate_rmse_m": Score("ATE", "m"),
+    "ate_m": Score("ATE", "m"),
+    "path_m": Score("Path", "m", "neither"),
+    "t_err_percent": Score("t_err", "%"),
+    "r_err_deg_per_100m": Score("r_err", "°/100 m"),
+    "rpe_trans_m": Score("RPE, translation", "m"),
+    "rpe_rot_deg": Score("RPE, rotation", "°"),
+}
+
+CLAIMS: dict[str, tuple[str, str]] = {
+    "metres": (
+        "Metres",
+        "Depth and path are in metres. The scale comes from a length known beforehand (such as the stereo baseline); "
+        "nothing was aligned to ground truth.",
+    ),
+    "up-to-scale": (
+        "Up to scale",
+        "Shapes and proportions can be trusted; sizes cannot. All depths and the path share one unknown factor, "
+        "which one camera alone does not tell.",
+    ),
+    "affine-inverse": (
+        "Inverse depth up to scale and shift",
+        "The order of near and far can be trusted. Distances, proportions and sizes cannot.",
+    ),
+}
+UNKNOWN_CLAIM = ("No claim yet", "Nothing has been predicted yet, so there is nothing to trust.")
+
+STATUSES: dict[str, tuple[str, str]] = {  # run.json's status: (what is shown, the tone it is shown in)
+    "finished": ("finished", "good"),
+    "running": ("not finished when this was written", "warn"),
+    "interrupted": ("interrupted", "warn"),
+    "stopped": ("stopped by a finding", "stop"),
+    "failed": ("failed", "stop"),
+}
+
+
+def score(name: str) -> Score:
+    """How a score is shown, by the last part of its name ("depth.abs_rel", "val/abs_rel"); an unknown one by its own name."""
+    return SCORES.get(re.split(r"[./]", name)[-1], Score(name, better="neither"))
+
+
+def number(value: Any, unit: str = "") -> str:
+    """Three significant digits (no less than whole numbers), with the unit; text and truth values as they are."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "none" if value is None else str(value)
+    if not math.isfinite(value):
+        return "not finite"
+    if isinstance(value, int):
+        text = f"{value}" if abs(value) < 10_000 else f"{value:,}".replace(",", " ")
+    elif abs(value) >= 100:
+        text = f"{value:.0f}"
+    elif value == 0:
+        text = "0"
+    elif abs(value) >= 1e-3:
+        text = f"{value:.{2 - math.floor(math.log10(abs(value)))}f}"
+    else:
+        text = f"{value:.2e}"
+    return f"{text}{unit}" if unit == "°" else f"{text} {unit}".rstrip()
+
+
+def score_value(name: str, value: Any) -> str:
+    """A score's value with its unit."""
+    return number(value, score(name).unit)
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `6 min 10 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+    return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 // 60 else "")
+
+
+def memory(megabytes: float) -> str:
+    """`812 MB`, `2.4 GB`."""
+    return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
+
+
+def claim(name: Any) -> tuple[str, str]:
+    """A claim's name and what can be trusted, in words."""
+    return CLAIMS.get(str(name), UNKNOWN_CLAIM if name is None else (str(name), "This claim is not known to the report."))
+
+
+def status(name: Any) -> tuple[str, str]:
+    """What is shown of a run's status, and its tone: good, warn or stop."""
+    return STATUSES.get(str(name), (str(name or "unknown"), "warn"))

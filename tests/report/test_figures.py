@@ -1,0 +1,127 @@
+"""Numbers to SVG: smoothing, ticks, axes, drawings, against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from stadia.report import figures, wording
+from stadia.report.run_files import Series
+
+
+def points(path: str) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", path)]
+
+
+def test_smooth_is_a_centred_mean_that_shrinks_at_the_ends():
+    assert figures.smooth([1, 2, 6, 4, 5], 3).tolist() == [1, 3, 4, 5, 5]
+
+
+def test_smooth_leaves_out_what_is_not_finite():
+    assert figures.smooth([1, math.nan, 3], 3).tolist() == pytest.approx([1, 2, 3])
+    assert np.isnan(figures.smooth([math.inf], 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), (0.13, 0.42, [0.2, 0.3, 0.4]), (-1, 1, [-1, -0.5, 0, 0.5, 1]), (3, 3, [3])],
+)
+def test_ticks_are_round(low, high, expected):
+    assert figures.nice_ticks(low, high) == pytest.approx(expected)
+
+
+def test_plot_maps_ends_to_the_frame():
+    panel = figures.plot("t", [Series("a", [10, 20], [0.0, 1.0])])
+    (x0, y0), (x1, y1) = points(panel.lines[0].path)
+    assert (x0, x1) == (figures.LEFT, figures.WIDTH - figures.RIGHT)
+    assert y0 == figures.HEIGHT - figures.BOTTOM  # the axis starts at 0
+    assert y1 == pytest.approx(figures.TOP + (figures.HEIGHT - figures.TOP - figures.BOTTOM) * 0.05 / 1.05, abs=0.1)
+
+
+def test_wide_range_is_logarithmic():
+    panel = figures.plot("t", [Series("a", [0, 1, 2], [0.01, 0.1, 10.0])])
+    assert panel.log
+    (_, y0), (_, y1), (_, y2) = points(panel.lines[0].path)
+    assert (y0 - y1) * 2 == pytest.approx(y1 - y2, abs=0.2)  # one decade, two decades
+
+
+def test_best_follows_the_direction():
+    series = Series("val/d1", [1, 2, 3], [0.5, 0.9, 0.7])
+    assert figures.plot("t", [series], better="higher").lines[0].best_step == 2
+    assert figures.plot("t", [series], better="lower").lines[0].best_step == 1
+
+
+def test_values_that_are_not_finite_break_the_line():
+    line = figures.plot("t", [Series("a", [0, 1, 2, 3], [1.0, math.nan, 2.0, 3.0])]).lines[0]
+    assert line.path.count("M") == 2
+    assert (line.not_finite, line.first_not_finite) == (1, 1)
+
+
+def test_nothing_finite_is_no_plot():
+    assert figures.plot("t", [Series("a", [0], [math.nan])]) is None
+
+
+def test_one_value_is_a_plot():
+    assert points(figures.plot("t", [Series("a", [5], [2.0])]).lines[0].path)
+
+
+def test_long_series_are_thinned():
+    panel = figures.plot("t", [Series("a", list(range(50_000)), list(np.linspace(1, 2, 50_000)))])
+    assert len(points(panel.lines[0].path)) <= figures.MAX_POINTS
+
+
+def test_path_drawing_keeps_shape_and_scale():
+    drawing = figures.path_drawing([[0, 0], [10, 0], [10, 20]], [[0, 0], [10, 0], [10, 20]])
+    a, b, c = points(drawing.estimated)
+    across, up = math.dist(a, b), math.dist(b, c)
+    assert up == pytest.approx(2 * across, rel=1e-2)
+    assert c[1] < b[1]  # forward is up
+    assert drawing.bar_px / drawing.bar_m == pytest.approx(across / 10, rel=1e-2)
+    assert drawing.estimated == drawing.true
+
+
+@pytest.mark.parametrize("bad", [None, "text", [[1, 2]], [[1, 2, 3], [4, 5, 6]], [[0, math.nan], [1, 1]], [[0, 0], [1]], {"a": 1}])
+def test_what_is_no_path_is_not_drawn(bad):
+    assert figures.path_drawing(bad, None) is None
+
+
+def test_path_that_does_not_move_is_drawn():
+    assert figures.path_drawing([[1, 1], [1, 1]], None) is not None
+
+
+def test_histogram_holds_every_image():
+    shape = figures.histogram([0.1] * 3 + [0.2])
+    tall = sorted({round(height, 3) for *_, height in shape.bars})
+    assert tall[-1] == 90.0
+    assert sum(height for *_, height in shape.bars) / 30 == pytest.approx(4, abs=1e-6)
+
+
+def test_histogram_of_equal_values():
+    assert figures.histogram([0.5, 0.5]).bars
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.1284, "", "0.128"),
+        (4.1, "m", "4.10 m"),
+        (148.2, "m", "148 m"),
+        (1.4, "°", "1.40°"),
+        (0.0, "", "0"),
+        (12345, "", "12 345"),
+        (2.74e-8, "", "2.74e-08"),
+        (math.nan, "", "not finite"),
+        (None, "", "none"),
+        (True, "", "True"),
+    ],
+)
+def test_numbers(value, unit, text):
+    assert wording.number(value, unit) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(48, "48 s"), (521.4, "8 min 41 s"), (600, "10 min"), (7500, "2 h 5 min"), (3600, "1 h")])
+def test_durations(seconds, text):
+    assert wording.duration(seconds) == text

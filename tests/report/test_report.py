@@ -1,0 +1,222 @@
+"""report.html from every kind of run folder: whole, poor, broken and hostile."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from stadia import report
+from stadia.core.errors import DataError
+from stadia.report.run_files import read_run
+from stadia.report.sections import sheets
+
+VOID = {"meta", "br", "img", "input", "link", "hr"}
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}</style></pre>'
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order, and keeps every tag with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def build(folder: Path) -> tuple[str, Page]:
+    text = report.build(folder).read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def visible(text: str) -> str:
+    """The page's words without tags, scripts and styles."""
+    text = re.sub(r"<(script|style).*?</\1>", " ", text, flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+def test_whole_run_says_what_matters(make_run):
+    text, page = build(make_run())
+    words = visible(text)
+    assert "Metres. Depth and path are in metres" in words
+    assert "58% below the mean map's 0.306" in words
+    assert "1.6% of a path of 148 m" in words
+    assert "took 8 min 41 s" in words
+    assert "gradient norm 41 at step 12" in words
+    assert words.index("gradient norm 41") < words.index("3 of 200 frames")  # the warning stands before the note
+    assert "world-11/left/000016 0.566" in words  # the worst image
+    assert '"encoder": "mobilenetv3_small_100"' in words
+    titles = re.findall(r"<h3>([^<]+)", text)
+    for panel in ("Loss", "Terms of the loss", "AbsRel", "Learning rate"):
+        assert any(title.strip() == panel for title in titles), panel
+    assert len(page.named("img")) == 6
+
+
+def test_page_is_one_file_that_loads_nothing(make_run):
+    text, page = build(make_run())
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "action", "data", "poster", "srcset", "xlink:href"):
+            value = attributes.get(name)
+            assert value is None or value.startswith("data:image/jpeg;base64,"), (tag, name, value)
+    assert not page.named("link")
+    assert not re.search(r"@import|url\((?!#)", text)
+    policy = next(a["content"] for a in page.named("meta") if a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "unsafe-inline" not in policy.split("script-src")[1]
+
+
+def test_page_fits_a_phone(make_run):
+    text, page = build(make_run())
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.named("meta")
+    assert "prefers-color-scheme: dark" in text
+    assert all("viewbox" in a and "width" not in a for a in page.named("svg"))
+
+
+def test_hostile_strings_are_text(make_run):
+    folder = make_run(
+        name="2026-03-02-101500-<b>bold",
+        run={"recipe": HOSTILE, "status": HOSTILE, "command": HOSTILE, "environment": {HOSTILE: HOSTILE}},
+        config={HOSTILE: HOSTILE},
+        result={HOSTILE: 1.0, "claim": HOSTILE},
+        findings=[
+            dict.fromkeys(("code", "severity", "stage", "measured", "expected", "cause", "cure"), HOSTILE)
+            | {"evidence": {HOSTILE: HOSTILE}}
+        ],
+    )
+    score = {
+        "protocol": HOSTILE,
+        "claim": HOSTILE,
+        "metrics": {HOSTILE: 0.5},
+        "images": HOSTILE,
+        "per_image": [{"name": HOSTILE, HOSTILE: 0.5}],
+    }
+    (folder / "scores" / "x<script>.json").write_text(json.dumps(score), encoding="utf-8")
+    (folder / "metrics.csv").write_text('step,"train/<script>alert(3)</script>"\n0,1\n1,2\n', encoding="utf-8")
+    (folder / "diff.patch").write_text(HOSTILE, encoding="utf-8")
+    text, page = build(folder)
+    assert len(page.named("script")) == 1  # ours
+    assert "alert(" not in re.search(r"<script>(.*?)</script>", text, re.S)[1]
+    assert not any("onerror" in attributes for _, attributes in page.tags)
+    assert all((a["src"] or "").startswith("data:") for a in page.named("img"))
+    assert "{{ 7 * 7 }}" in html.unescape(text)
+    assert "<b>bold" not in text
+
+
+@pytest.mark.parametrize("missing", ["run.json", "config.json", "result.json", "scores", "findings.jsonl", "metrics.csv", "pictures"])
+def test_any_part_may_be_missing(make_run, missing):
+    text, _ = build(make_run(without=(missing,)))
+    assert "<h1>" in text
+
+
+def test_run_that_was_killed_at_once(make_run):
+    folder = make_run(
+        without=("config.json", "result.json", "scores", "findings.jsonl", "metrics.csv", "pictures"),
+        run={"status": "running", "finished": None},
+    )
+    words = visible(build(folder)[0])
+    assert "not finished when this was written" in words
+    assert "No claim yet." in words
+
+
+def test_up_to_scale_is_said(make_run):
+    words = visible(build(make_run(result={"claim": "up-to-scale"}))[0])
+    assert "Up to scale." in words
+    assert "sizes cannot" in words
+
+
+def test_broken_files_are_named_and_the_rest_is_shown(make_run):
+    folder = make_run()
+    (folder / "result.json").write_text('{"depth": {"abs_rel": 0.1', encoding="utf-8")
+    (folder / "scores" / "depth-test.json").write_text("[1, 2]", encoding="utf-8")
+    (folder / "pictures" / "step-000100.png").write_bytes((folder / "pictures" / "step-000050.png").read_bytes()[:2000])
+    (folder / "pictures" / "step-000150.png").write_bytes(b"")
+    words = visible(build(folder)[0])
+    for name in ("result.json", "scores/depth-test.json", "pictures/step-000100.png", "pictures/step-000150.png"):
+        assert f"Not read: {name}" in words
+    assert "ATE" in words
+
+
+def test_picture_of_absurd_size_is_not_decoded(make_run):
+    folder = make_run(without=("pictures",))
+    (folder / "pictures").mkdir()
+    header = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + b"IHDR" + (100_000).to_bytes(4, "big") * 2
+    (folder / "pictures" / "step-000001.png").write_bytes(header + b"\0" * 100)
+    run = read_run(folder)
+    assert sheets(run) == []
+    assert "step-000001.png" in run.unreadable[0]
+
+
+def test_losses_that_are_not_finite_are_pointed_at(make_run):
+    folder = make_run()
+    (folder / "metrics.csv").write_text("step,epoch,train/loss\n0,0,1.0\n1,0,nan\n2,0,inf\n3,0,0.5\n", encoding="utf-8")
+    assert "train/loss was not finite 2 times, first at step 1." in visible(build(folder)[0])
+
+
+def test_last_finding_cut_by_a_kill_is_left_out(make_run):
+    folder = make_run()
+    with (folder / "findings.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write('{"code": "X99", "sever')
+    assert len(read_run(folder).findings) == 2
+
+
+def test_changes_against_the_run_before(make_run):
+    make_run("2026-02-01-080000-older", run={"started": "2026-02-01T08:00:00+00:00"}, config={"data": {"height": 1, "width": 1}})
+    make_run(
+        "2026-03-01-080000-before",
+        run={"started": "2026-03-01T08:00:00+00:00", "environment": {"python": "3.12.1"}, "code": {"commit": "0000000", "dirty": False}},
+        config={"optimiser": {"name": "adamw", "lr": 2e-4}},
+        result={"depth": {"abs_rel": 0.2}},
+    )
+    make_run("2026-03-01-090000-other", run={"recipe": "metric", "started": "2026-03-01T09:00:00+00:00"})
+    make_run("2026-03-03-080000-later", run={"started": "2026-03-03T08:00:00+00:00"})
+    words = visible(build(make_run())[0]).split("Against the run before")[1]
+    assert words.startswith(" 2026-03-01-080000-before")
+    assert "optimiser.lr 0.0002 0.001" in words
+    assert "code.commit 0000000 4f1c2ab" in words
+    assert "python 3.12.1 3.11.9" in words
+    assert "torch not there 2.13.0" in words
+    assert "depth.abs_rel 0.200 0.128" in words
+
+
+def test_folder_that_is_no_run(tmp_path):
+    with pytest.raises(DataError, match=r"neither run\.json nor config\.json"):
+        report.build(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        report.build(tmp_path / "absent")
+
+
+def test_out_says_where(make_run, tmp_path):
+    out = tmp_path / "elsewhere" / "page.html"
+    assert report.build(make_run(), out) == out
+    assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_report_builds_where_torch_cannot_be_imported(make_run):
+    program = (
+        "import sys; sys.modules['torch'] = None; from pathlib import Path; from stadia import report; report.build(Path(sys.argv[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(make_run())], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
