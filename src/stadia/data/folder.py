@@ -80,25 +80,22 @@ class StadiaFolder:
     def open(cls, path: Path, options: SourceOptions) -> list[Recording]:
         if (path / "recording.json").is_file():
             return [_open_recording(path, path.resolve().name)]
-        splits = dataset_splits(path)
-        if options.split is not None and options.split not in splits:
-            raise DataError(
-                path / "dataset.json", found=f"splits {', '.join(splits)}", expected=f"a split '{options.split}'", cure="correct data.split"
-            )
-        listed = splits[options.split] if options.split else [name for names in splits.values() for name in names]
-        names = choose(list(dict.fromkeys(listed)), options, path)
+        listed = [name for names in cls.splits(path).values() for name in names]
+        names = choose(list(dict.fromkeys(listed)), options.recordings, path)
         return [_open_recording(inside(path, name), f"{path.resolve().name}/{name}") for name in names]
 
+    @classmethod
+    def splits(cls, path: Path) -> dict[str, list[str]]:
+        """As dataset.json says."""
+        if not (path / "dataset.json").is_file():
+            return {}
+        dataset: _DatasetFile = _parse(_DatasetFile, path / "dataset.json")
+        if not any(dataset.splits.values()):
+            raise DataError(path / "dataset.json", found="no recording", expected="at least one in splits", cure="list the recordings")
+        return dataset.splits
 
-def dataset_splits(path: Path) -> dict[str, list[str]]:
-    """Split name to recording names, from dataset.json."""
-    dataset: _DatasetFile = _parse(_DatasetFile, path / "dataset.json")
-    if not any(dataset.splits.values()):
-        raise DataError(path / "dataset.json", found="no recording", expected="at least one in splits", cure="list the recordings' folders")
-    return dataset.splits
 
-
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class FolderRecording(PictureRecording):
     """One recording's folder. Beyond `Recording`: camera_height_m above the road, where recording.json tells it."""
 

@@ -32,8 +32,12 @@ class KittiOdometry:
         sequences = _sequences(path)
         if not sequences:
             raise DataError(path, found="no sequence", expected=cls.layout, cure="pass the folder that holds sequences/")
-        names = choose(list(sequences), options, path)
+        names = choose(list(sequences), options.recordings, path)
         return [_open_sequence(sequences[name], options) for name in names]
+
+    @classmethod
+    def splits(cls, path: Path) -> dict[str, list[str]]:
+        return {}
 
 
 def _sequences(path: Path) -> dict[str, Path]:

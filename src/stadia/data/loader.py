@@ -1,4 +1,4 @@
-"""A loader whose order is a pure function of (seed, epoch), so that a run resumed in mid-epoch sees what it would have seen."""
+"""Batches whose order is a pure function of (seed, epoch), so that a run resumed in mid-epoch sees what it would have seen."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Sampler
 
 from stadia.core.seeds import generator
@@ -20,31 +21,20 @@ class EpochOrder(Sampler[tuple[int, int]]):
         length: number of samples.
         batch_size: of one process.
         shuffle: a permutation drawn from (seed, epoch); else in order.
-        drop_last: leave out the last samples that do not fill a batch of every process; else the first ones are repeated
-            until each process has equally many.
-        rank, world_size: this process among those that train together. Batch n of all of them is the same set of samples
-            whatever world_size, where world_size * batch_size is the same.
+        drop_last: leave out the samples at the end that do not fill a batch of every process; else the first ones are
+            repeated until each process has equally many.
 
-    Lightning calls `set_epoch` by itself. `len` is of the whole epoch, also after `resume`.
+    Batch n of all processes together holds the same samples however many processes share them, where batch_size times
+    their number stays the same.
     """
 
-    def __init__(
-        self, length: int, *, batch_size: int, shuffle: bool, seed: int = 0, drop_last: bool = False, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.length, self.batch_size, self.shuffle, self.seed, self.drop_last = length, batch_size, shuffle, seed, drop_last
-        self.rank, self.world_size = rank, world_size
-        self.epoch, self.start_batch = 0, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """The epoch that the next iteration goes through, from its start unless it was resumed in the middle."""
-        if epoch != self.epoch:
-            self.epoch, self.start_batch = epoch, 0
-
-    def resume(self, epoch: int, start_batch: int) -> None:
-        """Go on in `epoch` with batch `start_batch`; the epochs after it are whole again."""
-        self.epoch, self.start_batch = epoch, start_batch
+    def __init__(self, length: int, *, batch_size: int, shuffle: bool, drop_last: bool, seed: int = 0) -> None:
+        self.length, self.batch_size, self.shuffle, self.drop_last, self.seed = length, batch_size, shuffle, drop_last, seed
+        self.rank, self.world_size = 0, 1
+        self.epoch, self.first_batch = 0, 0
 
     def __len__(self) -> int:
+        """Keys of a whole epoch for this process, wherever it is started."""
         together = self.batch_size * self.world_size
         return self.length // together * self.batch_size if self.drop_last else -(-self.length // self.world_size)
 
@@ -52,7 +42,7 @@ class EpochOrder(Sampler[tuple[int, int]]):
         order = generator(self.seed, "order", self.epoch).permutation(self.length) if self.shuffle else np.arange(self.length)
         order = np.resize(order, len(self) * self.world_size)  # cut off, or repeated from the start
         together = self.batch_size * self.world_size
-        for start in range(self.start_batch * together, len(order), together):
+        for start in range(self.first_batch * together, len(order), together):
             mine = np.array_split(order[start : start + together], self.world_size)[self.rank]
             yield from ((self.epoch, int(index)) for index in mine)
 
@@ -62,32 +52,47 @@ def start_worker(_: int) -> None:
     cv2.setNumThreads(0)
 
 
-def build_loader(
-    samples: Samples,
-    *,
-    batch_size: int,
-    shuffle: bool,
-    workers: int = 0,
-    seed: int = 0,
-    drop_last: bool | None = None,
-    rank: int = 0,
-    world_size: int = 1,
-) -> DataLoader[Batch]:
-    """Batches of samples. `loader.sampler` is the `EpochOrder`: `set_epoch` before each epoch, `resume` after a break.
+class Loader:
+    """Batches of samples, epoch after epoch, from any position on; what a training asks of a loader.
 
-    drop_last: None drops where shuffled (training), unless that would leave nothing.
-    With more processes pass Lightning `use_distributed_sampler=False`: the order is already shared out.
+    Args:
+        samples: what to load.
+        batch_size: of one process.
+        shuffle: for training.
+        workers: processes that load; they live as long as the loader. 0 loads in this one.
+        seed: of the order; the samples have their own.
+        drop_last: leave out an incomplete last batch; by default where shuffled and more than one batch is there.
     """
-    fills = len(samples) >= batch_size * world_size
-    drop = (shuffle and fills) if drop_last is None else drop_last
-    order = EpochOrder(len(samples), batch_size=batch_size, shuffle=shuffle, seed=seed, drop_last=drop, rank=rank, world_size=world_size)
-    return DataLoader(
-        samples,
-        batch_size=batch_size,
-        sampler=order,
-        drop_last=drop,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        collate_fn=collate,
-        worker_init_fn=start_worker,
-    )
+
+    def __init__(
+        self, samples: Samples, *, batch_size: int, shuffle: bool, workers: int = 0, seed: int = 0, drop_last: bool | None = None
+    ) -> None:
+        drop = (shuffle and len(samples) >= batch_size) if drop_last is None else drop_last
+        self.samples = samples
+        self.order = EpochOrder(len(samples), batch_size=batch_size, shuffle=shuffle, drop_last=drop, seed=seed)
+        self._batches: DataLoader[Batch] = DataLoader(
+            samples,
+            batch_size=batch_size,
+            sampler=self.order,
+            drop_last=drop,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=collate,
+            worker_init_fn=start_worker,
+            generator=torch.Generator(),  # else every epoch would draw from the training's random numbers
+        )
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
+        return len(self._batches)
+
+    def set_position(self, epoch: int, batch: int = 0) -> None:
+        """The next iteration goes through this epoch, from this batch to its last."""
+        self.order.epoch, self.order.first_batch = epoch, batch
+
+    def shard(self, rank: int, world_size: int) -> None:
+        """Keep the part of one process among those that train together: equally many batches for each."""
+        self.order.rank, self.order.world_size = rank, world_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._batches)

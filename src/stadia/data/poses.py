@@ -1,4 +1,4 @@
-"""Text files of numbers from outside: camera-to-world poses (KITTI rows) and times."""
+"""Text from outside: lines, rows of numbers, camera-to-world poses (KITTI rows) and times."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from stadia.core.errors import DataError
 MAX_TEXT_BYTES = 64 << 20
 
 
-def read_rows(path: Path, columns: int, what: str) -> NDArray[np.float64]:
-    """(N, columns) finite numbers, one row a line. Raises DataError naming the file and the line."""
+def read_lines(path: Path, what: str) -> list[str]:
+    """The lines of a text file that are not blank; `what` says in a message what it should have been."""
     try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            raise DataError(
-                path, found=f"{path.stat().st_size} bytes", expected=f"at most {MAX_TEXT_BYTES}", cure="is this the right file?"
-            )
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except FileNotFoundError as error:
+        size = path.stat().st_size
+        if size > MAX_TEXT_BYTES:
+            raise DataError(path, found=f"{size} bytes", expected=f"at most {MAX_TEXT_BYTES}", cure="is this the right file?")
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise DataError(path, found="no such file", expected=what, cure="check the path or the download") from error
     except UnicodeDecodeError as error:
         raise DataError(path, found="bytes that are not text", expected=what, cure="is this the right file?") from error
+
+
+def read_rows(path: Path, columns: int, what: str) -> NDArray[np.float64]:
+    """(N, columns) finite numbers, one row a line. Raises DataError naming the file and the line."""
+    lines = read_lines(path, what)
     rows = np.empty((len(lines), columns))
     for number, line in enumerate(lines):
         try:

@@ -30,7 +30,7 @@ class Intrinsics:
         return Camera(torch.from_numpy(K.copy()), self.height, self.width)
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class CalibratedRecording(Recording):
     """A recording that knows its cameras, and perhaps its poses and times. Pictures and depth are for those that derive from it.
 
@@ -54,6 +54,9 @@ class CalibratedRecording(Recording):
     def __post_init__(self) -> None:
         self.sides = tuple(self.intrinsics)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {len(self)} frames, {' and '.join(self.sides)})"
+
     def camera(self, index: int, side: str = LEFT) -> Camera:
         """K in pixels of the picture as stored."""
         return self.intrinsics[side].of(index)
@@ -71,7 +74,7 @@ class CalibratedRecording(Recording):
         return None if self.times_s is None else float(self.times_s[index])
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class PictureRecording(CalibratedRecording):
     """Frames as picture files. Readers that also have depth derive from it.
 

@@ -18,7 +18,7 @@ from stadia.core.seeds import generator
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.data.cache import FrameStore, Progress, frame_store
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, DataConfig
-from stadia.data.splits import Frames
+from stadia.data.splits import Frames, whole
 from stadia.data.transforms import Draw, draw, mirror_planar, resize_depth, resize_picture, zoomed, zoomed_depth
 from stadia.geometry.camera import mirrored, resized
 from stadia.geometry.se3 import inverse, mirror_x
@@ -75,7 +75,7 @@ class Samples(Dataset[Batch]):
         cache: CacheConfig | None = None,
         progress: Progress | None = None,
     ) -> None:
-        frames = [f for part in parts for f in ([part] if isinstance(part, Frames) else _whole(part, target_sides))]
+        frames = [f for part in parts for f in ([part] if isinstance(part, Frames) else whole(part, target_sides))]
         self.recordings = list({id(f.recording): f.recording for f in frames}.values())
         self.height, self.width, self.offsets, self.seed = height, width, tuple(offsets), seed
         self.augmentation, self.ground_truth_depth = augmentation, ground_truth_depth
@@ -191,10 +191,6 @@ class Samples(Dataset[Batch]):
     def _depth(self, recording: Recording, view: _View) -> Tensor | None:
         depth_m = recording.depth_m(view.index, view.side)
         return None if depth_m is None else torch.from_numpy(resize_depth(depth_m, self.height, self.width))[None]
-
-
-def _whole(recording: Recording, target_sides: Sequence[str]) -> list[Frames]:
-    return [Frames.all_of(recording, side) for side in target_sides if side in recording.sides]
 
 
 def _decide_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recording]) -> bool:

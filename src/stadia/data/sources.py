@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from stadia.core.tables import nearest
 from stadia.core.types import Camera
 from stadia.data import DATASETS
 from stadia.data.config import SourceOptions
+from stadia.data.poses import read_kitti_poses
+from stadia.data.recordings import CalibratedRecording
 
 
 class Format(Protocol):
@@ -28,7 +31,14 @@ class Format(Protocol):
         ...
 
     @classmethod
-    def open(cls, path: Path, options: SourceOptions) -> list[Recording]: ...
+    def open(cls, path: Path, options: SourceOptions) -> list[Recording]:
+        """The recordings that the options ask for."""
+        ...
+
+    @classmethod
+    def splits(cls, path: Path) -> dict[str, list[str]]:
+        """Recording names of each split that the dataset itself names; empty where it names none."""
+        ...
 
 
 def open_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
@@ -43,13 +53,39 @@ def open_recordings(path: str | Path, format: str = "auto", **options: Any) -> l
     """
     path = Path(path).expanduser()
     chosen = resolve(SourceOptions, options)
+    reader = _reader(path, format)
+    if chosen.split is not None:
+        splits = reader.splits(path)
+        if chosen.split not in splits:
+            named = f"splits {', '.join(splits)}" if splits else "a dataset that names no split"
+            raise DataError(path, found=named, expected=f"a split '{chosen.split}'", cure="correct data.split")
+        chosen = chosen.model_copy(update={"recordings": tuple(choose(splits[chosen.split], chosen.recordings, path))})
+    recordings = reader.open(path, chosen)
+    if chosen.poses is not None:
+        _give_poses(recordings, Path(chosen.poses).expanduser())
+    if chosen.frames is not None:
+        recordings = [Excerpt.between(recording, *chosen.frames) for recording in recordings]
+    return recordings
+
+
+def named_splits(path: Path, format: str = "auto") -> dict[str, list[str]]:
+    """Recording names of each split that the dataset itself names; empty where it names none."""
+    return _reader(path, format).splits(path)
+
+
+def _reader(path: Path, format: str) -> Format:
     if not path.exists():
         raise DataError(path, found="nothing there", expected="a dataset's folder or a video file", cure="check the path")
-    reader: Format = DATASETS.load(_recognised(path) if format == "auto" else DATASETS.check(format))
-    recordings = reader.open(path, chosen)
-    if chosen.frames is None:
-        return recordings
-    return [Excerpt.between(recording, *chosen.frames) for recording in recordings]
+    return DATASETS.load(_recognised(path) if format == "auto" else DATASETS.check(format))
+
+
+def _give_poses(recordings: list[Recording], path: Path) -> None:
+    if len(recordings) != 1 or not isinstance(recordings[0], CalibratedRecording):
+        found = ", ".join(recording.name for recording in recordings[:4])
+        raise DataError(
+            path, found=f"{len(recordings)} recordings ({found})", expected="one recording", cure="choose it by data.recordings"
+        )
+    recordings[0].poses = read_kitti_poses(path, len(recordings[0]), recordings[0].numbers)
 
 
 def _recognised(path: Path) -> str:
@@ -70,15 +106,15 @@ def _contents(path: Path) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def choose(available: list[str], options: SourceOptions, where: Path) -> list[str]:
-    """The names that `options.recordings` asks for (each by its whole name or by its end), or all of them."""
-    if not options.recordings:
-        return available
+def choose(available: Sequence[str], asked: Sequence[str], where: Path) -> list[str]:
+    """The names that were asked for (each by its whole name or by its end), in that order; all of them where nothing was."""
+    if not asked:
+        return list(available)
     chosen = []
-    for wanted in options.recordings:
-        found = [name for name in available if name == wanted or name == wanted.split("/")[-1] or name.endswith("/" + wanted)]
+    for wanted in asked:
+        found = [name for name in available if name == wanted or name.endswith(f"/{wanted}") or wanted.endswith(f"/{name}")]
         if not found:
-            near = nearest(wanted, available)
+            near = nearest(wanted, list(available))
             raise DataError(
                 where,
                 found=f"no recording '{wanted}'",

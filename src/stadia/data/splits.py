@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 
-from stadia.core.recording import LEFT, Recording
+import numpy as np
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.core.seeds import generator
+from stadia.data.config import DataConfig, SourceOptions, SplitConfig
+from stadia.data.poses import read_lines
+from stadia.data.sources import choose, named_splits, open_recordings
+
+BLOCK_FRAMES = 500  # a recording gives one validation block for about so many frames
+_SIDES = {"l": LEFT, "r": RIGHT}
 
 
 @dataclass(frozen=True)
@@ -16,6 +28,120 @@ class Frames:
     indices: Sequence[int]
     side: str = LEFT
 
-    @classmethod
-    def all_of(cls, recording: Recording, side: str = LEFT) -> Frames:
-        return cls(recording, range(len(recording)), side)
+
+@dataclass(frozen=True)
+class Split:
+    """Targets to train and to validate on; `val` may be empty."""
+
+    train: list[Frames]
+    val: list[Frames]
+
+
+def open_split(config: DataConfig) -> Split:
+    """Open a dataset and split it as `config.split_by` says. Its own test split is not touched unless asked for by name."""
+    how, path = config.split_by, Path(config.path).expanduser()
+    recordings = open_recordings(path, config.format, **config.model_dump(include=set(SourceOptions.model_fields)))
+    if how.train_file:
+        files = (how.train_file, how.val_file)
+        return Split(*(read_split_file(Path(file).expanduser(), recordings) if file else [] for file in files))
+    val_names: Sequence[str] = how.val_recordings
+    own = named_splits(path, config.format)
+    if "train" in own and config.split is None and not config.recordings:
+        val_names = val_names or own.get("val", [])
+        recordings = _chosen(recordings, [*own["train"], *own.get("val", [])], path)
+    if not val_names:
+        return split_blocks(recordings, how, config.target_sides)
+    val = _chosen(recordings, val_names, path)
+    train = [recording for recording in recordings if recording not in val]
+    sides = config.target_sides
+    return Split([f for r in train for f in whole(r, sides)], [f for r in val for f in whole(r, sides)])
+
+
+def _chosen(recordings: Sequence[Recording], names: Sequence[str], path: Path) -> list[Recording]:
+    chosen = set(choose([recording.name for recording in recordings], names, path))
+    return [recording for recording in recordings if recording.name in chosen]
+
+
+def whole(recording: Recording, sides: Sequence[str]) -> list[Frames]:
+    """Every frame of these sides, as far as the recording has them."""
+    return [Frames(recording, range(len(recording)), side) for side in sides if side in recording.sides]
+
+
+def split_blocks(recordings: Sequence[Recording], how: SplitConfig, sides: Sequence[str] = (LEFT,)) -> Split:
+    """Blocks of consecutive frames of every recording validate, the frames within `gap` of them are used by neither.
+
+    Neighbouring frames look alike: a split frame by frame would measure memory. Where a block lies is a function of the seed
+    and the recording's name. The gap is at most a tenth of a recording, so that a short one is not used up by it.
+    """
+    split = Split([], [])
+    for recording in recordings:
+        frames = len(recording)
+        count = round(how.val_share * frames)
+        use = np.zeros(frames, np.int8)  # 0 trains, 1 validates, 2 neither
+        gap = min(how.gap, frames // 10)
+        random = generator(how.seed, "split", recording.name)
+        for segment, wanted in zip(_shares(frames, frames), _shares(frames, count), strict=True):
+            start = segment.start + int(random.integers(0, len(segment) - len(wanted) + 1))
+            stop = start + len(wanted)
+            if start == stop:
+                continue
+            use[max(start - gap, 0) : stop + gap] = np.maximum(use[max(start - gap, 0) : stop + gap], 2)
+            use[start:stop] = 1
+        for part, value in ((split.train, 0), (split.val, 1)):
+            indices = np.flatnonzero(use == value).tolist()
+            part += [Frames(recording, indices, side) for side in sides if indices and side in recording.sides]
+    return split
+
+
+def _shares(frames: int, total: int) -> list[range]:
+    """`total` shared out over the segments of a recording of so many frames."""
+    edges = np.linspace(0, total, max(1, frames // BLOCK_FRAMES) + 1).round().astype(int).tolist()
+    return [range(start, stop) for start, stop in pairwise(edges)]
+
+
+def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[Frames]:
+    """Targets from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`), in the order of the file.
+
+    The frame is the number in the picture's name. Raises DataError naming the line that does not parse or that names a
+    frame which is not there.
+    """
+    by_name = {recording.name: recording for recording in recordings}
+    known: dict[str, tuple[Recording, dict[int, int]]] = {}
+    indices: dict[tuple[str, str], list[int]] = {}
+    for number, line in enumerate(read_lines(path, "a list of frames"), start=1):
+        words = line.split()
+        if len(words) != 3 or not words[1].isdigit() or words[2] not in _SIDES:
+            raise DataError(
+                path, found=f"'{line[:80]}' in line {number}", expected="`recording frame l|r`", cure="correct or remove the line"
+            )
+        name, frame, side = words[0], int(words[1]), _SIDES[words[2]]
+        if name not in known:
+            found = next((r for full, r in by_name.items() if full == name or full.endswith("/" + name)), None)
+            if found is None:
+                raise _absent(path, number, f"recording '{name}'", f"one of {', '.join(list(by_name)[:4])}")
+            known[name] = found, frame_numbers(found)
+        recording, numbers = known[name]
+        if frame not in numbers or side not in recording.sides:
+            raise _absent(path, number, f"frame {frame} {side} of '{name}'", f"a picture of {recording.name}")
+        indices.setdefault((name, side), []).append(numbers[frame])
+    return [Frames(known[name][0], tuple(frames), side) for (name, side), frames in indices.items()]
+
+
+def _absent(path: Path, line: int, what: str, expected: str) -> DataError:
+    return DataError(path, found=f"{what} in line {line}, which is not there", expected=expected, cure="download it or remove its lines")
+
+
+def frame_numbers(recording: Recording) -> dict[int, int]:
+    """From the number in the picture's name (or the index, where pictures have no file) to the index."""
+    files = [recording.file(index) for index in range(len(recording))]
+    return {int(f.stem) if f is not None and f.stem.isdigit() else index: index for index, f in enumerate(files)}
+
+
+def shared_frames(train: Sequence[Frames], val: Sequence[Frames], within: int = 0) -> list[tuple[str, int]]:
+    """(recording's name, index) of validation frames that have a training frame within so many frames, of either side.
+
+    KITTI's Zhou lists share every one of theirs within 1: they measure fitting, not generalisation.
+    """
+    trained = {(f.recording.name, index) for f in train for index in f.indices}
+    asked = sorted({(f.recording.name, index) for f in val for index in f.indices})
+    return [(name, index) for name, index in asked if any((name, near) in trained for near in range(index - within, index + within + 1))]
