@@ -13,15 +13,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stadia.geometry.align import scale_median
+
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
     """(..., H, W) to (...): the mean over scored pixels. `where`, not a product: NaN times 0 is NaN."""
     return torch.where(mask, values, 0.0).sum((-2, -1)) / mask.sum((-2, -1))
-
-
-def _median(values: Tensor, mask: Tensor) -> Tensor:
-    """(..., H, W) to (...): the median over scored pixels, the mean of the middle two where their number is even."""
-    return torch.where(mask, values, torch.nan).flatten(-2).nanquantile(0.5, dim=-1)
 
 
 def _log_ratio(predicted_m: Tensor, true_m: Tensor) -> Tensor:
@@ -94,4 +91,4 @@ def scale_ratio(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
     Zhou et al., "Unsupervised learning of depth and ego-motion from video", CVPR 2017, arXiv 1704.07813.
     """
-    return _median(true_m, mask) / _median(predicted_m, mask)
+    return scale_median(predicted_m.flatten(-2), true_m.flatten(-2), mask.flatten(-2))

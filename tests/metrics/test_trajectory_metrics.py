@@ -1,0 +1,202 @@
+"""Trajectory metrics: against evo (GPL: in tests only), against KITTI's definition written again, and lawful."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from evo.core import metrics as evo
+from evo.core.trajectory import PosePath3D
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from stadia.core.errors import GeometryError
+from stadia.metrics import TRAJECTORY_METRICS
+from stadia.metrics.trajectory import PathAlignment, aligned, ate_rmse_m, path_m, r_err_deg_per_100m, segments, t_err_percent
+
+Array = NDArray[np.float64]
+
+
+def drive(n: int, seed: int = 0, step_m: float = 1.0, noise: float = 0.0) -> Array:
+    """A car that bends: (n, 4, 4) camera-to-world from the identity, optionally with noise on every motion."""
+    rng = np.random.default_rng(seed)
+    T = np.tile(np.eye(4), (n, 1, 1))
+    for k in range(1, n):
+        motion = np.eye(4)
+        turn = np.array([0.001 * np.sin(k / 7), 0.02 * np.sin(k / 40), 0.002 * np.cos(k / 11)])
+        motion[:3, :3] = Rotation.from_rotvec(turn + noise * rng.normal(0, 0.01, 3)).as_matrix()
+        motion[:3, 3] = np.array([0, 0, step_m]) + noise * rng.normal(0, 0.05, 3)
+        T[k] = T[k - 1] @ motion
+    return T
+
+
+def pair(n: int = 400) -> tuple[Tensor, Tensor]:
+    """An estimate in a world of its own, and the reference."""
+    elsewhere = np.eye(4)
+    elsewhere[:3, :3], elsewhere[:3, 3] = Rotation.from_rotvec([0.3, -0.5, 0.2]).as_matrix(), [5, -3, 9]
+    estimate = elsewhere @ drive(n, noise=1.0)
+    return torch.from_numpy(estimate), torch.from_numpy(drive(n))
+
+
+def kitti_segment_errors(estimate: Array, reference: Array) -> tuple[float, float]:
+    """evaluate_odometry.cpp's definition, loop by loop: mean |t| / length, mean angle / length (radians a metre)."""
+    distance = [0.0]
+    for a, b in itertools.pairwise(reference):
+        distance.append(distance[-1] + float(np.linalg.norm(a[:3, 3] - b[:3, 3])))
+    t_errors, r_errors = [], []
+    for first in range(0, len(reference), 10):
+        for length in (100, 200, 300, 400, 500, 600, 700, 800):
+            last = next((i for i in range(first, len(reference)) if distance[i] > distance[first] + length), -1)
+            if last == -1:
+                continue
+            true = np.linalg.inv(reference[first]) @ reference[last]
+            result = np.linalg.inv(estimate[first]) @ estimate[last]
+            error = np.linalg.inv(result) @ true
+            t_errors.append(np.linalg.norm(error[:3, 3]) / length)
+            r_errors.append(np.arccos(np.clip((np.trace(error[:3, :3]) - 1) / 2, -1, 1)) / length)
+    return float(np.mean(t_errors)), float(np.mean(r_errors))
+
+
+def evo_rmse(metric: evo.PE, estimate: Tensor, reference: Tensor) -> float:
+    paths = tuple(PosePath3D(poses_se3=list(T.numpy())) for T in (reference, estimate))
+    metric.process_data(paths)
+    return float(metric.get_statistic(evo.StatisticsType.rmse))
+
+
+def evo_aligned(estimate: Tensor, reference: Tensor, *, with_scale: bool) -> tuple[Tensor, float]:
+    path = PosePath3D(poses_se3=list(estimate.numpy()))
+    _, _, scale = path.align(PosePath3D(poses_se3=list(reference.numpy())), correct_scale=with_scale)
+    return torch.from_numpy(np.stack(path.poses_se3)), scale
+
+
+@pytest.mark.parametrize("alignment", [PathAlignment.NONE, PathAlignment.SE3, PathAlignment.SIM3])
+def test_ate_and_rpe_as_evo_has_them(alignment: PathAlignment) -> None:
+    estimate, reference = pair()
+    ours = aligned(estimate, reference, alignment)
+    theirs, scale = estimate, 1.0
+    if alignment is not PathAlignment.NONE:
+        theirs, scale = evo_aligned(estimate, reference, with_scale=alignment is PathAlignment.SIM3)
+    assert ours.scale == pytest.approx(scale, rel=1e-9)
+    expected = {
+        "ate_rmse_m": evo_rmse(evo.APE(evo.PoseRelation.translation_part), theirs, reference),
+        "rpe_trans_m": evo_rmse(evo.RPE(evo.PoseRelation.translation_part, 1, evo.Unit.frames, all_pairs=True), theirs, reference),
+        "rpe_rot_deg": evo_rmse(evo.RPE(evo.PoseRelation.rotation_angle_deg, 1, evo.Unit.frames, all_pairs=True), theirs, reference),
+    }
+    for name, value in expected.items():
+        assert TRAJECTORY_METRICS.load(name)(ours.T_world_camera, reference) == pytest.approx(value, rel=1e-7), name
+
+
+def test_kitti_errors_as_the_development_kit_defines_them() -> None:
+    estimate, reference = pair(1100)
+    t, r = kitti_segment_errors(estimate.numpy(), reference.numpy())
+    assert t_err_percent(estimate, reference) == pytest.approx(100 * t, rel=1e-9)
+    assert r_err_deg_per_100m(estimate, reference) == pytest.approx(100 * np.rad2deg(r), rel=1e-9)
+
+
+def test_kitti_errors_by_hand() -> None:
+    """2 % too long on a straight road of 101.5 m: one segment, from frame 0 to frame 201 (the first beyond 100 m)."""
+    reference = torch.eye(4, dtype=torch.float64).repeat(204, 1, 1)
+    reference[:, 2, 3] = torch.arange(204) * 0.5
+    estimate = reference.clone()
+    estimate[:, 2, 3] *= 1.02
+    first, last, length = segments(reference)
+    assert (first.tolist(), last.tolist(), length.tolist()) == ([0], [201], [100.0])
+    assert t_err_percent(estimate, reference) == pytest.approx(100 * 0.02 * 100.5 / 100)
+    assert r_err_deg_per_100m(estimate, reference) == 0.0
+
+
+def test_a_segment_ends_beyond_its_length_not_at_it() -> None:
+    reference = torch.eye(4, dtype=torch.float64).repeat(102, 1, 1)
+    reference[:, 2, 3] = torch.arange(102)
+    assert segments(reference)[1].tolist() == [101]
+    assert len(segments(reference[:101])[0]) == 0  # exactly 100 m is no segment
+
+
+def test_short_paths_have_no_segment_error() -> None:
+    estimate, reference = pair(50)
+    assert t_err_percent(estimate, reference) is None
+    assert r_err_deg_per_100m(estimate, reference) is None
+
+
+def test_the_scale_is_the_one_that_makes_ate_least() -> None:
+    reference = torch.from_numpy(drive(300))
+    estimate = torch.from_numpy(drive(300, noise=1.0))
+    estimate[:, :3, 3] = 0.3 * estimate[:, :3, 3] + torch.tensor([1.0, 2.0, 3.0])
+
+    def ate(scale: float) -> float:
+        scaled = estimate.clone()
+        scaled[:, :3, 3] = estimate[0, :3, 3] + scale * (estimate[:, :3, 3] - estimate[0, :3, 3])
+        return ate_rmse_m(scaled, reference)
+
+    best = minimize_scalar(ate, bounds=(0.1, 10), method="bounded", options={"xatol": 1e-9})
+    fitted = aligned(estimate, reference, PathAlignment.SCALE)
+    assert fitted.scale == pytest.approx(best.x, rel=1e-5)
+    assert ate_rmse_m(fitted.T_world_camera, reference) == pytest.approx(best.fun, rel=1e-9)
+    torch.testing.assert_close(fitted.T_world_camera[:, :3, :3], estimate[:, :3, :3])
+
+
+@pytest.mark.parametrize("name", TRAJECTORY_METRICS)
+def test_perfect_is_zero_and_near_perfect_is_finite(name: str) -> None:
+    reference = torch.from_numpy(drive(300))
+    metric = TRAJECTORY_METRICS.load(name)
+    assert metric(reference, reference) == pytest.approx(0, abs=1e-6)
+    for size in (1e-16, 1e-12, 1e-8):  # where arccos of a trace is NaN, or wrong by 1e-8 rad
+        shaken = reference + size * torch.randn(reference.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        value = metric(shaken, reference)
+        assert np.isfinite(value)
+        assert value < 1e-2
+
+
+def test_small_angles_are_kept() -> None:
+    reference = torch.from_numpy(drive(2))
+    estimate = reference.clone()
+    estimate[1, :3, :3] = reference[1, :3, :3] @ torch.from_numpy(Rotation.from_rotvec([0, 1e-9, 0]).as_matrix())
+    assert TRAJECTORY_METRICS.load("rpe_rot_deg")(estimate, reference) == pytest.approx(np.rad2deg(1e-9), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["t_err_percent", "r_err_deg_per_100m", "rpe_trans_m", "rpe_rot_deg"])
+def test_relative_errors_do_not_see_the_world_frame(name: str) -> None:
+    estimate, reference = pair()
+    metric = TRAJECTORY_METRICS.load(name)
+    moved = aligned(estimate, reference, PathAlignment.SE3).T_world_camera
+    assert metric(moved, reference) == pytest.approx(metric(estimate, reference), rel=1e-9)
+
+
+def test_alignment_undoes_what_it_may() -> None:
+    reference = torch.from_numpy(drive(200))
+    turn = torch.eye(4, dtype=torch.float64)
+    turn[:3, :3], turn[:3, 3] = torch.from_numpy(Rotation.from_rotvec([0.1, 2, -1]).as_matrix()), torch.tensor([1.0, -2, 3])
+    scaled = reference.clone()
+    scaled[:, :3, 3] *= 0.2
+    for estimate, alignment, scale in (
+        (turn @ reference, PathAlignment.SE3, 1.0),
+        (turn @ scaled, PathAlignment.SIM3, 5.0),
+        (scaled, PathAlignment.SCALE, 5.0),
+    ):
+        fitted = aligned(estimate, reference, alignment)
+        assert fitted.scale == pytest.approx(scale)
+        torch.testing.assert_close(fitted.T_world_camera, reference, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("alignment", [PathAlignment.SCALE, PathAlignment.SE3, PathAlignment.SIM3])
+def test_a_path_that_stands_still_cannot_be_aligned(alignment: PathAlignment) -> None:
+    reference = torch.from_numpy(drive(20))
+    with pytest.raises(GeometryError, match=r"never moves|moves as the reference"):
+        aligned(torch.eye(4, dtype=torch.float64).repeat(20, 1, 1), reference, alignment)
+
+
+def test_a_path_that_runs_backwards_has_no_scale() -> None:
+    reference = torch.from_numpy(drive(20))
+    backwards = reference.clone()
+    backwards[:, :3, 3] *= -1
+    with pytest.raises(GeometryError, match="camera-to-world"):
+        aligned(backwards, reference, PathAlignment.SCALE)
+
+
+def test_path_length() -> None:
+    assert path_m(torch.from_numpy(drive(101, step_m=0.5))) == pytest.approx(50)
+    assert path_m(torch.eye(4)[None]) == 0
