@@ -1,0 +1,91 @@
+"""`stadia parts`: what a configuration may name, in one line each."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stadia.core.tables import Table
+
+Rows = Iterable[tuple[str, str]]  # name and one line
+
+# A kind of part, and where its table is; or a function that gives its rows, where the parts are no table of ours.
+KINDS = Table(
+    "kind of part",
+    {
+        "recipes": "stadia.recipes:RECIPES",
+        "datasets": "stadia.data:DATASETS",
+        "models": "stadia.models:MODELS",
+        "encoders": "stadia.cli.parts:encoders",
+        "losses": "stadia.losses:LOSSES",
+        "optimisers": "stadia.training:OPTIMISERS",
+        "schedules": "stadia.training:SCHEDULES",
+        "loggers": "stadia.training:LOGGERS",
+        "metrics": "stadia.metrics:METRICS",
+        "trajectory-metrics": "stadia.metrics:TRAJECTORY_METRICS",
+        "protocols": "stadia.cli.parts:protocols",
+    },
+)
+
+
+def parts(
+    kind: Annotated[str | None, typer.Argument(help="One kind only, such as losses.", show_default=False)] = None,
+    pattern: Annotated[str, typer.Option("--filter", help="Names that hold this text; * and ? are wildcards.", show_default=False)] = "",
+) -> None:
+    """List the parts that a configuration may name: recipes, datasets, encoders, losses, protocols and the rest."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as Grid
+
+    console = Console(highlight=False)
+    for name in [KINDS.check(kind)] if kind else KINDS:
+        if name == "encoders" and not kind:  # more than a thousand
+            rows: Rows = [("any timm model", "stadia parts encoders --filter resnet lists them")]
+        else:
+            rows = [(part, line) for part, line in rows_of(name) if fnmatch(part, f"*{pattern}*")]
+        grid = Grid.grid(padding=(0, 2))
+        for part, line in rows:
+            grid.add_row("", escape(part), escape(line))
+        if grid.row_count:
+            console.print(f"[bold]{name}[/bold]", grid, sep="\n")
+
+
+def rows_of(kind: str) -> Rows:
+    """Name and one line of every part of a kind."""
+    source = KINDS.load(kind)
+    return [(name, first_line(source[name])) for name in source] if isinstance(source, Table) else source()
+
+
+def first_line(where: str) -> str:
+    """The first line of the docstring of `"module:attribute"`, read from its source: nothing heavy is imported for it."""
+    module, attribute = where.split(":")
+    spec = importlib.util.find_spec(module)  # imports the packages above it, which are light
+    source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
+
+
+def protocols() -> Rows:
+    """Every protocol, and the ground truth that it means."""
+    from stadia.evaluation.protocols import PROTOCOLS
+
+    return [(protocol.name, protocol.ground_truth) for protocol in PROTOCOLS.values()]
+
+
+def encoders() -> Rows:
+    """Every timm model, and whether timm has weights for it."""
+    import stadia.core.torchvision_shim  # noqa: F401
+
+    # isort: split
+
+    import timm
+
+    return [(name, "" if timm.is_model_pretrained(name) else "no pretrained weights") for name in timm.list_models()]

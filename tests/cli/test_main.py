@@ -1,0 +1,120 @@
+"""One line an error, the right exit code, and a help that imports nothing heavy."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+import stadia as package
+from stadia.core.errors import DataError
+
+COMMANDS = ("train", "evaluate", "predict", "data", "check", "report", "demo", "parts")
+
+
+def failing_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Make `stadia report` raise."""
+
+    def build(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("stadia.report.build", build)
+
+
+def test_version(stadia):
+    assert stadia("--version") == (0, f"stadia {package.__version__}\n", "")
+
+
+def test_help_names_every_command(stadia):
+    code, out, _ = stadia("--help")
+    assert code == 0
+    for command in COMMANDS:
+        assert f" {command} " in out
+
+
+def test_python_m_stadia():
+    done = subprocess.run([sys.executable, "-m", "stadia", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"stadia {package.__version__}\n"
+
+
+def test_mistake_is_one_line(stadia, monkeypatch):
+    failing_with(monkeypatch, DataError("a.png", found="nothing\nat all", expected="a picture", cure="look again"))
+    code, out, err = stadia("report", "x")
+    assert (code, out, err) == (2, "", "stadia: a.png: found nothing at all, expected a picture; look again\n")
+
+
+@pytest.mark.parametrize("line", [("--traceback", "report", "x"), ("report", "x", "--traceback"), ("report", "--traceback", "x")])
+def test_traceback_when_asked_for(stadia, monkeypatch, line):
+    failing_with(monkeypatch, DataError("a.png", found="nothing", expected="a picture", cure="look again"))
+    code, _, err = stadia(*line)
+    assert code == 2
+    assert err.startswith("Traceback")
+    assert err.endswith("stadia: a.png: found nothing, expected a picture; look again\n")
+
+
+def test_mistake_of_ours_is_one_line_and_tells_what_to_do(stadia, monkeypatch):
+    failing_with(monkeypatch, KeyError("surprise\nof two lines"))
+    code, _, err = stadia("report", "x")
+    assert code == 70
+    assert err.count("\n") == 1
+    assert "internal error, KeyError" in err
+    assert "--traceback" in err
+
+
+def test_trouble_with_a_file_names_it(stadia, monkeypatch):
+    failing_with(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/full.png"))
+    code, _, err = stadia("report", "x")
+    assert code == 2
+    assert err.startswith(f"stadia: /data/full.png: found {os.strerror(errno.ENOSPC)}, expected")
+    assert err.count("\n") == 1
+
+
+def test_interrupted(stadia, monkeypatch):
+    failing_with(monkeypatch, KeyboardInterrupt())
+    assert stadia("report", "x") == (130, "", "stadia: interrupted\n")
+
+
+def test_unknown_command_tells_the_nearest(stadia):
+    code, _, err = stadia("evalute")
+    assert code == 2
+    assert "evaluate" in err
+
+
+def test_reader_that_goes_away_is_no_error():
+    """`stadia parts datasets | head -0`."""
+    program = "import sys, stadia.cli.main as m; sys.stdin.read(); m.run(['parts', 'optimisers'] )"
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdin
+    assert child.stdout
+    assert child.stderr
+    child.stdout.close()
+    child.stdin.close()
+    err = child.stderr.read()
+    child.stderr.close()
+    assert child.wait(60) in (0, 1)
+    assert err == ""
+
+
+def test_help_of_every_command_imports_nothing_heavy(python):
+    """`stadia --help` and `stadia X --help` stay instant; `benchmarks/help.py` measures them."""
+    done = python(
+        """
+import contextlib, io, sys
+from stadia.cli.main import app, run
+for words in [["--help"], *([c, "--help"] for c in """
+        + repr(COMMANDS)
+        + """)]:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        run(words)
+    assert "Usage" in out.getvalue(), words
+heavy = {"torch", "pydantic", "numpy", "cv2", "lightning", "matplotlib", "scipy", "numba", "timm", "jinja2", "av"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[]", "")

@@ -1,0 +1,49 @@
+"""`stadia parts` lists every table, a line a part."""
+
+from __future__ import annotations
+
+import pytest
+
+from stadia.cli.parts import KINDS, first_line, rows_of
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_every_part_has_a_line(kind):
+    rows = list(rows_of(kind))
+    assert rows
+    if kind != "encoders":
+        assert all(line for _, line in rows)
+
+
+def test_filter(stadia):
+    code, out, _ = stadia("parts", "optimisers", "--filter", "w")
+    assert code == 0
+    assert "adamw" in out
+    assert "sgd" not in out
+
+
+def test_filter_takes_wildcards(stadia):
+    _, out, _ = stadia("parts", "encoders", "--filter", "mobilenetv3*100")
+    assert "mobilenetv3_small_100" in out
+    assert "resnet18" not in out
+
+
+def test_overview_names_every_kind(stadia):
+    code, out, _ = stadia("parts")
+    assert code == 0
+    for kind in KINDS:
+        assert kind in out.splitlines()
+
+
+def test_unknown_kind_tells_the_nearest(stadia):
+    code, _, err = stadia("parts", "los")
+    assert code == 2
+    assert "did you mean 'losses'?" in err
+
+
+def test_lines_are_read_without_importing(python):
+    done = python(
+        "import sys; sys.modules['torch'] = None; from stadia.cli.parts import rows_of; print(dict(rows_of('optimisers'))['sgd'])"
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, first_line("stadia.training.optimisers:sgd"))
+    assert "Gradient descent" in done.stdout

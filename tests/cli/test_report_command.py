@@ -1,0 +1,19 @@
+"""`stadia report RUN` writes where it says."""
+
+from __future__ import annotations
+
+import json
+
+
+def test_report_of_a_run(stadia, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": "selfsup", "status": "finished"}), encoding="utf-8")
+    code, out, err = stadia("report", str(tmp_path))
+    assert (code, err) == (0, "")
+    assert out == f"report: {tmp_path / 'report.html'}\n"
+    assert "selfsup" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_folder_that_is_no_run(stadia, tmp_path):
+    code, _, err = stadia("report", str(tmp_path / "absent"))
+    assert code == 2
+    assert "absent: found no such folder, expected a run's folder" in err

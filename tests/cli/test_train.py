@@ -1,0 +1,86 @@
+"""The configuration is settled, and every mistake in it told, before torch is imported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from stadia.core.config import keys
+from stadia.recipes import CONFIGS
+
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from stadia.cli.main import run; run({words!r})"
+
+
+def test_misspelt_keys_stop_before_torch_all_at_once(python):
+    words = ["train", "selfsup", "optimser.lr=2e-4", "training.batchsize=4", "data.hieght=96"]
+    done = python(WITHOUT_TORCH.format(words=words))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    for mistake, cure in (
+        ("optimser", "optimiser"),
+        ("training.batchsize", "training.batch_size"),
+        ("data.hieght", "data.height"),
+    ):
+        assert f"unknown key '{mistake}', did you mean '{cure}'?" in done.stderr
+
+
+def test_wrong_values_stop_before_torch_beside_unknown_keys(python):
+    done = python(WITHOUT_TORCH.format(words=["train", "selfsup", "data.path=x", "optimiser.lr=-1", "model.encodr=resnet18"]))
+    assert done.returncode == 2
+    assert "2 mistakes in the configuration" in done.stderr
+    assert "'optimiser.lr'" in done.stderr
+    assert "did you mean 'model.encoder'?" in done.stderr
+
+
+def test_unknown_recipe_tells_the_nearest(stadia):
+    code, _, err = stadia("train", "selfsupp")
+    assert code == 2
+    assert "did you mean 'selfsup'?" in err
+
+
+def test_dry_run_prints_what_can_be_read_back_without_torch(python, stadia, tmp_path):
+    done = python(WITHOUT_TORCH.format(words=["train", "selfsup", "--data", "12", "optimiser.lr=2e-4", "--dry-run"]))
+    assert done.returncode == 0, done.stderr
+    config = json.loads(done.stdout)
+    assert config["optimiser"]["lr"] == 2e-4
+    assert config["data"]["path"] == "12"
+    file = tmp_path / "config.json"
+    file.write_text(done.stdout, encoding="utf-8")
+    code, out, _ = stadia("train", "selfsup", "--config", str(file), "--dry-run")
+    assert code == 0
+    assert json.loads(out) == config
+
+
+def test_dry_run_shows_every_key(stadia):
+    _, out, _ = stadia("train", "selfsup", "data.path=x", "--dry-run")
+    config = json.loads(out)
+    for key in keys(CONFIGS.load("selfsup")):
+        node = config
+        for part in key.split("."):
+            if node is None:  # an optional group that is off
+                break
+            node = node[part]
+
+
+def test_config_file_that_is_none(stadia, tmp_path):
+    code, _, err = stadia("train", "selfsup", "--config", str(tmp_path / "absent.json"))
+    assert code == 2
+    assert "absent.json: found no such file" in err
+    (tmp_path / "list.json").write_text("[1]", encoding="utf-8")
+    code, _, err = stadia("train", "selfsup", "--config", str(tmp_path / "list.json"))
+    assert code == 2
+    assert "list.json: found list, expected a JSON object" in err
+
+
+def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
+    handed = {}
+
+    def train(config, **options):
+        handed.update(options, config=config)
+
+    monkeypatch.setattr("stadia.recipes.train", train)
+    code, _, err = stadia("train", "selfsup", "--data", str(tmp_path), "--out", "x", "--despite-findings", "training.batch_size=3")
+    assert (code, err) == (0, "")
+    assert handed["config"].training.batch_size == 3
+    assert handed["config"].data.path == tmp_path
+    assert (handed["out"], handed["resume"], handed["despite_findings"]) == (Path("x"), None, True)
