@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,3 +201,18 @@ def test_a_path_that_runs_backwards_has_no_scale() -> None:
 def test_path_length() -> None:
     assert path_m(torch.from_numpy(drive(101, step_m=0.5))) == pytest.approx(50)
     assert path_m(torch.eye(4)[None]) == 0
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["ORB", "SPTAM"])
+def test_kitti_errors_of_real_estimates(name: str, real_data: Path) -> None:
+    def poses(file: str) -> Array:
+        T = np.tile(np.eye(4), (4541, 1, 1))
+        T[:, :3] = np.loadtxt(real_data / "trajectories" / file).reshape(-1, 3, 4)
+        return T
+
+    # The files round their rotations, which an arccos of the trace sees in the fifth digit.
+    estimate, reference = poses(f"KITTI_00_{name}.txt"), poses("KITTI_00_gt.txt")
+    t, r = kitti_segment_errors(estimate, reference)
+    assert t_err_percent(torch.from_numpy(estimate), torch.from_numpy(reference)) == pytest.approx(100 * t, rel=1e-5)
+    assert r_err_deg_per_100m(torch.from_numpy(estimate), torch.from_numpy(reference)) == pytest.approx(100 * np.rad2deg(r), rel=1e-4)

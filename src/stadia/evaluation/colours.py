@@ -1,0 +1,43 @@
+"""Maps as colours: (H, W, 3) uint8 RGB pictures of depth, residuals and choices."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_CATEGORIES = np.array(
+    [(0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66)], np.uint8
+)
+"""Okabe and Ito's colours, which colour-blind eyes can tell apart (jfly.uni-koeln.de/color)."""
+
+
+def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
+    """(3, H, W) in [0, 1] to (H, W, 3)."""
+    return np.ascontiguousarray((np.clip(np.asarray(image, np.float32), 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))
+
+
+def colour_inverse_depth(inverse_depth: ArrayLike, *, percentile: float = 95.0, top: float | None = None) -> NDArray[np.uint8]:
+    """(H, W) inverse depth, bright = near. `top` is the brightest value, by default this percentile of the map; 0 is black."""
+    values = np.nan_to_num(np.asarray(inverse_depth, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    known = values[values > 0]
+    if top is None:
+        top = float(np.percentile(known, percentile)) if known.size else 1.0
+    return _mapped(values / max(top, 1e-12), cv2.COLORMAP_MAGMA)
+
+
+def colour_heat(values: ArrayLike, *, top: float = 0.5) -> NDArray[np.uint8]:
+    """(H, W) non-negative values, dark = 0, bright = `top` and above."""
+    return _mapped(np.asarray(values, np.float32) / top, cv2.COLORMAP_INFERNO)
+
+
+def colour_categories(values: ArrayLike, count: int) -> NDArray[np.uint8]:
+    """(H, W) integers below `count`, a colour each; black where negative."""
+    chosen = np.asarray(values).astype(np.int64)
+    colours = _CATEGORIES[np.arange(max(count, 1)) % len(_CATEGORIES)]
+    return np.ascontiguousarray(np.where((chosen >= 0)[..., None], colours[np.clip(chosen, 0, count - 1)], 0).astype(np.uint8))
+
+
+def _mapped(values: NDArray[np.float32], colormap: int) -> NDArray[np.uint8]:
+    grey = (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(cv2.applyColorMap(grey, colormap), cv2.COLOR_BGR2RGB), np.uint8)

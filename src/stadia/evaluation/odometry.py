@@ -1,0 +1,55 @@
+"""Score a camera's path against a reference, from files or from a recording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from stadia.core.errors import DataError
+from stadia.evaluation.trajectory_files import Trajectory, associate
+from stadia.metrics import TRAJECTORY_METRICS
+from stadia.metrics.trajectory import SEGMENT_LENGTHS_M, PathAlignment, aligned, path_m
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryScore:
+    """metrics: rows of TRAJECTORY_METRICS, None where the path is too short for one. scale: what the alignment multiplied by."""
+
+    metrics: dict[str, float | None]
+    alignment: PathAlignment
+    scale: float
+    poses: int
+    path_m: float
+    notes: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """The metrics by name beside what was asked: one flat JSON object."""
+        return {**self.metrics, "align": str(self.alignment), "scale": self.scale, "poses": self.poses, "path_m": self.path_m}
+
+
+def score_trajectory(
+    estimated: Trajectory, reference: Trajectory, alignment: PathAlignment = PathAlignment.NONE, max_difference_s: float = 0.01
+) -> TrajectoryScore:
+    """Associate, align, compare.
+
+    Args:
+        estimated, reference: camera-to-world; with times, or row by row.
+        alignment: what is fitted to the reference; an estimate up to scale needs scale or sim3.
+        max_difference_s: how far apart in time two poses may be to belong together.
+
+    Raises DataError where fewer than two poses belong together, GeometryError where a path cannot be aligned.
+    """
+    P, Q = associate(estimated, reference, max_difference_s)
+    if len(P) < 2:
+        raise DataError(P.name, found="one pose", expected="at least two that have a reference", cure="check both files")
+    notes = [*estimated.notes, *reference.notes]
+    if P.times_s is not None and len(P) < min(len(estimated), len(reference)):
+        notes.append(f"{len(P)} of {min(len(estimated), len(reference))} poses have a partner within {max_difference_s} s")
+    truth = torch.from_numpy(Q.T_world_camera)
+    fitted = aligned(torch.from_numpy(P.T_world_camera), truth, alignment)
+    metrics = {name: TRAJECTORY_METRICS.load(name)(fitted.T_world_camera, truth) for name in TRAJECTORY_METRICS}
+    if metrics["t_err_percent"] is None:
+        notes.append(f"t_err and r_err need a path longer than {SEGMENT_LENGTHS_M[0]} m; the reference has {path_m(truth):.1f} m")
+    return TrajectoryScore(metrics, alignment, fitted.scale, len(P), path_m(truth), tuple(notes))

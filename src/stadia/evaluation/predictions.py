@@ -1,0 +1,134 @@
+"""A folder of predictions: what it claims, what made it, and its maps.
+
+```
+OUT/predictions.json   claim, recipe, hash of the config, the pictures' size, every entry
+OUT/depth/STEM.npz     float32 at the network's size, under the name of its claim; K of that size
+OUT/depth/STEM.png     uint16 / 256 at the picture's size (not for inverse depth up to scale and shift)
+OUT/trajectory.txt     camera-to-world, KITTI rows, one a frame, where the recipe has motion
+```
+
+Predictions of another program are a folder of maps without predictions.json; they are taken as metres unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import DataError, ProtocolError
+from stadia.core.files import read_json, write_json
+from stadia.core.types import Claim
+from stadia.evaluation.depth_files import depth_files, read_map
+
+RECORD = "predictions.json"
+MAP_KEY: Mapping[Claim, str] = {Claim.METRES: "depth_m", Claim.UP_TO_SCALE: "depth", Claim.AFFINE_INVERSE: "inverse_depth"}
+"""What a map is called in its .npz: a name with a unit only where there is one."""
+
+IN_WORDS: Mapping[Claim, str] = {
+    Claim.METRES: "metres: depth and translation carry their unit, as far as the training's baseline or heights were true",
+    Claim.UP_TO_SCALE: "up to scale: no metres; ratios of depths hold within a picture, one unknown factor is left",
+    Claim.AFFINE_INVERSE: "inverse depth up to scale and shift: no metres and no ratios; the order of near and far holds",
+}
+"""What a user may trust, said wherever predictions are written or scored."""
+
+
+class Provenance(StrictModel):
+    """What made a set of predictions: refused later where a config or claim does not match."""
+
+    recipe: str
+    config_hash: str
+    checkpoint: str = ""
+
+
+class PredictionsRecord(StrictModel):
+    """predictions.json. `finished` is false while predicting, so that a folder left half-way cannot be scored."""
+
+    format: Literal["stadia-predictions"] = "stadia-predictions"
+    version: Literal[1] = 1
+    claim: Claim
+    trust: str
+    recipe: str
+    config_hash: str
+    checkpoint: str
+    source: str
+    picture_size: tuple[int, int] | None = None
+    network_size: tuple[int, int]
+    trajectory: bool = False
+    finished: bool = False
+    entries: tuple[str, ...] = ()
+
+    def write(self, folder: Path) -> None:
+        """Write predictions.json, whole or not at all."""
+        write_json(Path(folder) / RECORD, self.model_dump(mode="json"))
+
+
+def read_record(folder: Path) -> PredictionsRecord | None:
+    """predictions.json of a folder, validated; None where there is none. Raises DataError naming the file."""
+    path = Path(folder) / RECORD
+    if not path.exists():
+        return None
+    try:
+        return PredictionsRecord.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        raise DataError(path, found=problem, expected="a record that stadia wrote", cure="predict again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Maps by stem, and what they claim. `record` is None for those of another program."""
+
+    folder: Path
+    files: Mapping[str, Path]
+    claim: Claim
+    record: PredictionsRecord | None
+
+    @classmethod
+    def open(cls, folder: Path, claim: Claim | None = None) -> Predictions:
+        """Open a folder of ours or of any other program.
+
+        Args:
+            folder: with predictions.json, or just maps.
+            claim: of predictions without predictions.json; by default metres.
+
+        Raises DataError where the folder is empty, unfinished, or lacks an entry; ProtocolError where `claim` contradicts it.
+        """
+        files, record = depth_files(folder), read_record(folder)
+        if record is None:
+            return cls(folder, files, claim or Claim.METRES, None)
+        if claim is not None and claim is not record.claim:
+            raise ProtocolError(
+                Path(folder) / RECORD, found=f"the claim {record.claim}", expected=f"{claim}, as asked for", cure="leave --claim out"
+            )
+        if not record.finished:
+            raise DataError(Path(folder) / RECORD, found="an unfinished prediction", expected="all entries", cure="predict again")
+        if missing := [name for name in record.entries if name not in files]:
+            raise DataError(
+                folder,
+                found=f"{len(missing)} entries without a map, the first '{missing[0]}'",
+                expected="every entry of predictions.json",
+                cure="predict again",
+            )
+        return cls(folder, {name: files[name] for name in record.entries}, record.claim, record)
+
+    def read(self, name: str) -> NDArray[np.floating]:
+        """(h, w): depth in metres, depth up to scale, or inverse depth, by the claim."""
+        return read_map(self.files[name], key=MAP_KEY[self.claim])
+
+    def check_config(self, config_hash: str) -> None:
+        """Raises ProtocolError where these predictions were made by another config."""
+        if self.record is not None and self.record.config_hash != config_hash:
+            raise ProtocolError(
+                Path(self.folder) / RECORD,
+                found=f"predictions of config {self.record.config_hash[:12]}",
+                expected=f"config {config_hash[:12]}",
+                cure="predict again into a new folder",
+            )

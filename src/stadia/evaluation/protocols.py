@@ -1,0 +1,181 @@
+"""Protocols: how a depth prediction is scored. They are data; `score` reads them, and nothing else decides a crop or a cap.
+
+Numbers scored by different protocols cannot be compared: on KITTI the same predictions give an AbsRel of .109 against single
+LiDAR scans and about .06 against the improved ground truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from stadia.core.errors import ConfigError, ProtocolError
+from stadia.core.tables import nearest
+from stadia.core.types import Claim
+
+
+class Alignment(StrEnum):
+    """What is taken from the ground truth before a prediction is compared with it."""
+
+    NONE = "none"
+    MEDIAN = "median"  # one factor an image: median(truth) / median(prediction)
+    SCALE_SHIFT = "scale and shift"  # of inverse depth, least squares, an image
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A window as fractions of height and width; rows and columns are rounded down, as the reference scripts do."""
+
+    top: float
+    bottom: float
+    left: float
+    right: float
+
+    def box(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns of a picture of this size: 375x1242 under Garg's crop gives rows 153:371, columns 44:1197."""
+        return slice(int(self.top * height), int(self.bottom * height)), slice(int(self.left * width), int(self.right * width))
+
+
+CROPS: Mapping[str, Crop] = {
+    "none": Crop(0, 1, 0, 1),
+    "garg": Crop(0.40810811, 0.99189189, 0.03594771, 0.96405229),  # Garg et al., ECCV 2016, arXiv 1603.04992
+    "eigen": Crop(0.3324324, 0.91351351, 0.0359477, 0.96405229),  # Eigen et al., NeurIPS 2014, arXiv 1406.2283
+}
+
+BY_CLAIM: Mapping[Claim, Alignment] = {
+    Claim.METRES: Alignment.NONE,
+    Claim.UP_TO_SCALE: Alignment.MEDIAN,
+    Claim.AFFINE_INVERSE: Alignment.SCALE_SHIFT,
+}
+"""As much of the truth as the claim leaves open, and no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """How depth is scored.
+
+    name: as on the command line.
+    crop: a row of CROPS.
+    scored_m: ground truth strictly between the two is scored, metres.
+    clamp_m: the aligned prediction is clamped to this, metres.
+    alignments: what is fitted to the truth, by the prediction's claim; a claim that is missing is refused.
+    ground_truth: which one the published numbers mean, in words.
+    png_per_metre: the unit of ground truth stored as uint16 PNG.
+    source: where the rules come from.
+    """
+
+    name: str
+    crop: str
+    scored_m: tuple[float, float]
+    clamp_m: tuple[float, float]
+    alignments: Mapping[Claim, Alignment]
+    ground_truth: str
+    source: str
+    png_per_metre: float = 256.0
+
+    def alignment(self, claim: Claim) -> Alignment:
+        """What is fitted for this claim. Raises ProtocolError where the protocol refuses it."""
+        if claim not in self.alignments:
+            raise ProtocolError(
+                f"protocol '{self.name}'",
+                found=f"predictions that claim {claim}",
+                expected=" or ".join(self.alignments),
+                cure="score them by a protocol that fits their scale, such as 'relative'",
+            )
+        return self.alignments[claim]
+
+    def mask(self, true_m: Tensor) -> Tensor:
+        """(H, W) metres, 0 = none, to (H, W) bool: the pixels that are scored."""
+        near, far = self.scored_m
+        inside = torch.zeros_like(true_m, dtype=torch.bool)
+        inside[CROPS[self.crop].box(*true_m.shape)] = True
+        return inside & (true_m > near) & (true_m < far)
+
+
+_KITTI_CAP = (1e-3, 80.0)
+_LIDAR = "697 images; single LiDAR scans projected into camera 2, camera z (scripts that store the scanner's x are .27 m too far)"
+_IMPROVED = "652 of the 697 images; the annotated depth of Uhrig et al., uint16 PNG / 256"
+_MONODEPTH2 = "Godard et al., ICCV 2019, arXiv 1806.01260"
+
+_ALL = (
+    Protocol(
+        name="metric",
+        crop="none",
+        scored_m=_KITTI_CAP,
+        clamp_m=_KITTI_CAP,
+        alignments={Claim.METRES: Alignment.NONE},
+        ground_truth="any in metres",
+        source="ours: metres as they are, or refused",
+    ),
+    Protocol(
+        name="relative",
+        crop="none",
+        scored_m=_KITTI_CAP,
+        clamp_m=_KITTI_CAP,
+        alignments={**BY_CLAIM, Claim.METRES: Alignment.MEDIAN},
+        ground_truth="any in metres",
+        source="ours: the shape alone; metres too are scaled by the median",
+    ),
+    Protocol(
+        name="kitti-eigen",
+        crop="garg",
+        scored_m=_KITTI_CAP,
+        clamp_m=_KITTI_CAP,
+        alignments=BY_CLAIM,
+        ground_truth=_LIDAR,
+        source=_MONODEPTH2,
+    ),
+    Protocol(
+        name="kitti-eigen-eigen-crop",
+        crop="eigen",
+        scored_m=_KITTI_CAP,
+        clamp_m=_KITTI_CAP,
+        alignments=BY_CLAIM,
+        ground_truth=_LIDAR,
+        source="Eigen et al., NeurIPS 2014, arXiv 1406.2283",
+    ),
+    Protocol(
+        name="kitti-eigen-improved",
+        crop="none",
+        scored_m=(0.0, math.inf),
+        clamp_m=_KITTI_CAP,
+        alignments=BY_CLAIM,
+        ground_truth=_IMPROVED,
+        source=f"{_MONODEPTH2}; Uhrig et al., 3DV 2017, arXiv 1708.06500",
+    ),
+    Protocol(
+        name="kitti-eigen-improved-garg",
+        crop="garg",
+        scored_m=_KITTI_CAP,
+        clamp_m=_KITTI_CAP,
+        alignments=BY_CLAIM,
+        ground_truth=_IMPROVED,
+        source="as supervised methods report it: Bhat et al., CVPR 2021, arXiv 2011.14141",
+    ),
+    Protocol(
+        name="sevenscenes",
+        crop="none",
+        scored_m=(1e-3, 10.0),
+        clamp_m=(1e-3, 10.0),
+        alignments=BY_CLAIM,
+        ground_truth="the sensor's depth, uint16 PNG in millimetres, 0 and 65535 none",
+        source="ours: Shotton et al., CVPR 2013, publish no depth protocol; the cap is the sensor's range",
+        png_per_metre=1000.0,
+    ),
+)
+
+PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
+
+
+def protocol_named(name: str) -> Protocol:
+    """The protocol, or a ConfigError that tells the nearest name."""
+    if name not in PROTOCOLS:
+        near = nearest(name, list(PROTOCOLS))
+        cure = f"did you mean '{near}'?" if near else "docs/evaluation.md describes them"
+        raise ConfigError("protocol", found=f"'{name}'", expected=f"one of {', '.join(PROTOCOLS)}", cure=cure)
+    return PROTOCOLS[name]

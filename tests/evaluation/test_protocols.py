@@ -1,0 +1,86 @@
+"""Protocols: crops to the pixel, caps, claims refused, and a page that cannot drift from the table."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from stadia.core.errors import ConfigError, ProtocolError
+from stadia.core.types import Claim
+from stadia.evaluation.protocols import CROPS, PROTOCOLS, Alignment, Protocol, protocol_named
+
+PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
+
+BOXES = {  # rows and columns, by hand: floor(fraction * size)
+    ("garg", 375, 1242): ((153, 371), (44, 1197)),
+    ("garg", 370, 1226): ((151, 366), (44, 1181)),
+    ("garg", 376, 1241): ((153, 372), (44, 1196)),
+    ("eigen", 375, 1242): ((124, 342), (44, 1197)),
+    ("none", 375, 1242): ((0, 375), (0, 1242)),
+}
+
+
+@pytest.mark.parametrize(("crop", "height", "width"), BOXES)
+def test_crops_to_the_pixel(crop: str, height: int, width: int) -> None:
+    rows, columns = CROPS[crop].box(height, width)
+    assert ((rows.start, rows.stop), (columns.start, columns.stop)) == BOXES[crop, height, width]
+
+
+def test_the_mask_is_crop_and_cap() -> None:
+    true_m = torch.full((375, 1242), 10.0)
+    mask = PROTOCOLS["kitti-eigen"].mask(true_m)
+    assert mask[153:371, 44:1197].all()
+    assert mask.sum() == (371 - 153) * (1197 - 44)
+    true_m[200, 300:304] = torch.tensor([0.0, 80.0, 79.999, 1e-3])
+    assert PROTOCOLS["kitti-eigen"].mask(true_m)[200, 299:305].tolist() == [True, False, False, True, False, True]
+    assert PROTOCOLS["kitti-eigen-improved"].mask(true_m)[200, 299:305].tolist() == [True, False, True, True, True, True]
+
+
+def test_what_each_claim_leaves_open() -> None:
+    for protocol in PROTOCOLS.values():
+        if protocol.name == "metric":
+            assert dict(protocol.alignments) == {Claim.METRES: Alignment.NONE}
+            continue
+        assert protocol.alignment(Claim.METRES) is (Alignment.MEDIAN if protocol.name == "relative" else Alignment.NONE)
+        assert protocol.alignment(Claim.UP_TO_SCALE) is Alignment.MEDIAN
+        assert protocol.alignment(Claim.AFFINE_INVERSE) is Alignment.SCALE_SHIFT
+
+
+@pytest.mark.parametrize("claim", [Claim.UP_TO_SCALE, Claim.AFFINE_INVERSE])
+def test_metric_refuses_what_are_no_metres(claim: Claim) -> None:
+    with pytest.raises(ProtocolError, match=f"'metric': found predictions that claim {claim}, expected metres; .*relative"):
+        PROTOCOLS["metric"].alignment(claim)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_every_protocol_is_sound(protocol: Protocol) -> None:
+    assert protocol.crop in CROPS
+    assert 0 <= protocol.scored_m[0] < protocol.scored_m[1]
+    assert 0 < protocol.clamp_m[0] < protocol.clamp_m[1] < math.inf
+    assert protocol.source
+    assert protocol.ground_truth
+
+
+def test_a_misspelt_protocol_gets_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'kitti-eigen'"):
+        protocol_named("kiti-eigen")
+
+
+def _row(protocol: Protocol) -> str:
+    """The table row that docs/evaluation.md must hold."""
+    near, far = protocol.scored_m
+    cap = f"{near:g} to {far:g} m" if math.isfinite(far) else "all"
+    clamp = f"{protocol.clamp_m[0]:g} to {protocol.clamp_m[1]:g} m"
+    fitted = [str(protocol.alignments.get(claim, "refused")) for claim in Claim]
+    cells = (f"`{protocol.name}`", protocol.crop, cap, clamp, *fitted, protocol.ground_truth, protocol.source)
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_page_holds_every_row_and_no_other() -> None:
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("| protocol |"))
+    table = [line for line in lines[start + 2 : start + 2 + len(PROTOCOLS) + 1] if line.startswith("|")]
+    assert table == [_row(protocol) for protocol in PROTOCOLS.values()]

@@ -1,0 +1,209 @@
+"""Trajectory files: both formats round trip, poses find their partner in time, every fault is one line naming file and row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evo.core import sync
+from evo.tools import file_interface
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from stadia.core.errors import DataError
+from stadia.evaluation.odometry import score_trajectory
+from stadia.evaluation.trajectory_files import (
+    Trajectory,
+    TrajectoryFormat,
+    associate,
+    read_kitti,
+    read_trajectory,
+    read_tum,
+    write_kitti,
+    write_tum,
+)
+from stadia.metrics.trajectory import PathAlignment
+
+
+def poses(n: int = 30, seed: int = 0) -> NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    T = np.tile(np.eye(4), (n, 1, 1))
+    T[:, :3, :3] = Rotation.from_rotvec(rng.normal(0, 1, (n, 3))).as_matrix()
+    T[:, :3, 3] = rng.normal(0, 10, (n, 3))
+    return T
+
+
+def one_line(error: pytest.ExceptionInfo[DataError], *words: str) -> None:
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_kitti_round_trip_and_as_evo_reads_it(tmp_path: Path) -> None:
+    T = poses()
+    write_kitti(tmp_path / "path.txt", Trajectory(T))
+    back = read_kitti(tmp_path / "path.txt")
+    np.testing.assert_allclose(back.T_world_camera, T, atol=1e-7)
+    assert back.times_s is None
+    np.testing.assert_allclose(file_interface.read_kitti_poses_file(tmp_path / "path.txt").poses_se3, T, atol=1e-7)
+
+
+def test_tum_round_trip_and_as_evo_reads_it(tmp_path: Path) -> None:
+    T, times = poses(), 1305031102.16 + np.arange(30) / 30
+    write_tum(tmp_path / "path.txt", Trajectory(T, times))
+    back = read_tum(tmp_path / "path.txt")
+    np.testing.assert_allclose(back.T_world_camera, T, atol=1e-7)
+    assert back.times_s is not None
+    np.testing.assert_allclose(back.times_s, times, atol=1e-6)
+    theirs = file_interface.read_tum_trajectory_file(tmp_path / "path.txt")
+    np.testing.assert_allclose(theirs.poses_se3, T, atol=1e-7)
+
+
+def test_rotations_come_out_orthonormal_though_files_round(tmp_path: Path) -> None:
+    rows = [" ".join(f"{v:.4f}" for v in T[:3].ravel()) for T in poses()]
+    (tmp_path / "rounded.txt").write_text("\n".join(rows))
+    R = read_kitti(tmp_path / "rounded.txt").T_world_camera[:, :3, :3]
+    np.testing.assert_allclose(R @ R.transpose(0, 2, 1), np.tile(np.eye(3), (30, 1, 1)), atol=1e-12)
+
+
+IDENTITY = "1 0 0 0 0 1 0 0 0 0 1 0"
+BAD_KITTI = {
+    "columns": ("1 0 0 0 0 1 0 0 0 0 1\n", "11 columns", "--format"),
+    "letters": (IDENTITY.replace("1", "one", 1), "could not convert", "12 numbers"),
+    "nan": (f"{IDENTITY}\n" + IDENTITY.replace("1", "nan", 1), "not finite", "line 2"),
+    "not a rotation": ("2 0 0 0 0 1 0 0 0 0 1 0", "determinant 2", "a rotation"),
+    "a reflection": ("1 0 0 0 0 1 0 0 0 0 -1 0", "determinant -1", "a rotation"),
+    "empty": ("# nothing\n", "no pose", "at least one"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_KITTI)
+def test_bad_kitti(fault: str, tmp_path: Path) -> None:
+    text, *words = BAD_KITTI[fault]
+    (tmp_path / "bad.txt").write_text(text)
+    with pytest.raises(DataError) as error:
+        read_kitti(tmp_path / "bad.txt")
+    one_line(error, "bad.txt", *words)
+
+
+BAD_TUM = {
+    "columns": ("1 0 0 0 0 0 0\n", "7 columns", "t x y z qx qy qz qw"),
+    "zero quaternion": ("1 0 0 0 0 0 0 0", "length 0", "length 1"),
+    "duplicated time": ("1 0 0 0 0 0 0 1\n1 2 0 0 0 0 0 1", "duplicated timestamp", "line 2"),
+    "time that goes back": ("2 0 0 0 0 0 0 1\n1 2 0 0 0 0 0 1", "goes back", "line 2"),
+    "infinite": ("1 inf 0 0 0 0 0 1", "not finite", "line 1"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_TUM)
+def test_bad_tum(fault: str, tmp_path: Path) -> None:
+    text, *words = BAD_TUM[fault]
+    (tmp_path / "bad.txt").write_text(text)
+    with pytest.raises(DataError) as error:
+        read_tum(tmp_path / "bad.txt")
+    one_line(error, "bad.txt", *words)
+
+
+@pytest.mark.parametrize("format", TrajectoryFormat)
+def test_missing_and_binary_files(format: TrajectoryFormat, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        read_trajectory(tmp_path / "none.txt", format)
+    one_line(error, "none.txt", "no such file")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(DataError) as error:
+        read_trajectory(tmp_path / "picture.png", format)
+    one_line(error, "picture.png", "not text")
+
+
+def test_a_reference_may_repeat_a_rounded_time(tmp_path: Path) -> None:
+    (tmp_path / "truth.txt").write_text("1 5 0 0 0 0 0 1\n1 6 0 0 0 0 0 1\n2 7 0 0 0 0 0 1")
+    reference = read_tum(tmp_path / "truth.txt", is_reference=True)
+    assert reference.T_world_camera[:, 0, 3].tolist() == [5, 7]
+    assert "1 duplicated" in reference.notes[0]
+
+
+def test_association_as_evo_does_it() -> None:
+    rng = np.random.default_rng(3)
+    long = np.cumsum(rng.uniform(0.005, 0.02, 400))
+    short = np.sort(rng.choice(long, 120, replace=False) + rng.uniform(-0.012, 0.012, 120))
+    expected_short, expected_long = sync.matching_time_indices(short, long, 0.01)
+    P, Q = associate(Trajectory(poses(120), short), Trajectory(poses(400), long), 0.01)
+    assert P.times_s is not None
+    assert Q.times_s is not None
+    one_to_one = sorted(set(zip(P.times_s, Q.times_s, strict=True)))
+    theirs = set(zip(short[expected_short], long[expected_long], strict=True))
+    assert set(one_to_one) <= theirs  # evo may give one pose to two; ours keeps the nearer
+    assert {q for _, q in theirs} == {q for _, q in one_to_one}
+    assert len(set(Q.times_s)) == len(Q)
+    # and the other way round, with the longer one as the estimate
+    swapped = associate(Trajectory(poses(400), long), Trajectory(poses(120), short), 0.01)
+    np.testing.assert_array_equal(swapped[0].T_world_camera, Q.T_world_camera)
+    np.testing.assert_array_equal(swapped[1].times_s, P.times_s)
+
+
+def test_no_overlap_in_time() -> None:
+    with pytest.raises(DataError) as error:
+        associate(Trajectory(poses(5), np.arange(5.0), "est.txt"), Trajectory(poses(9), 100 + np.arange(9.0), "ref.txt"))
+    one_line(error, "est.txt", "ref.txt", "0.000 to 4.000", "100.000 to 108.000")
+
+
+def test_rows_must_be_as_many_as_frames() -> None:
+    with pytest.raises(DataError) as error:
+        associate(Trajectory(poses(5), name="est.txt"), Trajectory(poses(9), name="ref.txt"))
+    one_line(error, "est.txt", "5 poses", "9, as in ref.txt")
+
+
+def test_one_common_pose_is_too_few() -> None:
+    with pytest.raises(DataError, match="one pose"):
+        score_trajectory(Trajectory(poses(1)), Trajectory(poses(1)))
+
+
+def test_from_first_pose() -> None:
+    T = poses()
+    moved = Trajectory(T).from_first_pose().T_world_camera
+    np.testing.assert_allclose(moved[0], np.eye(4), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.inv(moved[3]) @ moved[7], np.linalg.inv(T[3]) @ T[7], atol=1e-12)
+
+
+def test_short_paths_are_said() -> None:
+    T = np.tile(np.eye(4), (30, 1, 1))
+    T[:, 2, 3] = np.arange(30)
+    score = score_trajectory(Trajectory(T), Trajectory(T))
+    assert score.summary() == {
+        "ate_rmse_m": 0.0,
+        "t_err_percent": None,
+        "r_err_deg_per_100m": None,
+        "rpe_trans_m": 0.0,
+        "rpe_rot_deg": 0.0,
+        "align": "none",
+        "scale": 1.0,
+        "poses": 30,
+        "path_m": 29.0,
+    }
+    assert "longer than 100 m" in score.notes[0]
+
+
+REFERENCE_NUMBERS = [  # of evo 1.38.1, from the samples' README
+    ("KITTI_00_ORB.txt", "KITTI_00_gt.txt", "kitti", "none", 7.790),
+    ("KITTI_00_ORB.txt", "KITTI_00_gt.txt", "kitti", "se3", 1.303450),
+    ("KITTI_00_ORB.txt", "KITTI_00_gt.txt", "kitti", "sim3", 0.937709),
+    ("KITTI_00_SPTAM.txt", "KITTI_00_gt.txt", "kitti", "none", 9.224542),
+    ("KITTI_00_SPTAM.txt", "KITTI_00_gt.txt", "kitti", "se3", 3.738488),
+    ("KITTI_00_SPTAM.txt", "KITTI_00_gt.txt", "kitti", "sim3", 3.635294),
+    ("freiburg1_xyz-rgbdslam.txt", "freiburg1_xyz-groundtruth.txt", "tum", "se3", 0.013470),
+    ("fr2_desk_ORB.txt", "fr2_desk_groundtruth.txt", "tum", "sim3", 0.006123),
+]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("estimate", "reference", "format", "align", "ate_rmse_m"), REFERENCE_NUMBERS)
+def test_reference_trajectories(estimate: str, reference: str, format: str, align: str, ate_rmse_m: float, real_data: Path) -> None:
+    folder, kind = real_data / "trajectories", TrajectoryFormat(format)
+    score = score_trajectory(
+        read_trajectory(folder / estimate, kind), read_trajectory(folder / reference, kind, is_reference=True), PathAlignment(align)
+    )
+    digits = 3 if ate_rmse_m == 7.790 else 6
+    assert score.metrics["ate_rmse_m"] is not None
+    assert round(score.metrics["ate_rmse_m"], digits) == ate_rmse_m
