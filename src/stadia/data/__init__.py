@@ -8,5 +8,7 @@ DATASETS = Table(
     {
         "stadia": "stadia.data.folder:StadiaFolder",
         "kitti_odometry": "stadia.data.kitti_odometry:KittiOdometry",
+        "kitti_raw": "stadia.data.kitti_raw:KittiRaw",
+        "sevenscenes": "stadia.data.sevenscenes:SevenScenes",
     },
 )

@@ -10,7 +10,7 @@ from stadia.core.config import StrictModel
 from stadia.data import DATASETS
 
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
-GroundTruth = Literal["auto", "none", "groundtruth", "velodyne_raw", "lidar"]
+GroundTruth = Literal["auto", "none", "groundtruth", "velodyne_raw", "lidar", "lidar_eigen"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -57,8 +57,8 @@ class SourceOptions(StrictModel):
     frames: [start, stop) of each recording.
     split: a split that the dataset itself names (stadia layout, 7-Scenes: "train", "val", "test").
     colour: KITTI odometry, which pair of cameras; "auto" takes colour where it is there.
-    ground_truth: KITTI raw, which depth: the improved `groundtruth`, single scans `velodyne_raw`, or `lidar` projected here;
-        "auto" takes the first that is there.
+    ground_truth: KITTI raw, which depth: the improved `groundtruth`, single scans `velodyne_raw`, `lidar` projected here, or
+        `lidar_eigen` with the scanner's x as depth (the Eigen protocol's); "auto" takes the first that is there.
     ground_truth_path: a `data_depth_annotated` folder that lies elsewhere.
     poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the dataset's own; one recording only.
     camera: of your own video.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.data.calibration import Calibration
 from stadia.data.config import SourceOptions
-from stadia.data.pictures import list_pictures, read_rgb
+from stadia.data.lidar import Scanner
+from stadia.data.pictures import frame_number, list_pictures, read_rgb
 from stadia.data.poses import read_kitti_poses, read_times
 from stadia.data.recordings import Intrinsics, PictureRecording
 from stadia.data.sources import choose
@@ -58,7 +61,7 @@ def _open_sequence(folder: Path, options: SourceOptions) -> Recording:
     cameras = {LEFT: left, RIGHT: right} if (folder / f"image_{right}").is_dir() else {LEFT: left}
 
     pictures = {side: list_pictures(folder / f"image_{number}") for side, number in cameras.items()}
-    numbers = [_number(p) for p in pictures[LEFT]]
+    numbers = [frame_number(p) for p in pictures[LEFT]]
     calibration = Calibration(folder / "calib.txt")
     intrinsics, T_camera_rectified = {}, {}
     for side, number in cameras.items():
@@ -71,7 +74,11 @@ def _open_sequence(folder: Path, options: SourceOptions) -> Recording:
     if poses_file.exists():  # of camera 0, to the first frame
         T_rectified_camera = np.linalg.inv(T_camera_rectified[LEFT])
         poses = read_kitti_poses(poses_file, len(numbers), numbers) @ T_rectified_camera
-    return PictureRecording(
+    scanner = None
+    if (folder / "velodyne").is_dir() and "Tr" in calibration:
+        T_rectified_velo = np.vstack([calibration.matrix("Tr", 3, 4), (0, 0, 0, 1)])
+        scanner = Scanner.calibrated(folder / "velodyne", intrinsics, T_camera_rectified, T_rectified_velo)
+    return SequenceRecording(
         name=f"kitti_odometry/{name}",
         pictures=pictures,
         intrinsics=intrinsics,
@@ -79,10 +86,19 @@ def _open_sequence(folder: Path, options: SourceOptions) -> Recording:
         numbers=numbers,
         poses=poses,
         times_s=read_times(folder / "times.txt", len(numbers), numbers),
+        scanner=scanner,
     )
 
 
-def _number(picture: Path) -> int:
-    if not picture.stem.isdigit():
-        raise DataError(picture, found=f"the name '{picture.stem}'", expected="a frame number (000000.png)", cure="rename the file")
-    return int(picture.stem)
+@dataclass(kw_only=True, eq=False, repr=False)
+class SequenceRecording(PictureRecording):
+    """One sequence. scanner: None without velodyne/ and its calibration."""
+
+    scanner: Scanner | None
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """(H, W) from the frame's scan, where there is one."""
+        size = self.intrinsics[side]
+        if self.scanner is None:
+            return None
+        return self.scanner.depth_m(self.pictures[side][index].stem, side, size.height, size.width)

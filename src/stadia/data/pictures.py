@@ -35,6 +35,13 @@ def list_pictures(folder: Path, pattern: str = "*") -> list[Path]:
     return found
 
 
+def frame_number(picture: Path) -> int:
+    """The number that is the picture's whole name. Raises DataError for another name."""
+    if not picture.stem.isdigit():
+        raise DataError(picture, found=f"the name '{picture.stem}'", expected="a frame number (000000.png)", cure="rename the file")
+    return int(picture.stem)
+
+
 def _bytes_of(path: Path) -> bytes:
     try:
         size = path.stat().st_size

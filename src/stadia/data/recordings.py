@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -78,21 +79,21 @@ class CalibratedRecording(Recording):
 class PictureRecording(CalibratedRecording):
     """Frames as picture files. Readers that also have depth derive from it.
 
-    pictures: the files of each side, all sides equally many.
+    pictures: the files of each side; a pair has the same name on both.
     """
 
     pictures: Mapping[str, Sequence[Path]]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        counts = {side: len(files) for side, files in self.pictures.items()}
-        if len(set(counts.values())) > 1:
-            raise DataError(
-                self.pictures[LEFT][0].parent.parent,
-                found=" and ".join(f"{n} {side} pictures" for side, n in counts.items()),
-                expected="equally many on both sides",
-                cure="copy the missing ones, or open one side alone",
-            )
+        for left, right in zip_longest(self.pictures[LEFT], self.pictures.get(RIGHT, self.pictures[LEFT])):
+            if left is None or right is None or left.stem != right.stem:
+                raise DataError(
+                    left or right,
+                    found="no picture of the same name on the other side",
+                    expected="pairs",
+                    cure="copy the missing picture or remove this one",
+                )
 
     def __len__(self) -> int:
         return len(self.pictures[LEFT])

@@ -1,0 +1,148 @@
+"""KITTI raw, official layout: DATE/DRIVE_sync/image_02/data, DATE/calib_*.txt (cvlibs.net/datasets/kitti/raw_data.php).
+
+`*_sync` pictures are rectified: only P_rect belongs to them. K_0x, D_0x, R_0x and T_0x describe the raw 1392x512 pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.data.calibration import Calibration
+from stadia.data.config import GroundTruth, SourceOptions
+from stadia.data.lidar import Scanner
+from stadia.data.oxts import camera_poses, read_packets
+from stadia.data.pictures import check_depth, frame_number, list_pictures, read_depth_png, read_rgb
+from stadia.data.recordings import Intrinsics, PictureRecording
+from stadia.data.sources import choose
+
+CAMERAS = {LEFT: "02", RIGHT: "03"}
+
+
+class KittiRaw:
+    """Drives of KITTI raw; the path is the folder of dates, one date, or one drive."""
+
+    layout = "DATE/DRIVE_sync/image_02/data with calib_cam_to_cam.txt beside the drives"
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        return bool(_drives(path))
+
+    @classmethod
+    def open(cls, path: Path, options: SourceOptions) -> list[Recording]:
+        drives = _drives(path)
+        if not drives:
+            raise DataError(path, found="no drive", expected=cls.layout, cure="pass the folder that holds the dates")
+        return [_open_drive(name, drives[name], options) for name in choose(list(drives), options.recordings, path)]
+
+    @classmethod
+    def splits(cls, path: Path) -> dict[str, list[str]]:
+        return {}
+
+
+def _drives(path: Path) -> dict[str, Path]:
+    """`DATE/DRIVE` to its folder, of every drive at the path."""
+    folders = [path] if (path / "image_02").is_dir() else sorted(p for depth in ("*", "*/*") for p in path.glob(f"{depth}_sync"))
+    return {f"{p.resolve().parent.name}/{p.resolve().name}": p for p in folders if (p / "image_02" / "data").is_dir()}
+
+
+def _open_drive(name: str, drive: Path, options: SourceOptions) -> Recording:
+    calibration = Calibration(drive.resolve().parent / "calib_cam_to_cam.txt")
+    sides = [side for side, camera in CAMERAS.items() if (drive / f"image_{camera}" / "data").is_dir()]
+    pictures = {side: list_pictures(drive / f"image_{CAMERAS[side]}" / "data") for side in sides}
+    numbers = [frame_number(p) for p in pictures[LEFT]]
+    intrinsics, T_camera_rectified = {}, {}
+    for side in sides:
+        K, T_camera_rectified[side] = calibration.projection(f"P_rect_{CAMERAS[side]}")
+        height, width = read_rgb(pictures[side][0]).shape[:2]
+        intrinsics[side] = Intrinsics(K, height, width)
+
+    T_rectified_velo = _T_rectified_velo(calibration)
+    poses = None
+    packets = read_packets(drive / "oxts" / "data", numbers)
+    if packets is not None:
+        T_velo_imu = Calibration(calibration.path.with_name("calib_imu_to_velo.txt")).rigid()
+        if T_rectified_velo is None:
+            raise DataError(
+                drive / "oxts", found="no calib_velo_to_cam.txt", expected="it beside the drives", cure="copy it, or remove oxts/"
+            )
+        poses = camera_poses(packets, T_camera_rectified[LEFT] @ T_rectified_velo @ T_velo_imu)
+    scanner = None
+    if T_rectified_velo is not None:
+        scanner = Scanner.calibrated(drive / "velodyne_points" / "data", intrinsics, T_camera_rectified, T_rectified_velo)
+    return DriveRecording(
+        name=f"kitti_raw/{name}",
+        pictures=pictures,
+        intrinsics=intrinsics,
+        T_right_left=T_camera_rectified[RIGHT] @ np.linalg.inv(T_camera_rectified[LEFT]) if RIGHT in sides else None,
+        numbers=numbers,
+        poses=poses,
+        drive=drive,
+        ground_truth=options.ground_truth,
+        ground_truth_path=Path(options.ground_truth_path).expanduser() if options.ground_truth_path else None,
+        scanner=scanner,
+    )
+
+
+def _T_rectified_velo(calibration: Calibration) -> NDArray[np.float64] | None:
+    """Scanner to the common rectified frame (that of camera 0), by R_rect_00 for every camera, as the devkit does."""
+    path = calibration.path.with_name("calib_velo_to_cam.txt")
+    if not path.exists():
+        return None
+    R_rect = np.eye(4)
+    R_rect[:3, :3] = calibration.matrix("R_rect_00", 3, 3)
+    return R_rect @ Calibration(path).rigid()
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DriveRecording(PictureRecording):
+    """One drive. Its depth is of the kind that was chosen; each kind is another measurement, and scores do not compare.
+
+    scanner: None without calib_velo_to_cam.txt.
+    """
+
+    drive: Path
+    ground_truth: GroundTruth
+    ground_truth_path: Path | None
+    scanner: Scanner | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kind = self.ground_truth
+        if kind.startswith("lidar"):
+            places = [self.drive / "velodyne_points" / "data"]
+        else:
+            places = [folder / "proj_depth" / kind for folder in self._depth_folders()]
+        if kind not in ("auto", "none") and not any(place.is_dir() for place in places):
+            raise DataError(
+                places[0], found="no such folder", expected=f"ground truth '{kind}'", cure="download it, or data.ground_truth=auto"
+            )
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """(H, W) of the chosen kind; "auto" takes the improved map, else the official projection, else the scan."""
+        kinds = ("groundtruth", "velodyne_raw", "lidar") if self.ground_truth == "auto" else (self.ground_truth,)
+        found = (self._depth_of(kind, index, side) for kind in kinds if kind != "none")
+        return next((depth for depth in found if depth is not None), None)
+
+    def _depth_of(self, kind: str, index: int, side: str) -> NDArray[np.float32] | None:
+        size, stem = self.intrinsics[side], self.pictures[side][index].stem
+        if kind.startswith("lidar"):
+            if self.scanner is None:
+                return None
+            return self.scanner.depth_m(stem, side, size.height, size.width, scanner_depth=kind == "lidar_eigen")
+        for folder in self._depth_folders():
+            path = folder / "proj_depth" / kind / f"image_{CAMERAS[side]}" / f"{stem}.png"
+            if path.exists():
+                return check_depth(path, read_depth_png(path, units_per_metre=256), size.height, size.width)
+        return None
+
+    def _depth_folders(self) -> list[Path]:
+        """Where proj_depth/ may lie: in the drive, or in a data_depth_annotated folder (train/ or val/)."""
+        if self.ground_truth_path is None:
+            return [self.drive]
+        return [self.ground_truth_path / part / self.drive.resolve().name for part in ("train", "val", "")]

@@ -1,0 +1,83 @@
+"""LiDAR scans of KITTI to sparse depth maps, pixel for pixel as the official devkit makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.data.recordings import Intrinsics
+
+_POINT_BYTES = 16  # x, y, z, reflectance as float32
+_MAX_SCAN_BYTES = 64 << 20
+
+
+def read_scan(path: Path) -> NDArray[np.float32]:
+    """(N, 3) points in the scanner's frame (x forward, y left, z up), metres. Raises DataError naming the file."""
+    size = path.stat().st_size
+    if size == 0 or size % _POINT_BYTES or size > _MAX_SCAN_BYTES:
+        raise DataError(path, found=f"{size} bytes", expected=f"points of {_POINT_BYTES} bytes each", cure="copy the scan again")
+    points = np.fromfile(path, np.float32).reshape(-1, 4)[:, :3]
+    if not np.isfinite(points).all():
+        raise DataError(path, found="a point that is not finite", expected="finite metres", cure="copy the scan again")
+    return points
+
+
+def project_scan(
+    points: NDArray[np.float32], P_velo: NDArray[np.float64], height: int, width: int, *, scanner_depth: bool = False
+) -> NDArray[np.float32]:
+    """(height, width) depth of the nearest point at each pixel, 0 = none.
+
+    Args:
+        points: (N, 3) in the scanner's frame.
+        P_velo: (3, 4) projection from that frame to pixels.
+        scanner_depth: store the scanner's x instead of the camera's z, as the Eigen protocol's published numbers do; it is
+            0.27 m larger, which is 5 % at 5 m.
+
+    Points behind the scanner are dropped, and pixels are round(u) - 1 as in the devkit (MATLAB counts from 1), so that the
+    official maps are reproduced exactly. Against this project's convention they lie one pixel left and up.
+    """
+    ahead = points[points[:, 0] >= 0].astype(np.float64)
+    projected = ahead @ P_velo[:, :3].T + P_velo[:, 3]
+    z = projected[:, 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        column, row = (np.round(projected[:, :2] / z[:, None]) - 1).T
+    seen = (z > 0) & (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    depth = ahead[seen, 0] if scanner_depth else z[seen]
+    nearest_last = np.argsort(-depth, kind="stable")
+    depth_m = np.zeros((height, width), np.float32)
+    depth_m[row[seen].astype(int)[nearest_last], column[seen].astype(int)[nearest_last]] = depth[nearest_last]
+    return depth_m
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """The scans of one recording, STEM.bin beside a picture STEM.png.
+
+    P_velo: (3, 4) of each side, from the scanner's frame to pixels.
+    """
+
+    folder: Path
+    P_velo: Mapping[str, NDArray[np.float64]]
+
+    @classmethod
+    def calibrated(
+        cls,
+        folder: Path,
+        intrinsics: Mapping[str, Intrinsics],
+        T_camera_rectified: Mapping[str, NDArray[np.float64]],
+        T_rectified_velo: NDArray[np.float64],
+    ) -> Scanner:
+        """From the scanner to the common rectified frame (that of camera 0), and from there to each camera."""
+        return cls(folder, {side: of.K @ (T_camera_rectified[side] @ T_rectified_velo)[:3] for side, of in intrinsics.items()})
+
+    def depth_m(self, stem: str, side: str, height: int, width: int, *, scanner_depth: bool = False) -> NDArray[np.float32] | None:
+        """(height, width), see `project_scan`; None where the frame has no scan."""
+        scan = self.folder / f"{stem}.bin"
+        if not scan.exists():
+            return None
+        return project_scan(read_scan(scan), self.P_velo[side], height, width, scanner_depth=scanner_depth)

@@ -1,0 +1,107 @@
+"""Microsoft 7-Scenes: SCENE/seq-NN/frame-000000.{color.png, depth.png, pose.txt}."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, Recording
+from stadia.data.config import SourceOptions
+from stadia.data.pictures import check_depth, list_pictures, read_depth_png, read_rgb
+from stadia.data.poses import read_lines, read_rows
+from stadia.data.recordings import Intrinsics, PictureRecording
+from stadia.data.sources import choose
+
+K = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])  # the dataset's own default; it was not calibrated further
+_NO_DEPTH = (0, 65535)
+
+
+class SevenScenes:
+    """Sequences of one scene, of several, or one sequence's folder."""
+
+    layout = "SCENE/seq-NN with frame-*.color.png"
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        return bool(_sequences(path))
+
+    @classmethod
+    def open(cls, path: Path, options: SourceOptions) -> list[Recording]:
+        sequences = _sequences(path)
+        if not sequences:
+            raise DataError(path, found="no sequence", expected=cls.layout, cure="pass the scene's folder")
+        return [_open_sequence(name, sequences[name]) for name in choose(list(sequences), options.recordings, path)]
+
+    @classmethod
+    def splits(cls, path: Path) -> dict[str, list[str]]:
+        """From TrainSplit.txt and TestSplit.txt (lines `sequence1`), where all scenes at the path have them."""
+        parts = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
+        sequences = _sequences(path)
+        scenes = sorted({folder.resolve().parent for folder in sequences.values()})
+        if not scenes or not all((scene / file).is_file() for scene in scenes for file in parts.values()):
+            return {}
+        return {part: [name for scene in scenes for name in _listed(scene / file)] for part, file in parts.items()}
+
+
+def _listed(path: Path) -> list[str]:
+    names = []
+    for line in read_lines(path, "lines like sequence1"):
+        number = re.fullmatch(r"\s*sequence(\d+)\s*", line)
+        if number is None:
+            raise DataError(path, found=f"'{line[:60]}'", expected="lines like sequence1", cure="copy the official file")
+        names.append(f"{path.parent.name}/seq-{int(number[1]):02d}")
+    return names
+
+
+def _sequences(path: Path) -> dict[str, Path]:
+    """`SCENE/seq-NN` to its folder, of every sequence at the path."""
+    if not path.is_dir():
+        return {}
+    folders = [path] if path.resolve().name.startswith("seq-") else sorted({*path.glob("seq-*"), *path.glob("*/seq-*")})
+    return {f"{p.resolve().parent.name}/{p.resolve().name}": p for p in folders if next(p.glob("frame-*.color.*"), None)}
+
+
+def _open_sequence(name: str, folder: Path) -> Recording:
+    pictures = list_pictures(folder, "frame-*.color.*")
+    height, width = read_rgb(pictures[0]).shape[:2]
+    if (height, width) != (480, 640):
+        raise DataError(
+            pictures[0], found=f"{width}x{height}", expected="640x480, which the scene's K is of", cure="use the original pictures"
+        )
+    return SceneRecording(
+        name=f"sevenscenes/{name}",
+        pictures={LEFT: pictures},
+        intrinsics={LEFT: Intrinsics(K, height, width)},
+        poses=np.stack([_pose(_beside(picture, "pose.txt")) for picture in pictures]),
+    )
+
+
+def _beside(picture: Path, ending: str) -> Path:
+    return picture.with_name(f"{picture.name.split('.')[0]}.{ending}")
+
+
+def _pose(path: Path) -> NDArray[np.float64]:
+    """(4, 4) camera-to-world; NaN where the frame has none."""
+    if not path.exists():
+        return np.full((4, 4), np.nan)
+    rows = read_rows(path, 4, "a 4x4 camera-to-world matrix")
+    if rows.shape != (4, 4) or not np.allclose(rows[3], (0, 0, 0, 1)):
+        raise DataError(path, found=f"{len(rows)} rows", expected="a 4x4 camera-to-world matrix", cure="copy the file again")
+    return rows
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SceneRecording(PictureRecording):
+    """One sequence. The depth camera was not registered to the colour camera: edges are off by some pixels."""
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """From uint16 millimetres, of which 0 and 65535 mean none."""
+        path, size = _beside(self.pictures[side][index], "depth.png"), self.intrinsics[side]
+        if not path.exists():
+            return None
+        return check_depth(path, read_depth_png(path, units_per_metre=1000, invalid=_NO_DEPTH), size.height, size.width)
