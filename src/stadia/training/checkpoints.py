@@ -1,0 +1,273 @@
+"""Checkpoints as safetensors: one file holds everything, the .json beside it is a copy of its header for people and reports.
+
+A checkpoint is a nest of dicts, lists, numbers and tensors. Its tensors are stored under their path in the nest
+("optimizer_states/0/state/3/exp_avg"), all else as JSON in the file's metadata, so that the two can never be a mismatched
+pair, whenever the process is killed. Each tensor has a checksum. Nothing pickled is written or read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import CheckpointError
+from stadia.core.files import replacing, write_json
+
+FORMAT, VERSION = "stadia-checkpoint", 1
+_METADATA_KEY = "stadia"
+_WEIGHTS = "state_dict/"  # where Lightning keeps a model's tensors
+
+
+class Header(StrictModel):
+    """What a checkpoint says of itself.
+
+    recipe, config: whose weights these are; the configuration as resolved.
+    kind: "training" can be resumed; "weights" can predict, and start another training.
+    step, epoch: updates made, and the pass over the data that the last one belongs to (from 0).
+    metrics: the latest validation, by name.
+    """
+
+    recipe: str
+    config: dict[str, Any]
+    kind: Literal["training", "weights"]
+    step: int
+    epoch: int
+    metrics: dict[str, float]
+
+
+def write(path: Path, header: Header, state: Mapping[str, Any]) -> None:
+    """Write PATH.safetensors and its readable copy PATH.json; until the moment it is whole, the previous one stays.
+
+    Args:
+        path: ends in .safetensors.
+        header: what it is.
+        state: nested dicts, lists, tuples, numbers, strings and tensors. Raises TypeError for anything else.
+    """
+    tensors: dict[str, Tensor] = {}
+    nest = _encode(state, "", tensors)
+    described = {"format": FORMAT, "version": VERSION, **header.model_dump()}
+    checksums = {key: _checksum(tensor) for key, tensor in tensors.items()}
+    metadata = {_METADATA_KEY: json.dumps({**described, "state": nest, "checksums": checksums}, allow_nan=False)}
+    with replacing(path) as temporary, _as_os_error(path):
+        safetensors.torch.save_file(tensors, temporary, metadata=metadata)
+    write_json(path.with_suffix(".json"), described)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk, its header read and checked; tensors are read when asked for."""
+
+    path: Path
+    header: Header
+    nest: Any
+    checksums: dict[str, int]
+
+    @classmethod
+    def open(cls, path: Path) -> Checkpoint:
+        """Open a .safetensors, the .json beside it, or a run's folder (its best, else its last).
+
+        Raises CheckpointError naming the file where it is missing, truncated, or not one of ours.
+        """
+        path = _locate(Path(path))
+        with _reading(path) as file:
+            text = (file.metadata() or {}).get(_METADATA_KEY)
+            names = set(file.keys())
+        if text is None:
+            raise CheckpointError(
+                path, found="a safetensors file without our header", expected="a checkpoint of stadia", cure="pass one of a run"
+            )
+        try:
+            values = json.loads(text)
+            if (values["format"], values["version"]) != (FORMAT, VERSION):
+                raise CheckpointError(
+                    path,
+                    found=f"{values['format']} version {values['version']}",
+                    expected=f"{FORMAT} version {VERSION}",
+                    cure="read it with the version of stadia that wrote it",
+                )
+            header = Header.model_validate({name: values[name] for name in Header.model_fields})
+            nest, checksums = values["state"], dict(values["checksums"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise _damaged(path, f"an unreadable header ({type(error).__name__})") from error
+        if set(checksums) != names:
+            raise _damaged(path, f"{len(names)} tensors where the header lists {len(checksums)}")
+        return cls(path, header, nest, checksums)
+
+    def state(self) -> dict[str, Any]:
+        """The whole nest, each tensor compared with its checksum."""
+        tensors = self._read(list(self.checksums))
+        try:
+            return dict(_decode(self.nest, tensors))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise _damaged(self.path, f"an unreadable state ({type(error).__name__}: {error})") from error
+
+    def weights(self) -> dict[str, Tensor]:
+        """The model's tensors alone, by their names in its state_dict."""
+        keys = [key for key in self.checksums if key.startswith(_WEIGHTS)]
+        return {key.removeprefix(_WEIGHTS): tensor for key, tensor in self._read(keys).items()}
+
+    def _read(self, keys: list[str]) -> dict[str, Tensor]:
+        with _reading(self.path) as file:
+            tensors = {key: file.get_tensor(key) for key in keys}
+        for key, tensor in tensors.items():
+            if _checksum(tensor) != self.checksums[key]:
+                raise _damaged(self.path, f"tensor '{key}' with changed bytes")
+        return tensors
+
+
+def load_weights(checkpoint: Checkpoint, module: nn.Module, *, recipe: str, partial: bool = False) -> list[str]:
+    """Copy a checkpoint's weights into a module.
+
+    Args:
+        checkpoint: from `Checkpoint.open`.
+        module: the one whose state_dict was saved (a recipe's Task).
+        recipe: what the caller is; the checkpoint must be of the same.
+        partial: load what fits by name and shape, and leave the rest as it is.
+
+    Returns the names that were left as they are: empty unless `partial`.
+    Raises CheckpointError where the recipe, a name or a shape differs; with `partial`, only where nothing fits.
+    """
+    check_recipe(checkpoint, recipe)
+    weights = checkpoint.weights()
+    if not partial:
+        check_weights(checkpoint, weights, module)
+    own = module.state_dict()
+    fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
+    if not fitting:
+        raise CheckpointError(
+            checkpoint.path, found="no tensor that fits", expected=f"weights of '{recipe}'", cure="pass another checkpoint"
+        )
+    module.load_state_dict(fitting, strict=False)
+    return [name for name in own if name not in fitting]
+
+
+def check_recipe(checkpoint: Checkpoint, recipe: str) -> None:
+    """Raise CheckpointError where the checkpoint is of another recipe."""
+    if checkpoint.header.recipe != recipe:
+        raise CheckpointError(
+            checkpoint.path,
+            found=f"a checkpoint of '{checkpoint.header.recipe}'",
+            expected=f"one of '{recipe}'",
+            cure="pass one of this recipe",
+        )
+
+
+def check_weights(checkpoint: Checkpoint, weights: Mapping[str, Tensor], module: nn.Module) -> None:
+    """Raise CheckpointError where the weights are not the module's, name by name and shape by shape."""
+    if mistakes := compare_weights(weights, module):
+        raise CheckpointError(
+            checkpoint.path,
+            found=f"{len(mistakes)} tensors that do not fit ({'; '.join(mistakes[:3])}{'; ...' if len(mistakes) > 3 else ''})",
+            expected=f"the weights of this '{checkpoint.header.recipe}'",
+            cure="build the model from the checkpoint's own config, or ask for a partial load",
+        )
+
+
+def compare_weights(weights: Mapping[str, Tensor], module: nn.Module) -> list[str]:
+    """What differs between saved weights and a module, a line for each name."""
+    own = module.state_dict()
+    lines = [f"'{name}' is missing" for name in own if name not in weights]
+    lines += [f"'{name}' is not in the model" for name in weights if name not in own]
+    lines += [
+        f"'{name}' is {tuple(tensor.shape)}, the model has {tuple(own[name].shape)}"
+        for name, tensor in weights.items()
+        if name in own and own[name].shape != tensor.shape
+    ]
+    return lines
+
+
+def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """The JSON form of a nest; its tensors are put into `tensors` under their paths."""
+    if isinstance(value, Tensor):
+        tensor = value.detach().cpu().contiguous()
+        if any(tensor.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() for other in tensors.values()):
+            tensor = tensor.clone()  # tied weights: a checkpoint holds values, and safetensors refuses shared memory
+        tensors[path] = tensor
+        return {"$tensor": path}
+    if isinstance(value, Mapping):
+        items = {key: _encode(entry, f"{path}/{key}".lstrip("/"), tensors) for key, entry in value.items()}
+        if all(isinstance(key, str) and not key.startswith("$") for key in items):
+            return items
+        return {"$items": [[key, entry] for key, entry in items.items()]}
+    if isinstance(value, list | tuple):
+        entries = [_encode(entry, f"{path}/{index}".lstrip("/"), tensors) for index, entry in enumerate(value)]
+        return {"$tuple": entries} if isinstance(value, tuple) else entries
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": str(value)}
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise TypeError(f"a checkpoint cannot hold {path}: {type(value).__name__}")
+
+
+def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The inverse of `_encode`."""
+    if isinstance(value, list):
+        return [_decode(entry, tensors) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    if "$tensor" in value:
+        return tensors[value["$tensor"]]
+    if "$items" in value:
+        return {key: _decode(entry, tensors) for key, entry in value["$items"]}
+    if "$tuple" in value:
+        return tuple(_decode(entry, tensors) for entry in value["$tuple"])
+    if "$float" in value:
+        return float(value["$float"])
+    return {key: _decode(entry, tensors) for key, entry in value.items()}
+
+
+def _checksum(tensor: Tensor) -> int:
+    """CRC-32 of the bytes: against damage, not against an adversary."""
+    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data) if tensor.numel() else 0
+
+
+def _locate(path: Path) -> Path:
+    """The .safetensors that a path means."""
+    if path.is_dir():
+        folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        found = next((folder / f"{name}.safetensors" for name in ("best", "last") if (folder / f"{name}.safetensors").is_file()), None)
+        if found is None:
+            raise CheckpointError(path, found="no best or last checkpoint", expected="a run's folder", cure="pass a .safetensors file")
+        return found
+    return path.with_suffix(".safetensors") if path.suffix == ".json" else path
+
+
+def _damaged(path: Path, found: str) -> CheckpointError:
+    return CheckpointError(path, found=found, expected="a whole checkpoint", cure="use another one of the run (last, best), or train again")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """The reader of safetensors; its errors become ours."""
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise CheckpointError(path, found="no such file", expected="a .safetensors checkpoint", cure="check the path") from error
+    except safetensors.SafetensorError as error:
+        raise _damaged(path, f"a truncated or damaged file ({error})") from error
+
+
+@contextmanager
+def _as_os_error(path: Path) -> Iterator[None]:
+    """A full disk is reported in words only; raise the OSError that `core.files.replacing` knows what to say about."""
+    try:
+        yield
+    except safetensors.SafetensorError as error:
+        if number := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+        raise

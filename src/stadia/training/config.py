@@ -1,0 +1,102 @@
+"""Configuration of a training. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import ConfigError
+from stadia.core.tables import Table
+from stadia.training import LOGGERS, OPTIMISERS, SCHEDULES
+
+
+def _in(table: Table) -> Callable[[str], str]:
+    """A check that a name is in a table; pydantic collects ValueError, so that all mistakes are listed at once."""
+
+    def check(name: str) -> str:
+        try:
+            return table.check(name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+
+    return check
+
+
+class OptimiserConfig(StrictModel):
+    """The optimiser, by its name in the table.
+
+    lr: at the top of the schedule.
+    weight_decay: of the weights; biases and normalisation layers are never decayed.
+    betas: of adam and adamw.  momentum: of sgd (Nesterov's, where it is not 0).
+    """
+
+    name: Annotated[str, AfterValidator(_in(OPTIMISERS))] = "adamw"
+    lr: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+
+
+class ScheduleConfig(StrictModel):
+    """How the learning rate goes: a factor on `optimiser.lr`, a function of the step alone.
+
+    warmup_steps: a straight rise from nothing before the schedule proper.
+    milestones, gamma: `step` multiplies by gamma at each; in epochs, or as fractions of the run.
+    final_factor: where `cosine` ends.
+    """
+
+    name: Annotated[str, AfterValidator(_in(SCHEDULES))] = "cosine"
+    warmup_steps: int = Field(default=0, ge=0)
+    milestones: tuple[Annotated[float, Field(gt=0)], ...] = (0.75,)
+    milestones_in: Literal["fractions", "epochs"] = "fractions"
+    gamma: float = Field(default=0.1, gt=0, le=1)
+    final_factor: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ScheduleConfig:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("milestones must rise")
+        if self.milestones_in == "fractions" and any(m >= 1 for m in self.milestones):
+            raise ValueError("milestones as fractions lie between 0 and 1; set milestones_in=epochs for epochs")
+        return self
+
+
+class TrainingConfig(StrictModel):
+    """How long, how large, where, and what is kept. A step is one update of the weights: `accumulate` batches.
+
+    max_epochs, max_steps: the training ends with the first of the two that is reached; null = no such limit.
+    batch_size: samples of one forward and backward on one device.
+    clip_norm: the gradient's largest norm; null = any.
+    precision: "bf16" runs the networks in bfloat16; what a recipe keeps in float32 stays so.
+    workers: processes that load; 0 loads in the training process.
+    threads: of torch on the CPU; null leaves torch's choice.
+    log_every, pictures_every, checkpoint_every: in steps; pictures_every=0 draws none.
+    validate_every: in steps; null = once an epoch. The last step is always validated.
+    devices, accelerator, strategy: as Lightning takes them ("auto", 2, "gpu", "ddp").
+    """
+
+    max_epochs: int | None = Field(default=20, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=8, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    clip_norm: float | None = Field(default=None, gt=0)
+    precision: Literal["32", "bf16"] = "32"
+    workers: int = Field(default=1, ge=0)
+    threads: int | None = Field(default=None, ge=1)
+    log_every: int = Field(default=10, ge=1)
+    pictures_every: int = Field(default=500, ge=0)
+    checkpoint_every: int = Field(default=500, ge=1)
+    validate_every: int | None = Field(default=None, ge=1)
+    devices: int | Literal["auto"] = 1
+    accelerator: str = "auto"
+    strategy: str = "auto"
+    loggers: tuple[Annotated[str, AfterValidator(_in(LOGGERS))], ...] = ("csv", "tensorboard")
+
+    @model_validator(mode="after")
+    def _ends(self) -> TrainingConfig:
+        if self.max_epochs is None and self.max_steps is None:
+            raise ValueError("set max_epochs or max_steps, a training has to end")
+        return self
