@@ -1,0 +1,257 @@
+"""What happens at the end of a step: scalars and pictures logged, checkpoints kept, a wish to stop obeyed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import stadia.core.torchvision_shim  # noqa: F401
+
+# isort: split
+import cv2
+import lightning.pytorch as pl
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from stadia.core.files import replacing
+from stadia.training import rng
+from stadia.training.checkpoints import Header
+from stadia.training.config import TrainingConfig
+from stadia.training.loggers import Logger
+from stadia.training.run import Run
+from stadia.training.sheet import compose
+from stadia.training.stopping import StopRequest
+from stadia.training.stream import BatchStream, Plan, shard
+from stadia.training.task import Task
+
+
+class Sharding(pl.Callback):
+    """Tells the loaders which process they load for, once Lightning has started them all."""
+
+    def __init__(self, *loaders: object) -> None:
+        self.loaders = loaders
+
+    def setup(self, trainer: pl.Trainer, task: Task, stage: str) -> None:
+        shard(self.loaders, trainer.global_rank, trainer.world_size)
+
+
+class StepCallback(pl.Callback):
+    """A callback that acts when a step is done: after every `accumulate`-th batch."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, task: Task, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.on_batch(trainer, task)
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self.on_step(trainer, task, batch, trainer.global_step)
+
+    def on_batch(self, trainer: pl.Trainer, task: Task) -> None:
+        """After every batch."""
+
+    def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
+        """After update number `step`, from 1."""
+
+
+class Validation(StepCallback):
+    """Decides when to validate: every so many steps, and at the last. First in line, since others ask whether it is due."""
+
+    def __init__(self, plan: Plan, config: TrainingConfig, present: bool) -> None:
+        self.every = config.validate_every or max(round(plan.steps_per_epoch), 1)
+        self.plan, self.present = plan, present
+
+    def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
+        trainer.val_check_batch = self.every * self.plan.accumulate  # Lightning validates after each multiple of this
+
+    def due(self, step: int) -> bool:
+        return self.present and (step % self.every == 0 or step == self.plan.total_steps)
+
+    def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
+        if step == self.plan.total_steps:
+            trainer.val_check_batch = 1
+
+
+class Scalars(StepCallback):
+    """Logs a row every `log_every` steps, and one a validation.
+
+    A row holds the step's own values (means over its batches and processes), not averages over the steps between: so it does
+    not depend on where a training was interrupted. `time/...` are means over the steps since the last row.
+    """
+
+    def __init__(self, loggers: list[Logger], plan: Plan, stream: BatchStream, every: int) -> None:
+        self.loggers, self.plan, self.stream, self.every = loggers, plan, stream, every
+        self.sums: dict[str, Tensor] = {}
+        self.marked = (0, 0.0, 0.0)  # step, clock, seconds waited for batches, at the last row
+
+    def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
+        self._mark(trainer.global_step)
+
+    def on_batch(self, trainer: pl.Trainer, task: Task) -> None:
+        assert task.report is not None
+        values = {"train/loss": task.report.total, **{f"train/term/{name}": term for name, term in task.report.terms.items()}}
+        for name, value in values.items():
+            value = value.detach().float() / self.plan.accumulate
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
+        values, self.sums = self.sums, {}
+        if step % self.every and step != self.plan.total_steps:
+            return
+        if trainer.world_size > 1:
+            values = {name: trainer.strategy.reduce(value, reduce_op="mean") for name, value in values.items()}
+        values |= {f"train/{name}": value for name, value in task.update_scalars.items()}
+        row = {name: value.item() for name, value in values.items()}
+        steps, clock, waited = self.marked
+        row["time/step_s"] = (time.perf_counter() - clock) / max(step - steps, 1)
+        row["time/loading_s"] = (self.stream.waited_s - waited) / max(step - steps, 1)
+        self._mark(step)
+        self._log(step, row)
+
+    def on_validation_end(self, trainer: pl.Trainer, task: Task) -> None:
+        self._log(trainer.global_step, validated(trainer))
+        self._mark(trainer.global_step)
+
+    def _mark(self, step: int) -> None:
+        self.marked = (step, time.perf_counter(), self.stream.waited_s)
+
+    def _log(self, step: int, row: dict[str, float]) -> None:
+        for logger in self.loggers:
+            logger.scalars(step, self.plan.epoch_of(step), row)
+
+
+def validated(trainer: pl.Trainer) -> dict[str, float]:
+    """The scalars of the latest validation, by name."""
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+
+
+class Pictures(StepCallback):
+    """Writes pictures/step-000100.png every so many steps, and at the first: what the recipe's `pictures` gives."""
+
+    def __init__(self, run: Run, loggers: list[Logger], every: int) -> None:
+        self.run, self.loggers, self.every = run, loggers, every
+
+    def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
+        if not self.every or (step % self.every and step != 1) or not trainer.is_global_zero:
+            return
+        assert task.report is not None
+        with torch.no_grad(), rng.untouched():
+            pictures = task.pictures(batch, task.report)
+        if not pictures:
+            return
+        sheet = compose(pictures)
+        with replacing(self.run.pictures / f"step-{step:06d}.png") as temporary:
+            cv2.imwrite(str(temporary), sheet[..., ::-1])
+        for logger in self.loggers:
+            logger.picture(step, "pictures", sheet)
+
+
+class Checkpoints(StepCallback):
+    """Keeps `last` (everything, to resume from) and `best` (the weights alone, of the best validation).
+
+    Every checkpoint belongs to the moment after a step and after the validation that was due at it.
+    """
+
+    def __init__(self, run: Run, task: Task, validation: Validation, every: int, stop_wanted: Callable[[], bool]) -> None:
+        self.run, self.validation, self.every, self.stop_wanted = run, validation, every, stop_wanted
+        self.recipe, self.plan = task.recipe, validation.plan
+        self.best: float | None = None
+        self.best_step: int | None = None
+        self.generators: dict[str, Tensor] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, task: Task, checkpoint: dict[str, Any]) -> None:
+        states = rng.capture()
+        checkpoint["random"] = {
+            name: task.all_gather(state).cpu().reshape(trainer.world_size, *state.shape) for name, state in states.items()
+        }
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, task: Task, checkpoint: dict[str, Any]) -> None:
+        self.generators = {name: states[trainer.global_rank] for name, states in checkpoint["random"].items()}
+
+    def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
+        if self.generators is None:
+            rng.seed_all(self.run.seed, "training", trainer.global_rank)
+        else:
+            rng.restore(self.generators)  # as late as can be: setting up draws random numbers too
+
+    def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
+        if self.validation.due(step):
+            return  # and goes on in on_validation_end
+        wanted = self._stop_wanted(trainer)
+        if wanted or step % self.every == 0 or step == self.plan.total_steps:
+            self.save_last(trainer)
+        if wanted:
+            raise StopRequest
+
+    def on_validation_end(self, trainer: pl.Trainer, task: Task) -> None:
+        metrics = validated(trainer)
+        name = next((name for name in task.best_metrics if name in metrics), None)
+        if name is not None and math.isfinite(metrics[name]) and (self.best is None or metrics[name] < self.best):
+            self.best, self.best_step = metrics[name], trainer.global_step
+            self._save(trainer, "best", "weights")
+        self.save_last(trainer)
+        if self._stop_wanted(trainer):
+            raise StopRequest
+
+    def save_last(self, trainer: pl.Trainer) -> None:
+        self._save(trainer, "last", "training")
+
+    def _save(self, trainer: pl.Trainer, name: str, kind: Any) -> None:
+        step = trainer.global_step
+        metrics = {key: value for key, value in validated(trainer).items() if math.isfinite(value)}
+        header = Header(recipe=self.recipe, config=self.run.config, kind=kind, step=step, epoch=self.plan.epoch_of(step), metrics=metrics)
+        path = self.run.checkpoints / f"{name}.safetensors"
+        trainer.save_checkpoint(path, weights_only=kind == "weights", storage_options=header)
+
+    def _stop_wanted(self, trainer: pl.Trainer) -> bool:
+        wanted = self.stop_wanted()
+        return trainer.strategy.reduce_boolean_decision(wanted, all=False) if trainer.world_size > 1 else wanted
+
+
+class ProgressBar(StepCallback):
+    """Loss, steps a second and the time left; a line now and then where the output is no terminal."""
+
+    def __init__(self, console: Console, plan: Plan, seconds_between_lines: float = 30.0) -> None:
+        self.console, self.plan, self.pause = console, plan, seconds_between_lines
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.fields[rate]:.2f} steps/s"), TimeElapsedColumn(), TextColumn("<"), TimeRemainingColumn(),
+        )  # fmt: skip
+        self.bar = Progress(*columns, console=console, transient=False)
+        self.started, self.first_step, self.told = 0.0, 0, 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
+        self.started = self.told = time.perf_counter()
+        self.first_step = trainer.global_step
+        self.bar_task = self.bar.add_task("training", total=self.plan.total_steps, completed=self.first_step, loss=math.nan, rate=0.0)
+        if self.console.is_terminal:
+            self.bar.start()
+
+    def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
+        assert task.report is not None
+        now = time.perf_counter()
+        rate, loss = (step - self.first_step) / (now - self.started), task.report.total.item()
+        if self.console.is_terminal:
+            self.bar.update(self.bar_task, completed=step, loss=loss, rate=rate)
+        elif now - self.told >= self.pause:
+            self.told = now
+            left_s = (self.plan.total_steps - step) / rate
+            self.console.print(f"step {step}/{self.plan.total_steps}  loss {loss:.4f}  {rate:.2f} steps/s  {left_s / 60:.0f} min left")
+
+    def on_validation_start(self, trainer: pl.Trainer, task: Task) -> None:
+        self.bar.update(self.bar_task, description="validating")
+
+    def on_validation_end(self, trainer: pl.Trainer, task: Task) -> None:
+        self.bar.update(self.bar_task, description="training")
+
+    def teardown(self, trainer: pl.Trainer, task: Task, stage: str) -> None:
+        self.bar.stop()
+
+    def on_exception(self, trainer: pl.Trainer, task: Task, exception: BaseException) -> None:
+        self.bar.stop()

@@ -1,0 +1,174 @@
+"""`fit`: train a Task in a run's folder, from the start or from where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import stadia.core.torchvision_shim  # noqa: F401
+
+# isort: split
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from rich.console import Console
+
+from stadia.core.errors import StadiaError
+from stadia.training import LOGGERS
+from stadia.training.callbacks import Checkpoints, Pictures, ProgressBar, Scalars, Sharding, Validation
+from stadia.training.checkpoints import Checkpoint, check_recipe, check_weights, load_weights
+from stadia.training.config import TrainingConfig
+from stadia.training.lightning_io import SafetensorsIO, quiet
+from stadia.training.run import Run
+from stadia.training.stopping import Interrupted, StopNow, StopRequest, StopSignals
+from stadia.training.stream import BatchStream, EpochLoader, Plan, shard
+from stadia.training.task import Task
+
+_PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training came to.
+
+    steps: updates made in all.  wall_s: of this call.
+    checkpoint: the best, or the last where no validation chose one.
+    """
+
+    steps: int
+    wall_s: float
+    checkpoint: Path
+
+
+def fit(
+    task: Task,
+    train_loader: EpochLoader,
+    val_loader: Any | None,
+    config: TrainingConfig,
+    run: Run,
+    *,
+    resume: bool = False,
+    extra_callbacks: Sequence[pl.Callback] = (),
+    console: Console | None = None,
+) -> Fitted:
+    """Train, and keep everything in the run's folder.
+
+    Args:
+        task: the recipe; its weights are trained in place.
+        train_loader: the batches of an epoch from a position on (see `stream.EpochLoader`).
+        val_loader: an iterable of batches, or None.
+        config: how long, where, how often; the same as in run.config where the run is resumed.
+        run: from `Run.create`, or from `Run.open` to resume.
+        resume: go on from checkpoints/last, exactly; from the start where nothing was saved yet.
+        extra_callbacks: Lightning's, run before ours.
+        console: for the progress; standard error by default.
+
+    Raises:
+        RunError: the loss or a gradient is not finite; the run is in use, or is resumed with another configuration.
+        CheckpointError: the checkpoint is damaged, or of another recipe or model.
+        Interrupted: the user stopped it (Ctrl-C, SIGTERM); the message says how to go on.
+    """
+    console = console or Console(stderr=True)
+    started = time.perf_counter()
+    with run.held(), StopSignals(console) as signals, quiet():
+        checkpoint = _last_checkpoint(run, task, config) if resume else None
+        if resume:
+            run.resume()
+        with _recorded(run, signals, console):
+            trainer = _trainer(config, run, [signals, *extra_callbacks, Sharding(train_loader, val_loader)])
+            shard((train_loader, val_loader), 0, trainer.world_size)
+            task.plan = plan = Plan.of(train_loader, config)
+            step = checkpoint.header.step if checkpoint else 0
+            loggers = [LOGGERS.load(name)(run, step) for name in config.loggers] if run.writes else []
+            stream = BatchStream(train_loader, plan)
+            validation = Validation(plan, config, present=val_loader is not None)
+            kept = Checkpoints(run, task, validation, config.checkpoint_every, lambda: signals.wanted)
+            scalars, pictures = Scalars(loggers, plan, stream, config.log_every), Pictures(run, loggers, config.pictures_every)
+            trainer.callbacks += [validation, scalars, pictures, ProgressBar(console, plan), kept]
+            console.print(_start_message(task, trainer, config, run, step))
+            try:
+                if step < plan.total_steps:
+                    trainer.fit(task, stream, val_loader, ckpt_path=str(checkpoint.path) if checkpoint else None)
+                elif checkpoint is not None:
+                    load_weights(checkpoint, task, recipe=task.recipe)
+            finally:
+                for logger in loggers:
+                    logger.close()
+    kept_files = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
+    return Fitted(plan.total_steps, time.perf_counter() - started, next(path for path in kept_files if path.exists()))
+
+
+def _trainer(config: TrainingConfig, run: Run, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
+    """Lightning's loop, strategies and precision, with what we do ourselves switched off."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    plugins: list[Any] = [SafetensorsIO()]
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # SIGTERM saves and stops; the job script resumes
+    return pl.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        strategy=config.strategy,
+        precision=_PRECISION[config.precision],
+        accumulate_grad_batches=config.accumulate,
+        gradient_clip_val=config.clip_norm,
+        max_epochs=1,  # the stream is one long epoch
+        check_val_every_n_epoch=None,
+        val_check_interval=1,  # `Validation` decides
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # loaders shard themselves
+        callbacks=list(callbacks),
+        plugins=plugins,
+        default_root_dir=run.folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _last_checkpoint(run: Run, task: Task, config: TrainingConfig) -> Checkpoint | None:
+    """The checkpoint to resume from, compared with what is about to be trained; None where nothing was saved yet."""
+    run.check_config(config, within="training")
+    run.check_config(task.optimiser_config, within="optimiser")
+    run.check_config(task.schedule_config, within="schedule")
+    path = run.checkpoints / "last.safetensors"
+    if not path.exists():
+        return None
+    checkpoint = Checkpoint.open(path)
+    check_recipe(checkpoint, task.recipe)
+    check_weights(checkpoint, checkpoint.weights(), task)
+    return checkpoint
+
+
+@contextlib.contextmanager
+def _recorded(run: Run, signals: StopSignals, console: Console) -> Iterator[None]:
+    """Write into run.json how the training ended; a wish to stop becomes Interrupted."""
+    try:
+        yield
+    except (Exception, StopNow) as error:
+        # A loader's process may have died of the same Ctrl-C: an error of ours is worth telling all the same.
+        interrupted = isinstance(error, StopRequest | StopNow) or (signals.wanted and not isinstance(error, StadiaError))
+        with contextlib.suppress(StadiaError):  # a full disk must not hide why the training ended
+            run.end("interrupted") if interrupted else run.end("failed", " ".join(f"{type(error).__name__}: {error}".split()))
+        if not interrupted:
+            raise
+        message = f"interrupted; go on with: stadia train {run.recipe} --resume {run.folder}"
+        console.print(message, soft_wrap=True, highlight=False)
+        raise Interrupted(message) from None
+    run.end("finished")
+
+
+def _start_message(task: Task, trainer: pl.Trainer, config: TrainingConfig, run: Run, step: int) -> str:
+    """One line: what is trained, on what, how long, where to."""
+    assert task.plan is not None
+    parameters = sum(p.numel() for p in task.parameters() if p.requires_grad)
+    device = trainer.strategy.root_device.type
+    place = f"{torch.get_num_threads()} threads" if device == "cpu" else torch.cuda.get_device_name() if device == "cuda" else device
+    samples = config.batch_size * config.accumulate * trainer.world_size
+    steps = f"step {step} to {task.plan.total_steps}" if step else f"{task.plan.total_steps} steps"
+    return f"{task.recipe}: {parameters / 1e6:.1f} M parameters on {place}, {steps} of {samples} samples, in {run.folder}"

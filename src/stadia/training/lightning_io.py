@@ -1,0 +1,68 @@
+"""The two seams to Lightning: our checkpoints as its plugin, and its chatter silenced."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import stadia.core.torchvision_shim  # noqa: F401
+
+# isort: split
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from stadia.training import checkpoints
+
+
+class SafetensorsIO(CheckpointIO):
+    """Writes and reads Lightning's checkpoints as ours. `storage_options` is the header (`Trainer.save_checkpoint` passes it)."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: checkpoints.Header | None = None) -> None:
+        if storage_options is None:
+            raise TypeError("save_checkpoint needs a Header as storage_options")
+        if storage_options.kind == "training":
+            settle(checkpoint["loops"])
+        else:
+            checkpoint = {"state_dict": checkpoint["state_dict"]}
+        checkpoints.write(Path(path), storage_options, checkpoint)
+
+    def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
+        return checkpoints.Checkpoint.open(Path(path)).state()
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        Path(path).unlink(missing_ok=True)
+        Path(path).with_suffix(".json").unlink(missing_ok=True)
+
+
+def settle(loops: dict[str, Any]) -> None:
+    """Bring Lightning's loop counters to the moment between two batches, where every checkpoint of ours belongs.
+
+    Saved in `on_train_batch_end`, they say that the batch is processed but not completed, and a restart would go through
+    Lightning's half-batch rules (which skip the validation that is due). Completed, it goes on with the next batch.
+    """
+    progress = loops["fit_loop"]["epoch_loop.batch_progress"]
+    for count in (progress["total"], progress["current"]):
+        count["completed"] = count["processed"]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No tips, no advertisements, no advice that does not hold here. Warnings of other parts pass."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        # Written for loaders and loops that we do not have: the stream is no DataLoader, batches are sized by hand, frozen
+        # encoders are in eval mode on purpose, an idle GPU is the user's choice, and one core a loader may be all there is.
+        for advice in ("does not have many workers", r"module\(s\) in eval mode", "GPU available but not used", "persistent_workers=True"):
+            warnings.filterwarnings("ignore", message=f".*{advice}")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")  # Lightning on torch's newer trees
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

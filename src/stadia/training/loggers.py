@@ -1,0 +1,128 @@
+"""Where scalars and pictures go: metrics.csv, TensorBoard, Weights & Biases. Each resumes without a doubled row."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import RunError
+from stadia.core.files import write_text
+from stadia.training.run import Run
+
+
+class Logger(ABC):
+    """Takes what the callbacks measure. Opened once a training, in its main process alone.
+
+    Args:
+        run: whose folder to write into.
+        step: that the training starts behind: 0, or the checkpoint's when it is resumed; what was logged later is taken back.
+    """
+
+    @abstractmethod
+    def __init__(self, run: Run, step: int) -> None: ...
+
+    @abstractmethod
+    def scalars(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        """Log scalars of a step, by name."""
+
+    def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
+        """Log an (H, W, 3) RGB picture of a step."""
+        return
+
+    def close(self) -> None:
+        """Write what is left."""
+        return
+
+
+class CsvLogger(Logger):
+    """metrics.csv: `step`, `epoch`, then a column a scalar in the order of their first appearance; empty = not logged.
+
+    A row is flushed when it is logged. A new name widens the table: the file is written anew, whole or not at all.
+    """
+
+    def __init__(self, run: Run, step: int) -> None:
+        self.path = run.metrics_csv
+        self.columns = ["step", "epoch"]
+        rows = read_rows(self.path) if self.path.exists() else []
+        if rows:
+            self.columns = list(rows[0])
+        kept = [row for row in rows if int(row["step"]) <= step]
+        self._write(kept)
+
+    def scalars(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        row = {"step": str(step), "epoch": str(epoch), **{name: repr(float(value)) for name, value in values.items()}}
+        new = [name for name in row if name not in self.columns]
+        if new:
+            rows = read_rows(self.path)
+            self.columns += new
+            self._write(rows)
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            file.write(_line([row.get(name, "") for name in self.columns]))
+
+    def _write(self, rows: list[dict[str, str]]) -> None:
+        write_text(self.path, "".join([_line(self.columns), *(_line([row.get(name, "") for name in self.columns]) for row in rows)]))
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv as text by column; a last row that was cut short is not one."""
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    return list(csv.DictReader(io.StringIO(whole)))
+
+
+def _line(cells: list[str]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue()
+
+
+class TensorBoardLogger(Logger):
+    """Events in RUN/tensorboard; `tensorboard --logdir runs` shows every run."""
+
+    def __init__(self, run: Run, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def scalars(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
+        self.writer.add_image(name, image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WandbLogger(Logger):
+    """Weights & Biases, where it is installed; a resumed training goes on in the same W&B run."""
+
+    def __init__(self, run: Run, step: int) -> None:
+        if importlib.util.find_spec("wandb") is None:
+            raise RunError(
+                "training.loggers", found="'wandb', not installed", expected="a logger at hand", cure="pip install 'stadia[wandb]'"
+            )
+        import wandb
+
+        self.wandb = wandb
+        self.run = wandb.init(
+            project="stadia", name=run.folder.name, id=run.folder.name, dir=str(run.folder), config=run.config, resume="allow"
+        )
+
+    def scalars(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        self.run.log({"epoch": epoch, **{name: value for name, value in values.items() if math.isfinite(value)}}, step=step)
+
+    def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
+        self.run.log({name: self.wandb.Image(image)}, step=step)
+
+    def close(self) -> None:
+        self.run.finish()

@@ -1,0 +1,150 @@
+"""The batches of a whole training as one stream, so that a position in it is one number: the batches trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from stadia.core.errors import RunError
+from stadia.core.types import Batch
+from stadia.training import rng
+from stadia.training.config import TrainingConfig
+
+
+class EpochLoader(Protocol):
+    """A loader whose batches are a pure function of (seed, epoch, batch): no state, no global random number.
+
+    Whatever order or augmentation it draws must depend on these alone, whatever the number of its workers; then a resumed
+    training sees the batches that an undisturbed one would have seen. `len` is the number of batches of an epoch.
+    """
+
+    def __len__(self) -> int: ...
+
+    def set_position(self, epoch: int, batch: int) -> None:
+        """What the next `iter` yields: the batches of this epoch from number `batch` (from 0) to its last."""
+        ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+@runtime_checkable
+class Shardable(Protocol):
+    """A loader that several processes can share; needed for more than one device."""
+
+    def shard(self, rank: int, world_size: int) -> None:
+        """Keep the batches of one of `world_size` processes: the same number for each, none in two. May be called again."""
+        ...
+
+
+def shard(loaders: Iterable[object], rank: int, world_size: int) -> None:
+    """Tell loaders which of several processes they load for. Raises RunError for one that trains and cannot be shared.
+
+    A validation loader that cannot is left whole: each process then validates all of it, and their mean is the same.
+    """
+    for loader in loaders:
+        if isinstance(loader, Shardable):
+            loader.shard(rank, world_size)
+        elif world_size > 1 and hasattr(loader, "set_position"):
+            raise RunError(
+                "training data",
+                found=f"a {type(loader).__name__} without shard()",
+                expected="a loader that processes can share",
+                cure="train on one device",
+            )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a training is, in its three units.
+
+    batches_per_epoch: that one process loads.  accumulate: batches of one step.
+    total_steps: updates of the weights.
+    """
+
+    batches_per_epoch: int
+    accumulate: int
+    total_steps: int
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return self.batches_per_epoch / self.accumulate
+
+    @property
+    def total_batches(self) -> int:
+        return self.total_steps * self.accumulate
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch, from 0, that update number `step` (from 1) ended in."""
+        return max(step * self.accumulate - 1, 0) // self.batches_per_epoch
+
+    @classmethod
+    def of(cls, loader: EpochLoader, config: TrainingConfig) -> Plan:
+        """Count. Steps run on over the end of an epoch; batches short of a whole last step are left out. Raises RunError for no batch."""
+        batches = len(loader)
+        if batches == 0:
+            raise RunError(
+                "training data",
+                found="no whole batch",
+                expected=f"at least {config.batch_size} samples (training.batch_size)",
+                cure="record more, or lower training.batch_size",
+            )
+        limits = [] if config.max_steps is None else [config.max_steps]
+        if config.max_epochs is not None:
+            limits.append(max(config.max_epochs * batches // config.accumulate, 1))
+        return cls(batches, config.accumulate, min(limits))
+
+
+class BatchStream(Iterable[Batch]):
+    """Every batch of a training from a position on, epoch after epoch.
+
+    Lightning sees one long epoch of it, which leaves it no epoch boundary to resume at: `state_dict` and `load_state_dict`
+    (the interface it asks of a loader that can be resumed) hold the number of batches handed out and nothing else.
+    """
+
+    def __init__(self, loader: EpochLoader, plan: Plan) -> None:
+        self.loader, self.plan = loader, plan
+        self.position = 0
+        self.waited_s = 0.0  # for batches, since the start
+
+    def __len__(self) -> int:
+        return self.plan.total_batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        while self.position < self.plan.total_batches:
+            epoch, batch = divmod(self.position, self.plan.batches_per_epoch)
+            self.loader.set_position(epoch, batch)
+            batches = self._timed(iter, self.loader)
+            while self.position < self.plan.total_batches:
+                loaded = self._timed(next, batches, None)
+                if loaded is None:
+                    break
+                self.position += 1
+                yield loaded
+            self._check_epoch_is_whole(epoch)
+
+    def _timed(self, load: Any, *arguments: Any) -> Any:
+        """Call, keep the time, and leave the global random numbers alone (a DataLoader draws its workers' seed from torch's)."""
+        started = time.perf_counter()
+        with rng.untouched():
+            loaded = load(*arguments)
+        self.waited_s += time.perf_counter() - started
+        return loaded
+
+    def _check_epoch_is_whole(self, epoch: int) -> None:
+        ended = self.position == self.plan.total_batches or self.position % self.plan.batches_per_epoch == 0
+        if not ended:
+            given = self.position - epoch * self.plan.batches_per_epoch
+            raise RunError(
+                "training data",
+                found=f"{given} batches in epoch {epoch}",
+                expected=f"{self.plan.batches_per_epoch}, as len() says",
+                cure="report it",
+            )
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.position = state["position"]

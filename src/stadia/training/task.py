@@ -1,0 +1,141 @@
+"""`Task`: the LightningModule that every recipe is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+import stadia.core.torchvision_shim  # noqa: F401
+
+# isort: split
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from stadia.core.errors import RunError
+from stadia.core.types import Batch
+from stadia.training import optimisers, schedules
+from stadia.training.config import OptimiserConfig, ScheduleConfig
+from stadia.training.stream import Plan
+
+
+class Report(Protocol):
+    """What a step gives (the losses' LossReport).
+
+    total: () the loss to minimise.
+    terms: its named parts, () each, as they enter the total.
+    maps: named per-pixel maps, (B, ...), for pictures and checks.
+    """
+
+    @property
+    def total(self) -> Tensor: ...
+    @property
+    def terms(self) -> Mapping[str, Tensor]: ...
+    @property
+    def maps(self) -> Mapping[str, Tensor]: ...
+
+
+class Task(pl.LightningModule):
+    """A recipe as something that can be trained: subclass, and say what a step is.
+
+    recipe: its name, written into checkpoints; a checkpoint of another one is refused.
+    best_metrics: what chooses the best checkpoint: the first of these that validation gives, lower is better. None of them
+        may depend on the loss's weights, or the best could be had by turning one down.
+    """
+
+    recipe: ClassVar[str]
+    best_metrics: ClassVar[tuple[str, ...]] = ("val/abs_rel", "val/residual")
+
+    def __init__(self, optimiser: OptimiserConfig | None = None, schedule: ScheduleConfig | None = None) -> None:
+        super().__init__()
+        self.optimiser_config = optimiser or OptimiserConfig()
+        self.schedule_config = schedule or ScheduleConfig()
+        self.plan: Plan | None = None  # set by `fit`
+        self.report: Report | None = None  # of the latest training step
+        self.update_scalars: dict[str, Tensor] = {}  # of the latest update: the gradient's norm before clipping, the learning rate
+
+    # -- what a recipe says ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def step(self, batch: Batch) -> Report:
+        """Networks, geometry and losses of a batch. Runs under autocast where precision is "bf16"."""
+
+    def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
+        """Scalars of a validation batch, means over its samples; logged as `val/<name>`, averaged over the set."""
+        report = self.step(batch)
+        return {"loss": report.total, **{f"term/{name}": value for name, value in report.terms.items()}}
+
+    def pictures(self, batch: Batch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
+        """(H, W, 3) RGB by label, for the picture sheet of a training step: input, depth, warped, residual, winner."""
+        return {}
+
+    def parameter_groups(self) -> optimisers.Groups:
+        """As torch takes them; every trainable parameter once."""
+        return optimisers.parameter_groups(self, self.optimiser_config.weight_decay)
+
+    # -- what Lightning calls -------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        report = self.step(batch)
+        self.report = report
+        if not torch.isfinite(report.total):
+            raise _not_finite(report, batch, step=self.global_step + 1)
+        return report.total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        for name, value in self.validate(batch).items():
+            self.log(f"val/{name}", value, on_epoch=True, batch_size=batch.size, sync_dist=True, logger=False)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimiser = optimisers.build(self, self.optimiser_config, self.parameter_groups())
+        plan, config = self.plan, self.schedule_config
+        if plan is None:
+            raise RuntimeError("a Task is trained by stadia.training.fit")
+
+        def factor(step: int) -> float:
+            return schedules.factor(step, config, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch)
+
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": LambdaLR(optimiser, factor), "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Measure the gradient's norm, stop where it is not finite (the weights are still whole), clip."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        if not torch.isfinite(norm):
+            broken = [name for name, p in self.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
+            raise RunError(
+                f"gradient of step {self.global_step + 1}",
+                found=f"{norm.item()} in {len(broken)} parameters, first '{broken[0] if broken else 'none alone'}'",
+                expected="a finite gradient",
+                cure="lower optimiser.lr, or find the division or square root at 0 in the loss",
+            )
+        if gradient_clip_val is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+        self.update_scalars = {"gradient_norm": norm, "lr": torch.tensor(optimizer.param_groups[0]["lr"], dtype=torch.float64)}
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch.to(device, non_blocking=True)
+
+
+def _not_finite(report: Report, batch: Batch, step: int) -> RunError:
+    """Which term, and which samples where the maps can tell."""
+    terms = [name for name, value in report.terms.items() if not torch.isfinite(value).all()]
+    size = len(batch.meta)
+    culprits: set[int] = set()
+    for values in report.maps.values():
+        if values.shape[:1] == (size,):
+            culprits |= set((~torch.isfinite(values.reshape(size, -1))).any(dim=1).nonzero().flatten().tolist())
+    samples = [f"{meta.recording} {meta.index}" for index, meta in enumerate(batch.meta) if not culprits or index in culprits]
+    return RunError(
+        f"loss of step {step}",
+        found=f"{report.total.item()} (terms: {', '.join(terms) or 'all finite'}; samples: {', '.join(samples)})",
+        expected="a finite loss",
+        cure="look at these samples with `stadia check`, or lower optimiser.lr",
+    )
