@@ -82,5 +82,5 @@ def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
     code, _, err = stadia("train", "selfsup", "--data", str(tmp_path), "--out", "x", "--despite-findings", "training.batch_size=3")
     assert (code, err) == (0, "")
     assert handed["config"].training.batch_size == 3
-    assert handed["config"].data.path == tmp_path
+    assert Path(handed["config"].data.path) == tmp_path
     assert (handed["out"], handed["resume"], handed["despite_findings"]) == (Path("x"), None, True)

@@ -45,9 +45,17 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+def _help(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+@app.callback(add_help_option=False)
 def main(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+    # Typer's own option has no value where it is not given, and typer imports pydantic to make sense of that.
+    help: Annotated[bool, typer.Option("--help", "-h", callback=_help, is_eager=True, help="Show this and exit.")] = False,
     show_traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error was raised; anywhere on the line.")] = False,
 ) -> None:
     """What every command shares. `--traceback` is taken off the line by `run`, so that it may stand anywhere."""

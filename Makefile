@@ -1,0 +1,56 @@
+# `make demo` and `make test` need Python 3.11 or later and make; they set up the rest in .venv, once.
+PYTHON ?= python3
+OUT ?= runs
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint format benchmarks clean
+
+help:
+	@echo "make demo        render a synthetic road world, train on it, score depth and path in metres, write a report"
+	@echo "make test        lint, types and the whole test suite"
+	@echo "make lint        ruff and mypy only"
+	@echo "make format      let ruff write the format"
+	@echo "make benchmarks  measure speed and memory"
+	@echo "make clean       remove what was set up (not the runs)"
+	@echo
+	@echo "PYTHON=python3.12 chooses an interpreter; WORKERS=4 the processes of the tests; OUT=runs where runs are written"
+
+demo: $(VENV)/.installed
+	$(BIN)/stadia demo --out $(OUT)
+
+test: lint
+	$(BIN)/pytest -n $(WORKERS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmarks: $(VENV)/.installed-dev
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is not Python 3.11 or later; choose one that is: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@echo "setting up $(VENV), once; this takes a few minutes"
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# constraints.txt holds the versions that were tested, so that every machine gets the same.
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(VENV)/.installed $@
