@@ -1,4 +1,7 @@
-"""Depth, inverse depth and disparity maps, and how a network's output becomes one. 0 means none in all of them."""
+"""Depth, inverse depth and disparity maps, and how a network's output becomes one.
+
+0 means none in all of them; so an infinite depth, whose inverse is 0, is none too.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,207 @@
+"""Cameras: against OpenCV and by laws of projection under every change of the picture."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from stadia.core.errors import GeometryError
+from stadia.geometry import camera as cameras
+from stadia.geometry.camera import Camera
+from stadia.geometry.se3 import so3_log
+
+DTYPES = [(torch.float32, 2e-4), (torch.float64, 1e-10)]  # pixels: two steps of float32 at 1242
+
+
+def scene_points(camera: Camera, n: int = 40, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """(3, 1, n) points in front of the camera."""
+    xy = (torch.rand(2, 1, n, dtype=dtype) - 0.5) * 6
+    return torch.cat((xy, 3 + 20 * torch.rand(1, 1, n, dtype=dtype)))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+def test_project_after_backproject_gives_every_pixel_back(kitti, dtype, tolerance):
+    depth = 1 + 80 * torch.rand(2, 1, 375, 1242, dtype=dtype)
+    pixels, z = cameras.project(cameras.backproject(depth, kitti), kitti)
+    assert_close(pixels, cameras.pixel_grid(375, 1242, dtype=dtype).expand(2, -1, -1, -1), atol=tolerance, rtol=0)
+    assert_close(z, depth, atol=0, rtol=0)
+
+
+def test_project_is_opencvs(kitti, poses):
+    T = poses(1, reach=2, turn=0.3)[0]
+    points = scene_points(kitti)[:, 0].T  # (n, 3)
+    expected, _ = cv2.projectPoints(points.numpy(), so3_log(T[:3, :3]).numpy(), T[:3, 3].numpy(), kitti.K.numpy(), None)
+    moved = points @ T[:3, :3].T + T[:3, 3]
+    pixels, _ = cameras.project(moved.T[:, None], kitti)
+    assert_close(pixels[:, 0].T, torch.from_numpy(expected[:, 0]), atol=1e-8, rtol=0)
+
+
+def test_backproject_is_opencvs_reprojection_of_disparity(kitti):
+    """Z = f b / disparity, by the Q matrix of cv2.stereoRectify."""
+    f, b = kitti.fx.item(), 0.53273
+    disparity = 5 + 60 * torch.rand(375, 1242)
+    Q = np.array([[1, 0, 0, -kitti.cx], [0, 1, 0, -kitti.cy], [0, 0, 0, f], [0, 0, 1 / b, 0]])
+    expected = torch.from_numpy(cv2.reprojectImageTo3D(disparity.numpy(), Q)).permute(2, 0, 1)
+    assert_close(cameras.backproject((f * b / disparity)[None], kitti), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_skew_is_respected():
+    camera = Camera(torch.tensor([[100.0, 7, 50], [0, 90, 40], [0, 0, 1]], dtype=torch.float64), 81, 101)
+    assert_close(cameras.inverse_intrinsics(camera.K), torch.linalg.inv(camera.K))
+    pixels, _ = cameras.project(cameras.backproject(torch.full((1, 81, 101), 3.0, dtype=torch.float64), camera), camera)
+    assert_close(pixels, cameras.pixel_grid(81, 101, dtype=torch.float64))
+
+
+def test_intrinsics_one_a_sample(small):
+    K = small.K.repeat(3, 1, 1) * torch.tensor([1.0, 2, 3], dtype=torch.float64)[:, None, None]
+    K[:, 2, 2] = 1
+    depth = 1 + torch.rand(3, 1, 24, 36, dtype=torch.float64)
+    together = cameras.backproject(depth, Camera(K, 24, 36))
+    for i in range(3):
+        assert_close(together[i], cameras.backproject(depth[i], Camera(K[i], 24, 36)))
+
+
+def test_at_pixels_is_the_product_at_every_pixel():
+    matrix = torch.randn(2, 3, 3, dtype=torch.float64)
+    ones = torch.cat((cameras.pixel_grid(5, 7, dtype=torch.float64), torch.ones(1, 5, 7, dtype=torch.float64)))
+    assert_close(cameras.at_pixels(matrix, 5, 7), torch.einsum("brc,chw->brhw", matrix, ones))
+
+
+# ------------------------------------------------------------------------------------- laws of every change of the picture
+
+
+@pytest.mark.parametrize(("height", "width"), [(192, 640), (187, 621), (375, 1242), (750, 2484), (1, 1)])
+def test_resized_moves_every_projection(kitti, height, width):
+    points = scene_points(kitti)
+    before, _ = cameras.project(points, kitti)
+    after, _ = cameras.project(points, cameras.resized(kitti, height, width))
+    scale = torch.tensor([width / 1242, height / 375], dtype=torch.float64).view(2, 1, 1)
+    assert_close(after, (before + 0.5) * scale - 0.5)
+
+
+def test_cropped_padded_and_mirrored_move_every_projection(small):
+    points = scene_points(small)
+    before, z = cameras.project(points, small)
+    offset = torch.tensor([5.0, 3.0], dtype=torch.float64).view(2, 1, 1)
+    assert_close(cameras.project(points, cameras.cropped(small, 5, 3, 10, 20))[0], before - offset)
+    assert_close(cameras.project(points, cameras.padded(small, 5, 3, 2, 1))[0], before + offset)
+    mirrored, z_mirrored = cameras.project(points * points.new_tensor([-1, 1, 1]).view(3, 1, 1), cameras.mirrored(small))
+    assert_close(mirrored[0], 35 - before[0])
+    assert_close(mirrored[1], before[1])
+    assert_close(z_mirrored, z)
+
+
+def test_changes_undo_each_other(small):
+    there_and_back = (
+        cameras.mirrored(cameras.mirrored(small)),
+        cameras.cropped(cameras.padded(small, 4, 3, 2, 1), 4, 3, 24, 36),
+        cameras.resized(cameras.resized(small, 55, 71), 24, 36),
+    )
+    for camera in there_and_back:
+        assert (camera.height, camera.width) == (24, 36)
+        assert_close(camera.K, small.K)
+
+
+def test_backprojection_is_equivariant(small):
+    """The points of a changed picture are the changed points of the picture."""
+    depth = 1 + 9 * torch.rand(1, 24, 36, dtype=torch.float64)
+    points = cameras.backproject(depth, small)
+    assert_close(cameras.backproject(*cameras.crop(depth, small, 5, 3, 10, 20)), points[:, 3:13, 5:25])
+    assert_close(cameras.backproject(*cameras.pad(depth, small, 5, 3, 2, 1))[:, 3:27, 5:41], points)
+    assert_close(cameras.backproject(*cameras.mirror(depth, small)), points.flip(-1) * points.new_tensor([-1, 1, 1]).view(3, 1, 1))
+    # Centres of a third of the size are every third centre: resizing by 1/3 keeps the rays of pixels 1, 4, 7, ...
+    assert_close(cameras.backproject(depth[:, 1::3, 1::3], cameras.resized(small, 8, 12)), points[:, 1::3, 1::3])
+
+
+def rendered(camera: Camera) -> torch.Tensor:
+    """(1, 1, H, W) what the camera sees of a painted plane at infinity: a function of the ray alone, so of K alone."""
+    x, y, _ = cameras.at_pixels(cameras.inverse_intrinsics(camera.K), camera.height, camera.width)
+    return (torch.sin(6 * x) * torch.cos(5 * y) + 0.3 * x)[None, None]
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 90), (61, 77), (240, 360)])
+def test_resize_shows_what_the_resized_camera_sees(height, width):
+    camera = cameras.from_field_of_view(80, height=120, width=180)
+    picture, resized = cameras.resize(rendered(camera), camera, height, width)
+    inner = (..., slice(3, -3), slice(3, -3))  # a low-pass looks past the edge
+    assert (picture - rendered(resized))[inner].abs().max() < 3e-3
+    # The mistake: c' = c s. Its picture is off by half a pixel's worth of change, which this test would see.
+    wrong = Camera(resized.K + resized.K.new_tensor([[0, 0, 0.5 - width / 360], [0, 0, 0.5 - height / 240], [0, 0, 0]]), height, width)
+    assert (picture - rendered(wrong))[inner].abs().max() > 1e-2
+
+
+def test_crop_mirror_and_pad_show_what_their_cameras_see(small):
+    image = rendered(small)
+    for picture, camera, inner in (
+        (*cameras.crop(image, small, 5, 3, 10, 20), slice(None)),
+        (*cameras.pad(image, small, 5, 3, 2, 1), (..., slice(3, 27), slice(5, 41))),
+    ):
+        assert picture.shape[-2:] == (camera.height, camera.width)
+        assert_close(picture[inner], rendered(camera)[inner])
+    picture, camera = cameras.mirror(image, small)
+    x, y, _ = cameras.at_pixels(cameras.inverse_intrinsics(camera.K), camera.height, camera.width)
+    assert_close(picture[0, 0], torch.sin(-6 * x) * torch.cos(5 * y) - 0.3 * x)  # of the mirrored world
+
+
+# ------------------------------------------------------------------------------------------------- behind, gradients, errors
+
+
+def test_points_behind_the_camera_are_finite_in_value_and_gradient(small):
+    points = scene_points(small)
+    points[2, 0, :3] = torch.tensor([0.0, -5.0, 1e-9])
+    points.requires_grad_()
+    pixels, z = cameras.project(points, small)
+    assert pixels.isfinite().all()
+    assert (z[0, 0, :3] <= cameras.NEAR).all()
+    pixels.sum().backward()
+    assert points.grad.isfinite().all()
+
+
+def test_gradients(small):
+    depth = (1 + torch.rand(2, 1, 3, 4, dtype=torch.float64)).requires_grad_()
+    K = small.K.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda d, k: cameras.backproject(d, Camera(k, 3, 4)), (depth, K))
+    points = scene_points(small, 6).requires_grad_()
+    assert torch.autograd.gradcheck(lambda p, k: cameras.project(p, Camera(k, 3, 4)), (points, K))
+
+
+def test_gradients_reach_intrinsics_through_every_change(small):
+    def changed(K):
+        return cameras.mirrored(cameras.resized(cameras.cropped(cameras.padded(Camera(K, 24, 36), 1, 2, 3, 4), 2, 1, 20, 30), 11, 17)).K
+
+    assert torch.autograd.gradcheck(changed, (small.K.clone().requires_grad_(),))
+
+
+def test_field_of_view_and_lens():
+    camera = cameras.from_field_of_view(82, height=192, width=640)
+    left_edge = (-0.5 - camera.cx) / camera.fx
+    assert math.isclose(math.degrees(2 * math.atan(-left_edge)), 82)
+    assert camera.fy == camera.fx
+    assert_close(cameras.from_focal_mm(24, 36, height=100, width=150).fx, torch.tensor(100.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("make", "part"),
+    [
+        (lambda c: cameras.intrinsics(0, 1, 0, 0, height=2, width=2), "fx 0"),
+        (lambda c: cameras.intrinsics(1, math.nan, 0, 0, height=2, width=2), "nan"),
+        (lambda c: cameras.from_field_of_view(180, height=2, width=2), "180"),
+        (lambda c: cameras.from_focal_mm(-1, 36, height=2, width=2), "-1 mm"),
+        (lambda c: cameras.cropped(c, 20, 0, 24, 36), "36x24 at (20, 0)"),
+        (lambda c: cameras.cropped(c, -1, 0, 4, 4), "(-1, 0)"),
+        (lambda c: cameras.padded(c, -1, 0, 0, 0), "-1"),
+        (lambda c: cameras.resize(torch.zeros(1, 3, 36, 24), c, 4, 4), "24x36"),
+        (lambda c: cameras.resized(c, 0, 4), "4x0"),
+        (lambda c: cameras.backproject(torch.zeros(1, 25, 36), c), "36x25"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(small, make, part):
+    with pytest.raises(GeometryError) as caught:
+        make(small)
+    assert part in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,268 @@
+"""Rotations and motions: against SciPy and OpenCV, the laws of groups, and gradients at every awkward place."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import expm
+from scipy.spatial.transform import Rotation
+from torch.testing import assert_close
+
+from stadia.core.errors import GeometryError
+from stadia.geometry import se3
+
+F64 = torch.float64
+ORDERS = [
+    name for axes in itertools.product("xyz", repeat=3) if axes[0] != axes[1] != axes[2] for name in ("".join(axes), "".join(axes).upper())
+]
+ANGLES = [0.0, 1e-30, 1e-12, 1e-7, 1e-4, 0.1, 0.4999, 0.5001, 1.0, 3.0, math.pi - 1e-4, math.pi - 1e-8]
+
+
+def axis_angles(n: int = 1000, dtype: torch.dtype = F64) -> torch.Tensor:
+    """(n, 3) of all directions and of angles up to pi."""
+    direction = torch.nn.functional.normalize(torch.randn(n, 3, dtype=F64), dim=-1)
+    return (direction * torch.rand(n, 1, dtype=F64) * math.pi).to(dtype)
+
+
+def of_angle(angle: float) -> torch.Tensor:
+    return angle * torch.nn.functional.normalize(torch.tensor([0.3, -0.5, 0.8], dtype=F64), dim=0)
+
+
+# -------------------------------------------------------------------------------------------------- against SciPy and OpenCV
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (F64, 1e-13)])
+def test_exp_and_log_are_scipys(dtype, tolerance):
+    w = axis_angles(dtype=dtype)
+    reference = Rotation.from_rotvec(w.double().numpy())
+    assert_close(se3.so3_exp(w).double(), torch.from_numpy(reference.as_matrix()), atol=tolerance, rtol=0)
+    R = torch.from_numpy(reference.as_matrix()).to(dtype)
+    assert_close(se3.so3_log(R).double(), torch.from_numpy(reference.as_rotvec()), atol=10 * tolerance, rtol=0)
+
+
+def test_exp_and_its_jacobian_are_opencvs():
+    for w in axis_angles(50):
+        expected, by_w = cv2.Rodrigues(w.numpy())
+        assert_close(se3.so3_exp(w), torch.from_numpy(expected), atol=1e-12, rtol=0)
+        jacobian = torch.autograd.functional.jacobian(se3.so3_exp, w)  # (3, 3, 3)
+        assert_close(jacobian.reshape(9, 3).T, torch.from_numpy(by_w), atol=1e-10, rtol=0)
+
+
+def test_se3_exp_is_the_matrix_exponential():
+    for twist in torch.randn(20, 6, dtype=F64):
+        generator = torch.zeros(4, 4, dtype=F64)
+        generator[:3, :3], generator[:3, 3] = se3.hat(twist[3:]), twist[:3]
+        assert_close(se3.se3_exp(twist), torch.from_numpy(expm(generator.numpy())), atol=1e-12, rtol=0)
+
+
+def test_quaternions_are_scipys():
+    w = axis_angles()
+    reference = Rotation.from_rotvec(w.numpy())
+    wxyz = torch.from_numpy(reference.as_quat(canonical=True, scalar_first=True))
+    assert_close(se3.quaternion_wxyz_from_matrix(se3.so3_exp(w)), wxyz, atol=1e-12, rtol=0)
+    stretched = wxyz * (0.1 + 10 * torch.rand(1000, 1, dtype=F64))
+    assert_close(se3.matrix_from_quaternion_wxyz(stretched), se3.so3_exp(w), atol=1e-12, rtol=0)
+    assert_close(se3.matrix_from_quaternion_wxyz(-wxyz), se3.so3_exp(w), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_euler_angles_are_scipys(order):
+    reference = Rotation.from_rotvec(axis_angles(200).numpy())
+    angles = torch.from_numpy(reference.as_euler(order))
+    R = torch.from_numpy(reference.as_matrix())
+    assert_close(se3.matrix_from_euler(angles, order), R, atol=1e-12, rtol=0)
+    assert_close(se3.euler_from_matrix(R, order), angles, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("middle", [0.0, math.pi / 2, -math.pi / 2, math.pi])
+def test_euler_angles_at_gimbal_lock_name_the_same_rotation(order, middle):
+    R = se3.matrix_from_euler(torch.tensor([0.3, middle, 0.5], dtype=F64), order).requires_grad_()
+    angles = se3.euler_from_matrix(R, order)
+    assert_close(se3.matrix_from_euler(angles, order), R, atol=1e-7, rtol=0)
+    angles.sum().backward()
+    assert R.grad.isfinite().all()
+
+
+def test_single_axis_euler_angles():
+    for i, axis in enumerate("xyz"):
+        w = torch.zeros(3, dtype=F64)
+        w[i] = math.pi / 2
+        for order in ("xyz", "ZYX"):
+            angles = torch.zeros(3, dtype=F64)
+            angles[order.lower().index(axis)] = math.pi / 2
+            assert_close(se3.matrix_from_euler(angles, order), se3.so3_exp(w))
+
+
+def test_angles_between_rotations_are_scipys():
+    a, b = Rotation.from_rotvec(axis_angles(100).numpy()), Rotation.from_rotvec(axis_angles(100).numpy())
+    expected = torch.from_numpy(np.rad2deg((a.inv() * b).magnitude()))
+    qa, qb = (torch.from_numpy(r.as_quat(scalar_first=True)) for r in (a, b))
+    assert_close(se3.quaternion_angle_deg(qa, qb), expected)
+    assert_close(se3.quaternion_angle_deg(qa, -qb), expected)
+    R = torch.from_numpy((a.inv() * b).as_matrix())
+    assert_close(se3.rotation_angle_deg(R), expected)
+
+
+def test_tiny_angles_keep_their_digits():
+    """arccos((trace - 1) / 2) says 0 for all of these in float32."""
+    for angle in (1e-5, 1e-4, 1e-3):
+        R = se3.so3_exp(of_angle(angle).float())
+        assert_close(se3.rotation_angle_deg(R).item(), math.degrees(angle), rtol=1e-5, atol=0)
+
+
+# ----------------------------------------------------------------------------------------------------------- laws of groups
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (F64, 1e-12)])
+def test_laws_of_motions(poses, dtype, tolerance):
+    a, b, c = poses(60, reach=2, turn=2, dtype=dtype).view(3, 20, 4, 4)
+    one = torch.eye(4, dtype=dtype).expand_as(a)
+
+    def same(left, right):
+        assert_close(left, right, atol=tolerance, rtol=0)
+
+    same(se3.compose(a, se3.inverse(a)), one)
+    same(se3.compose(se3.inverse(a), a), one)
+    same(se3.inverse(se3.inverse(a)), a)
+    same(se3.compose(se3.compose(a, b), c), se3.compose(a, se3.compose(b, c)))
+    same(se3.inverse(se3.compose(a, b)), se3.compose(se3.inverse(b), se3.inverse(a)))
+    same(se3.compose(a, one), a)
+    same(se3.mirror_x(se3.compose(a, b)), se3.compose(se3.mirror_x(a), se3.mirror_x(b)))
+    same(se3.mirror_x(se3.mirror_x(a)), a)
+    same(se3.mirror_x(se3.inverse(a)), se3.inverse(se3.mirror_x(a)))
+    points = torch.randn(20, 7, 3, dtype=dtype)
+    same(se3.transform(se3.compose(a, b), points), se3.transform(a, se3.transform(b, points)))
+    assert_close(se3.transform(a, points), points @ a[:, :3, :3].mT + a[:, None, :3, 3], atol=tolerance, rtol=0)
+    assert_close(torch.linalg.det(a[:, :3, :3]), torch.ones(20, dtype=dtype))
+
+
+def test_matmul_is_the_matrix_product():
+    a, b = torch.randn(5, 1, 3, 4, dtype=F64), torch.randn(7, 4, 2, dtype=F64)
+    assert_close(se3.matmul(a, b), a @ b)
+
+
+def test_a_mirrored_turn_is_the_turn_the_other_way():
+    yaw, pitch = se3.so3_exp(torch.tensor([[0, 0.3, 0], [0.3, 0, 0]], dtype=F64))
+    zero = torch.zeros(3, dtype=F64)
+    assert_close(se3.mirror_x(se3.from_rotation_translation(yaw, zero)), se3.from_rotation_translation(yaw.mT, zero))
+    assert_close(se3.mirror_x(se3.from_rotation_translation(pitch, zero)), se3.from_rotation_translation(pitch, zero))
+
+
+@pytest.mark.parametrize("angle", ANGLES)
+def test_round_trips_at_every_angle(angle):
+    w = of_angle(angle)
+    assert_close(se3.so3_log(se3.so3_exp(w)), w, atol=0, rtol=1e-7)
+    twist = torch.cat((torch.tensor([1.0, -2, 3], dtype=F64), w))
+    assert_close(se3.se3_log(se3.se3_exp(twist)), twist, atol=1e-7, rtol=1e-7)
+
+
+def test_log_at_exactly_half_a_turn():
+    for axis in torch.eye(3, dtype=F64):
+        R = 2 * axis[:, None] * axis - torch.eye(3, dtype=F64)
+        R.requires_grad_()
+        w = se3.so3_log(R)
+        assert_close(w.abs(), math.pi * axis)
+        w.sum().backward()
+        assert R.grad.isfinite().all()
+
+
+def test_the_series_and_the_closed_form_meet():
+    """On both sides of the switch the same values, to the last digits."""
+    for f in (lambda w: se3.so3_exp(w), lambda w: se3.se3_exp(torch.cat((w.flip(0), w)))):
+        below, above = f(of_angle(0.5 - 1e-14)), f(of_angle(0.5 + 1e-14))
+        assert_close(below, above, atol=1e-13, rtol=0)
+    below, above = (se3.se3_log(se3.se3_exp(torch.cat((of_angle(1), of_angle(a))))) for a in (0.5 - 1e-14, 0.5 + 1e-14))
+    assert_close(below, above, atol=1e-13, rtol=0)
+
+
+def test_6d_is_a_round_trip_and_orthonormalises():
+    R = se3.so3_exp(axis_angles(50))
+    assert_close(se3.matrix_from_6d(se3.to_6d(R)), R)
+    loose = se3.matrix_from_6d(torch.randn(50, 6, dtype=F64))
+    assert_close(loose @ loose.mT, torch.eye(3, dtype=F64).expand(50, 3, 3))
+    assert_close(torch.linalg.det(loose), torch.ones(50, dtype=F64))
+
+
+# --------------------------------------------------------------------------------------------------------------- gradients
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("scale", [0.0, 1e-25, 1e-10, 1e-3])
+def test_gradients_at_the_origin_are_exact(dtype, scale):
+    """At 0 the derivatives of exp are the generators, and log undoes it: no NaN, no zero."""
+    w = of_angle(scale).to(dtype)
+    generators = se3.hat(torch.eye(3, dtype=dtype)).permute(1, 2, 0)
+    at = 2 * max(scale, torch.finfo(dtype).eps)
+    assert_close(torch.autograd.functional.jacobian(se3.so3_exp, w), generators, atol=at, rtol=0)
+    there_and_back = torch.autograd.functional.jacobian(lambda v: se3.so3_log(se3.so3_exp(v)), w)
+    assert_close(there_and_back, torch.eye(3, dtype=dtype), atol=at, rtol=0)
+    twist = torch.cat((torch.zeros(3, dtype=dtype), w))
+    there_and_back = torch.autograd.functional.jacobian(lambda v: se3.se3_log(se3.se3_exp(v)), twist)
+    assert_close(there_and_back, torch.eye(6, dtype=dtype), atol=at, rtol=0)
+
+
+@pytest.mark.parametrize("angle", [3.0, math.pi - 1e-3, math.pi - 1e-6])
+def test_gradients_near_half_a_turn_are_exact(angle):
+    w = of_angle(angle)
+    there_and_back = torch.autograd.functional.jacobian(lambda v: se3.so3_log(se3.so3_exp(v)), w)
+    assert_close(there_and_back, torch.eye(3, dtype=F64), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.2, 0.4999999, 1.3, 3.0])
+def test_gradcheck(angle):
+    w = of_angle(angle).requires_grad_()
+    twist = torch.cat((torch.tensor([1.0, -2, 3], dtype=F64), of_angle(angle))).requires_grad_()
+    R = se3.so3_exp(of_angle(angle)).requires_grad_()
+    T = se3.se3_exp(twist.detach()).requires_grad_()
+    other = torch.randn(4, dtype=F64).requires_grad_()
+    for function, at in (
+        (se3.so3_exp, w),
+        (se3.se3_exp, twist),
+        (se3.so3_log, R),
+        (se3.se3_log, T),
+        (se3.inverse, T),
+        (se3.quaternion_wxyz_from_matrix, R),
+        (se3.matrix_from_quaternion_wxyz, other),
+        (se3.to_6d, R),
+        (se3.matrix_from_6d, torch.randn(6, dtype=F64).requires_grad_()),
+        (lambda a: se3.matrix_from_euler(a, "xyz"), w),
+        (lambda a: se3.euler_from_matrix(a, "ZYX"), se3.matrix_from_euler(of_angle(angle) + 0.1, "ZYX").requires_grad_()),
+    ):
+        assert torch.autograd.gradcheck(function, (at,))
+
+
+def test_angles_of_equal_rotations_have_a_finite_gradient():
+    q = torch.tensor([1.0, 0, 0, 0], dtype=F64, requires_grad=True)
+    (se3.quaternion_angle_deg(q, q.detach()) + se3.rotation_angle_deg(se3.matrix_from_quaternion_wxyz(q))).backward()
+    assert q.grad.isfinite().all()
+
+
+# ---------------------------------------------------------------------------------------------------------- bad conditions
+
+
+def test_half_precision_in_full_precision_out():
+    """A network under autocast hands over bfloat16: its rounding is the network's, but nothing is lost after it."""
+    twist = torch.randn(4, 6).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        T = se3.compose(se3.se3_exp(twist), se3.se3_exp(-twist))
+    assert T.dtype == torch.float32
+    assert_close(T, torch.eye(4).expand(4, 4, 4), atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize("order", ["xy", "xxy", "xYz", "abc", "xyzx"])
+def test_a_wrong_euler_order_is_named(order):
+    with pytest.raises(GeometryError, match=f"'{order}'"):
+        se3.matrix_from_euler(torch.zeros(3), order)
+
+
+def test_leading_axes_are_free():
+    w = torch.randn(2, 0, 5, 3)
+    assert se3.so3_log(se3.so3_exp(w)).shape == w.shape
+    assert se3.se3_log(se3.se3_exp(torch.randn(2, 3, 6))).shape == (2, 3, 6)
+    assert se3.so3_exp(torch.randn(3)).shape == (3, 3)

@@ -1,0 +1,245 @@
+"""View synthesis: against the three steps written out and OpenCV, on scenes whose answer is known, and where there is no answer."""
+
+from __future__ import annotations
+
+import cv2
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from stadia.core.errors import GeometryError
+from stadia.geometry import camera as cameras
+from stadia.geometry import se3, warp
+from stadia.geometry.camera import Camera
+
+F64 = torch.float64
+
+
+def smooth_picture(camera: Camera, dtype: torch.dtype = F64) -> Tensor:
+    """(1, 3, H, W) in [0, 1]: three waves."""
+    x, y = cameras.pixel_grid(camera.height, camera.width, dtype=dtype)
+    waves = (torch.sin(0.3 * x + 0.2 * y), torch.cos(0.25 * x - 0.4 * y), torch.sin(0.15 * x) * torch.sin(0.35 * y))
+    return 0.5 + 0.5 * torch.stack(waves)[None]
+
+
+def three_steps(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T: Tensor) -> tuple[Tensor, Tensor]:
+    """The readable twin: back-project, move, project, sample."""
+    points = cameras.backproject(depth_m, camera)
+    moved = se3.transform(T, points.flatten(2).mT).mT.reshape(points.shape)
+    pixels, z = cameras.project(moved, source_camera)
+    return warp.sample(source, pixels), warp.inside_frame(pixels, z, source_camera) & (depth_m > 0)
+
+
+def translation(x: float, y: float = 0.0, z: float = 0.0, dtype: torch.dtype = F64) -> Tensor:
+    return se3.from_rotation_translation(torch.eye(3, dtype=dtype), torch.tensor([x, y, z], dtype=dtype))[None]
+
+
+# ----------------------------------------------------------------------------------------------------- against other ways
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-5), (F64, 1e-12)])
+def test_warp_is_backproject_move_project_sample(small, poses, dtype, tolerance):
+    """Values, validity, and gradients of depth and pose; cameras differ in size and focal length."""
+    source_camera = cameras.intrinsics(41.0, 39.0, 25.2, 14.1, height=31, width=50)
+    source = smooth_picture(source_camera, dtype).expand(4, -1, -1, -1)
+    depth = (3 + 5 * torch.rand(4, 1, 24, 36, dtype=dtype)).requires_grad_()
+    T = poses(4, dtype=dtype).requires_grad_()
+    results = []
+    for way in (warp.warp, three_steps):
+        image, valid = way(source, depth, small, source_camera, T)
+        slope = torch.autograd.grad((image * valid * torch.linspace(0, 1, 36, dtype=dtype)).sum(), (depth, T))
+        results.append((image, valid, *slope))
+    (image, valid, by_depth, by_T), (image_2, valid_2, by_depth_2, by_T_2) = results
+    assert 0.2 < valid.double().mean() < 0.99
+    assert_close(valid, valid_2)
+    assert_close(image, image_2, atol=tolerance, rtol=0)
+    assert_close(by_depth, by_depth_2, atol=20 * tolerance, rtol=0)
+    assert_close(by_T[:, :3], by_T_2[:, :3], atol=1e4 * tolerance, rtol=1e-3 if dtype == torch.float32 else 1e-9)
+
+
+def test_synthesize_is_warp_of_each_source(small, poses):
+    B, N = 2, 3
+    sources = torch.rand(B, N, 3, 24, 36, dtype=F64)
+    depth = 2 + 5 * torch.rand(B, 1, 24, 36, dtype=F64)
+    T = poses(B * N).view(B, N, 4, 4)
+    K = small.K * torch.tensor([[1.0, 1, 1], [1, 1, 1.1], [1, 1, 1]], dtype=F64)
+    each = Camera(torch.stack((small.K, K)), 24, 36)
+    source_camera = Camera(torch.stack((small.K, K, small.K, K, small.K, K)).view(B, N, 3, 3), 24, 36)
+    views = warp.synthesize(sources, depth, each, source_camera, T)
+    assert views.image.shape == sources.shape
+    assert views.valid.shape == (B, N, 1, 24, 36)
+    for n in range(N):
+        image, valid = warp.warp(sources[:, n], depth, each, Camera(source_camera.K[:, n], 24, 36), T[:, n])
+        assert_close(views.image[:, n], image)
+        assert_close(views.valid[:, n], valid)
+
+
+def test_one_camera_for_all(small, poses):
+    sources, depth, T = torch.rand(2, 2, 3, 24, 36), 2 + torch.rand(2, 1, 24, 36), poses(4).view(2, 2, 4, 4).float()
+    shared = warp.synthesize(sources, depth, small, small, T)
+    K = small.K.expand(2, 2, 3, 3)
+    each = warp.synthesize(sources, depth, Camera(K[:, 0], 24, 36), Camera(K, 24, 36), T)
+    assert_close(shared.image, each.image)
+
+
+def test_sample_is_opencvs_remap():
+    """OpenCV rounds its bilinear weights to 1/32, so the pixels are chosen there; outside, both repeat the edge."""
+    image = torch.rand(1, 1, 37, 53)
+    pixels = torch.stack((torch.randint(-5 * 32, 58 * 32, (30, 40)), torch.randint(-5 * 32, 42 * 32, (30, 40)))) / 32
+    expected = cv2.remap(image[0, 0].numpy(), pixels[0].numpy(), pixels[1].numpy(), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    assert_close(warp.sample(image, pixels[None])[0, 0], torch.from_numpy(expected), atol=1e-5, rtol=0)
+
+
+def test_several_maps_stacked_are_read_in_one_call():
+    image, first, second = torch.rand(2, 3, 9, 11), torch.rand(2, 2, 4, 6) * 8, torch.rand(2, 2, 5, 6) * 8
+    together = warp.sample(image, torch.cat((first, second), 2))
+    assert_close(together, torch.cat((warp.sample(image, first), warp.sample(image, second)), 2))
+
+
+# ------------------------------------------------------------------------------------------------------ scenes with an answer
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (F64, 1e-12)])
+@pytest.mark.parametrize("disparity", [1, 5, 13])
+def test_a_wall_shifts_by_focal_times_baseline_over_depth(dtype, tolerance, disparity):
+    """right(x) = left(x + f b / Z), so painting left out of right looks f b / Z pixels to the left."""
+    camera = cameras.intrinsics(100.0, 100.0, 31.5, 11.5, height=24, width=64)
+    baseline_m = 0.5
+    texture = torch.rand(1, 3, 24, 64 + disparity, dtype=dtype)
+    left, right = texture[..., :64], texture[..., disparity:]
+    depth = torch.full((1, 1, 24, 64), 100.0 * baseline_m / disparity, dtype=dtype)
+
+    image, valid = warp.warp(right, depth, camera, camera, translation(-baseline_m, dtype=dtype))
+    assert_close(image[..., disparity:], left[..., disparity:], atol=tolerance, rtol=0)
+    assert valid[..., disparity:].all()
+    assert not valid[..., :disparity].any()
+
+    image, valid = warp.warp(left, depth, camera, camera, translation(+baseline_m, dtype=dtype))
+    assert_close(image[..., :-disparity], right[..., :-disparity], atol=tolerance, rtol=0)
+    assert not valid[..., -disparity:].any()
+
+    wrong, _ = warp.warp(right, depth, camera, camera, translation(+baseline_m, dtype=dtype))
+    assert (wrong - left)[..., disparity:-disparity].abs().mean() > 0.1
+
+
+def test_driving_towards_a_wall_magnifies_it():
+    """Now 10 m before the wall, next 8 m: what next shows at x_n, now shows at 0.8 x_n (from the centre)."""
+    camera = cameras.intrinsics(50.0, 50.0, 40.0, 30.0, height=61, width=81)
+    x, y = cameras.pixel_grid(61, 81, dtype=F64)
+    following = torch.stack((x - 40, y - 30))[None] / 10  # the pixel's own place on the wall at 8 m, in no unit
+    image, valid = warp.warp(following, torch.full((1, 1, 61, 81), 10.0, dtype=F64), camera, camera, translation(0, z=-2.0))
+    inner = (..., slice(7, 54), slice(9, 72))
+    assert_close(image[inner], (following / 0.8)[inner])
+    assert valid[inner].all()
+    assert not valid[..., 0, 0].any()
+
+
+def test_a_turn_moves_pixels_whatever_the_depth(small):
+    T = se3.se3_exp(torch.tensor([[0, 0, 0, 0.02, 0.05, 0.01]], dtype=F64))
+    near, far = (warp.reproject(torch.full((1, 1, 24, 36), d, dtype=F64), small, small, T)[0] for d in (1.0, 1e6))
+    assert_close(near, far)
+
+
+def test_motion_there_and_back_is_no_motion(small, poses):
+    """A plane seen from a second camera: its depth there is known, so each pixel can be sent there and back."""
+    T = poses(1, reach=1, turn=0.1)
+    plane = torch.tensor([0.1, -0.2, 1.0], dtype=F64)  # plane . X = 6
+    depth = (6 / torch.einsum("c,chw->hw", plane, cameras.at_pixels(cameras.inverse_intrinsics(small.K), 24, 36)))[None, None]
+    pixels, nearness = warp.reproject(depth, small, small, T)
+    there = torch.cat((pixels, torch.ones_like(nearness)), 1)
+    points = torch.einsum("rc,bchw->brhw", torch.linalg.inv(small.K), there) * nearness * depth
+    back = se3.transform(se3.inverse(T), points.flatten(2).mT).mT.reshape(points.shape)
+    assert_close(cameras.project(back, small)[0], cameras.pixel_grid(24, 36, dtype=F64)[None], atol=1e-10, rtol=0)
+
+
+# ------------------------------------------------------------------------------------------------------- where there is no answer
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_no_depth_and_behind_the_camera_are_invalid_and_never_nan(small, dtype):
+    depth = 5 + torch.rand(1, 1, 24, 36, dtype=dtype)
+    odd = [0.0, -1.0, 1e-30, 1e-9, float("nan"), float("inf"), 2.0, 1e30]  # the last two: behind after the motion, beyond the sky
+    depth[0, 0, 12, :8] = torch.tensor(odd, dtype=dtype)
+    depth.requires_grad_()
+    T = translation(0.1, 0.2, -3.0, dtype=dtype).requires_grad_()
+    image, valid = warp.warp(smooth_picture(small, dtype), depth, small, small, T)
+    assert image.isfinite().all()
+    assert not valid[0, 0, 12, :7].any()
+    assert valid[0, 0, 12, 7]
+    (image * valid).sum().backward()
+    assert depth.grad.isfinite().all()
+    assert T.grad.isfinite().all()
+    assert (depth.grad[0, 0, 12, :7] == 0).all()
+    assert depth.grad.abs().sum() > 0
+
+
+def test_everything_behind_the_camera(small):
+    depth = torch.full((1, 1, 24, 36), 5.0, requires_grad=True)
+    for z in (-5.0, -5.0000001, -1000.0):
+        T = translation(0, z=z, dtype=torch.float32).requires_grad_()
+        image, valid = warp.warp(torch.rand(1, 3, 24, 36), depth, small, small, T)
+        assert not valid.any()
+        slopes = torch.autograd.grad(image.sum(), (depth, T))
+        assert image.isfinite().all()
+        assert all(s.isfinite().all() for s in slopes)
+
+
+def test_the_frame_ends_half_a_pixel_outside_the_last_centres(small):
+    x = torch.tensor([-0.51, -0.5, 0.0, 35.0, 35.5, 35.51])
+    pixels = torch.stack((x, torch.full_like(x, 5)))[:, None]
+    assert warp.inside_frame(pixels, torch.ones(1, 1, 6), small).flatten().tolist() == [False, True, True, True, True, False]
+    y = torch.tensor([-0.51, -0.5, 23.5, 23.51])
+    pixels = torch.stack((torch.full_like(y, 5), y))[:, None]
+    assert warp.inside_frame(pixels, torch.ones(1, 1, 4), small).flatten().tolist() == [False, True, True, False]
+    assert not warp.inside_frame(pixels, torch.zeros(1, 1, 4), small).any()
+
+
+# --------------------------------------------------------------------------------------------------------------- gradients
+
+
+def test_gradcheck_of_depth_pose_intrinsics_and_picture(poses):
+    camera = cameras.intrinsics(8.0, 7.0, 3.3, 2.6, height=6, width=7)
+    source = torch.rand(1, 2, 2, 6, 7, dtype=F64, requires_grad=True)
+    depth = (3 + torch.rand(1, 1, 6, 7, dtype=F64)).requires_grad_()
+    T = poses(2, reach=0.3).view(1, 2, 4, 4).requires_grad_()
+    K = camera.K.clone().requires_grad_()
+
+    def image(source, depth, T, K):
+        return warp.synthesize(source, depth, Camera(K, 6, 7), Camera(K, 6, 7), T).image
+
+    assert torch.autograd.gradcheck(image, (source, depth, T, K))
+
+
+# ------------------------------------------------------------------------------------------------------------ bad conditions
+
+
+def test_autocast_moves_no_pixel(small, poses):
+    """bfloat16 has 8 bits: at pixel 600 it would be 4 pixels off."""
+    T = poses(2).float()
+    depth = 3 + torch.rand(2, 1, 24, 36)
+    image = torch.rand(2, 3, 24, 36)
+    expected = warp.warp(image, depth, small, small, T)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        image_in_autocast = warp.warp(image, depth, small, small, T)
+        points = cameras.backproject(depth, small)
+        pixels, _ = cameras.project(points, small)
+    assert_close(image_in_autocast, expected, atol=0, rtol=0)
+    assert_close(pixels, cameras.pixel_grid(24, 36).expand(2, -1, -1, -1), atol=1e-5, rtol=0)
+
+
+def test_half_precision_depth_is_warped_in_float32(small):
+    depth = torch.full((1, 1, 24, 36), 4.0, dtype=torch.bfloat16)
+    image = torch.rand(1, 3, 24, 36)
+    warped, _ = warp.warp(image, depth, small, small, translation(0, dtype=torch.float32))
+    assert warped.dtype == torch.float32
+    assert_close(warped, image, atol=1e-6, rtol=0)
+
+
+def test_a_camera_of_another_size_is_named(small):
+    image, depth, T = torch.rand(1, 3, 24, 36), torch.ones(1, 1, 24, 36), torch.eye(4)[None]
+    half = cameras.resized(small, 12, 18)
+    with pytest.raises(GeometryError, match="camera of the source: found 18x12 for 36x24"):
+        warp.warp(image, depth, small, half, T)
+    with pytest.raises(GeometryError, match="camera of the depth"):
+        warp.synthesize(image[None], depth, half, small, T[None])

@@ -1,0 +1,106 @@
+"""Laws: view synthesis commutes with every change of picture and camera."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from stadia.geometry import camera as cameras
+from stadia.geometry import se3, warp
+from stadia.geometry.camera import Camera
+
+H, W = 27, 45
+
+
+@pytest.fixture
+def scene() -> tuple[Tensor, Tensor, Camera, Camera, Tensor]:
+    """A source (2, 3, H, W), depth (2, 1, H, W), camera, source camera, T_source_target (2, 4, 4): all in float64."""
+    torch.manual_seed(0)
+    source, depth = torch.rand(2, 3, H, W, dtype=torch.float64), 2 + 6 * torch.rand(2, 1, H, W, dtype=torch.float64)
+    camera = cameras.intrinsics(40.0, 37.0, 20.3, 14.8, height=H, width=W)
+    source_camera = cameras.intrinsics(43.0, 45.0, 24.3, 12.2, height=H, width=W)
+    twist = torch.tensor([[0.2, -0.1, 0.3, 0.02, -0.05, 0.03], [-0.5, 0, 0, 0, 0.04, -0.02]], dtype=torch.float64)
+    return source, depth, camera, source_camera, se3.se3_exp(twist)
+
+
+def test_mirror(scene):
+    """A mirrored world seen by mirrored cameras in mirrored motion shows the mirrored picture."""
+    source, depth, camera, source_camera, T = scene
+    image, valid = warp.warp(source, depth, camera, source_camera, T)
+    mirrored, mirrored_valid = warp.warp(
+        cameras.mirror(source, source_camera)[0],
+        *cameras.mirror(depth, camera),
+        cameras.mirrored(source_camera),
+        se3.mirror_x(T),
+    )
+    assert_close(mirrored, image.flip(-1))
+    assert_close(mirrored_valid, valid.flip(-1))
+    forgotten, _ = warp.warp(source.flip(-1), depth.flip(-1), camera, source_camera, se3.mirror_x(T))  # K left as it was
+    assert (forgotten - image.flip(-1)).abs().max() > 0.1
+
+
+def test_crop_of_the_target(scene):
+    source, depth, camera, source_camera, T = scene
+    image, valid = warp.warp(source, depth, camera, source_camera, T)
+    window = (..., slice(4, 20), slice(7, 38))
+    cropped, cropped_valid = warp.warp(source, *cameras.crop(depth, camera, 7, 4, 16, 31), source_camera, T)
+    assert_close(cropped, image[window])
+    assert_close(cropped_valid, valid[window])
+
+
+def test_crop_of_the_source(scene):
+    """Where the window is seen, nothing changes; elsewhere it is invalid."""
+    source, depth, camera, source_camera, T = scene
+    image, valid = warp.warp(source, depth, camera, source_camera, T)
+    part, its_camera = cameras.crop(source, source_camera, 7, 4, 16, 31)
+    cropped, cropped_valid = warp.warp(part, depth, camera, its_camera, T)
+    pixels, _ = warp.reproject(depth, camera, its_camera, T)
+    within = ((pixels >= 0) & (pixels <= pixels.new_tensor([30, 15]).view(2, 1, 1))).all(1, keepdim=True)  # between its centres
+    assert within.any()
+    assert_close(cropped[within.expand_as(cropped)], image[within.expand_as(image)])
+    assert (cropped_valid <= valid).all()
+    assert (within <= cropped_valid).all()
+
+
+def test_pad_of_source_and_target(scene):
+    source, depth, camera, source_camera, T = scene
+    image, valid = warp.warp(source, depth, camera, source_camera, T)
+    padded, padded_valid = warp.warp(
+        cameras.pad(source, source_camera, 3, 2, 1, 4)[0],
+        *cameras.pad(depth, camera, 5, 1, 2, 3),
+        cameras.padded(source_camera, 3, 2, 1, 4),
+        T,
+    )
+    inner = (..., slice(1, 1 + H), slice(5, 5 + W))
+    pixels, _ = warp.reproject(depth, camera, source_camera, T)
+    within = ((pixels >= 0) & (pixels <= pixels.new_tensor([W - 1, H - 1]).view(2, 1, 1))).all(1, keepdim=True).expand_as(image)
+    assert_close(padded[inner][within], image[within])
+    outside = torch.ones_like(padded_valid)
+    outside[inner] = False
+    assert not padded_valid[outside].any()  # depth 0 = none
+    assert (valid <= padded_valid[inner]).all()
+
+
+def test_resize(scene):
+    """A third of the size keeps every third centre: there, the same place in the source, told in its new pixels."""
+    _, depth, camera, source_camera, T = scene
+    pixels, nearness = warp.reproject(depth, camera, source_camera, T)
+    third = warp.reproject(
+        depth[..., 1::3, 1::3], cameras.resized(camera, H // 3, W // 3), cameras.resized(source_camera, H // 3, W // 3), T
+    )
+    assert_close(third[0], (pixels[..., 1::3, 1::3] + 0.5) / 3 - 0.5)
+    assert_close(third[1], nearness[..., 1::3, 1::3])
+    forgotten, _ = warp.reproject(
+        depth[..., 1::3, 1::3], Camera(camera.K, H // 3, W // 3), cameras.resized(source_camera, H // 3, W // 3), T
+    )
+    assert (forgotten - third[0]).abs().max() > 1
+
+
+def test_unit_of_length(scene):
+    """Depth and translation in another unit: the same picture. So a picture pair alone tells no metres."""
+    source, depth, camera, source_camera, T = scene
+    longer = T.clone()
+    longer[:, :3, 3] *= 5.4
+    assert_close(warp.warp(source, 5.4 * depth, camera, source_camera, longer), warp.warp(source, depth, camera, source_camera, T))

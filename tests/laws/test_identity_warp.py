@@ -1,0 +1,97 @@
+"""Law: the identity pose gives the picture back at every pixel, edges included, whatever the size and the depth.
+
+The field's classic mistake, pixels normalised for align_corners=True and sampled with False, breaks it (Monodepth2 and its
+descendants); so do the half pixel forgotten and float32's own rounding at width 1242.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.geometry import camera as cameras
+from stadia.geometry import warp
+
+SIZES = [(192, 640), (37, 53), (375, 1242), (36, 53), (37, 54), (2, 2), (1, 1), (1, 9)]
+DEPTHS: dict[str, Callable[[Tensor], Tensor]] = {
+    "near and far": lambda d: 10 ** (6 * d - 3),
+    "one": lambda d: torch.ones_like(d),
+    "none here and there": lambda d: torch.where(d < 0.3, torch.zeros_like(d), d * 80),
+    "far beyond the sky": lambda d: torch.full_like(d, 1e30),
+}
+
+
+def deviation(height: int, width: int, dtype: torch.dtype = torch.float32, depth: str = "near and far") -> float:
+    """The largest difference between white noise and itself warped by the identity."""
+    camera = cameras.intrinsics(0.58 * width, 1.92 * height, 0.491 * width, 0.461 * height, height=height, width=width)
+    generator = torch.Generator().manual_seed(height * width)
+    image = torch.rand(2, 3, height, width, dtype=dtype, generator=generator)
+    depth_m = DEPTHS[depth](torch.rand(2, 1, height, width, dtype=dtype, generator=generator))
+    warped, valid = warp.warp(image, depth_m, camera, camera, torch.eye(4, dtype=dtype).expand(2, 4, 4))
+    assert torch.equal(valid, depth_m > 0)
+    return (warped - image).abs().max().item()
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_identity_at_every_size(height, width, dtype):
+    assert deviation(height, width, dtype) <= 1e-5
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_identity_at_every_depth(depth):
+    assert deviation(37, 53, depth=depth) <= 1e-5
+
+
+def test_identity_of_every_source_and_with_intrinsics_in_float32():
+    camera = cameras.intrinsics(371.0, 368.0, 314.0, 88.0, height=192, width=640, dtype=torch.float32)
+    sources = torch.rand(1, 3, 3, 192, 640)
+    views = warp.synthesize(sources, torch.rand(1, 1, 192, 640) + 0.1, camera, camera, torch.eye(4).expand(1, 3, 4, 4))
+    assert (views.image - sources).abs().max() <= 1e-5
+    assert views.valid.all()
+
+
+# ----------------------------------------------------------------------------------------------- the law is able to break
+
+
+def grid_sampled(image: Tensor, x: Tensor, y: Tensor, align_corners: bool = False) -> Tensor:
+    return F.grid_sample(image, torch.stack((x, y), -1), padding_mode="border", align_corners=align_corners)
+
+
+def classic_mistake(image: Tensor, pixels: Tensor) -> Tensor:
+    """Normalised with W - 1 as for align_corners=True, sampled with False."""
+    height, width = image.shape[-2:]
+    return grid_sampled(image, 2 * pixels[:, 0] / max(width - 1, 1) - 1, 2 * pixels[:, 1] / max(height - 1, 1) - 1)
+
+
+def half_pixel_forgotten(image: Tensor, pixels: Tensor) -> Tensor:
+    height, width = image.shape[-2:]
+    return grid_sampled(image, 2 * pixels[:, 0] / width - 1, 2 * pixels[:, 1] / height - 1)
+
+
+@pytest.mark.parametrize("mistake", [classic_mistake, half_pixel_forgotten])
+@pytest.mark.parametrize(("height", "width"), SIZES[:5])
+def test_a_wrong_sampler_breaks_the_law(monkeypatch, mistake, height, width):
+    monkeypatch.setattr(warp, "sample", mistake)
+    assert deviation(height, width) > 0.1
+
+
+def test_the_classic_mistake_is_half_a_pixel_at_the_edges_and_nothing_in_the_middle():
+    """It reads x W / (W - 1) - 0.5 in place of x."""
+    width = 101
+    ramp = torch.arange(width, dtype=torch.float64).expand(1, 1, 5, width)
+    pixels = cameras.pixel_grid(5, width, dtype=torch.float64)[None]
+    read = classic_mistake(ramp, pixels)[0, 0, 2]
+    x = ramp[0, 0, 2]
+    assert torch.allclose(read[1:-1], (x * width / (width - 1) - 0.5)[1:-1])
+    assert read[50] == 50
+    assert 0.48 < x[1] - read[1] < 0.5 > read[-2] - x[-2] > 0.48
+
+
+def test_float32_without_powers_of_two_breaks_the_law(monkeypatch):
+    monkeypatch.setattr(warp, "_to_powers_of_two", lambda image: image)
+    assert 1e-5 < deviation(375, 1242) < 1e-3
