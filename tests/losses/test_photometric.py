@@ -109,8 +109,8 @@ def test_minimum_does_not_depend_on_the_order_of_candidates() -> None:
     minimum = minimum_reprojection(residuals, seen, unwarped, to_beat)
     shuffled = minimum_reprojection(residuals[:, order], seen[:, order], unwarped[:, order], shuffled_to_beat)
     assert torch.equal(minimum.residual, shuffled.residual)
-    number = torch.tensor([*order, *(3 + i for i in order), -1])
-    assert torch.equal(minimum.winner, number[shuffled.winner])
+    number = torch.tensor([*order, *(3 + i for i in order), -1], dtype=torch.int8)
+    assert torch.equal(minimum.winner, number[shuffled.winner.long()])
 
 
 def test_without_a_mask_to_win_it_equals_monodepth2() -> None:

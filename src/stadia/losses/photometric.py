@@ -22,6 +22,12 @@ def _window_mean(x: Tensor) -> Tensor:
     return functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
 
 
+def window_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance over 3x3 windows, each (B, C, H, W)."""
+    mean = _window_mean(x)
+    return mean, _window_mean(x * x) - mean * mean
+
+
 def ssim_distance(a: Tensor, b: Tensor) -> Tensor:
     """Structural dissimilarity (1 - SSIM) / 2 over 3x3 windows, clamped to [0, 1].
 
@@ -31,9 +37,7 @@ def ssim_distance(a: Tensor, b: Tensor) -> Tensor:
     Returns: (B, C, H, W), 0 where the windows are equal.
     Source: Wang et al., "Image quality assessment", IEEE TIP 2004, eq. 13; mean windows as in Monodepth2.
     """
-    mean_a, mean_b = _window_mean(a), _window_mean(b)
-    variance_a = _window_mean(a * a) - mean_a * mean_a
-    variance_b = _window_mean(b * b) - mean_b * mean_b
+    (mean_a, variance_a), (mean_b, variance_b) = window_statistics(a), window_statistics(b)
     covariance = _window_mean(a * b) - mean_a * mean_b
     similarity = (2 * mean_a * mean_b + C1) * (2 * covariance + C2)
     similarity = similarity / ((mean_a * mean_a + mean_b * mean_b + C1) * (variance_a + variance_b + C2))
@@ -75,8 +79,8 @@ class Minimum:
     """The per-pixel minimum over N candidates.
 
     residual: (B, 1, H, W), differentiable with respect to the residual of the winner alone.
-    winner: (B, 1, H, W) int64: i < N for warped candidate i, N + i where unwarped i stands instead, -1 where none sees the pixel.
-    nearest: (B, 1, H, W) int64: the seen candidate of least residual, masked or not; -1 where none sees the pixel.
+    winner: (B, 1, H, W) int8: i < N for warped candidate i, N + i where unwarped i stands instead, -1 where none sees the pixel.
+    nearest: (B, 1, H, W) int8: the seen candidate of least residual, masked or not; -1 where none sees the pixel.
     """
 
     residual: Tensor
@@ -113,6 +117,6 @@ def minimum_reprojection(residuals: Tensor, seen: Tensor, unwarped: Tensor, to_b
     stands = count + unwarped.argmin(dim=1, keepdim=True)
     return Minimum(
         residual=torch.where(trains, best, to_beat.amax(dim=1, keepdim=True)),
-        winner=torch.where(trains, winner, stands.masked_fill(~any_seen, -1)),
-        nearest=nearest.masked_fill(~any_seen, -1),
+        winner=torch.where(trains, winner, stands.masked_fill(~any_seen, -1)).to(torch.int8),
+        nearest=nearest.masked_fill(~any_seen, -1).to(torch.int8),
     )

@@ -4,13 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from stadia.core.types import Camera
+from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.warp import synthesize
 from stadia.losses.photometric import Minimum, minimum_reprojection, photometric_residual, residual_to_beat
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The target and the sources that compete to explain it; RGB in [0, 1], as recorded.
+
+    target: (B, 3, H, W).  camera: its camera, K (B, 3, 3).
+    sources: (B, N, 3, Hs, Ws).  source_camera: K (B, N, 3, 3).  source_names: N names.
+    """
+
+    target: Tensor
+    camera: Camera
+    sources: Tensor
+    source_camera: Camera
+    source_names: tuple[str, ...]
+
+    def select(self, indices: Sequence[int]) -> Pictures:
+        """The same target with some of the sources."""
+        if list(indices) == list(range(len(self.source_names))):
+            return self
+        picked = list(indices)
+        source_camera = Camera(self.source_camera.K[:, picked], self.source_camera.height, self.source_camera.width)
+        return Pictures(self.target, self.camera, self.sources[:, picked], source_camera, tuple(self.source_names[i] for i in picked))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,47 +51,38 @@ class Reprojection:
 
     def nearest_view(self) -> Tensor:
         """(B, 3, H, W): at each pixel the warped source nearest to the target, 0 where none sees it."""
-        nearest = self.minimum.nearest[:, None].expand(-1, -1, 3, -1, -1)
+        nearest = self.minimum.nearest.long()[:, None].expand(-1, -1, 3, -1, -1)
         return self.views.gather(1, nearest.clamp(min=0)).squeeze(1) * (self.minimum.nearest >= 0)
 
 
-class Reprojector:
-    """Made once a step with what does not depend on the prediction; called once a scale with what does.
+class Reprojector(Protocol):
+    """Made once a step with what does not depend on the prediction; called once a scale with what does."""
 
-    Args:
-        target: (B, 3, H, W) in [0, 1].  camera: its camera, K (B, 3, 3).
-        sources: (B, N, 3, H, W) in [0, 1].  source_camera: K (B, N, 3, 3).
-        source_names: N names.
-        ssim_weight, auto_mask: see LossConfig.
-    """
+    def __init__(self, pictures: Pictures, *, ssim_weight: float, auto_mask: bool) -> None: ...
 
-    def __init__(
-        self,
-        target: Tensor,
-        sources: Tensor,
-        camera: Camera,
-        source_camera: Camera,
-        source_names: Sequence[str],
-        *,
-        ssim_weight: float,
-        auto_mask: bool,
-    ) -> None:
-        self.target, self.sources, self.camera, self.source_camera = target, sources, camera, source_camera
-        self.ssim_weight, self.auto_mask = ssim_weight, auto_mask
+    def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
+        """Compare at inverse depth (B, 1, H, W) and transforms (B, N, 4, 4); differentiable with respect to both."""
+        ...
+
+
+class TorchReprojector:
+    """The readable one: runs on any device, and any tensor may ask for a gradient."""
+
+    def __init__(self, pictures: Pictures, *, ssim_weight: float, auto_mask: bool) -> None:
+        self.pictures, self.ssim_weight, self.auto_mask = pictures, ssim_weight, auto_mask
         with torch.no_grad():
-            self.unwarped = self._residuals(sources)
-            self.to_beat = residual_to_beat(self.unwarped, source_names)
+            self.unwarped = self._residuals(pictures.sources)
+            self.to_beat = residual_to_beat(self.unwarped, pictures.source_names)
 
-    def __call__(self, depth_m: Tensor, T_source_target: Tensor) -> Reprojection:
-        """Compare at a depth (B, 1, H, W) and transforms (B, N, 4, 4); differentiable with respect to both."""
-        views = synthesize(self.sources, depth_m, self.camera, self.source_camera, T_source_target)
+    def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
+        seen_from = self.pictures
+        views = synthesize(seen_from.sources, depth_from_inverse(inverse_depth), seen_from.camera, seen_from.source_camera, T_source_target)
         residuals = self._residuals(views.image)
         minimum = minimum_reprojection(residuals, views.valid[:, :, 0], self.unwarped, self.to_beat, auto_mask=self.auto_mask)
         return Reprojection(minimum, views.image.detach())
 
     def _residuals(self, pictures: Tensor) -> Tensor:
         """(B, N, 3, H, W) against the target: (B, N, H, W)."""
-        target = self.target[:, None].expand_as(pictures)
-        return photometric_residual(pictures.flatten(0, 1), target.flatten(0, 1), self.ssim_weight).view(
-            *pictures.shape[:2], *pictures.shape[3:]
-        )
+        target = self.pictures.target[:, None].expand_as(pictures)
+        residuals = photometric_residual(pictures.flatten(0, 1), target.flatten(0, 1), self.ssim_weight)
+        return residuals.view(*pictures.shape[:2], *pictures.shape[3:])

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.errors import GeometryError
-from stadia.core.types import Camera, Prediction, Targets, is_temporal
-from stadia.geometry.depth_maps import depth_from_inverse, resize_map
+from stadia.core.types import Prediction, Targets, is_temporal
+from stadia.geometry.depth_maps import resize_map
 from stadia.losses.config import LossConfig
-from stadia.losses.photometric import Minimum
 from stadia.losses.report import LossReport
-from stadia.losses.reprojection import Reprojection, Reprojector
+from stadia.losses.reprojection import Pictures, Reprojection, Reprojector, TorchReprojector
+from stadia.losses.reprojection_fast import FusedReprojector
 from stadia.losses.smoothness import edge_aware_smoothness
 
 
@@ -29,10 +29,15 @@ class SelfSupervisedLoss:
     network without taking pixels from the others; it is reported as the term "motion".
 
     Runs in float32 at least, whatever autocast says: at half precision a projection is wrong by whole pixels.
+
+    Args:
+        config: weights and schedule.
+        reprojector: who warps and compares; None takes the fastest for the device (they agree, see the tests).
     """
 
-    def __init__(self, config: LossConfig | None = None) -> None:
+    def __init__(self, config: LossConfig | None = None, *, reprojector: type[Reprojector] | None = None) -> None:
         self.config = config or LossConfig()
+        self.reprojector = reprojector
 
     def __call__(self, targets: Targets, prediction: Prediction, source_names: Sequence[str], step: int = 0) -> LossReport:
         """The loss of a batch.
@@ -47,25 +52,26 @@ class SelfSupervisedLoss:
         """
         _check_sources(targets, prediction, source_names)
         with torch.autocast(targets.image.device.type, enabled=False):
-            return self._report(targets, _at_least_float32(prediction), source_names, step)
+            pictures = Pictures(targets.image, targets.camera, targets.sources, targets.source_camera, tuple(source_names))
+            return self._report(pictures, _at_least_float32(prediction), step)
 
-    def _report(self, targets: Targets, prediction: Prediction, source_names: Sequence[str], step: int) -> LossReport:
-        teachers, others = self.teachers(source_names, step)
-        depth_reprojector = self._reprojector(targets, source_names, teachers)
-        motion_reprojector = self._reprojector(targets, source_names, others) if others else None
+    def _report(self, pictures: Pictures, prediction: Prediction, step: int) -> LossReport:
+        teachers, others = self.teachers(pictures.source_names, step)
+        reproject = self._reprojector(pictures.select(teachers))
+        reproject_motion = self._reprojector(pictures.select(others)) if others else None
         terms: dict[str, Tensor] = {}
         maps: dict[str, Tensor] = {}
         for scale, inverse_depth in enumerate(prediction.inverse_depth):
-            depth_m = depth_from_inverse(resize_map(inverse_depth, *targets.image.shape[-2:]))
-            reprojection = depth_reprojector(depth_m, prediction.T_source_target[:, teachers])
+            full = resize_map(inverse_depth, *pictures.target.shape[-2:])
+            reprojection = reproject(full, prediction.T_source_target[:, teachers])
             _add(terms, "photometric", reprojection.minimum.residual.mean())
-            if motion_reprojector:
-                motion = motion_reprojector(depth_m.detach(), prediction.T_source_target[:, others])
+            if reproject_motion:
+                motion = reproject_motion(full.detach(), prediction.T_source_target[:, others])
                 _add(terms, "motion", motion.minimum.residual.mean())
-            image = functional.interpolate(targets.image, inverse_depth.shape[-2:], mode="area")
+            image = functional.interpolate(pictures.target, inverse_depth.shape[-2:], mode="area")
             _add(terms, "smoothness", self.config.smoothness / 2**scale * edge_aware_smoothness(inverse_depth, image))
             if scale == 0:
-                maps = _maps(reprojection, teachers, len(source_names))
+                maps = _maps(reprojection, teachers, len(pictures.source_names))
         terms = {name: value / len(prediction.inverse_depth) for name, value in terms.items()}
         total = torch.stack(list(terms.values())).sum()
         return LossReport(total, {name: value.detach() for name, value in terms.items()}, maps)
@@ -79,17 +85,14 @@ class SelfSupervisedLoss:
             return rig, temporal
         return list(range(len(source_names))), []
 
-    def _reprojector(self, targets: Targets, source_names: Sequence[str], indices: list[int]) -> Reprojector:
-        source_camera = targets.source_camera
-        return Reprojector(
-            targets.image,
-            targets.sources[:, indices],
-            targets.camera,
-            Camera(source_camera.K[:, indices], source_camera.height, source_camera.width),
-            [source_names[i] for i in indices],
-            ssim_weight=self.config.ssim_weight,
-            auto_mask=self.config.auto_mask,
-        )
+    def _reprojector(self, pictures: Pictures) -> Reprojector:
+        reprojector = self.reprojector or fastest_reprojector(pictures.target)
+        return reprojector(pictures, ssim_weight=self.config.ssim_weight, auto_mask=self.config.auto_mask)
+
+
+def fastest_reprojector(target: Tensor) -> type[Reprojector]:
+    """The compiled loops for pictures in the processor's memory, plain torch elsewhere."""
+    return FusedReprojector if target.device.type == "cpu" else TorchReprojector
 
 
 def _add(terms: dict[str, Tensor], name: str, value: Tensor) -> None:
@@ -98,9 +101,9 @@ def _add(terms: dict[str, Tensor], name: str, value: Tensor) -> None:
 
 def _maps(reprojection: Reprojection, indices: list[int], count: int) -> dict[str, Tensor]:
     """The pictures of LossReport, with winners numbered among all `count` sources."""
-    minimum: Minimum = reprojection.minimum
+    minimum = reprojection.minimum
     number = torch.tensor([*indices, *(count + i for i in indices), -1], device=minimum.winner.device)
-    return {"residual": minimum.residual.detach(), "winner": number[minimum.winner], "warped": reprojection.nearest_view()}
+    return {"residual": minimum.residual.detach(), "winner": number[minimum.winner.long()], "warped": reprojection.nearest_view()}
 
 
 def _at_least_float32(prediction: Prediction) -> Prediction:

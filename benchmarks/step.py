@@ -1,0 +1,152 @@
+"""What the self-supervised loss costs: a training step against the bare networks, in one run.
+
+    python benchmarks/step.py [--encoder resnet18] [--batch 2] [--height 192] [--width 640] [--repeats 7] [--threads 2] [--json FILE]
+
+Four kinds of step, interleaved, medians:
+
+bare:       forward, backward and optimiser of the depth and pose networks, with the mean of their outputs as the loss.
+fast:       the whole step as training runs it on this machine.
+readable:   the same with the plain torch twin of the photometric operation.
+reference:  the structure of the field's reference code (Monodepth2), rebuilt here: every scale computes the unwarped residuals
+            again and every candidate the target's window statistics, one source after the other.
+
+Sources -1, +1 and stereo, four scales brought to full resolution, float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stadia.core.types import Batch, Camera, Inputs, Meta, Prediction, Targets
+from stadia.geometry.camera import intrinsics
+from stadia.geometry.depth_maps import depth_from_inverse, resize_map
+from stadia.geometry.se3 import se3_exp
+from stadia.geometry.warp import synthesize, warp
+from stadia.losses.config import LossConfig
+from stadia.losses.photometric import photometric_residual
+from stadia.losses.reprojection import TorchReprojector
+from stadia.losses.selfsup import SelfSupervisedLoss
+from stadia.losses.smoothness import edge_aware_smoothness
+from stadia.models.config import DepthAndMotionConfig
+from stadia.models.depth_and_motion import DepthAndMotion
+
+SOURCES = ("-1", "+1", "stereo")
+
+
+def made_up_batch(size: int, height: int, width: int) -> Batch:
+    """A textured slope, driven along and seen by a rig, so that warped sources win where they do in training."""
+    generator = torch.Generator().manual_seed(0)
+    texture = torch.rand(size, 3, height // 8, width // 8, generator=generator)
+    target = functional.interpolate(texture, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
+    camera = intrinsics(0.58 * width, 1.92 * height, 0.49 * width, 0.46 * height, height=height, width=width, dtype=torch.float32)
+    camera = Camera(camera.K.expand(size, 3, 3), height, width)
+    source_camera = Camera(camera.K[:, None].expand(size, 3, 3, 3), height, width)
+    depth_m = torch.linspace(25, 6, height).view(1, 1, height, 1).expand(size, 1, height, width)
+    motion = torch.tensor([[0, 0, 0.3, 0, 0, 0], [0, 0, -0.3, 0, 0, 0], [-0.5, 0, 0, 0, 0, 0]])
+    T_source_target = se3_exp(motion).expand(size, 3, 4, 4)
+    # A source is what the target would look like from there: the inverse warp, exact enough for a benchmark.
+    sources = synthesize(target[:, None].expand(size, 3, 3, height, width), depth_m, camera, source_camera, T_source_target.inverse()).image
+    rig = T_source_target.clone()
+    rig[:, :2] = torch.nan
+    return Batch(
+        inputs=Inputs(target, sources, camera, rig),
+        targets=Targets(target, sources, camera, source_camera, T_source_target.clone()),
+        meta=tuple(Meta("benchmark", i, "left") for i in range(size)),
+        source_names=SOURCES,
+    )
+
+
+def reference_loss(targets: Targets, prediction: Prediction) -> Tensor:
+    """One scale after the other, one source after the other, nothing kept."""
+    total = torch.zeros(())
+    for scale, inverse_depth in enumerate(prediction.inverse_depth):
+        depth_m = depth_from_inverse(resize_map(inverse_depth, *targets.image.shape[-2:]))
+        warped, unwarped = [], []
+        for i in range(targets.sources.shape[1]):
+            source_camera = Camera(targets.source_camera.K[:, i], targets.camera.height, targets.camera.width)
+            view, _ = warp(targets.sources[:, i], depth_m, targets.camera, source_camera, prediction.T_source_target[:, i])
+            warped.append(photometric_residual(view, targets.image))
+        for i in range(targets.sources.shape[1]):
+            unwarped.append(photometric_residual(targets.sources[:, i], targets.image))
+        identity = torch.cat(unwarped, dim=1)
+        identity = identity + 1e-5 * torch.randn_like(identity)
+        image = functional.interpolate(targets.image, inverse_depth.shape[-2:], mode="area")
+        total = total + torch.cat([identity, *warped], dim=1).amin(dim=1).mean()
+        total = total + 1e-3 / 2**scale * edge_aware_smoothness(inverse_depth, image)
+    return total / len(prediction.inverse_depth)
+
+
+def bare_loss(prediction: Prediction) -> Tensor:
+    maps = torch.stack([inverse_depth.mean() for inverse_depth in prediction.inverse_depth]).sum()
+    return maps + prediction.T_source_target[:, :2, :3].mean()
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, object]:
+    torch.manual_seed(0)
+    torch.set_num_threads(arguments.threads)
+    batch = made_up_batch(arguments.batch, arguments.height, arguments.width)
+    model = DepthAndMotion(DepthAndMotionConfig(encoder=arguments.encoder, pose_encoder=arguments.encoder, pretrained=False))
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-5)  # a small rate: every repeat works on nearly the same depth
+    fast, readable = SelfSupervisedLoss(LossConfig()), SelfSupervisedLoss(LossConfig(), reprojector=TorchReprojector)
+    losses: dict[str, Callable[[Prediction], Tensor]] = {
+        "bare": bare_loss,
+        "fast": lambda prediction: fast(batch.targets, prediction, SOURCES).total,
+        "readable": lambda prediction: readable(batch.targets, prediction, SOURCES).total,
+        "reference": lambda prediction: reference_loss(batch.targets, prediction),
+    }
+
+    def step(loss: Callable[[Prediction], Tensor]) -> float:
+        start = time.perf_counter()
+        optimiser.zero_grad()
+        loss(model(batch)).backward()
+        optimiser.step()
+        return time.perf_counter() - start
+
+    for loss in losses.values():  # compile, fill the allocator's pools
+        step(loss)
+    times: dict[str, list[float]] = {name: [] for name in losses}
+    for _ in range(arguments.repeats):
+        for name, loss in losses.items():
+            times[name].append(step(loss))
+    seconds = {name: statistics.median(values) for name, values in times.items()}
+    trained = (fast(batch.targets, model(batch), SOURCES).maps["winner"] < len(SOURCES)).float().mean().item()
+    return {
+        "seconds": seconds,
+        "ratio_to_bare": {name: value / seconds["bare"] for name, value in seconds.items()},
+        "spread_seconds": {name: [min(values), max(values)] for name, values in times.items()},
+        "share_of_pixels_that_train": trained,
+        "settings": {**vars(arguments), "json": None, "torch": torch.__version__, "machine": platform.processor() or platform.machine()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", default="resnet18")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--height", type=int, default=192)
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    arguments = parser.parse_args()
+    result = measure(arguments)
+    print(f"{'step':<12}{'seconds':>9}{'to bare':>9}")
+    for name, seconds in result["seconds"].items():
+        print(f"{name:<12}{seconds:>9.3f}{result['ratio_to_bare'][name]:>9.2f}")
+    print(f"pixels that train: {result['share_of_pixels_that_train']:.0%}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

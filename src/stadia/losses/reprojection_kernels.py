@@ -1,0 +1,360 @@
+"""Compiled loops of the fused comparison: rows in, rows out. `reprojection_fast` drives them; `reprojection` is the readable twin.
+
+The three public kernels work on rows `first` to `last` (exclusive) of one sample, without Python's lock, so that bands of rows
+run on all cores; no two bands write to the same row. Arrays are C-contiguous and of one float type, which is also that of
+the arithmetic: integer indices and literals would silently promote it to double, so both come in as arrays of that type,
+`column` = 0, 1, 2, ... and `weights` = SSIM's share, C1, C2.
+
+Where SSIM = A B / (C D) over 3x3 window means of a view w and the target t,
+    A = 2 mean_w mean_t + C1,  B = 2 cov + C2,  C = mean_w^2 + mean_t^2 + C1,  D = var_w + var_t + C2,
+its slopes with respect to the window means of w, w^2 and w t are
+    d/dE[w]  = 2 mean_t (B - A) / (C D) - 2 mean_w SSIM (1/C - 1/D),   d/dE[w^2] = -SSIM / D,   d/dE[w t] = 2 A / (C D),
+and those three numbers a channel, of the winning source alone, are all that the backward pass needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+Indices = NDArray[np.int8]
+
+_Kernel = TypeVar("_Kernel", bound=Callable[..., object])
+_compiled: Callable[[_Kernel], _Kernel] = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "arcp", "nsz"})
+
+
+@_compiled
+def warp_rows(
+    first: int,
+    last: int,
+    sources: Floats,  # (N, Hs, Ws, 3)
+    inverse_depth: Floats,  # (H, W), 0 = none
+    transform: Floats,  # (N, 3, 4): [at infinity | epipole], see geometry.warp
+    views: Floats,  # out (N, 3, H, W)
+    seen: NDArray[np.bool_],  # out (N, H, W)
+    column: Floats,
+    near: float,
+) -> None:
+    """Sample every source at the projections of the target's pixels."""
+    count, source_height, source_width, _ = sources.shape
+    zero, one = column[0], column[1]
+    half = one / column[2]
+    right, bottom = column[source_width - 1], column[source_height - 1]
+    for n in range(count):
+        m = transform[n]
+        for y in range(first, last):
+            for x in range(inverse_depth.shape[1]):
+                known = inverse_depth[y, x] > near
+                inverse = inverse_depth[y, x] if known else zero
+                q0 = m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse
+                q1 = m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse
+                q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
+                before = q2 > near
+                scale = one / q2 if before else one
+                u, v = q0 * scale, q1 * scale
+                inside = -half <= u <= right + half and -half <= v <= bottom + half
+                seen[n, y, x] = known and before and inside
+                u, v = min(max(u, zero), right), min(max(v, zero), bottom)
+                x0, y0 = int(u), int(v)
+                x1, y1 = min(x0 + 1, source_width - 1), min(y0 + 1, source_height - 1)
+                fx, fy = u - column[x0], v - column[y0]
+                for c in range(3):
+                    upper = (one - fx) * sources[n, y0, x0, c] + fx * sources[n, y0, x1, c]
+                    lower = (one - fx) * sources[n, y1, x0, c] + fx * sources[n, y1, x1, c]
+                    views[n, c, y, x] = (one - fy) * upper + fy * lower
+
+
+@_compiled
+def residual_rows(
+    first: int,
+    last: int,
+    pictures: Floats,  # (N, 3, H, W)
+    target: Floats,  # (3, H, W)
+    target_mean: Floats,  # (3, H, W) over 3x3 windows
+    target_variance: Floats,  # (3, H, W)
+    residuals: Floats,  # out (N, H, W)
+    weights: Floats,
+    column: Floats,
+) -> None:
+    """`photometric.photometric_residual` of each picture."""
+    count, _, _, width = pictures.shape
+    sums, slopes = np.empty((3, width + 2), pictures.dtype), np.empty((9, width), pictures.dtype)
+    for y in range(first, last):
+        for n in range(count):
+            _residual_row(y, pictures[n], target, target_mean, target_variance, weights, column, sums, residuals[n, y], slopes)
+
+
+@_compiled
+def compare_rows(
+    first: int,
+    last: int,
+    views: Floats,  # (N, 3, H, W)
+    seen: NDArray[np.bool_],  # (N, H, W)
+    target: Floats,  # (3, H, W)
+    target_mean: Floats,  # (3, H, W) over 3x3 windows
+    target_variance: Floats,  # (3, H, W)
+    stands: Indices,  # (H, W) N + index of the best unwarped source
+    to_beat: Floats,  # (N, H, W)
+    residual: Floats,  # out (H, W)
+    winner: Indices,  # out (H, W)
+    nearest: Indices,  # out (H, W)
+    slopes: Floats,  # out (9, H, W) of the winner's residual: three a channel; (9, 0, 0) where nobody asks
+    weights: Floats,
+    column: Floats,
+    auto_mask: bool,
+) -> None:
+    """Residual of every view, the minimum over those that compete, and the winner's slopes."""
+    count, _, _, width = views.shape
+    sums = np.empty((3, width + 2), views.dtype)
+    residuals, slopes_of = np.empty((count, width), views.dtype), np.empty((count, 9, width), views.dtype)
+    for y in range(first, last):
+        for n in range(count):
+            _residual_row(y, views[n], target, target_mean, target_variance, weights, column, sums, residuals[n], slopes_of[n])
+        _minimum_row(residuals, seen[:, y], to_beat[:, y], stands[y], auto_mask, residual[y], winner[y], nearest[y])
+        if slopes.shape[1]:
+            for x in range(width):
+                n = winner[y, x]
+                for k in range(9):
+                    slopes[k, y, x] = slopes_of[n, k, x] if 0 <= n < count else column[0]
+
+
+@_compiled
+def _residual_row(
+    y: int,
+    picture: Floats,  # (3, H, W)
+    target: Floats,  # (3, H, W)
+    target_mean: Floats,
+    target_variance: Floats,
+    weights: Floats,
+    column: Floats,
+    sums: Floats,  # scratch (3, W + 2)
+    residual: Floats,  # out (W)
+    slopes: Floats,  # out (9, W)
+) -> None:
+    height = picture.shape[1]
+    above, below = abs(y - 1), y + 1 if y + 1 < height else height - 2
+    residual[:] = column[0]
+    for c in range(3):
+        _window_sums(picture[c], target[c], above, y, below, sums)
+        _compare_channel(
+            sums,
+            picture[c, y],
+            target[c, y],
+            target_mean[c, y],
+            target_variance[c, y],
+            weights,
+            column,
+            residual,
+            slopes[3 * c : 3 * c + 3],
+        )
+
+
+@_compiled
+def _window_sums(rows: Floats, target_rows: Floats, above: int, here: int, below: int, sums: Floats) -> None:
+    """Sums over three rows of w, w^2 and w t: out (3, W + 2), with the reflected column on each side."""
+    width = rows.shape[1]
+    w_above, w_here, w_below = rows[above], rows[here], rows[below]
+    t_above, t_here, t_below = target_rows[above], target_rows[here], target_rows[below]
+    for x in range(width):
+        a, b, c = w_above[x], w_here[x], w_below[x]
+        sums[0, x + 1] = a + b + c
+        sums[1, x + 1] = a * a + b * b + c * c
+        sums[2, x + 1] = a * t_above[x] + b * t_here[x] + c * t_below[x]
+    for k in range(3):
+        sums[k, 0], sums[k, width + 1] = sums[k, 2], sums[k, width - 1]
+
+
+@_compiled
+def _compare_channel(
+    sums: Floats,
+    w_row: Floats,
+    t_row: Floats,
+    mean_row: Floats,
+    variance_row: Floats,
+    weights: Floats,
+    column: Floats,
+    residual: Floats,  # (W) one channel's share is added
+    slopes: Floats,  # out (3, W)
+) -> None:
+    share, c1, c2 = weights
+    zero, one, two = column[0], column[1], column[2]
+    third, ninth = one / column[3], one / column[9]
+    slope = -share * third * ninth / two
+    for x in range(w_row.size):
+        mean_w = (sums[0, x] + sums[0, x + 1] + sums[0, x + 2]) * ninth
+        mean_ww = (sums[1, x] + sums[1, x + 1] + sums[1, x + 2]) * ninth
+        mean_wt = (sums[2, x] + sums[2, x + 1] + sums[2, x + 2]) * ninth
+        mean_t = mean_row[x]
+        a = two * mean_w * mean_t + c1
+        b = two * (mean_wt - mean_w * mean_t) + c2
+        inverse_c = one / (mean_w * mean_w + mean_t * mean_t + c1)
+        inverse_d = one / (mean_ww - mean_w * mean_w + variance_row[x] + c2)
+        similarity = a * b * inverse_c * inverse_d
+        distance = (one - similarity) / two
+        residual[x] += third * (share * min(max(distance, zero), one) + (one - share) * abs(w_row[x] - t_row[x]))
+        factor = slope if zero <= distance <= one else zero  # a clamped distance has no slope
+        slopes[0, x] = two * factor * (mean_t * (b - a) * inverse_c * inverse_d - mean_w * similarity * (inverse_c - inverse_d))
+        slopes[1, x] = -factor * similarity * inverse_d
+        slopes[2, x] = two * factor * a * inverse_c * inverse_d
+
+
+@_compiled
+def _minimum_row(
+    residuals: Floats,  # (N, W)
+    seen: NDArray[np.bool_],  # (N, W)
+    to_beat: Floats,  # (N, W)
+    stands: Indices,  # (W)
+    auto_mask: bool,
+    residual: Floats,  # out (W)
+    winner: Indices,  # out (W)
+    nearest: Indices,  # out (W)
+) -> None:
+    """`photometric.minimum_reprojection` for a row."""
+    count, width = residuals.shape
+    for x in range(width):
+        best, best_seen, fallback = np.inf, np.inf, to_beat[0, x]
+        wins, near = -1, -1
+        for n in range(count):
+            value = residuals[n, x]
+            fallback = max(fallback, to_beat[n, x])
+            if seen[n, x]:
+                if value < best_seen:
+                    best_seen, near = value, n
+                if value < best and (value < to_beat[n, x] or not auto_mask):
+                    best, wins = value, n
+        nearest[x] = near
+        residual[x] = best if wins >= 0 else fallback
+        winner[x] = wins if wins >= 0 else (stands[x] if near >= 0 else -1)
+
+
+@_compiled
+def backward_rows(
+    first: int,
+    last: int,
+    grad: Floats,  # (H, W) of the residual
+    winner: Indices,  # (H, W)
+    slopes: Floats,  # (9, H, W)
+    views: Floats,  # (N, 3, H, W)
+    target: Floats,  # (3, H, W)
+    sources: Floats,  # (N, Hs, Ws, 3)
+    inverse_depth: Floats,  # (H, W)
+    transform: Floats,  # (N, 3, 4)
+    grad_inverse_depth: Floats,  # out (H, W)
+    grad_transform: NDArray[np.float64],  # out (H, N, 3, 4): what each row adds
+    weights: Floats,
+    column: Floats,
+    near: float,
+) -> None:
+    """From the residual back to inverse depth and transform, where a source won in one of a pixel's windows."""
+    count, _, _, width = views.shape
+    zero, one, two = column[0], column[1], column[2]
+    difference_share = (one - weights[0]) / column[3]
+    factors, gathered = np.empty((3, width), views.dtype), np.empty((9, width), views.dtype)
+    sums, grad_view = np.empty(width + 2, views.dtype), np.empty((3, width), views.dtype)
+    for y in range(first, last):
+        grad_inverse_depth[y], grad_transform[y] = zero, 0.0
+        for n in range(count):
+            if not _winning_factors(y, n, grad, winner, column, factors):
+                continue
+            _gather_windows(y, slopes, factors, sums, gathered)
+            for c in range(3):
+                for x in range(width):
+                    w, t = views[n, c, y, x], target[c, y, x]
+                    sign = one if w > t else (-one if w < t else zero)
+                    own = difference_share * sign * grad[y, x] if winner[y, x] == n else zero
+                    grad_view[c, x] = gathered[3 * c, x] + two * w * gathered[3 * c + 1, x] + t * gathered[3 * c + 2, x] + own
+            _backward_sampling(
+                y, grad_view, sources[n], inverse_depth[y], transform[n], column, near, grad_inverse_depth[y], grad_transform[y, n]
+            )
+
+
+@_compiled
+def _winning_factors(y: int, n: int, grad: Floats, winner: Indices, column: Floats, factors: Floats) -> bool:
+    """What windows centred in rows y - 1, y, y + 1 weigh in row y, where source n won: out (3, W). False where it never did.
+
+    A window at the border reflects, so that it counts the second row (and column) twice.
+    """
+    height, width = grad.shape
+    won = False
+    for i in range(3):
+        row = y - 1 + i
+        if row < 0 or row >= height:
+            factors[i] = column[0]
+            continue
+        twice = (row == 0 and y == 1) or (row == height - 1 and y == height - 2)
+        weight = column[2] if twice else column[1]
+        for x in range(width):
+            wins = winner[row, x] == n
+            won |= wins
+            factors[i, x] = weight * grad[row, x] if wins else column[0]
+    return won
+
+
+@_compiled
+def _gather_windows(y: int, slopes: Floats, factors: Floats, sums: Floats, gathered: Floats) -> None:
+    """The adjoint of the window means: for each pixel of row y the weighted slopes of the windows it is in, out (9, W)."""
+    height, width = slopes.shape[1:]
+    above, below = max(y - 1, 0), min(y + 1, height - 1)  # beyond the border the factor is 0
+    sums[0] = sums[width + 1] = factors[0, 0] - factors[0, 0]
+    for k in range(9):
+        for x in range(width):
+            sums[x + 1] = factors[0, x] * slopes[k, above, x] + factors[1, x] * slopes[k, y, x] + factors[2, x] * slopes[k, below, x]
+        for x in range(width):
+            gathered[k, x] = sums[x] + sums[x + 1] + sums[x + 2]
+        gathered[k, 1] += sums[1]
+        gathered[k, width - 2] += sums[width]
+
+
+@_compiled
+def _backward_sampling(
+    y: int,
+    grad_view: Floats,  # (3, W)
+    source: Floats,  # (Hs, Ws, 3)
+    inverse_depth: Floats,  # (W)
+    m: Floats,  # (3, 4)
+    column: Floats,
+    near: float,
+    grad_inverse_depth: Floats,  # (W) is added to
+    grad_transform: NDArray[np.float64],  # (3, 4) is added to
+) -> None:
+    """Through the bilinear sampler and the projection, for a row."""
+    source_height, source_width, _ = source.shape
+    zero, one = column[0], column[1]
+    right, bottom = column[source_width - 1], column[source_height - 1]
+    for x in range(inverse_depth.size):
+        if grad_view[0, x] == zero and grad_view[1, x] == zero and grad_view[2, x] == zero:
+            continue
+        known = inverse_depth[x] > near
+        inverse = inverse_depth[x] if known else zero
+        q0 = m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse
+        q1 = m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse
+        q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
+        before = q2 > near
+        scale = one / q2 if before else one
+        u, v = q0 * scale, q1 * scale
+        in_x, in_y = zero < u < right, zero < v < bottom  # at the border the sampled value is constant
+        if not (in_x or in_y):
+            continue
+        clamped_u, clamped_v = min(max(u, zero), right), min(max(v, zero), bottom)
+        x0, y0 = int(clamped_u), int(clamped_v)
+        x1, y1 = min(x0 + 1, source_width - 1), min(y0 + 1, source_height - 1)
+        fx, fy = clamped_u - column[x0], clamped_v - column[y0]
+        grad_u = grad_v = zero
+        for c in range(3):
+            s00, s01, s10, s11 = source[y0, x0, c], source[y0, x1, c], source[y1, x0, c], source[y1, x1, c]
+            grad_u += grad_view[c, x] * ((one - fy) * (s01 - s00) + fy * (s11 - s10))
+            grad_v += grad_view[c, x] * ((one - fx) * (s10 - s00) + fx * (s11 - s01))
+        grad_0 = grad_u * scale if in_x else zero
+        grad_1 = grad_v * scale if in_y else zero
+        grad_2 = -(grad_0 * u + grad_1 * v) if before else zero
+        grad_inverse_depth[x] += grad_0 * m[0, 3] + grad_1 * m[1, 3] + grad_2 * m[2, 3] if known else zero
+        for i, g in enumerate((grad_0, grad_1, grad_2)):
+            grad_transform[i, 0] += g * column[x]
+            grad_transform[i, 1] += g * column[y]
+            grad_transform[i, 2] += g
+            grad_transform[i, 3] += g * inverse
