@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError, StadiaError
+
+
+def _explain(error: OSError, path: Path) -> None:
+    """Raise StadiaError where the disk is full or the folder cannot be written to; return for any other error."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise StadiaError(path, found="a full disk", expected="room for the file", cure="free some space") from error
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        raise StadiaError(
+            path, found=error.strerror or "no access", expected="a folder that can be written to", cure="choose another --out"
+        ) from error
 
 
 @contextmanager
@@ -34,16 +45,33 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StadiaError(path, found="a full disk", expected="room for the file", cure="free some space") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise StadiaError(
-                path, found=error.strerror or "no access", expected="a folder that can be written to", cure="choose another --out"
-            ) from error
+        _explain(error, path)
         raise
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`, renamed to `path` on a clean exit and removed on any other.
+
+    Its name is fixed, so that what a killed process left half-written is removed by the next one. `path` must not exist yet.
+    Raises StadiaError where the disk is full or the folder cannot be written to.
+    """
+    path = Path(path)
+    temporary = path.parent / f".{path.name}.partial"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        temporary.rename(path)
+    except OSError as error:
+        _explain(error, path)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,188 @@
+"""A z-buffer rasteriser: which triangle a sample shows, and its exact inverse depth.
+
+On a plane n . X = d seen by a pinhole camera, 1/z = n . (x, y, 1) / d is affine in the pixel, so that every sample gets its depth
+from its triangle's plane and not by interpolation between rounded vertices. Depth is z; a sample without a triangle is sky.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.data.roadworld.compiled import compiled
+
+NEAR_M = 0.05
+NONE = -1
+
+
+class Lens(NamedTuple):
+    """Intrinsics in pixels (centres at integers), picture size, and samples per pixel and axis."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    height: int
+    width: int
+    samples: int
+
+
+@compiled
+def transform(vertices: NDArray, body: NDArray, T_camera_body: NDArray, out: NDArray) -> None:
+    """Vertices (N, 3), each in the frame of its body (N,), by T (B, 4, 4) into one frame: out (N, 3)."""
+    for i in range(vertices.shape[0]):
+        T = T_camera_body[body[i]]
+        x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
+        for k in range(3):
+            out[i, k] = T[k, 0] * x + T[k, 1] * y + T[k, 2] * z + T[k, 3]
+
+
+@compiled
+def _clip_near(triangle: NDArray, polygon: NDArray) -> int:
+    """The part of a triangle (3, 3) in front of the near plane, a polygon of 0, 3 or 4 corners; returns their number."""
+    corners = 0
+    for i in range(3):
+        j = (i + 1) % 3
+        here, there = triangle[i, 2], triangle[j, 2]
+        if here >= NEAR_M:
+            polygon[corners] = triangle[i]
+            corners += 1
+        if (here >= NEAR_M) != (there >= NEAR_M):
+            part = (NEAR_M - here) / (there - here)
+            polygon[corners] = triangle[i] + part * (triangle[j] - triangle[i])
+            corners += 1
+    return corners
+
+
+@compiled
+def _fill(
+    x0: float, y0: float, x1: float, y1: float, x2: float, y2: float, plane: NDArray, triangle: int, inverse_depth: NDArray, index: NDArray
+) -> None:
+    """Write the samples inside a triangle on the sample grid whose inverse depth plane[0] + plane[1] column + plane[2] row is greater."""
+    if (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0) < 0:
+        x1, y1, x2, y2 = x2, y2, x1, y1
+    rows, columns = index.shape
+    first = max(0, math.ceil(min(y0, y1, y2)))
+    last = min(rows - 1, math.floor(max(y0, y1, y2)))
+    for row in range(first, last + 1):
+        low, high = 0.0, columns - 1.0  # the span of this row inside all three edges
+        for edge in range(3):
+            if edge == 0:
+                xa, ya, xb, yb = x0, y0, x1, y1
+            elif edge == 1:
+                xa, ya, xb, yb = x1, y1, x2, y2
+            else:
+                xa, ya, xb, yb = x2, y2, x0, y0
+            rise = yb - ya
+            if rise == 0:
+                if (xb - xa) * (row - ya) < 0:
+                    high = -1.0
+                continue
+            crossing = xa + (xb - xa) * (row - ya) / rise
+            if rise > 0:
+                high = min(high, crossing)
+            else:
+                low = max(low, crossing)
+        left, right = math.ceil(low), math.floor(high)
+        constant = plane[0] + plane[2] * row
+        for column in range(left, right + 1):
+            value = constant + plane[1] * column
+            if value > inverse_depth[row, column]:
+                inverse_depth[row, column] = value
+                index[row, column] = triangle
+
+
+@compiled
+def rasterise(vertices: NDArray, triangles: NDArray, lens: Lens, inverse_depth: NDArray, index: NDArray) -> None:
+    """Draw triangles (M, 3) of camera-frame vertices (N, 3), both faces of each.
+
+    inverse_depth, index: (H S, W S), overwritten: 1/z in 1/m (0 where nothing is), and the triangle shown (NONE).
+    Sample (row, column) lies at the pixel ((column + 0.5) / S - 0.5, (row + 0.5) / S - 0.5).
+    """
+    inverse_depth[:] = 0.0
+    index[:] = NONE
+    S = lens.samples
+    rows, columns = index.shape
+    screen = np.empty((vertices.shape[0], 2))
+    for i in range(vertices.shape[0]):
+        z = vertices[i, 2]
+        if z >= NEAR_M:
+            screen[i, 0] = (lens.fx * vertices[i, 0] / z + lens.cx + 0.5) * S - 0.5
+            screen[i, 1] = (lens.fy * vertices[i, 1] / z + lens.cy + 0.5) * S - 0.5
+    corners = np.empty((3, 3))
+    polygon = np.empty((4, 3))
+    plane = np.empty(3)
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        nearest = min(vertices[a, 2], vertices[b, 2], vertices[c, 2])
+        if max(vertices[a, 2], vertices[b, 2], vertices[c, 2]) < NEAR_M:
+            continue
+        if nearest >= NEAR_M:
+            x0, y0, x1, y1, x2, y2 = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
+            lowest, highest = min(y0, y1, y2), max(y0, y1, y2)
+            leftmost, rightmost = min(x0, x1, x2), max(x0, x1, x2)
+            if highest < 0 or lowest > rows - 1 or rightmost < 0 or leftmost > columns - 1:
+                continue
+            if math.ceil(lowest) > math.floor(highest) or math.ceil(leftmost) > math.floor(rightmost):
+                continue  # between two rows or two columns of samples
+        for k in range(3):
+            corners[0, k], corners[1, k], corners[2, k] = vertices[a, k], vertices[b, k], vertices[c, k]
+        ux, uy, uz = corners[1, 0] - corners[0, 0], corners[1, 1] - corners[0, 1], corners[1, 2] - corners[0, 2]
+        vx, vy, vz = corners[2, 0] - corners[0, 0], corners[2, 1] - corners[0, 1], corners[2, 2] - corners[0, 2]
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        d = nx * corners[0, 0] + ny * corners[0, 1] + nz * corners[0, 2]
+        if abs(d) < 1e-12:
+            continue  # seen edge on
+        plane[1] = nx / (d * lens.fx * S)
+        plane[2] = ny / (d * lens.fy * S)
+        origin = 0.5 / S - 0.5
+        plane[0] = nz / d + nx / d * (origin - lens.cx) / lens.fx + ny / d * (origin - lens.cy) / lens.fy
+        if nearest >= NEAR_M:
+            _fill(x0, y0, x1, y1, x2, y2, plane, t, inverse_depth, index)
+            continue
+        count = _clip_near(corners, polygon)
+        for i in range(count):
+            z = polygon[i, 2]
+            polygon[i, 0] = (lens.fx * polygon[i, 0] / z + lens.cx + 0.5) * S - 0.5
+            polygon[i, 1] = (lens.fy * polygon[i, 1] / z + lens.cy + 0.5) * S - 0.5
+        for i in range(1, count - 1):
+            _fill(
+                polygon[0, 0],
+                polygon[0, 1],
+                polygon[i, 0],
+                polygon[i, 1],
+                polygon[i + 1, 0],
+                polygon[i + 1, 1],
+                plane,
+                t,
+                inverse_depth,
+                index,
+            )
+
+
+@compiled
+def rasterise_parallel(vertices: NDArray, triangles: NDArray, depth: NDArray) -> None:
+    """Depth of triangles (M, 3) seen by a parallel projection: the sun's view, for shadows.
+
+    vertices: (N, 3): column, row, and depth along the light.  depth: (R, C) float32, lowered where a triangle is nearer to the sun.
+    """
+    rows, columns = depth.shape
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        x0, y0, x1, y1, x2, y2 = vertices[a, 0], vertices[a, 1], vertices[b, 0], vertices[b, 1], vertices[c, 0], vertices[c, 1]
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+        if abs(area) < 1e-9:
+            continue
+        z0 = vertices[a, 2]
+        du, dv = vertices[b, 2] - z0, vertices[c, 2] - z0
+        for row in range(max(0, math.ceil(min(y0, y1, y2))), min(rows - 1, math.floor(max(y0, y1, y2))) + 1):
+            for column in range(max(0, math.ceil(min(x0, x1, x2))), min(columns - 1, math.floor(max(x0, x1, x2))) + 1):
+                u = ((column - x0) * (y2 - y0) - (x2 - x0) * (row - y0)) / area
+                v = ((x1 - x0) * (row - y0) - (column - x0) * (y1 - y0)) / area
+                if u >= 0 and v >= 0 and u + v <= 1:
+                    z = np.float32(z0 + u * du + v * dv)
+                    if z < depth[row, column]:
+                        depth[row, column] = z

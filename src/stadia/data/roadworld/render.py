@@ -1,0 +1,183 @@
+"""From a world to pictures with all their ground truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.seeds import generator
+from stadia.data.roadworld.mesh import Points
+from stadia.data.roadworld.presets import RoadWorldConfig
+from stadia.data.roadworld.raster import Lens, rasterise, rasterise_parallel, transform
+from stadia.data.roadworld.shade import GAMMA, Light, develop, shade
+from stadia.data.roadworld.world import World
+
+_SHADOW_TEXEL_M = 0.08
+_SHADOW_MAX_SIDE = 4096
+_MOVING_SHADOW_SIDE, _MOVING_SHADOW_M = 1024, 70.0  # a window that follows the camera
+_SHOT, _READ = 0.025, 0.004  # noise of the sensor, in units of full scale
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One picture and its ground truth, all (H, W).
+
+    image: (H, W, 3) uint8 RGB.  depth_m: float32 z, 0 = sky.
+    normals: (H, W, 3) float32 in the camera's frame, towards the camera, 0 = sky.
+    semantic: uint8, see classes.py.  instance: uint16, 0 = none.
+    """
+
+    image: NDArray[np.uint8]
+    depth_m: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    semantic: NDArray[np.uint8]
+    instance: NDArray[np.uint16]
+
+
+def exposure_gains(seed: int, frames: int, cameras: int) -> Points:
+    """(cameras, F) factors on linear light: a slow drift and a jump now and then, a little different for each camera."""
+    random = generator(seed, "exposure")
+    steps = random.normal(0.0, 0.035, frames) + np.where(random.random(frames) < 0.05, random.normal(0.0, 0.2, frames), 0.0)
+    drift = np.zeros(frames)
+    for i in range(1, frames):
+        drift[i] = 0.93 * drift[i - 1] + steps[i]
+    return np.exp(drift[None] + random.normal(0.0, 0.02, (cameras, 1)))
+
+
+class Renderer:
+    """Renders the frames of one world; frames may be asked for from several threads at once.
+
+    Args:
+        world: see `make_world`.
+        config: of the data set; its size, supersampling, baseline, exposure and noise are used here.
+    """
+
+    def __init__(self, world: World, config: RoadWorldConfig) -> None:
+        self.world, self.config = world, config
+        K, geometry = world.K, world.geometry
+        self.lens = Lens(K[0, 0], K[1, 1], K[0, 2], K[1, 2], config.height, config.width, config.supersampling)
+        self.sides = ("left", "right") if config.stereo else ("left",)
+        self.gains = (
+            exposure_gains(world.seed, config.frames, len(self.sides)) if config.exposure else np.ones((len(self.sides), config.frames))
+        )
+        self._T_sun_world = self._sun_frame()
+        casters = geometry.vertices @ self._T_sun_world[:3, :3].T
+        used = np.unique(geometry.triangles[geometry.ground : geometry.fixed])
+        low, high = casters[used].min(0), casters[used].max(0)
+        texel = max(_SHADOW_TEXEL_M, float((high - low)[:2].max()) / (_SHADOW_MAX_SIDE - 1))
+        columns, rows = (int(np.ceil(q / texel)) + 2 for q in (high - low)[:2])
+        self._fixed_shadow = np.full((rows, columns), np.inf, np.float32)
+        self._fixed_map = self._shadow_map(low[:2], texel)
+        points = np.ascontiguousarray(geometry.vertices @ self._fixed_map[:, :3].T + self._fixed_map[:, 3])
+        rasterise_parallel(points, geometry.triangles[geometry.ground : geometry.fixed], self._fixed_shadow)
+
+    def _sun_frame(self) -> Points:
+        """(4, 4) rotation to a frame whose z is the direction that sunlight travels."""
+        along = -self.world.sun.direction
+        across = np.cross(along, (0.0, 1.0, 0.0))
+        across /= np.linalg.norm(across)
+        T = np.eye(4)
+        T[:3, :3] = np.stack([across, np.cross(along, across), along])
+        return T
+
+    def _shadow_map(self, corner: Points, texel_m: float) -> Points:
+        """(3, 4) from the world to (column, row, depth in metres) of a shadow map whose first texel is at `corner` (2,)."""
+        T = self._T_sun_world[:3].copy()
+        T[:2] /= texel_m
+        T[:2, 3] = -corner / texel_m
+        return T
+
+    def _light(self, frame: int) -> Light:
+        """Sun and shadows of a frame, for each body; both cameras share it."""
+        geometry, sun = self.world.geometry, self.world.sun
+        T_world_body = geometry.T_world_body[frame]
+        moving, moving_map = np.empty((0, 0), np.float32), self._fixed_map
+        if len(geometry.triangles) > geometry.fixed:
+            pose = self.world.drive.T_world_camera[frame]
+            centre = (self._T_sun_world[:3, :3] @ (pose[:3, 3] + 0.4 * _MOVING_SHADOW_M * pose[:3, 2]))[:2]
+            texel = _MOVING_SHADOW_M / _MOVING_SHADOW_SIDE
+            corner = np.floor((centre - 0.5 * _MOVING_SHADOW_M) / texel) * texel  # whole texels, or shadows would shimmer
+            moving_map = self._shadow_map(corner, texel)
+            moving = np.full((_MOVING_SHADOW_SIDE, _MOVING_SHADOW_SIDE), np.inf, np.float32)
+            to_map = np.zeros_like(T_world_body)
+            to_map[:, :3] = moving_map @ T_world_body
+            points = np.empty_like(geometry.vertices)
+            transform(geometry.vertices, geometry.body, to_map, points)
+            rasterise_parallel(points, geometry.triangles[geometry.fixed :], moving)
+        R = T_world_body[:, :3, :3]
+        return Light(
+            towards_sun=np.einsum("bji,j->bi", R, sun.direction),
+            up=np.einsum("bji,j->bi", R, np.array([0.0, -1.0, 0.0])),
+            sun=sun.sun,
+            sky=sun.sky,
+            haze=sun.haze,
+            haze_per_m=sun.haze_per_m,
+            fixed=self._fixed_shadow,
+            fixed_map=np.ascontiguousarray(self._fixed_map @ T_world_body),
+            moving=moving,
+            moving_map=np.ascontiguousarray(moving_map @ T_world_body),
+        )
+
+    def T_world_camera(self, frame: int, side: str) -> Points:
+        """(4, 4) camera-to-world."""
+        T = self.world.drive.T_world_camera[frame].copy()
+        if side == "right":
+            T[:3, 3] += self.config.baseline_m * T[:3, 0]
+        return T
+
+    def render(self, frame: int) -> dict[str, View]:
+        """The pictures of a frame by side."""
+        light = self._light(frame)
+        return {side: self._render(frame, side, light) for side in self.sides}
+
+    def _render(self, frame: int, side: str, light: Light) -> View:
+        geometry, lens = self.world.geometry, self.lens
+        T_world_camera = self.T_world_camera(frame, side)
+        T_camera_body = np.linalg.inv(T_world_camera) @ geometry.T_world_body[frame]
+        vertices = np.empty_like(geometry.vertices)
+        transform(geometry.vertices, geometry.body, T_camera_body, vertices)
+        grid = (lens.height * lens.samples, lens.width * lens.samples)
+        inverse_depth, index = np.empty(grid), np.empty(grid, np.int32)
+        rasterise(vertices, geometry.triangles, lens, inverse_depth, index)
+        linear = np.empty((lens.height, lens.width, 3), np.float32)
+        shade(
+            inverse_depth,
+            index,
+            lens,
+            np.linalg.inv(T_camera_body),
+            geometry.surfaces,
+            self.world.textures,
+            self.world.sky_texture,
+            light,
+            linear,
+        )
+        image = np.empty(linear.shape, np.uint8)
+        develop(linear, float(self.gains[self.sides.index(side), frame]), self._noise(frame, side, linear.shape), _SHOT, _READ, image)
+        centre = slice(lens.samples // 2, None, lens.samples)  # the sample at the pixel's centre: truth is never averaged
+        return self._truth(image, inverse_depth[centre, centre], index[centre, centre], T_camera_body)
+
+    def _noise(self, frame: int, side: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        if not self.config.noise:
+            return np.empty((0, 0, 0), np.float32)
+        return generator(self.world.seed, "noise", side, frame).standard_normal(shape, np.float32)
+
+    def _truth(self, image: NDArray[np.uint8], inverse_depth: Points, index: NDArray[np.int32], T_camera_body: Points) -> View:
+        geometry, lens = self.world.geometry, self.lens
+        shown = index >= 0
+        triangle = np.where(shown, index, 0)
+        depth = np.where(shown, 1.0 / np.where(shown, inverse_depth, 1.0), 0.0)
+        rotation = T_camera_body[:, :3, :3][geometry.surfaces.body]
+        normals = np.einsum("mij,mj->mi", rotation, geometry.surfaces.normal).astype(np.float32)[triangle]
+        ray = np.ones((lens.height, lens.width, 3), np.float32)
+        ray[..., 0] = ((np.arange(lens.width) - lens.cx) / lens.fx)[None]
+        ray[..., 1] = ((np.arange(lens.height) - lens.cy) / lens.fy)[:, None]
+        away = (normals * ray).sum(-1) > 0
+        normals = np.where(away[..., None], -normals, normals) * shown[..., None]
+        semantic = np.where(shown, geometry.semantic[triangle], 0).astype(np.uint8)
+        instance = np.where(shown, geometry.instance[triangle], 0).astype(np.uint16)
+        return View(image, depth.astype(np.float32), normals, semantic, instance)
+
+
+__all__ = ["GAMMA", "Renderer", "View", "exposure_gains"]

@@ -1,0 +1,158 @@
+"""What a world is made of: things with a class, perhaps an identity and a size, at rest or moving; and their triangles, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.data.roadworld.classes import SemanticClass
+from stadia.data.roadworld.mesh import Mesh, Points, transformed
+from stadia.data.roadworld.shade import Surfaces
+from stadia.data.roadworld.textures import Texture
+
+Size = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """Something in the world.
+
+    mesh: in its own frame (x right, y down, z its front); what has a size stands on y = 0, centred over the origin.
+    T_world_thing: (4, 4) at rest, (F, 4, 4) for each frame where it moves.
+    size_hwl_m: height, width, length where it is an instance, whose number it then gets; None for the rest.
+    casts_shadow: the ground need not.
+    """
+
+    mesh: Mesh
+    semantic: SemanticClass
+    T_world_thing: Points
+    size_hwl_m: Size | None = None
+    casts_shadow: bool = True
+
+    @property
+    def moves(self) -> bool:
+        return self.T_world_thing.ndim == 3
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A thing that can be counted. number: from 1, as in instance maps."""
+
+    number: int
+    semantic: SemanticClass
+    size_hwl_m: Size
+    T_world_instance: Points
+
+    @property
+    def moves(self) -> bool:
+        return self.T_world_instance.ndim == 3
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The triangles of a world. Body 0 is the world itself; each moving thing is a body with its own frame.
+
+    vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32; the first `ground` of them cast no shadow, the next
+    ones up to `fixed` are at rest, the others move.  moving_vertices: first vertex that moves.
+    semantic, instance: (M,).  surfaces: see shade.py.  T_world_body: (B, 4, 4) or (F, B, 4, 4).
+    """
+
+    vertices: Points
+    body: NDArray[np.int32]
+    triangles: NDArray[np.int32]
+    ground: int
+    fixed: int
+    semantic: NDArray[np.uint8]
+    instance: NDArray[np.uint16]
+    surfaces: Surfaces
+    T_world_body: Points
+    instances: tuple[Instance, ...]
+
+
+def _affine_texture(corners: Points, uv: Points, texels_per_tile: Points) -> Points:
+    """(M, 9) texture coordinates as affine functions of position on each triangle, and log2 of texels per metre.
+
+    corners: (M, 3, 3); uv: (M, 3, 2) in tiles; texels_per_tile: (M,) geometric mean of the texture's sides.
+    """
+    first = corners[:, 0]
+    e1, e2 = corners[:, 1] - first, corners[:, 2] - first
+    a, b, c = (e1 * e1).sum(1), (e1 * e2).sum(1), (e2 * e2).sum(1)
+    determinant = a * c - b * b
+    dual1 = (c[:, None] * e1 - b[:, None] * e2) / determinant[:, None]
+    dual2 = (a[:, None] * e2 - b[:, None] * e1) / determinant[:, None]
+    out = np.empty((len(corners), 9))
+    d1, d2 = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
+    for k in (0, 1):
+        gradient = dual1 * d1[:, None, k] + dual2 * d2[:, None, k]
+        out[:, 4 * k + 1 : 4 * k + 4] = gradient
+        out[:, 4 * k] = uv[:, 0, k] - (gradient * first).sum(1)
+    tiles_per_metre = np.sqrt(np.abs(d1[:, 0] * d2[:, 1] - d2[:, 0] * d1[:, 1]) / np.sqrt(determinant))
+    out[:, 8] = np.log2(np.maximum(tiles_per_metre * texels_per_tile, 1e-6))
+    return out
+
+
+def assemble(things: Sequence[Thing], textures: dict[str, Texture], frames: int) -> Geometry:
+    """Put the things together: the ground first, then what is at rest, then what moves."""
+    order = sorted(range(len(things)), key=lambda i: (things[i].moves, things[i].casts_shadow))
+    numbers = {i: n for n, i in enumerate((i for i, thing in enumerate(things) if thing.size_hwl_m is not None), start=1)}
+    names = {name: i for i, name in enumerate(textures)}
+    columns: dict[str, list[NDArray]] = {
+        key: [] for key in ("vertices", "body", "triangles", "uv", "texture", "tint", "semantic", "instance")
+    }
+    moving: list[Points] = [np.broadcast_to(np.eye(4), (frames, 4, 4))]
+    vertex_count, counts = 0, {"ground": 0, "fixed": 0}
+    for i in order:
+        thing = things[i]
+        mesh, body = thing.mesh, 0
+        if thing.moves:
+            body = len(moving)
+            moving.append(thing.T_world_thing)
+        else:
+            mesh = transformed(mesh, thing.T_world_thing)
+        for part in mesh:
+            n, m = len(part.vertices), len(part.triangles)
+            columns["vertices"].append(part.vertices)
+            columns["body"].append(np.full(n, body, np.int32))
+            columns["triangles"].append(part.triangles + vertex_count)
+            tile = textures[part.material].size_m
+            columns["uv"].append(part.uv / (tile[1], tile[0]))
+            columns["texture"].append(np.full(m, names[part.material], np.int32))
+            columns["tint"].append(np.broadcast_to(np.asarray(part.tint, np.float32), (m, 3)))
+            columns["semantic"].append(np.full(m, thing.semantic, np.uint8))
+            columns["instance"].append(np.full(m, numbers.get(i, 0), np.uint16))
+            vertex_count += n
+            counts["ground"] += m * (not thing.casts_shadow and not thing.moves)
+            counts["fixed"] += m * (not thing.moves)
+    flat = {key: np.concatenate(values) for key, values in columns.items()}
+    corners = flat["vertices"][flat["triangles"]]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.linalg.norm(normal, axis=1)
+    sound = area > 1e-9  # a ball's poles and a ridge's ends make empty triangles
+    index = np.arange(len(area))
+    triangles = np.ascontiguousarray(flat["triangles"][sound], dtype=np.int32)
+    side = np.array([np.sqrt(t.image.shape[0] * t.image.shape[1]) for t in textures.values()])
+    surfaces = Surfaces(
+        uv=_affine_texture(corners[sound], flat["uv"][triangles], side[flat["texture"][sound]]),
+        normal=normal[sound] / area[sound, None],
+        tint=np.ascontiguousarray(flat["tint"][sound], dtype=np.float32),
+        texture=flat["texture"][sound],
+        body=flat["body"][triangles[:, 0]],
+    )
+    instances = tuple(
+        Instance(n, things[i].semantic, things[i].size_hwl_m or (0, 0, 0), things[i].T_world_thing) for i, n in numbers.items()
+    )
+    return Geometry(
+        flat["vertices"],
+        flat["body"],
+        triangles,
+        int(sound[index < counts["ground"]].sum()),
+        int(sound[index < counts["fixed"]].sum()),
+        flat["semantic"][sound],
+        flat["instance"][sound],
+        surfaces,
+        np.ascontiguousarray(np.stack(moving, 1)),
+        instances,
+    )

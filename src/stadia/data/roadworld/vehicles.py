@@ -1,0 +1,202 @@
+"""Cars: a lofted body and cabin with windows, wheels, lamps and plates, in the size of a real model range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stadia.data.roadworld.mesh import Colour, Mesh, Part, ball, fan, fitted, loft, patch, tube
+
+PAINTS: list[Colour] = [
+    (0.85, 0.85, 0.85),
+    (0.55, 0.57, 0.60),
+    (0.28, 0.29, 0.31),
+    (0.05, 0.05, 0.06),
+    (0.50, 0.04, 0.04),
+    (0.05, 0.11, 0.35),
+    (0.10, 0.22, 0.14),
+    (0.70, 0.62, 0.45),
+    (0.65, 0.33, 0.05),
+    (0.20, 0.32, 0.42),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class CarModel:
+    """A body style. Lengths along the car are shares of its length from the middle, forward positive; heights are metres.
+
+    size_hwl_m: mean height, width, length.  body: (along, underside, top, share of the width) from rear to front.
+    cabin: along of the rear foot, rear roof, front roof, front foot.  pillars: along of the pillars between the side windows.
+    """
+
+    size_hwl_m: tuple[float, float, float]
+    belt_m: float
+    body: tuple[tuple[float, float, float, float], ...]
+    cabin: tuple[float, float, float, float]
+    pillars: tuple[float, ...]
+    wheel_m: float = 0.32
+
+
+_TAIL = ((-0.5, 0.42, 0.80, 0.86), (-0.49, 0.32, 0.88, 0.93), (-0.44, 0.22, 0.93, 0.98))
+_NOSE = ((0.40, 0.20, 0.82, 0.97), (0.465, 0.24, 0.74, 0.92), (0.492, 0.32, 0.66, 0.85), (0.5, 0.42, 0.58, 0.79))
+_MIDDLE = ((-0.30, 0.17, 0.93, 1.0), (0.0, 0.17, 0.92, 1.0), (0.22, 0.18, 0.90, 0.99))
+
+MODELS: dict[str, CarModel] = {
+    "sedan": CarModel((1.46, 1.82, 4.65), 0.92, _TAIL + _MIDDLE + _NOSE, (-0.40, -0.24, 0.05, 0.235), (-0.10,)),
+    "hatchback": CarModel((1.50, 1.77, 4.05), 0.92, _TAIL + _MIDDLE + _NOSE, (-0.485, -0.40, 0.06, 0.25), (-0.09,)),
+    "estate": CarModel((1.50, 1.83, 4.75), 0.92, _TAIL + _MIDDLE + _NOSE, (-0.485, -0.43, 0.05, 0.235), (-0.08, -0.29)),
+    "suv": CarModel(
+        (1.70, 1.88, 4.60),
+        1.06,
+        tuple((z, low + 0.06, top + 0.13, share) for z, low, top, share in _TAIL + _MIDDLE + _NOSE),
+        (-0.485, -0.43, 0.08, 0.235),
+        (-0.07, -0.27),
+        0.36,
+    ),
+    "van": CarModel(
+        (2.00, 1.95, 5.00),
+        1.10,
+        (
+            (-0.5, 0.40, 1.05, 0.95),
+            (-0.49, 0.28, 1.1, 0.98),
+            (-0.30, 0.20, 1.1, 1.0),
+            (0.20, 0.20, 1.1, 1.0),
+            (0.36, 0.22, 1.06, 0.98),
+            (0.46, 0.26, 0.92, 0.93),
+            (0.5, 0.42, 0.78, 0.85),
+        ),
+        (-0.492, -0.475, 0.25, 0.42),
+        (0.06, -0.2),
+        0.33,
+    ),
+}
+SHARES = {"sedan": 0.3, "hatchback": 0.3, "estate": 0.13, "suv": 0.17, "van": 0.1}
+
+
+def _body(model: CarModel, tint: Colour) -> Mesh:
+    """The lower body: rings of half a cross-section, mirrored."""
+    _, width, length = model.size_hwl_m
+    rings = []
+    for along, low, top, share in model.body:
+        w, tall = 0.5 * width * share, top - low
+        half = [
+            (0.80 * w, low),
+            (0.95 * w, low + 0.10 * tall),
+            (w, low + 0.38 * tall),
+            (0.985 * w, low + 0.74 * tall),
+            (0.93 * w, top - 0.02),
+        ]
+        half += [(0.80 * w, top), (0.0, top + 0.025)]
+        across = half + [(-x, y) for x, y in half[-2::-1]]
+        rings.append([(x, -y, along * length) for x, y in [*across, across[0]]])
+    return [loft(rings, "paint", tint), fan(rings[0][:-1], "paint", tint), fan(rings[-1][:-1], "paint", tint)]
+
+
+def _side(model: CarModel, along: float, share: float) -> tuple[float, float]:
+    """Along (metres) and half-width of the cabin's side, at a share of the way from its rear to its front and up to its roof."""
+    length, half = model.size_hwl_m[2], 0.5 * model.size_hwl_m[1]
+    foot_rear, roof_rear, roof_front, foot_front = model.cabin
+    rear, front = foot_rear + share * (roof_rear - foot_rear), foot_front + share * (roof_front - foot_front)
+    return (rear + along * (front - rear)) * length, half * (0.93 - 0.19 * share)
+
+
+def _cabin(model: CarModel, tint: Colour) -> Mesh:
+    """Roof, pillars and windows; glass lies a little proud of the painted shell."""
+    height = model.size_hwl_m[0]
+    belt, rail = model.belt_m - 0.02, height - 0.07
+
+    def at(along: float, share: float, side: float, proud: float = 0.0) -> tuple[float, float, float]:
+        z, half = _side(model, along, share)
+        return side * (half + proud), -(belt + share * (rail - belt)), z
+
+    shell = [loft([[at(0, s, side), at(1, s, side)] for s in (0.0, 1.0)], "paint", tint) for side in (-1.0, 1.0)]
+    shell += [patch([at(a, 0, -1), at(a, 0, 1), at(a, 1, 1), at(a, 1, -1)], "paint", tint) for a in (0.0, 1.0)]
+    rings = []
+    for along, up in ((0.0, 0.0), (0.06, 0.05), (0.35, 0.07), (0.7, 0.07), (0.94, 0.05), (1.0, 0.0)):
+        z, half = _side(model, along, 1.0)
+        rings.append([(x * half, -(rail + up * bow), z) for x, bow in ((-1, 0), (-0.8, 0.75), (0, 1), (0.8, 0.75), (1, 0))])
+    shell.append(loft(rings, "paint", tint))
+    glass: Mesh = []
+    low, high = 0.08, 0.90
+    for a, lean in ((0.0, -1.0), (1.0, 1.0)):  # rear window and windscreen
+        corners = [np.array(at(a, share, side * 0.9)) for share, side in ((low, -1), (low, 1), (high, 1), (high, -1))]
+        glass.append(patch([c + np.array([0.0, -0.012, lean * 0.012]) for c in corners], "glass"))
+    posts = sorted((p - model.cabin[0]) / (model.cabin[3] - model.cabin[0]) for p in model.pillars)
+    panes = zip([0.07, *(p + 0.015 for p in posts)], [*(p - 0.015 for p in posts), 0.93], strict=True)
+    for start, end in panes:
+        for side in (-1.0, 1.0):
+            glass.append(
+                patch(
+                    [at(start, low, side, 0.008), at(end, low, side, 0.008), at(end, high, side, 0.008), at(start, high, side, 0.008)],
+                    "glass",
+                )
+            )
+    return shell + glass
+
+
+def _wheels(model: CarModel) -> Mesh:
+    """Tyres, hubs, and the dark arches above them."""
+    half, length, r = 0.5 * model.size_hwl_m[1], model.size_hwl_m[2], model.wheel_m
+    angle = np.linspace(0, 2 * np.pi, 17)[:-1]
+    parts: Mesh = []
+    for along in (-0.29, 0.315):
+        z = along * length
+        for side in (-1.0, 1.0):
+
+            def disc(radius: float, x: float, z: float = z, side: float = side) -> list[tuple[float, float, float]]:
+                return [(side * x, -r + radius * np.sin(a), z + radius * np.cos(a)) for a in angle]
+
+            arch = [(x, min(y, -0.2), q) for x, y, q in disc(1.16 * r, half + 0.004)]
+            parts.append(fan(arch, "rubber", (0.5, 0.5, 0.5)))
+            parts += tube((side * (half - 0.2), -r, z), (side * (half + 0.012), -r, z), r, "rubber", sides=16, closed=True)
+            parts.append(fan(disc(0.66 * r, half + 0.016), "metal", (1.5, 1.5, 1.5)))
+            for spoke in range(5):
+                a = 2 * np.pi * spoke / 5
+                hole = [
+                    (side * (half + 0.018), -r + 0.42 * r * np.sin(a + b) * q, z + 0.42 * r * np.cos(a + b) * q)
+                    for b, q in ((-0.3, 0.6), (-0.35, 1.35), (0.35, 1.35), (0.3, 0.6))
+                ]
+                parts.append(patch(hole, "rubber"))
+    return parts
+
+
+def _details(model: CarModel) -> list[Part]:
+    """Lamps, grille, plates, door seams."""
+    _, width, length = model.size_hwl_m
+    half = 0.5 * width
+    nose, tail = model.body[-1], model.body[0]
+    lamp_up, tail_up = model.body[-2][2] - 0.06, tail[2] - 0.02
+    parts: Mesh = []
+    for side in (-1.0, 1.0):
+        parts.append(ball((side * 0.64 * half, -lamp_up, 0.478 * length), (0.17, 0.075, 0.07), "lamp", around=8, along=5))
+        parts.append(ball((side * 0.74 * half, -tail_up, -0.487 * length), (0.15, 0.10, 0.06), "red", around=8, along=5))
+        for along in (*model.pillars, model.cabin[2] + 0.07):
+            x, z = side * (half + 0.003), along * length
+            parts.append(
+                patch([(x, -model.belt_m + 0.05, z), (x, -model.belt_m + 0.05, z + 0.02), (x, -0.3, z + 0.02), (x, -0.3, z)], "rubber")
+            )
+    front, back = 0.5 * length + 0.004, -0.5 * length - 0.004
+    parts.append(
+        patch(
+            [
+                (-0.5 * half, -nose[2] + 0.01, front),
+                (0.5 * half, -nose[2] + 0.01, front),
+                (0.55 * half, -nose[1], front),
+                (-0.55 * half, -nose[1], front),
+            ],
+            "rubber",
+        )
+    )
+    for z, up, reach in ((front + 0.004, nose[1] + 0.03, 0.26), (back, tail[1] + 0.18, 0.26)):
+        parts.append(patch([(-reach, -up - 0.11, z), (reach, -up - 0.11, z), (reach, -up, z), (-reach, -up, z)], "lamp"))
+    return parts
+
+
+def car(random: np.random.Generator) -> tuple[Mesh, tuple[float, float, float]]:
+    """A car standing on y = 0 and facing +z, and its size (height, width, length) in metres."""
+    model = MODELS[str(random.choice(list(SHARES), p=list(SHARES.values())))]
+    tint = PAINTS[random.integers(len(PAINTS))]
+    height, width, length = np.asarray(model.size_hwl_m) * random.normal(1.0, (0.025, 0.02, 0.03))
+    size = (float(height), float(width), float(length))
+    return fitted(_body(model, tint) + _cabin(model, tint) + _wheels(model) + _details(model), size), size

@@ -1,0 +1,166 @@
+"""A world, composed from a seed: the street, its light, what stands and moves in it, and the drive through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stadia.core.seeds import derive, generator
+from stadia.data.roadworld import scenery, traffic
+from stadia.data.roadworld.camera_motion import Drive, drive, speeds
+from stadia.data.roadworld.classes import SemanticClass
+from stadia.data.roadworld.mesh import Points
+from stadia.data.roadworld.presets import RoadWorldConfig
+from stadia.data.roadworld.road import Course, Section, hills, make_course, pavement, roadside, terrain
+from stadia.data.roadworld.scene import Geometry, Thing, assemble
+from stadia.data.roadworld.shade import Textures
+from stadia.data.roadworld.textures import make_textures, pack
+
+VIEW_M = 130.0  # how far the road goes on beyond the drive
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a street looks, drawn once a world.
+
+    town: blocks of flats rather than houses.  built, parked, gardens: share of the places taken.
+    trees_per_100_m, people_per_100_m: along each side.  conifers: share of the trees.
+    overcast: soft light under cloud.  haze_per_m: extinction.
+    """
+
+    town: bool
+    built: float
+    parked: float
+    gardens: float
+    trees_per_100_m: float
+    people_per_100_m: float
+    conifers: float
+    overcast: bool
+    haze_per_m: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sun:
+    """Directions are towards the sun, in the world. sun, sky, haze: (3,) linear RGB."""
+
+    direction: Points
+    sun: Points
+    sky: Points
+    haze: Points
+    haze_per_m: float
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """All that a picture of it needs. K: (3, 3) pixels, of both cameras."""
+
+    seed: int
+    course: Course
+    section: Section
+    style: Style
+    sun: Sun
+    drive: Drive
+    K: Points
+    camera_height_m: float
+    geometry: Geometry
+    textures: Textures
+    sky_texture: int
+
+
+def world_seed(seed: int, split: str, index: int) -> int:
+    """The seed of a world. Splits are names in it, so that no two share a world, however many each has."""
+    return derive(seed, "roadworld", split, index)
+
+
+def make_style(seed: int) -> Style:
+    random = generator(seed, "style")
+    town = bool(random.random() < 0.55)
+    return Style(
+        town=town,
+        built=random.uniform(0.75, 1.0) if town else random.uniform(0.5, 0.95),
+        parked=random.uniform(0.2, 0.85),
+        gardens=random.uniform(0.0, 0.3) if town else random.uniform(0.4, 0.9),
+        trees_per_100_m=random.uniform(2.0, 8.0),
+        people_per_100_m=random.uniform(1.5, 7.0),
+        conifers=0.0 if town else random.uniform(0.0, 0.5),
+        overcast=bool(random.random() < 0.3),
+        haze_per_m=float(random.uniform(0.0006, 0.0025)),
+    )
+
+
+def make_section(seed: int) -> Section:
+    random = generator(seed, "section")
+    lane = random.uniform(3.0, 3.6)
+    parking = random.uniform(2.15, 2.4) if random.random() < 0.8 else random.uniform(0.2, 0.6)
+    return Section(lane, lane + parking, random.uniform(0.10, 0.16), random.uniform(2.2, 4.0))
+
+
+def make_sun(seed: int, style: Style) -> Sun:
+    random = generator(seed, "light")
+    azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(22, 65))
+    direction = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
+    warmth = random.uniform(0.0, 1.0)
+    brightness = random.uniform(0.85, 1.15)
+    sun, sky = np.array([1.55, 1.45 - 0.12 * warmth, 1.30 - 0.32 * warmth]), np.array([0.42, 0.46, 0.54])
+    if style.overcast:
+        sun, sky = 0.25 * sun, np.array([0.92, 0.95, 1.0])
+    haze = np.array([0.62, 0.68, 0.75])
+    return Sun(direction, brightness * sun, brightness * sky, brightness * haze, style.haze_per_m)
+
+
+def intrinsics(field_of_view_deg: float, height: int, width: int) -> Points:
+    """(3, 3) K of a camera with square pixels and its axis through the picture's middle."""
+    focal = 0.5 * width / np.tan(np.radians(0.5 * field_of_view_deg))
+    return np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
+
+
+def _ground(seed: int, course: Course, section: Section) -> list[Thing]:
+    random = generator(seed, "ground")
+    crossings = [float(at) for at in np.arange(random.uniform(5.0, 50.0), course.s[-1] - 5.0, random.uniform(45.0, 110.0))]
+    walks, verges = roadside(course, section)
+    here = np.eye(4)
+    return [
+        Thing(pavement(course, section, crossings), SemanticClass.ROAD, here, casts_shadow=False),
+        Thing(walks, SemanticClass.SIDEWALK, here, casts_shadow=False),
+        Thing(verges + terrain(course, section), SemanticClass.TERRAIN, here, casts_shadow=False),
+        Thing(hills(course, generator(seed, "hills")), SemanticClass.TERRAIN, here, casts_shadow=False),
+    ]
+
+
+def make_world(seed: int, config: RoadWorldConfig, *, flat: bool = False, straight: bool = False, with_people: bool = True) -> World:
+    """The world of this seed, for a camera of this configuration.
+
+    Each subsystem has its own random stream, so that leaving the people out, say, changes nothing else.
+    """
+    style, section = make_style(seed), make_section(seed)
+    longest = config.frames * config.speed_m_per_frame[1] * 1.3
+    course = make_course(seed, longest + VIEW_M, flat=flat, straight=straight)
+    s = speeds(seed, course, config.frames, config.speed_m_per_frame, config.frame_rate_hz)
+    course = make_course(seed, float(s[-1]) + VIEW_M, flat=flat, straight=straight)
+    camera = generator(seed, "camera", "rig")
+    height_m, view_deg = float(camera.choice(config.camera_height_m)), float(camera.choice(config.field_of_view_deg))
+    things = _ground(seed, course, section)
+    things += scenery.buildings(seed, course, section, style.town, style.built)
+    things += scenery.trees(seed, course, section, style.trees_per_100_m, style.conifers)
+    things += scenery.woods(seed, course, section, 40)
+    things += scenery.front_gardens(seed, course, section, style.gardens)
+    things += scenery.furniture(seed, course, section)
+    things += traffic.parked_cars(seed, course, section, style.parked)
+    things += traffic.driving_cars(seed, course, section, s, config.frame_rate_hz)
+    if with_people:
+        things += traffic.people(seed, course, section, style.people_per_100_m, config.frames, config.frame_rate_hz)
+    textures = make_textures(seed, section.half_width_m, section.lane_m, style.overcast)
+    return World(
+        seed,
+        course,
+        section,
+        style,
+        make_sun(seed, style),
+        drive(seed, course, s, section.lane_m, height_m, config.frame_rate_hz),
+        intrinsics(view_deg, config.height, config.width),
+        height_m,
+        assemble(things, textures, config.frames),
+        pack(textures),
+        list(textures).index("sky"),
+    )

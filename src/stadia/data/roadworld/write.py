@@ -1,0 +1,201 @@
+"""RoadWorld on disk: recordings in stadia's folder layout, each whole or absent, so that an interrupted rendering goes on.
+
+DATASET/dataset.json names the recordings of each split and is written last. See docs/roadworld.md for every file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.files import read_json, replacing_folder, write_json
+from stadia.data.roadworld.classes import SemanticClass
+from stadia.data.roadworld.presets import RoadWorldConfig
+from stadia.data.roadworld.preview import write_preview
+from stadia.data.roadworld.render import GAMMA, Renderer, View
+from stadia.data.roadworld.world import World, make_world, world_seed
+
+VERSION = 1
+"""Of the worlds: raised when a seed no longer gives the same pictures, so that an old folder is not continued by new code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One recording to be rendered. name: its folder."""
+
+    split: str
+    index: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}-{self.index:03d}"
+
+
+def jobs(config: RoadWorldConfig, seed: int) -> list[Job]:
+    """The recordings of a data set, in order."""
+    return [Job(split, i, world_seed(seed, split, i)) for split, count in config.worlds.items() for i in range(count)]
+
+
+def _origin(job: Job, config: RoadWorldConfig) -> dict[str, Any]:
+    """What a recording was made from: equal means that its pictures are equal."""
+    settings = config.model_dump(mode="json", exclude={"train", "val", "test"})
+    return {"version": VERSION, "split": job.split, "index": job.index, "seed": job.seed, "config": settings}
+
+
+def _finished(folder: Path, origin: dict[str, Any]) -> bool:
+    """Whether a recording is already there. Raises DataError where another one is in its place."""
+    if not folder.exists():
+        return False
+    found = read_json(folder / "recording.json")
+    if not isinstance(found, dict) or found.get("roadworld") != origin:
+        raise DataError(
+            folder, found="a recording made with other settings", expected="the same ones", cure="choose another --out, or delete it"
+        )
+    return True
+
+
+def _write_png(path: Path, image: NDArray) -> None:
+    done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not done:
+        raise DataError(path, found=f"{image.dtype} {image.shape}", expected="a picture", cure="report this")
+    path.write_bytes(data.tobytes())
+
+
+def _write_view(folder: Path, side: str, frame: int, view: View) -> None:
+    name = f"{frame:06d}"
+    _write_png(folder / side / f"{name}.png", view.image[..., ::-1])
+    _write_png(folder / "semantic" / side / f"{name}.png", view.semantic)
+    _write_png(folder / "instance" / side / f"{name}.png", view.instance)
+    np.save(folder / "depth" / side / f"{name}.npy", view.depth_m)
+    np.save(folder / "normals" / side / f"{name}.npy", view.normals.astype(np.float16))
+
+
+def _instances(world: World) -> dict[str, Any]:
+    """Class, size and pose (camera axes: x right, y down, z its front; origin on the ground under its middle) of each instance."""
+    return {
+        "instances": [
+            {
+                "id": instance.number,
+                "class": instance.semantic.label,
+                "size_hwl_m": instance.size_hwl_m,
+                "moving": instance.moves,
+                "T_world_instance": instance.T_world_instance.round(9).tolist(),
+            }
+            for instance in world.geometry.instances
+        ]
+    }
+
+
+def _write_description(folder: Path, renderer: Renderer, origin: dict[str, Any]) -> None:
+    """Everything of a recording but its pictures; recording.json comes last."""
+    world, config = renderer.world, renderer.config
+    np.savetxt(folder / "poses.txt", world.drive.T_world_camera[:, :3].reshape(-1, 12), fmt="%.12e")
+    np.savetxt(folder / "times.txt", np.arange(config.frames) / config.frame_rate_hz, fmt="%.6f")
+    np.savetxt(folder / "road_planes.txt", world.drive.road_plane, fmt="%.12e")
+    write_json(folder / "classes.json", {str(int(c)): c.label for c in SemanticClass})
+    (folder / "instances.json").write_text(json.dumps(_instances(world)) + "\n", encoding="utf-8")  # one line: it is long
+    if config.exposure:
+        gains = dict(zip(renderer.sides, renderer.gains, strict=True))
+        encoded = {side: (g ** (1 / GAMMA)).tolist() for side, g in gains.items()}
+        write_json(folder / "exposure.json", {"linear_gain": {k: g.tolist() for k, g in gains.items()}, "encoded_gain": encoded})
+    camera = {"K": world.K.tolist(), "height": config.height, "width": config.width}
+    T_right_left = np.eye(4)
+    T_right_left[0, 3] = -config.baseline_m
+    recording = {
+        "cameras": dict.fromkeys(renderer.sides, camera),
+        "T_right_left": T_right_left.tolist() if config.stereo else None,
+        "frame_rate_hz": config.frame_rate_hz,
+        "camera_height_m": world.camera_height_m,
+        "road_plane": {"normal": world.drive.road_plane[:, :3].mean(0).tolist(), "height_m": float(world.drive.road_plane[:, 3].mean())},
+        "roadworld": origin,
+    }
+    write_json(folder / "recording.json", recording)
+
+
+def _render_frames(pool: Executor, renderer: Renderer, folder: Path, advance: Callable[[], None]) -> None:
+    """All frames of a recording, by all threads of the pool; none of them still writes when this returns or raises."""
+
+    def one(frame: int) -> None:
+        for side, view in renderer.render(frame).items():
+            _write_view(folder, side, frame, view)
+
+    futures = [pool.submit(one, frame) for frame in range(renderer.config.frames)]
+    try:
+        for future in as_completed(futures):
+            future.result()
+            advance()
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)
+
+
+def _write_recording(pool: Executor, job: Job, renderer: Renderer, out: Path, advance: Callable[[], None]) -> None:
+    with replacing_folder(out / job.name) as folder:
+        for kind in ("", "depth", "normals", "semantic", "instance"):
+            for side in renderer.sides:
+                (folder / kind / side).mkdir(parents=True)
+        _render_frames(pool, renderer, folder, advance)
+        _write_description(folder, renderer, _origin(job, renderer.config))
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def write_roadworld(
+    config: RoadWorldConfig,
+    out: Path,
+    *,
+    seed: int = 0,
+    workers: int | None = None,
+    advance: Callable[[int], None] = lambda frames: None,
+) -> Path:
+    """Render a data set to `out`; recordings already there are kept. Returns the path of its dataset.json.
+
+    Args:
+        config: what to render.
+        seed: of the data set; the same seed gives the same bytes, whatever `workers` is.
+        workers: threads that render; all cores by default.
+        advance: called with a number of frames as they are finished (or found finished).
+
+    Raises DataError where a folder holds a recording made with other settings, StadiaError where it cannot be written.
+    """
+    out = Path(out)
+    every = jobs(config, seed)
+    todo = []
+    for job in every:
+        if _finished(out / job.name, _origin(job, config)):
+            advance(config.frames)
+        else:
+            todo.append(job)
+
+    def build(job: Job) -> Renderer:
+        return Renderer(make_world(job.seed, config), config)
+
+    with ThreadPoolExecutor(workers or cores()) as pool:
+        upcoming = [pool.submit(build, job) for job in todo[:1]]
+        for job, following in zip(todo, [*todo[1:], None], strict=True):
+            renderer = upcoming.pop().result()
+            if following is not None:  # the next world is built while this one is rendered
+                upcoming.append(pool.submit(build, following))
+            _write_recording(pool, job, renderer, out, lambda: advance(1))
+    write_preview(out, [job.name for job in every])
+    splits = {split: [job.name for job in every if job.split == split] for split in config.worlds}
+    path = out / "dataset.json"
+    write_json(
+        path, {"format": "stadia", "version": 1, "splits": splits, "roadworld": {"seed": seed, "config": config.model_dump(mode="json")}}
+    )
+    return path
