@@ -84,8 +84,12 @@ def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
     return torch.where(count > 0, (lower + upper) / 2, torch.full_like(lower, torch.nan))[..., 0]
 
 
-def _weights(values: Tensor, known: Tensor | None) -> Tensor:
-    return torch.ones_like(values) if known is None else known.to(values.dtype).expand_as(values)
+def _known_only(prediction: Tensor, target: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Both with 0 where unknown (what stands there may be infinite or NaN), and weights of 1 and 0."""
+    if known is None:
+        return prediction, target, torch.ones_like(prediction)
+    zero = torch.zeros_like(prediction)
+    return torch.where(known, prediction, zero), torch.where(known, target, zero), known.to(prediction.dtype).expand_as(prediction)
 
 
 def scale_median(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
@@ -95,8 +99,8 @@ def scale_median(prediction: Tensor, target: Tensor, known: Tensor | None = None
 
 def scale_least_squares(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
     """The scale (...) that minimises sum (scale prediction - target)^2 over values (..., N) where known."""
-    weights = _weights(prediction, known)
-    return (weights * prediction * target).sum(-1) / (weights * prediction * prediction).sum(-1)
+    prediction, target, _ = _known_only(prediction, target, known)
+    return (prediction * target).sum(-1) / (prediction * prediction).sum(-1)
 
 
 def _weighted_scale_shift(prediction: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,7 +121,17 @@ def scale_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None)
 
     For predictions of inverse depth up to scale and shift, with target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
     """
-    return _weighted_scale_shift(prediction, target, _weights(prediction, known))
+    return _weighted_scale_shift(*_known_only(prediction, target, known))
+
+
+def _start_by_medians(prediction: Tensor, target: Tensor, base: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Scale and shift that give the target's median and median deviation, with the sign of their correlation."""
+    prediction_centre, target_centre = masked_median(prediction, known), masked_median(target, known)
+    a, b = prediction - prediction_centre[..., None], target - target_centre[..., None]
+    spread = masked_median(a.abs(), known)
+    ratio = masked_median(b.abs(), known) / torch.where(spread > 0, spread, torch.full_like(spread, torch.inf))
+    scale = torch.where((base * a * b).sum(-1) < 0, -ratio, ratio)
+    return scale, target_centre - scale * prediction_centre
 
 
 def scale_shift_robust(prediction: Tensor, target: Tensor, known: Tensor | None = None, *, iterations: int = 20) -> tuple[Tensor, Tensor]:
@@ -126,13 +140,9 @@ def scale_shift_robust(prediction: Tensor, target: Tensor, known: Tensor | None 
     Iteratively reweighted least squares from a start by medians. A residual counts in full up to 1.345 sigma, and less beyond
     (95 % of least squares' efficiency on Gaussian noise); sigma = 1.4826 median |residual|. The weights carry no gradient.
     """
-    base = _weights(prediction, known)
+    prediction, target, base = _known_only(prediction, target, known)
     with torch.no_grad():
-        prediction_centre, target_centre = masked_median(prediction, known)[..., None], masked_median(target, known)[..., None]
-        spread = masked_median((prediction - prediction_centre).abs(), known)
-        scale = masked_median((target - target_centre).abs(), known) / spread.clamp(min=torch.finfo(spread.dtype).tiny)
-        scale = scale * torch.where((base * (prediction - prediction_centre) * (target - target_centre)).sum(-1) < 0, -1.0, 1.0)
-        shift = target_centre[..., 0] - scale * prediction_centre[..., 0]
+        scale, shift = _start_by_medians(prediction, target, base, known)
         for _ in range(iterations):
             residual = (scale[..., None] * prediction + shift[..., None] - target).abs()
             limit = 1.345 * 1.4826 * masked_median(residual, known)[..., None]

@@ -120,8 +120,8 @@ def camera_height(depth_m: Tensor, camera: Camera, road_mask: Tensor) -> CameraH
             expected=f"{tuple(depth_m.shape)} of torch.bool, as the depth",
             cure="pass mask == ROAD at the depth's size",
         )
-    points = backproject(depth_m, camera)
-    normal = normals(depth_m, camera)
+    depth_m = torch.where(depth_m > NEAR, depth_m, torch.zeros_like(depth_m))
+    points, normal = backproject(depth_m, camera), normals(depth_m, camera)
     heights = -(normal * points).sum(-3).flatten(1)
     road = (road_mask & (depth_m > NEAR)).flatten(1)
     has_normal = (normal != 0).any(-3).flatten(1)

@@ -1,0 +1,174 @@
+"""Alignment: against evo, SciPy and NumPy, and by what aligned values have in common."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from evo.core.geometry import umeyama_alignment
+from scipy.spatial.transform import Rotation
+from torch.testing import assert_close
+
+from stadia.core.errors import GeometryError
+from stadia.geometry import align, se3
+
+F64 = torch.float64
+
+
+@pytest.fixture
+def noisy(poses) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A source (4, 30, 3), target (4, 30, 3) = scale T source + noise, scale (4,), T (4, 4, 4)."""
+    source, scale, T = 5 * torch.randn(4, 30, 3, dtype=F64), 0.2 + 3 * torch.rand(4, dtype=F64), poses(4, reach=9, turn=3)
+    target = se3.transform(T, source) - T[:, None, :3, 3]
+    return source, scale[:, None, None] * target + T[:, None, :3, 3] + 0.05 * torch.randn(4, 30, 3, dtype=F64), scale, T
+
+
+@pytest.mark.parametrize("kind", ["se3", "sim3"])
+def test_umeyama_is_evos(noisy, kind):
+    source, target, _, _ = noisy
+    found = align.umeyama(source, target, kind)
+    for i in range(4):
+        R, t, scale = umeyama_alignment(source[i].numpy().T, target[i].numpy().T, with_scale=kind == "sim3")
+        assert_close(found.R[i], torch.from_numpy(R))
+        assert_close(found.t[i], torch.from_numpy(t))
+        assert_close(found.scale[i].item(), float(scale))
+
+
+def test_rotation_is_scipys(noisy):
+    source, target, _, _ = noisy
+    a, b = source[0] - source[0].mean(0), target[0] - target[0].mean(0)
+    assert_close(align.umeyama(source, target).R[0], torch.from_numpy(Rotation.align_vectors(b.numpy(), a.numpy())[0].as_matrix()))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (F64, 1e-11)])
+def test_umeyama_finds_what_was_done(noisy, dtype, tolerance):
+    source, _, scale, T = noisy
+    done = align.Similarity(scale.to(dtype), T[:, :3, :3].to(dtype), T[:, :3, 3].to(dtype))
+    target = done.apply(source.to(dtype))
+    found = align.umeyama(source.to(dtype), target, "sim3")
+    for name in ("scale", "R", "t"):
+        assert_close(getattr(found, name), getattr(done, name), atol=tolerance, rtol=tolerance)
+    assert_close(found.apply(source.to(dtype)), target, atol=10 * tolerance, rtol=0)
+    rigid = align.umeyama(source.to(dtype), target)
+    assert (rigid.scale == 1).all()
+    assert_close(rigid.R, done.R, atol=tolerance, rtol=0)
+
+
+def test_never_a_reflection(noisy):
+    source = noisy[0]
+    found = align.umeyama(source, source * torch.tensor([-1.0, 1, 1], dtype=F64), "sim3")
+    assert_close(torch.linalg.det(found.R), torch.ones(4, dtype=F64))
+
+
+def test_a_straight_drive_aligns():
+    """KITTI 06's first frames are one line: the turn about it is free, the error must not be."""
+    source = torch.linspace(0, 60, 50, dtype=F64)[:, None] * torch.tensor([0.1, 0.02, 1], dtype=F64)
+    T = se3.se3_exp(torch.tensor([3.0, 1, 2, 0.1, 0.7, 0.2], dtype=F64))
+    target = 0.3 * se3.transform(T, source)
+    assert_close(align.umeyama(source, target, "sim3").apply(source), target)
+
+
+def test_poses_move_with_their_centres(poses):
+    trajectory = poses(12, reach=20, turn=1).view(2, 6, 4, 4)
+    similarity = align.Similarity(torch.tensor([2.0, 0.5], dtype=F64), poses(2, turn=2)[:, :3, :3], torch.randn(2, 3, dtype=F64))
+    moved = similarity.apply_to_poses(trajectory)
+    assert_close(moved[..., :3, 3], similarity.apply(trajectory[..., :3, 3]))
+    assert_close(moved[..., :3, :3] @ moved[..., :3, :3].mT, torch.eye(3, dtype=F64).expand(2, 6, 3, 3))
+    first, last = (similarity.R[0] @ trajectory[0, i, :3, :3] for i in (0, -1))
+    assert_close(moved[0, 0, :3, :3], first)
+    assert_close(moved[0, -1, :3, :3], last)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+def test_masked_median_is_numpys(count):
+    values, known = torch.randn(5, 12, dtype=F64), torch.zeros(5, 12, dtype=torch.bool)
+    for row in known:
+        row[torch.randperm(12)[:count]] = True
+    expected = [np.median(v[k].numpy()) for v, k in zip(values, known, strict=True)]
+    assert_close(align.masked_median(values, known), torch.tensor(expected, dtype=F64))
+    assert_close(align.masked_median(values), torch.from_numpy(np.median(values.numpy(), -1)))
+    assert align.masked_median(values, known & False).isnan().all()
+
+
+def test_scales_are_numpys():
+    prediction, target = 1 + torch.rand(3, 40, dtype=F64), 1 + torch.rand(3, 40, dtype=F64)
+    known = torch.rand(3, 40) < 0.7
+    for i in range(3):
+        p, t = prediction[i][known[i]].numpy(), target[i][known[i]].numpy()
+        assert_close(align.scale_median(prediction, target, known)[i].item(), np.median(t) / np.median(p))
+        assert_close(align.scale_least_squares(prediction, target, known)[i].item(), np.linalg.lstsq(p[:, None], t, rcond=None)[0][0])
+        scale, shift = align.scale_shift(prediction, target, known)
+        assert_close([scale[i].item(), shift[i].item()], np.polyfit(p, t, 1).tolist())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (F64, 1e-10)])
+@pytest.mark.parametrize("scale", [0.01, 3.0, -2.0])
+def test_every_alignment_finds_an_exact_relation(dtype, tolerance, scale):
+    prediction = 0.5 + torch.rand(2, 500, dtype=dtype)
+    target = scale * prediction + 0.7
+    for method in (align.scale_shift, align.scale_shift_robust):
+        found_scale, found_shift = method(prediction, target)
+        assert_close(found_scale, torch.full_like(found_scale, scale), atol=tolerance, rtol=tolerance)
+        assert_close(found_shift, torch.full_like(found_shift, 0.7), atol=tolerance, rtol=tolerance)
+    for single in (align.scale_median, align.scale_least_squares):
+        assert_close(single(prediction, scale * prediction), torch.full((2,), scale, dtype=dtype))
+
+
+def test_wrong_targets_move_least_squares_and_not_the_robust():
+    prediction = torch.rand(3, 2000, dtype=F64)
+    target = 3 * prediction + 0.7 + 0.01 * torch.randn(3, 2000, dtype=F64)
+    target[:, :600] += 2 * torch.rand(3, 600, dtype=F64) * (prediction[:, :600] > 0.3)  # up to 30 % wrong, and to one side
+    plain, robust = align.scale_shift(prediction, target)[0], align.scale_shift_robust(prediction, target)[0]
+    assert (plain - 3).abs().min() > 0.1
+    assert (robust - 3).abs().max() < 0.05
+
+
+def test_robust_is_as_good_as_plain_without_wrong_targets():
+    prediction = torch.rand(200, 400, dtype=F64)
+    target = 3 * prediction + 0.7 + 0.1 * torch.randn(200, 400, dtype=F64)
+    plain, robust = ((method(prediction, target)[0] - 3).std() for method in (align.scale_shift, align.scale_shift_robust))
+    assert robust < 1.1 * plain
+
+
+def test_unknown_values_do_not_matter():
+    prediction, target, known = torch.rand(2, 50, dtype=F64), torch.rand(2, 50, dtype=F64), torch.rand(2, 50) < 0.6
+    for anything in (1e6 * torch.rand(2, 50, dtype=F64), torch.full((2, 50), torch.inf), torch.full((2, 50), torch.nan)):
+        other_p, other_t = (torch.where(known, v, anything.double()) for v in (prediction, target))
+        for method in (align.scale_median, align.scale_least_squares, align.scale_shift, align.scale_shift_robust):
+            assert_close(method(other_p, other_t, known), method(prediction, target, known))
+
+
+def test_a_constant_prediction_has_no_scale():
+    for constant in (0.0, 0.3, 1e4):
+        for method in (align.scale_shift, align.scale_shift_robust):
+            scale, shift = method(torch.full((7,), constant), torch.arange(7.0))
+            assert scale == 0
+            assert shift.isfinite()
+    assert_close(align.scale_shift(torch.full((7,), 0.3), torch.arange(7.0))[1].item(), 3.0)
+
+
+def test_gradients(noisy):
+    source, target = noisy[0][:2, :6].clone().requires_grad_(), noisy[1][:2, :6].clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b: align.umeyama(a, b, "sim3").apply(a), (source, target))
+    prediction, truth = (torch.rand(2, 9, dtype=F64, requires_grad=True) for _ in range(2))
+    for method in (align.scale_median, align.scale_least_squares, align.scale_shift):
+        assert torch.autograd.gradcheck(method, (prediction, truth))
+    scale, shift = align.scale_shift_robust(prediction, truth)
+    (scale + shift).sum().backward()
+    assert prediction.grad.isfinite().all()
+    assert prediction.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "kind", "part"),
+    [
+        (torch.zeros(5, 3), torch.zeros(4, 3), "se3", "(5, 3) and (4, 3)"),
+        (torch.zeros(2, 3), torch.zeros(2, 3), "se3", "at least 3"),
+        (torch.zeros(5, 3), torch.zeros(5, 3), "sim3", "never moves"),
+        (torch.rand(5, 3), torch.rand(5, 3), "scale", "'scale'"),
+    ],
+)
+def test_mistakes_are_named(source, target, kind, part):
+    with pytest.raises(GeometryError) as caught:
+        align.umeyama(source, target, kind)
+    assert part in str(caught.value)

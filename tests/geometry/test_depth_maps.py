@@ -1,0 +1,88 @@
+"""Depth, inverse depth, disparity: each other's inverses, none stays none, and the depth a head starts with."""
+
+from __future__ import annotations
+
+import cv2
+import pytest
+import torch
+from torch.testing import assert_close
+
+from stadia.core.errors import GeometryError
+from stadia.geometry import depth_maps
+
+ROUND_TRIPS = [
+    (depth_maps.inverse_from_depth, depth_maps.depth_from_inverse),
+    (
+        lambda d: depth_maps.disparity_px_from_depth(d, torch.tensor(721.5377, dtype=d.dtype), 0.53273),
+        lambda d: depth_maps.depth_from_disparity_px(d, torch.tensor(721.5377, dtype=d.dtype), 0.53273),
+    ),
+]
+
+
+@pytest.mark.parametrize(("there", "back"), ROUND_TRIPS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_round_trip_keeps_values_and_none(there, back, dtype):
+    depth = (torch.rand(2, 1, 5, 7, dtype=dtype) * 80).clamp(min=0.1)
+    depth[0, 0, 0] = 0
+    assert_close(back(there(depth)), depth)
+    assert (there(depth)[0, 0, 0] == 0).all()
+
+
+@pytest.mark.parametrize("none", [0.0, -3.0, float("nan"), 1e-12])
+def test_none_has_no_gradient_and_no_nan(none):
+    depth = torch.tensor([none, 2.0], requires_grad=True)
+    depth_maps.inverse_from_depth(depth).sum().backward()
+    assert depth.grad.tolist() == [0, -0.25]
+
+
+def test_infinite_depth_is_none():
+    assert depth_maps.inverse_from_depth(torch.tensor(torch.inf)) == 0
+
+
+def test_disparity_of_kitti_at_512_wide():
+    """Focal length times baseline is 158.4 px m: 31.7 px at 5 m, 1.98 px at 80 m."""
+    disparity = depth_maps.disparity_px_from_depth(torch.tensor([5.0, 80.0]), 721.5377 * 512 / 1242, 0.53273)
+    assert_close(disparity, torch.tensor([31.69, 1.981]), atol=0.01, rtol=0)
+
+
+def test_focal_length_one_a_sample():
+    depth, fx = torch.full((2, 1, 3, 4), 10.0), torch.tensor([100.0, 200.0]).view(2, 1, 1, 1)
+    assert depth_maps.disparity_px_from_depth(depth, fx, 0.5)[:, 0, 0, 0].tolist() == [5, 10]
+
+
+@pytest.mark.parametrize(("height", "width"), [(10, 14), (40, 63), (7, 3), (20, 31)])
+def test_resize_map_is_opencvs(height, width):
+    values = torch.rand(20, 31)
+    expected = cv2.resize(values.numpy(), (width, height), interpolation=cv2.INTER_LINEAR)
+    assert_close(depth_maps.resize_map(values[None, None], height, width)[0, 0], torch.from_numpy(expected), atol=1e-5, rtol=0)
+
+
+def test_the_head_covers_its_range_and_starts_where_told():
+    logits = torch.tensor([-40.0, 40.0], dtype=torch.float64)
+    assert_close(1 / depth_maps.sigmoid_to_inverse_depth(logits, 0.5, 80), torch.tensor([80.0, 0.5], dtype=torch.float64))
+    for start in (0.6, 5.0, 20.0, 79.0):
+        bias = torch.tensor(depth_maps.start_bias(start, 0.5, 80), dtype=torch.float64)
+        assert_close(1 / depth_maps.sigmoid_to_inverse_depth(bias, 0.5, 80).item(), start)
+
+
+def test_monodepth2_starts_at_a_fifth_of_its_unit():
+    """At sigmoid 0.5 with 0.1 to 100: depth 0.1998."""
+    assert_close(1 / depth_maps.sigmoid_to_inverse_depth(torch.tensor(0.0), 0.1, 100).item(), 0.1998, atol=1e-4, rtol=0)
+
+
+def test_gradients():
+    depth = (0.5 + torch.rand(2, 1, 3, 4, dtype=torch.float64)).requires_grad_()
+    for function in (
+        depth_maps.inverse_from_depth,
+        depth_maps.depth_from_inverse,
+        lambda d: depth_maps.disparity_px_from_depth(d, 100.0, 0.5),
+        lambda d: depth_maps.sigmoid_to_inverse_depth(d, 0.1, 100),
+        lambda d: depth_maps.resize_map(d, 5, 7),
+    ):
+        assert torch.autograd.gradcheck(function, (depth,))
+
+
+@pytest.mark.parametrize("call", [(20, 0, 80), (20, 80, 0.1), (0.05, 0.1, 80), (80, 0.1, 80)])
+def test_a_range_that_is_none_is_named(call):
+    with pytest.raises(GeometryError, match="expected"):
+        depth_maps.start_bias(*call)
