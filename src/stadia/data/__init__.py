@@ -10,5 +10,6 @@ DATASETS = Table(
         "kitti_odometry": "stadia.data.kitti_odometry:KittiOdometry",
         "kitti_raw": "stadia.data.kitti_raw:KittiRaw",
         "sevenscenes": "stadia.data.sevenscenes:SevenScenes",
+        "video": "stadia.data.video:OwnVideo",
     },
 )

@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.files import replacing
 from stadia.core.recording import LEFT, Recording
 from stadia.data.config import CacheConfig
+from stadia.data.recordings import CalibratedRecording
 from stadia.data.transforms import resize_picture
 
 VERSION = 1
@@ -68,6 +70,30 @@ class FrameStore:
     def image(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3), a copy."""
         return np.ascontiguousarray(self.planar(index).transpose(1, 2, 0))
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class StoredRecording(CalibratedRecording):
+    """A recording of one side whose frames are in a store and nowhere else.
+
+    content: identifies what the frames were decoded from.
+    """
+
+    store: FrameStore
+    content: str
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB from the store."""
+        return self.store.image(index)
+
+    def fingerprint(self) -> str:
+        """Of what the frames were decoded from, of which they are, and of the camera."""
+        digest = hashlib.blake2b(f"{self.content} {self.store.path.stem} {self.numbers}".encode(), digest_size=16)
+        digest.update(self.intrinsics[LEFT].K.tobytes())
+        return digest.hexdigest()
 
 
 def planar_bytes(picture: NDArray[np.uint8]) -> bytes:
@@ -127,6 +153,8 @@ def frame_store(
     recording: Recording, height: int, width: int, *, side: str = LEFT, config: CacheConfig | None = None, progress: Progress | None = None
 ) -> FrameStore:
     """The store of one side of a recording at one size: opened, or made first."""
+    if isinstance(recording, StoredRecording) and (recording.store.height, recording.store.width) == (height, width):
+        return recording.store
     folder = cache_folder(config or CacheConfig())
     stem = store_name(f"{recording.name}-{side}-{width}x{height}", recording.fingerprint(), side, height, width)
     path = folder / f"{stem}.rgb"

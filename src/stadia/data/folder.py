@@ -19,6 +19,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
 from stadia.core.files import inside, read_json
 from stadia.core.recording import LEFT, Recording
+from stadia.data.cache import Progress
 from stadia.data.config import Matrix, SourceOptions
 from stadia.data.pictures import check_depth, list_pictures, read_depth_png, read_npy
 from stadia.data.poses import read_kitti_poses, read_times
@@ -77,7 +78,7 @@ class StadiaFolder:
         return (path / "dataset.json").is_file() or (path / "recording.json").is_file()
 
     @classmethod
-    def open(cls, path: Path, options: SourceOptions) -> list[Recording]:
+    def open(cls, path: Path, options: SourceOptions, progress: Progress | None = None) -> list[Recording]:
         if (path / "recording.json").is_file():
             return [_open_recording(path, path.resolve().name)]
         listed = [name for names in cls.splits(path).values() for name in names]

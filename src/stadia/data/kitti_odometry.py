@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.data.cache import Progress
 from stadia.data.calibration import Calibration
 from stadia.data.config import SourceOptions
 from stadia.data.lidar import Scanner
@@ -31,7 +32,7 @@ class KittiOdometry:
         return bool(_sequences(path))
 
     @classmethod
-    def open(cls, path: Path, options: SourceOptions) -> list[Recording]:
+    def open(cls, path: Path, options: SourceOptions, progress: Progress | None = None) -> list[Recording]:
         sequences = _sequences(path)
         if not sequences:
             raise DataError(path, found="no sequence", expected=cls.layout, cure="pass the folder that holds sequences/")

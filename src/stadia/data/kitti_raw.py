@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.data.cache import Progress
 from stadia.data.calibration import Calibration
 from stadia.data.config import GroundTruth, SourceOptions
 from stadia.data.lidar import Scanner
@@ -34,7 +35,7 @@ class KittiRaw:
         return bool(_drives(path))
 
     @classmethod
-    def open(cls, path: Path, options: SourceOptions) -> list[Recording]:
+    def open(cls, path: Path, options: SourceOptions, progress: Progress | None = None) -> list[Recording]:
         drives = _drives(path)
         if not drives:
             raise DataError(path, found="no drive", expected=cls.layout, cure="pass the folder that holds the dates")

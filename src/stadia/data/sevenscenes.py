@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
+from stadia.data.cache import Progress
 from stadia.data.config import SourceOptions
 from stadia.data.pictures import check_depth, list_pictures, read_depth_png, read_rgb
 from stadia.data.poses import read_lines, read_rows
@@ -31,7 +32,7 @@ class SevenScenes:
         return bool(_sequences(path))
 
     @classmethod
-    def open(cls, path: Path, options: SourceOptions) -> list[Recording]:
+    def open(cls, path: Path, options: SourceOptions, progress: Progress | None = None) -> list[Recording]:
         sequences = _sequences(path)
         if not sequences:
             raise DataError(path, found="no sequence", expected=cls.layout, cure="pass the scene's folder")

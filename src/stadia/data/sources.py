@@ -15,6 +15,7 @@ from stadia.core.recording import LEFT, Recording
 from stadia.core.tables import nearest
 from stadia.core.types import Camera
 from stadia.data import DATASETS
+from stadia.data.cache import Progress
 from stadia.data.config import SourceOptions
 from stadia.data.poses import read_kitti_poses
 from stadia.data.recordings import CalibratedRecording
@@ -31,8 +32,8 @@ class Format(Protocol):
         ...
 
     @classmethod
-    def open(cls, path: Path, options: SourceOptions) -> list[Recording]:
-        """The recordings that the options ask for."""
+    def open(cls, path: Path, options: SourceOptions, progress: Progress | None = None) -> list[Recording]:
+        """The recordings that the options ask for; `progress` is told where that takes long (a video is decoded once)."""
         ...
 
     @classmethod
@@ -41,12 +42,13 @@ class Format(Protocol):
         ...
 
 
-def open_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
+def open_recordings(path: str | Path, format: str = "auto", *, progress: Progress | None = None, **options: Any) -> list[Recording]:
     """The recordings of a dataset, a video, or a folder of pictures. Nothing is decoded that need not be.
 
     Args:
         path: the dataset's folder, or a video file.
         format: a name of `DATASETS`, or "auto" to find it out.
+        progress: told while a video is decoded.
         options: the fields of `stadia.data.config.SourceOptions`.
 
     Raises ConfigError for a wrong option, DataError where nothing readable is found (saying what was looked for).
@@ -60,7 +62,7 @@ def open_recordings(path: str | Path, format: str = "auto", **options: Any) -> l
             named = f"splits {', '.join(splits)}" if splits else "a dataset that names no split"
             raise DataError(path, found=named, expected=f"a split '{chosen.split}'", cure="correct data.split")
         chosen = chosen.model_copy(update={"recordings": tuple(choose(splits[chosen.split], chosen.recordings, path))})
-    recordings = reader.open(path, chosen)
+    recordings = reader.open(path, chosen, progress)
     if chosen.poses is not None:
         _give_poses(recordings, Path(chosen.poses).expanduser())
     if chosen.frames is not None:

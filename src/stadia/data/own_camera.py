@@ -1,0 +1,77 @@
+"""The camera of somebody's own video: a matrix, a file, a focal length, or a field of view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.files import read_json
+from stadia.data.config import CameraConfig
+from stadia.data.poses import read_lines, read_rows
+from stadia.data.recordings import Intrinsics, check_K
+from stadia.geometry.camera import from_field_of_view, from_focal_mm, intrinsics
+
+BESIDE = ("K.txt", "K.json")  # looked for in the folder of pictures, or as STEM.K.txt beside the video
+
+
+def own_intrinsics(config: CameraConfig, source: Path, height: int, width: int, frames: int) -> Intrinsics:
+    """Of pictures of this size. Raises DataError where no camera is given, or the file does not fit.
+
+    Args:
+        config: how the camera is given; if not at all, a K file beside the pictures is looked for.
+        source: the video or the folder, for messages and for the K file beside it.
+        frames: how many frames the source has, for a K file with one matrix a frame.
+    """
+    if config.K_file is not None:
+        return Intrinsics(read_K(Path(config.K_file).expanduser(), frames), height, width)
+    if config.K is not None:
+        return Intrinsics(check_K("data.camera.K", np.array(config.K, dtype=np.float64)), height, width)
+    if config.focal_px is not None:
+        camera = intrinsics(config.focal_px, config.focal_px, (width - 1) / 2, (height - 1) / 2, height=height, width=width)
+    elif config.focal_mm is not None and config.sensor_width_mm is not None:
+        camera = from_focal_mm(config.focal_mm, config.sensor_width_mm, height=height, width=width)
+    elif config.horizontal_fov_deg is not None:
+        camera = from_field_of_view(config.horizontal_fov_deg, height=height, width=width)
+    else:
+        return Intrinsics(read_K(_beside(source), frames), height, width)
+    return Intrinsics(camera.K.numpy(), height, width)
+
+
+def _beside(source: Path) -> Path:
+    candidates = [source / name if source.is_dir() else source.with_suffix(f".{name}") for name in BESIDE]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise DataError(
+            source,
+            found="no camera",
+            expected=f"{candidates[0].name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg",
+            cure="look the angle of view up (a telephone's main camera: data.camera.horizontal_fov_deg=69)",
+        )
+    return found
+
+
+def read_K(path: Path, frames: int) -> NDArray[np.float64]:
+    """(3, 3), or (N, 3, 3) with one a frame, from text (3x3, or 9 numbers a line) or JSON (the same, or {"K": ...})."""
+    if path.suffix.lower() == ".json":
+        stored = read_json(path)
+        values = stored.get("K") if isinstance(stored, dict) else stored
+        try:
+            K = np.array(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            K = np.empty(0)
+    else:
+        columns = len(read_lines(path, "K")[0].replace(",", " ").split()) if path.is_file() and path.stat().st_size else 3
+        K = read_rows(path, columns if columns in (3, 9) else 3, "K, 3x3 or 9 numbers a frame")
+        K = K.reshape(-1, 3, 3) if columns == 9 else K
+    if K.ndim != 3:
+        return check_K(path, K)
+    if len(K) == 1:
+        return check_K(path, K[0])
+    if len(K) != frames:
+        raise DataError(
+            path, found=f"{len(K)} matrices", expected=f"one, or {frames} (one a frame)", cure="give one K a frame, or one for all"
+        )
+    return np.stack([check_K(f"{path}, frame {index}", matrix) for index, matrix in enumerate(K)])

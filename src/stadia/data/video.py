@@ -1,0 +1,187 @@
+"""Your own video: a file that FFmpeg reads, or a folder of pictures, with its camera (docs/own-data.md)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stadia.core.errors import DataError
+from stadia.core.files import read_json, write_json
+from stadia.core.recording import LEFT, Recording
+from stadia.core.types import Camera
+from stadia.data import motion
+from stadia.data.cache import (
+    FrameStore,
+    Progress,
+    StoredRecording,
+    cache_folder,
+    exclusively,
+    planar_bytes,
+    remove_leftovers,
+    store_name,
+    write_store,
+)
+from stadia.data.config import SourceOptions
+from stadia.data.motion import FrameChooser, Selection
+from stadia.data.own_camera import own_intrinsics
+from stadia.data.pictures import PICTURE_SUFFIXES, list_pictures, read_rgb
+from stadia.data.recordings import Intrinsics, PictureRecording
+from stadia.data.stream import VIDEO_SUFFIXES, announced_frames, stream_video
+from stadia.data.transforms import resize_picture
+from stadia.geometry.camera import resized
+
+_SAMPLED_BYTES = 1 << 20
+
+
+class OwnVideo:
+    """One recording from a video file or a folder of pictures in natural order.
+
+    A video file is decoded once, frame after frame, into the cache; later openings decode nothing. A folder's pictures stay
+    where they are. `recording.selection` tells which frames were kept, and why the others were not.
+    """
+
+    layout = "a video file, or a folder of png or jpg pictures"
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        if path.is_dir():
+            return any(p.suffix.lower() in PICTURE_SUFFIXES for p in path.iterdir())
+        return path.suffix.lower() in VIDEO_SUFFIXES
+
+    @classmethod
+    def open(cls, path: Path, options: SourceOptions, progress: Progress | None = None) -> list[Recording]:
+        if path.is_dir():
+            return [_open_folder(path, options, progress)]
+        return [_open_file(path, options, progress)]
+
+    @classmethod
+    def splits(cls, path: Path) -> dict[str, list[str]]:
+        return {}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class FolderVideo(PictureRecording):
+    """A folder of pictures."""
+
+    selection: Selection
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class FileVideo(StoredRecording):
+    """A video file, decoded into the cache."""
+
+    selection: Selection
+
+
+def _open_folder(path: Path, options: SourceOptions, progress: Progress | None) -> FolderVideo:
+    pictures = list_pictures(path)
+    frames = len(pictures)
+    height, width = read_rgb(pictures[0]).shape[:2]
+    name = f"video/{path.resolve().name}"
+    camera = own_intrinsics(options.camera, path, height, width, frames)
+    every = PictureRecording(name=name, pictures={LEFT: pictures}, intrinsics={LEFT: camera})
+    selection = _chosen_pictures(every, options, progress)
+    kept = selection.kept
+    return FolderVideo(
+        name=name,
+        pictures={LEFT: [pictures[number] for number in kept]},
+        intrinsics={LEFT: _of_frames(camera, kept)},
+        numbers=kept,
+        times_s=np.array(kept) / options.frame_rate_hz if options.frame_rate_hz else None,
+        selection=selection,
+    )
+
+
+def _chosen_pictures(every: PictureRecording, options: SourceOptions, progress: Progress | None) -> Selection:
+    """Choosing by motion reads every picture, so the choice is remembered in the cache; a given stride reads none."""
+    if options.stride != "auto":
+        kept = list(range(0, len(every), options.stride))
+        return Selection(kept, skipped=len(every) - len(kept))
+    remembered = cache_folder(options.cache) / f"{store_name(every.name, 'selection', *_choice(options), every.fingerprint())}.json"
+    with exclusively(remembered):
+        if not remembered.exists():
+            chooser = FrameChooser(options.stride)
+            for index in range(len(every)):
+                chooser.keep(every.image(index))
+                if progress is not None:
+                    progress(f"{every.name}: choosing frames", index + 1, len(every))
+            write_json(remembered, asdict(chooser.selection))
+    return Selection(**read_json(remembered))
+
+
+def _open_file(path: Path, options: SourceOptions, progress: Progress | None) -> FileVideo:
+    name = f"video/{path.stem}"
+    content = _fingerprint(path)
+    described = cache_folder(options.cache) / f"{store_name(name, 'video', *_choice(options), options.size, content)}.json"
+    stored = described.with_suffix(".rgb")
+    with exclusively(described):
+        if not (described.exists() and stored.exists()):
+            remove_leftovers(stored)
+            write_json(described, _decode(path, stored, options, progress))
+    about = read_json(described)
+    selection = Selection(**about["selection"])
+    kept = selection.kept
+    height, width = about["decoded_size"]
+    camera = _of_frames(own_intrinsics(options.camera, path, height, width, selection.seen), kept)
+    return FileVideo(
+        name=name,
+        intrinsics={LEFT: _resized(camera, *about["stored_size"])},
+        numbers=kept,
+        times_s=np.array(about["times_s"]),
+        store=FrameStore(stored, *about["stored_size"]),
+        content=content,
+        selection=selection,
+    )
+
+
+def _decode(path: Path, stored: Path, options: SourceOptions, progress: Progress | None) -> dict[str, object]:
+    """Stream the video into a store of its kept frames; what was seen, for the file beside it."""
+    chooser, times_s, total = FrameChooser(options.stride), [], announced_frames(path)
+    about: dict[str, object] = {}
+
+    def kept_frames() -> Iterator[bytes]:
+        for frame in stream_video(path):
+            if progress is not None:
+                progress(f"video/{path.stem}: decoding", frame.index + 1, total)
+            if chooser.keep(frame.image):
+                times_s.append(frame.time_s)
+                decoded_size = frame.image.shape[:2]
+                stored_size = options.size or decoded_size
+                about.update(decoded_size=decoded_size, stored_size=stored_size)
+                yield planar_bytes(resize_picture(frame.image, *stored_size))
+
+    write_store(stored, kept_frames())
+    return about | {"times_s": times_s, "selection": asdict(chooser.selection)}
+
+
+def _choice(options: SourceOptions) -> tuple[object, ...]:
+    """What decides on the frames kept."""
+    return (options.stride, motion.STANDING, motion.ENOUGH)
+
+
+def _of_frames(camera: Intrinsics, kept: list[int]) -> Intrinsics:
+    return camera if camera.K.ndim == 2 else replace(camera, K=camera.K[kept])
+
+
+def _resized(camera: Intrinsics, height: int, width: int) -> Intrinsics:
+    moved = resized(Camera(torch.from_numpy(camera.K), camera.height, camera.width), height, width)
+    return Intrinsics(moved.K.numpy(), height, width)
+
+
+def _fingerprint(path: Path) -> str:
+    """A hash of the file's size and of its start, middle and end."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            digest = hashlib.blake2b(str(size).encode(), digest_size=16)
+            for start in (0, size // 2, max(0, size - _SAMPLED_BYTES)):
+                stream.seek(start)
+                digest.update(stream.read(_SAMPLED_BYTES))
+    except FileNotFoundError as error:
+        raise DataError(path, found="no such file", expected="a video", cure="check the path") from error
+    return digest.hexdigest()
