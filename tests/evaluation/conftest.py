@@ -1,4 +1,4 @@
-"""Folders of depth maps, as other programs write them."""
+"""Folders of depth maps as other programs write them, and a world of which everything is known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+
+from stadia.core.recording import LEFT, Recording
+from stadia.core.types import Camera, Claim
+from stadia.geometry.camera import intrinsics
 
 Maps = Mapping[str, NDArray]
 
@@ -42,3 +47,64 @@ def write_maps(tmp_path: Path) -> Callable[..., Path]:
         return out
 
     return write
+
+
+class Drive(Recording):
+    """A drive along z without any file: a picture, exact depth, poses and times. Frame 1 has neither ground truth nor pose."""
+
+    def __init__(self, frames: int = 6, *, name: str = "drive", height: int = 30, width: int = 90, step_m: float = 0.5) -> None:
+        self.name, self.frames, self.height, self.width, self.step_m = name, frames, height, width, step_m
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        rows, columns = np.mgrid[: self.height, : self.width]
+        return np.stack([rows * 8, columns * 2, np.full_like(rows, index * 10)], -1).astype(np.uint8)
+
+    def camera(self, index: int, side: str = LEFT) -> Camera:
+        return intrinsics(60, 60, (self.width - 1) / 2, (self.height - 1) / 2, height=self.height, width=self.width)
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        return None if index == 1 else 1 / inverse_depth_of(torch.arange(self.height) * 8.0 / 255)[:, None].repeat(1, self.width).numpy()
+
+    def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
+        T = np.eye(4)
+        T[:3, 3] = 5, 0, 7 + index * self.step_m  # a world that starts elsewhere
+        return None if index == 1 else T
+
+    def timestamp_s(self, index: int) -> float | None:
+        return 100 + index / 20
+
+
+def inverse_depth_of(red: torch.Tensor) -> torch.Tensor:
+    """The law of Drive's world: from 1/25 to about 1/3 per metre, by the red of a pixel."""
+    return 0.04 + 0.3 * red
+
+
+class RedReader:
+    """A predictor that knows the law of Drive's world, and its motion."""
+
+    def __init__(self, claim: Claim = Claim.METRES, *, height: int = 15, width: int = 45, scale: float = 1.0, step_m: float = 0.5) -> None:
+        self.claim, self.height, self.width, self.scale, self.step_m = claim, height, width, scale, step_m
+
+    def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
+        assert image.shape[-2:] == (camera.height, camera.width) == (self.height, self.width)
+        return inverse_depth_of(image[:, :1]) / self.scale
+
+    def T_next_now(self, now: torch.Tensor, following: torch.Tensor) -> torch.Tensor | None:
+        T = torch.eye(4).repeat(len(now), 1, 1)
+        T[:, 2, 3] = -self.step_m * self.scale
+        return T
+
+
+@pytest.fixture
+def drive() -> Callable[..., Drive]:
+    """The class of a recording without files."""
+    return Drive
+
+
+@pytest.fixture
+def red_reader() -> Callable[..., RedReader]:
+    """The class of a predictor that is right on it."""
+    return RedReader

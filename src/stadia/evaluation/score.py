@@ -40,7 +40,12 @@ class ImageScore:
     scale_ratio: float | None
     pixels: int
 
+    def named(self, name: str) -> ImageScore:
+        """The same score under another name."""
+        return replace(self, name=name)
+
     def to_json(self) -> dict[str, Any]:
+        """One flat object: name, metrics, scale_ratio, pixels."""
         return {"name": self.name, **self.metrics, "scale_ratio": self.scale_ratio, "pixels": self.pixels}
 
 
@@ -234,7 +239,7 @@ def score_images(predictions: Predictions, truth: Truth, protocol: Protocol) -> 
         picture_size = predictions.record.picture_size if predictions.record else None
         _check_aspect(file, picture_size or predicted.shape, true_m.shape)
         score = score_image(file, predicted, true_m, predictions.claim, protocol)
-        yield name, score and replace(score, name=name)
+        yield name, score and score.named(name)
 
 
 def collect(scores: Iterable[tuple[str, ImageScore | None]], claim: Claim, protocol: Protocol, notes: Sequence[str] = ()) -> DepthScore:

@@ -1,0 +1,66 @@
+"""The baseline that a depth network has to beat: the mean depth of every pixel over a training set, whatever the picture shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.errors import DataError
+from stadia.core.recording import Recording
+from stadia.core.types import Camera, Claim
+
+
+class MeanDepth:
+    """A Predictor that says the same of every picture, in metres. depth_m: (H, W) float32, positive everywhere."""
+
+    def __init__(self, depth_m: Tensor) -> None:
+        self.depth_m, self.claim = depth_m, Claim.METRES
+        self.height, self.width = depth_m.shape
+
+    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
+        """(B, 3, H, W) to (B, 1, H, W), 1/m."""
+        return (1 / self.depth_m).expand(len(image), 1, -1, -1)
+
+    def T_next_now(self, now: Tensor, following: Tensor) -> None:
+        """None: it knows no motion."""
+
+
+def mean_depth(depths_m: Iterable[NDArray[np.floating]], height: int, width: int) -> MeanDepth:
+    """The mean, pixel by pixel, of all valid depths that fall on it.
+
+    Args:
+        depths_m: maps (h, w) of any size, z in metres, 0 = none; consumed one by one.
+        height, width: of the mean map.
+
+    A map of another size counts by area, holes excluded. Pixels that never saw a depth (sky) get their row's mean, else the
+    mean of all. Raises DataError where no map has a depth.
+    """
+    total, weight = np.zeros((height, width)), np.zeros((height, width))
+    for depth_m in depths_m:
+        valid = (depth_m > 0).astype(np.float64)
+        total += _by_area(depth_m * valid, height, width)
+        weight += _by_area(valid, height, width)
+    if not weight.any():
+        raise DataError("mean depth", found="no ground truth", expected="a depth somewhere", cure="use recordings with ground truth")
+    row_total, row_weight = total.sum(1, keepdims=True), weight.sum(1, keepdims=True)
+    row = np.where(row_weight > 0, row_total / np.maximum(row_weight, 1e-12), total.sum() / weight.sum())
+    mean = np.where(weight > 1e-9, total / np.maximum(weight, 1e-9), row)
+    return MeanDepth(torch.from_numpy(mean.astype(np.float32)))
+
+
+def mean_depth_of(recordings: Iterable[Recording], height: int, width: int, *, every: int = 1) -> MeanDepth:
+    """`mean_depth` of each `every`-th frame of recordings; frames without ground truth are passed over."""
+    maps = (recording.depth_m(index) for recording in recordings for index in range(0, len(recording), every))
+    return mean_depth((depth_m for depth_m in maps if depth_m is not None), height, width)
+
+
+def _by_area(values: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
+    """(h, w) to (height, width), each new pixel the mean of what it covers."""
+    if values.shape == (height, width):
+        return np.asarray(values, np.float64)
+    return np.asarray(cv2.resize(np.asarray(values, np.float64), (width, height), interpolation=cv2.INTER_AREA), np.float64)

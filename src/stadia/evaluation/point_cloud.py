@@ -1,0 +1,98 @@
+"""Point clouds as binary PLY files, written as the frames come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.files import replacing
+from stadia.core.types import Claim
+from stadia.evaluation.predict import Listener, PredictedFrame
+from stadia.geometry.points import point_cloud
+
+MAX_POINTS = 1_000_000
+MAX_FRAMES = 40
+FAR = 5.0  # times the median depth: beyond, a pixel of error in the network moves a point by metres
+_VERTEX = np.dtype([("position", "<f4", 3), ("colour", "u1", 3)])
+_DIGITS = 12
+
+
+def _header(count: int, unit: str) -> bytes:
+    """A header whose length does not depend on the count, so that the count can be filled in at the end."""
+    padding = "." * (_DIGITS - len(str(count)))
+    lines = (
+        "ply",
+        "format binary_little_endian 1.0",
+        f"comment x right, y down, z forward, in the first camera's frame; {unit}",
+        f"comment {padding}",
+        f"element vertex {count}",
+        *(f"property float {axis}" for axis in "xyz"),
+        *(f"property uchar {channel}" for channel in ("red", "green", "blue")),
+        "end_header",
+    )
+    return "".join(f"{line}\n" for line in lines).encode("ascii")
+
+
+class PlyWriter:
+    """Appends coloured points to an open binary file; `finish` fills in how many there are."""
+
+    def __init__(self, stream: BinaryIO, unit: str) -> None:
+        self.stream, self.unit, self.count = stream, unit, 0
+        stream.write(_header(0, unit))
+
+    def add(self, points: NDArray[np.floating], colours: NDArray[np.uint8]) -> None:
+        """Points (N, 3), colours (N, 3) RGB."""
+        vertices = np.empty(len(points), _VERTEX)
+        vertices["position"], vertices["colour"] = points, colours
+        self.stream.write(vertices.tobytes())
+        self.count += len(points)
+
+    def finish(self) -> None:
+        """Write the header again, with the count."""
+        self.stream.seek(0)
+        self.stream.write(_header(self.count, self.unit))
+
+
+def coloured_points(predicted: PredictedFrame, limit: int) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
+    """Up to `limit` points (N, 3) of a frame in the world's frame, with colours (N, 3); what lies FAR away is left out."""
+    depth = predicted.depth()
+    T = None if predicted.T_world_camera is None else torch.from_numpy(predicted.T_world_camera)
+    camera = predicted.camera.to(torch.float64)
+    points, known = point_cloud(torch.from_numpy(depth)[None].double(), camera, T)
+    near = known.numpy() & (depth.ravel() < FAR * np.median(depth))
+    chosen = np.flatnonzero(near)[:: max(1, -(-int(near.sum()) // limit))]
+    image = cv2.resize(predicted.frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA)
+    return points.numpy()[chosen], image.reshape(-1, 3)[chosen]
+
+
+@contextmanager
+def point_cloud_file(path: Path, claim: Claim, frames: int) -> Iterator[Listener]:
+    """Give a listener that adds points of up to MAX_FRAMES frames, evenly spread, to a PLY file of up to MAX_POINTS points.
+
+    Args:
+        path: the .ply; it appears when the block ends well, and not at all otherwise.
+        claim: names the unit in the header. Inverse depth up to scale and shift has no points: do not ask.
+        frames: how many will come. Frames without a pose cannot be joined, so only the first of them is taken.
+    """
+    every = max(1, -(-frames // MAX_FRAMES))
+    limit = MAX_POINTS // -(-frames // every)
+    unit = "metres" if claim is Claim.METRES else "up to scale, no metres"
+    seen = 0
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        writer = PlyWriter(stream, unit)
+
+        def add(predicted: PredictedFrame) -> None:
+            nonlocal seen
+            if seen == 0 or (seen % every == 0 and predicted.T_world_camera is not None):
+                writer.add(*coloured_points(predicted, limit))
+            seen += 1
+
+        yield add
+        writer.finish()

@@ -1,0 +1,203 @@
+"""Predict to disk, one frame after the other: memory does not grow with the length of a video, but for its path (128 bytes a frame)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.errors import DataError, StadiaError
+from stadia.core.recording import Recording
+from stadia.core.types import Camera, Claim, Predictor
+from stadia.evaluation.depth_files import write_depth_png, write_map
+from stadia.evaluation.predictions import IN_WORDS, MAP_KEY, Predictions, PredictionsRecord, Provenance
+from stadia.evaluation.trajectory_files import Trajectory, write_kitti, write_tum
+from stadia.geometry.camera import resize
+from stadia.geometry.depth_maps import depth_from_inverse, resize_map
+from stadia.geometry.se3 import (
+    compose,
+    from_rotation_translation,
+    inverse,
+    matrix_from_quaternion_wxyz,
+    quaternion_wxyz_from_matrix,
+)
+
+TRAJECTORY, TRAJECTORY_TUM = "trajectory.txt", "trajectory_tum.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A picture to predict. image: (H, W, 3) uint8 RGB. camera: K (3, 3) of that size. time_s: None where unknown."""
+
+    name: str
+    image: NDArray[np.uint8]
+    camera: Camera
+    time_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedFrame:
+    """A frame and what the network says of it.
+
+    inverse_depth: (h, w) float32 at the network's size, in 1/m, up to scale, or up to scale and shift, by `claim`.
+    camera: of that size.
+    T_world_camera: (4, 4), the world being the first camera, in the unit of depth; None where the recipe has no motion.
+    """
+
+    frame: Frame
+    claim: Claim
+    inverse_depth: NDArray[np.float32]
+    camera: Camera
+    T_world_camera: NDArray[np.float64] | None
+
+    def inverse_depth_at_picture(self) -> NDArray[np.float32]:
+        """(H, W): bilinear, at the size of the picture."""
+        values = torch.from_numpy(self.inverse_depth)[None, None]
+        return resize_map(values, *self.frame.image.shape[:2])[0, 0].numpy()
+
+    def depth(self) -> NDArray[np.float32]:
+        """(h, w) at the network's size: metres, or up to scale. Not for inverse depth up to scale and shift."""
+        return depth_from_inverse(torch.from_numpy(self.inverse_depth)).numpy()
+
+
+Listener = Callable[[PredictedFrame], None]
+"""Something that takes every predicted frame as it comes: a video, a point cloud."""
+
+
+def frames_of(recording: Recording, *, every: int = 1) -> Iterator[Frame]:
+    """The left pictures of a recording, each `every`-th, read when it is their turn. Named by file, or by number in a video."""
+    for index in range(0, len(recording), every):
+        file = recording.file(index)
+        yield Frame(
+            file.stem if file is not None else f"{index:06d}",
+            recording.image(index),
+            recording.camera(index),
+            recording.timestamp_s(index),
+        )
+
+
+def _network_input(frame: Frame, predictor: Predictor) -> tuple[Tensor, Camera]:
+    image = torch.from_numpy(frame.image).permute(2, 0, 1)[None].float() / 255
+    return resize(image, frame.camera, predictor.height, predictor.width)
+
+
+def _exact_motion(T: Tensor) -> Tensor:
+    """(4, 4) float32 of a network to float64 with R a rotation to the last digit: a chain of thousands must stay rigid."""
+    R = matrix_from_quaternion_wxyz(quaternion_wxyz_from_matrix(T[:3, :3].double()))
+    return from_rotation_translation(R, T[:3, 3].double())
+
+
+def _checked(name: str, inverse_depth: Tensor, claim: Claim) -> NDArray[np.float32]:
+    """The map as numbers that can be stored, or a StadiaError: not finite, or nothing in front of the camera."""
+    values = inverse_depth.float().cpu().numpy()
+    if not np.isfinite(values).all() or (claim is not Claim.AFFINE_INVERSE and values.min() <= 0):
+        raise StadiaError(
+            f"prediction of '{name}'",
+            found=f"inverse depth from {values.min()} to {values.max()}",
+            expected="finite and positive values",
+            cure="the network diverged or is damaged: use another checkpoint",
+        )
+    return values
+
+
+def stream(predictor: Predictor, frames: Iterable[Frame]) -> Iterator[PredictedFrame]:
+    """Predict frame after frame, holding two pictures. Poses are chained from neighbour to neighbour, the first is the identity."""
+    before: Tensor | None = None
+    T_world_camera: Tensor | None = torch.eye(4, dtype=torch.float64)
+    for frame in frames:
+        image, camera = _network_input(frame, predictor)
+        values = _checked(frame.name, predictor.inverse_depth(image, camera)[0, 0], predictor.claim)
+        if before is not None and T_world_camera is not None:
+            T_next_now = predictor.T_next_now(before, image)
+            T_world_camera = None if T_next_now is None else compose(T_world_camera, inverse(_exact_motion(T_next_now[0].cpu())))
+        before = image
+        yield PredictedFrame(frame, predictor.claim, values, camera, None if T_world_camera is None else T_world_camera.numpy())
+
+
+def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
+    """The map as the network said it, with its K; and for people and other programs, a PNG at the picture's size."""
+    stem = folder / "depth" / predicted.frame.name
+    affine = predicted.claim is Claim.AFFINE_INVERSE
+    values = predicted.inverse_depth if affine else predicted.depth()
+    # Suffixes are appended, not replaced: a stem may hold a dot ("frame-000000.color").
+    write_map(stem.with_name(f"{stem.name}.npz"), **{MAP_KEY[predicted.claim]: values, "K": predicted.camera.K.numpy()})
+    if not affine:
+        write_depth_png(stem.with_name(f"{stem.name}.png"), 1 / predicted.inverse_depth_at_picture())
+
+
+def _check_out(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StadiaError(
+            out, found="something there already", expected="a new or an empty folder", cure="choose another --out: nothing is overwritten"
+        )
+
+
+def predict(
+    predictor: Predictor,
+    frames: Iterable[Frame],
+    out: Path,
+    provenance: Provenance,
+    *,
+    source: str,
+    listeners: Sequence[Listener] = (),
+) -> Predictions:
+    """Predict every frame into a new folder (its layout: `stadia.evaluation.predictions`).
+
+    Args:
+        predictor: from `stadia.recipes.load_predictor`.
+        frames: in order, neighbours in time; consumed one by one.
+        out: a folder that does not exist yet, or is empty.
+        provenance: what made these predictions.
+        source: what they are of, in words.
+        listeners: take every predicted frame as well.
+
+    Raises StadiaError where `out` is in use, no frame comes, two frames have one name, or the network gives no depth.
+    """
+    out = Path(out)
+    _check_out(out)
+    names: dict[str, None] = {}
+    poses: list[NDArray[np.float64]] = []
+    times: list[float | None] = []
+    sizes: set[tuple[int, int]] = set()
+    record = PredictionsRecord(
+        claim=predictor.claim,
+        trust=IN_WORDS[predictor.claim],
+        source=source,
+        network_size=(predictor.height, predictor.width),
+        **provenance.model_dump(),
+    )
+    record.write(out)
+    for predicted in stream(predictor, frames):
+        name = predicted.frame.name
+        if name in names:
+            raise DataError(source, found=f"two frames called '{name}'", expected="one name a frame", cure="rename the pictures")
+        _write_maps(out, predicted)
+        for listener in listeners:
+            listener(predicted)
+        names[name] = None
+        times.append(predicted.frame.time_s)
+        height, width = predicted.frame.image.shape[:2]
+        sizes.add((height, width))
+        if predicted.T_world_camera is not None:
+            poses.append(predicted.T_world_camera)
+    if not names:
+        raise DataError(source, found="no frame", expected="at least one picture", cure="check the input")
+    has_path = len(poses) == len(names) > 1
+    if has_path:
+        _write_path(out, np.stack(poses), times)
+    finished = {"finished": True, "entries": tuple(names), "trajectory": has_path, "picture_size": sizes.pop() if len(sizes) == 1 else None}
+    record.model_copy(update=finished).write(out)
+    return Predictions.open(out)
+
+
+def _write_path(out: Path, poses: NDArray[np.float64], times: list[float | None]) -> None:
+    """KITTI rows always; TUM rows too where every frame has its time."""
+    write_kitti(out / TRAJECTORY, Trajectory(poses))
+    known = [time for time in times if time is not None]
+    if len(known) == len(poses):
+        write_tum(out / TRAJECTORY_TUM, Trajectory(poses, np.array(known)))

@@ -1,0 +1,114 @@
+"""Evaluate a trained recipe on recordings: predict to disk, then score from disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stadia.core.errors import ProtocolError
+from stadia.core.files import inside
+from stadia.core.recording import Recording
+from stadia.core.types import Claim, Predictor
+from stadia.evaluation.odometry import TrajectoryScore, score_trajectory
+from stadia.evaluation.predict import TRAJECTORY, Frame, frames_of, predict
+from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.evaluation.protocols import Protocol
+from stadia.evaluation.score import DepthScore, ImageScore, collect, score_images
+from stadia.evaluation.trajectory_files import Trajectory, read_kitti
+from stadia.metrics.trajectory import PathAlignment
+
+PATH_ALIGNMENT: Mapping[Claim, PathAlignment] = {Claim.METRES: PathAlignment.SE3}
+"""The world frame is free (its choice says nothing of the network), the scale only where the claim leaves it open (sim3)."""
+
+Watch = Callable[[Iterable[Frame], int, str], Iterable[Frame]]
+"""Passes frames through and shows how far they are: (frames, how many, whose)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """depth: None where no recording has ground truth. odometry: by recording, those with poses."""
+
+    depth: DepthScore | None
+    odometry: Mapping[str, TrajectoryScore]
+
+    def summary(self) -> dict[str, Any]:
+        """Depth's flat summary, and `odometry` by recording."""
+        depth = self.depth.summary() if self.depth else {"images": 0}
+        return {**depth, "odometry": {name: score.summary() for name, score in self.odometry.items()}}
+
+
+def _unwatched(frames: Iterable[Frame], count: int, name: str) -> Iterable[Frame]:
+    return frames
+
+
+def evaluate_recordings(
+    predictor: Predictor,
+    recordings: Sequence[Recording],
+    protocol: Protocol,
+    out: Path,
+    provenance: Provenance,
+    *,
+    every: int = 1,
+    watch: Watch = _unwatched,
+) -> Evaluation:
+    """Predict each recording into a folder of its own in `out`, then score what is on disk.
+
+    Args:
+        predictor: from `stadia.recipes.load_predictor`.
+        recordings: with ground truth depth, poses, or both, for some frames at least.
+        protocol: of depth. Paths are aligned by PATH_ALIGNMENT.
+        out: a folder; each recording's must be new or empty.
+        provenance: what made the predictions.
+        every: predict and score each `every`-th frame.
+        watch: shows progress.
+
+    Raises ProtocolError where the protocol refuses the claim (before anything is predicted) or there is nothing to score.
+    """
+    protocol.alignment(predictor.claim)
+    scores: list[tuple[str, ImageScore | None]] = []
+    odometry: dict[str, TrajectoryScore] = {}
+    for recording in recordings:
+        indices = range(0, len(recording), every)
+        frames = watch(frames_of(recording, every=every), len(indices), recording.name)
+        predictions = predict(predictor, frames, inside(out, recording.name), provenance, source=recording.name)
+        scores += _depth_scores(predictions, recording, indices, protocol)
+        path = _path_score(predictions, recording, indices)
+        if path is not None:
+            odometry[recording.name] = path
+    depth = collect(scores, predictor.claim, protocol) if any(score for _, score in scores) else None
+    if depth is None and not odometry:
+        raise ProtocolError(
+            ", ".join(recording.name for recording in recordings[:4]) or "no recording",
+            found="neither ground truth depth nor poses",
+            expected="one of them",
+            cure="evaluate on recordings with ground truth, or use stadia predict",
+        )
+    return Evaluation(depth, odometry)
+
+
+def _depth_scores(
+    predictions: Predictions, recording: Recording, indices: range, protocol: Protocol
+) -> Iterator[tuple[str, ImageScore | None]]:
+    """Scores of one recording, named RECORDING/STEM."""
+    truth = {name: partial(recording.depth_m, index) for name, index in zip(predictions.files, indices, strict=True)}
+    for name, score in score_images(predictions, truth, protocol):
+        yield f"{recording.name}/{name}", score and score.named(f"{recording.name}/{name}")
+
+
+def _path_score(predictions: Predictions, recording: Recording, indices: range) -> TrajectoryScore | None:
+    """The path from disk against the recording's poses, at the frames that have one; None where there are fewer than three."""
+    record = predictions.record
+    if record is None or not record.trajectory:
+        return None
+    poses = [recording.T_world_camera(index) for index in indices]
+    known = np.array([k for k, pose in enumerate(poses) if pose is not None], dtype=np.intp)
+    if len(known) < 3:
+        return None
+    estimated = read_kitti(predictions.folder / TRAJECTORY).rows(known)
+    reference = Trajectory(np.stack([pose for pose in poses if pose is not None]), name=recording.name)
+    return score_trajectory(estimated, reference, PATH_ALIGNMENT.get(predictions.claim, PathAlignment.SIM3))

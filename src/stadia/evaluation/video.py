@@ -1,0 +1,70 @@
+"""A video to look at: the picture on the left, its inverse depth in colours on the right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.files import replacing
+from stadia.core.recording import Recording
+from stadia.evaluation.colours import colour_inverse_depth
+from stadia.evaluation.predict import Listener, PredictedFrame
+
+HALF_WIDTH = 960  # pixels at most of either half: players refuse wide videos
+DEFAULT_RATE_HZ = 10.0
+_MEMORY = 0.9  # of the colour scale, from frame to frame: without it the colours flicker
+
+
+def frame_rate_hz(recording: Recording, every: int = 1) -> float:
+    """How fast the frames were taken, from the median of their first hundred intervals; 10 where times are unknown."""
+    times = [recording.timestamp_s(index) for index in range(0, min(len(recording), 100 * every + 1), every)]
+    intervals = np.diff([time for time in times if time is not None])
+    return float(np.clip(1 / np.median(intervals), 1, 240)) if len(intervals) and np.median(intervals) > 0 else DEFAULT_RATE_HZ
+
+
+def _even(length: float) -> int:
+    """H.264 with halved colour planes needs even sides."""
+    return max(int(length) // 2 * 2, 2)
+
+
+def side_by_side(image: NDArray[np.uint8], inverse_depth: NDArray[np.float32], top: float, height: int, width: int) -> NDArray[np.uint8]:
+    """(height, 2 width, 3) RGB: the picture, and its inverse depth with `top` as the brightest (near) value."""
+    left = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    right = colour_inverse_depth(cv2.resize(inverse_depth, (width, height), interpolation=cv2.INTER_LINEAR), top=top)
+    return np.hstack([left, right])
+
+
+@contextmanager
+def side_by_side_video(path: Path, rate_hz: float) -> Iterator[Listener]:
+    """Give a listener that writes every frame to an H.264 mp4; one frame is in memory.
+
+    The file appears when the block ends well, and not at all otherwise. The first frame sets the size.
+    """
+    rate = Fraction(rate_hz).limit_denominator(1000)
+    size: list[int] = []
+    top = 0.0
+    with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+        encoder = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
+        encoder.pix_fmt = "yuv420p"
+
+        def add(predicted: PredictedFrame) -> None:
+            nonlocal top
+            if not size:
+                height, width = predicted.frame.image.shape[:2]
+                shrink = min(1.0, HALF_WIDTH / width)
+                size.extend((_even(height * shrink), _even(width * shrink)))
+                encoder.height, encoder.width = size[0], 2 * size[1]
+            near = max(float(np.percentile(predicted.inverse_depth, 95)), 1e-9)
+            top = _MEMORY * top + (1 - _MEMORY) * near if top else near
+            picture = side_by_side(predicted.frame.image, predicted.inverse_depth, top, *size)
+            container.mux(encoder.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+
+        yield add
+        container.mux(encoder.encode(None))

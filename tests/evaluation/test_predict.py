@@ -1,0 +1,314 @@
+"""Predicting to disk: what is written, what it says of itself, in bounded memory, and never over anything."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+import trimesh
+from scipy.spatial.transform import Rotation
+
+from stadia.core.errors import DataError, ProtocolError, StadiaError
+from stadia.core.types import Claim
+from stadia.evaluation.drawings import draw_paths
+from stadia.evaluation.mean_depth import mean_depth, mean_depth_of
+from stadia.evaluation.point_cloud import MAX_FRAMES, coloured_points, point_cloud_file
+from stadia.evaluation.predict import Frame, PredictedFrame, frames_of, predict, stream
+from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.evaluation.protocols import PROTOCOLS
+from stadia.evaluation.recordings import evaluate_recordings
+from stadia.evaluation.trajectory_files import read_kitti, read_tum
+from stadia.evaluation.video import frame_rate_hz, side_by_side_video
+
+MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef")
+Make = Callable[..., object]
+
+
+def run(recording: object, predictor: object, out: Path, **options: object) -> Predictions:
+    return predict(predictor, frames_of(recording), out, MADE_BY, source="drive", **options)  # type: ignore[arg-type]
+
+
+class TestFolder:
+    def test_maps_record_and_path(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        predictions = run(drive(), red_reader(), tmp_path / "out")
+        record = json.loads((tmp_path / "out" / "predictions.json").read_text())
+        assert record["claim"] == "metres"
+        assert "metres" in record["trust"]
+        assert (record["recipe"], record["config_hash"]) == ("selfsup", "0123456789abcdef")
+        assert record["entries"] == [f"{k:06d}" for k in range(6)]
+        assert (record["picture_size"], record["network_size"]) == ([30, 90], [15, 45])
+        assert record["finished"]
+        with np.load(tmp_path / "out" / "depth" / "000000.npz") as arrays:
+            assert sorted(arrays) == ["K", "depth_m"]
+            assert arrays["depth_m"].dtype == np.float32
+            np.testing.assert_allclose(arrays["K"], [[30, 0, 22], [0, 30, 7], [0, 0, 1]])
+        np.testing.assert_allclose(predictions.read("000000")[1:-1], drive().depth_m(0)[:, :45].reshape(15, 2, 45).mean(1)[1:-1], rtol=0.02)
+        png = cv2.imread(str(tmp_path / "out" / "depth" / "000000.png"), cv2.IMREAD_UNCHANGED)
+        assert (png.shape, png.dtype) == ((30, 90), np.uint16)
+        np.testing.assert_allclose(png[2:-2] / 256, drive().depth_m(0)[2:-2], rtol=0.02)
+
+    def test_the_path_is_camera_to_world_in_both_formats(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        run(drive(), red_reader(), tmp_path / "out")
+        kitti, tum = read_kitti(tmp_path / "out" / "trajectory.txt"), read_tum(tmp_path / "out" / "trajectory_tum.txt")
+        np.testing.assert_allclose(kitti.T_world_camera[:, 2, 3], 0.5 * np.arange(6), atol=1e-6)  # driving forward: z grows
+        np.testing.assert_allclose(tum.T_world_camera, kitti.T_world_camera, atol=1e-6)
+        np.testing.assert_allclose(tum.times_s, 100 + np.arange(6) / 20)
+
+    @pytest.mark.parametrize(("claim", "key"), [(Claim.UP_TO_SCALE, "depth"), (Claim.AFFINE_INVERSE, "inverse_depth")])
+    def test_only_metres_are_called_metres(self, claim: Claim, key: str, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        run(drive(), red_reader(claim), tmp_path / "out")
+        with np.load(tmp_path / "out" / "depth" / "000000.npz") as arrays:
+            assert sorted(arrays) == ["K", key]
+        assert "no metres" in json.loads((tmp_path / "out" / "predictions.json").read_text())["trust"]
+        assert (tmp_path / "out" / "depth" / "000000.png").exists() == (claim is Claim.UP_TO_SCALE)
+
+    def test_a_still_picture_has_no_path(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        assert run(drive(1), red_reader(), tmp_path / "out").record.trajectory is False
+        assert not (tmp_path / "out" / "trajectory.txt").exists()
+
+    def test_a_recipe_without_motion_has_no_path(self, tmp_path: Path, drive: Make) -> None:
+        predictor = mean_depth_of([drive()], 15, 45)
+        assert run(drive(), predictor, tmp_path / "out").record.trajectory is False
+
+    def test_nothing_is_overwritten(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        (tmp_path / "out").mkdir()
+        run(drive(), red_reader(), tmp_path / "out")  # an empty folder is fine
+        with pytest.raises(StadiaError, match="choose another --out"):
+            run(drive(), red_reader(), tmp_path / "out")
+
+    def test_a_prediction_cut_short_cannot_be_scored(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        def interrupted() -> Iterator[Frame]:
+            yield from list(frames_of(drive()))[:3]
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            predict(red_reader(Claim.UP_TO_SCALE), interrupted(), tmp_path / "out", MADE_BY, source="drive")
+        with pytest.raises(DataError, match="unfinished"):
+            Predictions.open(tmp_path / "out")
+
+    def test_two_frames_of_one_name(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        frame = next(frames_of(drive()))
+        with pytest.raises(DataError, match="two frames called '000000'"):
+            predict(red_reader(), [frame, frame], tmp_path / "out", MADE_BY, source="drive")
+
+    def test_no_frame_at_all(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        with pytest.raises(DataError, match="found no frame"):
+            run(drive(0), red_reader(), tmp_path / "out")
+
+    @pytest.mark.parametrize("value", [float("nan"), 0.0, -1.0])
+    def test_a_network_that_says_nonsense(self, value: float, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        predictor = red_reader()
+        predictor.inverse_depth = lambda image, camera: torch.full((1, 1, 15, 45), value)
+        with pytest.raises(StadiaError, match="prediction of '000000'.*finite and positive"):
+            run(drive(), predictor, tmp_path / "out")
+
+
+def test_every_second_frame(drive: Make) -> None:
+    assert [frame.name for frame in frames_of(drive(), every=2)] == ["000000", "000002", "000004"]
+
+
+def test_a_chain_of_motions_stays_rigid_and_right(drive: Make, red_reader: Make) -> None:
+    """Against the product in float64 of the same motion, turning: after 300 frames R is still a rotation."""
+    turn = np.eye(4)
+    turn[:3, :3], turn[:3, 3] = Rotation.from_rotvec([0.01, 0.2, -0.03]).as_matrix(), [0.1, 0, -0.5]
+    predictor = red_reader()
+    predictor.T_next_now = lambda now, following: torch.from_numpy(turn).float()[None]
+    *_, last = stream(predictor, frames_of(drive(301, height=15, width=45)))
+    assert last.T_world_camera is not None
+    np.testing.assert_allclose(last.T_world_camera, np.linalg.matrix_power(np.linalg.inv(turn), 300), atol=1e-4)
+    R = last.T_world_camera[:3, :3]
+    np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-12)
+
+
+def test_memory_does_not_grow_with_the_video(tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    """120 frames peak where 20 do, give or take three pictures: neither pictures nor maps are kept."""
+
+    def peak_bytes(frames: int) -> int:
+        recording = drive(frames, height=60, width=180)
+        with (
+            side_by_side_video(tmp_path / f"{frames}.mp4", 10) as video,
+            point_cloud_file(tmp_path / f"{frames}.ply", Claim.METRES, frames) as cloud,
+        ):
+            tracemalloc.start()
+            run(recording, red_reader(), tmp_path / f"out{frames}", listeners=[video, cloud])
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        return peak
+
+    peak_bytes(3)  # warm: imports and caches
+    assert peak_bytes(120) < peak_bytes(20) + 3 * 60 * 180 * 3
+
+
+class TestVideo:
+    def test_side_by_side(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        recording = drive(5, height=31, width=91)  # odd sides
+        with side_by_side_video(tmp_path / "video.mp4", frame_rate_hz(recording)) as listener:
+            run(recording, red_reader(), tmp_path / "out", listeners=[listener])
+        with av.open(str(tmp_path / "video.mp4")) as container:
+            pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            assert container.streams.video[0].average_rate == 20
+        assert len(pictures) == 5
+        assert pictures[0].shape == (30, 180, 3)
+        left = cv2.resize(recording.image(3), (90, 30), interpolation=cv2.INTER_AREA).astype(float)
+        assert np.abs(pictures[3][:, :90] - left).mean() < 12  # the picture itself, as a video keeps it
+        brightness = pictures[3][:, 92:].astype(float).mean((1, 2))
+        assert (np.diff(brightness[2:-2]) > -2).all()  # nearer (further down) is brighter
+        assert brightness[-3] > brightness[3] + 50
+
+    def test_no_file_where_the_block_fails(self, tmp_path: Path) -> None:
+        with pytest.raises(RuntimeError), side_by_side_video(tmp_path / "video.mp4", 10):
+            raise RuntimeError
+        assert not list(tmp_path.iterdir())
+
+    def test_rate_of_every_second_frame_and_of_unknown_times(self, drive: Make) -> None:
+        assert frame_rate_hz(drive(), every=2) == pytest.approx(10)
+        silent = drive()
+        silent.timestamp_s = lambda index: None
+        assert frame_rate_hz(silent) == 10
+        assert frame_rate_hz(drive(1)) == 10
+
+
+class TestPointCloud:
+    def test_read_back_by_another_program(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        recording = drive(4)
+        with point_cloud_file(tmp_path / "cloud.ply", Claim.METRES, 4) as listener:
+            run(recording, red_reader(), tmp_path / "out", listeners=[listener])
+        text = (tmp_path / "cloud.ply").read_bytes().partition(b"end_header")[0].decode()
+        assert "metres" in text
+        cloud = trimesh.load(tmp_path / "cloud.ply")
+        frames = list(stream(red_reader(), frames_of(recording)))
+        points, colours = zip(*(coloured_points(frame, 10**6) for frame in frames), strict=True)
+        np.testing.assert_allclose(cloud.vertices, np.concatenate(points), atol=1e-4)
+        np.testing.assert_array_equal(cloud.colors[:, :3], np.concatenate(colours))
+
+    def test_a_point_by_hand(self, drive: Make, red_reader: Make) -> None:
+        """Pixel (44, 14) of a 15x45 map, K = f 30, c (22, 7), camera 1.5 m ahead of the world's."""
+        T = np.eye(4)
+        T[2, 3] = 1.5
+        frame = next(stream(red_reader(), frames_of(drive())))
+        moved = PredictedFrame(frame.frame, frame.claim, np.full((15, 45), 0.1, np.float32), frame.camera, T)
+        points, _ = coloured_points(moved, 10**6)
+        np.testing.assert_allclose(points[-1], [(44 - 22) / 30 * 10, (14 - 7) / 30 * 10, 11.5], rtol=1e-6)
+
+    def test_a_cloud_is_bounded(self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("stadia.evaluation.point_cloud.MAX_POINTS", 1000)
+        with point_cloud_file(tmp_path / "cloud.ply", Claim.UP_TO_SCALE, 3 * MAX_FRAMES) as listener:
+            run(drive(3 * MAX_FRAMES), red_reader(Claim.UP_TO_SCALE), tmp_path / "out", listeners=[listener])
+        assert 300 < len(trimesh.load(tmp_path / "cloud.ply").vertices) <= 1000
+        assert b"up to scale, no metres" in (tmp_path / "cloud.ply").read_bytes()[:200]
+
+    def test_what_lies_far_is_left_out(self, drive: Make, red_reader: Make) -> None:
+        frame = next(stream(red_reader(), frames_of(drive())))
+        inverse = np.full((15, 45), 0.1, np.float32)
+        inverse[0] = 0.01
+        sky = PredictedFrame(frame.frame, frame.claim, inverse, frame.camera, None)
+        assert len(coloured_points(sky, 10**6)[0]) == 14 * 45
+
+    def test_frames_without_a_pose_are_not_joined(self, tmp_path: Path, drive: Make) -> None:
+        with point_cloud_file(tmp_path / "cloud.ply", Claim.METRES, 4) as listener:
+            predictor = mean_depth_of([drive()], 15, 45)
+            predictor.T_next_now = lambda now, following: None
+            run(drive(4), predictor, tmp_path / "out", listeners=[listener])
+        assert len(trimesh.load(tmp_path / "cloud.ply").vertices) <= 15 * 45
+
+
+def test_a_path_is_drawn_with_its_unit(tmp_path: Path, drive: Make) -> None:
+    T = np.stack([drive().T_world_camera(0)] * 3)
+    draw_paths(tmp_path / "path.svg", {"estimate": T, "reference": T}, Claim.UP_TO_SCALE)
+    draw_paths(tmp_path / "path.png", {"estimate": T}, Claim.METRES)
+    assert b"no metres" in (tmp_path / "path.svg").read_bytes() or (tmp_path / "path.svg").stat().st_size > 5000
+    assert cv2.imread(str(tmp_path / "path.png")).shape[:2] == (720, 720)
+
+
+class TestRecordings:
+    def evaluate(self, predictor: object, recordings: list, out: Path, protocol: str = "metric", **options: object):
+        return evaluate_recordings(predictor, recordings, PROTOCOLS[protocol], out, MADE_BY, **options)  # type: ignore[arg-type]
+
+    def test_predicted_then_scored(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        result = self.evaluate(red_reader(), [drive(name="set/a"), drive(name="set/b")], tmp_path)
+        assert result.depth is not None
+        assert [image.name for image in result.depth.per_image[:2]] == ["set/a/000000", "set/a/000002"]
+        assert result.depth.without_truth == ("set/a/000001", "set/b/000001")
+        assert result.depth.metrics["abs_rel"] < 0.01
+        assert result.depth.scale_ratio_median == pytest.approx(1, abs=0.01)
+        assert (tmp_path / "set" / "b" / "predictions.json").exists()
+        path = result.odometry["set/b"]
+        assert (path.poses, str(path.alignment)) == (5, "se3")  # frame 1 has no pose
+        assert path.metrics["ate_rmse_m"] == pytest.approx(0, abs=1e-6)
+        summary = json.loads(json.dumps(result.summary(), allow_nan=False))
+        assert summary["images"] == 10
+        assert summary["odometry"]["set/a"]["path_m"] == pytest.approx(2.5)
+
+    def test_up_to_scale_is_scaled_and_said(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        result = self.evaluate(red_reader(Claim.UP_TO_SCALE, scale=0.2), [drive()], tmp_path, "relative")
+        assert result.depth is not None
+        assert result.depth.metrics["abs_rel"] < 0.01
+        assert result.depth.scale_ratio_median == pytest.approx(5, rel=0.01)
+        assert str(result.odometry["drive"].alignment) == "sim3"
+        assert result.odometry["drive"].scale == pytest.approx(5)
+
+    def test_a_claim_is_refused_before_anything_is_predicted(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        with pytest.raises(ProtocolError, match="claim up-to-scale"):
+            self.evaluate(red_reader(Claim.UP_TO_SCALE), [drive()], tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    def test_every_and_watch(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        seen = []
+
+        def watch(frames: Iterator[Frame], count: int, name: str) -> Iterator[Frame]:
+            seen.append((count, name))
+            return frames
+
+        result = self.evaluate(red_reader(), [drive(7)], tmp_path, every=3, watch=watch)
+        assert seen == [(3, "drive")]
+        assert [image.name for image in result.depth.per_image] == ["drive/000000", "drive/000003", "drive/000006"]
+
+    def test_nothing_to_score(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        blind = drive()
+        blind.depth_m = blind.T_world_camera = lambda index, side="left": None
+        with pytest.raises(ProtocolError, match="neither ground truth depth nor poses"):
+            self.evaluate(red_reader(), [blind], tmp_path)
+
+    def test_a_recording_cannot_leave_the_folder(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        with pytest.raises(DataError, match="outside its folder"):
+            self.evaluate(red_reader(), [drive(name="../elsewhere")], tmp_path / "out")
+
+
+class TestMeanDepth:
+    def test_mean_of_valid_pixels_by_hand(self) -> None:
+        maps = [np.array([[2.0, 0, 0], [4, 0, 6]]), np.array([[4.0, 0, 0], [0, 0, 8]])]
+        mean = mean_depth(maps, 2, 3).depth_m
+        assert mean.tolist() == [[3, 3, 3], [4, 6, 7]]  # holes: the row's mean, 18 / 3
+
+    def test_a_row_without_any_depth_gets_the_mean_of_all(self) -> None:
+        assert mean_depth([np.array([[0.0, 0], [2, 4]])], 2, 2).depth_m.tolist() == [[3, 3], [2, 4]]
+
+    def test_another_size_counts_by_area_without_its_holes(self) -> None:
+        depth = np.zeros((4, 6))
+        depth[0, 0], depth[1, 1], depth[2, 5] = 2, 4, 9
+        mean = mean_depth([depth], 2, 3).depth_m
+        assert mean[0, 0] == pytest.approx(3)
+        assert mean[1, 2] == pytest.approx(9)
+
+    def test_it_is_scored_by_the_same_protocol(self, tmp_path: Path, drive: Make) -> None:
+        """In a world where every picture has one depth map, the mean is perfect; in a deeper one it is off by its factor."""
+        predictor = mean_depth_of([drive()], 30, 90)
+        exact = evaluate_recordings(predictor, [drive()], PROTOCOLS["metric"], tmp_path / "a", MADE_BY)
+        assert exact.depth is not None
+        assert exact.depth.metrics["abs_rel"] == pytest.approx(0, abs=1e-5)
+        deeper = drive()
+        deeper.depth_m = lambda index, side="left": 2 * drive().depth_m(0)
+        off = evaluate_recordings(predictor, [deeper], PROTOCOLS["metric"], tmp_path / "b", MADE_BY)
+        assert off.depth is not None
+        assert off.depth.metrics["abs_rel"] == pytest.approx(0.5, abs=1e-5)
+
+    def test_no_truth(self) -> None:
+        with pytest.raises(DataError, match="no ground truth"):
+            mean_depth([np.zeros((2, 2))], 2, 2)
