@@ -30,6 +30,8 @@ KINDS = Table(
         "metrics": "stadia.metrics:METRICS",
         "trajectory-metrics": "stadia.metrics:TRAJECTORY_METRICS",
         "protocols": "stadia.cli.parts:protocols",
+        "checks": "stadia.diagnostics.checks:CHECKS",
+        "split-checks": "stadia.diagnostics.checks:SPLIT_CHECKS",
     },
 )
 

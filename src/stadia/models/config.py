@@ -16,6 +16,7 @@ class DepthAndMotionConfig(StrictModel):
 
     encoder, pose_encoder: any timm model by name (`stadia parts encoders`).
     pretrained: start the encoders from timm's weights where they can be had; where not, one line says so.
+    decoder_channels: at 1/1, 1/2, 1/4, 1/8 and 1/16 of the picture.
     min_depth_m, max_depth_m: what the sigmoid spans, linear in inverse depth (Monodepth2, arXiv 1806.01260, eq. in 3.3).
     start_depth_m: what an untrained network answers; sets the head's bias so that stereo training starts in sight of the truth.
     scales: how many maps the decoder gives, each half the size of the one before.

@@ -1,0 +1,339 @@
+"""Every line of every table of parts: it loads, it says what it is, and it keeps its kind's contract.
+
+A part is tested by standing in its table. A new kind of part needs a contract here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+import pkgutil
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import stadia
+from stadia.cli.parts import KINDS
+from stadia.core.config import StrictModel, resolve
+from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.recording import Recording
+from stadia.core.tables import Table
+from stadia.core.types import Batch, Camera, Claim, Inputs, Meta, Prediction, Targets
+from stadia.data.config import SourceOptions
+from stadia.diagnostics.catalogue import CATALOGUE
+from stadia.diagnostics.finding import Severity
+from stadia.diagnostics.survey import NotChecked, Survey
+from stadia.evaluation.protocols import CROPS, PROTOCOLS
+from stadia.losses.report import LossReport
+from stadia.recipes import CONFIGS, RECIPES
+from stadia.report import wording
+from stadia.training import schedules
+from stadia.training.config import OptimiserConfig, ScheduleConfig
+from stadia.training.loggers import Logger
+from stadia.training.optimisers import build
+from stadia.training.run import Run
+from stadia.training.task import Task
+
+
+def tables() -> dict[str, Table]:
+    """Every table of the package, by where it is bound."""
+    found: dict[int, tuple[str, Table]] = {}
+    for module in pkgutil.walk_packages(stadia.__path__, "stadia."):
+        if not module.name.endswith("__main__"):
+            for name, value in vars(importlib.import_module(module.name)).items():
+                if isinstance(value, Table):
+                    found.setdefault(id(value), (f"{module.name}:{name}", value))
+    return dict(found.values())
+
+
+TABLES = tables()
+PARTS = [pytest.param(table, name, id=f"{where.rpartition(':')[2]}-{name}") for where, table in TABLES.items() for name in table]
+
+
+def test_the_tables_are_found():
+    assert {"recipe", "dataset", "model", "loss", "metric", "optimiser", "schedule", "logger"} <= {table.kind for table in TABLES.values()}
+
+
+def test_every_table_is_listed_by_stadia_parts():
+    listed = {id(KINDS.load(kind)) for kind in KINDS} | {id(KINDS), id(CONFIGS)}  # CONFIGS has the names of RECIPES
+    assert [where for where, table in TABLES.items() if id(table) not in listed] == []
+
+
+@pytest.mark.parametrize(("table", "name"), PARTS)
+def test_part_loads_and_says_what_it_is(table, name):
+    part = table.load(name)
+    assert re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name)
+    documented = part.__doc__ if not isinstance(part, Table) else table.kind
+    assert documented
+    assert documented.strip()
+
+
+# -- what each kind promises: contract(name, part, a folder to write to) -------------------------------------------------------
+
+
+def optimiser(name: str, part: Any, folder: Path) -> None:
+    """Built from a configuration, it makes a quadratic smaller, and decays weights but no biases."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(3, 2)
+    chosen = build(layer, OptimiserConfig(name=name, lr=1e-2, weight_decay=0.1))
+    assert [group["weight_decay"] for group in chosen.param_groups] == [0.1, 0.0]
+    before = sum(p.square().sum() for p in layer.parameters())
+    for _ in range(20):
+        chosen.zero_grad()
+        sum(p.square().sum() for p in layer.parameters()).backward()
+        chosen.step()
+    assert sum(p.square().sum() for p in layer.parameters()) < before
+
+
+def schedule(name: str, part: Any, folder: Path) -> None:
+    """Gives a factor between 0 and 1 at every step, rises in the warm-up, and depends on the step alone."""
+    config = ScheduleConfig(name=name, warmup_steps=5)
+    factors = [schedules.factor(step, config, total_steps=40, steps_per_epoch=10) for step in range(40)]
+    assert factors == [schedules.factor(step, config, total_steps=40, steps_per_epoch=10) for step in range(40)]
+    assert all(0 <= factor <= 1 and math.isfinite(factor) for factor in factors)
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+
+
+def logger(name: str, part: Any, folder: Path) -> None:
+    """Takes scalars and pictures, and goes on behind the step that it is resumed at."""
+    assert issubclass(part, Logger)
+    if name == "wandb":
+        return  # needs an optional package and a service
+    run = Run.create(folder, "conformance", {}, recipe="none", seed=0)
+    for behind in (0, 1):
+        opened = part(run, behind)
+        opened.scalars(behind + 1, 0, {"train/loss": 1.0})
+        opened.picture(behind + 1, "sheet", torch.zeros(4, 6, 3, dtype=torch.uint8).numpy())
+        opened.close()
+
+
+def dataset(name: str, part: Any, folder: Path) -> None:
+    """Says what it looks for; asked about what is not its own it says no, and opened all the same it finds nothing."""
+    assert part.layout
+    for path in (folder, folder / "absent", folder / "note.txt"):
+        (folder / "note.txt").write_text("no dataset", encoding="utf-8")
+        assert part.recognises(path) is False
+        with contextlib.suppress(StadiaError):
+            assert part.open(path, SourceOptions()) == []
+
+
+def model(name: str, part: Any, folder: Path) -> None:
+    """Built from a configuration, a batch gives a prediction with gradients in every parameter."""
+    torch.manual_seed(0)
+    config = part.config_class if hasattr(part, "config_class") else importlib.import_module("stadia.models.config").DepthAndMotionConfig
+    built = part(config(encoder="mobilenetv3_small_050", pose_encoder="mobilenetv3_small_050", pretrained=False))
+    prediction = built(batch())
+    sum(m.sum() for m in prediction.inverse_depth).add(prediction.T_source_target.sum()).backward()
+    assert all((m > 0).all() for m in prediction.inverse_depth)
+    assert [n for n, p in built.named_parameters() if p.grad is None] == []
+
+
+def loss(name: str, part: Any, folder: Path) -> None:
+    """Gives terms that add up to a finite total with a gradient, and maps that are of the picture's size and detached."""
+    sample = batch()
+    inverse_depth = torch.full((2, 1, 64, 96), 0.1, requires_grad=True)
+    prediction = Prediction(Claim.METRES, (inverse_depth,), torch.eye(4).expand(2, 3, 4, 4))
+    report = part()(sample.targets, prediction, sample.source_names)
+    assert isinstance(report, LossReport)
+    assert report.total.ndim == 0
+    assert report.total.isfinite()
+    assert float(sum(report.terms.values())) == pytest.approx(float(report.total.detach()), rel=1e-5)
+    report.total.backward()
+    assert inverse_depth.grad is not None
+    for map_ in report.maps.values():
+        assert map_.shape[-2:] == (64, 96)
+        assert not map_.requires_grad
+
+
+def metric(name: str, part: Any, folder: Path) -> None:
+    """The truth itself is perfect, an image without a scored pixel is NaN, NaN outside the mask is not read."""
+    generator = torch.Generator().manual_seed(0)
+    true = 1 + 9 * torch.rand(2, 6, 8, generator=generator, dtype=torch.float64)
+    mask = torch.rand(2, 6, 8, generator=generator) > 0.3
+    better = wording.score(name).better
+    assert better in ("lower", "higher"), f"the report does not know which way '{name}' is good"
+    perfect = 0.0 if better == "lower" else 1.0
+    assert part(true, true, mask).tolist() == pytest.approx([perfect, perfect], abs=1e-6)
+    wrong = part(true * (1 + torch.rand(true.shape, generator=generator)), true, mask)
+    assert wrong.shape == (2,)
+    assert ((wrong > perfect) if better == "lower" else (wrong < perfect)).all()
+    assert part(true, true, torch.zeros_like(mask)).isnan().all()
+    assert part(true.where(mask, torch.nan), true, mask).tolist() == pytest.approx([perfect, perfect], abs=1e-6)
+
+
+def trajectory_metric(name: str, part: Any, folder: Path) -> None:
+    """The reference itself has no error; a drifting one has; a path too short gives a number or None, no error."""
+    assert wording.score(name).better == "lower"
+    reference = torch.eye(4, dtype=torch.float64).repeat(130, 1, 1)
+    reference[:, 2, 3] = torch.arange(130.0)
+    drifting = reference.clone()
+    turn = torch.linspace(0, 0.2, 130, dtype=torch.float64)
+    drifting[:, 0, 0], drifting[:, 0, 2], drifting[:, 2, 0], drifting[:, 2, 2] = turn.cos(), turn.sin(), -turn.sin(), turn.cos()
+    drifting[:, 0, 3] = 0.05 * torch.arange(130.0)
+    assert part(reference, reference) == pytest.approx(0.0, abs=1e-9)
+    assert part(drifting, reference) > 0
+    short = part(reference[:3], reference[:3])
+    assert short is None or short == pytest.approx(0.0, abs=1e-9)
+
+
+def check(name: str, part: Any, folder: Path) -> None:
+    """Its docstring tells the codes that it can find; a recording with nothing to compare is no error and no stop."""
+    codes = re.findall(r"\b[A-Z]\d\d\b", part.__doc__)
+    assert codes
+    assert set(codes) <= CATALOGUE.keys()
+    with contextlib.suppress(NotChecked):
+        assert [f for f in part(Survey(OneGreyPicture())) if f.severity is Severity.STOP] == []
+
+
+def check_of_splits(name: str, part: Any, folder: Path) -> None:
+    """As a check; without splits there is nothing to find."""
+    codes = re.findall(r"\b[A-Z]\d\d\b", part.__doc__)
+    assert codes
+    assert set(codes) <= CATALOGUE.keys()
+    with contextlib.suppress(NotChecked):
+        assert list(part({})) == []
+
+
+class OneGreyPicture(Recording):
+    """One frame of one camera that shows nothing."""
+
+    name = "grey"
+
+    def __len__(self) -> int:
+        return 1
+
+    def image(self, index: int, side: str = "left") -> NDArray[np.uint8]:
+        return np.full((64, 96, 3), 128, dtype=np.uint8)
+
+    def camera(self, index: int, side: str = "left") -> Camera:
+        return Camera(torch.tensor([[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]], dtype=torch.float64), 64, 96)
+
+
+def recipe(name: str, part: Any, folder: Path) -> None:
+    """A task with a configuration of the same name."""
+    config = CONFIGS.load(name)
+    if part is config:  # a line of CONFIGS
+        assert issubclass(part, StrictModel)
+        assert list(CONFIGS) == list(RECIPES)
+        return
+    assert issubclass(part, Task)
+    assert part.recipe == name
+
+
+def kind_of_part(name: str, part: Any, folder: Path) -> None:
+    """A table of its own, or rows of name and line (tests/cli/test_parts.py looks at each)."""
+    assert isinstance(part, Table) or callable(part)
+
+
+CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
+    contract.__name__.replace("_", " "): contract
+    for contract in (
+        optimiser,
+        schedule,
+        logger,
+        dataset,
+        model,
+        loss,
+        metric,
+        trajectory_metric,
+        check,
+        check_of_splits,
+        recipe,
+        kind_of_part,
+    )
+}
+
+
+@pytest.mark.parametrize(("table", "name"), PARTS)
+def test_part_keeps_its_contract(table, name, tmp_path):
+    assert table.kind in CONTRACTS, f"a new kind of part, '{table.kind}', needs a contract"
+    CONTRACTS[table.kind](name, table.load(name), tmp_path)
+
+
+def test_unknown_name_is_told_the_nearest():
+    for table in TABLES.values():
+        name = next(iter(table))
+        with pytest.raises(ConfigError, match=re.escape(f"did you mean '{name}'?") if len(table) == 1 else "did you mean"):
+            table.load(f"{name}x")
+
+
+def batch() -> Batch:
+    """Two random samples of 64x96 with the sources -1, +1 and stereo."""
+    generator = torch.Generator().manual_seed(0)
+    image, sources = torch.rand(2, 3, 64, 96, generator=generator), torch.rand(2, 3, 3, 64, 96, generator=generator)
+    K = torch.tensor([[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]])
+    camera, source_camera = Camera(K.expand(2, 3, 3), 64, 96), Camera(K.expand(2, 3, 3, 3), 64, 96)
+    rig = torch.full((2, 3, 4, 4), torch.nan)
+    rig[:, 2] = torch.eye(4)
+    rig[:, 2, 0, 3] = -0.5
+    return Batch(
+        inputs=Inputs(image=image, sources=sources, camera=camera, T_source_target_rig=rig),
+        targets=Targets(image=image, sources=sources, camera=camera, source_camera=source_camera, T_source_target_true=rig),
+        meta=(Meta("random", 0, "left"), Meta("random", 1, "left")),
+        source_names=("-1", "+1", "stereo"),
+    )
+
+
+# -- tables of data ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_protocol(name):
+    protocol = PROTOCOLS[name]
+    assert protocol.name == name
+    assert protocol.crop in CROPS
+    assert 0 <= protocol.scored_m[0] < protocol.scored_m[1]
+    assert 0 < protocol.clamp_m[0] < protocol.clamp_m[1]
+    assert protocol.alignments
+    assert protocol.source
+    assert protocol.ground_truth
+    mask = protocol.mask(torch.full((375, 1242), 5.0))
+    assert mask.any()
+    assert not protocol.mask(torch.zeros(375, 1242)).any()
+
+
+# -- configurations of every recipe --------------------------------------------------------------------------------------------
+
+
+def groups(model_: type[StrictModel], prefix: str = "") -> list[tuple[str, type[StrictModel]]]:
+    """(dotted prefix, class) of a configuration and of every group in it."""
+    found = [(prefix, model_)]
+    for name, field in model_.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, StrictModel):
+            found += groups(field.annotation, f"{prefix}{name}.")
+    return found
+
+
+GROUPS = [
+    pytest.param(recipe_, prefix, model_, id=f"{recipe_}-{prefix or 'top'}")
+    for recipe_ in CONFIGS
+    for prefix, model_ in groups(CONFIGS.load(recipe_))
+]
+
+
+@pytest.mark.parametrize(("recipe_", "prefix", "model_"), GROUPS)
+def test_unknown_key_is_refused_in_every_group(recipe_, prefix, model_):
+    key = next(iter(model_.model_fields))
+    with pytest.raises(ConfigError) as refused:
+        resolve(CONFIGS.load(recipe_), {"data": {"path": "x"}}, [f"{prefix}{key}x=1", f"{prefix}zzzzzz=2"])
+    assert f"unknown key '{prefix}{key}x', did you mean '{prefix}{key}'?" in str(refused.value)
+    assert f"unknown key '{prefix}zzzzzz'" in str(refused.value)
+
+
+@pytest.mark.parametrize(("recipe_", "prefix", "model_"), GROUPS)
+def test_every_key_is_explained(recipe_, prefix, model_):
+    """In its class's docstring, or in that of the class that it was inherited from."""
+    text = " ".join(base.__doc__ or "" for base in model_.__mro__ if issubclass(base, StrictModel))
+    named = [
+        name
+        for name, field in model_.model_fields.items()
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, StrictModel))
+    ]
+    assert [name for name in named if not re.search(rf"\b{name}\b", text)] == []

@@ -1,0 +1,138 @@
+"""What the source may not hold: pickle, paths of one machine, functions and files too long to read."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+MAX_FUNCTION_LINES, MAX_FILE_LINES = 60, 400
+
+LONG_FUNCTIONS: dict[str, str] = {}
+"""`file:function` that may be longer, and why."""
+LONG_FILES: dict[str, str] = {}
+"""File that may be longer, and why."""
+
+PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+def where(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def texts() -> list[Path]:
+    """The text files of the project: all that git does not ignore; all but hidden folders where there is no git."""
+    if (ROOT / ".git").exists():
+        command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
+        paths = [ROOT / name for name in names if name]
+    else:
+        paths = [path for path in ROOT.rglob("*") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)]
+    return [path for path in paths if path.is_file() and b"\0" not in path.read_bytes()[:8000]]
+
+
+def unsafe(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Imports of pickle and its kin, torch.load, and np.load that does not refuse pickles."""
+    for node in ast.walk(tree):
+        modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        yield from ((node.lineno, module) for module in modules if module.partition(".")[0] in PICKLES)
+        if isinstance(node, ast.ImportFrom) and node.module == "torch" and any(a.name in ("load", "save") for a in node.names):
+            yield node.lineno, "torch.load"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+            called = f"{node.func.value.id}.{node.func.attr}"
+            refuses = any(k.arg == "allow_pickle" and isinstance(k.value, ast.Constant) and k.value.value is False for k in node.keywords)
+            if called in ("torch.load", "torch.save") or (called in ("np.load", "numpy.load") and not refuses):
+                yield node.lineno, called
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=where)
+def test_nothing_is_pickled(path):
+    assert list(unsafe(ast.parse(path.read_text(encoding="utf-8")))) == []
+
+
+@pytest.mark.parametrize(
+    "source", ["import pickle", "from pickle import loads", "def f():\n  torch.load(p)", "np.load(p)", "np.load(p, allow_pickle=True)"]
+)
+def test_the_guard_sees_pickles(source):
+    assert list(unsafe(ast.parse(source)))
+
+
+def long_functions(path: Path) -> list[str]:
+    """`file:function` of those with more lines than allowed, docstring and decorators not counted."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            docstring = first.end_lineno - first.lineno + 1 if ast.get_docstring(node) and first.end_lineno else 0
+            if (node.end_lineno or 0) - node.lineno + 1 - docstring > MAX_FUNCTION_LINES:
+                found.append(f"{where(path)}:{node.name}")
+    return found
+
+
+def test_functions_are_short():
+    """A longer one needs a reason in LONG_FUNCTIONS; a reason for one that is short again has to go."""
+    assert sorted(name for path in SOURCES for name in long_functions(path)) == sorted(LONG_FUNCTIONS)
+
+
+def test_files_are_short():
+    """A longer one needs a reason in LONG_FILES; a reason for one that is short again has to go."""
+    long = [where(path) for path in SOURCES if len(path.read_text(encoding="utf-8").splitlines()) > MAX_FILE_LINES]
+    assert sorted(long) == sorted(LONG_FILES)
+
+
+MACHINE_PATHS = re.compile(
+    r"""(?<![\w.~-])/(?:work|home|root|Users|opt|mnt|media|srv|tmp/[a-z])/?[\w.-]*/[\w.-]+  # of a person or a machine
+      | [A-Z]:\\\\?Users | file:// | \blocalhost\b | \b127\.0\.0\.1\b | (?:--|_)(?:extra-)?index-url""",
+    re.X,
+)
+
+
+def test_no_path_of_one_machine():
+    found = [
+        f"{where(path)}:{number}: {match[0]}"
+        for path in texts()
+        if path != Path(__file__)
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1)
+        if (match := MACHINE_PATHS.search(line))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("text", ["see /home/ada/kitti/x", "'/work/x/y'", "C:\\Users\\ada", "pip install --index-url x", "(/root/a/b)"])
+def test_the_guard_sees_paths(text):
+    assert MACHINE_PATHS.search(text)
+
+
+@pytest.mark.parametrize("text", ["homework/a/b", "../shared/data", "https://arxiv.org/abs/1806.01260", "~/home/x/y", "stadia/work/a"])
+def test_the_guard_leaves_other_paths(text):
+    assert not MACHINE_PATHS.search(text)
+
+
+def test_every_module_says_what_it_is():
+    silent = [where(path) for path in SOURCES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
+    assert silent == []
+
+
+def test_every_public_function_and_class_has_a_docstring():
+    silent = [
+        f"{where(path)}:{node.name}"
+        for path in SOURCES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node)
+    ]
+    assert silent == []
+
+
+def test_versions_are_pinned_without_a_build():
+    """constraints.txt: `name==version` alone, so that it holds on every platform; torch exactly as pyproject.toml has it."""
+    lines = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+    torch = next(line for line in lines if line.startswith("torch=="))
+    assert f'"{torch}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
