@@ -1,0 +1,121 @@
+"""One way to open everything: the format is found out, and what cannot be opened says what was looked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.data import DATASETS
+from stadia.data.sources import open_recordings
+
+OneLine = Callable[..., None]
+
+
+def test_every_format_says_its_layout_and_has_the_same_form(tmp_path: Path) -> None:
+    for name in DATASETS:
+        reader = DATASETS.load(name)
+        assert reader.layout
+        assert reader.recognises(tmp_path) is False
+        assert reader.splits(tmp_path) == {}
+
+
+def test_formats_are_told_apart(tmp_path: Path, world: Any) -> None:
+    world.dataset(tmp_path / "own", {"train": ["a"]}, frames=1)
+    world.kitti_odometry(tmp_path / "kitti", frames=1)
+    assert open_recordings(tmp_path / "own")[0].name == "own/a"
+    assert open_recordings(tmp_path / "own" / "a")[0].name == "a"
+    for path in (tmp_path / "kitti", tmp_path / "kitti" / "sequences", tmp_path / "kitti" / "sequences" / "06"):
+        assert open_recordings(path)[0].name == "kitti_odometry/06"
+    assert open_recordings(tmp_path / "kitti" / "sequences" / "06" / "image_0", camera={"focal_px": 100})[0].name == "video/image_0"
+
+
+def test_nothing_readable(tmp_path: Path, one_line: OneLine) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    for name in "abcdef":
+        (tmp_path / "texts" / name).touch()
+    (tmp_path / "table.csv").touch()
+    for path, found in (
+        (tmp_path / "none", "nothing there"),
+        (tmp_path / "empty", "an empty folder"),
+        (tmp_path / "texts", "a, b, c, d and 2 more"),
+        (tmp_path / "table.csv", "a file ending in '.csv'"),
+    ):
+        with pytest.raises(DataError) as caught:
+            open_recordings(path)
+        one_line(caught.value, path, found)
+        if path.exists():
+            one_line(caught.value, *DATASETS, "dataset.json", "image_02")
+
+
+def test_wrong_names(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+    world.kitti_odometry(tmp_path, frames=1)
+    with pytest.raises(ConfigError) as caught:
+        open_recordings(tmp_path, "kiti_odometry")
+    one_line(caught.value, "did you mean 'kitti_odometry'?")
+    with pytest.raises(ConfigError) as caught:
+        open_recordings(tmp_path, colr="grey", stride=0)
+    one_line(caught.value, "colr", "'colour'", "stride")
+    with pytest.raises(DataError) as caught:
+        open_recordings(tmp_path, recordings=("6",))
+    one_line(caught.value, "no recording '6'", "did you mean '06'?")
+    with pytest.raises(DataError) as caught:
+        open_recordings(tmp_path, split="train")
+    one_line(caught.value, "names no split")
+
+
+def test_frames_of_a_recording(tmp_path: Path, world: Any) -> None:
+    world.kitti_odometry(tmp_path, frames=5)
+    (whole,) = open_recordings(tmp_path)
+    (part,) = open_recordings(tmp_path, frames=(1, 4))
+    assert len(part) == 3
+    assert part.name == whole.name
+    for index in range(3):
+        for side in part.sides:
+            assert np.array_equal(part.image(index, side), whole.image(index + 1, side))
+            assert part.file(index, side) == whole.file(index + 1, side)
+            assert np.array_equal(part.T_world_camera(index, side), whole.T_world_camera(index + 1, side))
+        assert part.timestamp_s(index) == whole.timestamp_s(index + 1)
+    assert part.fingerprint() != whole.fingerprint()
+    with pytest.raises(IndexError):
+        part.image(3)
+    with pytest.raises(DataError, match="5 frames"):
+        open_recordings(tmp_path, frames=(1, 6))
+
+
+def test_poses_from_a_file(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+    world.dataset(tmp_path / "own", {"train": ["a"]}, frames=3)
+    shifted = [world.pose(i + 1) for i in range(3)]
+    file = tmp_path / "poses.txt"
+    file.write_text(world.rows(shifted))
+    (recording,) = open_recordings(tmp_path / "own", poses=str(file))
+    np.testing.assert_allclose(recording.T_world_camera(2), shifted[2], atol=1e-9)
+    file.write_text(world.rows(shifted[:2]))
+    with pytest.raises(DataError) as caught:
+        open_recordings(tmp_path / "own", poses=str(file))
+    one_line(caught.value, file, "2 poses", "3, one a picture")
+    world.recording(tmp_path / "own" / "b", 1)
+    (tmp_path / "own" / "dataset.json").write_text('{"format": "stadia", "version": 1, "splits": {"train": ["a", "b"]}}')
+    with pytest.raises(DataError, match="expected one recording"):
+        open_recordings(tmp_path / "own", poses=str(file))
+
+
+@pytest.mark.parametrize("text", ["1 2 3\n", "1 0 0 0 0 1 0 0 0 0 one 0\n", "nan 0 0 0 0 1 0 0 0 0 1 0\n", "2 0 0 0 0 1 0 0 0 0 1 0\n"])
+def test_poses_that_are_none(tmp_path: Path, world: Any, one_line: OneLine, text: str) -> None:
+    world.recording(tmp_path / "a", 1)
+    (tmp_path / "a" / "poses.txt").write_text(text)
+    with pytest.raises(DataError) as caught:
+        open_recordings(tmp_path / "a")
+    one_line(caught.value, tmp_path / "a" / "poses.txt", "1")
+
+
+def test_the_configuration_needs_no_torch() -> None:
+    code = "import sys, stadia.data.config, stadia.data; assert 'torch' not in sys.modules and 'cv2' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

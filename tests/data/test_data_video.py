@@ -1,0 +1,225 @@
+"""One's own video: cameras in every way, frames chosen by motion, a file decoded once, a folder left where it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.data import video
+from stadia.data.cache import frame_store
+from stadia.data.motion import FrameChooser, Selection, corners, motion, small_grey
+from stadia.data.sources import open_recordings
+from stadia.data.stream import stream_video
+
+OneLine = Callable[..., None]
+FOCAL = {"focal_px": 120}
+
+
+def write_video(path: Path, frames: list[np.ndarray], rate: int = 10) -> Path:
+    """Lossless, so that frames can be compared to the bit."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=rate, options={"qp": "0", "preset": "ultrafast"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "rgb24"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="session")
+def drive_frames(world: Any) -> list[np.ndarray]:
+    """Standing for 4 frames, driving for 4."""
+    moving = [world.render(i)[0] for i in range(5)]
+    return [moving[0]] * 4 + moving[1:]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, world: Any, drive_frames: list[np.ndarray]) -> Path:
+    for index, frame in enumerate(drive_frames):
+        world.save(tmp_path / "pictures" / f"frame{index}.png", frame)
+    return tmp_path / "pictures"
+
+
+def test_a_file_and_a_folder_give_the_same_frames(tmp_path: Path, pictures: Path, drive_frames: list[np.ndarray]) -> None:
+    (folder,) = open_recordings(pictures, camera=FOCAL, frame_rate_hz=10)
+    (file,) = open_recordings(write_video(tmp_path / "drive.mp4", drive_frames), camera=FOCAL)
+    assert folder.numbers == file.numbers == [0, 4, 5, 6, 7]
+    for index, number in enumerate(file.numbers):
+        assert np.array_equal(file.image(index), drive_frames[number])
+        assert np.array_equal(folder.image(index), drive_frames[number])
+        assert file.timestamp_s(index) == pytest.approx(number / 10)
+        assert folder.timestamp_s(index) == pytest.approx(number / 10)
+    assert file.file(0) is None
+    assert file.fingerprint() != folder.fingerprint()
+
+
+def test_what_was_left_out_is_counted(pictures: Path) -> None:
+    (recording,) = open_recordings(pictures, camera=FOCAL)
+    assert recording.selection == Selection([0, 4, 5, 6, 7], standing=3)
+    assert str(recording.selection) == "5 of 8 frames kept (stride 1), 3 without motion left out"
+    (recording,) = open_recordings(pictures, camera=FOCAL, stride=3)
+    assert recording.numbers == [0, 3, 6]
+    assert "5 between the strides" in str(recording.selection)
+    assert len(open_recordings(pictures, camera=FOCAL, stride=1)[0]) == 8
+
+
+def test_slow_motion_is_kept_once_it_adds_up(drive_frames: list[np.ndarray]) -> None:
+    wide = cv2.resize(drive_frames[0], (640, 384), interpolation=cv2.INTER_CUBIC)
+    step = 0.0008 * 640  # a third of what is enough, well above standing
+    chooser = FrameChooser("auto")
+    for index in range(10):
+        chooser.keep(cv2.warpAffine(wide, np.float32([[1, 0, step * index], [0, 1, 0]]), (640, 384), borderMode=cv2.BORDER_REFLECT))
+    assert chooser.selection.kept == [0, 3, 6, 9]
+    assert chooser.selection.close == 6
+    assert chooser.selection.standing == 0
+
+
+def test_noise_is_no_motion_and_expansion_is(drive_frames: list[np.ndarray]) -> None:
+    random = np.random.default_rng(0)
+    large = [cv2.resize(f, (640, 384), interpolation=cv2.INTER_CUBIC) for f in drive_frames[3:6]]
+    noisy = [np.uint8(np.clip(large[0] + random.normal(0, 4, large[0].shape), 0, 255)) for _ in range(2)]
+    a, b = map(small_grey, noisy)
+    assert motion(a, corners(a), b) < 0.0003
+    a, b = map(small_grey, large[1:])
+    assert motion(a, corners(a), b) > 0.004
+    (shift_x, shift_y), _ = cv2.phaseCorrelate(a.astype(np.float32), b.astype(np.float32))
+    assert np.hypot(shift_x, shift_y) / 320 < motion(a, corners(a), b) / 2, "what a global shift would have said"
+
+
+def test_nothing_to_follow_counts_as_motion() -> None:
+    grey = np.full((200, 320), 90, np.uint8)
+    assert motion(grey, corners(grey), grey) == float("inf")
+
+
+def test_a_file_is_decoded_once(tmp_path: Path, drive_frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "drive.mp4", drive_frames)
+    told: list[tuple[str, int, int | None]] = []
+    (first,) = open_recordings(path, camera=FOCAL, size=(48, 64), progress=lambda *args: told.append(args))
+    assert told[-1] == ("video/drive: decoding", 8, 8)
+    monkeypatch.setattr(video, "stream_video", lambda path: pytest.fail("decoded again"))
+    (again,) = open_recordings(path, camera={"focal_px": 200}, size=(48, 64))
+    assert np.array_equal(again.image(2), first.image(2))
+    assert first.image(2).shape == (48, 64, 3)
+    np.testing.assert_allclose(again.camera(0).K[0].numpy(), [200 * 64 / 160, 0, 31.5])
+    assert frame_store(again, 48, 64) is again.store, "the network's size needs no second store"
+    assert first.fingerprint() != again.fingerprint(), "another camera"
+
+
+def test_the_camera_in_every_way(tmp_path: Path, pictures: Path, world: Any) -> None:
+    def K(camera: dict[str, Any]) -> np.ndarray:
+        return open_recordings(pictures, camera=camera, stride=1)[0].camera(0).K.numpy()
+
+    centre = [(world.width - 1) / 2, (world.height - 1) / 2]
+    np.testing.assert_allclose(K(FOCAL)[:2], [[120, 0, centre[0]], [0, 120, centre[1]]])
+    np.testing.assert_allclose(K({"focal_mm": 27, "sensor_width_mm": 36})[0, 0], 0.75 * world.width)
+    np.testing.assert_allclose(K({"horizontal_fov_deg": 90})[0, 0], world.width / 2)
+    np.testing.assert_allclose(K({"K": world.K.tolist()}), world.K)
+    for name, text in (
+        ("K.txt", "120 0 77\n0 120 41\n0 0 1\n"),
+        ("row.txt", "120 0 77 0 120 41 0 0 1\n"),
+        ("K.json", json.dumps({"K": world.K.tolist()})),
+        ("bare.json", json.dumps(world.K.tolist())),
+    ):
+        (tmp_path / name).write_text(text)
+        np.testing.assert_allclose(K({"K_file": str(tmp_path / name)}), world.K)
+    (pictures / "K.txt").write_text("99 0 77\n0 99 41\n0 0 1\n")
+    assert K({})[0, 0] == 99
+
+
+def test_a_camera_for_each_frame(tmp_path: Path, pictures: Path, drive_frames: list[np.ndarray]) -> None:
+    file = tmp_path / "K.txt"
+    file.write_text("".join(f"{100 + i} 0 77 0 {100 + i} 41 0 0 1\n" for i in range(8)))
+    path = write_video(tmp_path / "drive.mp4", drive_frames)
+    for source in (pictures, path):
+        (recording,) = open_recordings(source, camera={"K_file": str(file)})
+        assert [float(recording.camera(i).fx) for i in range(len(recording))] == [100, 104, 105, 106, 107]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("1 2\n3 4\n", ("line 1", "3 numbers")),
+        ("", ("shape (0, 3)",)),
+        ("0.6 0 0.5\n0 1.9 0.5\n0 0 1\n", ("fx 0.6", "normalised")),
+        ("100 0 77 0 100 41 0 0 1\n" * 3, ("3 matrices", "8 (one a frame)")),
+        ("100 0 77\n0 100 41\n0 0 nan\n", ("line 3",)),
+    ],
+)
+def test_a_wrong_K_file_is_named(tmp_path: Path, pictures: Path, one_line: OneLine, text: str, parts: tuple[str, ...]) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text(text)
+    with pytest.raises(DataError) as caught:
+        open_recordings(pictures, camera={"K_file": str(file)})
+    one_line(caught.value, file, *parts)
+
+
+def test_no_camera_or_two(pictures: Path, one_line: OneLine) -> None:
+    with pytest.raises(DataError) as caught:
+        open_recordings(pictures)
+    one_line(caught.value, pictures, "no camera", "K.txt", "horizontal_fov_deg")
+    with pytest.raises(ConfigError) as caught_config:
+        open_recordings(pictures, camera={"focal_px": 100, "horizontal_fov_deg": 60})
+    one_line(caught_config.value, "focal_px, horizontal_fov_deg")
+    with pytest.raises(ConfigError, match="belong together"):
+        open_recordings(pictures, camera={"focal_mm": 4})
+
+
+def test_a_folder_of_mixed_sizes(pictures: Path, world: Any, one_line: OneLine) -> None:
+    world.save(pictures / "frame5.png", np.zeros((50, 60, 3), np.uint8))
+    with pytest.raises(DataError) as caught:
+        open_recordings(pictures, camera=FOCAL)
+    one_line(caught.value, pictures / "frame5.png", "60x50", "160x96")
+
+
+def test_a_video_that_cannot_be_decoded(tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine) -> None:
+    whole = write_video(tmp_path / "whole.mp4", drive_frames).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.mp4").write_bytes(b"not a video" * 50)
+    (tmp_path / "empty.mp4").touch()
+    for name in ("cut.mp4", "text.mp4", "empty.mp4"):
+        with pytest.raises(DataError) as caught:
+            open_recordings(tmp_path / name, camera=FOCAL)
+        one_line(caught.value, tmp_path / name, "cannot be decoded")
+    left = sorted(p.suffix for p in (tmp_path / "cache").iterdir())
+    assert set(left) <= {".lock"}, "nothing half-written"
+
+
+def test_a_video_cut_off_after_its_index(tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine) -> None:
+    """The header comes first and promises 8 frames, as in a video made for streaming."""
+    frames = [np.roll(frame, index, 1) for index, frame in enumerate(drive_frames)]
+    path = tmp_path / "fast.mp4"
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264rgb", rate=10, options={"qp": "0", "g": "1"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "rgb24"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    path.write_bytes(path.read_bytes()[: int(0.7 * path.stat().st_size)])
+    with pytest.raises(DataError) as caught:
+        open_recordings(path, camera=FOCAL)
+    one_line(caught.value, path)
+
+
+def test_a_turned_telephone_gives_upright_frames(tmp_path: Path, drive_frames: list[np.ndarray]) -> None:
+    path = tmp_path / "upright.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=10, options={"qp": "0"})
+        stream.height, stream.width = drive_frames[0].shape[:2]
+        stream.pix_fmt = "rgb24"
+        if not hasattr(stream, "set_display_rotation"):
+            pytest.skip("this PyAV cannot write the tag")
+        stream.set_display_rotation(90)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(drive_frames[0], format="rgb24")))
+        container.mux(stream.encode())
+    (frame,) = stream_video(path)
+    assert np.array_equal(frame.image, np.rot90(drive_frames[0]))
