@@ -25,7 +25,7 @@ def parse_value(text: str) -> Any:
     """`2e-4`, `true`, `null`, `[1,2]` and `{"a": 1}` as JSON; anything else is the text itself."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -52,7 +52,7 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
         field = model.model_fields.get(name)
         if field is None:
             every = keys(model, prefix)
-            near = nearest(prefix + name, every) or next((k for k in every if k.rsplit(".", 1)[-1] == name), None)
+            near = next((k for k in every if k.rsplit(".", 1)[-1] == name), None) or nearest(prefix + name, every)
             lines.append(f"unknown key '{prefix}{name}'" + (f", did you mean '{near}'?" if near else ""))
         elif (sub := _submodel(field.annotation)) and isinstance(value, Mapping):
             lines += _unknown(sub, value, f"{prefix}{name}.")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 
 class StadiaError(Exception):
     """A mistake that its user can mend. `str(error)` is one line; the command line prints it without a traceback.
@@ -16,6 +19,10 @@ class StadiaError(Exception):
     def __init__(self, what: object, *, found: object, expected: object, cure: str) -> None:
         self.what, self.found, self.expected, self.cure = str(what), str(found), str(expected), cure
         super().__init__(" ".join(f"{what}: found {found}, expected {expected}; {cure}".split()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An error of a worker process reaches the main one whole."""
+        return partial(type(self), self.what, found=self.found, expected=self.expected, cure=self.cure), ()
 
 
 class ConfigError(StadiaError):

@@ -95,7 +95,7 @@ def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(path, found="no such file", expected="a JSON file", cure="check the path") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number of 5000 digits, nested 5000 deep
         raise DataError(path, found=f"invalid JSON ({error})", expected="JSON", cure="write the file again") from error
 
 

@@ -36,6 +36,9 @@ class Table(Mapping[str, str]):
         self.check(name)
         return self._parts[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._parts)
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from stadia.core.errors import StadiaError
 from stadia.core.seeds import generator
 from stadia.core.types import Batch, collate
 from stadia.data.samples import Samples
@@ -47,6 +48,24 @@ class EpochOrder(Sampler[tuple[int, int]]):
             yield from ((self.epoch, int(index)) for index in mine)
 
 
+class _Told(Dataset[Batch | StadiaError]):
+    """Samples, or the error that one could not be read for: as a value, since a DataLoader makes a RuntimeError of a raised one."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch | StadiaError:
+        try:
+            return self.samples[key]
+        except StadiaError as error:
+            return error
+
+
+def _collate(samples: list[Batch | StadiaError]) -> Batch | StadiaError:
+    error = next((s for s in samples if isinstance(s, StadiaError)), None)
+    return error or collate([s for s in samples if isinstance(s, Batch)])
+
+
 def start_worker(_: int) -> None:
     """One core a worker: OpenCV would start its own threads in each."""
     cv2.setNumThreads(0)
@@ -70,14 +89,14 @@ class Loader:
         drop = (shuffle and len(samples) >= batch_size) if drop_last is None else drop_last
         self.samples = samples
         self.order = EpochOrder(len(samples), batch_size=batch_size, shuffle=shuffle, drop_last=drop, seed=seed)
-        self._batches: DataLoader[Batch] = DataLoader(
-            samples,
+        self._batches: DataLoader[Batch | StadiaError] = DataLoader(
+            _Told(samples),
             batch_size=batch_size,
             sampler=self.order,
             drop_last=drop,
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=collate,
+            collate_fn=_collate,
             worker_init_fn=start_worker,
             generator=torch.Generator(),  # else every epoch would draw from the training's random numbers
         )
@@ -95,4 +114,8 @@ class Loader:
         self.order.rank, self.order.world_size = rank, world_size
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self._batches)
+        """Raises what a sample raised, whichever process read it: DataError naming the file."""
+        for batch in self._batches:
+            if isinstance(batch, StadiaError):
+                raise batch
+            yield batch

@@ -1,0 +1,122 @@
+"""Strict configuration: every mistake at once, the nearest name for each, later overrides win."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import Field, ValidationError, model_validator
+
+from stadia.core.config import StrictModel, keys, merge, parse_value, resolve
+from stadia.core.errors import ConfigError
+
+
+class Inner(StrictModel):
+    lr: float = Field(1e-3, gt=0)
+    name: str = "adamw"
+
+
+class Outer(StrictModel):
+    optimiser: Inner = Inner()
+    extra: Inner | None = None
+    height: int = 96
+    width: int
+    offsets: tuple[int, ...] = (-1, 1)
+
+    @model_validator(mode="after")
+    def _wide(self) -> Outer:
+        if self.width < self.height:
+            raise ValueError("Width must not be below height")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2e-4", 2e-4),
+        ("true", True),
+        ("null", None),
+        ("[1,2]", [1, 2]),
+        ('{"a": 1}', {"a": 1}),
+        ("adamw", "adamw"),
+        ("", ""),
+        ('"12"', "12"),
+        ("a=b", "a=b"),
+        ("1" * 5000, "1" * 5000),
+        ("[" * 100_000, "[" * 100_000),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_values_are_json_or_text(text, value):
+    assert parse_value(text) == value
+
+
+def test_defaults_and_overrides():
+    config = resolve(Outer, {"width": 320}, ["optimiser.lr=2e-4", "offsets=[-2,2]", "optimiser.lr=3e-4"])
+    assert config == Outer(width=320, optimiser=Inner(lr=3e-4), offsets=(-2, 2))
+
+
+def test_overrides_lie_over_the_base_and_leave_it_alone():
+    base = {"width": 320, "optimiser": {"name": "sgd"}}
+    config = resolve(Outer, base, ["optimiser.lr=0.5"])
+    assert config.optimiser == Inner(name="sgd", lr=0.5)
+    assert base == {"width": 320, "optimiser": {"name": "sgd"}}
+
+
+def test_optional_group_can_be_set_by_a_dotted_key():
+    assert resolve(Outer, {"width": 100}, ["extra.lr=1"]).extra == Inner(lr=1)
+
+
+def test_every_mistake_is_told_at_once():
+    with pytest.raises(ConfigError) as refused:
+        resolve(Outer, {"optimizer": {"lr": 1}}, ["hieght=3", "optimiser.lrr=1", "optimiser.lr=-1", "name=x"])
+    message = str(refused.value)
+    assert message.count("\n") == 0
+    for part in (
+        "6 mistakes",
+        "unknown key 'optimizer', did you mean 'optimiser'?",
+        "unknown key 'hieght', did you mean 'height'?",
+        "unknown key 'optimiser.lrr', did you mean 'optimiser.lr'?",
+        "unknown key 'name', did you mean 'optimiser.name'?",  # the right name in the wrong group
+        "'optimiser.lr': input should be greater than 0 (found -1)",
+        "'width': field required",
+    ):
+        assert part in message
+
+
+def test_rules_between_keys_are_told():
+    with pytest.raises(ConfigError, match="width must not be below height"):
+        resolve(Outer, {"width": 10})
+
+
+def test_value_where_a_group_is_expected():
+    with pytest.raises(ConfigError, match="'optimiser'"):
+        resolve(Outer, {"width": 100}, ["optimiser=3"])
+    with pytest.raises(ConfigError, match="'height' is a value"):
+        resolve(Outer, {"height": 100}, ["height.x=3"])
+
+
+@pytest.mark.parametrize("override", ["lr", "=3", ""])
+def test_override_without_key_or_value(override):
+    with pytest.raises(ConfigError, match="expected key=value"):
+        merge({}, [override])
+
+
+def test_keys_lists_groups_and_leaves():
+    assert keys(Outer) == ["optimiser", "optimiser.lr", "optimiser.name", "extra", "extra.lr", "extra.name", "height", "width", "offsets"]
+
+
+def test_resolved_configuration_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        resolve(Outer, {"width": 320}).width = 3  # type: ignore[misc]
+
+
+def test_configuration_survives_json():
+    config = resolve(Outer, {"width": 320}, ["extra.lr=1"])
+    assert resolve(Outer, config.model_dump(mode="json")) == config
+
+
+def test_no_torch():
+    program = "import sys; sys.modules['torch'] = None; import stadia.core.config, stadia.core.files, stadia.core.seeds, stadia.core.tables"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,77 @@
+"""Tables of parts, the error tree, named streams of random numbers."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import numpy as np
+import pytest
+
+from stadia.core import errors
+from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.seeds import derive, generator
+from stadia.core.tables import Table, nearest
+
+TABLE = Table("loss", {"photometric": "json:loads", "smoothness": "json:dumps"})
+
+
+def test_table_is_a_mapping_that_loads():
+    assert list(TABLE) == ["photometric", "smoothness"]
+    assert len(TABLE) == 2
+    assert TABLE["smoothness"] == "json:dumps"
+    assert TABLE.load("photometric")("[1]") == [1]
+
+
+def test_unknown_part_tells_the_nearest():
+    with pytest.raises(
+        ConfigError, match=r"loss: found 'photometrc', expected one of photometric, smoothness; did you mean 'photometric'\?"
+    ):
+        TABLE.load("photometrc")
+    with pytest.raises(ConfigError, match="see `stadia parts`"):
+        TABLE.check("zzz")
+
+
+def test_asking_whether_a_part_is_there_does_not_raise():
+    """Mapping's own answer rests on KeyError, and an unknown part raises ConfigError."""
+    assert "photometric" in TABLE
+    assert "photometrc" not in TABLE
+
+
+def test_nearest():
+    assert nearest("encodr", ["encoder", "decoder"]) == "encoder"
+    assert nearest("zzz", ["encoder"]) is None
+
+
+def test_error_is_one_line_with_its_parts():
+    error = StadiaError("a.png", found="nothing\n at  all", expected="a picture", cure="look\tagain")
+    assert str(error) == "a.png: found nothing at all, expected a picture; look again"
+    assert (error.what, error.expected) == ("a.png", "a picture")
+
+
+def test_every_error_is_a_stadia_error():
+    classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, Exception)]
+    assert all(issubclass(c, StadiaError) for c in classes)
+    assert len(classes) >= 7
+
+
+def test_error_survives_a_process_boundary():
+    """A loader's worker sends its error to the main process by pickling it."""
+    error = errors.DataError("a.png", found="nothing", expected="a picture", cure="look again")
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is errors.DataError
+    assert str(back) == str(error)
+    assert back.cure == error.cure
+
+
+def test_seeds_are_pinned():
+    """The same on every platform and in every version, else recorded runs could not be repeated."""
+    assert derive(0) == 4246866556266386882
+    assert derive(0, "world", 3) == 669053406617185451
+
+
+def test_streams_are_independent_and_named():
+    seeds = [derive(s, *names) for s in (0, 1) for names in ((), ("a",), ("a", 1), ("a", "1b"), ("b",))]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= s < 2**63 for s in seeds)
+    np.testing.assert_array_equal(generator(3, "x").random(4), generator(3, "x").random(4))

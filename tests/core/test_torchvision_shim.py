@@ -1,0 +1,29 @@
+"""Libraries that import torchvision load, whether or not its compiled part does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def python(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False)
+
+
+def test_libraries_load_after_the_shim():
+    done = python("import stadia.core.torchvision_shim\nimport timm, lightning.pytorch, torchmetrics")
+    assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_missing_operators_are_declared_where_the_compiled_part_cannot_load():
+    """As if torchvision's library could not be loaded: both schemas are there, torchvision imports, nothing is declared twice."""
+    done = python(
+        "import torch\n"
+        "def refuse(path): raise OSError('cannot load')\n"
+        "torch.ops.load_library = refuse\n"
+        "import stadia.core.torchvision_shim as shim\n"
+        "assert torch.ops.torchvision.nms and torch.ops.torchvision.qnms\n"
+        "assert shim.declare_missing_operators() == []\n"
+        "import torchvision\n"
+    )
+    assert done.returncode == 0, done.stderr[-500:]

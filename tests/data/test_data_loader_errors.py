@@ -1,0 +1,25 @@
+"""What cannot be read is told by name, whichever process reads it."""
+
+from __future__ import annotations
+
+import pytest
+
+from stadia.core.errors import DataError
+from stadia.data.loader import Loader
+
+
+class Unreadable:
+    """Samples of which none can be read."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, key: tuple[int, int]) -> None:
+        raise DataError(f"frame {key[1]}", found="a truncated picture", expected="a PNG", cure="copy it again")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_error_of_a_sample_reaches_the_trainer_as_it_is(workers):
+    loader = Loader(Unreadable(), batch_size=2, shuffle=False, workers=workers)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"^frame 0: found a truncated picture, expected a PNG; copy it again$"):
+        next(iter(loader))
