@@ -60,7 +60,7 @@ class ColourDraw:
     @classmethod
     def of(cls, brightness: float, contrast: float, saturation: float, hue: float) -> ColourDraw:
         """Three factors (1 = unchanged) and a share of a full turn (0 = unchanged)."""
-        angle = 2 * np.pi * hue
+        angle = -2 * np.pi * hue  # red, yellow, green go round YIQ backwards
         turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
         hue_matrix = np.linalg.solve(_YIQ, turn @ _YIQ)
         saturation_matrix = saturation * np.eye(3) + (1 - saturation) * np.outer(np.ones(3), LUMA)

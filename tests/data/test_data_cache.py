@@ -1,0 +1,122 @@
+"""The store of decoded pictures: made once, whole or not at all, by one process at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stadia.core.errors import DataError, StadiaError
+from stadia.data import cache
+from stadia.data.cache import FrameStore, frame_store
+from stadia.data.config import CacheConfig
+from stadia.data.sources import open_recordings
+from stadia.data.transforms import resize_picture
+
+OneLine = Callable[..., None]
+
+
+@pytest.fixture
+def recording(tmp_path: Path, world: Any) -> Any:
+    return open_recordings(world.recording(tmp_path / "a", 4))[0]
+
+
+def test_a_store_holds_the_resized_pictures(recording: Any) -> None:
+    told: list[tuple[str, int, int | None]] = []
+    store = frame_store(recording, 48, 64, side="right", progress=lambda *args: told.append(args))
+    assert len(store) == 4
+    assert told == [("a right", n, 4) for n in (1, 2, 3, 4)]
+    for index in range(4):
+        expected = resize_picture(recording.image(index, "right"), 48, 64)
+        assert np.array_equal(store.image(index), expected)
+        assert np.array_equal(store.planar(index), expected.transpose(2, 0, 1))
+
+
+def test_it_is_made_once_for_each_content_side_and_size(recording: Any, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = frame_store(recording, 48, 64)
+    assert frame_store(recording, 48, 64, side="right").path != first.path
+    assert frame_store(recording, 48, 60).path != first.path
+    monkeypatch.setattr(type(recording), "image", lambda *args: pytest.fail("decoded again"))
+    assert frame_store(recording, 48, 64).path == first.path
+    monkeypatch.undo()
+    world.save(recording.file(2), world.render(0)[0])
+    assert frame_store(recording, 48, 64).path != first.path
+
+
+def test_where_it_lies(recording: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert frame_store(recording, 48, 64).path.parent == tmp_path / "cache"  # $STADIA_CACHE
+    chosen = CacheConfig(folder=str(tmp_path / "chosen"))
+    assert frame_store(recording, 48, 64, config=chosen).path.parent == tmp_path / "chosen"
+    monkeypatch.delenv("STADIA_CACHE")
+    assert cache.cache_folder(CacheConfig()).name == "stadia"
+
+
+def test_what_a_killed_process_left_is_replaced(recording: Any) -> None:
+    store = frame_store(recording, 48, 64)
+    whole = store.path.read_bytes()
+    leftover = store.path.with_name(f".{store.path.stem}-abc{store.path.suffix}")
+    for content in (whole[:-1], whole[: len(whole) // 2]):  # the second is a whole number of frames
+        store.path.write_bytes(content)
+        leftover.touch()
+        assert frame_store(recording, 48, 64).path.read_bytes() == whole
+        assert not leftover.exists()
+
+
+def test_a_picture_that_fails_leaves_nothing(recording: Any, tmp_path: Path) -> None:
+    recording.file(3).write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"000003\.png"):
+        frame_store(recording, 48, 64)
+    assert {p.suffix for p in (tmp_path / "cache").iterdir()} == {".lock"}
+
+
+def test_a_full_disk_is_told_before_writing(recording: Any, monkeypatch: pytest.MonkeyPatch, one_line: OneLine) -> None:
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: cache.shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(StadiaError) as caught:
+        frame_store(recording, 48, 64)
+    one_line(caught.value, "GiB free", "data.cache.folder")
+
+
+def test_a_file_of_another_size_is_refused(tmp_path: Path, one_line: OneLine) -> None:
+    (tmp_path / "x.rgb").write_bytes(b"12345")
+    with pytest.raises(DataError) as caught:
+        FrameStore(tmp_path / "x.rgb", 1, 1)
+    one_line(caught.value, tmp_path / "x.rgb", "5 bytes", "multiple of 3")
+
+
+def test_a_store_travels_light(recording: Any) -> None:
+    store = frame_store(recording, 48, 64)
+    picture = store.planar(1).copy()
+    travelled = pickle.dumps(store)
+    assert len(travelled) < 1000
+    assert np.array_equal(pickle.loads(travelled).planar(1), picture)
+
+
+def _fill(folder: str, results: Any) -> None:
+    (recording,) = open_recordings(folder)
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    store = frame_store(recording, 48, 64, progress=count)
+    results.put((str(store.path), calls))
+
+
+def test_several_processes_make_one_store(recording: Any) -> None:
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    folder = str(recording.file(0).parents[1])
+    processes = [context.Process(target=_fill, args=(folder, results)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    answers = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert len({path for path, _ in answers}) == 1
+    assert sorted(calls for _, calls in answers) == [0, 0, 4], "one decoded, two waited and read"

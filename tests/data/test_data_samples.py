@@ -1,0 +1,217 @@
+"""Samples: geometry that warps onto itself however it was changed, randomness that depends on nothing else."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.types import Batch, collate
+from stadia.data.config import AugmentationConfig, CacheConfig, ColourConfig, DataConfig
+from stadia.data.samples import Samples
+from stadia.data.sources import open_recordings
+from stadia.data.splits import Frames, open_split
+from stadia.geometry.warp import synthesize
+
+OneLine = Callable[..., None]
+CACHE = CacheConfig()
+NO_COLOUR = ColourConfig(probability=0)
+ALWAYS = ColourConfig(probability=1)
+
+
+@pytest.fixture
+def recording(tmp_path: Path, world: Any) -> Any:
+    return open_recordings(world.recording(tmp_path / "a", 5))[0]
+
+
+def samples(recording: Any, **changes: Any) -> Samples:
+    defaults: dict[str, Any] = {"height": 96, "width": 160, "cache": CACHE, "ground_truth_depth": True}
+    return Samples([recording], **(defaults | changes))
+
+
+def residual(sample: Batch) -> list[float]:
+    """Mean absolute difference of each warped source to the target, by true depth and motion, where it is seen."""
+    batch = collate([sample])
+    targets = batch.targets
+    views = synthesize(targets.sources, targets.depth_m, targets.camera, targets.source_camera, targets.T_source_target_true)
+    # leave out the pixels around the edge between road and wall, where depth is not smooth
+    kept = views.valid & (torch.nn.functional.max_pool2d(targets.depth_m, 5, 1, 2) < 1.1 * targets.depth_m)[:, None]
+    difference = (views.image - targets.image[:, None]).abs() * kept
+    return [float(difference[0, n].sum() / (3 * kept[0, n].sum())) for n in range(kept.shape[1])]
+
+
+@pytest.mark.parametrize("stereo", [True, False])
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        AugmentationConfig(mirror=0, colour=NO_COLOUR),
+        AugmentationConfig(mirror=1, colour=NO_COLOUR),
+        AugmentationConfig(mirror=1, colour=ALWAYS, zoom=1.3),
+    ],
+    ids=["plain", "mirrored", "mirrored and zoomed"],
+)
+@pytest.mark.parametrize("size", [(96, 160), (64, 96)])
+def test_every_source_warps_onto_the_target(
+    recording: Any, augmentation: AugmentationConfig, side: str, stereo: bool, size: tuple[int, int]
+) -> None:
+    """The law of samples: whatever was changed, picture, camera, depth and motion changed together."""
+    sample = samples(recording, height=size[0], width=size[1], augmentation=augmentation, target_sides=(side,), stereo=stereo)[1]
+    assert sample.source_names == ("-1", "+1") + ("stereo",) * stereo
+    unwarped = (sample.targets.sources - sample.targets.image).abs().mean(dim=(1, 2, 3))
+    for name, warped, before in zip(sample.source_names, residual(sample), unwarped.tolist(), strict=True):
+        assert warped < 0.02, f"{name}: {warped:.4f} warped, {before:.4f} before"
+        assert warped < 0.25 * before
+
+
+@pytest.mark.parametrize("mirror", [0.0, 1.0])
+@pytest.mark.parametrize(("side", "sign"), [("left", -1), ("right", 1)])
+def test_the_rig_keeps_its_sides_when_mirrored(recording: Any, world: Any, mirror: float, side: str, sign: int) -> None:
+    """A mirrored right picture plays left: its partner is to the right of it, as before."""
+    sample = samples(recording, augmentation=AugmentationConfig(mirror=mirror, colour=NO_COLOUR), target_sides=(side,))[0]
+    rig = sample.inputs.T_source_target_rig
+    assert rig[:2].isnan().all()
+    expected = torch.eye(4)
+    expected[0, 3] = sign * world.baseline_m
+    torch.testing.assert_close(rig[2], expected)
+    (meta,) = sample.meta
+    assert meta.mirrored == bool(mirror)
+    assert meta.side == (side if not mirror else {"left": "right", "right": "left"}[side])
+    assert meta.file == recording.file(1, meta.side)
+
+
+def test_mirroring_one_camera_keeps_its_side(recording: Any, world: Any) -> None:
+    plain = samples(recording, stereo=False)[0]
+    mirrored = samples(recording, stereo=False, augmentation=AugmentationConfig(mirror=1, colour=NO_COLOUR))[0]
+    assert mirrored.meta[0].side == "left"
+    assert torch.equal(mirrored.targets.image, plain.targets.image.flip(-1))
+    assert torch.equal(mirrored.targets.depth_m, plain.targets.depth_m.flip(-1))
+    assert float(mirrored.targets.camera.cx) == world.width - 1 - float(plain.targets.camera.cx)
+
+
+def test_colour_is_for_the_network_alone_and_the_same_for_all_frames(recording: Any) -> None:
+    plain = samples(recording)[1]
+    coloured = samples(recording, augmentation=AugmentationConfig(mirror=0, colour=ALWAYS))[1]
+    assert torch.equal(coloured.targets.image, plain.targets.image)
+    assert torch.equal(coloured.targets.sources, plain.targets.sources)
+    before = torch.cat([plain.inputs.image[None], plain.inputs.sources]).permute(0, 2, 3, 1)
+    after = torch.cat([coloured.inputs.image[None], coloured.inputs.sources]).permute(0, 2, 3, 1)
+    assert (before - after).abs().mean() > 0.01
+    seen = [((a > 0) & (a < 1)).all(-1) for a in after]  # not clamped
+    maps = []
+    for b, a, s in zip(before, after, seen, strict=True):
+        colours = torch.cat([b[s], torch.ones(int(s.sum()), 1)], 1)
+        maps.append(torch.linalg.lstsq(colours, a[s]).solution)
+    for other in maps[1:]:
+        torch.testing.assert_close(other, maps[0], atol=1e-3, rtol=0)
+
+
+def test_nothing_is_copied_that_is_the_same(recording: Any) -> None:
+    sample = samples(recording)[0]
+    assert sample.inputs.image.data_ptr() == sample.targets.image.data_ptr()
+
+
+def test_a_sample_is_a_function_of_seed_epoch_and_index(recording: Any) -> None:
+    augmentation = AugmentationConfig(colour=ALWAYS, zoom=1.2)
+    one, two = samples(recording, augmentation=augmentation, seed=3), samples(recording, augmentation=augmentation, seed=3)
+    reference = one[5, 2].inputs.image
+    _ = [one[n % 3] for n in range(4)]
+    one.set_epoch(5)
+    for same in (one[2], two[5, 2], pickle.loads(pickle.dumps(one))[5, 2]):
+        assert torch.equal(same.inputs.image, reference)
+    for other in (two[6, 2], two[5, 1], samples(recording, augmentation=augmentation, seed=4)[5, 2]):
+        assert not torch.equal(other.inputs.image, reference)
+
+
+def test_the_cache_changes_nothing(recording: Any) -> None:
+    cached, read = samples(recording, height=64, width=96), samples(recording, height=64, width=96, cache=None)
+    assert torch.equal(cached[1].targets.sources, read[1].targets.sources)
+    assert torch.equal(cached[1].targets.image, read[1].targets.image)
+
+
+def test_shapes_and_types(recording: Any) -> None:
+    sample = samples(recording, height=64, width=96)[0]
+    assert sample.inputs.image.shape == (3, 64, 96)
+    assert sample.inputs.sources.shape == (3, 3, 64, 96)
+    assert sample.targets.source_camera.K.shape == (3, 3, 3)
+    assert sample.targets.T_source_target_true.shape == (3, 4, 4)
+    assert sample.targets.depth_m.shape == (1, 64, 96)
+    for tensor in (sample.inputs.image, sample.inputs.camera.K, sample.inputs.T_source_target_rig, sample.targets.depth_m):
+        assert tensor.dtype == torch.float32
+    batch = collate([sample, samples(recording, height=64, width=96)[1]])
+    assert batch.inputs.sources.shape == (2, 3, 3, 64, 96)
+
+
+def test_offsets_of_any_kind(recording: Any) -> None:
+    only = samples(recording, offsets=(2,), stereo=False)
+    assert len(only) == 3
+    assert only.without_neighbours == 2
+    assert only[0].source_names == ("+2",)
+    assert torch.equal(only[0].targets.sources[0], only[2].targets.image)
+    none = samples(recording, offsets=(), stereo=False)
+    assert len(none) == 5
+    assert none[0].targets.sources.shape == (0, 3, 96, 160)
+    assert none[0].inputs.T_source_target_rig.shape == (0, 4, 4)
+
+
+def test_unknown_motion_is_nan(tmp_path: Path, world: Any) -> None:
+    folder = world.recording(tmp_path / "b", 3)
+    (folder / "poses.txt").unlink()
+    true = samples(open_recordings(folder)[0])[0].targets.T_source_target_true
+    assert true[:2].isnan().all()
+    assert torch.isfinite(true[2]).all()
+
+
+def test_recordings_of_different_sizes_share_a_network(tmp_path: Path, world: Any, recording: Any) -> None:
+    import cv2
+
+    folder = tmp_path / "large"
+    for index in range(3):
+        large = cv2.resize(world.render(index)[0], (320, 192), interpolation=cv2.INTER_CUBIC)
+        world.save(folder / f"{index}.png", large)
+    (other,) = open_recordings(folder, camera={"focal_px": 240}, stride=1)
+    mixed = Samples([recording, other], height=48, width=80, cache=CACHE)
+    assert mixed.stereo is False
+    assert len(mixed) == 4
+    assert float(mixed[0].inputs.camera.fx) == pytest.approx(60)
+    assert float(mixed[3].inputs.camera.fx) == pytest.approx(60)
+    assert mixed[3].meta[0].recording == "video/large"
+    assert collate([mixed[0], mixed[3]]).size == 2
+
+
+def test_stereo_that_is_not_there(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+    (mono,) = open_recordings(world.recording(tmp_path / "mono", 3, stereo=False))
+    assert samples(mono).stereo is False
+    with pytest.raises(ConfigError) as caught:
+        samples(mono, stereo=True)
+    one_line(caught.value, "mono", "data.stereo=false")
+
+
+def test_too_few_frames(recording: Any, one_line: OneLine) -> None:
+    with pytest.raises(DataError) as caught:
+        samples(recording, offsets=(-5, 5))
+    one_line(caught.value, "a", "at least 11 frames")
+
+
+def test_only_the_asked_frames_are_targets(recording: Any) -> None:
+    chosen = Samples([Frames(recording, (3, 1)), Frames(recording, (0, 2), "right")], height=48, width=80, cache=CACHE)
+    assert [(m.index, m.side) for m in (chosen[n].meta[0] for n in range(len(chosen)))] == [(3, "left"), (1, "left"), (2, "right")]
+
+
+def test_from_a_configuration(tmp_path: Path, world: Any) -> None:
+    world.dataset(tmp_path / "own", {"train": ["a"], "val": ["b"], "test": ["c"]}, frames=3)
+    config = DataConfig(path=str(tmp_path / "own"), height=48, width=80, augmentation=AugmentationConfig(mirror=1))
+    split = open_split(config)
+    train = Samples.from_config(split.train, config, training=True)
+    val = Samples.from_config(split.val, config, training=False)
+    assert train[0].meta[0].mirrored
+    assert not val[0].meta[0].mirrored
+    assert {train[0].meta[0].recording, val[0].meta[0].recording} == {"own/a", "own/b"}
+    assert train[0].targets.depth_m is None
+    np.testing.assert_allclose(val[0].inputs.camera.K[0, 0], world.K[0, 0] / 2)

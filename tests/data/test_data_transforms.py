@@ -1,0 +1,121 @@
+"""Colour, mirroring, zoom and resizing: each against what it must be."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+import pytest
+import torch
+
+from stadia.core.types import Camera
+from stadia.data.config import AugmentationConfig, ColourConfig
+from stadia.data.transforms import ColourDraw, Window, draw, mirror_planar, resize_depth, resize_picture, zoomed, zoomed_depth
+from stadia.geometry.camera import resized
+
+PICTURES = torch.rand(2, 3, 8, 10, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
+GREY = torch.tensor([0.299, 0.587, 0.114])
+
+
+def grey(pictures: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("c,nchw->nhw", GREY, pictures)[:, None]
+
+
+def test_no_change_is_no_change() -> None:
+    torch.testing.assert_close(ColourDraw.of(1, 1, 1, 0)(PICTURES), PICTURES)
+
+
+def test_brightness_contrast_and_saturation_are_torchvisions_blends() -> None:
+    torch.testing.assert_close(ColourDraw.of(1.2, 1, 1, 0)(PICTURES), (1.2 * PICTURES).clamp(0, 1))
+    mean = grey(PICTURES)[0].mean()
+    torch.testing.assert_close(ColourDraw.of(1, 0.8, 1, 0)(PICTURES), 0.8 * PICTURES + 0.2 * mean)
+    torch.testing.assert_close(ColourDraw.of(1, 1, 0.7, 0)(PICTURES), 0.7 * PICTURES + 0.3 * grey(PICTURES))
+    both = ColourDraw.of(1.2, 0.8, 1, 0)(PICTURES)
+    torch.testing.assert_close(both, 0.8 * 1.2 * PICTURES + 0.2 * 1.2 * mean)
+
+
+def test_hue_turns_red_towards_green_and_keeps_grey() -> None:
+    red = torch.tensor([0.8, 0.2, 0.2]).view(1, 3, 1, 1)
+    turned = ColourDraw.of(1, 1, 1, 1 / 12)(red).flatten().tolist()
+    assert colorsys.rgb_to_hsv(*turned)[0] == pytest.approx(1 / 12, abs=0.05)
+    torch.testing.assert_close(
+        ColourDraw.of(1, 1, 1, 0.1)(grey(PICTURES).repeat(1, 3, 1, 1)), grey(PICTURES).repeat(1, 3, 1, 1), atol=2e-3, rtol=0
+    )
+    torch.testing.assert_close(grey(ColourDraw.of(1, 1, 1, 0.1)(PICTURES)), grey(PICTURES), atol=2e-3, rtol=0)
+
+
+def test_every_picture_changes_by_the_same_map() -> None:
+    """Where two pictures agree before, they agree after, though their means differ."""
+    pictures = PICTURES.clone()
+    pictures[1, :, :2] = pictures[0, :, :2]
+    changed = ColourDraw.of(1.1, 0.8, 1.2, 0.05)(pictures)
+    assert torch.equal(changed[0, :, :2], changed[1, :, :2])
+    assert not torch.allclose(changed, pictures)
+
+
+def test_the_result_stays_in_range() -> None:
+    changed = ColourDraw.of(1.2, 1.2, 1.2, 0.1)(torch.rand(1, 3, 20, 20))
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+
+
+def test_draws_stay_in_their_ranges_and_do_not_move_each_other() -> None:
+    config = AugmentationConfig(mirror=0.5, colour=ColourConfig(probability=1), zoom=1.2)
+    drawn = [draw(config, 96, 160, np.random.default_rng(seed)) for seed in range(400)]
+    assert 0.4 < np.mean([d.mirror for d in drawn]) < 0.6
+    for d in drawn:
+        assert d.window is not None
+        assert d.window.left + d.window.width <= 160
+        assert d.window.top + d.window.height <= 96
+        assert d.window.width >= 160 / 1.2 - 1
+    without = AugmentationConfig(mirror=0.5, colour=ColourConfig(probability=0))
+    plain = [draw(without, 96, 160, np.random.default_rng(seed)) for seed in range(400)]
+    assert [d.mirror for d in plain] == [d.mirror for d in drawn]
+    assert all(d.colour is None and d.window is None for d in plain)
+    some = AugmentationConfig(colour=ColourConfig(probability=0.3))
+    assert 0.2 < np.mean([draw(some, 96, 160, np.random.default_rng(s)).colour is not None for s in range(400)]) < 0.4
+
+
+def test_shrinking_averages_and_goes_where_the_camera_says() -> None:
+    """A bright column of 2 px: after shrinking by 2 its centre is at (c + 0.5) / 2 - 0.5, and nothing is lost."""
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:, 30:32] = 200
+    small = resize_picture(picture, 32, 48)
+    assert small[0, :, 0].argmax() == 15
+    assert small[0, 15, 0] == 200
+    before = Camera(torch.tensor([[50.0, 0, 30.5], [0, 50, 31.5], [0, 0, 1]]), 64, 96)
+    assert float(resized(before, 32, 48).cx) == 15
+    fine = np.tile(np.array([[0, 255]], np.uint8).repeat(64, 0), (1, 48))[..., None].repeat(3, 2)
+    assert np.abs(resize_picture(fine, 32, 30).astype(int) - 127).max() < 60, "stripes of 1 px must not alias"
+    assert np.ptp(resize_picture(fine, 128, 48)) <= 1, "also where only one axis shrinks"
+
+
+def test_resizing_to_the_same_size_changes_nothing() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (10, 12, 3), dtype=np.uint8)
+    assert np.array_equal(resize_picture(picture, 10, 12), picture)
+
+
+def test_depths_are_not_mixed() -> None:
+    depth = np.random.default_rng(0).choice([0, 5, 50], (60, 80)).astype(np.float32)
+    small = resize_depth(depth, 20, 40)
+    assert set(np.unique(small)) <= {0, 5, 50}
+    assert small[4, 7] in depth[12:15, 14:16]
+
+
+def test_mirroring() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (3, 10, 12), dtype=np.uint8)
+    assert np.array_equal(mirror_planar(picture), picture[:, :, ::-1])
+
+
+def test_zoom_takes_the_window_and_its_camera() -> None:
+    ramp = torch.arange(160.0).expand(1, 3, 96, 160) / 160
+    camera = Camera(torch.tensor([[[100.0, 0, 80], [0, 100, 48], [0, 0, 1]]]), 96, 160)
+    window = Window(left=40, top=24, height=48, width=80)
+    larger, larger_camera = zoomed(ramp, camera, window)
+    assert larger.shape == ramp.shape
+    assert float(larger_camera.fx) == 200
+    assert float(larger_camera.cx) == pytest.approx((80 - 40 + 0.5) * 2 - 0.5)
+    assert float(larger[0, 0, 0, 79]) == pytest.approx(((79 + 0.5) / 2 - 0.5 + 40) / 160, abs=1e-4)
+    depth = zoomed_depth(torch.arange(160.0).expand(1, 96, 160), window)
+    assert depth[0, 0, 79] in (79, 80)
+    assert depth.shape == (1, 96, 160)
