@@ -114,7 +114,7 @@ def test_histogram_of_equal_values():
         (12345, "", "12 345"),
         (2.74e-8, "", "2.74e-08"),
         (math.nan, "", "not finite"),
-        (None, "", "none"),
+        (None, "", "–"),
         (True, "", "True"),
     ],
 )

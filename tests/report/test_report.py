@@ -66,7 +66,8 @@ def test_whole_run_says_what_matters(make_run):
     assert "1.6% of a path of 148 m" in words
     assert "took 8 min 41 s" in words
     assert "gradient norm 41 at step 12" in words
-    assert words.index("gradient norm 41") < words.index("3 of 200 frames")  # the warning stands before the note
+    assert words.index("3 of 200 frames") < words.index("gradient norm 41")  # as written: causes before symptoms
+    assert "1 warn 1 note" in words
     assert "world-11/left/000016 0.566" in words  # the worst image
     assert '"encoder": "mobilenetv3_small_100"' in words
     titles = re.findall(r"<h3>([^<]+)", text)
@@ -79,8 +80,8 @@ def test_page_is_one_file_that_loads_nothing(make_run):
     text, page = build(make_run())
     for tag, attributes in page.tags:
         for name in ("src", "href", "action", "data", "poster", "srcset", "xlink:href"):
-            value = attributes.get(name)
-            assert value is None or value.startswith("data:image/jpeg;base64,"), (tag, name, value)
+            value = attributes.get(name) or "data:image/jpeg;base64,"
+            assert value.startswith(("data:image/jpeg;base64,", "#")), (tag, name, value)
     assert not page.named("link")
     assert not re.search(r"@import|url\((?!#)", text)
     policy = next(a["content"] for a in page.named("meta") if a.get("http-equiv"))
@@ -139,6 +140,35 @@ def test_run_that_was_killed_at_once(make_run):
     words = visible(build(folder)[0])
     assert "not finished when this was written" in words
     assert "No claim yet." in words
+
+
+def test_failed_run_says_why(make_run):
+    folder = make_run(run={"status": "failed", "error": "loss of step 12: found nan"})
+    words = visible(build(folder)[0])
+    assert "failed" in words
+    assert "loss of step 12: found nan" in words
+
+
+def test_score_files_of_every_form(make_run):
+    """Metrics in a group of their own or flat, notes, numbers that could not be computed, more columns than a screen."""
+    folder = make_run(without=("scores",))
+    (folder / "scores").mkdir()
+    flat = {"ate_rmse_m": 0.5, "t_err_percent": None, "align": "se3", "scale": 1.0, "poses": 50, "path_m": 120.0}
+    (folder / "scores" / "val-odometry.json").write_text(json.dumps(flat), encoding="utf-8")
+    grouped = {
+        "protocol": "relative",
+        "claim": "up-to-scale",
+        "alignment": "median",
+        "metrics": {"abs_rel": 0.1},
+        "scale_ratio_median": 30.1,
+    }
+    (folder / "scores" / "val-depth.json").write_text(json.dumps(grouped | {"notes": ["2 images have no truth"]}), encoding="utf-8")
+    words = visible(build(folder)[0])
+    assert "aligned by se3, 50 poses" in words
+    assert "t_err ↓ –" in words
+    assert "protocol relative, up to scale, aligned by median" in words
+    assert "Scale ratio, median → 1 30.1" in words
+    assert "2 images have no truth" in words
 
 
 def test_up_to_scale_is_said(make_run):

@@ -44,9 +44,11 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
         stadia_version=__version__,
         status=wording.status(run.run.get("status")),
         facts=_facts(run),
+        error=run.run.get("error"),
         claim=wording.claim(_claim(run)),
         tiles=sections.tiles(run),
         findings=_findings(run.findings),
+        severities={s: count for s in SEVERITIES if (count := sum(f.get("severity") == s for f in run.findings))},
         curves=sections.curves(run.series),
         sheets=sections.sheets(run),
         score_tables=sections.score_tables(run.scores),
@@ -87,10 +89,11 @@ def _moment(text: Any) -> datetime | None:
 
 
 def _findings(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Findings with every part present as text, the most severe first."""
+    """Findings with every part present as text, in the order in which they were written: causes before their symptoms."""
     shown = []
     for finding in findings:
         part = {key: str(finding.get(key) or "") for key in ("code", "severity", "stage", "measured", "expected", "cause", "cure")}
-        evidence = finding.get("evidence")
+        where, evidence = finding.get("where"), finding.get("evidence")
+        part["where"] = ", ".join(map(str, where)) if isinstance(where, list) else ""
         shown.append(part | {"evidence": flatten(evidence) if isinstance(evidence, dict) else {}})
-    return sorted(shown, key=lambda f: SEVERITIES.index(f["severity"]) if f["severity"] in SEVERITIES else len(SEVERITIES))
+    return shown

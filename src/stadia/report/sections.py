@@ -17,6 +17,7 @@ from stadia.report.figures import Histogram, PathDrawing, Plot, histogram, path_
 from stadia.report.run_files import RunFiles, Series
 
 LOSS, TERMS, RATE = "Loss", "Terms of the loss", "Learning rate"
+KEY_NUMBERS = ("abs_rel", "rmse", "d1", "scale_ratio_median", "ate_m", "ate_rmse_m", "wall_s", "peak_rss_mb")
 BASELINE = "_mean_baseline"  # result.json: `depth.abs_rel` stands beside `depth.abs_rel_mean_baseline`
 MAX_SHEETS, SHEET_WIDTH, JPEG_QUALITY = 9, 1280, 88
 MAX_PICTURE_BYTES, MAX_PIXELS = 64 << 20, 64 << 20
@@ -37,11 +38,12 @@ class Tile:
 class ScoreTable:
     """Score files of one kind side by side.
 
-    about: protocol, claim and number of images, in words, where all files share them; else each column has its own.
-    columns: (name, about).  rows: (label, arrow towards good, one cell a file).
+    about: protocol, claim, alignment and number of images, in words, where all files share them; else each column has its own.
+    columns: (name, about).  rows: (label, arrow towards good, one cell a file).  notes: of the files, each once.
     """
 
     about: str
+    notes: list[str]
     columns: list[tuple[str, str]]
     rows: list[tuple[str, str, list[str]]]
 
@@ -75,16 +77,14 @@ def tiles(run: RunFiles) -> list[Tile]:
         return [
             Tile(f"{stem} · {wording.score(name).label}", wording.score_value(name, value))
             for stem, score in run.scores.items()
-            for name, value in list(_metrics(score).items())[:2]
+            for name, value in _metrics(score).items()
+            if name in KEY_NUMBERS[:2]
         ]
     shown = []
     for key, value in result.items():
         name = key.rsplit(".", 1)[-1]
-        if not isinstance(value, int | float) or isinstance(value, bool) or name not in (*wording.SCORES, "wall_s", "peak_rss_mb"):
-            continue
-        if name == "path_m" and "odometry.ate_m" in result:
-            continue
-        shown.append(_tile(key, value, result))
+        if name in KEY_NUMBERS and _finite(value):
+            shown.append(_tile(key, value, result))
     return shown
 
 
@@ -131,8 +131,10 @@ def _panel(name: str) -> str:
 
 
 def _metrics(score: dict[str, Any]) -> dict[str, Any]:
-    found = score.get("metrics")
-    return flatten(found) if isinstance(found, dict) else {}
+    """The metrics of a score file: those under `metrics`, then those that stand beside it (the scale ratio, a path's length)."""
+    inner = score.get("metrics")
+    beside = {name: value for name, value in score.items() if name in wording.SCORES}
+    return (flatten(inner) if isinstance(inner, dict) else {}) | beside
 
 
 def score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
@@ -154,6 +156,7 @@ def _score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
     shared = len(set(about)) == 1
     return ScoreTable(
         about=about[0] if shared else "",
+        notes=list(dict.fromkeys(str(note) for score in kind.values() for note in _list(score.get("notes")))),
         columns=[(name, "" if shared else own) for name, own in zip(kind, about, strict=True)],
         rows=[
             (
@@ -167,11 +170,12 @@ def _score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
 
 
 def _about(score: dict[str, Any]) -> str:
-    """A score file's protocol, claim and number of images, in words."""
-    claim = score.get("claim")
+    """A score file's protocol, claim, alignment and number of images or poses, in words."""
+    claim, aligned = score.get("claim"), score.get("alignment", score.get("align"))
     parts = [f"protocol {score['protocol']}"] if score.get("protocol") else []
     parts += [wording.claim(claim)[0].lower()] if claim else []
-    parts += [f"{wording.number(score['images'])} images"] if score.get("images") is not None else []
+    parts += ["not aligned" if aligned == "none" else f"aligned by {aligned}"] if aligned else []
+    parts += [f"{wording.number(score[what])} {what}" for what in ("images", "poses") if score.get(what) is not None]
     return ", ".join(parts)
 
 
@@ -179,7 +183,7 @@ def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
     """For each score file that keeps its images: the spread of its first score over them, and the worst images."""
     found = []
     for stem, score in scores.items():
-        entries = [e for e in score.get("per_image") or [] if isinstance(e, dict) and "name" in e]
+        entries = [e for e in _list(score.get("per_image")) if isinstance(e, dict) and "name" in e]
         metric = next((m for m in _metrics(score) if any(m in e for e in entries)), None)
         values = [(str(e["name"]), float(e[metric])) for e in entries if metric and _finite(e.get(metric))]
         if metric is None or not values:
@@ -228,6 +232,10 @@ def _sheet(step: int, path: Path, unreadable: list[str]) -> Sheet | None:
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return Sheet(step, "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode(), width, height)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _finite(value: Any) -> bool:

@@ -35,6 +35,7 @@ SCORES: dict[str, Score] = {
     "d3": Score("δ < 1.25³", "", "higher"),
     "scale_ratio_median": Score("Scale ratio, median", "", "one"),
     "scale_ratio_spread": Score("Scale ratio, spread"),
+    "residual": Score("Photometric residual"),
     "ate_rmse_m": Score("ATE", "m"),
     "ate_m": Score("ATE", "m"),
     "path_m": Score("Path", "m", "neither"),
@@ -77,9 +78,9 @@ def score(name: str) -> Score:
 
 
 def number(value: Any, unit: str = "") -> str:
-    """Three significant digits (no less than whole numbers), with the unit; text and truth values as they are."""
+    """Three significant digits (no less than whole numbers), with the unit; text and truth values as they are, – for none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return "none" if value is None else str(value)
+        return "–" if value is None else str(value)
     if not math.isfinite(value):
         return "not finite"
     if isinstance(value, int):
