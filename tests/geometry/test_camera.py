@@ -96,6 +96,21 @@ def test_cropped_padded_and_mirrored_move_every_projection(small):
     assert_close(z_mirrored, z)
 
 
+def test_a_mirrored_skew_leans_the_other_way(small):
+    skewed = Camera(small.K + torch.tensor([[0.0, 3, 0], [0, 0, 0], [0, 0, 0]], dtype=torch.float64), 24, 36)
+    points = scene_points(skewed)
+    mirrored, _ = cameras.project(points * points.new_tensor([-1, 1, 1]).view(3, 1, 1), cameras.mirrored(skewed))
+    assert_close(mirrored[0], 35 - cameras.project(points, skewed)[0][0])
+
+
+def test_resize_leaves_no_stripes_of_another_width(small):
+    """Stripes too fine for the smaller picture turn grey; read without a low-pass they would become broad ones."""
+    stripes = (torch.arange(36) % 2).double().expand(1, 1, 24, 36)
+    picture, _ = cameras.resize(stripes, small, 24, 13)
+    assert (picture - 0.5).abs().max() < 0.1
+    assert (torch.nn.functional.interpolate(stripes, size=(24, 13), mode="bilinear") - 0.5).abs().max() > 0.3
+
+
 def test_changes_undo_each_other(small):
     there_and_back = (
         cameras.mirrored(cameras.mirrored(small)),

@@ -85,6 +85,8 @@ def test_euler_angles_at_gimbal_lock_name_the_same_rotation(order, middle):
     R = se3.matrix_from_euler(torch.tensor([0.3, middle, 0.5], dtype=F64), order).requires_grad_()
     angles = se3.euler_from_matrix(R, order)
     assert_close(se3.matrix_from_euler(angles, order), R, atol=1e-7, rtol=0)
+    if (middle in (0.0, math.pi)) == (order[0] == order[2]):  # locked: where the outer axes are parallel
+        assert_close(angles[2].item(), 0.0, atol=1e-7, rtol=0)
     angles.sum().backward()
     assert R.grad.isfinite().all()
 
