@@ -106,7 +106,7 @@ class TestFolder:
     def test_a_network_that_says_nonsense(self, value: float, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         predictor = red_reader()
         predictor.inverse_depth = lambda image, camera: torch.full((1, 1, 15, 45), value)
-        with pytest.raises(StadiaError, match="prediction of '000000'.*finite and positive"):
+        with pytest.raises(StadiaError, match=r"prediction of '000000'.*finite and positive"):
             run(drive(), predictor, tmp_path / "out")
 
 
@@ -221,10 +221,11 @@ class TestPointCloud:
 
 def test_a_path_is_drawn_with_its_unit(tmp_path: Path, drive: Make) -> None:
     T = np.stack([drive().T_world_camera(0)] * 3)
-    draw_paths(tmp_path / "path.svg", {"estimate": T, "reference": T}, Claim.UP_TO_SCALE)
-    draw_paths(tmp_path / "path.png", {"estimate": T}, Claim.METRES)
-    assert b"no metres" in (tmp_path / "path.svg").read_bytes() or (tmp_path / "path.svg").stat().st_size > 5000
-    assert cv2.imread(str(tmp_path / "path.png")).shape[:2] == (720, 720)
+    for claim in (Claim.METRES, Claim.UP_TO_SCALE):
+        draw_paths(tmp_path / f"{claim}.png", {"estimate": T, "reference": T}, claim)
+    metres, scaled = (cv2.imread(str(tmp_path / f"{claim}.png")) for claim in (Claim.METRES, Claim.UP_TO_SCALE))
+    assert metres.shape == scaled.shape == (720, 720, 3)
+    assert (metres != scaled).any()
 
 
 class TestRecordings:
@@ -240,11 +241,33 @@ class TestRecordings:
         assert result.depth.scale_ratio_median == pytest.approx(1, abs=0.01)
         assert (tmp_path / "set" / "b" / "predictions.json").exists()
         path = result.odometry["set/b"]
-        assert (path.poses, str(path.alignment)) == (5, "se3")  # frame 1 has no pose
+        assert (len(path.reference), str(path.alignment)) == (5, "se3")  # frame 1 has no pose
         assert path.metrics["ate_rmse_m"] == pytest.approx(0, abs=1e-6)
         summary = json.loads(json.dumps(result.summary(), allow_nan=False))
         assert summary["images"] == 10
         assert summary["odometry"]["set/a"]["path_m"] == pytest.approx(2.5)
+
+    def test_score_files_for_the_report(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        result = self.evaluate(red_reader(), [drive(name="set/a")], tmp_path)
+        depth, path = result.write(tmp_path / "scores", "set-metric")
+        assert (depth.name, path.name) == ("set-metric.json", "set-metric-set-a.json")
+        stored = json.loads(path.read_text())
+        assert stored["metrics"]["ate_rmse_m"] == pytest.approx(0, abs=1e-6)
+        assert stored["path_true_m"] == [[5, 7], [5, 8], [5, 8.5], [5, 9], [5, 9.5]]
+        np.testing.assert_allclose(stored["path_estimated_m"], stored["path_true_m"], atol=1e-3)
+
+    def test_what_is_on_disk_is_scored_again_not_predicted_again(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        first = self.evaluate(red_reader(), [drive()], tmp_path)
+        silent = red_reader()
+        silent.inverse_depth = None
+        assert self.evaluate(silent, [drive()], tmp_path, reuse=True).depth.metrics == first.depth.metrics
+        with pytest.raises(ProtocolError, match="another entries"):
+            self.evaluate(silent, [drive()], tmp_path, every=2, reuse=True)
+        other = Provenance(recipe="selfsup", config_hash="another")
+        with pytest.raises(ProtocolError, match="another config_hash"):
+            evaluate_recordings(silent, [drive()], PROTOCOLS["metric"], tmp_path, other, reuse=True)
+        with pytest.raises(StadiaError, match="something there already"):
+            self.evaluate(red_reader(), [drive()], tmp_path)
 
     def test_up_to_scale_is_scaled_and_said(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         result = self.evaluate(red_reader(Claim.UP_TO_SCALE, scale=0.2), [drive()], tmp_path, "relative")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import Claim
 from stadia.evaluation.depth_files import read_map, write_depth_png, write_map
-from stadia.evaluation.predictions import MAP_KEY, Predictions, PredictionsRecord
+from stadia.evaluation.predictions import MAP_KEY, Predictions, PredictionsRecord, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.score import DepthScore, folder_truth, resize_depth, score_depth
 from stadia.metrics import METRICS
@@ -162,7 +162,7 @@ class TestOurOwnFolder:
         result = score(self.folder(tmp_path, truth_m, Claim.UP_TO_SCALE), write_maps(truth_m, "truth"), "relative")
         assert result.claim is Claim.UP_TO_SCALE
         assert result.metrics == pytest.approx(numpy_scores(predicted(truth_m), truth_m, scale=True), rel=1e-5)
-        assert not result.notes
+        assert result.notes == ("not scored in metres: median of every image fitted to the truth first (claim: up-to-scale)",)
 
     def test_a_claim_that_the_protocol_refuses(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
         with pytest.raises(ProtocolError, match="claim up-to-scale, expected metres"):
@@ -172,11 +172,18 @@ class TestOurOwnFolder:
         with pytest.raises(ProtocolError, match=r"predictions.json: found the claim up-to-scale, expected metres"):
             Predictions.open(self.folder(tmp_path, truth_m, Claim.UP_TO_SCALE), Claim.METRES)
 
-    def test_another_config(self, tmp_path: Path, truth_m: Maps) -> None:
+    def test_predictions_of_something_else(self, tmp_path: Path, truth_m: Maps) -> None:
         predictions = Predictions.open(self.folder(tmp_path, truth_m, Claim.METRES))
-        predictions.check_config("abc")
-        with pytest.raises(ProtocolError, match=r"found predictions of config abc, expected config def"):
-            predictions.check_config("def")
+        made_by, names = Provenance(recipe="r", config_hash="abc", checkpoint="c"), list(truth_m)
+        predictions.check_made_by(made_by, "", names)
+        for provenance, fingerprint, entries, differing in (
+            (Provenance(recipe="r", config_hash="def", checkpoint="c"), "", names, "another config_hash"),
+            (Provenance(recipe="r", config_hash="def", checkpoint="d"), "", names, "another config_hash and checkpoint"),
+            (made_by, "other pictures", names, "another fingerprint"),
+            (made_by, "", names[1:], "another entries"),
+        ):
+            with pytest.raises(ProtocolError, match=f"predictions.json: found predictions with {differing}, expected"):
+                predictions.check_made_by(provenance, fingerprint, entries)
 
     def test_an_unfinished_folder(self, tmp_path: Path, truth_m: Maps) -> None:
         with pytest.raises(DataError, match="unfinished"):

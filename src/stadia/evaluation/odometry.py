@@ -3,30 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.core.files import write_json
 from stadia.evaluation.trajectory_files import Trajectory, associate
 from stadia.metrics import TRAJECTORY_METRICS
 from stadia.metrics.trajectory import SEGMENT_LENGTHS_M, PathAlignment, aligned, path_m
 
+MAX_DRAWN = 2000
+
 
 @dataclass(frozen=True, slots=True)
 class TrajectoryScore:
-    """metrics: rows of TRAJECTORY_METRICS, None where the path is too short for one. scale: what the alignment multiplied by."""
+    """How far two paths are apart.
+
+    metrics: rows of TRAJECTORY_METRICS, None where the path is too short for one.
+    scale: what the alignment multiplied the estimate by.
+    estimated, reference: (N, 4, 4) camera-to-world, as they were compared.
+    notes: what a reader of the numbers should know, in words.
+    """
 
     metrics: dict[str, float | None]
     alignment: PathAlignment
     scale: float
-    poses: int
-    path_m: float
+    estimated: NDArray[np.float64]
+    reference: NDArray[np.float64]
     notes: tuple[str, ...]
+
+    @property
+    def path_m(self) -> float:
+        """The length of the reference, metres."""
+        return path_m(torch.from_numpy(self.reference))
 
     def summary(self) -> dict[str, Any]:
         """The metrics by name beside what was asked: one flat JSON object."""
-        return {**self.metrics, "align": str(self.alignment), "scale": self.scale, "poses": self.poses, "path_m": self.path_m}
+        return {**self.metrics, "align": str(self.alignment), "scale": self.scale, "poses": len(self.reference), "path_m": self.path_m}
+
+    def write(self, path: Path) -> None:
+        """Write a score file: the numbers, and both paths from above, (x, z) in metres, of at most MAX_DRAWN poses."""
+        head = self.summary()
+        metrics = {name: head.pop(name) for name in self.metrics}
+        step = -(-len(self.reference) // MAX_DRAWN)
+        paths = {"path_estimated_m": self.estimated, "path_true_m": self.reference}
+        drawn = {name: T[::step, [0, 2], 3].round(3).tolist() for name, T in paths.items()}
+        write_json(path, {**head, "metrics": metrics, "notes": list(self.notes), **drawn})
 
 
 def score_trajectory(
@@ -52,4 +78,4 @@ def score_trajectory(
     metrics = {name: TRAJECTORY_METRICS.load(name)(fitted.T_world_camera, truth) for name in TRAJECTORY_METRICS}
     if metrics["t_err_percent"] is None:
         notes.append(f"t_err and r_err need a path longer than {SEGMENT_LENGTHS_M[0]} m; the reference has {path_m(truth):.1f} m")
-    return TrajectoryScore(metrics, alignment, fitted.scale, len(P), path_m(truth), tuple(notes))
+    return TrajectoryScore(metrics, alignment, fitted.scale, fitted.T_world_camera.numpy(), Q.T_world_camera, tuple(notes))

@@ -73,16 +73,17 @@ def coloured_points(predicted: PredictedFrame, limit: int) -> tuple[NDArray[np.f
 
 
 @contextmanager
-def point_cloud_file(path: Path, claim: Claim, frames: int) -> Iterator[Listener]:
+def point_cloud_file(path: Path, claim: Claim, frames: int | None) -> Iterator[Listener]:
     """Give a listener that adds points of up to MAX_FRAMES frames, evenly spread, to a PLY file of up to MAX_POINTS points.
 
     Args:
         path: the .ply; it appears when the block ends well, and not at all otherwise.
         claim: names the unit in the header. Inverse depth up to scale and shift has no points: do not ask.
-        frames: how many will come. Frames without a pose cannot be joined, so only the first of them is taken.
+        frames: how many will come, None where unknown: then each hundredth is taken, until the file is full. Frames without a
+            pose cannot be joined, so only the first of them is taken.
     """
-    every = max(1, -(-frames // MAX_FRAMES))
-    limit = MAX_POINTS // -(-frames // every)
+    every = 100 if frames is None else max(1, -(-frames // MAX_FRAMES))
+    limit = MAX_POINTS // (MAX_FRAMES if frames is None else -(-frames // every))
     unit = "metres" if claim is Claim.METRES else "up to scale, no metres"
     seen = 0
     with replacing(path) as temporary, temporary.open("wb") as stream:
@@ -90,7 +91,8 @@ def point_cloud_file(path: Path, claim: Claim, frames: int) -> Iterator[Listener
 
         def add(predicted: PredictedFrame) -> None:
             nonlocal seen
-            if seen == 0 or (seen % every == 0 and predicted.T_world_camera is not None):
+            room = writer.count + limit <= MAX_POINTS
+            if seen == 0 or (seen % every == 0 and room and predicted.T_world_camera is not None):
                 writer.add(*coloured_points(predicted, limit))
             seen += 1
 

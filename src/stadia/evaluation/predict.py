@@ -69,16 +69,16 @@ Listener = Callable[[PredictedFrame], None]
 """Something that takes every predicted frame as it comes: a video, a point cloud."""
 
 
+def frame_name(recording: Recording, index: int) -> str:
+    """What a frame is called on disk: its file's stem, or its number in a video."""
+    file = recording.file(index)
+    return file.stem if file is not None else f"{index:06d}"
+
+
 def frames_of(recording: Recording, *, every: int = 1) -> Iterator[Frame]:
-    """The left pictures of a recording, each `every`-th, read when it is their turn. Named by file, or by number in a video."""
+    """The left pictures of a recording, each `every`-th, read when it is their turn."""
     for index in range(0, len(recording), every):
-        file = recording.file(index)
-        yield Frame(
-            file.stem if file is not None else f"{index:06d}",
-            recording.image(index),
-            recording.camera(index),
-            recording.timestamp_s(index),
-        )
+        yield Frame(frame_name(recording, index), recording.image(index), recording.camera(index), recording.timestamp_s(index))
 
 
 def _network_input(frame: Frame, predictor: Predictor) -> tuple[Tensor, Camera]:
@@ -131,7 +131,7 @@ def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
 
 
 def _check_out(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
         raise StadiaError(
             out, found="something there already", expected="a new or an empty folder", cure="choose another --out: nothing is overwritten"
         )
@@ -144,6 +144,7 @@ def predict(
     provenance: Provenance,
     *,
     source: str,
+    fingerprint: str = "",
     listeners: Sequence[Listener] = (),
 ) -> Predictions:
     """Predict every frame into a new folder (its layout: `stadia.evaluation.predictions`).
@@ -153,7 +154,7 @@ def predict(
         frames: in order, neighbours in time; consumed one by one.
         out: a folder that does not exist yet, or is empty.
         provenance: what made these predictions.
-        source: what they are of, in words.
+        source: what they are of, for people; fingerprint: the same, for `Predictions.check_made_by`.
         listeners: take every predicted frame as well.
 
     Raises StadiaError where `out` is in use, no frame comes, two frames have one name, or the network gives no depth.
@@ -168,6 +169,7 @@ def predict(
         claim=predictor.claim,
         trust=IN_WORDS[predictor.claim],
         source=source,
+        fingerprint=fingerprint,
         network_size=(predictor.height, predictor.width),
         **provenance.model_dump(),
     )

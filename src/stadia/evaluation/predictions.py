@@ -12,7 +12,9 @@ Predictions of another program are a folder of maps without predictions.json; th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +28,7 @@ from stadia.core.errors import DataError, ProtocolError
 from stadia.core.files import read_json, write_json
 from stadia.core.types import Claim
 from stadia.evaluation.depth_files import depth_files, read_map
+from stadia.training.checkpoints import Checkpoint
 
 RECORD = "predictions.json"
 MAP_KEY: Mapping[Claim, str] = {Claim.METRES: "depth_m", Claim.UP_TO_SCALE: "depth", Claim.AFFINE_INVERSE: "inverse_depth"}
@@ -40,15 +43,27 @@ IN_WORDS: Mapping[Claim, str] = {
 
 
 class Provenance(StrictModel):
-    """What made a set of predictions: refused later where a config or claim does not match."""
+    """What made a set of predictions. checkpoint: its file's name and step; empty where there is none."""
 
     recipe: str
     config_hash: str
     checkpoint: str = ""
 
+    @classmethod
+    def of(cls, checkpoint: Path) -> Provenance:
+        """Of a checkpoint or a run's folder. Raises CheckpointError where it is missing or damaged."""
+        opened = Checkpoint.open(Path(checkpoint))
+        text = json.dumps(opened.header.config, sort_keys=True)
+        digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return cls(recipe=opened.header.recipe, config_hash=digest, checkpoint=f"{opened.path.name}, step {opened.header.step}")
+
 
 class PredictionsRecord(StrictModel):
-    """predictions.json. `finished` is false while predicting, so that a folder left half-way cannot be scored."""
+    """predictions.json.
+
+    source, fingerprint: the recording's.  picture_size, network_size: (height, width); None where pictures differ.
+    finished: false while predicting, so that a folder left half-way cannot be scored.  entries: the frames, in order.
+    """
 
     format: Literal["stadia-predictions"] = "stadia-predictions"
     version: Literal[1] = 1
@@ -58,6 +73,7 @@ class PredictionsRecord(StrictModel):
     config_hash: str
     checkpoint: str
     source: str
+    fingerprint: str = ""
     picture_size: tuple[int, int] | None = None
     network_size: tuple[int, int]
     trajectory: bool = False
@@ -109,7 +125,9 @@ class Predictions:
                 Path(folder) / RECORD, found=f"the claim {record.claim}", expected=f"{claim}, as asked for", cure="leave --claim out"
             )
         if not record.finished:
-            raise DataError(Path(folder) / RECORD, found="an unfinished prediction", expected="all entries", cure="predict again")
+            raise DataError(
+                Path(folder) / RECORD, found="an unfinished prediction", expected="all entries", cure="remove it and predict again"
+            )
         if missing := [name for name in record.entries if name not in files]:
             raise DataError(
                 folder,
@@ -123,12 +141,16 @@ class Predictions:
         """(h, w): depth in metres, depth up to scale, or inverse depth, by the claim."""
         return read_map(self.files[name], key=MAP_KEY[self.claim])
 
-    def check_config(self, config_hash: str) -> None:
-        """Raises ProtocolError where these predictions were made by another config."""
-        if self.record is not None and self.record.config_hash != config_hash:
+    def check_made_by(self, provenance: Provenance, fingerprint: str, entries: Sequence[str]) -> None:
+        """Raises ProtocolError where these are predictions of another checkpoint or config, of other pictures, or of other frames."""
+        record = self.record
+        found = {} if record is None else record.model_dump(include={*Provenance.model_fields, "fingerprint"})
+        expected = {**provenance.model_dump(), "fingerprint": fingerprint}
+        if record is None or found != expected or list(record.entries) != list(entries):
+            differing = [key for key, value in expected.items() if found.get(key) != value] or ["entries"]
             raise ProtocolError(
                 Path(self.folder) / RECORD,
-                found=f"predictions of config {self.record.config_hash[:12]}",
-                expected=f"config {config_hash[:12]}",
-                cure="predict again into a new folder",
+                found=f"predictions with another {' and '.join(differing)}",
+                expected="those of this checkpoint and these pictures, or none",
+                cure="choose another --out, or remove the folder",
             )

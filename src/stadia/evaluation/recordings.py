@@ -15,8 +15,8 @@ from stadia.core.files import inside
 from stadia.core.recording import Recording
 from stadia.core.types import Claim, Predictor
 from stadia.evaluation.odometry import TrajectoryScore, score_trajectory
-from stadia.evaluation.predict import TRAJECTORY, Frame, frames_of, predict
-from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.evaluation.predict import TRAJECTORY, Frame, frame_name, frames_of, predict
+from stadia.evaluation.predictions import Predictions, Provenance, read_record
 from stadia.evaluation.protocols import Protocol
 from stadia.evaluation.score import DepthScore, ImageScore, collect, score_images
 from stadia.evaluation.trajectory_files import Trajectory, read_kitti
@@ -25,8 +25,8 @@ from stadia.metrics.trajectory import PathAlignment
 PATH_ALIGNMENT: Mapping[Claim, PathAlignment] = {Claim.METRES: PathAlignment.SE3}
 """The world frame is free (its choice says nothing of the network), the scale only where the claim leaves it open (sim3)."""
 
-Watch = Callable[[Iterable[Frame], int, str], Iterable[Frame]]
-"""Passes frames through and shows how far they are: (frames, how many, whose)."""
+Watch = Callable[[Iterable[Frame], int | None, str], Iterable[Frame]]
+"""Passes frames through and shows how far they are: (frames, how many if known, whose)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,20 @@ class Evaluation:
         depth = self.depth.summary() if self.depth else {"images": 0}
         return {**depth, "odometry": {name: score.summary() for name, score in self.odometry.items()}}
 
+    def write(self, folder: Path, name: str) -> list[Path]:
+        """Write score files: NAME.json for depth, NAME-RECORDING.json for each path; returns them."""
+        written = []
+        if self.depth is not None:
+            written.append(folder / f"{name}.json")
+            self.depth.write(written[-1])
+        for recording, score in self.odometry.items():
+            written.append(folder / f"{name}-{recording.replace('/', '-')}.json")
+            score.write(written[-1])
+        return written
 
-def _unwatched(frames: Iterable[Frame], count: int, name: str) -> Iterable[Frame]:
+
+def unwatched(frames: Iterable[Frame], count: int | None, name: str) -> Iterable[Frame]:
+    """Shows nothing."""
     return frames
 
 
@@ -54,7 +66,8 @@ def evaluate_recordings(
     provenance: Provenance,
     *,
     every: int = 1,
-    watch: Watch = _unwatched,
+    reuse: bool = False,
+    watch: Watch = unwatched,
 ) -> Evaluation:
     """Predict each recording into a folder of its own in `out`, then score what is on disk.
 
@@ -62,20 +75,21 @@ def evaluate_recordings(
         predictor: from `stadia.recipes.load_predictor`.
         recordings: with ground truth depth, poses, or both, for some frames at least.
         protocol: of depth. Paths are aligned by PATH_ALIGNMENT.
-        out: a folder; each recording's must be new or empty.
+        out: a folder; each recording's in it must be new or empty, but for `reuse`.
         provenance: what made the predictions.
         every: predict and score each `every`-th frame.
+        reuse: score what is on disk already where `provenance` made it of these frames; refuse it where something else did.
         watch: shows progress.
 
-    Raises ProtocolError where the protocol refuses the claim (before anything is predicted) or there is nothing to score.
+    Raises ProtocolError where the protocol refuses the claim (before anything is predicted), where `out` holds other
+    predictions, or there is nothing to score; StadiaError where `out` is in use.
     """
     protocol.alignment(predictor.claim)
     scores: list[tuple[str, ImageScore | None]] = []
     odometry: dict[str, TrajectoryScore] = {}
     for recording in recordings:
         indices = range(0, len(recording), every)
-        frames = watch(frames_of(recording, every=every), len(indices), recording.name)
-        predictions = predict(predictor, frames, inside(out, recording.name), provenance, source=recording.name)
+        predictions = _predictions(predictor, recording, indices, inside(out, recording.name), provenance, reuse, watch)
         scores += _depth_scores(predictions, recording, indices, protocol)
         path = _path_score(predictions, recording, indices)
         if path is not None:
@@ -89,6 +103,19 @@ def evaluate_recordings(
             cure="evaluate on recordings with ground truth, or use stadia predict",
         )
     return Evaluation(depth, odometry)
+
+
+def _predictions(
+    predictor: Predictor, recording: Recording, indices: range, folder: Path, provenance: Provenance, reuse: bool, watch: Watch
+) -> Predictions:
+    """Those that are on disk already, if they are wanted and exactly these; else predicted now."""
+    fingerprint = recording.fingerprint()
+    if reuse and read_record(folder) is not None:
+        found = Predictions.open(folder, predictor.claim)
+        found.check_made_by(provenance, fingerprint, [frame_name(recording, index) for index in indices])
+        return found
+    frames = watch(frames_of(recording, every=indices.step), len(indices), recording.name)
+    return predict(predictor, frames, folder, provenance, source=recording.name, fingerprint=fingerprint)
 
 
 def _depth_scores(

@@ -133,31 +133,33 @@ def resize_depth(depth: Tensor, height: int, width: int) -> Tensor:
     return 1 / resize_map((1 / depth)[None, None], height, width)[0, 0]
 
 
-def _check_complete(name: str, predicted: Tensor, mask: Tensor) -> None:
-    """Raises ProtocolError unless every scored pixel is predicted (both (H, W) bool)."""
-    if holes := int((mask & ~predicted).sum()):
+def _predicted_at(name: str, values: Tensor, mask: Tensor, claim: Claim) -> Tensor:
+    """The prediction, brought to the truth's size, at the N scored pixels: (1, N). Raises ProtocolError where one has none."""
+    if claim is Claim.AFFINE_INVERSE:  # may be negative: only its order means something
+        scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
+        complete = scored.isfinite()
+    else:
+        scored = resize_depth(values.clamp(min=0), *mask.shape)[mask]
+        complete = scored.isfinite() & (scored > 0)
+    if holes := int((~complete).sum()):
         raise ProtocolError(
             name,
-            found=f"no finite positive depth at {holes} of {int(mask.sum())} scored pixels",
+            found=f"no finite positive depth at {holes} of {len(scored)} scored pixels",
             expected="a prediction at every one",
             cure="fill the holes: a protocol does not choose what stands in them",
         )
+    return scored[None]
 
 
-def _aligned(name: str, values: Tensor, true_m: Tensor, mask: Tensor, claim: Claim, protocol: Protocol) -> tuple[Tensor, float | None]:
-    """Depth in metres at the truth's size, aligned and clamped by the protocol, and the scale ratio before that."""
+def _aligned(predicted: Tensor, true_m: Tensor, claim: Claim, protocol: Protocol) -> tuple[Tensor, float | None]:
+    """Of (1, N) scored pixels: depth in metres, aligned and clamped by the protocol, and the scale ratio before that."""
     near, far = protocol.clamp_m
     alignment = protocol.alignment(claim)
-    if claim is Claim.AFFINE_INVERSE:  # may be negative: only its order means something
-        inverse = resize_map(values[None, None], *true_m.shape)[0, 0]
-        _check_complete(name, inverse.isfinite(), mask)
-        scale, shift = scale_shift(inverse[mask], 1 / true_m[mask])
-        return 1 / (scale * inverse + shift).clamp(1 / far, 1 / near), None
-    depth = resize_depth(values.clamp(min=0), *true_m.shape)
-    _check_complete(name, depth.isfinite() & (depth > 0), mask)
-    ratio = scale_ratio(depth, true_m, mask)
-    if alignment is Alignment.MEDIAN:
-        depth = depth * ratio
+    if alignment is Alignment.SCALE_SHIFT:
+        scale, shift = scale_shift(predicted, 1 / true_m)
+        return 1 / (scale[..., None] * predicted + shift[..., None]).clamp(1 / far, 1 / near), None
+    ratio = scale_ratio(predicted, true_m, torch.ones_like(true_m, dtype=torch.bool))
+    depth = predicted * ratio if alignment is Alignment.MEDIAN else predicted
     return depth.clamp(near, far), float(ratio)
 
 
@@ -180,9 +182,11 @@ def score_image(
     mask = protocol.mask(true)
     if not mask.any():
         return None
-    depth, ratio = _aligned(name, values, true, mask, claim, protocol)
-    metrics = {metric: float(METRICS.load(metric)(depth, true, mask)) for metric in METRICS}
-    return ImageScore(name, metrics, ratio, int(mask.sum()))
+    scored = true[mask][None]  # (1, N): on KITTI 3 to 20 % of the pixels
+    depth, ratio = _aligned(_predicted_at(name, values, mask, claim), scored, claim, protocol)
+    every = torch.ones_like(scored, dtype=torch.bool)
+    metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in METRICS}
+    return ImageScore(name, metrics, ratio, scored.numel())
 
 
 def _check_aspect(name: str, picture: tuple[int, ...], truth: tuple[int, ...]) -> None:
@@ -255,5 +259,8 @@ def collect(scores: Iterable[tuple[str, ImageScore | None]], claim: Claim, proto
         )
     if without:
         notes = [*notes, f"{len(without)} images have no pixel to score and are in no mean (the first '{without[0]}')"]
+    alignment = protocol.alignment(claim)
+    if alignment is not Alignment.NONE:
+        notes = [*notes, f"not scored in metres: {alignment} of every image fitted to the truth first (claim: {claim})"]
     images = tuple(score for _, score in every if score is not None)
-    return DepthScore(protocol.name, claim, protocol.alignment(claim), images, without, tuple(notes))
+    return DepthScore(protocol.name, claim, alignment, images, without, tuple(notes))

@@ -41,6 +41,29 @@ def side_by_side(image: NDArray[np.uint8], inverse_depth: NDArray[np.float32], t
     return np.hstack([left, right])
 
 
+def _half_size(predicted: PredictedFrame) -> tuple[int, int]:
+    """(height, width) of either half."""
+    height, width = predicted.frame.image.shape[:2]
+    shrink = min(1.0, HALF_WIDTH / width)
+    return _even(height * shrink), _even(width * shrink)
+
+
+def _near(predicted: PredictedFrame) -> float:
+    """The inverse depth that is drawn brightest: the 95th percentile."""
+    return max(float(np.percentile(predicted.inverse_depth, 95)), 1e-9)
+
+
+def side_by_side_picture(path: Path) -> Listener:
+    """A listener that writes one frame as a PNG."""
+
+    def add(predicted: PredictedFrame) -> None:
+        picture = side_by_side(predicted.frame.image, predicted.inverse_depth, _near(predicted), *_half_size(predicted))
+        with replacing(path) as temporary:
+            cv2.imwrite(str(temporary), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+    return add
+
+
 @contextmanager
 def side_by_side_video(path: Path, rate_hz: float) -> Iterator[Listener]:
     """Give a listener that writes every frame to an H.264 mp4; one frame is in memory.
@@ -57,12 +80,9 @@ def side_by_side_video(path: Path, rate_hz: float) -> Iterator[Listener]:
         def add(predicted: PredictedFrame) -> None:
             nonlocal top
             if not size:
-                height, width = predicted.frame.image.shape[:2]
-                shrink = min(1.0, HALF_WIDTH / width)
-                size.extend((_even(height * shrink), _even(width * shrink)))
+                size.extend(_half_size(predicted))
                 encoder.height, encoder.width = size[0], 2 * size[1]
-            near = max(float(np.percentile(predicted.inverse_depth, 95)), 1e-9)
-            top = _MEMORY * top + (1 - _MEMORY) * near if top else near
+            top = _MEMORY * top + (1 - _MEMORY) * _near(predicted) if top else _near(predicted)
             picture = side_by_side(predicted.frame.image, predicted.inverse_depth, top, *size)
             container.mux(encoder.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
 

@@ -1,0 +1,159 @@
+"""`stadia evaluate`: score depth maps, a trajectory, or a checkpoint; of ours or of any other program."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_CHECKPOINT, _DEPTH, _TRAJECTORY = "CHECKPOINT DATA", "--depth DIR --reference DIR", "--trajectory EST --reference REF"
+
+
+def evaluate(
+    checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint or a run's folder.", show_default=False)] = None,
+    data: Annotated[Path | None, typer.Argument(help="Recordings with ground truth.", show_default=False)] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="How to open DATA: split=test", show_default=False)
+    ] = None,
+    depth: Annotated[Path | None, typer.Option("--depth", help="A folder of depth maps: uint16 png, npz, npy.", show_default=False)] = None,
+    trajectory: Annotated[Path | None, typer.Option("--trajectory", help="A file of camera-to-world poses.", show_default=False)] = None,
+    reference: Annotated[Path | None, typer.Option("--reference", help="The truth: a folder, or a file.", show_default=False)] = None,
+    protocol: Annotated[str, typer.Option("--protocol", help="Of depth; `stadia parts protocols` lists them.")] = "metric",
+    claim: Annotated[
+        str | None, typer.Option("--claim", help="What other programs' maps are; by default metres.", show_default=False)
+    ] = None,
+    format: Annotated[str, typer.Option("--format", help="Of trajectories: kitti or tum.")] = "kitti",
+    align: Annotated[str, typer.Option("--align", help="What to fit to the reference: none, scale, se3 or sim3.")] = "none",
+    max_difference_s: Annotated[float, typer.Option("--max-difference", help="Seconds between poses that belong together.")] = 0.01,
+    every: Annotated[int, typer.Option("--every", min=1, help="Of DATA, each n-th frame.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where predictions of CHECKPOINT go; by default into its run.", show_default=False)
+    ] = None,
+    scores: Annotated[Path | None, typer.Option("--scores", help="Also write a score file, every image in it.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """Score a checkpoint on DATA, or a folder of depth maps, or a trajectory: what a protocol says, from what is on disk."""
+    from stadia.core.errors import ConfigError
+
+    forms = {_CHECKPOINT: checkpoint, _DEPTH: depth, _TRAJECTORY: trajectory}
+    asked = [form for form, value in forms.items() if value is not None]
+    if len(asked) != 1:
+        found = " and ".join(asked) or "nothing to score"
+        raise ConfigError("stadia evaluate", found=found, expected=f"one of: {', '.join(forms)}", cure="see stadia evaluate --help")
+    needed = data if checkpoint is not None else reference
+    if needed is None:
+        missing = "no DATA" if checkpoint is not None else "no --reference"
+        raise ConfigError("stadia evaluate", found=missing, expected=asked[0], cure="name where the truth is")
+    if depth is not None:
+        summary, notes = _score_depth(depth, needed, protocol, claim, scores)
+    elif trajectory is not None:
+        summary, notes = _score_trajectory(trajectory, needed, format, align, max_difference_s, scores)
+    else:
+        assert checkpoint is not None
+        summary, notes = _evaluate_checkpoint(checkpoint, needed, protocol, overrides or [], every, out)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2, allow_nan=False))
+    else:
+        _print_table(summary)
+
+
+def _chosen(option: str, text: str, choices: Sequence[str]) -> str:
+    """The choice itself, or a ConfigError with the nearest one."""
+    from stadia.core.errors import ConfigError
+    from stadia.core.tables import nearest
+
+    if text not in choices:
+        near = nearest(text, list(choices))
+        cure = f"did you mean '{near}'?" if near else f"choose one of them for {option}"
+        raise ConfigError(option, found=f"'{text}'", expected=f"one of {', '.join(choices)}", cure=cure)
+    return text
+
+
+def _score_depth(
+    depth: Path, reference: Path, protocol: str, claim: str | None, scores: Path | None
+) -> tuple[dict[str, Any], Sequence[str]]:
+    from stadia.core.types import Claim
+    from stadia.evaluation.predictions import Predictions
+    from stadia.evaluation.protocols import protocol_named
+    from stadia.evaluation.score import folder_truth, score_depth
+
+    rules = protocol_named(protocol)
+    claimed = None if claim is None else Claim(_chosen("--claim", claim, [*Claim]))
+    score = score_depth(Predictions.open(depth, claimed), folder_truth(reference, rules), rules)
+    if scores is not None:
+        score.write(scores)
+    return score.summary(), score.notes
+
+
+def _score_trajectory(
+    trajectory: Path, reference: Path, format: str, align: str, max_difference_s: float, scores: Path | None
+) -> tuple[dict[str, Any], Sequence[str]]:
+    from stadia.evaluation.odometry import score_trajectory
+    from stadia.evaluation.trajectory_files import TrajectoryFormat, read_trajectory
+    from stadia.metrics.trajectory import PathAlignment
+
+    kind = TrajectoryFormat(_chosen("--format", format, [*TrajectoryFormat]))
+    alignment = PathAlignment(_chosen("--align", align, [*PathAlignment]))
+    estimated, truth = read_trajectory(trajectory, kind), read_trajectory(reference, kind, is_reference=True)
+    score = score_trajectory(estimated, truth, alignment, max_difference_s)
+    if scores is not None:
+        score.write(scores)
+    return score.summary(), score.notes
+
+
+def _evaluate_checkpoint(
+    checkpoint: Path, data: Path, protocol: str, overrides: Sequence[str], every: int, out: Path | None
+) -> tuple[dict[str, Any], Sequence[str]]:
+    from stadia.cli.watch import on_stderr
+    from stadia.core.config import merge
+    from stadia.core.errors import ConfigError
+    from stadia.data.sources import open_recordings
+    from stadia.evaluation.predictions import Provenance
+    from stadia.evaluation.protocols import protocol_named
+    from stadia.evaluation.recordings import evaluate_recordings
+    from stadia.recipes import load_predictor
+    from stadia.training.checkpoints import Checkpoint
+
+    rules = protocol_named(protocol)
+    recordings = open_recordings(data, **{"stride": 1, **merge({}, overrides)})
+    opened = Checkpoint.open(checkpoint)
+    run = opened.path.parent.parent
+    in_run = (run / "run.json").is_file()
+    if out is None and not in_run:
+        raise ConfigError(
+            "--out", found="a checkpoint outside a run's folder", expected="a folder for its predictions", cure="pass --out DIR"
+        )
+    folder = out if out is not None else run / "predictions" / f"{opened.path.stem}-step{opened.header.step}"
+    with on_stderr() as watch:
+        evaluation = evaluate_recordings(
+            load_predictor(checkpoint), recordings, rules, folder, Provenance.of(checkpoint), every=every, reuse=True, watch=watch
+        )
+    scores = run / "scores" if in_run else folder / "scores"
+    written = evaluation.write(scores, f"{data.resolve().name}-{protocol}")
+    notes = [*(evaluation.depth.notes if evaluation.depth else ()), *(f"wrote {path}" for path in (folder, *written))]
+    return evaluation.summary(), notes
+
+
+def _print_table(summary: dict[str, Any]) -> None:
+    """Name and value, a row each; nested scores under their own heading."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(show_header=False, box=None)
+    for name, value in summary.items():
+        if not isinstance(value, dict):
+            table.add_row(name, f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value))
+    console.print(table)
+    for heading, values in summary.items():
+        if isinstance(values, dict):
+            for name, nested in values.items():
+                console.print(f"\n{heading}: {name}", markup=False, highlight=False)
+                _print_table(nested)

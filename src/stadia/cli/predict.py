@@ -1,0 +1,40 @@
+"""`stadia predict`: depth and motion of a picture, a folder, a video or a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or a run's folder.", show_default=False)],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture, a folder, a video, or a dataset.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="How to open INPUT: camera.horizontal_fov_deg=69", show_default=False),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="A new folder for what comes out.", show_default=False)] = ...,  # type: ignore[assignment]
+    every: Annotated[int, typer.Option("--every", min=1, help="Each n-th frame.")] = 1,
+    video: Annotated[bool, typer.Option("--video/--no-video", help="The side-by-side video.")] = True,
+    cloud: Annotated[bool, typer.Option("--cloud/--no-cloud", help="The point cloud.")] = True,
+) -> None:
+    """Predict depth and camera motion: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot."""
+    from stadia.cli.watch import on_stderr
+    from stadia.core.config import merge
+    from stadia.core.files import inside
+    from stadia.evaluation.predictions import IN_WORDS, Provenance
+    from stadia.recipes import load_predictor
+    from stadia.recipes.prediction import open_input, predict_input
+
+    provenance, predictor = Provenance.of(checkpoint), load_predictor(checkpoint)
+    inputs = open_input(source, every=every, **merge({}, overrides or []))
+    folders = [out] if len(inputs) == 1 else [inside(out, given.name) for given in inputs]
+    with on_stderr() as watch:
+        for given, folder in zip(inputs, folders, strict=True):
+            predictions = predict_input(predictor, given, folder, provenance, video=video, cloud=cloud, watch=watch)
+            typer.echo(f"{folder}: {len(predictions.files)} frames")
+            for path in sorted(folder.iterdir()):
+                typer.echo(f"  {path.name}{'/' if path.is_dir() else ''}")
+    typer.echo(f"claim: {IN_WORDS[predictor.claim]}")

@@ -1,0 +1,119 @@
+"""Predict whatever a user has: a picture, a folder of pictures, a video, a dataset. Nothing is decoded before its turn."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stadia.core.config import resolve
+from stadia.core.types import Claim, Predictor
+from stadia.data.config import SourceOptions
+from stadia.data.own_camera import own_intrinsics
+from stadia.data.pictures import PICTURE_SUFFIXES, read_rgb
+from stadia.data.sources import open_recordings
+from stadia.data.stream import VIDEO_SUFFIXES, announced_frames, stream_video
+from stadia.evaluation.drawings import draw_paths
+from stadia.evaluation.point_cloud import point_cloud_file
+from stadia.evaluation.predict import TRAJECTORY, Frame, Listener, frames_of, predict
+from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.evaluation.recordings import Watch, unwatched
+from stadia.evaluation.trajectory_files import read_kitti
+from stadia.evaluation.video import DEFAULT_RATE_HZ, frame_rate_hz, side_by_side_picture, side_by_side_video
+
+VIDEO, PICTURE, CLOUD, PATH_DRAWING = "side_by_side.mp4", "side_by_side.png", "cloud.ply", "trajectory.png"
+
+
+@dataclass(frozen=True)
+class Input:
+    """Frames to predict, in order. count: None where a video does not announce it."""
+
+    name: str
+    frames: Iterable[Frame]
+    count: int | None
+    rate_hz: float
+
+
+def open_input(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[Input]:
+    """Open a picture, a video file, a folder of pictures, or any dataset that `open_recordings` knows (its left cameras).
+
+    Args:
+        path: of it.
+        every: take each `every`-th frame.
+        format: a name of `stadia.data.DATASETS`, or "auto".
+        options: the fields of `stadia.data.config.SourceOptions`; `camera` for a picture or a video of your own.
+
+    A video file is streamed, not decoded into the cache as for a training, since predicting looks at it once.
+    Raises DataError where there is nothing to read or no camera is known, ConfigError for a wrong option.
+    """
+    path = Path(path).expanduser()
+    if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES:
+        return [_open_picture(path, resolve(SourceOptions, options))]
+    if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+        return [_open_video(path, resolve(SourceOptions, options), every)]
+    return [
+        Input(r.name, frames_of(r, every=every), len(range(0, len(r), every)), frame_rate_hz(r, every))
+        for r in open_recordings(path, format, **{"stride": 1, **options})
+    ]
+
+
+def _open_picture(path: Path, options: SourceOptions) -> Input:
+    image = read_rgb(path)
+    camera = own_intrinsics(options.camera, path, image.shape[0], image.shape[1], frames=1).of(0)
+    return Input(path.stem, [Frame(path.stem, image, camera)], 1, DEFAULT_RATE_HZ)
+
+
+def _open_video(path: Path, options: SourceOptions, every: int) -> Input:
+    """Reads two frames to learn size and rate."""
+    head = list(itertools.islice(stream_video(path), 2))
+    height, width = head[0].image.shape[:2]
+    announced = announced_frames(path)
+    cameras = own_intrinsics(options.camera, path, height, width, frames=announced or 0)
+    interval_s = head[-1].time_s - head[0].time_s
+
+    def frames() -> Iterator[Frame]:
+        for decoded in itertools.islice(stream_video(path), 0, None, every):
+            yield Frame(f"{decoded.index:06d}", decoded.image, cameras.of(decoded.index), decoded.time_s)
+
+    count = None if announced is None else -(-announced // every)
+    return Input(path.stem, frames(), count, 1 / (interval_s * every) if interval_s > 0 else DEFAULT_RATE_HZ)
+
+
+def predict_input(
+    predictor: Predictor,
+    given: Input,
+    out: Path,
+    provenance: Provenance,
+    *,
+    video: bool = True,
+    cloud: bool = True,
+    watch: Watch = unwatched,
+) -> Predictions:
+    """Predict into a new folder, with things to look at beside the numbers.
+
+    Args:
+        predictor: from `stadia.recipes.load_predictor`.
+        given: from `open_input`; used up.
+        out: a folder that does not exist yet, or is empty.
+        provenance: `Provenance.of(checkpoint)`.
+        video: write side_by_side.mp4 (side_by_side.png for one picture).
+        cloud: write cloud.ply; not for inverse depth up to scale and shift, which has no points.
+        watch: shows progress.
+
+    Beside what `stadia.evaluation.predict.predict` writes and raises: trajectory.png, where there is a path.
+    """
+    still = given.count == 1
+    listeners: list[Listener] = [side_by_side_picture(out / PICTURE)] if video and still else []
+    with ExitStack() as files:
+        if video and not still:
+            listeners.append(files.enter_context(side_by_side_video(out / VIDEO, given.rate_hz)))
+        if cloud and predictor.claim is not Claim.AFFINE_INVERSE:
+            listeners.append(files.enter_context(point_cloud_file(out / CLOUD, predictor.claim, given.count)))
+        frames = watch(given.frames, given.count, given.name)
+        predictions = predict(predictor, frames, out, provenance, source=given.name, listeners=listeners)
+    if predictions.record is not None and predictions.record.trajectory:
+        draw_paths(out / PATH_DRAWING, {given.name: read_kitti(out / TRAJECTORY).T_world_camera}, predictor.claim)
+    return predictions
