@@ -77,10 +77,16 @@ def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
 
     def train(config, **options):
         handed.update(options, config=config)
+        return Trained()
 
+    class Trained:
+        folder = tmp_path
+
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     monkeypatch.setattr("stadia.recipes.train", train)
-    code, _, err = stadia("train", "selfsup", "--data", str(tmp_path), "--out", "x", "--despite-findings", "training.batch_size=3")
+    code, out, err = stadia("train", "selfsup", "--data", str(tmp_path), "--out", "x", "--despite-findings", "training.batch_size=3")
     assert (code, err) == (0, "")
+    assert out == f"report: {tmp_path / 'report.html'}\n"
     assert handed["config"].training.batch_size == 3
     assert Path(handed["config"].data.path) == tmp_path
     assert (handed["out"], handed["resume"], handed["despite_findings"]) == (Path("x"), None, True)

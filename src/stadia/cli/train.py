@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from stadia.core.config import StrictModel
+    from stadia.recipes.config import RecipeConfig
 
 
 def train(
@@ -37,12 +37,13 @@ def train(
         typer.echo(f"dry run: '{recipe}' would train with this configuration, in a folder of its own in {out}", err=True)
         return
 
-    from stadia import recipes
+    from stadia import recipes, report
 
-    recipes.train(resolved, out=out, resume=resume, despite_findings=despite_findings)
+    run = recipes.train(resolved, out=out, resume=resume, despite_findings=despite_findings)
+    typer.echo(f"report: {report.build(run.folder)}")
 
 
-def resolve_recipe(recipe: str, base: Path | None, overrides: list[str]) -> StrictModel:
+def resolve_recipe(recipe: str, base: Path | None, overrides: list[str]) -> RecipeConfig:
     """The recipe's configuration from a JSON file (or its defaults) and dotted overrides. Imports no torch.
 
     Raises ConfigError with every mistake at once, DataError where the file cannot be read.
@@ -52,7 +53,8 @@ def resolve_recipe(recipe: str, base: Path | None, overrides: list[str]) -> Stri
     from stadia.core.files import read_json
     from stadia.recipes import CONFIGS
 
+    config: type[RecipeConfig] = CONFIGS.load(recipe)
     values = read_json(base) if base is not None else {}
     if not isinstance(values, dict):
         raise ConfigError(base, found=type(values).__name__, expected="a JSON object of keys", cure="--dry-run prints one")
-    return resolve(CONFIGS.load(recipe), values, overrides)
+    return resolve(config, values, overrides)
