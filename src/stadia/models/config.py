@@ -27,12 +27,12 @@ class DepthAndMotionConfig(StrictModel):
     pose_encoder: str = "resnet18"
     pretrained: bool = True
     decoder_channels: Channels = (16, 32, 64, 128, 256)
-    min_depth_m: float = Field(0.5, gt=0)
-    max_depth_m: float = Field(100.0, gt=0)
-    start_depth_m: float = Field(12.0, gt=0)
-    scales: int = Field(4, ge=1, le=4)
-    rotation_scale: float = Field(0.01, gt=0)
-    translation_scale: float = Field(0.1, gt=0)
+    min_depth_m: float = Field(default=0.5, gt=0)
+    max_depth_m: float = Field(default=100.0, gt=0)
+    start_depth_m: float = Field(default=12.0, gt=0)
+    scales: int = Field(default=4, ge=1, le=4)
+    rotation_scale: float = Field(default=0.01, gt=0)
+    translation_scale: float = Field(default=0.1, gt=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> DepthAndMotionConfig:

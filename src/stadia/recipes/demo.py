@@ -1,0 +1,144 @@
+"""The main job from nothing: render a synthetic road world, learn depth and motion from its stereo video, score unseen worlds.
+
+Data: 10 worlds of 50 stereo pairs to train, one to validate, two to test, all different.
+Hardware and time: two cores, no GPU, ten minutes. Expected score and measured figures: docs/results.md.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from stadia.core.errors import RunError
+from stadia.core.files import write_json
+from stadia.data.cache import cache_folder
+from stadia.data.config import CacheConfig
+from stadia.data.roadworld.presets import DEMO
+from stadia.data.roadworld.write import VERSION, write_roadworld
+from stadia.data.sources import open_recordings
+from stadia.evaluation.mean_depth import mean_depth_of
+from stadia.evaluation.predictions import Provenance
+from stadia.evaluation.protocols import PROTOCOLS
+from stadia.evaluation.recordings import Evaluation, evaluate_recordings
+from stadia.recipes import configure, load_predictor
+from stadia.recipes.scoring import score_recordings
+from stadia.recipes.workflow import train
+from stadia.training.run import Run
+
+SETTINGS = (
+    "name=demo",
+    "data.height=96",
+    "data.width=320",
+    "data.workers=1",
+    "model.encoder=mobilenetv3_small_100",
+    "model.pose_encoder=mobilenetv3_small_050",
+    "model.pretrained=false",
+    "model.decoder_channels=[8,16,24,32,64]",
+    "model.scales=3",
+    "loss.temporal_from_step=null",
+    "optimiser.lr=1e-3",
+    "schedule.warmup_steps=50",
+    "training.max_epochs=null",
+    "training.max_steps=1200",
+    "training.batch_size=6",
+    "training.clip_norm=1.0",
+    "training.log_every=10",
+    "training.pictures_every=300",
+    "training.checkpoint_every=300",
+    "training.validate_every=300",
+)
+"""Small networks on small pictures, from random weights. Depth learns from the stereo pair alone, which has no moving objects and
+no unknown motion; the pose network learns in the same steps, with that depth."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """run: its folder. result: what result.json holds."""
+
+    run: Run
+    result: dict[str, Any]
+
+
+def run(out: Path, overrides: Sequence[str] = ()) -> Demo:
+    """Render, train, score, and write result.json into a new run's folder in `out`. overrides: `dotted.key=value` over SETTINGS."""
+    started = time.monotonic()
+    console = Console(stderr=True)
+    worlds = render_worlds(console)
+    config = configure("selfsup", (*SETTINGS, *overrides), data={"path": str(worlds)})
+    trained = train(config, out=out)
+    test = open_recordings(worlds, split="test")
+    scores = score_recordings(load_predictor(trained.folder), test, trained, "test", console)
+    baseline = score_mean_depth(worlds, trained)
+    if scores is None or scores.depth is None or baseline.depth is None:
+        raise RunError(worlds, found="no ground truth", expected="depth and poses of every frame", cure="delete the folder and run again")
+    result = summarise(scores, baseline, wall_s=time.monotonic() - started)
+    write_json(trained.folder / "result.json", result)
+    return Demo(trained, result)
+
+
+def render_worlds(console: Console) -> Path:
+    """The demo's worlds in the cache; what is already there is kept."""
+    folder = cache_folder(CacheConfig()) / f"roadworld-demo-{VERSION}"
+    columns = (TextColumn("rendering RoadWorld"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("", total=sum(DEMO.worlds.values()) * DEMO.frames)
+        write_roadworld(DEMO, folder, advance=lambda frames: progress.advance(bar, frames))
+    return folder
+
+
+def score_mean_depth(worlds: Path, run: Run) -> Evaluation:
+    """The baseline: every pixel's mean depth over the training worlds, by the same protocol on the same frames."""
+    test = open_recordings(worlds, split="test")
+    mean = mean_depth_of(open_recordings(worlds, split="train"), DEMO.height, DEMO.width)
+    provenance = Provenance(recipe="mean-depth", config_hash="")
+    scores = evaluate_recordings(mean, test, PROTOCOLS["metric"], run.folder / "predictions" / "mean-depth", provenance)
+    if scores.depth:
+        scores.depth.write(run.folder / "scores" / "test-mean-depth-baseline.json")
+    return scores
+
+
+def summarise(scores: Evaluation, baseline: Evaluation, *, wall_s: float) -> dict[str, Any]:
+    """The numbers for result.json. Odometry: the worst test world by ATE over path, SE(3)-aligned, metres as predicted."""
+    assert scores.depth is not None
+    assert baseline.depth is not None
+    worst = max(scores.odometry, key=lambda name: (scores.odometry[name].metrics["ate_rmse_m"] or 0.0) / scores.odometry[name].path_m)
+    path = scores.odometry[worst]
+    depth = scores.depth.metrics
+    return {
+        "claim": str(scores.depth.claim),
+        "protocol": scores.depth.protocol,
+        "depth": {
+            **{
+                name: value
+                for metric, value in depth.items()
+                for name, value in ((metric, value), (f"{metric}_mean_baseline", baseline.depth.metrics[metric]))
+            },
+            "scale_ratio_median": scores.depth.scale_ratio_median,
+            "scale_ratio_spread": scores.depth.scale_ratio_spread,
+            "images": len(scores.depth.per_image),
+        },
+        "odometry": {
+            "recording": worst,
+            "ate_m": path.metrics["ate_rmse_m"],
+            "path_m": path.path_m,
+            "align": str(path.alignment),
+            "rpe_trans_m": path.metrics["rpe_trans_m"],
+            "rpe_rot_deg": path.metrics["rpe_rot_deg"],
+        },
+        "wall_s": round(wall_s, 1),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+    }
+
+
+def peak_rss_mb() -> float:
+    """The largest resident memory of this process and of its largest child, added: at least what both ever held together."""
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * unit / (1 << 20)

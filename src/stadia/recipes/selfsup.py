@@ -1,0 +1,143 @@
+"""The recipe `selfsup`: depth and camera motion from unlabelled video (Monodepth2, arXiv 1806.01260).
+
+A batch goes through the networks and the loss; the loss sees the sources through the predicted depth and motion and asks
+that they look like the target. With a stereo source, whose transform is the rig's in metres, depth is in metres.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from stadia.core.types import Batch, Camera, Claim
+from stadia.evaluation.colours import colour_categories, colour_heat, colour_inverse_depth, to_uint8
+from stadia.geometry.align import scale_median
+from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.losses.report import LossReport
+from stadia.losses.selfsup import SelfSupervisedLoss
+from stadia.metrics.depth import abs_rel, d1, rmse
+from stadia.models.depth_and_motion import DepthAndMotion
+from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.recipes.video import VideoData, open_video
+from stadia.training.task import Task
+
+log = logging.getLogger(__name__)
+
+MONITOR_CAP_M = 80.0
+FOCAL_TOLERANCE = 0.02
+
+
+class Selfsup(Task):
+    """Networks, loss, and what is looked at while they train.
+
+    Args:
+        config: with `data.stereo` settled to true or false.
+    """
+
+    recipe = "selfsup"
+    best_metrics = ("val/abs_rel", "val/residual")
+    focal: Tensor  # () fx / width of the cameras that trained; 0 before training
+
+    def __init__(self, config: SelfsupConfig) -> None:
+        super().__init__(config.optimiser, config.schedule)
+        self.config = config
+        self.model = DepthAndMotion(config.model)
+        self.loss = SelfSupervisedLoss(config.loss)
+        self.register_buffer("focal", torch.zeros(()))
+
+    @classmethod
+    def prepare(cls, config: SelfsupConfig, console: Console) -> tuple[SelfsupConfig, VideoData]:
+        """Open the data; the configuration comes back with every "auto" of it settled."""
+        data = open_video(config.data, batch_size=config.training.batch_size, seed=config.seed, console=console)
+        return config.model_copy(update={"data": data.config}), data
+
+    @classmethod
+    def for_prediction(cls, config: SelfsupConfig) -> Selfsup:
+        """The task as it was configured, its weights still to be loaded: none are fetched from a hub."""
+        return cls(config.model_copy(update={"model": config.model.model_copy(update={"pretrained": False})}))
+
+    def predictor(self) -> SelfsupPredictor:
+        """What `stadia predict` and evaluation use."""
+        return SelfsupPredictor(self)
+
+    @property
+    def claim(self) -> Claim:
+        """Metres where a rig's baseline trained it, else depth up to one unknown scale."""
+        return Claim.METRES if self.config.data.stereo else Claim.UP_TO_SCALE
+
+    def step(self, batch: Batch) -> LossReport:
+        prediction = self.model(batch)
+        if self.training and not self.focal:
+            self.focal.copy_(batch.inputs.camera.fx.median() / batch.inputs.camera.width)
+        return self.loss(batch.targets, prediction, batch.source_names, self.global_step)
+
+    def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
+        """`residual` of the finest scale, and where there is ground truth `abs_rel`, `rmse` and `d1` (median-scaled unless in metres)."""
+        prediction = self.model(batch)
+        report = self.loss(batch.targets, prediction, batch.source_names, self.global_step)
+        scores: dict[str, Tensor | float] = {"residual": report.maps["residual"].mean()}
+        true_m = batch.targets.depth_m
+        if true_m is None:
+            return scores
+        mask = (true_m > 0) & (true_m < MONITOR_CAP_M)
+        depth = depth_from_inverse(prediction.inverse_depth[0])
+        if self.claim is not Claim.METRES:
+            depth = depth * scale_median(depth.flatten(1), true_m.flatten(1), mask.flatten(1))[:, None, None, None]
+        for name, metric in (("abs_rel", abs_rel), ("rmse", rmse), ("d1", d1)):
+            scores[name] = metric(depth[:, 0], true_m[:, 0], mask[:, 0]).nanmean()
+        return scores
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
+        """The first sample: what went in, what came out, what the loss compared, and which candidate explained each pixel."""
+        was_training = self.training
+        inverse_depth = self.eval().model.depth(batch.inputs.image[:1])[0]
+        self.train(was_training)
+        names = (*batch.source_names, *(f"{name} unwarped" for name in batch.source_names))
+        return {
+            "input": to_uint8(batch.inputs.image[0]),
+            "inverse depth": colour_inverse_depth(inverse_depth[0, 0]),
+            "best warped source": to_uint8(report.maps["warped"][0]),
+            "residual": colour_heat(report.maps["residual"][0, 0]),
+            f"winner: {', '.join(names)}": colour_categories(report.maps["winner"][0, 0], len(names)),
+        }
+
+
+class SelfsupPredictor:
+    """A trained `selfsup`, as evaluation uses it.
+
+    A network learns how large things look through its training camera. Through a longer lens everything looks nearer by the
+    ratio of the focal lengths, so inverse depth is brought back by it, and said so once.
+    """
+
+    def __init__(self, task: Selfsup) -> None:
+        self.task = task.eval()
+        self.claim, self.height, self.width = task.claim, task.config.data.height, task.config.data.width
+        self._said = False
+
+    @torch.inference_mode()
+    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
+        """(B, 3, H, W) to (B, 1, H, W), in 1/m or up to scale by `claim`."""
+        ratio = self._focal_ratio(camera, image)
+        return self.task.model.depth(image)[0] / ratio
+
+    @torch.inference_mode()
+    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor:
+        """(B, 3, H, W) twice to (B, 4, 4), translation in the unit of depth."""
+        T_next_now: Tensor = self.task.model.pose(now, following)
+        return T_next_now
+
+    def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
+        """(..., 1, 1, 1): this camera's focal length over the training camera's, 1 within the tolerance."""
+        ratio = (camera.fx / camera.width).to(image) / self.task.focal
+        ratio = torch.where((ratio - 1).abs() < FOCAL_TOLERANCE, torch.ones_like(ratio), ratio)
+        if not self._said and bool((ratio != 1).any()):
+            self._said = True
+            log.warning("focal length is %.2f times the training camera's: depth is scaled by it", ratio.max().item())
+        return ratio.reshape(-1, 1, 1, 1)

@@ -1,0 +1,28 @@
+"""Configuration of the recipe `selfsup`. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from stadia.data.config import DataConfig
+from stadia.losses.config import LossConfig
+from stadia.models.config import DepthAndMotionConfig
+from stadia.recipes.config import RecipeConfig
+
+
+class SelfsupConfig(RecipeConfig):
+    """Depth and camera motion from unlabelled video, mono or stereo; at the level of Monodepth2 (arXiv 1806.01260).
+
+    Data: KITTI's rectified pairs, or your own video. With stereo the baseline is in metres, and so is all that comes out;
+    from mono video everything is up to one unknown scale, and says so.
+    Command: `stadia train selfsup --data PATH`.
+    Time and scores that were measured: docs/results.md.
+
+    recipe: whose configuration this is.
+    """
+
+    recipe: Literal["selfsup"] = "selfsup"
+    name: str = "selfsup"
+    data: DataConfig
+    model: DepthAndMotionConfig = DepthAndMotionConfig()
+    loss: LossConfig = LossConfig()

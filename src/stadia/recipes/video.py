@@ -1,0 +1,81 @@
+"""Recipes that learn from video: their data opened, split, decoded once, and made into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from stadia.core.recording import Recording
+from stadia.data.config import DataConfig
+from stadia.data.loader import Loader
+from stadia.data.samples import Samples
+from stadia.data.splits import Frames, Split, open_split
+
+
+@dataclass(frozen=True)
+class VideoData:
+    """Batches to train and to validate on, and where they come from.
+
+    config: the data's configuration with every "auto" settled.
+    split: the frames behind the loaders.
+    train, val: loaders; val is None where nothing validates.
+    """
+
+    config: DataConfig
+    split: Split
+    train: Loader
+    val: Loader | None
+
+    @property
+    def recordings(self) -> dict[str, list[Recording]]:
+        """By split, each recording once."""
+        named = {"train": self.split.train, "val": self.split.val}
+        return {name: unique_recordings(frames) for name, frames in named.items() if frames}
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What identifies the data, for run.json."""
+        return {
+            "path": self.config.path,
+            "fingerprints": {r.name: r.fingerprint() for recordings in self.recordings.values() for r in recordings},
+            "train_samples": len(self.train.samples),
+            "val_samples": len(self.val.samples) if self.val else 0,
+        }
+
+
+def unique_recordings(frames: Sequence[Frames]) -> list[Recording]:
+    """The recordings of these frames, each once, in their order."""
+    return list({id(f.recording): f.recording for f in frames}.values())
+
+
+def open_video(config: DataConfig, *, batch_size: int, seed: int, console: Console) -> VideoData:
+    """Open what a configuration names, with a progress bar where pictures have to be decoded first.
+
+    Validation gets ground truth where there is any; training never does. Raises DataError or ConfigError.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, object] = {}
+
+        def progress(what: str, done: int, total: int | None) -> None:
+            task = tasks.setdefault(what, bars.add_task(what, total=total))
+            bars.update(task, completed=done, total=total)  # type: ignore[arg-type]
+
+        split = open_split(config)
+        train = Samples.from_config(split.train, config, training=True, seed=seed, progress=progress)
+        config = config.model_copy(update={"stereo": train.stereo})
+        val = None
+        if split.val:
+            with_truth = any(r.depth_m(0) is not None for r in unique_recordings(split.val))
+            val = Samples.from_config(
+                split.val, config.model_copy(update={"ground_truth_depth": with_truth}), training=False, seed=seed, progress=progress
+            )
+    return VideoData(
+        config,
+        split,
+        Loader(train, batch_size=batch_size, shuffle=True, workers=config.workers, seed=seed),
+        Loader(val, batch_size=batch_size, shuffle=False, workers=0, seed=seed) if val else None,
+    )

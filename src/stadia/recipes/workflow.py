@@ -1,0 +1,90 @@
+"""What every training goes through: open the data, check it, train, score what validates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from stadia.core.errors import CheckpointError, RunError
+from stadia.core.types import Predictor
+from stadia.diagnostics.engine import preflight
+from stadia.diagnostics.finding import Finding, Severity, write_findings
+from stadia.recipes import CONFIGS, RECIPES
+from stadia.recipes.config import RecipeConfig
+from stadia.recipes.scoring import score_recordings
+from stadia.recipes.video import VideoData, unique_recordings
+from stadia.training import rng
+from stadia.training.checkpoints import Checkpoint, load_weights
+from stadia.training.fit import fit
+from stadia.training.run import Run
+
+
+def train(config: RecipeConfig, *, out: Path = Path("runs"), resume: Path | None = None, despite_findings: bool = False) -> Run:
+    """Check the data, train, and score the validation recordings with the best checkpoint.
+
+    Args:
+        config: of a recipe, as `stadia.recipes.configure` gives it.
+        out: the folder that gets a new folder for this run.
+        resume: a run's folder, to go on in it; its configuration must be this one.
+        despite_findings: train even where a check of the data says stop.
+
+    Raises RunError where a check says stop, and what opening the data and `fit` raise.
+    """
+    console = Console(stderr=True)
+    recipe = RECIPES.load(config.recipe)
+    config, data = recipe.prepare(config, console)
+    findings = check(data, console, despite_findings=despite_findings)
+    run = Run.open(resume) if resume else Run.create(out, config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
+    if run.writes:
+        write_findings(run.folder / "findings.jsonl", findings)
+    rng.seed_all(config.seed, "training")
+    task = recipe(config)
+    fit(task, data.train, data.val, config.training, run, resume=resume is not None, console=console)
+    if run.writes and "val" in data.recordings:
+        score_recordings(load_predictor(run.folder), data.recordings["val"], run, "val", console)
+    return run
+
+
+def check(data: VideoData, console: Console, *, despite_findings: bool) -> list[Finding]:
+    """Run the checks that need no training. Raises RunError where one says stop, unless told otherwise."""
+    frames = {"train": data.split.train, "val": data.split.val}
+    splits = {name: [(part.recording, part.indices) for part in parts] for name, parts in frames.items() if parts}
+    findings = preflight(unique_recordings([*data.split.train, *data.split.val]), splits)
+    for finding in findings:
+        if finding.severity is not Severity.NOTE:
+            console.print(f"{finding.severity}: {finding.code} {finding.measured}; {finding.cure}", markup=False, soft_wrap=True)
+    stops = [finding for finding in findings if finding.severity is Severity.STOP]
+    if stops and not despite_findings:
+        raise RunError(
+            "checks of the data",
+            found=", ".join(f"{finding.code} ({finding.measured})" for finding in stops),
+            expected="none that says stop",
+            cure="`stadia check` shows the evidence; --despite-findings trains all the same",
+        )
+    return findings
+
+
+def load_predictor(checkpoint: Path) -> Predictor:
+    """A trained recipe from a checkpoint or a run's folder (its best, else its last).
+
+    Raises CheckpointError where it is missing, damaged, of no known recipe, or does not fit its own configuration.
+    """
+    opened = Checkpoint.open(Path(checkpoint))
+    recipe = opened.header.recipe
+    if recipe not in RECIPES:
+        raise CheckpointError(
+            opened.path, found=f"a checkpoint of '{recipe}'", expected=f"one of {', '.join(RECIPES)}", cure="update stadia, or pass another"
+        )
+    try:
+        config = CONFIGS.load(recipe).model_validate(opened.header.config)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise CheckpointError(
+            opened.path, found=f"a configuration with a wrong '{key}'", expected="one of this version", cure="train again"
+        ) from error
+    task = RECIPES.load(recipe).for_prediction(config)
+    load_weights(opened, task, recipe=recipe)
+    predictor: Predictor = task.predictor()
+    return predictor
