@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -85,6 +86,13 @@ def wrong_arrows(path: Path) -> list[str]:
 
 def test_there_are_files():
     assert len(FILES) > 30
+
+
+def test_the_document_says_the_same():
+    """docs/rooms.md holds the table for people."""
+    lines = (Path(__file__).parents[1] / "docs" / "rooms.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if re.match(r"\| \d \|", line)]
+    assert {room: set() if rooms == "nothing of ours" else set(rooms.split(", ")) for _, room, _, rooms in rows} == MAY_IMPORT
 
 
 def test_every_room_is_in_the_table():
