@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from stadia.cli.main import run as run_command_line
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera, Claim
 from stadia.geometry.camera import intrinsics
+from stadia.training.checkpoints import Header
+from stadia.training.checkpoints import write as write_checkpoint
 
 Maps = Mapping[str, NDArray]
 
@@ -108,3 +112,49 @@ def drive() -> Callable[..., Drive]:
 def red_reader() -> Callable[..., RedReader]:
     """The class of a predictor that is right on it."""
     return RedReader
+
+
+@pytest.fixture
+def drive_folder(tmp_path: Path) -> Path:
+    """Drive in the stadia layout, one recording called `a` in split `test`: every frame has ground truth and a pose."""
+    source, folder = Drive(), tmp_path / "world"
+    recording = folder / "a"
+    (recording / "left").mkdir(parents=True)
+    (recording / "depth" / "left").mkdir(parents=True)
+    rows = []
+    for index in range(len(source)):
+        cv2.imwrite(str(recording / "left" / f"{index:06d}.png"), source.image(index)[..., ::-1])
+        np.save(recording / "depth" / "left" / f"{index:06d}.npy", np.float32(source.depth_m(0)))
+        T = source.T_world_camera(0)
+        assert T is not None
+        T[2, 3] = index * source.step_m
+        rows.append(" ".join(f"{value:.6f}" for value in T[:3].ravel()))
+    (recording / "poses.txt").write_text("\n".join(rows) + "\n")
+    camera = {"K": source.camera(0).K.tolist(), "height": source.height, "width": source.width}
+    (recording / "recording.json").write_text(json.dumps({"cameras": {"left": camera}, "T_right_left": None, "frame_rate_hz": 20}))
+    (folder / "dataset.json").write_text(json.dumps({"format": "stadia", "version": 1, "splits": {"train": [], "test": ["a"]}}))
+    return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint in a run's folder whose predictor is a RedReader in metres."""
+    run = tmp_path / "runs" / "2026-01-01-000000-test"
+    header = Header(recipe="selfsup", config={"name": "test"}, kind="weights", step=7, epoch=0, metrics={})
+    write_checkpoint(run / "checkpoints" / "best.safetensors", header, {"state_dict": {"weight": torch.zeros(1)}})
+    (run / "run.json").write_text("{}")
+    monkeypatch.setattr("stadia.recipes.load_predictor", lambda path: RedReader())
+    return run / "checkpoints" / "best.safetensors"
+
+
+@pytest.fixture
+def stadia(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs `stadia WORDS...` in this process: exit code, stdout, stderr."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ending:
+            run_command_line([str(word) for word in words])
+        out, err = capfd.readouterr()
+        return int(ending.value.code or 0), out, err
+
+    return call

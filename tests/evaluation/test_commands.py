@@ -1,0 +1,294 @@
+"""`stadia evaluate` and `stadia predict` as scripts call them: JSON alone on stdout, notes on stderr, a mistake is one line."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.types import Claim
+from stadia.evaluation.predict import Frame
+from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.evaluation.trajectory_files import Trajectory, read_kitti, write_kitti, write_tum
+from stadia.metrics import METRICS, TRAJECTORY_METRICS
+from stadia.recipes.prediction import open_input, predict_input
+
+Stadia = Callable[..., tuple[int, str, str]]
+Maps = dict[str, NDArray[np.float64]]
+
+
+def straight(n: int, step_m: float = 1.0) -> NDArray[np.float64]:
+    T = np.tile(np.eye(4), (n, 1, 1))
+    T[:, 2, 3] = np.arange(n) * step_m
+    return T
+
+
+def mistake(result: tuple[int, str, str], *words: str) -> None:
+    code, out, err = result
+    assert (code, out) == (2, "")
+    last = err.splitlines()[-1]
+    assert last.startswith("stadia: ")
+    for word in words:
+        assert word in last
+
+
+class TestTrajectory:
+    def test_keys_that_others_script_against(self, tmp_path: Path, stadia: Stadia) -> None:
+        write_kitti(tmp_path / "est.txt", Trajectory(straight(150, 1.02)))
+        write_kitti(tmp_path / "ref.txt", Trajectory(straight(150)))
+        words = (
+            "--trajectory",
+            tmp_path / "est.txt",
+            "--reference",
+            tmp_path / "ref.txt",
+            "--format",
+            "kitti",
+            "--align",
+            "none",
+            "--json",
+        )
+        code, out, err = stadia("evaluate", *words)
+        scores = json.loads(out)
+        assert code == 0
+        assert err == ""
+        assert set(TRAJECTORY_METRICS) < set(scores)
+        assert scores["t_err_percent"] == pytest.approx(2 * 101 / 100)
+        assert scores["path_m"] == pytest.approx(149)
+
+    def test_null_with_a_reason_below_100_m(self, tmp_path: Path, stadia: Stadia) -> None:
+        times = np.arange(20) / 10
+        write_tum(tmp_path / "est.txt", Trajectory(straight(20), times))
+        write_tum(tmp_path / "ref.txt", Trajectory(straight(20), times))
+        words = ("--trajectory", tmp_path / "est.txt", "--reference", tmp_path / "ref.txt", "--format", "tum", "--json")
+        code, out, err = stadia("evaluate", *words)
+        assert code == 0
+        assert json.loads(out)["t_err_percent"] is None
+        assert json.loads(out)["r_err_deg_per_100m"] is None
+        assert err == "note: t_err and r_err need a path longer than 100 m; the reference has 19.0 m\n"
+
+    def test_a_table_for_people_and_a_score_file(self, tmp_path: Path, stadia: Stadia) -> None:
+        write_kitti(tmp_path / "path.txt", Trajectory(straight(150)))
+        words = ("--trajectory", tmp_path / "path.txt", "--reference", tmp_path / "path.txt", "--scores", tmp_path / "score.json")
+        code, out, _ = stadia("evaluate", *words)
+        assert code == 0
+        assert "ate_rmse_m" in out
+        assert json.loads((tmp_path / "score.json").read_text())["metrics"]["ate_rmse_m"] == 0
+
+    @pytest.mark.parametrize(("option", "value", "near"), [("--align", "sim", "'sim3'"), ("--format", "kiti", "'kitti'")])
+    def test_misspelt(self, option: str, value: str, near: str, tmp_path: Path, stadia: Stadia) -> None:
+        words = ("--trajectory", tmp_path, "--reference", tmp_path, option, value)
+        mistake(stadia("evaluate", *words), option, f"did you mean {near}")
+
+    def test_the_wrong_format(self, tmp_path: Path, stadia: Stadia) -> None:
+        write_tum(tmp_path / "path.txt", Trajectory(straight(5)))
+        words = ("--trajectory", tmp_path / "path.txt", "--reference", tmp_path / "path.txt", "--format", "kitti")
+        mistake(stadia("evaluate", *words), "line 1", "8 columns", "--format")
+
+
+class TestDepth:
+    def test_metrics_by_name_and_images(self, truth_m: Maps, write_maps: Callable[..., Path], stadia: Stadia) -> None:
+        truth = write_maps(truth_m, "truth", ".png")
+        code, out, err = stadia("evaluate", "--depth", truth, "--reference", truth, "--protocol", "kitti-eigen", "--json")
+        scores = json.loads(out)
+        assert code == 0
+        assert {*METRICS, "images"} < set(scores)
+        assert (scores["images"], scores["abs_rel"], scores["d1"]) == (3, 0, 1)
+        assert "taken as metres" in err
+
+    def test_a_claim_refused(self, truth_m: Maps, write_maps: Callable[..., Path], stadia: Stadia) -> None:
+        truth = write_maps(truth_m, "truth")
+        words = ("evaluate", "--depth", truth, "--reference", truth, "--claim", "up-to-scale")
+        mistake(stadia(*words, "--protocol", "metric", "--json"), "claim up-to-scale", "expected metres")
+        code, out, err = stadia(*words, "--protocol", "relative", "--json")
+        assert code == 0
+        assert json.loads(out)["alignment"] == "median"
+        assert "not scored in metres" in err
+
+    def test_misspelt(self, tmp_path: Path, stadia: Stadia) -> None:
+        words = ("--depth", tmp_path, "--reference", tmp_path)
+        mistake(stadia("evaluate", *words, "--protocol", "metrik"), "did you mean 'metric'")
+        mistake(stadia("evaluate", *words, "--claim", "meters"), "did you mean 'metres'")
+
+    def test_score_file(self, tmp_path: Path, truth_m: Maps, write_maps: Callable[..., Path], stadia: Stadia) -> None:
+        truth = write_maps(truth_m, "truth")
+        code, _, _ = stadia("evaluate", "--depth", truth, "--reference", truth, "--scores", tmp_path / "s.json")
+        assert code == 0
+        assert len(json.loads((tmp_path / "s.json").read_text())["per_image"]) == 3
+
+
+def test_one_thing_at_a_time(tmp_path: Path, stadia: Stadia) -> None:
+    mistake(stadia("evaluate"), "nothing to score", "--depth DIR")
+    mistake(stadia("evaluate", "--depth", tmp_path), "no --reference")
+    mistake(stadia("evaluate", tmp_path), "no DATA")
+    mistake(stadia("evaluate", "--depth", tmp_path, "--trajectory", tmp_path, "--reference", tmp_path), "--depth DIR", "and --trajectory")
+
+
+class TestCheckpoint:
+    def test_predict_to_disk_then_score(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
+        run = checkpoint.parent.parent
+        code, out, err = stadia("evaluate", checkpoint, drive_folder, "--protocol", "metric", "--json", "split=test")
+        scores = json.loads(out)
+        assert code == 0
+        assert (scores["images"], scores["claim"]) == (6, "metres")
+        assert scores["abs_rel"] < 0.01
+        assert scores["odometry"]["world/a"]["ate_rmse_m"] == pytest.approx(0, abs=1e-5)
+        assert (run / "predictions" / "best-step7" / "world" / "a" / "depth" / "000000.npz").exists()
+        assert sorted(path.name for path in (run / "scores").iterdir()) == ["world-metric-world-a.json", "world-metric.json"]
+        assert "world-metric.json" in err
+        again = stadia("evaluate", run, drive_folder, "--protocol", "relative", "--json", "split=test")  # nothing is in the way
+        assert again[0] == 0
+        assert json.loads(again[1])["protocol"] == "relative"
+
+    def test_outside_a_run_it_asks_where(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
+        (checkpoint.parent.parent / "run.json").unlink()
+        mistake(stadia("evaluate", checkpoint, drive_folder), "--out")
+        code, out, _ = stadia("evaluate", checkpoint, drive_folder, "--out", tmp_path / "p")
+        assert code == 0
+        assert "odometry: world/a" in out
+        assert (tmp_path / "p" / "scores" / "world-metric.json").exists()
+
+    def test_a_misspelt_option_and_no_data(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
+        mistake(stadia("evaluate", checkpoint, drive_folder, "splitt=test"), "did you mean 'split'")
+        mistake(stadia("evaluate", checkpoint, tmp_path / "nowhere"), "nowhere")
+        mistake(stadia("evaluate", tmp_path / "no.safetensors", drive_folder), "no.safetensors")
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Twelve frames of 64x32 at 24 Hz."""
+    path = tmp_path / "own.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        for index in range(12):
+            picture = np.full((32, 64, 3), 20 * index, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+class TestPredict:
+    def test_a_video(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
+        out = tmp_path / "out"
+        code, text, err = stadia("predict", checkpoint, video, "--out", out, "camera.horizontal_fov_deg=70")
+        assert code == 0, err
+        names = {"cloud.ply", "depth", "predictions.json", "side_by_side.mp4", "trajectory.png", "trajectory.txt", "trajectory_tum.txt"}
+        assert {path.name for path in out.iterdir()} == names
+        assert "12 frames" in text
+        assert text.splitlines()[-1].startswith("claim: metres")
+        with av.open(str(out / "side_by_side.mp4")) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 12
+            assert container.streams.video[0].average_rate == pytest.approx(24, rel=0.01)
+        assert cv2.imread(str(out / "depth" / "000003.png"), cv2.IMREAD_UNCHANGED).shape == (32, 64)
+        np.testing.assert_allclose(read_kitti(out / "trajectory.txt").T_world_camera[:, 2, 3], 0.5 * np.arange(12), atol=1e-6)
+
+    def test_every_third_frame_and_no_more_than_asked_for(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
+        words = ("--every", 3, "--no-video", "--no-cloud", "camera.focal_px=50")
+        code, _, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", *words)
+        assert code == 0, err
+        assert sorted(p.stem for p in (tmp_path / "out" / "depth").glob("*.png")) == ["000000", "000003", "000006", "000009"]
+        assert not list((tmp_path / "out").glob("*.mp4")) + list((tmp_path / "out").glob("*.ply"))
+
+    def test_a_folder_of_pictures_loses_none(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
+        words = ("--out", tmp_path / "out", "camera.horizontal_fov_deg=70")
+        code, text, err = stadia("predict", checkpoint, drive_folder / "a" / "left", *words)
+        assert code == 0, err
+        assert "6 frames" in text
+
+    def test_a_picture(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
+        picture, out = drive_folder / "a" / "left" / "000002.png", tmp_path / "out"
+        code, _, err = stadia("predict", checkpoint, picture, "--out", out, "camera.horizontal_fov_deg=70")
+        assert code == 0, err
+        assert {path.name for path in out.iterdir()} == {"cloud.ply", "depth", "predictions.json", "side_by_side.png"}
+        assert cv2.imread(str(out / "side_by_side.png")).shape == (30, 180, 3)
+
+    def test_a_dataset_brings_its_camera(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
+        code, text, err = stadia("predict", checkpoint, drive_folder, "--out", tmp_path / "out")
+        assert code == 0, err
+        assert "6 frames" in text
+
+    def test_inverse_depth_has_no_points(
+        self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, red_reader: Callable, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("stadia.recipes.load_predictor", lambda path: red_reader(Claim.AFFINE_INVERSE))
+        code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", "camera.focal_px=50")
+        assert code == 0, err
+        assert "no metres" in text.splitlines()[-1]
+        assert not (tmp_path / "out" / "cloud.ply").exists()
+
+    def test_mistakes(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
+        mistake(stadia("predict", checkpoint, video, "--out", tmp_path / "out"), "own.mp4", "no camera", "horizontal_fov_deg")
+        mistake(stadia("predict", checkpoint, tmp_path / "none.mp4", "--out", tmp_path / "out", "camera.focal_px=9"), "none.mp4")
+        mistake(stadia("predict", checkpoint, video, "--out", tmp_path, "camera.focal_px=9"), "choose another --out")
+        mistake(stadia("predict", checkpoint, video, "--out", tmp_path / "o", "camera.fov=9"), "camera.")
+        (tmp_path / "broken.mp4").write_bytes(video.read_bytes()[:300])
+        mistake(stadia("predict", checkpoint, tmp_path / "broken.mp4", "--out", tmp_path / "o", "camera.focal_px=9"), "broken.mp4")
+        assert not (tmp_path / "out").exists()
+
+    def test_a_video_that_breaks_off(self, video: Path, tmp_path: Path, red_reader: Callable) -> None:
+        """What was predicted before the damage stays; no video and no cloud is left, and nothing can be scored by mistake."""
+        (whole,) = open_input(video, camera={"focal_px": 50})
+
+        def frames() -> Iterator[Frame]:
+            yield from itertools.islice(whole.frames, 3)
+            raise DataError(video, found="damage", expected="none", cure="copy it again")
+
+        with pytest.raises(DataError, match="damage"):
+            predict_input(red_reader(), replace(whole, frames=frames()), tmp_path / "out", Provenance(recipe="r", config_hash="h"))
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {"depth", "predictions.json"}
+        with pytest.raises(DataError, match="unfinished"):
+            Predictions.open(tmp_path / "out")
+
+
+def test_inputs_announce_length_and_rate(video: Path, drive_folder: Path) -> None:
+    (given,) = open_input(video, every=5, camera={"focal_px": 50})
+    assert (given.name, given.count) == ("own", 3)
+    assert given.rate_hz == pytest.approx(24 / 5, rel=0.01)
+    assert [frame.name for frame in given.frames] == ["000000", "000005", "000010"]
+    (recording,) = open_input(drive_folder, every=2)
+    assert (recording.name, recording.count) == ("world/a", 3)
+
+
+def test_an_input_without_camera_is_refused_at_once(video: Path) -> None:
+    with pytest.raises(DataError, match="no camera"):
+        open_input(video)
+
+
+@pytest.mark.real
+class TestReal:
+    @pytest.mark.parametrize(
+        ("estimate", "reference", "format", "align", "digits"),
+        [
+            ("KITTI_00_ORB.txt", "KITTI_00_gt.txt", "kitti", "sim3", "0.938"),
+            ("freiburg1_xyz-rgbdslam.txt", "freiburg1_xyz-groundtruth.txt", "tum", "se3", "0.013470"),
+            ("fr2_desk_ORB.txt", "fr2_desk_groundtruth.txt", "tum", "sim3", "0.006123"),
+        ],
+    )
+    def test_reference_trajectories(
+        self, estimate: str, reference: str, format: str, align: str, digits: str, real_data: Path, stadia: Stadia
+    ) -> None:
+        folder = real_data / "trajectories"
+        words = ("--trajectory", folder / estimate, "--reference", folder / reference, "--format", format, "--align", align, "--json")
+        code, out, _ = stadia("evaluate", *words)
+        assert code == 0
+        assert f"{json.loads(out)['ate_rmse_m']:.{len(digits) - 2}f}" == digits
+
+    def test_lidar_scores_itself_perfectly(self, real_data: Path, tmp_path: Path, stadia: Stadia) -> None:
+        scans = real_data / "kitti_raw/2011_09_26/2011_09_26_drive_0000_sync/proj_depth/velodyne_raw/image_02"
+        some = sorted(scans.glob("*.png"))[:3]
+        (tmp_path / "scans").mkdir()
+        for path in some:
+            (tmp_path / "scans" / path.name).symlink_to(path)
+        words = ("--depth", tmp_path / "scans", "--reference", tmp_path / "scans", "--protocol", "kitti-eigen", "--json")
+        code, out, _ = stadia("evaluate", *words)
+        assert code == 0
+        assert (json.loads(out)["images"], json.loads(out)["abs_rel"]) == (3, 0)
