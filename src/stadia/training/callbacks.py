@@ -55,11 +55,15 @@ class StepCallback(pl.Callback):
 
 
 class Validation(StepCallback):
-    """Decides when to validate: every so many steps, and at the last. First in line, since others ask whether it is due."""
+    """Decides when to validate: every so many steps, and at the last. The first of ours, since others ask whether it is due.
+
+    Validation leaves the random numbers alone, so that how often one validates changes nothing in the training.
+    """
 
     def __init__(self, plan: Plan, config: TrainingConfig, present: bool) -> None:
         self.every = config.validate_every or max(round(plan.steps_per_epoch), 1)
         self.plan, self.present = plan, present
+        self.generators: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
         trainer.val_check_batch = self.every * self.plan.accumulate  # Lightning validates after each multiple of this
@@ -68,8 +72,13 @@ class Validation(StepCallback):
         return self.present and (step % self.every == 0 or step == self.plan.total_steps)
 
     def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
+        if self.due(step):
+            self.generators = rng.capture()
         if step == self.plan.total_steps:
             trainer.val_check_batch = 1
+
+    def on_validation_end(self, trainer: pl.Trainer, task: Task) -> None:
+        rng.restore(self.generators)
 
 
 class Scalars(StepCallback):
@@ -156,20 +165,17 @@ class Checkpoints(StepCallback):
         self.run, self.validation, self.every, self.stop_wanted = run, validation, every, stop_wanted
         self.recipe, self.plan = task.recipe, validation.plan
         self.best: float | None = None
-        self.best_step: int | None = None
+        self.metrics: dict[str, float] = {}  # of the latest validation
         self.generators: dict[str, Tensor] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_step": self.best_step}
+        return {"best": self.best, "metrics": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+        self.best, self.metrics = state_dict["best"], state_dict["metrics"]
 
     def on_save_checkpoint(self, trainer: pl.Trainer, task: Task, checkpoint: dict[str, Any]) -> None:
-        states = rng.capture()
-        checkpoint["random"] = {
-            name: task.all_gather(state).cpu().reshape(trainer.world_size, *state.shape) for name, state in states.items()
-        }
+        checkpoint["random"] = {name: _gathered(state, trainer) for name, state in rng.capture().items()}
 
     def on_load_checkpoint(self, trainer: pl.Trainer, task: Task, checkpoint: dict[str, Any]) -> None:
         self.generators = {name: states[trainer.global_rank] for name, states in checkpoint["random"].items()}
@@ -190,10 +196,10 @@ class Checkpoints(StepCallback):
             raise StopRequest
 
     def on_validation_end(self, trainer: pl.Trainer, task: Task) -> None:
-        metrics = validated(trainer)
-        name = next((name for name in task.best_metrics if name in metrics), None)
-        if name is not None and math.isfinite(metrics[name]) and (self.best is None or metrics[name] < self.best):
-            self.best, self.best_step = metrics[name], trainer.global_step
+        self.metrics = {name: value for name, value in validated(trainer).items() if math.isfinite(value)}
+        chosen = next((self.metrics[name] for name in task.best_metrics if name in self.metrics), None)
+        if chosen is not None and (self.best is None or chosen < self.best):
+            self.best = chosen
             self._save(trainer, "best", "weights")
         self.save_last(trainer)
         if self._stop_wanted(trainer):
@@ -204,14 +210,25 @@ class Checkpoints(StepCallback):
 
     def _save(self, trainer: pl.Trainer, name: str, kind: Any) -> None:
         step = trainer.global_step
-        metrics = {key: value for key, value in validated(trainer).items() if math.isfinite(value)}
-        header = Header(recipe=self.recipe, config=self.run.config, kind=kind, step=step, epoch=self.plan.epoch_of(step), metrics=metrics)
+        header = Header(
+            recipe=self.recipe, config=self.run.config, kind=kind, step=step, epoch=self.plan.epoch_of(step), metrics=self.metrics
+        )
         path = self.run.checkpoints / f"{name}.safetensors"
         trainer.save_checkpoint(path, weights_only=kind == "weights", storage_options=header)
 
     def _stop_wanted(self, trainer: pl.Trainer) -> bool:
         wanted = self.stop_wanted()
         return trainer.strategy.reduce_boolean_decision(wanted, all=False) if trainer.world_size > 1 else wanted
+
+
+def _gathered(state: Tensor, trainer: pl.Trainer) -> Tensor:
+    """(world_size, ...) the state of every process, in the order of their ranks."""
+    if trainer.world_size == 1:
+        return state[None]
+    mine = state.to(trainer.strategy.root_device)
+    every = [torch.empty_like(mine) for _ in range(trainer.world_size)]
+    torch.distributed.all_gather(every, mine)
+    return torch.stack(every).cpu()
 
 
 class ProgressBar(StepCallback):

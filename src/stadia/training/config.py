@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -20,7 +20,7 @@ def _in(table: Table) -> Callable[[str], str]:
         try:
             return table.check(name)
         except ConfigError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(f"expected {error.expected}; {error.cure}") from error
 
     return check
 
@@ -43,8 +43,10 @@ class OptimiserConfig(StrictModel):
 class ScheduleConfig(StrictModel):
     """How the learning rate goes: a factor on `optimiser.lr`, a function of the step alone.
 
+    name: a row of SCHEDULES.
     warmup_steps: a straight rise from nothing before the schedule proper.
-    milestones, gamma: `step` multiplies by gamma at each; in epochs, or as fractions of the run.
+    milestones, gamma: `step` multiplies by gamma at each.
+    milestones_in: what milestones count: epochs, or fractions of the run.
     final_factor: where `cosine` ends.
     """
 
@@ -67,7 +69,7 @@ class ScheduleConfig(StrictModel):
 class TrainingConfig(StrictModel):
     """How long, how large, where, and what is kept. A step is one update of the weights: `accumulate` batches.
 
-    max_epochs, max_steps: the training ends with the first of the two that is reached; null = no such limit.
+    max_epochs, max_steps: the training ends with the first of the two that is reached. max_steps alone sets no limit of epochs.
     batch_size: samples of one forward and backward on one device.
     clip_norm: the gradient's largest norm; null = any.
     precision: "bf16" runs the networks in bfloat16; what a recipe keeps in float32 stays so.
@@ -75,6 +77,7 @@ class TrainingConfig(StrictModel):
     threads: of torch on the CPU; null leaves torch's choice.
     log_every, pictures_every, checkpoint_every: in steps; pictures_every=0 draws none.
     validate_every: in steps; null = once an epoch. The last step is always validated.
+    loggers: rows of LOGGERS; each gets every scalar and picture.
     devices, accelerator, strategy: as Lightning takes them ("auto", 2, "gpu", "ddp").
     """
 
@@ -94,6 +97,13 @@ class TrainingConfig(StrictModel):
     accelerator: str = "auto"
     strategy: str = "auto"
     loggers: tuple[Annotated[str, AfterValidator(_in(LOGGERS))], ...] = ("csv", "tensorboard")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_instead_of_epochs(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("max_steps") is not None and "max_epochs" not in values:
+            return {**values, "max_epochs": None}
+        return values
 
     @model_validator(mode="after")
     def _ends(self) -> TrainingConfig:

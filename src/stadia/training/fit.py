@@ -25,7 +25,7 @@ from stadia.training.config import TrainingConfig
 from stadia.training.lightning_io import SafetensorsIO, quiet
 from stadia.training.run import Run
 from stadia.training.stopping import Interrupted, StopNow, StopRequest, StopSignals
-from stadia.training.stream import BatchStream, EpochLoader, Plan, shard
+from stadia.training.stream import BatchStream, EpochLoader, Plan, ValidationBatches, shard
 from stadia.training.task import Task
 
 _PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
@@ -60,7 +60,7 @@ def fit(
     Args:
         task: the recipe; its weights are trained in place.
         train_loader: the batches of an epoch from a position on (see `stream.EpochLoader`).
-        val_loader: an iterable of batches, or None.
+        val_loader: an iterable of batches with a length, or None.
         config: how long, where, how often; the same as in run.config where the run is resumed.
         run: from `Run.create`, or from `Run.open` to resume.
         resume: go on from checkpoints/last, exactly; from the start where nothing was saved yet.
@@ -72,7 +72,7 @@ def fit(
         CheckpointError: the checkpoint is damaged, or of another recipe or model.
         Interrupted: the user stopped it (Ctrl-C, SIGTERM); the message says how to go on.
     """
-    console = console or Console(stderr=True)
+    console = (console or Console(stderr=True)) if run.writes else Console(quiet=True)
     started = time.perf_counter()
     with run.held(), StopSignals(console) as signals, quiet():
         checkpoint = _last_checkpoint(run, task, config) if resume else None
@@ -84,22 +84,22 @@ def fit(
             task.plan = plan = Plan.of(train_loader, config)
             step = checkpoint.header.step if checkpoint else 0
             loggers = [LOGGERS.load(name)(run, step) for name in config.loggers] if run.writes else []
-            stream = BatchStream(train_loader, plan)
-            validation = Validation(plan, config, present=val_loader is not None)
+            stream, val_batches = BatchStream(train_loader, plan), None if val_loader is None else ValidationBatches(val_loader)
+            validation = Validation(plan, config, present=val_batches is not None)
             kept = Checkpoints(run, task, validation, config.checkpoint_every, lambda: signals.wanted)
             scalars, pictures = Scalars(loggers, plan, stream, config.log_every), Pictures(run, loggers, config.pictures_every)
             trainer.callbacks += [validation, scalars, pictures, ProgressBar(console, plan), kept]
-            console.print(_start_message(task, trainer, config, run, step))
+            console.print(_start_message(task, trainer, config, run, step), soft_wrap=True, highlight=False)
             try:
                 if step < plan.total_steps:
-                    trainer.fit(task, stream, val_loader, ckpt_path=str(checkpoint.path) if checkpoint else None)
+                    trainer.fit(task, stream, val_batches, ckpt_path=str(checkpoint.path) if checkpoint else None)
                 elif checkpoint is not None:
                     load_weights(checkpoint, task, recipe=task.recipe)
             finally:
                 for logger in loggers:
                     logger.close()
-    kept_files = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
-    return Fitted(plan.total_steps, time.perf_counter() - started, next(path for path in kept_files if path.exists()))
+    best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
+    return Fitted(plan.total_steps, time.perf_counter() - started, best if best.exists() else last)
 
 
 def _trainer(config: TrainingConfig, run: Run, callbacks: Sequence[pl.Callback]) -> pl.Trainer:

@@ -54,11 +54,13 @@ def quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        # Written for loaders and loops that we do not have: the stream is no DataLoader, batches are sized by hand, frozen
-        # encoders are in eval mode on purpose, an idle GPU is the user's choice, and one core a loader may be all there is.
-        for advice in ("does not have many workers", r"module\(s\) in eval mode", "GPU available but not used", "persistent_workers=True"):
+        for advice in (
+            r"module\(s\) in eval mode",  # frozen on purpose
+            "have no `val_dataloader`",
+            "GPU available but not used",
+            "LeafSpec.*deprecated",  # Lightning on a newer torch
+        ):
             warnings.filterwarnings("ignore", message=f".*{advice}")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")  # Lightning on torch's newer trees
         for logger in loggers:
             logger.setLevel(logging.WARNING)
         try:

@@ -38,14 +38,14 @@ def capture() -> dict[str, Tensor]:
 
 def restore(states: Mapping[str, Tensor]) -> None:
     """Put the generators back to what `capture` saw."""
-    torch.set_rng_state(states["torch"].cpu())
+    torch.set_rng_state(states["torch"].cpu().clone())  # torch reads a view from its storage's start
     *keys, position, has_gauss = states["numpy"].tolist()
     np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, states["numpy_gauss"].item()))  # noqa: NPY002
     version, *internal = states["python"].tolist()
     gauss = states["python_gauss"].item()
     random.setstate((version, tuple(internal), None if np.isnan(gauss) else gauss))
     if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"].cpu())
+        torch.cuda.set_rng_state(states["cuda"].cpu().clone())
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ class StopSignals(pl.Callback):
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def on_fit_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         for number in self._before:
             signal.signal(number, self._handle)
 

@@ -148,3 +148,18 @@ class BatchStream(Iterable[Batch]):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.position = state["position"]
+
+
+class ValidationBatches(Iterable[Batch]):
+    """A validation loader (or a list of batches) as Lightning should see it: one loader, not started before it is needed."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        if len(loader) == 0:
+            raise RunError("validation data", found="no batch", expected="at least one", cure="give it a recording, or train without")
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from self.loader

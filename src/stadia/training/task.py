@@ -87,6 +87,9 @@ class Task(pl.LightningModule):
             raise _not_finite(report, batch, step=self.global_step + 1)
         return report.total
 
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self.report = None  # its maps would live on through the next forward
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         for name, value in self.validate(batch).items():
             self.log(f"val/{name}", value, on_epoch=True, batch_size=batch.size, sync_dist=True, logger=False)

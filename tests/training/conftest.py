@@ -1,0 +1,10 @@
+"""The small recipe's folder on the path, so that tests and the scripts they start train the same thing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import stadia.core.torchvision_shim  # noqa: F401 - before any test imports lightning
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,161 @@
+"""A small recipe to train in tests: dropout (random numbers), batch norm (buffers), a loader that obeys the protocol.
+
+As a script, a process that can be killed:  python small_recipe.py FOLDER NAME=VALUE ...  (see `train`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from stadia.core.seeds import derive, generator
+from stadia.core.types import Batch, Camera, Inputs, Meta, Targets, collate
+from stadia.training import rng
+from stadia.training.config import OptimiserConfig, ScheduleConfig, TrainingConfig
+from stadia.training.fit import Fitted, fit
+from stadia.training.run import Run
+from stadia.training.task import Task
+
+HEIGHT, WIDTH, SAMPLES = 4, 6, 22
+
+
+@dataclass
+class SmallReport:
+    """Total, terms and maps, as the losses' report has them."""
+
+    total: Tensor
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    maps: dict[str, Tensor] = field(default_factory=dict)
+
+
+class SmallSamples(Dataset[Batch]):
+    """Random pictures whose mean is to be found; a sample depends on (seed, epoch, index) alone."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return SAMPLES
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        epoch, index = key
+        picture = torch.from_numpy(generator(self.seed, epoch, index).random((3, HEIGHT, WIDTH), dtype=np.float32))
+        camera, rig = Camera(torch.eye(3), HEIGHT, WIDTH), torch.full((1, 4, 4), torch.nan)
+        sources, source_camera = picture[None], Camera(torch.eye(3)[None], HEIGHT, WIDTH)
+        return Batch(
+            inputs=Inputs(image=picture, sources=sources, camera=camera, T_source_target_rig=rig),
+            targets=Targets(image=picture, sources=sources, camera=camera, source_camera=source_camera, T_source_target_true=rig),
+            meta=(Meta("small", index, "left"),),
+            source_names=("+1",),
+        )
+
+
+class SmallBatches(Sampler[list[tuple[int, int]]]):
+    """Which (epoch, index) make up each batch: a pure function of (seed, epoch, batch)."""
+
+    def __init__(self, seed: int, batch_size: int, shuffled: bool) -> None:
+        self.seed, self.batch_size, self.shuffled = seed, batch_size, shuffled
+        self.epoch = self.batch = self.rank = 0
+        self.world_size = 1
+
+    def __len__(self) -> int:
+        return SAMPLES // self.batch_size // self.world_size
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = generator(self.seed, "order", self.epoch).permutation(SAMPLES) if self.shuffled else np.arange(SAMPLES)
+        for batch in range(self.batch, len(self)):
+            first = (batch * self.world_size + self.rank) * self.batch_size
+            yield [(self.epoch, int(index)) for index in order[first : first + self.batch_size]]
+
+
+class SmallLoader:
+    """The protocol `EpochLoader` (and `Shardable`) over torch's DataLoader."""
+
+    def __init__(self, seed: int = 0, batch_size: int = 3, workers: int = 0, shuffled: bool = True) -> None:
+        self.batches = SmallBatches(seed, batch_size, shuffled)
+        self.loader = DataLoader(SmallSamples(seed), batch_sampler=self.batches, num_workers=workers, collate_fn=collate)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def set_position(self, epoch: int, batch: int) -> None:
+        self.batches.epoch, self.batches.batch = epoch, batch
+
+    def shard(self, rank: int, world_size: int) -> None:
+        self.batches.rank, self.batches.world_size = rank, world_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.loader)
+
+
+class SmallTask(Task):
+    """Finds the mean of a picture."""
+
+    recipe = "small"
+    best_metrics = ("val/error",)
+
+    def __init__(self, seed: int = 0, width: int = 8, lr: float = 0.02, warmup_steps: int = 4, pause_s: float = 0.0) -> None:
+        super().__init__(OptimiserConfig(lr=lr), ScheduleConfig(name="cosine", warmup_steps=warmup_steps))
+        rng.seed_all(seed, "weights")
+        self.network = nn.Sequential(
+            nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.LazyLinear(1)
+        )
+        self.network(torch.zeros(2, 3, HEIGHT, WIDTH))
+        self.pause_s = pause_s
+
+    def step(self, batch: Batch) -> SmallReport:
+        time.sleep(self.pause_s)
+        error = self.network(batch.inputs.image)[:, 0] - batch.targets.image.mean(dim=(1, 2, 3))
+        square, size = error.square(), 1e-3 * self.network[0].weight.square().mean()
+        return SmallReport(square.mean() + size, {"square": square.mean(), "size": size}, {"square": square[:, None, None]})
+
+    def validate(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {"error": self.step(batch).terms["square"], "draw": torch.rand(())}
+
+    def pictures(self, batch: Batch, report: Any) -> Mapping[str, NDArray[np.uint8]]:
+        picture = (batch.inputs.image[0].permute(1, 2, 0) * 255).byte().numpy()
+        return {"input": picture, "noise": (torch.rand(HEIGHT, WIDTH, 3) * 255).byte().numpy()}
+
+
+def train(
+    root: Path,
+    *,
+    resume: Path | None = None,
+    task: SmallTask | None = None,
+    pause_s: float = 0.0,
+    callbacks: Sequence[Any] = (),
+    console: Console | None = None,
+    **training: Any,
+) -> tuple[Run, Fitted]:
+    """Train the small recipe in a new run under `root`, or go on with one."""
+    config = TrainingConfig(
+        **{"max_steps": 20, "batch_size": 3, "log_every": 1, "checkpoint_every": 5, "pictures_every": 0, "workers": 0}
+        | {"loggers": ("csv",), "accelerator": "cpu", "threads": 1}
+        | training
+    )
+    task = task or SmallTask(pause_s=pause_s)
+    seed = derive(1, "data")
+    whole = {"training": config.model_dump(mode="json")}
+    run = Run.open(resume) if resume else Run.create(root, "small", whole, recipe="small", seed=1)
+    loaders = SmallLoader(seed, workers=config.workers), SmallLoader(seed + 1, shuffled=False)
+    return run, fit(task, *loaders, config, run, resume=resume is not None, extra_callbacks=callbacks, console=console)
+
+
+if __name__ == "__main__":
+    arguments = dict(argument.split("=", 1) for argument in sys.argv[2:])
+    resume = arguments.pop("resume", None)
+    values = {name: json.loads(value) for name, value in arguments.items()}
+    torch.set_num_threads(1)
+    train(Path(sys.argv[1]), resume=Path(resume) if resume else None, **values)

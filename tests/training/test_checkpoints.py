@@ -1,0 +1,241 @@
+"""Checkpoints: what is written is read back exactly, and what is damaged or foreign is refused by name."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from stadia.core.errors import CheckpointError, StadiaError
+from stadia.training import checkpoints
+from stadia.training.checkpoints import Checkpoint, Header, load_weights, write
+
+HEADER = Header(recipe="small", config={"a": {"b": 1.5}}, kind="training", step=12, epoch=1, metrics={"val/error": 0.25})
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal in type, structure and bits."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a.nan_to_num(0.5), b.nan_to_num(0.5))
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b) or a != a
+
+
+def nest() -> dict[str, Any]:
+    shared = torch.randn(6)
+    return {
+        "state_dict": {
+            "w": torch.randn(2, 3),
+            "half": torch.randn(3).bfloat16(),
+            "count": torch.tensor(7),
+            "mask": torch.tensor([True, False]),
+        },
+        "optimizer_states": [
+            {"state": {0: {"step": torch.tensor(3.0), "avg": torch.empty(0)}}, "param_groups": [{"betas": (0.9, 0.999), "params": [0]}]}
+        ],
+        "odd": {
+            "none": None,
+            "true": True,
+            "big": 2**60,
+            "pi": 0.1 + 0.2,
+            "inf": float("inf"),
+            "nan": float("nan"),
+            "text": "ü/$x",
+            "$key": 1,
+        },
+        "views": [shared, shared[2:], torch.randn(4, 4).t(), torch.randn(1, 2, 3, 4).to(memory_format=torch.channels_last)],
+        "empty": {},
+    }
+
+
+def test_a_nest_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    value = nest()
+    write(path, HEADER, value)
+    checkpoint = Checkpoint.open(path)
+    assert checkpoint.header == HEADER
+    assert same(checkpoint.state(), value)
+    assert list(checkpoint.weights()) == ["w", "half", "count", "mask"]
+    description = json.loads(path.with_suffix(".json").read_text())
+    assert (description["recipe"], description["step"], description["metrics"]) == ("small", 12, {"val/error": 0.25})
+
+
+def test_an_optimiser_goes_on_as_if_it_had_not_been_saved(tmp_path: Path) -> None:
+    def steps(parameter: nn.Parameter, optimiser: torch.optim.Optimizer, count: int) -> None:
+        for _ in range(count):
+            optimiser.zero_grad()
+            parameter.square().sum().backward()
+            optimiser.step()
+
+    parameter = nn.Parameter(torch.randn(5))
+    optimiser = torch.optim.AdamW([parameter], lr=0.1)
+    steps(parameter, optimiser, 3)
+    write(tmp_path / "a.safetensors", HEADER, {"p": parameter, "o": optimiser.state_dict()})
+    state = Checkpoint.open(tmp_path / "a.safetensors").state()
+    copy = nn.Parameter(state["p"])
+    again = torch.optim.AdamW([copy], lr=0.1)
+    again.load_state_dict(state["o"])
+    steps(parameter, optimiser, 3)
+    steps(copy, again, 3)
+    assert torch.equal(parameter, copy)
+
+
+def test_what_a_checkpoint_cannot_hold_is_named() -> None:
+    with pytest.raises(TypeError, match="a checkpoint cannot hold callbacks/x: object"):
+        write(Path("never.safetensors"), HEADER, {"callbacks": {"x": object()}})
+
+
+def test_the_json_is_a_copy_that_nothing_depends_on(tmp_path: Path) -> None:
+    """Killed between the two, a run has a new .safetensors and an old .json: the first alone is read."""
+    path = tmp_path / "last.safetensors"
+    write(path, HEADER, nest())
+    old = path.with_suffix(".json").read_text()
+    write(path, HEADER.model_copy(update={"step": 13}), nest())
+    path.with_suffix(".json").write_text(old)
+    assert Checkpoint.open(path).header.step == 13
+    path.with_suffix(".json").unlink()
+    assert Checkpoint.open(path).header.step == 13
+
+
+@pytest.mark.parametrize("keep", [0, 5, 200, -1])
+def test_truncated_files_are_named(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "last.safetensors"
+    write(path, HEADER, nest())
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"last.safetensors: found a truncated or damaged file .*; use another one of the run"):
+        Checkpoint.open(path)
+
+
+def test_changed_bytes_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    write(path, HEADER, {"state_dict": {"w": torch.zeros(100)}})
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"last.safetensors: found tensor 'state_dict/w' with changed bytes"):
+        Checkpoint.open(path).weights()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.update(version=2), "stadia-checkpoint version 2"),
+        (lambda v: v.pop("recipe"), "an unreadable header"),
+        (lambda v: v.update(step="many"), "an unreadable header"),
+        (lambda v: v["checksums"].pop("w"), "tensors where the header lists"),
+        (lambda v: v.update(state={"$tensor": "gone"}), "an unreadable state"),
+        (lambda v: v.update(state={"$items": [1]}), "an unreadable state"),
+    ],
+)
+def test_headers_from_outside_are_checked(tmp_path: Path, change, message: str) -> None:
+    path = tmp_path / "last.safetensors"
+    write(path, HEADER, {"w": torch.zeros(2)})
+    with safetensors.safe_open(path, framework="pt") as file:
+        values = json.loads(file.metadata()["stadia"])
+    change(values)
+    safetensors.torch.save_file({"w": torch.zeros(2)}, path, metadata={"stadia": json.dumps(values)})
+    with pytest.raises(CheckpointError, match=message):
+        Checkpoint.open(path).state()
+
+
+def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.safetensors"
+    safetensors.torch.save_file({"w": torch.zeros(2)}, foreign)
+    with pytest.raises(CheckpointError, match="a safetensors file without our header"):
+        Checkpoint.open(foreign)
+    torch.save({"w": torch.zeros(2)}, tmp_path / "pickled.ckpt")
+    with pytest.raises(CheckpointError, match=r"pickled.ckpt: found a truncated or damaged file"):
+        Checkpoint.open(tmp_path / "pickled.ckpt")
+    with pytest.raises(CheckpointError, match="no such file"):
+        Checkpoint.open(tmp_path / "nothing.safetensors")
+
+
+def test_a_run_s_folder_means_its_best_else_its_last(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no best or last checkpoint"):
+        Checkpoint.open(tmp_path)
+    folder = tmp_path / "checkpoints"
+    write(folder / "last.safetensors", HEADER, {})
+    assert Checkpoint.open(tmp_path).path == folder / "last.safetensors"
+    write(folder / "best.safetensors", HEADER, {})
+    assert Checkpoint.open(tmp_path).path == folder / "best.safetensors"
+    assert Checkpoint.open(folder / "last.json").path == folder / "last.safetensors"
+
+
+def full(*_: object, **__: object) -> None:
+    raise safetensors.SafetensorError(f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error {errno.ENOSPC})")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.safetensors"
+    write(path, HEADER, nest())
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(StadiaError, match=r"last.safetensors: found a full disk, expected room for the file; free some space"):
+        write(path, HEADER.model_copy(update={"step": 13}), nest())
+    assert Checkpoint.open(path).header.step == 12
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["last.json", "last.safetensors"]
+
+
+# -- weights into a module ------------------------------------------------------------------------------------------------
+
+
+def saved(path: Path, module: nn.Module, recipe: str = "small") -> Checkpoint:
+    write(path, HEADER.model_copy(update={"recipe": recipe}), {"state_dict": module.state_dict()})
+    return Checkpoint.open(path)
+
+
+def test_weights_are_loaded(tmp_path: Path) -> None:
+    module, other = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    assert load_weights(saved(tmp_path / "a.safetensors", module), other, recipe="small") == []
+    assert all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_another_recipe_is_refused(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path / "a.safetensors", nn.Linear(2, 3), recipe="dpt")
+    with pytest.raises(CheckpointError, match=r"a.safetensors: found a checkpoint of 'dpt', expected one of 'small'"):
+        load_weights(checkpoint, nn.Linear(2, 3), recipe="small")
+    with pytest.raises(CheckpointError, match="of 'dpt'"):
+        load_weights(checkpoint, nn.Linear(2, 3), recipe="small", partial=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.Linear(2, 4), r"'weight' is \(3, 2\), the model has \(4, 2\)"),
+        (nn.Linear(2, 3, bias=False), "'bias' is not in the model"),
+        (nn.Sequential(nn.Linear(2, 3)), "'0.weight' is missing"),
+    ],
+)
+def test_other_models_are_refused_and_left_alone(tmp_path: Path, module: nn.Module, message: str) -> None:
+    checkpoint = saved(tmp_path / "a.safetensors", nn.Linear(2, 3))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(checkpoint, module, recipe="small")
+    assert same(dict(module.state_dict()), before)
+
+
+def test_a_partial_load_is_asked_for_and_says_what_it_left(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path / "a.safetensors", nn.Linear(2, 3))
+    wider = nn.Module()
+    wider.weight, wider.extra = nn.Parameter(torch.zeros(3, 2)), nn.Parameter(torch.zeros(1))
+    assert load_weights(checkpoint, wider, recipe="small", partial=True) == ["extra"]
+    assert torch.equal(wider.weight, checkpoint.weights()["weight"])
+    with pytest.raises(CheckpointError, match="no tensor that fits"):
+        load_weights(checkpoint, nn.Linear(9, 9), recipe="small", partial=True)
+
+
+def test_the_checksum_is_of_the_bytes() -> None:
+    assert checkpoints._checksum(torch.tensor([1.0, 2.0])) != checkpoints._checksum(torch.tensor([2.0, 1.0]))
+    assert checkpoints._checksum(torch.tensor(0.0)) != checkpoints._checksum(torch.tensor(-0.0))

@@ -1,0 +1,310 @@
+"""`fit`: what it writes, and how it ends when it cannot go on."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import small_recipe
+import torch
+from rich.console import Console
+from small_recipe import SmallLoader, SmallReport, SmallTask
+
+from stadia.core.errors import RunError, StadiaError
+from stadia.core.types import Batch
+from stadia.training import checkpoints
+from stadia.training.checkpoints import Checkpoint, load_weights
+from stadia.training.config import TrainingConfig
+from stadia.training.fit import fit
+from stadia.training.loggers import read_rows
+from stadia.training.run import Run
+from stadia.training.stream import BatchStream, Plan, shard
+
+
+def rows(run: Run) -> list[dict[str, str]]:
+    return read_rows(run.metrics_csv)
+
+
+def test_a_run_holds_what_a_report_needs(tmp_path: Path) -> None:
+    run, fitted = small_recipe.train(tmp_path, pictures_every=10, log_every=5, loggers=("csv", "tensorboard"))
+    assert [row["step"] for row in rows(run)] == ["5", "7", "10", "14", "15", "20", "20"]
+    assert [row["epoch"] for row in rows(run)] == ["0", "0", "1", "1", "2", "2", "2"]
+    trained, validated = rows(run)[0], rows(run)[1]
+    assert {name for name, cell in trained.items() if cell} == {
+        *("step", "epoch", "train/loss", "train/term/square", "train/term/size"),
+        *("train/gradient_norm", "train/lr", "time/step_s", "time/loading_s"),
+    }
+    assert {name for name, cell in validated.items() if cell} == {"step", "epoch", "val/error", "val/draw"}
+    assert float(trained["train/loss"]) == pytest.approx(float(trained["train/term/square"]) + float(trained["train/term/size"]))
+    assert 0 < float(trained["time/loading_s"]) < float(trained["time/step_s"]) < 5
+    assert sorted(path.name for path in run.pictures.iterdir()) == ["step-000001.png", "step-000010.png", "step-000020.png"]
+    assert cv2.imread(str(run.pictures / "step-000010.png")) is not None
+    assert list((run.folder / "tensorboard").iterdir())
+    assert run.facts["status"] == "finished"
+    assert (fitted.steps, fitted.checkpoint) == (20, run.checkpoints / "best.safetensors")
+
+
+def test_the_learning_rate_logged_is_the_one_used(tmp_path: Path) -> None:
+    run, _ = small_recipe.train(tmp_path)
+    assert [float(row["train/lr"]) for row in rows(run)[:5]] == pytest.approx([0.005, 0.01, 0.015, 0.02, 0.02])
+
+
+def test_the_best_is_chosen_by_the_metric_and_not_by_the_loss(tmp_path: Path) -> None:
+    class Rising(SmallTask):
+        """Its metric is worst when its loss is best."""
+
+        def validate(self, batch: Batch) -> dict[str, float]:
+            return {"error": float(self.global_step == 7) * -1.0, "loss": -float(self.global_step)}
+
+    run, _ = small_recipe.train(tmp_path, task=Rising())
+    best, last = (Checkpoint.open(run.checkpoints / f"{name}.safetensors") for name in ("best", "last"))
+    assert (best.header.step, last.header.step) == (7, 20)
+    assert (best.header.kind, last.header.kind) == ("weights", "training")
+    assert best.header.metrics == {"val/error": -1.0, "val/loss": -7.0}
+    assert best.header.config == run.config
+    task = SmallTask(seed=9)
+    assert load_weights(best, task, recipe="small") == []
+
+
+def test_validation_is_the_mean_over_samples_not_batches(tmp_path: Path) -> None:
+    class Sizes(SmallTask):
+        def validate(self, batch: Batch) -> dict[str, float]:
+            return {"error": float(batch.size)}
+
+    batches = [small_recipe.collate([small_recipe.SmallSamples(0)[0, n] for n in range(size)]) for size in (1, 3)]
+    run = Run.create(tmp_path, "small", {}, recipe="small", seed=0)
+    config = TrainingConfig(max_steps=1, accelerator="cpu", loggers=("csv",), log_every=1)
+    fit(Sizes(), SmallLoader(), batches, config, run)
+    assert float(rows(run)[-1]["val/error"]) == (1 * 1 + 3 * 3) / 4
+
+
+def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:
+    """Two batches of 3 give the gradient, and the loss, of one of 6 (no dropout, no batch norm)."""
+
+    class Plain(SmallTask):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network[1], self.network[3] = torch.nn.Identity(), torch.nn.Identity()
+
+    single = SmallLoader(batch_size=6)
+    values = {"max_steps": 3, "accelerator": "cpu", "loggers": ("csv",), "log_every": 1}
+    tables = []
+    for loader, accumulate in ((SmallLoader(batch_size=3), 2), (single, 1)):
+        run = Run.create(tmp_path, "small", {}, recipe="small", seed=0)
+        fit(Plain(), loader, None, TrainingConfig(**values, accumulate=accumulate), run)
+        tables.append([(float(row["train/loss"]), float(row["train/gradient_norm"])) for row in rows(run)])
+    assert np.allclose(*tables, rtol=1e-5)
+
+
+def test_clipping_bounds_the_step_and_logs_the_norm_before(tmp_path: Path) -> None:
+    class Norms(SmallTask):
+        seen: list[float] = []  # noqa: RUF012
+
+        def on_before_zero_grad(self, optimizer: Any) -> None:
+            gradients = [p.grad for p in self.parameters() if p.grad is not None]
+            if gradients:
+                self.seen.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+    run, _ = small_recipe.train(tmp_path, task=Norms(), clip_norm=0.5, max_steps=4)
+    assert max(Norms.seen) <= 0.5 + 1e-6
+    assert max(float(row["train/gradient_norm"]) for row in rows(run) if row["train/gradient_norm"]) > 0.5
+
+
+def test_bf16_runs_the_network_in_bfloat16(tmp_path: Path) -> None:
+    class Types(SmallTask):
+        seen: set[torch.dtype] = set()  # noqa: RUF012
+
+        def step(self, batch: Batch) -> SmallReport:
+            self.seen.add(self.network[0](batch.inputs.image).dtype)
+            return super().step(batch)
+
+    small_recipe.train(tmp_path, task=Types(), precision="bf16", max_steps=2)
+    assert Types.seen == {torch.bfloat16}
+    Types.seen.clear()
+    small_recipe.train(tmp_path, task=Types(), max_steps=2)
+    assert Types.seen == {torch.float32}
+
+
+# -- it says little, and only on its console ------------------------------------------------------------------------------
+
+
+def test_it_says_one_line_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    output = io.StringIO()
+    run, _ = small_recipe.train(tmp_path, console=Console(file=output, width=300), pictures_every=5, loggers=("csv", "tensorboard"))
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+    assert output.getvalue().strip() == f"small: 0.0 M parameters on 1 threads, 20 steps of 3 samples, in {run.folder}"
+
+
+def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
+    output = io.StringIO()
+    small_recipe.train(tmp_path, console=Console(file=output, width=200, force_terminal=True))
+    assert "20/20" in output.getvalue()
+    assert "steps/s" in output.getvalue()
+
+
+# -- how it ends when it cannot go on -------------------------------------------------------------------------------------
+
+
+class BreaksAt(SmallTask):
+    """Its fifth batch has one sample whose square is not a number."""
+
+    def step(self, batch: Batch) -> SmallReport:
+        report = super().step(batch)
+        if self.training and self.global_step == 4:
+            broken = report.maps["square"].clone()
+            broken[1] = torch.nan
+            return SmallReport(broken.mean(), {"square": broken.mean(), "size": report.terms["size"]}, {"square": broken})
+        return report
+
+
+def test_a_loss_that_is_not_finite_names_its_term_and_its_sample(tmp_path: Path) -> None:
+    loader = SmallLoader(small_recipe.derive(1, "data"))
+    loader.set_position(0, 4)
+    second = next(iter(loader)).meta[1]
+    with pytest.raises(
+        RunError, match=rf"loss of step 5: found nan \(terms: square; samples: small {second.index}\), expected a finite loss"
+    ):
+        small_recipe.train(tmp_path, task=BreaksAt(), checkpoint_every=2)
+    (folder,) = tmp_path.iterdir()
+    assert Run.open(folder).facts["status"] == "failed"
+    assert Run.open(folder).facts["error"].startswith("RunError: loss of step 5")
+    assert Checkpoint.open(folder / "checkpoints" / "last.safetensors").header.step == 4
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_path: Path) -> None:
+    class Root(SmallTask):
+        def step(self, batch: Batch) -> SmallReport:
+            report = super().step(batch)
+            root = (self.network[0].bias * 0).abs().sum().sqrt()  # 0, with an infinite slope
+            return replace(report, total=report.total + root) if self.training else report
+
+    task = Root()
+    with pytest.raises(RunError, match=r"gradient of step 1: found nan in 1 parameters, first 'network.0.bias'"):
+        small_recipe.train(tmp_path, task=task)
+    assert all(p.isfinite().all() for p in task.parameters())
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from test_checkpoints import full
+
+    real = checkpoints.safetensors.torch.save_file
+
+    def until_step_10(tensors: Any, path: Any, metadata: dict[str, str]) -> None:
+        (full if json.loads(metadata["stadia"])["step"] == 10 else real)(tensors, path, metadata)
+
+    monkeypatch.setattr(checkpoints.safetensors.torch, "save_file", until_step_10)
+    with pytest.raises(StadiaError, match=r"last.safetensors: found a full disk"):
+        small_recipe.train(tmp_path, validate_every=100)
+    (folder,) = tmp_path.iterdir()
+    assert Run.open(folder).facts["status"] == "failed"
+    assert Checkpoint.open(folder / "checkpoints" / "last.safetensors").header.step == 5
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["last.json", "last.safetensors"]
+
+
+def test_a_recipe_s_own_error_is_recorded_and_passed_on(tmp_path: Path) -> None:
+    class Fails(SmallTask):
+        def step(self, batch: Batch) -> SmallReport:
+            raise ValueError("two\nlines")
+
+    with pytest.raises(ValueError, match="two"):
+        small_recipe.train(tmp_path, task=Fails())
+    (folder,) = tmp_path.iterdir()
+    assert Run.open(folder).facts["error"] == "ValueError: two lines"
+
+
+# -- the stream -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_counts_steps_batches_and_epochs() -> None:
+    loader = SmallLoader(batch_size=3)  # 7 batches
+    plan = Plan.of(loader, TrainingConfig(max_epochs=3, accumulate=2))
+    assert (plan.total_steps, plan.total_batches, plan.steps_per_epoch) == (10, 20, 3.5)
+    assert [plan.epoch_of(step) for step in (0, 1, 3, 4, 7, 8, 10)] == [0, 0, 0, 1, 1, 2, 2]
+    assert Plan.of(loader, TrainingConfig(max_epochs=3, max_steps=4)).total_steps == 4
+
+
+def test_too_little_data_is_said() -> None:
+    with pytest.raises(RunError, match="at least 40 samples"):
+        Plan.of(SmallLoader(batch_size=40), TrainingConfig(batch_size=40))
+
+
+def test_an_empty_validation_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="validation data: found no batch"):
+        fit(SmallTask(), SmallLoader(), [], TrainingConfig(accelerator="cpu"), Run.create(tmp_path, "a", {}, recipe="small", seed=0))
+
+
+def keys(batches: Iterator[Batch]) -> list[tuple[int, ...]]:
+    return [tuple(meta.index for meta in batch.meta) for batch in batches]
+
+
+def test_a_stream_goes_on_from_its_position_over_epochs() -> None:
+    plan = Plan.of(SmallLoader(), TrainingConfig(max_steps=18))
+    whole = keys(iter(BatchStream(SmallLoader(), plan)))
+    assert len(whole) == 18
+    assert whole[:7] != whole[7:14], "every epoch has its own order"
+    for position in (0, 5, 7, 17, 18):
+        rest = BatchStream(SmallLoader(workers=position % 2), plan)
+        rest.load_state_dict({"position": position})
+        assert keys(iter(rest)) == whole[position:]
+
+
+def test_a_stream_draws_no_global_random_number() -> None:
+    torch.manual_seed(0)
+    stream = iter(BatchStream(SmallLoader(workers=1), Plan.of(SmallLoader(), TrainingConfig(max_steps=18))))
+    for _ in range(9):
+        next(stream)
+    drawn = torch.rand(())
+    torch.manual_seed(0)
+    assert drawn == torch.rand(())
+
+
+def test_a_loader_that_ends_early_is_said() -> None:
+    class Short(SmallLoader):
+        def __len__(self) -> int:
+            return 9
+
+    with pytest.raises(RunError, match="found 7 batches in epoch 0, expected 9"):
+        list(BatchStream(Short(), Plan(9, 1, 30)))
+
+
+def test_processes_share_the_batches() -> None:
+    plan = Plan(3, 1, 3)
+    seen = []
+    for rank in range(2):
+        loader = SmallLoader()
+        shard([loader, None], rank, 2)
+        assert len(loader) == 3
+        seen += keys(iter(BatchStream(loader, plan)))
+    indices = [index for batch in seen for index in batch]
+    assert len(indices) == len(set(indices)) == 18
+
+
+def test_a_loader_that_cannot_be_shared_is_refused_for_training_alone() -> None:
+    class Alone:
+        def __len__(self) -> int:
+            return 1
+
+        def set_position(self, epoch: int, batch: int) -> None: ...
+
+        def __iter__(self) -> Iterator[Batch]:
+            return iter(())
+
+    shard([Alone()], 0, 1)
+    shard([[]], 0, 2)
+    with pytest.raises(RunError, match=r"a Alone without shard\(\)"):
+        shard([Alone()], 0, 2)
+
+
+def test_the_epoch_s_end_is_no_gap_in_the_losses(tmp_path: Path) -> None:
+    run, _ = small_recipe.train(tmp_path, max_steps=15)
+    assert [row["step"] for row in rows(run) if row["train/loss"]] == [str(step) for step in range(1, 16)]
+    assert all(math.isfinite(float(row["train/loss"])) for row in rows(run) if row["train/loss"])

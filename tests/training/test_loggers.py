@@ -1,0 +1,80 @@
+"""metrics.csv, TensorBoard and W&B; each goes on behind a checkpoint without a doubled row."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stadia.core.errors import RunError
+from stadia.training import LOGGERS
+from stadia.training.loggers import CsvLogger, TensorBoardLogger, WandbLogger, read_rows
+from stadia.training.run import Run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run.create(tmp_path, "demo", {}, recipe="small", seed=0)
+
+
+@pytest.mark.parametrize("name", list(LOGGERS))
+def test_every_logger_can_be_loaded(name: str) -> None:
+    assert LOGGERS.load(name).__doc__
+
+
+def test_a_row_a_step_and_a_column_a_name(run: Run) -> None:
+    logger = CsvLogger(run, 0)
+    logger.scalars(1, 0, {"train/loss": 0.1 + 0.2})
+    assert run.metrics_csv.read_text() == "step,epoch,train/loss\n1,0,0.30000000000000004\n"
+    logger.scalars(1, 0, {"val/abs_rel": math.nan})
+    logger.scalars(2, 0, {"train/loss": 1e-30})
+    assert run.metrics_csv.read_text() == "step,epoch,train/loss,val/abs_rel\n1,0,0.30000000000000004,\n1,0,,nan\n2,0,1e-30,\n"
+
+
+def test_names_with_commas_and_quotes_survive(run: Run) -> None:
+    CsvLogger(run, 0).scalars(1, 0, {'a,"b"': 1.0})
+    assert read_rows(run.metrics_csv) == [{"step": "1", "epoch": "0", 'a,"b"': "1.0"}]
+
+
+def test_a_resumed_table_loses_what_came_after_the_checkpoint_and_half_a_row(run: Run) -> None:
+    logger = CsvLogger(run, 0)
+    for step in (1, 2, 3):
+        logger.scalars(step, 0, {"train/loss": float(step)})
+    with run.metrics_csv.open("a") as file:
+        file.write("4,0,0.0")  # killed while writing
+    logger = CsvLogger(run, 2)
+    assert [row["step"] for row in read_rows(run.metrics_csv)] == ["1", "2"]
+    logger.scalars(3, 0, {"train/loss": 9.0})
+    assert run.metrics_csv.read_text().splitlines()[1:] == ["1,0,1.0", "2,0,2.0", "3,0,9.0"]
+
+
+def events(run: Run) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(run.folder / "tensorboard"))
+    accumulator.Reload()
+    return accumulator
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the reader's own
+def test_tensorboard_holds_scalars_and_pictures_and_forgets_what_is_done_again(run: Run) -> None:
+    logger = TensorBoardLogger(run, 0)
+    for step in (1, 2, 3):
+        logger.scalars(step, 0, {"train/loss": float(step)})
+    logger.picture(1, "pictures", np.zeros((4, 5, 3), np.uint8))
+    logger.close()
+    logger = TensorBoardLogger(run, 2)
+    logger.scalars(3, 0, {"train/loss": 9.0})
+    logger.close()
+    shown = events(run)
+    assert [(event.step, event.value) for event in shown.Scalars("train/loss")] == [(1, 1.0), (2, 2.0), (3, 9.0)]
+    assert shown.Images("pictures")[0].width == 5
+
+
+def test_wandb_that_is_not_installed_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RunError, match=r"pip install 'stadia\[wandb\]'"):
+        WandbLogger(run, 0)

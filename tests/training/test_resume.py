@@ -1,0 +1,206 @@
+"""A training that is killed, interrupted or crashed goes on with the losses of an undisturbed one, to the last digit."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning.pytorch as pl
+import pytest
+import small_recipe
+import torch
+from rich.console import Console
+
+from stadia.core.errors import CheckpointError, RunError
+from stadia.training.loggers import read_rows
+from stadia.training.run import Run
+from stadia.training.stopping import Interrupted
+
+
+class At(pl.Callback):
+    """Does something once, before the batch that follows update number `step`."""
+
+    def __init__(self, step: int, what: Callable[[], object]) -> None:
+        self.step, self.what, self.done = step, what, False
+
+    def on_train_batch_start(self, trainer: pl.Trainer, task: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.step and not self.done:
+            self.done = True
+            self.what()
+
+
+class Crash(Exception):
+    """Something that nobody foresaw."""
+
+
+def crash() -> NoReturn:
+    raise Crash
+
+
+def table(run: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns of metrics.csv, and its rows without the columns that hold times."""
+    rows = read_rows(run / "metrics.csv")
+    return list(rows[0]), [{name: cell for name, cell in row.items() if not name.startswith("time/")} for row in rows]
+
+
+def kill_after(root: Path, step: int, **values: Any) -> Path:
+    """Train in a process of its own, and kill it with SIGKILL once it has logged this step; returns the run's folder."""
+    arguments = [f"{name}={json.dumps(value)}" for name, value in values.items()]
+    process = subprocess.Popen([sys.executable, small_recipe.__file__, str(root), *arguments], stderr=subprocess.PIPE, text=True)
+    try:
+        give_up = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < give_up:
+            for path in root.glob("*/metrics.csv"):
+                rows = read_rows(path)
+                if rows and int(rows[-1]["step"]) >= step:
+                    return path.parent
+            time.sleep(0.005)
+        raise AssertionError(f"not killed: {process.stderr and process.stderr.read()}")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
+def test_killed_in_mid_epoch_with_workers_accumulation_and_a_validation_between(tmp_path: Path) -> None:
+    """7 batches an epoch, 2 a step: step 9 lies in mid-epoch, and the checkpoint of step 8 is two steps back by then."""
+    values = {"accumulate": 2, "checkpoint_every": 4, "validate_every": 3, "workers": 2, "clip_norm": 1.0}
+    undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
+    killed = kill_after(tmp_path / "killed", 11, pause_s=0.03, **values)
+    assert int(table(killed)[1][-1]["step"]) < 20, "killed too late to show anything"
+    saved = json.loads((killed / "checkpoints" / "last.json").read_text())["step"]
+    assert saved * 2 % 7, "the checkpoint is not in mid-epoch"
+    small_recipe.train(tmp_path, resume=killed, **values)
+    assert table(killed) == table(undisturbed.folder)
+    assert Run.open(killed).facts["status"] == "finished"
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "at a checkpoint": {"checkpoint_every": 5},
+    "right after a validation": {"checkpoint_every": 100, "validate_every": 9},
+    "before any checkpoint": {"checkpoint_every": 100, "validate_every": 100},
+    "at the end of an epoch": {"checkpoint_every": 7, "validate_every": 100},
+    "accumulated": {"checkpoint_every": 3, "accumulate": 3},
+    "bf16": {"checkpoint_every": 4, "precision": "bf16"},
+    "sparse rows": {"checkpoint_every": 3, "log_every": 4, "validate_every": 100},
+}
+
+
+@pytest.mark.parametrize("values", CASES.values(), ids=CASES.keys())
+def test_crashed(tmp_path: Path, values: dict[str, Any]) -> None:
+    undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
+    run = None
+    with pytest.raises(Crash):
+        small_recipe.train(tmp_path / "crashed", callbacks=[At(10, crash)], **values)
+    (run,) = (tmp_path / "crashed").iterdir()
+    assert Run.open(run).facts["status"] == "failed"
+    small_recipe.train(tmp_path, resume=run, **values)
+    assert table(run) == table(undisturbed.folder)
+
+
+def test_the_comparison_can_fail(tmp_path: Path) -> None:
+    """The guard of the guard: a generator that is not restored shows."""
+    undisturbed, _ = small_recipe.train(tmp_path / "undisturbed")
+    with pytest.raises(Crash):
+        small_recipe.train(tmp_path / "crashed", callbacks=[At(10, crash)])
+    (run,) = (tmp_path / "crashed").iterdir()
+    small_recipe.train(tmp_path, resume=run, callbacks=[At(12, lambda: torch.rand(()))])
+    assert table(run) != table(undisturbed.folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("validate_every", [11, 100])
+def test_a_signal_saves_tells_how_to_go_on_and_loses_nothing(tmp_path: Path, number: signal.Signals, validate_every: int) -> None:
+    values = {"checkpoint_every": 100, "validate_every": validate_every, "accumulate": 2}
+    undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
+    output = io.StringIO()
+    before = signal.getsignal(number)
+    callbacks = [At(10, lambda: os.kill(os.getpid(), number))]
+    with pytest.raises(Interrupted, match="go on with: stadia train small --resume"):
+        small_recipe.train(tmp_path / "stopped", callbacks=callbacks, console=Console(file=output, width=500), **values)
+    assert signal.getsignal(number) is before
+    (run,) = (tmp_path / "stopped").iterdir()
+    assert output.getvalue().splitlines()[-1].endswith(f"--resume {run}")
+    assert Run.open(run).facts["status"] == "interrupted"
+    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 11
+    small_recipe.train(tmp_path, resume=run, **values)
+    assert table(run) == table(undisturbed.folder)
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        small_recipe.train(tmp_path, callbacks=[At(7, twice)])
+    (run,) = tmp_path.iterdir()
+    assert Run.open(run).facts["status"] == "interrupted"
+    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 7, "the validation's, not one of step 8"
+
+
+def test_nothing_pickled_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Crash):
+        small_recipe.train(tmp_path, callbacks=[At(10, crash)])
+    (run,) = tmp_path.iterdir()
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("unpickled")
+
+    monkeypatch.setattr(torch, "load", refuse)
+    monkeypatch.setattr(torch.serialization, "load", refuse)
+    monkeypatch.setattr(pickle, "load", refuse)
+    monkeypatch.setattr(pickle, "loads", refuse)
+    monkeypatch.setattr(pickle, "Unpickler", refuse)
+    small_recipe.train(tmp_path, resume=run)
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    run, _ = small_recipe.train(tmp_path)
+    before = table(run.folder)
+    task = small_recipe.SmallTask(seed=3)
+    small_recipe.train(tmp_path, resume=run.folder, task=task)
+    assert table(run.folder) == before
+    assert task.network[0].weight.abs().sum() != small_recipe.SmallTask(seed=3).network[0].weight.abs().sum(), (
+        "the trained weights are loaded"
+    )
+
+
+def test_other_configurations_are_named_key_by_key(tmp_path: Path) -> None:
+    run, _ = small_recipe.train(tmp_path)
+    with pytest.raises(RunError, match=r"training.max_steps: 20 -> 30; training.clip_norm: None -> 1.0"):
+        small_recipe.train(tmp_path, resume=run.folder, max_steps=30, clip_norm=1.0)
+    assert run.facts["status"] == "finished", "a resume that was refused changes nothing"
+    small_recipe.train(tmp_path, resume=run.folder, workers=1, checkpoint_every=3)
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Crash):
+        small_recipe.train(tmp_path, callbacks=[At(10, crash)])
+    (run,) = tmp_path.iterdir()
+    with pytest.raises(
+        CheckpointError, match=r"last.safetensors: found \d+ tensors that do not fit \('network.0.weight' is \(8, 3, 3, 3\), the model has"
+    ):
+        small_recipe.train(tmp_path, resume=run, task=small_recipe.SmallTask(width=4))
+
+
+def test_two_trainings_of_one_run_are_refused(tmp_path: Path) -> None:
+    run, _ = small_recipe.train(tmp_path)
+    with run.held(), pytest.raises(RunError, match="a training that runs in it"):
+        small_recipe.train(tmp_path, resume=run.folder)
+
+
+def test_validation_changes_nothing_in_the_training(tmp_path: Path) -> None:
+    def losses(**values: Any) -> list[str]:
+        run, _ = small_recipe.train(tmp_path, **values)
+        return [row["train/loss"] for row in table(run.folder)[1] if row["train/loss"]]
+
+    assert losses(validate_every=3) == losses(validate_every=20) == losses(pictures_every=2)

@@ -1,0 +1,48 @@
+"""What a configuration of a training may say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from stadia.core.config import resolve
+from stadia.core.errors import ConfigError
+from stadia.training.config import OptimiserConfig, ScheduleConfig, TrainingConfig
+
+
+def test_defaults_are_valid_and_survive_json() -> None:
+    for model in (OptimiserConfig, ScheduleConfig, TrainingConfig):
+        assert resolve(model, model().model_dump(mode="json")) == model()
+
+
+def test_steps_stand_in_for_epochs_where_only_they_are_given() -> None:
+    assert resolve(TrainingConfig).max_epochs == 20
+    config = resolve(TrainingConfig, overrides=["max_steps=100"])
+    assert (config.max_steps, config.max_epochs) == (100, None)
+    both = resolve(TrainingConfig, overrides=["max_steps=100", "max_epochs=3"])
+    assert (both.max_steps, both.max_epochs) == (100, 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "override", "message"),
+    [
+        (OptimiserConfig, "name=adanw", "did you mean 'adamw'"),
+        (ScheduleConfig, "name=cosin", "did you mean 'cosine'"),
+        (TrainingConfig, 'loggers=["csv","tensorbord"]', "did you mean 'tensorboard'"),
+        (TrainingConfig, "max_epochs=null", "a training has to end"),
+        (ScheduleConfig, "milestones=[0.5,0.2]", "milestones must rise"),
+        (ScheduleConfig, "milestones=[15]", "set milestones_in=epochs"),
+        (TrainingConfig, "precison=bf16", "did you mean 'precision'"),
+        (OptimiserConfig, "lr=0", "greater than 0"),
+    ],
+)
+def test_mistakes_are_named_with_their_cure(model: type, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve(model, overrides=[override])
+
+
+def test_neither_configuration_nor_run_folder_imports_torch() -> None:
+    check = "import sys, stadia.training.config, stadia.training.run; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
