@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,27 +36,29 @@ class Part:
 Mesh = list[Part]
 
 
+@cache
+def _grid_triangles(rows: int, columns: int) -> NDArray[np.int32]:
+    """(2 (rows - 1) (columns - 1), 3) triangles of a grid of points."""
+    first = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)[None]).ravel()
+    right, below, across = first + 1, first + columns, first + columns + 1
+    return np.concatenate([np.stack([first, right, across], 1), np.stack([first, across, below], 1)]).astype(np.int32)
+
+
 def sheet(points: ArrayLike, uv: ArrayLike, material: str, tint: Colour = WHITE) -> Part:
     """A grid of points, two triangles a cell. points: (R, C, 3); uv: (R, C, 2)."""
     grid = np.asarray(points, float)
-    rows, columns = grid.shape[:2]
-    first = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)[None]).ravel()
-    right, below, across = first + 1, first + columns, first + columns + 1
-    triangles = np.concatenate([np.stack([first, right, across], 1), np.stack([first, across, below], 1)])
-    return Part(grid.reshape(-1, 3), triangles.astype(np.int32), np.asarray(uv, float).reshape(-1, 2), material, tint)
-
-
-def _arc_lengths(points: Points, axis: int) -> Points:
-    """(R, C) length travelled along an axis of a grid of points."""
-    steps = np.linalg.norm(np.diff(points, axis=axis), axis=-1)
-    start = np.zeros_like(np.take(points[..., 0], [0], axis=axis))
-    return np.concatenate([start, np.cumsum(steps, axis=axis)], axis=axis)
+    triangles = _grid_triangles(grid.shape[0], grid.shape[1])
+    return Part(grid.reshape(-1, 3), triangles, np.asarray(uv, float).reshape(-1, 2), material, tint)
 
 
 def loft(rings: ArrayLike, material: str, tint: Colour = WHITE) -> Part:
-    """A skin over rings of points, (R, C, 3); texture coordinates are arc lengths, along the rings (v) and across them (u)."""
+    """A skin over rings of points, (R, C, 3); texture coordinates are arc lengths, across the rings (u) and along them (v)."""
     points = np.asarray(rings, float)
-    return sheet(points, np.stack([_arc_lengths(points, 0), _arc_lengths(points, 1)], -1), material, tint)
+    uv = np.zeros((*points.shape[:2], 2))
+    steps_u, steps_v = points[:, 1:] - points[:, :-1], points[1:] - points[:-1]
+    uv[:, 1:, 0] = np.sqrt((steps_u * steps_u).sum(-1)).cumsum(1)
+    uv[1:, :, 1] = np.sqrt((steps_v * steps_v).sum(-1)).cumsum(0)
+    return sheet(points, uv, material, tint)
 
 
 def quad(
@@ -63,15 +66,14 @@ def quad(
 ) -> Part:
     """The parallelogram corner + a edge_u + b edge_v; `uv` is the texture coordinate at its corner."""
     c, a, b = (np.asarray(q, float) for q in (corner, edge_u, edge_v))
-    u, v = np.linalg.norm(a), np.linalg.norm(b)
-    corners = np.array([[[0.0, 0.0], [u, 0.0]], [[0.0, v], [u, v]]]) + np.asarray(uv, float)
-    return sheet([[c, c + a], [c + b, c + a + b]], corners, material, tint)
+    part = loft([[c, c + a], [c + b, c + a + b]], material, tint)
+    part.uv[:] += uv
+    return part
 
 
 def patch(corners: ArrayLike, material: str, tint: Colour = WHITE) -> Part:
     """A quadrilateral by its four corners (4, 3), in order round it."""
-    a, b, c, d = np.asarray(corners, float)
-    return loft([[a, b], [d, c]], material, tint)
+    return loft(np.asarray(corners, float)[[[0, 1], [3, 2]]], material, tint)
 
 
 def fan(rim: ArrayLike, material: str, tint: Colour = WHITE) -> Part:
@@ -80,23 +82,24 @@ def fan(rim: ArrayLike, material: str, tint: Colour = WHITE) -> Part:
     vertices = np.vstack([points, points.mean(0)])
     index = np.arange(len(points))
     triangles = np.stack([index, np.roll(index, -1), np.full_like(index, len(points))], 1).astype(np.int32)
-    extent = np.ptp(vertices, axis=0)
+    extent = vertices.max(0) - vertices.min(0)
     keep = np.sort(np.argsort(extent, kind="stable")[1:])  # the two axes along which the lid extends most
     return Part(vertices, triangles, vertices[:, keep], material, tint)
+
+
+_BOX_FACES = np.array([[0, 1, 3, 2], [4, 5, 7, 6], [0, 4, 6, 2], [1, 5, 7, 3], [0, 1, 5, 4], [2, 3, 7, 6]])  # corners by their bits x, y, z
+_BOX_PLANES = np.array([[0, 1], [0, 1], [2, 1], [2, 1], [0, 2], [0, 2]])  # the two axes of each face, for its texture
 
 
 def box(low: ArrayLike, high: ArrayLike, material: str, tint: Colour = WHITE) -> Mesh:
     """An axis-aligned box between two corners."""
     a, b = np.minimum(low, high), np.maximum(low, high)
-    x, y, z = np.diag(np.asarray(b, float) - a)
-    return [
-        quad(a, x, y, material, tint),
-        quad(a + z, x, y, material, tint),
-        quad(a, z, y, material, tint),
-        quad(a + x, z, y, material, tint),
-        quad(a, x, z, material, tint),
-        quad(a + y, x, z, material, tint),
-    ]
+    bits = np.stack([np.arange(8) & 1, np.arange(8) >> 1 & 1, np.arange(8) >> 2], 1)
+    faces = (a + bits * (b - a))[_BOX_FACES]  # (6, 4, 3)
+    uv = np.take_along_axis(faces, _BOX_PLANES[:, None].repeat(4, 1), -1)
+    halves = np.array([[0, 1, 2], [0, 2, 3]])
+    triangles = (4 * np.arange(6)[:, None, None] + halves).reshape(-1, 3).astype(np.int32)
+    return [Part(faces.reshape(-1, 3), triangles, uv.reshape(-1, 2), material, tint)]
 
 
 def tube(
@@ -111,11 +114,11 @@ def tube(
 ) -> Mesh:
     """A straight tube or cone frustum between two points, with lids where `closed`."""
     a, b = np.asarray(start, float), np.asarray(end, float)
-    along = (b - a) / np.linalg.norm(b - a)
-    across = np.cross(along, (1.0, 0, 0) if abs(along[0]) < 0.9 else (0, 0, 1.0))
-    across /= np.linalg.norm(across)
-    angle = np.linspace(0, 2 * np.pi, sides + 1)
-    circle = np.cos(angle)[:, None] * across + np.sin(angle)[:, None] * np.cross(along, across)
+    x, y, z = (b - a) / np.linalg.norm(b - a)
+    across = np.array([0.0, z, -y] if abs(x) < 0.9 else [y, -x, 0.0]) / np.hypot(z if abs(x) < 0.9 else x, y)
+    other = np.array([y * across[2] - z * across[1], z * across[0] - x * across[2], x * across[1] - y * across[0]])
+    angle = np.linspace(0, 2 * np.pi, sides + 1)[:, None]
+    circle = np.cos(angle) * across + np.sin(angle) * other
     first, last = radius if isinstance(radius, tuple) else (radius, radius)
     rings = np.stack([a + first * circle, b + last * circle])
     parts = [loft(rings, material, tint)]
@@ -124,16 +127,36 @@ def tube(
     return parts
 
 
+@cache
+def _sphere(around: int, along: int) -> tuple[Points, Points]:
+    """(along + 1, around + 1, 3) points of the unit sphere, and their (longitude, latitude) in radians."""
+    longitude, latitude = np.meshgrid(np.linspace(0, 2 * np.pi, around + 1), np.linspace(0, np.pi, along + 1))
+    unit = np.stack([np.cos(longitude) * np.sin(latitude), -np.cos(latitude), np.sin(longitude) * np.sin(latitude)], -1)
+    return unit, np.stack([longitude, latitude], -1)
+
+
 def ball(
     centre: ArrayLike, radii: ArrayLike, material: str, tint: Colour = WHITE, *, around: int = 10, along: int = 7, swell: ArrayLike = 1.0
 ) -> Part:
     """An ellipsoid. `swell`: (along + 1, around + 1) factors on its radius, to make it lumpy."""
-    longitude, latitude = np.meshgrid(np.linspace(0, 2 * np.pi, around + 1), np.linspace(0, np.pi, along + 1))
-    unit = np.stack([np.cos(longitude) * np.sin(latitude), -np.cos(latitude), np.sin(longitude) * np.sin(latitude)], -1)
-    scale = np.broadcast_to(np.asarray(radii, float), 3)
+    unit, angles = _sphere(around, along)
+    scale = np.asarray(radii, float)
     points = unit * np.asarray(swell)[..., None] * scale + np.asarray(centre, float)
-    uv = np.stack([longitude * scale.mean(), latitude * scale.mean()], -1)
-    return sheet(points, uv, material, tint)
+    return sheet(points, angles * scale.mean(), material, tint)
+
+
+def joined(mesh: Iterable[Part]) -> Mesh:
+    """The same triangles in as few parts as there are looks (material and tint)."""
+    groups: dict[tuple[str, Colour], list[Part]] = {}
+    for part in mesh:
+        groups.setdefault((part.material, part.tint), []).append(part)
+    result = []
+    for (material, tint), parts in groups.items():
+        first = np.cumsum([0, *(len(p.vertices) for p in parts[:-1])])
+        triangles = np.concatenate([p.triangles + np.int32(n) for p, n in zip(parts, first, strict=True)])
+        vertices, uv = np.concatenate([p.vertices for p in parts]), np.concatenate([p.uv for p in parts])
+        result.append(Part(vertices, triangles, uv, material, tint))
+    return result
 
 
 def transformed(mesh: Iterable[Part], T: Points) -> Mesh:

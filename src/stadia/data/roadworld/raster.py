@@ -186,3 +186,28 @@ def rasterise_parallel(vertices: NDArray, triangles: NDArray, depth: NDArray) ->
                     z = np.float32(z0 + u * du + v * dv)
                     if z < depth[row, column]:
                         depth[row, column] = z
+
+
+@compiled
+def orient(
+    index: NDArray, inverse_depth: NDArray, lens: Lens, normal: NDArray, body: NDArray, T_camera_body: NDArray, depth: NDArray, out: NDArray
+) -> None:
+    """Depth (H, W) and normals towards the camera (H, W, 3), in its frame, of the triangle that each pixel's centre shows; 0 for none.
+
+    index, inverse_depth: (H, W), one sample a pixel.  normal: (M, 3) unit, in the frame of the triangle's body (M,).
+    """
+    for row in range(index.shape[0]):
+        for column in range(index.shape[1]):
+            t = index[row, column]
+            if t == NONE:
+                depth[row, column] = 0.0
+                out[row, column] = 0.0
+                continue
+            depth[row, column] = 1.0 / inverse_depth[row, column]
+            T, n = T_camera_body[body[t]], normal[t]
+            x = T[0, 0] * n[0] + T[0, 1] * n[1] + T[0, 2] * n[2]
+            y = T[1, 0] * n[0] + T[1, 1] * n[1] + T[1, 2] * n[2]
+            z = T[2, 0] * n[0] + T[2, 1] * n[1] + T[2, 2] * n[2]
+            away = x * (column - lens.cx) / lens.fx + y * (row - lens.cy) / lens.fy + z > 0
+            sign = -1.0 if away else 1.0
+            out[row, column, 0], out[row, column, 1], out[row, column, 2] = sign * x, sign * y, sign * z

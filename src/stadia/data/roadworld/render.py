@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from stadia.core.seeds import generator
 from stadia.data.roadworld.mesh import Points
 from stadia.data.roadworld.presets import RoadWorldConfig
-from stadia.data.roadworld.raster import Lens, rasterise, rasterise_parallel, transform
-from stadia.data.roadworld.shade import GAMMA, Light, develop, shade
+from stadia.data.roadworld.raster import Lens, orient, rasterise, rasterise_parallel, transform
+from stadia.data.roadworld.shade import Light, blur, develop, shade
 from stadia.data.roadworld.world import World
 
 _SHADOW_TEXEL_M = 0.08
 _SHADOW_MAX_SIDE = 4096
 _MOVING_SHADOW_SIDE, _MOVING_SHADOW_M = 1024, 70.0  # a window that follows the camera
+_LENS_BLUR = 0.08  # share of a pixel's light that each neighbour along an axis gets
 _SHOT, _READ = 0.025, 0.004  # noise of the sensor, in units of full scale
 
 
@@ -153,8 +154,9 @@ class Renderer:
             light,
             linear,
         )
-        image = np.empty(linear.shape, np.uint8)
-        develop(linear, float(self.gains[self.sides.index(side), frame]), self._noise(frame, side, linear.shape), _SHOT, _READ, image)
+        focused, image = np.empty_like(linear), np.empty(linear.shape, np.uint8)
+        blur(linear, _LENS_BLUR, focused)
+        develop(focused, float(self.gains[self.sides.index(side), frame]), self._noise(frame, side, linear.shape), _SHOT, _READ, image)
         centre = slice(lens.samples // 2, None, lens.samples)  # the sample at the pixel's centre: truth is never averaged
         return self._truth(image, inverse_depth[centre, centre], index[centre, centre], T_camera_body)
 
@@ -165,19 +167,13 @@ class Renderer:
 
     def _truth(self, image: NDArray[np.uint8], inverse_depth: Points, index: NDArray[np.int32], T_camera_body: Points) -> View:
         geometry, lens = self.world.geometry, self.lens
+        size = (lens.height, lens.width)
+        view = View(
+            image, np.empty(size, np.float32), np.empty((*size, 3), np.float32), np.empty(size, np.uint8), np.empty(size, np.uint16)
+        )
+        surfaces = geometry.surfaces
+        orient(index, inverse_depth, lens, surfaces.normal, surfaces.body, T_camera_body, view.depth_m, view.normals)
         shown = index >= 0
-        triangle = np.where(shown, index, 0)
-        depth = np.where(shown, 1.0 / np.where(shown, inverse_depth, 1.0), 0.0)
-        rotation = T_camera_body[:, :3, :3][geometry.surfaces.body]
-        normals = np.einsum("mij,mj->mi", rotation, geometry.surfaces.normal).astype(np.float32)[triangle]
-        ray = np.ones((lens.height, lens.width, 3), np.float32)
-        ray[..., 0] = ((np.arange(lens.width) - lens.cx) / lens.fx)[None]
-        ray[..., 1] = ((np.arange(lens.height) - lens.cy) / lens.fy)[:, None]
-        away = (normals * ray).sum(-1) > 0
-        normals = np.where(away[..., None], -normals, normals) * shown[..., None]
-        semantic = np.where(shown, geometry.semantic[triangle], 0).astype(np.uint8)
-        instance = np.where(shown, geometry.instance[triangle], 0).astype(np.uint16)
-        return View(image, depth.astype(np.float32), normals, semantic, instance)
-
-
-__all__ = ["GAMMA", "Renderer", "View", "exposure_gains"]
+        view.semantic[:] = np.where(shown, geometry.semantic[index], 0)
+        view.instance[:] = np.where(shown, geometry.instance[index], 0)
+        return view

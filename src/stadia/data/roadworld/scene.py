@@ -56,7 +56,7 @@ class Geometry:
     """The triangles of a world. Body 0 is the world itself; each moving thing is a body with its own frame.
 
     vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32; the first `ground` of them cast no shadow, the next
-    ones up to `fixed` are at rest, the others move.  moving_vertices: first vertex that moves.
+    ones up to `fixed` are at rest, the others move.
     semantic, instance: (M,).  surfaces: see shade.py.  T_world_body: (B, 4, 4) or (F, B, 4, 4).
     """
 
@@ -94,65 +94,63 @@ def _affine_texture(corners: Points, uv: Points, texels_per_tile: Points) -> Poi
     return out
 
 
+def _sound(vertices: Points, triangles: NDArray[np.int32]) -> tuple[NDArray[np.bool_], Points]:
+    """Which triangles have an area, and the normals (M, 3) of those: a ball's poles and a gable's ends make empty ones."""
+    a, b, c = (vertices[triangles[:, k]] for k in range(3))
+    normal = np.cross(b - a, c - a)
+    area = np.sqrt((normal * normal).sum(1))
+    sound = area > 1e-9
+    return sound, normal[sound] / area[sound, None]
+
+
 def assemble(things: Sequence[Thing], textures: dict[str, Texture], frames: int) -> Geometry:
     """Put the things together: the ground first, then what is at rest, then what moves."""
     order = sorted(range(len(things)), key=lambda i: (things[i].moves, things[i].casts_shadow))
     numbers = {i: n for n, i in enumerate((i for i, thing in enumerate(things) if thing.size_hwl_m is not None), start=1)}
     names = {name: i for i, name in enumerate(textures)}
-    columns: dict[str, list[NDArray]] = {
-        key: [] for key in ("vertices", "body", "triangles", "uv", "texture", "tint", "semantic", "instance")
-    }
-    moving: list[Points] = [np.broadcast_to(np.eye(4), (frames, 4, 4))]
-    vertex_count, counts = 0, {"ground": 0, "fixed": 0}
+    tiles = np.array([t.size_m[::-1] for t in textures.values()])
+    poses: list[Points] = [np.broadcast_to(np.eye(4), (frames, 4, 4))]
+    parts: Mesh = []
+    rows = []  # of each part: texture, body, class, instance, whether it casts no shadow, whether it rests
     for i in order:
         thing = things[i]
-        mesh, body = thing.mesh, 0
         if thing.moves:
-            body = len(moving)
-            moving.append(thing.T_world_thing)
-        else:
-            mesh = transformed(mesh, thing.T_world_thing)
-        for part in mesh:
-            n, m = len(part.vertices), len(part.triangles)
-            columns["vertices"].append(part.vertices)
-            columns["body"].append(np.full(n, body, np.int32))
-            columns["triangles"].append(part.triangles + vertex_count)
-            tile = textures[part.material].size_m
-            columns["uv"].append(part.uv / (tile[1], tile[0]))
-            columns["texture"].append(np.full(m, names[part.material], np.int32))
-            columns["tint"].append(np.broadcast_to(np.asarray(part.tint, np.float32), (m, 3)))
-            columns["semantic"].append(np.full(m, thing.semantic, np.uint8))
-            columns["instance"].append(np.full(m, numbers.get(i, 0), np.uint16))
-            vertex_count += n
-            counts["ground"] += m * (not thing.casts_shadow and not thing.moves)
-            counts["fixed"] += m * (not thing.moves)
-    flat = {key: np.concatenate(values) for key, values in columns.items()}
-    corners = flat["vertices"][flat["triangles"]]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    area = np.linalg.norm(normal, axis=1)
-    sound = area > 1e-9  # a ball's poles and a ridge's ends make empty triangles
-    index = np.arange(len(area))
-    triangles = np.ascontiguousarray(flat["triangles"][sound], dtype=np.int32)
+            poses.append(thing.T_world_thing)
+        mesh = thing.mesh if thing.moves else transformed(thing.mesh, thing.T_world_thing)
+        body = len(poses) - 1 if thing.moves else 0
+        parts += mesh
+        look = (body, thing.semantic, numbers.get(i, 0), not thing.moves and not thing.casts_shadow, not thing.moves)
+        rows += [(names[part.material], *look) for part in mesh]
+    texture, body_of, semantic, instance, ground, fixed = np.array(rows, np.int32).T
+    vertex_counts, counts = (np.array([len(getattr(part, name)) for part in parts]) for name in ("vertices", "triangles"))
+    first = np.cumsum(vertex_counts) - vertex_counts
+    vertices = np.concatenate([part.vertices for part in parts])
+    triangles = np.concatenate([part.triangles for part in parts]) + np.repeat(first, counts)[:, None].astype(np.int32)
+    uv = np.concatenate([part.uv for part in parts]) / np.repeat(tiles[texture], vertex_counts, axis=0)
+    sound, normal = _sound(vertices, triangles)
+    triangles = np.ascontiguousarray(triangles[sound], dtype=np.int32)
+
+    def each(values: NDArray) -> NDArray:
+        """A part's value for each of its sound triangles."""
+        return np.ascontiguousarray(np.repeat(values, counts, axis=0)[sound])
+
     side = np.array([np.sqrt(t.image.shape[0] * t.image.shape[1]) for t in textures.values()])
     surfaces = Surfaces(
-        uv=_affine_texture(corners[sound], flat["uv"][triangles], side[flat["texture"][sound]]),
-        normal=normal[sound] / area[sound, None],
-        tint=np.ascontiguousarray(flat["tint"][sound], dtype=np.float32),
-        texture=flat["texture"][sound],
-        body=flat["body"][triangles[:, 0]],
-    )
-    instances = tuple(
-        Instance(n, things[i].semantic, things[i].size_hwl_m or (0, 0, 0), things[i].T_world_thing) for i, n in numbers.items()
+        uv=_affine_texture(vertices[triangles], uv[triangles], each(side[texture])),
+        normal=normal,
+        tint=each(np.array([part.tint for part in parts], np.float32)),
+        texture=each(texture),
+        body=each(body_of),
     )
     return Geometry(
-        flat["vertices"],
-        flat["body"],
+        vertices,
+        np.repeat(body_of, vertex_counts),
         triangles,
-        int(sound[index < counts["ground"]].sum()),
-        int(sound[index < counts["fixed"]].sum()),
-        flat["semantic"][sound],
-        flat["instance"][sound],
+        int(each(ground).sum()),
+        int(each(fixed).sum()),
+        each(semantic).astype(np.uint8),
+        each(instance).astype(np.uint16),
         surfaces,
-        np.ascontiguousarray(np.stack(moving, 1)),
-        instances,
+        np.ascontiguousarray(np.stack(poses, 1)),
+        tuple(Instance(n, things[i].semantic, things[i].size_hwl_m or (0, 0, 0), things[i].T_world_thing) for i, n in numbers.items()),
     )

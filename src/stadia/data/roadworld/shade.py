@@ -16,6 +16,8 @@ from stadia.data.roadworld.compiled import compiled
 from stadia.data.roadworld.raster import Lens
 
 GAMMA = 2.2
+Vector = tuple[float, float, float]
+
 _SHADOW_BIAS_M = 0.05  # along the surface's normal and along the light
 
 
@@ -36,7 +38,8 @@ class Surfaces(NamedTuple):
 class Textures(NamedTuple):
     """All textures and their half-size copies, one after the other.
 
-    texels: (T, 4) uint8, square root of linear RGB (and 0).  start: (N,) first texel; log2_height, log2_width: (N,).
+    texels: (T, 4) uint8, square root of linear RGB (and 0).  start: (N, L) first texel of each level of detail.
+    log2_height, log2_width: (N,) of the finest level.
     """
 
     texels: NDArray
@@ -66,14 +69,8 @@ class Light(NamedTuple):
 
 
 @compiled
-def _texel(textures: Textures, texture: int, level: int, u: float, v: float) -> tuple[float, float, float]:
-    """Bilinear value of a periodic texture at u, v in tiles, at a level (each halves the size); square root of linear RGB, of 255."""
-    height, width = 1 << textures.log2_height[texture], 1 << textures.log2_width[texture]
-    start = textures.start[texture]
-    for _ in range(level):
-        start += height * width
-        height >>= 1
-        width >>= 1
+def _texel(texels: NDArray, start: int, height: int, width: int, u: float, v: float) -> Vector:
+    """Bilinear value of a periodic picture at u, v in tiles; square root of linear RGB, of 255. Sides are powers of two."""
     x = u * width - 0.5
     y = v * height - 0.5
     i, j = math.floor(x), math.floor(y)
@@ -83,7 +80,6 @@ def _texel(textures: Textures, texture: int, level: int, u: float, v: float) -> 
     one = np.float32(1)
     a, b, c, d = top + left, top + right, bottom + left, bottom + right
     wa, wb, wc, wd = (one - fx) * (one - fy), fx * (one - fy), (one - fx) * fy, fx * fy
-    texels = textures.texels
     return (
         wa * texels[a, 0] + wb * texels[b, 0] + wc * texels[c, 0] + wd * texels[d, 0],
         wa * texels[a, 1] + wb * texels[b, 1] + wc * texels[c, 1] + wd * texels[d, 1],
@@ -92,24 +88,8 @@ def _texel(textures: Textures, texture: int, level: int, u: float, v: float) -> 
 
 
 @compiled
-def _reflectance(textures: Textures, texture: int, level: float, u: float, v: float) -> tuple[float, float, float]:
-    """Linear RGB, blended between the two nearest levels."""
-    finest = int(level)
-    blend = level - finest
-    r, g, b = _texel(textures, texture, finest, u, v)
-    if blend > 0:
-        r2, g2, b2 = _texel(textures, texture, finest + 1, u, v)
-        r, g, b = r + blend * (r2 - r), g + blend * (g2 - g), b + blend * (b2 - b)
-    scale = 1.0 / (255.0 * 255.0)
-    return r * r * scale, g * g * scale, b * b * scale
-
-
-@compiled
-def _lit(depth: NDArray, T: NDArray, x: float, y: float, z: float) -> float:
+def _lit(depth: NDArray, column: float, row: float, along: float) -> float:
     """1 in the sun, 0 in the shadow, between at an edge: the four nearest texels of a shadow map, compared and then interpolated."""
-    column = T[0, 0] * x + T[0, 1] * y + T[0, 2] * z + T[0, 3]
-    row = T[1, 0] * x + T[1, 1] * y + T[1, 2] * z + T[1, 3]
-    along = T[2, 0] * x + T[2, 1] * y + T[2, 2] * z + T[2, 3] - _SHADOW_BIAS_M
     i, j = math.floor(column), math.floor(row)
     if i < 0 or j < 0 or i >= depth.shape[1] - 1 or j >= depth.shape[0] - 1:
         return 1.0
@@ -127,19 +107,9 @@ def _lit(depth: NDArray, T: NDArray, x: float, y: float, z: float) -> float:
 
 
 @compiled
-def _sky(textures: Textures, texture: int, x: float, y: float, z: float) -> tuple[float, float, float]:
-    """The sky's light from a direction in the world; the texture spans the circle, and from the horizon (v = 1) up."""
-    u = math.atan2(x, z) / (2 * math.pi)
-    v = min(0.99, max(0.01, 1 + y / math.sqrt(x * x + z * z)))
-    return _reflectance(textures, texture, 0.0, u, v)
-
-
-@compiled
-def _level(surfaces: Surfaces, textures: Textures, t: int, z: float, cosine: float, log2_samples: float) -> float:
+def _level(log2_texels_per_m: float, z: float, cosine: float, log2_samples: float, coarsest: int) -> float:
     """Level of detail at which a texel is about as large as a sample; `cosine` between the surface's normal and the ray."""
-    texture = surfaces.texture[t]
-    coarsest = min(textures.log2_height[texture], textures.log2_width[texture])
-    level = surfaces.uv[t, 8] + math.log2(z) - log2_samples - 0.5 * math.log2(max(cosine, 0.003))
+    level = log2_texels_per_m + math.log2(z) - log2_samples - 0.5 * math.log2(max(cosine, 0.003))
     return min(max(level, 0.0), float(coarsest))
 
 
@@ -158,57 +128,100 @@ def shade(
     """Average the samples of each pixel in linear light.
 
     T_body_camera: (B, 4, 4), body 0 is the world.  image: (H, W, 3) float32, overwritten.
+
+    One long loop on purpose: arrays are indexed down to scalars in it, for a view or a structure handed to a helper costs more than
+    the helper's work.
     """
     S = lens.samples
     log2_samples = math.log2(lens.fx * S) + 0.25  # per radian; a quarter level sharper than one texel a sample
+    step_x, step_y = 1.0 / (S * lens.fx), 1.0 / (S * lens.fy)
+    first_x, first_y = (0.5 / S - 0.5 - lens.cx) / lens.fx, (0.5 / S - 0.5 - lens.cy) / lens.fy
+    T, uv, normal, tint = T_body_camera, surfaces.uv, surfaces.normal, surfaces.tint
+    texels, start, log2_height, log2_width = textures.texels, textures.start, textures.log2_height, textures.log2_width
+    fixed, moving, F, M = light.fixed, light.moving, light.fixed_map, light.moving_map
+    sky_start, sky_height, sky_width = start[sky_texture, 0], 1 << log2_height[sky_texture], 1 << log2_width[sky_texture]
+    share = 1.0 / (S * S)
+    full_scale = share / 255.0**2
     for y in range(lens.height):
         for x in range(lens.width):
             red = green = blue = 0.0
             last = -2  # what varies slowly over a triangle is computed once a pixel
-            level = lambert = ambient = haze = side = 0.0
-            for sample in range(S * S):
-                row, column = y * S + sample // S, x * S + sample % S
-                t = index[row, column]
-                dx = ((column + 0.5) / S - 0.5 - lens.cx) / lens.fx
-                dy = ((row + 0.5) / S - 0.5 - lens.cy) / lens.fy
-                body = surfaces.body[t] if t >= 0 else 0
-                T = T_body_camera[body]
-                rx = T[0, 0] * dx + T[0, 1] * dy + T[0, 2]  # the ray at z = 1, in the body's frame
-                ry = T[1, 0] * dx + T[1, 1] * dy + T[1, 2]
-                rz = T[2, 0] * dx + T[2, 1] * dy + T[2, 2]
-                if t < 0:
-                    r, g, b = _sky(textures, sky_texture, rx, ry, rz)
-                    red, green, blue = red + r, green + g, blue + b
-                    continue
-                z = 1.0 / inverse_depth[row, column]
-                px, py, pz = z * rx + T[0, 3], z * ry + T[1, 3], z * rz + T[2, 3]
-                nx, ny, nz = surfaces.normal[t, 0], surfaces.normal[t, 1], surfaces.normal[t, 2]
-                if t != last:
-                    last = t
-                    cosine = -(nx * rx + ny * ry + nz * rz) / math.sqrt(rx * rx + ry * ry + rz * rz)
-                    side = 1.0 if cosine >= 0 else -1.0
-                    level = _level(surfaces, textures, t, z, abs(cosine), log2_samples)
-                    sun, up = light.towards_sun[body], light.up[body]
-                    lambert = max(0.0, side * (nx * sun[0] + ny * sun[1] + nz * sun[2]))
-                    ambient = 0.75 + 0.25 * side * (nx * up[0] + ny * up[1] + nz * up[2])
-                    haze = 1.0 - math.exp(-z * light.haze_per_m)
-                direct = lambert
-                if direct > 0:
-                    offset = side * _SHADOW_BIAS_M
-                    sx, sy, sz = px + offset * nx, py + offset * ny, pz + offset * nz
-                    direct *= _lit(light.fixed, light.fixed_map[body], sx, sy, sz)
-                    if direct > 0 and light.moving.shape[0] > 0:
-                        direct *= _lit(light.moving, light.moving_map[body], sx, sy, sz)
-                uv = surfaces.uv[t]
-                u = uv[0] + uv[1] * px + uv[2] * py + uv[3] * pz
-                v = uv[4] + uv[5] * px + uv[6] * py + uv[7] * pz
-                r, g, b = _reflectance(textures, surfaces.texture[t], level, u, v)
-                tint = surfaces.tint[t]
-                red += r * tint[0] * (ambient * light.sky[0] + direct * light.sun[0]) * (1 - haze) + haze * light.haze[0]
-                green += g * tint[1] * (ambient * light.sky[1] + direct * light.sun[1]) * (1 - haze) + haze * light.haze[1]
-                blue += b * tint[2] * (ambient * light.sky[2] + direct * light.sun[2]) * (1 - haze) + haze * light.haze[2]
-            share = 1.0 / (S * S)
-            image[y, x, 0], image[y, x, 1], image[y, x, 2] = red * share, green * share, blue * share
+            body = texture = finest = height = width = 0
+            blend = lambert = ambient = clear = lift = 0.0
+            for row in range(y * S, (y + 1) * S):
+                for column in range(x * S, (x + 1) * S):
+                    t = index[row, column]
+                    dx, dy = first_x + column * step_x, first_y + row * step_y
+                    if t < 0:  # the texture spans the circle, and from the horizon (v = 1) up
+                        rx = T[0, 0, 0] * dx + T[0, 0, 1] * dy + T[0, 0, 2]
+                        ry = T[0, 1, 0] * dx + T[0, 1, 1] * dy + T[0, 1, 2]
+                        rz = T[0, 2, 0] * dx + T[0, 2, 1] * dy + T[0, 2, 2]
+                        u = math.atan2(rx, rz) / (2 * math.pi)
+                        v = min(0.99, max(0.01, 1 + ry / math.sqrt(rx * rx + rz * rz)))
+                        r, g, b = _texel(texels, sky_start, sky_height, sky_width, u, v)
+                        red, green, blue = red + r * r * full_scale, green + g * g * full_scale, blue + b * b * full_scale
+                        continue
+                    z = 1.0 / inverse_depth[row, column]
+                    if t != last:
+                        body = surfaces.body[t]
+                    rx = T[body, 0, 0] * dx + T[body, 0, 1] * dy + T[body, 0, 2]  # the ray at z = 1, in the body's frame
+                    ry = T[body, 1, 0] * dx + T[body, 1, 1] * dy + T[body, 1, 2]
+                    rz = T[body, 2, 0] * dx + T[body, 2, 1] * dy + T[body, 2, 2]
+                    px, py, pz = z * rx + T[body, 0, 3], z * ry + T[body, 1, 3], z * rz + T[body, 2, 3]
+                    nx, ny, nz = normal[t, 0], normal[t, 1], normal[t, 2]
+                    if t != last:
+                        last = t
+                        cosine = -(nx * rx + ny * ry + nz * rz) / math.sqrt(rx * rx + ry * ry + rz * rz)
+                        side = 1.0 if cosine >= 0 else -1.0
+                        texture = surfaces.texture[t]
+                        coarsest = min(log2_height[texture], log2_width[texture])
+                        level = _level(uv[t, 8], z, abs(cosine), log2_samples, coarsest)
+                        finest = int(level)
+                        blend = level - finest
+                        height, width = 1 << (log2_height[texture] - finest), 1 << (log2_width[texture] - finest)
+                        sun = nx * light.towards_sun[body, 0] + ny * light.towards_sun[body, 1] + nz * light.towards_sun[body, 2]
+                        up = nx * light.up[body, 0] + ny * light.up[body, 1] + nz * light.up[body, 2]
+                        lambert, ambient, lift = max(0.0, side * sun), 0.75 + 0.25 * side * up, side * _SHADOW_BIAS_M
+                        clear = math.exp(-z * light.haze_per_m)
+                    direct = lambert
+                    if direct > 0:
+                        sx, sy, sz = px + lift * nx, py + lift * ny, pz + lift * nz
+                        at_column = F[body, 0, 0] * sx + F[body, 0, 1] * sy + F[body, 0, 2] * sz + F[body, 0, 3]
+                        at_row = F[body, 1, 0] * sx + F[body, 1, 1] * sy + F[body, 1, 2] * sz + F[body, 1, 3]
+                        along = F[body, 2, 0] * sx + F[body, 2, 1] * sy + F[body, 2, 2] * sz + F[body, 2, 3] - _SHADOW_BIAS_M
+                        direct *= _lit(fixed, at_column, at_row, along)
+                        if direct > 0:
+                            at_column = M[body, 0, 0] * sx + M[body, 0, 1] * sy + M[body, 0, 2] * sz + M[body, 0, 3]
+                            at_row = M[body, 1, 0] * sx + M[body, 1, 1] * sy + M[body, 1, 2] * sz + M[body, 1, 3]
+                            direct *= _lit(moving, at_column, at_row, along)
+                    u = uv[t, 0] + uv[t, 1] * px + uv[t, 2] * py + uv[t, 3] * pz
+                    v = uv[t, 4] + uv[t, 5] * px + uv[t, 6] * py + uv[t, 7] * pz
+                    r, g, b = _texel(texels, start[texture, finest], height, width, u, v)
+                    if blend > 0:
+                        r2, g2, b2 = _texel(texels, start[texture, finest + 1], height >> 1, width >> 1, u, v)
+                        r, g, b = r + blend * (r2 - r), g + blend * (g2 - g), b + blend * (b2 - b)
+                    seen, hazy = clear * full_scale, (1 - clear) * share
+                    red += seen * r * r * tint[t, 0] * (ambient * light.sky[0] + direct * light.sun[0]) + hazy * light.haze[0]
+                    green += seen * g * g * tint[t, 1] * (ambient * light.sky[1] + direct * light.sun[1]) + hazy * light.haze[1]
+                    blue += seen * b * b * tint[t, 2] * (ambient * light.sky[2] + direct * light.sun[2]) + hazy * light.haze[2]
+            image[y, x, 0], image[y, x, 1], image[y, x, 2] = red, green, blue
+
+
+@compiled
+def blur(image: NDArray, side: float, out: NDArray) -> None:
+    """What a lens does: each axis spreads `side` of a pixel's light to each of its two neighbours. image, out: (H, W, 3) float32."""
+    height, width = image.shape[:2]
+    line = np.empty((width, 3), np.float32)
+    middle, side = np.float32(1 - 2 * side), np.float32(side)
+    for y in range(height):
+        above, below = max(y - 1, 0), min(y + 1, height - 1)
+        for x in range(width):
+            for k in range(3):
+                line[x, k] = middle * image[y, x, k] + side * (image[above, x, k] + image[below, x, k])
+        for x in range(width):
+            left, right = max(x - 1, 0), min(x + 1, width - 1)
+            for k in range(3):
+                out[y, x, k] = middle * line[x, k] + side * (line[left, k] + line[right, k])
 
 
 @compiled

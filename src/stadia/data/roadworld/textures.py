@@ -276,14 +276,15 @@ def make_textures(seed: int, half_width_m: float, lane_m: float, overcast: bool)
 
 def pack(textures: dict[str, Texture]) -> Textures:
     """All textures, each followed by its half-size copies (means of 2 x 2 in linear light), as the shader reads them."""
-    texels, start, log2_height, log2_width = [], [], [], []
+    texels, log2_height, log2_width = [], [], []
+    start = np.zeros((len(textures), 16), np.int64)
     total = 0
-    for texture in textures.values():
+    for number, texture in enumerate(textures.values()):
         level = np.clip(texture.image, 0, 1).astype(np.float32)
-        start.append(total)
         log2_height.append(level.shape[0].bit_length() - 1)
         log2_width.append(level.shape[1].bit_length() - 1)
-        while True:
+        for detail in range(start.shape[1]):
+            start[number, detail] = total
             encoded = np.zeros((level.shape[0] * level.shape[1], 4), np.uint8)
             encoded[:, :3] = (np.sqrt(level) * 255 + 0.5).reshape(-1, 3)
             texels.append(encoded)
@@ -291,4 +292,4 @@ def pack(textures: dict[str, Texture]) -> Textures:
             if min(level.shape[:2]) == 1:
                 break
             level = 0.25 * (level[::2, ::2] + level[1::2, ::2] + level[::2, 1::2] + level[1::2, 1::2])
-    return Textures(np.concatenate(texels), np.array(start), np.array(log2_height), np.array(log2_width))
+    return Textures(np.concatenate(texels), start, np.array(log2_height), np.array(log2_width))

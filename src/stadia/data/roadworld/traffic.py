@@ -59,7 +59,7 @@ def driving_cars(seed: int, course: Course, section: Section, camera_s: Points, 
         mesh, size = car(random)
         middle, swing = random.uniform(20.0, 32.0), random.uniform(2.0, 8.0)
         gap = middle + swing * np.sin(2 * np.pi * random.uniform(0.05, 0.15) * time + random.uniform(0, 2 * np.pi))
-        s = camera_s + np.maximum(gap, _GAP_M)
+        s = np.asarray(camera_s + np.maximum(gap, _GAP_M))
         d = 0.5 * section.lane_m + random.uniform(-0.15, 0.15)
         if s.max() < course.s[-1] - 6.0:
             things.append(Thing(mesh, SemanticClass.CAR, _moving(course, s, d, 0.0, 0.0), size))
@@ -81,7 +81,7 @@ def people(seed: int, course: Course, section: Section, per_100_m: float, frames
             if random.random() < 0.55:
                 onward = random.random() < 0.5
                 s = at + (1 if onward else -1) * random.uniform(0.8, 1.6) * time
-                pose: Points = _moving(course, s, d, section.kerb_m, 0.0 if onward else np.pi)
+                pose = _moving(course, s, d, section.kerb_m, 0.0 if onward else np.pi)
             else:
                 pose = course.frame(at, d, section.kerb_m, random.uniform(-np.pi, np.pi))
             things.append(Thing(mesh, SemanticClass.PERSON, pose, size))

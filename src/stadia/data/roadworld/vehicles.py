@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
-from stadia.data.roadworld.mesh import Colour, Mesh, Part, ball, fan, fitted, loft, patch, tube
+from stadia.data.roadworld.mesh import WHITE, Colour, Mesh, Part, ball, fan, fitted, joined, loft, patch, tube
 
 PAINTS: list[Colour] = [
     (0.85, 0.85, 0.85),
@@ -193,10 +194,18 @@ def _details(model: CarModel) -> list[Part]:
     return parts
 
 
+@cache
+def _unpainted(name: str) -> Mesh:
+    """A model's mesh; its body's colour is still to be chosen."""
+    model = MODELS[name]
+    return joined(_body(model, WHITE) + _cabin(model, WHITE) + _wheels(model) + _details(model))
+
+
 def car(random: np.random.Generator) -> tuple[Mesh, tuple[float, float, float]]:
     """A car standing on y = 0 and facing +z, and its size (height, width, length) in metres."""
-    model = MODELS[str(random.choice(list(SHARES), p=list(SHARES.values())))]
+    name = str(random.choice(list(SHARES), p=list(SHARES.values())))
     tint = PAINTS[random.integers(len(PAINTS))]
-    height, width, length = np.asarray(model.size_hwl_m) * random.normal(1.0, (0.025, 0.02, 0.03))
+    height, width, length = np.asarray(MODELS[name].size_hwl_m) * random.normal(1.0, (0.025, 0.02, 0.03))
     size = (float(height), float(width), float(length))
-    return fitted(_body(model, tint) + _cabin(model, tint) + _wheels(model) + _details(model), size), size
+    painted = [replace(part, tint=tint) if part.material == "paint" else part for part in _unpainted(name)]
+    return fitted(painted, size), size

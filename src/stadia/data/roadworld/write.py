@@ -22,7 +22,8 @@ from stadia.core.files import read_json, replacing_folder, write_json
 from stadia.data.roadworld.classes import SemanticClass
 from stadia.data.roadworld.presets import RoadWorldConfig
 from stadia.data.roadworld.preview import write_preview
-from stadia.data.roadworld.render import GAMMA, Renderer, View
+from stadia.data.roadworld.render import Renderer, View
+from stadia.data.roadworld.shade import GAMMA
 from stadia.data.roadworld.world import World, make_world, world_seed
 
 VERSION = 1
