@@ -56,8 +56,11 @@ def test_umeyama_finds_what_was_done(noisy, dtype, tolerance):
 
 def test_never_a_reflection(noisy):
     source = noisy[0]
-    found = align.umeyama(source, source * torch.tensor([-1.0, 1, 1], dtype=F64), "sim3")
+    mirrored = source * torch.tensor([-1.0, 1, 1], dtype=F64)
+    found = align.umeyama(source, mirrored, "sim3")
     assert_close(torch.linalg.det(found.R), torch.ones(4, dtype=F64))
+    for i in range(4):
+        assert_close(found.scale[i].item(), float(umeyama_alignment(source[i].numpy().T, mirrored[i].numpy().T, with_scale=True)[2]))
 
 
 def test_a_straight_drive_aligns():

@@ -175,8 +175,8 @@ def test_no_depth_and_behind_the_camera_are_invalid_and_never_nan(small, dtype):
 
 
 def test_everything_behind_the_camera(small):
-    depth = torch.full((1, 1, 24, 36), 5.0, requires_grad=True)
-    for z in (-5.0, -5.0000001, -1000.0):
+    depth = torch.full((1, 1, 24, 36), 4.0, requires_grad=True)
+    for z in (-4.0, -4.0000005, -1000.0):  # the first: exactly in the plane of the camera's centre
         T = translation(0, z=z, dtype=torch.float32).requires_grad_()
         image, valid = warp.warp(torch.rand(1, 3, 24, 36), depth, small, small, T)
         assert not valid.any()
@@ -243,3 +243,11 @@ def test_a_camera_of_another_size_is_named(small):
         warp.warp(image, depth, small, half, T)
     with pytest.raises(GeometryError, match="camera of the depth"):
         warp.synthesize(image[None], depth, half, small, T[None])
+
+
+def test_cameras_that_are_not_one_a_source_are_named(small):
+    """K (B, 3, 3) would broadcast over the sources wherever B = N, and be wrong without a word."""
+    sources, depth, T = torch.rand(2, 2, 3, 24, 36), torch.ones(2, 1, 24, 36), torch.eye(4).expand(2, 2, 4, 4)
+    each = Camera(small.K.expand(2, 3, 3), 24, 36)
+    with pytest.raises(GeometryError, match=r"found K \(2, 3, 3\), expected \(3, 3\) or \(2, 2, 3, 3\)"):
+        warp.synthesize(sources, depth, each, each, T)

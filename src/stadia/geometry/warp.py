@@ -129,9 +129,16 @@ def synthesize(sources: Tensor, depth_m: Tensor, camera: Camera, source_camera: 
         source_camera: K (3, 3) or (B, N, 3, 3).
         T_source_target: (B, N, 4, 4).
 
-    Raises GeometryError where a picture and its camera differ in size.
+    Raises GeometryError where a picture and its camera differ in size, and where the sources' cameras are not one a source.
     """
     _check_sizes(sources, depth_m, camera, source_camera)
+    if source_camera.K.dim() > 2 and source_camera.K.shape[:-2] != sources.shape[:2]:
+        raise GeometryError(
+            "camera of the sources",
+            found=f"K {tuple(source_camera.K.shape)}",
+            expected=f"(3, 3) or {(*sources.shape[:2], 3, 3)}",
+            cure="expand K over the sources",
+        )
     each = Camera(camera.K[..., None, :, :], camera.height, camera.width)  # one target for N sources
     pixels, nearness = reproject(depth_m[:, None], each, source_camera, T_source_target)
     image = sample(sources.flatten(0, 1), pixels.flatten(0, 1))
