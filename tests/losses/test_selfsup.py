@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -311,3 +312,12 @@ def test_unwarped_residual_is_the_pictures_own(make_scene: MakeScene) -> None:
     lost = report(scene, scene.prediction(inverse_depth=torch.full_like(scene.inverse_depth, 200.0)))
     expected = photometric_residual(scene.targets.sources[:, 0], scene.targets.image)
     torch.testing.assert_close(lost.maps["residual"], expected, rtol=1e-12, atol=1e-14)
+
+
+def test_no_tensor_is_made_on_another_device(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device, which refuses to be mixed with the CPU, as a GPU does (but has no autocast)."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    scene = make_scene(height=32, width=48)
+    loss = SelfSupervisedLoss(LossConfig(temporal_from_step=1))
+    result = loss(scene.targets.to("meta"), scene.prediction(scales=3).to("meta"), scene.source_names, 0)
+    assert {x.device.type for x in (result.total, *result.terms.values(), *result.maps.values())} == {"meta"}

@@ -69,7 +69,7 @@ class FusedReprojector:
         compared = sources.numpy(), self.target, self.target_mean, self.target_variance, unwarped.numpy()
         _run(kernels.residual_rows, height, compared, (self.weights, self.column))
         self.to_beat = residual_to_beat(unwarped, pictures.source_names).numpy()
-        self.stands = (unwarped.shape[1] + unwarped.argmin(dim=1)).to(torch.int8).numpy()
+        self.stands = (unwarped.shape[1] + unwarped.min(dim=1).indices).to(torch.int8).numpy()
 
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
         """Compare at inverse depth (B, 1, H, W) and transforms (B, N, 4, 4); differentiable with respect to both."""

@@ -25,7 +25,15 @@ Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int8]
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., object])
-_compiled: Callable[[_Kernel], _Kernel] = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "arcp", "nsz"})
+
+
+def _compiled(kernel: _Kernel) -> _Kernel:
+    """Compile at the first call and keep the result on disk, or in memory where no folder can be written to."""
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "arcp", "nsz"}}
+    try:
+        return numba.njit(kernel, cache=True, **options)
+    except RuntimeError:  # "cannot cache function"
+        return numba.njit(kernel, **options)
 
 
 @_compiled
