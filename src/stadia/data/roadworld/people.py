@@ -27,7 +27,7 @@ def _limb(points: list[tuple[float, float, float]], radii: list[float], material
 def person(random: np.random.Generator) -> tuple[Mesh, tuple[float, float, float]]:
     """A person standing on y = 0 and facing +z, and their size (height, width, length) in metres."""
     shirt, trousers = (f"cloth{i}" for i in random.choice(CLOTHS, 2, replace=False))
-    dye: Colour = tuple(random.uniform(0.6, 1.4, 3))
+    dye: Colour = tuple(random.uniform(0.7, 1.3) * random.uniform(0.85, 1.15, 3))
     complexion: Colour = tuple(random.uniform(0.35, 1.15) * np.array([1.0, 0.97, 0.94]))
     stride, skirt = random.uniform(0.05, 0.28), random.random() < 0.2
     parts: Mesh = []

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.seeds import generator
+from stadia.data.roadworld.classes import SemanticClass
 from stadia.data.roadworld.mesh import Points
 from stadia.data.roadworld.presets import RoadWorldConfig
 from stadia.data.roadworld.raster import Lens, orient, rasterise, rasterise_parallel, transform
@@ -168,12 +169,8 @@ class Renderer:
     def _truth(self, image: NDArray[np.uint8], inverse_depth: Points, index: NDArray[np.int32], T_camera_body: Points) -> View:
         geometry, lens = self.world.geometry, self.lens
         size = (lens.height, lens.width)
-        view = View(
-            image, np.empty(size, np.float32), np.empty((*size, 3), np.float32), np.empty(size, np.uint8), np.empty(size, np.uint16)
-        )
-        surfaces = geometry.surfaces
-        orient(index, inverse_depth, lens, surfaces.normal, surfaces.body, T_camera_body, view.depth_m, view.normals)
+        depth, normals = np.empty(size, np.float32), np.empty((*size, 3), np.float32)
+        orient(index, inverse_depth, lens, geometry.surfaces.normal, geometry.surfaces.body, T_camera_body, depth, normals)
         shown = index >= 0
-        view.semantic[:] = np.where(shown, geometry.semantic[index], 0)
-        view.instance[:] = np.where(shown, geometry.instance[index], 0)
-        return view
+        semantic = np.where(shown, geometry.semantic[index], np.uint8(SemanticClass.SKY))
+        return View(image, depth, normals, semantic, np.where(shown, geometry.instance[index], np.uint16(0)))

@@ -208,20 +208,23 @@ def shade(
 
 
 @compiled
-def blur(image: NDArray, side: float, out: NDArray) -> None:
-    """What a lens does: each axis spreads `side` of a pixel's light to each of its two neighbours. image, out: (H, W, 3) float32."""
+def blur(image: NDArray, spread: float, out: NDArray) -> None:
+    """What a lens does: along each axis, a pixel gives the share `spread` of its light to each of its two neighbours.
+
+    image, out: (H, W, 3) float32.
+    """
     height, width = image.shape[:2]
     line = np.empty((width, 3), np.float32)
-    middle, side = np.float32(1 - 2 * side), np.float32(side)
+    middle, beside = np.float32(1 - 2 * spread), np.float32(spread)
     for y in range(height):
         above, below = max(y - 1, 0), min(y + 1, height - 1)
         for x in range(width):
             for k in range(3):
-                line[x, k] = middle * image[y, x, k] + side * (image[above, x, k] + image[below, x, k])
+                line[x, k] = middle * image[y, x, k] + beside * (image[above, x, k] + image[below, x, k])
         for x in range(width):
             left, right = max(x - 1, 0), min(x + 1, width - 1)
             for k in range(3):
-                out[y, x, k] = middle * line[x, k] + side * (line[left, k] + line[right, k])
+                out[y, x, k] = middle * line[x, k] + beside * (line[left, k] + line[right, k])
 
 
 @compiled

@@ -212,7 +212,7 @@ def roof(random: np.random.Generator) -> Texture:
 
 def cloth(random: np.random.Generator) -> Texture:
     folds = fractal(random, 64, 64, cells=(4, 6), octaves=4, persistence=0.8)
-    first, second = random.uniform(0.02, 0.6, 3), random.uniform(0.02, 0.6, 3)
+    first, second = (random.uniform(0.03, 0.5) * random.uniform(0.45, 1.0, 3) for _ in range(2))
     stripes = (np.arange(64) // int(random.choice([4, 8, 16]))) % 2 * (random.random() < 0.35)
     image = np.where(stripes[:, None, None] > 0, first, second) * (1 + 0.22 * folds[..., None])
     return Texture(image.astype(np.float32), (0.6, 0.6))

@@ -109,6 +109,12 @@ def make_sun(seed: int, style: Style) -> Sun:
     return Sun(direction, brightness * sun, brightness * sky, brightness * haze, style.haze_per_m)
 
 
+def draw_rig(seed: int, config: RoadWorldConfig) -> tuple[float, float]:
+    """Of a world: height of the camera over the road in metres, and its horizontal field of view in degrees."""
+    random = generator(seed, "camera", "rig")
+    return float(random.choice(config.camera_height_m)), float(random.choice(config.field_of_view_deg))
+
+
 def intrinsics(field_of_view_deg: float, height: int, width: int) -> Points:
     """(3, 3) K of a camera with square pixels and its axis through the picture's middle."""
     focal = 0.5 * width / np.tan(np.radians(0.5 * field_of_view_deg))
@@ -138,8 +144,7 @@ def make_world(seed: int, config: RoadWorldConfig, *, flat: bool = False, straig
     course = make_course(seed, longest + VIEW_M, flat=flat, straight=straight)
     s = speeds(seed, course, config.frames, config.speed_m_per_frame, config.frame_rate_hz)
     course = make_course(seed, float(s[-1]) + VIEW_M, flat=flat, straight=straight)
-    camera = generator(seed, "camera", "rig")
-    height_m, view_deg = float(camera.choice(config.camera_height_m)), float(camera.choice(config.field_of_view_deg))
+    height_m, field_of_view_deg = draw_rig(seed, config)
     things = _ground(seed, course, section)
     things += scenery.buildings(seed, course, section, style.town, style.built)
     things += scenery.trees(seed, course, section, style.trees_per_100_m, style.conifers)
@@ -158,7 +163,7 @@ def make_world(seed: int, config: RoadWorldConfig, *, flat: bool = False, straig
         style,
         make_sun(seed, style),
         drive(seed, course, s, section.lane_m, height_m, config.frame_rate_hz),
-        intrinsics(view_deg, config.height, config.width),
+        intrinsics(field_of_view_deg, config.height, config.width),
         height_m,
         assemble(things, textures, config.frames),
         pack(textures),

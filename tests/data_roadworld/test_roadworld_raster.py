@@ -1,0 +1,102 @@
+"""Depth and identity of samples, against closed forms and an independent ray caster."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stadia.data.roadworld.mesh import sheet
+from stadia.data.roadworld.raster import NONE, Lens, orient, rasterise
+from stadia.data.roadworld.render import Renderer, View
+
+LENS = Lens(fx=90.0, fy=80.0, cx=61.3, cy=20.7, height=48, width=128, samples=3)
+RAY = np.stack(np.meshgrid((np.arange(128) - LENS.cx) / LENS.fx, (np.arange(48) - LENS.cy) / LENS.fy), -1)
+RAY = np.concatenate([RAY, np.ones((48, 128, 1))], -1)  # of each pixel's centre, at z = 1
+
+
+def draw(vertices: NDArray, triangles: NDArray, lens: Lens = LENS) -> tuple[NDArray, NDArray]:
+    """Z and triangle of each pixel's centre."""
+    grid = (lens.height * lens.samples, lens.width * lens.samples)
+    inverse, index = np.empty(grid), np.empty(grid, np.int32)
+    rasterise(np.ascontiguousarray(vertices), np.ascontiguousarray(triangles, dtype=np.int32), lens, inverse, index)
+    middle = slice(lens.samples // 2, None, lens.samples)
+    return inverse[middle, middle], index[middle, middle]
+
+
+@pytest.mark.parametrize(("normal", "distance"), [((0.0, -1.0, 0.0), 1.6), ((0.1, -0.9, -0.3), 2.0), ((0.4, 0.1, -1.0), 7.0)])
+def test_depth_of_a_plane(normal: tuple[float, float, float], distance: float) -> None:
+    """A plane n . p = -distance (also through and behind the camera) has z = -distance / (n . ray)."""
+    n = np.array(normal) / np.linalg.norm(normal)
+    a = np.cross(n, (0.0, 0.0, 1.0)) / np.linalg.norm(np.cross(n, (0.0, 0.0, 1.0)))
+    u, v = np.meshgrid(np.linspace(-400, 400, 21), np.linspace(-400, 400, 21))
+    plane = sheet(-distance * n + u[..., None] * a + v[..., None] * np.cross(n, a), np.zeros((21, 21, 2)), "any")
+    inverse, index = draw(plane.vertices, plane.triangles)
+    expected = (RAY @ n) / -distance
+    inside = expected > 1 / 90  # nearer than the edge of the sheet
+    assert inside.mean() > 0.3
+    np.testing.assert_allclose(inverse[inside], expected[inside], rtol=1e-9)
+    assert (index[inside] != NONE).all()
+    assert (index[expected <= 0] == NONE).all()
+
+
+def test_the_nearer_triangle_wins_whatever_the_order() -> None:
+    near, far = np.array([[-9, -9, 4.0], [9, -9, 4], [0, 9, 4]]), np.array([[-9, -9, 6.0], [9, -9, 6], [0, 9, 6]])
+    for vertices, expected in ((np.vstack([near, far]), 0), (np.vstack([far, near]), 1)):
+        _, index = draw(vertices, np.arange(6).reshape(2, 3))
+        assert index[LENS.height // 2, LENS.width // 2] == expected
+
+
+def test_neighbouring_triangles_leave_no_gap_between_them() -> None:
+    random = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(np.linspace(-8, 8, 40), np.linspace(-4, 4, 30)), -1) + random.uniform(-0.05, 0.05, (30, 40, 2))
+    points = np.concatenate([grid, 5 + random.uniform(-0.3, 0.3, (30, 40, 1))], -1)
+    part = sheet(points, np.zeros((30, 40, 2)), "any")
+    _, index = draw(part.vertices, part.triangles)
+    assert (index != NONE).all()
+
+
+def test_normals_face_the_camera_from_either_side() -> None:
+    triangle = np.array([[-9.0, -9, 4], [9, -9, 4], [0, 9, 4]])
+    inverse, index = draw(triangle, np.array([[0, 1, 2]]))
+    for sign in (1.0, -1.0):
+        depth, normals = np.empty(index.shape, np.float32), np.empty((*index.shape, 3), np.float32)
+        orient(index, inverse, LENS, np.array([[0, 0, sign]]), np.zeros(1, np.int32), np.eye(4)[None], depth, normals)
+        shown = index != NONE
+        np.testing.assert_array_equal(normals[shown], np.broadcast_to(np.float32([0, 0, -1]), (shown.sum(), 3)))
+        np.testing.assert_array_equal(normals[~shown], 0)
+        np.testing.assert_allclose(depth[shown], 4.0, rtol=1e-6)
+
+
+def test_a_world_agrees_with_embree(renderer: Renderer, frames: list[dict[str, View]]) -> None:
+    """Rays through the pixels' centres of every third row and column, cast by an independent program."""
+    trimesh = pytest.importorskip("trimesh", reason="needs trimesh (dev)")
+    pytest.importorskip("embreex", reason="needs embreex (dev)")
+    geometry, frame, view = renderer.world.geometry, 1, frames[1]["right"]
+    vertices = geometry.vertices.copy()
+    for body, T in enumerate(geometry.T_world_body[frame]):
+        chosen = geometry.body == body
+        vertices[chosen] = vertices[chosen] @ T[:3, :3].T + T[:3, 3]
+    T = renderer.T_world_camera(frame, "right")
+    local = (vertices - T[:3, 3]) @ T[:3, :3]  # Embree is float32: in the camera's frame numbers are small
+    rows, columns = np.mgrid[0 : view.depth_m.shape[0] : 3, 0 : view.depth_m.shape[1] : 3].reshape(2, -1)
+    ray = np.stack([(columns - renderer.lens.cx) / renderer.lens.fx, (rows - renderer.lens.cy) / renderer.lens.fy, np.ones(len(rows))], 1)
+    mesh = trimesh.Trimesh(local, geometry.triangles, process=False, validate=False)
+    caster = trimesh.ray.ray_pyembree.RayMeshIntersector(mesh)
+    index = caster.intersects_first(np.zeros_like(ray), ray)
+    corner, normal = (
+        local[geometry.triangles[index, 0]],
+        np.cross(
+            local[geometry.triangles[index, 1]] - local[geometry.triangles[index, 0]],
+            local[geometry.triangles[index, 2]] - local[geometry.triangles[index, 0]],
+        ),
+    )
+    z = (normal * corner).sum(1) / (normal * ray).sum(1)
+    expected = np.where(index >= 0, z, 0.0)
+    found = view.depth_m[rows, columns]
+    agree = np.isclose(found, expected, rtol=1e-5)
+    assert agree.mean() > 0.999, agree.mean()  # float32 rays slip past silhouettes now and then
+    instance = np.where(index >= 0, geometry.instance[index], 0)
+    assert (view.instance[rows, columns] == instance)[agree].mean() > 0.9995
+    semantic = np.where(index >= 0, geometry.semantic[index], 0)
+    assert (view.semantic[rows, columns] == semantic)[agree].mean() > 0.9995
