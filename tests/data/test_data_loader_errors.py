@@ -14,7 +14,7 @@ class Unreadable:
     def __len__(self) -> int:
         return 4
 
-    def __getitem__(self, key: tuple[int, int]) -> None:
+    def packed(self, key: tuple[int, int]) -> None:
         raise DataError(f"frame {key[1]}", found="a truncated picture", expected="a PNG", cure="copy it again")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.core.types import Batch, collate
 from stadia.data.config import AugmentationConfig, CacheConfig, ColourConfig, DataConfig
+from stadia.data.packed import stack, unpack
 from stadia.data.samples import Samples
 from stadia.data.sources import open_recordings
 from stadia.data.splits import Frames, open_split
@@ -215,3 +217,32 @@ def test_from_a_configuration(tmp_path: Path, world: Any) -> None:
     assert {train[0].meta[0].recording, val[0].meta[0].recording} == {"own/a", "own/b"}
     assert train[0].targets.depth_m is None
     np.testing.assert_allclose(val[0].inputs.camera.K[0, 0], world.K[0, 0] / 2)
+
+
+def test_batches_of_packed_samples_are_the_samples(recording: Any) -> None:
+    """Workers send bytes; what becomes of them is what one sample alone becomes, also where only some are coloured or have depth."""
+    some = samples(recording, augmentation=AugmentationConfig(colour=ColourConfig(probability=0.5)), seed=1)
+    packed = [some.packed(n) for n in range(3)]
+    assert {p.colour is None for p in packed} == {True, False}
+    packed[1] = replace(packed[1], depth_m=None)
+    batch = unpack(stack(packed))
+    for n in range(3):
+        alone = some[n]
+        torch.testing.assert_close(batch.inputs.image[n], alone.inputs.image)
+        torch.testing.assert_close(batch.inputs.sources[n], alone.inputs.sources)
+        assert torch.equal(batch.targets.image[n], alone.targets.image)
+        assert torch.equal(batch.targets.sources[n], alone.targets.sources)
+        assert torch.equal(batch.targets.source_camera.K[n], alone.targets.source_camera.K)
+        assert torch.equal(batch.targets.depth_m[n], alone.targets.depth_m * (n != 1))
+        if packed[n].colour is None:
+            assert torch.equal(batch.inputs.image[n], batch.targets.image[n])
+    assert batch.targets.image.is_contiguous()
+    assert batch.inputs.sources.is_contiguous()
+    plain = unpack(stack([replace(p, colour=None) for p in packed]))
+    assert plain.inputs.image.data_ptr() == plain.targets.image.data_ptr()
+
+
+def test_samples_of_different_sources_do_not_stack(recording: Any, one_line: OneLine) -> None:
+    with pytest.raises(GeometryError) as caught:
+        stack([samples(recording).packed(0), samples(recording, stereo=False).packed(0)])
+    one_line(caught.value, "stereo")

@@ -44,7 +44,11 @@ class CameraConfig(StrictModel):
 
 
 class CacheConfig(StrictModel):
-    """Pictures decoded and resized once. enabled: false decodes them every time. folder: None is $STADIA_CACHE, else the user's cache folder."""
+    """Pictures decoded and resized once.
+
+    enabled: false decodes them for every sample.
+    folder: None is $STADIA_CACHE, else the user's cache folder.
+    """
 
     enabled: bool = True
     folder: str | None = None

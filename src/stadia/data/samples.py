@@ -15,9 +15,10 @@ from torch.utils.data import Dataset
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.seeds import generator
-from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
+from stadia.core.types import Batch, Camera, Meta
 from stadia.data.cache import FrameStore, Progress, frame_store
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, DataConfig
+from stadia.data.packed import Packed, unpack
 from stadia.data.splits import Frames, whole
 from stadia.data.transforms import Draw, draw, mirror_planar, resize_depth, resize_picture, zoomed, zoomed_depth
 from stadia.geometry.camera import mirrored, resized
@@ -130,6 +131,10 @@ class Samples(Dataset[Batch]):
         return len(self._targets)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Batch:
+        return unpack(self.packed(key))
+
+    def packed(self, key: int | tuple[int, int]) -> Packed:
+        """The sample before its one conversion to float; what a worker sends."""
         epoch, index = key if isinstance(key, tuple) else (self.epoch, key)
         target = self._targets[index]
         change = draw(self.augmentation, self.height, self.width, generator(self.seed, "sample", epoch, index))
@@ -139,14 +144,15 @@ class Samples(Dataset[Batch]):
         views = [_View(target.index, side), *(_View(target.index + offset, side) for offset in self.offsets)]
         if self.stereo:
             views.append(_View(target.index, _OTHER_SIDE[side]))
-        return self._sample(target.recording, views, change)
+        return self._changed(target.recording, views, change)
 
-    def _sample(self, number: int, views: list[_View], change: Draw) -> Batch:
+    def _changed(self, number: int, views: list[_View], change: Draw) -> Packed:
+        """The views with everything that belongs to them, all changed by the same draw."""
         recording, first = self.recordings[number], views[0]
         planar = [self._picture(number, view) for view in views]
         if change.mirror:
             planar = [mirror_planar(picture) for picture in planar]
-        pictures = torch.from_numpy(np.stack(planar)).mul(1 / 255)
+        pictures = torch.from_numpy(np.stack(planar))
         cameras = self._cameras(recording, views)
         depth_m = self._depth(recording, first) if self.ground_truth_depth else None
         rig, true = _motions(recording, views, stereo=self.stereo)
@@ -157,20 +163,13 @@ class Samples(Dataset[Batch]):
         if change.window is not None:
             pictures, cameras = zoomed(pictures, cameras, change.window)
             depth_m = None if depth_m is None else zoomed_depth(depth_m, change.window)
-        seen = pictures if change.colour is None else change.colour(pictures)
-
-        K = cameras.K.float()
-        camera = Camera(K[0], self.height, self.width)
-        return Batch(
-            inputs=Inputs(image=seen[0], sources=seen[1:], camera=camera, T_source_target_rig=rig.float()),
-            targets=Targets(
-                image=pictures[0],
-                sources=pictures[1:],
-                camera=camera,
-                source_camera=Camera(K[1:], self.height, self.width),
-                T_source_target_true=true.float(),
-                depth_m=depth_m,
-            ),
+        return Packed(
+            pictures=pictures,
+            K=cameras.K.float(),
+            colour=change.colour,
+            T_source_target_rig=rig.float(),
+            T_source_target_true=true.float(),
+            depth_m=depth_m,
             meta=(Meta(recording.name, first.index, first.side, change.mirror, recording.file(first.index, first.side)),),
             source_names=self.source_names,
         )

@@ -44,36 +44,41 @@ def mirror_planar(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cv2.flip(picture.reshape(channels * height, width), 1).reshape(picture.shape)
 
 
-@dataclass(frozen=True)
-class ColourDraw:
-    """Brightness, contrast, saturation and hue as one affine map of colours: x -> matrix x + pivot * (grey mean of the target).
+NO_COLOUR = torch.eye(3, 4)
 
-    matrix: (3, 3) on RGB in [0, 1].  pivot: what contrast takes from the mean.
-    As in torchvision each is a blend (with black, with the mean grey, with the pixel's grey) or a turn of the hue, but the
-    turn is linear (about the grey axis, in YIQ) and the mean is the target's for every picture of the sample, so that all
-    of them change by exactly the same map.
+
+def colour_map(brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
+    """(3, 4) float32: brightness, contrast, saturation (factors, 1 = unchanged) and hue (share of a turn) as one map of colours.
+
+    Columns 0 to 2 are a matrix on RGB in [0, 1], column 3 is what is added for each unit of the target's mean grey (contrast
+    turns about it). As in torchvision each change is a blend (with black, with the mean grey, with the pixel's grey) or a
+    turn of the hue; but the turn is linear (about the grey axis, in YIQ), so that all of it costs one small matrix product.
     """
+    angle = -2 * np.pi * hue  # red, yellow, green go round YIQ backwards
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    hue_matrix = np.linalg.solve(_YIQ, turn @ _YIQ)
+    saturation_matrix = saturation * np.eye(3) + (1 - saturation) * np.outer(np.ones(3), LUMA)
+    matrix = contrast * brightness * saturation_matrix @ hue_matrix
+    pivot = np.full((3, 1), (1 - contrast) * brightness)
+    return torch.from_numpy(np.hstack([matrix, pivot])).float()
 
-    matrix: NDArray[np.float32]
-    pivot: float
 
-    @classmethod
-    def of(cls, brightness: float, contrast: float, saturation: float, hue: float) -> ColourDraw:
-        """Three factors (1 = unchanged) and a share of a full turn (0 = unchanged)."""
-        angle = -2 * np.pi * hue  # red, yellow, green go round YIQ backwards
-        turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
-        hue_matrix = np.linalg.solve(_YIQ, turn @ _YIQ)
-        saturation_matrix = saturation * np.eye(3) + (1 - saturation) * np.outer(np.ones(3), LUMA)
-        matrix = contrast * brightness * saturation_matrix @ hue_matrix
-        return cls(matrix.astype(np.float32), (1 - contrast) * brightness)
+def mean_grey(image: Tensor) -> Tensor:
+    """(..., 3, H, W) to (...)."""
+    return image.mean(dim=(-1, -2)) @ torch.as_tensor(LUMA, dtype=image.dtype, device=image.device)
 
-    def __call__(self, pictures: Tensor, target: int = 0) -> Tensor:
-        """(N, 3, H, W) in [0, 1] to the same; `target` is the picture whose mean grey contrast turns about."""
-        mean_grey = float(pictures[target].mean(dim=(1, 2)) @ torch.from_numpy(LUMA).to(pictures))
-        flat = pictures.flatten(2)
-        matrix = torch.from_numpy(self.matrix).expand(len(flat), 3, 3)
-        offset = flat.new_full((1, 1, 1), self.pivot * mean_grey)
-        return torch.baddbmm(offset, matrix, flat).clamp_(0, 1).view_as(pictures)
+
+def coloured(pictures: Tensor, colour: Tensor, target_grey: Tensor) -> Tensor:
+    """(..., N, 3, H, W) in [0, 1] by maps (..., 3, 4), one for all N pictures of a sample.
+
+    target_grey (...) is the mean grey of the sample's target. Contrast turns about it in every picture, so that all of them
+    change by exactly the same map.
+    """
+    flat = pictures.flatten(-2)  # (..., N, 3, HW)
+    each = flat.shape[:-2]  # (..., N)
+    matrices = colour[..., None, :, :3].expand(*each, 3, 3).reshape(-1, 3, 3)
+    offsets = (colour[..., 3] * target_grey[..., None])[..., None, :, None].expand(*each, 3, 1).reshape(-1, 3, 1)
+    return torch.baddbmm(offsets, matrices, flat.reshape(-1, *flat.shape[-2:])).clamp_(0, 1).view_as(pictures)
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,13 @@ class Window:
 
 @dataclass(frozen=True)
 class Draw:
-    """All that is random in one sample; every picture, camera and target of it changes by the same draw."""
+    """All that is random in one sample; every picture, camera and target of it changes by the same draw.
+
+    colour: (3, 4), see `colour_map`.
+    """
 
     mirror: bool = False
-    colour: ColourDraw | None = None
+    colour: Tensor | None = None
     window: Window | None = None
 
 
@@ -106,9 +114,9 @@ def draw(config: AugmentationConfig, height: int, width: int, random: np.random.
     )
 
 
-def _colour(config: ColourConfig, factors: NDArray[np.float64]) -> ColourDraw:
+def _colour(config: ColourConfig, factors: NDArray[np.float64]) -> Tensor:
     brightness, contrast, saturation, hue = factors * (config.brightness, config.contrast, config.saturation, config.hue)
-    return ColourDraw.of(1 + brightness, 1 + contrast, 1 + saturation, hue)
+    return colour_map(1 + brightness, 1 + contrast, 1 + saturation, hue)
 
 
 def _window(zoom: float, left: float, top: float, height: int, width: int) -> Window:
@@ -117,11 +125,11 @@ def _window(zoom: float, left: float, top: float, height: int, width: int) -> Wi
 
 
 def zoomed(pictures: Tensor, camera: Camera, window: Window) -> tuple[Tensor, Camera]:
-    """(N, 3, H, W) with K (N, 3, 3): the window, enlarged to the whole; and its cameras."""
+    """(N, 3, H, W) uint8 with K (N, 3, 3): the window, enlarged to the whole; and its cameras."""
     height, width = pictures.shape[-2:]
     part, part_camera = crop(pictures, camera, window.left, window.top, window.height, window.width)
-    larger, larger_camera = resize(part, part_camera, height, width)
-    return larger.clamp_(0, 1), larger_camera
+    larger, larger_camera = resize(part.float(), part_camera, height, width)
+    return larger.round().clamp_(0, 255).byte(), larger_camera
 
 
 def zoomed_depth(depth_m: Tensor, window: Window) -> Tensor:

@@ -1,0 +1,101 @@
+"""A sample as a worker sends it: pictures still bytes, which is a sixth of what the batch made of them takes.
+
+Making pages for a batch of floats and moving it through shared memory costs several times more than loading it. So workers
+send bytes and the colour map that was drawn, and the process that trains converts once, on the device that it trains on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stadia.core.errors import GeometryError
+from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
+from stadia.data.transforms import NO_COLOUR, coloured, mean_grey
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A sample, or a batch with one more axis in front. The target is the first of its pictures.
+
+    pictures: (N + 1, 3, H, W) uint8, resized, mirrored and zoomed.
+    K: (N + 1, 3, 3) of each picture.
+    colour: (3, 4) map for the network's input, see `transforms.coloured`; None for none.
+    T_source_target_rig, T_source_target_true: (N, 4, 4), see Inputs and Targets.
+    depth_m: (1, H, W) of the target, 0 = none; None without ground truth.
+    """
+
+    pictures: Tensor
+    K: Tensor
+    colour: Tensor | None
+    T_source_target_rig: Tensor
+    T_source_target_true: Tensor
+    depth_m: Tensor | None
+    meta: tuple[Meta, ...]
+    source_names: tuple[str, ...]
+
+
+def stack(samples: Sequence[Packed]) -> Packed:
+    """Samples to a batch. Where only some have depth or a colour map, the others get none everywhere, and no change."""
+    names = {sample.source_names for sample in samples}
+    if len(names) > 1:
+        raise GeometryError(
+            "batch", found=f"sources {sorted(names)}", expected="the same in each sample", cure="load mono and stereo apart"
+        )
+    depths = _or_default([sample.depth_m for sample in samples], torch.zeros(1, *samples[0].pictures.shape[-2:]))
+    colours = _or_default([sample.colour for sample in samples], NO_COLOUR)
+    return Packed(
+        pictures=torch.stack([sample.pictures for sample in samples]),
+        K=torch.stack([sample.K for sample in samples]),
+        colour=colours,
+        T_source_target_rig=torch.stack([sample.T_source_target_rig for sample in samples]),
+        T_source_target_true=torch.stack([sample.T_source_target_true for sample in samples]),
+        depth_m=depths,
+        meta=tuple(meta for sample in samples for meta in sample.meta),
+        source_names=samples[0].source_names,
+    )
+
+
+def _or_default(values: Sequence[Tensor | None], default: Tensor) -> Tensor | None:
+    if all(value is None for value in values):
+        return None
+    return torch.stack([default if value is None else value for value in values])
+
+
+def unpack(packed: Packed, device: torch.device | str = "cpu") -> Batch:
+    """To floats, on the device. Inputs that were given no colour share the memory of the targets."""
+
+    def there(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    pictures = there(packed.pictures)
+    image, sources = pictures[..., 0, :, :, :].mul(1 / 255), pictures[..., 1:, :, :, :].mul(1 / 255)
+    seen_image, seen_sources = image, sources
+    if packed.colour is not None:
+        colour, grey = there(packed.colour), mean_grey(image)
+        seen_image = coloured(image[..., None, :, :, :], colour, grey)[..., 0, :, :, :]
+        seen_sources = coloured(sources, colour, grey)
+    height, width = pictures.shape[-2:]
+    K = there(packed.K)
+    camera = Camera(K[..., 0, :, :], height, width)
+    return Batch(
+        inputs=Inputs(
+            image=seen_image,
+            sources=seen_sources,
+            camera=camera,
+            T_source_target_rig=there(packed.T_source_target_rig),
+        ),
+        targets=Targets(
+            image=image,
+            sources=sources,
+            camera=camera,
+            source_camera=Camera(K[..., 1:, :, :], height, width),
+            T_source_target_true=there(packed.T_source_target_true),
+            depth_m=None if packed.depth_m is None else there(packed.depth_m),
+        ),
+        meta=packed.meta,
+        source_names=packed.source_names,
+    )
