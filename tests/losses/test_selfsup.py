@@ -291,6 +291,20 @@ def test_runs_in_float32_under_autocast(make_scene: MakeScene) -> None:
     assert mixed.total == plain.total
 
 
+@REPROJECTORS
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_shows_in_the_total(make_scene: MakeScene, reprojector: Any, value: float) -> None:
+    """Such a transform sees no pixel, and a loss over seen pixels alone would go on as if all were well."""
+    scene = make_scene()
+    prediction = scene.prediction()
+    T_source_target = prediction.T_source_target.clone()
+    T_source_target[0, 0, 2, 3] = value
+    assert not report(scene, replace(prediction, T_source_target=T_source_target), reprojector=reprojector).total.isfinite()
+    inverse_depth = scene.inverse_depth.clone()
+    inverse_depth[..., 3, 4] = value
+    assert not report(scene, scene.prediction(inverse_depth=inverse_depth), reprojector=reprojector).total.isfinite()
+
+
 def test_a_source_too_many_is_refused_in_one_line(make_scene: MakeScene) -> None:
     scene = make_scene()
     with pytest.raises(GeometryError, match="3 pictures, 3 cameras, 3 transforms, 2 names"):

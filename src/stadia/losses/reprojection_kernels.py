@@ -37,6 +37,14 @@ def _compiled(kernel: _Kernel) -> _Kernel:
 
 
 @_compiled
+def _clamped(value: float, low: float, high: float) -> float:
+    """Between low and high whatever comes, NaN included: the answer becomes an index."""
+    if not value > low:
+        return low
+    return high if value > high else value
+
+
+@_compiled
 def warp_rows(
     first: int,
     last: int,
@@ -67,7 +75,7 @@ def warp_rows(
                 u, v = q0 * scale, q1 * scale
                 inside = -half <= u <= right + half and -half <= v <= bottom + half
                 seen[n, y, x] = known and before and inside
-                u, v = min(max(u, zero), right), min(max(v, zero), bottom)
+                u, v = _clamped(u, zero, right), _clamped(v, zero, bottom)
                 x0, y0 = int(u), int(v)
                 x1, y1 = min(x0 + 1, source_width - 1), min(y0 + 1, source_height - 1)
                 fx, fy = u - column[x0], v - column[y0]
@@ -348,7 +356,7 @@ def _backward_sampling(
         in_x, in_y = zero < u < right, zero < v < bottom  # at the border the sampled value is constant
         if not (in_x or in_y):
             continue
-        clamped_u, clamped_v = min(max(u, zero), right), min(max(v, zero), bottom)
+        clamped_u, clamped_v = _clamped(u, zero, right), _clamped(v, zero, bottom)
         x0, y0 = int(clamped_u), int(clamped_v)
         x1, y1 = min(x0 + 1, source_width - 1), min(y0 + 1, source_height - 1)
         fx, fy = clamped_u - column[x0], clamped_v - column[y0]

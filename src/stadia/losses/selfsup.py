@@ -72,6 +72,8 @@ class SelfSupervisedLoss:
             _add(terms, "smoothness", self.config.smoothness / 2**scale * edge_aware_smoothness(inverse_depth, image))
             if scale == 0:
                 maps = _maps(reprojection, teachers, len(pictures.source_names))
+        # A transform that is not finite sees nothing, and what is not seen is no error: it must show all the same.
+        terms["photometric"] = terms["photometric"] + 0 * prediction.T_source_target.sum()
         terms = {name: value / len(prediction.inverse_depth) for name, value in terms.items()}
         total = torch.stack(list(terms.values())).sum()
         return LossReport(total, {name: value.detach() for name, value in terms.items()}, maps)
