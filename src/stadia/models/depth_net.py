@@ -11,7 +11,8 @@ from stadia.models.encoders import Encoder
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")
+    """Zeros would draw a frame around the depth; reflection, Monodepth2's choice, cannot pad a map of one row."""
+    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate")
 
 
 class Decoder(nn.Module):
