@@ -124,25 +124,15 @@ def scale_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None)
     return _weighted_scale_shift(*_known_only(prediction, target, known))
 
 
-def _start_by_medians(prediction: Tensor, target: Tensor, base: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Scale and shift that give the target's median and median deviation, with the sign of their correlation."""
-    prediction_centre, target_centre = masked_median(prediction, known), masked_median(target, known)
-    a, b = prediction - prediction_centre[..., None], target - target_centre[..., None]
-    spread = masked_median(a.abs(), known)
-    ratio = masked_median(b.abs(), known) / torch.where(spread > 0, spread, torch.full_like(spread, torch.inf))
-    scale = torch.where((base * a * b).sum(-1) < 0, -ratio, ratio)
-    return scale, target_centre - scale * prediction_centre
-
-
 def scale_shift_robust(prediction: Tensor, target: Tensor, known: Tensor | None = None, *, iterations: int = 20) -> tuple[Tensor, Tensor]:
     """Scale and shift by Huber's M-estimator, for targets of which some are wrong; else as `scale_shift`.
 
-    Iteratively reweighted least squares from a start by medians. A residual counts in full up to 1.345 sigma, and less beyond
+    Iteratively reweighted least squares. A residual counts in full up to 1.345 sigma, and less beyond
     (95 % of least squares' efficiency on Gaussian noise); sigma = 1.4826 median |residual|. The weights carry no gradient.
     """
     prediction, target, base = _known_only(prediction, target, known)
     with torch.no_grad():
-        scale, shift = _start_by_medians(prediction, target, base, known)
+        scale, shift = _weighted_scale_shift(prediction, target, base)
         for _ in range(iterations):
             residual = (scale[..., None] * prediction + shift[..., None] - target).abs()
             limit = 1.345 * 1.4826 * masked_median(residual, known)[..., None]
