@@ -50,7 +50,7 @@ def broadleaf(random: np.random.Generator) -> Mesh:
         centre = np.array([top[0] + out * np.cos(angle), -up, top[2] + out * np.sin(angle)])
         shade: Colour = tuple(np.array(tint) * random.uniform(0.8, 1.15))
         parts.append(ball(centre, size, material, shade, around=13, along=9, swell=_lumps(random, 9, 13, 0.14)))
-        parts.append(_tufts(random, centre, size, 60, 0.14 * radius, material, shade))
+        parts.append(_tufts(random, centre, size, 80, 0.11 * radius, material, shade))
     return parts
 
 

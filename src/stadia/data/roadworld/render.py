@@ -12,12 +12,14 @@ from stadia.data.roadworld.classes import SemanticClass
 from stadia.data.roadworld.mesh import Points
 from stadia.data.roadworld.presets import RoadWorldConfig
 from stadia.data.roadworld.raster import Lens, orient, rasterise, rasterise_parallel, transform
-from stadia.data.roadworld.shade import Light, blur, develop, shade
+from stadia.data.roadworld.shade import Light, blur, darken_under, develop, shade
 from stadia.data.roadworld.world import World
 
 _SHADOW_TEXEL_M = 0.08
 _SHADOW_MAX_SIDE = 4096
-_MOVING_SHADOW_SIDE, _MOVING_SHADOW_M = 1024, 70.0  # a window that follows the camera
+_MOVING_SHADOW_SIDE, _WINDOW_M, _AHEAD_M = 1024, 70.0, 28.0  # of a window that follows the camera
+_CONTACT_SIDE = 512  # of the map of contact shade, over the same window
+_CONTACT_DEPTH = {SemanticClass.CAR: 0.75, SemanticClass.PERSON: 0.35}
 _LENS_BLUR = 0.08  # share of a pixel's light that each neighbour along an axis gets
 _SHOT, _READ = 0.025, 0.004  # noise of the sensor, in units of full scale
 
@@ -66,14 +68,14 @@ class Renderer:
         )
         self._T_sun_world = self._sun_frame()
         casters = geometry.vertices @ self._T_sun_world[:3, :3].T
-        used = np.unique(geometry.triangles[geometry.ground : geometry.fixed])
+        used = np.unique(geometry.triangles[geometry.surfaces.ground : geometry.fixed])
         low, high = casters[used].min(0), casters[used].max(0)
         texel = max(_SHADOW_TEXEL_M, float((high - low)[:2].max()) / (_SHADOW_MAX_SIDE - 1))
         columns, rows = (int(np.ceil(q / texel)) + 2 for q in (high - low)[:2])
         self._fixed_shadow = np.full((rows, columns), np.inf, np.float32)
         self._fixed_map = self._shadow_map(low[:2], texel)
         points = np.ascontiguousarray(geometry.vertices @ self._fixed_map[:, :3].T + self._fixed_map[:, 3])
-        rasterise_parallel(points, geometry.triangles[geometry.ground : geometry.fixed], self._fixed_shadow)
+        rasterise_parallel(points, geometry.triangles[geometry.surfaces.ground : geometry.fixed], self._fixed_shadow)
 
     def _sun_frame(self) -> Points:
         """(4, 4) rotation to a frame whose z is the direction that sunlight travels."""
@@ -98,9 +100,9 @@ class Renderer:
         moving, moving_map = np.empty((0, 0), np.float32), self._fixed_map
         if len(geometry.triangles) > geometry.fixed:
             pose = self.world.drive.T_world_camera[frame]
-            centre = (self._T_sun_world[:3, :3] @ (pose[:3, 3] + 0.4 * _MOVING_SHADOW_M * pose[:3, 2]))[:2]
-            texel = _MOVING_SHADOW_M / _MOVING_SHADOW_SIDE
-            corner = np.floor((centre - 0.5 * _MOVING_SHADOW_M) / texel) * texel  # whole texels, or shadows would shimmer
+            centre = (self._T_sun_world[:3, :3] @ (pose[:3, 3] + _AHEAD_M * pose[:3, 2]))[:2]
+            texel = _WINDOW_M / _MOVING_SHADOW_SIDE
+            corner = np.floor((centre - 0.5 * _WINDOW_M) / texel) * texel  # whole texels, or shadows would shimmer
             moving_map = self._shadow_map(corner, texel)
             moving = np.full((_MOVING_SHADOW_SIDE, _MOVING_SHADOW_SIDE), np.inf, np.float32)
             to_map = np.zeros_like(T_world_body)
@@ -109,6 +111,7 @@ class Renderer:
             transform(geometry.vertices, geometry.body, to_map, points)
             rasterise_parallel(points, geometry.triangles[geometry.fixed :], moving)
         R = T_world_body[:, :3, :3]
+        contact, contact_map = self._contact(frame)
         return Light(
             towards_sun=np.einsum("bji,j->bi", R, sun.direction),
             up=np.einsum("bji,j->bi", R, np.array([0.0, -1.0, 0.0])),
@@ -120,7 +123,23 @@ class Renderer:
             fixed_map=np.ascontiguousarray(self._fixed_map @ T_world_body),
             moving=moving,
             moving_map=np.ascontiguousarray(moving_map @ T_world_body),
+            contact=contact,
+            contact_map=contact_map,
         )
+
+    def _contact(self, frame: int) -> tuple[NDArray[np.float32], Points]:
+        """The contact shade of a frame and where it lies, see `Light`."""
+        per_metre = _CONTACT_SIDE / _WINDOW_M
+        T = self.world.drive.T_world_camera[frame]
+        corner = T[[0, 2], 3] + _AHEAD_M * T[[0, 2], 2] - 0.5 * _WINDOW_M
+        where = np.array([*(np.floor(corner * per_metre) / per_metre), per_metre])
+        contact = np.zeros((_CONTACT_SIDE, _CONTACT_SIDE), np.float32)
+        for instance in self.world.geometry.instances:
+            if instance.semantic in _CONTACT_DEPTH:
+                pose = instance.T_world_instance[frame] if instance.moves else instance.T_world_instance
+                _, width, length = instance.size_hwl_m
+                darken_under(contact, where, pose, 0.5 * width, 0.5 * length, _CONTACT_DEPTH[instance.semantic])
+        return contact, where
 
     def T_world_camera(self, frame: int, side: str) -> Points:
         """(4, 4) camera-to-world."""

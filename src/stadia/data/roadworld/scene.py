@@ -55,15 +55,14 @@ class Instance:
 class Geometry:
     """The triangles of a world. Body 0 is the world itself; each moving thing is a body with its own frame.
 
-    vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32; the first `ground` of them cast no shadow, the next
-    ones up to `fixed` are at rest, the others move.
+    vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32; the ground first (`surfaces.ground`, it casts no
+    shadow), then what is at rest up to `fixed`, then what moves.
     semantic, instance: (M,).  surfaces: see shade.py.  T_world_body: (B, 4, 4) or (F, B, 4, 4).
     """
 
     vertices: Points
     body: NDArray[np.int32]
     triangles: NDArray[np.int32]
-    ground: int
     fixed: int
     semantic: NDArray[np.uint8]
     instance: NDArray[np.uint16]
@@ -141,12 +140,12 @@ def assemble(things: Sequence[Thing], textures: dict[str, Texture], frames: int)
         tint=each(np.array([part.tint for part in parts], np.float32)),
         texture=each(texture),
         body=each(body_of),
+        ground=int(each(ground).sum()),
     )
     return Geometry(
         vertices,
         np.repeat(body_of, vertex_counts),
         triangles,
-        int(each(ground).sum()),
         int(each(fixed).sum()),
         each(semantic).astype(np.uint8),
         each(instance).astype(np.uint16),

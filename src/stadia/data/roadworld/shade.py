@@ -18,6 +18,7 @@ from stadia.data.roadworld.raster import Lens
 GAMMA = 2.2
 Vector = tuple[float, float, float]
 
+_CONTACT_FADE_M = 0.3
 _SHADOW_BIAS_M = 0.05  # along the surface's normal and along the light
 
 
@@ -26,6 +27,7 @@ class Surfaces(NamedTuple):
 
     uv: (M, 9) float64: u0, du/dp (3), v0, dv/dp (3), log2 of texels per metre.
     normal: (M, 3) in the body's frame.  tint: (M, 3) linear RGB.  texture, body: (M,) indices.
+    ground: how many of the triangles, the first ones, are the ground.
     """
 
     uv: NDArray
@@ -33,6 +35,7 @@ class Surfaces(NamedTuple):
     tint: NDArray
     texture: NDArray
     body: NDArray
+    ground: int
 
 
 class Textures(NamedTuple):
@@ -54,6 +57,8 @@ class Light(NamedTuple):
     towards_sun, up: (B, 3) unit.  sun, sky, haze: (3,) linear RGB.  haze_per_m: extinction.
     fixed, moving: shadow maps, depth along the light in metres (moving: (0, 0) for none).
     fixed_map, moving_map: (B, 3, 4) from a body's frame to (column, row, depth).
+    contact: (R, C) float32, share of the sky's light that is missing on the ground close to cars and people.
+    contact_map: (3,) world x and z of its first texel, and texels per metre.
     """
 
     towards_sun: NDArray
@@ -66,6 +71,8 @@ class Light(NamedTuple):
     fixed_map: NDArray
     moving: NDArray
     moving_map: NDArray
+    contact: NDArray
+    contact_map: NDArray
 
 
 @compiled
@@ -107,6 +114,39 @@ def _lit(depth: NDArray, column: float, row: float, along: float) -> float:
 
 
 @compiled
+def darken_under(
+    contact: NDArray, contact_map: NDArray, T_world_thing: NDArray, half_width: float, half_length: float, depth: float
+) -> None:
+    """Enter one thing into a contact map: `depth` below it, fading within a foot of its outline.
+
+    T_world_thing: (4, 4), its origin on the ground.  contact: (R, C), rows along z and columns along x; the darker of two wins.
+    """
+    x0, z0, per_metre = contact_map[0], contact_map[1], contact_map[2]
+    x, z = T_world_thing[0, 3], T_world_thing[2, 3]
+    reach = math.sqrt(half_width**2 + half_length**2) + 3 * _CONTACT_FADE_M
+    top, bottom = math.ceil((z - reach - z0) * per_metre), math.floor((z + reach - z0) * per_metre)
+    left, right = math.ceil((x - reach - x0) * per_metre), math.floor((x + reach - x0) * per_metre)
+    for row in range(max(0, top), min(contact.shape[0] - 1, bottom) + 1):
+        for column in range(max(0, left), min(contact.shape[1] - 1, right) + 1):
+            dx, dz = x0 + column / per_metre - x, z0 + row / per_metre - z
+            across = max(0.0, abs(T_world_thing[0, 0] * dx + T_world_thing[2, 0] * dz) - half_width)
+            along = max(0.0, abs(T_world_thing[0, 2] * dx + T_world_thing[2, 2] * dz) - half_length)
+            value = depth * math.exp(-(across * across + along * along) / _CONTACT_FADE_M**2)
+            contact[row, column] = max(contact[row, column], value)
+
+
+@compiled
+def _contact(contact: NDArray, column: float, row: float) -> float:
+    """Bilinear value of a contact map; 0 outside it."""
+    i, j = math.floor(column), math.floor(row)
+    if i < 0 or j < 0 or i >= contact.shape[1] - 1 or j >= contact.shape[0] - 1:
+        return 0.0
+    fx, fy = column - i, row - j
+    top = (1 - fx) * contact[j, i] + fx * contact[j, i + 1]
+    return (1 - fy) * top + fy * ((1 - fx) * contact[j + 1, i] + fx * contact[j + 1, i + 1])
+
+
+@compiled
 def _level(log2_texels_per_m: float, z: float, cosine: float, log2_samples: float, coarsest: int) -> float:
     """Level of detail at which a texel is about as large as a sample; `cosine` between the surface's normal and the ray."""
     level = log2_texels_per_m + math.log2(z) - log2_samples - 0.5 * math.log2(max(cosine, 0.003))
@@ -139,6 +179,7 @@ def shade(
     T, uv, normal, tint = T_body_camera, surfaces.uv, surfaces.normal, surfaces.tint
     texels, start, log2_height, log2_width = textures.texels, textures.start, textures.log2_height, textures.log2_width
     fixed, moving, F, M = light.fixed, light.moving, light.fixed_map, light.moving_map
+    contact, contact_x, contact_z, per_metre = light.contact, light.contact_map[0], light.contact_map[1], light.contact_map[2]
     sky_start, sky_height, sky_width = start[sky_texture, 0], 1 << log2_height[sky_texture], 1 << log2_width[sky_texture]
     share = 1.0 / (S * S)
     full_scale = share / 255.0**2
@@ -183,6 +224,8 @@ def shade(
                         up = nx * light.up[body, 0] + ny * light.up[body, 1] + nz * light.up[body, 2]
                         lambert, ambient, lift = max(0.0, side * sun), 0.75 + 0.25 * side * up, side * _SHADOW_BIAS_M
                         clear = math.exp(-z * light.haze_per_m)
+                        if t < surfaces.ground:
+                            ambient *= 1 - _contact(contact, (px - contact_x) * per_metre, (pz - contact_z) * per_metre)
                     direct = lambert
                     if direct > 0:
                         sx, sy, sz = px + lift * nx, py + lift * ny, pz + lift * nz

@@ -170,8 +170,8 @@ def _details(model: CarModel) -> list[Part]:
     lamp_up, tail_up = model.body[-2][2] - 0.06, tail[2] - 0.02
     parts: Mesh = []
     for side in (-1.0, 1.0):
-        parts.append(ball((side * 0.64 * half, -lamp_up, 0.478 * length), (0.17, 0.075, 0.07), "lamp", around=8, along=5))
-        parts.append(ball((side * 0.74 * half, -tail_up, -0.487 * length), (0.15, 0.10, 0.06), "red", around=8, along=5))
+        parts.append(ball((side * 0.64 * half, -lamp_up, 0.486 * length), (0.17, 0.075, 0.09), "lamp", around=8, along=5))
+        parts.append(ball((side * 0.74 * half, -tail_up, -0.487 * length), (0.15, 0.10, 0.07), "red", around=8, along=5))
         for along in (*model.pillars, model.cabin[2] + 0.07):
             x, z = side * (half + 0.003), along * length
             parts.append(
