@@ -192,6 +192,20 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         small_recipe.train(tmp_path, resume=run, task=small_recipe.SmallTask(width=4))
 
 
+def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path) -> None:
+    with pytest.raises(Crash):
+        small_recipe.train(tmp_path, callbacks=[At(10, crash)])
+    (run,) = tmp_path.iterdir()
+    (run / "checkpoints" / ".last-x1y2z3.safetensors").write_bytes(b"half")
+    small_recipe.train(tmp_path, resume=run)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        "best.json",
+        "best.safetensors",
+        "last.json",
+        "last.safetensors",
+    ]
+
+
 def test_two_trainings_of_one_run_are_refused(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path)
     with run.held(), pytest.raises(RunError, match="a training that runs in it"):

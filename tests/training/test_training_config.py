@@ -36,6 +36,7 @@ def test_steps_stand_in_for_epochs_where_only_they_are_given() -> None:
         (ScheduleConfig, "milestones=[15]", "set milestones_in=epochs"),
         (TrainingConfig, "precison=bf16", "did you mean 'precision'"),
         (OptimiserConfig, "lr=0", "greater than 0"),
+        (TrainingConfig, "strategy=ddp_spawn", "take 'ddp'"),
     ],
 )
 def test_mistakes_are_named_with_their_cure(model: type, override: str, message: str) -> None:

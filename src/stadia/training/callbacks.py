@@ -125,7 +125,7 @@ class Scalars(StepCallback):
         self.marked = (step, time.perf_counter(), self.stream.waited_s)
 
     def _log(self, step: int, row: dict[str, float]) -> None:
-        for logger in self.loggers:
+        for logger in self.loggers if row else ():
             logger.scalars(step, self.plan.epoch_of(step), row)
 
 

@@ -25,6 +25,13 @@ def _in(table: Table) -> Callable[[str], str]:
     return check
 
 
+def _starts_processes_anew(strategy: str) -> str:
+    """Lightning hands the results of a forked or spawned training back through a file of its own, which is none of our checkpoints."""
+    if any(word in strategy for word in ("spawn", "fork", "notebook")):
+        raise ValueError("expected a strategy that starts its processes anew; take 'ddp'")
+    return strategy
+
+
 class OptimiserConfig(StrictModel):
     """The optimiser, by its name in the table.
 
@@ -95,7 +102,7 @@ class TrainingConfig(StrictModel):
     validate_every: int | None = Field(default=None, ge=1)
     devices: int | Literal["auto"] = 1
     accelerator: str = "auto"
-    strategy: str = "auto"
+    strategy: Annotated[str, AfterValidator(_starts_processes_anew)] = "auto"
     loggers: tuple[Annotated[str, AfterValidator(_in(LOGGERS))], ...] = ("csv", "tensorboard")
 
     @model_validator(mode="before")

@@ -23,6 +23,7 @@ from stadia.training.callbacks import Checkpoints, Pictures, ProgressBar, Scalar
 from stadia.training.checkpoints import Checkpoint, check_recipe, check_weights, load_weights
 from stadia.training.config import TrainingConfig
 from stadia.training.lightning_io import SafetensorsIO, quiet
+from stadia.training.loggers import Logger
 from stadia.training.run import Run
 from stadia.training.stopping import Interrupted, StopNow, StopRequest, StopSignals
 from stadia.training.stream import BatchStream, EpochLoader, Plan, ValidationBatches, shard
@@ -75,34 +76,35 @@ def fit(
     console = (console or Console(stderr=True)) if run.writes else Console(quiet=True)
     started = time.perf_counter()
     with run.held(), StopSignals(console) as signals, quiet():
-        checkpoint = _last_checkpoint(run, task, config) if resume else None
-        if resume:
-            run.resume()
-        with _recorded(run, signals, console):
-            trainer = _trainer(config, run, [signals, *extra_callbacks, Sharding(train_loader, val_loader)])
+        checkpoint = _prepare_resume(run, task, config) if resume else None
+        step = checkpoint.header.step if checkpoint else 0
+        with _recorded(run, signals, console), _open_loggers(config, run, step) as loggers:
+            trainer = _trainer(config, run)
             shard((train_loader, val_loader), 0, trainer.world_size)
             task.plan = plan = Plan.of(train_loader, config)
-            step = checkpoint.header.step if checkpoint else 0
-            loggers = [LOGGERS.load(name)(run, step) for name in config.loggers] if run.writes else []
-            stream, val_batches = BatchStream(train_loader, plan), None if val_loader is None else ValidationBatches(val_loader)
+            stream = BatchStream(train_loader, plan)
+            val_batches = None if val_loader is None else ValidationBatches(val_loader)
             validation = Validation(plan, config, present=val_batches is not None)
-            kept = Checkpoints(run, task, validation, config.checkpoint_every, lambda: signals.wanted)
-            scalars, pictures = Scalars(loggers, plan, stream, config.log_every), Pictures(run, loggers, config.pictures_every)
-            trainer.callbacks += [validation, scalars, pictures, ProgressBar(console, plan), kept]
+            trainer.callbacks += [
+                signals,
+                Sharding(train_loader, val_loader),
+                *extra_callbacks,
+                validation,
+                Scalars(loggers, plan, stream, config.log_every),
+                Pictures(run, loggers, config.pictures_every),
+                ProgressBar(console, plan),
+                Checkpoints(run, task, validation, config.checkpoint_every, lambda: signals.wanted),
+            ]
             console.print(_start_message(task, trainer, config, run, step), soft_wrap=True, highlight=False)
-            try:
-                if step < plan.total_steps:
-                    trainer.fit(task, stream, val_batches, ckpt_path=str(checkpoint.path) if checkpoint else None)
-                elif checkpoint is not None:
-                    load_weights(checkpoint, task, recipe=task.recipe)
-            finally:
-                for logger in loggers:
-                    logger.close()
+            if step < plan.total_steps:
+                trainer.fit(task, stream, val_batches, ckpt_path=str(checkpoint.path) if checkpoint else None)
+            elif checkpoint is not None:  # it had finished
+                load_weights(checkpoint, task, recipe=task.recipe)
     best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
     return Fitted(plan.total_steps, time.perf_counter() - started, best if best.exists() else last)
 
 
-def _trainer(config: TrainingConfig, run: Run, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
+def _trainer(config: TrainingConfig, run: Run) -> pl.Trainer:
     """Lightning's loop, strategies and precision, with what we do ourselves switched off."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -121,7 +123,6 @@ def _trainer(config: TrainingConfig, run: Run, callbacks: Sequence[pl.Callback])
         val_check_interval=1,  # `Validation` decides
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # loaders shard themselves
-        callbacks=list(callbacks),
         plugins=plugins,
         default_root_dir=run.folder,
         logger=False,
@@ -131,18 +132,31 @@ def _trainer(config: TrainingConfig, run: Run, callbacks: Sequence[pl.Callback])
     )
 
 
-def _last_checkpoint(run: Run, task: Task, config: TrainingConfig) -> Checkpoint | None:
-    """The checkpoint to resume from, compared with what is about to be trained; None where nothing was saved yet."""
-    run.check_config(config, within="training")
-    run.check_config(task.optimiser_config, within="optimiser")
-    run.check_config(task.schedule_config, within="schedule")
-    path = run.checkpoints / "last.safetensors"
-    if not path.exists():
-        return None
-    checkpoint = Checkpoint.open(path)
-    check_recipe(checkpoint, task.recipe)
-    check_weights(checkpoint, checkpoint.weights(), task)
+def _prepare_resume(run: Run, task: Task, config: TrainingConfig) -> Checkpoint | None:
+    """The checkpoint to go on from, compared with what is about to be trained; None where nothing was saved yet."""
+    for group, values in (("training", config), ("optimiser", task.optimiser_config), ("schedule", task.schedule_config)):
+        run.check_config(values, within=group)
+    path, checkpoint = run.checkpoints / "last.safetensors", None
+    if path.exists():
+        checkpoint = Checkpoint.open(path)
+        check_recipe(checkpoint, task.recipe)
+        check_weights(checkpoint, checkpoint.weights(), task)
+    if run.writes:
+        for half_written in run.checkpoints.glob(".*"):  # by a process that was killed
+            half_written.unlink()
+    run.resume()
     return checkpoint
+
+
+@contextlib.contextmanager
+def _open_loggers(config: TrainingConfig, run: Run, step: int) -> Iterator[list[Logger]]:
+    """The loggers by name, in the main process."""
+    with contextlib.ExitStack() as stack:
+        loggers: list[Logger] = []
+        for name in config.loggers if run.writes else ():
+            loggers.append(LOGGERS.load(name)(run, step))
+            stack.callback(loggers[-1].close)
+        yield loggers
 
 
 @contextlib.contextmanager

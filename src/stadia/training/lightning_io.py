@@ -23,11 +23,8 @@ class SafetensorsIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: checkpoints.Header | None = None) -> None:
         if storage_options is None:
             raise TypeError("save_checkpoint needs a Header as storage_options")
-        if storage_options.kind == "training":
-            settle(checkpoint["loops"])
-        else:
-            checkpoint = {"state_dict": checkpoint["state_dict"]}
-        checkpoints.write(Path(path), storage_options, checkpoint)
+        kept = checkpoint if storage_options.kind == "training" else {"state_dict": checkpoint["state_dict"]}
+        checkpoints.write(Path(path), storage_options, kept)
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
         return checkpoints.Checkpoint.open(Path(path)).state()
@@ -35,17 +32,6 @@ class SafetensorsIO(CheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
         Path(path).with_suffix(".json").unlink(missing_ok=True)
-
-
-def settle(loops: dict[str, Any]) -> None:
-    """Bring Lightning's loop counters to the moment between two batches, where every checkpoint of ours belongs.
-
-    Saved in `on_train_batch_end`, they say that the batch is processed but not completed, and a restart would go through
-    Lightning's half-batch rules (which skip the validation that is due). Completed, it goes on with the next batch.
-    """
-    progress = loops["fit_loop"]["epoch_loop.batch_progress"]
-    for count in (progress["total"], progress["current"]):
-        count["completed"] = count["processed"]
 
 
 @contextlib.contextmanager
