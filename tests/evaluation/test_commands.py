@@ -135,7 +135,7 @@ def test_one_thing_at_a_time(tmp_path: Path, stadia: Stadia) -> None:
 class TestCheckpoint:
     def test_predict_to_disk_then_score(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
         run = checkpoint.parent.parent
-        code, out, err = stadia("evaluate", checkpoint, drive_folder, "--protocol", "metric", "--json", "split=test")
+        code, out, err = stadia("evaluate", checkpoint, drive_folder, "--protocol", "metric", "--json", "data.split=test")
         scores = json.loads(out)
         assert code == 0
         assert (scores["images"], scores["claim"]) == (6, "metres")
@@ -144,7 +144,7 @@ class TestCheckpoint:
         assert (run / "predictions" / "best-step7" / "world" / "a" / "depth" / "000000.npz").exists()
         assert sorted(path.name for path in (run / "scores").iterdir()) == ["world-metric-world-a.json", "world-metric.json"]
         assert "world-metric.json" in err
-        again = stadia("evaluate", run, drive_folder, "--protocol", "relative", "--json", "split=test")  # nothing is in the way
+        again = stadia("evaluate", run, drive_folder, "--protocol", "relative", "--json", "data.split=test")  # nothing is in the way
         assert again[0] == 0
         assert json.loads(again[1])["protocol"] == "relative"
 
@@ -157,7 +157,7 @@ class TestCheckpoint:
         assert (tmp_path / "p" / "scores" / "world-metric.json").exists()
 
     def test_a_misspelt_option_and_no_data(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
-        mistake(stadia("evaluate", checkpoint, drive_folder, "splitt=test"), "did you mean 'split'")
+        mistake(stadia("evaluate", checkpoint, drive_folder, "data.splitt=test"), "did you mean 'data.split'")
         mistake(stadia("evaluate", checkpoint, tmp_path / "nowhere"), "nowhere")
         mistake(stadia("evaluate", tmp_path / "no.safetensors", drive_folder), "no.safetensors")
 
@@ -179,7 +179,7 @@ def video(tmp_path: Path) -> Path:
 class TestPredict:
     def test_a_video(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
         out = tmp_path / "out"
-        code, text, err = stadia("predict", checkpoint, video, "--out", out, "camera.horizontal_fov_deg=70")
+        code, text, err = stadia("predict", checkpoint, video, "--out", out, "data.camera.horizontal_fov_deg=70")
         assert code == 0, err
         names = {"cloud.ply", "depth", "predictions.json", "side_by_side.mp4", "trajectory.png", "trajectory.txt", "trajectory_tum.txt"}
         assert {path.name for path in out.iterdir()} == names
@@ -192,21 +192,21 @@ class TestPredict:
         np.testing.assert_allclose(read_kitti(out / "trajectory.txt").T_world_camera[:, 2, 3], 0.5 * np.arange(12), atol=1e-6)
 
     def test_every_third_frame_and_no_more_than_asked_for(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
-        words = ("--every", 3, "--no-video", "--no-cloud", "camera.focal_px=50")
+        words = ("--every", 3, "--no-video", "--no-cloud", "data.camera.focal_px=50")
         code, _, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", *words)
         assert code == 0, err
         assert sorted(p.stem for p in (tmp_path / "out" / "depth").glob("*.png")) == ["000000", "000003", "000006", "000009"]
         assert not list((tmp_path / "out").glob("*.mp4")) + list((tmp_path / "out").glob("*.ply"))
 
     def test_a_folder_of_pictures_loses_none(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
-        words = ("--out", tmp_path / "out", "camera.horizontal_fov_deg=70")
+        words = ("--out", tmp_path / "out", "data.camera.horizontal_fov_deg=70")
         code, text, err = stadia("predict", checkpoint, drive_folder / "a" / "left", *words)
         assert code == 0, err
         assert "6 frames" in text
 
     def test_a_picture(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
         picture, out = drive_folder / "a" / "left" / "000002.png", tmp_path / "out"
-        code, _, err = stadia("predict", checkpoint, picture, "--out", out, "camera.horizontal_fov_deg=70")
+        code, _, err = stadia("predict", checkpoint, picture, "--out", out, "data.camera.horizontal_fov_deg=70")
         assert code == 0, err
         assert {path.name for path in out.iterdir()} == {"cloud.ply", "depth", "predictions.json", "side_by_side.png"}
         assert cv2.imread(str(out / "side_by_side.png")).shape == (30, 180, 3)
@@ -220,18 +220,18 @@ class TestPredict:
         self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, red_reader: Callable, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("stadia.recipes.load_predictor", lambda path: red_reader(Claim.AFFINE_INVERSE))
-        code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", "camera.focal_px=50")
+        code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", "data.camera.focal_px=50")
         assert code == 0, err
         assert "no metres" in text.splitlines()[-1]
         assert not (tmp_path / "out" / "cloud.ply").exists()
 
     def test_mistakes(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
         mistake(stadia("predict", checkpoint, video, "--out", tmp_path / "out"), "own.mp4", "no camera", "horizontal_fov_deg")
-        mistake(stadia("predict", checkpoint, tmp_path / "none.mp4", "--out", tmp_path / "out", "camera.focal_px=9"), "none.mp4")
-        mistake(stadia("predict", checkpoint, video, "--out", tmp_path, "camera.focal_px=9"), "choose another --out")
-        mistake(stadia("predict", checkpoint, video, "--out", tmp_path / "o", "camera.fov=9"), "camera.")
+        mistake(stadia("predict", checkpoint, tmp_path / "none.mp4", "--out", tmp_path / "out", "data.camera.focal_px=9"), "none.mp4")
+        mistake(stadia("predict", checkpoint, video, "--out", tmp_path, "data.camera.focal_px=9"), "choose another --out")
+        mistake(stadia("predict", checkpoint, video, "--out", tmp_path / "o", "data.camera.fov=9"), "data.camera.")
         (tmp_path / "broken.mp4").write_bytes(video.read_bytes()[:300])
-        mistake(stadia("predict", checkpoint, tmp_path / "broken.mp4", "--out", tmp_path / "o", "camera.focal_px=9"), "broken.mp4")
+        mistake(stadia("predict", checkpoint, tmp_path / "broken.mp4", "--out", tmp_path / "o", "data.camera.focal_px=9"), "broken.mp4")
         assert not (tmp_path / "out").exists()
 
     def test_a_video_that_breaks_off(self, video: Path, tmp_path: Path, red_reader: Callable) -> None:

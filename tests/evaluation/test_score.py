@@ -328,7 +328,7 @@ class TestFiles:
         assert found in str(error.value)
 
     @pytest.mark.parametrize("suffix", [".png", ".npy", ".npz"])
-    def test_truncated_files(self, suffix: str, tmp_path: Path) -> None:
+    def test_truncated_files(self, suffix: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         depth = np.random.default_rng(0).uniform(1, 90, (40, 50))
         path = tmp_path / f"a{suffix}"
         if suffix == ".png":
@@ -340,6 +340,7 @@ class TestFiles:
         path.write_bytes(path.read_bytes()[:-200])
         with pytest.raises(DataError, match=r"a\.(png|npy|npz): found"):
             read_map(path)
+        assert capfd.readouterr().err == ""  # libpng would print a line of its own
 
     def test_an_archive_that_unpacks_to_terabytes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("stadia.evaluation.depth_files.MAX_BYTES", 10_000)

@@ -18,7 +18,8 @@ def evaluate(
     checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint or a run's folder.", show_default=False)] = None,
     data: Annotated[Path | None, typer.Argument(help="Recordings with ground truth.", show_default=False)] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="How to open DATA: split=test", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="How to open DATA: data.split=test", show_default=False),
     ] = None,
     depth: Annotated[Path | None, typer.Option("--depth", help="A folder of depth maps: uint16 png, npz, npy.", show_default=False)] = None,
     trajectory: Annotated[Path | None, typer.Option("--trajectory", help="A file of camera-to-world poses.", show_default=False)] = None,
@@ -111,8 +112,11 @@ def _score_trajectory(
 def _evaluate_checkpoint(
     checkpoint: Path, data: Path, protocol: str, overrides: Sequence[str], every: int, out: Path | None
 ) -> tuple[dict[str, Any], Sequence[str]]:
+    from stadia.recipes.source_config import source_options
+
+    options = source_options(overrides)
+
     from stadia.cli.watch import on_stderr
-    from stadia.core.config import merge
     from stadia.core.errors import ConfigError
     from stadia.data.sources import open_recordings
     from stadia.evaluation.predictions import Provenance
@@ -122,7 +126,7 @@ def _evaluate_checkpoint(
     from stadia.training.checkpoints import Checkpoint
 
     rules = protocol_named(protocol)
-    recordings = open_recordings(data, **{"stride": 1, **merge({}, overrides)})
+    recordings = open_recordings(data, **options)
     opened = Checkpoint.open(checkpoint)
     run = opened.path.parent.parent
     in_run = (run / "run.json").is_file()

@@ -13,7 +13,7 @@ def predict(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture, a folder, a video, or a dataset.", show_default=False)],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="How to open INPUT: camera.horizontal_fov_deg=69", show_default=False),
+        typer.Argument(metavar="KEY=VALUE", help="How to open INPUT: data.camera.horizontal_fov_deg=69", show_default=False),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="A new folder for what comes out.", show_default=False)] = ...,  # type: ignore[assignment]
     every: Annotated[int, typer.Option("--every", min=1, help="Each n-th frame.")] = 1,
@@ -21,15 +21,18 @@ def predict(
     cloud: Annotated[bool, typer.Option("--cloud/--no-cloud", help="The point cloud.")] = True,
 ) -> None:
     """Predict depth and camera motion: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot."""
+    from stadia.recipes.source_config import source_options
+
+    options = source_options(overrides or [])
+
     from stadia.cli.watch import on_stderr
-    from stadia.core.config import merge
     from stadia.core.files import inside
     from stadia.evaluation.predictions import IN_WORDS, Provenance
     from stadia.recipes import load_predictor
     from stadia.recipes.prediction import open_input, predict_input
 
     provenance, predictor = Provenance.of(checkpoint), load_predictor(checkpoint)
-    inputs = open_input(source, every=every, **merge({}, overrides or []))
+    inputs = open_input(source, every=every, **options)
     folders = [out] if len(inputs) == 1 else [inside(out, given.name) for given in inputs]
     with on_stderr() as watch:
         for given, folder in zip(inputs, folders, strict=True):

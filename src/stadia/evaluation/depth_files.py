@@ -97,7 +97,7 @@ def _read_png(path: Path) -> NDArray[np.uint16]:
 
 
 def _png_is_whole(data: bytes) -> bool:
-    """Whether every chunk is there with its checksum, up to the end: decoders fill in what is cut off without a word."""
+    """Whether every chunk is there with its checksum, up to the end. Asked before decoding, since libpng prints its own complaints."""
     at = len(_PNG_SIGNATURE)
     while at + 12 <= len(data):
         end = at + 12 + struct.unpack_from(">I", data, at)[0]
