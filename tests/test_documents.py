@@ -62,8 +62,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         def note(*_: Any, _real: Any = command.callback, **options: Any) -> None:
             reached.append(_real.__name__)
-            if _real.__name__ == "train":
-                _real(**options | {"dry_run": True, "config": None, "resume": None})
+            if _real.__name__ == "train":  # what a file would say of the data is made up
+                data = options["data"] or (Path("PATH") if options["config"] or options["resume"] else None)
+                _real(**options | {"data": data, "config": None, "resume": None, "dry_run": True})
 
         monkeypatch.setattr(command, "callback", functools.wraps(command.callback)(note))  # type: ignore[arg-type]
     return reached
@@ -115,6 +116,13 @@ def test_python_compiles_and_its_imports_exist(block, tmp_path, monkeypatch):
         tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     monkeypatch.chdir(tmp_path)
     exec(compile(tree, block.where, "exec"), {})
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    """Files of the project; what is on the web is not asked for."""
+    links = re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
 
 
 def test_the_first_screen_is_looked_at():
