@@ -19,6 +19,7 @@ from stadia.data.packed import stack, unpack
 from stadia.data.samples import Samples
 from stadia.data.sources import open_recordings
 from stadia.data.splits import Frames, open_split
+from stadia.data.transforms import colour_map
 from stadia.geometry.warp import synthesize
 
 OneLine = Callable[..., None]
@@ -112,6 +113,18 @@ def test_colour_is_for_the_network_alone_and_the_same_for_all_frames(recording: 
         maps.append(torch.linalg.lstsq(colours, a[s]).solution)
     for other in maps[1:]:
         torch.testing.assert_close(other, maps[0], atol=1e-3, rtol=0)
+
+
+def test_contrast_turns_about_the_target_in_every_picture(recording: Any) -> None:
+    """Sources that are brighter all over, but for one pixel: what is the same before is the same after."""
+    packed = samples(recording).packed(0)
+    pictures = packed.pictures // 2
+    pictures[1:] += 80
+    pictures[..., 0, 0] = 99
+    sample = unpack(replace(packed, pictures=pictures, colour=colour_map(1, 0.5, 1, 0)))
+    assert sample.inputs.image.std() < 0.6 * sample.targets.image.std()
+    for source in sample.inputs.sources:
+        assert torch.equal(source[:, 0, 0], sample.inputs.image[:, 0, 0])
 
 
 def test_nothing_is_copied_that_is_the_same(recording: Any) -> None:
