@@ -15,7 +15,7 @@ from stadia.report.wording import Better
 
 WIDTH, HEIGHT = 420.0, 240.0
 LEFT, RIGHT, TOP, BOTTOM = 50.0, 10.0, 10.0, 28.0
-MAX_POINTS = 800
+MAX_POINTS, MAX_DOTS = 800, 20
 LOG_RATIO = 50.0
 COLOURS = 8  # the template's palette
 
@@ -30,12 +30,13 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. `path` and `raw_path` are SVG path data; `raw_path` is empty where nothing was smoothed."""
+    """One curve. `path` and `raw_path` are SVG path data; `raw_path` is empty where nothing was smoothed, `dots` where there are many."""
 
     name: str
     colour: int
     path: str
     raw_path: str
+    dots: list[tuple[float, float]]
     last: float
     best: float
     best_step: int
@@ -121,13 +122,13 @@ class _Axes:
             share = (value - self.low) / (self.high - self.low)
         return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
-    def path(self, steps: Sequence[int], values: Sequence[float] | NDArray[np.float64]) -> str:
-        """Path data of at most `MAX_POINTS` points; the pen is lifted where a value has no place on the axis."""
-        points: list[tuple[float, float] | None] = []
+    def points(self, steps: Sequence[int], values: Sequence[float] | NDArray[np.float64]) -> list[tuple[float, float] | None]:
+        """At most `MAX_POINTS` places of a curve; None where a value has no place on the axis."""
+        found: list[tuple[float, float] | None] = []
         for i in np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_POINTS)).astype(int)):
             drawable = math.isfinite(values[i]) and (not self.log or values[i] > 0)
-            points.append((self.x(steps[i]), float(np.clip(self.y(values[i]), -HEIGHT, 2 * HEIGHT))) if drawable else None)
-        return _path_data(points)
+            found.append((self.x(steps[i]), float(np.clip(self.y(values[i]), -HEIGHT, 2 * HEIGHT))) if drawable else None)
+        return found
 
     def y_ticks(self) -> list[Tick]:
         if not self.log:
@@ -137,13 +138,13 @@ class _Axes:
         return [Tick(self.y(v), f"{v:.3g}") for v in values if self.low <= v <= self.high]
 
 
-def plot(title: str, series: Sequence[Series], *, better: Better = "lower") -> Plot | None:
+def plot(title: str, series: Sequence[Series], *, better: Better = "lower", noisy: bool = True) -> Plot | None:
     """Curves of one panel, or None where no value is finite.
 
-    Many points are drawn as a running mean over the raw ones. The axis is logarithmic where the values span more than a
+    Many points are drawn as a running mean over the raw ones, where they are `noisy`. The axis is logarithmic where the values span more than a
     factor of 50, and leaves out the wildest hundredth of the raw values, so that a first spike does not flatten the rest.
     """
-    smoothed = {s.name: smooth(s.values, _window(len(s.values))) for s in series}
+    smoothed = {s.name: smooth(s.values, _window(len(s.values)) if noisy else 1) for s in series}
     drawn = np.concatenate([values for s in series for values in (smoothed[s.name], _central(s.values))])
     drawn = drawn[np.isfinite(drawn)]
     if not drawn.size:
@@ -151,10 +152,10 @@ def plot(title: str, series: Sequence[Series], *, better: Better = "lower") -> P
     low, high = float(drawn.min()), float(drawn.max())
     log = low > 0 and high / low > LOG_RATIO
     if not log:
-        margin = 0.05 * (high - low) or max(abs(high), 1.0) * 0.05
+        margin = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
         low, high = (0.0 if 0 <= low < 0.3 * high else low - margin), high + margin
-    first = min(s.steps[0] for s in series)
-    axes = _Axes(first, max(first + 1, *(s.steps[-1] for s in series)), low, high, log)
+    first, last = min(s.steps[0] for s in series), max(s.steps[-1] for s in series)
+    axes = _Axes(first, last, low, high, log) if first < last else _Axes(first - 1, last + 1, low, high, log)
     return Plot(
         title=title,
         lines=[_line(s, colour, axes, smoothed[s.name], better) for colour, s in enumerate(series)],
@@ -185,11 +186,13 @@ def _line(s: Series, colour: int, axes: _Axes, smoothed: NDArray[np.float64], be
     ranked = np.where(finite, smoothed, -np.inf if better == "higher" else np.inf)
     best = int(np.argmax(ranked) if better == "higher" else np.argmin(ranked))
     broken = [step for step, value in zip(s.steps, s.values, strict=True) if not math.isfinite(value)]
+    points = axes.points(s.steps, smoothed)
     return Line(
-        name=s.name.removeprefix("train/term/"),
+        name=s.name.removeprefix("train/term/").removeprefix("time/"),
         colour=colour % COLOURS,
-        path=axes.path(s.steps, smoothed),
-        raw_path=axes.path(s.steps, s.values) if _window(len(s.values)) > 1 else "",
+        path=_path_data(points),
+        raw_path=_path_data(axes.points(s.steps, s.values)) if _window(len(s.values)) > 1 else "",
+        dots=[point for point in points if point is not None] if len(points) <= MAX_DOTS else [],
         last=float(smoothed[finite][-1]) if finite.any() else math.nan,
         best=float(smoothed[best]),
         best_step=s.steps[best],
@@ -199,13 +202,11 @@ def _line(s: Series, colour: int, axes: _Axes, smoothed: NDArray[np.float64], be
 
 
 def _path_data(points: Sequence[tuple[float, float] | None]) -> str:
-    """SVG path data; None lifts the pen. A single point becomes a dot (a line of no length with round ends)."""
+    """SVG path data; None lifts the pen."""
     parts, pen_down = [], False
     for point in points:
         if point is not None:
             parts.append(f"{'L' if pen_down else 'M'}{point[0]:.1f} {point[1]:.1f}")
-            if not pen_down:
-                parts.append("h0")
         pen_down = point is not None
     return "".join(parts)
 

@@ -16,7 +16,7 @@ from stadia.report.changes import flatten
 from stadia.report.figures import Histogram, PathDrawing, Plot, histogram, path_drawing, plot
 from stadia.report.run_files import RunFiles, Series
 
-LOSS, TERMS, RATE = "Loss", "Terms of the loss", "Learning rate"
+LOSS, TERMS, RATE, SECONDS = "Loss", "Terms of the loss", "Learning rate", "Seconds a step"
 KEY_NUMBERS = ("abs_rel", "rmse", "d1", "scale_ratio_median", "ate_m", "ate_rmse_m", "wall_s", "peak_rss_mb")
 BASELINE = "_mean_baseline"  # result.json: `depth.abs_rel` stands beside `depth.abs_rel_mean_baseline`
 MAX_SHEETS, SHEET_WIDTH, JPEG_QUALITY = 9, 1280, 88
@@ -109,12 +109,12 @@ def _tile(key: str, value: float, result: dict[str, Any]) -> Tile:
 
 
 def curves(series: list[Series]) -> list[Plot]:
-    """Panels: loss (training beside validation), its terms, each validation score, whatever else was logged, learning rate."""
+    """Panels: loss (training beside validation), its terms, each validation score, whatever else was logged, learning rate, time."""
     groups: dict[str, list[Series]] = {}
     for s in series:
         groups.setdefault(_panel(s.name), []).append(s)
-    panels = sorted(groups, key=lambda title: {LOSS: 0, TERMS: 1, RATE: 3}.get(title, 2))
-    plots = [plot(title, groups[title], better=wording.score(groups[title][0].name).better) for title in panels]
+    panels = sorted(groups, key=lambda title: {LOSS: 0, TERMS: 1, RATE: 3, SECONDS: 4}.get(title, 2))
+    plots = [plot(title, groups[title], better=wording.score(groups[title][0].name).better, noisy=title != RATE) for title in panels]
     return [p for p in plots if p is not None]
 
 
@@ -125,9 +125,11 @@ def _panel(name: str) -> str:
         return LOSS
     if "/term/" in name:
         return TERMS
-    if "lr" in name.split("/") or leaf == "learning_rate":
+    if name.startswith("time/"):
+        return SECONDS
+    if leaf == "lr":
         return RATE
-    return wording.score(name).label
+    return wording.score(name).label if leaf in wording.SCORES else leaf.replace("_", " ").capitalize()
 
 
 def _metrics(score: dict[str, Any]) -> dict[str, Any]:
