@@ -71,6 +71,19 @@ def test_wrong_names(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     one_line(caught.value, "names no split")
 
 
+def test_an_option_that_would_do_nothing_is_refused(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+    world.kitti_odometry(tmp_path, frames=1)
+    with pytest.raises(ConfigError) as caught:
+        open_recordings(tmp_path, camera={"focal_px": 100}, stride=2)
+    one_line(caught.value, "data.camera", "data.stride", "'kitti_odometry' has no use")
+    assert open_recordings(tmp_path, colour="grey", size=(48, 80))
+
+
+def test_other_kitti_layouts_are_no_sequences(tmp_path: Path, world: Any) -> None:
+    world.save(tmp_path / "training" / "image_2" / "000000.png", world.render(0)[0])
+    assert not DATASETS.load("kitti_odometry").recognises(tmp_path)
+
+
 def test_frames_of_a_recording(tmp_path: Path, world: Any) -> None:
     world.kitti_odometry(tmp_path, frames=5)
     (whole,) = open_recordings(tmp_path)

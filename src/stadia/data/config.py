@@ -38,10 +38,6 @@ class CameraConfig(StrictModel):
             raise ValueError("focal_mm and sensor_width_mm belong together")
         return self
 
-    @property
-    def given(self) -> bool:
-        return self != CameraConfig()
-
 
 class CacheConfig(StrictModel):
     """Pictures decoded and resized once.

@@ -72,6 +72,7 @@ class StadiaFolder:
     """A dataset in the stadia layout."""
 
     layout = "dataset.json or recording.json of the stadia layout"
+    options: frozenset[str] = frozenset()
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

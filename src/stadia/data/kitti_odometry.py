@@ -26,6 +26,7 @@ class KittiOdometry:
     """Sequences of the odometry benchmark, whole or in part; the path may also be one sequence's folder."""
 
     layout = "sequences/NN with calib.txt and image_0 or image_2"
+    options: frozenset[str] = frozenset({"colour"})
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -48,8 +49,12 @@ def _sequences(path: Path) -> dict[str, Path]:
     """Name to folder of every sequence at the path."""
     if not path.is_dir():
         return {}
-    parent = path / "sequences" if (path / "sequences").is_dir() else path
-    candidates = [path] if (path / "calib.txt").is_file() else sorted(p for p in parent.iterdir() if p.is_dir())
+    if (path / "calib.txt").is_file():
+        candidates = [path]
+    elif (path / "sequences").is_dir():
+        candidates = sorted((path / "sequences").iterdir())
+    else:  # the folder of sequences itself; other layouts of KITTI have an image_2 too, but no calib.txt beside it
+        candidates = sorted(p.parent for p in path.glob("*/calib.txt"))
     return {p.resolve().name: p for p in candidates if (p / "image_0").is_dir() or (p / "image_2").is_dir()}
 
 

@@ -29,6 +29,7 @@ class KittiRaw:
     """Drives of KITTI raw; the path is the folder of dates, one date, or one drive."""
 
     layout = "DATE/DRIVE_sync/image_02/data with calib_cam_to_cam.txt beside the drives"
+    options: frozenset[str] = frozenset({"ground_truth", "ground_truth_path"})
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

@@ -38,16 +38,15 @@ def project_scan(
         scanner_depth: store the scanner's x instead of the camera's z, as the Eigen protocol's published numbers do; it is
             0.27 m larger, which is 5 % at 5 m.
 
-    Points behind the scanner are dropped, and pixels are round(u) - 1 as in the devkit (MATLAB counts from 1), so that the
-    official maps are reproduced exactly. Against this project's convention they lie one pixel left and up.
+    Pixels are round(u) - 1 as in the devkit (MATLAB counts from 1), so that the official maps are reproduced exactly.
+    Against this project's convention they lie one pixel left and up.
     """
-    ahead = points[points[:, 0] >= 0].astype(np.float64)
-    projected = ahead @ P_velo[:, :3].T + P_velo[:, 3]
+    projected = points.astype(np.float64) @ P_velo[:, :3].T + P_velo[:, 3]
     z = projected[:, 2]
     with np.errstate(divide="ignore", invalid="ignore"):
         column, row = (np.round(projected[:, :2] / z[:, None]) - 1).T
     seen = (z > 0) & (column >= 0) & (row >= 0) & (column < width) & (row < height)
-    depth = ahead[seen, 0] if scanner_depth else z[seen]
+    depth = points[seen, 0] if scanner_depth else z[seen]
     nearest_last = np.argsort(-depth, kind="stable")
     depth_m = np.zeros((height, width), np.float32)
     depth_m[row[seen].astype(int)[nearest_last], column[seen].astype(int)[nearest_last]] = depth[nearest_last]

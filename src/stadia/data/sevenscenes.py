@@ -26,6 +26,7 @@ class SevenScenes:
     """Sequences of one scene, of several, or one sequence's folder."""
 
     layout = "SCENE/seq-NN with frame-*.color.png"
+    options: frozenset[str] = frozenset()
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

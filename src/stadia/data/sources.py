@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.config import resolve
-from stadia.core.errors import DataError
+from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import LEFT, Recording
 from stadia.core.tables import nearest
 from stadia.core.types import Camera
@@ -22,9 +22,14 @@ from stadia.data.recordings import CalibratedRecording
 
 
 class Format(Protocol):
-    """A dataset's layout, one class a file, listed in `stadia.data.DATASETS`. layout: what it looks for, for error messages."""
+    """A dataset's layout, one class a file, listed in `stadia.data.DATASETS`.
+
+    layout: what it looks for, for error messages.
+    options: the fields of SourceOptions that mean something to this format alone.
+    """
 
     layout: str
+    options: frozenset[str]
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -55,7 +60,8 @@ def open_recordings(path: str | Path, format: str = "auto", *, progress: Progres
     """
     path = Path(path).expanduser()
     chosen = resolve(SourceOptions, options)
-    reader = _reader(path, format)
+    name, reader = _reader(path, format)
+    _refuse_idle_options(chosen, name, reader)
     if chosen.split is not None:
         splits = reader.splits(path)
         if chosen.split not in splits:
@@ -72,13 +78,24 @@ def open_recordings(path: str | Path, format: str = "auto", *, progress: Progres
 
 def named_splits(path: Path, format: str = "auto") -> dict[str, list[str]]:
     """Recording names of each split that the dataset itself names; empty where it names none."""
-    return _reader(path, format).splits(path)
+    return _reader(path, format)[1].splits(path)
 
 
-def _reader(path: Path, format: str) -> Format:
+def _reader(path: Path, format: str) -> tuple[str, Format]:
     if not path.exists():
         raise DataError(path, found="nothing there", expected="a dataset's folder or a video file", cure="check the path")
-    return DATASETS.load(_recognised(path) if format == "auto" else DATASETS.check(format))
+    name = _recognised(path) if format == "auto" else DATASETS.check(format)
+    return name, DATASETS.load(name)
+
+
+def _refuse_idle_options(chosen: SourceOptions, name: str, reader: Format) -> None:
+    """An option that was given and would do nothing is a mistake: the camera of a dataset that has its own, for example."""
+    particular = frozenset[str]().union(*(DATASETS.load(other).options for other in DATASETS))
+    idle = [key for key in sorted(particular - reader.options) if getattr(chosen, key) != SourceOptions.model_fields[key].default]
+    if idle:
+        raise ConfigError(
+            ", ".join(f"data.{key}" for key in idle), found="given", expected=f"nothing: '{name}' has no use for it", cure="remove it"
+        )
 
 
 def _give_poses(recordings: list[Recording], path: Path) -> None:

@@ -46,6 +46,7 @@ class OwnVideo:
     """
 
     layout = "a video file, or a folder of png or jpg pictures"
+    options: frozenset[str] = frozenset({"camera", "stride", "frame_rate_hz"})
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
