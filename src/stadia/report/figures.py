@@ -141,8 +141,9 @@ class _Axes:
 def plot(title: str, series: Sequence[Series], *, better: Better = "lower", noisy: bool = True) -> Plot | None:
     """Curves of one panel, or None where no value is finite.
 
-    Many points are drawn as a running mean over the raw ones, where they are `noisy`. The axis is logarithmic where the values span more than a
-    factor of 50, and leaves out the wildest hundredth of the raw values, so that a first spike does not flatten the rest.
+    Many points are drawn as a running mean over the raw ones, where they are `noisy`. The axis is logarithmic where the
+    values span more than a factor of 50, and leaves out the wildest hundredth of the raw values, so that a first spike does
+    not flatten the rest.
     """
     smoothed = {s.name: smooth(s.values, _window(len(s.values)) if noisy else 1) for s in series}
     drawn = np.concatenate([values for s in series for values in (smoothed[s.name], _central(s.values))])
@@ -187,11 +188,13 @@ def _line(s: Series, colour: int, axes: _Axes, smoothed: NDArray[np.float64], be
     best = int(np.argmax(ranked) if better == "higher" else np.argmin(ranked))
     broken = [step for step, value in zip(s.steps, s.values, strict=True) if not math.isfinite(value)]
     points = axes.points(s.steps, smoothed)
+    path = _path_data(points)
+    raw_path = _path_data(axes.points(s.steps, s.values))
     return Line(
         name=s.name.removeprefix("train/term/").removeprefix("time/"),
         colour=colour % COLOURS,
-        path=_path_data(points),
-        raw_path=_path_data(axes.points(s.steps, s.values)) if _window(len(s.values)) > 1 else "",
+        path=path,
+        raw_path=raw_path if raw_path != path else "",
         dots=[point for point in points if point is not None] if len(points) <= MAX_DOTS else [],
         last=float(smoothed[finite][-1]) if finite.any() else math.nan,
         best=float(smoothed[best]),
