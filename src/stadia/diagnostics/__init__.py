@@ -1,1 +1,1 @@
-"""Names every known way to fail. Imports core, geometry, losses, metrics, training."""
+"""Findings: what is wrong with data, losses or a run, with the evidence and the cure."""

@@ -1,0 +1,133 @@
+"""`stadia check DATA`: what is wrong with the data, with the evidence and the cure, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+
+    from stadia.core.recording import Recording
+    from stadia.data.config import DataConfig
+    from stadia.diagnostics.checks.splits import Frames
+    from stadia.diagnostics.finding import Finding
+
+STOPPED = 1
+COLOURS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
+
+
+def check(
+    data: Annotated[Path, typer.Argument(help="A dataset, a video, or a folder of pictures.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="How to open DATA: data.camera.focal_px=700, data.poses=FILE", show_default=False),
+    ] = None,
+    format: Annotated[str, typer.Option("--format", help="Of DATA; `stadia parts datasets` lists them.")] = "auto",
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="One check; may be repeated. `stadia parts` lists them.", show_default=False)
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0, help="No recording is begun after this time.")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of findings and nothing else.")] = False,
+) -> None:
+    """Check cameras, rig, poses, ground truth, frames and splits. Exits with 1 where a finding says stop."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from stadia.core.config import resolve
+    from stadia.data.config import DataConfig
+    from stadia.diagnostics.engine import preflight
+    from stadia.diagnostics.finding import Severity
+
+    words = [word.removeprefix("data.") for word in overrides or []]
+    recordings, splits = _open(resolve(DataConfig, {"path": str(data), "format": format}, words))
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("checks")
+        findings = preflight(
+            recordings,
+            splits,
+            checks=only or None,
+            seconds=seconds,
+            progress=lambda what, done, total: progress.update(bar, description=f"{done + 1}/{total} {what}"),
+        )
+    if as_json:
+        typer.echo(json.dumps([finding.to_dict() for finding in findings], indent=2, allow_nan=False))
+    else:
+        _print(Console(highlight=False), findings, len(recordings))
+    if any(finding.severity is Severity.STOP for finding in findings):
+        raise typer.Exit(STOPPED)
+
+
+def _open(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]:
+    """The recordings and their splits: as `split_by` says where it is given, else as the dataset names them."""
+    from stadia.data.config import SourceOptions
+    from stadia.data.sources import named_splits, open_recordings
+    from stadia.data.splits import open_split
+
+    if "split_by" in config.model_fields_set:
+        split = open_split(config)
+        named = {"train": split.train, "val": split.val}
+        recordings = list({part.recording.name: part.recording for parts in named.values() for part in parts}.values())
+        return recordings, {name: [(part.recording, part.indices) for part in parts] for name, parts in named.items()}
+    path = Path(config.path).expanduser()
+    options = config.model_dump(include=set(SourceOptions.model_fields) & config.model_fields_set)
+    recordings = open_recordings(path, config.format, **options)
+    splits: dict[str, list[Frames]] = {
+        split: [(r, range(len(r))) for r in recordings if any(r.name == name or r.name.endswith(f"/{name}") for name in names)]
+        for split, names in named_splits(path, config.format).items()
+    }
+    return recordings, splits
+
+
+def _print(console: Console, findings: Sequence[Finding], recordings: int) -> None:
+    """Findings family by family, the numbers under each, notes in one line each, and a verdict."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from stadia.diagnostics.catalogue import CATALOGUE
+    from stadia.diagnostics.catalogue.entry import FAMILIES
+
+    family = ""
+    for finding in findings:
+        if FAMILIES[finding.code[0]] != family:
+            family = FAMILIES[finding.code[0]]
+            console.print(f"\n[bold]{family}[/bold]")
+        where = f" ({', '.join(finding.where[:3])}{' ...' if len(finding.where) > 3 else ''})" if finding.where else ""
+        style = COLOURS[finding.severity]
+        if finding.code.startswith("N"):
+            console.print(f"  [{style}]{escape(finding.measured + where)}[/{style}]")
+            continue
+        console.print(f"[{style}]{finding.severity} {finding.code} {CATALOGUE[finding.code].title}[/{style}]{escape(where)}")
+        grid = Table.grid(padding=(0, 2))
+        for name in ("measured", "expected", "cause", "cure"):
+            grid.add_row("", f"[dim]{name}[/dim]", escape(getattr(finding, name)))
+        for name, value in finding.evidence.items():
+            grid.add_row("", f"[dim]{escape(name)}[/dim]", escape(_short(value)))
+        console.print(grid)
+    counts = {name: sum(finding.severity == name for finding in findings) for name in COLOURS}
+    console.print(f"\n{_verdict(counts)} ({recordings} recording{'s' * (recordings != 1)})")
+
+
+def _verdict(counts: Mapping[str, int]) -> str:
+    """The last line: whether to train."""
+    notes = f", {counts['note']} not checked" if counts["note"] else ""
+    if counts["stop"]:
+        return f"[bold red]stop[/bold red]: {counts['stop']} to mend before training, {counts['warn']} to look at{notes}"
+    if counts["warn"]:
+        return f"[yellow]look[/yellow]: {counts['warn']} to look at{notes}"
+    return f"[green]good[/green]: nothing found{notes}"
+
+
+def _short(value: Any) -> str:
+    """Numbers to four digits, lists in one line."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return "  ".join(_short(item) for item in value)
+    return str(value)

@@ -1,0 +1,51 @@
+"""The catalogue of known ways to fail: data, one file a family. `finding` makes a Finding of an entry. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stadia.diagnostics.catalogue import data, extrinsics, intrinsics, notes
+from stadia.diagnostics.catalogue.entry import FAMILIES, Entry
+from stadia.diagnostics.finding import Finding, Severity
+
+CATALOGUE: dict[str, Entry] = {e.code: e for part in (data, intrinsics, extrinsics, notes) for e in part.ENTRIES}
+"""Every entry by its code."""
+
+
+def finding(
+    code: str,
+    severity: Severity,
+    *,
+    measured: str,
+    expected: str,
+    cause: str | None = None,
+    cure: str | None = None,
+    evidence: Mapping[str, Any] | None = None,
+    where: Sequence[str] = (),
+) -> Finding:
+    """A finding of a code of the catalogue; cause and cure are the entry's unless this data tells more.
+
+    Raises KeyError for a code that the catalogue does not have.
+    """
+    entry = CATALOGUE[code]
+    return Finding(
+        code=code,
+        severity=severity,
+        stage=entry.stage,
+        measured=measured,
+        expected=expected,
+        cause=cause or entry.cause,
+        cure=cure or entry.cure,
+        evidence=evidence or {},
+        where=tuple(where),
+    )
+
+
+_RANK = {Severity.STOP: 0, Severity.WARN: 1, Severity.NOTE: 2}
+
+
+def in_order(findings: Sequence[Finding]) -> list[Finding]:
+    """Order of presentation: by family (data first: what comes later is often its symptom), then severity, then code."""
+    families = list(FAMILIES)
+    return sorted(findings, key=lambda f: (families.index(f.code[0]), _RANK[f.severity], f.code, f.where))

@@ -1,0 +1,115 @@
+"""Ways to fail that are in the data: frames, ground truth, splits."""
+
+from stadia.diagnostics.catalogue.entry import Entry
+from stadia.diagnostics.finding import Stage
+
+ENTRIES = (
+    Entry(
+        "D01",
+        "A frame cannot be read",
+        Stage.DATA,
+        symptom="Training dies in the middle of an epoch, on one worker, with a message that names no file.",
+        cause="a file is missing, truncated, or not what its name says",
+        cure="fetch the file again, or leave its frame out",
+        measured="Every frame that a check looks at is read as training will read it; a refusal is passed on with the file's name.",
+        seen="interrupted downloads; public EuRoC V2_03 lacks many right pictures",
+    ),
+    Entry(
+        "D02",
+        "The same frame again",
+        Stage.DATA,
+        symptom="The photometric loss is near zero on some samples, depth there is arbitrary, and motion collapses towards zero.",
+        cause="frames were written twice: a converted video with a higher frame rate than its camera, a frozen stream, or an index mistake",
+        cure="drop the repeated frames (for your own video leave `stride=auto`), or extract at the camera's own frame rate",
+        measured="Digests of the decoded pictures over the recording (windows of it where it is long). Warns from 2 % repeated frames, "
+        "stops from 25 %.",
+        seen="D9 and U1 of the failure catalogue: the frame number of the split file read but not used",
+    ),
+    Entry(
+        "D03",
+        "The camera hardly moves",
+        Stage.DATA,
+        symptom="Depth has holes of infinite distance, and the auto-mask removes most pixels.",
+        cause="the camera stands still (traffic lights, hovering), or the frame rate is high for its speed",
+        cure="drop static frames, take a larger stride, or train with the stereo partner",
+        measured="Median optical flow of corners between neighbours on 320 px wide pictures; below 0.1 px a pair is static. "
+        "Warns from a third of the pairs, stops from nine tenths (warns where there is a stereo partner).",
+        seen="Monodepth2 (arXiv:1806.01260) filters them by hand; EuRoC hover",
+    ),
+    Entry(
+        "D04",
+        "Left and right are the same picture",
+        Stage.DATA,
+        symptom="The stereo loss is 0.00000 from the first step, and depth goes to its far limit.",
+        cause="both sides read the same folder or file",
+        cure="point the right camera to its own pictures (KITTI: image_03 or image_1)",
+        measured="Digests of the left and right picture of one instant, and their matches: all without any displacement.",
+        seen="monodepth2 issue 271; D8 of the failure catalogue",
+    ),
+    Entry(
+        "D05",
+        "Ground truth is empty",
+        Stage.DATA,
+        symptom="Scores are NaN, or the best ever; a loss on depth is zero.",
+        cause="the depth folder or its names do not belong to the pictures, or depth was written before it was computed",
+        cure="check the path and the frame numbers of the ground truth; one file by hand first",
+        measured="Known (finite, above zero) pixels of the maps at the sampled frames. Stops where half of the maps have none or one "
+        "constant value; warns from one map.",
+        seen="H1 of the failure catalogue: KITTI ground truth all zero, unresolved for six weeks",
+    ),
+    Entry(
+        "D06",
+        "Ground truth at a wrong scale",
+        Stage.DATA,
+        symptom="Scores without scaling are absurd, while median-scaled ones look well.",
+        cause="a unit or a file format's factor was not applied (millimetres, uint16 / 256), or a nominal baseline was not undone",
+        cure="divide the ground truth by the factor found",
+        measured="Median depth against 0.1 to 300 m; then against depth by the rig (matches of left and right) and against the poses "
+        "(motion by perspective-n-points on the ground truth, over the length that the poses give).",
+        seen="the scale fingerprints of section 4.0 of the failure catalogue: 1000, 256, 100, 5.4",
+    ),
+    Entry(
+        "D07",
+        "Ground truth does not fit the pictures",
+        Stage.DATA,
+        symptom="Scores are bad on every model, by the same amount.",
+        cause="it belongs to other frames, to another camera, or it is disparity or inverse depth read as depth",
+        cure="compare one map with its picture by eye; check the frame numbers, the camera, and whether large means near",
+        measured="The picture of a neighbour warped by ground truth and the measured motion must resemble the target more than warped by "
+        "a flat plane at the median depth. One motion of the camera must explain half of the matches that have ground truth. "
+        "With a rig, depth must be proportional to the rig's depth (rank correlation from 0.8 on, spread within 10 %, near and far alike "
+        "within 10 %) and fit the map of its own frame best.",
+        seen="the warp / identity ratio of section 4.0 of the failure catalogue",
+    ),
+    Entry(
+        "D08",
+        "Ground truth has few levels",
+        Stage.DATA,
+        symptom="Scores stop improving at an error that is the step between two levels.",
+        cause="depth went through an 8-bit or JPEG picture made for looking",
+        cure="use the original depth files (uint16 PNG, npy), not their visualisation",
+        measured="Distinct values in a map with more than 20 000 known pixels: 256 or fewer.",
+        seen="9 of section 4.5 of the failure catalogue: depth stored as JPEG",
+    ),
+    Entry(
+        "D09",
+        "Splits share frames",
+        Stage.DATA,
+        symptom="Validation is better than any test on new data.",
+        cause="the same pictures are listed in two splits, perhaps under other names",
+        cure="split by recording (or drive), then list",
+        measured="Digests of the decoded pictures across splits, whatever their names. One shared frame is enough to stop.",
+        seen="H8 and 4.3 no. 10 of the failure catalogue: contamination checks done by hand",
+    ),
+    Entry(
+        "D10",
+        "Splits hold neighbouring frames",
+        Stage.DATA,
+        symptom="Validation measures how well the training frames were remembered.",
+        cause="frames of one drive were dealt out to the splits one by one",
+        cure="split by recording, or leave a gap of some metres of driving between blocks",
+        measured="For frames of a held-out split: the most similar training frame, confirmed by matches under one epipolar geometry, "
+        "that have moved less than twice the way between neighbours. Warns from a quarter of the frames.",
+        seen="section 2.3: every frame of the Zhou validation list has a training neighbour within one frame",
+    ),
+)

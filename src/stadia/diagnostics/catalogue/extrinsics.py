@@ -1,0 +1,102 @@
+"""Ways to fail that are in the rig and in the poses."""
+
+from stadia.diagnostics.catalogue.entry import Entry
+from stadia.diagnostics.finding import Stage
+
+ENTRIES = (
+    Entry(
+        "E01",
+        "The baseline has the wrong sign",
+        Stage.DATA,
+        symptom="The stereo loss stays at that of the unwarped picture; depth goes to its far limit, where the mistake costs least.",
+        cause="T_left_right was given where T_right_left is needed",
+        cure="invert it: T_right_left takes points of the left camera to the right one, and its t_x is minus the baseline",
+        measured="Matches of left and right: x_left - x_right has the sign of -t_x. With few matches: a sweep of planes both ways.",
+        seen="D1 and D2 of the failure catalogue",
+    ),
+    Entry(
+        "E02",
+        "Left and right are swapped",
+        Stage.DATA,
+        symptom="As with a wrong sign of the baseline: the stereo loss does not move.",
+        cause="the folders of the two cameras are exchanged",
+        cure="exchange them: in the left picture near things stand further to the right",
+        measured="Matches of left and right: x_left - x_right is below zero, while t_x of T_right_left is below zero as it must be.",
+        seen="D1 of the failure catalogue; section 4.0: residual ratio 0.95",
+    ),
+    Entry(
+        "E03",
+        "The baseline has the wrong length",
+        Stage.DATA,
+        symptom="Everything trains, and every depth is off by one factor: pictures alone cannot tell.",
+        cause="a nominal baseline, another unit, or P3[0,3] / f without KITTI's P2[0,3] (0.47 m where it is 0.53)",
+        cure="use the calibrated distance of the two cameras, in metres",
+        measured="0.02 to 3 m; then fx times baseline against the poses and the ground truth: the median ratio of lengths, "
+        "warns from 5 %, stops from 8 % beyond two standard errors. Without poses and ground truth nobody can check it.",
+        seen="D3 of the failure catalogue; section 2.1: 0.47056, which a public unit test enshrines",
+    ),
+    Entry(
+        "E04",
+        "The rig's transform does not fit the pictures",
+        Stage.DATA,
+        symptom="Warped right pictures are shifted up or down, or turned.",
+        cause="pictures are not rectified; or they are, and the raw extrinsics (KITTI: 1.71 degrees, 21 px) are used; or frames of "
+        "body and camera are mixed (EuRoC T_BS1 inv(T_BS0), whose baseline lies along y)",
+        cure="rectify both pictures and use the rectified rig: no rotation, and t = (-baseline, 0, 0)",
+        measured="Median distance of left-right matches to the epipolar line that K and T_right_left give: warns from 0.1 % of the width, "
+        "stops from 0.2 %, or at once where the baseline is not along x.",
+        seen="D5 and U5 of the failure catalogue",
+    ),
+    Entry(
+        "E05",
+        "A pose is not a rigid motion",
+        Stage.DATA,
+        symptom="Warps by the poses are scaled or sheared; odometry scores are not finite.",
+        cause="rows and columns are exchanged, numbers are missing, or a quaternion was read in another order",
+        cure="write each pose as 3 x 4 [R | t] by rows, R a rotation",
+        measured="Finite, R^T R = I within 0.001, determinant 1, last row (0, 0, 0, 1).",
+        seen="section 2.6 of the failure catalogue",
+    ),
+    Entry(
+        "E06",
+        "Poses are inverted",
+        Stage.DATA,
+        symptom="The reference trajectory runs backwards, or winds up in curves; supervised motion has the wrong sign.",
+        cause="world-to-camera (extrinsic) matrices were given as camera-to-world",
+        cure="invert each pose: T_world_camera takes points of the camera to the world, its last column is where the camera is",
+        measured="Direction of motion between frames by the poses, against the direction by matches (perspective-n-points where depth is "
+        "known, the essential matrix elsewhere). Warns from 30, stops from 60 degrees (median), and names the convention that fits.",
+        seen="E4 of the failure catalogue; section 2.6: driving forward, T_next_now has t_z < 0",
+    ),
+    Entry(
+        "E07",
+        "Poses have other axes",
+        Stage.DATA,
+        symptom="The reference trajectory rises into the air where the camera drives ahead, or turns the other way.",
+        cause="poses are of a body or of a graphics camera (x forward; y up), not of a camera with x right, y down, z forward",
+        cure="multiply each pose by the rotation from the camera's axes to those of the poses",
+        measured="As E06; each of the 48 ways to name and turn three axes is tried.",
+        seen="D10, H2 and U6 of the failure catalogue",
+    ),
+    Entry(
+        "E08",
+        "Poses have another unit",
+        Stage.DATA,
+        symptom="Odometry scores are off by a round factor, or every segment is shorter than 100 m.",
+        cause="translations are in millimetres or centimetres, or up to scale (monocular SLAM)",
+        cure="multiply the translations so that they are metres",
+        measured="Median speed up to 80 m/s; then the length of motions by the poses over their length by the rig and by the ground truth: "
+        "warns from 5 % against a rig and 15 % against ground truth, stops from 8 and 30 %.",
+        seen="H4 of the failure catalogue; section 4.0: fingerprints 1000 and 100",
+    ),
+    Entry(
+        "E09",
+        "Poses contradict the pictures",
+        Stage.DATA,
+        symptom="Warps by the poses do not resemble the target, in no convention.",
+        cause="poses belong to other frames (another rate, another start), or to another sensor",
+        cure="associate poses with pictures by timestamp, not by row number, and move them from the sensor to the camera",
+        measured="As E06, where no convention fits.",
+        seen="H3 and H4 of the failure catalogue: ground truth rows of 200 Hz read at 20 Hz",
+    ),
+)

@@ -1,0 +1,80 @@
+"""Ways to fail that are in K."""
+
+from stadia.diagnostics.catalogue.entry import Entry
+from stadia.diagnostics.finding import Stage
+
+ENTRIES = (
+    Entry(
+        "K01",
+        "K is not an intrinsic matrix",
+        Stage.DATA,
+        symptom="Warped pictures are empty or smeared from the first step.",
+        cause="K was transposed, flattened in another order, or holds something else",
+        cure="write K as [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels",
+        measured="Finite, fx and fy above zero, skew below 1 % of fx, the last row (0, 0, 1).",
+        seen="D6 of the failure catalogue",
+    ),
+    Entry(
+        "K02",
+        "K is normalised, but used on pixels",
+        Stage.DATA,
+        symptom="Warping changes nothing: the loss equals that of the unwarped picture to three digits.",
+        cause="K was divided by the picture's width and height",
+        cure="multiply its first row by the width and its second row by the height",
+        measured="fx, fy, cx and cy all of the order of 1.",
+        seen="U2 of the failure catalogue: K / (1241, 376) on a pixel grid",
+    ),
+    Entry(
+        "K03",
+        "The principal point is far from the centre",
+        Stage.DATA,
+        symptom="Stereo trains, but neighbours in time do not; point clouds are sheared.",
+        cause="cx and cy are exchanged, a crop was not subtracted, or K is of another camera",
+        cure="subtract the crop's offset from cx and cy, or take K of this camera",
+        measured="cx / W and cy / H: warns outside 0.35 to 0.65, stops outside 0.2 to 0.8.",
+        seen="D6 of the failure catalogue",
+    ),
+    Entry(
+        "K04",
+        "K is that of a picture of another size",
+        Stage.DATA,
+        symptom="Stereo looks trained but its depth is off by the factor of the sizes (1.94 at 640, 2.43 at 512 px for KITTI); "
+        "neighbours in time do not train at all.",
+        cause="pictures were resized and K was not, or K was resized twice",
+        cure="resize K with the picture: f' = f s, c' = (c + 0.5) s - 0.5, x and y apart (stadia.geometry.camera.resize does both)",
+        measured="2 cx + 1 and 2 cy + 1 are the size that K was made for. Stops where both differ from the picture's by 1.3 or more the "
+        "same way, warns from 1.12 where both factors agree within 10 %; and where a known camera's picture has another focal length.",
+        seen="D6 of the failure catalogue: focal '950', not scaled for the resize",
+    ),
+    Entry(
+        "K05",
+        "The field of view is implausible",
+        Stage.DATA,
+        symptom="Neighbours in time do not train, or the motion is a multiple of the true one.",
+        cause="K is in other units (millimetres), or of another lens",
+        cure="calibrate, or compute fx = W / (2 tan(horizontal field of view / 2))",
+        measured="fx / W: warns outside 0.3 to 1.6 (118 to 35 degrees), stops outside 0.15 to 6.",
+        seen="D6 of the failure catalogue",
+    ),
+    Entry(
+        "K06",
+        "The focal length contradicts the turns",
+        Stage.DATA,
+        symptom="Motion in curves is too large or too small by one factor, and depth bends there.",
+        cause="fx and fy are of another size or another lens, while the principal point is right",
+        cure="multiply fx and fy by the factor found, or calibrate",
+        measured="Rotation between frames by matches under K, against the rotation that the poses give: with a wrong focal length they "
+        "differ by one factor. Spoken of where the turns are large enough to tell; warns from 1.25, stops from 1.5.",
+        seen="two-view geometry: a pixel displacement is focal length times angle",
+    ),
+    Entry(
+        "K07",
+        "Left and right K differ on a rectified pair",
+        Stage.DATA,
+        symptom="Vertical offsets between left and warped right, growing away from the centre.",
+        cause="K of the unrectified cameras (KITTI K_02 and K_03) is used on rectified pictures",
+        cure="use the rectified projection (KITTI P_rect_02 and P_rect_03): both sides share one K",
+        measured="fx, fy and cy of the sides differ by more than 0.1 % of the width while the rig has no rotation.",
+        seen="D5 of the failure catalogue: the logged fix was itself the bug",
+    ),
+)

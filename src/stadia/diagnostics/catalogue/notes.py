@@ -1,0 +1,27 @@
+"""What nobody could check, and why."""
+
+from stadia.diagnostics.catalogue.entry import Entry
+from stadia.diagnostics.finding import Stage
+
+ENTRIES = (
+    Entry(
+        "N01",
+        "Not checked",
+        Stage.DATA,
+        symptom="None: this mistake, if it is there, will be found later or never.",
+        cause="the data does not hold what the check compares with",
+        cure="nothing to do; give poses, ground truth or the second camera if they exist",
+        measured="A check says by itself what it lacks.",
+        seen="section 4.0 of the failure catalogue: what one instrument cannot see",
+    ),
+    Entry(
+        "N02",
+        "Not checked for lack of time",
+        Stage.DATA,
+        symptom="None.",
+        cause="the data has more recordings than fit the time for checking",
+        cure="run `stadia check` with a larger --seconds",
+        measured="The clock.",
+        seen="-",
+    ),
+)

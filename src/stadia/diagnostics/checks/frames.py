@@ -1,0 +1,104 @@
+"""Are the frames different pictures, taken while the camera moved?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.recording import LEFT, RIGHT
+from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.instruments.flow import FLOW_WIDTH, flow_px, small
+from stadia.diagnostics.survey import Survey
+
+MOST_FRAMES, WINDOWS = 120, 4
+REPEATED_WARN, REPEATED_STOP = 0.02, 0.25
+STATIC_WARN, STATIC_STOP = 1 / 3, 0.9
+STATIC_FLOW_PX = 0.1
+
+
+def windows(length: int) -> list[range]:
+    """All frames of a short recording, else WINDOWS stretches of consecutive ones, spread evenly."""
+    if length <= MOST_FRAMES:
+        return [range(length)]
+    size = MOST_FRAMES // WINDOWS
+    return [range(int(start), int(start) + size) for start in np.linspace(0, length - size, WINDOWS)]
+
+
+def digest(image: NDArray[np.uint8]) -> bytes:
+    """16 bytes that two pictures share only if every pixel is the same."""
+    return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
+
+
+def frames(survey: Survey) -> Iterator[Finding]:
+    """D02 repeated frames, D03 a camera that stands still, D04 the same picture left and right."""
+    yield from _same_sides(survey)
+    seen: dict[bytes, int] = {}
+    repeated: list[tuple[int, int]] = []
+    flows: list[float] = []
+    looked = 0
+    for window in windows(survey.length):
+        before: NDArray[np.uint8] | None = None
+        for i in window:
+            image = survey.recording.image(i)
+            looked += 1
+            key = digest(image)
+            if key in seen and seen[key] != i:
+                repeated.append((i, seen[key]))
+            picture = small(image)
+            if key not in seen and before is not None and (flow := flow_px(before, picture)) is not None:
+                flows.append(flow)
+            seen.setdefault(key, i)
+            before = picture
+    yield from _repeated(survey, repeated, looked)
+    yield from _static(survey, flows)
+
+
+def _repeated(survey: Survey, repeated: list[tuple[int, int]], looked: int) -> Iterator[Finding]:
+    share = len(repeated) / looked
+    if share < REPEATED_WARN:
+        return
+    yield finding(
+        "D02",
+        Severity.STOP if share >= REPEATED_STOP else Severity.WARN,
+        measured=f"{len(repeated)} of {looked} frames show exactly what an earlier one shows",
+        expected="every frame another picture",
+        evidence={"frame": [i for i, _ in repeated[:8]], "same as": [j for _, j in repeated[:8]]},
+        where=[survey.name],
+    )
+
+
+def _static(survey: Survey, flows: list[float]) -> Iterator[Finding]:
+    if len(flows) < 3:
+        return
+    still = sum(flow < STATIC_FLOW_PX for flow in flows)
+    share = still / len(flows)
+    if share < STATIC_WARN:
+        return
+    yield finding(
+        "D03",
+        Severity.STOP if share >= STATIC_STOP and not survey.stereo else Severity.WARN,
+        measured=f"{still} of {len(flows)} neighbouring pairs move less than {STATIC_FLOW_PX} px at {FLOW_WIDTH} px width",
+        expected=f"fewer than {STATIC_WARN:.0%}",
+        evidence={"median_flow_px": float(np.median(flows)), "pairs": len(flows)},
+        where=[survey.name],
+    )
+
+
+def _same_sides(survey: Survey) -> Iterator[Finding]:
+    """Every sampled instant, so that a right camera which hangs half of the time is seen as well."""
+    if RIGHT not in survey.recording.sides:
+        return
+    same = [i for i in survey.anchors if digest(survey.image(i, LEFT)) == digest(survey.image(i, RIGHT))]
+    if same:
+        yield finding(
+            "D04",
+            Severity.STOP,
+            measured=f"left and right are the same picture in {len(same)} of {len(survey.anchors)} sampled frames",
+            expected="two pictures, apart by the baseline",
+            evidence={"frame": same},
+            where=[survey.name],
+        )

@@ -1,0 +1,206 @@
+"""Is the ground-truth depth there, in metres, and of these pictures?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.recording import LEFT
+from stadia.diagnostics import lengths
+from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.instruments.matching import grey
+from stadia.diagnostics.instruments.photometric import warp_identity_ratio
+from stadia.diagnostics.survey import NotChecked, Survey
+
+EMPTY_STOP_SHARE = 0.5
+LEVELS, LEVELS_FROM_PIXELS = 256, 20_000
+SHIFTS = (-3, -2, -1, 1, 2, 3)
+SHIFT_GAIN = 0.85
+"""A neighbour's ground truth fits at 1.3 times the spread of the right one (RoadWorld, 1 m a frame), so the wrong one shows at 0.75."""
+
+EXPLAINED_WARN, EXPLAINED_STOP = 0.5, 0.4
+LEAST_WARPS = 2
+FLAT_MARGIN = 1.05
+"""Ground truth must warp at least about as well as a flat plane; clean data warps at 0.7 to 0.9 of the plane's residual."""
+
+
+def ground_truth(survey: Survey) -> Iterator[Finding]:
+    """D05 empty, D08 few levels, D07 of other pictures, else D06 scale."""
+    maps = [survey.recording.depth_m(i, LEFT) for i in survey.anchors]
+    if all(depth is None for depth in maps):
+        raise NotChecked("no ground-truth depth")
+    empty = _empty([depth for depth in maps if depth is not None], survey)
+    if empty is not None:
+        yield empty
+        if empty.severity is Severity.STOP:
+            return
+    yield from _levels(survey)
+    crooked = _against_rig(survey) or _of_neighbours(survey) or _against_motion(survey)
+    if crooked is None and not lengths.verdicts(survey):
+        crooked = _against_flat(survey)
+    if crooked is not None:
+        yield crooked
+    else:
+        yield from _scale(survey)
+    if lengths.proportion(survey) is None and len(_warps(survey)) < LEAST_WARPS:
+        raise NotChecked("whether the ground truth belongs to these frames: no rig, and no motion known well enough to warp along")
+
+
+def _empty(maps: list[NDArray[np.float32]], survey: Survey) -> Finding | None:
+    filled = [depth[np.isfinite(depth) & (depth > 0)] for depth in maps]
+    useless = [values.size == 0 or (values.size > 1 and float(np.ptp(values)) == 0) for values in filled]
+    if not any(useless):
+        return None
+    shares = [values.size / depth.size for values, depth in zip(filled, maps, strict=True)]
+    return finding(
+        "D05",
+        Severity.STOP if sum(useless) >= EMPTY_STOP_SHARE * len(maps) else Severity.WARN,
+        measured=f"{sum(useless)} of {len(maps)} sampled maps hold no depth, or one constant value",
+        expected="depth in every map (projected LiDAR: about 3 % of the pixels, dense ground truth: most)",
+        evidence={"frame": list(survey.anchors), "share_of_pixels_with_depth": shares},
+        where=[survey.name],
+    )
+
+
+def _levels(survey: Survey) -> Iterator[Finding]:
+    for i in survey.anchors:
+        depth = survey.depth(i)
+        known = depth[depth > 0] if depth is not None else np.zeros(0)
+        if known.size > LEVELS_FROM_PIXELS and (count := len(np.unique(known))) <= LEVELS:
+            yield finding(
+                "D08",
+                Severity.WARN,
+                measured=f"{count} distinct values among {known.size} pixels",
+                expected=f"more than {LEVELS}",
+                evidence={"frame": i, "values": count},
+                where=[survey.name],
+            )
+            return
+
+
+def _scale(survey: Survey) -> Iterator[Finding]:
+    for verdict in lengths.verdicts(survey):
+        if verdict.ruler is not lengths.Ruler.DEPTH:
+            continue
+        factor = verdict.factor
+        low, high = lengths.PLAUSIBLE[verdict.ruler]
+        measured, expected = f"a median depth of {verdict.says:.4g} m", f"{low:g} to {high:g} m"
+        if factor is not None:
+            measured = f"ground truth is {factor:.4g} times as long as {lengths.others(verdict)} say (its median is {verdict.says:.4g} m)"
+            expected = "1 within the noise"
+        yield finding(
+            "D06",
+            Severity.STOP if verdict.severe else Severity.WARN,
+            measured=measured,
+            expected=expected,
+            cause=verdict.cause,
+            cure=verdict.cure or (f"divide the ground truth by {factor:.4g}" if factor is not None else None),
+            evidence={"median_m": verdict.says, **lengths.evidence(verdict)},
+            where=[survey.name],
+        )
+
+
+def _against_rig(survey: Survey) -> Finding | None:
+    """D07 by the rig's depth, point for point."""
+    proportion = lengths.proportion(survey)
+    if proportion is None or proportion.straight:
+        return None
+    falling = proportion.rank < 0
+    return finding(
+        "D07",
+        Severity.STOP,
+        measured=f"against the rig's depth, ground truth has a rank correlation of {proportion.rank:.2f}, "
+        f"a spread of {proportion.spread:.0%}, and near and far points differ by {abs(proportion.bend):.0%}",
+        expected=f"at least {lengths.LEAST_RANK}, at most {lengths.MOST_SPREAD:.0%}, and at most {lengths.MOST_BEND:.0%}",
+        cause="the ground truth grows where depth falls: it is disparity or inverse depth" if falling else None,
+        cure="take its reciprocal, with the factor that makes it metres" if falling else None,
+        evidence={
+            "points": len(proportion.logs),
+            "rank_correlation": proportion.rank,
+            "spread": proportion.spread,
+            "near_less_far": proportion.bend,
+        },
+        where=[survey.name],
+    )
+
+
+def _of_neighbours(survey: Survey) -> Finding | None:
+    """D07 where the rig's depth fits the ground truth of a neighbouring frame clearly better than that of its own."""
+    own = lengths.proportion(survey)
+    others = {shift: fit for shift in SHIFTS if (fit := lengths.proportion(survey, shift)) is not None}
+    if own is None or not others:
+        return None
+    best = min(others, key=lambda shift: others[shift].spread)
+    if others[best].spread >= SHIFT_GAIN * own.spread:
+        return None
+    return finding(
+        "D07",
+        Severity.WARN,
+        measured=f"the rig's depth fits the ground truth of {abs(best)} frame(s) {'later' if best > 0 else 'earlier'} better than its own: "
+        f"a spread of {others[best].spread:.1%} instead of {own.spread:.1%}",
+        expected="its own fits best",
+        cause="the ground truth is counted from another first frame, or frames are missing in one of the two",
+        cure="associate ground truth with pictures by the names of the files",
+        evidence={"shift": [0, *others], "spread": [own.spread, *(fit.spread for fit in others.values())]},
+        where=[survey.name],
+    )
+
+
+def _against_motion(survey: Survey) -> Finding | None:
+    """D07 where no motion of the camera explains ground truth and matches together, although the matches agree among themselves."""
+    explained = [step.depth_explains for step in survey.steps if step.depth_explains is not None]
+    if len(explained) < LEAST_WARPS:
+        return None
+    share = float(np.median(explained))
+    if share >= EXPLAINED_WARN:
+        return None
+    return finding(
+        "D07",
+        Severity.STOP if share < EXPLAINED_STOP else Severity.WARN,
+        measured=f"one motion of the camera and the ground truth explain {share:.0%} of the matches that agree among themselves",
+        expected=f"at least {EXPLAINED_WARN:.0%}",
+        evidence={"step": [f"{s.first} to {s.second}" for s in survey.steps if s.depth_explains is not None], "share": explained},
+        where=[survey.name],
+    )
+
+
+def _warps(survey: Survey) -> list[tuple[int, float, float]]:
+    """(frame, WIR with ground truth, WIR with a flat plane at its median) along the poses, where the pictures confirm them."""
+    found = []
+    for step in survey.steps:
+        depth, T = survey.depth(step.first), step.T_second_first
+        motion = step.measured
+        if depth is None or T is None or motion is None or not lengths.same_way(T, motion):
+            continue
+        flat = np.where(depth > 0, np.float32(np.median(depth[depth > 0])) if (depth > 0).any() else 0, 0).astype(np.float32)
+        pictures = grey(survey.image(step.first)), grey(survey.image(step.second))
+        cameras = survey.K(step.first), survey.K(step.second)
+        by_truth = warp_identity_ratio(*pictures, depth, *cameras, T)
+        by_plane = warp_identity_ratio(*pictures, flat, *cameras, T)
+        if by_truth is not None and by_plane is not None:
+            found.append((step.first, by_truth, by_plane))
+    return found
+
+
+def _against_flat(survey: Survey) -> Finding | None:
+    warps = _warps(survey)
+    if len(warps) < LEAST_WARPS:
+        return None
+    ratio = float(np.median([truth / plane for _, truth, plane in warps]))
+    if ratio <= FLAT_MARGIN:
+        return None
+    return finding(
+        "D07",
+        Severity.STOP,
+        measured=f"a neighbour warped by the ground truth resembles the target {ratio:.2f} times as badly as by a flat plane",
+        expected=f"at most {FLAT_MARGIN} times",
+        evidence={
+            "frame": [i for i, _, _ in warps],
+            "wir_ground_truth": [truth for _, truth, _ in warps],
+            "wir_flat": [plane for _, _, plane in warps],
+        },
+        where=[survey.name],
+    )

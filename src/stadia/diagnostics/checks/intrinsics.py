@@ -1,0 +1,243 @@
+"""Does K belong to these pictures? First K by itself, then against the turns of the camera."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stadia.core.types import Camera
+from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.instruments.two_view import Array, rotation_vector_deg
+from stadia.diagnostics.survey import NotChecked, Survey
+
+NORMALISED_BELOW = 8.0
+CENTRE_WARN, CENTRE_STOP = (0.35, 0.65), (0.2, 0.8)
+FOCAL_WARN, FOCAL_STOP = (0.3, 1.6), (0.15, 6.0)
+SIZE_STOP, SIZE_WARN, SIZE_AGREEMENT = 1.3, 1.12, 0.10
+SIDES_SHARE = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCamera:
+    """A camera that many people use. sizes: (width, height). focal_px, baseline_m: ranges over its recordings, rectified."""
+
+    name: str
+    sizes: tuple[tuple[int, int], ...]
+    focal_px: tuple[float, float]
+
+
+KNOWN_CAMERAS = (KnownCamera("KITTI, rectified", ((1242, 375), (1241, 376), (1226, 370), (1224, 370), (1238, 374)), (705.0, 723.0)),)
+
+
+def _cameras(survey: Survey) -> Iterator[tuple[str, Camera, Array]]:
+    """Each camera that differs from the ones before, at the sampled frames: its side, itself, K."""
+    told: list[tuple[str, Array]] = []
+    for side in survey.recording.sides:
+        for i in survey.anchors:
+            camera = survey.recording.camera(i, side)
+            K = np.asarray(camera.K.numpy(), dtype=np.float64)
+            if not any(side == s and np.array_equal(K, other, equal_nan=True) for s, other in told):
+                told.append((side, K))
+                yield side, camera, K
+
+
+def intrinsics(survey: Survey) -> Iterator[Finding]:
+    """K01 not an intrinsic matrix, K02 normalised, K03 off centre, K05 field of view; else K07 sides differ."""
+    where = [survey.name]
+    found: list[Finding] = []
+    for side, camera, K in _cameras(survey):
+        wrong = _form(K, where) or _normalised(K, camera, where) or _centre(K, camera, where) or _field_of_view(K, camera, where)
+        if wrong is not None and wrong.code not in [f.code for f in found]:
+            found.append(replace(wrong, evidence={"side": side, **wrong.evidence}))
+    yield from found or _sides(survey)
+
+
+def _form(K: Array, where: list[str]) -> Finding | None:
+    problems = []
+    if not np.isfinite(K).all():
+        problems.append("not finite")
+    else:
+        if not np.allclose(K[2], (0, 0, 1)):
+            problems.append(f"last row {np.round(K[2], 4).tolist()}")
+        if K[0, 0] <= 0 or K[1, 1] <= 0:
+            problems.append(f"fx {K[0, 0]:g}, fy {K[1, 1]:g}")
+        if abs(K[0, 1]) > 0.01 * abs(K[0, 0]) or K[1, 0] != 0:
+            problems.append(f"skew {K[0, 1]:g}, {K[1, 0]:g}")
+    if not problems:
+        return None
+    transposed = np.isfinite(K).all() and np.allclose(K[:2, 2], 0) and np.any(K[2, :2] != 0)
+    return finding(
+        "K01",
+        Severity.STOP,
+        measured="; ".join(problems),
+        expected="[[fx, 0, cx], [0, fy, cy], [0, 0, 1]], finite, fx and fy above 0",
+        cause="K is transposed" if transposed else None,
+        cure="transpose it" if transposed else None,
+        evidence={"K": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in K]},
+        where=where,
+    )
+
+
+def _normalised(K: Array, camera: Camera, where: list[str]) -> Finding | None:
+    values = (K[0, 0], K[1, 1], K[0, 2], K[1, 2])
+    if max(map(abs, values)) >= NORMALISED_BELOW:
+        return None
+    return finding(
+        "K02",
+        Severity.STOP,
+        measured="fx {:.3f}, fy {:.3f}, cx {:.3f}, cy {:.3f}".format(*values),
+        expected=f"pixels of a {camera.width}x{camera.height} picture",
+        evidence={"fx_times_width": float(K[0, 0] * camera.width), "fy_times_height": float(K[1, 1] * camera.height)},
+        where=where,
+    )
+
+
+def _outside(value: float, limits: tuple[float, float]) -> bool:
+    return not limits[0] <= value <= limits[1]
+
+
+def size_factors(K: Array, camera: Camera) -> tuple[float, float]:
+    """How many times as wide and as high as this picture is the one whose centre is K's principal point."""
+    return float(2 * K[0, 2] + 1) / camera.width, float(2 * K[1, 2] + 1) / camera.height
+
+
+def _of_another_size(factors: tuple[float, float]) -> Severity | None:
+    """A principal point that is off the same way along both axes is that of a resized picture."""
+    x, y = (float(np.log(max(f, 1e-6))) for f in factors)
+    if x * y <= 0:
+        return None
+    least = min(abs(x), abs(y))
+    if least >= np.log(SIZE_STOP):
+        return Severity.STOP
+    return Severity.WARN if least >= np.log(SIZE_WARN) and abs(x - y) < SIZE_AGREEMENT else None
+
+
+def _centre(K: Array, camera: Camera, where: list[str]) -> Finding | None:
+    x, y = K[0, 2] / camera.width, K[1, 2] / camera.height
+    if not (_outside(x, CENTRE_WARN) or _outside(y, CENTRE_WARN)) or _of_another_size(size_factors(K, camera)):
+        return None  # a principal point of another size is told by `resize`
+    swapped = not (_outside(K[1, 2] / camera.width, CENTRE_WARN) or _outside(K[0, 2] / camera.height, CENTRE_WARN))
+    return finding(
+        "K03",
+        Severity.STOP if swapped or _outside(x, CENTRE_STOP) or _outside(y, CENTRE_STOP) else Severity.WARN,
+        measured=f"cx / W {x:.3f}, cy / H {y:.3f}",
+        expected=f"both in {CENTRE_WARN[0]} to {CENTRE_WARN[1]}",
+        cause="cx and cy are exchanged" if swapped else None,
+        cure=f"exchange them: cx {K[1, 2]:g}, cy {K[0, 2]:g}" if swapped else None,
+        evidence={"cx": float(K[0, 2]), "cy": float(K[1, 2]), "width": camera.width, "height": camera.height},
+        where=where,
+    )
+
+
+def _field_of_view(K: Array, camera: Camera, where: list[str]) -> Finding | None:
+    share = float(K[0, 0] / camera.width)
+    factors = size_factors(K, camera)
+    if not _outside(share, FOCAL_WARN) or _of_another_size(factors):
+        return None
+    return finding(
+        "K05",
+        Severity.STOP if _outside(share, FOCAL_STOP) else Severity.WARN,
+        measured=f"fx / W {share:.3f}: a horizontal field of view of {2 * np.degrees(np.arctan(0.5 / share)):.1f} degrees",
+        expected=f"fx / W in {FOCAL_WARN[0]} to {FOCAL_WARN[1]} (118 to 35 degrees)",
+        evidence={"fx": float(K[0, 0]), "width": camera.width},
+        where=where,
+    )
+
+
+def _sides(survey: Survey) -> Iterator[Finding]:
+    """K07: with no rotation between the sides the pair is rectified, and then they share one K (cx may differ)."""
+    if not survey.stereo or np.linalg.norm(rotation_vector_deg(survey.T_right_left[:3, :3])) > 0.05:
+        return
+    left, right = (survey.K(survey.anchors[0], side) for side in ("left", "right"))
+    width = survey.recording.camera(survey.anchors[0]).width
+    apart = [abs(float(left[r, c] - right[r, c])) for r, c in ((0, 0), (1, 1), (1, 2))]
+    if max(apart) > SIDES_SHARE * width:
+        yield finding(
+            "K07",
+            Severity.STOP,
+            measured=f"left fx {left[0, 0]:.2f}, fy {left[1, 1]:.2f}, cy {left[1, 2]:.2f}; "
+            f"right fx {right[0, 0]:.2f}, fy {right[1, 1]:.2f}, cy {right[1, 2]:.2f}",
+            expected=f"the same within {SIDES_SHARE * width:.2f} px: the rig has no rotation, so the pair is rectified",
+            evidence={"left_K": left.tolist(), "right_K": right.tolist()},
+            where=[survey.name],
+        )
+
+
+def resize(survey: Survey) -> Iterator[Finding]:
+    """K04 K of another size, K06 a focal length that the turns contradict."""
+    for side, camera, K in _cameras(survey):
+        wrong = _resized(K, camera, [survey.name]) or _known(K, camera, [survey.name])
+        if wrong is not None:
+            yield replace(wrong, evidence={"side": side, **wrong.evidence})
+            return
+    yield from _turns(survey)
+
+
+def _resized(K: Array, camera: Camera, where: list[str]) -> Finding | None:
+    x, y = size_factors(K, camera)
+    severity = _of_another_size((x, y))
+    if severity is None:
+        return None
+    width, height = round(x * camera.width), round(y * camera.height)
+    return finding(
+        "K04",
+        severity,
+        measured=f"K is that of a picture about {width}x{height}, {x:.2f} times as wide and {y:.2f} times as high",
+        expected=f"K of the {camera.width}x{camera.height} picture: cx / W and cy / H near 0.5",
+        cure=f"rescale K from {width}x{height} to {camera.width}x{camera.height}, x by {1 / x:.4f} and y by {1 / y:.4f}: "
+        "f' = f s, c' = (c + 0.5) s - 0.5 (stadia.geometry.camera.resized does it)",
+        evidence={"cx": float(K[0, 2]), "cy": float(K[1, 2]), "width": camera.width, "height": camera.height, "fx": float(K[0, 0])},
+        where=where,
+    )
+
+
+def _known(K: Array, camera: Camera, where: list[str]) -> Finding | None:
+    for known in KNOWN_CAMERAS:
+        if (camera.width, camera.height) in known.sizes and _outside(float(K[0, 0]), known.focal_px):
+            return finding(
+                "K04",
+                Severity.WARN,
+                measured=f"fx {K[0, 0]:.1f} for a picture of {camera.width}x{camera.height}",
+                expected=f"{known.focal_px[0]:g} to {known.focal_px[1]:g}: that is the size of {known.name}",
+                cause="K of the unrectified pictures (fx 960 to 985), or of pictures of another size",
+                cure="take fx, fy, cx and cy from P_rect of the same day",
+                evidence={"fx": float(K[0, 0]), "width": camera.width, "height": camera.height},
+                where=where,
+            )
+    return None
+
+
+TURN_DEG = 0.5
+TURNS_WARN, TURNS_STOP = 1.25, 1.5
+
+
+def _turns(survey: Survey) -> Iterator[Finding]:
+    """K06: rotation seen through K against that of the poses, where the camera turns. A focal length s times too long sees 1 / s of it."""
+    seen, given = [], []
+    for step in survey.steps:
+        motion = step.measured
+        if motion is not None and step.T_second_first is not None:
+            turn = rotation_vector_deg(step.T_second_first[:3, :3])
+            if np.linalg.norm(turn) > TURN_DEG:
+                seen.append(rotation_vector_deg(motion.R))
+                given.append(turn)
+    if len(seen) < 2:
+        raise NotChecked("fx against the turns: too few frames that turn by half a degree, with poses")
+    measured, told = np.array(seen), np.array(given)
+    factor = float((told * told).sum() / (told * measured).sum()) if (told * measured).sum() > 0 else float("nan")
+    alike = float((told * measured).sum() / (np.linalg.norm(told) * np.linalg.norm(measured)))
+    if alike < 0.9 or 1 / TURNS_WARN < factor < TURNS_WARN:
+        return  # turns about other axes are a matter of the poses
+    yield finding(
+        "K06",
+        Severity.WARN if 1 / TURNS_STOP < factor < TURNS_STOP else Severity.STOP,
+        measured=f"turns seen through K are {1 / factor:.2f} times those of the poses, over {len(seen)} steps",
+        expected=f"1 within a factor of {TURNS_WARN}",
+        cause=f"fx and fy are about {factor:.2f} times too long",
+        cure=f"divide fx and fy by {factor:.2f} (and see that cx and cy belong to this picture)",
+        evidence={"seen_deg": np.linalg.norm(measured, axis=1).tolist(), "given_deg": np.linalg.norm(told, axis=1).tolist()},
+        where=[survey.name],
+    )

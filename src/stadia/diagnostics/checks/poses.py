@@ -1,0 +1,229 @@
+"""Do the poses say what the pictures show: direction, axes, unit?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import permutations, product
+
+import numpy as np
+
+from stadia.core.recording import LEFT
+from stadia.diagnostics import lengths
+from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.instruments.two_view import Array, Motion, angle_deg, rotation_vector_deg
+from stadia.diagnostics.survey import NotChecked, Step, Survey
+
+DIRECTION_WARN_DEG, DIRECTION_STOP_DEG = 30.0, 60.0
+TURN_DEG = 0.7
+"""From this rotation on, a step's rotation is compared as well."""
+
+TURN_ERROR_STOP = 0.8
+"""Median |rotation error| / |rotation|: 0.15 to 0.3 where poses are right, 2 where they turn the other way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """A way to write poses. code: of the finding.  name, cure: in words.  motion: from two poses to T_second_first."""
+
+    code: str
+    name: str
+    cure: str
+    motion: Callable[[Array, Array], Array]
+
+
+def _relative(T_world_first: Array, T_world_second: Array) -> Array:
+    return np.asarray(np.linalg.solve(T_world_second, T_world_first), dtype=np.float64)
+
+
+def _turned(axes: Array) -> Callable[[Array, Array], Array]:
+    """The poses' own frame has other axes: p_poses = axes p_camera."""
+    change = np.eye(4)
+    change[:3, :3] = axes
+
+    def motion(T_world_first: Array, T_world_second: Array) -> Array:
+        return change.T @ _relative(T_world_first, T_world_second) @ change
+
+    return motion
+
+
+def _translations_turned(axes: Array) -> Callable[[Array, Array], Array]:
+    """Rotations are right and only the translations have other axes: t_poses = axes t_world."""
+
+    def motion(T_world_first: Array, T_world_second: Array) -> Array:
+        first, second = T_world_first.copy(), T_world_second.copy()
+        first[:3, 3], second[:3, 3] = axes.T @ first[:3, 3], axes.T @ second[:3, 3]
+        return _relative(first, second)
+
+    return motion
+
+
+def _in_words(axes: Array) -> str:
+    """What each axis of the poses is in the camera ("x forward, y left, z up")."""
+    names = {(0, 1): "right", (0, -1): "left", (1, 1): "down", (1, -1): "up", (2, 1): "forward", (2, -1): "back"}
+    words = []
+    for letter, row in zip("xyz", axes, strict=True):
+        column = int(np.abs(row).argmax())
+        words.append(f"{letter} {names[column, int(row[column])]}")
+    return ", ".join(words)
+
+
+def _all_axes() -> list[Array]:
+    """The 47 other ways to name and turn three axes: those that people use first, then rotations, then mirrored ones."""
+    usual = [np.diag([1.0, -1, -1]), np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])]
+    found = list(usual)
+    for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):
+        axes = np.zeros((3, 3))
+        axes[range(3), order] = signs
+        if not np.array_equal(axes, np.eye(3)) and not any(np.array_equal(axes, other) for other in usual):
+            found.append(axes)
+    return usual + sorted(found[3:], key=lambda a: -np.linalg.det(a))
+
+
+def _conventions() -> list[Convention]:
+    """In the order of how often they are met."""
+    inverted = Convention(
+        "E06",
+        "world-to-camera matrices given as camera-to-world",
+        "invert each pose: T_world_camera = inverse(T_camera_world)",
+        lambda first, second: second @ np.linalg.inv(first),
+    )
+    turned = [
+        Convention(
+            "E07",
+            f"axes of the poses: {_in_words(a)}",
+            f"T_world_camera = T_world_poses with its columns turned by {a.astype(int).tolist()}",
+            _turned(a),
+        )
+        for a in _all_axes()
+    ]
+    translations = [
+        Convention(
+            "E07",
+            f"axes of the translations alone: {_in_words(a)}",
+            f"multiply the translations by {a.T.astype(int).tolist()}",
+            _translations_turned(a),
+        )
+        for a in _all_axes()
+    ]
+    return [inverted, *turned, *translations]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How far motions are from what the matches show. direction_deg: median.  turn: median |rotation error| / |rotation|, over turns."""
+
+    direction_deg: float
+    turn: float
+
+    @property
+    def score(self) -> float:
+        """Degrees, a rotation error of the rotation's own size counting as 60."""
+        return self.direction_deg + 60 * self.turn
+
+    @property
+    def good(self) -> bool:
+        return self.direction_deg < DIRECTION_WARN_DEG and self.turn < TURN_ERROR_STOP
+
+
+def _fit(motions: list[Array], seen: list[Motion]) -> Fit:
+    directions = [angle_deg(T[:3, 3], motion.t) for T, motion in zip(motions, seen, strict=True)]
+    turns = []
+    for T, motion in zip(motions, seen, strict=True):
+        size = float(np.linalg.norm(rotation_vector_deg(motion.R)))
+        if size >= TURN_DEG:
+            turns.append(float(np.linalg.norm(rotation_vector_deg(motion.R.T @ T[:3, :3]))) / size)
+    return Fit(float(np.median(directions)), float(np.median(turns)) if turns else 0.0)
+
+
+def poses(survey: Survey) -> Iterator[Finding]:
+    """E05 rigid, E06 inverted, E07 axes, E09 neither, E08 unit; the first that holds."""
+    given = [survey.recording.T_world_camera(i, LEFT) for i in survey.anchors]
+    if all(T is None for T in given):
+        raise NotChecked("no poses")
+    broken = _rigid([T for T in given if T is not None], survey)
+    if broken is not None:
+        yield broken
+        return
+    steps = [step for step in survey.steps if step.measured is not None and step.T_second_first is not None]
+    if len(steps) < 2:
+        raise NotChecked("fewer than two steps with poses and enough motion in the pictures")
+    wrong = _direction(survey, steps)
+    if wrong is not None:
+        yield wrong
+        return
+    yield from _unit(survey)
+
+
+def _rigid(given: list[Array], survey: Survey) -> Finding | None:
+    for T in given:
+        R = T[:3, :3]
+        rigid = np.isfinite(T).all() and np.allclose(R.T @ R, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0
+        if not (rigid and np.allclose(T[3], (0, 0, 0, 1))):
+            size = float(np.abs(R.T @ R - np.eye(3)).max()) if np.isfinite(R).all() else float("nan")
+            return finding(
+                "E05",
+                Severity.STOP,
+                measured=f"|R^T R - I| up to {size:.3g}, determinant {np.linalg.det(R):.3g}, last row {T[3].tolist()}",
+                expected="a rotation and a translation",
+                evidence={"T_world_camera": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in T]},
+                where=[survey.name],
+            )
+    return None
+
+
+def _direction(survey: Survey, steps: list[Step]) -> Finding | None:
+    seen = [step.measured for step in steps if step.measured is not None]
+    ends = [(survey.recording.T_world_camera(s.first), survey.recording.T_world_camera(s.second)) for s in steps]
+    worlds = [(first, second) for first, second in ends if first is not None and second is not None]
+    as_given = _fit([_relative(*pair) for pair in worlds], seen)
+    if as_given.good:
+        return None
+    fits = [(convention, _fit([convention.motion(*pair) for pair in worlds], seen)) for convention in _conventions()]
+    fitting = [(convention, fit) for convention, fit in fits if fit.good and fit.score < 0.5 * as_given.score]
+    evidence: dict[str, object] = {
+        "steps": [f"{step.first} to {step.second}" for step in steps],
+        "angle_deg": [angle_deg(_relative(*pair)[:3, 3], motion.t) for pair, motion in zip(worlds, seen, strict=True)],
+    }
+    code, cause, cure = "E09", None, None
+    if fitting:
+        best = min(fit.score for _, fit in fitting)
+        alike = [convention for convention, fit in fitting if fit.score <= best + max(1.0, 0.5 * best)]
+        code, cause, cure = alike[0].code, alike[0].name, alike[0].cure
+        evidence |= {"angle_deg_after_the_cure": min(fit.direction_deg for c, fit in fitting if c is alike[0])}
+        evidence |= {"fits as well": [convention.name for convention in alike[1:4]]} if len(alike) > 1 else {}
+    return finding(
+        code,
+        Severity.STOP if as_given.direction_deg > DIRECTION_STOP_DEG or as_given.turn > TURN_ERROR_STOP else Severity.WARN,
+        measured=f"motion by the poses is {as_given.direction_deg:.0f} degrees off the motion in the pictures"
+        + (f", and turns are off by {as_given.turn:.1f} times themselves" if as_given.turn > TURN_ERROR_STOP else ""),
+        expected=f"below {DIRECTION_WARN_DEG:.0f} degrees (median of {len(seen)} steps)",
+        cause=cause,
+        cure=cure,
+        evidence=evidence,
+        where=[survey.name],
+    )
+
+
+def _unit(survey: Survey) -> Iterator[Finding]:
+    for verdict in lengths.verdicts(survey):
+        if verdict.ruler is not lengths.Ruler.POSES:
+            continue
+        factor = verdict.factor
+        measured, expected = f"a median speed of {verdict.says:.3g} m/s", f"up to {lengths.PLAUSIBLE[verdict.ruler][1]:g} m/s"
+        if factor is not None:
+            measured = f"motion by the poses is {factor:.4g} times as long as by {lengths.others(verdict)}"
+            expected = "1 within the noise"
+        yield finding(
+            "E08",
+            Severity.STOP if verdict.severe else Severity.WARN,
+            measured=measured,
+            expected=expected,
+            cause=verdict.cause,
+            cure=verdict.cure or (f"divide the translations by {factor:.4g}" if factor is not None else None),
+            evidence={"median_speed_m_per_s": verdict.says, **lengths.evidence(verdict)},
+            where=[survey.name],
+        )
+    if not any(lengths.Ruler.POSES in (c.first, c.second) for c in lengths.compare(survey)):
+        raise NotChecked("the unit of the poses beyond a plausible speed: no rig and no ground truth to compare with")

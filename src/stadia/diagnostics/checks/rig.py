@@ -1,0 +1,182 @@
+"""Is the right camera where the calibration says? Its side by the sign of disparity, its distance by the other rulers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from stadia.core.recording import RIGHT
+from stadia.diagnostics import lengths
+from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.instruments.matching import grey
+from stadia.diagnostics.instruments.photometric import plane_sweep
+from stadia.diagnostics.instruments.two_view import epipolar_distance_px
+from stadia.diagnostics.survey import NotChecked, Survey
+
+LEAST_MATCHES = 60
+LEAST_SHARE = 0.8
+"""Share of matches with one sign of disparity from which on the side is known (clean KITTI: 0.98, RoadWorld: see docs/results.md)."""
+
+SWEEP_RATIO = 1.3
+LEAST_SIDEWAYS = 0.95
+EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE = 0.001, 0.002
+"""Of the width, and at least the pixels below: clean KITTI 0.2 to 0.4 px of 1226, RoadWorld 0.03 px of 320."""
+
+EPIPOLAR_LEAST_PX = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Which way the right picture is displaced.
+
+    positive: share of matches with x_left > x_right.  matches: how many.
+    forward, backward: residual of the plane sweep with the right picture as a right one, and as a left one.
+    """
+
+    positive: float
+    matches: int
+    forward: float
+    backward: float
+
+    @property
+    def sign(self) -> int:
+        """+1 where the right picture is the right one, -1 where it is the left one, 0 where the pictures do not tell."""
+        if self.matches >= LEAST_MATCHES and max(self.positive, 1 - self.positive) >= LEAST_SHARE:
+            return 1 if self.positive > 0.5 else -1
+        if max(self.forward, self.backward) >= SWEEP_RATIO * min(self.forward, self.backward):
+            return 1 if self.forward < self.backward else -1
+        return 0
+
+    def evidence(self) -> dict[str, float]:
+        return {
+            "matches": self.matches,
+            "share_x_left_above_x_right": self.positive,
+            "sweep_residual_as_right": self.forward,
+            "sweep_residual_as_left": self.backward,
+        }
+
+
+def seen_sides(survey: Survey) -> Sides:
+    """The side of the right camera, by the pictures alone."""
+    disparity = np.concatenate([pair.disparity_px for pair in survey.pairs])
+    clear = disparity[np.abs(disparity) > 1.0]
+    middle = survey.anchors[len(survey.anchors) // 2]
+    left, right = survey.image(middle), survey.image(middle, RIGHT)
+    forward, backward = plane_sweep(grey(left), grey(right)) if left.shape == right.shape else (0.0, 0.0)
+    return Sides(float((clear > 0).mean()) if len(clear) else 0.5, len(clear), forward, backward)
+
+
+def _stereo(survey: Survey) -> None:
+    if RIGHT not in survey.recording.sides:
+        raise NotChecked("one camera, no rig")
+    if survey.recording.T_right_left is None:
+        raise NotChecked("two cameras, but no T_right_left")
+
+
+def sides(survey: Survey) -> Iterator[Finding]:
+    """E02: the pictures contradict the rig although t_x has the sign that it must have."""
+    _stereo(survey)
+    t = survey.T_right_left[:3, 3]
+    seen = seen_sides(survey)
+    if seen.sign == 0:
+        raise NotChecked(f"{seen.matches} matches between left and right, and no clear sign of disparity")
+    if seen.sign > 0 or abs(t[0]) < LEAST_SIDEWAYS * np.linalg.norm(t):
+        return
+    consistent = t[0] > 0
+    yield finding(
+        "E02",
+        Severity.WARN if consistent else Severity.STOP,
+        measured=f"{1 - seen.positive:.0%} of {seen.matches} matches lie further to the right in the right picture",
+        expected="further to the left: x_left - x_right = fx baseline / z is above 0",
+        cause="the left camera is called right and the right one left, in the pictures and in T_right_left" if consistent else None,
+        evidence={**seen.evidence(), "t_x": float(t[0])},
+        where=[survey.name],
+    )
+
+
+def baseline(survey: Survey) -> Iterator[Finding]:
+    """E01 sign, E04 direction and rotation, E03 length."""
+    _stereo(survey)
+    wrong = _sign(survey) or _epipolar(survey)
+    if wrong is not None:
+        yield wrong
+        if wrong.severity is Severity.STOP:
+            return
+    yield from _length(survey)
+
+
+def _sign(survey: Survey) -> Finding | None:
+    t = survey.T_right_left[:3, 3]
+    if t[0] <= 0 or t[0] < LEAST_SIDEWAYS * np.linalg.norm(t):
+        return None
+    seen = seen_sides(survey)
+    if seen.sign < 0:
+        return None  # consistent: `sides` tells it
+    return finding(
+        "E01",
+        Severity.STOP,
+        measured=f"t_x of T_right_left is {t[0]:+.4f} m, while {seen.positive:.0%} of {seen.matches} matches lie further to the left "
+        "in the right picture",
+        expected=f"t_x = -baseline = {-t[0]:.4f} m",
+        evidence={**seen.evidence(), "t_x": float(t[0])},
+        where=[survey.name],
+    )
+
+
+def _epipolar(survey: Survey) -> Finding | None:
+    """Median distance to the epipolar lines; a rig whose baseline is not along x is no rectified pair."""
+    T = survey.T_right_left
+    distances = [
+        epipolar_distance_px(pair.matches.first_px, pair.matches.second_px, survey.K(pair.index), survey.K(pair.index, RIGHT), T)
+        for pair in survey.pairs
+    ]
+    together = np.concatenate(distances)
+    if len(together) < LEAST_MATCHES:
+        return None
+    median = float(np.median(together))
+    width = survey.recording.camera(survey.anchors[0]).width
+    warn_px, stop_px = (max(EPIPOLAR_LEAST_PX, share * width) for share in (EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE))
+    if median < warn_px:
+        return None
+    along_x = abs(T[0, 3]) >= LEAST_SIDEWAYS * np.linalg.norm(T[:3, 3])
+    offset = float(np.median(np.concatenate([p.matches.first_px[:, 1] - p.matches.second_px[:, 1] for p in survey.pairs])))
+    return finding(
+        "E04",
+        Severity.WARN if median < stop_px and along_x else Severity.STOP,
+        measured=f"matches lie {median:.2f} px from their epipolar lines (median of {len(together)})",
+        expected=f"below {warn_px:.2f} px",
+        evidence={"median_y_left_minus_y_right_px": offset, "t_m": T[:3, 3].tolist(), "R": T[:3, :3].tolist()},
+        where=[survey.name],
+    )
+
+
+def _length(survey: Survey) -> Iterator[Finding]:
+    for verdict in lengths.verdicts(survey):
+        if verdict.ruler is lengths.Ruler.RIG:
+            yield _wrong_length(verdict, survey)
+    if not any(lengths.Ruler.RIG in (c.first, c.second) for c in lengths.compare(survey)):
+        raise NotChecked("the baseline's length: no poses and no ground truth that it could be compared with")
+
+
+def _wrong_length(verdict: lengths.Verdict, survey: Survey) -> Finding:
+    length, factor = verdict.says, verdict.factor
+    measured = f"the baseline is {length:.4g} m"
+    expected = f"{lengths.PLAUSIBLE[verdict.ruler][0]:g} to {lengths.PLAUSIBLE[verdict.ruler][1]:g} m"
+    cure = verdict.cure
+    if factor is not None:
+        measured = f"fx times baseline is {factor:.3f} times what {lengths.others(verdict)} say"
+        expected = f"1 within {lengths.WARN_FROM:.0%}: a baseline of {length / factor:.4g} m, if fx is right"
+        cure = cure or f"make the baseline {length / factor:.4g} m (it is {length:.4g} m), or correct fx"
+    return finding(
+        "E03",
+        Severity.STOP if verdict.severe else Severity.WARN,
+        measured=measured,
+        expected=expected,
+        cause=verdict.cause,
+        cure=cure,
+        evidence={"baseline_m": length, **lengths.evidence(verdict)},
+        where=[survey.name],
+    )

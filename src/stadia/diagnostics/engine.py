@@ -1,0 +1,132 @@
+"""Runs the checks over recordings within a time, and puts what they find in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from stadia.core.errors import StadiaError
+from stadia.core.recording import Recording
+from stadia.diagnostics.catalogue import finding, in_order
+from stadia.diagnostics.checks import CHECKS, NEEDS_SOUND, SPLIT_CHECKS
+from stadia.diagnostics.checks.splits import Frames
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.survey import NotChecked, Survey
+
+SECONDS = 60.0
+
+Progress = Callable[[str, int, int], None]
+"""Called as (what is checked now, done, total)."""
+
+
+def preflight(
+    recordings: Sequence[Recording],
+    splits: Mapping[str, Sequence[Frames]] | None = None,
+    *,
+    checks: Iterable[str] | None = None,
+    seconds: float = SECONDS,
+    progress: Progress | None = None,
+) -> list[Finding]:
+    """Every check that needs no training, on every recording that fits the time; in the order in which to look.
+
+    Args:
+        recordings: what will be trained on.
+        splits: frames by the name of their split, the training split first; None where there are none to compare.
+        checks: names of CHECKS and SPLIT_CHECKS; all by default.
+        seconds: no recording is begun after this time (the first one always is); what is left out is said.
+        progress: told of each recording before it is checked.
+
+    Raises ConfigError for a check that does not exist. What the recordings themselves refuse to read becomes a finding.
+    """
+    every = [*CHECKS, *SPLIT_CHECKS]
+    wanted = every if checks is None else [name if name in SPLIT_CHECKS else CHECKS.check(name) for name in checks]
+    began = time.monotonic()
+    found: list[Finding] = []
+    order = _spread(len(recordings))
+    total = len(order) + 1
+    for done, position in enumerate(order):
+        if done and time.monotonic() - began > seconds:
+            found.append(_out_of_time(len(order) - done, len(order), seconds))
+            break
+        recording = recordings[position]
+        if progress is not None:
+            progress(recording.name, done, total)
+        found += _of_recording(recording, [name for name in CHECKS if name in wanted])
+    if progress is not None:
+        progress("splits", total - 1, total)
+    for name in (name for name in SPLIT_CHECKS if name in wanted):
+        found += _collected(name, "", partial(SPLIT_CHECKS.load(name), splits or {}))
+    return in_order(_merged(found))
+
+
+def _spread(count: int) -> list[int]:
+    """0 ... count - 1, each as far as can be from those before: what time does not reach is spread over all recordings."""
+    width = max(1, (count - 1).bit_length())
+    return sorted(range(count), key=lambda i: int(f"{i:0{width}b}"[::-1], 2))
+
+
+def _of_recording(recording: Recording, names: Sequence[str]) -> list[Finding]:
+    if len(recording) == 0:
+        return [_unreadable(recording.name, "no frames", "at least one", "check the folder")]
+    survey = Survey(recording)
+    found: list[Finding] = []
+    stopped: dict[str, str] = {}
+    for name in names:
+        blocking = next((stopped[other] for other in NEEDS_SOUND.get(name, ()) if other in stopped), None)
+        if blocking is not None:
+            found.append(_not_checked(name, f"{blocking} must be mended first", recording.name))
+            continue
+        mine = _collected(name, recording.name, partial(CHECKS.load(name), survey))
+        found += mine
+        stops = [f.code for f in mine if f.severity is Severity.STOP]
+        if stops:
+            stopped[name] = stops[0]
+    return found
+
+
+def _collected(name: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """What a check finds; what it cannot compare is a note, what cannot be read is a stop."""
+    found: list[Finding] = []
+    try:
+        found.extend(check())
+    except NotChecked as why:
+        found.append(_not_checked(name, str(why), where))
+    except StadiaError as error:
+        found.append(_unreadable(where, f"{error.what}: {error.found}", error.expected, error.cure))
+    return found
+
+
+def _not_checked(name: str, why: str, where: str) -> Finding:
+    return finding(
+        "N01",
+        Severity.NOTE,
+        measured=f"{name}: {why}",
+        expected="something to compare with",
+        where=[where] if where else [],
+    )
+
+
+def _unreadable(where: str, found: str, expected: str, cure: str) -> Finding:
+    return finding("D01", Severity.STOP, measured=found, expected=expected, cure=cure, where=[where] if where else [])
+
+
+def _out_of_time(left: int, total: int, seconds: float) -> Finding:
+    return finding(
+        "N02", Severity.NOTE, measured=f"{left} of {total} recordings were not checked within {seconds:g} s", expected="all of them"
+    )
+
+
+def _merged(found: Sequence[Finding]) -> list[Finding]:
+    """One finding where several recordings have the same one: the first one's numbers, and all the names."""
+    merged: dict[tuple[str, ...], Finding] = {}
+    for one in found:
+        told_apart = one.measured if one.code in ("N01", "D01") else ""
+        key = (one.code, one.severity.value, one.cause, told_apart)
+        if key in merged:
+            held = merged[key]
+            merged[key] = replace(held, where=tuple(dict.fromkeys((*held.where, *one.where))))
+        else:
+            merged[key] = one
+    return list(merged.values())

@@ -1,0 +1,102 @@
+"""A finding: what was measured, what was expected, the likely cause, and the cure. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from stadia.core.errors import DataError
+from stadia.core.files import write_text
+
+
+class Severity(StrEnum):
+    """stop: what follows would be wasted. warn: it can work, look. note: for the record, or why a check could not run."""
+
+    STOP = "stop"
+    WARN = "warn"
+    NOTE = "note"
+
+
+class Stage(StrEnum):
+    """When it was found: before training from the data or the losses alone, at the first steps, while training, at scoring."""
+
+    DATA = "data"
+    CONTRACT = "contract"
+    START = "start"
+    TRAINING = "training"
+    EVALUATION = "evaluation"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, or that nobody could check.
+
+    code: of the catalogue ("K03"), which holds the general story; the fields here are about this data.
+    measured, expected, cause, cure: one sentence each.
+    evidence: numbers by name, or small tables ({"column": [values]}); {"picture": path} for a picture.
+    where: the recordings (or files) that it holds for; empty where it is about all of them.
+    """
+
+    code: str
+    severity: Severity
+    stage: Stage
+    measured: str
+    expected: str
+    cause: str
+    cure: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    where: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, in reading order."""
+        return {
+            "code": self.code,
+            "severity": self.severity.value,
+            "stage": self.stage.value,
+            "where": list(self.where),
+            "measured": self.measured,
+            "expected": self.expected,
+            "cause": self.cause,
+            "cure": self.cure,
+            "evidence": dict(self.evidence),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Finding:
+        """The inverse of `to_dict`. Raises DataError where a field is missing or is not what it must be."""
+        try:
+            return cls(
+                code=str(values["code"]),
+                severity=Severity(values["severity"]),
+                stage=Stage(values["stage"]),
+                measured=str(values["measured"]),
+                expected=str(values["expected"]),
+                cause=str(values["cause"]),
+                cure=str(values["cure"]),
+                evidence=dict(values.get("evidence", {})),
+                where=tuple(map(str, values.get("where", ()))),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                "finding", found=f"{type(error).__name__}: {error}", expected="the fields of a finding", cure="write it with stadia check"
+            ) from error
+
+
+def write_findings(path: Path, findings: Iterable[Finding]) -> None:
+    """One JSON object a line, as in a run's findings.jsonl; whole or not at all."""
+    write_text(path, "".join(json.dumps(finding.to_dict(), allow_nan=False) + "\n" for finding in findings))
+
+
+def read_findings(path: Path) -> list[Finding]:
+    """Read findings.jsonl. Raises DataError naming the file and the line."""
+    findings = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            findings.append(Finding.from_dict(json.loads(line)))
+        except (json.JSONDecodeError, AttributeError, DataError) as error:
+            raise DataError(f"{path}:{number}", found=error, expected="one finding as JSON a line", cure="write it again") from error
+    return findings

@@ -1,0 +1,89 @@
+"""Points that two pictures share, by SIFT. No calibration is used, so a wrong one cannot spoil them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+LEAST_WIDTH, MOST_WIDTH = 640, 1280
+"""Smaller pictures are enlarged before detection (SIFT finds little below this), larger ones reduced (it takes long above)."""
+
+MOST_FEATURES = 1500
+RATIO = 0.8
+"""A match must be nearer than RATIO times the second nearest (Lowe, Distinctive Image Features, IJCV 2004, section 7.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """pixels: (N, 2) float64, x and y in the picture as given.  descriptors: (N, 128) float32."""
+
+    pixels: NDArray[np.float64]
+    descriptors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """first_index: (M,) rows of the first picture's Features.  first_px, second_px: (M, 2) float64."""
+
+    first_index: NDArray[np.intp]
+    first_px: NDArray[np.float64]
+    second_px: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.first_index)
+
+    def where(self, chosen: NDArray[np.bool_]) -> Matches:
+        return Matches(self.first_index[chosen], self.first_px[chosen], self.second_px[chosen])
+
+    @property
+    def displacement_px(self) -> float:
+        """Median length of the way from first to second; 0 without matches."""
+        return float(np.median(np.linalg.norm(self.second_px - self.first_px, axis=1))) if len(self) else 0.0
+
+
+def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB to (H, W)."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+@cache
+def _sift() -> cv2.SIFT:
+    return cv2.SIFT.create(nfeatures=MOST_FEATURES)
+
+
+def detect(image: NDArray[np.uint8]) -> Features:
+    """SIFT features of a picture.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+    """
+    height, width = image.shape[:2]
+    scale = float(np.clip(width, LEAST_WIDTH, MOST_WIDTH) / width)
+    picture = grey(image)
+    if scale != 1:
+        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    keypoints, descriptors = _sift().detectAndCompute(picture, None)
+    if descriptors is None:
+        return Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
+    scales = np.array([picture.shape[1] / width, picture.shape[0] / height])
+    pixels = (np.array([point.pt for point in keypoints], dtype=np.float64) + 0.5) / scales - 0.5
+    return Features(pixels, descriptors)
+
+
+def match(first: Features, second: Features) -> Matches:
+    """Matches that pass the ratio test and are each other's nearest."""
+    if min(len(first.pixels), len(second.pixels)) < 2:
+        return Matches(np.zeros(0, np.intp), np.zeros((0, 2)), np.zeros((0, 2)))
+    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(first.descriptors, second.descriptors, k=2)
+    good = [best for best, other in pairs if best.distance < RATIO * other.distance]
+    best_of: dict[int, cv2.DMatch] = {}
+    for candidate in good:  # two features may claim the same partner: the nearer one has it
+        held = best_of.get(candidate.trainIdx)
+        if held is None or candidate.distance < held.distance:
+            best_of[candidate.trainIdx] = candidate
+    rows = np.array(sorted((m.queryIdx, m.trainIdx) for m in best_of.values()), dtype=np.intp).reshape(-1, 2)
+    return Matches(rows[:, 0], first.pixels[rows[:, 0]], second.pixels[rows[:, 1]])

@@ -1,0 +1,303 @@
+"""Three rulers measure the same metres: the rig (fx times baseline), the poses, the ground-truth depth. Which one is wrong?
+
+No ruler can be checked against itself: stereo pictures fit any baseline, a moving camera any unit. Two that disagree show that one is
+wrong, and the factor often tells which (1000: millimetres). A third one decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from stadia.core.recording import RIGHT
+from stadia.diagnostics.instruments.two_view import Array, Motion, angle_deg
+from stadia.diagnostics.survey import Step, Survey, depth_at
+
+
+class Ruler(StrEnum):
+    RIG = "rig"
+    POSES = "poses"
+    DEPTH = "ground-truth depth"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """first measures `ratio` times what second measures of the same thing.
+
+    log_error: standard error of log(ratio).  count: steps or points behind it.
+    """
+
+    first: Ruler
+    second: Ruler
+    ratio: float
+    log_error: float
+    count: int
+
+    @property
+    def deviation(self) -> float:
+        """|log ratio| beyond what noise explains (two standard errors)."""
+        return max(0.0, abs(float(np.log(self.ratio))) - 2 * self.log_error)
+
+
+WARN_FROM, STOP_FROM = 0.05, 0.08
+"""Deviations (of log ratio) where the rig takes part. See `docs/findings.md` for what clean data shows."""
+
+WARN_FROM_LOOSE, STOP_FROM_LOOSE = 0.15, 0.30
+"""Deviations between poses and ground-truth depth: both are measured by other sensors, with errors of their own."""
+
+PLAUSIBLE = {
+    Ruler.RIG: (0.02, 3.0),
+    Ruler.POSES: (0.0, 80.0),
+    Ruler.DEPTH: (0.1, 300.0),
+}
+"""Range of what each ruler may say by itself: baseline in metres, median speed in m/s, median depth in metres."""
+
+FINGERPRINTS: dict[Ruler, tuple[tuple[float, str, str], ...]] = {
+    Ruler.POSES: (
+        (1000.0, "the poses are in millimetres", "divide their translations by 1000"),
+        (100.0, "the poses are in centimetres", "divide their translations by 100"),
+        (0.001, "the poses are in kilometres", "multiply their translations by 1000"),
+    ),
+    Ruler.DEPTH: (
+        (1000.0, "the ground truth is in millimetres", "divide it by 1000"),
+        (256.0, "the uint16 PNG was read without its factor of 256", "divide it by 256"),
+        (100.0, "the ground truth is in centimetres", "divide it by 100"),
+        (1 / 256, "the ground truth was divided by 256 twice", "multiply it by 256"),
+        (0.001, "the ground truth is in kilometres, or was divided by 1000 twice", "multiply it by 1000"),
+        (1 / 80, "the ground truth was normalised by its cap of 80 m", "multiply it by 80"),
+        (1 / 100, "the ground truth was normalised by 100 m, or is in hectometres", "multiply it by 100"),
+        (1 / 5.4, "the factor 5.4 of a nominal baseline of 0.1 m was not undone", "multiply it by 5.4"),
+        (5.4, "the factor 5.4 of a nominal baseline of 0.1 m was applied to depth that was already in metres", "divide it by 5.4"),
+    ),
+    Ruler.RIG: (
+        (0.8833, "the baseline is P3[0,3] / f alone, without KITTI's P2[0,3]", "use (P2[0,3] - P3[0,3]) / f"),
+        (1 / 5.4, "the baseline is the nominal 0.1 m of a reference code", "use the rig's true baseline in metres"),
+        (1.3302, "K_02 of the unrectified picture is used in place of P_rect", "take fx from P_rect"),
+        (2.4258, "K of the 1242 px wide picture is used at 512 px", "resize K with the picture"),
+        (1.9406, "K of the 1242 px wide picture is used at 640 px", "resize K with the picture"),
+        (2.0, "fx is that of a picture twice as wide", "resize K with the picture"),
+        (0.5, "fx is that of a picture half as wide", "resize K with the picture"),
+        (1000.0, "the baseline is in millimetres", "divide it by 1000"),
+        (100.0, "the baseline is in centimetres", "divide it by 100"),
+    ),
+}
+"""Factors by which a ruler that is wrong is known to be too long: (factor, cause, cure)."""
+
+FINGERPRINT_TOLERANCE = 0.03
+FINGERPRINT_TOLERANCE_LOOSE = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`ruler` is `factor` times too long (None where nothing else tells how much).
+
+    severe: beyond the threshold for a stop.  sure: a third ruler, or the ruler by itself, shows which one is wrong.
+    cause, cure: by the fingerprint, None where the factor is not a known one.  against: the comparisons behind it.
+    """
+
+    ruler: Ruler
+    factor: float | None
+    severe: bool
+    sure: bool
+    cause: str | None
+    cure: str | None
+    says: float
+    against: tuple[Comparison, ...]
+
+
+def compare(survey: Survey) -> list[Comparison]:
+    """Every pair of rulers that the recording has, measured on the same points and motions."""
+    by_rig = [step for step in survey.steps if _usable(step, step.by_rig)]
+    straight = proportion(survey)
+    by_depth = [step for step in survey.steps if _usable(step, step.by_depth)] if straight is None or straight.straight else []
+    found = [
+        _comparison(Ruler.POSES, Ruler.RIG, [_given(s) / float(np.linalg.norm(s.by_rig.t)) for s in by_rig if s.by_rig is not None], 2),
+        _comparison(
+            Ruler.POSES, Ruler.DEPTH, [_given(s) / float(np.linalg.norm(s.by_depth.t)) for s in by_depth if s.by_depth is not None], 2
+        ),
+        _comparison(Ruler.RIG, Ruler.DEPTH, np.exp(straight.logs).tolist(), 30) if straight is not None and straight.straight else None,
+    ]
+    return [comparison for comparison in found if comparison is not None]
+
+
+MOST_ANGLE_DEG = 30.0
+
+
+def _usable(step: Step, motion: Motion | None) -> bool:
+    """Whether a step's length can be compared: there are poses, a measured length, and both point the same way."""
+    if motion is None or step.T_second_first is None or motion.parallax_px < 3.0:
+        return False
+    return same_way(step.T_second_first, motion)
+
+
+def same_way(T_second_first: Array, motion: Motion) -> bool:
+    """Whether poses and pictures agree on the direction of a motion."""
+    return angle_deg(motion.t, T_second_first[:3, 3]) < MOST_ANGLE_DEG
+
+
+def _given(step: Step) -> float:
+    return float(np.linalg.norm(step.T_second_first[:3, 3])) if step.T_second_first is not None else 0.0
+
+
+LEAST_POINTS = 40
+LEAST_RANK, MOST_SPREAD, MOST_BEND = 0.8, 0.10, 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class Proportion:
+    """Whether ground truth is proportional to the rig's depth, whatever the factor.
+
+    logs: (N,) log of rig over ground truth.  rank: correlation of ranks.  spread: robust deviation of `logs`.
+    bend: median of `logs` over the nearer half of the points, less that over the further half.
+    """
+
+    logs: Array
+    rank: float
+    spread: float
+    bend: float
+
+    @property
+    def straight(self) -> bool:
+        """A ruler that is not has no length."""
+        return self.rank >= LEAST_RANK and self.spread <= MOST_SPREAD and abs(self.bend) <= MOST_BEND
+
+
+def proportion(survey: Survey, shift: int = 0) -> Proportion | None:
+    """Ground truth (that of `shift` frames later) against the rig's depth at every point that has both; None where there are too few."""
+    rig: list[float] = []
+    true: list[float] = []
+    for pair in survey.pairs if survey.stereo else ():
+        index = pair.index + shift
+        truth = survey.depth(index) if 0 <= index < survey.length else None
+        if truth is not None:
+            z, known = survey.rig_depth(pair), depth_at(truth, pair.matches.first_px)
+            both = (z > 0) & (known > 0)
+            rig += z[both].tolist()
+            true += known[both].tolist()
+    if len(rig) < LEAST_POINTS:
+        return None
+    z, known = np.array(rig), np.array(true)
+    logs, near = np.log(z / known), z < np.median(z)
+    spread = 1.4826 * float(np.median(np.abs(logs - np.median(logs))))
+    rank = float(spearmanr(z, known).statistic) if np.ptp(known) > 0 else 0.0
+    return Proportion(logs, rank, spread, float(np.median(logs[near]) - np.median(logs[~near])))
+
+
+def _comparison(first: Ruler, second: Ruler, ratios: Sequence[float], least: int) -> Comparison | None:
+    logs = np.log([ratio for ratio in ratios if ratio > 0])
+    if len(logs) < least:
+        return None
+    median = float(np.median(logs))
+    spread = 1.4826 * float(np.median(np.abs(logs - median)))
+    return Comparison(first, second, float(np.exp(median)), 1.2533 * spread / len(logs) ** 0.5, len(logs))
+
+
+def says(survey: Survey) -> dict[Ruler, float]:
+    """What each ruler says by itself: baseline in metres, median speed in m/s, median ground-truth depth in metres."""
+    told = {}
+    if RIGHT in survey.recording.sides and survey.stereo:
+        told[Ruler.RIG] = float(np.linalg.norm(survey.T_right_left[:3, 3]))
+    if (speed := _median_speed(survey)) is not None:
+        told[Ruler.POSES] = speed
+    medians = [float(np.median(d[d > 0])) for i in survey.anchors if (d := survey.depth(i)) is not None and (d > 0).any()]
+    if medians:
+        told[Ruler.DEPTH] = float(np.median(medians))
+    return told
+
+
+ASSUMED_INTERVAL_S = 0.1
+
+
+def _median_speed(survey: Survey) -> float | None:
+    """m/s over a dozen neighbouring frames; 10 Hz is assumed where there are no timestamps."""
+    speeds = []
+    recording = survey.recording
+    for i in sorted({int(k) for k in np.linspace(0, survey.length - 2, 12)}) if survey.length > 1 else ():
+        now, following = recording.T_world_camera(i), recording.T_world_camera(i + 1)
+        if now is None or following is None:
+            continue
+        t0, t1 = recording.timestamp_s(i), recording.timestamp_s(i + 1)
+        seconds = t1 - t0 if t0 is not None and t1 is not None and t1 > t0 else ASSUMED_INTERVAL_S
+        speeds.append(float(np.linalg.norm(following[:3, 3] - now[:3, 3])) / seconds)
+    return float(np.median(speeds)) if speeds else None
+
+
+def verdicts(survey: Survey) -> list[Verdict]:
+    """The rulers that are wrong; empty where all agree, or where there is only one and it is plausible."""
+    told, comparisons = says(survey), compare(survey)
+    absurd = [ruler for ruler, value in told.items() if not PLAUSIBLE[ruler][0] <= value <= PLAUSIBLE[ruler][1]]
+    found = [_verdict(ruler, comparisons, told, severe=True, sure=True) for ruler in absurd]
+    sound = [c for c in comparisons if c.first not in absurd and c.second not in absurd]
+    apart = [c for c in sound if c.deviation > _limits(c)[0]]
+    if not apart:
+        return found
+    severe = any(c.deviation > _limits(c)[1] for c in apart)
+    agreeing = {ruler for c in sound if c not in apart for ruler in (c.first, c.second)}
+    odd = [r for r in Ruler if agreeing and r not in agreeing and any(r in (c.first, c.second) for c in apart)]
+    if odd:
+        return found + [_verdict(ruler, sound, told, severe=severe, sure=True) for ruler in odd]
+    return [*found, _likeliest(apart, told, severe=severe)]
+
+
+def _limits(comparison: Comparison) -> tuple[float, float]:
+    """(warn, stop) for the deviation of a comparison."""
+    if Ruler.RIG in (comparison.first, comparison.second):
+        return WARN_FROM, STOP_FROM
+    return WARN_FROM_LOOSE, STOP_FROM_LOOSE
+
+
+def _factor(ruler: Ruler, comparisons: Sequence[Comparison]) -> float | None:
+    """How many times too long a ruler is, by the most precise comparison with another."""
+    mine = sorted((c for c in comparisons if ruler in (c.first, c.second)), key=lambda c: c.log_error)
+    if not mine:
+        return None
+    return mine[0].ratio if mine[0].first is ruler else 1 / mine[0].ratio
+
+
+def _fingerprint(ruler: Ruler, factor: float | None) -> tuple[str | None, str | None]:
+    """(cause, cure) of the known mistake with this factor."""
+    if factor is None:
+        return None, None
+    known, cause, cure = min(FINGERPRINTS[ruler], key=lambda entry: abs(np.log(factor / entry[0])))
+    loose = not 0.2 < known < 5  # neighbours of 1000 are far away: the motion's own error may be larger there
+    if abs(np.log(factor / known)) > (FINGERPRINT_TOLERANCE_LOOSE if loose else FINGERPRINT_TOLERANCE):
+        return None, None
+    return cause, cure
+
+
+def _verdict(ruler: Ruler, comparisons: Sequence[Comparison], told: dict[Ruler, float], *, severe: bool, sure: bool) -> Verdict:
+    factor = _factor(ruler, comparisons)
+    cause, cure = _fingerprint(ruler, factor)
+    against = tuple(c for c in comparisons if ruler in (c.first, c.second))
+    return Verdict(ruler, factor, severe, sure, cause, cure, told.get(ruler, float("nan")), against)
+
+
+def _likeliest(apart: Sequence[Comparison], told: dict[Ruler, float], *, severe: bool) -> Verdict:
+    """Two rulers disagree and nothing else decides: the one whose known mistake has this factor, else the one easiest to get wrong."""
+    involved = [ruler for ruler in (Ruler.POSES, Ruler.DEPTH, Ruler.RIG) if any(ruler in (c.first, c.second) for c in apart)]
+    for ruler in involved:
+        verdict = _verdict(ruler, apart, told, severe=severe, sure=False)
+        if verdict.cause is not None:
+            return verdict
+    ruler = Ruler.RIG if Ruler.RIG in involved else Ruler.POSES
+    return _verdict(ruler, apart, told, severe=severe, sure=False)
+
+
+def others(verdict: Verdict) -> str:
+    """The rulers that a verdict's ruler was compared with, in words."""
+    names = [str(c.second if c.first is verdict.ruler else c.first) for c in verdict.against]
+    return " and ".join(f"the {name}" for name in names)
+
+
+def evidence(verdict: Verdict) -> dict[str, object]:
+    """The comparisons as a small table, and whether the culprit is certain."""
+    return {
+        "ratio of": [f"{c.first} / {c.second}" for c in verdict.against],
+        "median": [c.ratio for c in verdict.against],
+        "measurements": [c.count for c in verdict.against],
+        "culprit": "certain" if verdict.sure else "likeliest: nothing else in the data decides",
+    }

@@ -1,0 +1,228 @@
+"""A recording, measured: lazily, on a few frames, and each thing at most once. The checks read from here."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.diagnostics.instruments import two_view
+from stadia.diagnostics.instruments.flow import FLOW_WIDTH, flow_px, small
+from stadia.diagnostics.instruments.matching import Features, Matches, detect, match
+from stadia.diagnostics.instruments.two_view import Array, Motion
+
+ANCHORS = 6
+"""Frames of a recording that geometry is measured on, spread over its length."""
+
+ENOUGH_MATCHES = 50
+LEAST_DISPLACEMENT_SHARE = 0.02
+"""Two frames are far enough apart once their matches have moved by this share of the width (median)."""
+
+MOST_GAP = 16
+LEAST_PARALLAX_PX = 2.0
+"""A direction of motion is measured only where this much displacement is not rotation."""
+
+LEAST_DISPARITY_PX = 2.0
+"""Depth from a rig is used from this disparity on: below, half a pixel of noise is a quarter of it and more."""
+
+ENOUGH_POINTS = 30
+DEPTH_EXPLAINS = 0.5
+"""Clean ground truth explains 0.6 (KITTI, sparse LiDAR) to 0.96 (RoadWorld) of what matches agree on; inverse depth 0.25 to 0.5."""
+
+PICTURES_KEPT = 12
+
+
+class NotChecked(Exception):
+    """A recording lacks what a check compares with; the message says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Two frames of the left camera, far enough apart to measure the motion between them.
+
+    matches: from the first frame to the second.
+    seen: motion up to scale by the matches alone.  by_rig, by_depth: in metres, if the rig, or the ground truth, is right.
+    depth_explains: share of the points which `seen` explains, and whose ground truth is known, that `by_depth` explains too; None where
+        there is nothing to count. by_depth is None where it is below DEPTH_EXPLAINS.
+    T_second_first: from the recording's poses; None where it has none.
+    """
+
+    first: int
+    second: int
+    matches: Matches
+    seen: Motion | None
+    by_rig: Motion | None
+    by_depth: Motion | None
+    depth_explains: float | None
+    T_second_first: Array | None
+
+    @property
+    def measured(self) -> Motion | None:
+        """The most reliable motion there is: from known depth where possible, with enough parallax to have a direction."""
+        for motion in (self.by_rig, self.by_depth, self.seen):
+            if motion is not None and motion.parallax_px >= LEAST_PARALLAX_PX:
+                return motion
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class PairMatches:
+    """Matches from the left picture to the right one of one instant."""
+
+    index: int
+    matches: Matches
+
+    @property
+    def disparity_px(self) -> Array:
+        """(M,) x_left - x_right: above 0 for every static point of a rectified pair."""
+        return self.matches.first_px[:, 0] - self.matches.second_px[:, 0]
+
+
+class Survey:
+    """Measurements of one recording.
+
+    Args:
+        recording: of any source; read where needed, a few pictures are kept.
+        anchors: number of frames that geometry is measured on.
+    """
+
+    def __init__(self, recording: Recording, anchors: int = ANCHORS) -> None:
+        self.recording = recording
+        self.name = recording.name
+        self.length = len(recording)
+        count = min(anchors, self.length)
+        self.anchors = (
+            tuple(sorted({int(i) for i in np.linspace(0, self.length - 1, count + 2)[1:-1]})) if count > 2 else tuple(range(count))
+        )
+        self._pictures: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
+        self._features: dict[tuple[int, str], Features] = {}
+
+    @property
+    def stereo(self) -> bool:
+        return RIGHT in self.recording.sides and self.recording.T_right_left is not None
+
+    @property
+    def T_right_left(self) -> Array:
+        """(4, 4); only for a stereo recording."""
+        return np.asarray(self.recording.T_right_left, dtype=np.float64)
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8, the last few kept."""
+        key = (index, side)
+        if key not in self._pictures:
+            self._pictures[key] = self.recording.image(index, side)
+            while len(self._pictures) > PICTURES_KEPT:
+                self._pictures.popitem(last=False)
+        return self._pictures[key]
+
+    def K(self, index: int, side: str = LEFT) -> Array:
+        """(3, 3) float64."""
+        return np.asarray(self.recording.camera(index, side).K.numpy(), dtype=np.float64)
+
+    def depth(self, index: int) -> NDArray[np.float32] | None:
+        """(H, W) ground truth of the left camera, 0 where it is not a number; all 0 where it is one constant. None without a map."""
+        depth = self.recording.depth_m(index, LEFT)
+        if depth is None:
+            return None
+        known = np.isfinite(depth) & (depth > 0)
+        tells = known.any() and float(np.ptp(depth[known])) > 0
+        return np.where(known & tells, depth, 0).astype(np.float32)
+
+    def features(self, index: int, side: str = LEFT) -> Features:
+        key = (index, side)
+        if key not in self._features:
+            self._features[key] = detect(self.image(index, side))
+        return self._features[key]
+
+    @cached_property
+    def pairs(self) -> list[PairMatches]:
+        """Left to right matches at the anchors; empty for one camera."""
+        if RIGHT not in self.recording.sides:
+            return []
+        return [PairMatches(i, match(self.features(i), self.features(i, RIGHT))) for i in self.anchors]
+
+    def rig_depth(self, pair: PairMatches) -> Array:
+        """(M,) depth of the left points by the rig; 0 where the match contradicts its epipolar geometry or its disparity is small."""
+        px = (pair.matches.first_px, pair.matches.second_px)
+        cameras = (self.K(pair.index), self.K(pair.index, RIGHT))
+        z, z_right = two_view.triangulate(*px, *cameras, self.T_right_left)
+        apart = two_view.epipolar_distance_px(*px, *cameras, self.T_right_left)
+        good = (apart < 1.5) & (z > 0) & (z_right > 0) & (np.abs(pair.disparity_px) > LEAST_DISPARITY_PX)
+        return np.where(good, z, 0.0)
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """Motion from each anchor to a later frame; anchors whose surroundings hardly move give none."""
+        by_index = {pair.index: pair for pair in self.pairs} if self.stereo else {}
+        found = [self._step(i, by_index.get(i)) for i in self.anchors]
+        return [step for step in found if step is not None]
+
+    def _step(self, first: int, pair: PairMatches | None) -> Step | None:
+        second, matches = self._far_enough(first)
+        if second is None:
+            return None
+        K_first, K_second = self.K(first), self.K(second)
+        by_rig = by_depth = None
+        if pair is not None:
+            z = self.rig_depth(pair)
+            by_row = dict(zip(pair.matches.first_index.tolist(), z.tolist(), strict=True))
+            depth = np.array([by_row.get(row, 0.0) for row in matches.first_index.tolist()])
+            by_rig = two_view.motion_from_depth(matches.first_px, depth, matches.second_px, K_first, K_second)
+        seen = two_view.motion_up_to_scale(matches.first_px, matches.second_px, K_first)
+        truth, explains = self.depth(first), None
+        if truth is not None:
+            known = depth_at(truth, matches.first_px)
+            by_depth = two_view.motion_from_depth(matches.first_px, known, matches.second_px, K_first, K_second)
+            counted = (known > 0) & seen.inliers if seen is not None else np.zeros(len(known), bool)
+            if counted.sum() >= ENOUGH_POINTS:
+                explains = float(by_depth.inliers[counted].mean()) if by_depth is not None else 0.0
+                by_depth = by_depth if explains >= DEPTH_EXPLAINS else None
+        return Step(first, second, matches, seen, by_rig, by_depth, explains, self._given_motion(first, second))
+
+    def _given_motion(self, first: int, second: int) -> Array | None:
+        T_world_first, T_world_second = (self.recording.T_world_camera(i, LEFT) for i in (first, second))
+        if T_world_first is None or T_world_second is None or not np.isfinite([T_world_first, T_world_second]).all():
+            return None
+        return np.asarray(np.linalg.solve(T_world_second, T_world_first), dtype=np.float64)
+
+    def _far_enough(self, first: int) -> tuple[int | None, Matches]:
+        """A later frame (an earlier one at the end) whose matches have moved enough and are many enough; None where there is none.
+
+        The optical flow to the neighbour tells how far to go; where matches are too few there, half as far is tried.
+        """
+        width = self.image(first).shape[1]
+        nothing = match(self.features(first), Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32)))
+        neighbour = first + 1 if first + 1 < self.length else first - 1
+        if neighbour < 0:
+            return None, nothing
+        flow = flow_px(small(self.image(first)), small(self.image(neighbour)))
+        wanted = LEAST_DISPLACEMENT_SHARE * FLOW_WIDTH / max(flow or 0.0, 1e-3)
+        gap = next((g for g in (1, 2, 4, 8, MOST_GAP) if g >= wanted), MOST_GAP)
+        while gap >= 1:
+            second = first + gap if first + gap < self.length else first - gap
+            if second >= 0:
+                matches = match(self.features(first), self.features(second))
+                if len(matches) >= ENOUGH_MATCHES:
+                    return (second, matches) if matches.displacement_px > LEAST_DISPLACEMENT_SHARE / 3 * width else (None, nothing)
+            gap //= 2
+        return None, nothing
+
+
+def depth_at(depth: NDArray[np.float32], pixels: Array, radius: int = 2) -> Array:
+    """(M,) nearest known depth within `radius` pixels; 0 where none is, or where two surfaces meet there (more than 10 % apart)."""
+    height, width = depth.shape
+    x, y = np.round(pixels[:, 0]).astype(int), np.round(pixels[:, 1]).astype(int)
+    offsets = np.array([(dx, dy) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1)])
+    offsets = offsets[np.argsort((offsets**2).sum(1), kind="stable")]
+    around_x, around_y = x[:, None] + offsets[:, 0], y[:, None] + offsets[:, 1]
+    inside = (around_x >= 0) & (around_x < width) & (around_y >= 0) & (around_y < height)
+    around = depth[np.clip(around_y, 0, height - 1), np.clip(around_x, 0, width - 1)].astype(np.float64)
+    known = inside & (around > 0)
+    nearest = around[np.arange(len(pixels)), known.argmax(1)]
+    least = np.where(known, around, np.inf).min(1)
+    most = np.where(known, around, 0).max(1)
+    return np.where(known.any(1) & (most <= 1.1 * least), nearest, 0.0)

@@ -1,0 +1,261 @@
+"""Ways to break a recording without touching its files. Each names the findings of which one must come, and what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.core.types import Camera
+
+Image, Map, Matrix = NDArray[np.uint8], NDArray[np.float32], NDArray[np.float64]
+
+
+class Mutated(Recording):
+    """A recording with some of its answers changed. A function left out changes nothing.
+
+    frame: of an index, the index whose picture is shown instead.  side: of a side, the side whose picture is shown instead.
+    image, camera, depth, pose: of the original answer.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        *,
+        frame: Callable[[int], int] = lambda i: i,
+        side: Callable[[str], str] = lambda s: s,
+        depth_frame: Callable[[int], int] = lambda i: i,
+        image: Callable[[Image], Image] = lambda x: x,
+        camera: Callable[[Camera], Camera] = lambda x: x,
+        depth: Callable[[Map], Map] = lambda x: x,
+        pose: Callable[[Matrix], Matrix] = lambda x: x,
+        rig: Callable[[Matrix], Matrix] = lambda x: x,
+    ) -> None:
+        self.recording = recording
+        self.name, self.sides = recording.name, recording.sides
+        self.T_right_left = rig(recording.T_right_left.copy()) if recording.T_right_left is not None else None
+        self._frame, self._side, self._depth_frame = frame, side, depth_frame
+        self._image, self._camera, self._depth, self._pose = image, camera, depth, pose
+
+    def __len__(self) -> int:
+        return len(self.recording)
+
+    def image(self, index: int, side: str = LEFT) -> Image:
+        return self._image(self.recording.image(self._frame(index), self._side(side)))
+
+    def camera(self, index: int, side: str = LEFT) -> Camera:
+        return self._camera(self.recording.camera(index, side))
+
+    def depth_m(self, index: int, side: str = LEFT) -> Map | None:
+        depth = self.recording.depth_m(self._depth_frame(index), side)
+        return None if depth is None else self._depth(depth)
+
+    def T_world_camera(self, index: int, side: str = LEFT) -> Matrix | None:
+        pose = self.recording.T_world_camera(index, side)
+        return None if pose is None else self._pose(pose.copy())
+
+    def timestamp_s(self, index: int) -> float | None:
+        return self.recording.timestamp_s(index)
+
+    def file(self, index: int, side: str = LEFT) -> Path | None:
+        return self.recording.file(self._frame(index), self._side(side))
+
+
+def _with_K(change: Callable[[Matrix, Camera], Matrix]) -> Callable[[Camera], Camera]:
+    """A change of K as a change of the camera, its size kept."""
+
+    def changed(camera: Camera) -> Camera:
+        K = change(camera.K.numpy().astype(np.float64), camera)
+        return replace(camera, K=camera.K.new_tensor(K))
+
+    return changed
+
+
+def _times(rows: float, both: bool = True) -> Callable[[Matrix, Camera], Matrix]:
+    def change(K: Matrix, _: Camera) -> Matrix:
+        scaled = K.copy()
+        scaled[:2] *= rows
+        if not both:  # the focal length alone
+            scaled[:2, 2] = K[:2, 2]
+        return scaled
+
+    return change
+
+
+def _swapped_centre(K: Matrix, _: Camera) -> Matrix:
+    K = K.copy()
+    K[0, 2], K[1, 2] = K[1, 2], K[0, 2]
+    return K
+
+
+def _normalised(K: Matrix, camera: Camera) -> Matrix:
+    return np.diag([1 / camera.width, 1 / camera.height, 1]) @ K
+
+
+def _not_rescaled(recording: Recording) -> Recording:
+    """Pictures (and ground truth) at half the size, K as it was."""
+
+    def half(x: NDArray) -> NDArray:
+        return cv2.resize(x, (x.shape[1] // 2, x.shape[0] // 2), interpolation=cv2.INTER_AREA)
+
+    def sparse_half(depth: Map) -> Map:
+        return depth[: depth.shape[0] // 2 * 2 : 2, : depth.shape[1] // 2 * 2 : 2]
+
+    def camera(c: Camera) -> Camera:
+        return replace(c, height=c.height // 2, width=c.width // 2)
+
+    return Mutated(recording, image=half, camera=camera, depth=sparse_half)
+
+
+def _translated(change: Callable[[Matrix], Matrix]) -> Callable[[Matrix], Matrix]:
+    """A change of the translation of a 4 x 4 transform."""
+
+    def changed(T: Matrix) -> Matrix:
+        T[:3, 3] = change(T[:3, 3])
+        return T
+
+    return changed
+
+
+_FORWARD_LEFT_UP = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # p_body = this p_camera
+_Y_UP_Z_BACK = np.diag([1.0, -1, -1, 1])
+_RAW_TURN_DEG = 1.71
+
+
+def _turned(T: Matrix) -> Matrix:
+    """The unrectified extrinsics of KITTI on rectified pictures: a turn of 1.71 degrees about x."""
+    turn = np.eye(4)
+    turn[:3, :3] = cv2.Rodrigues(np.radians([_RAW_TURN_DEG, 0, 0]))[0]
+    return turn @ T
+
+
+def _other_side(side: str) -> str:
+    return RIGHT if side == LEFT else LEFT
+
+
+def _inverse_depth(depth: Map) -> Map:
+    """Inverse depth, with the median of the depth, so that no range can tell."""
+    inverse = np.where(depth > 0, 1 / np.maximum(depth, 0.1), 0)
+    return (inverse * np.median(depth[depth > 0]) / np.median(inverse[depth > 0])).astype(np.float32)
+
+
+def _eight_bit(depth: Map) -> Map:
+    return (np.ceil(depth / depth.max() * 255) / 255 * depth.max()).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """name: in words.  check: whose it is.  codes: one of these must be found, as a stop unless `warns`.
+
+    needs: of "stereo", "poses", "depth", "dense", "rulers" (stereo or depth beside the poses).
+    """
+
+    name: str
+    check: str
+    codes: tuple[str, ...]
+    apply: Callable[[Recording], Recording]
+    needs: frozenset[str] = frozenset()
+    warns: bool = False
+
+
+def _mutation(name: str, check: str, codes: str, apply: Callable[[Recording], Recording], needs: str = "", warns: bool = False) -> Mutation:
+    return Mutation(name, check, tuple(codes.split()), apply, frozenset(needs.split()), warns)
+
+
+MUTATIONS = (
+    _mutation("every frame twice", "frames", "D02", lambda r: Mutated(r, frame=lambda i: i // 2)),
+    _mutation("one frame all the time", "frames", "D02", lambda r: Mutated(r, frame=lambda i: 0)),
+    _mutation(
+        "standing still, with noise",
+        "frames",
+        "D03",
+        lambda r: Mutated(r, frame=lambda i: 0, depth_frame=lambda i: 0, image=_noisy()),
+        warns=True,
+    ),
+    _mutation("right is left", "frames", "D04", lambda r: Mutated(r, side=lambda s: LEFT), "stereo"),
+    _mutation("K transposed", "intrinsics", "K01", lambda r: Mutated(r, camera=_with_K(lambda K, _: K.T))),
+    _mutation("K normalised", "intrinsics", "K02", lambda r: Mutated(r, camera=_with_K(_normalised))),
+    _mutation("cx and cy exchanged", "intrinsics", "K03", lambda r: Mutated(r, camera=_with_K(_swapped_centre))),
+    _mutation("focal length in millimetres", "intrinsics", "K05", lambda r: Mutated(r, camera=_with_K(_times(0.005, both=False)))),
+    _mutation("K doubled", "resize", "K04", lambda r: Mutated(r, camera=_with_K(_times(2)))),
+    _mutation("K halved", "resize", "K04", lambda r: Mutated(r, camera=_with_K(_times(0.5)))),
+    _mutation("pictures halved, K not", "resize", "K04", _not_rescaled),
+    _mutation(
+        "focal length alone doubled",
+        "resize",
+        "K04 K06 E03",
+        lambda r: Mutated(r, camera=_with_K(_times(2, both=False))),
+        "stereo poses",
+        warns=True,
+    ),
+    _mutation("left and right swapped", "sides", "E02", lambda r: Mutated(r, side=_other_side), "stereo"),
+    _mutation("sign of the baseline", "baseline", "E01", lambda r: Mutated(r, rig=np.linalg.inv), "stereo"),
+    _mutation(
+        "baseline of P3 alone (0.883)", "baseline", "E03", lambda r: Mutated(r, rig=_translated(lambda t: 0.8833 * t)), "stereo poses"
+    ),
+    _mutation("baseline of 0.1 m", "baseline", "E03", lambda r: Mutated(r, rig=_translated(lambda t: t / 5.4)), "stereo poses"),
+    _mutation("baseline in millimetres", "baseline", "E03", lambda r: Mutated(r, rig=_translated(lambda t: 1000 * t)), "stereo"),
+    _mutation("baseline along y", "baseline", "E04", lambda r: Mutated(r, rig=_translated(lambda t: t[[1, 0, 2]])), "stereo"),
+    _mutation("extrinsics of the unrectified pair", "baseline", "E04", lambda r: Mutated(r, rig=_turned), "stereo"),
+    _mutation("poses with rows and columns exchanged", "poses", "E05", lambda r: Mutated(r, pose=lambda T: T.T), "poses"),
+    _mutation("poses inverted", "poses", "E06", lambda r: Mutated(r, pose=np.linalg.inv), "poses"),
+    _mutation("poses of a body (x forward, z up)", "poses", "E07", lambda r: Mutated(r, pose=lambda T: T @ _FORWARD_LEFT_UP.T), "poses"),
+    _mutation(
+        "poses of a graphics camera (y up, z back)", "poses", "E06 E07", lambda r: Mutated(r, pose=lambda T: T @ _Y_UP_Z_BACK), "poses"
+    ),
+    _mutation(
+        "x and z of the translations exchanged", "poses", "E07 E09", lambda r: Mutated(r, pose=_translated(lambda t: t[[2, 1, 0]])), "poses"
+    ),
+    _mutation("poses in millimetres", "poses", "E08", lambda r: Mutated(r, pose=_translated(lambda t: 1000 * t)), "poses"),
+    _mutation("poses in centimetres", "poses", "E08", lambda r: Mutated(r, pose=_translated(lambda t: 100 * t)), "poses rulers"),
+    _mutation("poses up to scale (x 0.37)", "poses", "E08", lambda r: Mutated(r, pose=_translated(lambda t: 0.37 * t)), "poses depth"),
+    _mutation("ground truth zero", "ground_truth", "D05", lambda r: Mutated(r, depth=np.zeros_like), "depth"),
+    _mutation("ground truth constant", "ground_truth", "D05", lambda r: Mutated(r, depth=lambda d: np.full_like(d, 10)), "depth"),
+    _mutation("ground truth in millimetres", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: 1000 * d), "depth"),
+    _mutation("uint16 not divided by 256", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: 256 * d), "depth"),
+    _mutation("ground truth divided by 1000 twice", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: d / 1000), "depth"),
+    _mutation("factor 5.4 not undone", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: d / np.float32(5.4)), "depth poses"),
+    _mutation("ground truth normalised by 80 m", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: d / 80), "depth poses"),
+    _mutation("inverse depth for depth", "ground_truth", "D06 D07", lambda r: Mutated(r, depth=_inverse_depth), "depth poses"),
+    _mutation(
+        "ground truth 5 m too far",
+        "ground_truth",
+        "D06 D07",
+        lambda r: Mutated(r, depth=lambda d: np.where(d > 0, d + 5, 0).astype(np.float32)),
+        "depth stereo",
+    ),
+    _mutation(
+        "ground truth of other frames",
+        "ground_truth",
+        "D06 D07",
+        lambda r: Mutated(r, depth_frame=lambda i: (i + len(r) // 2) % len(r)),
+        "depth stereo",
+    ),
+    _mutation("ground truth of 8 bits", "ground_truth", "D08", lambda r: Mutated(r, depth=_eight_bit), "dense", warns=True),
+)
+
+
+def _noisy() -> Callable[[Image], Image]:
+    """Sensor noise of one grey level, another one for every picture that is read."""
+    random = np.random.default_rng(0)
+    return lambda image: np.clip(image + random.normal(0, 1, image.shape), 0, 255).astype(np.uint8)
+
+
+def abilities(recording: Recording) -> frozenset[str]:
+    """What a recording has, in the words of `Mutation.needs`."""
+    depth = recording.depth_m(0)
+    poses = recording.T_world_camera(0) is not None
+    stereo = RIGHT in recording.sides
+    has = {
+        "stereo": stereo,
+        "poses": poses,
+        "depth": depth is not None,
+        "dense": depth is not None and bool((depth > 0).sum() > 20_000),
+        "rulers": stereo or depth is not None,
+    }
+    return frozenset(name for name, there in has.items() if there)
