@@ -118,15 +118,15 @@ def _evaluate_checkpoint(
 
     from stadia.cli.watch import on_stderr
     from stadia.core.errors import ConfigError
-    from stadia.data.sources import open_recordings
     from stadia.evaluation.predictions import Provenance
     from stadia.evaluation.protocols import protocol_named
     from stadia.evaluation.recordings import evaluate_recordings
     from stadia.recipes import load_predictor
+    from stadia.recipes.prediction import open_every_frame
     from stadia.training.checkpoints import Checkpoint
 
     rules = protocol_named(protocol)
-    recordings = open_recordings(data, **options)
+    recordings = open_every_frame(data, **options)
     opened = Checkpoint.open(checkpoint)
     run = opened.path.parent.parent
     in_run = (run / "run.json").is_file()

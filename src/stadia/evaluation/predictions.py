@@ -35,7 +35,7 @@ MAP_KEY: Mapping[Claim, str] = {Claim.METRES: "depth_m", Claim.UP_TO_SCALE: "dep
 """What a map is called in its .npz: a name with a unit only where there is one."""
 
 IN_WORDS: Mapping[Claim, str] = {
-    Claim.METRES: "metres: depth and translation carry their unit, as far as the training's baseline or heights were true",
+    Claim.METRES: "metres: depth and translation carry their unit, for pictures like those of the training",
     Claim.UP_TO_SCALE: "up to scale: no metres; ratios of depths hold within a picture, one unknown factor is left",
     Claim.AFFINE_INVERSE: "inverse depth up to scale and shift: no metres and no ratios; the order of near and far holds",
 }

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.config import resolve
+from stadia.core.recording import Recording
 from stadia.core.types import Claim, Predictor
+from stadia.data import DATASETS
 from stadia.data.config import SourceOptions
 from stadia.data.own_camera import own_intrinsics
 from stadia.data.pictures import PICTURE_SUFFIXES, read_rgb
@@ -56,8 +58,15 @@ def open_input(path: Path, *, every: int = 1, format: str = "auto", **options: A
         return [_open_video(path, resolve(SourceOptions, options), every)]
     return [
         Input(r.name, frames_of(r, every=every), len(range(0, len(r), every)), frame_rate_hz(r, every))
-        for r in open_recordings(path, format, **{"stride": 1, **options})
+        for r in open_every_frame(path, format, **options)
     ]
+
+
+def open_every_frame(path: Path, format: str = "auto", **options: Any) -> list[Recording]:
+    """`open_recordings`, but of your own pictures every frame is kept, where a training would choose by motion."""
+    if format == "auto":
+        format = next((name for name in DATASETS if DATASETS.load(name).recognises(path)), format)
+    return open_recordings(path, format, **{"stride": 1, **options} if format == "video" else options)
 
 
 def _open_picture(path: Path, options: SourceOptions) -> Input:

@@ -10,10 +10,9 @@ from stadia.data.config import SourceOptions
 
 
 class _Data(SourceOptions):
-    """`SourceOptions` and the format. Every frame is wanted where nothing is trained, so the stride is 1."""
+    """`SourceOptions` and the format."""
 
     format: str = "auto"
-    stride: int = 1
 
 
 class _Keys(StrictModel):
@@ -22,5 +21,4 @@ class _Keys(StrictModel):
 
 def source_options(overrides: Sequence[str]) -> dict[str, Any]:
     """Keyword arguments for `open_recordings` from `data.key=value` words. Raises ConfigError with every mistake at once."""
-    options = resolve(_Keys, {}, overrides).data
-    return {"stride": options.stride, **options.model_dump(exclude_unset=True)}
+    return resolve(_Keys, {}, overrides).data.model_dump(exclude_unset=True)
