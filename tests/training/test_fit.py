@@ -141,7 +141,7 @@ def test_it_says_one_line_and_nothing_else(tmp_path: Path, capfd: pytest.Capture
     run, _ = small_recipe.train(tmp_path, console=Console(file=output, width=300), pictures_every=5, loggers=("csv", "tensorboard"))
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
-    assert output.getvalue().strip() == f"small: 0.0 M parameters on 1 threads, 20 steps of 3 samples, in {run.folder}"
+    assert output.getvalue() == f"small: 0.0 M parameters on 1 thread, 20 steps of 3 samples, in {run.folder}\n"
 
 
 def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:

@@ -112,6 +112,21 @@ def test_a_changed_configuration_is_refused_key_by_key(tmp_path: Path) -> None:
         run.check_config(config.model_copy(update={"batch_size": 9}), within="training")
 
 
+def test_keys_that_may_differ(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, "demo", {"data": {"path": "/a", "paths": 1}, "training": {"workers": 1}}, recipe="small", seed=0)
+    run.check_config({"data": {"path": "/b", "paths": 1}, "training": {"workers": 2}}, free=("data.path",))
+    run.check_config({"data": {"path": "/b", "paths": 2}, "training": {"workers": 1}}, free=("data",))
+    with pytest.raises(RunError, match=r"other configuration \(data\.paths: 1 -> 2\)"):
+        run.check_config({"data": {"path": "/b", "paths": 2}, "training": {"workers": 1}}, free=("data.path",))
+
+
+def test_other_data_is_refused_wherever_it_lies(tmp_path: Path) -> None:
+    run = create(tmp_path, data={"path": Path("/a").as_posix(), "fingerprints": {"drive": "abc"}, "size": (1, 2)})
+    run.check_data({"path": "/b", "fingerprints": {"drive": "abc"}, "size": (1, 2)})
+    with pytest.raises(RunError, match=r"other data \(fingerprints\.drive: abc -> def\)"):
+        run.check_data({"path": "/a", "fingerprints": {"drive": "def"}, "size": (1, 2)})
+
+
 def hold(folder: Path) -> None:
     with Run.open(folder).held():
         (folder / "held").touch()

@@ -36,7 +36,12 @@ def train(config: RecipeConfig, *, out: Path = Path("runs"), resume: Path | None
     recipe = RECIPES.load(config.recipe)
     config, data = recipe.prepare(config, console)
     findings = check(data, console, despite_findings=despite_findings)
-    run = Run.open(resume) if resume else Run.create(out, config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
+    if resume:
+        run = Run.open(resume)
+        run.check_config(config, free=("data.path", "data.cache"))
+        run.check_data(data.facts)
+    else:
+        run = Run.create(out, config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
     if run.writes:
         write_findings(run.folder / "findings.jsonl", findings)
     rng.seed_all(config.seed, "training")

@@ -268,7 +268,8 @@ class ProgressBar(StepCallback):
         self.bar.update(self.bar_task, description="training")
 
     def teardown(self, trainer: pl.Trainer, task: Task, stage: str) -> None:
-        self.bar.stop()
+        if self.console.is_terminal:
+            self.bar.stop()
 
     def on_exception(self, trainer: pl.Trainer, task: Task, exception: BaseException) -> None:
-        self.bar.stop()
+        self.teardown(trainer, task, "fit")

@@ -182,7 +182,8 @@ def _start_message(task: Task, trainer: pl.Trainer, config: TrainingConfig, run:
     assert task.plan is not None
     parameters = sum(p.numel() for p in task.parameters() if p.requires_grad)
     device = trainer.strategy.root_device.type
-    place = f"{torch.get_num_threads()} threads" if device == "cpu" else torch.cuda.get_device_name() if device == "cuda" else device
+    threads = torch.get_num_threads()
+    place = f"{threads} thread{'s' * (threads > 1)}" if device == "cpu" else torch.cuda.get_device_name() if device == "cuda" else device
     samples = config.batch_size * config.accumulate * trainer.world_size
-    steps = f"step {step} to {task.plan.total_steps}" if step else f"{task.plan.total_steps} steps"
+    steps = f"steps {step + 1} to {task.plan.total_steps}" if step else f"{task.plan.total_steps} steps"
     return f"{task.recipe}: {parameters / 1e6:.1f} M parameters on {place}, {steps} of {samples} samples, in {run.folder}"

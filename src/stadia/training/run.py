@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import json
 import os
 import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -132,24 +133,30 @@ class Run:
     def pictures(self) -> Path:
         return self.folder / "pictures"
 
-    def check_config(self, config: StrictModel | Mapping[str, Any], within: str | None = None) -> None:
+    def check_config(self, config: StrictModel | Mapping[str, Any], within: str | None = None, free: Collection[str] = ()) -> None:
         """Raise RunError, naming each key, where a configuration is not the one that the run was made with.
-
-        Keys that change no loss may differ: workers, loggers, and how often checkpoints and pictures are written.
 
         Args:
             config: the whole configuration, or one group of it.
             within: that group's key ("training").
+            free: keys, or groups of them, that may differ, besides those of a training that change no loss: workers, loggers,
+                and how often checkpoints and pictures are written.
         """
         after = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
         before = self.config if within is None else self.config.get(within, after)
-        changes = changed_keys(before, after, f"{within}." if within else "")
-        changes = [change for change in changes if change.partition(":")[0] not in _FREE_KEYS]
+        self._refuse("configuration", changed_keys(before, after, f"{within}." if within else ""), {*_FREE_KEYS, *free})
+
+    def check_data(self, data: Mapping[str, Any]) -> None:
+        """Raise RunError where the data is not what the run was made with; its path may differ (see `create`)."""
+        self._refuse("data", changed_keys(self.facts["data"], json.loads(json.dumps(data))), {"path"})
+
+    def _refuse(self, what: str, changes: list[str], free: Collection[str]) -> None:
+        changes = [change for change in changes if not any(f"{change.partition(':')[0]}.".startswith(f"{key}.") for key in free)]
         if changes:
             raise RunError(
                 self.folder,
-                found=f"another configuration ({'; '.join(changes)})",
-                expected="the one that the run was made with",
+                found=f"other {what} ({'; '.join(changes)})",
+                expected="what the run was made with",
                 cure="resume without these changes, or start a new run",
             )
 
