@@ -168,6 +168,10 @@ class TestOurOwnFolder:
         with pytest.raises(ProtocolError, match="claim up-to-scale, expected metres"):
             score(self.folder(tmp_path, truth_m, Claim.UP_TO_SCALE), write_maps(truth_m, "truth"), "metric")
 
+    def test_the_claim_holds_for_the_maps_subfolder_too(self, tmp_path: Path, truth_m: Maps) -> None:
+        folder = self.folder(tmp_path, truth_m, Claim.UP_TO_SCALE)
+        assert Predictions.open(folder / "depth").claim is Claim.UP_TO_SCALE
+
     def test_a_claim_cannot_be_talked_over(self, tmp_path: Path, truth_m: Maps) -> None:
         with pytest.raises(ProtocolError, match=r"predictions.json: found the claim up-to-scale, expected metres"):
             Predictions.open(self.folder(tmp_path, truth_m, Claim.UP_TO_SCALE), Claim.METRES)
@@ -190,7 +194,7 @@ class TestOurOwnFolder:
             Predictions.open(self.folder(tmp_path, truth_m, Claim.METRES, finished=False))
 
     def test_a_missing_entry(self, tmp_path: Path, truth_m: Maps) -> None:
-        with pytest.raises(DataError, match="1 entries without a map, the first 'x'"):
+        with pytest.raises(DataError, match="no map for 1 of 2 entries, the first 'x'"):
             Predictions.open(self.folder(tmp_path, truth_m, Claim.METRES, entries=("000000", "x")))
 
     @pytest.mark.parametrize("text", ["{", "[]", '{"format": "stadia-predictions", "claim": "furlongs"}'])
@@ -231,7 +235,7 @@ class TestBadInput:
         some = {n: truth_m[n] for n in ("000001", "000002")}
         result = score(write_maps(predicted(truth_m), "predictions"), write_maps(some, "truth"))
         assert result.summary()["images"] == 2
-        assert any("1 predictions have no ground truth" in note for note in result.notes)
+        assert any("1 of 3 predictions" in note for note in result.notes)
 
     def test_foreign_predictions_are_said_to_be_taken_as_metres(self, truth_m: Maps, write_maps: Write) -> None:
         result = score(write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth"))

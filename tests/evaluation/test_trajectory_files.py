@@ -121,7 +121,7 @@ def test_a_reference_may_repeat_a_rounded_time(tmp_path: Path) -> None:
     (tmp_path / "truth.txt").write_text("1 5 0 0 0 0 0 1\n1 6 0 0 0 0 0 1\n2 7 0 0 0 0 0 1")
     reference = read_tum(tmp_path / "truth.txt", is_reference=True)
     assert reference.T_world_camera[:, 0, 3].tolist() == [5, 7]
-    assert "1 duplicated" in reference.notes[0]
+    assert "duplicated timestamps in truth.txt: 1" in reference.notes[0]
 
 
 def test_association_as_evo_does_it() -> None:

@@ -117,12 +117,15 @@ class Predictions:
 
         Raises DataError where the folder is empty, unfinished, or lacks an entry; ProtocolError where `claim` contradicts it.
         """
+        folder = Path(folder)
+        if folder.name == "depth" and (folder.resolve().parent / RECORD).exists():
+            folder = folder.resolve().parent  # the claim stands there: maps alone would be taken as metres
         files, record = depth_files(folder), read_record(folder)
         if record is None:
             return cls(folder, files, claim or Claim.METRES, None)
         if claim is not None and claim is not record.claim:
             raise ProtocolError(
-                Path(folder) / RECORD, found=f"the claim {record.claim}", expected=f"{claim}, as asked for", cure="leave --claim out"
+                folder / RECORD, found=f"the claim {record.claim}", expected=f"{claim}, as asked for", cure="leave --claim out"
             )
         if not record.finished:
             raise DataError(
@@ -131,7 +134,7 @@ class Predictions:
         if missing := [name for name in record.entries if name not in files]:
             raise DataError(
                 folder,
-                found=f"{len(missing)} entries without a map, the first '{missing[0]}'",
+                found=f"no map for {len(missing)} of {len(record.entries)} entries, the first '{missing[0]}'",
                 expected="every entry of predictions.json",
                 cure="predict again",
             )

@@ -214,7 +214,7 @@ def score_depth(predictions: Predictions, truth: Truth, protocol: Protocol) -> D
     """
     notes = []
     if extra := len(set(predictions.files) - set(truth)):
-        notes.append(f"{extra} predictions have no ground truth and are not scored")
+        notes.append(f"not scored for want of ground truth: {extra} of {len(predictions.files)} predictions")
     if predictions.record is None:
         notes.append(f"no predictions.json in {predictions.folder}: taken as {predictions.claim}")
     return collect(score_images(predictions, truth, protocol), predictions.claim, protocol, notes)
@@ -258,7 +258,7 @@ def collect(scores: Iterable[tuple[str, ImageScore | None]], claim: Claim, proto
             cure="check the folder and the unit of its ground truth",
         )
     if without:
-        notes = [*notes, f"{len(without)} images have no pixel to score and are in no mean (the first '{without[0]}')"]
+        notes = [*notes, f"no pixel to score in {len(without)} of {len(every)} images, which are in no mean (the first '{without[0]}')"]
     alignment = protocol.alignment(claim)
     if alignment is not Alignment.NONE:
         notes = [*notes, f"not scored in metres: {alignment} of every image fitted to the truth first (claim: {claim})"]

@@ -126,7 +126,7 @@ def read_tum(path: Path, *, is_reference: bool = False) -> Trajectory:
     T = np.tile(np.eye(4), (len(table), 1, 1))
     T[:, :3, :3] = matrix_from_quaternion_wxyz(torch.from_numpy(table[:, [7, 4, 5, 6]])).numpy()
     T[:, :3, 3] = table[:, 1:4]
-    notes = (f"{repeated} duplicated timestamps in {path.name}: the first pose of each is kept",) if repeated else ()
+    notes = (f"duplicated timestamps in {path.name}: {repeated}; the first pose of each is kept",) if repeated else ()
     return Trajectory(T, table[:, 0], path.name, notes)
 
 
