@@ -26,8 +26,7 @@ from stadia.data.roadworld.write import VERSION, write_roadworld
 from stadia.data.sources import open_recordings
 from stadia.evaluation.mean_depth import mean_depth_of
 from stadia.evaluation.predictions import Provenance
-from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.recordings import Evaluation, evaluate_recordings
+from stadia.evaluation.recordings import Evaluation
 from stadia.recipes import configure, load_predictor
 from stadia.recipes.scoring import score_recordings
 from stadia.recipes.workflow import train
@@ -75,9 +74,11 @@ def run(out: Path, overrides: Sequence[str] = ()) -> Demo:
     config = configure("selfsup", (*SETTINGS, *overrides), data={"path": str(worlds)})
     trained = train(config, out=out)
     test = open_recordings(worlds, split="test")
-    scores = score_recordings(load_predictor(trained.folder), test, trained, "test", console)
-    baseline = score_mean_depth(worlds, trained)
-    if scores is None or scores.depth is None or baseline.depth is None:
+    scores = score_recordings(load_predictor(trained.folder), test, trained, "test", Provenance.of(trained.folder), console)
+    mean = mean_depth_of(open_recordings(worlds, split="train"), DEMO.height, DEMO.width)
+    provenance = Provenance(recipe="mean-depth", config_hash="")
+    baseline = score_recordings(mean, test, trained, "test-mean-depth", provenance, console)
+    if scores is None or scores.depth is None or baseline is None or baseline.depth is None:
         raise RunError(worlds, found="no ground truth", expected="depth and poses of every frame", cure="delete the folder and run again")
     result = summarise(scores, baseline, wall_s=time.monotonic() - started)
     write_json(trained.folder / "result.json", result)
@@ -94,33 +95,18 @@ def render_worlds(console: Console) -> Path:
     return folder
 
 
-def score_mean_depth(worlds: Path, run: Run) -> Evaluation:
-    """The baseline: every pixel's mean depth over the training worlds, by the same protocol on the same frames."""
-    test = open_recordings(worlds, split="test")
-    mean = mean_depth_of(open_recordings(worlds, split="train"), DEMO.height, DEMO.width)
-    provenance = Provenance(recipe="mean-depth", config_hash="")
-    scores = evaluate_recordings(mean, test, PROTOCOLS["metric"], run.folder / "predictions" / "mean-depth", provenance)
-    if scores.depth:
-        scores.depth.write(run.folder / "scores" / "test-mean-depth-baseline.json")
-    return scores
-
-
 def summarise(scores: Evaluation, baseline: Evaluation, *, wall_s: float) -> dict[str, Any]:
     """The numbers for result.json. Odometry: the worst test world by ATE over path, SE(3)-aligned, metres as predicted."""
     assert scores.depth is not None
     assert baseline.depth is not None
     worst = max(scores.odometry, key=lambda name: (scores.odometry[name].metrics["ate_rmse_m"] or 0.0) / scores.odometry[name].path_m)
     path = scores.odometry[worst]
-    depth = scores.depth.metrics
     return {
         "claim": str(scores.depth.claim),
         "protocol": scores.depth.protocol,
         "depth": {
-            **{
-                name: value
-                for metric, value in depth.items()
-                for name, value in ((metric, value), (f"{metric}_mean_baseline", baseline.depth.metrics[metric]))
-            },
+            **scores.depth.metrics,
+            **{f"{name}_mean_baseline": value for name, value in baseline.depth.metrics.items()},
             "scale_ratio_median": scores.depth.scale_ratio_median,
             "scale_ratio_spread": scores.depth.scale_ratio_spread,
             "images": len(scores.depth.per_image),

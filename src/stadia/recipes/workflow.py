@@ -11,6 +11,7 @@ from stadia.core.errors import CheckpointError, RunError
 from stadia.core.types import Predictor
 from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding, Severity, write_findings
+from stadia.evaluation.predictions import Provenance
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.config import RecipeConfig
 from stadia.recipes.scoring import score_recordings
@@ -48,7 +49,8 @@ def train(config: RecipeConfig, *, out: Path = Path("runs"), resume: Path | None
     task = recipe(config)
     fit(task, data.train, data.val, config.training, run, resume=resume is not None, console=console)
     if run.writes and "val" in data.recordings:
-        score_recordings(load_predictor(run.folder), data.recordings["val"], run, "val", console)
+        provenance = Provenance.of(run.folder)
+        score_recordings(load_predictor(run.folder), data.recordings["val"], run, "val", provenance, console)
     return run
 
 

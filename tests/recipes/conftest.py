@@ -1,0 +1,44 @@
+"""A tiny road world, rendered once, and a configuration of `selfsup` that trains on it in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stadia.data.roadworld.presets import TINY
+from stadia.data.roadworld.write import write_roadworld
+from stadia.recipes import configure
+from stadia.recipes.selfsup_config import SelfsupConfig
+
+SMALL = (
+    "data.height=32",
+    "data.width=96",
+    "data.workers=0",
+    "model.encoder=mobilenetv3_small_050",
+    "model.pose_encoder=mobilenetv3_small_050",
+    "model.pretrained=false",
+    "model.decoder_channels=[4,4,8,8,8]",
+    "optimiser.lr=1e-3",
+    "training.max_epochs=null",
+    "training.max_steps=3",
+    "training.batch_size=2",
+    "training.log_every=1",
+    "training.threads=1",
+    'training.loggers=["csv"]',
+)
+
+
+@pytest.fixture(scope="session")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """RoadWorld in miniature: a training, a validation and a test world of five stereo pairs, in stadia's folder layout."""
+    config = TINY.model_copy(update={"frames": 5})
+    return write_roadworld(config, tmp_path_factory.mktemp("worlds") / "tiny", workers=1).parent
+
+
+@pytest.fixture
+def small(worlds: Path, tmp_path: Path) -> SelfsupConfig:
+    """A few steps of a small network on the tiny world; its cache is thrown away."""
+    config = configure("selfsup", SMALL, data={"path": str(worlds), "cache": {"folder": str(tmp_path / "cache")}})
+    assert isinstance(config, SelfsupConfig)
+    return config

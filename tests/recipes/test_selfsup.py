@@ -1,0 +1,90 @@
+"""The recipe `selfsup`: its claim, its predictor, its pictures, and a pinned loss curve."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from stadia import recipes
+from stadia.core.config import resolve
+from stadia.core.types import Camera, Claim
+from stadia.geometry.camera import intrinsics
+from stadia.recipes.selfsup import Selfsup, SelfsupPredictor
+from stadia.recipes.selfsup_config import SelfsupConfig
+
+PINNED_LOSSES = ()  # of the three steps of `small`, seed 0
+
+
+def changed(config: SelfsupConfig, *overrides: str) -> SelfsupConfig:
+    return resolve(SelfsupConfig, config.model_dump(mode="json"), overrides)
+
+
+@pytest.fixture
+def task(small: SelfsupConfig) -> Selfsup:
+    torch.manual_seed(0)
+    task = Selfsup(changed(small, "data.stereo=true"))
+    task.focal.fill_(0.6)
+    return task
+
+
+def camera(fx: float, width: int = 96) -> Camera:
+    return intrinsics(fx, fx, (width - 1) / 2, 15.5, height=32, width=width, dtype=torch.float32)
+
+
+def test_metres_are_claimed_with_a_baseline_only(small: SelfsupConfig) -> None:
+    assert Selfsup(changed(small, "data.stereo=true")).claim is Claim.METRES
+    assert Selfsup(changed(small, "data.stereo=false")).claim is Claim.UP_TO_SCALE
+
+
+def test_preparing_settles_auto_stereo(small: SelfsupConfig) -> None:
+    settled, data = Selfsup.prepare(small, Console(quiet=True))
+    assert small.data.stereo == "auto"
+    assert settled.data.stereo is True
+    assert set(data.recordings) == {"train", "val"}
+    assert data.facts["train_samples"] == 3
+
+
+def test_a_longer_lens_brings_everything_nearer(task: Selfsup, caplog: pytest.LogCaptureFixture) -> None:
+    """Twice the focal length: the same picture is of something twice as far."""
+    predictor, image = SelfsupPredictor(task), torch.rand(1, 3, 32, 96)
+    with caplog.at_level(logging.WARNING):
+        as_trained = predictor.inverse_depth(image, camera(0.6 * 96))
+        assert not caplog.records
+        longer = predictor.inverse_depth(image, camera(1.2 * 96))
+        predictor.inverse_depth(image, camera(1.2 * 96))
+    torch.testing.assert_close(longer, as_trained / 2)
+    assert [r.getMessage() for r in caplog.records] == ["focal length is 2.00 times the training camera's: depth is scaled by it"]
+
+
+def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: SelfsupConfig, tmp_path: Path) -> None:
+    run = recipes.train(small, out=tmp_path / "runs")
+    predictor = recipes.load_predictor(run.folder)
+    assert isinstance(predictor, SelfsupPredictor)
+    data = Selfsup.prepare(small, Console(quiet=True))[1]
+    K = data.split.train[0].recording.camera(0)
+    assert float(predictor.task.focal) == pytest.approx(float(K.fx) / K.width, rel=1e-5)
+
+
+def test_the_picture_sheet_shows_each_stage(task: Selfsup, small: SelfsupConfig) -> None:
+    batch = next(iter(Selfsup.prepare(small, Console(quiet=True))[1].train))
+    task.train()
+    pictures = task.pictures(batch, task.step(batch))
+    assert [name.split(":")[0] for name in pictures] == ["input", "inverse depth", "best warped source", "residual", "winner"]
+    assert all(picture.shape == (32, 96, 3) for picture in pictures.values())
+    assert task.training
+
+
+def test_the_loss_curve_is_pinned(small: SelfsupConfig, tmp_path: Path) -> None:
+    """Any change of data order, augmentation, networks, geometry, loss or optimiser shows here.
+
+    Where one is meant, run the test, read the new numbers, and pin them in the same commit with the reason.
+    """
+    run = recipes.train(small, out=tmp_path / "runs")
+    with run.metrics_csv.open() as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert losses == pytest.approx(PINNED_LOSSES, rel=1e-4), losses

@@ -1,0 +1,60 @@
+"""What every training goes through: findings refuse it, scores follow it, checkpoints come back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stadia import recipes, report
+from stadia.core.config import resolve
+from stadia.core.errors import CheckpointError, ConfigError, RunError
+from stadia.core.types import Claim
+from stadia.diagnostics.finding import Finding, Severity, Stage
+from stadia.recipes import workflow
+from stadia.recipes.selfsup_config import SelfsupConfig
+
+STOP = Finding("X01", Severity.STOP, Stage.DATA, measured="left is right", expected="two sides", cause="swapped", cure="swap them back")
+
+
+def test_from_pictures_to_a_report(small: SelfsupConfig, tmp_path: Path) -> None:
+    run = recipes.train(small, out=tmp_path / "runs")
+    depth = json.loads((run.folder / "scores" / "val.json").read_text())
+    assert depth["protocol"] == "metric"
+    assert depth["images"] == 5
+    assert 0 < depth["metrics"]["abs_rel"] < 5
+    (odometry,) = (run.folder / "scores").glob("val-*.json")
+    assert len(json.loads(odometry.read_text())["path_true_m"]) == 5
+    assert run.facts["status"] == "finished"
+    assert recipes.load_predictor(run.folder).claim is Claim.METRES
+    assert report.build(run.folder).stat().st_size > 10_000
+
+
+def test_mono_claims_no_metres_and_is_scored_by_shape(small: SelfsupConfig, tmp_path: Path) -> None:
+    mono = resolve(SelfsupConfig, small.model_dump(mode="json"), ["data.stereo=false"])
+    run = recipes.train(mono, out=tmp_path / "runs")
+    assert json.loads((run.folder / "scores" / "val.json").read_text())["protocol"] == "relative"
+    assert recipes.load_predictor(run.folder).claim is Claim.UP_TO_SCALE
+
+
+def test_a_finding_that_says_stop_refuses_the_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "preflight", lambda *_, **__: [STOP])
+    with pytest.raises(RunError, match=r"X01 \(left is right\).*--despite-findings"):
+        recipes.train(small, out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    run = recipes.train(small, out=tmp_path / "runs", despite_findings=True)
+    assert json.loads((run.folder / "findings.jsonl").read_text())["code"] == "X01"
+
+
+def test_a_checkpoint_of_no_known_recipe_is_refused(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = recipes.train(small, out=tmp_path / "runs")
+    monkeypatch.setattr(workflow, "RECIPES", {})
+    with pytest.raises(CheckpointError, match="a checkpoint of 'selfsup'"):
+        recipes.load_predictor(run.folder)
+
+
+def test_every_mistake_of_a_configuration_at_once() -> None:
+    with pytest.raises(ConfigError) as error:
+        recipes.configure("selfsup", ["optimiser.lrr=1", "los.ssim_weight=2"], data={"path": "x", "hight": 3})
+    assert all(name in str(error.value) for name in ("optimiser.lr'", "'loss'", "data.height"))
