@@ -30,6 +30,7 @@ def test_renders_a_preset_with_changes(tmp_path: Path) -> None:
     [
         (["--preset", "tinny"], "did you mean 'tiny'"),
         (["--worlds", "3"], "three numbers"),
+        (["--worlds", "0,0,0"], "at least one world"),
         (["widht=640"], "did you mean 'width'"),
         (["supersampling=2"], "odd"),
         (["height=10"], "'height'"),

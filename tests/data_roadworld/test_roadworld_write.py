@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.core.errors import DataError
+from stadia.core.errors import DataError, StadiaError
 from stadia.data.roadworld import write
 from stadia.data.roadworld.presets import RoadWorldConfig
 from stadia.data.roadworld.render import Renderer, View
@@ -136,3 +137,13 @@ def test_mono_has_one_camera(tmp_path: Path) -> None:
     assert not (folder / "right").exists()
     assert not (folder / "exposure.json").exists()
     assert write.VERSION >= 1
+
+
+def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, image: np.ndarray) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(write, "_write_png", full)
+    with pytest.raises(StadiaError, match="a full disk"):
+        write_roadworld(SMALL, tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []

@@ -45,6 +45,8 @@ class RoadWorldConfig(StrictModel):
     def _check(self) -> RoadWorldConfig:
         if self.supersampling % 2 == 0:
             raise ValueError("supersampling must be odd: the middle sample is the pixel's centre")
+        if not any(self.worlds.values()):
+            raise ValueError("train, val and test are all 0: at least one world is needed")
         slow, fast = self.speed_m_per_frame
         if not 0 < slow <= fast <= 3:
             raise ValueError("speed_m_per_frame must be (slow, fast) with 0 < slow <= fast <= 3")
