@@ -51,6 +51,16 @@ def test_a_resumed_table_loses_what_came_after_the_checkpoint_and_half_a_row(run
     assert run.metrics_csv.read_text().splitlines()[1:] == ["1,0,1.0", "2,0,2.0", "3,0,9.0"]
 
 
+def test_a_full_disk_is_said(run: Run) -> None:
+    full = Path("/dev/full")
+    if not full.is_char_device():
+        pytest.skip("no /dev/full here")
+    logger = CsvLogger(run, 0)
+    logger.path, logger.columns = full, ["step", "epoch", "train/loss"]
+    with pytest.raises(RunError, match="found No space left on device, expected room for a row"):
+        logger.scalars(1, 0, {"train/loss": 1.0})
+
+
 def events(run: Run) -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

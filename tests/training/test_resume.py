@@ -167,7 +167,9 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path)
     before = table(run.folder)
     task = small_recipe.SmallTask(seed=3)
-    small_recipe.train(tmp_path, resume=run.folder, task=task)
+    output = io.StringIO()
+    small_recipe.train(tmp_path, resume=run.folder, task=task, console=Console(file=output, width=300))
+    assert output.getvalue() == f"small: all 20 steps are done already, in {run.folder}\n"
     assert table(run.folder) == before
     assert task.network[0].weight.abs().sum() != small_recipe.SmallTask(seed=3).network[0].weight.abs().sum(), (
         "the trained weights are loaded"

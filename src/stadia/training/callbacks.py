@@ -149,8 +149,9 @@ class Pictures(StepCallback):
         if not pictures:
             return
         sheet = compose(pictures)
+        _, png = cv2.imencode(".png", sheet[..., ::-1])
         with replacing(self.run.pictures / f"step-{step:06d}.png") as temporary:
-            cv2.imwrite(str(temporary), sheet[..., ::-1])
+            temporary.write_bytes(png.tobytes())
         for logger in self.loggers:
             logger.picture(step, "pictures", sheet)
 

@@ -95,7 +95,7 @@ def fit(
                 ProgressBar(console, plan),
                 Checkpoints(run, task, validation, config.checkpoint_every, lambda: signals.wanted),
             ]
-            console.print(_start_message(task, trainer, config, run, step), soft_wrap=True, highlight=False)
+            console.print(_start_message(task, trainer, config, run, step), soft_wrap=True, highlight=False, markup=False)
             if step < plan.total_steps:
                 trainer.fit(task, stream, val_batches, ckpt_path=str(checkpoint.path) if checkpoint else None)
             elif checkpoint is not None:  # it had finished
@@ -164,15 +164,17 @@ def _recorded(run: Run, signals: StopSignals, console: Console) -> Iterator[None
     """Write into run.json how the training ended; a wish to stop becomes Interrupted."""
     try:
         yield
-    except (Exception, StopNow) as error:
+    except BaseException as error:
         # A loader's process may have died of the same Ctrl-C: an error of ours is worth telling all the same.
-        interrupted = isinstance(error, StopRequest | StopNow) or (signals.wanted and not isinstance(error, StadiaError))
+        interrupted = isinstance(error, StopRequest | StopNow | KeyboardInterrupt) or (
+            signals.wanted and not isinstance(error, StadiaError)
+        )
         with contextlib.suppress(StadiaError):  # a full disk must not hide why the training ended
             run.end("interrupted") if interrupted else run.end("failed", " ".join(f"{type(error).__name__}: {error}".split()))
         if not interrupted:
             raise
         message = f"interrupted; go on with: stadia train {run.recipe} --resume {run.folder}"
-        console.print(message, soft_wrap=True, highlight=False)
+        console.print(message, soft_wrap=True, highlight=False, markup=False)
         raise Interrupted(message) from None
     run.end("finished")
 
@@ -185,5 +187,7 @@ def _start_message(task: Task, trainer: pl.Trainer, config: TrainingConfig, run:
     threads = torch.get_num_threads()
     place = f"{threads} thread{'s' * (threads > 1)}" if device == "cpu" else torch.cuda.get_device_name() if device == "cuda" else device
     samples = config.batch_size * config.accumulate * trainer.world_size
+    if step >= task.plan.total_steps:
+        return f"{task.recipe}: all {step} steps are done already, in {run.folder}"
     steps = f"steps {step + 1} to {task.plan.total_steps}" if step else f"{task.plan.total_steps} steps"
     return f"{task.recipe}: {parameters / 1e6:.1f} M parameters on {place}, {steps} of {samples} samples, in {run.folder}"

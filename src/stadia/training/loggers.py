@@ -64,8 +64,13 @@ class CsvLogger(Logger):
             rows = read_rows(self.path)
             self.columns += new
             self._write(rows)
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            file.write(_line([row.get(name, "") for name in self.columns]))
+        try:
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                file.write(_line([row.get(name, "") for name in self.columns]))
+        except OSError as error:
+            raise RunError(
+                self.path, found=error.strerror, expected="room for a row", cure="free some space, then resume the run"
+            ) from error
 
     def _write(self, rows: list[dict[str, str]]) -> None:
         write_text(self.path, "".join([_line(self.columns), *(_line([row.get(name, "") for name in self.columns]) for row in rows)]))

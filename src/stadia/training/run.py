@@ -233,15 +233,17 @@ def _now() -> str:
 
 
 def _lock(descriptor: int) -> bool:
-    """Take the file's lock without waiting; True where there is none to take (Windows)."""
+    """Take the file's lock without waiting. False where another process has it; True also where there are no locks (Windows)."""
     try:
         import fcntl
     except ImportError:
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:
+        return True  # a file system without locks
     return True
 
 

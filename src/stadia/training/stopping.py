@@ -59,4 +59,4 @@ class StopSignals(pl.Callback):
         if self.wanted:
             raise StopNow
         self.wanted = True
-        self.console.print("stopping after this step; once more to stop at once")
+        self.console.print("stopping at the end of this step; once more to stop at once")

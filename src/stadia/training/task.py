@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -61,9 +60,9 @@ class Task(pl.LightningModule):
 
     # -- what a recipe says ---------------------------------------------------------------------------------------------
 
-    @abstractmethod
     def step(self, batch: Batch) -> Report:
         """Networks, geometry and losses of a batch. Runs under autocast where precision is "bf16"."""
+        raise NotImplementedError(f"{type(self).__name__} says no step")
 
     def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
         """Scalars of a validation batch, means over its samples; logged as `val/<name>`, averaged over the set."""
