@@ -189,11 +189,12 @@ def test_broken_files_are_named_and_the_rest_is_shown(make_run):
     assert "ATE" in words
 
 
-def test_picture_of_absurd_size_is_not_decoded(make_run):
+def test_picture_of_absurd_size_is_not_decoded(make_run, monkeypatch):
+    monkeypatch.delattr("cv2.imdecode")
     folder = make_run(without=("pictures",))
     (folder / "pictures").mkdir()
     header = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + b"IHDR" + (100_000).to_bytes(4, "big") * 2
-    (folder / "pictures" / "step-000001.png").write_bytes(header + b"\0" * 100)
+    (folder / "pictures" / "step-000001.png").write_bytes(header + b"\0" * 100 + b"IEND\xaeB`\x82")
     run = read_run(folder)
     assert sheets(run) == []
     assert "step-000001.png" in run.unreadable[0]

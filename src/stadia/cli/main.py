@@ -5,8 +5,6 @@ Nothing heavy is imported until a command runs, so `--help` is instant.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import sys
 import traceback
@@ -16,6 +14,14 @@ from typing import Annotated, NoReturn
 import typer
 
 from stadia import __version__
+from stadia.cli.check import check
+from stadia.cli.data import app as data
+from stadia.cli.demo import demo
+from stadia.cli.evaluate import evaluate
+from stadia.cli.parts import parts
+from stadia.cli.predict import predict
+from stadia.cli.report import report
+from stadia.cli.train import train
 from stadia.core.errors import StadiaError
 
 DONE, PIPE_CLOSED, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 70, 130  # exit codes
@@ -29,14 +35,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _name in ("train", "evaluate", "predict", "data", "check", "report", "demo", "parts"):
-    if importlib.util.find_spec(f"stadia.cli.{_name}") is None:
-        continue
-    _module = importlib.import_module(f"stadia.cli.{_name}")
-    if _name == "data":
-        app.add_typer(_module.app, name=_name)
-    else:
-        app.command(_name)(getattr(_module, _name))
+app.command()(train)
+app.command()(evaluate)
+app.command()(predict)
+app.add_typer(data, name="data")
+app.command()(check)
+app.command()(report)
+app.command()(demo)
+app.command()(parts)
 
 
 def _version(wanted: bool) -> None:
