@@ -41,9 +41,9 @@ def test_it_is_made_once_for_each_content_side_and_size(recording: Any, world: A
     first = frame_store(recording, 48, 64)
     assert frame_store(recording, 48, 64, side="right").path != first.path
     assert frame_store(recording, 48, 60).path != first.path
-    monkeypatch.setattr(type(recording), "image", lambda *args: pytest.fail("decoded again"))
-    assert frame_store(recording, 48, 64).path == first.path
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(recording), "image", lambda *args: pytest.fail("decoded again"))
+        assert frame_store(recording, 48, 64).path == first.path
     world.save(recording.file(2), world.render(0)[0])
     assert frame_store(recording, 48, 64).path != first.path
 
