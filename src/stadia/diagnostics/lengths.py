@@ -19,6 +19,8 @@ from stadia.diagnostics.survey import Step, Survey, depth_at
 
 
 class Ruler(StrEnum):
+    """What a length in metres can be measured by."""
+
     RIG = "rig"
     POSES = "poses"
     DEPTH = "ground-truth depth"

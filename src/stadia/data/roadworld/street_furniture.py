@@ -9,6 +9,7 @@ from stadia.data.roadworld.textures import SIGN_FACES
 
 
 def lamp_post(random: np.random.Generator) -> Mesh:
+    """A post with an arm over the road, 5 to 8 m."""
     height, reach, tint = random.uniform(5.0, 8.0), random.uniform(0.8, 2.2), (random.uniform(0.4, 1.6),) * 3
     parts = tube((0, 0, 0), (0, -0.9, 0), 0.11, "metal", tint, sides=10) + tube(
         (0, -0.9, 0), (0, -height, 0), (0.075, 0.05), "metal", tint, sides=10
@@ -30,6 +31,7 @@ def sign(random: np.random.Generator) -> Mesh:
 
 
 def bollard(random: np.random.Generator) -> Mesh:
+    """A post of about a metre on the pavement."""
     height = random.uniform(0.7, 1.1)
     return tube((0, 0, 0), (0, -height, 0), (0.09, 0.07), "metal", (random.uniform(0.3, 1.2),) * 3, sides=10, closed=True)
 

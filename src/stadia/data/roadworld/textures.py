@@ -120,6 +120,7 @@ def foliage(random: np.random.Generator) -> Texture:
 
 
 def bark(random: np.random.Generator) -> Texture:
+    """Ridges along the trunk."""
     ridges = fractal(random, 128, 128, cells=(3, 20), octaves=5, persistence=0.7)
     return Texture(np.clip(1 + 0.4 * ridges, 0.2, 2)[..., None] * _colour(0.17, 0.13, 0.09), (1.5, 1.5))
 
@@ -202,6 +203,7 @@ def shopfront(random: np.random.Generator) -> Texture:
 
 
 def roof(random: np.random.Generator) -> Texture:
+    """Tiles in rows, each second row shifted by half a tile."""
     down, across = _axes(256, 256, (4.0, 4.0))
     row = (down / 0.25).astype(int)
     tile = random.uniform(0.7, 1.25, (16, 16)).astype(np.float32)[row % 16, (across / 0.25 + 0.5 * (row % 2)).astype(int) % 16]
@@ -211,6 +213,7 @@ def roof(random: np.random.Generator) -> Texture:
 
 
 def cloth(random: np.random.Generator) -> Texture:
+    """Folds, and stripes on some."""
     folds = fractal(random, 64, 64, cells=(4, 6), octaves=4, persistence=0.8)
     first, second = (random.uniform(0.03, 0.5) * random.uniform(0.45, 1.0, 3) for _ in range(2))
     stripes = (np.arange(64) // int(random.choice([4, 8, 16]))) % 2 * (random.random() < 0.35)

@@ -74,6 +74,7 @@ def world_seed(seed: int, split: str, index: int) -> int:
 
 
 def make_style(seed: int) -> Style:
+    """Town or country, how densely built, planted and peopled."""
     random = generator(seed, "style")
     town = bool(random.random() < 0.55)
     return Style(
@@ -90,6 +91,7 @@ def make_style(seed: int) -> Style:
 
 
 def make_section(seed: int) -> Section:
+    """Widths of lane, parking and pavement, and the kerb's height, in metres."""
     random = generator(seed, "section")
     lane = random.uniform(3.0, 3.6)
     parking = random.uniform(2.15, 2.4) if random.random() < 0.8 else random.uniform(0.2, 0.6)
@@ -97,6 +99,7 @@ def make_section(seed: int) -> Section:
 
 
 def make_sun(seed: int, style: Style) -> Sun:
+    """Where the sun stands, and the colours of sun, sky and haze."""
     random = generator(seed, "light")
     azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(22, 65))
     direction = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
