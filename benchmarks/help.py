@@ -22,8 +22,8 @@ GOAL_S = 0.3
 
 def commands() -> list[str]:
     """The names of all commands and groups."""
-    named = [*app.registered_commands, *app.registered_groups]
-    return [str(entry.name) for entry in named]
+    named = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    return named + [str(group.name) for group in app.registered_groups]
 
 
 def seconds(words: list[str]) -> float:
