@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,23 +97,31 @@ def test_a_store_travels_light(recording: Any) -> None:
     assert np.array_equal(pickle.loads(travelled).planar(1), picture)
 
 
-def _fill(folder: str, results: Any) -> None:
+def _fill(folder: str, together: Any, results: Any) -> None:
     (recording,) = open_recordings(folder)
+    read = recording.image
+
+    def slowly(*args: Any) -> Any:
+        time.sleep(0.1)
+        return read(*args)
+
+    recording.image = slowly  # type: ignore[method-assign]
     calls = 0
 
     def count(*_: object) -> None:
         nonlocal calls
         calls += 1
 
+    together.wait(timeout=60)
     store = frame_store(recording, 48, 64, progress=count)
     results.put((str(store.path), calls))
 
 
 def test_several_processes_make_one_store(recording: Any) -> None:
     context = multiprocessing.get_context("fork")
-    results = context.Queue()
+    results, together = context.Queue(), context.Barrier(3)
     folder = str(recording.file(0).parents[1])
-    processes = [context.Process(target=_fill, args=(folder, results)) for _ in range(3)]
+    processes = [context.Process(target=_fill, args=(folder, together, results)) for _ in range(3)]
     for process in processes:
         process.start()
     answers = [results.get(timeout=60) for _ in processes]
