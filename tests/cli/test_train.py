@@ -52,7 +52,7 @@ def test_dry_run_prints_what_can_be_read_back_without_torch(python, stadia, tmp_
 
 
 def test_dry_run_shows_every_key(stadia):
-    _, out, _ = stadia("train", "selfsup", "data.path=x", "--dry-run")
+    _, out, _ = stadia("train", "selfsup", "--dry-run")
     config = json.loads(out)
     for key in keys(CONFIGS.load("selfsup")):
         node = config
@@ -60,6 +60,12 @@ def test_dry_run_shows_every_key(stadia):
             if node is None:  # an optional group that is off
                 break
             node = node[part]
+
+
+def test_data_that_nobody_gave_is_asked_for_by_its_key(stadia):
+    code, _, err = stadia("train", "selfsup")
+    assert code == 2
+    assert "'data.path': field required" in err
 
 
 def test_config_file_that_is_none(stadia, tmp_path):

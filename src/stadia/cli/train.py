@@ -29,7 +29,7 @@ def train(
     """Train a recipe: check the data, train, and write the run's report."""
     base = config if config is not None or resume is None else resume / "config.json"
     given = [f"data.path={json.dumps(str(data))}"] if data is not None else []
-    resolved = resolve_recipe(recipe, base, given + (overrides or []))
+    resolved = resolve_recipe(recipe, base, given + (overrides or []), example={"path": "PATH"} if dry_run else {})
     if dry_run:
         from rich.console import Console
 
@@ -43,8 +43,14 @@ def train(
     typer.echo(f"report: {report.build(run.folder)}")
 
 
-def resolve_recipe(recipe: str, base: Path | None, overrides: list[str]) -> RecipeConfig:
+def resolve_recipe(recipe: str, base: Path | None, overrides: list[str], *, example: dict[str, str]) -> RecipeConfig:
     """The recipe's configuration from a JSON file (or its defaults) and dotted overrides. Imports no torch.
+
+    Args:
+        recipe: its name.
+        base: the file.
+        overrides: `dotted.key=value`, later ones win.
+        example: what stands in `data` where nobody gave it.
 
     Raises ConfigError with every mistake at once, DataError where the file cannot be read.
     """
@@ -57,4 +63,5 @@ def resolve_recipe(recipe: str, base: Path | None, overrides: list[str]) -> Reci
     values = read_json(base) if base is not None else {}
     if not isinstance(values, dict):
         raise ConfigError(base, found=type(values).__name__, expected="a JSON object of keys", cure="--dry-run prints one")
-    return resolve(config, values, overrides)
+    given = values.get("data", {})
+    return resolve(config, values | {"data": example | given if isinstance(given, dict) else given}, overrides)
