@@ -125,7 +125,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
         "ratio_to_bare": {name: value / seconds["bare"] for name, value in seconds.items()},
         "spread_seconds": {name: [min(values), max(values)] for name, values in times.items()},
         "share_of_pixels_that_train": trained,
-        "settings": {**vars(arguments), "json": None, "torch": torch.__version__, "machine": platform.processor() or platform.machine()},
+        "settings": {
+            **{k: v for k, v in vars(arguments).items() if k != "json"},
+            "torch": torch.__version__,
+            "machine": platform.processor() or platform.machine(),
+        },
     }
 
 

@@ -21,7 +21,7 @@ from stadia.losses import LOSSES
 from stadia.losses.config import LossConfig
 from stadia.losses.photometric import photometric_residual
 from stadia.losses.report import LossReport
-from stadia.losses.reprojection import TorchReprojector
+from stadia.losses.reprojection import Reprojection, TorchReprojector
 from stadia.losses.reprojection_fast import FusedReprojector
 from stadia.losses.selfsup import SelfSupervisedLoss, fastest_reprojector
 from stadia.losses.smoothness import edge_aware_smoothness
@@ -285,8 +285,16 @@ def test_runs_in_float32_under_autocast(make_scene: MakeScene) -> None:
     scene = make_scene(dtype=torch.float32)
     prediction = replace(scene.prediction(), inverse_depth=(scene.inverse_depth.bfloat16(),))
     plain = report(scene, replace(prediction, inverse_depth=(prediction.inverse_depth[0].float(),)))
+    under_autocast = []
+
+    class Watched(FusedReprojector):
+        def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
+            under_autocast.append(torch.is_autocast_enabled("cpu"))
+            return super().__call__(inverse_depth, T_source_target)
+
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = report(scene, prediction)
+        mixed = report(scene, prediction, reprojector=Watched)
+    assert under_autocast == [False]
     assert mixed.total.dtype == torch.float32
     assert mixed.total == plain.total
 
@@ -335,3 +343,11 @@ def test_no_tensor_is_made_on_another_device(make_scene: MakeScene, monkeypatch:
     loss = SelfSupervisedLoss(LossConfig(temporal_from_step=1))
     result = loss(scene.targets.to("meta"), scene.prediction(scales=3).to("meta"), scene.source_names, 0)
     assert {x.device.type for x in (result.total, *result.terms.values(), *result.maps.values())} == {"meta"}
+
+
+def test_the_readable_twin_compiles_to_one_graph(make_scene: MakeScene) -> None:
+    """For GPUs: `torch.compile` can take the whole loss. (Captured here; turning the graph into code takes a minute.)"""
+    scene, names = make_scene(), ("-1", "+1", "stereo")
+    loss, prediction = SelfSupervisedLoss(reprojector=TorchReprojector), scene.prediction(depth_times=1.1)
+    captured = torch.compile(lambda p: loss(scene.targets, p, names).total, fullgraph=True, backend="eager")
+    torch.testing.assert_close(captured(prediction), report(scene, prediction).total)

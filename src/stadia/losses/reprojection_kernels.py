@@ -211,12 +211,11 @@ def _compare_channel(
         inverse_c = one / (mean_w * mean_w + mean_t * mean_t + c1)
         inverse_d = one / (mean_ww - mean_w * mean_w + variance_row[x] + c2)
         similarity = a * b * inverse_c * inverse_d
-        distance = (one - similarity) / two
+        distance = (one - similarity) / two  # leaves [0, 1] by rounding alone, where its slope is 0
         residual[x] += third * (share * min(max(distance, zero), one) + (one - share) * abs(w_row[x] - t_row[x]))
-        factor = slope if zero <= distance <= one else zero  # a clamped distance has no slope
-        slopes[0, x] = two * factor * (mean_t * (b - a) * inverse_c * inverse_d - mean_w * similarity * (inverse_c - inverse_d))
-        slopes[1, x] = -factor * similarity * inverse_d
-        slopes[2, x] = two * factor * a * inverse_c * inverse_d
+        slopes[0, x] = two * slope * (mean_t * (b - a) * inverse_c * inverse_d - mean_w * similarity * (inverse_c - inverse_d))
+        slopes[1, x] = -slope * similarity * inverse_d
+        slopes[2, x] = two * slope * a * inverse_c * inverse_d
 
 
 @_compiled
