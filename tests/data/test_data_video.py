@@ -173,6 +173,24 @@ def test_no_camera_or_two(pictures: Path, one_line: OneLine) -> None:
         open_recordings(pictures, camera={"focal_mm": 4})
 
 
+def test_a_wrong_camera_is_told_before_a_video_is_decoded(
+    tmp_path: Path, drive_frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "drive.mp4", drive_frames)
+    monkeypatch.setattr(video, "write_store", lambda *args: pytest.fail("decoded"))
+    with pytest.raises(DataError, match="no camera"):
+        open_recordings(path)
+
+
+def test_a_damaged_store_is_named(tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine) -> None:
+    path = write_video(tmp_path / "drive.mp4", drive_frames)
+    store = open_recordings(path, camera=FOCAL)[0].store.path
+    store.write_bytes(store.read_bytes()[: 2 * 3 * 96 * 160])
+    with pytest.raises(DataError) as caught:
+        open_recordings(path, camera=FOCAL)
+    one_line(caught.value, store, "2 frames", "delete the file")
+
+
 def test_a_folder_of_mixed_sizes(pictures: Path, world: Any, one_line: OneLine) -> None:
     world.save(pictures / "frame5.png", np.zeros((50, 60, 3), np.uint8))
     with pytest.raises(DataError) as caught:

@@ -17,13 +17,13 @@ from stadia.geometry.camera import from_field_of_view, from_focal_mm, intrinsics
 BESIDE = ("K.txt", "K.json")  # looked for in the folder of pictures, or as STEM.K.txt beside the video
 
 
-def own_intrinsics(config: CameraConfig, source: Path, height: int, width: int, frames: int) -> Intrinsics:
+def own_intrinsics(config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None) -> Intrinsics:
     """Of pictures of this size. Raises DataError where no camera is given, or the file does not fit.
 
     Args:
         config: how the camera is given; if not at all, a K file beside the pictures is looked for.
         source: the video or the folder, for messages and for the K file beside it.
-        frames: how many frames the source has, for a K file with one matrix a frame.
+        frames: how many frames the source has, for a K file with one matrix a frame; None does not compare.
     """
     if config.K_file is not None:
         return Intrinsics(read_K(Path(config.K_file).expanduser(), frames), height, width)
@@ -53,7 +53,7 @@ def _beside(source: Path) -> Path:
     return found
 
 
-def read_K(path: Path, frames: int) -> NDArray[np.float64]:
+def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
     """(3, 3), or (N, 3, 3) with one a frame, from text (3x3, or 9 numbers a line) or JSON (the same, or {"K": ...})."""
     if path.suffix.lower() == ".json":
         stored = read_json(path)
@@ -70,7 +70,7 @@ def read_K(path: Path, frames: int) -> NDArray[np.float64]:
         return check_K(path, K)
     if len(K) == 1:
         return check_K(path, K[0])
-    if len(K) != frames:
+    if frames is not None and len(K) != frames:
         raise DataError(
             path, found=f"{len(K)} matrices", expected=f"one, or {frames} (one a frame)", cure="give one K a frame, or one for all"
         )

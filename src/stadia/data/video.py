@@ -122,11 +122,16 @@ def _open_file(path: Path, options: SourceOptions, progress: Progress | None) ->
     stored = described.with_suffix(".rgb")
     with exclusively(described):
         if not (described.exists() and stored.exists()):
+            first = next(stream_video(path)).image
+            own_intrinsics(options.camera, path, *first.shape[:2])  # a wrong camera is told before hours of video are decoded
             remove_leftovers(stored)
             write_json(described, _decode(path, stored, options, progress))
     about = read_json(described)
     selection = Selection(**about["selection"])
     kept = selection.kept
+    store = FrameStore(stored, *about["stored_size"])
+    if len(store) != len(kept):
+        raise DataError(stored, found=f"{len(store)} frames", expected=f"{len(kept)}", cure="delete the file, it will be made again")
     height, width = about["decoded_size"]
     camera = _of_frames(own_intrinsics(options.camera, path, height, width, selection.seen), kept)
     return FileVideo(
@@ -134,7 +139,7 @@ def _open_file(path: Path, options: SourceOptions, progress: Progress | None) ->
         intrinsics={LEFT: _resized(camera, *about["stored_size"])},
         numbers=kept,
         times_s=np.array(about["times_s"]),
-        store=FrameStore(stored, *about["stored_size"]),
+        store=store,
         content=content,
         selection=selection,
     )
