@@ -297,6 +297,8 @@ def test_runs_in_float32_under_autocast(make_scene: MakeScene) -> None:
     assert under_autocast == [False]
     assert mixed.total.dtype == torch.float32
     assert mixed.total == plain.total
+    half = replace(scene, targets=scene.targets.to(torch.bfloat16))
+    assert report(half, scene.prediction().to(torch.bfloat16)).total.dtype == torch.float32
 
 
 @REPROJECTORS

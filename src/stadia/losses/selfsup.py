@@ -52,8 +52,10 @@ class SelfSupervisedLoss:
         """
         _check_sources(targets, prediction, source_names)
         with torch.autocast(targets.image.device.type, enabled=False):
+            targets = targets.to(torch.promote_types(targets.image.dtype, torch.float32))
+            prediction = prediction.to(torch.promote_types(prediction.inverse_depth[0].dtype, torch.float32))
             pictures = Pictures(targets.image, targets.camera, targets.sources, targets.source_camera, tuple(source_names))
-            return self._report(pictures, _at_least_float32(prediction), step)
+            return self._report(pictures, prediction, step)
 
     def _report(self, pictures: Pictures, prediction: Prediction, step: int) -> LossReport:
         teachers, others = self.teachers(pictures.source_names, step)
@@ -64,6 +66,7 @@ class SelfSupervisedLoss:
         for scale, inverse_depth in enumerate(prediction.inverse_depth):
             full = resize_map(inverse_depth, *pictures.target.shape[-2:])
             reprojection = reproject(full, prediction.T_source_target[:, teachers])
+            # The one reduction: what weighs pixels (an uncertainty, say) belongs on the map before it.
             _add(terms, "photometric", reprojection.minimum.residual.mean())
             if reproject_motion:
                 motion = reproject_motion(full.detach(), prediction.T_source_target[:, others])
@@ -106,11 +109,6 @@ def _maps(reprojection: Reprojection, indices: list[int], count: int) -> dict[st
     minimum = reprojection.minimum
     number = torch.tensor([*indices, *(count + i for i in indices), -1], device=minimum.winner.device)
     return {"residual": minimum.residual.detach(), "winner": number[minimum.winner.long()], "warped": reprojection.nearest_view()}
-
-
-def _at_least_float32(prediction: Prediction) -> Prediction:
-    """Half-precision predictions as float32; float32 and float64 as they are."""
-    return prediction.to(torch.promote_types(prediction.inverse_depth[0].dtype, torch.float32))
 
 
 def _check_sources(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> None:
