@@ -81,7 +81,7 @@ class Selfsup(Task):
         """`residual` of the finest scale, and where there is ground truth `abs_rel`, `rmse` and `d1` (median-scaled unless in metres)."""
         prediction = self.model(batch)
         report = self.loss(batch.targets, prediction, batch.source_names, self.global_step)
-        scores: dict[str, Tensor | float] = {"residual": report.maps["residual"].mean()}
+        scores: dict[str, Tensor | float] = {"residual": report.maps["residual"].mean(dim=(1, 2, 3))}
         true_m = batch.targets.depth_m
         if true_m is None:
             return scores
@@ -90,7 +90,7 @@ class Selfsup(Task):
         if self.claim is not Claim.METRES:
             depth = depth * scale_median(depth.flatten(1), true_m.flatten(1), mask.flatten(1))[:, None, None, None]
         for name, metric in (("abs_rel", abs_rel), ("rmse", rmse), ("d1", d1)):
-            scores[name] = metric(depth[:, 0], true_m[:, 0], mask[:, 0]).nanmean()
+            scores[name] = metric(depth[:, 0], true_m[:, 0], mask[:, 0])
         return scores
 
     @torch.no_grad()

@@ -12,9 +12,10 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
 
 from stadia.core.errors import RunError
 from stadia.core.types import Batch
@@ -56,6 +57,7 @@ class Task(pl.LightningModule):
         self.schedule_config = schedule or ScheduleConfig()
         self.plan: Plan | None = None  # set by `fit`
         self.report: Report | None = None  # of the latest training step
+        self.means = nn.ModuleDict()  # of a validation, by name; no part of a checkpoint
         self.update_scalars: dict[str, Tensor] = {}  # of the latest update: the gradient's norm before clipping, the learning rate
 
     # -- what a recipe says ---------------------------------------------------------------------------------------------
@@ -65,7 +67,10 @@ class Task(pl.LightningModule):
         raise NotImplementedError(f"{type(self).__name__} says no step")
 
     def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
-        """Scalars of a validation batch, means over its samples; logged as `val/<name>`, averaged over the set."""
+        """Scores of a validation batch by name: (B,), NaN for a sample that has none, or () for a mean over the batch.
+
+        Logged as `val/<name>`, the mean over the set's samples, NaN left out, over all processes.
+        """
         report = self.step(batch)
         return {"loss": report.total, **{f"term/{name}": value for name, value in report.terms.items()}}
 
@@ -91,7 +96,11 @@ class Task(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         for name, value in self.validate(batch).items():
-            self.log(f"val/{name}", value, on_epoch=True, batch_size=batch.size, sync_dist=True, logger=False)
+            if name not in self.means:
+                self.means[name] = MeanMetric(nan_strategy="ignore").to(self.device)
+            mean: Any = self.means[name]
+            mean.update(torch.as_tensor(value, device=self.device).expand(batch.size))
+            self.log(f"val/{name}", mean, on_epoch=True, logger=False, metric_attribute=f"means.{name}")
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimiser = optimisers.build(self, self.optimiser_config, self.parameter_groups())
