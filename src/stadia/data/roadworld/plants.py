@@ -34,9 +34,9 @@ def _leaf_colour(random: np.random.Generator) -> Colour:
     return tuple(random.uniform(0.75, 1.25) * random.uniform((0.8, 0.9, 0.7), (1.35, 1.1, 1.2)))
 
 
-def broadleaf(random: np.random.Generator) -> Mesh:
-    """A street tree of 5 to 9 m, standing on y = 0; its crown begins over a car's roof."""
-    trunk, radius = random.uniform(2.0, 3.0), random.uniform(1.2, 2.0)
+def broadleaf(random: np.random.Generator, clear_m: float = 2.0, reach_m: float = 2.0) -> Mesh:
+    """A tree of 5 to 9 m, standing on y = 0. clear_m: least height of its lowest leaves; reach_m: greatest radius of its crown's blobs."""
+    trunk, radius = clear_m + random.uniform(0.0, 1.0), reach_m * random.uniform(0.6, 1.0)
     tint, material = _leaf_colour(random), f"foliage{random.integers(2)}"
     lean = random.normal(0, 0.12, 2)
     girth = 0.09 * radius

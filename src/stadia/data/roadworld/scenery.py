@@ -50,18 +50,23 @@ def buildings(seed: int, course: Course, section: Section, town: bool, share: fl
     return things
 
 
-def trees(seed: int, course: Course, section: Section, per_100_m: float, conifers: float) -> list[Thing]:
-    """Street trees on the verge, and a loose wood behind it."""
+def trees(seed: int, course: Course, section: Section, town: bool, per_100_m: float, conifers: float) -> list[Thing]:
+    """In a town along the kerb, with room for traffic below their crowns; else on the verge."""
     things = []
     for side in (-1, 1):
         random = generator(seed, "trees", side)
         at = course.s[0] + random.uniform(0.0, 8.0)
         while at < course.s[-1] - 2.0:
             tall = random.random() < conifers
-            mesh = conifer(random) if tall else broadleaf(random)
-            d = side * (section.sidewalk_edge_m + (random.uniform(2.0, 3.0) if tall else random.uniform(-0.1, 1.6)))
+            if town:
+                mesh, out = broadleaf(random, 2.9, 1.5), section.half_width_m + 0.75
+            elif tall:
+                mesh, out = conifer(random), section.sidewalk_edge_m + random.uniform(2.0, 3.0)
+            else:
+                mesh, out = broadleaf(random), section.sidewalk_edge_m + random.uniform(0.3, 1.6)
+            d = side * out
             T = course.frame(at, d, section.kerb_m, random.uniform(0, 2 * np.pi), upright=True)
-            if course.beside(T[None, [0, 2], 3])[0][0] > section.half_width_m + 0.8:
+            if course.beside(T[None, [0, 2], 3])[0][0] > section.half_width_m + 0.6:
                 things.append(_standing(mesh, SemanticClass.VEGETATION, T))
             at += 3.0 + random.exponential(100.0 / per_100_m)
     return things

@@ -70,7 +70,7 @@ def people(seed: int, course: Course, section: Section, per_100_m: float, frames
     """People who stand or walk on the sidewalks, both ways."""
     things = []
     time = np.arange(frames) / frame_rate_hz
-    near, far = section.half_width_m + 0.9, section.sidewalk_edge_m - 0.4
+    near, far = section.half_width_m + 1.3, section.sidewalk_edge_m - 0.4
     for side in (-1, 1):
         random = generator(seed, "people", side)
         at = course.s[0] + 5.0 + random.exponential(100.0 / per_100_m)

@@ -26,7 +26,7 @@ from stadia.data.roadworld.render import Renderer, View
 from stadia.data.roadworld.shade import GAMMA
 from stadia.data.roadworld.world import World, make_world, world_seed
 
-VERSION = 3
+VERSION = 4
 """Of the worlds: raised when a seed no longer gives the same pictures, so that an old folder is not continued by new code."""
 
 
