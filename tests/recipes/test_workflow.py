@@ -36,6 +36,7 @@ def test_mono_claims_no_metres_and_is_scored_by_shape(small: SelfsupConfig, tmp_
     run = recipes.train(mono, out=tmp_path / "runs")
     assert json.loads((run.folder / "scores" / "val.json").read_text())["protocol"] == "relative"
     assert recipes.load_predictor(run.folder).claim is Claim.UP_TO_SCALE
+    assert run.facts["claim"] == "up-to-scale"
 
 
 def test_a_finding_that_says_stop_refuses_the_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ def train(config: RecipeConfig, *, out: Path = Path("runs"), resume: Path | None
         write_findings(run.folder / "findings.jsonl", findings)
     rng.seed_all(config.seed, "training")
     task = recipe(config)
+    run.note(claim=str(task.claim))  # what its depth can be trusted for, said by the report where nothing can be scored, too
     fit(task, data.train, data.val, config.training, run, resume=resume is not None, console=console)
     if run.writes and "val" in data.recordings:
         provenance = Provenance.of(run.folder)

@@ -65,7 +65,7 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
 
 
 def _claim(run: RunFiles) -> Any:
-    """The claim of the result, else of the run, else of its first score file that has one."""
+    """The claim of the result, else of the run, else of the first score file that has one."""
     holders = (run.result, run.run, *run.scores.values())
     return next((holder["claim"] for holder in holders if holder.get("claim")), None)
 
