@@ -14,7 +14,6 @@ from stadia.recipes.selfsup_config import SelfsupConfig
 SMALL = (
     "data.height=32",
     "data.width=96",
-    "data.workers=0",
     "model.encoder=mobilenetv3_small_050",
     "model.pose_encoder=mobilenetv3_small_050",
     "model.pretrained=false",
@@ -23,6 +22,7 @@ SMALL = (
     "training.max_epochs=null",
     "training.max_steps=3",
     "training.batch_size=2",
+    "training.workers=0",
     "training.log_every=1",
     "training.threads=1",
     'training.loggers=["csv"]',

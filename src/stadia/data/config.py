@@ -150,7 +150,6 @@ class DataConfig(SourceOptions):
     stereo: whether the partner of the same instant is a source; "auto" where every recording has one.
     target_sides: whose pictures become targets; mirroring shows the other side anyway.
     ground_truth_depth: put depth, resized by nearest pixel, into `targets.depth_m` (scoring reads it at full size instead).
-    workers: processes that load.
     """
 
     path: str
@@ -163,7 +162,6 @@ class DataConfig(SourceOptions):
     target_sides: tuple[Literal["left", "right"], ...] = ("left",)
     ground_truth_depth: bool = False
     augmentation: AugmentationConfig = AugmentationConfig()
-    workers: Annotated[int, Field(ge=0)] = 1
 
     @field_validator("format")
     @classmethod

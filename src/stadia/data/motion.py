@@ -2,7 +2,7 @@
 
 Motion is how far corners move: the median displacement of points tracked from the last kept frame and back again (Lucas and
 Kanade), as a share of the picture's width. Two simpler measures were tried and fail: driving forward the picture expands
-about its centre, which phase correlation sees as no motion at all (0.3 px of 320 on KITTI 06, where corners move by 11 px),
+about its centre, which phase correlation sees as no motion at all (0.3 px of 320 on KITTI 06, where corners move by 3.5 px),
 and the mean absolute difference of two pictures measures texture and noise (3.4 grey levels for a standing camera with
 noise of 3, 0.8 to 2 for slow real motion).
 """

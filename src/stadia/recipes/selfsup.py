@@ -54,7 +54,7 @@ class Selfsup(Task):
     @classmethod
     def prepare(cls, config: SelfsupConfig, console: Console) -> tuple[SelfsupConfig, VideoData]:
         """Open the data; the configuration comes back with every "auto" of it settled."""
-        data = open_video(config.data, batch_size=config.training.batch_size, seed=config.seed, console=console)
+        data = open_video(config.data, config.training, seed=config.seed, console=console)
         return config.model_copy(update={"data": data.config}), data
 
     @classmethod
@@ -80,7 +80,8 @@ class Selfsup(Task):
     def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
         """`residual` of the finest scale, and where there is ground truth `abs_rel`, `rmse` and `d1` (median-scaled unless in metres)."""
         prediction = self.model(batch)
-        report = self.loss(batch.targets, prediction, batch.source_names, self.global_step)
+        end = self.plan.total_steps if self.plan else 0  # the same candidates at every validation, so that its residuals compare
+        report = self.loss(batch.targets, prediction, batch.source_names, end)
         scores: dict[str, Tensor | float] = {"residual": report.maps["residual"].mean(dim=(1, 2, 3))}
         true_m = batch.targets.depth_m
         if true_m is None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -13,6 +15,7 @@ from stadia.data.config import DataConfig
 from stadia.data.loader import Loader
 from stadia.data.samples import Samples
 from stadia.data.splits import Frames, Split, open_split
+from stadia.training.config import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def unique_recordings(frames: Sequence[Frames]) -> list[Recording]:
     return list({id(f.recording): f.recording for f in frames}.values())
 
 
-def open_video(config: DataConfig, *, batch_size: int, seed: int, console: Console) -> VideoData:
+def open_video(config: DataConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
     """Open what a configuration names, with a progress bar where pictures have to be decoded first.
 
     Validation gets ground truth where there is any; training never does. Raises DataError or ConfigError.
@@ -74,9 +77,9 @@ def open_video(config: DataConfig, *, batch_size: int, seed: int, console: Conso
             val = Samples.from_config(
                 split.val, config.model_copy(update={"ground_truth_depth": with_truth}), training=False, seed=seed, progress=progress
             )
-    return VideoData(
-        config,
-        split,
-        Loader(train, batch_size=batch_size, shuffle=True, workers=config.workers, seed=seed),
-        Loader(val, batch_size=batch_size, shuffle=False, workers=0, seed=seed) if val else None,
-    )
+    for recording in unique_recordings([*split.train, *split.val]):
+        if selection := getattr(recording, "selection", None):  # of your own video: which frames were left out
+            console.print(f"{recording.name}: {selection}", markup=False, soft_wrap=True)
+    device = "cuda" if torch.cuda.is_available() and training.accelerator in ("auto", "gpu", "cuda") else "cpu"
+    loader = partial(Loader, batch_size=training.batch_size, seed=seed, device=device)
+    return VideoData(config, split, loader(train, shuffle=True, workers=training.workers), loader(val, shuffle=False) if val else None)
