@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -92,7 +93,9 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process_and_on_one_thread
         "write_roadworld(RoadWorldConfig.model_validate_json(sys.argv[1]), pathlib.Path(sys.argv[2]), workers=1); "
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code, SMALL.model_dump_json(), str(tmp_path / "again")], check=True)
+    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    arguments = [sys.executable, "-c", code, SMALL.model_dump_json(), str(tmp_path / "again")]
+    subprocess.run(arguments, check=True, env={**os.environ, **single})
     assert contents(tmp_path / "again") == contents(dataset)
 
 

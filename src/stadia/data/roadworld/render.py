@@ -67,15 +67,23 @@ class Renderer:
             exposure_gains(world.seed, config.frames, len(self.sides)) if config.exposure else np.ones((len(self.sides), config.frames))
         )
         self._T_sun_world = self._sun_frame()
-        casters = geometry.vertices @ self._T_sun_world[:3, :3].T
-        used = np.unique(geometry.triangles[geometry.surfaces.ground : geometry.fixed])
-        low, high = casters[used].min(0), casters[used].max(0)
+        casters = geometry.triangles[geometry.surfaces.ground : geometry.fixed]
+        at_rest = np.broadcast_to(self._T_sun_world, geometry.T_world_body[0].shape)
+        points = self._transformed(at_rest)[np.unique(casters)]
+        low, high = points.min(0), points.max(0)
         texel = max(_SHADOW_TEXEL_M, float((high - low)[:2].max()) / (_SHADOW_MAX_SIDE - 1))
         columns, rows = (int(np.ceil(q / texel)) + 2 for q in (high - low)[:2])
         self._fixed_shadow = np.full((rows, columns), np.inf, np.float32)
         self._fixed_map = self._shadow_map(low[:2], texel)
-        points = np.ascontiguousarray(geometry.vertices @ self._fixed_map[:, :3].T + self._fixed_map[:, 3])
-        rasterise_parallel(points, geometry.triangles[geometry.surfaces.ground : geometry.fixed], self._fixed_shadow)
+        to_map = at_rest.copy()
+        to_map[:, :3] = self._fixed_map
+        rasterise_parallel(self._transformed(to_map), casters, self._fixed_shadow)
+
+    def _transformed(self, T_target_body: Points) -> Points:
+        """(N, 3) all vertices, by (B, 4, 4). Never by BLAS, whose rounding may depend on its number of threads."""
+        vertices = np.empty_like(self.world.geometry.vertices)
+        transform(self.world.geometry.vertices, self.world.geometry.body, np.ascontiguousarray(T_target_body), vertices)
+        return vertices
 
     def _sun_frame(self) -> Points:
         """(4, 4) rotation to a frame whose z is the direction that sunlight travels."""
@@ -107,9 +115,7 @@ class Renderer:
             moving = np.full((_MOVING_SHADOW_SIDE, _MOVING_SHADOW_SIDE), np.inf, np.float32)
             to_map = np.zeros_like(T_world_body)
             to_map[:, :3] = moving_map @ T_world_body
-            points = np.empty_like(geometry.vertices)
-            transform(geometry.vertices, geometry.body, to_map, points)
-            rasterise_parallel(points, geometry.triangles[geometry.fixed :], moving)
+            rasterise_parallel(self._transformed(to_map), geometry.triangles[geometry.fixed :], moving)
         R = T_world_body[:, :3, :3]
         contact, contact_map = self._contact(frame)
         return Light(
@@ -157,8 +163,7 @@ class Renderer:
         geometry, lens = self.world.geometry, self.lens
         T_world_camera = self.T_world_camera(frame, side)
         T_camera_body = np.linalg.inv(T_world_camera) @ geometry.T_world_body[frame]
-        vertices = np.empty_like(geometry.vertices)
-        transform(geometry.vertices, geometry.body, T_camera_body, vertices)
+        vertices = self._transformed(T_camera_body)
         grid = (lens.height * lens.samples, lens.width * lens.samples)
         inverse_depth, index = np.empty(grid), np.empty(grid, np.int32)
         rasterise(vertices, geometry.triangles, lens, inverse_depth, index)
