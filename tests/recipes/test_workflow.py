@@ -11,6 +11,8 @@ from stadia import recipes, report
 from stadia.core.config import resolve
 from stadia.core.errors import CheckpointError, ConfigError, RunError
 from stadia.core.types import Claim
+from stadia.data.roadworld import write
+from stadia.data.roadworld.presets import TINY
 from stadia.diagnostics.finding import Finding, Severity, Stage
 from stadia.recipes import workflow
 from stadia.recipes.selfsup_config import SelfsupConfig
@@ -59,3 +61,11 @@ def test_every_mistake_of_a_configuration_at_once() -> None:
     with pytest.raises(ConfigError) as error:
         recipes.configure("selfsup", ["optimiser.lrr=1", "los.ssim_weight=2"], data={"path": "x", "hight": 3})
     assert all(name in str(error.value) for name in ("optimiser.lr'", "'loss'", "data.height"))
+
+
+def test_worlds_that_are_there_already_are_not_rendered_again(worlds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TINY.model_copy(update={"frames": 5})
+    pictures = {path: path.stat().st_mtime_ns for path in worlds.rglob("left/*.png")}
+    monkeypatch.setattr(write, "make_world", None)
+    assert write.write_roadworld(config, worlds, workers=1) == worlds / "dataset.json"
+    assert {path: path.stat().st_mtime_ns for path in worlds.rglob("left/*.png")} == pictures

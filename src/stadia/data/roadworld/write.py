@@ -188,7 +188,7 @@ def write_roadworld(
 
     with ThreadPoolExecutor(workers or cores()) as pool:
         upcoming = [pool.submit(build, job) for job in todo[:1]]
-        for job, following in zip(todo, [*todo[1:], None], strict=True):
+        for job, following in zip(todo, [*todo[1:], None], strict=False):  # where all is there, nothing follows
             renderer = upcoming.pop().result()
             if following is not None:  # the next world is built while this one is rendered
                 upcoming.append(pool.submit(build, following))
