@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -259,3 +259,38 @@ def abilities(recording: Recording) -> frozenset[str]:
         "rulers": stereo or depth is not None,
     }
     return frozenset(name for name, there in has.items() if there)
+
+
+Splits = dict[str, list[tuple[Recording, Sequence[int]]]]
+
+
+def clean_splits(recording: Recording) -> Splits:
+    """The first frames train, the last ones are held out, and those between are used by neither."""
+    frames = len(recording)
+    return {"train": [(recording, range(frames * 6 // 10))], "val": [(recording, range(frames - max(2, frames // 6), frames))]}
+
+
+def _renamed(recording: Recording) -> Recording:
+    """The same pictures under another name."""
+    copy = Mutated(recording)
+    copy.name = "a copy of " + recording.name
+    return copy
+
+
+def _overlapping(recording: Recording) -> Splits:
+    """The last tenth of the training frames are in the held-out split as well, as a copy."""
+    frames = len(recording)
+    half = frames // 2
+    return {"train": [(recording, range(half))], "val": [(_renamed(recording), range(half - max(1, frames // 10), frames))]}
+
+
+def _interleaved(recording: Recording) -> Splits:
+    """Every other frame is held out."""
+    return {"train": [(recording, range(0, len(recording), 2))], "val": [(recording, range(1, len(recording), 2))]}
+
+
+SPLIT_MUTATIONS: tuple[tuple[str, str, Callable[[Recording], Splits]], ...] = (
+    ("a copy of training frames held out", "D09", _overlapping),
+    ("every other frame held out", "D10", _interleaved),
+)
+"""Name, code, and the broken splits."""

@@ -62,11 +62,11 @@ class Step:
 
     @property
     def measured(self) -> Motion | None:
-        """The most reliable motion there is: from known depth where possible, with enough parallax to have a direction."""
-        for motion in (self.by_rig, self.by_depth, self.seen):
-            if motion is not None and motion.parallax_px >= LEAST_PARALLAX_PX:
-                return motion
-        return None
+        """The most reliable motion there is: from known depth where possible, by as many points as possible, and with parallax."""
+        known = [m for m in (self.by_rig, self.by_depth) if m is not None and m.parallax_px >= LEAST_PARALLAX_PX]
+        if known:
+            return max(known, key=lambda m: int(m.inliers.sum()))
+        return self.seen if self.seen is not None and self.seen.parallax_px >= LEAST_PARALLAX_PX else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ ENTRIES = (
         cause="K was transposed, flattened in another order, or holds something else",
         cure="write K as [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels",
         measured="Finite, fx and fy above zero, skew below 1 % of fx, the last row (0, 0, 1).",
-        seen="D6 of the failure catalogue",
+        seen="MATLAB's cameraParameters.IntrinsicMatrix, which is transposed",
     ),
     Entry(
         "K02",
@@ -22,7 +22,7 @@ ENTRIES = (
         cause="K was divided by the picture's width and height",
         cure="multiply its first row by the width and its second row by the height",
         measured="fx, fy, cx and cy all of the order of 1.",
-        seen="U2 of the failure catalogue: K / (1241, 376) on a pixel grid",
+        seen="a public D3VO re-implementation: K / (1241, 376) on a pixel grid",
     ),
     Entry(
         "K03",
@@ -32,7 +32,7 @@ ENTRIES = (
         cause="cx and cy are exchanged, a crop was not subtracted, or K is of another camera",
         cure="subtract the crop's offset from cx and cy, or take K of this camera",
         measured="cx / W and cy / H: warns outside 0.35 to 0.65, stops outside 0.2 to 0.8.",
-        seen="D6 of the failure catalogue",
+        seen="KITTI's benchmark crop of 1216x352, whose offset was not subtracted",
     ),
     Entry(
         "K04",
@@ -44,7 +44,7 @@ ENTRIES = (
         cure="resize K with the picture: f' = f s, c' = (c + 0.5) s - 0.5, x and y apart (stadia.geometry.camera.resize does both)",
         measured="2 cx + 1 and 2 cy + 1 are the size that K was made for. Stops where both differ from the picture's by 1.3 or more the "
         "same way, warns from 1.12 where both factors agree within 10 %; and where a known camera's picture has another focal length.",
-        seen="D6 of the failure catalogue: focal '950', not scaled for the resize",
+        seen="a training diary: a focal length of 950 px, that of the 1392 px wide original, at 512 px",
     ),
     Entry(
         "K05",
@@ -54,7 +54,7 @@ ENTRIES = (
         cause="K is in other units (millimetres), or of another lens",
         cure="calibrate, or compute fx = W / (2 tan(horizontal field of view / 2))",
         measured="fx / W: warns outside 0.3 to 1.6 (118 to 35 degrees), stops outside 0.15 to 6.",
-        seen="D6 of the failure catalogue",
+        seen="focal lengths of a data sheet, in millimetres",
     ),
     Entry(
         "K06",
@@ -75,6 +75,6 @@ ENTRIES = (
         cause="K of the unrectified cameras (KITTI K_02 and K_03) is used on rectified pictures",
         cure="use the rectified projection (KITTI P_rect_02 and P_rect_03): both sides share one K",
         measured="fx, fy and cy of the sides differ by more than 0.1 % of the width while the rig has no rotation.",
-        seen="D5 of the failure catalogue: the logged fix was itself the bug",
+        seen="a training diary: 'left and right have different intrinsics' was logged as a fix, and was the bug",
     ),
 )

@@ -12,7 +12,7 @@ ENTRIES = (
         cause="the data does not hold what the check compares with",
         cure="nothing to do; give poses, ground truth or the second camera if they exist",
         measured="A check says by itself what it lacks.",
-        seen="section 4.0 of the failure catalogue: what one instrument cannot see",
+        seen="for a rectified pair, fx times baseline cannot be told from the pictures alone",
     ),
     Entry(
         "N02",

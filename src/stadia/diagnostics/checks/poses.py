@@ -17,19 +17,27 @@ from stadia.diagnostics.survey import NotChecked, Step, Survey
 
 DIRECTION_WARN_DEG, DIRECTION_STOP_DEG = 30.0, 60.0
 TURN_DEG = 0.7
-"""From this rotation on, a step's rotation is compared as well."""
+"""Rotations are compared as well where one of the steps turns by this much."""
+
+ALIKE_DEG = 2.0
+"""Conventions that fit alike within this are named together: straight driving does not tell them apart."""
 
 TURN_ERROR_STOP = 0.8
-"""Median |rotation error| / |rotation|: 0.15 to 0.3 where poses are right, 2 where they turn the other way."""
+"""Rotation errors over rotations: 0.05 to 0.3 where poses are right, 2 where they turn the other way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """A way to write poses. code: of the finding.  name, cure: in words.  motion: from two poses to T_second_first."""
+    """A way to write poses.
+
+    code: of the finding.  name, cure: in words.  unusual: degrees by which it must fit better than a usual one to be named.
+    motion: from two poses to T_second_first.
+    """
 
     code: str
     name: str
     cure: str
+    unusual: float
     motion: Callable[[Array, Array], Array]
 
 
@@ -69,50 +77,54 @@ def _in_words(axes: Array) -> str:
     return ", ".join(words)
 
 
+USUAL_AXES = (
+    np.diag([1.0, -1, -1]),  # a graphics camera: x right, y up, z back
+    np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]),  # a robot's body: x forward, y left, z up
+    np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]),  # an aircraft's body: x forward, y right, z down
+)
+
+
 def _all_axes() -> list[Array]:
-    """The 47 other ways to name and turn three axes: those that people use first, then rotations, then mirrored ones."""
-    usual = [np.diag([1.0, -1, -1]), np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])]
-    found = list(usual)
+    """The 47 other ways to name and turn three axes; mirrored ones too."""
+    found = []
     for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):
         axes = np.zeros((3, 3))
         axes[range(3), order] = signs
-        if not np.array_equal(axes, np.eye(3)) and not any(np.array_equal(axes, other) for other in usual):
+        if not np.array_equal(axes, np.eye(3)):
             found.append(axes)
-    return usual + sorted(found[3:], key=lambda a: -np.linalg.det(a))
+    return found
+
+
+def _unusual(axes: Array) -> float:
+    """Degrees: 0 for axes that people use, 3 for other turns, 10 for mirrored ones."""
+    if any(np.array_equal(axes, usual) for usual in USUAL_AXES):
+        return 0.0
+    return 3.0 if np.linalg.det(axes) > 0 else 10.0
 
 
 def _conventions() -> list[Convention]:
-    """In the order of how often they are met."""
-    inverted = Convention(
-        "E06",
-        "world-to-camera matrices given as camera-to-world",
-        "invert each pose: T_world_camera = inverse(T_camera_world)",
-        lambda first, second: second @ np.linalg.inv(first),
-    )
-    turned = [
+    """Every way to write poses that is known to be met, and all axes."""
+    found = [
         Convention(
-            "E07",
-            f"axes of the poses: {_in_words(a)}",
-            f"T_world_camera = T_world_poses with its columns turned by {a.astype(int).tolist()}",
-            _turned(a),
+            "E06",
+            "world-to-camera matrices given as camera-to-world",
+            "invert each pose: T_world_camera = inverse(T_camera_world)",
+            0.0,
+            lambda first, second: second @ np.linalg.inv(first),
         )
-        for a in _all_axes()
     ]
-    translations = [
-        Convention(
-            "E07",
-            f"axes of the translations alone: {_in_words(a)}",
-            f"multiply the translations by {a.T.astype(int).tolist()}",
-            _translations_turned(a),
-        )
-        for a in _all_axes()
-    ]
-    return [inverted, *turned, *translations]
+    for axes in _all_axes():
+        words, unusual = _in_words(axes), _unusual(axes)
+        cure = f"T_world_camera = T_world_poses @ A with the rotation A = {axes.astype(int).tolist()}"
+        found.append(Convention("E07", f"axes of the poses: {words}", cure, unusual, _turned(axes)))
+        cure = f"multiply the translations by {axes.T.astype(int).tolist()}"
+        found.append(Convention("E07", f"axes of the translations alone: {words}", cure, unusual + 5.0, _translations_turned(axes)))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How far motions are from what the matches show. direction_deg: median.  turn: median |rotation error| / |rotation|, over turns."""
+    """How far motions are from what the matches show. direction_deg: median.  turn: rotation errors over rotations, all steps together."""
 
     direction_deg: float
     turn: float
@@ -129,12 +141,10 @@ class Fit:
 
 def _fit(motions: list[Array], seen: list[Motion]) -> Fit:
     directions = [angle_deg(T[:3, 3], motion.t) for T, motion in zip(motions, seen, strict=True)]
-    turns = []
-    for T, motion in zip(motions, seen, strict=True):
-        size = float(np.linalg.norm(rotation_vector_deg(motion.R)))
-        if size >= TURN_DEG:
-            turns.append(float(np.linalg.norm(rotation_vector_deg(motion.R.T @ T[:3, :3]))) / size)
-    return Fit(float(np.median(directions)), float(np.median(turns)) if turns else 0.0)
+    sizes = [float(np.linalg.norm(rotation_vector_deg(motion.R))) for motion in seen]
+    errors = [float(np.linalg.norm(rotation_vector_deg(motion.R.T @ T[:3, :3]))) for T, motion in zip(motions, seen, strict=True)]
+    turn = float(np.linalg.norm(errors) / np.linalg.norm(sizes)) if max(sizes) >= TURN_DEG else 0.0
+    return Fit(float(np.median(directions)), turn)
 
 
 def poses(survey: Survey) -> Iterator[Finding]:
@@ -188,11 +198,12 @@ def _direction(survey: Survey, steps: list[Step]) -> Finding | None:
     }
     code, cause, cure = "E09", None, None
     if fitting:
-        best = min(fit.score for _, fit in fitting)
-        alike = [convention for convention, fit in fitting if fit.score <= best + max(1.0, 0.5 * best)]
-        code, cause, cure = alike[0].code, alike[0].name, alike[0].cure
-        evidence |= {"angle_deg_after_the_cure": min(fit.direction_deg for c, fit in fitting if c is alike[0])}
-        evidence |= {"fits as well": [convention.name for convention in alike[1:4]]} if len(alike) > 1 else {}
+        ranked = sorted(fitting, key=lambda pair: pair[1].score + pair[0].unusual)
+        best, fit = ranked[0]
+        alike = [c.name for c, other in ranked[1:3] if other.score + c.unusual <= fit.score + best.unusual + ALIKE_DEG]
+        code, cure = best.code, best.cure
+        cause = best.name + (f" (it could also be: {', or '.join(alike)})" if alike else "")
+        evidence |= {"angle_deg_after_the_cure": fit.direction_deg}
     return finding(
         code,
         Severity.STOP if as_given.direction_deg > DIRECTION_STOP_DEG or as_given.turn > TURN_ERROR_STOP else Severity.WARN,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -17,11 +19,13 @@ from stadia.diagnostics.instruments.matching import Matches, detect, grey, match
 from stadia.diagnostics.instruments.two_view import Array
 from stadia.diagnostics.survey import ENOUGH_MATCHES, NotChecked
 
+Item = TypeVar("Item")
+
 Frames = tuple[Recording, Sequence[int]]
 """A recording, and the frames of it that belong to a split."""
 
 SHARED_STOP = 0.01
-PROBES = 8
+PROBES = 6
 NEIGHBOURS_WARN = 0.25
 MOST_THUMBNAILS = 400
 THUMBNAIL = (32, 16)
@@ -29,15 +33,16 @@ ALIKE = 0.85
 """Correlation of thumbnails from which on two pictures are compared by matches."""
 
 AGREEING_SHARE = 0.5
-STILL_PX = 1.0
-"""Nothing is nearer than the next frame by less than this: a camera that stands still makes all frames alike."""
+STILL_PX, NEARER = 1.0, 0.8
+"""A training frame is nearer when its matches moved less than NEARER of the way to the next frame. All frames of a camera that stands
+still are alike: below STILL_PX nothing is said."""
 
 
 def splits(named: Mapping[str, Sequence[Frames]]) -> Iterator[Finding]:
     """D09 shared frames, D10 neighbouring frames, for each pair of splits (the first one named is the one that trains)."""
     filled = {name: frames for name, frames in named.items() if any(len(indices) for _, indices in frames)}
     if len(filled) < 2:
-        raise NotChecked("one split only")
+        raise NotChecked("the data names no splits that could be compared")
     for (name, train), (held_name, held) in combinations(filled.items(), 2):
         shared = _shared(train, held)
         if shared:
@@ -50,7 +55,7 @@ def _share_frames(name: str, held_name: str, shared: Sequence[tuple[str, str]], 
     return finding(
         "D09",
         Severity.STOP if len(shared) >= SHARED_STOP * total else Severity.WARN,
-        measured=f"{len(shared)} of the {total} frames of '{held_name}' show what frames of '{name}' show, pixel by pixel",
+        measured=f"{len(shared)} of the {total} frames of '{held_name}' show exactly what frames of '{name}' show",
         expected="none",
         evidence={held_name: [first for first, _ in shared[:8]], name: [second for _, second in shared[:8]]},
         where=sorted({first.rpartition(" ")[0] for first, _ in shared}),
@@ -58,38 +63,41 @@ def _share_frames(name: str, held_name: str, shared: Sequence[tuple[str, str]], 
 
 
 def _shared(train: Sequence[Frames], held: Sequence[Frames]) -> list[tuple[str, str]]:
-    """(held frame, training frame) with the same pixels: by recording and index, else by the file's size and then its pixels.
+    """(held frame, training frame) of the same content: by recording and index, else by the size of the file and then its bytes.
 
-    Two files of the same pixels and the same encoder have the same size, so few pictures are decoded. Frames of a video have no
-    file: a sample of them is decoded.
+    Frames of a video have no file: a sample of them is decoded and compared by pixels.
     """
-    trained: dict[tuple[str, int], str] = {}
+    trained: set[tuple[str, int]] = set()
     by_size: dict[int, list[tuple[Recording, int]]] = {}
     for recording, indices in train:
         for index in indices:
-            trained[recording.name, index] = _label(recording, index)
+            trained.add((recording.name, index))
             by_size.setdefault(_file_size(recording, index), []).append((recording, index))
-    digests: dict[tuple[str, int], bytes] = {}
+    contents: dict[tuple[str, int], bytes] = {}
 
-    def pixels(recording: Recording, index: int) -> bytes:
-        if (recording.name, index) not in digests:
-            digests[recording.name, index] = digest(recording.image(index))
-        return digests[recording.name, index]
+    def content(recording: Recording, index: int) -> bytes:
+        if (recording.name, index) not in contents:
+            contents[recording.name, index] = _content(recording, index)
+        return contents[recording.name, index]
 
     shared = []
     for recording, indices in held:
         for index in indices if _file_size(recording, indices[0]) else _sample(indices, PROBES):
-            label = _label(recording, index)
-            if (recording.name, index) in trained:
-                shared.append((label, trained[recording.name, index]))
-                continue
-            candidates = by_size.get(_file_size(recording, index), [])
-            if not _file_size(recording, index):
-                candidates = [candidates[i] for i in _sample(range(len(candidates)), MOST_THUMBNAILS)]
-            same = next((c for c in candidates if pixels(*c) == pixels(recording, index)), None)
+            size = _file_size(recording, index)
+            candidates = by_size.get(size, []) if size else _sample(by_size.get(0, []), MOST_THUMBNAILS)
+            same = (recording, index) if (recording.name, index) in trained else None
+            same = same or next((c for c in candidates if content(*c) == content(recording, index)), None)
             if same is not None:
-                shared.append((label, _label(*same)))
+                shared.append((_label(recording, index), _label(*same)))
     return shared
+
+
+def _content(recording: Recording, index: int) -> bytes:
+    """16 bytes of a frame's file, or of its pixels where it has none."""
+    file = recording.file(index)
+    if file is not None and file.is_file():
+        return hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
+    return digest(recording.image(index))
 
 
 def _label(recording: Recording, index: int) -> str:
@@ -102,9 +110,9 @@ def _file_size(recording: Recording, index: int) -> int:
     return file.stat().st_size if file is not None and file.is_file() else 0
 
 
-def _sample(indices: Sequence[int], count: int) -> list[int]:
+def _sample(items: Sequence[Item], count: int) -> list[Item]:
     """At most `count` of them, spread evenly."""
-    return [indices[int(k)] for k in np.unique(np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(int))]
+    return [items[int(k)] for k in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).astype(int))]
 
 
 def _thumbnail(image: NDArray[np.uint8]) -> Array:
@@ -117,8 +125,7 @@ def _neighbours(name: str, held_name: str, train: Sequence[Frames], held: Sequen
     """D10: of some held-out frames, how many have a training frame nearer than the next frame of their own split."""
     every = [(recording, index) for recording, indices in train for index in indices]
     probes = [(recording, indices, int(k)) for recording, indices in held for k in range(len(indices))]
-    chosen = [probes[i] for i in _sample(range(len(probes)), PROBES)]
-    looked = [every[i] for i in _sample(range(len(every)), MOST_THUMBNAILS)]
+    chosen, looked = _sample(probes, PROBES), _sample(every, MOST_THUMBNAILS)
     thumbnails = np.stack([_thumbnail(recording.image(index)) for recording, index in looked])
     near = []
     for recording, indices, k in chosen:
@@ -155,7 +162,7 @@ def _nearer(recording: Recording, index: int, candidate: tuple[Recording, int], 
     if len(there) < ENOUGH_MATCHES or _agreeing(there) < AGREEING_SHARE:
         return False
     own = match(here, detect(recording.image(following)))
-    return len(own) < ENOUGH_MATCHES or there.displacement_px + STILL_PX < own.displacement_px
+    return len(own) < ENOUGH_MATCHES or (own.displacement_px > STILL_PX and there.displacement_px < NEARER * own.displacement_px)
 
 
 def _agreeing(matches: Matches) -> float:

@@ -110,7 +110,8 @@ def motion_from_depth(
         return None
     rows = chosen.ravel()
     rotation, translation = cv2.solvePnPRefineLM(points[rows] / unit, second_px[known][rows], K_second, None, rotation, translation)
+    projected, _ = cv2.projectPoints(points / unit, rotation, translation, K_second, None)
     agreeing = np.zeros(len(depth), bool)
-    agreeing[np.flatnonzero(known)[rows]] = True
+    agreeing[known] = np.linalg.norm(projected[:, 0] - second_px[known], axis=1) < threshold_px
     R = cv2.Rodrigues(rotation)[0]
     return Motion(R, translation.ravel() * unit, True, agreeing, parallax_px(first_px[agreeing], second_px[agreeing], K_first, R))

@@ -1,0 +1,148 @@
+"""The checks of `stadia check`, measured: silent on clean data, and each mutation caught. Prints Markdown for docs/results.md.
+
+    python benchmarks/preflight.py [--data FOLDER_OF_REAL_SAMPLES] [--only TEXT]
+
+Clean: three RoadWorld seeds rendered here (a stereo pair, exact ground truth), and the real samples where they are: KITTI odometry 06
+(stereo), KITTI raw (mono, projected LiDAR, LiDAR odometry), 7-Scenes (RGB-D). The mutations are those of tests/mutations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Mutation, abilities, clean_splits  # noqa: E402
+
+from stadia.core.recording import RIGHT, Recording  # noqa: E402
+from stadia.data.roadworld.presets import TINY  # noqa: E402
+from stadia.data.roadworld.write import write_roadworld  # noqa: E402
+from stadia.data.sources import open_recordings  # noqa: E402
+from stadia.diagnostics import lengths  # noqa: E402
+from stadia.diagnostics.checks.frames import STATIC_FLOW_PX, windows  # noqa: E402
+from stadia.diagnostics.checks.rig import seen_sides  # noqa: E402
+from stadia.diagnostics.engine import preflight  # noqa: E402
+from stadia.diagnostics.finding import Finding, Severity  # noqa: E402
+from stadia.diagnostics.instruments.flow import flow_px, small  # noqa: E402
+from stadia.diagnostics.instruments.two_view import angle_deg, epipolar_distance_px  # noqa: E402
+from stadia.diagnostics.survey import Survey  # noqa: E402
+
+SEEDS = (0, 1, 2)
+
+
+def real_recordings(folder: Path) -> Iterator[Recording]:
+    """The real samples that are there."""
+    drive = folder / "kitti_raw" / "2011_09_26" / "2011_09_26_drive_0000_sync"
+    if (folder / "kitti_odometry").is_dir():
+        yield from open_recordings(folder / "kitti_odometry")
+    if drive.is_dir():
+        yield from open_recordings(folder / "kitti_raw", poses=str(drive / "lidar_odometry_cam2.txt"))
+    if (folder / "sevenscenes" / "kitchen").is_dir():
+        yield from open_recordings(folder / "sevenscenes" / "kitchen")
+
+
+def spoken(findings: list[Finding]) -> list[Finding]:
+    """What is not a mere note."""
+    return [finding for finding in findings if finding.severity is not Severity.NOTE]
+
+
+def readings(recording: Recording) -> dict[str, str]:
+    """What the instruments read on clean data, beside the thresholds."""
+    survey = Survey(recording)
+    camera = recording.camera(0)
+    read = {"cx / W, cy / H": f"{float(camera.cx) / camera.width:.3f}, {float(camera.cy) / camera.height:.3f}"}
+    read["fx / W"] = f"{float(camera.fx) / camera.width:.3f}"
+    flows = []
+    for window in windows(len(recording)):
+        pictures = [small(recording.image(i)) for i in window]
+        flows += [flow for pair in pairwise(pictures) if (flow := flow_px(*pair)) is not None]
+    read["static pairs"] = f"{np.mean(np.array(flows) < STATIC_FLOW_PX):.0%}"
+    if survey.stereo:
+        read["x_left > x_right"] = f"{seen_sides(survey).positive:.3f}"
+        cameras = survey.K(0), survey.K(0, RIGHT)
+        distances = [epipolar_distance_px(p.matches.first_px, p.matches.second_px, *cameras, survey.T_right_left) for p in survey.pairs]
+        read["epipolar px (% of W)"] = f"{(m := np.median(np.concatenate(distances))):.2f} ({m / camera.width:.3%})"
+        proportion = lengths.proportion(survey)
+        if proportion is not None:
+            read["rank, spread, bend"] = f"{proportion.rank:.2f}, {proportion.spread:.1%}, {abs(proportion.bend):.1%}"
+    angles = [
+        angle_deg(m.t, s.T_second_first[:3, 3]) for s in survey.steps if (m := s.measured) is not None and s.T_second_first is not None
+    ]
+    read["direction, deg"] = f"{np.median(angles):.1f} (up to {max(angles):.1f})" if angles else "-"
+    explained = [step.depth_explains for step in survey.steps if step.depth_explains is not None]
+    if explained:
+        read["depth explains"] = f"{np.median(explained):.2f}"
+    for comparison in lengths.compare(survey):
+        read[f"{comparison.first} / {comparison.second}"] = f"{comparison.ratio:.3f} +- {comparison.log_error:.3f}"
+    return read
+
+
+def run_one(name: str, recording: Recording, mutation: Mutation) -> tuple[bool, float]:
+    """Check a broken recording, print its row; whether the right finding came first, and the seconds."""
+    began = time.perf_counter()
+    found = spoken(preflight([mutation.apply(recording)]))
+    seconds = time.perf_counter() - began
+    caught = bool(found) and found[0].code in mutation.codes
+    first = f"{found[0].severity} {found[0].code}: {found[0].measured}" if found else "nothing"
+    print(
+        f"| {name} | {mutation.check} | {mutation.name} | {first} | {seconds:.1f} s | {'caught' if caught else '**missed**'} |", flush=True
+    )
+    return caught, seconds
+
+
+def main() -> None:
+    """Print the tables; exits with 1 where clean data was not silent or a mutation was missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("STADIA_REAL_DATA", ROOT.parent / "shared" / "data")))
+    parser.add_argument("--only", default="", help="mutations whose name holds this text")
+    arguments = parser.parse_args()
+    failures, slowest = [], 0.0
+    with tempfile.TemporaryDirectory() as scratch:
+        worlds = [Path(scratch) / f"seed-{seed}" for seed in SEEDS]
+        for seed, folder in zip(SEEDS, worlds, strict=True):
+            write_roadworld(TINY, folder, seed=seed)
+        real = list(real_recordings(arguments.data))
+        clean = [recording for folder in worlds for recording in open_recordings(folder)] + real
+
+        print("| clean recording | findings | time | readings |\n|---|---|---|---|")
+        for recording in clean:
+            began = time.perf_counter()
+            found = spoken(preflight([recording], clean_splits(recording)))
+            seconds = time.perf_counter() - began
+            slowest = max(slowest, seconds)
+            failures += [f"{recording.name}: {finding.code}" for finding in found]
+            told = "; ".join(f"{name} {value}" for name, value in readings(recording).items())
+            print(f"| {recording.name} | {', '.join(f.code for f in found) or 'silent'} | {seconds:.1f} s | {told} |", flush=True)
+
+        print("\n| data | check | mutation | first finding | time | |\n|---|---|---|---|---|---|")
+        for recording in (clean[0], *real):
+            able = abilities(recording)
+            for mutation in MUTATIONS:
+                if mutation.needs <= able and arguments.only in mutation.name:
+                    caught, seconds = run_one(recording.name, recording, mutation)
+                    slowest = max(slowest, seconds)
+                    failures += [] if caught else [f"{recording.name}: {mutation.name}"]
+            for name, code, broken in SPLIT_MUTATIONS:
+                began = time.perf_counter()
+                found = spoken(preflight([], broken(recording), checks=["splits"]))
+                caught = [finding.code for finding in found] == [code]
+                failures += [] if caught else [f"{recording.name}: {name}"]
+                first = f"{found[0].severity} {found[0].code}: {found[0].measured}" if found else "nothing"
+                took = f"{time.perf_counter() - began:.1f} s"
+                print(f"| {recording.name} | splits | {name} | {first} | {took} | {'caught' if caught else '**missed**'} |", flush=True)
+    print(f"\nslowest run: {slowest:.1f} s; failures: {', '.join(failures) or 'none'}")
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""docs/findings.md, written from the catalogue: `python -m stadia.diagnostics.catalogue.page > docs/findings.md`."""
+
+from __future__ import annotations
+
+import sys
+
+from stadia.diagnostics.catalogue import CATALOGUE
+from stadia.diagnostics.catalogue.entry import FAMILIES, Entry
+
+INTRODUCTION = """\
+# Findings
+
+*Written from the catalogue (`src/stadia/diagnostics/catalogue`) by `python -m stadia.diagnostics.catalogue.page`; change it there.*
+
+A finding says what was measured, what was expected, the likely cause and the cure. `stadia check DATA` prints those that need no
+training, and every training starts with them: it refuses to go on where one says **stop**, unless told `--despite-findings`.
+**warn** can work, and deserves a look. **note** says what could not be checked, and why.
+
+Look in this order: what comes later is often a symptom of what comes earlier. `benchmarks/preflight.py` measures each threshold
+again: on clean data, and on data that was broken in the way that the finding is about.
+"""
+
+
+def markdown() -> str:
+    """The page: a table of codes, then each entry, family by family."""
+    families = {letter: [e for e in CATALOGUE.values() if e.code[0] == letter] for letter in FAMILIES}
+    parts = [INTRODUCTION, "| code | finding | family |\n|---|---|---|"]
+    parts[-1] += "".join(f"\n| [{e.code}](#{_anchor(e)}) | {e.title} | {FAMILIES[e.code[0]]} |" for es in families.values() for e in es)
+    for letter, entries in families.items():
+        if entries:
+            parts.append(f"## {FAMILIES[letter].capitalize()}")
+            parts += [_section(entry) for entry in entries]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _anchor(entry: Entry) -> str:
+    """GitHub's anchor of the entry's heading."""
+    kept = "".join(c for c in f"{entry.code} {entry.title}".lower() if c.isalnum() or c in " -")
+    return kept.replace(" ", "-")
+
+
+def _section(entry: Entry) -> str:
+    lines = [f"### {entry.code} {entry.title}", ""]
+    for name in ("symptom", "cause", "cure", "measured", "seen"):
+        text = getattr(entry, name)
+        lines.append(f"- **{name}**: {text}{'' if text.endswith('.') else '.'}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

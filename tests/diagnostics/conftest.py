@@ -1,0 +1,56 @@
+"""A RoadWorld of one world, rendered once; pictures whose features are computed once, however they are broken."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/mutations, which benchmarks/preflight.py uses as well
+
+from stadia.core.recording import Recording
+from stadia.data.roadworld.presets import TINY
+from stadia.data.roadworld.write import write_roadworld
+from stadia.data.sources import open_recordings
+from stadia.diagnostics import survey
+from stadia.diagnostics.checks import splits
+from stadia.diagnostics.instruments import matching
+
+
+@pytest.fixture(scope="session")
+def roadworld(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One training world of six stereo pairs, 320x96, and one to validate on."""
+    folder = tmp_path_factory.mktemp("roadworld")
+    write_roadworld(TINY.model_copy(update={"test": 0}), folder, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recording(roadworld: Path) -> Recording:
+    return open_recordings(roadworld)[0]
+
+
+@cache
+def _detect_once() -> Callable[[NDArray[np.uint8]], matching.Features]:
+    known: dict[tuple[tuple[int, ...], bytes], matching.Features] = {}
+    detect = matching.detect
+
+    def detect_once(image: NDArray[np.uint8]) -> matching.Features:
+        key = (image.shape, splits.digest(image))
+        if key not in known:
+            known[key] = detect(image)
+        return known[key]
+
+    return detect_once
+
+
+@pytest.fixture(autouse=True)
+def _features_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most mutations leave the pictures alone, and detection is most of the time of a check."""
+    monkeypatch.setattr(survey, "detect", _detect_once())
+    monkeypatch.setattr(splits, "detect", _detect_once())

@@ -1,0 +1,99 @@
+"""`stadia check` on folders: its JSON, its words, its exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from stadia.cli.main import app
+from stadia.core.errors import ConfigError, DataError
+
+KEYS = {"code", "severity", "stage", "measured", "expected", "cause", "cure", "evidence"}
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, ["check", *map(str, words)], catch_exceptions=True)
+
+
+@pytest.fixture
+def broken(roadworld: Path, tmp_path: Path) -> Callable[[Callable[[dict], None]], Path]:
+    """A copy of the training world whose recording.json is changed."""
+
+    def make(change: Callable[[dict], None]) -> Path:
+        folder = shutil.copytree(roadworld / "train-000", tmp_path / "drive")
+        described = json.loads((folder / "recording.json").read_text())
+        change(described)
+        (folder / "recording.json").write_text(json.dumps(described))
+        return folder
+
+    return make
+
+
+def test_clean_data_is_good(roadworld: Path) -> None:
+    result = run(roadworld)
+    assert result.exit_code == 0
+    assert result.stdout.strip().endswith("good: nothing found (2 recordings)")
+    as_json = run(roadworld, "--json")
+    assert (as_json.exit_code, json.loads(as_json.stdout)) == (0, [])
+
+
+def test_wrong_sign_of_the_baseline_stops(broken: Callable[..., Path]) -> None:
+    def flip(described: dict) -> None:
+        described["T_right_left"][0][3] *= -1
+
+    folder = broken(flip)
+    result = run(folder, "--json")
+    assert result.exit_code == 1
+    stops = [finding for finding in json.loads(result.stdout) if finding["severity"] == "stop"]
+    assert [finding["code"] for finding in stops] == ["E01"]
+    assert set(stops[0]) >= KEYS
+    told = run(folder).stdout
+    assert "stop E01 The baseline has the wrong sign" in told
+    assert "cure" in told
+    assert "stop: 1 to mend before training" in told
+
+
+def test_one_check_alone(broken: Callable[..., Path]) -> None:
+    def halve(described: dict) -> None:
+        for camera in described["cameras"].values():
+            camera["K"] = [[v / 2 for v in row] if i < 2 else row for i, row in enumerate(camera["K"])]
+
+    folder = broken(halve)
+    assert run(folder, "--only", "frames").exit_code == 0
+    result = run(folder, "--only", "resize", "--json")
+    assert result.exit_code == 1
+    assert "rescale K from" in json.loads(result.stdout)[0]["cure"]
+
+
+def test_truncated_picture_is_a_finding_that_names_it(broken: Callable[..., Path]) -> None:
+    folder = broken(lambda described: None)
+    picture = folder / "left" / "000003.png"
+    picture.write_bytes(picture.read_bytes()[:200])
+    result = run(folder, "--json")
+    assert result.exit_code == 1
+    first = json.loads(result.stdout)[0]
+    assert first["code"] == "D01"
+    assert "000003.png" in first["measured"]
+
+
+def test_splits_are_those_that_training_would_make(broken: Callable[..., Path]) -> None:
+    folder = broken(lambda described: None)
+    lines = "".join(f"drive {i} l\n" for i in range(6))
+    (folder.parent / "train.txt").write_text(lines)
+    (folder.parent / "val.txt").write_text(lines[:20])
+    keys = [f"data.split_by.{name}_file={folder.parent / name}.txt" for name in ("train", "val")]
+    result = run(folder, *keys, "--only", "splits", "--json")
+    assert result.exit_code == 1
+    assert [finding["code"] for finding in json.loads(result.stdout)] == ["D09"]
+
+
+def test_mistakes_are_one_line(tmp_path: Path, roadworld: Path) -> None:
+    assert isinstance(run(tmp_path / "nothing").exception, DataError)
+    assert isinstance(run(tmp_path).exception, DataError)  # an empty folder
+    assert isinstance(run(roadworld, "--only", "baselin").exception, ConfigError)
+    assert isinstance(run(roadworld, "data.strid=3").exception, ConfigError)

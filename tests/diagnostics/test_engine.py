@@ -1,0 +1,115 @@
+"""What the engine makes of checks: order, notes, refusals, merging, time; and recordings that lack almost everything."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mutations.recordings import Mutated
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.recording import Recording
+from stadia.core.types import Camera
+from stadia.diagnostics import engine
+from stadia.diagnostics.checks.splits import splits
+from stadia.diagnostics.engine import preflight
+from stadia.diagnostics.finding import Severity
+from stadia.diagnostics.survey import NotChecked, Survey
+
+
+class Few(Recording):
+    """The first frames of the left camera: no rig, no poses, no ground truth, no files."""
+
+    def __init__(self, recording: Recording, frames: int) -> None:
+        self.recording, self.frames, self.name = recording, frames, "few"
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def image(self, index: int, side: str = "left") -> np.ndarray:
+        return self.recording.image(index, side)
+
+    def camera(self, index: int, side: str = "left") -> Camera:
+        return self.recording.camera(index, side)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_recording_that_lacks_almost_everything_is_told_why(frames: int, recording: Recording) -> None:
+    findings = preflight([Few(recording, frames)])
+    assert {finding.severity for finding in findings} == {Severity.NOTE}
+    told = " ".join(finding.measured for finding in findings)
+    for check in ("resize:", "sides: one camera", "baseline: one camera", "poses: no poses", "ground_truth: no ground", "splits:"):
+        assert check in told
+
+
+def test_empty_recording_is_a_stop(recording: Recording) -> None:
+    (finding, *_) = preflight([Few(recording, 0)])
+    assert (finding.code, finding.severity) == ("D01", Severity.STOP)
+
+
+def test_what_cannot_be_read_is_a_stop_with_the_files_name(recording: Recording) -> None:
+    class Truncated(Few):
+        def image(self, index: int, side: str = "left") -> np.ndarray:
+            if index == 2:
+                raise DataError("left/000002.png", found="a truncated picture", expected="a whole one", cure="copy it again")
+            return super().image(index, side)
+
+    findings = preflight([Truncated(recording, 6)])
+    assert [(f.code, f.severity) for f in findings if f.severity is not Severity.NOTE] == [("D01", Severity.STOP)]
+    assert "left/000002.png" in findings[0].measured
+    assert findings[0].cure == "copy it again"
+
+
+def test_symptoms_of_a_stop_are_not_measured(recording: Recording) -> None:
+    def doubled(camera: Camera) -> Camera:
+        return Camera(camera.K.new_tensor([[2.0], [2], [1]]) * camera.K, camera.height, camera.width)
+
+    findings = preflight([Mutated(recording, camera=doubled)])
+    assert [f.code for f in findings if f.severity is Severity.STOP] == ["K04"]
+    assert sum("K04 must be mended first" in f.measured for f in findings) == 4
+
+
+def test_the_same_finding_of_several_recordings_is_told_once(recording: Recording) -> None:
+    broken = [Mutated(recording, rig=np.linalg.inv) for _ in range(3)]
+    for number, one in enumerate(broken):
+        one.name = f"drive {number}"
+    findings = [f for f in preflight(broken) if f.severity is Severity.STOP]
+    assert [f.code for f in findings] == ["E01"]
+    assert findings[0].where == ("drive 0", "drive 2", "drive 1")  # in the order of checking: far from each other first
+
+
+def test_recordings_left_out_for_time_are_counted(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[str] = []
+    findings = preflight(
+        [recording, recording, recording], checks=["intrinsics"], seconds=0, progress=lambda what, done, total: began.append(what)
+    )
+    assert [f.code for f in findings] == ["N02"]
+    assert "2 of 3" in findings[0].measured
+    assert began == [recording.name, "splits"]
+
+
+def test_order_reaches_every_part_early() -> None:
+    assert engine._spread(1) == [0]
+    assert sorted(engine._spread(6)) == [0, 1, 2, 3, 4, 5]
+    assert engine._spread(8)[:4] == [0, 4, 2, 6]
+
+
+def test_unknown_check_is_a_mistake_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="ground_truth"):
+        preflight([], checks=["groundtruth"])
+
+
+def test_one_split_cannot_be_compared(recording: Recording) -> None:
+    with pytest.raises(NotChecked):
+        list(splits({"train": [(recording, range(6))], "val": []}))
+
+
+def test_splits_without_files_are_compared_by_pixels(recording: Recording) -> None:
+    train, copy = Few(recording, 6), Few(recording, 2)
+    copy.name = "copy"
+    assert [f.code for f in preflight([], {"train": [(train, range(6))], "test": [(copy, range(2))]})] == ["D09"]
+
+
+def test_constant_ground_truth_tells_nothing(recording: Recording) -> None:
+    depth = Survey(Mutated(recording, depth=lambda d: np.full_like(d, 10))).depth(0)
+    assert depth is not None
+    assert not depth.any()

@@ -1,0 +1,80 @@
+"""A finding and its JSON; the catalogue behind it, and the page made of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from stadia import diagnostics
+from stadia.core.errors import DataError
+from stadia.diagnostics.catalogue import CATALOGUE, finding, in_order
+from stadia.diagnostics.catalogue.entry import FAMILIES
+from stadia.diagnostics.catalogue.page import markdown
+from stadia.diagnostics.finding import Finding, Severity, Stage, read_findings, write_findings
+
+ROOT = Path(__file__).parents[2]
+
+
+def one(code: str = "K04", severity: Severity = Severity.STOP, where: tuple[str, ...] = ("drive",)) -> Finding:
+    return finding(code, severity, measured="1242 px", expected="640 px", evidence={"fx": 721.5, "frame": [1, 2]}, where=where)
+
+
+def test_json_holds_what_scripts_read_and_comes_back() -> None:
+    values = one().to_dict()
+    assert {"code", "severity", "stage", "measured", "expected", "cause", "cure"} <= set(values)
+    assert (values["severity"], values["stage"]) == ("stop", "data")
+    assert Finding.from_dict(values) == one()
+
+
+def test_file_of_findings_comes_back(tmp_path: Path) -> None:
+    written = [one(), one("D02", Severity.WARN, ())]
+    write_findings(tmp_path / "findings.jsonl", written)
+    assert read_findings(tmp_path / "findings.jsonl") == written
+    assert len((tmp_path / "findings.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("line", ["not json", "[1, 2]", '{"code": "K04"}', '{"code": "K04", "severity": "loud", "stage": "data"}'])
+def test_damaged_file_of_findings_names_the_line(line: str, tmp_path: Path) -> None:
+    write_findings(tmp_path / "findings.jsonl", [one()])
+    with (tmp_path / "findings.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(DataError, match=r"findings\.jsonl:2"):
+        read_findings(tmp_path / "findings.jsonl")
+
+
+def test_cause_and_cure_are_the_catalogues_unless_told() -> None:
+    assert one().cause == CATALOGUE["K04"].cause
+    assert finding("K04", Severity.WARN, measured="", expected="", cure="mend it").cure == "mend it"
+    with pytest.raises(KeyError):
+        finding("K99", Severity.WARN, measured="", expected="")
+
+
+def test_data_comes_before_intrinsics_before_extrinsics_and_stops_first() -> None:
+    codes = [("N01", Severity.NOTE), ("E01", Severity.STOP), ("K04", Severity.STOP), ("K03", Severity.WARN), ("D02", Severity.WARN)]
+    shown = in_order([one(code, severity) for code, severity in codes])
+    assert [f.code for f in shown] == ["D02", "K04", "K03", "E01", "N01"]
+
+
+def test_entries_are_whole_and_their_families_known() -> None:
+    for code, entry in CATALOGUE.items():
+        assert code == entry.code
+        assert re.fullmatch("[A-Z][0-9]{2}", code)
+        assert code[0] in FAMILIES
+        assert all(getattr(entry, field.name) for field in fields(entry))
+        assert isinstance(entry.stage, Stage)
+
+
+def test_every_code_is_spoken_by_some_check_and_every_spoken_code_is_in_the_catalogue() -> None:
+    sources = [path.read_text() for path in Path(diagnostics.__file__).parent.rglob("*.py") if path.parent.name != "catalogue"]
+    spoken = {code for source in sources for code in re.findall(r'"([A-Z][0-9]{2})"', source)}
+    assert spoken == set(CATALOGUE)
+
+
+def test_page_is_up_to_date() -> None:
+    page = (ROOT / "docs" / "findings.md").read_text()
+    assert page == markdown(), "run: python -m stadia.diagnostics.catalogue.page > docs/findings.md"
+    headings = {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^### (.*)$", page, re.MULTILINE)}
+    assert set(re.findall(r"\(#([^)]*)\)", page)) == headings

@@ -1,0 +1,89 @@
+"""Three rulers: which one is blamed, by the pairs that disagree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stadia.diagnostics import lengths
+from stadia.diagnostics.lengths import Comparison, Ruler
+
+RIG, POSES, DEPTH = Ruler.RIG, Ruler.POSES, Ruler.DEPTH
+SAYS = {RIG: 0.54, POSES: 10.0, DEPTH: 15.0}
+
+
+def judge(monkeypatch: pytest.MonkeyPatch, says: dict[Ruler, float], pairs: dict[tuple[Ruler, Ruler], float], log_error: float = 0.002):
+    comparisons = [Comparison(first, second, ratio, log_error, 6) for (first, second), ratio in pairs.items()]
+    monkeypatch.setattr(lengths, "says", lambda survey: says)
+    monkeypatch.setattr(lengths, "compare", lambda survey: comparisons)
+    return lengths.verdicts(None)  # type: ignore[arg-type]
+
+
+def all_pairs(rig: float = 1, poses: float = 1, depth: float = 1) -> dict[tuple[Ruler, Ruler], float]:
+    """Ratios where each ruler is so many times too long."""
+    return {(POSES, RIG): poses / rig, (POSES, DEPTH): poses / depth, (RIG, DEPTH): rig / depth}
+
+
+def test_rulers_that_agree_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert judge(monkeypatch, SAYS, all_pairs(rig=1.01, depth=1.03)) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "factor", "word"),
+    [
+        (RIG, 0.8833, "P3"),
+        (RIG, 2.0, "twice as wide"),
+        (RIG, 1.9406, "640 px"),
+        (POSES, 100.0, "centimetres"),
+        (DEPTH, 1 / 5.4, "5.4"),
+        (DEPTH, 1 / 80, "80 m"),
+        (DEPTH, 0.7, None),
+    ],
+)
+def test_third_ruler_decides(wrong: Ruler, factor: float, word: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = {RIG: "rig", POSES: "poses", DEPTH: "depth"}[wrong]
+    says = {**SAYS, POSES: 0.5} if wrong is POSES else SAYS  # 50 m/s in centimetres is not absurd by itself
+    (verdict,) = judge(monkeypatch, says, all_pairs(**{name: factor}))
+    assert (verdict.ruler, verdict.severe, verdict.sure) == (wrong, True, True)
+    assert verdict.factor == pytest.approx(factor)
+    assert (word in (verdict.cause or "")) if word else verdict.cause is None
+
+
+@pytest.mark.parametrize(
+    ("pair", "ratio", "blamed", "word"),
+    [
+        ((POSES, RIG), 1 / 0.8833, RIG, "P3"),
+        ((POSES, RIG), 100.0, POSES, "centimetres"),
+        ((POSES, DEPTH), 5.4, DEPTH, "5.4"),
+        ((POSES, DEPTH), 3.7, POSES, None),
+        ((RIG, DEPTH), 1 / 256, DEPTH, "256"),
+        ((RIG, DEPTH), 1.2, RIG, None),
+    ],
+)
+def test_two_rulers_are_told_apart_by_the_factor(
+    pair: tuple[Ruler, Ruler], ratio: float, blamed: Ruler, word: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (verdict,) = judge(monkeypatch, {ruler: SAYS[ruler] for ruler in pair}, {pair: ratio})
+    assert (verdict.ruler, verdict.sure) == (blamed, False)
+    assert (word in (verdict.cause or "")) if word else verdict.cause is None
+
+
+@pytest.mark.parametrize(("ruler", "value"), [(RIG, 540.0), (RIG, 0.001), (POSES, 10_000.0), (DEPTH, 15_000.0), (DEPTH, 0.015)])
+def test_absurd_ruler_is_wrong_by_itself(ruler: Ruler, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    (verdict,) = judge(monkeypatch, {ruler: value}, {})
+    assert (verdict.ruler, verdict.factor, verdict.sure) == (ruler, None, True)
+
+
+def test_noise_is_no_disagreement_and_a_small_one_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert judge(monkeypatch, SAYS, {(POSES, RIG): 1.12}, log_error=0.05) == []
+    (verdict,) = judge(monkeypatch, SAYS, {(POSES, RIG): 1.06})
+    assert not verdict.severe
+    assert judge(monkeypatch, SAYS, {(POSES, DEPTH): 1.12}) == []  # looser: neither is measured by the pictures
+
+
+def test_crooked_ground_truth_has_no_length() -> None:
+    logs = np.zeros(100)
+    assert lengths.Proportion(logs, 0.95, 0.03, 0.01).straight
+    assert not lengths.Proportion(logs, -0.9, 0.03, 0.01).straight
+    assert not lengths.Proportion(logs, 0.95, 0.3, 0.01).straight
+    assert not lengths.Proportion(logs, 0.95, 0.03, -0.2).straight

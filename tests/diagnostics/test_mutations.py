@@ -1,0 +1,104 @@
+"""Every check is silent on clean data and names each thing that is broken on purpose: on RoadWorld, and on the real samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Mutation, abilities, clean_splits
+
+from stadia.core.recording import Recording
+from stadia.data.sources import open_recordings
+from stadia.diagnostics.checks import CHECKS
+from stadia.diagnostics.engine import preflight
+from stadia.diagnostics.finding import Finding, Severity
+
+REAL = {  # the rest of MUTATIONS is measured on the real samples by benchmarks/preflight.py
+    "every frame twice",
+    "K normalised",
+    "pictures halved, K not",
+    "right is left",
+    "left and right swapped",
+    "sign of the baseline",
+    "baseline of P3 alone (0.883)",
+    "poses inverted",
+    "poses of a body (x forward, z up)",
+    "poses in centimetres",
+    "ground truth zero",
+    "uint16 not divided by 256",
+    "factor 5.4 not undone",
+}
+REAL_SAMPLES = {"kitti_odometry": {"stereo", "poses", "rulers"}, "kitti_raw": {"poses", "depth", "rulers"}, "sevenscenes/kitchen": set()}
+"""Real samples, and the abilities that mutations are tested with there."""
+
+_OPENED: dict[str, Recording] = {}
+
+
+def spoken(findings: list[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.severity is not Severity.NOTE]
+
+
+def demand(mutation: Mutation, recording: Recording) -> None:
+    """The first finding is the mutation's, as severe as it must be."""
+    assert mutation.needs <= abilities(recording)
+    found = spoken(preflight([mutation.apply(recording)]))
+    codes = [finding.code for finding in found]
+    assert codes, f"{mutation.name} was not noticed"
+    assert codes[0] in mutation.codes, found[0].measured
+    if not mutation.warns:
+        assert any(finding.code in mutation.codes and finding.severity is Severity.STOP for finding in found)
+
+
+def real(name: str, folder: Path) -> Recording:
+    if name not in _OPENED:
+        options = {"poses": str(next((folder / name).rglob("lidar_odometry_cam2.txt")))} if name == "kitti_raw" else {}
+        _OPENED[name] = open_recordings(folder / name, **options)[0]
+    return _OPENED[name]
+
+
+def test_every_check_has_a_mutation() -> None:
+    assert {mutation.check for mutation in MUTATIONS} == set(CHECKS)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
+def test_roadworld_mutation_is_named(mutation: Mutation, recording: Recording) -> None:
+    demand(mutation, recording)
+
+
+def test_roadworld_is_silent(roadworld: Path) -> None:
+    train, val = open_recordings(roadworld)
+    splits = {"train": [(train, range(len(train)))], "val": [(val, range(len(val)))]}
+    assert preflight([train, val], splits) == []
+
+
+@pytest.mark.parametrize(("name", "code", "broken"), SPLIT_MUTATIONS, ids=[name for name, *_ in SPLIT_MUTATIONS])
+def test_roadworld_splits_are_named(name: str, code: str, broken, recording: Recording) -> None:
+    assert [finding.code for finding in preflight([], broken(recording))] == [code]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("sample", REAL_SAMPLES)
+def test_real_samples_are_silent(sample: str, real_data: Path) -> None:
+    recording = real(sample, real_data)
+    assert spoken(preflight([recording], clean_splits(recording))) == []
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("sample", "mutation"),
+    [
+        pytest.param(sample, mutation, id=f"{sample}-{mutation.name}")
+        for sample, able in REAL_SAMPLES.items()
+        for mutation in MUTATIONS
+        if able and mutation.name in REAL and mutation.needs <= able
+    ],
+)
+def test_real_mutation_is_named(sample: str, mutation: Mutation, real_data: Path) -> None:
+    demand(mutation, real(sample, real_data))
+
+
+@pytest.mark.real
+def test_real_splits_are_named(real_data: Path) -> None:
+    recording = real("kitti_odometry", real_data)
+    for _, code, broken in SPLIT_MUTATIONS:
+        assert [finding.code for finding in preflight([], broken(recording))] == [code]
