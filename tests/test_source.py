@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import re
 import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,6 +133,25 @@ def test_every_public_function_and_class_has_a_docstring():
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node)
     ]
     assert not silent, "\n".join(silent)
+
+
+def test_what_is_imported_is_declared():
+    """Every library that the package imports stands in pyproject.toml; one that came along with another may go with it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["wandb"]]
+    declared = {re.split(r"[^\w.-]", requirement)[0].lower() for requirement in requirements}
+    distributions = importlib.metadata.packages_distributions()
+    undeclared = {
+        f"{where(path)} imports {module}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in (
+            [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
+        )
+        if (module := (name or "").partition(".")[0]) not in {*sys.stdlib_module_names, "stadia", ""}
+        and not declared & {d.lower() for d in distributions.get(module, [module])}
+    }
+    assert not undeclared, "\n".join(sorted(undeclared))
 
 
 def test_versions_are_pinned_without_a_build():
