@@ -48,8 +48,8 @@ SCORES: dict[str, Score] = {
 CLAIMS: dict[str, tuple[str, str]] = {
     "metres": (
         "Metres",
-        "Depth and path are in metres. The scale comes from a length known beforehand (such as the stereo baseline); "
-        "nothing was aligned to ground truth.",
+        "Depth and path are in metres: the scale comes from a length known beforehand (such as the stereo baseline), "
+        "not from ground truth.",
     ),
     "up-to-scale": (
         "Up to scale",
