@@ -65,7 +65,7 @@ def test_motion_from_depth_has_the_unit_of_the_depth(unit: float) -> None:
     T = motion((0.5, 1.5, -0.3), (0.1, -0.05, -1.2))
     first, depth, second = seen_twice(T, noise_px=0.2)
     second[:40] += 30  # one in five matches is wrong
-    found = two_view.motion_from_depth(first, depth * unit, second, K, K)
+    found = two_view.motion_from_depth(first, second, depth * unit, K, K)
     assert found is not None
     assert found.metric
     np.testing.assert_allclose(found.t / unit, T[:3, 3], atol=0.01)
@@ -93,7 +93,7 @@ def test_a_turn_alone_has_no_parallax() -> None:
 def test_too_few_matches_have_no_motion() -> None:
     first, depth, second = seen_twice(motion((0, 0, 0), (1, 0, 0)), points=10)
     assert two_view.motion_up_to_scale(first, second, K) is None
-    assert two_view.motion_from_depth(first, depth, second, K, K) is None
+    assert two_view.motion_from_depth(first, second, depth, K, K) is None
 
 
 @pytest.mark.parametrize("width", [160, 800, 1600])  # enlarged, as it is, reduced

@@ -58,6 +58,8 @@ def test_third_ruler_decides(wrong: Ruler, factor: float, word: str | None, monk
         ((POSES, DEPTH), 3.7, POSES, None),
         ((RIG, DEPTH), 1 / 256, DEPTH, "256"),
         ((RIG, DEPTH), 1.2, RIG, None),
+        ((RIG, DEPTH), 3.3, DEPTH, None),
+        ((POSES, RIG), 0.37, POSES, None),
     ],
 )
 def test_two_rulers_are_told_apart_by_the_factor(

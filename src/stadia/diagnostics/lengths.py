@@ -89,6 +89,9 @@ FINGERPRINTS: dict[Ruler, tuple[tuple[float, str, str], ...]] = {
 }
 """Factors by which a ruler that is wrong is known to be too long: (factor, cause, cure)."""
 
+MOST_CALIBRATION_ERROR = 2.0
+"""A measured baseline is not wrong by more than this factor, unless by a known one; poses without a unit are wrong by any."""
+
 FINGERPRINT_TOLERANCE = 0.03
 FINGERPRINT_TOLERANCE_LOOSE = 0.10
 
@@ -127,11 +130,12 @@ def compare(survey: Survey) -> list[Comparison]:
 
 
 MOST_ANGLE_DEG = 30.0
+LEAST_PARALLAX_PX = 3.0
 
 
 def _usable(step: Step, motion: Motion | None) -> bool:
     """Whether a step's length can be compared: there are poses, a measured length, and both point the same way."""
-    if motion is None or step.T_second_first is None or motion.parallax_px < 3.0:
+    if motion is None or step.T_second_first is None or motion.parallax_px < LEAST_PARALLAX_PX * step.grain_px:
         return False
     return same_way(step.T_second_first, motion)
 
@@ -285,7 +289,9 @@ def _likeliest(apart: Sequence[Comparison], told: dict[Ruler, float], *, severe:
         verdict = _verdict(ruler, apart, told, severe=severe, sure=False)
         if verdict.cause is not None:
             return verdict
-    ruler = Ruler.RIG if Ruler.RIG in involved else Ruler.POSES
+    others = [ruler for ruler in involved if ruler is not Ruler.RIG]
+    far_off = max(c.deviation for c in apart) > np.log(MOST_CALIBRATION_ERROR)
+    ruler = others[0] if far_off or Ruler.RIG not in involved else Ruler.RIG
     return _verdict(ruler, apart, told, severe=severe, sure=False)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.diagnostics.instruments import two_view
 from stadia.diagnostics.instruments.flow import FLOW_WIDTH, flow_px, small
-from stadia.diagnostics.instruments.matching import Features, Matches, detect, match
+from stadia.diagnostics.instruments.matching import MOST_WIDTH, Features, Matches, detect, match
 from stadia.diagnostics.instruments.two_view import Array, Motion
 
 ANCHORS = 6
@@ -29,8 +29,11 @@ LEAST_PARALLAX_PX = 2.0
 LEAST_DISPARITY_PX = 2.0
 """Depth from a rig is used from this disparity on: below, half a pixel of noise is a quarter of it and more."""
 
+MOST_EPIPOLAR_PX = 1.5
+"""A match further than this from its epipolar line is wrong, or moved between the exposures. These three are grains of the picture."""
+
 ENOUGH_POINTS = 30
-DEPTH_EXPLAINS = 0.5
+DEPTH_EXPLAINS = 0.45
 """Clean ground truth explains 0.6 (KITTI, sparse LiDAR) to 0.96 (RoadWorld) of what matches agree on; inverse depth 0.25 to 0.5."""
 
 PICTURES_KEPT = 12
@@ -49,6 +52,7 @@ class Step:
     depth_explains: share of the points which `seen` explains, and whose ground truth is known, that `by_depth` explains too; None where
         there is nothing to count. by_depth is None where it is below DEPTH_EXPLAINS.
     T_second_first: from the recording's poses; None where it has none.
+    grain_px: pixels of the picture as given to one of the picture in which features were found; tolerances grow with it.
     """
 
     first: int
@@ -59,14 +63,16 @@ class Step:
     by_depth: Motion | None
     depth_explains: float | None
     T_second_first: Array | None
+    grain_px: float = 1.0
 
     @property
     def measured(self) -> Motion | None:
         """The most reliable motion there is: from known depth where possible, by as many points as possible, and with parallax."""
-        known = [m for m in (self.by_rig, self.by_depth) if m is not None and m.parallax_px >= LEAST_PARALLAX_PX]
+        least = LEAST_PARALLAX_PX * self.grain_px
+        known = [m for m in (self.by_rig, self.by_depth) if m is not None and m.parallax_px >= least]
         if known:
             return max(known, key=lambda m: int(m.inliers.sum()))
-        return self.seen if self.seen is not None and self.seen.parallax_px >= LEAST_PARALLAX_PX else None
+        return self.seen if self.seen is not None and self.seen.parallax_px >= least else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,11 @@ class Survey:
         """(3, 3) float64."""
         return np.asarray(self.recording.camera(index, side).K.numpy(), dtype=np.float64)
 
+    @cached_property
+    def grain_px(self) -> float:
+        """How many pixels of these pictures are one where features are found: above 1 for wide pictures, which are reduced."""
+        return max(1.0, self.recording.camera(self.anchors[0]).width / MOST_WIDTH)
+
     def depth(self, index: int) -> NDArray[np.float32] | None:
         """(H, W) ground truth of the left camera, 0 where it is not a number; all 0 where it is one constant. None without a map."""
         depth = self.recording.depth_m(index, LEFT)
@@ -151,7 +162,8 @@ class Survey:
         cameras = (self.K(pair.index), self.K(pair.index, RIGHT))
         z, z_right = two_view.triangulate(*px, *cameras, self.T_right_left)
         apart = two_view.epipolar_distance_px(*px, *cameras, self.T_right_left)
-        good = (apart < 1.5) & (z > 0) & (z_right > 0) & (np.abs(pair.disparity_px) > LEAST_DISPARITY_PX)
+        clear = np.abs(pair.disparity_px) > LEAST_DISPARITY_PX * self.grain_px
+        good = (apart < MOST_EPIPOLAR_PX * self.grain_px) & (z > 0) & (z_right > 0) & clear
         return np.where(good, z, 0.0)
 
     @cached_property
@@ -166,22 +178,23 @@ class Survey:
         if second is None:
             return None
         K_first, K_second = self.K(first), self.K(second)
+        ways = matches.first_px, matches.second_px
         by_rig = by_depth = None
         if pair is not None:
             z = self.rig_depth(pair)
             by_row = dict(zip(pair.matches.first_index.tolist(), z.tolist(), strict=True))
             depth = np.array([by_row.get(row, 0.0) for row in matches.first_index.tolist()])
-            by_rig = two_view.motion_from_depth(matches.first_px, depth, matches.second_px, K_first, K_second)
-        seen = two_view.motion_up_to_scale(matches.first_px, matches.second_px, K_first)
+            by_rig = two_view.motion_from_depth(*ways, depth, K_first, K_second, grain_px=self.grain_px)
+        seen = two_view.motion_up_to_scale(*ways, K_first, grain_px=self.grain_px)
         truth, explains = self.depth(first), None
         if truth is not None:
             known = depth_at(truth, matches.first_px)
-            by_depth = two_view.motion_from_depth(matches.first_px, known, matches.second_px, K_first, K_second)
+            by_depth = two_view.motion_from_depth(*ways, known, K_first, K_second, grain_px=self.grain_px)
             counted = (known > 0) & seen.inliers if seen is not None else np.zeros(len(known), bool)
             if counted.sum() >= ENOUGH_POINTS:
                 explains = float(by_depth.inliers[counted].mean()) if by_depth is not None else 0.0
                 by_depth = by_depth if explains >= DEPTH_EXPLAINS else None
-        return Step(first, second, matches, seen, by_rig, by_depth, explains, self._given_motion(first, second))
+        return Step(first, second, matches, seen, by_rig, by_depth, explains, self._given_motion(first, second), self.grain_px)
 
     def _given_motion(self, first: int, second: int) -> Array | None:
         T_world_first, T_world_second = (self.recording.T_world_camera(i, LEFT) for i in (first, second))

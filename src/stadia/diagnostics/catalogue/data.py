@@ -76,7 +76,7 @@ ENTRIES = (
         cause="it belongs to other frames, to another camera, or it is disparity or inverse depth read as depth",
         cure="compare one map with its picture by eye; check the frame numbers, the camera, and whether large means near",
         measured="The picture of a neighbour warped by ground truth and the measured motion must resemble the target more than warped by "
-        "a flat plane at the median depth. One motion of the camera must explain half of the matches that have ground truth. "
+        "a flat plane at the median depth. One motion of the camera must explain 45 % of the matches that have ground truth. "
         "With a rig, depth must be proportional to the rig's depth (rank correlation from 0.8 on, spread within 10 %, near and far alike "
         "within 10 %) and fit the map of its own frame best.",
         seen="KITTI raw drives with missing LiDAR scans (frames 177 to 180 of 2011_09_26_drive_0009), counted on from there",

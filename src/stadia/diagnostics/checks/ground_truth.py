@@ -21,10 +21,10 @@ SHIFTS = (-3, -2, -1, 1, 2, 3)
 SHIFT_GAIN = 0.85
 """A neighbour's ground truth fits at 1.3 times the spread of the right one (RoadWorld, 1 m a frame), so the wrong one shows at 0.75."""
 
-EXPLAINED_WARN, EXPLAINED_STOP = 0.5, 0.4
+EXPLAINED_WARN, EXPLAINED_STOP = 0.45, 0.35
 LEAST_WARPS = 2
-FLAT_MARGIN = 1.05
-"""Ground truth must warp at least about as well as a flat plane; clean data warps at 0.7 to 0.9 of the plane's residual."""
+FLAT_WARN, FLAT_STOP = 1.05, 1.15
+"""Residual of warping by ground truth over that by a flat plane: 0.7 to 0.9 on clean data, 1.2 to 1.5 with inverse depth."""
 
 
 def ground_truth(survey: Survey) -> Iterator[Finding]:
@@ -190,13 +190,13 @@ def _against_flat(survey: Survey) -> Finding | None:
     if len(warps) < LEAST_WARPS:
         return None
     ratio = float(np.median([truth / plane for _, truth, plane in warps]))
-    if ratio <= FLAT_MARGIN:
+    if ratio <= FLAT_WARN:
         return None
     return finding(
         "D07",
-        Severity.STOP,
+        Severity.STOP if ratio > FLAT_STOP else Severity.WARN,
         measured=f"a neighbour warped by the ground truth resembles the target {ratio:.2f} times as badly as by a flat plane",
-        expected=f"at most {FLAT_MARGIN} times",
+        expected=f"at most {FLAT_WARN} times",
         evidence={
             "frame": [i for i, _, _ in warps],
             "wir_ground_truth": [truth for _, truth, _ in warps],

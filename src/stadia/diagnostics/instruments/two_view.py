@@ -78,11 +78,15 @@ def parallax_px(first_px: Array, second_px: Array, K: Array, R: Array) -> float:
     return float(np.median(np.linalg.norm(turned[:, :2] / turned[:, 2:] - second_px, axis=1)))
 
 
-def motion_up_to_scale(first_px: Array, second_px: Array, K: Array, *, threshold_px: float = 1.0) -> Motion | None:
+ESSENTIAL_PX, POINTS_PX = 1.0, 1.5
+"""Distances within which a match agrees with a motion: to the epipolar line, and to the projected point."""
+
+
+def motion_up_to_scale(first_px: Array, second_px: Array, K: Array, *, grain_px: float = 1.0) -> Motion | None:
     """Rotation and direction by the essential matrix (Nister's five points in RANSAC). None where too few matches agree."""
     if len(first_px) < 30:
         return None
-    E, mask = cv2.findEssentialMat(first_px, second_px, K, method=cv2.RANSAC, prob=0.999, threshold=threshold_px)
+    E, mask = cv2.findEssentialMat(first_px, second_px, K, method=cv2.RANSAC, prob=0.999, threshold=ESSENTIAL_PX * grain_px)
     if E is None or E.shape != (3, 3) or int(mask.sum()) < 20:
         return None
     agreeing = mask.ravel() > 0
@@ -91,12 +95,13 @@ def motion_up_to_scale(first_px: Array, second_px: Array, K: Array, *, threshold
 
 
 def motion_from_depth(
-    first_px: Array, depth: Array, second_px: Array, K_first: Array, K_second: Array, *, threshold_px: float = 1.5
+    first_px: Array, second_px: Array, depth: Array, K_first: Array, K_second: Array, *, grain_px: float = 1.0
 ) -> Motion | None:
     """Rotation and translation, in the unit of `depth`, by perspective-n-points in RANSAC, then refined. None where too few agree.
 
     Args:
         depth: (M,) z of the matches in the first camera; 0 = unknown.
+        grain_px: what the matches are exact to, in pixels; tolerances grow with it.
     """
     known = depth > 0
     if int(known.sum()) < 20:
@@ -104,7 +109,13 @@ def motion_from_depth(
     points = rays(first_px[known], K_first) * depth[known, None]
     unit = float(np.median(depth[known]))  # solved at a scale near 1, so that kilometres and millimetres converge alike
     found, rotation, translation, chosen = cv2.solvePnPRansac(
-        points / unit, second_px[known], K_second, None, iterationsCount=500, reprojectionError=threshold_px, flags=cv2.SOLVEPNP_AP3P
+        points / unit,
+        second_px[known],
+        K_second,
+        None,
+        iterationsCount=500,
+        reprojectionError=POINTS_PX * grain_px,
+        flags=cv2.SOLVEPNP_AP3P,
     )
     if not found or chosen is None or len(chosen) < 15:
         return None
@@ -112,6 +123,6 @@ def motion_from_depth(
     rotation, translation = cv2.solvePnPRefineLM(points[rows] / unit, second_px[known][rows], K_second, None, rotation, translation)
     projected, _ = cv2.projectPoints(points / unit, rotation, translation, K_second, None)
     agreeing = np.zeros(len(depth), bool)
-    agreeing[known] = np.linalg.norm(projected[:, 0] - second_px[known], axis=1) < threshold_px
+    agreeing[known] = np.linalg.norm(projected[:, 0] - second_px[known], axis=1) < POINTS_PX * grain_px
     R = cv2.Rodrigues(rotation)[0]
     return Motion(R, translation.ravel() * unit, True, agreeing, parallax_px(first_px[agreeing], second_px[agreeing], K_first, R))
