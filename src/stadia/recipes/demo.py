@@ -6,6 +6,7 @@ Hardware and time: two cores, no GPU, ten minutes. Expected score and measured f
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import sys
 import time
@@ -87,7 +88,8 @@ def run(out: Path, overrides: Sequence[str] = ()) -> Demo:
 
 def render_worlds(console: Console) -> Path:
     """The demo's worlds in the cache; what is already there is kept."""
-    folder = cache_folder(CacheConfig()) / f"roadworld-demo-{VERSION}"
+    settings = hashlib.sha256(DEMO.model_dump_json().encode()).hexdigest()[:8]  # other settings are other worlds
+    folder = cache_folder(CacheConfig()) / f"roadworld-demo-{VERSION}-{settings}"
     columns = (TextColumn("rendering RoadWorld"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("", total=sum(DEMO.worlds.values()) * DEMO.frames)
