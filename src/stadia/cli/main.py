@@ -92,6 +92,9 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments: the words after `stadia`; those of this process by default.
     """
     line = list(sys.argv[1:] if arguments is None else arguments)
+    # Read by torch's OpenMP when it loads. Its threads otherwise spin while they wait for each other, and where another program
+    # has one of the cores they spin for most of the time: a training step of 0.5 s then takes 4.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app([word for word in line if word != "--traceback"], prog_name="stadia")
         sys.exit(DONE)
