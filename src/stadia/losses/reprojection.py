@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera
+from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.warp import synthesize
 from stadia.losses.photometric import Minimum, minimum_reprojection, photometric_residual, residual_to_beat
@@ -36,6 +37,15 @@ class Pictures:
         picked = list(indices)
         source_camera = Camera(self.source_camera.K[:, picked], self.source_camera.height, self.source_camera.width)
         return Pictures(self.target, self.camera, self.sources[:, picked], source_camera, tuple(self.source_names[i] for i in picked))
+
+    def halved(self, times: int) -> Pictures:
+        """Every picture at 1 / 2^times of its size (rounded down), the cameras with it."""
+        if times == 0:
+            return self
+        target, camera = resize(self.target, self.camera, self.camera.height >> times, self.camera.width >> times)
+        height, width = self.source_camera.height >> times, self.source_camera.width >> times
+        sources, source_camera = resize(self.sources.flatten(0, 1), self.source_camera, height, width)
+        return Pictures(target, camera, sources.unflatten(0, self.sources.shape[:2]), source_camera, self.source_names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,10 @@ class SelfSupervisedLoss:
     `loss(targets, prediction, source_names, step)` synthesises the views itself, since each scale's depth is brought to full
     resolution first (Monodepth2, arXiv 1806.01260, section 3.2), so a recipe's step is a model and a loss.
 
+    *How far it reaches*: with `LossConfig.pyramid` every map is also compared at smaller sizes of the pictures, where a match that
+    is far away is near (as Monodepth, arXiv 1609.03677, does with its coarser maps). From random weights that is where depth
+    comes from first; pretrained ones can do without.
+
     *Which sources teach depth* may change while training (`LossConfig.temporal_from_step`). Those that do compete in one
     minimum. Those that do not yet have a minimum of their own in which depth is a constant, so that they train the pose
     network without taking pixels from the others; it is reported as the term "motion".
@@ -59,22 +63,26 @@ class SelfSupervisedLoss:
 
     def _report(self, pictures: Pictures, prediction: Prediction, step: int) -> LossReport:
         teachers, others = self.teachers(pictures.source_names, step)
-        reproject = self._reprojector(pictures.select(teachers))
-        reproject_motion = self._reprojector(pictures.select(others)) if others else None
+        T_teachers, T_others = prediction.T_source_target[:, teachers], prediction.T_source_target[:, others]
         terms: dict[str, Tensor] = {}
         maps: dict[str, Tensor] = {}
+        for level in range(self.config.pyramid):
+            seen = pictures.halved(level)
+            reproject = self._reprojector(seen.select(teachers))
+            reproject_motion = self._reprojector(seen.select(others)) if others else None
+            for scale, inverse_depth in enumerate(prediction.inverse_depth):
+                compared = _at_size(inverse_depth, *seen.target.shape[-2:])
+                reprojection = reproject(compared, T_teachers)
+                # The one reduction: what weighs pixels (an uncertainty, say) belongs on the map before it.
+                _add(terms, "photometric", reprojection.minimum.residual.mean() / self.config.pyramid)
+                if reproject_motion:
+                    motion = reproject_motion(compared.detach(), T_others)
+                    _add(terms, "motion", motion.minimum.residual.mean() / self.config.pyramid)
+                if level == scale == 0:
+                    maps = _maps(reprojection, teachers, len(pictures.source_names))
         for scale, inverse_depth in enumerate(prediction.inverse_depth):
-            full = resize_map(inverse_depth, *pictures.target.shape[-2:])
-            reprojection = reproject(full, prediction.T_source_target[:, teachers])
-            # The one reduction: what weighs pixels (an uncertainty, say) belongs on the map before it.
-            _add(terms, "photometric", reprojection.minimum.residual.mean())
-            if reproject_motion:
-                motion = reproject_motion(full.detach(), prediction.T_source_target[:, others])
-                _add(terms, "motion", motion.minimum.residual.mean())
             image = functional.interpolate(pictures.target, inverse_depth.shape[-2:], mode="area")
             _add(terms, "smoothness", self.config.smoothness / 2**scale * edge_aware_smoothness(inverse_depth, image))
-            if scale == 0:
-                maps = _maps(reprojection, teachers, len(pictures.source_names))
         # A transform that is not finite sees nothing, and what is not seen is no error: it must show all the same.
         terms["photometric"] = terms["photometric"] + 0 * prediction.T_source_target.sum()
         terms = {name: value / len(prediction.inverse_depth) for name, value in terms.items()}
@@ -98,6 +106,13 @@ class SelfSupervisedLoss:
 def fastest_reprojector(target: Tensor) -> type[Reprojector]:
     """The compiled loops for pictures in the processor's memory, plain torch elsewhere."""
     return FusedReprojector if target.device.type == "cpu" else TorchReprojector
+
+
+def _at_size(inverse_depth: Tensor, height: int, width: int) -> Tensor:
+    """(B, 1, h, w) inverse depth to (B, 1, H, W): bilinear to a larger size, means of what each pixel covers to a smaller one."""
+    if inverse_depth.shape[-2] > height:
+        return functional.interpolate(inverse_depth, (height, width), mode="area")
+    return resize_map(inverse_depth, height, width)
 
 
 def _add(terms: dict[str, Tensor], name: str, value: Tensor) -> None:

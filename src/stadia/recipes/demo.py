@@ -37,26 +37,28 @@ SETTINGS = (
     "name=demo",
     "data.height=96",
     "data.width=320",
+    "data.offsets=[1]",
     "model.encoder=mobilenetv3_small_100",
     "model.pose_encoder=mobilenetv3_small_050",
     "model.pretrained=false",
     "model.decoder_channels=[8,16,24,32,64]",
-    "model.scales=3",
+    "model.scales=1",
+    "loss.pyramid=4",
     "loss.temporal_from_step=null",
     "optimiser.lr=1e-3",
     "schedule.warmup_steps=50",
     "training.max_epochs=null",
-    "training.max_steps=1200",
+    "training.max_steps=1500",
     "training.batch_size=6",
     "training.workers=1",
     "training.clip_norm=1.0",
     "training.log_every=10",
     "training.pictures_every=300",
-    "training.checkpoint_every=300",
-    "training.validate_every=300",
+    "training.checkpoint_every=500",
+    "training.validate_every=500",
 )
 """Small networks on small pictures, from random weights. Depth learns from the stereo pair alone, which has no moving objects and
-no unknown motion; the pose network learns in the same steps, with that depth."""
+no unknown motion; the pose network learns in the same steps, with that depth. The pyramid reaches matches that are far away."""
 
 
 @dataclass(frozen=True)
