@@ -30,6 +30,8 @@ from stadia.data.roadworld.write import write_roadworld  # noqa: E402
 from stadia.data.sources import open_recordings  # noqa: E402
 from stadia.diagnostics import lengths  # noqa: E402
 from stadia.diagnostics.checks.frames import STATIC_FLOW_PX, windows  # noqa: E402
+from stadia.diagnostics.checks.ground_truth import flat_warps  # noqa: E402
+from stadia.diagnostics.checks.intrinsics import turns  # noqa: E402
 from stadia.diagnostics.checks.rig import seen_sides  # noqa: E402
 from stadia.diagnostics.engine import preflight  # noqa: E402
 from stadia.diagnostics.finding import Finding, Severity  # noqa: E402
@@ -54,6 +56,11 @@ def real_recordings(folder: Path) -> Iterator[Recording]:
 def spoken(findings: list[Finding]) -> list[Finding]:
     """What is not a mere note."""
     return [finding for finding in findings if finding.severity is not Severity.NOTE]
+
+
+def first(findings: list[Finding]) -> str:
+    """The first finding in a cell of a table."""
+    return f"{findings[0].severity} {findings[0].code}: {findings[0].measured}".replace("|", "\\|") if findings else "nothing"
 
 
 def readings(recording: Recording) -> dict[str, str]:
@@ -82,6 +89,10 @@ def readings(recording: Recording) -> dict[str, str]:
     explained = [step.depth_explains for step in survey.steps if step.depth_explains is not None]
     if explained:
         read["depth explains"] = f"{np.median(explained):.2f}"
+    if (turned := turns(survey)) is not None:
+        read["fx by the turns"] = f"{turned.focal_factor:.2f}"
+    if warped := flat_warps(survey):
+        read["WIR (over flat)"] = f"{np.median([w for _, w, _ in warped]):.2f} ({np.median([w / flat for _, w, flat in warped]):.2f})"
     for comparison in lengths.compare(survey):
         read[f"{comparison.first} / {comparison.second}"] = f"{comparison.ratio:.3f} +- {comparison.log_error:.3f}"
     return read
@@ -93,9 +104,9 @@ def run_one(name: str, recording: Recording, mutation: Mutation) -> tuple[bool, 
     found = spoken(preflight([mutation.apply(recording)]))
     seconds = time.perf_counter() - began
     caught = bool(found) and found[0].code in mutation.codes
-    first = f"{found[0].severity} {found[0].code}: {found[0].measured}" if found else "nothing"
     print(
-        f"| {name} | {mutation.check} | {mutation.name} | {first} | {seconds:.1f} s | {'caught' if caught else '**missed**'} |", flush=True
+        f"| {name} | {mutation.check} | {mutation.name} | {first(found)} | {seconds:.1f} s | {'caught' if caught else '**missed**'} |",
+        flush=True,
     )
     return caught, seconds
 
@@ -137,9 +148,10 @@ def main() -> None:
                 found = spoken(preflight([], broken(recording), checks=["splits"]))
                 caught = [finding.code for finding in found] == [code]
                 failures += [] if caught else [f"{recording.name}: {name}"]
-                first = f"{found[0].severity} {found[0].code}: {found[0].measured}" if found else "nothing"
                 took = f"{time.perf_counter() - began:.1f} s"
-                print(f"| {recording.name} | splits | {name} | {first} | {took} | {'caught' if caught else '**missed**'} |", flush=True)
+                print(
+                    f"| {recording.name} | splits | {name} | {first(found)} | {took} | {'caught' if caught else '**missed**'} |", flush=True
+                )
     print(f"\nslowest run: {slowest:.1f} s; failures: {', '.join(failures) or 'none'}")
     sys.exit(bool(failures))
 

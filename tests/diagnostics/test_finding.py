@@ -10,9 +10,12 @@ import pytest
 
 from stadia import diagnostics
 from stadia.core.errors import DataError
+from stadia.diagnostics import lengths
 from stadia.diagnostics.catalogue import CATALOGUE, finding, in_order
+from stadia.diagnostics.catalogue.calibration import READINGS
 from stadia.diagnostics.catalogue.entry import FAMILIES
 from stadia.diagnostics.catalogue.page import markdown
+from stadia.diagnostics.checks import frames, ground_truth, intrinsics, poses, rig
 from stadia.diagnostics.finding import Finding, Severity, Stage, read_findings, write_findings
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +74,34 @@ def test_every_code_is_spoken_by_some_check_and_every_spoken_code_is_in_the_cata
     sources = [path.read_text() for path in Path(diagnostics.__file__).parent.rglob("*.py") if path.parent.name != "catalogue"]
     spoken = {code for source in sources for code in re.findall(r'"([A-Z][0-9]{2})"', source)}
     assert spoken == set(CATALOGUE)
+
+
+def test_thresholds_of_the_table_are_those_of_the_checks() -> None:
+    used = {
+        "frames that repeat an earlier one": (frames.REPEATED_WARN, frames.REPEATED_STOP),
+        "neighbours with a flow below 0.1 px": (frames.STATIC_WARN, frames.STATIC_STOP),
+        "cx / W and cy / H": (*intrinsics.CENTRE_WARN, *intrinsics.CENTRE_STOP),
+        "(2 cx + 1) / W and (2 cy + 1) / H": (intrinsics.SIZE_WARN, intrinsics.SIZE_STOP),
+        "fx / W": (*intrinsics.FOCAL_WARN, *intrinsics.FOCAL_STOP),
+        "fx by the turns": (intrinsics.TURNS_WARN, intrinsics.TURNS_STOP),
+        "matches with x_left > x_right": (rig.LEAST_SHARE,),
+        "distance to the epipolar line, of W": (rig.EPIPOLAR_WARN_SHARE, rig.EPIPOLAR_STOP_SHARE),
+        "direction of motion, degrees": (poses.DIRECTION_WARN_DEG, poses.DIRECTION_STOP_DEG),
+        "poses / rig": (lengths.WARN_FROM, lengths.STOP_FROM),
+        "rig / ground truth": (lengths.WARN_FROM, lengths.STOP_FROM),
+        "poses / ground truth": (lengths.WARN_FROM_LOOSE, lengths.STOP_FROM_LOOSE),
+        "rank correlation with the rig's depth": (lengths.LEAST_RANK,),
+        "spread against the rig's depth": (lengths.MOST_SPREAD,),
+        "near less far against the rig's depth": (lengths.MOST_BEND,),
+        "agreeing matches that one motion explains": (ground_truth.EXPLAINED_WARN, ground_truth.EXPLAINED_STOP),
+        "WIR over that of a flat plane": (ground_truth.FLAT_WARN, ground_truth.FLAT_STOP),
+    }
+    assert set(used) == {reading.instrument for reading in READINGS}
+    for reading in READINGS:
+        told = f"{reading.warns} {reading.stops}"
+        numbers = [float(number) / (100 if "%" in told else 1) for number in re.findall(r"[\d.]+", told)]
+        assert numbers == pytest.approx(used[reading.instrument], abs=0.005), reading.instrument
+        assert set(reading.codes.split()) <= set(CATALOGUE)
 
 
 def test_page_is_up_to_date() -> None:

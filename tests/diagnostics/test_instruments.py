@@ -106,6 +106,15 @@ def test_matches_of_a_shifted_picture_are_shifted(width: int) -> None:
     assert matches.displacement_px == pytest.approx(8, abs=0.1)
 
 
+@pytest.mark.parametrize("width", [160, 800, 1600])
+def test_points_are_counted_from_the_centre_of_the_first_pixel(width: int) -> None:
+    """Half a turn takes pixel x to W - 1 - x, whatever the size at which features are found."""
+    picture = texture(width // 2, width)
+    matches = matching.match(matching.detect(picture), matching.detect(np.ascontiguousarray(picture[::-1, ::-1])))
+    assert len(matches) >= 30
+    np.testing.assert_allclose(np.median(matches.first_px + matches.second_px, axis=0), (width - 1, width // 2 - 1), atol=0.1)
+
+
 def test_pictures_without_texture_have_no_features() -> None:
     flat = matching.detect(np.full((60, 80, 3), 90, np.uint8))
     assert len(matching.match(flat, flat)) == 0

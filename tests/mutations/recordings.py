@@ -236,6 +236,14 @@ MUTATIONS = (
         lambda r: Mutated(r, depth_frame=lambda i: (i + len(r) // 2) % len(r)),
         "depth stereo",
     ),
+    _mutation(
+        "ground truth one frame late",
+        "ground_truth",
+        "D07",
+        lambda r: Mutated(r, depth_frame=lambda i: min(i + 1, len(r) - 1)),
+        "depth stereo",
+        warns=True,
+    ),
     _mutation("ground truth of 8 bits", "ground_truth", "D08", lambda r: Mutated(r, depth=_eight_bit), "dense", warns=True),
 )
 

@@ -66,13 +66,17 @@ class Step:
     grain_px: float = 1.0
 
     @property
+    def motions(self) -> tuple[Motion, ...]:
+        """Those with enough parallax to have a direction; from known depth first, and by many points before few."""
+        known = [motion for motion in (self.by_rig, self.by_depth) if motion is not None]
+        known.sort(key=lambda motion: -int(motion.inliers.sum()))
+        every = known if self.seen is None else [*known, self.seen]
+        return tuple(motion for motion in every if motion.parallax_px >= LEAST_PARALLAX_PX * self.grain_px)
+
+    @property
     def measured(self) -> Motion | None:
-        """The most reliable motion there is: from known depth where possible, by as many points as possible, and with parallax."""
-        least = LEAST_PARALLAX_PX * self.grain_px
-        known = [m for m in (self.by_rig, self.by_depth) if m is not None and m.parallax_px >= least]
-        if known:
-            return max(known, key=lambda m: int(m.inliers.sum()))
-        return self.seen if self.seen is not None and self.seen.parallax_px >= least else None
+        """The most reliable motion there is."""
+        return self.motions[0] if self.motions else None
 
 
 @dataclass(frozen=True, slots=True)

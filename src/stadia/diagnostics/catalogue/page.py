@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from stadia.diagnostics.catalogue import CATALOGUE
+from stadia.diagnostics.catalogue.calibration import READINGS
 from stadia.diagnostics.catalogue.entry import FAMILIES, Entry
 
 INTRODUCTION = """\
@@ -20,6 +21,11 @@ Look in this order: what comes later is often a symptom of what comes earlier. `
 again: on clean data, and on data that was broken in the way that the finding is about.
 """
 
+CALIBRATED = """\
+Clean: nine RoadWorld worlds of three seeds, KITTI odometry 06 (stereo), KITTI raw (mono, LiDAR, LiDAR odometry), 7-Scenes kitchen
+(RGB-D). Broken: the mutations of `tests/mutations`. All of it by `python benchmarks/preflight.py`, which prints every reading.
+"""
+
 
 def markdown() -> str:
     """The page: a table of codes, then each entry, family by family."""
@@ -30,7 +36,14 @@ def markdown() -> str:
         if entries:
             parts.append(f"## {FAMILIES[letter].capitalize()}")
             parts += [_section(entry) for entry in entries]
+    parts += ["## What the instruments read", CALIBRATED, _table()]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _table() -> str:
+    rows = [(r.instrument, r.codes, r.roadworld, r.real, r.broken, r.warns, r.stops) for r in READINGS]
+    head = ("instrument", "codes", "clean RoadWorld", "clean real data", "broken", "warns", "stops")
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
 
 
 def _anchor(entry: Entry) -> str:

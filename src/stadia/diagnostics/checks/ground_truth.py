@@ -45,7 +45,7 @@ def ground_truth(survey: Survey) -> Iterator[Finding]:
         yield crooked
     else:
         yield from _scale(survey)
-    if lengths.proportion(survey) is None and len(_warps(survey)) < LEAST_WARPS:
+    if lengths.proportion(survey) is None and len(flat_warps(survey)) < LEAST_WARPS:
         raise NotChecked("whether the ground truth belongs to these frames: no rig, and no motion known well enough to warp along")
 
 
@@ -167,13 +167,12 @@ def _against_motion(survey: Survey) -> Finding | None:
     )
 
 
-def _warps(survey: Survey) -> list[tuple[int, float, float]]:
+def flat_warps(survey: Survey) -> list[tuple[int, float, float]]:
     """(frame, WIR with ground truth, WIR with a flat plane at its median) along the poses, where the pictures confirm them."""
     found = []
     for step in survey.steps:
         depth, T = survey.depth(step.first), step.T_second_first
-        motion = step.measured
-        if depth is None or T is None or motion is None or not lengths.same_way(T, motion):
+        if depth is None or T is None or not any(lengths.same_way(T, motion) for motion in step.motions):
             continue
         flat = np.where(depth > 0, np.float32(np.median(depth[depth > 0])) if (depth > 0).any() else 0, 0).astype(np.float32)
         pictures = grey(survey.image(step.first)), grey(survey.image(step.second))
@@ -186,7 +185,7 @@ def _warps(survey: Survey) -> list[tuple[int, float, float]]:
 
 
 def _against_flat(survey: Survey) -> Finding | None:
-    warps = _warps(survey)
+    warps = flat_warps(survey)
     if len(warps) < LEAST_WARPS:
         return None
     ratio = float(np.median([truth / plane for _, truth, plane in warps]))

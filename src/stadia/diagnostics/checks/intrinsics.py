@@ -210,34 +210,62 @@ def _known(K: Array, camera: Camera, where: list[str]) -> Finding | None:
     return None
 
 
-TURN_DEG = 0.5
-TURNS_WARN, TURNS_STOP = 1.25, 1.5
+TURN_DEG, ALL_TURNS_DEG = 0.5, 1.2
+TURNS_WARN, TURNS_STOP = 1.4, 1.7
+LEAST_LIKENESS = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Pitch and yaw over the steps that turn, degrees: (N, 2) as seen through K, and as the poses tell.
+
+    A roll looks the same through any focal length; of the rest, one that is s times too long sees 1 / s.
+    """
+
+    seen_deg: Array
+    told_deg: Array
+
+    @property
+    def likeness(self) -> float:
+        """Cosine of the two; low where they turn about other axes, which is a matter of the poses."""
+        return float((self.told_deg * self.seen_deg).sum() / (np.linalg.norm(self.told_deg) * np.linalg.norm(self.seen_deg)))
+
+    @property
+    def focal_factor(self) -> float:
+        """How many times too long fx is."""
+        return float(np.linalg.norm(self.told_deg) ** 2 / (self.told_deg * self.seen_deg).sum())
+
+
+def turns(survey: Survey) -> Turns | None:
+    """None where the camera turns too little, or has no poses."""
+    seen, told = [], []
+    for step in survey.steps:
+        if step.measured is not None and step.T_second_first is not None:
+            turn = rotation_vector_deg(step.T_second_first[:3, :3])[:2]
+            if np.linalg.norm(turn) > TURN_DEG:
+                seen.append(rotation_vector_deg(step.measured.R)[:2])
+                told.append(turn)
+    return Turns(np.array(seen), np.array(told)) if np.linalg.norm(told) > ALL_TURNS_DEG else None
 
 
 def _turns(survey: Survey) -> Iterator[Finding]:
-    """K06: rotation seen through K against that of the poses, where the camera turns. A focal length s times too long sees 1 / s of it."""
-    seen, given = [], []
-    for step in survey.steps:
-        motion = step.measured
-        if motion is not None and step.T_second_first is not None:
-            turn = rotation_vector_deg(step.T_second_first[:3, :3])
-            if np.linalg.norm(turn) > TURN_DEG:
-                seen.append(rotation_vector_deg(motion.R))
-                given.append(turn)
-    if len(seen) < 2:
-        raise NotChecked("fx against the turns: too few frames that turn by half a degree, with poses")
-    measured, told = np.array(seen), np.array(given)
-    factor = float((told * told).sum() / (told * measured).sum()) if (told * measured).sum() > 0 else float("nan")
-    alike = float((told * measured).sum() / (np.linalg.norm(told) * np.linalg.norm(measured)))
-    if alike < 0.9 or 1 / TURNS_WARN < factor < TURNS_WARN:
-        return  # turns about other axes are a matter of the poses
+    """K06, by the turns."""
+    found = turns(survey)
+    if found is None:
+        raise NotChecked("fx against the turns: the camera turns too little, or has no poses")
+    if found.likeness < LEAST_LIKENESS or 1 / TURNS_WARN < found.focal_factor < TURNS_WARN:
+        return
+    factor = found.focal_factor
     yield finding(
         "K06",
         Severity.WARN if 1 / TURNS_STOP < factor < TURNS_STOP else Severity.STOP,
-        measured=f"turns seen through K are {1 / factor:.2f} times those of the poses, over {len(seen)} steps",
+        measured=f"turns seen through K are {1 / factor:.2f} times those of the poses, over {len(found.seen_deg)} steps",
         expected=f"1 within a factor of {TURNS_WARN}",
         cause=f"fx and fy are about {factor:.2f} times too long",
         cure=f"divide fx and fy by {factor:.2f} (and see that cx and cy belong to this picture)",
-        evidence={"seen_deg": np.linalg.norm(measured, axis=1).tolist(), "given_deg": np.linalg.norm(told, axis=1).tolist()},
+        evidence={
+            "seen_deg": np.linalg.norm(found.seen_deg, axis=1).tolist(),
+            "told_deg": np.linalg.norm(found.told_deg, axis=1).tolist(),
+        },
         where=[survey.name],
     )

@@ -184,11 +184,17 @@ def _rigid(given: list[Array], survey: Survey) -> Finding | None:
 
 
 def _direction(survey: Survey, steps: list[Step]) -> Finding | None:
+    """E06, E07 or E09, where the poses fit neither the most reliable motions nor those of the matches alone.
+
+    Motion by a wrong rig or ground truth is wrong as well: that is no fault of the poses.
+    """
     seen = [step.measured for step in steps if step.measured is not None]
     ends = [(survey.recording.T_world_camera(s.first), survey.recording.T_world_camera(s.second)) for s in steps]
     worlds = [(first, second) for first, second in ends if first is not None and second is not None]
-    as_given = _fit([_relative(*pair) for pair in worlds], seen)
-    if as_given.good:
+    given = [_relative(*pair) for pair in worlds]
+    as_given = _fit(given, seen)
+    by_matches = [(T, step.seen) for T, step in zip(given, steps, strict=True) if step.seen is not None and step.seen in step.motions]
+    if as_given.good or (len(by_matches) > 1 and _fit([T for T, _ in by_matches], [motion for _, motion in by_matches]).good):
         return None
     fits = [(convention, _fit([convention.motion(*pair) for pair in worlds], seen)) for convention in _conventions()]
     fitting = [(convention, fit) for convention, fit in fits if fit.good and fit.score < 0.5 * as_given.score]

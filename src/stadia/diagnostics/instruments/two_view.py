@@ -55,7 +55,7 @@ def triangulate(first_px: Array, second_px: Array, K_first: Array, K_second: Arr
     return z_first, z_first * rotated[:, 2] + T_second_first[2, 3]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Motion:
     """Motion of the camera between two frames, as matches show it.
 
