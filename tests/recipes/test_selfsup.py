@@ -17,7 +17,7 @@ from stadia.geometry.camera import intrinsics
 from stadia.recipes.selfsup import Selfsup, SelfsupPredictor
 from stadia.recipes.selfsup_config import SelfsupConfig
 
-PINNED_LOSSES = ()  # of the three steps of `small`, seed 0
+PINNED_LOSSES = [0.0972126, 0.0947143, 0.0938352]  # of the three steps of `small`, seed 0
 
 
 def changed(config: SelfsupConfig, *overrides: str) -> SelfsupConfig:
