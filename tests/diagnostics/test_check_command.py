@@ -93,6 +93,18 @@ def test_splits_are_those_that_training_would_make(broken: Callable[..., Path]) 
     assert [finding["code"] for finding in json.loads(result.stdout)] == ["D09"]
 
 
+def test_data_that_does_not_open_is_a_finding_for_scripts_too(broken: Callable[..., Path]) -> None:
+    def normalise(described: dict) -> None:
+        for camera in described["cameras"].values():
+            camera["K"] = [[v / camera["width"] for v in camera["K"][0]], [v / camera["height"] for v in camera["K"][1]], [0, 0, 1]]
+
+    result = run(broken(normalise), "--json")
+    assert isinstance(result.exception, DataError)  # one line, exit 2
+    (finding,) = json.loads(result.stdout)
+    assert (finding["code"], finding["severity"]) == ("D01", "stop")
+    assert "recording.json" in finding["measured"]
+
+
 def test_mistakes_are_one_line(tmp_path: Path, roadworld: Path) -> None:
     assert isinstance(run(tmp_path / "nothing").exception, DataError)
     assert isinstance(run(tmp_path).exception, DataError)  # an empty folder

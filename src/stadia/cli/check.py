@@ -40,12 +40,19 @@ def check(
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from stadia.core.config import resolve
+    from stadia.core.errors import DataError
     from stadia.data.config import DataConfig
-    from stadia.diagnostics.engine import preflight
+    from stadia.diagnostics.engine import preflight, unreadable
     from stadia.diagnostics.finding import Severity
 
     words = [word.removeprefix("data.") for word in overrides or []]
-    recordings, splits = _open(resolve(DataConfig, {"path": str(data), "format": format}, words))
+    config = resolve(DataConfig, {"path": str(data), "format": format}, words)
+    try:
+        recordings, splits = _open(config)
+    except DataError as error:  # told in one line on stderr, and to scripts as a finding
+        if as_json:
+            typer.echo(json.dumps([unreadable("", error).to_dict()], indent=2))
+        raise
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("checks")

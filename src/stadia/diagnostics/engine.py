@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from stadia.core.errors import StadiaError
+from stadia.core.errors import DataError, StadiaError
 from stadia.core.recording import Recording
 from stadia.diagnostics.catalogue import finding, in_order
 from stadia.diagnostics.checks import CHECKS, NEEDS_SOUND, SPLIT_CHECKS
@@ -69,7 +69,8 @@ def _spread(count: int) -> list[int]:
 
 def _of_recording(recording: Recording, names: Sequence[str]) -> list[Finding]:
     if len(recording) == 0:
-        return [_unreadable(recording.name, "no frames", "at least one", "check the folder")]
+        empty = DataError(recording.name, found="no frames", expected="at least one", cure="check the folder")
+        return [unreadable(recording.name, empty)]
     survey = Survey(recording)
     found: list[Finding] = []
     stopped: dict[str, str] = {}
@@ -94,7 +95,7 @@ def _collected(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
     except NotChecked as why:
         found.append(_not_checked(name, str(why), where))
     except StadiaError as error:
-        found.append(_unreadable(where, f"{error.what}: {error.found}", error.expected, error.cure))
+        found.append(unreadable(where, error))
     return found
 
 
@@ -108,8 +109,16 @@ def _not_checked(name: str, why: str, where: str) -> Finding:
     )
 
 
-def _unreadable(where: str, found: str, expected: str, cure: str) -> Finding:
-    return finding("D01", Severity.STOP, measured=found, expected=expected, cure=cure, where=[where] if where else [])
+def unreadable(where: str, error: StadiaError) -> Finding:
+    """D01: what a recording refuses to read."""
+    return finding(
+        "D01",
+        Severity.STOP,
+        measured=f"{error.what}: {error.found}",
+        expected=error.expected,
+        cure=error.cure,
+        where=[where] if where else [],
+    )
 
 
 def _out_of_time(left: int, total: int, seconds: float) -> Finding:

@@ -23,7 +23,7 @@ class Reading:
 
 
 READINGS = (
-    Reading("frames that repeat an earlier one", "D02", "0 %", "0 %", "49 to 99 %", "2 %", "25 %"),
+    Reading("frames that repeat an earlier one", "D02", "0 %", "0 %", "49 to 99 %", "2 %", "10 %"),
     Reading("neighbours with a flow below 0.1 px", "D03", "0 %", "0 %; 26 % (KITTI raw stops at a light)", "100 %", "33 %", "90 %"),
     Reading("cx / W and cy / H", "K03", "0.495 to 0.498", "0.461 to 0.500", "0.14 and 1.6", "0.35 to 0.65", "0.2 to 0.8"),
     Reading("(2 cx + 1) / W and (2 cy + 1) / H", "K04", "1.00", "0.92 to 1.00", "0.46 to 0.51, 1.85 to 2.0", "1.12", "1.3"),

@@ -22,7 +22,7 @@ ENTRIES = (
         cause="frames were written twice: a converted video with a higher frame rate than its camera, a frozen stream, or an index mistake",
         cure="drop the repeated frames (for your own video leave `stride=auto`), or extract at the camera's own frame rate",
         measured="Digests of the decoded pictures over the recording (windows of it where it is long). Warns from 2 % repeated frames, "
-        "stops from 25 %.",
+        "stops from 10 %.",
         seen="a training diary: the frame number was read from the split file and not used, so ten frames of each drive were seen",
     ),
     Entry(

@@ -15,7 +15,7 @@ from stadia.diagnostics.instruments.flow import FLOW_WIDTH, flow_px, small
 from stadia.diagnostics.survey import Survey
 
 MOST_FRAMES, WINDOWS = 120, 4
-REPEATED_WARN, REPEATED_STOP = 0.02, 0.25
+REPEATED_WARN, REPEATED_STOP = 0.02, 0.1
 STATIC_WARN, STATIC_STOP = 1 / 3, 0.9
 STATIC_FLOW_PX = 0.1
 
