@@ -32,6 +32,11 @@ def test_json_holds_what_scripts_read_and_comes_back() -> None:
     assert Finding.from_dict(values) == one()
 
 
+def test_evidence_that_is_no_number_is_null() -> None:
+    odd = finding("K04", Severity.NOTE, measured="", expected="", evidence={"speed": float("nan"), "table": {"a": (1.0, float("inf"))}})
+    assert odd.to_dict()["evidence"] == {"speed": None, "table": {"a": [1.0, None]}}
+
+
 def test_file_of_findings_comes_back(tmp_path: Path) -> None:
     written = [one(), one("D02", Severity.WARN, ())]
     write_findings(tmp_path / "findings.jsonl", written)

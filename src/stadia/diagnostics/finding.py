@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -62,7 +63,7 @@ class Finding:
             "expected": self.expected,
             "cause": self.cause,
             "cure": self.cure,
-            "evidence": dict(self.evidence),
+            "evidence": _plain(self.evidence),
         }
 
     @classmethod
@@ -84,6 +85,15 @@ class Finding:
             raise DataError(
                 "finding", found=f"{type(error).__name__}: {error}", expected="the fields of a finding", cure="write it with stadia check"
             ) from error
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON has: numbers that are not finite become None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_findings(path: Path, findings: Iterable[Finding]) -> None:
