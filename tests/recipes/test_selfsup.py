@@ -12,6 +12,7 @@ from rich.console import Console
 
 from stadia import recipes
 from stadia.core.config import resolve
+from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, Claim
 from stadia.geometry.camera import intrinsics
 from stadia.recipes.selfsup import Selfsup, SelfsupPredictor
@@ -58,7 +59,27 @@ def test_a_longer_lens_brings_everything_nearer(task: Selfsup, caplog: pytest.Lo
         longer = predictor.inverse_depth(image, camera(1.2 * 96))
         predictor.inverse_depth(image, camera(1.2 * 96))
     torch.testing.assert_close(longer, as_trained / 2)
-    assert [r.getMessage() for r in caplog.records] == ["focal length is 2.00 times the training camera's: depth is scaled by it"]
+    assert predictor.T_next_now(image, image) is None
+    assert [r.getMessage() for r in caplog.records] == [
+        "focal length is 2.00 times the training camera's: depth is scaled by it, motion left out"
+    ]
+
+
+def test_motion_is_predicted_where_it_was_trained_and_nowhere_else(task: Selfsup, small: SelfsupConfig) -> None:
+    image = torch.rand(1, 3, 32, 96)
+    T_next_now = SelfsupPredictor(task).T_next_now(image, image)
+    assert T_next_now is not None
+    assert T_next_now.shape == (1, 4, 4)
+    stereo_alone = Selfsup(changed(small, "data.stereo=true", "data.offsets=[]"))
+    assert stereo_alone.model.pose is None
+    assert SelfsupPredictor(stereo_alone).T_next_now(image, image) is None
+
+
+def test_a_training_that_cannot_learn_is_refused_before_it_starts(small: SelfsupConfig) -> None:
+    with pytest.raises(ConfigError, match="nothing is left to compare"):
+        changed(small, "data.stereo=false", "data.offsets=[]")
+    with pytest.raises(ConfigError, match="less than 4 pixels"):
+        changed(small, "loss.pyramid=5")
 
 
 def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: SelfsupConfig, tmp_path: Path) -> None:

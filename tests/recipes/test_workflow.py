@@ -13,6 +13,7 @@ from stadia.core.errors import CheckpointError, ConfigError, RunError
 from stadia.core.types import Claim
 from stadia.data.roadworld import write
 from stadia.data.roadworld.presets import TINY
+from stadia.data.splits import open_split
 from stadia.diagnostics.finding import Finding, Severity, Stage
 from stadia.recipes import workflow
 from stadia.recipes.selfsup_config import SelfsupConfig
@@ -39,6 +40,17 @@ def test_mono_claims_no_metres_and_is_scored_by_shape(small: SelfsupConfig, tmp_
     assert json.loads((run.folder / "scores" / "val.json").read_text())["protocol"] == "relative"
     assert recipes.load_predictor(run.folder).claim is Claim.UP_TO_SCALE
     assert run.facts["claim"] == "up-to-scale"
+
+
+def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
+    """One recording, split into blocks: the frames that trained are in no validation score."""
+    parts = ['data.recordings=["train-000"]', "data.split_by.val_share=0.4", "data.split_by.gap=0", "data.offsets=[1]"]
+    config = resolve(SelfsupConfig, small.model_dump(mode="json"), parts)
+    held_out = {index for frames in open_split(config.data).val for index in frames.indices}
+    assert 0 < len(held_out) < 5
+    run = recipes.train(config, out=tmp_path / "runs")
+    scored = json.loads((run.folder / "scores" / "val.json").read_text())["per_image"]
+    assert {int(Path(image["name"]).stem) for image in scored} == held_out
 
 
 def test_a_finding_that_says_stop_refuses_the_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

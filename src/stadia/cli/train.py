@@ -40,7 +40,8 @@ def train(
     from stadia import recipes, report
 
     run = recipes.train(resolved, out=out, resume=resume, despite_findings=despite_findings)
-    typer.echo(f"report: {report.build(run.folder)}")
+    if run.writes:
+        typer.echo(f"report: {report.build(run.folder)}")
 
 
 def resolve_recipe(recipe: str, base: Path | None, overrides: list[str], *, example: dict[str, str]) -> RecipeConfig:

@@ -32,12 +32,16 @@ TRAJECTORY, TRAJECTORY_TUM = "trajectory.txt", "trajectory_tum.txt"
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A picture to predict. image: (H, W, 3) uint8 RGB. camera: K (3, 3) of that size. time_s: None where unknown."""
+    """A picture to predict. image: (H, W, 3) uint8 RGB. camera: K (3, 3) of that size. time_s: None where unknown.
+
+    is_neighbour: of the frame before, in time; motion is predicted between neighbours alone, which is what was trained.
+    """
 
     name: str
     image: NDArray[np.uint8]
     camera: Camera
     time_s: float | None = None
+    is_neighbour: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,8 @@ def frame_name(recording: Recording, index: int) -> str:
 def frames_of(recording: Recording, *, every: int = 1) -> Iterator[Frame]:
     """The left pictures of a recording, each `every`-th, read when it is their turn."""
     for index in range(0, len(recording), every):
-        yield Frame(frame_name(recording, index), recording.image(index), recording.camera(index), recording.timestamp_s(index))
+        name, time_s = frame_name(recording, index), recording.timestamp_s(index)
+        yield Frame(name, recording.image(index), recording.camera(index), time_s, is_neighbour=every == 1)
 
 
 def _network_input(frame: Frame, predictor: Predictor) -> tuple[Tensor, Camera]:
@@ -113,7 +118,7 @@ def stream(predictor: Predictor, frames: Iterable[Frame]) -> Iterator[PredictedF
         image, camera = _network_input(frame, predictor)
         values = _checked(frame.name, predictor.inverse_depth(image, camera)[0, 0], predictor.claim)
         if before is not None and T_world_camera is not None:
-            T_next_now = predictor.T_next_now(before, image)
+            T_next_now = predictor.T_next_now(before, image) if frame.is_neighbour else None
             T_world_camera = None if T_next_now is None else compose(T_world_camera, inverse(_exact_motion(T_next_now[0].cpu())))
         before = image
         yield PredictedFrame(frame, predictor.claim, values, camera, None if T_world_camera is None else T_world_camera.numpy())

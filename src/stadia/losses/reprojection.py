@@ -45,7 +45,7 @@ class Pictures:
         target, camera = resize(self.target, self.camera, self.camera.height >> times, self.camera.width >> times)
         height, width = self.source_camera.height >> times, self.source_camera.width >> times
         sources, source_camera = resize(self.sources.flatten(0, 1), self.source_camera, height, width)
-        return Pictures(target, camera, sources.unflatten(0, self.sources.shape[:2]), source_camera, self.source_names)
+        return Pictures(target, camera, sources.view(*self.sources.shape[:2], *sources.shape[1:]), source_camera, self.source_names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,11 @@ class DepthAndMotion(nn.Module):
 
     The pose network always sees a pair in order of time; for a source before the target its answer is inverted, so that
     one convention is learnt instead of two. A source of the rig (stereo) has its transform from the calibration.
+
+    motion: whether there is a pose network at all; without neighbours in time nothing would train it.
     """
 
-    def __init__(self, config: DepthAndMotionConfig) -> None:
+    def __init__(self, config: DepthAndMotionConfig, *, motion: bool = True) -> None:
         super().__init__()
         self.depth = DepthNet(
             config.encoder,
@@ -30,12 +32,7 @@ class DepthAndMotion(nn.Module):
             start_depth_m=config.start_depth_m,
             scales=config.scales,
         )
-        self.pose = PoseNet(
-            config.pose_encoder,
-            pretrained=config.pretrained,
-            rotation_scale=config.rotation_scale,
-            translation_scale=config.translation_scale,
-        )
+        self.pose = _pose_net(config) if motion else None
 
     def forward(self, batch: Batch) -> Prediction:
         """A batch to inverse depth and T_source_target; it claims metres where the batch holds a rig's baseline."""
@@ -51,10 +48,19 @@ class DepthAndMotion(nn.Module):
         image, sources = batch.inputs.image, batch.inputs.sources
         temporal = [i for i, name in enumerate(batch.source_names) if is_temporal(name)]
         transforms = list(batch.inputs.T_source_target_rig.unbind(1))
-        if temporal:
+        if temporal and self.pose is not None:
             before = [int(batch.source_names[i]) < 0 for i in temporal]
             earlier = torch.cat([sources[:, i] if b else image for i, b in zip(temporal, before, strict=True)])
             later = torch.cat([image if b else sources[:, i] for i, b in zip(temporal, before, strict=True)])
             for i, b, T_later_earlier in zip(temporal, before, self.pose(earlier, later).chunk(len(temporal)), strict=True):
                 transforms[i] = inverse(T_later_earlier) if b else T_later_earlier
         return torch.stack(transforms, dim=1)
+
+
+def _pose_net(config: DepthAndMotionConfig) -> PoseNet:
+    return PoseNet(
+        config.pose_encoder,
+        pretrained=config.pretrained,
+        rotation_scale=config.rotation_scale,
+        translation_scale=config.translation_scale,
+    )

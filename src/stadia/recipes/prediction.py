@@ -85,7 +85,7 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> Input:
 
     def frames() -> Iterator[Frame]:
         for decoded in itertools.islice(stream_video(path), 0, None, every):
-            yield Frame(f"{decoded.index:06d}", decoded.image, cameras.of(decoded.index), decoded.time_s)
+            yield Frame(f"{decoded.index:06d}", decoded.image, cameras.of(decoded.index), decoded.time_s, every == 1)
 
     count = None if announced is None else -(-announced // every)
     return Input(path.stem, frames(), count, 1 / (interval_s * every) if interval_s > 0 else DEFAULT_RATE_HZ)

@@ -10,13 +10,15 @@ from rich.progress import track
 
 from stadia.core.recording import Recording
 from stadia.core.types import Claim, Predictor
+from stadia.data.sources import Excerpt
 from stadia.evaluation.predict import Frame
 from stadia.evaluation.predictions import Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recordings import Evaluation, evaluate_recordings
+from stadia.recipes.video import has_depth, has_poses
 from stadia.training.run import Run
 
-MOST_FRAMES = 1000  # of a split: beyond them, every n-th frame is scored
+MOST_FRAMES = 1000  # of a split; of a longer one the first frames of each recording, consecutive, since motion is scored too
 PROTOCOL_BY_CLAIM = {Claim.METRES: "metric", Claim.UP_TO_SCALE: "relative", Claim.AFFINE_INVERSE: "relative"}
 
 
@@ -37,10 +39,11 @@ def score_recordings(
 
     Returns None where no recording has anything to score by.
     """
-    known = [r for r in recordings if r.depth_m(0) is not None or r.T_world_camera(0) is not None]
+    known = [r for r in recordings if has_depth(r) or has_poses(r)]
     if not known:
         return None
-    every = max(1, sum(map(len, known)) // MOST_FRAMES)
+    if sum(map(len, known)) > MOST_FRAMES:
+        known = [Excerpt(r, 0, min(len(r), max(MOST_FRAMES // len(known), 3))) for r in known]
     folder = run.folder / "predictions" / name
     if folder.exists():
         shutil.rmtree(folder)  # of this run before it was resumed, or half-written when it was killed
@@ -54,7 +57,6 @@ def score_recordings(
         PROTOCOLS[PROTOCOL_BY_CLAIM[predictor.claim]],
         folder,
         provenance,
-        every=every,
         watch=watch,
     )
     evaluation.write(run.folder / "scores", name)

@@ -47,7 +47,7 @@ class Selfsup(Task):
     def __init__(self, config: SelfsupConfig) -> None:
         super().__init__(config.optimiser, config.schedule)
         self.config = config
-        self.model = DepthAndMotion(config.model)
+        self.model = DepthAndMotion(config.model, motion=bool(config.data.offsets))
         self.loss = SelfSupervisedLoss(config.loss)
         self.register_buffer("focal", torch.zeros(()))
 
@@ -62,6 +62,11 @@ class Selfsup(Task):
         """The task as it was configured, its weights still to be loaded: none are fetched from a hub."""
         return cls(config.model_copy(update={"model": config.model.model_copy(update={"pretrained": False})}))
 
+    def remember(self, data: VideoData) -> None:
+        """Keep what prediction needs to know of the training's cameras: the median focal length over the recordings."""
+        cameras = [recording.camera(0) for recording in data.recordings["train"]]
+        self.focal.copy_(torch.stack([camera.fx / camera.width for camera in cameras]).median())
+
     def predictor(self) -> SelfsupPredictor:
         """What `stadia predict` and evaluation use."""
         return SelfsupPredictor(self)
@@ -73,8 +78,6 @@ class Selfsup(Task):
 
     def step(self, batch: Batch) -> LossReport:
         prediction = self.model(batch)
-        if self.training and not self.focal:
-            self.focal.copy_(batch.inputs.camera.fx.median() / batch.inputs.camera.width)
         return self.loss(batch.targets, prediction, batch.source_names, self.global_step)
 
     def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
@@ -114,31 +117,36 @@ class SelfsupPredictor:
     """A trained `selfsup`, as evaluation uses it.
 
     A network learns how large things look through its training camera. Through a longer lens everything looks nearer by the
-    ratio of the focal lengths, so inverse depth is brought back by it, and said so once.
+    ratio of the focal lengths, so inverse depth is brought back by it, and said so once. Turns look larger by it but advances
+    do not, so no motion is predicted through another lens. Runs on a GPU where there is one.
     """
 
     def __init__(self, task: Selfsup) -> None:
-        self.task = task.eval()
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.task = task.eval().to(self.device)
         self.claim, self.height, self.width = task.claim, task.config.data.height, task.config.data.width
-        self._said = False
+        self._other_lens = False
 
     @torch.inference_mode()
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
         """(B, 3, H, W) to (B, 1, H, W), in 1/m or up to scale by `claim`."""
-        ratio = self._focal_ratio(camera, image)
-        return self.task.model.depth(image)[0] / ratio
+        image = image.to(self.device)
+        inverse_depth: Tensor = self.task.model.depth(image)[0] / self._focal_ratio(camera, image)
+        return inverse_depth
 
     @torch.inference_mode()
-    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor:
-        """(B, 3, H, W) twice to (B, 4, 4), translation in the unit of depth."""
-        T_next_now: Tensor = self.task.model.pose(now, following)
+    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
+        """(B, 3, H, W) twice to (B, 4, 4), translation in the unit of depth; None where motion was not trained, or not for this lens."""
+        if self.task.model.pose is None or self._other_lens:
+            return None
+        T_next_now: Tensor = self.task.model.pose(now.to(self.device), following.to(self.device))
         return T_next_now
 
     def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
         """(..., 1, 1, 1): this camera's focal length over the training camera's, 1 within the tolerance."""
         ratio = (camera.fx / camera.width).to(image) / self.task.focal
         ratio = torch.where((ratio - 1).abs() < FOCAL_TOLERANCE, torch.ones_like(ratio), ratio)
-        if not self._said and bool((ratio != 1).any()):
-            self._said = True
-            log.warning("focal length is %.2f times the training camera's: depth is scaled by it", ratio.max().item())
+        if not self._other_lens and bool((ratio != 1).any()):
+            self._other_lens = True
+            log.warning("focal length is %.2f times the training camera's: depth is scaled by it, motion left out", ratio.max().item())
         return ratio.reshape(-1, 1, 1, 1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from stadia.data.config import DataConfig
 from stadia.losses.config import LossConfig
@@ -26,3 +28,13 @@ class SelfsupConfig(RecipeConfig):
     data: DataConfig
     model: DepthAndMotionConfig = DepthAndMotionConfig()
     loss: LossConfig = LossConfig()
+
+    @model_validator(mode="after")
+    def _can_train(self) -> Self:
+        if not self.data.offsets and self.data.stereo is False:
+            raise ValueError("data.offsets is empty and data.stereo is false: nothing is left to compare a picture with")
+        if min(self.data.height, self.data.width) >> (self.loss.pyramid - 1) < 4:
+            raise ValueError(
+                f"loss.pyramid={self.loss.pyramid} halves a picture of {self.data.width}x{self.data.height} to less than 4 pixels"
+            )
+        return self

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -14,6 +15,7 @@ from stadia.core.recording import Recording
 from stadia.data.config import DataConfig
 from stadia.data.loader import Loader
 from stadia.data.samples import Samples
+from stadia.data.sources import Excerpt
 from stadia.data.splits import Frames, Split, open_split
 from stadia.training.config import TrainingConfig
 
@@ -54,6 +56,31 @@ def unique_recordings(frames: Sequence[Frames]) -> list[Recording]:
     return list({id(f.recording): f.recording for f in frames}.values())
 
 
+def excerpts(frames: Sequence[Frames]) -> list[Recording]:
+    """These frames alone, as recordings: a block of consecutive ones each, so that what is scored was held out to the frame."""
+    found: list[Recording] = []
+    for part in frames:
+        indices = np.asarray(part.indices)
+        for block in np.split(indices, np.flatnonzero(np.diff(indices) != 1) + 1):
+            if len(block) == len(part.recording):
+                found.append(part.recording)
+            elif len(block):
+                excerpt = Excerpt(part.recording, int(block[0]), int(block[-1]) + 1)
+                excerpt.name = f"{part.recording.name}-{block[0]:06d}"
+                found.append(excerpt)
+    return found
+
+
+def has_depth(recording: Recording) -> bool:
+    """Whether some frame has ground truth, by a look at a few: the first frames of a drive often have none."""
+    return any(recording.depth_m(index) is not None for index in np.linspace(0, len(recording) - 1, 5).astype(int))
+
+
+def has_poses(recording: Recording) -> bool:
+    """Whether some frame has a measured pose, by a look at a few."""
+    return any(recording.T_world_camera(index) is not None for index in np.linspace(0, len(recording) - 1, 5).astype(int))
+
+
 def open_video(config: DataConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
     """Open what a configuration names, with a progress bar where pictures have to be decoded first.
 
@@ -68,12 +95,12 @@ def open_video(config: DataConfig, training: TrainingConfig, *, seed: int, conso
                 tasks[what] = bars.add_task(what, total=total)
             bars.update(tasks[what], completed=done, total=total)
 
-        split = open_split(config)
+        split = open_split(config, progress)
         train = Samples.from_config(split.train, config, training=True, seed=seed, progress=progress)
         config = config.model_copy(update={"stereo": train.stereo})
         val = None
         if split.val:
-            with_truth = any(r.depth_m(0) is not None for r in unique_recordings(split.val))
+            with_truth = any(has_depth(recording) for recording in unique_recordings(split.val))
             val = Samples.from_config(
                 split.val, config.model_copy(update={"ground_truth_depth": with_truth}), training=False, seed=seed, progress=progress
             )
@@ -82,4 +109,5 @@ def open_video(config: DataConfig, training: TrainingConfig, *, seed: int, conso
             console.print(f"{recording.name}: {selection}", markup=False, soft_wrap=True)
     device = "cuda" if torch.cuda.is_available() and training.accelerator in ("auto", "gpu", "cuda") else "cpu"
     loader = partial(Loader, batch_size=training.batch_size, seed=seed, device=device)
-    return VideoData(config, split, loader(train, shuffle=True, workers=training.workers), loader(val, shuffle=False) if val else None)
+    val_loader = loader(val, shuffle=False, workers=training.workers) if val else None
+    return VideoData(config, split, loader(train, shuffle=True, workers=training.workers), val_loader)

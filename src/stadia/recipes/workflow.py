@@ -15,7 +15,7 @@ from stadia.evaluation.predictions import Provenance
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.config import RecipeConfig
 from stadia.recipes.scoring import score_recordings
-from stadia.recipes.video import VideoData, unique_recordings
+from stadia.recipes.video import VideoData, excerpts, unique_recordings
 from stadia.training import rng
 from stadia.training.checkpoints import Checkpoint, load_weights
 from stadia.training.fit import fit
@@ -47,11 +47,12 @@ def train(config: RecipeConfig, *, out: Path = Path("runs"), resume: Path | None
         write_findings(run.folder / "findings.jsonl", findings)
     rng.seed_all(config.seed, "training")
     task = recipe(config)
+    task.remember(data)
     run.note(claim=str(task.claim))  # what its depth can be trusted for, said by the report where nothing can be scored, too
     fit(task, data.train, data.val, config.training, run, resume=resume is not None, console=console)
-    if run.writes and "val" in data.recordings:
+    if run.writes and data.split.val:
         provenance = Provenance.of(run.folder)
-        score_recordings(load_predictor(run.folder), data.recordings["val"], run, "val", provenance, console)
+        score_recordings(load_predictor(run.folder), excerpts(data.split.val), run, "val", provenance, console)
     return run
 
 
