@@ -12,7 +12,7 @@ from stadia.core.types import Camera
 from stadia.diagnostics import engine
 from stadia.diagnostics.checks.splits import splits
 from stadia.diagnostics.engine import preflight
-from stadia.diagnostics.finding import Severity
+from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.survey import NotChecked, Survey
 
 
@@ -113,3 +113,13 @@ def test_constant_ground_truth_tells_nothing(recording: Recording) -> None:
     depth = Survey(Mutated(recording, depth=lambda d: np.full_like(d, 10))).depth(0)
     assert depth is not None
     assert not depth.any()
+
+
+def test_a_check_that_fails_is_no_reason_not_to_train(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: object) -> list[Finding]:
+        raise np.linalg.LinAlgError("Singular matrix")
+
+    monkeypatch.setattr(engine.CHECKS, "load", lambda _: fails)
+    (found,) = preflight([recording], checks=["poses"])
+    assert (found.code, found.severity) == ("N01", Severity.NOTE)
+    assert "the check itself failed (LinAlgError: Singular matrix)" in found.measured

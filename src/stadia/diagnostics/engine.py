@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+import cv2
+import numpy as np
+
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.recording import Recording
 from stadia.diagnostics.catalogue import finding, in_order
@@ -96,6 +99,8 @@ def _collected(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
         found.append(_not_checked(name, str(why), where))
     except StadiaError as error:
         found.append(unreadable(where, error))
+    except (cv2.error, np.linalg.LinAlgError, ArithmeticError, ValueError) as error:  # a check that fails is no reason not to train
+        found.append(_not_checked(name, f"the check itself failed ({type(error).__name__}: {error})", where))
     return found
 
 

@@ -17,6 +17,7 @@ import stadia.core.torchvision_shim  # noqa: F401
 import huggingface_hub
 import timm
 import torch
+from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
@@ -92,9 +93,7 @@ def _with_weights(name: str, create: Callable[..., nn.Module]) -> nn.Module:
     huggingface_hub.constants.HF_HUB_OFFLINE = offline or not _hub_is_reachable()  # else it retries for most of a minute
     try:
         return create(pretrained=True)
-    except TypeError:
-        raise
-    except Exception as error:  # a hub raises whatever its HTTP library raises
+    except (OSError, RuntimeError, HfHubHTTPError) as error:  # no way to the hub, no such file there, no weights of this name
         model = create()
         log.warning("no pretrained weights for '%s' (%s): its encoder starts at random", name, type(error).__name__)
         return model

@@ -80,7 +80,7 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> Input:
     head = list(itertools.islice(stream_video(path), 2))
     height, width = head[0].image.shape[:2]
     announced = announced_frames(path)
-    cameras = own_intrinsics(options.camera, path, height, width, frames=announced or 0)
+    cameras = own_intrinsics(options.camera, path, height, width, frames=announced)
     interval_s = head[-1].time_s - head[0].time_s
 
     def frames() -> Iterator[Frame]:

@@ -59,6 +59,7 @@ def write(path: Path, header: Header, state: Mapping[str, Any]) -> None:
     """
     tensors: dict[str, Tensor] = {}
     nest = _encode(state, "", tensors)
+    _separate(tensors)
     described = {"format": FORMAT, "version": VERSION, **header.model_dump()}
     checksums = {key: _checksum(tensor) for key, tensor in tensors.items()}
     metadata = {_METADATA_KEY: json.dumps({**described, "state": nest, "checksums": checksums}, allow_nan=False)}
@@ -190,13 +191,20 @@ def compare_weights(weights: Mapping[str, Tensor], module: nn.Module) -> list[st
     return lines
 
 
+def _separate(tensors: dict[str, Tensor]) -> None:
+    """Give tied weights memory of their own: a checkpoint holds values, and safetensors refuses shared memory."""
+    storages: set[int] = set()
+    for key, tensor in tensors.items():
+        pointer = tensor.untyped_storage().data_ptr()
+        if pointer in storages:
+            tensors[key] = tensor.clone()
+        storages.add(pointer)
+
+
 def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """The JSON form of a nest; its tensors are put into `tensors` under their paths."""
     if isinstance(value, Tensor):
-        tensor = value.detach().cpu().contiguous()
-        if any(tensor.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() for other in tensors.values()):
-            tensor = tensor.clone()  # tied weights: a checkpoint holds values, and safetensors refuses shared memory
-        tensors[path] = tensor
+        tensors[path] = value.detach().cpu().contiguous()
         return {"$tensor": path}
     if isinstance(value, Mapping):
         items = {key: _encode(entry, f"{path}/{key}".lstrip("/"), tensors) for key, entry in value.items()}
