@@ -30,7 +30,7 @@ class SelfSupervisedLoss:
 
     *Which sources teach depth* may change while training (`LossConfig.temporal_from_step`). Those that do compete in one
     minimum. Those that do not yet have a minimum of their own in which depth is a constant, so that they train the pose
-    network without taking pixels from the others; it is reported as the term "motion".
+    network without taking pixels from the others; it is reported as the term "motion", and has no auto-mask.
 
     Runs in float32 at least, whatever autocast says: at half precision a projection is wrong by whole pixels.
 
@@ -68,8 +68,9 @@ class SelfSupervisedLoss:
         maps: dict[str, Tensor] = {}
         for level in range(self.config.pyramid):
             seen = pictures.halved(level)
-            reproject = self._reprojector(seen.select(teachers))
-            reproject_motion = self._reprojector(seen.select(others)) if others else None
+            reproject = self._reprojector(seen.select(teachers), auto_mask=self.config.auto_mask)
+            # Unmasked: a motion that starts too small is beaten by the unwarped picture just where it would learn to grow.
+            reproject_motion = self._reprojector(seen.select(others), auto_mask=False) if others else None
             for scale, inverse_depth in enumerate(prediction.inverse_depth):
                 compared = _at_size(inverse_depth, *seen.target.shape[-2:])
                 reprojection = reproject(compared, T_teachers)
@@ -98,9 +99,9 @@ class SelfSupervisedLoss:
             return rig, temporal
         return list(range(len(source_names))), []
 
-    def _reprojector(self, pictures: Pictures) -> Reprojector:
+    def _reprojector(self, pictures: Pictures, *, auto_mask: bool) -> Reprojector:
         reprojector = self.reprojector or fastest_reprojector(pictures.target)
-        return reprojector(pictures, ssim_weight=self.config.ssim_weight, auto_mask=self.config.auto_mask)
+        return reprojector(pictures, ssim_weight=self.config.ssim_weight, auto_mask=auto_mask)
 
 
 def fastest_reprojector(target: Tensor) -> type[Reprojector]:

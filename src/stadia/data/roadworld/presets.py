@@ -63,8 +63,8 @@ class RoadWorldConfig(StrictModel):
 TINY = RoadWorldConfig(train=1, val=1, test=1, frames=6, height=96, width=320)
 """For tests: three worlds of six stereo pairs, rendered in seconds."""
 
-DEMO = RoadWorldConfig(train=10, val=1, test=2, frames=50, height=96, width=320)
-"""For the ten-minute demo: one camera, 13 worlds of 50 stereo pairs."""
+DEMO = RoadWorldConfig(train=20, val=2, test=4, frames=25, height=96, width=320)
+"""For the ten-minute demo: one camera, 26 worlds of 25 stereo pairs; many short worlds teach more than few long ones."""
 
 FULL = RoadWorldConfig(
     train=60,
