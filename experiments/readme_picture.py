@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--frames", type=int, nargs="+", default=[5, 20, 40])
+    parser.add_argument("--frames", type=int, nargs="+", default=[6, 18])
     arguments = parser.parse_args()
     worlds = json.loads((arguments.run / "config.json").read_text())["data"]["path"]
     rows = []

@@ -86,7 +86,7 @@ def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
         return Trained()
 
     class Trained:
-        folder = tmp_path
+        folder, writes = tmp_path, True
 
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     monkeypatch.setattr("stadia.recipes.train", train)
