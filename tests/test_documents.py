@@ -24,7 +24,16 @@ from stadia.cli.main import app, run
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-ELSEWHERE = ("git clone ", "cd ", "pip install ", "python benchmarks/", "python experiments/", ".venv/bin/python benchmarks/", "tensorboard ", "export ")
+ELSEWHERE = (
+    "git clone ",
+    "cd ",
+    "pip install ",
+    "python benchmarks/",
+    "python experiments/",
+    ".venv/bin/python benchmarks/",
+    "tensorboard ",
+    "export ",
+)
 BLOCK = re.compile(r"(?P<mark><!-- run -->\s*\n)?^```(?P<language>sh|bash|shell|console|python)\n(?P<body>.*?)^```", re.M | re.S)
 
 

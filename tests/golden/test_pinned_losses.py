@@ -21,7 +21,11 @@ from stadia.losses.selfsup import SelfSupervisedLoss
 HEIGHT, WIDTH = 16, 24
 PINNED = {  # temporal_from_step, step: terms
     (0, 0): {"photometric": 0.06893806034504801, "smoothness": 2.743250425814462e-05},
-    (10, 3): {"photometric": 0.0832101959575366, "motion": 0.009852050433635748, "smoothness": 2.743250425814462e-05},
+    (10, 3): {
+        "photometric": 0.0832101959575366,
+        "motion": 0.10996281152543332,
+        "smoothness": 2.743250425814462e-05,
+    },  # motion: no auto-mask
 }
 
 
