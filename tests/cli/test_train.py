@@ -59,6 +59,7 @@ def test_dry_run_shows_every_key(stadia):
         for part in key.split("."):
             if node is None:  # an optional group that is off
                 break
+            assert part in node, key
             node = node[part]
 
 
