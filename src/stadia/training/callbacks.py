@@ -118,7 +118,7 @@ class Scalars(StepCallback):
         self._log(step, row)
 
     def on_validation_end(self, trainer: pl.Trainer, task: Task) -> None:
-        self._log(trainer.global_step, validated(trainer))
+        self._log(trainer.global_step, task.validated)
         self._mark(trainer.global_step)
 
     def _mark(self, step: int) -> None:
@@ -127,11 +127,6 @@ class Scalars(StepCallback):
     def _log(self, step: int, row: dict[str, float]) -> None:
         for logger in self.loggers if row else ():
             logger.scalars(step, self.plan.epoch_of(step), row)
-
-
-def validated(trainer: pl.Trainer) -> dict[str, float]:
-    """The scalars of the latest validation, by name."""
-    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
 
 
 class Pictures(StepCallback):
@@ -197,7 +192,7 @@ class Checkpoints(StepCallback):
             raise StopRequest
 
     def on_validation_end(self, trainer: pl.Trainer, task: Task) -> None:
-        self.metrics = {name: value for name, value in validated(trainer).items() if math.isfinite(value)}
+        self.metrics = {name: value for name, value in task.validated.items() if math.isfinite(value)}
         chosen = next((self.metrics[name] for name in task.best_metrics if name in self.metrics), None)
         if chosen is not None and (self.best is None or chosen < self.best):
             self.best = chosen

@@ -12,15 +12,15 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric
 
 from stadia.core.errors import RunError
 from stadia.core.types import Batch
 from stadia.training import optimisers, schedules
 from stadia.training.config import OptimiserConfig, ScheduleConfig
+from stadia.training.scores import ScoreBook
 from stadia.training.stream import Plan
 
 
@@ -57,7 +57,8 @@ class Task(pl.LightningModule):
         self.schedule_config = schedule or ScheduleConfig()
         self.plan: Plan | None = None  # set by `fit`
         self.report: Report | None = None  # of the latest training step
-        self.means = nn.ModuleDict()  # of a validation, by name; no part of a checkpoint
+        self.scores = ScoreBook()  # of the validation that runs
+        self.validated: dict[str, float] = {}  # the means of the latest one, `val/<name>`, equal in all processes
         self.update_scalars: dict[str, Tensor] = {}  # of the latest update: the gradient's norm before clipping, the learning rate
 
     # -- what a recipe says ---------------------------------------------------------------------------------------------
@@ -69,7 +70,8 @@ class Task(pl.LightningModule):
     def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
         """Scores of a validation batch by name: (B,), NaN for a sample that has none, or () for a mean over the batch.
 
-        Logged as `val/<name>`, the mean over the set's samples, NaN left out, over all processes.
+        Logged as `val/<name>`, the mean over the set's samples, NaN left out, over all processes. Names may differ from batch
+        to batch.
         """
         report = self.step(batch)
         return {"loss": report.total, **{f"term/{name}": value for name, value in report.terms.items()}}
@@ -94,13 +96,14 @@ class Task(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self.report = None  # its maps would live on through the next forward
 
+    def on_validation_epoch_start(self) -> None:
+        self.scores = ScoreBook()
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        for name, value in self.validate(batch).items():
-            if name not in self.means:
-                self.means[name] = MeanMetric(nan_strategy="ignore").to(self.device)
-            mean: Any = self.means[name]
-            mean.update(torch.as_tensor(value, device=self.device).expand(batch.size))
-            self.log(f"val/{name}", mean, on_epoch=True, logger=False, metric_attribute=f"means.{name}")
+        self.scores.add(batch.meta, self.validate(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        self.validated = {f"val/{name}": mean for name, mean in self.scores.means().items()}
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimiser = optimisers.build(self, self.optimiser_config, self.parameter_groups())

@@ -1,0 +1,64 @@
+"""The mean of a validation: over its samples, each once, however many processes share them and whichever of them has a score."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from stadia.core.types import Meta
+
+Sample = tuple[str, int, str, bool, int]  # recording, index, side, mirrored, and which time this process sees it
+Scores = dict[str, dict[Sample, float]]
+
+
+class ScoreBook:
+    """What a process's validation batches scored. Values stay where they are until `means`, so that no batch waits for them."""
+
+    def __init__(self) -> None:
+        self._batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]] = []
+
+    def add(self, meta: tuple[Meta, ...], values: Mapping[str, Tensor | float]) -> None:
+        """Scores of a batch by name: (B,), or one number that each of its samples gets."""
+        self._batches.append((meta, {name: torch.as_tensor(value).detach().expand(len(meta)) for name, value in values.items()}))
+
+    def means(self) -> dict[str, float]:
+        """`means_of` what every process has scored, the same in each of them. Called by all of them; empties the book."""
+        mine, self._batches = _by_sample(self._batches), []
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return means_of([mine])
+        parts: list[Scores] = [{} for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather_object(parts, mine)
+        return means_of(parts)
+
+
+def means_of(parts: Iterable[Scores]) -> dict[str, float]:
+    """The mean of each name over the samples that have it in any part; NaN is no score, and a name without any is NaN.
+
+    A sample in several parts counts once: processes get equally many, so that some may be given twice. Sums are exact
+    (`math.fsum`), so the order of samples and parts changes nothing.
+    """
+    scores: Scores = {}
+    for part in parts:
+        for name, of_sample in part.items():
+            scores.setdefault(name, {}).update(of_sample)
+    known = {name: [value for value in of_sample.values() if not math.isnan(value)] for name, of_sample in scores.items()}
+    return {name: fmean(values) if values else math.nan for name, values in known.items()}
+
+
+def _by_sample(batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]]) -> Scores:
+    scores: Scores = {}
+    times: Counter[tuple[str, int, str, bool]] = Counter()
+    for meta, values in batches:
+        samples: list[Sample] = []
+        for one in meta:
+            seen = (one.recording, one.index, one.side, one.mirrored)
+            samples.append((*seen, times[seen]))
+            times[seen] += 1
+        for name, value in values.items():
+            scores.setdefault(name, {}).update(zip(samples, value.tolist(), strict=True))
+    return scores

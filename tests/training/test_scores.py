@@ -1,0 +1,47 @@
+"""Means of a validation: by sample, without those that have no score, and exact over several processes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from stadia.core.types import Meta
+from stadia.training.scores import Sample, ScoreBook, means_of
+
+
+def meta(*indices: int) -> tuple[Meta, ...]:
+    return tuple(Meta("drive", index, "left") for index in indices)
+
+
+def sample(index: int) -> Sample:
+    return ("drive", index, "left", False, 0)
+
+
+def test_a_mean_is_over_samples_and_leaves_out_those_without_a_score() -> None:
+    book = ScoreBook()
+    book.add(meta(0, 1, 2), {"error": torch.tensor([1.0, math.nan, 3.0]), "size": 3.0})
+    book.add(meta(3), {"size": torch.tensor(1.0)})
+    assert book.means() == {"error": 2.0, "size": 2.5}
+    assert book.means() == {}
+
+
+def test_a_name_without_any_score_is_not_a_number() -> None:
+    assert math.isnan(means_of([{"error": {sample(0): math.nan}}, {}])["error"])
+
+
+def test_a_sample_that_one_process_sees_twice_counts_twice() -> None:
+    book = ScoreBook()
+    book.add(meta(0, 0, 1), {"error": torch.tensor([1.0, 3.0, 5.0])})
+    assert book.means() == {"error": 3.0}
+
+
+def test_a_sample_that_two_processes_scored_counts_once() -> None:
+    parts = [{"error": {sample(0): 1.0, sample(1): 2.0}}, {"error": {sample(0): 1.0, sample(2): 6.0}, "abs_rel": {sample(2): 0.5}}]
+    assert means_of(parts) == means_of(parts[::-1]) == {"error": 3.0, "abs_rel": 0.5}
+
+
+def test_no_order_changes_a_mean() -> None:
+    values = {sample(index): value for index, value in enumerate((1e16, 1.0, -1e16, 1.0))}
+    backwards = dict(reversed(values.items()))
+    assert means_of([{"error": values}]) == means_of([{"error": backwards}]) == {"error": 0.5}
