@@ -15,6 +15,9 @@ METRICS = Table(
         "d1": "stadia.metrics.depth:d1",
         "d2": "stadia.metrics.depth:d2",
         "d3": "stadia.metrics.depth:d3",
+        "abs_error_rel_percent": "stadia.metrics.depth:abs_error_rel_percent",
+        "sq_error_rel_percent": "stadia.metrics.depth:sq_error_rel_percent",
+        "irmse_per_km": "stadia.metrics.depth:irmse_per_km",
     },
 )
 """Depth metrics: (predicted_m, true_m, mask), each (..., H, W), to one value an image, (...)."""

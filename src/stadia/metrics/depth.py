@@ -5,7 +5,8 @@ scored, and returns (...). Both depths must be positive under the mask; whatever
 An image without a scored pixel gives NaN, so that it cannot pass for a perfect one: count it, and leave it out of the mean.
 
 The set is that of Eigen et al., "Depth map prediction from a single image using a multi-scale deep network", NeurIPS 2014,
-arXiv 1406.2283, section 4.2, with SILog as the KITTI depth benchmark reports it (Uhrig et al. 2017, arXiv 1708.06500).
+arXiv 1406.2283, section 4.2, with SILog as the KITTI depth benchmark reports it, and what else that benchmark reports in its own
+units (Uhrig et al. 2017, arXiv 1708.06500, and the benchmark's development kit).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def abs_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
 
 def sq_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Mean of (p - g)^2 / g, metres. (KITTI's own benchmark divides by g^2 instead.)"""
+    """Mean of (p - g)^2 / g, metres. (KITTI's own benchmark divides by g^2 instead: `sq_error_rel_percent`.)"""
     return _mean((predicted_m - true_m).square() / true_m, mask)
 
 
@@ -84,6 +85,21 @@ def d2(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 def d3(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
     """Share of pixels within a factor of 1.25^3."""
     return _within(predicted_m, true_m, mask, 1.25**3)
+
+
+def abs_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """KITTI's absErrorRel: 100 times AbsRel."""
+    return 100 * abs_rel(predicted_m, true_m, mask)
+
+
+def sq_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """KITTI's sqErrorRel: 100 times the mean of (p - g)^2 / g^2, no unit, unlike SqRel."""
+    return 100 * _mean(((predicted_m - true_m) / true_m).square(), mask)
+
+
+def irmse_per_km(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+    """KITTI's iRMSE: root of the mean of (1/p - 1/g)^2, in 1/km."""
+    return 1000 * _mean((1 / predicted_m - 1 / true_m).square(), mask).sqrt()
 
 
 def scale_ratio(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
