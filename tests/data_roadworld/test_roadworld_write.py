@@ -10,12 +10,11 @@ import sys
 from pathlib import Path
 
 import cv2
-import numba
 import numpy as np
 import pytest
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.data.roadworld import compiled, write
+from stadia.data.roadworld import write
 from stadia.data.roadworld.presets import RoadWorldConfig
 from stadia.data.roadworld.render import Renderer, View
 from stadia.data.roadworld.write import write_roadworld
@@ -151,18 +150,3 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path: Path, monk
     with pytest.raises(StadiaError, match="a full disk"):
         write_roadworld(SMALL, tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
-
-
-def test_kernels_compile_where_no_cache_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_cache(cache: bool = False, **options: bool) -> object:
-        if cache:
-            raise RuntimeError("cannot cache function 'double': no locator available for file 'kernels.py'")
-        return numba.njit(**options)
-
-    monkeypatch.setattr(compiled, "njit", without_cache)
-
-    @compiled.compiled
-    def double(x: float) -> float:
-        return 2 * x
-
-    assert double(3.0) == 6.0

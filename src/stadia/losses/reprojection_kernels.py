@@ -14,26 +14,18 @@ and those three numbers a channel, of the winning source alone, are all that the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from stadia.core.compiled import compiled
 
 Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int8]
 
-_Kernel = TypeVar("_Kernel", bound=Callable[..., object])
-
-
-def _compiled(kernel: _Kernel) -> _Kernel:
-    """Compile at the first call and keep the result on disk, or in memory where no folder can be written to."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "arcp", "nsz"}}
-    try:
-        return numba.njit(kernel, cache=True, **options)
-    except RuntimeError:  # "cannot cache function"
-        return numba.njit(kernel, **options)
+_compiled = partial(compiled, fastmath={"contract", "arcp", "nsz"})
 
 
 @_compiled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.data.roadworld.compiled import compiled
+from stadia.core.compiled import compiled
 
 Map = NDArray[np.float32]
 

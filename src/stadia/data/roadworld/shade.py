@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.data.roadworld.compiled import compiled
+from stadia.core.compiled import compiled
 from stadia.data.roadworld.raster import Lens
 
 GAMMA = 2.2
