@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -12,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.core.errors import ConfigError, DataError
-from stadia.data import video
+from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.data import cache, video
 from stadia.data.cache import frame_store
 from stadia.data.motion import FrameChooser, Selection, corners, motion, small_grey
 from stadia.data.sources import open_recordings
@@ -23,10 +24,10 @@ OneLine = Callable[..., None]
 FOCAL = {"focal_px": 120}
 
 
-def write_video(path: Path, frames: list[np.ndarray], rate: int = 10) -> Path:
-    """Lossless, so that frames can be compared to the bit."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264rgb", rate=rate, options={"qp": "0", "preset": "ultrafast"})
+def write_video(path: Path, frames: list[np.ndarray], rate: int = 10, **container_options: str) -> Path:
+    """Lossless, so that frames can be compared to the bit; a key frame every 5."""
+    with av.open(str(path), "w", options=container_options) as container:
+        stream = container.add_stream("libx264rgb", rate=rate, options={"qp": "0", "preset": "ultrafast", "g": "5"})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "rgb24"
         for frame in frames:
@@ -211,21 +212,72 @@ def test_a_video_that_cannot_be_decoded(tmp_path: Path, drive_frames: list[np.nd
     assert set(left) <= {".lock"}, "nothing half-written"
 
 
-def test_a_video_cut_off_after_its_index(tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine) -> None:
-    """The header comes first and promises 8 frames, as in a video made for streaming."""
-    frames = [np.roll(frame, index, 1) for index, frame in enumerate(drive_frames)]
-    path = tmp_path / "fast.mp4"
-    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264rgb", rate=10, options={"qp": "0", "g": "1"})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "rgb24"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    path.write_bytes(path.read_bytes()[: int(0.7 * path.stat().st_size)])
+def cut_off(path: Path, drive_frames: list[np.ndarray], share: float) -> Path:
+    """The header comes first and promises 40 frames, as in a video made for streaming; so much of the file is there."""
+    write_video(path, [np.roll(drive_frames[4], 2 * index, 1) for index in range(40)], movflags="faststart")
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_of_a_video_that_was_cut_off_what_is_there_is_used(
+    tmp_path: Path, drive_frames: list[np.ndarray], suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = cut_off(tmp_path / f"cut{suffix}", drive_frames, 0.8)
+    (recording,) = open_recordings(path, camera=FOCAL, stride=1)
+    kept, lost = len(recording), recording.selection.lost
+    assert 24 <= kept <= 32
+    assert kept + lost == 40
+    assert [record.getMessage() for record in caplog.records if record.name == "stadia.data.stream"] == [
+        f"{path}: {lost} of 40 frames are lost, the file was cut off or is damaged"
+    ]
+    (again,) = open_recordings(path, camera=FOCAL, stride=1)  # from the cache, and it still says so
+    assert str(again.selection) == f"{kept} of 40 frames kept (stride 1), {lost} lost (the file was cut off or is damaged)"
+    assert np.array_equal(again.image(kept - 1), np.roll(drive_frames[4], 2 * (kept - 1), 1)), "the last one is whole"
+
+
+def test_a_damaged_frame_in_the_middle_is_left_out_and_the_others_keep_their_numbers(
+    tmp_path: Path, drive_frames: list[np.ndarray]
+) -> None:
+    path = write_video(tmp_path / "hurt.avi", [np.roll(drive_frames[4], 2 * index, 1) for index in range(40)])
+    with av.open(str(path)) as container:
+        hurt = [packet for packet in container.demux(video=0) if packet.size][20]
+        at, size = hurt.pos, hurt.size
+    damaged = bytearray(path.read_bytes())
+    damaged[at + size // 2 : at + size] = bytes(size - size // 2)
+    path.write_bytes(damaged)
+    (recording,) = open_recordings(path, camera=FOCAL, stride=1)
+    assert recording.selection.lost == 1
+    assert recording.numbers == [*range(20), *range(21, 40)]
+    assert all(np.array_equal(recording.image(i), np.roll(drive_frames[4], 2 * i, 1)) for i in range(20))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_less_than_half_a_video_is_refused(tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine, suffix: str) -> None:
+    path = cut_off(tmp_path / f"cut{suffix}", drive_frames, 0.3)
     with pytest.raises(DataError) as caught:
+        list(stream_video(path))
+    one_line(caught.value, path, "40, as ")
+
+
+def test_an_index_that_promises_too_much_is_refused_before_decoding(tmp_path: Path, drive_frames: list[np.ndarray]) -> None:
+    with pytest.raises(DataError, match="less than half"):
+        next(stream_video(cut_off(tmp_path / "cut.mp4", drive_frames, 0.3)))
+
+
+def test_a_video_without_room_for_it_is_refused_before_it_is_decoded(
+    tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "drive.mp4", drive_frames)
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: SimpleNamespace(free=8 * 3 * 96 * 160 // 2))
+    monkeypatch.setattr(video.FrameChooser, "keep", lambda *args: pytest.fail("decoded"))
+    with pytest.raises(StadiaError) as caught:
         open_recordings(path, camera=FOCAL)
-    one_line(caught.value, path)
+    one_line(caught.value, tmp_path / "cache", "GiB free", "GiB for the decoded pictures", "data.cache.folder")
+    monkeypatch.undo()
+    monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: SimpleNamespace(free=8 * 3 * 96 * 160 // 2))
+    assert len(open_recordings(path, camera=FOCAL, stride=2)[0]) == 4, "half of the frames need half of the room"
 
 
 def test_a_turned_telephone_gives_upright_frames(tmp_path: Path, drive_frames: list[np.ndarray]) -> None:

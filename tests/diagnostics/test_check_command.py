@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import av
+import cv2
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -110,3 +112,20 @@ def test_mistakes_are_one_line(tmp_path: Path, roadworld: Path) -> None:
     assert isinstance(run(tmp_path).exception, DataError)  # an empty folder
     assert isinstance(run(roadworld, "--only", "baselin").exception, ConfigError)
     assert isinstance(run(roadworld, "data.strid=3").exception, ConfigError)
+
+
+def test_a_video_is_looked_at_in_part_and_that_is_said(roadworld: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
+    pictures = sorted((roadworld / "train-000" / "left").iterdir())
+    drive = tmp_path / "drive.mp4"
+    with av.open(str(drive), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width = cv2.imread(str(pictures[0])).shape[:2]
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(cv2.imread(str(picture)), format="bgr24")))
+        container.mux(stream.encode())
+    told = run(drive, "data.camera.horizontal_fov_deg=80").stdout
+    assert f"{len(pictures)} frames of the video looked at, in 1 stretch, at 320x96" in " ".join(told.split())
+    assert not (tmp_path / "cache").exists()
+    part = run(drive, "data.camera.horizontal_fov_deg=80", "data.frames=[0,3]").stdout
+    assert part.strip().endswith("(1 recording)")

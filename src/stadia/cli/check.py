@@ -66,15 +66,18 @@ def check(
     if as_json:
         typer.echo(json.dumps([finding.to_dict() for finding in findings], indent=2, allow_nan=False))
     else:
-        _print(Console(highlight=False), findings, len(recordings))
+        _print(Console(highlight=False), findings, recordings)
     if any(finding.severity is Severity.STOP for finding in findings):
         raise typer.Exit(STOPPED)
 
 
 def _open(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]:
-    """The recordings and their splits: as `split_by` says where it is given, else as the dataset names them."""
+    """The recordings and their splits: as `split_by` says where it is given, else as the dataset names them.
+
+    Of a video file a few stretches are decoded, unless `frames` or a split of it are asked for: then all of it, as for a training.
+    """
     from stadia.data.config import SourceOptions
-    from stadia.data.sources import named_splits, open_recordings
+    from stadia.data.sources import named_splits, open_recordings, sample_recordings
     from stadia.data.splits import open_split
 
     if "split_by" in config.model_fields_set:
@@ -84,7 +87,10 @@ def _open(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]
         return recordings, {name: [(part.recording, part.indices) for part in parts] for name, parts in named.items()}
     path = Path(config.path).expanduser()
     options = config.model_dump(include=set(SourceOptions.model_fields) & config.model_fields_set)
-    recordings = open_recordings(path, config.format, **options)
+    if config.frames is None:
+        recordings = sample_recordings(path, config.format, **options)
+    else:
+        recordings = open_recordings(path, config.format, **{"size": (config.height, config.width), **options})
     splits: dict[str, list[Frames]] = {
         split: [(r, range(len(r))) for r in recordings if any(r.name == name or r.name.endswith(f"/{name}") for name in names)]
         for split, names in named_splits(path, config.format).items()
@@ -92,7 +98,7 @@ def _open(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]
     return recordings, splits
 
 
-def _print(console: Console, findings: Sequence[Finding], recordings: int) -> None:
+def _print(console: Console, findings: Sequence[Finding], recordings: Sequence[Recording]) -> None:
     """Findings family by family, the numbers under each, notes in one line each, and a verdict."""
     from rich.markup import escape
     from rich.table import Table
@@ -118,7 +124,18 @@ def _print(console: Console, findings: Sequence[Finding], recordings: int) -> No
             grid.add_row("", f"[dim]{escape(name)}[/dim]", escape(_short(value)))
         console.print(grid)
     counts = {name: sum(finding.severity == name for finding in findings) for name in COLOURS}
-    console.print(f"\n{_verdict(counts)} ({recordings} recording{'s' * (recordings != 1)})")
+    console.print(f"\n{_verdict(counts)} ({_looked_at(recordings)})")
+
+
+def _looked_at(recordings: Sequence[Recording]) -> str:
+    """How much of the data was opened: of a video file only a part is."""
+    from stadia.data.video_sample import Stretch
+
+    stretches = [recording for recording in recordings if isinstance(recording, Stretch)]
+    if not stretches:
+        return f"{len(recordings)} recording{'s' * (len(recordings) != 1)}"
+    camera, parts = stretches[0].camera(0), f"{len(stretches)} stretch{'es' * (len(stretches) > 1)}"
+    return f"{sum(map(len, stretches))} frames of the video looked at, in {parts}, at {camera.width}x{camera.height}"
 
 
 def _verdict(counts: Mapping[str, int]) -> str:

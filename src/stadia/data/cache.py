@@ -112,8 +112,12 @@ def _resized_frames(recording: Recording, side: str, height: int, width: int) ->
             yield from threads.map(load, range(start, min(start + _CHUNK, len(recording))))
 
 
-def write_store(path: Path, frames: Iterable[bytes]) -> None:
-    """Write a store frame by frame, whole or not at all (written, not mapped: a full disk is then an error, not a crash)."""
+def write_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> None:
+    """Write a store frame by frame, whole or not at all (written, not mapped: a full disk is then an error, not a crash).
+
+    Raises StadiaError before the first frame is asked for where the disk cannot hold `most_bytes`.
+    """
+    check_room(path.parent, most_bytes)
     with replacing(path) as temporary, temporary.open("wb") as stream:
         for frame in frames:
             stream.write(frame)
@@ -145,7 +149,7 @@ def check_room(folder: Path, needed_bytes: int) -> None:
             folder,
             found=f"{free / 2**30:.1f} GiB free",
             expected=f"{needed_bytes / 2**30:.1f} GiB for the decoded pictures",
-            cure="set data.cache.folder to a larger disk, or data.cache.enabled=false",
+            cure="free some, or set data.cache.folder to a larger disk",
         )
 
 
@@ -162,9 +166,8 @@ def frame_store(
         needed = len(recording) * 3 * height * width
         if not path.exists() or path.stat().st_size != needed:
             remove_leftovers(path)
-            check_room(folder, needed)
             frames = _resized_frames(recording, side, height, width)
-            write_store(path, _reporting(frames, f"{recording.name} {side}", len(recording), progress))
+            write_store(path, _reporting(frames, f"{recording.name} {side}", len(recording), progress), needed)
     return FrameStore(path, height, width)
 
 

@@ -59,23 +59,27 @@ class Selection:
     """The frames kept of a video, by their numbers, and why others were left out.
 
     standing: the camera stood.  close: it moved, but too little since the last kept frame.  skipped: by a given stride.
+    lost: of a file that was cut off or is damaged.
     """
 
     kept: list[int] = field(default_factory=list)
     standing: int = 0
     close: int = 0
     skipped: int = 0
+    lost: int = 0
 
     @property
     def seen(self) -> int:
-        """Frames looked at."""
-        return len(self.kept) + self.standing + self.close + self.skipped
+        """Frames looked at, and those that should have been there."""
+        return len(self.kept) + self.standing + self.close + self.skipped + self.lost
 
     def __str__(self) -> str:
         stride = float(np.median(np.diff(self.kept))) if len(self.kept) > 1 else 1.0
         reasons = {"without motion": self.standing, "too close to the one before": self.close, "between the strides": self.skipped}
         dropped = " and ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
-        return f"{len(self.kept)} of {self.seen} frames kept (stride {stride:g})" + (f", {dropped} left out" if dropped else "")
+        left_out = f", {dropped} left out" if dropped else ""
+        lost = f", {self.lost} lost (the file was cut off or is damaged)" if self.lost else ""
+        return f"{len(self.kept)} of {self.seen} frames kept (stride {stride:g}){left_out}{lost}"
 
 
 class FrameChooser:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from stadia.data.cache import Progress
 from stadia.data.config import SourceOptions
 from stadia.data.poses import read_kitti_poses
 from stadia.data.recordings import CalibratedRecording
+from stadia.data.video_sample import sample_video
 
 
 class Format(Protocol):
@@ -58,7 +59,22 @@ def open_recordings(path: str | Path, format: str = "auto", *, progress: Progres
 
     Raises ConfigError for a wrong option, DataError where nothing readable is found (saying what was looked for).
     """
-    path = Path(path).expanduser()
+    return _open(Path(path).expanduser(), format, options, lambda reader, path, chosen: reader.open(path, chosen, progress))
+
+
+def sample_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
+    """As `open_recordings`, for a look at the data: a video file is not decoded into the cache, only stretches of it into memory."""
+
+    def sample(reader: Format, path: Path, chosen: SourceOptions) -> list[Recording]:
+        own_file = reader is DATASETS.load("video") and path.is_file()
+        return sample_video(path, chosen) if own_file else reader.open(path, chosen)
+
+    return _open(Path(path).expanduser(), format, options, sample)
+
+
+def _open(
+    path: Path, format: str, options: dict[str, Any], how: Callable[[Format, Path, SourceOptions], list[Recording]]
+) -> list[Recording]:
     chosen = resolve(SourceOptions, options)
     name, reader = _reader(path, format)
     _refuse_idle_options(chosen, name, reader)
@@ -68,7 +84,7 @@ def open_recordings(path: str | Path, format: str = "auto", *, progress: Progres
             named = f"splits {', '.join(splits)}" if splits else "a dataset that names no split"
             raise DataError(path, found=named, expected=f"a split '{chosen.split}'", cure="correct data.split")
         chosen = chosen.model_copy(update={"recordings": tuple(choose(splits[chosen.split], chosen.recordings, path))})
-    recordings = reader.open(path, chosen, progress)
+    recordings = how(reader, path, chosen)
     if chosen.poses is not None:
         _give_poses(recordings, Path(chosen.poses).expanduser())
     if chosen.frames is not None:

@@ -31,7 +31,7 @@ from stadia.data.motion import FrameChooser, Selection
 from stadia.data.own_camera import own_intrinsics
 from stadia.data.pictures import PICTURE_SUFFIXES, list_pictures, read_rgb
 from stadia.data.recordings import Intrinsics, PictureRecording
-from stadia.data.stream import VIDEO_SUFFIXES, announced_frames, stream_video
+from stadia.data.stream import VIDEO_SUFFIXES, expected_frames, lost_frames, stream_video
 from stadia.data.transforms import resize_picture
 from stadia.geometry.camera import resized
 
@@ -91,7 +91,7 @@ def _open_folder(path: Path, options: SourceOptions, progress: Progress | None) 
     return FolderVideo(
         name=name,
         pictures={LEFT: [pictures[number] for number in kept]},
-        intrinsics={LEFT: _of_frames(camera, kept)},
+        intrinsics={LEFT: of_frames(camera, kept)},
         numbers=kept,
         times_s=np.array(kept) / options.frame_rate_hz if options.frame_rate_hz else None,
         selection=selection,
@@ -125,7 +125,7 @@ def _open_file(path: Path, options: SourceOptions, progress: Progress | None) ->
             first = next(stream_video(path)).image
             own_intrinsics(options.camera, path, *first.shape[:2])  # a wrong camera is told before hours of video are decoded
             remove_leftovers(stored)
-            write_json(described, _decode(path, stored, options, progress))
+            write_json(described, _decode(path, stored, first.shape[:2], options, progress))
     about = read_json(described)
     selection = Selection(**about["selection"])
     kept = selection.kept
@@ -133,10 +133,10 @@ def _open_file(path: Path, options: SourceOptions, progress: Progress | None) ->
     if len(store) != len(kept):
         raise DataError(stored, found=f"{len(store)} frames", expected=f"{len(kept)}", cure="delete the file, it will be made again")
     height, width = about["decoded_size"]
-    camera = _of_frames(own_intrinsics(options.camera, path, height, width, selection.seen), kept)
+    camera = of_frames(own_intrinsics(options.camera, path, height, width, selection.seen), kept)
     return FileVideo(
         name=name,
-        intrinsics={LEFT: _resized(camera, *about["stored_size"])},
+        intrinsics={LEFT: resized_intrinsics(camera, *about["stored_size"])},
         numbers=kept,
         times_s=np.array(about["times_s"]),
         store=store,
@@ -145,24 +145,30 @@ def _open_file(path: Path, options: SourceOptions, progress: Progress | None) ->
     )
 
 
-def _decode(path: Path, stored: Path, options: SourceOptions, progress: Progress | None) -> dict[str, object]:
-    """Stream the video into a store of its kept frames; what was seen, for the file beside it."""
-    chooser, times_s, total = FrameChooser(options.stride), [], announced_frames(path)
-    about: dict[str, object] = {}
+def _decode(
+    path: Path, stored: Path, decoded_size: tuple[int, int], options: SourceOptions, progress: Progress | None
+) -> dict[str, object]:
+    """Stream the video into a store of its kept frames; what was seen, for the file beside it.
+
+    Raises StadiaError before that where the disk cannot hold all that may be kept.
+    """
+    chooser, times_s, total = FrameChooser(options.stride), list[float](), expected_frames(path)
+    selection = chooser.selection
+    height, width = options.size or decoded_size
 
     def kept_frames() -> Iterator[bytes]:
         for frame in stream_video(path):
             if progress is not None:
                 progress(f"video/{path.stem}: decoding", frame.index + 1, total)
+            selection.lost += frame.index - selection.seen
             if chooser.keep(frame.image):
                 times_s.append(frame.time_s)
-                decoded_size = frame.image.shape[:2]
-                stored_size = options.size or decoded_size
-                about.update(decoded_size=decoded_size, stored_size=stored_size)
-                yield planar_bytes(resize_picture(frame.image, *stored_size))
+                yield planar_bytes(resize_picture(frame.image, height, width))
 
-    write_store(stored, kept_frames())
-    return about | {"times_s": times_s, "selection": asdict(chooser.selection)}
+    most_frames = -(-(total or 0) // (1 if options.stride == "auto" else options.stride))
+    write_store(stored, kept_frames(), most_frames * 3 * height * width)
+    selection.lost = max(selection.lost, lost_frames(path, selection.seen - selection.lost))
+    return {"decoded_size": decoded_size, "stored_size": (height, width), "times_s": times_s, "selection": asdict(selection)}
 
 
 def _choice(options: SourceOptions) -> tuple[object, ...]:
@@ -170,11 +176,13 @@ def _choice(options: SourceOptions) -> tuple[object, ...]:
     return (options.stride, motion.STANDING, motion.ENOUGH)
 
 
-def _of_frames(camera: Intrinsics, kept: list[int]) -> Intrinsics:
+def of_frames(camera: Intrinsics, kept: list[int]) -> Intrinsics:
+    """The camera of these frames alone, where each has its own."""
     return camera if camera.K.ndim == 2 else replace(camera, K=camera.K[kept])
 
 
-def _resized(camera: Intrinsics, height: int, width: int) -> Intrinsics:
+def resized_intrinsics(camera: Intrinsics, height: int, width: int) -> Intrinsics:
+    """Of pictures brought to this size."""
     moved = resized(Camera(torch.from_numpy(camera.K), camera.height, camera.width), height, width)
     return Intrinsics(moved.K.numpy(), height, width)
 
