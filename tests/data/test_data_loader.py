@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from stadia.data.config import AugmentationConfig, CacheConfig
 from stadia.data.loader import EpochOrder, Loader
+from stadia.data.packed import stack
 from stadia.data.samples import Samples
 from stadia.data.sources import open_recordings
 
@@ -108,3 +111,14 @@ def test_the_loader_shards(samples: Samples) -> None:
     first, second = ({i for batch in indices(loader) for i in batch} for loader in loaders)
     assert len(first) == len(second) == 4
     assert not first & second
+
+
+def test_for_a_gpu_every_tensor_of_a_batch_is_in_pinned_memory(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not Loader(samples, batch_size=2, shuffle=True)._batches.pin_memory
+    assert Loader(samples, batch_size=2, shuffle=True, device="cuda:0")._batches.pin_memory
+    pinned = torch.zeros(7)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda _: pinned)  # needs a GPU
+    batch = stack([samples.packed((0, 0)), samples.packed((0, 1))])
+    moved = pin_memory(batch)
+    assert all(getattr(moved, f.name) is pinned for f in fields(batch) if isinstance(getattr(batch, f.name), torch.Tensor))
+    assert (moved.meta, moved.source_names) == (batch.meta, batch.source_names)

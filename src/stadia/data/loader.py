@@ -107,6 +107,7 @@ class Loader:
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=_stack,
+            pin_memory=torch.device(device).type == "cuda",
             worker_init_fn=start_worker,
             generator=torch.Generator(),  # else every epoch would draw from the training's random numbers
         )

@@ -7,7 +7,8 @@ send bytes and the colour map that was drawn, and the process that trains conver
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +37,11 @@ class Packed:
     depth_m: Tensor | None
     meta: tuple[Meta, ...]
     source_names: tuple[str, ...]
+
+    def pin_memory(self) -> Packed:
+        """In pages that stay where they are, so that a GPU fetches them while the processor goes on. Asked for by torch's DataLoader."""
+        tensors: dict[str, Any] = {f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        return replace(self, **tensors)
 
 
 def stack(samples: Sequence[Packed]) -> Packed:

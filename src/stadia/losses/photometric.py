@@ -70,8 +70,11 @@ def residual_to_beat(unwarped: Tensor, source_names: Sequence[str]) -> Tensor:
 
     Returns: (B, N, H, W).
     """
-    of_kind = [[i for i, other in enumerate(source_names) if is_temporal(other) == is_temporal(name)] for name in source_names]
-    return torch.stack([unwarped[:, indices].amin(dim=1) for indices in of_kind], dim=1)
+    least: dict[bool, Tensor] = {}
+    for residual, name in zip(unwarped.unbind(1), source_names, strict=True):
+        kind = is_temporal(name)
+        least[kind] = torch.minimum(least[kind], residual) if kind in least else residual
+    return torch.stack([least[is_temporal(name)] for name in source_names], dim=1)
 
 
 @dataclass(frozen=True, slots=True)

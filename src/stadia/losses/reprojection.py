@@ -16,6 +16,13 @@ from stadia.geometry.warp import synthesize
 from stadia.losses.photometric import Minimum, minimum_reprojection, photometric_residual, residual_to_beat
 
 
+def sources_at(values: Tensor, indices: Sequence[int]) -> Tensor:
+    """(B, N, ...) to (B, len(indices), ...). Indexing by a list would send it to the device, and wait for that."""
+    if not indices:
+        return values[:, :0]
+    return torch.stack([values[:, index] for index in indices], dim=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Pictures:
     """The target and the sources that compete to explain it; RGB in [0, 1], as recorded.
@@ -34,9 +41,9 @@ class Pictures:
         """The same target with some of the sources."""
         if list(indices) == list(range(len(self.source_names))):
             return self
-        picked = list(indices)
-        source_camera = Camera(self.source_camera.K[:, picked], self.source_camera.height, self.source_camera.width)
-        return Pictures(self.target, self.camera, self.sources[:, picked], source_camera, tuple(self.source_names[i] for i in picked))
+        source_camera = Camera(sources_at(self.source_camera.K, indices), self.source_camera.height, self.source_camera.width)
+        names = tuple(self.source_names[i] for i in indices)
+        return Pictures(self.target, self.camera, sources_at(self.sources, indices), source_camera, names)
 
     def halved(self, times: int) -> Pictures:
         """Every picture at 1 / 2^times of its size (rounded down), the cameras with it."""

@@ -13,7 +13,7 @@ from stadia.core.types import Prediction, Targets, is_temporal
 from stadia.geometry.depth_maps import resize_map
 from stadia.losses.config import LossConfig
 from stadia.losses.report import LossReport
-from stadia.losses.reprojection import Pictures, Reprojection, Reprojector, TorchReprojector
+from stadia.losses.reprojection import Pictures, Reprojection, Reprojector, TorchReprojector, sources_at
 from stadia.losses.reprojection_fast import FusedReprojector
 from stadia.losses.smoothness import edge_aware_smoothness
 
@@ -63,7 +63,7 @@ class SelfSupervisedLoss:
 
     def _report(self, pictures: Pictures, prediction: Prediction, step: int) -> LossReport:
         teachers, others = self.teachers(pictures.source_names, step)
-        T_teachers, T_others = prediction.T_source_target[:, teachers], prediction.T_source_target[:, others]
+        T_teachers, T_others = (sources_at(prediction.T_source_target, indices) for indices in (teachers, others))
         terms: dict[str, Tensor] = {}
         maps: dict[str, Tensor] = {}
         for level in range(self.config.pyramid):
@@ -123,8 +123,10 @@ def _add(terms: dict[str, Tensor], name: str, value: Tensor) -> None:
 def _maps(reprojection: Reprojection, indices: list[int], count: int) -> dict[str, Tensor]:
     """The pictures of LossReport, with winners numbered among all `count` sources."""
     minimum = reprojection.minimum
-    number = torch.tensor([*indices, *(count + i for i in indices), -1], device=minimum.winner.device)
-    return {"residual": minimum.residual.detach(), "winner": number[minimum.winner.long()], "warped": reprojection.nearest_view()}
+    winner = torch.full_like(minimum.winner, -1, dtype=torch.int64)
+    for own, number in enumerate([*indices, *(count + i for i in indices)]):
+        winner = winner.masked_fill(minimum.winner == own, number)
+    return {"residual": minimum.residual.detach(), "winner": winner, "warped": reprojection.nearest_view()}
 
 
 def _check_sources(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> None:

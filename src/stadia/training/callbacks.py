@@ -104,13 +104,14 @@ class Scalars(StepCallback):
             self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
-        values, self.sums = self.sums, {}
+        sums, self.sums = self.sums, {}
         if step % self.every and step != self.plan.total_steps:
             return
+        means = torch.stack(list(sums.values()))
         if trainer.world_size > 1:
-            values = {name: trainer.strategy.reduce(value, reduce_op="mean") for name, value in values.items()}
-        values |= {f"train/{name}": value for name, value in task.update_scalars.items()}
-        row = {name: value.item() for name, value in values.items()}
+            means = trainer.strategy.reduce(means, reduce_op="mean")
+        values = torch.cat([means, task.gradient_norm.float()[None]]).tolist()  # one transfer
+        row = dict(zip((*sums, "train/gradient_norm"), values, strict=True)) | {"train/lr": task.lr}
         steps, clock, waited = self.marked
         row["time/step_s"] = (time.perf_counter() - clock) / max(step - steps, 1)
         row["time/loading_s"] = (self.stream.waited_s - waited) / max(step - steps, 1)
@@ -230,8 +231,9 @@ def _gathered(state: Tensor, trainer: pl.Trainer) -> Tensor:
 class ProgressBar(StepCallback):
     """Loss, steps a second and the time left; a line now and then where the output is no terminal."""
 
-    def __init__(self, console: Console, plan: Plan, seconds_between_lines: float = 30.0) -> None:
-        self.console, self.plan, self.pause = console, plan, seconds_between_lines
+    def __init__(self, console: Console, plan: Plan) -> None:
+        self.console, self.plan = console, plan
+        self.pause_s = 1.0 if console.is_terminal else 30.0  # between two looks at the loss: each waits for the device
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"),
             TextColumn("{task.fields[rate]:.2f} steps/s"), TimeElapsedColumn(), TextColumn("<"), TimeRemainingColumn(),
@@ -249,11 +251,16 @@ class ProgressBar(StepCallback):
     def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
         assert task.report is not None
         now = time.perf_counter()
-        rate, loss = (step - self.first_step) / (now - self.started), task.report.total.item()
-        if self.console.is_terminal:
-            self.bar.update(self.bar_task, completed=step, loss=loss, rate=rate)
-        elif now - self.told >= self.pause:
-            self.told = now
+        rate = (step - self.first_step) / (now - self.started)
+        shown = self.console.is_terminal
+        if shown:
+            self.bar.update(self.bar_task, completed=step, rate=rate)
+        if now - self.told < self.pause_s and not (shown and step in (self.first_step + 1, self.plan.total_steps)):
+            return
+        self.told, loss = now, task.report.total.item()
+        if shown:
+            self.bar.update(self.bar_task, loss=loss)
+        else:
             left_s = (self.plan.total_steps - step) / rate
             self.console.print(f"step {step}/{self.plan.total_steps}  loss {loss:.4f}  {rate:.2f} steps/s  {left_s / 60:.0f} min left")
 

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from stadia.core.errors import RunError
-from stadia.core.types import Batch
+from stadia.core.types import Batch, Meta
 from stadia.training import optimisers, schedules
 from stadia.training.config import OptimiserConfig, ScheduleConfig
 from stadia.training.scores import ScoreBook
@@ -59,7 +59,9 @@ class Task(pl.LightningModule):
         self.report: Report | None = None  # of the latest training step
         self.scores = ScoreBook()  # of the validation that runs
         self.validated: dict[str, float] = {}  # the means of the latest one, `val/<name>`, equal in all processes
-        self.update_scalars: dict[str, Tensor] = {}  # of the latest update: the gradient's norm before clipping, the learning rate
+        self.meta: tuple[Meta, ...] = ()  # of the latest training batch
+        self.gradient_norm = torch.zeros(())  # of the latest update, before clipping
+        self.lr = 0.0  # of the latest update
 
     # -- what a recipe says ---------------------------------------------------------------------------------------------
 
@@ -87,11 +89,22 @@ class Task(pl.LightningModule):
     # -- what Lightning calls -------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        report = self.step(batch)
-        self.report = report
-        if not torch.isfinite(report.total):
-            raise _not_finite(report, batch, step=self.global_step + 1)
-        return report.total
+        self.report, self.meta = self.step(batch), batch.meta
+        return self.report.total
+
+    def on_after_backward(self) -> None:
+        """Stop where the loss or the gradient is not finite, while the weights are whole.
+
+        The one time in a batch that a GPU is waited for: both are read together, once it has been given all there is to do.
+        """
+        assert self.report is not None
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self.gradient_norm = torch.nn.utils.get_total_norm(gradients)
+        if torch.isfinite(self.report.total) & torch.isfinite(self.gradient_norm):
+            return
+        if not torch.isfinite(self.report.total):
+            raise _loss_not_finite(self.report, self.meta, step=self.global_step + 1)
+        raise _gradient_not_finite(self, step=self.global_step + 1)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self.report = None  # its maps would live on through the next forward
@@ -119,37 +132,37 @@ class Task(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Measure the gradient's norm, stop where it is not finite (the weights are still whole), clip."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-        if not torch.isfinite(norm):
-            broken = [name for name, p in self.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
-            raise RunError(
-                f"gradient of step {self.global_step + 1}",
-                found=f"{norm.item()} in {len(broken)} parameters, first '{broken[0] if broken else 'none alone'}'",
-                expected="a finite gradient",
-                cure="lower optimiser.lr, or find the division or square root at 0 in the loss",
-            )
         if gradient_clip_val is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
-        self.update_scalars = {"gradient_norm": norm, "lr": torch.tensor(optimizer.param_groups[0]["lr"], dtype=torch.float64)}
+            parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, self.gradient_norm)
+        self.lr = optimizer.param_groups[0]["lr"]
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device, non_blocking=True)
 
 
-def _not_finite(report: Report, batch: Batch, step: int) -> RunError:
+def _loss_not_finite(report: Report, meta: tuple[Meta, ...], step: int) -> RunError:
     """Which term, and which samples where the maps can tell."""
     terms = [name for name, value in report.terms.items() if not torch.isfinite(value).all()]
-    size = len(batch.meta)
     culprits: set[int] = set()
     for values in report.maps.values():
-        if values.shape[:1] == (size,):
-            culprits |= set((~torch.isfinite(values.reshape(size, -1))).any(dim=1).nonzero().flatten().tolist())
-    samples = [f"{meta.recording} {meta.index}" for index, meta in enumerate(batch.meta) if not culprits or index in culprits]
+        if values.shape[:1] == (len(meta),):
+            culprits |= set((~torch.isfinite(values.reshape(len(meta), -1))).any(dim=1).nonzero().flatten().tolist())
+    samples = [f"{one.recording} {one.index}" for index, one in enumerate(meta) if not culprits or index in culprits]
     return RunError(
         f"loss of step {step}",
         found=f"{report.total.item()} (terms: {', '.join(terms) or 'all finite'}; samples: {', '.join(samples)})",
         expected="a finite loss",
         cure="look at these samples with `stadia check`, or lower optimiser.lr",
+    )
+
+
+def _gradient_not_finite(task: Task, step: int) -> RunError:
+    """Which parameters."""
+    broken = [name for name, p in task.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
+    return RunError(
+        f"gradient of step {step}",
+        found=f"{task.gradient_norm.item()} in {len(broken)} parameters, first '{broken[0] if broken else 'none alone'}'",
+        expected="a finite gradient",
+        cure="lower optimiser.lr, or find the division or square root at 0 in the loss",
     )
