@@ -280,16 +280,43 @@ def test_a_video_without_room_for_it_is_refused_before_it_is_decoded(
     assert len(open_recordings(path, camera=FOCAL, stride=2)[0]) == 4, "half of the frames need half of the room"
 
 
+def turned(path: Path, frames: list[np.ndarray]) -> Path:
+    """A video with the tag of a telephone that was held upright: the matrix of its track is a quarter turn."""
+    write_video(path, frames)
+    level, upright = (b"".join(v.to_bytes(4, "big", signed=True) for v in m) for m in (
+        (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30),
+        (0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30),
+    ))  # fmt: skip
+    movie, track, rest = path.read_bytes().split(level)
+    path.write_bytes(movie + level + track + upright + rest)
+    return path
+
+
 def test_a_turned_telephone_gives_upright_frames(tmp_path: Path, drive_frames: list[np.ndarray]) -> None:
+    first = next(stream_video(turned(tmp_path / "upright.mp4", drive_frames)))
+    assert np.array_equal(first.image, np.rot90(drive_frames[0], -1))
+
+
+@pytest.mark.parametrize("tag", [True, False])
+def test_an_upright_video_has_the_camera_of_its_displayed_picture(
+    tmp_path: Path, drive_frames: list[np.ndarray], tag: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Turned by its tag, or stored tall: 96 pixels wide, 160 high."""
     path = tmp_path / "upright.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264rgb", rate=10, options={"qp": "0"})
-        stream.height, stream.width = drive_frames[0].shape[:2]
-        stream.pix_fmt = "rgb24"
-        if not hasattr(stream, "set_display_rotation"):
-            pytest.skip("this PyAV cannot write the tag")
-        stream.set_display_rotation(90)
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(drive_frames[0], format="rgb24")))
-        container.mux(stream.encode())
-    (frame,) = stream_video(path)
-    assert np.array_equal(frame.image, np.rot90(drive_frames[0]))
+    if tag:
+        turned(path, drive_frames)
+    else:
+        write_video(path, [np.ascontiguousarray(np.rot90(frame)) for frame in drive_frames])
+
+    def camera(**given: float) -> Any:
+        return open_recordings(path, camera=given)[0].camera(0)
+
+    given = camera(horizontal_fov_deg=90)
+    assert (given.height, given.width) == (160, 96)
+    np.testing.assert_allclose(given.K.numpy(), [[48, 0, 47.5], [0, 48, 79.5], [0, 0, 1]])
+    (told,) = caplog.records
+    assert "horizontal_fov_deg=90 is from left to right and makes 118 from top to bottom" in told.getMessage()
+    assert told.getMessage().endswith("a camera of 90 that was turned upright has 61.9")
+    np.testing.assert_allclose(camera(focal_mm=27, sensor_width_mm=36).K[0, 0], 0.75 * 160)
+    with pytest.raises(DataError, match="horizontal_fov_deg=45"):  # 3:5 of 69 degrees
+        camera()

@@ -18,7 +18,8 @@ class CameraConfig(StrictModel):
     """The camera of your own video: exactly one way to give it.
 
     K: the matrix, pixels.  K_file: 3x3 text or JSON; 3x3 for all frames, or one a frame.
-    focal_px: pixels.  focal_mm with sensor_width_mm: as lenses are sold.  horizontal_fov_deg: the whole angle.
+    focal_px: pixels.  focal_mm with sensor_width_mm, its wider side: as lenses are sold.
+    horizontal_fov_deg: the whole angle, from left to right of the picture as displayed (of one taller than wide, its shorter side).
     The last three put the principal point at the picture's centre.
     """
 

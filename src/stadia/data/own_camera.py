@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import math
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +17,16 @@ from stadia.data.poses import read_lines, read_rows
 from stadia.data.recordings import Intrinsics, check_K
 from stadia.geometry.camera import from_field_of_view, from_focal_mm, intrinsics
 
+log = logging.getLogger(__name__)
+
+TELEPHONE_DEG = 69  # of a telephone's main camera (26 mm of 36 mm), along the longer side
 BESIDE = ("K.txt", "K.json")  # looked for in the folder of pictures, or as STEM.K.txt beside the video
 
 
 def own_intrinsics(config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None) -> Intrinsics:
-    """Of pictures of this size. Raises DataError where no camera is given, or the file does not fit.
+    """Of pictures of this size, upright as they are displayed. Raises DataError where no camera is given, or the file does not fit.
+
+    A field of view goes from the left to the right edge as displayed. A sensor lies with its wider side along the pictures'.
 
     Args:
         config: how the camera is given; if not at all, a K file beside the pictures is looked for.
@@ -32,23 +40,45 @@ def own_intrinsics(config: CameraConfig, source: Path, height: int, width: int, 
     if config.focal_px is not None:
         camera = intrinsics(config.focal_px, config.focal_px, (width - 1) / 2, (height - 1) / 2, height=height, width=width)
     elif config.focal_mm is not None and config.sensor_width_mm is not None:
-        camera = from_focal_mm(config.focal_mm, config.sensor_width_mm, height=height, width=width)
+        across_mm = config.sensor_width_mm * width / max(height, width)
+        camera = from_focal_mm(config.focal_mm, across_mm, height=height, width=width)
     elif config.horizontal_fov_deg is not None:
         camera = from_field_of_view(config.horizontal_fov_deg, height=height, width=width)
+        if height > width:
+            _tell_upright(source, config.horizontal_fov_deg, height / width)
     else:
-        return Intrinsics(read_K(_beside(source), frames), height, width)
+        return Intrinsics(read_K(_beside(source, height, width), frames), height, width)
     return Intrinsics(camera.K.numpy(), height, width)
 
 
-def _beside(source: Path) -> Path:
+def _other_side_deg(deg: float, ratio: float) -> float:
+    """The field of view along a side that is `ratio` times as long."""
+    return math.degrees(2 * math.atan(ratio * math.tan(math.radians(deg) / 2)))
+
+
+@cache  # once a video, however often it is opened
+def _tell_upright(source: Path, across_deg: float, ratio: float) -> None:
+    log.warning(
+        "%s is taller than wide: data.camera.horizontal_fov_deg=%g is from left to right and makes %.0f from top to bottom; "
+        "a camera of %g that was turned upright has %.1f",
+        source,
+        across_deg,
+        _other_side_deg(across_deg, ratio),
+        across_deg,
+        _other_side_deg(across_deg, 1 / ratio),
+    )
+
+
+def _beside(source: Path, height: int, width: int) -> Path:
     candidates = [source / name if source.is_dir() else source.with_suffix(f".{name}") for name in BESIDE]
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
+        telephone = _other_side_deg(TELEPHONE_DEG, width / max(height, width))
         raise DataError(
             source,
             found="no camera",
             expected=f"{candidates[0].name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg",
-            cure="look the angle of view up (a telephone's main camera: data.camera.horizontal_fov_deg=69)",
+            cure=f"look the angle of view up (a telephone's main camera, held so: data.camera.horizontal_fov_deg={telephone:.0f})",
         )
     return found
 
