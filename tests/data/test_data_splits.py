@@ -88,7 +88,7 @@ def test_a_dataset_without_a_validation_split_gives_blocks_of_its_training_split
 def test_split_files(tmp_path: Path, world: Any) -> None:
     world.kitti_odometry(tmp_path, frames=4, first=7)
     (tmp_path / "train.txt").write_text("06 8 l\n06 0000000009 l\n\n06 8 r\n")
-    (tmp_path / "val.txt").write_text("kitti_odometry/06 10 l\n")
+    (tmp_path / "val.txt").write_text("kitti_odometry/06 10\n")
     files = {"train_file": str(tmp_path / "train.txt"), "val_file": str(tmp_path / "val.txt")}
     split = open_split(DataConfig(path=str(tmp_path), split_by=SplitConfig(**files)))
     assert [(f.indices, f.side) for f in split.train] == [((1, 2), "left"), ((1,), "right")]
@@ -100,13 +100,15 @@ def test_split_files(tmp_path: Path, world: Any) -> None:
 @pytest.mark.parametrize(
     ("line", "parts"),
     [
-        ("06 1", ("'06 1'", "line 2", "recording frame l|r")),
+        ("06", ("'06'", "line 2", "recording frame l|r")),
+        ("06 1 l l", ("line 2",)),
         ("06 one l", ("line 2",)),
         ("06 1 x", ("line 2",)),
         ("06 -1 l", ("line 2",)),
         ("07 1 l", ("recording '07'", "line 2", "kitti_odometry/06")),
         ("../06 1 l", ("recording '../06'",)),
-        ("06 99 l", ("frame 99 left", "line 2", "download it")),
+        ("06 99 l", ("frame 99 left", "line 2", "1 such lines", "download them")),
+        ("06 99\n06 1\n07 0\n06 98 r", ("frame 99 left of '06' in line 2", "3 such lines")),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, world: Any, one_line: OneLine, line: str, parts: tuple[str, ...]) -> None:
@@ -123,6 +125,14 @@ def test_a_side_that_is_not_there(tmp_path: Path, world: Any) -> None:
     (tmp_path / "split.txt").write_text("06 1 r\n")
     with pytest.raises(DataError, match="frame 1 right"):
         read_split_file(tmp_path / "split.txt", open_recordings(tmp_path))
+
+
+def test_a_name_that_several_recordings_end_in(tmp_path: Path, one_line: OneLine) -> None:
+    (tmp_path / "split.txt").write_text("seq-01 5\n")
+    recordings: Any = [Long("chess/seq-01", 9), Long("fire/seq-01", 9), Long("seq-02", 9)]
+    with pytest.raises(DataError) as caught:
+        read_split_file(tmp_path / "split.txt", recordings)
+    one_line(caught.value, "split.txt, line 1", "chess/seq-01, fire/seq-01", "whole name")
 
 
 def test_overlap_looks_at_frames_not_at_sides() -> None:

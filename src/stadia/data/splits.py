@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +20,7 @@ from stadia.data.sources import choose, named_splits, open_recordings
 
 BLOCK_FRAMES = 500  # a recording gives one validation block for about so many frames
 _SIDES = {"l": LEFT, "r": RIGHT}
+_LINE = re.compile(r"\s*(\S+)\s+([0-9]{1,18})(?:\s+([lr]))?\s*")
 
 
 @dataclass(frozen=True)
@@ -107,33 +109,47 @@ def _shares(frames: int, total: int) -> list[range]:
 def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[Frames]:
     """Targets from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`), in the order of the file.
 
-    The frame is the number in the picture's name. Raises DataError naming the line that does not parse or that names a
-    frame which is not there.
+    The frame is the number in the picture's name; a line without a side means the left one. Raises DataError naming the line
+    that does not parse, or the first one that names a frame which is not there, and how many do.
     """
     by_name = {recording.name: recording for recording in recordings}
-    known: dict[str, tuple[Recording, dict[int, int]]] = {}
+    known: dict[str, tuple[Recording | None, dict[int, int]]] = {}
     indices: dict[tuple[str, str], list[int]] = {}
+    absent: list[str] = []
     for number, line in enumerate(read_lines(path, "a list of frames"), start=1):
-        words = line.split()
-        if len(words) != 3 or not words[1].isdigit() or words[2] not in _SIDES:
-            raise DataError(
-                path, found=f"'{line[:80]}' in line {number}", expected="`recording frame l|r`", cure="correct or remove the line"
-            )
-        name, frame, side = words[0], int(words[1]), _SIDES[words[2]]
+        words = _LINE.fullmatch(line)
+        if words is None:
+            expected = "`recording frame l|r` or `recording frame`"
+            raise DataError(path, found=f"'{line[:80]}' in line {number}", expected=expected, cure="correct or remove the line")
+        name, frame, side = words[1], int(words[2]), _SIDES[words[3] or "l"]
         if name not in known:
-            found = next((r for full, r in by_name.items() if full == name or full.endswith("/" + name)), None)
-            if found is None:
-                raise _absent(path, number, f"recording '{name}'", f"one of {', '.join(list(by_name)[:4])}")
-            known[name] = found, frame_numbers(found)
+            found = _recording_named(name, list(by_name.values()), f"{path}, line {number}")
+            known[name] = found, frame_numbers(found) if found else {}
         recording, numbers = known[name]
-        if frame not in numbers or side not in recording.sides:
-            raise _absent(path, number, f"frame {frame} {side} of '{name}'", f"a picture of {recording.name}")
-        indices.setdefault((name, side), []).append(numbers[frame])
-    return [Frames(known[name][0], tuple(frames), side) for (name, side), frames in indices.items()]
+        if recording is None:
+            absent.append(f"recording '{name}' in line {number}")
+        elif frame not in numbers or side not in recording.sides:
+            absent.append(f"frame {frame} {side} of '{name}' in line {number}")
+        else:
+            indices.setdefault((recording.name, side), []).append(numbers[frame])
+    if absent:
+        raise DataError(
+            path,
+            found=f"{absent[0]}, which is not there ({len(absent)} such lines)",
+            expected=f"pictures of {', '.join(list(by_name)[:4])}{' ...' * (len(by_name) > 4)}",
+            cure="download them or remove their lines",
+        )
+    return [Frames(by_name[name], tuple(frames), side) for (name, side), frames in indices.items()]
 
 
-def _absent(path: Path, line: int, what: str, expected: str) -> DataError:
-    return DataError(path, found=f"{what} in line {line}, which is not there", expected=expected, cure="download it or remove its lines")
+def _recording_named(name: str, recordings: Sequence[Recording], where: str) -> Recording | None:
+    """The recording of this name, else the one whose name ends in it; refused where several do."""
+    exact = [recording for recording in recordings if recording.name == name]
+    found = exact or [recording for recording in recordings if recording.name.endswith("/" + name)]
+    if len(found) > 1:
+        names = ", ".join(recording.name for recording in found[:4])
+        raise DataError(where, found=f"'{name}', which {names} all end in", expected="one of them", cure="write its whole name")
+    return found[0] if found else None
 
 
 def frame_numbers(recording: Recording) -> dict[int, int]:
