@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -14,12 +16,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stadia.cli.evaluate import _FORMS_OF, evaluate
 from stadia.core.errors import DataError
 from stadia.core.types import Claim
 from stadia.evaluation.predict import Frame
 from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.trajectory_files import Trajectory, read_kitti, write_kitti, write_tum
-from stadia.metrics import METRICS, TRAJECTORY_METRICS
+from stadia.metrics import TRAJECTORY_METRICS
+from stadia.recipes.frame_list import read_frame_list
 from stadia.recipes.prediction import open_input, predict_input
 
 Stadia = Callable[..., tuple[int, str, str]]
@@ -100,7 +105,7 @@ class TestDepth:
         code, out, err = stadia("evaluate", "--depth", truth, "--reference", truth, "--protocol", "kitti-eigen", "--json")
         scores = json.loads(out)
         assert code == 0
-        assert {*METRICS, "images"} < set(scores)
+        assert {*PROTOCOLS["kitti-eigen"].metrics, "images"} < set(scores)
         assert (scores["images"], scores["abs_rel"], scores["d1"]) == (3, 0, 1)
         assert "taken as metres" in err
 
@@ -132,6 +137,33 @@ def test_one_thing_at_a_time(tmp_path: Path, stadia: Stadia) -> None:
     mistake(stadia("evaluate", "--depth", tmp_path, "--trajectory", tmp_path, "--reference", tmp_path), "--depth DIR", "and --trajectory")
 
 
+FORMS = {
+    "checkpoint": ("checkpoint", "data"),
+    "depth": ("--depth", "d", "--reference", "r"),
+    "trajectory": ("--trajectory", "t", "--reference", "r"),
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "option", "value"),
+    [
+        *(("checkpoint", *given) for given in (("--reference", "r"), ("--claim", "metres"), ("--scores", "s"))),
+        *((form, *given) for form in ("checkpoint", "depth") for given in (("--format", "kitti"), ("--align", "none"))),
+        *((form, "--max-difference", "0.01") for form in ("checkpoint", "depth")),
+        *((form, *given) for form in ("depth", "trajectory") for given in (("--frames", "f"), ("--every", "1"), ("--out", "o"))),
+        *(("trajectory", *given) for given in (("--protocol", "metric"), ("--claim", "metres"))),
+    ],
+)
+def test_an_option_of_another_form(form: str, option: str, value: str, stadia: Stadia) -> None:
+    """Refused even where it says what is the default anyway."""
+    mistake(stadia("evaluate", *FORMS[form], option, value), f"{option}: found given with ", "alone", "leave it out")
+
+
+def test_every_option_is_of_a_form_or_of_all() -> None:
+    of_all = {"context", "checkpoint", "data", "overrides", "depth", "trajectory", "as_json"}
+    assert set(inspect.signature(evaluate).parameters) == of_all | set(_FORMS_OF)
+
+
 class TestCheckpoint:
     def test_predict_to_disk_then_score(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
         run = checkpoint.parent.parent
@@ -147,6 +179,78 @@ class TestCheckpoint:
         again = stadia("evaluate", run, drive_folder, "--protocol", "relative", "--json", "data.split=test")  # nothing is in the way
         assert again[0] == 0
         assert json.loads(again[1])["protocol"] == "relative"
+
+    def test_a_list_of_frames(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
+        run, listed = checkpoint.parent.parent, tmp_path / "three.txt"
+        (drive_folder / "a" / "depth" / "left" / "000003.npy").unlink()
+        listed.write_text("world/a 0000000005 l\na 3\n\na 000002\n")
+        code, out, err = stadia("evaluate", run, drive_folder, "--protocol", "kitti-eigen", "--frames", listed, "--json")
+        assert code == 0, err
+        scores = json.loads(out)
+        assert (scores["images"], scores["images_without_truth"]) == (2, 1)
+        said = "not comparable with published figures: of 2 images, where kitti-eigen means 697"
+        assert said in scores["notes"]
+        assert f"note: {said}\n" in err
+        stored = json.loads((run / "scores" / "world-kitti-eigen-three.json").read_text())
+        assert stored["frames"] == {"file": "three.txt", "sha256": hashlib.sha256(listed.read_bytes()).hexdigest(), "count": 3}
+        assert stored["checkpoint"] == "best.safetensors, step 7"
+        assert [image["name"] for image in stored["per_image"]] == ["world/a/000002", "world/a/000005"]
+        assert len(list((run / "predictions" / "best-step7-three").rglob("*.npz"))) == 3
+        _, table, _ = stadia("evaluate", run, drive_folder, "--protocol", "kitti-eigen", "--frames", listed)
+        assert f"note: {said}" in table.splitlines()
+
+    @pytest.mark.parametrize(
+        ("lines", "words"),
+        [
+            ("a 2\na 7 l\na 8\nb 1\n", ("list.txt", "frame 7 left of 'a' in line 2", "3 such lines")),
+            ("a 2 l\na 3 l\na 000002\n", ("list.txt", "1 frames of 'world/a' twice")),
+            ("a 2 l 5\n", ("list.txt", "'a 2 l 5' in line 1")),
+            ("\n", ("list.txt", "an empty list")),
+        ],
+    )
+    def test_a_list_that_the_data_lacks(
+        self, lines: str, words: tuple[str, ...], checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        (tmp_path / "list.txt").write_text(lines)
+        mistake(stadia("evaluate", checkpoint, drive_folder, "--frames", tmp_path / "list.txt"), *words)
+        assert not (checkpoint.parent.parent / "predictions").exists()
+
+    def test_a_list_is_not_thinned_and_has_to_be_there(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
+        words = ("evaluate", checkpoint, drive_folder, "--frames", tmp_path / "none.txt")
+        mistake(stadia(*words, "--every", 2), "--every", "--frames")
+        mistake(stadia(*words), "none.txt", "no such file")
+
+    def test_right_pictures_are_refused(self, drive: Callable, tmp_path: Path) -> None:
+        (tmp_path / "list.txt").write_text("drive 0 l\ndrive 1 r\n")
+        stereo = drive()
+        stereo.sides = ("left", "right")
+        with pytest.raises(DataError, match="right pictures of 'drive'"):
+            read_frame_list(tmp_path / "list.txt", [stereo])
+
+    def test_a_score_overwrites_no_other(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
+        """Other frames have another name; of one name the newest stands under it, and the earlier beside it."""
+        scores = checkpoint.parent.parent / "scores"
+        assert stadia("evaluate", checkpoint, drive_folder)[0] == 0
+        assert stadia("evaluate", checkpoint, drive_folder, "--every", 2)[0] == 0
+        first = (scores / "world-metric.json").read_bytes()
+        assert stadia("evaluate", checkpoint, drive_folder)[0] == 0  # the same again: nothing new
+        (drive_folder / "a" / "depth" / "left" / "000003.npy").unlink()
+        assert stadia("evaluate", checkpoint, drive_folder)[0] == 0
+        names = sorted(path.name for path in scores.iterdir())
+        assert names == ["world-metric-1.json", "world-metric-every2.json", "world-metric-world-a.json", "world-metric.json"]
+        assert (scores / "world-metric-1.json").read_bytes() == first
+        assert json.loads((scores / "world-metric.json").read_text())["images"] == 5
+
+    def test_bars_on_stderr_alone(self, checkpoint: Path, drive_folder: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+        code, out, err = stadia("evaluate", checkpoint, drive_folder, "--json")
+        assert (code, json.loads(out)["images"]) == (0, 6)
+        assert "predicting world/a" in err
+        assert "scoring world/a" in err
+        truth = drive_folder / "a" / "depth" / "left"
+        code, out, err = stadia("evaluate", "--depth", truth, "--reference", truth, "--json")
+        assert (code, json.loads(out)["images"]) == (0, 6)
+        assert "scoring" in err
 
     def test_outside_a_run_it_asks_where(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
         (checkpoint.parent.parent / "run.json").unlink()
@@ -281,6 +385,16 @@ class TestReal:
         code, out, _ = stadia("evaluate", *words)
         assert code == 0
         assert f"{json.loads(out)['ate_rmse_m']:.{len(digits) - 2}f}" == digits
+
+    def test_a_list_in_the_form_of_the_eigen_split(self, real_data: Path, checkpoint: Path, tmp_path: Path, stadia: Stadia) -> None:
+        drive = "2011_09_26/2011_09_26_drive_0000_sync"
+        (tmp_path / "test_files.txt").write_text(f"{drive} 0000000008 l\n{drive} 0000000069 l\n")
+        words = ("evaluate", checkpoint, real_data / "kitti_raw", "--protocol", "kitti-eigen", "--frames", tmp_path / "test_files.txt")
+        code, out, err = stadia(*words)
+        assert code == 0, err
+        assert "of 2 images, where kitti-eigen means 697" in out
+        stored = json.loads((checkpoint.parent.parent / "scores" / "kitti_raw-kitti-eigen-test_files.json").read_text())
+        assert [image["name"] for image in stored["per_image"]] == [f"kitti_raw/{drive}/{n:010d}" for n in (8, 69)]
 
     def test_lidar_scores_itself_perfectly(self, real_data: Path, tmp_path: Path, stadia: Stadia) -> None:
         scans = real_data / "kitti_raw/2011_09_26/2011_09_26_drive_0000_sync/proj_depth/velodyne_raw/image_02"

@@ -111,7 +111,7 @@ class TestFolder:
 
 
 def test_every_second_frame(drive: Make) -> None:
-    assert [frame.name for frame in frames_of(drive(), every=2)] == ["000000", "000002", "000004"]
+    assert [frame.name for frame in frames_of(drive(), [0, 2, 4])] == ["000000", "000002", "000004"]
 
 
 def test_a_chain_of_motions_stays_rigid_and_right(drive: Make, red_reader: Make) -> None:
@@ -249,7 +249,8 @@ class TestRecordings:
 
     def test_score_files_for_the_report(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         result = self.evaluate(red_reader(), [drive(name="set/a")], tmp_path)
-        depth, path = result.write(tmp_path / "scores", "set-metric")
+        depth, path = result.write(tmp_path / "scores", "set-metric", {"checkpoint": "best, step 7"})
+        assert json.loads(depth.read_text())["checkpoint"] == "best, step 7"
         assert (depth.name, path.name) == ("set-metric.json", "set-metric-set-a.json")
         stored = json.loads(path.read_text())
         assert stored["metrics"]["ate_rmse_m"] == pytest.approx(0, abs=1e-6)
@@ -262,7 +263,7 @@ class TestRecordings:
         silent.inverse_depth = None
         assert self.evaluate(silent, [drive()], tmp_path, reuse=True).depth.metrics == first.depth.metrics
         with pytest.raises(ProtocolError, match="another entries"):
-            self.evaluate(silent, [drive()], tmp_path, every=2, reuse=True)
+            self.evaluate(silent, [drive()], tmp_path, indices={"drive": [0, 2, 4]}, reuse=True)
         other = Provenance(recipe="selfsup", config_hash="another")
         with pytest.raises(ProtocolError, match="another config_hash"):
             evaluate_recordings(silent, [drive()], PROTOCOLS["metric"], tmp_path, other, reuse=True)
@@ -282,16 +283,35 @@ class TestRecordings:
             self.evaluate(red_reader(Claim.UP_TO_SCALE), [drive()], tmp_path)
         assert not list(tmp_path.iterdir())
 
-    def test_every_and_watch(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    def test_chosen_frames_and_watch(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         seen = []
 
-        def watch(frames: Iterator[Frame], count: int, name: str) -> Iterator[Frame]:
-            seen.append((count, name))
-            return frames
+        def watch(items: Iterator, count: int, what: str) -> Iterator:
+            seen.append((count, what))
+            return items
 
-        result = self.evaluate(red_reader(), [drive(7)], tmp_path, every=3, watch=watch)
-        assert seen == [(3, "drive")]
+        recordings = [drive(7), drive(name="other")]
+        result = self.evaluate(red_reader(), recordings, tmp_path, indices={"drive": [0, 3, 6]}, watch=watch)
+        assert seen == [(3, "predicting drive"), (3, "scoring drive")]
         assert [image.name for image in result.depth.per_image] == ["drive/000000", "drive/000003", "drive/000006"]
+        assert not result.odometry, "motion is predicted between neighbours alone"
+        assert not (tmp_path / "other").exists()
+
+    def test_neighbours_that_were_chosen_have_a_path(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        result = self.evaluate(red_reader(), [drive(9)], tmp_path, indices={"drive": range(3, 8)})
+        assert result.odometry["drive"].path_m == pytest.approx(2)
+
+    def test_chosen_frames_without_truth_are_counted(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        """Also where a recording has none at all, and where only its last frame has some."""
+        blind, late = drive(name="blind"), drive(9, name="late")
+        blind.depth_m = lambda index, side="left": None
+        late.depth_m = lambda index, side="left": drive().depth_m(0) if index == 7 else None
+        blind.T_world_camera = late.T_world_camera = lambda index, side="left": None
+        result = self.evaluate(red_reader(), [blind, late], tmp_path, indices={"blind": [2, 4], "late": range(9)})
+        assert [image.name for image in result.depth.per_image] == ["late/000007"]
+        assert result.depth.without_truth[:3] == ("blind/000002", "blind/000004", "late/000000")
+        assert result.summary()["images_without_truth"] == 10
+        assert not (tmp_path / "blind").exists()
 
     def test_nothing_to_score(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         blind = drive()

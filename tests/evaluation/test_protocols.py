@@ -11,6 +11,7 @@ import torch
 from stadia.core.errors import ConfigError, ProtocolError
 from stadia.core.types import Claim
 from stadia.evaluation.protocols import CROPS, PROTOCOLS, Alignment, Protocol, protocol_named
+from stadia.metrics import METRICS
 
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 
@@ -41,7 +42,7 @@ def test_the_mask_is_crop_and_cap() -> None:
 
 def test_what_each_claim_leaves_open() -> None:
     for protocol in PROTOCOLS.values():
-        if protocol.name == "metric":
+        if protocol.name in ("metric", "kitti-benchmark"):
             assert dict(protocol.alignments) == {Claim.METRES: Alignment.NONE}
             continue
         assert protocol.alignment(Claim.METRES) is (Alignment.MEDIAN if protocol.name == "relative" else Alignment.NONE)
@@ -62,6 +63,22 @@ def test_every_protocol_is_sound(protocol: Protocol) -> None:
     assert 0 < protocol.clamp_m[0] < protocol.clamp_m[1] < math.inf
     assert protocol.source
     assert protocol.ground_truth
+    assert protocol.metrics
+    assert set(protocol.metrics) <= set(METRICS)
+
+
+def test_how_many_images_the_published_figures_are_of() -> None:
+    """Eigen's list has 697 lines, of which 652 have improved ground truth; the KITTI benchmark's test set has 500 images."""
+    assert {name: protocol.images for name, protocol in PROTOCOLS.items()} == {
+        "metric": None,
+        "relative": None,
+        "kitti-eigen": 697,
+        "kitti-eigen-eigen-crop": 697,
+        "kitti-eigen-improved": 652,
+        "kitti-eigen-improved-garg": 652,
+        "kitti-benchmark": 500,
+        "sevenscenes": None,
+    }
 
 
 def test_a_misspelt_protocol_gets_the_nearest_name() -> None:
@@ -75,7 +92,8 @@ def _row(protocol: Protocol) -> str:
     cap = f"{near:g} to {far:g} m" if math.isfinite(far) else "all"
     clamp = f"{protocol.clamp_m[0]:g} to {protocol.clamp_m[1]:g} m"
     fitted = [str(protocol.alignments.get(claim, "refused")) for claim in Claim]
-    cells = (f"`{protocol.name}`", protocol.crop, cap, clamp, *fitted, protocol.ground_truth, protocol.source)
+    images = str(protocol.images or "any")
+    cells = (f"`{protocol.name}`", protocol.crop, cap, clamp, *fitted, images, protocol.ground_truth, protocol.source)
     return f"| {' | '.join(cells)} |"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,7 @@ from stadia.evaluation.depth_files import read_map, write_depth_png, write_map
 from stadia.evaluation.predictions import MAP_KEY, Predictions, PredictionsRecord, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.score import DepthScore, folder_truth, resize_depth, score_depth
-from stadia.metrics import METRICS
+from stadia.evaluation.score_files import write_score
 
 Array = NDArray[np.float64]
 Maps = dict[str, Array]
@@ -98,6 +99,21 @@ class TestAgainstNumpy:
         ours = score(write_maps(small, "small"), write_maps(truth_m, "truth")).metrics
         assert ours == pytest.approx(numpy_scores(large, truth_m, scale=False), rel=1e-6)
 
+    def test_the_kitti_benchmark(self, truth_m: Maps, write_maps: Write) -> None:
+        """The development kit's loop on uint16 PNG: every pixel with truth, no crop, no cap, and its own units."""
+        p = {n: np.rint(np.clip(v, 1 / 256, 250) * 256) / 256 for n, v in predicted(truth_m).items()}
+        rows = []
+        for name, g in truth_m.items():
+            d, g = p[name][g > 0], g[g > 0]
+            log = np.log(g) - np.log(d)
+            silog = 100 * np.sqrt(np.mean(log**2) - np.mean(log) ** 2)
+            irmse = np.sqrt(np.mean((1 / (d / 1000) - 1 / (g / 1000)) ** 2))
+            rows.append((silog, 100 * np.mean((d - g) ** 2 / g**2), 100 * np.mean(abs(d - g) / g), irmse))
+        ours = score(write_maps(p, "predictions", ".png"), write_maps(truth_m, "truth", ".png"), "kitti-benchmark")
+        assert list(ours.metrics) == ["silog", "sq_error_rel_percent", "abs_error_rel_percent", "irmse_per_km"]
+        assert list(ours.metrics.values()) == pytest.approx(np.mean(rows, axis=0).tolist(), abs=1e-6, rel=1e-9)
+        assert [image.pixels for image in ours.per_image] == [int((g > 0).sum()) for g in truth_m.values()]
+
     @pytest.mark.parametrize("suffix", [".npy", ".npz", ".png"])
     def test_each_format(self, suffix: str, truth_m: Maps, write_maps: Write) -> None:
         p = {n: np.rint(np.clip(v, 1, 200) * 256) / 256 for n, v in predicted(truth_m).items()}
@@ -111,7 +127,7 @@ class TestLaws:
         near = {n: np.where(g < 10, g, 0) for n, g in truth_m.items()}  # below every cap, as holes where there is no truth
         reference = write_maps(near, "truth")
         result = score(reference, reference, protocol)
-        assert result.metrics == {name: float(name in ("d1", "d2", "d3")) for name in METRICS}
+        assert result.metrics == {name: float(name in ("d1", "d2", "d3")) for name in PROTOCOLS[protocol].metrics}
         assert result.scale_ratio_median == 1.0
         assert result.scale_ratio_spread == 0.0
 
@@ -368,3 +384,25 @@ class TestFiles:
         assert [image["name"] for image in stored["per_image"]] == list(truth_m)
         mean = np.mean([image["abs_rel"] for image in stored["per_image"]])
         assert stored["metrics"]["abs_rel"] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_another_number_of_images_than_the_benchmark_has_is_said(protocol: str, truth_m: Maps, write_maps: Write) -> None:
+    near = write_maps({n: np.where(g < 10, g, 0) for n, g in truth_m.items()}, "truth")
+    said = [note for note in score(near, near, protocol).notes if "not comparable with published figures: of 3 images" in note]
+    assert len(said) == (PROTOCOLS[protocol].images is not None)
+
+
+def test_the_benchmarks_own_number_needs_no_note(truth_m: Maps, write_maps: Write) -> None:
+    truth = write_maps(truth_m, "truth")
+    protocol = replace(PROTOCOLS["kitti-eigen"], images=3)
+    notes = score_depth(Predictions.open(truth), folder_truth(truth, protocol), protocol).notes
+    assert not any("comparable" in note for note in notes)
+
+
+def test_a_score_is_never_lost(tmp_path: Path) -> None:
+    path = tmp_path / "val.json"
+    for value in (1, 1, 2, 3, 3):
+        write_score(path, {"abs_rel": value})
+    kept = {file.name: json.loads(file.read_text())["abs_rel"] for file in tmp_path.iterdir()}
+    assert kept == {"val.json": 3, "val-1.json": 1, "val-2.json": 2}

@@ -9,12 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _CHECKPOINT, _DEPTH, _TRAJECTORY = "CHECKPOINT DATA", "--depth DIR --reference DIR", "--trajectory EST --reference REF"
+_FORMS_OF = {
+    "reference": (_DEPTH, _TRAJECTORY),
+    "protocol": (_CHECKPOINT, _DEPTH),
+    "claim": (_DEPTH,),
+    "format": (_TRAJECTORY,),
+    "align": (_TRAJECTORY,),
+    "max_difference_s": (_TRAJECTORY,),
+    "frames": (_CHECKPOINT,),
+    "every": (_CHECKPOINT,),
+    "out": (_CHECKPOINT,),
+    "scores": (_DEPTH, _TRAJECTORY),
+}
+"""Of each option that not every form has, the forms that do."""
 
 
 def evaluate(
+    context: typer.Context,
     checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint or a run's folder.", show_default=False)] = None,
     data: Annotated[Path | None, typer.Argument(help="Recordings with ground truth.", show_default=False)] = None,
     overrides: Annotated[
@@ -31,6 +45,10 @@ def evaluate(
     format: Annotated[str, typer.Option("--format", help="Of trajectories: kitti or tum.")] = "kitti",
     align: Annotated[str, typer.Option("--align", help="What to fit to the reference: none, scale, se3 or sim3.")] = "none",
     max_difference_s: Annotated[float, typer.Option("--max-difference", help="Seconds between poses that belong together.")] = 0.01,
+    frames: Annotated[
+        Path | None,
+        typer.Option("--frames", help="Of DATA, the frames that a file names: `recording frame [l]` a line.", show_default=False),
+    ] = None,
     every: Annotated[int, typer.Option("--every", min=1, help="Of DATA, each n-th frame.")] = 1,
     out: Annotated[
         Path | None, typer.Option("--out", help="Where predictions of CHECKPOINT go; by default into its run.", show_default=False)
@@ -46,23 +64,37 @@ def evaluate(
     if len(asked) != 1:
         found = " and ".join(asked) or "nothing to score"
         raise ConfigError("stadia evaluate", found=found, expected=f"one of: {', '.join(forms)}", cure="see stadia evaluate --help")
+    _refuse_other_forms(context, asked[0])
     needed = data if checkpoint is not None else reference
     if needed is None:
         missing = "no DATA" if checkpoint is not None else "no --reference"
         raise ConfigError("stadia evaluate", found=missing, expected=asked[0], cure="name where the truth is")
     if depth is not None:
-        summary, notes = _score_depth(depth, needed, protocol, claim, scores)
+        summary = _score_depth(depth, needed, protocol, claim, scores)
     elif trajectory is not None:
-        summary, notes = _score_trajectory(trajectory, needed, format, align, max_difference_s, scores)
+        summary = _score_trajectory(trajectory, needed, format, align, max_difference_s, scores)
     else:
         assert checkpoint is not None
-        summary, notes = _evaluate_checkpoint(checkpoint, needed, protocol, overrides or [], every, out)
-    for note in notes:
-        typer.echo(f"note: {note}", err=True)
+        summary = _evaluate_checkpoint(checkpoint, needed, protocol, overrides or [], frames, every, out)
     if as_json:
+        for note in summary.get("notes", ()):
+            typer.echo(f"note: {note}", err=True)
         typer.echo(json.dumps(summary, indent=2, allow_nan=False))
     else:
         _print_table(summary)
+
+
+def _refuse_other_forms(context: typer.Context, form: str) -> None:
+    """An option that was given and would do nothing is a mistake."""
+    from stadia.core.errors import ConfigError
+
+    for option in context.command.params:
+        forms = _FORMS_OF.get(option.name or "", (form,))
+        source = context.get_parameter_source(option.name or "")
+        if form not in forms and source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(
+                option.opts[0], found=f"given with {form}", expected=f"it with {' or '.join(forms)} alone", cure="leave it out"
+            )
 
 
 def _chosen(option: str, text: str, choices: Sequence[str]) -> str:
@@ -77,9 +109,8 @@ def _chosen(option: str, text: str, choices: Sequence[str]) -> str:
     return text
 
 
-def _score_depth(
-    depth: Path, reference: Path, protocol: str, claim: str | None, scores: Path | None
-) -> tuple[dict[str, Any], Sequence[str]]:
+def _score_depth(depth: Path, reference: Path, protocol: str, claim: str | None, scores: Path | None) -> dict[str, Any]:
+    from stadia.cli.watch import on_stderr
     from stadia.core.types import Claim
     from stadia.evaluation.predictions import Predictions
     from stadia.evaluation.protocols import protocol_named
@@ -87,15 +118,16 @@ def _score_depth(
 
     rules = protocol_named(protocol)
     claimed = None if claim is None else Claim(_chosen("--claim", claim, [*Claim]))
-    score = score_depth(Predictions.open(depth, claimed), folder_truth(reference, rules), rules)
+    with on_stderr() as bars:
+        score = score_depth(Predictions.open(depth, claimed), folder_truth(reference, rules), rules, watch=bars.watch)
     if scores is not None:
         score.write(scores)
-    return score.summary(), score.notes
+    return score.summary()
 
 
 def _score_trajectory(
     trajectory: Path, reference: Path, format: str, align: str, max_difference_s: float, scores: Path | None
-) -> tuple[dict[str, Any], Sequence[str]]:
+) -> dict[str, Any]:
     from stadia.evaluation.odometry import score_trajectory
     from stadia.evaluation.trajectory_files import TrajectoryFormat, read_trajectory
     from stadia.metrics.trajectory import PathAlignment
@@ -106,27 +138,29 @@ def _score_trajectory(
     score = score_trajectory(estimated, truth, alignment, max_difference_s)
     if scores is not None:
         score.write(scores)
-    return score.summary(), score.notes
+    return score.summary()
 
 
 def _evaluate_checkpoint(
-    checkpoint: Path, data: Path, protocol: str, overrides: Sequence[str], every: int, out: Path | None
-) -> tuple[dict[str, Any], Sequence[str]]:
+    checkpoint: Path, data: Path, protocol: str, overrides: Sequence[str], frames: Path | None, every: int, out: Path | None
+) -> dict[str, Any]:
+    from stadia.core.errors import ConfigError
     from stadia.recipes.source_config import source_options
 
     options = source_options(overrides)
+    if frames is not None and every != 1:
+        raise ConfigError("--every", found="given with --frames", expected="one of the two", cure="leave it out: a list says which frames")
 
     from stadia.cli.watch import on_stderr
-    from stadia.core.errors import ConfigError
     from stadia.evaluation.predictions import Provenance
     from stadia.evaluation.protocols import protocol_named
     from stadia.evaluation.recordings import evaluate_recordings
     from stadia.recipes import load_predictor
+    from stadia.recipes.frame_list import read_frame_list
     from stadia.recipes.prediction import open_every_frame
     from stadia.training.checkpoints import Checkpoint
 
     rules = protocol_named(protocol)
-    recordings = open_every_frame(data, **options)
     opened = Checkpoint.open(checkpoint)
     run = opened.path.parent.parent
     in_run = (run / "run.json").is_file()
@@ -134,28 +168,38 @@ def _evaluate_checkpoint(
         raise ConfigError(
             "--out", found="a checkpoint outside a run's folder", expected="a folder for its predictions", cure="pass --out DIR"
         )
-    folder = out if out is not None else run / "predictions" / f"{opened.path.stem}-step{opened.header.step}"
-    with on_stderr() as watch:
+    some = f"-{frames.stem}" if frames is not None else f"-every{every}" * (every > 1)  # other frames are other files
+    folder = out if out is not None else run / "predictions" / f"{opened.path.stem}-step{opened.header.step}{some}"
+    provenance = Provenance.of(checkpoint)
+    about: dict[str, Any] = {"checkpoint": provenance.checkpoint, "data": str(data), "options": options, "every": every}
+    with on_stderr() as bars:
+        recordings = open_every_frame(data, progress=bars.progress, **options)
+        indices: Mapping[str, Sequence[int]] = {recording.name: range(0, len(recording), every) for recording in recordings}
+        if frames is not None:
+            listed = read_frame_list(frames, recordings)
+            indices, about["frames"] = listed.indices, listed.to_json()
         evaluation = evaluate_recordings(
-            load_predictor(checkpoint), recordings, rules, folder, Provenance.of(checkpoint), every=every, reuse=True, watch=watch
+            load_predictor(checkpoint), recordings, rules, folder, provenance, indices=indices, reuse=True, watch=bars.watch
         )
     scores = run / "scores" if in_run else folder / "scores"
-    written = evaluation.write(scores, f"{data.resolve().name}-{protocol}")
-    notes = [*(evaluation.depth.notes if evaluation.depth else ()), *(f"wrote {path}" for path in (folder, *written))]
-    return evaluation.summary(), notes
+    for path in (folder, *evaluation.write(scores, f"{data.resolve().name}-{protocol}{some}", about)):
+        typer.echo(f"note: wrote {path}", err=True)
+    return evaluation.summary()
 
 
 def _print_table(summary: dict[str, Any]) -> None:
-    """Name and value, a row each; nested scores under their own heading."""
+    """Name and value, a row each; its notes, a line each; nested scores under their own heading."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     table = Table(show_header=False, box=None)
     for name, value in summary.items():
-        if not isinstance(value, dict):
+        if not isinstance(value, dict | list):
             table.add_row(name, f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value))
     console.print(table)
+    for note in summary.get("notes", ()):
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     for heading, values in summary.items():
         if isinstance(values, dict):
             for name, nested in values.items():

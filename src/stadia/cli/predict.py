@@ -34,9 +34,9 @@ def predict(
     provenance, predictor = Provenance.of(checkpoint), load_predictor(checkpoint)
     inputs = open_input(source, every=every, **options)
     folders = [out] if len(inputs) == 1 else [inside(out, given.name) for given in inputs]
-    with on_stderr() as watch:
+    with on_stderr() as bars:
         for given, folder in zip(inputs, folders, strict=True):
-            predictions = predict_input(predictor, given, folder, provenance, video=video, cloud=cloud, watch=watch)
+            predictions = predict_input(predictor, given, folder, provenance, video=video, cloud=cloud, watch=bars.watch)
             typer.echo(f"{folder}: {len(predictions.files)} frames")
             for path in sorted(folder.iterdir()):
                 typer.echo(f"  {path.name}{'/' if path.is_dir() else ''}")

@@ -42,17 +42,22 @@ class TrajectoryScore:
         return path_m(torch.from_numpy(self.reference))
 
     def summary(self) -> dict[str, Any]:
-        """The metrics by name beside what was asked: one flat JSON object."""
-        return {**self.metrics, "align": str(self.alignment), "scale": self.scale, "poses": len(self.reference), "path_m": self.path_m}
+        """The metrics by name beside what was asked, and `notes`: one JSON object."""
+        asked = {"align": str(self.alignment), "scale": self.scale, "poses": len(self.reference), "path_m": self.path_m}
+        return {**self.metrics, **asked, "notes": list(self.notes)}
 
-    def write(self, path: Path) -> None:
-        """Write a score file: the numbers, and both paths from above, (x, z) in metres, of at most MAX_DRAWN poses."""
+    def to_json(self) -> dict[str, Any]:
+        """What a score file holds: the numbers, and both paths from above, (x, z) in metres, of at most MAX_DRAWN poses."""
         head = self.summary()
         metrics = {name: head.pop(name) for name in self.metrics}
         step = -(-len(self.reference) // MAX_DRAWN)
         paths = {"path_estimated_m": self.estimated, "path_true_m": self.reference}
         drawn = {name: T[::step, [0, 2], 3].round(3).tolist() for name, T in paths.items()}
-        write_json(path, {**head, "metrics": metrics, "notes": list(self.notes), **drawn})
+        return {**head, "metrics": metrics, **drawn}
+
+    def write(self, path: Path) -> None:
+        """Write a score file."""
+        write_json(path, self.to_json())
 
 
 def score_trajectory(

@@ -79,11 +79,13 @@ def frame_name(recording: Recording, index: int) -> str:
     return file.stem if file is not None else f"{index:06d}"
 
 
-def frames_of(recording: Recording, *, every: int = 1) -> Iterator[Frame]:
-    """The left pictures of a recording, each `every`-th, read when it is their turn."""
-    for index in range(0, len(recording), every):
+def frames_of(recording: Recording, indices: Sequence[int] | None = None) -> Iterator[Frame]:
+    """Left pictures of a recording, those of rising `indices` or all, read when it is their turn."""
+    before = None
+    for index in range(len(recording)) if indices is None else indices:
         name, time_s = frame_name(recording, index), recording.timestamp_s(index)
-        yield Frame(name, recording.image(index), recording.camera(index), time_s, is_neighbour=every == 1)
+        yield Frame(name, recording.image(index), recording.camera(index), time_s, is_neighbour=before in (None, index - 1))
+        before = index
 
 
 def _network_input(frame: Frame, predictor: Predictor) -> tuple[Tensor, Camera]:

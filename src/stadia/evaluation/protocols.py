@@ -54,6 +54,9 @@ BY_CLAIM: Mapping[Claim, Alignment] = {
 }
 """As much of the truth as the claim leaves open, and no more."""
 
+EIGEN_METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10", "mae", "d1", "d2", "d3")
+"""What papers report: Eigen et al. 2014, with SILog, log10 and MAE."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
@@ -65,6 +68,8 @@ class Protocol:
     clamp_m: the aligned prediction is clamped to this, metres.
     alignments: what is fitted to the truth, by the prediction's claim; a claim that is missing is refused.
     ground_truth: which one the published numbers mean, in words.
+    images: how many the published numbers are means over; None where the protocol belongs to no benchmark.
+    metrics: rows of `stadia.metrics.METRICS`.
     png_per_metre: the unit of ground truth stored as uint16 PNG.
     source: where the rules come from.
     """
@@ -76,6 +81,8 @@ class Protocol:
     alignments: Mapping[Claim, Alignment]
     ground_truth: str
     source: str
+    images: int | None = None
+    metrics: tuple[str, ...] = EIGEN_METRICS
     png_per_metre: float = 256.0
 
     def alignment(self, claim: Claim) -> Alignment:
@@ -98,9 +105,12 @@ class Protocol:
 
 
 _KITTI_CAP = (1e-3, 80.0)
-_LIDAR = "697 images; single LiDAR scans projected into camera 2, camera z (scripts that store the scanner's x are .27 m too far)"
-_IMPROVED = "652 of the 697 images; the annotated depth of Uhrig et al., uint16 PNG / 256"
+_LIDAR = "single LiDAR scans projected into camera 2, camera z (scripts that store the scanner's x are .27 m too far)"
+_EIGEN_IMAGES = 697  # the lines of Eigen's list of test frames
+_IMPROVED = "the annotated depth of Uhrig et al., uint16 PNG / 256"
+_IMPROVED_IMAGES = 652  # of the 697, those that have it
 _MONODEPTH2 = "Godard et al., ICCV 2019, arXiv 1806.01260"
+_UHRIG = "Uhrig et al., 3DV 2017, arXiv 1708.06500"
 
 _ALL = (
     Protocol(
@@ -128,6 +138,7 @@ _ALL = (
         clamp_m=_KITTI_CAP,
         alignments=BY_CLAIM,
         ground_truth=_LIDAR,
+        images=_EIGEN_IMAGES,
         source=_MONODEPTH2,
     ),
     Protocol(
@@ -137,6 +148,7 @@ _ALL = (
         clamp_m=_KITTI_CAP,
         alignments=BY_CLAIM,
         ground_truth=_LIDAR,
+        images=_EIGEN_IMAGES,
         source="Eigen et al., NeurIPS 2014, arXiv 1406.2283",
     ),
     Protocol(
@@ -146,7 +158,8 @@ _ALL = (
         clamp_m=_KITTI_CAP,
         alignments=BY_CLAIM,
         ground_truth=_IMPROVED,
-        source=f"{_MONODEPTH2}; Uhrig et al., 3DV 2017, arXiv 1708.06500",
+        images=_IMPROVED_IMAGES,
+        source=f"{_MONODEPTH2}; {_UHRIG}",
     ),
     Protocol(
         name="kitti-eigen-improved-garg",
@@ -155,7 +168,19 @@ _ALL = (
         clamp_m=_KITTI_CAP,
         alignments=BY_CLAIM,
         ground_truth=_IMPROVED,
+        images=_IMPROVED_IMAGES,
         source="as supervised methods report it: Bhat et al., CVPR 2021, arXiv 2011.14141",
+    ),
+    Protocol(
+        name="kitti-benchmark",
+        crop="none",
+        scored_m=(0.0, math.inf),
+        clamp_m=(1 / 256, 65535 / 256),  # what the uint16 PNG of a submission can hold
+        alignments={Claim.METRES: Alignment.NONE},
+        ground_truth=f"{_IMPROVED}, such as the 1000 of val_selection_cropped; that of the benchmark's own images is the server's alone",
+        images=500,
+        metrics=("silog", "sq_error_rel_percent", "abs_error_rel_percent", "irmse_per_km"),
+        source=f"{_UHRIG}; the development kit of cvlibs.net/datasets/kitti/eval_depth.php?benchmark=depth_prediction",
     ),
     Protocol(
         name="sevenscenes",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,18 +15,17 @@ from stadia.core.files import inside
 from stadia.core.recording import Recording
 from stadia.core.types import Claim, Predictor
 from stadia.evaluation.odometry import TrajectoryScore, score_trajectory
-from stadia.evaluation.predict import TRAJECTORY, Frame, frame_name, frames_of, predict
+from stadia.evaluation.predict import TRAJECTORY, frame_name, frames_of, predict
 from stadia.evaluation.predictions import Predictions, Provenance, read_record
 from stadia.evaluation.protocols import Protocol
 from stadia.evaluation.score import DepthScore, ImageScore, collect, score_images
+from stadia.evaluation.score_files import write_score
 from stadia.evaluation.trajectory_files import Trajectory, read_kitti
+from stadia.evaluation.watch import Watch, unwatched
 from stadia.metrics.trajectory import PathAlignment
 
 PATH_ALIGNMENT: Mapping[Claim, PathAlignment] = {Claim.METRES: PathAlignment.SE3}
 """The world frame is free (its choice says nothing of the network), the scale only where the claim leaves it open (sim3)."""
-
-Watch = Callable[[Iterable[Frame], int | None, str], Iterable[Frame]]
-"""Passes frames through and shows how far they are: (frames, how many if known, whose)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +36,24 @@ class Evaluation:
     odometry: Mapping[str, TrajectoryScore]
 
     def summary(self) -> dict[str, Any]:
-        """Depth's flat summary, and `odometry` by recording."""
+        """Depth's summary, and `odometry` by recording."""
         depth = self.depth.summary() if self.depth else {"images": 0}
         return {**depth, "odometry": {name: score.summary() for name, score in self.odometry.items()}}
 
-    def write(self, folder: Path, name: str) -> list[Path]:
-        """Write score files: NAME.json for depth, NAME-RECORDING.json for each path; returns them."""
-        written = []
+    def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
+        """Write score files by `write_score`: NAME.json for depth, NAME-RECORDING.json for each path; returns them.
+
+        Args:
+            folder: of the files.
+            name: what was scored.
+            about: what made the score and of what, into every file: `checkpoint`, `data`, `frames`.
+        """
+        scores = {f"{name}-{recording.replace('/', '-')}.json": path.to_json() for recording, path in self.odometry.items()}
         if self.depth is not None:
-            written.append(folder / f"{name}.json")
-            self.depth.write(written[-1])
-        for recording, score in self.odometry.items():
-            written.append(folder / f"{name}-{recording.replace('/', '-')}.json")
-            score.write(written[-1])
-        return written
-
-
-def unwatched(frames: Iterable[Frame], count: int | None, name: str) -> Iterable[Frame]:
-    """Shows nothing."""
-    return frames
+            scores = {f"{name}.json": self.depth.to_json(), **scores}
+        for file, score in scores.items():
+            write_score(folder / file, {**about, **score})
+        return [folder / file for file in scores]
 
 
 def evaluate_recordings(
@@ -65,7 +63,7 @@ def evaluate_recordings(
     out: Path,
     provenance: Provenance,
     *,
-    every: int = 1,
+    indices: Mapping[str, Sequence[int]] | None = None,
     reuse: bool = False,
     watch: Watch = unwatched,
 ) -> Evaluation:
@@ -77,7 +75,7 @@ def evaluate_recordings(
         protocol: of depth. Paths are aligned by PATH_ALIGNMENT.
         out: a folder; each recording's in it must be new or empty, but for `reuse`.
         provenance: what made the predictions.
-        every: predict and score each `every`-th frame.
+        indices: of the frames to predict and score, rising, by the recording's name; by default all frames of all recordings.
         reuse: score what is on disk already where `provenance` made it of these frames; refuse it where something else did.
         watch: shows progress.
 
@@ -88,12 +86,13 @@ def evaluate_recordings(
     scores: list[tuple[str, ImageScore | None]] = []
     odometry: dict[str, TrajectoryScore] = {}
     for recording in recordings:
-        indices = range(0, len(recording), every)
-        if not _has_truth(recording, indices):
-            continue  # a benchmark's test sequences: nothing to score, so nothing to predict
-        predictions = _predictions(predictor, recording, indices, inside(out, recording.name), provenance, reuse, watch)
-        scores += _depth_scores(predictions, recording, indices, protocol)
-        path = _path_score(predictions, recording, indices)
+        chosen = range(len(recording)) if indices is None else indices.get(recording.name, ())
+        if not _has_truth(recording, chosen):  # a benchmark's test sequences: nothing to score, so nothing to predict
+            scores += [(f"{recording.name}/{frame_name(recording, index)}", None) for index in chosen]
+            continue
+        predictions = _predictions(predictor, recording, chosen, inside(out, recording.name), provenance, reuse, watch)
+        scores += watch(_depth_scores(predictions, recording, chosen, protocol), len(chosen), f"scoring {recording.name}")
+        path = _path_score(predictions, recording, chosen)
         if path is not None:
             odometry[recording.name] = path
     depth = collect(scores, predictor.claim, protocol) if any(score for _, score in scores) else None
@@ -107,14 +106,19 @@ def evaluate_recordings(
     return Evaluation(depth, odometry)
 
 
-def _has_truth(recording: Recording, indices: range) -> bool:
-    """Whether some frame has depth or a pose, by a look at a few."""
-    some = [indices[k] for k in np.linspace(0, len(indices) - 1, min(len(indices), 5)).astype(int)]
-    return any(recording.depth_m(index) is not None or recording.T_world_camera(index) is not None for index in some)
+def _has_truth(recording: Recording, indices: Sequence[int]) -> bool:
+    """Whether some frame has a pose or depth."""
+    return any(recording.T_world_camera(index) is not None or recording.depth_m(index) is not None for index in indices)
 
 
 def _predictions(
-    predictor: Predictor, recording: Recording, indices: range, folder: Path, provenance: Provenance, reuse: bool, watch: Watch
+    predictor: Predictor,
+    recording: Recording,
+    indices: Sequence[int],
+    folder: Path,
+    provenance: Provenance,
+    reuse: bool,
+    watch: Watch,
 ) -> Predictions:
     """Those that are on disk already, if they are wanted and exactly these; else predicted now."""
     fingerprint = recording.fingerprint()
@@ -122,12 +126,12 @@ def _predictions(
         found = Predictions.open(folder, predictor.claim)
         found.check_made_by(provenance, fingerprint, [frame_name(recording, index) for index in indices])
         return found
-    frames = watch(frames_of(recording, every=indices.step), len(indices), recording.name)
+    frames = watch(frames_of(recording, indices), len(indices), f"predicting {recording.name}")
     return predict(predictor, frames, folder, provenance, source=recording.name, fingerprint=fingerprint)
 
 
 def _depth_scores(
-    predictions: Predictions, recording: Recording, indices: range, protocol: Protocol
+    predictions: Predictions, recording: Recording, indices: Sequence[int], protocol: Protocol
 ) -> Iterator[tuple[str, ImageScore | None]]:
     """Scores of one recording, named RECORDING/STEM."""
     truth = {name: partial(recording.depth_m, index) for name, index in zip(predictions.files, indices, strict=True)}
@@ -135,7 +139,7 @@ def _depth_scores(
         yield f"{recording.name}/{name}", score and score.named(f"{recording.name}/{name}")
 
 
-def _path_score(predictions: Predictions, recording: Recording, indices: range) -> TrajectoryScore | None:
+def _path_score(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> TrajectoryScore | None:
     """The path from disk against the recording's poses, at the frames that have one; None where there are fewer than three."""
     record = predictions.record
     if record is None or not record.trajectory:

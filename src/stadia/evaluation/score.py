@@ -19,6 +19,7 @@ from stadia.core.types import Claim
 from stadia.evaluation.depth_files import depth_files, read_map
 from stadia.evaluation.predictions import Predictions
 from stadia.evaluation.protocols import Alignment, Protocol
+from stadia.evaluation.watch import Watch, unwatched
 from stadia.geometry.align import scale_shift
 from stadia.geometry.depth_maps import resize_map
 from stadia.metrics import METRICS
@@ -82,7 +83,7 @@ class DepthScore:
         return float(np.std(np.divide(ratios, np.median(ratios)))) if ratios else None
 
     def summary(self) -> dict[str, Any]:
-        """The metrics by name, `images`, the scale ratio, and what was asked: one flat JSON object."""
+        """The metrics by name, `images`, the scale ratio, what was asked, and `notes`: one JSON object."""
         return {
             "protocol": self.protocol,
             "claim": str(self.claim),
@@ -92,15 +93,19 @@ class DepthScore:
             "scale_ratio_spread": self.scale_ratio_spread,
             "images": len(self.per_image),
             "images_without_truth": len(self.without_truth),
+            "notes": list(self.notes),
         }
 
-    def write(self, path: Path) -> None:
-        """Write a score file: the means, and every image beside them."""
+    def to_json(self) -> dict[str, Any]:
+        """What a score file holds: the means, and every image beside them."""
         head = self.summary()
         metrics = {name: head.pop(name) for name in self.metrics}
         images = [image.to_json() for image in self.per_image]
-        notes = {"without_truth": list(self.without_truth), "notes": list(self.notes)}
-        write_json(path, {**head, "metrics": metrics, **notes, "per_image": images})
+        return {**head, "metrics": metrics, "without_truth": list(self.without_truth), "per_image": images}
+
+    def write(self, path: Path) -> None:
+        """Write a score file."""
+        write_json(path, self.to_json())
 
 
 def folder_truth(folder: Path, protocol: Protocol) -> Truth:
@@ -185,7 +190,7 @@ def score_image(
     scored = true[mask][None]  # (1, N): on KITTI 3 to 20 % of the pixels
     depth, ratio = _aligned(_predicted_at(name, values, mask, claim), scored, claim, protocol)
     every = torch.ones_like(scored, dtype=torch.bool)
-    metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in METRICS}
+    metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
     return ImageScore(name, metrics, ratio, scored.numel())
 
 
@@ -201,13 +206,14 @@ def _check_aspect(name: str, picture: tuple[int, ...], truth: tuple[int, ...]) -
         )
 
 
-def score_depth(predictions: Predictions, truth: Truth, protocol: Protocol) -> DepthScore:
+def score_depth(predictions: Predictions, truth: Truth, protocol: Protocol, *, watch: Watch = unwatched) -> DepthScore:
     """Score a folder of predictions.
 
     Args:
         predictions: `Predictions.open(folder)`.
         truth: by the same names, for example `folder_truth(folder, protocol)`.
         protocol: a row of PROTOCOLS.
+        watch: shows progress.
 
     Raises ProtocolError where the protocol refuses the claim, two shapes cannot be of one view, or nothing can be scored;
     DataError naming the file that is missing or wrong.
@@ -217,7 +223,8 @@ def score_depth(predictions: Predictions, truth: Truth, protocol: Protocol) -> D
         notes.append(f"not scored for want of ground truth: {extra} of {len(predictions.files)} predictions")
     if predictions.record is None:
         notes.append(f"no predictions.json in {predictions.folder}: taken as {predictions.claim}")
-    return collect(score_images(predictions, truth, protocol), predictions.claim, protocol, notes)
+    scores = watch(score_images(predictions, truth, protocol), len(truth), "scoring")
+    return collect(scores, predictions.claim, protocol, notes)
 
 
 def score_images(predictions: Predictions, truth: Truth, protocol: Protocol) -> Iterator[tuple[str, ImageScore | None]]:
@@ -263,4 +270,6 @@ def collect(scores: Iterable[tuple[str, ImageScore | None]], claim: Claim, proto
     if alignment is not Alignment.NONE:
         notes = [*notes, f"not scored in metres: {alignment} of every image fitted to the truth first (claim: {claim})"]
     images = tuple(score for _, score in every if score is not None)
+    if protocol.images not in (None, len(images)):
+        notes = [*notes, f"not comparable with published figures: of {len(images)} images, where {protocol.name} means {protocol.images}"]
     return DepthScore(protocol.name, claim, alignment, images, without, tuple(notes))

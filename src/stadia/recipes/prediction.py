@@ -13,6 +13,7 @@ from stadia.core.config import resolve
 from stadia.core.recording import Recording
 from stadia.core.types import Claim, Predictor
 from stadia.data import DATASETS
+from stadia.data.cache import Progress
 from stadia.data.config import SourceOptions
 from stadia.data.own_camera import own_intrinsics
 from stadia.data.pictures import PICTURE_SUFFIXES, read_rgb
@@ -22,9 +23,9 @@ from stadia.evaluation.drawings import draw_paths
 from stadia.evaluation.point_cloud import point_cloud_file
 from stadia.evaluation.predict import TRAJECTORY, Frame, Listener, frames_of, predict
 from stadia.evaluation.predictions import Predictions, Provenance
-from stadia.evaluation.recordings import Watch, unwatched
 from stadia.evaluation.trajectory_files import read_kitti
 from stadia.evaluation.video import DEFAULT_RATE_HZ, frame_rate_hz, side_by_side_picture, side_by_side_video
+from stadia.evaluation.watch import Watch, unwatched
 
 VIDEO, PICTURE, CLOUD, PATH_DRAWING = "side_by_side.mp4", "side_by_side.png", "cloud.ply", "trajectory.png"
 
@@ -56,17 +57,18 @@ def open_input(path: Path, *, every: int = 1, format: str = "auto", **options: A
         return [_open_picture(path, resolve(SourceOptions, options))]
     if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
         return [_open_video(path, resolve(SourceOptions, options), every)]
-    return [
-        Input(r.name, frames_of(r, every=every), len(range(0, len(r), every)), frame_rate_hz(r, every))
-        for r in open_every_frame(path, format, **options)
-    ]
+    inputs = []
+    for recording in open_every_frame(path, format, **options):
+        indices = range(0, len(recording), every)
+        inputs.append(Input(recording.name, frames_of(recording, indices), len(indices), frame_rate_hz(recording, every)))
+    return inputs
 
 
-def open_every_frame(path: Path, format: str = "auto", **options: Any) -> list[Recording]:
+def open_every_frame(path: Path, format: str = "auto", *, progress: Progress | None = None, **options: Any) -> list[Recording]:
     """`open_recordings`, but of your own pictures every frame is kept, where a training would choose by motion."""
     if format == "auto":
         format = next((name for name in DATASETS if DATASETS.load(name).recognises(path)), format)
-    return open_recordings(path, format, **{"stride": 1, **options} if format == "video" else options)
+    return open_recordings(path, format, progress=progress, **{"stride": 1, **options} if format == "video" else options)
 
 
 def _open_picture(path: Path, options: SourceOptions) -> Input:
@@ -121,7 +123,7 @@ def predict_input(
             listeners.append(files.enter_context(side_by_side_video(out / VIDEO, given.rate_hz)))
         if cloud and predictor.claim is not Claim.AFFINE_INVERSE:
             listeners.append(files.enter_context(point_cloud_file(out / CLOUD, predictor.claim, given.count)))
-        frames = watch(given.frames, given.count, given.name)
+        frames = watch(given.frames, given.count, f"predicting {given.name}")
         predictions = predict(predictor, frames, out, provenance, source=given.name, listeners=listeners)
     if predictions.record is not None and predictions.record.trajectory:
         draw_paths(out / PATH_DRAWING, {given.name: read_kitti(out / TRAJECTORY).T_world_camera}, predictor.claim)

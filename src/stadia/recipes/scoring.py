@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import track
@@ -11,13 +12,13 @@ from rich.progress import track
 from stadia.core.recording import Recording
 from stadia.core.types import Claim, Predictor
 from stadia.data.sources import Excerpt
-from stadia.evaluation.predict import Frame
 from stadia.evaluation.predictions import Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recordings import Evaluation, evaluate_recordings
 from stadia.recipes.video import has_depth, has_poses
 from stadia.training.run import Run
 
+T = TypeVar("T")
 MOST_FRAMES = 1000  # of a split; of a longer one the first frames of each recording, consecutive, since motion is scored too
 PROTOCOL_BY_CLAIM = {Claim.METRES: "metric", Claim.UP_TO_SCALE: "relative", Claim.AFFINE_INVERSE: "relative"}
 
@@ -48,8 +49,8 @@ def score_recordings(
     if folder.exists():
         shutil.rmtree(folder)  # of this run before it was resumed, or half-written when it was killed
 
-    def watch(frames: Iterable[Frame], count: int | None, recording: str) -> Iterator[Frame]:
-        yield from track(frames, f"predicting {recording}", total=count, console=console, transient=True)
+    def watch(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
+        return track(items, what, total=count, console=console, transient=True)
 
     evaluation = evaluate_recordings(
         predictor,
@@ -59,5 +60,5 @@ def score_recordings(
         provenance,
         watch=watch,
     )
-    evaluation.write(run.folder / "scores", name)
+    evaluation.write(run.folder / "scores", name, {"checkpoint": provenance.checkpoint})
     return evaluation

@@ -1,0 +1,45 @@
+"""A benchmark scores certain frames and no others: a file names them, in the form of KITTI's Eigen split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, Recording
+from stadia.data.splits import read_split_file
+
+
+@dataclass(frozen=True)
+class FrameList:
+    """Frames to score. indices: rising, by the recording's name. file, sha256: of the list, to tell which it was."""
+
+    file: str
+    sha256: str
+    indices: Mapping[str, Sequence[int]]
+
+    def to_json(self) -> dict[str, str | int]:
+        """What a score file says of it."""
+        return {"file": self.file, "sha256": self.sha256, "count": sum(map(len, self.indices.values()))}
+
+
+def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
+    """Read lines `recording frame l` or `recording frame`: `2011_09_26/2011_09_26_drive_0002_sync 0000000069 l`.
+
+    Raises DataError where a line does not parse, names a frame that `recordings` lack (the first, and how many do), one that
+    was named before, or a right picture: what is predicted and scored are left ones.
+    """
+    indices: dict[str, Sequence[int]] = {}
+    for frames in read_split_file(path, recordings):
+        name = frames.recording.name
+        if frames.side != LEFT:
+            raise DataError(path, found=f"right pictures of '{name}'", expected="left ones (`l`)", cure="remove these lines")
+        once = sorted(set(frames.indices))
+        if repeated := len(frames.indices) - len(once):
+            raise DataError(path, found=f"{repeated} frames of '{name}' twice", expected="each once", cure="remove the repeated lines")
+        indices[name] = once
+    if not indices:
+        raise DataError(path, found="an empty list", expected="a frame a line", cure="is this the right file?")
+    return FrameList(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), indices)
