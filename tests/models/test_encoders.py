@@ -66,6 +66,14 @@ def test_weights_that_cannot_be_had_are_said_in_one_line(monkeypatch: pytest.Mon
     monkeypatch.setattr(encoders.timm, "create_model", no_hub)
     monkeypatch.setattr(encoders, "_hub_is_reachable", lambda: False)
     with caplog.at_level(logging.WARNING):
-        Encoder("resnet18", pretrained=True)
+        assert Encoder("resnet18", pretrained=True).weights == "random"
     assert [r.getMessage() for r in caplog.records] == ["no pretrained weights for 'resnet18' (OSError): its encoder starts at random"]
     assert encoders.huggingface_hub.constants.HF_HUB_OFFLINE is False
+
+
+def test_what_it_starts_from_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = encoders.timm.create_model
+    monkeypatch.setattr(encoders.timm, "create_model", lambda name, *, pretrained=False, **words: real(name, **words))
+    monkeypatch.setattr(encoders, "_hub_is_reachable", lambda: False)
+    assert Encoder("resnet18", pretrained=True).weights == "pretrained"
+    assert Encoder("resnet18", pretrained=False).weights == "random"

@@ -15,6 +15,7 @@ from stadia.data.roadworld import write
 from stadia.data.roadworld.presets import TINY
 from stadia.data.splits import open_split
 from stadia.diagnostics.finding import Finding, Severity, Stage
+from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.recipes import workflow
 from stadia.recipes.selfsup_config import SelfsupConfig
 
@@ -30,8 +31,19 @@ def test_from_pictures_to_a_report(small: SelfsupConfig, tmp_path: Path) -> None
     (odometry,) = (run.folder / "scores").glob("val-*.json")
     assert len(json.loads(odometry.read_text())["path_true_m"]) == 5
     assert run.facts["status"] == "finished"
+    assert run.facts["weights"] == {"encoder": "random", "pose_encoder": "random"}
     assert recipes.load_predictor(run.folder).claim is Claim.METRES
     assert report.build(run.folder).stat().st_size > 10_000
+
+
+def test_what_the_encoders_started_from_is_said_and_kept(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(DepthAndMotion, "weights", {"encoder": "pretrained", "pose_encoder": "random"})
+    run = recipes.train(small, out=tmp_path / "runs")
+    assert "M parameters (encoder pretrained, pose encoder random) on" in capsys.readouterr().err
+    assert run.facts["weights"] == {"encoder": "pretrained", "pose_encoder": "random"}
+    assert "encoder pretrained, pose encoder random" in report.build(run.folder).read_text()
 
 
 def test_mono_claims_no_metres_and_is_scored_by_shape(small: SelfsupConfig, tmp_path: Path) -> None:

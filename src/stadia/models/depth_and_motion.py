@@ -9,6 +9,7 @@ from stadia.core.types import Batch, Claim, Prediction, is_temporal
 from stadia.geometry.se3 import inverse
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_net import DepthNet
+from stadia.models.encoders import Weights
 from stadia.models.pose_net import PoseNet
 
 
@@ -33,6 +34,12 @@ class DepthAndMotion(nn.Module):
             scales=config.scales,
         )
         self.pose = _pose_net(config) if motion else None
+
+    @property
+    def weights(self) -> dict[str, Weights]:
+        """What each encoder started from, by its key in the configuration."""
+        encoders = {"encoder": self.depth.encoder, "pose_encoder": self.pose.encoder if self.pose else None}
+        return {name: encoder.weights for name, encoder in encoders.items() if encoder}
 
     def forward(self, batch: Batch) -> Prediction:
         """A batch to inverse depth and T_source_target; it claims metres where the batch holds a rig's baseline."""

@@ -7,7 +7,7 @@ import socket
 import urllib.request
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import stadia.core.torchvision_shim  # noqa: F401
@@ -25,6 +25,9 @@ from stadia.core.tables import nearest
 
 log = logging.getLogger(__name__)
 
+Weights = Literal["pretrained", "random"]
+"""What a network starts from."""
+
 
 class Encoder(nn.Module):
     """A timm backbone that gives features at strides which are powers of two, finest first.
@@ -32,17 +35,18 @@ class Encoder(nn.Module):
     Args:
         name: of the timm model.
         pictures: how many RGB pictures are concatenated along the channels (1 for depth, 2 for pose).
-        pretrained: load timm's weights; where they cannot be had, says so in one line and starts at random.
+        pretrained: load timm's weights; where they cannot be had, says so in one line and starts at random. `weights` tells which.
 
     Raises ConfigError for a name that timm does not know, or a backbone whose strides are no powers of two.
     """
 
     mean: Tensor
     std: Tensor
+    weights: Weights
 
     def __init__(self, name: str, *, pictures: int = 1, pretrained: bool = True) -> None:
         super().__init__()
-        self.backbone = _create(name, 3 * pictures, pretrained)
+        self.backbone, self.weights = _create(name, 3 * pictures, pretrained)
         info: Any = self.backbone.feature_info
         last = {stride: index for index, stride in enumerate(info.reduction())}  # the deepest feature of each stride
         if any(stride & (stride - 1) for stride in last):
@@ -72,8 +76,8 @@ class Encoder(nn.Module):
 _ANY_SIZE: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 
 
-def _create(name: str, channels: int, pretrained: bool) -> nn.Module:
-    """The timm model as a feature extractor for pictures of any size."""
+def _create(name: str, channels: int, pretrained: bool) -> tuple[nn.Module, Weights]:
+    """The timm model as a feature extractor for pictures of any size, and what it starts from."""
     if not timm.is_model(name.split(".")[0]):
         near = nearest(name, timm.list_models())
         cure = f"did you mean '{near}'?" if near else "see `stadia parts encoders`"
@@ -81,22 +85,22 @@ def _create(name: str, channels: int, pretrained: bool) -> nn.Module:
     for words in _ANY_SIZE:
         create = partial(timm.create_model, name, features_only=True, in_chans=channels, **words)
         try:
-            return _with_weights(name, create) if pretrained else create()
+            return _with_weights(name, create) if pretrained else (create(), "random")
         except TypeError:  # this family does not know the word
             continue
     raise ConfigError("encoder", found=f"'{name}'", expected="a backbone that gives features", cure="choose another")
 
 
-def _with_weights(name: str, create: Callable[..., nn.Module]) -> nn.Module:
+def _with_weights(name: str, create: Callable[..., nn.Module]) -> tuple[nn.Module, Weights]:
     """The model with timm's weights, from the cache or the hub; at random, saying so in one line, where neither has them."""
     offline = huggingface_hub.constants.HF_HUB_OFFLINE
     huggingface_hub.constants.HF_HUB_OFFLINE = offline or not _hub_is_reachable()  # else it retries for most of a minute
     try:
-        return create(pretrained=True)
+        return create(pretrained=True), "pretrained"
     except (OSError, RuntimeError, HfHubHTTPError) as error:  # no way to the hub, no such file there, no weights of this name
         model = create()
         log.warning("no pretrained weights for '%s' (%s): its encoder starts at random", name, type(error).__name__)
-        return model
+        return model, "random"
     finally:
         huggingface_hub.constants.HF_HUB_OFFLINE = offline
 

@@ -76,6 +76,10 @@ class Selfsup(Task):
         """Metres where a rig's baseline trained it, else depth up to one unknown scale."""
         return Claim.METRES if self.config.data.stereo else Claim.UP_TO_SCALE
 
+    @property
+    def weights(self) -> Mapping[str, str]:
+        return self.model.weights
+
     def step(self, batch: Batch) -> LossReport:
         prediction = self.model(batch)
         return self.loss(batch.targets, prediction, batch.source_names, self.global_step)

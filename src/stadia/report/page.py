@@ -71,13 +71,15 @@ def _claim(run: RunFiles) -> Any:
 
 
 def _facts(run: RunFiles) -> list[str]:
-    """When the run started and how long it took, in words."""
+    """When the run started, how long it took, and from which weights, in words."""
     started, finished = (_moment(run.run.get(key)) for key in ("started", "finished"))
     facts = [f"{started.day} {started:%B %Y, %H:%M}"] if started else []
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
         facts.append(f"took {wording.duration(seconds)}")
     if run.series:
         facts.append(f"{wording.number(max(s.steps[-1] for s in run.series))} steps")
+    if isinstance(weights := run.run.get("weights"), dict) and weights:
+        facts.append(", ".join(f"{name.replace('_', ' ')} {origin}" for name, origin in weights.items()))
     return facts
 
 

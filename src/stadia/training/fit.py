@@ -95,6 +95,8 @@ def fit(
                 ProgressBar(console, plan),
                 Checkpoints(run, task, validation, config.checkpoint_every, lambda: signals.wanted),
             ]
+            if step == 0:
+                run.note(weights=dict(task.weights))
             console.print(_start_message(task, trainer, config, run, step), soft_wrap=True, highlight=False, markup=False)
             if step < plan.total_steps:
                 trainer.fit(task, stream, val_batches, ckpt_path=str(checkpoint.path) if checkpoint else None)
@@ -180,7 +182,7 @@ def _recorded(run: Run, signals: StopSignals, console: Console) -> Iterator[None
 
 
 def _start_message(task: Task, trainer: pl.Trainer, config: TrainingConfig, run: Run, step: int) -> str:
-    """One line: what is trained, on what, how long, where to."""
+    """One line: what is trained, from which weights, on what, how long, where to."""
     assert task.plan is not None
     parameters = sum(p.numel() for p in task.parameters() if p.requires_grad)
     device = trainer.strategy.root_device.type
@@ -190,4 +192,6 @@ def _start_message(task: Task, trainer: pl.Trainer, config: TrainingConfig, run:
     if step >= task.plan.total_steps:
         return f"{task.recipe}: all {step} steps are done already, in {run.folder}"
     steps = f"steps {step + 1} to {task.plan.total_steps}" if step else f"{task.plan.total_steps} steps"
-    return f"{task.recipe}: {parameters / 1e6:.1f} M parameters on {place}, {steps} of {samples} samples, in {run.folder}"
+    started_from = ", ".join(f"{name.replace('_', ' ')} {weights}" for name, weights in task.weights.items())
+    weights = f"{parameters / 1e6:.1f} M parameters" + (f" ({started_from})" if started_from and not step else "")
+    return f"{task.recipe}: {weights} on {place}, {steps} of {samples} samples, in {run.folder}"

@@ -82,6 +82,11 @@ class Task(pl.LightningModule):
         """(H, W, 3) RGB by label, for the picture sheet of a training step: input, depth, warped, residual, winner."""
         return {}
 
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """What each network started from, "pretrained" or "random", by name. Written into run.json."""
+        return {}
+
     def parameter_groups(self) -> optimisers.Groups:
         """As torch takes them; every trainable parameter once."""
         return optimisers.parameter_groups(self, self.optimiser_config.weight_decay)
