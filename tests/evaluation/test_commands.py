@@ -251,6 +251,9 @@ class TestCheckpoint:
         code, out, err = stadia("evaluate", "--depth", truth, "--reference", truth, "--json")
         assert (code, json.loads(out)["images"]) == (0, 6)
         assert "scoring" in err
+        monkeypatch.delenv("FORCE_COLOR")
+        _, _, err = stadia("evaluate", "--depth", truth, "--reference", truth, "--json")
+        assert err == f"note: no predictions.json in {truth}: taken as metres\n"
 
     def test_outside_a_run_it_asks_where(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
         (checkpoint.parent.parent / "run.json").unlink()
@@ -278,6 +281,20 @@ def video(tmp_path: Path) -> Path:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
     return path
+
+
+def test_decoding_a_video_to_score_its_path_is_shown(
+    checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_kitti(tmp_path / "poses.txt", Trajectory(straight(12, 0.5)))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
+    given = ("data.camera.focal_px=50", f"data.poses={tmp_path / 'poses.txt'}")
+    code, out, err = stadia("evaluate", checkpoint, video, "--json", *given)
+    assert code == 0, err
+    (path,) = json.loads(out)["odometry"].values()
+    assert path["path_m"] == pytest.approx(5.5)
+    assert "12/12" in err.partition("predicting")[0]
 
 
 class TestPredict:

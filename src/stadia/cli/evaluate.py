@@ -47,7 +47,7 @@ def evaluate(
     max_difference_s: Annotated[float, typer.Option("--max-difference", help="Seconds between poses that belong together.")] = 0.01,
     frames: Annotated[
         Path | None,
-        typer.Option("--frames", help="Of DATA, the frames that a file names: `recording frame [l]` a line.", show_default=False),
+        typer.Option("--frames", help="Of DATA, the frames that a file names: `recording frame l` a line.", show_default=False),
     ] = None,
     every: Annotated[int, typer.Option("--every", min=1, help="Of DATA, each n-th frame.")] = 1,
     out: Annotated[
@@ -171,7 +171,7 @@ def _evaluate_checkpoint(
     some = f"-{frames.stem}" if frames is not None else f"-every{every}" * (every > 1)  # other frames are other files
     folder = out if out is not None else run / "predictions" / f"{opened.path.stem}-step{opened.header.step}{some}"
     provenance = Provenance.of(checkpoint)
-    about: dict[str, Any] = {"checkpoint": provenance.checkpoint, "data": str(data), "options": options, "every": every}
+    about: dict[str, Any] = {"checkpoint": provenance.checkpoint, "data": str(data.resolve()), "options": options, "every": every}
     with on_stderr() as bars:
         recordings = open_every_frame(data, progress=bars.progress, **options)
         indices: Mapping[str, Sequence[int]] = {recording.name: range(0, len(recording), every) for recording in recordings}

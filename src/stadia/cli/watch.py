@@ -39,10 +39,12 @@ class Bars:
 
 @contextmanager
 def on_stderr() -> Iterator[Bars]:
-    """Give bars that are shown until the block ends."""
+    """Give bars that a terminal shows until the block ends; a file or a pipe gets none."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+    console = Console(stderr=True)
+    console.quiet = not console.is_terminal  # in a log a bar would be an empty line
+    with Progress(*columns, console=console, transient=True) as display:
         yield Bars(display)
