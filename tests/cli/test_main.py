@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 
@@ -77,10 +78,31 @@ def test_interrupted(stadia, monkeypatch):
     assert stadia("report", "x") == (130, "", "stadia: interrupted\n")
 
 
-def test_unknown_command_tells_the_nearest(stadia):
-    code, _, err = stadia("evalute")
-    assert code == 2
-    assert "evaluate" in err
+@pytest.mark.parametrize(
+    ("line", "found", "expected", "cure"),
+    [
+        ("train selfsup --dat x", "train: found option '--dat'", "one of --data, --out,", "did you mean '--data'?"),
+        ("evaluate --protcol x", "evaluate: found option '--protcol'", "--protocol, --claim,", "did you mean '--protocol'?"),
+        ("report x -q", "report: found option '-q'", "one of --out, --help, --traceback", "see `stadia report --help`"),
+        ("train", "train: found no argument 'recipe'", "stadia train [OPTIONS]", "see `stadia train --help`"),
+        ("report a b", "report: found extra argument(s) (b)", "stadia report [OPTIONS]", "see `stadia report --help`"),
+        ("train selfsup --out", "command line: found option '--out' without a value", "as the help shows it", "see `stadia --help`"),
+        ("predict a b --every x", "predict: found invalid value for '--every'", "stadia predict [OPTIONS]", "see `stadia predict --help`"),
+        ("evalute", "command line: found command 'evalute'", "one of train, evaluate, predict,", "did you mean 'evaluate'?"),
+        ("data roadwrld", "data: found command 'roadwrld'", "one of roadworld", "did you mean 'roadworld'?"),
+    ],
+)
+def test_a_wrong_word_is_one_line_that_says_what_would_be_right(stadia, line, found, expected, cure):
+    code, out, err = stadia(*line.split())
+    assert (code, out) == (2, "")
+    assert re.fullmatch(rf"stadia: {re.escape(found)}.*, expected .*{re.escape(expected)}.*; {re.escape(cure)}\n", err), err
+
+
+@pytest.mark.parametrize("line", [[], ["data"]])
+def test_no_word_at_all_prints_the_help(stadia, line):
+    code, out, err = stadia(*line)
+    assert (code, err) == (2, "")
+    assert "Usage: stadia" in out
 
 
 def test_reader_that_goes_away_is_no_error():

@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -23,6 +23,7 @@ from stadia.cli.predict import predict
 from stadia.cli.report import report
 from stadia.cli.train import train
 from stadia.core.errors import StadiaError
+from stadia.core.tables import nearest
 
 DONE, PIPE_CLOSED, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 70, 130  # exit codes
 
@@ -67,8 +68,46 @@ def main(
     """What every command shares. `--traceback` is taken off the line by `run`, so that it may stand anywhere."""
 
 
+_PLAINER = (
+    ("Missing ", "no "),
+    ("Got unexpected ", ""),
+    (" requires an argument", " without a value"),
+    (" does not take a value", " with a value"),
+)
+"""Typer's words, and those that go on from "found"."""
+
+
+def _mistake_of_words(error: Any) -> StadiaError:
+    """What typer found wrong with the words of the line, which it would say in a usage, a hint and a box.
+
+    Args:
+        error: a click.UsageError, of click's own or of the copy in newer versions of typer.
+    """
+    context = getattr(error, "ctx", None)  # None where an option lacks its value
+    command, path = (context.command, context.command_path) if context else (None, "stadia")
+    found, valid = error.format_message().rstrip("."), list[str]()
+    if command and found.startswith("No such option"):
+        found = f"option '{error.option_name}'"
+        options = (option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts))
+        valid = list(dict.fromkeys(option for option in (*options, "--help", "--traceback") if option.startswith("--")))
+    elif found.startswith("No such command"):
+        found, valid = found.split(".")[0].replace("No such command", "command"), list(getattr(command, "commands", ()))
+    for words, plainer in _PLAINER:
+        found = found.replace(words, plainer)
+    near = nearest(found.split("'")[1], valid) if valid else None
+    usage = " ".join([path, *command.collect_usage_pieces(context)]) if command else "a line as the help shows it"
+    return StadiaError(
+        path.removeprefix("stadia").strip() or "command line",
+        found=found[:1].lower() + found[1:],
+        expected=f"one of {', '.join(valid)}" if valid else usage,
+        cure=f"did you mean '{near}'?" if near else f"see `{path} --help`",
+    )
+
+
 def _one_line(error: BaseException) -> tuple[str, int]:
     """What to print of an error, and the exit code."""
+    if hasattr(error, "format_message"):  # of click; empty where there was no word at all, and the help was printed
+        return str(_mistake_of_words(error)) if error.format_message() else "", MISTAKE
     if isinstance(error, StadiaError):
         return str(error), MISTAKE
     if isinstance(error, KeyboardInterrupt):
@@ -96,11 +135,11 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     # has one of the cores they spin for most of the time: a training step of 0.5 s then takes 4.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app([word for word in line if word != "--traceback"], prog_name="stadia")
-        sys.exit(DONE)
-    except SystemExit as ending:
-        if ending.code == INTERRUPTED:
+        code = app([word for word in line if word != "--traceback"], prog_name="stadia", standalone_mode=False) or DONE
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this
             typer.echo("stadia: interrupted", err=True)
+        sys.exit(code)
+    except SystemExit:
         raise
     except BrokenPipeError:  # the reader of our output has gone (`stadia parts | head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -109,5 +148,6 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         if "--traceback" in line:
             traceback.print_exc()
         message, code = _one_line(error)
-        typer.echo(f"stadia: {message}", err=True)
+        if message:
+            typer.echo(f"stadia: {message}", err=True)
         sys.exit(code)
