@@ -221,7 +221,7 @@ def test_only_the_asked_frames_are_targets(recording: Any) -> None:
 
 def test_from_a_configuration(tmp_path: Path, world: Any) -> None:
     world.dataset(tmp_path / "own", {"train": ["a"], "val": ["b"], "test": ["c"]}, frames=3)
-    config = DataConfig(path=str(tmp_path / "own"), height=48, width=80, augmentation=AugmentationConfig(mirror=1))
+    config = DataConfig(path=str(tmp_path / "own"), height=64, width=96, augmentation=AugmentationConfig(mirror=1))
     split = open_split(config)
     train = Samples.from_config(split.train, config, training=True)
     val = Samples.from_config(split.val, config, training=False)
@@ -229,7 +229,7 @@ def test_from_a_configuration(tmp_path: Path, world: Any) -> None:
     assert not val[0].meta[0].mirrored
     assert {train[0].meta[0].recording, val[0].meta[0].recording} == {"own/a", "own/b"}
     assert train[0].targets.depth_m is None
-    np.testing.assert_allclose(val[0].inputs.camera.K[0, 0], world.K[0, 0] / 2)
+    np.testing.assert_allclose(val[0].inputs.camera.K[0, 0], world.K[0, 0] * 96 / 160)
 
 
 def test_batches_of_packed_samples_are_the_samples(recording: Any) -> None:

@@ -82,6 +82,35 @@ def test_a_training_that_cannot_learn_is_refused_before_it_starts(small: Selfsup
         changed(small, "loss.pyramid=5")
 
 
+def test_every_mistake_of_size_and_place_is_told_at_once() -> None:
+    words = ("data.heigth=96", "data.height=100", "data.width=650", "data.target_sides=[]", "data.size=[0,64]", "training.accelerator=gpux")
+    with pytest.raises(ConfigError) as caught:
+        recipes.configure("selfsup", words, data={"path": "drive.mp4"})
+    told = str(caught.value)
+    assert told.startswith("6 mistakes")
+    for part in ("did you mean 'data.height'", "take 96 (found 100)", "take 640 (found 650)", "data.target_sides", "data.size.0", "'cuda'"):
+        assert part in told
+    with pytest.raises(ConfigError, match=r"nothing is left to compare.*; loss\.pyramid=5"):
+        recipes.configure(
+            "selfsup", ("data.height=32", "data.offsets=[]", "data.stereo=false", "loss.pyramid=5"), data={"path": "drive.mp4"}
+        )
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("encoder=resnt18", "did you mean 'resnet18'"),
+        ("pose_encoder=levit_128s", "96x32, expected multiples of 64; for example 128x64"),
+    ],
+)
+def test_what_only_the_encoder_knows_is_told_before_anything_is_opened(
+    small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, override: str, message: str
+) -> None:
+    monkeypatch.setattr("stadia.recipes.selfsup.open_video", lambda *args, **words: pytest.fail("opened"))
+    with pytest.raises(ConfigError, match=message):
+        Selfsup.prepare(changed(small, f"model.{override}"), Console(quiet=True))
+
+
 def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: SelfsupConfig, tmp_path: Path) -> None:
     run = recipes.train(small, out=tmp_path / "runs")
     predictor = recipes.load_predictor(run.folder)

@@ -37,6 +37,7 @@ def test_steps_stand_in_for_epochs_where_only_they_are_given() -> None:
         (TrainingConfig, "precison=bf16", "did you mean 'precision'"),
         (OptimiserConfig, "lr=0", "greater than 0"),
         (TrainingConfig, "strategy=ddp_spawn", "take 'ddp'"),
+        (TrainingConfig, "accelerator=gpux", "input should be 'auto', 'cpu', 'gpu'"),
     ],
 )
 def test_mistakes_are_named_with_their_cure(model: type, override: str, message: str) -> None:

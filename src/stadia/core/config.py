@@ -95,8 +95,9 @@ def resolve(model: type[_M], base: Mapping[str, Any] | None = None, overrides: I
                 continue  # already listed, with the nearest name
             key = ".".join(str(part) for part in problem["loc"])
             message = problem["msg"].removeprefix("Value error, ")
-            given = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
-            mistakes.append(f"'{key}': {message[0].lower()}{message[1:]}{given}")
+            whole = problem["type"] == "missing" or isinstance(problem["input"], Mapping)  # a mistake of several keys together
+            given = "" if whole else f" (found {problem['input']!r})"
+            mistakes.append((f"'{key}': " if key else "") + f"{message[0].lower()}{message[1:]}{given}")
         raise ConfigError(
             f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)} in the configuration",
             found="; ".join(mistakes),

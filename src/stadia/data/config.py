@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel
 from stadia.data import DATASETS
@@ -12,6 +12,18 @@ from stadia.data import DATASETS
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
 GroundTruth = Literal["auto", "none", "groundtruth", "velodyne_raw", "lidar", "lidar_eigen"]
 Share = Annotated[float, Field(ge=0, le=1)]
+Pixels = Annotated[int, Field(ge=32, le=8192)]
+STRIDE = 32
+
+
+def _in_strides(side: int) -> int:
+    """Encoders halve a picture five times; a map that does not divide would be cut or padded on the way, and geometry would be off."""
+    if side % STRIDE:
+        raise ValueError(f"expected a multiple of {STRIDE}, the coarsest stride of an encoder; take {round(side / STRIDE) * STRIDE}")
+    return side
+
+
+NetworkPixels = Annotated[Pixels, AfterValidator(_in_strides)]
 
 
 class CameraConfig(StrictModel):
@@ -76,7 +88,7 @@ class SourceOptions(StrictModel):
     ground_truth_path: str | None = None
     poses: str | None = None
     camera: CameraConfig = CameraConfig()
-    size: tuple[int, int] | None = None
+    size: tuple[Pixels, Pixels] | None = None
     stride: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     frame_rate_hz: Annotated[float, Field(gt=0)] | None = None
     cache: CacheConfig = CacheConfig()
@@ -146,7 +158,7 @@ class DataConfig(SourceOptions):
     """Everything about data: `SourceOptions`, then how samples are made of what was opened.
 
     path, format: see `open_recordings`.
-    height, width: the network's size; every picture is resized to it, its camera with it.
+    height, width: the network's size, multiples of 32; every picture is resized to it, its camera with it.
     offsets: neighbours in time that become sources.
     stereo: whether the partner of the same instant is a source; "auto" where every recording has one.
     target_sides: whose pictures become targets; mirroring shows the other side anyway.
@@ -156,11 +168,11 @@ class DataConfig(SourceOptions):
     path: str
     format: str = "auto"
     split_by: SplitConfig = SplitConfig()
-    height: Annotated[int, Field(ge=32)] = 192
-    width: Annotated[int, Field(ge=32)] = 640
+    height: NetworkPixels = 192
+    width: NetworkPixels = 640
     offsets: tuple[int, ...] = (-1, 1)
     stereo: bool | Literal["auto"] = "auto"
-    target_sides: tuple[Literal["left", "right"], ...] = ("left",)
+    target_sides: Annotated[tuple[Literal["left", "right"], ...], Field(min_length=1)] = ("left",)
     ground_truth_depth: bool = False
     augmentation: AugmentationConfig = AugmentationConfig()
 
@@ -177,3 +189,10 @@ class DataConfig(SourceOptions):
         if 0 in offsets or len(set(offsets)) < len(offsets):
             raise ValueError("offsets are different from 0 and from each other")
         return offsets
+
+    @field_validator("target_sides")
+    @classmethod
+    def _each_once(cls, sides: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(sides)) < len(sides):
+            raise ValueError("each side once")
+        return sides

@@ -62,14 +62,22 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3 * pictures, H, W) RGB in [0, 1] to one (B, C, H / stride, W / stride) map for each of `strides`."""
-        coarsest = self.strides[-1]
-        height, width = image.shape[-2:]
-        if height % coarsest or width % coarsest:
-            fit = f"{max(round(width / coarsest), 1) * coarsest}x{max(round(height / coarsest), 1) * coarsest}"
-            raise ConfigError("picture size", found=f"{width}x{height}", expected=f"multiples of {coarsest}", cure=f"for example {fit}")
+        _check_size(image.shape[-2], image.shape[-1], self.strides[-1])
         features = self.backbone((image - self.mean) / self.std)
         chosen = [features[index] for index in self._chosen]
         return [f.permute(0, 3, 1, 2) for f in chosen] if self._channels_last else chosen
+
+
+def check_encoder(name: str, *, height: int, width: int) -> None:
+    """Raise ConfigError where timm does not know the encoder or pictures of this size do not suit it. Makes no weights."""
+    with torch.device("meta"):
+        _check_size(height, width, Encoder(name, pretrained=False).strides[-1])
+
+
+def _check_size(height: int, width: int, coarsest: int) -> None:
+    if height % coarsest or width % coarsest:
+        fit = f"{max(round(width / coarsest), 1) * coarsest}x{max(round(height / coarsest), 1) * coarsest}"
+        raise ConfigError("picture size", found=f"{width}x{height}", expected=f"multiples of {coarsest}", cure=f"for example {fit}")
 
 
 # Transformers are built for one picture size unless they are told otherwise; each family has its own word for it.

@@ -23,6 +23,7 @@ from stadia.losses.report import LossReport
 from stadia.losses.selfsup import SelfSupervisedLoss
 from stadia.metrics.depth import abs_rel, d1, rmse
 from stadia.models.depth_and_motion import DepthAndMotion
+from stadia.models.encoders import check_encoder
 from stadia.recipes.selfsup_config import SelfsupConfig
 from stadia.recipes.video import VideoData, open_video
 from stadia.training.task import Task
@@ -53,7 +54,12 @@ class Selfsup(Task):
 
     @classmethod
     def prepare(cls, config: SelfsupConfig, console: Console) -> tuple[SelfsupConfig, VideoData]:
-        """Open the data; the configuration comes back with every "auto" of it settled."""
+        """Open the data; the configuration comes back with every "auto" of it settled.
+
+        An encoder that timm does not know, or that the pictures' size does not suit, is refused before anything is decoded.
+        """
+        for name in (config.model.encoder, *([config.model.pose_encoder] if config.data.offsets else [])):
+            check_encoder(name, height=config.data.height, width=config.data.width)
         data = open_video(config.data, config.training, seed=config.seed, console=console)
         return config.model_copy(update={"data": data.config}), data
 

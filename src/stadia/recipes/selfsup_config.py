@@ -31,10 +31,12 @@ class SelfsupConfig(RecipeConfig):
 
     @model_validator(mode="after")
     def _can_train(self) -> Self:
+        mistakes = []
         if not self.data.offsets and self.data.stereo is False:
-            raise ValueError("data.offsets is empty and data.stereo is false: nothing is left to compare a picture with")
+            mistakes.append("data.offsets is empty and data.stereo is false: nothing is left to compare a picture with")
         if min(self.data.height, self.data.width) >> (self.loss.pyramid - 1) < 4:
-            raise ValueError(
-                f"loss.pyramid={self.loss.pyramid} halves a picture of {self.data.width}x{self.data.height} to less than 4 pixels"
-            )
+            size = f"{self.data.width}x{self.data.height}"
+            mistakes.append(f"loss.pyramid={self.loss.pyramid} halves a picture of {size} to less than 4 pixels")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
         return self

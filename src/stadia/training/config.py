@@ -101,7 +101,7 @@ class TrainingConfig(StrictModel):
     checkpoint_every: int = Field(default=500, ge=1)
     validate_every: int | None = Field(default=None, ge=1)
     devices: int | Literal["auto"] = 1
-    accelerator: str = "auto"
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     strategy: Annotated[str, AfterValidator(_starts_processes_anew)] = "auto"
     loggers: tuple[Annotated[str, AfterValidator(_in(LOGGERS))], ...] = ("csv", "tensorboard")
 
