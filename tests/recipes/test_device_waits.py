@@ -58,7 +58,9 @@ def test_a_training_step_waits_once_for_the_device(
     monkeypatch.setattr(selfsup_loss, "fastest_reprojector", lambda _: TorchReprojector)  # as on a GPU
     rarely = ("training.log_every=100", "training.checkpoint_every=100", "training.validate_every=100", "training.max_steps=4")
     sgd = "optimiser.name=sgd"  # adam reads its step counters, which are in the processor's memory on a GPU too
-    config = resolve(SelfsupConfig, small.model_dump(mode="json"), [*rarely, sgd, f"loss.temporal_from_step={temporal_from_step}"])
+    config = resolve(
+        SelfsupConfig, small.model_dump(mode="json"), [*rarely, sgd, f"loss.temporal_from_step={temporal_from_step}", "loss.pyramid=2"]
+    )
     recipes.train(config, out=tmp_path / "runs")
     assert [step.counts for step in steps[1:-1]] == [Counter(_local_scalar_dense=1)] * 2
     assert steps[-1].counts["lift_fresh"], "the last step keeps the random numbers, in a callback: if that is not seen, nothing is"

@@ -79,9 +79,12 @@ def from_focal_mm(focal_mm: float, sensor_width_mm: float, *, height: int, width
 
 def _moved(camera: Camera, scale_x: float, scale_y: float, shift_x: float, shift_y: float, height: int, width: int) -> Camera:
     """The camera after the pixel at x went to scale_x x + shift_x, and so for y."""
-    scale = camera.K.new_tensor([[scale_x], [scale_y], [1.0]])
-    shift = camera.K.new_tensor([[0, 0, shift_x], [0, 0, shift_y], [0, 0, 0]])
-    return Camera(camera.K * scale + shift, height, width)
+    K = camera.K.clone()  # in place, number by number: a matrix of them would be sent to the device, and waited for
+    K[..., 0, :] *= scale_x
+    K[..., 1, :] *= scale_y
+    K[..., 0, 2] += shift_x
+    K[..., 1, 2] += shift_y
+    return Camera(K, height, width)
 
 
 def resized(camera: Camera, height: int, width: int) -> Camera:
