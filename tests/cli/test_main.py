@@ -89,6 +89,7 @@ def test_interrupted(stadia, monkeypatch):
         ("train selfsup --out", "command line: found option '--out' without a value", "as the help shows it", "see `stadia --help`"),
         ("predict a b --every x", "predict: found invalid value for '--every'", "stadia predict [OPTIONS]", "see `stadia predict --help`"),
         ("evalute", "command line: found command 'evalute'", "one of train, evaluate, predict,", "did you mean 'evaluate'?"),
+        ("data.height=192", "command line: found command 'data.height=192'", "one of train, evaluate,", "see `stadia --help`"),
         ("data roadwrld", "data: found command 'roadwrld'", "one of roadworld", "did you mean 'roadworld'?"),
     ],
 )

@@ -91,7 +91,7 @@ def _mistake_of_words(error: Any) -> StadiaError:
         options = (option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts))
         valid = list(dict.fromkeys(option for option in (*options, "--help", "--traceback") if option.startswith("--")))
     elif found.startswith("No such command"):
-        found, valid = found.split(".")[0].replace("No such command", "command"), list(getattr(command, "commands", ()))
+        found, valid = found.partition(". Did you mean")[0].replace("No such command", "command"), list(getattr(command, "commands", ()))
     for words, plainer in _PLAINER:
         found = found.replace(words, plainer)
     near = nearest(found.split("'")[1], valid) if valid else None
