@@ -114,7 +114,7 @@ def warp(source_image: Tensor, depth_m: Tensor, camera: Camera, source_camera: C
 
     Raises GeometryError where a picture and its camera differ in size.
     """
-    _check_sizes(source_image, depth_m, camera, source_camera)
+    check_sizes(source_image, depth_m, camera, source_camera)
     pixels, nearness = reproject(depth_m, camera, source_camera, T_source_target)
     return sample(source_image, pixels), inside_frame(pixels, nearness, source_camera)
 
@@ -131,7 +131,7 @@ def synthesize(sources: Tensor, depth_m: Tensor, camera: Camera, source_camera: 
 
     Raises GeometryError where a picture and its camera differ in size, and where the sources' cameras are not one a source.
     """
-    _check_sizes(sources, depth_m, camera, source_camera)
+    check_sizes(sources, depth_m, camera, source_camera)
     if source_camera.K.dim() > 2 and source_camera.K.shape[:-2] != sources.shape[:2]:
         raise GeometryError(
             "camera of the sources",
@@ -145,7 +145,8 @@ def synthesize(sources: Tensor, depth_m: Tensor, camera: Camera, source_camera: 
     return Views(image.reshape(*sources.shape[:3], *image.shape[-2:]), inside_frame(pixels, nearness, source_camera))
 
 
-def _check_sizes(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera) -> None:
+def check_sizes(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera) -> None:
+    """Raise GeometryError where depth or a source picture is not of its camera's size."""
     for name, picture, its_camera in (("depth", depth_m, camera), ("source", source, source_camera)):
         if picture.shape[-2:] != (its_camera.height, its_camera.width):
             raise GeometryError(

@@ -1,0 +1,173 @@
+"""The motion between two pictures, one of them with depth: direct image alignment, coarse to fine.
+
+Kerl, Sturm and Cremers, Robust odometry estimation for RGB-D cameras, ICRA 2013; with gain and offset of brightness as in Engel,
+Koltun and Cremers, Direct sparse odometry, PAMI 2018. Wang et al., Learning depth from monocular videos using direct methods,
+CVPR 2018, start it as it is started here, from a pose network's answer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.core.types import Camera
+from stadia.geometry.align import masked_median
+from stadia.geometry.camera import NEAR, inverse_intrinsics, resize
+from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth
+from stadia.geometry.se3 import compose, se3_exp
+from stadia.geometry.warp import check_sizes, inside_frame, reproject, sample
+
+_COARSEST_ROWS = 12  # of the smallest pictures compared: a motion of a quarter of the picture is a few pixels there
+_STEPS = 10  # Gauss-Newton steps a size
+_HUBER = 1.345  # standard deviations; 95 % efficient where residuals are Gaussian
+_DEVIATION_BY_MEDIAN = 1.4826  # standard deviation over median absolute deviation, where residuals are Gaussian
+_LEAST_DEVIATION = 1 / 255  # the pictures' own rounding is no outlier
+
+
+@dataclass(frozen=True, slots=True)
+class DirectAlignment:
+    """The motion found, and how far to trust it.
+
+    T_source_target: (B, 4, 4) float64.
+    gain, offset: (B,) of brightness: source = gain * target + offset where both see the same thing.
+    seen: (B,) share of the target's pixels that lie inside the source.
+    """
+
+    T_source_target: Tensor
+    gain: Tensor
+    offset: Tensor
+    seen: Tensor
+
+
+@torch.no_grad()
+def align_direct(
+    target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
+) -> DirectAlignment:
+    """Gauss-Newton on differences of brightness, with Huber's weights and Levenberg's damping; from small pictures to full size.
+
+    Every pixel with depth takes part; what moves by itself or is hidden is an outlier that Huber's weight holds down. No gradient
+    passes: a step is taken or not.
+
+    Args:
+        target, source: (B, 3, H, W) and (B, 3, Hs, Ws), RGB in [0, 1].
+        depth_m: (B, 1, H, W) z of the target, in metres or the unit that the translation shall have; 0 = none.
+        camera, source_camera: K (B, 3, 3).
+        T_source_target: (B, 4, 4) to start from, best within a quarter of the picture.
+
+    Raises GeometryError where a picture and its camera differ in size.
+    """
+    check_sizes(source, depth_m, camera, source_camera)
+    T, brightness = T_source_target.double(), torch.zeros(len(target), 2, dtype=torch.float64, device=target.device)
+    look = None
+    for level in reversed(range(1 + int(math.log2(max(camera.height / _COARSEST_ROWS, 1))))):
+        look = _Pair.halved(target, source, depth_m, camera, source_camera, level).aligned(T, brightness)
+        T, brightness = look.T_source_target, look.brightness
+    assert look is not None
+    return DirectAlignment(T, brightness[:, 0].exp(), brightness[:, 1], look.seen.double().mean((1, 2, 3)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A pair under one motion and one change of brightness.
+
+    brightness: (B, 2) logarithm of the gain, and offset.
+    residual: (B, 1, H, W), the source warped, less the target brought to its brightness.  seen: the same shape, bool.
+    slope: (B, 8, H, W), of the residual in a twist (v, w) from the left and in the brightness.
+    """
+
+    T_source_target: Tensor
+    brightness: Tensor
+    residual: Tensor
+    seen: Tensor
+    slope: Tensor
+
+    def cost(self, deviation: Tensor) -> Tensor:
+        """(B,) Huber's, mean over what is seen; deviation: (B, 1, 1, 1), the standard one of residuals that are no outliers."""
+        by_deviation = self.residual / deviation
+        huber = F.huber_loss(by_deviation, torch.zeros_like(by_deviation), reduction="none", delta=_HUBER)
+        return (huber * self.seen).sum((1, 2, 3)) / self.seen.sum((1, 2, 3)).clamp(min=1)
+
+    def step(self, deviation: Tensor, damping: Tensor) -> Tensor:
+        """(B, 8) Gauss-Newton's, each unknown damped in proportion to its own curvature."""
+        weights = self.seen / (self.residual.abs() / (_HUBER * deviation)).clamp(min=1)
+        slope = self.slope.flatten(2)
+        weighted = slope * weights.flatten(2)
+        curvature = (weighted @ slope.mT).double()
+        downhill = -(weighted @ self.residual.flatten(2).mT).double()
+        curvature = curvature + torch.diag_embed(damping[:, None] * curvature.diagonal(dim1=1, dim2=2) + NEAR)
+        return torch.linalg.solve(curvature, downhill)[..., 0]
+
+    def replaced(self, other: _Look, where: Tensor) -> _Look:
+        """This one, but the other for those of the batch where `where` (B,) is true."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return _Look(*(torch.where(where.view(-1, *[1] * (mine.dim() - 1)), theirs, mine) for mine, theirs in pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Two pictures at one size, grey.
+
+    target: (B, 1, H, W).  source: (B, 3, Hs, Ws), its grey and the slopes of it along x and y, per pixel.  depth_m: (B, 1, H, W).
+    """
+
+    target: Tensor
+    source: Tensor
+    depth_m: Tensor
+    camera: Camera
+    source_camera: Camera
+
+    @classmethod
+    def halved(cls, target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, times: int) -> _Pair:
+        """Both pictures at 1 / 2^times of their size; inverse depth is the mean of those known."""
+        target, camera = resize(target, camera, camera.height >> times, camera.width >> times)
+        source, source_camera = resize(source, source_camera, source_camera.height >> times, source_camera.width >> times)
+        inverse_depth = inverse_from_depth(depth_m)
+        known = F.interpolate((inverse_depth > 0).to(inverse_depth), target.shape[-2:], mode="area")
+        inverse_depth = F.interpolate(inverse_depth, target.shape[-2:], mode="area") / known.clamp(min=NEAR)
+        grey = source.mean(1, keepdim=True)
+        around = F.pad(grey, (1, 1, 1, 1), mode="replicate")
+        slope_x = (around[..., 1:-1, 2:] - around[..., 1:-1, :-2]) / 2
+        slope_y = (around[..., 2:, 1:-1] - around[..., :-2, 1:-1]) / 2
+        source = torch.cat((grey, slope_x, slope_y), 1)
+        return cls(target.mean(1, keepdim=True), source, depth_from_inverse(inverse_depth), camera, source_camera)
+
+    def aligned(self, T_source_target: Tensor, brightness: Tensor) -> _Look:
+        """Steps that lower the cost. What is an outlier is measured once, by how far apart the pictures are at the start."""
+        look = self.look(T_source_target, brightness)
+        median = masked_median(look.residual.abs().flatten(1), look.seen.flatten(1)).nan_to_num(0)
+        deviation = (_DEVIATION_BY_MEDIAN * median).clamp(min=_LEAST_DEVIATION)[:, None, None, None]
+        damping = torch.full_like(brightness[:, 0], 1e-3)
+        for _ in range(_STEPS):
+            step = look.step(deviation, damping)
+            trial = self.look(compose(se3_exp(step[:, :6]), look.T_source_target), look.brightness + step[:, 6:])
+            better = trial.cost(deviation) < look.cost(deviation)
+            damping = torch.where(better, damping / 10, damping * 10)
+            look = look.replaced(trial, better)
+        return look
+
+    def look(self, T_source_target: Tensor, brightness: Tensor) -> _Look:
+        """With the source's point at (x, y, 1) z in its camera, a twist moves it by v + w x p (Kerl et al., eq. 10 and 11)."""
+        pixels, nearness = reproject(self.depth_m, self.camera, self.source_camera, T_source_target)
+        grey, *slopes = torch.split(sample(self.source, pixels), 1, dim=1)
+        gain, offset = (value.to(grey)[:, None, None, None] for value in (brightness[:, 0].exp(), brightness[:, 1]))
+        x, y = _rays(pixels, self.source_camera)
+        K = self.source_camera.K.to(grey)[..., None, None, None]
+        along_x, along_y = slopes[0] * K[:, 0, 0], slopes[0] * K[:, 0, 1] + slopes[1] * K[:, 1, 1]  # from pixels to x and y
+        outwards = along_x * x + along_y * y
+        inverse_z = inverse_from_depth(self.depth_m * nearness)
+        in_translation = (along_x * inverse_z, along_y * inverse_z, -outwards * inverse_z)
+        in_rotation = (-along_y - outwards * y, along_x + outwards * x, along_y * x - along_x * y)
+        slope = torch.cat((*in_translation, *in_rotation, -gain * self.target, -torch.ones_like(grey)), 1)
+        seen = inside_frame(pixels, nearness, self.source_camera)
+        return _Look(T_source_target, brightness, grey - gain * self.target - offset, seen, slope)
+
+
+def _rays(pixels: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
+    """Where pixels (B, 2, H, W) lie at z = 1: x and y, (B, 1, H, W) each."""
+    to_rays = inverse_intrinsics(camera.K).to(pixels)[..., None, None]
+    y = to_rays[:, 1:2, 1] * pixels[:, 1:] + to_rays[:, 1:2, 2]
+    return to_rays[:, 0:1, 0] * pixels[:, :1] + to_rays[:, 0:1, 1] * pixels[:, 1:] + to_rays[:, 0:1, 2], y

@@ -1,0 +1,159 @@
+"""Direct alignment: the motion of exact views comes back, and the laws that hold whatever the pictures."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from stadia.core.errors import GeometryError
+from stadia.geometry import camera as cameras
+from stadia.geometry import se3
+from stadia.geometry.camera import Camera
+from stadia.geometry.direct_alignment import _Pair, align_direct
+from stadia.geometry.warp import reproject
+
+F64 = torch.float64
+CAMERA = cameras.intrinsics(60.0, 58.0, 47.3, 22.8, height=48, width=96)
+
+
+def many(camera: Camera, count: int = 1) -> Camera:
+    return Camera(camera.K.expand(count, 3, 3), camera.height, camera.width)
+
+
+def texture(pixels: Tensor) -> Tensor:
+    """(B, 2, H, W) to (B, 3, H, W) in [0, 1]: waves of 8 to 60 pixels, none a multiple of another, over several directions."""
+    x, y = pixels[:, 0], pixels[:, 1]
+    directions = torch.tensor([[0.11, 0.05], [-0.23, 0.31], [0.47, 0.21], [0.05, -0.13], [0.62, -0.4]], dtype=pixels.dtype)
+    waves = [torch.sin(a * x + b * y + k) for k, (a, b) in enumerate(directions)]
+    return torch.stack((waves[0] + waves[1] + waves[2], waves[1] + waves[3], waves[2] + waves[3] + waves[4]), 1) / 6 + 0.5
+
+
+def scene(T: Tensor, camera: Camera = CAMERA) -> tuple[Tensor, Tensor, Tensor]:
+    """Target, source and depth (of the target) exactly: the source has the texture, the target shows where its points are seen there."""
+    x, y = cameras.pixel_grid(camera.height, camera.width, dtype=F64)
+    depth = (4 + 0.03 * x + 1.5 * torch.sin(0.07 * x + 0.1 * y)).expand(len(T), 1, -1, -1)
+    pixels, _ = reproject(depth, many(camera, len(T)), many(camera, len(T)), T)
+    source = texture(cameras.pixel_grid(camera.height, camera.width, dtype=F64)[None]).expand(len(T), -1, -1, -1)
+    return texture(pixels), source, depth
+
+
+@pytest.fixture
+def motions(poses) -> Tensor:
+    """Up to 0.4 m and 2.3 degrees: 10 pixels."""
+    return poses(6, reach=0.4, turn=0.04)
+
+
+def aligned(target: Tensor, source: Tensor, depth: Tensor, start: Tensor, camera: Camera = CAMERA) -> Tensor:
+    camera = many(camera, len(target))
+    return align_direct(target, source, depth, camera, camera, start).T_source_target
+
+
+def identities(count: int) -> Tensor:
+    return torch.eye(4, dtype=F64).repeat(count, 1, 1)
+
+
+def errors(found: Tensor, true: Tensor) -> tuple[float, float]:
+    """The largest, in metres and in degrees."""
+    difference = se3.compose(se3.inverse(found), true)
+    return float(difference[:, :3, 3].norm(dim=1).max()), float(se3.rotation_angle_deg(difference[:, :3, :3]).max())
+
+
+def test_the_motion_of_exact_views_comes_back(motions):
+    metres, degrees = errors(aligned(*scene(motions), identities(6)), motions)
+    assert metres < 0.003  # what bilinear reading of the texture costs
+    assert degrees < 0.03
+
+
+def test_the_truth_stays(motions):
+    metres, degrees = errors(aligned(*scene(motions), motions), motions)
+    assert metres < 0.003
+    assert degrees < 0.03
+
+
+def test_equal_pictures_have_no_motion_between_them():
+    _, source, depth = scene(identities(1))
+    assert_close(aligned(source, source, depth, identities(1)), identities(1), atol=1e-6, rtol=0)
+
+
+def test_another_exposure_moves_nothing(motions):
+    target, source, depth = scene(motions)
+    found = align_direct(target, 0.8 * source + 0.05, depth, many(CAMERA, 6), many(CAMERA, 6), identities(6))
+    metres, degrees = errors(found.T_source_target, motions)
+    assert metres < 0.003
+    assert degrees < 0.03
+    assert_close(found.gain, torch.full((6,), 0.8, dtype=F64), atol=0.02, rtol=0)
+    assert_close(found.offset, torch.full((6,), 0.05, dtype=F64), atol=0.01, rtol=0)
+
+
+def test_something_that_moves_by_itself_is_an_outlier(motions):
+    target, source, depth = scene(motions)
+    source = source.clone()
+    source[..., 15:35, 30:50] = texture(cameras.pixel_grid(20, 20, dtype=F64)[None] * 1.7)
+    metres, degrees = errors(aligned(target, source, depth, identities(6)), motions)
+    assert metres < 0.03
+    assert degrees < 0.3
+
+
+def test_pixels_without_depth_are_left_out(motions):
+    target, source, depth = scene(motions)
+    sparse = torch.where(torch.rand(depth.shape) < 0.3, depth, torch.zeros_like(depth))
+    target = torch.where(sparse > 0, target, torch.rand_like(target))  # what they show says nothing at full size
+    metres, _ = errors(aligned(target, source, sparse, motions), motions)
+    assert metres < 0.02
+
+
+def test_twice_the_depth_is_twice_the_translation(motions):
+    target, source, depth = scene(motions)
+    once, twice = aligned(target, source, depth, identities(6)), aligned(target, source, 2 * depth, identities(6))
+    assert_close(twice[:, :3, 3], 2 * once[:, :3, 3], atol=1e-6, rtol=0)
+    assert_close(twice[:, :3, :3], once[:, :3, :3], atol=1e-6, rtol=0)
+
+
+def test_in_a_mirror_the_motion_is_mirrored(motions):
+    target, source, depth = scene(motions)
+    there = aligned(target, source, depth, identities(6))
+    mirrored = aligned(target.flip(-1), source.flip(-1), depth.flip(-1), identities(6), cameras.mirrored(CAMERA))
+    assert_close(mirrored, se3.mirror_x(there), atol=1e-5, rtol=0)
+
+
+def test_a_pair_does_not_feel_the_others_of_its_batch(motions):
+    target, source, depth = scene(motions)
+    together = aligned(target, source, depth, identities(6))
+    alone = aligned(target[2:3], source[2:3], depth[2:3], identities(1))
+    assert_close(together[2:3], alone, atol=1e-9, rtol=0)
+
+
+def test_the_slope_is_the_residuals_derivative(poses):
+    """Where the picture is a plane of brightness, bilinear reading is exact, so differences are too."""
+    x, y = cameras.pixel_grid(CAMERA.height, CAMERA.width, dtype=F64)
+    source = (0.3 + 0.004 * x - 0.003 * y).expand(1, 3, -1, -1)
+    camera = Camera(CAMERA.K.clone(), CAMERA.height, CAMERA.width)
+    camera.K[0, 1] = 3.0  # a skew too
+    _, _, depth = scene(identities(1))
+    T, brightness = poses(1, reach=0.1, turn=0.02), torch.tensor([[0.1, 0.02]], dtype=F64)
+    pair = _Pair.halved(texture(cameras.pixel_grid(48, 96, dtype=F64)[None]), source, depth, many(camera), many(camera), 0)
+    look, step = pair.look(T, brightness), 1e-6
+    inner = (slice(None), slice(None), slice(10, -10), slice(10, -10))
+    for k in range(8):
+        moved = torch.zeros(1, 8, dtype=F64)
+        moved[0, k] = step
+        after = pair.look(se3.compose(se3.se3_exp(moved[:, :6]), T), brightness + moved[:, 6:])
+        slope = (after.residual - look.residual) / step
+        assert_close(slope[inner], look.slope[:, k : k + 1][inner], atol=1e-5, rtol=1e-4)
+
+
+def test_where_nothing_is_seen_the_start_is_kept():
+    target, source, depth = scene(identities(1))
+    away = identities(1)
+    away[:, 0, 3] = 1000.0
+    found = align_direct(target, source, depth, many(CAMERA), many(CAMERA), away)
+    assert_close(found.T_source_target, away)
+    assert float(found.seen) == 0
+
+
+def test_a_picture_of_another_size_than_its_camera_is_refused():
+    target, source, depth = scene(identities(1))
+    with pytest.raises(GeometryError, match="96x48 for 95x48"):
+        align_direct(target, source[..., 1:], depth, many(CAMERA), many(CAMERA), identities(1))
