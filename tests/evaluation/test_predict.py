@@ -70,12 +70,12 @@ class TestFolder:
         assert (tmp_path / "out" / "depth" / "000000.png").exists() == (claim is Claim.UP_TO_SCALE)
 
     def test_a_still_picture_has_no_path(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
-        assert run(drive(1), red_reader(), tmp_path / "out").record.trajectory is False
+        assert run(drive(1), red_reader(), tmp_path / "out").record.path == ()
         assert not (tmp_path / "out" / "trajectory.txt").exists()
 
     def test_a_recipe_without_motion_has_no_path(self, tmp_path: Path, drive: Make) -> None:
         predictor = mean_depth_of([drive()], 15, 45)
-        assert run(drive(), predictor, tmp_path / "out").record.trajectory is False
+        assert run(drive(), predictor, tmp_path / "out").record.path == ()
 
     def test_nothing_is_overwritten(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         (tmp_path / "out").mkdir()

@@ -152,12 +152,13 @@ def _evaluate_checkpoint(
         raise ConfigError("--every", found="given with --frames", expected="one of the two", cure="leave it out: a list says which frames")
 
     from stadia.cli.watch import on_stderr
+    from stadia.data.sources import open_recordings
     from stadia.evaluation.predictions import Provenance
     from stadia.evaluation.protocols import protocol_named
     from stadia.evaluation.recordings import evaluate_recordings
     from stadia.recipes import load_predictor
     from stadia.recipes.frame_list import read_frame_list
-    from stadia.recipes.prediction import open_every_frame
+    from stadia.recipes.prediction import as_trained
     from stadia.training.checkpoints import Checkpoint
 
     rules = protocol_named(protocol)
@@ -173,7 +174,7 @@ def _evaluate_checkpoint(
     provenance = Provenance.of(checkpoint)
     about: dict[str, Any] = {"checkpoint": provenance.checkpoint, "data": str(data.resolve()), "options": options, "every": every}
     with on_stderr() as bars:
-        recordings = open_every_frame(data, progress=bars.progress, **options)
+        recordings = open_recordings(data, progress=bars.progress, **as_trained(checkpoint, data, options))
         indices: Mapping[str, Sequence[int]] = {recording.name: range(0, len(recording), every) for recording in recordings}
         if frames is not None:
             listed = read_frame_list(frames, recordings)

@@ -29,15 +29,16 @@ def predict(
     from stadia.core.files import inside
     from stadia.evaluation.predictions import IN_WORDS, Provenance
     from stadia.recipes import load_predictor
-    from stadia.recipes.prediction import open_input, predict_input
+    from stadia.recipes.prediction import as_trained, open_input, predict_input
 
     provenance, predictor = Provenance.of(checkpoint), load_predictor(checkpoint)
-    inputs = open_input(source, every=every, **options)
+    inputs = open_input(source, every=every, **as_trained(checkpoint, source, options))
     folders = [out] if len(inputs) == 1 else [inside(out, given.name) for given in inputs]
     with on_stderr() as bars:
         for given, folder in zip(inputs, folders, strict=True):
             predictions = predict_input(predictor, given, folder, provenance, video=video, cloud=cloud, watch=bars.watch)
-            typer.echo(f"{folder}: {len(predictions.files)} frames")
+            path = len(predictions.record.path) if predictions.record else 0
+            typer.echo(f"{folder}: {len(predictions.files)} frames, {path or 'none'} of them with a pose (`path` of predictions.json)")
             for path in sorted(folder.iterdir()):
                 typer.echo(f"  {path.name}{'/' if path.is_dir() else ''}")
     typer.echo(f"claim: {IN_WORDS[predictor.claim]}")

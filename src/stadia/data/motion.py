@@ -94,9 +94,11 @@ class FrameChooser:
         self._last: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
         self._moved = 0.0  # from the last kept frame to the one before this
 
-    def keep(self, picture: NDArray[np.uint8]) -> bool:
-        """Whether the next frame, (H, W, 3) RGB, is kept. The first one always is."""
-        number = self.selection.seen
+    def keep(self, picture: NDArray[np.uint8], number: int | None = None) -> bool:
+        """Whether the next frame, (H, W, 3) RGB, is kept. The first one always is. Those before its `number`, if given, were lost."""
+        if number is None:
+            number = self.selection.seen
+        self.selection.lost += number - self.selection.seen
         keep = number % self.stride == 0 if self.stride != "auto" else self._has_moved(picture)
         if keep:
             self.selection.kept.append(number)

@@ -160,8 +160,7 @@ def _decode(
         for frame in stream_video(path):
             if progress is not None:
                 progress(f"video/{path.stem}: decoding", frame.index + 1, total)
-            selection.lost += frame.index - selection.seen
-            if chooser.keep(frame.image):
+            if chooser.keep(frame.image, frame.index):
                 times_s.append(frame.time_s)
                 yield planar_bytes(resize_picture(frame.image, height, width))
 

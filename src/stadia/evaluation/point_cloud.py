@@ -85,15 +85,16 @@ def point_cloud_file(path: Path, claim: Claim, frames: int | None) -> Iterator[L
     every = 100 if frames is None else max(1, -(-frames // MAX_FRAMES))
     limit = MAX_POINTS // (MAX_FRAMES if frames is None else -(-frames // every))
     unit = "metres" if claim is Claim.METRES else "up to scale, no metres"
-    seen = 0
+    seen = due = 0
     with replacing(path) as temporary, temporary.open("wb") as stream:
         writer = PlyWriter(stream, unit)
 
         def add(predicted: PredictedFrame) -> None:
-            nonlocal seen
+            nonlocal seen, due
             room = writer.count + limit <= MAX_POINTS
-            if seen == 0 or (seen % every == 0 and room and predicted.T_world_camera is not None):
+            if seen == 0 or (seen >= due and room and predicted.T_world_camera is not None):
                 writer.add(*coloured_points(predicted, limit))
+                due = seen - seen % every + every
             seen += 1
 
         yield add

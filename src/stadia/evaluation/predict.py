@@ -35,6 +35,8 @@ class Frame:
     """A picture to predict. image: (H, W, 3) uint8 RGB. camera: K (3, 3) of that size. time_s: None where unknown.
 
     is_neighbour: of the frame before, in time; motion is predicted between neighbours alone, which is what was trained.
+    on_path: motion is predicted from one such frame to the next. False for frames of a video that a training would have left out,
+        since neighbours were further apart there.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Frame:
     camera: Camera
     time_s: float | None = None
     is_neighbour: bool = True
+    on_path: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class PredictedFrame:
 
     inverse_depth: (h, w) float32 at the network's size, in 1/m, up to scale, or up to scale and shift, by `claim`.
     camera: of that size.
-    T_world_camera: (4, 4), the world being the first camera, in the unit of depth; None where the recipe has no motion.
+    T_world_camera: (4, 4), the world being the first camera, in the unit of depth; None off the path, or where the recipe has no motion.
     """
 
     frame: Frame
@@ -119,6 +122,9 @@ def stream(predictor: Predictor, frames: Iterable[Frame]) -> Iterator[PredictedF
     for frame in frames:
         image, camera = _network_input(frame, predictor)
         values = _checked(frame.name, predictor.inverse_depth(image, camera)[0, 0], predictor.claim)
+        if not frame.on_path:
+            yield PredictedFrame(frame, predictor.claim, values, camera, None)
+            continue
         if before is not None and T_world_camera is not None:
             T_next_now = predictor.T_next_now(before, image) if frame.is_neighbour else None
             T_world_camera = None if T_next_now is None else compose(T_world_camera, inverse(_exact_motion(T_next_now[0].cpu())))
@@ -169,7 +175,8 @@ def predict(
     out = Path(out)
     _check_out(out)
     names: dict[str, None] = {}
-    poses: list[NDArray[np.float64]] = []
+    poses: dict[str, NDArray[np.float64]] = {}
+    broken = False
     times: list[float | None] = []
     sizes: set[tuple[int, int]] = set()
     record = PredictionsRecord(
@@ -189,17 +196,19 @@ def predict(
         for listener in listeners:
             listener(predicted)
         names[name] = None
-        times.append(predicted.frame.time_s)
         height, width = predicted.frame.image.shape[:2]
         sizes.add((height, width))
         if predicted.T_world_camera is not None:
-            poses.append(predicted.T_world_camera)
+            poses[name] = predicted.T_world_camera
+            times.append(predicted.frame.time_s)
+        elif predicted.frame.on_path:
+            broken = True
     if not names:
         raise DataError(source, found="no frame", expected="at least one picture", cure="check the input")
-    has_path = len(poses) == len(names) > 1
-    if has_path:
-        _write_path(out, np.stack(poses), times)
-    finished = {"finished": True, "entries": tuple(names), "trajectory": has_path, "picture_size": sizes.pop() if len(sizes) == 1 else None}
+    path = tuple(poses) if len(poses) > 1 and not broken else ()
+    if path:
+        _write_path(out, np.stack(list(poses.values())), times)
+    finished = {"finished": True, "entries": tuple(names), "path": path, "picture_size": sizes.pop() if len(sizes) == 1 else None}
     record.model_copy(update=finished).write(out)
     return Predictions.open(out)
 

@@ -4,7 +4,7 @@
 OUT/predictions.json   claim, recipe, hash of the config, the pictures' size, every entry
 OUT/depth/STEM.npz     float32 at the network's size, under the name of its claim; K of that size
 OUT/depth/STEM.png     uint16 / 256 at the picture's size (not for inverse depth up to scale and shift)
-OUT/trajectory.txt     camera-to-world, KITTI rows, one a frame, where the recipe has motion
+OUT/trajectory.txt     camera-to-world, KITTI rows, one for each frame of `path`, where the recipe has motion
 ```
 
 Predictions of another program are a folder of maps without predictions.json; they are taken as metres unless said otherwise.
@@ -63,6 +63,7 @@ class PredictionsRecord(StrictModel):
 
     source, fingerprint: the recording's.  picture_size, network_size: (height, width); None where pictures differ.
     finished: false while predicting, so that a folder left half-way cannot be scored.  entries: the frames, in order.
+    path: the entries with a pose, a row of trajectory.txt each; empty where there is no path.
     """
 
     format: Literal["stadia-predictions"] = "stadia-predictions"
@@ -76,7 +77,7 @@ class PredictionsRecord(StrictModel):
     fingerprint: str = ""
     picture_size: tuple[int, int] | None = None
     network_size: tuple[int, int]
-    trajectory: bool = False
+    path: tuple[str, ...] = ()
     finished: bool = False
     entries: tuple[str, ...] = ()
 

@@ -142,12 +142,13 @@ def _depth_scores(
 def _path_score(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> TrajectoryScore | None:
     """The path from disk against the recording's poses, at the frames that have one; None where there are fewer than three."""
     record = predictions.record
-    if record is None or not record.trajectory:
+    if record is None or not record.path:
         return None
-    poses = [recording.T_world_camera(index) for index in indices]
-    known = np.array([k for k, pose in enumerate(poses) if pose is not None], dtype=np.intp)
+    row = {name: k for k, name in enumerate(record.path)}
+    truth = {row[name]: recording.T_world_camera(index) for name, index in zip(record.entries, indices, strict=True) if name in row}
+    known = {k: pose for k, pose in truth.items() if pose is not None}
     if len(known) < 3:
         return None
-    estimated = read_kitti(predictions.folder / TRAJECTORY).rows(known)
-    reference = Trajectory(np.stack([pose for pose in poses if pose is not None]), name=recording.name)
+    estimated = read_kitti(predictions.folder / TRAJECTORY).rows(np.array(list(known), dtype=np.intp))
+    reference = Trajectory(np.stack(list(known.values())), name=recording.name)
     return score_trajectory(estimated, reference, PATH_ALIGNMENT.get(predictions.claim, PathAlignment.SIM3))

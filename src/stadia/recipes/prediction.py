@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stadia.core.config import resolve
-from stadia.core.recording import Recording
 from stadia.core.types import Claim, Predictor
 from stadia.data import DATASETS
-from stadia.data.cache import Progress
 from stadia.data.config import SourceOptions
+from stadia.data.motion import FrameChooser
 from stadia.data.own_camera import own_intrinsics
 from stadia.data.pictures import PICTURE_SUFFIXES, read_rgb
 from stadia.data.sources import open_recordings
@@ -26,6 +25,7 @@ from stadia.evaluation.predictions import Predictions, Provenance
 from stadia.evaluation.trajectory_files import read_kitti
 from stadia.evaluation.video import DEFAULT_RATE_HZ, frame_rate_hz, side_by_side_picture, side_by_side_video
 from stadia.evaluation.watch import Watch, unwatched
+from stadia.training.checkpoints import Checkpoint
 
 VIDEO, PICTURE, CLOUD, PATH_DRAWING = "side_by_side.mp4", "side_by_side.png", "cloud.ply", "trajectory.png"
 
@@ -49,7 +49,9 @@ def open_input(path: Path, *, every: int = 1, format: str = "auto", **options: A
         format: a name of `stadia.data.DATASETS`, or "auto".
         options: the fields of `stadia.data.config.SourceOptions`; `camera` for a picture or a video of your own.
 
-    A video file is streamed, not decoded into the cache as for a training, since predicting looks at it once.
+    A video file is streamed, not decoded into the cache as for a training, since predicting looks at it once. Of your own
+    video or pictures every frame has depth, and the path goes through the frames that a training with the same
+    `stride` chooses, since that is how far apart its neighbours are; see `as_trained`.
     Raises DataError where there is nothing to read or no camera is known, ConfigError for a wrong option.
     """
     path = Path(path).expanduser()
@@ -57,18 +59,34 @@ def open_input(path: Path, *, every: int = 1, format: str = "auto", **options: A
         return [_open_picture(path, resolve(SourceOptions, options))]
     if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
         return [_open_video(path, resolve(SourceOptions, options), every)]
+    own, stride = _is_own(path, format), resolve(SourceOptions, options).stride
     inputs = []
-    for recording in open_every_frame(path, format, **options):
+    for recording in open_recordings(path, format, **({**options, "stride": 1} if own else options)):
         indices = range(0, len(recording), every)
-        inputs.append(Input(recording.name, frames_of(recording, indices), len(indices), frame_rate_hz(recording, every)))
+        frames = frames_of(recording, indices)
+        inputs.append(Input(recording.name, _chosen(frames, stride) if own else frames, len(indices), frame_rate_hz(recording, every)))
     return inputs
 
 
-def open_every_frame(path: Path, format: str = "auto", *, progress: Progress | None = None, **options: Any) -> list[Recording]:
-    """`open_recordings`, but of your own pictures every frame is kept, where a training would choose by motion."""
+def as_trained(checkpoint: Path, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options`, with the stride of the checkpoint's training where the input is your own video and no other is given."""
+    if not _is_own(path, options.get("format", "auto")):
+        return dict(options)
+    return {"stride": Checkpoint.open(checkpoint).header.config.get("data", {}).get("stride", "auto"), **options}
+
+
+def _is_own(path: Path, format: str) -> bool:
+    """Whether this is somebody's own video or pictures."""
     if format == "auto":
-        format = next((name for name in DATASETS if DATASETS.load(name).recognises(path)), format)
-    return open_recordings(path, format, progress=progress, **{"stride": 1, **options} if format == "video" else options)
+        format = next((name for name in DATASETS if path.exists() and DATASETS.load(name).recognises(path)), format)
+    return format == "video"
+
+
+def _chosen(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Iterator[Frame]:
+    """All of them; those that a training chooses are on the path."""
+    chooser = FrameChooser(stride)
+    for frame in frames:
+        yield replace(frame, on_path=chooser.keep(frame.image))
 
 
 def _open_picture(path: Path, options: SourceOptions) -> Input:
@@ -86,8 +104,10 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> Input:
     interval_s = head[-1].time_s - head[0].time_s
 
     def frames() -> Iterator[Frame]:
+        chooser = FrameChooser(options.stride)
         for decoded in itertools.islice(stream_video(path), 0, None, every):
-            yield Frame(f"{decoded.index:06d}", decoded.image, cameras.of(decoded.index), decoded.time_s, every == 1)
+            on_path = every > 1 or chooser.keep(decoded.image, decoded.index)
+            yield Frame(f"{decoded.index:06d}", decoded.image, cameras.of(decoded.index), decoded.time_s, every == 1, on_path)
 
     count = None if announced is None else -(-announced // every)
     return Input(path.stem, frames(), count, 1 / (interval_s * every) if interval_s > 0 else DEFAULT_RATE_HZ)
@@ -125,6 +145,6 @@ def predict_input(
             listeners.append(files.enter_context(point_cloud_file(out / CLOUD, predictor.claim, given.count)))
         frames = watch(given.frames, given.count, f"predicting {given.name}")
         predictions = predict(predictor, frames, out, provenance, source=given.name, listeners=listeners)
-    if predictions.record is not None and predictions.record.trajectory:
+    if predictions.record is not None and predictions.record.path:
         draw_paths(out / PATH_DRAWING, {given.name: read_kitti(out / TRAJECTORY).T_world_camera}, predictor.claim)
     return predictions

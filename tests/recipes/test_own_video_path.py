@@ -1,0 +1,123 @@
+"""Of your own video every frame gets depth, and the path goes through the frames that a training would choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stadia.core.types import Camera, Claim
+from stadia.data.sources import open_recordings
+from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.evaluation.trajectory_files import read_kitti, read_tum
+from stadia.recipes import prediction
+from stadia.recipes.prediction import as_trained, open_input, predict_input
+
+FOCAL = {"focal_px": 120}
+CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four that move
+
+
+class Watcher:
+    """A predictor that remembers which frames it was asked to compare: their mean grey tells them apart."""
+
+    claim, height, width = Claim.AFFINE_INVERSE, 32, 64
+
+    def __init__(self) -> None:
+        self.compared: list[tuple[float, float]] = []
+
+    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
+        return torch.ones(1, 1, 32, 64)
+
+    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor:
+        self.compared.append((float(now.mean()), float(following.mean())))
+        T = torch.eye(4)[None].clone()
+        T[0, 2, 3] = -1
+        return T
+
+
+@pytest.fixture
+def frames() -> list[np.ndarray]:
+    noise = np.random.default_rng(0).integers(0, 200, (24, 40, 3), np.uint8)
+    picture = cv2.resize(noise, (160, 96), interpolation=cv2.INTER_CUBIC)
+    moving = [np.clip(np.roll(picture, 3 * step, 1).astype(int) + 5 * step, 0, 255).astype(np.uint8) for step in range(5)]
+    return [moving[0]] * 4 + moving[1:]
+
+
+@pytest.fixture(params=["file", "folder"])
+def source(request: pytest.FixtureRequest, tmp_path: Path, frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The frames as a video file, and as a folder of pictures."""
+    monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
+    if request.param == "folder":
+        (tmp_path / "drive").mkdir()
+        for number, frame in enumerate(frames):
+            cv2.imwrite(str(tmp_path / "drive" / f"{number:06d}.png"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        return tmp_path / "drive"
+    with av.open(str(tmp_path / "drive.mp4"), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=10, options={"qp": "0"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "rgb24"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return tmp_path / "drive.mp4"
+
+
+@pytest.fixture
+def predicted(source: Path, tmp_path: Path) -> Callable[..., tuple[Predictions, Watcher]]:
+    def predict(every: int = 1, **options: Any) -> tuple[Predictions, Watcher]:
+        watcher = Watcher()
+        (given,) = open_input(source, every=every, camera=FOCAL, frame_rate_hz=10 if source.is_dir() else None, **options)
+        made_by = Provenance(recipe="selfsup", config_hash="0")
+        return predict_input(watcher, given, tmp_path / "out", made_by, video=False), watcher
+
+    return predict
+
+
+def names(numbers: list[int]) -> tuple[str, ...]:
+    return tuple(f"{number:06d}" for number in numbers)
+
+
+def test_the_path_goes_through_the_frames_of_a_training(
+    source: Path, predicted: Callable[..., tuple[Predictions, Watcher]], frames: list[np.ndarray]
+) -> None:
+    (trained,) = open_recordings(source, camera=FOCAL)
+    predictions, watcher = predicted()
+    assert trained.selection.kept == CHOSEN
+    assert predictions.record.entries == names(list(range(8))), "every frame has depth"
+    assert predictions.record.path == names(CHOSEN)
+    path, timed = read_kitti(predictions.folder / "trajectory.txt"), read_tum(predictions.folder / "trajectory_tum.txt")
+    np.testing.assert_allclose(path.T_world_camera[:, 2, 3], np.arange(5))
+    np.testing.assert_allclose(timed.times_s, np.array(CHOSEN) / 10)
+    grey = [frame.mean() / 255 for frame in frames]
+    expected = [(grey[now], grey[following]) for now, following in pairwise(CHOSEN)]
+    np.testing.assert_allclose(watcher.compared, expected, atol=2e-3)
+
+
+def test_a_given_stride_chooses_as_in_a_training(source: Path, predicted: Callable[..., tuple[Predictions, Watcher]]) -> None:
+    predictions, _ = predicted(stride=3)
+    assert predictions.record.entries == names(list(range(8)))
+    assert predictions.record.path == names(open_recordings(source, camera=FOCAL, stride=3)[0].selection.kept) == names([0, 3, 6])
+
+
+def test_frames_further_apart_than_those_of_a_training_have_no_path(predicted: Callable[..., tuple[Predictions, Watcher]]) -> None:
+    predictions, watcher = predicted(every=2)
+    assert predictions.record.entries == names([0, 2, 4, 6])
+    assert predictions.record.path == ()
+    assert watcher.compared == []
+
+
+def test_the_training_of_the_checkpoint_says_the_stride(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = SimpleNamespace(config={"data": {"stride": 3}})
+    monkeypatch.setattr(prediction.Checkpoint, "open", lambda path: SimpleNamespace(header=header))
+    assert as_trained(tmp_path, source, {"camera": FOCAL}) == {"stride": 3, "camera": FOCAL}
+    assert as_trained(tmp_path, source, {"stride": 5}) == {"stride": 5}
+    assert as_trained(tmp_path, tmp_path, {"format": "kitti_raw"}) == {"format": "kitti_raw"}, "other data have frames of their own"
