@@ -55,6 +55,13 @@ def test_nothing_readable(tmp_path: Path, one_line: OneLine) -> None:
             one_line(caught.value, *DATASETS, "dataset.json", "image_02")
 
 
+@pytest.mark.parametrize("name", ["kitti_odometry", "kitti_raw", "sevenscenes"])
+def test_a_format_that_was_asked_for_and_is_not_there(tmp_path: Path, one_line: OneLine, name: str) -> None:
+    with pytest.raises(DataError) as caught:
+        open_recordings(tmp_path, name)
+    one_line(caught.value, tmp_path, "no recording", DATASETS.load(name).layout)
+
+
 def test_wrong_names(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     world.kitti_odometry(tmp_path, frames=1)
     with pytest.raises(ConfigError) as caught:

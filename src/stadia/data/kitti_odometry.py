@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.data.cache import Progress
 from stadia.data.calibration import Calibration
@@ -17,7 +16,7 @@ from stadia.data.lidar import Scanner
 from stadia.data.pictures import frame_number, list_pictures, read_rgb
 from stadia.data.poses import read_kitti_poses, read_times
 from stadia.data.recordings import Intrinsics, PictureRecording
-from stadia.data.sources import choose
+from stadia.data.sources import chosen_folders
 
 _PAIRS = {"grey": (0, 1), "colour": (2, 3)}
 
@@ -34,11 +33,8 @@ class KittiOdometry:
 
     @classmethod
     def open(cls, path: Path, options: SourceOptions, progress: Progress | None = None) -> list[Recording]:
-        sequences = _sequences(path)
-        if not sequences:
-            raise DataError(path, found="no sequence", expected=cls.layout, cure="pass the folder that holds sequences/")
-        names = choose(list(sequences), options.recordings, path)
-        return [_open_sequence(sequences[name], options) for name in names]
+        chosen = chosen_folders(_sequences(path), options.recordings, path, cls.layout)
+        return [_open_sequence(folder, options) for folder in chosen.values()]
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, list[str]]:

@@ -20,7 +20,7 @@ from stadia.data.lidar import Scanner
 from stadia.data.oxts import camera_poses, read_packets
 from stadia.data.pictures import check_depth, frame_number, list_pictures, read_depth_png, read_rgb
 from stadia.data.recordings import Intrinsics, PictureRecording
-from stadia.data.sources import choose
+from stadia.data.sources import chosen_folders
 
 CAMERAS = {LEFT: "02", RIGHT: "03"}
 
@@ -37,10 +37,8 @@ class KittiRaw:
 
     @classmethod
     def open(cls, path: Path, options: SourceOptions, progress: Progress | None = None) -> list[Recording]:
-        drives = _drives(path)
-        if not drives:
-            raise DataError(path, found="no drive", expected=cls.layout, cure="pass the folder that holds the dates")
-        return [_open_drive(name, drives[name], options) for name in choose(list(drives), options.recordings, path)]
+        chosen = chosen_folders(_drives(path), options.recordings, path, cls.layout)
+        return [_open_drive(name, drive, options) for name, drive in chosen.items()]
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from stadia.data.config import SourceOptions
 from stadia.data.pictures import check_depth, list_pictures, read_depth_png, read_rgb
 from stadia.data.poses import read_lines, read_rows
 from stadia.data.recordings import Intrinsics, PictureRecording
-from stadia.data.sources import choose
+from stadia.data.sources import chosen_folders
 
 K = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])  # the dataset's own default; it was not calibrated further
 _NO_DEPTH = (0, 65535)
@@ -34,10 +34,8 @@ class SevenScenes:
 
     @classmethod
     def open(cls, path: Path, options: SourceOptions, progress: Progress | None = None) -> list[Recording]:
-        sequences = _sequences(path)
-        if not sequences:
-            raise DataError(path, found="no sequence", expected=cls.layout, cure="pass the scene's folder")
-        return [_open_sequence(name, sequences[name]) for name in choose(list(sequences), options.recordings, path)]
+        chosen = chosen_folders(_sequences(path), options.recordings, path, cls.layout)
+        return [_open_sequence(name, folder) for name, folder in chosen.items()]
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, list[str]]:

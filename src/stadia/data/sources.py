@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -139,6 +139,13 @@ def _contents(path: Path) -> str:
     if not names:
         return "an empty folder"
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def chosen_folders(found: Mapping[str, Path], asked: Sequence[str], where: Path, layout: str) -> dict[str, Path]:
+    """The folders of the recordings asked for, of those found at a path, by name. Raises DataError where there is none."""
+    if not found:
+        raise DataError(where, found="no recording", expected=layout, cure="pass the folder that holds it")
+    return {name: found[name] for name in choose(list(found), asked, where)}
 
 
 def choose(available: Sequence[str], asked: Sequence[str], where: Path) -> list[str]:
