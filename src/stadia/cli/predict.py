@@ -37,8 +37,8 @@ def predict(
     with on_stderr() as bars:
         for given, folder in zip(inputs, folders, strict=True):
             predictions = predict_input(predictor, given, folder, provenance, video=video, cloud=cloud, watch=bars.watch)
-            path = len(predictions.record.path) if predictions.record else 0
-            typer.echo(f"{folder}: {len(predictions.files)} frames, {path or 'none'} of them with a pose (`path` of predictions.json)")
+            posed = len(predictions.record.path) if predictions.record else 0
+            typer.echo(f"{folder}: {len(predictions.files)} frames, {posed or 'none'} of them with a pose (`path` of predictions.json)")
             for path in sorted(folder.iterdir()):
                 typer.echo(f"  {path.name}{'/' if path.is_dir() else ''}")
     typer.echo(f"claim: {IN_WORDS[predictor.claim]}")
