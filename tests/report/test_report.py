@@ -167,7 +167,7 @@ def test_score_files_of_every_form(make_run):
     assert "aligned by se3, 50 poses" in words
     assert "t_err ↓ –" in words
     assert "protocol relative, up to scale, aligned by median" in words
-    assert "Scale ratio, median → 1 30.1" in words
+    assert "Scale ratio, median 30.1" in words  # no arrow: up to scale, it has no right value
     assert "2 images have no truth" in words
 
 
@@ -251,3 +251,67 @@ def test_report_builds_where_torch_cannot_be_imported(make_run):
     )
     done = subprocess.run([sys.executable, "-c", program, str(make_run())], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_evidence_is_shown_as_pictures_and_tables(make_run):
+    evidence = {
+        "matches": 1186,
+        "sides": {"hypothesis": ["as given", "the other way round"], "residual": [0.147, 0.032]},
+        "T_right_left": [[1.0, 0.0], [0.0, 1.0]],
+        "picture": "findings/E01-1.png",
+    }
+    folder = make_run(findings=[{"code": "E01", "severity": "stop", "stage": "data", "measured": "t_x is +0.54 m", "evidence": evidence}])
+    (folder / "findings").mkdir()
+    (folder / "findings" / "E01-1.png").write_bytes((folder / "pictures" / "step-000050.png").read_bytes())
+    text, page = build(folder)
+    words = visible(text)
+    assert "hypothesis residual as given 0.147 the other way round 0.0320" in words
+    assert "T_right_left 1.00 0 0 1.00" in words
+    assert "matches 1186" in words
+    assert any(image["alt"] == "picture of finding E01" and image["src"].startswith("data:image/jpeg") for image in page.named("img"))
+    assert any("open" in attributes for attributes in page.named("details"))
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "findings/absent.png", "/etc/hostname", "findings/\0.png"])
+def test_picture_of_a_finding_must_be_in_the_runs_folder(make_run, name):
+    folder = make_run(findings=[{"code": "E01", "severity": "stop", "stage": "data", "evidence": {"picture": name}}])
+    (folder.parent / "secret.png").write_bytes((folder / "pictures" / "step-000050.png").read_bytes())
+    text, page = build(folder)
+    assert not any(image["alt"] == "picture of finding E01" for image in page.named("img"))
+    assert "Not read:" in visible(text)
+
+
+def test_what_was_not_checked_is_a_line_each(make_run):
+    notes = [
+        {"code": "N01", "severity": "note", "stage": "data", "measured": "poses: no poses", "where": [f"drive {i}" for i in range(5)]},
+        {"code": "N01", "severity": "note", "stage": "data", "measured": "sides: one camera, no rig"},
+    ]
+    words = visible(build(make_run(findings=notes))[0])
+    assert "Findings None. 2 not checked poses: no poses (drive 0, drive 1, drive 2 and 2 more) sides: one camera, no rig Scores" in words
+
+
+def test_many_score_files_stand_below_each_other_and_say_a_note_once(make_run):
+    folder = make_run(without=("scores",))
+    (folder / "scores").mkdir()
+    for i in range(5):
+        score = {"ate_rmse_m": 0.5 + i, "t_err_percent": None, "path_m": 20.0 + i, "align": "sim3"}
+        score |= {"notes": [f"t_err needs a path longer than 100 m; the reference has {20 + i}.0 m"]}
+        (folder / "scores" / f"test-{i}.json").write_text(json.dumps(score), encoding="utf-8")
+    words = visible(build(folder)[0])
+    assert "aligned by sim3 ATE ↓ Path test-0 0.500 m 20.0 m test-1 1.50 m 21.0 m" in words
+    assert words.count("t_err") == 1
+    assert "the reference has 20.0 m (and likewise in 4 more)" in words
+
+
+def test_no_size_is_judged_where_none_is_claimed(make_run):
+    """Up to scale: a fit stands beside each score, and the scale ratio is neither right nor wrong."""
+    score = {"protocol": "relative", "claim": "up-to-scale", "alignment": "median", "metrics": {"abs_rel": 0.2}, "scale_ratio_median": 30.1}
+    folder = make_run(without=("scores", "result.json"), run={"claim": "up-to-scale"})
+    (folder / "scores").mkdir()
+    (folder / "scores" / "val.json").write_text(json.dumps(score), encoding="utf-8")
+    words = visible(build(folder)[0])
+    assert "What can be trusted Up to scale." in words
+    assert "val · AbsRel 0.200 after a fit to the truth (median)" in words
+    assert "Scale ratio, median 30.1" in words
+    told = make_run("2026-03-02-101600-told", result={"claim": "up-to-scale"})
+    assert "1 is true size" not in visible(build(told)[0])

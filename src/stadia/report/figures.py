@@ -14,7 +14,7 @@ from stadia.report.run_files import Series
 from stadia.report.wording import Better
 
 WIDTH, HEIGHT = 420.0, 240.0
-LEFT, RIGHT, TOP, BOTTOM = 50.0, 10.0, 10.0, 28.0
+LEFT, RIGHT, TOP, BOTTOM = 50.0, 18.0, 10.0, 28.0
 MAX_POINTS, MAX_DOTS = 800, 20
 LOG_RATIO = 50.0
 COLOURS = 8  # the template's palette
@@ -226,8 +226,8 @@ def path_drawing(estimated_m: Any, true_m: Any) -> PathDrawing | None:
     every = estimated if true is None else np.concatenate([estimated, true])
     low, high = every.min(axis=0), every.max(axis=0)
     extent = np.maximum(high - low, 0.05 * max(float((high - low).max()), 1e-6))
-    pad, longest = 16.0, 640.0
-    scale = float(min((longest - 2 * pad) / extent[0], (400.0 - 2 * pad) / extent[1]))
+    pad, longest = 16.0, WIDTH
+    scale = float(min((longest - 2 * pad) / extent[0], (HEIGHT - 2 * pad) / extent[1]))
     bar_m = _round_below(0.25 * longest / scale)
 
     def path(points: NDArray[np.float64]) -> str:

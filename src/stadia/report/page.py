@@ -47,7 +47,8 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
         error=run.run.get("error"),
         claim=wording.claim(_claim(run)),
         tiles=sections.tiles(run),
-        findings=_findings(run.findings),
+        findings=sections.findings(run),
+        not_checked=sections.not_checked(run),
         severities={s: count for s in SEVERITIES if (count := sum(f.get("severity") == s for f in run.findings))},
         curves=sections.curves(run.series),
         sheets=sections.sheets(run),
@@ -88,14 +89,3 @@ def _moment(text: Any) -> datetime | None:
         return datetime.fromisoformat(str(text))
     except ValueError:
         return None
-
-
-def _findings(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Findings with every part present as text, in the order in which they were written: causes before their symptoms."""
-    shown = []
-    for finding in findings:
-        part = {key: str(finding.get(key) or "") for key in ("code", "severity", "stage", "measured", "expected", "cause", "cure")}
-        where, evidence = finding.get("where"), finding.get("evidence")
-        part["where"] = ", ".join(map(str, where)) if isinstance(where, list) else ""
-        shown.append(part | {"evidence": flatten(evidence) if isinstance(evidence, dict) else {}})
-    return shown

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import base64
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from stadia.core.errors import DataError
+from stadia.core.files import inside
 from stadia.report import wording
 from stadia.report.changes import flatten
+from stadia.report.evidence import Evidence, arrange
 from stadia.report.figures import Histogram, PathDrawing, Plot, histogram, path_drawing, plot
 from stadia.report.run_files import RunFiles, Series
 
 LOSS, TERMS, RATE, SECONDS = "Loss", "Terms of the loss", "Learning rate", "Seconds a step"
 KEY_NUMBERS = ("abs_rel", "rmse", "d1", "scale_ratio_median", "ate_m", "ate_rmse_m", "wall_s", "peak_rss_mb")
+TRUE_SIZE = "1 is true size"
 BASELINE = "_mean_baseline"  # result.json: `depth.abs_rel` stands beside `depth.abs_rel_mean_baseline`
 MAX_SHEETS, SHEET_WIDTH, JPEG_QUALITY = 9, 1280, 88
 MAX_PICTURE_BYTES, MAX_PIXELS = 64 << 20, 64 << 20
-WORST = 5
+WORST, MAX_NAMES = 5, 3
 
 
 @dataclass(frozen=True)
@@ -38,14 +43,16 @@ class Tile:
 class ScoreTable:
     """Score files of one kind side by side.
 
-    about: protocol, claim, alignment and number of images, in words, where all files share them; else each column has its own.
-    columns: (name, about).  rows: (label, arrow towards good, one cell a file).  notes: of the files, each once.
+    about: what all files share of protocol, claim, alignment and number of images, in words.
+    head: of the columns, (name, what is below it): the files, each with what it does not share; or the scores, where there are more files.
+    rows: (name, what is beside it, cells).  notes: of the files; those that differ by their numbers alone once.
     """
 
     about: str
     notes: list[str]
-    columns: list[tuple[str, str]]
+    head: list[tuple[str, str]]
     rows: list[tuple[str, str, list[str]]]
+    files_down: bool
 
 
 @dataclass(frozen=True)
@@ -61,13 +68,25 @@ class ImageScores:
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """A picture sheet as a data URI."""
+class Picture:
+    """A picture as a data URI."""
 
-    step: int
     uri: str
     width: int
     height: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A finding with every part as text, empty where it has none. sentences: what was measured, expected, its cause and cure, by name."""
+
+    code: str
+    severity: str
+    stage: str
+    where: str
+    sentences: list[tuple[str, str]]
+    evidence: Evidence
+    picture: Picture | None
 
 
 def tiles(run: RunFiles) -> list[Tile]:
@@ -75,7 +94,7 @@ def tiles(run: RunFiles) -> list[Tile]:
     result = flatten(run.result)
     if not any(isinstance(v, int | float) for v in result.values()):
         return [
-            Tile(f"{stem} · {wording.score(name).label}", wording.score_value(name, value))
+            Tile(f"{stem} · {wording.score(name).label}", wording.score_value(name, value), _fitted(score))
             for stem, score in run.scores.items()
             for name, value in _metrics(score).items()
             if name in KEY_NUMBERS[:2]
@@ -85,7 +104,15 @@ def tiles(run: RunFiles) -> list[Tile]:
         name = key.rsplit(".", 1)[-1]
         if name in KEY_NUMBERS and _finite(value):
             shown.append(_tile(key, value, result))
+    if result.get("claim") not in (None, wording.METRES):  # a scale that nobody claims is neither right nor wrong
+        shown = [replace(tile, note="unknown by nature", tone="") if tile.note == TRUE_SIZE else tile for tile in shown]
     return shown
+
+
+def _fitted(score: dict[str, Any]) -> str:
+    """That a prediction was brought to the truth's size before it was scored; empty where it was scored as it is."""
+    aligned = score.get("alignment", score.get("align"))
+    return f"after a fit to the truth ({aligned})" if aligned not in (None, "none") else ""
 
 
 def _tile(key: str, value: float, result: dict[str, Any]) -> Tile:
@@ -104,7 +131,7 @@ def _tile(key: str, value: float, result: dict[str, Any]) -> Tile:
     if name in ("ate_m", "ate_rmse_m") and isinstance(path_m, int | float) and path_m > 0:
         return Tile(label, text, f"{value / path_m:.1%} of a path of {wording.number(path_m, 'm')}")
     if shown.better == "one" and value > 0:
-        return Tile(label, text, "1 is true size", "good" if abs(math.log(value)) <= 0.05 else "warn")
+        return Tile(label, text, TRUE_SIZE, "good" if abs(math.log(value)) <= 0.05 else "warn")
     return Tile(label, text)
 
 
@@ -152,33 +179,43 @@ def score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
 
 
 def _score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
-    names = dict.fromkeys(name for score in kind.values() for name in _metrics(score))
-    arrows = {"lower": "↓", "higher": "↑", "one": "→ 1", "neither": ""}
     about = [_about(score) for score in kind.values()]
-    shared = len(set(about)) == 1
-    return ScoreTable(
-        about=about[0] if shared else "",
-        notes=list(dict.fromkeys(str(note) for score in kind.values() for note in _list(score.get("notes")))),
-        columns=[(name, "" if shared else own) for name, own in zip(kind, about, strict=True)],
-        rows=[
-            (
-                wording.score(m).label,
-                arrows[wording.score(m).better],
-                [wording.score_value(m, values[m]) if m in values else "" for values in map(_metrics, kind.values())],
-            )
-            for m in names
-        ],
-    )
+    shared = [part for part in about[0] if all(part in parts for parts in about)]
+    scale_known = all(score.get("claim", wording.METRES) == wording.METRES for score in kind.values())
+    files = [(name, ", ".join(part for part in parts if part not in shared)) for name, parts in zip(kind, about, strict=True)]
+    names = _names(kind)
+    labels = [(wording.score(name).label, wording.arrow(name, scale_known=scale_known)) for name in names]
+    cells = [[wording.score_value(name, score[name]) if name in score else "" for score in map(_metrics, kind.values())] for name in names]
+    notes = _told_once([str(note) for score in kind.values() for note in _list(score.get("notes"))])
+    if len(files) > len(labels):
+        rows = [(*file, [row[k] for row in cells]) for k, file in enumerate(files)]
+        return ScoreTable(", ".join(shared), notes, labels, rows, files_down=True)
+    rows = [(*label, row) for label, row in zip(labels, cells, strict=True)]
+    return ScoreTable(", ".join(shared), notes, files, rows, files_down=False)
 
 
-def _about(score: dict[str, Any]) -> str:
+def _names(kind: dict[str, dict[str, Any]]) -> list[str]:
+    """Names of the scores of all files; one that could be computed for none is left to their notes, where they have some."""
+    names = dict.fromkeys(name for score in kind.values() for name in _metrics(score))
+    known = [name for name in names if any(_metrics(score).get(name) is not None for score in kind.values())]
+    return known if known and any(score.get("notes") for score in kind.values()) else list(names)
+
+
+def _told_once(notes: list[str]) -> list[str]:
+    """Notes that differ by their numbers alone are told by the first of them."""
+    alike: dict[str, list[str]] = {}
+    for note in notes:
+        alike.setdefault(re.sub(r"[0-9.]+", "#", note), []).append(note)
+    return [same[0] + (f" (and likewise in {len(same) - 1} more)" if len(set(same)) > 1 else "") for same in alike.values()]
+
+
+def _about(score: dict[str, Any]) -> list[str]:
     """A score file's protocol, claim, alignment and number of images or poses, in words."""
     claim, aligned = score.get("claim"), score.get("alignment", score.get("align"))
     parts = [f"protocol {score['protocol']}"] if score.get("protocol") else []
     parts += [wording.claim(claim)[0].lower()] if claim else []
     parts += ["not aligned" if aligned == "none" else f"aligned by {aligned}"] if aligned else []
-    parts += [f"{wording.number(score[what])} {what}" for what in ("images", "poses") if score.get(what) is not None]
-    return ", ".join(parts)
+    return parts + [f"{wording.number(score[what])} {what}" for what in ("images", "poses") if score.get(what) is not None]
 
 
 def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
@@ -206,34 +243,77 @@ def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
     return found
 
 
-def odometry(scores: dict[str, dict[str, Any]]) -> list[tuple[str, PathDrawing]]:
-    """The path drawn against the truth, for each score file that keeps both."""
-    drawn = ((name, path_drawing(score.get("path_estimated_m"), score.get("path_true_m"))) for name, score in scores.items())
-    return [(name, drawing) for name, drawing in drawn if drawing is not None]
+def odometry(scores: dict[str, dict[str, Any]]) -> list[tuple[str, str, PathDrawing]]:
+    """The path drawn against the truth, for each score file that keeps both; and how it was brought there, in words."""
+    drawn = (
+        (name, _fitted(score), path_drawing(score.get("path_estimated_m"), score.get("path_true_m"))) for name, score in scores.items()
+    )
+    return [(name, fitted, drawing) for name, fitted, drawing in drawn if drawing is not None]
 
 
-def sheets(run: RunFiles) -> list[Sheet]:
-    """At most `MAX_SHEETS` picture sheets, evenly over the run, the first and the last among them."""
+def findings(run: RunFiles) -> list[Finding]:
+    """What was found, in the order in which it was written: causes before their symptoms. Notes on what was not checked are left out."""
+    return [_finding(one, run) for one in run.findings if not _unchecked(one)]
+
+
+def not_checked(run: RunFiles) -> list[tuple[str, str]]:
+    """(what was not checked and why, where): a line each."""
+    return [(str(one.get("measured") or ""), _where(one)) for one in run.findings if _unchecked(one)]
+
+
+def _unchecked(finding: dict[str, Any]) -> bool:
+    """Codes of family N are about the check, not about the data."""
+    return str(finding.get("code")).startswith("N") and finding.get("severity") == "note"
+
+
+def _finding(finding: dict[str, Any], run: RunFiles) -> Finding:
+    evidence = finding.get("evidence")
+    arranged = arrange(evidence if isinstance(evidence, dict) else {})
+    sentences = [(name, str(finding[name])) for name in ("measured", "expected", "cause", "cure") if finding.get(name)]
+    code, severity, stage = (str(finding.get(name) or "") for name in ("code", "severity", "stage"))
+    return Finding(code, severity, stage, _where(finding), sentences, arranged, _evidence_picture(arranged.picture, run))
+
+
+def _where(finding: dict[str, Any]) -> str:
+    """The first recordings that a finding is about, and how many more."""
+    names = list(map(str, _list(finding.get("where"))))
+    return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
+
+
+def _evidence_picture(name: str, run: RunFiles) -> Picture | None:
+    """The picture that a finding names; a line in `unreadable` where it is none, or not in the run's folder."""
+    if not name:
+        return None
+    try:
+        return _picture(inside(run.folder, name), name, run.unreadable)
+    except (DataError, OSError, ValueError) as error:
+        run.unreadable.append(f"{name}: {error.found if isinstance(error, DataError) else error}")
+        return None
+
+
+def sheets(run: RunFiles) -> list[tuple[int, Picture]]:
+    """At most `MAX_SHEETS` picture sheets with their steps, evenly over the run, the first and the last among them."""
     count = len(run.pictures)
     chosen = sorted({round(i * (count - 1) / (MAX_SHEETS - 1)) for i in range(MAX_SHEETS)}) if count else []
-    return [s for i in chosen if (s := _sheet(*run.pictures[i], run.unreadable)) is not None]
+    found = ((step, _picture(path, f"pictures/{path.name}", run.unreadable)) for step, path in (run.pictures[i] for i in chosen))
+    return [(step, picture) for step, picture in found if picture is not None]
 
 
-def _sheet(step: int, path: Path, unreadable: list[str]) -> Sheet | None:
-    """A picture at most `SHEET_WIDTH` wide as a JPEG; a line in `unreadable` where it is no picture."""
+def _picture(path: Path, name: str, unreadable: list[str]) -> Picture | None:
+    """A PNG as a JPEG at most `SHEET_WIDTH` wide; a line in `unreadable` where it is no picture."""
     data = path.read_bytes() if path.stat().st_size <= MAX_PICTURE_BYTES else b""
     pixels = int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")  # of the PNG header, before anything is decoded
     whole = 0 < pixels <= MAX_PIXELS and data[-8:-4] == b"IEND"
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if whole else None
     if image is None:
-        unreadable.append(f"pictures/{path.name}: not a PNG of a sensible size, or truncated")
+        unreadable.append(f"{name}: not a PNG of a sensible size, or truncated")
         return None
     height, width = image.shape[:2]
     if width > SHEET_WIDTH:
         height, width = max(1, round(height * SHEET_WIDTH / width)), SHEET_WIDTH
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return Sheet(step, "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode(), width, height)
+    return Picture("data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode(), width, height)
 
 
 def _list(value: Any) -> list[Any]:

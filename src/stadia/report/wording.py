@@ -48,8 +48,9 @@ SCORES: dict[str, Score] = {
     "rpe_rot_deg": Score("RPE, rotation", "°"),
 }
 
+METRES = "metres"
 CLAIMS: dict[str, tuple[str, str]] = {
-    "metres": (
+    METRES: (
         "Metres",
         "Depth and path are in metres: the scale comes from a length known beforehand (such as the stereo baseline), "
         "not from ground truth.",
@@ -57,7 +58,8 @@ CLAIMS: dict[str, tuple[str, str]] = {
     "up-to-scale": (
         "Up to scale",
         "Shapes and proportions can be trusted; sizes cannot. All depths and the path share one unknown factor, "
-        "which one camera alone does not tell.",
+        "which one camera alone does not tell: scores of depth and path are those after a fit to the truth's size. "
+        "Metres need a stereo pair with its baseline.",
     ),
     "affine-inverse": (
         "Inverse depth up to scale and shift",
@@ -78,6 +80,11 @@ STATUSES: dict[str, tuple[str, str]] = {  # run.json's status: (what is shown, t
 def score(name: str) -> Score:
     """How a score is shown, by the last part of its name ("depth.abs_rel", "val/abs_rel"); an unknown one by its own name."""
     return SCORES.get(re.split(r"[./]", name)[-1], Score(name, better="neither"))
+
+
+def arrow(name: str, *, scale_known: bool = True) -> str:
+    """Where a score is good: ↓, ↑, or the value that it must have, which is none where the scale is unknown by nature."""
+    return {"lower": "↓", "higher": "↑", "one": "→ 1" if scale_known else "", "neither": ""}[score(name).better]
 
 
 def number(value: Any, unit: str = "") -> str:
