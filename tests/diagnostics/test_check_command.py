@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from stadia.cli.main import app
 from stadia.core.errors import ConfigError, DataError
+from stadia.diagnostics.finding import read_findings
 
 KEYS = {"code", "severity", "stage", "measured", "expected", "cause", "cure", "evidence"}
 
@@ -59,6 +60,26 @@ def test_wrong_sign_of_the_baseline_stops(broken: Callable[..., Path]) -> None:
     assert "stop E01 The baseline has the wrong sign" in told
     assert "cure" in told
     assert "stop: 1 to mend before training" in told
+
+
+def test_out_gets_the_evidence_to_look_at_and_nothing_is_written_without_it(
+    broken: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flip(described: dict) -> None:
+        described["T_right_left"][0][3] *= -1
+
+    folder, here, out = broken(flip), tmp_path / "here", tmp_path / "out"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    told = run(folder).stdout
+    assert list(here.iterdir()) == []
+    assert "hypothesis" in told
+    assert "the other way round" in told
+    assert "--out FOLDER writes a picture" in told
+    (stop,) = [f for f in json.loads(run(folder, "--json", "--out", out).stdout) if f["severity"] == "stop"]
+    assert (out / stop["evidence"]["picture"]).read_bytes().startswith(b"\x89PNG")
+    assert read_findings(out / "findings.jsonl")[0].to_dict() == stop
+    assert "findings/E01-1.png" in run(folder, "--out", out).stdout
 
 
 def test_one_check_alone(broken: Callable[..., Path]) -> None:

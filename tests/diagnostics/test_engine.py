@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from mutations.recordings import Mutated
@@ -9,8 +11,9 @@ from mutations.recordings import Mutated
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
 from stadia.core.types import Camera
-from stadia.diagnostics import engine
-from stadia.diagnostics.checks.splits import splits
+from stadia.diagnostics import engine, survey
+from stadia.diagnostics.checks import frames
+from stadia.diagnostics.checks.splits import MOST_HELD, MOST_OF_A_SIZE, MOST_THUMBNAILS, splits
 from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.survey import NotChecked, Survey
@@ -83,14 +86,14 @@ def test_recordings_left_out_for_time_are_counted(recording: Recording, monkeypa
         [recording, recording, recording], checks=["intrinsics"], seconds=0, progress=lambda what, done, total: began.append(what)
     )
     assert [f.code for f in findings] == ["N02"]
-    assert "2 of 3" in findings[0].measured
+    assert findings[0].measured.startswith("sampled: 1 of 3 recordings")
     assert began == [recording.name, "splits"]
 
 
 def test_order_reaches_every_part_early() -> None:
-    assert engine._spread(1) == [0]
-    assert sorted(engine._spread(6)) == [0, 1, 2, 3, 4, 5]
-    assert engine._spread(8)[:4] == [0, 4, 2, 6]
+    assert survey.spread(1) == [0]
+    assert sorted(survey.spread(6)) == [0, 1, 2, 3, 4, 5]
+    assert survey.spread(8)[:4] == [0, 4, 2, 6]
 
 
 def test_unknown_check_is_a_mistake_with_the_nearest_name() -> None:
@@ -123,3 +126,77 @@ def test_a_check_that_fails_is_no_reason_not_to_train(recording: Recording, monk
     (found,) = preflight([recording], checks=["poses"])
     assert (found.code, found.severity) == ("N01", Severity.NOTE)
     assert "the check itself failed (LinAlgError: Singular matrix)" in found.measured
+
+
+def test_a_picture_that_fails_loses_no_finding(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> bytes:
+        raise DataError("left/000002.png", found="a truncated picture", expected="a whole one", cure="copy it again")
+
+    monkeypatch.setattr(engine, "picture", fails)
+    stops = [f for f in preflight([Mutated(recording, rig=np.linalg.inv)]) if f.severity is Severity.STOP]
+    assert [(f.code, f.picture) for f in stops] == [("E01", b"")]
+
+
+def test_depth_is_read_once_for_all_that_ask(recording: Recording) -> None:
+    read: list[int] = []
+
+    class Counting(Few):
+        def depth_m(self, index: int, side: str = "left") -> np.ndarray | None:
+            read.append(index)
+            return self.recording.depth_m(index, side)
+
+    survey_of = Survey(Counting(recording, 6))
+    for _ in range(3):
+        survey_of.depth(0)
+    assert read == [0]
+
+
+class Long(Recording):
+    """Many small pictures, each another one, as a film has them: without files. Counts what is read."""
+
+    def __init__(self, name: str, frames: int, *, film: int = 0, seconds: float = 0.0) -> None:
+        self.name, self.frames, self.film, self.seconds, self.read = name, frames, film, seconds, 0
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def image(self, index: int, side: str = "left") -> np.ndarray:
+        self.read += 1
+        time.sleep(self.seconds)
+        return np.random.default_rng((self.film, index)).integers(0, 255, (32, 64, 3), np.uint8)
+
+    def camera(self, index: int, side: str = "left") -> Camera:
+        raise NotImplementedError
+
+
+def test_splits_of_any_size_are_compared_by_samples_and_say_so() -> None:
+    train, held = Long("train", 50_000), Long("held", 3000, film=1)
+    found = list(splits({"train": [(train, range(50_000))], "val": [(held, range(3000))]}))
+    assert train.read <= MOST_OF_A_SIZE + MOST_THUMBNAILS + 6
+    assert held.read <= MOST_HELD + 20
+    (note,) = found
+    assert note.code == "N02"
+    assert note.measured == "splits, sampled: 1000 of 3000 frames of 'val' were compared with 400 of 50000 of 'train'"
+
+
+def test_shared_frames_that_were_sampled_are_said_to_be() -> None:
+    found = list(splits({"train": [(Long("a", 3000), range(3000))], "val": [(Long("b", 3000), range(3000))]}))
+    assert [f.code for f in found] == ["D09", "N02"]
+    assert "of the 1000 sampled frames of 'val'" in found[0].measured
+
+
+def test_splits_keep_their_time_where_pictures_are_slow() -> None:
+    films = enumerate(("train", "val", "test"))
+    named = {name: [(Long(name, 1000, film=film, seconds=0.02), range(1000))] for film, name in films}
+    began = time.monotonic()
+    found = list(splits(named, seconds=0.5))
+    assert time.monotonic() - began < 2.5  # all of it would take half a minute
+    assert [f.code for f in found] == ["N02"] * 3
+
+
+def test_repeats_are_sought_within_a_time(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "SECONDS", 0.0)
+    copies = Mutated(recording, frame=lambda i: 0)
+    monkeypatch.setattr(Mutated, "__len__", lambda _: 400)
+    (found,) = [f for f in frames.frames(Survey(copies)) if f.code == "D02"]
+    assert found.measured == "3 of 4 sampled frames show exactly what an earlier one shows"  # one of each window

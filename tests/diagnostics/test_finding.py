@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +42,15 @@ def test_file_of_findings_comes_back(tmp_path: Path) -> None:
     write_findings(tmp_path / "findings.jsonl", written)
     assert read_findings(tmp_path / "findings.jsonl") == written
     assert len((tmp_path / "findings.jsonl").read_text().splitlines()) == 2
+
+
+def test_pictures_stand_beside_the_file_and_are_named_in_the_evidence(tmp_path: Path) -> None:
+    seen = replace(one(), picture=b"first")
+    written = write_findings(tmp_path / "findings.jsonl", [seen, one("D02"), replace(seen, picture=b"second")])
+    assert [f.evidence.get("picture") for f in written] == ["findings/K04-1.png", None, "findings/K04-2.png"]
+    assert (tmp_path / "findings" / "K04-2.png").read_bytes() == b"second"
+    assert read_findings(tmp_path / "findings.jsonl") == written
+    assert "picture" not in seen.to_dict()["evidence"]  # a path is told only where there is a file
 
 
 @pytest.mark.parametrize("line", ["not json", "[1, 2]", '{"code": "K04"}', '{"code": "K04", "severity": "loud", "stage": "data"}'])

@@ -136,10 +136,10 @@ def test_residual_is_zero_for_the_same_picture_and_grows_with_the_difference() -
 def test_sweep_finds_the_side() -> None:
     wide = matching.grey(texture(120, 420))
     left, right = wide[:, :400], wide[:, 12:412]  # what the left sees at x is at x - 12 in the right picture
-    forward, backward = plane_sweep(left, right)
-    assert forward < 0.5 * backward
-    swapped_forward, swapped_backward = plane_sweep(right, left)
-    assert swapped_backward < 0.5 * swapped_forward
+    forward, backward = plane_sweep(left, right, 1), plane_sweep(left, right, -1)
+    assert forward.residual < 0.5 * backward.residual
+    assert np.abs(forward.warped.astype(int) - forward.left).mean() < 1
+    assert plane_sweep(right, left, -1).residual < 0.5 * plane_sweep(right, left, 1).residual
 
 
 def test_warping_by_the_true_depth_and_motion_leaves_little() -> None:

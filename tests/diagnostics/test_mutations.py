@@ -12,7 +12,9 @@ from stadia.data.sources import open_recordings
 from stadia.diagnostics.checks import CHECKS
 from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.pictures import DRAWN
 
+PNG = b"\x89PNG"
 REAL = {  # the rest of MUTATIONS is measured on the real samples by benchmarks/preflight.py
     "every frame twice",
     "K normalised",
@@ -39,12 +41,13 @@ def spoken(findings: list[Finding]) -> list[Finding]:
 
 
 def demand(mutation: Mutation, recording: Recording) -> None:
-    """The first finding is the mutation's, as severe as it must be."""
+    """The first finding is the mutation's, as severe as it must be, with a picture where its code has one."""
     assert mutation.needs <= abilities(recording)
     found = spoken(preflight([mutation.apply(recording)]))
     codes = [finding.code for finding in found]
     assert codes, f"{mutation.name} was not noticed"
     assert codes[0] in mutation.codes, found[0].measured
+    assert found[0].picture.startswith(PNG) == (codes[0] in DRAWN)
     if not mutation.warns:
         assert any(finding.code in mutation.codes and finding.severity is Severity.STOP for finding in found)
 
@@ -73,7 +76,9 @@ def test_roadworld_is_silent(roadworld: Path) -> None:
 
 @pytest.mark.parametrize(("name", "code", "broken"), SPLIT_MUTATIONS, ids=[name for name, *_ in SPLIT_MUTATIONS])
 def test_roadworld_splits_are_named(name: str, code: str, broken, recording: Recording) -> None:
-    assert [finding.code for finding in preflight([], broken(recording))] == [code]
+    (found,) = preflight([], broken(recording))
+    assert found.code == code
+    assert found.picture.startswith(PNG)
 
 
 @pytest.mark.real

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,7 +32,10 @@ def check(
     only: Annotated[
         list[str] | None, typer.Option("--only", help="One check; may be repeated. `stadia parts` lists them.", show_default=False)
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0, help="No recording is begun after this time.")] = 60.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0, help="No recording is begun after this time.")] = 20.0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A folder for findings.jsonl and a picture of each finding.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of findings and nothing else.")] = False,
 ) -> None:
     """Check cameras, rig, poses, ground truth, frames and splits. Exits with 1 where a finding says stop."""
@@ -43,7 +46,7 @@ def check(
     from stadia.core.errors import DataError
     from stadia.data.config import DataConfig
     from stadia.diagnostics.engine import preflight, unreadable
-    from stadia.diagnostics.finding import Severity
+    from stadia.diagnostics.finding import Severity, write_findings
 
     words = [word.removeprefix("data.") for word in overrides or []]
     config = resolve(DataConfig, {"path": str(data), "format": format}, words)
@@ -63,10 +66,12 @@ def check(
             seconds=seconds,
             progress=lambda what, done, total: progress.update(bar, description=f"{done + 1}/{total} {what}"),
         )
+    if out is not None:
+        findings = write_findings(out / "findings.jsonl", findings)
     if as_json:
         typer.echo(json.dumps([finding.to_dict() for finding in findings], indent=2, allow_nan=False))
     else:
-        _print(Console(highlight=False), findings, recordings)
+        _print(Console(highlight=False), findings, recordings, out)
     if any(finding.severity is Severity.STOP for finding in findings):
         raise typer.Exit(STOPPED)
 
@@ -98,13 +103,15 @@ def _open(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]
     return recordings, splits
 
 
-def _print(console: Console, findings: Sequence[Finding], recordings: Sequence[Recording]) -> None:
-    """Findings family by family, the numbers under each, notes in one line each, and a verdict."""
+def _print(console: Console, findings: Sequence[Finding], recordings: Sequence[Recording], out: Path | None) -> None:
+    """Findings family by family, the numbers and tables under each, notes in one line each, and a verdict."""
     from rich.markup import escape
+    from rich.padding import Padding
     from rich.table import Table
 
     from stadia.diagnostics.catalogue import CATALOGUE
     from stadia.diagnostics.catalogue.entry import FAMILIES
+    from stadia.report.evidence import arrange
 
     family = ""
     for finding in findings:
@@ -120,9 +127,19 @@ def _print(console: Console, findings: Sequence[Finding], recordings: Sequence[R
         grid = Table.grid(padding=(0, 2))
         for name in ("measured", "expected", "cause", "cure"):
             grid.add_row("", f"[dim]{name}[/dim]", escape(getattr(finding, name)))
-        for name, value in finding.evidence.items():
-            grid.add_row("", f"[dim]{escape(name)}[/dim]", escape(_short(value)))
+        evidence = arrange(finding.to_dict()["evidence"])
+        for name, text in evidence.numbers:
+            grid.add_row("", f"[dim]{escape(name)}[/dim]", escape(text))
         console.print(grid)
+        if out is not None and evidence.picture:
+            console.print(f"  [dim]picture[/dim]  {escape(str(out / evidence.picture))}", soft_wrap=True)
+        for table in evidence.tables:
+            drawn = Table(*map(escape, table.head), box=None, padding=(0, 3, 0, 0), header_style="dim", show_header=bool(table.head))
+            for row in table.rows:
+                drawn.add_row(*map(escape, row))
+            console.print(Padding(drawn, (0, 0, 0, 4)))
+    if out is None and any(finding.picture for finding in findings):
+        console.print("\n[dim]--out FOLDER writes a picture of what can be seen[/dim]")
     counts = {name: sum(finding.severity == name for finding in findings) for name in COLOURS}
     console.print(f"\n{_verdict(counts)} ({_looked_at(recordings)})")
 
@@ -146,12 +163,3 @@ def _verdict(counts: Mapping[str, int]) -> str:
     if counts["warn"]:
         return f"[yellow]look[/yellow]: {counts['warn']} to look at{notes}"
     return f"[green]good[/green]: nothing found{notes}"
-
-
-def _short(value: Any) -> str:
-    """Numbers to four digits, lists in one line."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return "  ".join(_short(item) for item in value)
-    return str(value)

@@ -16,9 +16,14 @@ from stadia.diagnostics.catalogue import finding, in_order
 from stadia.diagnostics.checks import CHECKS, NEEDS_SOUND, SPLIT_CHECKS
 from stadia.diagnostics.checks.splits import Frames
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.survey import NotChecked, Survey
+from stadia.diagnostics.pictures import picture, picture_of_splits
+from stadia.diagnostics.survey import NotChecked, Survey, spread
 
-SECONDS = 60.0
+SECONDS = 20.0
+"""With the recording that was begun and the splits, the whole stays below half a minute."""
+
+FAILURES = (cv2.error, np.linalg.LinAlgError, ArithmeticError, ValueError, LookupError)
+"""A check or a picture that fails in itself is no reason not to train, nor to lose a finding."""
 
 Progress = Callable[[str, int, int], None]
 """Called as (what is checked now, done, total)."""
@@ -47,7 +52,7 @@ def preflight(
     wanted = every if checks is None else [name if name in SPLIT_CHECKS else CHECKS.check(name) for name in checks]
     began = time.monotonic()
     found: list[Finding] = []
-    order = _spread(len(recordings))
+    order = spread(len(recordings))
     total = len(order) + 1
     for done, position in enumerate(order):
         if done and time.monotonic() - began > seconds:
@@ -56,18 +61,13 @@ def preflight(
         recording = recordings[position]
         if progress is not None:
             progress(recording.name, done, total)
-        found += _of_recording(recording, [name for name in CHECKS if name in wanted])
+        found = _merged([*found, *_of_recording(recording, [name for name in CHECKS if name in wanted])])
     if progress is not None:
         progress("splits", total - 1, total)
     for name in (name for name in SPLIT_CHECKS if name in wanted):
-        found += _collected(name, "", partial(SPLIT_CHECKS.load(name), splits or {}))
-    return in_order(_merged(found))
-
-
-def _spread(count: int) -> list[int]:
-    """0 ... count - 1, each as far as can be from those before: what time does not reach is spread over all recordings."""
-    width = max(1, (count - 1).bit_length())
-    return sorted(range(count), key=lambda i: int(f"{i:0{width}b}"[::-1], 2))
+        of_splits = _collected(name, "", partial(SPLIT_CHECKS.load(name), splits or {}))
+        found += [_drawn(one, partial(picture_of_splits, one, splits or {})) for one in of_splits]
+    return in_order(found)
 
 
 def _of_recording(recording: Recording, names: Sequence[str]) -> list[Finding]:
@@ -83,7 +83,7 @@ def _of_recording(recording: Recording, names: Sequence[str]) -> list[Finding]:
             found.append(_not_checked(name, f"{blocking} must be mended first", recording.name))
             continue
         mine = _collected(name, recording.name, partial(CHECKS.load(name), survey))
-        found += mine
+        found += [_drawn(one, partial(picture, one, survey)) for one in mine]
         stops = [f.code for f in mine if f.severity is Severity.STOP]
         if stops:
             stopped[name] = stops[0]
@@ -99,9 +99,17 @@ def _collected(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
         found.append(_not_checked(name, str(why), where))
     except StadiaError as error:
         found.append(unreadable(where, error))
-    except (cv2.error, np.linalg.LinAlgError, ArithmeticError, ValueError) as error:  # a check that fails is no reason not to train
+    except FAILURES as error:
         found.append(_not_checked(name, f"the check itself failed ({type(error).__name__}: {error})", where))
     return found
+
+
+def _drawn(one: Finding, draw: Callable[[], bytes]) -> Finding:
+    """The finding with its picture, where there is one."""
+    try:
+        return replace(one, picture=draw())
+    except (StadiaError, *FAILURES):
+        return one
 
 
 def _not_checked(name: str, why: str, where: str) -> Finding:
@@ -128,7 +136,11 @@ def unreadable(where: str, error: StadiaError) -> Finding:
 
 def _out_of_time(left: int, total: int, seconds: float) -> Finding:
     return finding(
-        "N02", Severity.NOTE, measured=f"{left} of {total} recordings were not checked within {seconds:g} s", expected="all of them"
+        "N02",
+        Severity.NOTE,
+        measured=f"sampled: {total - left} of {total} recordings were checked within {seconds:g} s",
+        expected="all of them",
+        cause="the data has more recordings than fit the time for checking",
     )
 
 

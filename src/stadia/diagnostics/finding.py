@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError
-from stadia.core.files import write_text
+from stadia.core.files import replacing, write_text
 
 
 class Severity(StrEnum):
@@ -38,8 +39,10 @@ class Finding:
 
     code: of the catalogue ("K03"), which holds the general story; the fields here are about this data.
     measured, expected, cause, cure: one sentence each.
-    evidence: numbers by name, or small tables ({"column": [values]}); {"picture": path} for a picture.
+    evidence: numbers by name; lists of the same length are the columns of a table ({"sizes": {"hypothesis": [...], "fx": [...]}}).
+        `write_findings` adds {"picture": path}.
     where: the recordings (or files) that it holds for; empty where it is about all of them.
+    picture: PNG of what it is about, to look at; empty where the numbers say all.
     """
 
     code: str
@@ -51,6 +54,7 @@ class Finding:
     cure: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
     where: tuple[str, ...] = ()
+    picture: bytes = field(default=b"", compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, in reading order."""
@@ -96,9 +100,22 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_findings(path: Path, findings: Iterable[Finding]) -> None:
-    """One JSON object a line, as in a run's findings.jsonl; whole or not at all."""
-    write_text(path, "".join(json.dumps(finding.to_dict(), allow_nan=False) + "\n" for finding in findings))
+def write_findings(path: Path, findings: Iterable[Finding]) -> list[Finding]:
+    """One JSON object a line, as in a run's findings.jsonl; whole or not at all.
+
+    Pictures are written beside it, as findings/<code>-<n>.png, and named in the evidence. Returns the findings with these names.
+    """
+    written, count = [], Counter[str]()
+    for finding in findings:
+        if finding.picture:
+            count[finding.code] += 1
+            name = f"findings/{finding.code}-{count[finding.code]}.png"
+            with replacing(Path(path).parent / name) as temporary:
+                temporary.write_bytes(finding.picture)
+            finding = replace(finding, evidence={**finding.evidence, "picture": name})
+        written.append(finding)
+    write_text(path, "".join(json.dumps(finding.to_dict(), allow_nan=False) + "\n" for finding in written))
+    return written
 
 
 def read_findings(path: Path) -> list[Finding]:

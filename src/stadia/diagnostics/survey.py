@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +38,20 @@ DEPTH_EXPLAINS = 0.45
 """Clean ground truth explains 0.6 (KITTI, sparse LiDAR) to 0.96 (RoadWorld) of what matches agree on; inverse depth 0.25 to 0.5."""
 
 PICTURES_KEPT = 12
+"""Of pictures, and of depth maps: both are read as they are needed, whatever their size."""
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class NotChecked(Exception):
     """A recording lacks what a check compares with; the message says what."""
+
+
+def spread(count: int) -> list[int]:
+    """0 ... count - 1, each as far as can be from those before: what time does not reach is spread over all."""
+    width = max(1, (count - 1).bit_length())
+    return sorted(range(count), key=lambda i: int(f"{i:0{width}b}"[::-1], 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +120,7 @@ class Survey:
             tuple(sorted({int(i) for i in np.linspace(0, self.length - 1, count + 2)[1:-1]})) if count > 2 else tuple(range(count))
         )
         self._pictures: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
+        self._depths: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
         self._features: dict[tuple[int, str], Features] = {}
 
     @property
@@ -124,9 +136,7 @@ class Survey:
         """(H, W, 3) uint8, the last few kept."""
         key = (index, side)
         if key not in self._pictures:
-            self._pictures[key] = self.recording.image(index, side)
-            while len(self._pictures) > PICTURES_KEPT:
-                self._pictures.popitem(last=False)
+            _keep(self._pictures, key, self.recording.image(index, side))
         return self._pictures[key]
 
     def K(self, index: int, side: str = LEFT) -> Array:
@@ -140,12 +150,14 @@ class Survey:
 
     def depth(self, index: int) -> NDArray[np.float32] | None:
         """(H, W) ground truth of the left camera, 0 where it is not a number; all 0 where it is one constant. None without a map."""
-        depth = self.recording.depth_m(index, LEFT)
-        if depth is None:
-            return None
-        known = np.isfinite(depth) & (depth > 0)
-        tells = known.any() and float(np.ptp(depth[known])) > 0
-        return np.where(known & tells, depth, 0).astype(np.float32)
+        if index not in self._depths:
+            depth = self.recording.depth_m(index, LEFT)
+            if depth is None:
+                return None
+            known = np.isfinite(depth) & (depth > 0)
+            tells = known.any() and float(np.ptp(depth[known])) > 0
+            _keep(self._depths, index, np.where(known & tells, depth, 0).astype(np.float32))
+        return self._depths[index]
 
     def features(self, index: int, side: str = LEFT) -> Features:
         key = (index, side)
@@ -227,6 +239,13 @@ class Survey:
                     return (second, matches) if matches.displacement_px > LEAST_DISPLACEMENT_SHARE / 3 * width else (None, nothing)
             gap //= 2
         return None, nothing
+
+
+def _keep(kept: OrderedDict[Key, Value], key: Key, value: Value) -> None:
+    """Add an entry, and forget the oldest beyond PICTURES_KEPT."""
+    kept[key] = value
+    while len(kept) > PICTURES_KEPT:
+        kept.popitem(last=False)
 
 
 def depth_at(depth: NDArray[np.float32], pixels: Array, radius: int = 2) -> Array:

@@ -16,12 +16,13 @@ ENTRIES = (
     ),
     Entry(
         "N02",
-        "Not checked for lack of time",
+        "Sampled",
         Stage.DATA,
         symptom="None.",
-        cause="the data has more recordings than fit the time for checking",
-        cure="run `stadia check` with a larger --seconds",
-        measured="The clock.",
+        cause="the data has more recordings, or more frames in its splits, than fit the time for checking",
+        cure="run `stadia check` with a larger --seconds to look at more recordings",
+        measured="No recording is begun after 20 s. Splits are compared within 8 s: at most 1000 frames of a held-out split, with at most "
+        "400 training frames of any one size of file, spread evenly.",
         seen="-",
     ),
 )

@@ -17,6 +17,12 @@ A finding says what was measured, what was expected, the likely cause and the cu
 training, and every training starts with them: it refuses to go on where one says **stop**, unless told `--despite-findings`.
 **warn** can work, and deserves a look. **note** says what could not be checked, and why.
 
+The evidence is numbers, a small table of what each hypothesis would leave over, and a picture where one says more: both warps of the right
+camera for a wrong sign, the picture that K fits drawn around yours, the points of a neighbour where the poses put them. A run keeps the
+pictures in `findings/` and shows them in its report; `stadia check DATA --out FOLDER` writes them to look at.
+
+Every check looks at samples, so that it takes seconds whatever the size of the data: geometry on 6 frames of a recording.
+
 Look in this order: what comes later is often a symptom of what comes earlier. `benchmarks/preflight.py` measures each threshold
 again: on clean data, and on data that was broken in the way that the finding is about.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,9 @@ from stadia.diagnostics.instruments.flow import FLOW_WIDTH, flow_px, small
 from stadia.diagnostics.survey import Survey
 
 MOST_FRAMES, WINDOWS = 120, 4
+SECONDS = 12.0
+"""For all windows, whatever the size of the pictures."""
+
 REPEATED_WARN, REPEATED_STOP = 0.02, 0.1
 STATIC_WARN, STATIC_STOP = 1 / 3, 0.9
 STATIC_FLOW_PX = 0.1
@@ -38,11 +42,15 @@ def frames(survey: Survey) -> Iterator[Finding]:
     yield from _same_sides(survey)
     seen: dict[bytes, int] = {}
     repeated: list[tuple[int, int]] = []
-    flows: list[float] = []
+    flows: dict[int, float] = {}
     looked = 0
-    for window in windows(survey.length):
+    stretches = windows(survey.length)
+    for window in stretches:
         before: NDArray[np.uint8] | None = None
+        until = time.monotonic() + SECONDS / len(stretches)
         for i in window:
+            if before is not None and time.monotonic() > until:
+                break
             image = survey.recording.image(i)
             looked += 1
             key = digest(image)
@@ -50,7 +58,7 @@ def frames(survey: Survey) -> Iterator[Finding]:
                 repeated.append((i, seen[key]))
             picture = small(image)
             if key not in seen and before is not None and (flow := flow_px(before, picture)) is not None:
-                flows.append(flow)
+                flows[i] = flow
             seen.setdefault(key, i)
             before = picture
     yield from _repeated(survey, repeated, looked)
@@ -64,26 +72,30 @@ def _repeated(survey: Survey, repeated: list[tuple[int, int]], looked: int) -> I
     yield finding(
         "D02",
         Severity.STOP if share >= REPEATED_STOP else Severity.WARN,
-        measured=f"{len(repeated)} of {looked} frames show exactly what an earlier one shows",
+        measured=f"{len(repeated)} of {looked} {'sampled ' if looked < survey.length else ''}frames show exactly what an earlier one shows",
         expected="every frame another picture",
         evidence={"frame": [i for i, _ in repeated[:8]], "same as": [j for _, j in repeated[:8]]},
         where=[survey.name],
     )
 
 
-def _static(survey: Survey, flows: list[float]) -> Iterator[Finding]:
+def _static(survey: Survey, flows: dict[int, float]) -> Iterator[Finding]:
+    """flows: by the later frame of each pair of neighbours."""
     if len(flows) < 3:
         return
-    still = sum(flow < STATIC_FLOW_PX for flow in flows)
-    share = still / len(flows)
+    still = [i for i, flow in flows.items() if flow < STATIC_FLOW_PX]
+    share = len(still) / len(flows)
     if share < STATIC_WARN:
         return
     yield finding(
         "D03",
         Severity.STOP if share >= STATIC_STOP and not survey.stereo else Severity.WARN,
-        measured=f"{still} of {len(flows)} neighbouring pairs move less than {STATIC_FLOW_PX} px at {FLOW_WIDTH} px width",
+        measured=f"{len(still)} of {len(flows)} neighbouring pairs move less than {STATIC_FLOW_PX} px at {FLOW_WIDTH} px width",
         expected=f"fewer than {STATIC_WARN:.0%}",
-        evidence={"median_flow_px": float(np.median(flows)), "pairs": len(flows)},
+        evidence={
+            "median_flow_px": float(np.median(list(flows.values()))),
+            "pairs": {"first": [i - 1 for i in still[:8]], "second": still[:8], "flow_px": [flows[i] for i in still[:8]]},
+        },
         where=[survey.name],
     )
 

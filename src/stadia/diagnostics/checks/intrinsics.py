@@ -189,7 +189,17 @@ def _resized(K: Array, camera: Camera, where: list[str]) -> Finding | None:
         expected=f"K of the {camera.width}x{camera.height} picture: cx / W and cy / H near 0.5",
         cure=f"rescale K from {width}x{height} to {camera.width}x{camera.height}, x by {1 / x:.4f} and y by {1 / y:.4f}: "
         "f' = f s, c' = (c + 0.5) s - 0.5 (stadia.geometry.camera.resized does it)",
-        evidence={"cx": float(K[0, 2]), "cy": float(K[1, 2]), "width": camera.width, "height": camera.height, "fx": float(K[0, 0])},
+        evidence={
+            "picture": f"{camera.width}x{camera.height}",
+            "size_of_K": [width, height],
+            "sizes": {
+                "hypothesis": ["K as given", "K rescaled"],
+                "fx": [float(K[0, 0]), float(K[0, 0] / x)],
+                "cx / W": [float(K[0, 2] / camera.width), float(((K[0, 2] + 0.5) / x - 0.5) / camera.width)],
+                "cy / H": [float(K[1, 2] / camera.height), float(((K[1, 2] + 0.5) / y - 0.5) / camera.height)],
+                "field of view, degrees": [2 * float(np.degrees(np.arctan(0.5 * camera.width * s / K[0, 0]))) for s in (1, x)],
+            },
+        },
         where=where,
     )
 

@@ -22,6 +22,9 @@ TURN_DEG = 0.7
 ALIKE_DEG = 2.0
 """Conventions that fit alike within this are named together: straight driving does not tell them apart."""
 
+MOST_SHOWN = 3
+"""Conventions in the evidence, the likeliest first."""
+
 TURN_ERROR_STOP = 0.8
 """Rotation errors over rotations: 0.05 to 0.3 where poses are right, 2 where they turn the other way."""
 
@@ -203,13 +206,18 @@ def _direction(survey: Survey, steps: list[Step]) -> Finding | None:
         "angle_deg": [angle_deg(_relative(*pair)[:3, 3], motion.t) for pair, motion in zip(worlds, seen, strict=True)],
     }
     code, cause, cure = "E09", None, None
+    ranked = sorted(fitting or fits, key=lambda pair: pair[1].score + pair[0].unusual)
+    shown = [("as given", as_given), *((convention.name, fit) for convention, fit in ranked[:MOST_SHOWN])]
+    evidence["conventions"] = {
+        "hypothesis": [name for name, _ in shown],
+        "direction off, degrees": [fit.direction_deg for _, fit in shown],
+        "turns off, of themselves": [fit.turn for _, fit in shown],
+    }
     if fitting:
-        ranked = sorted(fitting, key=lambda pair: pair[1].score + pair[0].unusual)
         best, fit = ranked[0]
         alike = [c.name for c, other in ranked[1:3] if other.score + c.unusual <= fit.score + best.unusual + ALIKE_DEG]
         code, cure = best.code, best.cure
         cause = best.name + (f" (it could also be: {', or '.join(alike)})" if alike else "")
-        evidence |= {"angle_deg_after_the_cure": fit.direction_deg}
     return finding(
         code,
         Severity.STOP if as_given.direction_deg > DIRECTION_STOP_DEG or as_given.turn > TURN_ERROR_STOP else Severity.WARN,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.instruments.matching import grey
 from stadia.diagnostics.instruments.photometric import plane_sweep
-from stadia.diagnostics.instruments.two_view import epipolar_distance_px
+from stadia.diagnostics.instruments.two_view import Array, epipolar_distance_px
 from stadia.diagnostics.survey import NotChecked, Survey
 
 LEAST_MATCHES = 60
@@ -50,12 +51,16 @@ class Sides:
             return 1 if self.forward < self.backward else -1
         return 0
 
-    def evidence(self) -> dict[str, float]:
+    def evidence(self, t_x: float) -> dict[str, Any]:
+        """Both hypotheses side by side: the sign of the baseline that the rig gives, and the other one."""
+        rows = [("as given", self.positive, self.forward), ("the other way round", 1 - self.positive, self.backward)]
+        if t_x > 0:
+            rows = [(rows[0][0], *rows[1][1:]), (rows[1][0], *rows[0][1:])]
+        names, shares, residuals = zip(*rows, strict=True)
         return {
+            "t_x": t_x,
             "matches": self.matches,
-            "share_x_left_above_x_right": self.positive,
-            "sweep_residual_as_right": self.forward,
-            "sweep_residual_as_left": self.backward,
+            "sides": {"hypothesis": names, "share of matches": shares, "residual": residuals},
         }
 
 
@@ -65,7 +70,9 @@ def seen_sides(survey: Survey) -> Sides:
     clear = disparity[np.abs(disparity) > 1.0]
     middle = survey.anchors[len(survey.anchors) // 2]
     left, right = survey.image(middle), survey.image(middle, RIGHT)
-    forward, backward = plane_sweep(grey(left), grey(right)) if left.shape == right.shape else (0.0, 0.0)
+    forward, backward = (
+        (plane_sweep(grey(left), grey(right), sign).residual for sign in (1, -1)) if left.shape == right.shape else (0.0, 0.0)
+    )
     return Sides(float((clear > 0).mean()) if len(clear) else 0.5, len(clear), forward, backward)
 
 
@@ -92,7 +99,7 @@ def sides(survey: Survey) -> Iterator[Finding]:
         measured=f"{1 - seen.positive:.0%} of {seen.matches} matches lie further to the right in the right picture",
         expected="further to the left: x_left - x_right = fx baseline / z is above 0",
         cause="the left camera is called right and the right one left, in the pictures and in T_right_left" if consistent else None,
-        evidence={**seen.evidence(), "t_x": float(t[0])},
+        evidence=seen.evidence(float(t[0])),
         where=[survey.name],
     )
 
@@ -121,7 +128,7 @@ def _sign(survey: Survey) -> Finding | None:
         measured=f"t_x of T_right_left is {t[0]:+.4f} m, while {seen.positive:.0%} of {seen.matches} matches lie further to the left "
         "in the right picture",
         expected=f"t_x = -baseline = {-t[0]:.4f} m",
-        evidence={**seen.evidence(), "t_x": float(t[0])},
+        evidence=seen.evidence(float(t[0])),
         where=[survey.name],
     )
 
@@ -129,28 +136,44 @@ def _sign(survey: Survey) -> Finding | None:
 def _epipolar(survey: Survey) -> Finding | None:
     """Median distance to the epipolar lines; a rig whose baseline is not along x is no rectified pair."""
     T = survey.T_right_left
-    distances = [
-        epipolar_distance_px(pair.matches.first_px, pair.matches.second_px, survey.K(pair.index), survey.K(pair.index, RIGHT), T)
-        for pair in survey.pairs
-    ]
-    together = np.concatenate(distances)
-    if len(together) < LEAST_MATCHES:
+    if sum(len(pair.matches) for pair in survey.pairs) < LEAST_MATCHES:
         return None
-    median = float(np.median(together))
+    median = _distance_px(survey, T)
     width = survey.recording.camera(survey.anchors[0]).width
     warn_px, stop_px = (max(EPIPOLAR_LEAST_PX, share * width) for share in (EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE))
     if median < warn_px:
         return None
+    rigs = {"as given": T, "the other way round": np.asarray(np.linalg.inv(T)), "no rotation, baseline along x": _rectified(T)}
     along_x = abs(T[0, 3]) >= LEAST_SIDEWAYS * np.linalg.norm(T[:3, 3])
     offset = float(np.median(np.concatenate([p.matches.first_px[:, 1] - p.matches.second_px[:, 1] for p in survey.pairs])))
     return finding(
         "E04",
         Severity.WARN if median < stop_px and along_x else Severity.STOP,
-        measured=f"matches lie {median:.2f} px from their epipolar lines (median of {len(together)})",
+        measured=f"matches lie {median:.2f} px from their epipolar lines (median of {sum(len(pair.matches) for pair in survey.pairs)})",
         expected=f"below {warn_px:.2f} px",
-        evidence={"median_y_left_minus_y_right_px": offset, "t_m": T[:3, 3].tolist(), "R": T[:3, :3].tolist()},
+        evidence={
+            "median_y_left_minus_y_right_px": offset,
+            "rigs": {"hypothesis": list(rigs), "distance to the line, px": [_distance_px(survey, rig) for rig in rigs.values()]},
+            "T_right_left": T[:3].tolist(),
+        },
         where=[survey.name],
     )
+
+
+def _distance_px(survey: Survey, T_right_left: Array) -> float:
+    """Median distance of all matches to the epipolar lines of a rig."""
+    distances = [
+        epipolar_distance_px(pair.matches.first_px, pair.matches.second_px, survey.K(pair.index), survey.K(pair.index, RIGHT), T_right_left)
+        for pair in survey.pairs
+    ]
+    return float(np.median(np.concatenate(distances)))
+
+
+def _rectified(T_right_left: Array) -> Array:
+    """The rig of a rectified pair with the same baseline."""
+    T = np.eye(4)
+    T[0, 3] = -np.linalg.norm(T_right_left[:3, 3])
+    return np.asarray(T)
 
 
 def _length(survey: Survey) -> Iterator[Finding]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from stadia.core.recording import Recording
 from stadia.diagnostics.catalogue import finding
@@ -17,14 +18,22 @@ from stadia.diagnostics.checks.frames import digest
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.instruments.matching import Matches, detect, grey, match
 from stadia.diagnostics.instruments.two_view import Array
-from stadia.diagnostics.survey import ENOUGH_MATCHES, NotChecked
+from stadia.diagnostics.survey import ENOUGH_MATCHES, NotChecked, spread
 
 Item = TypeVar("Item")
+Value = TypeVar("Value")
 
+Frame = tuple[Recording, int]
 Frames = tuple[Recording, Sequence[int]]
 """A recording, and the frames of it that belong to a split."""
 
 SHARED_STOP = 0.01
+MOST_HELD, MOST_TRAINED, MOST_OF_A_SIZE = 1000, 100_000, 400
+"""Frames that are compared by content: of a held-out split, of the training split, and of the training split with one size of file."""
+
+SECONDS = 8.0
+"""For all pairs of splits together, whatever the size of pictures and the speed of the disk; what is left out is said."""
+
 PROBES = 6
 NEIGHBOURS_WARN = 0.25
 MOST_THUMBNAILS = 400
@@ -38,58 +47,109 @@ STILL_PX, NEARER = 1.0, 0.8
 still are alike: below STILL_PX nothing is said."""
 
 
-def splits(named: Mapping[str, Sequence[Frames]]) -> Iterator[Finding]:
+def splits(named: Mapping[str, Sequence[Frames]], *, seconds: float = SECONDS) -> Iterator[Finding]:
     """D09 shared frames, D10 neighbouring frames, for each pair of splits (the first one named is the one that trains)."""
     filled = {name: frames for name, frames in named.items() if any(len(indices) for _, indices in frames)}
     if len(filled) < 2:
         raise NotChecked("the data names no splits that could be compared")
-    for (name, train), (held_name, held) in combinations(filled.items(), 2):
-        shared = _shared(train, held)
-        if shared:
-            yield _share_frames(name, held_name, shared, sum(len(indices) for _, indices in held))
+    pairs = list(combinations(filled.items(), 2))
+    began = time.monotonic()
+    for number, ((name, train), (held_name, held)) in enumerate(pairs):
+        start, end = (began + seconds * (number + done) / len(pairs) for done in (0, 1))
+        shared = _shared(train, held, (start + end) / 2)
+        if shared.pairs:
+            yield _share_frames(name, held_name, shared)
         else:
-            yield from _neighbours(name, held_name, train, held)
+            yield from _neighbours(name, held_name, train, held, end)
+        if shared.sampled:
+            yield _sampled(name, held_name, shared)
 
 
-def _share_frames(name: str, held_name: str, shared: Sequence[tuple[str, str]], total: int) -> Finding:
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """pairs: (held frame, training frame) of the same content.  looked, total: held frames compared, and all.
+
+    trained_looked, trained_total: training frames that they were compared with, and all.
+    """
+
+    pairs: list[tuple[str, str]]
+    looked: int
+    total: int
+    trained_looked: int
+    trained_total: int
+
+    @property
+    def sampled(self) -> bool:
+        return self.looked < self.total or self.trained_looked < self.trained_total
+
+
+def _share_frames(name: str, held_name: str, shared: Shared) -> Finding:
     return finding(
         "D09",
-        Severity.STOP if len(shared) >= SHARED_STOP * total else Severity.WARN,
-        measured=f"{len(shared)} of the {total} frames of '{held_name}' show exactly what frames of '{name}' show",
+        Severity.STOP if len(shared.pairs) >= SHARED_STOP * shared.looked else Severity.WARN,
+        measured=f"{len(shared.pairs)} of the {shared.looked} {'sampled ' if shared.looked < shared.total else ''}frames of '{held_name}' "
+        f"show exactly what frames of '{name}' show",
         expected="none",
-        evidence={held_name: [first for first, _ in shared[:8]], name: [second for _, second in shared[:8]]},
-        where=sorted({first.rpartition(" ")[0] for first, _ in shared}),
+        evidence={held_name: [first for first, _ in shared.pairs[:8]], name: [second for _, second in shared.pairs[:8]]},
+        where=sorted({first.rpartition(" ")[0] for first, _ in shared.pairs}),
     )
 
 
-def _shared(train: Sequence[Frames], held: Sequence[Frames]) -> list[tuple[str, str]]:
-    """(held frame, training frame) of the same content: by recording and index, else by the size of the file and then its bytes.
+def _sampled(name: str, held_name: str, shared: Shared) -> Finding:
+    return finding(
+        "N02",
+        Severity.NOTE,
+        measured=f"splits, sampled: {shared.looked} of {shared.total} frames of '{held_name}' were compared with "
+        f"{shared.trained_looked} of {shared.trained_total} of '{name}'",
+        expected="all of them",
+        cause="the splits have more frames than fit the time for checking",
+        cure="nothing to do, unless the splits were made by hand: then compare their lists as well",
+    )
 
-    Frames of a video have no file: a sample of them is decoded and compared by pixels.
+
+def _shared(train: Sequence[Frames], held: Sequence[Frames], until: float) -> Shared:
+    """Frames of the same content: of the same recording and index, else of the same size of file and then of the same bytes.
+
+    Frames of a video have no file, and are compared by pixels.
     """
-    trained: set[tuple[str, int]] = set()
-    by_size: dict[int, list[tuple[Recording, int]]] = {}
-    for recording, indices in train:
-        for index in indices:
-            trained.add((recording.name, index))
-            by_size.setdefault(_file_size(recording, index), []).append((recording, index))
-    contents: dict[tuple[str, int], bytes] = {}
+    trained, probed = _frames(train), _frames(held)
+    own = {(recording.name, index) for recording, index in trained}
+    same_index = [frame for frame in probed if (frame[0].name, frame[1]) in own]
+    others = [frame for frame in probed if (frame[0].name, frame[1]) not in own]
+    now = time.monotonic()
+    sizes = _in_time(_sample(others, MOST_HELD), _file_size, now + (until - now) / 8)
+    by_size: dict[int, list[Frame]] = {size: [] for _, size in sizes}
+    listed = _in_time(_sample(trained, MOST_TRAINED), _file_size, now + (until - now) / 4)
+    for frame, size in listed:
+        if size in by_size:
+            by_size[size].append(frame)
+    alike = [frame for frames in by_size.values() for frame in _sample(frames, MOST_OF_A_SIZE)]
+    read = _in_time(alike, _content, now + (until - now) * 5 / 8)
+    same = {content: frame for frame, content in read}
+    alone = [frame for frame, size in sizes if not by_size[size]]
+    compared = _in_time([frame for frame, size in sizes if by_size[size]], _content, until)
+    pairs = [(frame, frame) for frame in same_index] + [(frame, same[content]) for frame, content in compared if content in same]
+    return Shared(
+        pairs=[(_label(*held_frame), _label(*trained_frame)) for held_frame, trained_frame in pairs],
+        looked=len(same_index) + len(alone) + len(compared),
+        total=len(probed),
+        trained_looked=len(listed) - sum(map(len, by_size.values())) + len(read),
+        trained_total=len(trained),
+    )
 
-    def content(recording: Recording, index: int) -> bytes:
-        if (recording.name, index) not in contents:
-            contents[recording.name, index] = _content(recording, index)
-        return contents[recording.name, index]
 
-    shared = []
-    for recording, indices in held:
-        for index in indices if _file_size(recording, indices[0]) else _sample(indices, PROBES):
-            size = _file_size(recording, index)
-            candidates = by_size.get(size, []) if size else _sample(by_size.get(0, []), MOST_THUMBNAILS)
-            same = (recording, index) if (recording.name, index) in trained else None
-            same = same or next((c for c in candidates if content(*c) == content(recording, index)), None)
-            if same is not None:
-                shared.append((_label(recording, index), _label(*same)))
-    return shared
+def _in_time(frames: Sequence[Frame], measure: Callable[[Recording, int], Value], until: float) -> list[tuple[Frame, Value]]:
+    """Frames with a measurement, in their order: all, or as many as fit the time (one at least), spread evenly."""
+    measured = {}
+    for position in spread(len(frames)):
+        measured[position] = measure(*frames[position])
+        if time.monotonic() > until:
+            break
+    return [(frames[position], measured[position]) for position in sorted(measured)]
+
+
+def _frames(split: Sequence[Frames]) -> list[Frame]:
+    return [(recording, index) for recording, indices in split for index in indices]
 
 
 def _content(recording: Recording, index: int) -> bytes:
@@ -115,34 +175,37 @@ def _sample(items: Sequence[Item], count: int) -> list[Item]:
     return [items[int(k)] for k in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).astype(int))]
 
 
-def _thumbnail(image: NDArray[np.uint8]) -> Array:
-    small = cv2.resize(grey(image), THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float64).ravel()
+def _thumbnail(recording: Recording, index: int) -> Array:
+    small = cv2.resize(grey(recording.image(index)), THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float64).ravel()
     small -= small.mean()
     return np.asarray(small / max(float(np.linalg.norm(small)), 1e-9))
 
 
-def _neighbours(name: str, held_name: str, train: Sequence[Frames], held: Sequence[Frames]) -> Iterator[Finding]:
+def _neighbours(name: str, held_name: str, train: Sequence[Frames], held: Sequence[Frames], until: float) -> Iterator[Finding]:
     """D10: of some held-out frames, how many have a training frame nearer than the next frame of their own split."""
-    every = [(recording, index) for recording, indices in train for index in indices]
-    probes = [(recording, indices, int(k)) for recording, indices in held for k in range(len(indices))]
-    chosen, looked = _sample(probes, PROBES), _sample(every, MOST_THUMBNAILS)
-    thumbnails = np.stack([_thumbnail(recording.image(index)) for recording, index in looked])
-    near = []
-    for recording, indices, k in chosen:
-        index = indices[k]
-        likeness = thumbnails @ _thumbnail(recording.image(index))
+    probes = [(recording, indices, k) for recording, indices in held for k in range(len(indices))]
+    now = time.monotonic()
+    read = _in_time(_sample(_frames(train), MOST_THUMBNAILS), _thumbnail, now + (until - now) / 2)
+    looked, thumbnails = [frame for frame, _ in read], np.stack([thumbnail for _, thumbnail in read])
+    chosen, near = 0, []
+    sample = _sample(probes, PROBES)
+    for recording, indices, k in (sample[position] for position in spread(len(sample))):
+        if chosen and time.monotonic() > until:
+            break
+        chosen, index = chosen + 1, indices[k]
+        likeness = thumbnails @ _thumbnail(recording, index)
         candidate = _same_recording(recording, index, train)
         if candidate is None and likeness.max() >= ALIKE:
             candidate = looked[int(likeness.argmax())]
         following = indices[k + 1] if k + 1 < len(indices) else indices[k - 1]
         if candidate is not None and following != index and _nearer(recording, index, candidate, following):
             near.append((_label(recording, index), _label(*candidate)))
-    if len(near) < max(2, NEIGHBOURS_WARN * len(chosen)):
+    if len(near) < max(2, NEIGHBOURS_WARN * chosen):
         return
     yield finding(
         "D10",
         Severity.WARN,
-        measured=f"{len(near)} of {len(chosen)} sampled frames of '{held_name}' have a frame of '{name}' nearer than the next of their own",
+        measured=f"{len(near)} of {chosen} sampled frames of '{held_name}' have a frame of '{name}' nearer than the next of their own",
         expected=f"fewer than {NEIGHBOURS_WARN:.0%}",
         evidence={held_name: [first for first, _ in near], name: [second for _, second in near]},
         where=sorted({first.rpartition(" ")[0] for first, _ in near}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -24,29 +26,44 @@ def residual(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.
     return np.asarray(total, dtype=np.float32)
 
 
-def plane_sweep(left: NDArray[np.uint8], right: NDArray[np.uint8], *, most_share: float = 0.2, steps: int = 24) -> tuple[float, float]:
-    """Mean over pixels of the best residual, with the right picture shifted as it must be, and the other way.
+@dataclass(frozen=True, slots=True, eq=False)
+class Sweep:
+    """left, right, warped: (h, w) grey, both pictures and the right one warped onto the left one, without the margins that a shift empties.
 
-    A plane of disparity d px shows right pixel x - d at left pixel x. Both ways try the same d, so they differ by geometry alone.
+    residual: mean of `residual` between left and warped.
+    """
+
+    left: NDArray[np.uint8]
+    right: NDArray[np.uint8]
+    warped: NDArray[np.uint8]
+    residual: float
+
+
+def plane_sweep(left: NDArray[np.uint8], right: NDArray[np.uint8], sign: int, *, most_share: float = 0.2, steps: int = 24) -> Sweep:
+    """Warp the right picture to the left one by the best of many planes, pixel for pixel.
+
+    A plane of disparity d px shows right pixel x - d at left pixel x. Both signs try the same d, so they differ by geometry alone.
 
     Args:
         left, right: (H, W) grey; reduced to at most 640 pixels of width.
+        sign: 1 where the right picture is the right one, -1 where it is the left one.
         most_share: largest disparity, of the width.
         steps: number of disparities, growing geometrically from 1 px.
-    Returns: residuals for d > 0 (the right picture is the right one) and for d < 0.
     """
     scale = min(1.0, 640 / left.shape[1])
     if scale < 1:
         left, right = (cv2.resize(p, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for p in (left, right))
     most = max(2.0, most_share * left.shape[1])
     shifts = np.unique(np.geomspace(1, most, steps).round().astype(int))
-    margin = int(shifts[-1])
-    interior = slice(margin, left.shape[1] - margin)
-    best = []
-    for sign in (1, -1):
-        candidates = [residual(left, np.roll(right, sign * int(d), axis=1))[:, interior] for d in shifts]
-        best.append(float(np.minimum.reduce(candidates).mean()))
-    return best[0], best[1]
+    interior = slice(int(shifts[-1]), left.shape[1] - int(shifts[-1]))
+    least = np.full(left[:, interior].shape, np.inf, np.float32)
+    warped = np.zeros(least.shape, np.uint8)
+    for d in shifts:
+        shifted = np.roll(right, sign * int(d), axis=1)
+        here = residual(left, shifted)[:, interior]
+        better = here < least
+        least[better], warped[better] = here[better], shifted[:, interior][better]
+    return Sweep(left[:, interior], right[:, interior], warped, float(least.mean()))
 
 
 def warp_identity_ratio(
