@@ -12,6 +12,7 @@ import pkgutil
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from stadia.data.config import SourceOptions
 from stadia.diagnostics.catalogue import CATALOGUE
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.survey import NotChecked, Survey
+from stadia.evaluation.motion import View
 from stadia.evaluation.protocols import CROPS, PROTOCOLS
 from stadia.losses.report import LossReport
 from stadia.recipes import CONFIGS, RECIPES
@@ -183,6 +185,16 @@ def trajectory_metric(name: str, part: Any, folder: Path) -> None:
     assert short is None or short == pytest.approx(0.0, abs=1e-9)
 
 
+def motion(name: str, part: Any, folder: Path) -> None:
+    """Between equal pictures that the recipe says have no motion there is none, as a rigid (4, 4) of float64."""
+    picture = batch().inputs.image[:1]
+    view = View(picture, OneGreyPicture().camera(0), torch.full((1, 1, 64, 96), 0.1))
+    predictor = SimpleNamespace(claim=Claim.METRES, T_next_now=lambda now, following: torch.eye(4)[None])
+    T_next_now = part(predictor, view, view, None)
+    assert T_next_now.dtype == torch.float64
+    torch.testing.assert_close(T_next_now, torch.eye(4, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
 def check(name: str, part: Any, folder: Path) -> None:
     """Its docstring tells the codes that it can find; a recording with nothing to compare is no error and no stop."""
     codes = re.findall(r"\b[A-Z]\d\d\b", part.__doc__)
@@ -243,6 +255,7 @@ CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
         loss,
         metric,
         trajectory_metric,
+        motion,
         check,
         check_of_splits,
         recipe,

@@ -167,16 +167,18 @@ def test_every_option_is_of_a_form_or_of_all() -> None:
 class TestCheckpoint:
     def test_predict_to_disk_then_score(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
         run = checkpoint.parent.parent
-        code, out, err = stadia("evaluate", checkpoint, drive_folder, "--protocol", "metric", "--json", "data.split=test")
+        words = ("--motion", "network", "--json", "data.split=test")
+        code, out, err = stadia("evaluate", checkpoint, drive_folder, "--protocol", "metric", *words)
         scores = json.loads(out)
         assert code == 0
         assert (scores["images"], scores["claim"]) == (6, "metres")
         assert scores["abs_rel"] < 0.01
         assert scores["odometry"]["world/a"]["ate_rmse_m"] == pytest.approx(0, abs=1e-5)
-        assert (run / "predictions" / "best-step7" / "world" / "a" / "depth" / "000000.npz").exists()
-        assert sorted(path.name for path in (run / "scores").iterdir()) == ["world-metric-world-a.json", "world-metric.json"]
-        assert "world-metric.json" in err
-        again = stadia("evaluate", run, drive_folder, "--protocol", "relative", "--json", "data.split=test")  # nothing is in the way
+        assert (run / "predictions" / "best-step7-network" / "world" / "a" / "depth" / "000000.npz").exists()
+        names = ["world-metric-network-world-a.json", "world-metric-network.json"]
+        assert sorted(path.name for path in (run / "scores").iterdir()) == names
+        assert "world-metric-network.json" in err
+        again = stadia("evaluate", run, drive_folder, "--protocol", "relative", *words)  # nothing is in the way
         assert again[0] == 0
         assert json.loads(again[1])["protocol"] == "relative"
 
@@ -300,7 +302,7 @@ def test_decoding_a_video_to_score_its_path_is_shown(
 class TestPredict:
     def test_a_video(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
         out = tmp_path / "out"
-        code, text, err = stadia("predict", checkpoint, video, "--out", out, "data.camera.horizontal_fov_deg=70")
+        code, text, err = stadia("predict", checkpoint, video, "--out", out, "--motion", "network", "data.camera.horizontal_fov_deg=70")
         assert code == 0, err
         names = {"cloud.ply", "depth", "predictions.json", "side_by_side.mp4", "trajectory.png", "trajectory.txt", "trajectory_tum.txt"}
         assert {path.name for path in out.iterdir()} == names

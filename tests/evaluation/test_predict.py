@@ -27,7 +27,7 @@ from stadia.evaluation.recordings import evaluate_recordings
 from stadia.evaluation.trajectory_files import read_kitti, read_tum
 from stadia.evaluation.video import frame_rate_hz, side_by_side_video
 
-MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef")
+MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]
 
 
@@ -120,7 +120,7 @@ def test_a_chain_of_motions_stays_rigid_and_right(drive: Make, red_reader: Make)
     turn[:3, :3], turn[:3, 3] = Rotation.from_rotvec([0.01, 0.2, -0.03]).as_matrix(), [0.1, 0, -0.5]
     predictor = red_reader()
     predictor.T_next_now = lambda now, following: torch.from_numpy(turn).float()[None]
-    *_, last = stream(predictor, frames_of(drive(301, height=15, width=45)))
+    *_, last = stream(predictor, frames_of(drive(301, height=15, width=45)), "network")
     assert last.T_world_camera is not None
     np.testing.assert_allclose(last.T_world_camera, np.linalg.matrix_power(np.linalg.inv(turn), 300), atol=1e-4)
     R = last.T_world_camera[:3, :3]
@@ -183,7 +183,7 @@ class TestPointCloud:
         text = (tmp_path / "cloud.ply").read_bytes().partition(b"end_header")[0].decode()
         assert "metres" in text
         cloud = trimesh.load(tmp_path / "cloud.ply")
-        frames = list(stream(red_reader(), frames_of(recording)))
+        frames = list(stream(red_reader(), frames_of(recording), "network"))
         points, colours = zip(*(coloured_points(frame, 10**6) for frame in frames), strict=True)
         np.testing.assert_allclose(cloud.vertices, np.concatenate(points), atol=1e-4)
         np.testing.assert_array_equal(cloud.colors[:, :3], np.concatenate(colours))

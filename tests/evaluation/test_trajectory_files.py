@@ -181,6 +181,7 @@ def test_short_paths_are_said() -> None:
         "scale": 1.0,
         "poses": 30,
         "path_m": 29.0,
+        "notes": ["t_err and r_err need a path longer than 100 m; the reference has 29.0 m"],
     }
     assert "longer than 100 m" in score.notes[0]
 

@@ -61,7 +61,7 @@ def test_a_longer_lens_brings_everything_nearer(task: Selfsup, caplog: pytest.Lo
     torch.testing.assert_close(longer, as_trained / 2)
     assert predictor.T_next_now(image, image) is None
     assert [r.getMessage() for r in caplog.records] == [
-        "focal length is 2.00 times the training camera's: depth is scaled by it, motion left out"
+        "focal length is 2.00 times the training camera's: depth is scaled by it, and the pose network is not asked"
     ]
 
 

@@ -39,6 +39,9 @@ def _print_table(result: dict[str, Any]) -> None:
     table.add_row("mean depth of each pixel", *mean, "")
     console = Console()
     console.print(table)
-    share = f"{odometry['ate_m']:.2f} m on a path of {odometry['path_m']:.1f} m ({odometry['ate_m'] / odometry['path_m']:.1%})"
-    console.print(f"odometry of the worst of them: ATE {share}, {odometry['align']}-aligned")
+    ate = ", ".join(
+        f"{odometry[key] / odometry['path_m']:.1%} {by}".strip()
+        for key, by in (("ate_m", ""), ("ate_m_network", "by the pose network alone"), ("ate_m_mean_baseline", "by the mean depth"))
+    )
+    console.print(f"odometry of the worst of them: ATE over a path of {odometry['path_m']:.1f} m, {odometry['align']}-aligned: {ate}")
     console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB")

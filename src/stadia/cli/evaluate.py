@@ -21,6 +21,7 @@ _FORMS_OF = {
     "max_difference_s": (_TRAJECTORY,),
     "frames": (_CHECKPOINT,),
     "every": (_CHECKPOINT,),
+    "motion": (_CHECKPOINT,),
     "out": (_CHECKPOINT,),
     "scores": (_DEPTH, _TRAJECTORY),
 }
@@ -50,6 +51,7 @@ def evaluate(
         typer.Option("--frames", help="Of DATA, the frames that a file names: `recording frame l` a line.", show_default=False),
     ] = None,
     every: Annotated[int, typer.Option("--every", min=1, help="Of DATA, each n-th frame.")] = 1,
+    motion: Annotated[str, typer.Option("--motion", help="The path: aligned by the depth predicted, or of the network alone.")] = "aligned",
     out: Annotated[
         Path | None, typer.Option("--out", help="Where predictions of CHECKPOINT go; by default into its run.", show_default=False)
     ] = None,
@@ -75,7 +77,7 @@ def evaluate(
         summary = _score_trajectory(trajectory, needed, format, align, max_difference_s, scores)
     else:
         assert checkpoint is not None
-        summary = _evaluate_checkpoint(checkpoint, needed, protocol, overrides or [], frames, every, out)
+        summary = _evaluate_checkpoint(checkpoint, needed, protocol, overrides or [], frames, every, motion, out)
     if as_json:
         for note in summary.get("notes", ()):
             typer.echo(f"note: {note}", err=True)
@@ -142,7 +144,14 @@ def _score_trajectory(
 
 
 def _evaluate_checkpoint(
-    checkpoint: Path, data: Path, protocol: str, overrides: Sequence[str], frames: Path | None, every: int, out: Path | None
+    checkpoint: Path,
+    data: Path,
+    protocol: str,
+    overrides: Sequence[str],
+    frames: Path | None,
+    every: int,
+    motion: str,
+    out: Path | None,
 ) -> dict[str, Any]:
     from stadia.core.errors import ConfigError
     from stadia.recipes.source_config import source_options
@@ -170,9 +179,16 @@ def _evaluate_checkpoint(
             "--out", found="a checkpoint outside a run's folder", expected="a folder for its predictions", cure="pass --out DIR"
         )
     some = f"-{frames.stem}" if frames is not None else f"-every{every}" * (every > 1)  # other frames are other files
+    some += f"-{motion}" * (motion != "aligned")
     folder = out if out is not None else run / "predictions" / f"{opened.path.stem}-step{opened.header.step}{some}"
-    provenance = Provenance.of(checkpoint)
-    about: dict[str, Any] = {"checkpoint": provenance.checkpoint, "data": str(data.resolve()), "options": options, "every": every}
+    provenance = Provenance.of(checkpoint, motion)
+    about: dict[str, Any] = {
+        "checkpoint": provenance.checkpoint,
+        "data": str(data.resolve()),
+        "options": options,
+        "every": every,
+        "motion": motion,
+    }
     with on_stderr() as bars:
         recordings = open_recordings(data, progress=bars.progress, **as_trained(checkpoint, data, options))
         indices: Mapping[str, Sequence[int]] = {recording.name: range(0, len(recording), every) for recording in recordings}

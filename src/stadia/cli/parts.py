@@ -30,6 +30,7 @@ KINDS = Table(
         "metrics": "stadia.metrics:METRICS",
         "trajectory-metrics": "stadia.metrics:TRAJECTORY_METRICS",
         "protocols": "stadia.cli.parts:protocols",
+        "motions": "stadia.evaluation:MOTIONS",
         "checks": "stadia.diagnostics.checks:CHECKS",
         "split-checks": "stadia.diagnostics.checks:SPLIT_CHECKS",
     },

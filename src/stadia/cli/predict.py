@@ -17,6 +17,7 @@ def predict(
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="A new folder for what comes out.", show_default=False)] = ...,  # type: ignore[assignment]
     every: Annotated[int, typer.Option("--every", min=1, help="Each n-th frame.")] = 1,
+    motion: Annotated[str, typer.Option("--motion", help="The path: aligned by the depth predicted, or of the network alone.")] = "aligned",
     video: Annotated[bool, typer.Option("--video/--no-video", help="The side-by-side video.")] = True,
     cloud: Annotated[bool, typer.Option("--cloud/--no-cloud", help="The point cloud.")] = True,
 ) -> None:
@@ -31,7 +32,7 @@ def predict(
     from stadia.recipes import load_predictor
     from stadia.recipes.prediction import as_trained, open_input, predict_input
 
-    provenance, predictor = Provenance.of(checkpoint), load_predictor(checkpoint)
+    provenance, predictor = Provenance.of(checkpoint, motion), load_predictor(checkpoint)
     inputs = open_input(source, every=every, **as_trained(checkpoint, source, options))
     folders = [out] if len(inputs) == 1 else [inside(out, given.name) for given in inputs]
     with on_stderr() as bars:

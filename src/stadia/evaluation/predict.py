@@ -14,18 +14,14 @@ from torch import Tensor
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, Claim, Predictor
+from stadia.evaluation import MOTIONS
 from stadia.evaluation.depth_files import write_depth_png, write_map
+from stadia.evaluation.motion import View
 from stadia.evaluation.predictions import IN_WORDS, MAP_KEY, Predictions, PredictionsRecord, Provenance
 from stadia.evaluation.trajectory_files import Trajectory, write_kitti, write_tum
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
-from stadia.geometry.se3 import (
-    compose,
-    from_rotation_translation,
-    inverse,
-    matrix_from_quaternion_wxyz,
-    quaternion_wxyz_from_matrix,
-)
+from stadia.geometry.se3 import compose, inverse
 
 TRAJECTORY, TRAJECTORY_TUM = "trajectory.txt", "trajectory_tum.txt"
 
@@ -96,12 +92,6 @@ def _network_input(frame: Frame, predictor: Predictor) -> tuple[Tensor, Camera]:
     return resize(image, frame.camera, predictor.height, predictor.width)
 
 
-def _exact_motion(T: Tensor) -> Tensor:
-    """(4, 4) float32 of a network to float64 with R a rotation to the last digit: a chain of thousands must stay rigid."""
-    R = matrix_from_quaternion_wxyz(quaternion_wxyz_from_matrix(T[:3, :3].double()))
-    return from_rotation_translation(R, T[:3, 3].double())
-
-
 def _checked(name: str, inverse_depth: Tensor, claim: Claim) -> NDArray[np.float32]:
     """The map as numbers that can be stored, or a StadiaError: not finite, or nothing in front of the camera."""
     values = inverse_depth.float().cpu().numpy()
@@ -115,9 +105,14 @@ def _checked(name: str, inverse_depth: Tensor, claim: Claim) -> NDArray[np.float
     return values
 
 
-def stream(predictor: Predictor, frames: Iterable[Frame]) -> Iterator[PredictedFrame]:
-    """Predict frame after frame, holding two pictures. Poses are chained from neighbour to neighbour, the first is the identity."""
-    before: Tensor | None = None
+def stream(predictor: Predictor, frames: Iterable[Frame], motion: str = "aligned") -> Iterator[PredictedFrame]:
+    """Predict frame after frame, holding two pictures. Poses are chained from neighbour to neighbour, the first is the identity.
+
+    motion: of `stadia.evaluation.MOTIONS`, how each link of the chain is made.
+    """
+    motion_between = MOTIONS.load(motion)
+    before: View | None = None
+    T_next_now: Tensor | None = None
     T_world_camera: Tensor | None = torch.eye(4, dtype=torch.float64)
     for frame in frames:
         image, camera = _network_input(frame, predictor)
@@ -125,10 +120,11 @@ def stream(predictor: Predictor, frames: Iterable[Frame]) -> Iterator[PredictedF
         if not frame.on_path:
             yield PredictedFrame(frame, predictor.claim, values, camera, None)
             continue
+        now = View(image, camera, torch.from_numpy(values)[None, None])
         if before is not None and T_world_camera is not None:
-            T_next_now = predictor.T_next_now(before, image) if frame.is_neighbour else None
-            T_world_camera = None if T_next_now is None else compose(T_world_camera, inverse(_exact_motion(T_next_now[0].cpu())))
-        before = image
+            T_next_now = motion_between(predictor, before, now, T_next_now) if frame.is_neighbour else None
+            T_world_camera = None if T_next_now is None else compose(T_world_camera, inverse(T_next_now))
+        before = now
         yield PredictedFrame(frame, predictor.claim, values, camera, None if T_world_camera is None else T_world_camera.numpy())
 
 
@@ -188,7 +184,7 @@ def predict(
         **provenance.model_dump(),
     )
     record.write(out)
-    for predicted in stream(predictor, frames):
+    for predicted in stream(predictor, frames, provenance.motion):
         name = predicted.frame.name
         if name in names:
             raise DataError(source, found=f"two frames called '{name}'", expected="one name a frame", cure="rename the pictures")

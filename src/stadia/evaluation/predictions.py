@@ -27,6 +27,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError
 from stadia.core.files import read_json, write_json
 from stadia.core.types import Claim
+from stadia.evaluation import MOTIONS
 from stadia.evaluation.depth_files import depth_files, read_map
 from stadia.training.checkpoints import Checkpoint
 
@@ -43,19 +44,29 @@ IN_WORDS: Mapping[Claim, str] = {
 
 
 class Provenance(StrictModel):
-    """What made a set of predictions. checkpoint: its file's name and step; empty where there is none."""
+    """What made a set of predictions.
+
+    checkpoint: its file's name and step; empty where there is none.
+    motion: how its path was made, of `stadia.evaluation.MOTIONS`.
+    """
 
     recipe: str
     config_hash: str
     checkpoint: str = ""
+    motion: str = "aligned"
 
     @classmethod
-    def of(cls, checkpoint: Path) -> Provenance:
-        """Of a checkpoint or a run's folder. Raises CheckpointError where it is missing or damaged."""
+    def of(cls, checkpoint: Path, motion: str = "aligned") -> Provenance:
+        """Of a checkpoint or a run's folder. Raises CheckpointError where it is missing or damaged, ConfigError for an unknown motion."""
         opened = Checkpoint.open(Path(checkpoint))
         text = json.dumps(opened.header.config, sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-        return cls(recipe=opened.header.recipe, config_hash=digest, checkpoint=f"{opened.path.name}, step {opened.header.step}")
+        return cls(
+            recipe=opened.header.recipe,
+            config_hash=digest,
+            checkpoint=f"{opened.path.name}, step {opened.header.step}",
+            motion=MOTIONS.check(motion),
+        )
 
 
 class PredictionsRecord(StrictModel):
@@ -73,6 +84,7 @@ class PredictionsRecord(StrictModel):
     recipe: str
     config_hash: str
     checkpoint: str
+    motion: str = "aligned"
     source: str
     fingerprint: str = ""
     picture_size: tuple[int, int] | None = None

@@ -78,13 +78,15 @@ def run(out: Path, overrides: Sequence[str] = ()) -> Demo:
     config = configure("selfsup", (*SETTINGS, *overrides), data={"path": str(worlds)})
     trained = train(config, out=out)
     test = open_recordings(worlds, split="test")
-    scores = score_recordings(load_predictor(trained.folder), test, trained, "test", Provenance.of(trained.folder), console)
+    predictor = load_predictor(trained.folder)
+    scores = score_recordings(predictor, test, trained, "test", Provenance.of(trained.folder), console)
+    network = score_recordings(predictor, test, trained, "test-network", Provenance.of(trained.folder, "network"), console)
     mean = mean_depth_of(open_recordings(worlds, split="train"), DEMO.height, DEMO.width)
     provenance = Provenance(recipe="mean-depth", config_hash="")
     baseline = score_recordings(mean, test, trained, "test-mean-depth", provenance, console)
-    if scores is None or scores.depth is None or baseline is None or baseline.depth is None:
+    if scores is None or scores.depth is None or network is None or baseline is None or baseline.depth is None:
         raise RunError(worlds, found="no ground truth", expected="depth and poses of every frame", cure="delete the folder and run again")
-    result = summarise(scores, baseline, wall_s=time.monotonic() - started)
+    result = summarise(scores, network, baseline, wall_s=time.monotonic() - started)
     write_json(trained.folder / "result.json", result)
     return Demo(trained, result)
 
@@ -100,8 +102,15 @@ def render_worlds(console: Console) -> Path:
     return folder
 
 
-def summarise(scores: Evaluation, baseline: Evaluation, *, wall_s: float) -> dict[str, Any]:
-    """The numbers for result.json. Odometry: the worst test world by ATE over path, SE(3)-aligned, metres as predicted."""
+def summarise(scores: Evaluation, network: Evaluation, baseline: Evaluation, *, wall_s: float) -> dict[str, Any]:
+    """The numbers for result.json. Odometry: the worst test world by ATE over path, SE(3)-aligned, metres as predicted.
+
+    Args:
+        scores: of what was trained.
+        network: the same, with the pose network's own word for the path.
+        baseline: of the mean depth, its path aligned by that depth.
+        wall_s: seconds since the start.
+    """
     assert scores.depth is not None
     assert baseline.depth is not None
     worst = max(scores.odometry, key=lambda name: (scores.odometry[name].metrics["ate_rmse_m"] or 0.0) / scores.odometry[name].path_m)
@@ -119,6 +128,8 @@ def summarise(scores: Evaluation, baseline: Evaluation, *, wall_s: float) -> dic
         "odometry": {
             "recording": worst,
             "ate_m": path.metrics["ate_rmse_m"],
+            "ate_m_network": network.odometry[worst].metrics["ate_rmse_m"],
+            "ate_m_mean_baseline": baseline.odometry[worst].metrics["ate_rmse_m"],
             "path_m": path.path_m,
             "align": str(path.alignment),
             "rpe_trans_m": path.metrics["rpe_trans_m"],

@@ -128,7 +128,7 @@ class SelfsupPredictor:
 
     A network learns how large things look through its training camera. Through a longer lens everything looks nearer by the
     ratio of the focal lengths, so inverse depth is brought back by it, and said so once. Turns look larger by it but advances
-    do not, so no motion is predicted through another lens. Runs on a GPU where there is one.
+    do not, so the pose network is not asked through another lens. Runs on a GPU where there is one.
     """
 
     def __init__(self, task: Selfsup) -> None:
@@ -158,5 +158,6 @@ class SelfsupPredictor:
         ratio = torch.where((ratio - 1).abs() < FOCAL_TOLERANCE, torch.ones_like(ratio), ratio)
         if not self._other_lens and bool((ratio != 1).any()):
             self._other_lens = True
-            log.warning("focal length is %.2f times the training camera's: depth is scaled by it, motion left out", ratio.max().item())
+            words = "focal length is %.2f times the training camera's: depth is scaled by it, and the pose network is not asked"
+            log.warning(words, ratio.max().item())
         return ratio.reshape(-1, 1, 1, 1)
