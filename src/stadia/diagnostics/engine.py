@@ -20,7 +20,7 @@ from stadia.diagnostics.pictures import picture, picture_of_splits
 from stadia.diagnostics.survey import NotChecked, Survey, spread
 
 SECONDS = 20.0
-"""With the recording that was begun and the splits, the whole stays below half a minute."""
+"""No recording is begun after this. A recording and the splits keep their own time: some seconds, below 20 with slow pictures of 4K."""
 
 FAILURES = (cv2.error, np.linalg.LinAlgError, ArithmeticError, ValueError, LookupError)
 """A check or a picture that fails in itself is no reason not to train, nor to lose a finding."""
