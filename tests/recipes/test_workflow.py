@@ -16,7 +16,7 @@ from stadia.data.roadworld.presets import TINY
 from stadia.data.splits import open_split
 from stadia.diagnostics.finding import Finding, Severity, Stage
 from stadia.models.depth_and_motion import DepthAndMotion
-from stadia.recipes import workflow
+from stadia.recipes import video, workflow
 from stadia.recipes.selfsup_config import SelfsupConfig
 
 STOP = Finding("X01", Severity.STOP, Stage.DATA, measured="left is right", expected="two sides", cause="swapped", cure="swap them back")
@@ -66,7 +66,7 @@ def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, wo
 
 
 def test_a_finding_that_says_stop_refuses_the_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflow, "preflight", lambda *_, **__: [STOP])
+    monkeypatch.setattr(video, "preflight", lambda *_, **__: [STOP])
     with pytest.raises(RunError, match=r"X01 \(left is right\).*--despite-findings"):
         recipes.train(small, out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

@@ -15,12 +15,18 @@ from stadia.data.sources import Excerpt
 from stadia.evaluation.predictions import Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recordings import Evaluation, evaluate_recordings
-from stadia.recipes.video import has_depth, has_poses
+from stadia.recipes.video import VideoData, excerpts, has_depth, has_poses
 from stadia.training.run import Run
 
 T = TypeVar("T")
 MOST_FRAMES = 1000  # of a split; of a longer one the first frames of each recording, consecutive, since motion is scored too
 PROTOCOL_BY_CLAIM = {Claim.METRES: "metric", Claim.UP_TO_SCALE: "relative", Claim.AFFINE_INVERSE: "relative"}
+
+
+def score_validation(predictor: Predictor, data: VideoData, run: Run, console: Console) -> None:
+    """Score what validated, frames held out and no other, with the run's best checkpoint; nothing where nothing did."""
+    if data.split.val:
+        score_recordings(predictor, excerpts(data.split.val), run, "val", Provenance.of(run.folder), console)
 
 
 def score_recordings(

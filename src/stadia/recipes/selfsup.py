@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from stadia.core.types import Batch, Camera, Claim
+from stadia.core.types import Batch, Camera, Claim, Predictor
 from stadia.evaluation.colours import colour_categories, colour_heat, colour_inverse_depth, to_uint8
 from stadia.geometry.align import scale_median
 from stadia.geometry.depth_maps import depth_from_inverse
@@ -24,8 +24,10 @@ from stadia.losses.selfsup import SelfSupervisedLoss
 from stadia.metrics.depth import abs_rel, d1, rmse
 from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.models.encoders import check_encoder
+from stadia.recipes.scoring import score_validation
 from stadia.recipes.selfsup_config import SelfsupConfig
 from stadia.recipes.video import VideoData, open_video
+from stadia.training.run import Run
 from stadia.training.task import Task
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,11 @@ class Selfsup(Task):
         """Keep what prediction needs to know of the training's cameras: the median focal length over the recordings."""
         cameras = [recording.camera(0) for recording in data.recordings["train"]]
         self.focal.copy_(torch.stack([camera.fx / camera.width for camera in cameras]).median())
+
+    @staticmethod
+    def score(predictor: Predictor, data: VideoData, run: Run, console: Console) -> None:
+        """After the training: depth and paths of the validation's frames."""
+        score_validation(predictor, data, run, console)
 
     def predictor(self) -> SelfsupPredictor:
         """What `stadia predict` and evaluation use."""

@@ -17,6 +17,8 @@ from stadia.data.loader import Loader
 from stadia.data.samples import Samples
 from stadia.data.sources import Excerpt
 from stadia.data.splits import Frames, Split, open_split
+from stadia.diagnostics.engine import preflight
+from stadia.diagnostics.finding import Finding
 from stadia.training.config import TrainingConfig
 
 
@@ -49,6 +51,12 @@ class VideoData:
             "train_samples": len(self.train.samples),
             "val_samples": len(self.val.samples) if self.val else 0,
         }
+
+    def findings(self) -> list[Finding]:
+        """Of every recording, and of what the splits share."""
+        frames = {"train": self.split.train, "val": self.split.val}
+        splits = {name: [(part.recording, part.indices) for part in parts] for name, parts in frames.items() if parts}
+        return preflight(unique_recordings([*self.split.train, *self.split.val]), splits)
 
 
 def unique_recordings(frames: Sequence[Frames]) -> list[Recording]:

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import ValidationError
 from rich.console import Console
 
 from stadia.core.errors import CheckpointError, RunError
 from stadia.core.types import Predictor
-from stadia.diagnostics.engine import preflight
+from stadia.data.loader import Loader
 from stadia.diagnostics.finding import Finding, Severity, write_findings
-from stadia.evaluation.predictions import Provenance
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.config import RecipeConfig
-from stadia.recipes.scoring import score_recordings
-from stadia.recipes.video import VideoData, excerpts, unique_recordings
 from stadia.training import rng
 from stadia.training.checkpoints import Checkpoint, load_weights
 from stadia.training.fit import fit
 from stadia.training.run import Run
+
+
+class TrainingData(Protocol):
+    """What a recipe's `prepare` opens.
+
+    train, val: loaders of batches; val is None where nothing validates.
+    facts: what identifies the data, for run.json; a resumed run must have the same.
+    """
+
+    train: Loader
+    val: Loader | None
+
+    @property
+    def facts(self) -> dict[str, object]: ...
+
+    def findings(self) -> list[Finding]:
+        """What the checks that need no training say of it."""
+        ...
 
 
 def train(config: RecipeConfig, *, out: Path = Path("runs"), resume: Path | None = None, despite_findings: bool = False) -> Run:
@@ -35,8 +51,8 @@ def train(config: RecipeConfig, *, out: Path = Path("runs"), resume: Path | None
     """
     console = Console(stderr=True)
     recipe = RECIPES.load(config.recipe)
-    config, data = recipe.prepare(config, console)
-    findings = check(data, console, despite_findings=despite_findings)
+    config, data = recipe.prepare(config, console)  # data: TrainingData
+    findings = report_findings(data.findings(), console, despite_findings=despite_findings)
     if resume:
         run = Run.open(resume)
         run.check_config(config, free=("data.path", "data.cache"))
@@ -50,17 +66,13 @@ def train(config: RecipeConfig, *, out: Path = Path("runs"), resume: Path | None
     task.remember(data)
     run.note(claim=str(task.claim))  # what its depth can be trusted for, said by the report where nothing can be scored, too
     fit(task, data.train, data.val, config.training, run, resume=resume is not None, console=console)
-    if run.writes and data.split.val:
-        provenance = Provenance.of(run.folder)
-        score_recordings(load_predictor(run.folder), excerpts(data.split.val), run, "val", provenance, console)
+    if run.writes:
+        recipe.score(load_predictor(run.folder), data, run, console)
     return run
 
 
-def check(data: VideoData, console: Console, *, despite_findings: bool) -> list[Finding]:
-    """Run the checks that need no training. Raises RunError where one says stop, unless told otherwise."""
-    frames = {"train": data.split.train, "val": data.split.val}
-    splits = {name: [(part.recording, part.indices) for part in parts] for name, parts in frames.items() if parts}
-    findings = preflight(unique_recordings([*data.split.train, *data.split.val]), splits)
+def report_findings(findings: list[Finding], console: Console, *, despite_findings: bool) -> list[Finding]:
+    """Print what is more than a note. Raises RunError where one says stop, unless told otherwise."""
     for finding in findings:
         if finding.severity is not Severity.NOTE:
             console.print(f"{finding.severity}: {finding.code} {finding.measured}; {finding.cure}", markup=False, soft_wrap=True)
@@ -70,7 +82,7 @@ def check(data: VideoData, console: Console, *, despite_findings: bool) -> list[
             "checks of the data",
             found=", ".join(f"{finding.code} ({finding.measured})" for finding in stops),
             expected="none that says stop",
-            cure="`stadia check` shows the evidence; --despite-findings trains all the same",
+            cure="`stadia check` --out DIR shows the evidence; --despite-findings trains all the same",
         )
     return findings
 
