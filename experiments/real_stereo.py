@@ -4,7 +4,8 @@
     python experiments/real_stereo.py --held-out  trained on the first 40 pairs, scored on the last 8
 
 Random weights, no label. Prints one JSON object: the median relative difference to OpenCV's matcher where it is confident and
-nearer than 50 m, and WIR, the residual of the warped right picture over that of the unwarped one.
+nearer than 50 m; WIR, the residual of the warped right picture over that of the unwarped one; and the path that is aligned by this
+depth alone, since nothing trained a pose network, against the measured one.
 """
 
 from __future__ import annotations
@@ -19,15 +20,19 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 
 from stadia import recipes, report
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.types import Predictor
-from stadia.data.sources import open_recordings
+from stadia.data.sources import Excerpt, open_recordings
+from stadia.evaluation.predictions import Provenance
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.warp import warp
 from stadia.losses.photometric import photometric_residual
+from stadia.recipes.scoring import score_recordings
+from stadia.training.run import Run
 
 NEARER_THAN_M = 50.0
 SETTINGS = (
@@ -99,6 +104,16 @@ def compare(predictor: Predictor, recording: Recording, indices: range) -> dict[
     }
 
 
+def path_figures(predictor: Predictor, recording: Recording, run: Run) -> dict[str, float | None]:
+    """ATE (SE(3)-aligned, metres as predicted) and its share of the path's length."""
+    scored = score_recordings(predictor, [recording], run, "scored", Provenance.of(run.folder), Console(stderr=True))
+    assert scored is not None
+    (path,) = scored.odometry.values()
+    ate_m = path.metrics["ate_rmse_m"]
+    assert ate_m is not None
+    return {"ate_m": ate_m, "path_m": path.path_m, "ate_over_path": ate_m / path.path_m}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
@@ -117,7 +132,8 @@ def main() -> None:
     started = time.monotonic()
     run = recipes.train(recipes.configure("selfsup", settings, data={"path": path, **frames}), out=arguments.out)
     trained_s = time.monotonic() - started
-    figures = compare(recipes.load_predictor(run.folder), recording, scored)
+    predictor = recipes.load_predictor(run.folder)
+    figures = compare(predictor, recording, scored) | path_figures(predictor, Excerpt(recording, scored.start, scored.stop), run)
     report.build(run.folder)
     print(
         json.dumps(

@@ -22,7 +22,8 @@ from stadia.geometry.se3 import compose, se3_exp
 from stadia.geometry.warp import check_sizes, inside_frame, reproject, sample
 
 _COARSEST_ROWS = 12  # of the smallest pictures compared: a motion of a quarter of the picture is a few pixels there
-_STEPS = 10  # Gauss-Newton steps a size
+_STEPS = 10  # Gauss-Newton steps a size, at most
+_LEAST_GAIN = 1e-3  # share of the cost; where no pair of the batch gains as much, the size is done
 _HUBER = 1.345  # standard deviations; 95 % efficient where residuals are Gaussian
 _DEVIATION_BY_MEDIAN = 1.4826  # standard deviation over median absolute deviation, where residuals are Gaussian
 _LEAST_DEVIATION = 1 / 255  # the pictures' own rounding is no outlier
@@ -140,13 +141,17 @@ class _Pair:
         look = self.look(T_source_target, brightness)
         median = masked_median(look.residual.abs().flatten(1), look.seen.flatten(1)).nan_to_num(0)
         deviation = (_DEVIATION_BY_MEDIAN * median).clamp(min=_LEAST_DEVIATION)[:, None, None, None]
-        damping = torch.full_like(brightness[:, 0], 1e-3)
+        cost, damping = look.cost(deviation), torch.full_like(brightness[:, 0], 1e-3)
         for _ in range(_STEPS):
             step = look.step(deviation, damping)
             trial = self.look(compose(se3_exp(step[:, :6]), look.T_source_target), look.brightness + step[:, 6:])
-            better = trial.cost(deviation) < look.cost(deviation)
+            trial_cost = trial.cost(deviation)
+            better = trial_cost < cost
             damping = torch.where(better, damping / 10, damping * 10)
-            look = look.replaced(trial, better)
+            look, gain = look.replaced(trial, better), (cost - trial_cost) / cost.clamp(min=NEAR)
+            cost = torch.where(better, trial_cost, cost)
+            if bool(((gain >= 0) & (gain < _LEAST_GAIN)).all()):
+                break
         return look
 
     def look(self, T_source_target: Tensor, brightness: Tensor) -> _Look:

@@ -1,0 +1,98 @@
+"""What a pose network learns of speeds from the demo's worlds when it is told the true motion.
+
+    python experiments/pose_speeds.py --encoder mobilenetv3_small_050 --steps 1000
+
+The upper bound of what it can learn there from pictures alone. Prints one JSON object: the mean absolute error of the forward motion on
+the test worlds, in metres a frame, beside that of always saying the training worlds' mean. Where the first is no lower than the second,
+the network knows its worlds by sight and has learnt nothing of speed, whatever the loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+from collections.abc import Iterator
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from stadia.core.types import Batch
+from stadia.data.config import NO_AUGMENTATION, AugmentationConfig
+from stadia.data.loader import Loader
+from stadia.data.roadworld.presets import DEMO
+from stadia.data.samples import Samples
+from stadia.data.sources import open_recordings
+from stadia.geometry.se3 import compose, inverse, rotation_angle_deg
+from stadia.models.pose_net import PoseNet
+from stadia.recipes.demo import render_worlds
+from stadia.training import rng
+
+
+def samples(split: str, *, augmented: bool) -> Samples:
+    """Pairs of neighbours; the augmentation is the training's own (mirroring and colour) or none."""
+    recordings = open_recordings(render_worlds(Console(stderr=True)), split=split)
+    augmentation = AugmentationConfig() if augmented else NO_AUGMENTATION
+    return Samples(recordings, height=DEMO.height, width=DEMO.width, offsets=(1,), stereo=False, augmentation=augmentation)
+
+
+def batches(loader: Loader) -> Iterator[Batch]:
+    """Epoch after epoch."""
+    for epoch in itertools.count():
+        loader.set_position(epoch)
+        yield from loader
+
+
+def motions(network: PoseNet, batch: Batch) -> tuple[Tensor, Tensor]:
+    """T_next_now (B, 4, 4), said and true."""
+    return network(batch.inputs.image, batch.inputs.sources[:, 0]), batch.targets.T_source_target_true[:, 0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", default="mobilenetv3_small_050")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+
+    rng.seed_all(arguments.seed, "training")
+    network = PoseNet(arguments.encoder, pretrained=False, rotation_scale=0.01, translation_scale=0.2)
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=arguments.steps, pct_start=0.05)
+    loader = Loader(samples("train", augmented=True), batch_size=6, seed=arguments.seed, shuffle=True, workers=0, device="cpu")
+    spoken: list[Tensor] = []
+    for batch in itertools.islice(batches(loader), arguments.steps):
+        said, true = motions(network, batch)
+        error = compose(inverse(said), true)
+        loss = error[:, :3, 3].abs().mean() + rotation_angle_deg(error[:, :3, :3]).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        spoken.append(true[:, 2, 3])
+
+    network.eval()
+    test = Loader(samples("test", augmented=False), batch_size=8, seed=0, shuffle=False, workers=0, device="cpu")
+    with torch.inference_mode():
+        pairs = [motions(network, batch) for batch in test]
+    said, true = (torch.cat(motion)[:, 2, 3] for motion in zip(*pairs, strict=True))
+    print(
+        json.dumps(
+            {
+                "error_m": float((said - true).abs().mean()),
+                "error_of_the_mean_m": float((torch.cat(spoken).mean() - true).abs().mean()),
+                "true_m": [float(true.max()), float(true.min())],
+                "encoder": arguments.encoder,
+                "steps": arguments.steps,
+                "seed": arguments.seed,
+                "cores": os.cpu_count(),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
