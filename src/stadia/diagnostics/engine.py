@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-
-import cv2
-import numpy as np
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.recording import Recording
@@ -19,11 +17,10 @@ from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.pictures import picture, picture_of_splits
 from stadia.diagnostics.survey import NotChecked, Survey, spread
 
+log = logging.getLogger(__name__)
+
 SECONDS = 20.0
 """No recording is begun after this. A recording and the splits keep their own time: some seconds, below 20 with slow pictures of 4K."""
-
-FAILURES = (cv2.error, np.linalg.LinAlgError, ArithmeticError, ValueError, LookupError)
-"""A check or a picture that fails in itself is no reason not to train, nor to lose a finding."""
 
 Progress = Callable[[str, int, int], None]
 """Called as (what is checked now, done, total)."""
@@ -99,16 +96,17 @@ def _collected(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
         found.append(_not_checked(name, str(why), where))
     except StadiaError as error:
         found.append(unreadable(where, error))
-    except FAILURES as error:
+    except Exception as error:  # a check that fails in itself is no reason not to train
         found.append(_not_checked(name, f"the check itself failed ({type(error).__name__}: {error})", where))
     return found
 
 
 def _drawn(one: Finding, draw: Callable[[], bytes]) -> Finding:
-    """The finding with its picture, where there is one."""
+    """The finding with its picture, where there is one; a drawing that fails is no reason to lose the finding, nor not to train."""
     try:
         return replace(one, picture=draw())
-    except (StadiaError, *FAILURES):
+    except Exception as error:
+        log.warning("%s has no picture (%s: %s)", one.code, type(error).__name__, error)
         return one
 
 
