@@ -141,7 +141,7 @@ def loss(name: str, part: Any, folder: Path) -> None:
     """Gives terms that add up to a finite total with a gradient, and maps that are of the picture's size and detached."""
     sample = batch()
     inverse_depth = torch.full((2, 1, 64, 96), 0.1, requires_grad=True)
-    prediction = Prediction(Claim.METRES, (inverse_depth,), torch.eye(4).expand(2, 3, 4, 4))
+    prediction = Prediction((inverse_depth,), torch.eye(4).expand(2, 3, 4, 4))
     report = part()(sample.targets, prediction, sample.source_names)
     assert isinstance(report, LossReport)
     assert report.total.ndim == 0
@@ -189,7 +189,7 @@ def motion(name: str, part: Any, folder: Path) -> None:
     """Between equal pictures that the recipe says have no motion there is none, as a rigid (4, 4) of float64."""
     picture = batch().inputs.image[:1]
     view = View(picture, OneGreyPicture().camera(0), torch.full((1, 1, 64, 96), 0.1))
-    predictor = SimpleNamespace(claim=Claim.METRES, T_next_now=lambda now, following: torch.eye(4)[None])
+    predictor = SimpleNamespace(claim=Claim.METRES, T_next_now=lambda *_: torch.eye(4)[None])
     T_next_now = part(predictor, view, view, None)
     assert T_next_now.dtype == torch.float64
     torch.testing.assert_close(T_next_now, torch.eye(4, dtype=torch.float64), atol=1e-6, rtol=0)

@@ -1,14 +1,15 @@
-"""Cameras, batches and how samples become one."""
+"""Cameras, and batches of video and of other things."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import Tensor
 
 from stadia.core.errors import GeometryError
-from stadia.core.types import Batch, Camera, Claim, Inputs, Meta, Prediction, Targets, collate, is_temporal
+from stadia.core.types import Batch, Camera, Inputs, Meta, Movable, Prediction, Targets, is_temporal
 
 K = torch.tensor([[60.0, 0, 10.5], [0, 61.0, 7.5], [0, 0, 1]])
 
@@ -52,45 +53,39 @@ def test_camera_changes_type_and_keeps_size():
     assert (camera.height, camera.width) == (16, 22)
 
 
-def test_collate_stacks_every_leaf():
-    batch = collate([sample(0), sample(1), sample(2)])
-    assert batch.size == 3
-    assert batch.inputs.image.shape == (3, 3, 6, 8)
-    assert batch.inputs.sources.shape == (3, 2, 3, 6, 8)
-    assert batch.inputs.camera.K.shape == (3, 3, 3)
-    assert batch.targets.source_camera.K.shape == (3, 2, 3, 3)
-    assert batch.targets.depth_m is None
-    assert [m.index for m in batch.meta] == [0, 1, 2]
-    assert batch.inputs.image[:, 0, 0, 0].tolist() == [0, 1, 2]
-
-
-def test_collate_of_mixed_ground_truth_fills_in_none():
-    batch = collate([sample(0, depth=True), sample(1)])
-    assert batch.targets.depth_m is not None
-    assert batch.targets.depth_m[:, 0, 0, 0].tolist() == [5.0, 0.0]
-
-
-def test_collate_refuses_different_sizes_and_sources():
-    with pytest.raises(GeometryError, match="picture sizes"):
-        collate(
-            [replace(sample(), inputs=sample(width=8).inputs), replace(sample(), inputs=replace(sample().inputs, camera=Camera(K, 6, 9)))]
-        )
-    with pytest.raises(GeometryError, match="sources"):
-        collate([sample(), sample(names=("-1",))])
-
-
 def test_batch_moves_as_a_whole():
-    batch = collate([sample(depth=True)]).to(torch.float64)
+    batch = sample(depth=True).to(torch.float64)
     assert batch.inputs.image.dtype == batch.inputs.camera.K.dtype == batch.targets.source_camera.K.dtype == torch.float64
     assert batch.targets.depth_m is not None
     assert batch.targets.depth_m.dtype == torch.float64
     assert batch.source_names == ("-1", "stereo")
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectInputs(Movable):
+    image: Tensor
+    camera: Camera
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectTargets(Movable):
+    mask: Tensor
+    quaternion_wxyz: Tensor
+
+
+def test_a_batch_of_other_things_than_video():
+    """No sources, no rig: what a network may see and what a loss may see are the data's own."""
+    inputs = ObjectInputs(torch.zeros(1, 3, 6, 8), Camera(K[None], 6, 8))
+    targets = ObjectTargets(torch.zeros(1, 1, 6, 8), torch.zeros(1, 4))
+    batch: Batch[ObjectInputs, ObjectTargets] = Batch(inputs, targets, (Meta("mugs", 4, instance=2),)).to(torch.float64)
+    assert batch.size == 1
+    assert batch.source_names == ()
+    assert batch.inputs.camera.K.dtype == batch.targets.quaternion_wxyz.dtype == torch.float64
+
+
 def test_prediction_moves_as_a_whole():
-    prediction = Prediction(Claim.METRES, (torch.ones(1, 1, 4, 4), torch.ones(1, 1, 2, 2)), torch.eye(4)[None, None]).to(torch.float64)
+    prediction = Prediction((torch.ones(1, 1, 4, 4), torch.ones(1, 1, 2, 2)), torch.eye(4)[None, None]).to(torch.float64)
     assert {m.dtype for m in (*prediction.inverse_depth, prediction.T_source_target)} == {torch.float64}
-    assert prediction.claim is Claim.METRES
 
 
 @pytest.mark.parametrize(("name", "answer"), [("-1", True), ("+2", True), ("stereo", False), ("", False)])

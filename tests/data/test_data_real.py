@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.core.types import collate
 from stadia.data.config import AugmentationConfig, CacheConfig, ColourConfig
+from stadia.data.packed import stack, unpack
 from stadia.data.samples import Samples
 from stadia.data.sources import open_recordings
 
@@ -115,7 +115,7 @@ def test_samples_of_three_datasets(real_data: Path, tmp_path: Path) -> None:
     mono = Samples(recordings, height=96, width=320, ground_truth_depth=True, cache=cache)
     assert mono.stereo is False
     assert len(mono) == 12
-    batch = collate([mono[0], mono[4], mono[8]])
+    batch = unpack(stack([mono.packed(0), mono.packed(4), mono.packed(8)]))
     assert [float(d.max()) > 0 for d in batch.targets.depth_m] == [False, True, True]
     stereo = Samples(
         recordings[:1], height=96, width=320, augmentation=AugmentationConfig(mirror=1, colour=ColourConfig(probability=1)), cache=cache

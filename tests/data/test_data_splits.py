@@ -13,7 +13,7 @@ from stadia.core.config import resolve
 from stadia.core.errors import ConfigError, DataError
 from stadia.data.config import DataConfig, SplitConfig
 from stadia.data.sources import open_recordings
-from stadia.data.splits import Frames, Split, open_split, read_split_file, shared_frames, split_blocks
+from stadia.data.splits import Split, open_split, read_split_file, split_blocks
 
 OneLine = Callable[..., None]
 
@@ -41,8 +41,6 @@ def test_blocks_and_their_gaps() -> None:
     assert np.count_nonzero(np.diff(val.indices) > 1) == 3, "four blocks in 2000 frames"
     apart = np.abs(np.subtract.outer(np.array(train.indices), np.array(val.indices))).min()
     assert apart == 11
-    assert shared_frames(split.train, split.val, within=10) == []
-    assert len(shared_frames(split.train, split.val, within=11)) > 0
 
 
 def test_blocks_are_a_function_of_the_seed_and_the_name() -> None:
@@ -93,8 +91,6 @@ def test_split_files(tmp_path: Path, world: Any) -> None:
     split = open_split(DataConfig(path=str(tmp_path), split_by=SplitConfig(**files)))
     assert [(f.indices, f.side) for f in split.train] == [((1, 2), "left"), ((1,), "right")]
     assert [(f.indices, f.side) for f in split.val] == [((3,), "left")]
-    assert shared_frames(split.train, split.val) == []
-    assert shared_frames(split.train, split.val, within=1) == [("kitti_odometry/06", 3)]
 
 
 @pytest.mark.parametrize(
@@ -133,12 +129,6 @@ def test_a_name_that_several_recordings_end_in(tmp_path: Path, one_line: OneLine
     with pytest.raises(DataError) as caught:
         read_split_file(tmp_path / "split.txt", recordings)
     one_line(caught.value, "split.txt, line 1", "chess/seq-01, fire/seq-01", "whole name")
-
-
-def test_overlap_looks_at_frames_not_at_sides() -> None:
-    recording = Long("a", 10)
-    train, val = [Frames(recording, (1, 5), "left")], [Frames(recording, (5, 8), "right")]  # type: ignore[arg-type]
-    assert shared_frames(train, val) == [("a", 5)]
 
 
 def test_contradictions_are_refused(one_line: OneLine) -> None:

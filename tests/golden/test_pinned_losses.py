@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.core.types import Camera, Claim, Prediction, Targets
+from stadia.core.types import Camera, Prediction, Targets
 from stadia.geometry.se3 import se3_exp
 from stadia.losses.config import LossConfig
 from stadia.losses.reprojection import Reprojector, TorchReprojector
@@ -49,7 +49,7 @@ def test_pinned(schedule: tuple[int, int], reprojector: type[Reprojector]) -> No
     )
     twist = torch.tensor([[0.02, 0.01, 0.4, 0.0, 0.02, 0.0], [0.0, 0.02, -0.4, 0.01, -0.02, 0.0], [-0.5, 0.0, 0.0, 0.0, 0.0, 0.0]])
     inverse_depth = tuple(0.15 + 0.05 * torch.nn.functional.avg_pool2d(waves(0.3, 1.0)[:, :1], 2**s) for s in range(3))
-    prediction = Prediction(Claim.METRES, inverse_depth, se3_exp(twist.double())[None])
+    prediction = Prediction(inverse_depth, se3_exp(twist.double())[None])
     start, step = schedule
     loss = SelfSupervisedLoss(LossConfig(temporal_from_step=start), reprojector=reprojector)
     terms = loss(targets, prediction, ("-1", "+1", "stereo"), step).terms

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.core.types import Camera, Claim, Prediction, Targets
+from stadia.core.types import Camera, Prediction, Targets
 from stadia.geometry.se3 import inverse, se3_exp
 
 NORMAL, DISTANCE_M = (0.25, -0.15, 1.0), 8.0  # the wall: normal . p = distance, in the target's frame
@@ -34,7 +34,7 @@ class Scene:
     ) -> Prediction:
         finest = (self.inverse_depth if inverse_depth is None else inverse_depth) / depth_times
         maps = tuple(torch.nn.functional.avg_pool2d(finest, 2**s) if s else finest for s in range(scales))
-        return Prediction(Claim.METRES, maps, se3_exp(self.twist if twist is None else twist))
+        return Prediction(maps, se3_exp(self.twist if twist is None else twist))
 
 
 def _texture(points: Tensor, phase: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stadia.core.types import Camera, Claim, Prediction, Targets
+from stadia.core.types import Camera, Prediction, Targets
 from stadia.losses.config import LossConfig
 from stadia.losses.selfsup import SelfSupervisedLoss
 
@@ -32,7 +32,7 @@ def at(disparity_px: Tensor, spread_px: float = 0.0) -> Prediction:
     T_right_left = torch.eye(4)[None, None].clone()
     T_right_left[..., 0, 3] = -BASELINE_M
     inverse_depth = (disparity_px + spread) / (FOCAL_PX * BASELINE_M)
-    return Prediction(Claim.METRES, (inverse_depth,), T_right_left)
+    return Prediction((inverse_depth,), T_right_left)
 
 
 def descend(pyramid: int, start_px: float) -> float:

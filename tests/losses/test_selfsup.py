@@ -201,7 +201,6 @@ def test_repeating_the_batch_changes_nothing(make_scene: MakeScene) -> None:
         ),
     )
     repeated = Prediction(
-        prediction.claim,
         tuple(m.repeat_interleave(2, 0) for m in prediction.inverse_depth),
         prediction.T_source_target.repeat_interleave(2, 0),
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from stadia.core.types import Batch, Camera, Claim, Inputs, Meta, Targets
+from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.geometry.camera import intrinsics
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_and_motion import DepthAndMotion
@@ -60,11 +60,9 @@ def test_depth_stays_in_its_range(model: DepthAndMotion) -> None:
         assert inverse_depth.max() <= 1 / SMALL.min_depth_m + 1e-6
 
 
-def test_stereo_has_the_rigs_transform_and_claims_metres(model: DepthAndMotion) -> None:
+def test_stereo_has_the_rigs_transform(model: DepthAndMotion) -> None:
     prediction = model(batch_of(("-1", "stereo")))
-    assert prediction.claim is Claim.METRES
     assert torch.equal(prediction.T_source_target[:, 1], batch_of(("stereo",)).inputs.T_source_target_rig[:, 0])
-    assert model(batch_of(("-1", "+1"))).claim is Claim.UP_TO_SCALE
 
 
 def test_the_pose_network_sees_pairs_in_order_of_time(model: DepthAndMotion) -> None:

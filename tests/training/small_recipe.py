@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from stadia.core.seeds import derive, generator
-from stadia.core.types import Batch, Camera, Inputs, Meta, Targets, collate
+from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.training import rng
 from stadia.training.config import OptimiserConfig, ScheduleConfig, TrainingConfig
 from stadia.training.fit import Fitted, fit
@@ -40,7 +40,7 @@ class SmallReport:
     maps: dict[str, Tensor] = field(default_factory=dict)
 
 
-class SmallSamples(Dataset[Batch]):
+class SmallSamples(Dataset[tuple[Tensor, Meta]]):
     """Random pictures whose mean is to be found; a sample depends on (seed, epoch, index) alone."""
 
     def __init__(self, seed: int) -> None:
@@ -49,17 +49,23 @@ class SmallSamples(Dataset[Batch]):
     def __len__(self) -> int:
         return SAMPLES
 
-    def __getitem__(self, key: tuple[int, int]) -> Batch:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Meta]:
         epoch, index = key
         picture = torch.from_numpy(generator(self.seed, epoch, index).random((3, HEIGHT, WIDTH), dtype=np.float32))
-        camera, rig = Camera(torch.eye(3), HEIGHT, WIDTH), torch.full((1, 4, 4), torch.nan)
-        sources, source_camera = picture[None], Camera(torch.eye(3)[None], HEIGHT, WIDTH)
-        return Batch(
-            inputs=Inputs(image=picture, sources=sources, camera=camera, T_source_target_rig=rig),
-            targets=Targets(image=picture, sources=sources, camera=camera, source_camera=source_camera, T_source_target_true=rig),
-            meta=(Meta("small", index, "left"),),
-            source_names=("+1",),
-        )
+        return picture, Meta("small", index)
+
+
+def collate(samples: Sequence[tuple[Tensor, Meta]]) -> Batch:
+    """Pictures to a batch in which each is its own source."""
+    image = torch.stack([picture for picture, _ in samples])
+    K, rig = torch.eye(3).expand(len(samples), 3, 3), torch.full((len(samples), 1, 4, 4), torch.nan)
+    camera, source_camera = Camera(K, HEIGHT, WIDTH), Camera(K[:, None], HEIGHT, WIDTH)
+    return Batch(
+        inputs=Inputs(image, image[:, None], camera, rig),
+        targets=Targets(image, image[:, None], camera, source_camera, rig),
+        meta=tuple(meta for _, meta in samples),
+        source_names=("+1",),
+    )
 
 
 class SmallBatches(Sampler[list[tuple[int, int]]]):

@@ -19,7 +19,7 @@ import torch
 from test_resume import At, crash, table
 from torch import Tensor
 
-from stadia.core.types import Batch, collate
+from stadia.core.types import Batch
 from stadia.training.checkpoints import Checkpoint
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import fit
@@ -91,7 +91,7 @@ class Shares:
         self.mine = rank, world_size
 
     def __iter__(self) -> Iterator[Batch]:
-        return (collate([small_recipe.SmallSamples(0)[0, index] for index in batch]) for batch in self.batches[self.mine])
+        return (small_recipe.collate([small_recipe.SmallSamples(0)[0, index] for index in batch]) for batch in self.batches[self.mine])
 
 
 class Scores(small_recipe.SmallTask):

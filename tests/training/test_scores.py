@@ -7,7 +7,7 @@ import math
 import torch
 
 from stadia.core.types import Meta
-from stadia.training.scores import Sample, ScoreBook, means_of
+from stadia.training.scores import Sample, ScoreBook, _by_sample, means_of
 
 
 def meta(*indices: int) -> tuple[Meta, ...]:
@@ -15,7 +15,7 @@ def meta(*indices: int) -> tuple[Meta, ...]:
 
 
 def sample(index: int) -> Sample:
-    return ("drive", index, "left", False, 0)
+    return ("drive", index, "left", False, 0, 0)
 
 
 def test_a_mean_is_over_samples_and_leaves_out_those_without_a_score() -> None:
@@ -39,6 +39,13 @@ def test_a_sample_that_one_process_sees_twice_counts_twice() -> None:
 def test_a_sample_that_two_processes_scored_counts_once() -> None:
     parts = [{"error": {sample(0): 1.0, sample(1): 2.0}}, {"error": {sample(0): 1.0, sample(2): 6.0}, "abs_rel": {sample(2): 0.5}}]
     assert means_of(parts) == means_of(parts[::-1]) == {"error": 3.0, "abs_rel": 0.5}
+
+
+def test_objects_of_one_picture_are_samples_each() -> None:
+    books = [ScoreBook(), ScoreBook()]
+    for instance, book in enumerate(books):
+        book.add((Meta("mugs", 0, instance=instance),), {"error": torch.tensor([1.0 + 2 * instance])})
+    assert means_of([_by_sample(book._batches) for book in books]) == {"error": 2.0}
 
 
 def test_no_order_changes_a_mean() -> None:

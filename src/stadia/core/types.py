@@ -1,19 +1,18 @@
 """The types that cross rooms: Camera, Batch (inputs, targets, meta kept apart), Prediction, Predictor.
 
 Frames and units are in names. `T_b_a` takes points of frame a to frame b: p_b = T_b_a p_a.
-A sample is a Batch without its first axis; `collate` stacks samples into a batch.
+A sample is a Batch without its first axis. Of video it holds Inputs and Targets; another kind of data has two dataclasses of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Generic, Protocol, Self
 
-import torch
 from torch import Tensor
+from typing_extensions import TypeVar  # typing's own has a default from Python 3.13 on
 
 from stadia.core.errors import GeometryError
 
@@ -79,8 +78,8 @@ class Camera:
         return self.K[..., 1, 2]
 
 
-class _Movable:
-    """`.to(...)` over every tensor and camera of a dataclass."""
+class Movable:
+    """Base of a dataclass: `.to(...)` over every tensor and camera in it."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         moved = {f.name: v.to(*args, **kwargs) for f in fields(self) if hasattr(v := getattr(self, f.name), "to")}  # type: ignore[arg-type]
@@ -88,8 +87,8 @@ class _Movable:
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs(_Movable):
-    """What a network may see.
+class Inputs(Movable):
+    """What a network may see of a frame of video and its sources.
 
     image: (B, 3, H, W) the target picture, RGB in [0, 1], colour-augmented.
     sources: (B, N, 3, H, W) the other pictures, with the same colour draw.
@@ -104,8 +103,8 @@ class Inputs(_Movable):
 
 
 @dataclass(frozen=True, slots=True)
-class Targets(_Movable):
-    """What a loss or a metric may see; a network may not.
+class Targets(Movable):
+    """What a loss or a metric may see of a frame of video and its sources; a network may not.
 
     image: (B, 3, H, W) the target picture as recorded, RGB in [0, 1].
     sources: (B, N, 3, H, W) as recorded.
@@ -124,13 +123,20 @@ class Targets(_Movable):
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """Where a sample came from. `mirrored` is part of it, since a mirrored left picture plays the right one."""
+    """Where a sample came from; no two samples of a set have the same, so that validation counts each once.
+
+    recording, index, side: the picture.
+    mirrored: a mirrored left picture plays the right one.
+    file: of the picture, for messages.
+    instance: which object of the picture, where each is a sample of its own.
+    """
 
     recording: str
     index: int
-    side: str
+    side: str = "left"
     mirrored: bool = False
     file: Path | None = None
+    instance: int = 0
 
 
 def is_temporal(source_name: str) -> bool:
@@ -138,70 +144,38 @@ def is_temporal(source_name: str) -> bool:
     return source_name.lstrip("+-").isdigit()
 
 
+InputsT = TypeVar("InputsT", bound=Movable, default=Inputs)
+TargetsT = TypeVar("TargetsT", bound=Movable, default=Targets)
+
+
 @dataclass(frozen=True, slots=True)
-class Batch(_Movable):
+class Batch(Movable, Generic[InputsT, TargetsT]):
     """inputs (for networks), targets (for losses and metrics), meta (one a sample), and what each source is.
+
+    `Batch` alone is one of video. Data that have other things to see and to compare with (masks, boxes, poses of objects)
+    say so in dataclasses of their own, derived from Movable: `Batch[ObjectInputs, ObjectTargets]`.
 
     source_names: N names, "-1" and "+1" for neighbours in time, "stereo" for the partner of the same instant.
     """
 
-    inputs: Inputs
-    targets: Targets
+    inputs: InputsT
+    targets: TargetsT
     meta: tuple[Meta, ...]
-    source_names: tuple[str, ...]
+    source_names: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
         return len(self.meta)
 
 
-def _stack(values: Sequence[Any]) -> Any:
-    """Stack leaf by leaf along a new first axis."""
-    first = values[0]
-    if isinstance(first, Tensor):
-        return torch.stack(list(values))
-    if isinstance(first, Camera):
-        sizes = {(c.height, c.width) for c in values}
-        if len(sizes) > 1:
-            raise GeometryError("batch", found=f"picture sizes {sorted(sizes)}", expected="one size", cure="set data.height and data.width")
-        return Camera(torch.stack([c.K for c in values]), first.height, first.width)
-    if is_dataclass(first) and not isinstance(first, type):
-        return type(first)(**{f.name: _stack([getattr(v, f.name) for v in values]) for f in fields(first)})
-    if first is None:
-        return first
-    raise TypeError(f"cannot stack {type(first).__name__}")
-
-
-def collate(samples: Sequence[Batch]) -> Batch:
-    """Stack samples (batches without a first axis, one meta each) into a batch."""
-    names = {s.source_names for s in samples}
-    if len(names) > 1:
-        raise GeometryError(
-            "batch", found=f"sources {sorted(names)}", expected="the same sources in each sample", cure="train mono and stereo apart"
-        )
-    with_depth = {s.targets.depth_m is not None for s in samples}
-    if len(with_depth) > 1:  # a mixed batch: the missing ground truth is 0 = none everywhere
-        samples = [
-            s if s.targets.depth_m is not None else replace(s, targets=replace(s.targets, depth_m=torch.zeros_like(s.targets.image[:1])))
-            for s in samples
-        ]
-    return Batch(
-        inputs=_stack([s.inputs for s in samples]),
-        targets=_stack([s.targets for s in samples]),
-        meta=tuple(m for s in samples for m in s.meta),
-        source_names=samples[0].source_names,
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class Prediction(_Movable):
+class Prediction(Movable):
     """What the depth-and-motion networks say of a batch.
 
-    inverse_depth: one map a scale, finest first, (B, 1, H / 2^s, W / 2^s), in 1/m where `claim` is metres.
+    inverse_depth: one map a scale, finest first, (B, 1, H / 2^s, W / 2^s), in 1/m where the recipe claims metres.
     T_source_target: (B, N, 4, 4): the rig's transform where it is known, else the pose network's.
     """
 
-    claim: Claim
     inverse_depth: tuple[Tensor, ...]
     T_source_target: Tensor
 

@@ -82,7 +82,6 @@ class Samples(Dataset[Batch]):
         self.augmentation, self.ground_truth_depth = augmentation, ground_truth_depth
         self.stereo = _decide_stereo(stereo, self.recordings)
         self.source_names = tuple(f"{offset:+d}" for offset in self.offsets) + ("stereo",) * self.stereo
-        self.epoch = 0
         self._targets, self.without_neighbours = self._list_targets(frames)
         self._stores: dict[tuple[int, str], FrameStore] = {}
         if cache is not None and cache.enabled:
@@ -123,10 +122,6 @@ class Samples(Dataset[Batch]):
             )
         return targets, len(asked) - len(targets)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the draws of `samples[index]`. A loader does not need it: it asks for `samples[epoch, index]`."""
-        self.epoch = epoch
-
     def __len__(self) -> int:
         return len(self._targets)
 
@@ -135,7 +130,7 @@ class Samples(Dataset[Batch]):
 
     def packed(self, key: int | tuple[int, int]) -> Packed:
         """The sample before its one conversion to float; what a worker sends."""
-        epoch, index = key if isinstance(key, tuple) else (self.epoch, key)
+        epoch, index = key if isinstance(key, tuple) else (0, key)
         target = self._targets[index]
         change = draw(self.augmentation, self.height, self.width, generator(self.seed, "sample", epoch, index))
         # A mirrored left picture shows what a right camera sees. So the sides swap with the mirroring, and the rig stays one

@@ -156,13 +156,3 @@ def frame_numbers(recording: Recording) -> dict[int, int]:
     """From the number in the picture's name (or the index, where pictures have no file) to the index."""
     files = [recording.file(index) for index in range(len(recording))]
     return {int(f.stem) if f is not None and f.stem.isdigit() else index: index for index, f in enumerate(files)}
-
-
-def shared_frames(train: Sequence[Frames], val: Sequence[Frames], within: int = 0) -> list[tuple[str, int]]:
-    """(recording's name, index) of validation frames that have a training frame within so many frames, of either side.
-
-    KITTI's Zhou lists share every one of theirs within 1: they measure fitting, not generalisation.
-    """
-    trained = {(f.recording.name, index) for f in train for index in f.indices}
-    asked = sorted({(f.recording.name, index) for f in val for index in f.indices})
-    return [(name, index) for name, index in asked if any((name, near) in trained for near in range(index - within, index + within + 1))]

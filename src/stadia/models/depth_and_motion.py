@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stadia.core.types import Batch, Claim, Prediction, is_temporal
+from stadia.core.types import Batch, Prediction, is_temporal
 from stadia.geometry.se3 import inverse
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_net import DepthNet
@@ -42,13 +42,8 @@ class DepthAndMotion(nn.Module):
         return {name: encoder.weights for name, encoder in encoders.items() if encoder}
 
     def forward(self, batch: Batch) -> Prediction:
-        """A batch to inverse depth and T_source_target; it claims metres where the batch holds a rig's baseline."""
-        stereo = any(not is_temporal(name) for name in batch.source_names)
-        return Prediction(
-            claim=Claim.METRES if stereo else Claim.UP_TO_SCALE,
-            inverse_depth=self.depth(batch.inputs.image),
-            T_source_target=self._transforms(batch),
-        )
+        """A batch to inverse depth and T_source_target."""
+        return Prediction(inverse_depth=self.depth(batch.inputs.image), T_source_target=self._transforms(batch))
 
     def _transforms(self, batch: Batch) -> Tensor:
         """(B, N, 4, 4): one pass of the pose network over all temporal pairs of the batch."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stadia.core.types import Meta
 
-Sample = tuple[str, int, str, bool, int]  # recording, index, side, mirrored, and which time this process sees it
+Sample = tuple[str, int, str, bool, int, int]  # recording, index, side, mirrored, instance, and which time this process sees it
 Scores = dict[str, dict[Sample, float]]
 
 
@@ -52,11 +52,11 @@ def means_of(parts: Iterable[Scores]) -> dict[str, float]:
 
 def _by_sample(batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]]) -> Scores:
     scores: Scores = {}
-    times: Counter[tuple[str, int, str, bool]] = Counter()
+    times: Counter[tuple[str, int, str, bool, int]] = Counter()
     for meta, values in batches:
         samples: list[Sample] = []
         for one in meta:
-            seen = (one.recording, one.index, one.side, one.mirrored)
+            seen = (one.recording, one.index, one.side, one.mirrored, one.instance)
             samples.append((*seen, times[seen]))
             times[seen] += 1
         for name, value in values.items():
