@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -158,3 +159,17 @@ def stadia(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, s
         return int(ending.value.code or 0), out, err
 
     return call
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Twelve frames of 64x32 at 24 Hz."""
+    path = tmp_path / "own.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        for index in range(12):
+            picture = np.full((32, 64, 3), 20 * index, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import Claim
-from stadia.evaluation.depth_files import read_map, write_depth_png, write_map
+from stadia.evaluation.depth_files import write_depth_png, write_map
 from stadia.evaluation.predictions import MAP_KEY, Predictions, PredictionsRecord, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.score import DepthScore, folder_truth, resize_depth, score_depth
-from stadia.evaluation.score_files import write_score
+from stadia.evaluation.score import DepthScore, folder_truth, score_depth
 
 Array = NDArray[np.float64]
 Maps = dict[str, Array]
@@ -307,83 +306,17 @@ class TestBadInput:
         self.refused(write_maps(predicted(truth_m), "predictions"), write_maps(zero, "truth"), "no ground truth between 0.001 and 80 m")
 
 
-class TestFiles:
-    def test_png_and_npz_round_trip(self, tmp_path: Path) -> None:
-        depth = np.random.default_rng(0).uniform(0.5, 90, (9, 11)).astype(np.float32)
-        write_depth_png(tmp_path / "a.png", depth)
-        np.testing.assert_allclose(read_map(tmp_path / "a.png"), depth, atol=1 / 512 + 1e-9)
-        write_map(tmp_path / "a.npz", depth_m=depth, K=np.eye(3))
-        np.testing.assert_array_equal(read_map(tmp_path / "a.npz"), depth)
-
-    def test_png_saturates_and_never_says_none(self, tmp_path: Path) -> None:
-        write_depth_png(tmp_path / "a.png", np.array([[1e-9, 1000.0]]))
-        assert read_map(tmp_path / "a.png").tolist() == [[1 / 256, 65535 / 256]]
-
-    def test_millimetres(self, tmp_path: Path) -> None:
-        cv2.imwrite(str(tmp_path / "a.png"), np.array([[1500]], np.uint16))
-        assert read_map(tmp_path / "a.png", png_per_metre=1000).tolist() == [[1.5]]
-
-    def test_a_channel_axis_of_one_is_dropped(self, tmp_path: Path) -> None:
-        np.save(tmp_path / "a.npy", np.ones((1, 4, 5), np.float32))
-        assert read_map(tmp_path / "a.npy").shape == (4, 5)
-
-    BAD = {  # noqa: RUF012
-        "integers.npy": (lambda path: np.save(path, np.ones((3, 4), np.uint16)), "uint16 of shape (3, 4)"),
-        "colours.npy": (lambda path: np.save(path, np.ones((3, 4, 3), np.float32)), "shape (3, 4, 3)"),
-        "pickled.npy": (lambda path: np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True), "damaged"),
-        "several.npz": (lambda path: np.savez(path, a=np.ones((3, 4)), b=np.ones((3, 4))), "arrays ['a', 'b']"),
-        "text.npz": (lambda path: path.write_text("no archive"), "damaged"),
-        "text.png": (lambda path: path.write_text("no picture"), "signature"),
-        "colours.png": (lambda path: cv2.imwrite(str(path), np.ones((3, 4, 3), np.uint16)), "3 channels"),
-        "depth.exr": (lambda path: path.write_text("?"), "'.exr'"),
-    }
-
-    @pytest.mark.parametrize("name", BAD)
-    def test_bad_files(self, name: str, tmp_path: Path) -> None:
-        write, found = self.BAD[name]
-        write(tmp_path / name)
-        with pytest.raises(DataError) as error:
-            read_map(tmp_path / name)
-        assert name in str(error.value)
-        assert found in str(error.value)
-
-    @pytest.mark.parametrize("suffix", [".png", ".npy", ".npz"])
-    def test_truncated_files(self, suffix: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-        depth = np.random.default_rng(0).uniform(1, 90, (40, 50))
-        path = tmp_path / f"a{suffix}"
-        if suffix == ".png":
-            write_depth_png(path, depth)
-        elif suffix == ".npy":
-            np.save(path, depth)
-        else:
-            write_map(path, depth_m=depth)
-        path.write_bytes(path.read_bytes()[:-200])
-        with pytest.raises(DataError, match=r"a\.(png|npy|npz): found"):
-            read_map(path)
-        assert capfd.readouterr().err == ""  # libpng would print a line of its own
-
-    def test_an_archive_that_unpacks_to_terabytes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("stadia.evaluation.depth_files.MAX_BYTES", 10_000)
-        np.savez_compressed(tmp_path / "bomb.npz", depth_m=np.zeros((1000, 1000)))
-        with pytest.raises(DataError, match=r"bytes unpacked"):
-            read_map(tmp_path / "bomb.npz")
-
-    def test_resizing_to_the_same_size_changes_no_bit(self) -> None:
-        torch = pytest.importorskip("torch")
-        depth = torch.rand(4, 5, dtype=torch.float64) + 1
-        assert resize_depth(depth, 4, 5) is depth
-
-    def test_the_score_file(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
-        result = score(write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth"))
-        result.write(tmp_path / "scores" / "metric.json")
-        stored = json.loads((tmp_path / "scores" / "metric.json").read_text())
-        assert stored["protocol"] == "metric"
-        assert stored["claim"] == "metres"
-        assert stored["images"] == 3
-        assert stored["metrics"] == result.metrics
-        assert [image["name"] for image in stored["per_image"]] == list(truth_m)
-        mean = np.mean([image["abs_rel"] for image in stored["per_image"]])
-        assert stored["metrics"]["abs_rel"] == pytest.approx(mean)
+def test_the_score_file(tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
+    result = score(write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth"))
+    result.write(tmp_path / "scores" / "metric.json")
+    stored = json.loads((tmp_path / "scores" / "metric.json").read_text())
+    assert stored["protocol"] == "metric"
+    assert stored["claim"] == "metres"
+    assert stored["images"] == 3
+    assert stored["metrics"] == result.metrics
+    assert [image["name"] for image in stored["per_image"]] == list(truth_m)
+    mean = np.mean([image["abs_rel"] for image in stored["per_image"]])
+    assert stored["metrics"]["abs_rel"] == pytest.approx(mean)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -398,11 +331,3 @@ def test_the_benchmarks_own_number_needs_no_note(truth_m: Maps, write_maps: Writ
     protocol = replace(PROTOCOLS["kitti-eigen"], images=3)
     notes = score_depth(Predictions.open(truth), folder_truth(truth, protocol), protocol).notes
     assert not any("comparable" in note for note in notes)
-
-
-def test_a_score_is_never_lost(tmp_path: Path) -> None:
-    path = tmp_path / "val.json"
-    for value in (1, 1, 2, 3, 3):
-        write_score(path, {"abs_rel": value})
-    kept = {file.name: json.loads(file.read_text())["abs_rel"] for file in tmp_path.iterdir()}
-    assert kept == {"val.json": 3, "val-1.json": 1, "val-2.json": 2}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,18 @@ class Evaluation:
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
         """Write score files by `write_score`: NAME.json for depth, NAME-RECORDING.json for each path; returns them.
 
+        A slash in a recording's name becomes a dash; of two recordings that would share a file the second has `-2` after its name.
+
         Args:
             folder: of the files.
             name: what was scored.
             about: what made the score and of what, into every file: `checkpoint`, `data`, `frames`.
         """
-        scores = {f"{name}-{recording.replace('/', '-')}.json": path.to_json() for recording, path in self.odometry.items()}
-        if self.depth is not None:
-            scores = {f"{name}.json": self.depth.to_json(), **scores}
+        scores = {f"{name}.json": self.depth.to_json()} if self.depth is not None else {}
+        for recording, path in self.odometry.items():
+            stem = f"{name}-{recording.replace('/', '-')}"
+            names = (f"{stem}{f'-{number}' * (number > 1)}.json" for number in count(1))
+            scores[next(file for file in names if file not in scores)] = path.to_json()
         for file, score in scores.items():
             write_score(folder / file, {**about, **score})
         return [folder / file for file in scores]

@@ -1,31 +1,23 @@
-"""`stadia evaluate` and `stadia predict` as scripts call them: JSON alone on stdout, notes on stderr, a mistake is one line."""
+"""`stadia evaluate` as scripts call it: JSON alone on stdout, notes on stderr, a mistake is one line."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-import itertools
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
-import av
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from stadia.cli.evaluate import _FORMS_OF, evaluate
 from stadia.core.errors import DataError
-from stadia.core.types import Claim
-from stadia.evaluation.predict import Frame
-from stadia.evaluation.predictions import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.trajectory_files import Trajectory, read_kitti, write_kitti, write_tum
+from stadia.evaluation.trajectory_files import Trajectory, write_kitti, write_tum
 from stadia.metrics import TRAJECTORY_METRICS
 from stadia.recipes.frame_list import read_frame_list
-from stadia.recipes.prediction import open_input, predict_input
 
 Stadia = Callable[..., tuple[int, str, str]]
 Maps = dict[str, NDArray[np.float64]]
@@ -239,8 +231,8 @@ class TestCheckpoint:
         (drive_folder / "a" / "depth" / "left" / "000003.npy").unlink()
         assert stadia("evaluate", checkpoint, drive_folder)[0] == 0
         names = sorted(path.name for path in scores.iterdir())
-        assert names == ["world-metric-1.json", "world-metric-every2.json", "world-metric-world-a.json", "world-metric.json"]
-        assert (scores / "world-metric-1.json").read_bytes() == first
+        assert names == ["world-metric-every2.json", "world-metric-world-a.json", "world-metric.earlier-1.json", "world-metric.json"]
+        assert (scores / "world-metric.earlier-1.json").read_bytes() == first
         assert json.loads((scores / "world-metric.json").read_text())["images"] == 5
 
     def test_bars_on_stderr_alone(self, checkpoint: Path, drive_folder: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,20 +263,6 @@ class TestCheckpoint:
         mistake(stadia("evaluate", tmp_path / "no.safetensors", drive_folder), "no.safetensors")
 
 
-@pytest.fixture
-def video(tmp_path: Path) -> Path:
-    """Twelve frames of 64x32 at 24 Hz."""
-    path = tmp_path / "own.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=24)
-        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
-        for index in range(12):
-            picture = np.full((32, 64, 3), 20 * index, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
-
-
 def test_decoding_a_video_to_score_its_path_is_shown(
     checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,93 +275,6 @@ def test_decoding_a_video_to_score_its_path_is_shown(
     (path,) = json.loads(out)["odometry"].values()
     assert path["path_m"] == pytest.approx(5.5)
     assert "12/12" in err.partition("predicting")[0]
-
-
-class TestPredict:
-    def test_a_video(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
-        out = tmp_path / "out"
-        code, text, err = stadia("predict", checkpoint, video, "--out", out, "--motion", "network", "data.camera.horizontal_fov_deg=70")
-        assert code == 0, err
-        names = {"cloud.ply", "depth", "predictions.json", "side_by_side.mp4", "trajectory.png", "trajectory.txt", "trajectory_tum.txt"}
-        assert {path.name for path in out.iterdir()} == names
-        assert "12 frames" in text
-        assert text.splitlines()[-1].startswith("claim: metres")
-        with av.open(str(out / "side_by_side.mp4")) as container:
-            assert sum(1 for _ in container.decode(video=0)) == 12
-            assert container.streams.video[0].average_rate == pytest.approx(24, rel=0.01)
-        assert cv2.imread(str(out / "depth" / "000003.png"), cv2.IMREAD_UNCHANGED).shape == (32, 64)
-        np.testing.assert_allclose(read_kitti(out / "trajectory.txt").T_world_camera[:, 2, 3], 0.5 * np.arange(12), atol=1e-6)
-
-    def test_every_third_frame_and_no_more_than_asked_for(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
-        words = ("--every", 3, "--no-video", "--no-cloud", "data.camera.focal_px=50")
-        code, _, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", *words)
-        assert code == 0, err
-        assert sorted(p.stem for p in (tmp_path / "out" / "depth").glob("*.png")) == ["000000", "000003", "000006", "000009"]
-        assert not list((tmp_path / "out").glob("*.mp4")) + list((tmp_path / "out").glob("*.ply"))
-
-    def test_a_folder_of_pictures_loses_none(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
-        words = ("--out", tmp_path / "out", "data.camera.horizontal_fov_deg=70")
-        code, text, err = stadia("predict", checkpoint, drive_folder / "a" / "left", *words)
-        assert code == 0, err
-        assert "6 frames" in text
-
-    def test_a_picture(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
-        picture, out = drive_folder / "a" / "left" / "000002.png", tmp_path / "out"
-        code, _, err = stadia("predict", checkpoint, picture, "--out", out, "data.camera.horizontal_fov_deg=70")
-        assert code == 0, err
-        assert {path.name for path in out.iterdir()} == {"cloud.ply", "depth", "predictions.json", "side_by_side.png"}
-        assert cv2.imread(str(out / "side_by_side.png")).shape == (30, 180, 3)
-
-    def test_a_dataset_brings_its_camera(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
-        code, text, err = stadia("predict", checkpoint, drive_folder, "--out", tmp_path / "out")
-        assert code == 0, err
-        assert "6 frames" in text
-
-    def test_inverse_depth_has_no_points(
-        self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, red_reader: Callable, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("stadia.recipes.load_predictor", lambda path: red_reader(Claim.AFFINE_INVERSE))
-        code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", "data.camera.focal_px=50")
-        assert code == 0, err
-        assert "no metres" in text.splitlines()[-1]
-        assert not (tmp_path / "out" / "cloud.ply").exists()
-
-    def test_mistakes(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
-        mistake(stadia("predict", checkpoint, video, "--out", tmp_path / "out"), "own.mp4", "no camera", "horizontal_fov_deg")
-        mistake(stadia("predict", checkpoint, tmp_path / "none.mp4", "--out", tmp_path / "out", "data.camera.focal_px=9"), "none.mp4")
-        mistake(stadia("predict", checkpoint, video, "--out", tmp_path, "data.camera.focal_px=9"), "choose another --out")
-        mistake(stadia("predict", checkpoint, video, "--out", tmp_path / "o", "data.camera.fov=9"), "data.camera.")
-        (tmp_path / "broken.mp4").write_bytes(video.read_bytes()[:300])
-        mistake(stadia("predict", checkpoint, tmp_path / "broken.mp4", "--out", tmp_path / "o", "data.camera.focal_px=9"), "broken.mp4")
-        assert not (tmp_path / "out").exists()
-
-    def test_a_video_that_breaks_off(self, video: Path, tmp_path: Path, red_reader: Callable) -> None:
-        """What was predicted before the damage stays; no video and no cloud is left, and nothing can be scored by mistake."""
-        (whole,) = open_input(video, camera={"focal_px": 50})
-
-        def frames() -> Iterator[Frame]:
-            yield from itertools.islice(whole.frames, 3)
-            raise DataError(video, found="damage", expected="none", cure="copy it again")
-
-        with pytest.raises(DataError, match="damage"):
-            predict_input(red_reader(), replace(whole, frames=frames()), tmp_path / "out", Provenance(recipe="r", config_hash="h"))
-        assert {path.name for path in (tmp_path / "out").iterdir()} == {"depth", "predictions.json"}
-        with pytest.raises(DataError, match="unfinished"):
-            Predictions.open(tmp_path / "out")
-
-
-def test_inputs_announce_length_and_rate(video: Path, drive_folder: Path) -> None:
-    (given,) = open_input(video, every=5, camera={"focal_px": 50})
-    assert (given.name, given.count) == ("own", 3)
-    assert given.rate_hz == pytest.approx(24 / 5, rel=0.01)
-    assert [frame.name for frame in given.frames] == ["000000", "000005", "000010"]
-    (recording,) = open_input(drive_folder, every=2)
-    assert (recording.name, recording.count) == ("world/a", 3)
-
-
-def test_an_input_without_camera_is_refused_at_once(video: Path) -> None:
-    with pytest.raises(DataError, match="no camera"):
-        open_input(video)
 
 
 @pytest.mark.real
