@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from stadia.core.types import Batch, Meta, Movable
 from stadia.data.config import AugmentationConfig, CacheConfig
 from stadia.data.loader import EpochOrder, Loader
 from stadia.data.packed import stack
@@ -122,3 +123,46 @@ def test_for_a_gpu_every_tensor_of_a_batch_is_in_pinned_memory(samples: Samples,
     moved = pin_memory(batch)
     assert all(getattr(moved, f.name) is pinned for f in fields(batch) if isinstance(getattr(batch, f.name), torch.Tensor))
     assert (moved.meta, moved.source_names) == (batch.meta, batch.source_names)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen(Movable):
+    image: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Movable):
+    mask: torch.Tensor
+
+
+class Mugs:
+    """Single pictures with a mask, no video: what a worker sends is (picture, mask, meta)."""
+
+    def __len__(self) -> int:
+        return 7
+
+    def packed(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, Meta]:
+        epoch, index = key
+        return torch.full((3, 4, 6), 10 * epoch + index, dtype=torch.uint8), torch.ones(1, 4, 6, dtype=torch.bool), Meta("mugs", index)
+
+    def stack(self, samples: Any) -> Any:
+        pictures, masks, metas = zip(*samples, strict=True)
+        return torch.stack(pictures), torch.stack(masks), metas
+
+    def unpack(self, packed: Any, device: torch.device | str) -> Batch[Seen, Asked]:
+        pictures, masks, metas = packed
+        return Batch(Seen(pictures.to(device) / 255), Asked(masks.to(device)), metas)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_any_dataset_of_packed_samples_is_loaded(workers: int) -> None:
+    loader = Loader(Mugs(), batch_size=3, shuffle=True, workers=workers)
+    loader.set_position(2)
+    whole = list(loader)
+    loader.set_position(2, 1)
+    (resumed,) = loader
+    assert len(whole) == 2
+    assert resumed.meta == whole[1].meta
+    assert resumed.inputs.image[:, 0, 0, 0].mul(255).round().tolist() == [20 + meta.index for meta in resumed.meta]
+    assert resumed.targets.mask.shape == (3, 1, 4, 6)
+    assert resumed.source_names == ()

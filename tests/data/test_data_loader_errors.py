@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from stadia.core.errors import DataError
@@ -16,6 +18,8 @@ class Unreadable:
 
     def packed(self, key: tuple[int, int]) -> None:
         raise DataError(f"frame {key[1]}", found="a truncated picture", expected="a PNG", cure="copy it again")
+
+    def stack(self, samples: Sequence[None]) -> None: ...
 
 
 @pytest.mark.parametrize("workers", [0, 1])

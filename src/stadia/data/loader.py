@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -12,12 +14,36 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from stadia.core.errors import StadiaError
 from stadia.core.seeds import generator
 from stadia.core.types import Batch
-from stadia.data.packed import Packed, stack, unpack
-from stadia.data.samples import Samples
+
+PackedT = TypeVar("PackedT")
+BatchT = TypeVar("BatchT", bound=Batch[Any, Any])
+BatchT_co = TypeVar("BatchT_co", bound=Batch[Any, Any], covariant=True)
+
+
+class PackedSamples(Protocol[PackedT, BatchT_co]):
+    """A dataset that a Loader can load: samples packed by workers, stacked by them, made into a batch where it is used.
+
+    `stadia.data.samples.Samples` is that of video. What is sent is best small (pictures as bytes, see `stadia.data.packed`);
+    where it has a method `pin_memory` that gives a pinned copy, a GPU fetches it while the processor goes on.
+    """
+
+    def __len__(self) -> int: ...
+
+    def packed(self, key: tuple[int, int]) -> PackedT:
+        """The sample of a key (epoch, index): a function of it and of the seed, of nothing else. Raises StadiaError."""
+        ...
+
+    def stack(self, samples: Sequence[PackedT]) -> PackedT:
+        """Samples to one with a new first axis."""
+        ...
+
+    def unpack(self, packed: PackedT, device: torch.device | str) -> BatchT_co:
+        """To a batch of floats on the device."""
+        ...
 
 
 class EpochOrder(Sampler[tuple[int, int]]):
-    """Yields (epoch, index) keys of `Samples`, so that workers need not be told the epoch.
+    """Yields (epoch, index) keys of samples, so that workers need not be told the epoch.
 
     Args:
         length: number of samples.
@@ -49,22 +75,22 @@ class EpochOrder(Sampler[tuple[int, int]]):
             yield from ((self.epoch, int(index)) for index in mine)
 
 
-class _Told(Dataset[Packed | StadiaError]):
+class _Told(Dataset[PackedT | StadiaError]):
     """Packed samples, or the error that one could not be read for: as a value, since a DataLoader changes one that is raised."""
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, samples: PackedSamples[PackedT, Any]) -> None:
         self.samples = samples
 
-    def __getitem__(self, key: tuple[int, int]) -> Packed | StadiaError:
+    def __getitem__(self, key: tuple[int, int]) -> PackedT | StadiaError:
         try:
             return self.samples.packed(key)
         except StadiaError as error:
             return error
 
 
-def _stack(samples: list[Packed | StadiaError]) -> Packed | StadiaError:
+def _stack(stack: Callable[[Sequence[PackedT]], PackedT], samples: list[PackedT | StadiaError]) -> PackedT | StadiaError:
     error = next((s for s in samples if isinstance(s, StadiaError)), None)
-    return error or stack([s for s in samples if isinstance(s, Packed)])
+    return error or stack([s for s in samples if not isinstance(s, StadiaError)])
 
 
 def start_worker(_: int) -> None:
@@ -72,11 +98,11 @@ def start_worker(_: int) -> None:
     cv2.setNumThreads(0)
 
 
-class Loader:
+class Loader(Generic[PackedT, BatchT]):
     """Batches of samples, epoch after epoch, from any position on; what a training asks of a loader.
 
     Args:
-        samples: what to load.
+        samples: what to load, `Samples` of video or any other PackedSamples.
         batch_size: of one process.
         shuffle: for training.
         workers: processes that load; they live as long as the loader. 0 loads in this one.
@@ -87,7 +113,7 @@ class Loader:
 
     def __init__(
         self,
-        samples: Samples,
+        samples: PackedSamples[PackedT, BatchT],
         *,
         batch_size: int,
         shuffle: bool,
@@ -99,14 +125,14 @@ class Loader:
         drop = (shuffle and len(samples) >= batch_size) if drop_last is None else drop_last
         self.samples, self.device = samples, device
         self.order = EpochOrder(len(samples), batch_size=batch_size, shuffle=shuffle, drop_last=drop, seed=seed)
-        self._batches: DataLoader[Packed | StadiaError] = DataLoader(
+        self._batches: DataLoader[PackedT | StadiaError] = DataLoader(
             _Told(samples),
             batch_size=batch_size,
             sampler=self.order,
             drop_last=drop,
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=_stack,
+            collate_fn=partial(_stack, samples.stack),
             pin_memory=torch.device(device).type == "cuda",
             worker_init_fn=start_worker,
             generator=torch.Generator(),  # else every epoch would draw from the training's random numbers
@@ -124,9 +150,9 @@ class Loader:
         """Keep the part of one process among those that train together: equally many batches for each."""
         self.order.rank, self.order.world_size = rank, world_size
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[BatchT]:
         """Raises what a sample raised, whichever process read it: DataError naming the file."""
         for packed in self._batches:
             if isinstance(packed, StadiaError):
                 raise packed
-            yield unpack(packed, self.device)
+            yield self.samples.unpack(packed, self.device)

@@ -18,7 +18,7 @@ from stadia.core.seeds import generator
 from stadia.core.types import Batch, Camera, Meta
 from stadia.data.cache import FrameStore, Progress, frame_store
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, DataConfig
-from stadia.data.packed import Packed, unpack
+from stadia.data.packed import Packed, stack, unpack
 from stadia.data.splits import Frames, whole
 from stadia.data.transforms import Draw, draw, mirror_planar, resize_depth, resize_picture, zoomed, zoomed_depth
 from stadia.geometry.camera import mirrored, resized
@@ -121,6 +121,8 @@ class Samples(Dataset[Batch]):
                 cure="record more frames, or choose smaller data.offsets",
             )
         return targets, len(asked) - len(targets)
+
+    stack, unpack = staticmethod(stack), staticmethod(unpack)  # as a Loader asks for them
 
     def __len__(self) -> int:
         return len(self._targets)

@@ -26,7 +26,7 @@ from stadia.training.lightning_io import SafetensorsIO, quiet
 from stadia.training.loggers import Logger
 from stadia.training.run import Run
 from stadia.training.stopping import Interrupted, StopNow, StopRequest, StopSignals
-from stadia.training.stream import BatchStream, EpochLoader, Plan, ValidationBatches, shard
+from stadia.training.stream import Batches, BatchStream, EpochLoader, Plan, ValidationBatches, shard
 from stadia.training.task import Task
 
 _PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
@@ -46,9 +46,9 @@ class Fitted:
 
 
 def fit(
-    task: Task,
+    task: Task[Any, Any],
     train_loader: EpochLoader,
-    val_loader: Any | None,
+    val_loader: Batches | None,
     config: TrainingConfig,
     run: Run,
     *,
@@ -61,7 +61,7 @@ def fit(
     Args:
         task: the recipe; its weights are trained in place.
         train_loader: the batches of an epoch from a position on (see `stream.EpochLoader`).
-        val_loader: an iterable of batches with a length, or None.
+        val_loader: batches to validate on, or None.
         config: how long, where, how often; the same as in run.config where the run is resumed.
         run: from `Run.create`, or from `Run.open` to resume.
         resume: go on from checkpoints/last, exactly; from the start where nothing was saved yet.

@@ -13,20 +13,24 @@ from stadia.training import rng
 from stadia.training.config import TrainingConfig
 
 
-class EpochLoader(Protocol):
+class Batches(Protocol):
+    """What validation asks of a loader: batches, and how many. A list of them will do."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch[Any, Any]]: ...
+
+
+class EpochLoader(Batches, Protocol):
     """A loader whose batches are a pure function of (seed, epoch, batch): no state, no global random number.
 
     Whatever order or augmentation it draws must depend on these alone, whatever the number of its workers; then a resumed
     training sees the batches that an undisturbed one would have seen. `len` is the number of batches of an epoch.
     """
 
-    def __len__(self) -> int: ...
-
     def set_position(self, epoch: int, batch: int) -> None:
         """What the next `iter` yields: the batches of this epoch from number `batch` (from 0) to its last."""
         ...
-
-    def __iter__(self) -> Iterator[Batch]: ...
 
 
 @runtime_checkable
@@ -96,7 +100,7 @@ class Plan:
         return cls(batches, config.accumulate, min(limits))
 
 
-class BatchStream(Iterable[Batch]):
+class BatchStream(Iterable[Batch[Any, Any]]):
     """Every batch of a training from a position on, epoch after epoch.
 
     Lightning sees one long epoch of it, which leaves it no epoch boundary to resume at: `state_dict` and `load_state_dict`
@@ -111,7 +115,7 @@ class BatchStream(Iterable[Batch]):
     def __len__(self) -> int:
         return self.plan.total_batches
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch[Any, Any]]:
         while self.position < self.plan.total_batches:
             epoch, batch = divmod(self.position, self.plan.batches_per_epoch)
             self.loader.set_position(epoch, batch)
@@ -150,10 +154,10 @@ class BatchStream(Iterable[Batch]):
         self.position = state["position"]
 
 
-class ValidationBatches(Iterable[Batch]):
+class ValidationBatches(Iterable[Batch[Any, Any]]):
     """A validation loader (or a list of batches) as Lightning should see it: one loader, not started before it is needed."""
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Batches) -> None:
         self.loader = loader
         if len(loader) == 0:
             raise RunError("validation data", found="no batch", expected="at least one", cure="give it a recording, or train without")
@@ -161,5 +165,5 @@ class ValidationBatches(Iterable[Batch]):
     def __len__(self) -> int:
         return len(self.loader)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch[Any, Any]]:
         yield from self.loader

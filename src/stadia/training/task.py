@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic, Protocol
 
 import stadia.core.torchvision_shim  # noqa: F401
 
@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from stadia.core.errors import RunError
-from stadia.core.types import Batch, Meta
+from stadia.core.types import Batch, InputsT, Meta, TargetsT
 from stadia.training import optimisers, schedules
 from stadia.training.config import OptimiserConfig, ScheduleConfig
 from stadia.training.scores import ScoreBook
@@ -40,16 +40,16 @@ class Report(Protocol):
     def maps(self) -> Mapping[str, Tensor]: ...
 
 
-class Task(pl.LightningModule):
-    """A recipe as something that can be trained: subclass, and say what a step is.
+class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
+    """Something that can be trained: subclass, and say what a step is. `Task` alone is one of video, see Batch.
 
     recipe: its name, written into checkpoints; a checkpoint of another one is refused.
     best_metrics: what chooses the best checkpoint: the first of these that validation gives, lower is better. None of them
-        may depend on the loss's weights, or the best could be had by turning one down.
+        may depend on the loss's weights, or the best could be had by turning one down. Without any the last one counts.
     """
 
     recipe: ClassVar[str]
-    best_metrics: ClassVar[tuple[str, ...]] = ("val/abs_rel", "val/residual")
+    best_metrics: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, optimiser: OptimiserConfig | None = None, schedule: ScheduleConfig | None = None) -> None:
         super().__init__()
@@ -65,11 +65,11 @@ class Task(pl.LightningModule):
 
     # -- what a recipe says ---------------------------------------------------------------------------------------------
 
-    def step(self, batch: Batch) -> Report:
+    def step(self, batch: Batch[InputsT, TargetsT]) -> Report:
         """Networks, geometry and losses of a batch. Runs under autocast where precision is "bf16"."""
         raise NotImplementedError(f"{type(self).__name__} says no step")
 
-    def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
+    def validate(self, batch: Batch[InputsT, TargetsT]) -> Mapping[str, Tensor | float]:
         """Scores of a validation batch by name: (B,), NaN for a sample that has none, or () for a mean over the batch.
 
         Logged as `val/<name>`, the mean over the set's samples, NaN left out, over all processes. Names may differ from batch
@@ -78,7 +78,7 @@ class Task(pl.LightningModule):
         report = self.step(batch)
         return {"loss": report.total, **{f"term/{name}": value for name, value in report.terms.items()}}
 
-    def pictures(self, batch: Batch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
+    def pictures(self, batch: Batch[InputsT, TargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
         """(H, W, 3) RGB by label, for the picture sheet of a training step: input, depth, warped, residual, winner."""
         return {}
 
@@ -93,7 +93,7 @@ class Task(pl.LightningModule):
 
     # -- what Lightning calls -------------------------------------------------------------------------------------------
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch[InputsT, TargetsT], batch_idx: int) -> Tensor:
         self.report, self.meta = self.step(batch), batch.meta
         return self.report.total
 
@@ -111,13 +111,13 @@ class Task(pl.LightningModule):
             raise _loss_not_finite(self.report, self.meta, step=self.global_step + 1)
         raise _gradient_not_finite(self, step=self.global_step + 1)
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Batch[InputsT, TargetsT], batch_idx: int) -> None:
         self.report = None  # its maps would live on through the next forward
 
     def on_validation_epoch_start(self) -> None:
         self.scores = ScoreBook()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch[InputsT, TargetsT], batch_idx: int) -> None:
         self.scores.add(batch.meta, self.validate(batch))
 
     def on_validation_epoch_end(self) -> None:
@@ -142,7 +142,9 @@ class Task(pl.LightningModule):
             torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, self.gradient_norm)
         self.lr = optimizer.param_groups[0]["lr"]
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+    def transfer_batch_to_device(
+        self, batch: Batch[InputsT, TargetsT], device: torch.device, dataloader_idx: int
+    ) -> Batch[InputsT, TargetsT]:
         return batch.to(device, non_blocking=True)
 
 
