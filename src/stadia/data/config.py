@@ -162,7 +162,8 @@ class DataConfig(SourceOptions):
     offsets: neighbours in time that become sources.
     stereo: whether the partner of the same instant is a source; "auto" where every recording has one.
     target_sides: whose pictures become targets; mirroring shows the other side anyway.
-    ground_truth_depth: put depth, resized by nearest pixel, into `targets.depth_m` (scoring reads it at full size instead).
+    ground_truth_depth: put depth, resized by nearest pixel, into `targets.depth_m` of what trains too, for a loss that compares with it;
+        validation has it wherever it is there (scoring reads it at full size instead).
     """
 
     path: str

@@ -92,7 +92,7 @@ def evaluate_recordings(
     odometry: dict[str, TrajectoryScore] = {}
     for recording in recordings:
         chosen = range(len(recording)) if indices is None else indices.get(recording.name, ())
-        if not _has_truth(recording, chosen):  # a benchmark's test sequences: nothing to score, so nothing to predict
+        if not has_truth(recording, chosen):  # a benchmark's test sequences: nothing to score, so nothing to predict
             scores += [(f"{recording.name}/{frame_name(recording, index)}", None) for index in chosen]
             continue
         predictions = _predictions(predictor, recording, chosen, inside(out, recording.name), provenance, reuse, watch)
@@ -111,7 +111,7 @@ def evaluate_recordings(
     return Evaluation(depth, odometry)
 
 
-def _has_truth(recording: Recording, indices: Sequence[int]) -> bool:
+def has_truth(recording: Recording, indices: Sequence[int]) -> bool:
     """Whether some frame has a pose or depth."""
     return any(recording.T_world_camera(index) is not None or recording.depth_m(index) is not None for index in indices)
 

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from stadia.core.recording import Recording
 from stadia.core.types import Claim, Predictor
-from stadia.data.sources import Excerpt
 from stadia.evaluation.predictions import Provenance
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.recordings import Evaluation, evaluate_recordings
-from stadia.recipes.video import VideoData, excerpts, has_depth, has_poses
+from stadia.evaluation.recordings import Evaluation, evaluate_recordings, has_truth
+from stadia.recipes.video import VideoData, indices_of, unique_recordings
 from stadia.training.run import Run
 
 T = TypeVar("T")
-MOST_FRAMES = 1000  # of a split; of a longer one the first frames of each recording, consecutive, since motion is scored too
+MOST_FRAMES = 1000
+"""Scored of a split."""
 PROTOCOL_BY_CLAIM = {Claim.METRES: "metric", Claim.UP_TO_SCALE: "relative", Claim.AFFINE_INVERSE: "relative"}
 
 
 def score_validation(predictor: Predictor, data: VideoData, run: Run, console: Console) -> None:
     """Score what validated, frames held out and no other, with the run's best checkpoint; nothing where nothing did."""
-    if data.split.val:
-        score_recordings(predictor, excerpts(data.split.val), run, "val", Provenance.of(run.folder), console)
+    recordings = unique_recordings(data.split.val)
+    score_recordings(predictor, recordings, run, "val", Provenance.of(run.folder), console, indices=indices_of(data.split.val))
 
 
 def score_recordings(
-    predictor: Predictor, recordings: Sequence[Recording], run: Run, name: str, provenance: Provenance, console: Console
+    predictor: Predictor,
+    recordings: Sequence[Recording],
+    run: Run,
+    name: str,
+    provenance: Provenance,
+    console: Console,
+    *,
+    indices: Mapping[str, Sequence[int]] | None = None,
 ) -> Evaluation | None:
     """Score recordings by the protocol that fits the predictor's claim.
 
@@ -43,14 +51,14 @@ def score_recordings(
         name: of the split ("val", "test").
         provenance: what makes the predictions.
         console: for the progress.
+        indices: of the frames to score, rising, by the recording's name; by default all. Of more than MOST_FRAMES `thinned` ones.
 
     Returns None where no recording has anything to score by.
     """
-    known = [r for r in recordings if has_depth(r) or has_poses(r)]
+    chosen = thinned(indices or {recording.name: range(len(recording)) for recording in recordings}, MOST_FRAMES)
+    known = [recording for recording in recordings if has_truth(recording, chosen[recording.name])]
     if not known:
         return None
-    if sum(map(len, known)) > MOST_FRAMES:
-        known = [Excerpt(r, 0, min(len(r), max(MOST_FRAMES // len(known), 3))) for r in known]
     folder = run.folder / "predictions" / name
     if folder.exists():
         shutil.rmtree(folder)  # of this run before it was resumed, or half-written when it was killed
@@ -58,13 +66,23 @@ def score_recordings(
     def watch(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         return track(items, what, total=count, console=console, transient=True)
 
-    evaluation = evaluate_recordings(
-        predictor,
-        known,
-        PROTOCOLS[PROTOCOL_BY_CLAIM[predictor.claim]],
-        folder,
-        provenance,
-        watch=watch,
-    )
+    protocol = PROTOCOLS[PROTOCOL_BY_CLAIM[predictor.claim]]
+    evaluation = evaluate_recordings(predictor, known, protocol, folder, provenance, indices=chosen, watch=watch)
     evaluation.write(run.folder / "scores", name, {"checkpoint": provenance.checkpoint})
     return evaluation
+
+
+def thinned(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, list[int]]:
+    """At most so many of these frames, from all over them: of each block of consecutive ones the first, since motion is scored too.
+
+    indices: rising, by the recording's name. Each block keeps its share, so that of single frames every n-th stays.
+    """
+    total, seen = max(sum(map(len, indices.values())), 1), 0
+    kept: dict[str, list[int]] = {}
+    for name, frames in indices.items():
+        kept[name] = []
+        for block in np.split(np.asarray(frames, dtype=np.intp), np.flatnonzero(np.diff(frames) != 1) + 1):
+            after = seen + len(block)
+            kept[name] += block[: after * most // total - seen * most // total].tolist()
+            seen = after
+    return kept

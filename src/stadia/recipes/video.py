@@ -15,7 +15,6 @@ from stadia.core.recording import Recording
 from stadia.data.config import DataConfig
 from stadia.data.loader import Loader
 from stadia.data.samples import Samples
-from stadia.data.sources import Excerpt
 from stadia.data.splits import Frames, Split, open_split
 from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding
@@ -64,19 +63,12 @@ def unique_recordings(frames: Sequence[Frames]) -> list[Recording]:
     return list({id(f.recording): f.recording for f in frames}.values())
 
 
-def excerpts(frames: Sequence[Frames]) -> list[Recording]:
-    """These frames alone, as recordings: a block of consecutive ones each, so that what is scored was held out to the frame."""
-    found: list[Recording] = []
+def indices_of(frames: Sequence[Frames]) -> dict[str, list[int]]:
+    """The frames by the recording's name, rising; one that stands there with both sides, once."""
+    found: dict[str, set[int]] = {}
     for part in frames:
-        indices = np.asarray(part.indices)
-        for block in np.split(indices, np.flatnonzero(np.diff(indices) != 1) + 1):
-            if len(block) == len(part.recording):
-                found.append(part.recording)
-            elif len(block):
-                excerpt = Excerpt(part.recording, int(block[0]), int(block[-1]) + 1)
-                excerpt.name = f"{part.recording.name}-{block[0]:06d}"
-                found.append(excerpt)
-    return found
+        found.setdefault(part.recording.name, set()).update(part.indices)
+    return {name: sorted(indices) for name, indices in found.items()}
 
 
 def has_depth(recording: Recording) -> bool:
@@ -84,15 +76,11 @@ def has_depth(recording: Recording) -> bool:
     return any(recording.depth_m(index) is not None for index in np.linspace(0, len(recording) - 1, 5).astype(int))
 
 
-def has_poses(recording: Recording) -> bool:
-    """Whether some frame has a measured pose, by a look at a few."""
-    return any(recording.T_world_camera(index) is not None for index in np.linspace(0, len(recording) - 1, 5).astype(int))
-
-
 def open_video(config: DataConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
     """Open what a configuration names, with a progress bar where pictures have to be decoded first.
 
-    Validation gets ground truth where there is any; training never does. Raises DataError or ConfigError.
+    Validation gets ground truth where there is any, to be scored by; training only where `config.ground_truth_depth` asks for it.
+    Raises DataError or ConfigError.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bars:

@@ -1,0 +1,68 @@
+"""What is scored after a training: the frames that validated, each once, not too many, and neighbours among them for the path."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from stadia import recipes
+from stadia.core.config import resolve
+from stadia.recipes.scoring import thinned
+from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.recipes.video import indices_of, open_video
+
+
+def test_few_frames_stay() -> None:
+    assert thinned({"a": range(3), "b": [], "c": [1, 5, 6]}, 6) == {"a": [0, 1, 2], "b": [], "c": [1, 5, 6]}
+    assert thinned({}, 6) == {}
+
+
+def test_scattered_frames_are_thinned_evenly() -> None:
+    """A list like Zhou's: single frames all over many recordings."""
+    random = np.random.default_rng(0)
+    listed = {f"drive-{k}": sorted(random.permutation(300)[:30].tolist()) for k in range(147)}
+    kept = thinned(listed, 1000)
+    assert sum(map(len, kept.values())) == 1000
+    assert all(set(kept[name]) <= set(frames) for name, frames in listed.items())
+    assert {len(frames) for frames in kept.values()} <= {5, 6, 7, 8}
+
+
+def test_blocks_are_thinned_to_shorter_blocks() -> None:
+    kept = thinned({"a": [*range(100, 200), *range(500, 700)], "b": range(100)}, 40)
+    assert kept == {"a": [*range(100, 110), *range(500, 520)], "b": list(range(10))}
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["target_sides", "val_file"])
+def test_a_frame_of_both_sides_is_scored_once(small: SelfsupConfig, tmp_path: Path, listed: bool) -> None:
+    words = ['data.target_sides=["left","right"]']
+    if listed:
+        (tmp_path / "train.txt").write_text("train-000 1 l\ntrain-000 2 l\n")
+        (tmp_path / "val.txt").write_text("".join(f"val-000 {frame} {side}\n" for frame in (3, 1, 2) for side in "lr"))
+        words = [f"data.split_by.train_file={tmp_path / 'train.txt'}", f"data.split_by.val_file={tmp_path / 'val.txt'}"]
+    run = recipes.train(resolve(SelfsupConfig, small.model_dump(mode="json"), words), out=tmp_path / "runs", despite_findings=True)
+    scored = [image["name"] for image in json.loads((run.folder / "scores" / "val.json").read_text())["per_image"]]
+    assert [int(Path(name).stem) for name in scored] == ([1, 2, 3] if listed else [0, 1, 2, 3, 4])
+    assert all(int(Path(b).stem) == int(Path(a).stem) + 1 for a, b in pairwise(scored))
+    (path,) = (run.folder / "scores").glob("val-*.json")
+    assert len(json.loads(path.read_text())["path_true_m"]) == len(scored)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_training_gets_ground_truth_where_asked_and_validation_anyway(small: SelfsupConfig, asked: bool) -> None:
+    config = small.data.model_copy(update={"ground_truth_depth": asked})
+    data = open_video(config, small.training, seed=0, console=Console(quiet=True))
+    assert (next(iter(data.train)).targets.depth_m is not None) == asked
+    assert data.val is not None
+    assert next(iter(data.val)).targets.depth_m is not None
+
+
+def test_both_sides_name_a_frame_once(small: SelfsupConfig) -> None:
+    config = small.data.model_copy(update={"target_sides": ("left", "right")})
+    data = open_video(config, small.training, seed=0, console=Console(quiet=True))
+    assert [len(frames.indices) for frames in data.split.val] == [5, 5]
+    assert list(indices_of(data.split.val).values()) == [[0, 1, 2, 3, 4]]
