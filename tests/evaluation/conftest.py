@@ -97,7 +97,7 @@ class RedReader:
         assert image.shape[-2:] == (camera.height, camera.width) == (self.height, self.width)
         return inverse_depth_of(image[:, :1]) / self.scale
 
-    def T_next_now(self, now: torch.Tensor, following: torch.Tensor) -> torch.Tensor | None:
+    def T_next_now(self, now: torch.Tensor, camera: Camera, following: torch.Tensor, next_camera: Camera) -> torch.Tensor | None:
         T = torch.eye(4).repeat(len(now), 1, 1)
         T[:, 2, 3] = -self.step_m * self.scale
         return T

@@ -37,7 +37,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[View, View, Tensor]:
 
 def saying(T_next_now: Tensor | None, claim: Claim = Claim.METRES) -> SimpleNamespace:
     """A predictor whose pose network says this."""
-    return SimpleNamespace(claim=claim, T_next_now=lambda now, following: None if T_next_now is None else T_next_now[None])
+    return SimpleNamespace(claim=claim, T_next_now=lambda *_: None if T_next_now is None else T_next_now[None])
 
 
 def forward(metres: float) -> Tensor:
@@ -82,6 +82,21 @@ def test_unknown_shift_or_nothing_in_common_leaves_the_network_its_word(pair) ->
     torch.testing.assert_close(aligned_motion(saying(far), now, following, None), far.double())
     far = far.double()
     assert aligned_motion(saying(None), now, following, far) is None
+
+
+@pytest.mark.parametrize("cut", ["black", "white", "noise", "upside down"])
+def test_a_picture_of_something_else_leaves_the_network_its_word(pair, cut: str) -> None:
+    now, following, _ = pair
+    other = {
+        "black": torch.zeros_like(now.image),
+        "white": torch.ones_like(now.image),
+        "noise": torch.rand(now.image.shape, generator=torch.Generator().manual_seed(0)),
+        "upside down": following.image.flip(-2),
+    }[cut]
+    said = forward(0.7)
+    elsewhere = View(other, following.camera, following.inverse_depth)
+    torch.testing.assert_close(aligned_motion(saying(said), now, elsewhere, None), said.double())
+    assert aligned_motion(saying(None), now, elsewhere, said.double()) is None
 
 
 def test_a_network_that_turns_stays_a_rotation(pair) -> None:

@@ -119,7 +119,7 @@ def test_a_chain_of_motions_stays_rigid_and_right(drive: Make, red_reader: Make)
     turn = np.eye(4)
     turn[:3, :3], turn[:3, 3] = Rotation.from_rotvec([0.01, 0.2, -0.03]).as_matrix(), [0.1, 0, -0.5]
     predictor = red_reader()
-    predictor.T_next_now = lambda now, following: torch.from_numpy(turn).float()[None]
+    predictor.T_next_now = lambda *_: torch.from_numpy(turn).float()[None]
     *_, last = stream(predictor, frames_of(drive(301, height=15, width=45)), "network")
     assert last.T_world_camera is not None
     np.testing.assert_allclose(last.T_world_camera, np.linalg.matrix_power(np.linalg.inv(turn), 300), atol=1e-4)
@@ -214,9 +214,39 @@ class TestPointCloud:
     def test_frames_without_a_pose_are_not_joined(self, tmp_path: Path, drive: Make) -> None:
         with point_cloud_file(tmp_path / "cloud.ply", Claim.METRES, 4) as listener:
             predictor = mean_depth_of([drive()], 15, 45)
-            predictor.T_next_now = lambda now, following: None
+            predictor.T_next_now = lambda *_: None
             run(drive(4), predictor, tmp_path / "out", listeners=[listener])
         assert len(trimesh.load(tmp_path / "cloud.ply").vertices) <= 15 * 45
+
+
+def test_a_path_ends_where_a_motion_is_not_known(tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    predictor, asked = red_reader(), []
+
+    def unknown_third(*_: object) -> torch.Tensor | None:
+        asked.append(1)
+        return torch.eye(4)[None] if len(asked) < 3 else None
+
+    predictor.T_next_now = unknown_third
+    record = run(drive(6), predictor, tmp_path / "out").record
+    assert record is not None
+    assert (len(record.entries), record.path) == (6, ("000000", "000001", "000002"))
+    assert record.path_ends == "the path ends at 000002: the motion to 000003 is not known"
+    assert len(read_kitti(tmp_path / "out" / "trajectory.txt").T_world_camera) == 3
+    assert len(asked) == 3
+
+
+def test_each_motion_is_told_the_one_before(drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+
+    def counting(predictor: object, now: object, following: object, T_before: torch.Tensor | None) -> torch.Tensor:
+        told.append(T_before if T_before is None else int(T_before[0, 3]))
+        T = torch.eye(4, dtype=torch.float64)
+        T[0, 3] = len(told)
+        return T
+
+    monkeypatch.setattr("stadia.evaluation.motion.aligned_motion", counting)
+    list(stream(red_reader(), frames_of(drive(4))))
+    assert told == [None, 1, 2]
 
 
 def test_a_path_is_drawn_with_its_unit(tmp_path: Path, drive: Make) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -11,7 +12,7 @@ from stadia.core.errors import GeometryError
 from stadia.geometry import camera as cameras
 from stadia.geometry import se3
 from stadia.geometry.camera import Camera
-from stadia.geometry.direct_alignment import _Pair, align_direct
+from stadia.geometry.direct_alignment import _Look, _Pair, align_direct
 from stadia.geometry.warp import reproject
 
 F64 = torch.float64
@@ -96,6 +97,48 @@ def test_something_that_moves_by_itself_is_an_outlier(motions):
     assert degrees < 0.3
 
 
+@pytest.mark.parametrize(("columns", "contrast"), [(slice(30, 45), 0.4), (slice(40, 48), 1.0)])
+def test_a_camera_that_stands_is_not_moved_by_what_passes(columns: slice, contrast: float):
+    """Up to a seventh of the picture moves by four pixels, nearer than what stands; alone it would be 0.4 m."""
+    x, y = cameras.pixel_grid(48, 96, dtype=F64)
+    source = texture(torch.stack((x, y))[None])
+    target, depth = source.clone(), torch.full((1, 1, 48, 96), 20.0, dtype=F64)
+    passing = [0.5 + contrast * (texture(torch.stack((2.3 * x + shift, 1.7 * y))[None]) - 0.5) for shift in (0.0, 9.2)]
+    box = (..., slice(4, 44), columns)
+    target[box], source[box], depth[box] = passing[0][box], passing[1][box], 6.0
+    metres, degrees = errors(aligned(target, source, depth, identities(1)), identities(1))
+    assert metres < 0.06  # an eighth of that
+    assert degrees < 0.15
+
+
+def test_a_step_is_taken_only_where_it_lowers_the_cost(motions, monkeypatch: pytest.MonkeyPatch):
+    bad = torch.full((6, 8), 0.05, dtype=F64)
+    monkeypatch.setattr(_Look, "step", lambda look, scale, damping: bad)
+    assert_close(aligned(*scene(motions), motions), motions)
+
+
+def test_what_a_step_hides_is_no_gain(monkeypatch: pytest.MonkeyPatch):
+    """The right half differs; a step that turns it out of the picture lowers the mean cost of what is seen, and helps nobody."""
+    _, source, depth = scene(identities(1))
+    target = source.clone()
+    target[..., 48:] = 1 - target[..., 48:]
+    pair = _Pair.halved(target, source, depth, many(CAMERA), many(CAMERA), 0)
+    turn = torch.zeros(1, 8, dtype=F64)
+    turn[:, 4] = 0.9  # to the left: what was on the right is beyond the edge
+    start, away = pair.look(identities(1), turn[:, 6:]), pair.look(se3.se3_exp(turn[:, :6]), turn[:, 6:])
+    assert 0 < float(away.seen.double().mean()) < 0.6
+    monkeypatch.setattr(_Look, "step", lambda look, scale, damping: turn)
+    assert_close(pair.aligned(start.T_source_target, start.brightness).T_source_target, identities(1))
+
+
+def test_the_scale_is_that_of_the_distribution():
+    """Residuals drawn from Student's t with 5 degrees of freedom and scale 0.07 (SciPy)."""
+    drawn = torch.from_numpy(stats.t(5, scale=0.07).rvs(4 * 48 * 96, random_state=0).reshape(4, 1, 48, 96))
+    seen = torch.rand(drawn.shape, generator=torch.Generator().manual_seed(0)) < 0.8
+    look = _Look(identities(4), torch.zeros(4, 2, dtype=F64), drawn, seen, torch.zeros(4, 8, 48, 96, dtype=F64))
+    assert_close(look.scale().flatten(), torch.full((4,), 0.07, dtype=F64), rtol=0.05, atol=0)
+
+
 def test_pixels_without_depth_are_left_out(motions):
     target, source, depth = scene(motions)
     sparse = torch.where(torch.rand(depth.shape) < 0.3, depth, torch.zeros_like(depth))
@@ -120,9 +163,11 @@ def test_in_a_mirror_the_motion_is_mirrored(motions):
 
 def test_a_pair_does_not_feel_the_others_of_its_batch(motions):
     target, source, depth = scene(motions)
-    together = aligned(target, source, depth, identities(6))
-    alone = aligned(target[2:3], source[2:3], depth[2:3], identities(1))
-    assert_close(together[2:3], alone, atol=1e-9, rtol=0)
+    start = identities(6)
+    start[2] = motions[2]  # done long before the others
+    together = aligned(target, source, depth, start)
+    assert_close(together[2:3], aligned(target[2:3], source[2:3], depth[2:3], start[2:3]), atol=1e-12, rtol=0)
+    assert_close(together[4:5], aligned(target[4:5], source[4:5], depth[4:5], start[4:5]), atol=1e-12, rtol=0)
 
 
 def test_the_slope_is_the_residuals_derivative(poses):

@@ -37,7 +37,7 @@ class Watcher:
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
         return torch.ones(1, 1, 32, 64)
 
-    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor:
+    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor:
         self.compared.append((float(now.mean()), float(following.mean())))
         T = torch.eye(4)[None].clone()
         T[0, 2, 3] = -1

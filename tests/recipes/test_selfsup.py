@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -59,20 +60,29 @@ def test_a_longer_lens_brings_everything_nearer(task: Selfsup, caplog: pytest.Lo
         longer = predictor.inverse_depth(image, camera(1.2 * 96))
         predictor.inverse_depth(image, camera(1.2 * 96))
     torch.testing.assert_close(longer, as_trained / 2)
-    assert predictor.T_next_now(image, image) is None
+    trained, other = camera(0.6 * 96), camera(1.2 * 96)
+    assert predictor.T_next_now(image, other, image, other) is None
+    assert predictor.T_next_now(image, trained, image, other) is None
+    assert predictor.T_next_now(image, trained, image, trained) is not None, "another lens before says nothing of this one"
     assert [r.getMessage() for r in caplog.records] == [
         "focal length is 2.00 times the training camera's: depth is scaled by it, and the pose network is not asked"
     ]
 
 
+def test_the_cameras_that_trained_are_remembered_by_their_median(task: Selfsup) -> None:
+    recordings = [SimpleNamespace(camera=lambda index, fx=fx: camera(fx)) for fx in (48.0, 96.0, 57.6)]
+    task.remember(SimpleNamespace(recordings={"train": recordings}))
+    assert float(task.focal) == pytest.approx(0.6)
+
+
 def test_motion_is_predicted_where_it_was_trained_and_nowhere_else(task: Selfsup, small: SelfsupConfig) -> None:
-    image = torch.rand(1, 3, 32, 96)
-    T_next_now = SelfsupPredictor(task).T_next_now(image, image)
+    image, lens = torch.rand(1, 3, 32, 96), camera(0.6 * 96)
+    T_next_now = SelfsupPredictor(task).T_next_now(image, lens, image, lens)
     assert T_next_now is not None
     assert T_next_now.shape == (1, 4, 4)
     stereo_alone = Selfsup(changed(small, "data.stereo=true", "data.offsets=[]"))
     assert stereo_alone.model.pose is None
-    assert SelfsupPredictor(stereo_alone).T_next_now(image, image) is None
+    assert SelfsupPredictor(stereo_alone).T_next_now(image, lens, image, lens) is None
 
 
 def test_a_training_that_cannot_learn_is_refused_before_it_starts(small: SelfsupConfig) -> None:

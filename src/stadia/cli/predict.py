@@ -40,6 +40,8 @@ def predict(
             predictions = predict_input(predictor, given, folder, provenance, video=video, cloud=cloud, watch=bars.watch)
             posed = len(predictions.record.path) if predictions.record else 0
             typer.echo(f"{folder}: {len(predictions.files)} frames, {posed or 'none'} of them with a pose (`path` of predictions.json)")
+            if predictions.record and predictions.record.path_ends:
+                typer.echo(f"note: {predictions.record.path_ends}")
             for path in sorted(folder.iterdir()):
                 typer.echo(f"  {path.name}{'/' if path.is_dir() else ''}")
     typer.echo(f"claim: {IN_WORDS[predictor.claim]}")

@@ -48,6 +48,10 @@ class Recording(ABC):
         """Seconds since any fixed moment; None where unknown."""
         return None
 
+    def number(self, index: int) -> int:
+        """The source's own number of a frame: the index, where none were left out before it."""
+        return index
+
     def file(self, index: int, side: str = LEFT) -> Path | None:
         """The picture's file, for messages and fingerprints; None for frames of a video."""
         return None

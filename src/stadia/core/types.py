@@ -195,6 +195,6 @@ class Predictor(Protocol):
         """(B, 3, H, W) pictures at the network's size to (B, 1, H, W) inverse depth."""
         ...
 
-    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
-        """(B, 3, H, W) twice, neighbours in time, to (B, 4, 4); None where the recipe has no motion."""
+    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
+        """(B, 3, H, W) twice, neighbours in time with their cameras, to (B, 4, 4); None where the recipe has no motion for them."""
         ...

@@ -70,6 +70,10 @@ class CalibratedRecording(Recording):
             return self.poses[index] @ np.linalg.inv(self.T_right_left)
         return self.poses[index]
 
+    def number(self, index: int) -> int:
+        """The source's own number of a frame."""
+        return index if self.numbers is None else self.numbers[index]
+
     def timestamp_s(self, index: int) -> float | None:
         """Seconds as the source gives them."""
         return None if self.times_s is None else float(self.times_s[index])

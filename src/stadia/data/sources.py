@@ -206,6 +206,9 @@ class Excerpt(Recording):
     def timestamp_s(self, index: int) -> float | None:
         return self.recording.timestamp_s(self._at(index))
 
+    def number(self, index: int) -> int:
+        return self.recording.number(self._at(index))
+
     def file(self, index: int, side: str = LEFT) -> Path | None:
         return self.recording.file(self._at(index), side)
 

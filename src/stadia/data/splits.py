@@ -153,6 +153,6 @@ def _recording_named(name: str, recordings: Sequence[Recording], where: str) -> 
 
 
 def frame_numbers(recording: Recording) -> dict[int, int]:
-    """From the number in the picture's name (or the index, where pictures have no file) to the index."""
+    """From the number in the picture's name, or the frame's in its video, to the index."""
     files = [recording.file(index) for index in range(len(recording))]
-    return {int(f.stem) if f is not None and f.stem.isdigit() else index: index for index, f in enumerate(files)}
+    return {int(f.stem) if f is not None and f.stem.isdigit() else recording.number(index): index for index, f in enumerate(files)}

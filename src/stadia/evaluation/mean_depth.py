@@ -26,7 +26,7 @@ class MeanDepth:
         """(B, 3, H, W) to (B, 1, H, W), 1/m."""
         return (1 / self.depth_m).expand(len(image), 1, -1, -1)
 
-    def T_next_now(self, now: Tensor, following: Tensor) -> None:
+    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> None:
         """None: it knows no motion."""
 
 

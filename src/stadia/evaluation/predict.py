@@ -49,7 +49,7 @@ class PredictedFrame:
 
     inverse_depth: (h, w) float32 at the network's size, in 1/m, up to scale, or up to scale and shift, by `claim`.
     camera: of that size.
-    T_world_camera: (4, 4), the world being the first camera, in the unit of depth; None off the path, or where the recipe has no motion.
+    T_world_camera: (4, 4), the world being the first camera, in the unit of depth; None off the path, and once a motion is unknown.
     """
 
     frame: Frame
@@ -73,9 +73,9 @@ Listener = Callable[[PredictedFrame], None]
 
 
 def frame_name(recording: Recording, index: int) -> str:
-    """What a frame is called on disk: its file's stem, or its number in a video."""
+    """What a frame is called on disk: its file's stem, or its number in the whole video, those not chosen counted."""
     file = recording.file(index)
-    return file.stem if file is not None else f"{index:06d}"
+    return file.stem if file is not None else f"{recording.number(index):06d}"
 
 
 def frames_of(recording: Recording, indices: Sequence[int] | None = None) -> Iterator[Frame]:
@@ -116,11 +116,12 @@ def stream(predictor: Predictor, frames: Iterable[Frame], motion: str = "aligned
     T_world_camera: Tensor | None = torch.eye(4, dtype=torch.float64)
     for frame in frames:
         image, camera = _network_input(frame, predictor)
-        values = _checked(frame.name, predictor.inverse_depth(image, camera)[0, 0], predictor.claim)
+        inverse_depth = predictor.inverse_depth(image, camera)
+        values = _checked(frame.name, inverse_depth[0, 0], predictor.claim)
         if not frame.on_path:
             yield PredictedFrame(frame, predictor.claim, values, camera, None)
             continue
-        now = View(image, camera, torch.from_numpy(values)[None, None])
+        now = View(image.to(inverse_depth.device), camera, inverse_depth.float())
         if before is not None and T_world_camera is not None:
             T_next_now = motion_between(predictor, before, now, T_next_now) if frame.is_neighbour else None
             T_world_camera = None if T_next_now is None else compose(T_world_camera, inverse(T_next_now))
@@ -172,7 +173,7 @@ def predict(
     _check_out(out)
     names: dict[str, None] = {}
     poses: dict[str, NDArray[np.float64]] = {}
-    broken = False
+    ends = ""
     times: list[float | None] = []
     sizes: set[tuple[int, int]] = set()
     record = PredictionsRecord(
@@ -197,15 +198,15 @@ def predict(
         if predicted.T_world_camera is not None:
             poses[name] = predicted.T_world_camera
             times.append(predicted.frame.time_s)
-        elif predicted.frame.on_path:
-            broken = True
+        elif predicted.frame.on_path and poses and not ends:
+            ends = f"the path ends at {next(reversed(poses))}: the motion to {name} is not known"
     if not names:
         raise DataError(source, found="no frame", expected="at least one picture", cure="check the input")
-    path = tuple(poses) if len(poses) > 1 and not broken else ()
+    path = tuple(poses) if len(poses) > 1 else ()
     if path:
         _write_path(out, np.stack(list(poses.values())), times)
-    finished = {"finished": True, "entries": tuple(names), "path": path, "picture_size": sizes.pop() if len(sizes) == 1 else None}
-    record.model_copy(update=finished).write(out)
+    found = {"entries": tuple(names), "path": path, "path_ends": ends if path else ""}
+    record.model_copy(update={**found, "finished": True, "picture_size": sizes.pop() if len(sizes) == 1 else None}).write(out)
     return Predictions.open(out)
 
 

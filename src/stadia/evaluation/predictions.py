@@ -75,6 +75,7 @@ class PredictionsRecord(StrictModel):
     source, fingerprint: the recording's.  picture_size, network_size: (height, width); None where pictures differ.
     finished: false while predicting, so that a folder left half-way cannot be scored.  entries: the frames, in order.
     path: the entries with a pose, a row of trajectory.txt each; empty where there is no path.
+    path_ends: where and why the path stops before its last frame; else empty.
     """
 
     format: Literal["stadia-predictions"] = "stadia-predictions"
@@ -90,6 +91,7 @@ class PredictionsRecord(StrictModel):
     picture_size: tuple[int, int] | None = None
     network_size: tuple[int, int]
     path: tuple[str, ...] = ()
+    path_ends: str = ""
     finished: bool = False
     entries: tuple[str, ...] = ()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -156,4 +156,5 @@ def _path_score(predictions: Predictions, recording: Recording, indices: Sequenc
         return None
     estimated = read_kitti(predictions.folder / TRAJECTORY).rows(np.array(list(known), dtype=np.intp))
     reference = Trajectory(np.stack(list(known.values())), name=recording.name)
-    return score_trajectory(estimated, reference, PATH_ALIGNMENT.get(predictions.claim, PathAlignment.SIM3))
+    score = score_trajectory(estimated, reference, PATH_ALIGNMENT.get(predictions.claim, PathAlignment.SIM3))
+    return replace(score, notes=(*score.notes, record.path_ends)) if record.path_ends else score

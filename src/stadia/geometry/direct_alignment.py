@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
-from stadia.geometry.align import masked_median
 from stadia.geometry.camera import NEAR, inverse_intrinsics, resize
 from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth
 from stadia.geometry.se3 import compose, se3_exp
@@ -23,10 +22,9 @@ from stadia.geometry.warp import check_sizes, inside_frame, reproject, sample
 
 _COARSEST_ROWS = 12  # of the smallest pictures compared: a motion of a quarter of the picture is a few pixels there
 _STEPS = 10  # Gauss-Newton steps a size, at most
-_LEAST_GAIN = 1e-3  # share of the cost; where no pair of the batch gains as much, the size is done
-_HUBER = 1.345  # standard deviations; 95 % efficient where residuals are Gaussian
-_DEVIATION_BY_MEDIAN = 1.4826  # standard deviation over median absolute deviation, where residuals are Gaussian
-_LEAST_DEVIATION = 1 / 255  # the pictures' own rounding is no outlier
+_LEAST_GAIN = 1e-3  # share of the cost; a step that gains less is the last of its size
+_FREEDOM = 5.0  # degrees of Student's t distribution of residuals, as Kerl et al. found them
+_LEAST_SCALE = 1 / 255  # of that distribution: the pictures' own rounding is no outlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +46,10 @@ class DirectAlignment:
 def align_direct(
     target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
 ) -> DirectAlignment:
-    """Gauss-Newton on differences of brightness, with Huber's weights and Levenberg's damping; from small pictures to full size.
+    """Gauss-Newton on differences of brightness, weighted by Student's t and damped by Levenberg; from small pictures to full size.
 
-    Every pixel with depth takes part; what moves by itself or is hidden is an outlier that Huber's weight holds down. No gradient
-    passes: a step is taken or not.
+    Every pixel with depth takes part. What moves by itself or is hidden is an outlier, whose weight falls with the square of its
+    residual; where that is most of what has contrast, its motion is found instead. No gradient passes: a step is taken or not.
 
     Args:
         target, source: (B, 3, H, W) and (B, 3, Hs, Ws), RGB in [0, 1].
@@ -86,15 +84,22 @@ class _Look:
     seen: Tensor
     slope: Tensor
 
-    def cost(self, deviation: Tensor) -> Tensor:
-        """(B,) Huber's, mean over what is seen; deviation: (B, 1, 1, 1), the standard one of residuals that are no outliers."""
-        by_deviation = self.residual / deviation
-        huber = F.huber_loss(by_deviation, torch.zeros_like(by_deviation), reduction="none", delta=_HUBER)
-        return (huber * self.seen).sum((1, 2, 3)) / self.seen.sum((1, 2, 3)).clamp(min=1)
+    def scale(self) -> Tensor:
+        """(B, 1, 1, 1) of the residuals' t distribution, by maximum likelihood from the mean square down (Kerl et al., eq. 15)."""
+        squared, count = self.residual.square() * self.seen, self.seen.sum((1, 2, 3), keepdim=True).clamp(min=1)
+        variance = squared.sum((1, 2, 3), keepdim=True) / count
+        for _ in range(10):
+            weighted = squared * (_FREEDOM + 1) / (_FREEDOM + squared / variance.clamp(min=NEAR**2))
+            variance = weighted.sum((1, 2, 3), keepdim=True) / count
+        return variance.sqrt().clamp(min=_LEAST_SCALE)
 
-    def step(self, deviation: Tensor, damping: Tensor) -> Tensor:
+    def cost(self, scale: Tensor, pixels: Tensor) -> Tensor:
+        """(B,) negative logarithm of the likelihood, summed over some of the pixels that are seen (B, 1, H, W)."""
+        return (torch.log1p((self.residual / scale).square() / _FREEDOM) * pixels).sum((1, 2, 3))
+
+    def step(self, scale: Tensor, damping: Tensor) -> Tensor:
         """(B, 8) Gauss-Newton's, each unknown damped in proportion to its own curvature."""
-        weights = self.seen / (self.residual.abs() / (_HUBER * deviation)).clamp(min=1)
+        weights = self.seen / (1 + (self.residual / scale).square() / _FREEDOM)
         slope = self.slope.flatten(2)
         weighted = slope * weights.flatten(2)
         curvature = (weighted @ slope.mT).double()
@@ -137,20 +142,21 @@ class _Pair:
         return cls(target.mean(1, keepdim=True), source, depth_from_inverse(inverse_depth), camera, source_camera)
 
     def aligned(self, T_source_target: Tensor, brightness: Tensor) -> _Look:
-        """Steps that lower the cost. What is an outlier is measured once, by how far apart the pictures are at the start."""
+        """Steps that lower the cost of the pixels seen before and after: what a step hides is no gain."""
         look = self.look(T_source_target, brightness)
-        median = masked_median(look.residual.abs().flatten(1), look.seen.flatten(1)).nan_to_num(0)
-        deviation = (_DEVIATION_BY_MEDIAN * median).clamp(min=_LEAST_DEVIATION)[:, None, None, None]
-        cost, damping = look.cost(deviation), torch.full_like(brightness[:, 0], 1e-3)
+        damping = torch.full_like(brightness[:, 0], 1e-3)
+        done = torch.zeros_like(damping, dtype=torch.bool)  # a pair stops by itself, whatever the others of its batch do
         for _ in range(_STEPS):
-            step = look.step(deviation, damping)
+            scale = look.scale()
+            step = look.step(scale, damping)
             trial = self.look(compose(se3_exp(step[:, :6]), look.T_source_target), look.brightness + step[:, 6:])
-            trial_cost = trial.cost(deviation)
-            better = trial_cost < cost
+            both = look.seen & trial.seen
+            before, after = look.cost(scale, both), trial.cost(scale, both)
+            better = (after < before) & ~done
             damping = torch.where(better, damping / 10, damping * 10)
-            look, gain = look.replaced(trial, better), (cost - trial_cost) / cost.clamp(min=NEAR)
-            cost = torch.where(better, trial_cost, cost)
-            if bool(((gain >= 0) & (gain < _LEAST_GAIN)).all()):
+            look = look.replaced(trial, better)
+            done = done | (better & (after > (1 - _LEAST_GAIN) * before))
+            if bool(done.all()):
                 break
         return look
 

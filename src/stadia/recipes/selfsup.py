@@ -142,7 +142,7 @@ class SelfsupPredictor:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.task = task.eval().to(self.device)
         self.claim, self.height, self.width = task.claim, task.config.data.height, task.config.data.width
-        self._other_lens = False
+        self._lens_was_told = False
 
     @torch.inference_mode()
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
@@ -152,19 +152,19 @@ class SelfsupPredictor:
         return inverse_depth
 
     @torch.inference_mode()
-    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
+    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
         """(B, 3, H, W) twice to (B, 4, 4), translation in the unit of depth; None where motion was not trained, or not for this lens."""
-        if self.task.model.pose is None or self._other_lens:
+        if self.task.model.pose is None or any(bool((self._focal_ratio(each, now) != 1).any()) for each in (camera, next_camera)):
             return None
         T_next_now: Tensor = self.task.model.pose(now.to(self.device), following.to(self.device))
         return T_next_now
 
     def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
-        """(..., 1, 1, 1): this camera's focal length over the training camera's, 1 within the tolerance."""
-        ratio = (camera.fx / camera.width).to(image) / self.task.focal
+        """(..., 1, 1, 1): this camera's focal length over the training camera's, 1 within the tolerance; said once where it is another."""
+        ratio = ((camera.fx / camera.width).to(self.task.focal) / self.task.focal).to(image)
         ratio = torch.where((ratio - 1).abs() < FOCAL_TOLERANCE, torch.ones_like(ratio), ratio)
-        if not self._other_lens and bool((ratio != 1).any()):
-            self._other_lens = True
+        if not self._lens_was_told and bool((ratio != 1).any()):
+            self._lens_was_told = True
             words = "focal length is %.2f times the training camera's: depth is scaled by it, and the pose network is not asked"
             log.warning(words, ratio.max().item())
         return ratio.reshape(-1, 1, 1, 1)
