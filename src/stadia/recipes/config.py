@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 from pydantic import Field
 
 from stadia.core.config import StrictModel
@@ -22,3 +24,14 @@ class RecipeConfig(StrictModel):
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     training: TrainingConfig = TrainingConfig()
+
+
+_M = TypeVar("_M", bound=StrictModel)
+
+
+def without_pretrained(config: _M) -> _M:
+    """The same with every `pretrained` of any group false: weights that are about to be loaded need none from a hub."""
+    changes: dict[str, Any] = {name: without_pretrained(group) for name, group in config if isinstance(group, StrictModel)}
+    if "pretrained" in type(config).model_fields:
+        changes["pretrained"] = False
+    return config.model_copy(update=changes)

@@ -15,28 +15,23 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from stadia.core.types import Batch, Camera, Claim, Predictor
+from stadia.core.types import Batch, Camera, Claim
 from stadia.evaluation.colours import colour_categories, colour_heat, colour_inverse_depth, to_uint8
-from stadia.geometry.align import scale_median
-from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.evaluation.monitor import depth_scores
 from stadia.losses.report import LossReport
 from stadia.losses.selfsup import SelfSupervisedLoss
-from stadia.metrics.depth import abs_rel, d1, rmse
 from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.models.encoders import check_encoder
-from stadia.recipes.scoring import score_validation
+from stadia.recipes.depth import DepthRecipe
 from stadia.recipes.selfsup_config import SelfsupConfig
 from stadia.recipes.video import VideoData, open_video
-from stadia.training.run import Run
-from stadia.training.task import Task
 
 log = logging.getLogger(__name__)
 
-MONITOR_CAP_M = 80.0
 FOCAL_TOLERANCE = 0.02
 
 
-class Selfsup(Task):
+class Selfsup(DepthRecipe[SelfsupConfig]):
     """Networks, loss, and what is looked at while they train.
 
     Args:
@@ -45,14 +40,11 @@ class Selfsup(Task):
 
     recipe = "selfsup"
     best_metrics = ("val/abs_rel", "val/residual")
-    focal: Tensor  # () fx / width of the cameras that trained; 0 before training
 
     def __init__(self, config: SelfsupConfig) -> None:
-        super().__init__(config.optimiser, config.schedule)
-        self.config = config
+        super().__init__(config)
         self.model = DepthAndMotion(config.model, motion=bool(config.data.offsets))
         self.loss = SelfSupervisedLoss(config.loss)
-        self.register_buffer("focal", torch.zeros(()))
 
     @classmethod
     def prepare(cls, config: SelfsupConfig, console: Console) -> tuple[SelfsupConfig, VideoData]:
@@ -65,23 +57,7 @@ class Selfsup(Task):
         data = open_video(config.data, config.training, seed=config.seed, console=console)
         return config.model_copy(update={"data": data.config}), data
 
-    @classmethod
-    def for_prediction(cls, config: SelfsupConfig) -> Selfsup:
-        """The task as it was configured, its weights still to be loaded: none are fetched from a hub."""
-        return cls(config.model_copy(update={"model": config.model.model_copy(update={"pretrained": False})}))
-
-    def remember(self, data: VideoData) -> None:
-        """Keep what prediction needs to know of the training's cameras: the median focal length over the recordings."""
-        cameras = [recording.camera(0) for recording in data.recordings["train"]]
-        self.focal.copy_(torch.stack([camera.fx / camera.width for camera in cameras]).median())
-
-    @staticmethod
-    def score(predictor: Predictor, data: VideoData, run: Run, console: Console) -> None:
-        """After the training: depth and paths of the validation's frames."""
-        score_validation(predictor, data, run, console)
-
     def predictor(self) -> SelfsupPredictor:
-        """What `stadia predict` and evaluation use."""
         return SelfsupPredictor(self)
 
     @property
@@ -103,15 +79,8 @@ class Selfsup(Task):
         end = self.plan.total_steps if self.plan else 0  # the same candidates at every validation, so that its residuals compare
         report = self.loss(batch.targets, prediction, batch.source_names, end)
         scores: dict[str, Tensor | float] = {"residual": report.maps["residual"].mean(dim=(1, 2, 3))}
-        true_m = batch.targets.depth_m
-        if true_m is None:
-            return scores
-        mask = (true_m > 0) & (true_m < MONITOR_CAP_M)
-        depth = depth_from_inverse(prediction.inverse_depth[0])
-        if self.claim is not Claim.METRES:
-            depth = depth * scale_median(depth.flatten(1), true_m.flatten(1), mask.flatten(1))[:, None, None, None]
-        for name, metric in (("abs_rel", abs_rel), ("rmse", rmse), ("d1", d1)):
-            scores[name] = metric(depth[:, 0], true_m[:, 0], mask[:, 0])
+        if batch.targets.depth_m is not None:
+            scores |= depth_scores(prediction.inverse_depth[0], batch.targets.depth_m, self.claim)
         return scores
 
     @torch.no_grad()

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from stadia.core.recording import Recording
+from stadia.core.types import Batch
 from stadia.data.config import DataConfig
 from stadia.data.loader import Loader
+from stadia.data.packed import Packed
 from stadia.data.samples import Samples
 from stadia.data.splits import Frames, Split, open_split
 from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding
+from stadia.recipes.loaders import loaders
 from stadia.training.config import TrainingConfig
 
 
@@ -32,8 +33,8 @@ class VideoData:
 
     config: DataConfig
     split: Split
-    train: Loader
-    val: Loader | None
+    train: Loader[Packed, Batch]
+    val: Loader[Packed, Batch] | None
 
     @property
     def recordings(self) -> dict[str, list[Recording]]:
@@ -103,7 +104,4 @@ def open_video(config: DataConfig, training: TrainingConfig, *, seed: int, conso
     for recording in unique_recordings([*split.train, *split.val]):
         if selection := getattr(recording, "selection", None):  # of your own video: which frames were left out
             console.print(f"{recording.name}: {selection}", markup=False, soft_wrap=True)
-    device = "cuda" if torch.cuda.is_available() and training.accelerator in ("auto", "gpu", "cuda") else "cpu"
-    loader = partial(Loader, batch_size=training.batch_size, seed=seed, device=device)
-    val_loader = loader(val, shuffle=False, workers=training.workers) if val else None
-    return VideoData(config, split, loader(train, shuffle=True, workers=training.workers), val_loader)
+    return VideoData(config, split, *loaders(train, val, training, seed=seed))

@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
+import torch
 from pydantic import ValidationError
 from rich.console import Console
 
 from stadia.core.errors import CheckpointError, RunError
 from stadia.core.types import Predictor
-from stadia.data.loader import Loader
 from stadia.diagnostics.finding import Finding, Severity, write_findings
 from stadia.recipes import CONFIGS, RECIPES
-from stadia.recipes.config import RecipeConfig
+from stadia.recipes.config import RecipeConfig, without_pretrained
+from stadia.recipes.depth import DepthRecipe
+from stadia.recipes.recipe import AnyRecipe
 from stadia.training import rng
 from stadia.training.checkpoints import Checkpoint, load_weights
 from stadia.training.fit import fit
 from stadia.training.run import Run
-
-
-class TrainingData(Protocol):
-    """What a recipe's `prepare` opens.
-
-    train, val: loaders of batches; val is None where nothing validates.
-    facts: what identifies the data, for run.json; a resumed run must have the same.
-    """
-
-    train: Loader
-    val: Loader | None
-
-    @property
-    def facts(self) -> dict[str, object]: ...
-
-    def findings(self) -> list[Finding]:
-        """What the checks that need no training say of it."""
-        ...
 
 
 def train(config: RecipeConfig, *, out: Path = Path("runs"), resume: Path | None = None, despite_findings: bool = False) -> Run:
@@ -50,8 +33,8 @@ def train(config: RecipeConfig, *, out: Path = Path("runs"), resume: Path | None
     Raises RunError where a check says stop, and what opening the data and `fit` raise.
     """
     console = Console(stderr=True)
-    recipe = RECIPES.load(config.recipe)
-    config, data = recipe.prepare(config, console)  # data: TrainingData
+    recipe: type[AnyRecipe] = RECIPES.load(config.recipe)
+    config, data = recipe.prepare(config, console)
     findings = report_findings(data.findings(), console, despite_findings=despite_findings)
     if resume:
         run = Run.open(resume)
@@ -64,10 +47,11 @@ def train(config: RecipeConfig, *, out: Path = Path("runs"), resume: Path | None
     rng.seed_all(config.seed, "training")
     task = recipe(config)
     task.remember(data)
-    run.note(claim=str(task.claim))  # what its depth can be trusted for, said by the report where nothing can be scored, too
+    run.note(**task.about)
     fit(task, data.train, data.val, config.training, run, resume=resume is not None, console=console)
     if run.writes:
-        recipe.score(load_predictor(run.folder), data, run, console)
+        with torch.no_grad():
+            load_task(run.folder).score(data, run, console)
     return run
 
 
@@ -88,6 +72,16 @@ def report_findings(findings: list[Finding], console: Console, *, despite_findin
 
 
 def load_predictor(checkpoint: Path) -> Predictor:
+    """What a trained recipe predicts of pictures: depth, and motion where it has one. Raises as `load_task`, and for one without depth."""
+    task = load_task(checkpoint)
+    if not isinstance(task, DepthRecipe):
+        raise CheckpointError(
+            checkpoint, found=f"a checkpoint of '{task.recipe}', which predicts no depth", expected="one that does", cure="pass another"
+        )
+    return task.predictor()
+
+
+def load_task(checkpoint: Path) -> AnyRecipe:
     """A trained recipe from a checkpoint or a run's folder (its best, else its last).
 
     Raises CheckpointError where it is missing, damaged, of no known recipe, or does not fit its own configuration.
@@ -105,7 +99,6 @@ def load_predictor(checkpoint: Path) -> Predictor:
         raise CheckpointError(
             opened.path, found=f"a configuration with a wrong '{key}'", expected="one of this version", cure="train again"
         ) from error
-    task = RECIPES.load(recipe).for_prediction(config)
+    task: AnyRecipe = RECIPES.load(recipe)(without_pretrained(config))
     load_weights(opened, task, recipe=recipe)
-    predictor: Predictor = task.predictor()
-    return predictor
+    return task.eval()

@@ -1,0 +1,78 @@
+"""`Recipe`: what every recipe says, whatever it learns. `DepthRecipe` (recipes/depth.py) is one that predicts depth of a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, Protocol
+
+from rich.console import Console
+from typing_extensions import TypeVar
+
+from stadia.core.types import InputsT, TargetsT
+from stadia.diagnostics.finding import Finding
+from stadia.recipes.config import RecipeConfig
+from stadia.training.run import Run
+from stadia.training.stream import Batches, EpochLoader
+from stadia.training.task import Task
+
+
+class TrainingData(Protocol):
+    """What a recipe opens (`recipes.video.VideoData` is that of video).
+
+    train, val: loaders of batches; val is None where nothing validates.
+    facts: what identifies the data, for run.json; a resumed run must have the same.
+    """
+
+    @property
+    def train(self) -> EpochLoader: ...
+    @property
+    def val(self) -> Batches | None: ...
+    @property
+    def facts(self) -> dict[str, object]: ...
+
+    def findings(self) -> list[Finding]:
+        """What the checks that need no training say of it."""
+        ...
+
+
+ConfigT = TypeVar("ConfigT", bound=RecipeConfig)
+DataT = TypeVar("DataT", bound=TrainingData)
+
+
+class Recipe(Task[InputsT, TargetsT], Generic[ConfigT, DataT, InputsT, TargetsT]):
+    """A Task that opens its own data and knows what is done when it has been trained.
+
+    `Recipe[MyConfig, MyData]` learns from batches of video; `Recipe[MyConfig, MyData, MyInputs, MyTargets]` from its own.
+    Beside what is declared here a recipe says what `Task` asks: `recipe`, `best_metrics`, `step`, `validate`, `pictures`.
+
+    Args:
+        config: with every "auto" settled, as `prepare` gives it back.
+    """
+
+    def __init__(self, config: ConfigT) -> None:
+        super().__init__(config.optimiser, config.schedule)
+        self.config = config
+
+    @classmethod
+    def prepare(cls, config: ConfigT, console: Console) -> tuple[ConfigT, DataT]:
+        """Open the data; the configuration comes back with every "auto" of it settled.
+
+        What cannot be (an encoder that nobody knows) is refused before anything is decoded. Raises DataError, ConfigError.
+        """
+        raise NotImplementedError(f"{cls.__name__} opens no data")
+
+    def remember(self, data: DataT) -> None:
+        """Keep in buffers, which checkpoints hold, what prediction needs to know of the training's data. Called before it trains."""
+
+    @property
+    def about(self) -> Mapping[str, object]:
+        """What run.json says of the recipe from the start."""
+        return {}
+
+    def score(self, data: DataT, run: Run, console: Console) -> None:
+        """Predict and score what validated, into the run's folder. Called when the training has ended, on the task with its best weights,
+        in evaluation mode and without gradients.
+        """
+
+
+AnyRecipe = Recipe[Any, Any, Any, Any]

@@ -1,0 +1,156 @@
+"""A recipe of another kind, objects in single pictures: no video, no depth, no claim. It meets no wall from data to report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from stadia import recipes, report
+from stadia.core.config import StrictModel, resolve
+from stadia.core.errors import CheckpointError
+from stadia.core.tables import Table
+from stadia.core.types import Batch, Meta, Movable
+from stadia.diagnostics.finding import Finding
+from stadia.evaluation.score_files import write_score
+from stadia.losses.report import LossReport
+from stadia.recipes import workflow
+from stadia.recipes.config import RecipeConfig
+from stadia.recipes.loaders import loaders
+from stadia.recipes.recipe import Recipe
+from stadia.training.run import Run
+from stadia.training.stream import Batches, EpochLoader
+
+
+@dataclass(frozen=True, slots=True)
+class Crop(Movable):
+    image: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Pose(Movable):
+    mask: Tensor
+    size_m: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One sample, or a batch with one more axis in front."""
+
+    image: Tensor
+    size_m: Tensor
+    meta: tuple[Meta, ...]
+
+
+class Mugs:
+    """Two objects a picture, each a sample: a bright square that is the wider the larger the mug."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def packed(self, key: tuple[int, int]) -> Packed:
+        picture, instance = divmod(key[1], 2)
+        size = 1 + (picture + instance) % 4
+        image = torch.zeros(1, 8, 8)
+        image[:, :size, :size] = 1
+        return Packed(image, torch.tensor([size / 10]), (Meta("mugs", picture, instance=instance),))
+
+    def stack(self, samples: Sequence[Packed]) -> Packed:
+        images, sizes = torch.stack([s.image for s in samples]), torch.stack([s.size_m for s in samples])
+        return Packed(images, sizes, tuple(meta for s in samples for meta in s.meta))
+
+    def unpack(self, packed: Packed, device: torch.device | str) -> Batch[Crop, Pose]:
+        image = packed.image.to(device)
+        return Batch(Crop(image), Pose(image > 0, packed.size_m.to(device)), packed.meta)
+
+
+@dataclass
+class MugData:
+    train: EpochLoader
+    val: Batches | None
+    facts: dict[str, object] = field(default_factory=lambda: {"path": "mugs"})
+
+    def findings(self) -> list[Finding]:
+        return []
+
+
+class Net(StrictModel):
+    """width: of the one layer. pretrained: from a hub."""
+
+    width: int = 1
+    pretrained: bool = True
+
+
+class MugsConfig(RecipeConfig):
+    """Sizes of mugs."""
+
+    recipe: str = "mugs"
+    model: Net = Net()
+
+
+class MugRecipe(Recipe[MugsConfig, MugData, Crop, Pose]):
+    """The size of a mug is in proportion to the side of the square that it covers."""
+
+    recipe = "mugs"
+    best_metrics = ("val/size_error_m",)
+    fetched: ClassVar[list[bool]] = []  # of each that was made, whether it asked a hub for weights
+
+    def __init__(self, config: MugsConfig) -> None:
+        super().__init__(config)
+        self.fetched.append(config.model.pretrained)
+        self.net = nn.Linear(1, 1)
+
+    @classmethod
+    def prepare(cls, config: MugsConfig, console: Console) -> tuple[MugsConfig, MugData]:
+        return config, MugData(*loaders(Mugs(), Mugs(), config.training, seed=config.seed))
+
+    def size_m(self, batch: Batch[Crop, Pose]) -> Tensor:
+        size: Tensor = self.net(batch.inputs.image.mean(dim=(1, 2, 3))[:, None].sqrt())
+        return size
+
+    def step(self, batch: Batch[Crop, Pose]) -> LossReport:
+        error = (self.size_m(batch) - batch.targets.size_m).abs().mean()
+        return LossReport(error, {"size": error.detach()}, {})
+
+    def validate(self, batch: Batch[Crop, Pose]) -> Mapping[str, Tensor]:
+        return {"size_error_m": (self.size_m(batch) - batch.targets.size_m).abs()[:, 0]}
+
+    def score(self, data: MugData, run: Run, console: Console) -> None:
+        assert data.val is not None
+        errors = torch.cat([self.validate(batch)["size_error_m"] for batch in data.val])
+        write_score(run.folder / "scores" / "val.json", {"metrics": {"size_error_m": float(errors.mean())}, "images": 4})
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(workflow, "RECIPES", Table("recipe", {"mugs": f"{__name__}:MugRecipe"}))
+    monkeypatch.setattr(workflow, "CONFIGS", Table("recipe", {"mugs": f"{__name__}:MugsConfig"}))
+    monkeypatch.setattr(MugRecipe, "fetched", [])
+    words = ["training.max_epochs=null", "training.max_steps=60", "training.batch_size=4", "training.workers=0", "optimiser.lr=0.05"]
+    words += ['training.loggers=["csv"]', "training.accelerator=cpu", "training.threads=1", "training.log_every=10"]
+    return recipes.train(resolve(MugsConfig, {}, words), out=tmp_path / "runs")
+
+
+def test_from_data_to_report(trained: Run) -> None:
+    assert trained.facts["status"] == "finished"
+    assert "claim" not in trained.facts
+    assert (trained.checkpoints / "best.safetensors").exists()
+    assert json.loads((trained.folder / "scores" / "val.json").read_text())["metrics"]["size_error_m"] < 0.05
+    assert "size_error_m" in report.build(trained.folder).read_text()
+
+
+def test_a_trained_one_comes_back_and_asks_no_hub_for_weights(trained: Run) -> None:
+    assert isinstance(workflow.load_task(trained.folder), MugRecipe)
+    assert MugRecipe.fetched == [True, False, False]
+
+
+def test_the_commands_for_depth_say_that_it_has_none(trained: Run) -> None:
+    with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts no depth"):
+        recipes.load_predictor(trained.folder)
