@@ -35,13 +35,13 @@ from stadia.evaluation.motion import View
 from stadia.evaluation.protocols import CROPS, PROTOCOLS
 from stadia.losses.report import LossReport
 from stadia.recipes import CONFIGS, RECIPES
+from stadia.recipes.recipe import Recipe
 from stadia.report import wording
 from stadia.training import schedules
 from stadia.training.config import OptimiserConfig, ScheduleConfig
 from stadia.training.loggers import Logger
 from stadia.training.optimisers import build
 from stadia.training.run import Run
-from stadia.training.task import Task
 
 
 def tables() -> dict[str, Table]:
@@ -229,14 +229,15 @@ class OneGreyPicture(Recording):
 
 
 def recipe(name: str, part: Any, folder: Path) -> None:
-    """A task with a configuration of the same name."""
+    """A recipe with a configuration of the same name, which says what chooses its best checkpoint."""
     config = CONFIGS.load(name)
     if part is config:  # a line of CONFIGS
         assert issubclass(part, StrictModel)
         assert list(CONFIGS) == list(RECIPES)
         return
-    assert issubclass(part, Task)
+    assert issubclass(part, Recipe)
     assert part.recipe == name
+    assert part.best_metrics
 
 
 def kind_of_part(name: str, part: Any, folder: Path) -> None:

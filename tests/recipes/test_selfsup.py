@@ -16,7 +16,8 @@ from stadia.core.config import resolve
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, Claim
 from stadia.geometry.camera import intrinsics
-from stadia.recipes.selfsup import Selfsup, SelfsupPredictor
+from stadia.recipes.depth import DepthPredictor
+from stadia.recipes.selfsup import Selfsup
 from stadia.recipes.selfsup_config import SelfsupConfig
 
 PINNED_LOSSES = [0.0972126, 0.0947143, 0.0938352]  # of the three steps of `small`, seed 0
@@ -53,7 +54,7 @@ def test_preparing_settles_auto_stereo(small: SelfsupConfig) -> None:
 
 def test_a_longer_lens_brings_everything_nearer(task: Selfsup, caplog: pytest.LogCaptureFixture) -> None:
     """Twice the focal length: the same picture is of something twice as far."""
-    predictor, image = SelfsupPredictor(task), torch.rand(1, 3, 32, 96)
+    predictor, image = DepthPredictor(task), torch.rand(1, 3, 32, 96)
     with caplog.at_level(logging.WARNING):
         as_trained = predictor.inverse_depth(image, camera(0.6 * 96))
         assert not caplog.records
@@ -77,12 +78,12 @@ def test_the_cameras_that_trained_are_remembered_by_their_median(task: Selfsup) 
 
 def test_motion_is_predicted_where_it_was_trained_and_nowhere_else(task: Selfsup, small: SelfsupConfig) -> None:
     image, lens = torch.rand(1, 3, 32, 96), camera(0.6 * 96)
-    T_next_now = SelfsupPredictor(task).T_next_now(image, lens, image, lens)
+    T_next_now = DepthPredictor(task).T_next_now(image, lens, image, lens)
     assert T_next_now is not None
     assert T_next_now.shape == (1, 4, 4)
     stereo_alone = Selfsup(changed(small, "data.stereo=true", "data.offsets=[]"))
     assert stereo_alone.model.pose is None
-    assert SelfsupPredictor(stereo_alone).T_next_now(image, lens, image, lens) is None
+    assert DepthPredictor(stereo_alone).T_next_now(image, lens, image, lens) is None
 
 
 def test_a_training_that_cannot_learn_is_refused_before_it_starts(small: SelfsupConfig) -> None:
@@ -124,7 +125,7 @@ def test_what_only_the_encoder_knows_is_told_before_anything_is_opened(
 def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: SelfsupConfig, tmp_path: Path) -> None:
     run = recipes.train(small, out=tmp_path / "runs")
     predictor = recipes.load_predictor(run.folder)
-    assert isinstance(predictor, SelfsupPredictor)
+    assert isinstance(predictor, DepthPredictor)
     data = Selfsup.prepare(small, Console(quiet=True))[1]
     K = data.split.train[0].recording.camera(0)
     assert float(predictor.task.focal) == pytest.approx(float(K.fx) / K.width, rel=1e-5)

@@ -1,43 +1,71 @@
-"""`DepthRecipe`: a recipe that predicts depth, which `stadia predict` and `stadia evaluate` can use."""
+"""`DepthRecipe`: a recipe that learns depth from recordings; and its predictor, for `stadia predict` and `stadia evaluate`."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import Generic
+from typing import Any, Generic
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
+from typing_extensions import TypeVar
 
-from stadia.core.types import Claim, InputsT, Predictor, TargetsT
+from stadia.core.types import Batch, Camera, Claim, Inputs, Predictor, Targets
+from stadia.evaluation.colours import colour_inverse_depth, to_uint8
 from stadia.recipes.recipe import ConfigT, Recipe
 from stadia.recipes.scoring import score_validation
 from stadia.recipes.video import VideoData
+from stadia.training.devices import device_of
 from stadia.training.run import Run
+from stadia.training.task import Report
+
+log = logging.getLogger(__name__)
+
+FOCAL_TOLERANCE = 0.02
+
+VideoDataT = TypeVar("VideoDataT", bound=VideoData, default=VideoData)
+VideoInputsT = TypeVar("VideoInputsT", bound=Inputs, default=Inputs)
+VideoTargetsT = TypeVar("VideoTargetsT", bound=Targets, default=Targets)
 
 
-class DepthRecipe(Recipe[ConfigT, VideoData, InputsT, TargetsT], Generic[ConfigT, InputsT, TargetsT]):
+class DepthRecipe(Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Generic[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT]):
     """Learns from frames of recordings, with sources or without (`data.offsets=[]`), and gives depth of a picture.
 
-    It is scored on its validation's depth and, where it has motion, paths.
+    A recipe says its `claim` and how its networks answer; lens, predictor and scores are shared.
+
+    Args:
+        config: with every "auto" settled.
+        height, width: of the pictures that its networks see.
     """
 
     focal: Tensor  # () fx / width of the cameras that trained; 0 before training
 
-    def __init__(self, config: ConfigT) -> None:
+    def __init__(self, config: ConfigT, *, height: int, width: int) -> None:
         super().__init__(config)
+        self.height, self.width = height, width
         self.register_buffer("focal", torch.zeros(()))
+
+    # -- what a recipe says ---------------------------------------------------------------------------------------------
 
     @property
     def claim(self) -> Claim:
         """What its depth can be trusted for: metres, or less. The report, the predictions and the protocols go by it."""
         raise NotImplementedError(f"{type(self).__name__} claims nothing")
 
-    def predictor(self) -> Predictor:
-        """What `stadia predict` and `stadia evaluate` use."""
-        raise NotImplementedError(f"{type(self).__name__} predicts nothing")
+    def inverse_depth(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, 1, H, W), as seen through the training's camera; in 1/m, or less by `claim`."""
+        raise NotImplementedError(f"{type(self).__name__} says no depth")
 
-    def remember(self, data: VideoData) -> None:
+    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
+        """(B, 3, H, W) twice, neighbours in time, to (B, 4, 4) in the unit of depth; None where motion was not trained."""
+        return None
+
+    # -- what all of them share -----------------------------------------------------------------------------------------
+
+    def remember(self, data: VideoDataT) -> None:
         """The median focal length over the training's recordings."""
         cameras = [recording.camera(0) for recording in data.recordings["train"]]
         self.focal.copy_(torch.stack([camera.fx / camera.width for camera in cameras]).median())
@@ -47,6 +75,55 @@ class DepthRecipe(Recipe[ConfigT, VideoData, InputsT, TargetsT], Generic[ConfigT
         """Its claim: said by the report where nothing can be scored, too."""
         return {"claim": str(self.claim)}
 
-    def score(self, data: VideoData, run: Run, console: Console) -> None:
+    def predictor(self) -> Predictor:
+        return DepthPredictor(self)
+
+    def score(self, data: VideoDataT, run: Run, console: Console) -> None:
         """Depth and paths of the validation's frames."""
         score_validation(self.predictor(), data, run, console)
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch[VideoInputsT, VideoTargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
+        """The first sample: what went in, and the depth that came out, as in prediction."""
+        was_training = self.training
+        inverse_depth = self.eval().inverse_depth(batch.inputs.image[:1])
+        self.train(was_training)
+        return {"input": to_uint8(batch.inputs.image[0]), "inverse depth": colour_inverse_depth(inverse_depth[0, 0])}
+
+
+class DepthPredictor:
+    """A trained DepthRecipe, as evaluation uses it.
+
+    A network learns how large things look through its training camera. Through a longer lens everything looks nearer by the
+    ratio of the focal lengths, so inverse depth is brought back by it, and said so once. Turns look larger by it but advances
+    do not, so the pose network is not asked through another lens. Runs on a GPU where there is one.
+    """
+
+    def __init__(self, task: DepthRecipe[Any, Any, Any, Any]) -> None:
+        self.device = device_of()
+        self.task = task.eval().to(self.device)
+        self.claim, self.height, self.width = task.claim, task.height, task.width
+        self._lens_was_told = False
+
+    @torch.inference_mode()
+    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
+        """(B, 3, H, W) to (B, 1, H, W), in 1/m or less by `claim`."""
+        image = image.to(self.device)
+        return self.task.inverse_depth(image) / self._focal_ratio(camera, image)
+
+    @torch.inference_mode()
+    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
+        """(B, 3, H, W) twice to (B, 4, 4), translation in the unit of depth; None where motion was not trained, or not for this lens."""
+        if any(bool((self._focal_ratio(each, now) != 1).any()) for each in (camera, next_camera)):
+            return None
+        return self.task.T_next_now(now.to(self.device), following.to(self.device))
+
+    def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
+        """(..., 1, 1, 1): this camera's focal length over the training camera's, 1 within the tolerance; said once where it is another."""
+        ratio = ((camera.fx / camera.width).to(self.task.focal) / self.task.focal).to(image)
+        ratio = torch.where((ratio - 1).abs() < FOCAL_TOLERANCE, torch.ones_like(ratio), ratio)
+        if not self._lens_was_told and bool((ratio != 1).any()):
+            self._lens_was_told = True
+            words = "focal length is %.2f times the training camera's: depth is scaled by it, and the pose network is not asked"
+            log.warning(words, ratio.max().item())
+        return ratio.reshape(-1, 1, 1, 1)

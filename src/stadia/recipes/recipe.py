@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol
 from rich.console import Console
 from typing_extensions import TypeVar
 
-from stadia.core.types import InputsT, TargetsT
+from stadia.core.types import InputsT, Predictor, TargetsT
 from stadia.diagnostics.finding import Finding
 from stadia.recipes.config import RecipeConfig
 from stadia.training.run import Run
@@ -68,6 +68,10 @@ class Recipe(Task[InputsT, TargetsT], Generic[ConfigT, DataT, InputsT, TargetsT]
     def about(self) -> Mapping[str, object]:
         """What run.json says of the recipe from the start."""
         return {}
+
+    def predictor(self) -> Predictor | None:
+        """What `stadia predict` and `stadia evaluate` use; None where it predicts no depth of a picture."""
+        return None
 
     def score(self, data: DataT, run: Run, console: Console) -> None:
         """Predict and score what validated, into the run's folder. Called when the training has ended, on the task with its best weights,

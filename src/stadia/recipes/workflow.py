@@ -13,7 +13,6 @@ from stadia.core.types import Predictor
 from stadia.diagnostics.finding import Finding, Severity, write_findings
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.config import RecipeConfig, without_pretrained
-from stadia.recipes.depth import DepthRecipe
 from stadia.recipes.recipe import AnyRecipe
 from stadia.training import rng
 from stadia.training.checkpoints import Checkpoint, load_weights
@@ -74,11 +73,12 @@ def report_findings(findings: list[Finding], console: Console, *, despite_findin
 def load_predictor(checkpoint: Path) -> Predictor:
     """What a trained recipe predicts of pictures: depth, and motion where it has one. Raises as `load_task`, and for one without depth."""
     task = load_task(checkpoint)
-    if not isinstance(task, DepthRecipe):
+    predictor = task.predictor()
+    if predictor is None:
         raise CheckpointError(
             checkpoint, found=f"a checkpoint of '{task.recipe}', which predicts no depth", expected="one that does", cure="pass another"
         )
-    return task.predictor()
+    return predictor
 
 
 def load_task(checkpoint: Path) -> AnyRecipe:
