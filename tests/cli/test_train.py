@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 from stadia.core.config import keys
+from stadia.core.errors import RunError
 from stadia.recipes import CONFIGS
+from stadia.training.run import Run
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from stadia.cli.main import run; run({words!r})"
 
@@ -83,8 +85,8 @@ def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
     handed = {}
 
     def train(config, **options):
+        options.pop("ended")(Trained())
         handed.update(options, config=config)
-        return Trained()
 
     class Trained:
         folder, writes = tmp_path, True
@@ -97,3 +99,17 @@ def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
     assert handed["config"].training.batch_size == 3
     assert Path(handed["config"].data.path) == tmp_path
     assert (handed["out"], handed["resume"], handed["despite_findings"]) == (Path("x"), None, True)
+
+
+def test_the_report_is_built_however_the_run_ends(stadia, tmp_path, monkeypatch):
+    def train(config, *, ended, **_):
+        run = Run.create(tmp_path, "a", config, recipe="selfsup", seed=0)
+        run.end("failed", "no scores")
+        ended(run)
+        raise RunError(run.folder, found="no scores", expected="some", cure="none")
+
+    monkeypatch.setattr("stadia.recipes.train", train)
+    code, out, err = stadia("train", "selfsup", "--data", "x")
+    (page,) = tmp_path.glob("*/report.html")
+    assert (code, out) == (2, f"report: {page}\n")
+    assert "no scores" in err

@@ -6,18 +6,22 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from stadia import recipes, report
 from stadia.core.config import resolve
-from stadia.core.errors import CheckpointError, ConfigError, RunError
+from stadia.core.errors import CheckpointError, ConfigError, ProtocolError, RunError
+from stadia.core.files import write_json
 from stadia.core.types import Claim
 from stadia.data.roadworld import write
 from stadia.data.roadworld.presets import TINY
 from stadia.data.splits import open_split
 from stadia.diagnostics.finding import Finding, Severity, Stage
 from stadia.models.depth_and_motion import DepthAndMotion
-from stadia.recipes import video, workflow
+from stadia.recipes import scoring, video, workflow
+from stadia.recipes.selfsup import Selfsup
 from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.training.run import Run
 
 STOP = Finding("X01", Severity.STOP, Stage.DATA, measured="left is right", expected="two sides", cause="swapped", cure="swap them back")
 
@@ -72,6 +76,36 @@ def test_a_finding_that_says_stop_refuses_the_training(small: SelfsupConfig, tmp
     assert not (tmp_path / "runs").exists()
     run = recipes.train(small, out=tmp_path / "runs", despite_findings=True)
     assert json.loads((run.folder / "findings.jsonl").read_text())["code"] == "X01"
+
+
+def test_a_run_has_finished_when_it_is_scored(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scoring that fails is told, and the report built all the same; a resume scores what had been trained."""
+    ended: list[Run] = []
+
+    def no_scores(*_: object, **__: object) -> None:
+        raise ProtocolError("val", found="neither", expected="one of them", cure="none")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(scoring, "evaluate_recordings", no_scores)
+        with pytest.raises(ProtocolError):
+            recipes.train(small, out=tmp_path / "runs", ended=ended.append)
+    (run,) = ended
+    assert run.facts["status"] == "failed"
+    assert run.facts["error"].startswith("ProtocolError: val: found neither")
+    assert "found neither" in report.build(run.folder).read_text()
+    recipes.train(small, resume=run.folder)
+    assert run.facts["status"] == "finished"
+    assert (run.folder / "scores" / "val.json").exists()
+
+
+def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) -> None:
+    config, data = Selfsup.prepare(small, Console(quiet=True))
+    run = Run.create(tmp_path, "held", config, recipe="selfsup", seed=0, data=data.facts)
+    write_json(run.folder / "findings.jsonl", "of the run that goes on")
+    before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+    with run.held(), pytest.raises(RunError, match="a training that runs in it"):
+        recipes.train(small, resume=run.folder)
+    assert {path.name: path.read_bytes() for path in run.folder.iterdir() if path.name != ".lock"} == before
 
 
 def test_a_checkpoint_of_no_known_recipe_is_refused(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,12 +208,6 @@ def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path) -> None:
     ]
 
 
-def test_two_trainings_of_one_run_are_refused(tmp_path: Path) -> None:
-    run, _ = small_recipe.train(tmp_path)
-    with run.held(), pytest.raises(RunError, match="a training that runs in it"):
-        small_recipe.train(tmp_path, resume=run.folder)
-
-
 def test_validation_changes_nothing_in_the_training(tmp_path: Path) -> None:
     def losses(**values: Any) -> list[str]:
         run, _ = small_recipe.train(tmp_path, **values)

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from stadia.recipes.config import RecipeConfig
+    from stadia.training.run import Run
 
 
 def train(
@@ -39,9 +40,11 @@ def train(
 
     from stadia import recipes, report
 
-    run = recipes.train(resolved, out=out, resume=resume, despite_findings=despite_findings)
-    if run.writes:
-        typer.echo(f"report: {report.build(run.folder)}")
+    def tell(run: Run) -> None:
+        if run.writes:
+            typer.echo(f"report: {report.build(run.folder)}")
+
+    recipes.train(resolved, out=out, resume=resume, despite_findings=despite_findings, ended=tell)
 
 
 def resolve_recipe(recipe: str, base: Path | None, overrides: list[str], *, example: dict[str, str]) -> RecipeConfig:

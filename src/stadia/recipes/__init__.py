@@ -11,7 +11,7 @@ The main job, from Python:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +36,18 @@ def configure(recipe: str, overrides: Iterable[str] = (), **values: Any) -> Reci
     return config
 
 
-def train(config: RecipeConfig, *, out: Path = Path("runs"), resume: Path | None = None, despite_findings: bool = False) -> Run:
+def train(
+    config: RecipeConfig,
+    *,
+    out: Path = Path("runs"),
+    resume: Path | None = None,
+    despite_findings: bool = False,
+    ended: Callable[[Run], object] = lambda run: None,
+) -> Run:
     """Check the data, train, score what validates. See `stadia.recipes.workflow.train`."""
     from stadia.recipes import workflow
 
-    return workflow.train(config, out=out, resume=resume, despite_findings=despite_findings)
+    return workflow.train(config, out=out, resume=resume, despite_findings=despite_findings, ended=ended)
 
 
 def load_predictor(checkpoint: Path) -> Predictor:

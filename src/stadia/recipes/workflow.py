@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,7 +22,14 @@ from stadia.training.fit import fit
 from stadia.training.run import Run
 
 
-def train(config: RecipeConfig, *, out: Path = Path("runs"), resume: Path | None = None, despite_findings: bool = False) -> Run:
+def train(
+    config: RecipeConfig,
+    *,
+    out: Path = Path("runs"),
+    resume: Path | None = None,
+    despite_findings: bool = False,
+    ended: Callable[[Run], object] = lambda run: None,
+) -> Run:
     """Check the data, train, and score the validation recordings with the best checkpoint.
 
     Args:
@@ -28,6 +37,7 @@ def train(config: RecipeConfig, *, out: Path = Path("runs"), resume: Path | None
         out: the folder that gets a new folder for this run.
         resume: a run's folder, to go on in it; its configuration must be this one.
         despite_findings: train even where a check of the data says stop.
+        ended: told of the run when it has ended, well or not; to build its report.
 
     Raises RunError where a check says stop, and what opening the data and `fit` raise.
     """
@@ -41,16 +51,25 @@ def train(config: RecipeConfig, *, out: Path = Path("runs"), resume: Path | None
         run.check_data(data.facts)
     else:
         run = Run.create(out, config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
-    if run.writes:
-        write_findings(run.folder / "findings.jsonl", findings)
-    rng.seed_all(config.seed, "training")
-    task = recipe(config)
-    task.remember(data)
-    run.note(**task.about)
-    fit(task, data.train, data.val, config.training, run, resume=resume is not None, console=console)
-    if run.writes:
-        with torch.no_grad():
+    with run.held():
+        if run.writes:
+            write_findings(run.folder / "findings.jsonl", findings)
+        rng.seed_all(config.seed, "training")
+        task = recipe(config)
+        task.remember(data)
+        run.note(**task.about)
+
+        @torch.no_grad()
+        def score() -> None:
             load_task(run.folder).score(data, run, console)
+
+        try:
+            fit(task, data.train, data.val, config.training, run, resume=resume is not None, console=console, finish=score)
+        except BaseException:
+            with contextlib.suppress(Exception):  # nothing may hide why it ended
+                ended(run)
+            raise
+        ended(run)
     return run
 
 

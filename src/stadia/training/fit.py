@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def fit(
     resume: bool = False,
     extra_callbacks: Sequence[pl.Callback] = (),
     console: Console | None = None,
+    finish: Callable[[], None] = lambda: None,
 ) -> Fitted:
     """Train, and keep everything in the run's folder.
 
@@ -63,45 +64,50 @@ def fit(
         train_loader: the batches of an epoch from a position on (see `stream.EpochLoader`).
         val_loader: batches to validate on, or None.
         config: how long, where, how often; the same as in run.config where the run is resumed.
-        run: from `Run.create`, or from `Run.open` to resume.
+        run: from `Run.create`, or from `Run.open` to resume; who calls this holds it (`Run.held`).
         resume: go on from checkpoints/last, exactly; from the start where nothing was saved yet.
         extra_callbacks: Lightning's, run before ours.
         console: for the progress; standard error by default.
+        finish: what else the run is for, its scores for example; the run has not finished before it has, and fails with it.
 
     Raises:
-        RunError: the loss or a gradient is not finite; the run is in use, or is resumed with another configuration.
+        RunError: the loss or a gradient is not finite; the run is resumed with another configuration.
         CheckpointError: the checkpoint is damaged, or of another recipe or model.
         Interrupted: the user stopped it (Ctrl-C, SIGTERM); the message says how to go on.
     """
     console = (console or Console(stderr=True)) if run.writes else Console(quiet=True)
     started = time.perf_counter()
-    with run.held(), StopSignals(console) as signals, quiet():
+    signals = StopSignals(console)
+    with quiet():
         checkpoint = _prepare_resume(run, task, config) if resume else None
         step = checkpoint.header.step if checkpoint else 0
-        with _recorded(run, signals, console), _open_loggers(config, run, step) as loggers:
-            trainer = _trainer(config, run)
-            shard((train_loader, val_loader), 0, trainer.world_size)
-            task.plan = plan = Plan.of(train_loader, config)
-            stream = BatchStream(train_loader, plan)
-            val_batches = None if val_loader is None else ValidationBatches(val_loader)
-            validation = Validation(plan, config, present=val_batches is not None)
-            trainer.callbacks += [
-                signals,
-                Sharding(train_loader, val_loader),
-                *extra_callbacks,
-                validation,
-                Scalars(loggers, plan, stream, config.log_every),
-                Pictures(run, loggers, config.pictures_every),
-                ProgressBar(console, plan),
-                Checkpoints(run, task, validation, config.checkpoint_every, lambda: signals.wanted),
-            ]
-            if step == 0:
-                run.note(weights=dict(task.weights))
-            console.print(_start_message(task, trainer, config, run, step), soft_wrap=True, highlight=False, markup=False)
-            if step < plan.total_steps:
-                trainer.fit(task, stream, val_batches, ckpt_path=str(checkpoint.path) if checkpoint else None)
-            elif checkpoint is not None:  # it had finished
-                load_weights(checkpoint, task, recipe=task.recipe)
+        with _recorded(run, signals, console):
+            with signals, _open_loggers(config, run, step) as loggers:
+                trainer = _trainer(config, run)
+                shard((train_loader, val_loader), 0, trainer.world_size)
+                task.plan = plan = Plan.of(train_loader, config)
+                stream = BatchStream(train_loader, plan)
+                val_batches = None if val_loader is None else ValidationBatches(val_loader)
+                validation = Validation(plan, config, present=val_batches is not None)
+                trainer.callbacks += [
+                    signals,
+                    Sharding(train_loader, val_loader),
+                    *extra_callbacks,
+                    validation,
+                    Scalars(loggers, plan, stream, config.log_every),
+                    Pictures(run, loggers, config.pictures_every),
+                    ProgressBar(console, plan),
+                    Checkpoints(run, task, validation, config.checkpoint_every, lambda: signals.wanted),
+                ]
+                if step == 0:
+                    run.note(weights=dict(task.weights))
+                console.print(_start_message(task, trainer, config, run, step), soft_wrap=True, highlight=False, markup=False)
+                if step < plan.total_steps:
+                    trainer.fit(task, stream, val_batches, ckpt_path=str(checkpoint.path) if checkpoint else None)
+                elif checkpoint is not None:  # it had finished
+                    load_weights(checkpoint, task, recipe=task.recipe)
+            if run.writes:
+                finish()
     best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
     return Fitted(plan.total_steps, time.perf_counter() - started, best if best.exists() else last)
 
@@ -163,7 +169,7 @@ def _open_loggers(config: TrainingConfig, run: Run, step: int) -> Iterator[list[
 
 @contextlib.contextmanager
 def _recorded(run: Run, signals: StopSignals, console: Console) -> Iterator[None]:
-    """Write into run.json how the training ended; a wish to stop becomes Interrupted."""
+    """Write into run.json how the run ended; a wish to stop becomes Interrupted."""
     try:
         yield
     except BaseException as error:
