@@ -39,9 +39,13 @@ def _print_table(result: dict[str, Any]) -> None:
     table.add_row("mean depth of each pixel", *mean, "")
     console = Console()
     console.print(table)
-    ate = ", ".join(
-        f"{odometry[key] / odometry['path_m']:.1%} {by}".strip()
-        for key, by in (("ate_m", ""), ("ate_m_network", "by the pose network alone"), ("ate_m_mean_baseline", "by the mean depth"))
-    )
-    console.print(f"odometry of the worst of them: ATE over a path of {odometry['path_m']:.1f} m, {odometry['align']}-aligned: {ate}")
-    console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB")
+    console.print(_odometry_line(odometry))
+    console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together")
+
+
+def _odometry_line(odometry: dict[str, Any]) -> str:
+    if odometry["path_m"] is None:
+        return "odometry: none, the motion between some frames is not known"
+    ways = (("ate_m", ""), ("ate_m_network", " by the pose network alone"), ("ate_m_mean_baseline", " by the mean depth"))
+    ate = ", ".join(("none" if odometry[key] is None else f"{odometry[key] / odometry['path_m']:.1%}") + by for key, by in ways)
+    return f"odometry of the worst of them: ATE over a path of {odometry['path_m']:.1f} m, {odometry['align']}-aligned: {ate}"

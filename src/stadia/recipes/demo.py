@@ -7,8 +7,6 @@ Hardware and time: two cores, no GPU, ten minutes. Expected score and measured f
 from __future__ import annotations
 
 import hashlib
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from stadia.evaluation.mean_depth import mean_depth_of
 from stadia.evaluation.predictions import Provenance
 from stadia.evaluation.recordings import Evaluation
 from stadia.recipes import configure, load_predictor
+from stadia.recipes.memory import PeakMemory
 from stadia.recipes.scoring import score_recordings
 from stadia.recipes.workflow import train
 from stadia.training.run import Run
@@ -74,19 +73,20 @@ def run(out: Path, overrides: Sequence[str] = ()) -> Demo:
     """Render, train, score, and write result.json into a new run's folder in `out`. overrides: `dotted.key=value` over SETTINGS."""
     started = time.monotonic()
     console = Console(stderr=True)
-    worlds = render_worlds(console)
-    config = configure("selfsup", (*SETTINGS, *overrides), data={"path": str(worlds)})
-    trained = train(config, out=out)
-    test = open_recordings(worlds, split="test")
-    predictor = load_predictor(trained.folder)
-    scores = score_recordings(predictor, test, trained, "test", Provenance.of(trained.folder), console)
-    network = score_recordings(predictor, test, trained, "test-network", Provenance.of(trained.folder, "network"), console)
-    mean = mean_depth_of(open_recordings(worlds, split="train"), DEMO.height, DEMO.width)
-    provenance = Provenance(recipe="mean-depth", config_hash="")
-    baseline = score_recordings(mean, test, trained, "test-mean-depth", provenance, console)
+    with PeakMemory() as memory:
+        worlds = render_worlds(console)
+        config = configure("selfsup", (*SETTINGS, *overrides), data={"path": str(worlds)})
+        trained = train(config, out=out)
+        test = open_recordings(worlds, split="test")
+        predictor = load_predictor(trained.folder)
+        scores = score_recordings(predictor, test, trained, "test", Provenance.of(trained.folder), console)
+        network = score_recordings(predictor, test, trained, "test-network", Provenance.of(trained.folder, "network"), console)
+        mean = mean_depth_of(open_recordings(worlds, split="train"), DEMO.height, DEMO.width)
+        provenance = Provenance(recipe="mean-depth", config_hash="")
+        baseline = score_recordings(mean, test, trained, "test-mean-depth", provenance, console)
     if scores is None or scores.depth is None or network is None or baseline is None or baseline.depth is None:
         raise RunError(worlds, found="no ground truth", expected="depth and poses of every frame", cure="delete the folder and run again")
-    result = summarise(scores, network, baseline, wall_s=time.monotonic() - started)
+    result = summarise(scores, network, baseline, wall_s=time.monotonic() - started, peak_rss_mb=memory.mb)
     write_json(trained.folder / "result.json", result)
     return Demo(trained, result)
 
@@ -102,19 +102,22 @@ def render_worlds(console: Console) -> Path:
     return folder
 
 
-def summarise(scores: Evaluation, network: Evaluation, baseline: Evaluation, *, wall_s: float) -> dict[str, Any]:
-    """The numbers for result.json. Odometry: the worst test world by ATE over path, SE(3)-aligned, metres as predicted.
+def summarise(scores: Evaluation, network: Evaluation, baseline: Evaluation, *, wall_s: float, peak_rss_mb: float) -> dict[str, Any]:
+    """The numbers for result.json. Odometry: the worst test world by ATE over path, SE(3)-aligned, metres as predicted; None where
+    there is no path.
 
     Args:
         scores: of what was trained.
         network: the same, with the pose network's own word for the path.
         baseline: of the mean depth, its path aligned by that depth.
         wall_s: seconds since the start.
+        peak_rss_mb: of all processes together.
     """
     assert scores.depth is not None
     assert baseline.depth is not None
-    worst = max(scores.odometry, key=lambda name: (scores.odometry[name].metrics["ate_rmse_m"] or 0.0) / scores.odometry[name].path_m)
-    path = scores.odometry[worst]
+    paths = scores.odometry
+    worst = max(paths, key=lambda name: (paths[name].metrics["ate_rmse_m"] or 0.0) / paths[name].path_m, default="")
+    path = paths[worst].summary() if paths else {}
     return {
         "claim": str(scores.depth.claim),
         "protocol": scores.depth.protocol,
@@ -126,21 +129,18 @@ def summarise(scores: Evaluation, network: Evaluation, baseline: Evaluation, *, 
             "images": len(scores.depth.per_image),
         },
         "odometry": {
-            "recording": worst,
-            "ate_m": path.metrics["ate_rmse_m"],
-            "ate_m_network": network.odometry[worst].metrics["ate_rmse_m"],
-            "ate_m_mean_baseline": baseline.odometry[worst].metrics["ate_rmse_m"],
-            "path_m": path.path_m,
-            "align": str(path.alignment),
-            "rpe_trans_m": path.metrics["rpe_trans_m"],
-            "rpe_rot_deg": path.metrics["rpe_rot_deg"],
+            "recording": worst or None,
+            "ate_m": path.get("ate_rmse_m"),
+            "ate_m_network": _ate_m(network, worst),
+            "ate_m_mean_baseline": _ate_m(baseline, worst),
+            **{key: path.get(key) for key in ("path_m", "align", "rpe_trans_m", "rpe_rot_deg")},
         },
         "wall_s": round(wall_s, 1),
-        "peak_rss_mb": round(peak_rss_mb(), 1),
+        "peak_rss_mb": round(peak_rss_mb, 1),
     }
 
 
-def peak_rss_mb() -> float:
-    """The largest resident memory of this process and of its largest child, added: at least what both ever held together."""
-    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * unit / (1 << 20)
+def _ate_m(evaluation: Evaluation, recording: str) -> float | None:
+    """None where it has no path of it."""
+    path = evaluation.odometry.get(recording)
+    return None if path is None else path.metrics["ate_rmse_m"]

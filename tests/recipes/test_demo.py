@@ -1,0 +1,80 @@
+"""What the demo says at its end: all numbers that there are, and `none` for a path that there is not; and the memory it took."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from stadia.cli.demo import _print_table
+from stadia.evaluation.odometry import score_trajectory
+from stadia.evaluation.recordings import Evaluation
+from stadia.evaluation.score import DepthScore
+from stadia.evaluation.trajectory_files import Trajectory
+from stadia.recipes.demo import summarise
+from stadia.recipes.memory import PeakMemory
+
+DEPTH = SimpleNamespace(
+    claim="metres", protocol="metric", metrics={"abs_rel": 0.2, "rmse": 4.0, "d1": 0.7}, scale_ratio_median=1.0, scale_ratio_spread=0.1
+)
+
+
+def evaluation(drift_by_world: Mapping[str, float]) -> Evaluation:
+    """Paths of 10 m, which leave the truth sideways by so much at their middle."""
+    true = np.tile(np.eye(4), (11, 1, 1))
+    true[:, 2, 3] = np.arange(11)
+    paths = {}
+    for name, drift_m in drift_by_world.items():
+        estimated = true.copy()
+        estimated[5, 0, 3] = drift_m
+        paths[name] = score_trajectory(Trajectory(estimated), Trajectory(true))
+    depth = cast(DepthScore, SimpleNamespace(**vars(DEPTH), per_image=[0] * 4))
+    return Evaluation(depth, paths)
+
+
+def summary(scores: Mapping[str, float], network: Mapping[str, float], baseline: Mapping[str, float]) -> dict[str, Any]:
+    return summarise(evaluation(scores), evaluation(network), evaluation(baseline), wall_s=60, peak_rss_mb=1000)
+
+
+def test_the_worst_world_speaks(capsys: pytest.CaptureFixture[str]) -> None:
+    drifts = {"test-000": 0.5, "test-001": 2.0}
+    result = summary(drifts, {name: 2 * drift for name, drift in drifts.items()}, drifts)
+    odometry = result["odometry"]
+    assert (odometry["recording"], odometry["path_m"]) == ("test-001", 10)
+    assert odometry["ate_m"] == pytest.approx(2 / 11**0.5)
+    assert odometry["ate_m_network"] == pytest.approx(4 / 11**0.5)
+    _print_table(result)
+    assert "6.0%, 12.1% by the pose network alone, 6.0% by the mean depth" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("network", [{}, {"test-000": 1.0}])
+def test_a_path_that_broke_is_none(network: dict[str, float], capsys: pytest.CaptureFixture[str]) -> None:
+    result = summary({"test-000": 0.5, "test-001": 2.0}, network, {})
+    assert result["odometry"]["ate_m_network"] is None
+    assert result["odometry"]["ate_m_mean_baseline"] is None
+    _print_table(result)
+    assert "6.0%, none by the pose network alone, none by the mean depth" in " ".join(capsys.readouterr().out.split())
+
+
+def test_without_any_path(capsys: pytest.CaptureFixture[str]) -> None:
+    result = summary({}, {}, {})
+    assert set(result["odometry"].values()) == {None}
+    _print_table(result)
+    assert "odometry: none" in capsys.readouterr().out
+
+
+def test_the_memory_of_all_processes_counts() -> None:
+    with PeakMemory(interval_s=0.05) as alone:
+        time.sleep(0.1)
+    with PeakMemory(interval_s=0.05) as together:
+        hundred = [sys.executable, "-c", "import time; held = b'x' * (100 << 20); time.sleep(0.6)"]
+        for child in [subprocess.Popen(hundred) for _ in range(2)]:
+            child.wait()
+    assert together.mb > alone.mb + 200
+    assert together.mb == together.bytes / 2**20
