@@ -167,6 +167,17 @@ def test_shapes_and_types(recording: Any) -> None:
     assert batched(two.packed(0), two.packed(1)).inputs.sources.shape == (2, 3, 3, 64, 96)
 
 
+def test_single_returns_are_kept_where_they_are_said_to_be_single(recording: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = recording.depth_m(0)
+    single = np.where(np.random.default_rng(0).random(whole.shape) < 0.05, whole, 0).astype(np.float32)
+    monkeypatch.setattr(type(recording), "depth_m", lambda *_: single)
+    small: dict[str, Any] = {"height": 32, "width": 64, "offsets": ()}
+    kept, dropped = (samples(recording, **small, sparse_depth=sparse)[0].targets.depth_m.count_nonzero() for sparse in (True, False))
+    assert kept > 3 * dropped > 0
+    config = DataConfig(path="x", height=32, width=64, stereo=False, ground_truth_depth=True, sparse_depth=True)
+    assert Samples.from_config([recording], config, training=True)[0].targets.depth_m.count_nonzero() > 3 * dropped
+
+
 def test_offsets_of_any_kind(recording: Any) -> None:
     only = samples(recording, offsets=(2,), stereo=False)
     assert len(only) == 3

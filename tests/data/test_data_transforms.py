@@ -19,6 +19,7 @@ from stadia.data.transforms import (
     mirror_planar,
     resize_depth,
     resize_picture,
+    resize_returns,
     zoomed,
     zoomed_depth,
 )
@@ -115,6 +116,25 @@ def test_depths_are_not_mixed() -> None:
     small = resize_depth(depth, 20, 40)
     assert set(np.unique(small)) <= {0, 5, 50}
     assert small[4, 7] in depth[12:15, 14:16]
+
+
+@pytest.mark.parametrize("size", [(24, 80), (12, 31), (37, 113), (74, 240), (50, 70)])
+def test_every_return_falls_where_the_resized_camera_sees_it_and_none_is_behind_another(size: tuple[int, int]) -> None:
+    """The law of returns: what stands at a pixel is the nearest of those that its camera projects into that pixel, and no other."""
+    random = np.random.default_rng(0)
+    depth_m = np.where(random.random((37, 113)) < 0.06, random.uniform(2, 80, (37, 113)), 0).astype(np.float32)
+    K = torch.tensor([[90.0, 0, 55.3], [0, 80.0, 17.1], [0, 0, 1]], dtype=torch.float64)
+    small, camera = resize_returns(depth_m, *size), resized(Camera(K, 37, 113), *size)
+    expected = np.full(size, np.inf, np.float32)
+    for row, column in np.argwhere(depth_m):
+        x, y = (column - K[0, 2]) / K[0, 0], (row - K[1, 2]) / K[1, 1]  # the ray
+        at = [int(torch.floor(v + 0.5 + 1e-9)) for v in (camera.fy * y + camera.cy, camera.fx * x + camera.cx)]
+        expected[at[0], at[1]] = min(expected[at[0], at[1]], depth_m[row, column])
+    assert np.array_equal(small, np.where(np.isinf(expected), 0, expected))
+    if size == depth_m.shape:
+        assert np.array_equal(small, depth_m)
+    if size[0] < 20:
+        assert np.count_nonzero(small) > 4 * np.count_nonzero(resize_depth(depth_m, *size)), "most returns would be dropped"
 
 
 def test_mirroring() -> None:

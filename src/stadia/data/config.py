@@ -162,8 +162,10 @@ class DataConfig(SourceOptions):
     offsets: neighbours in time that become sources.
     stereo: whether the partner of the same instant is a source; "auto" where every recording has one.
     target_sides: whose pictures become targets; mirroring shows the other side anyway.
-    ground_truth_depth: put depth, resized by nearest pixel, into `targets.depth_m` of what trains too, for a loss that compares with it;
+    ground_truth_depth: put depth, at the network's size, into `targets.depth_m` of what trains too, for a loss that compares with it;
         validation has it wherever it is there (scoring reads it at full size instead).
+    sparse_depth: that depth is single returns of a LiDAR: each is kept, of several on one pixel the nearest. Else it is a surface,
+        resized by its nearest pixel.
     """
 
     path: str
@@ -175,6 +177,7 @@ class DataConfig(SourceOptions):
     stereo: bool | Literal["auto"] = "auto"
     target_sides: Annotated[tuple[Literal["left", "right"], ...], Field(min_length=1)] = ("left",)
     ground_truth_depth: bool = False
+    sparse_depth: bool = False
     augmentation: AugmentationConfig = AugmentationConfig()
 
     @field_validator("format")

@@ -20,7 +20,7 @@ from stadia.data.cache import FrameStore, Progress, frame_store
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, DataConfig
 from stadia.data.packed import Packed, stack, unpack
 from stadia.data.splits import Frames, whole
-from stadia.data.transforms import Draw, draw, mirror_planar, resize_depth, resize_picture, zoomed, zoomed_depth
+from stadia.data.transforms import Draw, draw, mirror_planar, resize_depth, resize_picture, resize_returns, zoomed, zoomed_depth
 from stadia.geometry.camera import mirrored, resized
 from stadia.geometry.se3 import inverse, mirror_x
 
@@ -54,6 +54,7 @@ class Samples(Dataset[Batch]):
         target_sides: whose pictures become targets, for parts given as whole recordings.
         augmentation: none by default.
         ground_truth_depth: whether `targets.depth_m` is filled.
+        sparse_depth: it is single returns, each of which is kept where they are made smaller.
         cache: where decoded pictures are kept; None reads and resizes the files for every sample.
         progress: told while the cache is filled.
 
@@ -72,6 +73,7 @@ class Samples(Dataset[Batch]):
         target_sides: Sequence[str] = (LEFT,),
         augmentation: AugmentationConfig = NO_AUGMENTATION,
         ground_truth_depth: bool = False,
+        sparse_depth: bool = False,
         seed: int = 0,
         cache: CacheConfig | None = None,
         progress: Progress | None = None,
@@ -80,6 +82,7 @@ class Samples(Dataset[Batch]):
         self.recordings = list({id(f.recording): f.recording for f in frames}.values())
         self.height, self.width, self.offsets, self.seed = height, width, tuple(offsets), seed
         self.augmentation, self.ground_truth_depth = augmentation, ground_truth_depth
+        self._resize_depth = resize_returns if sparse_depth else resize_depth
         self.stereo = _decide_stereo(stereo, self.recordings)
         self.source_names = tuple(f"{offset:+d}" for offset in self.offsets) + ("stereo",) * self.stereo
         self._targets, self.without_neighbours = self._list_targets(frames)
@@ -103,6 +106,7 @@ class Samples(Dataset[Batch]):
             target_sides=config.target_sides,
             augmentation=config.augmentation if training else NO_AUGMENTATION,
             ground_truth_depth=config.ground_truth_depth,
+            sparse_depth=config.sparse_depth,
             seed=seed,
             cache=config.cache,
             progress=progress,
@@ -186,7 +190,7 @@ class Samples(Dataset[Batch]):
 
     def _depth(self, recording: Recording, view: _View) -> Tensor | None:
         depth_m = recording.depth_m(view.index, view.side)
-        return None if depth_m is None else torch.from_numpy(resize_depth(depth_m, self.height, self.width))[None]
+        return None if depth_m is None else torch.from_numpy(self._resize_depth(depth_m, self.height, self.width))[None]
 
 
 def _decide_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recording]) -> bool:

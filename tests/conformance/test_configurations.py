@@ -1,0 +1,48 @@
+"""The configuration of every recipe: an unknown key is refused in every group, and every key is explained."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from stadia.core.config import StrictModel, resolve
+from stadia.core.errors import ConfigError
+from stadia.recipes import CONFIGS
+
+
+def groups(model_: type[StrictModel], prefix: str = "") -> list[tuple[str, type[StrictModel]]]:
+    """(dotted prefix, class) of a configuration and of every group in it."""
+    found = [(prefix, model_)]
+    for name, field in model_.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, StrictModel):
+            found += groups(field.annotation, f"{prefix}{name}.")
+    return found
+
+
+GROUPS = [
+    pytest.param(recipe_, prefix, model_, id=f"{recipe_}-{prefix or 'top'}")
+    for recipe_ in CONFIGS
+    for prefix, model_ in groups(CONFIGS.load(recipe_))
+]
+
+
+@pytest.mark.parametrize(("recipe_", "prefix", "model_"), GROUPS)
+def test_unknown_key_is_refused_in_every_group(recipe_, prefix, model_):
+    key = next(iter(model_.model_fields))
+    with pytest.raises(ConfigError) as refused:
+        resolve(CONFIGS.load(recipe_), {"data": {"path": "x"}}, [f"{prefix}{key}x=1", f"{prefix}zzzzzz=2"])
+    assert f"unknown key '{prefix}{key}x', did you mean '{prefix}{key}'?" in str(refused.value)
+    assert f"unknown key '{prefix}zzzzzz'" in str(refused.value)
+
+
+@pytest.mark.parametrize(("recipe_", "prefix", "model_"), GROUPS)
+def test_every_key_is_explained(recipe_, prefix, model_):
+    """In its class's docstring, or in that of the class that it was inherited from."""
+    text = " ".join(base.__doc__ or "" for base in model_.__mro__ if issubclass(base, StrictModel))
+    named = [
+        name
+        for name, field in model_.model_fields.items()
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, StrictModel))
+    ]
+    assert [name for name in named if not re.search(rf"\b{name}\b", text)] == []

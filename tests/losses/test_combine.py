@@ -1,0 +1,58 @@
+"""A weighted sum of losses: its total, its gradient, and the terms that add up to it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from stadia.losses.combine import combine
+from stadia.losses.report import LossReport
+
+
+def reports(x: Tensor) -> tuple[LossReport, LossReport]:
+    square, size = x.square().mean(), x.abs().sum()
+    return (
+        LossReport(square + size, {"square": square.detach(), "size": size.detach()}, {"residual": x.detach()}),
+        LossReport(size, {"size": size.detach()}, {"error": 2 * x.detach()}),
+    )
+
+
+def test_by_hand() -> None:
+    """2 (mean of 1, 9, plus 4) + 0.5 (4) = 20."""
+    x = torch.tensor([1.0, -3.0], dtype=torch.float64, requires_grad=True)
+    first, second = reports(x)
+    report = combine({"first": (2.0, first), "second": (0.5, second)})
+    assert report.total.item() == pytest.approx(20.0)
+    assert {name: value.item() for name, value in report.terms.items()} == pytest.approx(
+        {"first/square": 10.0, "first/size": 8.0, "second/size": 2.0}
+    )
+    assert sum(value.item() for value in report.terms.values()) == pytest.approx(report.total.item())
+    assert set(report.maps) == {"residual", "error"}
+    report.total.backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, torch.tensor([2 * (1.0 + 1) + 0.5, 2 * (-3.0 - 1) - 0.5], dtype=torch.float64))
+    assert not any(value.requires_grad for value in (*report.terms.values(), *report.maps.values()))
+
+
+def test_one_loss_of_weight_one_is_itself() -> None:
+    first, _ = reports(torch.ones(3, requires_grad=True))
+    report = combine({"only": (1.0, first)})
+    assert torch.equal(report.total, first.total)
+    assert report.maps == first.maps
+
+
+def test_a_weight_of_zero_has_no_gradient() -> None:
+    x = torch.ones(2, requires_grad=True)
+    first, second = reports(x)
+    combine({"first": (0.0, first), "second": (1.0, second)}).total.backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [1.0, 1.0]
+
+
+def test_what_cannot_be_combined() -> None:
+    first, _ = reports(torch.ones(2))
+    with pytest.raises(ValueError, match="no loss"):
+        combine({})
+    with pytest.raises(ValueError, match="'twice' has a map 'residual'"):
+        combine({"once": (1.0, first), "twice": (1.0, first)})
