@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.core.errors import DataError
+from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Claim
 from stadia.evaluation.predict import Frame
 from stadia.evaluation.predictions import Predictions, Provenance
@@ -113,3 +113,41 @@ def test_inputs_announce_length_and_rate(video: Path, drive_folder: Path) -> Non
 def test_an_input_without_camera_is_refused_at_once(video: Path) -> None:
     with pytest.raises(DataError, match="no camera"):
         open_input(video)
+
+
+@pytest.mark.parametrize(("every", "names"), [(1, ["000003", "000004", "000005", "000006"]), (3, ["000003", "000006"])])
+def test_a_part_of_a_video(video: Path, every: int, names: list[str]) -> None:
+    (given,) = open_input(video, every=every, camera={"focal_px": 50}, frames=(3, 7), stride=2)
+    frames = list(given.frames)
+    assert [frame.name for frame in frames] == names
+    assert given.count == len(names)
+    assert [frame.on_path for frame in frames] == ([True, False, True, False] if every == 1 else [True, True])
+
+
+def test_a_part_that_a_video_does_not_have(video: Path) -> None:
+    with pytest.raises(DataError, match=r"own.mp4: found 12 frames, expected frames 3 to 13"):
+        open_input(video, camera={"focal_px": 50}, frames=(3, 13))
+
+
+IDLE = {
+    "recordings": ("a",),
+    "split": "test",
+    "poses": "poses.txt",
+    "ground_truth": "lidar",
+    "colour": "grey",
+    "size": (64, 64),
+    "frame_rate_hz": 9,
+    "cache": {"enabled": False},
+}
+
+
+@pytest.mark.parametrize(("suffix", "option"), [*(("mp4", option) for option in IDLE), *(("png", option) for option in (*IDLE, "frames"))])
+def test_an_option_that_would_do_nothing(suffix: str, option: str, video: Path, drive_folder: Path) -> None:
+    path = video if suffix == "mp4" else drive_folder / "a" / "left" / "000002.png"
+    with pytest.raises(ConfigError, match=rf"data\.{option}: found given, expected nothing"):
+        open_input(path, camera={"focal_px": 50}, **{option: IDLE.get(option, (0, 1))})
+
+
+def test_a_video_of_another_format_is_no_own_video(video: Path) -> None:
+    with pytest.raises(ConfigError, match="'kitti_raw' has no use for it"):
+        open_input(video, format="kitti_raw", camera={"focal_px": 50})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,7 +77,8 @@ def _open(
 ) -> list[Recording]:
     chosen = resolve(SourceOptions, options)
     name, reader = _reader(path, format)
-    _refuse_idle_options(chosen, name, reader)
+    particular = frozenset[str]().union(*(DATASETS.load(other).options for other in DATASETS))
+    refuse_idle_options(chosen, particular - reader.options, f"'{name}'")
     if chosen.split is not None:
         splits = reader.splits(path)
         if chosen.split not in splits:
@@ -104,13 +105,12 @@ def _reader(path: Path, format: str) -> tuple[str, Format]:
     return name, DATASETS.load(name)
 
 
-def _refuse_idle_options(chosen: SourceOptions, name: str, reader: Format) -> None:
+def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str) -> None:
     """An option that was given and would do nothing is a mistake: the camera of a dataset that has its own, for example."""
-    particular = frozenset[str]().union(*(DATASETS.load(other).options for other in DATASETS))
-    idle = [key for key in sorted(particular - reader.options) if getattr(chosen, key) != SourceOptions.model_fields[key].default]
-    if idle:
+    given = [key for key in sorted(idle) if getattr(chosen, key) != SourceOptions.model_fields[key].get_default()]
+    if given:
         raise ConfigError(
-            ", ".join(f"data.{key}" for key in idle), found="given", expected=f"nothing: '{name}' has no use for it", cure="remove it"
+            ", ".join(f"data.{key}" for key in given), found="given", expected=f"nothing: {what} has no use for it", cure="remove it"
         )
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stadia.core.config import resolve
+from stadia.core.errors import DataError
 from stadia.core.types import Claim, Predictor
 from stadia.data import DATASETS
 from stadia.data.config import SourceOptions
 from stadia.data.motion import FrameChooser
 from stadia.data.own_camera import own_intrinsics
 from stadia.data.pictures import PICTURE_SUFFIXES, read_rgb
-from stadia.data.sources import open_recordings
+from stadia.data.sources import open_recordings, refuse_idle_options
 from stadia.data.stream import VIDEO_SUFFIXES, announced_frames, stream_video
 from stadia.evaluation.drawings import draw_paths
 from stadia.evaluation.point_cloud import point_cloud_file
@@ -47,7 +48,7 @@ def open_input(path: Path, *, every: int = 1, format: str = "auto", **options: A
         path: of it.
         every: take each `every`-th frame.
         format: a name of `stadia.data.DATASETS`, or "auto".
-        options: the fields of `stadia.data.config.SourceOptions`; `camera` for a picture or a video of your own.
+        options: the fields of `stadia.data.config.SourceOptions`: of a picture `camera`, of a video file `camera`, `frames` and `stride`.
 
     A video file is streamed, not decoded into the cache as for a training, since predicting looks at it once. Of your own
     video or pictures every frame has depth, and the path goes through the frames that a training with the same
@@ -55,9 +56,10 @@ def open_input(path: Path, *, every: int = 1, format: str = "auto", **options: A
     Raises DataError where there is nothing to read or no camera is known, ConfigError for a wrong option.
     """
     path = Path(path).expanduser()
-    if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES:
+    own_file = path.is_file() and format in ("auto", "video")
+    if own_file and path.suffix.lower() in PICTURE_SUFFIXES:
         return [_open_picture(path, resolve(SourceOptions, options))]
-    if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+    if own_file and path.suffix.lower() in VIDEO_SUFFIXES:
         return [_open_video(path, resolve(SourceOptions, options), every)]
     own, stride = _is_own(path, format), resolve(SourceOptions, options).stride
     inputs = []
@@ -90,6 +92,7 @@ def _chosen(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Iterator[
 
 
 def _open_picture(path: Path, options: SourceOptions) -> Input:
+    refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "stride"}, "a picture")
     image = read_rgb(path)
     camera = own_intrinsics(options.camera, path, image.shape[0], image.shape[1], frames=1).of(0)
     return Input(path.stem, [Frame(path.stem, image, camera)], 1, DEFAULT_RATE_HZ)
@@ -97,19 +100,24 @@ def _open_picture(path: Path, options: SourceOptions) -> Input:
 
 def _open_video(path: Path, options: SourceOptions, every: int) -> Input:
     """Reads two frames to learn size and rate."""
+    refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "frames", "stride"}, "predicting a video file")
     head = list(itertools.islice(stream_video(path), 2))
     height, width = head[0].image.shape[:2]
     announced = announced_frames(path)
     cameras = own_intrinsics(options.camera, path, height, width, frames=announced)
     interval_s = head[-1].time_s - head[0].time_s
+    start, stop = options.frames or (0, None)
+    if announced is not None and stop is not None and stop > announced:
+        raise DataError(path, found=f"{announced} frames", expected=f"frames {start} to {stop}", cure="correct data.frames")
 
     def frames() -> Iterator[Frame]:
         chooser = FrameChooser(options.stride)
-        for decoded in itertools.islice(stream_video(path), 0, None, every):
-            on_path = every > 1 or chooser.keep(decoded.image, decoded.index)
+        for decoded in itertools.islice(stream_video(path), start, stop, every):
+            on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)
             yield Frame(f"{decoded.index:06d}", decoded.image, cameras.of(decoded.index), decoded.time_s, every == 1, on_path)
 
-    count = None if announced is None else -(-announced // every)
+    last = announced if stop is None else stop
+    count = None if last is None else len(range(start, last, every))
     return Input(path.stem, frames(), count, 1 / (interval_s * every) if interval_s > 0 else DEFAULT_RATE_HZ)
 
 
