@@ -143,7 +143,9 @@ def test_from_data_to_report(trained: Run) -> None:
     assert "claim" not in trained.facts
     assert (trained.checkpoints / "best.safetensors").exists()
     assert json.loads((trained.folder / "scores" / "val.json").read_text())["metrics"]["size_error_m"] < 0.05
-    assert "size_error_m" in report.build(trained.folder).read_text()
+    page = report.build(trained.folder).read_text()
+    assert "size_error_m" in page
+    assert '<div class="claim">' not in page, "nothing is claimed, nothing is said of depth"
 
 
 def test_a_trained_one_comes_back_and_asks_no_hub_for_weights(trained: Run) -> None:

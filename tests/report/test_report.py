@@ -14,8 +14,9 @@ import pytest
 
 from stadia import report
 from stadia.core.errors import DataError
+from stadia.report import wording
 from stadia.report.run_files import read_run
-from stadia.report.sections import sheets
+from stadia.report.sections import sheets, tiles
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}</style></pre>'
@@ -140,6 +141,15 @@ def test_run_that_was_killed_at_once(make_run):
     words = visible(build(folder)[0])
     assert "not finished when this was written" in words
     assert "No claim yet." in words
+
+
+def test_a_new_metric_is_one_line_of_the_table(make_run, monkeypatch):
+    folder = make_run(without=("result.json", "scores"))
+    (folder / "scores").mkdir()
+    (folder / "scores" / "val.json").write_text(json.dumps({"metrics": {"size_error_m": 0.012, "iou": 0.5}}), encoding="utf-8")
+    assert tiles(read_run(folder)) == []
+    monkeypatch.setitem(wording.SCORES, "size_error_m", wording.Score("Size error", "m", key=True))
+    assert [(tile.label, tile.value) for tile in tiles(read_run(folder))] == [("val · Size error", "0.0120 m")]
 
 
 def test_failed_run_says_why(make_run):

@@ -45,7 +45,7 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
         status=wording.status(run.run.get("status")),
         facts=_facts(run),
         error=run.run.get("error"),
-        claim=wording.claim(_claim(run)),
+        claim=_claim_in_words(run),
         tiles=sections.tiles(run),
         findings=sections.findings(run),
         not_checked=sections.not_checked(run),
@@ -65,10 +65,11 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
     )
 
 
-def _claim(run: RunFiles) -> Any:
-    """The claim of the result, else of the run, else of the first score file that has one."""
+def _claim_in_words(run: RunFiles) -> tuple[str, str] | None:
+    """The claim of the result, else of the run, else of the first score file that has one; None for a finished run of a recipe without."""
     holders = (run.result, run.run, *run.scores.values())
-    return next((holder["claim"] for holder in holders if holder.get("claim")), None)
+    claim = next((holder["claim"] for holder in holders if holder.get("claim")), None)
+    return None if claim is None and run.run.get("status") == "finished" else wording.claim(claim)
 
 
 def _facts(run: RunFiles) -> list[str]:

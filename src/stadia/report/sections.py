@@ -21,12 +21,13 @@ from stadia.report.figures import Histogram, PathDrawing, Plot, histogram, path_
 from stadia.report.run_files import RunFiles, Series
 
 LOSS, TERMS, RATE, SECONDS = "Loss", "Terms of the loss", "Learning rate", "Seconds a step"
-KEY_NUMBERS = ("abs_rel", "rmse", "d1", "scale_ratio_median", "ate_m", "ate_rmse_m", "wall_s", "peak_rss_mb")
+RUN_NUMBERS = ("wall_s", "peak_rss_mb")  # key numbers that are no scores
 TRUE_SIZE = "1 is true size"
 BASELINE = "_mean_baseline"  # result.json: `depth.abs_rel` stands beside `depth.abs_rel_mean_baseline`
 MAX_SHEETS, SHEET_WIDTH, JPEG_QUALITY = 9, 1280, 88
 MAX_PICTURE_BYTES, MAX_PIXELS = 64 << 20, 64 << 20
 WORST, MAX_NAMES = 5, 3
+MAX_TILES, TILES_OF_A_FILE = 8, 2  # where the score files alone give them
 
 
 @dataclass(frozen=True)
@@ -93,16 +94,16 @@ def tiles(run: RunFiles) -> list[Tile]:
     """The key numbers of result.json, each beside its baseline; of the score files where there is no result yet."""
     result = flatten(run.result)
     if not any(isinstance(v, int | float) for v in result.values()):
-        return [
-            Tile(f"{stem} · {wording.score(name).label}", wording.score_value(name, value), _fitted(score))
-            for stem, score in run.scores.items()
-            for name, value in _metrics(score).items()
-            if name in KEY_NUMBERS[:2]
-        ]
+        found = []
+        for stem, score in run.scores.items():
+            chosen = [(name, value) for name, value in _metrics(score).items() if wording.score(name).key]
+            for name, value in chosen[:TILES_OF_A_FILE]:
+                found.append(Tile(f"{stem} · {wording.score(name).label}", wording.score_value(name, value), _fitted(score)))
+        return found[:MAX_TILES]
     shown = []
     for key, value in result.items():
         name = key.rsplit(".", 1)[-1]
-        if name in KEY_NUMBERS and _finite(value):
+        if (wording.score(name).key or name in RUN_NUMBERS) and _finite(value):
             shown.append(_tile(key, value, result))
     if result.get("claim") not in (None, wording.METRES):  # a scale that nobody claims is neither right nor wrong
         shown = [replace(tile, note="unknown by nature", tone="") if tile.note == TRUE_SIZE else tile for tile in shown]

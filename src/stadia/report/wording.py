@@ -12,41 +12,43 @@ Better = Literal["lower", "higher", "one", "neither"]
 
 @dataclass(frozen=True)
 class Score:
-    """How a score is shown: its name in the field, its unit, and where it is good."""
+    """How a score is shown: its name in the field, its unit, where it is good, and whether it is a key number at the report's top."""
 
     label: str
     unit: str = ""
     better: Better = "lower"
+    key: bool = False
 
 
 SCORES: dict[str, Score] = {
     "loss": Score("Loss"),
-    "abs_rel": Score("AbsRel"),
+    "abs_rel": Score("AbsRel", key=True),
     "sq_rel": Score("SqRel", "m"),
-    "rmse": Score("RMSE", "m"),
+    "rmse": Score("RMSE", "m", key=True),
     "rmse_m": Score("RMSE", "m"),
     "rmse_log": Score("RMSE log"),
     "silog": Score("SILog"),
     "log10": Score("log10"),
     "mae": Score("MAE", "m"),
     "mae_m": Score("MAE", "m"),
-    "d1": Score("δ < 1.25", "", "higher"),
+    "d1": Score("δ < 1.25", "", "higher", key=True),
     "d2": Score("δ < 1.25²", "", "higher"),
     "d3": Score("δ < 1.25³", "", "higher"),
     "sq_error_rel_percent": Score("sqErrorRel", "%"),
     "abs_error_rel_percent": Score("absErrorRel", "%"),
     "irmse_per_km": Score("iRMSE", "1/km"),
-    "scale_ratio_median": Score("Scale ratio, median", "", "one"),
+    "scale_ratio_median": Score("Scale ratio, median", "", "one", key=True),
     "scale_ratio_spread": Score("Scale ratio, spread"),
     "residual": Score("Photometric residual"),
-    "ate_rmse_m": Score("ATE", "m"),
-    "ate_m": Score("ATE", "m"),
+    "ate_rmse_m": Score("ATE", "m", key=True),
+    "ate_m": Score("ATE", "m", key=True),
     "path_m": Score("Path", "m", "neither"),
     "t_err_percent": Score("t_err", "%"),
     "r_err_deg_per_100m": Score("r_err", "°/100 m"),
     "rpe_trans_m": Score("RPE, translation", "m"),
     "rpe_rot_deg": Score("RPE, rotation", "°"),
 }
+"""A new metric is a line here; without one it is shown by its own name, neither good nor bad."""
 
 METRES = "metres"
 CLAIMS: dict[str, tuple[str, str]] = {
