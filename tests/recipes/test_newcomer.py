@@ -153,6 +153,13 @@ def test_a_trained_one_comes_back_and_asks_no_hub_for_weights(trained: Run) -> N
     assert MugRecipe.fetched == [True, False, False]
 
 
+def test_it_is_resumed(trained: Run) -> None:
+    config = MugsConfig.model_validate(trained.config)
+    longer = recipes.train(config, resume=trained.folder)
+    assert longer.folder == trained.folder
+    assert longer.facts["status"] == "finished"
+
+
 def test_the_commands_for_depth_say_that_it_has_none(trained: Run) -> None:
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts no depth"):
         recipes.load_predictor(trained.folder)

@@ -1,0 +1,98 @@
+"""A second newcomer: depth from single pictures of recordings and sparse ground truth, no sources, no pose network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from stadia import recipes
+from stadia.core.config import resolve
+from stadia.core.tables import Table
+from stadia.core.types import Batch, Claim
+from stadia.data.config import DataConfig
+from stadia.evaluation.monitor import depth_scores
+from stadia.geometry.camera import intrinsics
+from stadia.losses.combine import combine
+from stadia.losses.report import LossReport
+from stadia.recipes import workflow
+from stadia.recipes.config import RecipeConfig
+from stadia.recipes.depth import DepthRecipe
+from stadia.recipes.video import VideoData, open_video
+from stadia.training.run import Run
+from stadia.training.task import Report
+
+
+class SupervisedConfig(RecipeConfig):
+    """Depth from ground truth."""
+
+    recipe: str = "supervised"
+    data: DataConfig
+
+
+class Supervised(DepthRecipe[SupervisedConfig]):
+    """One number: ln of the depth that it says of every pixel."""
+
+    recipe = "supervised"
+    best_metrics = ("val/abs_rel",)
+
+    def __init__(self, config: SupervisedConfig) -> None:
+        super().__init__(config, height=config.data.height, width=config.data.width)
+        self.log_depth = nn.Parameter(torch.zeros(()))
+
+    @classmethod
+    def prepare(cls, config: SupervisedConfig, console: Console) -> tuple[SupervisedConfig, VideoData]:
+        data = open_video(config.data, config.training, seed=config.seed, console=console)
+        return config.model_copy(update={"data": data.config}), data
+
+    @property
+    def claim(self) -> Claim:
+        return Claim.METRES
+
+    def inverse_depth(self, image: Tensor) -> Tensor:
+        return (-self.log_depth).exp() * torch.ones_like(image[:, :1])
+
+    def step(self, batch: Batch) -> Report:
+        assert batch.source_names == ()
+        true_m = batch.targets.depth_m
+        assert true_m is not None, "what trains has ground truth where it is asked for"
+        known = true_m > 0
+        error = (self.log_depth - true_m.where(known, 1.0).log()).abs().where(known, 0.0).sum() / known.sum()
+        return combine({"depth": (2.0, LossReport(error, {"log": error.detach()}, {}))})
+
+    def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
+        assert batch.targets.depth_m is not None
+        return depth_scores(self.inverse_depth(batch.inputs.image), batch.targets.depth_m, self.claim)
+
+
+@pytest.fixture
+def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(workflow, "RECIPES", Table("recipe", {"supervised": f"{__name__}:Supervised"}))
+    monkeypatch.setattr(workflow, "CONFIGS", Table("recipe", {"supervised": f"{__name__}:SupervisedConfig"}))
+    words = ["optimiser.lr=0.1", "training.max_steps=40", "training.pictures_every=20", "data.offsets=[]", "data.stereo=false"]
+    words += ["data.ground_truth_depth=true", "data.sparse_depth=true"]
+    shared = small.model_dump(mode="json", include={"data", "training"})
+    return recipes.train(resolve(SupervisedConfig, shared, words), out=tmp_path / "runs")
+
+
+def test_from_sparse_ground_truth_to_scores_in_metres(trained: Run) -> None:
+    assert trained.facts["claim"] == "metres"
+    score = json.loads((trained.folder / "scores" / "val.json").read_text())
+    assert (score["protocol"], score["images"]) == ("metric", 5)
+    assert 0.5 < score["scale_ratio_median"] < 2
+    assert list((trained.folder / "pictures").glob("step-*.png"))
+
+
+def test_its_predictor_knows_the_lens_and_no_motion(trained: Run) -> None:
+    predictor = recipes.load_predictor(trained.folder)
+    image = torch.rand(1, 3, predictor.height, predictor.width)
+    fx = float(workflow.load_task(trained.folder).focal) * predictor.width
+    own, longer = (intrinsics(factor * fx, factor * fx, 47.5, 15.5, height=32, width=96) for factor in (1, 2))
+    torch.testing.assert_close(predictor.inverse_depth(image, longer), predictor.inverse_depth(image, own) / 2)
+    assert predictor.T_next_now(image, own, image, own) is None
