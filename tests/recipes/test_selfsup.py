@@ -131,6 +131,19 @@ def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: Self
     assert float(predictor.task.focal) == pytest.approx(float(K.fx) / K.width, rel=1e-5)
 
 
+def test_validation_says_what_no_depth_and_motion_would_leave(task: Selfsup, small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source warped by no motion is the unwarped picture."""
+    batch = next(iter(Selfsup.prepare(small, Console(quiet=True))[1].train))
+    still = torch.eye(4).expand(*batch.inputs.T_source_target_rig.shape)
+    task.eval()
+    with monkeypatch.context() as patch, torch.no_grad():
+        patch.setattr(task.model, "_transforms", lambda batch: still)
+        scores = task.validate(batch)
+    torch.testing.assert_close(scores["residual_unwarped"], scores["residual"], rtol=1e-3, atol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(task.validate(batch)["residual_unwarped"], scores["residual_unwarped"])
+
+
 def test_the_picture_sheet_shows_each_stage(task: Selfsup, small: SelfsupConfig) -> None:
     batch = next(iter(Selfsup.prepare(small, Console(quiet=True))[1].train))
     task.train()

@@ -62,7 +62,7 @@ def visible(text: str) -> str:
 def test_whole_run_says_what_matters(make_run):
     text, page = build(make_run())
     words = visible(text)
-    assert "Metres. Depth and path are in metres" in words
+    assert "Metres. Depth and path mean metres, as far as they are right" in words
     assert "58% below the mean map's 0.306" in words
     assert "1.6% of a path of 148 m" in words
     assert "took 8 min 41 s" in words
@@ -184,7 +184,7 @@ def test_score_files_of_every_form(make_run):
 def test_up_to_scale_is_said(make_run):
     words = visible(build(make_run(result={"claim": "up-to-scale"}))[0])
     assert "Up to scale." in words
-    assert "sizes cannot" in words
+    assert "sizes do not" in words
 
 
 def test_broken_files_are_named_and_the_rest_is_shown(make_run):
@@ -320,8 +320,44 @@ def test_no_size_is_judged_where_none_is_claimed(make_run):
     (folder / "scores").mkdir()
     (folder / "scores" / "val.json").write_text(json.dumps(score), encoding="utf-8")
     words = visible(build(folder)[0])
-    assert "What can be trusted Up to scale." in words
+    assert "What the numbers mean Up to scale." in words
     assert "val · AbsRel 0.200 after a fit to the truth (median)" in words
     assert "Scale ratio, median 30.1" in words
     told = make_run("2026-03-02-101600-told", result={"claim": "up-to-scale"})
     assert "1 is true size" not in visible(build(told)[0])
+
+
+@pytest.mark.parametrize(
+    ("metrics", "about", "said"),
+    [
+        (
+            {"d1": 0.0},
+            {"scale_ratio_median": 0.096},
+            ["0% of the pixels", "mean depths reaches", "sizes are wrong, true depth is 0.0960 times"],
+        ),
+        ({"d1": 0.93}, {"scale_ratio_median": 1.02}, ["test: 93% of the pixels are within a quarter of the true depth."]),
+    ],
+)
+def test_a_claim_is_not_taken_for_quality(make_run, metrics, about, said):
+    folder = make_run(without=("scores", "result.json"), run={"claim": "metres"})
+    (folder / "scores").mkdir()
+    score = {"claim": "metres", "alignment": "none", "checkpoint": "best.safetensors, step 60", "metrics": metrics, **about}
+    (folder / "scores" / "test.json").write_text(json.dumps(score), encoding="utf-8")
+    words = visible(build(folder)[0])
+    good = words.partition("How good they are")[2].partition("Findings")[0]
+    assert all(sentence in good for sentence in said), good
+    assert ("sizes are wrong" in good) == (len(said) > 1)
+
+
+def test_quality_is_said_beside_the_mean_depth_map(make_run):
+    assert "Depth is better than a map of mean depths" in visible(build(make_run())[0])
+    worse = make_run("2026-03-02-101700-worse", result={"depth": {"abs_rel": 0.96, "abs_rel_mean_baseline": 0.63}})
+    assert "worse than a map of mean depths, which looks at no picture (AbsRel 0.960 against 0.630)" in visible(build(worse)[0])
+
+
+def test_what_was_not_scored_is_not_said_to_be_good(make_run):
+    folder = make_run(without=("scores", "result.json", "metrics.csv"), run={"claim": "up-to-scale"})
+    (folder / "metrics.csv").write_text("step,epoch,val/residual,val/residual_unwarped\n60,1,0.046,0.048\n", encoding="utf-8")
+    words = visible(build(folder)[0])
+    assert "Depth was not scored against ground truth: nothing is known of how good it is." in words
+    assert "explain 4% of what changes between the pictures that validated: hardly more than to say that nothing moved." in words

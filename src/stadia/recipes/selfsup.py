@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from stadia.core.types import Batch, Claim
 from stadia.evaluation.colours import colour_categories, colour_heat, to_uint8
 from stadia.evaluation.monitor import depth_scores
+from stadia.losses.photometric import photometric_residual, residual_to_beat
 from stadia.losses.report import LossReport
 from stadia.losses.selfsup import SelfSupervisedLoss
 from stadia.models.depth_and_motion import DepthAndMotion
@@ -73,14 +75,27 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
         return self.loss(batch.targets, prediction, batch.source_names, self.global_step)
 
     def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
-        """`residual` of the finest scale, and where there is ground truth `abs_rel`, `rmse` and `d1` (median-scaled unless in metres)."""
+        """`residual` of the finest scale and `residual_unwarped`, what it would be without depth and motion; where there is ground truth
+        `abs_rel`, `rmse` and `d1` (median-scaled unless in metres).
+        """
         prediction = self.model(batch)
         end = self.plan.total_steps if self.plan else 0  # the same candidates at every validation, so that its residuals compare
         report = self.loss(batch.targets, prediction, batch.source_names, end)
-        scores: dict[str, Tensor | float] = {"residual": report.maps["residual"].mean(dim=(1, 2, 3))}
+        scores: dict[str, Tensor | float] = {
+            "residual": report.maps["residual"].mean(dim=(1, 2, 3)),
+            "residual_unwarped": self._residual_unwarped(batch, end),
+        }
         if batch.targets.depth_m is not None:
             scores |= depth_scores(prediction.inverse_depth[0], batch.targets.depth_m, self.claim)
         return scores
+
+    def _residual_unwarped(self, batch: Batch, step: int) -> Tensor:
+        """(B,) the mean residual to beat of the sources that teach depth."""
+        teachers, _ = self.loss.teachers(batch.source_names, step)
+        target, sources = batch.targets.image, batch.targets.sources
+        residuals = [photometric_residual(sources[:, i], target, self.config.loss.ssim_weight) for i in teachers]
+        to_beat = residual_to_beat(torch.cat(residuals, dim=1), [batch.source_names[i] for i in teachers])
+        return to_beat.amax(dim=1).mean(dim=(1, 2))
 
     def pictures(self, batch: Batch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
         """The first sample: what went in, what came out, what the loss compared, and which candidate explained each pixel."""

@@ -15,6 +15,7 @@ from stadia import __version__
 from stadia.core.files import write_text
 from stadia.report import figures, sections, wording
 from stadia.report.changes import compare, flatten
+from stadia.report.quality import quality
 from stadia.report.run_files import RunFiles, previous_run, read_run
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -37,6 +38,7 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
     )
     environment.filters["number"] = wording.number
     environment.globals["figures"] = figures
+    claim = _claim_in_words(run)
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     return environment.get_template("report.html").render(
         name=run.folder.resolve().name,
@@ -45,7 +47,8 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
         status=wording.status(run.run.get("status")),
         facts=_facts(run),
         error=run.run.get("error"),
-        claim=_claim_in_words(run),
+        claim=claim,
+        quality=quality(run) if claim is not None else [],
         tiles=sections.tiles(run),
         findings=sections.findings(run),
         not_checked=sections.not_checked(run),

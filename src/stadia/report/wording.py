@@ -1,4 +1,4 @@
-"""How the report says things: names, units and good directions of scores, and what a claim allows a reader to trust."""
+"""How the report says things: names, units and good directions of scores, and what a claim means."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ SCORES: dict[str, Score] = {
     "scale_ratio_median": Score("Scale ratio, median", "", "one", key=True),
     "scale_ratio_spread": Score("Scale ratio, spread"),
     "residual": Score("Photometric residual"),
+    "residual_unwarped": Score("Photometric residual", "", "neither"),
     "ate_rmse_m": Score("ATE", "m", key=True),
     "ate_m": Score("ATE", "m", key=True),
     "path_m": Score("Path", "m", "neither"),
@@ -54,21 +55,21 @@ METRES = "metres"
 CLAIMS: dict[str, tuple[str, str]] = {
     METRES: (
         "Metres",
-        "Depth and path are in metres: the scale comes from a length known beforehand (such as the stereo baseline), "
-        "not from ground truth.",
+        "Depth and path mean metres, as far as they are right: the scale comes from a length known beforehand (such as the "
+        "stereo baseline), not from ground truth.",
     ),
     "up-to-scale": (
         "Up to scale",
-        "Shapes and proportions can be trusted; sizes cannot. All depths and the path share one unknown factor, "
+        "Shapes and proportions mean something, as far as they are right; sizes do not. All depths and the path share one unknown factor, "
         "which one camera alone does not tell: scores of depth and path are those after a fit to the truth's size. "
         "Metres need a stereo pair with its baseline.",
     ),
     "affine-inverse": (
         "Inverse depth up to scale and shift",
-        "The order of near and far can be trusted. Distances, proportions and sizes cannot.",
+        "The order of near and far means something, as far as it is right. Distances, proportions and sizes do not.",
     ),
 }
-UNKNOWN_CLAIM = ("No claim yet", "Nothing has been predicted yet, so there is nothing to trust.")
+UNKNOWN_CLAIM = ("No claim yet", "Nothing has been predicted yet.")
 
 STATUSES: dict[str, tuple[str, str]] = {  # run.json's status: (what is shown, the tone it is shown in)
     "finished": ("finished", "good"),
@@ -129,7 +130,7 @@ def memory(megabytes: float) -> str:
 
 
 def claim(name: Any) -> tuple[str, str]:
-    """A claim's name and what can be trusted, in words."""
+    """A claim's name and what its numbers mean, in words."""
     return CLAIMS.get(str(name), UNKNOWN_CLAIM if name is None else (str(name), "This claim is not known to the report."))
 
 

@@ -1,0 +1,93 @@
+"""How good the predictions are, in words and by what was scored. (A claim says only in what unit they are: `wording.CLAIMS`.)"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from stadia.report import wording
+from stadia.report.changes import flatten
+from stadia.report.run_files import RunFiles
+
+MOST = 3  # score files that are spoken of, the worst first
+USUAL_OF_MEAN = 0.5
+"""δ < 1.25 that a map of mean depths reaches on roads: 0.47 on RoadWorld."""
+SIZE_TOLERANCE = 0.1  # of the logarithm of the scale ratio
+EXPLAINED = 0.1
+"""A warp that leaves more than nine tenths of the residual of the unwarped picture has taught nothing worth the name."""
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """tone: good, warn, or none."""
+
+    text: str
+    tone: str = ""
+
+
+def quality(run: RunFiles) -> list[Sentence]:
+    """What the scores say; where nothing was scored against true depth, that nothing is known."""
+    depth = [(name, score) for name, score in run.scores.items() if "d1" in _metrics(score) and score.get("checkpoint") != ""]
+    depth.sort(key=lambda one: _metrics(one[1])["d1"])
+    said = [*_against_mean(run)]
+    for name, score in depth[:MOST]:
+        said += _depth(name, score)
+    if not depth and not said:
+        said.append(Sentence("Depth was not scored against ground truth: nothing is known of how good it is.", "warn"))
+        said += _path(run)
+    return [*said, *_residual(run)]
+
+
+def _metrics(score: dict[str, Any]) -> dict[str, float]:
+    inner = score.get("metrics")
+    return {k: v for k, v in inner.items() if isinstance(v, int | float) and math.isfinite(v)} if isinstance(inner, dict) else {}
+
+
+def _against_mean(run: RunFiles) -> Iterator[Sentence]:
+    result = flatten(run.result)
+    own, mean = result.get("depth.abs_rel"), result.get("depth.abs_rel_mean_baseline")
+    if not isinstance(own, int | float) or not isinstance(mean, int | float):
+        return
+    figures = f"(AbsRel {wording.number(own)} against {wording.number(mean)})"
+    if own < mean:
+        yield Sentence(f"Depth is better than a map of mean depths, which looks at no picture {figures}.", "good")
+    else:
+        yield Sentence(f"Depth is worse than a map of mean depths, which looks at no picture {figures}: no use yet.", "warn")
+
+
+def _depth(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
+    metrics, ratio = _metrics(score), score.get("scale_ratio_median")
+    aligned = "" if score.get("alignment", "none") == "none" else ", after a fit to the truth"
+    text = f"{name}: {metrics['d1']:.0%} of the pixels are within a quarter of the true depth{aligned}"
+    if metrics["d1"] < USUAL_OF_MEAN:
+        yield Sentence(f"{text}, about what a map of mean depths reaches without looking, or less.", "warn")
+    else:
+        yield Sentence(f"{text}.")
+    if score.get("claim") == wording.METRES and isinstance(ratio, int | float) and ratio > 0 and abs(math.log(ratio)) > SIZE_TOLERANCE:
+        yield Sentence(f"{name}: sizes are wrong, true depth is {wording.number(float(ratio))} times the predicted (median).", "warn")
+
+
+def _path(run: RunFiles) -> Iterator[Sentence]:
+    """The worst path of those scored, as a share of its length."""
+    paths = [(name, score, _metrics(score).get("ate_rmse_m"), score.get("path_m")) for name, score in run.scores.items()]
+    off = [(ate / path, name, score) for name, score, ate, path in paths if ate is not None and isinstance(path, int | float) and path > 0]
+    if off:
+        share, name, score = max(off, key=lambda one: one[0])
+        fitted = " after a fit to the truth" if score.get("align", "none") != "none" else ""
+        yield Sentence(f"{name}: the path is off by {share:.1%} of its length{fitted}.")
+
+
+def _residual(run: RunFiles) -> Iterator[Sentence]:
+    """What the last validation says of the warp beside not warping at all."""
+    last = {series.name: series.values[-1] for series in run.series}
+    own, unwarped = last.get("val/residual", math.nan), last.get("val/residual_unwarped", math.nan)
+    if not (math.isfinite(own) and unwarped > 0):
+        return
+    explained = 1 - own / unwarped
+    text = f"Depth and motion explain {max(explained, 0):.0%} of what changes between the pictures that validated"
+    if explained < EXPLAINED:
+        yield Sentence(f"{text}: hardly more than to say that nothing moved.", "warn")
+    else:
+        yield Sentence(f"{text} (the residual of the warp beside that of the unwarped picture).")
