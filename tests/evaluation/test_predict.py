@@ -308,6 +308,25 @@ class TestRecordings:
         assert str(result.odometry["drive"].alignment) == "sim3"
         assert result.odometry["drive"].scale == pytest.approx(5)
 
+    def test_poses_alone_are_said_to_be_alone(self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(drive, "depth_m", lambda *_: None)
+        result = self.evaluate(red_reader(), [drive()], tmp_path / "all")
+        assert result.summary()["images"] == 0
+        assert result.summary()["notes"] == ["no ground-truth depth here: only the path is scored"]
+        with pytest.raises(ProtocolError, match=r"no ground truth depth, and poses of fewer than 3 neighbour.*leave --every out"):
+            self.evaluate(red_reader(), [drive()], tmp_path / "every", indices={"drive": [0, 2, 4]})
+        monkeypatch.setattr(drive, "T_world_camera", lambda *_: None)
+        with pytest.raises(ProtocolError, match="neither ground truth depth nor poses"):
+            self.evaluate(red_reader(), [drive()], tmp_path / "every")
+        assert not (tmp_path / "every").exists()
+
+    def test_a_path_that_is_not_scored_is_missed(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        result = self.evaluate(red_reader(), [drive()], tmp_path, indices={"drive": [0, 2, 4]})
+        assert result.depth is not None
+        assert result.odometry == {}
+        (note,) = [note for note in result.summary()["notes"] if "path" in note]
+        assert note.startswith("no path is scored of drive: ")
+
     def test_a_claim_is_refused_before_anything_is_predicted(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         with pytest.raises(ProtocolError, match="claim up-to-scale"):
             self.evaluate(red_reader(Claim.UP_TO_SCALE), [drive()], tmp_path)

@@ -39,10 +39,10 @@ class SevenScenes:
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, list[str]]:
-        """From TrainSplit.txt and TestSplit.txt (lines `sequence1`), where all scenes at the path have them."""
+        """From TrainSplit.txt and TestSplit.txt (lines `sequence1`), where all scenes at the path have them; none of one sequence."""
         parts = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
         sequences = _sequences(path)
-        scenes = sorted({folder.resolve().parent for folder in sequences.values()})
+        scenes = sorted({folder.resolve().parent for folder in sequences.values()} - {path.resolve().parent})
         if not scenes or not all((scene / file).is_file() for scene in scenes for file in parts.values()):
             return {}
         return {part: [name for scene in scenes for name in _listed(scene / file)] for part, file in parts.items()}

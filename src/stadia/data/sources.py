@@ -81,8 +81,8 @@ def _open(
     refuse_idle_options(chosen, particular - reader.options, f"'{name}'")
     if chosen.split is not None:
         splits = reader.splits(path)
-        if chosen.split not in splits:
-            named = f"splits {', '.join(splits)}" if splits else "a dataset that names no split"
+        if not splits.get(chosen.split):
+            named = f"splits {', '.join(filter(splits.get, splits))}" if splits else "a dataset that names no split"
             raise DataError(path, found=named, expected=f"a split '{chosen.split}'", cure="correct data.split")
         chosen = chosen.model_copy(update={"recordings": tuple(choose(splits[chosen.split], chosen.recordings, path))})
     recordings = how(reader, path, chosen)
@@ -96,6 +96,12 @@ def _open(
 def named_splits(path: Path, format: str = "auto") -> dict[str, list[str]]:
     """Recording names of each split that the dataset itself names; empty where it names none."""
     return _reader(path, format)[1].splits(path)
+
+
+def held_out_split(path: Path, format: str = "auto") -> str | None:
+    """The split to score where nobody asks for one: the dataset's own test, else its val; None where it names neither."""
+    splits = named_splits(path, format)
+    return next((name for name in ("test", "val") if splits.get(name)), None)
 
 
 def _reader(path: Path, format: str) -> tuple[str, Format]:

@@ -28,18 +28,23 @@ from stadia.metrics.trajectory import PathAlignment
 PATH_ALIGNMENT: Mapping[Claim, PathAlignment] = {Claim.METRES: PathAlignment.SE3}
 """The world frame is free (its choice says nothing of the network), the scale only where the claim leaves it open (sim3)."""
 
+LEAST_POSES = 3
+"""With fewer, a path that is aligned first is right by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """depth: None where no recording has ground truth. odometry: by recording, those with poses."""
+    """depth: None where no recording has ground truth. odometry: by recording, those with poses. notes: on what is missing, in words."""
 
     depth: DepthScore | None
     odometry: Mapping[str, TrajectoryScore]
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
-        """Depth's summary, and `odometry` by recording."""
-        depth = self.depth.summary() if self.depth else {"images": 0}
-        return {**depth, "odometry": {name: score.summary() for name, score in self.odometry.items()}}
+        """Depth's summary, `notes`, and `odometry` by recording."""
+        depth = self.depth.summary() if self.depth else {"images": 0, "notes": []}
+        notes = [*self.notes, *depth["notes"]]
+        return {**depth, "notes": notes, "odometry": {name: score.summary() for name, score in self.odometry.items()}}
 
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
         """Write score files by `write_score`: NAME.json for depth, NAME-RECORDING.json for each path; returns them.
@@ -49,7 +54,7 @@ class Evaluation:
         Args:
             folder: of the files.
             name: what was scored.
-            about: what made the score and of what, into every file: `checkpoint`, `data`, `frames`.
+            about: what made the score and of what, into every file: `checkpoint`, `data`, `frames`; its `notes` go before the score's own.
         """
         scores = {f"{name}.json": self.depth.to_json()} if self.depth is not None else {}
         for recording, path in self.odometry.items():
@@ -57,7 +62,7 @@ class Evaluation:
             names = (f"{stem}{f'-{number}' * (number > 1)}.json" for number in count(1))
             scores[next(file for file in names if file not in scores)] = path.to_json()
         for file, score in scores.items():
-            write_score(folder / file, {**about, **score})
+            write_score(folder / file, {**about, **score, "notes": [*about.get("notes", ()), *score["notes"]]})
         return [folder / file for file in scores]
 
 
@@ -84,15 +89,19 @@ def evaluate_recordings(
         reuse: score what is on disk already where `provenance` made it of these frames; refuse it where something else did.
         watch: shows progress.
 
-    Raises ProtocolError where the protocol refuses the claim (before anything is predicted), where `out` holds other
-    predictions, or there is nothing to score; StadiaError where `out` is in use.
+    Raises ProtocolError where the protocol refuses the claim or there is nothing to score (both before anything is predicted),
+    or where `out` holds other predictions; StadiaError where `out` is in use.
     """
     protocol.alignment(predictor.claim)
+    frames = {recording.name: range(len(recording)) for recording in recordings} if indices is None else indices
+    scorable = [recording for recording in recordings if can_be_scored(recording, frames.get(recording.name, ()))]
+    if not scorable:
+        raise _nothing_to_score(recordings, frames)
     scores: list[tuple[str, ImageScore | None]] = []
     odometry: dict[str, TrajectoryScore] = {}
     for recording in recordings:
-        chosen = range(len(recording)) if indices is None else indices.get(recording.name, ())
-        if not has_truth(recording, chosen):  # a benchmark's test sequences: nothing to score, so nothing to predict
+        chosen = frames.get(recording.name, ())
+        if recording not in scorable:  # a benchmark's test sequences: nothing to score, so nothing to predict
             scores += [(f"{recording.name}/{frame_name(recording, index)}", None) for index in chosen]
             continue
         predictions = _predictions(predictor, recording, chosen, inside(out, recording.name), provenance, reuse, watch)
@@ -102,18 +111,45 @@ def evaluate_recordings(
             odometry[recording.name] = path
     depth = collect(scores, predictor.claim, protocol) if any(score for _, score in scores) else None
     if depth is None and not odometry:
-        raise ProtocolError(
-            ", ".join(recording.name for recording in recordings[:4]) or "no recording",
-            found="neither ground truth depth nor poses",
-            expected="one of them",
-            cure="evaluate on recordings with ground truth, or use stadia predict",
+        raise _nothing_to_score(recordings, frames)
+    notes = [] if depth is not None else ["no ground-truth depth here: only the path is scored"]
+    if alone := [recording.name for recording in scorable if 0 < _poses_in_a_row(recording, frames[recording.name]) < LEAST_POSES]:
+        notes.append(f"no path is scored of {_listed(alone)}: it takes neighbouring frames, {LEAST_POSES} of them with a pose")
+    return Evaluation(depth, odometry, tuple(notes))
+
+
+def can_be_scored(recording: Recording, indices: Sequence[int]) -> bool:
+    """Whether some frame has depth, or the first frames are neighbours and have poses enough for a path."""
+    if _poses_in_a_row(recording, indices) >= LEAST_POSES:
+        return True
+    return any(recording.depth_m(index) is not None for index in indices)
+
+
+def _poses_in_a_row(recording: Recording, indices: Sequence[int]) -> int:
+    """How many of the frames that a path can go through have a pose: it ends where the next one is no neighbour."""
+    neighbours = (index for position, index in enumerate(indices) if index - indices[0] == position)
+    return sum(recording.T_world_camera(index) is not None for index in neighbours)
+
+
+def _nothing_to_score(recordings: Sequence[Recording], indices: Mapping[str, Sequence[int]]) -> ProtocolError:
+    what = _listed([recording.name for recording in recordings]) or "no recording"
+    if any(_poses_in_a_row(recording, indices.get(recording.name, ())) for recording in recordings):
+        return ProtocolError(
+            what,
+            found=f"no ground truth depth, and poses of fewer than {LEAST_POSES} neighbouring frames",
+            expected="frame after frame, since the path alone can be scored here",
+            cure="leave --every out, or list frames that are neighbours",
         )
-    return Evaluation(depth, odometry)
+    return ProtocolError(
+        what,
+        found="neither ground truth depth nor poses",
+        expected="one of them",
+        cure="evaluate on recordings with ground truth, or use stadia predict",
+    )
 
 
-def has_truth(recording: Recording, indices: Sequence[int]) -> bool:
-    """Whether some frame has a pose or depth."""
-    return any(recording.T_world_camera(index) is not None or recording.depth_m(index) is not None for index in indices)
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + " ..." * (len(names) > 4)
 
 
 def _predictions(
@@ -145,14 +181,14 @@ def _depth_scores(
 
 
 def _path_score(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> TrajectoryScore | None:
-    """The path from disk against the recording's poses, at the frames that have one; None where there are fewer than three."""
+    """The path from disk against the recording's poses, at the frames that have one; None where there are fewer than LEAST_POSES."""
     record = predictions.record
     if record is None or not record.path:
         return None
     row = {name: k for k, name in enumerate(record.path)}
     truth = {row[name]: recording.T_world_camera(index) for name, index in zip(record.entries, indices, strict=True) if name in row}
     known = {k: pose for k, pose in truth.items() if pose is not None}
-    if len(known) < 3:
+    if len(known) < LEAST_POSES:
         return None
     estimated = read_kitti(predictions.folder / TRAJECTORY).rows(np.array(list(known), dtype=np.intp))
     reference = Trajectory(np.stack(list(known.values())), name=recording.name)

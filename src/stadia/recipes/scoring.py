@@ -14,7 +14,7 @@ from stadia.core.recording import Recording
 from stadia.core.types import Claim, Predictor
 from stadia.evaluation.predictions import Provenance
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.recordings import Evaluation, evaluate_recordings, has_truth
+from stadia.evaluation.recordings import Evaluation, evaluate_recordings, can_be_scored
 from stadia.recipes.video import VideoData, indices_of, unique_recordings
 from stadia.training.run import Run
 
@@ -56,7 +56,7 @@ def score_recordings(
     Returns None where no recording has anything to score by.
     """
     chosen = thinned(indices or {recording.name: range(len(recording)) for recording in recordings}, MOST_FRAMES)
-    known = [recording for recording in recordings if has_truth(recording, chosen[recording.name])]
+    known = [recording for recording in recordings if can_be_scored(recording, chosen[recording.name])]
     if not known:
         return None
     folder = run.folder / "predictions" / name
