@@ -148,7 +148,9 @@ def test_the_picture_sheet_shows_each_stage(task: Selfsup, small: SelfsupConfig)
     batch = next(iter(Selfsup.prepare(small, Console(quiet=True))[1].train))
     task.train()
     pictures = task.pictures(batch, task.step(batch))
-    assert [name.split(":")[0] for name in pictures] == ["input", "inverse depth", "best warped source", "residual", "winner"]
+    assert [*pictures] == ["input", "inverse depth", "best warped source", "residual", "winner", "winner's colours"]
+    colours = {tuple(colour) for colour in pictures["winner"].reshape(-1, 3)}
+    assert colours <= {tuple(colour) for colour in pictures["winner's colours"].reshape(-1, 3)}
     assert all(picture.shape == (32, 96, 3) for picture in pictures.values())
     assert task.training
 

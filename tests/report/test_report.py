@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import re
@@ -10,11 +11,14 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from stadia import report
 from stadia.core.errors import DataError
 from stadia.report import wording
+from stadia.report.pictures import predicted
 from stadia.report.run_files import read_run
 from stadia.report.sections import sheets, tiles
 
@@ -360,4 +364,29 @@ def test_what_was_not_scored_is_not_said_to_be_good(make_run):
     (folder / "metrics.csv").write_text("step,epoch,val/residual,val/residual_unwarped\n60,1,0.046,0.048\n", encoding="utf-8")
     words = visible(build(folder)[0])
     assert "Depth was not scored against ground truth: nothing is known of how good it is." in words
-    assert "explain 4% of what changes between the pictures that validated: hardly more than to say that nothing moved." in words
+    assert "explain 4% of what changes between the pictures that validated, which networks reach that have hardly learnt." in words
+
+
+def write_prediction(folder: Path, depth: np.ndarray, **changes: object) -> None:
+    (folder / "depth").mkdir(parents=True)
+    cv2.imwrite(str(folder / "depth" / "000001.png"), depth)
+    said = {"recipe": "selfsup", "finished": True, "source": f"kitti/{folder.name}", "entries": ["000000", "000001"]} | changes
+    (folder / "predictions.json").write_text(json.dumps(said), encoding="utf-8")
+
+
+def test_depth_that_was_scored_is_shown(make_run):
+    """Near is bright, none is black; a baseline, half-written predictions and names that leave the folder are not shown."""
+    folder = make_run(without=("pictures", "findings.jsonl"))
+    depth = np.full((20, 40), 80 * 256, np.uint16)
+    depth[10:], depth[:, :4] = 2 * 256, 0
+    write_prediction(folder / "predictions" / "val" / "06", depth)
+    write_prediction(folder / "predictions" / "test-mean" / "06", depth, recipe="mean-depth", source="mean")
+    write_prediction(folder / "predictions" / "val" / "07", depth, finished=False)
+    write_prediction(folder / "predictions" / "val" / "08", depth, entries=["../../../../config"])
+    run = read_run(folder)
+    ((name, shown),) = predicted(run)
+    image = cv2.imdecode(np.frombuffer(base64.b64decode(shown.uri.partition(",")[2]), np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert name == "kitti/06/000001"
+    assert image[15, 30] > 150 > image[3, 30] > image[15, 1]
+    assert [line.split(":")[0] for line in run.unreadable] == ["predictions/val/08/predictions.json"]
+    assert "kitti/06/000001" in visible(build(folder)[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,6 +38,18 @@ def colour_categories(values: ArrayLike, count: int) -> NDArray[np.uint8]:
     chosen = np.asarray(values).astype(np.int64)
     colours = _CATEGORIES[np.arange(max(count, 1)) % len(_CATEGORIES)]
     return np.ascontiguousarray(np.where((chosen >= 0)[..., None], colours[np.clip(chosen, 0, count - 1)], 0).astype(np.uint8))
+
+
+def category_key(names: Sequence[str], height: int, width: int) -> NDArray[np.uint8]:
+    """(height, width, 3): the colours of `colour_categories`, a line each with its name, and black for none."""
+    key = np.full((height, width, 3), 24, np.uint8)
+    row = min(20, height // (len(names) + 1))
+    gap = row // 6
+    for number, name in enumerate([*names, "seen by none"]):
+        colour = _CATEGORIES[number % len(_CATEGORIES)] if number < len(names) else np.zeros(3, np.uint8)
+        key[number * row + gap : (number + 1) * row - gap, 4:24] = colour
+        cv2.putText(key, name, (32, (number + 1) * row - row // 4), cv2.FONT_HERSHEY_SIMPLEX, row / 44, (235, 235, 235), 1, cv2.LINE_AA)
+    return key
 
 
 def _mapped(values: NDArray[np.float32], colormap: int) -> NDArray[np.uint8]:

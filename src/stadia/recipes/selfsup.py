@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia.core.types import Batch, Claim
-from stadia.evaluation.colours import colour_categories, colour_heat, to_uint8
+from stadia.evaluation.colours import category_key, colour_categories, colour_heat, to_uint8
 from stadia.evaluation.monitor import depth_scores
 from stadia.losses.photometric import photometric_residual, residual_to_beat
 from stadia.losses.report import LossReport
@@ -104,5 +104,6 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
             **super().pictures(batch, report),
             "best warped source": to_uint8(report.maps["warped"][0]),
             "residual": colour_heat(report.maps["residual"][0, 0]),
-            f"winner: {', '.join(names)}": colour_categories(report.maps["winner"][0, 0], len(names)),
+            "winner": colour_categories(report.maps["winner"][0, 0], len(names)),
+            "winner's colours": category_key(names, self.height, self.width),
         }

@@ -15,6 +15,7 @@ from stadia import __version__
 from stadia.core.files import write_text
 from stadia.report import figures, sections, wording
 from stadia.report.changes import compare, flatten
+from stadia.report.pictures import predicted
 from stadia.report.quality import quality
 from stadia.report.run_files import RunFiles, previous_run, read_run
 
@@ -55,6 +56,7 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
         severities={s: count for s in SEVERITIES if (count := sum(f.get("severity") == s for f in run.findings))},
         curves=sections.curves(run.series),
         sheets=sections.sheets(run),
+        predicted=predicted(run),
         score_tables=sections.score_tables(run.scores),
         image_scores=sections.image_scores(run.scores),
         odometry=sections.odometry(run.scores),

@@ -15,8 +15,8 @@ MOST = 3  # score files that are spoken of, the worst first
 USUAL_OF_MEAN = 0.5
 """δ < 1.25 that a map of mean depths reaches on roads: 0.47 on RoadWorld."""
 SIZE_TOLERANCE = 0.1  # of the logarithm of the scale ratio
-EXPLAINED = 0.1
-"""A warp that leaves more than nine tenths of the residual of the unwarped picture has taught nothing worth the name."""
+EXPLAINED = 0.5
+"""Of the unwarped residual: 35 to 50 % after 30 to 60 steps on KITTI and RoadWorld, when depth is still a blob; 70 % after the demo."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _residual(run: RunFiles) -> Iterator[Sentence]:
         return
     explained = 1 - own / unwarped
     text = f"Depth and motion explain {max(explained, 0):.0%} of what changes between the pictures that validated"
-    if explained < EXPLAINED:
-        yield Sentence(f"{text}: hardly more than to say that nothing moved.", "warn")
+    if explained <= EXPLAINED:
+        yield Sentence(f"{text}, which networks reach that have hardly learnt.", "warn")
     else:
         yield Sentence(f"{text} (the residual of the warp beside that of the unwarped picture).")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from stadia.core.errors import DataError
@@ -18,14 +15,14 @@ from stadia.report import wording
 from stadia.report.changes import flatten
 from stadia.report.evidence import Evidence, arrange
 from stadia.report.figures import Histogram, PathDrawing, Plot, histogram, path_drawing, plot
+from stadia.report.pictures import Picture, read_picture
 from stadia.report.run_files import RunFiles, Series
 
 LOSS, TERMS, RATE, SECONDS = "Loss", "Terms of the loss", "Learning rate", "Seconds a step"
 RUN_NUMBERS = ("wall_s", "peak_rss_mb")  # key numbers that are no scores
 TRUE_SIZE = "1 is true size"
 BASELINE = "_mean_baseline"  # result.json: `depth.abs_rel` stands beside `depth.abs_rel_mean_baseline`
-MAX_SHEETS, SHEET_WIDTH, JPEG_QUALITY = 9, 1280, 88
-MAX_PICTURE_BYTES, MAX_PIXELS = 64 << 20, 64 << 20
+MAX_SHEETS = 9
 WORST, MAX_NAMES = 5, 3
 MAX_TILES, TILES_OF_A_FILE = 8, 2  # where the score files alone give them
 
@@ -66,15 +63,6 @@ class ImageScores:
     median: str
     spread: Histogram
     worst: list[tuple[str, str, float]]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture as a data URI."""
-
-    uri: str
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)
@@ -286,7 +274,7 @@ def _evidence_picture(name: str, run: RunFiles) -> Picture | None:
     if not name:
         return None
     try:
-        return _picture(inside(run.folder, name), name, run.unreadable)
+        return read_picture(inside(run.folder, name), name, run.unreadable)
     except (DataError, OSError, ValueError) as error:
         run.unreadable.append(f"{name}: {error.found if isinstance(error, DataError) else error}")
         return None
@@ -296,25 +284,8 @@ def sheets(run: RunFiles) -> list[tuple[int, Picture]]:
     """At most `MAX_SHEETS` picture sheets with their steps, evenly over the run, the first and the last among them."""
     count = len(run.pictures)
     chosen = sorted({round(i * (count - 1) / (MAX_SHEETS - 1)) for i in range(MAX_SHEETS)}) if count else []
-    found = ((step, _picture(path, f"pictures/{path.name}", run.unreadable)) for step, path in (run.pictures[i] for i in chosen))
+    found = ((step, read_picture(path, f"pictures/{path.name}", run.unreadable)) for step, path in (run.pictures[i] for i in chosen))
     return [(step, picture) for step, picture in found if picture is not None]
-
-
-def _picture(path: Path, name: str, unreadable: list[str]) -> Picture | None:
-    """A PNG as a JPEG at most `SHEET_WIDTH` wide; a line in `unreadable` where it is no picture."""
-    data = path.read_bytes() if path.stat().st_size <= MAX_PICTURE_BYTES else b""
-    pixels = int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")  # of the PNG header, before anything is decoded
-    whole = 0 < pixels <= MAX_PIXELS and data[-8:-4] == b"IEND"
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if whole else None
-    if image is None:
-        unreadable.append(f"{name}: not a PNG of a sensible size, or truncated")
-        return None
-    height, width = image.shape[:2]
-    if width > SHEET_WIDTH:
-        height, width = max(1, round(height * SHEET_WIDTH / width)), SHEET_WIDTH
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return Picture("data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode(), width, height)
 
 
 def _list(value: Any) -> list[Any]:

@@ -131,13 +131,13 @@ class Scalars(StepCallback):
 
 
 class Pictures(StepCallback):
-    """Writes pictures/step-000100.png every so many steps, and at the first: what the recipe's `pictures` gives."""
+    """Writes pictures/step-000100.png every so many steps, at the first and at the last: what the recipe's `pictures` gives."""
 
-    def __init__(self, run: Run, loggers: list[Logger], every: int) -> None:
-        self.run, self.loggers, self.every = run, loggers, every
+    def __init__(self, run: Run, loggers: list[Logger], every: int, plan: Plan) -> None:
+        self.run, self.loggers, self.every, self.last = run, loggers, every, plan.total_steps
 
     def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
-        if not self.every or (step % self.every and step != 1) or not trainer.is_global_zero:
+        if not self.every or (step % self.every and step not in (1, self.last)) or not trainer.is_global_zero:
             return
         assert task.report is not None
         with torch.no_grad(), rng.untouched():

@@ -82,7 +82,8 @@ class TrainingConfig(StrictModel):
     precision: "bf16" runs the networks in bfloat16; what a recipe keeps in float32 stays so.
     workers: processes that load; 0 loads in the training process.
     threads: of torch on the CPU; null leaves torch's choice.
-    log_every, pictures_every, checkpoint_every: in steps; pictures_every=0 draws none.
+    log_every, pictures_every, checkpoint_every: in steps; pictures are drawn at the first and the last, too, and never with
+        pictures_every=0.
     validate_every: in steps; null = once an epoch. The last step is always validated.
     loggers: rows of LOGGERS; each gets every scalar and picture.
     devices, accelerator, strategy: as Lightning takes them ("auto", 2, "gpu", "ddp").

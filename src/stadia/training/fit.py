@@ -95,7 +95,7 @@ def fit(
                     *extra_callbacks,
                     validation,
                     Scalars(loggers, plan, stream, config.log_every),
-                    Pictures(run, loggers, config.pictures_every),
+                    Pictures(run, loggers, config.pictures_every, plan),
                     ProgressBar(console, plan),
                     Checkpoints(run, task, validation, config.checkpoint_every, lambda: signals.wanted),
                 ]
