@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from stadia.cli.evaluate import _FORMS_OF, evaluate
 from stadia.core.errors import DataError
+from stadia.data.sources import open_recordings
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.trajectory_files import Trajectory, write_kitti, write_tum
 from stadia.metrics import TRAJECTORY_METRICS
@@ -151,6 +153,11 @@ def test_an_option_of_another_form(form: str, option: str, value: str, stadia: S
     mistake(stadia("evaluate", *FORMS[form], option, value), f"{option}: found given with ", "alone", "leave it out")
 
 
+@pytest.mark.parametrize("form", ["depth", "trajectory"])
+def test_a_switch_of_another_form(form: str, stadia: Stadia) -> None:
+    mistake(stadia("evaluate", *FORMS[form], "--held-out"), "--held-out: found given with ", "leave it out")
+
+
 def test_every_option_is_of_a_form_or_of_all() -> None:
     of_all = {"context", "checkpoint", "data", "overrides", "depth", "trajectory", "as_json"}
     assert set(inspect.signature(evaluate).parameters) == of_all | set(_FORMS_OF)
@@ -167,12 +174,51 @@ class TestCheckpoint:
         assert scores["abs_rel"] < 0.01
         assert scores["odometry"]["world/a"]["ate_rmse_m"] == pytest.approx(0, abs=1e-5)
         assert (run / "predictions" / "best-step7-network" / "world" / "a" / "depth" / "000000.npz").exists()
-        names = ["world-metric-network-world-a.json", "world-metric-network.json"]
+        names = ["world-metric-test-network-world-a.json", "world-metric-test-network.json"]
         assert sorted(path.name for path in (run / "scores").iterdir()) == names
-        assert "world-metric-network.json" in err
+        assert "world-metric-test-network.json" in err
         again = stadia("evaluate", run, drive_folder, "--protocol", "relative", *words)  # nothing is in the way
         assert again[0] == 0
         assert json.loads(again[1])["protocol"] == "relative"
+
+    def test_the_split_that_the_data_holds_out(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
+        """Its test split where nothing was asked for, and said; a mean over training pictures too would be no score of anything."""
+        shutil.copytree(drive_folder / "a", drive_folder / "b")
+        described = {"format": "stadia", "version": 1, "splits": {"train": ["b"], "val": [], "test": ["a"]}}
+        (drive_folder / "dataset.json").write_text(json.dumps(described))
+        code, out, err = stadia("evaluate", checkpoint, drive_folder, "--json")
+        assert code == 0, err
+        scores = json.loads(out)
+        assert (scores["split"], scores["images"], list(scores["odometry"])) == ("test", 6, ["world/a"])
+        assert scores["notes"][0].startswith("the data's split 'test', since none was asked for")
+        stored = json.loads((checkpoint.parent.parent / "scores" / "world-metric-test.json").read_text())
+        assert (stored["split"], stored["notes"]) == ("test", scores["notes"])
+        for asked, images, split in (("data.split=train", 6, "train"), ('data.recordings=["a","b"]', 12, None)):
+            scores = json.loads(stadia("evaluate", checkpoint, drive_folder, asked, "--json")[1])
+            assert (scores["split"], scores["images"]) == (split, images)
+            assert not any("split" in note for note in scores["notes"])
+        mistake(stadia("evaluate", checkpoint, drive_folder, "data.split=val"), "splits train, test", "a split 'val'")
+        described["splits"] = {"train": ["b"], "val": ["a"]}
+        (drive_folder / "dataset.json").write_text(json.dumps(described))
+        assert json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])["split"] == "val"
+
+    def test_frames_that_trained_are_counted_and_can_be_left_out(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
+        run, words = checkpoint.parent.parent, ("evaluate", checkpoint, drive_folder)
+        mistake(stadia(*words, "--held-out"), "no record of the frames that trained", "leave --held-out out")
+        assert json.loads(stadia(*words, "--json")[1])["trained_on"] is None
+        (recording,) = open_recordings(drive_folder)
+        facts = {"fingerprints": {"elsewhere/a": f"{recording.fingerprint()}[0:5]"}, "train_frames": {"elsewhere/a": [[0, 2], [4, 5]]}}
+        (run / "run.json").write_text(json.dumps({"data": facts}))
+        scores = json.loads(stadia(*words, "--json")[1])
+        assert (scores["trained_on"], scores["images"]) == (3, 6)
+        assert any(note.startswith("3 of the 6 frames trained this network") for note in scores["notes"])
+        code, _, err = stadia(*words, "--held-out", "--json", "data.frames=[1,6]")
+        assert code == 0, err
+        stored = json.loads((run / "scores" / "world-metric-test-held-out.json").read_text())
+        assert [image["name"] for image in stored["per_image"]] == ["world/a/000002", "world/a/000003", "world/a/000005"]
+        assert stored["trained_on"] == 0
+        assert not any("trained" in note for note in stored["notes"])
+        mistake(stadia(*words, "--held-out", "data.frames=[0,2]"), "only frames that trained")
 
     def test_a_list_of_frames(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
         run, listed = checkpoint.parent.parent, tmp_path / "three.txt"
@@ -226,14 +272,14 @@ class TestCheckpoint:
         scores = checkpoint.parent.parent / "scores"
         assert stadia("evaluate", checkpoint, drive_folder)[0] == 0
         assert stadia("evaluate", checkpoint, drive_folder, "--every", 2)[0] == 0
-        first = (scores / "world-metric.json").read_bytes()
+        first = (scores / "world-metric-test.json").read_bytes()
         assert stadia("evaluate", checkpoint, drive_folder)[0] == 0  # the same again: nothing new
         (drive_folder / "a" / "depth" / "left" / "000003.npy").unlink()
         assert stadia("evaluate", checkpoint, drive_folder)[0] == 0
-        names = sorted(path.name for path in scores.iterdir())
-        assert names == ["world-metric-every2.json", "world-metric-world-a.json", "world-metric.earlier-1.json", "world-metric.json"]
-        assert (scores / "world-metric.earlier-1.json").read_bytes() == first
-        assert json.loads((scores / "world-metric.json").read_text())["images"] == 5
+        names = sorted(path.name.removeprefix("world-metric-test") for path in scores.iterdir())
+        assert names == ["-every2.json", "-world-a.json", ".earlier-1.json", ".json"]
+        assert (scores / "world-metric-test.earlier-1.json").read_bytes() == first
+        assert json.loads((scores / "world-metric-test.json").read_text())["images"] == 5
 
     def test_bars_on_stderr_alone(self, checkpoint: Path, drive_folder: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
@@ -255,7 +301,7 @@ class TestCheckpoint:
         code, out, _ = stadia("evaluate", checkpoint, drive_folder, "--out", tmp_path / "p")
         assert code == 0
         assert "odometry: world/a" in out
-        assert (tmp_path / "p" / "scores" / "world-metric.json").exists()
+        assert (tmp_path / "p" / "scores" / "world-metric-test.json").exists()
 
     def test_a_misspelt_option_and_no_data(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
         mistake(stadia("evaluate", checkpoint, drive_folder, "data.splitt=test"), "did you mean 'data.split'")

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from stadia import recipes
 from stadia.core.config import resolve
+from stadia.data.sources import open_recordings
+from stadia.recipes.scored_frames import Trained, spans
 from stadia.recipes.scoring import thinned
 from stadia.recipes.selfsup_config import SelfsupConfig
 from stadia.recipes.video import indices_of, open_video
@@ -66,3 +68,22 @@ def test_both_sides_name_a_frame_once(small: SelfsupConfig) -> None:
     data = open_video(config, small.training, seed=0, console=Console(quiet=True))
     assert [len(frames.indices) for frames in data.split.val] == [5, 5]
     assert list(indices_of(data.split.val).values()) == [[0, 1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(("numbers", "expected"), [([], []), ([3], [[3, 4]]), ([0, 1, 2, 5, 7, 8], [[0, 3], [5, 6], [7, 9]])])
+def test_spans(numbers: list[int], expected: list[list[int]]) -> None:
+    assert spans(numbers) == expected
+
+
+def test_what_a_training_records_tells_its_frames_again(small: SelfsupConfig, tmp_path: Path, worlds: Path) -> None:
+    """Also where another part of a recording is opened, by another name."""
+    words = ['data.recordings=["train-000"]', "data.split_by.val_share=0.4", "data.split_by.gap=0"]
+    config = resolve(SelfsupConfig, small.model_dump(mode="json"), words)
+    data = open_video(config.data, config.training, seed=0, console=Console(quiet=True))
+    (trained,) = indices_of(data.split.train).values()
+    assert 0 < len(trained) < 5
+    (tmp_path / "run.json").write_text(json.dumps({"data": data.facts}))
+    other, val = open_recordings(worlds / "train-000", frames=(1, 5)), open_recordings(worlds / "val-000")
+    found = Trained.on(tmp_path, [*other, *val])
+    assert found.of == {"train-000": {index - 1 for index in trained if index}, "val-000": set()}
+    assert found.count({"train-000": [0, 1, 2, 3], "val-000": [0, 1]}) == len([index for index in trained if index])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,8 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from stadia.core.recording import Recording
 
 _CHECKPOINT, _DEPTH, _TRAJECTORY = "CHECKPOINT DATA", "--depth DIR --reference DIR", "--trajectory EST --reference REF"
 _FORMS_OF = {
@@ -21,6 +24,7 @@ _FORMS_OF = {
     "max_difference_s": (_TRAJECTORY,),
     "frames": (_CHECKPOINT,),
     "every": (_CHECKPOINT,),
+    "held_out": (_CHECKPOINT,),
     "motion": (_CHECKPOINT,),
     "out": (_CHECKPOINT,),
     "scores": (_DEPTH, _TRAJECTORY),
@@ -51,6 +55,7 @@ def evaluate(
         typer.Option("--frames", help="Of DATA, the frames that a file names: `recording frame l` a line.", show_default=False),
     ] = None,
     every: Annotated[int, typer.Option("--every", min=1, help="Of DATA, each n-th frame.")] = 1,
+    held_out: Annotated[bool, typer.Option("--held-out", help="Of DATA, the frames that did not train CHECKPOINT.")] = False,
     motion: Annotated[str, typer.Option("--motion", help="The path: aligned by the depth predicted, or of the network alone.")] = "aligned",
     out: Annotated[
         Path | None, typer.Option("--out", help="Where predictions of CHECKPOINT go; by default into its run.", show_default=False)
@@ -77,7 +82,7 @@ def evaluate(
         summary = _score_trajectory(trajectory, needed, format, align, max_difference_s, scores)
     else:
         assert checkpoint is not None
-        summary = _evaluate_checkpoint(checkpoint, needed, protocol, overrides or [], frames, every, motion, out)
+        summary = _evaluate_checkpoint(checkpoint, needed, protocol, overrides or [], frames, every, held_out, motion, out)
     if as_json:
         for note in summary.get("notes", ()):
             typer.echo(f"note: {note}", err=True)
@@ -150,6 +155,7 @@ def _evaluate_checkpoint(
     overrides: Sequence[str],
     frames: Path | None,
     every: int,
+    held_out: bool,
     motion: str,
     out: Path | None,
 ) -> dict[str, Any]:
@@ -166,42 +172,70 @@ def _evaluate_checkpoint(
     from stadia.evaluation.protocols import protocol_named
     from stadia.evaluation.recordings import evaluate_recordings
     from stadia.recipes import load_predictor
-    from stadia.recipes.frame_list import read_frame_list
     from stadia.recipes.prediction import as_trained
+    from stadia.recipes.scored_frames import Trained
     from stadia.training.checkpoints import Checkpoint
 
     rules = protocol_named(protocol)
     opened = Checkpoint.open(checkpoint)
     run = opened.path.parent.parent
-    in_run = (run / "run.json").is_file()
-    if out is None and not in_run:
-        raise ConfigError(
-            "--out", found="a checkpoint outside a run's folder", expected="a folder for its predictions", cure="pass --out DIR"
-        )
-    some = f"-{frames.stem}" if frames is not None else f"-every{every}" * (every > 1)  # other frames are other files
-    some += f"-{motion}" * (motion != "aligned")
-    folder = out if out is not None else run / "predictions" / f"{opened.path.stem}-step{opened.header.step}{some}"
+    some = (f"-{frames.stem}" if frames else f"-every{every}" * (every > 1)) + "-held-out" * held_out + f"-{motion}" * (motion != "aligned")
+    folder = out or _in_run(run, "predictions") / f"{opened.path.stem}-step{opened.header.step}{some}"
     provenance = Provenance.of(checkpoint, motion)
+    notes = _choose_split(data, options) if frames is None else []
     about: dict[str, Any] = {
         "checkpoint": provenance.checkpoint,
         "data": str(data.resolve()),
         "options": options,
+        "split": options.get("split"),
         "every": every,
         "motion": motion,
     }
     with on_stderr() as bars:
         recordings = open_recordings(data, progress=bars.progress, **as_trained(checkpoint, data, options))
-        indices: Mapping[str, Sequence[int]] = {recording.name: range(0, len(recording), every) for recording in recordings}
-        if frames is not None:
-            listed = read_frame_list(frames, recordings)
-            indices, about["frames"] = listed.indices, listed.to_json()
+        indices = _listed_frames(recordings, frames, about) if frames else {r.name: range(0, len(r), every) for r in recordings}
+        trained = Trained.on(run, recordings)
+        indices = trained.left_out(indices, run) if held_out else indices
+        about["trained_on"] = trained.count(indices)
         evaluation = evaluate_recordings(
             load_predictor(checkpoint), recordings, rules, folder, provenance, indices=indices, reuse=True, watch=bars.watch
         )
-    scores = run / "scores" if in_run else folder / "scores"
-    for path in (folder, *evaluation.write(scores, f"{data.resolve().name}-{protocol}{some}", about)):
+    evaluation = replace(evaluation, notes=(*notes, *trained.note(indices), *evaluation.notes))
+    scores = (run if (run / "run.json").is_file() else folder) / "scores"
+    name = "-".join(filter(None, (data.resolve().name, protocol, about["split"])))  # other frames are other files
+    for path in (folder, *evaluation.write(scores, f"{name}{some}", about)):
         typer.echo(f"note: wrote {path}", err=True)
-    return evaluation.summary()
+    return {key: about[key] for key in ("split", "trained_on")} | evaluation.summary()
+
+
+def _in_run(run: Path, name: str) -> Path:
+    """A folder of a run's, or a ConfigError where there is no run."""
+    from stadia.core.errors import ConfigError
+
+    if not (run / "run.json").is_file():
+        raise ConfigError(
+            "--out", found="a checkpoint outside a run's folder", expected="a folder for its predictions", cure="pass --out DIR"
+        )
+    return run / name
+
+
+def _choose_split(data: Path, options: dict[str, Any]) -> list[str]:
+    """Where nothing says which recordings, those that the dataset itself holds out: put into `options`, and told in a note."""
+    from stadia.data.sources import held_out_split
+
+    if options.keys() & {"split", "recordings"} or (split := held_out_split(data, options.get("format", "auto"))) is None:
+        return []
+    options["split"] = split
+    return [f"the data's split '{split}', since none was asked for (data.split=NAME or data.recordings=[NAMES] asks for another)"]
+
+
+def _listed_frames(recordings: Sequence[Recording], frames: Path, about: dict[str, Any]) -> Mapping[str, Sequence[int]]:
+    """Those that a file names, and which file it was."""
+    from stadia.recipes.frame_list import read_frame_list
+
+    listed = read_frame_list(frames, recordings)
+    about["frames"] = listed.to_json()
+    return listed.indices
 
 
 def _print_table(summary: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ class Evaluation:
 
     def summary(self) -> dict[str, Any]:
         """Depth's summary, `notes`, and `odometry` by recording."""
-        depth = self.depth.summary() if self.depth else {"images": 0, "notes": []}
+        depth: dict[str, Any] = self.depth.summary() if self.depth else {"images": 0, "notes": []}
         notes = [*self.notes, *depth["notes"]]
         return {**depth, "notes": notes, "odometry": {name: score.summary() for name, score in self.odometry.items()}}
 
@@ -54,7 +54,7 @@ class Evaluation:
         Args:
             folder: of the files.
             name: what was scored.
-            about: what made the score and of what, into every file: `checkpoint`, `data`, `frames`; its `notes` go before the score's own.
+            about: what made the score and of what, into every file: `checkpoint`, `data`, `frames`.
         """
         scores = {f"{name}.json": self.depth.to_json()} if self.depth is not None else {}
         for recording, path in self.odometry.items():
@@ -62,7 +62,7 @@ class Evaluation:
             names = (f"{stem}{f'-{number}' * (number > 1)}.json" for number in count(1))
             scores[next(file for file in names if file not in scores)] = path.to_json()
         for file, score in scores.items():
-            write_score(folder / file, {**about, **score, "notes": [*about.get("notes", ()), *score["notes"]]})
+            write_score(folder / file, {**about, **score, "notes": [*self.notes, *score["notes"]]})
         return [folder / file for file in scores]
 
 

@@ -14,7 +14,7 @@ from stadia.core.recording import Recording
 from stadia.core.types import Claim, Predictor
 from stadia.evaluation.predictions import Provenance
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.recordings import Evaluation, evaluate_recordings, can_be_scored
+from stadia.evaluation.recordings import Evaluation, can_be_scored, evaluate_recordings
 from stadia.recipes.video import VideoData, indices_of, unique_recordings
 from stadia.training.run import Run
 

@@ -19,6 +19,7 @@ from stadia.data.splits import Frames, Split, open_split
 from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding
 from stadia.recipes.loaders import loaders
+from stadia.recipes.scored_frames import spans
 from stadia.training.config import TrainingConfig
 
 
@@ -44,10 +45,13 @@ class VideoData:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What identifies the data, for run.json."""
+        """What identifies the data, for run.json; and by their numbers the frames that train, for `recipes.scored_frames`."""
+        recordings = {recording.name: recording for recording in self.recordings["train"]}
+        trained = {name: map(recordings[name].number, indices) for name, indices in indices_of(self.split.train).items()}
         return {
             "path": self.config.path,
             "fingerprints": {r.name: r.fingerprint() for recordings in self.recordings.values() for r in recordings},
+            "train_frames": {name: spans(numbers) for name, numbers in trained.items()},
             "train_samples": len(self.train.samples),
             "val_samples": len(self.val.samples) if self.val else 0,
         }
