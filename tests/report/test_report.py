@@ -390,3 +390,37 @@ def test_depth_that_was_scored_is_shown(make_run):
     assert image[15, 30] > 150 > image[3, 30] > image[15, 1]
     assert [line.split(":")[0] for line in run.unreadable] == ["predictions/val/08/predictions.json"]
     assert "kitti/06/000001" in visible(build(folder)[0])
+
+
+def test_a_name_says_nothing_twice(make_run):
+    folder = make_run(without=("scores", "result.json"))
+    (folder / "scores").mkdir()
+    for stem in ("kitti_odometry-metric-kitti_odometry-06", "seq-01-01", "a-b-a", "a-b"):
+        (folder / "scores" / f"{stem}.json").write_text(json.dumps({"metrics": {"ate_rmse_m": 1.0}}), encoding="utf-8")
+    assert list(read_run(folder).scores) == ["a-b-a", "a-b", "kitti_odometry-metric-06", "seq-01-01"]
+    assert 'data-column="ATE ↓"' in build(folder)[0]  # what a phone shows beside each value
+
+
+def test_runs_of_another_name_are_no_runs_before(make_run):
+    make_run("2026-03-01-101500-demo", run={"name": "demo", "started": "2026-03-01T10:15:00+00:00"})
+    video = make_run("2026-03-02-101500-video", run={"name": "video"})
+    assert "There is no earlier run of this recipe and name" in visible(build(video)[0])
+    demo = make_run("2026-03-02-101500-demo", run={"name": "demo"})
+    assert "2026-03-01-101500-demo, the last of the same recipe and name" in visible(build(demo)[0])
+
+
+def test_what_was_not_checked_is_no_finding_to_count(make_run):
+    folder = make_run(without=("findings.jsonl",))
+    (folder / "findings.jsonl").write_text('{"code": "N01", "severity": "note", "measured": "no poses"}\n', encoding="utf-8")
+    assert "1 note" not in visible(build(folder)[0])
+
+
+def test_many_paths_are_folded_away(make_run):
+    folder = make_run(without=("scores", "result.json"))
+    (folder / "scores").mkdir()
+    path = {"metrics": {"ate_rmse_m": 1.0}, "path_estimated_m": [[0, 0], [0, 5]], "path_true_m": [[0, 0], [0, 6]]}
+    for number in range(5):
+        (folder / "scores" / f"test-{number}.json").write_text(json.dumps(path), encoding="utf-8")
+    assert "<details><summary>5 paths of the camera" in build(folder)[0]
+    (folder / "scores" / "test-4.json").unlink()
+    assert "<details open><summary>4 paths of the camera" in build(folder)[0]

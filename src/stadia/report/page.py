@@ -39,7 +39,7 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
     )
     environment.filters["number"] = wording.number
     environment.globals["figures"] = figures
-    claim = _claim_in_words(run)
+    claim, findings = _claim_in_words(run), sections.findings(run)
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     return environment.get_template("report.html").render(
         name=run.folder.resolve().name,
@@ -51,9 +51,9 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
         claim=claim,
         quality=quality(run) if claim is not None else [],
         tiles=sections.tiles(run),
-        findings=sections.findings(run),
+        findings=findings,
         not_checked=sections.not_checked(run),
-        severities={s: count for s in SEVERITIES if (count := sum(f.get("severity") == s for f in run.findings))},
+        severities={s: count for s in SEVERITIES if (count := sum(f.severity == s for f in findings))},
         curves=sections.curves(run.series),
         sheets=sections.sheets(run),
         predicted=predicted(run),
@@ -82,7 +82,7 @@ def _facts(run: RunFiles) -> list[str]:
     started, finished = (_moment(run.run.get(key)) for key in ("started", "finished"))
     facts = [f"{started.day} {started:%B %Y, %H:%M}"] if started else []
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
-        facts.append(f"took {wording.duration(seconds)}")
+        facts.append(f"took {wording.duration(seconds)} to train and validate")
     if run.series:
         facts.append(f"{wording.number(max(s.steps[-1] for s in run.series))} steps")
     if isinstance(weights := run.run.get("weights"), dict) and weights:

@@ -30,10 +30,13 @@ class Sentence:
 def quality(run: RunFiles) -> list[Sentence]:
     """What the scores say; where nothing was scored against true depth, that nothing is known."""
     depth = [(name, score) for name, score in run.scores.items() if "d1" in _metrics(score) and score.get("checkpoint") != ""]
-    depth.sort(key=lambda one: _metrics(one[1])["d1"])
+    depth.sort(key=lambda one: (_metrics(one[1])["d1"], one[0]))
     said = [*_against_mean(run)]
-    for name, score in depth[:MOST]:
-        said += _depth(name, score)
+    told: list[dict[str, float]] = []  # two ways to make the path share their depth
+    for name, score in depth:
+        if len(told) < MOST and _metrics(score) not in told:
+            told.append(_metrics(score))
+            said += _depth(name, score)
     if not depth and not said:
         said.append(Sentence("Depth was not scored against ground truth: nothing is known of how good it is.", "warn"))
         said += _path(run)

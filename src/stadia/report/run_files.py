@@ -36,7 +36,7 @@ class RunFiles:
     """What a run's folder holds.
 
     run, config, result: run.json, config.json, result.json; empty where absent.
-    series: the columns of metrics.csv.  scores: scores/<name>.json by name.
+    series: the columns of metrics.csv.  scores: scores/<name>.json by name, what the name says twice said once.
     findings: one mapping a line of findings.jsonl.  pictures: (step, file), first step first.
     patch: the uncommitted changes of the code (diff.patch).
     unreadable: a line for each file that could not be read.
@@ -57,6 +57,11 @@ class RunFiles:
     def recipe(self) -> str:
         return str(self.run.get("recipe") or self.config.get("recipe") or "run")
 
+    @property
+    def name(self) -> str:
+        """What the run was called; without the date."""
+        return str(self.run.get("name", ""))
+
 
 def read_run(folder: Path) -> RunFiles:
     """Read a run's folder. Raises DataError where it is none (neither run.json nor config.json)."""
@@ -76,17 +81,16 @@ def read_run(folder: Path) -> RunFiles:
             unreadable.append(f"{name}: {error.found if isinstance(error, StadiaError) else error}")
             return absent
 
+    scores = {
+        path.stem: score for path in sorted(folder.glob("scores/*.json")) if (score := attempt(f"scores/{path.name}", _read_object, None))
+    }
     return RunFiles(
         folder=folder,
         run=attempt("run.json", _read_object, {}),
         config=attempt("config.json", _read_object, {}),
         result=attempt("result.json", _read_object, {}),
         series=attempt("metrics.csv", _read_series, []),
-        scores={
-            path.stem: score
-            for path in sorted(folder.glob("scores/*.json"))
-            if (score := attempt(f"scores/{path.name}", _read_object, None))
-        },
+        scores=dict(zip(_short(list(scores)), scores.values(), strict=True)),
         findings=attempt("findings.jsonl", _read_lines, []),
         pictures=sorted((_step_of(path), path) for path in folder.glob("pictures/*.png")),
         patch=attempt("diff.patch", _read_text, ""),
@@ -95,7 +99,7 @@ def read_run(folder: Path) -> RunFiles:
 
 
 def previous_run(run: RunFiles) -> RunFiles | None:
-    """The latest run of the same recipe in the same folder of runs that started before this one, if there is one."""
+    """The latest run of the same recipe and name in the same folder of runs that started before this one, if there is one."""
     folder = run.folder.resolve()
     earlier: list[tuple[tuple[str, str], Path]] = []
     for path in folder.parent.glob("*/run.json"):
@@ -103,7 +107,7 @@ def previous_run(run: RunFiles) -> RunFiles | None:
             other = RunFiles(path.parent, run=_read_object(path))
         except (StadiaError, OSError, ValueError):
             continue
-        if path.parent != folder and other.recipe == run.recipe and _order(other) < _order(run):
+        if path.parent != folder and (other.recipe, other.name) == (run.recipe, run.name) and _order(other) < _order(run):
             earlier.append((_order(other), path.parent))
     return read_run(max(earlier)[1]) if earlier else None
 
@@ -111,6 +115,12 @@ def previous_run(run: RunFiles) -> RunFiles | None:
 def _order(run: RunFiles) -> tuple[str, str]:
     """Runs sort by when they started, else by name, which begins with the date."""
     return str(run.run.get("started", "")), run.folder.resolve().name
+
+
+def _short(names: list[str]) -> list[str]:
+    """Names of score files without the words that they say twice ("kitti-metric-kitti-06"); as they are where two would be one."""
+    short = ["-".join(w for i, w in enumerate(words) if w.isdigit() or w not in words[:i]) for words in (n.split("-") for n in names)]
+    return [brief if short.count(brief) == 1 else name for brief, name in zip(short, names, strict=True)]
 
 
 def _step_of(path: Path) -> int:

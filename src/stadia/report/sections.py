@@ -107,7 +107,7 @@ def _fitted(score: dict[str, Any]) -> str:
 def _tile(key: str, value: float, result: dict[str, Any]) -> Tile:
     group, _, name = key.rpartition(".")
     if name == "wall_s":
-        return Tile("Time", wording.duration(value), "all steps together")
+        return Tile("Time", wording.duration(value), "with all that came before and after the training")
     if name == "peak_rss_mb":
         return Tile("Memory", wording.memory(value), "at its peak, all processes")
     shown, text = wording.score(name), wording.score_value(name, value)
