@@ -58,7 +58,7 @@ class TestRecordings:
         other = Provenance(recipe="selfsup", config_hash="another")
         with pytest.raises(ProtocolError, match="another config_hash"):
             evaluate_recordings(silent, [drive()], PROTOCOLS["metric"], tmp_path, other, reuse=True)
-        with pytest.raises(StadiaError, match="something there already"):
+        with pytest.raises(StadiaError, match="a finished prediction there already"):
             self.evaluate(red_reader(), [drive()], tmp_path)
 
     def test_up_to_scale_is_scaled_and_said(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:

@@ -100,6 +100,31 @@ class TestPredict:
         with pytest.raises(DataError, match="unfinished"):
             Predictions.open(tmp_path / "out")
 
+    def test_the_same_command_begins_again_what_it_left_unfinished(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """After a picture that broke off, or Ctrl-C; nothing but its own files is removed for that."""
+        picture, out = drive_folder / "a" / "left" / "000004.png", tmp_path / "out"
+        whole = picture.read_bytes()
+        picture.write_bytes(whole[:50])
+        words = ("predict", checkpoint, drive_folder, "--out", out, "--no-video")
+        assert "000004.png" in stadia(*words)[2]
+        picture.write_bytes(whole)
+        (out / "mine.txt").write_text("mine")
+        code, _, err = stadia(*words)
+        assert (code, "unfinished prediction" in err, "choose another --out" in err) == (2, True, True)
+        (out / "mine.txt").unlink()
+        code, _, err = stadia(*words, "--motion", "network")
+        assert (code, "an unfinished prediction of something else" in err) == (2, True)
+        (out / "depth" / "000099.npz").touch()
+        code, text, err = stadia(*words)
+        assert code == 0, err
+        assert "begun again" in caplog.text
+        assert "6 frames" in text
+        assert len(list((out / "depth").iterdir())) == 12
+        code, _, err = stadia(*words)
+        assert (code, "a finished prediction there already" in err) == (2, True)
+
 
 def test_inputs_announce_length_and_rate(video: Path, drive_folder: Path) -> None:
     (given,) = open_input(video, every=5, camera={"focal_px": 50})

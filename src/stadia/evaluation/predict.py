@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,13 @@ from stadia.core.types import Camera, Claim, Predictor
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.depth_files import write_depth_png, write_map
 from stadia.evaluation.motion import View
-from stadia.evaluation.predictions import IN_WORDS, MAP_KEY, Predictions, PredictionsRecord, Provenance
+from stadia.evaluation.predictions import IN_WORDS, MAP_KEY, RECORD, Predictions, PredictionsRecord, Provenance, read_record
 from stadia.evaluation.trajectory_files import Trajectory, write_kitti, write_tum
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.se3 import compose, inverse
+
+log = logging.getLogger(__name__)
 
 TRAJECTORY, TRAJECTORY_TUM = "trajectory.txt", "trajectory_tum.txt"
 
@@ -140,11 +143,21 @@ def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
         write_depth_png(stem.with_name(f"{stem.name}.png"), 1 / predicted.inverse_depth_at_picture())
 
 
-def _check_out(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
-        raise StadiaError(
-            out, found="something there already", expected="a new or an empty folder", cure="choose another --out: nothing is overwritten"
-        )
+def _make_room(out: Path, record: PredictionsRecord) -> None:
+    """An unfinished prediction of the same by the same is removed, to begin again; StadiaError where anything else is there."""
+    visible = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
+    if not visible and not (out.exists() and not out.is_dir()):
+        return
+    there = read_record(out) if RECORD in visible else None
+    if there == record and visible <= {RECORD, "depth", TRAJECTORY, TRAJECTORY_TUM}:
+        log.warning("%s: an unfinished prediction of the same is there, and is begun again", out)
+        for path in (*out.glob("depth/*.npz"), *out.glob("depth/*.png"), *out.glob("trajectory*.txt"), out / RECORD):
+            path.unlink()
+        return
+    kind = "something" if there is None else "a finished prediction" if there.finished else "an unfinished prediction of something else"
+    raise StadiaError(
+        out, found=f"{kind} there already", expected="a new or an empty folder", cure="choose another --out: nothing is overwritten"
+    )
 
 
 def predict(
@@ -162,7 +175,7 @@ def predict(
     Args:
         predictor: from `stadia.recipes.load_predictor`.
         frames: in order, neighbours in time; consumed one by one.
-        out: a folder that does not exist yet, or is empty.
+        out: a folder that does not exist yet, is empty, or holds the same prediction unfinished, which is begun again.
         provenance: what made these predictions.
         source: what they are of, for people; fingerprint: the same, for `Predictions.check_made_by`.
         listeners: take every predicted frame as well.
@@ -170,7 +183,6 @@ def predict(
     Raises StadiaError where `out` is in use, no frame comes, two frames have one name, or the network gives no depth.
     """
     out = Path(out)
-    _check_out(out)
     names: dict[str, None] = {}
     poses: dict[str, NDArray[np.float64]] = {}
     ends = ""
@@ -184,6 +196,7 @@ def predict(
         network_size=(predictor.height, predictor.width),
         **provenance.model_dump(),
     )
+    _make_room(out, record)
     record.write(out)
     for predicted in stream(predictor, frames, provenance.motion):
         name = predicted.frame.name

@@ -86,7 +86,8 @@ def evaluate_recordings(
         out: a folder; each recording's in it must be new or empty, but for `reuse`.
         provenance: what made the predictions.
         indices: of the frames to predict and score, rising, by the recording's name; by default all frames of all recordings.
-        reuse: score what is on disk already where `provenance` made it of these frames; refuse it where something else did.
+        reuse: score what is on disk already where `provenance` made it of these frames; refuse it where something else did. What
+            was left unfinished is predicted again.
         watch: shows progress.
 
     Raises ProtocolError where the protocol refuses the claim or there is nothing to score (both before anything is predicted),
@@ -163,7 +164,8 @@ def _predictions(
 ) -> Predictions:
     """Those that are on disk already, if they are wanted and exactly these; else predicted now."""
     fingerprint = recording.fingerprint()
-    if reuse and read_record(folder) is not None:
+    there = read_record(folder)
+    if reuse and there is not None and there.finished:
         found = Predictions.open(folder, predictor.claim)
         found.check_made_by(provenance, fingerprint, [frame_name(recording, index) for index in indices])
         return found

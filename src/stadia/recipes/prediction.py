@@ -136,7 +136,7 @@ def predict_input(
     Args:
         predictor: from `stadia.recipes.load_predictor`.
         given: from `open_input`; used up.
-        out: a folder that does not exist yet, or is empty.
+        out: a folder that does not exist yet, is empty, or holds the same prediction unfinished, which is begun again.
         provenance: `Provenance.of(checkpoint)`.
         video: write side_by_side.mp4 (side_by_side.png for one picture).
         cloud: write cloud.ply; not for inverse depth up to scale and shift, which has no points.
