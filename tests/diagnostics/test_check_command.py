@@ -46,6 +46,24 @@ def test_clean_data_is_good(roadworld: Path) -> None:
     assert all(finding["severity"] == "note" for finding in json.loads(as_json.stdout))
 
 
+def test_what_would_not_show_is_said_in_the_verdict(roadworld: Path, tmp_path: Path) -> None:
+    """Pictures alone do not tell the angle of view; one picture is nothing to learn motion from; and no line is empty at the top."""
+    pictures = tmp_path / "drive"
+    pictures.mkdir()
+    first, *rest = sorted((roadworld / "train-000" / "left").glob("*.png"))
+    shutil.copy(first, pictures)
+    fov = "camera.horizontal_fov_deg=69"
+    alone = run(pictures, fov)
+    assert alone.exit_code == 0
+    assert "look: single pictures" in " ".join(alone.stdout.split())
+    for picture in rest:
+        shutil.copy(picture, pictures)
+    result = run(pictures, fov)
+    assert "good: nothing found, 6 not checked; a wrong angle of view would not show" in " ".join(result.stdout.split())
+    assert result.output.lstrip("\n") == result.output
+    assert run(pictures, fov, "--json").output.startswith("[")
+
+
 def test_wrong_sign_of_the_baseline_stops(broken: Callable[..., Path]) -> None:
     def flip(described: dict) -> None:
         described["T_right_left"][0][3] *= -1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -142,12 +143,14 @@ def test_bf16_runs_the_network_in_bfloat16(tmp_path: Path) -> None:
 # -- it says little, and only on its console ------------------------------------------------------------------------------
 
 
-def test_it_says_one_line_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_it_says_how_it_starts_and_ends_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     output = io.StringIO()
     run, _ = small_recipe.train(tmp_path, console=Console(file=output, width=300), pictures_every=5, loggers=("csv", "tensorboard"))
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
-    assert output.getvalue() == f"small: 0.0 M parameters on 1 thread, 20 steps of 3 samples, in {run.folder}\n"
+    started, ended = output.getvalue().splitlines()
+    assert started == f"small: 0.0 M parameters on 1 thread, 20 steps of 3 samples, in {run.folder}"
+    assert re.fullmatch(r"step 20/20  loss [\d.]+  [\d.]+ steps/s  \d+ s in all", ended)
 
 
 def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:

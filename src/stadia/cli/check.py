@@ -57,7 +57,8 @@ def check(
             typer.echo(json.dumps([unreadable("", error).to_dict()], indent=2))
         raise
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    errors = Console(stderr=True)
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         bar = progress.add_task("checks")
         findings = preflight(
             recordings,
@@ -113,11 +114,12 @@ def _print(console: Console, findings: Sequence[Finding], recordings: Sequence[R
     from stadia.diagnostics.catalogue.entry import FAMILIES
     from stadia.report.evidence import arrange
 
-    family = ""
+    family, line = "", ""  # no empty line before the first
     for finding in findings:
         if FAMILIES[finding.code[0]] != family:
             family = FAMILIES[finding.code[0]]
-            console.print(f"\n[bold]{family}[/bold]")
+            console.print(f"{line}[bold]{family}[/bold]")
+            line = "\n"
         where = f" ({', '.join(finding.where[:3])}{' ...' if len(finding.where) > 3 else ''})" if finding.where else ""
         style = COLOURS[finding.severity]
         if finding.code.startswith("N"):
@@ -141,7 +143,12 @@ def _print(console: Console, findings: Sequence[Finding], recordings: Sequence[R
     if out is None and any(finding.picture for finding in findings):
         console.print("\n[dim]--out FOLDER writes a picture of what can be seen[/dim]")
     counts = {name: sum(finding.severity == name for finding in findings) for name in COLOURS}
-    console.print(f"\n{_verdict(counts)} ({_looked_at(recordings)})")
+    everywhere = [finding for finding in findings if len(finding.where) == len(recordings)]  # what no recording tells
+    hidden = dict.fromkeys(str(finding.evidence["hides"]) for finding in everywhere if "hides" in finding.evidence)
+    verdict = _verdict(counts, list(hidden))
+    if counts["stop"] + counts["warn"] == 0 and all(len(recording) == 1 for recording in recordings):
+        verdict = "[yellow]look[/yellow]: single pictures, and learning from one camera needs neighbours in time"
+    console.print(f"{line}{verdict} ({_looked_at(recordings)})", soft_wrap=True)
 
 
 def _looked_at(recordings: Sequence[Recording]) -> str:
@@ -155,9 +162,10 @@ def _looked_at(recordings: Sequence[Recording]) -> str:
     return f"{sum(map(len, stretches))} frames of the video looked at, in {parts}, at {camera.width}x{camera.height}"
 
 
-def _verdict(counts: Mapping[str, int]) -> str:
-    """The last line: whether to train."""
+def _verdict(counts: Mapping[str, int], hidden: Sequence[str]) -> str:
+    """The last line: whether to train, and what mistakes nothing here would have shown."""
     notes = f", {counts['note']} not checked" if counts["note"] else ""
+    notes += f"; {' and '.join(hidden)} would not show" if hidden else ""
     if counts["stop"]:
         return f"[bold red]stop[/bold red]: {counts['stop']} to mend before training, {counts['warn']} to look at{notes}"
     if counts["warn"]:

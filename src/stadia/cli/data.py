@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,7 @@ def roadworld(
             return Text(f"{task.speed * (1 + config.stereo):.1f} pictures/s" if task.speed else "", style="cyan")
 
     columns = (TextColumn("RoadWorld"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), Speed(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    with Progress(*columns, disable=not sys.stdout.isatty()) as progress:
         bar = progress.add_task("", total=sum(config.worlds.values()) * config.frames)
         path = write_roadworld(config, out, seed=seed, workers=workers, advance=lambda frames: progress.advance(bar, frames))
     typer.echo(f"{path}  (look at {path.parent / 'preview.png'})")

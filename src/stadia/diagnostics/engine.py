@@ -93,7 +93,7 @@ def _collected(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
     try:
         found.extend(check())
     except NotChecked as why:
-        found.append(_not_checked(name, str(why), where))
+        found.append(_not_checked(name, str(why), where, hides=why.hides))
     except StadiaError as error:
         found.append(unreadable(where, error))
     except Exception as error:  # a check that fails in itself is no reason not to train
@@ -110,12 +110,13 @@ def _drawn(one: Finding, draw: Callable[[], bytes]) -> Finding:
         return one
 
 
-def _not_checked(name: str, why: str, where: str) -> Finding:
+def _not_checked(name: str, why: str, where: str, *, hides: str = "") -> Finding:
     return finding(
         "N01",
         Severity.NOTE,
         measured=f"{name}: {why}",
         expected="something to compare with",
+        evidence={"hides": hides} if hides else {},
         where=[where] if where else [],
     )
 

@@ -45,7 +45,14 @@ Value = TypeVar("Value")
 
 
 class NotChecked(Exception):
-    """A recording lacks what a check compares with; the message says what."""
+    """A recording lacks what a check compares with; the message says what.
+
+    hides: a usual mistake that so would not show.
+    """
+
+    def __init__(self, why: str, *, hides: str = "") -> None:
+        super().__init__(why)
+        self.hides = hides
 
 
 def spread(count: int) -> list[int]:

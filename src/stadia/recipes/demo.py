@@ -96,8 +96,11 @@ def render_worlds(console: Console) -> Path:
     settings = hashlib.sha256(DEMO.model_dump_json().encode()).hexdigest()[:8]  # other settings are other worlds
     folder = cache_folder(CacheConfig()) / f"roadworld-demo-{VERSION}-{settings}"
     columns = (TextColumn("rendering RoadWorld"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=sum(DEMO.worlds.values()) * DEMO.frames)
+    frames = sum(DEMO.worlds.values()) * DEMO.frames
+    if not console.is_terminal:
+        console.print(f"rendering RoadWorld, {frames} frames, or reading them from the cache")
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=frames)
         write_roadworld(DEMO, folder, advance=lambda frames: progress.advance(bar, frames))
     return folder
 

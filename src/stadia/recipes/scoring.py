@@ -64,7 +64,7 @@ def score_recordings(
         shutil.rmtree(folder)  # of this run before it was resumed, or half-written when it was killed
 
     def watch(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        return track(items, what, total=count, console=console, transient=True)
+        return track(items, what, total=count, console=console, transient=True, disable=not console.is_terminal)
 
     protocol = PROTOCOLS[PROTOCOL_BY_CLAIM[predictor.claim]]
     evaluation = evaluate_recordings(predictor, known, protocol, folder, provenance, indices=chosen, watch=watch)

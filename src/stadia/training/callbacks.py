@@ -255,14 +255,15 @@ class ProgressBar(StepCallback):
         shown = self.console.is_terminal
         if shown:
             self.bar.update(self.bar_task, completed=step, rate=rate)
-        if now - self.told < self.pause_s and not (shown and step in (self.first_step + 1, self.plan.total_steps)):
+        ends = step == self.plan.total_steps
+        if now - self.told < self.pause_s and not ends and not (shown and step == self.first_step + 1):
             return
         self.told, loss = now, task.report.total.item()
         if shown:
             self.bar.update(self.bar_task, loss=loss)
         else:
-            left_s = (self.plan.total_steps - step) / rate
-            self.console.print(f"step {step}/{self.plan.total_steps}  loss {loss:.4f}  {rate:.2f} steps/s  {left_s / 60:.0f} min left")
+            left = _minutes(now - self.started) + " in all" if ends else _minutes((self.plan.total_steps - step) / rate) + " left"
+            self.console.print(f"step {step}/{self.plan.total_steps}  loss {loss:.4f}  {rate:.2f} steps/s  {left}", highlight=False)
 
     def on_validation_start(self, trainer: pl.Trainer, task: Task) -> None:
         self.bar.update(self.bar_task, description="validating")
@@ -276,3 +277,8 @@ class ProgressBar(StepCallback):
 
     def on_exception(self, trainer: pl.Trainer, task: Task, exception: BaseException) -> None:
         self.teardown(trainer, task, "fit")
+
+
+def _minutes(seconds: float) -> str:
+    """`48 s`, and minutes from two on."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

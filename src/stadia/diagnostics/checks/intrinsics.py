@@ -262,7 +262,7 @@ def _turns(survey: Survey) -> Iterator[Finding]:
     """K06, by the turns."""
     found = turns(survey)
     if found is None:
-        raise NotChecked("fx against the turns: the camera turns too little, or has no poses")
+        raise NotChecked("fx against the turns: the camera turns too little, or has no poses", hides="a wrong angle of view")
     if found.likeness < LEAST_LIKENESS or 1 / TURNS_WARN < found.focal_factor < TURNS_WARN:
         return
     factor = found.focal_factor

@@ -181,7 +181,7 @@ def _length(survey: Survey) -> Iterator[Finding]:
         if verdict.ruler is lengths.Ruler.RIG:
             yield _wrong_length(verdict, survey)
     if not any(lengths.Ruler.RIG in (c.first, c.second) for c in lengths.compare(survey)):
-        raise NotChecked("the baseline's length: no poses and no ground truth that it could be compared with")
+        raise NotChecked("the baseline's length: no poses and no ground truth that it could be compared with", hides="a wrong baseline")
 
 
 def _wrong_length(verdict: lengths.Verdict, survey: Survey) -> Finding:
