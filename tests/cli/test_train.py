@@ -17,7 +17,7 @@ def test_misspelt_keys_stop_before_torch_all_at_once(python):
     words = ["train", "selfsup", "optimser.lr=2e-4", "training.batchsize=4", "data.hieght=96"]
     done = python(WITHOUT_TORCH.format(words=words))
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 5  # a line each, after their number
     for mistake, cure in (
         ("optimser", "optimiser"),
         ("training.batchsize", "training.batch_size"),
@@ -29,7 +29,9 @@ def test_misspelt_keys_stop_before_torch_all_at_once(python):
 def test_wrong_values_stop_before_torch_beside_unknown_keys(python):
     done = python(WITHOUT_TORCH.format(words=["train", "selfsup", "data.path=x", "optimiser.lr=-1", "model.encodr=resnet18"]))
     assert done.returncode == 2
-    assert "2 mistakes in the configuration" in done.stderr
+    head, *mistakes = done.stderr.splitlines()
+    assert head == "stadia: 2 mistakes in the configuration; --dry-run prints every key"
+    assert len(mistakes) == 2
     assert "'optimiser.lr'" in done.stderr
     assert "did you mean 'model.encoder'?" in done.stderr
 
@@ -51,6 +53,17 @@ def test_dry_run_prints_what_can_be_read_back_without_torch(python, stadia, tmp_
     code, out, _ = stadia("train", "selfsup", "--config", str(file), "--dry-run")
     assert code == 0
     assert json.loads(out) == config
+
+
+def test_dry_run_says_what_would_stop_the_training(stadia, tmp_path):
+    _, out, err = stadia("train", "selfsup", "--data", str(tmp_path / "nix.mp4"), "--dry-run")
+    assert json.loads(out)["data"]["path"].endswith("nix.mp4")
+    assert "would not train: nothing at" in err
+    _, _, err = stadia("train", "selfsup", "--data", str(tmp_path), "--dry-run")
+    assert "'selfsup' would train" in err
+    code, out, err = stadia("train", "selfsup", "--data", str(tmp_path), "--dry-run", "model.encoder=resnet19")
+    assert (code, out) == (2, "")
+    assert "did you mean 'resnet" in err
 
 
 def test_dry_run_shows_every_key(stadia):

@@ -22,7 +22,7 @@ from stadia.cli.parts import parts
 from stadia.cli.predict import predict
 from stadia.cli.report import report
 from stadia.cli.train import train
-from stadia.core.errors import StadiaError
+from stadia.core.errors import ConfigMistakes, StadiaError
 from stadia.core.tables import nearest
 
 DONE, PIPE_CLOSED, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 70, 130  # exit codes
@@ -108,6 +108,8 @@ def _one_line(error: BaseException) -> tuple[str, int]:
     """What to print of an error, and the exit code."""
     if hasattr(error, "format_message"):  # of click; empty where there was no word at all, and the help was printed
         return str(_mistake_of_words(error)) if error.format_message() else "", MISTAKE
+    if isinstance(error, ConfigMistakes) and len(error.mistakes) > 1:
+        return "\n  ".join((f"{error.what}; {error.cure}", *error.mistakes)), MISTAKE
     if isinstance(error, StadiaError):
         return str(error), MISTAKE
     if isinstance(error, KeyboardInterrupt):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,8 +34,14 @@ def train(
     if dry_run:
         from rich.console import Console
 
+        _check_encoders(resolved)
         Console().print_json(resolved.model_dump_json())
-        typer.echo(f"dry run: '{recipe}' would train with this configuration, in a folder of its own in {out}", err=True)
+        path = resolved.model_dump().get("data", {}).get("path", "")
+        there = not path or Path(path).expanduser().exists()
+        would = (
+            f"would train with this configuration, in a folder of its own in {out}" if there else f"would not train: nothing at '{path}'"
+        )
+        typer.echo(f"dry run: '{recipe}' {would}", err=True)
         return
 
     from stadia import recipes, report
@@ -45,6 +51,18 @@ def train(
             typer.echo(f"report: {report.build(run.folder)}")
 
     recipes.train(resolved, out=out, resume=resume, despite_findings=despite_findings, ended=tell)
+
+
+def _check_encoders(config: RecipeConfig) -> None:
+    """Raise ConfigError for an encoder that timm does not know; of the default ones it is not asked, since that takes seconds."""
+    model: Any = getattr(config, "model", None)
+    data: Any = getattr(config, "data", None)
+    named = {key: str(getattr(model, key)) for key in ("encoder", "pose_encoder") if hasattr(model, key)}
+    if others := {name for key, name in named.items() if name != type(model).model_fields[key].default}:
+        from stadia.models.encoders import check_encoder
+
+        for name in sorted(others):
+            check_encoder(name, height=data.height, width=data.width)
 
 
 def resolve_recipe(recipe: str, base: Path | None, overrides: list[str], *, example: dict[str, str]) -> RecipeConfig:
@@ -68,4 +86,6 @@ def resolve_recipe(recipe: str, base: Path | None, overrides: list[str], *, exam
     if not isinstance(values, dict):
         raise ConfigError(base, found=type(values).__name__, expected="a JSON object of keys", cure="--dry-run prints one")
     given = values.get("data", {})
-    return resolve(config, values | {"data": example | given if isinstance(given, dict) else given}, overrides)
+    return resolve(
+        config, values | {"data": example | given if isinstance(given, dict) else given}, overrides, cure="--dry-run prints every key"
+    )

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stadia.core.errors import ConfigError
+from stadia.core.errors import ConfigError, ConfigMistakes
 from stadia.core.tables import nearest
 
 
@@ -77,13 +77,16 @@ def merge(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     return merged
 
 
-def resolve(model: type[_M], base: Mapping[str, Any] | None = None, overrides: Iterable[str] = ()) -> _M:
-    """The configuration, or one ConfigError that lists every mistake.
+def resolve(
+    model: type[_M], base: Mapping[str, Any] | None = None, overrides: Iterable[str] = (), *, cure: str = "correct or remove it"
+) -> _M:
+    """The configuration, or one ConfigMistakes that lists every mistake.
 
     Args:
         model: the configuration's class.
         base: nested values (a preset, or a resolved config.json).
         overrides: `dotted.key=value`, later ones win.
+        cure: what helps whoever is told of the mistakes.
     """
     values = merge(base or {}, overrides)
     mistakes = _unknown(model, values)
@@ -98,10 +101,5 @@ def resolve(model: type[_M], base: Mapping[str, Any] | None = None, overrides: I
             whole = problem["type"] == "missing" or isinstance(problem["input"], Mapping)  # a mistake of several keys together
             given = "" if whole else f" (found {problem['input']!r})"
             mistakes.append((f"'{key}': " if key else "") + f"{message[0].lower()}{message[1:]}{given}")
-        raise ConfigError(
-            f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)} in the configuration",
-            found="; ".join(mistakes),
-            expected="only known keys with valid values",
-            cure="--dry-run prints the whole configuration",
-        ) from error
+        raise ConfigMistakes(mistakes, cure=cure) from error
     return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,18 @@ class StadiaError(Exception):
 
 class ConfigError(StadiaError):
     """A key or value of the configuration is wrong."""
+
+
+class ConfigMistakes(ConfigError):
+    """Several keys or values at once. `mistakes`: a phrase for each, which the command line prints on a line of its own."""
+
+    def __init__(self, mistakes: Sequence[str], *, cure: str) -> None:
+        self.mistakes = tuple(mistakes)
+        what = f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)} in the configuration"
+        super().__init__(what, found="; ".join(mistakes), expected="a valid configuration", cure=cure)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), self.mistakes, cure=self.cure), ()
 
 
 class DataError(StadiaError):

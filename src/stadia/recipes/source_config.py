@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stadia.core.config import StrictModel, resolve
-from stadia.data.config import SourceOptions
+from stadia.data.config import DataConfig, SourceOptions
 
 
 class _Data(SourceOptions):
@@ -22,3 +22,12 @@ class _Keys(StrictModel):
 def source_options(overrides: Sequence[str]) -> dict[str, Any]:
     """Keyword arguments for `open_recordings` from `data.key=value` words. Raises ConfigError with every mistake at once."""
     return resolve(_Keys, {}, overrides).data.model_dump(exclude_unset=True)
+
+
+class _WholeKeys(StrictModel):
+    data: DataConfig
+
+
+def data_config(path: str, format: str, overrides: Sequence[str]) -> DataConfig:
+    """As a training would have it, of `data.key=value` words. Raises ConfigError with every mistake at once."""
+    return resolve(_WholeKeys, {"data": {"path": path, "format": format}}, overrides).data
