@@ -52,7 +52,7 @@ def test_what_would_not_show_is_said_in_the_verdict(roadworld: Path, tmp_path: P
     pictures.mkdir()
     first, *rest = sorted((roadworld / "train-000" / "left").glob("*.png"))
     shutil.copy(first, pictures)
-    fov = "camera.horizontal_fov_deg=69"
+    fov = "data.camera.horizontal_fov_deg=69"
     alone = run(pictures, fov)
     assert alone.exit_code == 0
     assert "look: single pictures" in " ".join(alone.stdout.split())
@@ -168,3 +168,11 @@ def test_a_video_is_looked_at_in_part_and_that_is_said(roadworld: Path, tmp_path
     assert not (tmp_path / "cache").exists()
     part = run(drive, "data.camera.horizontal_fov_deg=80", "data.frames=[0,3]").stdout
     assert part.strip().endswith("(1 recording)")
+
+
+def test_a_key_is_written_as_for_a_training(roadworld: Path) -> None:
+    error = run(roadworld, "camera.focal_px=700").exception
+    assert "unknown key 'camera', did you mean 'data.camera'?" in str(error)
+    error = run(roadworld, "data.camera.focal_pix=700").exception
+    assert "unknown key 'data.camera.focal_pix', did you mean 'data.camera.focal_px'?" in str(error)
+    assert "--dry-run" not in str(error)

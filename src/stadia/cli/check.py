@@ -42,14 +42,12 @@ def check(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from stadia.core.config import resolve
     from stadia.core.errors import DataError
-    from stadia.data.config import DataConfig
     from stadia.diagnostics.engine import preflight, unreadable
     from stadia.diagnostics.finding import Severity, write_findings
+    from stadia.recipes.source_config import data_config
 
-    words = [word.removeprefix("data.") for word in overrides or []]
-    config = resolve(DataConfig, {"path": str(data), "format": format}, words)
+    config = data_config(str(data), format, overrides or [])
     try:
         recordings, splits = _open(config)
     except DataError as error:  # told in one line on stderr, and to scripts as a finding
