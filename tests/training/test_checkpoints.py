@@ -157,8 +157,12 @@ def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="a safetensors file without our header"):
         Checkpoint.open(foreign)
     torch.save({"w": torch.zeros(2)}, tmp_path / "pickled.ckpt")
-    with pytest.raises(CheckpointError, match=r"pickled.ckpt: found a truncated or damaged file"):
-        Checkpoint.open(tmp_path / "pickled.ckpt")
+    (tmp_path / "K.txt").write_text("700 0 320\n0 700 96\n0 0 1\n")
+    (tmp_path / "config.json").write_text('{"name": "test"}')
+    (tmp_path / "empty.pth").touch()
+    for name in ("pickled.ckpt", "K.txt", "config.json", "empty.pth"):
+        with pytest.raises(CheckpointError, match=rf"{name}: found a file that is no safetensors, expected a checkpoint of stadia"):
+            Checkpoint.open(tmp_path / name)
     with pytest.raises(CheckpointError, match="no such file"):
         Checkpoint.open(tmp_path / "nothing.safetensors")
 

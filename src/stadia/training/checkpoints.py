@@ -251,7 +251,8 @@ def _locate(path: Path) -> Path:
         if found is None:
             raise CheckpointError(path, found="no best or last checkpoint", expected="a run's folder", cure="pass a .safetensors file")
         return found
-    return path.with_suffix(".safetensors") if path.suffix == ".json" else path
+    beside = path.with_suffix(".safetensors")
+    return beside if path.suffix == ".json" and beside.is_file() else path
 
 
 def _damaged(path: Path, found: str) -> CheckpointError:
@@ -267,7 +268,21 @@ def _reading(path: Path) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise CheckpointError(path, found="no such file", expected="a .safetensors checkpoint", cure="check the path") from error
     except safetensors.SafetensorError as error:
+        if not _begins_like_one(path):
+            raise CheckpointError(
+                path,
+                found="a file that is no safetensors",
+                expected="a checkpoint of stadia: a run's folder, or its checkpoints/best.safetensors",
+                cure="check the path",
+            ) from error
         raise _damaged(path, f"a truncated or damaged file ({error})") from error
+
+
+def _begins_like_one(path: Path) -> bool:
+    """Whether the file begins as every safetensors does, as far as it goes: 8 bytes of length, then JSON."""
+    with path.open("rb") as stream:
+        head = stream.read(10)
+    return (path.suffix == ".safetensors" and len(head) < 10) or head[8:] == b'{"'
 
 
 @contextmanager
