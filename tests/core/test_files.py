@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.files import inside, read_json, replacing, replacing_folder, write_json, write_text
+from stadia.core.files import check_writable, inside, read_json, replacing, replacing_folder, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -54,6 +54,30 @@ def test_full_disk_and_closed_folder_are_named(tmp_path, code, found, context):
     with pytest.raises(StadiaError, match=rf"a\.png: found {found}"):
         fail()
     assert names(tmp_path) == []
+
+
+def test_a_folder_in_the_place_of_a_file_and_the_other_way_round(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StadiaError, match=rf"{tmp_path}: found a folder, expected a file's name"):
+        write_text(tmp_path, "text")
+    with pytest.raises(StadiaError, match=r"a file where a folder should be"):
+        write_text(tmp_path / "file" / "a.txt", "text")
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_the_work(tmp_path, monkeypatch):
+    check_writable(tmp_path / "new" / "er")
+    assert names(tmp_path) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(StadiaError, match=r"file/runs: found a file where a folder should be"):
+        check_writable(tmp_path / "file" / "runs")
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(StadiaError, match=r"runs: found Read-only file system.*choose another place"):
+        check_writable(tmp_path / "runs")
 
 
 def test_other_trouble_stays_what_it_is(tmp_path):

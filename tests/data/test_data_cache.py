@@ -79,7 +79,7 @@ def test_a_full_disk_is_told_before_writing(recording: Any, monkeypatch: pytest.
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: cache.shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(StadiaError) as caught:
         frame_store(recording, 48, 64)
-    one_line(caught.value, "GiB free", "data.cache.folder")
+    one_line(caught.value, "0.0 KiB free", "expected 36.0 KiB", "data.cache.folder")
 
 
 def test_a_file_of_another_size_is_refused(tmp_path: Path, one_line: OneLine) -> None:

@@ -273,7 +273,7 @@ def test_a_video_without_room_for_it_is_refused_before_it_is_decoded(
     monkeypatch.setattr(video.FrameChooser, "keep", lambda *args: pytest.fail("decoded"))
     with pytest.raises(StadiaError) as caught:
         open_recordings(path, camera=FOCAL)
-    one_line(caught.value, tmp_path / "cache", "GiB free", "GiB for the decoded pictures", "data.cache.folder")
+    one_line(caught.value, tmp_path / "cache", "KiB free", "iB for the decoded pictures", "data.cache.folder")
     monkeypatch.undo()
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: SimpleNamespace(free=8 * 3 * 96 * 160 // 2))

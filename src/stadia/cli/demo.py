@@ -15,6 +15,10 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="The folder that holds runs; this one gets a folder of its own in it.")] = Path("runs"),
 ) -> None:
     """Render worlds, train on their stereo video, predict worlds never seen, score them in metres, and write the report."""
+    from stadia.core.files import check_writable
+
+    check_writable(out)
+
     from stadia import report
     from stadia.recipes import demo as steps
 

@@ -44,6 +44,10 @@ def train(
         typer.echo(f"dry run: '{recipe}' {would}", err=True)
         return
 
+    from stadia.core.files import check_writable
+
+    check_writable(out if resume is None else resume)
+
     from stadia import recipes, report
 
     def tell(run: Run) -> None:

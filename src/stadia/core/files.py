@@ -19,10 +19,25 @@ def _explain(error: OSError, path: Path) -> None:
     """Raise StadiaError where the disk is full or the folder cannot be written to; return for any other error."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise StadiaError(path, found="a full disk", expected="room for the file", cure="free some space") from error
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        found = "a file where a folder should be" if isinstance(error, NotADirectoryError | FileExistsError) else error.strerror
         raise StadiaError(
-            path, found=error.strerror or "no access", expected="a folder that can be written to", cure="choose another --out"
+            path, found=found or "no access", expected="a folder that can be written to", cure="choose another place to write to"
         ) from error
+    if error.errno == errno.EISDIR:
+        raise StadiaError(path, found="a folder", expected="a file's name", cure="add one to it") from error
+
+
+def check_writable(folder: Path) -> None:
+    """Raise StadiaError where `folder` could not be made or written to: told before work is done for it. Makes nothing."""
+    folder = Path(folder).expanduser()
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        _explain(error, folder)
+        raise
 
 
 @contextmanager

@@ -147,10 +147,15 @@ def check_room(folder: Path, needed_bytes: int) -> None:
     if free < needed_bytes:
         raise StadiaError(
             folder,
-            found=f"{free / 2**30:.1f} GiB free",
-            expected=f"{needed_bytes / 2**30:.1f} GiB for the decoded pictures",
+            found=f"{_in_words(free)} free",
+            expected=f"{_in_words(needed_bytes)} for the decoded pictures",
             cure="free some, or set data.cache.folder to a larger disk",
         )
+
+
+def _in_words(count: int) -> str:
+    size, unit = next(((size, unit) for size, unit in ((2**30, "GiB"), (2**20, "MiB")) if count >= size), (2**10, "KiB"))
+    return f"{count / size:.1f} {unit}"
 
 
 def frame_store(
