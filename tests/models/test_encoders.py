@@ -65,9 +65,14 @@ def test_weights_that_cannot_be_had_are_said_in_one_line(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(encoders.timm, "create_model", no_hub)
     monkeypatch.setattr(encoders, "_hub_is_reachable", lambda: False)
+    encoders._warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert Encoder("resnet18", pretrained=True).weights == "random"
-    assert [r.getMessage() for r in caplog.records] == ["no pretrained weights for 'resnet18' (OSError): its encoder starts at random"]
+        assert Encoder("resnet18", pictures=2, pretrained=True).weights == "random"
+    (told,) = (r.getMessage() for r in caplog.records)
+    assert told.startswith(
+        "no pretrained weights for 'resnet18' (OSError): its encoder starts at random; copy models--timm--resnet18.a1_in1k"
+    )
     assert encoders.huggingface_hub.constants.HF_HUB_OFFLINE is False
 
 

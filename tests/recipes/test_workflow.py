@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from stadia import recipes, report
@@ -21,6 +22,7 @@ from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.recipes import scoring, video, workflow
 from stadia.recipes.selfsup import Selfsup
 from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.training.checkpoints import Checkpoint
 from stadia.training.run import Run
 
 STOP = Finding("X01", Severity.STOP, Stage.DATA, measured="left is right", expected="two sides", cause="swapped", cure="swap them back")
@@ -96,6 +98,30 @@ def test_a_run_has_finished_when_it_is_scored(small: SelfsupConfig, tmp_path: Pa
     recipes.train(small, resume=run.folder)
     assert run.facts["status"] == "finished"
     assert (run.folder / "scores" / "val.json").exists()
+
+
+def test_a_training_starts_from_the_weights_of_another(small: SelfsupConfig, tmp_path: Path) -> None:
+    """Longer than planned: weights alone, of this recipe and model; the optimiser and the schedule are new."""
+    first = recipes.train(small, out=tmp_path / "runs")
+    more = small.model_copy(update={"start_from": str(first.folder / "checkpoints" / "last.safetensors")})
+    trained = Checkpoint.open(first.folder / "checkpoints" / "last.safetensors").weights()
+    task = workflow.build_task(Selfsup, more, resumed=False)
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in task.state_dict().items())
+    second = recipes.train(more, out=tmp_path / "runs")
+    assert second.facts["weights"] == {"weights of": f"{more.start_from}, step 3"}
+    recipes.train(more.model_copy(update={"start_from": None}), resume=second.folder)  # it has its own weights by now
+    other = resolve(SelfsupConfig, more.model_dump(mode="json"), ["model.decoder_channels=[4,4,8,8,16]"])
+    with pytest.raises(CheckpointError, match="tensors that do not fit"):
+        workflow.build_task(Selfsup, other, resumed=False)
+
+
+def test_a_resumed_training_asks_for_no_pretrained_weights(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(Selfsup, "__init__", lambda self, config: asked.append(config.model.pretrained))
+    wanted = resolve(SelfsupConfig, small.model_dump(mode="json"), ["model.pretrained=true"])
+    for resumed in (False, True):
+        workflow.build_task(Selfsup, wanted, resumed=resumed)
+    assert asked == [True, False]
 
 
 def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) -> None:

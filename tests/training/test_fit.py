@@ -148,8 +148,9 @@ def test_it_says_how_it_starts_and_ends_and_nothing_else(tmp_path: Path, capfd: 
     run, _ = small_recipe.train(tmp_path, console=Console(file=output, width=300), pictures_every=5, loggers=("csv", "tensorboard"))
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
-    started, ended = output.getvalue().splitlines()
+    started, note, ended = output.getvalue().splitlines()
     assert started == f"small: 0.0 M parameters on 1 thread, 20 steps of 3 samples, in {run.folder}"
+    assert note.startswith("note: 20 steps are few")
     assert re.fullmatch(r"step 20/20  loss [\d.]+  [\d.]+ steps/s  \d+ s in all", ended)
 
 

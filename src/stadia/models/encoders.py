@@ -107,10 +107,20 @@ def _with_weights(name: str, create: Callable[..., nn.Module]) -> tuple[nn.Modul
         return create(pretrained=True), "pretrained"
     except (OSError, RuntimeError, HfHubHTTPError) as error:  # no way to the hub, no such file there, no weights of this name
         model = create()
-        log.warning("no pretrained weights for '%s' (%s): its encoder starts at random", name, type(error).__name__)
+        _warn_once(name, type(error).__name__, str(getattr(model, "pretrained_cfg", {}).get("hf_hub_id") or ""))
         return model, "random"
     finally:
         huggingface_hub.constants.HF_HUB_OFFLINE = offline
+
+
+@cache
+def _warn_once(name: str, why: str, repository: str) -> None:
+    """Two networks of one name are told of once, with what to copy to a machine that cannot reach the hub."""
+    cure = ""
+    if repository:
+        folder = f"models--{repository.replace('/', '--')}"
+        cure = f"; copy {folder} from the cache of a machine that is online into {huggingface_hub.constants.HF_HUB_CACHE} (HF_HOME sets it)"
+    log.warning("no pretrained weights for '%s' (%s): its encoder starts at random%s", name, why, cure)
 
 
 @cache

@@ -16,11 +16,14 @@ class RecipeConfig(StrictModel):
     recipe: its name in the table.
     name: of the run's folder.
     seed: of everything random.
+    start_from: a checkpoint (or a run's folder: its best) of this recipe, whose weights the training starts from; optimiser and
+        schedule are new.
     """
 
     recipe: str
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = Field(default=0, ge=0)
+    start_from: str | None = None
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     training: TrainingConfig = TrainingConfig()

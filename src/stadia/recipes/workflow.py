@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.config import RecipeConfig, without_pretrained
 from stadia.recipes.recipe import AnyRecipe
 from stadia.training import rng
-from stadia.training.checkpoints import Checkpoint, load_weights
+from stadia.training.checkpoints import Checkpoint, check_recipe, load_weights
 from stadia.training.fit import fit
-from stadia.training.run import Run
+from stadia.training.run import Run, is_main_process
 
 
 def train(
@@ -43,11 +44,15 @@ def train(
     """
     console = Console(stderr=True)
     recipe: type[AnyRecipe] = RECIPES.load(config.recipe)
+    if config.start_from is not None and not resume:
+        check_recipe(Checkpoint.open(Path(config.start_from)), recipe.recipe)  # before anything is decoded
+    if not is_main_process():
+        logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all
     config, data = recipe.prepare(config, console)
     findings = report_findings(data.findings(), console, despite_findings=despite_findings)
     if resume:
         run = Run.open(resume)
-        run.check_config(config, free=("data.path", "data.cache"))
+        run.check_config(config, free=("data.path", "data.cache", "start_from"))
         run.check_data(data.facts)
     else:
         run = Run.create(out, config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
@@ -55,7 +60,7 @@ def train(
         if run.writes:
             write_findings(run.folder / "findings.jsonl", findings)
         rng.seed_all(config.seed, "training")
-        task = recipe(config)
+        task = build_task(recipe, config, resumed=resume is not None and (run.checkpoints / "last.safetensors").exists())
         task.remember(data)
         run.note(**task.about)
 
@@ -71,6 +76,21 @@ def train(
             raise
         ended(run)
     return run
+
+
+def build_task(recipe: type[AnyRecipe], config: RecipeConfig, *, resumed: bool) -> AnyRecipe:
+    """The task with the weights that it starts from. Raises CheckpointError where `config.start_from` is none of this recipe and model.
+
+    resumed: a checkpoint of its own is about to be loaded, so pretrained weights are not asked for.
+    """
+    if resumed:
+        return recipe(without_pretrained(config))
+    if config.start_from is None:
+        return recipe(config)
+    task, checkpoint = recipe(without_pretrained(config)), Checkpoint.open(Path(config.start_from))
+    load_weights(checkpoint, task, recipe=recipe.recipe)
+    task.started_from = f"{checkpoint.path}, step {checkpoint.header.step}"
+    return task
 
 
 def report_findings(findings: list[Finding], console: Console, *, despite_findings: bool) -> list[Finding]:

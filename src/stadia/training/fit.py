@@ -29,6 +29,8 @@ from stadia.training.stopping import Interrupted, StopNow, StopRequest, StopSign
 from stadia.training.stream import Batches, BatchStream, EpochLoader, Plan, ValidationBatches, shard
 from stadia.training.task import Task
 
+FEW_STEPS = 300
+_FEW = "note: {} steps are few, a network takes thousands; training.max_steps=5000 (or more training.max_epochs) trains longer"
 _PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -100,8 +102,10 @@ def fit(
                     Checkpoints(run, task, validation, config.checkpoint_every, lambda: signals.wanted),
                 ]
                 if step == 0:
-                    run.note(weights=dict(task.weights))
+                    run.note(weights=_weights(task))
                 console.print(_start_message(task, trainer, config, run, step), soft_wrap=True, highlight=False, markup=False)
+                if step == 0 and plan.total_steps < FEW_STEPS:
+                    console.print(_FEW.format(plan.total_steps), soft_wrap=True, highlight=False, markup=False)
                 if step < plan.total_steps:
                     trainer.fit(task, stream, val_batches, ckpt_path=str(checkpoint.path) if checkpoint else None)
                 elif checkpoint is not None:  # it had finished
@@ -110,6 +114,11 @@ def fit(
                 finish()
     best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
     return Fitted(plan.total_steps, time.perf_counter() - started, best if best.exists() else last)
+
+
+def _weights(task: Task) -> dict[str, str]:
+    """What its networks start from, by name."""
+    return {"weights of": task.started_from} if task.started_from else dict(task.weights)
 
 
 def _trainer(config: TrainingConfig, run: Run) -> pl.Trainer:
@@ -198,6 +207,6 @@ def _start_message(task: Task, trainer: pl.Trainer, config: TrainingConfig, run:
     if step >= task.plan.total_steps:
         return f"{task.recipe}: all {step} steps are done already, in {run.folder}"
     steps = f"steps {step + 1} to {task.plan.total_steps}" if step else f"{task.plan.total_steps} steps"
-    started_from = ", ".join(f"{name.replace('_', ' ')} {weights}" for name, weights in task.weights.items())
+    started_from = ", ".join(f"{name.replace('_', ' ')} {weights}" for name, weights in _weights(task).items())
     weights = f"{parameters / 1e6:.1f} M parameters" + (f" ({started_from})" if started_from and not step else "")
     return f"{task.recipe}: {weights} on {place}, {steps} of {samples} samples, in {run.folder}"

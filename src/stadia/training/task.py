@@ -56,6 +56,7 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
         self.optimiser_config = optimiser or OptimiserConfig()
         self.schedule_config = schedule or ScheduleConfig()
         self.plan: Plan | None = None  # set by `fit`
+        self.started_from = ""  # the checkpoint whose weights it was given before it trained
         self.report: Report | None = None  # of the latest training step
         self.scores = ScoreBook()  # of the validation that runs
         self.validated: dict[str, float] = {}  # the means of the latest one, `val/<name>`, equal in all processes
