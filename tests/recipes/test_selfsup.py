@@ -70,6 +70,17 @@ def test_a_longer_lens_brings_everything_nearer(task: Selfsup, caplog: pytest.Lo
     ]
 
 
+def test_a_matrix_of_half_the_size_is_suspected(task: Selfsup, caplog: pytest.LogCaptureFixture) -> None:
+    """What looks like another lens is a K that was not rescaled with the pictures."""
+    half = intrinsics(0.3 * 96, 0.3 * 96, 23.5, 7.5, height=32, width=96)
+    DepthPredictor(task).inverse_depth(torch.rand(1, 3, 32, 96), half)
+    (told,) = caplog.records
+    assert told.getMessage().startswith("focal length is 0.50 times the training camera's")
+    assert told.getMessage().endswith(
+        "K belongs to pictures of another size: its principal point is at 0.25 of the width, 0.25 of the height"
+    )
+
+
 def test_the_cameras_that_trained_are_remembered_by_their_median(task: Selfsup) -> None:
     recordings = [SimpleNamespace(camera=lambda index, fx=fx: camera(fx)) for fx in (48.0, 96.0, 57.6)]
     task.remember(SimpleNamespace(recordings={"train": recordings}))

@@ -24,7 +24,7 @@ from stadia.training.task import Report
 
 log = logging.getLogger(__name__)
 
-FOCAL_TOLERANCE = 0.02
+FOCAL_TOLERANCE, CENTRE_TOLERANCE = 0.02, 0.15
 
 VideoDataT = TypeVar("VideoDataT", bound=VideoData, default=VideoData)
 VideoInputsT = TypeVar("VideoInputsT", bound=Inputs, default=Inputs)
@@ -124,6 +124,14 @@ class DepthPredictor:
         ratio = torch.where((ratio - 1).abs() < FOCAL_TOLERANCE, torch.ones_like(ratio), ratio)
         if not self._lens_was_told and bool((ratio != 1).any()):
             self._lens_was_told = True
-            words = "focal length is %.2f times the training camera's: depth is scaled by it, and the pose network is not asked"
-            log.warning(words, ratio.max().item())
+            words = "focal length is %.2f times the training camera's: depth is scaled by it, and the pose network is not asked%s"
+            log.warning(words, ratio.max().item(), _doubt(camera))
         return ratio.reshape(-1, 1, 1, 1)
+
+
+def _doubt(camera: Camera) -> str:
+    """What may be wrong with K rather than another lens: a principal point far from the picture's middle is that of another size."""
+    x, y = (((c + 0.5) / side).flatten()[0].item() for c, side in ((camera.cx, camera.width), (camera.cy, camera.height)))
+    if max(abs(x - 0.5), abs(y - 0.5)) < CENTRE_TOLERANCE:
+        return ""
+    return f"; or K belongs to pictures of another size: its principal point is at {x:.2f} of the width, {y:.2f} of the height"
