@@ -36,6 +36,16 @@ def test_formats_are_told_apart(tmp_path: Path, world: Any) -> None:
     assert open_recordings(tmp_path / "kitti" / "sequences" / "06" / "image_0", camera={"focal_px": 100})[0].name == "video/image_0"
 
 
+def test_recordings_without_their_dataset_are_not_taken_for_pictures(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+    path = tmp_path / "own"
+    world.dataset(path, {"train": ["a"], "val": ["b"]}, frames=1)
+    (path / "dataset.json").rename(path / "preview.png")
+    with pytest.raises(DataError) as caught:
+        open_recordings(path)
+    one_line(caught.value, path, "recordings below (a, b) and no dataset.json")
+    assert open_recordings(path / "a")[0].name == "a"
+
+
 def test_nothing_readable(tmp_path: Path, one_line: OneLine) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -204,10 +205,10 @@ def test_a_video_that_cannot_be_decoded(tmp_path: Path, drive_frames: list[np.nd
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.mp4").write_bytes(b"not a video" * 50)
     (tmp_path / "empty.mp4").touch()
-    for name in ("cut.mp4", "text.mp4", "empty.mp4"):
+    for name, *said in (("cut.mp4", "index (moov)", "untrunc"), ("text.mp4", "no video format"), ("empty.mp4", "an empty file")):
         with pytest.raises(DataError) as caught:
             open_recordings(tmp_path / name, camera=FOCAL)
-        one_line(caught.value, tmp_path / name, "cannot be decoded")
+        one_line(caught.value, tmp_path / name, *said)
     left = sorted(p.suffix for p in (tmp_path / "cache").iterdir())
     assert set(left) <= {".lock"}, "nothing half-written"
 
@@ -258,6 +259,9 @@ def test_less_than_half_a_video_is_refused(tmp_path: Path, drive_frames: list[np
     with pytest.raises(DataError) as caught:
         list(stream_video(path))
     one_line(caught.value, path, "40, as ")
+    came = re.search(r"found (\d+) frames", str(caught.value))  # where the loss shows by decoding alone
+    assert came is None or f"ffmpeg -i IN -frames:v {came[1]} start.mp4" in str(caught.value)
+    assert (came is None) == (suffix == ".mp4")
 
 
 def test_an_index_that_promises_too_much_is_refused_before_decoding(tmp_path: Path, drive_frames: list[np.ndarray]) -> None:

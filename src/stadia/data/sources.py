@@ -130,7 +130,18 @@ def _give_poses(recordings: list[Recording], path: Path) -> None:
 
 
 def _recognised(path: Path) -> str:
-    """The name of the first format that recognises the path."""
+    """The name of the first format that recognises the path.
+
+    A dataset that lost its dataset.json is not taken for the picture that lies beside its recordings.
+    """
+    below = sorted(described.parent.name for described in path.glob("*/recording.json"))
+    if below and not (path / "dataset.json").exists() and not (path / "recording.json").exists():
+        raise DataError(
+            path,
+            found=f"recordings below ({', '.join(below[:4])}{' ...' if len(below) > 4 else ''}) and no dataset.json",
+            expected="dataset.json, which names their splits",
+            cure="write it as docs/own-data.md shows, or pass the folder of one recording",
+        )
     for name in DATASETS:
         if DATASETS.load(name).recognises(path):
             return name

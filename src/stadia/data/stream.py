@@ -41,12 +41,39 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             stream.thread_type = "AUTO"
             yield container, stream
     except av.FFmpegError as error:
-        raise DataError(
-            path,
-            found=f"a video that cannot be decoded ({error.strerror})",
-            expected="a whole video file",
-            cure="copy it again, or convert it: ffmpeg -i IN out.mp4",
-        ) from error
+        raise _undecodable(path, error) from error
+
+
+def _undecodable(path: Path, error: Exception) -> DataError:
+    """What is wrong with a file that FFmpeg refuses, and what helps."""
+    found = f"a video that cannot be decoded ({getattr(error, 'strerror', error)})"
+    cure = "copy it again, or convert it: ffmpeg -i IN out.mp4"
+    if path.is_file():
+        boxes = _mp4_boxes(path)
+        if path.stat().st_size == 0:
+            found, cure = "an empty file", "copy it again"
+        elif "ftyp" in boxes and "moov" not in boxes:
+            found = "an mp4 that cannot be decoded: it was cut off before its index (moov), which stands at its end"
+            cure = "copy it again; if the camera itself was cut off: untrunc, with a whole file of the same camera, rebuilds the index"
+        elif not boxes and isinstance(error, av.error.InvalidDataError):
+            found, cure = (
+                "a file that cannot be decoded: it is of no video format that FFmpeg knows",
+                "check that it is a video, or copy it again",
+            )
+    return DataError(path, found=found, expected="a whole video file", cure=cure)
+
+
+def _mp4_boxes(path: Path) -> list[str]:
+    """The kinds of the boxes that an mp4 or mov is made of; none where it does not begin as one."""
+    kinds: list[str] = []
+    with path.open("rb") as file:
+        while len(header := file.read(16)) >= 8 and (kind := header[4:8]).isalnum() and (kinds or kind == b"ftyp"):
+            kinds.append(kind.decode("ascii", "replace"))
+            size = int.from_bytes(header[:4], "big")
+            if size == 0:  # it reaches to the end
+                break
+            file.seek((int.from_bytes(header[8:16], "big") if size == 1 else max(size, 8)) - len(header), 1)
+    return kinds
 
 
 def announced_frames(path: Path) -> int | None:
@@ -97,7 +124,8 @@ def stream_video(path: Path) -> Iterator[VideoFrame]:
                 raise  # nobody knows how much is lost
         lost = _lost(container, stream, came)
     if came <= lost:
-        raise _too_short(path, f"{came} frames", f"{came + lost}, as the file announces" if lost else "some")
+        start = f", or train on its whole start: ffmpeg -i IN -frames:v {came} start.mp4" if came > 1 else ""
+        raise _too_short(path, f"{came} frames", f"{came + lost}, as the file announces" if lost else "some", start)
     if lost:
         log.warning("%s: %d of %d frames are lost, the file was cut off or is damaged", path, lost, came + lost)
 
@@ -155,5 +183,5 @@ def _check_middle(path: Path) -> None:
             raise _too_short(path, "less than half of its frames", f"{stream.frames}, as it announces")
 
 
-def _too_short(path: Path, found: str, expected: str) -> DataError:
-    return DataError(path, found=found, expected=expected, cure="copy the file again")
+def _too_short(path: Path, found: str, expected: str, otherwise: str = "") -> DataError:
+    return DataError(path, found=found, expected=expected, cure=f"copy the file again{otherwise}")

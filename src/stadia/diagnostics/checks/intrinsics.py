@@ -188,7 +188,7 @@ def _resized(K: Array, camera: Camera, where: list[str]) -> Finding | None:
         measured=f"K is that of a picture about {width}x{height}, {x:.2f} times as wide and {y:.2f} times as high",
         expected=f"K of the {camera.width}x{camera.height} picture: cx / W and cy / H near 0.5",
         cure=f"rescale K from {width}x{height} to {camera.width}x{camera.height}, x by {1 / x:.4f} and y by {1 / y:.4f}: "
-        "f' = f s, c' = (c + 0.5) s - 0.5 (stadia.geometry.camera.resized does it)",
+        "f' = f s, c' = (c + 0.5) s - 0.5 (stadia.geometry.camera.resize does both)",
         evidence={
             "picture": f"{camera.width}x{camera.height}",
             "size_of_K": [width, height],
