@@ -185,16 +185,29 @@ class Prediction(Movable):
 
 
 class Predictor(Protocol):
-    """What evaluation and `stadia predict` need of a trained recipe."""
+    """What evaluation and `stadia predict` need of a trained recipe.
+
+    claim: what unit its inverse depth and translations have.
+    height, width: of the pictures that its networks see; `geometry.camera.resize` brings a picture and its camera there.
+    """
 
     claim: Claim
     height: int
     width: int
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """(B, 3, H, W) pictures at the network's size to (B, 1, H, W) inverse depth."""
+        """Inverse depth of pictures.
+
+        Args:
+            image: (B, 3, height, width) RGB in [0, 1].
+            camera: of these pictures at this size (`geometry.camera.from_field_of_view`, `intrinsics`, `resize`).
+
+        Returns (B, 1, height, width): 1/m where `claim` is metres, else up to what the claim leaves open. On the predictor's device.
+        """
         ...
 
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        """(B, 3, H, W) twice, neighbours in time with their cameras, to (B, 4, 4); None where the recipe has no motion for them."""
+        """(B, 3, height, width) RGB in [0, 1] twice, neighbours in time with their cameras, to (B, 4, 4), which takes points of the first
+        camera to the next, in the unit of depth; None where the recipe has no motion for them.
+        """
         ...
