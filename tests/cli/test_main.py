@@ -84,7 +84,7 @@ def test_interrupted(stadia, monkeypatch):
         ("train selfsup --dat x", "train: found option '--dat'", "one of --data, --out,", "did you mean '--data'?"),
         ("evaluate --protcol x", "evaluate: found option '--protcol'", "--protocol, --claim,", "did you mean '--protocol'?"),
         ("report x -q", "report: found option '-q'", "one of --out, --help, --traceback", "see `stadia report --help`"),
-        ("train", "train: found no argument 'recipe'", "stadia train [OPTIONS]", "see `stadia train --help`"),
+        ("train", "train: found no recipe", "stadia train RECIPE", "`stadia parts recipes` lists them"),
         ("report a b", "report: found extra argument(s) (b)", "stadia report [OPTIONS]", "see `stadia report --help`"),
         ("train selfsup --out", "command line: found option '--out' without a value", "as the help shows it", "see `stadia --help`"),
         ("predict a b --every x", "predict: found invalid value for '--every'", "stadia predict [OPTIONS]", "see `stadia predict --help`"),

@@ -47,3 +47,9 @@ def test_lines_are_read_without_importing(python):
     )
     assert (done.returncode, done.stdout.strip()) == (0, first_line("stadia.training.optimisers:sgd"))
     assert "Gradient descent" in done.stdout
+
+
+def test_a_protocol_says_what_it_fits():
+    lines = dict(rows_of("protocols"))
+    assert lines["metric"].startswith("metres as they are; truth: ")
+    assert lines["relative"].startswith("metres fitted by median, up-to-scale fitted by median, affine-inverse fitted by scale and shift; ")

@@ -114,6 +114,25 @@ def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
     assert (handed["out"], handed["resume"], handed["despite_findings"]) == (Path("x"), None, True)
 
 
+def test_paths_are_kept_from_the_root_on_and_a_resumed_run_knows_its_recipe(stadia, monkeypatch, tmp_path):
+    handed = []
+    monkeypatch.setattr("stadia.recipes.train", lambda config, **options: handed.append((config, options["resume"])))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "drive.mp4").touch()
+    assert stadia("train", "selfsup", "--data", "drive.mp4", "data.camera.K_file=K.txt", "data.split_by.train_file=~/a.txt")[0] == 0
+    (config, _) = handed.pop()
+    assert (config.data.path, config.data.camera.K_file) == (str(tmp_path / "drive.mp4"), str(tmp_path / "K.txt"))
+    assert config.data.split_by.train_file == str(Path.home() / "a.txt")
+    assert config.data.poses is None
+    run = Run.create(tmp_path, "a", config, recipe="selfsup", seed=0)
+    monkeypatch.chdir("/")
+    code, _, err = stadia("train", "training.workers=0", "--resume", str(run.folder))
+    assert code == 0, err
+    (resumed, resume) = handed.pop()
+    assert (resumed.data, resumed.training.workers, resume) == (config.data, 0, run.folder)
+    assert stadia("train", "--resume", str(run.folder))[0] == 0
+
+
 def test_the_report_is_built_however_the_run_ends(stadia, tmp_path, monkeypatch):
     def train(config, *, ended, **_):
         run = Run.create(tmp_path, "a", config, recipe="selfsup", seed=0)

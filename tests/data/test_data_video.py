@@ -137,6 +137,13 @@ def test_the_camera_in_every_way(tmp_path: Path, pictures: Path, world: Any) -> 
     assert K({})[0, 0] == 99
 
 
+def test_a_matrix_by_another_key(tmp_path: Path, pictures: Path, one_line: OneLine) -> None:
+    (tmp_path / "K.json").write_text('{"k": 3}')
+    with pytest.raises(DataError) as caught:
+        open_recordings(pictures, camera={"K_file": str(tmp_path / "K.json")})
+    one_line(caught.value, "K.json", "found keys 'k', expected a key 'K'")
+
+
 def test_a_camera_for_each_frame(tmp_path: Path, pictures: Path, drive_frames: list[np.ndarray]) -> None:
     file = tmp_path / "K.txt"
     file.write_text("".join(f"{100 + i} 0 77 0 {100 + i} 41 0 0 1\n" for i in range(8)))

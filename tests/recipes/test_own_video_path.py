@@ -121,3 +121,12 @@ def test_the_training_of_the_checkpoint_says_the_stride(source: Path, tmp_path: 
     assert as_trained(tmp_path, source, {"camera": FOCAL}) == {"stride": 3, "camera": FOCAL}
     assert as_trained(tmp_path, source, {"stride": 5}) == {"stride": 5}
     assert as_trained(tmp_path, tmp_path, {"format": "kitti_raw"}) == {"format": "kitti_raw"}, "other data have frames of their own"
+
+
+def test_of_the_video_that_trained_the_camera_is_known(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = SimpleNamespace(config={"data": {"stride": 3, "path": str(source.parent / "." / source.name), "camera": FOCAL}})
+    monkeypatch.setattr(prediction.Checkpoint, "open", lambda path: SimpleNamespace(header=header))
+    assert as_trained(tmp_path, source, {}) == {"stride": 3, "camera": FOCAL}
+    assert as_trained(tmp_path, source, {"camera": {"focal_px": 9}}) == {"stride": 3, "camera": {"focal_px": 9}}
+    other = source.rename(source.with_name(f"other{source.suffix}"))
+    assert as_trained(tmp_path, other, {}) == {"stride": 3}

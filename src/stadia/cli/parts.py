@@ -77,10 +77,14 @@ def first_line(where: str) -> str:
 
 
 def protocols() -> Rows:
-    """Every protocol, and the ground truth that it means."""
-    from stadia.evaluation.protocols import PROTOCOLS
+    """Every protocol: what it fits to the truth for each claim that it scores, and the ground truth that it means."""
+    from stadia.evaluation.protocols import PROTOCOLS, Alignment
 
-    return [(protocol.name, protocol.ground_truth) for protocol in PROTOCOLS.values()]
+    def fitted(kind: Alignment) -> str:
+        return "as they are" if kind is Alignment.NONE else f"fitted by {kind}"
+
+    claims = {name: ", ".join(f"{claim} {fitted(kind)}" for claim, kind in rules.alignments.items()) for name, rules in PROTOCOLS.items()}
+    return [(name, f"{claims[name]}; truth: {rules.ground_truth}") for name, rules in PROTOCOLS.items()]
 
 
 def encoders() -> Rows:

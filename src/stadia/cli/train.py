@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     from stadia.recipes.config import RecipeConfig
     from stadia.training.run import Run
 
+_PATHS = {"path", "poses", "ground_truth_path", "K_file", "train_file", "val_file", "folder", "start_from"}
+
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="What to train; `stadia parts recipes` lists them.", show_default=False)],
+    recipe: Annotated[
+        str | None, typer.Argument(help="What to train; `stadia parts recipes` lists them. Not needed with --resume.", show_default=False)
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Dotted keys: optimiser.lr=2e-4", show_default=False)
     ] = None,
@@ -28,9 +32,12 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration as JSON and stop.")] = False,
 ) -> None:
     """Train a recipe: check the data, train, and write the run's report."""
+    words = list(overrides or [])
+    if recipe is None or "=" in recipe:  # left out: the first word is a setting
+        words, recipe = ([recipe] if recipe else []) + words, _recipe_of(resume)
     base = config if config is not None or resume is None else resume / "config.json"
     given = [f"data.path={json.dumps(str(data))}"] if data is not None else []
-    resolved = resolve_recipe(recipe, base, given + (overrides or []), example={"path": "PATH"} if dry_run else {})
+    resolved = resolve_recipe(recipe, base, given + words, example={"path": "PATH"} if dry_run else {})
     if dry_run:
         from rich.console import Console
 
@@ -47,6 +54,7 @@ def train(
     from stadia.core.files import check_writable
 
     check_writable(out if resume is None else resume)
+    resolved = resolved if resume else with_whole_paths(resolved)
 
     from stadia import recipes, report
 
@@ -55,6 +63,27 @@ def train(
             typer.echo(f"report: {report.build(run.folder)}")
 
     recipes.train(resolved, out=out, resume=resume, despite_findings=despite_findings, ended=tell)
+
+
+def _recipe_of(resume: Path | None) -> str:
+    """What a run trained. Raises ConfigError where there is none to go on with."""
+    from stadia.core.errors import ConfigError
+    from stadia.training.run import Run
+
+    if resume is None:
+        expected = "stadia train RECIPE [KEY=VALUE]..., or --resume RUN"
+        raise ConfigError("train", found="no recipe", expected=expected, cure="`stadia parts recipes` lists them")
+    return Run.open(resume).recipe
+
+
+def with_whole_paths(config: RecipeConfig) -> RecipeConfig:
+    """The same with every path from the root on, so that a run can be resumed from another folder."""
+    values = config.model_dump(mode="json")
+    data = values.get("data", {})
+    for group in (values, data, data.get("camera", {}), data.get("split_by", {}), data.get("cache", {})):
+        for key in _PATHS & group.keys():
+            group[key] = group[key] and str(Path(group[key]).expanduser().absolute())
+    return type(config).model_validate(values)
 
 
 def _check_encoders(config: RecipeConfig) -> None:

@@ -87,7 +87,10 @@ def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
     """(3, 3), or (N, 3, 3) with one a frame, from text (3x3, or 9 numbers a line) or JSON (the same, or {"K": ...})."""
     if path.suffix.lower() == ".json":
         stored = read_json(path)
-        values = stored.get("K") if isinstance(stored, dict) else stored
+        if isinstance(stored, dict) and "K" not in stored:
+            found = f"keys {', '.join(map(repr, list(stored)[:4]))}"
+            raise DataError(path, found=found, expected="a key 'K', or the matrix alone", cure="name it K")
+        values = stored["K"] if isinstance(stored, dict) else stored
         try:
             K = np.array(values, dtype=np.float64)
         except (TypeError, ValueError):

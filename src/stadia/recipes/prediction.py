@@ -71,10 +71,13 @@ def open_input(path: Path, *, every: int = 1, format: str = "auto", **options: A
 
 
 def as_trained(checkpoint: Path, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """`options`, with the stride of the checkpoint's training where the input is your own video and no other is given."""
+    """`options`, with what the checkpoint's training had of your own video: its stride; and of the same video its camera."""
     if not _is_own(path, options.get("format", "auto")):
         return dict(options)
-    return {"stride": Checkpoint.open(checkpoint).header.config.get("data", {}).get("stride", "auto"), **options}
+    trained = Checkpoint.open(checkpoint).header.config.get("data", {})
+    same = "path" in trained and Path(trained["path"]).expanduser().resolve() == path.expanduser().resolve()
+    camera = {"camera": trained["camera"]} if same and "camera" in trained else {}
+    return {"stride": trained.get("stride", "auto"), **camera, **options}
 
 
 def _is_own(path: Path, format: str) -> bool:
