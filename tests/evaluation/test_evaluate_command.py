@@ -198,6 +198,9 @@ class TestCheckpoint:
             assert (scores["split"], scores["images"]) == (split, images)
             assert not any("split" in note for note in scores["notes"])
         mistake(stadia("evaluate", checkpoint, drive_folder, "data.split=val"), "splits train, test", "a split 'val'")
+        described["splits"] = {"val": ["b"], "test": ["a"]}
+        (drive_folder / "dataset.json").write_text(json.dumps(described))
+        assert json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])["split"] == "test"
         described["splits"] = {"train": ["b"], "val": ["a"]}
         (drive_folder / "dataset.json").write_text(json.dumps(described))
         assert json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])["split"] == "val"

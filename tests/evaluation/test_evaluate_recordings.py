@@ -11,7 +11,7 @@ import pytest
 
 from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import Claim
-from stadia.evaluation.predictions import Provenance
+from stadia.evaluation.predictions import Provenance, read_record
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recordings import evaluate_recordings
 
@@ -60,6 +60,14 @@ class TestRecordings:
             evaluate_recordings(silent, [drive()], PROTOCOLS["metric"], tmp_path, other, reuse=True)
         with pytest.raises(StadiaError, match="a finished prediction there already"):
             self.evaluate(red_reader(), [drive()], tmp_path)
+
+    def test_what_was_left_unfinished_is_predicted_again(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+        first = self.evaluate(red_reader(), [drive()], tmp_path)
+        record = read_record(tmp_path / "drive")
+        assert record is not None
+        started = {"finished": False, "entries": (), "path": (), "picture_size": None}
+        record.model_copy(update=started).write(tmp_path / "drive")
+        assert self.evaluate(red_reader(), [drive()], tmp_path, reuse=True).depth.metrics == first.depth.metrics
 
     def test_up_to_scale_is_scaled_and_said(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         result = self.evaluate(red_reader(Claim.UP_TO_SCALE, scale=0.2), [drive()], tmp_path, "relative")

@@ -123,6 +123,7 @@ def test_keys_that_may_differ(tmp_path: Path) -> None:
 def test_other_data_is_refused_wherever_it_lies(tmp_path: Path) -> None:
     run = create(tmp_path, data={"path": Path("/a").as_posix(), "fingerprints": {"drive": "abc"}, "size": (1, 2)})
     run.check_data({"path": "/b", "fingerprints": {"drive": "abc"}, "size": (1, 2)})
+    run.check_data({"path": "/b", "fingerprints": {"drive": "abc"}, "size": (1, 2), "train_frames": {"drive": [[0, 3]]}})
     with pytest.raises(RunError, match=r"other data \(fingerprints\.drive: abc -> def\)"):
         run.check_data({"path": "/a", "fingerprints": {"drive": "def"}, "size": (1, 2)})
 
