@@ -1,0 +1,83 @@
+"""How good a run is, in words and by pictures of what was scored."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stadia import report
+from stadia.report.pictures import predicted
+from stadia.report.run_files import read_run
+
+
+def words(folder: Path) -> str:
+    """What a reader sees of the report."""
+    text = re.sub(r"<(style|script)>.*?</\1>", "", report.build(folder).read_text(encoding="utf-8"), flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+@pytest.mark.parametrize(
+    ("metrics", "about", "said"),
+    [
+        (
+            {"d1": 0.0},
+            {"scale_ratio_median": 0.096},
+            ["0% of the pixels", "mean depths reaches", "sizes are wrong, true depth is 0.0960 times"],
+        ),
+        ({"d1": 0.93}, {"scale_ratio_median": 1.02}, ["test: 93% of the pixels are within a quarter of the true depth."]),
+    ],
+)
+def test_a_claim_is_not_taken_for_quality(make_run, metrics, about, said):
+    folder = make_run(without=("scores", "result.json"), run={"claim": "metres"})
+    (folder / "scores").mkdir()
+    score = {"claim": "metres", "alignment": "none", "checkpoint": "best.safetensors, step 60", "metrics": metrics, **about}
+    (folder / "scores" / "test.json").write_text(json.dumps(score), encoding="utf-8")
+    good = words(folder).partition("How good they are")[2].partition("Findings")[0]
+    assert all(sentence in good for sentence in said), good
+    assert ("sizes are wrong" in good) == (len(said) > 1)
+
+
+def test_quality_is_said_beside_the_mean_depth_map(make_run):
+    assert "Depth is better than a map of mean depths" in words(make_run())
+    worse = make_run("2026-03-02-101700-worse", result={"depth": {"abs_rel": 0.96, "abs_rel_mean_baseline": 0.63}})
+    assert "worse than a map of mean depths, which looks at no picture (AbsRel 0.960 against 0.630)" in words(worse)
+
+
+def test_what_was_not_scored_is_not_said_to_be_good(make_run):
+    folder = make_run(without=("scores", "result.json", "metrics.csv"), run={"claim": "up-to-scale"})
+    (folder / "metrics.csv").write_text("step,epoch,val/residual,val/residual_unwarped\n60,1,0.046,0.048\n", encoding="utf-8")
+    said = words(folder)
+    assert "Depth was not scored against ground truth: nothing is known of how good it is." in said
+    assert "explain 4% of what changes between the pictures that validated, which networks reach that have hardly learnt." in said
+
+
+def write_prediction(folder: Path, depth: np.ndarray, **changes: object) -> None:
+    (folder / "depth").mkdir(parents=True)
+    cv2.imwrite(str(folder / "depth" / "000001.png"), depth)
+    said = {"recipe": "selfsup", "finished": True, "source": f"kitti/{folder.name}", "entries": ["000000", "000001"]} | changes
+    (folder / "predictions.json").write_text(json.dumps(said), encoding="utf-8")
+
+
+def test_depth_that_was_scored_is_shown(make_run):
+    """Near is bright, none is black; a baseline, half-written predictions and names that leave the folder are not shown."""
+    folder = make_run(without=("pictures", "findings.jsonl"))
+    depth = np.full((20, 40), 80 * 256, np.uint16)
+    depth[10:], depth[:, :4] = 2 * 256, 0
+    write_prediction(folder / "predictions" / "val" / "06", depth)
+    write_prediction(folder / "predictions" / "test-mean" / "06", depth, recipe="mean-depth", source="mean")
+    write_prediction(folder / "predictions" / "val" / "07", depth, finished=False)
+    write_prediction(folder / "predictions" / "val" / "08", depth, entries=["../../../../config"])
+    run = read_run(folder)
+    ((name, shown),) = predicted(run)
+    image = cv2.imdecode(np.frombuffer(base64.b64decode(shown.uri.partition(",")[2]), np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert name == "kitti/06/000001"
+    assert image[15, 30] > 150 > image[3, 30] > image[15, 1]
+    assert [line.split(":")[0] for line in run.unreadable] == ["predictions/val/08/predictions.json"]
+    assert "kitti/06/000001" in words(folder)
