@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -86,4 +87,6 @@ def test_what_a_training_records_tells_its_frames_again(small: SelfsupConfig, tm
     other, val = open_recordings(worlds / "train-000", frames=(1, 5)), open_recordings(worlds / "val-000")
     found = Trained.on(tmp_path, [*other, *val])
     assert found.of == {"train-000": {index - 1 for index in trained if index}, "val-000": set()}
+    resized = SimpleNamespace(name=f"{worlds.name}/train-000", fingerprint=lambda: "other")
+    assert Trained.on(tmp_path, [resized]).count({resized.name: [0]}) is None, "perhaps the same pictures"
     assert found.count({"train-000": [0, 1, 2, 3], "val-000": [0, 1]}) == len([index for index in trained if index])

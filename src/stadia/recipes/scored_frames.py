@@ -35,6 +35,8 @@ class Trained:
         numbers = {print_: {n for start, stop in found for n in range(start, stop)} for print_, found in spans.items()}
         found = {}
         for recording in recordings:
+            if recording.name in facts["fingerprints"] and _whole(recording.fingerprint()) not in numbers:
+                return cls(False, {})  # a video decoded to another size, or another K: perhaps the same pictures
             trained = numbers.get(_whole(recording.fingerprint()), set())
             found[recording.name] = frozenset(index for index in range(len(recording)) if recording.number(index) in trained)
         return cls(True, found)
