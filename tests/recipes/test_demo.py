@@ -44,20 +44,21 @@ def summary(scores: Mapping[str, float], network: Mapping[str, float], baseline:
 
 def test_the_worst_world_speaks(capsys: pytest.CaptureFixture[str]) -> None:
     drifts = {"test-000": 0.5, "test-001": 2.0}
-    result = summary(drifts, {name: 2 * drift for name, drift in drifts.items()}, drifts)
+    result = summary(drifts, {"test-000": 4.0, "test-001": 1.0}, {name: drift / 2 for name, drift in drifts.items()})
     odometry = result["odometry"]
     assert (odometry["recording"], odometry["path_m"]) == ("test-001", 10)
     assert odometry["ate_m"] == pytest.approx(2 / 11**0.5)
-    assert odometry["ate_m_network"] == pytest.approx(4 / 11**0.5)
+    assert odometry["worst_ate_over_path"] == pytest.approx(0.2 / 11**0.5)
+    assert odometry["worst_ate_over_path_network"] == pytest.approx(0.4 / 11**0.5), "each way by its own worst world"
     _print_table(result)
-    assert "6.0%, 12.1% by the pose network alone, 6.0% by the mean depth" in " ".join(capsys.readouterr().out.split())
+    assert "6.0%, 12.1% by the pose network alone, 3.0% by the mean depth" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("network", [{}, {"test-000": 1.0}])
 def test_a_path_that_broke_is_none(network: dict[str, float], capsys: pytest.CaptureFixture[str]) -> None:
     result = summary({"test-000": 0.5, "test-001": 2.0}, network, {})
-    assert result["odometry"]["ate_m_network"] is None
-    assert result["odometry"]["ate_m_mean_baseline"] is None
+    assert result["odometry"]["worst_ate_over_path_network"] is None
+    assert result["odometry"]["worst_ate_over_path_mean_baseline"] is None
     _print_table(result)
     assert "6.0%, none by the pose network alone, none by the mean depth" in " ".join(capsys.readouterr().out.split())
 

@@ -50,6 +50,7 @@ def _print_table(result: dict[str, Any]) -> None:
 def _odometry_line(odometry: dict[str, Any]) -> str:
     if odometry["path_m"] is None:
         return "odometry: none, the motion between some frames is not known"
-    ways = (("ate_m", ""), ("ate_m_network", " by the pose network alone"), ("ate_m_mean_baseline", " by the mean depth"))
-    ate = ", ".join(("none" if odometry[key] is None else f"{odometry[key] / odometry['path_m']:.1%}") + by for key, by in ways)
-    return f"odometry of the worst of them: ATE over a path of {odometry['path_m']:.1f} m, {odometry['align']}-aligned: {ate}"
+    ways = {"": "", "_network": " by the pose network alone", "_mean_baseline": " by the mean depth"}
+    shares = {by: odometry[f"worst_ate_over_path{way}"] for way, by in ways.items()}
+    told = ", ".join(("none" if share is None else f"{share:.1%}") + by for by, share in shares.items())
+    return f"odometry, the worst of them: ATE over path, {odometry['align']}-aligned: {told}"

@@ -106,8 +106,8 @@ def render_worlds(console: Console) -> Path:
 
 
 def summarise(scores: Evaluation, network: Evaluation, baseline: Evaluation, *, wall_s: float, peak_rss_mb: float) -> dict[str, Any]:
-    """The numbers for result.json. Odometry: the worst test world by ATE over path, SE(3)-aligned, metres as predicted; None where
-    there is no path.
+    """The numbers for result.json. Odometry: the worst test world by ATE over path, SE(3)-aligned, metres as predicted, and that share
+    for each way to a path, of its own worst world; None where there is no path.
 
     Args:
         scores: of what was trained.
@@ -118,9 +118,9 @@ def summarise(scores: Evaluation, network: Evaluation, baseline: Evaluation, *, 
     """
     assert scores.depth is not None
     assert baseline.depth is not None
-    paths = scores.odometry
-    worst = max(paths, key=lambda name: (paths[name].metrics["ate_rmse_m"] or 0.0) / paths[name].path_m, default="")
-    path = paths[worst].summary() if paths else {}
+    worst = max(scores.odometry, key=lambda name: _ate_over_path(scores, name) or 0.0, default="")
+    path = scores.odometry[worst].summary() if worst else {}
+    ways = {"": scores, "_network": network, "_mean_baseline": baseline}
     return {
         "claim": str(scores.depth.claim),
         "protocol": scores.depth.protocol,
@@ -134,16 +134,23 @@ def summarise(scores: Evaluation, network: Evaluation, baseline: Evaluation, *, 
         "odometry": {
             "recording": worst or None,
             "ate_m": path.get("ate_rmse_m"),
-            "ate_m_network": _ate_m(network, worst),
-            "ate_m_mean_baseline": _ate_m(baseline, worst),
             **{key: path.get(key) for key in ("path_m", "align", "rpe_trans_m", "rpe_rot_deg")},
+            **{f"worst_ate_over_path{way}": _worst_ate_over_path(found, list(scores.odometry)) for way, found in ways.items()},
         },
         "wall_s": round(wall_s, 1),
         "peak_rss_mb": round(peak_rss_mb, 1),
     }
 
 
-def _ate_m(evaluation: Evaluation, recording: str) -> float | None:
+def _ate_over_path(evaluation: Evaluation, recording: str) -> float | None:
     """None where it has no path of it."""
     path = evaluation.odometry.get(recording)
-    return None if path is None else path.metrics["ate_rmse_m"]
+    ate_m = path.metrics["ate_rmse_m"] if path else None
+    return None if path is None or ate_m is None else ate_m / path.path_m
+
+
+def _worst_ate_over_path(evaluation: Evaluation, recordings: Sequence[str]) -> float | None:
+    """The largest share of these recordings; None where a path of one is missing."""
+    shares = [_ate_over_path(evaluation, recording) for recording in recordings]
+    known = [share for share in shares if share is not None]
+    return max(known) if known and len(known) == len(shares) else None
