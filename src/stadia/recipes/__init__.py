@@ -11,16 +11,15 @@ The main job, from Python:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from stadia.core.tables import Table
 
 if TYPE_CHECKING:
-    from stadia.core.types import Predictor
     from stadia.recipes.config import RecipeConfig
-    from stadia.training.run import Run
+    from stadia.recipes.workflow import load_predictor as load_predictor
+    from stadia.recipes.workflow import train as train
 
 RECIPES = Table("recipe", {"selfsup": "stadia.recipes.selfsup:Selfsup"})
 
@@ -36,22 +35,10 @@ def configure(recipe: str, overrides: Iterable[str] = (), **values: Any) -> Reci
     return config
 
 
-def train(
-    config: RecipeConfig,
-    *,
-    out: Path = Path("runs"),
-    resume: Path | None = None,
-    despite_findings: bool = False,
-    ended: Callable[[Run], object] = lambda run: None,
-) -> Run:
-    """Check the data, train, score what validates. See `stadia.recipes.workflow.train`."""
+def __getattr__(name: str) -> Any:
+    """`train` and `load_predictor` of `stadia.recipes.workflow`, imported when first asked for: they bring torch."""
+    if name not in ("train", "load_predictor"):
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     from stadia.recipes import workflow
 
-    return workflow.train(config, out=out, resume=resume, despite_findings=despite_findings, ended=ended)
-
-
-def load_predictor(checkpoint: Path) -> Predictor:
-    """A trained recipe from a checkpoint or a run's folder. Raises CheckpointError where it is damaged or of no known recipe."""
-    from stadia.recipes import workflow
-
-    return workflow.load_predictor(checkpoint)
+    return getattr(workflow, name)
