@@ -165,7 +165,7 @@ class DataConfig(SourceOptions):
     ground_truth_depth: put depth, at the network's size, into `targets.depth_m` of what trains too, for a loss that compares with it;
         validation has it wherever it is there (scoring reads it at full size instead).
     sparse_depth: that depth is single returns of a LiDAR: each is kept, of several on one pixel the nearest. Else it is a surface,
-        resized by its nearest pixel.
+        resized by its nearest pixel. "auto" looks at what share of the pixels has one.
     """
 
     path: str
@@ -177,7 +177,7 @@ class DataConfig(SourceOptions):
     stereo: bool | Literal["auto"] = "auto"
     target_sides: Annotated[tuple[Literal["left", "right"], ...], Field(min_length=1)] = ("left",)
     ground_truth_depth: bool = False
-    sparse_depth: bool = False
+    sparse_depth: bool | Literal["auto"] = "auto"
     augmentation: AugmentationConfig = AugmentationConfig()
 
     @field_validator("format")

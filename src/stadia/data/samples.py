@@ -106,7 +106,7 @@ class Samples(Dataset[Batch]):
             target_sides=config.target_sides,
             augmentation=config.augmentation if training else NO_AUGMENTATION,
             ground_truth_depth=config.ground_truth_depth,
-            sparse_depth=config.sparse_depth,
+            sparse_depth=config.sparse_depth is True,
             seed=seed,
             cache=config.cache,
             progress=progress,

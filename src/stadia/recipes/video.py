@@ -76,9 +76,14 @@ def indices_of(frames: Sequence[Frames]) -> dict[str, list[int]]:
     return {name: sorted(indices) for name, indices in found.items()}
 
 
-def has_depth(recording: Recording) -> bool:
-    """Whether some frame has ground truth, by a look at a few: the first frames of a drive often have none."""
-    return any(recording.depth_m(index) is not None for index in np.linspace(0, len(recording) - 1, 5).astype(int))
+SPARSE_BELOW = 0.35
+"""Share of pixels with ground truth: LiDAR scans have .03 to .05, KITTI's improved ones .16, depth cameras and renderers .6 and more."""
+
+
+def labelled_share(recording: Recording) -> float:
+    """The largest share of pixels with ground truth, by a look at a few frames: the first ones of a drive often have none."""
+    maps = (recording.depth_m(index) for index in np.linspace(0, len(recording) - 1, 5).astype(int))
+    return max((float((depth_m > 0).mean()) for depth_m in maps if depth_m is not None), default=0.0)
 
 
 def open_video(config: DataConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
@@ -97,11 +102,14 @@ def open_video(config: DataConfig, training: TrainingConfig, *, seed: int, conso
             bars.update(tasks[what], completed=done, total=total)
 
         split = open_split(config, progress)
+        shares = {id(r): labelled_share(r) for r in unique_recordings([*split.train, *split.val])}
+        if config.sparse_depth == "auto":
+            config = config.model_copy(update={"sparse_depth": any(0 < share < SPARSE_BELOW for share in shares.values())})
         train = Samples.from_config(split.train, config, training=True, seed=seed, progress=progress)
         config = config.model_copy(update={"stereo": train.stereo})
         val = None
         if split.val:
-            with_truth = any(has_depth(recording) for recording in unique_recordings(split.val))
+            with_truth = any(shares[id(recording)] > 0 for recording in unique_recordings(split.val))
             val = Samples.from_config(
                 split.val, config.model_copy(update={"ground_truth_depth": with_truth}), training=False, seed=seed, progress=progress
             )
