@@ -37,6 +37,7 @@ from stadia.evaluation.motion import View
 from stadia.evaluation.protocols import CROPS, PROTOCOLS
 from stadia.geometry.warp import synthesize
 from stadia.losses.report import LossReport
+from stadia.models.attention_config import AttentionConfig
 from stadia.models.config import DepthAndMotionConfig
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.recipe import Recipe
@@ -143,6 +144,27 @@ def model(name: str, part: Any, folder: Path) -> None:
     assert all(tensor.isfinite().all() for tensor in said)
     sum(tensor.sum() for tensor in said).backward()
     assert [n for n, p in built.named_parameters() if p.grad is None] == []
+
+
+def attention(name: str, part: Any, folder: Path) -> None:
+    """On any grid, with or without a class token: finite, a mean of the values, slopes everywhere, each sample for itself."""
+    torch.manual_seed(0)
+    config = AttentionConfig(name=name)
+    built, another = part(config, 3, 8), part(config, 3, 8)
+    owned = {tensor.data_ptr() for tensor in built.state_dict().values()}
+    assert not owned & {tensor.data_ptr() for tensor in another.state_dict().values()}
+    for grid, prefix in (((4, 6), 1), ((3, 5), 0), ((1, 1), 2)):
+        q, k, v = (torch.randn(2, 3, prefix + grid[0] * grid[1], 8, requires_grad=True) for _ in range(3))
+        built.train().zero_grad()
+        said = built(q, k, v, grid)
+        assert said.shape == v.shape
+        said.square().sum().backward()
+        if grid != (1, 1):  # there a window has one token, and a weight nothing to say
+            asked = [q.grad, k.grad, v.grad, *(parameter.grad for parameter in built.parameters())]
+            assert all(slope is not None and slope.isfinite().all() and slope.abs().sum() > 0 for slope in asked)
+        built.eval()
+        torch.testing.assert_close(built(q[1:], k[1:], v[1:], grid), built(q, k, v, grid)[1:])
+        torch.testing.assert_close(built(q, k, torch.full_like(v, 3.0), grid), torch.full_like(v, 3.0))
 
 
 def loss(name: str, part: Any, folder: Path) -> None:
@@ -270,6 +292,7 @@ CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
         logger,
         dataset,
         model,
+        attention,
         loss,
         metric,
         trajectory_metric,
@@ -295,7 +318,7 @@ def test_the_loss_that_the_docs_add_keeps_the_contract_and_turned_around_it_does
         code = re.search(r"```python\n(.*?)```", text, re.S)[1].replace("    return error.where(", f"    return {sign}error.where(")
         exec(code.partition("\n\nerror = ")[0], names)
         with pytest.raises(AssertionError) if sign else contextlib.nullcontext():
-            loss("sparse_depth", names["SparseDepthLoss"], tmp_path)
+            loss("log_depth", names["LogDepthLoss"], tmp_path)
 
 
 def test_unknown_name_is_told_the_nearest():
@@ -346,7 +369,19 @@ def wall() -> LossExample:
     return report, 1 / true_m, (1.5 / true_m, 0.7 / true_m), (64, 96)
 
 
-LOSS_EXAMPLES: dict[str, Callable[[], LossExample]] = {}
+def labels() -> LossExample:
+    """A slanted wall of which the depth is known but for holes, and nothing else."""
+    true_m = torch.linspace(4, 20, 96).expand(2, 1, 64, 96)
+    holes = torch.rand(true_m.shape, generator=torch.Generator().manual_seed(1)) > 0.1
+    known_m = true_m.masked_fill(holes, 0)
+
+    def report(loss: Any, inverse_depth: Tensor) -> LossReport:
+        return loss(inverse_depth, known_m)
+
+    return report, 1 / true_m, (1.5 / true_m, 0.7 / true_m, 0.1 + 0 / true_m), (64, 96)
+
+
+LOSS_EXAMPLES: dict[str, Callable[[], LossExample]] = {"sparse_depth": labels}
 """By name, of a loss that is not called as those of video are."""
 
 

@@ -8,3 +8,11 @@ MODELS = Table(
         "depth_and_motion": "stadia.models.depth_and_motion:DepthAndMotion",
     },
 )
+
+ATTENTIONS = Table(
+    "attention",
+    {
+        "sdpa": "stadia.models.attention:Sdpa",
+        "explicit": "stadia.models.attention:Explicit",
+    },
+)

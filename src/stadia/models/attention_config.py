@@ -1,0 +1,35 @@
+"""Configuration of attention. Imports no torch."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import ConfigError
+from stadia.models import ATTENTIONS
+
+
+class AttentionConfig(StrictModel):
+    """How the tokens of a transformer look at each other. What belongs to another attention than `name` is not read.
+
+    name: `sdpa` is exact, and the default; `explicit` is the same with the matrix written out. The others are approximations.
+    factor: of memory_compressed: tokens of the grid that share one key and value. They form the squarest window of that many
+        tokens, wider than high: 2 is 1x2, 3 is 1x3, 4 is 2x2. With 1 it is exact.
+    features: of performer: random features a head; null is int(d ln d), 266 for heads of 64.
+    redraw_every: of performer: training steps between two draws of its features; null never draws anew.
+    merge: of token_merging: the share of the grid's tokens that are merged into others, at most one half. With 0 it is exact.
+    """
+
+    name: str = "sdpa"
+    factor: int = Field(default=2, ge=1, le=16)
+    features: int | None = Field(default=None, ge=1)
+    redraw_every: int | None = Field(default=1000, ge=1)
+    merge: float = Field(default=0.25, ge=0, le=0.5)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            return ATTENTIONS.check(name)
+        except ConfigError as error:
+            raise ValueError(f"expected {error.expected}; {error.cure}") from error

@@ -1,0 +1,70 @@
+"""Exact attention: the fused form and the written-out one are the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from stadia.core.config import resolve
+from stadia.core.errors import ConfigError
+from stadia.models import ATTENTIONS
+from stadia.models.attention import attention_map
+from stadia.models.attention_config import AttentionConfig
+
+GRID = (12, 40)
+
+
+def tokens(norm: float | None = None, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Random q, k, v (1, 12, 481, 64); with a norm, each query and key has it."""
+    q, k, v = torch.randn(3, 1, 12, 481, 64, generator=torch.Generator().manual_seed(seed))
+    if norm is not None:
+        q, k = (norm * x / x.norm(dim=-1, keepdim=True) for x in (q, k))
+    return q, k, v
+
+
+def exact(name: str) -> torch.nn.Module:
+    return ATTENTIONS.load(name)(AttentionConfig(name=name), 12, 64)
+
+
+@pytest.mark.parametrize("norm", [1, 8, 16, 64])
+def test_the_fused_form_and_the_explicit_one_are_equal(norm: float) -> None:
+    q, k, v = tokens(norm)
+    torch.testing.assert_close(exact("sdpa")(q, k, v, GRID), exact("explicit")(q, k, v, GRID), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["sdpa", "explicit"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_exact_attention_is_finite_in_every_precision(name: str, dtype: torch.dtype) -> None:
+    q, k, v = (x.to(dtype) for x in tokens(16))
+    assert exact(name)(q, k, v, GRID).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["sdpa", "explicit"])
+def test_exact_attention_does_not_know_the_order_of_tokens(name: str) -> None:
+    q, k, v = tokens()
+    order = torch.randperm(481, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(exact(name)(q[:, :, order], k[:, :, order], v[:, :, order], GRID), exact(name)(q, k, v, GRID)[:, :, order])
+
+
+def test_the_map_says_who_looks_where() -> None:
+    k = 40 * torch.eye(5)[None, None]
+    looked_at = torch.tensor([3, 0, 4, 1, 2])
+    weights = attention_map(k[:, :, looked_at], k)
+    assert weights.shape == (1, 1, 5, 5)
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(1, 1, 5))
+    assert weights[0, 0].argmax(dim=-1).tolist() == looked_at.tolist()
+
+
+def test_a_misspelt_attention_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'explicit'"):
+        resolve(AttentionConfig, {"name": "explict"})
+
+
+def test_the_configuration_needs_no_torch() -> None:
+    program = "import sys; sys.modules['torch'] = None; from stadia.models.attention_config import AttentionConfig as C; print(C().name)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "sdpa"
