@@ -84,6 +84,17 @@ def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
     return torch.where(count > 0, (lower + upper) / 2, torch.full_like(lower, torch.nan))[..., 0]
 
 
+def median_and_deviation(values: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The median t and the mean of |x - t|, (...) each, of (..., N) over `known`; NaN where none is known.
+
+    (x - t) / s is what is left of values that are known up to scale and shift (Ranftl et al., PAMI 44(3), 2022, eq. 5 and 6).
+    """
+    known = torch.ones_like(values, dtype=torch.bool) if known is None else known.expand_as(values)
+    median = masked_median(values, known)
+    distance = (values - median[..., None]).abs().where(known, 0.0)
+    return median, (distance.sum(-1) / known.sum(-1).clamp(min=1)).where(known.any(-1), torch.nan)
+
+
 def _known_only(prediction: Tensor, target: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Both with 0 where unknown (what stands there may be infinite or NaN), and weights of 1 and 0."""
     if known is None:

@@ -6,5 +6,6 @@ LOSSES = Table(
     "loss",
     {
         "selfsup": "stadia.losses.selfsup:SelfSupervisedLoss",
+        "sparse_depth": "stadia.losses.sparse_depth:SparseDepthLoss",
     },
 )

@@ -1,0 +1,107 @@
+"""The loss that needs labels: inverse depth against ground truth, wherever there is some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stadia.core.errors import GeometryError
+from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.losses import affine_invariant
+from stadia.losses.report import LossReport
+from stadia.losses.silog import log_ratio, mean_of_labelled, pooled, silog_root, silog_variance
+from stadia.losses.sparse_depth_config import SparseDepthConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What every part is given, all (B, 1, H, W). Nothing may be read where not `known`."""
+
+    inverse_depth: Tensor
+    true_m: Tensor
+    known: Tensor
+    log_ratio: Tensor
+    """ln z - ln z_true, 0 where not known."""
+
+    def affine_residual(self) -> Tensor:
+        return affine_invariant.residual(self.inverse_depth, inverse_from_depth(self.true_m.where(self.known, 0.0)), self.known)
+
+
+def _silog(d: Tensor, known: Tensor, config: SparseDepthConfig) -> Tensor:
+    form = {"root": silog_root, "variance": silog_variance}[config.silog_form]
+    return form(d, known) if config.silog_lam is None else form(d, known, lam=config.silog_lam)
+
+
+def silog_per_image(given: Labelled, config: SparseDepthConfig) -> Tensor:
+    return mean_of_labelled(_silog(given.log_ratio, given.known, config), given.known)
+
+
+def silog_pooled(given: Labelled, config: SparseDepthConfig) -> Tensor:
+    return _silog(*pooled(given.log_ratio, given.known), config)[0]
+
+
+def affine(given: Labelled, config: SparseDepthConfig) -> Tensor:
+    return mean_of_labelled(affine_invariant.trimmed_mean(given.affine_residual(), given.known, config.trim), given.known)
+
+
+def gradient_matching(given: Labelled, config: SparseDepthConfig) -> Tensor:
+    return mean_of_labelled(affine_invariant.gradient_matching(given.affine_residual(), given.known), given.known)
+
+
+def log_l1(given: Labelled, config: SparseDepthConfig) -> Tensor:
+    of_each = given.log_ratio.abs().flatten(1).sum(1) / given.known.flatten(1).sum(1).clamp(min=1)
+    return mean_of_labelled(of_each, given.known)
+
+
+PARTS: Mapping[str, Callable[[Labelled, SparseDepthConfig], Tensor]] = {
+    "silog_per_image": silog_per_image,
+    "silog_pooled": silog_pooled,
+    "affine_invariant": affine,
+    "gradient_matching": gradient_matching,
+    "log_l1": log_l1,
+}
+"""By name, which is also the key of its weight: a function of what is labelled to a scalar, 0 where nothing is."""
+
+
+class SparseDepthLoss:
+    """The weighted sum of PARTS. Zero is never a label, and neither is what lies outside of the configured range.
+
+    Images without a label contribute nothing: no loss, no gradient, and no share in the mean. Runs in float32 at least,
+    whatever autocast says. A prediction that is not finite at a labelled pixel makes a total that is not finite.
+    """
+
+    def __init__(self, config: SparseDepthConfig | None = None) -> None:
+        self.config = config or SparseDepthConfig()
+
+    def __call__(self, inverse_depth: Tensor, true_m: Tensor) -> LossReport:
+        """The loss of a batch.
+
+        Args:
+            inverse_depth: (B, 1, H, W) in 1/m (affine_invariant and gradient_matching: up to scale and shift).
+            true_m: (B, 1, H, W) metres, 0 = none.
+
+        Returns: the total; `terms` by the names of PARTS, weighted; the map "log_error" (B, 1, H, W), |ln z - ln z_true| where
+        there is a label, else 0. Raises GeometryError where the two differ in size.
+        """
+        _check_sizes(inverse_depth, true_m)
+        with torch.autocast(inverse_depth.device.type, enabled=False):
+            inverse_depth = inverse_depth.to(torch.promote_types(inverse_depth.dtype, torch.float32))
+            true_m = true_m.to(inverse_depth.dtype)
+            known = (true_m > self.config.min_depth_m) & (true_m < self.config.max_depth_m)
+            given = Labelled(inverse_depth, true_m, known, log_ratio(inverse_depth, true_m, known))
+            terms = {name: weight * part(given, self.config) for name, part in PARTS.items() if (weight := getattr(self.config, name))}
+            total = torch.stack(list(terms.values())).sum()
+        return LossReport(total, {name: value.detach() for name, value in terms.items()}, {"log_error": given.log_ratio.detach().abs()})
+
+
+def _check_sizes(inverse_depth: Tensor, true_m: Tensor) -> None:
+    if inverse_depth.ndim != 4 or inverse_depth.shape[1] != 1 or inverse_depth.shape != true_m.shape:
+        raise GeometryError(
+            "depth and ground truth",
+            found=f"{tuple(inverse_depth.shape)} and {tuple(true_m.shape)}",
+            expected="two maps (B, 1, H, W) of one size",
+            cure="read the ground truth at the network's size; one that is sparse cannot be resized after",
+        )

@@ -1,0 +1,220 @@
+"""Depth from labels: by hand, what a label is, what an image without one does, and one image's independence of another."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from stadia.core.config import resolve
+from stadia.core.errors import ConfigError, GeometryError
+from stadia.losses.sparse_depth import PARTS, SparseDepthLoss
+from stadia.losses.sparse_depth_config import SparseDepthConfig
+
+F64 = torch.float64
+
+
+def only(part: str, **settings: object) -> SparseDepthLoss:
+    weights = {name: float(name == part) for name in PARTS}
+    return SparseDepthLoss(SparseDepthConfig(**weights, **settings))
+
+
+def scene(batch: int = 2, share: float = 0.5, seed: int = 0, dtype: torch.dtype = F64) -> tuple[Tensor, Tensor]:
+    """A prediction (B, 1, 8, 10) in 1/m and a truth in metres of which `share` is labelled."""
+    generator = torch.Generator().manual_seed(seed)
+    inverse_depth = 0.02 + 0.3 * torch.rand(batch, 1, 8, 10, generator=generator, dtype=F64)
+    true_m = 2 + 70 * torch.rand(batch, 1, 8, 10, generator=generator, dtype=F64)
+    hidden = torch.rand(batch, 1, 8, 10, generator=generator) >= share
+    return inverse_depth.to(dtype), true_m.masked_fill(hidden, 0).to(dtype)
+
+
+def test_every_part_has_a_weight_and_every_weight_a_part() -> None:
+    settings = {"silog_form", "silog_lam", "trim", "min_depth_m", "max_depth_m"}
+    assert list(PARTS) == [name for name in SparseDepthConfig.model_fields if name not in settings]
+
+
+def test_by_hand() -> None:
+    """Two labels wrong by ln 2 and by 0, one pixel without: mean square ln2^2 / 2, mean ln2 / 2."""
+    inverse_depth = torch.tensor([0.05, 0.1, 7.0], dtype=F64).view(1, 1, 1, 3)  # 20 m, 10 m
+    true_m = torch.tensor([10.0, 10.0, 0.0], dtype=F64).view(1, 1, 1, 3)
+    ln2 = math.log(2)
+    assert only("log_l1")(inverse_depth, true_m).total.item() == pytest.approx(ln2 / 2)
+    variance = ln2**2 / 2 - 0.5 * (ln2 / 2) ** 2
+    assert only("silog_per_image", silog_form="variance")(inverse_depth, true_m).total.item() == pytest.approx(variance)
+    root = 10 * math.sqrt(ln2**2 / 2 - 0.85 * (ln2 / 2) ** 2)
+    report = SparseDepthLoss()(inverse_depth, true_m)
+    assert report.total.item() == pytest.approx(root, abs=0.011)  # 10 sqrt(1e-6) is taken off
+    assert report.maps["log_error"].flatten().tolist() == pytest.approx([ln2, 0, 0])
+
+
+def test_terms_are_weighted_and_add_up() -> None:
+    weights = {"silog_per_image": 0.5, "silog_pooled": 2.0, "affine_invariant": 3.0, "gradient_matching": 0.25, "log_l1": 7.0}
+    given = scene()
+    report = SparseDepthLoss(SparseDepthConfig(**weights))(*given)
+    assert list(report.terms) == list(weights)
+    for name, weight in weights.items():
+        torch.testing.assert_close(report.terms[name], weight * only(name)(*given).total)
+    torch.testing.assert_close(sum(report.terms.values()), report.total)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_where_there_is_no_label_the_gradient_is_exactly_zero(part: str) -> None:
+    """D-04: whatever the prediction says there; every label of the part can move it."""
+    inverse_depth, true_m = scene()
+    for nonsense in (0.1, 0.0, -3.0, torch.inf, torch.nan):
+        asked = inverse_depth.where(true_m > 0, nonsense).requires_grad_()
+        report = only(part)(asked, true_m)
+        report.total.backward()
+        assert report.total.isfinite()
+        assert (asked.grad[true_m == 0] == 0).all()
+        assert asked.grad.isfinite().all()
+        assert asked.grad[true_m > 0].count_nonzero() > 0.7 * (true_m > 0).sum()
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("form", ["root", "variance"])
+def test_the_truth_costs_nothing_and_has_a_finite_gradient(part: str, form: str) -> None:
+    _, true_m = scene(dtype=torch.float32)
+    asked = torch.where(true_m > 0, 1 / true_m, 0.3).requires_grad_()
+    report = only(part, silog_form=form)(asked, true_m)
+    report.total.backward()
+    assert 0 <= float(report.total.detach()) < 1e-5
+    assert asked.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_an_image_without_labels_is_as_if_it_were_not_there(part: str) -> None:
+    inverse_depth, true_m = scene(3)
+    true_m[1] = 0
+    asked = inverse_depth.clone().requires_grad_()
+    total = only(part)(asked, true_m).total
+    total.backward()
+    torch.testing.assert_close(total, only(part)(inverse_depth[[0, 2]], true_m[[0, 2]]).total)
+    assert (asked.grad[1] == 0).all()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_batch_without_labels_is_zero_with_zero_gradient(part: str) -> None:
+    inverse_depth, true_m = scene(2)
+    asked = inverse_depth.clone().requires_grad_()
+    total = only(part)(asked, 0 * true_m).total
+    total.backward()
+    assert total == 0
+    assert (asked.grad == 0).all()
+
+
+@pytest.mark.parametrize("part", [name for name in PARTS if name != "silog_pooled"])
+def test_a_batch_is_the_mean_of_its_images(part: str) -> None:
+    """D-12: whatever the batch size, also where one image has a tenth of the labels of another."""
+    inverse_depth, true_m = scene(4)
+    true_m[2, :, :, 1:] = 0
+    loss = only(part)
+    alone = torch.stack([loss(inverse_depth[i : i + 1], true_m[i : i + 1]).total for i in range(4)])
+    torch.testing.assert_close(loss(inverse_depth, true_m).total, alone.mean())
+
+
+@pytest.mark.parametrize("part", [name for name in PARTS if name != "silog_pooled"])
+def test_images_do_not_see_each_other(part: str) -> None:
+    inverse_depth, true_m = scene(2)
+    gradients = []
+    for other in (1.0, 9.0):
+        asked = inverse_depth.clone().requires_grad_()
+        only(part)(asked * torch.tensor([1.0, other], dtype=F64).view(2, 1, 1, 1), true_m).total.backward()
+        gradients.append(asked.grad[0])
+    torch.testing.assert_close(*gradients)
+
+
+def test_the_pooled_one_is_that_of_a_single_image_and_sees_others() -> None:
+    inverse_depth, true_m = scene(2)
+    torch.testing.assert_close(
+        only("silog_pooled")(inverse_depth[:1], true_m[:1]).total, only("silog_per_image")(inverse_depth[:1], true_m[:1]).total
+    )
+    tall = inverse_depth.reshape(1, 1, 16, 10), true_m.reshape(1, 1, 16, 10)
+    torch.testing.assert_close(only("silog_pooled")(inverse_depth, true_m).total, only("silog_per_image")(*tall).total)
+
+
+def test_only_depth_within_the_range_is_a_label() -> None:
+    truth = torch.tensor([-5.0, 0.0, 0.9, 1.1, 79.0, 80.0, 300.0, torch.inf, torch.nan], dtype=F64).view(1, 1, 1, 9)
+    asked = torch.full_like(truth, 0.1).requires_grad_()
+    report = only("log_l1", min_depth_m=1.0)(asked, truth)
+    report.total.backward()
+    assert report.total.isfinite()
+    assert (asked.grad != 0).flatten().tolist() == [False, False, False, True, True, False, False, False, False]
+
+
+@pytest.mark.parametrize("inverse_depth", [0.0, -0.5, 1e-9, 1e-4, 1 / 500])
+def test_a_prediction_at_infinity_is_pulled_back(inverse_depth: float) -> None:
+    """D-11: no clamp that would leave it there. The loss falls when such a pixel is brought nearer."""
+    truth = torch.tensor([10.0, 10.0], dtype=F64).view(1, 1, 1, 2)
+    asked = torch.tensor([inverse_depth, 0.1], dtype=F64).view(1, 1, 1, 2).requires_grad_()
+    SparseDepthLoss()(asked, truth).total.backward()
+    assert asked.grad.isfinite().all()
+    assert asked.grad[0, 0, 0, 0] < 0
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_prediction_that_is_not_finite_shows(part: str, bad: float) -> None:
+    """Also where the largest errors are trimmed: the training has to stop at it."""
+    inverse_depth, true_m = scene(share=1.1)
+    inverse_depth[0, 0, 3, 3] = bad
+    assert not only(part)(inverse_depth, true_m).total.isfinite()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_half_precision_is_computed_in_full(part: str) -> None:
+    inverse_depth, true_m = scene(dtype=torch.float32)
+    rounded = inverse_depth.bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        report = only(part)(rounded, true_m)
+    assert report.total.dtype == torch.float32
+    torch.testing.assert_close(report.total, only(part)(rounded.float(), true_m).total, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("form", ["root", "variance"])
+def test_gradients_are_those_of_finite_differences(part: str, form: str) -> None:
+    inverse_depth, true_m = scene(2, 0.8)
+    asked = inverse_depth[..., :4, :5].clone().requires_grad_()
+    loss = only(part, silog_form=form)
+    assert torch.autograd.gradcheck(lambda x: loss(x, true_m[..., :4, :5]).total, (asked,))
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_it_goes_up_away_from_the_truth(part: str) -> None:
+    """Along a line to something else, at every step."""
+    _, true_m = scene()
+    elsewhere, _ = scene(seed=1)
+    truth = torch.where(true_m > 0, 1 / true_m, 0.3)
+    costs = [float(only(part)(truth + share * (elsewhere - truth), true_m).total) for share in torch.linspace(0, 1, 9)]
+    assert costs == sorted(costs)
+    assert costs[0] < 1e-6 < 0.1 < costs[-1]
+
+
+def test_steps_against_the_gradient_reach_the_truth() -> None:
+    _, true_m = scene(share=1.1)
+    logit = torch.full_like(true_m, math.log(0.1)).requires_grad_()
+    optimiser = torch.optim.Adam([logit], lr=0.05)
+    for _ in range(150):
+        optimiser.zero_grad()
+        SparseDepthLoss()(logit.exp(), true_m).total.backward()
+        optimiser.step()
+    assert (logit.exp() * true_m - 1).abs().max() < 0.05
+
+
+def test_maps_of_another_size_are_refused() -> None:
+    inverse_depth, true_m = scene()
+    for truth in (true_m[..., ::2], true_m[:, 0], true_m[:1]):
+        with pytest.raises(GeometryError, match="two maps"):
+            SparseDepthLoss()(inverse_depth, truth)
+
+
+def test_a_configuration_that_cannot_train_is_refused() -> None:
+    with pytest.raises(ConfigError, match="every part weighs 0"):
+        resolve(SparseDepthConfig, {"silog_per_image": 0})
+    with pytest.raises(ConfigError, match="no label is left"):
+        resolve(SparseDepthConfig, {"min_depth_m": 90})
+    with pytest.raises(ConfigError, match="silog_lam"):
+        resolve(SparseDepthConfig, {"silog_lam": 1.5})
