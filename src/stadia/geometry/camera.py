@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
+from stadia.geometry.numpy_camera import focal_px_of_lens, focal_px_of_view
 
 __all__ = [
     "NEAR",
@@ -58,19 +59,13 @@ def intrinsics(fx: float, fy: float, cx: float, cy: float, *, height: int, width
 
 def from_field_of_view(horizontal_deg: float, *, height: int, width: int, dtype: torch.dtype = torch.float64) -> Camera:
     """A camera with square pixels and a centred axis, from the angle between the left and right edge of its picture."""
-    if not 0 < horizontal_deg < 180:
-        raise GeometryError("field of view", found=f"{horizontal_deg} deg", expected="between 0 and 180", cure="pass degrees")
-    focal = width / 2 / math.tan(math.radians(horizontal_deg) / 2)
+    focal = focal_px_of_view(horizontal_deg, width)
     return intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, dtype=dtype)
 
 
 def from_focal_mm(focal_mm: float, sensor_width_mm: float, *, height: int, width: int, dtype: torch.dtype = torch.float64) -> Camera:
     """A camera with square pixels and a centred axis, from a lens. For a "35 mm equivalent" the sensor is 36 mm wide."""
-    if not (0 < focal_mm < math.inf and 0 < sensor_width_mm < math.inf):
-        raise GeometryError(
-            "lens", found=f"{focal_mm} mm on {sensor_width_mm} mm", expected="both above 0", cure="pass focal length and sensor width"
-        )
-    focal = focal_mm / sensor_width_mm * width
+    focal = focal_px_of_lens(focal_mm, sensor_width_mm, width)
     return intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, dtype=dtype)
 
 

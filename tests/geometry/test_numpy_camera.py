@@ -1,0 +1,42 @@
+"""The camera without torch is the camera with it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from stadia.core.errors import GeometryError
+from stadia.core.types import Camera
+from stadia.geometry import camera, numpy_camera
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((375, 1242), (192, 640)), ((30, 90), (64, 96)), ((33, 50), (32, 64)), ((64, 96), (64, 96)), ((97, 41), (32, 160)), ((5, 7), (1, 1))],
+)
+def test_a_picture_is_resized_as_by_torch(before: tuple[int, int], after: tuple[int, int]) -> None:
+    """Shrunk, enlarged, one of each, by whole and broken ratios; and K with it."""
+    image = np.random.default_rng(0).integers(0, 256, (*before, 3), dtype=np.uint8)
+    K = np.array([[300.0, 2, 44.5], [0, 310, 13], [0, 0, 1]])
+    planar = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    expected, lens = camera.resize(planar, Camera(torch.from_numpy(K), *before), *after)
+    resized = numpy_camera.resize(image, *after)
+    assert resized.dtype == np.float32
+    np.testing.assert_allclose(resized, expected[0], atol=1e-6)
+    np.testing.assert_allclose(numpy_camera.resized_K(K, before, *after), lens.K, rtol=1e-12)
+    np.testing.assert_allclose(numpy_camera.resized_K(np.stack([K, 2 * K]), before, *after)[0], lens.K, rtol=1e-12)
+
+
+def test_a_lens_has_the_same_K() -> None:
+    focal = numpy_camera.focal_px_of_view(70, 640)
+    np.testing.assert_allclose(numpy_camera.centred_K(focal, 192, 640), camera.from_field_of_view(70, height=192, width=640).K)
+    focal = numpy_camera.focal_px_of_lens(26, 36, 640)
+    np.testing.assert_allclose(numpy_camera.centred_K(focal, 192, 640), camera.from_focal_mm(26, 36, height=192, width=640).K)
+
+
+def test_no_lens() -> None:
+    with pytest.raises(GeometryError, match="found 180 deg"):
+        numpy_camera.focal_px_of_view(180, 640)
+    with pytest.raises(GeometryError, match="both above 0"):
+        numpy_camera.focal_px_of_lens(0, 36, 640)
