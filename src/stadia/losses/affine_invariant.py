@@ -36,7 +36,8 @@ def residual(inverse_depth: Tensor, true_inverse_depth: Tensor, known: Tensor) -
 def trimmed_mean(difference: Tensor, known: Tensor, trim: float = 0.2) -> Tensor:
     """1 / (2 M) times the sum of the M (1 - trim) smallest |r| of the M known ones of each image, (B,) (eq. 8).
 
-    What is wrong in the truth is among the largest, and has no slope. 0 for an image without labels.
+    What is wrong in the truth is among the largest, and has no slope; the mean deviation that it was divided by still knows it.
+    0 for an image without labels.
     """
     where = known.flatten(1)
     size = difference.flatten(1).abs().where(where, 0.0)

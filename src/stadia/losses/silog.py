@@ -33,11 +33,9 @@ def log_ratio(inverse_depth: Tensor, true_m: Tensor, known: Tensor) -> Tensor:
     A prediction is not clamped: one that is cut off has no gradient, and stays where it is. Below FAR_INVERSE_DEPTH
     the logarithm is continued by its tangent, so that 0 and less are wrong by a finite amount and pulled back.
     """
-    x = inverse_depth.where(known, 1.0)
-    near = x > FAR_INVERSE_DEPTH
-    log_x = torch.where(near, x.where(near, 1.0).log(), x / FAR_INVERSE_DEPTH - 1 + math.log(FAR_INVERSE_DEPTH))
-    # A comparison with NaN is false, and the tangent's branch hands it on: a prediction that is NaN makes the loss NaN.
-    return torch.where(known, -log_x - true_m.where(known, 1.0).log(), 0.0)
+    near = inverse_depth > FAR_INVERSE_DEPTH  # false for NaN, which the tangent hands on
+    tangent = inverse_depth / FAR_INVERSE_DEPTH - 1 + math.log(FAR_INVERSE_DEPTH)
+    return torch.where(known, -torch.where(near, inverse_depth.where(near, 1.0).log(), tangent) - true_m.log(), 0.0)
 
 
 def silog_variance(d: Tensor, known: Tensor, *, lam: float = 0.5) -> Tensor:

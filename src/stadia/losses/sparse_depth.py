@@ -70,7 +70,7 @@ class SparseDepthLoss:
     """The weighted sum of PARTS. Zero is never a label, and neither is what lies outside of the configured range.
 
     Images without a label contribute nothing: no loss, no gradient, and no share in the mean. Runs in float32 at least,
-    whatever autocast says. A prediction that is not finite at a labelled pixel makes a total that is not finite.
+    whatever the network ran in. A prediction that is not finite at a labelled pixel makes a total that is not finite.
     """
 
     def __init__(self, config: SparseDepthConfig | None = None) -> None:
