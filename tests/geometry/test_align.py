@@ -162,6 +162,82 @@ def test_gradients(noisy):
     assert prediction.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_median_and_deviation_are_numpys(count):
+    values, known = torch.randn(5, 12, dtype=F64), torch.zeros(5, 12, dtype=torch.bool)
+    for row in known:
+        row[torch.randperm(12)[:count]] = True
+    found = align.median_and_deviation(values.where(known, torch.nan), known)
+    for v, k, median, deviation in zip(values, known, *found, strict=True):
+        expected = np.median(v[k].numpy())
+        assert [median.item(), deviation.item()] == pytest.approx([expected, np.mean(np.abs(v[k].numpy() - expected))])
+    assert all(value.isnan().all() for value in align.median_and_deviation(values, known & False))
+
+
+def images(count: int = 6, pixels: int = 200) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Predictions, and truths that are another scale and shift of them in each image; half is known."""
+    prediction = torch.rand(count, pixels, dtype=F64)
+    scale, shift = torch.linspace(1.5, 2.5, count, dtype=F64)[:, None], torch.linspace(0.2, 0.1, count, dtype=F64)[:, None]
+    return prediction, scale * prediction + shift, torch.rand(count, pixels) < 0.5
+
+
+def test_the_scale_and_shift_of_a_set_are_the_means_of_its_images():
+    prediction, target, known = images()
+    found = align.fit_scale_shift([(prediction.float(), target.float(), known)])
+    assert [found.scale, found.shift] == pytest.approx([2.0, 0.15], rel=1e-5)
+    each = [align.fit_scale_shift([(prediction[i], target[i], known[i])]) for i in range(6)]
+    assert [found.scale_spread, found.shift_spread] == pytest.approx(
+        [np.std([one.scale for one in each]), np.std([one.shift for one in each])], rel=1e-5
+    )
+    assert (found.images, found.unlabelled, found.falling) == (6, 0, 0)
+
+
+def test_a_set_that_streams_by_is_the_set_at_once():
+    prediction, target, known = images()
+    fit = align.ScaleShiftFit()
+    for part in (slice(0, 1), slice(1, 4), slice(4, 6)):
+        fit.add(prediction[part], target[part], known[part])
+    assert fit.result() == align.fit_scale_shift([(prediction, target, known)])
+
+
+def test_what_is_not_known_is_not_read():
+    prediction, target, known = images()
+    expected = align.fit_scale_shift([(prediction, target, known)])
+    for anything in (1e9, torch.inf, torch.nan):
+        assert align.fit_scale_shift([(prediction.where(known, anything), target.where(known, anything), known)]) == expected
+
+
+def test_images_that_say_nothing_are_counted_and_left_out():
+    prediction, target, known = images()
+    expected = align.fit_scale_shift([(prediction[3:], target[3:], known[3:])])
+    known[0] = False
+    known[1] = torch.arange(200) < 9
+    prediction[2] = 0.3
+    found = align.fit_scale_shift([(prediction, target, known)])
+    assert (found.scale, found.shift, found.images, found.unlabelled) == (expected.scale, expected.shift, 3, 3)
+    target[3] = -target[3]
+    found = align.fit_scale_shift([(prediction, target, known)])
+    assert (found.images, found.falling) == (2, 1)
+
+
+def test_depth_for_inverse_depth_is_said():
+    """D-06: its deviation would give a positive scale all the same."""
+    prediction, target, known = images()
+    with pytest.raises(GeometryError, match=r"falls where inverse depth grows \(median correlation -0\.\d\d\).*is it depth"):
+        align.fit_scale_shift([(1 / prediction.clamp(min=0.1), target, known)])
+
+
+def test_a_set_without_labels_is_said():
+    prediction, target, known = images()
+    for mistaken in ((prediction, target, known & False), (prediction * 0, target, known), (prediction, target * 0, known)):
+        with pytest.raises(GeometryError, match="6 images, none with 10 labels"):
+            align.fit_scale_shift([mistaken])
+    with pytest.raises(GeometryError, match="0 images"):
+        align.fit_scale_shift([])
+    with pytest.raises(GeometryError, match="not finite"):
+        align.fit_scale_shift([(prediction.where(prediction > 0.1, torch.nan), target, known)])
+
+
 @pytest.mark.parametrize(
     ("source", "target", "kind", "part"),
     [

@@ -5,7 +5,9 @@ A score that is aligned to the truth first says so: each of these takes away wha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean, median, pstdev
 from typing import Literal
 
 import torch
@@ -150,3 +152,92 @@ def scale_shift_robust(prediction: Tensor, target: Tensor, known: Tensor | None 
             weights = base * torch.where(residual <= limit, torch.ones_like(residual), limit / residual.clamp(min=1e-30))
             scale, shift = _weighted_scale_shift(prediction, target, weights)
     return _weighted_scale_shift(prediction, target, weights)
+
+
+# ----------------------------------------------------------------------------------------- one scale and shift for many images
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleShift:
+    """target = scale prediction + shift, for a set of images.
+
+    scale, shift: means over the images that were used; scale_spread, shift_spread: standard deviations of the same.
+    images: how many were used.
+    unlabelled: how many say nothing: too few known values, or all of them equal, or a constant prediction.
+    falling: how many were left out because the target falls where the prediction grows.
+    """
+
+    scale: float
+    shift: float
+    scale_spread: float
+    shift_spread: float
+    images: int
+    unlabelled: int
+    falling: int
+
+
+class ScaleShiftFit:
+    """The one scale and shift that bring affine-invariant inverse depth to 1/m, from images that stream by.
+
+    For each image a = s_target / s_prediction and b = t_target - a t_prediction, with t the median and s the mean |x - t|; then the
+    mean of each over the images. So were the constants of DPT's metric models found (Ranftl et al., ICCV 2021, arXiv 2103.13413).
+    """
+
+    LEAST_VALUES = 10
+    FALLING = -0.2
+    """Median correlation below which the whole set is refused. Not 0: a network that is yet to learn is about there."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[float, float]] = []
+        self._correlations: list[float] = []
+        self._unlabelled = 0
+
+    def add(self, prediction: Tensor, target: Tensor, known: Tensor | None = None) -> None:
+        """Inverse depth as predicted and 1 / true depth, (..., N) of images, and where the latter is known.
+
+        Raises GeometryError for a prediction that is not finite where the target is known.
+        """
+        known = torch.ones_like(target, dtype=torch.bool) if known is None else known.expand_as(target)
+        if not bool(prediction[known].isfinite().all()):
+            raise GeometryError(
+                "prediction", found="values that are not finite", expected="numbers", cure="check the weights, and the dtype it runs in"
+            )
+        prediction, target = (x.detach().double().where(known, 0.0) for x in (prediction, target))
+        (t_prediction, s_prediction), (t_target, s_target) = (median_and_deviation(x, known) for x in (prediction, target))
+        a = s_target / s_prediction
+        slope = scale_shift(prediction, target, known)[0]
+        correlation = slope.sign() * (slope * scale_shift(target, prediction, known)[0]).sqrt()  # 0: one of them is constant
+        usable = (known.sum(-1) >= self.LEAST_VALUES) & (correlation != 0) & correlation.isfinite()
+        self._unlabelled += int((~usable).sum())
+        self._correlations += correlation[usable].tolist()
+        rising = usable & (correlation > 0)
+        self._found += zip(a[rising].tolist(), (t_target - a * t_prediction)[rising].tolist(), strict=True)
+
+    def result(self) -> ScaleShift:
+        """What was found so far. Raises GeometryError where no image had labels, and for a prediction that is depth."""
+        if not self._correlations:
+            raise GeometryError(
+                "scale and shift",
+                found=f"{self._unlabelled} images, none with {self.LEAST_VALUES} labels and a prediction that varies over them",
+                expected="images with ground-truth depth",
+                cure="check that the data set has depth, and that the prediction is no constant",
+            )
+        correlation = median(self._correlations)
+        if correlation < self.FALLING or not self._found:
+            raise GeometryError(
+                "scale and shift",
+                found=f"a prediction that falls where inverse depth grows (median correlation {correlation:.2f})",
+                expected="inverse depth up to scale and shift",
+                cure="is it depth? then pass its reciprocal",
+            )
+        scales, shifts = zip(*self._found, strict=True)
+        falling = len(self._correlations) - len(scales)
+        return ScaleShift(fmean(scales), fmean(shifts), pstdev(scales), pstdev(shifts), len(scales), self._unlabelled, falling)
+
+
+def fit_scale_shift(images: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> ScaleShift:
+    """`ScaleShiftFit` of (prediction, target, known) for each image or batch of images."""
+    fit = ScaleShiftFit()
+    for prediction, target, known in images:
+        fit.add(prediction, target, known)
+    return fit.result()
