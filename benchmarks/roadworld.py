@@ -25,10 +25,11 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from stadia.data.rendering.files import cores
 from stadia.data.roadworld.presets import FULL, RoadWorldConfig
 from stadia.data.roadworld.render import Renderer, View
 from stadia.data.roadworld.world import make_world, world_seed
-from stadia.data.roadworld.write import cores, write_roadworld
+from stadia.data.roadworld.write import write_roadworld
 
 FACTORS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.7)
 

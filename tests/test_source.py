@@ -18,7 +18,7 @@ SOURCES = sorted((ROOT / "src").rglob("*.py"))
 MAX_FUNCTION_LINES, MAX_FILE_LINES = 60, 400
 
 LONG_FUNCTIONS: dict[str, str] = {
-    "src/stadia/data/roadworld/shade.py:shade": "a compiled loop over samples; a view handed to a second function costs more than its work",
+    "src/stadia/data/rendering/shade.py:shade": "a compiled loop over samples; a view handed to a second function costs more than its work",
 }
 """`file:function` that may be longer, and why."""
 LONG_FILES: dict[str, str] = {}

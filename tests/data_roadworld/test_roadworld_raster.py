@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stadia.data.roadworld.mesh import sheet
-from stadia.data.roadworld.raster import NONE, Lens, orient, rasterise
+from stadia.data.rendering.mesh import sheet
+from stadia.data.rendering.raster import NONE, Lens, orient, rasterise
 from stadia.data.roadworld.render import Renderer, View
 
 LENS = Lens(fx=90.0, fy=80.0, cx=61.3, cy=20.7, height=48, width=128, samples=3)

@@ -7,14 +7,15 @@ import pytest
 
 from stadia.core.errors import ConfigError
 from stadia.core.seeds import generator
-from stadia.data.roadworld.mesh import extent
+from stadia.data.rendering.mesh import extent
+from stadia.data.rendering.raster import intrinsics
 from stadia.data.roadworld.people import person
 from stadia.data.roadworld.presets import FULL, PRESETS, TINY, RoadWorldConfig, preset
 from stadia.data.roadworld.render import Renderer, exposure_gains
 from stadia.data.roadworld.road import MIN_RADIUS_M, STEP_M, make_course
 from stadia.data.roadworld.traffic import driving_cars
 from stadia.data.roadworld.vehicles import car
-from stadia.data.roadworld.world import World, draw_rig, intrinsics, make_section, make_world, world_seed
+from stadia.data.roadworld.world import World, draw_rig, make_section, make_world, world_seed
 from stadia.data.roadworld.write import jobs
 
 LONG = TINY.model_copy(update={"frames": 40, "height": 192, "width": 640, "supersampling": 1, "stereo": False})

@@ -146,7 +146,7 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path: Path, monk
     def full(path: Path, image: np.ndarray) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(write, "_write_png", full)
+    monkeypatch.setattr(write, "write_png", full)
     with pytest.raises(StadiaError, match="a full disk"):
         write_roadworld(SMALL, tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []

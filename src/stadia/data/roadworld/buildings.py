@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stadia.data.roadworld.mesh import Colour, Mesh, box, patch, quad
+from stadia.data.rendering.mesh import Colour, Mesh, box, patch, quad
 from stadia.data.roadworld.textures import FACADES, FLOOR_M
 
 _FOUNDATION_M = 1.5  # walls reach below the ground, which may slope

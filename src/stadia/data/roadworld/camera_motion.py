@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stadia.core.seeds import generator
-from stadia.data.roadworld.mesh import Points
+from stadia.data.rendering.mesh import Points
 from stadia.data.roadworld.road import Course
 
 _LATERAL_ACCELERATION = 3.0  # m/s^2, comfortable in a turn

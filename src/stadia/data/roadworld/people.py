@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from stadia.data.roadworld.mesh import Colour, Mesh, ball, fitted, loft, tube
+from stadia.data.rendering.mesh import Colour, Mesh, ball, fitted, loft, tube
 from stadia.data.roadworld.textures import CLOTHS
 
 _STATURE_M = 1.75  # of the figure as modelled; it is fitted to its own size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.data.roadworld.mesh import Colour, Mesh, Part, ball, loft, sheet, tube
+from stadia.data.rendering.mesh import Colour, Mesh, Part, ball, loft, sheet, tube
 
 
 def _lumps(random: np.random.Generator, along: int, around: int, depth: float) -> NDArray[np.float64]:

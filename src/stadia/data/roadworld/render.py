@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.seeds import generator
+from stadia.data.rendering.mesh import Points
+from stadia.data.rendering.picture import Scene, expose, moved
+from stadia.data.rendering.raster import Lens, orient, rasterise_parallel
+from stadia.data.rendering.shade import Light, darken_under
+from stadia.data.rendering.shadows import shadow_map, sun_frame
 from stadia.data.roadworld.classes import SemanticClass
-from stadia.data.roadworld.mesh import Points
 from stadia.data.roadworld.presets import RoadWorldConfig
-from stadia.data.roadworld.raster import Lens, orient, rasterise, rasterise_parallel, transform
-from stadia.data.roadworld.shade import Light, blur, darken_under, develop, shade
 from stadia.data.roadworld.world import World
 
 _SHADOW_TEXEL_M = 0.08
@@ -20,8 +22,8 @@ _SHADOW_MAX_SIDE = 4096
 _MOVING_SHADOW_SIDE, _WINDOW_M, _AHEAD_M = 1024, 70.0, 28.0  # of a window that follows the camera
 _CONTACT_SIDE = 512  # of the map of contact shade, over the same window
 _CONTACT_DEPTH = {SemanticClass.CAR: 0.75, SemanticClass.PERSON: 0.35}
-_LENS_BLUR = 0.08  # share of a pixel's light that each neighbour along an axis gets
-_SHOT, _READ = 0.025, 0.004  # noise of the sensor, in units of full scale
+_CONTACT_FADE_M = 0.3
+_SHADOW_BIAS_M = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class Renderer:
         self.gains = (
             exposure_gains(world.seed, config.frames, len(self.sides)) if config.exposure else np.ones((len(self.sides), config.frames))
         )
-        self._T_sun_world = self._sun_frame()
+        self._scene = Scene(geometry.vertices, geometry.body, geometry.triangles, geometry.surfaces, world.textures, world.sky_texture)
+        self._T_sun_world = sun_frame(world.sun.direction)
         casters = geometry.triangles[geometry.surfaces.ground : geometry.fixed]
         at_rest = np.broadcast_to(self._T_sun_world, geometry.T_world_body[0].shape)
         points = self._transformed(at_rest)[np.unique(casters)]
@@ -74,32 +77,13 @@ class Renderer:
         texel = max(_SHADOW_TEXEL_M, float((high - low)[:2].max()) / (_SHADOW_MAX_SIDE - 1))
         columns, rows = (int(np.ceil(q / texel)) + 2 for q in (high - low)[:2])
         self._fixed_shadow = np.full((rows, columns), np.inf, np.float32)
-        self._fixed_map = self._shadow_map(low[:2], texel)
+        self._fixed_map = shadow_map(self._T_sun_world, low[:2], texel)
         to_map = at_rest.copy()
         to_map[:, :3] = self._fixed_map
         rasterise_parallel(self._transformed(to_map), casters, self._fixed_shadow)
 
     def _transformed(self, T_target_body: Points) -> Points:
-        """(N, 3) all vertices, by (B, 4, 4). Never by BLAS, whose rounding may depend on its number of threads."""
-        vertices = np.empty_like(self.world.geometry.vertices)
-        transform(self.world.geometry.vertices, self.world.geometry.body, np.ascontiguousarray(T_target_body), vertices)
-        return vertices
-
-    def _sun_frame(self) -> Points:
-        """(4, 4) rotation to a frame whose z is the direction that sunlight travels."""
-        along = -self.world.sun.direction
-        across = np.cross(along, (0.0, 1.0, 0.0))
-        across /= np.linalg.norm(across)
-        T = np.eye(4)
-        T[:3, :3] = np.stack([across, np.cross(along, across), along])
-        return T
-
-    def _shadow_map(self, corner: Points, texel_m: float) -> Points:
-        """(3, 4) from the world to (column, row, depth in metres) of a shadow map whose first texel is at `corner` (2,)."""
-        T = self._T_sun_world[:3].copy()
-        T[:2] /= texel_m
-        T[:2, 3] = -corner / texel_m
-        return T
+        return moved(self.world.geometry.vertices, self.world.geometry.body, T_target_body)
 
     def _light(self, frame: int) -> Light:
         """Sun and shadows of a frame, for each body; both cameras share it."""
@@ -111,7 +95,7 @@ class Renderer:
             centre = (self._T_sun_world[:3, :3] @ (pose[:3, 3] + _AHEAD_M * pose[:3, 2]))[:2]
             texel = _WINDOW_M / _MOVING_SHADOW_SIDE
             corner = np.floor((centre - 0.5 * _WINDOW_M) / texel) * texel  # whole texels, or shadows would shimmer
-            moving_map = self._shadow_map(corner, texel)
+            moving_map = shadow_map(self._T_sun_world, corner, texel)
             moving = np.full((_MOVING_SHADOW_SIDE, _MOVING_SHADOW_SIDE), np.inf, np.float32)
             to_map = np.zeros_like(T_world_body)
             to_map[:, :3] = moving_map @ T_world_body
@@ -129,6 +113,7 @@ class Renderer:
             fixed_map=np.ascontiguousarray(self._fixed_map @ T_world_body),
             moving=moving,
             moving_map=np.ascontiguousarray(moving_map @ T_world_body),
+            shadow_bias_m=_SHADOW_BIAS_M,
             contact=contact,
             contact_map=contact_map,
         )
@@ -144,7 +129,7 @@ class Renderer:
             if instance.semantic in _CONTACT_DEPTH:
                 pose = instance.T_world_instance[frame] if instance.moves else instance.T_world_instance
                 _, width, length = instance.size_hwl_m
-                darken_under(contact, where, pose, 0.5 * width, 0.5 * length, _CONTACT_DEPTH[instance.semantic])
+                darken_under(contact, where, pose, 0.5 * width, 0.5 * length, _CONTACT_DEPTH[instance.semantic], _CONTACT_FADE_M)
         return contact, where
 
     def T_world_camera(self, frame: int, side: str) -> Points:
@@ -160,35 +145,11 @@ class Renderer:
         return {side: self._render(frame, side, light) for side in self.sides}
 
     def _render(self, frame: int, side: str, light: Light) -> View:
-        geometry, lens = self.world.geometry, self.lens
-        T_world_camera = self.T_world_camera(frame, side)
-        T_camera_body = np.linalg.inv(T_world_camera) @ geometry.T_world_body[frame]
-        vertices = self._transformed(T_camera_body)
-        grid = (lens.height * lens.samples, lens.width * lens.samples)
-        inverse_depth, index = np.empty(grid), np.empty(grid, np.int32)
-        rasterise(vertices, geometry.triangles, lens, inverse_depth, index)
-        linear = np.empty((lens.height, lens.width, 3), np.float32)
-        shade(
-            inverse_depth,
-            index,
-            lens,
-            np.linalg.inv(T_camera_body),
-            geometry.surfaces,
-            self.world.textures,
-            self.world.sky_texture,
-            light,
-            linear,
-        )
-        focused, image = np.empty_like(linear), np.empty(linear.shape, np.uint8)
-        blur(linear, _LENS_BLUR, focused)
-        develop(focused, float(self.gains[self.sides.index(side), frame]), self._noise(frame, side, linear.shape), _SHOT, _READ, image)
-        centre = slice(lens.samples // 2, None, lens.samples)  # the sample at the pixel's centre: truth is never averaged
-        return self._truth(image, inverse_depth[centre, centre], index[centre, centre], T_camera_body)
-
-    def _noise(self, frame: int, side: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        if not self.config.noise:
-            return np.empty((0, 0, 0), np.float32)
-        return generator(self.world.seed, "noise", side, frame).standard_normal(shape, np.float32)
+        T_camera_body = np.linalg.inv(self.T_world_camera(frame, side)) @ self.world.geometry.T_world_body[frame]
+        gain = float(self.gains[self.sides.index(side), frame])
+        noise = generator(self.world.seed, "noise", side, frame) if self.config.noise else None
+        shot = expose(self._scene, T_camera_body, self.lens, light, gain=gain, noise=noise)
+        return self._truth(shot.image, shot.inverse_depth, shot.index, T_camera_body)
 
     def _truth(self, image: NDArray[np.uint8], inverse_depth: Points, index: NDArray[np.int32], T_camera_body: Points) -> View:
         geometry, lens = self.world.geometry, self.lens

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from stadia.core.seeds import generator
-from stadia.data.roadworld.mesh import Mesh, Points, sheet
+from stadia.data.rendering.mesh import Mesh, Points, sheet
 
 STEP_M = 0.5
 _BEHIND_M = 30.0

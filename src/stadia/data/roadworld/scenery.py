@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from stadia.core.seeds import generator
+from stadia.data.rendering.mesh import Mesh, Points, extent, transformed
 from stadia.data.roadworld.buildings import block, house
 from stadia.data.roadworld.classes import SemanticClass
-from stadia.data.roadworld.mesh import Mesh, Points, extent, transformed
 from stadia.data.roadworld.plants import broadleaf, conifer, hedge
 from stadia.data.roadworld.road import Course, Section, ground_up_m
 from stadia.data.roadworld.scene import Thing

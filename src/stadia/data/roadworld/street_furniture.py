@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stadia.data.roadworld.mesh import Colour, Mesh, ball, box, fan, tube
+from stadia.data.rendering.mesh import Colour, Mesh, ball, box, fan, tube
 from stadia.data.roadworld.textures import SIGN_FACES
 
 

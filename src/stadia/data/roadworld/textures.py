@@ -3,45 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.seeds import generator
-from stadia.data.roadworld.noise import Map, fractal
-from stadia.data.roadworld.shade import Textures
-
-Image = NDArray[np.float32]
+from stadia.data.rendering.noise import Map, fractal
+from stadia.data.rendering.texture import Image, Texture, axes, linear_rgb, plain
 
 FLOOR_M = 3.0  # height of a storey
 FACADES, CLOTHS, SIGN_FACES = 6, 6, 4
-
-
-@dataclass(frozen=True, slots=True)
-class Texture:
-    """image: (H, W, 3) linear RGB, sides powers of two.  size_m: (height, width) that one tile covers."""
-
-    image: Image
-    size_m: tuple[float, float]
-
-
-def _colour(*rgb: float) -> Image:
-    return np.asarray(rgb, np.float32)
-
-
-def _axes(height: int, width: int, size_m: tuple[float, float]) -> tuple[Map, Map]:
-    """Metres down (H, 1) and across (1, W) of each texel's centre."""
-    down = ((np.arange(height) + 0.5) * size_m[0] / height).astype(np.float32)[:, None]
-    across = ((np.arange(width) + 0.5) * size_m[1] / width).astype(np.float32)[None]
-    return down, across
 
 
 def asphalt(random: np.random.Generator, half_width_m: float, lane_m: float) -> Texture:
     """A two-lane road seen from above, v along it: aggregate, stains, wheel tracks, patches, cracks, manholes, markings."""
     height, width, length = 1024, 1024, 16.0
     size = (length, 2 * half_width_m)
-    along, across = _axes(height, width, size)
+    along, across = axes(height, width, size)
     across = across - half_width_m
     grain = fractal(random, height, width, cells=(6, 4), octaves=9, persistence=random.uniform(0.78, 0.88))
     stain = fractal(random, height, width, cells=(3, 3), octaves=5, persistence=0.55)
@@ -63,24 +41,24 @@ def asphalt(random: np.random.Generator, half_width_m: float, lane_m: float) -> 
     edge = random.choice([half_width_m - 0.35, lane_m + 0.05])
     paint = (abs(across) < 0.075) & (along % (dash + gap) < dash) | (abs(abs(across) - edge) < 0.06) & (random.random() < 0.8)
     worn = grain + 1.5 * stain > random.uniform(1.2, 2.8)
-    colour = _colour(0.75, 0.75, 0.72) if random.random() < 0.8 else _colour(0.75, 0.60, 0.18)
+    colour = linear_rgb(0.75, 0.75, 0.72) if random.random() < 0.8 else linear_rgb(0.75, 0.60, 0.18)
     image = np.where((paint & ~worn)[..., None], colour * (0.9 + 0.08 * grain[..., None]), image)
     return Texture(image, size)
 
 
 def zebra(random: np.random.Generator, road: Texture) -> Texture:
     """The road where people cross: broad bars along it."""
-    _, across = _axes(road.image.shape[0], road.image.shape[1], road.size_m)
+    _, across = axes(road.image.shape[0], road.image.shape[1], road.size_m)
     bars = across % 1.0 < 0.5
     worn = fractal(random, road.image.shape[0], road.image.shape[1], cells=(8, 8), octaves=6, persistence=0.7) > 1.3
     bare = np.roll(road.image, 300, axis=0)
-    return Texture(np.where((bars & ~worn)[..., None], _colour(0.7, 0.7, 0.68), bare), road.size_m)
+    return Texture(np.where((bars & ~worn)[..., None], linear_rgb(0.7, 0.7, 0.68), bare), road.size_m)
 
 
 def paving(random: np.random.Generator) -> Texture:
     """Slabs of a sidewalk."""
     n, size = 512, 6.0
-    down, across = _axes(n, n, (size, size))
+    down, across = axes(n, n, (size, size))
     rows, columns = random.choice([4, 6, 10, 12, 15]), random.choice([6, 8, 10, 12])
     row, column = (
         (down * rows / size).astype(int),
@@ -94,7 +72,7 @@ def paving(random: np.random.Generator) -> Texture:
         * np.where(joint, np.float32(0.5), np.float32(1))
     )
     return Texture(
-        random.uniform(0.3, 0.5) * value[..., None] * (_colour(1, 0.97, 0.92) + random.uniform(-0.05, 0.05, 3).astype(np.float32)),
+        random.uniform(0.3, 0.5) * value[..., None] * (linear_rgb(1, 0.97, 0.92) + random.uniform(-0.05, 0.05, 3).astype(np.float32)),
         (size, size),
     )
 
@@ -104,7 +82,7 @@ def grass(random: np.random.Generator) -> Texture:
     n = 512
     blades = fractal(random, n, n, cells=(6, 6), octaves=7, persistence=0.85)
     patches = fractal(random, n, n, cells=(3, 3), octaves=5, persistence=0.6)
-    green, dry = _colour(0.13, 0.22, 0.06), _colour(0.34, 0.28, 0.13)
+    green, dry = linear_rgb(0.13, 0.22, 0.06), linear_rgb(0.34, 0.28, 0.13)
     share = np.clip(0.35 + 0.3 * patches + random.uniform(-0.25, 0.25), 0, 1)[..., None]
     return Texture((green * (1 - share) + dry * share) * np.clip(1 + 0.45 * blades, 0.1, 3)[..., None], (7.0, 7.0))
 
@@ -114,7 +92,7 @@ def foliage(random: np.random.Generator) -> Texture:
     n = 256
     leaves = fractal(random, n, n, cells=(12, 12), octaves=5, persistence=0.9)
     tone = fractal(random, n, n, cells=(4, 4), octaves=4, persistence=0.6)
-    dark, bright = _colour(0.05, 0.11, 0.03), _colour(0.24, 0.33, 0.08)
+    dark, bright = linear_rgb(0.05, 0.11, 0.03), linear_rgb(0.24, 0.33, 0.08)
     share = np.clip(0.45 + 0.25 * tone + 0.25 * leaves, 0, 1)[..., None]
     return Texture((dark * (1 - share) + bright * share) * np.clip(1 + 0.4 * leaves, 0.25, 2)[..., None], (2.2, 2.2))
 
@@ -122,12 +100,12 @@ def foliage(random: np.random.Generator) -> Texture:
 def bark(random: np.random.Generator) -> Texture:
     """Ridges along the trunk."""
     ridges = fractal(random, 128, 128, cells=(3, 20), octaves=5, persistence=0.7)
-    return Texture(np.clip(1 + 0.4 * ridges, 0.2, 2)[..., None] * _colour(0.17, 0.13, 0.09), (1.5, 1.5))
+    return Texture(np.clip(1 + 0.4 * ridges, 0.2, 2)[..., None] * linear_rgb(0.17, 0.13, 0.09), (1.5, 1.5))
 
 
 def _wall(random: np.random.Generator, height: int, width: int, size_m: tuple[float, float]) -> Image:
     """Brick, plaster or panels, weathered."""
-    down, across = _axes(height, width, size_m)
+    down, across = axes(height, width, size_m)
     value = 1 + 0.10 * fractal(random, height, width, cells=(4, 4), octaves=8, persistence=0.75)
     value *= 1 + 0.06 * fractal(random, height, width, cells=(2, 16), octaves=4, persistence=0.6)  # streaks of rain
     kind = random.choice(["brick", "plaster", "panel"], p=[0.45, 0.35, 0.2])
@@ -148,7 +126,9 @@ def _wall(random: np.random.Generator, height: int, width: int, size_m: tuple[fl
         (0.60, 0.52, 0.30),
         (0.40, 0.30, 0.26),
     ]
-    colour = _colour(*palette[random.integers(len(palette))]) * random.uniform(0.8, 1.15) * random.uniform(0.9, 1.1, 3).astype(np.float32)
+    colour = (
+        linear_rgb(*palette[random.integers(len(palette))]) * random.uniform(0.8, 1.15) * random.uniform(0.9, 1.1, 3).astype(np.float32)
+    )
     return value[..., None] * colour
 
 
@@ -157,13 +137,13 @@ def _glass(random: np.random.Generator, row: NDArray, column: NDArray, tone: Map
     dark = random.uniform(0.02, 0.14, (16, 16)).astype(np.float32)
     curtain = np.where(random.random((16, 16)) < 0.25, random.uniform(0.25, 0.55, (16, 16)), 0).astype(np.float32)
     value = (dark + curtain)[row % 16, column % 16] * (1 + 0.35 * tone)
-    return value[..., None] * _colour(0.85, 0.95, 1.05)
+    return value[..., None] * linear_rgb(0.85, 0.95, 1.05)
 
 
 def facade(random: np.random.Generator) -> Texture:
     """Four storeys of windows: grid, frames, bars, sills and lintels differ from one facade to the next."""
     n, size = 512, (4 * FLOOR_M, 4 * FLOOR_M)
-    down, across = _axes(n, n, size)
+    down, across = axes(n, n, size)
     image = _wall(random, n, n, size)
     tone = fractal(random, n, n, cells=(8, 8), octaves=5, persistence=0.6)
     pitch = size[1] / random.choice([3, 4, 5, 6, 8])
@@ -174,7 +154,7 @@ def facade(random: np.random.Generator) -> Texture:
     frame = (abs(x) < half_w + 0.09) & (abs(y) < half_h + 0.09) & ~window
     bars = window & ((abs(x) < 0.035) | (abs(y + half_h * random.uniform(0, 0.4)) < 0.035))
     sill = (abs(x) < half_w + 0.15) & (abs(y - half_h - 0.13) < 0.06)
-    trim = _colour(*(random.uniform(0.15, 0.75) * random.uniform(0.85, 1.1, 3)))
+    trim = linear_rgb(*(random.uniform(0.15, 0.75) * random.uniform(0.85, 1.1, 3)))
     image = np.where(window[..., None], _glass(random, row, column, tone), image)
     image = np.where((frame | bars | sill)[..., None], trim * (1 + 0.08 * tone[..., None]), image)
     if random.random() < 0.6:
@@ -185,7 +165,7 @@ def facade(random: np.random.Generator) -> Texture:
 def shopfront(random: np.random.Generator) -> Texture:
     """A ground floor: large panes, doors, a band for the sign."""
     height, width, size = 256, 1024, (FLOOR_M, 24.0)
-    down, across = _axes(height, width, size)
+    down, across = axes(height, width, size)
     image = _wall(random, height, width, size)
     tone = fractal(random, height, width, cells=(4, 32), octaves=5, persistence=0.6)
     pitch = 24.0 / random.choice([5, 6, 8, 10])
@@ -199,17 +179,17 @@ def shopfront(random: np.random.Generator) -> Texture:
     image = np.where(door[..., None], colours[(shop + 5) % 16] * (0.6 + 0.1 * tone[..., None]), image)
     letters = band & (abs(down - 0.37) < 0.13) & (tone > 0.2)
     image = np.where(band[..., None], colours[shop % 16], image)
-    return Texture(np.where(letters[..., None], _colour(0.8, 0.8, 0.75), image), size)
+    return Texture(np.where(letters[..., None], linear_rgb(0.8, 0.8, 0.75), image), size)
 
 
 def roof(random: np.random.Generator) -> Texture:
     """Tiles in rows, each second row shifted by half a tile."""
-    down, across = _axes(256, 256, (4.0, 4.0))
+    down, across = axes(256, 256, (4.0, 4.0))
     row = (down / 0.25).astype(int)
     tile = random.uniform(0.7, 1.25, (16, 16)).astype(np.float32)[row % 16, (across / 0.25 + 0.5 * (row % 2)).astype(int) % 16]
     value = tile * np.where(down % 0.25 < 0.04, np.float32(0.5), np.float32(1)) * (1 + 0.12 * fractal(random, 256, 256))
     colour = [(0.35, 0.13, 0.08), (0.15, 0.14, 0.14), (0.25, 0.18, 0.13)][random.integers(3)]
-    return Texture(value[..., None] * _colour(*colour), (4.0, 4.0))
+    return Texture(value[..., None] * linear_rgb(*colour), (4.0, 4.0))
 
 
 def cloth(random: np.random.Generator) -> Texture:
@@ -221,23 +201,17 @@ def cloth(random: np.random.Generator) -> Texture:
     return Texture(image.astype(np.float32), (0.6, 0.6))
 
 
-def plain(random: np.random.Generator, rgb: tuple[float, float, float], contrast: float, size_m: float) -> Texture:
-    """One colour with blotches: paint, rubber, metal, wood, skin."""
-    value = 1 + contrast * fractal(random, 128, 128, cells=(4, 4), octaves=6, persistence=0.75)
-    return Texture(value[..., None] * _colour(*rgb), (size_m, size_m))
-
-
 def sign_face(random: np.random.Generator) -> Texture:
     """The front of a traffic sign: a disc with a rim and a symbol; its tile is 0.7 m."""
-    down, across = _axes(128, 128, (0.7, 0.7))
+    down, across = axes(128, 128, (0.7, 0.7))
     radius = np.hypot(down - 0.35, across - 0.35)
     rim, ground, mark = [
         ((0.6, 0.02, 0.02), (0.75, 0.75, 0.75), (0.03, 0.03, 0.03)),
         ((0.02, 0.08, 0.5), (0.02, 0.08, 0.5), (0.75, 0.75, 0.75)),
     ][random.integers(2)]
     symbol = fractal(random, 128, 128, cells=(4, 4), octaves=3, persistence=0.4) > 0.4
-    image = np.where((radius > 0.27)[..., None], _colour(*rim), _colour(*ground))
-    return Texture(np.where((symbol & (radius < 0.22))[..., None], _colour(*mark), image), (0.7, 0.7))
+    image = np.where((radius > 0.27)[..., None], linear_rgb(*rim), linear_rgb(*ground))
+    return Texture(np.where((symbol & (radius < 0.22))[..., None], linear_rgb(*mark), image), (0.7, 0.7))
 
 
 def sky(random: np.random.Generator, overcast: bool) -> Texture:
@@ -245,10 +219,10 @@ def sky(random: np.random.Generator, overcast: bool) -> Texture:
     height, width = 256, 1024
     cloud = fractal(random, height, width, cells=(3, 8), octaves=7, persistence=0.58)
     elevation = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-    clear = _colour(0.18, 0.34, 0.68) * (1 - elevation) + _colour(0.62, 0.74, 0.86) * elevation
+    clear = linear_rgb(0.18, 0.34, 0.68) * (1 - elevation) + linear_rgb(0.62, 0.74, 0.86) * elevation
     cover = random.uniform(-0.2, 0.5) if overcast else random.uniform(0.6, 1.8)
     share = np.clip((cloud - cover) * 0.9, 0, 1)[..., None]
-    clouds = _colour(0.85, 0.86, 0.88) * (0.85 + 0.08 * cloud[..., None])
+    clouds = linear_rgb(0.85, 0.86, 0.88) * (0.85 + 0.08 * cloud[..., None])
     return Texture(clear * (1 - share) + clouds * share, (2 * np.pi * height / width, 2 * np.pi))
 
 
@@ -275,24 +249,3 @@ def make_textures(seed: int, half_width_m: float, lane_m: float, overcast: bool)
     ):
         made[name] = plain(stream(name), rgb, contrast, size)
     return made
-
-
-def pack(textures: dict[str, Texture]) -> Textures:
-    """All textures, each followed by its half-size copies (means of 2 x 2 in linear light), as the shader reads them."""
-    texels, log2_height, log2_width = [], [], []
-    start = np.zeros((len(textures), 16), np.int64)
-    total = 0
-    for number, texture in enumerate(textures.values()):
-        level = np.clip(texture.image, 0, 1).astype(np.float32)
-        log2_height.append(level.shape[0].bit_length() - 1)
-        log2_width.append(level.shape[1].bit_length() - 1)
-        for detail in range(start.shape[1]):
-            start[number, detail] = total
-            encoded = np.zeros((level.shape[0] * level.shape[1], 4), np.uint8)
-            encoded[:, :3] = (np.sqrt(level) * 255 + 0.5).reshape(-1, 3)
-            texels.append(encoded)
-            total += len(encoded)
-            if min(level.shape[:2]) == 1:
-                break
-            level = 0.25 * (level[::2, ::2] + level[1::2, ::2] + level[::2, 1::2] + level[1::2, 1::2])
-    return Textures(np.concatenate(texels), start, np.array(log2_height), np.array(log2_width))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from stadia.core.seeds import generator
+from stadia.data.rendering.mesh import Points
 from stadia.data.roadworld.classes import SemanticClass
-from stadia.data.roadworld.mesh import Points
 from stadia.data.roadworld.people import person
 from stadia.data.roadworld.road import Course, Section
 from stadia.data.roadworld.scene import Thing

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from stadia.data.roadworld.mesh import WHITE, Colour, Mesh, Part, ball, fan, fitted, joined, loft, patch, tube
+from stadia.data.rendering.mesh import WHITE, Colour, Mesh, Part, ball, fan, fitted, joined, loft, patch, tube
 
 PAINTS: list[Colour] = [
     (0.85, 0.85, 0.85),

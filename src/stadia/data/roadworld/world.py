@@ -7,15 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from stadia.core.seeds import derive, generator
+from stadia.data.rendering.mesh import Points
+from stadia.data.rendering.raster import intrinsics
+from stadia.data.rendering.shade import Textures
+from stadia.data.rendering.texture import pack
 from stadia.data.roadworld import scenery, traffic
 from stadia.data.roadworld.camera_motion import Drive, drive, speeds
 from stadia.data.roadworld.classes import SemanticClass
-from stadia.data.roadworld.mesh import Points
 from stadia.data.roadworld.presets import RoadWorldConfig
 from stadia.data.roadworld.road import Course, Section, hills, make_course, pavement, roadside, terrain
 from stadia.data.roadworld.scene import Geometry, Thing, assemble
-from stadia.data.roadworld.shade import Textures
-from stadia.data.roadworld.textures import make_textures, pack
+from stadia.data.roadworld.textures import make_textures
 
 VIEW_M = 130.0  # how far the road goes on beyond the drive
 
@@ -116,12 +118,6 @@ def draw_rig(seed: int, config: RoadWorldConfig) -> tuple[float, float]:
     """Of a world: height of the camera over the road in metres, and its horizontal field of view in degrees."""
     random = generator(seed, "camera", "rig")
     return float(random.choice(config.camera_height_m)), float(random.choice(config.field_of_view_deg))
-
-
-def intrinsics(field_of_view_deg: float, height: int, width: int) -> Points:
-    """(3, 3) K of a camera with square pixels and its axis through the picture's middle."""
-    focal = 0.5 * width / np.tan(np.radians(0.5 * field_of_view_deg))
-    return np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
 
 
 def _ground(seed: int, course: Course, section: Section) -> list[Thing]:

@@ -6,24 +6,22 @@ DATASET/dataset.json names the recordings of each split and is written last. See
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.files import read_json, replacing_folder, write_json
+from stadia.data.rendering.files import cores, write_png
+from stadia.data.rendering.shade import GAMMA
 from stadia.data.roadworld.classes import SemanticClass
 from stadia.data.roadworld.presets import RoadWorldConfig
 from stadia.data.roadworld.preview import write_preview
 from stadia.data.roadworld.render import Renderer, View
-from stadia.data.roadworld.shade import GAMMA
 from stadia.data.roadworld.world import World, make_world, world_seed
 
 VERSION = 4
@@ -66,18 +64,11 @@ def _finished(folder: Path, origin: dict[str, Any]) -> bool:
     return True
 
 
-def _write_png(path: Path, image: NDArray) -> None:
-    done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    if not done:
-        raise DataError(path, found=f"{image.dtype} {image.shape}", expected="a picture", cure="report this")
-    path.write_bytes(data.tobytes())
-
-
 def _write_view(folder: Path, side: str, frame: int, view: View) -> None:
     name = f"{frame:06d}"
-    _write_png(folder / side / f"{name}.png", view.image[..., ::-1])
-    _write_png(folder / "semantic" / side / f"{name}.png", view.semantic)
-    _write_png(folder / "instance" / side / f"{name}.png", view.instance)
+    write_png(folder / side / f"{name}.png", view.image[..., ::-1])
+    write_png(folder / "semantic" / side / f"{name}.png", view.semantic)
+    write_png(folder / "instance" / side / f"{name}.png", view.instance)
     np.save(folder / "depth" / side / f"{name}.npy", view.depth_m)
     np.save(folder / "normals" / side / f"{name}.npy", view.normals.astype(np.float16))
 
@@ -149,11 +140,6 @@ def _write_recording(pool: Executor, job: Job, renderer: Renderer, out: Path, ad
                 (folder / kind / side).mkdir(parents=True)
         _render_frames(pool, renderer, folder, advance)
         _write_description(folder, renderer, _origin(job, renderer.config))
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def write_roadworld(

@@ -30,6 +30,12 @@ class Lens(NamedTuple):
     samples: int
 
 
+def intrinsics(field_of_view_deg: float, height: int, width: int) -> NDArray[np.float64]:
+    """(3, 3) K of a camera with square pixels and its axis through the picture's middle."""
+    focal = 0.5 * width / np.tan(np.radians(0.5 * field_of_view_deg))
+    return np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
+
+
 @compiled
 def transform(vertices: NDArray, body: NDArray, T_camera_body: NDArray, out: NDArray) -> None:
     """Vertices (N, 3), each in the frame of its body (N,), by T (B, 4, 4) into one frame: out (N, 3)."""

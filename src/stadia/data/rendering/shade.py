@@ -13,13 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.compiled import compiled
-from stadia.data.roadworld.raster import Lens
+from stadia.data.rendering.raster import Lens
 
 GAMMA = 2.2
 Vector = tuple[float, float, float]
-
-_CONTACT_FADE_M = 0.3
-_SHADOW_BIAS_M = 0.05  # along the surface's normal and along the light
 
 
 class Surfaces(NamedTuple):
@@ -57,7 +54,8 @@ class Light(NamedTuple):
     towards_sun, up: (B, 3) unit.  sun, sky, haze: (3,) linear RGB.  haze_per_m: extinction.
     fixed, moving: shadow maps, depth along the light in metres (moving: (0, 0) for none).
     fixed_map, moving_map: (B, 3, 4) from a body's frame to (column, row, depth).
-    contact: (R, C) float32, share of the sky's light that is missing on the ground close to cars and people.
+    shadow_bias_m: what a point is moved along its surface's normal and against the light, lest it lie in its own shadow.
+    contact: (R, C) float32, share of the sky's light that is missing on the ground close to what stands on it.
     contact_map: (3,) world x and z of its first texel, and texels per metre.
     """
 
@@ -71,6 +69,7 @@ class Light(NamedTuple):
     fixed_map: NDArray
     moving: NDArray
     moving_map: NDArray
+    shadow_bias_m: float
     contact: NDArray
     contact_map: NDArray
 
@@ -115,15 +114,15 @@ def _lit(depth: NDArray, column: float, row: float, along: float) -> float:
 
 @compiled
 def darken_under(
-    contact: NDArray, contact_map: NDArray, T_world_thing: NDArray, half_width: float, half_length: float, depth: float
+    contact: NDArray, contact_map: NDArray, T_world_thing: NDArray, half_width: float, half_length: float, depth: float, fade_m: float
 ) -> None:
-    """Enter one thing into a contact map: `depth` below it, fading within a foot of its outline.
+    """Enter one thing into a contact map: `depth` below it, fading to 1/e of that `fade_m` from its outline.
 
     T_world_thing: (4, 4), its origin on the ground.  contact: (R, C), rows along z and columns along x; the darker of two wins.
     """
     x0, z0, per_metre = contact_map[0], contact_map[1], contact_map[2]
     x, z = T_world_thing[0, 3], T_world_thing[2, 3]
-    reach = math.sqrt(half_width**2 + half_length**2) + 3 * _CONTACT_FADE_M
+    reach = math.sqrt(half_width**2 + half_length**2) + 3 * fade_m
     top, bottom = math.ceil((z - reach - z0) * per_metre), math.floor((z + reach - z0) * per_metre)
     left, right = math.ceil((x - reach - x0) * per_metre), math.floor((x + reach - x0) * per_metre)
     for row in range(max(0, top), min(contact.shape[0] - 1, bottom) + 1):
@@ -131,7 +130,7 @@ def darken_under(
             dx, dz = x0 + column / per_metre - x, z0 + row / per_metre - z
             across = max(0.0, abs(T_world_thing[0, 0] * dx + T_world_thing[2, 0] * dz) - half_width)
             along = max(0.0, abs(T_world_thing[0, 2] * dx + T_world_thing[2, 2] * dz) - half_length)
-            value = depth * math.exp(-(across * across + along * along) / _CONTACT_FADE_M**2)
+            value = depth * math.exp(-(across * across + along * along) / fade_m**2)
             contact[row, column] = max(contact[row, column], value)
 
 
@@ -178,7 +177,7 @@ def shade(
     first_x, first_y = (0.5 / S - 0.5 - lens.cx) / lens.fx, (0.5 / S - 0.5 - lens.cy) / lens.fy
     T, uv, normal, tint = T_body_camera, surfaces.uv, surfaces.normal, surfaces.tint
     texels, start, log2_height, log2_width = textures.texels, textures.start, textures.log2_height, textures.log2_width
-    fixed, moving, F, M = light.fixed, light.moving, light.fixed_map, light.moving_map
+    fixed, moving, F, M, bias = light.fixed, light.moving, light.fixed_map, light.moving_map, light.shadow_bias_m
     contact, contact_x, contact_z, per_metre = light.contact, light.contact_map[0], light.contact_map[1], light.contact_map[2]
     sky_start, sky_height, sky_width = start[sky_texture, 0], 1 << log2_height[sky_texture], 1 << log2_width[sky_texture]
     share = 1.0 / (S * S)
@@ -222,7 +221,7 @@ def shade(
                         height, width = 1 << (log2_height[texture] - finest), 1 << (log2_width[texture] - finest)
                         sun = nx * light.towards_sun[body, 0] + ny * light.towards_sun[body, 1] + nz * light.towards_sun[body, 2]
                         up = nx * light.up[body, 0] + ny * light.up[body, 1] + nz * light.up[body, 2]
-                        lambert, ambient, lift = max(0.0, side * sun), 0.75 + 0.25 * side * up, side * _SHADOW_BIAS_M
+                        lambert, ambient, lift = max(0.0, side * sun), 0.75 + 0.25 * side * up, side * bias
                         clear = math.exp(-z * light.haze_per_m)
                         if t < surfaces.ground:
                             ambient *= 1 - _contact(contact, (px - contact_x) * per_metre, (pz - contact_z) * per_metre)
@@ -231,7 +230,7 @@ def shade(
                         sx, sy, sz = px + lift * nx, py + lift * ny, pz + lift * nz
                         at_column = F[body, 0, 0] * sx + F[body, 0, 1] * sy + F[body, 0, 2] * sz + F[body, 0, 3]
                         at_row = F[body, 1, 0] * sx + F[body, 1, 1] * sy + F[body, 1, 2] * sz + F[body, 1, 3]
-                        along = F[body, 2, 0] * sx + F[body, 2, 1] * sy + F[body, 2, 2] * sz + F[body, 2, 3] - _SHADOW_BIAS_M
+                        along = F[body, 2, 0] * sx + F[body, 2, 1] * sy + F[body, 2, 2] * sz + F[body, 2, 3] - bias
                         direct *= _lit(fixed, at_column, at_row, along)
                         if direct > 0:
                             at_column = M[body, 0, 0] * sx + M[body, 0, 1] * sy + M[body, 0, 2] * sz + M[body, 0, 3]

@@ -1,0 +1,26 @@
+"""Where sunlight falls: the frame of the sun's rays, and maps of how deep along them the first surface lies."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Points = NDArray[np.floating]
+
+
+def sun_frame(towards_sun: Points) -> Points:
+    """(4, 4) rotation T_sun_world to a frame whose z is the direction that sunlight travels. towards_sun: (3,) unit, not straight up."""
+    along = -towards_sun
+    across = np.cross(along, (0.0, 1.0, 0.0))
+    across /= np.linalg.norm(across)
+    T = np.eye(4)
+    T[:3, :3] = np.stack([across, np.cross(along, across), along])
+    return T
+
+
+def shadow_map(T_sun_world: Points, corner: Points, texel_m: float) -> Points:
+    """(3, 4) from the world to (column, row, depth in metres) of a shadow map whose first texel is at `corner` (2,) of the sun's frame."""
+    T = T_sun_world[:3].copy()
+    T[:2] /= texel_m
+    T[:2, 3] = -corner / texel_m
+    return T
