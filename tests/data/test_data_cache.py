@@ -16,8 +16,8 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.data import cache
 from stadia.data.cache import FrameStore, frame_store
 from stadia.data.config import CacheConfig
+from stadia.data.resize import resize_picture
 from stadia.data.sources import open_recordings
-from stadia.data.transforms import resize_picture
 
 OneLine = Callable[..., None]
 

@@ -149,3 +149,21 @@ def test_poses_that_are_none(tmp_path: Path, world: Any, one_line: OneLine, text
 def test_the_configuration_needs_no_torch() -> None:
     code = "import sys, stadia.data.config, stadia.data; assert 'torch' not in sys.modules and 'cv2' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_recordings_open_without_torch(tmp_path: Path, world: Any) -> None:
+    """An exported network is run where no torch is: pictures, cameras and frames chosen of every format's recordings come without it."""
+    world.dataset(tmp_path / "own", {"train": ["a"]}, frames=3)
+    (recording,) = open_recordings(tmp_path / "own", frames=(1, 3))
+    program = f"""
+import sys
+sys.modules["torch"] = None  # importing it raises ImportError
+from stadia.data import DATASETS
+from stadia.data.sources import open_recordings
+for name in DATASETS:
+    DATASETS.load(name)
+(recording,) = open_recordings({str(tmp_path / "own")!r}, frames=(1, 3))
+print(recording.K(1).tolist(), recording.image(1).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert done.stdout.strip() == f"{recording.camera(1).K.tolist()} {recording.image(1).shape}", done.stderr

@@ -10,19 +10,8 @@ import torch
 
 from stadia.core.types import Camera
 from stadia.data.config import AugmentationConfig, ColourConfig
-from stadia.data.transforms import (
-    Window,
-    colour_map,
-    coloured,
-    draw,
-    mean_grey,
-    mirror_planar,
-    resize_depth,
-    resize_picture,
-    resize_returns,
-    zoomed,
-    zoomed_depth,
-)
+from stadia.data.resize import resize_depth, resize_picture, resize_returns
+from stadia.data.transforms import Window, colour_map, coloured, draw, mean_grey, mirror_planar, zoomed, zoomed_depth
 from stadia.geometry.camera import resized
 
 PICTURES = torch.rand(2, 3, 8, 10, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3

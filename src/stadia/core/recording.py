@@ -36,6 +36,11 @@ class Recording(ABC):
     def camera(self, index: int, side: str = LEFT) -> Camera:
         """K (3, 3) float64 in pixels of `image(index, side)`, with that picture's size."""
 
+    def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
+        """(3, 3) alone; a reader of files gives it where no torch is."""
+        K: NDArray[np.float64] = self.camera(index, side).K.numpy()
+        return K
+
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         """(H, W) z in metres, 0 = none; None where this frame has no ground truth."""
         return None

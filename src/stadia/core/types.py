@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self
 
-from torch import Tensor
 from typing_extensions import TypeVar  # typing's own has a default from Python 3.13 on
 
 from stadia.core.errors import GeometryError
+
+if TYPE_CHECKING:
+    from torch import Tensor  # for readers alone: what an exported network needs of these types, it has without torch
 
 
 class Claim(StrEnum):

@@ -26,7 +26,7 @@ from stadia.core.files import replacing
 from stadia.core.recording import LEFT, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.recordings import CalibratedRecording
-from stadia.data.transforms import resize_picture
+from stadia.data.resize import resize_picture
 
 VERSION = 1
 Progress = Callable[[str, int, int | None], None]

@@ -15,7 +15,7 @@ from stadia.core.files import read_json
 from stadia.data.config import CameraConfig
 from stadia.data.poses import read_lines, read_rows
 from stadia.data.recordings import Intrinsics, check_K
-from stadia.geometry.camera import from_field_of_view, from_focal_mm, intrinsics
+from stadia.geometry.numpy_camera import centred_K, focal_px_of_lens, focal_px_of_view
 
 log = logging.getLogger(__name__)
 
@@ -38,17 +38,17 @@ def own_intrinsics(config: CameraConfig, source: Path, height: int, width: int, 
     if config.K is not None:
         return Intrinsics(check_K("data.camera.K", np.array(config.K, dtype=np.float64)), height, width)
     if config.focal_px is not None:
-        camera = intrinsics(config.focal_px, config.focal_px, (width - 1) / 2, (height - 1) / 2, height=height, width=width)
+        focal_px = config.focal_px
     elif config.focal_mm is not None and config.sensor_width_mm is not None:
         across_mm = config.sensor_width_mm * width / max(height, width)
-        camera = from_focal_mm(config.focal_mm, across_mm, height=height, width=width)
+        focal_px = focal_px_of_lens(config.focal_mm, across_mm, width)
     elif config.horizontal_fov_deg is not None:
-        camera = from_field_of_view(config.horizontal_fov_deg, height=height, width=width)
+        focal_px = focal_px_of_view(config.horizontal_fov_deg, width)
         if height > width:
             _tell_upright(source, config.horizontal_fov_deg, height / width)
     else:
         return Intrinsics(read_K(_beside(source, height, width), frames), height, width)
-    return Intrinsics(camera.K.numpy(), height, width)
+    return Intrinsics(check_K("data.camera", centred_K(focal_px, height, width)), height, width)
 
 
 def _other_side_deg(deg: float, ratio: float) -> float:

@@ -9,7 +9,6 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
@@ -26,9 +25,14 @@ class Intrinsics:
     height: int
     width: int
 
+    def K_of(self, index: int) -> NDArray[np.float64]:
+        """(3, 3), a copy."""
+        return (self.K if self.K.ndim == 2 else self.K[index]).copy()
+
     def of(self, index: int) -> Camera:
-        K = self.K if self.K.ndim == 2 else self.K[index]
-        return Camera(torch.from_numpy(K.copy()), self.height, self.width)
+        import torch  # here, since an exported network is run on recordings where no torch is
+
+        return Camera(torch.from_numpy(self.K_of(index)), self.height, self.width)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -61,6 +65,10 @@ class CalibratedRecording(Recording):
     def camera(self, index: int, side: str = LEFT) -> Camera:
         """K in pixels of the picture as stored."""
         return self.intrinsics[side].of(index)
+
+    def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
+        """As `camera`, without torch."""
+        return self.intrinsics[side].K_of(index)
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
         """Camera-to-world; the right camera's follows from the left one's and the rig."""

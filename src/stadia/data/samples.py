@@ -19,8 +19,9 @@ from stadia.core.types import Batch, Camera, Meta
 from stadia.data.cache import FrameStore, Progress, frame_store
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, DataConfig
 from stadia.data.packed import Packed, stack, unpack
+from stadia.data.resize import resize_depth, resize_picture, resize_returns
 from stadia.data.splits import Frames, whole
-from stadia.data.transforms import Draw, draw, mirror_planar, resize_depth, resize_picture, resize_returns, zoomed, zoomed_depth
+from stadia.data.transforms import Draw, draw, mirror_planar, zoomed, zoomed_depth
 from stadia.geometry.camera import mirrored, resized
 from stadia.geometry.se3 import inverse, mirror_x
 

@@ -214,6 +214,9 @@ class Excerpt(Recording):
     def camera(self, index: int, side: str = LEFT) -> Camera:
         return self.recording.camera(self._at(index), side)
 
+    def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
+        return self.recording.K(self._at(index), side)
+
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         return self.recording.depth_m(self._at(index), side)
 

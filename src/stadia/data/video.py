@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from stadia.core.errors import DataError
 from stadia.core.files import read_json, write_json
 from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Camera
 from stadia.data import motion
 from stadia.data.cache import (
     FrameStore,
@@ -31,9 +29,9 @@ from stadia.data.motion import FrameChooser, Selection
 from stadia.data.own_camera import own_intrinsics
 from stadia.data.pictures import PICTURE_SUFFIXES, list_pictures, read_rgb
 from stadia.data.recordings import Intrinsics, PictureRecording
+from stadia.data.resize import resize_picture
 from stadia.data.stream import VIDEO_SUFFIXES, expected_frames, lost_frames, stream_video
-from stadia.data.transforms import resize_picture
-from stadia.geometry.camera import resized
+from stadia.geometry.numpy_camera import resized_K
 
 _SAMPLED_BYTES = 1 << 20
 
@@ -182,8 +180,7 @@ def of_frames(camera: Intrinsics, kept: list[int]) -> Intrinsics:
 
 def resized_intrinsics(camera: Intrinsics, height: int, width: int) -> Intrinsics:
     """Of pictures brought to this size."""
-    moved = resized(Camera(torch.from_numpy(camera.K), camera.height, camera.width), height, width)
-    return Intrinsics(moved.K.numpy(), height, width)
+    return Intrinsics(resized_K(camera.K, (camera.height, camera.width), height, width), height, width)
 
 
 def _fingerprint(path: Path) -> str:

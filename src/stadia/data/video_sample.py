@@ -16,8 +16,8 @@ from stadia.data.config import SourceOptions
 from stadia.data.motion import FrameChooser
 from stadia.data.own_camera import own_intrinsics
 from stadia.data.recordings import CalibratedRecording, Intrinsics
+from stadia.data.resize import resize_picture
 from stadia.data.stream import VideoFrame, expected_frames, stream_stretch, stream_video
-from stadia.data.transforms import resize_picture
 from stadia.data.video import of_frames, resized_intrinsics
 
 STRETCHES = 4
