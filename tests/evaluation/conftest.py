@@ -91,7 +91,7 @@ class RedReader:
     """A predictor that knows the law of Drive's world, and its motion."""
 
     def __init__(self, claim: Claim = Claim.METRES, *, height: int = 15, width: int = 45, scale: float = 1.0, step_m: float = 0.5) -> None:
-        self.claim, self.height, self.width, self.scale, self.step_m = claim, height, width, scale, step_m
+        self.claim, self.height, self.width, self.scale, self.step_m, self.crop = claim, height, width, scale, step_m, "none"
 
     def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
         assert image.shape[-2:] == (camera.height, camera.width) == (self.height, self.width)

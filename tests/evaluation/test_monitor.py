@@ -22,3 +22,25 @@ def test_none_and_beyond_the_cap_are_not_scored() -> None:
     scores = depth_scores(torch.full((2, 1, 1, 3), 0.1), true_m, Claim.METRES)
     assert float(scores["rmse"][0]) == pytest.approx(0, abs=1e-5)
     assert bool(scores["rmse"][1].isnan())
+
+
+def test_inverse_depth_up_to_scale_and_shift_is_fitted_to_each_sample() -> None:
+    """Negative values too; in metres, or up to scale alone, the same answer is wrong."""
+    true_m = torch.rand(2, 1, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 20 + 1
+    answer = 300 / true_m - torch.tensor([40.0, 90.0], dtype=torch.float64).view(2, 1, 1, 1)
+    known_m = true_m.masked_fill(torch.rand(true_m.shape, generator=torch.Generator().manual_seed(1)) < 0.3, 0)
+    assert depth_scores(answer, known_m, Claim.AFFINE_INVERSE)["abs_rel"].tolist() == pytest.approx([0, 0], abs=1e-12)
+    assert (depth_scores(answer.clamp(min=1), known_m, Claim.UP_TO_SCALE)["abs_rel"] > 0.1).all()
+
+
+def test_an_affine_fit_that_falls_below_zero_is_held_at_the_cap_and_a_sample_without_labels_is_nan() -> None:
+    """Inverse depths of .5, .25 and .0125 fitted to answers 2, 1 and -1 is .2625 / 3.5 a step: the last one is negative."""
+    true_m = torch.tensor([[2.0, 4.0, 79.0], [0.0, 0.0, 0.0]], dtype=torch.float64).view(2, 1, 1, 3)
+    answer = torch.tensor([[2.0, 1.0, -2.0], [1.0, 2.0, 3.0]], dtype=torch.float64).view(2, 1, 1, 3)
+    scores = depth_scores(answer, true_m, Claim.AFFINE_INVERSE)
+    slope, shift = torch.linalg.lstsq(
+        torch.stack([answer[0].flatten(), torch.ones(3, dtype=torch.float64)], 1), 1 / true_m[0].flatten()[:, None]
+    ).solution
+    depth = 1 / (slope * answer[0].flatten() + shift).clamp(min=1 / CAP_M)
+    assert scores["rmse"][0].item() == pytest.approx((depth - true_m[0].flatten()).square().mean().sqrt().item())
+    assert all(bool(value[1].isnan()) for value in scores.values())

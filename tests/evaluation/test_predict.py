@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -20,7 +21,7 @@ from stadia.core.types import Claim
 from stadia.evaluation.drawings import draw_paths
 from stadia.evaluation.mean_depth import mean_depth, mean_depth_of
 from stadia.evaluation.point_cloud import MAX_FRAMES, coloured_points, point_cloud_file
-from stadia.evaluation.predict import Frame, PredictedFrame, frames_of, predict, stream
+from stadia.evaluation.predict import Frame, frames_of, predict, stream
 from stadia.evaluation.predictions import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recordings import evaluate_recordings
@@ -193,7 +194,7 @@ class TestPointCloud:
         T = np.eye(4)
         T[2, 3] = 1.5
         frame = next(stream(red_reader(), frames_of(drive())))
-        moved = PredictedFrame(frame.frame, frame.claim, np.full((15, 45), 0.1, np.float32), frame.camera, T)
+        moved = replace(frame, inverse_depth=np.full((15, 45), 0.1, np.float32), T_world_camera=T)
         points, _ = coloured_points(moved, 10**6)
         np.testing.assert_allclose(points[-1], [(44 - 22) / 30 * 10, (14 - 7) / 30 * 10, 11.5], rtol=1e-6)
 
@@ -208,7 +209,7 @@ class TestPointCloud:
         frame = next(stream(red_reader(), frames_of(drive())))
         inverse = np.full((15, 45), 0.1, np.float32)
         inverse[0] = 0.01
-        sky = PredictedFrame(frame.frame, frame.claim, inverse, frame.camera, None)
+        sky = replace(frame, inverse_depth=inverse, T_world_camera=None)
         assert len(coloured_points(sky, 10**6)[0]) == 14 * 45
 
     def test_frames_without_a_pose_are_not_joined(self, tmp_path: Path, drive: Make) -> None:

@@ -43,7 +43,7 @@ class Supervised(DepthRecipe[SupervisedConfig]):
     best_metrics = ("val/abs_rel",)
 
     def __init__(self, config: SupervisedConfig) -> None:
-        super().__init__(config, height=config.data.height, width=config.data.width)
+        super().__init__(config, height=config.data.height, width=config.data.width, crop=config.data.crop)
         self.log_depth = nn.Parameter(torch.zeros(()))
 
     @classmethod

@@ -19,6 +19,7 @@ _FORMS_OF = {
     "reference": (_DEPTH, _TRAJECTORY),
     "protocol": (_CHECKPOINT, _DEPTH),
     "claim": (_DEPTH,),
+    "crop": (_DEPTH,),
     "format": (_TRAJECTORY,),
     "align": (_TRAJECTORY,),
     "max_difference_s": (_TRAJECTORY,),
@@ -46,6 +47,9 @@ def evaluate(
     protocol: Annotated[str, typer.Option("--protocol", help="Of depth; `stadia parts protocols` lists them.")] = "metric",
     claim: Annotated[
         str | None, typer.Option("--claim", help="What other programs' maps are; by default metres.", show_default=False)
+    ] = None,
+    crop: Annotated[
+        str | None, typer.Option("--crop", help="What other programs' maps show of the picture: kb; by default all.", show_default=False)
     ] = None,
     format: Annotated[str, typer.Option("--format", help="Of trajectories: kitti or tum.")] = "kitti",
     align: Annotated[str, typer.Option("--align", help="What to fit to the reference: none, scale, se3 or sim3.")] = "none",
@@ -77,7 +81,7 @@ def evaluate(
         missing = "no DATA" if checkpoint is not None else "no --reference"
         raise ConfigError("stadia evaluate", found=missing, expected=asked[0], cure="name where the truth is")
     if depth is not None:
-        summary = _score_depth(depth, needed, protocol, claim, scores)
+        summary = _score_depth(depth, needed, protocol, claim, crop, scores)
     elif trajectory is not None:
         summary = _score_trajectory(trajectory, needed, format, align, max_difference_s, scores)
     else:
@@ -116,17 +120,19 @@ def _chosen(option: str, text: str, choices: Sequence[str]) -> str:
     return text
 
 
-def _score_depth(depth: Path, reference: Path, protocol: str, claim: str | None, scores: Path | None) -> dict[str, Any]:
+def _score_depth(depth: Path, reference: Path, protocol: str, claim: str | None, crop: str | None, scores: Path | None) -> dict[str, Any]:
     from stadia.cli.watch import on_stderr
     from stadia.core.types import Claim
     from stadia.evaluation.predictions import Predictions
     from stadia.evaluation.protocols import protocol_named
     from stadia.evaluation.score import folder_truth, score_depth
+    from stadia.geometry.crops import PICTURE_CROPS
 
     rules = protocol_named(protocol)
     claimed = None if claim is None else Claim(_chosen("--claim", claim, [*Claim]))
+    shown = None if crop is None else _chosen("--crop", crop, [*PICTURE_CROPS])
     with on_stderr() as bars:
-        score = score_depth(Predictions.open(depth, claimed), folder_truth(reference, rules), rules, watch=bars.watch)
+        score = score_depth(Predictions.open(depth, claimed, shown), folder_truth(reference, rules), rules, watch=bars.watch)
     if scores is not None:
         score.write(scores)
     return score.summary()

@@ -191,11 +191,13 @@ class Predictor(Protocol):
 
     claim: what unit its inverse depth and translations have.
     height, width: of the pictures that its networks see; `geometry.camera.resize` brings a picture and its camera there.
+    crop: a row of `geometry.crops.PICTURE_CROPS`: what of a picture they were trained on, cut out before it is resized.
     """
 
     claim: Claim
     height: int
     width: int
+    crop: str
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
         """Inverse depth of pictures.

@@ -159,6 +159,8 @@ class DataConfig(SourceOptions):
 
     path, format: see `open_recordings`.
     height, width: the network's size, multiples of 32; every picture is resized to it, its camera with it.
+    crop: what of each picture the network sees, before it is resized: all of it, or "kb", the 1216x352 pixels of the KITTI benchmark
+        (bottom, middle). Predictions of the checkpoint are of the same part.
     offsets: neighbours in time that become sources.
     stereo: whether the partner of the same instant is a source; "auto" where every recording has one.
     target_sides: whose pictures become targets; mirroring shows the other side anyway.
@@ -173,6 +175,7 @@ class DataConfig(SourceOptions):
     split_by: SplitConfig = SplitConfig()
     height: NetworkPixels = 192
     width: NetworkPixels = 640
+    crop: Literal["none", "kb"] = "none"
     offsets: tuple[int, ...] = (-1, 1)
     stereo: bool | Literal["auto"] = "auto"
     target_sides: Annotated[tuple[Literal["left", "right"], ...], Field(min_length=1)] = ("left",)

@@ -15,6 +15,7 @@ from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.seeds import generator
 from stadia.data.cache import Progress
 from stadia.data.config import DataConfig, SourceOptions, SplitConfig
+from stadia.data.crops import cropped_recording
 from stadia.data.poses import read_lines
 from stadia.data.sources import choose, named_splits, open_recordings
 
@@ -43,11 +44,12 @@ class Split:
 def open_split(config: DataConfig, progress: Progress | None = None) -> Split:
     """Open a dataset and split it as `config.split_by` says. Its own test split is not touched unless asked for by name.
 
-    A video file is decoded to the network's size, unless `config.size` says otherwise.
+    A video file is decoded to the network's size, unless `config.size` says otherwise. Every recording is cut to `config.crop`.
     """
     how, path = config.split_by, Path(config.path).expanduser()
     options = config.model_dump(include=set(SourceOptions.model_fields)) | {"size": config.size or (config.height, config.width)}
-    recordings = open_recordings(path, config.format, progress=progress, **options)
+    opened = open_recordings(path, config.format, progress=progress, **options)
+    recordings = [cropped_recording(recording, config.crop) for recording in opened]
     if how.train_file:
         files = (how.train_file, how.val_file)
         return Split(*(read_split_file(Path(file).expanduser(), recordings) if file else [] for file in files))

@@ -132,8 +132,8 @@ def _read_npy(path: Path) -> NDArray:
 
 
 def write_depth_png(path: Path, depth: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> None:
-    """Write (H, W) depth as a uint16 PNG: round(depth * png_per_metre), at least 1 (0 means none), at most 65535 (256 m)."""
-    stored = np.clip(np.rint(np.asarray(depth, np.float64) * png_per_metre), 1, 65535).astype(np.uint16)
+    """Write (H, W) depth, 0 = none, as a uint16 PNG: round(depth * png_per_metre), at least 1, at most 65535 (256 m)."""
+    stored = np.where(depth > 0, np.clip(np.rint(np.asarray(depth, np.float64) * png_per_metre), 1, 65535), 0).astype(np.uint16)
     with replacing(path) as temporary:
         if not cv2.imwrite(str(temporary), stored):
             raise OSError(f"{path} could not be written")

@@ -19,7 +19,7 @@ class MeanDepth:
     """A Predictor that says the same of every picture, in metres. depth_m: (H, W) float32, positive everywhere."""
 
     def __init__(self, depth_m: Tensor) -> None:
-        self.depth_m, self.claim = depth_m, Claim.METRES
+        self.depth_m, self.claim, self.crop = depth_m, Claim.METRES, "none"
         self.height, self.width = depth_m.shape
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:

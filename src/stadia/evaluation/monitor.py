@@ -5,23 +5,28 @@ from __future__ import annotations
 from torch import Tensor
 
 from stadia.core.types import Claim
-from stadia.geometry.align import scale_median
-from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.geometry.align import scale_median, scale_shift
+from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth
 from stadia.metrics.depth import abs_rel, d1, rmse
 
 CAP_M = 80.0
 
 
 def depth_scores(inverse_depth: Tensor, true_m: Tensor, claim: Claim) -> dict[str, Tensor]:
-    """`abs_rel`, `rmse` and `d1` of each sample, (B,); NaN for one without ground truth. Median-scaled unless in metres.
+    """`abs_rel`, `rmse` and `d1` of each sample, (B,); NaN for one without ground truth. Of as much as its claim says:
+
+    metres as they are, up to scale by the ratio of medians, affine-inverse by least squares in inverse depth, nowhere beyond CAP_M.
 
     Args:
-        inverse_depth: (B, 1, H, W), in 1/m or up to scale by `claim`.
+        inverse_depth: (B, 1, H, W), as `claim` says.
         true_m: (B, 1, H, W) metres, 0 = none; scored below CAP_M.
-        claim: metres or up to scale.
+        claim: of the prediction.
     """
     mask = (true_m > 0) & (true_m < CAP_M)
+    if claim is Claim.AFFINE_INVERSE:
+        scale, shift = scale_shift(inverse_depth.flatten(1), inverse_from_depth(true_m).flatten(1), mask.flatten(1))
+        inverse_depth = (scale.view(-1, 1, 1, 1) * inverse_depth + shift.view(-1, 1, 1, 1)).clamp(min=1 / CAP_M)
     depth = depth_from_inverse(inverse_depth)
-    if claim is not Claim.METRES:
+    if claim is Claim.UP_TO_SCALE:
         depth = depth * scale_median(depth.flatten(1), true_m.flatten(1), mask.flatten(1))[:, None, None, None]
     return {name: metric(depth[:, 0], true_m[:, 0], mask[:, 0]) for name, metric in (("abs_rel", abs_rel), ("rmse", rmse), ("d1", d1))}

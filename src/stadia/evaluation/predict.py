@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ from stadia.evaluation.depth_files import write_depth_png, write_map
 from stadia.evaluation.motion import View
 from stadia.evaluation.predictions import IN_WORDS, MAP_KEY, RECORD, Predictions, PredictionsRecord, Provenance, read_record
 from stadia.evaluation.trajectory_files import Trajectory, write_kitti, write_tum
-from stadia.geometry.camera import resize
+from stadia.geometry.camera import cropped, resize
+from stadia.geometry.crops import Box, picture_box
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.se3 import compose, inverse
 
@@ -50,9 +51,12 @@ class Frame:
 class PredictedFrame:
     """A frame and what the network says of it.
 
+    frame: as the network was shown it, cut to the predictor's crop.
     inverse_depth: (h, w) float32 at the network's size, in 1/m, up to scale, or up to scale and shift, by `claim`.
     camera: of that size.
     T_world_camera: (4, 4), the world being the first camera, in the unit of depth; None off the path, and once a motion is unknown.
+    picture_size: (height, width) before the cut.
+    box: where the frame lies in that picture.
     """
 
     frame: Frame
@@ -60,11 +64,15 @@ class PredictedFrame:
     inverse_depth: NDArray[np.float32]
     camera: Camera
     T_world_camera: NDArray[np.float64] | None
+    picture_size: tuple[int, int]
+    box: Box
 
-    def inverse_depth_at_picture(self) -> NDArray[np.float32]:
-        """(H, W): bilinear, at the size of the picture."""
+    def depth_at_picture(self) -> NDArray[np.float32]:
+        """(H, W): resized bilinearly in inverse depth to the size of the picture; 0 = none outside the crop."""
         values = torch.from_numpy(self.inverse_depth)[None, None]
-        return resize_map(values, *self.frame.image.shape[:2])[0, 0].numpy()
+        depth = np.zeros(self.picture_size, np.float32)
+        depth[self.box.rows, self.box.columns] = 1 / resize_map(values, self.box.height, self.box.width)[0, 0].numpy()
+        return depth
 
     def depth(self) -> NDArray[np.float32]:
         """(h, w) at the network's size: metres, or up to scale. Not for inverse depth up to scale and shift."""
@@ -88,6 +96,12 @@ def frames_of(recording: Recording, indices: Sequence[int] | None = None) -> Ite
         name, time_s = frame_name(recording, index), recording.timestamp_s(index)
         yield Frame(name, recording.image(index), recording.camera(index), time_s, is_neighbour=before in (None, index - 1))
         before = index
+
+
+def _shown(frame: Frame, box: Box) -> Frame:
+    """The part of a frame that the network is shown, with its camera."""
+    camera = cropped(frame.camera, box.left, box.top, box.height, box.width)
+    return replace(frame, image=np.ascontiguousarray(box.cut(frame.image)), camera=camera)
 
 
 def _network_input(frame: Frame, predictor: Predictor) -> tuple[Tensor, Camera]:
@@ -117,19 +131,23 @@ def stream(predictor: Predictor, frames: Iterable[Frame], motion: str = "aligned
     before: View | None = None
     T_next_now: Tensor | None = None
     T_world_camera: Tensor | None = torch.eye(4, dtype=torch.float64)
-    for frame in frames:
+    for picture in frames:
+        height, width = picture.image.shape[:2]
+        box = picture_box(predictor.crop, height, width)
+        frame = _shown(picture, box)
         image, camera = _network_input(frame, predictor)
         inverse_depth = predictor.inverse_depth(image, camera)
         values = _checked(frame.name, inverse_depth[0, 0], predictor.claim)
         if not frame.on_path:
-            yield PredictedFrame(frame, predictor.claim, values, camera, None)
+            yield PredictedFrame(frame, predictor.claim, values, camera, None, (height, width), box)
             continue
         now = View(image.to(inverse_depth.device), camera, inverse_depth.float())
         if before is not None and T_world_camera is not None:
             T_next_now = motion_between(predictor, before, now, T_next_now) if frame.is_neighbour else None
             T_world_camera = None if T_next_now is None else compose(T_world_camera, inverse(T_next_now))
         before = now
-        yield PredictedFrame(frame, predictor.claim, values, camera, None if T_world_camera is None else T_world_camera.numpy())
+        pose = None if T_world_camera is None else T_world_camera.numpy()
+        yield PredictedFrame(frame, predictor.claim, values, camera, pose, (height, width), box)
 
 
 def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
@@ -140,7 +158,7 @@ def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
     # Suffixes are appended, not replaced: a stem may hold a dot ("frame-000000.color").
     write_map(stem.with_name(f"{stem.name}.npz"), **{MAP_KEY[predicted.claim]: values, "K": predicted.camera.K.numpy()})
     if not affine:
-        write_depth_png(stem.with_name(f"{stem.name}.png"), 1 / predicted.inverse_depth_at_picture())
+        write_depth_png(stem.with_name(f"{stem.name}.png"), predicted.depth_at_picture())
 
 
 def _make_room(out: Path, record: PredictionsRecord) -> None:
@@ -194,6 +212,7 @@ def predict(
         source=source,
         fingerprint=fingerprint,
         network_size=(predictor.height, predictor.width),
+        crop=predictor.crop,
         **provenance.model_dump(),
     )
     _make_room(out, record)
@@ -206,8 +225,7 @@ def predict(
         for listener in listeners:
             listener(predicted)
         names[name] = None
-        height, width = predicted.frame.image.shape[:2]
-        sizes.add((height, width))
+        sizes.add(predicted.picture_size)
         if predicted.T_world_camera is not None:
             poses[name] = predicted.T_world_camera
             times.append(predicted.frame.time_s)

@@ -28,7 +28,7 @@ from stadia.core.errors import DataError, ProtocolError
 from stadia.core.files import read_json, write_json
 from stadia.core.types import Claim
 from stadia.evaluation import MOTIONS
-from stadia.evaluation.depth_files import depth_files, read_map
+from stadia.evaluation.depth_files import PNG_PER_METRE, depth_files, read_map
 from stadia.training.checkpoints import Checkpoint
 
 RECORD = "predictions.json"
@@ -73,6 +73,7 @@ class PredictionsRecord(StrictModel):
     """predictions.json.
 
     source, fingerprint: the recording's.  picture_size, network_size: (height, width); None where pictures differ.
+    crop: of `geometry.crops.PICTURE_CROPS`, the part of each picture that the maps show.
     finished: false while predicting, so that a folder left half-way cannot be scored.  entries: the frames, in order.
     path: the entries with a pose, a row of trajectory.txt each; empty where there is no path.
     path_ends: where and why the path stops before its last frame; else empty.
@@ -90,6 +91,7 @@ class PredictionsRecord(StrictModel):
     fingerprint: str = ""
     picture_size: tuple[int, int] | None = None
     network_size: tuple[int, int]
+    crop: str = "none"
     path: tuple[str, ...] = ()
     path_ends: str = ""
     finished: bool = False
@@ -115,33 +117,36 @@ def read_record(folder: Path) -> PredictionsRecord | None:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Maps by stem, and what they claim. `record` is None for those of another program."""
+    """Maps by stem, what they claim, and what of the pictures they show. `record` is None for those of another program."""
 
     folder: Path
     files: Mapping[str, Path]
     claim: Claim
     record: PredictionsRecord | None
+    crop: str = "none"
 
     @classmethod
-    def open(cls, folder: Path, claim: Claim | None = None) -> Predictions:
+    def open(cls, folder: Path, claim: Claim | None = None, crop: str | None = None) -> Predictions:
         """Open a folder of ours or of any other program.
 
         Args:
             folder: with predictions.json, or just maps.
             claim: of predictions without predictions.json; by default metres.
+            crop: of `geometry.crops.PICTURE_CROPS`, of predictions without predictions.json; by default none, never guessed.
 
-        Raises DataError where the folder is empty, unfinished, or lacks an entry; ProtocolError where `claim` contradicts it.
+        Raises DataError where the folder is empty, unfinished, or lacks an entry; ProtocolError where `claim` or `crop` contradicts it.
         """
         folder = Path(folder)
         if folder.name == "depth" and (folder.resolve().parent / RECORD).exists():
             folder = folder.resolve().parent  # the claim stands there: maps alone would be taken as metres
         files, record = depth_files(folder), read_record(folder)
         if record is None:
-            return cls(folder, files, claim or Claim.METRES, None)
-        if claim is not None and claim is not record.claim:
-            raise ProtocolError(
-                folder / RECORD, found=f"the claim {record.claim}", expected=f"{claim}, as asked for", cure="leave --claim out"
-            )
+            return cls(folder, files, claim or Claim.METRES, None, crop or "none")
+        for what, asked, found in (("claim", claim, record.claim), ("crop", crop, record.crop)):
+            if asked not in (None, found):
+                raise ProtocolError(
+                    folder / RECORD, found=f"the {what} {found}", expected=f"{asked}, as asked for", cure=f"leave --{what} out"
+                )
         if not record.finished:
             raise DataError(
                 Path(folder) / RECORD, found="an unfinished prediction", expected="all entries", cure="remove it and predict again"
@@ -153,11 +158,12 @@ class Predictions:
                 expected="every entry of predictions.json",
                 cure="predict again",
             )
-        return cls(folder, {name: files[name] for name in record.entries}, record.claim, record)
+        return cls(folder, {name: files[name] for name in record.entries}, record.claim, record, record.crop)
 
-    def read(self, name: str) -> NDArray[np.floating]:
-        """(h, w): depth in metres, depth up to scale, or inverse depth, by the claim."""
-        return read_map(self.files[name], key=MAP_KEY[self.claim])
+    def read(self, name: str, *, png_per_metre: float = PNG_PER_METRE) -> NDArray[np.floating]:
+        """(h, w): depth in metres, depth up to scale, or inverse depth, by the claim. png_per_metre: of PNG of another program."""
+        unit = png_per_metre if self.record is None else PNG_PER_METRE
+        return read_map(self.files[name], key=MAP_KEY[self.claim], png_per_metre=unit)
 
     def check_made_by(self, provenance: Provenance, fingerprint: str, entries: Sequence[str]) -> None:
         """Raises ProtocolError where these are predictions of another checkpoint or config, of other pictures, or of other frames."""

@@ -16,11 +16,12 @@ from torch import Tensor
 from stadia.core.errors import DataError, ProtocolError
 from stadia.core.files import write_json
 from stadia.core.types import Claim
-from stadia.evaluation.depth_files import depth_files, read_map
+from stadia.evaluation.depth_files import PNG_PER_METRE, depth_files, read_map
 from stadia.evaluation.predictions import Predictions
 from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.watch import Watch, unwatched
 from stadia.geometry.align import scale_shift
+from stadia.geometry.crops import PICTURE_CROPS, picture_box
 from stadia.geometry.depth_maps import resize_map
 from stadia.metrics import METRICS
 from stadia.metrics.depth import scale_ratio
@@ -34,20 +35,26 @@ ASPECT_TOLERANCE = 0.04
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """One image. scale_ratio: median(truth) / median(prediction) before any alignment; None for inverse depth up to scale and shift."""
+    """One image.
+
+    scale_ratio: median(truth) / median(prediction) before any alignment; None for inverse depth up to scale and shift.
+    pixels: scored.  outside_crop: that the protocol would score, where the prediction's crop has nothing.
+    """
 
     name: str
     metrics: Mapping[str, float]
     scale_ratio: float | None
     pixels: int
+    outside_crop: int = 0
 
     def named(self, name: str) -> ImageScore:
         """The same score under another name."""
         return replace(self, name=name)
 
     def to_json(self) -> dict[str, Any]:
-        """One flat object: name, metrics, scale_ratio, pixels."""
-        return {"name": self.name, **self.metrics, "scale_ratio": self.scale_ratio, "pixels": self.pixels}
+        """One flat object: name, metrics, scale_ratio, pixels, outside_crop."""
+        counts = {"pixels": self.pixels, "outside_crop": self.outside_crop}
+        return {"name": self.name, **self.metrics, "scale_ratio": self.scale_ratio, **counts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +176,7 @@ def _aligned(predicted: Tensor, true_m: Tensor, claim: Claim, protocol: Protocol
 
 
 def score_image(
-    name: str, predicted: NDArray[np.floating], true_m: NDArray[np.floating], claim: Claim, protocol: Protocol
+    name: str, predicted: NDArray[np.floating], true_m: NDArray[np.floating], claim: Claim, protocol: Protocol, crop: str = "none"
 ) -> ImageScore | None:
     """Score one image in float64; None where the protocol scores none of its pixels.
 
@@ -179,30 +186,48 @@ def score_image(
         true_m: (H, W) z in metres, 0 = none.
         claim: of the prediction.
         protocol: crop, caps, and what is aligned.
+        crop: of `geometry.crops.PICTURE_CROPS`, what the prediction shows of the picture. It is brought to that window's size and
+            place, and scored where the protocol's mask and the window overlap.
 
     Raises ProtocolError where a scored pixel has no prediction.
     """
-    true = torch.from_numpy(np.asarray(true_m, np.float64))
+    whole = torch.from_numpy(np.asarray(true_m, np.float64))
     values = torch.from_numpy(np.asarray(predicted, np.float64))
-    mask = protocol.mask(true)
+    window, asked = picture_box(crop, *whole.shape), protocol.mask(whole)
+    true, mask = window.cut(whole), window.cut(asked)
     if not mask.any():
         return None
     scored = true[mask][None]  # (1, N): on KITTI 3 to 20 % of the pixels
     depth, ratio = _aligned(_predicted_at(name, values, mask, claim), scored, claim, protocol)
     every = torch.ones_like(scored, dtype=torch.bool)
     metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
-    return ImageScore(name, metrics, ratio, scored.numel())
+    return ImageScore(name, metrics, ratio, scored.numel(), int(asked.sum()) - scored.numel())
 
 
-def _check_aspect(name: str, picture: tuple[int, ...], truth: tuple[int, ...]) -> None:
-    """Whether both can show the same view: a crop resized to the truth's size would be scored off its place."""
-    ratio = (picture[1] / picture[0]) / (truth[1] / truth[0])
-    if abs(ratio - 1) > ASPECT_TOLERANCE:
+def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predictions: Predictions) -> None:
+    """Whether a map of this shape can show what the truth shows, or the crop of it: else it would be scored off its place."""
+    crop, record = predictions.crop, predictions.record
+    picture = record.picture_size if record else None
+    if record is not None and crop != "none":  # ours, whose network may squeeze the crop to any shape
+        if picture not in (None, truth):
+            raise ProtocolError(
+                name,
+                found=f"crop '{crop}' of a picture of {record.picture_size}, for ground truth of {truth} (height, width)",
+                expected="both of one size: a crop is one of pixels",
+                cure="use ground truth at the picture's size",
+            )
+        return
+    window, (height, width) = picture_box(crop, *truth), picture or shape
+    if abs((width / height) / (window.width / window.height) - 1) > ASPECT_TOLERANCE:
+        part = "" if crop == "none" else f", of which crop '{crop}' is {window.width}x{window.height}"
+        like = [name for name, size in PICTURE_CROPS.items() if size == (height, width)]
         raise ProtocolError(
             name,
-            found=f"a prediction of {picture[1]}x{picture[0]} for ground truth of {truth[1]}x{truth[0]}",
+            found=f"a prediction of {width}x{height} for ground truth of {truth[1]}x{truth[0]}{part}",
             expected=f"aspect ratios within {ASPECT_TOLERANCE:.0%}",
-            cure="bring it to the size of the ground truth: undo the crop, or resize it in inverse depth",
+            cure=f"--crop {like[0]} says that it is this part of the picture"
+            if like and crop == "none"
+            else "bring it to the size of the ground truth: undo the crop, or resize it in inverse depth",
         )
 
 
@@ -222,7 +247,10 @@ def score_depth(predictions: Predictions, truth: Truth, protocol: Protocol, *, w
     if extra := len(set(predictions.files) - set(truth)):
         notes.append(f"not scored for want of ground truth: {extra} of {len(predictions.files)} predictions")
     if predictions.record is None:
-        notes.append(f"no predictions.json in {predictions.folder}: taken as {predictions.claim}")
+        cut = "" if predictions.crop == "none" else f", of the crop '{predictions.crop}'"
+        notes.append(f"no predictions.json in {predictions.folder}: taken as {predictions.claim}{cut}")
+        if protocol.png_per_metre != PNG_PER_METRE and any(file.suffix.lower() == ".png" for file in predictions.files.values()):
+            notes.append(f"predicted PNG read as value / {protocol.png_per_metre:g} m, as {protocol.name} has it")
     scores = watch(score_images(predictions, truth, protocol), len(truth), "scoring")
     return collect(scores, predictions.claim, protocol, notes)
 
@@ -246,10 +274,9 @@ def score_images(predictions: Predictions, truth: Truth, protocol: Protocol) -> 
         if true_m is None:
             yield name, None
             continue
-        predicted, file = predictions.read(name), str(predictions.files[name])
-        picture_size = predictions.record.picture_size if predictions.record else None
-        _check_aspect(file, picture_size or predicted.shape, true_m.shape)
-        score = score_image(file, predicted, true_m, predictions.claim, protocol)
+        predicted, file = predictions.read(name, png_per_metre=protocol.png_per_metre), str(predictions.files[name])
+        _check_view(file, predicted.shape, true_m.shape, predictions)
+        score = score_image(file, predicted, true_m, predictions.claim, protocol, predictions.crop)
         yield name, score and score.named(name)
 
 
@@ -270,6 +297,10 @@ def collect(scores: Iterable[tuple[str, ImageScore | None]], claim: Claim, proto
     if alignment is not Alignment.NONE:
         notes = [*notes, f"not scored in metres: {alignment} of every image fitted to the truth first (claim: {claim})"]
     images = tuple(score for _, score in every if score is not None)
+    if outside := sum(image.outside_crop for image in images):
+        share = outside / (outside + sum(image.pixels for image in images))
+        what = f"{share:.1%} of the pixels that {protocol.name} scores lie outside the predictions' crop"
+        notes = [*notes, f"{what}, and are left out: not comparable with scores of whole pictures"]
     if protocol.images not in (None, len(images)):
         notes = [*notes, f"not comparable with published figures: of {len(images)} images, where {protocol.name} means {protocol.images}"]
     return DepthScore(protocol.name, claim, alignment, images, without, tuple(notes))

@@ -39,13 +39,14 @@ class DepthRecipe(Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Gene
     Args:
         config: with every "auto" settled.
         height, width: of the pictures that its networks see.
+        crop: `config.data.crop`, what of a picture they see: predictions are of the same.
     """
 
     focal: Tensor  # () fx / width of the cameras that trained; 0 before training
 
-    def __init__(self, config: ConfigT, *, height: int, width: int) -> None:
+    def __init__(self, config: ConfigT, *, height: int, width: int, crop: str) -> None:
         super().__init__(config)
-        self.height, self.width = height, width
+        self.height, self.width, self.crop = height, width, crop
         self.register_buffer("focal", torch.zeros(()))
 
     # -- what a recipe says ---------------------------------------------------------------------------------------------
@@ -102,7 +103,7 @@ class DepthPredictor:
     def __init__(self, task: DepthRecipe[Any, Any, Any, Any]) -> None:
         self.device = device_of()
         self.task = task.eval().to(self.device)
-        self.claim, self.height, self.width = task.claim, task.height, task.width
+        self.claim, self.height, self.width, self.crop = task.claim, task.height, task.width, task.crop
         self._lens_was_told = False
 
     @torch.inference_mode()

@@ -39,7 +39,7 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
     best_metrics = ("val/abs_rel", "val/residual")
 
     def __init__(self, config: SelfsupConfig) -> None:
-        super().__init__(config, height=config.data.height, width=config.data.width)
+        super().__init__(config, height=config.data.height, width=config.data.width, crop=config.data.crop)
         self.model = DepthAndMotion(config.model, motion=bool(config.data.offsets))
         self.loss = SelfSupervisedLoss(config.loss)
 

@@ -1,0 +1,191 @@
+"""A checkpoint or another program that saw the KB crop: predicted from it, put back at its place, scored where it says something."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import ProtocolError
+from stadia.core.recording import LEFT
+from stadia.core.types import Camera, Claim
+from stadia.evaluation.depth_files import read_map, write_depth_png
+from stadia.evaluation.point_cloud import coloured_points
+from stadia.evaluation.predict import frames_of, predict, stream
+from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.evaluation.protocols import PROTOCOLS
+from stadia.evaluation.recordings import evaluate_recordings
+from stadia.evaluation.score import DepthScore, folder_truth, score_depth
+from stadia.geometry.camera import intrinsics
+
+MADE_BY = Provenance(recipe="selfsup", config_hash="0123", motion="network")
+SIZE = (375, 1242)
+INSIDE = (slice(23, 375), slice(13, 1229))  # the KB crop, by hand
+Make = Callable[..., object]
+
+
+@pytest.fixture
+def kitti_drive(drive: Make) -> object:
+    """Drive of KITTI's size: the law of its world holds at every pixel."""
+    made = drive(2, height=SIZE[0], width=SIZE[1])
+    rows = np.mgrid[: SIZE[0], : SIZE[1]][0]
+    picture = np.stack([rows * 0.6, rows * 0.3, rows * 0.1], -1).astype(np.uint8)
+    depth_m = (1 / (0.04 + 0.3 * picture[..., 0] / 255.0)).astype(np.float32)
+    made.image = lambda index, side=LEFT: picture  # type: ignore[attr-defined]
+    made.depth_m = lambda index, side=LEFT: depth_m  # type: ignore[attr-defined]
+    made.camera = lambda index, side=LEFT: intrinsics(721.5, 721.5, 609.6, 172.9, height=SIZE[0], width=SIZE[1])  # type: ignore[attr-defined]
+    return made
+
+
+class Seer:
+    """A network of the KB crop at half its size; keeps what it was shown. It knows the law of Drive's world."""
+
+    claim, height, width, crop = Claim.METRES, 176, 608, "kb"
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[torch.Tensor, Camera]] = []
+
+    def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
+        self.shown.append((image, camera))
+        return 0.04 + 0.3 * image[:, :1]
+
+    def T_next_now(self, *_: object) -> None:
+        return None
+
+
+def test_the_network_is_shown_the_crop_with_its_camera(kitti_drive: object) -> None:
+    seer = Seer()
+    (predicted, _) = stream(seer, frames_of(kitti_drive))  # type: ignore[arg-type]
+    image, camera = seer.shown[0]
+    assert image.shape == (1, 3, 176, 608)
+    assert float(camera.cx) == pytest.approx((609.6 - 13 + 0.5) / 2 - 0.5)
+    assert float(camera.cy) == pytest.approx((172.9 - 23 + 0.5) / 2 - 0.5)
+    assert float(camera.fx) == pytest.approx(721.5 / 2)
+    assert predicted.frame.image.shape == (352, 1216, 3), "what a video and a cloud are drawn of"
+    _, colours = coloured_points(predicted, 10**6)
+    assert len(colours)
+
+
+def test_depth_is_put_back_at_its_place(tmp_path: Path, kitti_drive: object) -> None:
+    predictions = predict(Seer(), frames_of(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
+    assert predictions.record is not None
+    assert (predictions.record.crop, predictions.record.picture_size) == ("kb", SIZE)
+    png = read_map(tmp_path / "out" / "depth" / "000000.png")
+    assert png.shape == SIZE
+    assert (png[INSIDE] > 0).all()
+    outside = np.ones(SIZE, bool)
+    outside[INSIDE] = False
+    assert (png[outside] == 0).all(), "0 is none: no depth is made up outside"
+    np.testing.assert_allclose(png[INSIDE][2:-2], kitti_drive.depth_m(0)[INSIDE][2:-2], rtol=0.02)  # type: ignore[attr-defined]
+
+
+def test_scores_of_a_checkpoint_are_of_the_crop_and_say_so(tmp_path: Path, kitti_drive: object) -> None:
+    def score(protocol: str) -> DepthScore:
+        made = evaluate_recordings(Seer(), [kitti_drive], PROTOCOLS[protocol], tmp_path / "out", MADE_BY, reuse=True)  # type: ignore[list-item]
+        assert made.depth is not None
+        return made.depth
+
+    garg = score("kitti-eigen")
+    assert garg.metrics["abs_rel"] < 0.01
+    assert [image.outside_crop for image in garg.per_image] == [0, 0]
+    assert not any("crop" in note for note in garg.notes)
+    whole = score("metric")
+    assert [image.pixels for image in whole.per_image] == [352 * 1216] * 2
+    assert [image.outside_crop for image in whole.per_image] == [375 * 1242 - 352 * 1216] * 2
+    assert any("8.1% of the pixels that metric scores lie outside the predictions' crop" in note for note in whole.notes)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path, NDArray[np.float64]]:
+    """Ground truth at full size everywhere, and another program's PNGs of the KB crop, right to the pixel."""
+    rng = np.random.default_rng(0)
+    truth_m = np.rint(rng.uniform(2, 78, SIZE) * 256) / 256
+    for folder, depth in (("truth", truth_m), ("crops", truth_m[INSIDE])):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "a.png"), np.rint(depth * 256).astype(np.uint16))
+    return tmp_path / "crops", tmp_path / "truth", truth_m
+
+
+def scored(predictions: Path, truth: Path, protocol: str, crop: str | None = None) -> DepthScore:
+    rules = PROTOCOLS[protocol]
+    return score_depth(Predictions.open(predictions, crop=crop), folder_truth(truth, rules), rules)
+
+
+class TestOtherPrograms:
+    def test_a_crop_is_pasted_at_its_place(self, folders: tuple[Path, Path, NDArray]) -> None:
+        """A pixel off, and random depth is nowhere right."""
+        predictions, truth, _ = folders
+        score = scored(predictions, truth, "kitti-eigen-improved-garg", "kb")
+        assert score.metrics["abs_rel"] == 0
+        assert score.per_image[0].pixels == (371 - 153) * (1197 - 44)
+        assert any("of the crop 'kb'" in note for note in score.notes)
+
+    def test_it_is_never_guessed(self, folders: tuple[Path, Path, NDArray]) -> None:
+        predictions, truth, _ = folders
+        with pytest.raises(ProtocolError, match=r"1216x352 for ground truth of 1242x375.*--crop kb says that it is this part"):
+            scored(predictions, truth, "kitti-eigen")
+
+    def test_where_there_is_nothing_nothing_is_scored(self, folders: tuple[Path, Path, NDArray]) -> None:
+        """D-10: zeros around the crop would be scored as depth without a protocol's own crop."""
+        predictions, truth, truth_m = folders
+        score = scored(predictions, truth, "metric", "kb")
+        assert (score.metrics["abs_rel"], score.per_image[0].pixels) == (0, 352 * 1216)
+        assert any("8.1% of the pixels" in note and "left out" in note for note in score.notes)
+        padded = np.zeros(SIZE)
+        padded[INSIDE] = truth_m[INSIDE]
+        write_depth_png(predictions / "a.png", padded)
+        with pytest.raises(ProtocolError, match=f"no finite positive depth at {375 * 1242 - 352 * 1216} of {375 * 1242} scored"):
+            scored(predictions, truth, "metric")
+        assert scored(predictions, truth, "kitti-eigen").metrics["abs_rel"] == 0, "Garg's crop lies inside"
+
+    def test_a_whole_picture_is_no_crop(self, folders: tuple[Path, Path, NDArray]) -> None:
+        _, truth, _ = folders
+        with pytest.raises(ProtocolError, match="1242x375 for ground truth of 1242x375, of which crop 'kb' is 1216x352"):
+            scored(truth, truth, "metric", "kb")
+
+    def test_cropped_ground_truth_needs_no_place(self, folders: tuple[Path, Path, NDArray]) -> None:
+        """As KITTI's val_selection_cropped: the crop of a crop is itself."""
+        predictions, _, _ = folders
+        for crop in (None, "kb"):
+            assert scored(predictions, predictions, "kitti-benchmark", crop).metrics["silog"] == 0
+
+
+def test_a_crop_of_ours_cannot_be_talked_over(tmp_path: Path, kitti_drive: object) -> None:
+    predict(Seer(), frames_of(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
+    with pytest.raises(ProtocolError, match="found the crop kb, expected none, as asked for; leave --crop out"):
+        Predictions.open(tmp_path / "out", crop="none")
+
+
+def test_ground_truth_of_another_size_than_the_picture(tmp_path: Path, kitti_drive: object) -> None:
+    """The crop is one of pixels: of ground truth at another scale it would be another part."""
+    predictions = predict(Seer(), frames_of(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
+    larger = {name: lambda: np.full((750, 2484), 9.0) for name in predictions.files}
+    with pytest.raises(ProtocolError, match=r"crop 'kb' of a picture of .375, 1242., for ground truth of .750, 2484."):
+        score_depth(predictions, larger, PROTOCOLS["metric"])
+
+
+def test_other_predictions_are_as_before(tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    record = predict(red_reader(), frames_of(drive()), tmp_path / "out", MADE_BY, source="drive").record  # type: ignore[arg-type]
+    assert record is not None
+    assert record.crop == "none"
+    older = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    older.pop("crop")
+    (tmp_path / "out" / "predictions.json").write_text(json.dumps(older))
+    assert Predictions.open(tmp_path / "out") == replace(Predictions.open(tmp_path / "out"), crop="none")
+
+
+def test_the_command_takes_it(folders: tuple[Path, Path, NDArray], stadia: Callable[..., tuple[int, str, str]]) -> None:
+    predictions, truth, _ = folders
+    words = ("evaluate", "--depth", predictions, "--reference", truth, "--protocol", "kitti-eigen-improved-garg", "--json")
+    code, out, _ = stadia(*words, "--crop", "kb")
+    assert (code, json.loads(out)["abs_rel"]) == (0, 0)
+    code, out, err = stadia(*words, "--crop", "kbb")
+    assert (code, out) == (2, "")
+    assert "did you mean 'kb'?" in err
