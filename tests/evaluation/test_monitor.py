@@ -34,7 +34,7 @@ def test_inverse_depth_up_to_scale_and_shift_is_fitted_to_each_sample() -> None:
 
 
 def test_an_affine_fit_that_falls_below_zero_is_held_at_the_cap_and_a_sample_without_labels_is_nan() -> None:
-    """Inverse depths of .5, .25 and .0125 fitted to answers 2, 1 and -1 is .2625 / 3.5 a step: the last one is negative."""
+    """Least squares through inverse depths of 1/2, 1/4 and 1/79 at answers 2, 1 and -2 is at -0.007 at the last."""
     true_m = torch.tensor([[2.0, 4.0, 79.0], [0.0, 0.0, 0.0]], dtype=torch.float64).view(2, 1, 1, 3)
     answer = torch.tensor([[2.0, 1.0, -2.0], [1.0, 2.0, 3.0]], dtype=torch.float64).view(2, 1, 1, 3)
     scores = depth_scores(answer, true_m, Claim.AFFINE_INVERSE)

@@ -185,7 +185,7 @@ def test_the_scale_and_shift_of_a_set_are_the_means_of_its_images():
     prediction, target, known = images()
     found = align.fit_scale_shift([(prediction.float(), target.float(), known)])
     assert [found.scale, found.shift] == pytest.approx([2.0, 0.15], rel=1e-5)
-    each = [align.fit_scale_shift([(prediction[i], target[i], known[i])]) for i in range(6)]
+    each = [align.fit_scale_shift([(prediction[i : i + 1], target[i : i + 1], known[i : i + 1])]) for i in range(6)]
     assert [found.scale_spread, found.shift_spread] == pytest.approx(
         [np.std([one.scale for one in each]), np.std([one.shift for one in each])], rel=1e-5
     )
@@ -225,6 +225,9 @@ def test_depth_for_inverse_depth_is_said():
     prediction, target, known = images()
     with pytest.raises(GeometryError, match=r"falls where inverse depth grows \(median correlation -0\.\d\d\).*is it depth"):
         align.fit_scale_shift([(1 / prediction.clamp(min=0.1), target, known)])
+    prediction[:4] *= -1
+    with pytest.raises(GeometryError, match="is it depth"):
+        align.fit_scale_shift([(prediction, target, known)])
 
 
 def test_a_set_without_labels_is_said():
@@ -232,6 +235,8 @@ def test_a_set_without_labels_is_said():
     for mistaken in ((prediction, target, known & False), (prediction * 0, target, known), (prediction, target * 0, known)):
         with pytest.raises(GeometryError, match="6 images, none with 10 labels"):
             align.fit_scale_shift([mistaken])
+    with pytest.raises(GeometryError, match=r"\(6, 1, 10, 20\).*flatten"):
+        align.fit_scale_shift([tuple(x.view(6, 1, 10, 20) for x in (prediction, target, known))])
     with pytest.raises(GeometryError, match="0 images"):
         align.fit_scale_shift([])
     with pytest.raises(GeometryError, match="not finite"):

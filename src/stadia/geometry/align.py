@@ -192,17 +192,23 @@ class ScaleShiftFit:
         self._correlations: list[float] = []
         self._unlabelled = 0
 
-    def add(self, prediction: Tensor, target: Tensor, known: Tensor | None = None) -> None:
-        """Inverse depth as predicted and 1 / true depth, (..., N) of images, and where the latter is known.
+    def add(self, prediction: Tensor, target: Tensor, known: Tensor) -> None:
+        """Of B images, (B, N) each: inverse depth as predicted, 1 / true depth, and where that is known.
 
-        Raises GeometryError for a prediction that is not finite where the target is known.
+        Raises GeometryError for other shapes, and for a prediction that is not finite where the target is known.
         """
-        known = torch.ones_like(target, dtype=torch.bool) if known is None else known.expand_as(target)
+        if prediction.ndim != 2 or not prediction.shape == target.shape == known.shape:
+            raise GeometryError(
+                "scale and shift",
+                found=", ".join(str(tuple(x.shape)) for x in (prediction, target, known)),
+                expected="three of (B, N), a row for each image",
+                cure="flatten the maps: map.flatten(1)",
+            )
         if not bool(prediction[known].isfinite().all()):
             raise GeometryError(
                 "prediction", found="values that are not finite", expected="numbers", cure="check the weights, and the dtype it runs in"
             )
-        prediction, target = (x.detach().double().where(known, 0.0) for x in (prediction, target))
+        prediction, target = prediction.detach().double(), target.detach().double()
         (t_prediction, s_prediction), (t_target, s_target) = (median_and_deviation(x, known) for x in (prediction, target))
         a = s_target / s_prediction
         slope = scale_shift(prediction, target, known)[0]
@@ -235,8 +241,8 @@ class ScaleShiftFit:
         return ScaleShift(fmean(scales), fmean(shifts), pstdev(scales), pstdev(shifts), len(scales), self._unlabelled, falling)
 
 
-def fit_scale_shift(images: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> ScaleShift:
-    """`ScaleShiftFit` of (prediction, target, known) for each image or batch of images."""
+def fit_scale_shift(images: Iterable[tuple[Tensor, Tensor, Tensor]]) -> ScaleShift:
+    """`ScaleShiftFit` of (prediction, target, known), each (B, N), of one batch of images after the other."""
     fit = ScaleShiftFit()
     for prediction, target, known in images:
         fit.add(prediction, target, known)
