@@ -11,6 +11,7 @@ import torch
 from stadia.core.errors import ConfigError, ProtocolError
 from stadia.core.types import Claim
 from stadia.evaluation.protocols import CROPS, PROTOCOLS, Alignment, Protocol, protocol_named
+from stadia.geometry.crops import picture_box
 from stadia.metrics import METRICS
 
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
@@ -20,6 +21,13 @@ BOXES = {  # rows and columns, by hand: floor(fraction * size)
     ("garg", 370, 1226): ((151, 366), (44, 1181)),
     ("garg", 376, 1241): ((153, 372), (44, 1196)),
     ("eigen", 375, 1242): ((124, 342), (44, 1197)),
+    ("garg", 370, 1224): ((151, 366), (43, 1180)),
+    ("garg", 374, 1238): ((152, 370), (44, 1193)),
+    ("eigen", 370, 1224): ((122, 337), (43, 1180)),
+    ("eigen", 370, 1226): ((122, 337), (44, 1181)),
+    ("eigen", 374, 1238): ((124, 341), (44, 1193)),
+    ("eigen", 376, 1241): ((124, 343), (44, 1196)),
+    ("nyu", 480, 640): ((45, 471), (41, 601)),
     ("none", 375, 1242): ((0, 375), (0, 1242)),
 }
 
@@ -28,6 +36,15 @@ BOXES = {  # rows and columns, by hand: floor(fraction * size)
 def test_crops_to_the_pixel(crop: str, height: int, width: int) -> None:
     rows, columns = CROPS[crop].box(height, width)
     assert ((rows.start, rows.stop), (columns.start, columns.stop)) == BOXES[crop, height, width]
+
+
+@pytest.mark.parametrize(("height", "width"), [(375, 1242), (370, 1224), (370, 1226), (374, 1238), (376, 1241)])
+@pytest.mark.parametrize("crop", ["garg", "eigen"])
+def test_what_is_scored_of_kitti_lies_inside_the_kb_crop(crop: str, height: int, width: int) -> None:
+    rows, columns = CROPS[crop].box(height, width)
+    window = picture_box("kb", height, width)
+    assert window.rows.start <= rows.start < rows.stop <= window.rows.stop
+    assert window.columns.start <= columns.start < columns.stop <= window.columns.stop
 
 
 def test_the_mask_is_crop_and_cap() -> None:
@@ -76,7 +93,9 @@ def test_how_many_images_the_published_figures_are_of() -> None:
         "kitti-eigen-eigen-crop": 697,
         "kitti-eigen-improved": 652,
         "kitti-eigen-improved-garg": 652,
+        "kitti-eigen-improved-eigen-crop": 652,
         "kitti-benchmark": 500,
+        "nyu": 654,
         "sevenscenes": None,
     }
 

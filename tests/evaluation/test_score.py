@@ -119,6 +119,20 @@ class TestAgainstNumpy:
         ours = score(write_maps(p, "predictions", suffix), write_maps(truth_m, "truth", ".npz")).metrics
         assert ours == pytest.approx(numpy_scores(p, truth_m, scale=False), rel=1e-9)
 
+    def test_nyu_is_in_millimetres_for_both_sides(self, tmp_path: Path) -> None:
+        """480x640: rows 45:471, columns 41:601, strictly below 10 m; another program's PNG has the same unit, and a note says so."""
+        rng = np.random.default_rng(7)
+        truth = np.rint(rng.uniform(0.5, 11, (480, 640)) * 1000) / 1000
+        p = np.rint(truth * np.exp(rng.normal(0, 0.2, truth.shape)) * 1000) / 1000
+        for folder, depth in (("predictions", p), ("truth", truth)):
+            (tmp_path / folder).mkdir()
+            cv2.imwrite(str(tmp_path / folder / "a.png"), np.rint(depth * 1000).astype(np.uint16))
+        ours = score(tmp_path / "predictions", tmp_path / "truth", "nyu")
+        truth[truth >= 10] = 0
+        expected = numpy_scores({"a": np.clip(p, 1e-3, 10)}, {"a": truth}, scale=False, box=(slice(45, 471), slice(41, 601)))
+        assert ours.metrics == pytest.approx(expected, abs=1e-9)
+        assert "predicted PNG read as value / 1000 m, as nyu has it" in ours.notes
+
 
 class TestLaws:
     @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -277,13 +291,23 @@ class TestBadInput:
         truth_m["000001"][3, 4] = value
         self.refused(write_maps(p, "predictions"), write_maps(truth_m, "truth"), "truth/000001.npy", "row 3, column 4")
 
-    @pytest.mark.parametrize("value", [np.inf, -1.0, 0.0])
+    @pytest.mark.parametrize("value", [-1.0, 0.0])
     def test_a_scored_pixel_without_prediction(self, value: float, truth_m: Maps, write_maps: Write) -> None:
         p = predicted(truth_m)
         p["000002"][np.unravel_index(truth_m["000002"].argmax(), (40, 120))] = value
         score(write_maps(p, "predictions"), write_maps(truth_m, "truth"))  # beyond the cap: not scored
         p["000002"][truth_m["000002"] > 60] = value
         self.refused(write_maps(p, "predictions"), write_maps(truth_m, "truth"), "predictions/000002.npy", "no finite positive depth")
+
+    def test_infinity_is_farther_than_any_metres_and_no_depth_up_to_scale(self, truth_m: Maps, write_maps: Write) -> None:
+        p = predicted(truth_m)
+        beyond = {n: np.where(np.random.default_rng(4).random(v.shape) < 0.1, np.inf, v) for n, v in p.items()}
+        ours = score(write_maps(beyond, "predictions"), write_maps(truth_m, "truth")).metrics
+        assert ours == pytest.approx(numpy_scores(beyond, truth_m, scale=False), rel=1e-9)
+        with pytest.raises(ProtocolError, match="no finite positive depth"):
+            score(write_maps(beyond, "predictions"), write_maps(truth_m, "truth"), "relative", Claim.UP_TO_SCALE)
+        dead = {n: np.where(np.random.default_rng(4).random(v.shape) < 0.6, np.inf, v) for n, v in p.items()}
+        self.refused(write_maps(dead, "predictions"), write_maps(truth_m, "truth"), "000000.npy", "no finite positive depth")
 
     def test_holes_are_not_resized_into_numbers(self, truth_m: Maps, write_maps: Write) -> None:
         small = {n: np.full((20, 60), 5.0) for n in truth_m}

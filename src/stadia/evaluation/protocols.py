@@ -45,6 +45,7 @@ CROPS: Mapping[str, Crop] = {
     "none": Crop(0, 1, 0, 1),
     "garg": Crop(0.40810811, 0.99189189, 0.03594771, 0.96405229),  # Garg et al., ECCV 2016, arXiv 1603.04992
     "eigen": Crop(0.3324324, 0.91351351, 0.0359477, 0.96405229),  # Eigen et al., NeurIPS 2014, arXiv 1406.2283
+    "nyu": Crop(45 / 480, 471 / 480, 41 / 640, 601 / 640),  # of 480x640: the same authors' toolbox, inside the frame's white border
 }
 
 BY_CLAIM: Mapping[Claim, Alignment] = {
@@ -70,7 +71,7 @@ class Protocol:
     ground_truth: which one the published numbers mean, in words.
     images: how many the published numbers are means over; None where the protocol belongs to no benchmark.
     metrics: rows of `stadia.metrics.METRICS`.
-    png_per_metre: the unit of ground truth stored as uint16 PNG.
+    png_per_metre: the unit of ground truth stored as uint16 PNG, and of another program's predictions.
     source: where the rules come from.
     """
 
@@ -172,6 +173,16 @@ _ALL = (
         source="as supervised methods report it: Bhat et al., CVPR 2021, arXiv 2011.14141",
     ),
     Protocol(
+        name="kitti-eigen-improved-eigen-crop",
+        crop="eigen",
+        scored_m=_KITTI_CAP,
+        clamp_m=_KITTI_CAP,
+        alignments=BY_CLAIM,
+        ground_truth=_IMPROVED,
+        images=_IMPROVED_IMAGES,
+        source="the same with the crop of Eigen et al., NeurIPS 2014, arXiv 1406.2283",
+    ),
+    Protocol(
         name="kitti-benchmark",
         crop="none",
         scored_m=(0.0, math.inf),
@@ -181,6 +192,17 @@ _ALL = (
         images=500,
         metrics=("silog", "sq_error_rel_percent", "abs_error_rel_percent", "irmse_per_km"),
         source=f"{_UHRIG}; the development kit of cvlibs.net/datasets/kitti/eval_depth.php?benchmark=depth_prediction",
+    ),
+    Protocol(
+        name="nyu",
+        crop="nyu",
+        scored_m=(1e-3, 10.0),
+        clamp_m=(1e-3, 10.0),
+        alignments=BY_CLAIM,
+        ground_truth="the sensor's depth of NYU Depth v2's test pictures, uint16 PNG in millimetres, 0 none",
+        images=654,
+        source="Eigen et al., NeurIPS 2014, arXiv 1406.2283, as supervised methods report it: Bhat et al., CVPR 2021, arXiv 2011.14141",
+        png_per_metre=1000.0,
     ),
     Protocol(
         name="sevenscenes",

@@ -146,13 +146,18 @@ def resize_depth(depth: Tensor, height: int, width: int) -> Tensor:
 
 
 def _predicted_at(name: str, values: Tensor, mask: Tensor, claim: Claim) -> Tensor:
-    """The prediction, brought to the truth's size, at the N scored pixels: (1, N). Raises ProtocolError where one has none."""
+    """The prediction, brought to the truth's size, at the N scored pixels: (1, N). Raises ProtocolError where one has none.
+
+    Infinite metres are a depth, farther than any: they are clamped like one, but for a picture that is mostly infinite. Of depth up
+    to scale there is no such thing.
+    """
     if claim is Claim.AFFINE_INVERSE:  # may be negative: only its order means something
         scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
         complete = scored.isfinite()
     else:
         scored = resize_depth(values.clamp(min=0), *mask.shape)[mask]
-        complete = scored.isfinite() & (scored > 0)
+        beyond = scored.isposinf()
+        complete = (scored > 0) & ~(beyond & (claim is not Claim.METRES or 2 * beyond.sum() >= len(scored)))
     if holes := int((~complete).sum()):
         raise ProtocolError(
             name,
