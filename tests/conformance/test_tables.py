@@ -39,6 +39,7 @@ from stadia.geometry.warp import synthesize
 from stadia.losses.report import LossReport
 from stadia.models.attention_config import AttentionConfig
 from stadia.models.config import DepthAndMotionConfig
+from stadia.models.dpt_config import DptConfig
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.recipe import Recipe
 from stadia.report import wording
@@ -132,18 +133,31 @@ def dataset(name: str, part: Any, folder: Path) -> None:
 
 
 def model(name: str, part: Any, folder: Path) -> None:
-    """Built from a configuration, a batch gives a prediction: finite, with gradients in every parameter. See MODEL_EXAMPLES."""
-    assert name in MODEL_EXAMPLES, f"a new model needs an example: MODEL_EXAMPLES['{name}'] = its configuration, and a batch"
+    """Built from a configuration, it predicts: finite, with gradients in every parameter that trains. See MODEL_EXAMPLES."""
+    assert name in MODEL_EXAMPLES, f"a new model needs an example: MODEL_EXAMPLES['{name}'] = its configuration, and what it sees"
     torch.manual_seed(0)
     config, given = MODEL_EXAMPLES[name]()
     built = part(config)
     prediction = built(given)
-    parts = [getattr(prediction, field.name) for field in fields(prediction)]
+    parts = [prediction] if isinstance(prediction, Tensor) else [getattr(prediction, field.name) for field in fields(prediction)]
     said = [tensor for part_ in parts for tensor in (part_ if isinstance(part_, tuple) else (part_,))]
     assert said
     assert all(tensor.isfinite().all() for tensor in said)
     sum(tensor.sum() for tensor in said).backward()
-    assert [n for n, p in built.named_parameters() if p.grad is None] == []
+    assert [n for n, p in built.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def network(name: str, part: Any, folder: Path) -> None:
+    """Its numbers agree with each other and with those of the network that transformers builds of them."""
+    facts = part()
+    with torch.device("meta"):
+        built = facts.build()
+    body = built.dpt if facts.family == "dpt" else built.backbone
+    assert len(body.encoder.layer) == facts.blocks
+    assert list(facts.hooks) == sorted(set(facts.hooks))
+    assert facts.hooks[-1] < facts.blocks
+    assert len(built.neck.convs) == 4
+    assert body.embeddings.position_embeddings.shape[-1] % facts.heads == 0
 
 
 def attention(name: str, part: Any, folder: Path) -> None:
@@ -292,6 +306,7 @@ CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
         logger,
         dataset,
         model,
+        network,
         attention,
         loss,
         metric,
@@ -390,8 +405,12 @@ def depth_and_motion() -> tuple[StrictModel, Batch]:
     return DepthAndMotionConfig(**encoders, pretrained=False), batch()
 
 
-MODEL_EXAMPLES: dict[str, Callable[[], tuple[StrictModel, Batch[Any, Any]]]] = {"depth_and_motion": depth_and_motion}
-"""By name, a model's small configuration and a batch of what it sees. What it says is a dataclass of tensors, or tuples of them."""
+def dpt() -> tuple[StrictModel, Tensor]:
+    return DptConfig(network="dpt-tiny"), batch().inputs.image
+
+
+MODEL_EXAMPLES: dict[str, Callable[[], tuple[StrictModel, Batch[Any, Any] | Tensor]]] = {"depth_and_motion": depth_and_motion, "dpt": dpt}
+"""By name, a model's small configuration and what it sees. What it says is a tensor, or a dataclass of tensors or tuples of them."""
 
 
 # -- tables of data ------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stadia.core.errors import ConfigError
-from stadia.models import encoders
+from stadia.models import encoders, hub
 from stadia.models.encoders import Encoder
 
 
@@ -64,21 +64,21 @@ def test_weights_that_cannot_be_had_are_said_in_one_line(monkeypatch: pytest.Mon
         return real(name, **words)
 
     monkeypatch.setattr(encoders.timm, "create_model", no_hub)
-    monkeypatch.setattr(encoders, "_hub_is_reachable", lambda: False)
-    encoders._warn_once.cache_clear()
+    monkeypatch.setattr(hub, "is_reachable", lambda: False)
+    hub.warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert Encoder("resnet18", pretrained=True).weights == "random"
         assert Encoder("resnet18", pictures=2, pretrained=True).weights == "random"
     (told,) = (r.getMessage() for r in caplog.records)
     assert told.startswith(
-        "no pretrained weights for 'resnet18' (OSError): its encoder starts at random; copy models--timm--resnet18.a1_in1k"
+        "no pretrained weights for 'resnet18' (OSError): it starts at random; copy models--timm--resnet18.a1_in1k"
     )
-    assert encoders.huggingface_hub.constants.HF_HUB_OFFLINE is False
+    assert hub.huggingface_hub.constants.HF_HUB_OFFLINE is False
 
 
 def test_what_it_starts_from_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     real = encoders.timm.create_model
     monkeypatch.setattr(encoders.timm, "create_model", lambda name, *, pretrained=False, **words: real(name, **words))
-    monkeypatch.setattr(encoders, "_hub_is_reachable", lambda: False)
+    monkeypatch.setattr(hub, "is_reachable", lambda: False)
     assert Encoder("resnet18", pretrained=True).weights == "pretrained"
     assert Encoder("resnet18", pretrained=False).weights == "random"

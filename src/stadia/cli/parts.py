@@ -22,6 +22,7 @@ KINDS = Table(
         "recipes": "stadia.recipes:RECIPES",
         "datasets": "stadia.data:DATASETS",
         "models": "stadia.models:MODELS",
+        "networks": "stadia.models:NETWORKS",
         "attentions": "stadia.models:ATTENTIONS",
         "encoders": "stadia.cli.parts:encoders",
         "losses": "stadia.losses:LOSSES",

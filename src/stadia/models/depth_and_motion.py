@@ -9,7 +9,7 @@ from stadia.core.types import Batch, Prediction, is_temporal
 from stadia.geometry.se3 import inverse
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_net import DepthNet
-from stadia.models.encoders import Weights
+from stadia.models.hub import Weights
 from stadia.models.pose_net import PoseNet
 
 

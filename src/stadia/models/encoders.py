@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import socket
-import urllib.request
 from collections.abc import Callable
-from functools import cache, partial
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from functools import partial
+from typing import Any
 
 import stadia.core.torchvision_shim  # noqa: F401
 
 # isort: split
 
-import huggingface_hub
 import timm
 import torch
 from huggingface_hub.errors import HfHubHTTPError
@@ -22,11 +17,8 @@ from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
 from stadia.core.tables import nearest
-
-log = logging.getLogger(__name__)
-
-Weights = Literal["pretrained", "random"]
-"""What a network starts from."""
+from stadia.models import hub
+from stadia.models.hub import Weights
 
 
 class Encoder(nn.Module):
@@ -101,35 +93,10 @@ def _create(name: str, channels: int, pretrained: bool) -> tuple[nn.Module, Weig
 
 def _with_weights(name: str, create: Callable[..., nn.Module]) -> tuple[nn.Module, Weights]:
     """The model with timm's weights, from the cache or the hub; at random, saying so in one line, where neither has them."""
-    offline = huggingface_hub.constants.HF_HUB_OFFLINE
-    huggingface_hub.constants.HF_HUB_OFFLINE = offline or not _hub_is_reachable()  # else it retries for most of a minute
-    try:
-        return create(pretrained=True), "pretrained"
-    except (OSError, RuntimeError, HfHubHTTPError) as error:  # no way to the hub, no such file there, no weights of this name
-        model = create()
-        _warn_once(name, type(error).__name__, str(getattr(model, "pretrained_cfg", {}).get("hf_hub_id") or ""))
-        return model, "random"
-    finally:
-        huggingface_hub.constants.HF_HUB_OFFLINE = offline
-
-
-@cache
-def _warn_once(name: str, why: str, repository: str) -> None:
-    """Two networks of one name are told of once, with what to copy to a machine that cannot reach the hub."""
-    cure = ""
-    if repository:
-        folder = f"models--{repository.replace('/', '--')}"
-        cure = f"; copy {folder} from the cache of a machine that is online into {huggingface_hub.constants.HF_HUB_CACHE} (HF_HOME sets it)"
-    log.warning("no pretrained weights for '%s' (%s): its encoder starts at random%s", name, why, cure)
-
-
-@cache
-def _hub_is_reachable() -> bool:
-    if urllib.request.getproxies():
-        return True  # the proxy knows; its own time-out decides
-    host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname or ""
-    try:
-        socket.create_connection((host, 443), timeout=3.0).close()
-    except OSError:
-        return False
-    return True
+    with hub.asked_where_reachable():
+        try:
+            return create(pretrained=True), "pretrained"
+        except (OSError, RuntimeError, HfHubHTTPError) as error:  # no way to the hub, no such file there, no weights of this name
+            model = create()
+            hub.warn_once(name, type(error).__name__, str(getattr(model, "pretrained_cfg", {}).get("hf_hub_id") or ""))
+            return model, "random"

@@ -1,0 +1,129 @@
+"""What a dense prediction transformer needs beside transformers' layers: attention that can be exchanged, places for any grid, padding
+that does not ask for the size, and a start that can be trained from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class SelfAttention(nn.Module):
+    """Takes the place of a block's attention: the same projections under the same names, and a core that can be exchanged.
+
+    Args:
+        original: of transformers; its projections move here.
+        names: of the projections to queries, keys and values, and of the one back where it belongs to the same module.
+        heads: of the attention.
+        core: of `models.ATTENTIONS`, for this block alone.
+    """
+
+    def __init__(self, original: nn.Module, names: tuple[str, ...], heads: int, core: nn.Module) -> None:
+        super().__init__()
+        for name in names:
+            self.add_module(name, getattr(original, name))
+        self._qkv, self._back = names[:3], names[3:]
+        self.heads, self.core = heads, core
+
+    def forward(self, tokens: Tensor, attention_mask: None = None, *, grid: tuple[int, int]) -> tuple[Tensor, None]:
+        """(B, N, D) tokens, of which the last are a grid (height, width), to (B, N, D); attention maps are not kept."""
+        shape = (*tokens.shape[:2], self.heads, -1)
+        q, k, v = (getattr(self, name)(tokens).view(shape).transpose(1, 2) for name in self._qkv)
+        tokens = self.core(q, k, v, grid).transpose(1, 2).flatten(2)
+        for name in self._back:
+            tokens = getattr(self, name)(tokens)
+        return tokens, None
+
+
+def install_attention(blocks: nn.ModuleList, heads: int, make_core: Callable[[int], nn.Module]) -> None:
+    """Give each block an attention core of its own: `make_core(head_dim)` is called once for each."""
+    for block in blocks:
+        holder: Any = block.attention
+        if hasattr(holder, "attention"):  # DPT's ViT: the projection back is a module beside it
+            core = make_core(holder.attention.query.out_features // heads)
+            holder.attention = SelfAttention(holder.attention, ("query", "key", "value"), heads, core)
+        else:  # DINOv2
+            core = make_core(holder.q_proj.out_features // heads)
+            block.attention = SelfAttention(holder, ("q_proj", "k_proj", "v_proj", "o_proj"), heads, core)
+
+
+def resize_positions(positions: Tensor, grid: tuple[int, int], mode: Literal["bilinear", "bicubic"]) -> Tensor:
+    """Embeddings of places (1, 1 + n * n, D), the class token's first, for another grid: (1, 1 + height * width, D).
+
+    The square grid is resized with align_corners=False; the class token's stays. The grid they were trained on gives them back.
+    """
+    side = math.isqrt(positions.shape[1] - 1)
+    token, places = positions[:, :1], positions[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    places = functional.interpolate(places.float(), size=grid, mode=mode, align_corners=False).to(positions.dtype)
+    return torch.cat((token, places.flatten(2).transpose(1, 2)), dim=1)
+
+
+def embed(embeddings: Any, image: Tensor, mode: Literal["bilinear", "bicubic"]) -> tuple[Tensor, tuple[int, int], list[Tensor]]:
+    """A normalised picture (B, 3, H, W) to tokens (B, 1 + N, D) with their places, their grid, and the maps at 1/4 and 1/8 of a hybrid."""
+    early: list[Tensor] = []
+    if hasattr(embeddings, "backbone"):
+        trunk = embeddings.backbone.bit
+        features = trunk.embedder(image)
+        for stage in trunk.encoder.stages:
+            features = stage(features)
+            early.append(features)
+        features = embeddings.projection(early.pop())
+    else:
+        features = embeddings.patch_embeddings.projection(image)
+    grid = features.shape[-2], features.shape[-1]
+    tokens = torch.cat((embeddings.cls_token.expand(len(image), -1, -1), features.flatten(2).transpose(1, 2)), dim=1)
+    return tokens + resize_positions(embeddings.position_embeddings, grid, mode), grid, early
+
+
+def pad_alike(network: nn.Module) -> None:
+    """Replace padding that is computed from the size ("SAME") by a constant one: of sides that are even it is always the same.
+
+    Pictures are multiples of the stride, so every map that is halved has even sides. An export stays free of conditions on the size.
+    """
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if type(child).__name__ == "DynamicPad2d":
+                dynamic: Any = child
+                both = max(dynamic.kernel_size[0] - dynamic.stride[0], 0)  # kernels and strides are square
+                before, after = both // 2, both - both // 2
+                setattr(module, name, nn.ConstantPad2d((before, after, before, after), dynamic.value))
+
+
+def start_at_random(network: Any, embeddings: Any, last: nn.Conv2d, start: float) -> None:
+    """Give a network without weights a start that can be trained from.
+
+    transformers draws for fine-tuning: places start equal, and the decoder's convolutions so small that they fade. Here places are
+    sines and cosines (arXiv 1706.03762, in two dimensions), the decoder keeps its signal's size (He et al., arXiv 1502.01852),
+    and the head answers near `start` everywhere, where its slope is not 0: one that begins below 0 under a ReLU never learns.
+
+    Args:
+        network: of transformers, with `neck` and `head`.
+        embeddings: its embeddings.
+        last: the last convolution of the head.
+        start: the last convolution's answer.
+    """
+    positions = embeddings.position_embeddings
+    with torch.no_grad():
+        positions[:, 1:].copy_(places(math.isqrt(positions.shape[1] - 1), positions.shape[2]))
+    for module in (*network.neck.modules(), *network.head.modules()):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    nn.init.normal_(last.weight, std=1e-3)
+    if last.bias is not None:
+        nn.init.constant_(last.bias, start)
+
+
+def places(side: int, width: int) -> Tensor:
+    """(side * side, width) sines and cosines of the row, then of the column, of each place."""
+    quarter = width // 4
+    rates = 1.0 / 10_000 ** (torch.arange(quarter) / quarter)
+    angles = torch.arange(side)[:, None] * rates
+    waves = torch.cat((angles.sin(), angles.cos()), dim=1)  # (side, width / 2)
+    return torch.cat((waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)), dim=2).flatten(0, 1)

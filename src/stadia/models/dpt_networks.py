@@ -1,0 +1,205 @@
+"""The dense prediction transformers by name: how transformers builds each, and what it expects of a picture. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from stadia.core.errors import ConfigError
+
+Triple = tuple[float, float, float]
+_HALF: Triple = (0.5, 0.5, 0.5)
+_IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+_IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network.
+
+    family: "dpt" is transformers' DPTForDepthEstimation, "depth-anything" its DepthAnythingForDepthEstimation.
+    settings: of their configuration.
+    blocks: how many there are.  heads: of each block's attention.
+    hooks: the blocks whose tokens the decoder sees, from 0; a hybrid's decoder sees two maps of its convolutions before them.
+    hub: the repository of the published weights; None where nobody published any.
+    stride: the sides of a picture are multiples of it.
+    mean, std: of RGB in [0, 1]; pictures are normalised by them inside the network.
+    positions: how the embeddings of places are resized to another grid.
+    """
+
+    family: Literal["dpt", "depth-anything"]
+    settings: dict[str, Any]
+    blocks: int
+    heads: int
+    hooks: tuple[int, ...]
+    hub: str | None = None
+    stride: int = 32
+    mean: Triple = _HALF
+    std: Triple = _HALF
+    positions: Literal["bilinear", "bicubic"] = "bilinear"
+
+    def build(self) -> Any:
+        """The network of transformers, at random (an nn.Module). Raises ConfigError where transformers is not installed."""
+        check_installed()
+        import stadia.core.torchvision_shim  # noqa: F401
+
+        # isort: split
+
+        import transformers
+
+        if self.family == "dpt":
+            return transformers.DPTForDepthEstimation(transformers.DPTConfig(**self.settings))
+        return transformers.DepthAnythingForDepthEstimation(transformers.DepthAnythingConfig(**self.settings))
+
+
+def check_installed() -> None:
+    """Raise ConfigError where the extra that holds transformers is missing. Imports nothing heavy."""
+    if find_spec("transformers") is None:
+        raise ConfigError("transformers", found="no such package", expected="the extra 'dpt'", cure="pip install 'stadia[dpt]'")
+
+
+def check_size(name: str, stride: int, *, height: int, width: int) -> None:
+    """Raise ConfigError with the nearest size that fits, where a picture's sides are no multiples of the stride."""
+    if height % stride or width % stride:
+        near = f"{max(round(width / stride), 1) * stride}x{max(round(height / stride), 1) * stride}"
+        raise ConfigError(f"picture size for '{name}'", found=f"{width}x{height}", expected=f"multiples of {stride}", cure=f"take {near}")
+
+
+def _dpt(*, width: int, blocks: int, heads: int, hooks: tuple[int, ...], neck: tuple[int, ...], fusion: int, hub: str | None) -> Network:
+    """A ViT of patch 16, whose tokens of four blocks become maps at 1/4, 1/8, 1/16 and 1/32."""
+    settings = {
+        **_vit(width, blocks, heads),
+        "backbone_out_indices": list(hooks),
+        "neck_hidden_sizes": list(neck),
+        "fusion_hidden_size": fusion,
+    }
+    return Network("dpt", settings, blocks, heads, hooks, hub)
+
+
+def _hybrid(
+    *,
+    stem: int,
+    stages: tuple[int, int, int],
+    depths: tuple[int, int, int],
+    groups: int,
+    width: int,
+    blocks: int,
+    heads: int,
+    hooks: tuple[int, int],
+    fusion: int,
+    hub: str | None,
+) -> Network:
+    """Three stages of a ResNet (BiT: standardised weights, group norm) under a ViT; its first two give the maps at 1/4 and 1/8."""
+    trunk = {
+        "model_type": "bit",
+        "embedding_size": stem,
+        "hidden_sizes": list(stages),
+        "depths": list(depths),
+        "num_groups": groups,
+        "layer_type": "bottleneck",
+        "global_padding": "same",
+        "embedding_dynamic_padding": True,
+        "out_features": ["stage1", "stage2", "stage3"],
+    }
+    settings = {
+        **_vit(width, blocks, heads),
+        "is_hybrid": True,
+        "backbone_config": trunk,
+        "backbone_featmap_shape": [1, stages[-1], 24, 24],
+        "backbone_out_indices": [0, 1, *hooks],
+        "reassemble_factors": [1, 1, 1, 0.5],
+        "neck_hidden_sizes": [*stages[:2], width, width],
+        "fusion_hidden_size": fusion,
+    }
+    return Network("dpt", settings, blocks, heads, hooks, hub)
+
+
+def _vit(width: int, blocks: int, heads: int) -> dict[str, Any]:
+    # The layer norm's epsilon is that of the networks that the weights were trained in (timm); transformers' own default is 1e-12.
+    vit = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": blocks, "num_attention_heads": heads}
+    return {**vit, "image_size": 384, "patch_size": 16, "layer_norm_eps": 1e-6, "readout_type": "project"}
+
+
+def _depth_anything(
+    size: str, *, width: int, blocks: int, heads: int, hooks: tuple[int, ...], neck: tuple[int, ...], fusion: int
+) -> Network:
+    """DINOv2 of patch 14 under a decoder of DPT; of the class token it makes no use."""
+    trunk = {
+        "model_type": "dinov2",
+        "image_size": 518,
+        "patch_size": 14,
+        "hidden_size": width,
+        "num_hidden_layers": blocks,
+        "num_attention_heads": heads,
+        "out_indices": [block + 1 for block in hooks],  # transformers counts the embeddings as 0
+        "apply_layernorm": True,
+        "reshape_hidden_states": False,
+    }
+    settings = {
+        "backbone_config": trunk,
+        "patch_size": 14,
+        "reassemble_hidden_size": width,
+        "neck_hidden_sizes": list(neck),
+        "fusion_hidden_size": fusion,
+    }
+    return Network(
+        "depth-anything",
+        settings,
+        blocks,
+        heads,
+        hooks,
+        hub=f"depth-anything/Depth-Anything-V2-{size}-hf",
+        stride=14,
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+        positions="bicubic",
+    )
+
+
+def dpt_tiny() -> Network:
+    """A few convolutions under a ViT of width 128: 1.8 M parameters, trains from nothing on two cores; no published weights."""
+    return _hybrid(
+        stem=16, stages=(32, 64, 128), depths=(1, 1, 1), groups=8, width=128, blocks=6, heads=4, hooks=(2, 5), fusion=32, hub=None
+    )
+
+
+def dpt_small() -> Network:
+    """A plain ViT-Ti/16 of 12 blocks under a slim decoder; no published weights."""
+    return _dpt(width=192, blocks=12, heads=3, hooks=(2, 5, 8, 11), neck=(48, 96, 192, 192), fusion=64, hub=None)
+
+
+def dpt_hybrid() -> Network:
+    """ResNet-50 (BiT) under ViT-B/16, 122.4 M parameters, of isl-org/DPT; published weights give inverse depth up to scale and shift."""
+    return _hybrid(
+        stem=64,
+        stages=(256, 512, 1024),
+        depths=(3, 4, 9),
+        groups=32,
+        width=768,
+        blocks=12,
+        heads=12,
+        hooks=(8, 11),
+        fusion=256,
+        hub="Intel/dpt-hybrid-midas",
+    )
+
+
+def dpt_large() -> Network:
+    """ViT-L/16 of isl-org/DPT; published weights give inverse depth up to scale and shift."""
+    return _dpt(width=1024, blocks=24, heads=16, hooks=(5, 11, 17, 23), neck=(256, 512, 1024, 1024), fusion=256, hub="Intel/dpt-large")
+
+
+def depth_anything_small() -> Network:
+    """Depth Anything V2 on DINOv2 ViT-S/14; published weights give inverse depth up to scale and shift."""
+    return _depth_anything("Small", width=384, blocks=12, heads=6, hooks=(2, 5, 8, 11), neck=(48, 96, 192, 384), fusion=64)
+
+
+def depth_anything_base() -> Network:
+    """Depth Anything V2 on DINOv2 ViT-B/14; published weights give inverse depth up to scale and shift (CC-BY-NC)."""
+    return _depth_anything("Base", width=768, blocks=12, heads=12, hooks=(2, 5, 8, 11), neck=(96, 192, 384, 768), fusion=128)
+
+
+def depth_anything_large() -> Network:
+    """Depth Anything V2 on DINOv2 ViT-L/14; published weights give inverse depth up to scale and shift (CC-BY-NC)."""
+    return _depth_anything("Large", width=1024, blocks=24, heads=16, hooks=(4, 11, 17, 23), neck=(256, 512, 1024, 1024), fusion=256)

@@ -1,0 +1,321 @@
+"""The dense prediction transformer: its size, any picture size, attention as a part, and a start that learns."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stadia.core.config import resolve
+from stadia.core.errors import ConfigError
+from stadia.models import ATTENTIONS, NETWORKS, dpt, dpt_networks
+from stadia.models.dpt import SMALLEST, Dpt, check_network
+from stadia.models.dpt_blocks import SelfAttention, embed, places, resize_positions
+from stadia.models.dpt_config import KITTI, NYU, DptConfig
+from stadia.models.dpt_networks import Network
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Dpt:
+    torch.manual_seed(0)
+    return Dpt(DptConfig(network="dpt-tiny")).eval()
+
+
+def on_meta(name: str) -> Dpt:
+    with torch.device("meta"):
+        return Dpt(DptConfig(network=name, pretrained=False))
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("dpt-hybrid", 122_377_985), ("dpt-tiny", 1_824_065)])
+def test_the_number_of_parameters(name: str, parameters: int) -> None:
+    assert sum(p.numel() for p in on_meta(name).parameters()) == parameters
+
+
+def test_parts_of_the_hybrid_have_the_published_sizes() -> None:
+    network = on_meta("dpt-hybrid").network
+    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
+    assert sizes == {"dpt": 98_181_952, "neck": 23_864_064, "head": 331_969}
+    assert sum(p.numel() for p in network.dpt.encoder.layer[0].attention.parameters()) == 2_362_368
+    assert sum(p.numel() for p in network.neck.fusion_stage.layers[0].residual_layer1.parameters()) == 1_180_160
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_network_has_batch_norm_and_no_decoder_has_any(name: str) -> None:
+    network = on_meta(name)
+    assert not [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    decoder = [*network.network.neck.modules(), *network.network.head.modules()]
+    assert not [m for m in decoder if "Norm" in type(m).__name__]
+
+
+@pytest.mark.parametrize("size", [(64, 96), (96, 64), (32, 160)])
+def test_a_picture_of_any_multiple_of_the_stride_comes_back_in_its_size(tiny: Dpt, size: tuple[int, int]) -> None:
+    with torch.no_grad():
+        said = tiny(torch.rand(2, 3, *size))
+    assert said.shape == (2, 1, *size)
+    assert said.dtype == torch.float32
+    assert said.min() >= SMALLEST
+
+
+def test_a_size_that_does_not_divide_names_the_nearest_that_does(tiny: Dpt) -> None:
+    with pytest.raises(ConfigError, match=r"picture size for 'dpt-tiny': found 100x60, expected multiples of 32; take 96x64"):
+        tiny(torch.rand(1, 3, 60, 100))
+
+
+def test_a_picture_is_normalised_inside(tiny: Dpt) -> None:
+    seen: list[Tensor] = []
+    hook = tiny.network.dpt.embeddings.backbone.bit.embedder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.no_grad():
+        tiny(torch.full((1, 3, 32, 32), 0.75))
+    hook.remove()
+    assert (seen[0] == 0.5).all()
+
+
+# -- places ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_places_stay_as_they_are_on_the_grid_that_they_were_trained_on(mode: str) -> None:
+    positions = torch.randn(1, 1 + 36, 8)
+    assert torch.equal(resize_positions(positions, (6, 6), mode), positions)
+
+
+def test_places_of_another_grid_are_interpolated_with_align_corners_false_and_the_class_tokens_is_kept() -> None:
+    positions = torch.cat((torch.full((1, 1, 1), 7.0), torch.tensor([0.0, 1, 0, 1]).view(1, 4, 1)), dim=1)  # a 2x2 grid, rising with x
+    resized = resize_positions(positions, (1, 4), "bilinear")
+    assert resized.flatten().tolist() == [7.0, 0.0, 0.25, 0.75, 1.0]  # with align_corners=True: 0, 1/3, 2/3, 1
+
+
+def test_places_are_row_after_row_like_the_tokens() -> None:
+    rows = torch.arange(4.0).repeat_interleave(4).view(1, 16, 1)
+    resized = resize_positions(torch.cat((torch.zeros(1, 1, 1), rows), dim=1), (2, 3), "bilinear")
+    assert resized[0, 1:, 0].view(2, 3).tolist() == [[0.5] * 3, [2.5] * 3]
+
+
+def test_a_random_networks_places_tell_each_other_apart(tiny: Dpt) -> None:
+    drawn = tiny.network.dpt.embeddings.position_embeddings[0, 1:]
+    torch.testing.assert_close(drawn.detach(), places(24, 128))
+    assert torch.cdist(drawn, drawn).fill_diagonal_(1).min() > 0.1
+
+
+# -- the same network as transformers runs it ------------------------------------------------------------------------------------
+
+
+def hybrid() -> Network:
+    """A shrunken DPT-Hybrid, built as the published one is, ReLU and all."""
+    sizes = {"stem": 8, "stages": (16, 32, 64), "depths": (1, 2, 1), "groups": 4, "width": 32, "blocks": 4, "heads": 4, "hooks": (1, 3)}
+    return dpt_networks._hybrid(**sizes, fusion=16, hub="nobody/nothing")
+
+
+def plain() -> Network:
+    return dpt_networks._dpt(width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16, hub="nobody/nothing")
+
+
+def depth_anything() -> Network:
+    shrunken = dpt_networks._depth_anything("Tiny", width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16)
+    shrunken.settings["backbone_config"]["image_size"] = 56
+    return shrunken
+
+
+SHRUNKEN = [hybrid, plain, depth_anything]
+
+
+def build(facts: Callable[[], Network], **config: Any) -> Dpt:
+    """A network of these sizes under the name of the default one."""
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: facts))
+        return Dpt(DptConfig(**{"pretrained": False, **config})).eval()
+
+
+@pytest.mark.parametrize("facts", SHRUNKEN)
+def test_it_answers_what_transformers_own_network_answers(facts: Callable[[], Network]) -> None:
+    """Of the only size that transformers' hybrid takes; its attention, padding, places, hooks and head are replaced or run by us."""
+    ours, theirs = build(facts), facts().build().eval()
+    theirs.load_state_dict(ours.network.state_dict())
+    side = 56 if ours.stride == 14 else 384
+    image = torch.rand(1, 3, side, side)
+    with torch.no_grad():
+        expected = theirs((image - ours.mean) / ours.std).predicted_depth[:, None]
+        assert expected.std() > 1e-4
+        torch.testing.assert_close(ours.raw(image), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("facts", SHRUNKEN)
+def test_tokens_of_another_size_are_those_of_transformers(facts: Callable[[], Network]) -> None:
+    ours, theirs = build(facts), facts().build().eval()
+    theirs.load_state_dict(ours.network.state_dict())
+    image = torch.rand(2, 3, 70, 98) if ours.stride == 14 else torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        tokens, grid, _ = embed(ours._body.embeddings, image, ours.facts.positions)
+        if facts is depth_anything:
+            expected = theirs.backbone.embeddings(image)
+        else:
+            expected = theirs.dpt.embeddings(image, **({"interpolate_pos_encoding": True} if facts is hybrid else {})).last_hidden_states
+    assert grid == ((5, 7) if ours.stride == 14 else (4, 6))
+    torch.testing.assert_close(tokens, expected)
+
+
+def test_blocks_behind_the_last_that_the_decoder_sees_are_not_run() -> None:
+    """A network of as many blocks as hooks need, and one with a fifth that gives NaN."""
+    network = build(lambda: replace(plain(), settings={**plain().settings, "num_hidden_layers": 5}))
+    nn.init.constant_(network.network.dpt.encoder.layer[4].output.dense.bias, math.nan)
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 32, 32)).isfinite().all()
+
+
+@pytest.mark.parametrize("facts", SHRUNKEN)
+def test_what_trains_is_exactly_what_the_answer_depends_on(facts: Callable[[], Network]) -> None:
+    network = build(facts)
+    network(torch.rand(2, 3, 2 * network.stride, 2 * network.stride)).log().mean().backward()
+    unused = {name for name, p in network.named_parameters() if p.grad is None}
+    assert unused == {name for name, p in network.named_parameters() if not p.requires_grad}
+    assert 4 <= len(unused) <= 6
+    backbone, head = network.backbone_parameters(), network.head_parameters()
+    assert {id(p) for p in backbone + head} == {id(p) for p in network.parameters() if p.requires_grad}
+    assert len(backbone) + len(head) == len({id(p) for p in backbone + head})
+    assert any(p is network._body.embeddings.position_embeddings for p in backbone)
+
+
+# -- attention as a part -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("facts", SHRUNKEN)
+def test_every_block_has_an_attention_of_its_own(facts: Callable[[], Network]) -> None:
+    """One instance that all blocks shared is how others' comparison of attentions came about."""
+    network = build(facts, attention={"name": "memory_compressed"})
+    cores = [m.core for m in network.modules() if isinstance(m, SelfAttention)]
+    assert len({id(core) for core in cores}) == len(cores) == network.facts.blocks
+    memory = [p.data_ptr() for core in cores for p in core.parameters()]
+    assert len(set(memory)) == len(memory) >= network.facts.blocks
+
+
+@pytest.mark.parametrize("facts", SHRUNKEN)
+def test_the_grid_reaches_the_attention_and_projections_stay(facts: Callable[[], Network]) -> None:
+    network = build(facts)
+    before = network.network.state_dict().keys()
+    seen = []
+    for module in network.modules():
+        if isinstance(module, SelfAttention):
+            module.core.register_forward_pre_hook(lambda _, args: seen.append((tuple(args[0].shape), args[3])))
+    with torch.no_grad():
+        network(torch.rand(2, 3, 2 * network.stride, 4 * network.stride))
+    height, width = (2, 4) if network.stride == 14 else (4, 8)
+    assert seen == [((2, 4, 1 + height * width, 8), (height, width))] * 4
+    assert before == network.facts.build().state_dict().keys()
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_every_attention_fits(name: str) -> None:
+    exact, network = build(hybrid), build(hybrid, attention={"name": name})
+    network.network.load_state_dict(exact.network.state_dict(), strict=False)
+    image = torch.rand(1, 3, 64, 128)
+    with torch.no_grad():
+        error = (network.raw(image) / exact.raw(image) - 1).abs().max()
+    assert error < (1e-5 if name in ("sdpa", "explicit") else 0.05)
+
+
+# -- inverse depth -------------------------------------------------------------------------------------------------------------
+
+
+def test_inverse_depth_is_scale_times_answer_plus_shift(tiny: Dpt) -> None:
+    image = torch.rand(1, 3, 32, 64)
+    network = build(plain, scale=0.5, shift=0.25)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), 0.5 * network.raw(image) + 0.25)
+        network.calibrate(2.0, -100.0)
+        assert (network(image) == SMALLEST).all()
+    assert network.state_dict()["scale"] == 2
+    assert network.state_dict()["shift"] == -100
+
+
+def test_the_published_constants_give_the_published_depths() -> None:
+    def metres(answer: float, constants: tuple[float, float]) -> float:
+        return 1 / (constants[0] * answer + constants[1])
+
+    assert metres(111.5, KITTI) == pytest.approx(80, rel=1e-3)
+    assert metres(3228, KITTI) == pytest.approx(5, rel=1e-3)
+    assert metres(0, KITTI) == pytest.approx(172.7, rel=1e-3)
+    assert metres(0, NYU) == pytest.approx(7.257, rel=1e-3)
+    for number in (*KITTI, *NYU):
+        assert format(number, "f").rstrip("0") in (DptConfig.__doc__ or "")
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(0.0, 1.0), (-1.0, 1.0), (math.nan, 0.0), (1.0, math.inf)])
+def test_a_calibration_that_turns_depth_around_is_refused(scale: float, shift: float) -> None:
+    with pytest.raises(ConfigError, match="expected a positive scale"):
+        build(plain).calibrate(scale, shift)
+
+
+@pytest.mark.parametrize("facts", [*SHRUNKEN, dpt_networks.dpt_tiny])
+def test_a_random_network_starts_in_sight_of_a_street_and_with_a_slope_everywhere(facts: Callable[[], Network]) -> None:
+    network = build(facts)
+    image = torch.rand(2, 3, 4 * network.stride, 4 * network.stride)
+    raw = network.raw(image)
+    raw.retain_grad()
+    depth_m = 1 / (network.scale * raw + network.shift)
+    assert 6 < depth_m.min() <= depth_m.max() < 15
+    head = network.network.head
+    last = head.conv3 if hasattr(head, "conv3") else head.head[-2]
+    depth_m.log().mean().backward()
+    assert last.bias.grad.abs() > 0.1
+    assert (raw > 0).all()
+
+
+def test_the_small_ones_never_lose_their_slope(tiny: Dpt) -> None:
+    """Far behind what a ReLU can answer there is a slope still; published networks keep the ReLU that they were trained with."""
+    last = tiny.network.head.head[-1]
+    far = torch.tensor([-8.0], requires_grad=True)
+    (tiny.scale * last(far)).log().backward()
+    assert far.grad is not None
+    assert far.grad > 0.9
+    assert isinstance(build(hybrid).network.head.head[-1], nn.ReLU)
+
+
+def test_a_small_one_learns(tiny: Dpt) -> None:
+    """A slanted street, from 4 m to 60 m: the log error is a third of its start's after 30 steps."""
+    network = copy.deepcopy(tiny).train()
+    image = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    true = torch.linspace(1 / 60, 1 / 4, 64).view(1, 1, 64, 1)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    errors = []
+    for _ in range(30):
+        error = (network(image).log() - true.log()).abs().mean()
+        optimiser.zero_grad()
+        error.backward()
+        optimiser.step()
+        errors.append(float(error.detach()))
+    assert errors[-1] < errors[0] / 3
+
+
+# -- what is refused -----------------------------------------------------------------------------------------------------------
+
+
+def test_check_network_says_what_is_wrong_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Network, "build", None)
+    check_network("dpt-hybrid", height=352, width=1216)
+    check_network("depth-anything-small", height=224, width=672)
+    with pytest.raises(ConfigError, match="did you mean 'dpt-hybrid'"):
+        check_network("dpt-hybrd", height=352, width=1216)
+    with pytest.raises(ConfigError, match="found 1242x375, expected multiples of 32; take 1248x384"):
+        check_network("dpt-hybrid", height=375, width=1242)
+    with pytest.raises(ConfigError, match="found 640x192, expected multiples of 14; take 644x196"):
+        check_network("depth-anything-base", height=192, width=640)
+
+
+def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dpt_networks, "find_spec", lambda name: None)
+    for ask in (lambda: check_network("dpt-tiny", height=32, width=32), lambda: Dpt(DptConfig(network="dpt-tiny"))):
+        with pytest.raises(ConfigError, match=r"pip install 'stadia\[dpt\]'"):
+            ask()
+
+
+def test_a_misspelt_network_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"'network': .*did you mean 'dpt-large'"):
+        resolve(DptConfig, {}, ["network=dpt-larg"])
