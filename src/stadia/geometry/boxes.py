@@ -1,0 +1,158 @@
+"""Oriented boxes: corners, the exact volume that two of them share, and how much they overlap.
+
+A box is T_camera_object (..., 4, 4), its centre and axes, and size_m (..., 3), its full lengths along the object's x, y and z.
+Everything is batched over leading axes and in float64. A size below 0 has no meaning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from stadia.geometry.se3 import compose, inverse, transform
+
+CORNERS = tuple(product((-0.5, 0.5), repeat=3))
+"""Of the box of size 1: x counts slowest, z fastest."""
+
+EDGES = tuple((i, i | bit) for bit in (4, 2, 1) for i in range(8) if not i & bit)
+"""Pairs of CORNERS, along x first, then y, then z."""
+
+FACES = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
+"""CORNERS of the sides -x, +x, -y, +y, -z, +z, counter-clockwise seen from outside."""
+
+ROTATIONS = 20
+"""How many turns about y the published NOCS evaluation tries for a body of revolution."""
+
+Overlap = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def corners(T_camera_object: Tensor, size_m: Tensor) -> Tensor:
+    """The corners (..., 8, 3) in the camera's frame, in the order of CORNERS."""
+    unit = torch.tensor(CORNERS, dtype=size_m.dtype, device=size_m.device)
+    return transform(T_camera_object, unit * size_m[..., None, :])
+
+
+def iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
+    """Shared volume by joint volume (...), 0 to 1; exact. 0 for boxes that do not meet, and for two without volume."""
+    shared = intersection_volume(T_a, size_a_m, T_b, size_b_m)
+    joint = size_a_m.double().prod(-1) + size_b_m.double().prod(-1) - shared
+    return (shared / joint.where(joint > 0, 1.0)).clamp(max=1)
+
+
+def hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
+    """The IoU (...) of the boxes that contain the boxes and lie along the camera's axes: what NOCS evaluations call 3D IoU.
+
+    It depends on the camera's axes and is too large as a rule: two thin boxes that stand crosswise and apart share their hulls.
+    (The code published with Wang et al., CVPR 2019, takes its extremes along the wrong axis of the corners; this is the form
+    that later evaluations report, after correcting that.)
+    """
+    a, b = corners(T_a.double(), size_a_m.double()), corners(T_b.double(), size_b_m.double())
+    (a_low, a_high), (b_low, b_high) = a.aminmax(dim=-2), b.aminmax(dim=-2)
+    shared = (torch.minimum(a_high, b_high) - torch.maximum(a_low, b_low)).clamp(min=0).prod(-1)
+    joint = (a_high - a_low).prod(-1) + (b_high - b_low).prod(-1) - shared
+    return shared / joint.where(joint > 0, 1.0)
+
+
+def best_iou(
+    T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, revolution: Tensor, overlap: Overlap = iou, rotations: int = ROTATIONS
+) -> Tensor:
+    """The largest overlap (...) over turns of box a about its y, where `revolution` (...) bool says that these cannot be seen.
+
+    `rotations` of them over the full turn, and for one quarter of it a box with a square base comes back to itself.
+    """
+    angle = torch.arange(rotations, dtype=torch.float64, device=T_a.device) * (2 * math.pi / rotations)
+    turn = torch.eye(4, dtype=torch.float64, device=T_a.device).repeat(rotations, 1, 1)
+    turn[:, 0, 0], turn[:, 0, 2], turn[:, 2, 0], turn[:, 2, 2] = angle.cos(), angle.sin(), -angle.sin(), angle.cos()
+    given = (T_a.double(), size_a_m.double(), T_b.double(), size_b_m.double())
+    shape = (T_a[..., 0, 0] + size_a_m[..., 0] + T_b[..., 0, 0] + size_b_m[..., 0] + revolution).shape
+    T_a, size_a, T_b, size_b = (x.expand(*shape, *x.shape[-n:]) for x, n in zip(given, (2, 1, 2, 1), strict=True))
+    revolution = revolution.expand(shape)
+    best = overlap(T_a, size_a, T_b, size_b)
+    turned = compose(T_a[revolution][:, None], turn)
+    of_turns = overlap(turned, size_a[revolution][:, None], T_b[revolution][:, None], size_b[revolution][:, None])
+    return best.masked_scatter(revolution, of_turns.amax(1))
+
+
+# ------------------------------------------------------------------------------------------------------- shared volume
+
+
+def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
+    """The volume (...) that two boxes share, exact to rounding; exactly 0 where a plane separates them.
+
+    By the divergence theorem in the frame of b, half sizes h. Where |y| < h_y and |z| < h_z the field (clamp(x, -h_x, h_x), 0, 0)
+    has divergence 1 within b and 0 elsewhere, so that the volume is its flux out of a: a sum over the faces of a alone, each
+    clipped to |y| < h_y and |z| < h_z. A clip decides only about what adds nothing (a face along its plane has no x in its normal), so
+    faces that lie in one plane, as those of equal boxes do, need no tolerance.
+    """
+    T_a, size_a, T_b, size_b = (x.double() for x in (T_a, size_a_m, T_b, size_b_m))
+    T_b_a = compose(inverse(T_b), T_a)
+    shape = (T_b_a[..., 0, 0] + size_a[..., 0] + size_b[..., 0]).shape
+    T_b_a = T_b_a.expand(*shape, 4, 4).reshape(-1, 4, 4)
+    size_a, size_b = size_a.expand(*shape, 3).reshape(-1, 3), size_b.expand(*shape, 3).reshape(-1, 3)
+    volume = torch.zeros(len(T_b_a), dtype=torch.float64, device=T_b_a.device)
+    meet = ~separated(T_b_a, size_a, size_b)
+    if bool(meet.any()):
+        volume[meet] = _flux(corners(T_b_a[meet], size_a[meet]), size_b[meet] / 2)
+    return torch.minimum(volume.clamp(min=0), torch.minimum(size_a.prod(-1), size_b.prod(-1))).reshape(shape)
+
+
+def separated(T_b_a: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
+    """(...) bool: a plane lies between the boxes. T_b_a (..., 4, 4) takes points of a's frame to b's.
+
+    For boxes such a plane is square to one of 15 directions: 3 axes each, and the products of one of each (Gottschalk et al.,
+    "OBBTree", SIGGRAPH 1996).
+    """
+    R, t = T_b_a[..., :3, :3], T_b_a[..., :3, 3]
+    of_b = torch.eye(3, dtype=R.dtype, device=R.device).expand_as(R)
+    of_a = R.transpose(-1, -2)
+    crossed = torch.linalg.cross(of_a[..., :, None, :], of_b[..., None, :, :]).flatten(-3, -2)
+    directions = torch.cat((of_a, of_b, crossed), -2)  # (..., 15, 3); a product of parallel axes is 0, and separates nothing
+    reach_a = ((directions[..., None, :] * of_a[..., None, :, :]).sum(-1).abs() * size_a[..., None, :]).sum(-1) / 2
+    reach_b = (directions.abs() * size_b[..., None, :]).sum(-1) / 2
+    apart = (directions * t[..., None, :]).sum(-1).abs() - reach_a - reach_b
+    return (apart > 1e-12 * (reach_a + reach_b)).any(-1)
+
+
+def _flux(corners_a: Tensor, half: Tensor) -> Tensor:
+    """The flux (N,) of (clamp(x), 0, 0) through what lies within |y|, |z| < half (N, 3) of the faces of boxes (N, 8, 3)."""
+    polygons = corners_a[:, torch.tensor(FACES, device=corners_a.device)].flatten(0, 1)  # (6 N, 4, 3)
+    half = half.repeat_interleave(6, 0)
+    for axis in (1, 2):
+        polygons = _clipped(_clipped(polygons, axis, half[:, axis], 1.0), axis, half[:, axis], -1.0)
+    high = half[:, 0]
+    beyond, below = _clipped(polygons, 0, -high, -1.0), _clipped(polygons, 0, high, 1.0)
+    before, within = _clipped(below, 0, -high, 1.0), _clipped(below, 0, high, -1.0)
+    flux = high * (_projected(beyond)[0] - _projected(before)[0]) + _projected(within)[1]
+    return flux.view(-1, 6).sum(1)
+
+
+def _clipped(polygons: Tensor, axis: int, limit: Tensor, sign: float) -> Tensor:
+    """What of convex polygons (N, V, 3) has sign * coordinate <= limit (N,): (N, V + 1, 3) (Sutherland and Hodgman, CACM 17(1), 1974).
+
+    Polygons of fewer corners repeat one, which adds no area; one of which nothing is left is a point.
+    """
+    following = polygons.roll(-1, 1)
+    d, d_following = limit[:, None] - sign * polygons[..., axis], limit[:, None] - sign * following[..., axis]
+    inside = d >= 0
+    cut = inside != (d_following >= 0)
+    share = d / (d - d_following).where(cut, 1.0)
+    crossing = polygons + share[..., None] * (following - polygons)
+    points = torch.stack((polygons, crossing), 2).flatten(1, 2)  # each corner, then where its edge is cut
+    kept = torch.stack((inside, cut), 2).flatten(1, 2)
+    count = kept.sum(1, keepdim=True)
+    order = kept.byte().argsort(dim=1, descending=True, stable=True)[:, : polygons.shape[1] + 1]
+    order = order.where(torch.arange(order.shape[1], device=order.device) < count, order[:, :1])
+    return points.gather(1, order[..., None].expand(-1, -1, 3))
+
+
+def _projected(polygons: Tensor) -> tuple[Tensor, Tensor]:
+    """Of polygons (N, V, 3), as seen along -x: the signed area (N,), and the integral (N,) of x over it."""
+    first, second, third = polygons[:, :1], polygons[:, 1:-1], polygons[:, 2:]
+    a, b = second - first, third - first
+    area = (a[..., 1] * b[..., 2] - a[..., 2] * b[..., 1]) / 2
+    mean_x = (first[..., 0] + second[..., 0] + third[..., 0]) / 3
+    return area.sum(1), (area * mean_x).sum(1)

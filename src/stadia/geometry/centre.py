@@ -1,0 +1,138 @@
+"""Where an object's centre stands in the picture, voted by its pixels, and what its translation is.
+
+Each pixel says in which direction the centre lies. A line alone does not say where on it; two that cross do. So a centre that is
+hidden, or outside of the picture, is found as well (Xiang et al., "PoseCNN", RSS 2018; Peng et al., "PVNet", CVPR 2019).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.core.types import Camera
+from stadia.geometry.camera import inverse_intrinsics
+from stadia.geometry.segments import segment_means, segment_sums
+
+MIN_SPREAD = 1e-4
+"""Below it (the smaller eigenvalue of the mean of I - d d^T, as if all directions lay within 0.6 degrees) lines do not cross."""
+
+_MAX_SCORED = 1 << 22  # pixels times hypotheses that are scored at once
+
+
+@dataclass(frozen=True, slots=True)
+class Centres:
+    """Centres of M objects.
+
+    pixel: (M, 2) x, y; it may lie outside of the picture.
+    known: (M,) bool; false where an object's lines do not cross, or it has no pixel: `pixel` is then the mean of its pixels.
+    """
+
+    pixel: Tensor
+    known: Tensor
+
+
+def directions_to(centre: Tensor, pixels: Tensor) -> Tensor:
+    """Unit vectors (..., 2) from pixels to centres, (..., 2) both; 0 at the centre itself."""
+    return F.normalize(centre - pixels, dim=-1)
+
+
+def vote_centre(pixels: Tensor, directions: Tensor, segment: Tensor, count: int, weights: Tensor | None = None) -> Centres:
+    """The points nearest to all lines of each object, in closed form and differentiable: min sum w |(I - d d^T) (c - p)|^2.
+
+    Args:
+        pixels: (P, 2) x, y.
+        directions: (P, 2) towards the centre, of any length; 0 is no direction.
+        segment: (P,) the object that each pixel shows, below `count`.
+        weights: (P,), none below 0.
+    """
+    pixels, directions = _at_least_float32(pixels), F.normalize(_at_least_float32(directions), dim=-1)
+    middle = segment_means(pixels, segment, count)
+    x, y = (pixels - middle[segment]).unbind(-1)  # the numbers stay small, as float32 needs
+    d_x, d_y = directions.unbind(-1)
+    some = (directions != 0).any(-1).to(pixels.dtype)
+    xx, xy, yy = some - d_x * d_x, -d_x * d_y, some - d_y * d_y
+    rows = torch.stack((xx, xy, yy, xx * x + xy * y, xy * x + yy * y), -1)
+    a, b, d, r, s = segment_means(rows, segment, count, weights).unbind(-1)
+    # The trace is at most 1 (each I - d d^T has 1), so the smaller eigenvalue is about the determinant.
+    determinant = a * d - b * b
+    known = determinant > MIN_SPREAD * (a + d)
+    inverse = 1 / determinant.where(known, 1.0)
+    offset = torch.stack((d * r - b * s, a * s - b * r), -1) * inverse[:, None]
+    return Centres(middle + offset.where(known[:, None], 0.0), known)
+
+
+def vote_centre_ransac(
+    pixels: Tensor,
+    directions: Tensor,
+    segment: Tensor,
+    count: int,
+    *,
+    generator: torch.Generator,
+    hypotheses: int = 128,
+    min_cosine: float = 0.99,
+) -> Centres:
+    """`vote_centre` of the pixels that agree: the crossing of two pixels' lines that most others point at, then fitted to those.
+
+    A pixel points at a crossing where the cosine of the angle is at least `min_cosine` (unlike a line, a direction has a sign).
+    `generator`, of the CPU, is the only source of chance. Not differentiable but for the last fit.
+    """
+    with torch.no_grad():
+        where, towards = _at_least_float32(pixels), F.normalize(_at_least_float32(directions), dim=-1)
+        middle = segment_means(where, segment, count)
+        centred = where - middle[segment]
+        guesses, crossing = _crossings(centred, towards, segment, count, hypotheses, generator)
+        votes, best = torch.zeros_like(crossing, dtype=where.dtype), torch.zeros(count, dtype=torch.long, device=where.device)
+        step = max(1, _MAX_SCORED // max(1, len(where)))
+        for k in range(0, hypotheses, step):
+            agrees = _cosine(guesses[:, k : k + step][segment] - centred[:, None], towards) >= min_cosine
+            votes[:, k : k + step] = segment_sums(agrees.to(where.dtype), segment, count)
+        best = (votes * crossing).argmax(1)
+        winner = guesses[torch.arange(count, device=where.device), best]
+        agree = (_cosine((winner[segment] - centred)[:, None], towards)[:, 0] >= min_cosine).to(where.dtype)
+    return vote_centre(pixels, directions, segment, count, agree)
+
+
+def translation_from_centre(centre: Tensor, depth_m: Tensor, camera: Camera) -> Tensor:
+    """Translations (..., 3) in metres of objects whose centres stand at pixels (..., 2), z = depth_m (...): z K^-1 (u, v, 1).
+
+    camera.K is (3, 3), or has the leading axes of both.
+    """
+    rays = inverse_intrinsics(camera.K).to(centre.dtype)
+    homogeneous = torch.cat((centre, torch.ones_like(centre[..., :1])), -1)
+    return depth_m[..., None] * (rays * homogeneous[..., None, :]).sum(-1)
+
+
+def centre_of_translation(t: Tensor, camera: Camera) -> Tensor:
+    """Pixels (..., 2) of translations (..., 3), z > 0: the inverse of `translation_from_centre`."""
+    projected = (camera.K.to(t.dtype) * t[..., None, :]).sum(-1)
+    return projected[..., :2] / projected[..., 2:]
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _crossings(
+    pixels: Tensor, directions: Tensor, segment: Tensor, count: int, hypotheses: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Crossings (count, K, 2) of the lines of two pixels of each object drawn at random, and which of them are crossings."""
+    order = segment.argsort(stable=True)
+    size = torch.bincount(segment, minlength=count)
+    start = size.cumsum(0) - size
+    chance = torch.rand(2, count, hypotheses, generator=generator, dtype=torch.float64).to(pixels.device)
+    drawn = (start[:, None] + (chance * size[:, None]).long()).clamp(max=max(len(order) - 1, 0))
+    if not len(order):
+        return pixels.new_zeros(count, hypotheses, 2), torch.zeros(count, hypotheses, dtype=torch.bool, device=pixels.device)
+    (p, q), (d, e) = pixels[order[drawn]], directions[order[drawn]]
+    determinant = d[..., 0] * e[..., 1] - d[..., 1] * e[..., 0]  # the sine between both
+    crossing = determinant.abs() > 1e-2
+    along = ((q - p)[..., 0] * e[..., 1] - (q - p)[..., 1] * e[..., 0]) / determinant.where(crossing, 1.0)
+    return (p + along[..., None] * d).where(crossing[..., None], 0.0), crossing
+
+
+def _cosine(offset: Tensor, directions: Tensor) -> Tensor:
+    """(P, K, 2) and (P, 2) to (P, K)."""
+    return (F.normalize(offset, dim=-1) * directions[:, None]).sum(-1)

@@ -1,0 +1,116 @@
+"""Quaternions w, x, y, z as numbers to reckon with: products, averages, and what is none.
+
+A quaternion of any length above 0 is a rotation, q and -q the same one; the zero quaternion is none.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stadia.core.errors import GeometryError
+from stadia.geometry.segments import segment_sums
+
+
+def conjugate(quaternion: Tensor) -> Tensor:
+    """(..., 4) to the inverse rotation (of the same length)."""
+    return quaternion * quaternion.new_tensor([1, -1, -1, -1])
+
+
+def multiply(a: Tensor, b: Tensor) -> Tensor:
+    """The product of quaternions (..., 4): b's rotation first, then a's, as R_a R_b. Lengths multiply."""
+    a_w, a_x, a_y, a_z = a.unbind(-1)
+    b_w, b_x, b_y, b_z = b.unbind(-1)
+    return torch.stack(
+        (
+            a_w * b_w - a_x * b_x - a_y * b_y - a_z * b_z,
+            a_w * b_x + a_x * b_w + a_y * b_z - a_z * b_y,
+            a_w * b_y - a_x * b_z + a_y * b_w + a_z * b_x,
+            a_w * b_z + a_x * b_y - a_y * b_x + a_z * b_w,
+        ),
+        -1,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- averages
+
+
+def quaternion_mean(quaternions: Tensor, weights: Tensor | None = None, known: Tensor | None = None) -> Tensor:
+    """The rotation nearest to all of (..., N, 4): unit (..., 4), w >= 0.
+
+    It is the principal eigenvector of sum w q q^T (Markley et al., "Averaging quaternions", JGCD 30(4), 2007), so that q and -q
+    count alike, where a sum of the quaternions would cancel. A longer quaternion counts as the square of its length.
+
+    Args:
+        quaternions: w, x, y, z of any length.
+        weights: (..., N), none below 0.
+        known: (..., N) bool; what stands where it is false is not read.
+
+    Returns the zero quaternion, none, where nothing is known. Where the two largest eigenvalues are equal (two rotations half a
+    turn apart and equally heavy) every mix of both is as near: one of them comes back, and the gradient leaves that direction out.
+    """
+    quaternions = quaternions.to(torch.promote_types(quaternions.dtype, torch.float32))
+    if known is not None:
+        quaternions = quaternions.where(known[..., None], 0.0)
+    weighted = quaternions if weights is None else quaternions * weights[..., None]
+    if known is not None and weights is not None:
+        weighted = weighted.where(known[..., None], 0.0)
+    return _principal((weighted[..., :, None] * quaternions[..., None, :]).sum(-3))
+
+
+def quaternion_mean_of_segments(quaternions: Tensor, segment: Tensor, count: int, weights: Tensor | None = None) -> Tensor:
+    """`quaternion_mean` of all objects of a batch at once: pixels (P, 4), each of the object `segment` (P,), to (count, 4).
+
+    weights: (P,). An object without a pixel has the zero quaternion.
+    """
+    quaternions = quaternions.to(torch.promote_types(quaternions.dtype, torch.float32))
+    weighted = quaternions if weights is None else quaternions * weights[:, None].to(quaternions.dtype)
+    return _principal(segment_sums(weighted[:, :, None] * quaternions[:, None, :], segment, count))
+
+
+def _principal(outer: Tensor) -> Tensor:
+    """The eigenvector (..., 4) of the largest eigenvalue of symmetric (..., 4, 4), w >= 0; zero for the zero matrix.
+
+    torch's own gradient of `eigh` divides by the differences of all eigenvalues, and is NaN where any two are equal: the three
+    smallest of quaternions that agree are. The one eigenvector needs only its own: dv = sum_j v_j v_j^T dA v / (l - l_j),
+    which is the gradient of the step below; its value is 0.
+    """
+    with torch.no_grad(), torch.autocast(outer.device.type, enabled=False):
+        values, vectors = torch.linalg.eigh(outer)
+        value, vector = values[..., 3], vectors[..., 3]
+        gaps = value[..., None] - values[..., :3]
+        open_ = gaps > 8 * torch.finfo(gaps.dtype).eps * value[..., None]
+        share = torch.where(open_, 1 / gaps.where(open_, 1.0), 0.0)
+        vector = torch.where((value > 0)[..., None], torch.where(vector[..., :1] < 0, -vector, vector), 0.0)
+    turned = (outer * vector[..., None, :]).sum(-1)
+    along = (vectors[..., :3] * (turned - turned.detach())[..., :, None]).sum(-2) * share
+    return vector + (vectors[..., :3] * along[..., None, :]).sum(-1)
+
+
+# --------------------------------------------------------------------------------------------------- what is no rotation
+
+
+def require_unit_quaternions(quaternions: Tensor, what: object, *, tolerance: float = 1e-3) -> None:
+    """Raise GeometryError for quaternions (..., 4) that are not finite or not of length 1. `what`: the file or key at fault."""
+    length = quaternions.detach().norm(dim=-1).flatten()
+    wrong = ~((length - 1).abs() <= tolerance)
+    if wrong.any():
+        raise GeometryError(
+            what,
+            found=f"a quaternion of length {float(length[wrong][0]):.4g}",
+            expected="length 1",
+            cure="check the label; (0, 0, 0, 0) is no rotation",
+        )
+
+
+def require_rotations(R: Tensor, what: object, *, tolerance: float = 1e-3) -> None:
+    """Raise GeometryError for matrices (..., 3, 3) that are no rotations; a mirrored one, of determinant -1, is named."""
+    R = R.detach().reshape(-1, 3, 3).double()
+    away = (R @ R.mT - torch.eye(3, dtype=R.dtype, device=R.device)).abs().amax((-2, -1))
+    if not bool((away <= tolerance).all()):
+        worst = float(away.nan_to_num(torch.inf).max())
+        cure = "check that the matrix is complete, and take a scale out of it"
+        raise GeometryError(what, found=f"R R^T off the identity by {worst:.3g}", expected="a rotation", cure=cure)
+    if bool((torch.linalg.det(R) < 0).any()):
+        cure = "an axis is mirrored: change the sign of one axis of the object's points, not of the matrix alone"
+        raise GeometryError(what, found="a mirrored rotation (determinant -1)", expected="determinant 1", cure=cure)

@@ -1,0 +1,88 @@
+"""Objects that look the same after a turn: what is then left of the angle between two rotations.
+
+A symmetry belongs to the object's own frame. "Revolution" is about the object's y axis, as in NOCS (bottle, bowl, can).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stadia.core.types import Movable
+from stadia.geometry.rotations import conjugate, multiply
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Symmetry(Movable):
+    """The turns, in their own frames, that M objects do not show.
+
+    revolution: (M,) bool, every turn about y.
+    turns: (M, K, 4) unit quaternions w, x, y, z, the identity first; an object with fewer than K repeats it.
+        Those of a body of revolution come on top of its revolution.
+    """
+
+    revolution: Tensor
+    turns: Tensor
+
+    @classmethod
+    def of(cls, objects: Sequence[str | Sequence[Sequence[float]]]) -> Symmetry:
+        """From one entry an object: "none", "revolution", or a list of quaternions w, x, y, z (the identity is added)."""
+        turns = [[IDENTITY, *([] if isinstance(one, str) else [tuple(turn) for turn in one])] for one in objects]
+        if wrong := [one for one in objects if isinstance(one, str) and one not in ("none", "revolution")]:
+            raise ValueError(f"a symmetry is 'none', 'revolution' or a list of quaternions, not '{wrong[0]}'")
+        longest = max((len(row) for row in turns), default=1)
+        filled = [row + [IDENTITY] * (longest - len(row)) for row in turns]
+        return cls(torch.tensor([one == "revolution" for one in objects], dtype=torch.bool), torch.tensor(filled).reshape(-1, longest, 4))
+
+    @classmethod
+    def cat(cls, parts: Sequence[Symmetry]) -> Symmetry:
+        """The objects of several samples, one after another."""
+        longest = max(part.turns.shape[1] for part in parts)
+        filled = [torch.cat((part.turns, part.turns[:, :1].expand(-1, longest - part.turns.shape[1], -1)), 1) for part in parts]
+        return cls(torch.cat([part.revolution for part in parts]), torch.cat(filled))
+
+    def __getitem__(self, index: Tensor) -> Symmetry:
+        """The symmetries of chosen objects, such as those of the object that each pixel shows."""
+        return Symmetry(self.revolution[index], self.turns[index])
+
+
+def half_angle(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> tuple[Tensor, Tensor]:
+    """Sine and cosine (...), both >= 0, of half the angle between rotations, times the length of `quaternion`.
+
+    With d = true^-1 q, the rotation that is left to do in the object's frame, they are |(d_x, d_y, d_z)| and |d_w|. Turns about y
+    move only (d_w, d_y), among themselves: the least angle over all of them has sine |(d_x, d_z)| and cosine |(d_w, d_y)|.
+    Over a finite set of turns the least is taken by enumeration.
+
+    Args:
+        quaternion: (..., 4) w, x, y, z of any length.
+        true: (..., 4), of length 1.
+        symmetry: of the objects, its leading axes those of both.
+
+    Both are exact near 0 (unlike 1 - cosine^2), and their gradients are finite everywhere, and 0 where they are 0.
+    """
+    dtype = torch.promote_types(torch.promote_types(quaternion.dtype, true.dtype), torch.float32)
+    left = multiply(conjugate(true.to(dtype)), quaternion.to(dtype))
+    if symmetry is None:
+        return torch.linalg.vector_norm(left[..., 1:], dim=-1), left[..., 0].abs()
+    left = multiply(conjugate(symmetry.turns.to(dtype)), left[..., None, :])
+    about_y = symmetry.revolution[..., None]
+    sine = torch.where(about_y, torch.linalg.vector_norm(left[..., 1::2], dim=-1), torch.linalg.vector_norm(left[..., 1:], dim=-1))
+    cosine = torch.where(about_y, torch.linalg.vector_norm(left[..., 0::2], dim=-1), left[..., 0].abs())
+    least = cosine.argmax(-1, keepdim=True)
+    return sine.gather(-1, least)[..., 0], cosine.gather(-1, least)[..., 0]
+
+
+def symmetric_angle_deg(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
+    """The angle (...) in degrees, 0 to 180, between rotations (..., 4), the least over the object's symmetry.
+
+    2 atan2(sine, cosine) of `half_angle`: never NaN, and exact where arccos of a trace or a dot product loses half its digits.
+    For a body of revolution it is the angle between the two y axes, 0 to 180. The zero quaternion is no rotation: 180.
+    """
+    sine, cosine = half_angle(quaternion, true, symmetry)
+    angle = torch.rad2deg(2 * torch.atan2(sine, cosine))
+    return angle.where((sine > 0) | (cosine > 0), 180.0).clamp(max=180.0)

@@ -1,0 +1,146 @@
+"""Oriented boxes against Qhull, against numbers worked out by hand, and where they are equal, touch, or have no volume."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linprog
+from scipy.spatial import ConvexHull, HalfspaceIntersection
+from torch import Tensor
+from torch.testing import assert_close
+
+from stadia.geometry import boxes
+from stadia.geometry.se3 import from_rotation_translation, se3_exp, so3_exp
+
+F64 = torch.float64
+
+
+def random_boxes(n: int, *, reach: float = 0.6) -> tuple[Tensor, Tensor]:
+    """Boxes of every orientation, from thin to thick."""
+    twist = torch.cat((reach * torch.randn(n, 3, dtype=F64), 3 * torch.randn(n, 3, dtype=F64)), 1)
+    return se3_exp(twist), 0.05 + 2 * torch.rand(n, 3, dtype=F64)
+
+
+def at(*t: float, w: tuple[float, float, float] = (0, 0, 0)) -> Tensor:
+    return from_rotation_translation(so3_exp(torch.tensor(w, dtype=F64)), torch.tensor(t, dtype=F64))
+
+
+def size(*lengths: float) -> Tensor:
+    return torch.tensor(lengths, dtype=F64)
+
+
+def half_spaces(T: NDArray[np.float64], lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+    normals = np.concatenate((T[:3, :3].T, -T[:3, :3].T))
+    return np.column_stack((normals, -normals @ T[:3, 3] - np.tile(lengths, 2) / 2))
+
+
+def volume_by_qhull(T_a: Tensor, size_a: Tensor, T_b: Tensor, size_b: Tensor) -> float:
+    """The polyhedron of the 12 half spaces: a point inside by linear programming, its corners by duality, its volume as a hull."""
+    planes = np.concatenate((half_spaces(T_a.numpy(), size_a.numpy()), half_spaces(T_b.numpy(), size_b.numpy())))
+    inside = linprog([0, 0, 0, -1], A_ub=np.column_stack((planes[:, :3], np.ones(12))), b_ub=-planes[:, 3], bounds=[(None, None)] * 4)
+    if inside.x[3] <= 1e-9:
+        return 0.0
+    return float(ConvexHull(HalfspaceIntersection(planes, inside.x[:3]).intersections).volume)
+
+
+def test_corners_edges_and_faces():
+    found = boxes.corners(at(1, 2, 3), size(2, 4, 6))
+    assert found[0].tolist() == [0, 0, 0]
+    assert found[7].tolist() == [2, 4, 6]
+    lengths = [float((found[i] - found[j]).norm()) for i, j in boxes.EDGES]
+    assert lengths == [2.0] * 4 + [4.0] * 4 + [6.0] * 4
+    for number, face in enumerate(boxes.FACES):
+        a, b, c, d = found[list(face)]
+        outside = torch.linalg.cross(b - a, d - a)
+        assert int(outside.abs().argmax()) == number // 2
+        assert outside.sum().sign() == (1 if number % 2 else -1)
+        assert_close(a + c, b + d)
+
+
+def test_a_thousand_pairs_against_qhull():
+    (T_a, size_a), (T_b, size_b) = random_boxes(1000), random_boxes(1000)
+    expected = torch.tensor([volume_by_qhull(*pair) for pair in zip(T_a, size_a, T_b, size_b, strict=True)], dtype=F64)
+    found = boxes.intersection_volume(T_a, size_a, T_b, size_b)
+    assert_close(found, expected, atol=1e-6, rtol=0)
+    assert ((found == 0) == (expected == 0)).all()
+    assert 100 < int((found == 0).sum()) < 900
+    joint = size_a.prod(-1) + size_b.prod(-1) - expected
+    assert_close(boxes.iou(T_a, size_a, T_b, size_b), expected / joint, atol=1e-6, rtol=0)
+
+
+def test_in_a_common_frame_and_in_either_order_it_is_the_same():
+    (T_a, size_a), (T_b, size_b), (T, _) = random_boxes(50), random_boxes(50), random_boxes(50)
+    found = boxes.iou(T_a, size_a, T_b, size_b)
+    assert_close(boxes.iou(T_b, size_b, T_a, size_a), found, atol=1e-12, rtol=0)
+    assert_close(boxes.iou(T @ T_a, size_a, T @ T_b, size_b), found, atol=1e-12, rtol=0)
+
+
+def test_equal_boxes_overlap_in_full():
+    T, lengths = random_boxes(200)
+    for overlap in (boxes.iou, boxes.hull_iou):
+        assert_close(overlap(T, lengths, T, lengths), torch.ones(200, dtype=F64), atol=1e-12, rtol=0)
+        assert overlap(T, lengths, T, lengths).max() <= 1
+    eighth = so3_exp(torch.tensor([0, math.pi / 2, 0], dtype=F64))  # the same cube, other corners first
+    turned = T.clone()
+    turned[:, :3, :3] = T[:, :3, :3] @ eighth
+    cube = lengths[:, :1].expand(-1, 3)
+    assert_close(boxes.iou(T, cube, turned, cube), torch.ones(200, dtype=F64), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("T_b", "size_b", "volume"),
+    [
+        (at(0.5, 0, 0), size(1, 1, 1), 0.5),
+        (at(0.5, 0.5, 0.5), size(1, 1, 1), 0.125),
+        (at(0, 0, 0), size(0.5, 0.5, 0.5), 0.125),  # within
+        (at(0.25, 0.25, 0), size(0.5, 0.5, 1), 0.25),  # within, three faces in common
+        (at(1, 0, 0), size(1, 1, 1), 0.0),  # touching
+        (at(1 + 1e-9, 0, 0), size(1, 1, 1), 0.0),
+        (at(0, 0, 0, w=(0, 0, math.pi / 4)), size(1, 1, 1), 2 * (math.sqrt(2) - 1)),  # an octagon
+        (at(0, 0, 0), size(1, 1, 0), 0.0),
+        (at(0, 0, 0), size(0, 0, 0), 0.0),
+    ],
+)
+def test_by_hand(T_b: Tensor, size_b: Tensor, volume: float):
+    found = boxes.intersection_volume(at(0, 0, 0), size(1, 1, 1), T_b, size_b)
+    assert float(found) == pytest.approx(volume, abs=1e-12)
+    assert (float(found) == 0) == (volume == 0)
+
+
+def test_thin_boxes_side_by_side_share_their_hulls_and_nothing_else():
+    """Two laths at 45 degrees to the camera's axes, 0.18 m apart and 0.05 m thick."""
+    lath, turn = size(1, 0.05, 0.05), (0.0, 0.0, math.pi / 4)
+    a, b = at(0, 0, 1, w=turn), at(0.1272, -0.1272, 1, w=turn)
+    assert float(boxes.iou(a, lath, b, lath)) == 0
+    assert float(boxes.hull_iou(a, lath, b, lath)) == pytest.approx(0.523, abs=5e-4)
+
+
+def test_two_without_volume_have_no_iou():
+    for overlap in (boxes.iou, boxes.hull_iou):
+        assert float(overlap(at(0, 0, 0), size(1, 1, 0), at(0, 0, 0), size(1, 1, 0))) == 0
+
+
+def test_bodies_of_revolution_are_turned_and_others_are_not():
+    lengths = size(1, 2, 1).expand(2, 3)
+    T_a = at(0, 0, 0, w=(0, math.pi / 5, 0)).expand(2, 4, 4)
+    found = boxes.best_iou(T_a, lengths, at(0, 0, 0), lengths, torch.tensor([True, False]))
+    assert float(found[0]) == pytest.approx(1)
+    assert float(found[1]) == pytest.approx(float(boxes.iou(T_a[0], lengths[0], at(0, 0, 0), lengths[0])))
+    assert float(found[1]) < 0.9
+    none = boxes.best_iou(T_a, lengths, at(0, 0, 0), lengths, torch.tensor([False, False]), boxes.hull_iou)
+    assert_close(none, boxes.hull_iou(T_a, lengths, at(0, 0, 0), lengths))
+
+
+def test_pairs_and_single_boxes_are_broadcast_and_float32_is_taken():
+    (T_a, size_a), (T_b, size_b) = random_boxes(4), random_boxes(3)
+    found = boxes.iou(T_a[:, None].float(), size_a[:, None].float(), T_b.float(), size_b.float())
+    assert found.shape == (4, 3)
+    assert found.dtype == F64
+    assert float(found[2, 1]) == pytest.approx(float(boxes.iou(T_a[2], size_a[2], T_b[1], size_b[1])), abs=1e-5)
+    assert boxes.best_iou(T_a[:, None], size_a[:, None], T_b, size_b, torch.tensor([True, False, True])).shape == (4, 3)
+    assert boxes.iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0]).shape == (0,)
+    assert boxes.best_iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0], torch.zeros(0, dtype=torch.bool)).shape == (0,)

@@ -1,0 +1,125 @@
+"""The angle between rotations of objects that look the same after a turn: exact, bounded, and blind to that turn only."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+from torch.testing import assert_close
+
+from stadia.geometry import se3
+from stadia.geometry.rotations import multiply
+from stadia.geometry.symmetry import Symmetry, half_angle, symmetric_angle_deg
+
+F64 = torch.float64
+HALF_TURN_Y = (0.0, 0.0, 1.0, 0.0)
+ANGLES_DEG = [0.0, 1e-4, 1e-3, 0.01, 0.1, 1.0, 5.0, 45.0, 90.0, 135.0, 179.0, 179.99, 179.9999, 180.0]
+
+
+def unit(*shape: int) -> Tensor:
+    return torch.nn.functional.normalize(torch.randn(*shape, 4, dtype=F64), dim=-1)
+
+
+def turn(axis: Tensor, angle_deg: Tensor | float) -> Tensor:
+    half = torch.deg2rad(torch.as_tensor(angle_deg, dtype=F64)) / 2
+    return torch.cat((half.cos().expand(axis.shape[:-1])[..., None], half.sin()[..., None] * axis), -1)
+
+
+def axes(n: int) -> Tensor:
+    return torch.nn.functional.normalize(torch.randn(n, 3, dtype=F64), dim=-1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("angle_deg", ANGLES_DEG)
+def test_angles_are_exact(angle_deg: float, dtype: torch.dtype):
+    true, axis = unit(200), axes(200)
+    moved = multiply(true, turn(axis, angle_deg))
+    expected = torch.full((200,), angle_deg, dtype=F64)
+    found = [
+        symmetric_angle_deg(moved.to(dtype), true.to(dtype)),
+        symmetric_angle_deg(-moved.to(dtype), true.to(dtype), Symmetry.of(["none"] * 200)),
+        se3.quaternion_angle_deg(moved.to(dtype), true.to(dtype)),
+        se3.rotation_angle_deg(se3.matrix_from_quaternion_wxyz(moved.to(dtype)).mT @ se3.matrix_from_quaternion_wxyz(true.to(dtype))),
+    ]
+    for angle in found:
+        assert_close(angle.double(), expected, atol=1e-4, rtol=0)
+    assert max(float(angle.max()) for angle in found[:2]) <= 180
+
+
+def test_identical_is_exactly_0_and_the_zero_quaternion_is_180():
+    q = unit(1000).float()
+    assert (symmetric_angle_deg(q, q) < 1e-4).all()
+    assert symmetric_angle_deg(torch.zeros(2, 4), q[:2], Symmetry.of(["none", "revolution"])).tolist() == [180, 180]
+
+
+def test_length_and_sign_do_not_matter():
+    q, true = unit(100), unit(100)
+    symmetry = Symmetry.of(["none", "revolution", [HALF_TURN_Y]] * 33 + ["none"])
+    expected = symmetric_angle_deg(q, true, symmetry)
+    assert_close(symmetric_angle_deg(-3 * q, true, symmetry), expected)
+    assert_close(symmetric_angle_deg(q, -true, symmetry), expected)
+    sine, cosine = half_angle(-3 * q, true, symmetry)
+    assert_close(sine.square() + cosine.square(), torch.full((100,), 9.0, dtype=F64))
+
+
+def test_revolution_is_the_angle_between_the_y_axes_and_the_least_over_all_turns():
+    q, true = unit(100), unit(100)
+    found = symmetric_angle_deg(q, true, Symmetry.of(["revolution"] * 100))
+    y, y_true = (se3.matrix_from_quaternion_wxyz(x)[..., 1] for x in (q, true))
+    assert_close(found, torch.rad2deg(torch.arccos((y * y_true).sum(-1))), atol=1e-6, rtol=0)
+    about_y = turn(torch.tensor([0.0, 1, 0], dtype=F64).expand(360, 3), torch.arange(360.0))
+    tried = symmetric_angle_deg(q[:, None], multiply(true[:, None], about_y))
+    assert (found[:, None] <= tried + 1e-9).all()
+    assert (tried.amin(1) - found < 0.51).all()
+
+
+def test_a_turn_of_the_object_is_not_seen_where_it_is_a_symmetry():
+    q, true, angle = unit(50), unit(50), 360 * torch.rand(50, dtype=F64)
+    spun = multiply(true, turn(torch.tensor([0.0, 1, 0], dtype=F64).expand(50, 3), angle))
+    revolution, none, finite = (Symmetry.of([one] * 50) for one in ("revolution", "none", [HALF_TURN_Y]))
+    assert_close(symmetric_angle_deg(q, spun, revolution), symmetric_angle_deg(q, true, revolution))
+    assert ((symmetric_angle_deg(q, spun, none) - symmetric_angle_deg(q, true, none)).abs() > 1).sum() > 40
+    flipped = multiply(true, torch.tensor(HALF_TURN_Y, dtype=F64))
+    assert_close(symmetric_angle_deg(q, flipped, finite), symmetric_angle_deg(q, true, finite))
+
+
+def test_a_finite_set_is_the_least_of_its_members():
+    group = Rotation.create_group("O").as_quat(scalar_first=True).tolist()  # the 24 of a cube
+    q, true = unit(100), unit(100)
+    found = symmetric_angle_deg(q, true, Symmetry.of([group] * 100))
+    each = torch.stack([symmetric_angle_deg(q, multiply(true, torch.tensor(s, dtype=F64))) for s in group])
+    assert_close(found, each.amin(0))
+    assert found.max() < 62.8  # no two orientations of a cube are farther apart
+
+
+def test_a_body_of_revolution_may_stand_on_its_head():
+    can = Symmetry(torch.tensor([True]), torch.tensor([[[1.0, 0, 0, 0], [0.0, 1, 0, 0]]], dtype=F64))
+    true = unit(1)
+    tipped = multiply(true, turn(torch.tensor([[1.0, 0, 0]], dtype=F64), 170.0))
+    assert float(symmetric_angle_deg(tipped, true, can)) == pytest.approx(10)
+    assert float(symmetric_angle_deg(tipped, true, Symmetry.of(["revolution"]))) == pytest.approx(170)
+
+
+def test_gradients_are_exact_and_finite_at_0_and_at_180():
+    true = unit(3)
+    symmetry = Symmetry.of(["none", "revolution", [HALF_TURN_Y]])
+    assert torch.autograd.gradcheck(lambda q: half_angle(q, true, symmetry), unit(3).requires_grad_())
+    about_x = turn(torch.tensor([1.0, 0, 0], dtype=F64).expand(3, 3), 180.0)
+    for at in (true, -true, multiply(true, about_x), torch.zeros(3, 4, dtype=F64)):
+        q = at.clone().requires_grad_()
+        sum(x.sum() for x in half_angle(q, true, symmetry)).backward()
+        assert q.grad.isfinite().all()
+
+
+def test_symmetries_are_stacked_chosen_and_checked():
+    first, second = Symmetry.of(["none", "revolution"]), Symmetry.of([[HALF_TURN_Y]])
+    both = Symmetry.cat([first, second])
+    assert both.revolution.tolist() == [False, True, False]
+    assert both.turns.shape == (3, 2, 4)
+    assert both[torch.tensor([2, 1])].turns[0, 1].tolist() == list(HALF_TURN_Y)
+    assert Symmetry.of([]).turns.shape == (0, 1, 4)
+    assert symmetric_angle_deg(unit(3), unit(3), both).shape == (3,)
+    with pytest.raises(ValueError, match="not 'revolutoin'"):
+        Symmetry.of(["revolutoin"])
+    assert (both.turns.norm(dim=-1) == 1).all()
