@@ -17,8 +17,9 @@ from stadia.core.errors import ProtocolError
 from stadia.core.recording import LEFT
 from stadia.core.types import Camera, Claim
 from stadia.evaluation.depth_files import read_map, write_depth_png
+from stadia.evaluation.frames import frames_of
 from stadia.evaluation.point_cloud import coloured_points
-from stadia.evaluation.predict import frames_of, predict, stream
+from stadia.evaluation.predict import predict, stream
 from stadia.evaluation.predictions import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recordings import evaluate_recordings

@@ -19,9 +19,10 @@ from scipy.spatial.transform import Rotation
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Claim
 from stadia.evaluation.drawings import draw_paths
+from stadia.evaluation.frames import Frame, frames_of
 from stadia.evaluation.mean_depth import mean_depth, mean_depth_of
 from stadia.evaluation.point_cloud import MAX_FRAMES, coloured_points, point_cloud_file
-from stadia.evaluation.predict import Frame, frames_of, predict, stream
+from stadia.evaluation.predict import predict, stream
 from stadia.evaluation.predictions import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recordings import evaluate_recordings

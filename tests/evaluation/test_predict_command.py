@@ -14,7 +14,7 @@ import pytest
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Claim
-from stadia.evaluation.predict import Frame
+from stadia.evaluation.frames import Frame
 from stadia.evaluation.predictions import Predictions, Provenance
 from stadia.evaluation.trajectory_files import read_kitti
 from stadia.recipes.prediction import open_input, predict_input
@@ -65,7 +65,7 @@ class TestPredict:
     def test_inverse_depth_has_no_points(
         self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, red_reader: Callable, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("stadia.recipes.load_predictor", lambda path: red_reader(Claim.AFFINE_INVERSE))
+        monkeypatch.setattr("stadia.recipes.load_predictor", lambda path, size=None: red_reader(Claim.AFFINE_INVERSE))
         code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", "data.camera.focal_px=50")
         assert code == 0, err
         assert "no metres" in text.splitlines()[-1]

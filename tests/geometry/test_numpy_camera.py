@@ -28,6 +28,12 @@ def test_a_picture_is_resized_as_by_torch(before: tuple[int, int], after: tuple[
     np.testing.assert_allclose(numpy_camera.resized_K(np.stack([K, 2 * K]), before, *after)[0], lens.K, rtol=1e-12)
 
 
+def test_a_window_has_the_same_K() -> None:
+    K = np.array([[300.0, 2, 44.5], [0, 310, 13], [0, 0, 1]])
+    expected = camera.cropped(Camera(torch.from_numpy(K), 375, 1242), 13, 23, 352, 1216).K
+    np.testing.assert_array_equal(numpy_camera.cropped_K(K, 13, 23), expected)
+
+
 def test_a_lens_has_the_same_K() -> None:
     focal = numpy_camera.focal_px_of_view(70, 640)
     np.testing.assert_allclose(numpy_camera.centred_K(focal, 192, 640), camera.from_field_of_view(70, height=192, width=640).K)

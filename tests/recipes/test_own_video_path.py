@@ -29,7 +29,7 @@ CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four th
 class Watcher:
     """A predictor that remembers which frames it was asked to compare: their mean grey tells them apart."""
 
-    claim, height, width = Claim.AFFINE_INVERSE, 32, 64
+    claim, height, width, crop = Claim.AFFINE_INVERSE, 32, 64, "none"
 
     def __init__(self) -> None:
         self.compared: list[tuple[float, float]] = []

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.files import replacing
-from stadia.core.types import Claim
-from stadia.evaluation.predict import Listener, PredictedFrame
+from stadia.core.types import Camera, Claim
+from stadia.evaluation.frames import Listener, PredictedFrame
 from stadia.geometry.points import point_cloud
 
 MAX_POINTS = 1_000_000
@@ -64,7 +64,7 @@ def coloured_points(predicted: PredictedFrame, limit: int) -> tuple[NDArray[np.f
     """Up to `limit` points (N, 3) of a frame in the world's frame, with colours (N, 3); what lies FAR away is left out."""
     depth = predicted.depth()
     T = None if predicted.T_world_camera is None else torch.from_numpy(predicted.T_world_camera)
-    camera = predicted.camera.to(torch.float64)
+    camera = Camera(torch.from_numpy(predicted.K), *depth.shape)
     points, known = point_cloud(torch.from_numpy(depth)[None].double(), camera, T)
     near = known.numpy() & (depth.ravel() < FAR * np.median(depth))
     chosen = np.flatnonzero(near)[:: max(1, -(-int(near.sum()) // limit))]

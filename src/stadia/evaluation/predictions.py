@@ -29,7 +29,6 @@ from stadia.core.files import read_json, write_json
 from stadia.core.types import Claim
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.depth_files import PNG_PER_METRE, depth_files, read_map
-from stadia.training.checkpoints import Checkpoint
 
 RECORD = "predictions.json"
 MAP_KEY: Mapping[Claim, str] = {Claim.METRES: "depth_m", Claim.UP_TO_SCALE: "depth", Claim.AFFINE_INVERSE: "inverse_depth"}
@@ -58,6 +57,8 @@ class Provenance(StrictModel):
     @classmethod
     def of(cls, checkpoint: Path, motion: str = "aligned") -> Provenance:
         """Of a checkpoint or a run's folder. Raises CheckpointError where it is missing or damaged, ConfigError for an unknown motion."""
+        from stadia.training.checkpoints import Checkpoint  # brings torch, which scoring maps from disk does without
+
         opened = Checkpoint.open(Path(checkpoint))
         text = json.dumps(opened.header.config, sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -15,12 +15,14 @@ from stadia.core.errors import ProtocolError
 from stadia.core.files import inside
 from stadia.core.recording import Recording
 from stadia.core.types import Claim, Predictor
+from stadia.evaluation.frames import frame_name, frames_of
 from stadia.evaluation.odometry import TrajectoryScore, score_trajectory
-from stadia.evaluation.predict import TRAJECTORY, frame_name, frames_of, predict
+from stadia.evaluation.predict import predict
 from stadia.evaluation.predictions import Predictions, Provenance, read_record
 from stadia.evaluation.protocols import Protocol
 from stadia.evaluation.score import DepthScore, ImageScore, collect, score_images
 from stadia.evaluation.score_files import write_score
+from stadia.evaluation.to_disk import TRAJECTORY
 from stadia.evaluation.trajectory_files import Trajectory, read_kitti
 from stadia.evaluation.watch import Watch, unwatched
 from stadia.metrics.trajectory import PathAlignment

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stadia.core.files import replacing
 from stadia.core.recording import Recording
 from stadia.evaluation.colours import colour_inverse_depth
-from stadia.evaluation.predict import Listener, PredictedFrame
+from stadia.evaluation.frames import Listener, PredictedFrame
 
 HALF_WIDTH = 960  # pixels at most of either half: players refuse wide videos
 DEFAULT_RATE_HZ = 10.0

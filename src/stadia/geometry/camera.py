@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
-from stadia.geometry.numpy_camera import focal_px_of_lens, focal_px_of_view
+from stadia.geometry.numpy_camera import NEAR, focal_px_of_lens, focal_px_of_view
 
 __all__ = [
     "NEAR",
@@ -37,10 +37,6 @@ __all__ = [
     "resize",
     "resized",
 ]
-
-NEAR = 1e-6
-"""Points at or below this z (metres, or a ratio of depths) are behind the camera; depths at or below it are none."""
-
 
 # ---------------------------------------------------------------------------------------------------------- making one
 

@@ -13,6 +13,9 @@ from scipy.sparse import csr_array
 
 from stadia.core.errors import GeometryError
 
+NEAR = 1e-6
+"""Points at or below this z (metres, or a ratio of depths) are behind the camera; depths at or below it are none."""
+
 
 def focal_px_of_view(horizontal_deg: float, width: int) -> float:
     """Of the angle between the left and right edge of a picture. Raises GeometryError where it is none."""
@@ -33,6 +36,13 @@ def focal_px_of_lens(focal_mm: float, sensor_width_mm: float, width: int) -> flo
 def centred_K(focal_px: float, height: int, width: int) -> NDArray[np.float64]:
     """(3, 3) of square pixels and an axis through the picture's centre."""
     return np.array([[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1]])
+
+
+def cropped_K(K: NDArray[np.float64], left: int, top: int) -> NDArray[np.float64]:
+    """(..., 3, 3) of the window whose top-left pixel is (left, top)."""
+    moved = K.copy()
+    moved[..., :2, 2] -= (left, top)
+    return moved
 
 
 def resized_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: int) -> NDArray[np.float64]:

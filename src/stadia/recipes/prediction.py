@@ -20,9 +20,11 @@ from stadia.data.pictures import PICTURE_SUFFIXES, read_rgb
 from stadia.data.sources import open_recordings, refuse_idle_options
 from stadia.data.stream import VIDEO_SUFFIXES, announced_frames, stream_video
 from stadia.evaluation.drawings import draw_paths
+from stadia.evaluation.frames import Frame, Listener, frames_of
 from stadia.evaluation.point_cloud import point_cloud_file
-from stadia.evaluation.predict import TRAJECTORY, Frame, Listener, frames_of, predict
+from stadia.evaluation.predict import predict
 from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.evaluation.to_disk import TRAJECTORY
 from stadia.evaluation.trajectory_files import read_kitti
 from stadia.evaluation.video import DEFAULT_RATE_HZ, frame_rate_hz, side_by_side_picture, side_by_side_video
 from stadia.evaluation.watch import Watch, unwatched
@@ -97,8 +99,8 @@ def _chosen(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Iterator[
 def _open_picture(path: Path, options: SourceOptions) -> Input:
     refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "stride"}, "a picture")
     image = read_rgb(path)
-    camera = own_intrinsics(options.camera, path, image.shape[0], image.shape[1], frames=1).of(0)
-    return Input(path.stem, [Frame(path.stem, image, camera)], 1, DEFAULT_RATE_HZ)
+    camera = own_intrinsics(options.camera, path, image.shape[0], image.shape[1], frames=1)
+    return Input(path.stem, [Frame(path.stem, image, camera.K_of(0))], 1, DEFAULT_RATE_HZ)
 
 
 def _open_video(path: Path, options: SourceOptions, every: int) -> Input:
@@ -117,7 +119,7 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> Input:
         chooser = FrameChooser(options.stride)
         for decoded in itertools.islice(stream_video(path), start, stop, every):
             on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)
-            yield Frame(f"{decoded.index:06d}", decoded.image, cameras.of(decoded.index), decoded.time_s, every == 1, on_path)
+            yield Frame(f"{decoded.index:06d}", decoded.image, cameras.K_of(decoded.index), decoded.time_s, every == 1, on_path)
 
     last = announced if stop is None else stop
     count = None if last is None else len(range(start, last, every))

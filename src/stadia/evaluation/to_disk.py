@@ -1,0 +1,119 @@
+"""Predicted frames to a folder, one after the other: memory does not grow with the length of a video, but for its path (128 bytes a frame).
+
+Imports no torch: exported networks are run without.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError, StadiaError
+from stadia.core.types import Claim
+from stadia.evaluation.depth_files import write_depth_png, write_map
+from stadia.evaluation.frames import Listener, Network, PredictedFrame
+from stadia.evaluation.predictions import IN_WORDS, MAP_KEY, RECORD, Predictions, PredictionsRecord, Provenance, read_record
+
+log = logging.getLogger(__name__)
+
+TRAJECTORY, TRAJECTORY_TUM = "trajectory.txt", "trajectory_tum.txt"
+
+
+def write_predictions(
+    frames: Iterable[PredictedFrame],
+    network: Network,
+    out: Path,
+    provenance: Provenance,
+    *,
+    source: str,
+    fingerprint: str = "",
+    listeners: Sequence[Listener] = (),
+) -> Predictions:
+    """Write predicted frames into a new folder (its layout: `stadia.evaluation.predictions`).
+
+    Args:
+        frames: predicted when they are asked for, which is not before the folder is found to be free.
+        network: whose they are.
+        out, provenance, source, fingerprint, listeners: as of `stadia.evaluation.predict.predict`, and so is what is raised.
+    """
+    out = Path(out)
+    names: dict[str, None] = {}
+    poses: dict[str, NDArray[np.float64]] = {}
+    ends = ""
+    times: list[float | None] = []
+    sizes: set[tuple[int, int]] = set()
+    record = PredictionsRecord(
+        claim=network.claim,
+        trust=IN_WORDS[network.claim],
+        source=source,
+        fingerprint=fingerprint,
+        network_size=(network.height, network.width),
+        crop=network.crop,
+        **provenance.model_dump(),
+    )
+    _make_room(out, record)
+    record.write(out)
+    for predicted in frames:
+        name = predicted.frame.name
+        if name in names:
+            raise DataError(source, found=f"two frames called '{name}'", expected="one name a frame", cure="rename the pictures")
+        _write_maps(out, predicted)
+        for listener in listeners:
+            listener(predicted)
+        names[name] = None
+        sizes.add(predicted.picture_size)
+        if predicted.T_world_camera is not None:
+            poses[name] = predicted.T_world_camera
+            times.append(predicted.frame.time_s)
+        elif predicted.frame.on_path and poses and not ends:
+            ends = f"the path ends at {next(reversed(poses))}: the motion to {name} is not known"
+    if not names:
+        raise DataError(source, found="no frame", expected="at least one picture", cure="check the input")
+    path = tuple(poses) if len(poses) > 1 else ()
+    if path:
+        _write_path(out, np.stack(list(poses.values())), times)
+    found = {"entries": tuple(names), "path": path, "path_ends": ends if path else ""}
+    record.model_copy(update={**found, "finished": True, "picture_size": sizes.pop() if len(sizes) == 1 else None}).write(out)
+    return Predictions.open(out)
+
+
+def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
+    """The map as the network said it, with its K; and for people and other programs, a PNG at the picture's size."""
+    stem = folder / "depth" / predicted.frame.name
+    affine = predicted.claim is Claim.AFFINE_INVERSE
+    arrays: dict[str, NDArray] = {MAP_KEY[predicted.claim]: predicted.inverse_depth if affine else predicted.depth(), "K": predicted.K}
+    # Suffixes are appended, not replaced: a stem may hold a dot ("frame-000000.color").
+    write_map(stem.with_name(f"{stem.name}.npz"), **arrays)
+    if not affine:
+        write_depth_png(stem.with_name(f"{stem.name}.png"), predicted.depth_at_picture())
+
+
+def _make_room(out: Path, record: PredictionsRecord) -> None:
+    """An unfinished prediction of the same by the same is removed, to begin again; StadiaError where anything else is there."""
+    visible = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
+    if not visible and not (out.exists() and not out.is_dir()):
+        return
+    there = read_record(out) if RECORD in visible else None
+    if there == record and visible <= {RECORD, "depth", TRAJECTORY, TRAJECTORY_TUM}:
+        log.warning("%s: an unfinished prediction of the same is there, and is begun again", out)
+        for path in (*out.glob("depth/*.npz"), *out.glob("depth/*.png"), *out.glob("trajectory*.txt"), out / RECORD):
+            path.unlink()
+        return
+    kind = "something" if there is None else "a finished prediction" if there.finished else "an unfinished prediction of something else"
+    raise StadiaError(
+        out, found=f"{kind} there already", expected="a new or an empty folder", cure="choose another --out: nothing is overwritten"
+    )
+
+
+def _write_path(out: Path, poses: NDArray[np.float64], times: list[float | None]) -> None:
+    """KITTI rows always; TUM rows too where every frame has its time."""
+    from stadia.evaluation.trajectory_files import Trajectory, write_kitti, write_tum  # rotations are torch's
+
+    write_kitti(out / TRAJECTORY, Trajectory(poses))
+    known = [time for time in times if time is not None]
+    if len(known) == len(poses):
+        write_tum(out / TRAJECTORY_TUM, Trajectory(poses, np.array(known)))
