@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from stadia.recipes.workflow import load_predictor as load_predictor
     from stadia.recipes.workflow import train as train
 
-RECIPES = Table("recipe", {"selfsup": "stadia.recipes.selfsup:Selfsup"})
+RECIPES = Table("recipe", {"selfsup": "stadia.recipes.selfsup:Selfsup", "dpt": "stadia.recipes.dpt:DptRecipe"})
 
-CONFIGS = Table("recipe", {"selfsup": "stadia.recipes.selfsup_config:SelfsupConfig"})
+CONFIGS = Table(
+    "recipe",
+    {"selfsup": "stadia.recipes.selfsup_config:SelfsupConfig", "dpt": "stadia.recipes.dpt_config:DptRecipeConfig"},
+)
 """The same names; these modules import no torch, so that a misspelt key is found before anything heavy is imported."""
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from stadia.core.errors import DataError
 from stadia.core.recording import Recording
 from stadia.core.types import Batch
 from stadia.data.config import DataConfig
@@ -86,6 +87,17 @@ def labelled_share(recording: Recording) -> float:
     return max((float((depth_m > 0).mean()) for depth_m in maps if depth_m is not None), default=0.0)
 
 
+def _check_labelled(bare: Sequence[Recording]) -> None:
+    if bare:
+        names = ", ".join(recording.name for recording in bare[:3])
+        raise DataError(
+            f"ground truth of {names}" + f" and {len(bare) - 3} more" * (len(bare) > 3),
+            found="no depth in any of five frames",
+            expected="depth in metres of what trains",
+            cure="name the recordings that have it by data.recordings=[...], or train selfsup, which needs none",
+        )
+
+
 def open_video(config: DataConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
     """Open what a configuration names, with a progress bar where pictures have to be decoded first.
 
@@ -103,6 +115,8 @@ def open_video(config: DataConfig, training: TrainingConfig, *, seed: int, conso
 
         split = open_split(config, progress)
         shares = {id(r): labelled_share(r) for r in unique_recordings([*split.train, *split.val])}
+        if config.ground_truth_depth:
+            _check_labelled([r for r in unique_recordings(split.train) if shares[id(r)] == 0])
         if config.sparse_depth == "auto":
             config = config.model_copy(update={"sparse_depth": any(0 < share < SPARSE_BELOW for share in shares.values())})
         train = Samples.from_config(split.train, config, training=True, seed=seed, progress=progress)

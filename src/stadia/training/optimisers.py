@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -31,8 +32,13 @@ def sgd(groups: Groups, config: OptimiserConfig) -> Optimizer:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> Groups:
+    """Every trainable parameter of a module, as `grouped`."""
+    return grouped(module.parameters(), weight_decay)
+
+
+def grouped(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:
     """Two groups: decayed weights, and what is never decayed (biases and normalisation layers: all with one axis or none)."""
-    trainable = [p for p in module.parameters() if p.requires_grad]
+    trainable = [p for p in parameters if p.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},

@@ -1,0 +1,85 @@
+"""How much depth needs labels: a small DPT on RoadWorld with 3 % of the pixels labelled, and with all of them.
+
+    python experiments/few_labels.py
+    python experiments/few_labels.py --share 0.01 training.max_steps=300
+
+The same worlds, network, seed and steps twice; the labelled pixels are drawn once a frame. Prints one JSON object: AbsRel on four unseen
+worlds, every pixel scored, metres, nothing fitted, and the ratio of the two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from stadia import recipes
+from stadia.data.sources import open_recordings
+from stadia.evaluation.predictions import Provenance
+from stadia.recipes.demo import render_worlds
+from stadia.recipes.scoring import score_recordings
+
+SETTINGS = (
+    "data.height=96",
+    "data.width=320",
+    "model.network=dpt-tiny",
+    "optimiser.lr=1e-3",
+    "schedule.warmup_steps=50",
+    "training.batch_size=6",
+    "training.clip_norm=1.0",
+    "training.max_epochs=null",
+    "training.validate_every=500",
+)
+
+
+def with_labels_at(share: float, worlds: Path, out: Path) -> Path:
+    """The same worlds, ground truth kept at a random share of the pixels, drawn by the file's name."""
+    shutil.copytree(worlds, out, dirs_exist_ok=True)
+    for path in sorted(out.glob("*/depth/*/*.npy")):
+        depth_m = np.load(path, allow_pickle=False)
+        random = np.random.default_rng(zlib.crc32(str(path.relative_to(out)).encode()))
+        np.save(path, np.where(random.random(depth_m.shape) < share, depth_m, 0).astype(np.float32))
+    return out
+
+
+def trained_on(worlds: Path, name: str, truth: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """AbsRel and RMSE on the test worlds of `truth`, metres, every pixel."""
+    settings = (*SETTINGS, f"name={name}", f"training.max_steps={arguments.steps}", *arguments.overrides)
+    began = time.monotonic()
+    run = recipes.train(recipes.configure("dpt", settings, data={"path": str(worlds)}), out=arguments.out)
+    train_s = round(time.monotonic() - began)
+    test, console = open_recordings(truth, split="test"), Console(stderr=True)
+    scored = score_recordings(recipes.load_predictor(run.folder), test, run, "test", Provenance.of(run.folder), console)
+    assert scored is not None
+    assert scored.depth is not None
+    return {"abs_rel": scored.depth.metrics["abs_rel"], "rmse": scored.depth.metrics["rmse"], "train_s": train_s}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--share", type=float, default=0.03, help="of the pixels, that is labelled")
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("overrides", nargs="*", help="dotted.key=value")
+    arguments = parser.parse_args()
+
+    worlds = render_worlds(Console(stderr=True))
+    few = with_labels_at(arguments.share, worlds, arguments.out / f"worlds-labelled-{arguments.share:g}")
+    found = {
+        "all": trained_on(worlds, "labels-all", worlds, arguments),
+        "few": trained_on(few, f"labels-{arguments.share:g}", worlds, arguments),
+    }
+    shutil.rmtree(few)
+    ratio = found["few"]["abs_rel"] / found["all"]["abs_rel"]
+    print(json.dumps({**found, "share": arguments.share, "ratio": ratio, "cores": os.cpu_count(), "seed": 0}))
+
+
+if __name__ == "__main__":
+    main()

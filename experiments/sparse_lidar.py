@@ -1,0 +1,97 @@
+"""Sparse ground truth: a small DPT learns depth in metres from 60 of the 78 KITTI frames with LiDAR, and is scored on the last 15.
+
+    python experiments/sparse_lidar.py
+    python experiments/sparse_lidar.py training.max_steps=200
+    python experiments/sparse_lidar.py start_from=runs/2026-03-01-142530-dpt
+
+The last 15 frames are scored and the three before them left out. Prints one JSON object: AbsRel and RMSE in metres, nothing fitted to the
+truth (protocol `metric`), of the network before its first step, of the trained one, and of the mean depth of each pixel over the same
+60 frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from stadia import recipes, report
+from stadia.core.recording import Recording
+from stadia.core.types import Predictor
+from stadia.data.sources import Excerpt, open_recordings
+from stadia.evaluation.mean_depth import mean_depth_of
+from stadia.evaluation.predictions import Provenance
+from stadia.recipes.config import RecipeConfig
+from stadia.recipes.dpt import DptRecipe
+from stadia.recipes.scoring import score_recordings
+from stadia.recipes.workflow import build_task
+from stadia.training import rng
+from stadia.training.run import Run
+
+TRAINED, GAP = 60, 3
+SETTINGS = (
+    "name=kitti-lidar",
+    f"data.frames=[0,{TRAINED}]",
+    "data.split_by.val_share=0",
+    "data.height=128",
+    "data.width=416",
+    "model.network=dpt-tiny",
+    "optimiser.lr=1e-3",
+    "schedule.warmup_steps=50",
+    "training.batch_size=4",
+    "training.clip_norm=1.0",
+    "training.max_epochs=null",
+)
+
+
+def start(config: RecipeConfig) -> Predictor:
+    """The network before its first step, its scale fitted to the training's ground truth."""
+    config, data = DptRecipe.prepare(config, Console(stderr=True))
+    rng.seed_all(config.seed, "training")
+    task = build_task(DptRecipe, config, resumed=False)
+    task.remember(data)
+    return task.predictor()
+
+
+def scores(predictor: Predictor, recording: Recording, run: Run, name: str) -> dict[str, float]:
+    """In metres, on the frames that are left to score."""
+    indices = {recording.name: range(TRAINED + GAP, len(recording))}
+    provenance = Provenance.of(run.folder)
+    scored = score_recordings(predictor, [recording], run, name, provenance, Console(stderr=True), indices=indices)
+    assert scored is not None
+    assert scored.depth is not None
+    return {key: scored.depth.metrics[key] for key in ("abs_rel", "rmse", "silog", "d1")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--data", default=real, help="folder of the real samples (STADIA_REAL_DATA)")
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("overrides", nargs="*", help="dotted.key=value")
+    arguments = parser.parse_args()
+
+    path = str(Path(arguments.data) / "kitti_raw")
+    settings = (*SETTINGS, f"training.max_steps={arguments.steps}", *arguments.overrides)
+    config = recipes.configure("dpt", settings, data={"path": path})
+    began = time.monotonic()
+    run = recipes.train(config, out=arguments.out)
+    train_s = round(time.monotonic() - began)
+    (recording,) = open_recordings(path)
+    mean = mean_depth_of([Excerpt(recording, 0, TRAINED)], config.data.height, config.data.width)
+    figures = {
+        "start": scores(start(config), recording, run, "test-start"),
+        "trained": scores(recipes.load_predictor(run.folder), recording, run, "test"),
+        "mean_depth": scores(mean, recording, run, "test-mean-depth"),
+    }
+    report.build(run.folder)
+    print(json.dumps({**figures, "train_s": train_s, "cores": os.cpu_count(), "seed": config.seed, "run": str(run.folder)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The recipe `dpt`: depth by a dense prediction transformer (DPT, arXiv 2103.13413) from ground truth, sparse or dense.
+
+Pictures stand alone: no neighbour in time, no motion. Weights that know depth up to scale and shift are fitted to the training's
+ground truth once, before the first step; from there on the network answers in 1/m.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from stadia.core.types import Batch, Claim
+from stadia.evaluation.colours import colour_heat, colour_inverse_depth
+from stadia.evaluation.monitor import depth_scores
+from stadia.geometry.align import ScaleShiftFit, scale_median
+from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.losses.report import LossReport
+from stadia.losses.sparse_depth import SparseDepthLoss
+from stadia.models.dpt import Dpt, check_network
+from stadia.recipes.depth import DepthRecipe
+from stadia.recipes.dpt_config import DptRecipeConfig
+from stadia.recipes.video import VideoData, open_video
+from stadia.training import optimisers
+from stadia.training.devices import device_of
+from stadia.training.task import Report
+
+log = logging.getLogger(__name__)
+
+FITTED_PICTURES = 64
+"""As many of the training's as scale and shift are fitted to, evenly over all of them."""
+
+FARTHEST_M = 200.0
+"""What fitted weights can answer at least: beyond what any ground truth knows (a LiDAR sees 120 m)."""
+
+BACKBONE_LR_FACTOR = 0.1
+"""Of a backbone that starts from weights: 1e-5 beside the decoder's 1e-4 (DPT, section 4)."""
+
+METRIC_PARTS = ("silog_per_image", "silog_pooled", "log_l1")
+"""Parts of the loss that know metres; the others forgive scale and shift."""
+
+
+class DptRecipe(DepthRecipe[DptRecipeConfig]):
+    """Network, loss, and what is looked at while it trains.
+
+    Args:
+        config: with every "auto" settled.
+    """
+
+    recipe = "dpt"
+    best_metrics = ("val/abs_rel",)
+
+    def __init__(self, config: DptRecipeConfig) -> None:
+        super().__init__(config, height=config.data.height, width=config.data.width, crop=config.data.crop)
+        self.network = Dpt(config.model)
+        self.loss = SparseDepthLoss(config.loss)
+
+    @classmethod
+    def prepare(cls, config: DptRecipeConfig, console: Console) -> tuple[DptRecipeConfig, VideoData]:
+        """Open the data; the configuration comes back with every "auto" of it settled.
+
+        A size that the network cannot take is refused before anything is decoded. Raises ConfigError, DataError.
+        """
+        check_network(config.model.network, height=config.data.height, width=config.data.width)
+        data = open_video(config.data, config.training, seed=config.seed, console=console)
+        return config.model_copy(update={"data": data.config}), data
+
+    @property
+    def claim(self) -> Claim:
+        """Metres, unless every part of the loss forgives scale and shift."""
+        metric = any(getattr(self.config.loss, part) > 0 for part in METRIC_PARTS)
+        return Claim.METRES if metric else Claim.AFFINE_INVERSE
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        return self.network.weights
+
+    @property
+    def about(self) -> Mapping[str, object]:
+        scale, shift = float(self.network.scale), float(self.network.shift)
+        return {**super().about, "inverse_depth": {"scale": scale, "shift": shift}, "backbone_lr_factor": self.backbone_lr_factor}
+
+    @property
+    def backbone_lr_factor(self) -> float:
+        """The backbone's learning rate over the decoder's."""
+        if self.config.backbone_lr_factor is not None:
+            return self.config.backbone_lr_factor
+        starts_from_weights = bool(self.started_from) or self.network.weights["network"] == "pretrained"
+        return BACKBONE_LR_FACTOR if starts_from_weights else 1.0
+
+    def parameter_groups(self) -> optimisers.Groups:
+        """The decoder and head at `optimiser.lr`, the backbone at a share of it; biases and normalisation layers never decayed."""
+        lr, decay = self.config.optimiser.lr, self.config.optimiser.weight_decay
+        head = optimisers.grouped(self.network.head_parameters(), decay)
+        backbone = optimisers.grouped(self.network.backbone_parameters(), decay)
+        return [*head, *({**group, "lr": lr * self.backbone_lr_factor} for group in backbone)]
+
+    def remember(self, data: VideoData) -> None:
+        """The lens; and of weights that know depth up to scale and shift alone, both, fitted to the training's ground truth."""
+        super().remember(data)
+        given = self.config.model.scale is not None or self.config.model.shift is not None
+        if self.network.weights["network"] == "pretrained" and not given and self.claim is Claim.METRES:
+            self._fit(data)
+
+    @torch.no_grad()
+    def _fit(self, data: VideoData) -> None:
+        """By pictures spread evenly over the training set, the same in every process."""
+        samples, network, was_training = data.train.samples, self.network.eval().to(device_of()), self.training
+        fit, ratios = ScaleShiftFit(), []
+        for index in np.unique(np.linspace(0, len(samples) - 1, FITTED_PICTURES).astype(int)):
+            batch = samples.unpack(samples.stack([samples.packed((0, int(index)))]), network.scale.device)
+            assert batch.targets.depth_m is not None, "a training on ground truth asks for it"
+            true, answer = inverse_from_depth(batch.targets.depth_m).flatten(1), network.raw(batch.inputs.image).flatten(1)
+            fit.add(answer, true, true > 0)
+            ratios.append(float(scale_median(answer, true - 1 / FARTHEST_M, true > 0)))
+        network.cpu().train(was_training)
+        found = fit.result()
+        # A shift below 0 would put what the head answers with 0 behind infinity, where nothing has a slope.
+        far_enough = found.shift >= 1 / FARTHEST_M
+        network.calibrate(*((found.scale, found.shift) if far_enough else (float(np.nanmedian(ratios)), 1 / FARTHEST_M)))
+        log.info(
+            "inverse depth in 1/m is %.4g times what the weights answer plus %.4g, fitted to %d pictures",
+            network.scale,
+            network.shift,
+            found.images,
+        )
+
+    def inverse_depth(self, image: Tensor) -> Tensor:
+        return self.network(image)
+
+    def step(self, batch: Batch) -> LossReport:
+        assert batch.targets.depth_m is not None, "a training on ground truth asks for it"
+        return self.loss(self.network(batch.inputs.image), batch.targets.depth_m)
+
+    def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
+        """`abs_rel`, `rmse` and `d1` in metres, or after the fit that the claim leaves open; NaN for a picture without ground truth."""
+        if batch.targets.depth_m is None:
+            return {}
+        return depth_scores(self.network(batch.inputs.image), batch.targets.depth_m, self.claim)
+
+    def pictures(self, batch: Batch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
+        """The first sample: what went in, what came out, the ground truth, and how far the two are apart."""
+        assert batch.targets.depth_m is not None
+        return {
+            **super().pictures(batch, report),
+            "ground truth": colour_inverse_depth(inverse_from_depth(batch.targets.depth_m[0, 0])),
+            "|ln z - ln truth|": colour_heat(report.maps["log_error"][0, 0]),
+        }

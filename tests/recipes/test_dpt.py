@@ -1,0 +1,129 @@
+"""The recipe `dpt`: its claim, its learning rates, the fit of scale and shift, and a pinned loss curve."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from stadia import recipes
+from stadia.core.config import resolve
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.types import Claim
+from stadia.geometry.camera import intrinsics
+from stadia.models.dpt import Dpt
+from stadia.recipes.dpt import DptRecipe
+from stadia.recipes.dpt_config import DptRecipeConfig
+from stadia.recipes.selfsup_config import SelfsupConfig
+
+SMALL = ("model.network=dpt-tiny", "data.augmentation.mirror=0.5", "optimiser.lr=1e-3")
+PINNED_LOSSES = [6.89356, 6.72101, 5.45903]  # of the three steps of `small_dpt`, seed 0
+
+
+@pytest.fixture
+def small_dpt(small: SelfsupConfig) -> DptRecipeConfig:
+    """A few steps of the smallest network on the tiny world."""
+    shared = small.model_dump(mode="json", include={"training": True, "data": {"path", "cache", "height", "width"}})
+    return resolve(DptRecipeConfig, shared, SMALL)
+
+
+def changed(config: DptRecipeConfig, *overrides: str) -> DptRecipeConfig:
+    return resolve(DptRecipeConfig, config.model_dump(mode="json"), overrides)
+
+
+class Lower(Dpt):
+    """Says that what is lower in the picture is nearer, as weights that know neither scale nor shift might."""
+
+    def raw(self, image: Tensor) -> Tensor:
+        rows = torch.linspace(5, 25, image.shape[-2], device=image.device)[:, None]
+        return rows.expand(len(image), 1, -1, image.shape[-1]).contiguous()
+
+    @property
+    def weights(self) -> Any:
+        return {"network": "pretrained"}
+
+
+def test_a_training_ends_in_metres_and_a_score(small_dpt: DptRecipeConfig, tmp_path: Path) -> None:
+    run = recipes.train(small_dpt, out=tmp_path / "runs")
+    assert run.facts["claim"] == "metres"
+    assert (run.folder / "scores" / "val.json").is_file()
+    with (run.folder / "metrics.csv").open() as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert losses == pytest.approx(PINNED_LOSSES, rel=2e-3)
+    predictor = recipes.load_predictor(run.folder)
+    image, lens = torch.rand(1, 3, 32, 96), intrinsics(57.6, 57.6, 47.5, 15.5, height=32, width=96)
+    assert predictor.inverse_depth(image, lens).shape == (1, 1, 32, 96)
+    assert predictor.T_next_now(image, lens, image, lens) is None
+
+
+def test_metres_are_claimed_where_a_part_of_the_loss_knows_them(small_dpt: DptRecipeConfig) -> None:
+    assert DptRecipe(small_dpt).claim is Claim.METRES
+    affine = changed(small_dpt, "loss.silog_per_image=0", "loss.affine_invariant=1", "loss.gradient_matching=0.5")
+    assert DptRecipe(affine).claim is Claim.AFFINE_INVERSE
+
+
+def test_every_weight_is_trained_once_and_a_pretrained_backbone_slower(small_dpt: DptRecipeConfig) -> None:
+    task = DptRecipe(small_dpt)
+    trainable = {id(p) for p in task.parameters() if p.requires_grad}
+    groups = task.parameter_groups()
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(trainable)
+    assert {group.get("lr", 1e-3) for group in groups} == {1e-3}
+    task.started_from = "another checkpoint"
+    backbone = {id(p) for p in task.network.backbone_parameters()}
+    for group in task.parameter_groups():
+        assert {id(p) in backbone for p in group["params"]} == {"lr" in group}
+        assert group.get("lr", 1e-3) == pytest.approx(1e-4 if "lr" in group else 1e-3)
+    assert DptRecipe(changed(small_dpt, "backbone_lr_factor=0.5")).backbone_lr_factor == 0.5
+
+
+def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
+    small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("stadia.recipes.dpt.Dpt", Lower)
+    config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
+    task = DptRecipe(config)
+    with caplog.at_level(logging.INFO):
+        task.remember(data)
+    assert "fitted to 5 pictures" in caplog.text
+    assert task.training
+    batch = next(iter(data.val))
+    true_m = batch.targets.depth_m
+    known = true_m > 0
+    predicted_m = 1 / task.inverse_depth(batch.inputs.image)
+    assert 0.7 < float(predicted_m[known].median() / true_m[known].median()) < 1.4
+    assert float(predicted_m.max()) < 200, "where the head answers 0 it still has a slope"
+    given = DptRecipe(changed(config, "model.scale=2", "model.shift=0.5"))
+    given.remember(data)
+    assert (float(given.network.scale), float(given.network.shift)) == (2.0, 0.5)
+
+
+def test_pictures_that_no_network_of_this_kind_takes_are_refused_at_once(small_dpt: DptRecipeConfig) -> None:
+    with pytest.raises(ConfigError, match="multiples of 14"):
+        DptRecipe.prepare(changed(small_dpt, "model.network=depth-anything-small"), Console(quiet=True))
+
+
+def test_recordings_without_ground_truth_are_named(small_dpt: DptRecipeConfig, worlds: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(worlds, bare, ignore=shutil.ignore_patterns("depth"))
+    with pytest.raises(DataError, match=r"ground truth of .*found no depth"):
+        DptRecipe.prepare(changed(small_dpt, f"data.path={bare}"), Console(quiet=True))
+
+
+def test_a_network_is_refused_that_nobody_knows() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'dpt-hybrid'"):
+        recipes.configure("dpt", ("model.network=dpt-hybird",), data={"path": "x"})
+
+
+def test_pictures_of_a_step(small_dpt: DptRecipeConfig) -> None:
+    config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
+    task, batch = DptRecipe(config), next(iter(data.val))
+    shown = task.pictures(batch, task.step(batch))
+    assert list(shown) == ["input", "inverse depth", "ground truth", "|ln z - ln truth|"]
+    assert {picture.shape for picture in shown.values()} == {(32, 96, 3)}
