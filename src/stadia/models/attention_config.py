@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 from pydantic import Field, field_validator
 
 from stadia.core.config import StrictModel
@@ -16,7 +19,7 @@ class AttentionConfig(StrictModel):
     factor: of memory_compressed: tokens of the grid that share one key and value. They form the squarest window of that many
         tokens, wider than high: 2 is 1x2, 3 is 1x3, 4 is 2x2. With 1 it is exact.
     features: of performer: random features a head; null is int(d ln d), 266 for heads of 64.
-    redraw_every: of performer: training steps between two draws of its features; null never draws anew.
+    redraw_every: of performer: forward passes in training between two draws of its features; null never draws anew.
     merge: of token_merging: the share of the grid's tokens that are merged into others, at most one half. With 0 it is exact.
     """
 
@@ -33,3 +36,18 @@ class AttentionConfig(StrictModel):
             return ATTENTIONS.check(name)
         except ConfigError as error:
             raise ValueError(f"expected {error.expected}; {error.cure}") from error
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """(rows, columns) of memory_compressed's windows."""
+        rows = max(side for side in range(1, math.isqrt(self.factor) + 1) if self.factor % side == 0)
+        return rows, self.factor // rows
+
+    def features_for(self, head_dim: int) -> int:
+        """How many random features performer has (the default is that of Choromanski et al. 2021, arXiv 2009.14794)."""
+        return self.features or max(1, int(head_dim * math.log(head_dim)))
+
+    def removed(self, places: int) -> int:
+        """How many of a grid's tokens token_merging merges into others: in integers, which an export can follow."""
+        share = Fraction(str(self.merge))
+        return places * share.numerator // share.denominator

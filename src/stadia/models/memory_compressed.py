@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,10 +13,11 @@ class MemoryCompressed(nn.Module):
     """Exact attention to a grid of keys and values that is `factor` times smaller.
 
     Windows of the token grid are brought to one key and one value by a strided convolution that both share, one group a head. It
-    starts as the mean of the window, so that pretrained projections keep their meaning from the first step. Windows are those of
-    `window(factor)`: on the grid rather than along the sequence, because there a window would join the end of a row with the
-    start of the next, and because a square holds tokens that are more alike than as many in line. Where a grid is no multiple of
-    the window its last row and column are repeated. The tokens before the grid stay as they are.
+    starts as the mean of the window, so that pretrained projections keep their meaning from the first step.
+
+    Windows are those of `AttentionConfig.window`: on the grid rather than along the sequence, because there a window would join
+    the end of a row with the start of the next, and because a square holds tokens that are more alike than as many in line. Where
+    a grid is no multiple of the window, its last row and column are repeated. The tokens before the grid stay as they are.
 
     A key counts as often as the tokens that it stands for: log of their number is added to its logits (proportional attention,
     as in arXiv 2210.09461, eq. 1). So attention is exact wherever the tokens of each window are equal, and with a factor of 1.
@@ -27,7 +26,7 @@ class MemoryCompressed(nn.Module):
 
     def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
         super().__init__()
-        self.window = window(config.factor)
+        self.window = config.window
         mean = torch.eye(head_dim).repeat(heads, 1)[:, :, None, None] / config.factor
         self.weight = nn.Parameter(mean.repeat(1, 1, *self.window))
         self.bias = nn.Parameter(torch.zeros(heads * head_dim))
@@ -48,12 +47,6 @@ class MemoryCompressed(nn.Module):
         repeated = functional.pad(picture, (0, columns - 1, 0, rows - 1), mode="replicate")
         compressed = functional.conv2d(repeated, self.weight, self.bias, stride=self.window, groups=heads)
         return compressed.reshape(batch, heads, head_dim, -1).transpose(2, 3)
-
-
-def window(factor: int) -> tuple[int, int]:
-    """(rows, columns) of the squarest window of `factor` tokens, wider than high: 2 is 1x2, 3 is 1x3, 4 is 2x2."""
-    rows = max(side for side in range(1, math.isqrt(factor) + 1) if factor % side == 0)
-    return rows, factor // rows
 
 
 def tokens_in_windows(grid: tuple[int, int], window: tuple[int, int]) -> Tensor:

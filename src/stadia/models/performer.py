@@ -32,8 +32,7 @@ class Performer(nn.Module):
 
     def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
         super().__init__()
-        count = config.features or default_features(head_dim)
-        self.register_buffer("features", orthogonal_features(count, head_dim))
+        self.register_buffer("features", orthogonal_features(config.features_for(head_dim), head_dim))
         self._redraw_every = config.redraw_every
         self._passes = 0  # forward passes in training
 
@@ -60,11 +59,6 @@ class Performer(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         self._passes = int(state)
-
-
-def default_features(head_dim: int) -> int:
-    """int(d ln d): 266 for heads of 64."""
-    return max(1, int(head_dim * math.log(head_dim)))
 
 
 def orthogonal_features(count: int, dim: int) -> Tensor:

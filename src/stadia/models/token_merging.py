@@ -6,8 +6,6 @@ tokens are put back right after the part, so that a dense output keeps every tok
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,14 +25,14 @@ class TokenMerging(nn.Module):
 
     def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
         super().__init__()
-        self._share = Fraction(str(config.merge))
+        self.config = config
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
         """(B, heads, N, d) each, to (B, heads, N, d)."""
         places = grid[0] * grid[1]
-        if not self._share or places < 2:
+        if self.config.merge == 0 or places < 2:
             return functional.scaled_dot_product_attention(q, k, v)
-        removed = places * self._share.numerator // self._share.denominator  # in integers, which an export can follow
+        removed = self.config.removed(places)
         group = groups(k.mean(dim=1), removed, first=k.shape[-2] - places)
         kept = k.shape[-2] - removed
         size = k.new_zeros(k.shape[0], kept).scatter_add(1, group, k.new_ones(()).expand(group.shape))
