@@ -121,6 +121,32 @@ def test_a_wrong_description_is_named(
     one_line(caught.value, tmp_path / "a" / "recording.json", *parts)
 
 
+@pytest.mark.parametrize("name", ["000001.jpg", "000001.jpeg", "000001.png"])
+def test_depth_as_a_jpeg_is_refused(tmp_path: Path, world: Any, one_line: OneLine, name: str) -> None:
+    """Also under the name of a PNG; passed over, the frame would train without."""
+    folder = world.recording(tmp_path / "a", 3)
+    (folder / "depth" / "left" / "000001.npy").unlink()
+    picture = folder / "depth" / "left" / name
+    picture.write_bytes(cv2.imencode(".jpg", np.full((world.height, world.width), 9, np.uint8))[1].tobytes())
+    (recording,) = open_recordings(folder)
+    assert recording.depth_m(0) is not None
+    with pytest.raises(DataError) as caught:
+        recording.depth_m(1)
+    one_line(caught.value, picture, "JPEG", "lossy")
+
+
+@pytest.mark.parametrize("stored", ["bits", "size"])
+def test_depth_of_8_bits_or_of_another_size_is_refused(tmp_path: Path, world: Any, one_line: OneLine, stored: str) -> None:
+    folder = world.recording(tmp_path / "a", 2)
+    (folder / "depth" / "left" / "000001.npy").unlink()
+    picture = folder / "depth" / "left" / "000001.png"
+    height, width = (world.height, world.width) if stored == "bits" else (world.height // 2, world.width)
+    cv2.imwrite(str(picture), np.full((height, width), 200, np.uint8 if stored == "bits" else np.uint16))
+    with pytest.raises(DataError) as caught:
+        open_recordings(folder)[0].depth_m(1)
+    one_line(caught.value, picture, *(("uint8", "16-bit") if stored == "bits" else (f"{width}x{height}", "picture's size")))
+
+
 def test_wrong_content_is_named(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     folder = world.recording(tmp_path / "a", 3)
     depth = folder / "depth" / "left" / "000001.npy"

@@ -90,6 +90,11 @@ def test_kinds_of_ground_truth(drive: Path, tmp_path: Path, world: Any, one_line
     assert depth() == 7
     assert depth(ground_truth="velodyne_raw") == 5
     assert open_recordings(drive)[0].depth_m(1) is None
+    with_jpeg = drive / "proj_depth" / "groundtruth" / "image_02" / "0000000001.jpg"
+    with_jpeg.touch()
+    with pytest.raises(DataError, match="depth as a JPEG"):
+        open_recordings(drive)[0].depth_m(1)
+    with_jpeg.unlink()
     write(tmp_path / "annotated" / "val" / drive.name, "groundtruth", 9)
     assert depth(ground_truth="groundtruth", ground_truth_path=str(tmp_path / "annotated")) == 9
     with pytest.raises(DataError) as caught:

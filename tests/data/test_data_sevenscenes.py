@@ -64,6 +64,9 @@ def test_wrong_or_missing_files(scene: Path, one_line: OneLine) -> None:
     pose.unlink()
     recording = open_recordings(scene)[0]
     assert recording.depth_m(1) is None
+    Path(f"{frame}.depth.jpg").touch()
+    with pytest.raises(DataError, match=r"depth\.jpg: found depth as a JPEG"):
+        recording.depth_m(1)
     assert recording.T_world_camera(1) is None
     assert recording.T_world_camera(0) is not None
     np.savetxt(pose, np.ones((3, 4)))

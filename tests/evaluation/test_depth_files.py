@@ -45,6 +45,8 @@ BAD = {
     "text.npz": (lambda path: path.write_text("no archive"), "damaged"),
     "text.png": (lambda path: path.write_text("no picture"), "signature"),
     "colours.png": (lambda path: cv2.imwrite(str(path), np.ones((3, 4, 3), np.uint16)), "3 channels"),
+    "bits.png": (lambda path: cv2.imwrite(str(path), np.ones((3, 4), np.uint8)), "8-bit"),
+    "depth.jpg": (lambda path: cv2.imwrite(str(path), np.ones((3, 4), np.uint8)), "lossy"),
     "depth.exr": (lambda path: path.write_text("?"), "'.exr'"),
 }
 

@@ -21,7 +21,7 @@ from stadia.core.files import inside, read_json
 from stadia.core.recording import LEFT, Recording
 from stadia.data.cache import Progress
 from stadia.data.config import Matrix, SourceOptions
-from stadia.data.pictures import check_depth, list_pictures, read_depth_png, read_npy
+from stadia.data.pictures import check_depth, list_pictures, read_depth_png, read_npy, refuse_jpeg
 from stadia.data.poses import read_kitti_poses, read_times
 from stadia.data.recordings import Intrinsics, PictureRecording, check_K
 from stadia.data.sources import choose
@@ -115,6 +115,7 @@ class FolderRecording(PictureRecording):
         picture = array.with_suffix(".png")
         if picture.exists():
             return check_depth(picture, read_depth_png(picture, units_per_metre=256), size.height, size.width)
+        refuse_jpeg(picture)
         return None
 
 

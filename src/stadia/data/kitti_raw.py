@@ -18,7 +18,7 @@ from stadia.data.calibration import Calibration
 from stadia.data.config import GroundTruth, SourceOptions
 from stadia.data.lidar import Scanner
 from stadia.data.oxts import camera_poses, read_packets
-from stadia.data.pictures import check_depth, frame_number, list_pictures, read_depth_png, read_rgb
+from stadia.data.pictures import check_depth, frame_number, list_pictures, read_depth_png, read_rgb, refuse_jpeg
 from stadia.data.recordings import Intrinsics, PictureRecording
 from stadia.data.sources import chosen_folders
 
@@ -139,6 +139,7 @@ class DriveRecording(PictureRecording):
             path = folder / "proj_depth" / kind / f"image_{CAMERAS[side]}" / f"{stem}.png"
             if path.exists():
                 return check_depth(path, read_depth_png(path, units_per_metre=256), size.height, size.width)
+            refuse_jpeg(path)
         return None
 
     def _depth_folders(self) -> list[Path]:

@@ -18,6 +18,7 @@ from stadia.core.errors import DataError
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PICTURE_BYTES = 256 << 20
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_SIGNATURE = b"\xff\xd8"
 _JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # neither a stuffed zero, a restart, nor fill
 
 
@@ -112,7 +113,7 @@ def _decode(path: Path, flags: int) -> tuple[bytes, NDArray]:
     data = _bytes_of(path)
     if data.startswith(_PNG_SIGNATURE):
         fault = _png_fault(data)
-    elif data.startswith(b"\xff\xd8"):
+    elif data.startswith(_JPEG_SIGNATURE):
         fault = _jpeg_fault(data)
     else:
         fault = "an empty file" if not data else "neither PNG nor JPEG"
@@ -128,14 +129,16 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     Raises DataError naming the file where it is missing, cut off or damaged: nothing is filled in silently.
     """
     data, bgr = _decode(path, cv2.IMREAD_COLOR)
-    if data.startswith(b"\xff\xd8") and _jpeg_ends_early(data, bgr):
+    if data.startswith(_JPEG_SIGNATURE) and _jpeg_ends_early(data, bgr):
         raise _refuse(path, "compressed data that ends before the picture does")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int] = (0,)) -> NDArray[np.float32]:
     """(H, W) metres from a uint16 PNG, 0 = none. `invalid` are stored values that mean none."""
-    _, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    if data.startswith(_JPEG_SIGNATURE):
+        raise _jpeg_depth(path)
     if stored.dtype != np.uint16 or stored.ndim != 2:
         raise DataError(
             path,
@@ -146,6 +149,22 @@ def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int]
     depth_m = stored.astype(np.float32) / np.float32(units_per_metre)
     depth_m[np.isin(stored, list(invalid))] = 0
     return depth_m
+
+
+def refuse_jpeg(path: Path) -> None:
+    """A DataError where the depth that is not at `path` is beside it as a JPEG: to pass it over would be to train without."""
+    for suffix in (".jpg", ".jpeg"):
+        if (found := path.with_suffix(suffix)).exists():
+            raise _jpeg_depth(found)
+
+
+def _jpeg_depth(path: Path) -> DataError:
+    return DataError(
+        path,
+        found="depth as a JPEG",
+        expected="a one-channel 16-bit PNG, or .npy",
+        cure="use the files that it was made of: a JPEG is lossy and has 8 bits, so that converting it back mends nothing",
+    )
 
 
 def read_npy(path: Path, *, shape: tuple[int, ...]) -> NDArray:

@@ -13,7 +13,7 @@ from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
 from stadia.data.cache import Progress
 from stadia.data.config import SourceOptions
-from stadia.data.pictures import check_depth, list_pictures, read_depth_png, read_rgb
+from stadia.data.pictures import check_depth, list_pictures, read_depth_png, read_rgb, refuse_jpeg
 from stadia.data.poses import read_lines, read_rows
 from stadia.data.recordings import Intrinsics, PictureRecording
 from stadia.data.sources import chosen_folders
@@ -103,5 +103,6 @@ class SceneRecording(PictureRecording):
         """From uint16 millimetres, of which 0 and 65535 mean none."""
         path, size = _beside(self.pictures[side][index], "depth.png"), self.intrinsics[side]
         if not path.exists():
+            refuse_jpeg(path)
             return None
         return check_depth(path, read_depth_png(path, units_per_metre=1000, invalid=_NO_DEPTH), size.height, size.width)

@@ -63,6 +63,10 @@ def read_map(path: Path, *, key: str = "depth_m", png_per_metre: float = PNG_PER
             values = _read_npz(path, key)
         case ".npy":
             values = _read_npy(path)
+        case ".jpg" | ".jpeg":
+            raise DataError(
+                path, found="a JPEG", expected="uint16 .png, .npz or .npy", cure="use what it was made of: it is lossy and has 8 bits"
+            )
         case suffix:
             raise DataError(path, found=f"a '{suffix}' file", expected="uint16 .png, .npz or .npy", cure="convert it")
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
