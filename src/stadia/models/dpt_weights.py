@@ -7,7 +7,6 @@ behind a `strict=False` is how others lost months.
 from __future__ import annotations
 
 import json
-import pickle
 import re
 import zipfile
 from collections import defaultdict
@@ -15,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import safetensors
@@ -133,11 +133,14 @@ def tied(named: Iterable[tuple[str, Tensor]]) -> list[tuple[str, ...]]:
 
 def _refuse_partial(report: LoadReport, path: Path, name: str, initialised: Sequence[str], left_over: Sequence[str]) -> None:
     """Raise CheckpointError for each weight that stays random, does not fit or is not read, without having been named."""
-    missing = [own for own in report.initialised if not _matches(own, initialised)]
-    unread = [old for old in report.left_over if not _matches(old, left_over)]
-    misfit = [line for line in report.misfit if line.partition(":")[0] in missing]
-    kinds = (("of another shape", misfit), ("missing", [m for m in missing if not any(m == line.partition(":")[0] for line in misfit)]))
-    found = [f"{kind} {_few(lines)}" for kind, lines in (*kinds, ("left over", unread)) if lines]
+    drawn = [own for own in report.initialised if not _matches(own, initialised)]
+    misfit = {line.partition(":")[0]: line for line in report.misfit}
+    kinds = {
+        "missing": [own for own in drawn if own not in misfit],
+        "of another shape": [misfit[own] for own in drawn if own in misfit],
+        "left over": [old for old in report.left_over if not _matches(old, left_over)],
+    }
+    found = [f"{kind} {_few(names)}" for kind, names in kinds.items() if names]
     if found:
         raise CheckpointError(
             path,
@@ -179,7 +182,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         values: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         raise CheckpointError(
             path, found="no plain tensors", expected="a state_dict", cure="save model.state_dict() alone, best as .safetensors"
         ) from error
