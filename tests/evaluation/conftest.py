@@ -139,12 +139,16 @@ def drive_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkpoint in a run's folder whose predictor is a RedReader in metres."""
+    """A checkpoint in a run's folder whose predictor is a RedReader in metres, trained at 45x15 and able to run at any size."""
     run = tmp_path / "runs" / "2026-01-01-000000-test"
-    header = Header(recipe="selfsup", config={"name": "test"}, kind="weights", step=7, epoch=0, metrics={})
+    header = Header(
+        recipe="selfsup", config={"name": "test", "data": {"height": 15, "width": 45}}, kind="weights", step=7, epoch=0, metrics={}
+    )
     write_checkpoint(run / "checkpoints" / "best.safetensors", header, {"state_dict": {"weight": torch.zeros(1)}})
     (run / "run.json").write_text("{}")
-    monkeypatch.setattr("stadia.recipes.load_predictor", lambda path: RedReader())
+    monkeypatch.setattr(
+        "stadia.recipes.load_predictor", lambda path, size=None: RedReader(height=(size or (15, 45))[0], width=(size or (15, 45))[1])
+    )
     return run / "checkpoints" / "best.safetensors"
 
 

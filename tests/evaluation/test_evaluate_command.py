@@ -223,6 +223,22 @@ class TestCheckpoint:
         assert not any("trained" in note for note in stored["notes"])
         mistake(stadia(*words, "--held-out", "data.frames=[0,2]"), "only frames that trained")
 
+    def test_at_another_size(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
+        """Both scores stand side by side, each says its size, and predictions of one are not taken for those of the other."""
+        run, words = checkpoint.parent.parent, ("evaluate", checkpoint, drive_folder, "--json")
+        own = json.loads(stadia(*words)[1])
+        assert not any("trained at" in note for note in own["notes"])
+        assert json.loads(stadia(*words, "--size", "45x15")[1]) == own, "the training's own size is no other"
+        other = json.loads(stadia(*words, "--size", "90x30")[1])
+        assert other["notes"][0].startswith("run at 90x30, trained at 45x15")
+        assert other["abs_rel"] < own["abs_rel"]
+        record = json.loads((run / "predictions" / "best-step7-90x30" / "world" / "a" / "predictions.json").read_text())
+        assert (record["network_size"], record["asked_size"]) == ([30, 90], [30, 90])
+        stored = json.loads((run / "scores" / "world-metric-test-90x30.json").read_text())
+        assert (stored["size"], stored["metrics"]["abs_rel"]) == ("90x30", other["abs_rel"])
+        mistake(stadia(*words, "--size", "60x20", "--out", run / "predictions" / "best-step7-90x30"), "another asked_size", "--out")
+        mistake(stadia(*words, "--size", "90"), "--size: found '90'", "--size 1216x352")
+
     def test_a_list_of_frames(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
         run, listed = checkpoint.parent.parent, tmp_path / "three.txt"
         (drive_folder / "a" / "depth" / "left" / "000003.npy").unlink()

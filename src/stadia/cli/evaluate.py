@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from stadia.core.recording import Recording
+    from collections.abc import Sequence
 
 _CHECKPOINT, _DEPTH, _TRAJECTORY = "CHECKPOINT DATA", "--depth DIR --reference DIR", "--trajectory EST --reference REF"
 _FORMS_OF = {
@@ -27,6 +24,7 @@ _FORMS_OF = {
     "every": (_CHECKPOINT,),
     "held_out": (_CHECKPOINT,),
     "motion": (_CHECKPOINT,),
+    "size": (_CHECKPOINT,),
     "out": (_CHECKPOINT,),
     "scores": (_DEPTH, _TRAJECTORY),
 }
@@ -61,6 +59,9 @@ def evaluate(
     every: Annotated[int, typer.Option("--every", min=1, help="Of DATA, each n-th frame.")] = 1,
     held_out: Annotated[bool, typer.Option("--held-out", help="Of DATA, the frames that did not train CHECKPOINT.")] = False,
     motion: Annotated[str, typer.Option("--motion", help="The path: aligned by the depth predicted, or of the network alone.")] = "aligned",
+    size: Annotated[
+        str | None, typer.Option("--size", help="1216x352: run CHECKPOINT at another size than its training's.", show_default=False)
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Where predictions of CHECKPOINT go; by default into its run.", show_default=False)
     ] = None,
@@ -85,8 +86,11 @@ def evaluate(
     elif trajectory is not None:
         summary = _score_trajectory(trajectory, needed, format, align, max_difference_s, scores)
     else:
+        from stadia.cli.evaluate_checkpoint import Asked, evaluate_checkpoint
+
         assert checkpoint is not None
-        summary = _evaluate_checkpoint(checkpoint, needed, protocol, overrides or [], frames, every, held_out, motion, out)
+        asked_of_it = Asked(protocol, tuple(overrides or ()), frames, every, held_out, motion, size, out)
+        summary = evaluate_checkpoint(checkpoint, needed, asked_of_it)
     if as_json:
         for note in summary.get("notes", ()):
             typer.echo(f"note: {note}", err=True)
@@ -152,96 +156,6 @@ def _score_trajectory(
     if scores is not None:
         score.write(scores)
     return score.summary()
-
-
-def _evaluate_checkpoint(
-    checkpoint: Path,
-    data: Path,
-    protocol: str,
-    overrides: Sequence[str],
-    frames: Path | None,
-    every: int,
-    held_out: bool,
-    motion: str,
-    out: Path | None,
-) -> dict[str, Any]:
-    from stadia.core.errors import ConfigError
-    from stadia.recipes.source_config import source_options
-
-    options = source_options(overrides)
-    if frames is not None and every != 1:
-        raise ConfigError("--every", found="given with --frames", expected="one of the two", cure="leave it out: a list says which frames")
-
-    from stadia.cli.watch import on_stderr
-    from stadia.data.sources import open_recordings
-    from stadia.evaluation.predictions import Provenance
-    from stadia.evaluation.protocols import protocol_named
-    from stadia.evaluation.recordings import evaluate_recordings
-    from stadia.recipes import load_predictor
-    from stadia.recipes.prediction import as_trained
-    from stadia.recipes.scored_frames import Trained
-    from stadia.training.checkpoints import Checkpoint
-
-    rules = protocol_named(protocol)
-    opened = Checkpoint.open(checkpoint)
-    run = opened.path.parent.parent
-    some = (f"-{frames.stem}" if frames else f"-every{every}" * (every > 1)) + "-held-out" * held_out + f"-{motion}" * (motion != "aligned")
-    folder = out or _in_run(run, "predictions") / f"{opened.path.stem}-step{opened.header.step}{some}"
-    provenance = Provenance.of(checkpoint, motion)
-    notes = _choose_split(data, options) if frames is None else []
-    about: dict[str, Any] = {
-        "checkpoint": provenance.checkpoint,
-        "data": str(data.resolve()),
-        "options": options,
-        "split": options.get("split"),
-        "every": every,
-        "motion": motion,
-    }
-    with on_stderr() as bars:
-        recordings = open_recordings(data, progress=bars.progress, **as_trained(checkpoint, data, options))
-        indices = _listed_frames(recordings, frames, about) if frames else {r.name: range(0, len(r), every) for r in recordings}
-        trained = Trained.on(run, recordings)
-        indices = trained.left_out(indices, run) if held_out else indices
-        about["trained_on"] = trained.count(indices)
-        evaluation = evaluate_recordings(
-            load_predictor(checkpoint), recordings, rules, folder, provenance, indices=indices, reuse=True, watch=bars.watch
-        )
-    evaluation = replace(evaluation, notes=(*notes, *trained.note(indices), *evaluation.notes))
-    scores = (run if (run / "run.json").is_file() else folder) / "scores"
-    name = "-".join(filter(None, (data.resolve().name, protocol, about["split"])))  # other frames are other files
-    for path in (folder, *evaluation.write(scores, f"{name}{some}", about)):
-        typer.echo(f"note: wrote {path}", err=True)
-    return {key: about[key] for key in ("split", "trained_on")} | evaluation.summary()
-
-
-def _in_run(run: Path, name: str) -> Path:
-    """A folder of a run's, or a ConfigError where there is no run."""
-    from stadia.core.errors import ConfigError
-
-    if not (run / "run.json").is_file():
-        raise ConfigError(
-            "--out", found="a checkpoint outside a run's folder", expected="a folder for its predictions", cure="pass --out DIR"
-        )
-    return run / name
-
-
-def _choose_split(data: Path, options: dict[str, Any]) -> list[str]:
-    """Where nothing says which recordings, those that the dataset itself holds out: put into `options`, and told in a note."""
-    from stadia.data.sources import held_out_split
-
-    if options.keys() & {"split", "recordings"} or (split := held_out_split(data, options.get("format", "auto"))) is None:
-        return []
-    options["split"] = split
-    return [f"the data's split '{split}', since none was asked for (data.split=NAME or data.recordings=[NAMES] asks for another)"]
-
-
-def _listed_frames(recordings: Sequence[Recording], frames: Path, about: dict[str, Any]) -> Mapping[str, Sequence[int]]:
-    """Those that a file names, and which file it was."""
-    from stadia.recipes.frame_list import read_frame_list
-
-    listed = read_frame_list(frames, recordings)
-    about["frames"] = listed.to_json()
-    return listed.indices
 
 
 def _print_table(summary: dict[str, Any]) -> None:

@@ -18,6 +18,9 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="A new folder for what comes out.", show_default=False)] = ...,  # type: ignore[assignment]
     every: Annotated[int, typer.Option("--every", min=1, help="Each n-th frame.")] = 1,
     motion: Annotated[str, typer.Option("--motion", help="The path: aligned by the depth predicted, or of the network alone.")] = "aligned",
+    size: Annotated[
+        str | None, typer.Option("--size", help="1216x352: run CHECKPOINT at another size than its training's.", show_default=False)
+    ] = None,
     video: Annotated[bool, typer.Option("--video/--no-video", help="The side-by-side video.")] = True,
     cloud: Annotated[bool, typer.Option("--cloud/--no-cloud", help="The point cloud.")] = True,
 ) -> None:
@@ -30,9 +33,15 @@ def predict(
     from stadia.core.files import inside
     from stadia.evaluation.predictions import IN_WORDS, Provenance
     from stadia.recipes import load_predictor
+    from stadia.recipes.network_size import note_of_size, other_size
     from stadia.recipes.prediction import as_trained, open_input, predict_input
+    from stadia.training.checkpoints import Checkpoint
 
-    provenance, predictor = Provenance.of(checkpoint, motion), load_predictor(checkpoint)
+    config = Checkpoint.open(checkpoint).header.config
+    asked = other_size(size, config)
+    provenance, predictor = Provenance.of(checkpoint, motion, asked), load_predictor(checkpoint, asked)
+    for note in note_of_size(asked, config):
+        typer.echo(f"note: {note}", err=True)
     inputs = open_input(source, every=every, **as_trained(checkpoint, source, options))
     folders = [out] if len(inputs) == 1 else [inside(out, given.name) for given in inputs]
     with on_stderr() as bars:

@@ -47,15 +47,17 @@ class Provenance(StrictModel):
 
     checkpoint: its file's name and step; empty where there is none.
     motion: how its path was made, of `stadia.evaluation.MOTIONS`.
+    asked_size: (height, width) of what the network was shown, where it is not the training's.
     """
 
     recipe: str
     config_hash: str
     checkpoint: str = ""
     motion: str = "aligned"
+    asked_size: tuple[int, int] | None = None
 
     @classmethod
-    def of(cls, checkpoint: Path, motion: str = "aligned") -> Provenance:
+    def of(cls, checkpoint: Path, motion: str = "aligned", asked_size: tuple[int, int] | None = None) -> Provenance:
         """Of a checkpoint or a run's folder. Raises CheckpointError where it is missing or damaged, ConfigError for an unknown motion."""
         from stadia.training.checkpoints import Checkpoint  # brings torch, which scoring maps from disk does without
 
@@ -67,6 +69,7 @@ class Provenance(StrictModel):
             config_hash=digest,
             checkpoint=f"{opened.path.name}, step {opened.header.step}",
             motion=MOTIONS.check(motion),
+            asked_size=asked_size,
         )
 
 
@@ -74,6 +77,7 @@ class PredictionsRecord(StrictModel):
     """predictions.json.
 
     source, fingerprint: the recording's.  picture_size, network_size: (height, width); None where pictures differ.
+    asked_size: as network_size, where it is not the training's; else None.
     crop: of `geometry.crops.PICTURE_CROPS`, the part of each picture that the maps show.
     finished: false while predicting, so that a folder left half-way cannot be scored.  entries: the frames, in order.
     path: the entries with a pose, a row of trajectory.txt each; empty where there is no path.
@@ -88,6 +92,7 @@ class PredictionsRecord(StrictModel):
     config_hash: str
     checkpoint: str
     motion: str = "aligned"
+    asked_size: tuple[int, int] | None = None
     source: str
     fingerprint: str = ""
     picture_size: tuple[int, int] | None = None

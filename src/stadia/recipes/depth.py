@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import Tensor
 from typing_extensions import TypeVar
 
+from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Camera, Claim, Inputs, Predictor, Targets
 from stadia.evaluation.colours import colour_inverse_depth, to_uint8
 from stadia.recipes.recipe import ConfigT, Recipe
@@ -64,6 +65,16 @@ class DepthRecipe(Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Gene
         """(B, 3, H, W) twice, neighbours in time, to (B, 4, 4) in the unit of depth; None where motion was not trained."""
         return None
 
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ConfigError where its networks cannot be shown pictures of this size. Unless said otherwise: the training's alone."""
+        if (height, width) != (self.height, self.width):
+            raise ConfigError(
+                f"size of '{self.recipe}'",
+                found=f"{width}x{height}",
+                expected=f"{self.width}x{self.height}, the training's",
+                cure="leave it",
+            )
+
     # -- what all of them share -----------------------------------------------------------------------------------------
 
     def remember(self, data: VideoDataT) -> None:
@@ -76,8 +87,10 @@ class DepthRecipe(Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Gene
         """Its claim: said by the report where nothing can be scored, too."""
         return {"claim": str(self.claim)}
 
-    def predictor(self) -> Predictor:
-        return DepthPredictor(self)
+    def predictor(self, size: tuple[int, int] | None = None) -> Predictor:
+        if size is not None:
+            self.check_size(*size)
+        return DepthPredictor(self, size)
 
     def score(self, data: VideoDataT, run: Run, console: Console) -> None:
         """Depth and paths of the validation's frames."""
@@ -100,10 +113,11 @@ class DepthPredictor:
     do not, so the pose network is not asked through another lens. Runs on a GPU where there is one.
     """
 
-    def __init__(self, task: DepthRecipe[Any, Any, Any, Any]) -> None:
+    def __init__(self, task: DepthRecipe[Any, Any, Any, Any], size: tuple[int, int] | None = None) -> None:
         self.device = device_of()
         self.task = task.eval().to(self.device)
-        self.claim, self.height, self.width, self.crop = task.claim, task.height, task.width, task.crop
+        self.claim, self.crop = task.claim, task.crop
+        self.height, self.width = size or (task.height, task.width)
         self._lens_was_told = False
 
     @torch.inference_mode()

@@ -70,6 +70,10 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         data = open_video(config.data, config.training, seed=config.seed, console=console)
         return config.model_copy(update={"data": data.config}), data
 
+    def check_size(self, height: int, width: int) -> None:
+        """Any multiple of the network's stride: the embeddings of places are resized to its grid."""
+        check_network(self.config.model.network, height=height, width=width)
+
     @property
     def claim(self) -> Claim:
         """Metres, unless every part of the loss forgives scale and shift."""

@@ -69,8 +69,11 @@ class Recipe(Task[InputsT, TargetsT], Generic[ConfigT, DataT, InputsT, TargetsT]
         """What run.json says of the recipe from the start."""
         return {}
 
-    def predictor(self) -> Predictor | None:
-        """What `stadia predict` and `stadia evaluate` use; None where it predicts no depth of a picture."""
+    def predictor(self, size: tuple[int, int] | None = None) -> Predictor | None:
+        """What `stadia predict` and `stadia evaluate` use; None where it predicts no depth of a picture.
+
+        size: (height, width) to run at; by default the training's. Raises ConfigError where its networks cannot.
+        """
         return None
 
     def score(self, data: DataT, run: Run, console: Console) -> None:

@@ -54,6 +54,11 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
         data = open_video(config.data, config.training, seed=config.seed, console=console)
         return config.model_copy(update={"data": data.config}), data
 
+    def check_size(self, height: int, width: int) -> None:
+        """As large or small as the encoders allow: convolutions and their strides."""
+        for name in (self.config.model.encoder, *([self.config.model.pose_encoder] if self.config.data.offsets else [])):
+            check_encoder(name, height=height, width=width)
+
     @property
     def claim(self) -> Claim:
         """Metres where a rig's baseline trained it, else depth up to one unknown scale."""

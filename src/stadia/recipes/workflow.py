@@ -109,10 +109,14 @@ def report_findings(findings: list[Finding], console: Console, *, despite_findin
     return findings
 
 
-def load_predictor(checkpoint: Path) -> Predictor:
-    """What a trained recipe predicts of pictures: depth, and motion where it has one. Raises as `load_task`, and for one without depth."""
+def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None) -> Predictor:
+    """What a trained recipe predicts of pictures: depth, and motion where it has one.
+
+    size: (height, width) of what its networks are shown; by default the training's.
+    Raises as `load_task`, CheckpointError for one without depth, ConfigError for a size that its networks cannot take.
+    """
     task = load_task(checkpoint)
-    predictor = task.predictor()
+    predictor = task.predictor(size)
     if predictor is None:
         raise CheckpointError(
             checkpoint, found=f"a checkpoint of '{task.recipe}', which predicts no depth", expected="one that does", cure="pass another"

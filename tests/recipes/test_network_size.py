@@ -1,0 +1,76 @@
+"""`--size`: a checkpoint at another size than it was trained at, where its networks can."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from stadia.core.errors import ConfigError
+from stadia.geometry.camera import intrinsics
+from stadia.recipes import configure
+from stadia.recipes.depth import DepthPredictor, DepthRecipe
+from stadia.recipes.network_size import note_of_size, other_size, read_size
+from stadia.recipes.selfsup import Selfsup
+from stadia.recipes.selfsup_config import SelfsupConfig
+
+TRAINED = {"data": {"height": 192, "width": 640}}
+
+
+def test_width_comes_first() -> None:
+    assert read_size("1216x352") == (352, 1216)
+
+
+@pytest.mark.parametrize("text", ["1216", "1216x", "1216X352", "0x352", "99999x352", "-32x32", "32.0x32"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--size: found .*expected WIDTHxHEIGHT in pixels; for example --size 1216x352"):
+        read_size(text)
+
+
+def test_the_trainings_own_size_is_no_other() -> None:
+    assert other_size(None, TRAINED) is None
+    assert other_size("640x192", TRAINED) is None
+    assert other_size("672x192", TRAINED) == (192, 672)
+    assert other_size("672x192", {}) == (192, 672)
+    assert note_of_size(None, TRAINED) == []
+    (note,) = note_of_size((192, 672), TRAINED)
+    assert note.startswith("run at 672x192, trained at 640x192: ")
+
+
+@pytest.fixture
+def task() -> Selfsup:
+    words = ("data.height=32", "data.width=96", "data.stereo=true", "model.decoder_channels=[4,4,8,8,8]")
+    encoders = ("model.encoder=mobilenetv3_small_050", "model.pose_encoder=mobilenetv3_small_050", "model.pretrained=false")
+    config = configure("selfsup", (*words, *encoders), data={"path": "nowhere"})
+    assert isinstance(config, SelfsupConfig)
+    return Selfsup(config)
+
+
+def test_a_convolutional_network_runs_at_any_multiple_of_its_stride(task: Selfsup) -> None:
+    task.focal.fill_(0.6)
+    predictor = task.predictor((96, 160))
+    assert (predictor.height, predictor.width) == (96, 160)
+    camera = intrinsics(96, 96, 79.5, 47.5, height=96, width=160)
+    assert predictor.inverse_depth(torch.rand(1, 3, 96, 160), camera).shape == (1, 1, 96, 160)
+    with pytest.raises(ConfigError, match="found 150x96, expected multiples of 32; for example 160x96"):
+        task.predictor((96, 150))
+    own = task.predictor()
+    assert (own.height, own.width) == (task.height, task.width)
+
+
+def test_a_recipe_that_says_nothing_takes_its_trainings_size_alone(task: Selfsup) -> None:
+    DepthRecipe.check_size(task, task.height, task.width)
+    with pytest.raises(ConfigError, match=f"size of 'selfsup': found 64x64, expected {task.width}x{task.height}, the training's"):
+        DepthRecipe.check_size(task, 64, 64)
+    assert DepthPredictor(task).crop == "none"
+
+
+def test_a_transformer_runs_at_any_multiple_of_its_stride() -> None:
+    pytest.importorskip("transformers")
+    from stadia.recipes.dpt import DptRecipe
+
+    named = SimpleNamespace(config=configure("dpt", ("model.network=dpt-tiny",), data={"path": "nowhere"}))
+    DptRecipe.check_size(named, 352, 1216)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="found 1242x375, expected multiples of 32; take 1248x384"):
+        DptRecipe.check_size(named, 375, 1242)  # type: ignore[arg-type]
