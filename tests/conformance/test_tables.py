@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import object_contracts
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -309,6 +310,7 @@ CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
         network,
         attention,
         loss,
+        object_contracts.rotation_loss,
         metric,
         trajectory_metric,
         motion,

@@ -32,6 +32,15 @@ def test_unknown_part_tells_the_nearest():
         TABLE.check("zzz")
 
 
+def test_a_known_mistake_is_refused_with_its_reason():
+    table = Table("loss", {"smoothness": "json:dumps"}, refused={"roughness": "it has the wrong sign"})
+    assert "roughness" not in table
+    assert list(table) == ["smoothness"]
+    for ask in (table.check, table.load):
+        with pytest.raises(ConfigError, match="loss: found 'roughness', expected one of smoothness; it has the wrong sign"):
+            ask("roughness")
+
+
 def test_asking_whether_a_part_is_there_does_not_raise():
     """Mapping's own answer rests on KeyError, and an unknown part raises ConfigError."""
     assert "photometric" in TABLE

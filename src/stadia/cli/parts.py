@@ -26,6 +26,7 @@ KINDS = Table(
         "attentions": "stadia.models:ATTENTIONS",
         "encoders": "stadia.cli.parts:encoders",
         "losses": "stadia.losses:LOSSES",
+        "rotation-losses": "stadia.losses:ROTATION_LOSSES",
         "optimisers": "stadia.training:OPTIMISERS",
         "schedules": "stadia.training:SCHEDULES",
         "loggers": "stadia.training:LOGGERS",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stadia.core.errors import ConfigError, ConfigMistakes
-from stadia.core.tables import nearest
+from stadia.core.tables import Table, nearest
 
 
 class StrictModel(BaseModel):
@@ -19,6 +19,18 @@ class StrictModel(BaseModel):
 
 
 _M = TypeVar("_M", bound=StrictModel)
+
+
+def row_of(table: Table) -> Callable[[str], str]:
+    """A check, for `AfterValidator`, that a name is in a table; a ValueError, so that pydantic lists all mistakes at once."""
+
+    def check(name: str) -> str:
+        try:
+            return table.check(name)
+        except ConfigError as error:
+            raise ValueError(f"expected {error.expected}; {error.cure}") from error
+
+    return check
 
 
 def parse_value(text: str) -> Any:

@@ -26,11 +26,13 @@ class Table(Mapping[str, str]):
     Args:
         kind: what the parts are, in the singular, for error messages ("loss", "dataset").
         parts: name to `"package.module:attribute"`.
+        refused: names that stand for a known mistake, and why there is no such part.
     """
 
-    def __init__(self, kind: str, parts: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, parts: Mapping[str, str], refused: Mapping[str, str] | None = None) -> None:
         self.kind = kind
         self._parts = dict(parts)
+        self._refused = dict(refused or {})
 
     def __getitem__(self, name: str) -> str:
         self.check(name)
@@ -47,6 +49,8 @@ class Table(Mapping[str, str]):
 
     def check(self, name: str) -> str:
         """The name itself, or a ConfigError that tells the nearest valid one. Imports nothing."""
+        if name in self._refused:
+            raise ConfigError(self.kind, found=f"'{name}'", expected=f"one of {', '.join(self._parts)}", cure=self._refused[name])
         if name not in self._parts:
             near = nearest(name, self._parts)
             cure = f"did you mean '{near}'?" if near else "see `stadia parts`"

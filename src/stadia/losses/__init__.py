@@ -9,3 +9,17 @@ LOSSES = Table(
         "sparse_depth": "stadia.losses.sparse_depth:SparseDepthLoss",
     },
 )
+
+_AWAY = "minus the logarithm has its least value at 180 degrees: it turns rotations away from the truth while it falls; take 'bounded_log'"
+
+ROTATION_LOSSES = Table(
+    "rotation loss",
+    {
+        "geodesic": "stadia.losses.rotation:geodesic",
+        "bounded_log": "stadia.losses.rotation:bounded_log",
+        "one_minus_dot_squared": "stadia.losses.rotation:one_minus_dot_squared",
+        "squared_error": "stadia.losses.rotation:squared_error",
+    },
+    refused=dict.fromkeys(("-log", "neg_log", "negative_log", "minus_log"), _AWAY),
+)
+"""Rotation losses: (quaternions w, x, y, z (M, 4), true ones (M, 4), Symmetry of M objects or None) to one value each, (M,)."""

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stadia.core.config import StrictModel
-from stadia.core.errors import ConfigError
-from stadia.core.tables import Table
+from stadia.core.config import StrictModel, row_of
 from stadia.training import LOGGERS, OPTIMISERS, SCHEDULES
-
-
-def _in(table: Table) -> Callable[[str], str]:
-    """A check that a name is in a table; pydantic collects ValueError, so that all mistakes are listed at once."""
-
-    def check(name: str) -> str:
-        try:
-            return table.check(name)
-        except ConfigError as error:
-            raise ValueError(f"expected {error.expected}; {error.cure}") from error
-
-    return check
 
 
 def _starts_processes_anew(strategy: str) -> str:
@@ -40,7 +25,7 @@ class OptimiserConfig(StrictModel):
     betas: of adam and adamw.  momentum: of sgd (Nesterov's, where it is not 0).
     """
 
-    name: Annotated[str, AfterValidator(_in(OPTIMISERS))] = "adamw"
+    name: Annotated[str, AfterValidator(row_of(OPTIMISERS))] = "adamw"
     lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
@@ -57,7 +42,7 @@ class ScheduleConfig(StrictModel):
     final_factor: where `cosine` ends.
     """
 
-    name: Annotated[str, AfterValidator(_in(SCHEDULES))] = "cosine"
+    name: Annotated[str, AfterValidator(row_of(SCHEDULES))] = "cosine"
     warmup_steps: int = Field(default=0, ge=0)
     milestones: tuple[Annotated[float, Field(gt=0)], ...] = (0.75,)
     milestones_in: Literal["fractions", "epochs"] = "fractions"
@@ -104,7 +89,7 @@ class TrainingConfig(StrictModel):
     devices: int | Literal["auto"] = 1
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     strategy: Annotated[str, AfterValidator(_starts_processes_anew)] = "auto"
-    loggers: tuple[Annotated[str, AfterValidator(_in(LOGGERS))], ...] = ("csv", "tensorboard")
+    loggers: tuple[Annotated[str, AfterValidator(row_of(LOGGERS))], ...] = ("csv", "tensorboard")
 
     @model_validator(mode="before")
     @classmethod

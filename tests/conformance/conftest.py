@@ -1,0 +1,8 @@
+"""Lets the contracts of this folder import each other, as the importlib mode of pytest does not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,107 @@
+"""Masks, centres, depth and size: numbers by hand, exact gradients, and finite ones at the ends."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from stadia.losses import mask
+from stadia.losses.object_pose import centre_error, log_depth_error, size_error
+from stadia.losses.reduction import masked_mean
+
+F64 = torch.float64
+CLASSES = torch.tensor([[[0, 0, 1], [0, 2, 1]], [[0, 0, 0], [0, 0, 0]]])
+
+
+@pytest.fixture
+def logits() -> Tensor:
+    return torch.randn(2, 3, 2, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
+
+
+def sure(classes: Tensor, by: float = 1e4) -> Tensor:
+    return by * F.one_hot(classes, 3).movedim(-1, 1).float()
+
+
+def test_cross_entropy_and_focal_by_hand(logits: Tensor):
+    p = logits.softmax(1).gather(1, CLASSES[:, None])
+    assert_close(mask.cross_entropy(logits, CLASSES), -p.log())
+    assert_close(mask.focal(logits, CLASSES), -((1 - p) ** 2) * p.log())
+    assert_close(mask.focal(logits, CLASSES, gamma=0), mask.cross_entropy(logits, CLASSES))
+    with pytest.raises(ValueError, match=r"gamma=0\.5"):
+        mask.focal(logits, CLASSES, gamma=0.5)
+
+
+def test_dice_by_hand(logits: Tensor):
+    p = logits.softmax(1)
+    one, two = p[0, 1], p[0, 2]
+    of_one = (2 * (one[0, 2] + one[1, 2]) + 1) / (one.sum() + 2 + 1)
+    of_two = (2 * two[1, 1] + 1) / (two.sum() + 1 + 1)
+    found = mask.dice(logits, CLASSES)
+    assert_close(found[0], 1 - (of_one + of_two) / 2)
+    assert found[1] == 0
+
+
+def test_the_truth_costs_nothing_and_the_opposite_is_finite():
+    for classes, least in ((CLASSES, True), ((CLASSES + 1) % 3, False)):
+        said = sure(classes).requires_grad_()
+        for loss in (mask.cross_entropy, mask.focal, mask.dice):
+            value = loss(said, CLASSES)
+            assert (float(value.sum().detach()) < 1e-6) == least
+            (gradient,) = torch.autograd.grad(value.sum(), said)
+            assert value.isfinite().all()
+            assert gradient.isfinite().all()
+    assert (mask.dice(sure(CLASSES), CLASSES) < 1e-6).all()
+
+
+def test_a_class_counts_the_same_however_small_and_the_background_not_at_all():
+    """One pixel of class 2 and two of class 1 missed: each is half of Dice; and twice the background is the same Dice."""
+    missed_two, missed_one = sure(CLASSES.where(CLASSES != 2, 0)), sure(CLASSES.where(CLASSES != 1, 0))
+    assert float(mask.dice(missed_two, CLASSES, smooth=1e-6)[0]) == pytest.approx(0.5, abs=1e-3)
+    assert float(mask.dice(missed_one, CLASSES, smooth=1e-6)[0]) == pytest.approx(0.5, abs=1e-3)
+    wider = F.pad(CLASSES, (0, 9))
+    assert_close(mask.dice(sure(wider.where(wider != 2, 0)), wider), mask.dice(missed_two, CLASSES))
+
+
+def test_mask_gradients(logits: Tensor):
+    for loss in (mask.cross_entropy, mask.focal, mask.dice):
+        assert torch.autograd.gradcheck(lambda x, loss=loss: loss(x, CLASSES), logits.requires_grad_())
+
+
+def test_directions_to_the_centre():
+    true = torch.tensor([0.6, 0.8]).view(1, 2, 1, 1).expand(1, 2, 4, 5)
+    assert centre_error(true, true).shape == (1, 1, 4, 5)
+    assert (centre_error(true, true) == 0).all()
+    opposite = (-true).clone().requires_grad_()
+    value = centre_error(opposite, true)
+    assert float(value[0, 0, 0, 0].detach()) == pytest.approx((1.2 - 0.5) + (1.6 - 0.5))
+    value.sum().backward()
+    assert opposite.grad is not None
+    assert (opposite.grad != 0).all()
+    shown = torch.zeros(1, 1, 4, 5, dtype=torch.bool)
+    shown[..., :2] = True
+    larger = F.pad(shown, (0, 50))
+    noisy = true + torch.randn(1, 2, 4, 5, generator=torch.Generator().manual_seed(0))
+    of_larger = centre_error(F.pad(noisy, (0, 50), value=9.0), F.pad(true, (0, 50)))
+    assert_close(masked_mean(of_larger, larger), masked_mean(centre_error(noisy, true), shown))
+
+
+def test_log_depth():
+    log_depth = torch.tensor([math.log(2), 0.0, 5.0], requires_grad=True)
+    found = log_depth_error(log_depth, torch.tensor([1.0, 1.0, 0.0]))
+    assert found.tolist() == pytest.approx([math.log(2), 0, 0])
+    found.sum().backward()
+    assert log_depth.grad is not None
+    assert log_depth.grad.tolist() == [1, 0, 0]
+    assert_close(log_depth_error(torch.tensor(1.1).log(), torch.tensor(1.0)), log_depth_error(torch.tensor(11.0).log(), torch.tensor(10.0)))
+
+
+def test_size_is_by_the_diagonal():
+    true = torch.tensor([[0.03, 0.04, 0.0], [3, 4, 0]])
+    assert size_error(true, true).tolist() == [0, 0]
+    assert size_error(1.3 * true, true).tolist() == pytest.approx([0.3 * 7 / 3 / 5] * 2)
+    assert size_error(-true, true).isfinite().all()
