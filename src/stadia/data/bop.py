@@ -1,0 +1,305 @@
+"""BOP data sets in their official layout (Hodan et al., ECCV 2018; the layout: bop_toolkit, docs/bop_datasets_format.md).
+
+DATASET/models_eval/{models_info.json, obj_000001.ply}, DATASET/SPLIT/000002/{scene_camera.json, scene_gt.json, scene_gt_info.json,
+rgb/000003.png}. Files are in millimetres; everything that leaves this module is in metres. Masks are drawn from meshes and poses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import DataError
+from stadia.core.files import read_json
+from stadia.core.types import Camera
+from stadia.data.object_labels import (
+    BACKGROUND,
+    ObjectLabel,
+    ObjectLabels,
+    ObjectPictures,
+    Points,
+    Quaternion,
+    SymmetryLabel,
+    check_pose,
+    check_rotation,
+    instance_map,
+)
+from stadia.data.pictures import PICTURE_SUFFIXES, read_rgb
+from stadia.data.ply import read_ply
+from stadia.data.recordings import check_K
+from stadia.data.rendering.silhouettes import Silhouette, silhouette, visible_masks
+from stadia.geometry.se3 import quaternion_wxyz_from_matrix
+
+CORNER = 0.5
+"""BOP counts pixels from the corner of the top-left one, we from its centre: its principal points are half a pixel greater.
+
+The format's description does not say so. Of 299 boxes of Linemod-Occluded's scene_gt_info.json drawn so, 97 % start in the very
+column, and 99 % in the very row; without it, half of them (experiments/bop_masks.py).
+"""
+_TO_CENTRES = np.array([[0, 0, CORNER], [0, 0, CORNER], [0, 0, 0]])
+
+_Three = tuple[float, float, float]
+_Nine = tuple[float, float, float, float, float, float, float, float, float]
+_Sixteen = Annotated[list[float], Field(min_length=16, max_length=16)]
+_Positive = Annotated[float, Field(gt=0)]
+
+
+class _Entry(StrictModel):
+    """Of a file that may hold more keys than are read."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+class _Continuous(_Entry):
+    axis: _Three
+    offset: _Three = (0.0, 0.0, 0.0)
+
+
+class _ModelEntry(_Entry):
+    diameter: _Positive
+    symmetries_discrete: tuple[_Sixteen, ...] = ()
+    symmetries_continuous: tuple[_Continuous, ...] = ()
+
+
+class _PoseEntry(_Entry):
+    obj_id: int
+    cam_R_m2c: _Nine
+    cam_t_m2c: _Three
+
+
+class _CameraEntry(_Entry):
+    cam_K: _Nine
+
+
+class InstanceInfo(_Entry):
+    """What scene_gt_info.json says of an instance: x, y, width, height of boxes; pixels, of all that it covers, and of what is visible."""
+
+    bbox_obj: tuple[int, int, int, int]
+    px_count_all: int
+    px_count_valid: int
+    px_count_visib: int
+    visib_fract: float
+
+
+class _TargetEntry(_Entry):
+    scene_id: int
+    im_id: int
+    obj_id: int
+    inst_count: int
+
+
+def _read(path: Path, kind: Any) -> Any:
+    """A JSON file as this type, or a DataError that names the file and the first key that is wrong."""
+    raw = read_json(path)
+    try:
+        return TypeAdapter(kind).validate_python(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(
+            path, found=f"{where}: {first['msg']}", expected="BOP's layout (bop_datasets_format.md)", cure="copy the file again"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One object, its mesh in its own frame as `ObjectLabel` has it: metres, centred, an axis of revolution along y.
+
+    T_object_model: (4, 4), from the frame of BOP's mesh and poses, in metres.
+    """
+
+    obj_id: int
+    vertices_m: Points
+    triangles: NDArray[np.int32]
+    size_m: Points
+    symmetry: SymmetryLabel
+    T_object_model: Points
+    diameter_m: float
+
+    @property
+    def name(self) -> str:
+        return f"obj_{self.obj_id:06d}"
+
+
+def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
+    """(3, 3) R_object_model that brings an axis of revolution to y by the shortest way; the identity without one."""
+    axes = [np.array(one.axis) / max(float(np.linalg.norm(one.axis)), 1e-12) for one in entry.symmetries_continuous]
+    if not axes:
+        return np.eye(3)
+    if any(abs(abs(axis @ axes[0]) - 1) > 1e-6 for axis in axes):
+        raise DataError(
+            what,
+            found="axes of revolution that are not one line",
+            expected="at most one axis",
+            cure="leave out this object: a ball has no pose",
+        )
+    axis, y = axes[0], np.array([0.0, 1.0, 0.0])
+    v, c = np.cross(axis, y), float(axis @ y)
+    if c < -1 + 1e-9:
+        return np.diag([1.0, -1.0, -1.0])
+    hat = np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
+    return np.eye(3) + hat + hat @ hat / (1 + c)
+
+
+def _symmetry(what: Path, entry: _ModelEntry, R_object_model: Points) -> SymmetryLabel:
+    """Turns in the object's frame. What a symmetry shifts beside turning, a millimetre or less about the box's centre, is left out."""
+    turns: list[Quaternion] = []
+    for values in entry.symmetries_discrete:
+        R = R_object_model @ check_rotation(f"{what}: symmetries_discrete", np.reshape(values, (4, 4))[:3, :3]) @ R_object_model.T
+        w, x, y, z = quaternion_wxyz_from_matrix(torch.from_numpy(R)).tolist()
+        turns.append((w, x, y, z))
+    if not entry.symmetries_continuous:
+        return tuple(turns) or "none"
+    if any(np.hypot(x, z) > 0.01 and np.hypot(x, z) < 0.9999 for _, x, _, z in turns):
+        raise DataError(what, found="turns beside a revolution", expected="one or the other", cure="leave out this object")
+    return "revolution"
+
+
+def read_model(folder: Path, obj_id: int) -> Model:
+    """An object of a folder models_eval. Raises DataError, also where its mesh has not the size that models_info.json says."""
+    infos: dict[int, _ModelEntry] = _read(folder / "models_info.json", dict[int, _ModelEntry])
+    if obj_id not in infos:
+        raise DataError(
+            folder / "models_info.json", found=f"no object {obj_id}", expected="each object of scene_gt.json", cure="copy it again"
+        )
+    path, entry = folder / f"obj_{obj_id:06d}.ply", infos[obj_id]
+    vertices, triangles = read_ply(path)
+    diagonal = float(np.linalg.norm(np.ptp(vertices, axis=0)))
+    if not 0.9 * entry.diameter <= diagonal <= 1.8 * entry.diameter:  # a box's diagonal is 1 to sqrt(3) times the diameter inside it
+        metres = 0.9 * entry.diameter <= 1000 * diagonal <= 1.8 * entry.diameter
+        raise DataError(
+            path,
+            found=f"a box of diagonal {diagonal:.4g}" + (", in metres it seems" if metres else ""),
+            expected=f"millimetres, as the diameter {entry.diameter:.4g} of models_info.json",
+            cure="multiply its vertices by 1000" if metres else "use mesh and models_info.json of one data set",
+        )
+    R = _turn_to_y(path, entry)
+    turned = vertices / 1000 @ R.T
+    low, high = turned.min(0), turned.max(0)
+    T_object_model = np.eye(4)
+    T_object_model[:3, :3], T_object_model[:3, 3] = R, -(low + high) / 2
+    symmetry = _symmetry(folder / "models_info.json", entry, R)
+    return Model(obj_id, turned - (low + high) / 2, triangles, high - low, symmetry, T_object_model, entry.diameter / 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    scene_id: int
+    im_id: int
+    file: Path
+    K: Points
+    poses: tuple[_PoseEntry, ...]
+
+
+def read_targets(dataset: Path) -> dict[tuple[int, int], dict[int, int]]:
+    """test_targets_bop19.json: of each (scene, image), how many instances of which object are asked for."""
+    targets: dict[tuple[int, int], dict[int, int]] = {}
+    for one in _read(dataset / "test_targets_bop19.json", list[_TargetEntry]):
+        targets.setdefault((one.scene_id, one.im_id), {})[one.obj_id] = one.inst_count
+    return targets
+
+
+def read_info(dataset: Path, split: str, scene_id: int) -> dict[int, list[InstanceInfo]]:
+    """scene_gt_info.json of a scene: a list an image, in the order of its poses."""
+    info: dict[int, list[InstanceInfo]] = _read(dataset / split / f"{scene_id:06d}" / "scene_gt_info.json", dict[int, list[InstanceInfo]])
+    return info
+
+
+def _pictures(scene: Path) -> list[_Picture]:
+    poses = _read(scene / "scene_gt.json", dict[int, list[_PoseEntry]])
+    cameras = _read(scene / "scene_camera.json", dict[int, _CameraEntry])
+    folder = next((scene / name for name in ("rgb", "gray") if (scene / name).is_dir()), scene / "rgb")
+    files = {path.stem: path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES}
+    found = []
+    for im_id in sorted(poses):
+        if im_id not in cameras:
+            raise DataError(scene / "scene_camera.json", found=f"no image {im_id}", expected="each of scene_gt.json", cure="copy it again")
+        if f"{im_id:06d}" not in files:
+            missing = folder / f"{im_id:06d}.png"
+            raise DataError(missing, found="no such file", expected="each picture of scene_gt.json", cure="copy it, or remove its entry")
+        K = check_K(f"{scene / 'scene_camera.json'}: image {im_id}", np.reshape(cameras[im_id].cam_K, (3, 3)))
+        found.append(_Picture(int(scene.name), im_id, files[f"{im_id:06d}"], K - _TO_CENTRES, tuple(poses[im_id])))
+    return found
+
+
+class BopPictures(ObjectPictures):
+    """The annotated pictures of a split.
+
+    models: by BOP's number.  ids: (scene, image) of each picture.
+    """
+
+    def __init__(self, name: str, models: dict[int, Model], pictures: list[_Picture]) -> None:
+        self.name, self.models, self._all = name, models, pictures
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self.ids = [(one.scene_id, one.im_id) for one in pictures]
+        self.classes = (BACKGROUND, *(models[number].name for number in sorted(models)))
+
+    @classmethod
+    def open(cls, dataset: Path, split: str = "test", only: Collection[tuple[int, int]] | None = None) -> BopPictures:
+        """Open DATASET/SPLIT; `only` some (scene, image), such as those of `read_targets`. Raises DataError naming what is wrong."""
+        dataset = Path(dataset).expanduser()
+        scenes = sorted(path for path in (dataset / split).glob("[0-9]*") if path.is_dir())
+        if not scenes:
+            raise DataError(dataset / split, found="no scene", expected="folders such as 000002", cure="check the path and the split")
+        pictures = [one for scene in scenes for one in _pictures(scene) if only is None or (one.scene_id, one.im_id) in only]
+        folder = dataset / "models_eval" if (dataset / "models_eval").is_dir() else dataset / "models"
+        numbers = sorted({pose.obj_id for one in pictures for pose in one.poses})
+        return cls(f"{dataset.name}/{split}", {number: read_model(folder, number) for number in numbers}, pictures)
+
+    def part(self, indices: Collection[int]) -> BopPictures:
+        """Some of the pictures, with the same objects and classes."""
+        return BopPictures(self.name, self.models, [self._all[index] for index in indices])
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def file(self, index: int) -> Path:
+        return self._all[index].file
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return read_rgb(self.file(index))
+
+    def camera(self, index: int) -> Camera:
+        if index not in self._sizes:  # written nowhere but in the picture
+            height, width = self.image(index).shape[:2]
+            self._sizes[index] = (height, width)
+        return Camera(torch.from_numpy(self._all[index].K), *self._sizes[index])
+
+    def poses(self, index: int) -> list[tuple[Model, Points]]:
+        """Each object of a picture with its T_camera_object, as annotated, whether visible or not."""
+        one = self._all[index]
+        found = []
+        for number, pose in enumerate(one.poses):
+            what = f"scene_gt.json: scene {one.scene_id}, image {one.im_id}, instance {number}"
+            R = check_rotation(what, np.reshape(pose.cam_R_m2c, (3, 3)))
+            T_camera_model = check_pose(what, R, np.array(pose.cam_t_m2c) / 1000)
+            model = self.models[pose.obj_id]
+            found.append((model, T_camera_model @ np.linalg.inv(model.T_object_model)))
+        return found
+
+    def silhouettes(self, index: int) -> list[Silhouette]:
+        """What each object of a picture covers."""
+        camera = self.camera(index)
+        K = camera.K.numpy()
+        return [
+            silhouette(model.vertices_m @ T[:3, :3].T + T[:3, 3], model.triangles, K, camera.height, camera.width)
+            for model, T in self.poses(index)
+        ]
+
+    def labels(self, index: int) -> ObjectLabels:
+        """Masks with what is annotated before each other; what is not annotated hides nothing."""
+        camera, shapes = self.camera(index), self.silhouettes(index)
+        masks = visible_masks(shapes, camera.height, camera.width)
+        objects = tuple(
+            ObjectLabel(self.classes.index(model.name), T, model.size_m, model.symmetry, int(mask.sum()), shape.full_px)
+            for (model, T), mask, shape in zip(self.poses(index), masks, shapes, strict=True)
+        )
+        return ObjectLabels(instance_map(self.file(index), masks), objects)

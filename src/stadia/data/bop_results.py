@@ -1,0 +1,102 @@
+"""Estimated poses in BOP's csv: scene_id,im_id,obj_id,score,R,t,time; R row by row, t in millimetres, of BOP's own mesh frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stadia.core.errors import DataError
+from stadia.core.files import write_text
+from stadia.data.bop import BopPictures
+from stadia.data.object_labels import Points, check_pose, check_rotation
+
+HEADER = "scene_id,im_id,obj_id,score,R,t,time"
+_MAX_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class BopResult:
+    """One estimated object.
+
+    T_camera_model: (4, 4) metres, of the mesh in BOP's own frame.  score: the greater the surer.
+    time_s: for the whole picture, the same in each of its rows; -1 where it was not measured.
+    """
+
+    scene_id: int
+    im_id: int
+    obj_id: int
+    score: float
+    T_camera_model: Points
+    time_s: float = -1.0
+
+
+def ground_truth(pictures: BopPictures, at_least_visible_px: int = 1) -> list[BopResult]:
+    """The annotated poses as if they had been estimated; of objects that enough pixels show."""
+    found = []
+    for index, (scene_id, im_id) in enumerate(pictures.ids):
+        for (model, T), one in zip(pictures.poses(index), pictures.labels(index).objects, strict=True):
+            if one.visible_px >= at_least_visible_px:
+                found.append(BopResult(scene_id, im_id, model.obj_id, 1.0, T @ model.T_object_model))
+    return found
+
+
+def _numbers(values: Points) -> str:
+    return " ".join(repr(float(value)) for value in values.ravel())
+
+
+def write_results(path: Path, results: Iterable[BopResult]) -> None:
+    """Write the csv, whole or not at all. Raises DataError for what `read_results` would refuse."""
+    every = list(results)
+    _check_times(path, every)
+    rows = [HEADER]
+    for one in every:
+        what = f"{path}: scene {one.scene_id}, image {one.im_id}, object {one.obj_id}"
+        T = check_pose(what, check_rotation(what, one.T_camera_model[:3, :3]), one.T_camera_model[:3, 3])
+        pose = f"{_numbers(T[:3, :3])},{_numbers(1000 * T[:3, 3])}"
+        rows.append(f"{one.scene_id},{one.im_id},{one.obj_id},{float(one.score)!r},{pose},{float(one.time_s)!r}")
+    write_text(path, "\n".join(rows) + "\n")
+
+
+def _check_times(path: Path, results: Iterable[BopResult]) -> None:
+    times: dict[tuple[int, int], float] = {}
+    for one in results:
+        first = times.setdefault((one.scene_id, one.im_id), one.time_s)
+        if not math.isfinite(one.score) or not math.isclose(first, one.time_s, abs_tol=1e-3):
+            where = f"{path}: scene {one.scene_id}, image {one.im_id}"
+            found = f"score {one.score}, time {one.time_s} beside {first}"
+            raise DataError(where, found=found, expected="finite scores, one time a picture", cure="write the time of the whole picture")
+
+
+def _result(what: str, line: str) -> BopResult:
+    words = line.split(",")
+    try:
+        if len(words) != 7:
+            raise ValueError(f"{len(words)} columns")
+        scene_id, im_id, obj_id = (int(word) for word in words[:3])
+        score, time_s = float(words[3]), float(words[6])
+        R, t_mm = (np.array([float(number) for number in word.split()]) for word in words[4:6])
+        if len(R) != 9 or len(t_mm) != 3:
+            raise ValueError(f"{len(R)} and {len(t_mm)} numbers of a pose")
+    except ValueError as error:
+        raise DataError(what, found=f"{error}", expected=f"{HEADER} with 9 and 3 numbers", cure="write the file again") from error
+    return BopResult(scene_id, im_id, obj_id, score, check_pose(what, check_rotation(what, R.reshape(3, 3)), t_mm / 1000), time_s)
+
+
+def read_results(path: Path) -> list[BopResult]:
+    """Read a csv of estimates. Raises DataError naming the line."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise DataError(path, found=f"{path.stat().st_size} bytes", expected=f"at most {_MAX_BYTES}", cure="is this the right file?")
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        found = "no such file" if isinstance(error, FileNotFoundError) else "not text"
+        raise DataError(path, found=found, expected="a csv of estimates", cure="check the path") from error
+    start = 1 if lines and lines[0].strip() == HEADER else 0
+    results = [_result(f"{path}: line {number + 1}", line) for number, line in enumerate(lines) if number >= start and line.strip()]
+    _check_times(path, results)
+    return results

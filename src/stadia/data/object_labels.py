@@ -1,0 +1,164 @@
+"""What is known of the objects in a picture, and what every reader of such pictures gives.
+
+An object's frame is centred in its box, in metres, as in NOCS: y up, an axis of symmetry along y. Class 0 is the background.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.types import Camera
+from stadia.geometry import se3
+
+BACKGROUND = "background"
+Points = NDArray[np.float64]
+Quaternion = tuple[float, float, float, float]
+SymmetryLabel = Literal["none", "revolution"] | tuple[Quaternion, ...]
+"""Turns that the object does not show: none, every one about its y axis, or these quaternions w, x, y, z (without the identity)."""
+
+_LENGTH_TOLERANCE = 1e-3  # of quaternions written with four digits
+_ROTATION_TOLERANCE = 0.02  # of R R^T: Linemod-Occluded's own matrices are up to half a percent too long, .0095 here
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectLabel:
+    """One object of a picture.
+
+    class_id: position in the classes of its data set, from 1.
+    T_camera_object: (4, 4) metres.  size_m: (3,) extents along the object's x, y, z.
+    visible_px: how many pixels show it.  full_px: how many would with nothing before it, those beyond the picture's edge too;
+        0 where unknown.
+    """
+
+    class_id: int
+    T_camera_object: Points
+    size_m: Points
+    symmetry: SymmetryLabel
+    visible_px: int
+    full_px: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectLabels:
+    """instance: (H, W) int32, 0 = none, n = the n-th of the objects (from 1)."""
+
+    instance: NDArray[np.int32]
+    objects: tuple[ObjectLabel, ...]
+
+
+class ObjectPictures(ABC):
+    """Single pictures with objects in known poses. Reading is lazy, and every call reads from disk.
+
+    name: unique among the sets of a training, and stable between runs.
+    classes: names; the first is the background.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB. Raises DataError naming the file where it is missing or truncated."""
+
+    @abstractmethod
+    def camera(self, index: int) -> Camera:
+        """K (3, 3) float64 in pixels of `image(index)`, with that picture's size."""
+
+    @abstractmethod
+    def labels(self, index: int) -> ObjectLabels:
+        """Raises DataError naming the file where a pose, a size or a mask cannot be one."""
+
+    @abstractmethod
+    def file(self, index: int) -> Path:
+        """The picture's file, for messages and fingerprints."""
+
+
+def instance_map(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Masks (N, H, W) of what is visible of N objects to one map (H, W): 0 = none, n = the n-th (from 1).
+
+    Raises DataError where two of them overlap: a pixel shows one object.
+    """
+    covered = masks.sum(0)
+    if (covered > 1).any():
+        row, column = np.argwhere(covered > 1)[0]
+        first, second = np.flatnonzero(masks[:, row, column])[:2] + 1
+        raise DataError(
+            what,
+            found=f"masks {first} and {second} overlap ({int((covered > 1).sum())} pixels, the first at row {row}, column {column})",
+            expected="at most one object a pixel",
+            cure="use the masks of what is visible, not those of whole objects",
+        )
+    return np.einsum("n,nhw->hw", np.arange(1, len(masks) + 1, dtype=np.int32), masks.astype(np.int32))
+
+
+def check_rotation(what: object, R: ArrayLike) -> Points:
+    """(3, 3) float64, the rotation nearest to R. Raises DataError where R is none, and says so where it is a mirror image."""
+    matrix = np.asarray(R, np.float64)
+    fault = None
+    if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+        fault = f"{matrix.tolist()}"
+    elif (off := float(np.abs(matrix @ matrix.T - np.eye(3)).max())) > _ROTATION_TOLERANCE:
+        fault = f"rows that are not of length 1 and at right angles (R R^T is off by {off:.2g})"
+    elif np.linalg.det(matrix) < 0:
+        fault = "a mirrored rotation (determinant -1)"
+    if fault:
+        raise DataError(
+            what, found=fault, expected="a rotation: orthonormal, determinant +1", cure="check axes, order and scale of the matrix"
+        )
+    U, _, Vh = np.linalg.svd(matrix)
+    return U @ Vh
+
+
+def rotation_of(what: object, quaternion_wxyz: ArrayLike) -> Points:
+    """(3, 3) of a unit quaternion w, x, y, z. Raises DataError where its length is not 1, and says so of the zero quaternion."""
+    quaternion = np.asarray(quaternion_wxyz, np.float64)
+    length = float(np.linalg.norm(quaternion)) if quaternion.shape == (4,) else np.nan
+    if not abs(length - 1) <= _LENGTH_TOLERANCE:
+        found = "the zero quaternion, which is no rotation" if length == 0 else f"{quaternion.tolist()} of length {length:.4g}"
+        raise DataError(what, found=found, expected="a quaternion w, x, y, z of length 1", cure="normalise it, or leave the object out")
+    R: Points = se3.matrix_from_quaternion_wxyz(torch.from_numpy(quaternion)).numpy()
+    return R
+
+
+def check_pose(what: object, R: Points, t_m: ArrayLike) -> Points:
+    """(4, 4) of a checked rotation (3, 3) and a translation (3,). Raises DataError where the object is not in front of the camera."""
+    t = np.asarray(t_m, np.float64)
+    if t.shape != (3,) or not np.isfinite(t).all() or t[2] <= 0:
+        raise DataError(
+            what, found=f"the object's centre at {t.tolist()} m", expected="in front of the camera (z > 0)", cure="check axes and unit"
+        )
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = R, t
+    return T
+
+
+def check_size(what: object, size_m: ArrayLike) -> Points:
+    """(3,) metres, each above 0 and below 100. Raises DataError."""
+    size = np.asarray(size_m, np.float64)
+    if size.shape != (3,) or not ((size > 0) & (size < 100)).all():
+        raise DataError(what, found=f"size {size.tolist()}", expected="three extents in metres", cure="check the unit")
+    return size
+
+
+def counted(instance: NDArray[np.int32], objects: int) -> NDArray[np.int64]:
+    """(N,) how many pixels show each of the objects of a map."""
+    return np.bincount(instance.ravel(), minlength=objects + 1)[1 : objects + 1]
+
+
+def check_labels(what: object, labels: ObjectLabels) -> ObjectLabels:
+    """The labels themselves, or a DataError where the map holds numbers that no object has."""
+    highest, objects = int(labels.instance.max(initial=0)), len(labels.objects)
+    if highest > objects:
+        raise DataError(what, found=f"instance {highest}", expected=f"at most {objects}, one for each object", cure="write it again")
+    return labels

@@ -1,0 +1,242 @@
+"""Samples of single pictures with objects: what a network sees, and class, mask, pose and size of every object.
+
+Only colours are augmented. A mirrored picture shows mirrored objects, and no rotation takes an object to its mirror image: the pose
+S R S of a mirrored mug has its handle where the mug's own frame says it is not. Nor are pictures turned or sheared: each would
+have to change R, and what a camera sees of an object is not what it would see of a turned one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stadia.core.errors import DataError
+from stadia.core.seeds import generator
+from stadia.core.types import Batch, Camera, Meta, Movable
+from stadia.data.config import AugmentationConfig, ColourConfig
+from stadia.data.object_labels import ObjectLabel, ObjectPictures, counted
+from stadia.data.resize import resize_picture
+from stadia.data.transforms import NO_COLOUR, coloured, draw, mean_grey
+from stadia.geometry.camera import resized
+from stadia.geometry.se3 import quaternion_wxyz_from_matrix
+from stadia.geometry.symmetry import Symmetry
+
+NO_COLOURS = ColourConfig(probability=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInputs(Movable):
+    """What a network may see of a picture of objects.
+
+    image: (B, 3, H, W) RGB in [0, 1], colour-augmented.  camera: K (B, 3, 3).
+    """
+
+    image: Tensor
+    camera: Camera
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectTargets(Movable):
+    """What a loss or a metric may see of pictures with up to N objects each; a network may not.
+
+    image: (B, 3, H, W) as recorded.  camera: K (B, 3, 3).
+    instance: (B, H, W) int64, 0 = none, n = the object in place n - 1.  class_map: (B, H, W) int64, 0 = background.
+    known: (B, N) bool; what stands in the other places is a placeholder (class 0, the identity, size 1).
+    class_id: (B, N) int64.  quaternion_wxyz: (B, N, 4) unit, w >= 0.  T_camera_object: (B, N, 4, 4) metres.
+    size_m: (B, N, 3) extents along the object's x, y, z.  symmetry: its leading axes are (B, N).
+    visible_px: (B, N) int64, pixels of `instance`.  full_px: (B, N) int64 without occlusion, in pixels of `instance`; 0 = unknown.
+    """
+
+    image: Tensor
+    camera: Camera
+    instance: Tensor
+    class_map: Tensor
+    known: Tensor
+    class_id: Tensor
+    quaternion_wxyz: Tensor
+    T_camera_object: Tensor
+    size_m: Tensor
+    symmetry: Symmetry
+    visible_px: Tensor
+    full_px: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PackedObjects:
+    """A sample as a worker sends it, or a batch with one more axis in front. N objects, K turns an object; see ObjectTargets.
+
+    picture: (3, H, W) uint8.  K: (3, 3).  colour: (3, 4), see `transforms.coloured`; None for none.  instance: (H, W) uint8 or more.
+    """
+
+    picture: Tensor
+    K: Tensor
+    colour: Tensor | None
+    instance: Tensor
+    known: Tensor
+    class_id: Tensor
+    T_camera_object: Tensor
+    size_m: Tensor
+    revolution: Tensor
+    turns: Tensor
+    visible_px: Tensor
+    full_px: Tensor
+    meta: tuple[Meta, ...]
+
+    def pin_memory(self) -> PackedObjects:
+        """In pages that stay where they are, so that a GPU fetches them while the processor goes on. Asked for by torch's DataLoader."""
+        tensors: dict[str, Any] = {f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        return replace(self, **tensors)
+
+
+def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tensor]:
+    """What PackedObjects holds of the objects of one picture; `scale`: pixels of the sample to one of the picture."""
+    symmetry = Symmetry.of([one.symmetry for one in objects] or ["none"])
+    poses = np.array([one.T_camera_object for one in objects]).reshape(-1, 4, 4)
+    return {
+        "known": torch.ones(len(objects), dtype=torch.bool),
+        "class_id": torch.tensor([one.class_id for one in objects], dtype=torch.int64),
+        "T_camera_object": torch.from_numpy(poses).float(),
+        "size_m": torch.from_numpy(np.array([one.size_m for one in objects]).reshape(-1, 3)).float(),
+        "revolution": symmetry.revolution[: len(objects)],
+        "turns": symmetry.turns[: len(objects)].float(),
+        "visible_px": torch.tensor([one.visible_px for one in objects], dtype=torch.int64),
+        "full_px": torch.tensor([round(one.full_px * scale) for one in objects], dtype=torch.int64),
+    }
+
+
+def resize_instances(instance: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:
+    """(h, w) to (height, width) by the nearest pixel centre: numbers are never mixed."""
+    return cv2.resize(instance.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
+
+
+class ObjectSamples(Dataset[PackedObjects]):
+    """Pictures of objects as a `Loader` loads them. A sample is a pure function of (seed, epoch, index), whatever the workers.
+
+    Args:
+        sets: of pictures, all with the same classes.
+        height, width: the network's size; the camera changes with the picture.
+        colour: augmentation; none by default.
+
+    An object that no pixel shows at this size is left out of its sample: nothing of it can be learnt or found.
+    Raises DataError where there is no picture, or where the sets disagree on the classes.
+    """
+
+    def __init__(
+        self, sets: Sequence[ObjectPictures], *, height: int, width: int, colour: ColourConfig = NO_COLOURS, seed: int = 0
+    ) -> None:
+        if len({one.classes for one in sets}) != 1 or not any(len(one) for one in sets):
+            named = "; ".join(f"{one.name}: {len(one)} of {', '.join(one.classes)}" for one in sets)
+            raise DataError("pictures of objects", found=named or "none", expected="pictures of the same classes", cure="check the paths")
+        self.sets, self.classes = list(sets), sets[0].classes
+        self.height, self.width, self.seed = height, width, seed
+        self._augmentation = AugmentationConfig(mirror=0.0, colour=colour)
+        self._where = [(number, index) for number, one in enumerate(self.sets) for index in range(len(one))]
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def packed(self, key: tuple[int, int]) -> PackedObjects:
+        """The sample of a key (epoch, index). Raises DataError naming the file."""
+        epoch, number = key
+        which, index = self._where[number]
+        pictures = self.sets[which]
+        image, camera, labels = pictures.image(index), pictures.camera(index), pictures.labels(index)
+        instance = resize_instances(labels.instance, self.height, self.width)
+        visible = counted(instance, len(labels.objects))
+        places = np.zeros(len(visible) + 1, np.int64)  # of each object of the picture among those of the sample, from 1
+        places[1:][visible > 0] = np.arange(1, (visible > 0).sum() + 1)
+        objects = [replace(one, visible_px=int(count)) for one, count in zip(labels.objects, visible, strict=True) if count]
+        random = draw(self._augmentation, self.height, self.width, generator(self.seed, "objects", epoch, number))
+        return PackedObjects(
+            picture=torch.from_numpy(np.ascontiguousarray(resize_picture(image, self.height, self.width).transpose(2, 0, 1))),
+            K=resized(camera, self.height, self.width).K.float(),
+            colour=random.colour,
+            instance=torch.from_numpy(places[instance].astype(np.uint8 if len(objects) < 256 else np.int32)),
+            **pack_objects(objects, self.height * self.width / labels.instance.size),
+            meta=(Meta(pictures.name, index, file=pictures.file(index)),),
+        )
+
+    def __getitem__(self, index: int) -> PackedObjects:
+        """The sample of the first epoch."""
+        return self.packed((0, index))
+
+    def stack(self, samples: Sequence[PackedObjects]) -> PackedObjects:
+        """Samples to a batch: of as many places as the fullest of them, and of as many turns."""
+        return stack_objects(samples)
+
+    def unpack(self, packed: PackedObjects, device: torch.device | str = "cpu") -> Batch[ObjectInputs, ObjectTargets]:
+        """To a batch of floats, on the device."""
+        return unpack_objects(packed, device)
+
+
+def _padded(tensors: Sequence[Tensor], places: int, placeholder: Tensor) -> Tensor:
+    """(N_i, ...) each to (B, places, ...)."""
+    return torch.stack([torch.cat((one, placeholder.to(one.dtype).expand(places - len(one), *one.shape[1:]))) for one in tensors])
+
+
+def stack_objects(samples: Sequence[PackedObjects]) -> PackedObjects:
+    """Samples to a batch, see `ObjectSamples.stack`."""
+    places = max(len(one.known) for one in samples)
+    most_turns = max(one.turns.shape[1] for one in samples)
+    turns = [torch.cat((one.turns, one.turns[:, :1].expand(-1, most_turns - one.turns.shape[1], -1)), 1) for one in samples]
+    zero, identity = torch.zeros(()), torch.tensor([1.0, 0.0, 0.0, 0.0])
+    colour = None
+    if any(one.colour is not None for one in samples):
+        colour = torch.stack([NO_COLOUR if one.colour is None else one.colour for one in samples])
+
+    def each(name: str, placeholder: Tensor) -> Tensor:
+        return _padded([getattr(one, name) for one in samples], places, placeholder)
+
+    return PackedObjects(
+        picture=torch.stack([one.picture for one in samples]),
+        K=torch.stack([one.K for one in samples]),
+        colour=colour,
+        instance=torch.stack([one.instance.int() for one in samples]),
+        known=each("known", zero),
+        class_id=each("class_id", zero),
+        T_camera_object=each("T_camera_object", torch.eye(4)),
+        size_m=each("size_m", torch.ones(())),
+        revolution=each("revolution", zero),
+        turns=_padded(turns, places, identity),
+        visible_px=each("visible_px", zero),
+        full_px=each("full_px", zero),
+        meta=tuple(meta for one in samples for meta in one.meta),
+    )
+
+
+def unpack_objects(packed: PackedObjects, device: torch.device | str = "cpu") -> Batch[ObjectInputs, ObjectTargets]:
+    """A stacked batch to floats, on the device. An input that was given no colour shares the memory of the target."""
+
+    def there(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    image = there(packed.picture).mul(1 / 255)
+    seen = image
+    if packed.colour is not None:
+        seen = coloured(image[:, None], there(packed.colour), mean_grey(image))[:, 0]
+    camera = Camera(there(packed.K), *image.shape[-2:])
+    instance, class_id, T = there(packed.instance).long(), there(packed.class_id), there(packed.T_camera_object)
+    by_number = torch.cat((class_id.new_zeros(len(class_id), 1), class_id), 1)
+    targets = ObjectTargets(
+        image=image,
+        camera=camera,
+        instance=instance,
+        class_map=by_number.gather(1, instance.flatten(1)).view_as(instance),
+        known=there(packed.known),
+        class_id=class_id,
+        quaternion_wxyz=quaternion_wxyz_from_matrix(T[..., :3, :3]),
+        T_camera_object=T,
+        size_m=there(packed.size_m),
+        symmetry=Symmetry(there(packed.revolution), there(packed.turns)),
+        visible_px=there(packed.visible_px),
+        full_px=there(packed.full_px),
+    )
+    return Batch(ObjectInputs(seen, camera), targets, packed.meta)

@@ -1,0 +1,63 @@
+"""Which pixels objects cover, whole and with what stands before them: masks from meshes and poses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.data.rendering.picture import draw
+from stadia.data.rendering.raster import NEAR_M, Lens
+
+Points = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class Silhouette:
+    """What one object covers, within a window that may reach beyond the picture.
+
+    left, top: the window's corner in pixels of the picture.  inverse_depth: (h, w) in 1/m at pixel centres, 0 = none.
+    """
+
+    left: int
+    top: int
+    inverse_depth: NDArray[np.float64]
+
+    @property
+    def full_px(self) -> int:
+        """Pixels covered with nothing before it, those beyond the picture's edge too."""
+        return int((self.inverse_depth > 0).sum())
+
+    def within(self, height: int, width: int) -> NDArray[np.float64]:
+        """(height, width) 1/z in the picture, 0 = none."""
+        out = np.zeros((height, width))
+        h, w = self.inverse_depth.shape
+        top, left, bottom, right = max(self.top, 0), max(self.left, 0), min(self.top + h, height), min(self.left + w, width)
+        if top < bottom and left < right:
+            part = self.inverse_depth[top - self.top : bottom - self.top, left - self.left : right - self.left]
+            out[top:bottom, left:right] = part
+        return out
+
+
+def silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, height: int, width: int) -> Silhouette:
+    """Draw a mesh, (N, 3) in the camera's frame in metres, where it falls: up to a picture's size beyond each edge of the picture."""
+    low, high = np.array([-width, -height]), np.array([2 * width, 2 * height]) - 1
+    if (vertices[:, 2] > NEAR_M).all():  # else it reaches past the camera, and covers who knows what
+        pixels = (vertices[:, :2] / vertices[:, 2:]) * (K[0, 0], K[1, 1]) + K[:2, 2]
+        low, high = (np.clip(edge, low, high) for edge in (np.floor(pixels.min(0)), np.ceil(pixels.max(0))))
+    left, top = (int(q) for q in low)
+    columns, rows = (int(q) for q in high - low + 1)
+    lens = Lens(K[0, 0], K[1, 1], K[0, 2] - left, K[1, 2] - top, rows, columns, 1)
+    return Silhouette(left, top, draw(np.ascontiguousarray(vertices), triangles, lens)[0])
+
+
+def visible_masks(silhouettes: Sequence[Silhouette], height: int, width: int) -> NDArray[np.bool_]:
+    """(N, height, width) where each is the nearest of them."""
+    inverse_depth = np.array([one.within(height, width) for one in silhouettes]).reshape(-1, height, width)
+    masks = np.zeros(inverse_depth.shape, bool)
+    if len(masks):
+        nearest = inverse_depth.argmax(0)
+        np.put_along_axis(masks, nearest[None], True, 0)
+    return masks & (inverse_depth > 0)

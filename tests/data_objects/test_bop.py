@@ -1,0 +1,222 @@
+"""BOP's layout: units, frames, pixel origin, occlusion; and what is refused by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stadia.core.errors import DataError
+from stadia.data.bop import BopPictures, read_info, read_model, read_targets
+from stadia.data.bop_results import BopResult, ground_truth, read_results, write_results
+from stadia.data.ply import read_ply
+from stadia.data.rendering.silhouettes import silhouette, visible_masks
+
+
+def edit(path: Path, change: Callable[[Any], object]) -> None:
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_millimetres_become_metres_once_and_frames_are_centred(bop: Path) -> None:
+    pictures = BopPictures.open(bop)
+    assert len(pictures) == 2
+    assert pictures.ids == [(1, 3), (1, 7)]
+    assert pictures.classes == ("background", "obj_000001", "obj_000002", "obj_000005")
+    first = pictures.labels(0).objects[0]
+    np.testing.assert_allclose(first.size_m, [0.1, 0.06, 0.04], atol=1e-7)
+    np.testing.assert_allclose(first.T_camera_object[:3, 3], [0.005, -0.003, 0.502], atol=1e-7)
+    model = pictures.models[1]
+    np.testing.assert_allclose(model.vertices_m.min(0), -model.vertices_m.max(0), atol=1e-9)
+
+
+def test_an_axis_of_revolution_becomes_y(bop: Path) -> None:
+    model = read_model(bop / "models_eval", 5)
+    assert model.symmetry == "revolution"
+    np.testing.assert_allclose(model.size_m, [0.05, 0.09, 0.05], atol=1e-7)
+    np.testing.assert_allclose(model.T_object_model[:3, :3] @ [0, 0, 1], [0, 1, 0], atol=1e-12)
+    assert np.linalg.det(model.T_object_model[:3, :3]) == pytest.approx(1)
+
+
+def test_discrete_symmetries_are_quaternions(bop: Path) -> None:
+    (turn,) = read_model(bop / "models_eval", 2).symmetry
+    np.testing.assert_allclose(np.abs(turn), [0, 0, 0, 1], atol=1e-7)
+
+
+def test_masks_lie_where_the_boxes_are_and_the_nearer_hides_the_farther(bop: Path) -> None:
+    """By hand: object 1's front face, 100 x 60 mm at 480 mm, covers columns from 90 (5 - 50) / 482 + 40 on, counted from the corner."""
+    labels = BopPictures.open(bop).labels(0)
+    one, two, can = labels.objects
+    rows, columns = np.nonzero(labels.instance == 1)
+    left, right = 90 * (-45 / 482) + 40, 90 * (55 / 482) + 40
+    assert (columns.min(), columns.max()) == (np.ceil(left - 0.5), np.floor(right - 0.5))
+    assert one.visible_px == one.full_px == len(rows)
+    assert 0 < two.visible_px < two.full_px
+    face = 90 * 92 * 0.12 * 0.12 / 0.685**2
+    assert two.full_px == pytest.approx(face, rel=0.05)
+    whole = BopPictures.open(bop).silhouettes(0)[1].within(60, 80) > 0
+    np.testing.assert_array_equal(labels.instance[whole] == 2, labels.instance[whole] != 1)
+    assert can.full_px > can.visible_px > 0, "it reaches beyond the left edge"
+
+
+def test_nothing_is_hidden_by_the_order_of_the_objects(bop: Path) -> None:
+    shapes = BopPictures.open(bop).silhouettes(0)
+    masks = visible_masks(shapes, 60, 80)
+    turned = visible_masks(shapes[::-1], 60, 80)[::-1]
+    np.testing.assert_array_equal(masks, turned)
+    assert masks.sum(0).max() == 1
+
+
+def test_a_silhouette_is_the_same_however_its_window_lies() -> None:
+    vertices = np.array([[-0.3, -0.2, 1.0], [0.3, -0.25, 1.2], [0.05, 0.3, 0.9]])
+    K = np.array([[50.0, 0, 20], [0, 50, 15], [0, 0, 1]])
+    whole = silhouette(vertices, np.array([[0, 1, 2]], np.int32), K, 31, 41).within(31, 41)
+    behind = np.vstack([vertices, [[0, 0, -1.0]]])  # its window is the widest there is
+    np.testing.assert_allclose(whole, silhouette(behind, np.array([[0, 1, 2]], np.int32), K, 31, 41).within(31, 41), rtol=1e-12)
+    assert (whole > 0).sum() > 100
+
+
+def test_targets_choose_pictures(bop: Path) -> None:
+    targets = read_targets(bop)
+    assert targets == {(1, 3): {1: 1, 2: 1, 5: 1}}
+    assert BopPictures.open(bop, only=targets).ids == [(1, 3)]
+    assert BopPictures.open(bop).part([1]).ids == [(1, 7)]
+
+
+def mirrored(poses: Any) -> None:
+    poses["3"][1]["cam_R_m2c"] = [-1, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+def skewed(poses: Any) -> None:
+    poses["3"][1]["cam_R_m2c"] = [1, 0.2, 0, 0, 1, 0, 0, 0, 1]
+
+
+def behind(poses: Any) -> None:
+    poses["3"][2]["cam_t_m2c"] = [0, 0, -500]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (mirrored, r"scene 1, image 3, instance 1: found a mirrored rotation \(determinant -1\)"),
+        (skewed, "instance 1: found rows that are not of length 1 and at right angles"),
+        (behind, "instance 2: found the object's centre at .* in front of the camera"),
+    ],
+)
+def test_a_pose_that_is_none_is_refused_by_name(bop: Path, change: Callable[[Any], None], message: str) -> None:
+    edit(bop / "test/000001/scene_gt.json", change)
+    with pytest.raises(DataError, match=message):
+        BopPictures.open(bop).labels(0)
+
+
+def test_a_mesh_in_metres_is_told_from_its_diameter(bop: Path) -> None:
+    path = bop / "models_eval" / "obj_000002.ply"
+    data = path.read_bytes()
+    start = data.index(b"end_header\n") + 11
+    vertices = np.frombuffer(data, "<f4", 24, start) / 1000
+    path.write_bytes(data[:start] + vertices.astype("<f4").tobytes() + data[start + 96 :])
+    with pytest.raises(DataError, match=r"obj_000002.ply: found a box of diagonal 0.17\d+, in metres it seems, expected millimetres"):
+        BopPictures.open(bop)
+
+
+@pytest.mark.parametrize(
+    "name", ["models_eval/obj_000005.ply", "models_eval/models_info.json", "test/000001/scene_camera.json", "test/000001/rgb/000007.png"]
+)
+def test_a_missing_file_is_named(bop: Path, name: str) -> None:
+    (bop / name).unlink()
+    with pytest.raises(DataError, match=Path(name).name):
+        BopPictures.open(bop)
+
+
+def test_a_file_of_another_layout_is_refused(bop: Path) -> None:
+    edit(bop / "test/000001/scene_gt.json", lambda poses: poses["7"][0].pop("obj_id"))
+    with pytest.raises(DataError, match=r"scene_gt.json: found 7.0.obj_id"):
+        BopPictures.open(bop)
+
+
+def test_a_mesh_cut_off_or_of_quadrangles_is_refused(bop: Path) -> None:
+    path = bop / "models_eval" / "obj_000001.ply"
+    data = path.read_bytes()
+    path.write_bytes(data[:-5])
+    with pytest.raises(DataError, match="cut off"):
+        read_ply(path)
+    path.write_bytes(data[: data.index(b"end_header\n") + 11 + 96] + bytes([4]) + data[data.index(b"end_header\n") + 11 + 97 :])
+    with pytest.raises(DataError, match="not all triangles"):
+        read_ply(path)
+    path.write_bytes(b"ply\n")
+    with pytest.raises(DataError, match="no PLY header"):
+        read_ply(path)
+
+
+def test_a_text_mesh_is_the_binary_one(bop: Path, tmp_path: Path) -> None:
+    vertices, triangles = read_ply(bop / "models_eval" / "obj_000001.ply")
+    lines = ["ply", "format ascii 1.0", "element vertex 8", "property float z", "property float x", "property float y"]
+    lines += ["element face 12", "property list uchar int vertex_index", "end_header"]
+    lines += [f"{z:.6f} {x:.6f} {y:.6f}" for x, y, z in vertices] + [f"3 {a} {b} {c}" for a, b, c in triangles]
+    (tmp_path / "text.ply").write_text("\n".join(lines) + "\n")
+    again = read_ply(tmp_path / "text.ply")
+    np.testing.assert_allclose(again[0], vertices, atol=1e-5)
+    np.testing.assert_array_equal(again[1], triangles)
+
+
+def test_results_come_back(bop: Path, tmp_path: Path) -> None:
+    pictures = BopPictures.open(bop)
+    results = ground_truth(pictures)
+    assert len(results) == 4
+    np.testing.assert_allclose(results[0].T_camera_model[:3, 3], [0, 0, 0.5], atol=1e-9)  # BOP's own frame again
+    write_results(tmp_path / "ours_tiny-test.csv", results)
+    text = (tmp_path / "ours_tiny-test.csv").read_text().splitlines()
+    assert text[0] == "scene_id,im_id,obj_id,score,R,t,time"
+    t_mm = [float(number) for number in text[1].split(",")[5].split()]
+    np.testing.assert_allclose(t_mm, [0, 0, 500], atol=1e-6)
+    for one, again in zip(results, read_results(tmp_path / "ours_tiny-test.csv"), strict=True):
+        np.testing.assert_allclose(again.T_camera_model, one.T_camera_model, atol=1e-12)
+        assert (again.scene_id, again.im_id, again.obj_id, again.score, again.time_s) == (one.scene_id, one.im_id, one.obj_id, 1.0, -1.0)
+
+
+GOOD = "1,3,5,0.9,1 0 0 0 1 0 0 0 1,10 20 500,0.2"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1,3,5,0.9,1 0 0 0 1 0 0 0 1,10 20 500", "line 3: found 6 columns"),
+        (GOOD.replace("10 20 500", "10 20"), "9 and 2 numbers"),
+        (GOOD.replace("1 0 0 0 1 0 0 0 1", "1 0 0 0 1 0 0 0 -1"), "line 3: found a mirrored rotation"),
+        (GOOD.replace("0.9", "high"), "high"),
+        (GOOD.replace("0.9", "nan"), "score nan"),
+        (GOOD.replace("0.2", "0.7"), "one time a picture"),
+        (GOOD.replace("500", "-500"), "in front of the camera"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text(f"scene_id,im_id,obj_id,score,R,t,time\n{GOOD}\n{line}\n")
+    with pytest.raises(DataError, match=message):
+        read_results(path)
+
+
+def test_what_would_be_refused_is_not_written(tmp_path: Path) -> None:
+    T = np.diag([1.0, 1.0, -1.0, 1.0])
+    T[2, 3] = 1
+    with pytest.raises(DataError, match="mirrored"):
+        write_results(tmp_path / "results.csv", [BopResult(1, 1, 1, 1.0, T)])
+    assert not (tmp_path / "results.csv").exists()
+
+
+@pytest.mark.real
+def test_masks_of_linemod_occluded_are_bops_own(real_data: Path) -> None:
+    """Full masks of the first pictures: pixels within 2 % (0.5 % but for matrices that are not quite rotations), boxes at BOP's corners."""
+    pictures = BopPictures.open(real_data / "bop" / "lmo").part(range(3))
+    info = read_info(real_data / "bop" / "lmo", "test", 2)
+    for index, (_, im_id) in enumerate(pictures.ids):
+        for shape, told in zip(pictures.silhouettes(index), info[im_id], strict=True):
+            assert shape.full_px == pytest.approx(told.px_count_all, rel=0.02)
+            rows, columns = np.nonzero(shape.inverse_depth)
+            corner = (columns.min() + shape.left, rows.min() + shape.top)
+            assert np.abs(np.subtract(corner, told.bbox_obj[:2])).max() <= 1

@@ -1,0 +1,173 @@
+"""Pictures of objects as samples: sizes, places, padding, colour, and labels that are refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.types import Camera
+from stadia.data.config import ColourConfig
+from stadia.data.loader import Loader
+from stadia.data.object_labels import (
+    ObjectLabel,
+    ObjectLabels,
+    ObjectPictures,
+    SymmetryLabel,
+    check_labels,
+    check_pose,
+    check_size,
+    counted,
+    instance_map,
+    rotation_of,
+)
+from stadia.data.object_samples import ObjectSamples
+from stadia.geometry.rotations import multiply
+from stadia.geometry.symmetry import symmetric_angle_deg
+
+HALF_TURN = (0.0, 0.0, 1.0, 0.0)
+
+
+def label(class_id: int, z: float, symmetry: SymmetryLabel = "none", full_px: int = 0) -> ObjectLabel:
+    T = np.eye(4)
+    T[:3, :3] = rotation_of("a test", [-0.5, 0.5, 0.5, 0.5])
+    T[2, 3] = z
+    return ObjectLabel(class_id, T, np.array([0.1, 0.2, 0.3]), symmetry, 1, full_px)
+
+
+@dataclass
+class Drawn(ObjectPictures):
+    """Pictures of 8 x 12 with squares: the first shows two objects and hides one, the second shows one, the third none."""
+
+    name: str = "drawn"
+    classes: tuple[str, ...] = ("background", "cup", "bowl")
+    objects: list[tuple[ObjectLabel, ...]] = field(
+        default_factory=lambda: [
+            (label(2, 1.0, "revolution", 48), label(1, 2.0), label(1, 3.0, (HALF_TURN,))),
+            (label(1, 4.0, "none", 20),),
+            (),
+        ]
+    )
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return np.full((8, 12, 3), 60 + 40 * index, np.uint8)
+
+    def camera(self, index: int) -> Camera:
+        return Camera(torch.tensor([[10.0, 0, 5.5], [0, 10, 3.5], [0, 0, 1]], dtype=torch.float64), 8, 12)
+
+    def labels(self, index: int) -> ObjectLabels:
+        instance = np.zeros((8, 12), np.int32)
+        if index == 0:
+            instance[:, :6] = 1
+            instance[0:4, 6:8] = 3  # object 2 is nowhere
+        elif index == 1:
+            instance[4:, 8:] = 1
+        return ObjectLabels(instance, self.objects[index])
+
+    def file(self, index: int) -> Path:
+        return Path(f"{index}.png")
+
+
+def test_a_batch_holds_every_object_in_its_place() -> None:
+    samples = ObjectSamples([Drawn()], height=16, width=24)
+    batch = samples.unpack(samples.stack([samples[0], samples[1], samples[2]]))
+    targets = batch.targets
+    assert batch.inputs.image.shape == (3, 3, 16, 24)
+    assert torch.equal(batch.inputs.image, targets.image)
+    assert targets.known.tolist() == [[True, True], [True, False], [False, False]]
+    assert targets.class_id.tolist() == [[2, 1], [1, 0], [0, 0]]
+    assert targets.T_camera_object[:, :, 2, 3].tolist() == [[1, 3], [4, 0], [0, 0]], "the hidden object is left out"
+    assert targets.visible_px.tolist() == [[192, 32], [64, 0], [0, 0]]
+    assert targets.full_px.tolist() == [[192, 0], [80, 0], [0, 0]], "counted in the sample's pixels"
+    for row in range(3):
+        counts = torch.bincount(targets.instance[row].flatten(), minlength=3)[1:]
+        assert counts.tolist() == targets.visible_px[row].tolist()
+    assert torch.bincount(targets.class_map.flatten()).tolist() == [3 * 16 * 24 - 192 - 32 - 64, 32 + 64, 192]
+    assert targets.symmetry.revolution.tolist() == [[True, False], [False, False], [False, False]]
+    torch.testing.assert_close(targets.quaternion_wxyz[0, 0], torch.tensor([0.5, -0.5, -0.5, -0.5]))
+    assert (targets.quaternion_wxyz.norm(dim=-1) - 1).abs().max() < 1e-6
+    assert [meta.index for meta in batch.meta] == [0, 1, 2]
+
+
+def test_the_camera_changes_with_the_size() -> None:
+    samples = ObjectSamples([Drawn()], height=16, width=48)
+    camera = samples.unpack(samples.stack([samples[0]])).inputs.camera
+    assert (camera.height, camera.width) == (16, 48)
+    torch.testing.assert_close(camera.K[0], torch.tensor([[40.0, 0, 23.5], [0, 20, 7.5], [0, 0, 1]]))
+
+
+def test_symmetries_of_a_batch_are_those_of_its_objects() -> None:
+    samples = ObjectSamples([Drawn()], height=8, width=12)
+    targets = samples.unpack(samples.stack([samples[0], samples[1]])).targets
+    turned = multiply(torch.tensor([0.5, -0.5, -0.5, -0.5]), torch.tensor(HALF_TURN))  # q times a half turn about y, as good for the third object alone
+    angle = symmetric_angle_deg(turned.expand(2, 2, 4), targets.quaternion_wxyz, targets.symmetry)
+    assert angle[0, 1] < 1e-3
+    assert angle[1, 0] == pytest.approx(180, abs=1e-3)
+
+
+def test_colours_change_the_input_alone_and_are_a_function_of_the_key() -> None:
+    samples = ObjectSamples([Drawn()], height=8, width=12, colour=ColourConfig(probability=1.0), seed=3)
+    batch = samples.unpack(samples.stack([samples.packed((0, 0)), samples.packed((1, 0)), samples.packed((0, 0))]))
+    assert torch.equal(batch.targets.image[0], batch.targets.image[1])
+    assert torch.equal(batch.inputs.image[0], batch.inputs.image[2])
+    assert not torch.equal(batch.inputs.image[0], batch.inputs.image[1])
+    assert torch.equal(batch.targets.instance[0], batch.targets.instance[1]), "nothing is moved"
+    assert torch.equal(batch.inputs.camera.K[0], batch.inputs.camera.K[1])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_loads_them(workers: int) -> None:
+    loader = Loader(ObjectSamples([Drawn(), Drawn(name="other")], height=8, width=12), batch_size=3, shuffle=False, workers=workers)
+    batches = list(loader)
+    assert [[meta.recording for meta in batch.meta] for batch in batches] == [["drawn"] * 3, ["other"] * 3]
+    assert batches[0].to("cpu").targets.known.sum() == 3
+
+
+def test_sets_of_other_classes_are_refused() -> None:
+    with pytest.raises(DataError, match="pictures of the same classes"):
+        ObjectSamples([Drawn(), Drawn(classes=("background", "cup"))], height=8, width=12)
+    with pytest.raises(DataError, match="found none"):
+        ObjectSamples([], height=8, width=12)
+
+
+def test_masks_that_overlap_are_refused() -> None:
+    masks = np.zeros((3, 4, 5), bool)
+    masks[0, 1:3], masks[1, 0], masks[2, 2, 4] = True, True, True
+    with pytest.raises(DataError, match=r"masks 1 and 3 overlap \(1 pixels, the first at row 2, column 4\)"):
+        instance_map("a test", masks)
+    masks[0, 2, 4] = False
+    assert np.bincount(instance_map("a test", masks).ravel()).tolist() == [5, 9, 5, 1]
+
+
+@pytest.mark.parametrize(
+    ("quaternion", "found"),
+    [
+        ([0, 0, 0, 0], "the zero quaternion"),
+        ([1, 1, 0, 0], "of length 1.414"),
+        ([1, 0, 0], "of length nan"),
+        ([float("nan"), 0, 0, 1], "of length nan"),
+    ],
+)
+def test_a_quaternion_that_is_no_rotation_is_refused(quaternion: list[float], found: str) -> None:
+    with pytest.raises(DataError, match=f"object 4: found .*{found}.* of length 1"):
+        rotation_of("object 4", quaternion)
+
+
+def test_sizes_places_and_numbers_that_cannot_be_are_refused() -> None:
+    with pytest.raises(DataError, match="three extents in metres"):
+        check_size("object 4", [0.1, 0.0, 0.2])
+    with pytest.raises(DataError, match="three extents in metres"):
+        check_size("object 4", [100.0, 50.0, 210.0])  # millimetres
+    with pytest.raises(DataError, match=r"in front of the camera"):
+        check_pose("object 4", np.eye(3), [0, 0, -1])
+    with pytest.raises(DataError, match="found instance 7, expected at most 1"):
+        check_labels("a mask", ObjectLabels(np.full((2, 2), 7, np.int32), (label(1, 1.0),)))
+    np.testing.assert_array_equal(counted(np.array([[0, 2], [2, 1]], np.int32), 3), [1, 2, 0])
