@@ -1,0 +1,64 @@
+"""`stadia evaluate` on folders of PNG equals a loop in NumPy that shares no line with it (experiments/png_protocol.py)."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from stadia.core.types import Claim
+from stadia.evaluation.protocols import PROTOCOLS
+from stadia.evaluation.score import score_image
+
+SIZES = [(375, 1242), (370, 1224), (370, 1226), (374, 1238), (376, 1241)]
+
+
+@pytest.fixture(scope="module")
+def independent() -> ModuleType:
+    path = Path(__file__).parents[2] / "experiments" / "png_protocol.py"
+    spec = importlib.util.spec_from_file_location("png_protocol", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("crop", ["garg", "eigen"])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_random_maps_of_every_size(height: int, width: int, crop: str, independent: ModuleType) -> None:
+    """Sparse truth from a millimetre to beyond the cap, predictions of the KB crop from 1 mm to infinity."""
+    rng = np.random.default_rng(height + width)
+    true_m = np.exp(rng.uniform(np.log(5e-4), np.log(120), (height, width)))
+    true_m[rng.random(true_m.shape) > 0.05] = 0
+    predicted_m = np.exp(rng.uniform(np.log(5e-4), np.log(300), (352, 1216)))
+    predicted_m[rng.random(predicted_m.shape) < 0.01] = np.inf
+    expected = independent.loop({"a": predicted_m}, {"a": true_m}, crop, kb_crop=True)["a"]
+    ours = score_image("a", predicted_m, true_m, Claim.METRES, PROTOCOLS[independent.PROTOCOL_OF_CROP[crop]], "kb")
+    assert ours is not None
+    assert ours.outside_crop == 0
+    assert {name: ours.metrics[name] for name in expected} == pytest.approx(expected, rel=1e-9, abs=1e-6)
+
+
+def test_without_a_crop_the_loop_scores_the_padding_and_we_do_not(independent: ModuleType) -> None:
+    """D-10: pasted zeros are log 0. What lies outside is not scored here, and counted."""
+    true_m = np.full((375, 1242), 9.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        loop = independent.loop({"a": np.full((352, 1216), 9.0)}, {"a": true_m}, "none", kb_crop=True)["a"]
+    assert loop["rmse_log"] == np.inf
+    ours = score_image("a", np.full((352, 1216), 9.0), true_m, Claim.METRES, PROTOCOLS["metric"], "kb")
+    assert ours is not None
+    assert (ours.metrics["rmse_log"], ours.outside_crop) == (0, 375 * 1242 - 352 * 1216)
+
+
+@pytest.mark.real
+def test_the_real_frames(independent: ModuleType, real_data: Path, tmp_path: Path) -> None:
+    truth = real_data / independent.SCANS
+    independent.write_predictions(tmp_path / "predictions", truth)
+    assert len(list((tmp_path / "predictions").glob("*.png"))) == 78
+    expected, of_means, of_images = independent.compare(tmp_path / "predictions", truth, "garg")
+    assert 0.1 < expected["abs_rel"] < 1, "errors worth the name"
+    assert max(of_means, of_images) < 1e-6
