@@ -76,7 +76,7 @@ def embed(embeddings: Any, image: Tensor, mode: Literal["bilinear", "bicubic"]) 
     else:
         features = embeddings.patch_embeddings.projection(image)
     grid = features.shape[-2], features.shape[-1]
-    tokens = torch.cat((embeddings.cls_token.expand(len(image), -1, -1), features.flatten(2).transpose(1, 2)), dim=1)
+    tokens = torch.cat((embeddings.cls_token.expand(image.shape[0], -1, -1), features.flatten(2).transpose(1, 2)), dim=1)
     return tokens + resize_positions(embeddings.position_embeddings, grid, mode), grid, early
 
 
