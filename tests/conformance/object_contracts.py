@@ -9,7 +9,10 @@ import torch
 from torch.testing import assert_close
 
 from stadia.geometry.rotations import multiply
+from stadia.geometry.se3 import se3_exp
 from stadia.geometry.symmetry import Symmetry
+from stadia.metrics.object_pose import Objects
+from stadia.report import wording
 
 
 def rotation_loss(name: str, part: Any, folder: Path) -> None:
@@ -30,3 +33,23 @@ def rotation_loss(name: str, part: Any, folder: Path) -> None:
     assert (rising.diff() > 0).all()
     spun = multiply(true, torch.stack((half.cos(), 0 * half, half.sin(), 0 * half), -1))
     assert_close(part(spun, true, Symmetry.of(["revolution"] * 19)), torch.zeros(19), atol=1e-6, rtol=0)
+
+
+def object_metric(name: str, part: Any, folder: Path) -> None:
+    """One value an object: the truth itself is perfect, what is wrong is worse, in any unit of float; of no object there is none."""
+    generator = torch.Generator().manual_seed(0)
+    T = se3_exp(torch.randn(6, 6, generator=generator, dtype=torch.float64))
+    wrong = T @ se3_exp(0.2 * torch.randn(6, 6, generator=generator, dtype=torch.float64))
+    size_m = 0.1 + torch.rand(6, 3, generator=generator, dtype=torch.float64)
+    symmetry = Symmetry.of(["none", "revolution", [(0.0, 0.0, 1.0, 0.0)]] * 2)
+    true, moved = (Objects(torch.ones(6, dtype=torch.long), pose, size_m, symmetry, torch.ones(6)) for pose in (T, wrong))
+    better = wording.score(name).better
+    assert better in ("lower", "higher"), f"the report does not know which way '{name}' is good"
+    perfect = torch.full((6,), 0.0 if better == "lower" else 1.0, dtype=torch.float64)
+    assert_close(part(true, true), perfect, atol=1e-5, rtol=0)
+    assert ((part(moved, true) > perfect) if better == "lower" else (part(moved, true) < perfect)).all()
+    assert_close(
+        part(Objects(moved.class_id, wrong.float(), size_m.float(), symmetry, moved.score), true), part(moved, true), atol=1e-3, rtol=0
+    )
+    none = true[torch.zeros(0, dtype=torch.long)]
+    assert part(none, none).shape == (0,)

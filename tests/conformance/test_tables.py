@@ -313,6 +313,7 @@ CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
         object_contracts.rotation_loss,
         metric,
         trajectory_metric,
+        object_contracts.object_metric,
         motion,
         check,
         check_of_splits,

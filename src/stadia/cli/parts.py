@@ -32,6 +32,7 @@ KINDS = Table(
         "loggers": "stadia.training:LOGGERS",
         "metrics": "stadia.metrics:METRICS",
         "trajectory-metrics": "stadia.metrics:TRAJECTORY_METRICS",
+        "object-metrics": "stadia.metrics:OBJECT_METRICS",
         "protocols": "stadia.cli.parts:protocols",
         "motions": "stadia.evaluation:MOTIONS",
         "checks": "stadia.diagnostics.checks:CHECKS",

@@ -33,3 +33,14 @@ TRAJECTORY_METRICS = Table(
     },
 )
 """Trajectory metrics: (estimated, reference) camera-to-world, each (N, 4, 4), to a number, or None where the path is too short."""
+
+OBJECT_METRICS = Table(
+    "object metric",
+    {
+        "rotation_error_deg": "stadia.metrics.object_pose:rotation_error_deg",
+        "translation_error_cm": "stadia.metrics.object_pose:translation_error_cm",
+        "iou_3d": "stadia.metrics.object_pose:iou_3d",
+        "iou_3d_hull": "stadia.metrics.object_pose:iou_3d_hull",
+    },
+)
+"""Object metrics: (predicted, true), `object_pose.Objects` of M rows each, matched row by row, to one value an object, (M,)."""

@@ -48,6 +48,21 @@ SCORES: dict[str, Score] = {
     "r_err_deg_per_100m": Score("r_err", "°/100 m"),
     "rpe_trans_m": Score("RPE, translation", "m"),
     "rpe_rot_deg": Score("RPE, rotation", "°"),
+    "rotation_error_deg": Score("Rotation error, mean", "°"),
+    "rotation_error_deg_median": Score("Rotation error, median", "°", key=True),
+    "translation_error_cm": Score("Translation error, mean", "cm"),
+    "translation_error_cm_median": Score("Translation error, median", "cm", key=True),
+    "iou_3d": Score("3D IoU", "", "higher"),
+    "iou_3d_hull": Score("3D IoU of hulls", "", "higher"),
+    "recall": Score("Objects found", "", "higher", key=True),
+    "precision": Score("Detections that are objects", "", "higher"),
+    "false_alarms": Score("False alarms"),
+}
+SCORES |= {f"ap_iou{percent}": Score(f"AP, 3D IoU {percent} %", "", "higher") for percent in (25, 50, 75)}
+SCORES |= {
+    f"{kind}_{degrees}deg_{cm}cm": Score(f"{name}, {degrees}° {cm} cm", "", "higher")
+    for kind, name in (("ap", "AP"), ("recall", "Recall"))
+    for degrees, cm in ((5, 2), (5, 5), (10, 2), (10, 5), (10, 10))
 }
 """A new metric is a line here; without one it is shown by its own name, neither good nor bad."""
 

@@ -1,0 +1,221 @@
+"""Scores of detected objects over a set of pictures: average precision as NOCS defines it, and errors of objects matched one to one.
+
+A picture is compared once (`compare`), and every score is a function of all comparisons. They are small: processes hand theirs to
+each other, by picture, so that one that was scored twice counts once; the order of pictures changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+import numpy as np
+import torch
+
+from stadia.metrics.matching import Floats, Indices, Truth, best_pairs, greedy_pairs
+from stadia.metrics.object_pose import Objects, iou_3d, iou_3d_hull, rotation_error_deg, translation_error_cm
+
+IOU_THRESHOLDS = (0.25, 0.5, 0.75)
+POSE_THRESHOLDS = ((5.0, 2.0), (5.0, 5.0), (10.0, 2.0), (10.0, 5.0), (10.0, 10.0))
+"""Degrees and centimetres."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """P predictions of one picture against its G objects.
+
+    class_id, score: (P,).  true_class_id: (G,).
+    rotation_deg, translation_cm, iou, hull_iou, mask_iou: (P, G). Of two classes: infinite errors, no overlap.
+    """
+
+    class_id: Indices
+    score: Floats
+    true_class_id: Indices
+    rotation_deg: Floats
+    translation_cm: Floats
+    iou: Floats
+    hull_iou: Floats
+    mask_iou: Floats
+
+    @property
+    def same_class(self) -> Truth:
+        """(P, G)."""
+        return self.class_id[:, None] == self.true_class_id[None]
+
+    def part(self, rows: Indices, columns: Indices) -> Comparison:
+        """Chosen predictions against chosen objects."""
+        pairs = (self.rotation_deg, self.translation_cm, self.iou, self.hull_iou, self.mask_iou)
+        chosen = (x[rows[:, None], columns] for x in pairs)
+        return Comparison(self.class_id[rows], self.score[rows], self.true_class_id[columns], *chosen)
+
+
+def compare(predicted: Objects, true: Objects, mask_iou: Floats | None = None) -> Comparison:
+    """Every prediction of one picture against every object of its class. mask_iou: (P, G), `matching.mask_iou`; None: no masks."""
+    pairs = (predicted.class_id[:, None] == true.class_id[None]).nonzero()
+    shape = (len(predicted), len(true))
+    p, g = predicted[pairs[:, 0]], true[pairs[:, 1]]
+    rows, columns = pairs.cpu().numpy().T
+
+    def table(values: torch.Tensor, otherwise: float) -> Floats:
+        filled = np.full(shape, otherwise)
+        filled[rows, columns] = values.detach().cpu().numpy()
+        return filled
+
+    return Comparison(
+        predicted.class_id.cpu().numpy(),
+        predicted.score.detach().double().cpu().numpy(),
+        true.class_id.cpu().numpy(),
+        table(rotation_error_deg(p, g), np.inf),
+        table(translation_error_cm(p, g), np.inf),
+        table(iou_3d(p, g), 0.0),
+        table(iou_3d_hull(p, g), 0.0),
+        np.zeros(shape) if mask_iou is None else mask_iou,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- average precision
+
+
+@dataclass(frozen=True, slots=True)
+class ApRules:
+    """What an average precision counts.
+
+    hull: overlaps of axis-aligned hulls; else of the oriented boxes.
+    gate: scores of poses leave out predictions and objects that no overlap above this has matched; None: everything counts.
+    """
+
+    hull: bool
+    gate: float | None
+
+
+EXACT = ApRules(hull=False, gate=None)
+"""Oriented boxes, and an object that was missed is missed."""
+
+NOCS_COMPAT = ApRules(hull=True, gate=0.1)
+"""As published scores on REAL275 are made (Wang et al., "Normalized object coordinate space", CVPR 2019, and its evaluation code):
+pose scores speak of objects that were found, and say nothing of how many were not."""
+
+
+def average_precision(score: Floats, right: Truth, objects: int) -> float:
+    """The area under precision over recall, precision made falling first (PASCAL VOC from 2010 on); NaN without objects.
+
+    score: (N,) of all predictions of a class.  right: (N,) whether it is an object.  objects: how many there are.
+    Predictions of equal score stand or fall together, so that their order has no say.
+    """
+    if objects == 0:
+        return math.nan
+    order = np.argsort(-score, kind="stable")
+    falling_score = score[order]
+    last = np.flatnonzero(np.append(falling_score[1:] != falling_score[:-1], True)[: len(score)])
+    found = np.cumsum(right[order])[last]
+    recall, precision = found / objects, found / (last + 1)
+    falling = np.maximum.accumulate(precision[::-1])[::-1]
+    return float((np.diff(recall, prepend=0.0) * falling).sum())
+
+
+def average_precisions(pictures: Iterable[Comparison], classes: Sequence[int], rules: ApRules = EXACT) -> dict[str, float]:
+    """The mean over classes that have an object of the average precision, 0 to 1, by threshold: "ap_iou50", "ap_5deg_5cm", ...
+
+    Every prediction takes an object of its picture and class, in order of score: of those with an overlap above the threshold the
+    largest; of those within degrees and centimetres the one with the least sum of both. NaN where no class has an object.
+    """
+    pictures = list(pictures)
+    of_class = [_average_precisions([_of_class(picture, one) for picture in pictures], rules) for one in classes]
+    scored = [scores for scores in of_class if scores is not None]
+    return {name: fmean(scores[name] for scores in scored) if scored else math.nan for name in score_names()}
+
+
+def score_names() -> list[str]:
+    """What `average_precisions` gives."""
+    return [_iou_name(t) for t in IOU_THRESHOLDS] + [_pose_name(*t) for t in POSE_THRESHOLDS]
+
+
+def _iou_name(threshold: float) -> str:
+    return f"ap_iou{100 * threshold:.0f}"
+
+
+def _pose_name(degrees: float, cm: float) -> str:
+    return f"ap_{degrees:.0f}deg_{cm:.0f}cm"
+
+
+def _of_class(picture: Comparison, class_id: int) -> Comparison:
+    return picture.part(np.flatnonzero(picture.class_id == class_id), np.flatnonzero(picture.true_class_id == class_id))
+
+
+def _average_precisions(pictures: Sequence[Comparison], rules: ApRules) -> dict[str, float] | None:
+    """Of one class; None where it has no object."""
+    if not sum(len(picture.true_class_id) for picture in pictures):
+        return None
+    scores = {_iou_name(t): _ap([(_by_overlap(p, t, rules), p) for p in pictures]) for t in IOU_THRESHOLDS}
+    gated = pictures if rules.gate is None else [_found(picture, rules.gate, rules) for picture in pictures]
+    for degrees, cm in POSE_THRESHOLDS:
+        ap = _ap([(_by_pose(picture, degrees, cm), picture) for picture in gated])
+        scores[_pose_name(degrees, cm)] = 0.0 if math.isnan(ap) else ap  # the gate left no object: none was found
+    return scores
+
+
+def _ap(pictures: Sequence[tuple[Indices, Comparison]]) -> float:
+    right = np.concatenate([taken >= 0 for taken, _ in pictures])
+    score = np.concatenate([picture.score for _, picture in pictures])
+    return average_precision(score, right, sum(len(picture.true_class_id) for _, picture in pictures))
+
+
+def _by_overlap(picture: Comparison, threshold: float, rules: ApRules) -> Indices:
+    overlap = picture.hull_iou if rules.hull else picture.iou
+    return greedy_pairs(-overlap, overlap > threshold, picture.score)
+
+
+def _by_pose(picture: Comparison, degrees: float, cm: float) -> Indices:
+    allowed = (picture.rotation_deg <= degrees) & (picture.translation_cm <= cm)
+    return greedy_pairs(picture.rotation_deg + picture.translation_cm, allowed, picture.score)
+
+
+def _found(picture: Comparison, gate: float, rules: ApRules) -> Comparison:
+    """What of a class's picture is matched by an overlap above the gate."""
+    taken = _by_overlap(picture, gate, rules)
+    return picture.part(np.flatnonzero(taken >= 0), np.sort(taken[taken >= 0]))
+
+
+# ------------------------------------------------------------------------------------------------- one to one by masks
+
+
+def matched_scores(pictures: Iterable[Comparison], min_mask_iou: float = 0.5) -> dict[str, float]:
+    """Errors of the objects whose masks were found (`matching.best_pairs`), and how many were.
+
+    Returns by name: "objects", "found", "false_alarms" (counts over all pictures); "recall" and "precision", 0 to 1;
+    "rotation_error_deg", "translation_error_cm", "iou_3d": means over what was found; "rotation_error_deg_median" and
+    "translation_error_cm_median"; and for each of POSE_THRESHOLDS "recall_5deg_5cm", ..., the share of all objects that were
+    found and are within both. A mean over nothing is NaN; an object that was missed is in every recall.
+    """
+    rotation: list[float] = []
+    translation: list[float] = []
+    overlap: list[float] = []
+    objects = predictions = 0
+    for picture in pictures:
+        pairs = best_pairs(picture.mask_iou, picture.same_class, min_mask_iou)
+        objects += len(picture.true_class_id)
+        predictions += len(picture.class_id)
+        for values, of_pairs in ((rotation, picture.rotation_deg), (translation, picture.translation_cm), (overlap, picture.iou)):
+            values += of_pairs[pairs.predicted, pairs.true].tolist()
+    found = len(rotation)
+    scores: dict[str, float] = {"objects": objects, "found": found, "false_alarms": predictions - found}
+    scores |= {"recall": _share(found, objects), "precision": _share(found, predictions)}
+    for name, values in (("rotation_error_deg", rotation), ("translation_error_cm", translation), ("iou_3d", overlap)):
+        scores[name] = fmean(values) if values else math.nan
+    for name, values in (("rotation_error_deg_median", rotation), ("translation_error_cm_median", translation)):
+        scores[name] = median(values) if values else math.nan
+    for degrees, cm in POSE_THRESHOLDS:
+        within = sum(r <= degrees and t <= cm for r, t in zip(rotation, translation, strict=True))
+        scores[_pose_name(degrees, cm).replace("ap_", "recall_")] = _share(within, objects)
+    return scores
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
+
+
+def of_all(parts: Iterable[Mapping[object, Comparison]]) -> list[Comparison]:
+    """The comparisons of several processes, each picture once, by its `core.types.Meta` or whatever else names it."""
+    return list({picture: comparison for part in parts for picture, comparison in part.items()}.values())
