@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Generic
 
@@ -16,16 +15,13 @@ from typing_extensions import TypeVar
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Camera, Claim, Inputs, Predictor, Targets
 from stadia.evaluation.colours import colour_inverse_depth, to_uint8
+from stadia.evaluation.lens import TrainingLens
 from stadia.recipes.recipe import ConfigT, Recipe
 from stadia.recipes.scoring import score_validation
 from stadia.recipes.video import VideoData
 from stadia.training.devices import device_of
 from stadia.training.run import Run
 from stadia.training.task import Report
-
-log = logging.getLogger(__name__)
-
-FOCAL_TOLERANCE, CENTRE_TOLERANCE = 0.02, 0.15
 
 VideoDataT = TypeVar("VideoDataT", bound=VideoData, default=VideoData)
 VideoInputsT = TypeVar("VideoInputsT", bound=Inputs, default=Inputs)
@@ -108,9 +104,8 @@ class DepthRecipe(Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Gene
 class DepthPredictor:
     """A trained DepthRecipe, as evaluation uses it.
 
-    A network learns how large things look through its training camera. Through a longer lens everything looks nearer by the
-    ratio of the focal lengths, so inverse depth is brought back by it, and said so once. Turns look larger by it but advances
-    do not, so the pose network is not asked through another lens. Runs on a GPU where there is one.
+    Through another lens than the training's, inverse depth is brought back by the ratio of the focal lengths (`TrainingLens`). Turns
+    look larger by it but advances do not, so the pose network is not asked. Runs on a GPU where there is one.
     """
 
     def __init__(self, task: DepthRecipe[Any, Any, Any, Any], size: tuple[int, int] | None = None) -> None:
@@ -118,7 +113,7 @@ class DepthPredictor:
         self.task = task.eval().to(self.device)
         self.claim, self.crop = task.claim, task.crop
         self.height, self.width = size or (task.height, task.width)
-        self._lens_was_told = False
+        self.lens = TrainingLens(float(task.focal), "depth is scaled by it, and the pose network is not asked")
 
     @torch.inference_mode()
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
@@ -134,19 +129,6 @@ class DepthPredictor:
         return self.task.T_next_now(now.to(self.device), following.to(self.device))
 
     def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
-        """(..., 1, 1, 1): this camera's focal length over the training camera's, 1 within the tolerance; said once where it is another."""
-        ratio = ((camera.fx / camera.width).to(self.task.focal) / self.task.focal).to(image)
-        ratio = torch.where((ratio - 1).abs() < FOCAL_TOLERANCE, torch.ones_like(ratio), ratio)
-        if not self._lens_was_told and bool((ratio != 1).any()):
-            self._lens_was_told = True
-            words = "focal length is %.2f times the training camera's: depth is scaled by it, and the pose network is not asked%s"
-            log.warning(words, ratio.max().item(), _doubt(camera))
-        return ratio.reshape(-1, 1, 1, 1)
-
-
-def _doubt(camera: Camera) -> str:
-    """What may be wrong with K rather than another lens: a principal point far from the picture's middle is that of another size."""
-    x, y = (((c + 0.5) / side).flatten()[0].item() for c, side in ((camera.cx, camera.width), (camera.cy, camera.height)))
-    if max(abs(x - 0.5), abs(y - 0.5)) < CENTRE_TOLERANCE:
-        return ""
-    return f"; or K belongs to pictures of another size: its principal point is at {x:.2f} of the width, {y:.2f} of the height"
+        """(..., 1, 1, 1): this camera's focal length over the training camera's, 1 within the tolerance."""
+        ratio = self.lens.ratio(camera.K.cpu().numpy(), camera.height, camera.width)
+        return torch.from_numpy(ratio).to(image).reshape(-1, 1, 1, 1)
