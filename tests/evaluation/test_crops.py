@@ -190,3 +190,17 @@ def test_the_command_takes_it(folders: tuple[Path, Path, NDArray], stadia: Calla
     code, out, err = stadia(*words, "--crop", "kbb")
     assert (code, out) == (2, "")
     assert "did you mean 'kb'?" in err
+
+
+def test_png_of_ours_score_as_the_checkpoint_does(tmp_path: Path, kitti_drive: object) -> None:
+    """Up to 1/512 m of rounding: written at the picture's size, 0 outside the crop, and read as any other program's."""
+    made = evaluate_recordings(Seer(), [kitti_drive], PROTOCOLS["kitti-eigen"], tmp_path / "out", MADE_BY)  # type: ignore[list-item]
+    assert made.depth is not None
+    (folder,) = (tmp_path / "out").iterdir()
+    for finer in (folder / "depth").glob("*.npz"):
+        finer.unlink()
+    (folder / "predictions.json").unlink()
+    write_depth_png(tmp_path / "truth" / "000000.png", kitti_drive.depth_m(0))  # type: ignore[attr-defined]
+    score = scored(folder / "depth", tmp_path / "truth", "kitti-eigen")
+    for name, value in score.metrics.items():
+        assert value == pytest.approx(made.depth.metrics[name], abs=5e-3), name

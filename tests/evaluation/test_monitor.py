@@ -7,6 +7,7 @@ import torch
 
 from stadia.core.types import Claim
 from stadia.evaluation.monitor import CAP_M, depth_scores
+from stadia.geometry.depth_maps import inverse_from_depth
 
 
 def test_a_depth_twice_too_large_is_perfect_up_to_scale_and_wrong_in_metres() -> None:
@@ -44,3 +45,36 @@ def test_an_affine_fit_that_falls_below_zero_is_held_at_the_cap_and_a_sample_wit
     depth = 1 / (slope * answer[0].flatten() + shift).clamp(min=1 / CAP_M)
     assert scores["rmse"][0].item() == pytest.approx((depth - true_m[0].flatten()).square().mean().sqrt().item())
     assert all(bool(value[1].isnan()) for value in scores.values())
+
+
+@pytest.mark.parametrize("claim", [Claim.METRES, Claim.UP_TO_SCALE])
+def test_the_truth_has_no_error_at_all(claim: Claim) -> None:
+    """D-10, where training is validated: exactly 0 where 1 / (1 / z) is z, and by rounding alone elsewhere."""
+    exact = torch.tensor([[1.0, 2, 4], [0, 16, 64]]).view(1, 1, 2, 3)
+    scores = depth_scores(inverse_from_depth(exact), exact, claim)
+    assert {name: value.item() for name, value in scores.items()} == {"abs_rel": 0, "rmse": 0, "d1": 1}
+    any_m = torch.rand(3, 1, 40, 60, generator=torch.Generator().manual_seed(0)) * 78 + 1
+    assert depth_scores(inverse_from_depth(any_m), any_m, claim)["abs_rel"].max() < 1e-7
+
+
+@pytest.mark.parametrize("claim", list(Claim))
+def test_a_sample_scores_the_same_in_any_batch(claim: Claim) -> None:
+    """D-12, sparse truth of different density: nothing of one sample enters another's score."""
+    draw = torch.Generator().manual_seed(0)
+    true_m = torch.rand(4, 1, 20, 30, dtype=torch.float64, generator=draw) * 70 + 2
+    true_m[torch.rand(true_m.shape, generator=draw) > torch.tensor([0.9, 0.05, 0.3, 0.0]).view(4, 1, 1, 1)] = 0
+    answer = 1 / (torch.rand(true_m.shape, dtype=torch.float64, generator=draw) * 70 + 2)
+    together = depth_scores(answer, true_m, claim)
+    for name, scores in together.items():
+        alone = [depth_scores(answer[k : k + 1], true_m[k : k + 1], claim)[name].item() for k in range(4)]
+        assert scores.tolist() == pytest.approx(alone, abs=1e-12, nan_ok=True)
+        assert bool(scores[3].isnan()), "nothing to score is no score"
+
+
+def test_a_network_that_says_nan_is_the_worst_and_not_left_out() -> None:
+    true_m = torch.full((2, 1, 3, 4), 10.0)
+    answer = torch.full((2, 1, 3, 4), 0.1)
+    answer[1, 0, 0, 0] = torch.nan
+    scores = depth_scores(answer, true_m, Claim.METRES)
+    assert scores["abs_rel"].tolist() == pytest.approx([0, float("inf")], abs=1e-6)
+    assert scores["d1"].tolist() == pytest.approx([1, 11 / 12])

@@ -87,10 +87,15 @@ def test_validation_is_the_mean_over_samples_not_batches(tmp_path: Path) -> None
     assert float(rows(run)[-1]["val/error"]) == (1 * 1 + 3 * 3) / 4
 
 
-def test_a_sample_without_a_score_is_left_out_of_the_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_without_a_score_is_left_out_of_the_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(SmallTask, "validate", lambda self, batch: {"error": torch.tensor([2.0] + [math.nan] * (batch.size - 1))})
     run, _ = small_recipe.train(tmp_path)
     assert float(rows(run)[-1]["val/error"]) == 2.0
+    told = [record.getMessage() for record in caplog.records if "samples have no" in record.getMessage()]
+    assert len(told) == 1, "once, not at every validation"
+    assert told[0].startswith("validation: 14 of 21 samples have no error (no ground truth")
 
 
 def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:

@@ -26,6 +26,28 @@ def test_a_mean_is_over_samples_and_leaves_out_those_without_a_score() -> None:
     assert book.means() == {}
 
 
+def test_samples_without_a_score_are_counted() -> None:
+    book = ScoreBook()
+    book.add(meta(0, 1, 2), {"error": torch.tensor([1.0, math.nan, 3.0]), "size": 3.0})
+    book.add(meta(3, 4), {"error": torch.tensor([math.nan, 2.0]), "size": 1.0})
+    book.means()
+    assert book.without == {"error": (2, 5)}
+
+
+def test_means_do_not_depend_on_the_batch() -> None:
+    """D-12: the same ten samples in batches of one, two and seven, to the last bit."""
+    scores = torch.rand(10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    scores[4] = math.nan
+    means = []
+    for size in (1, 2, 7):
+        book = ScoreBook()
+        for start in range(0, 10, size):
+            part = range(start, min(start + size, 10))
+            book.add(meta(*part), {"error": scores[list(part)]})
+        means.append(book.means())
+    assert means[0] == means[1] == means[2]
+
+
 def test_a_name_without_any_score_is_not_a_number() -> None:
     assert math.isnan(means_of([{"error": {sample(0): math.nan}}, {}])["error"])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from stadia.core.types import Claim
@@ -13,9 +15,10 @@ CAP_M = 80.0
 
 
 def depth_scores(inverse_depth: Tensor, true_m: Tensor, claim: Claim) -> dict[str, Tensor]:
-    """`abs_rel`, `rmse` and `d1` of each sample, (B,); NaN for one without ground truth. Of as much as its claim says:
+    """`abs_rel`, `rmse` and `d1` of each sample, (B,). Of as much as its claim says:
 
     metres as they are, up to scale by the ratio of medians, affine-inverse by least squares in inverse depth, nowhere beyond CAP_M.
+    NaN for a sample without ground truth, which is no score; infinite errors where a prediction is not finite, which is the worst one.
 
     Args:
         inverse_depth: (B, 1, H, W), as `claim` says.
@@ -29,4 +32,7 @@ def depth_scores(inverse_depth: Tensor, true_m: Tensor, claim: Claim) -> dict[st
     depth = depth_from_inverse(inverse_depth)
     if claim is Claim.UP_TO_SCALE:
         depth = depth * scale_median(depth.flatten(1), true_m.flatten(1), mask.flatten(1))[:, None, None, None]
-    return {name: metric(depth[:, 0], true_m[:, 0], mask[:, 0]) for name, metric in (("abs_rel", abs_rel), ("rmse", rmse), ("d1", d1))}
+    errors = {name: metric(depth[:, 0], true_m[:, 0], mask[:, 0]) for name, metric in (("abs_rel", abs_rel), ("rmse", rmse))}
+    broken = (mask & ~inverse_depth.isfinite()).flatten(1).any(1)  # a depth of NaN would pass for 0
+    worst = {name: value.where(~broken, math.inf) for name, value in errors.items()}
+    return {**worst, "d1": d1(depth[:, 0], true_m[:, 0], mask[:, 0])}

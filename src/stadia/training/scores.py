@@ -21,6 +21,7 @@ class ScoreBook:
 
     def __init__(self) -> None:
         self._batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]] = []
+        self.without: dict[str, tuple[int, int]] = {}  # set by `means`: how many samples of how many have no score of a name
 
     def add(self, meta: tuple[Meta, ...], values: Mapping[str, Tensor | float]) -> None:
         """Scores of a batch by name: (B,), or one number that each of its samples gets."""
@@ -29,10 +30,11 @@ class ScoreBook:
     def means(self) -> dict[str, float]:
         """`means_of` what every process has scored, the same in each of them. Called by all of them; empties the book."""
         mine, self._batches = _by_sample(self._batches), []
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return means_of([mine])
-        parts: list[Scores] = [{} for _ in range(torch.distributed.get_world_size())]
-        torch.distributed.all_gather_object(parts, mine)
+        parts = [mine]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            parts = [{} for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather_object(parts, mine)
+        self.without = without_score(parts)
         return means_of(parts)
 
 
@@ -42,12 +44,22 @@ def means_of(parts: Iterable[Scores]) -> dict[str, float]:
     A sample in several parts counts once: processes get equally many, so that some may be given twice. Sums are exact
     (`math.fsum`), so the order of samples and parts changes nothing.
     """
+    known = {name: [value for value in of_sample.values() if not math.isnan(value)] for name, of_sample in _joined(parts).items()}
+    return {name: fmean(values) if values else math.nan for name, values in known.items()}
+
+
+def without_score(parts: Iterable[Scores]) -> dict[str, tuple[int, int]]:
+    """Of each name that a sample has no score of (no ground truth there): how many samples, and of how many."""
+    counts = {name: (sum(map(math.isnan, of_sample.values())), len(of_sample)) for name, of_sample in _joined(parts).items()}
+    return {name: (without, total) for name, (without, total) in counts.items() if without}
+
+
+def _joined(parts: Iterable[Scores]) -> Scores:
     scores: Scores = {}
     for part in parts:
         for name, of_sample in part.items():
             scores.setdefault(name, {}).update(of_sample)
-    known = {name: [value for value in of_sample.values() if not math.isnan(value)] for name, of_sample in scores.items()}
-    return {name: fmean(values) if values else math.nan for name, values in known.items()}
+    return scores
 
 
 def _by_sample(batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]]) -> Scores:

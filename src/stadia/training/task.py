@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Protocol
 
@@ -22,6 +23,8 @@ from stadia.training import optimisers, schedules
 from stadia.training.config import OptimiserConfig, ScheduleConfig
 from stadia.training.scores import ScoreBook
 from stadia.training.stream import Plan
+
+log = logging.getLogger(__name__)
 
 
 class Report(Protocol):
@@ -60,6 +63,7 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
         self.report: Report | None = None  # of the latest training step
         self.scores = ScoreBook()  # of the validation that runs
         self.validated: dict[str, float] = {}  # the means of the latest one, `val/<name>`, equal in all processes
+        self.without_score: dict[str, tuple[int, int]] = {}  # in the latest one: how many samples of how many have none of a name
         self.meta: tuple[Meta, ...] = ()  # of the latest training batch
         self.gradient_norm = torch.zeros(())  # of the latest update, before clipping
         self.lr = 0.0  # of the latest update
@@ -123,6 +127,11 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
 
     def on_validation_epoch_end(self) -> None:
         self.validated = {f"val/{name}": mean for name, mean in self.scores.means().items()}
+        if self.scores.without != self.without_score and self.global_rank == 0:
+            for count, total in dict.fromkeys(self.scores.without.values()):
+                names = ", ".join(name for name, of in self.scores.without.items() if of == (count, total))
+                log.warning("validation: %d of %d samples have no %s (no ground truth there) and are in no mean", count, total, names)
+        self.without_score = self.scores.without
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimiser = optimisers.build(self, self.optimiser_config, self.parameter_groups())
