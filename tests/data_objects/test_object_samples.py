@@ -107,7 +107,7 @@ def test_the_camera_changes_with_the_size() -> None:
 def test_symmetries_of_a_batch_are_those_of_its_objects() -> None:
     samples = ObjectSamples([Drawn()], height=8, width=12)
     targets = samples.unpack(samples.stack([samples[0], samples[1]])).targets
-    turned = multiply(torch.tensor([0.5, -0.5, -0.5, -0.5]), torch.tensor(HALF_TURN))  # q times a half turn about y, as good for the third object alone
+    turned = multiply(torch.tensor([0.5, -0.5, -0.5, -0.5]), torch.tensor(HALF_TURN))  # as good for the third object alone
     angle = symmetric_angle_deg(turned.expand(2, 2, 4), targets.quaternion_wxyz, targets.symmetry)
     assert angle[0, 1] < 1e-3
     assert angle[1, 0] == pytest.approx(180, abs=1e-3)

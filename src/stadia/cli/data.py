@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +16,34 @@ app = typer.Typer(help="Make data sets.", no_args_is_help=True)
 @app.callback()
 def _data() -> None:
     """Make data sets."""
+
+
+def _numbers(option: str, value: str | None, splits: Sequence[str]) -> list[str]:
+    """Numbers such as "10,1,2" as settings of the splits."""
+    from stadia.core.errors import ConfigError
+
+    if value is None:
+        return []
+    numbers = value.split(",")
+    if len(numbers) != len(splits) or not all(n.strip().isdigit() for n in numbers):
+        raise ConfigError(option, found=value, expected="three numbers", cure=f"for example {option} 10,1,2")
+    return [f"{split}={int(n)}" for split, n in zip(splits, numbers, strict=True)]
+
+
+@contextmanager
+def _progress(title: str, unit: str, total: int, pictures: int = 1) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere. Yields what is to be told how many were finished; `pictures`: in each of them."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed * pictures:.1f} pictures/s" if task.speed else "", style="cyan")
+
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn(unit), Speed(), TimeRemainingColumn())
+    with Progress(*columns, disable=not sys.stdout.isatty()) as progress:
+        bar = progress.add_task("", total=total)
+        yield lambda count: progress.advance(bar, count)
 
 
 @app.command()
@@ -30,31 +60,42 @@ def roadworld(
     ] = None,
 ) -> None:
     """Render a synthetic road world: stereo video with exact depth, normals, classes, instances and poses."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
     from stadia.core.config import resolve
-    from stadia.core.errors import ConfigError
     from stadia.data.roadworld.presets import SPLITS, RoadWorldConfig
     from stadia.data.roadworld.presets import preset as find_preset
 
-    extra = list(overrides or [])
-    if worlds is not None:
-        numbers = worlds.split(",")
-        if len(numbers) != 3 or not all(n.strip().isdigit() for n in numbers):
-            raise ConfigError("--worlds", found=worlds, expected="three numbers", cure="for example --worlds 10,1,2")
-        extra = [f"{split}={int(n)}" for split, n in zip(SPLITS, numbers, strict=True)] + extra
+    extra = _numbers("--worlds", worlds, SPLITS) + list(overrides or [])
     extra += [f"{name}=true" for name, wanted in (("exposure", exposure), ("noise", noise)) if wanted]
     config = resolve(RoadWorldConfig, find_preset(preset).model_dump(mode="json"), extra)
 
     from stadia.data.roadworld.write import write_roadworld
 
-    class Speed(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed * (1 + config.stereo):.1f} pictures/s" if task.speed else "", style="cyan")
+    with _progress("RoadWorld", "frames", sum(config.worlds.values()) * config.frames, pictures=1 + config.stereo) as advance:
+        path = write_roadworld(config, out, seed=seed, workers=workers, advance=advance)
+    typer.echo(f"{path}  (look at {path.parent / 'preview.png'})")
 
-    columns = (TextColumn("RoadWorld"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), Speed(), TimeRemainingColumn())
-    with Progress(*columns, disable=not sys.stdout.isatty()) as progress:
-        bar = progress.add_task("", total=sum(config.worlds.values()) * config.frames)
-        path = write_roadworld(config, out, seed=seed, workers=workers, advance=lambda frames: progress.advance(bar, frames))
+
+@app.command()
+def tableworld(
+    out: Annotated[Path, typer.Option(help="Folder of the data set; an interrupted one is continued.")],
+    preset: Annotated[str, typer.Option(help="tiny, demo or full.")] = "demo",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    tables: Annotated[str | None, typer.Option(metavar="TRAIN,VAL,TEST", help="Numbers of tables, instead of the preset's.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Any other setting, as views=8 or noise=false.")
+    ] = None,
+) -> None:
+    """Render objects on tables: pictures with exact masks, depth, poses and sizes."""
+    from stadia.core.config import resolve
+    from stadia.data.tableworld.presets import SPLITS, TableWorldConfig
+    from stadia.data.tableworld.presets import preset as find_preset
+
+    extra = _numbers("--tables", tables, SPLITS) + list(overrides or [])
+    config = resolve(TableWorldConfig, find_preset(preset).model_dump(mode="json"), extra)
+
+    from stadia.data.tableworld.write import write_tableworld
+
+    with _progress("TableWorld", "pictures", sum(config.tables.values()) * config.views) as advance:
+        path = write_tableworld(config, out, seed=seed, workers=workers, advance=advance)
     typer.echo(f"{path}  (look at {path.parent / 'preview.png'})")

@@ -167,6 +167,22 @@ def _jpeg_depth(path: Path) -> DataError:
     )
 
 
+def read_numbers_png(path: Path) -> NDArray[np.int32]:
+    """(H, W) whole numbers, as of classes or instances, from a PNG of one channel of 8 or 16 bits.
+
+    Raises DataError naming the file where it is none: JPEG would blur numbers, a palette or three channels hide them.
+    """
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    if stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16) or not data.startswith(_PNG_SIGNATURE):
+        raise DataError(
+            path,
+            found=f"{stored.dtype} of shape {stored.shape}",
+            expected="a PNG of one channel",
+            cure="write the numbers themselves, as 8 or 16 bits",
+        )
+    return stored.astype(np.int32)
+
+
 def read_npy(path: Path, *, shape: tuple[int, ...]) -> NDArray:
     """An array of exactly this shape; the header is compared with the file before anything is read."""
     try:

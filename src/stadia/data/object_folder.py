@@ -1,0 +1,171 @@
+"""Pictures of objects in stadia's own layout: what TableWorld writes, and anybody can (docs/tableworld.md).
+
+DATASET/dataset.json names the classes, and the folders of each split; each folder has scene.json (cameras, objects and their poses),
+image/000.png and instance/000.png; depth/000.npy is optional.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, ValidationError
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import DataError
+from stadia.core.files import inside, read_json
+from stadia.core.types import Camera
+from stadia.data.config import Matrix
+from stadia.data.object_labels import (
+    BACKGROUND,
+    ObjectLabel,
+    ObjectLabels,
+    ObjectPictures,
+    SymmetryLabel,
+    check_labels,
+    check_pose,
+    check_size,
+    counted,
+    rotation_of,
+)
+from stadia.data.pictures import check_depth, read_npy, read_numbers_png, read_rgb
+from stadia.data.recordings import check_K
+
+_CURE = "see docs/tableworld.md for the layout"
+
+
+class _Lenient(StrictModel):
+    """A file that others may add keys to."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+
+class _DatasetFile(_Lenient):
+    """dataset.json."""
+
+    format: Literal["stadia-objects"]
+    version: int = Field(ge=1, le=1)
+    classes: tuple[str, ...]
+    splits: dict[str, list[str]]
+
+
+class _ObjectEntry(_Lenient):
+    class_: str = Field(alias="class")
+    quaternion_wxyz: tuple[float, ...]
+    t_camera_object_m: tuple[float, float, float]
+    size_m: tuple[float, float, float]
+    symmetry: Literal["none", "revolution"] | tuple[tuple[float, float, float, float], ...] = "none"
+    full_px: int = Field(default=0, ge=0)
+
+
+class _PictureEntry(_Lenient):
+    K: Matrix
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    objects: tuple[_ObjectEntry, ...]
+
+
+class _SceneFile(_Lenient):
+    """scene.json."""
+
+    pictures: tuple[_PictureEntry, ...]
+
+
+def _first(error: ValidationError) -> str:
+    one = error.errors()[0]
+    return f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}"
+
+
+def read_dataset(dataset: Path) -> _DatasetFile:
+    """DATASET/dataset.json, checked. Raises DataError."""
+    path = Path(dataset).expanduser() / "dataset.json"
+    try:
+        found = _DatasetFile.model_validate(read_json(path))
+    except ValidationError as error:
+        raise DataError(path, found=_first(error), expected="a data set of objects", cure=_CURE) from error
+    if found.classes[:1] != (BACKGROUND,) or len(set(found.classes)) != len(found.classes):
+        raise DataError(path, found=f"classes {', '.join(found.classes)}", expected=f"'{BACKGROUND}', then each once", cure=_CURE)
+    return found
+
+
+class ObjectFolder(ObjectPictures):
+    """One split of a data set, picture after picture."""
+
+    def __init__(self, name: str, classes: tuple[str, ...], scenes: list[tuple[Path, _SceneFile]]) -> None:
+        self.name, self.classes = name, classes
+        self._where = [(folder, number, entry) for folder, scene in scenes for number, entry in enumerate(scene.pictures)]
+
+    @classmethod
+    def open(cls, dataset: Path, split: str) -> ObjectFolder:
+        """Open a split; empty where the data set has none of this name. Raises DataError naming the file that is wrong."""
+        dataset = Path(dataset).expanduser()
+        description = read_dataset(dataset)
+        scenes = []
+        for name in description.splits.get(split, []):
+            folder = inside(dataset, name)
+            path = folder / "scene.json"
+            try:
+                scenes.append((folder, _SceneFile.model_validate(read_json(path))))
+            except ValidationError as error:
+                raise DataError(path, found=_first(error), expected="pictures with objects", cure=_CURE) from error
+        return cls(f"{dataset.name}/{split}", description.classes, scenes)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def _path(self, index: int, kind: str, suffix: str = ".png") -> Path:
+        folder, number, _ = self._where[index]
+        return folder / kind / f"{number:03d}{suffix}"
+
+    def file(self, index: int) -> Path:
+        return self._path(index, "image")
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        image = read_rgb(self.file(index))
+        self._check_size(index, self.file(index), image)
+        return image
+
+    def _check_size(self, index: int, path: Path, picture: NDArray) -> None:
+        entry = self._where[index][2]
+        if picture.shape[:2] != (entry.height, entry.width):
+            found = f"{picture.shape[1]}x{picture.shape[0]}"
+            expected = f"{entry.width}x{entry.height} as in scene.json"
+            raise DataError(path, found=found, expected=expected, cure="correct one of both")
+
+    def camera(self, index: int) -> Camera:
+        folder, number, entry = self._where[index]
+        K = check_K(f"{folder / 'scene.json'}: picture {number}", np.array(entry.K))
+        return Camera(torch.from_numpy(K), entry.height, entry.width)
+
+    def depth_m(self, index: int) -> NDArray[np.float32] | None:
+        """(H, W) z in metres, 0 = none; None where the data set has no depth."""
+        path, entry = self._path(index, "depth", ".npy"), self._where[index][2]
+        if not path.exists():
+            return None
+        depth = read_npy(path, shape=(entry.height, entry.width)).astype(np.float32)
+        return check_depth(path, depth, entry.height, entry.width)
+
+    def labels(self, index: int) -> ObjectLabels:
+        folder, number, entry = self._where[index]
+        path = self._path(index, "instance")
+        instance = read_numbers_png(path)
+        self._check_size(index, path, instance)
+        visible = counted(instance, len(entry.objects))
+        objects = tuple(
+            self._label(f"{folder / 'scene.json'}: picture {number}, object {place}", one, int(count))
+            for place, (one, count) in enumerate(zip(entry.objects, visible, strict=True), start=1)
+        )
+        return check_labels(path, ObjectLabels(instance, objects))
+
+    def _label(self, what: str, one: _ObjectEntry, visible_px: int) -> ObjectLabel:
+        if one.class_ not in self.classes[1:]:
+            raise DataError(what, found=f"class '{one.class_}'", expected=f"one of {', '.join(self.classes[1:])}", cure="correct the entry")
+        symmetry: SymmetryLabel = one.symmetry
+        if not isinstance(symmetry, str):
+            for turn in symmetry:
+                rotation_of(f"{what}, symmetry", turn)
+        T = check_pose(what, rotation_of(what, one.quaternion_wxyz), one.t_camera_object_m)
+        return ObjectLabel(self.classes.index(one.class_), T, check_size(what, one.size_m), symmetry, visible_px, one.full_px)

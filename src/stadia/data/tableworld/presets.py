@@ -1,0 +1,80 @@
+"""What a TableWorld data set is made of, and the presets. Imports neither torch nor numba."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import ConfigError
+from stadia.core.tables import nearest
+
+SPLITS = ("train", "val", "test")
+CLASSES = ("background", "bottle", "bowl", "can", "cup", "box", "laptop")
+"""An object's class is its place here."""
+
+
+class TableWorldConfig(StrictModel):
+    """A data set: how many tables, seen from how many sides, and with which camera.
+
+    train, val, test: number of tables. Each is drawn from (seed, split, index), its objects' shapes too: no two splits share one.
+    views: pictures of each table.  height, width: of a picture, pixels.
+    objects: fewest and most on a table.
+    field_of_view_deg: range of the horizontal field of view; each table draws one.
+    elevation_deg: range of the camera's height over the table, as an angle at what it looks at.
+    distance_m: range of the camera's distance from there.
+    supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's centre.
+    noise: shot and read noise of a sensor.
+    """
+
+    train: Annotated[int, Field(ge=0)]
+    val: Annotated[int, Field(ge=0)]
+    test: Annotated[int, Field(ge=0)]
+    views: Annotated[int, Field(ge=1, le=1000)] = 4
+    height: Annotated[int, Field(ge=16, le=4096)] = 128
+    width: Annotated[int, Field(ge=16, le=4096)] = 160
+    objects: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=20)]] = (3, 6)
+    field_of_view_deg: tuple[Annotated[float, Field(ge=20)], Annotated[float, Field(le=110)]] = (48.0, 60.0)
+    elevation_deg: tuple[Annotated[float, Field(ge=5)], Annotated[float, Field(le=85)]] = (15.0, 60.0)
+    distance_m: tuple[Annotated[float, Field(ge=0.45)], Annotated[float, Field(le=1.4)]] = (0.6, 1.0)
+    supersampling: Annotated[int, Field(ge=1, le=9)] = 3
+    noise: bool = True
+
+    @model_validator(mode="after")
+    def _check(self) -> TableWorldConfig:
+        if self.supersampling % 2 == 0:
+            raise ValueError("supersampling must be odd: the middle sample is the pixel's centre")
+        if not any(self.tables.values()):
+            raise ValueError("train, val and test are all 0: at least one table is needed")
+        for name in ("objects", "field_of_view_deg", "elevation_deg", "distance_m"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be (low, high) with low <= high")
+        return self
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Number of tables of each split."""
+        return {split: getattr(self, split) for split in SPLITS}
+
+
+TINY = TableWorldConfig(train=4, val=2, test=2, views=2)
+"""For tests: eight tables, rendered in seconds."""
+
+DEMO = TableWorldConfig(train=600, val=30, test=60)
+"""For a training of minutes: 690 tables from four sides each, 160x128."""
+
+FULL = TableWorldConfig(train=4000, val=100, test=200, height=256, width=320)
+"""4300 tables from four sides each, 320x256."""
+
+PRESETS: dict[str, TableWorldConfig] = {"tiny": TINY, "demo": DEMO, "full": FULL}
+
+
+def preset(name: str) -> TableWorldConfig:
+    """The preset of this name, or a ConfigError with the nearest one."""
+    if name not in PRESETS:
+        near = nearest(name, list(PRESETS))
+        cure = f"did you mean '{near}'?" if near else "choose one of them"
+        raise ConfigError("preset", found=f"'{name}'", expected=f"one of {', '.join(PRESETS)}", cure=cure)
+    return PRESETS[name]

@@ -1,0 +1,210 @@
+"""A table, composed from a seed: the room, its light, what stands on the table, and from where it is seen.
+
+World: x right, y down, z forward; the top of the table is y = 0, its middle the origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.seeds import derive, generator
+from stadia.data.rendering.assembly import Assembly, assemble_parts
+from stadia.data.rendering.mesh import Mesh, Part, Points, box, quad, transformed
+from stadia.data.rendering.raster import intrinsics
+from stadia.data.rendering.shade import Textures
+from stadia.data.rendering.texture import pack
+from stadia.data.tableworld.presets import CLASSES, TableWorldConfig
+from stadia.data.tableworld.shapes import KINDS, Shape, footprint, outside, overlapping
+from stadia.data.tableworld.textures import make_textures
+
+_TRIES = 60
+_GAP_M = 0.004  # between two objects, at least
+_CLEAR_M = 0.25  # of the camera from every object
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An object on the table. number: from 1, as in instance maps.  T_world_object: (4, 4)."""
+
+    number: int
+    shape: Shape
+    T_world_object: Points
+
+    @property
+    def class_id(self) -> int:
+        return CLASSES.index(self.shape.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Lamp:
+    """Directions are towards it, in the world. direct, ambient: (3,) linear RGB."""
+
+    direction: Points
+    direct: Points
+    ambient: Points
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All that a picture of it needs.
+
+    T_world_camera: (V, 4, 4) of each view.  gains: (V,) exposure.  K: (3, 3) pixels.
+    object_of_part, is_handle: (P,) of the parts of the assembly; 0 is no object.
+    """
+
+    seed: int
+    objects: tuple[Placed, ...]
+    lamp: Lamp
+    T_world_camera: Points
+    gains: Points
+    K: Points
+    assembly: Assembly
+    textures: Textures
+    sky_texture: int
+    object_of_part: NDArray[np.int32]
+    is_handle: NDArray[np.bool_]
+
+
+def table_seed(seed: int, split: str, index: int) -> int:
+    """The seed of a table. Splits are names in it, so that no two share a table or a shape, however many each has."""
+    return derive(seed, "tableworld", split, index)
+
+
+def draw_shapes(seed: int, config: TableWorldConfig) -> list[Shape]:
+    """What stands on a table, the largest first; at most one laptop, for it would hide the rest. Each shape has its own random stream."""
+    random = generator(seed, "kinds")
+    kinds = list(CLASSES[1:])
+    chosen: list[str] = []
+    for _ in range(random.integers(config.objects[0], config.objects[1] + 1)):
+        chosen.append(kinds[random.integers(len(kinds))])
+        if chosen[-1] == "laptop":
+            kinds.remove("laptop")
+    shapes = [KINDS[kind](generator(seed, "shape", number)) for number, kind in enumerate(chosen)]
+    return sorted(shapes, key=lambda shape: -float(shape.size_m[0] * shape.size_m[2]))
+
+
+def _upright(yaw: float, x: float, z: float, height_m: float) -> Points:
+    """(4, 4) from an object's frame, y up, to the world, y down: standing on the table, turned by `yaw`."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    return np.array([[c, 0, -s, x], [0, -1.0, 0, -height_m / 2], [-s, 0, -c, z], [0, 0, 0, 1]])
+
+
+def place(seed: int, shapes: Sequence[Shape], half: Points) -> list[Placed]:
+    """Objects on a table of half sizes (2,), close together and never one in another. What finds no room is left out; the first does."""
+    placed: list[Placed] = []
+    taken: list[Points] = []
+    for number, shape in enumerate(shapes):
+        random = generator(seed, "place", number)
+        for attempt in range(_TRIES):
+            reach = 0.12 + 0.2 * attempt / _TRIES  # first close to the middle, then farther out
+            x, z = random.uniform(-reach, reach, 2) * (1.25, 0.9)
+            T = _upright(random.uniform(0, 2 * np.pi), x, z, float(shape.size_m[1]))
+            corners = footprint(shape, _GAP_M / 2) @ T[[0, 2]][:, [0, 2]].T + T[[0, 2], 3]
+            if not outside(corners, half) and not any(overlapping(corners, other) for other in taken):
+                placed.append(Placed(len(placed) + 1, shape, T))
+                taken.append(corners)
+                break
+    return placed
+
+
+def look_at(eye: Points, target: Points, roll: float) -> Points:
+    """(4, 4) T_world_camera of a camera at `eye` that looks at `target`, turned about its axis by `roll` radians."""
+    z = (target - eye) / np.linalg.norm(target - eye)
+    x = np.cross((0.0, 1.0, 0.0), z)
+    x /= np.linalg.norm(x)
+    y = np.cross(z, x)
+    T = np.eye(4)
+    T[:3, :3] = np.stack([np.cos(roll) * x + np.sin(roll) * y, np.cos(roll) * y - np.sin(roll) * x, z], 1)
+    T[:3, 3] = eye
+    return T
+
+
+def _clear(T_world_camera: Points, one: Placed) -> bool:
+    """Whether an object lies well before the camera, and not too near."""
+    eye, radius = T_world_camera[:3, 3], float(np.linalg.norm(one.shape.size_m) / 2)
+    away = one.T_world_object[:3, 3] - eye
+    return bool(T_world_camera[:3, 2] @ away > radius + 0.1 and np.linalg.norm(away) > radius + _CLEAR_M)
+
+
+def draw_view(random: np.random.Generator, objects: Sequence[Placed], config: TableWorldConfig) -> Points:
+    """(4, 4) T_world_camera: it looks at one of the objects or at a place near their middle, and stays clear of all of them."""
+    middle = np.mean([one.T_world_object[:3, 3] for one in objects], 0)
+    while True:
+        elevation, azimuth = np.radians(random.uniform(*config.elevation_deg)), random.uniform(0, 2 * np.pi)
+        share = random.uniform(0.0, 0.6)
+        target = middle + share * (objects[int(random.integers(len(objects)))].T_world_object[:3, 3] - middle)
+        away = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
+        eye = target + random.uniform(*config.distance_m) * away
+        T = look_at(eye, target, random.normal(0, np.radians(5)))
+        if all(_clear(T, one) for one in objects):
+            return T
+
+
+def make_lamp(seed: int) -> Lamp:
+    """Where light comes from, how hard, and how warm."""
+    random = generator(seed, "light")
+    azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(30, 75))
+    direction = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
+    hard, warm, bright = random.uniform(0.15, 0.75), random.uniform(-0.12, 0.22), random.uniform(0.8, 1.3)
+    colour = np.array([1 + warm, 1.0, 1 - warm])
+    return Lamp(direction, bright * hard * 1.5 * colour, bright * (1 - 0.75 * hard) * (1 + random.uniform(-0.06, 0.06, 3)))
+
+
+def _room(random: np.random.Generator, half: Points) -> tuple[Mesh, Mesh]:
+    """What gets no shadow of its own: table top, floor and walls; and the rest of the table."""
+    floor, wall = random.uniform(0.65, 0.8), random.uniform(1.9, 3.0)
+    top = -2.2
+    a, b = -half, half
+    ground: Mesh = [
+        quad((a[0], 0, a[1]), (2 * b[0], 0, 0), (0, 0, 2 * b[1]), "table"),
+        quad((-wall, floor, -wall), (2 * wall, 0, 0), (0, 0, 2 * wall), "floor"),
+        quad((-wall, top, wall), (2 * wall, 0, 0), (0, floor - top, 0), "wall"),
+        quad((-wall, top, -wall), (2 * wall, 0, 0), (0, floor - top, 0), "wall"),
+        quad((-wall, top, -wall), (0, 0, 2 * wall), (0, floor - top, 0), "wall"),
+        quad((wall, top, -wall), (0, 0, 2 * wall), (0, floor - top, 0), "wall"),
+    ]
+    board: Mesh = [*box((a[0], 5e-4, a[1]), (b[0], 0.03, b[1]), "table", (0.8, 0.8, 0.8))]
+    for x in (a[0] + 0.05, b[0] - 0.05):
+        for z in (a[1] + 0.05, b[1] - 0.05):
+            board += box((x - 0.025, 0.03, z - 0.025), (x + 0.025, floor, z + 0.025), "table", (0.7, 0.7, 0.7))
+    return ground, board
+
+
+def _named(mesh: Mesh, number: int) -> Mesh:
+    """Parts with the textures of one object."""
+    return [replace(part, material=f"{part.material}{number}" if part.material in ("label", "paint") else part.material) for part in mesh]
+
+
+def make_table(seed: int, config: TableWorldConfig) -> Table:
+    """The table of this seed. Each subsystem has its own random stream, so that another lamp, say, changes nothing else."""
+    random = generator(seed, "room")
+    half = random.uniform((0.45, 0.38), (0.85, 0.6))
+    objects = place(seed, draw_shapes(seed, config), half)
+    ground, board = _room(random, half)
+    parts: list[Part] = [*ground, *board]
+    owners, handles = [0] * len(parts), [False] * len(parts)
+    for one in objects:
+        for mesh, is_handle in ((one.shape.mesh, False), (one.shape.handle, True)):
+            parts += transformed(_named(mesh, one.number - 1), one.T_world_object)
+            owners += [one.number] * len(mesh)
+            handles += [is_handle] * len(mesh)
+    textures = make_textures(seed, len(objects))
+    views = generator(seed, "views")
+    field_of_view = generator(seed, "lens").uniform(*config.field_of_view_deg)
+    return Table(
+        seed=seed,
+        objects=tuple(objects),
+        lamp=make_lamp(seed),
+        T_world_camera=np.stack([draw_view(views, objects, config) for _ in range(config.views)]),
+        gains=np.exp(generator(seed, "exposure").normal(0.0, 0.12, config.views)),
+        K=intrinsics(field_of_view, config.height, config.width),
+        assembly=assemble_parts(parts, np.zeros(len(parts), np.int32), len(ground), textures),
+        textures=pack(textures),
+        sky_texture=list(textures).index("sky"),
+        object_of_part=np.array(owners, np.int32),
+        is_handle=np.array(handles),
+    )

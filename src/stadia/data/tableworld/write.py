@@ -1,0 +1,146 @@
+"""TableWorld on disk: a folder a table, each whole or absent, so that an interrupted rendering goes on.
+
+DATASET/dataset.json names the folders of each split and is written last. See docs/tableworld.md for every file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from stadia.core.errors import DataError
+from stadia.core.files import read_json, replacing_folder, write_json
+from stadia.data.rendering.files import cores, write_png
+from stadia.data.tableworld.presets import CLASSES, TableWorldConfig
+from stadia.data.tableworld.preview import write_preview
+from stadia.data.tableworld.render import TableRenderer, TableView
+from stadia.data.tableworld.table import make_table, table_seed
+
+VERSION = 1
+"""Of the tables: raised when a seed no longer gives the same pictures, so that an old folder is not continued by new code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One table to be rendered. name: its folder."""
+
+    split: str
+    index: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}-{self.index:05d}"
+
+
+def jobs(config: TableWorldConfig, seed: int) -> list[Job]:
+    """The tables of a data set, in order."""
+    return [Job(split, i, table_seed(seed, split, i)) for split, count in config.tables.items() for i in range(count)]
+
+
+def _origin(job: Job, config: TableWorldConfig) -> dict[str, Any]:
+    """What a table was made from: equal means that its pictures are equal."""
+    settings = config.model_dump(mode="json", exclude={"train", "val", "test"})
+    return {"version": VERSION, "split": job.split, "index": job.index, "seed": job.seed, "config": settings}
+
+
+def _finished(folder: Path, origin: dict[str, Any]) -> bool:
+    """Whether a table is already there. Raises DataError where another one is in its place."""
+    if not folder.exists():
+        return False
+    found = read_json(folder / "scene.json")
+    if not isinstance(found, dict) or found.get("tableworld") != origin:
+        raise DataError(folder, found="a table of other settings", expected="the same ones", cure="choose another --out, or delete it")
+    return True
+
+
+def _described(view: TableView) -> dict[str, Any]:
+    """A picture's entry in scene.json."""
+    return {
+        "K": view.K.tolist(),
+        "height": view.image.shape[0],
+        "width": view.image.shape[1],
+        "T_world_camera": view.T_world_camera.tolist(),
+        "objects": [
+            {
+                "class": one.placed.shape.kind,
+                "quaternion_wxyz": Rotation.from_matrix(one.T_camera_object[:3, :3]).as_quat(canonical=True)[[3, 0, 1, 2]].tolist(),
+                "t_camera_object_m": one.T_camera_object[:3, 3].tolist(),
+                "size_m": one.placed.shape.size_m.tolist(),
+                "symmetry": one.symmetry,
+                "full_px": one.full_px,
+            }
+            for one in view.objects
+        ],
+    }
+
+
+def _write_view(folder: Path, number: int, view: TableView) -> None:
+    name = f"{number:03d}"
+    write_png(folder / "image" / f"{name}.png", view.image[..., ::-1])
+    write_png(folder / "instance" / f"{name}.png", view.instance)
+    np.save(folder / "depth" / f"{name}.npy", view.depth_m)
+
+
+def _write_table(job: Job, config: TableWorldConfig, out: Path) -> int:
+    """Render one table to its folder. Returns its number of pictures."""
+    renderer = TableRenderer(make_table(job.seed, config), config)
+    with replacing_folder(out / job.name) as folder:
+        for kind in ("image", "instance", "depth"):
+            (folder / kind).mkdir()
+        views = []
+        for number in range(config.views):
+            view = renderer.render(number)
+            _write_view(folder, number, view)
+            views.append(_described(view))
+        write_json(folder / "scene.json", {"pictures": views, "tableworld": _origin(job, config)})
+    return config.views
+
+
+def write_tableworld(
+    config: TableWorldConfig,
+    out: Path,
+    *,
+    seed: int = 0,
+    workers: int | None = None,
+    advance: Callable[[int], None] = lambda pictures: None,
+) -> Path:
+    """Render a data set to `out`; tables already there are kept. Returns the path of its dataset.json.
+
+    Args:
+        config: what to render.
+        seed: of the data set; the same seed gives the same bytes, whatever `workers` is.
+        workers: threads that render, a table each; all cores by default.
+        advance: called with a number of pictures as they are finished (or found finished).
+
+    Raises DataError where a folder holds a table made with other settings, StadiaError where it cannot be written.
+    """
+    out = Path(out)
+    every = jobs(config, seed)
+    todo = []
+    for job in every:
+        if _finished(out / job.name, _origin(job, config)):
+            advance(config.views)
+        else:
+            todo.append(job)
+    with ThreadPoolExecutor(workers or cores()) as pool:
+        futures = [pool.submit(_write_table, job, config, out) for job in todo]
+        try:
+            for future in as_completed(futures):
+                advance(future.result())
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+    splits = {split: [job.name for job in every if job.split == split] for split in config.tables}
+    made_from = {"seed": seed, "config": config.model_dump(mode="json")}
+    path = out / "dataset.json"
+    write_preview(out, [job.name for job in every])
+    write_json(path, {"format": "stadia-objects", "version": 1, "classes": CLASSES, "splits": splits, "tableworld": made_from})
+    return path

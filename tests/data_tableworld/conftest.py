@@ -1,0 +1,25 @@
+"""A few tables, rendered once, for the tests of TableWorld."""
+
+from __future__ import annotations
+
+import pytest
+
+from stadia.data.tableworld.presets import TINY, TableWorldConfig
+from stadia.data.tableworld.render import TableRenderer, TableView
+from stadia.data.tableworld.table import Table, make_table, table_seed
+
+
+@pytest.fixture(scope="session")
+def config() -> TableWorldConfig:
+    return TINY.model_copy(update={"height": 96, "width": 128, "views": 2})
+
+
+@pytest.fixture(scope="session")
+def tables(config: TableWorldConfig) -> list[Table]:
+    return [make_table(table_seed(0, "train", index), config) for index in range(8)]
+
+
+@pytest.fixture(scope="session")
+def views(tables: list[Table], config: TableWorldConfig) -> list[TableView]:
+    renderers = [TableRenderer(table, config) for table in tables[:6]]
+    return [renderer.render(view) for renderer in renderers for view in range(config.views)]
