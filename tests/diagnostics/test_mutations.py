@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Mutation, abilities, clean_splits
+from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Alone, Mutation, abilities, clean_splits
 
 from stadia.core.recording import Recording
 from stadia.data.sources import open_recordings
@@ -27,10 +27,17 @@ REAL = {  # the rest of MUTATIONS is measured on the real samples by benchmarks/
     "poses of a body (x forward, z up)",
     "poses in centimetres",
     "ground truth zero",
+    "millimetres read as 1/256 m, one camera alone",
+    "ground truth at half the size of its pictures",
+    "ground truth of whole metres",
     "uint16 not divided by 256",
     "factor 5.4 not undone",
 }
-REAL_SAMPLES = {"kitti_odometry": {"stereo", "poses", "rulers"}, "kitti_raw": {"poses", "depth", "rulers"}, "sevenscenes/kitchen": set()}
+REAL_SAMPLES = {
+    "kitti_odometry": {"stereo", "poses", "rulers"},
+    "kitti_raw": {"poses", "depth", "rulers", "road"},
+    "sevenscenes/kitchen": set(),
+}
 """Real samples, and the abilities that mutations are tested with there."""
 
 _OPENED: dict[str, Recording] = {}
@@ -74,6 +81,10 @@ def test_roadworld_is_silent(roadworld: Path) -> None:
     assert spoken(preflight([train, val], splits)) == []
 
 
+def test_roadworld_is_silent_without_a_second_camera_and_poses(recording: Recording) -> None:
+    assert spoken(preflight([Alone(recording)])) == []
+
+
 @pytest.mark.parametrize(("name", "code", "broken"), SPLIT_MUTATIONS, ids=[name for name, *_ in SPLIT_MUTATIONS])
 def test_roadworld_splits_are_named(name: str, code: str, broken, recording: Recording) -> None:
     (found,) = preflight([], broken(recording))
@@ -86,6 +97,12 @@ def test_roadworld_splits_are_named(name: str, code: str, broken, recording: Rec
 def test_real_samples_are_silent(sample: str, real_data: Path) -> None:
     recording = real(sample, real_data)
     assert spoken(preflight([recording], clean_splits(recording))) == []
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("sample", ["kitti_raw", "sevenscenes/kitchen"])
+def test_real_samples_are_silent_without_a_second_camera_and_poses(sample: str, real_data: Path) -> None:
+    assert spoken(preflight([Alone(real(sample, real_data))], checks=["ground_truth"])) == []
 
 
 @pytest.mark.real

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.types import Camera
+from stadia.diagnostics.instruments.road import camera_height
 
 Image, Map, Matrix = NDArray[np.uint8], NDArray[np.float32], NDArray[np.float64]
 
@@ -20,6 +21,7 @@ class Mutated(Recording):
     """A recording with some of its answers changed. A function left out changes nothing.
 
     frame: of an index, the index whose picture is shown instead.  side: of a side, the side whose picture is shown instead.
+    depth_frame: of an index, the index whose ground truth is shown instead, None for none.
     image, camera, depth, pose: of the original answer.
     """
 
@@ -29,7 +31,7 @@ class Mutated(Recording):
         *,
         frame: Callable[[int], int] = lambda i: i,
         side: Callable[[str], str] = lambda s: s,
-        depth_frame: Callable[[int], int] = lambda i: i,
+        depth_frame: Callable[[int], int | None] = lambda i: i,
         image: Callable[[Image], Image] = lambda x: x,
         camera: Callable[[Camera], Camera] = lambda x: x,
         depth: Callable[[Map], Map] = lambda x: x,
@@ -52,7 +54,8 @@ class Mutated(Recording):
         return self._camera(self.recording.camera(index, side))
 
     def depth_m(self, index: int, side: str = LEFT) -> Map | None:
-        depth = self.recording.depth_m(self._depth_frame(index), side)
+        shown = self._depth_frame(index)
+        depth = None if shown is None else self.recording.depth_m(shown, side)
         return None if depth is None else self._depth(depth)
 
     def T_world_camera(self, index: int, side: str = LEFT) -> Matrix | None:
@@ -64,6 +67,17 @@ class Mutated(Recording):
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
         return self.recording.file(self._frame(index), self._side(side))
+
+
+class Alone(Mutated):
+    """One camera and its ground truth: neither a second camera nor poses tell metres."""
+
+    def __init__(self, recording: Recording, **changes: Callable) -> None:
+        super().__init__(recording, **changes)
+        self.sides, self.T_right_left = (LEFT,), None
+
+    def T_world_camera(self, index: int, side: str = LEFT) -> None:
+        return None
 
 
 def _with_K(change: Callable[[Matrix, Camera], Matrix]) -> Callable[[Camera], Camera]:
@@ -144,6 +158,10 @@ def _inverse_depth(depth: Map) -> Map:
     return (inverse * np.median(depth[depth > 0]) / np.median(inverse[depth > 0])).astype(np.float32)
 
 
+def _whole_metres(depth: Map) -> Map:
+    return np.floor(depth).astype(np.float32)
+
+
 def _eight_bit(depth: Map) -> Map:
     return (np.ceil(depth / depth.max() * 255) / 255 * depth.max()).astype(np.float32)
 
@@ -152,7 +170,7 @@ def _eight_bit(depth: Map) -> Map:
 class Mutation:
     """name: in words.  check: whose it is.  codes: one of these must be found, as a stop unless `warns`.
 
-    needs: of "stereo", "poses", "depth", "dense", "rulers" (stereo or depth beside the poses).
+    needs: of "stereo", "poses", "depth", "dense", "rulers" (stereo or depth beside the poses), "road" (seen level, with depth).
     """
 
     name: str
@@ -244,6 +262,44 @@ MUTATIONS = (
         "depth stereo",
         warns=True,
     ),
+    _mutation(
+        "millimetres read as 1/256 m",
+        "ground_truth",
+        "D06",
+        lambda r: Mutated(r, depth=lambda d: d * np.float32(1000 / 256)),
+        "depth poses",
+    ),
+    _mutation(
+        "1/256 m read as millimetres", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: d * np.float32(0.256)), "depth poses"
+    ),
+    _mutation(
+        "millimetres read as 1/256 m, one camera alone",
+        "ground_truth",
+        "D06",
+        lambda r: Alone(r, depth=lambda d: d * np.float32(1000 / 256)),
+        "depth road",
+        warns=True,
+    ),
+    _mutation(
+        "1/256 m read as millimetres, one camera alone",
+        "ground_truth",
+        "D06",
+        lambda r: Alone(r, depth=lambda d: d * np.float32(0.256)),
+        "depth road",
+        warns=True,
+    ),
+    _mutation(
+        "ground truth at half the size of its pictures", "ground_truth", "D11", lambda r: Mutated(r, depth=lambda d: d[::2, ::2]), "depth"
+    ),
+    _mutation(
+        "ground truth of every fifth frame",
+        "ground_truth",
+        "D12",
+        lambda r: Mutated(r, depth_frame=lambda i: i if i % 5 == 0 else None),
+        "depth",
+        warns=True,
+    ),
+    _mutation("ground truth of whole metres", "ground_truth", "D08", lambda r: Mutated(r, depth=_whole_metres), "depth"),
     _mutation("ground truth of 8 bits", "ground_truth", "D08", lambda r: Mutated(r, depth=_eight_bit), "dense", warns=True),
 )
 
@@ -265,6 +321,7 @@ def abilities(recording: Recording) -> frozenset[str]:
         "depth": depth is not None,
         "dense": depth is not None and bool((depth > 0).sum() > 20_000),
         "rulers": stereo or depth is not None,
+        "road": depth is not None and camera_height(depth, recording.camera(0).K.numpy().astype(np.float64)) is not None,
     }
     return frozenset(name for name, there in has.items() if there)
 

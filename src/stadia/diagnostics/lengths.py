@@ -68,6 +68,8 @@ FINGERPRINTS: dict[Ruler, tuple[tuple[float, str, str], ...]] = {
         (1000.0, "the ground truth is in millimetres", "divide it by 1000"),
         (256.0, "the uint16 PNG was read without its factor of 256", "divide it by 256"),
         (100.0, "the ground truth is in centimetres", "divide it by 100"),
+        (1000 / 256, "millimetres were read as KITTI's uint16, of 1/256 m", "divide it by 3.906, or the stored values by 1000"),
+        (256 / 1000, "KITTI's uint16, of 1/256 m, was read as millimetres", "multiply it by 3.906, or divide the stored values by 256"),
         (1 / 256, "the ground truth was divided by 256 twice", "multiply it by 256"),
         (0.001, "the ground truth is in kilometres, or was divided by 1000 twice", "multiply it by 1000"),
         (1 / 80, "the ground truth was normalised by its cap of 80 m", "multiply it by 80"),

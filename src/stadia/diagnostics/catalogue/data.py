@@ -65,8 +65,10 @@ ENTRIES = (
         cause="a unit or a file format's factor was not applied (millimetres, uint16 / 256), or a nominal baseline was not undone",
         cure="divide the ground truth by the factor found",
         measured="Median depth against 0.1 to 300 m; then against depth by the rig (matches of left and right) and against the poses "
-        "(motion by perspective-n-points on the ground truth, over the length that the poses give).",
-        seen="the usual factors: 1000 and 100 (units), 256 (KITTI's PNG), 5.4 (Monodepth2's nominal baseline of 0.1 for 0.54 m)",
+        "(motion by perspective-n-points on the ground truth, over the length that the poses give). Where there is neither, and a level "
+        "plane is seen in the lower middle of the picture, the camera's height above it against 0.6 to 4 m, which warns.",
+        seen="the usual factors: 1000 and 100 (units), 256 (KITTI's PNG), 3.9 (millimetres read as KITTI's PNG), 5.4 (Monodepth2's "
+        "nominal baseline of 0.1 for 0.54 m)",
     ),
     Entry(
         "D07",
@@ -88,8 +90,10 @@ ENTRIES = (
         symptom="Scores stop improving at an error that is the step between two levels.",
         cause="depth went through an 8-bit or JPEG picture made for looking",
         cure="use the original depth files (uint16 PNG, npy), not their visualisation",
-        measured="Distinct values in a map with more than 20 000 known pixels: 256 or fewer.",
-        seen="a training diary: masks and depth had been stored as JPEG",
+        measured="Distinct values in a map with more than 20 000 known pixels: 256 or fewer warns. More than 60 % whole metres, of at "
+        "least 8 different ones, stops. Files of 8 bits and JPEGs are refused by name when they are read (D01).",
+        seen="training diaries: masks and depth had been stored as JPEG; KITTI's 16-bit ground truth was read as 8 bits, half a metre "
+        "too near on average",
     ),
     Entry(
         "D09",
@@ -112,5 +116,25 @@ ENTRIES = (
         measured="For 6 frames of a held-out split: the most similar of 400 training frames, confirmed by matches under one epipolar "
         "geometry, that have moved less than twice the way between neighbours. Warns from a quarter of the frames.",
         seen="the Zhou split of KITTI: every validation frame has a training neighbour within one frame",
+    ),
+    Entry(
+        "D11",
+        "Ground truth of another size than its picture",
+        Stage.DATA,
+        symptom="Training stops at a shape; or it learns depth that is shifted, and looks well on the picture sheet.",
+        cause="the pictures were cropped or resized, the ground truth was not (or the reverse)",
+        cure="use the ground truth of the original pictures with the original pictures, and crop or resize both by the configuration",
+        measured="Height and width of the maps at the sampled frames against those of the camera.",
+        seen="KITTI's benchmark crop of 1216x352 beside full maps of 1242x375",
+    ),
+    Entry(
+        "D12",
+        "Ground truth of few frames",
+        Stage.DATA,
+        symptom="An epoch takes as long as ever and teaches a fraction; scores are means over a handful of pictures.",
+        cause="ground truth was recorded at a lower rate, downloaded in part, or is named by other numbers than the pictures",
+        cure="train and score on the frames that have it, or fetch the rest; compare the names of the files",
+        measured="24 frames spread over the recording: warns where fewer than half, but some, have a map.",
+        seen="KITTI's annotated depth leaves out the first and last five frames of a drive; NYU labels 1449 of 400 000 frames",
     ),
 )

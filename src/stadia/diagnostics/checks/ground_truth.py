@@ -13,10 +13,17 @@ from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.instruments.matching import grey
 from stadia.diagnostics.instruments.photometric import warp_identity_ratio
-from stadia.diagnostics.survey import NotChecked, Survey
+from stadia.diagnostics.instruments.road import camera_height
+from stadia.diagnostics.survey import NotChecked, Survey, spread
 
+LOOKED_FOR, FEW_SHARE = 24, 0.5
 EMPTY_STOP_SHARE = 0.5
 LEVELS, LEVELS_FROM_PIXELS = 256, 20_000
+WHOLE_SHARE, WHOLE_LEVELS = 0.6, 8
+"""Of depth in 1/256 m or 1/1000 m, 0.4 % and less of the values are whole metres. A few walls may well be."""
+
+CAMERA_HEIGHT_M = (0.6, 4.0)
+"""Above the road: cars 1.2 to 2 m, lorries below 4. Millimetres read as KITTI's 1/256 m make 6.4 of 1.65 m, the reverse 0.42."""
 SHIFTS = (-3, -2, -1, 1, 2, 3)
 SHIFT_GAIN = 0.85
 """A neighbour's ground truth fits at 1.3 times the spread of the right one (RoadWorld, 1 m a frame), so the wrong one shows at 0.75."""
@@ -28,10 +35,14 @@ FLAT_WARN, FLAT_STOP = 1.05, 1.15
 
 
 def ground_truth(survey: Survey) -> Iterator[Finding]:
-    """D05 empty, D08 few levels, D07 of other pictures, else D06 scale."""
+    """D12 of few frames, D11 of another size, D05 empty, D08 few levels, D07 of other pictures, else D06 scale."""
+    yield from _few_frames(survey)
     maps = [survey.recording.depth_m(i, LEFT) for i in survey.anchors]
     if all(depth is None for depth in maps):
         raise NotChecked("no ground-truth depth")
+    if (other_size := _size(survey)) is not None:
+        yield other_size
+        return
     empty = _empty([depth for depth in maps if depth is not None], survey)
     if empty is not None:
         yield empty
@@ -47,6 +58,35 @@ def ground_truth(survey: Survey) -> Iterator[Finding]:
         yield from _scale(survey)
     if lengths.proportion(survey) is None and len(flat_warps(survey)) < LEAST_WARPS:
         raise NotChecked("whether the ground truth belongs to these frames: no rig, and no motion known well enough to warp along")
+
+
+def _few_frames(survey: Survey) -> Iterator[Finding]:
+    looked_at = sorted(spread(survey.length)[:LOOKED_FOR])
+    there = [i for i in looked_at if survey.recording.depth_m(i, LEFT) is not None]
+    if 0 < len(there) < FEW_SHARE * len(looked_at):
+        yield finding(
+            "D12",
+            Severity.WARN,
+            measured=f"{len(there)} of {len(looked_at)} frames have ground truth",
+            expected="most of them",
+            evidence={"frames_with_ground_truth": there},
+            where=[survey.name],
+        )
+
+
+def _size(survey: Survey) -> Finding | None:
+    for i in survey.anchors:
+        depth, camera = survey.recording.depth_m(i, LEFT), survey.recording.camera(i)
+        if depth is not None and depth.shape != (camera.height, camera.width):
+            return finding(
+                "D11",
+                Severity.STOP,
+                measured=f"ground truth of {depth.shape[1]}x{depth.shape[0]} for a picture of {camera.width}x{camera.height}",
+                expected="a value for each pixel of its picture",
+                evidence={"frame": i},
+                where=[survey.name],
+            )
+    return None
 
 
 def _empty(maps: list[NDArray[np.float32]], survey: Survey) -> Finding | None:
@@ -68,7 +108,19 @@ def _empty(maps: list[NDArray[np.float32]], survey: Survey) -> Finding | None:
 def _levels(survey: Survey) -> Iterator[Finding]:
     for i in survey.anchors:
         depth = survey.depth(i)
-        known = depth[depth > 0] if depth is not None else np.zeros(0)
+        known = depth[depth > 0] if depth is not None else np.zeros(0, np.float32)
+        if (whole := _whole_metres(known)) > WHOLE_SHARE:
+            yield finding(
+                "D08",
+                Severity.STOP,
+                measured=f"{whole:.0%} of {known.size} pixels are whole metres",
+                expected=f"at most {WHOLE_SHARE:.0%}",
+                cause="16-bit ground truth (1/256 m) was read as 8 bits, or depth was rounded to integers",
+                cure="read the original files with all of their bits (cv2.IMREAD_UNCHANGED), then divide",
+                evidence={"frame": i, "share": whole},
+                where=[survey.name],
+            )
+            return
         if known.size > LEVELS_FROM_PIXELS and (count := len(np.unique(known))) <= LEVELS:
             yield finding(
                 "D08",
@@ -81,10 +133,20 @@ def _levels(survey: Survey) -> Iterator[Finding]:
             return
 
 
+def _whole_metres(known: NDArray[np.float32]) -> float:
+    """Share of depths that are whole metres; 0 where they are few different ones, or so large that they are in another unit."""
+    if known.size == 0 or np.median(known) > lengths.PLAUSIBLE[lengths.Ruler.DEPTH][1]:
+        return 0.0
+    whole = known[known == np.rint(known)]
+    return whole.size / known.size if len(np.unique(whole)) >= WHOLE_LEVELS else 0.0
+
+
 def _scale(survey: Survey) -> Iterator[Finding]:
-    for verdict in lengths.verdicts(survey):
-        if verdict.ruler is not lengths.Ruler.DEPTH:
-            continue
+    wrong = [verdict for verdict in lengths.verdicts(survey) if verdict.ruler is lengths.Ruler.DEPTH]
+    compared = any(lengths.Ruler.DEPTH in (c.first, c.second) for c in lengths.compare(survey))
+    if not wrong and not compared:
+        yield from _above_road(survey)
+    for verdict in wrong:
         factor = verdict.factor
         low, high = lengths.PLAUSIBLE[verdict.ruler]
         measured, expected = f"a median depth of {verdict.says:.4g} m", f"{low:g} to {high:g} m"
@@ -99,6 +161,31 @@ def _scale(survey: Survey) -> Iterator[Finding]:
             cause=verdict.cause,
             cure=verdict.cure or (f"divide the ground truth by {factor:.4g}" if factor is not None else None),
             evidence={"median_m": verdict.says, **lengths.evidence(verdict)},
+            where=[survey.name],
+        )
+
+
+def _above_road(survey: Survey) -> Iterator[Finding]:
+    """D06 where nothing else measures metres: how high the camera stands above the road."""
+    seen = [(i, camera_height(depth, survey.K(i))) for i in survey.anchors if (depth := survey.depth(i)) is not None]
+    heights = {i: height for i, height in seen if height is not None}
+    if len(heights) < EMPTY_STOP_SHARE * len(seen) or not heights:
+        return
+    height_m = float(np.median(list(heights.values())))
+    low, high = CAMERA_HEIGHT_M
+    if not low <= height_m <= high:
+        yield finding(
+            "D06",
+            Severity.WARN,
+            measured=f"by the ground truth, the camera stands {height_m:.2f} m above the road",
+            expected=f"{low:g} to {high:g} m",
+            cure="if the camera is that of a car, "
+            + (
+                "divide the ground truth by what makes this 1.2 to 2 m (millimetres read as 1/256 m: 3.9)"
+                if height_m > high
+                else "multiply the ground truth by what makes this 1.2 to 2 m (1/256 m read as millimetres: 3.9)"
+            ),
+            evidence={"frame": list(heights), "camera_height_m": list(heights.values())},
             where=[survey.name],
         )
 
