@@ -209,6 +209,13 @@ def test_the_law_sees_the_stabiliser_of_a_known_library() -> None:
     assert finite_in_half_precision(estimate, 16) < 0.05
 
 
+def test_far_queries_and_keys_are_still_told_apart() -> None:
+    """Their features are all tiny: brought to a largest of 1 they stay above the floor, where every token gets the same answer."""
+    _, k, v = random_tokens(40)
+    said = build("performer")(k, k, v, GRID)
+    assert (said - said.mean(dim=2, keepdim=True)).norm() > 0.05 * v.norm()
+
+
 def test_performer_computes_in_float32_under_autocast() -> None:
     q, k, v = random_tokens(4)
     attention = build("performer")

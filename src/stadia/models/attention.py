@@ -43,4 +43,4 @@ def attention_map(q: Tensor, k: Tensor) -> Tensor:
 
     The fused kernels do not hold it; for pictures it is computed here (Vaswani et al. 2017, arXiv 1706.03762, eq. 1).
     """
-    return (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1)
+    return (q / math.sqrt(q.shape[-1]) @ k.transpose(-2, -1)).softmax(dim=-1)
