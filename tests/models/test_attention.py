@@ -59,6 +59,25 @@ def test_the_map_says_who_looks_where() -> None:
     assert weights[0, 0].argmax(dim=-1).tolist() == looked_at.tolist()
 
 
+def test_only_the_explicit_form_keeps_the_matrix_for_the_backward_pass() -> None:
+    """At 1216x352, two heads of it: queries, keys, values and answer against N x N numbers a head."""
+    q, k, v = (x.requires_grad_() for x in torch.randn(3, 1, 2, 22 * 76 + 1, 64))
+    kept = {}
+    for name in ("sdpa", "explicit"):
+        storages: dict[int, int] = {}
+
+        def keep(tensor: Tensor, storages: dict[int, int] = storages) -> Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            said = exact(name)(q, k, v, (22, 76))
+        kept[name] = sum(storages.values())
+        said.sum().backward()
+    assert kept["explicit"] >= 2 * 1673**2 * 4
+    assert kept["sdpa"] < 0.6 * kept["explicit"]
+
+
 def test_a_misspelt_attention_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'explicit'"):
         resolve(AttentionConfig, {"name": "explict"})
