@@ -119,6 +119,10 @@ def test_thin_boxes_side_by_side_share_their_hulls_and_nothing_else():
     assert float(boxes.hull_iou(a, lath, b, lath)) == pytest.approx(0.523, abs=5e-4)
 
 
+def test_hulls_apart_along_two_axes_share_nothing():
+    assert float(boxes.hull_iou(at(0, 0, 0), size(1, 1, 1), at(2, -3, 0), size(1, 1, 1))) == 0
+
+
 def test_two_without_volume_have_no_iou():
     for overlap in (boxes.iou, boxes.hull_iou):
         assert float(overlap(at(0, 0, 0), size(1, 1, 0), at(0, 0, 0), size(1, 1, 0))) == 0

@@ -70,6 +70,23 @@ def test_the_majority_wins_over_a_third_that_is_wrong():
     assert_close(again.pixel, voted.pixel, atol=0, rtol=0)
 
 
+def test_chance_comes_from_the_generator_alone():
+    pixels, directions, segment = voters(300)
+    directions = turned(directions, 8)
+    votes = [
+        vote_centre_ransac(pixels, directions, segment, 3, generator=torch.Generator().manual_seed(seed), hypotheses=2).pixel
+        for seed in (1, 1, 2)
+    ]
+    assert_close(votes[0], votes[1], atol=0, rtol=0)
+    assert (votes[0] - votes[2]).abs().min() > 0
+
+
+def test_a_pixel_without_direction_has_no_vote():
+    pixels, directions, segment = voters()
+    silent = torch.arange(300) % 3 == 0
+    assert_close(vote_centre(pixels, directions.where(~silent[:, None], 0.0), segment, 3).pixel, CENTRES, atol=1e-3, rtol=0)
+
+
 def test_a_direction_has_a_sign_for_the_vote():
     """More than half of the pixels point away from the centre: their lines go through it, and do not count."""
     pixels, directions, segment = voters(300)

@@ -93,6 +93,14 @@ def test_a_finite_set_is_the_least_of_its_members():
     assert found.max() < 62.8  # no two orientations of a cube are farther apart
 
 
+def test_a_turn_is_of_the_true_object_not_back():
+    """A list that lacks the inverses is taken as it is: the object turned by 90 degrees looks the same, by -90 it does not."""
+    quarter = turn(torch.tensor([0.0, 0, 1], dtype=F64), 90.0)
+    true, symmetry = unit(2), Symmetry.of([[quarter.tolist()]] * 2)
+    turned = torch.stack((multiply(true[0], quarter), multiply(true[1], quarter * torch.tensor([1, 1, 1, -1]))))
+    assert symmetric_angle_deg(turned, true, symmetry).tolist() == pytest.approx([0, 90], abs=1e-5)
+
+
 def test_a_body_of_revolution_may_stand_on_its_head():
     can = Symmetry(torch.tensor([True]), torch.tensor([[[1.0, 0, 0, 0], [0.0, 1, 0, 0]]], dtype=F64))
     true = unit(1)
