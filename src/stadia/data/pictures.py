@@ -167,6 +167,16 @@ def _jpeg_depth(path: Path) -> DataError:
     )
 
 
+def read_depth_codes(path: Path) -> NDArray:
+    """(H, W) uint16 or (H, W, 3) uint8 blue, green, red: the stored numbers of a PNG whose bytes together mean a distance."""
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    fits = (stored.ndim == 2 and stored.dtype == np.uint16) or (stored.ndim == 3 and stored.shape[2] == 3 and stored.dtype == np.uint8)
+    if not fits or not data.startswith(_PNG_SIGNATURE):
+        found = f"{stored.dtype} of shape {stored.shape}"
+        raise DataError(path, found=found, expected="16 bits of one channel, or 8 bits of three", cure="copy the file again")
+    return stored
+
+
 def read_numbers_png(path: Path) -> NDArray[np.int32]:
     """(H, W) whole numbers, as of classes or instances, from a PNG of one channel of 8 or 16 bits.
 

@@ -1,0 +1,207 @@
+"""NOCS data sets in their official layout: CAMERA and REAL (Wang et al., "Normalized object coordinate space", CVPR 2019).
+
+Of each picture 0000: 0000_color.png, _coord.png, _depth.png, _mask.png, _meta.txt. There are no poses: where on its object each pixel
+lies (_coord) and how far from the camera (_depth) give them, by a similarity that most pixels of the object agree on. What gives none
+is left out and told (`NocsPictures.left_out`); the official tools put the identity there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError, GeometryError
+from stadia.core.seeds import derive
+from stadia.core.types import Camera
+from stadia.data.object_labels import BACKGROUND, ObjectLabel, ObjectLabels, ObjectPictures, Points, SymmetryLabel
+from stadia.data.pictures import natural_key, read_depth_codes, read_rgb
+from stadia.geometry.align_ransac import umeyama_ransac
+
+CLASSES = (BACKGROUND, "bottle", "bowl", "camera", "can", "laptop", "mug")
+_OF_REVOLUTION = {"bottle", "bowl", "can"}  # a mug too where its handle is hidden, which these files do not say
+
+K_CAMERA = np.array([[577.5, 0.0, 319.5], [0.0, 577.5, 239.5], [0.0, 0.0, 1.0]])
+K_REAL = np.array([[591.0125, 0.0, 322.525], [0.0, 590.16775, 244.11084], [0.0, 0.0, 1.0]])
+
+_BACKGROUND_NUMBER = 255
+_INLIER_M = 0.01
+_MOST_POINTS = 600
+_FEWEST_PX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An object without a pose. number: in the mask and in _meta.txt."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """T_camera_object: (4, 4) metres.  diagonal_m: of the object's box, the unit of its coordinates.  inliers: share of its pixels."""
+
+    T_camera_object: Points
+    diagonal_m: float
+    inliers: float
+
+
+def read_coordinates(path: Path) -> Points:
+    """(H, W, 3) of a _coord.png, in [0, 1], right-handed: x, y, z from the object's left to right, up, and to its front; centre 0.5.
+
+    The files hold 1 - z.
+    """
+    coordinates = read_rgb(path).astype(np.float64) / 255
+    coordinates[..., 2] = 1 - coordinates[..., 2]
+    return coordinates
+
+
+def read_depth(path: Path) -> NDArray[np.float32]:
+    """(H, W) z in metres, 0 = none, of a _depth.png: millimetres in 16 bits, or in green (high byte) and red (low) of three channels."""
+    codes = read_depth_codes(path)
+    if codes.ndim == 3:
+        codes = codes[..., 1].astype(np.uint16) * np.uint16(256) + codes[..., 2]  # OpenCV's order: blue, green, red
+    return codes.astype(np.float32) / np.float32(1000)
+
+
+def recover_pose(coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_], K: Points, seed: int) -> Recovered:
+    """The pose of one object from its normalised coordinates (H, W, 3), depth (H, W) and mask (H, W).
+
+    Raises GeometryError where too few pixels have depth, where too few agree, or where the object would lie behind the camera.
+    """
+    rows, columns = np.nonzero(mask & (depth_m > 0))
+    if len(rows) < _FEWEST_PX:
+        raise GeometryError("object", found=f"{len(rows)} pixels with depth", expected=f"at least {_FEWEST_PX}", cure="leave it out")
+    if len(rows) > _MOST_POINTS:
+        chosen = np.linspace(0, len(rows) - 1, _MOST_POINTS).astype(int)
+        rows, columns = rows[chosen], columns[chosen]
+    z = depth_m[rows, columns].astype(np.float64)
+    seen = np.stack([(columns - K[0, 2]) / K[0, 0] * z, (rows - K[1, 2]) / K[1, 1] * z, z], 1)
+    found = umeyama_ransac(
+        torch.from_numpy(coordinates[rows, columns] - 0.5),
+        torch.from_numpy(seen),
+        "sim3",
+        inlier_distance=_INLIER_M,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = found.similarity.R.numpy(), found.similarity.t.numpy()
+    if not T[2, 3] > 0 or not float(found.similarity.scale) > 0:
+        raise GeometryError("object", found=f"its centre at z = {T[2, 3]:.3g} m", expected="in front of the camera", cure="leave it out")
+    return Recovered(T, float(found.similarity.scale), float(found.inlier.double().mean()))
+
+
+def read_meta(path: Path) -> tuple[dict[int, int], bool]:
+    """Class of each object of a _meta.txt by its number (0: a distractor), and whether the file is of CAMERA (else of REAL)."""
+    try:
+        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        found = {int(words[0]): int(words[1]) for words in lines}
+    except FileNotFoundError as error:
+        raise DataError(path, found="no such file", expected="a line for each object", cure="copy it from the data set") from error
+    except (ValueError, IndexError) as error:
+        raise DataError(path, found=f"a damaged file ({error})", expected="lines of number, class, model", cure="copy it again") from error
+    columns = {len(words) for words in lines}
+    wrong = [number for number, kind in found.items() if not 0 <= kind < len(CLASSES) or not 0 <= number < _BACKGROUND_NUMBER]
+    if wrong or len(found) != len(lines) or not columns <= {3, 4} or len(columns) > 1:
+        what = f"object {wrong[0]} of class {found[wrong[0]]}" if wrong else f"{len(lines)} lines of {sorted(columns)} columns"
+        expected = "numbers once each below 255, classes 0 to 6, and 3 (REAL) or 4 (CAMERA) columns"
+        raise DataError(path, found=what, expected=expected, cure="copy it again")
+    return found, columns == {4}
+
+
+class NocsPictures(ObjectPictures):
+    """The pictures of a folder and of those in it (CAMERA/train, real_test). `size_m` is that of what is seen, at most the object's own."""
+
+    classes = CLASSES
+
+    def __init__(self, name: str, stems: list[Path]) -> None:
+        self.name, self._stems = name, stems
+        self._known: dict[int, tuple[dict[int, ObjectLabel], list[LeftOut]]] = {}
+
+    @classmethod
+    def open(cls, folder: Path) -> NocsPictures:
+        """Open a folder. Raises DataError where it holds no picture, or where one of the five files of a picture is missing."""
+        folder = Path(folder).expanduser()
+        pictures = sorted(folder.rglob("*_color.png"), key=lambda path: (path.parent.parts, natural_key(path)))
+        if not pictures:
+            raise DataError(folder, found="no *_color.png", expected="NOCS's layout", cure="check the path")
+        stems = [path.with_name(path.name.removesuffix("_color.png")) for path in pictures]
+        for stem in stems:
+            for ending in ("_coord.png", "_depth.png", "_mask.png", "_meta.txt"):
+                path = stem.with_name(stem.name + ending)
+                if not path.exists():
+                    raise DataError(path, found="no such file", expected="five files a picture", cure="copy it, or remove the others")
+        return cls(folder.name, stems)
+
+    def __len__(self) -> int:
+        return len(self._stems)
+
+    def _path(self, index: int, ending: str) -> Path:
+        stem = self._stems[index]
+        return stem.with_name(stem.name + ending)
+
+    def file(self, index: int) -> Path:
+        return self._path(index, "_color.png")
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return read_rgb(self.file(index))
+
+    def camera(self, index: int) -> Camera:
+        _, rendered = read_meta(self._path(index, "_meta.txt"))
+        height, width = self.image(index).shape[:2]
+        return Camera(torch.from_numpy(K_CAMERA if rendered else K_REAL), height, width)
+
+    def labels(self, index: int) -> ObjectLabels:
+        found = self._recovered(index)[0]
+        mask = self._mask(index)
+        instance = np.zeros(mask.shape, np.int32)
+        for place, number in enumerate(found, start=1):
+            instance[mask == number] = place
+        return ObjectLabels(instance, tuple(found.values()))
+
+    def left_out(self, index: int) -> list[LeftOut]:
+        """The objects of known classes that have no label, each with the reason; distractors are not counted."""
+        return self._recovered(index)[1]
+
+    def _mask(self, index: int) -> NDArray[np.int32]:
+        return read_rgb(self._path(index, "_mask.png"))[..., 0].astype(np.int32)
+
+    def _recovered(self, index: int) -> tuple[dict[int, ObjectLabel], list[LeftOut]]:
+        """Labels by number, and what has none; kept, for it takes longer than to read the picture."""
+        if index not in self._known:
+            self._known[index] = self._recover(index)
+        return self._known[index]
+
+    def _recover(self, index: int) -> tuple[dict[int, ObjectLabel], list[LeftOut]]:
+        kinds, rendered = read_meta(self._path(index, "_meta.txt"))
+        mask = self._mask(index)
+        coordinates, depth = read_coordinates(self._path(index, "_coord.png")), read_depth(self._path(index, "_depth.png"))
+        if not mask.shape == coordinates.shape[:2] == depth.shape:
+            found = f"mask {mask.shape}, coordinates {coordinates.shape[:2]}, depth {depth.shape}"
+            raise DataError(self._stems[index], found=found, expected="one size", cure="copy the picture again")
+        unknown = set(np.unique(mask).tolist()) - set(kinds) - {_BACKGROUND_NUMBER}
+        if unknown:
+            path = self._path(index, "_mask.png")
+            raise DataError(path, found=f"object {min(unknown)}", expected="those of _meta.txt", cure="copy it again")
+        labels: dict[int, ObjectLabel] = {}
+        left_out: list[LeftOut] = []
+        for number, kind in kinds.items():
+            own = mask == number
+            if kind == 0:
+                continue
+            if not own.any():
+                left_out.append(LeftOut(number, "no pixel shows it"))
+                continue
+            try:
+                pose = recover_pose(coordinates, depth, own, K_CAMERA if rendered else K_REAL, derive(0, "nocs", index, number))
+            except GeometryError as error:
+                left_out.append(LeftOut(number, str(error)))
+                continue
+            symmetry: SymmetryLabel = "revolution" if CLASSES[kind] in _OF_REVOLUTION else "none"
+            size = 2 * np.abs(coordinates[own] - 0.5).max(0) * pose.diagonal_m
+            labels[number] = ObjectLabel(kind, pose.T_camera_object, size, symmetry, int(own.sum()))
+        return labels, left_out
