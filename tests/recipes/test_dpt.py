@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import save_file
 from torch import Tensor
 
 from stadia import recipes
@@ -104,9 +105,14 @@ def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
     assert (float(given.network.scale), float(given.network.shift)) == (2.0, 0.5)
 
 
-def test_pictures_that_no_network_of_this_kind_takes_are_refused_at_once(small_dpt: DptRecipeConfig) -> None:
-    with pytest.raises(ConfigError, match="multiples of 14"):
-        DptRecipe.prepare(changed(small_dpt, "model.network=depth-anything-small"), Console(quiet=True))
+def test_pictures_have_the_size_that_the_network_takes(small_dpt: DptRecipeConfig) -> None:
+    with pytest.raises(ConfigError, match=r"96x32, expected multiples of 14; take 98x28"):
+        changed(small_dpt, "model.network=depth-anything-small")
+    assert changed(small_dpt, "model.network=depth-anything-small", "data.height=42", "data.width=98").data.height == 42
+    task = DptRecipe(small_dpt)
+    task.predictor((64, 160))
+    with pytest.raises(ConfigError, match="multiples of 32; take 160x64"):
+        task.predictor((60, 160))
 
 
 def test_recordings_without_ground_truth_are_named(small_dpt: DptRecipeConfig, worlds: Path, tmp_path: Path) -> None:
@@ -127,3 +133,23 @@ def test_pictures_of_a_step(small_dpt: DptRecipeConfig) -> None:
     shown = task.pictures(batch, task.step(batch))
     assert list(shown) == ["input", "inverse depth", "ground truth", "|ln z - ln truth|"]
     assert {picture.shape for picture in shown.values()} == {(32, 96, 3)}
+
+
+def test_what_became_of_the_weights_and_what_attention_costs_is_told(
+    small_dpt: DptRecipeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Weights from a file, with an attention that has some of its own."""
+    file = tmp_path / "tiny.safetensors"
+    save_file(Dpt(small_dpt.model).network.state_dict(), file)
+    config = changed(small_dpt, f"model.weights={file}", "model.attention.name=memory_compressed", "model.scale=1", "model.shift=0.01")
+    config, data = DptRecipe.prepare(config, Console(quiet=True))
+    task = DptRecipe(config)
+    with caplog.at_level(logging.WARNING):
+        task.remember(data)
+    assert f"weights from {file}" in caplog.text
+    assert "attention memory_compressed on 13 tokens" in caplog.text
+    kept = task.about["load_report"]
+    assert kept["source"] == str(file)
+    assert kept["loaded"] > 100
+    assert all(".core." in name for name in kept["initialised"])
+    assert len(kept["initialised"]) == 12

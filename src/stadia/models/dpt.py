@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from stadia.core.errors import ConfigError
 from stadia.models import ATTENTIONS, NETWORKS, hub
+from stadia.models.attention_cost import cost_line
 from stadia.models.dpt_blocks import embed, install_attention, pad_alike, start_at_random
 from stadia.models.dpt_config import DptConfig
 from stadia.models.dpt_networks import Network, check_installed, check_size
@@ -106,6 +107,11 @@ class Dpt(nn.Module):
             raise ConfigError("calibration", found=found, expected="a positive scale", cure="check the unit of the ground truth")
         self.scale.fill_(scale)
         self.shift.fill_(shift)
+
+    def attention_cost(self, height: int, width: int) -> str:
+        """One line: what a layer's attention costs on pictures of this size, against exact attention."""
+        facts = self.facts
+        return cost_line(self.config.attention, (height // facts.patch, width // facts.patch), facts.heads, facts.head_dim)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """The transformer's, and those of its convolutions and attention: what pretraining has taught most."""

@@ -39,6 +39,17 @@ class Network:
     std: Triple = _HALF
     positions: Literal["bilinear", "bicubic"] = "bilinear"
 
+    @property
+    def patch(self) -> int:
+        """The side of the square of pixels that becomes a token."""
+        return int(self.settings["patch_size"])
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of a head of the attention."""
+        vit = self.settings if "hidden_size" in self.settings else self.settings["backbone_config"]
+        return int(vit["hidden_size"]) // self.heads
+
     def build(self) -> Any:
         """The network of transformers, at random (an nn.Module). Raises ConfigError where transformers is not installed."""
         check_installed()

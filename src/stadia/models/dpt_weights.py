@@ -6,7 +6,6 @@ behind a `strict=False` is how others lost months.
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections import defaultdict
@@ -53,8 +52,9 @@ class LoadReport:
     misfit: tuple[str, ...] = ()
     tied: tuple[tuple[str, ...], ...] = ()
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2)
+    def summary(self) -> dict[str, object]:
+        """For run.json: how many weights were loaded, and every name that was not, or not as one of its own."""
+        return {**asdict(self), "loaded": len(self.loaded)}
 
     def table(self) -> str:
         """A line for each kind, with the number, and the names where there are few."""

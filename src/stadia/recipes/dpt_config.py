@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from stadia.data.config import DataConfig
+from stadia.core.errors import ConfigError
+from stadia.data.config import DataConfig, Pixels
 from stadia.losses.sparse_depth_config import SparseDepthConfig
+from stadia.models import NETWORKS
 from stadia.models.dpt_config import DptConfig
+from stadia.models.dpt_networks import check_size
 from stadia.recipes.config import RecipeConfig
 
 
 class LabelledDataConfig(DataConfig):
-    """Single pictures with ground truth: no neighbours in time, no stereo partner."""
+    """Single pictures with ground truth: no neighbours in time, no stereo partner.
 
+    height, width: the network's size, multiples of its stride: 32, and 14 for Depth Anything.
+    """
+
+    height: Pixels = 192
+    width: Pixels = 640
     offsets: tuple[int, ...] = ()
     stereo: bool | Literal["auto"] = False
     ground_truth_depth: bool = True
@@ -39,3 +47,11 @@ class DptRecipeConfig(RecipeConfig):
     model: DptConfig = DptConfig()
     loss: SparseDepthConfig = SparseDepthConfig()
     backbone_lr_factor: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _size_suits_the_network(self) -> Self:
+        try:
+            check_size(self.model.network, NETWORKS.load(self.model.network)().stride, height=self.data.height, width=self.data.width)
+        except ConfigError as error:
+            raise ValueError(f"data.height and data.width: found {error.found}, expected {error.expected}; {error.cure}") from error
+        return self
