@@ -22,7 +22,8 @@ import cv2
 
 from stadia import recipes, report
 from stadia.evaluation.predictions import Provenance, read_record
-from stadia.recipes.prediction import open_input, predict_input
+from stadia.recipes.inputs import open_input
+from stadia.recipes.prediction import predict_input
 from stadia.training.loggers import read_rows
 
 RATE_HZ = 10

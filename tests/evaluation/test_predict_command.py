@@ -17,7 +17,8 @@ from stadia.core.types import Claim
 from stadia.evaluation.frames import Frame
 from stadia.evaluation.predictions import Predictions, Provenance
 from stadia.evaluation.trajectory_files import read_kitti
-from stadia.recipes.prediction import open_input, predict_input
+from stadia.recipes.inputs import open_input
+from stadia.recipes.prediction import predict_input
 
 Stadia = Callable[..., tuple[int, str, str]]
 

@@ -20,7 +20,8 @@ from stadia.data.sources import open_recordings
 from stadia.evaluation.predictions import Predictions, Provenance
 from stadia.evaluation.trajectory_files import read_kitti, read_tum
 from stadia.recipes import prediction
-from stadia.recipes.prediction import as_trained, open_input, predict_input
+from stadia.recipes.inputs import open_input
+from stadia.recipes.prediction import as_trained, predict_input
 
 FOCAL = {"focal_px": 120}
 CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four that move

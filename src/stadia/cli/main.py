@@ -18,6 +18,7 @@ from stadia.cli.check import check
 from stadia.cli.data import app as data
 from stadia.cli.demo import demo
 from stadia.cli.evaluate import evaluate
+from stadia.cli.export import export
 from stadia.cli.parts import parts
 from stadia.cli.predict import predict
 from stadia.cli.report import report
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(export)
 app.add_typer(data, name="data")
 app.command()(check)
 app.command()(report)

@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Camera, Claim, Inputs, Predictor, Targets
+from stadia.data.config import STRIDE
 from stadia.evaluation.colours import colour_inverse_depth, to_uint8
 from stadia.evaluation.lens import TrainingLens
 from stadia.recipes.recipe import ConfigT, Recipe
@@ -70,6 +71,11 @@ class DepthRecipe(Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Gene
                 expected=f"{self.width}x{self.height}, the training's",
                 cure="leave it",
             )
+
+    @property
+    def stride(self) -> int:
+        """Pictures of its networks have sides that are multiples of it."""
+        return STRIDE
 
     # -- what all of them share -----------------------------------------------------------------------------------------
 

@@ -1,0 +1,154 @@
+"""Write a depth network to one file that runs without stadia, and compare the file with the network before it is left there."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.export import Dim, ExportedProgram
+
+from stadia.core.errors import StadiaError
+from stadia.core.files import replacing
+from stadia.evaluation.exported import IMAGE, INVERSE_DEPTH, Description, ExportedNetwork, check_installed
+
+TOLERANCE = 1e-3
+"""The largest relative difference between the network and its file. Of an answer below a hundredth of the map's largest it is taken
+relative to that, since such an answer is far away and says nothing in its last digits."""
+
+OPSET = 18
+"""Of ONNX. The exporter's own; newer ones bring nothing to these networks, and fewer runtimes know them."""
+
+DESCRIPTION = "stadia.json"
+"""The file inside a torch.export archive that holds the `Description`."""
+
+_MOST_BYTES = (1 << 31) - (1 << 24)  # what one file of ONNX, a protobuf, can hold
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The largest differences between a network and its file over some pictures of one size; `relative` as of TOLERANCE."""
+
+    pictures: int
+    height: int
+    width: int
+    absolute: float
+    relative: float
+
+    def __str__(self) -> str:
+        pictures = f"{self.pictures} picture{'s' * (self.pictures > 1)}"
+        return f"{pictures} of {self.width}x{self.height}: largest difference {self.relative:.1e} relative, {self.absolute:.1e} absolute"
+
+
+def export_onnx(network: nn.Module, path: Path, about: Description) -> list[Comparison]:
+    """Write an ONNX file: `image` (B, 3, H, W) to `inverse_depth` (B, 1, H, W), any B, H and W in multiples of the stride.
+
+    Args:
+        network: (B, 3, H, W) RGB in [0, 1] to (B, 1, H, W), in evaluation mode, on the CPU; its normalisation becomes part of the file.
+        path: of the file, which holds its weights.
+        about: becomes its metadata.
+
+    Returns how far it is from the network, run by onnxruntime at the training's size and at another.
+    Raises StadiaError where it cannot be exported or is further off than TOLERANCE, and leaves no file then.
+    """
+    check_installed("onnx", "onnxscript", "onnxruntime")
+    program = _traced(network, about)
+    _check_bytes(program, path)
+    with warnings.catch_warnings(), torch.no_grad():
+        # The exporter copies trees of torch's that are of a deprecated class.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
+        names: dict[str, Any] = {"input_names": [IMAGE], "output_names": [INVERSE_DEPTH], "dynamic_shapes": _shapes(about.stride)}
+        exported: Any = torch.onnx.export(program, (), opset_version=OPSET, verbose=False, **names)
+    for part in (exported.model.graph, *exported.model.graph.all_nodes(), *exported.model.graph.inputs):
+        part.metadata_props.clear()  # which line of which file on this machine made it
+    exported.model.metadata_props.update(about.texts())
+    with replacing(path) as temporary:
+        exported.save(temporary, external_data=False)
+        return _compared(network, ExportedNetwork(temporary).inverse_depth, path, about)
+
+
+def export_torch(network: nn.Module, path: Path, about: Description) -> list[Comparison]:
+    """Write a torch.export archive (.pt2) of the same graph, for torch in Python or AOTInductor; else as `export_onnx`."""
+    program = _traced(network, about)
+    with replacing(path) as temporary:
+        torch.export.save(program, temporary, extra_files={DESCRIPTION: json.dumps(about.model_dump(mode="json"), indent=2)})
+        module = torch.export.load(temporary).module()
+        return _compared(network, lambda image: module(torch.from_numpy(image)).numpy(), path, about)
+
+
+def _traced(network: nn.Module, about: Description) -> ExportedProgram:
+    """The graph for any number of pictures of any size that the stride allows, with the weights that it uses."""
+    stride = about.stride
+    example = torch.zeros(2, 3, 2 * stride, 3 * stride)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(network, (example,), dynamic_shapes=_shapes(stride))
+    except Exception as error:  # whatever a network may do that cannot be traced
+        raise StadiaError(
+            f"export of '{about.recipe}'",
+            found=f"a network that torch.export cannot follow ({type(error).__name__}: {str(error)[:200]})",
+            expected="a graph that is the same for every picture and size",
+            cure="run it with --traceback to see which line depends on the picture",
+        ) from error
+    _drop_unused(program)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # which line of which file on this machine made it
+    return program
+
+
+def _shapes(stride: int) -> tuple[dict[int, Any]]:
+    """What may differ from picture to picture. Of a single stride the coarsest map would have one pixel, which is traced as a constant."""
+    return ({0: Dim("pictures"), 2: stride * Dim("rows_of_strides", min=2), 3: stride * Dim("columns_of_strides", min=2)},)
+
+
+def _drop_unused(program: ExportedProgram) -> None:
+    """Leave out weights that depth does not need: a recipe may have a pose network as well."""
+    unused = {node.name: node for node in program.graph.nodes if node.op == "placeholder" and not node.users}
+    for spec in [spec for spec in program.graph_signature.input_specs if spec.arg.name in unused and spec.target is not None]:
+        program.graph.erase_node(unused[spec.arg.name])
+        program.graph_signature.input_specs.remove(spec)
+        for held in (program.state_dict, program.constants):
+            held.pop(str(spec.target), None)
+    program.graph_module.recompile()
+
+
+def _check_bytes(program: ExportedProgram, path: Path) -> None:
+    held = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
+    if held > _MOST_BYTES:
+        raise StadiaError(
+            path, found=f"{held / (1 << 30):.1f} GiB of weights", expected="less than 2 in one file of ONNX", cure="export a .pt2 instead"
+        )
+
+
+def _compared(
+    network: nn.Module, run: Callable[[NDArray[np.float32]], NDArray[np.floating]], path: Path, about: Description
+) -> list[Comparison]:
+    """Both on the same pictures of noise, one of the training's size and two of another. Raises StadiaError above TOLERANCE."""
+    random = np.random.default_rng(0)
+    sizes = [(1, about.height, about.width), (2, about.height + about.stride, about.width + 2 * about.stride)]
+    found = [_comparison(network, run, random.random((pictures, 3, *size), np.float32)) for pictures, *size in sizes]
+    for comparison in found:
+        if not comparison.relative < TOLERANCE:  # nor NaN
+            raise StadiaError(
+                path,
+                found=f"{comparison}, exported and in torch",
+                expected=f"less than {TOLERANCE:g} relative",
+                cure="choose a part that exports exactly (attention), and report it",
+            )
+    return found
+
+
+@torch.no_grad()
+def _comparison(network: nn.Module, run: Callable[[NDArray[np.float32]], NDArray[np.floating]], image: NDArray[np.float32]) -> Comparison:
+    expected = network(torch.from_numpy(image)).double().numpy()
+    difference = np.abs(run(image) - expected)
+    floor = np.abs(expected).max() / 100
+    relative = difference / np.maximum(np.abs(expected), floor)
+    return Comparison(len(image), image.shape[2], image.shape[3], float(difference.max()), float(relative.max()))

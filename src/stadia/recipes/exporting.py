@@ -1,0 +1,60 @@
+"""Export what a trained recipe knows of depth to one file that runs without stadia."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from stadia.core.errors import CheckpointError, ConfigError, StadiaError
+from stadia.core.files import check_writable
+from stadia.evaluation.export import Comparison, export_onnx, export_torch
+from stadia.evaluation.exported import Description
+from stadia.evaluation.predictions import Provenance
+from stadia.recipes.depth import DepthRecipe
+from stadia.recipes.workflow import load_task
+
+FORMATS = {".onnx": export_onnx, ".pt2": export_torch}
+
+
+def export(checkpoint: Path, out: Path) -> tuple[Description, list[Comparison]]:
+    """Export a checkpoint, or a run's best, and compare the file with it before it is left there.
+
+    Args:
+        checkpoint: of a recipe that predicts depth of a picture.
+        out: a new file: .onnx, or .pt2 for torch.export.
+
+    Returns what the file says of itself, and how far it is from the checkpoint at two sizes.
+    Raises ConfigError for another suffix or a missing extra, CheckpointError as `load_task` and for a recipe without depth, StadiaError
+    where `out` exists or cannot be written to, or the file is off.
+    """
+    out = Path(out)
+    if out.suffix not in FORMATS:
+        found = f"the suffix '{out.suffix}'" if out.suffix else "a name without a suffix"
+        raise ConfigError("--out", found=found, expected=" or ".join(FORMATS), cure="for example --out model.onnx")
+    if out.exists():
+        raise StadiaError(out, found="something there already", expected="a new file", cure="choose another --out: nothing is overwritten")
+    check_writable(out.parent)
+    task, made_by = load_task(checkpoint), Provenance.of(checkpoint)
+    if not isinstance(task, DepthRecipe):
+        raise CheckpointError(
+            checkpoint, found=f"a checkpoint of '{made_by.recipe}', which predicts no depth", expected="one that does", cure="pass another"
+        )
+    if not task.focal > 0:
+        raise CheckpointError(checkpoint, found="a network that was never trained", expected="the lens of its training", cure="train it")
+    size = {"height": task.height, "width": task.width, "crop": task.crop, "stride": task.stride}
+    about = Description.of(made_by, task.claim, focal=float(task.focal), **size)
+    return about, FORMATS[out.suffix](_InverseDepth(task).eval(), out, about)
+
+
+class _InverseDepth(nn.Module):
+    """A recipe's answer to a picture as a network's."""
+
+    def __init__(self, task: DepthRecipe[Any, Any, Any, Any]) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, 1, H, W)."""
+        return self.task.inverse_depth(image)
