@@ -22,7 +22,8 @@ from stadia.geometry.align import ScaleShiftFit, scale_median
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses.report import LossReport
 from stadia.losses.sparse_depth import SparseDepthLoss
-from stadia.models.dpt import Dpt, check_network
+from stadia.models.dpt import Dpt
+from stadia.models.dpt_networks import check_installed, check_size
 from stadia.recipes.depth import DepthRecipe
 from stadia.recipes.dpt_config import DptRecipeConfig
 from stadia.recipes.video import VideoData, open_video
@@ -64,15 +65,15 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
     def prepare(cls, config: DptRecipeConfig, console: Console) -> tuple[DptRecipeConfig, VideoData]:
         """Open the data; the configuration comes back with every "auto" of it settled.
 
-        A size that the network cannot take is refused before anything is decoded. Raises ConfigError, DataError.
+        Raises ConfigError where transformers is missing, before anything is decoded, and DataError.
         """
-        check_network(config.model.network, height=config.data.height, width=config.data.width)
+        check_installed()
         data = open_video(config.data, config.training, seed=config.seed, console=console)
         return config.model_copy(update={"data": data.config}), data
 
     def check_size(self, height: int, width: int) -> None:
         """Any multiple of the network's stride: the embeddings of places are resized to its grid."""
-        check_network(self.config.model.network, height=height, width=width)
+        check_size(self.config.model.network, self.network.stride, height=height, width=width)
 
     @property
     def claim(self) -> Claim:
@@ -90,8 +91,10 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
 
     @property
     def about(self) -> Mapping[str, object]:
-        scale, shift = float(self.network.scale), float(self.network.shift)
-        return {**super().about, "inverse_depth": {"scale": scale, "shift": shift}, "backbone_lr_factor": self.backbone_lr_factor}
+        network = self.network
+        report = {} if network.load_report is None else {"load_report": network.load_report.summary()}
+        unit = {"scale": float(network.scale), "shift": float(network.shift)}
+        return {**super().about, "inverse_depth": unit, "backbone_lr_factor": self.backbone_lr_factor, **report}
 
     @property
     def backbone_lr_factor(self) -> float:
@@ -111,9 +114,18 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
     def remember(self, data: VideoData) -> None:
         """The lens; and of weights that know depth up to scale and shift alone, both, fitted to the training's ground truth."""
         super().remember(data)
+        self._tell()
         given = self.config.model.scale is not None or self.config.model.shift is not None
         if self.network.weights["network"] == "pretrained" and not given and self.claim is Claim.METRES:
             self._fit(data)
+
+    def _tell(self) -> None:
+        """What became of the weights, and what an attention that is not exact costs on these pictures."""
+        network, attention = self.network, self.config.model.attention
+        if network.load_report is not None:
+            log.warning("%s", network.load_report.table())
+        if attention.name not in ("sdpa", "explicit"):
+            log.warning("%s", network.attention_cost(self.height, self.width))
 
     @torch.no_grad()
     def _fit(self, data: VideoData) -> None:
@@ -131,7 +143,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         # A shift below 0 would put what the head answers with 0 behind infinity, where nothing has a slope.
         far_enough = found.shift >= 1 / FARTHEST_M
         network.calibrate(*((found.scale, found.shift) if far_enough else (float(np.nanmedian(ratios)), 1 / FARTHEST_M)))
-        log.info(
+        log.warning(
             "inverse depth in 1/m is %.4g times what the weights answer plus %.4g, fitted to %d pictures",
             network.scale,
             network.shift,
