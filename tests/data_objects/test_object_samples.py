@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from stadia.data.object_labels import (
     rotation_of,
 )
 from stadia.data.object_samples import ObjectSamples
+from stadia.data.object_survey import survey
 from stadia.geometry.rotations import multiply
 from stadia.geometry.symmetry import symmetric_angle_deg
 
@@ -171,3 +172,21 @@ def test_sizes_places_and_numbers_that_cannot_be_are_refused() -> None:
     with pytest.raises(DataError, match="found instance 7, expected at most 1"):
         check_labels("a mask", ObjectLabels(np.full((2, 2), 7, np.int32), (label(1, 1.0),)))
     np.testing.assert_array_equal(counted(np.array([[0, 2], [2, 1]], np.int32), 3), [1, 2, 0])
+
+
+class Counted(Drawn):
+    """As Drawn, with visible pixels counted as a reader does."""
+
+    def labels(self, index: int) -> ObjectLabels:
+        labels = super().labels(index)
+        counts = counted(labels.instance, len(labels.objects))
+        return ObjectLabels(labels.instance, tuple(replace(one, visible_px=int(n)) for one, n in zip(labels.objects, counts, strict=True)))
+
+
+def test_a_survey_counts_what_is_there_and_what_is_hidden() -> None:
+    found = survey(Counted())
+    assert (found.pictures, found.objects, found.pictures_with) == (3, {"bowl": 1, "cup": 2}, {"bowl": 1, "cup": 2})
+    assert found.hidden == ((0, 2),)
+    assert found.empty == (2,)
+    assert found.median_visible_px == 16
+    assert survey(Counted(), at_most=2).pictures == 2
