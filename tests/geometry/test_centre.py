@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from stadia.geometry import camera as cameras
 from stadia.geometry.centre import (
+    _evenly,
     centre_of_translation,
     directions_to,
     translation_from_centre,
@@ -66,6 +67,8 @@ def test_the_majority_wins_over_a_third_that_is_wrong():
     voted = vote_centre_ransac(pixels, directions, segment, 3, generator=torch.Generator().manual_seed(0))
     assert (fitted.pixel - CENTRES).norm(dim=-1).min() > 5
     assert (voted.pixel - CENTRES).norm(dim=-1).max() < 1.5
+    few = vote_centre_ransac(pixels, directions, segment, 3, generator=torch.Generator().manual_seed(0), voters=40)
+    assert (few.pixel - CENTRES).norm(dim=-1).max() < 1.5
     again = vote_centre_ransac(pixels, directions, segment, 3, generator=torch.Generator().manual_seed(0))
     assert_close(again.pixel, voted.pixel, atol=0, rtol=0)
 
@@ -85,6 +88,13 @@ def test_a_pixel_without_direction_has_no_vote():
     pixels, directions, segment = voters()
     silent = torch.arange(300) % 3 == 0
     assert_close(vote_centre(pixels, directions.where(~silent[:, None], 0.0), segment, 3).pixel, CENTRES, atol=1e-3, rtol=0)
+
+
+def test_voters_are_spread_over_every_object():
+    segment = torch.tensor([0] * 100 + [2] * 7 + [1] * 25)[torch.randperm(132)]
+    chosen = _evenly(segment, 4, 10)
+    assert torch.bincount(segment[chosen], minlength=4).tolist() == [10, 9, 7, 0]
+    assert len(set(chosen.tolist())) == len(chosen)
 
 
 def test_a_direction_has_a_sign_for_the_vote():

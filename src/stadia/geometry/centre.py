@@ -73,10 +73,12 @@ def vote_centre_ransac(
     generator: torch.Generator,
     hypotheses: int = 128,
     min_cosine: float = 0.99,
+    voters: int = 512,
 ) -> Centres:
     """`vote_centre` of the pixels that agree: the crossing of two pixels' lines that most others point at, then fitted to those.
 
     A pixel points at a crossing where the cosine of the angle is at least `min_cosine` (unlike a line, a direction has a sign).
+    Crossings are chosen by about `voters` pixels of each object, spread evenly over it; all pixels take part in the fit.
     `generator`, of the CPU, is the only source of chance. Not differentiable but for the last fit.
     """
     with torch.no_grad():
@@ -84,14 +86,15 @@ def vote_centre_ransac(
         middle = segment_means(where, segment, count)
         centred = where - middle[segment]
         guesses, crossing = _crossings(centred, towards, segment, count, hypotheses, generator)
-        votes, best = torch.zeros_like(crossing, dtype=where.dtype), torch.zeros(count, dtype=torch.long, device=where.device)
-        step = max(1, _MAX_SCORED // max(1, len(where)))
+        chosen = _evenly(segment, count, voters)
+        votes = torch.zeros_like(crossing, dtype=where.dtype)
+        step = max(1, _MAX_SCORED // max(1, len(chosen)))
         for k in range(0, hypotheses, step):
-            agrees = _cosine(guesses[:, k : k + step][segment] - centred[:, None], towards) >= min_cosine
-            votes[:, k : k + step] = segment_sums(agrees.to(where.dtype), segment, count)
+            agrees = _points_at(guesses[:, k : k + step][segment[chosen]], centred[chosen], towards[chosen], min_cosine)
+            votes[:, k : k + step] = segment_sums(agrees.to(where.dtype), segment[chosen], count)
         best = (votes * crossing).argmax(1)
         winner = guesses[torch.arange(count, device=where.device), best]
-        agree = (_cosine((winner[segment] - centred)[:, None], towards)[:, 0] >= min_cosine).to(where.dtype)
+        agree = _points_at(winner[segment][:, None], centred, towards, min_cosine)[:, 0]
     return vote_centre(pixels, directions, segment, count, agree)
 
 
@@ -133,6 +136,16 @@ def _crossings(
     return (p + along[..., None] * d).where(crossing[..., None], 0.0), crossing
 
 
-def _cosine(offset: Tensor, directions: Tensor) -> Tensor:
-    """(P, K, 2) and (P, 2) to (P, K)."""
-    return (F.normalize(offset, dim=-1) * directions[:, None]).sum(-1)
+def _evenly(segment: Tensor, count: int, most: int) -> Tensor:
+    """Places in `segment` of about `most` pixels of each object, in steps as equal as can be; all of an object that has fewer."""
+    order = segment.argsort(stable=True)
+    size = torch.bincount(segment, minlength=count)
+    rank = torch.arange(len(order), device=order.device) - (size.cumsum(0) - size)[segment[order]]
+    return order[rank % (size / most).ceil().long().clamp(min=1)[segment[order]] == 0]
+
+
+def _points_at(guesses: Tensor, pixels: Tensor, directions: Tensor, min_cosine: float) -> Tensor:
+    """(P, K) bool: the angle between the direction (P, 2) of a pixel and the way to guesses (P, K, 2) has at least that cosine."""
+    x, y = guesses[..., 0] - pixels[:, :1], guesses[..., 1] - pixels[:, 1:]
+    along = x * directions[:, :1] + y * directions[:, 1:]
+    return (along > 0) & (along * along >= min_cosine**2 * (x * x + y * y))

@@ -40,8 +40,10 @@ def segments_of(instances: Tensor) -> Segments:
     base = int(of_picture.max()) + 1 if of_picture.numel() else 1
     numbered = (of_picture + base * torch.arange(len(instances), device=instances.device)[:, None]).flatten()
     pixel = (of_picture.flatten() > 0).nonzero()[:, 0]
-    number, segment = torch.unique(numbered[pixel], return_inverse=True)
-    return Segments(pixel, segment, number // base, number % base)
+    numbered = numbered[pixel]
+    shown = torch.bincount(numbered, minlength=base * len(instances)) > 0  # counting instead of sorting every pixel
+    number = shown.nonzero()[:, 0]
+    return Segments(pixel, (shown.cumsum(0) - 1)[numbered], number // base, number % base)
 
 
 def segment_sums(values: Tensor, segment: Tensor, count: int) -> Tensor:
