@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -64,13 +62,3 @@ def test_a_recipe_that_says_nothing_takes_its_trainings_size_alone(task: Selfsup
     with pytest.raises(ConfigError, match=f"size of 'selfsup': found 64x64, expected {task.width}x{task.height}, the training's"):
         DepthRecipe.check_size(task, 64, 64)
     assert DepthPredictor(task).crop == "none"
-
-
-def test_a_transformer_runs_at_any_multiple_of_its_stride() -> None:
-    pytest.importorskip("transformers")
-    from stadia.recipes.dpt import DptRecipe
-
-    named = SimpleNamespace(config=configure("dpt", ("model.network=dpt-tiny",), data={"path": "nowhere"}))
-    DptRecipe.check_size(named, 352, 1216)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="found 1242x375, expected multiples of 32; take 1248x384"):
-        DptRecipe.check_size(named, 375, 1242)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -87,6 +88,17 @@ def test_what_a_training_records_tells_its_frames_again(small: SelfsupConfig, tm
     other, val = open_recordings(worlds / "train-000", frames=(1, 5)), open_recordings(worlds / "val-000")
     found = Trained.on(tmp_path, [*other, *val])
     assert found.of == {"train-000": {index - 1 for index in trained if index}, "val-000": set()}
-    resized = SimpleNamespace(name=f"{worlds.name}/train-000", fingerprint=lambda: "other")
+    assert found.copies == {"train-000": set(), "val-000": set()}
+    assert found.sessions == {"train-000": "train-000"}
+    assert found.count_of_sessions({"train-000": [0, 1, 2, 3], "val-000": [0, 1]}) == 4 - len([index for index in trained if index])
+    renamed = tmp_path / "renamed"  # another name, other numbers, another camera, no right pictures
+    (renamed / "left").mkdir(parents=True)
+    for number in range(5):
+        shutil.copy(worlds / "train-000" / "left" / f"{number:06d}.png", renamed / "left" / f"{number + 10:06d}.png")
+    about = json.loads((worlds / "train-000" / "recording.json").read_text())
+    left = {**about["cameras"]["left"], "K": [[99, 0, 50], [0, 99, 20], [0, 0, 1]]}
+    (renamed / "recording.json").write_text(json.dumps({"cameras": {"left": left}, "T_right_left": None, "frame_rate_hz": 10}))
+    assert Trained.on(tmp_path, open_recordings(renamed)).copies == {"renamed": set(trained)}
+    resized = SimpleNamespace(name=f"{worlds.name}/train-000", fingerprint=lambda: "other", file=lambda index: None)
     assert Trained.on(tmp_path, [resized]).count({resized.name: [0]}) is None, "perhaps the same pictures"
     assert found.count({"train-000": [0, 1, 2, 3], "val-000": [0, 1]}) == len([index for index in trained if index])

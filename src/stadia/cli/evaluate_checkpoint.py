@@ -78,16 +78,16 @@ def evaluate_checkpoint(checkpoint: Path, data: Path, asked: Asked) -> dict[str,
             indices: Mapping[str, Sequence[int]] = {r.name: range(0, len(r), asked.every) for r in recordings}
         else:
             indices = _listed_frames(recordings, asked.frames, about)
-        trained = Trained.on(run, recordings)
+        trained = Trained.on(run, recordings, indices)
         indices = trained.left_out(indices, run) if asked.held_out else indices
-        about["trained_on"] = trained.count(indices)
+        about["trained_on"], about["of_trained_drives"] = trained.count(indices), trained.count_of_sessions(indices)
         evaluation = evaluate_recordings(predictor, recordings, rules, folder, provenance, indices=indices, reuse=True, watch=bars.watch)
-    evaluation = replace(evaluation, notes=(*notes, *trained.note(indices), *evaluation.notes))
+    evaluation = replace(evaluation, notes=(*notes, *trained.notes(indices), *evaluation.notes))
     scores = (run if (run / "run.json").is_file() else folder) / "scores"
     name = "-".join(filter(None, (data.resolve().name, asked.protocol, about["split"])))
     for path in (folder, *evaluation.write(scores, f"{name}{some}", about)):
         typer.echo(f"note: wrote {path}", err=True)
-    return {key: about[key] for key in ("split", "trained_on")} | evaluation.summary()
+    return {key: about[key] for key in ("split", "trained_on", "of_trained_drives")} | evaluation.summary()
 
 
 def _in_run(run: Path, name: str) -> Path:

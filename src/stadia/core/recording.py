@@ -28,6 +28,11 @@ class Recording(ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
+    @property
+    def session(self) -> str:
+        """What was filmed in one go: recordings of one session show the same places, whichever dataset has cut them out of it."""
+        return self.name
+
     @abstractmethod
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         """(H, W, 3) RGB. Raises DataError naming the file where it is missing or truncated."""

@@ -33,6 +33,10 @@ class CroppedRecording(Recording):
     def __len__(self) -> int:
         return len(self.recording)
 
+    @property
+    def session(self) -> str:
+        return self.recording.session
+
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         return np.ascontiguousarray(self._box(index, side).cut(self.recording.image(index, side)))
 

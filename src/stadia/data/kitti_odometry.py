@@ -20,6 +20,20 @@ from stadia.data.sources import chosen_folders
 
 _PAIRS = {"grey": (0, 1), "colour": (2, 3)}
 
+_DRIVES = {  # of KITTI raw, out of which the sequences were cut (the benchmark's development kit)
+    "00": "2011_10_03_drive_0027",
+    "01": "2011_10_03_drive_0042",
+    "02": "2011_10_03_drive_0034",
+    "03": "2011_09_26_drive_0067",
+    "04": "2011_09_30_drive_0016",
+    "05": "2011_09_30_drive_0018",
+    "06": "2011_09_30_drive_0020",
+    "07": "2011_09_30_drive_0027",
+    "08": "2011_09_30_drive_0028",
+    "09": "2011_09_30_drive_0033",
+    "10": "2011_09_30_drive_0034",
+}
+
 
 class KittiOdometry:
     """Sequences of the odometry benchmark, whole or in part; the path may also be one sequence's folder."""
@@ -97,6 +111,11 @@ class SequenceRecording(PictureRecording):
     """One sequence. scanner: None without velodyne/ and its calibration."""
 
     scanner: Scanner | None
+
+    @property
+    def session(self) -> str:
+        """The drive of KITTI raw: 00, 04, 05 and 07 are among Eigen's test drives."""
+        return _DRIVES.get(self.name.rpartition("/")[2], self.name)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         """(H, W) from the frame's scan, where there is one."""

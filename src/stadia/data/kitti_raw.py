@@ -123,6 +123,11 @@ class DriveRecording(PictureRecording):
                 places[0], found="no such folder", expected=f"ground truth '{kind}'", cure="download it, or data.ground_truth=auto"
             )
 
+    @property
+    def session(self) -> str:
+        """2011_09_26_drive_0001."""
+        return self.drive.resolve().name.removesuffix("_sync")
+
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         """(H, W) of the chosen kind; "auto" takes the improved map, else the official projection, else the scan."""
         kinds = ("groundtruth", "velodyne_raw", "lidar") if self.ground_truth == "auto" else (self.ground_truth,)

@@ -203,6 +203,10 @@ class Excerpt(Recording):
     def __len__(self) -> int:
         return self.stop - self.start
 
+    @property
+    def session(self) -> str:
+        return self.recording.session
+
     def _at(self, index: int) -> int:
         if not 0 <= index < len(self):
             raise IndexError(index)

@@ -1,15 +1,17 @@
-"""Which frames of recordings are scored, and how many of them the network was trained on."""
+"""Which frames of recordings are scored, and what of them the network was trained on: the frames themselves, or others of the drive."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from stadia.core.errors import DataError
 from stadia.core.files import read_json
 from stadia.core.recording import Recording
+from stadia.data.contents import contents, split
 
 Indices = Mapping[str, Sequence[int]]
 """Frames, rising, by the recording's name."""
@@ -17,36 +19,59 @@ Indices = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class Trained:
-    """The frames that trained a run, of recordings whose fingerprints it knows; `known` is false where its run.json does not say."""
+    """What a run was trained on, of recordings that are to be scored; `known` is false where nobody knows.
+
+    of: frames that trained, by the recording's name.
+    copies: those among them that the training had under another name, in another recording, or of another camera.
+    sessions: of the recordings' names, those of which the training has seen a frame or the session (the drive), and which it is.
+    """
 
     known: bool
     of: Mapping[str, frozenset[int]]
+    copies: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    sessions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def on(cls, run: Path, recordings: Iterable[Recording]) -> Trained:
+    def on(cls, run: Path, recordings: Sequence[Recording], indices: Indices | None = None) -> Trained:
         """By what a run's run.json holds (`recipes.video.VideoData.facts`), where there is one.
 
-        A recording is known by its pictures and its camera, wherever it lies, and its frames by their numbers, whichever are opened.
+        A frame is known by its recording's pictures and camera, wherever they lie, and its number, whichever are opened; or by what
+        its file holds. indices: of the frames to look at; by default all.
         """
         facts = read_json(run / "run.json").get("data", {}) if (run / "run.json").is_file() else {}
         if not facts.get("train_frames"):
             return cls(False, {})
-        spans = {_whole(print_): facts["train_frames"].get(name, ()) for name, print_ in facts["fingerprints"].items()}
-        numbers = {print_: {n for start, stop in found for n in range(start, stop)} for print_, found in spans.items()}
-        found = {}
+        by_number, pictures = _numbers(facts), _pictures(facts)
+        sessions = facts.get("train_sessions", facts["train_frames"])
+        of: dict[str, frozenset[int]] = {}
+        copies: dict[str, frozenset[int]] = {}
+        seen: dict[str, str] = {}
         for recording in recordings:
-            if recording.name in facts["fingerprints"] and _whole(recording.fingerprint()) not in numbers:
+            fingerprint = _whole(recording.fingerprint())
+            if recording.name in facts["fingerprints"] and fingerprint not in by_number and not (pictures and recording.file(0)):
                 return cls(False, {})  # a video decoded to another size, or another K: perhaps the same pictures
-            trained = numbers.get(_whole(recording.fingerprint()), set())
-            found[recording.name] = frozenset(index for index in range(len(recording)) if recording.number(index) in trained)
-        return cls(True, found)
+            frames = range(len(recording)) if indices is None else indices.get(recording.name, ())
+            trained = by_number.get(fingerprint, set())
+            numbered = {index for index in frames if recording.number(index) in trained}
+            others = contents(recording, [index for index in frames if index not in numbered]) if pictures else {}
+            copies[recording.name] = frozenset(index for index, content in others.items() if content in pictures)
+            of[recording.name] = copies[recording.name] | numbered
+            if of[recording.name] or trained or recording.session in sessions:
+                seen[recording.name] = recording.session
+        return cls(True, of, copies, seen)
 
     def count(self, indices: Indices) -> int | None:
         """How many of these frames were trained on; None where nobody knows."""
         return sum(len(self.of[name].intersection(frames)) for name, frames in indices.items()) if self.known else None
 
+    def count_of_sessions(self, indices: Indices) -> int | None:
+        """How many of these frames were not, but are of a session that was; None where nobody knows."""
+        if not self.known:
+            return None
+        return sum(len(set(frames) - self.of[name]) for name, frames in indices.items() if name in self.sessions)
+
     def left_out(self, indices: Indices, run: Path) -> dict[str, list[int]]:
-        """The others. Raises DataError where there is none, or where nobody knows."""
+        """Those that were not trained on. Raises DataError where there is none, or where nobody knows."""
         if not self.known:
             raise DataError(
                 run, found="no record of the frames that trained", expected="a run's run.json with them", cure="leave --held-out out"
@@ -56,12 +81,33 @@ class Trained:
             raise DataError(", ".join(indices), found="only frames that trained", expected="others", cure="score another recording")
         return kept
 
-    def note(self, indices: Indices) -> list[str]:
+    def notes(self, indices: Indices) -> list[str]:
         """What a reader of a score on these frames should know."""
-        count, total = self.count(indices), sum(map(len, indices.values()))
-        if not count:
-            return []
-        return [f"{count} of the {total} frames trained this network: no score of pictures it has not seen (--held-out leaves them out)"]
+        count, beside, total = self.count(indices), self.count_of_sessions(indices), sum(map(len, indices.values()))
+        notes = []
+        if count:
+            copied = sum(len(self.copies.get(name, frozenset()).intersection(frames)) for name, frames in indices.items())
+            how = f" ({copied} of them copies by another name)" if copied else ""
+            said = f"{count} of the {total} frames trained this network{how}: no score of pictures it has not seen"
+            notes.append(f"{said} (--held-out leaves them out)")
+        if beside:
+            names = sorted({self.sessions[name] for name, frames in indices.items() if frames and name in self.sessions})
+            drives = ", ".join(names[:4]) + f" and {len(names) - 4} more" * (len(names) > 4)
+            notes.append(
+                f"{beside} of the {total} frames are others of drives that trained it ({drives}): no score of places it has not seen"
+            )
+        return notes
+
+
+def _numbers(facts: Mapping[str, Any]) -> dict[str, set[int]]:
+    """The numbers of the frames that trained, by the fingerprint of their recording."""
+    spans = {_whole(print_): facts["train_frames"].get(name, ()) for name, print_ in facts["fingerprints"].items()}
+    return {print_: {n for start, stop in found for n in range(start, stop)} for print_, found in spans.items()}
+
+
+def _pictures(facts: Mapping[str, Any]) -> set[str]:
+    """What the files held that trained; nothing of a run that an earlier version made."""
+    return {content for digits in facts.get("train_pictures", {}).values() for content in split(digits)}
 
 
 def spans(numbers: Iterable[int]) -> list[list[int]]:
@@ -71,5 +117,5 @@ def spans(numbers: Iterable[int]) -> list[list[int]]:
 
 
 def _whole(fingerprint: str) -> str:
-    """Of the whole recording, where this one is of some of its frames (`data.sources.Excerpt`)."""
+    """Of the whole recording, where this one is of some of its frames, or of a part of each (`data.sources.Excerpt`, `data.crops`)."""
     return fingerprint.partition("[")[0]

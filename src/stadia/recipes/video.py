@@ -13,6 +13,7 @@ from stadia.core.errors import DataError
 from stadia.core.recording import Recording
 from stadia.core.types import Batch
 from stadia.data.config import DataConfig
+from stadia.data.contents import contents, joined
 from stadia.data.loader import Loader
 from stadia.data.packed import Packed
 from stadia.data.samples import Samples
@@ -46,13 +47,20 @@ class VideoData:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What identifies the data, for run.json; and by their numbers the frames that train, for `recipes.scored_frames`."""
+        """What identifies the data, for run.json; and for `recipes.scored_frames` the frames that train: by their numbers, by what their
+        files hold, and the sessions (drives) that they are of.
+        """
         recordings = {recording.name: recording for recording in self.recordings["train"]}
         trained = {name: map(recordings[name].number, indices) for name, indices in indices_of(self.split.train).items()}
+        pictures: dict[str, list[str]] = {}
+        for part in self.split.train:
+            pictures.setdefault(part.recording.name, []).extend(contents(part.recording, part.indices, part.side).values())
         return {
             "path": self.config.path,
             "fingerprints": {r.name: r.fingerprint() for recordings in self.recordings.values() for r in recordings},
             "train_frames": {name: spans(numbers) for name, numbers in trained.items()},
+            "train_pictures": {name: joined(found) for name, found in pictures.items()},
+            "train_sessions": sorted({recording.session for recording in recordings.values()}),
             "train_samples": len(self.train.samples),
             "val_samples": len(self.val.samples) if self.val else 0,
         }

@@ -149,9 +149,10 @@ class Run:
     def check_data(self, data: Mapping[str, Any]) -> None:
         """Raise RunError where the data is not what the run was made with; its path may differ (see `create`).
 
-        `train_frames` follows from the configuration and the fingerprints, and earlier runs do not have it.
+        What follows from the configuration and the fingerprints is not compared, since earlier runs do not have it.
         """
-        self._refuse("data", changed_keys(self.facts["data"], json.loads(json.dumps(data))), {"path", "train_frames"})
+        derived = {"train_frames", "train_pictures", "train_sessions"}
+        self._refuse("data", changed_keys(self.facts["data"], json.loads(json.dumps(data))), {"path", *derived})
 
     def _refuse(self, what: str, changes: list[str], free: Collection[str]) -> None:
         changes = [change for change in changes if not any(f"{change.partition(':')[0]}.".startswith(f"{key}.") for key in free)]
