@@ -140,7 +140,8 @@ def _print(console: Console, findings: Sequence[Finding], recordings: Sequence[R
             console.print(Padding(drawn, (0, 0, 0, 4)))
     if out is None and any(finding.picture for finding in findings):
         console.print("\n[dim]--out FOLDER writes a picture of what can be seen[/dim]")
-    counts = {name: sum(finding.severity == name for finding in findings) for name in COLOURS}
+    counts = {name: sum(finding.severity == name for finding in findings) for name in ("stop", "warn")}
+    counts["not checked"] = sum(finding.code.startswith("N") for finding in findings)
     everywhere = [finding for finding in findings if len(finding.where) == len(recordings)]  # what no recording tells
     hidden = dict.fromkeys(str(finding.evidence["hides"]) for finding in everywhere if "hides" in finding.evidence)
     verdict = _verdict(counts, list(hidden))
@@ -162,7 +163,7 @@ def _looked_at(recordings: Sequence[Recording]) -> str:
 
 def _verdict(counts: Mapping[str, int], hidden: Sequence[str]) -> str:
     """The last line: whether to train, and what mistakes nothing here would have shown."""
-    notes = f", {counts['note']} not checked" if counts["note"] else ""
+    notes = f", {counts['not checked']} not checked" if counts["not checked"] else ""
     notes += f"; {' and '.join(hidden)} would not show" if hidden else ""
     if counts["stop"]:
         return f"[bold red]stop[/bold red]: {counts['stop']} to mend before training, {counts['warn']} to look at{notes}"

@@ -48,7 +48,10 @@ still are alike: below STILL_PX nothing is said."""
 
 
 def splits(named: Mapping[str, Sequence[Frames]], *, seconds: float = SECONDS) -> Iterator[Finding]:
-    """D09 shared frames, D10 neighbouring frames, for each pair of splits (the first one named is the one that trains)."""
+    """D09 shared frames, D10 neighbouring frames, D13 shared drives, for each pair of splits (the first one named is the one that trains).
+
+    Of a pair the first that is found: who shares frames shares drives, too.
+    """
     filled = {name: frames for name, frames in named.items() if any(len(indices) for _, indices in frames)}
     if len(filled) < 2:
         raise NotChecked("the data names no splits that could be compared")
@@ -60,7 +63,8 @@ def splits(named: Mapping[str, Sequence[Frames]], *, seconds: float = SECONDS) -
         if shared.pairs:
             yield _share_frames(name, held_name, shared)
         else:
-            yield from _neighbours(name, held_name, train, held, end)
+            near = list(_neighbours(name, held_name, train, held, end))
+            yield from near or _drives(name, held_name, train, held)
         if shared.sampled:
             yield _sampled(name, held_name, shared)
 
@@ -209,6 +213,29 @@ def _neighbours(name: str, held_name: str, train: Sequence[Frames], held: Sequen
         expected=f"fewer than {NEIGHBOURS_WARN:.0%}",
         evidence={held_name: [first for first, _ in near], name: [second for _, second in near]},
         where=sorted({first.rpartition(" ")[0] for first, _ in near}),
+    )
+
+
+def _drives(name: str, held_name: str, train: Sequence[Frames], held: Sequence[Frames]) -> Iterator[Finding]:
+    """D13: whether other frames of what is held out train: a note where blocks of recordings are held out, which may be meant.
+
+    Of a single recording there is no other way, and nothing to say.
+    """
+    trained = {recording.session: recording.name for recording, indices in train if len(indices)}
+    shared = {recording.name: trained[recording.session] for recording, indices in held if len(indices) and recording.session in trained}
+    if not shared or len({recording.name for recording, _ in (*train, *held)}) == 1:
+        return
+    total = len({recording.name for recording, indices in held if len(indices)})
+    cut_twice = {first: second for first, second in shared.items() if first != second}
+    other = next(iter(cut_twice.items()), None)
+    of = f"{len(shared)} of the {total} recordings of '{held_name}' are of drives that '{name}' holds other frames of"
+    yield finding(
+        "D13",
+        Severity.WARN if other else Severity.NOTE,
+        measured=of + (f", under another name: '{other[0]}' and '{other[1]}'" if other else ""),
+        expected="none, for scores of places that training has not seen",
+        evidence={held_name: list(shared)[:8], name: list(shared.values())[:8]},
+        where=sorted(shared),
     )
 
 

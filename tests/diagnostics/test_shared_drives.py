@@ -1,0 +1,64 @@
+"""D13: other frames of what is held out train. Frames and neighbours in common have codes of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stadia.core.recording import LEFT, Recording
+from stadia.core.types import Camera
+from stadia.diagnostics.checks.splits import splits
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.geometry.camera import from_field_of_view
+
+
+class Drive(Recording):
+    """Pictures of noise: no two are alike, in any recording."""
+
+    def __init__(self, name: str, session: str | None = None) -> None:
+        self.name, self._session = name, session or name
+
+    def __len__(self) -> int:
+        return 40
+
+    @property
+    def session(self) -> str:
+        return self._session
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        seed = [index, *self.name.encode()]
+        return np.random.default_rng(seed).integers(0, 255, (48, 64, 3), np.uint8)
+
+    def camera(self, index: int, side: str = LEFT) -> Camera:
+        return from_field_of_view(70, height=48, width=64)
+
+
+def found(train: dict[Drive, range], val: dict[Drive, range]) -> list[Finding]:
+    return list(splits({"train": list(train.items()), "val": list(val.items())}))
+
+
+def test_blocks_of_recordings_are_a_note() -> None:
+    a, b = Drive("a"), Drive("b")
+    (one,) = found({a: range(30), b: range(40)}, {a: range(35, 40)})
+    assert (one.code, one.severity, one.where) == ("D13", Severity.NOTE, ("a",))
+    assert one.measured == "1 of the 1 recordings of 'val' are of drives that 'train' holds other frames of"
+
+
+def test_another_cut_of_the_same_drive_warns() -> None:
+    """As KITTI odometry's 07 beside the raw drive."""
+    sequence, raw = Drive("kitti_odometry/07", "2011_09_30_drive_0027"), Drive("kitti_raw/x", "2011_09_30_drive_0027")
+    (one,) = found({sequence: range(20)}, {raw: range(20, 40), Drive("other"): range(40)})
+    assert (one.code, one.severity) == ("D13", Severity.WARN)
+    assert one.measured.startswith("1 of the 2 recordings of 'val'")
+    assert one.measured.endswith("under another name: 'kitti_raw/x' and 'kitti_odometry/07'")
+
+
+@pytest.mark.parametrize("held", [{Drive("b"): range(40)}, {}])
+def test_other_drives_are_silent(held: dict[Drive, range]) -> None:
+    assert found({Drive("a"): range(40)}, held or {Drive("c"): range(3)}) == []
+
+
+def test_a_single_recording_has_no_other_way() -> None:
+    one = Drive("own")
+    assert found({one: range(20)}, {one: range(30, 40)}) == []
