@@ -213,20 +213,21 @@ def draw(result: dict, path: Path) -> None:
     from matplotlib import pyplot
 
     panels = (
-        ("time_to_sdpa", 1.0, "time of the forward pass / SDPA's"),
-        ("forward_backward_bytes", 1e-6, "peak memory with the backward pass [MB]"),
-        ("error", 1.0, "error relative to exact attention"),
+        ("time_to_sdpa", 1.0, "time of the forward pass / SDPA's", (0.25, 0.5, 1, 2, 4)),
+        ("forward_backward_bytes", 1e-6, "peak memory with the backward pass [MB]", (10, 30, 100, 300, 1000)),
+        ("error", 1.0, "error relative to exact attention", (0.1, 0.2, 0.5, 1)),
     )
     colours = dict(zip(CONFIGS, ("black", "tab:gray", "tab:red", "tab:cyan", "tab:blue", "navy", "tab:olive", "tab:green"), strict=True))
     figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
     lengths = sorted({row["tokens"] for row in result["rows"]})
-    for axis, (key, unit, label) in zip(axes, panels, strict=True):
+    for axis, (key, unit, label, marks) in zip(axes, panels, strict=True):
         for name in APPROXIMATIONS if key == "error" else CONFIGS:
             rows = [row for row in result["rows"] if row["attention"] == name]
             dashes = "--" if name.startswith("token") else "-"
             axis.plot([r["tokens"] for r in rows], [unit * r[key] for r in rows], dashes, marker="o", ms=4, color=colours[name], label=name)
         axis.set(xscale="log", yscale="log", xlabel="tokens", title=label)
         axis.set_xticks(lengths, labels=lengths, rotation=45)
+        axis.set_yticks(marks, labels=marks)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].axhline(1, color="black", lw=0.8)
