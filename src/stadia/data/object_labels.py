@@ -99,7 +99,7 @@ def instance_map(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
             expected="at most one object a pixel",
             cure="use the masks of what is visible, not those of whole objects",
         )
-    return np.einsum("n,nhw->hw", np.arange(1, len(masks) + 1, dtype=np.int32), masks.astype(np.int32))
+    return np.where(covered > 0, masks.argmax(0) + 1, 0).astype(np.int32) if len(masks) else covered.astype(np.int32)
 
 
 def check_rotation(what: object, R: ArrayLike) -> Points:

@@ -30,14 +30,19 @@ class Silhouette:
         """Pixels covered with nothing before it, those beyond the picture's edge too."""
         return int((self.inverse_depth > 0).sum())
 
+    def windows(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Where a picture and the window overlap: rows and columns of the picture, and those of the window."""
+        h, w = self.inverse_depth.shape
+        top, left, bottom, right = max(self.top, 0), max(self.left, 0), min(self.top + h, height), min(self.left + w, width)
+        bottom, right = max(bottom, top), max(right, left)
+        there = slice(top - self.top, bottom - self.top), slice(left - self.left, right - self.left)
+        return (slice(top, bottom), slice(left, right)), there
+
     def within(self, height: int, width: int) -> NDArray[np.float64]:
         """(height, width) 1/z in the picture, 0 = none."""
         out = np.zeros((height, width))
-        h, w = self.inverse_depth.shape
-        top, left, bottom, right = max(self.top, 0), max(self.left, 0), min(self.top + h, height), min(self.left + w, width)
-        if top < bottom and left < right:
-            part = self.inverse_depth[top - self.top : bottom - self.top, left - self.left : right - self.left]
-            out[top:bottom, left:right] = part
+        here, there = self.windows(height, width)
+        out[here] = self.inverse_depth[there]
         return out
 
 
@@ -55,9 +60,10 @@ def silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, height
 
 def visible_masks(silhouettes: Sequence[Silhouette], height: int, width: int) -> NDArray[np.bool_]:
     """(N, height, width) where each is the nearest of them."""
-    inverse_depth = np.array([one.within(height, width) for one in silhouettes]).reshape(-1, height, width)
-    masks = np.zeros(inverse_depth.shape, bool)
-    if len(masks):
-        nearest = inverse_depth.argmax(0)
-        np.put_along_axis(masks, nearest[None], True, 0)
-    return masks & (inverse_depth > 0)
+    nearest, owner = np.zeros((height, width)), np.full((height, width), -1)
+    for number, one in enumerate(silhouettes):
+        here, there = one.windows(height, width)
+        nearer = one.inverse_depth[there] > nearest[here]
+        nearest[here][nearer] = one.inverse_depth[there][nearer]
+        owner[here][nearer] = number
+    return owner == np.arange(len(silhouettes))[:, None, None]
