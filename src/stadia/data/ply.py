@@ -111,7 +111,7 @@ def read_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         index = next((name for name in _INDEX_NAMES if name in (face.dtype.names or ())), None)
         if index is None or not {"x", "y", "z"} <= set(vertex.dtype.names or ()):
             raise _refuse(path, "no vertices or no faces")
-        if face[index].shape[1:] != (3,) or (face[f"{index} length"] != 3).any():
+        if (face[f"{index} length"] != 3).any():
             raise _refuse(path, "faces that are not all triangles")
         vertices, faces = np.stack([vertex[axis] for axis in "xyz"], 1).astype(np.float64), face[index]
     else:
