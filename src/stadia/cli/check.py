@@ -81,6 +81,7 @@ def _open(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]
     Of a video file a few stretches are decoded, unless `frames` or a split of it are asked for: then all of it, as for a training.
     """
     from stadia.data.config import SourceOptions
+    from stadia.data.crops import cropped_recording
     from stadia.data.sources import named_splits, open_recordings, sample_recordings
     from stadia.data.splits import open_split
 
@@ -95,6 +96,7 @@ def _open(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]
         recordings = sample_recordings(path, config.format, **options)
     else:
         recordings = open_recordings(path, config.format, **{"size": (config.height, config.width), **options})
+    recordings = [cropped_recording(recording, config.crop) for recording in recordings]
     splits: dict[str, list[Frames]] = {
         split: [(r, range(len(r))) for r in recordings if any(r.name == name or r.name.endswith(f"/{name}") for name in names)]
         for split, names in named_splits(path, config.format).items()
