@@ -46,6 +46,42 @@ def test_parts_of_the_hybrid_have_the_published_sizes() -> None:
     assert sum(p.numel() for p in network.neck.fusion_stage.layers[0].residual_layer1.parameters()) == 1_180_160
 
 
+@pytest.mark.parametrize(
+    ("name", "width", "blocks", "heads", "hooks", "fusion"),
+    [
+        ("dpt-hybrid", 768, 12, 12, (8, 11), 256),
+        ("dpt-large", 1024, 24, 16, (5, 11, 17, 23), 256),
+        ("depth-anything-small", 384, 12, 6, (2, 5, 8, 11), 64),
+        ("depth-anything-base", 768, 12, 12, (2, 5, 8, 11), 128),
+        ("depth-anything-large", 1024, 24, 16, (4, 11, 17, 23), 256),
+    ],
+)
+def test_what_no_weight_tells_is_as_published(name: str, width: int, blocks: int, heads: int, hooks: tuple[int, ...], fusion: int) -> None:
+    """Weights of a file fit whatever the number of heads and the hooks are (DPT, section 3; Depth Anything V2, table of its models)."""
+    network = on_meta(name)
+    assert (network.facts.blocks, network.facts.heads, network.facts.hooks) == (blocks, heads, hooks)
+    assert network._body.embeddings.cls_token.shape[-1] == width
+    assert network.network.neck.convs[0].out_channels == fusion
+    assert {m.heads for m in network.modules() if isinstance(m, SelfAttention)} == {heads}
+    assert {m.num_groups for m in network.modules() if isinstance(m, nn.GroupNorm)} == ({32} if name == "dpt-hybrid" else set())
+    assert {m.eps for m in network.modules() if isinstance(m, nn.LayerNorm)} == {1e-6}
+
+
+def test_no_padding_is_computed_from_the_size() -> None:
+    """An export would carry conditions on the size along; that it pads as transformers does is compared below."""
+    assert [type(m).__name__ for m in on_meta("dpt-hybrid").modules() if "Pad" in type(m).__name__] == ["ConstantPad2d"] * 4
+
+
+def test_it_answers_in_bfloat16_as_in_single_precision(tiny: Dpt) -> None:
+    image = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        exact = tiny(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = tiny(image)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_network_has_batch_norm_and_no_decoder_has_any(name: str) -> None:
     network = on_meta(name)
@@ -163,11 +199,13 @@ def test_tokens_of_another_size_are_those_of_transformers(facts: Callable[[], Ne
 
 
 def test_blocks_behind_the_last_that_the_decoder_sees_are_not_run() -> None:
-    """A network of as many blocks as hooks need, and one with a fifth that gives NaN."""
     network = build(lambda: replace(plain(), settings={**plain().settings, "num_hidden_layers": 5}))
-    nn.init.constant_(network.network.dpt.encoder.layer[4].output.dense.bias, math.nan)
+    seen = []
+    for index, block in enumerate(network.network.dpt.encoder.layer):
+        block.register_forward_pre_hook(lambda *_, index=index: seen.append(index))
     with torch.no_grad():
-        assert network(torch.rand(1, 3, 32, 32)).isfinite().all()
+        network(torch.rand(1, 3, 32, 32))
+    assert seen == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("facts", SHRUNKEN)
@@ -279,19 +317,19 @@ def test_the_small_ones_never_lose_their_slope(tiny: Dpt) -> None:
 
 
 def test_a_small_one_learns(tiny: Dpt) -> None:
-    """A slanted street, from 4 m to 60 m: the log error is a third of its start's after 30 steps."""
+    """A slanted street, from 4 m to 60 m: the log error is half of its start's after 15 steps."""
     network = copy.deepcopy(tiny).train()
-    image = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     true = torch.linspace(1 / 60, 1 / 4, 64).view(1, 1, 64, 1)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
     errors = []
-    for _ in range(30):
+    for _ in range(15):
         error = (network(image).log() - true.log()).abs().mean()
         optimiser.zero_grad()
         error.backward()
         optimiser.step()
         errors.append(float(error.detach()))
-    assert errors[-1] < errors[0] / 3
+    assert errors[-1] < errors[0] / 2
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------------------

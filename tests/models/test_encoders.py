@@ -70,9 +70,7 @@ def test_weights_that_cannot_be_had_are_said_in_one_line(monkeypatch: pytest.Mon
         assert Encoder("resnet18", pretrained=True).weights == "random"
         assert Encoder("resnet18", pictures=2, pretrained=True).weights == "random"
     (told,) = (r.getMessage() for r in caplog.records)
-    assert told.startswith(
-        "no pretrained weights for 'resnet18' (OSError): it starts at random; copy models--timm--resnet18.a1_in1k"
-    )
+    assert told.startswith("no pretrained weights for 'resnet18' (OSError): it starts at random; copy models--timm--resnet18.a1_in1k")
     assert hub.huggingface_hub.constants.HF_HUB_OFFLINE is False
 
 

@@ -91,7 +91,8 @@ def pad_alike(network: nn.Module) -> None:
                 dynamic: Any = child
                 both = max(dynamic.kernel_size[0] - dynamic.stride[0], 0)  # kernels and strides are square
                 before, after = both // 2, both - both // 2
-                setattr(module, name, nn.ConstantPad2d((before, after, before, after), dynamic.value))
+                constant = nn.ConstantPad2d((before, after, before, after), dynamic.value) if both else nn.Identity()
+                setattr(module, name, constant)
 
 
 def start_at_random(network: Any, embeddings: Any, last: nn.Conv2d, start: float) -> None:
