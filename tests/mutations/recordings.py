@@ -265,12 +265,12 @@ MUTATIONS = (
     _mutation(
         "millimetres read as 1/256 m",
         "ground_truth",
-        "D06",
+        "D06 E08",
         lambda r: Mutated(r, depth=lambda d: d * np.float32(1000 / 256)),
         "depth poses",
     ),
     _mutation(
-        "1/256 m read as millimetres", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: d * np.float32(0.256)), "depth poses"
+        "1/256 m read as millimetres", "ground_truth", "D06 E08", lambda r: Mutated(r, depth=lambda d: d * np.float32(0.256)), "depth poses"
     ),
     _mutation(
         "millimetres read as 1/256 m, one camera alone",
