@@ -1,0 +1,100 @@
+"""What is exported is what was trained, or there is no file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.types import Claim
+from stadia.evaluation.export import DESCRIPTION, _comparison, export_onnx, export_torch
+from stadia.evaluation.exported import Description
+from stadia.evaluation.predictions import Provenance
+
+MADE_BY = Provenance(recipe="toy", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
+ABOUT = Description.of(MADE_BY, Claim.METRES, height=32, width=48, crop="none", stride=16, focal=0.7)
+
+
+class Toy(nn.Module):
+    """Coarse and back to the picture's size; and a part that depth does not need."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coarse = nn.Conv2d(3, 1, 16, stride=16)
+        self.elsewhere = nn.Linear(1000, 1000)
+        self.register_buffer("not_kept", torch.zeros(1000), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return functional.interpolate(self.coarse(image).sigmoid(), size=image.shape[-2:], mode="bilinear") + 0.01
+
+
+class ByThePicture(Toy):
+    """Looks at a pixel to decide what to do."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image) if image.mean() > 0.5 else image[:, :1]
+
+
+class Off(Toy):
+    """A network that is another one once it is exported."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image) * (1.002 if torch.compiler.is_exporting() else 1)
+
+
+def test_an_archive_of_torch_export(tmp_path: Path) -> None:
+    toy = Toy().eval()
+    path = tmp_path / "new" / "toy.pt2"
+    compared = export_torch(toy, path, ABOUT)
+    assert [(each.pictures, each.height, each.width) for each in compared] == [(1, 32, 48), (2, 48, 80)]
+    assert max(each.relative for each in compared) < 1e-5
+    assert list(path.parent.iterdir()) == [path]
+    found = {DESCRIPTION: ""}
+    loaded = torch.export.load(path, extra_files=found)
+    assert Description.model_validate(json.loads(found[DESCRIPTION])) == ABOUT
+    assert set(loaded.state_dict) == {"coarse.weight", "coarse.bias"}, "a million numbers that depth does not need"
+    assert path.stat().st_size < 200_000
+    assert str(Path(__file__).parent).encode() not in path.read_bytes(), "where it was made is nobody's business"
+    image = torch.rand(3, 3, 64, 32)
+    torch.testing.assert_close(loaded.module()(image), toy(image))
+
+
+def test_a_file_that_is_off_is_not_left(tmp_path: Path) -> None:
+    with pytest.raises(
+        StadiaError, match=r"toy.pt2: found 1 picture of 48x32: largest difference 2.0e-03 relative.*expected less than 0.001"
+    ):
+        export_torch(Off().eval(), tmp_path / "toy.pt2", ABOUT)
+    assert not list(tmp_path.iterdir())
+
+
+def test_far_away_the_last_digits_do_not_count() -> None:
+    def network(image: Tensor) -> Tensor:
+        return torch.tensor([[[[1.0, 1e-6]]]])
+
+    image = np.zeros((1, 3, 1, 2), np.float32)
+    assert _comparison(network, lambda image: np.array([[[[1.0, 2e-6]]]]), image).relative == pytest.approx(1e-4)  # type: ignore[arg-type]
+    assert _comparison(network, lambda image: np.array([[[[1.01, 1e-6]]]]), image).relative == pytest.approx(1e-2)  # type: ignore[arg-type]
+
+
+def test_a_network_that_looks_at_the_picture_to_decide(tmp_path: Path) -> None:
+    with pytest.raises(StadiaError, match=r"export of 'toy': found a network that torch\.export cannot follow") as caught:
+        export_torch(ByThePicture().eval(), tmp_path / "toy.pt2", ABOUT)
+    assert "\n" not in str(caught.value)
+
+
+def test_more_than_one_file_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stadia.evaluation.export._MOST_BYTES", 3000)
+    with pytest.raises(StadiaError, match=r"toy.onnx: found 0.0 GiB of weights.*export a .pt2 instead"):
+        export_onnx(Toy().eval(), tmp_path / "toy.onnx", ABOUT)
+
+
+def test_a_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stadia.evaluation.exported.find_spec", lambda name: None if name == "onnxscript" else object())
+    with pytest.raises(ConfigError, match=r"onnxscript: found no such package.*pip install 'stadia\[onnx\]'"):
+        export_onnx(Toy().eval(), tmp_path / "toy.onnx", ABOUT)

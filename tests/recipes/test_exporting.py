@@ -1,0 +1,158 @@
+"""`stadia export`: a trained recipe as a file whose predictions are its own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from stadia.cli.main import run as run_command_line
+from stadia.evaluation.predictions import Predictions
+from stadia.recipes import configure
+from stadia.recipes.selfsup import Selfsup
+from stadia.training.checkpoints import Header, write
+
+SMALL = (
+    "data.height=64",
+    "data.width=96",
+    "data.stereo=true",
+    "model.encoder=test_resnet",
+    "model.pose_encoder=test_resnet",
+    "model.pretrained=false",
+    "model.decoder_channels=[4,4,8,8,8]",
+)
+Stadia = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def stadia(capfd: pytest.CaptureFixture[str]) -> Stadia:
+    """Runs `stadia WORDS...` in this process: exit code, stdout, stderr."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ending:
+            run_command_line([str(word) for word in words])
+        out, err = capfd.readouterr()
+        return int(ending.value.code or 0), out, err
+
+    return call
+
+
+def write_run(folder: Path, *, focal: float = 0.7) -> Path:
+    """A run's folder with a small `selfsup` in it, whose depth depends on the picture."""
+    config = configure("selfsup", SMALL, data={"path": "drive.mp4"})
+    torch.manual_seed(0)
+    task = Selfsup(config)  # type: ignore[arg-type]
+    task.focal.fill_(focal)
+    for head in task.model.depth.decoder.heads.values():
+        torch.nn.init.normal_(head.weight, std=0.3)  # type: ignore[arg-type]
+    header = Header(recipe="selfsup", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={})
+    write(folder / "checkpoints" / "best.safetensors", header, {"state_dict": task.state_dict()})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def told(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The ONNX file and what the command said. Written once: the exporter takes seconds."""
+    path, said = tmp_path_factory.mktemp("export") / "model.onnx", io.StringIO()
+    with pytest.raises(SystemExit) as ending, contextlib.redirect_stdout(said):
+        run_command_line(["export", str(trained), "--out", str(path)])
+    assert not ending.value.code
+    return path, said.getvalue()
+
+
+@pytest.fixture
+def exported(told: tuple[Path, str]) -> Path:
+    return told[0]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three of noise, smoothed."""
+    folder, random = tmp_path / "pictures", np.random.default_rng(0)
+    folder.mkdir()
+    for name in "abc":
+        cv2.imwrite(str(folder / f"{name}.png"), cv2.GaussianBlur(random.integers(0, 256, (130, 200, 3), np.uint8), (0, 0), 5))
+    return folder
+
+
+def test_predictions_are_those_of_the_checkpoint(trained: Path, exported: Path, pictures: Path, tmp_path: Path, stadia: Stadia) -> None:
+    for model, out in ((trained, "torch"), (exported, "onnx")):
+        code, _, err = stadia("predict", model, pictures, "--out", tmp_path / out, "data.camera.horizontal_fov_deg=50", "--no-cloud")
+        assert code == 0, err
+    by_torch, by_onnx = Predictions.open(tmp_path / "torch"), Predictions.open(tmp_path / "onnx")
+    for name in by_torch.files:
+        np.testing.assert_allclose(by_onnx.read(name), by_torch.read(name), rtol=1e-3)
+        assert np.ptp(by_torch.read(name)) > 0.05
+    assert by_torch.record is not None
+    assert by_onnx.record is not None
+    same = type(by_torch.record).model_fields.keys() - {"checkpoint", "motion", "path"}
+    assert by_torch.record.model_dump(include=same) == by_onnx.record.model_dump(include=same)
+
+
+def test_an_onnx_file_stands_alone(exported: Path) -> None:
+    """One file, by the rules of ONNX, that holds what depth needs and says what it is; nothing of the machine that wrote it."""
+    assert list(exported.parent.iterdir()) == [exported]
+    onnx.checker.check_model(onnx.load(exported), full_check=True)
+    assert {opset.domain: opset.version for opset in onnx.load(exported).opset_import} == {"": 18}
+    weights = {tensor.name for tensor in onnx.load(exported).graph.initializer}
+    assert not [name for name in weights if "pose" in name]
+    data = exported.read_bytes()
+    assert b".py" not in data
+    assert str(Path.home()).encode() not in data
+    session = onnxruntime.InferenceSession(exported)
+    (image,) = session.get_inputs()
+    assert image.shape == ["pictures", 3, "32*rows_of_strides", "32*columns_of_strides"]
+    said = session.get_modelmeta().custom_metadata_map
+    wanted = {"claim": "metres", "unit": "1/m", "recipe": "selfsup", "height": "64", "width": "96", "stride": "32", "crop": "none"}
+    assert wanted.items() <= said.items()
+    assert float(said["focal"]) == pytest.approx(0.7)
+    assert said["checkpoint"] == "best.safetensors, step 7"
+    (answer,) = session.run(None, {"image": np.zeros((3, 3, 96, 64), np.float32)})
+    assert answer.shape == (3, 1, 96, 64)
+
+
+def test_what_is_said(told: tuple[Path, str]) -> None:
+    path, text = told
+    lines = text.splitlines()
+    assert lines[0].startswith(f"{path}: ")
+    assert "multiples of 32, trained at 96x64" in lines[1]
+    assert lines[2].startswith("  1 picture of 96x64: largest difference ")
+    assert lines[3].startswith("  2 pictures of 160x96: largest difference ")
+    assert lines[4] == f"run it: stadia predict {path} INPUT --out DIR"
+    assert lines[5].startswith("claim: metres")
+
+
+def test_mistakes(trained: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line each, before anything is loaded where that can be; and nothing is left."""
+    (tmp_path / "there.onnx").write_bytes(b"mine")
+    (tmp_path / "file").touch()
+    untrained, out = write_run(tmp_path / "untrained", focal=0.0), tmp_path / "model.pt2"
+    for words, said in (
+        ((trained, "--out", tmp_path / "model.engine"), "found the suffix '.engine', expected .onnx or .pt2"),
+        ((trained, "--out", tmp_path / "model"), "a name without a suffix"),
+        ((trained, "--out", tmp_path / "there.onnx"), "there.onnx: found something there already"),
+        ((trained, "--out", tmp_path / "file" / "model.onnx"), "a file where a folder should be"),
+        ((tmp_path / "none.safetensors", "--out", out), "none.safetensors: found no such file"),
+        ((untrained, "--out", out), "never trained"),
+    ):
+        code, text, err = stadia("export", *words)
+        assert (code, text, len(err.splitlines())) == (2, "", 1)
+        assert said in err
+    monkeypatch.setattr("stadia.recipes.exporting.load_task", lambda checkpoint: torch.nn.Identity())
+    code, _, err = stadia("export", trained, "--out", out)
+    assert (code, "a checkpoint of 'selfsup', which predicts no depth" in err) == (2, True)
+    assert not out.exists()
+    assert (tmp_path / "there.onnx").read_bytes() == b"mine"
