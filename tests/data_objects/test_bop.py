@@ -43,6 +43,20 @@ def test_an_axis_of_revolution_becomes_y(bop: Path) -> None:
     assert np.linalg.det(model.T_object_model[:3, :3]) == pytest.approx(1)
 
 
+def test_a_flip_of_a_body_of_revolution_is_let_pass_and_another_turn_is_not(bop: Path) -> None:
+    path = bop / "models_eval" / "models_info.json"
+    flip = [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1]
+    edit(path, lambda info: info["5"].update(symmetries_discrete=[flip]))
+    assert read_model(bop / "models_eval", 5).symmetry == "revolution"
+    quarter = [1, 0, 0, 0, 0, 0, -1, 0, 0, 1, 0, 0, 0, 0, 0, 1]
+    edit(path, lambda info: info["5"].update(symmetries_discrete=[quarter]))
+    with pytest.raises(DataError, match="found turns of a body of revolution"):
+        read_model(bop / "models_eval", 5)
+    edit(path, lambda info: info["5"]["symmetries_continuous"].append({"axis": [1, 0, 0]}))
+    with pytest.raises(DataError, match="two axes of revolution"):
+        read_model(bop / "models_eval", 5)
+
+
 def test_discrete_symmetries_are_quaternions(bop: Path) -> None:
     (turn,) = read_model(bop / "models_eval", 2).symmetry
     np.testing.assert_allclose(np.abs(turn), [0, 0, 0, 1], atol=1e-7)

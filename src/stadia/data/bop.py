@@ -150,7 +150,10 @@ def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
 
 
 def _symmetry(what: Path, entry: _ModelEntry, R_object_model: Points) -> SymmetryLabel:
-    """Turns in the object's frame. What a symmetry shifts beside turning, a millimetre or less about the box's centre, is left out."""
+    """Turns in the object's frame. What a symmetry shifts beside turning, a millimetre or less about the box's centre, is left out.
+
+    So is a flip of a body of revolution, for which a label has no word.
+    """
     turns: list[Quaternion] = []
     for values in entry.symmetries_discrete:
         R = R_object_model @ check_rotation(f"{what}: symmetries_discrete", np.reshape(values, (4, 4))[:3, :3]) @ R_object_model.T
@@ -159,7 +162,7 @@ def _symmetry(what: Path, entry: _ModelEntry, R_object_model: Points) -> Symmetr
     if not entry.symmetries_continuous:
         return tuple(turns) or "none"
     if any(np.hypot(x, z) > 0.01 and np.hypot(x, z) < 0.9999 for _, x, _, z in turns):
-        raise DataError(what, found="turns beside a revolution", expected="one or the other", cure="leave out this object")
+        raise DataError(what, found="turns of a body of revolution", expected="flips at most", cure="leave out this object")
     return "revolution"
 
 
