@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from stadia.cli.evaluate import _FORMS_OF, evaluate
 from stadia.core.errors import DataError
-from stadia.data.contents import content_of, joined
 from stadia.data.sources import open_recordings
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.trajectory_files import Trajectory, write_kitti, write_tum
@@ -205,46 +204,6 @@ class TestCheckpoint:
         described["splits"] = {"train": ["b"], "val": ["a"]}
         (drive_folder / "dataset.json").write_text(json.dumps(described))
         assert json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])["split"] == "val"
-
-    def test_frames_that_trained_are_counted_and_can_be_left_out(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
-        run, words = checkpoint.parent.parent, ("evaluate", checkpoint, drive_folder)
-        mistake(stadia(*words, "--held-out"), "no record of the frames that trained", "leave --held-out out")
-        assert json.loads(stadia(*words, "--json")[1])["trained_on"] is None
-        (recording,) = open_recordings(drive_folder)
-        facts = {"fingerprints": {"elsewhere/a": f"{recording.fingerprint()}[0:5]"}, "train_frames": {"elsewhere/a": [[0, 2], [4, 5]]}}
-        (run / "run.json").write_text(json.dumps({"data": facts}))
-        scores = json.loads(stadia(*words, "--json")[1])
-        assert (scores["trained_on"], scores["images"]) == (3, 6)
-        assert any(note.startswith("3 of the 6 frames trained this network") for note in scores["notes"])
-        code, _, err = stadia(*words, "--held-out", "--json", "data.frames=[1,6]")
-        assert code == 0, err
-        stored = json.loads((run / "scores" / "world-metric-test-held-out.json").read_text())
-        assert [image["name"] for image in stored["per_image"]] == ["world/a/000002", "world/a/000003", "world/a/000005"]
-        assert (stored["trained_on"], stored["of_trained_drives"]) == (0, 3)
-        (said,) = [note for note in stored["notes"] if "trained" in note]
-        assert said.startswith("3 of the 3 frames are others of drives that trained it (world/a): no score of places")
-        mistake(stadia(*words, "--held-out", "data.frames=[0,2]"), "only frames that trained")
-
-    def test_a_renamed_copy_of_what_trained_is_known(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
-        """D-14: by what its file holds, in another recording of another name, camera and frame number."""
-        run = checkpoint.parent.parent
-        first = content_of(drive_folder / "a" / "left" / "000001.png")
-        facts = {
-            "fingerprints": {"elsewhere/b": "0123"},
-            "train_frames": {"elsewhere/b": [[7, 8]]},
-            "train_pictures": {"elsewhere/b": joined([first, "f" * 12])},
-            "train_sessions": ["elsewhere/b"],
-        }
-        (run / "run.json").write_text(json.dumps({"data": facts}))
-        scores = json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])
-        assert (scores["trained_on"], scores["of_trained_drives"]) == (1, 5)
-        assert scores["notes"][1].startswith("1 of the 6 frames trained this network (1 of them copies by another name): no score of")
-        assert scores["notes"][2].startswith("5 of the 6 frames are others of drives that trained it (world/a)")
-        facts["train_pictures"] = {"elsewhere/b": "f" * 12}
-        (run / "run.json").write_text(json.dumps({"data": facts}))
-        scores = json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])
-        assert (scores["trained_on"], scores["of_trained_drives"]) == (0, 0)
-        assert not any("trained" in note for note in scores["notes"])
 
     def test_at_another_size(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
         """Both scores stand side by side, each says its size, and predictions of one are not taken for those of the other."""

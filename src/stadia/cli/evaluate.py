@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _CHECKPOINT, _DEPTH, _TRAJECTORY = "CHECKPOINT DATA", "--depth DIR --reference DIR", "--trajectory EST --reference REF"
 _FORMS_OF = {
@@ -69,34 +69,34 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
     """Score a checkpoint on DATA, or a folder of depth maps, or a trajectory: what a protocol says, from what is on disk."""
-    from stadia.core.errors import ConfigError
-
-    forms = {_CHECKPOINT: checkpoint, _DEPTH: depth, _TRAJECTORY: trajectory}
-    asked = [form for form, value in forms.items() if value is not None]
-    if len(asked) != 1:
-        found = " and ".join(asked) or "nothing to score"
-        raise ConfigError("stadia evaluate", found=found, expected=f"one of: {', '.join(forms)}", cure="see stadia evaluate --help")
-    _refuse_other_forms(context, asked[0])
-    needed = data if checkpoint is not None else reference
-    if needed is None:
-        missing = "no DATA" if checkpoint is not None else "no --reference"
-        raise ConfigError("stadia evaluate", found=missing, expected=asked[0], cure="name where the truth is")
+    truth = _truth_of_one_form(context, {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)})
     if depth is not None:
-        summary = _score_depth(depth, needed, protocol, claim, crop, scores)
+        summary = _score_depth(depth, truth, protocol, claim, crop, scores)
     elif trajectory is not None:
-        summary = _score_trajectory(trajectory, needed, format, align, max_difference_s, scores)
+        summary = _score_trajectory(trajectory, truth, format, align, max_difference_s, scores)
     else:
         from stadia.cli.evaluate_checkpoint import Asked, evaluate_checkpoint
 
         assert checkpoint is not None
-        asked_of_it = Asked(protocol, tuple(overrides or ()), frames, every, held_out, motion, size, out)
-        summary = evaluate_checkpoint(checkpoint, needed, asked_of_it)
-    if as_json:
-        for note in summary.get("notes", ()):
-            typer.echo(f"note: {note}", err=True)
-        typer.echo(json.dumps(summary, indent=2, allow_nan=False))
-    else:
-        _print_table(summary)
+        asked = Asked(protocol, tuple(overrides or ()), frames, every, held_out, motion, size, out)
+        summary = evaluate_checkpoint(checkpoint, truth, asked)
+    _print(summary, as_json=as_json)
+
+
+def _truth_of_one_form(context: typer.Context, forms: Mapping[str, tuple[Path | None, Path | None]]) -> Path:
+    """The truth of the one form that was asked for, by its (what to score, truth). ConfigError for none, two, or an option of another."""
+    from stadia.core.errors import ConfigError
+
+    asked = [form for form, (scored, _) in forms.items() if scored is not None]
+    if len(asked) != 1:
+        found = " and ".join(asked) or "nothing to score"
+        raise ConfigError("stadia evaluate", found=found, expected=f"one of: {', '.join(forms)}", cure="see stadia evaluate --help")
+    _refuse_other_forms(context, asked[0])
+    truth = forms[asked[0]][1]
+    if truth is None:
+        missing = "no DATA" if asked[0] == _CHECKPOINT else "no --reference"
+        raise ConfigError("stadia evaluate", found=missing, expected=asked[0], cure="name where the truth is")
+    return truth
 
 
 def _refuse_other_forms(context: typer.Context, form: str) -> None:
@@ -156,6 +156,16 @@ def _score_trajectory(
     if scores is not None:
         score.write(scores)
     return score.summary()
+
+
+def _print(summary: dict[str, Any], *, as_json: bool) -> None:
+    """JSON on stdout with the notes on stderr too, or a table."""
+    if not as_json:
+        _print_table(summary)
+        return
+    for note in summary.get("notes", ()):
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(json.dumps(summary, indent=2, allow_nan=False))
 
 
 def _print_table(summary: dict[str, Any]) -> None:
