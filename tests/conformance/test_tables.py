@@ -41,6 +41,7 @@ from stadia.losses.report import LossReport
 from stadia.models.attention_config import AttentionConfig
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.dpt_config import DptConfig
+from stadia.models.object_pose_config import ObjectPoseNetConfig
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.recipe import Recipe
 from stadia.report import wording
@@ -412,7 +413,16 @@ def dpt() -> tuple[StrictModel, Tensor]:
     return DptConfig(network="dpt-tiny"), batch().inputs.image
 
 
-MODEL_EXAMPLES: dict[str, Callable[[], tuple[StrictModel, Batch[Any, Any] | Tensor]]] = {"depth_and_motion": depth_and_motion, "dpt": dpt}
+def objectpose_net() -> tuple[StrictModel, Tensor]:
+    config = ObjectPoseNetConfig(encoder="mobilenetv3_small_050", pretrained=False, pyramid_channels=8, segmentation_channels=8)
+    return config, batch().inputs.image
+
+
+MODEL_EXAMPLES: dict[str, Callable[[], tuple[StrictModel, Batch[Any, Any] | Tensor]]] = {
+    "depth_and_motion": depth_and_motion,
+    "dpt": dpt,
+    "objectpose_net": objectpose_net,
+}
 """By name, a model's small configuration and what it sees. What it says is a tensor, or a dataclass of tensors or tuples of them."""
 
 

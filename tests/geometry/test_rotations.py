@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
 from stadia.geometry import rotations
-from stadia.geometry.se3 import matrix_from_quaternion_wxyz, quaternion_angle_deg
+from stadia.geometry.se3 import matrix_from_quaternion_wxyz, quaternion_angle_deg, rotation_angle_deg
 from stadia.geometry.segments import segment_means, segments_of
 
 F64 = torch.float64
@@ -131,3 +131,15 @@ def test_labels_that_are_no_rotation_are_named():
     for wrong in (2 * torch.eye(3), torch.full((3, 3), torch.nan), torch.ones(3, 3)):
         with pytest.raises(GeometryError, match="off the identity"):
             rotations.require_rotations(wrong, "pose.json")
+
+
+def test_the_turn_to_a_ray_brings_the_optical_axis_there_and_by_the_shortest_way() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ray = torch.randn(50, 3, generator=generator, dtype=torch.float64)
+    ray[:, 2] = ray[:, 2].abs() + 0.1
+    q = rotations.quaternion_of_ray(ray)
+    R = matrix_from_quaternion_wxyz(q)
+    towards = torch.nn.functional.normalize(ray, dim=-1)
+    assert_close(R[..., 2], towards)
+    assert_close(rotation_angle_deg(R), torch.rad2deg(towards[:, 2].arccos()))
+    assert rotations.quaternion_of_ray(torch.tensor([0.0, 0.0, 5.0])).tolist() == [1, 0, 0, 0]

@@ -32,6 +32,16 @@ def multiply(a: Tensor, b: Tensor) -> Tensor:
     )
 
 
+def quaternion_of_ray(ray: Tensor) -> Tensor:
+    """(..., 3), z > 0, of any length, to the shortest rotation (..., 4) that brings the optical axis to it.
+
+    What a camera sees of an object depends on the rotation relative to the ray to it, not to the camera's axes (Kundu et al.,
+    "3D-RCNN", CVPR 2018, section 3.3): q_camera = quaternion_of_ray * q_ray.
+    """
+    x, y, z = torch.nn.functional.normalize(ray, dim=-1).unbind(-1)
+    return torch.nn.functional.normalize(torch.stack((1 + z, -y, x, torch.zeros_like(z)), -1), dim=-1)
+
+
 # ------------------------------------------------------------------------------------------------------------- averages
 
 

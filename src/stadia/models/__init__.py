@@ -7,6 +7,7 @@ MODELS = Table(
     {
         "depth_and_motion": "stadia.models.depth_and_motion:DepthAndMotion",
         "dpt": "stadia.models.dpt:Dpt",
+        "objectpose_net": "stadia.models.object_pose_net:ObjectPoseNet",
     },
 )
 

@@ -1,0 +1,98 @@
+"""A feature pyramid with a decoder of its own for each answer: pictures to maps of any number of channels.
+
+The decoder is the semantic branch of Panoptic FPN (Kirillov et al., arXiv 1901.02446): levels of the pyramid, each brought to the
+finest one's size, added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stadia.models.encoders import Encoder
+
+FINEST = 4
+"""Levels of the encoder that are finer than this stride are not looked at."""
+
+
+def _level(inputs: int, outputs: int, doublings: int) -> nn.Sequential:
+    """Convolutions, each followed by a doubling of the size; one alone where the size stays.
+
+    Normalised in groups of four channels: batches of eight pictures are too few for statistics over the batch.
+    """
+    layers: list[nn.Module] = []
+    for number in range(max(doublings, 1)):
+        layers.append(nn.Conv2d(outputs if number else inputs, outputs, 3, padding=1, bias=False))
+        layers += [nn.GroupNorm(outputs // 4, outputs), nn.ReLU()]
+        if doublings:
+            layers.append(nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False))
+    return nn.Sequential(*layers)
+
+
+class PyramidDecoder(nn.Module):
+    """Features of an encoder to one map at the finest of their strides.
+
+    Args:
+        channels: of the features, finest first.
+        strides: of the features, each a power of two.
+        pyramid, segmentation: channels before and behind the first convolution of each level.
+        dropout: of whole channels of what comes out.
+    """
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], *, pyramid: int, segmentation: int, dropout: float) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, pyramid, 1) for c in channels)
+        doublings = [(stride // strides[0]).bit_length() - 1 for stride in strides]
+        self.levels = nn.ModuleList(_level(pyramid, segmentation, n) for n in doublings)
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """(B, C, H / stride, W / stride) each, finest first, to (B, segmentation, H / finest, W / finest)."""
+        pyramid: list[Tensor] = []
+        for lateral, feature in zip(reversed(self.lateral), reversed(features), strict=True):
+            level = lateral(feature)
+            coarser = F.interpolate(pyramid[-1], level.shape[-2:], mode="nearest") if pyramid else 0.0
+            pyramid.append(level + coarser)
+        total: Tensor | None = None
+        for level, blocks in zip(reversed(pyramid), self.levels, strict=True):
+            level = blocks(level)
+            total = level if total is None else total + level
+        said: Tensor = self.dropout(total)
+        return said
+
+
+class PyramidNet(nn.Module):
+    """An encoder, and for each answer a decoder, a 1x1 convolution and a bilinear step to the picture's size.
+
+    Args:
+        encoder: of timm; levels coarser than the picture by less than FINEST are not looked at.
+        answers: channels of each answer by its name.
+        pretrained, pyramid, segmentation, dropout: see `Encoder` and `PyramidDecoder`.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        answers: Mapping[str, int],
+        *,
+        pretrained: bool = True,
+        pyramid: int = 256,
+        segmentation: int = 128,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(encoder, pretrained=pretrained)
+        self._first = next(i for i, stride in enumerate(self.encoder.strides) if stride >= FINEST or stride == self.encoder.strides[-1])
+        channels, strides = self.encoder.channels[self._first :], self.encoder.strides[self._first :]
+        self.decoders = nn.ModuleDict(
+            {name: PyramidDecoder(channels, strides, pyramid=pyramid, segmentation=segmentation, dropout=dropout) for name in answers}
+        )
+        self.heads = nn.ModuleDict({name: nn.Conv2d(segmentation, count, 1) for name, count in answers.items()})
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) RGB in [0, 1] to (B, channels, H, W) float32 by name."""
+        features = self.encoder(image)[self._first :]
+        coarse = {name: self.heads[name](decoder(features)).float() for name, decoder in self.decoders.items()}
+        return {name: F.interpolate(x, image.shape[-2:], mode="bilinear", align_corners=False) for name, x in coarse.items()}

@@ -1,0 +1,40 @@
+"""Connected components of class maps."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from stadia.geometry.components import connected_components
+
+
+def test_pixels_of_one_class_that_share_a_side_are_one_instance() -> None:
+    classes = torch.tensor([[[1, 1, 0, 2], [0, 1, 2, 2], [1, 0, 2, 0], [1, 0, 0, 1]]])
+    expected = torch.tensor([[[1, 1, 0, 4], [0, 1, 4, 4], [2, 0, 4, 0], [2, 0, 0, 3]]])
+    assert torch.equal(connected_components(classes), expected)
+
+
+def test_each_picture_counts_from_one_and_small_ones_are_none() -> None:
+    classes = torch.zeros(2, 5, 6, dtype=torch.long)
+    classes[0, 1:3, 1:3], classes[1, 0, 0], classes[1, 2:5, 2:6] = 3, 1, 3
+    found = connected_components(classes, fewest_px=2)
+    assert found.dtype == torch.int64
+    assert [picture.unique().tolist() for picture in found] == [[0, 1], [0, 1]]
+    assert found[1, 0, 0] == 0
+
+
+def test_as_scipy_labels_each_class_of_each_picture() -> None:
+    classes = torch.from_numpy(np.random.default_rng(0).integers(0, 4, (3, 20, 30)))
+    for picture, found in zip(classes.numpy(), connected_components(classes).numpy(), strict=True):
+        count = 0
+        for kind in (1, 2, 3):
+            labels, number = ndimage.label(picture == kind)
+            assert len(np.unique(np.stack((labels, found))[:, picture == kind], axis=1).T) == number, "one to one"
+            count += number
+        assert found.max() == count
+        assert (found[picture == 0] == 0).all()
+
+
+def test_a_picture_of_nothing_has_none() -> None:
+    assert not connected_components(torch.zeros(1, 4, 4, dtype=torch.long)).any()

@@ -1,0 +1,195 @@
+"""The object pose network: its sizes, whose channels are read, and objects made of what pixels say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from stadia.core.types import Camera
+from stadia.geometry import se3
+from stadia.geometry.centre import centre_of_translation, directions_to
+from stadia.geometry.rotations import conjugate, multiply, quaternion_of_ray
+from stadia.geometry.segments import Segments, segments_of
+from stadia.models.object_aggregation import aggregate, class_scores, majority_class
+from stadia.models.object_pose_config import ObjectPoseNetConfig
+from stadia.models.object_pose_net import ObjectMaps, ObjectPoseNet
+from stadia.models.pyramid import PyramidNet
+
+ALL = {"mask": 7, "quaternion": 24, "translation": 18, "size": 18}
+SMALL = {"encoder": "mobilenetv3_small_050", "pretrained": False, "pyramid_channels": 8, "segmentation_channels": 8}
+HEIGHT, WIDTH = 32, 64
+
+
+@pytest.mark.parametrize(
+    ("encoder", "answers", "parameters"),
+    [
+        ("resnext50_32x4d", {"mask": 7, "quaternion": 24}, 28_199_647),  # the form of December 2020
+        ("resnext50_32x4d", ALL, 33_420_035),
+        ("resnet18", ALL, 18_667_523),
+    ],
+)
+def test_the_reference_networks_have_their_parameters(encoder: str, answers: dict[str, int], parameters: int) -> None:
+    with torch.device("meta"):
+        network = PyramidNet(encoder, answers, pretrained=False)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+def test_the_configured_reference_is_the_same_network() -> None:
+    config = ObjectPoseNetConfig(encoder="resnet18", pretrained=False, pyramid_channels=256, segmentation_channels=128)
+    with torch.device("meta"):
+        assert sum(p.numel() for p in ObjectPoseNet(config).parameters()) == 18_667_523
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "convnext_atto", "vit_tiny_patch16_224"])
+def test_any_strides_give_maps_of_the_picture_s_size(encoder: str) -> None:
+    with torch.device("meta"):
+        network = PyramidNet(encoder, {"mask": 3}, pretrained=False, pyramid=8, segmentation=8)
+        assert network(torch.zeros(1, 3, 64, 96))["mask"].shape == (1, 3, 64, 96)
+
+
+def test_a_feature_answers_where_it_was_seen() -> None:
+    """Doublings keep the pixel centres: a mirrored picture gives the mirrored maps, but for the encoder's own strides."""
+    torch.manual_seed(0)
+    decoder = PyramidNet("resnet18", {"mask": 3}, pretrained=False, pyramid=8, segmentation=8).eval().decoders["mask"]
+    features = [torch.randn(1, c, 32 // s, 64 // s) for c, s in ((64, 4), (128, 8), (256, 16), (512, 32))]
+    mirror_symmetric = {name: (p + p.flip(-1)) / 2 if p.ndim == 4 else p for name, p in decoder.state_dict().items()}
+    decoder.load_state_dict(mirror_symmetric)
+    assert_close(decoder([f.flip(-1) for f in features]), decoder(features).flip(-1), atol=1e-5, rtol=1e-4)
+
+
+# -- what pixels say, and objects of it ----------------------------------------------------------------------------------------
+
+
+class Scene:
+    """Four objects in two pictures, and maps that say the truth of each at its pixels, and noise everywhere else."""
+
+    def __init__(self, rotation_frame: str = "ray") -> None:
+        random = torch.Generator().manual_seed(3)
+        self.network = ObjectPoseNet(ObjectPoseNetConfig(**SMALL, rotation_frame=rotation_frame))
+        K = torch.tensor([[60.0, 0, 31.5], [0, 58.0, 15.5], [0, 0, 1]]).repeat(2, 1, 1)
+        K[1, 0, 0] = 80
+        self.camera = Camera(K, HEIGHT, WIDTH)
+        self.instance = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.long)
+        self.instance[0, 3:12, 5:20], self.instance[0, 15:30, 30:50] = 1, 2
+        self.instance[1, 10:20, 2:9], self.instance[1, 4:28, 40:60] = 1, 3  # there is no second
+        self.segments: Segments = segments_of(self.instance)
+        self.class_id = torch.tensor([1, 4, 6, 1])
+        self.quaternion = F.normalize(torch.randn(4, 4, generator=random), dim=-1)
+        self.quaternion *= self.quaternion[:, :1].sign()
+        self.t = torch.tensor([[-0.2, -0.1, 0.8], [0.15, 0.1, 0.7], [-0.4, 0.0, 1.0], [0.2, 0.02, 0.6]])
+        self.size_m = 0.05 + 0.2 * torch.rand(4, 3, generator=random)
+        self.maps = self._maps(random, rotation_frame)
+
+    def _maps(self, random: torch.Generator, rotation_frame: str) -> ObjectMaps:
+        def noise(*channels: int) -> Tensor:
+            return torch.randn(2, *channels, HEIGHT, WIDTH, generator=random)
+
+        maps = ObjectMaps(noise(7), noise(6, 4), noise(6, 2), noise(6, 1), noise(6, 3))
+        for row, (picture, number, kind) in enumerate(zip(self.segments.picture, self.segments.instance, self.class_id, strict=True)):
+            y, x = (self.instance[picture] == number).nonzero().unbind(1)
+            camera = Camera(self.camera.K[picture], HEIGHT, WIDTH)
+            place = torch.stack((x, y), -1).float()
+            rays = torch.cat((place, torch.ones(len(x), 1)), -1) @ torch.linalg.inv(camera.K).T
+            q = self.quaternion[row].expand(len(x), 4)
+            if rotation_frame == "ray":
+                q = multiply(conjugate(quaternion_of_ray(rays)), q)
+            flip = torch.where(torch.rand(len(x), 1, generator=random) < 0.5, -1.0, 1.0)
+            maps.quaternion[picture, kind - 1, :, y, x] = (flip * q * 3).T  # of any sign and length
+            maps.to_centre[picture, kind - 1, :, y, x] = 2 * directions_to(centre_of_translation(self.t[row], camera), place).T
+            maps.log_pixel_m[picture, kind - 1, 0, y, x] = (self.t[row, 2] / camera.K[0, 0]).log()
+            maps.log_size[picture, kind - 1, :, y, x] = self.size_m[row].log()[:, None]
+            maps.class_logits[picture, :, y, x] = 10 * F.one_hot(kind, 7).float()[:, None]
+        return maps
+
+
+@pytest.mark.parametrize("rotation_frame", ["ray", "camera"])
+def test_pixels_that_tell_the_truth_give_the_objects(rotation_frame: str) -> None:
+    scene = Scene(rotation_frame)
+    said = scene.network.pixels(scene.maps, scene.segments, scene.class_id, scene.camera)
+    found = aggregate(said, scene.segments, scene.camera)
+    assert_close(found.quaternion_wxyz, scene.quaternion, atol=1e-5, rtol=0)
+    assert_close(
+        found.T_camera_object, se3.from_rotation_translation(se3.matrix_from_quaternion_wxyz(scene.quaternion), scene.t), atol=1e-4, rtol=0
+    )
+    assert_close(found.size_m, scene.size_m)
+    assert found.centre_known.all()
+
+
+def test_as_one_object_after_another_gives() -> None:
+    """Noisy answers: the mean of each object's own pixels, in NumPy and with a loop."""
+    scene = Scene("camera")
+    noisy = replace(
+        scene.maps,
+        **{n: getattr(scene.maps, n) + 0.3 * torch.randn_like(getattr(scene.maps, n)) for n in ("quaternion", "log_pixel_m", "log_size")},
+    )
+    found = aggregate(scene.network.pixels(noisy, scene.segments, scene.class_id, scene.camera), scene.segments, scene.camera)
+    for row, (picture, number, kind) in enumerate(zip(scene.segments.picture, scene.segments.instance, scene.class_id, strict=True)):
+        own = (scene.instance[picture] == number).numpy()
+        q = noisy.quaternion[picture, kind - 1].double().numpy()[:, own].T
+        q /= np.linalg.norm(q, axis=1, keepdims=True)
+        mean = np.linalg.eigh(q.T @ q)[1][:, -1]
+        assert_close(found.quaternion_wxyz[row].double(), torch.from_numpy(mean * np.sign(mean[0])), atol=1e-5, rtol=0)
+        depth = noisy.log_pixel_m[picture, kind - 1, 0].numpy()[own].mean() + np.log(float(scene.camera.K[picture, 0, 0]))
+        assert float(found.T_camera_object[row, 2, 3]) == pytest.approx(np.exp(depth), rel=1e-4)
+        size = np.exp(noisy.log_size[picture, kind - 1].numpy()[:, own].mean(1))
+        assert found.size_m[row].tolist() == pytest.approx(size.tolist(), rel=1e-4)
+
+
+def test_nothing_else_is_read() -> None:
+    """Neither the background nor the channels of another class."""
+    scene = Scene()
+    first = scene.network.pixels(scene.maps, scene.segments, scene.class_id, scene.camera)
+    own = torch.zeros(2, 6, HEIGHT, WIDTH, dtype=torch.bool)
+    for picture, number, kind in zip(scene.segments.picture, scene.segments.instance, scene.class_id, strict=True):
+        own[picture, kind - 1] |= scene.instance[picture] == number
+    changed = {n: getattr(scene.maps, n).where(own[:, :, None], torch.nan) for n in ("quaternion", "to_centre", "log_pixel_m", "log_size")}
+    again = scene.network.pixels(replace(scene.maps, **changed), scene.segments, scene.class_id, scene.camera)
+    for name in ("quaternion", "to_centre", "log_depth", "log_size"):
+        assert torch.equal(getattr(first, name), getattr(again, name)), name
+
+
+def test_gradients_are_finite_and_reach_every_answer() -> None:
+    scene = Scene()
+    asked = replace(
+        scene.maps, **{n: getattr(scene.maps, n).requires_grad_() for n in ("quaternion", "to_centre", "log_pixel_m", "log_size")}
+    )
+    found = aggregate(scene.network.pixels(asked, scene.segments, scene.class_id, scene.camera), scene.segments, scene.camera)
+    (found.T_camera_object.square().sum() + found.size_m.sum()).backward()
+    for name in ("to_centre", "log_pixel_m", "log_size"):
+        gradient = getattr(asked, name).grad
+        assert gradient.isfinite().all()
+        assert gradient.abs().sum() > 0
+
+
+def test_no_object_is_no_error() -> None:
+    scene = Scene()
+    segments, none = segments_of(torch.zeros_like(scene.instance)), torch.zeros(0, dtype=torch.long)
+    found = aggregate(scene.network.pixels(scene.maps, segments, none, scene.camera), segments, scene.camera)
+    assert found.T_camera_object.shape == (0, 4, 4)
+    assert class_scores(scene.maps.class_logits, segments, none).shape == (0,)
+
+
+def test_the_class_of_an_object_is_that_of_most_pixels_and_its_score_the_mean_probability() -> None:
+    scene = Scene()
+    assert torch.equal(majority_class(scene.maps.class_map, scene.segments, 7), scene.class_id)
+    assert_close(class_scores(scene.maps.class_logits, scene.segments, scene.class_id), torch.full((4,), 1 / (1 + 6 * np.exp(-10.0))))
+    class_map = scene.maps.class_map.clone()
+    class_map[0, 3:7, 5:20] = 5  # four of nine rows
+    assert int(majority_class(class_map, scene.segments, 7)[0]) == 1
+    class_map[0, 7, 5:20] = 5
+    assert int(majority_class(class_map, scene.segments, 7)[0]) == 5
+
+
+def test_before_training_sizes_and_depths_are_those_of_things_on_a_table() -> None:
+    torch.manual_seed(0)
+    network = ObjectPoseNet(ObjectPoseNetConfig(**SMALL)).eval()
+    with torch.no_grad():
+        maps = network(torch.rand(1, 3, 128, 160))
+    assert 0.02 < maps.log_size.exp().median() < 0.5
+    assert 0.2 < 160 * maps.log_pixel_m.exp().median() < 3
