@@ -135,12 +135,7 @@ def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
     if not axes:
         return np.eye(3)
     if any(abs(abs(axis @ axes[0]) - 1) > 1e-6 for axis in axes):
-        raise DataError(
-            what,
-            found="axes of revolution that are not one line",
-            expected="at most one axis",
-            cure="leave out this object: a ball has no pose",
-        )
+        raise DataError(what, found="two axes of revolution", expected="at most one", cure="leave out this object: a ball has no pose")
     axis, y = axes[0], np.array([0.0, 1.0, 0.0])
     v, c = np.cross(axis, y), float(axis @ y)
     if c < -1 + 1e-9:
