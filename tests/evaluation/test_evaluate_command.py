@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from stadia.cli.evaluate import _FORMS_OF, evaluate
 from stadia.core.errors import DataError
-from stadia.data.sources import open_recordings
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.trajectory_files import Trajectory, write_kitti, write_tum
 from stadia.metrics import TRAJECTORY_METRICS
