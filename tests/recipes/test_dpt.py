@@ -68,6 +68,8 @@ def test_metres_are_claimed_where_a_part_of_the_loss_knows_them(small_dpt: DptRe
     assert DptRecipe(small_dpt).claim is Claim.METRES
     affine = changed(small_dpt, "loss.silog_per_image=0", "loss.affine_invariant=1", "loss.gradient_matching=0.5")
     assert DptRecipe(affine).claim is Claim.AFFINE_INVERSE
+    assert DptRecipe(small_dpt).about["scale_from"] == "the ground truth that it was trained on"
+    assert "scale_from" not in DptRecipe(affine).about
 
 
 def test_every_weight_is_trained_once_and_a_pretrained_backbone_slower(small_dpt: DptRecipeConfig) -> None:

@@ -40,8 +40,11 @@ def camera(fx: float, width: int = 96) -> Camera:
 
 
 def test_metres_are_claimed_with_a_baseline_only(small: SelfsupConfig) -> None:
-    assert Selfsup(changed(small, "data.stereo=true")).claim is Claim.METRES
-    assert Selfsup(changed(small, "data.stereo=false")).claim is Claim.UP_TO_SCALE
+    stereo, mono = (Selfsup(changed(small, f"data.stereo={stereo}")) for stereo in ("true", "false"))
+    assert stereo.claim is Claim.METRES
+    assert mono.claim is Claim.UP_TO_SCALE
+    assert stereo.about == {"claim": "metres", "scale_from": "the baseline of the stereo pair"}
+    assert mono.about == {"claim": "up-to-scale"}
 
 
 def test_preparing_settles_auto_stereo(small: SelfsupConfig) -> None:

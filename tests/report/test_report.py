@@ -313,6 +313,14 @@ def test_many_score_files_stand_below_each_other_and_say_a_note_once(make_run):
     assert "the reference has 20.0 m (and likewise in 4 more)" in words
 
 
+def test_where_the_metres_come_from_is_what_the_recipe_says(make_run):
+    source = "the ground truth that it was trained on"
+    assert f"the scale comes from {source}, and nothing" in visible(build(make_run(run={"claim": "metres", "scale_from": source}))[0])
+    hostile = make_run("2026-03-02-101700-hostile", run={"claim": "metres", "scale_from": HOSTILE})
+    assert "the scale comes from" in visible(build(hostile)[0])
+    assert HOSTILE not in build(hostile)[0]
+
+
 def test_no_size_is_judged_where_none_is_claimed(make_run):
     """Up to scale: a fit stands beside each score, and the scale ratio is neither right nor wrong."""
     score = {"protocol": "relative", "claim": "up-to-scale", "alignment": "median", "metrics": {"abs_rel": 0.2}, "scale_ratio_median": 30.1}

@@ -94,7 +94,8 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         network = self.network
         report = {} if network.load_report is None else {"load_report": network.load_report.summary()}
         unit = {"scale": float(network.scale), "shift": float(network.shift)}
-        return {**super().about, "inverse_depth": unit, "backbone_lr_factor": self.backbone_lr_factor, **report}
+        metres = {"scale_from": "the ground truth that it was trained on"} if self.claim is Claim.METRES else {}
+        return {**super().about, **metres, "inverse_depth": unit, "backbone_lr_factor": self.backbone_lr_factor, **report}
 
     @property
     def backbone_lr_factor(self) -> float:

@@ -65,6 +65,11 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
         return Claim.METRES if self.config.data.stereo else Claim.UP_TO_SCALE
 
     @property
+    def about(self) -> Mapping[str, object]:
+        metres = {"scale_from": "the baseline of the stereo pair"} if self.claim is Claim.METRES else {}
+        return {**super().about, **metres}
+
+    @property
     def weights(self) -> Mapping[str, str]:
         return self.model.weights
 

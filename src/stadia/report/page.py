@@ -74,7 +74,7 @@ def _claim_in_words(run: RunFiles) -> tuple[str, str] | None:
     """The claim of the result, else of the run, else of the first score file that has one; None for a finished run of a recipe without."""
     holders = (run.result, run.run, *run.scores.values())
     claim = next((holder["claim"] for holder in holders if holder.get("claim")), None)
-    return None if claim is None and run.run.get("status") == "finished" else wording.claim(claim)
+    return None if claim is None and run.run.get("status") == "finished" else wording.claim(claim, run.run.get("scale_from"))
 
 
 def _facts(run: RunFiles) -> list[str]:

@@ -50,6 +50,8 @@ SCORES: dict[str, Score] = {
     "rpe_rot_deg": Score("RPE, rotation", "°"),
     "rotation_error_deg": Score("Rotation error, mean", "°"),
     "rotation_error_deg_median": Score("Rotation error, median", "°", key=True),
+    "rotation_error_deg_of_all": Score("Rotation error, mean, a missed object 180°", "°"),
+    "mask_iou": Score("Mask IoU", "", "higher"),
     "translation_error_cm": Score("Translation error, mean", "cm"),
     "translation_error_cm_median": Score("Translation error, median", "cm", key=True),
     "iou_3d": Score("3D IoU", "", "higher"),
@@ -70,8 +72,8 @@ METRES = "metres"
 CLAIMS: dict[str, tuple[str, str]] = {
     METRES: (
         "Metres",
-        "Depth and path mean metres, as far as they are right: the scale comes from a length known beforehand (such as the "
-        "stereo baseline), not from ground truth.",
+        "Depth and path mean metres, as far as they are right: the scale comes from {source}, and nothing is fitted to the truth "
+        "when they are scored.",
     ),
     "up-to-scale": (
         "Up to scale",
@@ -144,9 +146,10 @@ def memory(megabytes: float) -> str:
     return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
 
 
-def claim(name: Any) -> tuple[str, str]:
-    """A claim's name and what its numbers mean, in words."""
-    return CLAIMS.get(str(name), UNKNOWN_CLAIM if name is None else (str(name), "This claim is not known to the report."))
+def claim(name: Any, scale_from: Any = None) -> tuple[str, str]:
+    """A claim's name and what its numbers mean, in words; `scale_from` is where the recipe has its metres from."""
+    label, meaning = CLAIMS.get(str(name), UNKNOWN_CLAIM if name is None else (str(name), "This claim is not known to the report."))
+    return label, meaning.format(source=scale_from or "a length known beforehand")
 
 
 def status(name: Any) -> tuple[str, str]:
