@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from stadia.cli.main import run as run_command_line
+from stadia.evaluation.exported import ExportedNetwork
 from stadia.evaluation.predictions import Predictions
 from stadia.recipes import configure
 from stadia.recipes.selfsup import Selfsup
@@ -122,6 +124,16 @@ def test_an_onnx_file_stands_alone(exported: Path) -> None:
     assert said["checkpoint"] == "best.safetensors, step 7"
     (answer,) = session.run(None, {"image": np.zeros((3, 3, 96, 64), np.float32)})
     assert answer.shape == (3, 1, 96, 64)
+
+
+def test_the_lines_of_the_document_run(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/export.md, with onnxruntime alone."""
+    document = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```", document, re.M | re.S)
+    monkeypatch.chdir(exported.parent)
+    exec(program, names := {})
+    assert names["inverse_depth"].shape == (64, 96)
+    np.testing.assert_allclose(names["inverse_depth"], ExportedNetwork(exported).inverse_depth(np.zeros((1, 3, 64, 96), np.float32))[0, 0])
 
 
 def test_what_is_said(told: tuple[Path, str]) -> None:

@@ -1,0 +1,120 @@
+"""What an exported network costs: onnxruntime against torch eager, and what exporting takes.
+
+    python benchmarks/export.py [--networks selfsup dpt-tiny] [--height 192] [--width 640] [--threads 1] [--repeats 15] [--json FILE]
+
+Each network is built at random, exported as `stadia export` does (which compares it with torch at two sizes), and run on one picture of
+noise: torch eager and onnxruntime by turns, with the same number of threads. `speed` is the median over the turns of torch's time
+divided by onnxruntime's: above 1 onnxruntime is faster. Turns, so that another program on the machine slows both alike.
+`selfsup` is the depth network of the recipe with a ResNet-18; the others are of the recipe `dpt` (`stadia parts networks`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stadia.core.types import Claim
+from stadia.evaluation.export import export_onnx
+from stadia.evaluation.exported import Description, ExportedNetwork
+from stadia.evaluation.predictions import Provenance
+
+
+class Finest(nn.Module):
+    """The finest of the maps that a network gives."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(image)[0]
+
+
+def network_of(name: str) -> tuple[nn.Module, int]:
+    """At random, in evaluation mode; and its stride."""
+    torch.manual_seed(0)
+    if name == "selfsup":
+        from stadia.models.config import DepthAndMotionConfig
+        from stadia.models.depth_and_motion import DepthAndMotion
+
+        return Finest(DepthAndMotion(DepthAndMotionConfig(pretrained=False), motion=False).depth).eval(), 32
+    from stadia.models.dpt import Dpt
+    from stadia.models.dpt_config import DptConfig
+
+    dpt = Dpt(DptConfig(network=name, pretrained=False)).eval()
+    return dpt, dpt.stride
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Wall-clock time of one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def measure(name: str, height: int, width: int, threads: int, repeats: int) -> dict[str, object]:
+    """Times in seconds, the speed of onnxruntime in terms of torch's, and the largest relative difference."""
+    network, stride = network_of(name)
+    made_by = Provenance(recipe=name, config_hash="", checkpoint="at random")
+    about = Description.of(made_by, Claim.METRES, height=height, width=width, crop="none", stride=stride, focal=0.6)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        start = time.perf_counter()
+        compared = export_onnx(network, path, about)
+        exporting, megabytes = time.perf_counter() - start, path.stat().st_size / 1e6
+        exported = ExportedNetwork(path, threads=threads)
+    image = torch.rand(1, 3, height, width)
+    runs = (lambda: network(image), lambda: exported.inverse_depth(image.numpy()))
+    with torch.inference_mode():
+        for run in (*runs, *runs):  # kernels are chosen and memory is taken the first time
+            run()
+        turns = [(seconds(runs[0]), seconds(runs[1])) for _ in range(repeats)]
+    torch_s, onnx_s = (statistics.median(side) for side in zip(*turns, strict=True))
+    return {
+        "network": name,
+        "size": f"{width}x{height}",
+        "threads": threads,
+        "torch_s": torch_s,
+        "onnxruntime_s": onnx_s,
+        "speed": statistics.median(a / b for a, b in turns),
+        "largest_relative_difference": max(each.relative for each in compared),
+        "exporting_s": exporting,
+        "megabytes": megabytes,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=["selfsup", "dpt-tiny"])
+    parser.add_argument("--height", type=int, default=192)
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--json", type=Path, help="write the results there as well")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    results = []
+    for name in args.networks:
+        found = measure(name, args.height, args.width, args.threads, args.repeats)
+        results.append(found)
+        print(
+            f"{name} {found['size']}, {args.threads} thread(s): "
+            f"torch {found['torch_s']:.3f} s, onnxruntime {found['onnxruntime_s']:.3f} s, speed {found['speed']:.2f}; "
+            f"{found['largest_relative_difference']:.1e} off; "
+            f"exported in {found['exporting_s']:.0f} s, {found['megabytes']:.1f} MB",
+            flush=True,
+        )
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
