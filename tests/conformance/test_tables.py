@@ -11,11 +11,12 @@ import math
 import pkgutil
 import re
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import model_contracts
 import numpy as np
 import object_contracts
 import pytest
@@ -29,7 +30,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.recording import Recording
 from stadia.core.tables import Table
-from stadia.core.types import Batch, Camera, Claim, Inputs, Meta, Prediction, Targets
+from stadia.core.types import Camera, Claim, Prediction
 from stadia.data.config import SourceOptions
 from stadia.diagnostics.catalogue import CATALOGUE
 from stadia.diagnostics.finding import Severity
@@ -39,9 +40,6 @@ from stadia.evaluation.protocols import CROPS, PROTOCOLS
 from stadia.geometry.warp import synthesize
 from stadia.losses.report import LossReport
 from stadia.models.attention_config import AttentionConfig
-from stadia.models.config import DepthAndMotionConfig
-from stadia.models.dpt_config import DptConfig
-from stadia.models.object_pose_config import ObjectPoseNetConfig
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.recipe import Recipe
 from stadia.report import wording
@@ -132,21 +130,6 @@ def dataset(name: str, part: Any, folder: Path) -> None:
         assert part.recognises(path) is False
         with contextlib.suppress(StadiaError):
             assert part.open(path, SourceOptions()) == []
-
-
-def model(name: str, part: Any, folder: Path) -> None:
-    """Built from a configuration, it predicts: finite, with gradients in every parameter that trains. See MODEL_EXAMPLES."""
-    assert name in MODEL_EXAMPLES, f"a new model needs an example: MODEL_EXAMPLES['{name}'] = its configuration, and what it sees"
-    torch.manual_seed(0)
-    config, given = MODEL_EXAMPLES[name]()
-    built = part(config)
-    prediction = built(given)
-    parts = [prediction] if isinstance(prediction, Tensor) else [getattr(prediction, field.name) for field in fields(prediction)]
-    said = [tensor for part_ in parts for tensor in (part_ if isinstance(part_, tuple) else (part_,))]
-    assert said
-    assert all(tensor.isfinite().all() for tensor in said)
-    sum(tensor.sum() for tensor in said).backward()
-    assert [n for n, p in built.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 def network(name: str, part: Any, folder: Path) -> None:
@@ -242,7 +225,7 @@ def trajectory_metric(name: str, part: Any, folder: Path) -> None:
 
 def motion(name: str, part: Any, folder: Path) -> None:
     """Between equal pictures that the recipe says have no motion there is none, as a rigid (4, 4) of float64."""
-    picture = batch().inputs.image[:1]
+    picture = model_contracts.batch().inputs.image[:1]
     view = View(picture, OneGreyPicture().camera(0), torch.full((1, 1, 64, 96), 0.1))
     predictor = SimpleNamespace(claim=Claim.METRES, T_next_now=lambda *_: torch.eye(4)[None])
     T_next_now = part(predictor, view, view, None)
@@ -307,7 +290,7 @@ CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
         schedule,
         logger,
         dataset,
-        model,
+        model_contracts.model,
         network,
         attention,
         loss,
@@ -347,23 +330,6 @@ def test_unknown_name_is_told_the_nearest():
             table.load(f"{name}x")
 
 
-def batch() -> Batch:
-    """Two random samples of 64x96 with the sources -1, +1 and stereo."""
-    generator = torch.Generator().manual_seed(0)
-    image, sources = torch.rand(2, 3, 64, 96, generator=generator), torch.rand(2, 3, 3, 64, 96, generator=generator)
-    K = torch.tensor([[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]])
-    camera, source_camera = Camera(K.expand(2, 3, 3), 64, 96), Camera(K.expand(2, 3, 3, 3), 64, 96)
-    rig = torch.full((2, 3, 4, 4), torch.nan)
-    rig[:, 2] = torch.eye(4)
-    rig[:, 2, 0, 3] = -0.5
-    return Batch(
-        inputs=Inputs(image=image, sources=sources, camera=camera, T_source_target_rig=rig),
-        targets=Targets(image=image, sources=sources, camera=camera, source_camera=source_camera, T_source_target_true=rig),
-        meta=(Meta("random", 0, "left"), Meta("random", 1, "left")),
-        source_names=("-1", "+1", "stereo"),
-    )
-
-
 LossExample = tuple[Callable[[Any, Tensor], LossReport], Tensor, tuple[Tensor, ...], tuple[int, int]]
 
 
@@ -372,7 +338,7 @@ def wall() -> LossExample:
 
     Returns: a call of a loss with an inverse depth, the true one, wrong ones, and the size of maps.
     """
-    given = batch()
+    given = model_contracts.batch()
     true_m = torch.full((2, 1, 64, 96), 5.0)
     motion = given.inputs.T_source_target_rig.nan_to_num().clone()
     motion[:, :2] = torch.eye(4)
@@ -402,28 +368,6 @@ def labels() -> LossExample:
 
 LOSS_EXAMPLES: dict[str, Callable[[], LossExample]] = {"sparse_depth": labels}
 """By name, of a loss that is not called as those of video are."""
-
-
-def depth_and_motion() -> tuple[StrictModel, Batch]:
-    encoders = {"encoder": "mobilenetv3_small_050", "pose_encoder": "mobilenetv3_small_050"}
-    return DepthAndMotionConfig(**encoders, pretrained=False), batch()
-
-
-def dpt() -> tuple[StrictModel, Tensor]:
-    return DptConfig(network="dpt-tiny"), batch().inputs.image
-
-
-def objectpose_net() -> tuple[StrictModel, Tensor]:
-    config = ObjectPoseNetConfig(encoder="mobilenetv3_small_050", pretrained=False, pyramid_channels=8, segmentation_channels=8)
-    return config, batch().inputs.image
-
-
-MODEL_EXAMPLES: dict[str, Callable[[], tuple[StrictModel, Batch[Any, Any] | Tensor]]] = {
-    "depth_and_motion": depth_and_motion,
-    "dpt": dpt,
-    "objectpose_net": objectpose_net,
-}
-"""By name, a model's small configuration and what it sees. What it says is a tensor, or a dataclass of tensors or tuples of them."""
 
 
 # -- tables of data ------------------------------------------------------------------------------------------------------------

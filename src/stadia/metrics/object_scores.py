@@ -187,7 +187,8 @@ def matched_scores(pictures: Iterable[Comparison], min_mask_iou: float = 0.5) ->
     Returns by name: "objects", "found", "false_alarms" (counts over all pictures); "recall" and "precision", 0 to 1;
     "rotation_error_deg", "translation_error_cm", "iou_3d": means over what was found; "rotation_error_deg_median" and
     "translation_error_cm_median"; and for each of POSE_THRESHOLDS "recall_5deg_5cm", ..., the share of all objects that were
-    found and are within both. A mean over nothing is NaN; an object that was missed is in every recall.
+    found and are within both. A mean over nothing is NaN; an object that was missed is in every recall, and counts 180 degrees in
+    "rotation_error_deg_of_all", the mean over all objects.
     """
     rotation: list[float] = []
     translation: list[float] = []
@@ -206,6 +207,7 @@ def matched_scores(pictures: Iterable[Comparison], min_mask_iou: float = 0.5) ->
         scores[name] = fmean(values) if values else math.nan
     for name, values in (("rotation_error_deg_median", rotation), ("translation_error_cm_median", translation)):
         scores[name] = median(values) if values else math.nan
+    scores["rotation_error_deg_of_all"] = fmean(rotation + [180.0] * (objects - found)) if objects else math.nan
     for degrees, cm in POSE_THRESHOLDS:
         within = sum(r <= degrees and t <= cm for r, t in zip(rotation, translation, strict=True))
         scores[_pose_name(degrees, cm).replace("ap_", "recall_")] = _share(within, objects)

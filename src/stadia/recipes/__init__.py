@@ -21,11 +21,22 @@ if TYPE_CHECKING:
     from stadia.recipes.workflow import load_predictor as load_predictor
     from stadia.recipes.workflow import train as train
 
-RECIPES = Table("recipe", {"selfsup": "stadia.recipes.selfsup:Selfsup", "dpt": "stadia.recipes.dpt:DptRecipe"})
+RECIPES = Table(
+    "recipe",
+    {
+        "selfsup": "stadia.recipes.selfsup:Selfsup",
+        "dpt": "stadia.recipes.dpt:DptRecipe",
+        "objectpose": "stadia.recipes.objectpose:ObjectPoseRecipe",
+    },
+)
 
 CONFIGS = Table(
     "recipe",
-    {"selfsup": "stadia.recipes.selfsup_config:SelfsupConfig", "dpt": "stadia.recipes.dpt_config:DptRecipeConfig"},
+    {
+        "selfsup": "stadia.recipes.selfsup_config:SelfsupConfig",
+        "dpt": "stadia.recipes.dpt_config:DptRecipeConfig",
+        "objectpose": "stadia.recipes.objectpose_config:ObjectPoseConfig",
+    },
 )
 """The same names; these modules import no torch, so that a misspelt key is found before anything heavy is imported."""
 

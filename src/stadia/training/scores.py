@@ -6,12 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from statistics import fmean
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from stadia.core.types import Meta
 
+T = TypeVar("T")
 Sample = tuple[str, int, str, bool, int, int]  # recording, index, side, mirrored, instance, and which time this process sees it
 Scores = dict[str, dict[Sample, float]]
 
@@ -30,12 +32,18 @@ class ScoreBook:
     def means(self) -> dict[str, float]:
         """`means_of` what every process has scored, the same in each of them. Called by all of them; empties the book."""
         mine, self._batches = _by_sample(self._batches), []
-        parts = [mine]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            parts = [{} for _ in range(torch.distributed.get_world_size())]
-            torch.distributed.all_gather_object(parts, mine)
+        parts = of_all_processes(mine)
         self.without = without_score(parts)
         return means_of(parts)
+
+
+def of_all_processes(mine: T) -> list[T]:
+    """What each process has, the same list in all of them; they all have to call it."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [mine]
+    parts = [mine] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, mine)
+    return parts
 
 
 def means_of(parts: Iterable[Scores]) -> dict[str, float]:

@@ -83,6 +83,13 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
         report = self.step(batch)
         return {"loss": report.total, **{f"term/{name}": value for name, value in report.terms.items()}}
 
+    def scores_of_the_whole(self) -> Mapping[str, float]:
+        """Scores of the whole validation by name that are no means over samples: a median, an average precision.
+
+        Called once it has ended, by all processes, which have to agree; `validate` keeps what it takes.
+        """
+        return {}
+
     def pictures(self, batch: Batch[InputsT, TargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
         """(H, W, 3) RGB by label, for the picture sheet of a training step: input, depth, warped, residual, winner."""
         return {}
@@ -126,7 +133,8 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
         self.scores.add(batch.meta, self.validate(batch))
 
     def on_validation_epoch_end(self) -> None:
-        self.validated = {f"val/{name}": mean for name, mean in self.scores.means().items()}
+        scores = self.scores.means() | dict(self.scores_of_the_whole())
+        self.validated = {f"val/{name}": value for name, value in scores.items()}
         if self.scores.without != self.without_score and self.global_rank == 0:
             for count, total in dict.fromkeys(self.scores.without.values()):
                 names = ", ".join(name for name, of in self.scores.without.items() if of == (count, total))

@@ -37,6 +37,7 @@ FAMILIES: dict[str, str] = {
     "B": "brightness",
     "P": "pose scale",
     "R": "smoothness",
+    "O": "objects",
     "N": "not checked",
 }
 """Families by the first letter of a code, in the order in which to look: what comes later is often a symptom of what comes earlier."""

@@ -1,0 +1,127 @@
+"""Pictures of objects of any layout that is known: opened, and split into what trains and what validates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.types import Camera
+from stadia.data.object_labels import ObjectLabels, ObjectPictures
+
+
+def _objects(path: Path, split: str) -> ObjectPictures:
+    from stadia.data.object_folder import ObjectFolder
+
+    return ObjectFolder.open(path, split)
+
+
+def _bop(path: Path, split: str) -> ObjectPictures:
+    from stadia.data.bop import BopPictures
+
+    return BopPictures.open(path, split)
+
+
+def _nocs(path: Path, split: str) -> ObjectPictures:
+    from stadia.data.nocs import NocsPictures
+
+    return NocsPictures.open(path / split)
+
+
+OPENERS: Mapping[str, Callable[[Path, str], ObjectPictures]] = {"objects": _objects, "bop": _bop, "nocs": _nocs}
+"""By format: stadia's own layout (TableWorld and yours, docs/tableworld.md), BOP's, NOCS's; of a path and the name of a split."""
+
+
+def format_of(path: Path) -> str:
+    """Which layout a folder has. Raises DataError where it is none of OPENERS."""
+    path = Path(path).expanduser()
+    if (path / "dataset.json").is_file():
+        return "objects"
+    if any(path.glob("*/[0-9]*/scene_gt.json")):
+        return "bop"
+    if path.is_dir() and next(path.rglob("*_coord.png"), None) is not None:
+        return "nocs"
+    raise DataError(
+        path,
+        found="no pictures of objects" if path.is_dir() else "no such folder",
+        expected="dataset.json (stadia's own layout), SPLIT/000001/scene_gt.json (BOP), or *_coord.png (NOCS)",
+        cure="check the path; docs/objectpose.md tells each layout",
+    )
+
+
+def open_object_pictures(path: Path, split: str, format: str = "auto") -> ObjectPictures:
+    """One split of a data set. Raises DataError, also where it holds no picture."""
+    path = Path(path).expanduser()
+    found = OPENERS[format_of(path) if format == "auto" else format](path, split)
+    if not len(found):
+        raise DataError(path, found=f"no picture in '{split}'", expected="at least one", cure="name another split")
+    return found
+
+
+class PartOfPictures(ObjectPictures):
+    """Some of the pictures of a set, in the order given."""
+
+    def __init__(self, whole: ObjectPictures, indices: Sequence[int]) -> None:
+        self.whole, self.indices = whole, list(indices)
+        self.name, self.classes = whole.name, whole.classes
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return self.whole.image(self.indices[index])
+
+    def camera(self, index: int) -> Camera:
+        return self.whole.camera(self.indices[index])
+
+    def labels(self, index: int) -> ObjectLabels:
+        return self.whole.labels(self.indices[index])
+
+    def file(self, index: int) -> Path:
+        return self.whole.file(self.indices[index])
+
+
+class KeptLabels(ObjectPictures):
+    """The same pictures; the labels of as many as `most` are kept once they were made. BOP's are drawn from meshes, NOCS's fitted."""
+
+    def __init__(self, whole: ObjectPictures, most: int = 500) -> None:
+        self.whole, self.most = whole, most
+        self.name, self.classes = whole.name, whole.classes
+        self._kept: dict[int, ObjectLabels] = {}
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return self.whole.image(index)
+
+    def camera(self, index: int) -> Camera:
+        return self.whole.camera(index)
+
+    def labels(self, index: int) -> ObjectLabels:
+        if index in self._kept:
+            return self._kept[index]
+        labels = self.whole.labels(index)
+        if len(self._kept) < self.most:
+            self._kept[index] = labels
+        return labels
+
+    def file(self, index: int) -> Path:
+        return self.whole.file(index)
+
+
+def held_out(pictures: ObjectPictures, share: float) -> tuple[ObjectPictures, ObjectPictures]:
+    """The first ones to train and the last `share` of them, at least one, to validate: neighbours in a video look alike.
+
+    Raises DataError where nothing would be left to train.
+    """
+    count = max(1, round(share * len(pictures)))
+    if count >= len(pictures):
+        raise DataError(
+            pictures.name, found=f"{len(pictures)} pictures", expected="some to train and some to hold out", cure="lower data.val_share"
+        )
+    first = len(pictures) - count
+    return PartOfPictures(pictures, range(first)), PartOfPictures(pictures, range(first, len(pictures)))

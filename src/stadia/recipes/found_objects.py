@@ -1,0 +1,91 @@
+"""Objects that a network finds in pictures, and how they compare with the true ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from stadia.core.types import Camera
+from stadia.data.object_samples import ObjectTargets
+from stadia.geometry.centre import vote_centre, vote_centre_ransac
+from stadia.geometry.components import connected_components
+from stadia.geometry.segments import Segments, segments_of
+from stadia.geometry.symmetry import Symmetry
+from stadia.metrics.matching import mask_iou
+from stadia.metrics.object_pose import Objects
+from stadia.metrics.object_scores import Comparison, compare
+from stadia.models.object_aggregation import aggregate, class_scores, majority_class
+from stadia.models.object_pose_net import ObjectMaps, ObjectPoseNet
+from stadia.recipes.objectpose_config import FindingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class FoundObjects:
+    """Of a batch of pictures.
+
+    instance: (B, H, W), 0 = none, n = the n-th object of its picture.  class_map: (B, H, W).
+    picture: (M,) of each object; the rows of a picture stand together, in the order of `instance`.
+    objects: M rows.
+    """
+
+    instance: Tensor
+    class_map: Tensor
+    picture: Tensor
+    objects: Objects
+
+    def of_picture(self, picture: int) -> Objects:
+        return self.objects[self.picture == picture]
+
+
+def find(network: ObjectPoseNet, image: Tensor, camera: Camera, config: FindingConfig) -> FoundObjects:
+    """The objects in pictures (B, 3, H, W) with K (B, 3, 3), as `gather` of what the network says."""
+    return gather(network, network(image), camera, config)
+
+
+def gather(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, config: FindingConfig) -> FoundObjects:
+    """Pixels of one class that touch are an object, and what they say together is its pose."""
+    class_map = maps.class_map
+    instance = connected_components(class_map, fewest_px=config.fewest_px)
+    segments = segments_of(instance)
+    class_id = majority_class(class_map, segments, network.classes)
+    vote = vote_centre
+    if config.hypotheses:
+        vote = partial(vote_centre_ransac, generator=torch.Generator().manual_seed(0), hypotheses=config.hypotheses, voters=config.voters)
+    said = network.pixels(maps, segments, class_id, camera)
+    poses = aggregate(said, segments, camera, vote)
+    score = class_scores(maps.class_logits, segments, class_id)
+    nothing = Symmetry.of(["none"] * segments.count)
+    symmetry = Symmetry(nothing.revolution.to(score.device), nothing.turns.to(score))
+    return FoundObjects(instance, class_map, segments.picture, Objects(class_id, poses.T_camera_object, poses.size_m, symmetry, score))
+
+
+def true_objects(targets: ObjectTargets, segments: Segments) -> Objects:
+    """The M objects that segments of `targets.instance` show, row by row."""
+    row = segments.picture, segments.instance - 1
+    symmetry = Symmetry(targets.symmetry.revolution[row], targets.symmetry.turns[row])
+    return Objects(
+        targets.class_id[row], targets.T_camera_object[row], targets.size_m[row], symmetry, torch.ones_like(targets.size_m[row][:, 0])
+    )
+
+
+def compare_pictures(found: FoundObjects, targets: ObjectTargets) -> list[Comparison]:
+    """Each picture's found objects with its true ones, those that a pixel shows."""
+    segments = segments_of(targets.instance)
+    true, true_instance = true_objects(targets, segments), _without_gaps(targets.instance, segments)
+    comparisons = []
+    for picture, instances in enumerate(zip(found.instance, true_instance, strict=True)):
+        predicted, there = found.of_picture(picture), true[segments.picture == picture]
+        comparisons.append(compare(predicted, there, mask_iou(*instances, len(predicted), len(there))))
+    return comparisons
+
+
+def _without_gaps(instance: Tensor, segments: Segments) -> Tensor:
+    """The same (B, H, W) with the numbers that a picture does have counted from 1: a number without a pixel is no object."""
+    first = torch.searchsorted(segments.picture, segments.picture)  # row of the first object of the same picture
+    place = torch.arange(segments.count, device=instance.device) - first + 1
+    counted = torch.zeros_like(instance).flatten()
+    counted[segments.pixel] = place[segments.segment].to(counted.dtype)
+    return counted.view_as(instance)

@@ -1,0 +1,113 @@
+"""Pictures of objects opened for a training: TableWorld rendered where no path is given, split, surveyed, and made into batches."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from stadia.core.errors import ConfigError
+from stadia.core.types import Batch
+from stadia.data.cache import cache_folder
+from stadia.data.config import CacheConfig
+from stadia.data.loader import Loader
+from stadia.data.object_labels import ObjectPictures
+from stadia.data.object_samples import ObjectInputs, ObjectSamples, ObjectTargets, PackedObjects
+from stadia.data.object_sources import KeptLabels, format_of, held_out, open_object_pictures
+from stadia.data.object_survey import survey
+from stadia.data.tableworld.presets import preset
+from stadia.data.tableworld.write import VERSION, write_tableworld
+from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.objects import object_findings
+from stadia.recipes.loaders import loaders
+from stadia.recipes.objectpose_config import ObjectDataConfig
+from stadia.training.config import TrainingConfig
+
+SURVEYED = 100
+"""Pictures of each split whose labels are looked at before a training."""
+
+ObjectBatch = Batch[ObjectInputs, ObjectTargets]
+
+
+@dataclass(frozen=True)
+class ObjectData:
+    """Batches to train and to validate on, and where they come from.
+
+    config: with every "auto" settled.  pictures: by split, "train" and "val".
+    """
+
+    config: ObjectDataConfig
+    pictures: dict[str, ObjectPictures]
+    train: Loader[PackedObjects, ObjectBatch]
+    val: Loader[PackedObjects, ObjectBatch] | None
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What identifies the data, for run.json."""
+        return {
+            "path": self.config.path,
+            "classes": list(self.pictures["train"].classes),
+            "pictures": {split: len(pictures) for split, pictures in self.pictures.items()},
+            "fingerprints": {split: fingerprint(pictures) for split, pictures in self.pictures.items()},
+        }
+
+    def findings(self) -> list[Finding]:
+        """What there is to learn, and what no pixel shows."""
+        return object_findings({split: survey(pictures, SURVEYED) for split, pictures in self.pictures.items()})
+
+
+def fingerprint(pictures: ObjectPictures) -> str:
+    """Of a set: the names and sizes of its files."""
+    digest = hashlib.blake2b(digest_size=16)
+    for index in range(len(pictures)):
+        path = pictures.file(index)
+        digest.update(f"{path.parent.name}/{path.name}:{path.stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def open_objects(config: ObjectDataConfig, training: TrainingConfig, *, seed: int, console: Console) -> ObjectData:
+    """Open what a configuration names; TableWorld is rendered first where it names nothing. Raises DataError, ConfigError."""
+    if config.path is None:
+        path = rendered_tables(config.tableworld, config.cache, console)
+        config = config.model_copy(update={"path": str(path), "format": "objects"})
+    assert config.path is not None
+    path = Path(config.path).expanduser()
+    if config.format == "auto":
+        config = config.model_copy(update={"format": format_of(path)})
+    train = _kept(open_object_pictures(path, config.train_split, config.format), config.format)
+    if config.val_split is None:
+        train, val = held_out(train, config.val_share)
+    else:
+        val = _kept(open_object_pictures(path, config.val_split, config.format), config.format)
+    if config.classes is not None and config.classes != train.classes:
+        expected = ", ".join(train.classes)
+        raise ConfigError("data.classes", found=", ".join(config.classes), expected=expected, cure="leave it to the data set")
+    config = config.model_copy(update={"classes": train.classes})
+    samples = partial(ObjectSamples, height=config.height, width=config.width)
+    training_samples, held = samples([train], colour=config.colour, seed=seed), samples([val])
+    return ObjectData(config, {"train": train, "val": val}, *loaders(training_samples, held, training, seed=seed))
+
+
+def _kept(pictures: ObjectPictures, format: str) -> ObjectPictures:
+    return pictures if format == "objects" else KeptLabels(pictures)
+
+
+def rendered_tables(name: str, cache: CacheConfig, console: Console) -> Path:
+    """TableWorld of this preset in the cache; what is already there is kept."""
+    config = preset(name)
+    settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other tables
+    folder = cache_folder(cache) / f"tableworld-{name}-{VERSION}-{settings}"
+    if (folder / "dataset.json").exists():  # written last
+        return folder
+    columns = (TextColumn("rendering TableWorld"), BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
+    total = sum(config.tables.values()) * config.views
+    if not console.is_terminal:
+        console.print(f"rendering TableWorld, {total} pictures")
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=total)
+        write_tableworld(config, folder, advance=lambda pictures: progress.advance(bar, pictures))
+    return folder

@@ -1,0 +1,111 @@
+"""The recipe `objectpose`: class, mask, rotation, translation and size of every object in a picture (FastPoseCNN, arXiv 2406.11063).
+
+The network answers at every pixel; while it trains, its answers are compared at the pixels of the true objects. Predicting, pixels of
+one class that touch each other are an object.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from stadia.core.errors import ConfigError
+from stadia.core.types import Camera
+from stadia.data.object_samples import ObjectInputs, ObjectTargets
+from stadia.evaluation.colours import to_uint8
+from stadia.evaluation.object_drawings import draw_masks, draw_objects
+from stadia.geometry.segments import segments_of
+from stadia.losses.report import LossReport
+from stadia.metrics.matching import best_pairs
+from stadia.metrics.object_scores import Comparison, average_precisions, matched_scores, of_all
+from stadia.models.encoders import check_encoder
+from stadia.models.object_pose_net import ObjectPoseNet
+from stadia.recipes.found_objects import FoundObjects, compare_pictures, find, true_objects
+from stadia.recipes.object_data import ObjectBatch, ObjectData, open_objects
+from stadia.recipes.objectpose_config import ObjectPoseConfig
+from stadia.recipes.objectpose_loss import ObjectPoseLoss
+from stadia.recipes.recipe import Recipe
+from stadia.training.scores import of_all_processes
+from stadia.training.task import Report
+
+
+class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, ObjectTargets]):
+    """Network, loss, and what is looked at while it trains.
+
+    Args:
+        config: with every "auto" settled; `data.classes` too.
+    """
+
+    recipe = "objectpose"
+    best_metrics = ("val/rotation_error_deg_of_all",)
+
+    def __init__(self, config: ObjectPoseConfig) -> None:
+        super().__init__(config)
+        if config.data.classes is None:
+            raise ConfigError("data.classes", found="none", expected="those of the data set", cure="call ObjectPoseRecipe.prepare first")
+        self.classes = config.data.classes
+        self.network = ObjectPoseNet(config.model, len(self.classes))
+        self.loss = ObjectPoseLoss(config.loss)
+        self._comparisons: dict[object, Comparison] = {}  # of the validation that runs
+
+    @classmethod
+    def prepare(cls, config: ObjectPoseConfig, console: Console) -> tuple[ObjectPoseConfig, ObjectData]:
+        """Open the data, TableWorld where none is named. Raises DataError, ConfigError."""
+        check_encoder(config.model.encoder, height=config.data.height, width=config.data.width)
+        data = open_objects(config.data, config.training, seed=config.seed, console=console)
+        return config.model_copy(update={"data": data.config}), data
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        return {"encoder": self.network.net.encoder.weights}
+
+    def find(self, image: Tensor, camera: Camera) -> FoundObjects:
+        """The objects in pictures (B, 3, H, W) with K (B, 3, 3)."""
+        return find(self.network, image, camera, self.config.finding)
+
+    def step(self, batch: ObjectBatch) -> LossReport:
+        return self.loss(self.network, self.network(batch.inputs.image), batch.targets)
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self._comparisons = {}
+
+    def validate(self, batch: ObjectBatch) -> Mapping[str, Tensor | float]:
+        """`mask_iou`; what else there is to say waits for all pictures, see `scores_of_the_whole`."""
+        comparisons = compare_pictures(self.find(batch.inputs.image, batch.inputs.camera), batch.targets)
+        self._comparisons |= dict(zip(batch.meta, comparisons, strict=True))
+        return {"mask_iou": torch.tensor([mean_mask_iou(one) for one in comparisons])}
+
+    def scores_of_the_whole(self) -> Mapping[str, float]:
+        """Medians of the errors, recalls and average precisions over all objects."""
+        pictures = of_all(of_all_processes(self._comparisons))
+        return matched_scores(pictures) | average_precisions(pictures, range(1, len(self.classes)))
+
+    @torch.no_grad()
+    def pictures(self, batch: ObjectBatch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
+        """The first sample: what went in, the true boxes, those found, and the masks."""
+        was_training = self.training
+        first = Camera(batch.inputs.camera.K[:1], batch.inputs.camera.height, batch.inputs.camera.width)
+        found = self.eval().find(batch.inputs.image[:1], first)
+        self.train(was_training)
+        segments = segments_of(batch.targets.instance[:1])
+        picture, K = to_uint8(batch.inputs.image[0].cpu()), first.K[0].double().cpu().numpy()
+        return {
+            "input": picture,
+            "true": draw_objects(picture, K, true_objects(batch.targets, segments)),
+            "found": draw_objects(picture, K, found.objects),
+            "masks": draw_masks(picture, found.instance[0].cpu().numpy(), found.class_map[0].cpu().numpy()),
+        }
+
+
+def mean_mask_iou(comparison: Comparison) -> float:
+    """Over the true objects of a picture, 0 for one without a partner; NaN without objects."""
+    pairs = best_pairs(comparison.mask_iou, comparison.same_class)
+    objects = len(comparison.true_class_id)
+    return float(comparison.mask_iou[pairs.predicted, pairs.true].sum()) / objects if objects else math.nan

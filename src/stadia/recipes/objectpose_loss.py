@@ -1,0 +1,72 @@
+"""The loss of the recipe `objectpose`: what the pixels of each true object say, compared with what is known of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stadia.core.types import Camera
+from stadia.data.object_samples import ObjectTargets
+from stadia.geometry.centre import centre_of_translation, directions_to
+from stadia.geometry.segments import segment_means, segments_of
+from stadia.losses import ROTATION_LOSSES, mask
+from stadia.losses.object_pose import centre_error, log_depth_error, size_error
+from stadia.losses.reduction import masked_mean
+from stadia.losses.report import LossReport
+from stadia.losses.rotation import norm_penalty
+from stadia.models.object_aggregation import aggregate
+from stadia.models.object_pose_net import ObjectMaps, ObjectPoseNet
+from stadia.recipes.found_objects import true_objects
+from stadia.recipes.objectpose_config import ObjectLossConfig
+
+
+class ObjectPoseLoss:
+    """Terms by name, weighted as the configuration says. A picture without an object teaches the mask alone."""
+
+    def __init__(self, config: ObjectLossConfig) -> None:
+        self.config = config
+        self.rotation = ROTATION_LOSSES.load(config.rotation.name)
+
+    def __call__(self, network: ObjectPoseNet, maps: ObjectMaps, targets: ObjectTargets) -> LossReport:
+        terms = self._of_mask(maps.class_logits, targets.class_map) | self._of_objects(network, maps, targets)
+        weighted = {name: self._weight(name) * value for name, value in terms.items()}
+        return LossReport(torch.stack([*weighted.values()]).sum(), {name: value.detach() for name, value in weighted.items()}, {})
+
+    def _weight(self, term: str) -> float:
+        of_rotation = {"rotation": self.config.rotation_weight, "norm": self.config.rotation.norm_penalty}
+        return of_rotation[term] if term in of_rotation else float(getattr(self.config, term))
+
+    def _of_mask(self, logits: Tensor, classes: Tensor) -> dict[str, Tensor]:
+        config, terms = self.config, {}
+        if config.cross_entropy:
+            terms["cross_entropy"] = mask.cross_entropy(logits, classes).mean()
+        if config.focal:
+            terms["focal"] = mask.focal(logits, classes, config.focal_gamma).mean()
+        if config.dice:
+            terms["dice"] = masked_mean(mask.dice(logits, classes), (classes > 0).flatten(1).any(1))
+        return terms
+
+    def _of_objects(self, network: ObjectPoseNet, maps: ObjectMaps, targets: ObjectTargets) -> dict[str, Tensor]:
+        segments = segments_of(targets.instance)
+        if not segments.count:
+            return {name: maps.quaternion.sum() * 0 for name in ("rotation", "norm", "centre", "depth", "size")}
+        true, row = true_objects(targets, segments), (segments.picture, segments.instance - 1)
+        said = network.pixels(maps, segments, true.class_id, targets.camera)
+        found = aggregate(said, segments, targets.camera)
+        of_pixel, count = segments.segment, segments.count
+        quaternion_true = targets.quaternion_wxyz[row]
+        if self.config.rotation_of == "object":
+            rotation = self.rotation(found.quaternion_wxyz, quaternion_true, true.symmetry)
+        else:
+            each = self.rotation(said.quaternion, quaternion_true[of_pixel], true.symmetry[of_pixel])
+            rotation = segment_means(each, of_pixel, count)
+        camera, t_m = targets.camera, true.T_camera_object[:, :3, 3]
+        centre = centre_of_translation(t_m, Camera(camera.K[segments.picture], camera.height, camera.width))
+        direction = directions_to(centre[of_pixel], said.place)
+        return {
+            "rotation": rotation.mean(),
+            "norm": segment_means(norm_penalty(said.quaternion), of_pixel, count).mean(),
+            "centre": segment_means(centre_error(said.to_centre, direction)[:, 0], of_pixel, count).mean(),
+            "depth": log_depth_error(found.log_depth, t_m[:, 2]).mean(),
+            "size": size_error(found.size_m, true.size_m).mean(),
+        }

@@ -1,0 +1,269 @@
+"""The recipe `objectpose`: from TableWorld to scores, what perfect answers score, what it refuses, and a pinned loss curve."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch.nn import functional as F
+
+from stadia import recipes, report
+from stadia.core.config import resolve
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.types import Camera
+from stadia.data.object_samples import ObjectTargets
+from stadia.data.tableworld import presets
+from stadia.data.tableworld.write import write_tableworld
+from stadia.geometry.centre import centre_of_translation, directions_to
+from stadia.geometry.rotations import conjugate, multiply, quaternion_of_ray
+from stadia.metrics.object_scores import average_precisions, matched_scores
+from stadia.models.object_pose_net import ObjectMaps
+from stadia.recipes import object_data, objectpose
+from stadia.recipes.found_objects import FoundObjects, compare_pictures, gather
+from stadia.recipes.object_data import ObjectBatch
+from stadia.recipes.objectpose import ObjectPoseRecipe
+from stadia.recipes.objectpose_config import FindingConfig, ObjectPoseConfig
+from stadia.recipes.workflow import load_task
+
+WORDS = (
+    "data.height=64",
+    "data.width=96",
+    "model.encoder=mobilenetv3_small_050",
+    "model.pretrained=false",
+    "model.pyramid_channels=8",
+    "model.segmentation_channels=8",
+    "schedule.warmup_steps=0",
+    "training.max_steps=3",
+    "training.batch_size=2",
+    "training.workers=0",
+    "training.log_every=1",
+    "training.threads=1",
+    "training.accelerator=cpu",
+    'training.loggers=["csv"]',
+)
+PINNED_LOSSES = [7.02982, 6.09133, 6.12668]  # of the three steps of `small`, seed 0
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """TableWorld in miniature: three tables from two sides."""
+    config = presets.TINY.model_copy(update={"train": 2, "val": 1, "test": 1, "height": 64, "width": 96, "supersampling": 1})
+    return write_tableworld(config, tmp_path_factory.mktemp("tables") / "tiny", workers=1).parent
+
+
+@pytest.fixture
+def small(tables: Path) -> ObjectPoseConfig:
+    return resolve(ObjectPoseConfig, {"data": {"path": str(tables)}}, WORDS)
+
+
+@pytest.fixture
+def batch(small: ObjectPoseConfig) -> ObjectBatch:
+    """The training's four pictures, in order and as recorded."""
+    _, data = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, small.model_dump(), ["data.colour.probability=0"]), Console())
+    samples = data.train.samples
+    return samples.unpack(samples.stack([samples.packed((0, index)) for index in range(4)]), "cpu")
+
+
+def recipe(config: ObjectPoseConfig) -> ObjectPoseRecipe:
+    torch.manual_seed(0)
+    return ObjectPoseRecipe(ObjectPoseRecipe.prepare(config, Console())[0])
+
+
+def true_maps(targets: ObjectTargets, classes: int = 7) -> ObjectMaps:
+    """What a network that knows the truth would say."""
+    pictures, height, width = targets.instance.shape
+    K = targets.camera.K
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    place = torch.stack((x, y), -1).float().expand(pictures, -1, -1, -1)
+    rays = torch.cat((place, torch.ones_like(place[..., :1])), -1)[..., None, :].mul(torch.linalg.inv(K)[:, None, None]).sum(-1)
+
+    def of(values: torch.Tensor) -> torch.Tensor:
+        """(B, N, k) to (B, H, W, k), the first object's where there is none."""
+        at = (targets.instance - 1).clamp(min=0).flatten(1)[..., None].expand(-1, -1, values.shape[-1])
+        return values.gather(1, at).unflatten(1, (height, width))
+
+    t = targets.T_camera_object[..., :3, 3]
+    centre = centre_of_translation(t, Camera(K[:, None], height, width))
+    quaternion = multiply(conjugate(quaternion_of_ray(rays)), of(targets.quaternion_wxyz))
+    pixel_m = of(t[..., 2:]) / K[:, 0, 0, None, None, None]
+    answers = (quaternion, directions_to(of(centre), place), pixel_m.log(), of(targets.size_m).log())
+    said = (x.movedim(-1, 1)[:, None].expand(-1, classes - 1, -1, -1, -1).contiguous() for x in answers)
+    return ObjectMaps(20 * F.one_hot(targets.class_map, classes).movedim(-1, 1).float(), *said)
+
+
+# -- a training ------------------------------------------------------------------------------------------------------------------
+
+
+def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> None:
+    run = recipes.train(small, out=tmp_path / "runs")
+    assert run.facts["status"] == "finished"
+    with (run.folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["train/loss"]) for row in rows if row["train/loss"]] == pytest.approx(PINNED_LOSSES, rel=2e-3)
+    validated = next(row for row in rows if row["val/mask_iou"])
+    assert 0 <= float(validated["val/rotation_error_deg_of_all"]) <= 180
+    assert validated["val/ap_10deg_10cm"]
+    assert (run.checkpoints / "best.safetensors").exists()
+    assert run.config["data"]["classes"] == list(presets.CLASSES)
+    task = load_task(run.folder)
+    assert isinstance(task, ObjectPoseRecipe)
+    page = report.build(run.folder).read_text()
+    assert '<div class="claim">' not in page
+
+
+def test_what_chooses_the_best_checkpoint_knows_no_weight(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    heavier = resolve(ObjectPoseConfig, small.model_dump(), ["loss.rotation_weight=7", "loss.dice=0", "loss.size=3"])
+    scores = []
+    for config in (small, heavier):
+        task = recipe(config).eval()
+        task.on_validation_epoch_start()
+        task.validate(batch)
+        scores.append(task.scores_of_the_whole())
+    assert scores[0] == pytest.approx(scores[1], nan_ok=True)
+    assert ObjectPoseRecipe.best_metrics[0].removeprefix("val/") in scores[0]
+
+
+def test_two_pictures_are_overfitted(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    """Every term falls, which none does whose gradient goes elsewhere."""
+    task = recipe(small).train()
+    optimiser = torch.optim.Adam(task.parameters(), lr=1e-2)
+    terms = []
+    for _ in range(15):
+        said = task.step(batch)
+        optimiser.zero_grad()
+        said.total.backward()
+        optimiser.step()
+        terms.append(said.terms)
+    for name, first in terms[0].items():
+        assert terms[-1][name] < 0.9 * first, name
+
+
+# -- what is compared with what ---------------------------------------------------------------------------------------------------
+
+
+def test_the_truth_has_no_loss_but_for_the_mask(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    task = recipe(small)
+    said = task.loss(task.network, true_maps(batch.targets), batch.targets)
+    for name in ("rotation", "norm", "centre", "depth", "size"):
+        assert said.terms[name] < 1e-4, name
+    wrong = true_maps(batch.targets)
+    turned = multiply(wrong.quaternion.movedim(2, -1), torch.tensor([0.8, 0.6, 0.0, 0.0])).movedim(-1, 2)
+    assert task.loss(task.network, replace(wrong, quaternion=turned), batch.targets).terms["rotation"] > 0.5
+
+
+@pytest.mark.parametrize("hypotheses", [0, 32])
+def test_a_network_that_knows_the_truth_scores_full_marks(small: ObjectPoseConfig, batch: ObjectBatch, hypotheses: int) -> None:
+    """But for objects of one class that touch, and those that another cuts in two: the comparison is made of whole ones."""
+    task = recipe(small)
+    whole = _whole(batch.targets)
+    found = gather(task.network, true_maps(whole), whole.camera, FindingConfig(fewest_px=1, hypotheses=hypotheses))
+    pictures = compare_pictures(found, whole)
+    scores = matched_scores(pictures) | average_precisions(pictures, range(1, 7))
+    assert scores["objects"] >= 4
+    assert scores["found"] == scores["objects"]
+    assert scores["false_alarms"] == 0
+    assert scores["rotation_error_deg"] < 0.1
+    assert scores["translation_error_cm"] < 0.1
+    assert scores["iou_3d"] > 0.99
+    assert scores["ap_5deg_2cm"] == scores["ap_iou75"] == 1
+
+
+def _whole(targets: ObjectTargets) -> ObjectTargets:
+    """The same with the largest object of each class alone in each picture, in one piece."""
+    from stadia.geometry.components import connected_components
+
+    instance = torch.zeros_like(targets.instance)
+    parts = connected_components(targets.instance)
+    for picture in range(len(instance)):
+        for kind in range(1, 7):
+            own = parts[picture].where(targets.class_map[picture] == kind, 0)
+            count = own.flatten().bincount()[1:]
+            if len(count):
+                piece = own == count.argmax() + 1
+                instance[picture][piece] = targets.instance[picture][piece]
+    return replace(targets, instance=instance, class_map=targets.class_map.where(instance > 0, 0))
+
+
+def test_a_picture_without_objects_teaches_the_mask_alone(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    task = recipe(small)
+    empty = replace(batch.targets, instance=torch.zeros_like(batch.targets.instance), class_map=torch.zeros_like(batch.targets.class_map))
+    said = task.loss(task.network, task.network(batch.inputs.image), empty)
+    said.total.backward()
+    assert said.terms["rotation"] == 0
+    assert all(p.grad is None or p.grad.isfinite().all() for p in task.parameters())
+    task.on_validation_epoch_start()
+    scores = task.eval().validate(replace(batch, targets=empty))
+    assert scores["mask_iou"].isnan().all()  # type: ignore[union-attr]
+
+
+def test_pictures_are_drawn_as_in_prediction(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    task = recipe(small).train()
+    drawn = task.pictures(batch, task.step(batch))
+    assert list(drawn) == ["input", "true", "found", "masks"]
+    assert all(picture.shape == (64, 96, 3) for picture in drawn.values())
+    assert (drawn["true"] != drawn["input"]).any()
+    assert task.training
+
+
+# -- data ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_path_tables_are_rendered_into_the_cache_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = presets.TINY.model_copy(update={"train": 1, "val": 1, "test": 0, "views": 1, "height": 32, "width": 32, "supersampling": 1})
+    monkeypatch.setitem(presets.PRESETS, "tiny", few)
+    words = [*WORDS, "data.tableworld=tiny", f"data.cache.folder={json.dumps(str(tmp_path))}"]
+    config, data = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {}, words), Console(quiet=True))
+    assert config.data.path is not None
+    assert Path(config.data.path).parent == tmp_path
+    assert config.data.classes == presets.CLASSES
+    assert data.facts["pictures"] == {"train": 1, "val": 1}
+    monkeypatch.setattr(object_data, "write_tableworld", lambda *_, **__: pytest.fail("rendered again"))
+    assert ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {}, words), Console(quiet=True))[0] == config
+
+
+def test_pictures_held_out_are_the_last_ones(tables: Path) -> None:
+    words = [*WORDS, "data.val_split=null", "data.val_share=0.25"]
+    _, data = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {"data": {"path": str(tables)}}, words), Console())
+    whole = [one.file(i) for one in data.pictures.values() for i in range(len(one))]
+    assert {split: len(one) for split, one in data.pictures.items()} == {"train": 3, "val": 1}
+    assert whole == sorted(whole)
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("loss.rotation.name=-log", "turns rotations away from the truth"),
+        ("data.tableworld=huge", "one of tiny, demo, full"),
+        ("model.segmentation_channels=30", "multiple of 4"),
+        ("data.height=100", "multiple of 32"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(word: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        resolve(ObjectPoseConfig, {}, [word])
+
+
+def test_classes_of_other_data_are_refused(small: ObjectPoseConfig) -> None:
+    other = resolve(ObjectPoseConfig, small.model_dump(), ['data.classes=["background","mug"]'])
+    with pytest.raises(ConfigError, match="found background, mug"):
+        ObjectPoseRecipe.prepare(other, Console())
+    with pytest.raises(DataError, match="no picture in 'everything'"):
+        ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, small.model_dump(), ["data.train_split=everything"]), Console())
+
+
+def test_scores_of_two_processes_are_those_of_one(small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = recipe(small).eval()
+    task.on_validation_epoch_start()
+    task.validate(batch)
+    alone, mine = task.scores_of_the_whole(), dict(task._comparisons)
+    halves = [dict(list(mine.items())[:3]), dict(list(mine.items())[2:])]  # a picture in both
+    monkeypatch.setattr(objectpose, "of_all_processes", lambda _: halves)
+    assert task.scores_of_the_whole() == pytest.approx(alone, nan_ok=True)
+    assert not math.isnan(alone["objects"])
+    assert isinstance(task.find(batch.inputs.image, batch.inputs.camera), FoundObjects)
