@@ -66,8 +66,6 @@ def export_onnx(network: nn.Module, path: Path, about: Description) -> list[Comp
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
         names: dict[str, Any] = {"input_names": [IMAGE], "output_names": [INVERSE_DEPTH], "dynamic_shapes": _shapes(about.stride)}
         exported: Any = torch.onnx.export(program, (), opset_version=OPSET, verbose=False, **names)
-    for part in (exported.model.graph, *exported.model.graph.all_nodes(), *exported.model.graph.inputs):
-        part.metadata_props.clear()  # which line of which file on this machine made it
     exported.model.metadata_props.update(about.texts())
     with replacing(path) as temporary:
         exported.save(temporary, external_data=False)
