@@ -15,7 +15,7 @@ from stadia.core.types import Camera
 from stadia.geometry import se3
 from stadia.geometry.centre import centre_of_translation, directions_to
 from stadia.geometry.rotations import conjugate, multiply, quaternion_of_ray
-from stadia.geometry.segments import Segments, segments_of
+from stadia.geometry.segments import Segments, interpolated_at, segments_of
 from stadia.models.object_aggregation import aggregate, class_scores, majority_class
 from stadia.models.object_pose_config import ObjectPoseNetConfig
 from stadia.models.object_pose_net import ObjectMaps, ObjectPoseNet
@@ -47,10 +47,10 @@ def test_the_configured_reference_is_the_same_network() -> None:
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "convnext_atto", "vit_tiny_patch16_224"])
-def test_any_strides_give_maps_of_the_picture_s_size(encoder: str) -> None:
+def test_any_strides_give_maps_at_the_finest_one(encoder: str) -> None:
     with torch.device("meta"):
         network = PyramidNet(encoder, {"mask": 3}, pretrained=False, pyramid=8, segmentation=8)
-        assert network(torch.zeros(1, 3, 64, 96))["mask"].shape == (1, 3, 64, 96)
+        assert network(torch.zeros(1, 3, 64, 96))["mask"].shape == (1, 3, 64 // network.stride, 96 // network.stride)
 
 
 def test_a_feature_answers_where_it_was_seen() -> None:
@@ -148,7 +148,7 @@ def test_nothing_else_is_read() -> None:
     own = torch.zeros(2, 6, HEIGHT, WIDTH, dtype=torch.bool)
     for picture, number, kind in zip(scene.segments.picture, scene.segments.instance, scene.class_id, strict=True):
         own[picture, kind - 1] |= scene.instance[picture] == number
-    changed = {n: getattr(scene.maps, n).where(own[:, :, None], torch.nan) for n in ("quaternion", "to_centre", "log_pixel_m", "log_size")}
+    changed = {n: getattr(scene.maps, n).where(own[:, :, None], 99.0) for n in ("quaternion", "to_centre", "log_pixel_m", "log_size")}
     again = scene.network.pixels(replace(scene.maps, **changed), scene.segments, scene.class_id, scene.camera)
     for name in ("quaternion", "to_centre", "log_depth", "log_size"):
         assert torch.equal(getattr(first, name), getattr(again, name)), name
@@ -193,3 +193,12 @@ def test_before_training_sizes_and_depths_are_those_of_things_on_a_table() -> No
         maps = network(torch.rand(1, 3, 128, 160))
     assert 0.02 < maps.log_size.exp().median() < 0.5
     assert 0.2 < 160 * maps.log_pixel_m.exp().median() < 3
+
+
+def test_maps_are_read_as_if_they_were_enlarged() -> None:
+    torch.manual_seed(0)
+    maps, index = torch.randn(3, 5, 4, 6, dtype=torch.float64), torch.randint(3, (200,))
+    x, y = torch.randint(24, (200,)), torch.randint(16, (200,))
+    enlarged = F.interpolate(maps, scale_factor=4, mode="bilinear", align_corners=False)
+    assert_close(interpolated_at(maps, index, torch.stack((x, y), -1), 4), enlarged[index, :, y, x])
+    assert_close(interpolated_at(maps, index, torch.stack((x // 4, y // 4), -1), 1), maps[index, :, y // 4, x // 4])

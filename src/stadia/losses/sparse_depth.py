@@ -36,22 +36,27 @@ def _silog(d: Tensor, known: Tensor, config: SparseDepthConfig) -> Tensor:
 
 
 def silog_per_image(given: Labelled, config: SparseDepthConfig) -> Tensor:
+    """SILog of each image, the mean over those with labels."""
     return mean_of_labelled(_silog(given.log_ratio, given.known, config), given.known)
 
 
 def silog_pooled(given: Labelled, config: SparseDepthConfig) -> Tensor:
+    """SILog over the labelled pixels of the whole batch."""
     return _silog(*pooled(given.log_ratio, given.known), config)[0]
 
 
 def affine(given: Labelled, config: SparseDepthConfig) -> Tensor:
+    """The trimmed error that scale and shift of each image do not change, the mean over images."""
     return mean_of_labelled(affine_invariant.trimmed_mean(given.affine_residual(), given.known, config.trim), given.known)
 
 
 def gradient_matching(given: Labelled, config: SparseDepthConfig) -> Tensor:
+    """The slopes of that error, the mean over images."""
     return mean_of_labelled(affine_invariant.gradient_matching(given.affine_residual(), given.known), given.known)
 
 
 def log_l1(given: Labelled, config: SparseDepthConfig) -> Tensor:
+    """Mean |ln z - ln z_true| of each image, the mean over those with labels."""
     of_each = given.log_ratio.abs().flatten(1).sum(1) / given.known.flatten(1).sum(1).clamp(min=1)
     return mean_of_labelled(of_each, given.known)
 

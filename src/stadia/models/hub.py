@@ -52,6 +52,7 @@ def fetch(repository: str, names: tuple[str, ...]) -> Path:
 
 @cache
 def is_reachable() -> bool:
+    """Whether the hub answers, or a proxy stands before it; asked once a process."""
     if urllib.request.getproxies():
         return True  # the proxy knows; its own time-out decides
     host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname or ""

@@ -1,0 +1,224 @@
+"""Loads of weights that are not whole, files that hold none, the report, and the hub."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import safetensors.torch
+import torch
+
+import stadia.core.torchvision_shim  # noqa: F401
+
+# isort: split
+
+from dpt_files import Weights, answers, as_safetensors, build, drawn, originals, plain, saved
+from torch import nn
+
+from stadia.core.errors import CheckpointError
+from stadia.models import dpt, hub
+from stadia.models.dpt import Dpt
+from stadia.models.dpt_config import DptConfig
+from stadia.models.dpt_weights import LoadReport
+
+# -- mutations: each is caught ---------------------------------------------------------------------------------------------------
+
+
+def test_query_and_key_that_changed_places_change_the_answer(tmp_path: Path) -> None:
+    """So the comparison above would find it: whose tokens look hard at each other do not look back alike."""
+    source = drawn(plain)
+    with torch.no_grad():
+        for name, parameter in source.network.named_parameters():
+            parameter *= 10 if ".query." in name or ".key." in name else 1
+    weights = originals(source)
+    torch.testing.assert_close(answers(build(plain, saved(tmp_path, weights))), answers(source), rtol=1e-5, atol=1e-5)
+    for name in [name for name in weights if ".qkv." in name]:
+        q, k, v = weights[name].chunk(3)
+        weights[name] = torch.cat((k, q, v))
+    difference = (answers(build(plain, saved(tmp_path, weights))) - answers(source)).abs().max()
+    assert difference > 100 * 1e-5
+
+
+def without_a_block(weights: Weights) -> Weights:
+    return {name: tensor for name, tensor in weights.items() if ".blocks.2." not in name}
+
+
+def without_prefix(weights: Weights) -> Weights:
+    return {name.removeprefix("pretrained."): tensor for name, tensor in weights.items()}
+
+
+def with_prefix(weights: Weights) -> Weights:
+    return {f"module.{name}": tensor for name, tensor in weights.items()}
+
+
+def of_another_size(weights: Weights) -> Weights:
+    return {**weights, "scratch.output_conv.4.weight": torch.zeros(2, 32, 1, 1)}
+
+
+def with_more(weights: Weights) -> Weights:
+    return {**weights, "auxlayer.0.weight": torch.zeros(1)}
+
+
+def with_attention_by_other_names(weights: Weights) -> Weights:
+    return {name.replace("attn.qkv", "attn.to_qkv"): tensor for name, tensor in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("mutate", "message"),
+    [
+        (
+            without_a_block,
+            r"missing 16 \(dpt\.encoder\.layer\.2\.attention\.attention\.query\.weight, .*\), expected all weights of 'dpt-hybrid'",
+        ),
+        (
+            without_prefix,
+            r"missing \d+ \(dpt\.embeddings\.cls_token, .*left over \d+ \(model\.head\.weight, .*model\.cls_token",
+        ),
+        (with_prefix, r"found 0 weights that fit; missing \d+"),
+        (of_another_size, r"of another shape 1 \(head\.head\.4\.weight: \(2, 32, 1, 1\) in the file, \(1, 32, 1, 1\) in the network\)"),
+        (with_more, r"left over 1 \(auxlayer\.0\.weight\)"),
+        (with_attention_by_other_names, r"missing 24 .*; left over 8 \(pretrained\.model\.blocks\.0\.attn\.to_qkv\.weight"),
+    ],
+)
+def test_a_load_that_is_not_whole_stops(mutate: Callable[[Weights], Weights], message: str, tmp_path: Path) -> None:
+    path = saved(tmp_path, mutate(originals(drawn(plain))))
+    with pytest.raises(CheckpointError, match=message) as refused:
+        build(plain, path)
+    assert "model.allow_initialised" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_was_named_beforehand_may_be_missing_misfit_or_left_over(tmp_path: Path) -> None:
+    source = drawn(plain)
+    path = saved(tmp_path, with_more(of_another_size(without_a_block(originals(source)))))
+    asked = {"allow_initialised": ("dpt.encoder.layer.2.*", "head.head.4.*"), "allow_left_over": ("auxlayer.*",)}
+    report = build(plain, path, **asked).load_report
+    assert report is not None
+    assert sum(name.startswith("dpt.encoder.layer.2.") for name in report.initialised) == 16
+    assert "head.head.4.weight" in report.initialised
+    assert len(report.misfit) == 1
+    assert "auxlayer.0.weight" in report.left_over
+    for name in asked:
+        with pytest.raises(CheckpointError):
+            build(plain, path, **{key: value for key, value in asked.items() if key != name})
+
+
+def test_one_attention_saved_for_every_block_is_seen(tmp_path: Path) -> None:
+    weights = originals(drawn(plain))
+    for block in range(4):
+        for kind in ("weight", "bias"):
+            weights[f"pretrained.model.blocks.{block}.attn.qkv.{kind}"] = weights[f"pretrained.model.blocks.0.attn.qkv.{kind}"]
+    report = build(plain, saved(tmp_path, weights)).load_report
+    assert report is not None
+    assert report.tied == tuple(
+        tuple(f"pretrained.model.blocks.{block}.attn.qkv.{kind}" for block in range(4)) for kind in ("weight", "bias")
+    )
+    assert "tied         2 (pretrained.model.blocks.0.attn.qkv.weight = " in report.table()
+
+
+class Instance:
+    """What a pickle would call up."""
+
+
+def broken_file(folder: Path, kind: str) -> Path:
+    weights, path = originals(drawn(plain)), folder / "dpt.pt"
+    if kind == "truncated":
+        whole = saved(folder, weights).read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "truncated safetensors":
+        path = as_safetensors(folder, weights)
+        path.write_bytes(path.read_bytes()[:-100])
+    elif kind == "stadia":
+        path = folder / "best.safetensors"
+        safetensors.torch.save_file(weights, path, metadata={"stadia": "{}"})
+    elif kind == "empty folder":
+        path = folder
+    elif kind == "nan":
+        weights["pretrained.model.cls_token"][0, 0, 0] = torch.nan
+        saved(folder, weights)
+    elif kind != "absent":
+        torch.save({"code": {"w": Instance()}, "list": [torch.zeros(1)], "number": {"epoch": 3}}[kind], path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("absent", "found no such file"),
+        ("truncated", "found an unreadable file"),
+        ("truncated safetensors", "found an unreadable file"),
+        ("code", "found no plain tensors"),
+        ("list", "found no names with a tensor each"),
+        ("number", "found no names with a tensor each"),
+        ("stadia", "found a checkpoint of stadia, .*start_from"),
+        ("empty folder", "found a folder without weights, expected model.safetensors or pytorch_model.bin"),
+        ("nan", r"found numbers that are not finite \(1 \(dpt\.embeddings\.cls_token\)\)"),
+    ],
+)
+def test_a_file_that_is_no_weights_is_named(kind: str, message: str, tmp_path: Path) -> None:
+    path = broken_file(tmp_path, kind)
+    with pytest.raises(CheckpointError, match=message) as refused:
+        build(plain, path)
+    assert str(path) in str(refused.value)
+
+
+# -- the report, and the hub ------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_says_it_in_words_and_in_json() -> None:
+    never = tuple(f"neck.fusion_stage.layers.0.residual_layer1.convolution{n}.weight" for n in (1, 2))
+    report = LoadReport("dpt.pt", loaded=("a", "b", "c"), initialised=(*never, "d"), left_over=("1", "2", "3", "4"), misfit=("d: x",))
+    assert report.table().splitlines() == [
+        "loaded       3 weights from dpt.pt",
+        "initialised  1 (d)",
+        "never used   2 that the file lacks and no answer depends on",
+        "left over    4 (1, 2, 3, ...)",
+        "misfit       1 (d: x)",
+        "tied         0",
+    ]
+    summary = report.summary()
+    assert summary["loaded"] == 3
+    assert summary["initialised"] == (*never, "d")
+
+
+def test_published_weights_come_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source, asked = drawn(plain), []
+    path = as_safetensors(tmp_path, source.network.state_dict())
+    monkeypatch.setattr(hub, "fetch", lambda *what: asked.append(what) or path)
+    monkeypatch.setattr(hub, "is_reachable", lambda: True)
+    monkeypatch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: plain))
+    assert torch.equal(answers(Dpt(DptConfig()).eval()), answers(source))
+    assert asked == [("nobody/nothing", ("model.safetensors", "pytorch_model.bin"))]
+
+
+def test_where_the_hub_cannot_be_reached_one_line_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def no_hub(repository: str, name: str) -> str:
+        raise huggingface_error("not in the cache")
+
+    huggingface_error = hub.huggingface_hub.errors.LocalEntryNotFoundError
+    monkeypatch.setattr(hub.huggingface_hub, "hf_hub_download", no_hub)
+    monkeypatch.setattr(hub, "is_reachable", lambda: False)
+    monkeypatch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: plain))
+    hub.warn_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        networks = [Dpt(DptConfig()) for _ in range(2)]
+    assert [network.weights for network in networks] == [{"network": "random"}] * 2
+    assert networks[0].load_report is None
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert told.startswith("no pretrained weights for 'dpt-hybrid' (FileNotFoundError): it starts at random; copy models--nobody--nothing ")
+
+
+def test_the_small_ones_ask_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "fetch", None)
+    monkeypatch.setattr(hub, "is_reachable", None)
+    assert Dpt(DptConfig(network="dpt-tiny")).weights == {"network": "random"}
+
+
+def test_no_weights_are_read_where_pretrained_is_off() -> None:
+    """A checkpoint is about to be loaded: neither the hub nor the file is asked, which may be gone."""
+    network = Dpt(DptConfig(network="dpt-tiny", pretrained=False, weights="/gone.pt"))
+    assert network.load_report is None
+    assert isinstance(network.network.head.head[-1], nn.Softplus)
