@@ -11,13 +11,13 @@ from torch.testing import assert_close
 
 from stadia.geometry import camera as cameras
 from stadia.geometry.centre import (
-    _evenly,
     centre_of_translation,
     directions_to,
     translation_from_centre,
     vote_centre,
     vote_centre_ransac,
 )
+from stadia.geometry.segments import evenly
 
 CENTRES = torch.tensor([[100.0, 50], [-40, 300], [612.5, 20.25]])  # the second lies outside of the picture
 
@@ -92,7 +92,7 @@ def test_a_pixel_without_direction_has_no_vote():
 
 def test_voters_are_spread_over_every_object():
     segment = torch.tensor([0] * 100 + [2] * 7 + [1] * 25)[torch.randperm(132)]
-    chosen = _evenly(segment, 4, 10)
+    chosen = evenly(segment, 4, 10)
     assert torch.bincount(segment[chosen], minlength=4).tolist() == [10, 9, 7, 0]
     assert len(set(chosen.tolist())) == len(chosen)
 

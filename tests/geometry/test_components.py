@@ -7,6 +7,7 @@ import torch
 from scipy import ndimage
 
 from stadia.geometry.components import connected_components
+from stadia.geometry.segments import segments_of, thinned
 
 
 def test_pixels_of_one_class_that_share_a_side_are_one_instance() -> None:
@@ -38,3 +39,17 @@ def test_as_scipy_labels_each_class_of_each_picture() -> None:
 
 def test_a_picture_of_nothing_has_none() -> None:
     assert not connected_components(torch.zeros(1, 4, 4, dtype=torch.long)).any()
+
+
+def test_thinned_objects_keep_their_rows_and_are_still_seen_all_over() -> None:
+    instances = torch.zeros(2, 40, 50, dtype=torch.long)
+    instances[0, 2:38, 3:45], instances[1, 5:9, 6:9] = 4, 2
+    whole = segments_of(instances)
+    few = thinned(whole, 100)
+    assert torch.equal(few.picture, whole.picture)
+    assert torch.equal(few.instance, whole.instance)
+    assert few.segment.bincount().tolist() == [95, 12]
+    large = few.pixel[few.segment == 0]
+    assert large.min() == 2 * 50 + 3
+    assert large.max() > 36 * 50, "down to the last rows"
+    assert all(instances.flatten()[few.pixel] == few.instance[few.segment])

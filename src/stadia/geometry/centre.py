@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from stadia.core.types import Camera
 from stadia.geometry.camera import inverse_intrinsics
-from stadia.geometry.segments import segment_means, segment_sums
+from stadia.geometry.segments import evenly, segment_means, segment_sums
 
 MIN_SPREAD = 1e-4
 """Below it (the smaller eigenvalue of the mean of I - d d^T, as if all directions lay within 0.6 degrees) lines do not cross."""
@@ -86,7 +86,7 @@ def vote_centre_ransac(
         middle = segment_means(where, segment, count)
         centred = where - middle[segment]
         guesses, crossing = _crossings(centred, towards, segment, count, hypotheses, generator)
-        chosen = _evenly(segment, count, voters)
+        chosen = evenly(segment, count, voters)
         votes = torch.zeros_like(crossing, dtype=where.dtype)
         step = max(1, _MAX_SCORED // max(1, len(chosen)))
         for k in range(0, hypotheses, step):
@@ -134,14 +134,6 @@ def _crossings(
     crossing = determinant.abs() > 1e-2
     along = ((q - p)[..., 0] * e[..., 1] - (q - p)[..., 1] * e[..., 0]) / determinant.where(crossing, 1.0)
     return (p + along[..., None] * d).where(crossing[..., None], 0.0), crossing
-
-
-def _evenly(segment: Tensor, count: int, most: int) -> Tensor:
-    """Places in `segment` of about `most` pixels of each object, in steps as equal as can be; all of an object that has fewer."""
-    order = segment.argsort(stable=True)
-    size = torch.bincount(segment, minlength=count)
-    rank = torch.arange(len(order), device=order.device) - (size.cumsum(0) - size)[segment[order]]
-    return order[rank % (size / most).ceil().long().clamp(min=1)[segment[order]] == 0]
 
 
 def _points_at(guesses: Tensor, pixels: Tensor, directions: Tensor, min_cosine: float) -> Tensor:

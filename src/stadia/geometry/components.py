@@ -12,16 +12,23 @@ def connected_components(class_map: Tensor, *, fewest_px: int = 1) -> Tensor:
     """Pixels of one class that touch each other along a side, as one instance: (B, H, W) to (B, H, W) int64, 0 = none.
 
     In each picture they are numbered from 1, class after class. Components of fewer than `fewest_px` pixels are none.
-    Two objects of one class that touch are one component, and one that something else cuts in two is two.
+    Two objects of one class that touch are one component, and one that something else cuts in two is two. Classes are below 256.
     """
-    classes = class_map.detach().cpu().numpy()
-    found = np.zeros(classes.shape, np.int64)
+    classes = class_map.detach().to(torch.uint8).cpu().numpy()
+    found = np.zeros(classes.shape, np.int32)
+    highest = int(classes.max(initial=0))
     for picture, out in zip(classes, found, strict=True):
         count = 0
-        for kind in np.flatnonzero(np.bincount(picture.ravel())[1:]) + 1:
-            number, labels = cv2.connectedComponents((picture == kind).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-            kept = np.bincount(labels.ravel(), minlength=number) >= fewest_px
+        for kind in range(1, highest + 1):
+            mask = cv2.compare(picture, kind, cv2.CMP_EQ)
+            left, top, width, height = cv2.boundingRect(mask)
+            if not width:
+                continue
+            box = slice(top, top + height), slice(left, left + width)
+            _, labels, stats, _ = cv2.connectedComponentsWithStats(mask[box], connectivity=4, ltype=cv2.CV_32S)
+            kept = stats[:, cv2.CC_STAT_AREA] >= fewest_px
             kept[0] = False
-            out += np.where(kept, count + np.cumsum(kept), 0)[labels]
+            numbers = np.where(kept, count + np.cumsum(kept), 0).astype(np.int32)
+            out[box] += numbers[labels]
             count += int(kept.sum())
-    return torch.from_numpy(found).to(class_map.device)
+    return torch.from_numpy(found).to(class_map.device).long()

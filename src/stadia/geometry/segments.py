@@ -46,6 +46,20 @@ def segments_of(instances: Tensor) -> Segments:
     return Segments(pixel, (shown.cumsum(0) - 1)[numbered], number // base, number % base)
 
 
+def thinned(segments: Segments, most: int) -> Segments:
+    """The same objects with at most `most` pixels each, in steps as equal as can be; all of one that has fewer."""
+    chosen = evenly(segments.segment, segments.count, most)
+    return Segments(segments.pixel[chosen], segments.segment[chosen], segments.picture, segments.instance)
+
+
+def evenly(segment: Tensor, count: int, most: int) -> Tensor:
+    """Places in `segment` (P,) of about `most` pixels of each object, in steps as equal as can be; all of an object that has fewer."""
+    order = segment.argsort(stable=True)
+    size = torch.bincount(segment, minlength=count)
+    rank = torch.arange(len(order), device=order.device) - (size.cumsum(0) - size)[segment[order]]
+    return order[rank % (size / most).ceil().long().clamp(min=1)[segment[order]] == 0]
+
+
 def segment_sums(values: Tensor, segment: Tensor, count: int) -> Tensor:
     """The sums (count, ...) of values (P, ...) over the pixels of each segment; 0 for a segment without a pixel."""
     return values.new_zeros(count, *values.shape[1:]).index_add(0, segment, values)
@@ -58,3 +72,25 @@ def segment_means(values: Tensor, segment: Tensor, count: int, weights: Tensor |
     weights, total = (x.reshape(-1, *[1] * (values.ndim - 1)) for x in (weights, total))
     sums = segment_sums(weights * values, segment, count)
     return torch.where(total > 0, sums / total.where(total > 0, 1.0), 0.0)
+
+
+def interpolated_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> Tensor:
+    """What maps (N, C, h, w) would say at pixels of pictures `stride` times as large: (P, C), bilinear.
+
+    The same as `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` there, without the rest of it.
+
+    Args:
+        index: (P,) which map.
+        place: (P, 2) x, y in the large picture.
+    """
+    height, width = maps.shape[-2:]
+    at = (place.to(maps.dtype) + 0.5) / stride - 0.5
+    x, y = at[:, 0].clamp(0, width - 1), at[:, 1].clamp(0, height - 1)
+    left, top = x.floor().long(), y.floor().long()
+    right, bottom = (left + 1).clamp(max=width - 1), (top + 1).clamp(max=height - 1)
+    to_right, to_bottom = (x - left)[:, None], (y - top)[:, None]
+    rows = maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+    above, below = (index * height + top) * width, (index * height + bottom) * width
+    upper = rows.index_select(0, above + left) * (1 - to_right) + rows.index_select(0, above + right) * to_right
+    lower = rows.index_select(0, below + left) * (1 - to_right) + rows.index_select(0, below + right) * to_right
+    return upper * (1 - to_bottom) + lower * to_bottom

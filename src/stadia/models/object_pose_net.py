@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from stadia.core.types import Camera, Movable
 from stadia.geometry.camera import inverse_intrinsics
 from stadia.geometry.rotations import multiply, quaternion_of_ray
-from stadia.geometry.segments import Segments
+from stadia.geometry.segments import Segments, interpolated_at
 from stadia.models.object_pose_config import ObjectPoseNetConfig
 from stadia.models.pyramid import PyramidNet
 
@@ -30,13 +31,14 @@ CHANNELS = {"quaternion": 4, "translation": 3, "size": 3}
 
 @dataclass(frozen=True, slots=True)
 class ObjectMaps(Movable):
-    """What the network says at each pixel, C classes with the background; all but the first for each class but the background.
+    """What the network says, C classes with the background; all but the first for each class but the background, and at the network's
+    stride, (h, w): `ObjectPoseNet.pixels` interpolates them where an object is.
 
-    class_logits: (B, C, H, W).
-    quaternion: (B, C - 1, 4, H, W) w, x, y, z of any length, in the frame of `rotation_frame`.
-    to_centre: (B, C - 1, 2, H, W) x, y towards the object's centre, of any length.
-    log_pixel_m: (B, C - 1, 1, H, W), ln(z / fx): how many metres a pixel spans at the object. It is in the picture, z alone is not.
-    log_size: (B, C - 1, 3, H, W), logarithms of metres.
+    class_logits: (B, C, H, W), of each pixel.
+    quaternion: (B, C - 1, 4, h, w) w, x, y, z of any length, in the frame of `rotation_frame`.
+    to_centre: (B, C - 1, 2, h, w) x, y towards the object's centre, of any length.
+    log_pixel_m: (B, C - 1, 1, h, w), ln(z / fx): how many metres a pixel spans at the object. It is in the picture, z alone is not.
+    log_size: (B, C - 1, 3, h, w), logarithms of metres.
     """
 
     class_logits: Tensor
@@ -48,7 +50,7 @@ class ObjectMaps(Movable):
     @property
     def class_map(self) -> Tensor:
         """(B, H, W), the most probable class; 0 = background."""
-        return self.class_logits.argmax(1)
+        return self.class_logits.max(1).indices  # five times as fast as argmax, on a CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class ObjectPoseNet(nn.Module):
         said = self.net(image)
         of_class = {name: said[name].unflatten(1, (self.classes - 1, channels)) for name, channels in CHANNELS.items()}
         return ObjectMaps(
-            said["mask"],
+            F.interpolate(said["mask"], image.shape[-2:], mode="bilinear", align_corners=False),
             of_class["quaternion"],
             of_class["translation"][:, :, :2],
             of_class["translation"][:, :, 2:] + math.log(START_PIXEL_M),
@@ -109,9 +111,10 @@ class ObjectPoseNet(nn.Module):
         picture, kind = segments.picture[segments.segment], class_id[segments.segment] - 1
         within = segments.pixel % (height * width)
         place = torch.stack((within % width, within // width), -1).to(maps.quaternion.dtype)
-        quaternion, to_centre, log_pixel_m, log_size = (
-            x.flatten(3)[picture, kind, :, within] for x in (maps.quaternion, maps.to_centre, maps.log_pixel_m, maps.log_size)
-        )
+        of_class = torch.cat((maps.quaternion, maps.to_centre, maps.log_pixel_m, maps.log_size), 2).flatten(0, 1)
+        stride = height // maps.quaternion.shape[-2]
+        said = interpolated_at(of_class, picture * (self.classes - 1) + kind, place, stride)
+        quaternion, to_centre, log_pixel_m, log_size = torch.split(said, [4, 2, 1, 3], -1)
         if self.config.rotation_frame == "ray":
             homogeneous = torch.cat((place, torch.ones_like(place[:, :1])), -1)
             rays = (inverse_intrinsics(camera.K)[picture].to(place) * homogeneous[:, None, :]).sum(-1)

@@ -1,4 +1,4 @@
-"""A feature pyramid with a decoder of its own for each answer: pictures to maps of any number of channels.
+"""A feature pyramid with a decoder of its own for each answer: pictures to maps of any number of channels, at a quarter of their size.
 
 The decoder is the semantic branch of Panoptic FPN (Kirillov et al., arXiv 1901.02446): levels of the pyramid, each brought to the
 finest one's size, added up.
@@ -64,7 +64,7 @@ class PyramidDecoder(nn.Module):
 
 
 class PyramidNet(nn.Module):
-    """An encoder, and for each answer a decoder, a 1x1 convolution and a bilinear step to the picture's size.
+    """An encoder, and for each answer a decoder and a 1x1 convolution.
 
     Args:
         encoder: of timm; levels coarser than the picture by less than FINEST are not looked at.
@@ -91,8 +91,12 @@ class PyramidNet(nn.Module):
         )
         self.heads = nn.ModuleDict({name: nn.Conv2d(segmentation, count, 1) for name, count in answers.items()})
 
+    @property
+    def stride(self) -> int:
+        """Of the maps that come out; `F.interpolate` brings those that are looked at everywhere to the picture's size."""
+        return self.encoder.strides[self._first]
+
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) RGB in [0, 1] to (B, channels, H, W) float32 by name."""
+        """(B, 3, H, W) RGB in [0, 1] to (B, channels, H / stride, W / stride) float32 by name."""
         features = self.encoder(image)[self._first :]
-        coarse = {name: self.heads[name](decoder(features)).float() for name, decoder in self.decoders.items()}
-        return {name: F.interpolate(x, image.shape[-2:], mode="bilinear", align_corners=False) for name, x in coarse.items()}
+        return {name: self.heads[name](decoder(features)).float() for name, decoder in self.decoders.items()}

@@ -12,7 +12,7 @@ from stadia.core.types import Camera
 from stadia.data.object_samples import ObjectTargets
 from stadia.geometry.centre import vote_centre, vote_centre_ransac
 from stadia.geometry.components import connected_components
-from stadia.geometry.segments import Segments, segments_of
+from stadia.geometry.segments import Segments, segments_of, thinned
 from stadia.geometry.symmetry import Symmetry
 from stadia.metrics.matching import mask_iou
 from stadia.metrics.object_pose import Objects
@@ -49,13 +49,12 @@ def gather(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, config: Fin
     """Pixels of one class that touch are an object, and what they say together is its pose."""
     class_map = maps.class_map
     instance = connected_components(class_map, fewest_px=config.fewest_px)
-    segments = segments_of(instance)
+    segments = thinned(segments_of(instance), config.pixels)
     class_id = majority_class(class_map, segments, network.classes)
     vote = vote_centre
     if config.hypotheses:
-        vote = partial(vote_centre_ransac, generator=torch.Generator().manual_seed(0), hypotheses=config.hypotheses, voters=config.voters)
-    said = network.pixels(maps, segments, class_id, camera)
-    poses = aggregate(said, segments, camera, vote)
+        vote = partial(vote_centre_ransac, generator=torch.Generator().manual_seed(0), hypotheses=config.hypotheses)
+    poses = aggregate(network.pixels(maps, segments, class_id, camera), segments, camera, vote)
     score = class_scores(maps.class_logits, segments, class_id)
     nothing = Symmetry.of(["none"] * segments.count)
     symmetry = Symmetry(nothing.revolution.to(score.device), nothing.turns.to(score))

@@ -78,12 +78,12 @@ class FindingConfig(StrictModel):
 
     fewest_px: of the network's picture that an object has.
     hypotheses: crossings of two pixels' lines that are tried for each centre; 0 fits all lines at once.
-    voters: pixels of each object that judge them.
+    pixels: of each object that are asked, spread evenly over it: what thousands say, some hundred say too.
     """
 
     fewest_px: int = Field(default=12, ge=1)
     hypotheses: int = Field(default=32, ge=0)
-    voters: int = Field(default=128, ge=2)
+    pixels: int = Field(default=128, ge=2)
 
 
 class ObjectPoseConfig(RecipeConfig):
