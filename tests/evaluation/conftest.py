@@ -17,6 +17,7 @@ from stadia.cli.main import run as run_command_line
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera, Claim
 from stadia.geometry.camera import intrinsics
+from stadia.recipes.depth import DepthRecipe
 from stadia.training.checkpoints import Header
 from stadia.training.checkpoints import write as write_checkpoint
 
@@ -103,6 +104,25 @@ class RedReader:
         return T
 
 
+class RedTask:
+    """A trained recipe of depth, as the commands see it: its predictor is a RedReader, by default of 45x15."""
+
+    def __init__(self, claim: Claim = Claim.METRES) -> None:
+        self.claim = claim
+
+    def predictor(self, size: tuple[int, int] | None = None) -> RedReader:
+        height, width = size or (15, 45)
+        return RedReader(self.claim, height=height, width=width)
+
+    predict, evaluate = DepthRecipe.predict, DepthRecipe.evaluate
+
+
+@pytest.fixture
+def red_task() -> Callable[..., RedTask]:
+    """The class of a trained recipe that is right on it."""
+    return RedTask
+
+
 @pytest.fixture
 def drive() -> Callable[..., Drive]:
     """The class of a recording without files."""
@@ -146,9 +166,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     write_checkpoint(run / "checkpoints" / "best.safetensors", header, {"state_dict": {"weight": torch.zeros(1)}})
     (run / "run.json").write_text("{}")
-    monkeypatch.setattr(
-        "stadia.recipes.load_predictor", lambda path, size=None: RedReader(height=(size or (15, 45))[0], width=(size or (15, 45))[1])
-    )
+    monkeypatch.setattr("stadia.recipes.workflow.load_task", lambda path: RedTask())
     return run / "checkpoints" / "best.safetensors"
 
 

@@ -64,9 +64,9 @@ class TestPredict:
         assert "6 frames" in text
 
     def test_inverse_depth_has_no_points(
-        self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, red_reader: Callable, monkeypatch: pytest.MonkeyPatch
+        self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, red_task: Callable, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("stadia.recipes.load_predictor", lambda path, size=None: red_reader(Claim.AFFINE_INVERSE))
+        monkeypatch.setattr("stadia.recipes.workflow.load_task", lambda path: red_task(Claim.AFFINE_INVERSE))
         code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", "data.camera.focal_px=50")
         assert code == 0, err
         assert "no metres" in text.splitlines()[-1]

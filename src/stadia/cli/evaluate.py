@@ -75,11 +75,13 @@ def evaluate(
     elif trajectory is not None:
         summary = _score_trajectory(trajectory, truth, format, align, max_difference_s, scores)
     else:
-        from stadia.cli.evaluate_checkpoint import Asked, evaluate_checkpoint
+        from stadia.cli.evaluate_checkpoint import evaluate_checkpoint
+        from stadia.recipes.asked import EvaluationAsked
+        from stadia.recipes.source_config import source_options
 
         assert checkpoint is not None
-        asked = Asked(protocol, tuple(overrides or ()), frames, every, held_out, motion, size, out)
-        summary = evaluate_checkpoint(checkpoint, truth, asked)
+        options = source_options(overrides or [])
+        summary = evaluate_checkpoint(EvaluationAsked(checkpoint, truth, options, protocol, frames, every, held_out, motion, size, out))
     _print(summary, as_json=as_json)
 
 

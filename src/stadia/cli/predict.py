@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from stadia.core.types import Claim
-    from stadia.evaluation.predictions import Predictions
-    from stadia.recipes.inputs import Input
+    from collections.abc import Iterable, Mapping
 
 
 def predict(
@@ -39,46 +35,31 @@ def predict(
 
     if checkpoint.suffix.lower() == ".onnx":
         _predict_exported(checkpoint, source, options, out, every=every, size=size, video=video)
-    else:
-        _predict_trained(checkpoint, source, options, out, every=every, motion=motion, size=size, video=video, cloud=cloud)
+        return
+
+    from stadia.cli.watch import on_stderr
+    from stadia.recipes.asked import PredictionAsked
+    from stadia.recipes.workflow import load_task
+
+    task = load_task(checkpoint)
+    with on_stderr() as bars:
+        _say(task.predict(PredictionAsked(checkpoint, source, options, out, every, motion, size, video, cloud), bars.watch))
 
 
-def _predict_trained(
-    checkpoint: Path,
-    source: Path,
-    options: Mapping[str, Any],
-    out: Path,
-    *,
-    every: int,
-    motion: str,
-    size: str | None,
-    video: bool,
-    cloud: bool,
-) -> None:
-    """By a checkpoint, with torch."""
-    from stadia.evaluation.predictions import Provenance
-    from stadia.recipes import load_predictor
-    from stadia.recipes.inputs import open_input
-    from stadia.recipes.network_size import note_of_size, other_size
-    from stadia.recipes.prediction import as_trained, predict_input
-    from stadia.training.checkpoints import Checkpoint
-
-    config = Checkpoint.open(checkpoint).header.config
-    asked = other_size(size, config)
-    provenance, predictor = Provenance.of(checkpoint, motion, asked), load_predictor(checkpoint, asked)
-    for note in note_of_size(asked, config):
-        typer.echo(f"note: {note}", err=True)
-    inputs = open_input(source, every=every, **as_trained(checkpoint, source, options))
-    _write(inputs, out, partial(predict_input, predictor, provenance=provenance, video=video, cloud=cloud), predictor.claim)
+def _say(lines: Iterable[str]) -> None:
+    """Results on stdout, notes on stderr."""
+    for line in lines:
+        typer.echo(line, err=line.startswith("note: "))
 
 
 def _predict_exported(
     model: Path, source: Path, options: Mapping[str, Any], out: Path, *, every: int, size: str | None, video: bool
 ) -> None:
     """By an exported network: without torch, so that it need not be installed."""
+    from stadia.cli.watch import on_stderr
     from stadia.evaluation.exported import ExportedNetwork
     from stadia.recipes.exported import predict_exported
-    from stadia.recipes.inputs import is_own, open_input
+    from stadia.recipes.inputs import is_own, open_input, write_inputs
     from stadia.recipes.network_size import note_of_size, other_size, read_size
 
     network = ExportedNetwork(model, None if size is None else read_size(size))
@@ -89,26 +70,6 @@ def _predict_exported(
     typer.echo("note: an exported network knows depth alone: no path, no point cloud", err=True)
     every_frame = {"stride": 1} if is_own(source, options.get("format", "auto")) else {}  # none is chosen for a path
     inputs = open_input(source, every=every, **(every_frame | dict(options)))
-    _write(inputs, out, partial(predict_exported, network, provenance=network.provenance(asked), video=video), network.claim)
-
-
-def _write(inputs: Sequence[Input], out: Path, predict_to: Callable[..., Predictions], claim: Claim) -> None:
-    """Each input to its folder, shown while it is predicted; then what is there.
-
-    predict_to: of an Input and a folder, with `watch`.
-    """
-    from stadia.cli.watch import on_stderr
-    from stadia.core.files import inside
-    from stadia.evaluation.predictions import IN_WORDS
-
-    folders = [out] if len(inputs) == 1 else [inside(out, given.name) for given in inputs]
     with on_stderr() as bars:
-        for given, folder in zip(inputs, folders, strict=True):
-            predictions = predict_to(given, folder, watch=bars.watch)
-            posed = len(predictions.record.path) if predictions.record else 0
-            typer.echo(f"{folder}: {len(predictions.files)} frames, {posed or 'none'} of them with a pose (`path` of predictions.json)")
-            if predictions.record and predictions.record.path_ends:
-                typer.echo(f"note: {predictions.record.path_ends}")
-            for path in sorted(folder.iterdir()):
-                typer.echo(f"  {path.name}{'/' if path.is_dir() else ''}")
-    typer.echo(f"claim: {IN_WORDS[claim]}")
+        predict_to = partial(predict_exported, network, provenance=network.provenance(asked), video=video, watch=bars.watch)
+        _say(write_inputs(inputs, out, predict_to, network.claim))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Generic
 
 import numpy as np
@@ -14,9 +15,14 @@ from typing_extensions import TypeVar
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Camera, Claim, Inputs, Predictor, Targets
+from stadia.data.cache import Progress
 from stadia.data.config import STRIDE
 from stadia.evaluation.colours import colour_inverse_depth, to_uint8
 from stadia.evaluation.lens import TrainingLens
+from stadia.evaluation.watch import Watch
+from stadia.recipes.asked import EvaluationAsked, PredictionAsked
+from stadia.recipes.depth_evaluation import evaluate_asked
+from stadia.recipes.prediction import predict_asked
 from stadia.recipes.recipe import ConfigT, Recipe
 from stadia.recipes.scoring import score_validation
 from stadia.recipes.video import VideoData
@@ -93,6 +99,14 @@ class DepthRecipe(Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Gene
         if size is not None:
             self.check_size(*size)
         return DepthPredictor(self, size)
+
+    def predict(self, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
+        """Depth and motion of each frame, see `recipes.prediction`."""
+        return predict_asked(self.predictor, asked, watch)
+
+    def evaluate(self, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress) -> tuple[dict[str, Any], list[Path]]:
+        """Depth and paths of recordings, by a protocol; see `recipes.depth_evaluation`."""
+        return evaluate_asked(self.predictor, asked, run, watch, progress)
 
     def score(self, data: VideoDataT, run: Run, console: Console) -> None:
         """Depth and paths of the validation's frames."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from stadia.core.config import resolve
 from stadia.core.errors import DataError
+from stadia.core.files import inside
+from stadia.core.types import Claim
 from stadia.data import DATASETS
 from stadia.data.config import SourceOptions
 from stadia.data.motion import FrameChooser
@@ -19,6 +21,7 @@ from stadia.data.pictures import PICTURE_SUFFIXES, read_rgb
 from stadia.data.sources import open_recordings, refuse_idle_options
 from stadia.data.stream import VIDEO_SUFFIXES, announced_frames, stream_video
 from stadia.evaluation.frames import Frame, Listener, frames_of
+from stadia.evaluation.predictions import IN_WORDS, Predictions
 from stadia.evaluation.video import DEFAULT_RATE_HZ, frame_rate_hz, side_by_side_picture, side_by_side_video
 
 VIDEO, PICTURE = "side_by_side.mp4", "side_by_side.png"
@@ -110,3 +113,16 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> Input:
 def side_by_side(given: Input, out: Path) -> AbstractContextManager[Listener]:
     """Gives a listener that writes side_by_side.mp4 into `out`, or side_by_side.png of one picture."""
     return nullcontext(side_by_side_picture(out / PICTURE)) if given.count == 1 else side_by_side_video(out / VIDEO, given.rate_hz)
+
+
+def write_inputs(inputs: Sequence[Input], out: Path, predict_to: Callable[[Input, Path], Predictions], claim: Claim) -> Iterator[str]:
+    """Predict depth of each input into its folder; then say what is there, line by line, and what its numbers claim at last."""
+    folders = [out] if len(inputs) == 1 else [inside(out, given.name) for given in inputs]
+    for given, folder in zip(inputs, folders, strict=True):
+        predictions = predict_to(given, folder)
+        posed = len(predictions.record.path) if predictions.record else 0
+        yield f"{folder}: {len(predictions.files)} frames, {posed or 'none'} of them with a pose (`path` of predictions.json)"
+        if predictions.record and predictions.record.path_ends:
+            yield f"note: {predictions.record.path_ends}"
+        yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(folder.iterdir()))
+    yield f"claim: {IN_WORDS[claim]}"

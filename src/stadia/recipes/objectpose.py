@@ -7,7 +7,9 @@ one class that touch each other are an object.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,20 +19,25 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera
+from stadia.data.cache import Progress
 from stadia.data.object_samples import ObjectInputs, ObjectTargets
 from stadia.evaluation.colours import to_uint8
 from stadia.evaluation.object_drawings import draw_masks, draw_objects
+from stadia.evaluation.watch import Watch
 from stadia.geometry.segments import segments_of
 from stadia.losses.report import LossReport
 from stadia.metrics.matching import best_pairs
 from stadia.metrics.object_scores import Comparison, average_precisions, matched_scores, of_all
 from stadia.models.encoders import check_encoder
 from stadia.models.object_pose_net import ObjectPoseNet
+from stadia.recipes import objectpose_commands as commands
+from stadia.recipes.asked import EvaluationAsked, PredictionAsked
 from stadia.recipes.found_objects import FoundObjects, compare_pictures, find, true_objects
 from stadia.recipes.object_data import ObjectBatch, ObjectData, open_objects
 from stadia.recipes.objectpose_config import ObjectPoseConfig
 from stadia.recipes.objectpose_loss import ObjectPoseLoss
 from stadia.recipes.recipe import Recipe
+from stadia.training.run import Run
 from stadia.training.scores import of_all_processes
 from stadia.training.task import Report
 
@@ -86,6 +93,18 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         """Medians of the errors, recalls and average precisions over all objects."""
         pictures = of_all(of_all_processes(self._comparisons))
         return matched_scores(pictures) | average_precisions(pictures, range(1, len(self.classes)))
+
+    def predict(self, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
+        """Boxes, axes and masks drawn, and numbers, see `recipes.objectpose_commands`."""
+        return commands.predict(self, asked, watch)
+
+    def evaluate(self, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress) -> tuple[dict[str, Any], list[Path]]:
+        """Errors of what is found in a labelled data set, see `recipes.objectpose_commands`."""
+        return commands.evaluate(self, asked, run, watch)
+
+    def score(self, data: ObjectData, run: Run, console: Console) -> None:
+        """What is found in the pictures that validated."""
+        commands.score_validation(self, data.pictures["val"], run, console)
 
     @torch.no_grad()
     def pictures(self, batch: ObjectBatch, report: Report) -> Mapping[str, NDArray[np.uint8]]:

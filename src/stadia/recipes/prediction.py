@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from stadia.evaluation.predictions import Predictions, Provenance
 from stadia.evaluation.to_disk import TRAJECTORY
 from stadia.evaluation.trajectory_files import read_kitti
 from stadia.evaluation.watch import Watch, unwatched
-from stadia.recipes.inputs import Input, is_own, side_by_side
+from stadia.recipes.asked import PredictionAsked
+from stadia.recipes.inputs import Input, is_own, open_input, side_by_side, write_inputs
+from stadia.recipes.network_size import Size, note_of_size, other_size
 from stadia.training.checkpoints import Checkpoint
 
 CLOUD, PATH_DRAWING = "cloud.ply", "trajectory.png"
@@ -30,6 +33,20 @@ def as_trained(checkpoint: Path, path: Path, options: Mapping[str, Any]) -> dict
     same = "path" in trained and Path(trained["path"]).expanduser().resolve() == path.expanduser().resolve()
     camera = {"camera": trained["camera"]} if same and "camera" in trained else {}
     return {"stride": trained.get("stride", "auto"), **camera, **options}
+
+
+def predict_asked(predictor_at: Callable[[Size | None], Predictor], asked: PredictionAsked, watch: Watch) -> Iterator[str]:
+    """What `stadia predict` does with a recipe of depth; gives the lines to say.
+
+    predictor_at: the predictor at a size, None = the training's (`DepthRecipe.predictor`).
+    """
+    config = Checkpoint.open(asked.checkpoint).header.config
+    size = other_size(asked.size, config)
+    provenance, predictor = Provenance.of(asked.checkpoint, asked.motion, size), predictor_at(size)
+    yield from (f"note: {note}" for note in note_of_size(size, config))
+    inputs = open_input(asked.source, every=asked.every, **as_trained(asked.checkpoint, asked.source, asked.options))
+    predict_to = partial(predict_input, predictor, provenance=provenance, video=asked.video, cloud=asked.cloud, watch=watch)
+    yield from write_inputs(inputs, asked.out, predict_to, predictor.claim)
 
 
 def predict_input(

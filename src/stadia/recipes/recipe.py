@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Generic, Protocol
 
 from rich.console import Console
 from typing_extensions import TypeVar
 
+from stadia.core.errors import CheckpointError
 from stadia.core.types import InputsT, Predictor, TargetsT
+from stadia.data.cache import Progress
 from stadia.diagnostics.finding import Finding
+from stadia.evaluation.watch import Watch
+from stadia.recipes.asked import EvaluationAsked, PredictionAsked
 from stadia.recipes.config import RecipeConfig
 from stadia.training.run import Run
 from stadia.training.stream import Batches, EpochLoader
@@ -70,11 +75,30 @@ class Recipe(Task[InputsT, TargetsT], Generic[ConfigT, DataT, InputsT, TargetsT]
         return {}
 
     def predictor(self, size: tuple[int, int] | None = None) -> Predictor | None:
-        """What `stadia predict` and `stadia evaluate` use; None where it predicts no depth of a picture.
+        """Depth and motion of pictures, for `load_predictor`; None where it predicts no depth.
 
         size: (height, width) to run at; by default the training's. Raises ConfigError where its networks cannot.
         """
         return None
+
+    def predict(self, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
+        """`stadia predict`: write what it makes of an input into a new folder, and say what is there, line by line ("note: ..." among
+        them). Raises CheckpointError where it predicts nothing.
+        """
+        raise self._has_none(asked.checkpoint, "predicts nothing of a picture")
+
+    def evaluate(self, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress) -> tuple[dict[str, Any], list[Path]]:
+        """`stadia evaluate CHECKPOINT DATA`: score what it makes of a labelled data set.
+
+        run: the folder that the checkpoint is of.  progress: of pictures that are decoded first.
+        Returns the summary to print, with its "notes", and what was written. Raises CheckpointError where nothing can be scored.
+        """
+        raise self._has_none(asked.checkpoint, "scores nothing")
+
+    def _has_none(self, checkpoint: Path, what: str) -> CheckpointError:
+        return CheckpointError(
+            checkpoint, found=f"a checkpoint of '{self.recipe}', which {what}", expected="one that does", cure="pass another"
+        )
 
     def score(self, data: DataT, run: Run, console: Console) -> None:
         """Predict and score what validated, into the run's folder. Called when the training has ended, on the task with its best weights,

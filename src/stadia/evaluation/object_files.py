@@ -1,0 +1,119 @@
+"""What was found in pictures of objects, on disk.
+
+```
+OUT/objects.json       what made it, the classes, and of each picture its camera and the objects in it
+OUT/masks/NAME.png     uint16 at the picture's size: n = the n-th object of the picture (from 1), 0 = none
+OUT/drawn/NAME.png     boxes, axes and masks on the picture
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import StadiaError
+from stadia.core.files import inside, replacing, write_json
+from stadia.evaluation.object_drawings import draw_masks, draw_objects
+from stadia.evaluation.predictions import Provenance
+from stadia.geometry.se3 import quaternion_wxyz_from_matrix
+from stadia.metrics.object_pose import Objects
+
+RECORD, MASKS, DRAWN = "objects.json", "masks", "drawn"
+
+
+@dataclass(frozen=True)
+class PictureOfObjects:
+    """A picture and what was found in it.
+
+    name: of its files, unique in a folder.  image: (H, W, 3) RGB.  K: (3, 3).  instance: (H, W), n = the n-th row of `objects`, from 1.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    K: NDArray[np.float64]
+    instance: NDArray[np.integer]
+    objects: Objects
+
+    @property
+    def class_map(self) -> NDArray[np.integer]:
+        """(H, W), 0 = none."""
+        return np.concatenate(([0], self.objects.class_id.cpu().numpy()))[self.instance]
+
+    def drawn(self, classes: Sequence[str]) -> NDArray[np.uint8]:
+        """Masks, and over them boxes and axes with the names of their classes."""
+        return draw_objects(draw_masks(self.image, self.instance, self.class_map, opacity=0.35), self.K, self.objects, classes)
+
+    def entry(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Of objects.json."""
+        objects, area = self.objects, np.bincount(self.instance.ravel(), minlength=len(self.objects) + 1)
+        quaternion = quaternion_wxyz_from_matrix(objects.T_camera_object[:, :3, :3].double())
+        return {
+            "name": self.name,
+            "height": self.image.shape[0],
+            "width": self.image.shape[1],
+            "K": self.K.tolist(),
+            "mask": f"{MASKS}/{self.name}.png",
+            "objects": [
+                {
+                    "class": classes[int(objects.class_id[row])],
+                    "score": float(objects.score[row]),
+                    "quaternion_wxyz": quaternion[row].tolist(),
+                    "t_camera_object_m": objects.T_camera_object[row, :3, 3].double().tolist(),
+                    "size_m": objects.size_m[row].double().tolist(),
+                    "mask_px": int(area[row + 1]),
+                }
+                for row in range(len(objects))
+            ],
+        }
+
+
+class ObjectsFolder:
+    """Writes pictures into a folder as they come, and objects.json at last.
+
+    Raises StadiaError where the folder holds something already, two pictures have one name, or nothing came.
+    """
+
+    def __init__(self, out: Path, classes: Sequence[str], provenance: Provenance, *, drawn: bool = True) -> None:
+        self.out, self.classes, self.provenance, self.drawn = Path(out), tuple(classes), provenance, drawn
+        if self.out.exists() and any(self.out.iterdir()):
+            raise StadiaError(self.out, found="something there already", expected="a new folder", cure="choose another --out")
+        self.entries: list[dict[str, Any]] = []
+        self._names: set[str] = set()
+
+    def add(self, picture: PictureOfObjects) -> None:
+        """Write its mask, and draw it."""
+        if picture.name in self._names:
+            raise StadiaError(self.out, found=f"two pictures called '{picture.name}'", expected="names of their own", cure="rename one")
+        self._names.add(picture.name)
+        _write(inside(self.out, f"{MASKS}/{picture.name}.png"), picture.instance.astype(np.uint16))
+        if self.drawn:
+            _write(inside(self.out, f"{DRAWN}/{picture.name}.png"), picture.drawn(self.classes)[..., ::-1])
+        self.entries.append(picture.entry(self.classes))
+
+    def finish(self) -> Path:
+        """Write objects.json. Returns its path."""
+        if not self.entries:
+            raise StadiaError(self.out, found="no picture", expected="at least one", cure="check the input")
+        made_by = self.provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
+        path = self.out / RECORD
+        write_json(path, {"format": "stadia-found-objects", "version": 1, **made_by, "classes": self.classes, "pictures": self.entries})
+        return path
+
+
+def resized_instances(instance: torch.Tensor, height: int, width: int) -> NDArray[np.int32]:
+    """(h, w) to (height, width) by the nearest pixel centre."""
+    numbers = instance.cpu().numpy().astype(np.uint16)
+    return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
+
+
+def _write(path: Path, picture: NDArray) -> None:
+    with replacing(path) as temporary:
+        cv2.imwrite(str(temporary), picture)

@@ -1,0 +1,91 @@
+"""What `stadia evaluate CHECKPOINT DATA` does with a recipe of depth: predict into the run's folder, score what is there, and say what a
+reader should know of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stadia.core.errors import ConfigError
+from stadia.core.recording import Recording
+from stadia.core.types import Predictor
+from stadia.data.cache import Progress
+from stadia.data.sources import held_out_split, open_recordings
+from stadia.evaluation.predictions import Provenance
+from stadia.evaluation.protocols import protocol_named
+from stadia.evaluation.recordings import evaluate_recordings
+from stadia.evaluation.watch import Watch
+from stadia.recipes.asked import EvaluationAsked
+from stadia.recipes.frame_list import read_frame_list
+from stadia.recipes.network_size import Size, note_of_size, other_size
+from stadia.recipes.prediction import as_trained
+from stadia.recipes.scored_frames import Trained
+from stadia.training.checkpoints import Checkpoint
+
+
+def evaluate_asked(
+    predictor_at: Callable[[Size | None], Predictor], asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress
+) -> tuple[dict[str, Any], list[Path]]:
+    """The summary to print, and what was written.
+
+    predictor_at: the predictor at a size, None = the training's (`DepthRecipe.predictor`).
+    """
+    rules = protocol_named(asked.protocol)
+    opened = Checkpoint.open(asked.checkpoint)
+    data, header, options = asked.data, opened.header, dict(asked.options)
+    size = other_size(asked.size, header.config)
+    some = asked.suffix + (f"-{size[1]}x{size[0]}" if size else "")
+    folder = asked.out or _in_run(run, "predictions") / f"{opened.path.stem}-step{header.step}{some}"
+    provenance = Provenance.of(asked.checkpoint, asked.motion, size)
+    notes = note_of_size(size, header.config) + (_choose_split(data, options) if asked.frames is None else [])
+    about: dict[str, Any] = {
+        "checkpoint": provenance.checkpoint,
+        "data": str(data.resolve()),
+        "options": options,
+        "split": options.get("split"),
+        "every": asked.every,
+        "motion": asked.motion,
+        "size": size and f"{size[1]}x{size[0]}",
+    }
+    predictor = predictor_at(size)
+    recordings = open_recordings(data, progress=progress, **as_trained(asked.checkpoint, data, options))
+    if asked.frames is None:
+        indices: Mapping[str, Sequence[int]] = {r.name: range(0, len(r), asked.every) for r in recordings}
+    else:
+        indices = _listed_frames(recordings, asked.frames, about)
+    trained = Trained.on(run, recordings, indices)
+    indices = trained.left_out(indices, run) if asked.held_out else indices
+    about["trained_on"], about["of_trained_drives"] = trained.count(indices), trained.count_of_sessions(indices)
+    evaluation = evaluate_recordings(predictor, recordings, rules, folder, provenance, indices=indices, reuse=True, watch=watch)
+    evaluation = replace(evaluation, notes=(*notes, *trained.notes(indices), *evaluation.notes))
+    scores = (run if (run / "run.json").is_file() else folder) / "scores"
+    name = "-".join(filter(None, (data.resolve().name, asked.protocol, about["split"])))
+    written = [folder, *evaluation.write(scores, f"{name}{some}", about)]
+    return {key: about[key] for key in ("split", "trained_on", "of_trained_drives")} | evaluation.summary(), written
+
+
+def _in_run(run: Path, name: str) -> Path:
+    """A folder of a run's, or a ConfigError where there is no run."""
+    if not (run / "run.json").is_file():
+        raise ConfigError(
+            "--out", found="a checkpoint outside a run's folder", expected="a folder for its predictions", cure="pass --out DIR"
+        )
+    return run / name
+
+
+def _choose_split(data: Path, options: dict[str, Any]) -> list[str]:
+    """Where nothing says which recordings, those that the dataset itself holds out: put into `options`, and told in a note."""
+    if options.keys() & {"split", "recordings"} or (split := held_out_split(data, options.get("format", "auto"))) is None:
+        return []
+    options["split"] = split
+    return [f"the data's split '{split}', since none was asked for (data.split=NAME or data.recordings=[NAMES] asks for another)"]
+
+
+def _listed_frames(recordings: Sequence[Recording], frames: Path, about: dict[str, Any]) -> Mapping[str, Sequence[int]]:
+    """Those that a file names, and which file it was."""
+    listed = read_frame_list(frames, recordings)
+    about["frames"] = listed.to_json()
+    return listed.indices

@@ -1,0 +1,223 @@
+"""What `stadia predict` and `stadia evaluate` do with a trained `objectpose`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.files import inside
+from stadia.core.types import Camera, Meta
+from stadia.data.bop import BopPictures
+from stadia.data.bop_results import BopResult, write_results
+from stadia.data.loader import Loader
+from stadia.data.object_labels import ObjectPictures
+from stadia.data.object_samples import ObjectSamples
+from stadia.data.object_sources import PartOfPictures, held_out, open_object_pictures
+from stadia.data.resize import resize_picture
+from stadia.evaluation.frames import Frame
+from stadia.evaluation.object_files import ObjectsFolder, PictureOfObjects, resized_instances
+from stadia.evaluation.predictions import Provenance
+from stadia.evaluation.watch import Watch
+from stadia.geometry.numpy_camera import resized_K
+from stadia.metrics.matching import best_pairs
+from stadia.metrics.object_pose import Objects
+from stadia.metrics.object_scores import Comparison
+from stadia.recipes.asked import EvaluationAsked, PredictionAsked
+from stadia.recipes.found_objects import compare_pictures
+from stadia.recipes.inputs import open_input
+from stadia.recipes.object_scoring import ObjectScore, picture_name, score_of
+from stadia.training.run import Run
+
+if TYPE_CHECKING:
+    from stadia.recipes.objectpose import ObjectPoseRecipe
+
+T = TypeVar("T")
+CSV = "bop.csv"
+WORST = 8
+"""Pictures that are drawn of a set that was scored: those with the largest rotation errors."""
+
+_ONLY_DEPTH = {"motion": "aligned", "size": None, "protocol": "metric", "frames": None}
+
+
+def refuse_depth_options(asked: PredictionAsked | EvaluationAsked) -> None:
+    """An option that was given and would do nothing is a mistake. Raises ConfigError."""
+    for name, unset in _ONLY_DEPTH.items():
+        if getattr(asked, name, unset) != unset:
+            raise ConfigError(f"--{name}", found="given for a recipe of objects", expected="it for depth alone", cure="leave it out")
+
+
+@torch.inference_mode()
+def found_in(task: ObjectPoseRecipe, frame: Frame) -> PictureOfObjects:
+    """The objects in one picture of any size, in metres by its K."""
+    height, width = task.config.data.height, task.config.data.width
+    size = frame.image.shape[0], frame.image.shape[1]
+    device = next(task.parameters()).device
+    image = torch.from_numpy(resize_picture(frame.image, height, width)).to(device).permute(2, 0, 1)[None] / 255
+    K = torch.from_numpy(resized_K(frame.K, size, height, width)).float().to(device)[None]
+    found = task.find(image, Camera(K, height, width))
+    return PictureOfObjects(frame.name, frame.image, frame.K, resized_instances(found.instance[0], *size), found.objects.to("cpu"))
+
+
+def predict(task: ObjectPoseRecipe, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
+    """Write what is found in each picture of an input, and say so, line by line."""
+    refuse_depth_options(asked)
+    provenance, inputs = Provenance.of(asked.checkpoint), open_input(asked.source, every=asked.every, **asked.options)
+    for given in inputs:
+        folder = ObjectsFolder(asked.out if len(inputs) == 1 else inside(asked.out, given.name), task.classes, provenance)
+        results: list[BopResult] = []
+        for number, frame in enumerate(watch(given.frames, given.count, f"finding objects in {given.name}")):
+            picture = found_in(task, frame)
+            folder.add(picture)
+            results += _rows(picture.objects, 0, number)
+        write_results(folder.out / CSV, results)
+        folder.finish()
+        objects = sum(len(entry["objects"]) for entry in folder.entries)
+        yield f"{folder.out}: {objects} objects in {len(folder.entries)} pictures"
+        yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(folder.out.iterdir()))
+    yield "metres by the camera that was given; a wrong focal length makes every distance wrong by the same factor"
+
+
+def _rows(objects: Objects, scene_id: int, im_id: int, pictures: BopPictures | None = None, classes: Sequence[str] = ()) -> list[BopResult]:
+    """Of BOP's csv: in the frames of BOP's own meshes where there are any, else in ours, numbered as classes are."""
+    rows = []
+    by_name = {model.name: model for model in pictures.models.values()} if pictures is not None else {}
+    for row in range(len(objects)):
+        T, number = objects.T_camera_object[row].double().numpy(), int(objects.class_id[row])
+        if by_name:
+            model = by_name[classes[number]]
+            T, number = T @ model.T_object_model, model.obj_id
+        rows.append(BopResult(scene_id, im_id, number, float(objects.score[row]), T))
+    return rows
+
+
+# ------------------------------------------------------------------------------------------------------------------ scores
+
+
+def score_validation(task: ObjectPoseRecipe, pictures: ObjectPictures, run: Run, console: Console) -> None:
+    """Of a training that has ended: scores/val.json and predictions/val/."""
+
+    def shown(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
+        return track(items, what, total=count, console=console, transient=True, disable=not console.is_terminal)
+
+    folder, provenance = run.folder / "predictions" / "val", Provenance.of(run.folder)
+    shutil.rmtree(folder, ignore_errors=True)  # of this run before it was resumed
+    score, _ = score_pictures(task, pictures, folder, provenance, shown)
+    score.write(run.folder / "scores" / "val.json", {"checkpoint": provenance.checkpoint})
+
+
+def evaluate(task: ObjectPoseRecipe, asked: EvaluationAsked, run: Path, watch: Watch) -> tuple[dict[str, Any], list[Path]]:
+    """Score what is found in a data set's pictures. Returns the summary to print, and what was written."""
+    refuse_depth_options(asked)
+    split, pictures = _scored_pictures(task, asked)
+    pictures = PartOfPictures(pictures, range(0, len(pictures), asked.every)) if asked.every > 1 else pictures
+    in_run = (run / "run.json").is_file()
+    if asked.out is None and not in_run:
+        found, expected = "a checkpoint outside a run's folder", "a folder for its predictions"
+        raise ConfigError("--out", found=found, expected=expected, cure="pass --out DIR")
+    name = f"{asked.data.resolve().name}-{split}{asked.suffix}"
+    folder = asked.out or run / "predictions" / name
+    if asked.out is None:
+        shutil.rmtree(folder, ignore_errors=True)  # of the same pictures, by an earlier evaluation
+    provenance = Provenance.of(asked.checkpoint)
+    score, results = score_pictures(task, pictures, folder, provenance, watch)
+    written = [folder]
+    if results:
+        write_results(folder / CSV, results)
+    about = {"checkpoint": provenance.checkpoint, "data": str(asked.data.resolve()), "split": split}
+    scores = (run if in_run else folder) / "scores"
+    written.append(score.write(scores / f"{name}.json", about))
+    notes = [f"these pictures trained it: {task.config.data.train_split}"] if _trained_on(task, asked, split) else []
+    return {"split": split, "notes": notes, **score.summary()}, written
+
+
+def _trained_on(task: ObjectPoseRecipe, asked: EvaluationAsked, split: str) -> bool:
+    data = task.config.data
+    same = data.path is not None and Path(data.path).resolve() == asked.data.resolve()
+    return same and split == data.train_split and not asked.held_out
+
+
+def _scored_pictures(task: ObjectPoseRecipe, asked: EvaluationAsked) -> tuple[str, ObjectPictures]:
+    """The split that was asked for, else the test split, else what validated; of them those held out where that is asked for."""
+    data, format = task.config.data, asked.options.get("format", "auto")
+    if asked.held_out:
+        if data.val_split is not None:
+            return data.val_split, _of_classes(task, open_object_pictures(asked.data, data.val_split, format))
+        whole = open_object_pictures(asked.data, data.train_split, format)
+        return data.train_split, _of_classes(task, held_out(whole, data.val_share)[1])
+    named = [asked.options["split"]] if asked.options.get("split") else ["test", data.val_split or data.train_split]
+    for split in named[:-1]:
+        try:
+            return split, _of_classes(task, open_object_pictures(asked.data, split, format))
+        except DataError:
+            continue
+    return named[-1], _of_classes(task, open_object_pictures(asked.data, named[-1], format))
+
+
+def _of_classes(task: ObjectPoseRecipe, pictures: ObjectPictures) -> ObjectPictures:
+    if pictures.classes != task.classes:
+        found, expected = (", ".join(classes[1:]) for classes in (pictures.classes, task.classes))
+        raise ConfigError(f"classes of {pictures.name}", found=found, expected=f"{expected}, as it was trained", cure="score other data")
+    return pictures
+
+
+@torch.inference_mode()
+def score_pictures(
+    task: ObjectPoseRecipe, pictures: ObjectPictures, folder: Path, provenance: Provenance, watch: Watch
+) -> tuple[ObjectScore, list[BopResult]]:
+    """Find and compare; of BOP's data sets the rows of the csv too. The worst pictures are drawn, true boxes beside those found."""
+    data = task.config.data
+    samples = ObjectSamples([pictures], height=data.height, width=data.width)
+    device = next(task.parameters()).device
+    loader = Loader(samples, batch_size=8, shuffle=False, device=device)
+    compared: list[tuple[Meta, Comparison]] = []
+    results: list[BopResult] = []
+    bop = _bop_of(pictures)
+    for batch in watch(loader, len(loader), f"finding objects in {pictures.name}"):
+        found = task.find(batch.inputs.image, batch.inputs.camera)
+        compared += zip(batch.meta, compare_pictures(found, batch.targets), strict=True)
+        if bop is not None:
+            for row, meta in enumerate(batch.meta):
+                objects = found.of_picture(row).to("cpu")
+                results += _rows(objects, *_bop_ids(pictures)[meta.index], pictures=bop, classes=task.classes)
+    score = score_of(task.classes, compared)
+    _draw_worst(task, pictures, score, folder, provenance)
+    return score, results
+
+
+def _draw_worst(task: ObjectPoseRecipe, pictures: ObjectPictures, score: ObjectScore, folder: Path, provenance: Provenance) -> None:
+    """The pictures with the largest rotation errors, and what was found in them."""
+    worst = sorted(score.pictures, key=lambda one: -float(_largest_error(one[1])))[:WORST]
+    out = ObjectsFolder(folder / "worst", task.classes, provenance)
+    for meta, _ in worst:
+        image = pictures.image(meta.index)
+        name = picture_name(meta).replace("/", "-")
+        out.add(found_in(task, Frame(name, image, pictures.camera(meta.index).K.double().numpy())))
+    out.finish()
+
+
+def _largest_error(comparison: Comparison) -> float:
+    """Of the objects that were found by their mask; -1 without any."""
+    pairs = best_pairs(comparison.mask_iou, comparison.same_class)
+    return float(np.max(comparison.rotation_deg[pairs.predicted, pairs.true], initial=-1.0))
+
+
+def _bop_of(pictures: ObjectPictures) -> BopPictures | None:
+    while isinstance(pictures, PartOfPictures):
+        pictures = pictures.whole
+    return pictures if isinstance(pictures, BopPictures) else None
+
+
+def _bop_ids(pictures: ObjectPictures) -> list[tuple[int, int]]:
+    """(scene, image) of each."""
+    if isinstance(pictures, PartOfPictures):
+        return [_bop_ids(pictures.whole)[index] for index in pictures.indices]
+    assert isinstance(pictures, BopPictures)
+    return pictures.ids
