@@ -79,6 +79,13 @@ def errors(attentions: dict[str, nn.Module], tokens: Tokens, grid: Grid) -> dict
         return {name: float((attention(q, k, v, grid) - exact).norm() / exact.norm()) for name, attention in attentions.items()}
 
 
+class MeanOfValues(nn.Module):
+    """What an attention is worth that looks nowhere: each approximation should be nearer than this."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
+        return v.mean(-2, keepdim=True).expand_as(v)
+
+
 def seconds(attention: nn.Module, tokens: Tokens, grid: Grid) -> float:
     synchronize = torch.cuda.synchronize if tokens[0].is_cuda else lambda: None
     with torch.no_grad():
@@ -171,7 +178,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         mine = [row for row in rows if row["attention"] == name]
         by_time = break_even([row["tokens"] for row in mine], [row["time_to_sdpa"] for row in mine])
         even[name] = {"time": by_time, "multiplications": break_even_tokens(CONFIGS[name], HEADS, HEAD_DIM)}
-    approximations = {name: built[name] for name in APPROXIMATIONS}
+    approximations = {name: built[name] for name in APPROXIMATIONS} | {"mean of the values": MeanOfValues()}
     return {
         "rows": rows,
         "break_even_tokens": even,
@@ -201,7 +208,7 @@ def tell(result: dict) -> None:
         print(f"{name:<20} by time {by_time:>7}, by multiplications {even['multiplications']:>4}")
     print("\nerror on random tokens, by |q|")
     print(f"{'':<20}" + "".join(f"{norm:>8}" for norm in result["error_by_norm"]))
-    for name in APPROXIMATIONS:
+    for name in (*APPROXIMATIONS, "mean of the values"):
         print(f"{name:<20}" + "".join(f"{off[name]:>8.3f}" for off in result["error_by_norm"].values()))
 
 
