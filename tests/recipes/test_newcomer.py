@@ -20,8 +20,10 @@ from stadia.core.tables import Table
 from stadia.core.types import Batch, Meta, Movable
 from stadia.diagnostics.finding import Finding
 from stadia.evaluation.score_files import write_score
+from stadia.evaluation.watch import unwatched
 from stadia.losses.report import LossReport
 from stadia.recipes import workflow
+from stadia.recipes.asked import EvaluationAsked, PredictionAsked
 from stadia.recipes.config import RecipeConfig
 from stadia.recipes.loaders import loaders
 from stadia.recipes.recipe import Recipe
@@ -160,6 +162,11 @@ def test_it_is_resumed(trained: Run) -> None:
     assert longer.facts["status"] == "finished"
 
 
-def test_the_commands_for_depth_say_that_it_has_none(trained: Run) -> None:
+def test_the_commands_say_what_it_has_not(trained: Run) -> None:
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts no depth"):
         recipes.load_predictor(trained.folder)
+    task, folder = workflow.load_task(trained.folder), trained.folder
+    with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts nothing of a picture"):
+        task.predict(PredictionAsked(folder, folder, {}, folder / "out"), unwatched)
+    with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which scores nothing"):
+        task.evaluate(EvaluationAsked(folder, folder, {}), folder, unwatched, lambda *_: None)

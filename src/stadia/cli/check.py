@@ -36,15 +36,22 @@ def check(
     out: Annotated[
         Path | None, typer.Option("--out", help="A folder for findings.jsonl and a picture of each finding.", show_default=False)
     ] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Check DATA as this recipe would train on it: objectpose.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of findings and nothing else.")] = False,
 ) -> None:
     """Check cameras, rig, poses, ground truth, frames and splits. Exits with 1 where a finding says stop."""
+    if recipe is not None:
+        findings, looked_at = _of_recipe(recipe, data, overrides or [], format, only or [])
+        _tell(findings, [], looked_at, out, as_json=as_json)
+        return
+
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from stadia.core.errors import DataError
     from stadia.diagnostics.engine import preflight, unreadable
-    from stadia.diagnostics.finding import Severity, write_findings
     from stadia.recipes.source_config import data_config
 
     config = data_config(str(data), format, overrides or [])
@@ -65,14 +72,41 @@ def check(
             seconds=seconds,
             progress=lambda what, done, total: progress.update(bar, description=f"{done + 1}/{total} {what}"),
         )
+    _tell(findings, recordings, _looked_at(recordings), out, as_json=as_json)
+
+
+def _tell(findings: list[Finding], recordings: Sequence[Recording], looked_at: str, out: Path | None, *, as_json: bool) -> None:
+    """Write and print findings; exit with 1 where one says stop."""
+    from rich.console import Console
+
+    from stadia.diagnostics.finding import Severity, write_findings
+
     if out is not None:
         findings = write_findings(out / "findings.jsonl", findings)
     if as_json:
         typer.echo(json.dumps([finding.to_dict() for finding in findings], indent=2, allow_nan=False))
     else:
-        _print(Console(highlight=False), findings, recordings, out)
+        _print(Console(highlight=False), findings, recordings, looked_at, out)
     if any(finding.severity is Severity.STOP for finding in findings):
         raise typer.Exit(STOPPED)
+
+
+def _of_recipe(recipe: str, data: Path, overrides: list[str], format: str, only: list[str]) -> tuple[list[Finding], str]:
+    """What a recipe finds in its data once it has opened them, and what it opened. For data that are no recordings."""
+    from rich.console import Console
+
+    from stadia.cli.train import resolve_recipe
+    from stadia.core.errors import ConfigError
+    from stadia.recipes import RECIPES
+
+    if only:
+        raise ConfigError(
+            "--only", found="given with --recipe", expected="one of the two", cure="leave it out: a recipe has checks of its own"
+        )
+    given = [f"data.path={json.dumps(str(data))}"] + ([f"data.format={format}"] if format != "auto" else [])
+    config = resolve_recipe(recipe, None, given + overrides, example={})
+    _, opened = RECIPES.load(recipe).prepare(config, Console(stderr=True))
+    return opened.findings(), f"as '{recipe}' would train on it"
 
 
 def _open(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]:
@@ -104,7 +138,7 @@ def _open(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]
     return recordings, splits
 
 
-def _print(console: Console, findings: Sequence[Finding], recordings: Sequence[Recording], out: Path | None) -> None:
+def _print(console: Console, findings: Sequence[Finding], recordings: Sequence[Recording], looked_at: str, out: Path | None) -> None:
     """Findings family by family, the numbers and tables under each, notes in one line each, and a verdict."""
     from rich.markup import escape
     from rich.padding import Padding
@@ -147,9 +181,9 @@ def _print(console: Console, findings: Sequence[Finding], recordings: Sequence[R
     everywhere = [finding for finding in findings if len(finding.where) == len(recordings)]  # what no recording tells
     hidden = dict.fromkeys(str(finding.evidence["hides"]) for finding in everywhere if "hides" in finding.evidence)
     verdict = _verdict(counts, list(hidden))
-    if counts["stop"] + counts["warn"] == 0 and all(len(recording) == 1 for recording in recordings):
+    if counts["stop"] + counts["warn"] == 0 and recordings and all(len(recording) == 1 for recording in recordings):
         verdict = "[yellow]look[/yellow]: single pictures, and learning from one camera needs neighbours in time"
-    console.print(f"{line}{verdict} ({_looked_at(recordings)})", soft_wrap=True)
+    console.print(f"{line}{verdict} ({looked_at})", soft_wrap=True)
 
 
 def _looked_at(recordings: Sequence[Recording]) -> str:

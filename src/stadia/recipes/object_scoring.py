@@ -51,7 +51,10 @@ class ObjectScore:
             pairs = best_pairs(comparison.mask_iou, comparison.same_class)
             partner = dict(zip(pairs.true.tolist(), pairs.predicted.tolist(), strict=True))
             for column, kind in enumerate(comparison.true_class_id.tolist()):
-                entry: dict[str, Any] = {"name": f"{picture_name(meta)}, {self.classes[kind]} {column + 1}", "found": column in partner}
+                entry: dict[str, Any] = {
+                    "name": f"{picture_name(meta)}, {self.classes[kind]} {column + 1}",
+                    "missed": column not in partner,
+                }
                 if column in partner:
                     at = partner[column], column
                     entry |= {"rotation_error_deg": float(comparison.rotation_deg[at])}

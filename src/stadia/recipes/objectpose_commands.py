@@ -135,7 +135,9 @@ def evaluate(task: ObjectPoseRecipe, asked: EvaluationAsked, run: Path, watch: W
     scores = (run if in_run else folder) / "scores"
     written.append(score.write(scores / f"{name}.json", about))
     notes = [f"these pictures trained it: {task.config.data.train_split}"] if _trained_on(task, asked, split) else []
-    return {"split": split, "notes": notes, **score.summary()}, written
+    said = score.summary()
+    shown = {"split": split, "notes": notes, "images": said["images"], **said["metrics"]}
+    return {**shown, "class": said["per_class"], "as published": {"nocs_compat": said["nocs_compat"]}}, written
 
 
 def _trained_on(task: ObjectPoseRecipe, asked: EvaluationAsked, split: str) -> bool:

@@ -55,11 +55,13 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class ImageScores:
-    """How one score is spread over the images of a score file, and the worst of them (name, value, share of the worst)."""
+    """How one score is spread over the images of a score file, or over its objects, and the worst of them (name, value, share of the
+    worst). counted: "285 images".
+    """
 
     score_file: str
     label: str
-    images: int
+    counted: str
     median: str
     spread: Histogram
     worst: list[tuple[str, str, float]]
@@ -208,10 +210,11 @@ def _about(score: dict[str, Any]) -> list[str]:
 
 
 def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
-    """For each score file that keeps its images: the spread of its first score over them, and the worst images."""
+    """For each score file that keeps its images, or objects: the spread of its first score over them, and the worst ones."""
     found = []
     for stem, score in scores.items():
-        entries = [e for e in _list(score.get("per_image")) if isinstance(e, dict) and "name" in e]
+        kind = "object" if "per_object" in score else "image"
+        entries = [e for e in _list(score.get(f"per_{kind}")) if isinstance(e, dict) and "name" in e]
         metric = next((m for m in _metrics(score) if any(m in e for e in entries)), None)
         values = [(str(e["name"]), float(e[metric])) for e in entries if metric and _finite(e.get(metric))]
         if metric is None or not values:
@@ -223,7 +226,7 @@ def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
             ImageScores(
                 score_file=stem,
                 label=shown.label,
-                images=len(values),
+                counted=f"{len(values)} {kind}s" + (" found" if kind == "object" else ""),
                 median=wording.score_value(metric, float(np.median([v for _, v in values]))),
                 spread=histogram([v for _, v in values]),
                 worst=[(name, wording.score_value(metric, value), abs(value) / largest) for name, value in values[:WORST]],

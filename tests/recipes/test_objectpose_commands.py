@@ -1,0 +1,169 @@
+"""`stadia predict`, `stadia evaluate` and `stadia check` of objects: what they draw, write, score, and refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from stadia.cli.main import run as run_command_line
+from stadia.core.config import resolve
+from stadia.core.types import Camera
+from stadia.data.bop_results import read_results
+from stadia.data.object_folder import ObjectFolder
+from stadia.data.tableworld import presets
+from stadia.data.tableworld.write import write_tableworld
+from stadia.evaluation.object_drawings import draw_objects
+from stadia.geometry import se3
+from stadia.geometry.symmetry import Symmetry
+from stadia.metrics.object_pose import Objects
+from stadia.recipes.found_objects import FoundObjects
+from stadia.recipes.objectpose import ObjectPoseRecipe
+from stadia.recipes.objectpose_config import ObjectPoseConfig
+from stadia.training.checkpoints import Header
+from stadia.training.checkpoints import write as write_checkpoint
+
+HEIGHT, WIDTH = 64, 96
+Stadia = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four tables, one side each, twice the size of the network's pictures."""
+    sizes = {"train": 2, "val": 1, "test": 1, "views": 1, "height": 2 * HEIGHT, "width": 2 * WIDTH, "supersampling": 1}
+    return write_tableworld(presets.TINY.model_copy(update=sizes), tmp_path_factory.mktemp("tables") / "tiny", workers=1).parent
+
+
+@pytest.fixture
+def stadia(capfd: pytest.CaptureFixture[str]) -> Stadia:
+    """Runs `stadia WORDS...` in this process: exit code, stdout, stderr."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ending:
+            run_command_line([str(word) for word in words])
+        out, err = capfd.readouterr()
+        return int(ending.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run's folder whose network is untrained, but finds the objects of the test table, one centimetre too far to the right."""
+    words = [f"data.height={HEIGHT}", f"data.width={WIDTH}", "model.encoder=mobilenetv3_small_050", "model.pretrained=false"]
+    words += ["model.pyramid_channels=4", "model.segmentation_channels=4", f"data.path={json.dumps(str(tables))}"]
+    config, _ = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {}, words), Console())
+    task, folder = ObjectPoseRecipe(config), tmp_path / "runs" / "2026-01-01-000000-objects"
+    header = Header(recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={})
+    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": task.state_dict()})
+    (folder / "run.json").write_text("{}")
+    monkeypatch.setattr(ObjectPoseRecipe, "find", lambda self, image, camera: _almost_true(tables, image, camera))
+    return folder
+
+
+def _almost_true(tables: Path, image: torch.Tensor, camera: Camera) -> FoundObjects:
+    labels = ObjectFolder.open(tables, "test").labels(0)
+    instance = cv2.resize(labels.instance.astype(np.uint16), (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int64)
+    seen = [row for row in range(len(labels.objects)) if (instance == row + 1).any()]
+    numbers = np.zeros(len(labels.objects) + 1, np.int64)
+    numbers[[row + 1 for row in seen]] = range(1, len(seen) + 1)
+    objects = [labels.objects[row] for row in seen]
+    T = torch.from_numpy(np.stack([one.T_camera_object for one in objects])).float()
+    T[:, 0, 3] += 0.01
+    kinds = torch.tensor([one.class_id for one in objects])
+    size = torch.from_numpy(np.stack([one.size_m for one in objects])).float()
+    found = Objects(kinds, T, size, Symmetry.of(["none"] * len(objects)), torch.linspace(0.9, 0.5, len(objects)))
+    counted = torch.from_numpy(numbers[instance])[None]
+    assert image.shape == (1, 3, HEIGHT, WIDTH)
+    return FoundObjects(
+        counted, torch.cat((torch.zeros(1, dtype=torch.long), kinds))[counted], torch.zeros(len(objects), dtype=torch.long), found
+    )
+
+
+def test_objects_in_ones_own_picture(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
+    pictures, out = ObjectFolder.open(tables, "test"), tmp_path / "out"
+    code, text, err = stadia("predict", run, pictures.file(0), "--out", out, "data.camera.horizontal_fov_deg=55")
+    assert code == 0, err
+    record = json.loads((out / "objects.json").read_text())
+    (entry,), labels = record["pictures"], pictures.labels(0)
+    assert f"{len(entry['objects'])} objects in 1 pictures" in text
+    assert record["classes"] == list(presets.CLASSES)
+    true = {pictures.classes[one.class_id] for one in labels.objects}
+    assert {one["class"] for one in entry["objects"]} <= true
+    first = entry["objects"][0]
+    assert np.linalg.norm(first["quaternion_wxyz"]) == pytest.approx(1)
+    assert min(abs(first["t_camera_object_m"][0] - 0.01 - one.T_camera_object[0, 3]) for one in labels.objects) < 1e-6
+    mask = cv2.imread(str(out / entry["mask"]), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (2 * HEIGHT, 2 * WIDTH)
+    assert [int((mask == n + 1).sum()) for n in range(len(entry["objects"]))] == [one["mask_px"] for one in entry["objects"]]
+    drawn = cv2.imread(str(next((out / "drawn").iterdir())))[..., ::-1]
+    assert (drawn != pictures.image(0)).any(-1).mean() > 0.02
+    rows = read_results(out / "bop.csv")
+    assert [row.score for row in rows] == pytest.approx([one["score"] for one in entry["objects"]])
+    again = stadia("predict", run, pictures.file(0), "--out", out, "data.camera.horizontal_fov_deg=55")
+    assert again[0] == 2
+    assert "something there already" in again[2]
+
+
+def test_a_labelled_set_is_scored_and_its_worst_pictures_drawn(run: Path, tables: Path, stadia: Stadia) -> None:
+    code, out, err = stadia("evaluate", run, tables, "--json")
+    assert code == 0, err
+    scores = json.loads(out)
+    assert (scores["split"], scores["images"], scores["recall"]) == ("test", 1, 1)
+    assert scores["translation_error_cm_median"] == pytest.approx(1, abs=1e-3)
+    assert scores["rotation_error_deg"] < 0.1
+    assert scores["ap_5deg_2cm"] == 1
+    assert sum(one["objects"] for one in scores["class"].values()) == scores["objects"]
+    kept = json.loads((run / "scores" / "tiny-test.json").read_text())
+    assert len(kept["per_object"]) == scores["objects"]
+    assert all(one["name"].startswith("test-00000/000, ") and not one["missed"] for one in kept["per_object"])
+    assert (run / "predictions" / "tiny-test" / "worst" / "drawn" / "test-00000-000.png").exists()
+    assert stadia("evaluate", run, tables, "--json")[0] == 0, "a second time"
+
+
+def test_pictures_that_trained_are_told(run: Path, tables: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, out, _ = stadia("evaluate", run, tables, "--json", "data.split=test")
+    assert json.loads(out)["notes"] == []
+    monkeypatch.setattr("stadia.recipes.objectpose_commands.score_pictures", lambda *_: pytest.fail("split is refused before"))
+    code, _, err = stadia("evaluate", run, tables, "data.split=nowhere")
+    assert code == 2
+    assert "no picture in 'nowhere'" in err
+
+
+@pytest.mark.parametrize("words", [("--motion", "network"), ("--size", "64x64"), ("--protocol", "kitti-eigen")])
+def test_options_of_depth_are_refused(run: Path, tables: Path, stadia: Stadia, words: tuple[str, str]) -> None:
+    code, _, err = stadia("evaluate", run, tables, *words)
+    assert code == 2
+    assert f"{words[0]}: found given for a recipe of objects" in err
+
+
+def test_data_are_checked_as_the_recipe_would_train_on_them(tables: Path, stadia: Stadia) -> None:
+    code, out, err = stadia("check", tables, "--recipe", "objectpose", "--json")
+    assert code == 0, err
+    assert {finding["code"] for finding in json.loads(out)} <= {"O01", "O03"}
+    code, _, err = stadia("check", tables, "--recipe", "objectpose", "--only", "poses")
+    assert code == 2
+    assert "--only" in err
+
+
+def test_a_box_is_drawn_where_its_corners_are() -> None:
+    """A metre's cube two metres away, front on: its front is seen at a scale of 100 / 1.5, the back at 100 / 2.5."""
+    T = se3.from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0, 2]))[None]
+    cube = Objects(torch.tensor([1]), T, torch.ones(1, 3), Symmetry.of(["none"]), torch.ones(1))
+    K = np.array([[100.0, 0, 60], [0, 100, 50], [0, 0, 1]])
+    drawn = draw_objects(np.zeros((101, 121, 3), np.uint8), K, cube).any(-1)
+    rows, columns = drawn.nonzero()
+    assert (columns.min(), columns.max()) == pytest.approx((60 - 33.3, 60 + 33.3), abs=2)
+    assert (rows.min(), rows.max()) == pytest.approx((50 - 33.3, 50 + 33.3), abs=2)
+    assert drawn[30, 60:80].all(), "the back's upper edge"
+    behind = cube.T_camera_object.clone()
+    behind[:, 2, 3] = -2
+    assert not draw_objects(
+        np.zeros((101, 121, 3), np.uint8), K, Objects(cube.class_id, behind, cube.size_m, cube.symmetry, cube.score)
+    ).any()
