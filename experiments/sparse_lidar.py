@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--data", default=real, help="folder of the real samples (STADIA_REAL_DATA)")
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("overrides", nargs="*", help="dotted.key=value")
     arguments = parser.parse_args()
