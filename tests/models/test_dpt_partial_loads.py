@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -194,7 +193,7 @@ def test_published_weights_come_from_the_hub(monkeypatch: pytest.MonkeyPatch, tm
     assert asked == [("nobody/nothing", ("model.safetensors", "pytorch_model.bin"))]
 
 
-def test_where_the_hub_cannot_be_reached_one_line_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_hub(repository: str, name: str) -> str:
         raise huggingface_error("not in the cache")
 
@@ -202,13 +201,12 @@ def test_where_the_hub_cannot_be_reached_one_line_says_so(monkeypatch: pytest.Mo
     monkeypatch.setattr(hub.huggingface_hub, "hf_hub_download", no_hub)
     monkeypatch.setattr(hub, "is_reachable", lambda: False)
     monkeypatch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: plain))
-    hub.warn_once.cache_clear()
-    with caplog.at_level(logging.WARNING):
-        networks = [Dpt(DptConfig()) for _ in range(2)]
-    assert [network.weights for network in networks] == [{"network": "random"}] * 2
-    assert networks[0].load_report is None
-    (told,) = (record.getMessage() for record in caplog.records)
-    assert told.startswith("no pretrained weights for 'dpt-hybrid' (FileNotFoundError): it starts at random; copy models--nobody--nothing ")
+    with pytest.raises(CheckpointError, match="no way to nobody/nothing on the hub") as refused:
+        Dpt(DptConfig())
+    for cure in ("copy models--nobody--nothing ", "model.weights=FILE", "model.pretrained=false"):
+        assert cure in str(refused.value)
+    network = Dpt(DptConfig(pretrained=False))
+    assert (network.weights, network.load_report) == ({"network": "random"}, None)
 
 
 def test_the_small_ones_ask_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from stadia import recipes
 from stadia.core.config import resolve
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.core.types import Claim
 from stadia.geometry.camera import intrinsics
 from stadia.models.dpt import Dpt
@@ -95,6 +96,8 @@ def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
     with caplog.at_level(logging.INFO):
         task.remember(data)
     assert "fitted to 5 pictures" in caplog.text
+    assert "fitted best, but has 0 beyond 200 m" in caplog.text, "the sky is not at the head's 0 here"
+    assert task.about["fitted"]["images"] == 5
     assert task.training
     batch = next(iter(data.val))
     true_m = batch.targets.depth_m
@@ -105,6 +108,45 @@ def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
     given = DptRecipe(changed(config, "model.scale=2", "model.shift=0.5"))
     given.remember(data)
     assert (float(given.network.scale), float(given.network.shift)) == (2.0, 0.5)
+
+
+def test_scale_and_shift_belong_together(small_dpt: DptRecipeConfig) -> None:
+    with pytest.raises(ConfigError, match="scale and shift belong together"):
+        changed(small_dpt, "model.scale=2")
+    with pytest.raises(ConfigError, match=r"model\.shift.*greater than or equal to 0"):
+        changed(small_dpt, "model.scale=2", "model.shift=-1")
+
+
+def test_a_resumed_run_remembers_what_it_started_from(small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The task that is resumed is built without weights; run.json keeps what the first one was."""
+    file = tmp_path / "tiny.safetensors"
+    save_file(Dpt(small_dpt.model).network.state_dict(), file)
+    config = changed(small_dpt, f"model.weights={file}", "model.scale=1.5", "model.shift=0.01", "training.checkpoint_every=1")
+    run = recipes.train(config, out=tmp_path / "runs")
+    before = run.facts
+    assert before["backbone_lr_factor"] == 0.1
+    assert before["load_report"]["source"] == str(file)
+    (run.folder / "scores" / "val.json").unlink()
+    after = recipes.train(config, resume=run.folder).facts
+    assert {key: after[key] for key in ("backbone_lr_factor", "load_report", "inverse_depth", "weights")} == {
+        key: before[key] for key in ("backbone_lr_factor", "load_report", "inverse_depth", "weights")
+    }
+
+
+def test_a_fit_that_cannot_be_made_fails_the_run(small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Higher(Lower):
+        """Says depth, not inverse depth."""
+
+        def raw(self, image: Tensor) -> Tensor:
+            return super().raw(image).flip(-2)
+
+    monkeypatch.setattr("stadia.recipes.dpt.Dpt", Higher)
+    with pytest.raises(GeometryError, match="is it depth"):
+        recipes.train(small_dpt, out=tmp_path / "runs")
+    (folder,) = (tmp_path / "runs").iterdir()
+    told = json.loads((folder / "run.json").read_text())
+    assert told["status"] == "failed"
+    assert "is it depth" in told["error"]
 
 
 def test_pictures_have_the_size_that_the_network_takes(small_dpt: DptRecipeConfig) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stadia.core.errors import ConfigError
+from stadia.core.errors import CheckpointError, ConfigError
 from stadia.models import ATTENTIONS, NETWORKS, hub
 from stadia.models.attention_cost import cost_line
 from stadia.models.dpt_blocks import embed, install_attention, pad_alike, start_at_random
@@ -127,7 +127,10 @@ class Dpt(nn.Module):
         return self.network.dpt if self.facts.family == "dpt" else self.network.backbone
 
     def _load(self) -> LoadReport | None:
-        """The weights that the configuration names, else the published ones; None where there are none, or the hub cannot be reached."""
+        """The weights that the configuration names, else the published ones; None where nobody published any.
+
+        Raises CheckpointError where they cannot be had: a hundred million weights at random are not what was asked for.
+        """
         config = self.config
         if config.weights is not None:
             path = Path(config.weights)
@@ -138,8 +141,12 @@ class Dpt(nn.Module):
                 with hub.asked_where_reachable():
                     path = hub.fetch(self.facts.hub, FILES)
             except OSError as error:
-                hub.warn_once(config.network, type(error).__name__, self.facts.hub)
-                return None
+                raise CheckpointError(
+                    f"weights of '{config.network}'",
+                    found=f"none in the cache, and no way to {self.facts.hub} on the hub ({type(error).__name__})",
+                    expected="the published weights",
+                    cure=f"{hub.how_to_copy(self.facts.hub)}; or model.weights=FILE; or model.pretrained=false to start at random",
+                ) from error
         allowed = {"allow_initialised": config.allow_initialised, "allow_left_over": config.allow_left_over}
         return load(self.network, path, name=config.network, **allowed)
 

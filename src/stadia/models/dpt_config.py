@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError
@@ -17,14 +19,14 @@ class DptConfig(StrictModel):
     """A dense prediction transformer (DPT, arXiv 2103.13413) and what it starts from.
 
     network: its name (`stadia parts networks`). `dpt-tiny` and `dpt-small` train on two cores; they have no weights to start from.
-    pretrained: start from weights: those of the file `weights`, else the published ones, from the hub; where they cannot be had, one
-        line says so and it starts at random. false reads none, wherever they are.
+    pretrained: start from weights: those of the file `weights`, else the published ones, from the hub; where they cannot be had it is an
+        error. false starts at random.
     weights: a local file: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one.
     allow_initialised: names (* and ? are wildcards) that may stay as they were drawn where the weights lack them; any other stops the run.
     allow_left_over: names of the file that the network may leave unread; any other stops the run.
-    scale, shift: inverse depth in 1/m is scale * answer + shift. null takes the network's own start: for a random one, one that begins
-        10 m away; for published weights, which know neither, 1 and 0 until they are fitted. DPT-Hybrid's for KITTI are 0.00006016 and
-        0.00579, for NYU 0.000305 and 0.1378; 1 / shift is the farthest depth that can be answered.
+    scale, shift: inverse depth in 1/m is scale * answer + shift; both or neither. null takes the network's own start: for a random one,
+        one that begins 10 m away; for published weights, which know neither, 1 and 0 until they are fitted. DPT-Hybrid's for KITTI are
+        0.00006016 and 0.00579, for NYU 0.000305 and 0.1378; 1 / shift is the farthest depth that can be answered.
     """
 
     network: str = "dpt-hybrid"
@@ -34,7 +36,7 @@ class DptConfig(StrictModel):
     allow_left_over: tuple[str, ...] = ()
     attention: AttentionConfig = AttentionConfig()
     scale: float | None = Field(default=None, gt=0)
-    shift: float | None = None
+    shift: float | None = Field(default=None, ge=0)
 
     @field_validator("network")
     @classmethod
@@ -43,3 +45,9 @@ class DptConfig(StrictModel):
             return NETWORKS.check(name)
         except ConfigError as error:
             raise ValueError(f"expected {error.expected}; {error.cure}") from error
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.scale is None) != (self.shift is None):
+            raise ValueError("scale and shift belong together: give both, or neither and they are fitted")
+        return self

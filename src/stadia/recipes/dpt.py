@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from stadia.core.types import Batch, Claim
 from stadia.evaluation.colours import colour_heat, colour_inverse_depth
 from stadia.evaluation.monitor import depth_scores
-from stadia.geometry.align import ScaleShiftFit, scale_median
+from stadia.geometry.align import ScaleShift, ScaleShiftFit, scale_median
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses.report import LossReport
 from stadia.losses.sparse_depth import SparseDepthLoss
@@ -60,6 +61,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         super().__init__(config, height=config.data.height, width=config.data.width, crop=config.data.crop)
         self.network = Dpt(config.model)
         self.loss = SparseDepthLoss(config.loss)
+        self.fitted: ScaleShift | None = None  # to the training's ground truth, before the first step
 
     @classmethod
     def prepare(cls, config: DptRecipeConfig, console: Console) -> tuple[DptRecipeConfig, VideoData]:
@@ -93,9 +95,10 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
     def about(self) -> Mapping[str, object]:
         network = self.network
         report = {} if network.load_report is None else {"load_report": network.load_report.summary()}
+        fitted = {} if self.fitted is None else {"fitted": asdict(self.fitted)}
         unit = {"scale": float(network.scale), "shift": float(network.shift)}
         metres = {"scale_from": "the ground truth that it was trained on"} if self.claim is Claim.METRES else {}
-        return {**super().about, **metres, "inverse_depth": unit, "backbone_lr_factor": self.backbone_lr_factor, **report}
+        return {**super().about, **metres, "inverse_depth": unit, "backbone_lr_factor": self.backbone_lr_factor, **fitted, **report}
 
     @property
     def backbone_lr_factor(self) -> float:
@@ -116,8 +119,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         """The lens; and of weights that know depth up to scale and shift alone, both, fitted to the training's ground truth."""
         super().remember(data)
         self._tell()
-        given = self.config.model.scale is not None or self.config.model.shift is not None
-        if self.network.weights["network"] == "pretrained" and not given and self.claim is Claim.METRES:
+        if self.network.weights["network"] == "pretrained" and self.config.model.scale is None and self.claim is Claim.METRES:
             self._fit(data)
 
     def _tell(self) -> None:
@@ -140,15 +142,21 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
             fit.add(answer, true, true > 0)
             ratios.append(float(scale_median(answer, true - 1 / FARTHEST_M, true > 0)))
         network.cpu().train(was_training)
-        found = fit.result()
-        # A shift below 0 would put what the head answers with 0 behind infinity, where nothing has a slope.
+        self.fitted = found = fit.result()
+        # A shift below puts what the head answers with 0 beyond any truth, or behind infinity, where nothing has a slope.
         far_enough = found.shift >= 1 / FARTHEST_M
         network.calibrate(*((found.scale, found.shift) if far_enough else (float(np.nanmedian(ratios)), 1 / FARTHEST_M)))
         log.warning(
-            "inverse depth in 1/m is %.4g times what the weights answer plus %.4g, fitted to %d pictures",
+            "inverse depth in 1/m is %.4g times what the weights answer plus %.4g, fitted to %d pictures "
+            "(spread %.2g and %.2g; left out: %d without labels, %d that fall where it grows)%s",
             network.scale,
             network.shift,
             found.images,
+            found.scale_spread,
+            found.shift_spread,
+            found.unlabelled,
+            found.falling,
+            "" if far_enough else f"; {found.shift:.2g} fitted best, but has 0 beyond {FARTHEST_M:g} m",
         )
 
     def inverse_depth(self, image: Tensor) -> Tensor:

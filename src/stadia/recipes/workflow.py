@@ -11,12 +11,12 @@ import torch
 from pydantic import ValidationError
 from rich.console import Console
 
-from stadia.core.errors import CheckpointError, RunError
+from stadia.core.errors import CheckpointError, RunError, StadiaError
 from stadia.core.types import Predictor
 from stadia.diagnostics.finding import Finding, Severity, write_findings
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.config import RecipeConfig, without_pretrained
-from stadia.recipes.recipe import AnyRecipe
+from stadia.recipes.recipe import AnyRecipe, TrainingData
 from stadia.training import rng
 from stadia.training.checkpoints import Checkpoint, check_recipe, load_weights
 from stadia.training.fit import fit
@@ -59,10 +59,7 @@ def train(
     with run.held():
         if run.writes:
             write_findings(run.folder / "findings.jsonl", findings)
-        rng.seed_all(config.seed, "training")
-        task = build_task(recipe, config, resumed=resume is not None and (run.checkpoints / "last.safetensors").exists())
-        task.remember(data)
-        run.note(**task.about)
+        task = started_task(recipe, config, data, run)
 
         @torch.no_grad()
         def score() -> None:
@@ -76,6 +73,22 @@ def train(
             raise
         ended(run)
     return run
+
+
+def started_task(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData, run: Run) -> AnyRecipe:
+    """The task as it starts, or about to be given the weights of the run's checkpoint. Where it cannot be made the run has failed."""
+    resumed = (run.checkpoints / "last.safetensors").exists()
+    try:
+        rng.seed_all(config.seed, "training")
+        task = build_task(recipe, config, resumed=resumed)
+        task.remember(data)
+    except BaseException as error:
+        with contextlib.suppress(StadiaError):  # a full disk must not hide why it ended
+            run.failed(error)
+        raise
+    if not resumed:  # what it started from was written then; the checkpoint is yet to be loaded
+        run.note(**task.about)
+    return task
 
 
 def build_task(recipe: type[AnyRecipe], config: RecipeConfig, *, resumed: bool) -> AnyRecipe:

@@ -187,7 +187,7 @@ def _recorded(run: Run, signals: StopSignals, console: Console) -> Iterator[None
             signals.wanted and not isinstance(error, StadiaError)
         )
         with contextlib.suppress(StadiaError):  # a full disk must not hide why the training ended
-            run.end("interrupted") if interrupted else run.end("failed", " ".join(f"{type(error).__name__}: {error}".split()))
+            run.end("interrupted") if interrupted else run.failed(error)
         if not interrupted:
             raise
         message = f"interrupted; go on with: stadia train {run.recipe} --resume {run.folder}"

@@ -173,6 +173,10 @@ class Run:
         """Write how and when it ended."""
         self.note(status=status, finished=_now(), error=error)
 
+    def failed(self, error: BaseException) -> None:
+        """Write that it failed, and why."""
+        self.end("failed", " ".join(f"{type(error).__name__}: {error}".split()))
+
     def resume(self) -> None:
         """Write that it goes on."""
         self.note(status="running", finished=None, error=None, resumed=[*self.facts.get("resumed", []), _now()])
