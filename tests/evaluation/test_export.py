@@ -18,7 +18,7 @@ from stadia.evaluation.exported import Description
 from stadia.evaluation.predictions import Provenance
 
 MADE_BY = Provenance(recipe="toy", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
-ABOUT = Description.of(MADE_BY, Claim.METRES, height=32, width=48, crop="none", stride=16, focal=0.7)
+ABOUT = Description.of(MADE_BY, Claim.METRES, height=48, width=64, crop="none", stride=16, focal=0.7)
 
 
 class Toy(nn.Module):
@@ -52,7 +52,7 @@ def test_an_archive_of_torch_export(tmp_path: Path) -> None:
     toy = Toy().eval()
     path = tmp_path / "new" / "toy.pt2"
     compared = export_torch(toy, path, ABOUT)
-    assert [(each.pictures, each.height, each.width) for each in compared] == [(1, 32, 48), (2, 48, 80)]
+    assert [(each.pictures, each.height, each.width) for each in compared] == [(1, 48, 64), (2, 64, 96)]
     assert max(each.relative for each in compared) < 1e-5
     assert list(path.parent.iterdir()) == [path]
     found = {DESCRIPTION: ""}
@@ -61,15 +61,24 @@ def test_an_archive_of_torch_export(tmp_path: Path) -> None:
     assert set(loaded.state_dict) == {"coarse.weight", "coarse.bias"}, "a million numbers that depth does not need"
     assert path.stat().st_size < 200_000
     assert str(Path(__file__).parent).encode() not in path.read_bytes(), "where it was made is nobody's business"
-    image = torch.rand(3, 3, 64, 32)
+    image = torch.rand(3, 3, 80, 48)
     torch.testing.assert_close(loaded.module()(image), toy(image))
 
 
 def test_a_file_that_is_off_is_not_left(tmp_path: Path) -> None:
     with pytest.raises(
-        StadiaError, match=r"toy.pt2: found 1 picture of 48x32: largest difference 2.0e-03 relative.*expected less than 0.001"
+        StadiaError, match=r"toy.pt2: found 1 picture of 64x48: largest difference 2.0e-03 relative.*expected less than 0.001"
     ):
         export_torch(Off().eval(), tmp_path / "toy.pt2", ABOUT)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_run_is_not_left(tmp_path: Path) -> None:
+    """Trained at two strides, of which a .pt2 takes three."""
+    about = ABOUT.model_copy(update={"height": 32})
+    with pytest.raises(StadiaError, match=r"toy.pt2: found an export that fails at 64x32 \(.*Guard failed.*other of .onnx") as caught:
+        export_torch(Toy().eval(), tmp_path / "toy.pt2", about)
+    assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 

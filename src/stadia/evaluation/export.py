@@ -84,7 +84,7 @@ def export_torch(network: nn.Module, path: Path, about: Description) -> list[Com
 def _traced(network: nn.Module, about: Description) -> ExportedProgram:
     """The graph for any number of pictures of any size that the stride allows, with the weights that it uses."""
     stride = about.stride
-    example = torch.zeros(2, 3, 2 * stride, 3 * stride)
+    example = torch.zeros(2, 3, 4 * stride, 6 * stride)
     try:
         with torch.no_grad():
             program = torch.export.export(network, (example,), dynamic_shapes=_shapes(stride))
@@ -102,8 +102,8 @@ def _traced(network: nn.Module, about: Description) -> ExportedProgram:
 
 
 def _shapes(stride: int) -> tuple[dict[int, Any]]:
-    """What may differ from picture to picture. Of a single stride the coarsest map would have one pixel, which is traced as a constant."""
-    return ({0: Dim("pictures"), 2: stride * Dim("rows_of_strides", min=2), 3: stride * Dim("columns_of_strides", min=2)},)
+    """What may differ from picture to picture. Depth Anything's coarsest map is at twice the stride: of two it has one pixel, a constant."""
+    return ({0: Dim("pictures"), 2: stride * Dim("rows_of_strides", min=3), 3: stride * Dim("columns_of_strides", min=3)},)
 
 
 def _drop_unused(program: ExportedProgram) -> None:
@@ -128,10 +128,25 @@ def _check_bytes(program: ExportedProgram, path: Path) -> None:
 def _compared(
     network: nn.Module, run: Callable[[NDArray[np.float32]], NDArray[np.floating]], path: Path, about: Description
 ) -> list[Comparison]:
-    """Both on the same pictures of noise, one of the training's size and two of another. Raises StadiaError above TOLERANCE."""
+    """Both on the same pictures of noise, one of the training's size and two of another.
+
+    Raises StadiaError where the file cannot be run, or is off.
+    """
+
+    def run_or_say(image: NDArray[np.float32]) -> NDArray[np.floating]:
+        try:
+            return run(image)
+        except Exception as error:  # runtimes have no base of their errors
+            raise StadiaError(
+                path,
+                found=f"an export that fails at {image.shape[3]}x{image.shape[2]} ({type(error).__name__}: {str(error)[:200]})",
+                expected="one that runs at every size",
+                cure="export to the other of .onnx and .pt2",
+            ) from error
+
     random = np.random.default_rng(0)
     sizes = [(1, about.height, about.width), (2, about.height + about.stride, about.width + 2 * about.stride)]
-    found = [_comparison(network, run, random.random((pictures, 3, *size), np.float32)) for pictures, *size in sizes]
+    found = [_comparison(network, run_or_say, random.random((pictures, 3, *size), np.float32)) for pictures, *size in sizes]
     for comparison in found:
         if not comparison.relative < TOLERANCE:  # nor NaN
             raise StadiaError(

@@ -38,7 +38,7 @@ class Description(StrictModel):
     input, unit: of the graph's `image` and `inverse_depth`, in words; claim: what the latter can be trusted for.
     recipe, config_hash, checkpoint: as in predictions.json.
     height, width: of the pictures that trained it.  crop: of `geometry.crops.PICTURE_CROPS`, what of a picture they showed.
-    stride: other sizes are multiples of it, twice it or more.
+    stride: other sizes are multiples of it, in a .pt2 three times it or more.
     focal: fx / width of the cameras that trained. Of pictures through another lens inverse depth is divided by the ratio of the two.
     stadia: the version that exported it.
     """

@@ -1,0 +1,65 @@
+"""Each family of dense prediction transformers as a file, for pictures of any size. Exporters take seconds: networks are tiny."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from dpt_files import drawn
+from torch import Tensor
+
+from stadia.core.types import Claim
+from stadia.evaluation.export import export_onnx, export_torch
+from stadia.evaluation.exported import Description, ExportedNetwork
+from stadia.evaluation.predictions import Provenance
+from stadia.models import dpt_networks
+from stadia.models.dpt import Dpt
+from stadia.models.dpt_networks import Network
+
+STRIDES = ((1, 3, 3), (3, 5, 7), (2, 8, 4))
+"""Pictures, rows and columns: small and odd ones, upright and lying."""
+
+
+def hybrid() -> Network:
+    sizes = {"stem": 8, "stages": (16, 32, 64), "depths": (1, 1, 1), "groups": 8, "width": 16, "blocks": 2, "heads": 2}
+    return dpt_networks._hybrid(**sizes, hooks=(0, 1), fusion=8, hub=None)
+
+
+def plain() -> Network:
+    return dpt_networks._dpt(width=16, blocks=4, heads=2, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), fusion=8, hub=None)
+
+
+def depth_anything() -> Network:
+    return dpt_networks._depth_anything("Tiny", width=16, blocks=4, heads=2, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), fusion=8)
+
+
+def described(network: Dpt) -> Description:
+    made_by = Provenance(recipe="dpt", config_hash="", checkpoint="drawn")
+    size = {"height": 3 * network.stride, "width": 4 * network.stride, "stride": network.stride}
+    return Description.of(made_by, Claim.AFFINE_INVERSE, crop="none", focal=0.6, **size)
+
+
+def check_sizes(network: Dpt, run: Callable[[Tensor], Tensor]) -> None:
+    for pictures, rows, columns in STRIDES:
+        image = torch.rand(pictures, 3, rows * network.stride, columns * network.stride)
+        with torch.no_grad():
+            expected = network(image)
+        spread = float(expected.max() - expected.min())
+        assert spread > 0.2 * float(expected.mean()), "a map that is nearly constant would prove nothing"
+        torch.testing.assert_close(run(image), expected, atol=1e-4 * spread, rtol=0)
+
+
+@pytest.mark.parametrize("facts", [hybrid, depth_anything])
+def test_onnx(facts: Callable[[], Network], tmp_path: Path) -> None:
+    network = drawn(facts)
+    export_onnx(network, tmp_path / "model.onnx", described(network))
+    exported = ExportedNetwork(tmp_path / "model.onnx", threads=1)
+    check_sizes(network, lambda image: torch.from_numpy(exported.inverse_depth(image.numpy())))
+
+
+def test_an_archive_of_torch_export(tmp_path: Path) -> None:
+    network = drawn(plain)
+    export_torch(network, tmp_path / "model.pt2", described(network))
+    check_sizes(network, torch.export.load(tmp_path / "model.pt2").module())
