@@ -19,6 +19,7 @@ from stadia.core.types import Claim
 from stadia.evaluation.depth_files import PNG_PER_METRE, depth_files, read_map
 from stadia.evaluation.predictions import Predictions
 from stadia.evaluation.protocols import Alignment, Protocol
+from stadia.evaluation.score_notes import note_of_clamp, note_of_unit
 from stadia.evaluation.watch import Watch, unwatched
 from stadia.geometry.align import scale_shift
 from stadia.geometry.crops import PICTURE_CROPS, picture_box
@@ -39,6 +40,7 @@ class ImageScore:
 
     scale_ratio: median(truth) / median(prediction) before any alignment; None for inverse depth up to scale and shift.
     pixels: scored.  outside_crop: that the protocol would score, where the prediction's crop has nothing.
+    at_clamp: share of the scored pixels where the aligned prediction is at the near or the far end of what the protocol clamps it to.
     """
 
     name: str
@@ -46,14 +48,15 @@ class ImageScore:
     scale_ratio: float | None
     pixels: int
     outside_crop: int = 0
+    at_clamp: float = 0.0
 
     def named(self, name: str) -> ImageScore:
         """The same score under another name."""
         return replace(self, name=name)
 
     def to_json(self) -> dict[str, Any]:
-        """One flat object: name, metrics, scale_ratio, pixels, outside_crop."""
-        counts = {"pixels": self.pixels, "outside_crop": self.outside_crop}
+        """One flat object: name, metrics, scale_ratio, pixels, outside_crop, at_clamp."""
+        counts = {"pixels": self.pixels, "outside_crop": self.outside_crop, "at_clamp": self.at_clamp}
         return {"name": self.name, **self.metrics, "scale_ratio": self.scale_ratio, **counts}
 
 
@@ -206,7 +209,9 @@ def score_image(
     depth, ratio = _aligned(_predicted_at(name, values, mask, claim), scored, claim, protocol)
     every = torch.ones_like(scored, dtype=torch.bool)
     metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
-    return ImageScore(name, metrics, ratio, scored.numel(), int(asked.sum()) - scored.numel())
+    near, far = protocol.clamp_m
+    at_clamp = float(((depth <= near) | (depth >= far)).double().mean())
+    return ImageScore(name, metrics, ratio, scored.numel(), int(asked.sum()) - scored.numel(), at_clamp)
 
 
 def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predictions: Predictions) -> None:
@@ -308,4 +313,9 @@ def collect(scores: Iterable[tuple[str, ImageScore | None]], claim: Claim, proto
         notes = [*notes, f"{what}, and are left out: not comparable with scores of whole pictures"]
     if protocol.images not in (None, len(images)):
         notes = [*notes, f"not comparable with published figures: of {len(images)} images, where {protocol.name} means {protocol.images}"]
-    return DepthScore(protocol.name, claim, alignment, images, without, tuple(notes))
+    notes = [*notes, *note_of_clamp({image.name: image.at_clamp for image in images})]
+    score = DepthScore(protocol.name, claim, alignment, images, without)
+    ratio, spread = score.scale_ratio_median, score.scale_ratio_spread
+    if claim is Claim.METRES and ratio is not None and spread is not None and len(images) > 1:  # of one image every ratio is steady
+        notes = [*notes, *note_of_unit(ratio, spread)]
+    return replace(score, notes=tuple(notes))

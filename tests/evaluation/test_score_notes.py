@@ -1,0 +1,93 @@
+"""What stands in a score's notes where it is not the network that is wrong: dead images, and a wrong unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.types import Claim
+from stadia.evaluation.predictions import Predictions
+from stadia.evaluation.protocols import PROTOCOLS
+from stadia.evaluation.score import DepthScore, folder_truth, score_depth, score_image
+
+Maps = dict[str, NDArray[np.float64]]
+Write = Callable[..., Path]
+
+
+def score(predictions: Path, reference: Path) -> DepthScore:
+    return score_depth(Predictions.open(predictions), folder_truth(reference, PROTOCOLS["metric"]), PROTOCOLS["metric"])
+
+
+def predicted(truth: Maps) -> Maps:
+    """Dense, and right within a fifth where there is truth."""
+    rng = np.random.default_rng(1)
+    return {n: np.where(g > 0, g, 17) * np.exp(rng.normal(0.02, 0.2, g.shape)) for n, g in truth.items()}
+
+
+def test_a_dead_image_is_named(truth_m: Maps, write_maps: Write) -> None:
+    """Of 1e-6 m everywhere, or of half infinity, a mean over images says little."""
+    truth = write_maps(truth_m, "truth")
+    alive = score(write_maps(predicted(truth_m), "predictions"), truth)
+    assert max(image.at_clamp for image in alive.per_image) < 0.1
+    assert not any("clamp" in note for note in alive.notes)
+    p = predicted(truth_m)
+    p["000001"][:] = 1e-6
+    p["000002"][:] = np.where(np.random.default_rng(4).random((40, 120)) < 0.4, np.inf, p["000002"])
+    result = score(write_maps(p, "dead"), truth)
+    assert result.per_image[1].at_clamp == 1
+    assert result.to_json()["per_image"][2]["at_clamp"] == pytest.approx(0.45, abs=0.05)
+    (note,) = [note for note in result.notes if "clamp" in note]
+    assert note.startswith("2 of 3 images have more than 10% of their scored pixels at the protocol's clamp (most '000001': 100.0%)")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_is_at_the_clamp_is_seen_after_every_alignment(protocol: str) -> None:
+    rules = PROTOCOLS[protocol]
+    far = rules.clamp_m[1]
+    true_m = np.linspace(0.1 * far, 0.9 * far, 4800).reshape(40, 120)
+    true_m[:, 60] = 0.99 * far
+    predicted_m = np.where(np.arange(120) == 60, 1.1 * far, true_m)
+    scored = rules.mask(torch.from_numpy(true_m))
+    for claim in rules.alignments:
+        found = score_image("a", 1 / predicted_m if claim is Claim.AFFINE_INVERSE else predicted_m, true_m, claim, rules)
+        assert found is not None
+        assert found.at_clamp == pytest.approx(float(scored[:, 60].sum() / scored.sum()))
+        exact = score_image("a", 1 / true_m if claim is Claim.AFFINE_INVERSE else true_m, true_m, claim, rules)
+        assert exact is not None
+        assert exact.at_clamp == 0
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (1000 / 256, "is the ground truth millimetres read as value / 256, or are the predictions value / 256 read as millimetres?"),
+        (0.256, "is the ground truth value / 256 read as millimetres"),
+        (1 / 256, "or are the predictions PNG values not divided by 256?"),
+        (1000, "or are the predictions kilometres taken as metres?"),
+        (0.01, "or are the predictions centimetres taken as metres?"),
+    ],
+)
+def test_a_wrong_unit_is_named(factor: float, said: str, truth_m: Maps, write_maps: Write) -> None:
+    truth = write_maps(truth_m, "truth")
+
+    def notes(folder: str, sigma: float, factor: float) -> list[str]:
+        rng = np.random.default_rng(1)
+        p = {n: np.where(g > 0, g, 17) / factor * np.exp(rng.normal(0, sigma)) for n, g in truth_m.items()}
+        return [note for note in score(write_maps(p, folder), truth).notes if "a wrong unit" in note]
+
+    (note,) = notes("wrong", 0.005, factor)
+    assert said in note
+    assert not notes("loose", 0.2, factor), "a network errs differently from image to image"
+    assert not notes("near", 0.005, factor * 1.1)
+    assert not notes("right", 0.005, 1)
+
+
+def test_one_image_is_no_evidence_of_a_unit(truth_m: Maps, write_maps: Write) -> None:
+    one = {"000000": truth_m["000000"]}
+    p = {"000000": np.where(one["000000"] > 0, one["000000"], 17) / 100}
+    assert not any("a wrong unit" in note for note in score(write_maps(p, "predictions"), write_maps(one, "truth")).notes)
