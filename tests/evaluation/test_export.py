@@ -48,7 +48,22 @@ class Off(Toy):
         return super().forward(image) * (1.002 if torch.compiler.is_exporting() else 1)
 
 
+class NearlyConstant(Toy):
+    """Ten metres, give or take five percent; exported it is off by 4e-4 of what it answers."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (1 + super().forward(image) / 10) / 10 + (4e-5 if torch.compiler.is_exporting() else 0)
+
+
+class Constant(Toy):
+    """One that a training ruined; exported it rounds otherwise."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image) * 0 + (0.1 + 1e-7 if torch.compiler.is_exporting() else 0.1)
+
+
 def test_an_archive_of_torch_export(tmp_path: Path) -> None:
+    torch.manual_seed(0)
     toy = Toy().eval()
     path = tmp_path / "new" / "toy.pt2"
     compared = export_torch(toy, path, ABOUT)
@@ -67,10 +82,21 @@ def test_an_archive_of_torch_export(tmp_path: Path) -> None:
 
 def test_a_file_that_is_off_is_not_left(tmp_path: Path) -> None:
     with pytest.raises(
-        StadiaError, match=r"toy.pt2: found 1 picture of 64x48: largest difference 2.0e-03 relative.*expected less than 0.001"
+        StadiaError, match=r"toy.pt2: found 1 picture of 64x48: largest difference 2.0e-03 relative.*expected less than 0.001 relative"
     ):
         export_torch(Off().eval(), tmp_path / "toy.pt2", ABOUT)
     assert not list(tmp_path.iterdir())
+
+
+def test_of_a_map_that_varies_little_what_varies_is_compared(tmp_path: Path) -> None:
+    with pytest.raises(StadiaError, match=r"difference [34]\.\de-04 relative, \d\.\de-0[123] of the spread.*expected less than 0.001"):
+        export_torch(NearlyConstant().eval(), tmp_path / "toy.pt2", ABOUT)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_constant_map_may_round_otherwise(tmp_path: Path) -> None:
+    compared = export_torch(Constant().eval(), tmp_path / "toy.pt2", ABOUT)
+    assert 0 < max(each.of_spread for each in compared) < 1e-3
 
 
 def test_a_file_that_cannot_be_run_is_not_left(tmp_path: Path) -> None:
@@ -87,6 +113,7 @@ def test_far_away_the_last_digits_do_not_count() -> None:
         return torch.tensor([[[[1.0, 1e-6]]]])
 
     image = np.zeros((1, 3, 1, 2), np.float32)
+    assert _comparison(network, lambda image: np.array([[[[1.0, 2e-6]]]]), image).of_spread == pytest.approx(1e-6, rel=1e-5)  # type: ignore[arg-type]
     assert _comparison(network, lambda image: np.array([[[[1.0, 2e-6]]]]), image).relative == pytest.approx(1e-4)  # type: ignore[arg-type]
     assert _comparison(network, lambda image: np.array([[[[1.01, 1e-6]]]]), image).relative == pytest.approx(1e-2)  # type: ignore[arg-type]
 
