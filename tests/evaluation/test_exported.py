@@ -96,7 +96,8 @@ for line in {lines!r}:
 """
         done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert "no path, no point cloud" in done.stderr
+        lacks = [line.rpartition("depth alone: ")[2] for line in done.stderr.splitlines() if "depth alone: " in line]
+        assert lacks == ["no point cloud", *["no path, no point cloud"] * 3], "a picture has no path anyway"
         for name, frames in (("picture", 1), ("folder", 6), ("video", 12), ("dataset", 6)):
             predictions = Predictions.open(tmp_path / name)
             assert predictions.record is not None

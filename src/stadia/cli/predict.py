@@ -67,9 +67,10 @@ def _predict_exported(
     asked = other_size(size, trained)
     for note in note_of_size(asked, trained):
         typer.echo(f"note: {note}", err=True)
-    typer.echo("note: an exported network knows depth alone: no path, no point cloud", err=True)
     every_frame = {"stride": 1} if is_own(source, options.get("format", "auto")) else {}  # none is chosen for a path
     inputs = open_input(source, every=every, **(every_frame | dict(options)))
+    several_frames = any(given.count != 1 for given in inputs)
+    typer.echo(f"note: an exported network knows depth alone: {'no path, ' * several_frames}no point cloud", err=True)
     with on_stderr() as bars:
         predict_to = partial(predict_exported, network, provenance=network.provenance(asked), video=video, watch=bars.watch)
         _say(write_inputs(inputs, out, predict_to, network.claim))
