@@ -6,6 +6,9 @@ Each network is built at random, exported as `stadia export` does (which compare
 noise: torch eager and onnxruntime by turns, with the same number of threads. `speed` is the median over the turns of torch's time
 divided by onnxruntime's: above 1 onnxruntime is faster. Turns, so that another program on the machine slows both alike.
 `selfsup` is the depth network of the recipe with a ResNet-18; the others are of the recipe `dpt` (`stadia parts networks`).
+
+A network starts by answering nearly the same everywhere, so whatever an export got wrong would hardly show. Therefore the weights of the
+last convolution are doubled until the map's spread, its largest minus its smallest, is at least its mean.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -38,19 +42,33 @@ class Finest(nn.Module):
         return self.network(image)[0]
 
 
-def network_of(name: str) -> tuple[nn.Module, int]:
-    """At random, in evaluation mode; and its stride."""
+def network_of(name: str) -> tuple[nn.Module, nn.Conv2d, int]:
+    """At random, in evaluation mode; its last convolution, and its stride."""
     torch.manual_seed(0)
     if name == "selfsup":
         from stadia.models.config import DepthAndMotionConfig
         from stadia.models.depth_and_motion import DepthAndMotion
 
-        return Finest(DepthAndMotion(DepthAndMotionConfig(pretrained=False), motion=False).depth).eval(), 32
+        depth = DepthAndMotion(DepthAndMotionConfig(pretrained=False), motion=False).depth
+        return Finest(depth).eval(), cast(nn.Conv2d, depth.decoder.heads["1"]), 32
     from stadia.models.dpt import Dpt
     from stadia.models.dpt_config import DptConfig
 
     dpt = Dpt(DptConfig(network=name, pretrained=False)).eval()
-    return dpt, dpt.stride
+    head = dpt.network.head
+    return dpt, head.head[-2] if dpt.facts.family == "dpt" else head.conv3, dpt.stride
+
+
+@torch.inference_mode()
+def spread_out(network: nn.Module, last: nn.Conv2d, image: Tensor) -> float:
+    """Double the weights of the last convolution until the map's spread is at least its mean; gives spread / mean."""
+    for _ in range(30):
+        inverse_depth = network(image)
+        of_mean = float((inverse_depth.max() - inverse_depth.min()) / inverse_depth.mean())
+        if of_mean >= 1:
+            return of_mean
+        last.weight.mul_(2)
+    raise SystemExit("no weights of the last convolution make the answer vary")
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -61,8 +79,10 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def measure(name: str, height: int, width: int, threads: int, repeats: int) -> dict[str, object]:
-    """Times in seconds, the speed of onnxruntime in terms of torch's, and the largest relative difference."""
-    network, stride = network_of(name)
+    """Times in seconds, the speed of onnxruntime in terms of torch's, and the largest differences."""
+    network, last, stride = network_of(name)
+    image = torch.rand(1, 3, height, width)
+    spread_of_mean = spread_out(network, last, image)
     made_by = Provenance(recipe=name, config_hash="", checkpoint="at random")
     about = Description.of(made_by, Claim.METRES, height=height, width=width, crop="none", stride=stride, focal=0.6)
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +91,6 @@ def measure(name: str, height: int, width: int, threads: int, repeats: int) -> d
         compared = export_onnx(network, path, about)
         exporting, megabytes = time.perf_counter() - start, path.stat().st_size / 1e6
         exported = ExportedNetwork(path, threads=threads)
-    image = torch.rand(1, 3, height, width)
     runs = (lambda: network(image), lambda: exported.inverse_depth(image.numpy()))
     with torch.inference_mode():
         for run in (*runs, *runs):  # kernels are chosen and memory is taken the first time
@@ -85,7 +104,9 @@ def measure(name: str, height: int, width: int, threads: int, repeats: int) -> d
         "torch_s": torch_s,
         "onnxruntime_s": onnx_s,
         "speed": statistics.median(a / b for a, b in turns),
+        "spread_of_mean": spread_of_mean,
         "largest_relative_difference": max(each.relative for each in compared),
+        "largest_difference_of_spread": max(each.of_spread for each in compared),
         "exporting_s": exporting,
         "megabytes": megabytes,
     }
@@ -108,7 +129,8 @@ def main() -> None:
         print(
             f"{name} {found['size']}, {args.threads} thread(s): "
             f"torch {found['torch_s']:.3f} s, onnxruntime {found['onnxruntime_s']:.3f} s, speed {found['speed']:.2f}; "
-            f"{found['largest_relative_difference']:.1e} off; "
+            f"{found['largest_relative_difference']:.1e} off, {found['largest_difference_of_spread']:.1e} of the spread "
+            f"(which is {found['spread_of_mean']:.2f} of the mean); "
             f"exported in {found['exporting_s']:.0f} s, {found['megabytes']:.1f} MB",
             flush=True,
         )

@@ -21,7 +21,7 @@ from stadia.evaluation.exported import IMAGE, INVERSE_DEPTH, Description, Export
 
 TOLERANCE = 1e-3
 """The largest difference between the network and its file, relative to the answer and to the spread of the maps. Of either at least a
-hundredth of the largest answer counts: what is far away says nothing in its last digits, and a constant map is not judged by its rounding."""
+hundredth of the largest answer counts: what is far away says nothing in its last digits, and a constant map is not judged by rounding."""
 
 OPSET = 18
 """Of ONNX. The exporter's own; newer ones bring nothing to these networks, and fewer runtimes know them."""
@@ -108,7 +108,7 @@ def _traced(network: nn.Module, about: Description) -> ExportedProgram:
 
 
 def _shapes(stride: int) -> tuple[dict[int, Any]]:
-    """What may differ from picture to picture. Of two strides Depth Anything's coarsest map has one pixel, which is traced as a constant."""
+    """What may differ from picture to picture. Of two strides Depth Anything's coarsest map has one pixel, which is traced as constant."""
     return ({0: Dim("pictures"), 2: stride * Dim("rows_of_strides", min=3), 3: stride * Dim("columns_of_strides", min=3)},)
 
 
