@@ -188,6 +188,23 @@ def test_finite_with_its_slopes_in_every_precision(name: str, dtype: torch.dtype
     assert all(x.grad is not None and x.grad.isfinite().all() for x in (q, k, v))
 
 
+def off_in_bfloat16(name: str, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> float:
+    """Under autocast against float32, of the same queries, keys and values."""
+    attention = build(name)
+    with torch.no_grad():
+        single = attention(q, k, v, grid)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = attention(q, k, v, grid)
+    return float((rounded.float() - single).norm() / single.norm())
+
+
+def test_tokens_are_merged_alike_in_bfloat16() -> None:
+    """Of a flat picture, where likenesses differ in digits that bfloat16 has not: near to what exact attention loses by rounding."""
+    q, k, v = smooth_tokens((3, 4))
+    k = k[:, :, :1] + 0.1 * k
+    assert off_in_bfloat16("token_merging", q, k, v, GRID) < 1.5 * off_in_bfloat16("sdpa", q, k, v, GRID) < 0.01
+
+
 def finite_in_half_precision(estimate: Callable[..., Tensor], norm: float) -> float:
     """The share of finite answers in float16, where the part itself computes in float32."""
     torch.manual_seed(0)

@@ -20,7 +20,8 @@ class TokenMerging(nn.Module):
     are the means of its tokens, and log of their number is added to its logits (proportional attention, arXiv 2210.09461, eq. 1);
     its answer is given to each of its tokens. So attention is exact where merged tokens are equal, and without merging. Every call
     starts from single tokens, which makes the papers' mean weighted by size a plain one. The tokens before the grid stay alone.
-    It has no weights.
+    It has no weights. Tokens are compared and added up in float32 whatever the precision around it is: in bfloat16 flat parts of a
+    picture tie.
     """
 
     def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
@@ -33,16 +34,19 @@ class TokenMerging(nn.Module):
         if self.config.merge == 0 or places < 2:
             return functional.scaled_dot_product_attention(q, k, v)
         removed = self.config.removed(places)
-        group = groups(k.mean(dim=1), removed, first=k.shape[-2] - places)
+        with torch.autocast(k.device.type, enabled=False):
+            group = groups(k.float().mean(dim=1), removed, first=k.shape[-2] - places)
         kept = k.shape[-2] - removed
-        size = k.new_zeros(k.shape[0], kept).scatter_add(1, group, k.new_ones(()).expand(group.shape))
+        ones = torch.ones_like(group, dtype=torch.float32)
+        size = ones.new_zeros(k.shape[0], kept).scatter_add(1, group, ones)
         of_group = group[:, None, :, None].expand_as(k)
 
         def merged(x: Tensor) -> Tensor:
-            return x.new_zeros(*x.shape[:2], kept, x.shape[-1]).scatter_add(2, of_group, x) / size[:, None, :, None]
+            sums = size.new_zeros(*x.shape[:2], kept, x.shape[-1]).scatter_add(2, of_group, x.float())
+            return (sums / size[:, None, :, None]).to(x.dtype)
 
-        answer = functional.scaled_dot_product_attention(merged(q), merged(k), merged(v), attn_mask=size.log()[:, None, None])
-        return answer.gather(2, of_group)
+        more = size.log()[:, None, None].to(q.dtype)
+        return functional.scaled_dot_product_attention(merged(q), merged(k), merged(v), attn_mask=more).gather(2, of_group)
 
 
 def groups(metric: Tensor, removed: int, *, first: int) -> Tensor:
