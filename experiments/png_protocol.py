@@ -42,7 +42,7 @@ def loop(predicted_m: dict[str, Array], true_m: dict[str, Array], crop: str, *, 
     rows = {}
     for name, g in true_m.items():
         p = predicted_m[name].copy()
-        p[p < NEAREST_M] = NEAREST_M
+        p[np.isnan(p) | (p < NEAREST_M)] = NEAREST_M
         p[p > FARTHEST_M] = FARTHEST_M
         p[np.isinf(p)] = FARTHEST_M
         g = np.where(np.isfinite(g), g, 0.0)
