@@ -4,7 +4,7 @@
     python experiments/few_labels.py --share 0.01 training.max_steps=300
 
 The same worlds, network, seed and steps twice; the labelled pixels are drawn once a frame. Prints one JSON object: AbsRel on four unseen
-worlds, every pixel scored, metres, nothing fitted, and the ratio of the two.
+worlds, every pixel scored, metres, nothing fitted, the ratio of the two, and which share of the labels was kept (`labelled`).
 """
 
 from __future__ import annotations
@@ -39,14 +39,23 @@ SETTINGS = (
 )
 
 
-def with_labels_at(share: float, worlds: Path, out: Path) -> Path:
-    """The same worlds, ground truth kept at a random share of the pixels, drawn by the file's name."""
+def with_labels_at(share: float, worlds: Path, out: Path) -> float:
+    """Copies the worlds to `out`, ground truth kept at a random share of the pixels, drawn by the file's name.
+
+    Returns what share of the pixels that had ground truth have it still.
+    """
     shutil.copytree(worlds, out, dirs_exist_ok=True)
-    for path in sorted(out.glob("*/depth/*/*.npy")):
+    maps = sorted(out.glob("*/depth/*/*.npy"))
+    assert maps, f"{out} has no ground truth to thin out"
+    labelled = before = 0
+    for path in maps:
         depth_m = np.load(path, allow_pickle=False)
+        before += int(np.count_nonzero(depth_m))
         random = np.random.default_rng(zlib.crc32(str(path.relative_to(out)).encode()))
-        np.save(path, np.where(random.random(depth_m.shape) < share, depth_m, 0).astype(np.float32))
-    return out
+        kept = np.where(random.random(depth_m.shape) < share, depth_m, 0).astype(np.float32)
+        labelled += int(np.count_nonzero(kept))
+        np.save(path, kept)
+    return labelled / before
 
 
 def trained_on(worlds: Path, name: str, truth: Path, arguments: argparse.Namespace) -> dict[str, float]:
@@ -71,14 +80,17 @@ def main() -> None:
     arguments = parser.parse_args()
 
     worlds = render_worlds(Console(stderr=True))
-    few = with_labels_at(arguments.share, worlds, arguments.out / f"worlds-labelled-{arguments.share:g}")
+    few = arguments.out / f"worlds-labelled-{arguments.share:g}"
+    if few.exists():
+        shutil.rmtree(few)  # of a run that was broken off: thinned out twice, it would have fewer labels
+    labelled = with_labels_at(arguments.share, worlds, few)
     found = {
         "all": trained_on(worlds, "labels-all", worlds, arguments),
         "few": trained_on(few, f"labels-{arguments.share:g}", worlds, arguments),
     }
     shutil.rmtree(few)
     ratio = found["few"]["abs_rel"] / found["all"]["abs_rel"]
-    print(json.dumps({**found, "share": arguments.share, "ratio": ratio, "cores": os.cpu_count(), "seed": 0}))
+    print(json.dumps({**found, "share": arguments.share, "labelled": labelled, "ratio": ratio, "cores": os.cpu_count(), "seed": 0}))
 
 
 if __name__ == "__main__":
