@@ -176,6 +176,10 @@ def test_single_returns_are_kept_where_they_are_said_to_be_single(recording: Any
     assert kept > 3 * dropped > 0
     config = DataConfig(path="x", height=32, width=64, stereo=False, ground_truth_depth=True, sparse_depth=True)
     assert Samples.from_config([recording], config, training=True)[0].targets.depth_m.count_nonzero() > 3 * dropped
+    unsettled = config.model_copy(update={"sparse_depth": "auto"})
+    with pytest.raises(ConfigError, match=r"data\.sparse_depth: found 'auto', unsettled"):
+        Samples.from_config([recording], unsettled, training=True)
+    assert Samples.from_config([recording], unsettled.model_copy(update={"ground_truth_depth": False}), training=True)
 
 
 def test_offsets_of_any_kind(recording: Any) -> None:

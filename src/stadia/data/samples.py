@@ -97,7 +97,17 @@ class Samples(Dataset[Batch]):
     def from_config(
         cls, parts: Sequence[Recording | Frames], config: DataConfig, *, training: bool, seed: int = 0, progress: Progress | None = None
     ) -> Samples:
-        """Samples as a configuration says; validation is never augmented."""
+        """Samples as a configuration says; validation is never augmented.
+
+        Raises ConfigError where ground truth is asked for and `config.sparse_depth` is still "auto": who opened the data has seen it.
+        """
+        if config.ground_truth_depth and config.sparse_depth == "auto":
+            raise ConfigError(
+                "data.sparse_depth",
+                found="'auto', unsettled",
+                expected="true (single returns) or false (a surface)",
+                cure="set it, or open the data by stadia.recipes.video.open_video, which looks",
+            )
         return cls(
             parts,
             height=config.height,
