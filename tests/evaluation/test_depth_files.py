@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stadia.core.errors import DataError
-from stadia.evaluation.depth_files import read_map, write_depth_png, write_map
+from stadia.evaluation.depth_files import depth_files, read_map, write_depth_png, write_map
 from stadia.evaluation.score import resize_depth
 
 
@@ -75,6 +75,14 @@ def test_truncated_files(suffix: str, tmp_path: Path, capfd: pytest.CaptureFixtu
     with pytest.raises(DataError, match=r"a\.(png|npy|npz): found"):
         read_map(path)
     assert capfd.readouterr().err == ""  # libpng would print a line of its own
+
+
+def test_a_folder_of_jpegs_says_so(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "b.jpg"), np.ones((3, 4), np.uint8))
+    with pytest.raises(DataError, match=r"b\.jpg: found depth as a JPEG, expected uint16 \.png"):
+        depth_files(tmp_path)
+    np.save(tmp_path / "a.npy", np.ones((3, 4)))
+    assert list(depth_files(tmp_path)) == ["a"], "a picture beside depth is passed over"
 
 
 def test_an_archive_that_unpacks_to_terabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

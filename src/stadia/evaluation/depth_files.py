@@ -21,7 +21,7 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def depth_files(folder: Path) -> dict[str, Path]:
-    """The depth maps of a folder by stem, in the order of their names. Raises DataError where there is none.
+    """The depth maps of a folder by stem, in the order of their names. Raises DataError where there is none, or JPEGs alone.
 
     A predictions folder of ours keeps them in its subfolder `depth`, which is then read. Of two files with one stem the more
     precise is taken (.npz, .npy, then .png).
@@ -35,6 +35,8 @@ def depth_files(folder: Path) -> dict[str, Path]:
     for suffix in reversed(SUFFIXES):
         found.update({path.stem: path for path in folder.iterdir() if path.suffix.lower() == suffix and not path.name.startswith(".")})
     if not found:
+        if jpeg := next((path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg")), None):
+            raise _jpeg_depth(jpeg)
         raise DataError(folder, found="no depth map", expected="uint16 .png, .npz or .npy files", cure="check the path")
     return dict(sorted(found.items()))
 
@@ -64,9 +66,7 @@ def read_map(path: Path, *, key: str = "depth_m", png_per_metre: float = PNG_PER
         case ".npy":
             values = _read_npy(path)
         case ".jpg" | ".jpeg":
-            raise DataError(
-                path, found="a JPEG", expected="uint16 .png, .npz or .npy", cure="use what it was made of: it is lossy and has 8 bits"
-            )
+            raise _jpeg_depth(path)
         case suffix:
             raise DataError(path, found=f"a '{suffix}' file", expected="uint16 .png, .npz or .npy", cure="convert it")
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
@@ -81,6 +81,15 @@ def read_map(path: Path, *, key: str = "depth_m", png_per_metre: float = PNG_PER
     if wrong := int(np.isnan(values).sum()):
         raise DataError(path, found=f"NaN at {wrong} of {values.size} pixels", expected="numbers", cure="write 0 where there is no depth")
     return values
+
+
+def _jpeg_depth(path: Path) -> DataError:
+    return DataError(
+        path,
+        found="depth as a JPEG",
+        expected="uint16 .png, .npz or .npy",
+        cure="use the files that it was made of: a JPEG is lossy and has 8 bits, so that converting it back mends nothing",
+    )
 
 
 def _read_png(path: Path) -> NDArray[np.uint16]:
