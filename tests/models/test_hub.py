@@ -1,0 +1,37 @@
+"""What the hub's cache gives: which revision of the weights it was stands in the path, and so in `load_report.source`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+
+from stadia.models import hub
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with one repository, as the hub's client lays it out, and no way to the hub."""
+    repository = tmp_path / "models--someone--weights"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(REVISION)
+    (repository / "snapshots" / REVISION).mkdir(parents=True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "is_reachable", lambda: False)
+    return repository
+
+
+def test_the_path_names_the_revision(cache: Path) -> None:
+    (cache / "snapshots" / REVISION / "pytorch_model.bin").write_bytes(b"weights")
+    with hub.asked_where_reachable():
+        found = hub.fetch("someone/weights", ("model.safetensors", "pytorch_model.bin"))
+    assert found.parts[-3:] == ("snapshots", REVISION, "pytorch_model.bin")
+    assert found.read_bytes() == b"weights"
+
+
+def test_what_the_cache_lacks(cache: Path) -> None:
+    with hub.asked_where_reachable(), pytest.raises(OSError, match=r"model\.safetensors|someone/weights"):
+        hub.fetch("someone/weights", ("model.safetensors",))
