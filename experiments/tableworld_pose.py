@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of --minutes")
     parser.add_argument("--losses", nargs="+", default=["bounded_log"], help="rotation losses, see `stadia parts rotation-losses`")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="of the configuration")
+    parser.add_argument("--set", nargs="+", default=[], dest="words", metavar="KEY=VALUE", help="of the configuration")
     arguments = parser.parse_args()
     words = ["model.pretrained=false", *arguments.words]
     base = recipes.configure("objectpose", words)

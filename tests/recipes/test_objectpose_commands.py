@@ -24,6 +24,7 @@ from stadia.geometry import se3
 from stadia.geometry.symmetry import Symmetry
 from stadia.metrics.object_pose import Objects
 from stadia.recipes.found_objects import FoundObjects
+from stadia.recipes.object_scoring import score_of
 from stadia.recipes.objectpose import ObjectPoseRecipe
 from stadia.recipes.objectpose_config import ObjectPoseConfig
 from stadia.training.checkpoints import Header
@@ -68,6 +69,7 @@ def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _almost_true(tables: Path, image: torch.Tensor, camera: Camera) -> FoundObjects:
+    assert WIDTH / 2 / np.tan(np.radians(30)) - 1 < float(camera.fx[0]) < WIDTH / 2 / np.tan(np.radians(24)) + 1, "K of this size"
     labels = ObjectFolder.open(tables, "test").labels(0)
     instance = cv2.resize(labels.instance.astype(np.uint16), (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int64)
     seen = [row for row in range(len(labels.objects)) if (instance == row + 1).any()]
@@ -128,9 +130,13 @@ def test_a_labelled_set_is_scored_and_its_worst_pictures_drawn(run: Path, tables
 
 
 def test_pictures_that_trained_are_told(run: Path, tables: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, out, _ = stadia("evaluate", run, tables, "--json", "data.split=test")
-    assert json.loads(out)["notes"] == []
-    monkeypatch.setattr("stadia.recipes.objectpose_commands.score_pictures", lambda *_: pytest.fail("split is refused before"))
+    monkeypatch.setattr("stadia.recipes.objectpose_commands.score_pictures", lambda *_: (score_of(presets.CLASSES, []), []))
+    notes = {}
+    for words in (("data.split=train",), ("data.split=test",), ("--held-out",)):
+        code, out, err = stadia("evaluate", run, tables, "--json", *words)
+        assert code == 0, err
+        notes[words] = (json.loads(out)["split"], json.loads(out)["notes"])
+    assert list(notes.values()) == [("train", ["these pictures trained it: train"]), ("test", []), ("val", [])]
     code, _, err = stadia("evaluate", run, tables, "data.split=nowhere")
     assert code == 2
     assert "no picture in 'nowhere'" in err

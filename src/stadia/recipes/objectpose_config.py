@@ -61,10 +61,10 @@ class ObjectLossConfig(StrictModel):
     centre: of the direction to the centre at each pixel.  depth: of the logarithm of z.  size: relative to the true diagonal.
     """
 
-    cross_entropy: Weight = 1.0
+    cross_entropy: Weight = 2.0
     focal: Weight = 0.0
     focal_gamma: float = Field(default=2.0, ge=1)
-    dice: Weight = 0.5
+    dice: Weight = 1.0
     rotation: RotationLossConfig = RotationLossConfig()
     rotation_weight: Weight = 1.0
     rotation_of: Literal["object", "pixel"] = "object"
@@ -102,6 +102,6 @@ class ObjectPoseConfig(RecipeConfig):
     model: ObjectPoseNetConfig = ObjectPoseNetConfig()
     loss: ObjectLossConfig = ObjectLossConfig()
     finding: FindingConfig = FindingConfig()
-    optimiser: OptimiserConfig = OptimiserConfig(lr=2e-3)
+    optimiser: OptimiserConfig = OptimiserConfig(lr=4e-3)
     schedule: ScheduleConfig = ScheduleConfig(warmup_steps=100)
     training: TrainingConfig = TrainingConfig(max_epochs=None, max_steps=2500, batch_size=16, clip_norm=5.0, validate_every=500)
