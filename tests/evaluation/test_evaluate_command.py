@@ -213,6 +213,7 @@ class TestCheckpoint:
         other = json.loads(stadia(*words, "--size", "90x30")[1])
         assert other["notes"][0].startswith("run at 90x30, trained at 45x15")
         assert other["abs_rel"] < own["abs_rel"]
+        assert other["notes"][2].startswith(f"SILog is {other['silog'] / own['silog']:.2f} times that at the training's size")
         record = json.loads((run / "predictions" / "best-step7-90x30" / "world" / "a" / "predictions.json").read_text())
         assert (record["network_size"], record["asked_size"]) == ([30, 90], [30, 90])
         stored = json.loads((run / "scores" / "world-metric-test-90x30.json").read_text())

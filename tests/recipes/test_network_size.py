@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from stadia.core.errors import ConfigError
+from stadia.core.files import write_json
 from stadia.geometry.camera import intrinsics
 from stadia.recipes import configure
 from stadia.recipes.depth import DepthPredictor, DepthRecipe
-from stadia.recipes.network_size import note_of_size, other_size, read_size
+from stadia.recipes.network_size import note_against_trained, note_of_size, other_size, read_size
 from stadia.recipes.selfsup import Selfsup
 from stadia.recipes.selfsup_config import SelfsupConfig
 
@@ -34,6 +37,18 @@ def test_the_trainings_own_size_is_no_other() -> None:
     assert note_of_size(None, TRAINED) == []
     (note,) = note_of_size((192, 672), TRAINED)
     assert note.startswith("run at 672x192, trained at 640x192: ")
+
+
+def test_a_score_is_compared_with_that_at_the_trainings_size(tmp_path: Path) -> None:
+    trained, about = tmp_path / "drive-metric.json", {"checkpoint": "best, step 7", "options": {"sides": ("left",)}, "size": "672x192"}
+    assert note_against_trained(12.0, trained, about) == []
+    write_json(trained, {**about, "size": None, "metrics": {"silog": 8.0}})
+    (worse,), (alike,) = (note_against_trained(silog, trained, about) for silog in (12.0, 9.0))
+    assert (
+        worse == "SILog is 1.50 times that at the training's size, 8 in drive-metric.json: above 1.3 the size is at fault, not the pictures"
+    )
+    assert alike == "SILog is 1.12 times that at the training's size, 8 in drive-metric.json"
+    assert note_against_trained(12.0, trained, {**about, "checkpoint": "last, step 9"}) == [], "of another checkpoint"
 
 
 @pytest.fixture

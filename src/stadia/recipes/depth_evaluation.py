@@ -20,7 +20,7 @@ from stadia.evaluation.recordings import evaluate_recordings
 from stadia.evaluation.watch import Watch
 from stadia.recipes.asked import EvaluationAsked
 from stadia.recipes.frame_list import read_frame_list
-from stadia.recipes.network_size import Size, note_of_size, other_size
+from stadia.recipes.network_size import Size, note_against_trained, note_of_size, other_size
 from stadia.recipes.prediction import as_trained
 from stadia.recipes.scored_frames import Trained
 from stadia.training.checkpoints import Checkpoint
@@ -60,9 +60,11 @@ def evaluate_asked(
     indices = trained.left_out(indices, run) if asked.held_out else indices
     about["trained_on"], about["of_trained_drives"] = trained.count(indices), trained.count_of_sessions(indices)
     evaluation = evaluate_recordings(predictor, recordings, rules, folder, provenance, indices=indices, reuse=True, watch=watch)
-    evaluation = replace(evaluation, notes=(*notes, *trained.notes(indices), *evaluation.notes))
     scores = (run if (run / "run.json").is_file() else folder) / "scores"
     name = "-".join(filter(None, (data.resolve().name, asked.protocol, about["split"])))
+    if size and evaluation.depth is not None:
+        notes += note_against_trained(evaluation.depth.metrics["silog"], scores / f"{name}{asked.suffix}.json", about)
+    evaluation = replace(evaluation, notes=(*notes, *trained.notes(indices), *evaluation.notes))
     written = [folder, *evaluation.write(scores, f"{name}{some}", about)]
     return {key: about[key] for key in ("split", "trained_on", "of_trained_drives")} | evaluation.summary(), written
 

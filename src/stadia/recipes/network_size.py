@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import ConfigError
+from stadia.core.files import read_json
 
 Size = tuple[int, int]
 """Height and width, pixels."""
 
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _LARGEST = 8192
+
+MOST_TIMES = 1.3
+"""SILog at another size over that at the training's: what is above is the size's doing (docs/dpt.md, D-05)."""
 
 
 def read_size(text: str) -> Size:
@@ -45,3 +51,23 @@ def note_of_size(size: Size | None, config: Mapping[str, Any]) -> list[str]:
     return [
         f"run at {here}, trained at {there}: a network knows things by their size in pixels; compare with the score at {there} (no --size)"
     ]
+
+
+def note_against_trained(silog: float, trained: Path, about: Mapping[str, Any]) -> list[str]:
+    """How a score at another size compares with that at the training's, where there is one.
+
+    Args:
+        silog: at the other size.
+        trained: the score file at the training's size, which may be missing.
+        about: what made the score, as in its file; a file that says another thing than this, but for `size`, is of something else.
+    """
+    if not trained.is_file():
+        return []
+    there = read_json(trained)
+    same = {key: value for key, value in json.loads(json.dumps(about)).items() if key != "size"}
+    before = there.get("metrics", {}).get("silog")
+    if not before or any(there.get(key) != value for key, value in same.items()):
+        return []
+    times = silog / before
+    verdict = f": above {MOST_TIMES} the size is at fault, not the pictures" if times > MOST_TIMES else ""
+    return [f"SILog is {times:.2f} times that at the training's size, {before:.4g} in {trained.name}{verdict}"]
