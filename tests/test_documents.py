@@ -134,6 +134,12 @@ def test_links_lead_somewhere(path):
     assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_tests_that_are_named_exist(path):
+    for file, name in re.findall(r"`([\w/]+\.py)::(\w+)`", path.read_text()):
+        assert re.search(rf"def {name}\(", (ROOT / "tests" / file).read_text()), f"{file}::{name}"
+
+
 def test_the_first_screen_is_looked_at():
     """The README has the two commands, and something in the documents is really run."""
     readme = [
