@@ -14,6 +14,7 @@ from stadia.core.types import Claim
 from stadia.evaluation.predictions import Predictions
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.score import DepthScore, folder_truth, score_depth, score_image
+from stadia.evaluation.score_notes import note_of_bounds
 
 Maps = dict[str, NDArray[np.float64]]
 Write = Callable[..., Path]
@@ -91,3 +92,31 @@ def test_one_image_is_no_evidence_of_a_unit(truth_m: Maps, write_maps: Write) ->
     one = {"000000": truth_m["000000"]}
     p = {"000000": np.where(one["000000"] > 0, one["000000"], 17) / 100}
     assert not any("a wrong unit" in note for note in score(write_maps(p, "predictions"), write_maps(one, "truth")).notes)
+
+
+POSSIBLE = {"d1": 0.959, "d2": 0.995, "d3": 0.999, "mae": 1.2, "rmse": 2.573, "rmse_log": 0.092, "silog": 8.293}
+"""DPT-Hybrid fine-tuned on KITTI, as published (isl-org/DPT, EVALUATION.md), with an MAE beside it."""
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, ""),
+        ({"d1": 0.999, "d3": 0.959}, "d2 0.995 is above d3 0.959"),
+        ({"d2": 0.9}, "d1 0.959 is above d2 0.9"),
+        ({"mae": 2.6}, "mae 2.6 is above rmse 2.573"),
+        ({"silog": 9.3}, "silog 9.3 is above rmse_log 0.092"),
+        ({"d3": 99.9}, "d3 is 99.9"),
+        ({"d1": -0.1}, "d1 is -0.1"),
+    ],
+)
+def test_scores_that_no_prediction_has_are_told(change: dict[str, float], told: str) -> None:
+    found = note_of_bounds(POSSIBLE | change)
+    assert [told in note for note in found] == [True] * bool(told)
+
+
+def test_a_metric_that_is_broken_is_told_with_the_score(truth_m: Maps, write_maps: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictions, reference = write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth")
+    assert not [note for note in score(predictions, reference).notes if note.startswith("no prediction has")]
+    monkeypatch.setattr("stadia.metrics.depth.d3", lambda p, g, mask: torch.tensor(0.1))
+    assert [note for note in score(predictions, reference).notes if note.startswith("no prediction has such scores: d2 ")]

@@ -19,7 +19,7 @@ from stadia.core.types import Claim
 from stadia.evaluation.depth_files import PNG_PER_METRE, depth_files, read_map
 from stadia.evaluation.predictions import Predictions
 from stadia.evaluation.protocols import Alignment, Protocol
-from stadia.evaluation.score_notes import note_of_clamp, note_of_unit
+from stadia.evaluation.score_notes import note_of_bounds, note_of_clamp, note_of_unit
 from stadia.evaluation.watch import Watch, unwatched
 from stadia.geometry.align import scale_shift
 from stadia.geometry.crops import PICTURE_CROPS, picture_box
@@ -315,6 +315,7 @@ def collect(scores: Iterable[tuple[str, ImageScore | None]], claim: Claim, proto
         notes = [*notes, f"not comparable with published figures: of {len(images)} images, where {protocol.name} means {protocol.images}"]
     notes = [*notes, *note_of_clamp({image.name: image.at_clamp for image in images})]
     score = DepthScore(protocol.name, claim, alignment, images, without)
+    notes += note_of_bounds(score.metrics)
     ratio, spread = score.scale_ratio_median, score.scale_ratio_spread
     if claim is Claim.METRES and ratio is not None and spread is not None and len(images) > 1:  # of one image every ratio is steady
         notes = [*notes, *note_of_unit(ratio, spread)]

@@ -26,6 +26,13 @@ MISTAKES: Mapping[float, str] = {
 """By how many times too large depth is after each."""
 
 
+NEVER_ABOVE = (("d1", "d2", 1.0), ("d2", "d3", 1.0), ("mae", "rmse", 1.0), ("silog", "rmse_log", 100.0))
+"""Of every image, and so of means over images: the first is at most so many times the second."""
+
+SHARES = ("d1", "d2", "d3")
+ROUNDING = 1e-9
+
+
 def note_of_clamp(at_clamp: Mapping[str, float]) -> list[str]:
     """Whether images have too much at the protocol's clamp.
 
@@ -54,6 +61,20 @@ def note_of_unit(ratio: float, spread: float) -> list[str]:
         f"{found}; is the ground truth {truth}, or are the predictions {predictions}? "
         "PNG holds value / 256 m, and millimetres under nyu and sevenscenes; .npy and .npz hold metres"
     ]
+
+
+def note_of_bounds(metrics: Mapping[str, float]) -> list[str]:
+    """Whether metrics of one image, or their means over images, are such that no prediction has them: a mistake in who computed them.
+
+    metrics: by the names of `stadia.metrics.METRICS`; those that are missing are not looked at.
+    """
+    broken = [
+        f"{lower} {metrics[lower]:.4g} is above {upper} {metrics[upper]:.4g}"
+        for lower, upper, factor in NEVER_ABOVE
+        if lower in metrics and upper in metrics and metrics[lower] > metrics[upper] * factor * (1 + ROUNDING) + ROUNDING
+    ]
+    broken += [f"{name} is {metrics[name]:.4g}" for name in SHARES if name in metrics and not 0 <= metrics[name] <= 1]
+    return [f"no prediction has such scores: {'; '.join(broken)}"] if broken else []
 
 
 def _mistake(factor: float) -> str | None:
