@@ -14,7 +14,7 @@ from stadia.core.types import Claim
 from stadia.evaluation.predictions import Predictions
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.score import DepthScore, folder_truth, score_depth, score_image
-from stadia.evaluation.score_notes import note_of_bounds
+from stadia.evaluation.score_notes import note_of_bounds, note_of_truth
 
 Maps = dict[str, NDArray[np.float64]]
 Write = Callable[..., Path]
@@ -120,3 +120,14 @@ def test_a_metric_that_is_broken_is_told_with_the_score(truth_m: Maps, write_map
     assert not [note for note in score(predictions, reference).notes if note.startswith("no prediction has")]
     monkeypatch.setattr("stadia.metrics.depth.d3", lambda p, g, mask: torch.tensor(0.1))
     assert [note for note in score(predictions, reference).notes if note.startswith("no prediction has such scores: d2 ")]
+
+
+def test_single_scans_are_not_taken_for_the_improved_ground_truth(truth_m: Maps, write_maps: Write) -> None:
+    improved = PROTOCOLS["kitti-eigen-improved-garg"]
+    assert note_of_truth(0.16, improved) == []
+    assert note_of_truth(0.036, PROTOCOLS["kitti-eigen"]) == []
+    rng = np.random.default_rng(0)
+    scans = {name: np.where(rng.random(map_m.shape) < 0.1, map_m, 0) for name, map_m in truth_m.items()}
+    predictions, reference = write_maps(predicted(truth_m), "predictions"), write_maps(scans, "scans")
+    told = score_depth(Predictions.open(predictions), folder_truth(reference, improved), improved).notes
+    assert any("as of single LiDAR scans, where kitti-eigen-improved-garg means the annotated depth" in note for note in told)

@@ -149,6 +149,29 @@ def test_a_fit_that_cannot_be_made_fails_the_run(small_dpt: DptRecipeConfig, mon
     assert "is it depth" in told["error"]
 
 
+def test_a_head_that_may_stay_random_is_brought_to_the_truth_whatever_its_sign(
+    small_dpt: DptRecipeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Falling(Dpt):
+        def raw(self, image: Tensor) -> Tensor:
+            return Lower.raw(self, image).flip(-2)
+
+    monkeypatch.setattr("stadia.recipes.dpt.Dpt", Falling)
+    weights = {name: tensor for name, tensor in Dpt(small_dpt.model).network.state_dict().items() if not name.startswith("head.")}
+    save_file(weights, tmp_path / "headless.safetensors")
+    words = (f"model.weights={tmp_path / 'headless.safetensors'}", 'model.allow_initialised=["head.*"]')
+    config, data = DptRecipe.prepare(changed(small_dpt, *words), Console(quiet=True))
+    task = DptRecipe(config)
+    with caplog.at_level(logging.WARNING):
+        task.remember(data)
+    assert "some weights are random" in caplog.text
+    batch = next(iter(data.val))
+    true_m = batch.targets.depth_m
+    known = true_m > 0
+    predicted_m = 1 / task.inverse_depth(batch.inputs.image)
+    assert 0.4 < float(predicted_m[known].median() / true_m[known].median()) < 2.5
+
+
 def test_pictures_have_the_size_that_the_network_takes(small_dpt: DptRecipeConfig) -> None:
     with pytest.raises(ConfigError, match=r"96x32, expected multiples of 14; take 98x28"):
         changed(small_dpt, "model.network=depth-anything-small")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 from rich.console import Console
 
 from stadia.data.config import DataConfig
-from stadia.recipes.video import open_video
+from stadia.diagnostics.finding import Severity
+from stadia.recipes.video import VideoData, open_video
 from stadia.training.config import TrainingConfig
 
 
@@ -31,3 +33,25 @@ def settled(path: Path, folder: Path) -> DataConfig:
 def test_a_surface_and_single_returns_are_told_apart(worlds: Path, tmp_path: Path) -> None:
     assert settled(worlds, tmp_path / "cache").sparse_depth is False
     assert settled(thinned_worlds(worlds, tmp_path / "thin", 0.1), tmp_path / "cache").sparse_depth is True
+
+
+def test_a_standing_camera_stops_only_what_learns_from_motion(worlds: Path, tmp_path: Path) -> None:
+    standing = tmp_path / "standing"
+    shutil.copytree(worlds, standing)
+    rng = np.random.default_rng(0)
+    for folder in standing.glob("*/left"):
+        first, *others = sorted(folder.iterdir())
+        picture = cv2.imread(str(first)).astype(int)
+        for path in others:  # the noise of a sensor tells the pictures apart
+            cv2.imwrite(str(path), np.clip(picture + rng.integers(-2, 3, picture.shape), 0, 255))
+
+    def opened(offsets: tuple[int, ...]) -> VideoData:
+        config = DataConfig(
+            path=str(standing), height=32, width=96, offsets=offsets, stereo=False, cache={"folder": str(tmp_path / "cache")}
+        )
+        return open_video(config, TrainingConfig(workers=0), seed=0, console=Console(quiet=True))
+
+    of_motion, of_single = ({f.severity for f in opened(o).findings() if f.code == "D03"} for o in ((-1, 1), ()))
+    assert of_motion
+    assert Severity.NOTE not in of_motion
+    assert of_single == {Severity.NOTE}

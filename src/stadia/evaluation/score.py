@@ -19,7 +19,7 @@ from stadia.core.types import Claim
 from stadia.evaluation.depth_files import PNG_PER_METRE, depth_files, read_map
 from stadia.evaluation.predictions import Predictions
 from stadia.evaluation.protocols import Alignment, Protocol
-from stadia.evaluation.score_notes import note_of_bounds, note_of_clamp, note_of_unit
+from stadia.evaluation.score_notes import note_of_bounds, note_of_clamp, note_of_truth, note_of_unit
 from stadia.evaluation.watch import Watch, unwatched
 from stadia.geometry.align import scale_shift
 from stadia.geometry.crops import PICTURE_CROPS, picture_box
@@ -41,6 +41,7 @@ class ImageScore:
     scale_ratio: median(truth) / median(prediction) before any alignment; None for inverse depth up to scale and shift.
     pixels: scored.  outside_crop: that the protocol would score, where the prediction's crop has nothing.
     at_clamp: share of the scored pixels where the aligned prediction is at the near or the far end of what the protocol clamps it to.
+    labelled: share of the picture's pixels that have ground truth, scored or not.
     """
 
     name: str
@@ -49,14 +50,15 @@ class ImageScore:
     pixels: int
     outside_crop: int = 0
     at_clamp: float = 0.0
+    labelled: float = 1.0
 
     def named(self, name: str) -> ImageScore:
         """The same score under another name."""
         return replace(self, name=name)
 
     def to_json(self) -> dict[str, Any]:
-        """One flat object: name, metrics, scale_ratio, pixels, outside_crop, at_clamp."""
-        counts = {"pixels": self.pixels, "outside_crop": self.outside_crop, "at_clamp": self.at_clamp}
+        """One flat object: name, metrics, scale_ratio, pixels, outside_crop, at_clamp, labelled."""
+        counts = {"pixels": self.pixels, "outside_crop": self.outside_crop, "at_clamp": self.at_clamp, "labelled": self.labelled}
         return {"name": self.name, **self.metrics, "scale_ratio": self.scale_ratio, **counts}
 
 
@@ -211,7 +213,8 @@ def score_image(
     metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
     near, far = protocol.clamp_m
     at_clamp = float(((depth <= near) | (depth >= far)).double().mean())
-    return ImageScore(name, metrics, ratio, scored.numel(), int(asked.sum()) - scored.numel(), at_clamp)
+    outside, labelled = int(asked.sum()) - scored.numel(), float((whole > 0).double().mean())
+    return ImageScore(name, metrics, ratio, scored.numel(), outside, at_clamp, labelled)
 
 
 def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predictions: Predictions) -> None:
@@ -313,6 +316,7 @@ def collect(scores: Iterable[tuple[str, ImageScore | None]], claim: Claim, proto
         notes = [*notes, f"{what}, and are left out: not comparable with scores of whole pictures"]
     if protocol.images not in (None, len(images)):
         notes = [*notes, f"not comparable with published figures: of {len(images)} images, where {protocol.name} means {protocol.images}"]
+    notes = [*notes, *note_of_truth(float(np.median([image.labelled for image in images])), protocol)]
     notes = [*notes, *note_of_clamp({image.name: image.at_clamp for image in images})]
     score = DepthScore(protocol.name, claim, alignment, images, without)
     notes += note_of_bounds(score.metrics)

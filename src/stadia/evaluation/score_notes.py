@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from stadia.evaluation.protocols import Protocol
+
 MOST_AT_CLAMP = 0.1
 """Share of an image's scored pixels. Worst images of what is alive: against KITTI's scans the mean depth has none at the clamp, truth with
 noise of 40 % .0084, the mean depth doubled .025; in RoadWorld that noise gives .032. A picture that a network died on has nearly all.
@@ -61,6 +63,17 @@ def note_of_unit(ratio: float, spread: float) -> list[str]:
         f"{found}; is the ground truth {truth}, or are the predictions {predictions}? "
         "PNG holds value / 256 m, and millimetres under nyu and sevenscenes; .npy and .npz hold metres"
     ]
+
+
+def note_of_truth(labelled: float, protocol: Protocol) -> list[str]:
+    """Whether ground truth is too sparse to be the one that a protocol means.
+
+    labelled: the median over images of the share of pixels that have any.
+    """
+    if labelled >= protocol.labelled_from:
+        return []
+    found = f"ground truth at {labelled:.1%} of the pixels, as of single LiDAR scans"
+    return [f"not comparable with published figures: {found}, where {protocol.name} means {protocol.ground_truth}"]
 
 
 def note_of_bounds(metrics: Mapping[str, float]) -> list[str]:

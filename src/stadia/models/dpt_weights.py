@@ -52,6 +52,11 @@ class LoadReport:
     misfit: tuple[str, ...] = ()
     tied: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Of those initialised, the ones that an answer depends on and that pretraining could have taught; none of an attention's own."""
+        return tuple(name for name in self.initialised if not _matches(name, (*NEVER_USED, "*.core.*")))
+
     def summary(self) -> dict[str, object]:
         """For run.json: how many weights were loaded, and every name that was not, or not as one of its own."""
         return {**asdict(self), "loaded": len(self.loaded)}

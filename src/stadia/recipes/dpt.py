@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
+from stadia.core.errors import GeometryError
 from stadia.core.types import Batch, Claim
 from stadia.evaluation.colours import colour_heat, colour_inverse_depth
 from stadia.evaluation.monitor import depth_scores
@@ -142,7 +143,15 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
             fit.add(answer, true, true > 0)
             ratios.append(float(scale_median(answer, true - 1 / FARTHEST_M, true > 0)))
         network.cpu().train(was_training)
-        self.fitted = found = fit.result()
+        try:
+            self.fitted = found = fit.result()
+        except GeometryError:
+            if network.load_report is None or not network.load_report.drawn:
+                raise
+            # Weights that were allowed to stay random say nothing yet, of either sign: the sizes alone are brought to the truth's.
+            network.calibrate(float(np.nanmedian(ratios)), 1 / FARTHEST_M)
+            log.warning("some weights are random: their answers are brought to the middle of the ground truth, and not fitted")
+            return
         # A shift below puts what the head answers with 0 beyond any truth, or behind infinity, where nothing has a slope.
         far_enough = found.shift >= 1 / FARTHEST_M
         network.calibrate(*((found.scale, found.shift) if far_enough else (float(np.nanmedian(ratios)), 1 / FARTHEST_M)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rich.console import Console
@@ -19,7 +19,7 @@ from stadia.data.packed import Packed
 from stadia.data.samples import Samples
 from stadia.data.splits import Frames, Split, open_split
 from stadia.diagnostics.engine import preflight
-from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.finding import Finding, Severity
 from stadia.recipes.loaders import loaders
 from stadia.recipes.scored_frames import spans
 from stadia.training.config import TrainingConfig
@@ -69,7 +69,10 @@ class VideoData:
         """Of every recording, and of what the splits share."""
         frames = {"train": self.split.train, "val": self.split.val}
         splits = {name: [(part.recording, part.indices) for part in parts] for name, parts in frames.items() if parts}
-        return preflight(unique_recordings([*self.split.train, *self.split.val]), splits)
+        found = preflight(unique_recordings([*self.split.train, *self.split.val]), splits)
+        if self.config.offsets:
+            return found
+        return [replace(finding, severity=Severity.NOTE) if finding.code in ABOUT_MOTION else finding for finding in found]
 
 
 def unique_recordings(frames: Sequence[Frames]) -> list[Recording]:
@@ -84,6 +87,9 @@ def indices_of(frames: Sequence[Frames]) -> dict[str, list[int]]:
         found.setdefault(part.recording.name, set()).update(part.indices)
     return {name: sorted(indices) for name, indices in found.items()}
 
+
+ABOUT_MOTION = {"D03"}
+"""Findings that stop nothing where no neighbour in time is a source: a camera may stand still."""
 
 SPARSE_BELOW = 0.35
 """Share of pixels with ground truth: LiDAR scans have .03 to .05, KITTI's improved ones .16, depth cameras and renderers .6 and more."""

@@ -273,9 +273,12 @@ def _reading(path: Path) -> Iterator[Any]:
                 path,
                 found="a file that is no safetensors",
                 expected="a checkpoint of stadia: a run's folder, or its checkpoints/best.safetensors",
-                cure="check the path",
+                cure=_EXPORTED if path.suffix in (".onnx", ".pt2") else "check the path",
             ) from error
         raise _damaged(path, f"a truncated or damaged file ({error})") from error
+
+
+_EXPORTED = "an exported network is run by `stadia predict FILE.onnx INPUT --out DIR`, and scored by `stadia evaluate --depth DIR`"
 
 
 def _begins_like_one(path: Path) -> bool:
