@@ -81,3 +81,13 @@ def test_depth_that_was_scored_is_shown(make_run):
     assert image[15, 30] > 150 > image[3, 30] > image[15, 1]
     assert [line.split(":")[0] for line in run.unreadable] == ["predictions/val/08/predictions.json"]
     assert "kitti/06/000001" in words(folder)
+
+
+def test_a_training_that_had_not_come_to_its_end_is_said(make_run):
+    folder = make_run(without=("metrics.csv",))
+    rows = [f"{20 * n},0,{0.5 * 0.99**n},{1 / (n + 1)},{2 / (n + 1)}" for n in range(100)]
+    head = "step,epoch,val/abs_rel,train/term/a,train/term/b"
+    (folder / "metrics.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    said = words(folder)
+    assert "Validation was still falling, by 17% over the last fifth: train longer before you compare." in said
+    assert "Two terms of the loss are one, a and b: they only ever change together." in said

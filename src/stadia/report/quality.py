@@ -9,6 +9,7 @@ from typing import Any
 
 from stadia.report import wording
 from stadia.report.changes import flatten
+from stadia.report.course import still_falling, terms_that_are_one
 from stadia.report.run_files import RunFiles
 
 MOST = 3  # score files that are spoken of, the worst first
@@ -40,7 +41,16 @@ def quality(run: RunFiles) -> list[Sentence]:
     if not depth and not said:
         said.append(Sentence("Depth was not scored against ground truth: nothing is known of how good it is.", "warn"))
         said += _path(run)
-    return [*said, *_residual(run)]
+    return [*said, *_residual(run), *_course(run)]
+
+
+def _course(run: RunFiles) -> Iterator[Sentence]:
+    """Of how it trained, what scores do not tell."""
+    for series in run.series:
+        if series.name == "val/abs_rel" and (fell := still_falling(series)) is not None:
+            yield Sentence(f"Validation was still falling, by {fell:.0%} over the last fifth: train longer before you compare.", "warn")
+    for first, second in terms_that_are_one(run.series):
+        yield Sentence(f"Two terms of the loss are one, {first} and {second}: they only ever change together.", "warn")
 
 
 def _metrics(score: dict[str, Any]) -> dict[str, float]:

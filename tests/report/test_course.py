@@ -1,0 +1,44 @@
+"""What the course of a training says, on courses that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stadia.report.course import still_falling, terms_that_are_one
+from stadia.report.run_files import Series
+
+STEPS = list(range(0, 2000, 20))
+
+
+def course(values: np.ndarray, name: str = "val/abs_rel") -> Series:
+    return Series(name, STEPS, values.tolist())
+
+
+def test_a_validation_that_still_falls_is_told_and_by_how_much() -> None:
+    falling = 0.5 * np.exp(-np.array(STEPS) / 2000)
+    noise = np.random.default_rng(0).normal(0, 0.005, len(STEPS))
+    fell = still_falling(course(falling * np.exp(noise)))
+    assert fell == pytest.approx(0.17, abs=0.03)
+
+
+def test_noise_alone_is_no_slope() -> None:
+    random = np.random.default_rng(1)
+    told = sum(still_falling(course(0.2 * np.exp(random.normal(0, 0.05, len(STEPS))))) is not None for _ in range(200))
+    assert told <= 2
+
+
+def test_what_rises_stands_still_or_is_short_is_not_told() -> None:
+    assert still_falling(course(0.2 + np.array(STEPS) * 1e-5)) is None
+    assert still_falling(course(np.full(len(STEPS), 0.2))) is None
+    assert still_falling(Series("val/abs_rel", [0, 500, 1000], [0.5, 0.4, 0.3])) is None
+    assert still_falling(Series("val/abs_rel", [], [])) is None
+
+
+def test_terms_that_only_change_together_are_one() -> None:
+    random = np.random.default_rng(2)
+    base = np.exp(-np.array(STEPS) / 500) + random.normal(0, 0.02, len(STEPS))
+    other = np.exp(-np.array(STEPS) / 500) + random.normal(0, 0.02, len(STEPS))
+    series = [course(base, "train/term/a"), course(3 * base + 1, "train/term/b"), course(other, "train/term/c"), course(base, "train/loss")]
+    assert list(terms_that_are_one(series)) == [("a", "b")]
+    assert list(terms_that_are_one([course(np.full(len(STEPS), 1.0), f"train/term/{name}") for name in "ab"])) == []
