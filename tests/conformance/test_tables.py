@@ -39,6 +39,8 @@ from stadia.evaluation.motion import View
 from stadia.evaluation.protocols import CROPS, PROTOCOLS
 from stadia.geometry.warp import synthesize
 from stadia.losses.report import LossReport
+from stadia.losses.sparse_depth import Labelled
+from stadia.losses.sparse_depth_config import SparseDepthConfig
 from stadia.models.attention_config import AttentionConfig
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.recipe import Recipe
@@ -192,6 +194,25 @@ def loss(name: str, part: Any, folder: Path) -> None:
         assert asked.grad.abs().sum() > 0
 
 
+def part_of_sparse_depth(name: str, part: Any, folder: Path) -> None:
+    """Lower for the truth than for what is wrong, with a slope there; without a label 0. Its name is the key of its weight."""
+    config = SparseDepthConfig()
+    assert isinstance(getattr(config, name), float)
+    true_m = 2 + 20 * torch.rand(2, 1, 8, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wrong = (1 / true_m.flip(-1)).requires_grad_()
+    labelled, right, unlabelled = (
+        Labelled(answer, true_m, known, torch.where(known, -(answer * true_m).log(), 0.0))
+        for answer, known in ((wrong, true_m > 0), (1 / true_m, true_m > 0), (wrong, true_m < 0))
+    )
+    error = part(labelled, config)
+    assert error.ndim == 0
+    assert float(error.detach()) > float(part(right, config)) + 1e-3
+    assert float(part(unlabelled, config).detach()) == 0
+    error.backward()
+    assert wrong.grad.isfinite().all()
+    assert wrong.grad.abs().sum() > 0
+
+
 def metric(name: str, part: Any, folder: Path) -> None:
     """The truth itself is perfect, an image without a scored pixel is NaN, NaN outside the mask is not read."""
     generator = torch.Generator().manual_seed(0)
@@ -294,6 +315,7 @@ CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
         network,
         attention,
         loss,
+        part_of_sparse_depth,
         object_contracts.rotation_loss,
         metric,
         trajectory_metric,

@@ -10,14 +10,15 @@ from torch import Tensor
 
 from stadia.core.config import resolve
 from stadia.core.errors import ConfigError, GeometryError
-from stadia.losses.sparse_depth import PARTS, SparseDepthLoss
+from stadia.losses import SPARSE_DEPTH_LOSSES
+from stadia.losses.sparse_depth import SparseDepthLoss
 from stadia.losses.sparse_depth_config import SparseDepthConfig
 
 F64 = torch.float64
 
 
 def only(part: str, **settings: object) -> SparseDepthLoss:
-    weights = {name: float(name == part) for name in PARTS}
+    weights = {name: float(name == part) for name in SPARSE_DEPTH_LOSSES}
     return SparseDepthLoss(SparseDepthConfig(**weights, **settings))
 
 
@@ -32,7 +33,7 @@ def scene(batch: int = 2, share: float = 0.5, seed: int = 0, dtype: torch.dtype 
 
 def test_every_part_has_a_weight_and_every_weight_a_part() -> None:
     settings = {"silog_form", "silog_lam", "trim", "min_depth_m", "max_depth_m"}
-    assert list(PARTS) == [name for name in SparseDepthConfig.model_fields if name not in settings]
+    assert list(SPARSE_DEPTH_LOSSES) == [name for name in SparseDepthConfig.model_fields if name not in settings]
 
 
 def test_by_hand() -> None:
@@ -59,7 +60,7 @@ def test_terms_are_weighted_and_add_up() -> None:
     torch.testing.assert_close(sum(report.terms.values()), report.total)
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
 def test_where_there_is_no_label_the_gradient_is_exactly_zero(part: str) -> None:
     """D-04: whatever the prediction says there; every label of the part can move it."""
     inverse_depth, true_m = scene()
@@ -73,7 +74,7 @@ def test_where_there_is_no_label_the_gradient_is_exactly_zero(part: str) -> None
         assert asked.grad[true_m > 0].count_nonzero() > 0.7 * (true_m > 0).sum()
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
 @pytest.mark.parametrize("form", ["root", "variance"])
 def test_the_truth_costs_nothing_and_has_a_finite_gradient(part: str, form: str) -> None:
     _, true_m = scene(dtype=torch.float32)
@@ -84,7 +85,7 @@ def test_the_truth_costs_nothing_and_has_a_finite_gradient(part: str, form: str)
     assert asked.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
 def test_an_image_without_labels_is_as_if_it_were_not_there(part: str) -> None:
     inverse_depth, true_m = scene(3)
     true_m[1] = 0
@@ -95,7 +96,7 @@ def test_an_image_without_labels_is_as_if_it_were_not_there(part: str) -> None:
     assert (asked.grad[1] == 0).all()
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
 def test_a_batch_without_labels_is_zero_with_zero_gradient(part: str) -> None:
     inverse_depth, true_m = scene(2)
     asked = inverse_depth.clone().requires_grad_()
@@ -105,7 +106,7 @@ def test_a_batch_without_labels_is_zero_with_zero_gradient(part: str) -> None:
     assert (asked.grad == 0).all()
 
 
-@pytest.mark.parametrize("part", [name for name in PARTS if name != "silog_pooled"])
+@pytest.mark.parametrize("part", [name for name in SPARSE_DEPTH_LOSSES if name != "silog_pooled"])
 def test_a_batch_is_the_mean_of_its_images(part: str) -> None:
     """D-12: whatever the batch size, also where one image has a tenth of the labels of another."""
     inverse_depth, true_m = scene(4)
@@ -115,7 +116,7 @@ def test_a_batch_is_the_mean_of_its_images(part: str) -> None:
     torch.testing.assert_close(loss(inverse_depth, true_m).total, alone.mean())
 
 
-@pytest.mark.parametrize("part", [name for name in PARTS if name != "silog_pooled"])
+@pytest.mark.parametrize("part", [name for name in SPARSE_DEPTH_LOSSES if name != "silog_pooled"])
 def test_images_do_not_see_each_other(part: str) -> None:
     inverse_depth, true_m = scene(2)
     gradients = []
@@ -155,7 +156,7 @@ def test_a_prediction_at_infinity_is_pulled_back(inverse_depth: float) -> None:
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
 def test_a_prediction_that_is_not_finite_shows(part: str, bad: float) -> None:
     """Also where the largest errors are trimmed: the training has to stop at it."""
     inverse_depth, true_m = scene(share=1.1)
@@ -163,7 +164,7 @@ def test_a_prediction_that_is_not_finite_shows(part: str, bad: float) -> None:
     assert not only(part)(inverse_depth, true_m).total.isfinite()
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
 def test_half_precision_is_computed_in_full(part: str) -> None:
     inverse_depth, true_m = scene(dtype=torch.float32)
     rounded = inverse_depth.bfloat16()
@@ -173,7 +174,7 @@ def test_half_precision_is_computed_in_full(part: str) -> None:
     torch.testing.assert_close(report.total, only(part)(rounded.float(), true_m).total, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
 @pytest.mark.parametrize("form", ["root", "variance"])
 def test_gradients_are_those_of_finite_differences(part: str, form: str) -> None:
     inverse_depth, true_m = scene(2, 0.8)
@@ -182,7 +183,7 @@ def test_gradients_are_those_of_finite_differences(part: str, form: str) -> None
     assert torch.autograd.gradcheck(lambda x: loss(x, true_m[..., :4, :5]).total, (asked,))
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
 def test_it_goes_up_away_from_the_truth(part: str) -> None:
     """Along a line to something else, at every step."""
     _, true_m = scene()

@@ -26,6 +26,7 @@ KINDS = Table(
         "attentions": "stadia.models:ATTENTIONS",
         "encoders": "stadia.cli.parts:encoders",
         "losses": "stadia.losses:LOSSES",
+        "sparse-depth-losses": "stadia.losses:SPARSE_DEPTH_LOSSES",
         "rotation-losses": "stadia.losses:ROTATION_LOSSES",
         "optimisers": "stadia.training:OPTIMISERS",
         "schedules": "stadia.training:SCHEDULES",
@@ -42,7 +43,7 @@ KINDS = Table(
 
 
 def parts(
-    kind: Annotated[str | None, typer.Argument(help="One kind only, such as losses.", show_default=False)] = None,
+    kind: Annotated[str | None, typer.Argument(help="One kind, and those whose names end in it: losses.", show_default=False)] = None,
     pattern: Annotated[str, typer.Option("--filter", help="Names that hold this text; * and ? are wildcards.", show_default=False)] = "",
 ) -> None:
     """List the parts that a configuration may name: recipes, datasets, encoders, losses, protocols and the rest."""
@@ -51,7 +52,8 @@ def parts(
     from rich.table import Table as Grid
 
     console = Console(highlight=False)
-    for name in [KINDS.check(kind)] if kind else KINDS:
+    asked = [name for name in KINDS if name == kind or name.endswith(f"-{kind}")] if kind else list(KINDS)
+    for name in asked or [KINDS.check(str(kind))]:
         if name == "encoders" and not kind:  # more than a thousand
             rows: Rows = [("any timm model", "stadia parts encoders --filter resnet lists them")]
         else:

@@ -10,6 +10,18 @@ LOSSES = Table(
     },
 )
 
+SPARSE_DEPTH_LOSSES = Table(
+    "part of sparse depth",
+    {
+        "silog_per_image": "stadia.losses.sparse_depth:silog_per_image",
+        "silog_pooled": "stadia.losses.sparse_depth:silog_pooled",
+        "affine_invariant": "stadia.losses.sparse_depth:affine",
+        "gradient_matching": "stadia.losses.sparse_depth:gradient_matching",
+        "log_l1": "stadia.losses.sparse_depth:log_l1",
+    },
+)
+"""What sparse_depth adds up, by the key of its weight: (Labelled, SparseDepthConfig) to a scalar, 0 where nothing is labelled."""
+
 _AWAY = "minus the logarithm has its least value at 180 degrees: it turns rotations away from the truth while it falls; take 'bounded_log'"
 
 ROTATION_LOSSES = Table(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 from stadia.geometry.depth_maps import inverse_from_depth
-from stadia.losses import affine_invariant
+from stadia.losses import SPARSE_DEPTH_LOSSES, affine_invariant
 from stadia.losses.report import LossReport
 from stadia.losses.silog import log_ratio, mean_of_labelled, pooled, silog_root, silog_variance
 from stadia.losses.sparse_depth_config import SparseDepthConfig
@@ -61,18 +60,8 @@ def log_l1(given: Labelled, config: SparseDepthConfig) -> Tensor:
     return mean_of_labelled(of_each, given.known)
 
 
-PARTS: Mapping[str, Callable[[Labelled, SparseDepthConfig], Tensor]] = {
-    "silog_per_image": silog_per_image,
-    "silog_pooled": silog_pooled,
-    "affine_invariant": affine,
-    "gradient_matching": gradient_matching,
-    "log_l1": log_l1,
-}
-"""By name, which is also the key of its weight: a function of what is labelled to a scalar, 0 where nothing is."""
-
-
 class SparseDepthLoss:
-    """The weighted sum of PARTS. Zero is never a label, and neither is what lies outside of the configured range.
+    """The weighted sum of SPARSE_DEPTH_LOSSES. Zero is never a label, and neither is what lies outside of the configured range.
 
     Images without a label contribute nothing: no loss, no gradient, and no share in the mean. Runs in float32 at least,
     whatever the network ran in. A prediction that is not finite at a labelled pixel makes a total that is not finite.
@@ -80,6 +69,8 @@ class SparseDepthLoss:
 
     def __init__(self, config: SparseDepthConfig | None = None) -> None:
         self.config = config or SparseDepthConfig()
+        weights = {name: float(getattr(self.config, name)) for name in SPARSE_DEPTH_LOSSES}
+        self.parts = {name: (weight, SPARSE_DEPTH_LOSSES.load(name)) for name, weight in weights.items() if weight}
 
     def __call__(self, inverse_depth: Tensor, true_m: Tensor) -> LossReport:
         """The loss of a batch.
@@ -88,7 +79,7 @@ class SparseDepthLoss:
             inverse_depth: (B, 1, H, W) in 1/m (affine_invariant and gradient_matching: up to scale and shift).
             true_m: (B, 1, H, W) metres, 0 = none.
 
-        Returns: the total; `terms` by the names of PARTS, weighted; the map "log_error" (B, 1, H, W), |ln z - ln z_true| where
+        Returns: the total; `terms` by the names of the parts, weighted; the map "log_error" (B, 1, H, W), |ln z - ln z_true| where
         there is a label, else 0. Raises GeometryError where the two differ in size.
         """
         _check_sizes(inverse_depth, true_m)
@@ -97,7 +88,7 @@ class SparseDepthLoss:
             true_m = true_m.to(inverse_depth.dtype)
             known = (true_m > self.config.min_depth_m) & (true_m < self.config.max_depth_m)
             given = Labelled(inverse_depth, true_m, known, log_ratio(inverse_depth, true_m, known))
-            terms = {name: weight * part(given, self.config) for name, part in PARTS.items() if (weight := getattr(self.config, name))}
+            terms = {name: weight * part(given, self.config) for name, (weight, part) in self.parts.items()}
             total = torch.stack(list(terms.values())).sum()
         return LossReport(total, {name: value.detach() for name, value in terms.items()}, {"log_error": given.log_ratio.detach().abs()})
 
