@@ -240,6 +240,15 @@ def test_changes_against_the_run_before(make_run):
     assert "python 3.12.1 3.11.9" in words
     assert "torch not there 2.13.0" in words
     assert "depth.abs_rel 0.200 0.128" in words
+    assert "changed at once" not in words
+
+
+def test_of_several_keys_that_changed_none_is_told_apart(make_run):
+    """As where an attention was exchanged, and trained twice as long at another rate."""
+    values = {"config": {"optimiser": {"name": "sgd", "lr": 2e-4}}, "result": {"depth": {"abs_rel": 0.2}}}
+    make_run("2026-03-01-080000-before", run={"started": "2026-03-01T08:00:00+00:00"}, **values)
+    words = visible(build(make_run())[0]).split("Against the run before")[1]
+    assert "2 keys changed at once (optimiser.name, optimiser.lr): what came of it tells of none of them alone." in words
 
 
 def test_folder_that_is_no_run(tmp_path):

@@ -16,7 +16,7 @@ import stadia
 from stadia.core.errors import RunError
 from stadia.training import run as run_module
 from stadia.training.config import TrainingConfig
-from stadia.training.run import Run, changed_keys
+from stadia.training.run import Run
 
 
 def create(root: Path, name: str = "demo", **facts: Any) -> Run:
@@ -90,17 +90,6 @@ def test_what_is_no_run_is_said(tmp_path: Path) -> None:
     (run.folder / "run.json").write_text("{}")
     with pytest.raises(RunError, match=r"run.json: found no 'recipe'"):
         Run.open(run.folder)
-
-
-def test_changed_keys() -> None:
-    before = {"a": 1, "b": {"c": [1], "d": 2}, "gone": 0}
-    assert changed_keys(before, before) == []
-    assert changed_keys(before, {"a": 2, "b": {"c": [1, 2], "d": 2}, "new": None}) == [
-        "a: 1 -> 2",
-        "b.c: [1] -> [1, 2]",
-        "gone: 0 -> not there",
-        "new: not there -> None",
-    ]
 
 
 def test_a_changed_configuration_is_refused_key_by_key(tmp_path: Path) -> None:

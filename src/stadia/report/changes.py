@@ -6,20 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stadia.core.differences import Change, differences, that_matter
 from stadia.report import wording
 from stadia.report.run_files import RunFiles
 
-ABSENT = "not there"
 IDENTITY = ("code", "data", "version", "seed", "command")  # the parts of run.json that say what was run
-
-
-@dataclass(frozen=True)
-class Change:
-    """One value that differs between two runs, as text."""
-
-    key: str
-    before: str
-    now: str
 
 
 @dataclass(frozen=True)
@@ -36,6 +27,17 @@ class Changes:
     def none(self) -> bool:
         return not (self.config or self.code_and_data or self.environment)
 
+    @property
+    def confounded(self) -> str:
+        """A sentence where scores are compared and more than one key changed, so that they tell of none; else nothing.
+
+        Another seed is another draw of the same, and other paths may lead to the same data, whose fingerprint is compared.
+        """
+        keys = [change.key for change in that_matter(self.config, ("seed", "data.path", "data.cache"))]
+        if len(keys) < 2 or not self.outcome:
+            return ""
+        return f"{len(keys)} keys changed at once ({', '.join(keys)}): what came of it tells of none of them alone."
+
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """A nested mapping as `dotted.key -> leaf`; lists are leaves."""
@@ -47,29 +49,17 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(before: Any, now: Any) -> list[Change]:
-    """The leaves that differ, by key."""
-    old, new = flatten(before), flatten(now)
-    return [
-        Change(key, _text(old, key), _text(new, key)) for key in dict.fromkeys([*new, *old]) if old.get(key, ABSENT) != new.get(key, ABSENT)
-    ]
-
-
 def compare(before: RunFiles, now: RunFiles) -> Changes:
     """What changed from one run to the next."""
     old_result, new_result = flatten(before.result), flatten(now.result)
     return Changes(
         before=before.folder.resolve().name,
         config=differences(before.config, now.config),
-        code_and_data=differences(*({k: run.run[k] for k in IDENTITY if k in run.run} for run in (before, now))),
-        environment=differences(before.run.get("environment", {}), now.run.get("environment", {})),
+        code_and_data=differences(*(flatten({k: run.run[k] for k in IDENTITY if k in run.run}) for run in (before, now))),
+        environment=differences(*(flatten(run.run.get("environment", {})) for run in (before, now))),
         outcome=[
             Change(key, wording.score_value(key, old_result[key]), wording.score_value(key, value))
             for key, value in new_result.items()
             if key in old_result and wording.score(key).better != "neither"
         ],
     )
-
-
-def _text(values: Mapping[str, Any], key: str) -> str:
-    return str(values[key]) if key in values else ABSENT

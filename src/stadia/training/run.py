@@ -22,13 +22,13 @@ from typing import Any, Literal
 
 import stadia
 from stadia.core.config import StrictModel
+from stadia.core.differences import Change, differences, that_matter
 from stadia.core.errors import DataError, RunError
 from stadia.core.files import read_json, write_json, write_text
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 
 _PACKAGES = ("torch", "lightning", "timm", "numpy", "opencv-python-headless", "safetensors", "scipy", "av", "pydantic")
-_FREE_KEYS = {f"training.{key}" for key in ("workers", "loggers", "checkpoint_every", "pictures_every")}
 _LARGEST_DIFF = 16 << 20  # bytes; a larger one is somebody's data, not code
 
 
@@ -144,7 +144,7 @@ class Run:
         """
         after = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
         before = self.config if within is None else self.config.get(within, after)
-        self._refuse("configuration", changed_keys(before, after, f"{within}." if within else ""), {*_FREE_KEYS, *free})
+        self._refuse("configuration", that_matter(differences(before, after, f"{within}." if within else ""), free))
 
     def check_data(self, data: Mapping[str, Any]) -> None:
         """Raise RunError where the data is not what the run was made with; its path may differ (see `create`).
@@ -152,14 +152,14 @@ class Run:
         What follows from the configuration and the fingerprints is not compared, since earlier runs do not have it.
         """
         derived = {"train_frames", "train_pictures", "train_sessions"}
-        self._refuse("data", changed_keys(self.facts["data"], json.loads(json.dumps(data))), {"path", *derived})
+        changes = differences(self.facts["data"], json.loads(json.dumps(data)))
+        self._refuse("data", [change for change in changes if not change.under({"path", *derived})])
 
-    def _refuse(self, what: str, changes: list[str], free: Collection[str]) -> None:
-        changes = [change for change in changes if not any(f"{change.partition(':')[0]}.".startswith(f"{key}.") for key in free)]
+    def _refuse(self, what: str, changes: list[Change]) -> None:
         if changes:
             raise RunError(
                 self.folder,
-                found=f"other {what} ({'; '.join(changes)})",
+                found=f"other {what} ({'; '.join(map(str, changes))})",
                 expected="what the run was made with",
                 cure="resume without these changes, or start a new run",
             )
@@ -199,18 +199,6 @@ def is_main_process() -> bool:
     """True but in the further processes of a distributed training (the variables that Lightning, torchrun and SLURM set)."""
     ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     return next((rank for rank in ranks if rank is not None), "0") == "0"
-
-
-def changed_keys(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """`key: old -> new` for each dotted key that differs between two configurations."""
-    changes = []
-    for key in [*before, *(k for k in after if k not in before)]:
-        old, new = before.get(key, "not there"), after.get(key, "not there")
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            changes += changed_keys(old, new, f"{prefix}{key}.")
-        elif old != new:
-            changes.append(f"{prefix}{key}: {old} -> {new}")
-    return changes
 
 
 def _new_folder(wanted: Path) -> Path:

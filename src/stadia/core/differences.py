@@ -1,0 +1,49 @@
+"""What differs between two nested mappings (configurations, facts of runs), key by key. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ABSENT = "not there"
+
+CHANGE_NO_RESULT = frozenset({"name", *(f"training.{key}" for key in ("workers", "loggers", "checkpoint_every", "pictures_every"))})
+"""Keys of a configuration by which no loss and no weight changes."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One key whose value differs, both as text; ABSENT where one side has no such key."""
+
+    key: str
+    before: str
+    now: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.before} -> {self.now}"
+
+    def under(self, keys: Iterable[str]) -> bool:
+        """Whether it is one of these keys, or lies in one of these groups."""
+        return any(f"{self.key}.".startswith(f"{key}.") for key in keys)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[Change]:
+    """Each dotted key that differs. A group that only one side has is one change, as a list is, and as `null` for a group is."""
+    changes = []
+    for key in dict.fromkeys([*before, *now]):
+        old, new = before.get(key, ABSENT), now.get(key, ABSENT)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changes += differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            changes.append(Change(f"{prefix}{key}", str(old), str(new)))
+    return changes
+
+
+def that_matter(changes: Iterable[Change], free: Iterable[str] = ()) -> list[Change]:
+    """Those that may change what a training comes to: all but CHANGE_NO_RESULT, and `free` keys or groups.
+
+    Two runs tell what a key does where this is that key alone; of several that changed at once none can be told apart.
+    """
+    known = {*CHANGE_NO_RESULT, *free}
+    return [change for change in changes if not change.under(known)]
