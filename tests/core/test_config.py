@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 
@@ -55,6 +56,29 @@ def test_values_are_json_or_text(text, value):
 def test_defaults_and_overrides():
     config = resolve(Outer, {"width": 320}, ["optimiser.lr=2e-4", "offsets=[-2,2]", "optimiser.lr=3e-4"])
     assert config == Outer(width=320, optimiser=Inner(lr=3e-4), offsets=(-2, 2))
+
+
+@pytest.mark.parametrize("text", ["a,b", "[a,b]", "[a, b,]", "['a','b']"])
+def test_a_list_that_lost_its_quotes_is_told_as_it_must_be_typed(text):
+    """`names=["a","b"]` reaches the program as names=[a,b]: a shell takes the quotes off."""
+
+    class Named(StrictModel):
+        names: tuple[str, ...] = ()
+
+    with pytest.raises(ConfigError) as told:
+        resolve(Named, {}, [f"names={text}"])
+    assert """'names': expected a list, quoted for the shell: 'names=["a","b"]'""" in str(told.value)
+    assert "tuple" not in str(told.value)
+    (typed,) = shlex.split("""'names=["a","b"]'""")
+    assert resolve(Named, {}, [typed]).names == ("a", "b")
+
+
+def test_a_number_where_a_list_belongs():
+    class Named(StrictModel):
+        offsets: tuple[int, ...] = ()
+
+    with pytest.raises(ConfigError, match=r"'offsets': expected a list, quoted for the shell: 'offsets=\[1\]'"):
+        resolve(Named, {}, ["offsets=1"])
 
 
 def test_overrides_lie_over_the_base_and_leave_it_alone():

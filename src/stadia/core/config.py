@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
@@ -89,6 +90,13 @@ def merge(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     return merged
 
 
+def list_in_quotes(key: str, text: str) -> str:
+    """`'data.recordings=["a","b"]'`: what to type for a list that reached us as the text `[a,b]` (a shell takes double quotes off)."""
+    bare = text.strip().removeprefix("[").removesuffix("]")
+    words = [word.strip().strip("\"'") for word in bare.split(",")]
+    return shlex.quote(f"{key}={json.dumps([parse_value(word) for word in words if word], separators=(',', ':'))}")
+
+
 def resolve(
     model: type[_M], base: Mapping[str, Any] | None = None, overrides: Iterable[str] = (), *, cure: str = "correct or remove it"
 ) -> _M:
@@ -109,6 +117,9 @@ def resolve(
             if problem["type"] == "extra_forbidden":
                 continue  # already listed, with the nearest name
             key = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "tuple_type" and isinstance(problem["input"], str | int | float):
+                mistakes.append(f"'{key}': expected a list, quoted for the shell: {list_in_quotes(key, str(problem['input']))}")
+                continue
             message = problem["msg"].removeprefix("Value error, ")
             whole = problem["type"] == "missing" or isinstance(problem["input"], Mapping)  # a mistake of several keys together
             given = "" if whole else f" (found {problem['input']!r})"
