@@ -145,3 +145,26 @@ def test_no_torch():
     program = "import sys; sys.modules['torch'] = None; import stadia.core.config, stadia.core.files, stadia.core.seeds, stadia.core.tables"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+class Engine(StrictModel):
+    cylinders: int = 4
+    litres: float = 1.0
+
+
+class Truck(StrictModel):
+    engine: Engine = Engine(cylinders=8)
+
+
+class Fleet(StrictModel):
+    truck: Truck = Truck(engine=Engine(litres=9.0))
+    spare: Engine | None = None
+
+
+def test_a_group_given_in_part_keeps_what_its_default_says_of_the_rest():
+    assert resolve(Truck, overrides=["engine.litres=6"]).engine == Engine(cylinders=8, litres=6)
+    assert resolve(Truck, {"engine": {"cylinders": 2}}).engine == Engine(cylinders=2)
+    assert resolve(Fleet, overrides=["truck.engine.cylinders=6"]).truck.engine == Engine(cylinders=6, litres=9)
+    assert resolve(Fleet, overrides=["spare.litres=2"]).spare == Engine(litres=2)
+    resolved = resolve(Fleet, overrides=["truck.engine.litres=3"])
+    assert resolve(Fleet, resolved.model_dump(mode="json")) == resolved

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from stadia.core.config import resolve
+from stadia.core.config import StrictModel, resolve
 from stadia.core.errors import ConfigError
 from stadia.training.config import OptimiserConfig, ScheduleConfig, TrainingConfig
 
@@ -48,3 +48,16 @@ def test_mistakes_are_named_with_their_cure(model: type, override: str, message:
 def test_neither_configuration_nor_run_folder_imports_torch() -> None:
     check = "import sys, stadia.training.config, stadia.training.run; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+class Recipe(StrictModel):
+    training: TrainingConfig = TrainingConfig(max_epochs=None, max_steps=2500, batch_size=16)
+
+
+def test_epochs_take_the_place_of_a_default_of_steps_and_the_rest_stays() -> None:
+    epochs = resolve(Recipe, overrides=["training.max_epochs=10"]).training
+    assert (epochs.max_epochs, epochs.max_steps, epochs.batch_size) == (10, None, 16)
+    both = resolve(Recipe, overrides=["training.max_epochs=10", "training.max_steps=50"]).training
+    assert (both.max_epochs, both.max_steps, both.batch_size) == (10, 50, 16)
+    assert resolve(Recipe, overrides=["training.batch_size=4"]).training == TrainingConfig(max_steps=2500, batch_size=4)
+    assert resolve(Recipe, {"training": epochs.model_dump(mode="json")}).training == epochs

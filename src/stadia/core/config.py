@@ -7,16 +7,35 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from stadia.core.errors import ConfigError, ConfigMistakes
 from stadia.core.tables import Table, nearest
 
 
 class StrictModel(BaseModel):
-    """A configuration: unknown keys are errors, defaults are validated, and a resolved one cannot be changed."""
+    """A configuration: unknown keys are errors, defaults are validated, and a resolved one cannot be changed.
+
+    Where a field's default is a configuration itself (`training: TrainingConfig = TrainingConfig(batch_size=16)`), a group of keys that
+    is given in part changes these and leaves what the default says of the others.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_defaults(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        groups = {name: given for name, given in values.items() if isinstance(given, Mapping) and name in cls.model_fields}
+        defaults = {name: default for name in groups if isinstance(default := cls.model_fields[name].default, StrictModel)}
+        return {**values, **{name: default.under(groups[name]) for name, default in defaults.items()}}
+
+    def under(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The values given, over what was said when this was made."""
+        said = {name: getattr(self, name) for name in self.model_fields_set}
+        groups = {name: value for name, value in said.items() if isinstance(value, StrictModel) and isinstance(given.get(name), Mapping)}
+        return {**said, **given, **{name: value.under(given[name]) for name, value in groups.items()}}
 
 
 _M = TypeVar("_M", bound=StrictModel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -97,6 +98,11 @@ class TrainingConfig(StrictModel):
         if isinstance(values, dict) and values.get("max_steps") is not None and "max_epochs" not in values:
             return {**values, "max_epochs": None}
         return values
+
+    def under(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Epochs that are given take the place of a default's steps."""
+        values = super().under(given)
+        return values if given.get("max_epochs") is None or "max_steps" in given else {**values, "max_steps": None}
 
     @model_validator(mode="after")
     def _ends(self) -> TrainingConfig:
