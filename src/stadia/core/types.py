@@ -176,14 +176,24 @@ class Prediction(Movable):
 
     inverse_depth: one map a scale, finest first, (B, 1, H / 2^s, W / 2^s), in 1/m where the recipe claims metres.
     T_source_target: (B, N, 4, 4): the rig's transform where it is known, else the pose network's.
+    inverse_depth_right: the same maps as the rig's other camera would see them, said from the target picture alone; in the pixels of the
+        source "stereo". None where the network does not say them.
+    log_uncertainty: one map a scale, (B, 1, H / 2^s, W / 2^s): log Sigma of the photometric residual at the target's pixels
+        (D3VO, arXiv 2003.01060, eq. 7). None where the network does not say it.
+    brightness: (B, N, 2) gain a and offset b of each source: a * target + b is as bright as the source (eq. 3). None: (1, 0).
     """
 
     inverse_depth: tuple[Tensor, ...]
     T_source_target: Tensor
+    inverse_depth_right: tuple[Tensor, ...] | None = None
+    log_uncertainty: tuple[Tensor, ...] | None = None
+    brightness: Tensor | None = None
 
     def to(self, *args: Any, **kwargs: Any) -> Prediction:
-        maps = tuple(m.to(*args, **kwargs) for m in self.inverse_depth)
-        return replace(self, inverse_depth=maps, T_source_target=self.T_source_target.to(*args, **kwargs))
+        def moved(value: Any) -> Any:
+            return tuple(map(moved, value)) if isinstance(value, tuple) else None if value is None else value.to(*args, **kwargs)
+
+        return replace(self, **{field.name: moved(getattr(self, field.name)) for field in fields(self)})
 
 
 class Predictor(Protocol):
