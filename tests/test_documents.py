@@ -63,7 +63,7 @@ def commands(block: Block) -> list[str]:
 
 
 @pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Every command of the app only notes that it was reached, with the options it would have been given; train is dry."""
     reached: list[str] = []
     groups = [app, *(group.typer_instance for group in app.registered_groups)]
@@ -72,7 +72,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def note(*_: Any, _real: Any = command.callback, **options: Any) -> None:
             reached.append(_real.__name__)
             if _real.__name__ == "train":  # what a file would say of the data is made up
-                data = options["data"] or (Path("PATH") if options["config"] or options["resume"] else None)
+                data = tmp_path if any(options[name] for name in ("data", "config", "resume")) else None
                 _real(**options | {"data": data, "config": None, "resume": None, "dry_run": True})
 
         monkeypatch.setattr(command, "callback", functools.wraps(command.callback)(note))  # type: ignore[arg-type]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from stadia.training.run import Run
 
 _PATHS = {"path", "poses", "ground_truth_path", "K_file", "train_file", "val_file", "folder", "start_from"}
+EXAMPLE = "PATH"
+"""Stands in --dry-run's data.path where nobody gave one."""
 
 
 def train(
@@ -37,18 +39,14 @@ def train(
         words, recipe = ([recipe] if recipe else []) + words, _recipe_of(resume)
     base = config if config is not None or resume is None else resume / "config.json"
     given = [f"data.path={json.dumps(str(data))}"] if data is not None else []
-    resolved = resolve_recipe(recipe, base, given + words, example={"path": "PATH"} if dry_run else {})
+    resolved = resolve_recipe(recipe, base, given + words, example={"path": EXAMPLE} if dry_run else {})
     if dry_run:
         from rich.console import Console
 
+        _check_data(resolved)
         _check_encoders(resolved)
         Console().print_json(resolved.model_dump_json())
-        path = resolved.model_dump().get("data", {}).get("path", "")
-        there = not path or Path(path).expanduser().exists()
-        would = (
-            f"would train with this configuration, in a folder of its own in {out}" if there else f"would not train: nothing at '{path}'"
-        )
-        typer.echo(f"dry run: '{recipe}' {would}", err=True)
+        typer.echo(f"dry run: '{recipe}' would train with this configuration, in a folder of its own in {out}", err=True)
         return
 
     from stadia.core.files import check_writable
@@ -84,6 +82,15 @@ def with_whole_paths(config: RecipeConfig) -> RecipeConfig:
         for key in _PATHS & group.keys():
             group[key] = group[key] and str(Path(group[key]).expanduser().absolute())
     return type(config).model_validate(values)
+
+
+def _check_data(config: RecipeConfig) -> None:
+    """Raise DataError where there is nothing at the path that was given."""
+    from stadia.data.sources import check_there
+
+    path = config.model_dump().get("data", {}).get("path", EXAMPLE)
+    if path != EXAMPLE:
+        check_there(Path(path).expanduser())
 
 
 def _check_encoders(config: RecipeConfig) -> None:

@@ -104,9 +104,14 @@ def held_out_split(path: Path, format: str = "auto") -> str | None:
     return next((name for name in ("test", "val") if splits.get(name)), None)
 
 
-def _reader(path: Path, format: str) -> tuple[str, Format]:
+def check_there(path: Path) -> None:
+    """Raise DataError where there is nothing at a path. Opens nothing."""
     if not path.exists():
         raise DataError(path, found="nothing there", expected="a dataset's folder or a video file", cure="check the path")
+
+
+def _reader(path: Path, format: str) -> tuple[str, Format]:
+    check_there(path)
     name = _recognised(path) if format == "auto" else DATASETS.check(format)
     return name, DATASETS.load(name)
 
