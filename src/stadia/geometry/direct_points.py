@@ -1,0 +1,241 @@
+"""Photometric residuals of points between pictures, with their derivatives: what direct bundle adjustment is made of.
+
+A point is a pixel of its host picture with an inverse depth; around it eight pixels of one depth are compared (Engel, Koltun and
+Cremers, Direct sparse odometry, PAMI 2018, eq. 1 to 4; Yang et al., D3VO, arXiv 2003.01060, eq. 9 to 11). Poses take a twist
+(v, w) from the left: T <- exp(twist) T.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from stadia.geometry.camera import NEAR, inverse_intrinsics
+from stadia.geometry.se3 import compose, inverse, se3_exp
+
+PATTERN = ((0, 0), (0, -2), (-1, -1), (1, -1), (-2, 0), (2, 0), (-1, 1), (0, 2))
+"""x and y of the pixels of a point (Direct sparse odometry, fig. 4): a spread square without its lower right corner."""
+
+MARGIN = 2
+"""Pixels around a point that the pattern reaches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Pictures of one window.
+
+    grey: (F, H, W) in [0, 1].  K: (F, 3, 3).  T_camera_world: (F, 4, 4) float64.
+    brightness: (F, 2) float64, a and b: what a picture shows is exp(a) times the world's brightness, plus b.
+    T_first: (F, 4, 4) where the derivatives of the motion are taken, so that what has been marginalised and what has not speak of the same
+        unknowns (first-estimate Jacobians: Huang, Mourikis and Roumeliotis, ISER 2008); None: at T_camera_world.
+    """
+
+    grey: Tensor
+    K: Tensor
+    T_camera_world: Tensor
+    brightness: Tensor
+    T_first: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.grey)
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Points of hosts among Frames.
+
+    host: (P,) index of the frame.  pixel: (P, 2), x then y.  ray: (P, 8, 3) of the pattern's pixels, at z = 1 in the host.
+    inverse_depth: (P,).  value: (P, 8) what the host shows there.  weight: (P, 8) of the squared residuals.
+    """
+
+    host: Tensor
+    pixel: Tensor
+    ray: Tensor
+    inverse_depth: Tensor
+    value: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.host)
+
+    def chosen(self, rows: Tensor) -> Points:
+        """Those of an index or a mask (P,)."""
+        return Points(*(getattr(self, name)[rows] for name in Points.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class Sightings:
+    """Which point is looked for in which frame. point, frame: (S,) indices, no pair twice and no point in its host."""
+
+    point: Tensor
+    frame: Tensor
+
+    def __len__(self) -> int:
+        return len(self.point)
+
+
+@dataclass(frozen=True, slots=True)
+class Residuals:
+    """Of sightings. value: (S, 8).  seen: (S,) bool, the whole pattern inside the frame and before it.
+
+    slope: (S, 8, 9) in the twist of T_frame_host from the left (6), the frame's a and b, and the inverse depth.
+    adjoint: (S, 6, 6) of T_frame_host, and gain (S,) = exp(a_frame - a_host): the host's slopes are minus slope[:6] adjoint, minus that
+        in a, and minus gain times that in b.
+    """
+
+    value: Tensor
+    seen: Tensor
+    slope: Tensor
+    adjoint: Tensor
+    gain: Tensor
+
+
+def points_of(grey: Tensor, K: Tensor, host: int, pixel: Tensor, inverse_depth: Tensor, weight: Tensor) -> Points:
+    """Points of one picture.
+
+    Args:
+        grey: (H, W).  K: (3, 3).  host: its index among the frames.
+        pixel: (P, 2) whole numbers, MARGIN from the edge at least.  inverse_depth: (P,).  weight: (P, 8).
+    """
+    offsets = torch.tensor(PATTERN, dtype=pixel.dtype, device=pixel.device)
+    around = pixel[:, None] + offsets
+    value = grey[around[..., 1].long(), around[..., 0].long()]
+    ones = torch.ones_like(around[..., :1])
+    ray = torch.cat((around, ones), -1).to(K) @ inverse_intrinsics(K).mT
+    index = torch.full((len(pixel),), host, dtype=torch.long, device=pixel.device)
+    return Points(index, pixel.to(grey), ray.to(grey), inverse_depth.to(grey), value, weight.to(grey))
+
+
+def adjoint(T: Tensor) -> Tensor:
+    """(..., 6, 6) of motions (..., 4, 4), twists v then w: T exp(x) = exp(adjoint x) T."""
+    R, t = T[..., :3, :3], T[..., :3, 3]
+    crossed = torch.linalg.cross(t[..., :, None].expand_as(R), R, dim=-2)
+    top, bottom = torch.cat((R, crossed), -1), torch.cat((torch.zeros_like(R), R), -1)
+    return torch.cat((top, bottom), -2)
+
+
+def read(grey: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pictures (F, H, W) at pixels (S, 8, 2) of frames (S,), bilinearly: value, slope along x and along y, each (S, 8), and inside.
+
+    The slopes are exactly those of the bilinear picture. inside: (S, 8) bool, no pixel beyond the outermost centres.
+    """
+    height, width = grey.shape[-2:]
+    x, y = pixels.unbind(-1)
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    left, top = x.detach().floor().clamp(0, width - 2), y.detach().floor().clamp(0, height - 2)
+    right_of, below = x - left, y - top
+    corner = (frame[:, None] * height + top.long()) * width + left.long()
+    flat = grey.flatten()
+    a, b, c, d = (flat[corner + step] for step in (0, 1, width, width + 1))
+    along_x = (b - a) + below * (d - c - b + a)
+    along_y = (c - a) + right_of * (d - c - b + a)
+    return a + right_of * (b - a) + below * along_y, along_x, along_y, inside
+
+
+def residuals(frames: Frames, points: Points, sightings: Sightings) -> Residuals:
+    """(I_j[p'] - b_j) - exp(a_j - a_i) (I_i[p] - b_i) over the pattern of every sighting, with its slopes.
+
+    p' is where the frame j sees the host's pixel p at the point's inverse depth. Slopes of the motion are taken at frames.T_first.
+    """
+    i, j = points.host[sightings.point], sightings.frame
+    ray, inverse_depth = points.ray[sightings.point], points.inverse_depth[sightings.point][:, None]
+    T = _between(frames.T_camera_world, i, j)
+    pixels, *_, before = _seen_from(T, ray, inverse_depth, frames.K[j])
+    grey, along_x, along_y, inside = read(frames.grey, j, pixels)
+    a, b = frames.brightness.to(grey).unbind(-1)
+    gain = (a[j] - a[i]).exp()
+    expected = gain[:, None] * (points.value[sightings.point] - b[i][:, None])
+    value = grey - b[j][:, None] - expected
+
+    T = T if frames.T_first is None else _between(frames.T_first, i, j)
+    slope = _slope(T, ray, inverse_depth, frames.K[j].to(grey), along_x, along_y)
+    slope = torch.cat((slope[..., :6], -expected[..., None], -torch.ones_like(slope[..., :1]), slope[..., 6:]), -1)
+    return Residuals(value, (inside & before).all(-1), slope, adjoint(T), gain)
+
+
+def _between(T_camera_world: Tensor, host: Tensor, frame: Tensor) -> Tensor:
+    """T_frame_host (S, 4, 4) float64; every pair of frames is composed once."""
+    pairs = compose(T_camera_world[:, None], inverse(T_camera_world)[None])
+    return pairs[frame, host]
+
+
+def _seen_from(T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Pixels (S, 8, 2), x and y at z = 1, nearness z_frame / z_host, each (S, 8), and whether before the camera."""
+    R, t = T[..., :3, :3].to(ray), T[..., :3, 3].to(ray)
+    moved = ray @ R.mT + inverse_depth[..., None] * t[:, None]
+    nearness = moved[..., 2]
+    before = nearness > NEAR
+    x, y = (moved[..., k] / torch.where(before, nearness, torch.ones_like(nearness)) for k in (0, 1))
+    K = K.to(ray)[:, None]
+    pixels = torch.stack((K[..., 0, 0] * x + K[..., 0, 1] * y + K[..., 0, 2], K[..., 1, 1] * y + K[..., 1, 2]), -1)
+    return pixels, x, y, nearness, before
+
+
+def _slope(T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor, along_x: Tensor, along_y: Tensor) -> Tensor:
+    """(S, 8, 7) of the picture's brightness in the twist, which moves the frame's point by v + w x p, and in the inverse depth."""
+    _, x, y, nearness, before = _seen_from(T, ray, inverse_depth, K)
+    nearer = before / torch.where(before, nearness, torch.ones_like(nearness))
+    in_x = along_x * K[:, None, 0, 0]
+    in_y = along_x * K[:, None, 0, 1] + along_y * K[:, None, 1, 1]
+    outwards = in_x * x + in_y * y
+    per_metre = inverse_depth * nearer
+    t = T[:, None, :3, 3].to(ray)
+    in_depth = nearer * (in_x * t[..., 0] + in_y * t[..., 1] - outwards * t[..., 2])
+    in_translation = (in_x * per_metre, in_y * per_metre, -outwards * per_metre)
+    in_rotation = (-in_y - outwards * y, in_x + outwards * x, in_y * x - in_x * y)
+    return torch.stack((*in_translation, *in_rotation, in_depth), -1)
+
+
+def huber(residual: Tensor, bend: float) -> tuple[Tensor, Tensor]:
+    """Cost r^2 / 2 up to |r| = bend and a line of its slope beyond; and the weight that r^2 / 2 would need for the same slope."""
+    size = residual.abs()
+    weight = bend / size.clamp(min=bend)
+    return torch.where(size <= bend, residual.square() / 2, bend * (size - bend / 2)), weight
+
+
+def gradient_weight(slope_squared: Tensor, contrast: float = 0.2) -> Tensor:
+    """c^2 / (c^2 + |grad I|^2): a pixel's error of place costs less where brightness is steep (Direct sparse odometry, eq. 7)."""
+    return contrast**2 / (contrast**2 + slope_squared)
+
+
+def uncertainty_weight(log_uncertainty: Tensor, scale: float = 0.1) -> Tensor:
+    """alpha^2 / (alpha^2 + Sigma^2) of a predicted log Sigma (D3VO, eq. 12, which gives no alpha; 0.1 is a typical residual)."""
+    return scale**2 / (scale**2 + (2 * log_uncertainty).exp())
+
+
+def select_pixels(grey: Tensor, allowed: Tensor, count: int) -> Tensor:
+    """Up to about `count` pixels (P, 2), x then y: the steepest of each square cell, where it is steeper than its surroundings.
+
+    Args:
+        grey: (H, W) in [0, 1].
+        allowed: (H, W) bool; what is MARGIN + 1 from the edge is left out besides.
+
+    A cell's best must exceed the picture's median slope and a grey level in 255 a pixel (Direct sparse odometry, 3.2).
+    """
+    height, width = grey.shape
+    squared = slope_squared(grey)
+    steep = torch.zeros_like(squared)
+    inner = slice(MARGIN + 1, height - MARGIN - 1), slice(MARGIN + 1, width - MARGIN - 1)
+    steep[inner] = (squared * allowed)[inner]
+    cell = max(2, round((height * width / count) ** 0.5))
+    best, index = torch.nn.functional.max_pool2d(steep[None, None], cell, ceil_mode=True, return_indices=True)
+    least = max(float(squared.median()), 1 / 255**2)
+    index = index[best > least]
+    return torch.stack((index % width, index // width), -1)
+
+
+def slope_squared(grey: Tensor) -> Tensor:
+    """(..., H, W): |grad I|^2 by central differences, per pixel; 0 on the edge."""
+    squared = torch.zeros_like(grey)
+    along_x = (grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]) / 2
+    along_y = (grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]) / 2
+    squared[..., 1:-1, 1:-1] = along_x.square() + along_y.square()
+    return squared
+
+
+def moved(frames: Frames, step: Tensor) -> Frames:
+    """Frames after a step (F, 8): twists from the left, and changes of a and b."""
+    T = compose(se3_exp(step[:, :6]), frames.T_camera_world)
+    return replace(frames, T_camera_world=T, brightness=frames.brightness + step[:, 6:])

@@ -1,0 +1,150 @@
+"""Residuals of points: their slopes are autograd's, and the laws of weights and of the choice of pixels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from stadia.geometry import direct_points as direct
+from stadia.geometry import se3
+from stadia.geometry.camera import intrinsics, pixel_grid
+from stadia.geometry.direct_points import Frames, Points, Residuals, Sightings
+
+F64 = torch.float64
+CAMERA = intrinsics(60.0, 58.0, 47.3, 22.8, height=48, width=96)
+K = CAMERA.K.clone()
+K[0, 1] = 1.5  # a skew too
+
+
+def waves(frames: int) -> Tensor:
+    """(F, 48, 96) in [0, 1]."""
+    x, y = pixel_grid(48, 96, dtype=F64)
+    return torch.stack([0.5 + (torch.sin(0.31 * x + 0.2 * y + k) + torch.sin(0.4 * y - 0.17 * x + k)) / 4 for k in range(frames)])
+
+
+@pytest.fixture
+def window(poses) -> tuple[Frames, Points, Sightings]:
+    """Three frames of different brightness, each host of 20 points, all looked for in the others."""
+    grey = waves(3)
+    brightness = torch.tensor([[0.0, 0.0], [0.2, 0.03], [-0.1, -0.02]], dtype=F64)
+    frames = Frames(grey, K.expand(3, 3, 3), poses(3, reach=0.2, turn=0.03), brightness)
+    hosts = []
+    for host in range(3):
+        pixel = torch.stack((torch.randint(20, 76, (20,)), torch.randint(12, 36, (20,))), -1)
+        hosts.append(direct.points_of(grey[host], K, host, pixel, 0.1 + 0.2 * torch.rand(20, dtype=F64), torch.ones(20, 8, dtype=F64)))
+    points = Points(*(torch.cat([getattr(part, name) for part in hosts]) for name in Points.__slots__))
+    pairs = [(p, f) for p in range(60) for f in range(3) if f != p // 20]
+    point, frame = torch.tensor(pairs).unbind(-1)
+    return frames, points, Sightings(point, frame)
+
+
+def full_slopes(found: Residuals, points: Points, sightings: Sightings, frames: int) -> tuple[Tensor, Tensor]:
+    """(S, 8, F, 8) in the frames' unknowns and (S, 8) in the inverse depth, made of what a Residuals holds."""
+    every = torch.zeros(*found.value.shape, frames, 8, dtype=F64)
+    for s in range(len(sightings)):
+        i, j = int(points.host[sightings.point[s]]), int(sightings.frame[s])
+        every[s, :, j] = found.slope[s, :, :8]
+        every[s, :, i, :6] = -found.slope[s, :, :6] @ found.adjoint[s]
+        every[s, :, i, 6] = -found.slope[s, :, 6]
+        every[s, :, i, 7] = -found.gain[s] * found.slope[s, :, 7]
+    return every, found.slope[..., 8]
+
+
+def test_slopes_are_autograds(window):
+    """Of host and target pose, brightness and inverse depth, in float64 to 1e-6."""
+    frames, points, sightings = window
+
+    def value(step: Tensor, inverse_depth: Tensor) -> Tensor:
+        other = Points(*(inverse_depth if name == "inverse_depth" else getattr(points, name) for name in Points.__slots__))
+        return direct.residuals(direct.moved(frames, step), other, sightings).value
+
+    in_step, in_depth = torch.autograd.functional.jacobian(value, (torch.zeros(3, 8, dtype=F64), points.inverse_depth), vectorize=True)
+    found = direct.residuals(frames, points, sightings)
+    assert found.seen.float().mean() > 0.9
+    steps, depths = full_slopes(found, points, sightings, 3)
+    seen = found.seen
+    assert_close(steps[seen], in_step[seen], atol=1e-6, rtol=1e-6)
+    own = in_depth[torch.arange(len(sightings)), :, sightings.point]
+    assert_close(depths[seen], own[seen], atol=1e-6, rtol=1e-6)
+    assert in_step[seen].abs().amax((0, 1)).min() > 1e-3  # nothing was compared with nothing
+
+
+def test_slopes_are_taken_at_the_first_estimate(window):
+    """Geometry there, the picture's own slopes here: with flat slopes along x and y, exactly those of the first estimate."""
+    frames, points, sightings = window
+    x, y = pixel_grid(48, 96, dtype=F64)
+    plane = (0.2 + 0.004 * x + 0.003 * y).expand(3, -1, -1)
+    first = Frames(plane, frames.K, frames.T_camera_world, frames.brightness)
+    away = direct.moved(first, 0.01 * torch.randn(3, 8, dtype=F64))
+    kept = Frames(plane, frames.K, away.T_camera_world, frames.brightness, T_first=frames.T_camera_world)
+    there, here = direct.residuals(first, points, sightings), direct.residuals(kept, points, sightings)
+    assert_close(here.slope[..., :6], there.slope[..., :6], atol=1e-12, rtol=0)
+    assert_close(here.adjoint, there.adjoint)
+    assert (here.value - there.value).abs().max() > 1e-3
+
+
+def test_the_same_view_has_no_residual(window):
+    frames, points, sightings = window
+    still = Frames(waves(1).expand(3, -1, -1), frames.K, torch.eye(4, dtype=F64).expand(3, 4, 4), torch.zeros(3, 2, dtype=F64))
+    points = direct.points_of(still.grey[0], K, 0, points.pixel, points.inverse_depth, points.weight)
+    found = direct.residuals(still, points, Sightings(torch.arange(60), torch.ones(60, dtype=torch.long)))
+    assert found.seen.all()
+    assert found.value.abs().max() < 1e-12
+
+
+def test_brightness_of_both_frames_is_undone(window):
+    """exp(a) times the world's brightness, plus b, in each."""
+    frames, points, _ = window
+    a, b = frames.brightness[:, :1, None], frames.brightness[:, 1:, None]
+    shown = a.exp() * waves(1) + b
+    still = Frames(shown, frames.K, torch.eye(4, dtype=F64).expand(3, 4, 4), frames.brightness)
+    points = direct.points_of(shown[1], K, 1, points.pixel, points.inverse_depth, points.weight)
+    found = direct.residuals(still, points, Sightings(torch.arange(60), torch.full((60,), 2)))
+    assert found.value.abs().max() < 1e-12
+
+
+def test_a_pattern_that_leaves_the_picture_or_lies_behind_is_not_seen(window):
+    frames, points, _ = window
+    T = torch.eye(4, dtype=F64).repeat(3, 1, 1)
+    T[1, 2, 3], T[2, 0, 3] = -100.0, 100.0
+    away = Frames(frames.grey, frames.K, T, frames.brightness)
+    first = torch.arange(20)
+    for frame in (1, 2):
+        found = direct.residuals(away, points, Sightings(first, torch.full((20,), frame)))
+        assert not found.seen.any()
+        assert found.slope.isfinite().all()
+
+
+def test_the_adjoint_moves_a_twist_across(poses):
+    T, twist = poses(5), 0.3 * torch.randn(5, 6, dtype=F64)
+    across = (direct.adjoint(T) @ twist[..., None])[..., 0]
+    assert_close(se3.compose(T, se3.se3_exp(twist)), se3.compose(se3.se3_exp(across), T))
+
+
+def test_huber_is_a_square_that_goes_on_as_a_line():
+    r = torch.tensor([-3.0, -0.5, 0.0, 0.5, 1.0, 3.0], dtype=F64, requires_grad=True)
+    cost, weight = direct.huber(r, 1.0)
+    assert_close(cost, torch.tensor([2.5, 0.125, 0, 0.125, 0.5, 2.5], dtype=F64))
+    (slope,) = torch.autograd.grad(cost.sum(), r)
+    assert_close(slope, (weight * r).detach())
+
+
+def test_weights_fall_with_slope_and_uncertainty():
+    assert direct.gradient_weight(torch.tensor([0.0, 0.04])).tolist() == pytest.approx([1.0, 0.5])
+    assert direct.uncertainty_weight(torch.log(torch.tensor([1e-6, 0.1, 0.3]))).tolist() == pytest.approx([1.0, 0.5, 0.1])
+
+
+def test_pixels_are_steep_spread_and_allowed():
+    grey, allowed = waves(1)[0], torch.ones(48, 96, dtype=torch.bool)
+    allowed[:, :30] = False
+    pixel = direct.select_pixels(grey, allowed, 100)
+    assert 40 <= len(pixel) <= 110
+    assert pixel[:, 0].min() >= 30
+    assert pixel[:, 0].max() <= 95 - direct.MARGIN
+    squared = direct.slope_squared(grey)
+    assert squared[pixel[:, 1], pixel[:, 0]].mean() > 2 * squared.mean()
+    halves = [int((pixel[:, 0] < 63).sum()), int((pixel[:, 0] >= 63).sum())]
+    assert min(halves) > 0.6 * max(halves)
+    assert len(direct.select_pixels(torch.full((48, 96), 0.5, dtype=F64), allowed, 100)) == 0
