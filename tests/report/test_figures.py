@@ -99,6 +99,26 @@ def test_histogram_holds_every_image():
     assert sum(height for *_, height in shape.bars) / 30 == pytest.approx(4, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0.9985, 0.999, 0.9995], ["0.9985", "0.999", "0.9995"]),
+        ([1200.5, 1201.0], ["1200.5", "1201"]),
+        ([0.2, 0.4], ["0.2", "0.4"]),
+        ([], []),
+    ],
+)
+def test_two_ticks_have_two_labels(values, labels):
+    assert figures.tick_labels(values) == labels
+
+
+def test_a_narrow_histogram_has_ticks_that_differ():
+    labels = [tick.label for tick in figures.histogram([0.9985 + 0.00001 * i for i in range(150)]).x_ticks]
+    assert len(set(labels)) == len(labels) > 1
+    panel = figures.plot("t", [Series("a", [10, 20], [100.001, 100.002])])
+    assert len({tick.label for tick in panel.y_ticks}) == len(panel.y_ticks) > 1
+
+
 def test_histogram_of_equal_values():
     assert figures.histogram([0.5, 0.5]).bars
 

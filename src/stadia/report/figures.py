@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +103,16 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def tick_labels(values: Sequence[float]) -> list[str]:
+    """Three digits, or as many as tell neighbouring ticks apart: 0.9995 and 1 are two places."""
+    apart = min((abs(b - a) for a, b in itertools.pairwise(values)), default=math.inf)
+    for digits in range(3, 17):
+        labels = [f"{value:.{digits}g}" for value in values]
+        if all(abs(float(label) - value) <= 0.01 * apart for label, value in zip(labels, values, strict=True)):
+            break
+    return labels
+
+
 @dataclass(frozen=True)
 class _Axes:
     """The ranges of a panel, and how they map to SVG units."""
@@ -132,10 +143,10 @@ class _Axes:
 
     def y_ticks(self) -> list[Tick]:
         if not self.log:
-            return [Tick(self.y(v), f"{v:.3g}") for v in nice_ticks(self.low, self.high)]
+            return _ticks(nice_ticks(self.low, self.high), self.y)
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         values = [m * 10.0**e for e in powers for m in ((1, 3) if len(powers) < 4 else (1,))]
-        return [Tick(self.y(v), f"{v:.3g}") for v in values if self.low <= v <= self.high]
+        return _ticks([v for v in values if self.low <= v <= self.high], self.y)
 
 
 def plot(title: str, series: Sequence[Series], *, better: Better = "lower", noisy: bool = True) -> Plot | None:
@@ -165,6 +176,10 @@ def plot(title: str, series: Sequence[Series], *, better: Better = "lower", nois
         better=better,
         log=log,
     )
+
+
+def _ticks(values: Sequence[float], place: Callable[[float], float]) -> list[Tick]:
+    return [Tick(place(value), label) for value, label in zip(values, tick_labels(values), strict=True)]
 
 
 def _window(count: int) -> int:
@@ -279,4 +294,4 @@ def histogram(values: Sequence[float], bins: int = 24) -> Histogram:
         for i, c in enumerate(counts)
     ]
     median = float(np.clip(np.median(array), low, high))
-    return Histogram(bars, x(median), [Tick(x(v), f"{v:.3g}") for v in nice_ticks(low, high, 4)])
+    return Histogram(bars, x(median), _ticks(nice_ticks(low, high, 4), x))
