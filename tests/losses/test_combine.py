@@ -35,6 +35,14 @@ def test_by_hand() -> None:
     assert not any(value.requires_grad for value in (*report.terms.values(), *report.maps.values()))
 
 
+def test_least_values_are_weighted_as_their_terms() -> None:
+    x = torch.ones(2)
+    one = LossReport(x.sum(), {"log": x.sum(), "free": x.sum()}, {}, least={"log": -3.0}, seen={"dead": x[0]})
+    report = combine({"a": (2.0, one), "b": (0.5, one)})
+    assert report.least == {"a/log": -6.0, "b/log": -1.5}
+    assert set(report.seen) == {"a/dead", "b/dead"}
+
+
 def test_one_loss_of_weight_one_is_itself() -> None:
     first, _ = reports(torch.ones(3, requires_grad=True))
     report = combine({"only": (1.0, first)})

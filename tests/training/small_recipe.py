@@ -33,11 +33,13 @@ HEIGHT, WIDTH, SAMPLES = 4, 6, 22
 
 @dataclass
 class SmallReport:
-    """Total, terms and maps, as the losses' report has them."""
+    """As the losses' report."""
 
     total: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
     maps: dict[str, Tensor] = field(default_factory=dict)
+    least: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, Tensor] = field(default_factory=dict)
 
 
 class SmallSamples(Dataset[tuple[Tensor, Meta]]):

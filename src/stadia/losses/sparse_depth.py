@@ -90,7 +90,8 @@ class SparseDepthLoss:
             given = Labelled(inverse_depth, true_m, known, log_ratio(inverse_depth, true_m, known))
             terms = {name: weight * part(given, self.config) for name, (weight, part) in self.parts.items()}
             total = torch.stack(list(terms.values())).sum()
-        return LossReport(total, {name: value.detach() for name, value in terms.items()}, {"log_error": given.log_ratio.detach().abs()})
+        maps = {"log_error": given.log_ratio.detach().abs()}
+        return LossReport(total, {name: value.detach() for name, value in terms.items()}, maps, least=dict.fromkeys(terms, 0.0))
 
 
 def _check_sizes(inverse_depth: Tensor, true_m: Tensor) -> None:

@@ -30,7 +30,8 @@ class ObjectPoseLoss:
     def __call__(self, network: ObjectPoseNet, maps: ObjectMaps, targets: ObjectTargets) -> LossReport:
         terms = self._of_mask(maps.class_logits, targets.class_map) | self._of_objects(network, maps, targets)
         weighted = {name: self._weight(name) * value for name, value in terms.items()}
-        return LossReport(torch.stack([*weighted.values()]).sum(), {name: value.detach() for name, value in weighted.items()}, {})
+        total, terms = torch.stack([*weighted.values()]).sum(), {name: value.detach() for name, value in weighted.items()}
+        return LossReport(total, terms, {}, least=dict.fromkeys(terms, 0.0))
 
     def _weight(self, term: str) -> float:
         of_rotation = {"rotation": self.config.rotation_weight, "norm": self.config.rotation.norm_penalty}

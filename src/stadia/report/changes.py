@@ -55,11 +55,15 @@ def compare(before: RunFiles, now: RunFiles) -> Changes:
     return Changes(
         before=before.folder.resolve().name,
         config=differences(before.config, now.config),
-        code_and_data=differences(*(flatten({k: run.run[k] for k in IDENTITY if k in run.run}) for run in (before, now))),
-        environment=differences(*(flatten(run.run.get("environment", {})) for run in (before, now))),
+        code_and_data=differences(_identity(before), _identity(now)),
+        environment=differences(flatten(before.run.get("environment", {})), flatten(now.run.get("environment", {}))),
         outcome=[
             Change(key, wording.score_value(key, old_result[key]), wording.score_value(key, value))
             for key, value in new_result.items()
             if key in old_result and wording.score(key).better != "neither"
         ],
     )
+
+
+def _identity(run: RunFiles) -> dict[str, Any]:
+    return flatten({key: run.run[key] for key in IDENTITY if key in run.run})

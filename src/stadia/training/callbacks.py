@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import stadia.core.torchvision_shim  # noqa: F401
@@ -16,17 +16,22 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
+from torch.optim import Optimizer
 
 from stadia.core.files import replacing
 from stadia.training import rng
 from stadia.training.checkpoints import Header
 from stadia.training.config import TrainingConfig
 from stadia.training.loggers import Logger
+from stadia.training.loss_laws import check_loss
 from stadia.training.run import Run
 from stadia.training.sheet import compose
 from stadia.training.stopping import StopRequest
 from stadia.training.stream import BatchStream, Plan, shard
 from stadia.training.task import Task
+from stadia.training.update_ratio import UpdateRatio
+
+TERM = "train/term/"
 
 
 class Sharding(pl.Callback):
@@ -52,6 +57,9 @@ class StepCallback(pl.Callback):
 
     def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
         """After update number `step`, from 1."""
+
+    def on_row(self, trainer: pl.Trainer, task: Task, step: int, row: Mapping[str, float]) -> None:
+        """After the scalars of a step, or of a validation, were logged: in every process, means over all."""
 
 
 class Validation(StepCallback):
@@ -82,7 +90,7 @@ class Validation(StepCallback):
 
 
 class Scalars(StepCallback):
-    """Logs a row every `log_every` steps, and one a validation.
+    """Logs a row every `log_every` steps, and one a validation; asks of each step's row what holds of every loss (`loss_laws`).
 
     A row holds the step's own values (means over its batches and processes), not averages over the steps between: so it does
     not depend on where a training was interrupted. `time/...` are means over the steps since the last row.
@@ -91,6 +99,7 @@ class Scalars(StepCallback):
     def __init__(self, loggers: list[Logger], plan: Plan, stream: BatchStream, every: int) -> None:
         self.loggers, self.plan, self.stream, self.every = loggers, plan, stream, every
         self.sums: dict[str, Tensor] = {}
+        self.update = UpdateRatio()
         self.marked = (0, 0.0, 0.0)  # step, clock, seconds waited for batches, at the last row
 
     def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
@@ -98,36 +107,51 @@ class Scalars(StepCallback):
 
     def on_batch(self, trainer: pl.Trainer, task: Task) -> None:
         assert task.report is not None
-        values = {"train/loss": task.report.total, **{f"train/term/{name}": term for name, term in task.report.terms.items()}}
-        for name, value in values.items():
+        values = {"train/loss": task.report.total, **{f"{TERM}{name}": term for name, term in task.report.terms.items()}}
+        for name, value in (values | {f"train/{name}": value for name, value in task.report.seen.items()}).items():
             value = value.detach().float() / self.plan.accumulate
             self.sums[name] = self.sums[name] + value if name in self.sums else value
 
+    def due(self, step: int) -> bool:
+        return step % self.every == 0 or step == self.plan.total_steps
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, task: Task, optimizer: Optimizer) -> None:
+        if self.due(trainer.global_step + 1):
+            self.update.before(task.parameters())
+
     def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
         sums, self.sums = self.sums, {}
-        if step % self.every and step != self.plan.total_steps:
+        if not self.due(step):
             return
         means = torch.stack(list(sums.values()))
         if trainer.world_size > 1:
             means = trainer.strategy.reduce(means, reduce_op="mean")
-        values = torch.cat([means, task.gradient_norm.float()[None]]).tolist()  # one transfer
-        row = dict(zip((*sums, "train/gradient_norm"), values, strict=True)) | {"train/lr": task.lr}
+        ratio = self.update.after()
+        alike = {"train/gradient_norm": task.gradient_norm} | ({} if ratio is None else {"train/update_ratio": ratio})  # in every process
+        values = torch.cat([means, torch.stack([value.float() for value in alike.values()])]).tolist()  # one transfer
+        row = dict(zip((*sums, *alike), values, strict=True)) | {"train/lr": task.lr}
         steps, clock, waited = self.marked
         row["time/step_s"] = (time.perf_counter() - clock) / max(step - steps, 1)
         row["time/loading_s"] = (self.stream.waited_s - waited) / max(step - steps, 1)
         self._mark(step)
-        self._log(step, row)
+        self._log(trainer, task, step, row)
+        assert task.report is not None
+        terms = {name.removeprefix(TERM): value for name, value in row.items() if name.startswith(TERM)}
+        check_loss(step, row["train/loss"], terms, task.report.least, task.report.total.dtype)
 
     def on_validation_end(self, trainer: pl.Trainer, task: Task) -> None:
-        self._log(trainer.global_step, task.validated)
+        self._log(trainer, task, trainer.global_step, task.validated)
         self._mark(trainer.global_step)
 
     def _mark(self, step: int) -> None:
         self.marked = (step, time.perf_counter(), self.stream.waited_s)
 
-    def _log(self, step: int, row: dict[str, float]) -> None:
+    def _log(self, trainer: pl.Trainer, task: Task, step: int, row: dict[str, float]) -> None:
         for logger in self.loggers if row else ():
             logger.scalars(step, self.plan.epoch_of(step), row)
+        for callback in trainer.callbacks if row else ():
+            if isinstance(callback, StepCallback):
+                callback.on_row(trainer, task, step, row)
 
 
 class Pictures(StepCallback):

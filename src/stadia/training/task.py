@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import cmath
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Protocol
 
@@ -33,6 +35,8 @@ class Report(Protocol):
     total: () the loss to minimise.
     terms: its named parts, () each, as they enter the total.
     maps: named per-pixel maps, (B, ...), for pictures and checks.
+    least: the smallest value that a term can have, by name, where it has one; see `loss_laws`.
+    seen: scalars that enter nothing, () each, logged as `train/NAME`.
     """
 
     @property
@@ -41,6 +45,10 @@ class Report(Protocol):
     def terms(self) -> Mapping[str, Tensor]: ...
     @property
     def maps(self) -> Mapping[str, Tensor]: ...
+    @property
+    def least(self) -> Mapping[str, float]: ...
+    @property
+    def seen(self) -> Mapping[str, Tensor]: ...
 
 
 class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
@@ -65,6 +73,7 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
         self.validated: dict[str, float] = {}  # the means of the latest one, `val/<name>`, equal in all processes
         self.without_score: dict[str, tuple[int, int]] = {}  # in the latest one: how many samples of how many have none of a name
         self.meta: tuple[Meta, ...] = ()  # of the latest training batch
+        self.batch_loss = math.nan  # of the latest training batch
         self.gradient_norm = torch.zeros(())  # of the latest update, before clipping
         self.lr = 0.0  # of the latest update
 
@@ -117,9 +126,11 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
         assert self.report is not None
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.gradient_norm = torch.nn.utils.get_total_norm(gradients)
-        if torch.isfinite(self.report.total) & torch.isfinite(self.gradient_norm):
+        both = torch.complex(self.report.total.detach().float(), self.gradient_norm.float()).item()  # as one number: two would wait twice
+        self.batch_loss = both.real
+        if cmath.isfinite(both):
             return
-        if not torch.isfinite(self.report.total):
+        if not math.isfinite(self.batch_loss):
             raise _loss_not_finite(self.report, self.meta, step=self.global_step + 1)
         raise _gradient_not_finite(self, step=self.global_step + 1)
 
