@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stadia import recipes
 from stadia.core.config import resolve
-from stadia.core.errors import ConfigError, DataError, GeometryError
+from stadia.core.errors import CheckpointError, ConfigError, DataError, GeometryError
 from stadia.core.types import Claim
 from stadia.geometry.camera import intrinsics
 from stadia.models.dpt import Dpt
@@ -127,10 +127,20 @@ def test_a_resumed_run_remembers_what_it_started_from(small_dpt: DptRecipeConfig
     assert before["backbone_lr_factor"] == 0.1
     assert before["load_report"]["source"] == str(file)
     (run.folder / "scores" / "val.json").unlink()
+    file.unlink()  # a resumed run has weights of its own
     after = recipes.train(config, resume=run.folder).facts
     assert {key: after[key] for key in ("backbone_lr_factor", "load_report", "inverse_depth", "weights")} == {
         key: before[key] for key in ("backbone_lr_factor", "load_report", "inverse_depth", "weights")
     }
+
+
+def test_weights_that_are_missing_are_told_before_the_data_are_opened(small_dpt: DptRecipeConfig, tmp_path: Path) -> None:
+    absent = changed(small_dpt, f"model.weights={tmp_path / 'absent.pt'}", f"data.path={tmp_path / 'no-data'}")
+    with pytest.raises(CheckpointError, match=r"absent\.pt: found no such file"):
+        recipes.train(absent, out=tmp_path / "runs")
+    with pytest.raises(DataError, match="no-data"):  # the same of weights that are not asked for
+        recipes.train(changed(absent, "model.pretrained=false"), out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_fit_that_cannot_be_made_fails_the_run(small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

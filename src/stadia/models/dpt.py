@@ -17,7 +17,7 @@ from stadia.models.attention_cost import cost_line
 from stadia.models.dpt_blocks import embed, install_attention, pad_alike, start_at_random
 from stadia.models.dpt_config import DptConfig
 from stadia.models.dpt_networks import Network, check_installed, check_size
-from stadia.models.dpt_weights import FILES, NEVER_USED, LoadReport, load
+from stadia.models.dpt_weights import FILES, NEVER_USED, LoadReport, load, weights_file
 
 SMALLEST = 1e-8
 """Inverse depth in 1/m, what a network answers at least (isl-org/DPT)."""
@@ -57,7 +57,7 @@ class Dpt(nn.Module):
             self.network.head.head[-1] = nn.Softplus()
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not any(fnmatchcase(name, pattern) for pattern in NEVER_USED))
-        self.load_report = self._load() if config.pretrained else None
+        self.load_report = self._load()
         scale, shift = (1.0, 0.0) if self.load_report else (_RANDOM_SCALE, _RANDOM_SHIFT)
         scale, shift = scale if config.scale is None else config.scale, shift if config.shift is None else config.shift
         self.register_buffer("mean", torch.tensor(self.facts.mean).view(1, 3, 1, 1), persistent=False)
@@ -127,28 +127,9 @@ class Dpt(nn.Module):
         return self.network.dpt if self.facts.family == "dpt" else self.network.backbone
 
     def _load(self) -> LoadReport | None:
-        """The weights that the configuration names, else the published ones; None where nobody published any.
-
-        Raises CheckpointError where they cannot be had: a hundred million weights at random are not what was asked for.
-        """
-        config = self.config
-        if config.weights is not None:
-            path = Path(config.weights)
-        elif self.facts.hub is None:
-            return None
-        else:
-            try:
-                with hub.asked_where_reachable():
-                    path = hub.fetch(self.facts.hub, FILES)
-            except OSError as error:
-                raise CheckpointError(
-                    f"weights of '{config.network}'",
-                    found=f"none in the cache, and no way to {self.facts.hub} on the hub ({type(error).__name__})",
-                    expected="the published weights",
-                    cure=f"{hub.how_to_copy(self.facts.hub)}; or model.weights=FILE; or model.pretrained=false to start at random",
-                ) from error
+        config, path = self.config, find_weights(self.config)
         allowed = {"allow_initialised": config.allow_initialised, "allow_left_over": config.allow_left_over}
-        return load(self.network, path, name=config.network, **allowed)
+        return None if path is None else load(self.network, path, name=config.network, **allowed)
 
     def _start_at_random(self, answer: float) -> None:
         """A start from which the head answers about so everywhere."""
@@ -156,6 +137,30 @@ class Dpt(nn.Module):
         if self.facts.hub is None:
             answer += math.log(-math.expm1(-answer))  # what softplus makes the answer of
         start_at_random(self.network, self._body.embeddings, head.head[-2] if self.facts.family == "dpt" else head.conv3, answer)
+
+
+def find_weights(config: DptConfig) -> Path | None:
+    """The file of weights that a network starts from: the one that is named, else the published ones; None where it starts at random.
+
+    Raises CheckpointError where they cannot be had: a hundred million weights at random are not what was asked for.
+    """
+    if not config.pretrained:
+        return None
+    if config.weights is not None:
+        return weights_file(Path(config.weights))
+    facts: Network = NETWORKS.load(config.network)()
+    if (repository := facts.hub) is None:
+        return None
+    try:
+        with hub.asked_where_reachable():
+            return hub.fetch(repository, FILES)
+    except OSError as error:
+        raise CheckpointError(
+            f"weights of '{config.network}'",
+            found=f"none in the cache, and no way to {repository} on the hub ({type(error).__name__})",
+            expected="the published weights",
+            cure=f"{hub.how_to_copy(repository)}; or model.weights=FILE; or model.pretrained=false to start at random",
+        ) from error
 
 
 def check_network(name: str, *, height: int, width: int) -> None:

@@ -155,20 +155,27 @@ def _refuse_partial(report: LoadReport, path: Path, name: str, initialised: Sequ
         )
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a file by its name; nothing is unpickled but tensors.
-
-    Raises CheckpointError where there is no such file, where it is damaged, holds more than tensors, or is one of stadia's own.
-    """
+def weights_file(path: Path) -> Path:
+    """The file of weights that a path names, itself or in the folder. Opens nothing; raises CheckpointError where there is none."""
+    path = path.expanduser()
     if path.is_dir():
         found = next((path / file for file in FILES if (path / file).is_file()), None)
         if found is None:
             raise CheckpointError(
                 path, found="a folder without weights", expected=" or ".join(FILES), cure="pass the file of weights itself"
             )
-        path = found
+        return found
     if not path.is_file():
         raise CheckpointError(path, found="no such file", expected="weights (.pt, .safetensors, or a folder)", cure="check the path")
+    return path
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a file by its name; nothing is unpickled but tensors.
+
+    Raises CheckpointError where there is no such file, where it is damaged, holds more than tensors, or is one of stadia's own.
+    """
+    path = weights_file(path)
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 

@@ -24,7 +24,7 @@ from stadia.geometry.align import ScaleShift, ScaleShiftFit, scale_median
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses.report import LossReport
 from stadia.losses.sparse_depth import SparseDepthLoss
-from stadia.models.dpt import Dpt
+from stadia.models.dpt import Dpt, find_weights
 from stadia.models.dpt_networks import check_installed, check_size
 from stadia.recipes.depth import DepthRecipe
 from stadia.recipes.dpt_config import DptRecipeConfig
@@ -73,6 +73,10 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         check_installed()
         data = open_video(config.data, config.training, seed=config.seed, console=console)
         return config.model_copy(update={"data": data.config}), data
+
+    @classmethod
+    def check_start(cls, config: DptRecipeConfig) -> None:
+        find_weights(config.model)
 
     def check_size(self, height: int, width: int) -> None:
         """Any multiple of the network's stride: the embeddings of places are resized to its grid."""

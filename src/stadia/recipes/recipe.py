@@ -66,6 +66,10 @@ class Recipe(Task[InputsT, TargetsT], Generic[ConfigT, DataT, InputsT, TargetsT]
         """
         raise NotImplementedError(f"{cls.__name__} opens no data")
 
+    @classmethod
+    def check_start(cls, config: ConfigT) -> None:
+        """Raise CheckpointError where the weights that a new training starts from cannot be had. Asked first, and of no resumed one."""
+
     def remember(self, data: DataT) -> None:
         """Keep in buffers, which checkpoints hold, what prediction needs to know of the training's data. Called before it trains."""
 

@@ -44,8 +44,8 @@ def train(
     """
     console = Console(stderr=True)
     recipe: type[AnyRecipe] = RECIPES.load(config.recipe)
-    if config.start_from is not None and not resume:
-        check_recipe(Checkpoint.open(Path(config.start_from)), recipe.recipe)  # before anything is decoded
+    if not resume:
+        check_start(recipe, config)  # before anything is decoded
     if not is_main_process():
         logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all
     config, data = recipe.prepare(config, console)
@@ -73,6 +73,14 @@ def train(
             raise
         ended(run)
     return run
+
+
+def check_start(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
+    """Raise CheckpointError where the weights that a new training starts from cannot be had, or `start_from` is of another recipe."""
+    if config.start_from is None:
+        recipe.check_start(config)
+    else:
+        check_recipe(Checkpoint.open(Path(config.start_from)), recipe.recipe)
 
 
 def started_task(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData, run: Run) -> AnyRecipe:
