@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.recipes import scoring, video, workflow
 from stadia.recipes.selfsup import Selfsup
 from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.recipes.workflow import report_findings
 from stadia.training.checkpoints import Checkpoint
 from stadia.training.run import Run
 
@@ -78,6 +81,14 @@ def test_a_finding_that_says_stop_refuses_the_training(small: SelfsupConfig, tmp
     assert not (tmp_path / "runs").exists()
     run = recipes.train(small, out=tmp_path / "runs", despite_findings=True)
     assert json.loads((run.folder / "findings.jsonl").read_text())["code"] == "X01"
+
+
+def test_what_there_was_no_time_to_check_is_told() -> None:
+    """Other notes are for the report."""
+    sampled, note = (replace(STOP, code=code, severity=Severity.NOTE, measured=code) for code in ("N02", "N01"))
+    console = Console(file=io.StringIO(), width=40)
+    assert report_findings([sampled, note], console, despite_findings=False) == [sampled, note]
+    assert console.file.getvalue() == f"note: N02 N02; {STOP.cure}\n"
 
 
 def test_a_run_has_finished_when_it_is_scored(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

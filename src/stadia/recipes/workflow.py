@@ -22,6 +22,9 @@ from stadia.training.checkpoints import Checkpoint, check_recipe, load_weights
 from stadia.training.fit import fit
 from stadia.training.run import Run, is_main_process
 
+SAMPLED = "N02"
+"""The note that some of the data were not looked at in time."""
+
 
 def train(
     config: RecipeConfig,
@@ -115,9 +118,9 @@ def build_task(recipe: type[AnyRecipe], config: RecipeConfig, *, resumed: bool) 
 
 
 def report_findings(findings: list[Finding], console: Console, *, despite_findings: bool) -> list[Finding]:
-    """Print what is more than a note. Raises RunError where one says stop, unless told otherwise."""
+    """Print what is more than a note, and what there was no time to look at. Raises RunError where one says stop, unless told otherwise."""
     for finding in findings:
-        if finding.severity is not Severity.NOTE:
+        if finding.severity is not Severity.NOTE or finding.code == SAMPLED:
             console.print(f"{finding.severity}: {finding.code} {finding.measured}; {finding.cure}", markup=False, soft_wrap=True)
     stops = [finding for finding in findings if finding.severity is Severity.STOP]
     if stops and not despite_findings:
