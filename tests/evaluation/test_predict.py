@@ -237,6 +237,19 @@ def test_a_path_ends_where_a_motion_is_not_known(tmp_path: Path, drive: Make, re
     assert len(asked) == 3
 
 
+def test_why_there_is_no_path_at_all(tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    """Of a recipe without an answer, of pictures of a camera that stands, and of one picture, which asks for no path."""
+    predictor = red_reader()
+    predictor.T_next_now = lambda *_: None
+    record = run(drive(3), predictor, tmp_path / "unknown").record
+    assert (record.path, record.path_ends) == ((), "no path: the motion to 000001 is not known")
+    standing = [replace(frame, on_path=number == 0) for number, frame in enumerate(frames_of(drive(3)))]
+    record = predict(red_reader(), standing, tmp_path / "stands", MADE_BY, source="stands").record
+    assert record.path == ()
+    assert record.path_ends == "no path: no frame shows that the camera has moved since 000000 (data.stride=1 takes each frame)"
+    assert run(drive(1), red_reader(), tmp_path / "one").record.path_ends == ""
+
+
 def test_each_motion_is_told_the_one_before(drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
 

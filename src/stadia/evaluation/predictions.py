@@ -81,7 +81,7 @@ class PredictionsRecord(StrictModel):
     crop: of `geometry.crops.PICTURE_CROPS`, the part of each picture that the maps show.
     finished: false while predicting, so that a folder left half-way cannot be scored.  entries: the frames, in order.
     path: the entries with a pose, a row of trajectory.txt each; empty where there is no path.
-    path_ends: where and why the path stops before its last frame; else empty.
+    path_ends: where and why the path stops before its last frame, or why there is none of several frames; else empty.
     """
 
     format: Literal["stadia-predictions"] = "stadia-predictions"

@@ -74,11 +74,24 @@ def write_predictions(
     if not names:
         raise DataError(source, found="no frame", expected="at least one picture", cure="check the input")
     path = tuple(poses) if len(poses) > 1 else ()
+    if poses and not path:
+        ends = _why_no_path(list(names), next(iter(poses)), ends)
     if path:
         _write_path(out, np.stack(list(poses.values())), times)
-    found = {"entries": tuple(names), "path": path, "path_ends": ends if path else ""}
+    found = {"entries": tuple(names), "path": path, "path_ends": ends}
     record.model_copy(update={**found, "finished": True, "picture_size": sizes.pop() if len(sizes) == 1 else None}).write(out)
     return Predictions.open(out)
+
+
+def _why_no_path(names: Sequence[str], start: str, ends: str) -> str:
+    """Why no frame but the first has a pose; nothing of a single one.
+
+    ends: what is known of it; empty where no frame after the first is on the path, since the camera stands (`data.motion.FrameChooser`).
+    """
+    if len(names) == 1:
+        return ""
+    stood = f"no frame shows that the camera has moved since {start} (data.stride=1 takes each frame)"
+    return f"no path: {ends.partition(': ')[2] or stood}"
 
 
 def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
