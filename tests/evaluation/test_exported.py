@@ -110,6 +110,18 @@ for line in {lines!r}:
         assert code == 0, err
         assert json.loads(text)["abs_rel"] == pytest.approx(0, abs=1e-5)
 
+    @pytest.mark.parametrize(
+        ("words", "named"),
+        [(["--cloud"], "--cloud"), (["--motion", "network"], "--motion"), (["--cloud", "--motion", "aligned"], "--motion and --cloud")],
+    )
+    def test_an_option_that_would_do_nothing(
+        self, words: list[str], named: str, model: Path, video: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
+        code, _, err = stadia("predict", model, video, "--out", tmp_path / "out", "data.camera.focal_px=60", *words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert err.startswith(f"stadia: {named}: found given with an exported network")
+        assert not (tmp_path / "out").exists()
+
     def test_a_size_that_is_no_multiple_of_the_stride(self, model: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
         words = ("--out", tmp_path / "out", "--size", "50x30", "data.camera.focal_px=60")
         code, _, err = stadia("predict", model, video, *words)

@@ -21,12 +21,15 @@ def predict(
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="A new folder for what comes out.", show_default=False)] = ...,  # type: ignore[assignment]
     every: Annotated[int, typer.Option("--every", min=1, help="Each n-th frame.")] = 1,
-    motion: Annotated[str, typer.Option("--motion", help="The path: aligned by the depth predicted, or of the network alone.")] = "aligned",
+    motion: Annotated[
+        str | None,
+        typer.Option("--motion", help="The path: aligned by the depth predicted (default), or of the network alone.", show_default=False),
+    ] = None,
     size: Annotated[
         str | None, typer.Option("--size", help="1216x352: run CHECKPOINT at another size than its training's.", show_default=False)
     ] = None,
     video: Annotated[bool, typer.Option("--video/--no-video", help="The side-by-side video.")] = True,
-    cloud: Annotated[bool, typer.Option("--cloud/--no-cloud", help="The point cloud.")] = True,
+    cloud: Annotated[bool | None, typer.Option("--cloud/--no-cloud", help="The point cloud (default: yes).", show_default=False)] = None,
 ) -> None:
     """Predict depth and camera motion: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot."""
     from stadia.recipes.source_config import source_options
@@ -34,6 +37,7 @@ def predict(
     options = source_options(overrides or [])
 
     if checkpoint.suffix.lower() == ".onnx":
+        _refuse_idle({"--motion": motion is not None, "--cloud": cloud is True})
         _predict_exported(checkpoint, source, options, out, every=every, size=size, video=video)
         return
 
@@ -42,8 +46,22 @@ def predict(
     from stadia.recipes.workflow import load_task
 
     task = load_task(checkpoint)
+    asked = PredictionAsked(checkpoint, source, options, out, every, motion or "aligned", size, video, cloud is not False)
     with on_stderr() as bars:
-        _say(task.predict(PredictionAsked(checkpoint, source, options, out, every, motion, size, video, cloud), bars.watch))
+        _say(task.predict(asked, bars.watch))
+
+
+def _refuse_idle(given: Mapping[str, bool]) -> None:
+    """Raise ConfigError for an option that was given and that an exported network, which knows depth alone, has no use for."""
+    from stadia.core.errors import ConfigError
+
+    if idle := [option for option, was_given in given.items() if was_given]:
+        raise ConfigError(
+            " and ".join(idle),
+            found="given with an exported network",
+            expected="a checkpoint: an exported network knows depth alone",
+            cure="leave it out, or predict by the checkpoint",
+        )
 
 
 def _say(lines: Iterable[str]) -> None:
