@@ -66,17 +66,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The ONNX file and what the command said. Written once: the exporter takes seconds."""
-    path, said = tmp_path_factory.mktemp("export") / "model.onnx", io.StringIO()
-    with pytest.raises(SystemExit) as ending, contextlib.redirect_stdout(said):
+def told(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """The ONNX file and what the command said, on stdout and on stderr. Written once: the exporter takes seconds."""
+    path, said, steps = tmp_path_factory.mktemp("export") / "model.onnx", io.StringIO(), io.StringIO()
+    with pytest.raises(SystemExit) as ending, contextlib.redirect_stdout(said), contextlib.redirect_stderr(steps):
         run_command_line(["export", str(trained), "--out", str(path)])
     assert not ending.value.code
-    return path, said.getvalue()
+    return path, said.getvalue(), steps.getvalue()
 
 
 @pytest.fixture
-def exported(told: tuple[Path, str]) -> Path:
+def exported(told: tuple[Path, str, str]) -> Path:
     return told[0]
 
 
@@ -136,8 +136,9 @@ def test_the_lines_of_the_document_run(exported: Path, monkeypatch: pytest.Monke
     np.testing.assert_allclose(names["inverse_depth"], ExportedNetwork(exported).inverse_depth(np.zeros((1, 3, 64, 96), np.float32))[0, 0])
 
 
-def test_what_is_said(told: tuple[Path, str]) -> None:
-    path, text = told
+def test_what_is_said(told: tuple[Path, str, str], trained: Path) -> None:
+    path, text, steps = told
+    assert re.fullmatch(rf"reading {trained}\ntracing [\d.]+ M parameters, then comparing .*\n", steps), "nothing is silent for minutes"
     lines = text.splitlines()
     assert lines[0].startswith(f"{path}: ")
     assert "multiples of 32, trained at 96x64" in lines[1]

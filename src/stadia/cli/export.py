@@ -16,7 +16,7 @@ def export(
     from stadia.evaluation.predictions import IN_WORDS
     from stadia.recipes.exporting import export as export_checkpoint
 
-    about, compared = export_checkpoint(checkpoint, out)
+    about, compared = export_checkpoint(checkpoint, out, lambda step: typer.echo(step, err=True))
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, image (B, 3, H, W) to inverse_depth (B, 1, H, W)")
     typer.echo(f"  any B; H and W multiples of {about.stride}, trained at {about.width}x{about.height}")
     for comparison in compared:

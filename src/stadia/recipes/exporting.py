@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from stadia.recipes.workflow import load_task
 FORMATS = {".onnx": export_onnx, ".pt2": export_torch}
 
 
-def export(checkpoint: Path, out: Path) -> tuple[Description, list[Comparison]]:
+def export(checkpoint: Path, out: Path, tell: Callable[[str], object] = lambda step: None) -> tuple[Description, list[Comparison]]:
     """Export a checkpoint, or a run's best, and compare the file with it before it is left there.
 
     Args:
         checkpoint: of a recipe that predicts depth of a picture.
         out: a new file: .onnx, or .pt2 for torch.export.
+        tell: is given a line before each step that takes its time.
 
     Returns what the file says of itself, and how far it is from the checkpoint at two sizes.
     Raises ConfigError for another suffix or a missing extra, CheckpointError as `load_task` and for a recipe without depth, StadiaError
@@ -36,6 +38,7 @@ def export(checkpoint: Path, out: Path) -> tuple[Description, list[Comparison]]:
     if out.exists():
         raise StadiaError(out, found="something there already", expected="a new file", cure="choose another --out: nothing is overwritten")
     check_writable(out.parent)
+    tell(f"reading {checkpoint}")
     task, made_by = load_task(checkpoint), Provenance.of(checkpoint)
     if not isinstance(task, DepthRecipe):
         raise CheckpointError(
@@ -44,6 +47,8 @@ def export(checkpoint: Path, out: Path) -> tuple[Description, list[Comparison]]:
     if not task.focal > 0:
         raise CheckpointError(checkpoint, found="a network that was never trained", expected="the lens of its training", cure="train it")
     size = {"height": task.height, "width": task.width, "crop": task.crop, "stride": task.stride}
+    parameters = sum(parameter.numel() for parameter in task.parameters())
+    tell(f"tracing {parameters / 1e6:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes")
     about = Description.of(made_by, task.claim, focal=float(task.focal), **size)
     return about, FORMATS[out.suffix](_InverseDepth(task).eval(), out, about)
 
