@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from itertools import pairwise
@@ -15,10 +16,16 @@ from rich.console import Console
 from stadia import recipes
 from stadia.core.config import resolve
 from stadia.data.sources import open_recordings
+from stadia.evaluation.mean_depth import mean_depth_of
+from stadia.evaluation.predictions import Provenance
+from stadia.recipes import scoring
 from stadia.recipes.scored_frames import Trained, spans
 from stadia.recipes.scoring import thinned
 from stadia.recipes.selfsup_config import SelfsupConfig
 from stadia.recipes.video import indices_of, open_video
+from stadia.training.run import Run
+
+MADE_BY = Provenance(recipe="selfsup", config_hash="0")
 
 
 def test_few_frames_stay() -> None:
@@ -54,6 +61,31 @@ def test_a_frame_of_both_sides_is_scored_once(small: SelfsupConfig, tmp_path: Pa
     assert all(int(Path(b).stem) == int(Path(a).stem) + 1 for a, b in pairwise(scored))
     (path,) = (run.folder / "scores").glob("val-*.json")
     assert len(json.loads(path.read_text())["path_true_m"]) == len(scored)
+
+
+def test_a_score_says_its_crop_and_that_its_drives_trained(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation by blocks of drives that train: on the terminal and in the files, which the report reads."""
+    config = resolve(SelfsupConfig, small.model_dump(mode="json"), ['data.recordings=["train-000"]', "data.split_by.val_share=0.4"])
+    data = open_video(config.data, config.training, seed=0, console=Console(quiet=True))
+    run = Run.create(tmp_path, "run", config, recipe="selfsup", seed=0, data=data.facts)
+    predictor = mean_depth_of(data.recordings["val"], 32, 96)
+    console = Console(file=io.StringIO(), width=40)
+
+    def score(crop: str) -> list[str]:
+        predictor.crop = crop
+        known, indices = data.recordings["val"], indices_of(data.split.val)
+        scoring.score_recordings(predictor, known, run, "val", MADE_BY, console, indices=indices)
+        return json.loads((run.folder / "scores" / "val.json").read_text())["notes"]
+
+    note, *_ = score("none")
+    assert "are others of drives that trained it" in note
+    monkeypatch.setattr("stadia.geometry.crops.PICTURE_CROPS", {"kb": (16, 48)})
+    cut, *rest = score("kb")
+    assert "only the crop 'kb' of each picture is scored" in cut
+    assert rest[0] == note
+    monkeypatch.setattr(Provenance, "of", lambda *_: MADE_BY)
+    scoring.score_validation(predictor, data, run, console)
+    assert console.file.getvalue().startswith(f"note: validation: {cut}\nnote: validation: {note}\n")
 
 
 @pytest.mark.parametrize("asked", [False, True])

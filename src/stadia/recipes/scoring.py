@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from stadia.core.types import Claim, Predictor
 from stadia.evaluation.predictions import Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recordings import Evaluation, can_be_scored, evaluate_recordings
+from stadia.recipes.scored_frames import Trained
 from stadia.recipes.video import VideoData, indices_of, unique_recordings
 from stadia.training.run import Run
 
@@ -27,7 +29,9 @@ PROTOCOL_BY_CLAIM = {Claim.METRES: "metric", Claim.UP_TO_SCALE: "relative", Clai
 def score_validation(predictor: Predictor, data: VideoData, run: Run, console: Console) -> None:
     """Score what validated, frames held out and no other, with the run's best checkpoint; nothing where nothing did."""
     recordings = unique_recordings(data.split.val)
-    score_recordings(predictor, recordings, run, "val", Provenance.of(run.folder), console, indices=indices_of(data.split.val))
+    scored = score_recordings(predictor, recordings, run, "val", Provenance.of(run.folder), console, indices=indices_of(data.split.val))
+    for note in scored.notes if scored else ():
+        console.print(f"note: validation: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def score_recordings(
@@ -42,7 +46,8 @@ def score_recordings(
 ) -> Evaluation | None:
     """Score recordings by the protocol that fits the predictor's claim.
 
-    Writes predictions/NAME/ and scores/NAME.json, scores/NAME-RECORDING.json into the run's folder.
+    Writes predictions/NAME/ and scores/NAME.json, scores/NAME-RECORDING.json into the run's folder. Their notes say what of the frames,
+    or of their drives, the run was trained on, and that a crop alone was scored.
 
     Args:
         predictor: trained, or a baseline.
@@ -68,8 +73,17 @@ def score_recordings(
 
     protocol = PROTOCOLS[PROTOCOL_BY_CLAIM[predictor.claim]]
     evaluation = evaluate_recordings(predictor, known, protocol, folder, provenance, indices=chosen, watch=watch)
+    notes = (*_note_of_crop(predictor.crop), *Trained.on(run.folder, known, chosen).notes(chosen))
+    evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     evaluation.write(run.folder / "scores", name, {"checkpoint": provenance.checkpoint})
     return evaluation
+
+
+def _note_of_crop(crop: str) -> list[str]:
+    """That the data were cut: a score of theirs knows nothing of the rest of the pictures."""
+    if crop == "none":
+        return []
+    return [f"only the crop '{crop}' of each picture is scored, since the data were cut to it: `stadia evaluate` says what lies outside"]
 
 
 def thinned(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, list[int]]:
