@@ -55,6 +55,7 @@ class Lower(Dpt):
 def test_a_training_ends_in_metres_and_a_score(small_dpt: DptRecipeConfig, tmp_path: Path) -> None:
     run = recipes.train(small_dpt, out=tmp_path / "runs")
     assert run.facts["claim"] == "metres"
+    assert run.facts["model"] == "dpt-tiny, attention sdpa"
     assert (run.folder / "scores" / "val.json").is_file()
     with (run.folder / "metrics.csv").open() as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]

@@ -77,6 +77,13 @@ def test_whole_run_says_what_matters(make_run):
     assert len(page.named("img")) == 6
 
 
+def test_title_and_header_name_the_model_where_the_recipe_does(make_run):
+    page, _ = build(make_run(run={"recipe": "dpt", "model": "dpt-tiny, attention performer, crop kb"}))
+    assert "<title>dpt (dpt-tiny, attention performer, crop kb): 2026-03-02-101500-demo</title>" in page
+    assert '<h1>dpt <span class="soft">dpt-tiny, attention performer, crop kb</span>' in page
+    assert "<title>selfsup: " in build(make_run("2026-03-03-101500-other"))[0]
+
+
 def test_page_is_one_file_that_loads_nothing(make_run):
     text, page = build(make_run())
     for tag, attributes in page.tags:

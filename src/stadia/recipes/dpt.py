@@ -103,7 +103,21 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         fitted = {} if self.fitted is None else {"fitted": asdict(self.fitted)}
         unit = {"scale": float(network.scale), "shift": float(network.shift)}
         metres = {"scale_from": "the ground truth that it was trained on"} if self.claim is Claim.METRES else {}
-        return {**super().about, **metres, "inverse_depth": unit, "backbone_lr_factor": self.backbone_lr_factor, **fitted, **report}
+        return {
+            **super().about,
+            **metres,
+            "model": self.model_in_words,
+            "inverse_depth": unit,
+            "backbone_lr_factor": self.backbone_lr_factor,
+            **fitted,
+            **report,
+        }
+
+    @property
+    def model_in_words(self) -> str:
+        """What a report calls the model: its network, its attention, and the part of a picture that it sees."""
+        crop = f", crop {self.crop}" if self.crop != "none" else ""
+        return f"{self.config.model.network}, attention {self.config.model.attention.name}{crop}"
 
     @property
     def backbone_lr_factor(self) -> float:

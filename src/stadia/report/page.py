@@ -45,6 +45,7 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
         name=run.folder.resolve().name,
         run=run,
         stadia_version=__version__,
+        model=str(run.run.get("model") or ""),
         status=wording.status(run.run.get("status")),
         facts=_facts(run),
         error=run.run.get("error"),
