@@ -41,7 +41,6 @@ from stadia.geometry.warp import synthesize
 from stadia.losses.report import LossReport
 from stadia.losses.sparse_depth import Labelled
 from stadia.losses.sparse_depth_config import SparseDepthConfig
-from stadia.models.attention_config import AttentionConfig
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.recipe import Recipe
 from stadia.report import wording
@@ -132,40 +131,6 @@ def dataset(name: str, part: Any, folder: Path) -> None:
         assert part.recognises(path) is False
         with contextlib.suppress(StadiaError):
             assert part.open(path, SourceOptions()) == []
-
-
-def network(name: str, part: Any, folder: Path) -> None:
-    """Its numbers agree with each other and with those of the network that transformers builds of them."""
-    facts = part()
-    with torch.device("meta"):
-        built = facts.build()
-    body = built.dpt if facts.family == "dpt" else built.backbone
-    assert len(body.encoder.layer) == facts.blocks
-    assert list(facts.hooks) == sorted(set(facts.hooks))
-    assert facts.hooks[-1] < facts.blocks
-    assert len(built.neck.convs) == 4
-    assert body.embeddings.position_embeddings.shape[-1] % facts.heads == 0
-
-
-def attention(name: str, part: Any, folder: Path) -> None:
-    """On any grid, with or without a class token: finite, a mean of the values, slopes everywhere, each sample for itself."""
-    torch.manual_seed(0)
-    config = AttentionConfig(name=name)
-    built, another = part(config, 3, 8), part(config, 3, 8)
-    owned = {tensor.data_ptr() for tensor in built.state_dict().values()}
-    assert not owned & {tensor.data_ptr() for tensor in another.state_dict().values()}
-    for grid, prefix in (((4, 6), 1), ((3, 5), 0), ((1, 1), 2)):
-        q, k, v = (torch.randn(2, 3, prefix + grid[0] * grid[1], 8, requires_grad=True) for _ in range(3))
-        built.train().zero_grad()
-        said = built(q, k, v, grid)
-        assert said.shape == v.shape
-        said.square().sum().backward()
-        if grid != (1, 1):  # there a window has one token, and a weight nothing to say
-            asked = [q.grad, k.grad, v.grad, *(parameter.grad for parameter in built.parameters())]
-            assert all(slope is not None and slope.isfinite().all() and slope.abs().sum() > 0 for slope in asked)
-        built.eval()
-        torch.testing.assert_close(built(q[1:], k[1:], v[1:], grid), built(q, k, v, grid)[1:])
-        torch.testing.assert_close(built(q, k, torch.full_like(v, 3.0), grid), torch.full_like(v, 3.0))
 
 
 def loss(name: str, part: Any, folder: Path) -> None:
@@ -311,9 +276,7 @@ CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
         schedule,
         logger,
         dataset,
-        model_contracts.model,
-        network,
-        attention,
+        *model_contracts.CONTRACTS,
         loss,
         part_of_sparse_depth,
         object_contracts.rotation_loss,

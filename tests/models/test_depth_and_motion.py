@@ -68,7 +68,7 @@ def test_stereo_has_the_rigs_transform(model: DepthAndMotion) -> None:
 def test_the_pose_network_sees_pairs_in_order_of_time(model: DepthAndMotion) -> None:
     """With the same pair of pictures, "before" and "after" are each other's inverse."""
     later, earlier = torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96)
-    T_later_earlier = model.pose(earlier, later)
+    T_later_earlier = model.motion(earlier, later).T_later_earlier
     before, after = batch_of(("-1",), 1), batch_of(("+1",), 1)
     before.inputs.image.copy_(later)
     before.inputs.sources[:, 0] = earlier

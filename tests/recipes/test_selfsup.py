@@ -151,7 +151,7 @@ def test_validation_says_what_no_depth_and_motion_would_leave(task: Selfsup, sma
     still = torch.eye(4).expand(*batch.inputs.T_source_target_rig.shape)
     task.eval()
     with monkeypatch.context() as patch, torch.no_grad():
-        patch.setattr(task.model, "_transforms", lambda batch: still)
+        patch.setattr(task.model, "_transforms", lambda *_: (still, None))
         scores = task.validate(batch)
     torch.testing.assert_close(scores["residual_unwarped"], scores["residual"], rtol=1e-3, atol=1e-4)
     with torch.no_grad():

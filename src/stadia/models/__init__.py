@@ -34,3 +34,40 @@ NETWORKS = Table(
         "depth-anything-large": "stadia.models.dpt_networks:depth_anything_large",
     },
 )
+
+POSE_NETS = Table(
+    "pose network",
+    {
+        "resnet": "stadia.models.pose_net:resnet",
+        "d3vo": "stadia.models.pose_net:d3vo",
+        "shared": "stadia.models.pose_net:shared",
+    },
+)
+
+POSE_HEADS = Table(
+    "pose head",
+    {
+        "pool": "stadia.models.pose_heads:Pool",
+        "convolution": "stadia.models.pose_heads:Convolution",
+        "linear": "stadia.models.pose_heads:Linear",
+    },
+)
+
+ROTATIONS = Table(
+    "rotation",
+    {
+        "axis_angle": "stadia.geometry.se3:so3_exp",
+        "euler": "stadia.models.pose_net:euler_xyz",
+    },
+)
+
+ACTIVATIONS = Table(
+    "activation",
+    {
+        "relu": "stadia.models.activations:relu",
+        "leaky_relu": "stadia.models.activations:leaky_relu",
+        "elu": "stadia.models.activations:elu",
+        "rrelu": "stadia.models.activations:rrelu",
+        "snake": "stadia.models.activations:Snake",
+    },
+)

@@ -7,62 +7,75 @@ from torch import Tensor, nn
 
 from stadia.core.types import Batch, Prediction, is_temporal
 from stadia.geometry.se3 import inverse
+from stadia.models.brightness import inverse_brightness
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_net import DepthNet
+from stadia.models.encoders import Encoder
 from stadia.models.hub import Weights
-from stadia.models.pose_net import PoseNet
+from stadia.models.pose_net import Motion, PoseNet, Shared
 
 
 class DepthAndMotion(nn.Module):
     """The depth network on the target picture, the pose network on each pair of neighbours in time.
 
-    The pose network always sees a pair in order of time; for a source before the target its answer is inverted, so that
-    one convention is learnt instead of two. A source of the rig (stereo) has its transform from the calibration.
+    The pose network always sees a pair in order of time; for a source before the target its answer is inverted, motion and
+    brightness alike, so that one convention is learnt instead of two. A source of the rig (stereo) has its transform from the
+    calibration; where brightness is asked for, the pose network sees that pair too, target first, and says its brightness alone.
 
     motion: whether there is a pose network at all; without neighbours in time nothing would train it.
+    size: (height, width) of the training's pictures, for a pose head that is bound to them.
     """
 
-    def __init__(self, config: DepthAndMotionConfig, *, motion: bool = True) -> None:
+    def __init__(self, config: DepthAndMotionConfig, *, motion: bool = True, size: tuple[int, int] | None = None) -> None:
         super().__init__()
-        self.depth = DepthNet(
-            config.encoder,
-            pretrained=config.pretrained,
-            channels=config.decoder_channels,
-            min_depth_m=config.min_depth_m,
-            max_depth_m=config.max_depth_m,
-            start_depth_m=config.start_depth_m,
-            scales=config.scales,
-        )
-        self.pose = _pose_net(config) if motion else None
+        self.depth = DepthNet(config)
+        self.pose = PoseNet(config, self.depth.encoder, size=size) if motion else None
+        self.brightness = motion and config.brightness
 
     @property
     def weights(self) -> dict[str, Weights]:
-        """What each encoder started from, by its key in the configuration."""
+        """What each encoder of timm's started from, by its key in the configuration."""
         encoders = {"encoder": self.depth.encoder, "pose_encoder": self.pose.encoder if self.pose else None}
-        return {name: encoder.weights for name, encoder in encoders.items() if encoder}
+        return {name: encoder.weights for name, encoder in encoders.items() if isinstance(encoder, Encoder)}
 
     def forward(self, batch: Batch) -> Prediction:
-        """A batch to inverse depth and T_source_target."""
-        return Prediction(inverse_depth=self.depth(batch.inputs.image), T_source_target=self._transforms(batch))
+        """A batch to what the networks say of it: inverse depth, T_source_target, and what else the configuration asks for."""
+        features = self.depth.encoder(batch.inputs.image)
+        maps = self.depth.decode(features)
+        T_source_target, brightness = self._transforms(batch, features)
+        return Prediction(maps.inverse_depth, T_source_target, maps.inverse_depth_right, maps.log_uncertainty, brightness)
 
-    def _transforms(self, batch: Batch) -> Tensor:
-        """(B, N, 4, 4): one pass of the pose network over all temporal pairs of the batch."""
-        image, sources = batch.inputs.image, batch.inputs.sources
-        temporal = [i for i, name in enumerate(batch.source_names) if is_temporal(name)]
+    def motion(self, earlier: Tensor, later: Tensor) -> Motion | None:
+        """(B, 3, H, W) twice, in order of time; None without a pose network."""
+        if self.pose is None:
+            return None
+        if isinstance(self.pose.encoder, Shared):
+            earlier, later = self.depth.encoder(earlier)[-1], self.depth.encoder(later)[-1]
+        motion: Motion = self.pose(earlier, later)
+        return motion
+
+    def _transforms(self, batch: Batch, features: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """(B, N, 4, 4) and the brightness (B, N, 2): one pass of the pose network over all pairs of the batch that it is asked about."""
         transforms = list(batch.inputs.T_source_target_rig.unbind(1))
-        if temporal and self.pose is not None:
-            before = [int(batch.source_names[i]) < 0 for i in temporal]
-            earlier = torch.cat([sources[:, i] if b else image for i, b in zip(temporal, before, strict=True)])
-            later = torch.cat([image if b else sources[:, i] for i, b in zip(temporal, before, strict=True)])
-            for i, b, T_later_earlier in zip(temporal, before, self.pose(earlier, later).chunk(len(temporal)), strict=True):
-                transforms[i] = inverse(T_later_earlier) if b else T_later_earlier
-        return torch.stack(transforms, dim=1)
+        brightness = []
+        asked = [i for i, name in enumerate(batch.source_names) if is_temporal(name) or self.brightness]
+        if asked and self.pose is not None:
+            target, sources = self._compared(batch, features, asked)
+            before = [batch.source_names[i].startswith("-") for i in asked]
+            earlier = torch.cat([source if b else target for source, b in zip(sources, before, strict=True)])
+            later = torch.cat([target if b else source for source, b in zip(sources, before, strict=True)])
+            T_later_earlier, of_pairs = self.pose(earlier, later)
+            for i, b, T in zip(asked, before, T_later_earlier.chunk(len(asked)), strict=True):
+                if is_temporal(batch.source_names[i]):
+                    transforms[i] = inverse(T) if b else T
+            if self.brightness:
+                pairs = zip(before, of_pairs.chunk(len(asked)), strict=True)
+                brightness = [inverse_brightness(of_pair) if b else of_pair for b, of_pair in pairs]
+        return torch.stack(transforms, dim=1), torch.stack(brightness, dim=1) if brightness else None
 
-
-def _pose_net(config: DepthAndMotionConfig) -> PoseNet:
-    return PoseNet(
-        config.pose_encoder,
-        pretrained=config.pretrained,
-        rotation_scale=config.rotation_scale,
-        translation_scale=config.translation_scale,
-    )
+    def _compared(self, batch: Batch, features: list[Tensor], asked: list[int]) -> tuple[Tensor, list[Tensor]]:
+        """What the pose network is shown of the target and of each source asked about: pictures, or the depth network's features."""
+        sources = [batch.inputs.sources[:, i] for i in asked]
+        if self.pose is None or not isinstance(self.pose.encoder, Shared):
+            return batch.inputs.image, sources
+        return features[-1], list(self.depth.encoder(torch.cat(sources))[-1].chunk(len(asked)))

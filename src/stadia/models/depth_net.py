@@ -1,12 +1,21 @@
-"""The depth network: a picture to inverse depth at several scales (Monodepth2, arXiv 1806.01260, supplement table 6)."""
+"""The depth network: a picture to inverse depth at several scales (Monodepth2, arXiv 1806.01260, supplement table 6).
+
+Where asked it also says the right view's inverse depth and the uncertainty of the residual, by one channel of its heads each (D3VO,
+arXiv 2003.01060, supplement).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stadia.geometry.depth_maps import sigmoid_to_inverse_depth, start_bias
+from stadia.models import ACTIVATIONS
+from stadia.models.config import DepthAndMotionConfig
 from stadia.models.encoders import Encoder
 
 
@@ -23,9 +32,19 @@ class Decoder(nn.Module):
         channels: of the decoder at strides 1, 2, 4, 8, 16.
         outputs: channels of each head (1 for inverse depth; room for more views or an uncertainty).
         scales: how many heads, at strides 1, 2, 4, ...
+        activation: makes the layer behind each convolution, of `models.ACTIVATIONS`.
     """
 
-    def __init__(self, channels_in: list[int], strides: list[int], channels: tuple[int, ...], *, outputs: int = 1, scales: int = 4) -> None:
+    def __init__(
+        self,
+        channels_in: list[int],
+        strides: list[int],
+        channels: tuple[int, ...],
+        *,
+        outputs: int = 1,
+        scales: int = 4,
+        activation: Callable[[], nn.Module] = nn.ELU,
+    ) -> None:
         super().__init__()
         skips = dict(zip(strides, channels_in, strict=True))
         self.strides = [s for s in (16, 8, 4, 2, 1) if s < strides[-1]]
@@ -38,49 +57,80 @@ class Decoder(nn.Module):
         self.before, self.after = nn.ModuleDict(before), nn.ModuleDict(after)
         self.heads = nn.ModuleDict({str(1 << s): _conv(width[1 << s], outputs) for s in range(scales)})
         self.skips = {stride: index for index, stride in enumerate(strides)}
+        self.activation = activation()
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, ...]:
         """Features, finest first, to one (B, outputs, H / 2^s, W / 2^s) map of logits a scale, finest first."""
         x, maps = features[-1], []
         for stride in self.strides:
-            x = functional.elu(self.before[str(stride)](x))
+            x = self.activation(self.before[str(stride)](x))
             x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
             if stride in self.skips:
                 x = torch.cat([x, features[self.skips[stride]]], dim=1)
-            x = functional.elu(self.after[str(stride)](x))
+            x = self.activation(self.after[str(stride)](x))
             if str(stride) in self.heads:
                 maps.append(self.heads[str(stride)](x))
         return tuple(reversed(maps))
+
+
+class DepthMaps(NamedTuple):
+    """One map a scale, finest first, each (B, 1, H / 2^s, W / 2^s), float32: as of `core.types.Prediction`."""
+
+    inverse_depth: tuple[Tensor, ...]
+    inverse_depth_right: tuple[Tensor, ...] | None
+    log_uncertainty: tuple[Tensor, ...] | None
+
+
+LOG_UNCERTAINTY = (-6.0, 2.0)
+"""The least and the largest log Sigma: below it one pixel would weigh more than four hundred, and divide the loss by next to nothing."""
+
+
+def bounded_log_uncertainty(logit: Tensor) -> Tensor:
+    """The logit itself near 0, and smoothly no further than `LOG_UNCERTAINTY`: with a slope everywhere, unlike a clamp."""
+    least, largest = LOG_UNCERTAINTY
+    bound = torch.where(logit > 0, largest, -least)
+    return bound * torch.tanh(logit / bound)
 
 
 class DepthNet(nn.Module):
     """Encoder, decoder, and the map from logits to inverse depth.
 
     The heads' bias makes an untrained network answer `start_depth_m` everywhere: with the true baseline in metres a start
-    at arm's length would project a hundred pixels beside the match, where the photometric loss has no slope.
+    at arm's length would project a hundred pixels beside the match, where the photometric loss has no slope. Uncertainty starts at
+    exactly 1, its logarithm at 0: the loss begins as if there were none.
     """
 
-    def __init__(
-        self,
-        encoder: str,
-        *,
-        pretrained: bool,
-        channels: tuple[int, ...],
-        min_depth_m: float,
-        max_depth_m: float,
-        start_depth_m: float,
-        scales: int = 4,
-    ) -> None:
+    def __init__(self, config: DepthAndMotionConfig) -> None:
         super().__init__()
-        self.encoder = Encoder(encoder, pretrained=pretrained)
-        self.decoder = Decoder(self.encoder.channels, self.encoder.strides, channels, scales=scales)
-        self.min_depth_m, self.max_depth_m = min_depth_m, max_depth_m
-        bias = float(start_bias(start_depth_m, min_depth_m, max_depth_m))
+        self.right_view, self.uncertainty = config.right_view, config.uncertainty
+        self.encoder = Encoder(config.encoder, pretrained=config.pretrained)
+        self.decoder = Decoder(
+            self.encoder.channels,
+            self.encoder.strides,
+            config.decoder_channels,
+            outputs=1 + self.right_view + self.uncertainty,
+            scales=config.scales,
+            activation=ACTIVATIONS.load(config.decoder_activation),
+        )
+        self.min_depth_m, self.max_depth_m = config.min_depth_m, config.max_depth_m
+        bias = float(start_bias(config.start_depth_m, self.min_depth_m, self.max_depth_m))
         for head in self.decoder.heads.values():
             nn.init.normal_(head.weight, std=1e-2)  # type: ignore[arg-type]
             nn.init.constant_(head.bias, bias)  # type: ignore[arg-type]
+            if self.uncertainty:
+                nn.init.zeros_(head.weight[-1])  # type: ignore[index]
+                nn.init.zeros_(head.bias[-1])  # type: ignore[index]
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) RGB in [0, 1] to inverse depth in 1/m, (B, 1, H / 2^s, W / 2^s) for each scale s, float32."""
-        logits = self.decoder(self.encoder(image))
-        return tuple(sigmoid_to_inverse_depth(x.float(), self.min_depth_m, self.max_depth_m) for x in logits)
+    def forward(self, image: Tensor) -> DepthMaps:
+        """(B, 3, H, W) RGB in [0, 1]; inverse depth in 1/m."""
+        return self.decode(self.encoder(image))
+
+    def decode(self, features: list[Tensor]) -> DepthMaps:
+        """The features of a picture, finest first, as the encoder gives them."""
+        logits = [x.float() for x in self.decoder(features)]  # left; right and uncertainty where they are said
+
+        def inverse_depth(view: int) -> tuple[Tensor, ...]:
+            return tuple(sigmoid_to_inverse_depth(x[:, view : view + 1], self.min_depth_m, self.max_depth_m) for x in logits)
+
+        uncertainty = tuple(bounded_log_uncertainty(x[:, -1:]) for x in logits) if self.uncertainty else None
+        return DepthMaps(inverse_depth(0), inverse_depth(1) if self.right_view else None, uncertainty)

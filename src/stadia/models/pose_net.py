@@ -1,39 +1,120 @@
-"""The pose network: two pictures in order of time to the camera's motion (Monodepth2, arXiv 1806.01260)."""
+"""The pose network: two pictures in order of time to the camera's motion and the change of brightness between them.
+
+A row of `models.POSE_NETS` makes what compares the two. It is called with (configuration, the depth network's encoder) and gives a
+module as `Encoder` is: the pair along the channels to features, with their `channels` and `strides`, of which the coarsest count.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from stadia.geometry.se3 import from_rotation_translation, so3_exp
+from stadia.geometry.se3 import from_rotation_translation, matrix_from_euler
+from stadia.models import ACTIVATIONS, POSE_HEADS, POSE_NETS, ROTATIONS
+from stadia.models.brightness import brightness_from_logits
+from stadia.models.config import DepthAndMotionConfig
 from stadia.models.encoders import Encoder
+from stadia.models.pose_heads import Activation
+
+
+class Motion(NamedTuple):
+    """From the earlier picture of a pair to the later.
+
+    T_later_earlier: (B, 4, 4), float32.
+    brightness: (B, 2) a and b, a * earlier + b being as bright as the later; None where the network does not say it.
+    """
+
+    T_later_earlier: Tensor
+    brightness: Tensor | None
 
 
 class PoseNet(nn.Module):
-    """A six-channel encoder, a small convolutional head, a mean over the picture.
+    """What compares two pictures, and a head for the motion; with `config.brightness` one for a and one for b, which start at (1, 0).
 
     Args:
-        encoder: timm model. pretrained: see Encoder.
-        rotation_scale, translation_scale: multiply the head's axis-angle (radians) and translation (metres, or the depth's unit).
+        config: its `pose_net`, `pose_head`, `rotation` and scales: axis-angle or Euler angles in radians, metres or the depth's unit.
+        depth_encoder: of the depth network, which a `pose_net` may share.
+        size: (height, width) of the training's pictures, for a head that is bound to them.
     """
 
-    def __init__(self, encoder: str, *, pretrained: bool, rotation_scale: float, translation_scale: float) -> None:
+    def __init__(self, config: DepthAndMotionConfig, depth_encoder: Encoder, *, size: tuple[int, int] | None = None) -> None:
         super().__init__()
-        self.encoder = Encoder(encoder, pictures=2, pretrained=pretrained)
-        self.head = nn.Sequential(
-            nn.Conv2d(self.encoder.channels[-1], 256, 1),
-            nn.ReLU(),
-            nn.Conv2d(256, 256, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(256, 256, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(256, 6, 1),
-        )
-        self.rotation_scale, self.translation_scale = rotation_scale, translation_scale
+        self.encoder = POSE_NETS.load(config.pose_net)(config, depth_encoder)
+        head, stride = POSE_HEADS.load(config.pose_head), self.encoder.strides[-1]
+        grid = size and (-(-size[0] // stride), -(-size[1] // stride))
+        like = (ACTIVATIONS.load(config.activation), grid)
+        self.head = head(self.encoder.channels[-1], 6, *like)
+        self.gain, self.offset = (head(self.encoder.channels[-1], 1, *like) if config.brightness else None for _ in range(2))
+        for each in filter(None, (self.gain, self.offset)):
+            nn.init.zeros_(each[-1].weight)
+            nn.init.zeros_(each[-1].bias)
+        self.rotation: Callable[[Tensor], Tensor] = ROTATIONS.load(config.rotation)
+        self.rotation_scale, self.translation_scale = config.rotation_scale, config.translation_scale
+        self.brightness_scale = config.brightness_scale
 
-    def forward(self, earlier: Tensor, later: Tensor) -> Tensor:
-        """(B, 3, H, W) twice, in order of time, to T_later_earlier (B, 4, 4), float32."""
-        pair = torch.cat([earlier, later], dim=1)
-        motion = self.head(self.encoder(pair)[-1]).mean(dim=(2, 3)).float()
-        rotation = so3_exp(self.rotation_scale * motion[:, :3])
-        return from_rotation_translation(rotation, self.translation_scale * motion[:, 3:])
+    def forward(self, earlier: Tensor, later: Tensor) -> Motion:
+        """(B, 3, H, W) twice, in order of time; of `Shared` (B, C, h, w), the depth network's coarsest features of each."""
+        features = self.encoder(torch.cat([earlier, later], dim=1))[-1]
+        motion = self.head(features).float()
+        rotation = self.rotation(self.rotation_scale * motion[:, :3])
+        T_later_earlier = from_rotation_translation(rotation, self.translation_scale * motion[:, 3:])
+        if self.gain is None or self.offset is None:
+            return Motion(T_later_earlier, None)
+        logits = torch.cat([self.gain(features), self.offset(features)], dim=1).float()
+        return Motion(T_later_earlier, brightness_from_logits(logits, self.brightness_scale))
+
+
+def resnet(config: DepthAndMotionConfig, depth_encoder: Encoder) -> Encoder:
+    """An encoder of its own on the two pictures, a ResNet-18 or any of timm's by `pose_encoder` (Monodepth2, arXiv 1806.01260)."""
+    return Encoder(config.pose_encoder, pictures=2, pretrained=config.pretrained)
+
+
+def d3vo(config: DepthAndMotionConfig, depth_encoder: Encoder) -> SevenConvolutions:
+    """Seven convolutions of stride 2 on the two pictures, from random weights (D3VO, arXiv 2003.01060, supplement)."""
+    return SevenConvolutions(ACTIVATIONS.load(config.activation))
+
+
+def shared(config: DepthAndMotionConfig, depth_encoder: Encoder) -> Shared:
+    """The depth network's encoder on each picture: one encoder for both jobs, and no weights of its own but the head's."""
+    return Shared(depth_encoder)
+
+
+class SevenConvolutions(nn.Module):
+    """(B, 6, H, W) RGB in [0, 1] to (B, 1024, H / 128, W / 128), sides rounded up; normalised inside.
+
+    SfMLearner's pose network (arXiv 1704.07813) widened to D3VO's 1024 channels: the first kernels are 7 and 5 wide.
+    """
+
+    CHANNELS = (16, 32, 64, 128, 256, 512, 1024)
+    KERNELS = (7, 5, 3, 3, 3, 3, 3)
+    MEAN, STD = 0.45, 0.225
+
+    def __init__(self, activation: Activation) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs, outputs, kernel in zip((6, *self.CHANNELS), self.CHANNELS, self.KERNELS, strict=False):
+            layers += [nn.Conv2d(inputs, outputs, kernel, stride=2, padding=kernel // 2), activation()]
+        self.layers = nn.Sequential(*layers)
+        self.channels, self.strides = [self.CHANNELS[-1]], [2 ** len(self.CHANNELS)]
+
+    def forward(self, pair: Tensor) -> list[Tensor]:
+        return [self.layers((pair - self.MEAN) / self.STD)]
+
+
+class Shared(nn.Module):
+    """The coarsest features of both pictures as they are: (B, 2 C, h, w)."""
+
+    def __init__(self, depth_encoder: Encoder) -> None:
+        super().__init__()
+        self.channels, self.strides = [2 * depth_encoder.channels[-1]], depth_encoder.strides[-1:]
+
+    def forward(self, pair: Tensor) -> list[Tensor]:
+        return [pair]
+
+
+def euler_xyz(angles: Tensor) -> Tensor:
+    """(..., 3) angles about the fixed axes x, y, z, in radians, to (..., 3, 3) = Rz Ry Rx."""
+    return matrix_from_euler(angles, "xyz")

@@ -40,7 +40,7 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
 
     def __init__(self, config: SelfsupConfig) -> None:
         super().__init__(config, height=config.data.height, width=config.data.width, crop=config.data.crop)
-        self.model = DepthAndMotion(config.model, motion=bool(config.data.offsets))
+        self.model = DepthAndMotion(config.model, motion=bool(config.data.offsets), size=(config.data.height, config.data.width))
         self.loss = SelfSupervisedLoss(config.loss)
 
     @classmethod
@@ -49,14 +49,14 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
 
         An encoder that timm does not know, or that the pictures' size does not suit, is refused before anything is decoded.
         """
-        for name in (config.model.encoder, *([config.model.pose_encoder] if config.data.offsets else [])):
+        for name in config.model.encoders(motion=bool(config.data.offsets)):
             check_encoder(name, height=config.data.height, width=config.data.width)
         data = open_video(config.data, config.training, seed=config.seed, console=console)
         return config.model_copy(update={"data": data.config}), data
 
     def check_size(self, height: int, width: int) -> None:
         """As large or small as the encoders allow: convolutions and their strides."""
-        for name in (self.config.model.encoder, *([self.config.model.pose_encoder] if self.config.data.offsets else [])):
+        for name in self.config.model.encoders(motion=bool(self.config.data.offsets)):
             check_encoder(name, height=height, width=width)
 
     @property
@@ -74,11 +74,12 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
         return self.model.weights
 
     def inverse_depth(self, image: Tensor) -> Tensor:
-        finest: Tensor = self.model.depth(image)[0]
+        finest: Tensor = self.model.depth(image).inverse_depth[0]
         return finest
 
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
-        return None if self.model.pose is None else self.model.pose(now, following)
+        motion = self.model.motion(now, following)
+        return None if motion is None else motion.T_later_earlier
 
     def step(self, batch: Batch) -> LossReport:
         prediction = self.model(batch)
