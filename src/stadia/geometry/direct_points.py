@@ -21,6 +21,9 @@ PATTERN = ((0, 0), (0, -2), (-1, -1), (1, -1), (-2, 0), (2, 0), (-1, 1), (0, 2))
 MARGIN = 2
 """Pixels around a point that the pattern reaches."""
 
+RELIEF = (0.8, 1.25)
+"""Within a pattern a surface's inverse depth differs by no more; what does is the edge of something nearer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frames:
@@ -47,13 +50,16 @@ class Points:
     """Points of hosts among Frames.
 
     host: (P,) index of the frame.  pixel: (P, 2), x then y.  ray: (P, 8, 3) of the pattern's pixels, at z = 1 in the host.
-    inverse_depth: (P,).  value: (P, 8) what the host shows there.  weight: (P, 8) of the squared residuals.
+    inverse_depth: (P,) of the pixel itself.  relief: (P, 8) inverse depth of the pattern's pixels, in units of it: what the depth predicted
+        says of the surface. (Direct sparse odometry knows of none: 1. On a road, which is seen at a slant, poses then are biased.)
+    value: (P, 8) what the host shows there.  weight: (P, 8) of the squared residuals.
     """
 
     host: Tensor
     pixel: Tensor
     ray: Tensor
     inverse_depth: Tensor
+    relief: Tensor
     value: Tensor
     weight: Tensor
 
@@ -80,16 +86,13 @@ class Sightings:
 class Residuals:
     """Of sightings. value: (S, 8).  seen: (S,) bool, the whole pattern inside the frame and before it.
 
-    slope: (S, 8, 9) in the twist of T_frame_host from the left (6), the frame's a and b, and the inverse depth.
-    adjoint: (S, 6, 6) of T_frame_host, and gain (S,) = exp(a_frame - a_host): the host's slopes are minus slope[:6] adjoint, minus that
-        in a, and minus gain times that in b.
+    slope: (S, 8, 9) in the frame's unknowns (the twist of its pose from the left, a, b), and in the inverse depth. Those in the host's
+        unknowns are the first eight times `to_host`.
     """
 
     value: Tensor
     seen: Tensor
     slope: Tensor
-    adjoint: Tensor
-    gain: Tensor
 
 
 def points_of(grey: Tensor, K: Tensor, host: int, pixel: Tensor, inverse_depth: Tensor, weight: Tensor) -> Points:
@@ -97,15 +100,16 @@ def points_of(grey: Tensor, K: Tensor, host: int, pixel: Tensor, inverse_depth: 
 
     Args:
         grey: (H, W).  K: (3, 3).  host: its index among the frames.
-        pixel: (P, 2) whole numbers, MARGIN from the edge at least.  inverse_depth: (P,).  weight: (P, 8).
+        pixel: (P, 2) whole numbers, MARGIN from the edge at least.
+        inverse_depth, weight: (H, W) of the picture.
     """
-    offsets = torch.tensor(PATTERN, dtype=pixel.dtype, device=pixel.device)
-    around = pixel[:, None] + offsets
-    value = grey[around[..., 1].long(), around[..., 0].long()]
-    ones = torch.ones_like(around[..., :1])
-    ray = torch.cat((around, ones), -1).to(K) @ inverse_intrinsics(K).mT
+    x, y = (pixel[:, None].long() + torch.tensor(PATTERN, device=pixel.device)).unbind(-1)
+    around = torch.stack((x, y, torch.ones_like(x)), -1).to(K)
+    own = inverse_depth[y[:, 0], x[:, 0]]
+    relief = (inverse_depth[y, x] / own[:, None]).clamp(*RELIEF)
     index = torch.full((len(pixel),), host, dtype=torch.long, device=pixel.device)
-    return Points(index, pixel.to(grey), ray.to(grey), inverse_depth.to(grey), value, weight.to(grey))
+    ray = (around @ inverse_intrinsics(K).mT).to(grey)
+    return Points(index, pixel.to(grey), ray, own.to(grey), relief.to(grey), grey[y, x], weight[y, x].to(grey))
 
 
 def adjoint(T: Tensor) -> Tensor:
@@ -140,7 +144,8 @@ def residuals(frames: Frames, points: Points, sightings: Sightings) -> Residuals
     p' is where the frame j sees the host's pixel p at the point's inverse depth. Slopes of the motion are taken at frames.T_first.
     """
     i, j = points.host[sightings.point], sightings.frame
-    ray, inverse_depth = points.ray[sightings.point], points.inverse_depth[sightings.point][:, None]
+    ray, relief = points.ray[sightings.point], points.relief[sightings.point]
+    inverse_depth = points.inverse_depth[sightings.point][:, None] * relief
     T = _between(frames.T_camera_world, i, j)
     pixels, *_, before = _seen_from(T, ray, inverse_depth, frames.K[j])
     grey, along_x, along_y, inside = read(frames.grey, j, pixels)
@@ -151,8 +156,22 @@ def residuals(frames: Frames, points: Points, sightings: Sightings) -> Residuals
 
     T = T if frames.T_first is None else _between(frames.T_first, i, j)
     slope = _slope(T, ray, inverse_depth, frames.K[j].to(grey), along_x, along_y)
-    slope = torch.cat((slope[..., :6], -expected[..., None], -torch.ones_like(slope[..., :1]), slope[..., 6:]), -1)
-    return Residuals(value, (inside & before).all(-1), slope, adjoint(T), gain)
+    slope = torch.cat((slope[..., :6], -expected[..., None], -torch.ones_like(slope[..., :1]), slope[..., 6:] * relief[..., None]), -1)
+    return Residuals(value, (inside & before).all(-1), slope)
+
+
+def to_host(frames: Frames) -> Tensor:
+    """(F, F, 8, 8) float64, by frame and host: a residual's slopes in the frame's unknowns, times this, are those in the host's.
+
+    T_frame_host exp(-x) = exp(-adjoint x) T_frame_host: what moves the host moves all that it sees the other way.
+    """
+    first = frames.T_camera_world if frames.T_first is None else frames.T_first
+    a = frames.brightness[:, 0]
+    turn = a.new_zeros(len(frames), len(frames), 8, 8)
+    turn[..., :6, :6] = -adjoint(compose(first[:, None], inverse(first)[None]))
+    turn[..., 6, 6] = -1
+    turn[..., 7, 7] = -(a[:, None] - a[None]).exp()
+    return turn
 
 
 def _between(T_camera_world: Tensor, host: Tensor, frame: Tensor) -> Tensor:

@@ -1,0 +1,310 @@
+"""Bundle adjustment of a window of pictures by their brightness: poses, brightness and inverse depths at once.
+
+Damped Gauss-Newton with the inverse depths eliminated first, since no two of them share a residual; factors of predicted motion
+and depth; and what leaves the window becomes a quadratic prior on what stays. Engel, Koltun and Cremers, Direct sparse odometry,
+PAMI 2018; with the energies of Yang et al., D3VO, arXiv 2003.01060, eq. 13 to 16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from stadia.geometry.direct_points import Frames, Points, Residuals, Sightings, adjoint, huber, moved, residuals, to_host
+from stadia.geometry.se3 import compose, hat, inverse, se3_log
+
+NOISE = 0.03
+"""Standard deviation of a residual between two good views: eight grey levels, of what is resampled, slanted or shining too."""
+
+BEND = 0.035
+"""From here on Huber's cost is a line: nine grey levels (Direct sparse odometry)."""
+
+OUTLIER = 0.05
+"""A sighting whose pixels are off by as much shows something else, or hides the point: it costs that much and pulls no more."""
+
+DEPTH_BEND = 1.0
+"""The same for a depth, in its standard deviations: at the edges of things a predicted depth is off by many."""
+
+BRIGHTNESS_DEVIATION = (0.5, 0.2)
+"""Of a and b: nothing else holds those of a frame with few sightings."""
+
+_LEAST_GAIN = 1e-4  # share of the cost; a step that gains less is the last
+_INVERSE_JACOBIAN = (1.0, -1 / 2, 1 / 12, 0.0, -1 / 720, 0.0, 1 / 30240, 0.0, -1 / 1209600, 0.0, 1 / 47900160)  # Bernoulli's B_n / n!
+
+
+@dataclass(frozen=True, slots=True)
+class Motions:
+    """Predicted motions between frames of the window.
+
+    earlier, later: (M,) indices.  T_later_earlier: (M, 4, 4) float64.  deviation: (M, 6) of their logarithm, v then w.
+    """
+
+    earlier: Tensor
+    later: Tensor
+    T_later_earlier: Tensor
+    deviation: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What earlier frames say of the first G of the window: x H x / 2 + g x, x being how far they are from a reference.
+
+    T_camera_world: (G, 4, 4), brightness (G, 2): the reference.  H: (8 G, 8 G).  g: (8 G,). All float64.
+    """
+
+    T_camera_world: Tensor
+    brightness: Tensor
+    H: Tensor
+    g: Tensor
+
+    def deviation(self, frames: Frames) -> Tensor:
+        """(8 G,): the twist from the reference, and the differences of a and b, frame after frame."""
+        count = len(self.brightness)
+        twist = se3_log(compose(frames.T_camera_world[:count], inverse(self.T_camera_world)))
+        return torch.cat((twist, frames.brightness[:count] - self.brightness), -1).flatten()
+
+    def cost(self, frames: Frames) -> Tensor:
+        x = self.deviation(frames)
+        return x @ self.H @ x / 2 + self.g @ x
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """All that is adjusted together, and what holds it.
+
+    expected, deviation: (P,) the predicted inverse depth of each point and its standard deviation.
+    """
+
+    frames: Frames
+    points: Points
+    expected: Tensor
+    deviation: Tensor
+    sightings: Sightings
+    motions: Motions | None = None
+    prior: Prior | None = None
+
+    @property
+    def first_estimates(self) -> Frames:
+        """The frames, with the derivatives of those that the prior speaks of taken at its reference."""
+        if self.prior is None:
+            return self.frames
+        free = self.frames.T_camera_world[len(self.prior.brightness) :]
+        return replace(self.frames, T_first=torch.cat((self.prior.T_camera_world, free)))
+
+    def moved(self, step: Tensor, in_depth: Tensor) -> Bundle:
+        """After a step (F, 8) of the frames and (P,) of the inverse depths, which stay in front of the cameras."""
+        least = 1e-3 * self.expected
+        inverse_depth = torch.maximum(self.points.inverse_depth + in_depth.to(least), least)
+        return replace(self, frames=moved(self.frames, step), points=replace(self.points, inverse_depth=inverse_depth))
+
+
+@dataclass(frozen=True, slots=True)
+class Equations:
+    """The cost's second order around a bundle, float64: unknowns of the frames (N = 8 F), of the points, and between them.
+
+    H: (N, N), g: (N,); H_point: (P,), g_point: (P,); H_between: (P, N).
+    """
+
+    H: Tensor
+    g: Tensor
+    H_point: Tensor
+    g_point: Tensor
+    H_between: Tensor
+
+    def without_points(self, damping: float = 0.0) -> tuple[Tensor, Tensor]:
+        """H and g of the frames alone, the points always at their best (Schur's complement); each unknown damped by its own curvature."""
+        H = self.H + torch.diag(damping * self.H.diagonal())
+        scaled = self.H_between / self._damped(damping)[:, None]
+        return H - self.H_between.mT @ scaled, self.g - scaled.mT @ self.g_point
+
+    def step(self, damping: float) -> tuple[Tensor, Tensor]:
+        """The damped Gauss-Newton step of the frames (N,) and of the inverse depths (P,)."""
+        H, g = self.without_points(damping)
+        ridge = torch.eye(len(H), dtype=H.dtype) * (1e-12 * H.diagonal().max() + 1e-12)
+        step: Tensor = -torch.linalg.solve(H + ridge, g)
+        return step, -(self.g_point + self.H_between @ step) / self._damped(damping)
+
+    def _damped(self, damping: float) -> Tensor:
+        return (self.H_point * (1 + damping)).clamp(min=1e-12)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A bundle's residuals, those that pull (S,) bool, what each sighting costs (S,), and what all else does ()."""
+
+    found: Residuals
+    pulls: Tensor
+    sighting_cost: Tensor
+    other_cost: Tensor
+
+
+def adjust(bundle: Bundle, steps: int = 6) -> tuple[Bundle, list[float]]:
+    """Lower the cost by up to `steps` damped Gauss-Newton steps; gives the cost before and after each that was taken, never rising.
+
+    A sighting that a step moves out of its picture keeps its cost: to look away is no gain. No gradient passes.
+    """
+    look = _look(bundle)
+    sighting_cost = look.sighting_cost
+    costs, damping = [float(sighting_cost.sum() + look.other_cost)], 1e-4
+    for _ in range(steps):
+        step, in_depth = equations(bundle, look.found, look.pulls).step(damping)
+        trial = bundle.moved(step.view(-1, 8), in_depth)
+        trial_look = _look(trial)
+        trial_cost = torch.where(trial_look.found.seen, trial_look.sighting_cost, sighting_cost)
+        cost = float(trial_cost.sum() + trial_look.other_cost)
+        if not cost < costs[-1]:
+            damping *= 30
+            continue
+        bundle, look, sighting_cost, damping = trial, trial_look, trial_cost, max(damping / 10, 1e-6)
+        costs.append(cost)
+        if costs[-2] - cost < _LEAST_GAIN * abs(costs[-2]):
+            break
+    return bundle, costs
+
+
+def marginalise(bundle: Bundle) -> Prior:
+    """What the oldest frame and its points say of the frames that stay, to second order; its points must be those of `bundle`.
+
+    Sightings of other hosts' points in it are lost: they would tie points that stay to each other (Direct sparse odometry, 3.3).
+    """
+    mine = bundle.points.host[bundle.sightings.point] == 0
+    sightings = Sightings(bundle.sightings.point[mine], bundle.sightings.frame[mine])
+    motions = None if bundle.motions is None else _touching(bundle.motions, 0)
+    bundle = replace(bundle, sightings=sightings, motions=motions)
+    look = _look(bundle)
+    H, g = eliminated(*equations(bundle, look.found, look.pulls, brightness_of=(0,)).without_points(), 8)
+
+    frames, known = bundle.frames, 0 if bundle.prior is None else len(bundle.prior.brightness)
+    reference, brightness = frames.T_camera_world.clone(), frames.brightness.clone()
+    x = torch.zeros(8 * len(frames), dtype=H.dtype)
+    if bundle.prior is not None:
+        reference[:known], brightness[:known] = bundle.prior.T_camera_world, bundle.prior.brightness
+        x[: 8 * known] = bundle.prior.deviation(frames)
+    return Prior(reference[1:], brightness[1:], H, g - H @ x[8:])
+
+
+def eliminated(H: Tensor, g: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The quadratic x H x / 2 + g x at its least over the first `count` unknowns, in the others (Schur's complement)."""
+    scale = H.diagonal()[:count].clamp(min=1e-12).rsqrt()  # metres, radians and brightness differ by orders of magnitude
+    inside = scale[:, None] * H[:count, :count] * scale + 1e-12 * torch.eye(count, dtype=H.dtype)
+    across = scale[:, None] * torch.cat((H[:count, count:], g[:count, None]), 1)
+    solved = across[:, :-1].mT @ torch.linalg.solve(inside, across)
+    rest = H[count:, count:] - solved[:, :-1]
+    return (rest + rest.mT) / 2, g[count:] - solved[:, -1]
+
+
+def _touching(motions: Motions, frame: int) -> Motions:
+    rows = (motions.earlier == frame) | (motions.later == frame)
+    return Motions(motions.earlier[rows], motions.later[rows], motions.T_later_earlier[rows], motions.deviation[rows])
+
+
+def _look(bundle: Bundle) -> _Look:
+    found = residuals(bundle.first_estimates, bundle.points, bundle.sightings)
+    cost, _ = huber(found.value, BEND)
+    weight = bundle.points.weight[bundle.sightings.point]
+    each = (cost * weight).sum(-1).double() / NOISE**2
+    most = float(huber(found.value.new_tensor(OUTLIER), BEND)[0]) * weight.sum(-1).double() / NOISE**2
+    pulls = found.seen & (each < most)
+    in_depth, _ = huber((bundle.points.inverse_depth - bundle.expected) / bundle.deviation, DEPTH_BEND)
+    other = (
+        in_depth.double().sum() + (bundle.frames.brightness / bundle.frames.brightness.new_tensor(BRIGHTNESS_DEVIATION)).square().sum() / 2
+    )
+    if bundle.motions is not None:
+        error, _ = motion_errors(bundle.frames, bundle.motions)
+        other = other + (error / bundle.motions.deviation).square().sum() / 2
+    if bundle.prior is not None:
+        other = other + bundle.prior.cost(bundle.frames)
+    return _Look(found, pulls, torch.where(found.seen, torch.minimum(each, most), torch.zeros_like(each)), other)
+
+
+def motion_errors(frames: Frames, motions: Motions) -> tuple[Tensor, Tensor]:
+    """Log(T~ T) (M, 6), T~ the predicted motion and T the window's back, and its slopes (M, 6, 12) in the earlier and later pose.
+
+    T~ exp(x) T = exp(adjoint x) T~ T, and T^-1 exp(-x) ... by the inverse right Jacobian, which is the left one's at the negative.
+    """
+    earlier, later = frames.T_camera_world[motions.earlier], frames.T_camera_world[motions.later]
+    error = se3_log(compose(motions.T_later_earlier, compose(earlier, inverse(later))))
+    in_earlier = _inverse_left_jacobian(error) @ adjoint(motions.T_later_earlier)
+    return error, torch.cat((in_earlier, -_inverse_left_jacobian(-error)), -1)
+
+
+def _inverse_left_jacobian(twist: Tensor) -> Tensor:
+    """(..., 6, 6): Log(exp(x) exp(twist)) = twist + this x, to first order; by its series, exact to 1e-9 below 1 radian."""
+    v, w = hat(twist[..., :3]), hat(twist[..., 3:])
+    ad = torch.cat((torch.cat((w, v), -1), torch.cat((torch.zeros_like(w), w), -1)), -2)
+    power = torch.eye(6, dtype=twist.dtype).expand_as(ad)
+    total = torch.zeros_like(ad)
+    for coefficient in _INVERSE_JACOBIAN:
+        total = total + coefficient * power
+        power = power @ ad
+    return total
+
+
+def equations(bundle: Bundle, found: Residuals, pulls: Tensor, *, brightness_of: tuple[int, ...] | None = None) -> Equations:
+    """The normal equations of a bundle, from the residuals of those of its sightings that pull (S,).
+
+    brightness_of: frames whose own brightness factor is in it; None: all.
+    """
+    built = _of_sightings(bundle, found, pulls)
+    count = len(bundle.frames)
+    for k in range(count) if brightness_of is None else brightness_of:
+        information = 1 / built.g.new_tensor(BRIGHTNESS_DEVIATION).square()
+        own = slice(8 * k + 6, 8 * k + 8)
+        built.H.diagonal()[own] += information
+        built.g[own] += information * bundle.frames.brightness[k]
+    off = (bundle.points.inverse_depth - bundle.expected) / bundle.deviation
+    weight = huber(off, DEPTH_BEND)[1].double() / bundle.deviation.double()
+    built.H_point.add_(weight / bundle.deviation)
+    built.g_point.add_(weight * off)
+    if bundle.motions is not None:
+        _add_motions(built, bundle.frames, bundle.motions)
+    if bundle.prior is not None:
+        held = slice(0, len(bundle.prior.g))
+        built.H[held, held] += bundle.prior.H
+        built.g[held] += bundle.prior.g + bundle.prior.H @ bundle.prior.deviation(bundle.frames)
+    return built
+
+
+def _of_sightings(bundle: Bundle, found: Residuals, pulls: Tensor) -> Equations:
+    """Products of slopes are summed within a pair of frames before they are brought to the host's unknowns."""
+    frames, points, sightings = bundle.frames, bundle.points, bundle.sightings
+    F, host, frame = len(frames), points.host[sightings.point], sightings.frame
+    _, weight = huber(found.value, BEND)
+    weight = weight * points.weight[sightings.point] * pulls[:, None] / NOISE**2
+    rows = torch.cat((found.slope, found.value[..., None]), -1)
+    products = ((rows * weight[..., None]).mT @ rows).double()  # (S, 10, 10): frame 8, inverse depth, residual
+
+    turn = to_host(bundle.first_estimates)
+    pairs = products.new_zeros(F * F, 10, 10).index_add_(0, frame * F + host, products).view(F, F, 10, 10)
+    in_frame, downhill = pairs[..., :8, :8], pairs[..., :8, 9]
+    H, g = products.new_zeros(F, F, 8, 8), products.new_zeros(F, 8)
+    across = in_frame @ turn
+    H += across + across.transpose(0, 1).mT
+    own = in_frame.sum(1) + (turn.mT @ across).sum(0)
+    H[range(F), range(F)] += own
+    g += downhill.sum(1) + (turn.mT @ downhill[..., None])[..., 0].sum(0)
+
+    in_depth = products[:, 8, :8]
+    between = products.new_zeros(len(points) * F, 8)
+    between.index_add_(0, sightings.point * F + frame, in_depth)
+    between.index_add_(0, sightings.point * F + host, (in_depth[:, None] @ turn[frame, host])[:, 0])
+    of_points = products.new_zeros(len(points), 2).index_add_(0, sightings.point, products[:, 8, 8:])
+    return Equations(
+        H.transpose(1, 2).reshape(8 * F, 8 * F),
+        g.flatten(),
+        of_points[:, 0].clone(),
+        of_points[:, 1].clone(),
+        between.view(len(points), 8 * F),
+    )
+
+
+def _add_motions(built: Equations, frames: Frames, motions: Motions) -> None:
+    error, slope = motion_errors(frames, motions)
+    weighted = slope / motions.deviation[..., None].square()
+    for m in range(len(error)):
+        first, last = 8 * int(motions.earlier[m]), 8 * int(motions.later[m])
+        unknowns = torch.tensor([*range(first, first + 6), *range(last, last + 6)])
+        built.H[unknowns[:, None], unknowns] += weighted[m].mT @ slope[m]
+        built.g[unknowns] += weighted[m].mT @ error[m]
