@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Make data sets.", no_args_is_help=True)
+app = typer.Typer(help="Make and look at data sets.", no_args_is_help=True)
 
 
 @app.callback()
 def _data() -> None:
-    """Make data sets."""
+    """Make and look at data sets."""
 
 
 def _numbers(option: str, value: str | None, splits: Sequence[str]) -> list[str]:
@@ -99,3 +99,18 @@ def tableworld(
     with _progress("TableWorld", "pictures", sum(config.tables.values()) * config.views) as advance:
         path = write_tableworld(config, out, seed=seed, workers=workers, advance=advance)
     typer.echo(f"{path}  (look at {path.parent / 'preview.png'})")
+
+
+@app.command()
+def show(
+    data: Annotated[Path, typer.Argument(help="Pictures of objects: stadia's own layout, BOP, NOCS, KITTI.", show_default=False)],
+    split: Annotated[str, typer.Argument(help="Of DATA, as it names them: train, test, training.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the drawings.")],
+    pictures: Annotated[int, typer.Option(min=1, help="At most so many, spread evenly over the split.")] = 16,
+    format: Annotated[str, typer.Option("--format", help="Of DATA: objects, bop, nocs or kitti.")] = "auto",
+) -> None:
+    """Draw the labels of objects on their pictures: boxes, axes, classes and masks. The quickest look at whether they fit."""
+    from stadia.recipes.labelled_objects import draw_labels
+
+    for file in draw_labels(data, split, out, pictures, format):
+        typer.echo(file)

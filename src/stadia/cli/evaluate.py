@@ -1,4 +1,4 @@
-"""`stadia evaluate`: score depth maps, a trajectory, or a checkpoint; of ours or of any other program."""
+"""`stadia evaluate`: score depth maps, a trajectory, poses of objects, or a checkpoint; of ours or of any other program."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _CHECKPOINT, _DEPTH, _TRAJECTORY = "CHECKPOINT DATA", "--depth DIR --reference DIR", "--trajectory EST --reference REF"
+_OBJECTS = "--objects RESULTS --reference DATA"
 _FORMS_OF = {
-    "reference": (_DEPTH, _TRAJECTORY),
+    "reference": (_DEPTH, _TRAJECTORY, _OBJECTS),
     "protocol": (_CHECKPOINT, _DEPTH),
     "claim": (_DEPTH,),
     "crop": (_DEPTH,),
@@ -26,7 +27,8 @@ _FORMS_OF = {
     "motion": (_CHECKPOINT,),
     "size": (_CHECKPOINT,),
     "out": (_CHECKPOINT,),
-    "scores": (_DEPTH, _TRAJECTORY),
+    "scores": (_DEPTH, _TRAJECTORY, _OBJECTS),
+    "split": (_OBJECTS,),
 }
 """Of each option that not every form has, the forms that do."""
 
@@ -41,7 +43,12 @@ def evaluate(
     ] = None,
     depth: Annotated[Path | None, typer.Option("--depth", help="A folder of depth maps: uint16 png, npz, npy.", show_default=False)] = None,
     trajectory: Annotated[Path | None, typer.Option("--trajectory", help="A file of camera-to-world poses.", show_default=False)] = None,
+    objects: Annotated[
+        Path | None,
+        typer.Option("--objects", help="Boxes that a program found: a BOP csv, a folder of KITTI label files.", show_default=False),
+    ] = None,
     reference: Annotated[Path | None, typer.Option("--reference", help="The truth: a folder, or a file.", show_default=False)] = None,
+    split: Annotated[str, typer.Option("--split", help="Of the pictures of objects in --reference: test, training.")] = "test",
     protocol: Annotated[str, typer.Option("--protocol", help="Of depth; `stadia parts protocols` lists them.")] = "metric",
     claim: Annotated[
         str | None, typer.Option("--claim", help="What other programs' maps are; by default metres.", show_default=False)
@@ -68,12 +75,15 @@ def evaluate(
     scores: Annotated[Path | None, typer.Option("--scores", help="Also write a score file, every image in it.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
-    """Score a checkpoint on DATA, or a folder of depth maps, or a trajectory: what a protocol says, from what is on disk."""
-    truth = _truth_of_one_form(context, {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)})
+    """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects: what a protocol says, from what is on disk."""
+    forms = {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)}
+    truth = _truth_of_one_form(context, {**forms, _OBJECTS: (objects, reference)})
     if depth is not None:
         summary = _score_depth(depth, truth, protocol, claim, crop, scores)
     elif trajectory is not None:
         summary = _score_trajectory(trajectory, truth, format, align, max_difference_s, scores)
+    elif objects is not None:
+        summary = _score_objects(objects, truth, split, scores)
     else:
         from stadia.cli.evaluate_checkpoint import evaluate_checkpoint
         from stadia.recipes.asked import EvaluationAsked
@@ -158,6 +168,18 @@ def _score_trajectory(
     if scores is not None:
         score.write(scores)
     return score.summary()
+
+
+def _score_objects(results: Path, reference: Path, split: str, scores: Path | None) -> dict[str, Any]:
+    from stadia.data.object_sources import open_object_pictures
+    from stadia.evaluation.score_files import write_score
+    from stadia.recipes.labelled_objects import found_by_others, score_found
+
+    pictures = open_object_pictures(reference, split)
+    summary = {"split": split, **score_found(pictures, found_by_others(pictures, results))}
+    if scores is not None:
+        write_score(scores, summary)
+    return summary
 
 
 def _print(summary: dict[str, Any], *, as_json: bool) -> None:

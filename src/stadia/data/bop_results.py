@@ -12,7 +12,7 @@ import numpy as np
 from stadia.core.errors import DataError
 from stadia.core.files import write_text
 from stadia.data.bop import BopPictures
-from stadia.data.object_labels import Points, check_pose, check_rotation
+from stadia.data.object_labels import EstimatedBox, ObjectBox, Points, check_pose, check_rotation
 
 HEADER = "scene_id,im_id,obj_id,score,R,t,time"
 _MAX_BYTES = 256 << 20
@@ -42,6 +42,20 @@ def ground_truth(pictures: BopPictures, at_least_visible_px: int = 1) -> list[Bo
             if one.visible_px >= at_least_visible_px:
                 found.append(BopResult(scene_id, im_id, model.obj_id, 1.0, T @ model.T_object_model))
     return found
+
+
+def boxes_of(results: Iterable[BopResult], pictures: BopPictures) -> list[list[EstimatedBox]]:
+    """What results say of each of the pictures: boxes of the size of BOP's meshes. Raises DataError for another picture or object."""
+    found: dict[tuple[int, int], list[EstimatedBox]] = {picture: [] for picture in pictures.ids}
+    for one in results:
+        model, where = pictures.models.get(one.obj_id), (one.scene_id, one.im_id)
+        if model is None or where not in found:
+            what = f"scene {one.scene_id}, image {one.im_id}, object {one.obj_id}"
+            expected = f"the {len(found)} pictures of {pictures.name} and their objects"
+            raise DataError("results", found=what, expected=expected, cure="name the split that they are of")
+        T = one.T_camera_model @ np.linalg.inv(model.T_object_model)
+        found[where].append((ObjectBox(pictures.classes.index(model.name), T, model.size_m, model.symmetry), one.score))
+    return list(found.values())
 
 
 def _numbers(values: Points) -> str:

@@ -6,6 +6,7 @@ An object's frame is centred in its box, in metres, as in NOCS: y up, an axis of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,19 +30,31 @@ _ROTATION_TOLERANCE = 0.02  # of R R^T: Linemod-Occluded's own matrices are up t
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectLabel:
-    """One object of a picture.
+class ObjectBox:
+    """One object of a picture, as a box in space.
 
     class_id: position in the classes of its data set, from 1.
     T_camera_object: (4, 4) metres.  size_m: (3,) extents along the object's x, y, z.
-    visible_px: how many pixels show it.  full_px: how many would with nothing before it, those beyond the picture's edge too;
-        0 where unknown.
     """
 
     class_id: int
     T_camera_object: Points
     size_m: Points
     symmetry: SymmetryLabel
+
+
+EstimatedBox = tuple[ObjectBox, float]
+"""What a program found, and how sure it is: the greater the surer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectLabel(ObjectBox):
+    """One object of a picture, and how much of it is seen.
+
+    visible_px: how many pixels show it.  full_px: how many would with nothing before it, those beyond the picture's edge too;
+        0 where unknown.
+    """
+
     visible_px: int
     full_px: int = 0
 
@@ -77,7 +90,11 @@ class ObjectPictures(ABC):
 
     @abstractmethod
     def labels(self, index: int) -> ObjectLabels:
-        """Raises DataError naming the file where a pose, a size or a mask cannot be one."""
+        """Raises DataError naming the file where a pose, a size or a mask cannot be one, or where there is no mask."""
+
+    def boxes(self, index: int) -> Sequence[ObjectBox]:
+        """The objects that can be seen, without their masks. Raises DataError as `labels` does."""
+        return [one for one in self.labels(index).objects if one.visible_px]
 
     @abstractmethod
     def file(self, index: int) -> Path:
@@ -149,6 +166,16 @@ def check_size(what: object, size_m: ArrayLike) -> Points:
     if size.shape != (3,) or not ((size > 0) & (size < 100)).all():
         raise DataError(what, found=f"size {size.tolist()}", expected="three extents in metres", cure="check the unit")
     return size
+
+
+def no_masks(what: object) -> DataError:
+    """Of labels that are boxes, where masks are needed."""
+    return DataError(
+        what,
+        found="boxes without masks",
+        expected="a mask of every object, by which a network learns and is scored",
+        cure="add masks in stadia's layout (docs/tableworld.md); `stadia data show` draws boxes, `stadia evaluate --objects` scores them",
+    )
 
 
 def counted(instance: NDArray[np.int32], objects: int) -> NDArray[np.int64]:

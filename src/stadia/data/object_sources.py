@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import DataError
+from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Camera
-from stadia.data.object_labels import ObjectLabels, ObjectPictures
+from stadia.data.object_labels import ObjectBox, ObjectLabels, ObjectPictures
 
 
 def _objects(path: Path, split: str) -> ObjectPictures:
@@ -31,8 +31,17 @@ def _nocs(path: Path, split: str) -> ObjectPictures:
     return NocsPictures.open(path / split)
 
 
-OPENERS: Mapping[str, Callable[[Path, str], ObjectPictures]] = {"objects": _objects, "bop": _bop, "nocs": _nocs}
-"""By format: stadia's own layout (TableWorld and yours, docs/tableworld.md), BOP's, NOCS's; of a path and the name of a split."""
+def _kitti(path: Path, split: str) -> ObjectPictures:
+    from stadia.data.kitti_object import KittiObjectPictures
+
+    return KittiObjectPictures.open(path, split)
+
+
+OPENERS: Mapping[str, Callable[[Path, str], ObjectPictures]] = {"objects": _objects, "bop": _bop, "nocs": _nocs, "kitti": _kitti}
+"""By format: stadia's own layout (TableWorld and yours, docs/tableworld.md), BOP's, NOCS's, KITTI's; of a path and the name of a split."""
+
+BOXES_ALONE = frozenset({"kitti"})
+"""Formats without masks: their boxes are drawn and scored, and train nothing."""
 
 
 def format_of(path: Path) -> str:
@@ -44,18 +53,26 @@ def format_of(path: Path) -> str:
         return "bop"
     if path.is_dir() and next(path.rglob("*_coord.png"), None) is not None:
         return "nocs"
+    if any(path.glob("*/label_2")):
+        return "kitti"
     raise DataError(
         path,
         found="no pictures of objects" if path.is_dir() else "no such folder",
-        expected="dataset.json (stadia's own layout), SPLIT/000001/scene_gt.json (BOP), or *_coord.png (NOCS)",
+        expected="dataset.json (stadia's own layout), SPLIT/000001/scene_gt.json (BOP), *_coord.png (NOCS), or SPLIT/label_2 (KITTI)",
         cure="check the path; docs/objectpose.md tells each layout",
     )
 
 
 def open_object_pictures(path: Path, split: str, format: str = "auto") -> ObjectPictures:
-    """One split of a data set. Raises DataError, also where it holds no picture."""
+    """One split of a data set. Raises ConfigError for a format that is none, DataError, also where the split holds no picture."""
     path = Path(path).expanduser()
-    found = OPENERS[format_of(path) if format == "auto" else format](path, split)
+    if format == "auto":
+        format = format_of(path)
+    if format not in OPENERS:
+        raise ConfigError(
+            "format", found=f"'{format}'", expected=f"auto or one of {', '.join(OPENERS)}", cure="leave it out: it is found out"
+        )
+    found = OPENERS[format](path, split)
     if not len(found):
         raise DataError(path, found=f"no picture in '{split}'", expected="at least one", cure="name another split")
     return found
@@ -79,6 +96,9 @@ class PartOfPictures(ObjectPictures):
 
     def labels(self, index: int) -> ObjectLabels:
         return self.whole.labels(self.indices[index])
+
+    def boxes(self, index: int) -> Sequence[ObjectBox]:
+        return self.whole.boxes(self.indices[index])
 
     def file(self, index: int) -> Path:
         return self.whole.file(self.indices[index])

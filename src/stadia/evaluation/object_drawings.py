@@ -18,12 +18,13 @@ AXES = ((230, 60, 50), (60, 190, 60), (70, 110, 250))
 """RGB of the object's x, y and z."""
 
 _SHIFT, _NEAR_M = 4, 0.01
+_FARTHEST_PX = 2**26  # OpenCV's numbers end at 2^31
 
 
 def draw_objects(picture: Picture, K: NDArray[np.float64], objects: Objects, names: Sequence[str] = ()) -> Picture:
     """(H, W, 3) RGB with each object's box, in the colour of its class, and its axes from the centre to the box's sides; a copy.
 
-    names: of the classes by their number, written beside the boxes. What lies behind the camera is left out.
+    names: of the classes by their number, written beside the boxes. What of a box lies behind the camera is left out.
     """
     drawn = picture.copy()
     thickness = max(1, round(picture.shape[1] / 480))
@@ -31,18 +32,20 @@ def draw_objects(picture: Picture, K: NDArray[np.float64], objects: Objects, nam
     for row in torch.argsort(objects.T_camera_object[:, 2, 3], descending=True).tolist():  # what is near comes last
         class_id = int(objects.class_id[row])
         colour = tuple(int(c) for c in colour_categories(np.array([[class_id - 1]]), 7)[0, 0])
-        points = box_corners[row]
-        if points[:, 2].min() < _NEAR_M:
+        corners_m = box_corners[row]
+        if corners_m[:, 2].max() < _NEAR_M:
             continue
-        pixels = _project(points, K)
         for a, b in EDGES:
-            _line(drawn, pixels[a], pixels[b], colour, thickness)
+            _line(drawn, corners_m[a], corners_m[b], K, colour, thickness)
         T, half = objects.T_camera_object[row].double().cpu().numpy(), objects.size_m[row].double().cpu().numpy() / 2
-        tips = _project(np.vstack([T[:3, 3], T[:3, 3] + (T[:3, :3] * half).T]), K)
         for axis, axis_colour in enumerate(AXES):
-            _line(drawn, tips[0], tips[1 + axis], axis_colour, thickness + 1)
+            _line(drawn, T[:3, 3], T[:3, 3] + T[:3, axis] * half[axis], K, axis_colour, thickness + 1)
         if names:
-            x, y = np.clip(pixels.min(0), 0, (picture.shape[1] - 1, picture.shape[0] - 1)).astype(int).tolist()
+            x, y = (
+                np.clip(_project(corners_m[corners_m[:, 2] >= _NEAR_M], K).min(0), 0, (picture.shape[1] - 1, picture.shape[0] - 1))
+                .astype(int)
+                .tolist()
+            )
             scale = max(0.3, picture.shape[1] / 1400)
             cv2.putText(drawn, names[class_id], (x, max(y - 2, 8)), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
     return drawn
@@ -65,8 +68,17 @@ def _project(points: NDArray[np.float64], K: NDArray[np.float64]) -> NDArray[np.
     return np.asarray(seen[:, :2] / np.maximum(seen[:, 2:], _NEAR_M))
 
 
-def _line(picture: Picture, start: NDArray[np.float64], end: NDArray[np.float64], colour: tuple[int, ...], thickness: int) -> None:
-    """Between pixels, to a 16th of one."""
-    far = 4 * max(picture.shape)  # OpenCV's numbers end at 2^31, and what is drawn is cut anyway
-    a, b = (np.clip(p, -far, far) * 2**_SHIFT for p in (start, end))
-    cv2.line(picture, a.round().astype(int).tolist(), b.round().astype(int).tolist(), colour, thickness, cv2.LINE_AA, _SHIFT)
+def _line(
+    picture: Picture, start: NDArray[np.float64], end: NDArray[np.float64], K: NDArray[np.float64], colour: tuple[int, ...], thickness: int
+) -> None:
+    """Between points (3,) in the camera's frame, to a 16th of a pixel; what of it lies behind the camera is cut off."""
+    near, far = sorted((start, end), key=lambda point: float(point[2]))
+    if far[2] < _NEAR_M:
+        return
+    if near[2] < _NEAR_M:
+        near = far + (near - far) * (far[2] - _NEAR_M) / (far[2] - near[2])
+    a, b = (np.clip(_project(np.stack((near, far)), K), -_FARTHEST_PX, _FARTHEST_PX) * 2**_SHIFT).round().astype(int).tolist()
+    height, width = (side * 2**_SHIFT for side in picture.shape[:2])
+    meets, a, b = cv2.clipLine((-width, -height, 3 * width, 3 * height), a, b)  # thick lines are drawn with 16 bits before the point
+    if meets:
+        cv2.line(picture, a, b, colour, thickness, cv2.LINE_AA, _SHIFT)

@@ -93,9 +93,9 @@ class ObjectsFolder:
         if picture.name in self._names:
             raise StadiaError(self.out, found=f"two pictures called '{picture.name}'", expected="names of their own", cure="rename one")
         self._names.add(picture.name)
-        _write(inside(self.out, f"{MASKS}/{picture.name}.png"), picture.instance.astype(np.uint16))
+        write_picture(inside(self.out, f"{MASKS}/{picture.name}.png"), picture.instance.astype(np.uint16))
         if self.drawn:
-            _write(inside(self.out, f"{DRAWN}/{picture.name}.png"), picture.drawn(self.classes)[..., ::-1])
+            write_picture(inside(self.out, f"{DRAWN}/{picture.name}.png"), picture.drawn(self.classes)[..., ::-1])
         self.entries.append(picture.entry(self.classes))
 
     def finish(self) -> Path:
@@ -114,6 +114,7 @@ def resized_instances(instance: torch.Tensor, height: int, width: int) -> NDArra
     return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
 
 
-def _write(path: Path, picture: NDArray) -> None:
+def write_picture(path: Path, picture: NDArray) -> None:
+    """Numbers (H, W), or colours (H, W, 3) blue, green, red; whole or not at all."""
     with replacing(path) as temporary:
         cv2.imwrite(str(temporary), picture)

@@ -15,9 +15,9 @@ from stadia.core.types import Batch
 from stadia.data.cache import cache_folder
 from stadia.data.config import CacheConfig
 from stadia.data.loader import Loader
-from stadia.data.object_labels import ObjectPictures
+from stadia.data.object_labels import ObjectPictures, no_masks
 from stadia.data.object_samples import ObjectInputs, ObjectSamples, ObjectTargets, PackedObjects
-from stadia.data.object_sources import KeptLabels, format_of, held_out, open_object_pictures
+from stadia.data.object_sources import BOXES_ALONE, KeptLabels, format_of, held_out, open_object_pictures
 from stadia.data.object_survey import survey
 from stadia.data.tableworld.presets import preset
 from stadia.data.tableworld.write import VERSION, write_tableworld
@@ -78,6 +78,8 @@ def open_objects(config: ObjectDataConfig, training: TrainingConfig, *, seed: in
     path = Path(config.path).expanduser()
     if config.format == "auto":
         config = config.model_copy(update={"format": format_of(path)})
+    if config.format in BOXES_ALONE:
+        raise no_masks(path)
     train = _kept(open_object_pictures(path, config.train_split, config.format), config.format)
     if config.val_split is None:
         train, val = held_out(train, config.val_share)

@@ -68,7 +68,7 @@ class ObjectScore:
         comparisons = [comparison for _, comparison in self.pictures]
         published = average_precisions(comparisons, range(1, len(self.classes)), NOCS_COMPAT)
         parts = {"metrics": self.metrics(), "nocs_compat": published} | {"per_class": self.per_class()}
-        return {"images": len(self.pictures), **{name: _known(part) for name, part in parts.items()}}
+        return {"images": len(self.pictures), **{name: known(part) for name, part in parts.items()}}
 
     def write(self, path: Path, about: dict[str, Any]) -> Path:
         """The score file, every object in it."""
@@ -80,7 +80,7 @@ def picture_name(meta: Meta) -> str:
     """The folder and the file of a picture, as they are told apart by people."""
     if meta.file is None:
         return f"{meta.recording} {meta.index}"
-    scene = meta.file.parent.parent.name if meta.file.parent.name in ("image", "rgb", "gray") else meta.file.parent.name
+    scene = meta.file.parent.parent.name if meta.file.parent.name in ("image", "image_2", "rgb", "gray") else meta.file.parent.name
     return f"{scene}/{meta.file.stem}"
 
 
@@ -89,7 +89,7 @@ def score_of(classes: Sequence[str], pictures: Iterable[tuple[Meta, Comparison]]
     return ObjectScore(classes, list(dict(pictures).items()))
 
 
-def _known(part: dict[str, Any]) -> dict[str, Any]:
+def known(part: dict[str, Any]) -> dict[str, Any]:
     """Nested, with None for what is not a number."""
-    values = {name: _known(value) if isinstance(value, dict) else value for name, value in part.items()}
+    values = {name: known(value) if isinstance(value, dict) else value for name, value in part.items()}
     return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
