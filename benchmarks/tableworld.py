@@ -1,0 +1,54 @@
+"""TableWorld's speed.
+
+    python benchmarks/tableworld.py [--height 128] [--width 160] [--tables 60] [--workers 2] [--json FILE]
+
+Pictures per second, written to disk with all ground truth, the tables' making and the preview included; compilation apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+from stadia.data.rendering.files import cores
+from stadia.data.tableworld.presets import DEMO
+from stadia.data.tableworld.write import write_tableworld
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--height", type=int, default=DEMO.height)
+    parser.add_argument("--width", type=int, default=DEMO.width)
+    parser.add_argument("--tables", type=int, default=60)
+    parser.add_argument("--workers", type=int, default=cores())
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    size = {"height": arguments.height, "width": arguments.width}
+    config = DEMO.model_copy(update={"train": arguments.tables, "val": 0, "test": 0, **size})
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        write_tableworld(config.model_copy(update={"train": 1, "views": 1, "height": 32, "width": 32}), Path(folder) / "first")
+        first_picture_s = time.perf_counter() - started
+        started, used = time.perf_counter(), time.process_time()
+        write_tableworld(config, Path(folder) / "tables", workers=arguments.workers)
+        wall, cpu = time.perf_counter() - started, time.process_time() - used
+    pictures = arguments.tables * config.views
+    result = {
+        "size": [arguments.height, arguments.width],
+        "workers": arguments.workers,
+        "first_picture_s": round(first_picture_s, 1),
+        "pictures_per_s": round(pictures / wall, 1),
+        "cpu_s_per_picture": round(cpu / pictures, 4),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+    print(json.dumps(result, indent=2))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
