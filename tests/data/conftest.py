@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
+
+sys.path.insert(0, str(Path(__file__).parent))  # euroc_layout, which the importlib mode of pytest does not find
 
 HEIGHT, WIDTH = 96, 160
 FOCAL = 120.0
@@ -51,12 +54,13 @@ def pose(index: int) -> NDArray[np.float64]:
     )
 
 
-def render(index: int, side: str = "left") -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """(H, W, 3) picture and (H, W) depth: the road 1.5 m below the camera and a wall 12 m ahead, both smoothly textured."""
-    T = pose(index) @ (np.linalg.inv(T_RIGHT_LEFT) if side == "right" else np.eye(4))
-    x, y = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
-    rays = np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(K).T @ T[:3, :3].T  # world directions, camera z = 1
-    origin = T[:3, 3]
+def paint(T_world_camera: NDArray[np.float64], rays: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(H, W, 3) picture and (H, W) depth of a camera whose pixels see along rays (H, W, 3) with z = 1, whatever its lens.
+
+    The road 1.5 m below the first camera and a wall 12 m ahead of it, both smoothly textured.
+    """
+    rays = rays @ T_world_camera[:3, :3].T  # world directions, camera z = 1
+    origin = T_world_camera[:3, 3]
     with np.errstate(divide="ignore"):
         road = np.where(rays[..., 1] > 1e-9, (1.5 - origin[1]) / rays[..., 1], np.inf)
     wall = (12.0 - origin[2]) / rays[..., 2]
@@ -65,6 +69,18 @@ def render(index: int, side: str = "left") -> tuple[NDArray[np.uint8], NDArray[n
     u, v = points[..., 0], np.where(road < wall, points[..., 2], points[..., 1])
     waves = np.stack([np.sin(2.1 * u + 0.4) * np.cos(1.3 * v), np.cos(1.7 * u) * np.sin(1.9 * v), np.sin(1.1 * (u + v))], -1)
     return np.uint8(np.clip(127 + 90 * waves, 0, 255).round()), depth.astype(np.float32)
+
+
+def pinhole_rays(K: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
+    """(H, W, 3) with z = 1."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    return np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(K).T
+
+
+def render(index: int, side: str = "left") -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(H, W, 3) picture and (H, W) depth of the moving rig."""
+    T = pose(index) @ (np.linalg.inv(T_RIGHT_LEFT) if side == "right" else np.eye(4))
+    return paint(T, pinhole_rays(K, HEIGHT, WIDTH))
 
 
 def save(path: Path, rgb: NDArray[np.uint8]) -> None:
@@ -88,6 +104,8 @@ class World:
     T_right_left = T_RIGHT_LEFT
     pose = staticmethod(pose)
     render = staticmethod(render)
+    paint = staticmethod(paint)
+    pinhole_rays = staticmethod(pinhole_rays)
     save = staticmethod(save)
     rows = staticmethod(rows)
 

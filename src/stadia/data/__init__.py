@@ -9,6 +9,7 @@ DATASETS = Table(
         "stadia": "stadia.data.folder:StadiaFolder",
         "kitti_odometry": "stadia.data.kitti_odometry:KittiOdometry",
         "kitti_raw": "stadia.data.kitti_raw:KittiRaw",
+        "euroc": "stadia.data.euroc:Euroc",
         "sevenscenes": "stadia.data.sevenscenes:SevenScenes",
         "video": "stadia.data.video:OwnVideo",
     },

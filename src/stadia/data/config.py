@@ -77,6 +77,7 @@ class SourceOptions(StrictModel):
     camera: of your own video.
     size: (height, width) to decode your own video file to; None keeps its own size.
     stride: of your own video; "auto" keeps a frame once the picture has moved enough, a number keeps every n-th.
+    standing: EuRoC, whether frames of a standing camera are kept, or dropped as `stride` "auto" does.
     frame_rate_hz: of a folder of your own pictures, if known.
     """
 
@@ -90,6 +91,7 @@ class SourceOptions(StrictModel):
     camera: CameraConfig = CameraConfig()
     size: tuple[Pixels, Pixels] | None = None
     stride: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    standing: Literal["keep", "drop"] = "keep"
     frame_rate_hz: Annotated[float, Field(gt=0)] | None = None
     cache: CacheConfig = CacheConfig()
 

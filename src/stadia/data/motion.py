@@ -59,7 +59,7 @@ class Selection:
     """The frames kept of a video, by their numbers, and why others were left out.
 
     standing: the camera stood.  close: it moved, but too little since the last kept frame.  skipped: by a given stride.
-    lost: of a file that was cut off or is damaged.
+    lost: of a file that was cut off or is damaged.  unpaired: of a stereo pair, where the other camera has no picture.
     """
 
     kept: list[int] = field(default_factory=list)
@@ -67,15 +67,21 @@ class Selection:
     close: int = 0
     skipped: int = 0
     lost: int = 0
+    unpaired: int = 0
 
     @property
     def seen(self) -> int:
         """Frames looked at, and those that should have been there."""
-        return len(self.kept) + self.standing + self.close + self.skipped + self.lost
+        return len(self.kept) + self.standing + self.close + self.skipped + self.lost + self.unpaired
 
     def __str__(self) -> str:
         stride = float(np.median(np.diff(self.kept))) if len(self.kept) > 1 else 1.0
-        reasons = {"without motion": self.standing, "too close to the one before": self.close, "between the strides": self.skipped}
+        reasons = {
+            "without motion": self.standing,
+            "too close to the one before": self.close,
+            "between the strides": self.skipped,
+            "without a picture on the other side": self.unpaired,
+        }
         dropped = " and ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
         left_out = f", {dropped} left out" if dropped else ""
         lost = f", {self.lost} lost (the file was cut off or is damaged)" if self.lost else ""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from stadia.data.cache import (
     store_name,
     write_store,
 )
-from stadia.data.config import SourceOptions
+from stadia.data.config import CacheConfig, SourceOptions
 from stadia.data.motion import FrameChooser, Selection
 from stadia.data.own_camera import own_intrinsics
 from stadia.data.pictures import PICTURE_SUFFIXES, list_pictures, read_rgb
@@ -84,7 +85,7 @@ def _open_folder(path: Path, options: SourceOptions, progress: Progress | None) 
     name = f"video/{path.resolve().name}"
     camera = own_intrinsics(options.camera, path, height, width, frames)
     every = PictureRecording(name=name, pictures={LEFT: pictures}, intrinsics={LEFT: camera})
-    selection = _chosen_pictures(every, options, progress)
+    selection = chosen_pictures(every, options.stride, options.cache, progress)
     kept = selection.kept
     return FolderVideo(
         name=name,
@@ -96,15 +97,17 @@ def _open_folder(path: Path, options: SourceOptions, progress: Progress | None) 
     )
 
 
-def _chosen_pictures(every: PictureRecording, options: SourceOptions, progress: Progress | None) -> Selection:
+def chosen_pictures(
+    every: PictureRecording, stride: int | Literal["auto"], cache: CacheConfig, progress: Progress | None = None
+) -> Selection:
     """Choosing by motion reads every picture, so the choice is remembered in the cache; a given stride reads none."""
-    if options.stride != "auto":
-        kept = list(range(0, len(every), options.stride))
+    if stride != "auto":
+        kept = list(range(0, len(every), stride))
         return Selection(kept, skipped=len(every) - len(kept))
-    remembered = cache_folder(options.cache) / f"{store_name(every.name, 'selection', *_choice(options), every.fingerprint())}.json"
+    remembered = cache_folder(cache) / f"{store_name(every.name, 'selection', *_choice(stride), every.fingerprint())}.json"
     with exclusively(remembered):
         if not remembered.exists():
-            chooser = FrameChooser(options.stride)
+            chooser = FrameChooser(stride)
             for index in range(len(every)):
                 chooser.keep(every.image(index))
                 if progress is not None:
@@ -116,7 +119,7 @@ def _chosen_pictures(every: PictureRecording, options: SourceOptions, progress: 
 def _open_file(path: Path, options: SourceOptions, progress: Progress | None) -> FileVideo:
     name = f"video/{path.stem}"
     content = _fingerprint(path)
-    described = cache_folder(options.cache) / f"{store_name(name, 'video', *_choice(options), options.size, content)}.json"
+    described = cache_folder(options.cache) / f"{store_name(name, 'video', *_choice(options.stride), options.size, content)}.json"
     stored = described.with_suffix(".rgb")
     with exclusively(described):
         if not (described.exists() and stored.exists()):
@@ -168,9 +171,9 @@ def _decode(
     return {"decoded_size": decoded_size, "stored_size": (height, width), "times_s": times_s, "selection": asdict(selection)}
 
 
-def _choice(options: SourceOptions) -> tuple[object, ...]:
+def _choice(stride: int | Literal["auto"]) -> tuple[object, ...]:
     """What decides on the frames kept."""
-    return (options.stride, motion.STANDING, motion.ENOUGH)
+    return (stride, motion.STANDING, motion.ENOUGH)
 
 
 def of_frames(camera: Intrinsics, kept: list[int]) -> Intrinsics:

@@ -1,0 +1,84 @@
+"""EuRoC as it is read: do the rows of the rectified pair agree, and does its rig explain the pictures?
+
+    python experiments/euroc_rectified.py [--data FOLDER_OF_REAL_SAMPLES] [--out pair.png]
+
+Prints one JSON object, over pairs spread along the first sequence: the median distance of matched features from each other's row; the
+same of the raw pictures; WIR, the mean difference of left and warped right picture over that of left and right, with depth by OpenCV's
+semi-global matching where it is confident. Draws one pair with a line every 32 rows: what one shows on a line, the other shows on it too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from real_stereo import semi_global_matching
+
+from stadia.core.files import replacing
+from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.data.pictures import read_rgb
+from stadia.data.sources import open_recordings
+from stadia.diagnostics.instruments.matching import detect, grey, match
+from stadia.diagnostics.instruments.photometric import warp_identity_ratio
+
+PAIRS = 10
+LINES_EVERY = 32
+
+
+def rows_apart_px(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(M,) |y_left - y_right| of matched features."""
+    matches = match(detect(left), detect(right))
+    return np.abs(matches.first_px[:, 1] - matches.second_px[:, 1])
+
+
+def wir(recording: Recording, index: int) -> float:
+    """Of one pair, with depth by semi-global matching."""
+    left, right, K = recording.image(index), recording.image(index, RIGHT), recording.K(index)
+    baseline_m = -recording.T_right_left[0, 3]
+    disparity_px = semi_global_matching(left, right)
+    depth_m = np.where(disparity_px > 0, K[0, 0] * baseline_m / np.maximum(disparity_px, 1e-6), 0).astype(np.float32)
+    ratio = warp_identity_ratio(grey(left), grey(right), depth_m, K, recording.K(index, RIGHT), recording.T_right_left)
+    assert ratio is not None, "the matcher is confident almost nowhere"
+    return ratio
+
+
+def drawn(recording: Recording, index: int) -> NDArray[np.uint8]:
+    """(H, 2 W, 3) RGB, the pair with lines across both."""
+    pair = np.hstack([recording.image(index, side) for side in (LEFT, RIGHT)])
+    pair[LINES_EVERY // 2 :: LINES_EVERY] = (255, 70, 60)
+    return pair
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    real = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
+    parser.add_argument("--out", type=Path, default=Path("euroc-rectified.png"))
+    arguments = parser.parse_args()
+    recording = open_recordings(arguments.data / "euroc", "euroc")[0]
+    indices = np.unique(np.linspace(0, len(recording) - 1, PAIRS).astype(int)).tolist()
+    rows = np.concatenate([rows_apart_px(recording.image(i), recording.image(i, RIGHT)) for i in indices])
+    raw = np.concatenate([rows_apart_px(read_rgb(recording.file(i)), read_rgb(recording.file(i, RIGHT))) for i in indices])
+    ratios = [wir(recording, i) for i in indices]
+    with replacing(arguments.out) as temporary:
+        cv2.imwrite(str(temporary), drawn(recording, indices[len(indices) // 2])[..., ::-1])
+    figures = {
+        "recording": recording.name,
+        "pairs": len(indices),
+        "matches": len(rows),
+        "rows_apart_px_median": float(np.median(rows)),
+        "rows_apart_px_median_raw": float(np.median(raw)),
+        "wir_median": float(np.median(ratios)),
+        "wir_most": max(ratios),
+        "drawn": str(arguments.out),
+    }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""EuRoC MAV, official layout: SEQUENCE/mav0/{cam0, cam1, state_groundtruth_estimate0} (Burri et al., IJRR 2016).
+
+Its pictures are distorted and not rectified, and its two cameras have different K. What is opened here is the rectified pair:
+one K, T_right_left = (-baseline, 0, 0) without rotation, each picture remapped as it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.data.cache import Progress
+from stadia.data.config import SourceOptions
+from stadia.data.euroc_files import NS_PER_S, Array, CameraFile, Stamps, read_camera, read_pictures, read_states, read_T_body_sensor
+from stadia.data.motion import Selection
+from stadia.data.pictures import read_rgb
+from stadia.data.recordings import Intrinsics, PictureRecording
+from stadia.data.rectification import RectifiedPair, Undistorted, rectify
+from stadia.data.sources import chosen_folders
+from stadia.data.video import chosen_pictures
+
+CAMERAS = {LEFT: "cam0", RIGHT: "cam1"}
+GROUND_TRUTH = "state_groundtruth_estimate0"
+
+TRAIN = ("MH_01", "MH_02", "MH_04", "V1_01", "V1_02")
+TEST = ("MH_03", "MH_05", "V1_03", "V2_01", "V2_02", "V2_03")
+"""The sequences that D3VO trains its depth on (Yang et al., CVPR 2020, section 4.1), and the others. It scores depth on V2_01, and paths
+on the others of TEST; for those it may have trained on V2_01 as well, the paper says both."""
+
+
+class Euroc:
+    """Sequences of EuRoC; the path is the folder of sequences (or of their groups), one sequence, or its mav0."""
+
+    layout = "SEQUENCE/mav0 with cam0 and cam1"
+    options: frozenset[str] = frozenset({"standing"})
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        return bool(_sequences(path))
+
+    @classmethod
+    def open(cls, path: Path, options: SourceOptions, progress: Progress | None = None) -> list[Recording]:
+        chosen = chosen_folders(_sequences(path), options.recordings, path, cls.layout)
+        return [_open_sequence(name, mav0, options, progress) for name, mav0 in chosen.items()]
+
+    @classmethod
+    def splits(cls, path: Path) -> dict[str, list[str]]:
+        """D3VO's lists, as far as their sequences are there; none of one sequence."""
+        if path.resolve().name == "mav0" or (path / "mav0").is_dir():
+            return {}
+        found = {part: [n for n in _sequences(path) if n.startswith(names)] for part, names in (("train", TRAIN), ("test", TEST))}
+        return {part: names for part, names in found.items() if names}
+
+
+def _sequences(path: Path) -> dict[str, Path]:
+    """Name to mav0 of every sequence at the path."""
+    if not path.is_dir():
+        return {}
+    if path.resolve().name == "mav0":
+        candidates = [path]
+    elif (path / "mav0").is_dir():
+        candidates = [path / "mav0"]
+    else:
+        candidates = sorted({*path.glob("*/mav0"), *path.glob("*/*/mav0")})
+    return {p.resolve().parent.name: p for p in candidates if any((p / camera).is_dir() for camera in CAMERAS.values())}
+
+
+def _open_sequence(name: str, mav0: Path, options: SourceOptions, progress: Progress | None) -> Recording:
+    for camera in CAMERAS.values():
+        if not (mav0 / camera / "data").is_dir():
+            raise DataError(
+                mav0 / camera,
+                found="no pictures" if (mav0 / camera).is_dir() else "no such folder",
+                expected="both cameras, cam0 (left) and cam1 (right)",
+                cure="copy it from the dataset: rectifying needs both",
+            )
+    cameras = {side: read_camera(mav0 / camera / "sensor.yaml") for side, camera in CAMERAS.items()}
+    listed = {side: read_pictures(mav0 / camera) for side, camera in CAMERAS.items()}
+    _check_sizes(cameras, {side: next(iter(pictures.values())) for side, pictures in listed.items()})
+    T_right_left = np.linalg.inv(cameras[RIGHT].T_body_lens) @ cameras[LEFT].T_body_lens
+    pair = rectify(cameras[LEFT].lens, cameras[RIGHT].lens, T_right_left, mav0)
+
+    moments = [(number, stamp) for number, stamp in enumerate(listed[LEFT]) if stamp in listed[RIGHT]]
+    if not moments:
+        raise DataError(
+            mav0 / CAMERAS[RIGHT] / "data.csv",
+            found="no timestamp of the left camera",
+            expected="pictures of the same moments",
+            cure="copy both cameras of one sequence",
+        )
+    numbers, stamps = (list(column) for column in zip(*moments, strict=True))
+    undistorted = {LEFT: pair.left, RIGHT: pair.right}
+    recording = EurocRecording(
+        name=f"euroc/{name}",
+        pictures={side: [pictures[stamp] for stamp in stamps] for side, pictures in listed.items()},
+        intrinsics={side: Intrinsics(how.new_K, how.lens.height, how.lens.width) for side, how in undistorted.items()},
+        T_right_left=pair.T_right_left,
+        numbers=numbers,
+        poses=_poses(mav0, np.array(stamps), cameras[LEFT], pair),
+        times_s=np.array([stamp / NS_PER_S for stamp in stamps]),
+        undistorted=undistorted,
+    )
+    return _selected(recording, len(listed[LEFT]) - len(moments), options, progress)
+
+
+def _selected(recording: EurocRecording, unpaired: int, options: SourceOptions, progress: Progress | None) -> EurocRecording:
+    """Without the frames of a standing camera, where that is asked for; and told what was left out."""
+    every = Selection(list(range(len(recording))))
+    chosen = chosen_pictures(recording, "auto", options.cache, progress) if options.standing == "drop" else every
+    kept = recording.only(chosen.kept)
+    selection = replace(chosen, kept=[recording.number(index) for index in chosen.kept], unpaired=unpaired)
+    return replace(kept, selection=selection) if selection.seen > len(kept) else kept
+
+
+def _check_sizes(cameras: Mapping[str, CameraFile], pictures: Mapping[str, Path]) -> None:
+    lenses = [camera.lens for camera in cameras.values()]
+    if len({(lens.height, lens.width) for lens in lenses}) > 1:
+        sizes = " and ".join(f"{lens.width}x{lens.height}" for lens in lenses)
+        raise DataError(cameras[RIGHT].path, found=f"cameras of {sizes}", expected="one size", cure="resize one of them with its K")
+    for side, camera in cameras.items():
+        height, width = read_rgb(pictures[side]).shape[:2]
+        if (height, width) != (camera.lens.height, camera.lens.width):
+            raise DataError(
+                pictures[side],
+                found=f"{width}x{height}",
+                expected=f"{camera.lens.width}x{camera.lens.height}, the resolution that {camera.path} says",
+                cure="use the original pictures, or write a sensor.yaml of theirs",
+            )
+
+
+def _poses(mav0: Path, stamps: Stamps, left: CameraFile, pair: RectifiedPair) -> Array | None:
+    """(N, 4, 4) T_world_camera of the rectified left camera, NaN where there is no ground truth; None without its folder."""
+    folder = mav0 / GROUND_TRUTH
+    if not folder.is_dir():
+        return None
+    states = read_states(folder / "data.csv")
+    T_world_sensor = states.at(stamps)
+    if np.isnan(T_world_sensor).all():
+        spans = [f"{s[0] / NS_PER_S:.3f} to {s[-1] / NS_PER_S:.3f} s" for s in (states.stamps, stamps)]
+        raise DataError(
+            folder / "data.csv",
+            found=f"ground truth from {spans[0]}",
+            expected=f"of the pictures' time, {spans[1]}",
+            cure="use the ground truth of this sequence, with timestamps of the same clock in nanoseconds, or remove its folder",
+        )
+    T_sensor_body = np.linalg.inv(read_T_body_sensor(folder / "sensor.yaml"))
+    T_lens_camera = np.eye(4)
+    T_lens_camera[:3, :3] = pair.left.R_new_lens.T
+    poses: Array = T_world_sensor @ T_sensor_body @ left.T_body_lens @ T_lens_camera
+    return poses
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class EurocRecording(PictureRecording):
+    """One sequence, rectified. Grey pictures are repeated to three channels.
+
+    undistorted: how the pictures of each side are remapped.
+    selection: what was left out; None where nothing was.
+    """
+
+    undistorted: Mapping[str, Undistorted]
+    selection: Selection | None = None
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB, rectified."""
+        return self.undistorted[side](super().image(index, side))
+
+    def only(self, indices: Sequence[int]) -> EurocRecording:
+        """These frames alone."""
+        kept = list(indices)
+        return replace(
+            self,
+            pictures={side: [files[index] for index in kept] for side, files in self.pictures.items()},
+            numbers=[self.number(index) for index in kept],
+            poses=None if self.poses is None else self.poses[kept],
+            times_s=None if self.times_s is None else self.times_s[kept],
+        )
+
+    def fingerprint(self) -> str:
+        """Of the files, and of how they are remapped."""
+        digest = hashlib.blake2b(super().fingerprint().encode(), digest_size=16)
+        for undistorted in self.undistorted.values():
+            digest.update(undistorted.parameters())
+        return digest.hexdigest()
