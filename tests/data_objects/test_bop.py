@@ -102,6 +102,20 @@ def test_targets_choose_pictures(bop: Path) -> None:
     assert BopPictures.open(bop).part([1]).ids == [(1, 7)]
 
 
+def test_without_a_list_of_targets_what_a_pixel_shows_is_asked_for(bop: Path) -> None:
+    assert [BopPictures.open(bop).asked(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {}]
+    (bop / "test_targets_bop19.json").unlink()
+    edit(bop / "test/000001/scene_gt.json", lambda poses: poses["7"].append({**poses["7"][0], "cam_t_m2c": [0, 0, 900]}))  # behind itself
+    assert [BopPictures.open(bop).asked(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {1: 1}]
+
+
+def test_a_target_that_no_picture_has_is_named(bop: Path) -> None:
+    path = bop / "test_targets_bop19.json"
+    path.write_text(json.dumps([*json.loads(path.read_text()), {"scene_id": 1, "im_id": 7, "obj_id": 5, "inst_count": 1}]))
+    with pytest.raises(DataError, match=r"test_targets_bop19.json: scene, image \(1, 7\): found object 5"):
+        BopPictures.open(bop).asked(1)
+
+
 def mirrored(poses: Any) -> None:
     poses["3"][1]["cam_R_m2c"] = [-1, 0, 0, 0, 1, 0, 0, 0, 1]
 

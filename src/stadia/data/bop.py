@@ -6,6 +6,7 @@ rgb/000003.png}. Files are in millimetres; everything that leaves this module is
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +81,10 @@ class _CameraEntry(_Entry):
 
 
 class InstanceInfo(_Entry):
-    """What scene_gt_info.json says of an instance: x, y, width, height of boxes; pixels, of all that it covers, and of what is visible."""
+    """What scene_gt_info.json says of an instance: x, y, width, height of boxes, of all that it covers and of what is visible; pixels."""
 
     bbox_obj: tuple[int, int, int, int]
+    bbox_visib: tuple[int, int, int, int]
     px_count_all: int
     px_count_valid: int
     px_count_visib: int
@@ -197,10 +199,14 @@ class _Picture:
     poses: tuple[_PoseEntry, ...]
 
 
-def read_targets(dataset: Path) -> dict[tuple[int, int], dict[int, int]]:
-    """test_targets_bop19.json: of each (scene, image), how many instances of which object are asked for."""
-    targets: dict[tuple[int, int], dict[int, int]] = {}
-    for one in _read(dataset / "test_targets_bop19.json", list[_TargetEntry]):
+TARGETS = "test_targets_bop19.json"
+Targets = dict[tuple[int, int], dict[int, int]]
+
+
+def read_targets(dataset: Path) -> Targets:
+    """TARGETS: of each (scene, image), how many instances of which object are asked for."""
+    targets: Targets = {}
+    for one in _read(dataset / TARGETS, list[_TargetEntry]):
         targets.setdefault((one.scene_id, one.im_id), {})[one.obj_id] = one.inst_count
     return targets
 
@@ -234,8 +240,8 @@ class BopPictures(ObjectPictures):
     models: by BOP's number.  ids: (scene, image) of each picture.
     """
 
-    def __init__(self, name: str, models: dict[int, Model], pictures: list[_Picture]) -> None:
-        self.name, self.models, self._all = name, models, pictures
+    def __init__(self, name: str, models: dict[int, Model], pictures: list[_Picture], targets: Targets | None = None) -> None:
+        self.name, self.models, self._all, self._targets = name, models, pictures, targets
         self._sizes: dict[int, tuple[int, int]] = {}
         self.ids = [(one.scene_id, one.im_id) for one in pictures]
         self.classes = (BACKGROUND, *(models[number].name for number in sorted(models)))
@@ -250,11 +256,12 @@ class BopPictures(ObjectPictures):
         pictures = [one for scene in scenes for one in _pictures(scene) if only is None or (one.scene_id, one.im_id) in only]
         folder = dataset / "models_eval" if (dataset / "models_eval").is_dir() else dataset / "models"
         numbers = sorted({pose.obj_id for one in pictures for pose in one.poses})
-        return cls(f"{dataset.name}/{split}", {number: read_model(folder, number) for number in numbers}, pictures)
+        targets = read_targets(dataset) if split == "test" and (dataset / TARGETS).is_file() else None
+        return cls(f"{dataset.name}/{split}", {number: read_model(folder, number) for number in numbers}, pictures, targets)
 
     def part(self, indices: Collection[int]) -> BopPictures:
         """Some of the pictures, with the same objects and classes."""
-        return BopPictures(self.name, self.models, [self._all[index] for index in indices])
+        return BopPictures(self.name, self.models, [self._all[index] for index in indices], self._targets)
 
     def __len__(self) -> int:
         return len(self._all)
@@ -282,6 +289,17 @@ class BopPictures(ObjectPictures):
             model = self.models[pose.obj_id]
             found.append((model, T_camera_model @ np.linalg.inv(model.T_object_model)))
         return found
+
+    def asked(self, index: int) -> dict[int, int]:
+        """How many instances of which object the benchmark asks for in a picture; where it says nothing, those that a pixel shows."""
+        poses = self._all[index].poses
+        if self._targets is None:
+            return dict(Counter(pose.obj_id for pose, one in zip(poses, self.labels(index).objects, strict=True) if one.visible_px))
+        asked = self._targets.get(self.ids[index], {})
+        if absent := asked.keys() - {pose.obj_id for pose in poses}:
+            what = f"{TARGETS}: scene, image {self.ids[index]}"
+            raise DataError(what, found=f"object {min(absent)}", expected="those of scene_gt.json", cure="copy both again")
+        return asked
 
     def silhouettes(self, index: int) -> list[Silhouette]:
         """What each object of a picture covers."""
