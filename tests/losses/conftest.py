@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ MOTIONS = {  # p_source = exp(v, w) p_target
     "+1": (-0.04, 0.01, -0.5, -0.001, 0.012, 0.002),
     "stereo": (-0.5, 0.0, 0.0, 0.0, 0.0, 0.0),
 }
+EXPOSURES = {"-1": (0.8, 0.05), "+1": (1.05, -0.05), "stereo": (0.9, 0.02)}  # gain and offset; pictures stay within [0, 1]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Scene:
     inverse_depth: Tensor  # (B, 1, H, W)
     twist: Tensor  # (B, N, 6), T_source_target = se3_exp(twist)
     source_names: tuple[str, ...]
+    inverse_depth_of_sources: Tensor  # (B, N, 1, H, W), each in its own camera
 
     def prediction(
         self, *, depth_times: float = 1.0, scales: int = 1, inverse_depth: Tensor | None = None, twist: Tensor | None = None
@@ -35,6 +37,28 @@ class Scene:
         finest = (self.inverse_depth if inverse_depth is None else inverse_depth) / depth_times
         maps = tuple(torch.nn.functional.avg_pool2d(finest, 2**s) if s else finest for s in range(scales))
         return Prediction(maps, se3_exp(self.twist if twist is None else twist))
+
+    @property
+    def brightness(self) -> Tensor:
+        """(B, N, 2) of the sources as `exposed` records them."""
+        exposures = torch.tensor([EXPOSURES[name] for name in self.source_names], dtype=self.targets.image.dtype)
+        return exposures.expand(len(self.targets.image), -1, 2)
+
+    def exposed(self) -> Scene:
+        """The same scene, its sources recorded with other exposures than the target."""
+        gain, offset = self.brightness[..., None, None, None].unbind(2)
+        return replace(self, targets=replace(self.targets, sources=gain * self.targets.sources + offset))
+
+    def d3vo_prediction(self, *, depth_times: float = 1.0, right_times: float = 1.0, scales: int = 1, right: bool = True) -> Prediction:
+        """All that D3VO's networks say of it as `exposed` records it, said right; of Sigma, that it is the same everywhere."""
+        plain = self.prediction(depth_times=depth_times, scales=scales)
+        finest = self.inverse_depth_of_sources[:, -1] / right_times
+        return replace(
+            plain,
+            inverse_depth_right=tuple(torch.nn.functional.avg_pool2d(finest, 2**s) for s in range(scales)) if right else None,
+            log_uncertainty=tuple(torch.full_like(m, -2.0) for m in plain.inverse_depth),
+            brightness=self.brightness,
+        )
 
 
 def _texture(points: Tensor, phase: Tensor) -> Tensor:
@@ -73,7 +97,8 @@ def make_scene() -> Callable[..., Scene]:
         T_source_target = se3_exp(twist)
         here = torch.eye(4, dtype=torch.float64).expand(batch, 4, 4)
         target, z = _picture(K, here, height, width, phase)
-        sources = torch.stack([_picture(K, T_source_target[:, i], height, width, phase)[0] for i in range(len(names))], dim=1)
+        pictures = [_picture(K, T_source_target[:, i], height, width, phase) for i in range(len(names))]
+        sources, z_of_sources = (torch.stack(one_each, dim=1) for one_each in zip(*pictures, strict=True))
         targets = Targets(
             target,
             sources,
@@ -81,6 +106,6 @@ def make_scene() -> Callable[..., Scene]:
             Camera(K.expand(batch, len(names), 3, 3), height, width),
             T_source_target,
         )
-        return Scene(targets.to(dtype), (1 / z).to(dtype), twist.to(dtype), names)
+        return Scene(targets.to(dtype), (1 / z).to(dtype), twist.to(dtype), names, (1 / z_of_sources).to(dtype))
 
     return make

@@ -42,33 +42,73 @@ def disorder(batch: int, count: int, height: int, width: int, *, spread: float =
     return scene, inverse_depth.to(dtype), T_source_target.to(dtype)
 
 
+def exposures(scene: Pictures) -> Tensor:
+    """(B, N, 2): each source of each sample brighter or darker than the target, by its own gain and offset."""
+    batch, count = scene.sources.shape[:2]
+    steps = torch.linspace(-1, 1, batch * count, dtype=scene.target.dtype).view(batch, count)
+    return torch.stack((1 - 0.4 * steps, 0.1 * steps.flip(-1) + 0.03), dim=-1)
+
+
 def compare(
-    reprojector: Any, scene: Pictures, inverse_depth: Tensor, T_source_target: Tensor, *, auto_mask: bool = True
-) -> tuple[Reprojection, Tensor, Tensor]:
-    """The comparison, and what an uneven weighting of its residual sends back."""
-    inverse_depth, T_source_target = inverse_depth.clone().requires_grad_(), T_source_target.clone().requires_grad_()
-    result = reprojector(scene, ssim_weight=0.85, auto_mask=auto_mask)(inverse_depth, T_source_target)
+    reprojector: Any,
+    scene: Pictures,
+    inverse_depth: Tensor,
+    T_source_target: Tensor,
+    *,
+    auto_mask: bool = True,
+    brightness: Tensor | None = None,
+) -> tuple[Any, ...]:
+    """The comparison, and what an uneven weighting of its residual sends back: to inverse depth, transforms, and brightness if there is."""
+    asked = [x.clone().requires_grad_() for x in (inverse_depth, T_source_target, brightness) if x is not None]
+    brightness = None if brightness is None else asked[2]
+    result: Reprojection = reprojector(scene, ssim_weight=0.85, auto_mask=auto_mask, brightness=brightness)(*asked[:2])
     weights = torch.linspace(0.5, 1.5, result.minimum.residual.numel(), dtype=inverse_depth.dtype).view_as(result.minimum.residual)
-    gradients = torch.autograd.grad((weights * result.minimum.residual).mean(), (inverse_depth, T_source_target))
+    gradients = torch.autograd.grad((weights * result.minimum.residual).mean(), asked)
     return result, *gradients
 
 
+@pytest.mark.parametrize("bright", [False, True], ids=["plain", "brightness"])
 @pytest.mark.parametrize("auto_mask", [True, False])
 @pytest.mark.parametrize("size", [(1, 1, 2, 2), (1, 2, 3, 5), (2, 3, 37, 53), (1, 3, 65, 33), (3, 2, 32, 64)], ids=str)
-def test_same_values_and_gradients(size: tuple[int, int, int, int], auto_mask: bool) -> None:
+def test_same_values_and_gradients(size: tuple[int, int, int, int], auto_mask: bool, bright: bool) -> None:
     scene = disorder(*size)
-    fused, fused_depth, fused_T = compare(FusedReprojector, *scene, auto_mask=auto_mask)
-    readable, depth, T = compare(TorchReprojector, *scene, auto_mask=auto_mask)
+    brightness = exposures(scene[0]) if bright else None
+    fused, *fused_gradients = compare(FusedReprojector, *scene, auto_mask=auto_mask, brightness=brightness)
+    readable, *gradients = compare(TorchReprojector, *scene, auto_mask=auto_mask, brightness=brightness)
     assert torch.equal(fused.minimum.winner, readable.minimum.winner)
     assert torch.equal(fused.minimum.nearest, readable.minimum.nearest)
     for a, b in (
         (fused.minimum.residual, readable.minimum.residual),
+        (fused.minimum.unmasked, readable.minimum.unmasked),
+        (fused.unwarped, readable.unwarped),
         (fused.views, readable.views),
         (fused.nearest_view(), readable.nearest_view()),
-        (fused_depth, depth),
-        (fused_T, T),
+        *zip(fused_gradients, gradients, strict=True),
     ):
-        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12 * max(1.0, b.detach().abs().max().item()))
+
+
+def test_brightness_of_one_and_nothing_is_none() -> None:
+    """Gain 1 and offset 0 are the plain comparison, to rounding: the target's statistics are then taken per source."""
+    scene = disorder(2, 3, 37, 53)
+    unchanged = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(2, 3, 2)
+    bright, *bright_gradients = compare(FusedReprojector, *scene, brightness=unchanged)
+    plain, *gradients = compare(FusedReprojector, *scene)
+    assert torch.equal(bright.minimum.winner, plain.minimum.winner)
+    torch.testing.assert_close(bright.minimum.residual, plain.minimum.residual, rtol=1e-12, atol=1e-12)
+    for a, b in zip(bright_gradients, gradients, strict=False):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12 * float(b.abs().max()))
+
+
+def test_saturated_pixels_train_no_brightness() -> None:
+    """Where all of the target is saturated, no slope arrives, and gain and offset change no value."""
+    scene, inverse_depth, T_source_target = disorder(1, 2, 12, 17)
+    scene = Pictures(torch.full_like(scene.target, 0.99), scene.camera, scene.sources, scene.source_camera, scene.source_names)
+    for reprojector in (FusedReprojector, TorchReprojector):
+        bright, *_, slope = compare(reprojector, scene, inverse_depth, T_source_target, auto_mask=False, brightness=exposures(scene))
+        plain, *_ = compare(reprojector, scene, inverse_depth, T_source_target, auto_mask=False)
+        torch.testing.assert_close(bright.minimum.residual, plain.minimum.residual, rtol=1e-12, atol=1e-12)
+        assert not slope.any()
 
 
 def test_the_scene_has_everything_in_it() -> None:
@@ -103,6 +143,13 @@ def test_gradient_of_the_compiled_loops() -> None:
     inputs = ((inverse_depth + 0.01).requires_grad_(), T_source_target.requires_grad_())
     assert torch.autograd.gradcheck(lambda d, T: reprojector(d, T).minimum.residual, inputs, eps=1e-7, atol=1e-6)
 
+    def bright(inverse_depth: Tensor, T_source_target: Tensor, brightness: Tensor) -> Tensor:
+        reprojector = FusedReprojector(scene, ssim_weight=0.85, auto_mask=False, brightness=brightness)
+        minimum = reprojector(inverse_depth, T_source_target).minimum
+        return minimum.residual * (minimum.winner >= 0)  # what is not seen stands at its unwarped residual, a constant for the slope alone
+
+    assert torch.autograd.gradcheck(bright, (*inputs, exposures(scene).requires_grad_()), eps=1e-7, atol=1e-6)
+
 
 def test_gradient_reaches_the_intrinsics() -> None:
     scene, inverse_depth, T_source_target = disorder(1, 2, 12, 17)
@@ -122,8 +169,8 @@ def test_the_number_of_threads_changes_no_digit() -> None:
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
-            result, depth_gradient, T_gradient = compare(FusedReprojector, *scene)
-            results.append((result.minimum.residual, depth_gradient, T_gradient))
+            result, *gradients = compare(FusedReprojector, *scene, brightness=exposures(scene[0]))
+            results.append((result.minimum.residual, *gradients))
     finally:
         torch.set_num_threads(threads)
     for one, several in zip(*results, strict=True):

@@ -126,6 +126,7 @@ def test_maps_are_the_finest_scales(make_scene: MakeScene) -> None:
         "residual": (2, 1, 32, 48),
         "winner": (2, 1, 32, 48),
         "warped": (2, 3, 32, 48),
+        "unwarped": (2, 1, 32, 48),
     }
     assert maps["winner"].dtype == torch.int64
     seen = maps["winner"] >= 0

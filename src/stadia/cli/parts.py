@@ -30,6 +30,7 @@ KINDS = Table(
         "activations": "stadia.models:ACTIVATIONS",
         "encoders": "stadia.cli.parts:encoders",
         "losses": "stadia.losses:LOSSES",
+        "smoothness": "stadia.losses:SMOOTHNESS",
         "sparse-depth-losses": "stadia.losses:SPARSE_DEPTH_LOSSES",
         "rotation-losses": "stadia.losses:ROTATION_LOSSES",
         "optimisers": "stadia.training:OPTIMISERS",

@@ -10,6 +10,21 @@ LOSSES = Table(
     },
 )
 
+_OF_METRES = "metres are steepest far away, where they are least known, and their slope grows with the unit; take 'slope_over_mean'"
+_SUMMED = "summed over pixels it outweighs the residual a hundred times, and depth goes flat; all rows are means: take 'slope_over_mean'"
+
+SMOOTHNESS = Table(
+    "smoothness",
+    {
+        "slope_over_mean": "stadia.losses.smoothness:edge_aware_smoothness",
+        "slope": "stadia.losses.smoothness:slope_off_edges",
+        "log_slope": "stadia.losses.smoothness:log_slope_off_edges",
+        "bend": "stadia.losses.smoothness:bend_off_edges",
+    },
+    refused={**dict.fromkeys(("depth", "metric_depth", "depth_m"), _OF_METRES), **dict.fromkeys(("sum", "summed"), _SUMMED)},
+)
+"""What is smooth: (inverse depth (B, 1, H, W), picture (B, 3, H, W)) to a scalar."""
+
 SPARSE_DEPTH_LOSSES = Table(
     "part of sparse depth",
     {

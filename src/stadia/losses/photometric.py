@@ -84,11 +84,13 @@ class Minimum:
     residual: (B, 1, H, W), differentiable with respect to the residual of the winner alone.
     winner: (B, 1, H, W) int8: i < N for warped candidate i, N + i where unwarped i stands instead, -1 where none sees the pixel.
     nearest: (B, 1, H, W) int8: the seen candidate of least residual, masked or not; -1 where none sees the pixel.
+    unmasked: (B, 1, H, W) the residual of `nearest`, and what the residual is where none sees the pixel; no gradient.
     """
 
     residual: Tensor
     winner: Tensor
     nearest: Tensor
+    unmasked: Tensor
 
 
 def minimum_reprojection(residuals: Tensor, seen: Tensor, unwarped: Tensor, to_beat: Tensor, *, auto_mask: bool = True) -> Minimum:
@@ -118,9 +120,11 @@ def minimum_reprojection(residuals: Tensor, seen: Tensor, unwarped: Tensor, to_b
     best, winner = residuals.masked_fill(~competes, nothing).min(dim=1, keepdim=True)
     trains = competes.any(dim=1, keepdim=True)
     any_seen = best_seen < nothing
+    fallback = to_beat.amax(dim=1, keepdim=True)
     stands = count + unwarped.argmin(dim=1, keepdim=True)
     return Minimum(
-        residual=torch.where(trains, best, to_beat.amax(dim=1, keepdim=True)),
+        residual=torch.where(trains, best, fallback),
         winner=torch.where(trains, winner, stands.masked_fill(~any_seen, -1)).to(torch.int8),
         nearest=nearest.masked_fill(~any_seen, -1).to(torch.int8),
+        unmasked=torch.where(any_seen, best_seen, fallback),
     )

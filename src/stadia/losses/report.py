@@ -18,6 +18,7 @@ class LossReport:
         "residual" (B, 1, H, W): what the pixel contributes, before weights;
         "winner" (B, 1, H, W) integer: i < N for warped source i, N + i where unwarped source i explains the pixel better,
         -1 where no warped source sees it;
+        "unwarped" (B, 1, H, W): what "residual" would be without depth and motion;
         "warped" (B, 3, H, W): of all warped sources the one nearest to the target at that pixel, 0 where none sees it.
     least: by name, the smallest value that a term can have, weighted as it enters; one that has none (a logarithm's) is left out. It is
         asked for while a run trains (`training.loss_laws`).

@@ -13,6 +13,7 @@ from stadia.core.types import Camera
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.warp import synthesize
+from stadia.losses.brightness import as_bright_as
 from stadia.losses.photometric import Minimum, minimum_reprojection, photometric_residual, residual_to_beat
 
 
@@ -61,10 +62,12 @@ class Reprojection:
 
     minimum: which warped source explains each pixel best, and how well.
     views: (B, N, 3, H, W) the warped sources, detached.
+    unwarped: (B, 1, H, W) what the residual would be without depth and motion; no gradient.
     """
 
     minimum: Minimum
     views: Tensor
+    unwarped: Tensor
 
     def nearest_view(self) -> Tensor:
         """(B, 3, H, W): at each pixel the warped source nearest to the target, 0 where none sees it."""
@@ -73,20 +76,23 @@ class Reprojection:
 
 
 class Reprojector(Protocol):
-    """Made once a step with what does not depend on the prediction; called once a scale with what does."""
+    """Made once a step with what does not depend on depth and motion; called once a scale with these.
 
-    def __init__(self, pictures: Pictures, *, ssim_weight: float, auto_mask: bool) -> None: ...
+    brightness: (B, N, 2) gain and offset that make the target as bright as each source (`losses.brightness`); None: as recorded.
+    """
+
+    def __init__(self, pictures: Pictures, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None) -> None: ...
 
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
-        """Compare at inverse depth (B, 1, H, W) and transforms (B, N, 4, 4); differentiable with respect to both."""
+        """Compare at inverse depth (B, 1, H, W) and transforms (B, N, 4, 4); differentiable with respect to both, and to brightness."""
         ...
 
 
 class TorchReprojector:
     """The readable one: runs on any device, and any tensor may ask for a gradient."""
 
-    def __init__(self, pictures: Pictures, *, ssim_weight: float, auto_mask: bool) -> None:
-        self.pictures, self.ssim_weight, self.auto_mask = pictures, ssim_weight, auto_mask
+    def __init__(self, pictures: Pictures, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None) -> None:
+        self.pictures, self.ssim_weight, self.auto_mask, self.brightness = pictures, ssim_weight, auto_mask, brightness
         with torch.no_grad():
             self.unwarped = self._residuals(pictures.sources)
             self.to_beat = residual_to_beat(self.unwarped, pictures.source_names)
@@ -96,10 +102,11 @@ class TorchReprojector:
         views = synthesize(seen_from.sources, depth_from_inverse(inverse_depth), seen_from.camera, seen_from.source_camera, T_source_target)
         residuals = self._residuals(views.image)
         minimum = minimum_reprojection(residuals, views.valid[:, :, 0], self.unwarped, self.to_beat, auto_mask=self.auto_mask)
-        return Reprojection(minimum, views.image.detach())
+        return Reprojection(minimum, views.image.detach(), self.to_beat.amax(dim=1, keepdim=True))
 
     def _residuals(self, pictures: Tensor) -> Tensor:
         """(B, N, 3, H, W) against the target: (B, N, H, W)."""
-        target = self.pictures.target[:, None].expand_as(pictures)
+        target = self.pictures.target
+        target = target[:, None].expand_as(pictures) if self.brightness is None else as_bright_as(pictures, target, self.brightness)
         residuals = photometric_residual(pictures.flatten(0, 1), target.flatten(0, 1), self.ssim_weight)
         return residuals.view(*pictures.shape[:2], *pictures.shape[3:])

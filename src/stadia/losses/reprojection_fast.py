@@ -2,7 +2,7 @@
 
 What makes it fast: the target's window statistics and the unwarped residuals are computed once a step; no map is written
 between the views and the minimum; a pixel's backward pass runs through its winning source alone, with slopes that the
-forward pass left behind.
+forward pass left behind. With brightness every source has a target of its own, written once beside its view.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from stadia.core.types import Camera
 from stadia.geometry.camera import NEAR
 from stadia.geometry.warp import infinity_and_epipole
 from stadia.losses import reprojection_kernels as kernels
+from stadia.losses import reprojection_kernels_backward as kernels_backward
+from stadia.losses.brightness import BRIGHT, DARK
 from stadia.losses.photometric import C1, C2, Minimum, residual_to_beat, window_statistics
 from stadia.losses.reprojection import Pictures, Reprojection
 
@@ -35,13 +37,17 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="stadia-reprojection")
 
 
-def _run(kernel: Callable[..., None], height: int, of_sample: Sequence[NDArray[Any]], shared: Sequence[Any]) -> None:
-    """`kernel(first row, last row, *arrays of one sample, *shared)` for bands of rows of every sample, on torch's number of threads."""
+def _run(kernel: Callable[..., None], height: int, of_sample: Sequence[NDArray[Any] | None], shared: Sequence[Any]) -> None:
+    """`kernel(first row, last row, *arrays of one sample, *shared)` for bands of rows of every sample, on torch's number of threads.
+
+    What is None in place of an array is None for each sample.
+    """
+    assert of_sample[0] is not None
     bands = [(b, y, min(y + _ROWS, height)) for b in range(len(of_sample[0])) for y in range(0, height, _ROWS)]
 
     def one(band: tuple[int, int, int]) -> None:
         sample, first, last = band
-        kernel(first, last, *(array[sample] for array in of_sample), *shared)
+        kernel(first, last, *(None if array is None else array[sample] for array in of_sample), *shared)
 
     threads = torch.get_num_threads()
     for _ in map(one, bands) if threads == 1 else _pool(os.getpid(), threads).map(one, bands):
@@ -51,41 +57,62 @@ def _run(kernel: Callable[..., None], height: int, of_sample: Sequence[NDArray[A
 class FusedReprojector:
     """A Reprojector that runs as compiled loops on the CPU: the values and gradients of TorchReprojector.
 
-    Gradients reach inverse depth, transforms and intrinsics, not the pictures. There are no second derivatives.
+    Gradients reach inverse depth, transforms, intrinsics and brightness, not the pictures. There are no second derivatives.
     """
 
-    def __init__(self, pictures: Pictures, *, ssim_weight: float, auto_mask: bool) -> None:
+    def __init__(self, pictures: Pictures, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None) -> None:
         self.camera, self.source_camera, self.auto_mask = pictures.camera, pictures.source_camera, auto_mask
         target, sources = pictures.target.detach().contiguous(), pictures.sources.detach().contiguous()
         height, width = target.shape[-2:]
         self.dtype = target.dtype
+        self.brightness = None if brightness is None else brightness.to(self.dtype)
         self.weights = np.array([ssim_weight, C1, C2], dtype=target.numpy().dtype)
+        self.ends = np.array([DARK, BRIGHT], dtype=self.weights.dtype)
         self.column = np.arange(max(height, width, 10), dtype=self.weights.dtype)
         self.target = target.numpy()
-        self.target_mean, self.target_variance = (statistic.numpy() for statistic in window_statistics(target))
+        statistics = window_statistics(target) if brightness is None else (target, target)  # with brightness nobody reads them
+        self.target_mean, self.target_variance = (statistic.numpy() for statistic in statistics)
         self.sources = sources.permute(0, 1, 3, 4, 2).contiguous().numpy()  # the three colours of a pixel side by side
 
         unwarped = torch.empty_like(sources[:, :, 0])
-        compared = sources.numpy(), self.target, self.target_mean, self.target_variance, unwarped.numpy()
-        _run(kernels.residual_rows, height, compared, (self.weights, self.column))
-        self.to_beat = residual_to_beat(unwarped, pictures.source_names).numpy()
+        brightened, _ = self.brightened_for(sources, self.brightness)
+        _run(kernels.residual_rows, height, (sources.numpy(), *self.compared(brightened), unwarped.numpy()), (self.weights, self.column))
+        to_beat = residual_to_beat(unwarped, pictures.source_names)
+        self.to_beat, self.unwarped = to_beat.numpy(), to_beat.amax(dim=1, keepdim=True)
         self.stands = (unwarped.shape[1] + unwarped.min(dim=1).indices).to(torch.int8).numpy()
 
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
-        """Compare at inverse depth (B, 1, H, W) and transforms (B, N, 4, 4); differentiable with respect to both."""
+        """Compare at inverse depth (B, 1, H, W) and transforms (B, N, 4, 4); differentiable with respect to both, and to brightness."""
         camera = Camera(self.camera.K[..., None, :, :], self.camera.height, self.camera.width)  # one target for N sources
         at_infinity, epipole = infinity_and_epipole(camera, self.source_camera, T_source_target)
-        transform = torch.cat([at_infinity, epipole[..., None]], dim=-1)  # (B, N, 3, 4)
-        compared = _Compare.apply(inverse_depth[:, 0].to(self.dtype), transform.to(self.dtype), self)  # type: ignore[no-untyped-call]
-        residual, winner, nearest, views = compared
-        return Reprojection(Minimum(residual[:, None], winner[:, None], nearest[:, None]), views)
+        transform = torch.cat([at_infinity, epipole[..., None]], dim=-1).to(self.dtype)  # (B, N, 3, 4)
+        compared = _Compare.apply(inverse_depth[:, 0].to(self.dtype), transform, self.brightness, self)  # type: ignore[no-untyped-call]
+        residual, winner, nearest, unmasked, views = compared
+        return Reprojection(Minimum(residual[:, None], winner[:, None], nearest[:, None], unmasked[:, None]), views, self.unwarped)
+
+    def compared(self, brightened: Tensor | None) -> tuple[NDArray[Any] | None, ...]:
+        """The target as the kernels take it."""
+        return self.target, self.target_mean, self.target_variance, None if brightened is None else brightened.numpy()
+
+    def brightened_for(self, pictures: Tensor, brightness: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """The target as bright as each of the pictures (B, N, 3, H, W), and where it was changed (B, N, H, W); None without brightness."""
+        if brightness is None:
+            return None, None
+        brightened, changed = torch.empty_like(pictures), torch.empty_like(pictures[:, :, 0], dtype=torch.bool)
+        given = pictures.numpy(), self.target, brightness.detach().contiguous().numpy()
+        _run(kernels.brighten_rows, pictures.shape[-2], (*given, brightened.numpy(), changed.numpy()), (self.ends,))
+        return brightened, changed
 
 
 class _Compare(torch.autograd.Function):
-    """Inverse depth (B, H, W) and transform (B, N, 3, 4) to residual, winner, nearest (B, H, W) and views (B, N, 3, H, W)."""
+    """Inverse depth (B, H, W), transform (B, N, 3, 4) and brightness (B, N, 2) or None to residual, winner, nearest, unmasked (B, H, W)
+    and views (B, N, 3, H, W).
+    """
 
     @staticmethod
-    def forward(ctx: Any, inverse_depth: Tensor, transform: Tensor, scene: FusedReprojector) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, inverse_depth: Tensor, transform: Tensor, brightness: Tensor | None, scene: FusedReprojector
+    ) -> tuple[Tensor, ...]:
         inverse_depth, transform = inverse_depth.contiguous(), transform.contiguous()
         batch, height, width = inverse_depth.shape
         count = transform.shape[1]
@@ -94,25 +121,33 @@ class _Compare(torch.autograd.Function):
         warped = scene.sources, inverse_depth.numpy(), transform.numpy(), views.numpy(), seen
         _run(kernels.warp_rows, height, warped, (scene.column, NEAR))
 
-        residual = torch.empty_like(inverse_depth)
+        brightened, changed = scene.brightened_for(views, brightness)
+        residual, unmasked = torch.empty_like(inverse_depth), torch.empty_like(inverse_depth)
         winner, nearest = (torch.empty_like(inverse_depth, dtype=torch.int8) for _ in range(2))
-        slopes = inverse_depth.new_empty(batch, 9, *((height, width) if any(ctx.needs_input_grad) else (0, 0)))
-        target = scene.target, scene.target_mean, scene.target_variance, scene.stands, scene.to_beat
-        minimum = residual.numpy(), winner.numpy(), nearest.numpy(), slopes.numpy()
-        _run(kernels.compare_rows, height, (views.numpy(), seen, *target, *minimum), (scene.weights, scene.column, scene.auto_mask))
+        kinds = 9 if brightness is None else 12
+        slopes = inverse_depth.new_empty(batch, kinds, *((height, width) if any(ctx.needs_input_grad) else (0, 0)))
+        minimum = residual.numpy(), winner.numpy(), nearest.numpy(), unmasked.numpy(), slopes.numpy()
+        arrays = views.numpy(), seen, *scene.compared(brightened), scene.stands, scene.to_beat, *minimum
+        _run(kernels.compare_rows, height, arrays, (scene.weights, scene.column, scene.auto_mask))
 
-        ctx.mark_non_differentiable(winner, nearest, views)
-        ctx.save_for_backward(winner, slopes, views, inverse_depth, transform)
+        ctx.mark_non_differentiable(winner, nearest, unmasked, views)
+        ctx.save_for_backward(winner, slopes, views, inverse_depth, transform, brightened, changed)
         ctx.scene = scene
-        return residual, winner, nearest, views
+        return residual, winner, nearest, unmasked, views
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
-        winner, slopes, views, inverse_depth, transform = (tensor.numpy() for tensor in ctx.saved_tensors)
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        winner, slopes, views, inverse_depth, transform = (tensor.numpy() for tensor in ctx.saved_tensors[:5])
+        brightened, changed = (None if tensor is None else tensor.numpy() for tensor in ctx.saved_tensors[5:])
         scene: FusedReprojector = ctx.scene
         batch, height, _width = inverse_depth.shape
         grad_inverse_depth, grad_transform = np.empty_like(inverse_depth), np.empty((batch, height, *transform.shape[1:]))
-        arrays = grad.contiguous().numpy(), winner, slopes, views, scene.target, scene.sources, inverse_depth, transform
-        _run(kernels.backward_rows, height, (*arrays, grad_inverse_depth, grad_transform), (scene.weights, scene.column, NEAR))
-        return torch.from_numpy(grad_inverse_depth), torch.from_numpy(grad_transform.sum(axis=1)).to(grad.dtype), None
+        grad_brightness = None if brightened is None else np.empty((batch, height, transform.shape[1], 2))
+        target = scene.target, brightened, changed
+        arrays = grad.contiguous().numpy(), winner, slopes, views, *target, scene.sources, inverse_depth, transform
+        gradients = grad_inverse_depth, grad_transform, grad_brightness
+        _run(kernels_backward.backward_rows, height, (*arrays, *gradients), (scene.weights, scene.column, NEAR))
+        of_transform = torch.from_numpy(grad_transform.sum(axis=1)).to(grad.dtype)
+        of_brightness = None if grad_brightness is None else torch.from_numpy(grad_brightness.sum(axis=1)).to(grad.dtype)
+        return torch.from_numpy(grad_inverse_depth), of_transform, of_brightness, None

@@ -1,6 +1,6 @@
-"""Compiled loops of the fused comparison: rows in, rows out. `reprojection_fast` drives them; `reprojection` is the readable twin.
+"""Compiled loops of the fused comparison, forward: rows in, rows out. `reprojection_fast` drives them; `reprojection` is the readable twin.
 
-The three public kernels work on rows `first` to `last` (exclusive) of one sample, without Python's lock, so that bands of rows
+The public kernels work on rows `first` to `last` (exclusive) of one sample, without Python's lock, so that bands of rows
 run on all cores; no two bands write to the same row. Arrays are C-contiguous and of one float type, which is also that of
 the arithmetic: integer indices and literals would silently promote it to double, so both come in as arrays of that type,
 `column` = 0, 1, 2, ... and `weights` = SSIM's share, C1, C2.
@@ -9,7 +9,11 @@ Where SSIM = A B / (C D) over 3x3 window means of a view w and the target t,
     A = 2 mean_w mean_t + C1,  B = 2 cov + C2,  C = mean_w^2 + mean_t^2 + C1,  D = var_w + var_t + C2,
 its slopes with respect to the window means of w, w^2 and w t are
     d/dE[w]  = 2 mean_t (B - A) / (C D) - 2 mean_w SSIM (1/C - 1/D),   d/dE[w^2] = -SSIM / D,   d/dE[w t] = 2 A / (C D),
-and those three numbers a channel, of the winning source alone, are all that the backward pass needs.
+and those three numbers a channel, of the winning source alone, are all that the backward pass needs (`reprojection_kernels_backward`).
+
+With brightness each source has a target of its own (`brighten_rows`), whose statistics are taken here; and a fourth number a channel is
+kept, the slope with respect to E[t], which is that of E[w] with w and t swapped (of E[t^2] it is that of E[w^2]). Without brightness
+`brightened` is None, which Numba knows when it compiles: nothing of all this is then there.
 """
 
 from __future__ import annotations
@@ -25,18 +29,18 @@ from stadia.core.compiled import compiled
 Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int8]
 
-_compiled = partial(compiled, fastmath={"contract", "arcp", "nsz"})
+row_kernel = partial(compiled, fastmath={"contract", "arcp", "nsz"})
 
 
-@_compiled
-def _clamped(value: float, low: float, high: float) -> float:
+@row_kernel
+def clamped(value: float, low: float, high: float) -> float:
     """Between low and high whatever comes, NaN included: the answer becomes an index."""
     if not value > low:
         return low
     return high if value > high else value
 
 
-@_compiled
+@row_kernel
 def warp_rows(
     first: int,
     last: int,
@@ -67,7 +71,7 @@ def warp_rows(
                 u, v = q0 * scale, q1 * scale
                 inside = -half <= u <= right + half and -half <= v <= bottom + half
                 seen[n, y, x] = known and before and inside
-                u, v = _clamped(u, zero, right), _clamped(v, zero, bottom)
+                u, v = clamped(u, zero, right), clamped(v, zero, bottom)
                 x0, y0 = int(u), int(v)
                 x1, y1 = min(x0 + 1, source_width - 1), min(y0 + 1, source_height - 1)
                 fx, fy = u - column[x0], v - column[y0]
@@ -77,7 +81,34 @@ def warp_rows(
                     views[n, c, y, x] = (one - fy) * upper + fy * lower
 
 
-@_compiled
+@row_kernel
+def brighten_rows(
+    first: int,
+    last: int,
+    pictures: Floats,  # (N, 3, H, W)
+    target: Floats,  # (3, H, W)
+    brightness: Floats,  # (N, 2) gain and offset
+    brightened: Floats,  # out (N, 3, H, W)
+    changed: NDArray[np.bool_],  # out (N, H, W)
+    ends: Floats,  # of the range: dark, bright
+) -> None:
+    """`brightness.as_bright_as`, and where the target was changed."""
+    for n in range(pictures.shape[0]):
+        gain, offset = brightness[n]
+        for y in range(first, last):
+            for x in range(target.shape[2]):
+                t0, t1, t2 = target[0, y, x], target[1, y, x], target[2, y, x]
+                p0, p1, p2 = pictures[n, 0, y, x], pictures[n, 1, y, x], pictures[n, 2, y, x]
+                dark = (max(t0, t1, t2) <= ends[0]) | (max(p0, p1, p2) <= ends[0])
+                bright = (min(t0, t1, t2) >= ends[1]) | (min(p0, p1, p2) >= ends[1])
+                changes = not (dark | bright)
+                changed[n, y, x] = changes
+                brightened[n, 0, y, x] = gain * t0 + offset if changes else t0
+                brightened[n, 1, y, x] = gain * t1 + offset if changes else t1
+                brightened[n, 2, y, x] = gain * t2 + offset if changes else t2
+
+
+@row_kernel
 def residual_rows(
     first: int,
     last: int,
@@ -85,19 +116,22 @@ def residual_rows(
     target: Floats,  # (3, H, W)
     target_mean: Floats,  # (3, H, W) over 3x3 windows
     target_variance: Floats,  # (3, H, W)
+    brightened: Floats | None,  # (N, 3, H, W) the target as bright as each picture
     residuals: Floats,  # out (N, H, W)
     weights: Floats,
     column: Floats,
 ) -> None:
     """`photometric.photometric_residual` of each picture."""
     count, _, _, width = pictures.shape
-    sums, slopes = np.empty((3, width + 2), pictures.dtype), np.empty((9, width), pictures.dtype)
+    sums, slopes = np.empty((3, width + 2), pictures.dtype), np.empty((12, width), pictures.dtype)
     for y in range(first, last):
         for n in range(count):
-            _residual_row(y, pictures[n], target, target_mean, target_variance, weights, column, sums, residuals[n, y], slopes)
+            _residual_row(
+                y, n, pictures[n], target, target_mean, target_variance, brightened, weights, column, sums, residuals[n, y], slopes
+            )
 
 
-@_compiled
+@row_kernel
 def compare_rows(
     first: int,
     last: int,
@@ -106,12 +140,14 @@ def compare_rows(
     target: Floats,  # (3, H, W)
     target_mean: Floats,  # (3, H, W) over 3x3 windows
     target_variance: Floats,  # (3, H, W)
+    brightened: Floats | None,  # (N, 3, H, W) the target as bright as each view
     stands: Indices,  # (H, W) N + index of the best unwarped source
     to_beat: Floats,  # (N, H, W)
     residual: Floats,  # out (H, W)
     winner: Indices,  # out (H, W)
     nearest: Indices,  # out (H, W)
-    slopes: Floats,  # out (9, H, W) of the winner's residual: three a channel; (9, 0, 0) where nobody asks
+    unmasked: Floats,  # out (H, W)
+    slopes: Floats,  # out (9, H, W) of the winner's residual: three a channel, with brightness 12; (..., 0, 0) where nobody asks
     weights: Floats,
     column: Floats,
     auto_mask: bool,
@@ -119,50 +155,68 @@ def compare_rows(
     """Residual of every view, the minimum over those that compete, and the winner's slopes."""
     count, _, _, width = views.shape
     sums = np.empty((3, width + 2), views.dtype)
-    residuals, slopes_of = np.empty((count, width), views.dtype), np.empty((count, 9, width), views.dtype)
+    kinds = 9
+    if brightened is not None:
+        kinds = 12
+    residuals, slopes_of = np.empty((count, width), views.dtype), np.empty((count, kinds, width), views.dtype)
     for y in range(first, last):
         for n in range(count):
-            _residual_row(y, views[n], target, target_mean, target_variance, weights, column, sums, residuals[n], slopes_of[n])
-        _minimum_row(residuals, seen[:, y], to_beat[:, y], stands[y], auto_mask, residual[y], winner[y], nearest[y])
+            _residual_row(
+                y, n, views[n], target, target_mean, target_variance, brightened, weights, column, sums, residuals[n], slopes_of[n]
+            )
+        _minimum_row(residuals, seen[:, y], to_beat[:, y], stands[y], auto_mask, residual[y], winner[y], nearest[y], unmasked[y])
         if slopes.shape[1]:
             for x in range(width):
                 n = winner[y, x]
-                for k in range(9):
+                for k in range(kinds):
                     slopes[k, y, x] = slopes_of[n, k, x] if 0 <= n < count else column[0]
 
 
-@_compiled
+@row_kernel
 def _residual_row(
     y: int,
+    n: int,
     picture: Floats,  # (3, H, W)
     target: Floats,  # (3, H, W)
     target_mean: Floats,
     target_variance: Floats,
+    brightened: Floats | None,
     weights: Floats,
     column: Floats,
     sums: Floats,  # scratch (3, W + 2)
     residual: Floats,  # out (W)
-    slopes: Floats,  # out (9, W)
+    slopes: Floats,  # out (9, W), with brightness (12, W)
 ) -> None:
     height = picture.shape[1]
     above, below = abs(y - 1), y + 1 if y + 1 < height else height - 2
     residual[:] = column[0]
     for c in range(3):
-        _window_sums(picture[c], target[c], above, y, below, sums)
-        _compare_channel(
-            sums,
-            picture[c, y],
-            target[c, y],
-            target_mean[c, y],
-            target_variance[c, y],
-            weights,
-            column,
-            residual,
-            slopes[3 * c : 3 * c + 3],
-        )
+        w, own = picture[c, y], slopes[3 * c : 3 * c + 3]
+        if brightened is not None:
+            t = brightened[n, c]
+            mean, variance = _window_statistics(t, above, y, below, column, sums)
+            _window_sums(picture[c], t, above, y, below, sums)
+            _compare_channel(sums, w, t[y], mean, variance, weights, column, residual, own, slopes[9 + c])
+        else:
+            _window_sums(picture[c], target[c], above, y, below, sums)
+            mean, variance = target_mean[c, y], target_variance[c, y]
+            _compare_channel(sums, w, target[c, y], mean, variance, weights, column, residual, own, None)
 
 
-@_compiled
+@row_kernel
+def _window_statistics(rows: Floats, above: int, here: int, below: int, column: Floats, sums: Floats) -> tuple[Floats, Floats]:
+    """Mean and variance over the windows of a row, each (W)."""
+    width = rows.shape[1]
+    ninth = column[1] / column[9]
+    mean, variance = np.empty(width, rows.dtype), np.empty(width, rows.dtype)
+    _window_sums(rows, rows, above, here, below, sums)
+    for x in range(width):
+        mean[x] = (sums[0, x] + sums[0, x + 1] + sums[0, x + 2]) * ninth
+        variance[x] = (sums[1, x] + sums[1, x + 1] + sums[1, x + 2]) * ninth - mean[x] * mean[x]
+    return mean, variance
+
+
+@row_kernel
 def _window_sums(rows: Floats, target_rows: Floats, above: int, here: int, below: int, sums: Floats) -> None:
     """Sums over three rows of w, w^2 and w t: out (3, W + 2), with the reflected column on each side."""
     width = rows.shape[1]
@@ -177,7 +231,7 @@ def _window_sums(rows: Floats, target_rows: Floats, above: int, here: int, below
         sums[k, 0], sums[k, width + 1] = sums[k, 2], sums[k, width - 1]
 
 
-@_compiled
+@row_kernel
 def _compare_channel(
     sums: Floats,
     w_row: Floats,
@@ -188,6 +242,7 @@ def _compare_channel(
     column: Floats,
     residual: Floats,  # (W) one channel's share is added
     slopes: Floats,  # out (3, W)
+    target_slope: Floats | None,  # out (W)
 ) -> None:
     share, c1, c2 = weights
     zero, one, two = column[0], column[1], column[2]
@@ -208,9 +263,11 @@ def _compare_channel(
         slopes[0, x] = two * slope * (mean_t * (b - a) * inverse_c * inverse_d - mean_w * similarity * (inverse_c - inverse_d))
         slopes[1, x] = -slope * similarity * inverse_d
         slopes[2, x] = two * slope * a * inverse_c * inverse_d
+        if target_slope is not None:
+            target_slope[x] = two * slope * (mean_w * (b - a) * inverse_c * inverse_d - mean_t * similarity * (inverse_c - inverse_d))
 
 
-@_compiled
+@row_kernel
 def _minimum_row(
     residuals: Floats,  # (N, W)
     seen: NDArray[np.bool_],  # (N, W)
@@ -220,6 +277,7 @@ def _minimum_row(
     residual: Floats,  # out (W)
     winner: Indices,  # out (W)
     nearest: Indices,  # out (W)
+    unmasked: Floats,  # out (W)
 ) -> None:
     """`photometric.minimum_reprojection` for a row."""
     count, width = residuals.shape
@@ -235,133 +293,6 @@ def _minimum_row(
                 if value < best and (value < to_beat[n, x] or not auto_mask):
                     best, wins = value, n
         nearest[x] = near
+        unmasked[x] = best_seen if near >= 0 else fallback
         residual[x] = best if wins >= 0 else fallback
         winner[x] = wins if wins >= 0 else (stands[x] if near >= 0 else -1)
-
-
-@_compiled
-def backward_rows(
-    first: int,
-    last: int,
-    grad: Floats,  # (H, W) of the residual
-    winner: Indices,  # (H, W)
-    slopes: Floats,  # (9, H, W)
-    views: Floats,  # (N, 3, H, W)
-    target: Floats,  # (3, H, W)
-    sources: Floats,  # (N, Hs, Ws, 3)
-    inverse_depth: Floats,  # (H, W)
-    transform: Floats,  # (N, 3, 4)
-    grad_inverse_depth: Floats,  # out (H, W)
-    grad_transform: NDArray[np.float64],  # out (H, N, 3, 4): what each row adds
-    weights: Floats,
-    column: Floats,
-    near: float,
-) -> None:
-    """From the residual back to inverse depth and transform, where a source won in one of a pixel's windows."""
-    count, _, _, width = views.shape
-    zero, one, two = column[0], column[1], column[2]
-    difference_share = (one - weights[0]) / column[3]
-    factors, gathered = np.empty((3, width), views.dtype), np.empty((9, width), views.dtype)
-    sums, grad_view = np.empty(width + 2, views.dtype), np.empty((3, width), views.dtype)
-    for y in range(first, last):
-        grad_inverse_depth[y], grad_transform[y] = zero, 0.0
-        for n in range(count):
-            if not _winning_factors(y, n, grad, winner, column, factors):
-                continue
-            _gather_windows(y, slopes, factors, sums, gathered)
-            for c in range(3):
-                for x in range(width):
-                    w, t = views[n, c, y, x], target[c, y, x]
-                    sign = one if w > t else (-one if w < t else zero)
-                    own = difference_share * sign * grad[y, x] if winner[y, x] == n else zero
-                    grad_view[c, x] = gathered[3 * c, x] + two * w * gathered[3 * c + 1, x] + t * gathered[3 * c + 2, x] + own
-            _backward_sampling(
-                y, grad_view, sources[n], inverse_depth[y], transform[n], column, near, grad_inverse_depth[y], grad_transform[y, n]
-            )
-
-
-@_compiled
-def _winning_factors(y: int, n: int, grad: Floats, winner: Indices, column: Floats, factors: Floats) -> bool:
-    """What windows centred in rows y - 1, y, y + 1 weigh in row y, where source n won: out (3, W). False where it never did.
-
-    A window at the border reflects, so that it counts the second row (and column) twice.
-    """
-    height, width = grad.shape
-    won = False
-    for i in range(3):
-        row = y - 1 + i
-        if row < 0 or row >= height:
-            factors[i] = column[0]
-            continue
-        twice = (row == 0 and y == 1) or (row == height - 1 and y == height - 2)
-        weight = column[2] if twice else column[1]
-        for x in range(width):
-            wins = winner[row, x] == n
-            won |= wins
-            factors[i, x] = weight * grad[row, x] if wins else column[0]
-    return won
-
-
-@_compiled
-def _gather_windows(y: int, slopes: Floats, factors: Floats, sums: Floats, gathered: Floats) -> None:
-    """The adjoint of the window means: for each pixel of row y the weighted slopes of the windows it is in, out (9, W)."""
-    height, width = slopes.shape[1:]
-    above, below = max(y - 1, 0), min(y + 1, height - 1)  # beyond the border the factor is 0
-    sums[0] = sums[width + 1] = factors[0, 0] - factors[0, 0]
-    for k in range(9):
-        for x in range(width):
-            sums[x + 1] = factors[0, x] * slopes[k, above, x] + factors[1, x] * slopes[k, y, x] + factors[2, x] * slopes[k, below, x]
-        for x in range(width):
-            gathered[k, x] = sums[x] + sums[x + 1] + sums[x + 2]
-        gathered[k, 1] += sums[1]
-        gathered[k, width - 2] += sums[width]
-
-
-@_compiled
-def _backward_sampling(
-    y: int,
-    grad_view: Floats,  # (3, W)
-    source: Floats,  # (Hs, Ws, 3)
-    inverse_depth: Floats,  # (W)
-    m: Floats,  # (3, 4)
-    column: Floats,
-    near: float,
-    grad_inverse_depth: Floats,  # (W) is added to
-    grad_transform: NDArray[np.float64],  # (3, 4) is added to
-) -> None:
-    """Through the bilinear sampler and the projection, for a row."""
-    source_height, source_width, _ = source.shape
-    zero, one = column[0], column[1]
-    right, bottom = column[source_width - 1], column[source_height - 1]
-    for x in range(inverse_depth.size):
-        if grad_view[0, x] == zero and grad_view[1, x] == zero and grad_view[2, x] == zero:
-            continue
-        known = inverse_depth[x] > near
-        inverse = inverse_depth[x] if known else zero
-        q0 = m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse
-        q1 = m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse
-        q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
-        before = q2 > near
-        scale = one / q2 if before else one
-        u, v = q0 * scale, q1 * scale
-        in_x, in_y = zero < u < right, zero < v < bottom  # at the border the sampled value is constant
-        if not (in_x or in_y):
-            continue
-        clamped_u, clamped_v = _clamped(u, zero, right), _clamped(v, zero, bottom)
-        x0, y0 = int(clamped_u), int(clamped_v)
-        x1, y1 = min(x0 + 1, source_width - 1), min(y0 + 1, source_height - 1)
-        fx, fy = clamped_u - column[x0], clamped_v - column[y0]
-        grad_u = grad_v = zero
-        for c in range(3):
-            s00, s01, s10, s11 = source[y0, x0, c], source[y0, x1, c], source[y1, x0, c], source[y1, x1, c]
-            grad_u += grad_view[c, x] * ((one - fy) * (s01 - s00) + fy * (s11 - s10))
-            grad_v += grad_view[c, x] * ((one - fx) * (s10 - s00) + fx * (s11 - s01))
-        grad_0 = grad_u * scale if in_x else zero
-        grad_1 = grad_v * scale if in_y else zero
-        grad_2 = -(grad_0 * u + grad_1 * v) if before else zero
-        grad_inverse_depth[x] += grad_0 * m[0, 3] + grad_1 * m[1, 3] + grad_2 * m[2, 3] if known else zero
-        for i, g in enumerate((grad_0, grad_1, grad_2)):
-            grad_transform[i, 0] += g * column[x]
-            grad_transform[i, 1] += g * column[y]
-            grad_transform[i, 2] += g
-            grad_transform[i, 3] += g * inverse
