@@ -2,13 +2,18 @@
 
     python benchmarks/step.py [--encoder resnet18] [--batch 2] [--height 192] [--width 640] [--repeats 7] [--threads 2] [--json FILE]
 
-Four kinds of step, interleaved, medians:
+Five kinds of step, interleaved, medians:
 
 bare:       forward, backward and optimiser of the depth and pose networks, with the mean of their outputs as the loss.
 fast:       the whole step as training runs it on this machine.
+d3vo:       the same with all of D3VO's losses (arXiv 2003.01060): brightness, uncertainty, right view, consistency. The networks are the
+            same: what D3VO's would say beside depth and motion is made up, so that the losses alone are counted.
 readable:   the same with the plain torch twin of the photometric operation.
 reference:  the structure of the field's reference code (Monodepth2), rebuilt here: every scale computes the unwarped residuals
             again and every candidate the target's window statistics, one source after the other.
+
+Beside its time what each step reaches of the best that products of matrices do here (`training.peak_flops`): the networks' convolutions
+and products alone are counted, as the loss has none. A share that cannot be stops the run.
 
 Sources -1, +1 and stereo, four scales brought to full resolution, float32.
 """
@@ -21,11 +26,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from stadia.core.types import Batch, Camera, Inputs, Meta, Prediction, Targets
 from stadia.geometry.camera import intrinsics
@@ -39,6 +46,7 @@ from stadia.losses.selfsup import SelfSupervisedLoss
 from stadia.losses.smoothness import edge_aware_smoothness
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_and_motion import DepthAndMotion
+from stadia.training.peak_flops import matmul_peak, share_of_peak
 
 SOURCES = ("-1", "+1", "stereo")
 
@@ -91,6 +99,18 @@ def bare_loss(prediction: Prediction) -> Tensor:
     return maps + prediction.T_source_target[:, :2, :3].mean()
 
 
+def d3vo_prediction(prediction: Prediction) -> Prediction:
+    """What D3VO's networks would say, each with a slope: the right view as the left, every residual trusted alike, a little brighter."""
+    maps = prediction.inverse_depth
+    exposure = torch.tensor([1.02, 0.01]).expand(*prediction.T_source_target.shape[:2], 2)
+    return replace(
+        prediction,
+        inverse_depth_right=tuple(m.detach().clone().requires_grad_() for m in maps),
+        log_uncertainty=tuple(torch.zeros_like(m).requires_grad_() for m in maps),
+        brightness=exposure.clone().requires_grad_(),
+    )
+
+
 def measure(arguments: argparse.Namespace) -> dict[str, object]:
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
@@ -98,9 +118,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     model = DepthAndMotion(DepthAndMotionConfig(encoder=arguments.encoder, pose_encoder=arguments.encoder, pretrained=False))
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-5)  # a small rate: every repeat works on nearly the same depth
     fast, readable = SelfSupervisedLoss(LossConfig()), SelfSupervisedLoss(LossConfig(), reprojector=TorchReprojector)
+    all_of_it = SelfSupervisedLoss(LossConfig(left_right_consistency=0.1))
     losses: dict[str, Callable[[Prediction], Tensor]] = {
         "bare": bare_loss,
         "fast": lambda prediction: fast(batch.targets, prediction, SOURCES).total,
+        "d3vo": lambda prediction: all_of_it(batch.targets, d3vo_prediction(prediction), SOURCES).total,
         "readable": lambda prediction: readable(batch.targets, prediction, SOURCES).total,
         "reference": lambda prediction: reference_loss(batch.targets, prediction),
     }
@@ -114,6 +136,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
 
     for loss in losses.values():  # compile, fill the allocator's pools
         step(loss)
+    with FlopCounterMode(display=False) as counter:
+        step(bare_loss)
+    flops, peak = counter.get_total_flops(), matmul_peak()
     times: dict[str, list[float]] = {name: [] for name in losses}
     for _ in range(arguments.repeats):
         for name, loss in losses.items():
@@ -122,6 +147,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     trained = (fast(batch.targets, model(batch), SOURCES).maps["winner"] < len(SOURCES)).float().mean().item()
     return {
         "seconds": seconds,
+        "flops": flops,
+        "matmul_peak_flops_per_s": peak,
+        "share_of_peak": {name: share_of_peak(f"step '{name}'", flops, value, peak) for name, value in seconds.items()},
+        "d3vo_over_plain": seconds["d3vo"] / seconds["fast"],
         "ratio_to_bare": {name: value / seconds["bare"] for name, value in seconds.items()},
         "spread_seconds": {name: [min(values), max(values)] for name, values in times.items()},
         "share_of_pixels_that_train": trained,
@@ -144,9 +173,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     arguments = parser.parse_args()
     result = measure(arguments)
-    print(f"{'step':<12}{'seconds':>9}{'to bare':>9}")
+    print(f"{'step':<12}{'seconds':>9}{'to bare':>9}{'GFLOP/s':>9}{'of peak':>9}")
     for name, seconds in result["seconds"].items():
-        print(f"{name:<12}{seconds:>9.3f}{result['ratio_to_bare'][name]:>9.2f}")
+        rate = result["flops"] / seconds / 1e9
+        print(f"{name:<12}{seconds:>9.3f}{result['ratio_to_bare'][name]:>9.2f}{rate:>9.0f}{result['share_of_peak'][name]:>9.0%}")
+    print(f"products of matrices reach {result['matmul_peak_flops_per_s'] / 1e9:.0f} GFLOP/s")
+    print(f"all of D3VO's losses over the plain step: {result['d3vo_over_plain']:.2f}")
     print(f"pixels that train: {result['share_of_pixels_that_train']:.0%}")
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
