@@ -1,0 +1,57 @@
+"""The contract of a loss (test_tables.loss) for the self-supervised one, a line for each way to configure it; plain, and all of D3VO."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_tables
+import torch
+from torch import Tensor
+
+from stadia.core.types import Prediction
+from stadia.losses import SMOOTHNESS
+from stadia.losses.config import LossConfig
+from stadia.losses.report import LossReport
+from stadia.losses.reprojection import Reprojector, TorchReprojector
+from stadia.losses.reprojection_fast import FusedReprojector
+from stadia.losses.selfsup import SelfSupervisedLoss
+
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "without auto-mask": {"auto_mask": False},
+    "differences alone": {"ssim_weight": 0.0},
+    "pyramid": {"pyramid": 3},
+    "stereo first": {"temporal_from_step": None},
+    "residual threshold": {"residual_threshold": 0.3},
+    "weights of scales": {"scale_weights": (0.5,)},
+    "uncertainty later": {"uncertainty_from_step": 10},
+    "views agree": {"left_right_consistency": 0.1},
+    **{f"smoothness {kind}": {"smoothness_kind": kind} for kind in SMOOTHNESS},
+}
+
+
+@pytest.mark.parametrize("reprojector", [TorchReprojector, FusedReprojector])
+@pytest.mark.parametrize("d3vo", [False, True], ids=["plain", "d3vo"])
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_loss_keeps_its_contract(
+    monkeypatch: pytest.MonkeyPatch, configuration: str, d3vo: bool, reprojector: type[Reprojector], tmp_path: Path
+) -> None:
+    plain, true, wrong, size = test_tables.wall()
+
+    def report(loss: Any, inverse_depth: Tensor) -> LossReport:
+        """The wall faces both cameras: the right one sees the same depth."""
+
+        def said(targets: Any, prediction: Prediction, names: Any) -> LossReport:
+            maps, count = prediction.inverse_depth, len(names)
+            ab = torch.tensor([1.0, 0.0]).expand(len(maps[0]), count, 2)
+            whole = replace(prediction, inverse_depth_right=maps, log_uncertainty=(torch.zeros_like(maps[0]),), brightness=ab)
+            return loss(targets, whole if d3vo else prediction, names)
+
+        return plain(said, inverse_depth)
+
+    monkeypatch.setitem(test_tables.LOSS_EXAMPLES, "configured", lambda: (report, true, wrong, size))
+    config = LossConfig(**CONFIGURATIONS[configuration])
+    test_tables.loss("configured", lambda: SelfSupervisedLoss(config, reprojector=reprojector), tmp_path)
