@@ -84,7 +84,7 @@ def test_an_interrupted_one_goes_on(dataset: Path, written: Path) -> None:
 
 
 def test_a_table_of_other_settings_is_not_overwritten(dataset: Path) -> None:
-    with pytest.raises(DataError, match="a table of other settings"):
+    with pytest.raises(DataError, match="made with other settings"):
         write_tableworld(SMALL.model_copy(update={"noise": False}), dataset, seed=5)
 
 

@@ -61,7 +61,8 @@ def roadworld(
 ) -> None:
     """Render a synthetic road world: stereo video with exact depth, normals, classes, instances and poses."""
     from stadia.core.config import resolve
-    from stadia.data.roadworld.presets import SPLITS, RoadWorldConfig
+    from stadia.data.rendering.presets import SPLITS
+    from stadia.data.roadworld.presets import RoadWorldConfig
     from stadia.data.roadworld.presets import preset as find_preset
 
     extra = _numbers("--worlds", worlds, SPLITS) + list(overrides or [])
@@ -88,7 +89,8 @@ def tableworld(
 ) -> None:
     """Render objects on tables: pictures with exact masks, depth, poses and sizes."""
     from stadia.core.config import resolve
-    from stadia.data.tableworld.presets import SPLITS, TableWorldConfig
+    from stadia.data.rendering.presets import SPLITS
+    from stadia.data.tableworld.presets import TableWorldConfig
     from stadia.data.tableworld.presets import preset as find_preset
 
     extra = _numbers("--tables", tables, SPLITS) + list(overrides or [])

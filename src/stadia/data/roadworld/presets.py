@@ -7,10 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from stadia.core.config import StrictModel
-from stadia.core.errors import ConfigError
-from stadia.core.tables import nearest
-
-SPLITS = ("train", "val", "test")
+from stadia.data.rendering.presets import SPLITS, Supersampling, named
 
 
 class RoadWorldConfig(StrictModel):
@@ -37,14 +34,12 @@ class RoadWorldConfig(StrictModel):
     field_of_view_deg: tuple[Annotated[float, Field(ge=20, le=130)], ...] = (81.5,)
     camera_height_m: tuple[Annotated[float, Field(ge=0.5, le=4)], ...] = (1.65,)
     speed_m_per_frame: tuple[float, float] = (0.6, 1.3)
-    supersampling: Annotated[int, Field(ge=1, le=9)] = 3
+    supersampling: Supersampling = 3
     exposure: bool = False
     noise: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> RoadWorldConfig:
-        if self.supersampling % 2 == 0:
-            raise ValueError("supersampling must be odd: the middle sample is the pixel's centre")
         if not any(self.worlds.values()):
             raise ValueError("train, val and test are all 0: at least one world is needed")
         slow, fast = self.speed_m_per_frame
@@ -84,8 +79,4 @@ PRESETS: dict[str, RoadWorldConfig] = {"tiny": TINY, "demo": DEMO, "full": FULL}
 
 def preset(name: str) -> RoadWorldConfig:
     """The preset of this name, or a ConfigError with the nearest one."""
-    if name not in PRESETS:
-        near = nearest(name, list(PRESETS))
-        cure = f"did you mean '{near}'?" if near else "choose one of them"
-        raise ConfigError("preset", found=f"'{name}'", expected=f"one of {', '.join(PRESETS)}", cure=cure)
-    return PRESETS[name]
+    return named(PRESETS, name)

@@ -8,19 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.files import replacing
+from stadia.data.rendering.preview import Picture, depth_picture, write_sheet
 from stadia.data.roadworld.classes import PALETTE
 
 _NEAR_M, _FAR_M = 3.0, 120.0
-
-Picture = NDArray[np.uint8]
-
-
-def depth_picture(depth_m: NDArray[np.float32]) -> Picture:
-    """(H, W, 3) RGB: near is bright, far is dark, on a logarithmic scale; sky is black."""
-    share = np.log(np.clip(depth_m, _NEAR_M, _FAR_M) / _NEAR_M) / np.log(_FAR_M / _NEAR_M)
-    picture = cv2.applyColorMap((255 * (1 - share)).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-    return np.where(depth_m[..., None] > 0, picture, 0).astype(np.uint8)
 
 
 def normals_picture(normals: NDArray[np.float16]) -> Picture:
@@ -43,7 +34,7 @@ def _row(recording: Path, frame: int) -> Picture:
     depth = np.load(recording / "depth" / "left" / f"{name}.npy", allow_pickle=False)
     normals = np.load(recording / "normals" / "left" / f"{name}.npy", allow_pickle=False)
     semantic = np.asarray(cv2.imread(str(recording / "semantic" / "left" / f"{name}.png"), cv2.IMREAD_UNCHANGED))
-    return np.hstack([image, depth_picture(depth), normals_picture(normals), semantic_picture(semantic)])
+    return np.hstack([image, depth_picture(depth, _NEAR_M, _FAR_M), normals_picture(normals), semantic_picture(semantic)])
 
 
 def write_preview(dataset: Path, recordings: list[str], rows: int = 8) -> Path:
@@ -51,7 +42,4 @@ def write_preview(dataset: Path, recordings: list[str], rows: int = 8) -> Path:
     counts = {name: len(list((dataset / name / "left").glob("*.png"))) for name in recordings}
     frames = [(name, i) for name, count in counts.items() for i in range(count)]
     chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(rows, len(frames)) + 2).astype(int)[1:-1]]
-    path = dataset / "preview.png"
-    with replacing(path) as temporary:
-        cv2.imwrite(str(temporary), np.vstack([_row(dataset / name, i) for name, i in chosen])[..., ::-1])
-    return path
+    return write_sheet(dataset, np.vstack([_row(dataset / name, i) for name, i in chosen]))

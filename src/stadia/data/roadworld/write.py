@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed, wait
-from dataclasses import dataclass
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stadia.core.errors import DataError
-from stadia.core.files import read_json, replacing_folder, write_json
+from stadia.core.files import replacing_folder, write_json
+from stadia.data.rendering.dataset import Job, finished, names_by_split, run_all
 from stadia.data.rendering.files import cores, write_png
 from stadia.data.rendering.shade import GAMMA
 from stadia.data.roadworld.classes import SemanticClass
@@ -28,40 +27,9 @@ VERSION = 4
 """Of the worlds: raised when a seed no longer gives the same pictures, so that an old folder is not continued by new code."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One recording to be rendered. name: its folder."""
-
-    split: str
-    index: int
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.split}-{self.index:03d}"
-
-
 def jobs(config: RoadWorldConfig, seed: int) -> list[Job]:
     """The recordings of a data set, in order."""
-    return [Job(split, i, world_seed(seed, split, i)) for split, count in config.worlds.items() for i in range(count)]
-
-
-def _origin(job: Job, config: RoadWorldConfig) -> dict[str, Any]:
-    """What a recording was made from: equal means that its pictures are equal."""
-    settings = config.model_dump(mode="json", exclude={"train", "val", "test"})
-    return {"version": VERSION, "split": job.split, "index": job.index, "seed": job.seed, "config": settings}
-
-
-def _finished(folder: Path, origin: dict[str, Any]) -> bool:
-    """Whether a recording is already there. Raises DataError where another one is in its place."""
-    if not folder.exists():
-        return False
-    found = read_json(folder / "recording.json")
-    if not isinstance(found, dict) or found.get("roadworld") != origin:
-        raise DataError(
-            folder, found="a recording made with other settings", expected="the same ones", cure="choose another --out, or delete it"
-        )
-    return True
+    return [Job(f"{split}-{i:03d}", split, i, world_seed(seed, split, i)) for split, count in config.worlds.items() for i in range(count)]
 
 
 def _write_view(folder: Path, side: str, frame: int, view: View) -> None:
@@ -116,21 +84,11 @@ def _write_description(folder: Path, renderer: Renderer, origin: dict[str, Any])
 
 
 def _render_frames(pool: Executor, renderer: Renderer, folder: Path, advance: Callable[[], None]) -> None:
-    """All frames of a recording, by all threads of the pool; none of them still writes when this returns or raises."""
-
     def one(frame: int) -> None:
         for side, view in renderer.render(frame).items():
             _write_view(folder, side, frame, view)
 
-    futures = [pool.submit(one, frame) for frame in range(renderer.config.frames)]
-    try:
-        for future in as_completed(futures):
-            future.result()
-            advance()
-    finally:
-        for future in futures:
-            future.cancel()
-        wait(futures)
+    run_all(pool, one, range(renderer.config.frames), lambda _: advance())
 
 
 def _write_recording(pool: Executor, job: Job, renderer: Renderer, out: Path, advance: Callable[[], None]) -> None:
@@ -139,7 +97,7 @@ def _write_recording(pool: Executor, job: Job, renderer: Renderer, out: Path, ad
             for side in renderer.sides:
                 (folder / kind / side).mkdir(parents=True)
         _render_frames(pool, renderer, folder, advance)
-        _write_description(folder, renderer, _origin(job, renderer.config))
+        _write_description(folder, renderer, job.origin(renderer.config, VERSION))
 
 
 def write_roadworld(
@@ -164,7 +122,7 @@ def write_roadworld(
     every = jobs(config, seed)
     todo = []
     for job in every:
-        if _finished(out / job.name, _origin(job, config)):
+        if finished(out / job.name / "recording.json", "roadworld", job.origin(config, VERSION)):
             advance(config.frames)
         else:
             todo.append(job)
@@ -180,9 +138,7 @@ def write_roadworld(
                 upcoming.append(pool.submit(build, following))
             _write_recording(pool, job, renderer, out, lambda: advance(1))
     write_preview(out, [job.name for job in every])
-    splits = {split: [job.name for job in every if job.split == split] for split in config.worlds}
     path = out / "dataset.json"
-    write_json(
-        path, {"format": "stadia", "version": 1, "splits": splits, "roadworld": {"seed": seed, "config": config.model_dump(mode="json")}}
-    )
+    made_from = {"seed": seed, "config": config.model_dump(mode="json")}
+    write_json(path, {"format": "stadia", "version": 1, "splits": names_by_split(every), "roadworld": made_from})
     return path

@@ -7,10 +7,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from stadia.core.config import StrictModel
-from stadia.core.errors import ConfigError
-from stadia.core.tables import nearest
+from stadia.data.rendering.presets import SPLITS, Supersampling, named
 
-SPLITS = ("train", "val", "test")
 CLASSES = ("background", "bottle", "bowl", "can", "cup", "box", "laptop")
 """An object's class is its place here."""
 
@@ -38,13 +36,11 @@ class TableWorldConfig(StrictModel):
     field_of_view_deg: tuple[Annotated[float, Field(ge=20)], Annotated[float, Field(le=110)]] = (48.0, 60.0)
     elevation_deg: tuple[Annotated[float, Field(ge=5)], Annotated[float, Field(le=85)]] = (15.0, 60.0)
     distance_m: tuple[Annotated[float, Field(ge=0.45)], Annotated[float, Field(le=1.4)]] = (0.6, 1.0)
-    supersampling: Annotated[int, Field(ge=1, le=9)] = 3
+    supersampling: Supersampling = 3
     noise: bool = True
 
     @model_validator(mode="after")
     def _check(self) -> TableWorldConfig:
-        if self.supersampling % 2 == 0:
-            raise ValueError("supersampling must be odd: the middle sample is the pixel's centre")
         if not any(self.tables.values()):
             raise ValueError("train, val and test are all 0: at least one table is needed")
         for name in ("objects", "field_of_view_deg", "elevation_deg", "distance_m"):
@@ -73,8 +69,4 @@ PRESETS: dict[str, TableWorldConfig] = {"tiny": TINY, "demo": DEMO, "full": FULL
 
 def preset(name: str) -> TableWorldConfig:
     """The preset of this name, or a ConfigError with the nearest one."""
-    if name not in PRESETS:
-        near = nearest(name, list(PRESETS))
-        cure = f"did you mean '{near}'?" if near else "choose one of them"
-        raise ConfigError("preset", found=f"'{name}'", expected=f"one of {', '.join(PRESETS)}", cure=cure)
-    return PRESETS[name]
+    return named(PRESETS, name)

@@ -8,31 +8,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.files import replacing
+from stadia.data.rendering.preview import Picture, depth_picture, write_sheet
 
 _NEAR_M, _FAR_M = 0.3, 3.0
 
-Picture = NDArray[np.uint8]
-
-
-def depth_picture(depth_m: NDArray[np.float32]) -> Picture:
-    """(H, W, 3) BGR: near is bright, far is dark, on a logarithmic scale."""
-    share = np.log(np.clip(depth_m, _NEAR_M, _FAR_M) / _NEAR_M) / np.log(_FAR_M / _NEAR_M)
-    return np.asarray(cv2.applyColorMap((255 * (1 - share)).astype(np.uint8), cv2.COLORMAP_INFERNO))
-
 
 def instance_picture(instance: NDArray[np.uint8]) -> Picture:
-    """(H, W, 3) BGR, a hue an object; none is black."""
+    """(H, W, 3) RGB, a hue an object; none is black."""
     hue = (instance.astype(int) * 67 % 180).astype(np.uint8)
     shown = np.where(instance > 0, 255, 0).astype(np.uint8)
-    return np.asarray(cv2.cvtColor(np.stack([hue, shown * 3 // 4, shown], -1).astype(np.uint8), cv2.COLOR_HSV2BGR))
+    return np.asarray(cv2.cvtColor(np.stack([hue, shown * 3 // 4, shown], -1).astype(np.uint8), cv2.COLOR_HSV2RGB))
 
 
 def _tile(scene: Path) -> Picture:
-    image = np.asarray(cv2.imread(str(scene / "image" / "000.png")))
+    image = np.asarray(cv2.imread(str(scene / "image" / "000.png")))[..., ::-1]
     instance = np.asarray(cv2.imread(str(scene / "instance" / "000.png"), cv2.IMREAD_UNCHANGED))
     depth = np.load(scene / "depth" / "000.npy", allow_pickle=False)
-    return np.hstack([image, instance_picture(instance), depth_picture(depth)])
+    return np.hstack([image, instance_picture(instance), depth_picture(depth, _NEAR_M, _FAR_M)])
 
 
 def write_preview(dataset: Path, scenes: list[str], rows: int = 8) -> Path:
@@ -42,7 +34,4 @@ def write_preview(dataset: Path, scenes: list[str], rows: int = 8) -> Path:
     tiles = [_tile(dataset / name) for name in chosen]
     if len(tiles) % 2:
         tiles.append(np.zeros_like(tiles[0]))
-    path = dataset / "preview.png"
-    with replacing(path) as temporary:
-        cv2.imwrite(str(temporary), np.vstack([np.hstack(tiles[i : i + 2]) for i in range(0, len(tiles), 2)]))
-    return path
+    return write_sheet(dataset, np.vstack([np.hstack(tiles[i : i + 2]) for i in range(0, len(tiles), 2)]))

@@ -6,16 +6,15 @@ DATASET/dataset.json names the folders of each split and is written last. See do
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed, wait
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from stadia.core.errors import DataError
-from stadia.core.files import read_json, replacing_folder, write_json
+from stadia.core.files import replacing_folder, write_json
+from stadia.data.rendering.dataset import Job, finished, names_by_split, run_all
 from stadia.data.rendering.files import cores, write_png
 from stadia.data.tableworld.presets import CLASSES, TableWorldConfig
 from stadia.data.tableworld.preview import write_preview
@@ -26,38 +25,9 @@ VERSION = 1
 """Of the tables: raised when a seed no longer gives the same pictures, so that an old folder is not continued by new code."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One table to be rendered. name: its folder."""
-
-    split: str
-    index: int
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.split}-{self.index:05d}"
-
-
 def jobs(config: TableWorldConfig, seed: int) -> list[Job]:
     """The tables of a data set, in order."""
-    return [Job(split, i, table_seed(seed, split, i)) for split, count in config.tables.items() for i in range(count)]
-
-
-def _origin(job: Job, config: TableWorldConfig) -> dict[str, Any]:
-    """What a table was made from: equal means that its pictures are equal."""
-    settings = config.model_dump(mode="json", exclude={"train", "val", "test"})
-    return {"version": VERSION, "split": job.split, "index": job.index, "seed": job.seed, "config": settings}
-
-
-def _finished(folder: Path, origin: dict[str, Any]) -> bool:
-    """Whether a table is already there. Raises DataError where another one is in its place."""
-    if not folder.exists():
-        return False
-    found = read_json(folder / "scene.json")
-    if not isinstance(found, dict) or found.get("tableworld") != origin:
-        raise DataError(folder, found="a table of other settings", expected="the same ones", cure="choose another --out, or delete it")
-    return True
+    return [Job(f"{split}-{i:05d}", split, i, table_seed(seed, split, i)) for split, count in config.tables.items() for i in range(count)]
 
 
 def _described(view: TableView) -> dict[str, Any]:
@@ -99,7 +69,7 @@ def _write_table(job: Job, config: TableWorldConfig, out: Path) -> int:
             view = renderer.render(number)
             _write_view(folder, number, view)
             views.append(_described(view))
-        write_json(folder / "scene.json", {"pictures": views, "tableworld": _origin(job, config)})
+        write_json(folder / "scene.json", {"pictures": views, "tableworld": job.origin(config, VERSION)})
     return config.views
 
 
@@ -125,22 +95,16 @@ def write_tableworld(
     every = jobs(config, seed)
     todo = []
     for job in every:
-        if _finished(out / job.name, _origin(job, config)):
+        if finished(out / job.name / "scene.json", "tableworld", job.origin(config, VERSION)):
             advance(config.views)
         else:
             todo.append(job)
     with ThreadPoolExecutor(workers or cores()) as pool:
-        futures = [pool.submit(_write_table, job, config, out) for job in todo]
-        try:
-            for future in as_completed(futures):
-                advance(future.result())
-        finally:
-            for future in futures:
-                future.cancel()
-            wait(futures)
-    splits = {split: [job.name for job in every if job.split == split] for split in config.tables}
+        run_all(pool, lambda job: _write_table(job, config, out), todo, advance)
     made_from = {"seed": seed, "config": config.model_dump(mode="json")}
     path = out / "dataset.json"
     write_preview(out, [job.name for job in every])
-    write_json(path, {"format": "stadia-objects", "version": 1, "classes": CLASSES, "splits": splits, "tableworld": made_from})
+    write_json(
+        path, {"format": "stadia-objects", "version": 1, "classes": CLASSES, "splits": names_by_split(every), "tableworld": made_from}
+    )
     return path

@@ -1,0 +1,64 @@
+"""A rendered data set on disk: a folder a scene, each whole or absent, so that an interrupted rendering goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, as_completed, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import DataError
+from stadia.core.files import read_json
+from stadia.data.rendering.presets import SPLITS
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One scene to be rendered. name: its folder."""
+
+    name: str
+    split: str
+    index: int
+    seed: int
+
+    def origin(self, config: StrictModel, version: int) -> dict[str, Any]:
+        """What the scene is made from: equal means that its pictures are equal. How many others there are has no say."""
+        settings = config.model_dump(mode="json", exclude=set(SPLITS))
+        return {"version": version, "split": self.split, "index": self.index, "seed": self.seed, "config": settings}
+
+
+def finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
+    """Whether a scene is already there, by the origin that its record holds. Raises DataError where another one is in its place."""
+    if not record.parent.exists():
+        return False
+    found = read_json(record)
+    if not isinstance(found, dict) or found.get(key) != origin:
+        cure = "choose another --out, or delete it"
+        raise DataError(record.parent, found="one that was made with other settings", expected="the same ones", cure=cure)
+    return True
+
+
+def names_by_split(jobs: Iterable[Job]) -> dict[str, list[str]]:
+    """The folders of each split, in order."""
+    every = list(jobs)
+    return {split: [job.name for job in every if job.split == split] for split in SPLITS}
+
+
+def run_all(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], done: Callable[[Result], object]) -> None:
+    """Do the work of each item by all threads of a pool; `done` is told each result as it comes.
+
+    When this returns or raises, none of them still works: nothing is written behind an error's back.
+    """
+    futures = [pool.submit(work, item) for item in items]
+    try:
+        for future in as_completed(futures):
+            done(future.result())
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)

@@ -1,0 +1,34 @@
+"""What the configurations of rendered data sets share. Imports neither torch nor numba."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, Field
+
+from stadia.core.errors import ConfigError
+from stadia.core.tables import nearest
+
+SPLITS = ("train", "val", "test")
+
+Config = TypeVar("Config")
+
+
+def _odd(samples: int) -> int:
+    if samples % 2 == 0:
+        raise ValueError("must be odd: the middle sample is the pixel's centre")
+    return samples
+
+
+Supersampling = Annotated[int, Field(ge=1, le=9), AfterValidator(_odd)]
+"""N for N x N samples a pixel."""
+
+
+def named(presets: Mapping[str, Config], name: str) -> Config:
+    """The preset of this name, or a ConfigError with the nearest one."""
+    if name not in presets:
+        near = nearest(name, list(presets))
+        cure = f"did you mean '{near}'?" if near else "choose one of them"
+        raise ConfigError("preset", found=f"'{name}'", expected=f"one of {', '.join(presets)}", cure=cure)
+    return presets[name]

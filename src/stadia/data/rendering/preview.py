@@ -1,0 +1,28 @@
+"""Parts of the contact sheets of rendered data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.files import replacing
+
+Picture = NDArray[np.uint8]
+
+
+def depth_picture(depth_m: NDArray[np.float32], near_m: float, far_m: float) -> Picture:
+    """(H, W, 3) RGB: near is bright, far is dark, on a logarithmic scale; none is black."""
+    share = np.log(np.clip(depth_m, near_m, far_m) / near_m) / np.log(far_m / near_m)
+    picture = cv2.applyColorMap((255 * (1 - share)).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    return np.where(depth_m[..., None] > 0, picture, 0).astype(np.uint8)
+
+
+def write_sheet(dataset: Path, sheet: Picture) -> Path:
+    """Write DATASET/preview.png, RGB. Returns its path."""
+    path = dataset / "preview.png"
+    with replacing(path) as temporary:
+        cv2.imwrite(str(temporary), sheet[..., ::-1])
+    return path
