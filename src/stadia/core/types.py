@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, runtime_checkable
 
 from typing_extensions import TypeVar  # typing's own has a default from Python 3.13 on
 
@@ -196,6 +196,15 @@ class Prediction(Movable):
         return replace(self, **{field.name: moved(getattr(self, field.name)) for field in fields(self)})
 
 
+@dataclass(frozen=True, slots=True)
+class PictureMaps(Movable):
+    """All that a network says of pictures at their size, (B, 1, H, W) each, as the finest maps of a Prediction; None where it says none."""
+
+    inverse_depth: Tensor
+    inverse_depth_right: Tensor | None = None
+    log_uncertainty: Tensor | None = None
+
+
 class Predictor(Protocol):
     """What evaluation and `stadia predict` need of a trained recipe.
 
@@ -224,4 +233,13 @@ class Predictor(Protocol):
         """(B, 3, height, width) RGB in [0, 1] twice, neighbours in time with their cameras, to (B, 4, 4), which takes points of the first
         camera to the next, in the unit of depth; None where the recipe has no motion for them.
         """
+        ...
+
+
+@runtime_checkable
+class MapsPredictor(Predictor, Protocol):
+    """A Predictor whose network may say more of a picture than its depth."""
+
+    def maps(self, image: Tensor, camera: Camera) -> PictureMaps:
+        """Of pictures as for `inverse_depth`, in one pass; inverse depth as there, the right view's as through the training's rig."""
         ...

@@ -83,6 +83,17 @@ def read_map(path: Path, *, key: str = "depth_m", png_per_metre: float = PNG_PER
     return values
 
 
+def arrays_in(path: Path) -> tuple[str, ...]:
+    """The names of the arrays in an .npz; none for another format. Raises DataError where it is damaged."""
+    if path.suffix.lower() != ".npz":
+        return ()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return tuple(name.removesuffix(".npy") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(path, found=f"a damaged file ({error})", expected="an .npz archive", cure="write or copy it again") from error
+
+
 def _jpeg_depth(path: Path) -> DataError:
     return DataError(
         path,

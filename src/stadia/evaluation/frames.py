@@ -45,6 +45,7 @@ class PredictedFrame:
     T_world_camera: (4, 4), the world being the first camera, in the unit of depth; None off the path, and once a motion is unknown.
     picture_size: (height, width) before the cut.
     box: where the frame lies in that picture.
+    log_uncertainty: (h, w) float32, log Sigma of the photometric residual; None where the network does not say it.
     """
 
     frame: Frame
@@ -54,6 +55,7 @@ class PredictedFrame:
     T_world_camera: NDArray[np.float64] | None
     picture_size: tuple[int, int]
     box: Box
+    log_uncertainty: NDArray[np.float32] | None = None
 
     def depth_at_picture(self) -> NDArray[np.float32]:
         """(H, W): resized bilinearly in inverse depth to the size of the picture; 0 = none outside the crop."""

@@ -2,7 +2,7 @@
 
 ```
 OUT/predictions.json   claim, recipe, hash of the config, the pictures' size, every entry
-OUT/depth/STEM.npz     float32 at the network's size, under the name of its claim; K of that size
+OUT/depth/STEM.npz     float32 at the network's size, under the name of its claim; K of that size; log_uncertainty where it is said
 OUT/depth/STEM.png     uint16 / 256 at the picture's size (not for inverse depth up to scale and shift)
 OUT/trajectory.txt     camera-to-world, KITTI rows, one for each frame of `path`, where the recipe has motion
 ```
@@ -28,11 +28,14 @@ from stadia.core.errors import DataError, ProtocolError
 from stadia.core.files import read_json, write_json
 from stadia.core.types import Claim
 from stadia.evaluation import MOTIONS
-from stadia.evaluation.depth_files import PNG_PER_METRE, depth_files, read_map
+from stadia.evaluation.depth_files import PNG_PER_METRE, arrays_in, depth_files, read_map
 
 RECORD = "predictions.json"
 MAP_KEY: Mapping[Claim, str] = {Claim.METRES: "depth_m", Claim.UP_TO_SCALE: "depth", Claim.AFFINE_INVERSE: "inverse_depth"}
 """What a map is called in its .npz: a name with a unit only where there is one."""
+
+UNCERTAINTY_KEY = "log_uncertainty"
+"""Of a map beside it in its .npz: log Sigma of the photometric residual, larger where depth is trusted less."""
 
 IN_WORDS: Mapping[Claim, str] = {
     Claim.METRES: "metres: depth and translation carry their unit, for pictures like those of the training",
@@ -170,6 +173,11 @@ class Predictions:
         """(h, w): depth in metres, depth up to scale, or inverse depth, by the claim. png_per_metre: of PNG of another program."""
         unit = png_per_metre if self.record is None else PNG_PER_METRE
         return read_map(self.files[name], key=MAP_KEY[self.claim], png_per_metre=unit)
+
+    def log_uncertainty(self, name: str) -> NDArray[np.floating] | None:
+        """(h, w) as the depth of this entry; None where its network says none. Raises DataError as `read_map`."""
+        path = self.files[name]
+        return read_map(path, key=UNCERTAINTY_KEY) if UNCERTAINTY_KEY in arrays_in(path) else None
 
     def check_made_by(self, provenance: Provenance, fingerprint: str, entries: Sequence[str]) -> None:
         """Raises ProtocolError where these are predictions of another checkpoint or config, of other pictures, or of other frames."""

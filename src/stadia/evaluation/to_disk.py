@@ -16,7 +16,16 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Claim
 from stadia.evaluation.depth_files import write_depth_png, write_map
 from stadia.evaluation.frames import Listener, Network, PredictedFrame
-from stadia.evaluation.predictions import IN_WORDS, MAP_KEY, RECORD, Predictions, PredictionsRecord, Provenance, read_record
+from stadia.evaluation.predictions import (
+    IN_WORDS,
+    MAP_KEY,
+    RECORD,
+    UNCERTAINTY_KEY,
+    Predictions,
+    PredictionsRecord,
+    Provenance,
+    read_record,
+)
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +108,8 @@ def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
     stem = folder / "depth" / predicted.frame.name
     affine = predicted.claim is Claim.AFFINE_INVERSE
     arrays: dict[str, NDArray] = {MAP_KEY[predicted.claim]: predicted.inverse_depth if affine else predicted.depth(), "K": predicted.K}
+    if predicted.log_uncertainty is not None:
+        arrays[UNCERTAINTY_KEY] = predicted.log_uncertainty
     # Suffixes are appended, not replaced: a stem may hold a dot ("frame-000000.color").
     write_map(stem.with_name(f"{stem.name}.npz"), **arrays)
     if not affine:

@@ -14,10 +14,10 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import Batch, Camera, Claim, Inputs, Predictor, Targets
+from stadia.core.types import Batch, Camera, Claim, Inputs, PictureMaps, Predictor, Targets
 from stadia.data.cache import Progress
 from stadia.data.config import STRIDE
-from stadia.evaluation.colours import colour_inverse_depth, to_uint8
+from stadia.evaluation.colours import colour_heat, colour_inverse_depth, to_uint8
 from stadia.evaluation.lens import TrainingLens
 from stadia.evaluation.watch import Watch
 from stadia.recipes.asked import EvaluationAsked, PredictionAsked
@@ -63,6 +63,10 @@ class DepthRecipe(Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Gene
     def inverse_depth(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, 1, H, W), as seen through the training's camera; in 1/m, or less by `claim`."""
         raise NotImplementedError(f"{type(self).__name__} says no depth")
+
+    def maps(self, image: Tensor) -> PictureMaps:
+        """(B, 3, H, W) to all that its networks say of the picture, in one pass. Unless said otherwise: `inverse_depth`, no more."""
+        return PictureMaps(self.inverse_depth(image))
 
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
         """(B, 3, H, W) twice, neighbours in time, to (B, 4, 4) in the unit of depth; None where motion was not trained."""
@@ -114,11 +118,16 @@ class DepthRecipe(Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Gene
 
     @torch.no_grad()
     def pictures(self, batch: Batch[VideoInputsT, VideoTargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
-        """The first sample: what went in, and the depth that came out, as in prediction."""
+        """The first sample: what went in, and the maps that came out, as in prediction. Uncertainty has the colours of residuals."""
         was_training = self.training
-        inverse_depth = self.eval().inverse_depth(batch.inputs.image[:1])
+        maps = self.eval().maps(batch.inputs.image[:1])
         self.train(was_training)
-        return {"input": to_uint8(batch.inputs.image[0]), "inverse depth": colour_inverse_depth(inverse_depth[0, 0])}
+        shown = {"input": to_uint8(batch.inputs.image[0]), "inverse depth": colour_inverse_depth(maps.inverse_depth[0, 0])}
+        if maps.inverse_depth_right is not None:
+            shown["inverse depth of the right view"] = colour_inverse_depth(maps.inverse_depth_right[0, 0])
+        if maps.log_uncertainty is not None:
+            shown["uncertainty"] = colour_heat(maps.log_uncertainty[0, 0].exp())
+        return shown
 
 
 class DepthPredictor:
@@ -135,11 +144,17 @@ class DepthPredictor:
         self.height, self.width = size or (task.height, task.width)
         self.lens = TrainingLens(float(task.focal), "depth is scaled by it, and the pose network is not asked")
 
-    @torch.inference_mode()
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
         """(B, 3, H, W) to (B, 1, H, W), in 1/m or less by `claim`."""
+        return self.maps(image, camera).inverse_depth
+
+    @torch.inference_mode()
+    def maps(self, image: Tensor, camera: Camera) -> PictureMaps:
+        """(B, 3, H, W) to (B, 1, H, W) each; see `core.types.MapsPredictor`."""
         image = image.to(self.device)
-        return self.task.inverse_depth(image) / self._focal_ratio(camera, image)
+        said, ratio = self.task.maps(image), self._focal_ratio(camera, image)
+        right = None if said.inverse_depth_right is None else said.inverse_depth_right / ratio
+        return PictureMaps(said.inverse_depth / ratio, right, said.log_uncertainty)
 
     @torch.inference_mode()
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:

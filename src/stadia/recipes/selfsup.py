@@ -6,18 +6,19 @@ that they look like the target. With a stereo source, whose transform is the rig
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from stadia.core.types import Batch, Claim
+from stadia.core.errors import ConfigError
+from stadia.core.types import Batch, Claim, PictureMaps, Prediction
 from stadia.evaluation.colours import category_key, colour_categories, colour_heat, to_uint8
 from stadia.evaluation.monitor import depth_scores
-from stadia.losses.photometric import photometric_residual, residual_to_beat
+from stadia.losses.brightness import BrightnessGate
 from stadia.losses.report import LossReport
 from stadia.losses.selfsup import SelfSupervisedLoss
 from stadia.models.depth_and_motion import DepthAndMotion
@@ -42,20 +43,29 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
         super().__init__(config, height=config.data.height, width=config.data.width, crop=config.data.crop)
         self.model = DepthAndMotion(config.model, motion=bool(config.data.offsets), size=(config.data.height, config.data.width))
         self.loss = SelfSupervisedLoss(config.loss)
+        # Only where there is something to hold: it has buffers, and checkpoints without brightness stay as they are.
+        self.gate = BrightnessGate(config.loss.brightness_from_step) if config.model.brightness else None
 
     @classmethod
     def prepare(cls, config: SelfsupConfig, console: Console) -> tuple[SelfsupConfig, VideoData]:
         """Open the data; the configuration comes back with every "auto" of it settled.
 
-        An encoder that timm does not know, or that the pictures' size does not suit, is refused before anything is decoded.
+        An encoder that timm does not know, or that the pictures' size does not suit, is refused before anything is decoded; a right view
+        that no recording has, once that is known.
         """
         for name in config.model.encoders(motion=bool(config.data.offsets)):
             check_encoder(name, height=config.data.height, width=config.data.width)
         data = open_video(config.data, config.training, seed=config.seed, console=console)
+        if config.model.right_view and not data.config.stereo:
+            raise ConfigError(
+                "model.right_view", found="recordings of one camera", expected="a stereo pair, which teaches it", cure="leave it out"
+            )
         return config.model_copy(update={"data": data.config}), data
 
     def check_size(self, height: int, width: int) -> None:
-        """As large or small as the encoders allow: convolutions and their strides."""
+        """As large or small as the encoders allow: convolutions and their strides. A linear pose head is bound to the training's size."""
+        if self.config.data.offsets and self.config.model.pose_head == "linear":
+            super().check_size(height, width)
         for name in self.config.model.encoders(motion=bool(self.config.data.offsets)):
             check_encoder(name, height=height, width=width)
 
@@ -74,8 +84,11 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
         return self.model.weights
 
     def inverse_depth(self, image: Tensor) -> Tensor:
-        finest: Tensor = self.model.depth(image).inverse_depth[0]
-        return finest
+        return self.maps(image).inverse_depth
+
+    def maps(self, image: Tensor) -> PictureMaps:
+        left, right, log_uncertainty = self.model.depth(image)
+        return PictureMaps(left[0], right and right[0], log_uncertainty and log_uncertainty[0])
 
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
         motion = self.model.motion(now, following)
@@ -83,30 +96,27 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
 
     def step(self, batch: Batch) -> LossReport:
         prediction = self.model(batch)
-        return self.loss(batch.targets, prediction, batch.source_names, self.global_step)
+        through = self.gate(prediction, self.global_step) if self.gate else prediction
+        report = self.loss(batch.targets, through, batch.source_names, self.global_step)
+        if self.gate and self.training:
+            self.gate.watch(report.seen["warped_over_unwarped"])
+        return replace(report, seen={**report.seen, **_said(prediction, batch.source_names)})
 
     def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
         """`residual` of the finest scale and `residual_unwarped`, what it would be without depth and motion; where there is ground truth
-        `abs_rel`, `rmse` and `d1` (median-scaled unless in metres).
+        `abs_rel`, `rmse` and `d1` (median-scaled unless in metres). Of pictures as they are: neither uncertainty nor brightness enters,
+        which could lower a residual by themselves, so that trainings with and without them compare.
         """
-        prediction = self.model(batch)
+        prediction = replace(self.model(batch), inverse_depth_right=None, log_uncertainty=None, brightness=None)
         end = self.plan.total_steps if self.plan else 0  # the same candidates at every validation, so that its residuals compare
         report = self.loss(batch.targets, prediction, batch.source_names, end)
         scores: dict[str, Tensor | float] = {
             "residual": report.maps["residual"].mean(dim=(1, 2, 3)),
-            "residual_unwarped": self._residual_unwarped(batch, end),
+            "residual_unwarped": report.maps["unwarped"].mean(dim=(1, 2, 3)),
         }
         if batch.targets.depth_m is not None:
             scores |= depth_scores(prediction.inverse_depth[0], batch.targets.depth_m, self.claim)
         return scores
-
-    def _residual_unwarped(self, batch: Batch, step: int) -> Tensor:
-        """(B,) the mean residual to beat of the sources that teach depth."""
-        teachers, _ = self.loss.teachers(batch.source_names, step)
-        target, sources = batch.targets.image, batch.targets.sources
-        residuals = [photometric_residual(sources[:, i], target, self.config.loss.ssim_weight) for i in teachers]
-        to_beat = residual_to_beat(torch.cat(residuals, dim=1), [batch.source_names[i] for i in teachers])
-        return to_beat.amax(dim=1).mean(dim=(1, 2))
 
     def pictures(self, batch: Batch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
         """The first sample: what went in, what came out, what the loss compared, and which candidate explained each pixel."""
@@ -118,3 +128,17 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
             "winner": colour_categories(report.maps["winner"][0, 0], len(names)),
             "winner's colours": category_key(names, self.height, self.width),
         }
+
+
+def _said(prediction: Prediction, source_names: Sequence[str]) -> dict[str, Tensor]:
+    """What the networks say beside depth and motion, as scalars to log: mean gain and offset of each source, quantiles of log Sigma."""
+    seen: dict[str, Tensor] = {}
+    if prediction.brightness is not None:
+        for name, (gain, offset) in zip(source_names, prediction.brightness.detach().mean(dim=0), strict=True):
+            seen |= {f"gain/{name}": gain, f"offset/{name}": offset}
+    if prediction.log_uncertainty is not None:
+        pixels = prediction.log_uncertainty[0].detach()[..., ::8, ::8].flatten().float()  # enough of them: all would be sorted at each step
+        percents = (10, 50, 90)
+        quantiles = pixels.quantile(pixels.new_tensor(percents) / 100)
+        seen |= {f"log_uncertainty/p{percent}": value for percent, value in zip(percents, quantiles, strict=True)}
+    return seen

@@ -1,0 +1,67 @@
+"""What a network says of its uncertainty reaches the disk beside depth; of a network that says none nothing does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stadia.core.errors import DataError
+from stadia.core.types import Camera, Claim, PictureMaps
+from stadia.evaluation.depth_files import arrays_in, write_map
+from stadia.evaluation.frames import Frame
+from stadia.evaluation.predict import predict
+from stadia.evaluation.predictions import Provenance
+
+MADE_BY = Provenance(recipe="none", config_hash="0", motion="network")
+
+
+class DepthAlone:
+    """Says 1 m everywhere."""
+
+    claim, height, width, crop = Claim.METRES, 4, 6, "none"
+
+    def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
+        return torch.ones(1, 1, 4, 6)
+
+    def T_next_now(self, *_: object) -> None:
+        return None
+
+
+class Doubtful(DepthAlone):
+    """And is asked once: doubts rise to the right."""
+
+    def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
+        raise AssertionError("a second pass of the network")
+
+    def maps(self, image: torch.Tensor, camera: Camera) -> PictureMaps:
+        return PictureMaps(torch.ones(1, 1, 4, 6), log_uncertainty=torch.arange(-3.0, 3).expand(1, 1, 4, 6))
+
+
+def frames() -> list[Frame]:
+    return [Frame(name, np.zeros((8, 12, 3), np.uint8), np.diag([10.0, 10, 1])) for name in ("a", "b")]
+
+
+def test_uncertainty_is_written_beside_depth(tmp_path: Path) -> None:
+    predictions = predict(Doubtful(), frames(), tmp_path / "out", MADE_BY, source="none")
+    log_uncertainty = predictions.log_uncertainty("b")
+    assert log_uncertainty is not None
+    assert log_uncertainty.tolist() == [[-3, -2, -1, 0, 1, 2]] * 4
+    assert (predictions.read("b") == 1).all()
+    assert set(arrays_in(predictions.files["b"])) == {"depth_m", "K", "log_uncertainty"}
+
+
+def test_a_network_that_says_none_writes_none(tmp_path: Path) -> None:
+    predictions = predict(DepthAlone(), frames(), tmp_path / "out", MADE_BY, source="none")
+    assert predictions.log_uncertainty("a") is None
+    assert set(arrays_in(predictions.files["a"])) == {"depth_m", "K"}
+
+
+def test_of_other_formats_there_is_none_and_a_damaged_archive_is_named(tmp_path: Path) -> None:
+    assert arrays_in(tmp_path / "depth.png") == ()
+    write_map(path := tmp_path / "depth.npz", depth=np.ones((2, 2)))
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DataError, match=r"depth\.npz: found a damaged file"):
+        arrays_in(path)

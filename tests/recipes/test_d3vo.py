@@ -1,0 +1,154 @@
+"""The recipe `selfsup` with all that D3VO's networks say: what is logged, shown, validated, refused, predicted and resumed."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from stadia import recipes
+from stadia.core.config import resolve
+from stadia.core.errors import ConfigError
+from stadia.core.types import Batch, Prediction
+from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.models.depth_and_motion import DepthAndMotion
+from stadia.recipes.inputs import open_input
+from stadia.recipes.prediction import predict_input
+from stadia.recipes.selfsup import Selfsup
+from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.training.checkpoints import Checkpoint
+
+D3VO = ("model.right_view=true", "model.uncertainty=true", "model.brightness=true", "model.pose_net=d3vo", "model.pose_head=pool")
+
+
+def changed(config: SelfsupConfig, *overrides: str) -> SelfsupConfig:
+    return resolve(SelfsupConfig, config.model_dump(mode="json"), overrides)
+
+
+@pytest.fixture
+def d3vo(small: SelfsupConfig) -> SelfsupConfig:
+    return changed(small, *D3VO)
+
+
+@pytest.fixture
+def task(d3vo: SelfsupConfig) -> Selfsup:
+    torch.manual_seed(0)
+    task = Selfsup(changed(d3vo, "data.stereo=true"))
+    task.focal.fill_(0.6)
+    return task
+
+
+@pytest.fixture
+def batch(d3vo: SelfsupConfig) -> Batch:
+    return next(iter(Selfsup.prepare(d3vo, Console(quiet=True))[1].train))
+
+
+def said(task: Selfsup, monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
+    """Have the networks say these values, whatever they see."""
+    real = DepthAndMotion.forward
+
+    def forward(model: DepthAndMotion, batch: Batch) -> Prediction:
+        return replace(real(model, batch), **values)
+
+    monkeypatch.setattr(DepthAndMotion, "forward", forward)
+
+
+def test_a_step_logs_what_the_networks_say(task: Selfsup, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = task.step(batch).seen
+    expected = {f"{what}/{name}" for what in ("gain", "offset") for name in ("-1", "+1", "stereo")}
+    assert expected | {f"log_uncertainty/p{percent}" for percent in (10, 50, 90)} <= set(seen)
+    assert all(seen[name] == name.startswith("gain") for name in expected)
+    brightness = torch.tensor([[[1.0, 0.0], [1.2, 0.0], [1.0, 0.1]], [[1.0, 0.0], [1.4, 0.0], [1.0, 0.3]]])
+    ramp = torch.linspace(-1, 1, 96).expand(2, 1, 32, 96)
+    said(task, monkeypatch, brightness=brightness, log_uncertainty=(ramp, *[ramp[..., :: 2**s, :: 2**s] for s in (1, 2, 3)]))
+    seen = task.step(batch).seen
+    assert float(seen["gain/+1"]) == pytest.approx(1.3)
+    assert float(seen["offset/stereo"]) == pytest.approx(0.2)
+    assert float(seen["log_uncertainty/p50"]) == pytest.approx(0, abs=0.15)
+    assert float(seen["log_uncertainty/p90"]) == pytest.approx(0.8, abs=0.15)
+    assert not any(value.requires_grad for value in seen.values())
+
+
+def test_the_plain_recipe_logs_nothing_of_it(small: SelfsupConfig, batch: Batch) -> None:
+    seen = Selfsup(changed(small, "data.stereo=true")).step(batch).seen
+    assert not [name for name in seen if name.startswith(("gain", "offset", "log_uncertainty"))]
+
+
+def test_validation_is_of_depth_and_motion_alone(task: Selfsup, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a darkened target nor an uncertainty makes a residual look smaller."""
+    task.eval()
+    with torch.no_grad():
+        before = task.validate(batch)
+        huge = tuple(torch.full((2, 1, 32 >> s, 96 >> s), 2.0) for s in range(4))
+        said(task, monkeypatch, brightness=torch.tensor([0.5, 0.1]).expand(2, 3, 2), log_uncertainty=huge)
+        after = task.validate(batch)
+    assert before.keys() == after.keys()
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], equal_nan=True)
+
+
+def test_the_sheet_shows_the_right_view_and_the_uncertainty(task: Selfsup, batch: Batch) -> None:
+    pictures = task.pictures(batch, task.step(batch))
+    assert [*pictures][:4] == ["input", "inverse depth", "inverse depth of the right view", "uncertainty"]
+    assert all(picture.shape == (32, 96, 3) for picture in pictures.values())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("model.right_view=true", "data.stereo=false"), "data.stereo is false: the right picture teaches the right view"),
+        (("model.right_view=true", 'data.target_sides=["left","right"]'), "whose partner is a left view"),
+        (("model.brightness=true", "data.offsets=[]", "data.stereo=true"), "the pose network says brightness, and there is none"),
+    ],
+)
+def test_what_nothing_could_teach_is_refused(small: SelfsupConfig, overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        changed(small, *overrides)
+    changed(small, "model.uncertainty=true", "data.stereo=false")  # needs nothing
+
+
+def test_a_right_view_without_right_pictures_is_refused_once_that_is_known(d3vo: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    settled, data = Selfsup.prepare(d3vo, Console(quiet=True))
+    mono = replace(data, config=settled.data.model_copy(update={"stereo": False}))
+    monkeypatch.setattr("stadia.recipes.selfsup.open_video", lambda *args, **words: mono)
+    with pytest.raises(ConfigError, match=r"model.right_view: found recordings of one camera"):
+        Selfsup.prepare(d3vo, Console(quiet=True))
+
+
+def test_a_linear_pose_head_refuses_another_size(small: SelfsupConfig) -> None:
+    Selfsup(changed(small, "data.stereo=true")).check_size(64, 96)
+    bound = Selfsup(changed(small, "data.stereo=true", "model.pose_head=linear"))
+    bound.check_size(32, 96)
+    with pytest.raises(ConfigError, match="expected 96x32, the training's"):
+        bound.check_size(64, 96)
+
+
+def test_it_trains_resumes_exactly_and_predicts_its_uncertainty(
+    d3vo: SelfsupConfig, worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = changed(d3vo, "training.max_steps=2", "training.checkpoint_every=1", "optimiser.lr=1e-2")
+    whole = recipes.train(config, out=tmp_path / "whole")
+    step = Selfsup.step
+    with monkeypatch.context() as crashing:
+        crashing.setattr(Selfsup, "step", lambda task, batch: step(task, batch) if task.global_step == 0 else {}["crash"])
+        with pytest.raises(KeyError):
+            recipes.train(config, out=tmp_path / "parts")
+    (folder,) = (tmp_path / "parts").iterdir()
+    resumed = recipes.train(config, resume=folder)
+    weights = [Checkpoint.open(run.folder / "checkpoints" / "last.safetensors").weights() for run in (whole, resumed)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    with whole.metrics_csv.open() as file:
+        assert {"train/gain/+1", "train/log_uncertainty/p50"} <= set(next(csv.reader(file)))
+
+    predictor, given = recipes.load_predictor(whole.folder), open_input(worlds)[0]
+    predict_input(predictor, given, tmp_path / "out", Provenance.of(whole.folder), video=False, cloud=False)
+    predictions = Predictions.open(tmp_path / "out")
+    name = next(iter(predictions.files))
+    log_uncertainty = predictions.log_uncertainty(name)
+    assert log_uncertainty is not None
+    assert log_uncertainty.shape == predictions.read(name).shape == (32, 96)
+    assert abs(log_uncertainty).max() > 0
