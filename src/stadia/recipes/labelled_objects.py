@@ -23,6 +23,7 @@ from stadia.evaluation.object_files import PictureOfObjects, write_picture
 from stadia.geometry.symmetry import Symmetry
 from stadia.metrics.object_pose import Objects
 from stadia.metrics.object_scores import NOCS_COMPAT, average_precisions, compare
+from stadia.recipes.bop_recall import add_recall
 from stadia.recipes.object_scoring import known, picture_name
 
 
@@ -72,7 +73,7 @@ def found_by_others(pictures: ObjectPictures, results: Path) -> list[list[Estima
 
 
 def score_found(pictures: ObjectPictures, found: Sequence[Sequence[EstimatedBox]]) -> dict[str, Any]:
-    """Average precisions of what was found in each picture, over the labelled objects that can be seen.
+    """Average precisions of what was found in each picture, over the labelled objects that can be seen; of BOP's, `add_recall` too.
 
     Every label counts, and whatever was found where there is none is a false alarm: of KITTI's benchmark, its levels of difficulty and
     its regions without labels are not known here.
@@ -91,10 +92,14 @@ def score_found(pictures: ObjectPictures, found: Sequence[Sequence[EstimatedBox]
         for number in classes
         if (true == number).any()
     }
+    of_models = add_recall(pictures, found) if isinstance(pictures, BopPictures) else {"class": {}}
+    for name, scores in of_models.pop("class").items():
+        of_class.setdefault(name, {}).update(scores)
     return {
         "images": len(pictures),
         "objects": len(true),
         "found": sum(map(len, found)),
+        **of_models,
         **known(average_precisions(compared, classes)),
         "class": of_class,
         "as published": {"nocs_compat": known(average_precisions(compared, classes, NOCS_COMPAT))},
