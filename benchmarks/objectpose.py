@@ -1,9 +1,11 @@
 """What it costs to make objects of a network's answer, beside the network itself.
 
-    python benchmarks/objectpose.py --out objectpose.json
+    python benchmarks/objectpose.py
+    python benchmarks/objectpose.py --threads 2 --out objectpose.json
 
-Pictures of TableWorld, the masks as they are in truth (an untrained network finds nothing), answers of an untrained network; one thread
-or as many as --threads says, medians of --repeats. `share` is (components + aggregation) over the forward pass; at most 15 % at batch 8.
+Pictures of TableWorld (its preset `tiny`, rendered into the cache), the masks as they are in truth (an untrained network finds nothing),
+answers of an untrained network; the default network at its size and both references, the larger one at the published 640x480. Medians of
+--repeats, the two sides in turns. `share` is (components + aggregation) over the forward pass; at most 15 % at batch 8.
 """
 
 from __future__ import annotations
@@ -12,41 +14,46 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
+from stadia.data.config import CacheConfig
 from stadia.data.object_labels import ObjectPictures
 from stadia.data.object_samples import ObjectSamples
 from stadia.data.object_sources import open_object_pictures
 from stadia.models.object_pose_config import ObjectPoseNetConfig
 from stadia.models.object_pose_net import ObjectPoseNet
 from stadia.recipes.found_objects import gather
+from stadia.recipes.object_data import rendered_tables
 from stadia.recipes.objectpose_config import FindingConfig
 
 REFERENCE = {"pyramid_channels": 256, "segmentation_channels": 128, "pretrained": False}
 NETWORKS: dict[str, tuple[dict[str, Any], int, int]] = {
     "default, 160x128": ({"pretrained": False}, 128, 160),
     "resnet18, 320x256": ({"encoder": "resnet18", **REFERENCE}, 256, 320),
-    "resnext50_32x4d, 320x256": ({"encoder": "resnext50_32x4d", **REFERENCE}, 256, 320),
+    "resnext50_32x4d, 640x480": ({"encoder": "resnext50_32x4d", **REFERENCE}, 480, 640),
 }
 """Configuration, height, width."""
 
 
-def seconds(call: Callable[[], object], repeats: int) -> float:
-    """The median of so many calls, after one that is not counted."""
-    call()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+def seconds(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """The median of each over so many rounds of all, after one that is not counted."""
+    rounds = []
+    for _ in range(repeats + 1):
+        times = []
+        for call in calls:
+            started = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - started)
+        rounds.append(times)
+    return [statistics.median(times) for times in zip(*rounds[1:], strict=True)]
 
 
 @torch.inference_mode()
@@ -56,11 +63,10 @@ def measure(pictures: ObjectPictures, config: dict[str, Any], height: int, width
     given = samples.unpack(samples.stack([samples[index % len(samples)] for index in range(batch)]), "cpu")
     network = ObjectPoseNet(ObjectPoseNetConfig(**config), len(samples.classes)).eval()
     image, camera = given.inputs.image, Camera(given.inputs.camera.K, height, width)
-    forward = seconds(lambda: network(image), repeats)
     right = F.one_hot(given.targets.class_map, len(samples.classes)).movedim(-1, 1).float() * 10
     maps = replace(network(image), class_logits=right.contiguous())
     found = gather(network, maps, camera, FindingConfig())
-    aggregation = seconds(lambda: gather(network, maps, camera, FindingConfig()), repeats)
+    forward, aggregation = seconds([lambda: network(image), lambda: gather(network, maps, camera, FindingConfig())], repeats)
     return {
         "objects": len(found.picture),
         "forward_ms": 1e3 * forward,
@@ -72,7 +78,7 @@ def measure(pictures: ObjectPictures, config: dict[str, Any], height: int, width
 def main() -> None:
     """Print a row a network, and write all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a TableWorld data set: `stadia data tableworld --preset tiny --out DIR`")
+    parser.add_argument("--data", type=Path, help="a TableWorld data set of your own")
     parser.add_argument("--out", type=Path, help="a JSON file")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--batch", type=int, default=8)
@@ -81,7 +87,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    pictures = open_object_pictures(arguments.data, "train")
+    data = arguments.data or rendered_tables("tiny", CacheConfig(), Console(stderr=True))
+    pictures = open_object_pictures(data, "train")
     rows = {}
     for name in arguments.networks:
         rows[name] = measure(pictures, *NETWORKS[name], arguments.batch, arguments.repeats)
