@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import loss_contracts
 import model_contracts
 import numpy as np
 import object_contracts
@@ -278,6 +279,7 @@ CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
         dataset,
         *model_contracts.CONTRACTS,
         loss,
+        loss_contracts.smoothness,
         part_of_sparse_depth,
         object_contracts.rotation_loss,
         metric,
