@@ -7,6 +7,8 @@ of 640x192, 384x384, 640x480 and 1216x352 pictures in patches of 16, and a longe
 
 time:    of the forward pass, calls interleaved, medians, as a ratio to SDPA. Break-even is where the ratio first falls below 1, on a
          straight line between its neighbours over the logarithm of the tokens; beside it what multiplications alone would say.
+         A time is compared with the best that products of matrices reach here (`training.peak_flops`): one that would need more stops
+         the run, since the clock did not wait.
 memory:  the peak of what lies above queries, keys and values: on a CPU the largest sum of the allocator's records, on CUDA
          `max_memory_allocated`. The forward pass alone (of evaluation), and with the backward pass.
 error:   |answer - exact| / |exact|, of random projections of tokens that are smooth over the grid (noise on a cell every 2.5 tokens,
@@ -37,6 +39,7 @@ from stadia.models import ATTENTIONS
 from stadia.models.attention import attention_map
 from stadia.models.attention_config import AttentionConfig
 from stadia.models.attention_cost import break_even_tokens, core_macs
+from stadia.training.peak_flops import matmul_peak, share_of_peak, wait_for
 
 HEADS, HEAD_DIM = 12, 64
 GRIDS = {"640x192": (12, 40), "384x384": (24, 24), "640x480": (30, 40), "1216x352": (22, 76), "1024x768": (48, 64)}
@@ -87,12 +90,11 @@ class MeanOfValues(nn.Module):
 
 
 def seconds(attention: nn.Module, tokens: Tokens, grid: Grid) -> float:
-    synchronize = torch.cuda.synchronize if tokens[0].is_cuda else lambda: None
     with torch.no_grad():
-        synchronize()
+        wait_for(tokens[0].device)
         start = time.perf_counter()
         attention(*tokens, grid)
-        synchronize()
+        wait_for(tokens[0].device)
         return time.perf_counter() - start
 
 
@@ -139,8 +141,8 @@ def break_even(tokens: list[int], ratios: list[float]) -> float | None:
     return None
 
 
-def rows_of(grid: Grid, picture: str, attentions: dict[str, nn.Module], repeats: int, device: str) -> list[dict[str, object]]:
-    """One row for each attention on one grid."""
+def rows_of(grid: Grid, picture: str, attentions: dict[str, nn.Module], repeats: int, device: str, peak: float) -> list[dict[str, object]]:
+    """One row for each attention on one grid. peak: operations a second that no time may need more than."""
     tokens = smooth_tokens(grid, device)
     times: dict[str, list[float]] = {name: [] for name in attentions}
     for _ in range(repeats + 1):
@@ -151,6 +153,7 @@ def rows_of(grid: Grid, picture: str, attentions: dict[str, nn.Module], repeats:
     rows = []
     for name, attention in attentions.items():
         forward, backward = memory(attention, tokens, grid, device)
+        macs = core_macs(CONFIGS[name], grid, HEADS, HEAD_DIM)
         rows.append(
             {
                 "attention": name,
@@ -161,7 +164,9 @@ def rows_of(grid: Grid, picture: str, attentions: dict[str, nn.Module], repeats:
                 "forward_bytes": forward,
                 "forward_backward_bytes": backward,
                 "error": off[name],
-                "macs": core_macs(CONFIGS[name], grid, HEADS, HEAD_DIM),
+                "macs": macs,
+                "flops_per_s": 2 * macs / medians[name],
+                "share_of_peak": share_of_peak(f"{name} on {picture}", 2 * macs, medians[name], peak),
             }
         )
     return rows
@@ -172,7 +177,8 @@ def measure(arguments: argparse.Namespace) -> dict:
     torch.set_num_threads(arguments.threads)
     device = arguments.device
     built = {name: ATTENTIONS.load(config.name)(config, HEADS, HEAD_DIM).to(device).eval() for name, config in CONFIGS.items()}
-    rows = [row for picture, grid in GRIDS.items() for row in rows_of(grid, picture, built, arguments.repeats, device)]
+    peak = matmul_peak(device)
+    rows = [row for picture, grid in GRIDS.items() for row in rows_of(grid, picture, built, arguments.repeats, device, peak)]
     even = {}
     for name in APPROXIMATIONS:
         mine = [row for row in rows if row["attention"] == name]
@@ -183,6 +189,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         "rows": rows,
         "break_even_tokens": even,
         "error_by_norm": {norm: errors(approximations, random_tokens((12, 40), norm, device), (12, 40)) for norm in (1, 2, 4, 8, 16)},
+        "matmul_peak_flops_per_s": peak,
         "settings": {
             "repeats": arguments.repeats,
             "threads": arguments.threads,
@@ -193,11 +200,13 @@ def measure(arguments: argparse.Namespace) -> dict:
 
 
 def tell(result: dict) -> None:
-    heads = ("tokens", "ms", "to SDPA", "forward MB", "to explicit", "backward MB", "to explicit", "error")
+    print(f"products of matrices reach {result['matmul_peak_flops_per_s'] / 1e9:.0f} GFLOP/s")
+    heads = ("tokens", "ms", "to SDPA", "GFLOP/s", "of peak", "forward MB", "to explicit", "backward MB", "to explicit", "error")
     print(f"{'attention':<20}" + "".join(f"{head:>12}" for head in heads))
     explicit = {row["tokens"]: row for row in result["rows"] if row["attention"] == "explicit"}
     for row in result["rows"]:
         cells = [f"{row['tokens']}", f"{1e3 * row['seconds']:.1f}", f"{row['time_to_sdpa']:.2f}"]
+        cells += [f"{row['flops_per_s'] / 1e9:.0f}", f"{row['share_of_peak']:.0%}"]
         for key in ("forward_bytes", "forward_backward_bytes"):
             cells += [f"{row[key] / 1e6:.1f}", f"{row[key] / explicit[row['tokens']][key]:.0%}"]
         print(f"{row['attention']:<20}" + "".join(f"{cell:>12}" for cell in (*cells, f"{row['error']:.3f}")))

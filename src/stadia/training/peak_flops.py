@@ -1,0 +1,81 @@
+"""Whether a timing can be true: operations a second against the best that this machine is seen to do.
+
+Everything that networks spend their time on is, or is slower than, large matrix products. A time that would need more operations a second
+than those reach was not measured: its clock was read before the work was done, as a GPU's is without waiting for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from stadia.core.errors import RunError
+
+SIZE = {"cpu": 1536, "cuda": 8192}
+REPEATS = 7
+
+MOST_OF_PEAK = 1.25
+"""Of the measured peak. Of one machine it differs by a tenth from one minute to the next, and more where others work on it too; a clock
+that does not wait reads tens of times as much.
+"""
+
+
+def matmul_peak(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> float:
+    """Floating point operations a second, two for each multiplication: the best of several products of large square matrices.
+
+    At torch's present number of threads. On CUDA float32 may use TF32, as convolutions do by default: it is a bound, not a promise.
+    """
+    device = torch.device(device)
+    size = SIZE.get(device.type, SIZE["cuda"])
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    out = torch.empty_like(a)
+    best = float("inf")
+    with torch.no_grad(), _tf32():
+        for _ in range(REPEATS):
+            wait_for(device)
+            start = time.perf_counter()
+            torch.mm(a, a, out=out)
+            wait_for(device)
+            best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def share_of_peak(what: str, flops: float, seconds: float, peak: float) -> float:
+    """What `flops` in `seconds` are of the peak. Raises RunError where it is above what can be.
+
+    Args:
+        what: was timed, for the error.
+        flops: that it takes at least, two for each multiplication.
+        seconds: that it is said to have taken.
+        peak: of `matmul_peak` on the same device, with the same type and threads.
+    """
+    share = flops / seconds / peak
+    if share > MOST_OF_PEAK:
+        raise RunError(
+            f"time of {what}",
+            found=f"{seconds * 1e3:.3g} ms for {flops / 1e9:.3g} GFLOP, {share:.3g} times the measured peak of {peak / 1e9:.3g} GFLOP/s",
+            expected=f"at most {MOST_OF_PEAK:g} times the peak",
+            cure="wait for the device before each look at the clock, and count the operations again",
+        )
+    return share
+
+
+def wait_for(device: torch.device | str) -> None:
+    """Until the device has done what it was given; on a CPU there is nothing to wait for."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    elif torch.device(device).type == "mps":
+        torch.mps.synchronize()
+
+
+@contextmanager
+def _tf32() -> Iterator[None]:
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before

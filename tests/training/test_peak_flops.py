@@ -1,0 +1,53 @@
+"""Timings that can be true."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from stadia.core.errors import RunError
+from stadia.training import peak_flops
+from stadia.training.peak_flops import matmul_peak, share_of_peak
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(peak_flops.SIZE, "cpu", 256)
+
+
+@pytest.mark.usefixtures("small")
+def test_real_work_stays_below_the_peak_and_a_clock_that_does_not_wait_does_not() -> None:
+    peak = matmul_peak()
+    a = torch.randn(192, 192)
+    start = time.perf_counter()
+    for _ in range(10):
+        a @ a
+    took = time.perf_counter() - start
+    flops = 10 * 2 * 192**3
+    assert 0 < share_of_peak("a product", flops, took, peak) <= peak_flops.MOST_OF_PEAK
+    with pytest.raises(
+        RunError, match=r"time of a product: found .* ms for 0\.142 GFLOP, .* times the measured peak of .*wait for the device"
+    ):
+        share_of_peak("a product", flops, flops / peak / 40, peak)
+
+
+def test_the_share_by_hand() -> None:
+    assert share_of_peak("x", 4e9, 2.0, 8e9) == 0.25
+    assert share_of_peak("x", 1.2e9, 1.0, 1e9) == pytest.approx(1.2), "the peak itself is measured, and differs a little"
+
+
+def test_the_best_of_several_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One product that somebody else's work held up lowers nothing."""
+    clock = iter([0.0, 9.0, 10.0, 12.0, *(t for i in range(20, 80) for t in (i, i + 5.0))])
+    monkeypatch.setattr(peak_flops, "SIZE", {"cpu": 10, "cuda": 10})
+    monkeypatch.setattr(peak_flops.time, "perf_counter", lambda: next(clock))
+    assert matmul_peak() == 2 * 10**3 / 2.0
+
+
+def test_it_leaves_the_settings_of_products_alone() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32
+    with peak_flops._tf32():
+        assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cuda.matmul.allow_tf32 == before
