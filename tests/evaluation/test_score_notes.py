@@ -131,3 +131,31 @@ def test_single_scans_are_not_taken_for_the_improved_ground_truth(truth_m: Maps,
     predictions, reference = write_maps(predicted(truth_m), "predictions"), write_maps(scans, "scans")
     told = score_depth(Predictions.open(predictions), folder_truth(reference, improved), improved).notes
     assert any("as of single LiDAR scans, where kitti-eigen-improved-garg means the annotated depth" in note for note in told)
+
+
+@pytest.mark.parametrize("claim", [Claim.METRES, Claim.UP_TO_SCALE, Claim.AFFINE_INVERSE])
+def test_near_for_far_is_told(truth_m: Maps, write_maps: Write, claim: Claim) -> None:
+    """As of an affine-invariant network whose maps were scored as they were: 17 % of the pixels within 25 %, and nobody wondered."""
+    rules = PROTOCOLS["metric" if claim is Claim.METRES else "relative"]
+    truth = folder_truth(write_maps(truth_m, "truth"), rules)
+    depth = predicted(truth_m)
+    inverse = {name: 40 / z for name, z in depth.items()}
+    right, wrong = (inverse, depth) if claim is Claim.AFFINE_INVERSE else (depth, inverse)
+    scored = score_depth(Predictions.open(write_maps(right, "right"), claim), truth, rules)
+    assert min(image.order or 0 for image in scored.per_image) > 0.5
+    assert not any("is near" in note for note in scored.notes)
+    scored = score_depth(Predictions.open(write_maps(wrong, "wrong"), claim), truth, rules)
+    (note,) = [note for note in scored.notes if "is near" in note]
+    assert note.startswith(f"predictions taken as {'inverse ' * (claim is Claim.AFFINE_INVERSE)}depth are far where the truth is near")
+    assert scored.to_json()["per_image"][0]["order"] < -0.5
+
+
+def test_maps_that_know_nothing_are_not_turned_around(truth_m: Maps, write_maps: Write) -> None:
+    rng = np.random.default_rng(3)
+    noise = {name: rng.uniform(5, 30, z.shape) for name, z in truth_m.items()}
+    constant = {name: np.full(z.shape, 12.0) for name, z in truth_m.items()}
+    truth = write_maps(truth_m, "truth")
+    assert not any("is near" in note for note in score(write_maps(noise, "noise"), truth).notes)
+    scored = score(write_maps(constant, "constant"), truth)
+    assert [image.order for image in scored.per_image] == [None] * 3
+    assert not any("is near" in note for note in scored.notes)

@@ -17,9 +17,10 @@ from stadia.core.errors import DataError, ProtocolError
 from stadia.core.files import write_json
 from stadia.core.types import Claim
 from stadia.evaluation.depth_files import PNG_PER_METRE, depth_files, read_map
+from stadia.evaluation.order import rank_correlation
 from stadia.evaluation.predictions import Predictions
 from stadia.evaluation.protocols import Alignment, Protocol
-from stadia.evaluation.score_notes import note_of_bounds, note_of_clamp, note_of_truth, note_of_unit
+from stadia.evaluation.score_notes import note_of_bounds, note_of_clamp, note_of_order, note_of_truth, note_of_unit
 from stadia.evaluation.watch import Watch, unwatched
 from stadia.geometry.align import scale_shift
 from stadia.geometry.crops import PICTURE_CROPS, picture_box
@@ -42,6 +43,8 @@ class ImageScore:
     pixels: scored.  outside_crop: that the protocol would score, where the prediction's crop has nothing.
     at_clamp: share of the scored pixels where the aligned prediction is at the near or the far end of what the protocol clamps it to.
     labelled: share of the picture's pixels that have ground truth, scored or not.
+    order: rank correlation of the prediction, as claimed, with the truth: 1 where near and far are in its order, -1 where they are turned
+        around; None where one of them is constant.
     """
 
     name: str
@@ -51,15 +54,16 @@ class ImageScore:
     outside_crop: int = 0
     at_clamp: float = 0.0
     labelled: float = 1.0
+    order: float | None = None
 
     def named(self, name: str) -> ImageScore:
         """The same score under another name."""
         return replace(self, name=name)
 
     def to_json(self) -> dict[str, Any]:
-        """One flat object: name, metrics, scale_ratio, pixels, outside_crop, at_clamp, labelled."""
+        """One flat object: name, metrics, scale_ratio, pixels, outside_crop, at_clamp, labelled, order."""
         counts = {"pixels": self.pixels, "outside_crop": self.outside_crop, "at_clamp": self.at_clamp, "labelled": self.labelled}
-        return {"name": self.name, **self.metrics, "scale_ratio": self.scale_ratio, **counts}
+        return {"name": self.name, **self.metrics, "scale_ratio": self.scale_ratio, **counts, "order": self.order}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,13 +212,15 @@ def score_image(
     if not mask.any():
         return None
     scored = true[mask][None]  # (1, N): on KITTI 3 to 20 % of the pixels
-    depth, ratio = _aligned(_predicted_at(name, values, mask, claim), scored, claim, protocol)
+    found = _predicted_at(name, values, mask, claim)
+    order = rank_correlation(found[0], 1 / scored[0] if claim is Claim.AFFINE_INVERSE else scored[0])
+    depth, ratio = _aligned(found, scored, claim, protocol)
     every = torch.ones_like(scored, dtype=torch.bool)
     metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
     near, far = protocol.clamp_m
     at_clamp = float(((depth <= near) | (depth >= far)).double().mean())
     outside, labelled = int(asked.sum()) - scored.numel(), float((whole > 0).double().mean())
-    return ImageScore(name, metrics, ratio, scored.numel(), outside, at_clamp, labelled)
+    return ImageScore(name, metrics, ratio, scored.numel(), outside, at_clamp, labelled, order)
 
 
 def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predictions: Predictions) -> None:
@@ -318,6 +324,7 @@ def collect(scores: Iterable[tuple[str, ImageScore | None]], claim: Claim, proto
         notes = [*notes, f"not comparable with published figures: of {len(images)} images, where {protocol.name} means {protocol.images}"]
     notes = [*notes, *note_of_truth(float(np.median([image.labelled for image in images])), protocol)]
     notes = [*notes, *note_of_clamp({image.name: image.at_clamp for image in images})]
+    notes = [*notes, *note_of_order([image.order for image in images if image.order is not None], claim)]
     score = DepthScore(protocol.name, claim, alignment, images, without)
     notes += note_of_bounds(score.metrics)
     ratio, spread = score.scale_ratio_median, score.scale_ratio_spread

@@ -1,10 +1,12 @@
-"""What a score looks like where it is not the network that is wrong: dead images, and a wrong unit. Notes in words, no refusals."""
+"""What a score looks like where it is not the network that is wrong: dead images, a wrong unit, near for far. In words, no refusals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import median
 
+from stadia.core.types import Claim
 from stadia.evaluation.protocols import Protocol
 
 MOST_AT_CLAMP = 0.1
@@ -27,6 +29,11 @@ MISTAKES: Mapping[float, str] = {
 }
 """By how many times too large depth is after each."""
 
+
+TURNED_BELOW = -0.3
+"""Median over images of the rank correlation with the truth. A map of mean depths has .51 to .97 (KITTI, RoadWorld), its inverse the same
+below 0; random numbers have -.04 to .04.
+"""
 
 NEVER_ABOVE = (("d1", "d2", 1.0), ("d2", "d3", 1.0), ("mae", "rmse", 1.0), ("silog", "rmse_log", 100.0))
 """Of every image, and so of means over images: the first is at most so many times the second."""
@@ -63,6 +70,19 @@ def note_of_unit(ratio: float, spread: float) -> list[str]:
         f"{found}; is the ground truth {truth}, or are the predictions {predictions}? "
         "PNG holds value / 256 m, and millimetres under nyu and sevenscenes; .npy and .npz hold metres"
     ]
+
+
+def note_of_order(orders: Sequence[float], claim: Claim) -> list[str]:
+    """Whether predictions grow where the truth falls: inverse depth scored as depth, or depth as inverse depth.
+
+    orders: of every image, the rank correlation of the prediction, as claimed, with the truth.
+    """
+    if not orders or (middle := median(orders)) >= TURNED_BELOW:
+        return []
+    said, likely = ("inverse depth", "depth") if claim is Claim.AFFINE_INVERSE else ("depth", "inverse depth")
+    cure = "--claim says what they are" if claim is Claim.AFFINE_INVERSE else f"if so, --claim {Claim.AFFINE_INVERSE} scores them"
+    found = f"predictions taken as {said} are far where the truth is near (median rank correlation {middle:.2f})"
+    return [f"{found}: are they {likely}? {cure}"]
 
 
 def note_of_truth(labelled: float, protocol: Protocol) -> list[str]:
