@@ -124,6 +124,10 @@ def skewed(poses: Any) -> None:
     poses["3"][1]["cam_R_m2c"] = [1, 0.2, 0, 0, 1, 0, 0, 0, 1]
 
 
+def in_metres(poses: Any) -> None:
+    poses["3"][1]["cam_t_m2c"] = [0.03, 0, 0.7]
+
+
 def behind(poses: Any) -> None:
     poses["3"][2]["cam_t_m2c"] = [0, 0, -500]
 
@@ -133,6 +137,7 @@ def behind(poses: Any) -> None:
     [
         (mirrored, r"scene 1, image 3, instance 1: found a mirrored rotation \(determinant -1\)"),
         (skewed, "instance 1: found rows that are not of length 1 and at right angles"),
+        (in_metres, r"instance 1: found a box of .* its centre 0\.0007\d* m away: the camera would be in it, expected both in metres"),
         (behind, "instance 2: found the object's centre at .* in front of the camera"),
     ],
 )

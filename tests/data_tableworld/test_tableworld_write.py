@@ -112,6 +112,11 @@ def objects(scene: Any) -> Any:
         (lambda s: objects(s)[0].update({"class": "spoon"}), "found class 'spoon', expected one of bottle"),
         (lambda s: objects(s)[0].update(size_m=[120, 80, 200]), "three extents in metres"),
         (lambda s: objects(s)[0].update(t_camera_object_m=[0, 0, -0.5]), "in front of the camera"),
+        (
+            lambda s: objects(s)[0].update(size_m=[60, 90, 60]),
+            "object 1: found a box of .* the camera would be in it, expected both in metres",
+        ),
+        (lambda s: objects(s)[0].update(t_camera_object_m=[10, 20, 800]), r"object 1: found \d+ pixels of a box .* that covers \d at most"),
         (lambda s: objects(s).pop(), r"instance/000.png: found instance \d+, expected at most"),
         (lambda s: s["pictures"][0].update(width=65), "expected 65x48 as in scene.json"),
         (lambda s: s["pictures"][0].pop("K"), r"scene.json: found pictures.0.K"),

@@ -125,7 +125,10 @@ def test_a_labelled_set_is_scored_and_its_worst_pictures_drawn(run: Path, tables
     kept = json.loads((run / "scores" / "tiny-test.json").read_text())
     assert len(kept["per_object"]) == scores["objects"]
     assert all(one["name"].startswith("test-00000/000, ") and not one["missed"] for one in kept["per_object"])
-    assert (run / "predictions" / "tiny-test" / "worst" / "drawn" / "test-00000-000.png").exists()
+    drawn = cv2.imread(str(run / "predictions" / "tiny-test" / "worst" / "drawn" / "test-00000-000.png"))
+    assert drawn.shape == (4 * HEIGHT, 2 * WIDTH, 3)
+    image = ObjectFolder.open(tables, "test").image(0)[..., ::-1]
+    assert (drawn[2 * HEIGHT :] != image).any(-1).mean() > 0.02, "the true boxes, below those found"
     assert stadia("evaluate", run, tables, "--json")[0] == 0, "a second time"
 
 

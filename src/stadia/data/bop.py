@@ -31,6 +31,7 @@ from stadia.data.object_labels import (
     SymmetryLabel,
     check_pose,
     check_rotation,
+    check_view,
     instance_map,
 )
 from stadia.data.pictures import PICTURE_SUFFIXES, read_rgb
@@ -283,11 +284,13 @@ class BopPictures(ObjectPictures):
         one = self._all[index]
         found = []
         for number, pose in enumerate(one.poses):
-            what = f"scene_gt.json: scene {one.scene_id}, image {one.im_id}, instance {number}"
+            what = f"{one.file.parent.parent / 'scene_gt.json'}: scene {one.scene_id}, image {one.im_id}, instance {number}"
             R = check_rotation(what, np.reshape(pose.cam_R_m2c, (3, 3)))
             T_camera_model = check_pose(what, R, np.array(pose.cam_t_m2c) / 1000)
             model = self.models[pose.obj_id]
-            found.append((model, T_camera_model @ np.linalg.inv(model.T_object_model)))
+            T = T_camera_model @ np.linalg.inv(model.T_object_model)
+            check_view(what, T, model.size_m, one.K)
+            found.append((model, T))
         return found
 
     def asked(self, index: int) -> dict[int, int]:

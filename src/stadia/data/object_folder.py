@@ -24,10 +24,12 @@ from stadia.data.object_labels import (
     ObjectLabel,
     ObjectLabels,
     ObjectPictures,
+    Points,
     SymmetryLabel,
     check_labels,
     check_pose,
     check_size,
+    check_view,
     counted,
     rotation_of,
 )
@@ -155,12 +157,12 @@ class ObjectFolder(ObjectPictures):
         self._check_size(index, path, instance)
         visible = counted(instance, len(entry.objects))
         objects = tuple(
-            self._label(f"{folder / 'scene.json'}: picture {number}, object {place}", one, int(count))
+            self._label(f"{folder / 'scene.json'}: picture {number}, object {place}", one, np.array(entry.K), int(count))
             for place, (one, count) in enumerate(zip(entry.objects, visible, strict=True), start=1)
         )
         return check_labels(path, ObjectLabels(instance, objects))
 
-    def _label(self, what: str, one: _ObjectEntry, visible_px: int) -> ObjectLabel:
+    def _label(self, what: str, one: _ObjectEntry, K: Points, visible_px: int) -> ObjectLabel:
         if one.class_ not in self.classes[1:]:
             raise DataError(what, found=f"class '{one.class_}'", expected=f"one of {', '.join(self.classes[1:])}", cure="correct the entry")
         symmetry: SymmetryLabel = one.symmetry
@@ -168,4 +170,6 @@ class ObjectFolder(ObjectPictures):
             for turn in symmetry:
                 rotation_of(f"{what}, symmetry", turn)
         T = check_pose(what, rotation_of(what, one.quaternion_wxyz), one.t_camera_object_m)
-        return ObjectLabel(self.classes.index(one.class_), T, check_size(what, one.size_m), symmetry, visible_px, one.full_px)
+        size_m = check_size(what, one.size_m)
+        check_view(what, T, size_m, K, visible_px)
+        return ObjectLabel(self.classes.index(one.class_), T, size_m, symmetry, visible_px, one.full_px)

@@ -168,6 +168,24 @@ def check_size(what: object, size_m: ArrayLike) -> Points:
     return size
 
 
+def check_view(what: object, T_camera_object: Points, size_m: Points, K: Points, visible_px: int = 0) -> None:
+    """Raises DataError where the camera would be inside of the object's box, or where more pixels show the object than it can cover.
+
+    So a size or a translation in another unit than the other is told, which each by itself may be.
+    """
+    t, half_diagonal = T_camera_object[:3, 3], float(np.linalg.norm(size_m)) / 2
+    said = f"a box of {np.round(size_m, 3).tolist()} m, its centre {np.linalg.norm(t):.3g} m away"
+    if (np.abs(T_camera_object[:3, :3].T @ t) < size_m / 2).all():
+        raise DataError(what, found=f"{said}: the camera would be in it", expected="both in metres", cure="check their units")
+    if (nearest := t[2] - half_diagonal) <= 0:
+        return
+    stretched = (np.linalg.norm(t) / t[2]) ** 3  # what is far from the axis covers more pixels
+    most_px = 4 * stretched * K[0, 0] * K[1, 1] * (2 * half_diagonal / nearest) ** 2 + 4
+    if visible_px > most_px:
+        found = f"{visible_px} pixels of {said}, that covers {most_px:.0f} at most"
+        raise DataError(what, found=found, expected="both in metres, and its own mask", cure="check their units, and which mask it is")
+
+
 def no_masks(what: object) -> DataError:
     """Of labels that are boxes, where masks are needed."""
     return DataError(

@@ -34,6 +34,7 @@ class PictureOfObjects:
     """A picture and what was found in it.
 
     name: of its files, unique in a folder.  image: (H, W, 3) RGB.  K: (3, 3).  instance: (H, W), n = the n-th row of `objects`, from 1.
+    true: what is there, where that is known; drawn below.
     """
 
     name: str
@@ -41,6 +42,7 @@ class PictureOfObjects:
     K: NDArray[np.float64]
     instance: NDArray[np.integer]
     objects: Objects
+    true: Objects | None = None
 
     @property
     def class_map(self) -> NDArray[np.integer]:
@@ -48,8 +50,9 @@ class PictureOfObjects:
         return np.concatenate(([0], self.objects.class_id.cpu().numpy()))[self.instance]
 
     def drawn(self, classes: Sequence[str]) -> NDArray[np.uint8]:
-        """Masks, and over them boxes and axes with the names of their classes."""
-        return draw_objects(draw_masks(self.image, self.instance, self.class_map, opacity=0.35), self.K, self.objects, classes)
+        """Masks, and over them boxes and axes with the names of their classes; below them, where they are known, the true boxes."""
+        found = draw_objects(draw_masks(self.image, self.instance, self.class_map, opacity=0.35), self.K, self.objects, classes)
+        return found if self.true is None else np.vstack((found, draw_objects(self.image, self.K, self.true, classes)))
 
     def entry(self, classes: Sequence[str]) -> dict[str, Any]:
         """Of objects.json."""

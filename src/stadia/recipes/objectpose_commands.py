@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +21,7 @@ from stadia.data.bop_results import BopResult, write_results
 from stadia.data.loader import Loader
 from stadia.data.object_labels import ObjectPictures
 from stadia.data.object_samples import ObjectSamples
-from stadia.data.object_sources import PartOfPictures, held_out, open_object_pictures
+from stadia.data.object_sources import KeptLabels, PartOfPictures, held_out, open_object_pictures
 from stadia.data.resize import resize_picture
 from stadia.evaluation.frames import Frame
 from stadia.evaluation.object_files import ObjectsFolder, PictureOfObjects, resized_instances
@@ -33,6 +34,7 @@ from stadia.metrics.object_scores import Comparison
 from stadia.recipes.asked import EvaluationAsked, PredictionAsked
 from stadia.recipes.found_objects import compare_pictures
 from stadia.recipes.inputs import open_input
+from stadia.recipes.labelled_objects import objects_of
 from stadia.recipes.object_scoring import ObjectScore, picture_name, score_of
 from stadia.training.run import Run
 
@@ -174,7 +176,7 @@ def _of_classes(task: ObjectPoseRecipe, pictures: ObjectPictures) -> ObjectPictu
 def score_pictures(
     task: ObjectPoseRecipe, pictures: ObjectPictures, folder: Path, provenance: Provenance, watch: Watch
 ) -> tuple[ObjectScore, list[BopResult]]:
-    """Find and compare; of BOP's data sets the rows of the csv too. The worst pictures are drawn, true boxes beside those found."""
+    """Find and compare; of BOP's data sets the rows of the csv too. The worst pictures are drawn, true boxes below those found."""
     data = task.config.data
     samples = ObjectSamples([pictures], height=data.height, width=data.width)
     device = next(task.parameters()).device
@@ -195,13 +197,14 @@ def score_pictures(
 
 
 def _draw_worst(task: ObjectPoseRecipe, pictures: ObjectPictures, score: ObjectScore, folder: Path, provenance: Provenance) -> None:
-    """The pictures with the largest rotation errors, and what was found in them."""
+    """The pictures with the largest rotation errors: what was found in them, and below it what is there."""
     worst = sorted(score.pictures, key=lambda one: -float(_largest_error(one[1])))[:WORST]
     out = ObjectsFolder(folder / "worst", task.classes, provenance)
     for meta, _ in worst:
         image = pictures.image(meta.index)
         name = picture_name(meta).replace("/", "-")
-        out.add(found_in(task, Frame(name, image, pictures.camera(meta.index).K.double().numpy())))
+        found = found_in(task, Frame(name, image, pictures.camera(meta.index).K.double().numpy()))
+        out.add(replace(found, true=objects_of(pictures.boxes(meta.index))))
     out.finish()
 
 
@@ -212,7 +215,7 @@ def _largest_error(comparison: Comparison) -> float:
 
 
 def _bop_of(pictures: ObjectPictures) -> BopPictures | None:
-    while isinstance(pictures, PartOfPictures):
+    while isinstance(pictures, PartOfPictures | KeptLabels):
         pictures = pictures.whole
     return pictures if isinstance(pictures, BopPictures) else None
 
@@ -221,5 +224,7 @@ def _bop_ids(pictures: ObjectPictures) -> list[tuple[int, int]]:
     """(scene, image) of each."""
     if isinstance(pictures, PartOfPictures):
         return [_bop_ids(pictures.whole)[index] for index in pictures.indices]
+    if isinstance(pictures, KeptLabels):
+        return _bop_ids(pictures.whole)
     assert isinstance(pictures, BopPictures)
     return pictures.ids
