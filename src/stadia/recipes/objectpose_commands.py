@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError
 from stadia.core.files import inside
 from stadia.core.types import Camera, Meta
 from stadia.data.bop import BopPictures
@@ -21,7 +21,7 @@ from stadia.data.bop_results import BopResult, write_results
 from stadia.data.loader import Loader
 from stadia.data.object_labels import ObjectPictures
 from stadia.data.object_samples import ObjectSamples
-from stadia.data.object_sources import KeptLabels, PartOfPictures, held_out, open_object_pictures
+from stadia.data.object_sources import PartOfPictures, has_split, held_out, open_object_pictures
 from stadia.data.resize import resize_picture
 from stadia.evaluation.frames import Frame
 from stadia.evaluation.object_files import ObjectsFolder, PictureOfObjects, resized_instances
@@ -157,12 +157,8 @@ def _scored_pictures(task: ObjectPoseRecipe, asked: EvaluationAsked) -> tuple[st
         whole = open_object_pictures(asked.data, data.train_split, format)
         return data.train_split, _of_classes(task, held_out(whole, data.val_share)[1])
     named = [asked.options["split"]] if asked.options.get("split") else ["test", data.val_split or data.train_split]
-    for split in named[:-1]:
-        try:
-            return split, _of_classes(task, open_object_pictures(asked.data, split, format))
-        except DataError:
-            continue
-    return named[-1], _of_classes(task, open_object_pictures(asked.data, named[-1], format))
+    split = named[-1]
+    return split, _of_classes(task, open_object_pictures(asked.data, split, format))
 
 
 def _of_classes(task: ObjectPoseRecipe, pictures: ObjectPictures) -> ObjectPictures:
@@ -215,7 +211,7 @@ def _largest_error(comparison: Comparison) -> float:
 
 
 def _bop_of(pictures: ObjectPictures) -> BopPictures | None:
-    while isinstance(pictures, PartOfPictures | KeptLabels):
+    while isinstance(pictures, PartOfPictures):
         pictures = pictures.whole
     return pictures if isinstance(pictures, BopPictures) else None
 
@@ -224,7 +220,5 @@ def _bop_ids(pictures: ObjectPictures) -> list[tuple[int, int]]:
     """(scene, image) of each."""
     if isinstance(pictures, PartOfPictures):
         return [_bop_ids(pictures.whole)[index] for index in pictures.indices]
-    if isinstance(pictures, KeptLabels):
-        return _bop_ids(pictures.whole)
     assert isinstance(pictures, BopPictures)
     return pictures.ids
