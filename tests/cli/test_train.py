@@ -42,19 +42,33 @@ def test_unknown_recipe_tells_the_nearest(stadia):
     assert "did you mean 'selfsup'?" in err
 
 
-def test_dry_run_prints_what_can_be_read_back_without_torch(python, stadia, tmp_path, monkeypatch):
-    (tmp_path / "12").mkdir()
-    monkeypatch.chdir(tmp_path)
-    done = python(WITHOUT_TORCH.format(words=["train", "selfsup", "--data", "12", "optimiser.lr=2e-4", "--dry-run"]))
+def test_dry_run_prints_what_can_be_read_back_without_torch(python, stadia, tmp_path):
+    """Without data there is nothing to try."""
+    done = python(WITHOUT_TORCH.format(words=["train", "selfsup", "optimiser.lr=2e-4", "--dry-run"]))
     assert done.returncode == 0, done.stderr
     config = json.loads(done.stdout)
     assert config["optimiser"]["lr"] == 2e-4
-    assert config["data"]["path"] == "12"
     file = tmp_path / "config.json"
     file.write_text(done.stdout, encoding="utf-8")
     code, out, _ = stadia("train", "selfsup", "--config", str(file), "--dry-run")
     assert code == 0
     assert json.loads(out) == config
+
+
+def test_a_recipe_that_has_data_of_its_own_is_tried_on_them(stadia, monkeypatch):
+    tried = []
+    monkeypatch.setattr("stadia.recipes.rehearse", lambda config, **_: tried.append(config.data.path) or "three steps", raising=False)
+    code, out, err = stadia("train", "objectpose", "--dry-run")
+    assert (code, tried) == (0, [None])
+    assert json.loads(out)["data"]["path"] is None
+    assert "dry run: three steps; 'objectpose' would train" in err
+
+
+def test_data_with_the_name_of_a_number_are_a_path(stadia, tmp_path, monkeypatch):
+    (tmp_path / "12").mkdir()
+    monkeypatch.chdir(tmp_path)
+    _, out, _ = stadia("train", "selfsup", "--data", "12", "--dry-run")
+    assert json.loads(out)["data"]["path"] == "12"
 
 
 def test_dry_run_says_what_would_stop_the_training(stadia, tmp_path):
@@ -63,9 +77,10 @@ def test_dry_run_says_what_would_stop_the_training(stadia, tmp_path):
         assert (code, out) == (2, "")
         assert "nix.mp4: found nothing there" in err
         assert err.count("\n") == 1
-    code, _, err = stadia("train", "selfsup", "--data", str(tmp_path), "--dry-run")
-    assert code == 0
-    assert "'selfsup' would train" in err
+    code, out, err = stadia("train", "selfsup", "--data", str(tmp_path), "--dry-run")
+    assert code == 2
+    assert json.loads(out), "the configuration can be read all the same"
+    assert "would train" not in err
     code, out, err = stadia("train", "selfsup", "--data", str(tmp_path), "--dry-run", "model.encoder=resnet19")
     assert (code, out) == (2, "")
     assert "did you mean 'resnet" in err

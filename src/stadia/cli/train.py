@@ -31,7 +31,9 @@ def train(
     ] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="A run's folder, to go on where it stopped.", show_default=False)] = None,
     despite_findings: Annotated[bool, typer.Option("--despite-findings", help="Train even where a check of the data says stop.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration as JSON and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the whole configuration as JSON, try three steps, tell their memory, and stop.")
+    ] = False,
 ) -> None:
     """Train a recipe: check the data, train, and write the run's report."""
     words = list(overrides or [])
@@ -39,14 +41,15 @@ def train(
         words, recipe = ([recipe] if recipe else []) + words, _recipe_of(resume)
     base = config if config is not None or resume is None else resume / "config.json"
     given = [f"data.path={json.dumps(str(data))}"] if data is not None else []
-    resolved = resolve_recipe(recipe, base, given + words, example={"path": EXAMPLE} if dry_run else {})
+    resolved = resolve_recipe(recipe, base, given + words, example=_example(recipe) if dry_run else {})
     if dry_run:
         from rich.console import Console
 
         _check_data(resolved)
         _check_encoders(resolved)
         Console().print_json(resolved.model_dump_json())
-        typer.echo(f"dry run: '{recipe}' would train with this configuration, in a folder of its own in {out}", err=True)
+        steps = _rehearsed(resolved, despite_findings)
+        typer.echo(f"dry run: {steps}'{recipe}' would train with this configuration, in a folder of its own in {out}", err=True)
         return
 
     from stadia.core.files import check_writable
@@ -84,13 +87,31 @@ def with_whole_paths(config: RecipeConfig) -> RecipeConfig:
     return type(config).model_validate(values)
 
 
+def _example(recipe: str) -> dict[str, str]:
+    """Stands for the data where nobody gave any; nothing for a recipe that has its own."""
+    from stadia.recipes import CONFIGS
+
+    data = CONFIGS.load(recipe).model_fields.get("data")
+    path = getattr(data.annotation, "model_fields", {}).get("path") if data else None
+    return {"path": EXAMPLE} if path is not None and path.is_required() else {}
+
+
 def _check_data(config: RecipeConfig) -> None:
     """Raise DataError where there is nothing at the path that was given."""
     from stadia.data.sources import check_there
 
     path = config.model_dump().get("data", {}).get("path", EXAMPLE)
-    if path != EXAMPLE:
+    if path not in (EXAMPLE, None):
         check_there(Path(path).expanduser())
+
+
+def _rehearsed(config: RecipeConfig, despite_findings: bool) -> str:
+    """What three full steps took, "...; "; nothing where nobody gave data."""
+    if config.model_dump().get("data", {}).get("path") == EXAMPLE:
+        return ""
+    from stadia import recipes
+
+    return f"{recipes.rehearse(config, despite_findings=despite_findings)}; "
 
 
 def _check_encoders(config: RecipeConfig) -> None:

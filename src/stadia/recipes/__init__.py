@@ -18,6 +18,7 @@ from stadia.core.tables import Table
 
 if TYPE_CHECKING:
     from stadia.recipes.config import RecipeConfig
+    from stadia.recipes.rehearsal import rehearse as rehearse
     from stadia.recipes.workflow import load_predictor as load_predictor
     from stadia.recipes.workflow import train as train
 
@@ -50,7 +51,11 @@ def configure(recipe: str, overrides: Iterable[str] = (), **values: Any) -> Reci
 
 
 def __getattr__(name: str) -> Any:
-    """`train` and `load_predictor` of `stadia.recipes.workflow`, imported when first asked for: they bring torch."""
+    """`train`, `rehearse` and `load_predictor`, imported when first asked for: they bring torch."""
+    if name == "rehearse":
+        from stadia.recipes import rehearsal
+
+        return rehearsal.rehearse
     if name not in ("train", "load_predictor"):
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     from stadia.recipes import workflow

@@ -31,6 +31,10 @@ class PeakMemory:
         self._thread.start()
         return self
 
+    def restart(self) -> None:
+        """Forget the peak until now."""
+        self.bytes = resident_bytes()
+
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()

@@ -1,0 +1,88 @@
+"""Three full steps before a training: that it runs, and what it holds."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stadia import recipes
+from stadia.cli.main import run
+from stadia.core.errors import RunError
+from stadia.recipes.selfsup import Selfsup
+from stadia.recipes.selfsup_config import SelfsupConfig
+
+MB = 1 << 20
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where it writes what it throws away."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_every_recipe_tells_what_three_full_steps_hold(small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Updates too: what the optimiser keeps is there from the second step on."""
+    updates = []
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, **given: updates.append(len(self.state)) or step(self, **given))
+    long = small.model_copy(update={"training": small.training.model_copy(update={"max_steps": 5000, "accumulate": 2})})
+    found = recipes.rehearse(long)
+    assert len(updates) == 3
+    assert updates[0] == 0 < updates[1] == updates[2]
+    assert (found.device, len(found.peak_bytes), len(found.seconds)) == ("cpu", 3, 3)
+    assert all(100 * MB < peak < 8000 * MB for peak in found.peak_bytes)
+    assert str(found).startswith("3 full steps: peak memory of all its processes ")
+    assert not list(here.iterdir()), "nothing is kept"
+
+
+def test_what_a_step_holds_is_seen_and_the_one_before_does_not_hide_it(
+    small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Selfsup.step
+
+    def with_ballast(self: Selfsup, batch: Any) -> Any:
+        ballast = torch.ones(100 * MB) if self.global_step == 1 else torch.ones(1)  # 400 MB in the second step alone
+        return step(self, batch) if ballast.sum() else None
+
+    monkeypatch.setattr(Selfsup, "step", with_ballast)
+    first, second, third = recipes.rehearse(small).peak_bytes
+    assert second - first > 300 * MB
+    assert second - third > 300 * MB
+
+
+def test_memory_that_does_not_suffice_is_told_with_the_step(small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Selfsup.step
+
+    def full(self: Selfsup, batch: Any) -> Any:
+        if self.global_step == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+        return step(self, batch)
+
+    monkeypatch.setattr(Selfsup, "step", full)
+    with pytest.raises(
+        RunError, match=r"memory of step 2: found none left after \d+ MB of the step before \(CUDA out of memory. Tried.*batch_size"
+    ):
+        recipes.rehearse(small)
+
+
+def test_a_dry_run_prints_the_configuration_and_what_it_took(
+    small: SelfsupConfig, here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(small.model_dump_json())
+    with pytest.raises(SystemExit) as ending:
+        run(["train", "selfsup", "--config", str(file), "--dry-run", "--out", str(tmp_path / "runs")])
+    out, err = capsys.readouterr()
+    assert not ending.value.code, err
+    assert SelfsupConfig.model_validate(json.loads(out)) == small
+    assert "dry run: 3 full steps: peak memory of all its processes " in err
+    assert "'selfsup' would train with this configuration" in err
+    assert not (tmp_path / "runs").exists()
