@@ -333,6 +333,7 @@ def passed(gate: BrightnessGate, step: int = 0) -> tuple[list[float], bool]:
     """What comes through, and whether a slope goes back."""
     brightness = torch.tensor([[[1.5, 0.2]]], requires_grad=True)
     through = gate(said(brightness), step).brightness
+    gate.watch(gate.ratio)  # between forward and backward, as in a training step
     through.sum().backward()
     return through.flatten().tolist(), bool(brightness.grad.any())  # type: ignore[union-attr]
 
