@@ -1,0 +1,104 @@
+"""How `selfsup` holds the brightness that its networks say: until the warp beats the unwarped picture, through checkpoints too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from stadia import recipes
+from stadia.core.config import resolve
+from stadia.core.errors import ConfigError
+from stadia.core.types import Batch
+from stadia.losses.brightness import BrightnessGate
+from stadia.recipes.selfsup import Selfsup
+from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.training.checkpoints import Checkpoint
+
+
+def changed(config: SelfsupConfig, *overrides: str) -> SelfsupConfig:
+    return resolve(SelfsupConfig, config.model_dump(mode="json"), overrides)
+
+
+@pytest.fixture
+def bright(small: SelfsupConfig) -> SelfsupConfig:
+    return changed(small, "model.brightness=true")
+
+
+def says(task: Selfsup, monkeypatch: pytest.MonkeyPatch, gain: float, offset: float) -> None:
+    """Let the networks say this brightness, whatever they see."""
+    forward = task.model.forward
+
+    def said(batch: Batch) -> Any:
+        prediction = forward(batch)
+        return replace(prediction, brightness=torch.tensor([gain, offset]).expand_as(prediction.brightness))
+
+    monkeypatch.setattr(task.model, "forward", said)
+
+
+def test_brightness_is_held_until_the_gate_opens(bright: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, batch = Selfsup(changed(bright, "data.stereo=true")), next(iter(Selfsup.prepare(bright, Console(quiet=True))[1].train))
+    assert task.gate is not None
+    says(task, monkeypatch, 1.2, 0.1)
+    task.train()
+    held = task.step(batch)
+    assert held.terms["brightness"] == 0
+    assert float(task.gate.ratio) == pytest.approx(0.99 + 0.01 * float(held.seen["warped_over_unwarped"]), rel=1e-6)
+    task.gate.is_open.fill_(True)
+    task.eval()
+    ratio = task.gate.ratio.clone()
+    let_through = task.step(batch)
+    assert float(let_through.terms["brightness"]) > 0
+    assert let_through.terms["photometric"] != held.terms["photometric"]
+    assert torch.equal(task.gate.ratio, ratio), "what is not trained on opens no gate"
+
+
+def test_a_run_that_is_resumed_holds_as_the_one_that_never_stopped(
+    bright: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = changed(bright, "training.max_steps=4", "training.checkpoint_every=2")
+    whole = gate_of(recipes.train(config, out=tmp_path / "whole").folder)
+    watch, ratios = BrightnessGate.watch, []
+
+    def until_the_power_fails(self: BrightnessGate, ratio: torch.Tensor) -> None:
+        ratios.append(ratio)
+        if len(ratios) == 4:
+            raise OSError("no power")
+        watch(self, ratio)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BrightnessGate, "watch", until_the_power_fails)
+        with pytest.raises(OSError, match="no power"):
+            recipes.train(config, out=tmp_path / "stopped")
+    (folder,) = (tmp_path / "stopped").iterdir()
+    assert float(gate_of(folder)["gate.ratio"]) != float(whole["gate.ratio"]) != 1
+    resumed = gate_of(recipes.train(config, resume=folder).folder)
+    assert {name: float(value) for name, value in resumed.items()} == {name: float(value) for name, value in whole.items()}
+
+
+def gate_of(folder: Path) -> dict[str, torch.Tensor]:
+    weights = Checkpoint.open(folder / "checkpoints" / "last.safetensors").weights()
+    return {name: value for name, value in weights.items() if name.startswith("gate.")}
+
+
+def test_without_brightness_nothing_is_held_or_kept(small: SelfsupConfig, bright: SelfsupConfig) -> None:
+    assert [name for name in Selfsup(changed(small, "data.stereo=true")).state_dict() if name.startswith("gate")] == []
+    with_it = Selfsup(changed(bright, "data.stereo=true")).state_dict()
+    assert [name for name in with_it if name.startswith("gate")] == ["gate.ratio", "gate.is_open"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss.scale_weights=[1,0.5]", "2 weights for the 4 of model.scales"),
+        ("loss.left_right_consistency=0.1", "model.right_view is false"),
+        ("loss.smoothness_kind=depth", "least known"),
+    ],
+)
+def test_what_cannot_be_is_refused(small: SelfsupConfig, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        changed(small, override)
