@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,6 +144,17 @@ def test_pictures_that_trained_are_told(run: Path, tables: Path, stadia: Stadia,
     code, _, err = stadia("evaluate", run, tables, "data.split=nowhere")
     assert code == 2
     assert "no picture in 'nowhere'" in err
+
+
+def test_a_damaged_test_split_is_told_and_another_one_not_scored_in_its_place(
+    run: Path, tables: Path, tmp_path: Path, stadia: Stadia
+) -> None:
+    copy = tmp_path / "tiny"
+    shutil.copytree(tables, copy)
+    (copy / "test-00000" / "scene.json").write_text("{}")
+    code, _, err = stadia("evaluate", run, copy)
+    assert code == 2
+    assert "test-00000/scene.json: found pictures" in err
 
 
 @pytest.mark.parametrize("words", [("--motion", "network"), ("--size", "64x64"), ("--protocol", "kitti-eigen")])

@@ -78,6 +78,17 @@ def open_object_pictures(path: Path, split: str, format: str = "auto") -> Object
     return found
 
 
+def has_split(path: Path, split: str, format: str = "auto") -> bool:
+    """Whether a data set has a split of this name. Raises DataError where it is no data set of objects."""
+    path = Path(path).expanduser()
+    if (format_of(path) if format == "auto" else format) != "objects":
+        return (path / split).is_dir()
+
+    from stadia.data.object_folder import read_dataset
+
+    return bool(read_dataset(path).splits.get(split))
+
+
 class PartOfPictures(ObjectPictures):
     """Some of the pictures of a set, in the order given."""
 

@@ -157,7 +157,7 @@ def _scored_pictures(task: ObjectPoseRecipe, asked: EvaluationAsked) -> tuple[st
         whole = open_object_pictures(asked.data, data.train_split, format)
         return data.train_split, _of_classes(task, held_out(whole, data.val_share)[1])
     named = [asked.options["split"]] if asked.options.get("split") else ["test", data.val_split or data.train_split]
-    split = named[-1]
+    split = next((one for one in named[:-1] if has_split(asked.data, one, format)), named[-1])
     return split, _of_classes(task, open_object_pictures(asked.data, split, format))
 
 
