@@ -3,7 +3,8 @@
     python benchmarks/preflight.py [--data FOLDER_OF_REAL_SAMPLES] [--only TEXT]
 
 Clean: three RoadWorld seeds rendered here (a stereo pair, exact ground truth), and the real samples where they are: KITTI odometry 06
-(stereo), KITTI raw (mono, projected LiDAR, LiDAR odometry), 7-Scenes (RGB-D). The mutations are those of tests/mutations.
+(stereo), KITTI raw (mono, projected LiDAR, LiDAR odometry), EuRoC (stereo, rectified here; its camera stands, which is told), 7-Scenes
+(RGB-D). The mutations are those of tests/mutations.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ def real_recordings(folder: Path) -> Iterator[Recording]:
         yield from open_recordings(folder / "kitti_odometry")
     if drive.is_dir():
         yield from open_recordings(folder / "kitti_raw", poses=str(drive / "lidar_odometry_cam2.txt"))
+    if (folder / "euroc").is_dir():
+        yield from open_recordings(folder / "euroc")
     if (folder / "sevenscenes" / "kitchen").is_dir():
         yield from open_recordings(folder / "sevenscenes" / "kitchen")
 

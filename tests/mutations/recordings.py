@@ -4,80 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import cv2
 import numpy as np
+from mutations.mutated import Alone, Image, Map, Matrix, Mutated
+from mutations.rigs import IN_BODY_AXES, LARGE_TURN, SMALL_TURN, T_RIGHT_LEFT, Unrectified, euroc_rig, other_order
 from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.types import Camera
 from stadia.diagnostics.instruments.road import camera_height
-
-Image, Map, Matrix = NDArray[np.uint8], NDArray[np.float32], NDArray[np.float64]
-
-
-class Mutated(Recording):
-    """A recording with some of its answers changed. A function left out changes nothing.
-
-    frame: of an index, the index whose picture is shown instead.  side: of a side, the side whose picture is shown instead.
-    depth_frame: of an index, the index whose ground truth is shown instead, None for none.
-    image, camera, depth, pose: of the original answer.
-    """
-
-    def __init__(
-        self,
-        recording: Recording,
-        *,
-        frame: Callable[[int], int] = lambda i: i,
-        side: Callable[[str], str] = lambda s: s,
-        depth_frame: Callable[[int], int | None] = lambda i: i,
-        image: Callable[[Image], Image] = lambda x: x,
-        camera: Callable[[Camera], Camera] = lambda x: x,
-        depth: Callable[[Map], Map] = lambda x: x,
-        pose: Callable[[Matrix], Matrix] = lambda x: x,
-        rig: Callable[[Matrix], Matrix] = lambda x: x,
-    ) -> None:
-        self.recording = recording
-        self.name, self.sides = recording.name, recording.sides
-        self.T_right_left = rig(recording.T_right_left.copy()) if recording.T_right_left is not None else None
-        self._frame, self._side, self._depth_frame = frame, side, depth_frame
-        self._image, self._camera, self._depth, self._pose = image, camera, depth, pose
-
-    def __len__(self) -> int:
-        return len(self.recording)
-
-    def image(self, index: int, side: str = LEFT) -> Image:
-        return self._image(self.recording.image(self._frame(index), self._side(side)))
-
-    def camera(self, index: int, side: str = LEFT) -> Camera:
-        return self._camera(self.recording.camera(index, side))
-
-    def depth_m(self, index: int, side: str = LEFT) -> Map | None:
-        shown = self._depth_frame(index)
-        depth = None if shown is None else self.recording.depth_m(shown, side)
-        return None if depth is None else self._depth(depth)
-
-    def T_world_camera(self, index: int, side: str = LEFT) -> Matrix | None:
-        pose = self.recording.T_world_camera(index, side)
-        return None if pose is None else self._pose(pose.copy())
-
-    def timestamp_s(self, index: int) -> float | None:
-        return self.recording.timestamp_s(index)
-
-    def file(self, index: int, side: str = LEFT) -> Path | None:
-        return self.recording.file(self._frame(index), self._side(side))
-
-
-class Alone(Mutated):
-    """One camera and its ground truth: neither a second camera nor poses tell metres."""
-
-    def __init__(self, recording: Recording, **changes: Callable) -> None:
-        super().__init__(recording, **changes)
-        self.sides, self.T_right_left = (LEFT,), None
-
-    def T_world_camera(self, index: int, side: str = LEFT) -> None:
-        return None
 
 
 def _with_K(change: Callable[[Matrix, Camera], Matrix]) -> Callable[[Camera], Camera]:
@@ -220,6 +156,20 @@ MUTATIONS = (
     _mutation("baseline in millimetres", "baseline", "E03", lambda r: Mutated(r, rig=_translated(lambda t: 1000 * t)), "stereo"),
     _mutation("baseline along y", "baseline", "E04", lambda r: Mutated(r, rig=_translated(lambda t: t[[1, 0, 2]])), "stereo"),
     _mutation("extrinsics of the unrectified pair", "baseline", "E04", lambda r: Mutated(r, rig=_turned), "stereo"),
+    _mutation(
+        "extrinsics in the body's axes: T_BS1 inv(T_BS0)", "baseline", "E04", lambda r: Mutated(r, rig=euroc_rig(IN_BODY_AXES)), "stereo"
+    ),
+    _mutation(
+        "extrinsics in the body's axes: t1 - t0",
+        "baseline",
+        "E04",
+        lambda r: Mutated(r, rig=euroc_rig(IN_BODY_AXES, turned=False)),
+        "stereo",
+    ),
+    _mutation("extrinsics of EuRoC's raw pair", "baseline", "E04", lambda r: Mutated(r, rig=euroc_rig(T_RIGHT_LEFT)), "stereo", warns=True),
+    _mutation("pictures not rectified", "baseline", "E04", lambda r: Unrectified(r, SMALL_TURN, lambda R: np.eye(3)), "stereo"),
+    _mutation("rotation of the rig transposed", "baseline", "E04", lambda r: Unrectified(r, SMALL_TURN, lambda R: R.T), "stereo"),
+    _mutation("rotation of the rig in another order", "baseline", "E04", lambda r: Unrectified(r, LARGE_TURN, other_order), "stereo"),
     _mutation("poses with rows and columns exchanged", "poses", "E05", lambda r: Mutated(r, pose=lambda T: T.T), "poses"),
     _mutation("poses inverted", "poses", "E06", lambda r: Mutated(r, pose=np.linalg.inv), "poses"),
     _mutation("poses of a body (x forward, z up)", "poses", "E07", lambda r: Mutated(r, pose=lambda T: T @ _FORWARD_LEFT_UP.T), "poses"),

@@ -44,7 +44,9 @@ ENTRIES = (
         "body and camera are mixed (EuRoC T_BS1 inv(T_BS0), whose baseline lies along y)",
         cure="rectify both pictures and use the rectified rig: no rotation, and t = (-baseline, 0, 0)",
         measured="Median distance of left-right matches to the epipolar line that K and T_right_left give: warns from 0.1 % of the width, "
-        "stops from 0.2 %, or at once where the baseline is not along x.",
+        "stops from 0.2 %, or at once where the baseline is not along x. Usual wrong forms are named where they fit: a baseline along "
+        "another axis, raw extrinsics on rectified pictures, a transposed rotation, Euler angles in the other order, pictures that are "
+        "not rectified.",
         seen="public code that composed EuRoC's and KITTI raw's extrinsics the wrong way round",
     ),
     Entry(

@@ -74,7 +74,8 @@ ENTRIES = (
         symptom="Vertical offsets between left and warped right, growing away from the centre.",
         cause="K of the unrectified cameras (KITTI K_02 and K_03) is used on rectified pictures",
         cure="use the rectified projection (KITTI P_rect_02 and P_rect_03): both sides share one K",
-        measured="fx, fy and cy of the sides differ by more than 0.1 % of the width while the rig has no rotation.",
+        measured="fx, fy and cy of the sides differ by more than 0.1 % of the width while the rig has no rotation. Where matches lie in "
+        "other rows as well, the pictures are not rectified.",
         seen="a training diary: 'left and right have different intrinsics' was logged as a fix, and was the bug",
     ),
 )

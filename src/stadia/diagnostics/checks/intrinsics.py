@@ -9,6 +9,7 @@ import numpy as np
 
 from stadia.core.types import Camera
 from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.checks.rig import rows_apart_px
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.instruments.two_view import Array, rotation_vector_deg
 from stadia.diagnostics.survey import NotChecked, Survey
@@ -154,16 +155,22 @@ def _sides(survey: Survey) -> Iterator[Finding]:
     left, right = (survey.K(survey.anchors[0], side) for side in ("left", "right"))
     width = survey.recording.camera(survey.anchors[0]).width
     apart = [abs(float(left[r, c] - right[r, c])) for r, c in ((0, 0), (1, 1), (1, 2))]
-    if max(apart) > SIDES_SHARE * width:
-        yield finding(
-            "K07",
-            Severity.STOP,
-            measured=f"left fx {left[0, 0]:.2f}, fy {left[1, 1]:.2f}, cy {left[1, 2]:.2f}; "
-            f"right fx {right[0, 0]:.2f}, fy {right[1, 1]:.2f}, cy {right[1, 2]:.2f}",
-            expected=f"the same within {SIDES_SHARE * width:.2f} px: the rig has no rotation, so the pair is rectified",
-            evidence={"left_K": left.tolist(), "right_K": right.tolist()},
-            where=[survey.name],
-        )
+    if max(apart) <= SIDES_SHARE * width:
+        return
+    rows = rows_apart_px(survey)
+    raw = rows > SIDES_SHARE * width
+    yield finding(
+        "K07",
+        Severity.STOP,
+        measured=f"left fx {left[0, 0]:.2f}, fy {left[1, 1]:.2f}, cy {left[1, 2]:.2f}; "
+        f"right fx {right[0, 0]:.2f}, fy {right[1, 1]:.2f}, cy {right[1, 2]:.2f}"
+        + (f"; matches lie in rows {rows:.1f} px apart" if raw else ""),
+        expected=f"the same within {SIDES_SHARE * width:.2f} px: the rig has no rotation, so the pair is rectified",
+        cause="pictures are not rectified, and T_right_left is that of a rectified pair" if raw else None,
+        cure="undistort and rectify both pictures (as stadia does with EuRoC): both sides then share one K" if raw else None,
+        evidence={"left_K": left.tolist(), "right_K": right.tolist()},
+        where=[survey.name],
+    )
 
 
 def resize(survey: Survey) -> Iterator[Finding]:

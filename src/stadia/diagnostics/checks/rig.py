@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from stadia.core.recording import RIGHT
 from stadia.diagnostics import lengths
@@ -14,7 +15,7 @@ from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.instruments.matching import grey
 from stadia.diagnostics.instruments.photometric import plane_sweep
-from stadia.diagnostics.instruments.two_view import Array, epipolar_distance_px
+from stadia.diagnostics.instruments.two_view import Array, epipolar_distance_px, rotation_vector_deg
 from stadia.diagnostics.survey import NotChecked, Survey
 
 LEAST_MATCHES = 60
@@ -143,7 +144,9 @@ def _epipolar(survey: Survey) -> Finding | None:
     warn_px, stop_px = (max(EPIPOLAR_LEAST_PX, share * width) for share in (EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE))
     if median < warn_px:
         return None
-    rigs = {"as given": T, "the other way round": np.asarray(np.linalg.inv(T)), "no rotation, baseline along x": _rectified(T)}
+    distances = {name: _distance_px(survey, rig) for name, rig in {"as given": T, **_other_forms(T)}.items()}
+    fitting = [name for name, distance in distances.items() if distance < min(warn_px, 0.5 * median)]
+    cause, cure = _form(survey, fitting)
     along_x = abs(T[0, 3]) >= LEAST_SIDEWAYS * np.linalg.norm(T[:3, 3])
     offset = float(np.median(np.concatenate([p.matches.first_px[:, 1] - p.matches.second_px[:, 1] for p in survey.pairs])))
     return finding(
@@ -151,9 +154,11 @@ def _epipolar(survey: Survey) -> Finding | None:
         Severity.WARN if median < stop_px and along_x else Severity.STOP,
         measured=f"matches lie {median:.2f} px from their epipolar lines (median of {sum(len(pair.matches) for pair in survey.pairs)})",
         expected=f"below {warn_px:.2f} px",
+        cause=cause,
+        cure=cure,
         evidence={
             "median_y_left_minus_y_right_px": offset,
-            "rigs": {"hypothesis": list(rigs), "distance to the line, px": [_distance_px(survey, rig) for rig in rigs.values()]},
+            "rigs": {"hypothesis": list(distances), "distance to the line, px": list(distances.values())},
             "T_right_left": T[:3].tolist(),
         },
         where=[survey.name],
@@ -169,11 +174,55 @@ def _distance_px(survey: Survey, T_right_left: Array) -> float:
     return float(np.median(np.concatenate(distances)))
 
 
-def _rectified(T_right_left: Array) -> Array:
-    """The rig of a rectified pair with the same baseline."""
-    T = np.eye(4)
-    T[0, 3] = -np.linalg.norm(T_right_left[:3, 3])
-    return np.asarray(T)
+INVERTED, RECTIFIED = "the other way round", "no rotation, baseline along x"
+TRANSPOSED, OTHER_ORDER = "the rotation transposed", "the rotation's Euler angles in the other order"
+LEAST_TURN_DEG = 0.1
+"""Below this a rig has no rotation; a turn of it moves pixels by 0.2 % of the focal length."""
+
+
+def _other_forms(T_right_left: Array) -> dict[str, Array]:
+    """What else the rig could be, were it written in a usual wrong way."""
+    rectified, transposed, reordered = np.eye(4), T_right_left.copy(), T_right_left.copy()
+    rectified[0, 3] = -np.linalg.norm(T_right_left[:3, 3])
+    forms = {INVERTED: np.asarray(np.linalg.inv(T_right_left)), RECTIFIED: rectified}
+    if _turn_deg(T_right_left) >= LEAST_TURN_DEG:
+        R = Rotation.from_matrix(T_right_left[:3, :3])
+        transposed[:3, :3] = R.inv().as_matrix()
+        reordered[:3, :3] = Rotation.from_euler("XYZ", R.as_euler("xyz")).as_matrix()
+        forms |= {TRANSPOSED: transposed, OTHER_ORDER: reordered}
+    return forms
+
+
+def _turn_deg(T: Array) -> float:
+    return float(np.linalg.norm(rotation_vector_deg(T[:3, :3])))
+
+
+def _form(survey: Survey, fitting: list[str]) -> tuple[str | None, str | None]:
+    """(cause, cure) of the wrong form that this rig has, by where its baseline lies and by what would fit the matches instead."""
+    T = survey.T_right_left
+    axis = "xyz"[int(np.abs(T[:3, 3]).argmax())]
+    if axis != "x":
+        how = "T_BS1 inv(T_BS0), or t1 - t0" if _turn_deg(T) >= LEAST_TURN_DEG else "t1 - t0, the difference of their positions"
+        cure = "T_right_left = inv(T_BS1) T_BS0, where T_BS takes points of a camera to the body"
+        also = "; these pictures are rectified: no rotation, and t = (-baseline, 0, 0)" if RECTIFIED in fitting else ""
+        return f"the baseline lies along {axis}: it was composed in the axes of the body ({how})", cure + also
+    if RECTIFIED in fitting:
+        turn = f"T_right_left turns by {_turn_deg(T):.2f} degrees"
+        return f"pictures are rectified, and {turn}: the extrinsics of the raw cameras", "no rotation, and t = (-baseline, 0, 0)"
+    for name in (TRANSPOSED, OTHER_ORDER):
+        if name in fitting:
+            return f"T_right_left would fit with {name}", "take R of inv(T_BS1) T_BS0 as a matrix, or correct the order in which it is made"
+    if _turn_deg(T) < LEAST_TURN_DEG:
+        rows = f"T_right_left is that of a rectified pair, and matches lie in rows {rows_apart_px(survey):.1f} px apart"
+        cure = "undistort and rectify both pictures (as stadia does with EuRoC), or give the K and T_right_left of the raw cameras"
+        return f"pictures are not rectified, or not of one moment: {rows}", cure
+    return None, None
+
+
+def rows_apart_px(survey: Survey) -> float:
+    """Median |y_left - y_right| of the matches: 0 for a rectified pair. NaN without matches."""
+    apart = np.concatenate([np.abs(pair.matches.first_px[:, 1] - pair.matches.second_px[:, 1]) for pair in survey.pairs])
+    return float(np.median(apart)) if len(apart) else float("nan")
 
 
 def _length(survey: Survey) -> Iterator[Finding]:

@@ -1,0 +1,101 @@
+"""Each usual wrong form of a rig's extrinsics is named, and the right one with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mutations.mutated import Mutated
+from mutations.recordings import MUTATIONS, Mutation
+from mutations.rigs import Unrectified
+
+from stadia.core.recording import LEFT, Recording
+from stadia.core.types import Camera
+from stadia.data.euroc_files import read_camera
+from stadia.data.recordings import Intrinsics, PictureRecording
+from stadia.data.sources import open_recordings
+from stadia.diagnostics.engine import preflight
+from stadia.diagnostics.finding import Finding, Severity
+
+COMPOSED = "T_right_left = inv(T_BS1) T_BS0"
+SAYS = {
+    "extrinsics in the body's axes: T_BS1 inv(T_BS0)": ("E04", "along y", "T_BS1 inv(T_BS0)", COMPOSED, "no rotation, and t = (-baseline"),
+    "extrinsics in the body's axes: t1 - t0": ("E04", "along y", "t1 - t0, the difference", COMPOSED, "no rotation, and t = (-baseline"),
+    "extrinsics of EuRoC's raw pair": ("E04", "pictures are rectified", "0.82 degrees", "no rotation, and t = (-baseline, 0, 0)"),
+    "pictures not rectified": ("E04", "pictures are not rectified", "undistort and rectify both"),
+    "rotation of the rig transposed": ("E04", "the rotation transposed", "inv(T_BS1) T_BS0"),
+    "rotation of the rig in another order": (
+        "E04",
+        "Euler angles in the other order",
+    ),
+    "sign of the baseline": ("E01", "T_left_right was given", "invert it"),
+    "left and right swapped": ("E02", "the folders of the two cameras are exchanged"),
+}
+CHOSEN = [mutation for mutation in MUTATIONS if mutation.name in SAYS]
+
+
+def first(recording: Recording) -> Finding:
+    """The first one about the rig: a standing camera, as in the sample of EuRoC, is no matter here."""
+    return next(one for one in preflight([recording]) if one.severity is not Severity.NOTE and one.code != "D03")
+
+
+def demand(finding: Finding, says: tuple[str, ...]) -> None:
+    assert finding.code == says[0], finding.measured
+    for words in says[1:]:
+        assert words in f"{finding.cause} {finding.cure}"
+
+
+@pytest.mark.parametrize("mutation", CHOSEN, ids=lambda m: m.name)
+def test_a_wrong_form_is_named(mutation: Mutation, recording: Recording) -> None:
+    demand(first(mutation.apply(recording)), SAYS[mutation.name])
+
+
+def test_pictures_that_are_not_rectified_have_two_Ks(recording: Recording) -> None:
+    """K07 does not say that the rectified K is to be taken where it is the pictures that are not rectified."""
+
+    class TwoCameras(Unrectified):
+        def camera(self, index: int, side: str = LEFT) -> Camera:
+            camera = super().camera(index, side)
+            return camera if side == LEFT else replace(camera, K=camera.K + camera.K.new_tensor([[0, 0, 0], [0, 0, 7], [0, 0, 0]]))
+
+    raw = TwoCameras(recording, (-0.03, 0.0, 0.0), lambda R: np.eye(3))
+    demand(first(raw), ("K07", "pictures are not rectified", "undistort and rectify both"))
+
+    class RectifiedPictures(Mutated):
+        def camera(self, index: int, side: str = LEFT) -> Camera:
+            return TwoCameras.camera(raw, index, side)
+
+    demand(first(RectifiedPictures(recording)), ("K07", "K of the unrectified cameras", "use the rectified projection"))
+
+
+@pytest.mark.real
+def test_clean_euroc_says_only_that_it_stands(real_data: Path) -> None:
+    """The sample is the three seconds before the start: the corners of the picture stand still."""
+    found = preflight(open_recordings(real_data / "euroc"))
+    assert {one.code for one in found if one.severity is not Severity.NOTE} <= {"D03"}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("mutation", CHOSEN, ids=lambda m: m.name)
+def test_a_wrong_form_is_named_on_euroc(mutation: Mutation, real_data: Path) -> None:
+    (recording,) = open_recordings(real_data / "euroc")
+    demand(first(mutation.apply(recording)), SAYS[mutation.name])
+
+
+@pytest.mark.real
+def test_the_raw_pair_of_euroc_taken_for_a_rectified_one(real_data: Path) -> None:
+    """Its pictures as they are, each with its own K, and the baseline alone."""
+    (recording,) = open_recordings(real_data / "euroc")
+    lenses = {
+        side: read_camera(Path(recording.file(0, side)).parents[1] / "sensor.yaml").lens  # type: ignore[arg-type]
+        for side in recording.sides
+    }
+    raw = PictureRecording(
+        name="raw",
+        pictures=recording.pictures,
+        intrinsics={side: Intrinsics(lens.K, lens.height, lens.width) for side, lens in lenses.items()},
+        T_right_left=recording.T_right_left,
+    )
+    demand(first(raw), ("K07", "pictures are not rectified", "as stadia does with EuRoC"))
