@@ -220,6 +220,20 @@ def motion(name: str, part: Any, folder: Path) -> None:
     torch.testing.assert_close(T_next_now, torch.eye(4, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
+def way_to_follow_a_path(name: str, part: Any, folder: Path) -> None:
+    """Of a camera that stands still, by its pictures and by the recipe, every pose is the identity (4, 4) of float64."""
+    picture, camera = model_contracts.batch().inputs.image[:1], OneGreyPicture().camera(0)
+    predictor = SimpleNamespace(
+        claim=Claim.METRES, T_next_now=lambda *_: torch.eye(4)[None], inverse_depth=lambda image, camera: torch.full((1, 1, 64, 96), 0.1)
+    )
+    follower = part(predictor, lambda points: None)
+    assert follower.add(picture, camera)
+    assert follower.add(picture, camera)
+    path = follower.path()
+    assert path.dtype == torch.float64
+    torch.testing.assert_close(path, torch.eye(4, dtype=torch.float64).expand(2, 4, 4), atol=1e-6, rtol=0)
+
+
 def check(name: str, part: Any, folder: Path) -> None:
     """Its docstring tells the codes that it can find; a recording with nothing to compare is no error and no stop."""
     codes = re.findall(r"\b[A-Z]\d\d\b", part.__doc__)
@@ -286,6 +300,7 @@ CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
         trajectory_metric,
         object_contracts.object_metric,
         motion,
+        way_to_follow_a_path,
         check,
         check_of_splits,
         recipe,

@@ -19,6 +19,7 @@ from stadia.cli.data import app as data
 from stadia.cli.demo import demo
 from stadia.cli.evaluate import evaluate
 from stadia.cli.export import export
+from stadia.cli.odometry import odometry
 from stadia.cli.parts import parts
 from stadia.cli.predict import predict
 from stadia.cli.report import report
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(odometry)
 app.command()(export)
 app.add_typer(data, name="data")
 app.command()(check)

@@ -41,6 +41,7 @@ KINDS = Table(
         "object-metrics": "stadia.metrics:OBJECT_METRICS",
         "protocols": "stadia.cli.parts:protocols",
         "motions": "stadia.evaluation:MOTIONS",
+        "followers": "stadia.evaluation:FOLLOWERS",
         "checks": "stadia.diagnostics.checks:CHECKS",
         "split-checks": "stadia.diagnostics.checks:SPLIT_CHECKS",
     },

@@ -9,3 +9,12 @@ MOTIONS = Table(
         "network": "stadia.evaluation.motion:network_motion",
     },
 )
+
+FOLLOWERS = Table(
+    "way to follow a path",
+    {
+        "refined": "stadia.evaluation.follow:refined",
+        "aligned": "stadia.evaluation.follow:aligned",
+        "network": "stadia.evaluation.follow:network",
+    },
+)

@@ -143,8 +143,11 @@ class _Look:
 def adjust(bundle: Bundle, steps: int = 6) -> tuple[Bundle, list[float]]:
     """Lower the cost by up to `steps` damped Gauss-Newton steps; gives the cost before and after each that was taken, never rising.
 
-    A sighting that a step moves out of its picture keeps its cost: to look away is no gain. No gradient passes.
+    What is seen at the start takes part. A sighting that a step moves out of its picture keeps its cost: to look away is no gain. No
+    gradient passes.
     """
+    whole = bundle
+    bundle = _of_those(bundle, residuals(bundle.frames, bundle.points, bundle.sightings).seen)
     look = _look(bundle)
     sighting_cost = look.sighting_cost
     costs, damping = [float(sighting_cost.sum() + look.other_cost)], 1e-4
@@ -161,7 +164,7 @@ def adjust(bundle: Bundle, steps: int = 6) -> tuple[Bundle, list[float]]:
         costs.append(cost)
         if costs[-2] - cost < _LEAST_GAIN * abs(costs[-2]):
             break
-    return bundle, costs
+    return (replace(bundle, sightings=whole.sightings) if len(costs) > 1 else whole), costs
 
 
 def marginalise(bundle: Bundle) -> Prior:
@@ -170,9 +173,8 @@ def marginalise(bundle: Bundle) -> Prior:
     Sightings of other hosts' points in it are lost: they would tie points that stay to each other (Direct sparse odometry, 3.3).
     """
     mine = bundle.points.host[bundle.sightings.point] == 0
-    sightings = Sightings(bundle.sightings.point[mine], bundle.sightings.frame[mine])
     motions = None if bundle.motions is None else _touching(bundle.motions, 0)
-    bundle = replace(bundle, sightings=sightings, motions=motions)
+    bundle = replace(_of_those(bundle, mine), motions=motions)
     look = _look(bundle)
     H, g = eliminated(*equations(bundle, look.found, look.pulls, brightness_of=(0,)).without_points(), 8)
 
@@ -193,6 +195,11 @@ def eliminated(H: Tensor, g: Tensor, count: int) -> tuple[Tensor, Tensor]:
     solved = across[:, :-1].mT @ torch.linalg.solve(inside, across)
     rest = H[count:, count:] - solved[:, :-1]
     return (rest + rest.mT) / 2, g[count:] - solved[:, -1]
+
+
+def _of_those(bundle: Bundle, rows: Tensor) -> Bundle:
+    """With some of the sightings (S,) bool."""
+    return replace(bundle, sightings=Sightings(bundle.sightings.point[rows], bundle.sightings.frame[rows]))
 
 
 def _touching(motions: Motions, frame: int) -> Motions:
@@ -308,3 +315,9 @@ def _add_motions(built: Equations, frames: Frames, motions: Motions) -> None:
         unknowns = torch.tensor([*range(first, first + 6), *range(last, last + 6)])
         built.H[unknowns[:, None], unknowns] += weighted[m].mT @ slope[m]
         built.g[unknowns] += weighted[m].mT @ error[m]
+
+
+def depth_information(bundle: Bundle) -> Tensor:
+    """(P,) how well the pictures alone know each point's inverse depth: the inverse square of its standard deviation as a share of it."""
+    look = _look(bundle)
+    return _of_sightings(bundle, look.found, look.pulls).H_point * bundle.points.inverse_depth.double().square()

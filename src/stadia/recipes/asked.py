@@ -53,3 +53,21 @@ class EvaluationAsked:
         """Of the names of what is written: other frames or another way are other files."""
         frames = f"-{self.frames.stem}" if self.frames else f"-every{self.every}" * (self.every > 1)
         return frames + "-held-out" * self.held_out + f"-{self.motion}" * (self.motion != "aligned")
+
+
+@dataclass(frozen=True)
+class OdometryAsked:
+    """`stadia odometry CHECKPOINT INPUT`.
+
+    options: how to open `source`, as `recipes.source_config.source_options` gives them.
+    method: of `stadia.evaluation.FOLLOWERS`.  every: each n-th frame.  size: "1216x352", where it is not the training's.
+    out: None = into the run.
+    """
+
+    checkpoint: Path
+    source: Path
+    options: Mapping[str, Any]
+    method: str = "refined"
+    every: int = 1
+    size: str | None = None
+    out: Path | None = None

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from stadia.core.config import resolve
 from stadia.core.errors import DataError
 from stadia.core.files import inside
+from stadia.core.recording import Recording
 from stadia.core.types import Claim
 from stadia.data import DATASETS
 from stadia.data.config import SourceOptions
@@ -29,12 +30,13 @@ VIDEO, PICTURE = "side_by_side.mp4", "side_by_side.png"
 
 @dataclass(frozen=True)
 class Input:
-    """Frames to predict, in order. count: None where a video does not announce it."""
+    """Frames to predict, in order. count: None where a video does not announce it. recording: where they are a data set's."""
 
     name: str
     frames: Iterable[Frame]
     count: int | None
     rate_hz: float
+    recording: Recording | None = None
 
 
 def open_input(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[Input]:
@@ -62,7 +64,8 @@ def open_input(path: Path, *, every: int = 1, format: str = "auto", **options: A
     for recording in open_recordings(path, format, **({**options, "stride": 1} if own else options)):
         indices = range(0, len(recording), every)
         frames = frames_of(recording, indices)
-        inputs.append(Input(recording.name, _chosen(frames, stride) if own else frames, len(indices), frame_rate_hz(recording, every)))
+        rate_hz = frame_rate_hz(recording, every)
+        inputs.append(Input(recording.name, _chosen(frames, stride) if own else frames, len(indices), rate_hz, recording))
     return inputs
 
 

@@ -1,0 +1,185 @@
+"""Follow a camera through frames by a trained recipe: its path and, where it is refined, a map. No depth map is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.errors import DataError, StadiaError
+from stadia.core.types import Camera, Claim, PictureMaps, Predictor
+from stadia.evaluation import FOLLOWERS, MOTIONS
+from stadia.evaluation.frames import Frame, Shown
+from stadia.evaluation.motion import View, network_motion
+from stadia.evaluation.refinement import MapPoints, Refinement, Seen
+from stadia.geometry.se3 import compose, inverse
+
+TakePoints = Callable[[MapPoints], None]
+
+
+class Follower(Protocol):
+    """Something that places frame after frame. keyframes: how many it has made; 0 where it makes none."""
+
+    @property
+    def keyframes(self) -> int: ...
+
+    def add(self, image: Tensor, camera: Camera) -> bool:
+        """(1, 3, H, W) and K (3, 3); False where the motion to this frame is not known: the path ends before it."""
+        ...
+
+    def path(self) -> Tensor:
+        """(N, 4, 4) float64 T_world_camera of the frames so far, the world being the first one. Called at the end."""
+        ...
+
+
+@dataclass(slots=True)
+class Chain:
+    """Motions from frame to frame, one after the other: a way of `stadia.evaluation.MOTIONS`."""
+
+    predictor: Predictor
+    motion: str
+    poses: list[Tensor] = field(default_factory=list)
+    before: View | None = None
+    T_next_now: Tensor | None = None
+
+    @property
+    def keyframes(self) -> int:
+        return 0
+
+    def add(self, image: Tensor, camera: Camera) -> bool:
+        depth_asked = self.motion != "network"
+        inverse_depth = self.predictor.inverse_depth(image, camera).float() if depth_asked else torch.zeros_like(image[:, :1])
+        now = View(image.to(inverse_depth.device), camera, inverse_depth)
+        if self.before is None:
+            self.poses.append(torch.eye(4, dtype=torch.float64))
+        else:
+            self.T_next_now = MOTIONS.load(self.motion)(self.predictor, self.before, now, self.T_next_now)
+            if self.T_next_now is None:
+                return False
+            self.poses.append(compose(self.poses[-1], inverse(self.T_next_now)))
+        self.before = now
+        return True
+
+    def path(self) -> Tensor:
+        return torch.stack(self.poses)
+
+
+@dataclass(slots=True)
+class Refined:
+    """The windowed refinement of `stadia.evaluation.refinement`, told what the pose network says of neighbours, where there is one."""
+
+    predictor: Predictor
+    take_points: TakePoints
+    refinement: Refinement = field(init=False)
+    before: View | None = None
+
+    def __post_init__(self) -> None:
+        if self.predictor.claim is Claim.AFFINE_INVERSE:
+            raise StadiaError(
+                "--method refined",
+                found="inverse depth up to scale and shift",
+                expected="depth, or depth up to scale",
+                cure="use a recipe that says depth, or --method network",
+            )
+        self.refinement = Refinement(self.take_points)
+
+    @property
+    def keyframes(self) -> int:
+        return len(self.refinement.numbers)
+
+    def add(self, image: Tensor, camera: Camera) -> bool:
+        now = View(image, camera, image[:, :1])
+        said = None if self.before is None else network_motion(self.predictor, self.before, now, None)
+        self.before = now
+        return self.refinement.add(Seen(image, camera, partial(_maps, self.predictor, image, camera)), said)
+
+    def path(self) -> Tensor:
+        self.refinement.finish()
+        return self.refinement.path()
+
+
+def _maps(predictor: Predictor, image: Tensor, camera: Camera) -> PictureMaps:
+    says_more = getattr(predictor, "maps", None)
+    return says_more(image, camera) if says_more is not None else PictureMaps(predictor.inverse_depth(image, camera))
+
+
+def refined(predictor: Predictor, take_points: TakePoints) -> Follower:
+    """Keyframes of a window, adjusted together by brightness: poses, depths and exposure (D3VO's back end)."""
+    return Refined(predictor, take_points)
+
+
+def aligned(predictor: Predictor, take_points: TakePoints) -> Follower:
+    """From frame to frame, each aligned to the one before by the depth predicted there."""
+    return Chain(predictor, "aligned")
+
+
+def network(predictor: Predictor, take_points: TakePoints) -> Follower:
+    """From frame to frame, as the pose network says it."""
+    return Chain(predictor, "network")
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedPath:
+    """T_world_camera: (N, 4, 4), the world being the first frame.  names, times_s: of the N frames, a time None where unknown.
+
+    ends: where and why the path stops before the last frame; else empty.  keyframes: how many.
+    frame_ms: (N,) what each frame took, milliseconds, with the networks and without reading it.
+    """
+
+    T_world_camera: NDArray[np.float64]
+    names: tuple[str, ...]
+    times_s: tuple[float | None, ...]
+    ends: str
+    keyframes: int
+    frame_ms: NDArray[np.float64]
+
+
+def follow(
+    predictor: Predictor,
+    frames: Iterable[Frame],
+    method: str = "refined",
+    *,
+    source: str,
+    take_points: TakePoints = lambda points: None,
+) -> FollowedPath:
+    """Follow the camera through frames, read one by one.
+
+    Args:
+        predictor: from `stadia.recipes.load_predictor`.
+        frames: in order; those off the path are passed over.
+        method: of `stadia.evaluation.FOLLOWERS`.
+        source: what they are of, for people.
+        take_points: is given the map, part by part, where the method makes one.
+
+    Raises DataError where fewer than two frames can be placed.
+    """
+    follower: Follower = FOLLOWERS.load(method)(predictor, take_points)
+    names, times, took, ends = list[str](), list[float | None](), list[float](), ""
+    for picture in frames:
+        if not picture.on_path:
+            continue
+        started = time.perf_counter()
+        shown = Shown.to(predictor, picture)
+        camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
+        known = (picture.is_neighbour or not names) and follower.add(torch.from_numpy(shown.image)[None], camera)
+        if not known:
+            ends = f"the path ends at {names[-1]}: the motion to {picture.name} is not known"
+            break
+        names.append(picture.name)
+        times.append(picture.time_s)
+        took.append(1e3 * (time.perf_counter() - started))
+    if len(names) < 2:
+        raise DataError(
+            source,
+            found=ends or f"{len(names)} frame{'s' * (len(names) != 1)}",
+            expected="two that follow each other, and a motion between them",
+            cure="use --method aligned or refined where the recipe has no pose network, and a video or a folder of neighbours",
+        )
+    return FollowedPath(follower.path().numpy(), tuple(names), tuple(times), ends, follower.keyframes, np.array(took))

@@ -1,0 +1,280 @@
+"""A path refined while it is followed: keyframes of a window, adjusted together by what they show (the back end of D3VO).
+
+Every frame is aligned to the last keyframe by the depth predicted there. A keyframe joins the window, which is adjusted; the oldest
+leaves it, and stays as a quadratic prior on the others. That keeps the scale: a window that forgets holds its own by the depth
+of seven pictures alone. Memory is that of the window, and 128 bytes a frame of the path. Yang et al., D3VO, arXiv 2003.01060,
+section 3.3; Engel, Koltun and Cremers, Direct sparse odometry, PAMI 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from stadia.core.types import Camera, PictureMaps
+from stadia.evaluation.motion import GAINS, LEAST_SEEN
+from stadia.geometry.bundle import Bundle, Motions, Prior, adjust, depth_information, marginalise
+from stadia.geometry.camera import resize
+from stadia.geometry.depth_maps import depth_from_inverse, resize_map
+from stadia.geometry.direct_alignment import DirectAlignment, align_direct
+from stadia.geometry.direct_points import (
+    Frames,
+    Points,
+    Sightings,
+    gradient_weight,
+    points_of,
+    select_pixels,
+    slope_squared,
+    uncertainty_weight,
+)
+from stadia.geometry.se3 import compose, inverse, se3_exp, se3_log, transform
+
+WINDOW = 5
+"""Keyframes adjusted together (Direct sparse odometry: 7)."""
+
+POINTS = 200
+"""Of a keyframe, about."""
+
+STEPS = 3
+"""Gauss-Newton steps when a keyframe joins."""
+
+FLOW = 0.08
+"""Share of a picture's mean side by which points have moved when a new keyframe is due."""
+
+LEAST_KEPT = 0.8
+"""Share of a keyframe that a frame must show still; with less, it becomes one."""
+
+DEPTH_DEVIATION = 0.15
+"""Of a predicted inverse depth, as a share of it."""
+
+MOTION_DEVIATION = (0.3, 0.02)
+"""Of a predicted motion from one frame to the next: share of its length, and radians. (On unseen roads pose networks are off by that.)"""
+
+ALIGNED_ROWS = 128
+"""Of the pictures that frames are aligned by: they need not be larger to start from."""
+
+MAPPED = 0.05
+"""Points whose inverse depth the pictures alone know to this share are well constrained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A frame as it comes. image: (1, 3, H, W).  camera: K (3, 3).  maps: gives what is predicted of it, asked of keyframes alone."""
+
+    image: Tensor
+    camera: Camera
+    maps: Callable[[], PictureMaps]
+
+
+@dataclass(frozen=True, slots=True)
+class MapPoints:
+    """Well-constrained points of a keyframe that has left the window. position: (P, 3) in the first camera.  colour: (P, 3) in [0, 1]."""
+
+    position: Tensor
+    colour: Tensor
+
+
+@dataclass(slots=True)
+class _Keyframe:
+    """number: of the frame.  small: what others are aligned to."""
+
+    number: int
+    image: Tensor
+    small: tuple[Tensor, Tensor, Camera]
+
+
+@dataclass(slots=True)
+class Refinement:
+    """Frame after frame by `add`; the path by `path`, whenever it is wanted.
+
+    take_points: is given the points of every keyframe that leaves the window.
+    """
+
+    take_points: Callable[[MapPoints], None] = lambda points: None
+    keyframes: list[_Keyframe] = field(default_factory=list)
+    bundle: Bundle | None = None
+    numbers: list[int] = field(default_factory=list)  # of all keyframes
+    settled: list[Tensor] = field(default_factory=list)  # T_camera_world of those that have left the window
+    links: list[tuple[int, Tensor]] = field(default_factory=list)  # of each frame: which keyframe it was aligned to, T_frame_keyframe
+    said: Tensor | None = None  # T_frame_keyframe of the last frame, by the predicted motions alone
+    step: Tensor | None = None  # T_frame_before of the last frame
+
+    @torch.inference_mode()
+    def add(self, seen: Seen, said: Tensor | None) -> bool:
+        """Place a frame; False where its motion is not known, and the path ends before it.
+
+        said: (4, 4) T_frame_before as a pose network predicts it; None where there is none.
+        """
+        number = len(self.links)
+        if self.bundle is None:
+            self.links.append((0, torch.eye(4, dtype=torch.float64)))
+            self._join(seen, number, torch.eye(4, dtype=torch.float64), torch.zeros(2, dtype=torch.float64), None)
+            return True
+        before = self.links[-1][1] if self.links[-1][0] == self.numbers[-1] else torch.eye(4, dtype=torch.float64)
+        moved = next((T for T in (said, self.step) if T is not None), torch.eye(4, dtype=torch.float64))
+        found = self._aligned(seen, compose(moved, before))
+        trusted = float(found.seen) >= LEAST_SEEN and GAINS[0] <= float(found.gain) <= GAINS[1]
+        if not trusted and said is None:
+            return False
+        T = found.T_source_target[0].cpu() if trusted else compose(moved, before)
+        self.step = compose(T, inverse(before))
+        start = torch.eye(4, dtype=torch.float64) if self.links[-1][0] != self.numbers[-1] or self.said is None else self.said
+        self.said = None if said is None else compose(said, start)
+        self.links.append((self.numbers[-1], T))
+        if not trusted or float(found.seen) < LEAST_KEPT or self._flow(T) > FLOW:
+            a, b = self.bundle.frames.brightness[-1]
+            gain, offset = (float(found.gain), float(found.offset)) if trusted else (1.0, 0.0)
+            brightness = torch.stack((a + torch.tensor(gain).log(), gain * b + offset)).double()
+            self._join(seen, number, compose(T, self.bundle.frames.T_camera_world[-1]), brightness, self.said)
+            self.links[-1] = (self.links[-1][0], T)
+        return True
+
+    def path(self) -> Tensor:
+        """(N, 4, 4) T_world_camera of all frames; the world is the first one.
+
+        Between two keyframes, the motion by which the window has corrected the second is shared out evenly.
+        """
+        assert self.bundle is not None
+        T_camera_world = torch.stack([*self.settled, *self.bundle.frames.T_camera_world])
+        row = {number: k for k, number in enumerate(self.numbers)}
+        poses = []
+        for number, (keyframe, T) in enumerate(self.links):
+            if number in row:
+                poses.append(T_camera_world[row[number]])
+                continue
+            k = row[keyframe]
+            if k + 1 < len(self.numbers):
+                following = self.numbers[k + 1]
+                refined = compose(T_camera_world[k + 1], inverse(T_camera_world[k]))
+                correction = se3_log(compose(refined, inverse(self.links[following][1])))
+                T = compose(se3_exp(correction * (number - keyframe) / (following - keyframe)), T)
+            poses.append(compose(T, T_camera_world[k]))
+        return inverse(torch.stack(poses))
+
+    def finish(self) -> None:
+        """Give away the points of the keyframes that are left. The path stays."""
+        for position in range(len(self.keyframes)):
+            self.take_points(self._map_points(position))
+
+    def _aligned(self, seen: Seen, start: Tensor) -> DirectAlignment:
+        image, depth_m, camera = self.keyframes[-1].small
+        small, small_camera = _small(seen.image, seen.camera)
+        return align_direct(image, small, depth_m, _batched(camera), _batched(small_camera), start[None].to(image.device))
+
+    def _flow(self, T: Tensor) -> float:
+        """By how much the last keyframe's points have moved, as a share of the mean side; points that are out of sight do not count."""
+        assert self.bundle is not None
+        frames, last = self.bundle.frames, self.bundle.points.host == len(self.bundle.frames) - 1
+        points = self.bundle.points.chosen(last)
+        moved = points.ray[:, 0] @ T[:3, :3].mT.to(points.ray) + points.inverse_depth[:, None] * T[:3, 3].to(points.ray)
+        pixel = (moved / moved[:, 2:].clamp(min=1e-6)) @ frames.K[-1].mT.to(moved)
+        distance = (pixel[:, :2] - points.pixel).norm(dim=-1)
+        height, width = frames.grey.shape[-2:]
+        return float(distance.median()) / ((height + width) / 2) if len(distance) else 1.0
+
+    def _join(self, seen: Seen, number: int, T_camera_world: Tensor, brightness: Tensor, said: Tensor | None) -> None:
+        """A frame becomes the newest keyframe, the window is adjusted, and the oldest leaves where it is full."""
+        maps = seen.maps()
+        inverse_depth = maps.inverse_depth.float().cpu()
+        image, camera = seen.image.cpu(), seen.camera
+        small, small_camera = _small(image, camera)
+        small_depth = depth_from_inverse(resize_map(inverse_depth, small_camera.height, small_camera.width))
+        self.keyframes.append(_Keyframe(number, image, (small, small_depth, small_camera)))
+        self.numbers.append(number)
+        frames = _with_frame(None if self.bundle is None else self.bundle.frames, image.mean(1), camera.K, T_camera_world, brightness)
+        uncertainty = None if maps.log_uncertainty is None else maps.log_uncertainty[0, 0].float().cpu()
+        points = _chosen_points(frames, inverse_depth[0, 0], uncertainty)
+        if self.bundle is None:
+            held = 1e8 * torch.eye(8, dtype=torch.float64)
+            prior = Prior(T_camera_world[None], brightness[None], held, torch.zeros(8, dtype=torch.float64))
+            self.bundle = _bundle(frames, points, points.inverse_depth, None, prior)
+            return
+        motions = _with_motion(self.bundle.motions, len(frames) - 1, said, number - self.numbers[-2])
+        together = _joined(self.bundle.points, points)
+        expected = torch.cat((self.bundle.expected, points.inverse_depth))
+        self.bundle, _ = adjust(_bundle(frames, together, expected, motions, self.bundle.prior), STEPS)
+        if len(self.keyframes) > WINDOW:
+            self._leave()
+
+    def _leave(self) -> None:
+        """The oldest keyframe becomes a prior."""
+        assert self.bundle is not None
+        self.take_points(self._map_points(0))
+        bundle = self.bundle
+        prior = marginalise(bundle)
+        self.settled.append(bundle.frames.T_camera_world[0])
+        self.keyframes.pop(0)
+        stays = bundle.points.host > 0
+        points = bundle.points.chosen(stays)
+        points = replace(points, host=points.host - 1)
+        frames = Frames(*(getattr(bundle.frames, name)[1:] for name in ("grey", "K", "T_camera_world", "brightness")))
+        self.bundle = _bundle(frames, points, bundle.expected[stays], _without_oldest(bundle.motions), prior)
+
+    def _map_points(self, position: int) -> MapPoints:
+        assert self.bundle is not None
+        mine = (self.bundle.points.host == position) & (depth_information(self.bundle) > MAPPED**-2)
+        points = self.bundle.points.chosen(mine)
+        inside = points.ray[:, 0].double() / points.inverse_depth[:, None].double()
+        world = transform(inverse(self.bundle.frames.T_camera_world[position]), inside)
+        x, y = points.pixel.long().unbind(-1)
+        return MapPoints(world, self.keyframes[position].image[0, :, y, x].mT)
+
+
+def _batched(camera: Camera) -> Camera:
+    return Camera(camera.K[None], camera.height, camera.width)
+
+
+def _small(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
+    """At most ALIGNED_ROWS high."""
+    shrink = max(1, round(camera.height / ALIGNED_ROWS))
+    return resize(image, camera, camera.height // shrink, camera.width // shrink) if shrink > 1 else (image, camera)
+
+
+def _with_frame(frames: Frames | None, grey: Tensor, K: Tensor, T_camera_world: Tensor, brightness: Tensor) -> Frames:
+    new = (grey, K[None].double(), T_camera_world[None], brightness[None])
+    if frames is None:
+        return Frames(*new)
+    return Frames(*(torch.cat(pair) for pair in zip((frames.grey, frames.K, frames.T_camera_world, frames.brightness), new, strict=True)))
+
+
+def _chosen_points(frames: Frames, inverse_depth: Tensor, log_uncertainty: Tensor | None) -> Points:
+    """Of the newest frame: steep, spread, of the surer four fifths where the network says how sure it is."""
+    grey = frames.grey[-1]
+    if log_uncertainty is None:
+        allowed, weight = torch.ones_like(grey, dtype=torch.bool), gradient_weight(slope_squared(grey))
+    else:
+        allowed, weight = log_uncertainty <= log_uncertainty.quantile(0.8), uncertainty_weight(log_uncertainty)
+    return points_of(grey, frames.K[-1], len(frames) - 1, select_pixels(grey, allowed, POINTS), inverse_depth, weight)
+
+
+def _joined(points: Points, others: Points) -> Points:
+    return Points(*(torch.cat((getattr(points, name), getattr(others, name))) for name in Points.__slots__))
+
+
+def _bundle(frames: Frames, points: Points, expected: Tensor, motions: Motions | None, prior: Prior | None) -> Bundle:
+    """Every point is looked for in every other frame of the window."""
+    point, frame = torch.cartesian_prod(torch.arange(len(points)), torch.arange(len(frames))).unbind(-1)
+    others = frame != points.host[point]
+    return Bundle(frames, points, expected, DEPTH_DEVIATION * expected, Sightings(point[others], frame[others]), motions, prior)
+
+
+def _with_motion(motions: Motions | None, newest: int, said: Tensor | None, frames: int) -> Motions | None:
+    """One from the keyframe before: its variance is that of one frame, as often as frames lie between."""
+    if said is None:
+        return motions
+    length = MOTION_DEVIATION[0] * float(said[:3, 3].norm()) / frames
+    one = torch.tensor([max(length, 1e-6)] * 3 + [MOTION_DEVIATION[1]] * 3, dtype=torch.float64) * frames**0.5
+    new = Motions(torch.tensor([newest - 1]), torch.tensor([newest]), said[None], one[None])
+    if motions is None:
+        return new
+    return Motions(*(torch.cat((getattr(motions, name), getattr(new, name))) for name in Motions.__slots__))
+
+
+def _without_oldest(motions: Motions | None) -> Motions | None:
+    if motions is None:
+        return None
+    stay = motions.earlier > 0
+    return Motions(motions.earlier[stay] - 1, motions.later[stay] - 1, motions.T_later_earlier[stay], motions.deviation[stay])

@@ -1,0 +1,181 @@
+"""A path is followed through a painted room of which everything is known; and the command that does it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from stadia.core.errors import DataError, StadiaError
+from stadia.core.types import Claim
+from stadia.evaluation import refinement as refining
+from stadia.evaluation.follow import follow
+from stadia.evaluation.frames import Frame
+from stadia.evaluation.trajectory_files import read_kitti
+from stadia.geometry import se3
+from stadia.geometry.camera import inverse_intrinsics, pixel_grid
+
+F64 = torch.float64
+K = torch.tensor([[70.0, 0, 71.5], [0, 70, 39.5], [0, 0, 1]], dtype=F64)
+HEIGHT, WIDTH, COUNT = 80, 144, 12
+WALLS = torch.tensor([2.5, 1.5, 12.0], dtype=F64)
+
+
+def view(T_world_camera: Tensor) -> tuple[Tensor, Tensor]:
+    """Grey and depth (80, 144) of the room."""
+    homogeneous = torch.cat((pixel_grid(HEIGHT, WIDTH, dtype=F64), torch.ones(1, HEIGHT, WIDTH, dtype=F64)))
+    direction = T_world_camera[:3, :3] @ inverse_intrinsics(K) @ homogeneous.flatten(1)
+    centre = T_world_camera[:3, 3:]
+    depth = ((WALLS[:, None] * direction.sign() - centre) / direction).amin(0)
+    x, y, z = centre + depth * direction
+    waves = torch.sin(1.1 * x + 0.9 * y + 0.3 * z) + torch.sin(1.3 * y - 0.6 * x + 1 - 0.4 * z) + torch.sin(0.7 * x + 1.6 * y + 0.5 * z)
+    return (0.5 + waves / 7).view(HEIGHT, WIDTH), depth.view(HEIGHT, WIDTH)
+
+
+class Room:
+    """Frames of a walk, and a predictor whose depth is off by a factor a frame and whose motion is short by a third."""
+
+    claim, height, width, crop = Claim.METRES, HEIGHT, WIDTH, "none"
+
+    def __init__(self, *, wrong: float = 0.0, motion: bool = True, exposure: float = 0.0) -> None:
+        k = torch.arange(COUNT, dtype=F64)[:, None]
+        twist = torch.tensor([[0.02, 0.01, 0.2, 0.002, 0.008, 0.0]], dtype=F64) * k
+        self.truth = se3.se3_exp(twist)
+        generator = torch.Generator().manual_seed(0)
+        self.factor = 1 + wrong * torch.randn(COUNT, generator=generator, dtype=F64)
+        self.motion, self.depths, self.frames = motion, list[Tensor](), list[Frame]()
+        for index, T in enumerate(self.truth):
+            grey, depth = view(T)
+            self.depths.append(depth)
+            shown = (grey * (1 - exposure * index / COUNT) * 255).round().byte()
+            self.frames.append(Frame(f"{index:06d}", shown[..., None].expand(-1, -1, 3).numpy().copy(), K.numpy(), index / 10))
+        self.shown = [torch.from_numpy(frame.image).permute(2, 0, 1).float() / 255 for frame in self.frames]
+
+    def which(self, image: Tensor) -> int:
+        return int(torch.stack([(image[0] - shown).abs().sum() for shown in self.shown]).argmin())
+
+    def inverse_depth(self, image: Tensor, camera: object) -> Tensor:
+        index = self.which(image)
+        return (self.factor[index] / self.depths[index])[None, None].float()
+
+    def T_next_now(self, now: Tensor, camera: object, following: Tensor, next_camera: object) -> Tensor | None:
+        if not self.motion:
+            return None
+        a, b = self.which(now), self.which(following)
+        T = se3.compose(se3.inverse(self.truth[b]), self.truth[a])
+        T[:3, 3] *= 2 / 3
+        return T[None].float()
+
+
+def ate_m(path: np.ndarray, truth: Tensor) -> float:
+    return float(np.sqrt(np.square(path[:, :3, 3] - truth[:, :3, 3].numpy()).sum(-1).mean()))
+
+
+def test_every_way_gives_a_pose_a_frame_from_the_identity():
+    room = Room()
+    for method in ("network", "aligned", "refined"):
+        found = follow(room, room.frames, method, source="room")
+        assert found.T_world_camera.shape == (COUNT, 4, 4)
+        assert_close(torch.from_numpy(found.T_world_camera[0]), torch.eye(4, dtype=F64), atol=1e-6, rtol=0)
+        assert found.names[-1] == f"{COUNT - 1:06d}"
+        assert found.ends == ""
+
+
+@pytest.mark.parametrize("motion", [True, False])
+def test_the_refined_path_is_right_where_the_depth_is(motion):
+    room = Room(motion=motion)
+    found = follow(room, room.frames, "refined", source="room")
+    assert ate_m(found.T_world_camera, room.truth) < 0.03  # of 2.2 m
+    assert 3 <= found.keyframes <= COUNT
+
+
+def test_refined_is_nearer_than_chained():
+    """Depths wrong by a tenth, each its own way: the window means over them. The pose network is short by a third."""
+    room = Room(wrong=0.1)
+    errors = {
+        method: ate_m(follow(room, room.frames, method, source="room").T_world_camera, room.truth) for method in ("network", "refined")
+    }
+    assert errors["refined"] < 0.3 * errors["network"]
+
+
+def test_another_exposure_moves_nothing():
+    room = Room(exposure=0.3, motion=False)
+    found = follow(room, room.frames, "refined", source="room")
+    assert ate_m(found.T_world_camera, room.truth) < 0.04
+
+
+def test_the_window_is_bounded_and_the_map_lies_on_the_walls(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(refining, "FLOW", 0.04)
+    monkeypatch.setattr(refining, "WINDOW", 3)
+    held, mapped = [], list[refining.MapPoints]()
+    room = Room()
+    joined = refining.Refinement._join
+
+    def watched(self: refining.Refinement, *rest: object) -> None:
+        joined(self, *rest)  # type: ignore[arg-type]
+        assert self.bundle is not None
+        held.append((len(self.keyframes), len(self.bundle.frames), len(self.bundle.points)))
+
+    monkeypatch.setattr(refining.Refinement, "_join", watched)
+    found = follow(room, room.frames, "refined", source="room", take_points=mapped.append)
+    assert found.keyframes >= 4
+    assert max(keyframes for keyframes, _, _ in held) == max(frames for _, frames, _ in held) == 3
+    assert max(points for *_, points in held) <= 3 * 1.2 * refining.POINTS
+    assert len(mapped) == found.keyframes
+    position = torch.cat([points.position for points in mapped])
+    assert len(position) > 30
+    to_wall = (WALLS - position.abs()).abs().amin(-1)
+    assert to_wall.median() < 0.03
+    assert ate_m(found.T_world_camera, room.truth) < 0.02
+
+
+def test_a_path_ends_where_nothing_is_known():
+    room = Room(motion=False)
+    cut = [*room.frames[:4], Frame("cut", room.frames[5].image, K.numpy(), None, is_neighbour=False)]
+    found = follow(room, cut, "refined", source="room")
+    assert len(found.names) == 4
+    assert found.ends == "the path ends at 000003: the motion to cut is not known"
+    with pytest.raises(DataError, match="expected two that follow each other"):
+        follow(room, room.frames, "network", source="room")
+
+
+def test_inverse_depth_up_to_a_shift_is_not_refined():
+    room = Room()
+    room.claim = Claim.AFFINE_INVERSE
+    with pytest.raises(StadiaError, match="--method network"):
+        follow(room, room.frames, "refined", source="room")
+
+
+def test_the_command_writes_a_path_and_scores_it(stadia, checkpoint, drive_folder, tmp_path):
+    """Where the world is flat and nothing can be seen of its motion, the network's own path."""
+    code, out, err = stadia("odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o")
+    assert code == 0, err
+    assert {file.name for file in (tmp_path / "o").iterdir()} == {"odometry.json", "path.png", "trajectory.txt", "trajectory_tum.txt"}
+    record = json.loads((tmp_path / "o" / "odometry.json").read_text())
+    assert (record["claim"], record["method"], len(record["frames"])) == ("metres", "network", 6)
+    assert record["score"]["metrics"]["ate_rmse_m"] == pytest.approx(0, abs=1e-3)
+    assert len(read_kitti(tmp_path / "o" / "trajectory.txt")) == 6
+    assert "frames/s" in out
+    again, _, err = stadia("odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o")
+    assert again == 2
+    assert "nothing is overwritten" in err
+
+
+def test_an_unknown_method_is_told(stadia, checkpoint, drive_folder, tmp_path):
+    code, _, err = stadia("odometry", checkpoint, drive_folder, "--method", "refned", "--out", tmp_path / "o")
+    assert code == 2
+    assert "did you mean 'refined'?" in err
+
+
+def test_an_interrupted_path_leaves_nothing(stadia, checkpoint, drive_folder, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stadia.recipes.odometry.follow", interrupted)
+    code, _, _ = stadia("odometry", checkpoint, drive_folder, "data.split=test", "--out", tmp_path / "o")
+    assert code == 130
+    assert not any((tmp_path / "o").iterdir())
