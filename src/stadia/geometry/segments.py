@@ -1,7 +1,8 @@
-"""Sums and means over segments: values of pixels to values of objects, of a whole batch at once and without a loop."""
+"""Sums, means and quantiles over segments: values of pixels to values of objects, of a whole batch at once and without a loop."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +73,27 @@ def segment_means(values: Tensor, segment: Tensor, count: int, weights: Tensor |
     weights, total = (x.reshape(-1, *[1] * (values.ndim - 1)) for x in (weights, total))
     sums = segment_sums(weights * values, segment, count)
     return torch.where(total > 0, sums / total.where(total > 0, 1.0), 0.0)
+
+
+def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Sequence[float]) -> Tensor:
+    """Quantiles (len(quantiles), count) of values (P,) over each segment; NaN for a segment without a pixel, or with a NaN.
+
+    0 is the least, 0.5 the median, 1 the greatest; between two values they are interpolated, as `torch.quantile` does. Each carries
+    the gradient of the one or two values that it comes from.
+    """
+    if not len(values):
+        return values.new_full((len(quantiles), count), torch.nan)
+    order = values.argsort()
+    order = order[segment[order].argsort(stable=True)]  # by segment, and by value in each
+    ordered, size = values[order], torch.bincount(segment, minlength=count)
+    last = size.cumsum(0) - 1  # of each segment; a NaN stands there if there is one
+    place = torch.tensor(quantiles, dtype=torch.float64, device=values.device)[:, None] * (size - 1).clamp(min=0)
+    step = place.floor().long()
+    first = last - (size - 1).clamp(min=0)
+    below, above = (ordered[(first + at).clamp(0, len(ordered) - 1)] for at in (step, torch.minimum(step + 1, size - 1)))
+    share = (place - step).to(values.dtype)
+    found = torch.where((share > 0) & (above > below), below + share * (above - below), below)
+    return torch.where((size > 0) & ~ordered[last.clamp(min=0)].isnan(), found, torch.nan)
 
 
 def interpolated_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> Tensor:
