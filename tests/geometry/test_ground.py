@@ -179,6 +179,8 @@ def test_gradients(camera):
     assert torch.autograd.gradcheck(lambda d: ground.normals(d, camera), (depth,))
     assert torch.autograd.gradcheck(lambda d: ground.camera_height(d, camera, road).by_plane, (depth,))
     assert torch.autograd.gradcheck(lambda d: ground.camera_height(d, camera, road).by_median, (depth,))
+    assert torch.autograd.gradcheck(lambda d: ground.road_pixels(d, camera, road).camera_height, (depth,))
+    assert torch.autograd.gradcheck(lambda d: ground.road_pixels(d, camera, road).plane, (depth,))
     points = (torch.randn(2, 9, 3, dtype=F64) * torch.tensor([3.0, 0.1, 6], dtype=F64) + 2).requires_grad_()
     assert torch.autograd.gradcheck(ground.fit_plane, (points, torch.rand(2, 9, dtype=F64, requires_grad=True)))
 
@@ -188,6 +190,48 @@ def test_gradients_are_finite_where_depth_is_none(camera):
     height = ground.camera_height(depth, camera, depth > 0)
     (height.by_plane + height.by_median + ground.normals(depth, camera).sum()).sum().backward()
     assert depth.grad.isfinite().all()
+
+
+def test_each_road_pixel_says_the_camera_height_and_together_they_say_the_plane(camera):
+    planes = torch.stack([plane_of(1.2, 0.05, -0.03), plane_of(1.65, -0.1)])
+    depth = torch.cat([depth_of(plane, camera) for plane in planes])
+    road = depth > 0
+    road[..., :80] = False
+    seen = ground.road_pixels(depth, camera, road)
+    assert (seen.valid & ~road).sum() == 0
+    assert seen.valid.sum() > 0.9 * road.sum()
+    for b, height_m in enumerate((1.2, 1.65)):
+        heights = seen.camera_height[b][seen.valid[b]]
+        assert_close(heights, torch.full_like(heights, height_m))
+    assert (seen.camera_height[~seen.valid] == 0).all()
+    assert_close(seen.plane, planes)
+    assert_close(ground.height_above(seen.plane, torch.zeros(2, 1, 3, dtype=F64))[:, 0], planes[:, 3])
+
+
+def test_a_picture_with_too_little_road_says_nothing_and_sends_no_gradient(camera):
+    depth = depth_of(plane_of(1.65), camera).repeat(3, 1, 1, 1)
+    depth[2] = torch.nan
+    depth.requires_grad_()
+    road = depth > 0
+    road[0] = False
+    road[0, 0, 40, :70] = True  # 0.9 %
+    road[2] = True
+    seen = ground.road_pixels(depth, camera, road)
+    assert seen.valid.flatten(1).any(-1).tolist() == [False, True, False]
+    assert seen.plane.isnan().all(-1).tolist() == [True, False, True]
+    assert not ground.road_pixels(depth, camera, road, least_share=0.005).plane[0].isnan().any()
+    (seen.camera_height.sum() + seen.plane[1].sum()).backward()
+    assert depth.grad.isfinite().all()
+    assert (depth.grad[0] == 0).all()
+    assert (depth.grad[1] != 0).any()
+
+
+def test_near_road_needs_no_unit(camera):
+    depth = depth_of(plane_of(1.65), camera)
+    near = ground.near_road(depth, depth > 0, torch.tensor([1.65], dtype=F64))
+    assert 14 < depth[near].max() < 9 * 1.65
+    assert torch.equal(ground.near_road(7 * depth, depth > 0, torch.tensor([7 * 1.65], dtype=F64)), near)
+    assert not ground.near_road(depth, depth > 0, torch.tensor([torch.nan])).any()
 
 
 @pytest.mark.parametrize("mask", [torch.ones(1, 1, 48, 160), torch.ones(1, 48, 160, dtype=torch.bool)])

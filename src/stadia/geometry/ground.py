@@ -99,6 +99,61 @@ def fit_plane_robust(points: Tensor, known: Tensor | None = None, *, tolerance: 
 
 
 @dataclass(frozen=True, slots=True)
+class RoadPixels:
+    """The road of each picture as its pixels see it, each through its own tangent plane.
+
+    camera_height: (B, 1, H, W) the camera's distance to the tangent plane of each road pixel, -n . X, in the unit of the depth; not
+        negative, 0 where `valid` is False.
+    valid: (B, 1, H, W) bool, road with depth and normal; nowhere in a picture with too little road.
+    normal: (B, 3) unit, towards the camera: the mean of the pixels' normals. NaN in a picture with too little road.
+    median_height: (B,) the median of `camera_height`: right on grades and beside kerbs, low where single pixels are noisy. NaN there.
+    """
+
+    camera_height: Tensor
+    valid: Tensor
+    normal: Tensor
+    median_height: Tensor
+
+    @property
+    def plane(self) -> Tensor:
+        """(B, 4) the plane with the mean normal, under the camera by the median height."""
+        return torch.cat((self.normal, self.median_height[:, None]), -1)
+
+
+def road_pixels(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, least_share: float = 0.01) -> RoadPixels:
+    """What each road pixel says of the camera's height and of the road's normal, in the camera's frame.
+
+    Args:
+        depth_m: (B, 1, H, W) z in any unit; 0 or not finite = none.
+        camera: K (3, 3) or (B, 3, 3).
+        road_mask: (B, 1, H, W) bool.
+        least_share: of the picture; with no more road than that there is none (1 % by the specification's section 1.3).
+
+    Differentiable with respect to depth. Metric scale from camera height: the per-pixel form after Xue et al., IROS 2020. Noise of
+    single pixels, unlike smooth error, tilts normals outwards: 1 % of it lowers the median by about 2 % at 640x192.
+    Raises GeometryError for a mask of another size or type.
+    """
+    _check_mask(depth_m, road_mask)
+    depth_m = _known_depth(depth_m)
+    normal, points = normals(depth_m, camera), backproject(depth_m, camera)
+    valid = road_mask & (normal != 0).any(-3, keepdim=True)
+    valid = valid & (valid.flatten(1).float().mean(-1) > least_share)[:, None, None, None]
+    height = torch.where(valid, -(normal * points).sum(-3, keepdim=True), 0.0)
+    mean = F.normalize((normal * valid).sum((-2, -1)), dim=-1)
+    mean = torch.where(valid.flatten(1).any(-1, keepdim=True), mean, torch.nan)
+    return RoadPixels(height, valid, mean, masked_median(height.flatten(1), valid.flatten(1)))
+
+
+def near_road(depth_m: Tensor, road_mask: Tensor, camera_height: Tensor, *, reach: float = 9.0) -> Tensor:
+    """The road (B, 1, H, W) bool not farther ahead than `reach` camera heights: 9 are 15 m for a camera 1.65 m high.
+
+    So near, one plane is a fair model of a road whose grade changes farther on; and no unit is needed to say it.
+    depth_m (B, 1, H, W) and camera_height (B,) in one unit; nothing is near where the height is NaN.
+    """
+    return road_mask & (depth_m < reach * camera_height[:, None, None, None])
+
+
+@dataclass(frozen=True, slots=True)
 class CameraHeight:
     """The camera's height above the road (B,), in the unit of the depth, measured in two ways; NaN where there is no road.
 
@@ -113,6 +168,19 @@ class CameraHeight:
 
 def camera_height(depth_m: Tensor, camera: Camera, road_mask: Tensor) -> CameraHeight:
     """Camera height from depth (B, 1, H, W) and a road mask (B, 1, H, W) bool. Differentiable with respect to depth."""
+    by_median = road_pixels(depth_m, camera, road_mask, least_share=0.0).median_height
+    depth_m = _known_depth(depth_m)
+    points = backproject(depth_m, camera).flatten(2).transpose(1, 2)
+    plane = fit_plane_robust(points, (road_mask & (depth_m > NEAR)).flatten(1))
+    return CameraHeight(by_plane=plane[:, 3], by_median=by_median)
+
+
+def _known_depth(depth_m: Tensor) -> Tensor:
+    """The depth with 0 for all that is none: not finite, or not in front of the camera."""
+    return torch.where((depth_m > NEAR) & depth_m.isfinite(), depth_m, torch.zeros_like(depth_m))
+
+
+def _check_mask(depth_m: Tensor, road_mask: Tensor) -> None:
     if road_mask.shape != depth_m.shape or road_mask.dtype != torch.bool:
         raise GeometryError(
             "road mask",
@@ -120,10 +188,3 @@ def camera_height(depth_m: Tensor, camera: Camera, road_mask: Tensor) -> CameraH
             expected=f"{tuple(depth_m.shape)} of torch.bool, as the depth",
             cure="pass mask == ROAD at the depth's size",
         )
-    depth_m = torch.where(depth_m > NEAR, depth_m, torch.zeros_like(depth_m))
-    points, normal = backproject(depth_m, camera), normals(depth_m, camera)
-    heights = -(normal * points).sum(-3).flatten(1)
-    road = (road_mask & (depth_m > NEAR)).flatten(1)
-    has_normal = (normal != 0).any(-3).flatten(1)
-    plane = fit_plane_robust(points.flatten(2).transpose(1, 2), road)
-    return CameraHeight(by_plane=plane[:, 3], by_median=masked_median(heights, road & has_normal))
