@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from torch import Tensor
 
 from stadia.geometry import camera as cameras
 from stadia.geometry.se3 import se3_exp
+
+sys.path.insert(0, str(Path(__file__).parent))  # traffic, which the importlib mode of pytest does not find
 
 
 @pytest.fixture(autouse=True)
