@@ -87,6 +87,7 @@ def test_interrupted(stadia, monkeypatch):
         ("train", "train: found no recipe", "stadia train RECIPE", "`stadia parts recipes` lists them"),
         ("report a b", "report: found extra argument(s) (b)", "stadia report [OPTIONS]", "see `stadia report --help`"),
         ("train selfsup --out", "command line: found option '--out' without a value", "as the help shows it", "see `stadia --help`"),
+        ("predict x y", "predict: found a line without option '--out'", "stadia predict [OPTIONS]", "see `stadia predict --help`"),
         ("predict a b --every x", "predict: found invalid value for '--every'", "stadia predict [OPTIONS]", "see `stadia predict --help`"),
         ("evalute", "command line: found command 'evalute'", "one of train, evaluate, predict,", "did you mean 'evaluate'?"),
         ("data.height=192", "command line: found command 'data.height=192'", "one of train, evaluate,", "see `stadia --help`"),

@@ -73,7 +73,7 @@ def main(
 
 
 _PLAINER = (
-    ("Missing ", "no "),
+    ("Missing ", "a line without "),
     ("Got unexpected ", ""),
     (" requires an argument", " without a value"),
     (" does not take a value", " with a value"),
