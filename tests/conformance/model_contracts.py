@@ -101,8 +101,8 @@ def pose_head(name: str, part: Any, folder: Path) -> None:
     said.square().sum().backward()
     assert [n for n, p in head.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
     torch.nn.init.zeros_(head[-1].weight)
-    torch.nn.init.constant_(head[-1].bias, 0.5)
-    assert torch.equal(head(x), torch.full((2, 3), 0.5))
+    torch.nn.init.constant_(head[-1].bias, -0.5)
+    assert torch.equal(head(x), torch.full((2, 3), -0.5))
 
 
 def rotation(name: str, part: Any, folder: Path) -> None:
