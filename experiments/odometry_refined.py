@@ -1,0 +1,135 @@
+"""Odometry: chained network poses, pairwise alignment and the windowed refinement, on real and on rendered frames.
+
+    python experiments/odometry_refined.py --kitti runs/KITTI06 --demo runs/DEMO
+
+KITTI: a run of `experiments/real_stereo.py "data.offsets=[-1,1]"`, so that it has a pose network; its 51 frames are 60 m, too short for
+t_err. DEMO: a run of `stadia demo`, on a road of 150 frames that it never saw, rendered here. Prints one JSON object a sequence: t_err,
+r_err and ATE (SE(3)-aligned) by method, what ATE loses against the chained one, milliseconds a frame, and the memory held after each
+third; and at last what a window drifts that starts at RoadWorld's true poses and depths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stadia import recipes
+from stadia.core.recording import Recording
+from stadia.core.types import PictureMaps, Predictor
+from stadia.data.roadworld.presets import RoadWorldConfig
+from stadia.data.roadworld.write import write_roadworld
+from stadia.data.sources import open_recordings
+from stadia.evaluation import FOLLOWERS
+from stadia.evaluation.follow import follow
+from stadia.evaluation.frames import Frame, frames_of
+from stadia.evaluation.odometry import score_trajectory
+from stadia.evaluation.refinement import Refinement, Seen
+from stadia.evaluation.trajectory_files import Trajectory
+from stadia.geometry.bundle import adjust
+from stadia.geometry.se3 import inverse
+from stadia.metrics.trajectory import PathAlignment
+
+WORLD = RoadWorldConfig(train=0, val=0, test=1, frames=150, height=96, width=320, stereo=False)
+SHARP = RoadWorldConfig(train=0, val=0, test=1, frames=8, height=256, width=512, stereo=False)
+SEED = 61
+"""No demo has it."""
+
+
+def truth(recording: Recording, count: int) -> Trajectory:
+    poses = [recording.T_world_camera(index) for index in range(count)]
+    return Trajectory(np.stack([pose for pose in poses if pose is not None]))
+
+
+def watched(recording: Recording, held_mb: list[int]) -> Iterator[Frame]:
+    """Frames, and the peak of memory at each third of them."""
+    for index, frame in enumerate(frames_of(recording)):
+        if (index + 1) % (len(recording) // 3) == 0:
+            held_mb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        yield frame
+
+
+def compare(predictor: Predictor, recording: Recording) -> dict[str, object]:
+    """Every way to follow the path, against the measured one."""
+    found: dict[str, dict[str, object]] = {}
+    for method in reversed(list(FOLLOWERS)):
+        held_mb: list[int] = []
+        used = time.process_time()
+        path = follow(predictor, watched(recording, held_mb), method, source=recording.name)
+        used = (time.process_time() - used) / len(path.names)
+        score = score_trajectory(Trajectory(path.T_world_camera), truth(recording, len(path.names)), PathAlignment.SE3)
+        figures = {name: value and round(value, 4) for name, value in score.metrics.items()}
+        speed = {"frame_ms": round(float(path.frame_ms.mean())), "processor_ms": round(1e3 * used), "keyframes": path.keyframes}
+        found[method] = {**figures, **speed, "held_mb": held_mb, "ends": path.ends}
+        length_m = score.path_m
+    chained = found["network"]["ate_rmse_m"]
+    for method in ("aligned", "refined"):
+        found[method]["ate_less_percent"] = round(100 * (1 - found[method]["ate_rmse_m"] / chained), 1)  # type: ignore[operator]
+    return {"recording": recording.name, "frames": len(recording), "path_m": round(length_m, 1), **found}
+
+
+def drift_from_the_truth(recording: Recording) -> dict[str, float]:
+    """A window of true poses and depths, adjusted until nothing changes: how far its poses go, metres and degrees a frame."""
+    refinement = Refinement()
+    T_camera_world = inverse(torch.from_numpy(np.stack([recording.T_world_camera(i) for i in range(5)])))
+    T_camera_world = T_camera_world @ inverse(T_camera_world[0])
+    for index in range(5):
+        image = torch.from_numpy(recording.image(index)).permute(2, 0, 1)[None].float() / 255
+        depth = torch.from_numpy(recording.depth_m(index))[None, None]
+        maps = PictureMaps(1 / depth.masked_fill(depth == 0, 1e4))
+        seen = Seen(image, recording.camera(index), lambda maps=maps: maps)
+        refinement._join(seen, index, T_camera_world[index], torch.zeros(2, dtype=torch.float64), None)
+        assert refinement.bundle is not None
+        refinement.bundle = replace(  # what the window has found is put back to the truth
+            refinement.bundle,
+            frames=replace(
+                refinement.bundle.frames, T_camera_world=T_camera_world[: index + 1], brightness=torch.zeros(index + 1, 2).double()
+            ),
+            points=replace(refinement.bundle.points, inverse_depth=refinement.bundle.expected),
+        )
+    assert refinement.bundle is not None
+    found, costs = adjust(refinement.bundle, 30)
+    score = score_trajectory(Trajectory(inverse(found.frames.T_camera_world).numpy()), Trajectory(inverse(T_camera_world).numpy()))
+    return {
+        "ate_m": score.metrics["ate_rmse_m"] or 0,
+        "rpe_m": score.metrics["rpe_trans_m"] or 0,
+        "cost_before": costs[0],
+        "after": costs[-1],
+    }
+
+
+def rendered(config: RoadWorldConfig, folder: Path) -> Recording:
+    if not folder.exists():
+        write_roadworld(config, folder, seed=SEED)
+    return open_recordings(folder, split="test")[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
+    parser.add_argument("--kitti", type=Path, help="a run on KITTI 06 with a pose network")
+    parser.add_argument("--demo", type=Path, help="a run of the demo")
+    parser.add_argument("--worlds", type=Path, default=Path("worlds"), help="where the roads are rendered to")
+    parser.add_argument("--speed", action="store_true", help="KITTI at 512x256, for its milliseconds alone")
+    arguments = parser.parse_args()
+    if arguments.kitti:
+        (recording,) = open_recordings(arguments.data / "kitti_odometry")
+        size = (256, 512) if arguments.speed else None
+        print(json.dumps(compare(recipes.load_predictor(arguments.kitti, size), recording)), flush=True)
+    if arguments.demo:
+        road = rendered(WORLD, arguments.worlds / "odometry-road")
+        print(json.dumps(compare(recipes.load_predictor(arguments.demo), road)), flush=True)
+    print(json.dumps({"drift_from_the_truth": drift_from_the_truth(rendered(SHARP, arguments.worlds / "odometry-sharp"))}))
+
+
+if __name__ == "__main__":
+    main()
