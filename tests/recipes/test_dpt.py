@@ -213,6 +213,23 @@ def test_pictures_of_a_step(small_dpt: DptRecipeConfig) -> None:
     assert {picture.shape for picture in shown.values()} == {(32, 96, 3)}
 
 
+def test_what_has_no_slope_is_counted(small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the labelled pixels where a last ReLU answers 0, and where depth is cut off behind infinity: the share that has no gradient."""
+    config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
+    task, batch = DptRecipe(config), next(iter(data.val))
+    labelled = task.loss.known(batch.targets.depth_m)
+    assert task.step(batch).seen["at_floor"] == 0, "small networks end in a softplus"
+    answers = torch.randn(labelled.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    monkeypatch.setattr(task.network, "raw", lambda image: answers.relu())
+    for shift in (0.01, -0.02):
+        task.network.calibrate(0.1, shift)
+        report = task.step(batch)
+        (slope,) = torch.autograd.grad(report.total, answers)
+        share = float((slope[labelled] == 0).float().mean())
+        assert 0.4 < share < 0.7
+        assert float(report.seen["at_floor"]) == pytest.approx(share, abs=1e-6)
+
+
 def test_what_became_of_the_weights_and_what_attention_costs_is_told(
     small_dpt: DptRecipeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

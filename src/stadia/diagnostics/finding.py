@@ -118,6 +118,12 @@ def write_findings(path: Path, findings: Iterable[Finding]) -> list[Finding]:
     return written
 
 
+def add_finding(path: Path, finding: Finding) -> None:
+    """One more line of findings.jsonl, of which the lines before stay as they are. Of one without a picture."""
+    before = Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
+    write_text(path, before + json.dumps(finding.to_dict(), allow_nan=False) + "\n")
+
+
 def read_findings(path: Path) -> list[Finding]:
     """Read findings.jsonl. Raises DataError naming the file and the line."""
     findings = []

@@ -86,12 +86,16 @@ class SparseDepthLoss:
         with torch.autocast(inverse_depth.device.type, enabled=False):
             inverse_depth = inverse_depth.to(torch.promote_types(inverse_depth.dtype, torch.float32))
             true_m = true_m.to(inverse_depth.dtype)
-            known = (true_m > self.config.min_depth_m) & (true_m < self.config.max_depth_m)
+            known = self.known(true_m)
             given = Labelled(inverse_depth, true_m, known, log_ratio(inverse_depth, true_m, known))
             terms = {name: weight * part(given, self.config) for name, (weight, part) in self.parts.items()}
             total = torch.stack(list(terms.values())).sum()
         maps = {"log_error": given.log_ratio.detach().abs()}
         return LossReport(total, {name: value.detach() for name, value in terms.items()}, maps, least=dict.fromkeys(terms, 0.0))
+
+    def known(self, true_m: Tensor) -> Tensor:
+        """Where there is a label, of the shape of `true_m` in metres."""
+        return (true_m > self.config.min_depth_m) & (true_m < self.config.max_depth_m)
 
 
 def _check_sizes(inverse_depth: Tensor, true_m: Tensor) -> None:

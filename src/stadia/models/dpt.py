@@ -91,6 +91,11 @@ class Dpt(nn.Module):
         return head.activation2(head.conv3(head.activation1(head.conv2(finest))))
 
     @property
+    def floor(self) -> Tensor:
+        """(), the least inverse depth in 1/m that it can answer. A network that ends in a ReLU has no slope there."""
+        return self.shift.clamp(min=SMALLEST)
+
+    @property
     def stride(self) -> int:
         """The sides of a picture are multiples of it: 32, and 14 for Depth Anything."""
         return self.facts.stride

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from stadia.evaluation.colours import colour_heat, colour_inverse_depth
 from stadia.evaluation.monitor import depth_scores
 from stadia.geometry.align import ScaleShift, ScaleShiftFit, scale_median
 from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.losses.reduction import masked_mean
 from stadia.losses.report import LossReport
 from stadia.losses.sparse_depth import SparseDepthLoss
 from stadia.models.dpt import Dpt, find_weights
@@ -191,7 +192,10 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
 
     def step(self, batch: Batch) -> LossReport:
         assert batch.targets.depth_m is not None, "a training on ground truth asks for it"
-        return self.loss(self.network(batch.inputs.image), batch.targets.depth_m)
+        inverse_depth = self.network(batch.inputs.image)
+        report = self.loss(inverse_depth, batch.targets.depth_m)
+        dead = masked_mean((inverse_depth.detach() <= self.network.floor).float(), self.loss.known(batch.targets.depth_m))
+        return replace(report, seen={"at_floor": dead})
 
     def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
         """`abs_rel`, `rmse` and `d1` in metres, or after the fit that the claim leaves open; NaN for a picture without ground truth."""

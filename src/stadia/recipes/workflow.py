@@ -14,6 +14,7 @@ from rich.console import Console
 from stadia.core.errors import CheckpointError, RunError, StadiaError
 from stadia.core.types import Predictor
 from stadia.diagnostics.finding import Finding, Severity, write_findings
+from stadia.diagnostics.watch import Watch, found_while_training
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.config import RecipeConfig, without_pretrained
 from stadia.recipes.recipe import AnyRecipe, TrainingData
@@ -61,7 +62,7 @@ def train(
         run = Run.create(out, config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
     with run.held():
         if run.writes:
-            write_findings(run.folder / "findings.jsonl", findings)
+            write_findings(run.folder / "findings.jsonl", [*findings, *found_while_training(run.folder)])
         task = started_task(recipe, config, data, run)
 
         @torch.no_grad()
@@ -69,7 +70,17 @@ def train(
             load_task(run.folder).score(data, run, console)
 
         try:
-            fit(task, data.train, data.val, config.training, run, resume=resume is not None, console=console, finish=score)
+            fit(
+                task,
+                data.train,
+                data.val,
+                config.training,
+                run,
+                resume=resume is not None,
+                extra_callbacks=[Watch(run, console)],
+                console=console,
+                finish=score,
+            )
         except BaseException:
             with contextlib.suppress(Exception):  # nothing may hide why it ended
                 ended(run)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stadia.diagnostics.catalogue import data, extrinsics, intrinsics, notes, objects
+from stadia.diagnostics.catalogue import data, extrinsics, intrinsics, notes, objects, training
 from stadia.diagnostics.catalogue.entry import FAMILIES, Entry
 from stadia.diagnostics.finding import Finding, Severity
 
-CATALOGUE: dict[str, Entry] = {e.code: e for part in (data, intrinsics, extrinsics, objects, notes) for e in part.ENTRIES}
+CATALOGUE: dict[str, Entry] = {e.code: e for part in (data, intrinsics, extrinsics, objects, training, notes) for e in part.ENTRIES}
 """Every entry by its code."""
 
 

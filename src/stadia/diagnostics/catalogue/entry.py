@@ -38,6 +38,7 @@ FAMILIES: dict[str, str] = {
     "P": "pose scale",
     "R": "smoothness",
     "O": "objects",
+    "T": "training",
     "N": "not checked",
 }
 """Families by the first letter of a code, in the order in which to look: what comes later is often a symptom of what comes earlier."""

@@ -1,0 +1,62 @@
+"""The watch: what is asked while a run trains, of numbers that are there anyway. It tells, and never stops the training."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import stadia.core.torchvision_shim  # noqa: F401
+
+# isort: split
+import lightning.pytorch as pl
+from rich.console import Console
+
+from stadia.core.errors import DataError
+from stadia.diagnostics.finding import Finding, Stage, add_finding, read_findings
+from stadia.diagnostics.watching.dead_answers import DeadAnswers
+from stadia.diagnostics.watching.loss_spike import LossSpike
+from stadia.diagnostics.watching.update_size import UpdateSize
+from stadia.training.callbacks import StepCallback
+from stadia.training.run import Run
+from stadia.training.task import Task
+
+
+class Watch(StepCallback):
+    """Asks every instrument, and writes what it finds into findings.jsonl, each code once a run.
+
+    An instrument is a class with `on_batch(step, loss, samples)` or `on_row(step, row)`, or both, that give a Finding or None: one file
+    of `watching/` and one line here. Nothing of it is read from the device.
+    """
+
+    def __init__(self, run: Run, console: Console) -> None:
+        self.run, self.console = run, console
+        self.instruments = (LossSpike(), UpdateSize(), DeadAnswers())
+        self.told = {found.code for found in found_while_training(run.folder)}
+
+    def on_batch(self, trainer: pl.Trainer, task: Task) -> None:
+        samples = tuple(f"{one.recording} {one.index}" for one in task.meta)
+        self._ask("on_batch", trainer.global_step, task.batch_loss, samples)
+
+    def on_row(self, trainer: pl.Trainer, task: Task, step: int, row: Mapping[str, float]) -> None:
+        self._ask("on_row", step, row)
+
+    def _ask(self, when: str, *seen: Any) -> None:
+        for instrument in self.instruments:
+            found = getattr(instrument, when)(*seen) if hasattr(instrument, when) else None
+            if found is not None and found.code not in self.told:
+                self.told.add(found.code)
+                self._tell(found)
+
+    def _tell(self, found: Finding) -> None:
+        if self.run.writes:
+            self.console.print(f"{found.severity}: {found.code} {found.measured}; {found.cure}", markup=False, soft_wrap=True)
+            add_finding(self.run.folder / "findings.jsonl", found)
+
+
+def found_while_training(folder: Path) -> list[Finding]:
+    """What the watch has found in a run before it was stopped. Of a file that is missing or damaged: nothing."""
+    with contextlib.suppress(OSError, ValueError, DataError):
+        return [found for found in read_findings(folder / "findings.jsonl") if found.stage is Stage.TRAINING]
+    return []

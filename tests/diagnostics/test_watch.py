@@ -1,0 +1,124 @@
+"""The watch: what is told while a run trains, and silence on a run that learns."""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from stadia.core.types import Batch
+from stadia.diagnostics.finding import Finding, Severity, Stage, read_findings, write_findings
+from stadia.diagnostics.watch import Watch, found_while_training
+from stadia.diagnostics.watching.dead_answers import DeadAnswers
+from stadia.diagnostics.watching.loss_spike import LossSpike
+from stadia.diagnostics.watching.update_size import UpdateSize
+from stadia.training.run import Run
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+import small_recipe
+from small_recipe import SmallReport, SmallTask
+
+
+def test_a_spike_is_many_times_the_median_of_the_batches_before() -> None:
+    spike, rng = LossSpike(), np.random.default_rng(0)
+    falling = [10 * math.exp(-step / 30) * math.exp(rng.normal(0, 0.5)) for step in range(200)]
+    assert [found for step, loss in enumerate(falling) if (found := spike.on_batch(step, loss, ()))] == []
+    found = spike.on_batch(200, 15 * float(np.median(falling[-50:])), ("drive 7",))
+    assert found is not None
+    assert (found.code, found.severity, found.where) == ("T01", Severity.WARN, ("drive 7",))
+    assert found.evidence["times"] == pytest.approx(15, rel=0.01)
+
+
+def test_a_first_batch_and_a_loss_below_nothing_are_no_spikes() -> None:
+    spike = LossSpike()
+    assert [spike.times(loss) for loss in (1.0, 1e6, 1.0)] == [0, 0, 0]
+    negative = LossSpike()
+    assert [negative.on_batch(step, -7.0 + step % 2, ()) for step in range(30)] == [None] * 30
+    assert negative.on_batch(30, 5.0, ()) is None
+    assert negative.on_batch(31, -100.0, ()) is None
+
+
+HEALTHY = {1: 0.0089, 2: 0.0064, 3: 0.0051, 5: 0.0038, 10: 0.0023, 20: 0.0009}  # dpt-tiny at a rate of 1e-3: its loss falls
+DIVERGED = {1: 0.0888, 2: 0.0591, 3: 0.0451, 5: 0.0302, 10: 0.0139, 20: 0.0030}  # the same at 1e-2: it goes up, and stays there
+COURSES = {"healthy": HEALTHY, "diverged": DIVERGED}
+
+
+@pytest.mark.parametrize("every", [1, 5, 10])
+def test_updates_are_large_where_a_network_never_learns(every: int) -> None:
+    size = UpdateSize()
+    ask = {
+        name: [size.on_row(s, {"train/update_ratio": r}) for s, r in ratios.items() if s % every == 0] for name, ratios in COURSES.items()
+    }
+    assert not any(ask["healthy"])
+    (first, *_) = [found for found in ask["diverged"] if found]
+    assert (first.code, first.severity) == ("T02", Severity.WARN)
+    assert first.evidence["step"] == max(every, 5)
+    assert size.on_row(30, {"val/abs_rel": 0.1}) is None
+
+
+def test_dead_answers_are_counted_by_the_recipe() -> None:
+    dead = DeadAnswers()
+    assert dead.on_row(1, {"train/loss": 1.0}) is None
+    assert dead.on_row(1, {"train/at_floor": 0.4}) is None
+    found = dead.on_row(1, {"train/at_floor": 0.9})
+    assert found is not None
+    assert (found.code, found.stage) == ("T03", Stage.TRAINING)
+    assert "90%" in found.measured
+
+
+class Spiking(SmallTask):
+    """A wrong label in one batch, a loss that is 1000 times the usual."""
+
+    def step(self, batch: Batch) -> SmallReport:
+        report = super().step(batch)
+        factor = 1e4 if self.global_step == 14 else 1.0
+        terms = {name: term * factor for name, term in report.terms.items()}
+        return SmallReport(report.total * factor, terms, seen={"at_floor": torch.tensor(float(factor > 1))})
+
+
+def watched(tmp_path: Path, task: SmallTask, **values: Any) -> tuple[Path, str]:
+    class Late(Watch):
+        """Made when the run is there."""
+
+        def __init__(self) -> None: ...
+
+        def on_train_start(self, trainer: Any, task: Any) -> None:
+            (folder,) = (path for path in tmp_path.iterdir() if path.name.endswith("-small"))
+            super().__init__(Run.open(folder), Console(file=output, width=500))
+
+    output = io.StringIO()
+    run, _ = small_recipe.train(tmp_path, task=task, callbacks=[Late()], **values)
+    return run.folder, output.getvalue()
+
+
+def test_what_it_finds_is_printed_and_written_once_each(tmp_path: Path) -> None:
+    folder, said = watched(tmp_path, Spiking(), max_steps=30)
+    found = {one.code: one for one in read_findings(folder / "findings.jsonl")}
+    assert found.keys() >= {"T01", "T03"}
+    assert found["T01"].evidence["step"] == 15
+    assert len(found["T01"].where) == 3, "the samples of the batch"
+    assert said.count("T01") == said.count("T03") == 1
+    assert "warn: T01 at step 15 the loss is" in said
+
+
+def test_a_run_that_goes_on_keeps_what_was_found_and_tells_it_not_again(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, "small", {}, recipe="small", seed=0)
+    spike = LossSpike()
+    found = [spike.on_batch(step, loss, ()) for step, loss in enumerate([1.0] * 20 + [50.0])][-1]
+    assert found is not None
+    of_data = Finding("D02", Severity.WARN, Stage.DATA, "m", "e", "c", "c")
+    write_findings(run.folder / "findings.jsonl", [of_data, found])
+    assert found_while_training(run.folder) == [found]
+    output = io.StringIO()
+    watch = Watch(run, Console(file=output))
+    assert watch.told == {"T01"}
+    (run.folder / "findings.jsonl").write_text('"no finding"\n')
+    assert found_while_training(run.folder) == []
