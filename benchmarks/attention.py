@@ -39,7 +39,7 @@ from stadia.models import ATTENTIONS
 from stadia.models.attention import attention_map
 from stadia.models.attention_config import AttentionConfig
 from stadia.models.attention_cost import break_even_tokens, core_macs
-from stadia.training.peak_flops import matmul_peak, share_of_peak, wait_for
+from stadia.training.peak_flops import Peak, wait_for
 
 HEADS, HEAD_DIM = 12, 64
 GRIDS = {"640x192": (12, 40), "384x384": (24, 24), "640x480": (30, 40), "1216x352": (22, 76), "1024x768": (48, 64)}
@@ -141,8 +141,8 @@ def break_even(tokens: list[int], ratios: list[float]) -> float | None:
     return None
 
 
-def rows_of(grid: Grid, picture: str, attentions: dict[str, nn.Module], repeats: int, device: str, peak: float) -> list[dict[str, object]]:
-    """One row for each attention on one grid. peak: operations a second that no time may need more than."""
+def rows_of(grid: Grid, picture: str, attentions: dict[str, nn.Module], repeats: int, device: str, peak: Peak) -> list[dict[str, object]]:
+    """One row for each attention on one grid. peak: of the device, what no time may need more than."""
     tokens = smooth_tokens(grid, device)
     times: dict[str, list[float]] = {name: [] for name in attentions}
     for _ in range(repeats + 1):
@@ -166,7 +166,7 @@ def rows_of(grid: Grid, picture: str, attentions: dict[str, nn.Module], repeats:
                 "error": off[name],
                 "macs": macs,
                 "flops_per_s": 2 * macs / medians[name],
-                "share_of_peak": share_of_peak(f"{name} on {picture}", 2 * macs, medians[name], peak),
+                "share_of_peak": peak.share(f"{name} on {picture}", 2 * macs, medians[name]),
             }
         )
     return rows
@@ -177,7 +177,7 @@ def measure(arguments: argparse.Namespace) -> dict:
     torch.set_num_threads(arguments.threads)
     device = arguments.device
     built = {name: ATTENTIONS.load(config.name)(config, HEADS, HEAD_DIM).to(device).eval() for name, config in CONFIGS.items()}
-    peak = matmul_peak(device)
+    peak = Peak(device)
     rows = [row for picture, grid in GRIDS.items() for row in rows_of(grid, picture, built, arguments.repeats, device, peak)]
     even = {}
     for name in APPROXIMATIONS:
@@ -189,7 +189,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         "rows": rows,
         "break_even_tokens": even,
         "error_by_norm": {norm: errors(approximations, random_tokens((12, 40), norm, device), (12, 40)) for norm in (1, 2, 4, 8, 16)},
-        "matmul_peak_flops_per_s": peak,
+        "matmul_peak_flops_per_s": peak.flops_per_s,
         "settings": {
             "repeats": arguments.repeats,
             "threads": arguments.threads,

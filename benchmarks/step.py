@@ -46,7 +46,7 @@ from stadia.losses.selfsup import SelfSupervisedLoss
 from stadia.losses.smoothness import edge_aware_smoothness
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_and_motion import DepthAndMotion
-from stadia.training.peak_flops import matmul_peak, share_of_peak
+from stadia.training.peak_flops import Peak
 
 SOURCES = ("-1", "+1", "stereo")
 
@@ -138,7 +138,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
         step(loss)
     with FlopCounterMode(display=False) as counter:
         step(bare_loss)
-    flops, peak = counter.get_total_flops(), matmul_peak()
+    flops, peak = counter.get_total_flops(), Peak()
     times: dict[str, list[float]] = {name: [] for name in losses}
     for _ in range(arguments.repeats):
         for name, loss in losses.items():
@@ -148,8 +148,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     return {
         "seconds": seconds,
         "flops": flops,
-        "matmul_peak_flops_per_s": peak,
-        "share_of_peak": {name: share_of_peak(f"step '{name}'", flops, value, peak) for name, value in seconds.items()},
+        "matmul_peak_flops_per_s": peak.flops_per_s,
+        "share_of_peak": {name: peak.share(f"step '{name}'", flops, value) for name, value in seconds.items()},
         "d3vo_over_plain": seconds["d3vo"] / seconds["fast"],
         "ratio_to_bare": {name: value / seconds["bare"] for name, value in seconds.items()},
         "spread_seconds": {name: [min(values), max(values)] for name, values in times.items()},

@@ -9,7 +9,7 @@ import torch
 
 from stadia.core.errors import RunError
 from stadia.training import peak_flops
-from stadia.training.peak_flops import matmul_peak, share_of_peak
+from stadia.training.peak_flops import Peak, matmul_peak
 
 
 @pytest.fixture
@@ -19,23 +19,28 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_real_work_stays_below_the_peak_and_a_clock_that_does_not_wait_does_not() -> None:
-    peak = matmul_peak()
+    peak = Peak()
     a = torch.randn(192, 192)
     start = time.perf_counter()
     for _ in range(10):
         a @ a
     took = time.perf_counter() - start
     flops = 10 * 2 * 192**3
-    assert 0 < share_of_peak("a product", flops, took, peak) <= peak_flops.MOST_OF_PEAK
+    assert 0 < peak.share("a product", flops, took) <= peak_flops.MOST_OF_PEAK
     with pytest.raises(
         RunError, match=r"time of a product: found .* ms for 0\.142 GFLOP, .* times the measured peak of .*wait for the device"
     ):
-        share_of_peak("a product", flops, flops / peak / 40, peak)
+        peak.share("a product", flops, flops / peak.flops_per_s / 400)
 
 
-def test_the_share_by_hand() -> None:
-    assert share_of_peak("x", 4e9, 2.0, 8e9) == 0.25
-    assert share_of_peak("x", 1.2e9, 1.0, 1e9) == pytest.approx(1.2), "the peak itself is measured, and differs a little"
+def test_a_peak_that_others_work_lowered_is_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = iter([1e9, 8e9, 2e9])
+    monkeypatch.setattr(peak_flops, "matmul_peak", lambda *_: next(peaks))
+    peak = Peak()
+    assert peak.share("x", 1.2e9, 1.0) == pytest.approx(1.2), "the peak itself is measured, and differs a little"
+    assert peak.share("x", 4e9, 1.0) == 0.5
+    with pytest.raises(RunError, match=r"12\.5 times the measured peak of 8 GFLOP/s"):
+        peak.share("x", 1e11, 1.0)
 
 
 def test_the_best_of_several_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
