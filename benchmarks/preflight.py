@@ -41,6 +41,8 @@ from stadia.diagnostics.instruments.two_view import angle_deg, epipolar_distance
 from stadia.diagnostics.survey import Survey  # noqa: E402
 
 SEEDS = (0, 1, 2)
+STANDING = {"euroc/V1_01_easy"}
+"""Samples of a camera that stands (three seconds before its start): D03 is true of them, and what needs motion cannot be seen there."""
 
 
 def real_recordings(folder: Path) -> Iterator[Recording]:
@@ -57,8 +59,15 @@ def real_recordings(folder: Path) -> Iterator[Recording]:
 
 
 def spoken(findings: list[Finding]) -> list[Finding]:
-    """What is not a mere note."""
-    return [finding for finding in findings if finding.severity is not Severity.NOTE]
+    """What is neither a mere note nor known to be true."""
+    known = {name: {"D03"} for name in STANDING}
+    return [f for f in findings if f.severity is not Severity.NOTE and not all(f.code in known.get(name, ()) for name in f.where or ("",))]
+
+
+def fitting(recording: Recording) -> list[Mutation]:
+    """The mutations that can be seen in a recording."""
+    able = abilities(recording) - ({"poses"} if recording.name in STANDING else set())
+    return [m for m in MUTATIONS if m.needs <= able and not (recording.name in STANDING and m.codes == ("D03",))]
 
 
 def first(findings: list[Finding]) -> str:
@@ -140,9 +149,8 @@ def main() -> None:
 
         print("\n| data | check | mutation | first finding | time | |\n|---|---|---|---|---|---|")
         for recording in (clean[0], *real):
-            able = abilities(recording)
-            for mutation in MUTATIONS:
-                if mutation.needs <= able and arguments.only in mutation.name:
+            for mutation in fitting(recording):
+                if arguments.only in mutation.name:
                     caught, seconds = run_one(recording.name, recording, mutation)
                     slowest = max(slowest, seconds)
                     failures += [] if caught else [f"{recording.name}: {mutation.name}"]
