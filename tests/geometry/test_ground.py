@@ -126,7 +126,7 @@ def test_robust_plane_stands_where_least_squares_falls():
 @pytest.mark.parametrize("height_m", [1.2, 1.65, 2.0])
 def test_camera_height_in_both_ways(camera, height_m, dtype):
     depth = depth_of(plane_of(height_m, 0.02, -0.03), camera).to(dtype).repeat(2, 1, 1, 1)
-    depth[:, :, 0, 0] = torch.nan  # none
+    depth[:, :, 0, 0], depth[:, :, 40, 80] = torch.nan, torch.inf  # none
     depth[1] *= 3  # depth three times too far: a camera three times too high
     height = ground.camera_height(depth, camera, depth > 0)
     expected = torch.tensor([height_m, 3 * height_m], dtype=dtype)
@@ -197,6 +197,7 @@ def test_each_road_pixel_says_the_camera_height_and_together_they_say_the_plane(
     depth = torch.cat([depth_of(plane, camera) for plane in planes])
     road = depth > 0
     road[..., :80] = False
+    depth[..., :70] = 7.0  # a wall, which is no road
     seen = ground.road_pixels(depth, camera, road)
     assert (seen.valid & ~road).sum() == 0
     assert seen.valid.sum() > 0.9 * road.sum()

@@ -68,6 +68,10 @@ def test_trimming_leaves_out_the_points_that_are_wrong(street):
 def test_what_has_no_depth_or_plane_is_nan_and_leaves_the_others(street):
     depth, plane, objects = (x.clone() for x in street)
     whole = silhouette.silhouettes(depth, CAMERA, plane, segments_of(objects))
+    middle = tuple((objects[0] == 1).nonzero().float().mean(0).long())
+    for none in (0.0, torch.nan, torch.inf):
+        depth[0, 0][middle] = none
+        assert_close(silhouette.silhouettes(depth, CAMERA, plane, segments_of(objects)).height, whole.height)
     for none in (0.0, torch.nan, torch.inf):
         depth[0, 0][objects[0] == 1] = none
         found = silhouette.silhouettes(depth, CAMERA, plane, segments_of(objects))
