@@ -63,8 +63,7 @@ def horizon_of_objects(
     px_per_m = height_px.detach().double() / height_m.detach().double()
     drawn = torch.rand(trials, len(at), generator=generator, dtype=torch.float64).topk(3, dim=1).indices.to(at.device)
     lines, failed = torch.linalg.solve_ex(at[drawn], px_per_m[drawn])
-    flat = torch.linalg.det(at[drawn]).abs() < 2 * _LEAST_SPREAD_PX**2  # twice the area between three feet
-    votes = (_oddness(lines, at, px_per_m).abs() < tolerance).sum(-1).masked_fill(failed.bool() | flat, 0)
+    votes = (_oddness(lines, at, px_per_m).abs() < tolerance).sum(-1).masked_fill(failed.bool(), 0)
     line = lines[votes.argmax()]
     believed = (_oddness(line, at, px_per_m).abs() < tolerance) & (votes.max() > 0)
     for _ in range(_REFITS):
