@@ -1,0 +1,193 @@
+"""What an uncertainty is worth: equal to Poggi et al.'s procedure written again in NumPy and SciPy, and lawful."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+
+from stadia.metrics import METRICS
+from stadia.metrics.uncertainty import (
+    DEPTH_ERRORS,
+    LEVELS,
+    calibration_curve,
+    calibration_error,
+    laplace_width,
+    normal_width,
+    sparsification,
+    sparsification_curve,
+    spearman,
+)
+
+Array = NDArray[np.float64]
+Maps = tuple[Tensor, Tensor, Tensor, Tensor]
+
+PIXEL_ERRORS = {
+    "abs_rel": lambda p, g: np.abs(p - g) / g,
+    "rmse": lambda p, g: np.abs(p - g),
+    "d1": lambda p, g: (np.maximum(p / g, g / p) >= 1.25).astype(float),
+}
+
+
+@pytest.fixture
+def maps() -> Maps:
+    """Predicted, true, uncertainty, mask of three images: a third of the pixels is scored, the others are poison."""
+    rng = np.random.default_rng(0)
+    true = np.exp(rng.uniform(np.log(1), np.log(80), (3, 37, 53)))
+    noise = np.exp(rng.normal(-2, 0.7, true.shape))
+    predicted = true * np.exp(noise * rng.normal(size=true.shape))
+    uncertainty = np.log(noise) + rng.normal(0, 0.4, true.shape)
+    mask = rng.random(true.shape) < 1 / 3
+    for poisoned in (true, predicted, uncertainty):
+        poisoned[~mask] = rng.choice([0, np.nan, np.inf, -3], (~mask).sum())
+    predicted_m, true_m, doubt, scored = (torch.from_numpy(array) for array in (predicted, true, uncertainty, mask))
+    return predicted_m, true_m, doubt, scored
+
+
+def curve_by_percentiles(error: Array, by: Array, name: str) -> list[float]:
+    """Poggi et al.'s: keep what is at most as uncertain as the (100 - 2 k)-th percentile; after the last, 0."""
+    kept = [by <= np.percentile(by, 100 - 2 * k) for k in range(50)]
+    return [float(np.sqrt(np.mean(error[k] ** 2)) if name == "rmse" else np.mean(error[k])) for k in kept] + [0.0]
+
+
+@pytest.mark.parametrize("name", ["abs_rel", "rmse"])
+def test_equal_to_percentiles_in_numpy(name: str, maps: Maps) -> None:
+    ours = sparsification(*maps, name)
+    for index, (p, g, u, m) in enumerate(zip(*maps, strict=True)):
+        error, by = PIXEL_ERRORS[name](p[m].numpy(), g[m].numpy()), u[m].numpy()
+        curve, oracle = (np.array(curve_by_percentiles(error, order, name)) for order in (by, error))
+        assert ours.by_uncertainty[index].numpy() == pytest.approx(curve, rel=1e-9)
+        assert ours.oracle[index].numpy() == pytest.approx(oracle, rel=1e-9)
+        assert float(ours.ause[index]) == pytest.approx(np.trapezoid(curve - oracle, dx=0.02), rel=1e-9)
+        flat = np.r_[np.full(50, curve[0]), 0]
+        assert float(ours.aurg[index]) == pytest.approx(np.trapezoid(flat - curve, dx=0.02), rel=1e-9)
+
+
+def test_d1_equal_to_a_sorted_list(maps: Maps) -> None:
+    """Its oracle is nothing but ties, which percentiles cannot part: the misses leave first, one by one."""
+    ours = sparsification(*maps, "d1")
+    for index, (p, g, u, m) in enumerate(zip(*maps, strict=True)):
+        error = PIXEL_ERRORS["d1"](p[m].numpy(), g[m].numpy())
+        for curve, order in ((ours.by_uncertainty, np.argsort(-u[m].numpy())), (ours.oracle, np.argsort(-error))):
+            gone = [int(np.ceil(k * (len(error) - 1) / 50 - 1e-9)) for k in range(50)]
+            assert curve[index].numpy() == pytest.approx([*(error[order][n:].mean() for n in gone), 0], rel=1e-9, abs=1e-12)
+
+
+def test_spearman_equal_to_scipy(maps: Maps) -> None:
+    predicted, true, uncertainty, mask = maps
+    coarse = (10 * uncertainty).round()  # full of ties
+    for a in (uncertainty, coarse):
+        for ours, p, g, u, m in zip(spearman(a, predicted / true, mask), predicted, true, a, mask, strict=True):
+            assert float(ours) == pytest.approx(stats.spearmanr(u[m].numpy(), (p / g)[m].numpy()).statistic, rel=1e-9)
+
+
+@pytest.mark.parametrize(("width", "law"), [(laplace_width, stats.laplace), (normal_width, stats.norm)])
+def test_calibration_equal_to_scipy(width, law, maps: Maps) -> None:  # type: ignore[no-untyped-def]
+    _, true, uncertainty, mask = maps
+    for level in LEVELS:
+        assert width(level) == pytest.approx(law.interval(level)[1], rel=1e-12)
+    residual, sigma = true / 20 - 1, uncertainty.exp()
+    for ours, r, s, m in zip(calibration_curve(residual, sigma, mask, width), residual, sigma, mask, strict=True):
+        inside = [np.mean(np.abs(r[m].numpy()) <= law.interval(level)[1] * s[m].numpy()) for level in LEVELS]
+        assert ours.numpy() == pytest.approx(inside, rel=1e-12)
+
+
+@pytest.mark.parametrize(("width", "law"), [(laplace_width, stats.laplace), (normal_width, stats.norm), (laplace_width, stats.expon)])
+def test_what_is_drawn_from_the_law_is_calibrated_and_what_is_not_is_seen(width, law) -> None:  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(0)
+    sigma = torch.from_numpy(np.exp(rng.normal(size=(2, 200, 200))))
+    residual, mask = sigma * torch.from_numpy(law.rvs(size=sigma.shape, random_state=rng)), torch.ones_like(sigma, dtype=torch.bool)
+    assert (calibration_error(calibration_curve(residual, sigma, mask, width)) < 0.01).all()
+    too_sure, too_doubtful = (calibration_curve(residual, factor * sigma, mask, width) for factor in (0.5, 2))
+    assert (too_sure < torch.tensor(LEVELS)).all()
+    assert (too_doubtful > torch.tensor(LEVELS)).all()
+    assert (calibration_error(too_sure) > 0.1).all()
+
+
+@pytest.mark.parametrize("name", DEPTH_ERRORS)
+def test_where_none_has_left_it_is_the_metric(name: str, maps: Maps) -> None:
+    predicted, true, _, mask = maps
+    metric = METRICS.load(name)(predicted, true, mask)
+    torch.testing.assert_close(sparsification(*maps, name).by_uncertainty[:, 0], 1 - metric if name == "d1" else metric)
+
+
+@pytest.mark.parametrize("name", DEPTH_ERRORS)
+def test_the_error_itself_is_the_oracle(name: str, maps: Maps) -> None:
+    predicted, true, _, mask = maps
+    error = torch.where(mask, DEPTH_ERRORS[name].of_pixel(predicted, true), 0)
+    best = sparsification(predicted, true, error, mask, name)
+    assert (best.ause == 0).all()
+    assert (best.aurg > 0).all()
+    torch.testing.assert_close(best.below_random, torch.ones(3, dtype=torch.float64))
+    torch.testing.assert_close(spearman(error, error, mask), torch.ones(3, dtype=torch.float64))
+    worst = sparsification(predicted, true, -error, mask, name)
+    assert (worst.aurg < 0).all()
+    torch.testing.assert_close(spearman(error, -error, mask), -torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", DEPTH_ERRORS)
+def test_a_constant_is_worth_as_much_as_random_order(name: str, maps: Maps) -> None:
+    predicted, true, uncertainty, mask = maps
+    same = sparsification(predicted, true, torch.full_like(true, -2.0), mask, name)
+    torch.testing.assert_close(same.aurg, torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(same.ause, same.ause_of_random)
+    assert spearman(torch.ones_like(true), uncertainty, mask).isnan().all()
+
+
+def test_random_orders_are_what_random_says(maps: Maps) -> None:
+    """On average over 200 shuffles of one image, until a tenth of its pixels is left."""
+    predicted, true, _, mask = (each[:1].expand(200, -1, -1) for each in maps)
+    shuffled = torch.rand(true.shape, generator=torch.Generator().manual_seed(1), dtype=true.dtype)
+    for name in ("abs_rel", "d1"):
+        found = sparsification(predicted, true, shuffled, mask, name)
+        torch.testing.assert_close(found.by_uncertainty.mean(0)[:45], found.random[0, :45], rtol=0.03, atol=0)
+        assert abs(float(found.below_random.mean())) < 0.02
+
+
+@pytest.mark.parametrize("name", DEPTH_ERRORS)
+def test_only_the_order_counts_and_each_image_by_itself(name: str, maps: Maps) -> None:
+    whole, uncertainty, mask = sparsification(*maps, name), maps[2], maps[3]
+    again = sparsification(*maps[:2], uncertainty.exp(), mask, name)
+    assert torch.equal(again.by_uncertainty, whole.by_uncertainty)
+    assert torch.equal(spearman(uncertainty.exp(), maps[0] / maps[1], mask), spearman(uncertainty, maps[0] / maps[1], mask))
+    for index in range(3):
+        alone = sparsification(*(each[index] for each in maps), name)  # type: ignore[arg-type]
+        assert torch.equal(alone.by_uncertainty, whole.by_uncertainty[index])
+        assert torch.equal(alone.ause, whole.ause[index])
+
+
+def test_random_order_lies_between(maps: Maps) -> None:
+    """An uncertainty that knows something of the error: AUSE and AURG share what is between the oracle and random order."""
+    for name in DEPTH_ERRORS:
+        found = sparsification(*maps, name)
+        assert ((found.below_random > 0.2) & (found.below_random < 0.9)).all()
+        torch.testing.assert_close(found.ause + found.aurg, found.ause_of_random)
+        torch.testing.assert_close(1 - found.ause / found.ause_of_random, found.below_random)
+
+
+def test_by_hand() -> None:
+    """Two pixels, errors 1 and 3, the worse one is the doubtful one: 2 until the first leaves, then 1."""
+    true, predicted = torch.tensor([[1.0, 1.0]]), torch.tensor([[2.0, 4.0]])
+    found = sparsification(predicted, true, torch.tensor([[0.1, 0.2]]), torch.ones(1, 2, dtype=torch.bool))
+    assert found.by_uncertainty.tolist() == [2.0, *[1.0] * 49, 0.0]
+    assert float(found.ause) == 0
+    assert float(found.aurg) == pytest.approx((0.5 + 48 + 0.5) / 50)
+    tied = sparsification_curve(torch.tensor([[1.0, 3.0]]), torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
+    assert tied.tolist() == [*[2.0] * 50, 0.0]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_pixels_are_no_perfect_ones(count: int) -> None:
+    maps = torch.ones(3, 2, 4, 5, dtype=torch.float64).unbind()
+    mask = torch.zeros(2, 4, 5, dtype=torch.bool)
+    mask[1] = True
+    mask[0, 0, :count] = True
+    for name in DEPTH_ERRORS:
+        found = sparsification(*maps, mask, name)
+        for value in (found.ause, found.aurg, found.ause_of_random):
+            assert value.isnan().tolist() == [True, False]
+    assert spearman(maps[0], maps[1], mask).isnan().all()
+    assert calibration_curve(*maps[:2], mask)[0].isnan().all() == (count == 0)
