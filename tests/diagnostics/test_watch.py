@@ -75,11 +75,11 @@ def test_dead_answers_are_counted_by_the_recipe() -> None:
 
 
 class Spiking(SmallTask):
-    """A wrong label in one batch, a loss that is 1000 times the usual."""
+    """Wrong labels in two batches, a loss that is thousands of times the usual."""
 
     def step(self, batch: Batch) -> SmallReport:
         report = super().step(batch)
-        factor = 1e4 if self.global_step == 14 else 1.0
+        factor = 1e4 if self.global_step in (14, 17) else 1.0
         terms = {name: term * factor for name, term in report.terms.items()}
         return SmallReport(report.total * factor, terms, seen={"at_floor": torch.tensor(float(factor > 1))})
 
