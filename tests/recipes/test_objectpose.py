@@ -23,7 +23,7 @@ from stadia.data.tableworld.write import write_tableworld
 from stadia.geometry.centre import centre_of_translation, directions_to
 from stadia.geometry.rotations import conjugate, multiply, quaternion_of_ray
 from stadia.metrics.object_scores import average_precisions, matched_scores
-from stadia.models.object_pose_net import ObjectMaps
+from stadia.models.object_pose_net import CHANNELS, ObjectMaps
 from stadia.recipes import object_data, objectpose
 from stadia.recipes.found_objects import FoundObjects, compare_pictures, gather
 from stadia.recipes.object_data import ObjectBatch
@@ -193,16 +193,28 @@ def _whole(targets: ObjectTargets) -> ObjectTargets:
     return replace(targets, instance=instance, class_map=targets.class_map.where(instance > 0, 0))
 
 
-def test_a_picture_without_objects_teaches_the_mask_alone(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
-    task = recipe(small)
+@pytest.mark.parametrize("words", [(), ("loss.cross_entropy=0", "loss.focal=0", "loss.dice=0")])
+def test_a_picture_without_objects_teaches_the_mask_alone(small: ObjectPoseConfig, batch: ObjectBatch, words: tuple[str, ...]) -> None:
+    """And still has a gradient for every weight, as processes that train together must."""
+    task = recipe(resolve(ObjectPoseConfig, small.model_dump(), words))
     empty = replace(batch.targets, instance=torch.zeros_like(batch.targets.instance), class_map=torch.zeros_like(batch.targets.class_map))
     said = task.loss(task.network, task.network(batch.inputs.image), empty)
     said.total.backward()
     assert said.terms["rotation"] == 0
-    assert all(p.grad is None or p.grad.isfinite().all() for p in task.parameters())
+    gradients = {name: weight.grad for name, weight in task.named_parameters()}
+    assert not [name for name, gradient in gradients.items() if gradient is None]
+    taught = {name for name, gradient in gradients.items() if gradient is not None and (gradient != 0).any()}
+    assert bool(taught) == (not words)
+    assert not [name for name in taught if any(answer in name for answer in CHANNELS)]
     task.on_validation_epoch_start()
     scores = task.eval().validate(replace(batch, targets=empty))
     assert scores["mask_iou"].isnan().all()  # type: ignore[union-attr]
+
+
+def test_without_a_loss_of_the_mask_its_weights_still_have_a_gradient(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    task = recipe(resolve(ObjectPoseConfig, small.model_dump(), ["loss.cross_entropy=0", "loss.focal=0", "loss.dice=0"]))
+    task.step(batch).total.backward()
+    assert not [name for name, weight in task.named_parameters() if weight.grad is None]
 
 
 def test_pictures_are_drawn_as_in_prediction(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
@@ -248,6 +260,7 @@ def test_pictures_held_out_are_the_last_ones(tables: Path) -> None:
         ("data.tableworld=huge", "one of tiny, demo, full"),
         ("model.segmentation_channels=30", "multiple of 4"),
         ("data.height=100", "multiple of 32"),
+        ("loss.focal_gamma=0", "greater than or equal to 1"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(word: str, told: str) -> None:

@@ -55,7 +55,7 @@ class ObjectDataConfig(StrictModel):
 class ObjectLossConfig(StrictModel):
     """What is compared, and how much it counts. All but the mask's are means over objects: a small one counts as much as a large one.
 
-    cross_entropy, focal, dice: of the mask.  focal_gamma: 0 is cross-entropy.
+    cross_entropy, focal, dice: of the mask.  focal_gamma: how little pixels that are right already count, 1 or more.
     rotation: which one, by name, and its penalty of a quaternion's length.  rotation_weight: of it.
     rotation_of: "object" compares the mean over the object's pixels, "pixel" each of them.
     centre: of the direction to the centre at each pixel.  depth: of the logarithm of z.  size: relative to the true diagonal.
