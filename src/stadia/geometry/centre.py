@@ -79,7 +79,8 @@ def vote_centre_ransac(
 
     A pixel points at a crossing where the cosine of the angle is at least `min_cosine` (unlike a line, a direction has a sign).
     Crossings are chosen by about `voters` pixels of each object, spread evenly over it; all pixels take part in the fit.
-    `generator`, of the CPU, is the only source of chance. Not differentiable but for the last fit.
+    `generator`, of the CPU, is the only source of chance. It draws once for all objects, so what is voted of one does not depend on
+    the others. Not differentiable but for the last fit.
     """
     with torch.no_grad():
         where, towards = _at_least_float32(pixels), F.normalize(_at_least_float32(directions), dim=-1)
@@ -125,7 +126,7 @@ def _crossings(
     order = segment.argsort(stable=True)
     size = torch.bincount(segment, minlength=count)
     start = size.cumsum(0) - size
-    chance = torch.rand(2, count, hypotheses, generator=generator, dtype=torch.float64).to(pixels.device)
+    chance = torch.rand(2, 1, hypotheses, generator=generator, dtype=torch.float64).to(pixels.device)  # whatever stands beside an object
     drawn = (start[:, None] + (chance * size[:, None]).long()).clamp(max=max(len(order) - 1, 0))
     if not len(order):
         return pixels.new_zeros(count, hypotheses, 2), torch.zeros(count, hypotheses, dtype=torch.bool, device=pixels.device)
