@@ -15,6 +15,7 @@ from torch.testing import assert_close
 
 from stadia.geometry import boxes
 from stadia.geometry.se3 import from_rotation_translation, se3_exp, so3_exp
+from stadia.geometry.symmetry import Symmetry
 
 F64 = torch.float64
 
@@ -128,15 +129,44 @@ def test_two_without_volume_have_no_iou():
         assert float(overlap(at(0, 0, 0), size(1, 1, 0), at(0, 0, 0), size(1, 1, 0))) == 0
 
 
-def test_bodies_of_revolution_are_turned_and_others_are_not():
+@pytest.mark.parametrize("degrees", [0, 9, 36, 44, 45, 100, 180, 351])
+def test_the_twist_of_a_body_of_revolution_is_taken_out_whatever_its_angle(degrees: float):
+    lengths, yaw = size(1, 2, 1).expand(2, 3), (0, math.radians(degrees), 0)
+    T_b = at(0.3, 0.1, 2, w=(0.4, -0.7, 1.1))
+    upside_down = torch.diag(torch.tensor([-1.0, -1, 1, 1], dtype=F64))  # of no meaning for a box
+    for T in (T_b @ at(0, 0, 0, w=yaw), T_b @ at(0, 0, 0, w=yaw) @ upside_down):
+        T_a = T.expand(2, 4, 4)
+        found = boxes.symmetric_iou(T_a, lengths, T_b, lengths, Symmetry.of(["revolution", "none"]))
+        assert float(found[0]) == pytest.approx(1, abs=1e-9)
+        assert_close(found[1], boxes.iou(T, lengths[1], T_b, lengths[1]))
+
+
+def test_a_tilted_body_of_revolution_has_one_overlap_for_every_yaw():
+    lengths, T_b, tilt = size(1, 2, 1), at(0.3, 0.1, 2, w=(0.4, -0.7, 1.1)), at(0.05, 0, 0, w=(0.3, 0, 0.1))
+    yaws = torch.stack([at(0, 0, 0, w=(0, math.radians(yaw), 0)) for yaw in range(0, 360, 7)])
+    found = boxes.symmetric_iou(T_b @ tilt @ yaws, lengths, T_b, lengths, Symmetry.of(["revolution"]))
+    assert_close(found, boxes.iou(T_b @ tilt, lengths, T_b, lengths).expand(len(yaws)))
+
+
+def test_finite_turns_are_tried_each():
+    """A third of a turn about z is seen of a box, unless the object does not show it."""
+    lengths, T_b, third = size(1, 2, 1), at(0.3, 0.1, 2, w=(0.4, -0.7, 1.1)), 2 * math.pi / 3
+    turns = [(math.cos(angle / 2), 0.0, 0.0, math.sin(angle / 2)) for angle in (third, 2 * third)]
+    T_a = T_b @ at(0, 0, 0, w=(0, 0, third))
+    found = boxes.symmetric_iou(T_a, lengths, T_b, lengths, Symmetry.of(["none", turns, turns[1:]]))
+    assert float(found[1]) == pytest.approx(1, abs=1e-6)
+    assert float(found[0]) < 0.7
+    assert float(found[2]) < 0.7
+
+
+def test_hulls_of_bodies_of_revolution_are_turned_by_18_degrees_as_published_and_others_are_not():
     lengths = size(1, 2, 1).expand(2, 3)
-    T_a = at(0, 0, 0, w=(0, math.pi / 5, 0)).expand(2, 4, 4)
-    found = boxes.best_iou(T_a, lengths, at(0, 0, 0), lengths, torch.tensor([True, False]))
-    assert float(found[0]) == pytest.approx(1)
-    assert float(found[1]) == pytest.approx(float(boxes.iou(T_a[0], lengths[0], at(0, 0, 0), lengths[0])))
-    assert float(found[1]) < 0.9
-    none = boxes.best_iou(T_a, lengths, at(0, 0, 0), lengths, torch.tensor([False, False]), boxes.hull_iou)
-    assert_close(none, boxes.hull_iou(T_a, lengths, at(0, 0, 0), lengths))
+    half_a_step = boxes.hull_iou(at(0, 0, 0, w=(0, math.radians(9), 0)), lengths[0], at(0, 0, 0), lengths[0])
+    for degrees, best in ((36, 1.0), (9, float(half_a_step))):
+        T_a = at(0, 0, 0, w=(0, math.radians(degrees), 0)).expand(2, 4, 4)
+        found = boxes.turned_hull_iou(T_a, lengths, at(0, 0, 0), lengths, torch.tensor([True, False]))
+        assert float(found[0]) == pytest.approx(best)
+        assert_close(found[1], boxes.hull_iou(T_a[1], lengths[1], at(0, 0, 0), lengths[1]))
 
 
 def test_pairs_and_single_boxes_are_broadcast_and_float32_is_taken():
@@ -145,6 +175,9 @@ def test_pairs_and_single_boxes_are_broadcast_and_float32_is_taken():
     assert found.shape == (4, 3)
     assert found.dtype == F64
     assert float(found[2, 1]) == pytest.approx(float(boxes.iou(T_a[2], size_a[2], T_b[1], size_b[1])), abs=1e-5)
-    assert boxes.best_iou(T_a[:, None], size_a[:, None], T_b, size_b, torch.tensor([True, False, True])).shape == (4, 3)
+    assert boxes.turned_hull_iou(T_a[:, None], size_a[:, None], T_b, size_b, torch.tensor([True, False, True])).shape == (4, 3)
+    symmetry = Symmetry.of(["revolution", "none", "none"])
+    assert boxes.symmetric_iou(T_a[:, None], size_a[:, None], T_b, size_b, symmetry).shape == (4, 3)
     assert boxes.iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0]).shape == (0,)
-    assert boxes.best_iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0], torch.zeros(0, dtype=torch.bool)).shape == (0,)
+    assert boxes.turned_hull_iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0], torch.zeros(0, dtype=torch.bool)).shape == (0,)
+    assert boxes.symmetric_iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0], Symmetry.of([])).shape == (0,)

@@ -67,6 +67,22 @@ def test_the_symmetry_of_the_truth_counts():
     assert quarter.tolist() == pytest.approx([0.01 / (0.03 + 0.03 - 0.01), 1, 0.01 / (0.03 + 0.03 - 0.01)])
 
 
+def test_the_exact_overlap_of_a_perfect_bottle_is_1_whatever_its_yaw():
+    T = poses(40)
+    for degrees in (9.0, 27.0, 45.0, 63.0):
+        bottle = objects(T, torch.tensor([0.1, 0.3, 0.1]).expand(40, 3), symmetry=["revolution"] * 40)
+        spun = METRICS["iou_3d"](objects(turned(T, (0.0, 1.0, 0.0), degrees), bottle.size_m), bottle)
+        assert_close(spun, torch.ones(40, dtype=F64), atol=1e-6, rtol=0)
+
+
+def test_the_exact_overlap_knows_finite_turns():
+    T, cube = poses(2), torch.full((2, 3), 0.1)
+    true = objects(T, cube, symmetry=["none", [(math.cos(0.4), 0.0, math.sin(0.4), 0.0)]])
+    found = METRICS["iou_3d"](objects(turned(T, (0.0, 1.0, 0.0), math.degrees(0.8)), cube), true)
+    assert float(found[0]) < 0.8
+    assert float(found[1]) == pytest.approx(1, abs=1e-6)
+
+
 def test_the_hull_is_another_measure():
     T = poses(50)
     moved = T.clone()

@@ -7,13 +7,13 @@ Everything is batched over leading axes and in float64. A size below 0 has no me
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import product
 
 import torch
 from torch import Tensor
 
-from stadia.geometry.se3 import compose, inverse, transform
+from stadia.geometry.se3 import compose, from_rotation_translation, inverse, matrix_from_quaternion_wxyz, transform
+from stadia.geometry.symmetry import Symmetry
 
 CORNERS = tuple(product((-0.5, 0.5), repeat=3))
 """Of the box of size 1: x counts slowest, z fastest."""
@@ -26,8 +26,6 @@ FACES = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (
 
 ROTATIONS = 20
 """How many turns about y the published NOCS evaluation tries for a body of revolution."""
-
-Overlap = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def corners(T_camera_object: Tensor, size_m: Tensor) -> Tensor:
@@ -57,24 +55,49 @@ def hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Te
     return shared / joint.where(joint > 0, 1.0)
 
 
-def best_iou(
-    T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, revolution: Tensor, overlap: Overlap = iou, rotations: int = ROTATIONS
-) -> Tensor:
-    """The largest overlap (...) over turns of box a about its y, where `revolution` (...) bool says that these cannot be seen.
+def symmetric_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, symmetry: Symmetry) -> Tensor:
+    """The exact IoU (...) with what b's symmetry (leading axes as those of the boxes) leaves unseen taken out of box a.
 
-    `rotations` of them over the full turn, and for one quarter of it a box with a square base comes back to itself.
+    Of finite turns the best is taken. Of a body of revolution the twist of a against b about y is taken out, so that its angle to b is
+    the least: a matter of no steps. Upside down or not is told by nothing of a box.
     """
-    angle = torch.arange(rotations, dtype=torch.float64, device=T_a.device) * (2 * math.pi / rotations)
-    turn = torch.eye(4, dtype=torch.float64, device=T_a.device).repeat(rotations, 1, 1)
-    turn[:, 0, 0], turn[:, 0, 2], turn[:, 2, 0], turn[:, 2, 2] = angle.cos(), angle.sin(), -angle.sin(), angle.cos()
+    R = matrix_from_quaternion_wxyz(symmetry.turns.double())
+    turned_b = compose(T_b.double()[..., None, :, :], from_rotation_translation(R, torch.zeros_like(R[..., 0])))
+    T_a = T_a.double()[..., None, :, :]
+    T_a = _untwisted(T_a, turned_b).where(symmetry.revolution[..., None, None, None], T_a)
+    return iou(T_a, size_a_m[..., None, :], turned_b, size_b_m[..., None, :]).amax(-1)
+
+
+def turned_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, revolution: Tensor) -> Tensor:
+    """The largest `hull_iou` (...) over ROTATIONS turns of box a about its y, where `revolution` (...) bool says that no turn is seen."""
+    turn = _about_y(2 * math.pi / ROTATIONS * torch.arange(ROTATIONS, dtype=torch.float64, device=T_a.device))
     given = (T_a.double(), size_a_m.double(), T_b.double(), size_b_m.double())
     shape = (T_a[..., 0, 0] + size_a_m[..., 0] + T_b[..., 0, 0] + size_b_m[..., 0] + revolution).shape
     T_a, size_a, T_b, size_b = (x.expand(*shape, *x.shape[-n:]) for x, n in zip(given, (2, 1, 2, 1), strict=True))
     revolution = revolution.expand(shape)
-    best = overlap(T_a, size_a, T_b, size_b)
+    best = hull_iou(T_a, size_a, T_b, size_b)
     turned = compose(T_a[revolution][:, None], turn)
-    of_turns = overlap(turned, size_a[revolution][:, None], T_b[revolution][:, None], size_b[revolution][:, None])
+    of_turns = hull_iou(turned, size_a[revolution][:, None], T_b[revolution][:, None], size_b[revolution][:, None])
     return best.masked_scatter(revolution, of_turns.amax(1))
+
+
+def _untwisted(T_a: Tensor, T_b: Tensor) -> Tensor:
+    """T_a (..., 4, 4) turned about its own y until no twist about y is left of its rotation against b.
+
+    With the quaternion d of that rotation the twist is 2 atan(d_y / d_w), here by d's matrix. Where the y axes point apart (d_w, d_y near
+    0, and no twist) it is that of the box with y and z reversed, which is the same box.
+    """
+    R = T_b[..., :3, :3].transpose(-1, -2) @ T_a[..., :3, :3]
+    sign = torch.where(R[..., 1, 1] < 0, -1.0, 1.0)
+    twist = torch.atan2(sign * R[..., 0, 2] - R[..., 2, 0], R[..., 0, 0] + sign * R[..., 2, 2])
+    return compose(T_a, _about_y(-sign * twist))
+
+
+def _about_y(angle: Tensor) -> Tensor:
+    """(..., 4, 4) of angles (...) in radians."""
+    turn = torch.eye(4, dtype=angle.dtype, device=angle.device).repeat(*angle.shape, 1, 1)
+    turn[..., 0, 0], turn[..., 0, 2], turn[..., 2, 0], turn[..., 2, 2] = angle.cos(), angle.sin(), -angle.sin(), angle.cos()
+    return turn
 
 
 # ------------------------------------------------------------------------------------------------------- shared volume

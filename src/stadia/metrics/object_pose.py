@@ -56,18 +56,14 @@ def translation_error_cm(predicted: Objects, true: Objects) -> Tensor:
 
 
 def iou_3d(predicted: Objects, true: Objects) -> Tensor:
-    """Shared by joint volume of the oriented boxes, exact, 0 to 1; the largest over turns that cannot be seen."""
-    return _best_overlap(predicted, true, boxes.iou)
+    """Shared by joint volume of the oriented boxes, exact, 0 to 1, whatever turn of the truth cannot be seen."""
+    return boxes.symmetric_iou(predicted.T_camera_object, predicted.size_m, true.T_camera_object, true.size_m, true.symmetry)
 
 
 def iou_3d_hull(predicted: Objects, true: Objects) -> Tensor:
     """The IoU of the axis-aligned hulls of both boxes, as NOCS evaluations score it (nocs_compat); too large as a rule."""
-    return _best_overlap(predicted, true, boxes.hull_iou)
-
-
-def _best_overlap(predicted: Objects, true: Objects, overlap: boxes.Overlap) -> Tensor:
     given = (predicted.T_camera_object, predicted.size_m, true.T_camera_object, true.size_m)
-    return boxes.best_iou(*given, true.symmetry.revolution, overlap)
+    return boxes.turned_hull_iou(*given, true.symmetry.revolution)
 
 
 # ----------------------------------------------------------------------------------------------- distances of a model
