@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -18,9 +18,7 @@ from stadia.metrics.matching import best_pairs, greedy_pairs, mask_iou
 from stadia.metrics.object_pose import Objects
 from stadia.metrics.object_scores import (
     EXACT,
-    IOU_THRESHOLDS,
     NOCS_COMPAT,
-    POSE_THRESHOLDS,
     ApRules,
     Comparison,
     average_precision,
@@ -28,7 +26,6 @@ from stadia.metrics.object_scores import (
     compare,
     matched_scores,
     of_all,
-    score_names,
 )
 
 # ------------------------------------------------------------------------------------------- the protocol in plain Python
@@ -61,30 +58,41 @@ def plain_take(scores, cost, allowed):
     return taken
 
 
-def plain_scores(pictures: list[Comparison], classes: range, rules: ApRules) -> dict[str, float]:
-    by_class: dict[str, list[float]] = {name: [] for name in score_names()}
+PLAIN_IOU = {"ap_iou25": 0.25, "ap_iou50": 0.5, "ap_iou75": 0.75}
+PLAIN_POSE = {
+    "ap_5deg_2cm": (5, 2),
+    "ap_5deg_5cm": (5, 5),
+    "ap_10deg_2cm": (10, 2),
+    "ap_10deg_5cm": (10, 5),
+    "ap_10deg_10cm": (10, 10),
+}
+
+
+def plain_scores(pictures: list[Comparison], classes: range, nocs: bool) -> dict[str, float]:
+    """Every number of the rules is written out here: hulls and a gate of .1 as NOCS has it, or oriented boxes and none."""
+    by_class: dict[str, list[float]] = {name: [] for name in (*PLAIN_IOU, *PLAIN_POSE)}
     for class_id in classes:
         sets = []
         for picture in pictures:
             rows = [i for i, c in enumerate(picture.class_id) if c == class_id]
             columns = [j for j, c in enumerate(picture.true_class_id) if c == class_id]
-            overlap = picture.hull_iou if rules.hull else picture.iou
+            overlap = picture.hull_iou if nocs else picture.iou
             sets.append((picture, rows, columns, [[overlap[i, j] for j in columns] for i in rows]))
         if not any(columns for _, _, columns, _ in sets):
             continue
-        for threshold, name in zip(IOU_THRESHOLDS, score_names(), strict=False):
+        for name, threshold in PLAIN_IOU.items():
             detections = []
             for picture, rows, _, overlap in sets:
                 scores = [picture.score[i] for i in rows]
                 taken = plain_take(scores, [[-x for x in row] for row in overlap], lambda i, j, o=overlap, t=threshold: o[i][j] > t)
                 detections += [(s, i in taken) for i, s in enumerate(scores)]
             by_class[name].append(plain_ap(detections, sum(len(columns) for _, _, columns, _ in sets)))
-        for (degrees, cm), name in zip(POSE_THRESHOLDS, score_names()[len(IOU_THRESHOLDS) :], strict=True):
+        for name, (degrees, cm) in PLAIN_POSE.items():
             detections, objects = [], 0
             for picture, rows, columns, overlap in sets:
-                if rules.gate is not None:
+                if nocs:
                     scores = [picture.score[i] for i in rows]
-                    taken = plain_take(scores, [[-x for x in row] for row in overlap], lambda i, j, o=overlap: o[i][j] > rules.gate)
+                    taken = plain_take(scores, [[-x for x in row] for row in overlap], lambda i, j, o=overlap: o[i][j] > 0.1)
                     rows, columns = [rows[i] for i in sorted(taken)], [columns[j] for j in sorted(taken.values())]
                 objects += len(columns)
                 angle = [[picture.rotation_deg[i, j] for j in columns] for i in rows]
@@ -117,7 +125,7 @@ def test_random_sets_against_plain_python(rules: ApRules, sets: int):
     seen = set()
     for _ in range(sets):
         pictures = [random_picture(rng, most=4) for _ in range(rng.integers(1, 3))]
-        found, expected = average_precisions(pictures, range(1, 4), rules), plain_scores(pictures, range(1, 4), rules)
+        found, expected = average_precisions(pictures, range(1, 4), rules), plain_scores(pictures, range(1, 4), rules is NOCS_COMPAT)
         assert found == pytest.approx(expected, nan_ok=True, abs=1e-12)
         assert all(math.isnan(value) or 0 <= value <= 1 for value in found.values())
         seen.add(round(found["ap_10deg_10cm"], 3))
@@ -211,6 +219,31 @@ def test_equal_scores_have_no_order():
     assert found.pop() == pytest.approx(1 / 3 + 1 / 3 * 3 / 5 + 1 / 3 * 3 / 5)
     assert average_precision(score[:0], right[:0], 2) == 0
     assert math.isnan(average_precision(score, right, 0))
+
+
+def test_the_order_of_rows_of_equal_score_changes_nothing():
+    """A csv whose scores are all 1: precisions of every kind, and the pairs, whatever the order of its rows."""
+    rng = np.random.default_rng(0)
+    for _ in range(25):
+        picture = random_picture(rng, most=6)
+        picture = replace(picture, score=rng.choice([0.5, 1.0], len(picture.score)) if rng.random() < 0.5 else np.ones(len(picture.score)))
+        for rules in (EXACT, NOCS_COMPAT):
+            expected = average_precisions([picture], range(1, 4), rules)
+            for _ in range(4):
+                rows = rng.permutation(len(picture.score))
+                shuffled = average_precisions([picture.part(rows, np.arange(len(picture.true_class_id)))], range(1, 4), rules)
+                assert shuffled == pytest.approx(expected, nan_ok=True, abs=1e-12)
+
+
+def test_predictions_of_equal_score_choose_together():
+    overlap, sure = np.array([[0.9, 0.8], [0.8, 0.1]]), np.ones(2)
+    assert greedy_pairs(-overlap, overlap > 0.5, sure).tolist() == [1, 0], "two rather than the nearest one"
+    assert greedy_pairs(-overlap, overlap > 0, np.array([1.0, 1.0])).tolist() == [1, 0], "1.6 rather than 1.0"
+    assert greedy_pairs(-overlap[:, :1], overlap[:, :1] > 0.5, sure).tolist() == [0, -1]
+    assert greedy_pairs(-overlap[::-1, :1], overlap[::-1, :1] > 0.5, sure).tolist() == [-1, 0]
+    far = np.array([[1.0, 3.0, np.inf], [2.0, np.inf, np.inf], [1.5, np.inf, 900.0]])
+    assert greedy_pairs(far, np.isfinite(far), np.ones(3)).tolist() == [1, 0, 2]
+    assert greedy_pairs(far, np.isfinite(far), np.array([1.0, 1.0, 2.0])).tolist() == [1, -1, 0]
 
 
 # ------------------------------------------------------------------------------------------------------------- matching

@@ -47,15 +47,33 @@ def best_pairs(overlap: Floats, same_class: Truth, threshold: float = 0.5) -> Ma
 
 
 def greedy_pairs(cost: Floats, allowed: Truth, score: Floats) -> Indices:
-    """For each prediction the object that it takes, (P,), -1 = none: in order of score the cheapest (P, G) free and allowed one."""
+    """For each prediction the object that it takes, (P,), -1 = none: in order of score the cheapest (P, G) free and allowed one.
+
+    Predictions of equal score choose together: as many of them as can take one, and of such choices the cheapest in sum (Hungarian
+    method), so that the order of rows has no say.
+    """
     taken = np.full(cost.shape[0], -1, dtype=np.int64)
     free = np.ones(cost.shape[1], dtype=bool)
     able = np.any(allowed, axis=1)
-    for row in np.argsort(-score, kind="stable"):
-        if able[row] and (open_ := allowed[row] & free).any():
-            taken[row] = np.where(open_, cost[row], np.inf).argmin()
-            free[taken[row]] = False
+    for one in np.unique(-score[able]):
+        rows = np.flatnonzero(able & (-score == one))
+        columns = np.flatnonzero(free & np.any(allowed[rows], axis=0))
+        chosen, of_columns = _cheapest(cost[np.ix_(rows, columns)], allowed[np.ix_(rows, columns)])
+        taken[rows[chosen]] = columns[of_columns]
+        free[columns[of_columns]] = False
     return taken
+
+
+def _cheapest(cost: Floats, allowed: Truth) -> tuple[Indices, Indices]:
+    """Rows and columns of as many allowed pairs (P, G) as there can be, of the least sum of costs."""
+    if len(cost) == 1:
+        columns = np.flatnonzero(allowed[0])
+        return np.zeros(min(len(columns), 1), dtype=np.int64), columns[cost[0, columns].argsort(kind="stable")[:1]]
+    least, span = cost.min(initial=np.inf, where=allowed), np.ptp(cost[allowed]) if allowed.any() else 0.0
+    worth = np.where(allowed, len(cost) + 1 - (np.where(allowed, cost, least) - least) / (span or 1.0), 0.0)  # one pair more outweighs all
+    rows, columns = linear_sum_assignment(worth, maximize=True)
+    paired = allowed[rows, columns]
+    return rows[paired], columns[paired]
 
 
 def _matches(predicted: Indices, true: Indices, shape: tuple[int, ...]) -> Matches:

@@ -119,7 +119,8 @@ def average_precisions(pictures: Iterable[Comparison], classes: Sequence[int], r
     """The mean over classes that have an object of the average precision, 0 to 1, by threshold: "ap_iou50", "ap_5deg_5cm", ...
 
     Every prediction takes an object of its picture and class, in order of score: of those with an overlap above the threshold the
-    largest; of those within degrees and centimetres the one with the least sum of both. NaN where no class has an object.
+    largest; of those within degrees and centimetres the one with the least sum of both. Those of equal score choose together
+    (`matching.greedy_pairs`). NaN where no class has an object.
     """
     pictures = list(pictures)
     of_class = [_average_precisions([_of_class(picture, one) for picture in pictures], rules) for one in classes]
