@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.data.nocs import CLASSES, K_CAMERA, K_REAL, NocsPictures, read_coordinates, read_depth, recover_pose
+from stadia.data.object_sources import KeptLabels, PartOfPictures
+from stadia.data.object_survey import survey
 from stadia.data.tableworld.presets import TINY
 from stadia.data.tableworld.render import TableRenderer, TableView, nocs_map
 from stadia.data.tableworld.table import make_table, table_seed
+from stadia.diagnostics.objects import object_findings
 from stadia.geometry.se3 import rotation_angle_deg
 
 NAMES = {"bottle": "bottle", "bowl": "bowl", "can": "can", "laptop": "laptop", "cup": "mug"}  # NOCS has no boxes: distractors here
@@ -121,6 +124,20 @@ def test_an_object_without_a_pose_is_left_out_and_told(folder: Path, view: Table
     labels = pictures.labels(0)
     assert len(labels.objects) == len(known(view)) - 2
     assert (labels.instance[(view.instance == first) | (view.instance == second)] == 0).all()
+
+
+def test_what_was_left_out_is_a_finding(folder: Path, view: TableView) -> None:
+    """One object without depth, one of _meta.txt that no pixel shows, through what a training wraps its pictures in."""
+    scene, number = folder / "scene_1", known(view)[0] + 1
+    spoilt(scene / "0000_depth.png", lambda depth: depth.__setitem__(view.instance == number, 0))
+    with (scene / "0000_meta.txt").open("a") as stream:
+        stream.write("77 6 unseen_mug\n")
+    found = survey(PartOfPictures(KeptLabels(NocsPictures.open(folder)), [0]))
+    assert found.hidden == ((0, 77),)
+    ((picture, left, reason),) = found.left_out
+    assert (picture, left) == (0, number)
+    assert "0 pixels with depth" in reason
+    assert [one.code for one in object_findings({"train": found})] == ["O04", "O01"]
 
 
 def test_an_object_behind_the_camera_is_corrupt() -> None:

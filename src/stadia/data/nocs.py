@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.seeds import derive
 from stadia.core.types import Camera
-from stadia.data.object_labels import BACKGROUND, ObjectLabel, ObjectLabels, ObjectPictures, Points, SymmetryLabel
+from stadia.data.object_labels import BACKGROUND, LeftOut, ObjectLabel, ObjectLabels, ObjectPictures, Points, SymmetryLabel
 from stadia.data.pictures import natural_key, read_depth_codes, read_rgb
 from stadia.geometry.align_ransac import umeyama_ransac
 
@@ -31,14 +31,6 @@ _BACKGROUND_NUMBER = 255
 _INLIER_M = 0.01
 _MOST_POINTS = 600
 _FEWEST_PX = 20
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """An object without a pose. number: in the mask and in _meta.txt."""
-
-    number: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +156,7 @@ class NocsPictures(ObjectPictures):
         return ObjectLabels(instance, tuple(found.values()))
 
     def left_out(self, index: int) -> list[LeftOut]:
-        """The objects of known classes that have no label, each with the reason; distractors are not counted."""
+        """The objects of known classes without a pose, by their number in _mask.png and _meta.txt; distractors are not counted."""
         return self._recovered(index)[1]
 
     def _mask(self, index: int) -> NDArray[np.int32]:
@@ -194,12 +186,12 @@ class NocsPictures(ObjectPictures):
             if kind == 0:
                 continue
             if not own.any():
-                left_out.append(LeftOut(number, "no pixel shows it"))
+                left_out.append(LeftOut(number, "no pixel shows it", 0))
                 continue
             try:
                 pose = recover_pose(coordinates, depth, own, K_CAMERA if rendered else K_REAL, derive(0, "nocs", index, number))
             except GeometryError as error:
-                left_out.append(LeftOut(number, str(error)))
+                left_out.append(LeftOut(number, str(error), int(own.sum())))
                 continue
             symmetry: SymmetryLabel = "revolution" if CLASSES[kind] in _OF_REVOLUTION else "none"
             size = 2 * np.abs(coordinates[own] - 0.5).max(0) * pose.diagonal_m

@@ -67,6 +67,18 @@ class ObjectLabels:
     objects: tuple[ObjectLabel, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An object of a known class that has no label, and why.
+
+    number: in the data set's own files.  visible_px: how many pixels show it; where there are some, they count as background.
+    """
+
+    number: int
+    reason: str
+    visible_px: int
+
+
 class ObjectPictures(ABC):
     """Single pictures with objects in known poses. Reading is lazy, and every call reads from disk.
 
@@ -95,6 +107,10 @@ class ObjectPictures(ABC):
     def boxes(self, index: int) -> Sequence[ObjectBox]:
         """The objects that can be seen, without their masks. Raises DataError as `labels` does."""
         return [one for one in self.labels(index).objects if one.visible_px]
+
+    def left_out(self, index: int) -> Sequence[LeftOut]:
+        """The objects of known classes that `labels` leaves out; most layouts label each. Raises DataError as `labels` does."""
+        return ()
 
     @abstractmethod
     def file(self, index: int) -> Path:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Camera
-from stadia.data.object_labels import ObjectBox, ObjectLabels, ObjectPictures
+from stadia.data.object_labels import LeftOut, ObjectBox, ObjectLabels, ObjectPictures
 
 
 def _objects(path: Path, split: str) -> ObjectPictures:
@@ -111,6 +111,9 @@ class PartOfPictures(ObjectPictures):
     def boxes(self, index: int) -> Sequence[ObjectBox]:
         return self.whole.boxes(self.indices[index])
 
+    def left_out(self, index: int) -> Sequence[LeftOut]:
+        return self.whole.left_out(self.indices[index])
+
     def file(self, index: int) -> Path:
         return self.whole.file(self.indices[index])
 
@@ -139,6 +142,9 @@ class KeptLabels(ObjectPictures):
         if len(self._kept) < self.most:
             self._kept[index] = labels
         return labels
+
+    def left_out(self, index: int) -> Sequence[LeftOut]:
+        return self.whole.left_out(index)
 
     def file(self, index: int) -> Path:
         return self.whole.file(index)

@@ -1,4 +1,4 @@
-"""What there is to learn in a set of pictures of objects, counted before training: how many of each class, and what nobody can see."""
+"""What there is to learn in a set of pictures of objects, counted before training: how many of each class, and what has no label."""
 
 from __future__ import annotations
 
@@ -14,36 +14,27 @@ from stadia.data.object_labels import ObjectPictures
 class Survey:
     """Of the pictures that were looked at.
 
-    objects: how many of each class are visible.  pictures_with: in how many pictures.
-    hidden: (picture, object from 1) of each labelled object that no pixel shows.  empty: pictures without a visible object.
-    median_visible_px: of the visible ones; 0 where there are none.
+    objects: how many of each class are visible.
+    hidden: (picture, object) of each that no pixel shows: its place from 1, or its number in the files where it has no label.
+    left_out: (picture, object by its number in the files, reason) of each that pixels show, and that has no label.
     """
 
     pictures: int
     objects: dict[str, int]
-    pictures_with: dict[str, int]
     hidden: tuple[tuple[int, int], ...]
-    empty: tuple[int, ...]
-    median_visible_px: float
+    left_out: tuple[tuple[int, int, str], ...]
 
 
 def survey(pictures: ObjectPictures, at_most: int = 200) -> Survey:
     """Look at the labels of up to `at_most` pictures, spread evenly over the set. Raises DataError for labels that cannot be."""
     looked_at = np.unique(np.linspace(0, len(pictures) - 1, min(at_most, len(pictures))).round().astype(int)).tolist()
-    objects, pictures_with = Counter[str](), Counter[str]()
+    objects = Counter[str]()
     hidden: list[tuple[int, int]] = []
-    empty: list[int] = []
-    visible_px: list[int] = []
+    left_out: list[tuple[int, int, str]] = []
     for index in looked_at:
-        labels = pictures.labels(index).objects
-        hidden += [(index, place) for place, one in enumerate(labels, start=1) if one.visible_px == 0]
-        visible = [one for one in labels if one.visible_px > 0]
-        visible_px += [one.visible_px for one in visible]
-        names = [pictures.classes[one.class_id] for one in visible]
-        objects.update(names)
-        pictures_with.update(set(names))
-        if not visible:
-            empty.append(index)
-    return Survey(
-        len(looked_at), dict(objects), dict(pictures_with), tuple(hidden), tuple(empty), float(np.median(visible_px)) if visible_px else 0.0
-    )
+        labels, unlabelled = pictures.labels(index).objects, pictures.left_out(index)
+        objects.update(pictures.classes[one.class_id] for one in labels if one.visible_px)
+        hidden += [(index, place) for place, one in enumerate(labels, start=1) if not one.visible_px]
+        hidden += [(index, one.number) for one in unlabelled if not one.visible_px]
+        left_out += [(index, one.number, one.reason) for one in unlabelled if one.visible_px]
+    return Survey(len(looked_at), dict(objects), tuple(hidden), tuple(left_out))

@@ -12,7 +12,8 @@ from stadia.diagnostics.finding import Finding, Severity
 class Surveyed(Protocol):
     """What was counted in pictures of a split (`data.object_survey.Survey`).
 
-    pictures: how many were looked at.  objects: visible ones by class.  hidden: (picture, object) of labels that no pixel shows.
+    pictures: how many were looked at.  objects: visible ones by class.  hidden: (picture, object) of those that no pixel shows.
+    left_out: (picture, object, reason) of those that pixels show, and that have no label.
     """
 
     @property
@@ -21,10 +22,12 @@ class Surveyed(Protocol):
     def objects(self) -> Mapping[str, int]: ...
     @property
     def hidden(self) -> tuple[tuple[int, int], ...]: ...
+    @property
+    def left_out(self) -> tuple[tuple[int, int, str], ...]: ...
 
 
 def object_findings(surveys: Mapping[str, Surveyed]) -> list[Finding]:
-    """Of the splits by name, "train" among them: what no pixel shows, and what does not train (O01 to O03)."""
+    """Of the splits by name, "train" among them: what no pixel shows, what does not train, and what has no label (O01 to O04)."""
     train, found = surveys["train"], []
     if not train.objects:
         found.append(
@@ -54,4 +57,18 @@ def object_findings(surveys: Mapping[str, Surveyed]) -> list[Finding]:
                     expected="each class in training",
                 )
             )
+        if one.left_out:
+            found.append(_left_out(split, one))
     return in_order(found)
+
+
+def _left_out(split: str, one: Surveyed) -> Finding:
+    pictures, objects, reasons = zip(*one.left_out, strict=True)
+    return finding(
+        "O04",
+        Severity.WARN,
+        measured=f"{len(objects)} visible objects in {len(set(pictures))} of {one.pictures} pictures of '{split}' have no pose, "
+        f"such as number {objects[0]} of picture {pictures[0]}: {reasons[0]}",
+        expected="a pose of each object that can be seen",
+        evidence={"left_out": {"picture": list(pictures[:10]), "object": list(objects[:10]), "reason": list(reasons[:10])}},
+    )

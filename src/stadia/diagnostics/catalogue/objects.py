@@ -36,4 +36,14 @@ ENTRIES = (
         measured="Up to 100 pictures of each split: classes that only the other splits show.",
         seen="BOP's test scenes, each with objects of its own",
     ),
+    Entry(
+        "O04",
+        "Visible objects without a pose",
+        Stage.DATA,
+        symptom="Such objects are found at times and missed at times, and each that is found counts as a false alarm.",
+        cause="no pose fits their coordinates and depth, so that they have no label, and their pixels are taught as background",
+        cure="take out the pictures that the evidence names, or mend their depth and coordinates",
+        measured="Up to 100 pictures of each split: objects of known classes with pixels and without a label, and the reason.",
+        seen="a picture of NOCS's layout in which an object has no depth",
+    ),
 )
