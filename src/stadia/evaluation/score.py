@@ -21,6 +21,7 @@ from stadia.evaluation.order import rank_correlation
 from stadia.evaluation.predictions import Predictions
 from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.score_notes import note_of_bounds, note_of_clamp, note_of_order, note_of_truth, note_of_unit
+from stadia.evaluation.uncertainty import Orders, mean_order, score_order, uncertainty_at
 from stadia.evaluation.watch import Watch, unwatched
 from stadia.geometry.align import scale_shift
 from stadia.geometry.crops import PICTURE_CROPS, picture_box
@@ -45,6 +46,7 @@ class ImageScore:
     labelled: share of the picture's pixels that have ground truth, scored or not.
     order: rank correlation of the prediction, as claimed, with the truth: 1 where near and far are in its order, -1 where they are turned
         around; None where one of them is constant.
+    uncertainty: what the prediction's uncertainty is worth; None where it says none, or fewer than 2 pixels are scored.
     """
 
     name: str
@@ -55,15 +57,17 @@ class ImageScore:
     at_clamp: float = 0.0
     labelled: float = 1.0
     order: float | None = None
+    uncertainty: Orders | None = None
 
     def named(self, name: str) -> ImageScore:
         """The same score under another name."""
         return replace(self, name=name)
 
     def to_json(self) -> dict[str, Any]:
-        """One flat object: name, metrics, scale_ratio, pixels, outside_crop, at_clamp, labelled, order."""
+        """Name, metrics, scale_ratio, pixels, outside_crop, at_clamp, labelled, order side by side; `uncertainty` by error, if any."""
         counts = {"pixels": self.pixels, "outside_crop": self.outside_crop, "at_clamp": self.at_clamp, "labelled": self.labelled}
-        return {"name": self.name, **self.metrics, "scale_ratio": self.scale_ratio, **counts, "order": self.order}
+        doubt = {} if self.uncertainty is None else {"uncertainty": {name: order.numbers() for name, order in self.uncertainty.items()}}
+        return {"name": self.name, **self.metrics, "scale_ratio": self.scale_ratio, **counts, "order": self.order, **doubt}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +102,18 @@ class DepthScore:
         ratios = [image.scale_ratio for image in self.per_image if image.scale_ratio is not None]
         return float(np.std(np.divide(ratios, np.median(ratios)))) if ratios else None
 
+    @property
+    def uncertainty(self) -> Orders:
+        """What the uncertainty said is worth, by error: means over the images that say one; empty where none does."""
+        return mean_order([image.uncertainty for image in self.per_image if image.uncertainty is not None])
+
     def summary(self) -> dict[str, Any]:
-        """The metrics by name, `images`, the scale ratio, what was asked, and `notes`: one JSON object."""
+        """The metrics by name, `images`, the scale ratio, what was asked, and `notes`: one JSON object.
+
+        Where an image says an uncertainty, `uncertainty` by error too, and how many say none.
+        """
+        doubt = {name: order.numbers() for name, order in self.uncertainty.items()}
+        silent = sum(image.uncertainty is None for image in self.per_image)
         return {
             "protocol": self.protocol,
             "claim": str(self.claim),
@@ -109,12 +123,15 @@ class DepthScore:
             "scale_ratio_spread": self.scale_ratio_spread,
             "images": len(self.per_image),
             "images_without_truth": len(self.without_truth),
+            **({"images_without_uncertainty": silent, "uncertainty": doubt} if doubt else {}),
             "notes": list(self.notes),
         }
 
     def to_json(self) -> dict[str, Any]:
-        """What a score file holds: the means, and every image beside them."""
+        """What a score file holds: the means, and every image beside them; of `uncertainty` the mean curves too."""
         head = self.summary()
+        if "uncertainty" in head:
+            head["uncertainty"] = {name: order.to_json() for name, order in self.uncertainty.items()}
         metrics = {name: head.pop(name) for name in self.metrics}
         images = [image.to_json() for image in self.per_image]
         return {**head, "metrics": metrics, "without_truth": list(self.without_truth), "per_image": images}
@@ -190,7 +207,13 @@ def _aligned(predicted: Tensor, true_m: Tensor, claim: Claim, protocol: Protocol
 
 
 def score_image(
-    name: str, predicted: NDArray[np.floating], true_m: NDArray[np.floating], claim: Claim, protocol: Protocol, crop: str = "none"
+    name: str,
+    predicted: NDArray[np.floating],
+    true_m: NDArray[np.floating],
+    claim: Claim,
+    protocol: Protocol,
+    crop: str = "none",
+    log_uncertainty: NDArray[np.floating] | None = None,
 ) -> ImageScore | None:
     """Score one image in float64; None where the protocol scores none of its pixels.
 
@@ -202,6 +225,7 @@ def score_image(
         protocol: crop, caps, and what is aligned.
         crop: of `geometry.crops.PICTURE_CROPS`, what the prediction shows of the picture. It is brought to that window's size and
             place, and scored where the protocol's mask and the window overlap.
+        log_uncertainty: (h, w) as `predicted`, larger where it is trusted less; None where none is said.
 
     Raises ProtocolError where a scored pixel has no prediction.
     """
@@ -220,7 +244,9 @@ def score_image(
     near, far = protocol.clamp_m
     at_clamp = float(((depth <= near) | (depth >= far)).double().mean())
     outside, labelled = int(asked.sum()) - scored.numel(), float((whole > 0).double().mean())
-    return ImageScore(name, metrics, ratio, scored.numel(), outside, at_clamp, labelled, order)
+    doubt = None if log_uncertainty is None else uncertainty_at(name, log_uncertainty, predicted.shape, mask)
+    worth = None if doubt is None else score_order(depth, scored, doubt)
+    return ImageScore(name, metrics, ratio, scored.numel(), outside, at_clamp, labelled, order, worth)
 
 
 def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predictions: Predictions) -> None:
@@ -295,7 +321,7 @@ def score_images(predictions: Predictions, truth: Truth, protocol: Protocol) -> 
             continue
         predicted, file = predictions.read(name, png_per_metre=protocol.png_per_metre), str(predictions.files[name])
         _check_view(file, predicted.shape, true_m.shape, predictions)
-        score = score_image(file, predicted, true_m, predictions.claim, protocol, predictions.crop)
+        score = score_image(file, predicted, true_m, predictions.claim, protocol, predictions.crop, predictions.log_uncertainty(name))
         yield name, score and score.named(name)
 
 

@@ -1,0 +1,97 @@
+"""Whether what predictions say of their uncertainty orders the pixels of an image by the error of depth.
+
+Only the order is scored. The Sigma on disk is that of the photometric residual, which is no depth and has no unit: whether its size
+is right (calibration) can be asked of that residual alone, while the network trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.errors import ProtocolError
+from stadia.geometry.depth_maps import resize_map
+from stadia.metrics.uncertainty import DEPTH_ERRORS, Sparsification, sparsification, spearman
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How well uncertainty orders pixels by one error of depth: of an image, or the mean over images.
+
+    curves: (51,) each.  spearman: of the uncertainty and the error; None where one of them is constant.
+    """
+
+    curves: Sparsification
+    spearman: float | None
+
+    def numbers(self) -> dict[str, float | None]:
+        """`ause`, `aurg`, `ause_of_random`, `below_random` (None where all errors are equal) and `spearman`."""
+        curves = self.curves
+        areas = {"ause": float(curves.ause), "aurg": float(curves.aurg), "ause_of_random": float(curves.ause_of_random)}
+        below = float(curves.below_random) if areas["ause_of_random"] > 0 else None
+        return {**areas, "below_random": below, "spearman": self.spearman}
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers, and the curves: `curve`, `curve_of_oracle`, `curve_of_random`."""
+        of = {"curve": self.curves.by_uncertainty, "curve_of_oracle": self.curves.oracle, "curve_of_random": self.curves.random}
+        return {**self.numbers(), **{name: curve.tolist() for name, curve in of.items()}}
+
+
+Orders = Mapping[str, Order]
+"""By the error's name, `metrics.uncertainty.DEPTH_ERRORS`."""
+
+
+def uncertainty_at(name: str, log_uncertainty: NDArray[np.floating], shape: tuple[int, ...], mask: Tensor) -> Tensor:
+    """Log Sigma at the N scored pixels, (1, N), brought to the truth's size bilinearly.
+
+    Args:
+        name: for errors.
+        log_uncertainty: (h, w).
+        shape: (h, w) of the depth that it is of.
+        mask: (H, W) bool, the scored pixels.
+
+    Raises ProtocolError where the shapes differ, or a scored pixel has no finite number.
+    """
+    if log_uncertainty.shape != shape:
+        raise ProtocolError(
+            name, found=f"log uncertainty of shape {log_uncertainty.shape}", expected=f"that of depth, {shape}", cure="predict again"
+        )
+    values = torch.from_numpy(np.asarray(log_uncertainty, np.float64))
+    scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
+    if wrong := int((~scored.isfinite()).sum()):
+        raise ProtocolError(
+            name,
+            found=f"log uncertainty that is not finite at {wrong} of {len(scored)} scored pixels",
+            expected="a finite number at every one",
+            cure="predict again",
+        )
+    return scored[None]
+
+
+def score_order(depth_m: Tensor, true_m: Tensor, uncertainty: Tensor) -> Orders | None:
+    """Of one image's scored pixels, (1, N) each, depth aligned; None of fewer than 2 pixels, which have no order."""
+    if true_m.numel() < 2:
+        return None
+    every = torch.ones_like(true_m, dtype=torch.bool)
+    orders = {}
+    for name, error in DEPTH_ERRORS.items():
+        rank = float(spearman(uncertainty, error.of_pixel(depth_m, true_m), every))
+        orders[name] = Order(sparsification(depth_m, true_m, uncertainty, every, name), None if np.isnan(rank) else rank)
+    return orders
+
+
+def mean_order(orders: Sequence[Orders]) -> Orders:
+    """Means over images, each alike: of the curves, and so of their areas; of Spearman's over those that have one. Empty of none."""
+    return {name: _mean([one[name] for one in orders]) for name in DEPTH_ERRORS} if orders else {}
+
+
+def _mean(orders: Sequence[Order]) -> Order:
+    curves = [[getattr(order.curves, name) for order in orders] for name in ("by_uncertainty", "oracle", "random")]
+    ranks = [order.spearman for order in orders if order.spearman is not None]
+    return Order(Sparsification(*(torch.stack(of).mean(0) for of in curves)), float(np.mean(ranks)) if ranks else None)
