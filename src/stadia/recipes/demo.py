@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stadia.core.errors import RunError
 from stadia.core.files import write_json
-from stadia.data.cache import cache_folder
+from stadia.data.cache import cache_folder, exclusively
 from stadia.data.config import CacheConfig
 from stadia.data.roadworld.presets import DEMO
 from stadia.data.roadworld.write import VERSION, write_roadworld
@@ -92,14 +92,14 @@ def run(out: Path, overrides: Sequence[str] = ()) -> Demo:
 
 
 def render_worlds(console: Console) -> Path:
-    """The demo's worlds in the cache; what is already there is kept."""
+    """The demo's worlds in the cache; what is already there is kept. Processes that want the same wait for the first."""
     settings = hashlib.sha256(DEMO.model_dump_json().encode()).hexdigest()[:8]  # other settings are other worlds
     folder = cache_folder(CacheConfig()) / f"roadworld-demo-{VERSION}-{settings}"
     columns = (TextColumn("rendering RoadWorld"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
     frames = sum(DEMO.worlds.values()) * DEMO.frames
     if not console.is_terminal:
         console.print(f"rendering RoadWorld, {frames} frames, or reading them from the cache")
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with exclusively(folder), Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=frames)
         write_roadworld(DEMO, folder, advance=lambda frames: progress.advance(bar, frames))
     return folder

@@ -12,14 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch
-from stadia.data.cache import cache_folder
+from stadia.data.cache import cache_folder, exclusively
 from stadia.data.config import CacheConfig
 from stadia.data.loader import Loader
 from stadia.data.object_labels import ObjectPictures, no_masks
 from stadia.data.object_samples import ObjectInputs, ObjectSamples, ObjectTargets, PackedObjects
 from stadia.data.object_sources import BOXES_ALONE, KeptLabels, format_of, held_out, open_object_pictures
 from stadia.data.object_survey import survey
-from stadia.data.tableworld.presets import preset
+from stadia.data.tableworld.presets import TableWorldConfig, preset
 from stadia.data.tableworld.write import VERSION, write_tableworld
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.objects import object_findings
@@ -99,12 +99,19 @@ def _kept(pictures: ObjectPictures, format: str) -> ObjectPictures:
 
 
 def rendered_tables(name: str, cache: CacheConfig, console: Console) -> Path:
-    """TableWorld of this preset in the cache; what is already there is kept."""
+    """TableWorld of this preset in the cache; what is already there is kept. Processes that want the same wait for the first."""
     config = preset(name)
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other tables
     folder = cache_folder(cache) / f"tableworld-{name}-{VERSION}-{settings}"
     if (folder / "dataset.json").exists():  # written last
         return folder
+    with exclusively(folder):
+        if not (folder / "dataset.json").exists():  # another process may have written it meanwhile
+            _render(config, folder, console)
+    return folder
+
+
+def _render(config: TableWorldConfig, folder: Path, console: Console) -> None:
     columns = (TextColumn("rendering TableWorld"), BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
     total = sum(config.tables.values()) * config.views
     if not console.is_terminal:
@@ -112,4 +119,3 @@ def rendered_tables(name: str, cache: CacheConfig, console: Console) -> Path:
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=total)
         write_tableworld(config, folder, advance=lambda pictures: progress.advance(bar, pictures))
-    return folder
