@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor
 
 from stadia.core.types import Camera, Prediction, Targets
 from stadia.geometry.se3 import inverse, se3_exp
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "geometry"))  # traffic: ray-cast roads
 
 NORMAL, DISTANCE_M = (0.25, -0.15, 1.0), 8.0  # the wall: normal . p = distance, in the target's frame
 MOTIONS = {  # p_source = exp(v, w) p_target
