@@ -16,6 +16,7 @@ from stadia.data.bop import BopPictures
 from stadia.data.bop_results import boxes_of, ground_truth, read_results, write_results
 from stadia.data.object_labels import EstimatedBox
 from stadia.recipes.bop_recall import add_recall
+from stadia.recipes.labelled_objects import score_found
 
 Found = list[list[EstimatedBox]]
 
@@ -95,8 +96,36 @@ def test_the_command_scores_a_csv(bop: Path, tmp_path: Path, capfd: pytest.Captu
     with pytest.raises(SystemExit, match="0"):
         run_command_line(["evaluate", "--objects", str(tmp_path / "truth.csv"), "--reference", str(bop), "--json"])
     scores = json.loads(capfd.readouterr().out)
-    assert (scores["objects"], scores["asked"], scores["add_recall"], scores["ap_iou75"], scores["ap_5deg_2cm"]) == (4, 3, 1, 1, 1)
+    assert (scores["objects"], scores["asked"], scores["add_recall"], scores["ap_iou75"], scores["ap_5deg_2cm"]) == (3, 3, 1, 1, 1)
     assert {one["add_recall"] for one in scores["class"].values()} == {1}
+
+
+def test_what_nobody_asks_for_is_neither_missed_nor_a_false_alarm(bop: Path) -> None:
+    """Of picture 3 the first box and the can, one of each, with a second can that is smaller; of picture 7 nothing."""
+    targets = [{"scene_id": 1, "im_id": 3, "obj_id": number, "inst_count": 1} for number in (1, 5)]
+    (bop / "test_targets_bop19.json").write_text(json.dumps(targets))
+    file = bop / "test" / "000001" / "scene_gt.json"
+    poses = json.loads(file.read_text())
+    poses["3"].insert(0, {**poses["3"][2], "cam_t_m2c": [300, 60, 900]})
+    file.write_text(json.dumps(poses))
+    pictures = BopPictures.open(bop)
+    every = truth(pictures)
+    assert [len(of) for of in every] == [4, 1]
+    can = pictures.classes.index("obj_000005")
+    large = min((box.T_camera_object[2, 3] for box, _ in every[0] if box.class_id == can))
+    wanted = [box.class_id == 1 or box.T_camera_object[2, 3] == large for box, _ in every[0]]
+    alone = [[one for one, it_is in zip(every[0], wanted, strict=True) if it_is], []]
+    for found in (alone, every):
+        scores = score_found(pictures, found)
+        assert (scores["images"], scores["objects"], scores["found"], scores["asked"]) == (1, 2, 2, 2)
+        assert {value for name, value in scores.items() if name.startswith("ap_")} | {scores["add_recall"]} == {1}
+        assert list(scores["class"]) == ["obj_000001", "obj_000005"]
+    lost = score_found(pictures, [[one for one, it_is in zip(every[0], wanted, strict=True) if not it_is], every[1]])
+    assert (lost["objects"], lost["found"], lost["ap_iou25"]) == (2, 0, 0)
+    astray = [(replace(box, T_camera_object=shift(0.2) @ box.T_camera_object), 2.0) for box, _ in alone[0]]
+    assert score_found(pictures, [[*alone[0], *astray], []])["ap_iou50"] == 0.5, "a false alarm of what is asked for stays one"
+    (bop / "test_targets_bop19.json").unlink()
+    assert score_found(BopPictures.open(bop), alone)["objects"] == 5
 
 
 @pytest.mark.real

@@ -48,6 +48,9 @@ column, and 99 % in the very row; with K as written, 47 and 45 % (experiments/bo
 """
 _TO_CENTRES = np.array([[0, 0, CORNER], [0, 0, CORNER], [0, 0, 0]])
 
+_SMALLEST_MM = 5.0  # of a diameter: nothing so small is in a data set, and a chair in metres is smaller
+_AXIS_OFF = 0.02  # of the diameter: how far an axis of revolution may lie beside the centre of a scanned mesh's box
+
 _Three = tuple[float, float, float]
 _Nine = tuple[float, float, float, float, float, float, float, float, float]
 _Sixteen = Annotated[list[float], Field(min_length=16, max_length=16)]
@@ -116,10 +119,12 @@ def _read(path: Path, kind: Any) -> Any:
 class Model:
     """One object, its mesh in its own frame as `ObjectLabel` has it: metres, centred, an axis of revolution along y.
 
+    file: of its mesh, beside models_info.json.
     T_object_model: (4, 4), from the frame of BOP's mesh and poses, in metres.
     """
 
     obj_id: int
+    file: Path
     vertices_m: Points
     triangles: NDArray[np.int32]
     size_m: Points
@@ -147,21 +152,33 @@ def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
     return np.eye(3) + hat + hat @ hat / (1 + c)
 
 
-def _symmetry(what: Path, entry: _ModelEntry, R_object_model: Points) -> SymmetryLabel:
-    """Turns in the object's frame. What a symmetry shifts beside turning, a millimetre or less about the box's centre, is left out.
+def _check_axis(what: str, entry: _ModelEntry, centre_mm: Points) -> None:
+    """Raises DataError where an axis of revolution misses the box's centre (3,), about which a label turns."""
+    for one in entry.symmetries_continuous:
+        axis = np.array(one.axis) / max(float(np.linalg.norm(one.axis)), 1e-12)
+        off_mm = float(np.linalg.norm(np.cross(centre_mm - one.offset, axis)))
+        if off_mm > _AXIS_OFF * entry.diameter:
+            raise DataError(
+                f"{what}.symmetries_continuous.offset",
+                found=f"an axis {off_mm:.3g} mm beside the centre of the mesh's box",
+                expected=f"one through it, within {_AXIS_OFF * entry.diameter:.2g} mm",
+                cure="correct the offset, or remove this symmetry: a body of revolution has its axis in the middle of its box",
+            )
 
-    So is a flip of a body of revolution, for which a label has no word.
-    """
+
+def _symmetry(what: str, entry: _ModelEntry, R_object_model: Points) -> SymmetryLabel:
+    """Turns in the object's frame. What a symmetry shifts beside turning, a millimetre or less about the box's centre, is left out."""
     turns: list[Quaternion] = []
     for values in entry.symmetries_discrete:
-        R = R_object_model @ check_rotation(f"{what}: symmetries_discrete", np.reshape(values, (4, 4))[:3, :3]) @ R_object_model.T
+        R = R_object_model @ check_rotation(f"{what}.symmetries_discrete", np.reshape(values, (4, 4))[:3, :3]) @ R_object_model.T
         w, x, y, z = quaternion_wxyz_from_matrix(torch.from_numpy(R)).tolist()
         turns.append((w, x, y, z))
     if not entry.symmetries_continuous:
         return tuple(turns) or "none"
     if any(np.hypot(x, z) > 0.01 and np.hypot(x, z) < 0.9999 for _, x, _, z in turns):
         raise DataError(what, found="turns of a body of revolution", expected="flips at most", cure="leave out this object")
-    return "revolution"
+    flips = tuple(turn for turn in turns if np.hypot(turn[1], turn[3]) > 0.01)  # what is left turns about the axis
+    return ("revolution", *flips) if flips else "revolution"
 
 
 def read_model(folder: Path, obj_id: int) -> Model:
@@ -172,6 +189,14 @@ def read_model(folder: Path, obj_id: int) -> Model:
             folder / "models_info.json", found=f"no object {obj_id}", expected="each object of scene_gt.json", cure="copy it again"
         )
     path, entry = folder / f"obj_{obj_id:06d}.ply", infos[obj_id]
+    what = f"{folder / 'models_info.json'}: {obj_id}"
+    if entry.diameter < _SMALLEST_MM:
+        raise DataError(
+            f"{what}.diameter",
+            found=f"{entry.diameter:.4g}, in metres it seems",
+            expected="millimetres",
+            cure="multiply all lengths of models_info.json by 1000, and the vertices of the meshes if they are in metres too",
+        )
     vertices, triangles = read_ply(path)
     diagonal = float(np.linalg.norm(np.ptp(vertices, axis=0)))
     if not 0.9 * entry.diameter <= diagonal <= 1.8 * entry.diameter:  # a box's diagonal is 1 to sqrt(3) times the diameter inside it
@@ -182,13 +207,14 @@ def read_model(folder: Path, obj_id: int) -> Model:
             expected=f"millimetres, as the diameter {entry.diameter:.4g} of models_info.json",
             cure="multiply its vertices by 1000" if metres else "use mesh and models_info.json of one data set",
         )
+    _check_axis(what, entry, (vertices.min(0) + vertices.max(0)) / 2)
     R = _turn_to_y(path, entry)
     turned = vertices / 1000 @ R.T
     low, high = turned.min(0), turned.max(0)
     T_object_model = np.eye(4)
     T_object_model[:3, :3], T_object_model[:3, 3] = R, -(low + high) / 2
-    symmetry = _symmetry(folder / "models_info.json", entry, R)
-    return Model(obj_id, turned - (low + high) / 2, triangles, high - low, symmetry, T_object_model, entry.diameter / 1000)
+    symmetry = _symmetry(what, entry, R)
+    return Model(obj_id, path, turned - (low + high) / 2, triangles, high - low, symmetry, T_object_model, entry.diameter / 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +264,11 @@ def _pictures(scene: Path) -> list[_Picture]:
 class BopPictures(ObjectPictures):
     """The annotated pictures of a split.
 
-    models: by BOP's number.  ids: (scene, image) of each picture.
+    models: by BOP's number.  ids: (scene, image) of each picture.  targets: what the benchmark asks for; None where it says nothing.
     """
 
     def __init__(self, name: str, models: dict[int, Model], pictures: list[_Picture], targets: Targets | None = None) -> None:
-        self.name, self.models, self._all, self._targets = name, models, pictures, targets
+        self.name, self.models, self._all, self.targets = name, models, pictures, targets
         self._sizes: dict[int, tuple[int, int]] = {}
         self.ids = [(one.scene_id, one.im_id) for one in pictures]
         self.classes = (BACKGROUND, *(models[number].name for number in sorted(models)))
@@ -260,9 +286,14 @@ class BopPictures(ObjectPictures):
         targets = read_targets(dataset) if split == "test" and (dataset / TARGETS).is_file() else None
         return cls(f"{dataset.name}/{split}", {number: read_model(folder, number) for number in numbers}, pictures, targets)
 
+    def label_files(self, index: int) -> list[Path]:
+        one = self._all[index]
+        scene, models = one.file.parent.parent, [self.models[number].file for number in sorted({pose.obj_id for pose in one.poses})]
+        return [scene / "scene_gt.json", scene / "scene_camera.json", *(file.with_name("models_info.json") for file in models[:1]), *models]
+
     def part(self, indices: Collection[int]) -> BopPictures:
         """Some of the pictures, with the same objects and classes."""
-        return BopPictures(self.name, self.models, [self._all[index] for index in indices], self._targets)
+        return BopPictures(self.name, self.models, [self._all[index] for index in indices], self.targets)
 
     def __len__(self) -> int:
         return len(self._all)
@@ -296,9 +327,9 @@ class BopPictures(ObjectPictures):
     def asked(self, index: int) -> dict[int, int]:
         """How many instances of which object the benchmark asks for in a picture; where it says nothing, those that a pixel shows."""
         poses = self._all[index].poses
-        if self._targets is None:
+        if self.targets is None:
             return dict(Counter(pose.obj_id for pose, one in zip(poses, self.labels(index).objects, strict=True) if one.visible_px))
-        asked = self._targets.get(self.ids[index], {})
+        asked = self.targets.get(self.ids[index], {})
         if absent := asked.keys() - {pose.obj_id for pose in poses}:
             what = f"{TARGETS}: scene, image {self.ids[index]}"
             raise DataError(what, found=f"object {min(absent)}", expected="those of scene_gt.json", cure="copy both again")

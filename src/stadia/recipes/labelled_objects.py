@@ -22,7 +22,7 @@ from stadia.evaluation.object_drawings import draw_objects
 from stadia.evaluation.object_files import PictureOfObjects, write_picture
 from stadia.geometry.symmetry import Symmetry
 from stadia.metrics.object_pose import Objects
-from stadia.metrics.object_scores import NOCS_COMPAT, average_precisions, compare
+from stadia.metrics.object_scores import NOCS_COMPAT, Comparison, average_precisions, compare
 from stadia.recipes.bop_recall import add_recall
 from stadia.recipes.object_scoring import known, picture_name
 
@@ -75,14 +75,17 @@ def found_by_others(pictures: ObjectPictures, results: Path) -> list[list[Estima
 def score_found(pictures: ObjectPictures, found: Sequence[Sequence[EstimatedBox]]) -> dict[str, Any]:
     """Average precisions of what was found in each picture, over the labelled objects that can be seen; of BOP's, `add_recall` too.
 
-    Every label counts, and whatever was found where there is none is a false alarm: of KITTI's benchmark, its levels of difficulty and
-    its regions without labels are not known here.
+    Where a BOP benchmark lists its targets these alone count (`_compare_asked`). Else every label does, and whatever was found where
+    there is none is a false alarm: of KITTI's benchmark, its levels of difficulty and its regions without labels are not known here.
     """
     compared = []
     for index, of_picture in enumerate(found):
         predicted = objects_of([box for box, _ in of_picture], [score for _, score in of_picture])
-        compared.append(compare(predicted, objects_of(pictures.boxes(index))))
-    true = np.concatenate([one.true_class_id for one in compared])
+        if not isinstance(pictures, BopPictures) or pictures.targets is None:
+            compared.append(compare(predicted, objects_of(pictures.boxes(index))))
+        elif pictures.asked(index):
+            compared.append(_compare_asked(pictures, index, predicted))
+    true = np.concatenate([np.zeros(0, np.int64), *(one.true_class_id for one in compared)])
     classes = range(1, len(pictures.classes))
     of_class = {
         pictures.classes[number]: {
@@ -96,11 +99,28 @@ def score_found(pictures: ObjectPictures, found: Sequence[Sequence[EstimatedBox]
     for name, scores in of_models.pop("class").items():
         of_class.setdefault(name, {}).update(scores)
     return {
-        "images": len(pictures),
+        "images": len(compared),
         "objects": len(true),
-        "found": sum(map(len, found)),
+        "found": sum(len(one.class_id) for one in compared),
         **of_models,
         **known(average_precisions(compared, classes)),
         "class": of_class,
         "as published": {"nocs_compat": known(average_precisions(compared, classes, NOCS_COMPAT))},
     }
+
+
+def _compare_asked(pictures: BopPictures, index: int, predicted: Objects) -> Comparison:
+    """With what the benchmark asks for in a picture: of each class as many instances as it says, the most visible first.
+
+    The others are neither missed nor, found, false alarms: what is of a class that is not asked for, or overlaps most with an instance
+    that is not.
+    """
+    labels = pictures.labels(index).objects
+    count = {pictures.classes.index(pictures.models[number].name): n for number, n in pictures.asked(index).items()}
+    asked = np.zeros(len(labels), bool)
+    most_visible = sorted(range(len(labels)), key=lambda row: -labels[row].visible_px)
+    for class_id, n in count.items():
+        asked[[row for row in most_visible if labels[row].class_id == class_id][:n]] = True
+    whole = compare(predicted, objects_of(labels))
+    elsewhere = whole.iou[:, ~asked].max(1, initial=0) > whole.iou[:, asked].max(1, initial=0)
+    return whole.part(np.flatnonzero(np.isin(whole.class_id, list(count)) & ~elsewhere), np.flatnonzero(asked))
