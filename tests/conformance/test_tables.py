@@ -40,6 +40,7 @@ from stadia.evaluation.motion import View
 from stadia.evaluation.protocols import CROPS, PROTOCOLS
 from stadia.geometry.warp import synthesize
 from stadia.losses.report import LossReport
+from stadia.losses.rotation import bounded_log
 from stadia.losses.sparse_depth import Labelled
 from stadia.losses.sparse_depth_config import SparseDepthConfig
 from stadia.recipes import CONFIGS, RECIPES
@@ -323,6 +324,12 @@ def test_the_loss_that_the_docs_add_keeps_the_contract_and_turned_around_it_does
         exec(code.partition("\n\nerror = ")[0], names)
         with pytest.raises(AssertionError) if sign else contextlib.nullcontext():
             loss("log_depth", names["LogDepthLoss"], tmp_path)
+
+
+def test_a_rotation_loss_turned_around_does_not_keep_the_contract(tmp_path):
+    """-log(eps + 1 - |q . q_true|^2), made 0 at the truth: all but its direction is as it should be."""
+    with pytest.raises(AssertionError):
+        object_contracts.rotation_loss("-log", lambda *of: -bounded_log(*of), tmp_path)
 
 
 def test_unknown_name_is_told_the_nearest():

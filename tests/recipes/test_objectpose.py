@@ -160,6 +160,16 @@ def test_the_truth_has_no_loss_but_for_the_mask(small: ObjectPoseConfig, batch: 
     assert task.loss(task.network, replace(wrong, quaternion=turned), batch.targets).terms["rotation"] > 0.5
 
 
+@pytest.mark.parametrize(("of", "expected"), [("object", 0.0), ("pixel", 1.0)])
+def test_the_squared_error_sees_a_length_at_a_pixel_and_none_of_an_object(
+    small: ObjectPoseConfig, batch: ObjectBatch, of: str, expected: float
+) -> None:
+    words = ["loss.rotation.name=squared_error", f"loss.rotation_of={of}"]
+    task, true = recipe(resolve(ObjectPoseConfig, small.model_dump(), words)), true_maps(batch.targets)
+    said = task.loss(task.network, replace(true, quaternion=2 * true.quaternion), batch.targets)
+    assert said.terms["rotation"] == pytest.approx(expected, abs=1e-3)
+
+
 @pytest.mark.parametrize("hypotheses", [0, 32])
 def test_a_network_that_knows_the_truth_scores_full_marks(small: ObjectPoseConfig, batch: ObjectBatch, hypotheses: int) -> None:
     """But for objects of one class that touch, and those that another cuts in two: the comparison is made of whole ones."""

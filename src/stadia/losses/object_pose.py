@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 
 def centre_error(predicted: Tensor, true: Tensor) -> Tensor:
-    """Smooth L1 of the direction to the centre at each pixel, (B, 2, H, W) to (B, 1, H, W) (Peng et al., "PVNet", CVPR 2019).
+    """Smooth L1 of the direction to the centre at each pixel, (..., 2) x, y to (...) (Peng et al., "PVNet", CVPR 2019).
 
     true: unit vectors (`geometry.centre.directions_to`). The prediction is taken as it is: its length is pulled to 1 as well, and the
     opposite direction still has a slope.
     """
     dtype = torch.promote_types(predicted.dtype, torch.float32)
-    return F.smooth_l1_loss(predicted.to(dtype), true.to(dtype), reduction="none").sum(1, keepdim=True)
+    return F.smooth_l1_loss(predicted.to(dtype), true.to(dtype), reduction="none").sum(-1)
 
 
 def log_depth_error(log_depth: Tensor, true_m: Tensor) -> Tensor:

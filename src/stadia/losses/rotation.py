@@ -56,7 +56,8 @@ def one_minus_dot_squared(quaternion: Tensor, true: Tensor, symmetry: Symmetry |
 
 
 def squared_error(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """|q - q_true|^2 to the nearer of q_true and -q_true: the baseline. It asks for length 1 as well.
+    """|q - q_true|^2 to the nearer of q_true and -q_true: the baseline. It asks for length 1 as well, of what has any other: of what a
+    pixel says, that is (`loss.rotation_of=pixel`); the mean of an object has length 1 already, and 2 - 2 |q . q_true| is left.
 
     Symmetric objects: to the nearest of all quaternions that look like the true one.
     """

@@ -57,7 +57,8 @@ class ObjectLossConfig(StrictModel):
 
     cross_entropy, focal, dice: of the mask.  focal_gamma: how little pixels that are right already count, 1 or more.
     rotation: which one, by name, and its penalty of a quaternion's length.  rotation_weight: of it.
-    rotation_of: "object" compares the mean over the object's pixels, "pixel" each of them.
+    rotation_of: "object" compares the mean over the object's pixels, which has length 1; "pixel" each of them as long as it is said,
+    without which squared_error sees no length.
     centre: of the direction to the centre at each pixel.  depth: of the logarithm of z.  size: relative to the true diagonal.
     """
 

@@ -68,7 +68,7 @@ class ObjectPoseLoss:
         return {
             "rotation": rotation.mean(),
             "norm": segment_means(norm_penalty(said.quaternion), of_pixel, count).mean(),
-            "centre": segment_means(centre_error(said.to_centre, direction)[:, 0], of_pixel, count).mean(),
+            "centre": segment_means(centre_error(said.to_centre, direction), of_pixel, count).mean(),
             "depth": log_depth_error(found.log_depth, t_m[:, 2]).mean(),
             "size": size_error(found.size_m, true.size_m).mean(),
         }
