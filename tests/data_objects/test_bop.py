@@ -43,11 +43,15 @@ def test_an_axis_of_revolution_becomes_y(bop: Path) -> None:
     assert np.linalg.det(model.T_object_model[:3, :3]) == pytest.approx(1)
 
 
-def test_a_flip_of_a_body_of_revolution_is_let_pass_and_another_turn_is_not(bop: Path) -> None:
+def test_a_flip_of_a_body_of_revolution_is_kept_and_another_turn_is_refused(bop: Path) -> None:
     path = bop / "models_eval" / "models_info.json"
     flip = [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1]
     edit(path, lambda info: info["5"].update(symmetries_discrete=[flip]))
-    assert read_model(bop / "models_eval", 5).symmetry == "revolution"
+    about_axis = [-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+    edit(path, lambda info: info["5"].update(symmetries_discrete=[about_axis, flip]))
+    revolution, turn = read_model(bop / "models_eval", 5).symmetry
+    assert revolution == "revolution"
+    np.testing.assert_allclose(np.abs(turn), [0, 1, 0, 0], atol=1e-7)
     quarter = [1, 0, 0, 0, 0, 0, -1, 0, 0, 1, 0, 0, 0, 0, 0, 1]
     edit(path, lambda info: info["5"].update(symmetries_discrete=[quarter]))
     with pytest.raises(DataError, match="found turns of a body of revolution"):
@@ -55,6 +59,21 @@ def test_a_flip_of_a_body_of_revolution_is_let_pass_and_another_turn_is_not(bop:
     edit(path, lambda info: info["5"]["symmetries_continuous"].append({"axis": [1, 0, 0]}))
     with pytest.raises(DataError, match="two axes of revolution"):
         read_model(bop / "models_eval", 5)
+
+
+def test_an_axis_beside_the_middle_of_the_box_is_refused(bop: Path) -> None:
+    path = bop / "models_eval" / "models_info.json"
+    edit(path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[1, -1, 50]))  # along the axis it says nothing
+    assert read_model(bop / "models_eval", 5).symmetry == "revolution"
+    edit(path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[20, 0, 0]))
+    with pytest.raises(DataError, match=r"models_info.json: 5.symmetries_continuous.offset: found an axis 20 mm beside .*; correct"):
+        read_model(bop / "models_eval", 5)
+
+
+def test_models_info_in_metres_is_told(bop: Path) -> None:
+    edit(bop / "models_eval" / "models_info.json", lambda info: info["2"].update(diameter=info["2"]["diameter"] / 1000))
+    with pytest.raises(DataError, match=r"models_info.json: 2.diameter: found 0.17\d+, in metres it seems, expected millimetres"):
+        BopPictures.open(bop)
 
 
 def test_discrete_symmetries_are_quaternions(bop: Path) -> None:

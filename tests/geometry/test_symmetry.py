@@ -120,9 +120,18 @@ def test_gradients_are_exact_and_finite_at_0_and_at_180():
         assert q.grad.isfinite().all()
 
 
-def test_symmetries_are_stacked_chosen_and_checked():
-    first, second = Symmetry.of(["none", "revolution"]), Symmetry.of([[HALF_TURN_Y]])
-    both = Symmetry.cat([first, second])
+def test_a_body_of_revolution_whose_ends_are_alike():
+    """Tipped by 170 degrees, it is 10 degrees away; tipped by 40, 40."""
+    q, both = unit(20), Symmetry.of([("revolution", (0.0, 1.0, 0.0, 0.0))] * 20)
+    for tip, expected in ((170, 10), (40, 40)):
+        half = torch.deg2rad(q.new_tensor(tip / 2))
+        spun = multiply(q, q.new_tensor([0.8, 0, 0.6, 0]))
+        tipped = multiply(spun, q.new_tensor([half.cos(), 0, 0, half.sin()]))
+        assert_close(symmetric_angle_deg(tipped, q, both), torch.full((20,), float(expected), dtype=q.dtype), atol=1e-4, rtol=0)
+
+
+def test_symmetries_are_chosen_and_checked():
+    both = Symmetry.of(["none", "revolution", [HALF_TURN_Y]])
     assert both.revolution.tolist() == [False, True, False]
     assert both.turns.shape == (3, 2, 4)
     assert both[torch.tensor([2, 1])].turns[0, 1].tolist() == list(HALF_TURN_Y)

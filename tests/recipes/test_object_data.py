@@ -9,11 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from rich.console import Console
 
 from stadia.data.config import CacheConfig
+from stadia.data.object_folder import ObjectFolder
+from stadia.data.object_sources import KeptLabels, PartOfPictures
+from stadia.data.tableworld.presets import TINY
+from stadia.data.tableworld.write import write_tableworld
 from stadia.recipes import demo, object_data
+from stadia.recipes.object_data import fingerprint
 
 
 class Renderer:
@@ -55,3 +62,29 @@ def test_two_demos_render_the_worlds_one_after_the_other(tmp_path: Path, monkeyp
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path))
     both(demo.render_worlds)
     assert (renderer.calls, renderer.most) == (2, 1)
+
+
+def test_other_labels_are_other_data(tmp_path: Path) -> None:
+    """Files of the same size with another number in them: of a pose, and of two pixels of a mask."""
+    config = TINY.model_copy(update={"train": 1, "val": 0, "test": 0, "height": 48, "width": 64, "supersampling": 1})
+    data = write_tableworld(config, tmp_path / "tiny", workers=1).parent
+
+    def found() -> str:
+        return fingerprint(PartOfPictures(KeptLabels(ObjectFolder.open(data, "train")), [0]))
+
+    (scene,), before = data.glob("train-*/scene.json"), found()
+    assert found() == before
+    text = scene.read_text()
+    at = text.index('"t_camera_object_m"') + 30
+    at = next(place for place in range(at, len(text)) if text[place] in "12345678")
+    scene.write_text(text[:at] + str(int(text[at]) + 1) + text[at + 1 :])
+    other_pose = found()
+    assert other_pose != before
+    path = scene.parent / "instance" / "000.png"
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    stored = [cv2.IMWRITE_PNG_COMPRESSION, 0]  # so that the size says nothing
+    cv2.imwrite(str(path), mask, stored)
+    same, size = found(), path.stat().st_size
+    cv2.imwrite(str(path), np.where(mask == 1, 2, np.where(mask == 2, 1, mask)).astype(mask.dtype), stored)
+    assert path.stat().st_size == size
+    assert found() != same

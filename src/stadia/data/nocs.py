@@ -139,6 +139,9 @@ class NocsPictures(ObjectPictures):
     def file(self, index: int) -> Path:
         return self._path(index, "_color.png")
 
+    def label_files(self, index: int) -> list[Path]:
+        return [self._path(index, ending) for ending in ("_coord.png", "_depth.png", "_mask.png", "_meta.txt")]
+
     def image(self, index: int) -> NDArray[np.uint8]:
         return read_rgb(self.file(index))
 

@@ -59,7 +59,7 @@ class _ObjectEntry(_Lenient):
     quaternion_wxyz: tuple[float, ...]
     t_camera_object_m: tuple[float, float, float]
     size_m: tuple[float, float, float]
-    symmetry: Literal["none", "revolution"] | tuple[tuple[float, float, float, float], ...] = "none"
+    symmetry: SymmetryLabel = "none"
     full_px: int = Field(default=0, ge=0)
 
 
@@ -125,6 +125,9 @@ class ObjectFolder(ObjectPictures):
     def file(self, index: int) -> Path:
         return self._path(index, "image")
 
+    def label_files(self, index: int) -> list[Path]:
+        return [self._where[index][0] / "scene.json", self._path(index, "instance")]
+
     def image(self, index: int) -> NDArray[np.uint8]:
         image = read_rgb(self.file(index))
         self._check_size(index, self.file(index), image)
@@ -165,11 +168,10 @@ class ObjectFolder(ObjectPictures):
     def _label(self, what: str, one: _ObjectEntry, K: Points, visible_px: int) -> ObjectLabel:
         if one.class_ not in self.classes[1:]:
             raise DataError(what, found=f"class '{one.class_}'", expected=f"one of {', '.join(self.classes[1:])}", cure="correct the entry")
-        symmetry: SymmetryLabel = one.symmetry
-        if not isinstance(symmetry, str):
-            for turn in symmetry:
+        for turn in [one.symmetry] if isinstance(one.symmetry, str) else one.symmetry:
+            if not isinstance(turn, str):
                 rotation_of(f"{what}, symmetry", turn)
         T = check_pose(what, rotation_of(what, one.quaternion_wxyz), one.t_camera_object_m)
         size_m = check_size(what, one.size_m)
         check_view(what, T, size_m, K, visible_px)
-        return ObjectLabel(self.classes.index(one.class_), T, size_m, symmetry, visible_px, one.full_px)
+        return ObjectLabel(self.classes.index(one.class_), T, size_m, one.symmetry, visible_px, one.full_px)

@@ -22,8 +22,11 @@ from stadia.geometry import se3
 BACKGROUND = "background"
 Points = NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
-SymmetryLabel = Literal["none", "revolution"] | tuple[Quaternion, ...]
-"""Turns that the object does not show: none, every one about its y axis, or these quaternions w, x, y, z (without the identity)."""
+SymmetryLabel = Literal["none", "revolution"] | tuple[Literal["revolution"] | Quaternion, ...]
+"""Turns that the object does not show: none, every one about its y axis, or these quaternions w, x, y, z (without the identity).
+
+A tuple may hold both: ("revolution", (0, 1, 0, 0)) is a can whose ends are alike.
+"""
 
 _LENGTH_TOLERANCE = 1e-3  # of quaternions written with four digits
 _ROTATION_TOLERANCE = 0.02  # of R R^T: Linemod-Occluded's own matrices are up to half a percent too long, .0095 here
@@ -110,6 +113,10 @@ class ObjectPictures(ABC):
 
     def left_out(self, index: int) -> Sequence[LeftOut]:
         """The objects of known classes that `labels` leaves out; most layouts label each. Raises DataError as `labels` does."""
+        return ()
+
+    def label_files(self, index: int) -> Sequence[Path]:
+        """The files that `labels` and `camera` are read from, for fingerprints."""
         return ()
 
     @abstractmethod

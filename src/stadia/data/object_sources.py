@@ -114,6 +114,9 @@ class PartOfPictures(ObjectPictures):
     def left_out(self, index: int) -> Sequence[LeftOut]:
         return self.whole.left_out(self.indices[index])
 
+    def label_files(self, index: int) -> Sequence[Path]:
+        return self.whole.label_files(self.indices[index])
+
     def file(self, index: int) -> Path:
         return self.whole.file(self.indices[index])
 
@@ -145,6 +148,9 @@ class KeptLabels(ObjectPictures):
 
     def left_out(self, index: int) -> Sequence[LeftOut]:
         return self.whole.left_out(index)
+
+    def label_files(self, index: int) -> Sequence[Path]:
+        return self.whole.label_files(index)
 
     def file(self, index: int) -> Path:
         return self.whole.file(index)

@@ -30,21 +30,18 @@ class Symmetry(Movable):
     turns: Tensor
 
     @classmethod
-    def of(cls, objects: Sequence[str | Sequence[Sequence[float]]]) -> Symmetry:
-        """From one entry an object: "none", "revolution", or a list of quaternions w, x, y, z (the identity is added)."""
-        turns = [[IDENTITY, *([] if isinstance(one, str) else [tuple(turn) for turn in one])] for one in objects]
-        if wrong := [one for one in objects if isinstance(one, str) and one not in ("none", "revolution")]:
+    def of(cls, objects: Sequence[str | Sequence[str | Sequence[float]]]) -> Symmetry:
+        """From one entry an object: "none", "revolution", or a list of quaternions w, x, y, z (the identity is added).
+
+        A list may hold "revolution" too.
+        """
+        parts = [[one] if isinstance(one, str) else one for one in objects]
+        if wrong := [part for one in parts for part in one if isinstance(part, str) and part not in ("none", "revolution")]:
             raise ValueError(f"a symmetry is 'none', 'revolution' or a list of quaternions, not '{wrong[0]}'")
+        turns = [[IDENTITY, *(tuple(part) for part in one if not isinstance(part, str))] for one in parts]
         longest = max((len(row) for row in turns), default=1)
         filled = [row + [IDENTITY] * (longest - len(row)) for row in turns]
-        return cls(torch.tensor([one == "revolution" for one in objects], dtype=torch.bool), torch.tensor(filled).reshape(-1, longest, 4))
-
-    @classmethod
-    def cat(cls, parts: Sequence[Symmetry]) -> Symmetry:
-        """The objects of several samples, one after another."""
-        longest = max(part.turns.shape[1] for part in parts)
-        filled = [torch.cat((part.turns, part.turns[:, :1].expand(-1, longest - part.turns.shape[1], -1)), 1) for part in parts]
-        return cls(torch.cat([part.revolution for part in parts]), torch.cat(filled))
+        return cls(torch.tensor(["revolution" in one for one in parts], dtype=torch.bool), torch.tensor(filled).reshape(-1, longest, 4))
 
     def __getitem__(self, index: Tensor) -> Symmetry:
         """The symmetries of chosen objects, such as those of the object that each pixel shows."""

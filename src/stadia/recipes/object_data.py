@@ -30,6 +30,9 @@ from stadia.training.config import TrainingConfig
 SURVEYED = 100
 """Pictures of each split whose labels are looked at before a training."""
 
+_PNG_END = 64
+"""Bytes: the sum over all pixels (zlib's) is 20 bytes before the end, a chunk's head that may part it another 12."""
+
 ObjectBatch = Batch[ObjectInputs, ObjectTargets]
 
 
@@ -61,12 +64,27 @@ class ObjectData:
 
 
 def fingerprint(pictures: ObjectPictures) -> str:
-    """Of a set: the names and sizes of its files."""
-    digest = hashlib.blake2b(digest_size=16)
+    """Of a set: the names and sizes of its pictures, and what its labels are read from.
+
+    Of a label that is a picture, its size and its end: a PNG ends with a checksum of all its pixels, and there may be 10^6 of them.
+    """
+    digest, seen = hashlib.blake2b(digest_size=16), set[Path]()
     for index in range(len(pictures)):
         path = pictures.file(index)
         digest.update(f"{path.parent.name}/{path.name}:{path.stat().st_size}\n".encode())
+        new = [one for one in pictures.label_files(index) if one not in seen and one.is_file()]  # one that is missing is told elsewhere
+        seen.update(new)
+        for one in new:
+            digest.update(f"{one.parent.name}/{one.name}:{one.stat().st_size}\n".encode() + _said(one))
     return digest.hexdigest()
+
+
+def _said(path: Path) -> bytes:
+    """What tells a label's file from another one of its size."""
+    with path.open("rb") as stream:
+        if path.suffix == ".png":
+            stream.seek(max(0, path.stat().st_size - _PNG_END))
+        return hashlib.blake2b(stream.read(), digest_size=16).digest()
 
 
 def open_objects(config: ObjectDataConfig, training: TrainingConfig, *, seed: int, console: Console) -> ObjectData:
