@@ -1,36 +1,60 @@
 """Object pose from random weights on TableWorld, shapes never seen; and rotation losses against each other over seeds.
 
     python experiments/tableworld_pose.py --out runs/tableworld-pose
-    python experiments/tableworld_pose.py --out runs/rotation-losses --losses bounded_log squared_error --seeds 0 1 2 --steps 1200
+    python experiments/tableworld_pose.py --score runs/tableworld-pose/RUN
+    python experiments/tableworld_pose.py --out runs/rotation-losses --losses bounded_log squared_error:pixel --seeds 0 1 2 --steps 1200
 
 The first is the default of `stadia train objectpose`: --minutes of training (its steps are measured first, so that the learning rate
-ends where the time does), then the test tables, none of whose shapes was seen. The second trains each loss from each seed for the same
---steps. Prints, for each run, the scores of the test tables and medians by class; then the mean and the spread over seeds.
+ends where the time does), then the test tables, none of whose shapes was seen. The second scores a run that there is, and writes
+nothing. The third trains each loss from each seed for the same --steps; NAME:pixel compares each pixel (`loss.rotation_of`), NAME the
+mean of an object. Only at a pixel is squared_error the baseline |q - q_true|^2: a mean has length 1, and 2 - 2 |q . q_true| is left.
 
-Half of what stands on a table is a body of revolution, of which the direction of one axis counts: read the medians by class, too.
+Prints the scores of each run, then each loss over its seeds and, seed by seed, its difference to the first one.
+
+More than half of what stands on a table is a body of revolution, of which the direction of one axis counts, and that is mostly up. So
+beside the median of all objects found stand that without revolutions, and both of one constant rotation a class for the same objects:
+the mean of the training's labels. A network has learnt what it is better by.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
+from torch.nn import functional as F
 
 from stadia import recipes
 from stadia.core.files import write_json
+from stadia.core.types import Meta
+from stadia.data.loader import Loader
+from stadia.data.object_labels import ObjectPictures
+from stadia.data.object_samples import ObjectSamples
+from stadia.data.object_sources import open_object_pictures
 from stadia.evaluation.predictions import Provenance
-from stadia.evaluation.watch import unwatched
-from stadia.recipes.asked import EvaluationAsked
+from stadia.geometry.rotations import conjugate, multiply, quaternion_mean
+from stadia.geometry.se3 import quaternion_wxyz_from_matrix
+from stadia.geometry.segments import segments_of
+from stadia.geometry.symmetry import Symmetry, symmetric_angle_deg
+from stadia.metrics.matching import best_pairs
+from stadia.metrics.object_scores import Comparison
+from stadia.recipes.found_objects import compare_pictures, true_objects
+from stadia.recipes.labelled_objects import objects_of
+from stadia.recipes.object_scoring import ObjectScore
 from stadia.recipes.objectpose import ObjectPoseRecipe
 from stadia.recipes.objectpose_config import ObjectPoseConfig
 from stadia.recipes.workflow import load_task
 
+COMPARED = ("rotation_error_deg_median", "rotation_error_deg_median_without_revolutions", "rotation_error_deg_of_all", "ap_10deg_10cm")
 TOLD = ("recall", "rotation_error_deg_median", "rotation_error_deg_of_all", "translation_error_cm_median", "iou_3d", "ap_10deg_10cm")
 
 
@@ -56,48 +80,167 @@ def steps_in(minutes: float, config: ObjectPoseConfig, tried: int = 12) -> int:
     return max(1, int(0.9 * 60 * minutes / statistics.median(times)))
 
 
+# ------------------------------------------------------------------------------------------------ against a constant guess
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Objects that were found, of which network and constant guess are compared: (M,) each, errors in degrees."""
+
+    revolution: Tensor
+    error_deg: Tensor
+    constant_error_deg: Tensor
+
+
+def mean_rotation(quaternion: Tensor, symmetry: Symmetry, rounds: int = 10) -> Tensor:
+    """The mean (4,) of labels (M, 4) of one class, each first turned by what its symmetry does not show to be nearest to the mean."""
+    mean = quaternion_mean(quaternion)
+    for _ in range(rounds):
+        turned = multiply(quaternion[:, None], symmetry.turns.to(quaternion))
+        left = multiply(conjugate(turned), mean)
+        w, y = torch.where(symmetry.revolution[:, None, None], left[..., 0::2], left.new_tensor([1.0, 0.0])).unbind(-1)
+        about_y = F.normalize(torch.stack((w, 0 * w, y, 0 * y), -1), dim=-1)
+        turned = multiply(turned, about_y)
+        nearest = (turned * mean).sum(-1).abs().argmax(1)
+        mean = quaternion_mean(turned[torch.arange(len(turned)), nearest])
+    return mean
+
+
+def constant_rotations(pictures: ObjectPictures) -> Tensor:
+    """One rotation a class, (C, 4), of the labels of a training; the identity for a class without any."""
+    objects = objects_of([box for index in range(len(pictures)) for box in pictures.boxes(index)])
+    quaternion = quaternion_wxyz_from_matrix(objects.T_camera_object[:, :3, :3].double())
+    constant = torch.tensor([[1.0, 0, 0, 0]], dtype=torch.float64).repeat(len(pictures.classes), 1)
+    for kind in sorted(set(objects.class_id.tolist())):
+        rows = (objects.class_id == kind).nonzero()[:, 0]
+        constant[kind] = mean_rotation(quaternion[rows], objects.symmetry[rows])
+    return constant
+
+
+def medians(turned: Turned) -> dict[str, Any]:
+    """Of network and constant guess, over all objects found and over those that are no revolutions; None over nothing."""
+    told: dict[str, Any] = {}
+    for name, rows in (("", turned.revolution | True), ("_without_revolutions", ~turned.revolution)):
+        told[f"objects_found{name}"] = int(rows.sum())
+        for of, errors in (("", turned.error_deg), ("_of_constant", turned.constant_error_deg)):
+            key = f"rotation_error_deg_median{of}{name}"
+            told[key] = statistics.median(errors[rows].tolist()) if rows.any() else None
+    return told
+
+
+@torch.inference_mode()
+def scored(run: Path, data_path: Path) -> dict[str, Any]:
+    """What a trained run finds on the test tables, compared with them and with a constant guess. Writes nothing."""
+    task = load_task(run)
+    assert isinstance(task, ObjectPoseRecipe)
+    task.eval()
+    data = task.config.data
+    constant = constant_rotations(open_object_pictures(data_path, data.train_split, data.format))
+    samples = ObjectSamples([open_object_pictures(data_path, "test", data.format)], height=data.height, width=data.width)
+    compared: list[tuple[Meta, Comparison]] = []
+    turned: list[tuple[Tensor, Tensor, Tensor]] = []
+    for batch in Loader(samples, batch_size=8, shuffle=False, device="cpu"):
+        comparisons = compare_pictures(task.find(batch.inputs.image, batch.inputs.camera), batch.targets)
+        segments = segments_of(batch.targets.instance)
+        true = true_objects(batch.targets, segments)
+        quaternion = quaternion_wxyz_from_matrix(true.T_camera_object[:, :3, :3].double())
+        of_constant = symmetric_angle_deg(constant[true.class_id], quaternion, true.symmetry)
+        for picture, comparison in enumerate(comparisons):
+            pairs = best_pairs(comparison.mask_iou, comparison.same_class)
+            rows = (segments.picture == picture).nonzero()[:, 0][torch.from_numpy(pairs.true)]
+            errors = torch.from_numpy(comparison.rotation_deg[pairs.predicted, pairs.true])
+            turned.append((true.symmetry.revolution[rows], errors, of_constant[rows]))
+        compared += zip(batch.meta, comparisons, strict=True)
+    score = ObjectScore(task.classes, compared)
+    metrics = score.metrics()
+    of_class = {name: told["rotation_error_deg_median"] for name, told in score.per_class().items()}
+    found = {"run": run.name, "checkpoint": Provenance.of(run).checkpoint, **{name: metrics[name] for name in TOLD}}
+    return found | medians(Turned(*map(torch.cat, zip(*turned, strict=True)))) | {"rotation_error_deg_median_of": of_class}
+
+
+# -------------------------------------------------------------------------------------------------- losses against each other
+
+
+def words_of(loss: str) -> list[str]:
+    """NAME or NAME:pixel, NAME:object, as words of the configuration."""
+    name, _, of = loss.partition(":")
+    return [f"loss.rotation.name={name}", f"loss.rotation_of={of or 'object'}", f"name={loss.replace(':', '-')}"]
+
+
+def verdict(first: Sequence[float | None], other: Sequence[float | None]) -> str:
+    """Of the differences other - first, seed by seed: their mean, their spread (standard deviation), and whether it is larger."""
+    pairs = [(a, b) for a, b in zip(first, other, strict=True) if a is not None and b is not None and math.isfinite(a + b)]
+    if not pairs:
+        return "no seed has both"
+    differences = [b - a for a, b in pairs]
+    mean = statistics.fmean(differences)
+    if len(differences) == 1:
+        return f"{mean:+.4g} of one seed: no spread, no verdict"
+    spread = statistics.stdev(differences)
+    larger = "larger than its spread" if abs(mean) > spread else "not larger than its spread"
+    return f"{mean:+.4g}, spread {spread:.3g} over {len(differences)} seeds: {larger}"
+
+
+def told_of(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Lines: each loss over its seeds, then each against the first."""
+    lines = []
+    for loss, runs in found.items():
+        for name in COMPARED:
+            values = [float(run[name]) for run in runs if run[name] is not None and math.isfinite(run[name])]
+            spread = f" +- {statistics.stdev(values):.3g}" if len(values) > 1 else ""
+            lines.append(
+                f"{loss}: {name} {statistics.fmean(values):.4g}{spread} over {len(values)} seeds" if values else f"{loss}: no {name}"
+            )
+    first, *others = found
+    for loss in others:
+        lines += [f"{loss} - {first}: {name} {verdict(*([run[name] for run in found[one]] for one in (first, loss)))}" for name in COMPARED]
+    return lines
+
+
 def one(config: ObjectPoseConfig, out: Path) -> dict[str, Any]:
     """Train, and score the test tables."""
     started = time.perf_counter()
     run = recipes.train(config, out=out)
     trained_s = time.perf_counter() - started
-    task, path = load_task(run.folder), Path(str(run.facts["data"]["path"]))  # type: ignore[index]
-    asked = EvaluationAsked(run.folder, path, {"split": "test"})
-    scores, _ = task.evaluate(asked, run.folder, unwatched, lambda *_: None)
-    medians = {name: of_class["rotation_error_deg_median"] for name, of_class in scores["class"].items()}
-    made_by = Provenance.of(run.folder).checkpoint
-    told = {name: scores[name] for name in TOLD}
-    return {"run": run.folder.name, "checkpoint": made_by, "trained_s": round(trained_s), **told, "rotation_error_deg_median_of": medians}
+    return {"trained_s": round(trained_s), **scored(run.folder, Path(str(run.facts["data"]["path"])))}
 
 
 def main() -> None:
     """Print a line a run, then each loss over its seeds; all of it into result.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--out", type=Path)
+    wanted.add_argument("--score", type=Path, metavar="RUN", help="score this run; train nothing")
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--steps", type=int, help="instead of --minutes")
-    parser.add_argument("--losses", nargs="+", default=["bounded_log"], help="rotation losses, see `stadia parts rotation-losses`")
+    parser.add_argument("--losses", nargs="+", default=["bounded_log"], help="NAME or NAME:pixel, see `stadia parts rotation-losses`")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--set", nargs="+", default=[], dest="words", metavar="KEY=VALUE", help="of the configuration")
     arguments = parser.parse_args()
+    if arguments.score is not None:
+        facts = json.loads((arguments.score / "run.json").read_text(encoding="utf-8"))
+        print(json.dumps(scored(arguments.score, Path(facts["data"]["path"])), indent=2))
+        return
+    compare_losses(arguments)
+
+
+def compare_losses(arguments: argparse.Namespace) -> None:
+    """Train and score each loss from each seed, for the same steps."""
     words = ["model.pretrained=false", *arguments.words]
-    base = recipes.configure("objectpose", words)
+    configs = {loss: recipes.configure("objectpose", [*words, *words_of(loss)]) for loss in arguments.losses}  # refused before any trains
+    base = next(iter(configs.values()))
     assert isinstance(base, ObjectPoseConfig)
     steps = arguments.steps or steps_in(arguments.minutes, base)
     print(f"{steps} steps of {base.training.batch_size} pictures", flush=True)
     found: dict[str, list[dict[str, Any]]] = {}
-    for loss in arguments.losses:
+    for loss, of_loss in configs.items():
         for seed in arguments.seeds:
-            given = [*words, f"training.max_steps={steps}", f"seed={seed}", f"loss.rotation.name={loss}", f"name={loss}-seed{seed}"]
-            config = recipes.configure("objectpose", given)
+            given = [f"training.max_steps={steps}", f"seed={seed}", f"name={of_loss.name}-seed{seed}"]
+            config = recipes.configure("objectpose", [*words, *words_of(loss), *given])
             assert isinstance(config, ObjectPoseConfig)
             found.setdefault(loss, []).append(one(config, arguments.out))
             print(loss, f"seed {seed}", json.dumps(found[loss][-1]), flush=True)
-    for loss, runs in found.items():
-        for name in ("rotation_error_deg_median", "rotation_error_deg_of_all", "ap_10deg_10cm"):
-            values = [float(run[name]) for run in runs if run[name] is not None]
-            spread = f" +- {statistics.stdev(values):.3g}" if len(values) > 1 else ""
-            print(f"{loss}: {name} {statistics.fmean(values):.4g}{spread} over {len(values)} seeds" if values else f"{loss}: no {name}")
+    print(*told_of(found), sep="\n")
     write_json(arguments.out / "result.json", {"steps": steps, "runs": found})
 
 
