@@ -9,7 +9,6 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.testing import assert_close
 
-from stadia.core.errors import GeometryError
 from stadia.geometry import rotations
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz, quaternion_angle_deg, rotation_angle_deg
 from stadia.geometry.segments import segment_means, segments_of
@@ -113,24 +112,6 @@ def test_means_are_weighted_and_0_where_nothing_weighs():
     assert segment_means(values, segment, 3).tolist() == [[2, 20], [0, 0], [5, 50]]
     assert segment_means(values, segment, 3, torch.tensor([3.0, 1, 0])).tolist() == [[1.5, 15], [0, 0], [0, 0]]
     assert segment_means(values[:, 0], segment, 3).tolist() == [2, 0, 5]
-
-
-def test_labels_that_are_no_rotation_are_named():
-    good = unit(3)
-    rotations.require_unit_quaternions(good, "pose.json")
-    rotations.require_rotations(matrix_from_quaternion_wxyz(good), "pose.json")
-    for wrong, found in (
-        (torch.zeros(4), "length 0,"),
-        (torch.tensor([1.0, 1, 0, 0]), "length 1.414"),
-        (torch.full((4,), torch.nan), "length nan"),
-    ):
-        with pytest.raises(GeometryError, match=rf"pose\.json: found a quaternion of {found}"):
-            rotations.require_unit_quaternions(torch.stack((good[0].float(), wrong)), "pose.json")
-    with pytest.raises(GeometryError, match="determinant -1"):
-        rotations.require_rotations(torch.diag(torch.tensor([1.0, 1, -1])), "pose.json")
-    for wrong in (2 * torch.eye(3), torch.full((3, 3), torch.nan), torch.ones(3, 3)):
-        with pytest.raises(GeometryError, match="off the identity"):
-            rotations.require_rotations(wrong, "pose.json")
 
 
 def test_the_turn_to_a_ray_brings_the_optical_axis_there_and_by_the_shortest_way() -> None:

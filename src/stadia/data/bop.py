@@ -1,7 +1,8 @@
 """BOP data sets in their official layout (Hodan et al., ECCV 2018; the layout: bop_toolkit, docs/bop_datasets_format.md).
 
 DATASET/models_eval/{models_info.json, obj_000001.ply}, DATASET/SPLIT/000002/{scene_camera.json, scene_gt.json, scene_gt_info.json,
-rgb/000003.png}. Files are in millimetres; everything that leaves this module is in metres. Masks are drawn from meshes and poses.
+rgb/000003.png}. Files are in millimetres; everything that leaves this module is in metres. Masks are drawn from meshes and poses,
+the nearest in front: mask_visib/ is not read.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stadia.core.errors import GeometryError
 from stadia.geometry.segments import segment_sums
 
 
@@ -95,32 +94,3 @@ def _principal(outer: Tensor) -> Tensor:
     turned = (outer * vector[..., None, :]).sum(-1)
     along = (vectors[..., :3] * (turned - turned.detach())[..., :, None]).sum(-2) * share
     return vector + (vectors[..., :3] * along[..., None, :]).sum(-1)
-
-
-# --------------------------------------------------------------------------------------------------- what is no rotation
-
-
-def require_unit_quaternions(quaternions: Tensor, what: object, *, tolerance: float = 1e-3) -> None:
-    """Raise GeometryError for quaternions (..., 4) that are not finite or not of length 1. `what`: the file or key at fault."""
-    length = quaternions.detach().norm(dim=-1).flatten()
-    wrong = ~((length - 1).abs() <= tolerance)
-    if wrong.any():
-        raise GeometryError(
-            what,
-            found=f"a quaternion of length {float(length[wrong][0]):.4g}",
-            expected="length 1",
-            cure="check the label; (0, 0, 0, 0) is no rotation",
-        )
-
-
-def require_rotations(R: Tensor, what: object, *, tolerance: float = 1e-3) -> None:
-    """Raise GeometryError for matrices (..., 3, 3) that are no rotations; a mirrored one, of determinant -1, is named."""
-    R = R.detach().reshape(-1, 3, 3).double()
-    away = (R @ R.mT - torch.eye(3, dtype=R.dtype, device=R.device)).abs().amax((-2, -1))
-    if not bool((away <= tolerance).all()):
-        worst = float(away.nan_to_num(torch.inf).max())
-        cure = "check that the matrix is complete, and take a scale out of it"
-        raise GeometryError(what, found=f"R R^T off the identity by {worst:.3g}", expected="a rotation", cure=cure)
-    if bool((torch.linalg.det(R) < 0).any()):
-        cure = "an axis is mirrored: change the sign of one axis of the object's points, not of the matrix alone"
-        raise GeometryError(what, found="a mirrored rotation (determinant -1)", expected="determinant 1", cure=cure)

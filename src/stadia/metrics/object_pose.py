@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from torch import Tensor
@@ -87,10 +86,3 @@ def add_s_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> float:
     predicted, true = (transform(T.detach().double().cpu(), points.detach().double().cpu()).numpy() for T in (T_predicted, T_true))
     distance: NDArray[np.float64] = KDTree(predicted).query(true)[0]
     return float(distance.mean())
-
-
-def diameter_m(points: Tensor) -> float:
-    """The largest distance between two of a model's points (N, 3): ADD below a tenth of it counts as right."""
-    points = points.detach().double()
-    rows = (points[start : start + 1024] for start in range(0, len(points), 1024))
-    return max((float(torch.cdist(some, points).max()) for some in rows), default=0.0)
