@@ -5,7 +5,7 @@
 
 Pictures of TableWorld (its preset `tiny`, rendered into the cache), the masks as they are in truth (an untrained network finds nothing),
 answers of an untrained network; the default network at its size and both references, the larger one at the published 640x480. Medians of
---repeats, the two sides in turns. `share` is (components + aggregation) over the forward pass; at most 15 % at batch 8.
+--repeats, the two sides in turns. `share` is (instances + aggregation) over the forward pass; at most 15 % at batch 8.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from stadia.geometry import se3
 from stadia.geometry.centre import centre_of_translation, directions_to
 from stadia.geometry.rotations import conjugate, multiply, quaternion_of_ray
 from stadia.geometry.segments import Segments, interpolated_at, segments_of
-from stadia.models.object_aggregation import aggregate, class_scores, majority_class
+from stadia.models.object_aggregation import aggregate, class_scores, likeliest_class
 from stadia.models.object_pose_config import ObjectPoseNetConfig
 from stadia.models.object_pose_net import ObjectMaps, ObjectPoseNet
 from stadia.models.pyramid import PyramidNet
@@ -177,15 +177,26 @@ def test_no_object_is_no_error() -> None:
     assert class_scores(scene.maps.class_logits, segments, none).shape == (0,)
 
 
-def test_the_class_of_an_object_is_that_of_most_pixels_and_its_score_the_mean_probability() -> None:
+def test_the_class_of_an_object_is_the_most_probable_to_all_its_pixels_and_its_score_the_mean_probability() -> None:
     scene = Scene()
-    assert torch.equal(majority_class(scene.maps.class_map, scene.segments, 7), scene.class_id)
+    assert torch.equal(likeliest_class(scene.maps.class_logits, scene.segments), scene.class_id)
     assert_close(class_scores(scene.maps.class_logits, scene.segments, scene.class_id), torch.full((4,), 1 / (1 + 6 * np.exp(-10.0))))
-    class_map = scene.maps.class_map.clone()
-    class_map[0, 3:7, 5:20] = 5  # four of nine rows
-    assert int(majority_class(class_map, scene.segments, 7)[0]) == 1
-    class_map[0, 7, 5:20] = 5
-    assert int(majority_class(class_map, scene.segments, 7)[0]) == 5
+    logits = scene.maps.class_logits.clone()
+    logits[0, 5, 3:7, 5:20] = 11  # four of nine rows say 5 a little more than 1, and a fifth says it firmly
+    assert int(likeliest_class(logits, scene.segments)[0]) == 1
+    logits[0, 5, 7, 5:20], logits[0, 0] = 90, 99
+    assert int(likeliest_class(logits, scene.segments)[0]) == 5
+
+
+def test_the_direction_of_any_class_is_that_of_the_probable_ones() -> None:
+    maps = Scene().maps
+    pictures, _, _, rows, columns = maps.to_centre.shape
+    to_centre = torch.zeros_like(maps.to_centre)
+    to_centre[:, 1, 0], to_centre[:, 3, 1], to_centre[:, 4, 0] = 5.0, 0.5, -1.0  # right, down, left
+    logits = torch.full_like(maps.class_logits, -20)
+    logits[:, 2], logits[:, 4] = 1.0, 1.0
+    half = torch.full((pictures, 2, rows, columns), 0.5)
+    assert_close(replace(maps, class_logits=logits, to_centre=to_centre).direction, half)
 
 
 def test_before_training_sizes_and_depths_are_those_of_things_on_a_table() -> None:

@@ -12,7 +12,7 @@ from stadia.core.types import Camera, Movable
 from stadia.geometry import se3
 from stadia.geometry.centre import Centres, translation_from_centre, vote_centre
 from stadia.geometry.rotations import quaternion_mean_of_segments
-from stadia.geometry.segments import Segments, segment_means
+from stadia.geometry.segments import Segments, segment_means, segment_sums
 from stadia.models.object_pose_net import ObjectPixels
 
 Vote = Callable[[Tensor, Tensor, Tensor, int], Centres]
@@ -58,8 +58,7 @@ def class_scores(class_logits: Tensor, segments: Segments, class_id: Tensor) -> 
     return segment_means(own, segments.segment, segments.count)[:, 0]
 
 
-def majority_class(class_map: Tensor, segments: Segments, classes: int) -> Tensor:
-    """(M,) the class, 0 to `classes` - 1, that most pixels of each object have in a map (B, H, W); of two the lower one."""
-    said = class_map.flatten()[segments.pixel].long()
-    votes = torch.bincount(segments.segment * classes + said, minlength=segments.count * classes)
-    return votes.view(segments.count, classes).argmax(1)
+def likeliest_class(class_logits: Tensor, segments: Segments) -> Tensor:
+    """(M,) the class above 0 that all pixels of each object together find most probable, of logits (B, C, H, W): the largest product."""
+    log_p = segments.of(class_logits)[:, 1:].log_softmax(-1)
+    return segment_sums(log_p, segments.segment, segments.count).argmax(1) + 1

@@ -11,13 +11,13 @@ from torch import Tensor
 from stadia.core.types import Camera
 from stadia.data.object_samples import ObjectTargets
 from stadia.geometry.centre import vote_centre, vote_centre_ransac
-from stadia.geometry.components import connected_components
+from stadia.geometry.instances import instances_of
 from stadia.geometry.segments import Segments, segments_of, thinned
 from stadia.geometry.symmetry import Symmetry
 from stadia.metrics.matching import mask_iou
 from stadia.metrics.object_pose import Objects
 from stadia.metrics.object_scores import Comparison, compare
-from stadia.models.object_aggregation import aggregate, class_scores, majority_class
+from stadia.models.object_aggregation import aggregate, class_scores, likeliest_class
 from stadia.models.object_pose_net import ObjectMaps, ObjectPoseNet
 from stadia.recipes.objectpose_config import FindingConfig
 
@@ -26,7 +26,7 @@ from stadia.recipes.objectpose_config import FindingConfig
 class FoundObjects:
     """Of a batch of pictures.
 
-    instance: (B, H, W), 0 = none, n = the n-th object of its picture.  class_map: (B, H, W).
+    instance: (B, H, W), 0 = none, n = the n-th object of its picture.  class_map: (B, H, W), the class of each pixel's object.
     picture: (M,) of each object; the rows of a picture stand together, in the order of `instance`.
     objects: M rows.
     """
@@ -46,11 +46,10 @@ def find(network: ObjectPoseNet, image: Tensor, camera: Camera, config: FindingC
 
 
 def gather(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, config: FindingConfig) -> FoundObjects:
-    """Pixels of one class that touch are an object, and what they say together is its pose."""
-    class_map = maps.class_map
-    instance = connected_components(class_map, fewest_px=config.fewest_px)
+    """Pixels that point at one centre are an object, and what they say together is its class and its pose."""
+    instance = instances_of(maps.class_logits, maps.direction, fewest_px=config.fewest_px)
     segments = thinned(segments_of(instance), config.pixels)
-    class_id = majority_class(class_map, segments, network.classes)
+    class_id = likeliest_class(maps.class_logits, segments)
     vote = vote_centre
     if config.hypotheses:
         vote = partial(vote_centre_ransac, generator=torch.Generator().manual_seed(0), hypotheses=config.hypotheses)
@@ -58,7 +57,15 @@ def gather(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, config: Fin
     score = class_scores(maps.class_logits, segments, class_id)
     nothing = Symmetry.of(["none"] * segments.count)
     symmetry = Symmetry(nothing.revolution.to(score.device), nothing.turns.to(score))
-    return FoundObjects(instance, class_map, segments.picture, Objects(class_id, poses.T_camera_object, poses.size_m, symmetry, score))
+    objects = Objects(class_id, poses.T_camera_object, poses.size_m, symmetry, score)
+    return FoundObjects(instance, _painted(class_id, instance, segments), segments.picture, objects)
+
+
+def _painted(class_id: Tensor, instance: Tensor, segments: Segments) -> Tensor:
+    """The class of each pixel's object, (B, H, W); 0 = none. class_id: (M,)."""
+    of_number = instance.new_zeros(len(instance), segments.count + 1)
+    of_number[segments.picture, segments.instance] = class_id
+    return of_number.gather(1, instance.flatten(1)).view_as(instance)
 
 
 def true_objects(targets: ObjectTargets, segments: Segments) -> Objects:

@@ -1,7 +1,7 @@
 """The recipe `objectpose`: class, mask, rotation, translation and size of every object in a picture (FastPoseCNN, arXiv 2406.11063).
 
-The network answers at every pixel; while it trains, its answers are compared at the pixels of the true objects. Predicting, pixels of
-one class that touch each other are an object.
+The network answers at every pixel; while it trains, its answers are compared at the pixels of the true objects. Predicting, pixels that
+point at one centre are an object.
 """
 
 from __future__ import annotations

@@ -1,0 +1,133 @@
+"""Objects of a picture from what each of its pixels says: of which class it is, and in which direction its object's centre lies.
+
+Walking where the directions point leads the pixels of one object to one place, whatever class each of them says (Stringer et al.,
+"Cellpose", Nature Methods 2021, walk so too). The class is then the whole object's: one that is half cup, half can is not cut in two.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components as connected_nodes
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.geometry.components import connected_components
+from stadia.geometry.segments import interpolated_at, segment_means, segment_sums
+
+STEP = 0.5
+"""Of the walk, in cells of the map of directions."""
+
+FIRM = 2.0
+"""Pixels are no part of an object whose class is, in their mean, e^2 times less probable to them than the class that they say."""
+
+
+def instances_of(class_logits: Tensor, directions: Tensor, *, fewest_px: int = 1) -> Tensor:
+    """Which object each pixel shows: (B, H, W) int64, 0 = none, counted from 1 in each picture.
+
+    A pixel shows an object where the background, class 0, is not its most probable class. Pixels that are led to one place are an object,
+    but for those of them that firmly say another class: they join an object of that class which they touch, or are one of their own.
+
+    Args:
+        class_logits: (B, C, H, W).
+        directions: (B, 2, h, w) x, y towards the centre, of any length; h and w divide H and W by the same number.
+        fewest_px: what has fewer pixels is none.
+    """
+    pictures, classes, height, width = class_logits.shape
+    shown = class_logits.max(1).indices > 0
+    pixel = shown.flatten().nonzero()[:, 0]
+    if not len(pixel):
+        return torch.zeros_like(shown, dtype=torch.long)
+    log_p = class_logits.movedim(1, 0).reshape(classes, -1)[1:].index_select(1, pixel).log_softmax(0).T
+    place, count = meeting_places(directions, pixel, height, width)
+    fragment, stray = _fragments(log_p, place, count, fewest_px)
+    of_pixel = torch.full_like(shown, -1, dtype=torch.long)
+    of_pixel.view(-1)[pixel] = fragment
+    whole = _joined(of_pixel, stray, classes - 1)[fragment]
+    picture = torch.div(pixel, height * width, rounding_mode="floor")
+    found = torch.zeros_like(of_pixel)
+    found.view(-1)[pixel] = _numbered(whole, picture, pictures, fewest_px)
+    return found
+
+
+def meeting_places(directions: Tensor, pixel: Tensor, height: int, width: int) -> tuple[Tensor, int]:
+    """Where pixels (P,) of flattened pictures (B, height, width) are led by directions (B, 2, h, w): (P,) numbers below the second result.
+
+    Equal numbers are one place; those of a picture are above those of the picture before it.
+    """
+    pictures, _, rows, columns = directions.shape
+    stride, towards = height // rows, F.normalize(directions, dim=1)
+    within, picture = pixel % (height * width), torch.div(pixel, height * width, rounding_mode="floor")
+    start = torch.stack((within % width, torch.div(within, width, rounding_mode="floor")), -1).to(towards.dtype)
+    first = (start + 0.5) / stride - 0.5 + interpolated_at(towards, picture, start, stride)  # away from where directions part
+    end = _walked(towards)[picture * rows * columns + _cell(first, rows, columns)] + picture * rows * columns
+    reached = torch.bincount(end, minlength=pictures * rows * columns).view(pictures, 1, rows, columns) > 0
+    near = F.max_pool2d(F.pad(reached.float(), (1, 0, 1, 0)), 2, 1)[:, 0]  # so that cells that touch at a corner share a side
+    number = connected_components(near)
+    before = number.amax((1, 2)).cumsum(0)
+    number = number + (before - number.amax((1, 2)))[:, None, None] - 1
+    return number.flatten()[end], int(before[-1])
+
+
+def _walked(towards: Tensor) -> Tensor:
+    """(B h w,) the cell, y w + x, that a long walk along unit vectors (B, 2, h, w) ends in: each round doubles its length."""
+    rows, columns = towards.shape[-2:]
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    grid = torch.stack((x, y)).to(towards)
+    scale = torch.tensor([2 / columns, 2 / rows]).to(towards)
+    walk = STEP * towards
+    for _ in range(math.ceil(math.log2(max(rows, columns)))):
+        at = (grid + walk).movedim(1, -1)
+        walk = walk + F.grid_sample(walk, (at + 0.5) * scale - 1, padding_mode="border", align_corners=False)
+    return _cell((grid + walk).movedim(1, -1), rows, columns).flatten()
+
+
+def _cell(place: Tensor, rows: int, columns: int) -> Tensor:
+    """(...), y w + x of the cell that places (..., 2) are in, the nearest one to those outside."""
+    x, y = place.round().long().unbind(-1)
+    return y.clamp(0, rows - 1) * columns + x.clamp(0, columns - 1)
+
+
+def _fragments(log_p: Tensor, place: Tensor, count: int, fewest_px: int) -> tuple[Tensor, Tensor]:
+    """The fragment of each pixel, place times kinds + kind, and which fragments are strays: not of their place's kind.
+
+    log_p: (P, kinds).  place: (P,), below `count`.
+    """
+    kinds = log_p.shape[1]
+    kind_of_place = segment_sums(log_p, place, count).argmax(1)
+    said, own = log_p.max(1)
+    settled = place * kinds + kind_of_place[place]
+    fragment = place * kinds + own
+    loss = said - log_p.gather(1, kind_of_place[place][:, None])[:, 0]
+    firm = segment_means(loss, fragment, count * kinds) > FIRM
+    large = torch.bincount(fragment, minlength=count * kinds) >= fewest_px
+    stray = torch.ones(count, kinds, dtype=torch.bool, device=place.device)
+    stray.scatter_(1, kind_of_place[:, None], False)
+    return torch.where((firm & large)[fragment], fragment, settled), stray.flatten()
+
+
+def _joined(fragment: Tensor, stray: Tensor, kinds: int) -> Tensor:
+    """(F,) the object of each fragment: strays and what of their kind they touch are one. fragment: (B, H, W), -1 = none."""
+    edges = []
+    for one, other in ((fragment[:, 1:], fragment[:, :-1]), (fragment[:, :, 1:], fragment[:, :, :-1])):
+        border = ((one != other) & (one >= 0) & (other >= 0)).flatten().nonzero()[:, 0]
+        edges.append(torch.stack((one.flatten()[border], other.flatten()[border])))
+    a, b = torch.cat(edges, 1)
+    linked = (a % kinds == b % kinds) & (stray[a] | stray[b])
+    a, b = a[linked].cpu().numpy(), b[linked].cpu().numpy()
+    graph = coo_matrix((torch.ones(len(a)).numpy(), (a, b)), shape=(len(stray), len(stray)))
+    return torch.from_numpy(connected_nodes(graph, directed=False)[1]).long().to(fragment.device)
+
+
+def _numbered(whole: Tensor, picture: Tensor, pictures: int, fewest_px: int) -> Tensor:
+    """The same objects of pixels (P,) counted from 1 in each picture, 0 where they have fewer pixels."""
+    size = torch.bincount(whole)
+    kept = size >= max(fewest_px, 1)
+    of_picture = torch.zeros_like(size).scatter_(0, whole, picture)
+    count = torch.bincount(of_picture[kept], minlength=pictures)
+    order = torch.zeros_like(size)
+    order[kept] = of_picture[kept].argsort(stable=True).argsort()  # picture after picture
+    number = torch.where(kept, order + 1 - (count.cumsum(0) - count)[of_picture], 0)
+    return number[whole]
