@@ -1,0 +1,271 @@
+"""The camera's height above the road, learnt over frames and epochs: the one number in metres that every frame can be held to.
+
+Every believed object of a frame says how high the camera is. Their median is the frame's, the median over an epoch's frames is the
+epoch's, and epochs are averaged, later ones with more weight. Cameras mounted alike are a group, with one height.
+
+An object is believed where its size against the horizon is that of the others (no start can mislead that, unlike a comparison with the
+last height); and an epoch is, where its objects agree with each other and with the horizon.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.errors import RunError
+from stadia.training.camera_heights_config import CameraHeightsConfig
+from stadia.training.scores import of_all_processes
+
+Floats = NDArray[np.float64]
+FEWEST_FRAMES = 5
+"""Of a group or a recording, for quartiles and medians that mean something."""
+
+MOUNTS_APART, MOUNTS_SHARE = 1.2, 0.1
+"""Recordings of one group are of several mounts where no height lies between two that differ by this factor, each side with this share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an epoch's frames say.
+
+    group, recording: (F,) of each frame.
+    frame: (M,) the frame of each object.
+    camera_m: (M,) the camera's height by its size in depth; NaN where it says none.
+    horizon_m: (M,) by its size against the horizon, without depth; NaN where it says none, and not positive above the horizon.
+    """
+
+    group: NDArray[np.int64]
+    recording: NDArray[np.str_]
+    frame: NDArray[np.int64]
+    camera_m: Floats
+    horizon_m: Floats
+
+    def of_group(self, group: int) -> Said:
+        """That group's alone."""
+        mine = self.group == group
+        number = np.cumsum(mine) - 1
+        objects = mine[self.frame]
+        return Said(self.group[mine], self.recording[mine], number[self.frame[objects]], self.camera_m[objects], self.horizon_m[objects])
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an epoch says of a group.
+
+    camera_m: the median over frames.  frames: that say something, of `frames_seen`.
+    kept: share of the objects that were believed.  spread: between the frames' quartiles, over the median.
+    horizon_m: the median over all objects of what the horizon says without depth; about 3 % too low by its nature.
+    refused: why it is not used; empty where it is.
+    """
+
+    camera_m: float
+    frames: int
+    frames_seen: int
+    kept: float
+    spread: float
+    horizon_m: float
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Height:
+    """Of a group: the height in metres, over how many epochs it is averaged (0: none known, NaN), and the horizon's, NaN where unknown."""
+
+    metres: float = math.nan
+    epochs: int = 0
+    horizon_m: float = math.nan
+
+
+def moving_average(before: float, epochs: int, estimate: float, *, step: float = 1.0) -> float:
+    """The mean over epochs with weights 1, 2, 3, ...: before + 2 / (k + 1) (estimate - before) at the k-th.
+
+    before: over `epochs` epochs; not read where there is none.  step: how much of the way is gone.
+    """
+    return estimate if epochs == 0 else before + step * 2 / (epochs + 2) * (estimate - before)
+
+
+def frame_medians(frame: NDArray[np.int64], values: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """The frames that have values, ascending, and the median of each."""
+    order = np.lexsort((values, frame))
+    frames, first, count = np.unique(frame[order], return_index=True, return_counts=True)
+    ordered = values[order]
+    return frames, (ordered[first + (count - 1) // 2] + ordered[first + count // 2]) / 2
+
+
+def estimate(said: Said, epoch: int, config: CameraHeightsConfig) -> Estimate:
+    """What an epoch says of one group. Raises RunError where the group's recordings are of cameras with several heights."""
+    says = np.isfinite(said.camera_m) & (said.camera_m > 0)
+    by_horizon = np.isfinite(said.horizon_m) & (said.horizon_m > 0)
+    horizon_m = float(np.exp(np.median(np.log(said.horizon_m[by_horizon])))) if by_horizon.any() else math.nan
+    tested = epoch >= config.test_from_epoch
+    keep = says.copy()
+    if tested:
+        odd = np.log(np.where(by_horizon, said.horizon_m, np.nan) / horizon_m)
+        keep &= np.abs(odd) < config.tolerance  # NaN is not
+    if epoch >= config.first_epoch:
+        frames, medians = frame_medians(said.frame[says], said.camera_m[says])
+        _check_one_mount(said.recording[frames], np.log(medians))
+    _, heights = frame_medians(said.frame[keep], said.camera_m[keep])
+    low, camera_m, high = np.quantile(heights, (0.25, 0.5, 0.75)) if len(heights) else [math.nan] * 3
+    found = Estimate(
+        camera_m=float(camera_m),
+        frames=len(heights),
+        frames_seen=len(said.group),
+        kept=float(keep.sum() / max(says.sum(), 1)),
+        spread=float((high - low) / camera_m),
+        horizon_m=horizon_m,
+    )
+    return replace(found, refused=_refused(found, config, tested=tested))
+
+
+def _refused(found: Estimate, config: CameraHeightsConfig, *, tested: bool) -> str:
+    """Why an epoch is not to be believed; empty where it is."""
+    fewest = max(min(config.fewest_frames, config.fewest_share * found.frames_seen), FEWEST_FRAMES)
+    if found.frames < fewest:
+        return f"{found.frames} of {found.frames_seen} frames say something, fewer than {fewest:g}"
+    if found.kept <= config.least_kept:
+        return f"{found.kept:.0%} of the objects agree against the horizon, not more than {config.least_kept:.0%}"
+    if found.spread >= config.most_spread:
+        return f"the frames' quartiles are {found.spread:.2f} of their median apart, not less than {config.most_spread:g}"
+    if tested and abs(found.camera_m / found.horizon_m - 1) >= config.most_disagreement:
+        return f"{found.camera_m:.2f} m by depth and {found.horizon_m:.2f} m by the horizon, {config.most_disagreement:.0%} apart or more"
+    return ""
+
+
+def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats) -> None:
+    """The recordings of a group, in the order of their medians, have no wide gap: one camera height does not jump."""
+    names, counts = np.unique(recording, return_counts=True)
+    names, counts = names[counts >= FEWEST_FRAMES], counts[counts >= FEWEST_FRAMES]
+    if len(names) < 2:
+        return
+    medians = np.array([np.median(log_heights[recording == name]) for name in names])
+    order = np.argsort(medians)
+    names, counts, medians = names[order], counts[order], medians[order]
+    share = np.cumsum(counts)[:-1] / counts.sum()
+    gaps = np.where(np.minimum(share, 1 - share) >= MOUNTS_SHARE, np.diff(medians), 0)
+    widest = int(np.argmax(gaps))
+    if gaps[widest] > math.log(MOUNTS_APART):
+        low, high = np.exp(medians[: widest + 1]), np.exp(medians[widest + 1 :])
+        raise RunError(
+            "a group of cameras",
+            found=f"{np.median(low):.2f} m above the road in {widest + 1} recordings ('{names[widest]}'), "
+            f"{np.median(high):.2f} m in {len(high)} ('{names[widest + 1]}')",
+            expected="one height in a group",
+            cure="give cameras that are mounted at different heights groups of their own",
+        )
+
+
+class CameraHeights:
+    """The heights of all groups, and what the running epoch's frames have said. Every process has one, with the same heights."""
+
+    def __init__(self, config: CameraHeightsConfig | None = None) -> None:
+        self.config = config or CameraHeightsConfig()
+        self.epoch = 0
+        self.heights = {group: Height(metres, 1) for group, metres in self.config.known_m.items()}
+        self._said: list[dict[str, Any]] = []  # a batch each, on its device, so that none waits; new with every epoch
+
+    def begin(self, epoch: int) -> dict[int, Estimate]:
+        """Tell the epoch, from 0, before each step. Where it is a new one, the last is evaluated: its estimates, by group; else nothing.
+
+        Called by all processes at the same step. Raises RunError where a group holds cameras of several heights.
+        """
+        if epoch == self.epoch:
+            return {}
+        ended, self.epoch = self.epoch, epoch
+        said, self._said = _joined(of_all_processes(self._on_cpu())), []
+        estimates = {int(group): estimate(said.of_group(int(group)), ended, self.config) for group in np.unique(said.group)}
+        for group, found in estimates.items():
+            self.heights[group] = self._after(self.heights.get(group, Height()), found, ended)
+        return estimates
+
+    def add(self, recordings: Sequence[str], group: Tensor, picture: Tensor, camera_m: Tensor, horizon_m: Tensor) -> None:
+        """Keep what a training batch says.
+
+        Args:
+            recordings: B names, of the recording of each picture.
+            group: (B,) whole numbers.
+            picture: (M,) the picture in this batch of each object.
+            camera_m, horizon_m: (M,), see `Said`.
+        """
+        said = {"group": group, "picture": picture, "camera_m": camera_m, "horizon_m": horizon_m}
+        self._said.append({"recordings": list(recordings), **{name: value.detach() for name, value in said.items()}})
+
+    def known(self, group: Tensor) -> Tensor:
+        """The camera heights (B,) in metres of pictures' groups (B,), NaN where none is known yet."""
+        return _looked_up(group, {number: height.metres for number, height in self.heights.items()})
+
+    def by_horizon(self, group: Tensor) -> Tensor:
+        """What objects are held against, (B,) in metres (`geometry.horizon_ratio.oddness`); NaN as long as none is tested."""
+        tested = self.epoch >= self.config.test_from_epoch
+        return _looked_up(group, {number: height.horizon_m for number, height in self.heights.items()} if tested else {})
+
+    def state_dict(self) -> dict[str, Any]:
+        """All there is, what every process has heard of the running epoch included. Called by all processes."""
+        said = _joined(of_all_processes(self._on_cpu()))
+        names, recording = np.unique(said.recording, return_inverse=True)
+        return {
+            "epoch": self.epoch,
+            "heights": [{"group": group, **asdict(height)} for group, height in self.heights.items()],
+            "recordings": names.tolist(),
+            "said": {
+                "recording": torch.from_numpy(recording.astype(np.int64)),
+                "group": torch.from_numpy(said.group),
+                "picture": torch.from_numpy(said.frame),
+                "camera_m": torch.from_numpy(said.camera_m),
+                "horizon_m": torch.from_numpy(said.horizon_m),
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], *, rank: int = 0) -> None:
+        """Go on from there. The first process takes what all have heard, so their number may change."""
+        self.epoch = state["epoch"]
+        self.heights = {height["group"]: Height(height["metres"], height["epochs"], height["horizon_m"]) for height in state["heights"]}
+        said = dict(state["said"])
+        recordings = [state["recordings"][number] for number in said.pop("recording").tolist()]
+        self._said = [{"recordings": recordings, **said}] if rank == 0 else []
+
+    def _after(self, height: Height, found: Estimate, epoch: int) -> Height:
+        config = self.config
+        height = replace(height, horizon_m=height.horizon_m if math.isnan(found.horizon_m) else found.horizon_m)
+        last = math.inf if config.last_epoch is None else config.last_epoch
+        if found.refused or not config.first_epoch <= epoch <= last:
+            return height
+        jumps = height.epochs > 0 and abs(math.log(found.camera_m / height.metres)) > math.log(config.most_change)
+        metres = moving_average(height.metres, height.epochs, found.camera_m, step=0.5 if jumps else 1.0)
+        return replace(height, metres=metres, epochs=height.epochs + 1)
+
+    def _on_cpu(self) -> list[dict[str, Any]]:
+        return [{name: value.cpu() if isinstance(value, Tensor) else value for name, value in batch.items()} for batch in self._said]
+
+
+def _joined(parts: Sequence[Sequence[Mapping[str, Any]]]) -> Said:
+    batches = [batch for part in parts for batch in part]
+    first = np.cumsum([0, *(len(batch["group"]) for batch in batches)])
+
+    def column(name: str, dtype: type) -> NDArray[Any]:
+        return np.concatenate([np.zeros(0, dtype), *(batch[name].numpy().astype(dtype) for batch in batches)])
+
+    frame = [batch["picture"].numpy() + start for batch, start in zip(batches, first, strict=False)]
+    recordings = [name for batch in batches for name in batch["recordings"]]
+    return Said(
+        group=column("group", np.int64),
+        recording=np.array(recordings, dtype=np.str_),
+        frame=np.concatenate([np.zeros(0, np.int64), *frame]),
+        camera_m=column("camera_m", np.float64),
+        horizon_m=column("horizon_m", np.float64),
+    )
+
+
+def _looked_up(group: Tensor, values: Mapping[int, float]) -> Tensor:
+    """(B,) the values of groups (B,), NaN for those that have none; waits for no device."""
+    found = torch.full(group.shape, math.nan, device=group.device)
+    for number, value in values.items():
+        found = found.masked_fill(group == number, value)
+    return found

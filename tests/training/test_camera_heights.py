@@ -1,0 +1,236 @@
+"""The camera's height over frames and epochs: averages (V12), guards, groups (V16), resumed and shared exactly."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_distributed import both, needs_gloo
+
+from stadia.core.errors import RunError
+from stadia.training import checkpoints
+from stadia.training.camera_heights import CameraHeights, frame_medians, moving_average
+from stadia.training.camera_heights_config import CameraHeightsConfig
+
+NAN = math.nan
+
+
+def epoch_of(
+    heights: CameraHeights,
+    camera_m: float = 1.65,
+    *,
+    frames: int = 40,
+    group: int = 0,
+    recording: str = "drive",
+    spread: float = 0.03,
+    bad: float = 0.0,
+    horizon_m: float | None = None,
+    seed: int = 0,
+) -> None:
+    """One epoch's frames, a batch of four at a time, with two objects each."""
+    rng = np.random.default_rng(seed)
+    for _ in range(frames // 4):
+        said = camera_m * np.exp(rng.normal(0, spread, 8)) * np.where(rng.random(8) < bad, 2.0, 1.0)
+        ratio = said if horizon_m is None else said * horizon_m / camera_m
+        picture = torch.arange(4).repeat_interleave(2)
+        heights.add([recording] * 4, torch.full((4,), group), picture, torch.from_numpy(said), torch.from_numpy(0.97 * ratio))
+
+
+def trained(estimates: list[float], **config: Any) -> CameraHeights:
+    """The heights after epochs that say this."""
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0, most_change=100, **config))
+    for number, camera_m in enumerate(estimates):
+        epoch_of(heights, camera_m, spread=0)
+        heights.begin(number + 1)
+    return heights
+
+
+@pytest.mark.parametrize(
+    ("wrong", "left"),
+    [(1, {1: 1, 5: 1 / 15, 10: 1 / 55, 20: 1 / 210}), (5, {5: 5 / 15, 10: 5 / 55, 20: 5 / 210}), (10, {10: 10 / 55, 20: 10 / 210})],
+)
+def test_v12_one_wrong_epoch_decays_as_published(wrong, left):
+    """At the k-th twice too high: 6.7 % are left at 5, 1.8 % at 10 and 0.5 % at 20 of k = 1, and so on."""
+    value = NAN
+    for epoch in range(1, 21):
+        value = moving_average(value, epoch - 1, 2.0 if epoch == wrong else 1.0)
+        if epoch in left:
+            assert value - 1 == pytest.approx(left[epoch], abs=1e-6)
+
+
+def test_v12_the_average_has_weights_that_grow_with_the_epoch():
+    estimates = [1.5, 1.6, 1.9, 1.4, 1.7]
+    for count in range(1, 6):
+        expected = np.average(estimates[:count], weights=range(1, count + 1))
+        height = trained(estimates[:count]).heights[0]
+        assert height.metres == pytest.approx(expected, abs=1e-9)
+        assert height.epochs == count
+
+
+def test_medians_of_frames():
+    frames, medians = frame_medians(np.array([7, 2, 7, 2, 7, 5]), np.array([3.0, 1, 100, 2, 1, 9]))
+    assert frames.tolist() == [2, 5, 7]
+    assert medians.tolist() == [1.5, 9, 3]
+
+
+def test_the_first_height_is_taken_at_the_end_of_the_second_epoch():
+    heights = CameraHeights()
+    for epoch in range(3):
+        heights.begin(epoch)
+        assert heights.known(torch.tensor([0, 4])).isfinite().tolist() == [epoch == 2, False]
+        assert heights.by_horizon(torch.tensor([0])).isfinite().item() == (epoch == 2)
+        epoch_of(heights)
+    assert heights.known(torch.tensor([0])).item() == pytest.approx(1.65, rel=0.02)
+    assert heights.by_horizon(torch.tensor([0])).item() == pytest.approx(0.97 * 1.65, rel=0.02)
+
+
+def test_an_epoch_with_fewer_frames_forgets_the_last():
+    """F-33: 40 frames at 2 m, then 8 at 1.6 m: the second epoch says 1.6 m."""
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
+    epoch_of(heights, 2.0)
+    heights.begin(1)
+    epoch_of(heights, 1.6, frames=8, spread=0)
+    assert heights.begin(2)[0].camera_m == pytest.approx(1.6)
+
+
+def test_known_heights_teach_from_the_start_and_may_stay():
+    for last, expected in ((None, (1.2 + 2 * 1.3) / 3), (-1, 1.2)):
+        heights = CameraHeights(CameraHeightsConfig(known_m={3: 1.2}, last_epoch=last, first_epoch=0))
+        assert heights.known(torch.tensor([3])).item() == pytest.approx(1.2)
+        epoch_of(heights, 1.3, group=3, spread=0)
+        heights.begin(1)
+        assert heights.known(torch.tensor([3])).item() == pytest.approx(expected)
+    with pytest.raises(ValueError, match="no height ever"):
+        CameraHeightsConfig(last_epoch=-1)
+
+
+def test_frames_without_objects_are_seen_and_say_nothing():
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
+    none = torch.zeros(0)
+    heights.add(["drive"] * 8, torch.zeros(8, dtype=torch.long), none.long(), none, none)
+    heights.add(["drive"], torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long), torch.tensor([NAN]), torch.tensor([NAN]))
+    found = heights.begin(1)[0]
+    assert (found.frames, found.frames_seen) == (0, 9)
+    assert "0 of 9 frames" in found.refused
+    assert heights.known(torch.tensor([0])).isnan().all()
+
+
+# ------------------------------------------------------------------------------------------------------------------- guards
+
+
+@pytest.mark.parametrize(
+    ("epoch", "reason"),
+    [
+        ({}, ""),
+        ({"frames": 4}, "4 of 4 frames"),
+        ({"spread": 0.6, "horizon_m": None}, "objects agree"),
+        ({"horizon_m": 2.1}, "by the horizon"),
+        ({"bad": 0.3}, ""),
+    ],
+    ids=["as it should be", "few frames", "objects disagree", "the horizon disagrees", "bad objects"],
+)
+def test_an_epoch_that_is_not_believed_changes_nothing(epoch, reason):
+    heights = trained([1.65] * 2)
+    epoch_of(heights, **epoch)
+    found = heights.begin(3)[0]
+    assert reason in found.refused
+    assert bool(found.refused) == bool(reason)
+    assert heights.heights[0].epochs == (2 if reason else 3)
+    assert heights.heights[0].metres == pytest.approx(1.65, rel=0.02 if not reason else 1e-6)
+
+
+def test_frames_that_differ_too_much_are_not_believed():
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
+    epoch_of(heights, spread=0.8)
+    assert "quartiles" in heights.begin(1)[0].refused
+
+
+def test_a_height_that_jumps_goes_half_the_way():
+    heights = CameraHeights(CameraHeightsConfig(known_m={0: 1.5}, first_epoch=0))
+    epoch_of(heights, 3.0, spread=0)
+    heights.begin(1)
+    assert heights.heights[0].metres == pytest.approx(1.5 + 0.5 * 2 / 3 * 1.5)
+
+
+@pytest.mark.parametrize("start", [0.6, 1.6, 3.0])
+def test_a_wrong_start_locks_nobody_out(start):
+    """Objects are held against each other, not against the last height: it is the right one's share of the average."""
+    heights = CameraHeights(CameraHeightsConfig(known_m={0: start * 1.65}, first_epoch=0))
+    for epoch in range(30):
+        heights.begin(epoch)
+        epoch_of(heights, bad=0.2, seed=epoch)
+    assert heights.begin(30)[0].camera_m == pytest.approx(1.65, rel=0.02)
+    assert heights.heights[0].metres == pytest.approx(1.65, rel=0.06)
+
+
+# ------------------------------------------------------------------------------------------------------------------- groups
+
+
+def test_v16_groups_have_heights_of_their_own():
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
+    for number in range(4):
+        epoch_of(heights, 1.2, group=0, recording=f"low{number}", seed=number)
+        epoch_of(heights, 1.65, group=7, recording=f"high{number}", seed=number)
+    heights.begin(1)
+    assert heights.known(torch.tensor([7, 0, 7, 1])).tolist() == pytest.approx([1.65, 1.2, 1.65, NAN], rel=0.02, nan_ok=True)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 1), (4, 1), (1, 4)])
+def test_v16_a_merged_group_fails_and_names_its_recordings(low, high):
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
+    for number in range(low):
+        epoch_of(heights, 1.2, recording=f"low{number}", seed=number, bad=0.2)
+    for number in range(high):
+        epoch_of(heights, 1.65, recording=f"high{number}", seed=number, bad=0.2)
+    with pytest.raises(RunError, match=r"1\.2\d m .*'low.*1\.6\d m .*'high.*groups of their own"):
+        heights.begin(1)
+
+
+def test_recordings_that_differ_a_little_are_one_mount():
+    """Twelve from 1.4 to 1.9 m without a gap, and one of few frames far away."""
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
+    for number, camera_m in enumerate(np.linspace(1.4, 1.9, 12)):
+        epoch_of(heights, camera_m, recording=f"drive{number}", seed=number)
+    epoch_of(heights, 3.3, recording="vans", frames=8)
+    assert heights.begin(1)[0].refused == ""
+
+
+# ------------------------------------------------------------------------------------------------------- resumed and shared
+
+
+def test_it_is_resumed_exactly_in_the_middle_of_an_epoch(tmp_path: Path):
+    undisturbed, interrupted = (trained([1.5, 1.7]) for _ in range(2))
+    for heights in (undisturbed, interrupted):
+        epoch_of(heights, frames=20, seed=1)
+    header = checkpoints.Header(recipe="small", config={}, kind="training", step=1, epoch=2, metrics={})
+    checkpoints.write(tmp_path / "last.safetensors", header, {"camera_heights": interrupted.state_dict()})
+    resumed = CameraHeights(interrupted.config)
+    resumed.load_state_dict(checkpoints.Checkpoint.open(tmp_path / "last.safetensors").state()["camera_heights"])
+    for heights in (undisturbed, resumed):
+        epoch_of(heights, frames=20, recording="other", seed=2)
+    assert resumed.begin(3) == undisturbed.begin(3)
+    assert resumed.heights == undisturbed.heights
+
+
+def half(rank: int, root: Path) -> None:
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
+    epoch_of(heights, (1.5, 1.6)[rank], frames=(20, 32)[rank], seed=rank)
+    resumed = CameraHeights(heights.config)
+    resumed.load_state_dict(heights.state_dict(), rank=rank)
+    found = [each.begin(1)[0] for each in (heights, resumed)]
+    (root / f"{rank}.txt").write_text(repr((found[0] == found[1], found[0], heights.heights)))
+
+
+@needs_gloo
+def test_processes_agree_on_what_all_of_them_have_seen(tmp_path: Path):
+    assert both(half, tmp_path) == [0, 0]
+    alone = CameraHeights(CameraHeightsConfig(first_epoch=0))
+    epoch_of(alone, 1.5, frames=20, seed=0)
+    epoch_of(alone, 1.6, frames=32, seed=1)
+    expected = repr((True, alone.begin(1)[0], alone.heights))
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == [expected] * 2
