@@ -1,0 +1,67 @@
+"""What the objects of a frame say of the camera's height, and how far each is believed. Constants: nothing here trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stadia.geometry.camera import Camera
+from stadia.geometry.ground import RoadPixels
+from stadia.geometry.horizon import horizon_of
+from stadia.geometry.horizon_ratio import horizon_ratios, implied_camera_height, oddness
+from stadia.geometry.segments import Segments, segment_quantiles
+from stadia.geometry.silhouette import silhouettes
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectEvidence:
+    """Of each object, (M,) in metres; NaN where it has no known height, or its picture no road.
+
+    camera_m: the camera's height by the object's silhouette in depth: its scale times the camera's height in that depth.
+    horizon_m: by its mask and the horizon alone; 0 where it stands above the horizon.
+    """
+
+    camera_m: Tensor
+    horizon_m: Tensor
+
+
+@torch.no_grad()
+def object_evidence(
+    depth: Tensor, camera: Camera, road: RoadPixels, objects: Segments, height_m: Tensor, *, trim: float = 0.0
+) -> ObjectEvidence:
+    """What each object of a batch says.
+
+    Args:
+        depth: (B, 1, H, W) z in any unit, each picture's its own.
+        camera: K (3, 3) or (B, 3, 3).
+        road: of the same depth (`road_pixels`).
+        objects: of (B, H, W).
+        height_m: (M,) known heights, NaN where there is none.
+        trim: of the silhouette; 0 for a network's depth, 0.02 for depth with noise of single pixels.
+
+    Heights that are not positive say nothing.
+    """
+    silhouette = silhouettes(depth, camera, road.plane, objects, trim=trim).height
+    of_object = segment_quantiles(objects.of(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
+    fy = camera.fy.to(depth).expand(len(depth))[objects.picture]
+    silhouette = silhouette + 0.5 * of_object / fy  # the highest pixel's centre is half a pixel below the edge, on average
+    camera_m = height_m / silhouette.where(silhouette > 0, torch.nan) * road.median_height[objects.picture]
+    line = horizon_of(road.normal, camera)
+    ratio = horizon_ratios(line, objects, *depth.shape[-2:]).ratio
+    return ObjectEvidence(camera_m, implied_camera_height(height_m, ratio))
+
+
+def object_weights(horizon_m: Tensor, reference_m: Tensor, *, spread: float | None = None, tolerance: float = 0.2) -> Tensor:
+    """How far each object is believed, (M,) from 0 to 1.
+
+    Args:
+        horizon_m: (M,) by `object_evidence`.
+        reference_m: (M,) what its group says; NaN as long as nothing is known of it, and all of it is believed then.
+        spread: None: believed up to the tolerance and not beyond. Else exp(-odd^2 / (2 spread^2)), of the logarithm.
+        tolerance: largest oddness believed.
+    """
+    odd = oddness(horizon_m, reference_m)
+    weight = (odd.abs() < tolerance).to(odd.dtype) if spread is None else (-0.5 * (odd / spread).square()).exp().nan_to_num()
+    return weight.where(reference_m.isfinite(), torch.ones_like(weight))
