@@ -1,0 +1,55 @@
+"""Heights of classes: their names, their sources, and that none is a label of what is scored."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from stadia.core.errors import ConfigError
+from stadia.data.height_priors import PRIORS, SAME_CLASS, HeightPrior, check_scored_on, prior_of
+
+KITTI = PRIORS["kitti"]
+
+
+@pytest.mark.parametrize(
+    ("name", "mean_m"),
+    [
+        ("car", 1.526),
+        ("Car", 1.526),
+        ("Pedestrian", 1.763),
+        ("person", 1.763),
+        ("Person_sitting", 1.275),
+        ("rider", 1.737),
+        ("train", 3.531),
+    ],
+)
+def test_a_class_is_known_by_the_names_of_coco_cityscapes_and_kitti(name, mean_m):
+    assert prior_of(name, KITTI).mean_m == mean_m
+
+
+def test_a_class_without_a_prior_has_none():
+    assert prior_of("bicycle", KITTI) is None
+    assert prior_of("rider", PRIORS["mixed"]) is None
+    assert set(SAME_CLASS.values()) <= set(KITTI)
+
+
+def test_a_users_own_name_comes_first():
+    own = {"rider": HeightPrior(mean_m=1.8, spread_m=0.1, source="a tape measure"), "cyclist": KITTI["cyclist"]}
+    assert prior_of("rider", own).mean_m == 1.8
+
+
+def test_every_prior_says_where_it_comes_from():
+    with pytest.raises(ValidationError):
+        HeightPrior(mean_m=1.5, spread_m=0.1)
+    assert all(
+        "spread assumed" in prior.source and 0 < prior.spread_m < 0.2 * prior.mean_m for p in PRIORS.values() for prior in p.values()
+    )
+    assert PRIORS["mixed"]["car"].mean_m / KITTI["car"].mean_m == pytest.approx(1.12, abs=0.002)
+
+
+@pytest.mark.parametrize("scored_on", ["kitti", "kitti_raw", "kitti_odometry"])
+def test_kittis_boxes_teach_nothing_that_is_scored_on_kitti(scored_on):
+    with pytest.raises(ConfigError, match=f"other than {scored_on}"):
+        check_scored_on(KITTI, ["stadia", scored_on])
+    check_scored_on(PRIORS["mixed"], [scored_on])
+    check_scored_on(KITTI, ["cityscapes", "kittiwake"])
