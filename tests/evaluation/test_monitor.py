@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stadia.core.types import Claim
-from stadia.evaluation.monitor import CAP_M, depth_scores
+from stadia.evaluation.monitor import CAP_M, INSIDE, depth_scores, uncertainty_scores
 from stadia.geometry.depth_maps import inverse_from_depth
 
 
@@ -78,3 +78,32 @@ def test_a_network_that_says_nan_is_the_worst_and_not_left_out() -> None:
     scores = depth_scores(answer, true_m, Claim.METRES)
     assert scores["abs_rel"].tolist() == pytest.approx([0, float("inf")], abs=1e-6)
     assert scores["d1"].tolist() == pytest.approx([1, 11 / 12])
+
+
+def test_an_uncertainty_is_scored_by_the_order_of_depth_and_the_scale_of_the_residual() -> None:
+    """Laplace residuals of scale Sigma: each interval holds what it says; errors of depth in Sigma's order leave nothing to the oracle."""
+    draw = torch.Generator().manual_seed(0)
+    log_sigma = torch.randn(2, 1, 400, 400, generator=draw)
+    residual = log_sigma.exp() * torch.empty_like(log_sigma).exponential_(generator=draw)
+    found = uncertainty_scores(residual, log_sigma)
+    for percent in INSIDE:
+        assert found[f"inside_{percent}"].tolist() == pytest.approx([percent / 100] * 2, abs=0.02)
+    assert found["residual_over_sigma"].tolist() == pytest.approx([1, 1], abs=0.04)
+    assert (found["residual_spearman"] > 0.4).all()
+    twice_too_sure = uncertainty_scores(residual, log_sigma - 0.6931)
+    assert twice_too_sure["residual_over_sigma"].tolist() == pytest.approx([2, 2], abs=0.08)
+    assert (twice_too_sure["inside_50"] < 0.35).all()
+    assert (
+        uncertainty_scores(residual, torch.zeros_like(residual))["residual_spearman"].tolist()
+        == [
+            pytest.approx(0, abs=1e-9),
+        ]
+        * 2
+    )
+    true_m = torch.rand(2, 1, 20, 30, generator=draw, dtype=torch.float64) * 20 + 1
+    error = torch.rand(true_m.shape, generator=draw, dtype=torch.float64)
+    true_m[1] = 0
+    right, wrong = (depth_scores(1 / (true_m * (1 + error)), true_m, Claim.METRES, doubt) for doubt in (error.log(), -error))
+    assert right["ause"][0].item() == pytest.approx(0, abs=1e-9)
+    assert wrong["ause"][0] > wrong["ause_of_random"][0] > 0
+    assert bool(right["ause"][1].isnan())

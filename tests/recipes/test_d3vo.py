@@ -87,8 +87,29 @@ def test_validation_is_of_depth_and_motion_alone(task: Selfsup, batch: Batch, mo
         said(task, monkeypatch, brightness=torch.tensor([0.5, 0.1]).expand(2, 3, 2), log_uncertainty=huge)
         after = task.validate(batch)
     assert before.keys() == after.keys()
-    for name in before:
+    for name in before.keys() & {"residual", "residual_unwarped", "abs_rel", "rmse", "d1"}:
         torch.testing.assert_close(after[name], before[name], equal_nan=True)
+
+
+def test_validation_says_whether_sigma_is_the_scale_of_the_residual_that_taught_it(
+    task: Selfsup, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At e^2 all residuals, below 1, are within a tenth of it; brightness lets none through before its gate is open, and all after."""
+    task.eval()
+    doubt = tuple(torch.full((2, 1, 32 >> s, 96 >> s), 2.0) for s in range(4))
+    said(task, monkeypatch, brightness=torch.tensor([0.5, 0.3]).expand(2, 3, 2), log_uncertainty=doubt)
+    batch = replace(batch, targets=replace(batch.targets, depth_m=torch.linspace(2, 40, 32)[:, None].expand(2, 1, 32, 96)))
+    with torch.no_grad():
+        closed = task.validate(batch)
+        assert task.gate is not None
+        task.gate.is_open.fill_(True)
+        opened = task.validate(batch)
+    assert (torch.as_tensor(closed["inside_90"]) == 1).all()
+    assert (torch.as_tensor(closed["residual_spearman"]) == 0).all()
+    torch.testing.assert_close(closed["residual_over_sigma"].mean(), closed["residual"].mean() / torch.e**2, rtol=0.2, atol=0)  # type: ignore[union-attr]
+    assert (opened["residual_over_sigma"] > 1.05 * closed["residual_over_sigma"]).all()  # type: ignore[operator]
+    torch.testing.assert_close(opened["residual"], closed["residual"])
+    torch.testing.assert_close(closed["ause"], closed["ause_of_random"])
 
 
 def test_the_sheet_shows_the_right_view_and_the_uncertainty(task: Selfsup, batch: Batch) -> None:

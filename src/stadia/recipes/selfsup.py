@@ -17,7 +17,7 @@ from torch import Tensor
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Claim, PictureMaps, Prediction
 from stadia.evaluation.colours import category_key, colour_categories, colour_heat, to_uint8
-from stadia.evaluation.monitor import depth_scores
+from stadia.evaluation.monitor import depth_scores, uncertainty_scores
 from stadia.losses.brightness import BrightnessGate
 from stadia.losses.report import LossReport
 from stadia.losses.selfsup import SelfSupervisedLoss
@@ -105,17 +105,25 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
     def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
         """`residual` of the finest scale and `residual_unwarped`, what it would be without depth and motion; where there is ground truth
         `abs_rel`, `rmse` and `d1` (median-scaled unless in metres). Of pictures as they are: neither uncertainty nor brightness enters,
-        which could lower a residual by themselves, so that trainings with and without them compare.
+        which could lower a residual by themselves, so that trainings with and without them compare. What the uncertainty is worth stands
+        beside them: of the residual that teaches it, so with the brightness, and of depth.
         """
-        prediction = replace(self.model(batch), inverse_depth_right=None, log_uncertainty=None, brightness=None)
+        said = self.model(batch)
+        prediction = replace(said, inverse_depth_right=None, log_uncertainty=None, brightness=None)
         end = self.plan.total_steps if self.plan else 0  # the same candidates at every validation, so that its residuals compare
         report = self.loss(batch.targets, prediction, batch.source_names, end)
         scores: dict[str, Tensor | float] = {
             "residual": report.maps["residual"].mean(dim=(1, 2, 3)),
             "residual_unwarped": report.maps["unwarped"].mean(dim=(1, 2, 3)),
         }
+        log_uncertainty = said.log_uncertainty and said.log_uncertainty[0]
+        if log_uncertainty is not None:
+            if self.gate:
+                taught = replace(prediction, brightness=self.gate(said, self.global_step).brightness)
+                report = self.loss(batch.targets, taught, batch.source_names, end)
+            scores |= uncertainty_scores(report.maps["residual"], log_uncertainty)
         if batch.targets.depth_m is not None:
-            scores |= depth_scores(prediction.inverse_depth[0], batch.targets.depth_m, self.claim)
+            scores |= depth_scores(prediction.inverse_depth[0], batch.targets.depth_m, self.claim, log_uncertainty)
         return scores
 
     def pictures(self, batch: Batch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
