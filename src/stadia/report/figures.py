@@ -203,8 +203,8 @@ def _line(s: Series, colour: int, axes: _Axes, smoothed: NDArray[np.float64], be
     best = int(np.argmax(ranked) if better == "higher" else np.argmin(ranked))
     broken = [step for step, value in zip(s.steps, s.values, strict=True) if not math.isfinite(value)]
     points = axes.points(s.steps, smoothed)
-    path = _path_data(points)
-    raw_path = _path_data(axes.points(s.steps, s.values))
+    path = path_data(points)
+    raw_path = path_data(axes.points(s.steps, s.values))
     return Line(
         name=s.name.removeprefix("train/term/").removeprefix("time/"),
         colour=colour % COLOURS,
@@ -219,7 +219,7 @@ def _line(s: Series, colour: int, axes: _Axes, smoothed: NDArray[np.float64], be
     )
 
 
-def _path_data(points: Sequence[tuple[float, float] | None]) -> str:
+def path_data(points: Sequence[tuple[float, float] | None]) -> str:
     """SVG path data; None lifts the pen."""
     parts, pen_down = [], False
     for point in points:
@@ -246,7 +246,7 @@ def path_drawing(estimated_m: Any, true_m: Any) -> PathDrawing | None:
     bar_m = _round_below(0.25 * longest / scale)
 
     def path(points: NDArray[np.float64]) -> str:
-        return _path_data([(pad + (px - low[0]) * scale, pad + (high[1] - pz) * scale) for px, pz in points])
+        return path_data([(pad + (px - low[0]) * scale, pad + (high[1] - pz) * scale) for px, pz in points])
 
     start = (estimated if true is None else true)[0]
     return PathDrawing(

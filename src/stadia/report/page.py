@@ -18,6 +18,7 @@ from stadia.report.changes import compare, flatten
 from stadia.report.pictures import predicted
 from stadia.report.quality import quality
 from stadia.report.run_files import RunFiles, previous_run, read_run
+from stadia.report.uncertainty import calibration_plot, is_calibration, sparsification_plots
 
 TEMPLATES = Path(__file__).parent / "templates"
 SEVERITIES = ("stop", "warn", "note")
@@ -55,7 +56,8 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
         findings=findings,
         not_checked=sections.not_checked(run),
         severities={s: count for s in SEVERITIES if (count := sum(f.severity == s for f in findings))},
-        curves=sections.curves(run.series),
+        curves=sections.curves([series for series in run.series if not is_calibration(series)]),
+        uncertainty=[*sparsification_plots(run.scores), *filter(None, [calibration_plot(run.series)])],
         sheets=sections.sheets(run),
         predicted=predicted(run),
         score_tables=sections.score_tables(run.scores),
