@@ -158,7 +158,7 @@ def test_a_switch_of_another_form(form: str, stadia: Stadia) -> None:
 
 
 def test_every_option_is_of_a_form_or_of_all() -> None:
-    of_all = {"context", "checkpoint", "data", "overrides", "depth", "trajectory", "as_json"}
+    of_all = {"context", "checkpoint", "data", "overrides", "depth", "trajectory", "objects", "as_json"}
     assert set(inspect.signature(evaluate).parameters) == of_all | set(_FORMS_OF)
 
 

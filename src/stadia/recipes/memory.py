@@ -19,6 +19,7 @@ class PeakMemory:
         self.interval_s = interval_s
         self.bytes = 0
         self._over = threading.Event()
+        self._look = threading.Lock()  # one look at a time: else one that began before `restart` would bring the old peak back
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     @property
@@ -33,7 +34,8 @@ class PeakMemory:
 
     def restart(self) -> None:
         """Forget the peak until now."""
-        self.bytes = resident_bytes()
+        with self._look:
+            self.bytes = resident_bytes()
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
@@ -41,7 +43,8 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._over.wait(self.interval_s):
-            self.bytes = max(self.bytes, resident_bytes())
+            with self._look:
+                self.bytes = max(self.bytes, resident_bytes())
 
 
 def resident_bytes() -> int:
