@@ -6,7 +6,8 @@
 
 The first 30 of the sample's 40 pictures train, from random weights; the last ten are scored, and what is found there is in the run's
 predictions as pictures and as BOP's csv. Prints one JSON object: the scores of the ten before the first step and after the last, and
-those of the 30 that trained. 30 pictures of eight objects are few: the way is tested, not the quality.
+those of the 30 that trained. The last checkpoint is scored, since the best one is chosen on the very ten (they validate); so are
+the scores of the run's own scores/val.json. 30 pictures of eight objects are few: the way is tested, not the quality.
 """
 
 from __future__ import annotations
@@ -60,10 +61,10 @@ TOLD = (
 )
 
 
-def scores(task: ObjectPoseRecipe, pictures: BopPictures, run: Run, name: str) -> dict[str, Any]:
+def scores(task: ObjectPoseRecipe, pictures: BopPictures, run: Run, name: str, made_by: Provenance) -> dict[str, Any]:
     """Of what is found in these pictures, which is written as BOP's csv; the worst of them are drawn."""
     folder = run.folder / "predictions" / name
-    score, results = score_pictures(task.eval(), pictures, folder, Provenance.of(run.folder), unwatched)
+    score, results = score_pictures(task.eval(), pictures, folder, made_by, unwatched)
     write_results(folder / CSV, results)
     of_models = add_recall(pictures, boxes_of(results, pictures))
     found = known({**score.metrics(), "add_recall": of_models["add_recall"]})
@@ -88,14 +89,15 @@ def main() -> None:
     began = time.monotonic()
     run = recipes.train(config, out=arguments.out)
     train_s = round(time.monotonic() - began)
-    pictures, trained = BopPictures.open(Path(path)), load_task(run.folder)
+    last = run.checkpoints / "last.safetensors"
+    pictures, trained, made_by = BopPictures.open(Path(path)), load_task(last), Provenance.of(last)
     train, held_out = pictures.part(range(TRAINED)), pictures.part(range(TRAINED, len(pictures)))
     rng.seed_all(config.seed, "training")
     start = build_task(ObjectPoseRecipe, trained.config, resumed=False)
     figures = {
-        "start": scores(start, held_out, run, "held-out-start"),
-        "trained": scores(trained, held_out, run, "held-out"),
-        "trained_on": scores(trained, train, run, "trained-on"),
+        "start": scores(start, held_out, run, "held-out-start", made_by.model_copy(update={"checkpoint": "none, step 0"})),
+        "trained": scores(trained, held_out, run, "held-out", made_by),
+        "trained_on": scores(trained, train, run, "trained-on", made_by),
     }
     report.build(run.folder)
     print(json.dumps({**figures, "train_s": train_s, "cores": os.cpu_count(), "seed": config.seed, "run": str(run.folder)}))

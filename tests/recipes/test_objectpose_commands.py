@@ -15,19 +15,27 @@ from rich.console import Console
 
 from stadia.cli.main import run as run_command_line
 from stadia.core.config import resolve
-from stadia.core.types import Camera
+from stadia.core.types import Camera, Meta
 from stadia.data.bop_results import read_results
 from stadia.data.object_folder import ObjectFolder
+from stadia.data.object_sources import PartOfPictures
 from stadia.data.tableworld import presets
 from stadia.data.tableworld.write import write_tableworld
+from stadia.evaluation.frames import Frame
 from stadia.evaluation.object_drawings import draw_objects
+from stadia.evaluation.object_files import ObjectsFolder, PictureOfObjects
+from stadia.evaluation.predictions import Provenance
 from stadia.geometry import se3
 from stadia.geometry.symmetry import Symmetry
 from stadia.metrics.object_pose import Objects
+from stadia.metrics.object_scores import Comparison
+from stadia.recipes import objectpose_commands
 from stadia.recipes.found_objects import FoundObjects
+from stadia.recipes.labelled_objects import objects_of
 from stadia.recipes.object_scoring import score_of
 from stadia.recipes.objectpose import ObjectPoseRecipe
 from stadia.recipes.objectpose_config import ObjectPoseConfig
+from stadia.recipes.workflow import load_task
 from stadia.training.checkpoints import Header
 from stadia.training.checkpoints import write as write_checkpoint
 
@@ -131,6 +139,32 @@ def test_a_labelled_set_is_scored_and_its_worst_pictures_drawn(run: Path, tables
     image = ObjectFolder.open(tables, "test").image(0)[..., ::-1]
     assert (drawn[2 * HEIGHT :] != image).any(-1).mean() > 0.02, "the true boxes, below those found"
     assert stadia("evaluate", run, tables, "--json")[0] == 0, "a second time"
+
+
+def test_pictures_whose_objects_were_missed_are_the_worst(run: Path, tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five pictures of two objects, and one of none: by how many degrees what is found there is off."""
+
+    def of(*degrees: float, objects: int = 2) -> Comparison:
+        shape = found, _ = len(degrees), objects
+        rotation = np.full(shape, np.inf)
+        np.fill_diagonal(rotation, degrees)
+        nothing = np.zeros(shape)
+        return Comparison(np.ones(found, int), np.ones(found), np.ones(objects, int), rotation, nothing, nothing, nothing, np.eye(*shape))
+
+    compared = [of(3, 4), of(170, 5), of(), of(2), of(90, 80), of(objects=0)]
+    score = score_of(presets.CLASSES, [(Meta("tables", index), one) for index, one in enumerate(compared)])
+    drawn: list[str] = []
+    monkeypatch.setattr(objectpose_commands, "found_in", lambda task, frame: _nothing(frame))
+    monkeypatch.setattr(ObjectsFolder, "add", lambda self, picture: drawn.append(picture.name))
+    monkeypatch.setattr(ObjectsFolder, "finish", lambda self: None)
+    monkeypatch.setattr(objectpose_commands, "WORST", 5)
+    task, whole = load_task(run), ObjectFolder.open(tables, "test")
+    objectpose_commands._draw_worst(task, PartOfPictures(whole, [0] * 6), score, tmp_path, Provenance.of(run))
+    assert drawn == ["tables 2", "tables 3", "tables 1", "tables 4", "tables 0"]
+
+
+def _nothing(frame: Frame) -> PictureOfObjects:
+    return PictureOfObjects(frame.name, frame.image, frame.K, np.zeros(frame.image.shape[:2], np.int64), objects_of([]))
 
 
 def test_pictures_that_trained_are_told(run: Path, tables: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch) -> None:

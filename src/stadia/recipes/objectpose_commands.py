@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CSV = "bop.csv"
 WORST = 8
-"""Pictures that are drawn of a set that was scored: those with the largest rotation errors."""
+"""Pictures that are drawn of a set that was scored: those with the largest rotation errors, a missed object's 180 degrees."""
 
 _ONLY_DEPTH = {"motion": "aligned", "size": None, "protocol": "metric", "frames": None}
 
@@ -194,7 +194,7 @@ def score_pictures(
 
 def _draw_worst(task: ObjectPoseRecipe, pictures: ObjectPictures, score: ObjectScore, folder: Path, provenance: Provenance) -> None:
     """The pictures with the largest rotation errors: what was found in them, and below it what is there."""
-    worst = sorted(score.pictures, key=lambda one: -float(_largest_error(one[1])))[:WORST]
+    worst = sorted(score.pictures, key=lambda one: _largest_and_mean_error(one[1]), reverse=True)[:WORST]
     out = ObjectsFolder(folder / "worst", task.classes, provenance)
     for meta, _ in worst:
         image = pictures.image(meta.index)
@@ -204,10 +204,11 @@ def _draw_worst(task: ObjectPoseRecipe, pictures: ObjectPictures, score: ObjectS
     out.finish()
 
 
-def _largest_error(comparison: Comparison) -> float:
-    """Of the objects that were found by their mask; -1 without any."""
+def _largest_and_mean_error(comparison: Comparison) -> tuple[float, float]:
+    """Of all objects, degrees: of those found by their mask, and 180 of one that was missed; -1 without any."""
     pairs = best_pairs(comparison.mask_iou, comparison.same_class)
-    return float(np.max(comparison.rotation_deg[pairs.predicted, pairs.true], initial=-1.0))
+    errors = [*comparison.rotation_deg[pairs.predicted, pairs.true].tolist(), *[180.0] * len(pairs.false_negatives)]
+    return (max(errors), fmean(errors)) if errors else (-1.0, -1.0)
 
 
 def _bop_of(pictures: ObjectPictures) -> BopPictures | None:
