@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from stadia.geometry.centre import directions_to
-from stadia.geometry.instances import instances_of
+from stadia.geometry.instances import end_of_walk, instances_of
 from stadia.geometry.segments import segments_of
 
 HEIGHT, WIDTH, CLASSES = 48, 64, 4
@@ -35,7 +36,7 @@ def directions(instance: Tensor, boxes: Sequence[tuple[int, int, int, int]], str
 
 def logits(class_map: Tensor, firmness: float = 10) -> Tensor:
     """(1, C, H, W) of which the class's own is larger by `firmness`, and the background's far below at an object's pixels."""
-    said = firmness * torch.nn.functional.one_hot(class_map, CLASSES).movedim(-1, 1).float()
+    said = firmness * F.one_hot(class_map, CLASSES).movedim(-1, 1).float()
     said[:, 0] += torch.where(class_map == 0, 20.0, -20.0)
     return said
 
@@ -64,6 +65,23 @@ def test_two_of_one_class_that_touch_are_two(stride: int) -> None:
     true = picture(boxes)
     found = instances_of(logits((true > 0).long()), directions(true, boxes, stride))
     assert same_partition(found, true, 0.9)
+
+
+@pytest.mark.parametrize("centre", [(7.0, 5.0), (7.5, 5.5), (10.25, 4.75)])
+def test_a_walk_ends_at_the_centre(centre: tuple[float, float]) -> None:
+    y, x = torch.meshgrid(torch.arange(12.0), torch.arange(16.0), indexing="ij")
+    place = torch.stack((x, y), -1).view(-1, 2)
+    end = end_of_walk(directions_to(torch.tensor(centre), place).T.reshape(1, 2, 12, 16))
+    off = (torch.stack((end % 16, end // 16), -1) - torch.tensor(centre)).abs()
+    assert off[(place - torch.tensor(centre)).norm(dim=-1) < 6].max() <= 0.5
+
+
+def test_an_object_whose_pixels_do_not_quite_agree_on_a_centre_is_one() -> None:
+    """They are led to two cells that touch at a corner."""
+    true, both = picture([(8, 8, 40, 32)]), [(8, 8, 39, 31), (10, 10, 39, 31)]
+    left, right = (directions(torch.zeros_like(true), [box], 1) for box in both)
+    parted = torch.where(torch.arange(WIDTH) < 24, left, right)
+    assert torch.equal(instances_of(logits(true), parted), true)
 
 
 @STRIDES

@@ -182,9 +182,9 @@ def test_the_class_of_an_object_is_the_most_probable_to_all_its_pixels_and_its_s
     assert torch.equal(likeliest_class(scene.maps.class_logits, scene.segments), scene.class_id)
     assert_close(class_scores(scene.maps.class_logits, scene.segments, scene.class_id), torch.full((4,), 1 / (1 + 6 * np.exp(-10.0))))
     logits = scene.maps.class_logits.clone()
-    logits[0, 5, 3:7, 5:20] = 11  # four of nine rows say 5 a little more than 1, and a fifth says it firmly
+    logits[0, 5, 3:9, 5:20] = 11  # six of nine rows say 5 a little more than 1, and three say 1 firmly
     assert int(likeliest_class(logits, scene.segments)[0]) == 1
-    logits[0, 5, 7, 5:20], logits[0, 0] = 90, 99
+    logits[0, 5, 9:12, 5:20], logits[0, 0] = 9, 99  # not so firmly; and what the background says is no vote
     assert int(likeliest_class(logits, scene.segments)[0]) == 5
 
 

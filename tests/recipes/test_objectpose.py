@@ -176,6 +176,7 @@ def test_a_network_that_knows_the_truth_scores_full_marks(small: ObjectPoseConfi
     task = recipe(small)
     whole = _whole(batch.targets)
     found = gather(task.network, true_maps(whole), whole.camera, FindingConfig(fewest_px=1, hypotheses=hypotheses))
+    assert torch.equal(found.class_map, whole.class_map)
     pictures = compare_pictures(found, whole)
     scores = matched_scores(pictures) | average_precisions(pictures, range(1, 7))
     assert scores["objects"] >= 4

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.geometry.components import connected_components
-from stadia.geometry.segments import interpolated_at, segment_means, segment_sums
+from stadia.geometry.segments import segment_means, segment_sums
 
 STEP = 0.5
 """Of the walk, in cells of the map of directions."""
@@ -38,11 +38,9 @@ def instances_of(class_logits: Tensor, directions: Tensor, *, fewest_px: int = 1
     pictures, classes, height, width = class_logits.shape
     shown = class_logits.max(1).indices > 0
     pixel = shown.flatten().nonzero()[:, 0]
-    if not len(pixel):
-        return torch.zeros_like(shown, dtype=torch.long)
     log_p = class_logits.movedim(1, 0).reshape(classes, -1)[1:].index_select(1, pixel).log_softmax(0).T
     place, count = meeting_places(directions, pixel, height, width)
-    fragment, stray = _fragments(log_p, place, count, fewest_px)
+    fragment, stray = _fragments(log_p, place, count)
     of_pixel = torch.full_like(shown, -1, dtype=torch.long)
     of_pixel.view(-1)[pixel] = fragment
     whole = _joined(of_pixel, stray, classes - 1)[fragment]
@@ -58,11 +56,11 @@ def meeting_places(directions: Tensor, pixel: Tensor, height: int, width: int) -
     Equal numbers are one place; those of a picture are above those of the picture before it.
     """
     pictures, _, rows, columns = directions.shape
-    stride, towards = height // rows, F.normalize(directions, dim=1)
+    stride = height // rows
     within, picture = pixel % (height * width), torch.div(pixel, height * width, rounding_mode="floor")
-    start = torch.stack((within % width, torch.div(within, width, rounding_mode="floor")), -1).to(towards.dtype)
-    first = (start + 0.5) / stride - 0.5 + interpolated_at(towards, picture, start, stride)  # away from where directions part
-    end = _walked(towards)[picture * rows * columns + _cell(first, rows, columns)] + picture * rows * columns
+    y, x = torch.div(within, width * stride, rounding_mode="floor"), torch.div(within % width, stride, rounding_mode="floor")
+    first = picture * rows * columns  # of each pixel's picture
+    end = end_of_walk(F.normalize(directions, dim=1))[first + y * columns + x] + first
     reached = torch.bincount(end, minlength=pictures * rows * columns).view(pictures, 1, rows, columns) > 0
     near = F.max_pool2d(F.pad(reached.float(), (1, 0, 1, 0)), 2, 1)[:, 0]  # so that cells that touch at a corner share a side
     number = connected_components(near)
@@ -71,8 +69,11 @@ def meeting_places(directions: Tensor, pixel: Tensor, height: int, width: int) -
     return number.flatten()[end], int(before[-1])
 
 
-def _walked(towards: Tensor) -> Tensor:
-    """(B h w,) the cell, y w + x, that a long walk along unit vectors (B, 2, h, w) ends in: each round doubles its length."""
+def end_of_walk(towards: Tensor) -> Tensor:
+    """(B h w,) the cell, y w + x, that a walk from each cell along unit vectors (B, 2, h, w) ends in, half of the longer side at least.
+
+    Each round walks twice as far as the one before: what leads there is followed by what leads on from there.
+    """
     rows, columns = towards.shape[-2:]
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     grid = torch.stack((x, y)).to(towards)
@@ -81,16 +82,11 @@ def _walked(towards: Tensor) -> Tensor:
     for _ in range(math.ceil(math.log2(max(rows, columns)))):
         at = (grid + walk).movedim(1, -1)
         walk = walk + F.grid_sample(walk, (at + 0.5) * scale - 1, padding_mode="border", align_corners=False)
-    return _cell((grid + walk).movedim(1, -1), rows, columns).flatten()
+    x, y = (grid + walk).round().long().unbind(1)
+    return (y.clamp(0, rows - 1) * columns + x.clamp(0, columns - 1)).flatten()
 
 
-def _cell(place: Tensor, rows: int, columns: int) -> Tensor:
-    """(...), y w + x of the cell that places (..., 2) are in, the nearest one to those outside."""
-    x, y = place.round().long().unbind(-1)
-    return y.clamp(0, rows - 1) * columns + x.clamp(0, columns - 1)
-
-
-def _fragments(log_p: Tensor, place: Tensor, count: int, fewest_px: int) -> tuple[Tensor, Tensor]:
+def _fragments(log_p: Tensor, place: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The fragment of each pixel, place times kinds + kind, and which fragments are strays: not of their place's kind.
 
     log_p: (P, kinds).  place: (P,), below `count`.
@@ -102,10 +98,9 @@ def _fragments(log_p: Tensor, place: Tensor, count: int, fewest_px: int) -> tupl
     fragment = place * kinds + own
     loss = said - log_p.gather(1, kind_of_place[place][:, None])[:, 0]
     firm = segment_means(loss, fragment, count * kinds) > FIRM
-    large = torch.bincount(fragment, minlength=count * kinds) >= fewest_px
     stray = torch.ones(count, kinds, dtype=torch.bool, device=place.device)
     stray.scatter_(1, kind_of_place[:, None], False)
-    return torch.where((firm & large)[fragment], fragment, settled), stray.flatten()
+    return torch.where(firm[fragment], fragment, settled), stray.flatten()
 
 
 def _joined(fragment: Tensor, stray: Tensor, kinds: int) -> Tensor:
