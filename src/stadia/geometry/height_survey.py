@@ -1,0 +1,249 @@
+"""The camera's height from boxes of objects on the road, a horizon and known heights, with its interval. No depth, no network.
+
+By boxes an object says: camera height = its height x (foot to horizon) / (foot to top), in pixels, whatever its distance (Criminisi, Reid
+and Zisserman, Single view metrology, IJCV 40, 2000). Many objects and frames say it together, and those that say another thing are named.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from stadia.core.errors import GeometryError
+from stadia.geometry.camera import Camera
+from stadia.geometry.cross_ratio import horizon_of_objects
+from stadia.geometry.horizon import above_horizon, horizon_of
+
+_BOX_PX = 1.0  # of an edge of a box, one standard deviation
+_MOST_FITTED, _TRIALS = 1500, 200  # objects that a horizon is fitted to, and samples of three of them
+_SURE = 0.975, 1.96  # of 95 %, two-sided
+
+
+class Verdict(StrEnum):
+    """Whether an object is believed, or why not."""
+
+    BELIEVED = "believed"
+    NO_HEIGHT = "no known height"
+    BORDER = "touches the border"
+    SMALL = "too small"
+    HIDDEN = "partly hidden"
+    ABOVE = "stands above the horizon"
+    ODD = "disagrees with the others"
+
+
+@dataclass(frozen=True, slots=True)
+class BoxedObjects:
+    """Objects on a road in pictures of one camera.
+
+    frame: (N,) int64, the picture, in order of time.
+    box_px: (N, 4) float64 left, top, right, bottom: edges, in pixels; of a mask, first row - 0.5 to last row + 0.5.
+    height_m: (N,) float64 known heights, NaN where there is none.
+    spread_m: (N,) their standard deviation.
+    hidden: (N,) bool, where something is known to stand before its foot or its top.
+    """
+
+    frame: Tensor
+    box_px: Tensor
+    height_m: Tensor
+    spread_m: Tensor
+    hidden: Tensor
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def foot(self) -> Tensor:
+        """(N, 2) the middle of the lower edge."""
+        return torch.stack((self.box_px[:, [0, 2]].mean(-1), self.box_px[:, 3]), -1)
+
+    @property
+    def height_px(self) -> Tensor:
+        """(N,) from the upper edge to the lower."""
+        return self.box_px[:, 3] - self.box_px[:, 1]
+
+    def of(self, chosen: Tensor) -> BoxedObjects:
+        """Some of them, by bool or by number."""
+        return BoxedObjects(self.frame[chosen], self.box_px[chosen], self.height_m[chosen], self.spread_m[chosen], self.hidden[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class HeightSurvey:
+    """What objects say of the camera's height, in metres.
+
+    camera_height_m, low_m, high_m: the estimate and its interval of 95 %. It holds what objects, frames and horizon leave open. A prior
+        that is wrong for all of a class is not in it: it passes through one to one.
+    implied_m: (N,) what each object says; NaN where it says nothing, 0 where it stands above the horizon.
+    verdict: N of them.
+    horizons: (F, 3) of each frame.
+    """
+
+    camera_height_m: float
+    low_m: float
+    high_m: float
+    implied_m: Tensor
+    verdict: tuple[Verdict, ...]
+    horizons: Tensor
+
+
+def level_horizon(camera: Camera, *, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Tensor:
+    """The horizon (3,) of a camera that looks up by `pitch_deg`, its right side lower by `roll_deg`."""
+    pitch, roll = math.radians(pitch_deg), math.radians(roll_deg)
+    up = (-math.sin(roll) * math.cos(pitch), -math.cos(roll) * math.cos(pitch), math.sin(pitch))
+    return horizon_of(torch.tensor(up, dtype=torch.float64), camera)
+
+
+def tilt_deg(normal: Tensor) -> tuple[float, float]:
+    """Pitch and roll in degrees, as of `level_horizon`, of a camera that sees the road's normal (3,), unit, towards it."""
+    x, y, z = normal.tolist()
+    return math.degrees(math.asin(max(-1.0, min(1.0, z)))), math.degrees(math.atan2(-x, -y))
+
+
+def eligible(objects: BoxedObjects, height: int, width: int, *, margin_px: float = 5.0, least_px: float = 20.0) -> list[Verdict]:
+    """What can be said of each object without a horizon: masks stop before the picture's edge, so the margin is a few pixels."""
+    box = objects.box_px
+    known = (objects.height_m > 0) & (objects.spread_m > 0)
+    border = (box[:, 0] < margin_px) | (box[:, 1] < margin_px) | (box[:, 2] > width - margin_px) | (box[:, 3] > height - margin_px)
+    verdict = [Verdict.BELIEVED] * len(objects)
+    small = objects.height_px < least_px
+    for reason, is_so in ((Verdict.HIDDEN, objects.hidden), (Verdict.SMALL, small), (Verdict.BORDER, border), (Verdict.NO_HEIGHT, ~known)):
+        for row in is_so.nonzero()[:, 0].tolist():
+            verdict[row] = reason
+    return verdict
+
+
+def survey(
+    objects: BoxedObjects,
+    camera: Camera,
+    frames: int,
+    *,
+    horizons: Tensor | None = None,
+    horizon_deg: float = 0.3,
+    tolerance: float = 0.2,
+    margin_px: float = 5.0,
+    least_px: float = 20.0,
+    draws: int = 200,
+    seed: int = 0,
+) -> HeightSurvey:
+    """The camera's height, of all objects together.
+
+    Args:
+        objects: N of `frames` pictures.
+        camera: K (3, 3).
+        frames: F, the pictures.
+        horizons: (3,) or (F, 3) where they are known. None: one for all pictures, fitted to the objects themselves; that needs them near
+            and far, and a camera that looks one way.
+        horizon_deg: how wrong a horizon may be, one standard deviation: a car nods by 0.3 degrees. It makes far objects say less.
+        tolerance: largest |ln| of what an object says over what all say, to be believed.
+        margin_px, least_px: an object nearer to the border, or lower, is left out.
+        draws: of the bootstrap, over stretches of frames, since neighbouring frames show the same objects, and over objects.
+        seed: the same objects and seed give the same answer.
+
+    Raises GeometryError where no object is left, or where they do not agree on a horizon.
+    """
+    verdict = eligible(objects, camera.height, camera.width, margin_px=margin_px, least_px=least_px)
+    usable = torch.tensor([one is Verdict.BELIEVED for one in verdict], dtype=torch.bool)
+    _check_any(usable, verdict)
+    generator = torch.Generator().manual_seed(seed)
+    chosen = objects.of(usable)
+    slack_px = float(camera.fy) * math.radians(horizon_deg)
+
+    def horizon(of: BoxedObjects) -> Tensor:
+        if horizons is not None:
+            return horizons.double().expand(frames, 3)[of.frame]
+        return _fitted(of, generator, tolerance).expand(len(of), 3)
+
+    lines = horizon(chosen)
+    estimate, sigma, implied, agrees = _estimate(chosen, lines, slack_px, tolerance)
+    logs = []
+    for _ in range(draws):
+        drawn = chosen.of(_redrawn(chosen.frame, frames, generator))
+        try:
+            redrawn = horizon(drawn)
+            if horizons is not None:  # of a fitted one the draws say how wrong it is
+                redrawn = redrawn + torch.tensor([0.0, 0.0, slack_px * float(torch.randn((), generator=generator))], dtype=torch.float64)
+            logs.append(_estimate(drawn, redrawn, slack_px, tolerance)[0])
+        except GeometryError:  # too few of them in this draw
+            continue
+    low, high = _interval(estimate, sigma, logs)
+    rows = usable.nonzero()[:, 0]
+    every = torch.full((len(objects),), torch.nan, dtype=torch.float64)
+    every[rows] = implied
+    for row, says, agree in zip(rows.tolist(), implied.tolist(), agrees.tolist(), strict=True):
+        verdict[row] = Verdict.ABOVE if says <= 0 else Verdict.BELIEVED if agree else Verdict.ODD
+    of_frames = lines[:1].expand(frames, 3) if horizons is None else horizons.double().expand(frames, 3)
+    return HeightSurvey(math.exp(estimate), low, high, every, tuple(verdict), of_frames)
+
+
+def _fitted(objects: BoxedObjects, generator: torch.Generator, tolerance: float) -> Tensor:
+    if len(objects) > _MOST_FITTED:
+        objects = objects.of(torch.randperm(len(objects), generator=generator)[:_MOST_FITTED])
+    heights = objects.height_px, objects.height_m
+    return horizon_of_objects(objects.foot, *heights, generator=generator, tolerance=tolerance, trials=_TRIALS).horizon
+
+
+def _estimate(objects: BoxedObjects, lines: Tensor, slack_px: float, tolerance: float) -> tuple[float, float, Tensor, Tensor]:
+    """Logarithm of the height, its deviation if objects were independent, what each object says (N,), and whether it agrees (N,)."""
+    below = -above_horizon(lines, objects.foot[:, None]).squeeze(-1)
+    stands = below > 0
+    implied = torch.where(stands, objects.height_m * below / objects.height_px, 0.0)
+    variance = (objects.spread_m / objects.height_m).square() + (_BOX_PX / objects.height_px).square() * 2
+    variance = variance + (slack_px / below.where(stands, 1.0)).square()
+    weight = variance.reciprocal()
+    if not bool(stands.any()):
+        raise GeometryError(
+            "objects on the road",
+            found="all of them above the horizon",
+            expected="feet below it",
+            cure="check pitch, roll and camera",
+        )
+    centre = _weighted_median(implied[stands].log(), weight[stands])
+    agrees = stands & ((implied.log() - centre).abs() < tolerance)
+    estimate = _weighted_median(implied[agrees].log(), weight[agrees])
+    return estimate, float(weight[agrees].sum()) ** -0.5, implied, agrees
+
+
+def _weighted_median(values: Tensor, weight: Tensor) -> float:
+    order = values.argsort()
+    share = weight[order].cumsum(0)
+    at = (share - 0.5 * weight[order]) / share[-1]  # the middle of each one's weight; in between, a line
+    later = int(torch.searchsorted(at, 0.5).clamp(1, max(len(at) - 1, 1))) if len(at) > 1 else 0
+    if not later:
+        return float(values[0])
+    a, b = values[order][later - 1], values[order][later]
+    step = (0.5 - at[later - 1]) / (at[later] - at[later - 1])
+    return float(a + step.clamp(0, 1) * (b - a))
+
+
+def _redrawn(frame: Tensor, frames: int, generator: torch.Generator) -> Tensor:
+    """Numbers of objects: stretches of frames with replacement, about as many as they are long, then objects of these with replacement."""
+    length = math.ceil(math.sqrt(frames))
+    stretch = frame // length
+    _, stretch = stretch.unique(return_inverse=True)
+    count = int(stretch.max()) + 1
+    times = torch.bincount(torch.randint(count, (count,), generator=generator), minlength=count)
+    pool = torch.arange(len(frame)).repeat_interleave(times[stretch])
+    return pool[torch.randint(len(pool), (len(pool),), generator=generator)]
+
+
+def _interval(estimate: float, sigma: float, logs: list[float]) -> tuple[float, float]:
+    """Of 95 %: what the draws say, and never narrower than objects' own deviations make it, which the draws of two or three miss."""
+    low, high = estimate - _SURE[1] * sigma, estimate + _SURE[1] * sigma
+    if logs:
+        drawn = torch.tensor(logs, dtype=torch.float64)
+        low, high = min(low, float(drawn.quantile(1 - _SURE[0]))), max(high, float(drawn.quantile(_SURE[0])))
+    return math.exp(low), math.exp(high)
+
+
+def _check_any(usable: Tensor, verdict: list[Verdict]) -> None:
+    if not bool(usable.any()):
+        counts = ", ".join(f"{verdict.count(reason)} {reason}" for reason in Verdict if reason in verdict)
+        raise GeometryError(
+            "objects on the road",
+            found=f"none that can be used ({counts or 'no object'})",
+            expected="cars or people, whole, with a known height",
+            cure="pass more frames, masks of cars and people, or heights of these classes",
+        )

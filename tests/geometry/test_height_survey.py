@@ -1,0 +1,133 @@
+"""The camera's height from boxes: exact where they are, with an interval that holds the truth, and each object's reason."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from stadia.core.errors import GeometryError
+from stadia.geometry import camera as cameras
+from stadia.geometry.height_survey import BoxedObjects, Verdict, level_horizon, survey, tilt_deg
+from stadia.geometry.horizon import normal_of
+from stadia.geometry.vanishing import vanishing_point
+
+F64 = torch.float64
+CAMERA = cameras.intrinsics(700, 700, 620, 180, height=375, width=1242)
+TRUE_M, FRAMES = 1.65, 20
+
+
+def chance(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def boxes(horizon: Tensor, *, per_frame: int = 6, spread: float = 0.0, nod_px: float = 0.0, seed: int = 0) -> BoxedObjects:
+    """Boxes that stand on a road under that horizon, TRUE_M below the camera; heights off by `spread`, each frame's horizon by `nod_px`."""
+    generator, count = chance(seed), FRAMES * per_frame
+    frame = torch.arange(FRAMES).repeat_interleave(per_frame)
+    x = 60 + 1100 * torch.rand(count, generator=generator, dtype=F64)
+    below = 700 * TRUE_M / (8 + 37 * torch.rand(count, generator=generator, dtype=F64))
+    nod = nod_px * torch.randn(FRAMES, generator=generator, dtype=F64)[frame]
+    bottom = (below + nod + horizon[2] + horizon[0] * x) / -horizon[1]
+    height_m = torch.full((count,), 1.5, dtype=F64)
+    true_m = height_m * (1 + spread * torch.randn(count, generator=generator, dtype=F64))
+    top = bottom - below * true_m / TRUE_M
+    box = torch.stack((x - 30, top, x + 30, bottom), -1)
+    return BoxedObjects(frame, box, height_m, torch.full_like(height_m, 0.1), torch.zeros(count, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["horizon given", "horizon of the objects"])
+def test_exact_boxes_give_the_exact_height(given):
+    horizon = level_horizon(CAMERA, pitch_deg=-1.5, roll_deg=1.0)
+    found = survey(boxes(horizon), CAMERA, FRAMES, horizons=horizon if given else None, draws=10)
+    assert_close(found.camera_height_m, TRUE_M, rtol=1e-6, atol=0)
+    assert found.low_m < TRUE_M < found.high_m
+    pitch, roll = tilt_deg(normal_of(found.horizons[0], CAMERA))
+    assert_close((pitch, roll), (-1.5, 1.0), rtol=0, atol=1e-3)
+
+
+def test_looking_up_lowers_the_horizon_and_a_right_side_down_turns_it():
+    assert_close(level_horizon(CAMERA), torch.tensor([0, -1, 180.0], dtype=F64))
+    up = level_horizon(CAMERA, pitch_deg=2.0)
+    assert_close(up[2].item(), 180 + 700 * math.tan(math.radians(2)))
+    rolled = level_horizon(CAMERA, roll_deg=3.0)
+    left, right = (-(rolled[0] * x + rolled[2]) / rolled[1] for x in (0.0, 1241.0))
+    assert right < left  # the world turns the other way
+
+
+def test_the_interval_holds_the_truth_and_narrows_with_frames():
+    horizon, held, widths = level_horizon(CAMERA, pitch_deg=-1), 0, []
+    for seed in range(10):
+        objects = boxes(horizon, spread=0.07, nod_px=3.0, seed=seed)
+        found = survey(objects, CAMERA, FRAMES, draws=30, seed=seed)
+        held += found.low_m < TRUE_M < found.high_m
+        widths.append(found.high_m - found.low_m)
+    assert held >= 8
+    one = survey(objects.of(torch.tensor([0])), CAMERA, FRAMES, horizons=horizon, draws=20)
+    assert sorted(widths)[5] < 0.5 * (one.high_m - one.low_m)  # a single object does not know it all
+
+
+def test_three_in_ten_wrong_are_named_and_change_little():
+    horizon = level_horizon(CAMERA)
+    objects = boxes(horizon, spread=0.03)
+    wrong = torch.arange(len(objects)) % 10 < 3
+    objects.height_m[wrong] *= torch.tensor([1.6, 0.5, 2.0]).repeat(len(objects) // 10).to(F64)
+    found = survey(objects, CAMERA, FRAMES, draws=20)
+    assert_close(found.camera_height_m, TRUE_M, rtol=0.03, atol=0)
+    assert [verdict is Verdict.ODD for verdict in found.verdict] == wrong.tolist()
+
+
+def test_a_prior_five_percent_off_is_five_percent_off():
+    horizon = level_horizon(CAMERA)
+    objects = boxes(horizon)
+    objects.height_m[:] *= 1.05
+    assert_close(survey(objects, CAMERA, FRAMES, draws=5).camera_height_m, TRUE_M * 1.05, rtol=1e-6, atol=0)
+
+
+def test_each_object_that_is_left_out_has_its_reason():
+    horizon = level_horizon(CAMERA)
+    objects = boxes(horizon)
+    objects.height_m[0] = math.nan
+    objects.box_px[1, 0] = 3.0  # masks stop short of the border
+    objects.box_px[2, 1] = objects.box_px[2, 3] - 12
+    objects.hidden[3] = True
+    objects.box_px[4, [1, 3]] = torch.tensor([100.0, 150.0], dtype=F64)
+    found = survey(objects, CAMERA, FRAMES, horizons=horizon, draws=5)
+    reasons = [Verdict.NO_HEIGHT, Verdict.BORDER, Verdict.SMALL, Verdict.HIDDEN, Verdict.ABOVE, Verdict.BELIEVED]
+    assert list(found.verdict[:6]) == reasons
+    assert found.implied_m[4] == 0
+    assert found.implied_m[:4].isnan().all()
+
+
+def test_the_same_seed_gives_the_same_interval():
+    objects = boxes(level_horizon(CAMERA), spread=0.07)
+    first, again = (survey(objects, CAMERA, FRAMES, draws=10, seed=3) for _ in range(2))
+    assert (first.low_m, first.high_m) == (again.low_m, again.high_m)
+
+
+def test_no_object_is_an_error_that_counts_the_reasons():
+    objects = boxes(level_horizon(CAMERA))
+    objects.height_m[:] = math.nan
+    with pytest.raises(GeometryError, match="120 no known height"):
+        survey(objects, CAMERA, FRAMES)
+
+
+def test_edges_along_a_road_meet_where_it_vanishes():
+    true = torch.tensor([600.0, 195.0], dtype=F64)
+    generator = chance()
+    starts = torch.rand(60, 2, generator=generator, dtype=F64) * torch.tensor([1242.0, 375.0], dtype=F64)
+    ends = starts + 0.3 * (true - starts) + 0.3 * torch.randn(60, 2, generator=generator, dtype=F64)
+    strays = torch.rand(25, 4, generator=generator, dtype=F64) * torch.tensor([1242.0, 375.0, 1242.0, 375.0], dtype=F64)
+    found = vanishing_point(torch.cat((torch.cat((starts, ends), -1), strays)), torch.tensor([620.0, 180.0]), 300.0, generator=chance())
+    assert found is not None
+    assert (found[0] - true).norm() < 3
+    assert 0.3 < found[1] < 1
+
+
+def test_no_edges_meet_nowhere():
+    assert vanishing_point(torch.zeros(0, 4), torch.zeros(2), 100.0, generator=chance()) is None
+    level = torch.tensor([[0.0, 5, 100, 5], [3.0, 60, 90, 60]])
+    assert vanishing_point(level, torch.zeros(2), 100.0, generator=chance()) is None
