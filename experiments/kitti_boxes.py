@@ -101,7 +101,7 @@ def main() -> None:
         for stem, of_picture in labels.items():
             (folder / f"{stem}.txt").write_text("".join(f"{line(changed(box, CHANGES[name]))}\n" for box in of_picture))
         found = score_found(pictures, pictures.results(folder))
-        scores[name] = {key: found[key] for key in ("objects", "found", "ap_iou25", "ap_iou50", "ap_iou75")}
+        scores[name] = {key: found[key] for key in ("objects", "estimates", "ap_iou25", "ap_iou50", "ap_iou75")}
     drawn = [str(path) for path in draw_labels(arguments.data, "training", arguments.out, len(pictures))]
     hull = [off_px(pictures, index, of_picture) for index, of_picture in enumerate(labels.values())]
     print(json.dumps({"largest_difference": largest, "hull_off_px": hull, "as_results": scores, "drawn": drawn}, indent=2))

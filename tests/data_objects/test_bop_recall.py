@@ -117,11 +117,11 @@ def test_what_nobody_asks_for_is_neither_missed_nor_a_false_alarm(bop: Path) -> 
     alone = [[one for one, it_is in zip(every[0], wanted, strict=True) if it_is], []]
     for found in (alone, every):
         scores = score_found(pictures, found)
-        assert (scores["images"], scores["objects"], scores["found"], scores["asked"]) == (1, 2, 2, 2)
+        assert (scores["images"], scores["objects"], scores["estimates"], scores["asked"]) == (1, 2, 2, 2)
         assert {value for name, value in scores.items() if name.startswith("ap_")} | {scores["add_recall"]} == {1}
         assert list(scores["class"]) == ["obj_000001", "obj_000005"]
     lost = score_found(pictures, [[one for one, it_is in zip(every[0], wanted, strict=True) if not it_is], every[1]])
-    assert (lost["objects"], lost["found"], lost["ap_iou25"]) == (2, 0, 0)
+    assert (lost["objects"], lost["estimates"], lost["ap_iou25"]) == (2, 0, 0)
     astray = [(replace(box, T_camera_object=shift(0.2) @ box.T_camera_object), 2.0) for box, _ in alone[0]]
     assert score_found(pictures, [[*alone[0], *astray], []])["ap_iou50"] == 0.5, "a false alarm of what is asked for stays one"
     (bop / "test_targets_bop19.json").unlink()

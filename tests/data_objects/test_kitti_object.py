@@ -157,7 +157,7 @@ def test_labels_as_results_score_full_marks_and_a_shifted_box_what_it_should(kit
     lines = (kitti / "training/label_2/000000.txt").read_text().splitlines()
     truth = results(tmp_path / "truth", {"000000": [f"{line} 0.7" for line in lines], "000001": []})
     scores = score_found(pictures, pictures.results(truth))
-    assert (scores["images"], scores["objects"], scores["found"]) == (2, 2, 2)
+    assert (scores["images"], scores["objects"], scores["estimates"]) == (2, 2, 2)
     assert scores["ap_iou75"] == scores["ap_5deg_2cm"] == scores["as published"]["nocs_compat"]["ap_iou75"] == 1
     far = results(tmp_path / "far", {"000000": [car(2.0, 13.0) + " 0.7"], "000001": [car() + " 0.1"]})
     scores = score_found(pictures, pictures.results(far))

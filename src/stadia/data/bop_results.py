@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,18 +44,39 @@ def ground_truth(pictures: BopPictures, at_least_visible_px: int = 1) -> list[Bo
     return found
 
 
-def boxes_of(results: Iterable[BopResult], pictures: BopPictures) -> list[list[EstimatedBox]]:
-    """What results say of each of the pictures: boxes of the size of BOP's meshes. Raises DataError for another picture or object."""
+def boxes_of(results: Iterable[BopResult], pictures: BopPictures, what: object = "results") -> list[list[EstimatedBox]]:
+    """What results say of each of the pictures: boxes of the size of BOP's meshes.
+
+    Raises DataError, that names `what` (their file) and lists the numbers, for pictures or objects that are none of these.
+    """
+    results = list(results)
     found: dict[tuple[int, int], list[EstimatedBox]] = {picture: [] for picture in pictures.ids}
+    scenes = sorted({scene for scene, _ in found})
+    _only_known(what, "scene", {one.scene_id for one in results}, scenes, f"those of {pictures.name}")
+    for scene in scenes:
+        there = [image for of, image in found if of == scene]
+        said = {one.im_id for one in results if one.scene_id == scene}
+        _only_known(what, f"scene {scene}, image", said, there, f"the annotated ones of {pictures.name}")
+    _only_known(what, "object", {one.obj_id for one in results}, sorted(pictures.models), "the data set's own obj_id")
     for one in results:
-        model, where = pictures.models.get(one.obj_id), (one.scene_id, one.im_id)
-        if model is None or where not in found:
-            what = f"scene {one.scene_id}, image {one.im_id}, object {one.obj_id}"
-            expected = f"the {len(found)} pictures of {pictures.name} and their objects"
-            raise DataError("results", found=what, expected=expected, cure="name the split that they are of")
+        model = pictures.models[one.obj_id]
         T = one.T_camera_model @ np.linalg.inv(model.T_object_model)
-        found[where].append((ObjectBox(pictures.classes.index(model.name), T, model.size_m, model.symmetry), one.score))
+        box = ObjectBox(pictures.classes.index(model.name), T, model.size_m, model.symmetry)
+        found[one.scene_id, one.im_id].append((box, one.score))
     return list(found.values())
+
+
+def _only_known(what: object, of: str, said: set[int], known: Sequence[int], meaning: str) -> None:
+    """Raises DataError where numbers are said that are not known."""
+    if unknown := sorted(said.difference(known)):
+        cure = "write the data set's numbers" if of == "object" else "name the split that they are of, or leave these rows out"
+        raise DataError(what, found=f"{of} {listed(unknown)}", expected=f"{meaning}: {listed(known)}", cure=cure)
+
+
+def listed(numbers: Sequence[int], most: int = 12) -> str:
+    """The first ones, and how many more."""
+    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+    return ", ".join(str(number) for number in numbers[:most]) + more
 
 
 def _numbers(values: Points) -> str:
@@ -71,7 +92,8 @@ def write_results(path: Path, results: Iterable[BopResult]) -> None:
         what = f"{path}: scene {one.scene_id}, image {one.im_id}, object {one.obj_id}"
         T = check_pose(what, check_rotation(what, one.T_camera_model[:3, :3]), one.T_camera_model[:3, 3])
         pose = f"{_numbers(T[:3, :3])},{_numbers(1000 * T[:3, 3])}"
-        rows.append(f"{one.scene_id},{one.im_id},{one.obj_id},{float(one.score)!r},{pose},{float(one.time_s)!r}")
+        score = _check_score(what, float(one.score))
+        rows.append(f"{one.scene_id},{one.im_id},{one.obj_id},{score!r},{pose},{float(one.time_s)!r}")
     write_text(path, "\n".join(rows) + "\n")
 
 
@@ -79,10 +101,16 @@ def _check_times(path: Path, results: Iterable[BopResult]) -> None:
     times: dict[tuple[int, int], float] = {}
     for one in results:
         first = times.setdefault((one.scene_id, one.im_id), one.time_s)
-        if not math.isfinite(one.score) or not math.isclose(first, one.time_s, abs_tol=1e-3):
+        if not math.isclose(first, one.time_s, abs_tol=1e-3):
             where = f"{path}: scene {one.scene_id}, image {one.im_id}"
-            found = f"score {one.score}, time {one.time_s} beside {first}"
-            raise DataError(where, found=found, expected="finite scores, one time a picture", cure="write the time of the whole picture")
+            found = f"time {one.time_s} beside {first}"
+            raise DataError(where, found=found, expected="one time a picture", cure="write the time of the whole picture in each row")
+
+
+def _check_score(what: str, score: float) -> float:
+    if not math.isfinite(score):
+        raise DataError(what, found=f"score {score}", expected="a finite number, the greater the surer", cure="correct it, or leave it out")
+    return score
 
 
 def _result(what: str, line: str) -> BopResult:
@@ -97,12 +125,19 @@ def _result(what: str, line: str) -> BopResult:
             raise ValueError(f"{len(R)} and {len(t_mm)} numbers of a pose")
     except ValueError as error:
         raise DataError(what, found=f"{error}", expected=f"{HEADER} with 9 and 3 numbers", cure="write the file again") from error
+    if not math.isfinite(time_s):
+        raise DataError(what, found=f"time {time_s}", expected="seconds, or -1 where it was not measured", cure="correct it")
+    _check_score(what, score)
     return BopResult(scene_id, im_id, obj_id, score, check_pose(what, check_rotation(what, R.reshape(3, 3)), t_mm / 1000), time_s)
 
 
 def read_results(path: Path) -> list[BopResult]:
-    """Read a csv of estimates. Raises DataError naming the line."""
+    """Read a csv of estimates, one at least. Raises DataError naming the line."""
     path = Path(path)
+    if path.is_dir():
+        raise DataError(
+            path, found="a folder", expected="a csv of estimates, a file", cure=f"name the file in it, such as {path / 'bop.csv'}"
+        )
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise DataError(path, found=f"{path.stat().st_size} bytes", expected=f"at most {_MAX_BYTES}", cure="is this the right file?")
@@ -112,5 +147,8 @@ def read_results(path: Path) -> list[BopResult]:
         raise DataError(path, found=found, expected="a csv of estimates", cure="check the path") from error
     start = 1 if lines and lines[0].strip() == HEADER else 0
     results = [_result(f"{path}: line {number + 1}", line) for number, line in enumerate(lines) if number >= start and line.strip()]
+    if not results:
+        found = "no estimate, the header alone" if start else f"no estimate, {path.stat().st_size} bytes"
+        raise DataError(path, found=found, expected=f"{HEADER}, a row for each object found", cure="let the program write it again")
     _check_times(path, results)
     return results

@@ -10,17 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.errors import ConfigError
+from stadia.core.errors import ConfigError, DataError
 from stadia.core.files import inside
 from stadia.core.types import Meta
-from stadia.data.bop import BopPictures
+from stadia.data.bop import TARGETS, BopPictures
 from stadia.data.bop_results import boxes_of, read_results
 from stadia.data.kitti_object import KittiObjectPictures
-from stadia.data.object_labels import EstimatedBox, ObjectBox, ObjectPictures
+from stadia.data.object_labels import EstimatedBox, ObjectBox, ObjectPictures, Points
 from stadia.data.object_sources import BOXES_ALONE, format_of, open_object_pictures
 from stadia.evaluation.object_drawings import draw_objects
 from stadia.evaluation.object_files import PictureOfObjects, write_picture
 from stadia.geometry.symmetry import Symmetry
+from stadia.metrics.matching import Truth
 from stadia.metrics.object_pose import Objects
 from stadia.metrics.object_scores import NOCS_COMPAT, Comparison, average_precisions, compare
 from stadia.recipes.bop_recall import add_recall
@@ -47,7 +48,7 @@ def drawn_labels(pictures: ObjectPictures, index: int, *, masks: bool = True) ->
     seen = np.array([one.visible_px > 0 for one in labels.objects], bool)
     number = np.concatenate(([0], np.where(seen, seen.cumsum(), 0)))
     shown = objects_of([one for one in labels.objects if one.visible_px])
-    return PictureOfObjects("", image, K, number[labels.instance], shown).drawn(pictures.classes)
+    return PictureOfObjects("", image, K, number[labels.instance], shown).drawn(pictures.classes, scores=False)
 
 
 def draw_labels(path: Path, split: str, out: Path, most: int, format: str = "auto") -> Iterator[Path]:
@@ -62,27 +63,71 @@ def draw_labels(path: Path, split: str, out: Path, most: int, format: str = "aut
 
 
 def found_by_others(pictures: ObjectPictures, results: Path) -> list[list[EstimatedBox]]:
-    """What a program found in each picture, in the format of its benchmark: BOP's csv, or a folder of KITTI's label files with scores."""
+    """What a program found in each picture, in the format of its benchmark: BOP's csv, or a folder of KITTI's label files with scores.
+
+    Raises DataError naming the file, also where it holds no estimate, or lengths in another unit; ConfigError for other data sets.
+    """
     if isinstance(pictures, BopPictures):
-        return boxes_of(read_results(results), pictures)
-    if isinstance(pictures, KittiObjectPictures):
-        return pictures.results(results)
-    raise ConfigError(
-        "--objects", found=f"results for {pictures.name}", expected="those of a BOP or KITTI data set", cure="see --reference"
+        rows, unit = read_results(results), "millimetres"
+        found, said = boxes_of(rows, pictures, results), [one.T_camera_model for one in rows]
+        true = [T @ model.T_object_model for index in range(len(pictures)) for model, T in pictures.poses(index)]
+    elif isinstance(pictures, KittiObjectPictures):
+        found, unit = pictures.results(results), "metres"
+        said = [box.T_camera_object for of_picture in found for box, _ in of_picture]
+        true = [box.T_camera_object for index in range(len(pictures)) for box in pictures.boxes(index)]
+    else:
+        expected = "those of a BOP or KITTI data set"
+        raise ConfigError("--objects", found=f"results for {pictures.name}", expected=expected, cure="see --reference")
+    if not said:
+        raise DataError(results, found="no estimate in any file", expected="one at least", cure="let the program write them again")
+    _check_unit(results, said, true, unit)
+    return found
+
+
+ANOTHER_UNIT = 50.0
+"""Times as near or as far as the labels, in the median: no estimate errs so, and a wrong unit does by a thousand.
+
+One single estimate, at any object's place, is 0.36 to 1.55 times as far as the median label (LM-O, TableWorld); roads span a factor of 20.
+"""
+
+
+def _check_unit(results: Path, found: Sequence[Points], true: Sequence[Points], unit: str) -> None:
+    """Raises DataError where distances of poses (4, 4) are a thousand times those of the labels, or a thousandth."""
+    if not len(true):
+        return
+    said, there = (float(np.median([np.linalg.norm(T[:3, 3]) for T in Ts])) for Ts in (found, true))
+    if there / ANOTHER_UNIT < said < there * ANOTHER_UNIT:
+        return
+    factor = {"millimetres": 1000, "metres": 1}[unit]
+    short, long = {"millimetres": ("metres", "micrometres"), "metres": ("kilometres", "millimetres")}[unit]
+    seems, cure = (short, "multiply t by 1000") if said < there else (long, "divide t by 1000")
+    raise DataError(
+        results,
+        found=f"objects {said * factor:.3g} {unit} away in the median, in {seems} it seems",
+        expected=f"t in {unit}: the labels' are {there * factor:.3g} away",
+        cure=cure,
     )
+
+
+COUNTED = "those that a pixel of the picture shows, at its own size"
+"""Which labelled objects are scored, whoever found what; a BOP benchmark's targets are a choice of its own."""
 
 
 def score_found(pictures: ObjectPictures, found: Sequence[Sequence[EstimatedBox]]) -> dict[str, Any]:
     """Average precisions of what was found in each picture, over the labelled objects that can be seen; of BOP's, `add_recall` too.
 
-    Where a BOP benchmark lists its targets these alone count (`_compare_asked`). Else every label does, and whatever was found where
-    there is none is a false alarm: of KITTI's benchmark, its levels of difficulty and its regions without labels are not known here.
+    Where a BOP benchmark lists its targets these alone count (`_compare_asked`). Else every label that a pixel shows does, and whatever
+    was found where there is none is a false alarm, but for what overlaps most with a labelled object that no pixel shows: of KITTI's
+    benchmark, its levels of difficulty and its regions without labels are not known here.
     """
-    compared = []
+    compared, targets = [], pictures.targets if isinstance(pictures, BopPictures) else None
     for index, of_picture in enumerate(found):
         predicted = objects_of([box for box, _ in of_picture], [score for _, score in of_picture])
-        if not isinstance(pictures, BopPictures) or pictures.targets is None:
+        if not isinstance(pictures, BopPictures):
             compared.append(compare(predicted, objects_of(pictures.boxes(index))))
+        elif targets is None:
+            labels = pictures.labels(index).objects
+            compared.append(_compare_some(predicted, labels, np.array([one.visible_px > 0 for one in labels], bool)))
         elif pictures.asked(index):
             compared.append(_compare_asked(pictures, index, predicted))
     true = np.concatenate([np.zeros(0, np.int64), *(one.true_class_id for one in compared)])
@@ -101,7 +146,8 @@ def score_found(pictures: ObjectPictures, found: Sequence[Sequence[EstimatedBox]
     return {
         "images": len(compared),
         "objects": len(true),
-        "found": sum(len(one.class_id) for one in compared),
+        "objects counted": COUNTED if targets is None else f"those that {TARGETS} asks for",
+        "estimates": sum(len(one.class_id) for one in compared),
         **of_models,
         **known(average_precisions(compared, classes)),
         "class": of_class,
@@ -121,6 +167,16 @@ def _compare_asked(pictures: BopPictures, index: int, predicted: Objects) -> Com
     most_visible = sorted(range(len(labels)), key=lambda row: -labels[row].visible_px)
     for class_id, n in count.items():
         asked[[row for row in most_visible if labels[row].class_id == class_id][:n]] = True
+    return _compare_some(predicted, labels, asked, list(count))
+
+
+def _compare_some(predicted: Objects, labels: Sequence[ObjectBox], some: Truth, classes: Sequence[int] | None = None) -> Comparison:
+    """With `some` of the labelled objects, (G,) bool.
+
+    What overlaps most with another one is neither right nor a false alarm, nor is what is of none of the classes, where these are named.
+    """
     whole = compare(predicted, objects_of(labels))
-    elsewhere = whole.iou[:, ~asked].max(1, initial=0) > whole.iou[:, asked].max(1, initial=0)
-    return whole.part(np.flatnonzero(np.isin(whole.class_id, list(count)) & ~elsewhere), np.flatnonzero(asked))
+    kept = whole.iou[:, ~some].max(1, initial=0) <= whole.iou[:, some].max(1, initial=0)
+    if classes is not None:
+        kept &= np.isin(whole.class_id, classes)
+    return whole.part(np.flatnonzero(kept), np.flatnonzero(some))
