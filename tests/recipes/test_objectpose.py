@@ -17,6 +17,7 @@ from stadia import recipes, report
 from stadia.core.config import resolve
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Camera
+from stadia.data.contents import content_of, split
 from stadia.data.object_samples import ObjectTargets
 from stadia.data.tableworld import presets
 from stadia.data.tableworld.write import write_tableworld
@@ -262,6 +263,9 @@ def test_pictures_held_out_are_the_last_ones(tables: Path) -> None:
     whole = [one.file(i) for one in data.pictures.values() for i in range(len(one))]
     assert {split: len(one) for split, one in data.pictures.items()} == {"train": 3, "val": 1}
     assert whole == sorted(whole)
+    trained = [one for digits in data.facts["train_pictures"].values() for one in split(digits)]
+    assert trained == [content_of(file) for file in whole[:3]]
+    assert data.facts["train_sessions"] == [f"{tables.name}/train-0000{table}" for table in range(2)]
 
 
 @pytest.mark.parametrize(

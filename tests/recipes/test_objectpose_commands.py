@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,6 +36,7 @@ from stadia.recipes.labelled_objects import objects_of
 from stadia.recipes.object_scoring import score_of
 from stadia.recipes.objectpose import ObjectPoseRecipe
 from stadia.recipes.objectpose_config import ObjectPoseConfig
+from stadia.recipes.scored_pictures import facts_of_training
 from stadia.recipes.workflow import load_task
 from stadia.training.checkpoints import Header
 from stadia.training.checkpoints import write as write_checkpoint
@@ -167,17 +169,72 @@ def _nothing(frame: Frame) -> PictureOfObjects:
     return PictureOfObjects(frame.name, frame.image, frame.K, np.zeros(frame.image.shape[:2], np.int64), objects_of([]))
 
 
-def test_pictures_that_trained_are_told(run: Path, tables: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.recipes.objectpose_commands.score_pictures", lambda *_: (score_of(presets.CLASSES, []), []))
-    notes = {}
-    for words in (("data.split=train",), ("data.split=test",), ("--held-out",)):
-        code, out, err = stadia("evaluate", run, tables, "--json", *words)
-        assert code == 0, err
-        notes[words] = (json.loads(out)["split"], json.loads(out)["notes"])
-    assert list(notes.values()) == [("train", ["these pictures trained it: train"]), ("test", []), ("val", [])]
+def _remember(run: Path, tables: Path, split: str = "train") -> None:
+    """As a training on a split does."""
+    (run / "run.json").write_text(json.dumps({"data": facts_of_training(ObjectFolder.open(tables, split))}))
+
+
+def _told(stadia: Stadia, *words: object) -> dict[str, Any]:
+    code, out, err = stadia("evaluate", *words, "--json")
+    assert code == 0, err
+    return {key: value for key, value in json.loads(out).items() if key in {"split", "trained_on", "of_trained_scenes", "notes"}}
+
+
+@pytest.fixture
+def unscored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """No picture is predicted; how many would have been, of each evaluation."""
+    counts: list[int] = []
+    nothing = score_of(presets.CLASSES, []), []
+    monkeypatch.setattr(objectpose_commands, "score_pictures", lambda task, pictures, *_: (counts.append(len(pictures)), nothing)[1])
+    return counts
+
+
+def test_pictures_that_trained_are_told(run: Path, tables: Path, stadia: Stadia, unscored: list[int]) -> None:
+    assert _told(stadia, run, tables) == {"split": "test", "trained_on": None, "of_trained_scenes": None, "notes": []}, "nobody knows"
+    _remember(run, tables)
+    told = _told(stadia, run, tables, "data.split=train")
+    assert (told["split"], told["trained_on"], told["of_trained_scenes"]) == ("train", 2, 0)
+    said = "2 of the 2 pictures trained this network: no score of pictures it has not seen (--held-out leaves them out)"
+    assert told["notes"] == [said]
+    assert _told(stadia, run, tables) == {"split": "test", "trained_on": 0, "of_trained_scenes": 0, "notes": []}
+    assert _told(stadia, run, tables, "--held-out")["split"] == "val"
+    kept = json.loads((run / "scores" / "tiny-train.json").read_text())
+    assert (kept["trained_on"], kept["of_trained_scenes"]) == (2, 0)
     code, _, err = stadia("evaluate", run, tables, "data.split=nowhere")
     assert code == 2
     assert "no picture in 'nowhere'" in err
+
+
+def test_a_copy_of_what_trained_is_known_under_any_name(
+    run: Path, tables: Path, tmp_path: Path, stadia: Stadia, unscored: list[int]
+) -> None:
+    """Of two pictures of a table the first trained; the table is in another data set, by another name, as its test split."""
+    _remember(run, tables)
+    other = tmp_path / "other"
+    (first, *_), (unseen,) = (sorted(tables.glob(f"{split}-*")) for split in ("train", "test"))
+    for source, name in ((first, "a"), (unseen, "b")):
+        shutil.copytree(source, other / name)
+    (other / "a" / "image" / "001.png").write_bytes((unseen / "image" / "000.png").read_bytes())
+    scene = json.loads((first / "scene.json").read_text())
+    (other / "a" / "scene.json").write_text(json.dumps({"pictures": scene["pictures"] * 2}))
+    described = json.loads((tables / "dataset.json").read_text())
+    (other / "dataset.json").write_text(json.dumps({**described, "splits": {"test": ["a", "b"]}}))
+    told = _told(stadia, run, other)
+    assert (told["trained_on"], told["of_trained_scenes"]) == (1, 1)
+    assert told["notes"][1] == "1 of the 3 pictures are others of scenes that trained it (other/a): no score of scenes it has not seen"
+    told = _told(stadia, run, other, "--held-out", "data.split=test")
+    assert (told["split"], told["trained_on"], unscored) == ("test", 0, [3, 2])
+
+
+def test_held_out_of_a_split_is_what_of_it_did_not_train(run: Path, tables: Path, stadia: Stadia, unscored: list[int]) -> None:
+    code, _, err = stadia("evaluate", run, tables, "--held-out")
+    assert code == 2
+    assert "no record of the pictures that trained" in err
+    _remember(run, tables)
+    assert _told(stadia, run, tables, "--held-out", "data.split=test")["split"] == "test"
+    code, _, err = stadia("evaluate", run, tables, "--held-out", "data.split=train")
+    assert code == 2
+    assert "found only pictures that trained" in err
 
 
 def test_a_damaged_test_split_is_told_and_another_one_not_scored_in_its_place(

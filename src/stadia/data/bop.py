@@ -299,6 +299,9 @@ class BopPictures(ObjectPictures):
     def __len__(self) -> int:
         return len(self._all)
 
+    def scene(self, index: int) -> str:
+        return f"{self.name}/{self._all[index].scene_id:06d}"
+
     def file(self, index: int) -> Path:
         return self._all[index].file
 

@@ -139,6 +139,10 @@ class NocsPictures(ObjectPictures):
     def file(self, index: int) -> Path:
         return self._path(index, "_color.png")
 
+    def scene(self, index: int) -> str:
+        folder = self._stems[index].parent
+        return f"{folder.parent.name}/{folder.name}"
+
     def label_files(self, index: int) -> list[Path]:
         return [self._path(index, ending) for ending in ("_coord.png", "_depth.png", "_mask.png", "_meta.txt")]
 

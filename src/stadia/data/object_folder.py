@@ -125,6 +125,10 @@ class ObjectFolder(ObjectPictures):
     def file(self, index: int) -> Path:
         return self._path(index, "image")
 
+    def scene(self, index: int) -> str:
+        folder = self._where[index][0]
+        return f"{folder.parent.name}/{folder.name}"
+
     def label_files(self, index: int) -> list[Path]:
         return [self._where[index][0] / "scene.json", self._path(index, "instance")]
 

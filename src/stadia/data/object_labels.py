@@ -119,6 +119,10 @@ class ObjectPictures(ABC):
         """The files that `labels` and `camera` are read from, for fingerprints."""
         return ()
 
+    def scene(self, index: int) -> str:
+        """The table or the room that it shows, whose other pictures look alike: the name of its folder and of that one's."""
+        return self.name
+
     @abstractmethod
     def file(self, index: int) -> Path:
         """The picture's file, for messages and fingerprints."""

@@ -117,6 +117,9 @@ class PartOfPictures(ObjectPictures):
     def label_files(self, index: int) -> Sequence[Path]:
         return self.whole.label_files(self.indices[index])
 
+    def scene(self, index: int) -> str:
+        return self.whole.scene(self.indices[index])
+
     def file(self, index: int) -> Path:
         return self.whole.file(self.indices[index])
 
@@ -151,6 +154,9 @@ class KeptLabels(ObjectPictures):
 
     def label_files(self, index: int) -> Sequence[Path]:
         return self.whole.label_files(index)
+
+    def scene(self, index: int) -> str:
+        return self.whole.scene(index)
 
     def file(self, index: int) -> Path:
         return self.whole.file(index)

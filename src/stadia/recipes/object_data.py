@@ -25,6 +25,7 @@ from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.objects import object_findings
 from stadia.recipes.loaders import loaders
 from stadia.recipes.objectpose_config import ObjectDataConfig
+from stadia.recipes.scored_pictures import facts_of_training
 from stadia.training.config import TrainingConfig
 
 SURVEYED = 100
@@ -56,6 +57,7 @@ class ObjectData:
             "classes": list(self.pictures["train"].classes),
             "pictures": {split: len(pictures) for split, pictures in self.pictures.items()},
             "fingerprints": {split: fingerprint(pictures) for split, pictures in self.pictures.items()},
+            **facts_of_training(self.pictures["train"]),
         }
 
     def findings(self) -> list[Finding]:

@@ -21,7 +21,7 @@ from stadia.data.bop_results import BopResult, write_results
 from stadia.data.loader import Loader
 from stadia.data.object_labels import ObjectPictures
 from stadia.data.object_samples import ObjectSamples
-from stadia.data.object_sources import PartOfPictures, has_split, held_out, open_object_pictures
+from stadia.data.object_sources import PartOfPictures
 from stadia.data.resize import resize_picture
 from stadia.evaluation.frames import Frame
 from stadia.evaluation.object_files import ObjectsFolder, PictureOfObjects, resized_instances
@@ -36,6 +36,7 @@ from stadia.recipes.found_objects import compare_pictures
 from stadia.recipes.inputs import open_input
 from stadia.recipes.labelled_objects import objects_of
 from stadia.recipes.object_scoring import ObjectScore, picture_name, score_of
+from stadia.recipes.scored_pictures import scored_pictures
 from stadia.training.run import Run
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ def score_validation(task: ObjectPoseRecipe, pictures: ObjectPictures, run: Run,
 def evaluate(task: ObjectPoseRecipe, asked: EvaluationAsked, run: Path, watch: Watch) -> tuple[dict[str, Any], list[Path]]:
     """Score what is found in a data set's pictures. Returns the summary to print, and what was written."""
     refuse_depth_options(asked)
-    split, pictures = _scored_pictures(task, asked)
-    pictures = PartOfPictures(pictures, range(0, len(pictures), asked.every)) if asked.every > 1 else pictures
+    chosen = scored_pictures(task.classes, task.config.data, asked, run)
+    split, pictures = chosen.split, chosen.pictures
     in_run = (run / "run.json").is_file()
     if asked.out is None and not in_run:
         found, expected = "a checkpoint outside a run's folder", "a folder for its predictions"
@@ -133,39 +134,14 @@ def evaluate(task: ObjectPoseRecipe, asked: EvaluationAsked, run: Path, watch: W
     written = [folder]
     if results:
         write_results(folder / CSV, results)
-    about = {"checkpoint": provenance.checkpoint, "data": str(asked.data.resolve()), "split": split}
+    about: dict[str, Any] = {"checkpoint": provenance.checkpoint, "data": str(asked.data.resolve()), "split": split}
+    about |= {"trained_on": chosen.trained_on, "of_trained_scenes": chosen.of_trained_scenes}
     scores = (run if in_run else folder) / "scores"
     written.append(score.write(scores / f"{name}.json", about))
-    notes = [f"these pictures trained it: {task.config.data.train_split}"] if _trained_on(task, asked, split) else []
     said = score.summary()
-    shown = {"split": split, "notes": notes, "images": said["images"], **said["metrics"]}
+    known = {key: about[key] for key in ("split", "trained_on", "of_trained_scenes")}
+    shown = {**known, "notes": list(chosen.notes), "images": said["images"], **said["metrics"]}
     return {**shown, "class": said["per_class"], "as published": {"nocs_compat": said["nocs_compat"]}}, written
-
-
-def _trained_on(task: ObjectPoseRecipe, asked: EvaluationAsked, split: str) -> bool:
-    data = task.config.data
-    same = data.path is not None and Path(data.path).resolve() == asked.data.resolve()
-    return same and split == data.train_split and not asked.held_out
-
-
-def _scored_pictures(task: ObjectPoseRecipe, asked: EvaluationAsked) -> tuple[str, ObjectPictures]:
-    """The split that was asked for, else the test split, else what validated; of them those held out where that is asked for."""
-    data, format = task.config.data, asked.options.get("format", "auto")
-    if asked.held_out:
-        if data.val_split is not None:
-            return data.val_split, _of_classes(task, open_object_pictures(asked.data, data.val_split, format))
-        whole = open_object_pictures(asked.data, data.train_split, format)
-        return data.train_split, _of_classes(task, held_out(whole, data.val_share)[1])
-    named = [asked.options["split"]] if asked.options.get("split") else ["test", data.val_split or data.train_split]
-    split = next((one for one in named[:-1] if has_split(asked.data, one, format)), named[-1])
-    return split, _of_classes(task, open_object_pictures(asked.data, split, format))
-
-
-def _of_classes(task: ObjectPoseRecipe, pictures: ObjectPictures) -> ObjectPictures:
-    if pictures.classes != task.classes:
-        found, expected = (", ".join(classes[1:]) for classes in (pictures.classes, task.classes))
-        raise ConfigError(f"classes of {pictures.name}", found=found, expected=f"{expected}, as it was trained", cure="score other data")
-    return pictures
 
 
 @torch.inference_mode()

@@ -11,15 +11,28 @@ from typing import Any
 from stadia.core.errors import DataError
 from stadia.core.files import read_json
 from stadia.core.recording import Recording
-from stadia.data.contents import contents, split
+from stadia.data.contents import contents, contents_of, split
 
 Indices = Mapping[str, Sequence[int]]
 """Frames, rising, by the recording's name."""
 
 
 @dataclass(frozen=True)
+class Words:
+    """What is scored, what it is of, and what that stands for, many of each."""
+
+    frames: str
+    drives: str
+    places: str
+
+
+FRAMES = Words("frames", "drives", "places")
+PICTURES = Words("pictures", "scenes", "scenes")
+
+
+@dataclass(frozen=True)
 class Trained:
-    """What a run was trained on, of recordings that are to be scored; `known` is false where nobody knows.
+    """What a run was trained on, of recordings (or scenes of single pictures) that are to be scored; `known` is false where nobody knows.
 
     of: frames that trained, by the recording's name.
     copies: those among them that the training had under another name, in another recording, or of another camera.
@@ -30,6 +43,7 @@ class Trained:
     of: Mapping[str, frozenset[int]]
     copies: Mapping[str, frozenset[int]] = field(default_factory=dict)
     sessions: Mapping[str, str] = field(default_factory=dict)
+    words: Words = FRAMES
 
     @classmethod
     def on(cls, run: Path, recordings: Sequence[Recording], indices: Indices | None = None) -> Trained:
@@ -38,7 +52,7 @@ class Trained:
         A frame is known by its recording's pictures and camera, wherever they lie, and its number, whichever are opened; or by what
         its file holds. indices: of the frames to look at; by default all.
         """
-        facts = read_json(run / "run.json").get("data", {}) if (run / "run.json").is_file() else {}
+        facts = _facts(run)
         if not facts.get("train_frames"):
             return cls(False, {})
         by_number, pictures = _numbers(facts), _pictures(facts)
@@ -60,6 +74,16 @@ class Trained:
                 seen[recording.name] = recording.session
         return cls(True, of, copies, seen)
 
+    @classmethod
+    def on_files(cls, run: Path, scenes: Mapping[str, Mapping[int, Path]]) -> Trained:
+        """Of single pictures: the files of each scene, by index. They have no numbers, and are known by what their files hold."""
+        facts = _facts(run)
+        if not (pictures := _pictures(facts)):
+            return cls(False, {}, words=PICTURES)
+        of = {name: frozenset(i for i, content in contents_of(files).items() if content in pictures) for name, files in scenes.items()}
+        seen = {name: name for name in scenes if of[name] or name in facts["train_sessions"]}
+        return cls(True, of, sessions=seen, words=PICTURES)
+
     def count(self, indices: Indices) -> int | None:
         """How many of these frames were trained on; None where nobody knows."""
         return sum(len(self.of[name].intersection(frames)) for name, frames in indices.items()) if self.known else None
@@ -73,30 +97,38 @@ class Trained:
     def left_out(self, indices: Indices, run: Path) -> dict[str, list[int]]:
         """Those that were not trained on. Raises DataError where there is none, or where nobody knows."""
         if not self.known:
-            raise DataError(
-                run, found="no record of the frames that trained", expected="a run's run.json with them", cure="leave --held-out out"
-            )
+            found = f"no record of the {self.words.frames} that trained"
+            raise DataError(run, found=found, expected="a run's run.json with them", cure="leave --held-out out")
         kept = {name: [index for index in frames if index not in self.of[name]] for name, frames in indices.items()}
         if not any(kept.values()):
-            raise DataError(", ".join(indices), found="only frames that trained", expected="others", cure="score another recording")
+            raise DataError(_some(indices), found=f"only {self.words.frames} that trained", expected="others", cure="score other data")
         return kept
 
     def notes(self, indices: Indices) -> list[str]:
         """What a reader of a score on these frames should know."""
         count, beside, total = self.count(indices), self.count_of_sessions(indices), sum(map(len, indices.values()))
-        notes = []
+        words, notes = self.words, []
         if count:
             copied = sum(len(self.copies.get(name, frozenset()).intersection(frames)) for name, frames in indices.items())
             how = f" ({copied} of them copies by another name)" if copied else ""
-            said = f"{count} of the {total} frames trained this network{how}: no score of pictures it has not seen"
+            said = f"{count} of the {total} {words.frames} trained this network{how}: no score of pictures it has not seen"
             notes.append(f"{said} (--held-out leaves them out)")
         if beside:
             names = sorted({self.sessions[name] for name, frames in indices.items() if frames and name in self.sessions})
-            drives = ", ".join(names[:4]) + f" and {len(names) - 4} more" * (len(names) > 4)
-            notes.append(
-                f"{beside} of the {total} frames are others of drives that trained it ({drives}): no score of places it has not seen"
-            )
+            said = f"{beside} of the {total} {words.frames} are others of {words.drives} that trained it ({_some(names)})"
+            notes.append(f"{said}: no score of {words.places} it has not seen")
         return notes
+
+
+def _facts(run: Path) -> dict[str, Any]:
+    """What a run's run.json says of its data, where there is one."""
+    facts: dict[str, Any] = read_json(run / "run.json").get("data", {}) if (run / "run.json").is_file() else {}
+    return facts
+
+
+def _some(names: Iterable[str]) -> str:
+    first, *others = [*names]
+    return ", ".join([first, *others[:3]]) + f" and {len(others) - 3} more" * (len(others) > 3)
 
 
 def _numbers(facts: Mapping[str, Any]) -> dict[str, set[int]]:
