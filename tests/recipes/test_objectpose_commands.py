@@ -105,7 +105,7 @@ def test_objects_in_ones_own_picture(run: Path, tables: Path, tmp_path: Path, st
     assert code == 0, err
     record = json.loads((out / "objects.json").read_text())
     (entry,), labels = record["pictures"], pictures.labels(0)
-    assert f"{len(entry['objects'])} objects in 1 pictures" in text
+    assert f"{len(entry['objects'])} objects in 1 picture" in text
     assert record["classes"] == list(presets.CLASSES)
     true = {pictures.classes[one.class_id] for one in labels.objects}
     assert {one["class"] for one in entry["objects"]} <= true

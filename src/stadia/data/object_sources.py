@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Camera
 from stadia.data.object_labels import LeftOut, ObjectBox, ObjectLabels, ObjectPictures
+from stadia.data.object_layout import LAYOUTS, object_layout
 
 
 def _objects(path: Path, split: str) -> ObjectPictures:
@@ -49,16 +50,12 @@ def format_of(path: Path) -> str:
     path = Path(path).expanduser()
     if (path / "dataset.json").is_file():
         return "objects"
-    if any(path.glob("*/[0-9]*/scene_gt.json")):
-        return "bop"
-    if path.is_dir() and next(path.rglob("*_coord.png"), None) is not None:
-        return "nocs"
-    if any(path.glob("*/label_2")):
-        return "kitti"
+    if (layout := object_layout(path)) is not None:
+        return layout
     raise DataError(
         path,
         found="no pictures of objects" if path.is_dir() else "no such folder",
-        expected="dataset.json (stadia's own layout), SPLIT/000001/scene_gt.json (BOP), *_coord.png (NOCS), or SPLIT/label_2 (KITTI)",
+        expected=f"one of: {', '.join(LAYOUTS.values())}",
         cure="check the path; docs/objectpose.md tells each layout",
     )
 

@@ -17,6 +17,7 @@ from stadia.core.types import Camera
 from stadia.data import DATASETS
 from stadia.data.cache import Progress
 from stadia.data.config import SourceOptions
+from stadia.data.object_layout import refuse_objects
 from stadia.data.poses import read_kitti_poses
 from stadia.data.recordings import CalibratedRecording
 from stadia.data.video_sample import sample_video
@@ -107,7 +108,8 @@ def held_out_split(path: Path, format: str = "auto") -> str | None:
 def check_there(path: Path) -> None:
     """Raise DataError where there is nothing at a path. Opens nothing."""
     if not path.exists():
-        raise DataError(path, found="nothing there", expected="a dataset's folder or a video file", cure="check the path")
+        expected = "a dataset's folder, a video file, or a picture to predict"
+        raise DataError(path, found="nothing there", expected=expected, cure="check the path")
 
 
 def _reader(path: Path, format: str) -> tuple[str, Format]:
@@ -147,9 +149,12 @@ def _recognised(path: Path) -> str:
             expected="dataset.json, which names their splits",
             cure="write it as docs/own-data.md shows, or pass the folder of one recording",
         )
+    if (path / "dataset.json").exists():
+        refuse_objects(path)
     for name in DATASETS:
         if DATASETS.load(name).recognises(path):
             return name
+    refuse_objects(path)
     layouts = "; ".join(f"{name} ({DATASETS.load(name).layout})" for name in DATASETS)
     raise DataError(path, found=_contents(path), expected=f"one of: {layouts}", cure="check the path, or see docs/own-data.md")
 

@@ -21,10 +21,11 @@ _SHIFT, _NEAR_M = 4, 0.01
 _FARTHEST_PX = 2**26  # OpenCV's numbers end at 2^31
 
 
-def draw_objects(picture: Picture, K: NDArray[np.float64], objects: Objects, names: Sequence[str] = ()) -> Picture:
+def draw_objects(picture: Picture, K: NDArray[np.float64], objects: Objects, names: Sequence[str] = (), *, scores: bool = False) -> Picture:
     """(H, W, 3) RGB with each object's box, in the colour of its class, and its axes from the centre to the box's sides; a copy.
 
-    names: of the classes by their number, written beside the boxes. What of a box lies behind the camera is left out.
+    names: of the classes by their number, written beside the boxes.  scores: written beside the names, in hundredths.
+    What of a box lies behind the camera is left out.
     """
     drawn = picture.copy()
     thickness = max(1, round(picture.shape[1] / 480))
@@ -47,7 +48,8 @@ def draw_objects(picture: Picture, K: NDArray[np.float64], objects: Objects, nam
                 .tolist()
             )
             scale = max(0.3, picture.shape[1] / 1400)
-            cv2.putText(drawn, names[class_id], (x, max(y - 2, 8)), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
+            said = f"{names[class_id]} {float(objects.score[row]):.2f}" if scores else names[class_id]
+            cv2.putText(drawn, said, (x, max(y - 2, 8)), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
     return drawn
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -49,9 +49,10 @@ class PictureOfObjects:
         """(H, W), 0 = none."""
         return np.concatenate(([0], self.objects.class_id.cpu().numpy()))[self.instance]
 
-    def drawn(self, classes: Sequence[str]) -> NDArray[np.uint8]:
-        """Masks, and over them boxes and axes with the names of their classes; below them, where they are known, the true boxes."""
-        found = draw_objects(draw_masks(self.image, self.instance, self.class_map, opacity=0.35), self.K, self.objects, classes)
+    def drawn(self, classes: Sequence[str], *, scores: bool = True) -> NDArray[np.uint8]:
+        """Masks, and over them boxes and axes with their classes and scores; below them, where they are known, the true boxes."""
+        masks = draw_masks(self.image, self.instance, self.class_map, opacity=0.35)
+        found = draw_objects(masks, self.K, self.objects, classes, scores=scores)
         return found if self.true is None else np.vstack((found, draw_objects(self.image, self.K, self.true, classes)))
 
     def entry(self, classes: Sequence[str]) -> dict[str, Any]:
@@ -81,6 +82,7 @@ class PictureOfObjects:
 class ObjectsFolder:
     """Writes pictures into a folder as they come, and objects.json at last.
 
+    Entered (`with`), it is left in order when a picture cannot be read: those before it are in objects.json, and no empty folder stays.
     Raises StadiaError where the folder holds something already, two pictures have one name, or nothing came.
     """
 
@@ -90,6 +92,20 @@ class ObjectsFolder:
             raise StadiaError(self.out, found="something there already", expected="a new folder", cure="choose another --out")
         self.entries: list[dict[str, Any]] = []
         self._names: set[str] = set()
+        self._made = not self.out.exists()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            return
+        if self.entries:
+            self.finish()
+            return
+        for folder in (self.out / MASKS, self.out / DRAWN, *([self.out] if self._made else [])):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
     def add(self, picture: PictureOfObjects) -> None:
         """Write its mask, and draw it."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -23,6 +25,7 @@ from stadia.data.tableworld.presets import TableWorldConfig, preset
 from stadia.data.tableworld.write import VERSION, write_tableworld
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.objects import object_findings
+from stadia.geometry.camera import resized
 from stadia.recipes.loaders import loaders
 from stadia.recipes.objectpose_config import ObjectDataConfig
 from stadia.recipes.scored_pictures import facts_of_training
@@ -108,10 +111,18 @@ def open_objects(config: ObjectDataConfig, training: TrainingConfig, *, seed: in
     if config.classes is not None and config.classes != train.classes:
         expected = ", ".join(train.classes)
         raise ConfigError("data.classes", found=", ".join(config.classes), expected=expected, cure="leave it to the data set")
-    config = config.model_copy(update={"classes": train.classes})
+    pixel_ratio = config.pixel_ratio or pixel_ratio_of(train, config.height, config.width)
+    config = config.model_copy(update={"classes": train.classes, "pixel_ratio": pixel_ratio})
     samples = partial(ObjectSamples, height=config.height, width=config.width)
     training_samples, held = samples([train], colour=config.colour, seed=seed), samples([val])
     return ObjectData(config, {"train": train, "val": val}, *loaders(training_samples, held, training, seed=seed))
+
+
+def pixel_ratio_of(pictures: ObjectPictures, height: int, width: int, most: int = 16) -> float:
+    """The median of fx / fy at height x width, over some of the pictures."""
+    chosen = np.unique(np.linspace(0, len(pictures) - 1, most).round().astype(int)).tolist()
+    K = torch.stack([resized(pictures.camera(index), height, width).K for index in chosen])
+    return float((K[:, 0, 0] / K[:, 1, 1]).median())
 
 
 def _kept(pictures: ObjectPictures, format: str) -> ObjectPictures:

@@ -25,6 +25,7 @@ from stadia.data.object_sources import PartOfPictures
 from stadia.data.resize import resize_picture
 from stadia.evaluation.frames import Frame
 from stadia.evaluation.object_files import ObjectsFolder, PictureOfObjects, resized_instances
+from stadia.evaluation.object_padding import is_padded, padding_to
 from stadia.evaluation.predictions import Provenance
 from stadia.evaluation.watch import Watch
 from stadia.geometry.numpy_camera import resized_K
@@ -33,8 +34,8 @@ from stadia.metrics.object_pose import Objects
 from stadia.metrics.object_scores import Comparison
 from stadia.recipes.asked import EvaluationAsked, PredictionAsked
 from stadia.recipes.found_objects import compare_pictures
-from stadia.recipes.inputs import open_input
 from stadia.recipes.labelled_objects import objects_of
+from stadia.recipes.object_inputs import open_object_inputs
 from stadia.recipes.object_scoring import ObjectScore, picture_name, score_of
 from stadia.recipes.scored_pictures import scored_pictures
 from stadia.training.run import Run
@@ -59,33 +60,54 @@ def refuse_depth_options(asked: PredictionAsked | EvaluationAsked) -> None:
 
 @torch.inference_mode()
 def found_in(task: ObjectPoseRecipe, frame: Frame) -> PictureOfObjects:
-    """The objects in one picture of any size, in metres by its K."""
-    height, width = task.config.data.height, task.config.data.width
-    size = frame.image.shape[0], frame.image.shape[1]
+    """The objects in one picture of any size, in metres by its K. One of another shape than the training's gets margins."""
+    data = task.config.data
+    padding = padding_to(frame, data.height, data.width, data.pixel_ratio or 1.0)
+    image, K = padding.image, padding.K
+    size = image.shape[0], image.shape[1]
     device = next(task.parameters()).device
-    image = torch.from_numpy(resize_picture(frame.image, height, width)).to(device).permute(2, 0, 1)[None] / 255
-    K = torch.from_numpy(resized_K(frame.K, size, height, width)).float().to(device)[None]
-    found = task.find(image, Camera(K, height, width))
-    return PictureOfObjects(frame.name, frame.image, frame.K, resized_instances(found.instance[0], *size), found.objects.to("cpu"))
+    seen = torch.from_numpy(resize_picture(image, data.height, data.width)).to(device).permute(2, 0, 1)[None] / 255
+    seen_K = torch.from_numpy(resized_K(K, size, data.height, data.width)).float().to(device)[None]
+    found = task.find(seen, Camera(seen_K, data.height, data.width))
+    instance = padding.cut(resized_instances(found.instance[0], *size))
+    return PictureOfObjects(frame.name, frame.image, frame.K, instance, found.objects.to("cpu"))
 
 
 def predict(task: ObjectPoseRecipe, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
     """Write what is found in each picture of an input, and say so, line by line."""
     refuse_depth_options(asked)
-    provenance, inputs = Provenance.of(asked.checkpoint), open_input(asked.source, every=asked.every, **asked.options)
-    for given in inputs:
+    data = task.config.data
+    provenance, inputs = Provenance.of(asked.checkpoint), open_object_inputs(asked.source, every=asked.every, **asked.options)
+    for one in inputs:
+        given = one.given
         folder = ObjectsFolder(asked.out if len(inputs) == 1 else inside(asked.out, given.name), task.classes, provenance)
         results: list[BopResult] = []
-        for number, frame in enumerate(watch(given.frames, given.count, f"finding objects in {given.name}")):
-            picture = found_in(task, frame)
-            folder.add(picture)
-            results += _rows(picture.objects, 0, number)
-        write_results(folder.out / CSV, results)
-        folder.finish()
+        bop = _bop_of(one.pictures) if one.pictures is not None else None
+        own = bop if bop is not None and bop.classes == task.classes else None
+        padded = 0
+        with folder:
+            for number, frame in enumerate(watch(given.frames, given.count, f"finding objects in {given.name}")):
+                picture = found_in(task, frame)
+                folder.add(picture)
+                scene_id, im_id = bop.ids[number * one.every] if bop is not None else (0, number)
+                results += _rows(picture.objects, scene_id, im_id, pictures=own, classes=task.classes)
+                padded += is_padded(frame, data.height, data.width, data.pixel_ratio or 1.0)
+            write_results(folder.out / CSV, results)
+            folder.finish()
         objects = sum(len(entry["objects"]) for entry in folder.entries)
-        yield f"{folder.out}: {objects} objects in {len(folder.entries)} pictures"
+        yield f"{folder.out}: {_counted(objects, 'object')} in {_counted(len(folder.entries), 'picture')} of {given.name}"
         yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(folder.out.iterdir()))
+        if bop is not own:
+            yield "note: the data set's classes are not the run's: obj_id is the run's number of a class, the frame ours"
+        if padded:
+            yield f"note: {_counted(padded, 'picture')} of another shape than the training's: padded to it, not squeezed"
+    yield "score: the mean probability of an object's class over its pixels; not how good its pose is"
     yield "metres by the camera that was given; a wrong focal length makes every distance wrong by the same factor"
+    yield "note: nothing compares a picture with those of the training: in one unlike them, what is found means little"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _rows(objects: Objects, scene_id: int, im_id: int, pictures: BopPictures | None = None, classes: Sequence[str] = ()) -> list[BopResult]:

@@ -27,6 +27,8 @@ class ObjectDataConfig(StrictModel):
     train_split, val_split: as the data set names them; val_split=null holds pictures of train_split out.
     val_share: how many of them, the last ones.
     height, width: the network's size, multiples of 32; every picture is resized to it, its camera with it.
+    pixel_ratio: fx / fy of the training's pictures at this size; null asks the data set. Predicting, a picture of another shape gets
+    margins, so that it is not squeezed more than they are.
     classes: by name, the background first; null asks the data set.
     """
 
@@ -38,6 +40,7 @@ class ObjectDataConfig(StrictModel):
     val_share: float = Field(default=0.25, gt=0, lt=1)
     height: NetworkPixels = 128
     width: NetworkPixels = 160
+    pixel_ratio: float | None = Field(default=None, gt=0)
     classes: tuple[str, ...] | None = None
     colour: ColourConfig = ColourConfig()
     cache: CacheConfig = CacheConfig()

@@ -1,0 +1,206 @@
+"""What a run of `objectpose` predicts: data sets of objects, pictures of another shape, one that cannot be read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from stadia.cli.main import run as run_command_line
+from stadia.core.config import resolve
+from stadia.core.errors import DataError
+from stadia.core.types import Camera
+from stadia.data.bop import BopPictures
+from stadia.data.bop_results import read_results
+from stadia.data.object_layout import object_layout, splits_of
+from stadia.data.sources import open_recordings
+from stadia.data.tableworld import presets
+from stadia.data.tableworld.write import write_tableworld
+from stadia.evaluation.frames import Frame
+from stadia.evaluation.object_drawings import draw_objects
+from stadia.evaluation.object_padding import is_padded, padding_to
+from stadia.geometry.numpy_camera import resized_K
+from stadia.geometry.symmetry import Symmetry
+from stadia.metrics.object_pose import Objects
+from stadia.recipes.found_objects import FoundObjects
+from stadia.recipes.object_inputs import open_object_inputs
+from stadia.recipes.objectpose import ObjectPoseRecipe
+from stadia.recipes.objectpose_config import ObjectPoseConfig
+from stadia.training.checkpoints import Header
+from stadia.training.checkpoints import write as write_checkpoint
+
+HEIGHT, WIDTH = 64, 96
+Stadia = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four tables, one side each."""
+    sizes = {"train": 2, "val": 1, "test": 1, "views": 1, "height": HEIGHT, "width": WIDTH, "supersampling": 1}
+    return write_tableworld(presets.TINY.model_copy(update=sizes), tmp_path_factory.mktemp("tables") / "tiny", workers=1).parent
+
+
+@pytest.fixture
+def stadia(capfd: pytest.CaptureFixture[str]) -> Stadia:
+    """Runs `stadia WORDS...` in this process: exit code, stdout, stderr."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ending:
+            run_command_line([str(word) for word in words])
+        out, err = capfd.readouterr()
+        return int(ending.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run's folder whose network finds one cup in the middle of every picture."""
+    words = [f"data.height={HEIGHT}", f"data.width={WIDTH}", "model.encoder=mobilenetv3_small_050", "model.pretrained=false"]
+    words += ["model.pyramid_channels=4", "model.segmentation_channels=4", f"data.path={json.dumps(str(tables))}"]
+    config, _ = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {}, words), Console())
+    folder = tmp_path / "runs" / "2026-01-01-000000-objects"
+    header = Header(recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={})
+    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": ObjectPoseRecipe(config).state_dict()})
+    (folder / "run.json").write_text("{}")
+    monkeypatch.setattr(ObjectPoseRecipe, "find", _one_cup)
+    return folder
+
+
+def _one_cup(task: ObjectPoseRecipe, image: torch.Tensor, camera: Camera) -> FoundObjects:
+    instance = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.long)
+    instance[:, HEIGHT // 4 : HEIGHT * 3 // 4, WIDTH // 4 : WIDTH * 3 // 4] = 1
+    kind = presets.CLASSES.index("cup")
+    T = torch.eye(4)[None].clone()
+    T[0, 2, 3] = 0.5
+    cup = Objects(torch.tensor([kind]), T, torch.full((1, 3), 0.1), Symmetry.of(["none"]), torch.tensor([0.73]))
+    return FoundObjects(instance, instance * kind, torch.zeros(1, dtype=torch.long), cup)
+
+
+def test_a_data_set_of_objects_is_predicted_with_its_cameras(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
+    code, text, err = stadia("predict", run, tables, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "1 object in 1 picture of tiny/test" in text
+    (entry,) = json.loads((tmp_path / "out" / "objects.json").read_text())["pictures"]
+    scene = json.loads((tables / "test-00000" / "scene.json").read_text())
+    assert np.allclose(entry["K"], scene["pictures"][0]["K"])
+    (given,) = open_object_inputs(tables, split="train", every=2)
+    assert [frame.name for frame in given.given.frames] == ["train-00000-000"]
+    assert "score: the mean probability of an object's class over its pixels" in text
+    assert "nothing compares a picture with those of the training" in err
+
+
+def test_a_split_is_chosen_by_its_name(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
+    code, _, err = stadia("predict", run, tables, "data.split=tain", "--out", tmp_path / "out")
+    assert code != 0
+    assert "splits train, val, test, expected a split 'tain'" in err
+    code, _, err = stadia("predict", run, tables, "data.camera.focal_px=300", "--out", tmp_path / "out")
+    assert code != 0
+    assert "data.camera: found given, expected nothing" in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.real
+def test_of_bop_the_csv_has_its_pictures_numbers(run: Path, real_data: Path, tmp_path: Path, stadia: Stadia) -> None:
+    lmo = real_data / "bop" / "lmo"
+    assert object_layout(lmo) == "bop"
+    code, text, err = stadia("predict", run, lmo, "--every", 20, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "of lmo/test" in text
+    assert {(row.scene_id, row.im_id) for row in read_results(tmp_path / "out" / "bop.csv")} <= set(BopPictures.open(lmo).ids)
+    assert "the data set's classes are not the run's: obj_id is the run's number of a class" in err
+
+
+def test_of_another_recipe_objects_are_named_with_the_cure(tables: Path, tmp_path: Path, stadia: Stadia) -> None:
+    with pytest.raises(DataError, match=r"pictures of objects.*--recipe objectpose"):
+        open_recordings(tables)
+    code, _, err = stadia("check", tables)
+    assert code != 0
+    assert "--recipe objectpose" in err
+    for name in ("bop/test/000001/scene_gt.json", "kitti/training/label_2/0.txt", "nocs/real_test/scene_1/0000_coord.png"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True)
+        file.write_text("")
+        layout, split = name.split("/")[:2]
+        assert object_layout(tmp_path / layout) == layout
+        assert splits_of(tmp_path / layout, layout) == [split]
+        with pytest.raises(DataError, match="pictures of objects"):
+            open_recordings(tmp_path / layout)
+    (tmp_path / "dataset.json").write_text('{"format": "stadia"}')
+    assert object_layout(tmp_path) is None
+
+
+def test_a_wide_picture_gets_margins_and_keeps_its_camera(run: Path, tmp_path: Path, stadia: Stadia) -> None:
+    wide = tmp_path / "wide.png"
+    cv2.imwrite(str(wide), np.full((100, 300, 3), 90, np.uint8))
+    code, _, err = stadia("predict", run, wide, "--out", tmp_path / "out", "data.camera.horizontal_fov_deg=55")
+    assert code == 0, err
+    assert "1 picture of another shape than the training's: padded to it, not squeezed" in err
+    mask = cv2.imread(str(tmp_path / "out" / "masks" / "wide.png"), cv2.IMREAD_UNCHANGED)
+    assert mask is not None
+    assert mask.shape == (100, 300)
+    assert mask[:, :74].max() == 0  # a quarter of the width, as it was shown
+    assert mask[50, 150] == 1
+    assert mask[:, 150].all()  # half of 200 rows with margins: all of the 100 that are the picture's
+
+
+@pytest.mark.parametrize(("size", "padded"), [((100, 300), (200, 300)), ((300, 100), (300, 450))])
+def test_what_a_pixel_looks_at_is_the_same_with_margins(size: tuple[int, int], padded: tuple[int, int]) -> None:
+    K = np.array([[250.0, 0, 140], [0, 250.0, 52], [0, 0, 1]])
+    image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    frame = Frame("x", image, K)
+    made = padding_to(frame, HEIGHT, WIDTH, 1.0)
+    assert made.image.shape[:2] == padded
+    assert is_padded(frame, HEIGHT, WIDTH, 1.0)
+    assert np.array_equal(made.cut(made.image), image)
+    pixel = np.array([10 + made.left, 20 + made.top, 1.0])
+    assert np.allclose(np.linalg.solve(made.K, pixel), np.linalg.solve(K, [10, 20, 1.0]))
+    seen = resized_K(made.K, padded, HEIGHT, WIDTH)
+    assert seen[0, 0] == pytest.approx(seen[1, 1], rel=0.01)
+
+
+def test_squeezed_as_the_training_was_is_left(tables: Path) -> None:
+    K = np.array([[500.0, 0, 320], [0, 500.0, 240], [0, 0, 1]])
+    frame = Frame("x", np.zeros((480, 640, 3), np.uint8), K)
+    assert not is_padded(frame, 128, 160, (160 / 640) / (128 / 480))
+    assert is_padded(frame, 128, 160, 1.0)
+    words = [f"data.path={json.dumps(str(tables))}", "data.height=64", "data.width=64"]
+    config, _ = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {}, words), Console())
+    assert config.data.pixel_ratio == pytest.approx(64 / 96)
+
+
+def test_one_bad_picture_leaves_no_empty_folder_and_loses_nothing(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    shutil.copy(tables / "test-00000" / "image" / "000.png", folder / "0.png")
+    shutil.copy(tables / "test-00000" / "image" / "000.png", folder / "1.png")
+    (folder / "1.png").write_bytes((folder / "0.png").read_bytes()[:900])
+    words = ["predict", run, folder, "data.camera.horizontal_fov_deg=55", "--out"]
+    code, _, err = stadia(*words, tmp_path / "out")
+    assert code != 0
+    assert "1.png" in err
+    assert [one["name"] for one in json.loads((tmp_path / "out" / "objects.json").read_text())["pictures"]] == ["0"]
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tables, damaged)
+    (damaged / "test-00000" / "image" / "000.png").write_bytes(b"text")
+    code, _, err = stadia("predict", run, damaged, "--out", tmp_path / "none")
+    assert code != 0
+    assert not (tmp_path / "none").exists()
+
+
+def test_scores_are_drawn_beside_names_of_what_was_found_alone(tables: Path) -> None:
+    T = torch.eye(4)[None].clone()
+    T[0, 2, 3] = 1.0
+    cup = Objects(torch.tensor([1]), T, torch.full((1, 3), 0.1), Symmetry.of(["none"]), torch.tensor([0.73]))
+    picture, K = np.zeros((200, 300, 3), np.uint8), np.array([[250.0, 0, 150], [0, 250.0, 100], [0, 0, 1]])
+    named, scored = (draw_objects(picture, K, cup, ("background", "cup"), scores=scores) for scores in (False, True))
+    beyond = np.abs(scored.astype(int) - named).max(2).max(0).nonzero()[0]
+    assert len(beyond)
+    assert beyond.min() > named[:95].max(2).max(0).nonzero()[0].min()  # the name stays where it is
