@@ -7,7 +7,7 @@ and Zisserman, Single view metrology, IJCV 40, 2000). Many objects and frames sa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
 import torch
@@ -44,6 +44,7 @@ class BoxedObjects:
     height_m: (N,) float64 known heights, NaN where there is none.
     spread_m: (N,) their standard deviation.
     hidden: (N,) bool, where something is known to stand before its foot or its top.
+    cut: (N,) bool, where the picture's edge cuts it, or is so near that it may.
     """
 
     frame: Tensor
@@ -51,6 +52,7 @@ class BoxedObjects:
     height_m: Tensor
     spread_m: Tensor
     hidden: Tensor
+    cut: Tensor
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -67,7 +69,7 @@ class BoxedObjects:
 
     def of(self, chosen: Tensor) -> BoxedObjects:
         """Some of them, by bool or by number."""
-        return BoxedObjects(self.frame[chosen], self.box_px[chosen], self.height_m[chosen], self.spread_m[chosen], self.hidden[chosen])
+        return BoxedObjects(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +104,13 @@ def tilt_deg(normal: Tensor) -> tuple[float, float]:
     return math.degrees(math.asin(max(-1.0, min(1.0, z)))), math.degrees(math.atan2(-x, -y))
 
 
-def eligible(objects: BoxedObjects, height: int, width: int, *, margin_px: float = 5.0, least_px: float = 20.0) -> list[Verdict]:
-    """What can be said of each object without a horizon: masks stop before the picture's edge, so the margin is a few pixels."""
-    box = objects.box_px
+def without_horizon(objects: BoxedObjects, *, least_px: float = 20.0) -> list[Verdict]:
+    """What can be said of each object without a horizon: N."""
     known = (objects.height_m > 0) & (objects.spread_m > 0)
-    border = (box[:, 0] < margin_px) | (box[:, 1] < margin_px) | (box[:, 2] > width - margin_px) | (box[:, 3] > height - margin_px)
-    verdict = [Verdict.BELIEVED] * len(objects)
     small = objects.height_px < least_px
-    for reason, is_so in ((Verdict.HIDDEN, objects.hidden), (Verdict.SMALL, small), (Verdict.BORDER, border), (Verdict.NO_HEIGHT, ~known)):
+    verdict = [Verdict.BELIEVED] * len(objects)
+    reasons = (Verdict.HIDDEN, objects.hidden), (Verdict.SMALL, small), (Verdict.BORDER, objects.cut), (Verdict.NO_HEIGHT, ~known)
+    for reason, is_so in reasons:
         for row in is_so.nonzero()[:, 0].tolist():
             verdict[row] = reason
     return verdict
@@ -117,13 +118,12 @@ def eligible(objects: BoxedObjects, height: int, width: int, *, margin_px: float
 
 def survey(
     objects: BoxedObjects,
-    camera: Camera,
+    focal_px: float,
     frames: int,
     *,
     horizons: Tensor | None = None,
     horizon_deg: float = 0.3,
     tolerance: float = 0.2,
-    margin_px: float = 5.0,
     least_px: float = 20.0,
     draws: int = 200,
     seed: int = 0,
@@ -131,25 +131,25 @@ def survey(
     """The camera's height, of all objects together.
 
     Args:
-        objects: N of `frames` pictures.
-        camera: K (3, 3).
+        objects: N of `frames` pictures of one camera.
+        focal_px: its focal length along y.
         frames: F, the pictures.
         horizons: (3,) or (F, 3) where they are known. None: one for all pictures, fitted to the objects themselves; that needs them near
             and far, and a camera that looks one way.
         horizon_deg: how wrong a horizon may be, one standard deviation: a car nods by 0.3 degrees. It makes far objects say less.
         tolerance: largest |ln| of what an object says over what all say, to be believed.
-        margin_px, least_px: an object nearer to the border, or lower, is left out.
+        least_px: an object lower than that is left out.
         draws: of the bootstrap, over stretches of frames, since neighbouring frames show the same objects, and over objects.
         seed: the same objects and seed give the same answer.
 
     Raises GeometryError where no object is left, or where they do not agree on a horizon.
     """
-    verdict = eligible(objects, camera.height, camera.width, margin_px=margin_px, least_px=least_px)
+    verdict = without_horizon(objects, least_px=least_px)
     usable = torch.tensor([one is Verdict.BELIEVED for one in verdict], dtype=torch.bool)
     _check_any(usable, verdict)
     generator = torch.Generator().manual_seed(seed)
     chosen = objects.of(usable)
-    slack_px = float(camera.fy) * math.radians(horizon_deg)
+    slack_px = focal_px * math.radians(horizon_deg)
 
     def horizon(of: BoxedObjects) -> Tensor:
         if horizons is not None:
@@ -222,8 +222,8 @@ def _redrawn(frame: Tensor, frames: int, generator: torch.Generator) -> Tensor:
     """Numbers of objects: stretches of frames with replacement, about as many as they are long, then objects of these with replacement."""
     length = math.ceil(math.sqrt(frames))
     stretch = frame // length
-    _, stretch = stretch.unique(return_inverse=True)
-    count = int(stretch.max()) + 1
+    shown = torch.bincount(stretch) > 0
+    stretch, count = (shown.cumsum(0) - 1)[stretch], int(shown.sum())
     times = torch.bincount(torch.randint(count, (count,), generator=generator), minlength=count)
     pool = torch.arange(len(frame)).repeat_interleave(times[stretch])
     return pool[torch.randint(len(pool), (len(pool),), generator=generator)]
