@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from stadia.core.errors import ConfigError
 from stadia.data.height_priors import PRIORS, SAME_CLASS, HeightPrior, check_scored_on, prior_of
+from stadia.data.roadworld.vehicles import MODELS, SHARES
 
 KITTI = PRIORS["kitti"]
 
@@ -41,10 +43,19 @@ def test_a_users_own_name_comes_first():
 def test_every_prior_says_where_it_comes_from():
     with pytest.raises(ValidationError):
         HeightPrior(mean_m=1.5, spread_m=0.1)
-    assert all(
-        "spread assumed" in prior.source and 0 < prior.spread_m < 0.2 * prior.mean_m for p in PRIORS.values() for prior in p.values()
-    )
+    assert all(0 < prior.spread_m < 0.2 * prior.mean_m for table in PRIORS.values() for prior in table.values())
+    assert all("spread assumed" in prior.source for name in ("kitti", "mixed") for prior in PRIORS[name].values())
     assert PRIORS["mixed"]["car"].mean_m / KITTI["car"].mean_m == pytest.approx(1.12, abs=0.002)
+
+
+def test_roadworlds_prior_is_what_it_draws():
+    """The median of a thousand cars as their worlds draw them."""
+    random = np.random.default_rng(0)
+    means, shares = zip(*((model.size_hwl_m[0], SHARES[name]) for name, model in MODELS.items()), strict=True)
+    drawn = random.choice(means, 10_000, p=shares) * random.normal(1, 0.025, 10_000)
+    prior = PRIORS["roadworld"]["car"]
+    assert np.median(drawn) == pytest.approx(prior.mean_m, rel=0.005)
+    assert np.std(drawn) == pytest.approx(prior.spread_m, rel=0.03)
 
 
 @pytest.mark.parametrize("scored_on", ["kitti", "kitti_raw", "kitti_odometry"])

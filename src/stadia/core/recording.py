@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +16,55 @@ from stadia.core.types import Camera
 LEFT, RIGHT = "left", "right"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RoadMasks:
+    """What the pixels of a picture show.
+
+    semantic: (H, W) uint8 class numbers, named by `MaskReader.classes`.
+    instance: (H, W) uint16, the object's number in this picture, 0 = none.
+    """
+
+    semantic: NDArray[np.uint8]
+    instance: NDArray[np.uint16]
+
+
+class MaskReader(Protocol):
+    """Masks of a recording's pictures, by the name of the picture's file without its ending.
+
+    classes: the names of the class numbers.
+    """
+
+    @property
+    def classes(self) -> Mapping[int, str]: ...
+
+    def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
+        """At this size; None where the picture has none. Raises DataError where they are damaged, or of a picture of another shape."""
+        ...
+
+    def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
+        """Of objects whose height is known one by one: mean and spread in metres, by the object's number; empty where none is."""
+        ...
+
+    def fingerprint(self, side: str) -> str:
+        """Identifies the masks' content."""
+        ...
+
+
 class Recording(ABC):
     """Consecutive frames of one rig (one drive, one video). Reading is lazy, and every call reads from disk.
 
     name: unique among the recordings of a training and stable between runs ("kitti_odometry/06").
     sides: ("left",) for mono, ("left", "right") for a rectified pair.
     T_right_left: (4, 4) float64, metres: points of the left camera to the right one; t_x = -baseline. None for mono.
+    mount: how the camera was mounted, as far as the data tell: cameras of one mount are equally high above the road.
+    mask_reader: masks of road and objects; None where there are none. May be set: masks are often made later.
     """
 
     name: str
     sides: tuple[str, ...] = (LEFT,)
     T_right_left: NDArray[np.float64] | None = None
+    mount: str = ""
+    mask_reader: MaskReader | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -65,6 +106,18 @@ class Recording(ABC):
     def file(self, index: int, side: str = LEFT) -> Path | None:
         """The picture's file, for messages and fingerprints; None for frames of a video."""
         return None
+
+    def stem(self, index: int, side: str = LEFT) -> str:
+        """The name of the picture's file without its ending; of a video its frame's number, with six digits."""
+        file = self.file(index, side)
+        return f"{self.number(index):06d}" if file is None else file.stem
+
+    def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
+        """Road and objects of a picture, at its size; None where it has none. Raises DataError as `MaskReader.read`."""
+        if self.mask_reader is None:
+            return None
+        camera = self.camera(index, side)
+        return self.mask_reader.read(self.stem(index, side), side, height=camera.height, width=camera.width)
 
     def fingerprint(self) -> str:
         """Identifies the content: changes when the pictures or the camera do, not when the folder moves."""

@@ -123,6 +123,25 @@ class Targets(Movable):
     depth_m: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoadTargets(Targets):
+    """Targets of road video, with what is road and what stands on it. M: the most objects in a picture of the batch.
+
+    road: (B, 1, H, W) bool.
+    objects: (B, 1, H, W) int16, 0 = none, n = the picture's n-th object.
+    object_class: (B, M) int64, column n - 1 of the n-th object, -1 = there is none; numbers of `data.road_samples.RoadSamples.classes`.
+    object_height_m, object_spread_m: (B, M) mean and standard deviation of what is known of its height; NaN where nothing is.
+    camera_group: (B,) int64; cameras of one height above the road have one number.
+    """
+
+    road: Tensor
+    objects: Tensor
+    object_class: Tensor
+    object_height_m: Tensor
+    object_spread_m: Tensor
+    camera_group: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Meta:
     """Where a sample came from; no two samples of a set have the same, so that validation counts each once.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
-from stadia.core.recording import LEFT, Recording
+from stadia.core.recording import LEFT, MaskReader, Recording, RoadMasks
 from stadia.core.types import Camera
 from stadia.geometry.camera import cropped
 from stadia.geometry.crops import Box, picture_box
@@ -20,6 +20,7 @@ class CroppedRecording(Recording):
     def __init__(self, recording: Recording, crop: str) -> None:
         self.recording, self.crop = recording, crop
         self.name, self.sides, self.T_right_left = recording.name, recording.sides, recording.T_right_left
+        self.mount = recording.mount
         if len(recording):
             self._box(0, LEFT)
 
@@ -36,6 +37,18 @@ class CroppedRecording(Recording):
     @property
     def session(self) -> str:
         return self.recording.session
+
+    @property
+    def mask_reader(self) -> MaskReader | None:
+        return self.recording.mask_reader
+
+    @mask_reader.setter
+    def mask_reader(self, reader: MaskReader | None) -> None:
+        self.recording.mask_reader = reader
+
+    def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
+        masks, box = self.recording.masks(index, side), self._box(index, side)
+        return None if masks is None else RoadMasks(box.cut(masks.semantic), box.cut(masks.instance))
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         return np.ascontiguousarray(self._box(index, side).cut(self.recording.image(index, side)))

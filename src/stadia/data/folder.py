@@ -24,6 +24,7 @@ from stadia.data.config import Matrix, SourceOptions
 from stadia.data.pictures import check_depth, list_pictures, read_depth_png, read_npy, refuse_jpeg
 from stadia.data.poses import read_kitti_poses, read_times
 from stadia.data.recordings import Intrinsics, PictureRecording, check_K
+from stadia.data.road_masks import MaskFiles
 from stadia.data.sources import choose
 
 _Row = tuple[float, float, float, float]
@@ -56,6 +57,7 @@ class _RecordingFile(_Lenient):
     T_right_left: tuple[_Row, _Row, _Row, _Row] | None = None
     frame_rate_hz: float | None = Field(default=None, gt=0)
     camera_height_m: float | None = Field(default=None, gt=0)
+    mount: str | None = None
 
 
 def _parse(model: type[Any], path: Path) -> Any:
@@ -145,7 +147,7 @@ def _open_recording(folder: Path, name: str) -> Recording:
     times_s = read_times(folder / "times.txt", frames)
     if times_s is None and described.frame_rate_hz:
         times_s = np.arange(frames) / described.frame_rate_hz
-    return FolderRecording(
+    recording = FolderRecording(
         name=name,
         folder=folder,
         pictures=pictures,
@@ -155,3 +157,6 @@ def _open_recording(folder: Path, name: str) -> Recording:
         times_s=times_s,
         camera_height_m=described.camera_height_m,
     )
+    recording.mask_reader = MaskFiles.beside(folder)
+    recording.mount = described.mount or ("" if described.camera_height_m is None else f"{described.camera_height_m:g} m")
+    return recording

@@ -148,8 +148,7 @@ class Samples(Dataset[Batch]):
     def packed(self, key: int | tuple[int, int]) -> Packed:
         """The sample before its one conversion to float; what a worker sends."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        target = self._targets[index]
-        change = draw(self.augmentation, self.height, self.width, generator(self.seed, "sample", epoch, index))
+        target, change = self._targets[index], self.change((epoch, index))
         # A mirrored left picture shows what a right camera sees. So the sides swap with the mirroring, and the rig stays one
         # whose right camera is at +x.
         side = _OTHER_SIDE[target.side] if change.mirror and self.stereo else target.side
@@ -157,6 +156,11 @@ class Samples(Dataset[Batch]):
         if self.stereo:
             views.append(_View(target.index, _OTHER_SIDE[side]))
         return self._changed(target.recording, views, change)
+
+    def change(self, key: tuple[int, int]) -> Draw:
+        """What is random in the sample of a key (epoch, index), for what else belongs to its target."""
+        epoch, index = key
+        return draw(self.augmentation, self.height, self.width, generator(self.seed, "sample", epoch, index))
 
     def _changed(self, number: int, views: list[_View], change: Draw) -> Packed:
         """The views with everything that belongs to them, all changed by the same draw."""

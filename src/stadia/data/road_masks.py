@@ -1,0 +1,191 @@
+"""Masks of road and objects: files beside a recording's pictures, and their clean-up.
+
+FOLDER/semantic/SIDE/STEM.png (class numbers), FOLDER/instance/SIDE/STEM.png (object numbers, 0 = none; without them touching pixels of a
+class are one object), FOLDER/classes.json ({"1": "road", "9": "car"}), and where objects' heights are known one by one
+FOLDER/heights.json ({"left/000000": {"3": [1.52, 0.08]}}: mean and spread in metres by object). See docs/metric.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import RootModel, ValidationError
+
+from stadia.core.errors import DataError
+from stadia.core.files import inside, read_json
+from stadia.core.recording import Recording, RoadMasks
+from stadia.data.height_priors import PRIORS, SAME_CLASS
+from stadia.data.pictures import read_numbers_png
+from stadia.data.road_config import RoadConfig
+
+Numbers = NDArray[np.int32]
+ROAD = "road"
+OBJECTS = frozenset({*PRIORS["kitti"], *SAME_CLASS, "bus", "bicycle", "motorcycle"})
+"""Classes that are counted one by one where only classes are told."""
+
+SHAPE_TOLERANCE = 0.02
+"""Of the ratio of the sides: masks may have another size than their picture, and no other shape."""
+
+
+class _Classes(RootModel[dict[int, str]]):
+    """classes.json."""
+
+
+class _Heights(RootModel[dict[str, dict[int, tuple[float, float]]]]):
+    """heights.json."""
+
+
+class MaskFiles:
+    """The masks in a folder, see the module. Raises DataError naming the file where classes.json is missing or damaged."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.classes: Mapping[int, str] = {number: name.strip().lower() for number, name in self._parsed(_Classes, "classes.json").items()}
+
+    @classmethod
+    def beside(cls, recording: Path) -> MaskFiles | None:
+        """Of a recording's folder: in masks/ there, or as RoadWorld writes them, in the folder itself; None where there are none."""
+        found = next((folder for folder in (recording / "masks", recording) if (folder / "semantic").is_dir()), None)
+        return None if found is None else cls(found)
+
+    def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
+        """See `core.recording.MaskReader`."""
+        path = self._file("semantic", side, stem)
+        if not path.exists():
+            return None
+        semantic = _resized(path, read_numbers_png(path), height, width)
+        of_objects = self._file("instance", side, stem)
+        if of_objects.exists():
+            instance = _resized(of_objects, read_numbers_png(of_objects), height, width)
+        else:
+            instance = _touching(semantic, [number for number, name in self.classes.items() if name in OBJECTS])
+        return RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16))
+
+    def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
+        """See `core.recording.MaskReader`."""
+        return self._heights.get(f"{side}/{stem}", {})
+
+    def fingerprint(self, side: str) -> str:
+        """A hash of every file's name, size and time of change, and of the small files' content."""
+        digest = hashlib.blake2b(digest_size=16)
+        for kind in ("semantic", "instance"):
+            for path in sorted((self.folder / kind / side).glob("*.png")):
+                state = path.stat()
+                digest.update(f"{kind}/{path.name}:{state.st_size}:{state.st_mtime_ns}\n".encode())
+        for name in ("classes.json", "heights.json"):
+            digest.update((self.folder / name).read_bytes() if (self.folder / name).exists() else b"-")
+        return digest.hexdigest()
+
+    @cached_property
+    def _heights(self) -> Mapping[str, Mapping[int, tuple[float, float]]]:
+        found: Mapping[str, Mapping[int, tuple[float, float]]] = {}
+        if (self.folder / "heights.json").exists():
+            found = self._parsed(_Heights, "heights.json")
+        return found
+
+    def _file(self, kind: str, side: str, stem: str) -> Path:
+        return inside(self.folder, f"{kind}/{side}/{stem}.png")
+
+    def _parsed(self, model: type[RootModel], name: str) -> dict:
+        path = self.folder / name
+        try:
+            return dict(model.model_validate(read_json(path)).root)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = ".".join(map(str, problem["loc"])) or "the file"
+            raise DataError(path, found=f"{key}: {problem['msg']}", expected="the layout of masks", cure="see docs/metric.md") from error
+
+
+def with_masks(recordings: Sequence[Recording], folder: Path) -> None:
+    """Give recordings without masks those of a folder: FOLDER itself for a single one, else FOLDER/NAME of each, NAME in full or its end.
+
+    Raises DataError where the folder has masks of none of them.
+    """
+    bare = [recording for recording in recordings if recording.mask_reader is None]
+    for recording in bare:
+        places = [folder / recording.name, folder / Path(recording.name).name, *([folder] if len(recordings) == 1 else [])]
+        found = next((place for place in places if (place / "semantic").is_dir()), None)
+        recording.mask_reader = None if found is None else MaskFiles(found)
+    if bare and all(recording.mask_reader is None for recording in bare):
+        raise DataError(
+            folder,
+            found=f"no masks of {bare[0].name}",
+            expected="semantic/left/ in it" if len(recordings) == 1 else f"a folder {bare[0].name} with semantic/left/ in it",
+            cure="make them: stadia prepare VIDEO --masks",
+        )
+
+
+def _resized(path: Path, numbers: Numbers, height: int, width: int) -> Numbers:
+    """By the nearest pixel. Raises DataError where the shape is another: then they are masks of another picture, or of a part of it."""
+    if abs(numbers.shape[1] * height / (numbers.shape[0] * width) - 1) > SHAPE_TOLERANCE:
+        raise DataError(
+            path,
+            found=f"{numbers.shape[1]}x{numbers.shape[0]}",
+            expected=f"the shape of the picture's {width}x{height}",
+            cure="make the masks of the pictures as they are, neither cropped nor stretched",
+        )
+    return nearest(numbers, height, width)
+
+
+def nearest(numbers: Numbers, height: int, width: int) -> Numbers:
+    """(h, w) to (height, width) by the nearest pixel centre: numbers are never mixed."""
+    if numbers.shape == (height, width):
+        return numbers
+    return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def _touching(semantic: Numbers, classes: Sequence[int]) -> Numbers:
+    """Pixels of one class that touch along a side, as one object."""
+    instance, count = np.zeros(semantic.shape, np.int32), 0
+    for number in classes:
+        found, labels = cv2.connectedComponents((semantic == number).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+        instance = np.where(labels > 0, labels + count, instance)
+        count += found - 1
+    return instance
+
+
+def cleaned(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
+    """The masks with objects that heights can be measured of: each its largest piece, of the class that most of it has.
+
+    What is left out has number 0: objects smaller than `config.least_share` of the picture, and those hidden by more than
+    `config.most_hidden` of their outline behind an object whose foot is lower, so nearer. What the picture's edge cuts is left in:
+    a sample that is mirrored and zoomed has edges of its own.
+    """
+    semantic, instance = masks.semantic.copy(), np.zeros_like(masks.instance)
+    least = config.least_share * semantic.size
+    for number in np.unique(masks.instance):
+        if number == 0 or (piece := _largest_piece(masks.instance == number)) is None or np.count_nonzero(piece) < least:
+            continue
+        instance[piece] = number
+        semantic[piece] = np.bincount(semantic[piece]).argmax()
+    hidden = [number for number in np.unique(instance) if number and hidden_share(masks.instance, int(number)) > config.most_hidden]
+    instance[np.isin(instance, hidden)] = 0
+    return RoadMasks(semantic, instance)
+
+
+def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+    return None if count < 2 else labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+
+
+def hidden_share(instance: NDArray[np.uint16], number: int) -> float:
+    """The share of an object's outline, of the pixels just outside, that shows objects whose foot is lower in the picture."""
+    mask = (instance == number).astype(np.uint8)
+    outline = instance[(cv2.dilate(mask, np.ones((3, 3), np.uint8)) > 0) & (mask == 0)]
+    foot = int(np.nonzero(mask)[0].max())
+    nearer = [other for other in np.unique(outline) if other and int(np.nonzero(instance == other)[0].max()) > foot]
+    return float(np.isin(outline, nearer).mean()) if len(outline) else 0.0
+
+
+def touching_edge(instance: NDArray[np.integer], margin: int) -> NDArray[np.integer]:
+    """The numbers of objects that come within `margin` pixels of the picture's edge: cut there, though masks often stop short of it."""
+    if margin < 1:
+        return instance[:0, 0]
+    edge = np.concatenate([part.ravel() for part in (instance[:margin], instance[-margin:], instance[:, :margin], instance[:, -margin:])])
+    return np.unique(edge[edge > 0])

@@ -1,0 +1,233 @@
+"""Samples of road video: those of `data.samples`, with what is road and what stands on it, changed by the same draw."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stadia.core.errors import DataError
+from stadia.core.recording import Recording, RoadMasks
+from stadia.core.types import Batch, Inputs, RoadTargets
+from stadia.data.cache import FrameStore, Progress, cache_folder, exclusively, remove_leftovers, store_name, write_store
+from stadia.data.config import CacheConfig
+from stadia.data.height_priors import prior_of
+from stadia.data.packed import Packed, stack, unpack
+from stadia.data.road_config import RoadConfig
+from stadia.data.road_masks import ROAD, cleaned, nearest, touching_edge
+from stadia.data.samples import Samples
+from stadia.data.transforms import Draw, zoomed_depth
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Of the clean-up: part of what a store is found by."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRoad:
+    """A sample as a worker sends it, or a batch with one more axis in front; see RoadTargets, whose names are the same.
+
+    road: (1, H, W) uint8.  camera_group: ().
+    """
+
+    frames: Packed
+    road: Tensor
+    objects: Tensor
+    object_class: Tensor
+    object_height_m: Tensor
+    object_spread_m: Tensor
+    camera_group: Tensor
+
+    def pin_memory(self) -> PackedRoad:
+        """See `data.packed.Packed`."""
+        return replace(self, **{name: value.pin_memory() for name, value in _parts(self).items()})
+
+
+def _parts(packed: PackedRoad) -> dict[str, Any]:
+    return {field.name: getattr(packed, field.name) for field in fields(packed)}
+
+
+class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
+    """Samples with masks; a picture without any has no road and no object.
+
+    Args:
+        samples: the pictures.
+        config: which objects, how high, and what is left out.
+        groups: the number of each mount, or of each recording (`camera_groups`).
+        cache: where cleaned masks are kept; None reads them for every sample.
+        progress: told while the cache is filled.
+
+    `classes` are the names behind RoadTargets.object_class.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        config: RoadConfig,
+        groups: Mapping[str, int],
+        *,
+        cache: CacheConfig | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.samples, self.config, self.groups = samples, config, groups
+        self.recordings = {recording.name: recording for recording in samples.recordings}
+        self.classes = tuple(sorted({name for r in samples.recordings if r.mask_reader for name in r.mask_reader.classes.values()}))
+        self._stores: dict[tuple[str, str], FrameStore] = {}
+        if cache is not None and cache.enabled:
+            for recording in samples.recordings:
+                if recording.mask_reader is not None:
+                    for side in recording.sides:
+                        self._stores[recording.name, side] = self._store(recording, side, cache, progress)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def packed(self, key: tuple[int, int]) -> PackedRoad:
+        """The sample of a key (epoch, index); a function of it and of the seed."""
+        frames = self.samples.packed(key)
+        (meta,) = frames.meta
+        recording = self.recordings[meta.recording]
+        group = torch.tensor(self.groups[group_of(recording, self.config)])
+        masks = self._masks(recording, meta.index, meta.side)
+        masks = _changed(masks, self.samples.change(key))
+        instance = np.where(np.isin(masks.instance, touching_edge(masks.instance, self.config.border_px)), 0, masks.instance)
+        names = {} if recording.mask_reader is None else recording.mask_reader.classes
+        road = np.isin(masks.semantic, [number for number, name in names.items() if name == ROAD])
+        kept, objects = np.unique(instance, return_inverse=True)  # 0 stands first
+        objects = objects.reshape(instance.shape) + (0 if kept[0] == 0 else 1)
+        kept = kept[kept > 0]
+        class_names = [names.get(int(masks.semantic[instance == number][0]), "") for number in kept]
+        known = [self._height(recording, meta.index, meta.side, int(n), name) for n, name in zip(kept, class_names, strict=True)]
+        heights = torch.tensor(known, dtype=torch.float32).reshape(-1, 2)
+        return PackedRoad(
+            frames=frames,
+            road=torch.from_numpy(road.astype(np.uint8))[None],
+            objects=torch.from_numpy(objects.astype(np.int16))[None],
+            object_class=torch.tensor([self._class(name) for name in class_names], dtype=torch.int64),
+            object_height_m=heights[:, 0],
+            object_spread_m=heights[:, 1],
+            camera_group=group,
+        )
+
+    def stack(self, samples: Sequence[PackedRoad]) -> PackedRoad:
+        """Samples to a batch, with places for the most objects that one of them has."""
+        places = max(len(sample.object_class) for sample in samples)
+
+        def together(name: str, missing: float) -> Tensor:
+            values = [getattr(sample, name) for sample in samples]
+            return torch.stack([torch.cat([v, v.new_full((places - len(v),), missing)]) for v in values])
+
+        return PackedRoad(
+            frames=stack([sample.frames for sample in samples]),
+            road=torch.stack([sample.road for sample in samples]),
+            objects=torch.stack([sample.objects for sample in samples]),
+            object_class=together("object_class", -1),
+            object_height_m=together("object_height_m", math.nan),
+            object_spread_m=together("object_spread_m", math.nan),
+            camera_group=torch.stack([sample.camera_group for sample in samples]),
+        )
+
+    def unpack(self, packed: PackedRoad, device: torch.device | str = "cpu") -> Batch[Inputs, RoadTargets]:
+        """To floats, on the device."""
+        batch = unpack(packed.frames, device)
+
+        def there(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        of_frames = {field.name: getattr(batch.targets, field.name) for field in fields(batch.targets)}
+        targets = RoadTargets(
+            **of_frames,
+            road=there(packed.road) > 0,
+            objects=there(packed.objects),
+            object_class=there(packed.object_class),
+            object_height_m=there(packed.object_height_m),
+            object_spread_m=there(packed.object_spread_m),
+            camera_group=there(packed.camera_group),
+        )
+        return Batch(inputs=batch.inputs, targets=targets, meta=batch.meta, source_names=batch.source_names)
+
+    def _class(self, name: str) -> int:
+        return self.classes.index(name) if name in self.classes else -1
+
+    def _height(self, recording: Recording, index: int, side: str, number: int, name: str) -> tuple[float, float]:
+        """Mean and spread in metres, NaN where none is known or asked for."""
+        if name not in self.config.objects:
+            return math.nan, math.nan
+        if self.config.heights == "each" and recording.mask_reader is not None:
+            own = recording.mask_reader.heights_m(recording.stem(index, side), side)
+            if number in own:
+                return own[number]
+        prior = prior_of(name, self.config.height_priors)
+        return (math.nan, math.nan) if prior is None else (prior.mean_m, prior.spread_m)
+
+    def _masks(self, recording: Recording, index: int, side: str) -> RoadMasks:
+        store = self._stores.get((recording.name, side))
+        return _from_planes(self._planes(recording, index, side) if store is None else store.planar(index))
+
+    def _planes(self, recording: Recording, index: int, side: str) -> NDArray[np.uint8]:
+        """(3, H, W): classes, and the low and the high byte of the object's number; all 0 where the masks cannot be used."""
+        size = self.samples.height, self.samples.width
+        try:
+            masks = recording.masks(index, side)
+        except DataError as error:
+            log.debug("%s", error)  # the survey of masks tells it, with all such frames
+            masks = None
+        if masks is None:
+            return np.zeros((3, *size), np.uint8)
+        semantic, instance = (nearest(numbers.astype(np.int32), *size) for numbers in (masks.semantic, masks.instance))
+        masks = cleaned(RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16)), self.config)
+        return np.stack([masks.semantic, (masks.instance & 255).astype(np.uint8), (masks.instance >> 8).astype(np.uint8)])
+
+    def _store(self, recording: Recording, side: str, cache: CacheConfig, progress: Progress | None) -> FrameStore:
+        assert recording.mask_reader is not None
+        height, width = self.samples.height, self.samples.width
+        how = (VERSION, self.config.least_share, self.config.most_hidden)
+        contents = (recording.fingerprint(), recording.mask_reader.fingerprint(side), side, height, width)
+        stem = store_name(f"{recording.name}-{side}-masks-{width}x{height}", *contents, *how)
+        path, needed = cache_folder(cache) / f"{stem}.rgb", len(recording) * 3 * height * width
+
+        def frames() -> Iterator[bytes]:
+            for index in range(len(recording)):
+                yield self._planes(recording, index, side).tobytes()
+                if progress is not None:
+                    progress(f"{recording.name} masks", index + 1, len(recording))
+
+        with exclusively(path):
+            if not path.exists() or path.stat().st_size != needed:
+                remove_leftovers(path)
+                write_store(path, frames(), needed)
+        return FrameStore(path, height, width)
+
+
+def group_of(recording: Recording, config: RoadConfig) -> str:
+    """What cameras of one height above the road share."""
+    return recording.name if config.cameras == "recording" else recording.mount
+
+
+def camera_groups(recordings: Sequence[Recording], config: RoadConfig) -> dict[str, int]:
+    """The groups of these recordings by name, numbered in the order of their names."""
+    return {name: number for number, name in enumerate(sorted({group_of(recording, config) for recording in recordings}))}
+
+
+def _from_planes(planes: NDArray[np.uint8]) -> RoadMasks:
+    return RoadMasks(planes[0], planes[1] + (planes[2].astype(np.uint16) << 8))
+
+
+def _changed(masks: RoadMasks, change: Draw) -> RoadMasks:
+    """Mirrored and zoomed as the pictures."""
+    semantic, instance = masks.semantic, masks.instance
+    if change.mirror:
+        semantic, instance = semantic[:, ::-1], instance[:, ::-1]
+    if change.window is not None:
+        both = torch.from_numpy(np.stack([semantic, instance]).astype(np.float32))
+        semantic, instance = zoomed_depth(both, change.window).numpy()
+    return RoadMasks(np.ascontiguousarray(semantic).astype(np.uint8), np.ascontiguousarray(instance).astype(np.uint16))
