@@ -43,11 +43,10 @@ from stadia.data.object_sources import open_object_pictures
 from stadia.evaluation.predictions import Provenance
 from stadia.geometry.rotations import conjugate, multiply, quaternion_mean
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
-from stadia.geometry.segments import segments_of
 from stadia.geometry.symmetry import Symmetry, symmetric_angle_deg
 from stadia.metrics.matching import best_pairs
 from stadia.metrics.object_scores import Comparison
-from stadia.recipes.found_objects import compare_pictures, true_objects
+from stadia.recipes.found_objects import compare_pictures, objects_of_picture
 from stadia.recipes.labelled_objects import objects_of
 from stadia.recipes.object_scoring import ObjectScore
 from stadia.recipes.objectpose import ObjectPoseRecipe
@@ -141,15 +140,13 @@ def scored(run: Path, data_path: Path) -> dict[str, Any]:
     turned: list[tuple[Tensor, Tensor, Tensor]] = []
     for batch in Loader(samples, batch_size=8, shuffle=False, device="cpu"):
         comparisons = compare_pictures(task.find(batch.inputs.image, batch.inputs.camera), batch.targets)
-        segments = segments_of(batch.targets.instance)
-        true = true_objects(batch.targets, segments)
-        quaternion = quaternion_wxyz_from_matrix(true.T_camera_object[:, :3, :3].double())
-        of_constant = symmetric_angle_deg(constant[true.class_id], quaternion, true.symmetry)
         for picture, comparison in enumerate(comparisons):
+            true = objects_of_picture(batch.targets, picture)
+            quaternion = quaternion_wxyz_from_matrix(true.T_camera_object[:, :3, :3].double())
+            of_constant = symmetric_angle_deg(constant[true.class_id], quaternion, true.symmetry)
             pairs = best_pairs(comparison.mask_iou, comparison.same_class)
-            rows = (segments.picture == picture).nonzero()[:, 0][torch.from_numpy(pairs.true)]
             errors = torch.from_numpy(comparison.rotation_deg[pairs.predicted, pairs.true])
-            turned.append((true.symmetry.revolution[rows], errors, of_constant[rows]))
+            turned.append((true.symmetry.revolution[pairs.true], errors, of_constant[pairs.true]))
         compared += zip(batch.meta, comparisons, strict=True)
     score = ObjectScore(task.classes, compared)
     metrics = score.metrics()

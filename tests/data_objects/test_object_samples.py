@@ -34,11 +34,11 @@ from stadia.geometry.symmetry import symmetric_angle_deg
 HALF_TURN = (0.0, 0.0, 1.0, 0.0)
 
 
-def label(class_id: int, z: float, symmetry: SymmetryLabel = "none", full_px: int = 0) -> ObjectLabel:
+def label(class_id: int, z: float, symmetry: SymmetryLabel = "none", full_px: int = 0, visible_px: int = 1) -> ObjectLabel:
     T = np.eye(4)
     T[:3, :3] = rotation_of("a test", [-0.5, 0.5, 0.5, 0.5])
     T[2, 3] = z
-    return ObjectLabel(class_id, T, np.array([0.1, 0.2, 0.3]), symmetry, 1, full_px)
+    return ObjectLabel(class_id, T, np.array([0.1, 0.2, 0.3]), symmetry, visible_px, full_px)
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Drawn(ObjectPictures):
     classes: tuple[str, ...] = ("background", "cup", "bowl")
     objects: list[tuple[ObjectLabel, ...]] = field(
         default_factory=lambda: [
-            (label(2, 1.0, "revolution", 48), label(1, 2.0), label(1, 3.0, (HALF_TURN,))),
+            (label(2, 1.0, "revolution", 48), label(1, 2.0, visible_px=0), label(1, 3.0, (HALF_TURN,))),
             (label(1, 4.0, "none", 20),),
             (),
         ]
@@ -96,6 +96,15 @@ def test_a_batch_holds_every_object_in_its_place() -> None:
     torch.testing.assert_close(targets.quaternion_wxyz[0, 0], torch.tensor([0.5, -0.5, -0.5, -0.5]))
     assert (targets.quaternion_wxyz.norm(dim=-1) - 1).abs().max() < 1e-6
     assert [meta.index for meta in batch.meta] == [0, 1, 2]
+
+
+def test_what_no_pixel_shows_at_the_networks_size_alone_keeps_its_place() -> None:
+    """The third object covers rows 0 to 3 and columns 6 and 7 of 12: at two columns no pixel centre is on it, and the picture shows it."""
+    samples = ObjectSamples([Drawn()], height=8, width=2)
+    targets = samples.unpack(samples.stack([samples[0]])).targets
+    assert targets.class_id.tolist() == [[2, 1]]
+    assert (targets.known.tolist(), targets.visible_px.tolist()) == ([[True, True]], [[8, 0]])
+    assert targets.instance.max() == 1
 
 
 def test_the_camera_changes_with_the_size() -> None:

@@ -202,14 +202,33 @@ def _whole(targets: ObjectTargets) -> ObjectTargets:
             if len(count):
                 piece = own == count.argmax() + 1
                 instance[picture][piece] = targets.instance[picture][piece]
-    return replace(targets, instance=instance, class_map=targets.class_map.where(instance > 0, 0))
+    places = torch.arange(1, targets.known.shape[1] + 1)
+    shown = (instance.flatten(1)[:, :, None] == places).any(1)
+    return replace(targets, instance=instance, class_map=targets.class_map.where(instance > 0, 0), known=shown)
+
+
+def test_an_object_too_small_for_the_network_is_missed_and_not_forgotten(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    """Of objects of which no pixel is left at the network's size: every size is scored on the same ones."""
+    task, whole = recipe(small), _whole(batch.targets)
+    last = int(whole.known[0].nonzero()[-1])
+    instance = whole.instance.clone()
+    instance[0][instance[0] == last + 1] = 0
+    gone = replace(whole, instance=instance)
+    gone = replace(gone, class_map=gone.class_map.where(gone.instance > 0, 0))
+    found = gather(task.network, true_maps(gone), gone.camera, FindingConfig(fewest_px=1))
+    before, after = (matched_scores(compare_pictures(found, targets)) for targets in (whole, gone))
+    assert after["objects"] == before["objects"]
+    assert 0 < after["recall"] < 1
+    assert after["false_alarms"] == 0
 
 
 @pytest.mark.parametrize("words", [(), ("loss.cross_entropy=0", "loss.focal=0", "loss.dice=0")])
 def test_a_picture_without_objects_teaches_the_mask_alone(small: ObjectPoseConfig, batch: ObjectBatch, words: tuple[str, ...]) -> None:
     """And still has a gradient for every weight, as processes that train together must."""
     task = recipe(resolve(ObjectPoseConfig, small.model_dump(), words))
-    empty = replace(batch.targets, instance=torch.zeros_like(batch.targets.instance), class_map=torch.zeros_like(batch.targets.class_map))
+    targets = batch.targets
+    none = {name: torch.zeros_like(getattr(targets, name)) for name in ("instance", "class_map", "known")}
+    empty = replace(targets, **none)
     said = task.loss(task.network, task.network(batch.inputs.image), empty)
     said.total.backward()
     assert said.terms["rotation"] == 0

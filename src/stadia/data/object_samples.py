@@ -48,11 +48,12 @@ class ObjectTargets(Movable):
     """What a loss or a metric may see of pictures with up to N objects each; a network may not.
 
     image: (B, 3, H, W) as recorded.  camera: K (B, 3, 3).
-    instance: (B, H, W) int64, 0 = none, n = the object in place n - 1.  class_map: (B, H, W) int64, 0 = background.
+    instance: (B, H, W) int64, 0 = none, n = the object in place n - 1, of which no pixel may be left at this size.  class_map: (B, H, W) int64, 0 = background.
     known: (B, N) bool; what stands in the other places is a placeholder (class 0, the identity, size 1).
     class_id: (B, N) int64.  quaternion_wxyz: (B, N, 4) unit, w >= 0.  T_camera_object: (B, N, 4, 4) metres.
     size_m: (B, N, 3) extents along the object's x, y, z.  symmetry: its leading axes are (B, N).
-    visible_px: (B, N) int64, pixels of `instance`.  full_px: (B, N) int64 without occlusion, in pixels of `instance`; 0 = unknown.
+    visible_px: (B, N) int64, pixels of `instance`, 0 of one that the picture shows at its own size alone.
+    full_px: (B, N) int64 without occlusion, in pixels of `instance`; 0 = unknown.
     """
 
     image: Tensor
@@ -125,7 +126,8 @@ class ObjectSamples(Dataset[PackedObjects]):
         height, width: the network's size; the camera changes with the picture.
         colour: augmentation; none by default.
 
-    An object that no pixel shows at this size is left out of its sample: nothing of it can be learnt or found.
+    An object that no pixel of the picture shows is left out of its sample. One that the picture shows and no pixel does at this size has its
+    place: nothing of it can be learnt, and whoever does not find it has missed it, so that every size is scored on the same objects.
     Raises DataError where there is no picture, or where the sets disagree on the classes.
     """
 
@@ -151,9 +153,9 @@ class ObjectSamples(Dataset[PackedObjects]):
         image, camera, labels = pictures.image(index), pictures.camera(index), pictures.labels(index)
         instance = resize_instances(labels.instance, self.height, self.width)
         visible = counted(instance, len(labels.objects))
-        places = np.zeros(len(visible) + 1, np.int64)  # of each object of the picture among those of the sample, from 1
-        places[1:][visible > 0] = np.arange(1, (visible > 0).sum() + 1)
-        objects = [replace(one, visible_px=int(count)) for one, count in zip(labels.objects, visible, strict=True) if count]
+        shown = np.array([one.visible_px > 0 for one in labels.objects], bool)
+        places = np.concatenate(([0], np.where(shown, shown.cumsum(), 0)))  # of each object of the picture in the sample, from 1
+        objects = [replace(one, visible_px=int(count)) for one, count in zip(labels.objects, visible, strict=True) if one.visible_px]
         random = draw(self._augmentation, self.height, self.width, generator(self.seed, "objects", epoch, number))
         return PackedObjects(
             picture=torch.from_numpy(np.ascontiguousarray(resize_picture(image, self.height, self.width).transpose(2, 0, 1))),

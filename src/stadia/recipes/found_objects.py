@@ -70,28 +70,26 @@ def _painted(class_id: Tensor, instance: Tensor, segments: Segments) -> Tensor:
 
 def true_objects(targets: ObjectTargets, segments: Segments) -> Objects:
     """The M objects that segments of `targets.instance` show, row by row."""
-    row = segments.picture, segments.instance - 1
-    symmetry = Symmetry(targets.symmetry.revolution[row], targets.symmetry.turns[row])
-    return Objects(
-        targets.class_id[row], targets.T_camera_object[row], targets.size_m[row], symmetry, torch.ones_like(targets.size_m[row][:, 0])
-    )
+    return _objects_at(targets, (segments.picture, segments.instance - 1))
+
+
+def objects_of_picture(targets: ObjectTargets, picture: int) -> Objects:
+    """All that count of one picture, also those that no pixel shows at the network's size."""
+    places = targets.known[picture].nonzero()[:, 0]
+    return _objects_at(targets, (torch.full_like(places, picture), places))
+
+
+def _objects_at(targets: ObjectTargets, at: tuple[Tensor, Tensor]) -> Objects:
+    """Pictures and places (M,) both."""
+    size_m, symmetry = targets.size_m[at], Symmetry(targets.symmetry.revolution[at], targets.symmetry.turns[at])
+    return Objects(targets.class_id[at], targets.T_camera_object[at], size_m, symmetry, torch.ones_like(size_m[:, 0]))
 
 
 def compare_pictures(found: FoundObjects, targets: ObjectTargets) -> list[Comparison]:
-    """Each picture's found objects with its true ones, those that a pixel shows."""
-    segments = segments_of(targets.instance)
-    true, true_instance = true_objects(targets, segments), _without_gaps(targets.instance, segments)
+    """Each picture's found objects with all true ones that count."""
     comparisons = []
-    for picture, instances in enumerate(zip(found.instance, true_instance, strict=True)):
-        predicted, there = found.of_picture(picture), true[segments.picture == picture]
-        comparisons.append(compare(predicted, there, mask_iou(*instances, len(predicted), len(there))))
+    for picture, (instances, known) in enumerate(zip(zip(found.instance, targets.instance, strict=True), targets.known.cpu(), strict=True)):
+        predicted = found.of_picture(picture)
+        overlap = mask_iou(*instances, len(predicted), len(known))[:, known.numpy()]
+        comparisons.append(compare(predicted, objects_of_picture(targets, picture), overlap))
     return comparisons
-
-
-def _without_gaps(instance: Tensor, segments: Segments) -> Tensor:
-    """The same (B, H, W) with the numbers that a picture does have counted from 1: a number without a pixel is no object."""
-    first = torch.searchsorted(segments.picture, segments.picture)  # row of the first object of the same picture
-    place = torch.arange(segments.count, device=instance.device) - first + 1
-    counted = torch.zeros_like(instance).flatten()
-    counted[segments.pixel] = place[segments.segment].to(counted.dtype)
-    return counted.view_as(instance)
