@@ -253,6 +253,16 @@ def test_a_cropped_recordings_masks_are_cropped(recording):
     assert cropped.mask_reader is recording.mask_reader
 
 
+def test_an_excerpts_masks_are_those_of_its_frames(recording, tmp_path):
+    semantic, instance = numbers()
+    write_masks(tmp_path / "a" / "masks", 0 * semantic, 0 * instance, ("000003",))
+    part = open_recordings(tmp_path / "a", frames=(2, 5))[0]
+    assert [bool(part.masks(i).semantic.any()) for i in range(3)] == [True, False, True]
+    assert part.mount == recording.mount
+    part.mask_reader = None
+    assert part.masks(0) is None
+
+
 def test_the_largest_piece_of_an_object_is_kept_and_small_ones_go():
     semantic, instance = numbers()
     instance[80:84, 140:144] = 3  # a fragment far away

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stadia.core.config import resolve
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.recording import LEFT, Recording
+from stadia.core.recording import LEFT, MaskReader, Recording, RoadMasks
 from stadia.core.tables import nearest
 from stadia.core.types import Camera
 from stadia.data import DATASETS
@@ -200,6 +200,7 @@ class Excerpt(Recording):
     def __init__(self, recording: Recording, start: int, stop: int) -> None:
         self.recording, self.start, self.stop = recording, start, stop
         self.name, self.sides, self.T_right_left = recording.name, recording.sides, recording.T_right_left
+        self.mount = recording.mount
 
     @classmethod
     def between(cls, recording: Recording, start: int, stop: int) -> Excerpt:
@@ -221,6 +222,17 @@ class Excerpt(Recording):
         if not 0 <= index < len(self):
             raise IndexError(index)
         return self.start + index
+
+    @property
+    def mask_reader(self) -> MaskReader | None:
+        return self.recording.mask_reader
+
+    @mask_reader.setter
+    def mask_reader(self, reader: MaskReader | None) -> None:
+        self.recording.mask_reader = reader
+
+    def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
+        return self.recording.masks(self._at(index), side)
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         return self.recording.image(self._at(index), side)
