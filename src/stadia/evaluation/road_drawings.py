@@ -1,0 +1,159 @@
+"""What is known of a road, drawn: horizon and plane on a frame, objects believed and not, camera heights over frames and epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+Picture = NDArray[np.uint8]
+Array = NDArray[np.float64]
+GOOD, BAD, HORIZON, PLANE = (0, 158, 115), (213, 94, 0), (240, 228, 66), (86, 180, 233)
+"""RGB, Okabe and Ito's: green believed, red not, yellow the horizon, blue the plane."""
+
+_SHIFT, _NEAR_M = 4, 0.5
+
+
+def draw_horizon(picture: Picture, horizon: ArrayLike) -> Picture:
+    """(H, W, 3) RGB with the line a x + b y + c = 0 of a horizon (3,) over it; a copy. Nothing where it is NaN, upright, or outside."""
+    drawn, (a, b, c) = picture.copy(), np.asarray(horizon, np.float64)
+    width = picture.shape[1]
+    if abs(b) > 1e-6:
+        left, right = (np.array([x, -(a * x + c) / b]) for x in (0.0, width - 1.0))
+        _line(drawn, left, right, HORIZON, _thickness(width))
+    return drawn
+
+
+def draw_plane(
+    picture: Picture,
+    K: Array,
+    plane: ArrayLike,
+    *,
+    ahead: Iterable[float] = (5, 10, 15, 20, 30, 40),
+    aside: Iterable[float] = (-6, -4, -2, 0, 2, 4, 6),
+) -> Picture:
+    """(H, W, 3) RGB with a grid on a plane (4,), normal towards the camera and the camera's height over it; a copy.
+
+    Its lines run ahead and aside as the camera looks, in the plane's unit. A plane that holds NaN draws nothing.
+    """
+    drawn, (nx, ny, nz, height) = picture.copy(), np.asarray(plane, np.float64)
+    if not np.isfinite([nx, ny, nz, height]).all():
+        return drawn
+    up = np.array([nx, ny, nz])
+    forward = np.array([0.0, 0, 1]) - nz * up
+    forward /= max(float(np.linalg.norm(forward)), 1e-9)
+    right = np.cross(forward, up)
+    far, near, sides = max(ahead), min(ahead), sorted(aside)
+
+    def at(x: float, z: float) -> Array:
+        return np.asarray(-height * up + x * right + z * forward)
+
+    lines = [(at(x, near), at(x, far)) for x in sides] + [(at(sides[0], z), at(sides[-1], z)) for z in ahead]
+    for start, end in lines:
+        if min(start[2], end[2]) > _NEAR_M:
+            a, b = ((K @ point)[:2] / point[2] for point in (start, end))
+            _line(drawn, a, b, PLANE, _thickness(picture.shape[1]))
+    return drawn
+
+
+def draw_verdicts(picture: Picture, boxes_px: ArrayLike, believed: Sequence[bool], words: Sequence[str]) -> Picture:
+    """(H, W, 3) RGB with boxes (N, 4) left, top, right, bottom: green where believed, else red, and a word or two over each; a copy."""
+    drawn = picture.copy()
+    scale = max(0.35, picture.shape[1] / 2600)
+    for box, good, word in zip(np.asarray(boxes_px, np.float64).reshape(-1, 4), believed, words, strict=True):
+        colour = GOOD if good else BAD
+        left, top, right, bottom = (int(v) for v in box.round().tolist())
+        cv2.rectangle(drawn, (left, top), (right, bottom), colour, _thickness(picture.shape[1]), cv2.LINE_AA)
+        (width, _), _ = cv2.getTextSize(word, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+        at = max(0, min(left, picture.shape[1] - width)), max(top - 3, round(26 * scale))
+        for ink, thick in (((0, 0, 0), 3), (colour, 1)):  # an outline, so that it can be read on anything
+            cv2.putText(drawn, word, at, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thick, cv2.LINE_AA)
+    return drawn
+
+
+def sheet(pictures: Sequence[Picture], columns: int, width: int = 640) -> Picture:
+    """Pictures in rows, each `width` wide, of any sizes; white where there is none. Raises nothing for none: one white row."""
+    small = [cv2.resize(p, (width, max(1, round(p.shape[0] * width / p.shape[1]))), interpolation=cv2.INTER_AREA) for p in pictures]
+    rows = []
+    for start in range(0, len(small), columns):
+        row = small[start : start + columns]
+        height = max(p.shape[0] for p in row)
+        out = np.full((height + 4, columns * (width + 4), 3), 255, np.uint8)
+        for i, p in enumerate(row):
+            out[: p.shape[0], i * (width + 4) : i * (width + 4) + width] = p
+        rows.append(out)
+    return np.concatenate(rows) if rows else np.full((4, columns * (width + 4), 3), 255, np.uint8)
+
+
+def heights_over_frames(
+    frame: ArrayLike,
+    height_m: ArrayLike,
+    believed: ArrayLike,
+    estimate_m: float,
+    low_m: float,
+    high_m: float,
+    *,
+    true_m: float | None = None,
+) -> Picture:
+    """(H, W, 3) RGB: what each object (N,) says of the camera's height, at its frame; the estimate with its band."""
+    at, says, good = np.asarray(frame), np.asarray(height_m, np.float64), np.asarray(believed, bool)
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    for chosen, colour, name in ((good, GOOD, "believed"), (~good, BAD, "not believed")):
+        shown = chosen & np.isfinite(says) & (says > 0)
+        axes.plot(at[shown], says[shown], ".", color=np.array(colour) / 255, markersize=4, label=name)
+    axes.axhspan(low_m, high_m, color="#0072b2", alpha=0.2, linewidth=0)
+    axes.axhline(estimate_m, color="#0072b2", linewidth=1.6, label=f"{estimate_m:.2f} m ({low_m:.2f} to {high_m:.2f})")
+    if true_m is not None:
+        axes.axhline(true_m, color="black", linewidth=1, linestyle="--", label=f"measured: {true_m:.2f} m")
+    axes.set_ylim(0, 2.2 * estimate_m)
+    _label(axes, "frame", "camera height (m)")
+    return _drawn(figure)
+
+
+def heights_over_epochs(
+    epoch: ArrayLike, of_epoch_m: ArrayLike, kept_m: ArrayLike, low_m: ArrayLike, high_m: ArrayLike, *, true_m: float | None = None
+) -> Picture:
+    """(H, W, 3) RGB: an epoch's own height (E,) and the one kept (E,), with the band (E,) of its frames; NaN for none."""
+    at = np.asarray(epoch, np.float64)
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.fill_between(at, np.asarray(low_m, np.float64), np.asarray(high_m, np.float64), color="#0072b2", alpha=0.2, linewidth=0)
+    axes.plot(at, np.asarray(of_epoch_m, np.float64), "o", color="#d55e00", markersize=4, label="median of the epoch's frames")
+    axes.plot(at, np.asarray(kept_m, np.float64), color="#0072b2", linewidth=1.6, label="kept")
+    if true_m is not None:
+        axes.axhline(true_m, color="black", linewidth=1, linestyle="--", label=f"measured: {true_m:.2f} m")
+    _label(axes, "epoch", "camera height (m)")
+    return _drawn(figure)
+
+
+def _label(axes: object, x: str, y: str) -> None:
+    axes.set_xlabel(x)  # type: ignore[attr-defined]
+    axes.set_ylabel(y)  # type: ignore[attr-defined]
+    axes.grid(visible=True, linewidth=0.4, alpha=0.6)  # type: ignore[attr-defined]
+    axes.legend(loc="best", frameon=False, fontsize="small")  # type: ignore[attr-defined]
+
+
+def _drawn(figure: Figure) -> Picture:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _thickness(width: int) -> int:
+    return max(1, round(width / 700))
+
+
+def _line(picture: Picture, start: Array, end: Array, colour: tuple[int, int, int], thickness: int) -> None:
+    """To a 16th of a pixel; what of it is far outside is cut off."""
+    if not (np.isfinite(start).all() and np.isfinite(end).all()) or max(np.abs(start).max(), np.abs(end).max()) > 2**20:
+        return
+    a, b = ((point * 2**_SHIFT).round().astype(int).tolist() for point in (start, end))
+    height, width = (side << _SHIFT for side in picture.shape[:2])
+    meets, a, b = cv2.clipLine((-width, -height, 3 * width, 3 * height), a, b)
+    if meets:
+        cv2.line(picture, a, b, colour, thickness, cv2.LINE_AA, _SHIFT)

@@ -1,0 +1,84 @@
+"""Drawings of roads: lines where geometry says, colours by verdict, figures that show their numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from stadia.evaluation.road_drawings import (
+    BAD,
+    GOOD,
+    HORIZON,
+    PLANE,
+    draw_horizon,
+    draw_plane,
+    draw_verdicts,
+    heights_over_epochs,
+    heights_over_frames,
+    sheet,
+)
+from stadia.geometry import camera as cameras
+from stadia.geometry.height_survey import level_horizon
+
+K = np.array([[300.0, 0, 160], [0, 300, 60], [0, 0, 1]])
+BLACK = np.zeros((120, 320, 3), np.uint8)
+
+
+def at(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    return np.abs(picture.astype(int) - colour).max(-1) < 60  # edges are smoothed
+
+
+def test_the_horizon_is_where_it_is_and_the_picture_stays():
+    drawn = draw_horizon(BLACK, (0, -1, 40.0))
+    assert at(drawn, HORIZON)[40, 1:-1].all()
+    assert not drawn[[37, 43]].any()
+    assert not BLACK.any()
+    for none in ((np.nan, np.nan, np.nan), (1.0, 0.0, -5.0), (0.0, -1.0, 9e9)):
+        assert not draw_horizon(BLACK, none).any()
+
+
+@pytest.mark.parametrize("roll_deg", [0.0, 8.0])
+def test_the_plane_lies_below_its_horizon_and_shrinks_towards_it(roll_deg):
+    camera = cameras.intrinsics(300, 300, 160, 60, height=120, width=320)
+    horizon = level_horizon(camera, pitch_deg=1, roll_deg=roll_deg)
+    up = torch.nn.functional.normalize(torch.from_numpy(K).T @ horizon, dim=0)
+    drawn = at(draw_plane(BLACK, K, (*up.tolist(), 1.5)), PLANE)
+    rows, columns = drawn.nonzero()
+    above = columns * float(horizon[0]) + rows * float(horizon[1]) + float(horizon[2])
+    assert drawn.sum() > 200
+    assert above.max() < -300 * 1.5 / 45  # 40 m ahead, and a pixel for its width
+    assert not draw_plane(BLACK, K, (0, -1, 0, np.nan)).any()
+
+
+def test_ten_metres_ahead_are_ten_metres_ahead():
+    drawn = at(draw_plane(BLACK, K, (0, -1, 0, 1.5), ahead=(10, 20), aside=(-1, 1)), PLANE)
+    assert drawn[60 + 45, 131:190].all()  # y: 300 * 1.5 / 10; x: 160 - 30 to 160 + 30
+    assert not drawn[60 + 45, :128].any()
+
+
+def test_boxes_are_green_or_red_and_have_their_word():
+    drawn = draw_verdicts(BLACK, [[20, 30, 60, 80], [200, 30, 250, 80]], [True, False], ["1.62 m", "cut"])
+    assert at(drawn, GOOD)[:, :100].any()
+    assert not at(drawn, BAD)[:, :100].any()
+    assert at(drawn, BAD)[30:81, 200].all()
+    assert at(draw_verdicts(BLACK, [[20, 30, 60, 80]], [True], [""]), GOOD).sum() < at(drawn, GOOD).sum()
+    assert not draw_verdicts(BLACK, np.zeros((0, 4)), [], []).any()
+
+
+def test_a_sheet_holds_pictures_of_any_sizes():
+    out = sheet([BLACK, np.zeros((60, 60, 3), np.uint8), BLACK], 2, width=64)
+    assert out.shape == (64 + 4 + 24 + 4, 2 * 68, 3)
+    assert (out == 0).all(-1).sum() == 64 * 24 * 2 + 64 * 64
+    assert (sheet([], 2, width=64) == 255).all()
+
+
+def test_figures_of_heights_are_drawn_and_differ_with_their_numbers():
+    frame, says, good = np.arange(30), np.full(30, 1.6), np.arange(30) % 3 > 0
+    drawn = heights_over_frames(frame, says, good, 1.6, 1.5, 1.7)
+    assert drawn.dtype == np.uint8
+    assert drawn.ndim == 3
+    assert (drawn != heights_over_frames(frame, says, good, 1.6, 1.2, 1.7)).any()
+    assert (drawn != heights_over_frames(frame, says, good, 1.6, 1.5, 1.7, true_m=1.65)).any()
+    epochs = heights_over_epochs([1, 2], [1.9, 1.7], [1.9, 1.77], [1.8, np.nan], [2.0, np.nan])
+    assert (epochs != heights_over_epochs([1, 2], [1.9, 1.7], [1.9, 1.77], [1.8, 1.6], [2.0, 1.8])).any()
