@@ -81,6 +81,9 @@ class Reprojector(Protocol):
     brightness: (B, N, 2) gain and offset that make the target as bright as each source (`losses.brightness`); None: as recorded.
     """
 
+    best_unwarped: Tensor
+    """(B, 1, H, W) which unwarped source explains each pixel best, as a winner: N + its index."""
+
     def __init__(self, pictures: Pictures, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None) -> None: ...
 
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
@@ -96,6 +99,7 @@ class TorchReprojector:
         with torch.no_grad():
             self.unwarped = self._residuals(pictures.sources)
             self.to_beat = residual_to_beat(self.unwarped, pictures.source_names)
+            self.best_unwarped = self.unwarped.shape[1] + self.unwarped.argmin(dim=1, keepdim=True)
 
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
         seen_from = self.pictures

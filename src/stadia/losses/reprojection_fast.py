@@ -79,7 +79,7 @@ class FusedReprojector:
         _run(kernels.residual_rows, height, (sources.numpy(), *self.compared(brightened), unwarped.numpy()), (self.weights, self.column))
         to_beat = residual_to_beat(unwarped, pictures.source_names)
         self.to_beat, self.unwarped = to_beat.numpy(), to_beat.amax(dim=1, keepdim=True)
-        self.stands = (unwarped.shape[1] + unwarped.min(dim=1).indices).to(torch.int8).numpy()
+        self.best_unwarped = (unwarped.shape[1] + unwarped.min(dim=1, keepdim=True).indices).to(torch.int8)
 
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
         """Compare at inverse depth (B, 1, H, W) and transforms (B, N, 4, 4); differentiable with respect to both, and to brightness."""
@@ -127,7 +127,7 @@ class _Compare(torch.autograd.Function):
         kinds = 9 if brightness is None else 12
         slopes = inverse_depth.new_empty(batch, kinds, *((height, width) if any(ctx.needs_input_grad) else (0, 0)))
         minimum = residual.numpy(), winner.numpy(), nearest.numpy(), unmasked.numpy(), slopes.numpy()
-        arrays = views.numpy(), seen, *scene.compared(brightened), scene.stands, scene.to_beat, *minimum
+        arrays = views.numpy(), seen, *scene.compared(brightened), scene.best_unwarped[:, 0].numpy(), scene.to_beat, *minimum
         _run(kernels.compare_rows, height, arrays, (scene.weights, scene.column, scene.auto_mask))
 
         ctx.mark_non_differentiable(winner, nearest, unmasked, views)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from stadia.losses.report import LossReport
 from stadia.losses.reprojection import Pictures, Reprojection, Reprojector, TorchReprojector, sources_at
 from stadia.losses.reprojection_fast import FusedReprojector
 from stadia.losses.right_view import STEREO, inconsistency, other_way_round
+from stadia.losses.road_rule import masked_but_for_the_road
 from stadia.losses.uncertainty import weighed_by_uncertainty
 
 
@@ -52,7 +54,9 @@ class SelfSupervisedLoss:
         self.reprojector = reprojector
         self.smoothness: Callable[[Tensor, Tensor], Tensor] = SMOOTHNESS.load(self.config.smoothness_kind)
 
-    def __call__(self, targets: Targets, prediction: Prediction, source_names: Sequence[str], step: int = 0) -> LossReport:
+    def __call__(
+        self, targets: Targets, prediction: Prediction, source_names: Sequence[str], step: int = 0, *, road: Tensor | None = None
+    ) -> LossReport:
         """The loss of a batch.
 
         Args:
@@ -60,25 +64,27 @@ class SelfSupervisedLoss:
             prediction: inverse depth at S scales, finest first, and T_source_target (B, N, 4, 4).
             source_names: the N sources, in the order of `targets.sources`.
             step: of the optimiser, for the schedule.
+            road: (B, 1, H, W) bool, where the auto-mask is lifted as long as the camera moves (`losses.road_rule`); for sources in time.
 
         Returns: with `seen`: "warped_over_unwarped", the residual without auto-mask over what it would be without depth and motion;
         "warped_over_unwarped_right", of the right view; "saturated", the share of compared pixels that brightness leaves alone.
 
         Raises GeometryError where the number of sources differs between targets, prediction and names, that of scales between the maps
-        and `LossConfig.scale_weights`, and where there is a right view but no source "stereo".
+        and `LossConfig.scale_weights`, where there is a right view but no source "stereo", and a road with one.
         """
         _check_sources(targets, prediction, source_names)
+        _check_road(road, source_names)
         with torch.autocast(targets.image.device.type, enabled=False):
             targets = targets.to(torch.promote_types(targets.image.dtype, torch.float32))
             prediction = prediction.to(torch.promote_types(prediction.inverse_depth[0].dtype, torch.float32))
             pictures = Pictures(targets.image, targets.camera, targets.sources, targets.source_camera, tuple(source_names))
-            return self._report(pictures, prediction, step)
+            return self._report(pictures, prediction, step, road if self.config.auto_mask else None)
 
-    def _report(self, pictures: Pictures, prediction: Prediction, step: int) -> LossReport:
+    def _report(self, pictures: Pictures, prediction: Prediction, step: int, road: Tensor | None) -> LossReport:
         terms = _Terms(_scale_weights(prediction, self.config.scale_weights))
         sizes = [pictures.halved(times) for times in range(self.config.pyramid)]
         teachers, others = self.teachers(pictures.source_names, step)
-        finest = self._compare(terms, sizes, prediction, teachers, step)
+        finest = self._compare(terms, sizes, prediction, teachers, step, road)
         seen = {"warped_over_unwarped": _warped_over_unwarped(finest)}
         if others:
             self._train_motion(terms, sizes, prediction, others)
@@ -98,15 +104,29 @@ class SelfSupervisedLoss:
         least = {name: 0.0 for name in means if not (weighed and name == "photometric")}  # log Sigma has no least value
         return LossReport(total, means, _maps(finest, teachers, len(pictures.source_names)), least, seen)
 
-    def _compare(self, terms: _Terms, sizes: Sequence[Pictures], prediction: Prediction, teachers: list[int], step: int) -> Reprojection:
+    def _compare(
+        self,
+        terms: _Terms,
+        sizes: Sequence[Pictures],
+        prediction: Prediction,
+        teachers: list[int],
+        step: int,
+        road: Tensor | None,
+    ) -> Reprojection:
         """The term "photometric"; returns the finest scale's comparison at full size."""
         comparisons, T_source_target = [], sources_at(prediction.T_source_target, teachers)
         log_uncertainty = self._uncertainty(prediction, step)
         for pictures in sizes:
-            reproject = self._reprojector(pictures, teachers, prediction.brightness, auto_mask=self.config.auto_mask)
+            auto_mask = self.config.auto_mask and road is None
+            reproject = self._reprojector(pictures, teachers, prediction.brightness, auto_mask=auto_mask)
+            size = pictures.target.shape[-2:]
+            here = None if road is None else functional.interpolate(road.float(), size, mode="nearest-exact") > 0
             for scale, inverse_depth in enumerate(prediction.inverse_depth):
-                size = pictures.target.shape[-2:]
-                comparisons.append(reproject(_at_size(inverse_depth, *size), T_source_target))
+                comparison = reproject(_at_size(inverse_depth, *size), T_source_target)
+                if here is not None:
+                    minimum = masked_but_for_the_road(comparison.minimum, comparison.unwarped, reproject.best_unwarped, here)
+                    comparison = replace(comparison, minimum=minimum)
+                comparisons.append(comparison)
                 residual = self._trained(comparisons[-1])
                 if log_uncertainty is not None:
                     residual = weighed_by_uncertainty(residual, _at_size(log_uncertainty[scale], *size))
@@ -260,4 +280,14 @@ def _check_sources(targets: Targets, prediction: Prediction, source_names: Seque
             found="{} pictures, {} cameras, {} transforms, {} names".format(*counts),
             expected="one of each a source",
             cure="pass the batch's own source_names and the prediction for this batch",
+        )
+
+
+def _check_road(road: Tensor | None, source_names: Sequence[str]) -> None:
+    if road is not None and not all(map(is_temporal, source_names)):
+        raise GeometryError(
+            "auto-mask of the road",
+            found=f"the sources {', '.join(source_names)}",
+            expected="neighbours in time alone",
+            cure="set data.stereo=false: a pair of known baseline gives metres without it",
         )
