@@ -133,9 +133,9 @@ def test_what_was_left_out_is_a_finding(folder: Path, view: TableView) -> None:
     with (scene / "0000_meta.txt").open("a") as stream:
         stream.write("77 6 unseen_mug\n")
     found = survey(PartOfPictures(KeptLabels(NocsPictures.open(folder)), [0]))
-    assert found.hidden == ((0, 77),)
-    ((picture, left, reason),) = found.left_out
-    assert (picture, left) == (0, number)
+    assert found.hidden == (("/".join((scene / "0000_color.png").parts[-3:]), 77),)
+    ((file, left, reason),) = found.left_out
+    assert (file, left) == (found.hidden[0][0], number)
     assert "0 pixels with depth" in reason
     assert [one.code for one in object_findings({"train": found})] == ["O04", "O01"]
 

@@ -259,6 +259,7 @@ def test_data_are_checked_as_the_recipe_would_train_on_them(tables: Path, stadia
     code, out, err = stadia("check", tables, "--recipe", "objectpose", "--json")
     assert code == 0, err
     assert {finding["code"] for finding in json.loads(out)} <= {"O01", "O03"}
+    assert "looking at pictures and labels of 'train': 2" in err, "it takes its time on BOP's data"
     code, _, err = stadia("check", tables, "--recipe", "objectpose", "--only", "poses")
     assert code == 2
     assert "--only" in err

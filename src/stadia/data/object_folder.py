@@ -7,7 +7,7 @@ image/000.png and instance/000.png; depth/000.npy is optional.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from stadia.data.object_labels import (
     SymmetryLabel,
     check_labels,
     check_pose,
+    check_rotation,
     check_size,
     check_view,
     counted,
@@ -65,6 +66,9 @@ class _ObjectEntry(_Lenient):
 
 class _PictureEntry(_Lenient):
     K: Matrix
+    T_world_camera: Annotated[list[Annotated[list[float], Field(min_length=4, max_length=4)]], Field(min_length=4, max_length=4)] | None = (
+        None
+    )
     height: int = Field(ge=1)
     width: int = Field(ge=1)
     objects: tuple[_ObjectEntry, ...]
@@ -93,6 +97,13 @@ def read_dataset(dataset: Path) -> _DatasetFile:
     return found
 
 
+def _check_worlds(path: Path, scene: _SceneFile) -> None:
+    """Raises DataError where the rotation of a T_world_camera is none, as a mirrored one (determinant -1)."""
+    for number, picture in enumerate(scene.pictures):
+        if picture.T_world_camera is not None:
+            check_rotation(f"{path}: picture {number}, T_world_camera", np.array(picture.T_world_camera)[:3, :3])
+
+
 class ObjectFolder(ObjectPictures):
     """One split of a data set, picture after picture."""
 
@@ -113,6 +124,7 @@ class ObjectFolder(ObjectPictures):
                 scenes.append((folder, _SceneFile.model_validate(read_json(path))))
             except ValidationError as error:
                 raise DataError(path, found=_first(error), expected="pictures with objects", cure=_CURE) from error
+            _check_worlds(path, scenes[-1][1])
         return cls(f"{dataset.name}/{split}", description.classes, scenes)
 
     def __len__(self) -> int:

@@ -18,7 +18,9 @@ from stadia.core.errors import DataError
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PICTURE_BYTES = 256 << 20
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _JPEG_SIGNATURE = b"\xff\xd8"
+_JPEG_END = b"\xff\xd9"
 _JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # neither a stuffed zero, a restart, nor fill
 
 
@@ -132,6 +134,18 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     if data.startswith(_JPEG_SIGNATURE) and _jpeg_ends_early(data, bgr):
         raise _refuse(path, "compressed data that ends before the picture does")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def check_ends(path: Path) -> None:
+    """Raise DataError where a file is missing, no picture, or cut off: by its ends, and read whole where these are unusual."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            head = stream.read(len(_PNG_SIGNATURE))
+            stream.seek(max(path.stat().st_size - len(_PNG_END), 0))
+            end = stream.read()
+        if (head == _PNG_SIGNATURE and end == _PNG_END) or (head.startswith(_JPEG_SIGNATURE) and end.endswith(_JPEG_END)):
+            return
+    read_rgb(path)
 
 
 def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int] = (0,)) -> NDArray[np.float32]:
