@@ -29,6 +29,7 @@ _FORMS_OF = {
     "out": (_CHECKPOINT,),
     "scores": (_DEPTH, _TRAJECTORY, _OBJECTS),
     "split": (_OBJECTS,),
+    "held_out_of": (_OBJECTS,),
 }
 """Of each option that not every form has, the forms that do."""
 
@@ -48,7 +49,8 @@ def evaluate(
         typer.Option("--objects", help="Boxes that a program found: a BOP csv, a folder of KITTI label files.", show_default=False),
     ] = None,
     reference: Annotated[Path | None, typer.Option("--reference", help="The truth: a folder, or a file.", show_default=False)] = None,
-    split: Annotated[str, typer.Option("--split", help="Of the pictures of objects in --reference: test, training.")] = "test",
+    split: Annotated[str | None, typer.Option("--split", help="Of objects in --reference, test unless said.", show_default=False)] = None,
+    held_out_of: Annotated[Path | None, typer.Option(help="A run: of --reference what it held out.", show_default=False)] = None,
     protocol: Annotated[str, typer.Option("--protocol", help="Of depth; `stadia parts protocols` lists them.")] = "metric",
     claim: Annotated[
         str | None, typer.Option("--claim", help="What other programs' maps are; by default metres.", show_default=False)
@@ -83,7 +85,7 @@ def evaluate(
     elif trajectory is not None:
         summary = _score_trajectory(trajectory, truth, format, align, max_difference_s, scores)
     elif objects is not None:
-        summary = _score_objects(objects, truth, split, scores)
+        summary = _score_objects(objects, truth, split, held_out_of, scores)
     else:
         from stadia.cli.evaluate_checkpoint import evaluate_checkpoint
         from stadia.recipes.asked import EvaluationAsked
@@ -170,13 +172,11 @@ def _score_trajectory(
     return score.summary()
 
 
-def _score_objects(results: Path, reference: Path, split: str, scores: Path | None) -> dict[str, Any]:
-    from stadia.data.object_sources import open_object_pictures
+def _score_objects(results: Path, reference: Path, split: str | None, held_out_of: Path | None, scores: Path | None) -> dict[str, Any]:
     from stadia.evaluation.score_files import write_score
-    from stadia.recipes.labelled_objects import found_by_others, score_found
+    from stadia.recipes.object_results import score_results
 
-    pictures = open_object_pictures(reference, split)
-    summary = {"split": split, **score_found(pictures, found_by_others(pictures, results))}
+    summary = score_results(results, reference, split, held_out_of)
     if scores is not None:
         write_score(scores, summary)
     return summary

@@ -48,7 +48,8 @@ class ObjectTargets(Movable):
     """What a loss or a metric may see of pictures with up to N objects each; a network may not.
 
     image: (B, 3, H, W) as recorded.  camera: K (B, 3, 3).
-    instance: (B, H, W) int64, 0 = none, n = the object in place n - 1, of which no pixel may be left at this size.  class_map: (B, H, W) int64, 0 = background.
+    instance: (B, H, W) int64, 0 = none, n = the object in place n - 1, of which no pixel may be left at this size.
+    class_map: (B, H, W) int64, 0 = background.
     known: (B, N) bool; what stands in the other places is a placeholder (class 0, the identity, size 1).
     class_id: (B, N) int64.  quaternion_wxyz: (B, N, 4) unit, w >= 0.  T_camera_object: (B, N, 4, 4) metres.
     size_m: (B, N, 3) extents along the object's x, y, z.  symmetry: its leading axes are (B, N).
@@ -126,8 +127,8 @@ class ObjectSamples(Dataset[PackedObjects]):
         height, width: the network's size; the camera changes with the picture.
         colour: augmentation; none by default.
 
-    An object that no pixel of the picture shows is left out of its sample. One that the picture shows and no pixel does at this size has its
-    place: nothing of it can be learnt, and whoever does not find it has missed it, so that every size is scored on the same objects.
+    An object that no pixel of the picture shows is left out of its sample. One that the picture shows and no pixel does at this size has
+    its place: nothing of it can be learnt, and whoever does not find it has missed it. So every size is scored on the same objects.
     Raises DataError where there is no picture, or where the sets disagree on the classes.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Camera
 from stadia.data.object_labels import LeftOut, ObjectBox, ObjectLabels, ObjectPictures
 from stadia.data.object_layout import LAYOUTS, object_layout
+
+if TYPE_CHECKING:
+    from stadia.data.bop import BopPictures
 
 
 def _objects(path: Path, split: str) -> ObjectPictures:
@@ -157,6 +161,18 @@ class KeptLabels(ObjectPictures):
 
     def file(self, index: int) -> Path:
         return self.whole.file(index)
+
+
+def bop_of(pictures: ObjectPictures) -> BopPictures | None:
+    """The same pictures as BOP's, whatever chose some of them or keeps their labels; None of another layout."""
+    from stadia.data.bop import BopPictures
+
+    if isinstance(pictures, KeptLabels):
+        return bop_of(pictures.whole)
+    if isinstance(pictures, PartOfPictures):
+        whole = bop_of(pictures.whole)
+        return None if whole is None else whole.part(pictures.indices)
+    return pictures if isinstance(pictures, BopPictures) else None
 
 
 def held_out(pictures: ObjectPictures, share: float) -> tuple[ObjectPictures, ObjectPictures]:

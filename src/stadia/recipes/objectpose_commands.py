@@ -17,11 +17,11 @@ from stadia.core.errors import ConfigError
 from stadia.core.files import inside
 from stadia.core.types import Camera, Meta
 from stadia.data.bop import BopPictures
-from stadia.data.bop_results import BopResult, write_results
+from stadia.data.bop_results import BopResult, boxes_of, write_results
 from stadia.data.loader import Loader
 from stadia.data.object_labels import ObjectPictures
 from stadia.data.object_samples import ObjectSamples
-from stadia.data.object_sources import PartOfPictures
+from stadia.data.object_sources import bop_of
 from stadia.data.resize import resize_picture
 from stadia.evaluation.frames import Frame
 from stadia.evaluation.object_files import ObjectsFolder, PictureOfObjects, resized_instances
@@ -34,7 +34,7 @@ from stadia.metrics.object_pose import Objects
 from stadia.metrics.object_scores import Comparison
 from stadia.recipes.asked import EvaluationAsked, PredictionAsked
 from stadia.recipes.found_objects import compare_pictures
-from stadia.recipes.labelled_objects import objects_of
+from stadia.recipes.labelled_objects import COUNTED, objects_of, score_found
 from stadia.recipes.object_inputs import open_object_inputs
 from stadia.recipes.object_scoring import ObjectScore, picture_name, score_of
 from stadia.recipes.scored_pictures import scored_pictures
@@ -82,7 +82,7 @@ def predict(task: ObjectPoseRecipe, asked: PredictionAsked, watch: Watch) -> Ite
         given = one.given
         folder = ObjectsFolder(asked.out if len(inputs) == 1 else inside(asked.out, given.name), task.classes, provenance)
         results: list[BopResult] = []
-        bop = _bop_of(one.pictures) if one.pictures is not None else None
+        bop = bop_of(one.pictures) if one.pictures is not None else None
         own = bop if bop is not None and bop.classes == task.classes else None
         padded = 0
         with folder:
@@ -157,12 +157,17 @@ def evaluate(task: ObjectPoseRecipe, asked: EvaluationAsked, run: Path, watch: W
     if results:
         write_results(folder / CSV, results)
     about: dict[str, Any] = {"checkpoint": provenance.checkpoint, "data": str(asked.data.resolve()), "split": split}
+    bop = bop_of(pictures)
+    of_csv = {} if bop is None else score_found(bop, boxes_of(results, bop))
+    about |= {"bop_csv": of_csv} if of_csv else {}
     about |= {"trained_on": chosen.trained_on, "of_trained_scenes": chosen.of_trained_scenes}
     scores = (run if in_run else folder) / "scores"
     written.append(score.write(scores / f"{name}.json", about))
     said = score.summary()
     known = {key: about[key] for key in ("split", "trained_on", "of_trained_scenes")}
-    shown = {**known, "notes": list(chosen.notes), "images": said["images"], **said["metrics"]}
+    shown = {**known, "notes": list(chosen.notes), "images": said["images"], "objects counted": COUNTED, **said["metrics"]}
+    if of_csv:
+        shown |= {CSV: {"as --objects scores it": {key: value for key, value in of_csv.items() if not isinstance(value, dict)}}}
     return {**shown, "class": said["per_class"], "as published": {"nocs_compat": said["nocs_compat"]}}, written
 
 
@@ -177,14 +182,14 @@ def score_pictures(
     loader = Loader(samples, batch_size=8, shuffle=False, device=device)
     compared: list[tuple[Meta, Comparison]] = []
     results: list[BopResult] = []
-    bop = _bop_of(pictures)
+    bop = bop_of(pictures)
     for batch in watch(loader, len(loader), f"finding objects in {pictures.name}"):
         found = task.find(batch.inputs.image, batch.inputs.camera)
         compared += zip(batch.meta, compare_pictures(found, batch.targets), strict=True)
         if bop is not None:
             for row, meta in enumerate(batch.meta):
                 objects = found.of_picture(row).to("cpu")
-                results += _rows(objects, *_bop_ids(pictures)[meta.index], pictures=bop, classes=task.classes)
+                results += _rows(objects, *bop.ids[meta.index], pictures=bop, classes=task.classes)
     score = score_of(task.classes, compared)
     _draw_worst(task, pictures, score, folder, provenance)
     return score, results
@@ -207,17 +212,3 @@ def _largest_and_mean_error(comparison: Comparison) -> tuple[float, float]:
     pairs = best_pairs(comparison.mask_iou, comparison.same_class)
     errors = [*comparison.rotation_deg[pairs.predicted, pairs.true].tolist(), *[180.0] * len(pairs.false_negatives)]
     return (max(errors), fmean(errors)) if errors else (-1.0, -1.0)
-
-
-def _bop_of(pictures: ObjectPictures) -> BopPictures | None:
-    while isinstance(pictures, PartOfPictures):
-        pictures = pictures.whole
-    return pictures if isinstance(pictures, BopPictures) else None
-
-
-def _bop_ids(pictures: ObjectPictures) -> list[tuple[int, int]]:
-    """(scene, image) of each."""
-    if isinstance(pictures, PartOfPictures):
-        return [_bop_ids(pictures.whole)[index] for index in pictures.indices]
-    assert isinstance(pictures, BopPictures)
-    return pictures.ids

@@ -1,0 +1,95 @@
+"""A run on a BOP data set: the csv that it writes of held-out pictures is scored by `--objects` with the figures that it printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from stadia.cli.main import run as run_command_line
+from stadia.core.config import resolve
+from stadia.core.types import Camera
+from stadia.data.bop import BopPictures
+from stadia.recipes.found_objects import FoundObjects
+from stadia.recipes.labelled_objects import objects_of
+from stadia.recipes.objectpose import ObjectPoseRecipe
+from stadia.recipes.objectpose_config import ObjectPoseConfig
+from stadia.recipes.scored_pictures import facts_of_training
+from stadia.training.checkpoints import Header
+from stadia.training.checkpoints import write as write_checkpoint
+
+
+@pytest.fixture
+def run(bop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Trained on picture 3, picture 7 held out; it finds every object, 12 mm too far right: a tenth of object 1's diameter is 12.3."""
+    words = ["data.height=64", "data.width=96", "model.encoder=mobilenetv3_small_050", "model.pretrained=false", "data.train_split=test"]
+    words += ["model.pyramid_channels=4", "model.segmentation_channels=4", "data.val_split=null", "data.val_share=0.5"]
+    config, data = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {"data": {"path": str(bop)}}, words), Console())
+    task, folder = ObjectPoseRecipe(config), tmp_path / "runs" / "2026-01-01-000000-objects"
+    header = Header(recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={})
+    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": task.state_dict()})
+    (folder / "run.json").write_text(json.dumps({"data": facts_of_training(data.pictures["train"])}))
+    monkeypatch.setattr(ObjectPoseRecipe, "find", lambda self, image, camera: _shifted(bop, image, camera))
+    return folder
+
+
+def _shifted(bop: Path, image: torch.Tensor, camera: Camera) -> FoundObjects:
+    pictures = BopPictures.open(bop)
+    boxes = [box for index in ((0, 1) if len(image) == 2 else (1,)) for box in pictures.boxes(index)]
+    objects = objects_of(boxes, np.linspace(0.9, 0.5, len(boxes)).tolist())
+    objects.T_camera_object[:, 0, 3] += 0.012
+    picture = torch.tensor([0] * 3 + [1] if len(image) == 2 else [0])
+    nothing = torch.zeros(len(image), 64, 96, dtype=torch.long)
+    return FoundObjects(nothing, nothing, picture, objects)
+
+
+def command(capfd: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as ending:
+        run_command_line([*(str(word) for word in words), "--json"])
+    out, err = capfd.readouterr()
+    assert not ending.value.code, err
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def flat(scores: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in scores.items() if not isinstance(value, dict) and key not in ("split", "notes")}
+
+
+def test_the_csv_of_held_out_pictures_is_scored_on_these(run: Path, bop: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (bop / "test_targets_bop19.json").unlink()
+    printed = command(capfd, "evaluate", run, bop, "--held-out")
+    csv = run / "predictions" / "tiny-test-held-out" / "bop.csv"
+    assert (printed["images"], printed["objects"], printed["split"]) == (1, 1, "test")
+    of_csv = printed["bop.csv"]["as --objects scores it"]
+    assert (of_csv["asked"], of_csv["add_recall"], of_csv["estimates"]) == (1, 1, 1)
+    assert of_csv["add_median_mm"] == pytest.approx(12)
+    again = command(capfd, "evaluate", "--objects", csv, "--reference", bop, "--held-out-of", run)
+    assert flat(again) == of_csv
+    assert any("1 of the 2 pictures of 'test'" in note for note in again["notes"])
+    whole = command(capfd, "evaluate", "--objects", csv, "--reference", bop)
+    assert (whole["objects"], whole["add_recall"]) == (4, 0.25), "without it, what the other picture shows is missed"
+
+
+def test_rows_of_other_pictures_are_left_out_and_counted(run: Path, bop: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (bop / "test_targets_bop19.json").unlink()
+    printed = command(capfd, "evaluate", run, bop)
+    csv = run / "predictions" / "tiny-test" / "bop.csv"
+    assert flat(command(capfd, "evaluate", "--objects", csv, "--reference", bop)) == printed["bop.csv"]["as --objects scores it"]
+    again = command(capfd, "evaluate", "--objects", csv, "--reference", bop, "--held-out-of", run)
+    assert (again["images"], again["objects"], again["estimates"]) == (1, 1, 1)
+    assert "3 estimates of the other pictures are left out" in again["notes"]
+
+
+def test_scores_of_a_benchmark_are_of_what_it_asks_for(run: Path, bop: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    printed = command(capfd, "evaluate", run, bop)
+    of_csv = printed["bop.csv"]["as --objects scores it"]
+    assert (printed["objects"], of_csv["objects"], of_csv["asked"]) == (4, 3, 3)
+    assert of_csv["objects counted"] == "those that test_targets_bop19.json asks for"
+    kept = json.loads((run / "scores" / "tiny-test.json").read_text())
+    assert kept["bop_csv"]["class"]["obj_000001"]["add_recall"] == 1
