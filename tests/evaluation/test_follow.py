@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.types import Claim
+from stadia.core.types import Claim, PictureMaps
 from stadia.evaluation import refinement as refining
 from stadia.evaluation.follow import follow
 from stadia.evaluation.frames import Frame
@@ -71,6 +71,21 @@ class Room:
         return T[None].float()
 
 
+class RightRoom(Room):
+    """Every depth is a tenth too far, but not what the right camera would see, 1 m beside."""
+
+    def __init__(self, *, knows_rig: bool) -> None:
+        super().__init__(motion=False)
+        self.factor = torch.full((COUNT,), 0.9, dtype=F64)
+        self.rig = se3.se3_exp(torch.tensor([-1.0, 0, 0, 0, 0, 0], dtype=F64))
+        self.right = [1 / view(se3.compose(T, se3.inverse(self.rig)))[1] for T in self.truth]
+        self.knows_rig = knows_rig
+
+    def maps(self, image: Tensor, camera: object) -> PictureMaps:
+        right = self.right[self.which(image)][None, None].float()
+        return PictureMaps(self.inverse_depth(image, camera), right, None, self.rig if self.knows_rig else None)
+
+
 def ate_m(path: np.ndarray, truth: Tensor) -> float:
     return float(np.sqrt(np.square(path[:, :3, 3] - truth[:, :3, 3].numpy()).sum(-1).mean()))
 
@@ -100,6 +115,15 @@ def test_refined_is_nearer_than_chained():
         method: ate_m(follow(room, room.frames, method, source="room").T_world_camera, room.truth) for method in ("network", "refined")
     }
     assert errors["refined"] < 0.3 * errors["network"]
+
+
+def test_virtual_stereo_holds_the_scale():
+    """Where the rig is known that the right view is of; and the window forgets no part of it."""
+    ends = [follow(room, room.frames, "refined", source="room") for room in (RightRoom(knows_rig=False), RightRoom(knows_rig=True))]
+    length = float(Room().truth[-1, :3, 3].norm())
+    without, with_it = (float(np.linalg.norm(path.T_world_camera[-1, :3, 3])) / length - 1 for path in ends)
+    assert without == pytest.approx(0.1, abs=0.03)
+    assert abs(with_it) < without / 3
 
 
 def test_another_exposure_moves_nothing():

@@ -16,6 +16,7 @@ from stadia.geometry import se3
 from stadia.geometry.bundle import Bundle, Motions, Prior
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid
 from stadia.geometry.direct_points import Frames, Points, Sightings
+from stadia.geometry.virtual_stereo import VirtualStereo
 
 F64 = torch.float64
 K = torch.tensor([[60.0, 0, 59.5], [0, 60, 35.5], [0, 0, 1]], dtype=F64)
@@ -106,6 +107,27 @@ def test_the_scale_is_that_of_the_predicted_depth():
     found, _ = bundles.adjust(start, steps=15)
     centre = se3.inverse(found.frames.T_camera_world)[-1, :3, 3].norm() / se3.inverse(true.frames.T_camera_world)[-1, :3, 3].norm()
     assert float(centre) == pytest.approx(1 / 0.9, rel=0.01)
+
+
+def test_virtual_stereo_gives_the_scale_back():
+    """Depth is predicted a tenth too far, not surely, and the path with it; what the right camera would see is right."""
+    true = world()
+    wrong = true.points.inverse_depth * 0.9
+    rig = se3.se3_exp(torch.tensor([-0.5, 0, 0, 0, 0, 0], dtype=F64))
+    right = torch.stack([view(se3.compose(rig, T))[1] for T in true.frames.T_camera_world])
+    start = replace(true, points=replace(true.points, inverse_depth=wrong), expected=wrong, deviation=0.6 * wrong)
+
+    def length(bundle: Bundle) -> float:
+        centres = se3.inverse(bundle.frames.T_camera_world)[:, :3, 3]
+        return float(centres[-1].norm())
+
+    without, _ = bundles.adjust(start, steps=20)
+    with_it, costs = bundles.adjust(replace(start, stereo=VirtualStereo(right, rig)), steps=20)
+    assert length(without) / length(true) > 1.08
+    assert length(with_it) / length(true) == pytest.approx(1, rel=0.01)
+    assert all(after < before for before, after in pairwise(costs))
+    off = with_it.points.inverse_depth / true.points.inverse_depth - 1
+    assert off.abs().median() < 0.02
 
 
 def test_where_the_world_is_changes_nothing(poses):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -130,6 +131,23 @@ def test_what_nothing_could_teach_is_refused(small: SelfsupConfig, overrides: tu
     with pytest.raises(ConfigError, match=message):
         changed(small, *overrides)
     changed(small, "model.uncertainty=true", "data.stereo=false")  # needs nothing
+
+
+def test_the_rig_that_teaches_the_right_view_is_remembered(d3vo: SelfsupConfig) -> None:
+    """As the right view needs it: in metres, in the checkpoint; not where rigs differ."""
+    config, data = Selfsup.prepare(d3vo, Console(quiet=True))
+    task = Selfsup(config)
+    shown = torch.rand(1, 3, 32, 96)
+    assert task.eval().maps(shown).T_right_left is None
+    task.remember(data)
+    rig = task.predictor().maps(shown, data.recordings["train"][0].camera(0)).T_right_left  # type: ignore[union-attr]
+    assert rig is not None
+    assert float(rig[0, 3]) == pytest.approx(-0.54)
+    assert "T_right_left" in task.state_dict()
+    wide = SimpleNamespace(T_right_left=2 * rig.double().numpy(), camera=data.recordings["train"][0].camera)
+    other = Selfsup(config)
+    other.remember(SimpleNamespace(recordings={"train": [*data.recordings["train"], wide]}))  # type: ignore[arg-type]
+    assert other.eval().maps(shown).T_right_left is None
 
 
 def test_a_right_view_without_right_pictures_is_refused_once_that_is_known(d3vo: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,11 +217,15 @@ class Prediction(Movable):
 
 @dataclass(frozen=True, slots=True)
 class PictureMaps(Movable):
-    """All that a network says of pictures at their size, (B, 1, H, W) each, as the finest maps of a Prediction; None where it says none."""
+    """All that a network says of pictures at their size, (B, 1, H, W) each, as the finest maps of a Prediction; None where it says none.
+
+    T_right_left: (4, 4) of the rig that `inverse_depth_right` was taught by, in the unit of depth; None where that is not known.
+    """
 
     inverse_depth: Tensor
     inverse_depth_right: Tensor | None = None
     log_uncertainty: Tensor | None = None
+    T_right_left: Tensor | None = None
 
 
 class Predictor(Protocol):

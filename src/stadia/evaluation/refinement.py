@@ -31,6 +31,7 @@ from stadia.geometry.direct_points import (
     uncertainty_weight,
 )
 from stadia.geometry.se3 import compose, inverse, se3_exp, se3_log, transform
+from stadia.geometry.virtual_stereo import VirtualStereo
 
 WINDOW = 5
 """Keyframes adjusted together (Direct sparse odometry: 7)."""
@@ -190,12 +191,13 @@ class Refinement:
         if self.bundle is None:
             held = 1e8 * torch.eye(8, dtype=torch.float64)
             prior = Prior(T_camera_world[None], brightness[None], held, torch.zeros(8, dtype=torch.float64))
-            self.bundle = _bundle(frames, points, points.inverse_depth, None, prior)
+            self.bundle = _bundle(frames, points, points.inverse_depth, None, prior, _with_stereo(None, maps))
             return
         motions = _with_motion(self.bundle.motions, len(frames) - 1, said, number - self.numbers[-2])
         together = _joined(self.bundle.points, points)
         expected = torch.cat((self.bundle.expected, points.inverse_depth))
-        self.bundle, _ = adjust(_bundle(frames, together, expected, motions, self.bundle.prior), STEPS)
+        stereo = _with_stereo(self.bundle.stereo, maps)
+        self.bundle, _ = adjust(_bundle(frames, together, expected, motions, self.bundle.prior, stereo), STEPS)
         if len(self.keyframes) > WINDOW:
             self._leave()
 
@@ -211,7 +213,8 @@ class Refinement:
         points = bundle.points.chosen(stays)
         points = replace(points, host=points.host - 1)
         frames = Frames(*(getattr(bundle.frames, name)[1:] for name in ("grey", "K", "T_camera_world", "brightness")))
-        self.bundle = _bundle(frames, points, bundle.expected[stays], _without_oldest(bundle.motions), prior)
+        stereo = bundle.stereo and VirtualStereo(bundle.stereo.inverse_depth_right[1:], bundle.stereo.T_right_left)
+        self.bundle = _bundle(frames, points, bundle.expected[stays], _without_oldest(bundle.motions), prior, stereo)
 
     def _map_points(self, position: int) -> MapPoints:
         assert self.bundle is not None
@@ -254,11 +257,21 @@ def _joined(points: Points, others: Points) -> Points:
     return Points(*(torch.cat((getattr(points, name), getattr(others, name))) for name in Points.__slots__))
 
 
-def _bundle(frames: Frames, points: Points, expected: Tensor, motions: Motions | None, prior: Prior | None) -> Bundle:
+def _bundle(
+    frames: Frames, points: Points, expected: Tensor, motions: Motions | None, prior: Prior | None, stereo: VirtualStereo | None
+) -> Bundle:
     """Every point is looked for in every other frame of the window."""
     point, frame = torch.cartesian_prod(torch.arange(len(points)), torch.arange(len(frames))).unbind(-1)
     others = frame != points.host[point]
-    return Bundle(frames, points, expected, DEPTH_DEVIATION * expected, Sightings(point[others], frame[others]), motions, prior)
+    return Bundle(frames, points, expected, DEPTH_DEVIATION * expected, Sightings(point[others], frame[others]), motions, prior, stereo)
+
+
+def _with_stereo(stereo: VirtualStereo | None, maps: PictureMaps) -> VirtualStereo | None:
+    """And what the newest frame would show of depth in the right camera, where the network says it and knows of the rig."""
+    if maps.inverse_depth_right is None or maps.T_right_left is None:
+        return None
+    right = maps.inverse_depth_right[:, 0].float().cpu()
+    return VirtualStereo(right if stereo is None else torch.cat((stereo.inverse_depth_right, right)), maps.T_right_left.double().cpu())
 
 
 def _with_motion(motions: Motions | None, newest: int, said: Tensor | None, frames: int) -> Motions | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stadia.geometry.direct_points import Frames, Points, Residuals, Sightings, adjoint, huber, moved, residuals, to_host
 from stadia.geometry.se3 import compose, hat, inverse, se3_log
+from stadia.geometry.virtual_stereo import VirtualStereo, stereo_residuals
 
 NOISE = 0.03
 """Standard deviation of a residual between two good views: eight grey levels, of what is resampled, slanted or shining too."""
@@ -75,6 +76,7 @@ class Bundle:
     """All that is adjusted together, and what holds it.
 
     expected, deviation: (P,) the predicted inverse depth of each point and its standard deviation.
+    stereo: what is predicted of depth in the rig's right camera, where it is.
     """
 
     frames: Frames
@@ -84,6 +86,7 @@ class Bundle:
     sightings: Sightings
     motions: Motions | None = None
     prior: Prior | None = None
+    stereo: VirtualStereo | None = None
 
     @property
     def first_estimates(self) -> Frames:
@@ -212,7 +215,7 @@ def _look(bundle: Bundle) -> _Look:
     cost, _ = huber(found.value, BEND)
     weight = bundle.points.weight[bundle.sightings.point]
     each = (cost * weight).sum(-1).double() / NOISE**2
-    most = float(huber(found.value.new_tensor(OUTLIER), BEND)[0]) * weight.sum(-1).double() / NOISE**2
+    most = _most(weight)
     pulls = found.seen & (each < most)
     in_depth, _ = huber((bundle.points.inverse_depth - bundle.expected) / bundle.deviation, DEPTH_BEND)
     other = (
@@ -223,7 +226,22 @@ def _look(bundle: Bundle) -> _Look:
         other = other + (error / bundle.motions.deviation).square().sum() / 2
     if bundle.prior is not None:
         other = other + bundle.prior.cost(bundle.frames)
+    if bundle.stereo is not None:
+        other = other + _stereo_cost(bundle, bundle.stereo)
     return _Look(found, pulls, torch.where(found.seen, torch.minimum(each, most), torch.zeros_like(each)), other)
+
+
+def _most(weight: Tensor) -> Tensor:
+    """(S,) float64: what a pattern of these weights (S, 8) costs at most."""
+    return float(huber(weight.new_tensor(OUTLIER), BEND)[0]) * weight.sum(-1).double() / NOISE**2
+
+
+def _stereo_cost(bundle: Bundle, stereo: VirtualStereo) -> Tensor:
+    """As of sightings. What is out of sight costs the most: to go there is no gain."""
+    found = stereo_residuals(bundle.frames.grey, bundle.frames.K, bundle.points, stereo)
+    each = (huber(found.value, BEND)[0] * bundle.points.weight).sum(-1).double() / NOISE**2
+    most = _most(bundle.points.weight)
+    return torch.where(found.seen, torch.minimum(each, most), most).sum()
 
 
 def motion_errors(frames: Frames, motions: Motions) -> tuple[Tensor, Tensor]:
@@ -265,6 +283,8 @@ def equations(bundle: Bundle, found: Residuals, pulls: Tensor, *, brightness_of:
     weight = huber(off, DEPTH_BEND)[1].double() / bundle.deviation.double()
     built.H_point.add_(weight / bundle.deviation)
     built.g_point.add_(weight * off)
+    if bundle.stereo is not None:
+        _add_stereo(built, bundle, bundle.stereo)
     if bundle.motions is not None:
         _add_motions(built, bundle.frames, bundle.motions)
     if bundle.prior is not None:
@@ -305,6 +325,16 @@ def _of_sightings(bundle: Bundle, found: Residuals, pulls: Tensor) -> Equations:
         of_points[:, 1].clone(),
         between.view(len(points), 8 * F),
     )
+
+
+def _add_stereo(built: Equations, bundle: Bundle, stereo: VirtualStereo) -> None:
+    """Only inverse depths are in it: a point and its host are one picture."""
+    found = stereo_residuals(bundle.frames.grey, bundle.frames.K, bundle.points, stereo)
+    cost, weight = huber(found.value, BEND)
+    pulls = found.seen & ((cost * bundle.points.weight).sum(-1).double() / NOISE**2 < _most(bundle.points.weight))
+    weighted = found.slope * weight * bundle.points.weight * pulls[:, None] / NOISE**2
+    built.H_point.add_((weighted * found.slope).sum(-1))
+    built.g_point.add_((weighted * found.value).sum(-1))
 
 
 def _add_motions(built: Equations, frames: Frames, motions: Motions) -> None:

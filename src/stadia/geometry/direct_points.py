@@ -138,6 +138,21 @@ def read(grey: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, T
     return a + right_of * (b - a) + below * along_y, along_x, along_y, inside
 
 
+def seen_from(T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Where other cameras see points of a ray (S, 8, 3), at z = 1 in their own, and an inverse depth (S, 8); T (S, 4, 4), K (S, 3, 3).
+
+    Returns pixels (S, 8, 2), x and y at z = 1, nearness z_there / z_here, each (S, 8), and whether before the camera.
+    """
+    R, t = T[..., :3, :3].to(ray), T[..., :3, 3].to(ray)
+    moved = ray @ R.mT + inverse_depth[..., None] * t[:, None]
+    nearness = moved[..., 2]
+    before = nearness > NEAR
+    x, y = (moved[..., k] / torch.where(before, nearness, torch.ones_like(nearness)) for k in (0, 1))
+    K = K.to(ray)[:, None]
+    pixels = torch.stack((K[..., 0, 0] * x + K[..., 0, 1] * y + K[..., 0, 2], K[..., 1, 1] * y + K[..., 1, 2]), -1)
+    return pixels, x, y, nearness, before
+
+
 def residuals(frames: Frames, points: Points, sightings: Sightings) -> Residuals:
     """(I_j[p'] - b_j) - exp(a_j - a_i) (I_i[p] - b_i) over the pattern of every sighting, with its slopes.
 
@@ -147,7 +162,7 @@ def residuals(frames: Frames, points: Points, sightings: Sightings) -> Residuals
     ray, relief = points.ray[sightings.point], points.relief[sightings.point]
     inverse_depth = points.inverse_depth[sightings.point][:, None] * relief
     T = _between(frames.T_camera_world, i, j)
-    pixels, *_, before = _seen_from(T, ray, inverse_depth, frames.K[j])
+    pixels, *_, before = seen_from(T, ray, inverse_depth, frames.K[j])
     grey, along_x, along_y, inside = read(frames.grey, j, pixels)
     a, b = frames.brightness.to(grey).unbind(-1)
     gain = (a[j] - a[i]).exp()
@@ -180,21 +195,9 @@ def _between(T_camera_world: Tensor, host: Tensor, frame: Tensor) -> Tensor:
     return pairs[frame, host]
 
 
-def _seen_from(T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Pixels (S, 8, 2), x and y at z = 1, nearness z_frame / z_host, each (S, 8), and whether before the camera."""
-    R, t = T[..., :3, :3].to(ray), T[..., :3, 3].to(ray)
-    moved = ray @ R.mT + inverse_depth[..., None] * t[:, None]
-    nearness = moved[..., 2]
-    before = nearness > NEAR
-    x, y = (moved[..., k] / torch.where(before, nearness, torch.ones_like(nearness)) for k in (0, 1))
-    K = K.to(ray)[:, None]
-    pixels = torch.stack((K[..., 0, 0] * x + K[..., 0, 1] * y + K[..., 0, 2], K[..., 1, 1] * y + K[..., 1, 2]), -1)
-    return pixels, x, y, nearness, before
-
-
 def _slope(T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor, along_x: Tensor, along_y: Tensor) -> Tensor:
     """(S, 8, 7) of the picture's brightness in the twist, which moves the frame's point by v + w x p, and in the inverse depth."""
-    _, x, y, nearness, before = _seen_from(T, ray, inverse_depth, K)
+    _, x, y, nearness, before = seen_from(T, ray, inverse_depth, K)
     nearer = before / torch.where(before, nearness, torch.ones_like(nearness))
     in_x = along_x * K[:, None, 0, 0]
     in_y = along_x * K[:, None, 0, 1] + along_y * K[:, None, 1, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic
 
@@ -154,7 +155,7 @@ class DepthPredictor:
         image = image.to(self.device)
         said, ratio = self.task.maps(image), self._focal_ratio(camera, image)
         right = None if said.inverse_depth_right is None else said.inverse_depth_right / ratio
-        return PictureMaps(said.inverse_depth / ratio, right, said.log_uncertainty)
+        return replace(said, inverse_depth=said.inverse_depth / ratio, inverse_depth_right=right)
 
     @torch.inference_mode()
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
@@ -28,6 +29,9 @@ from stadia.recipes.selfsup_config import SelfsupConfig
 from stadia.recipes.video import VideoData, open_video
 from stadia.training.task import Report
 
+SAME_RIG = 0.01
+"""Of the baseline: rigs that differ by less teach one right view."""
+
 
 class Selfsup(DepthRecipe[SelfsupConfig]):
     """Networks, loss, and what is looked at while they train.
@@ -36,6 +40,7 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
         config: with `data.stereo` settled to true or false.
     """
 
+    T_right_left: Tensor  # (4, 4) of the pairs that trained the right view, NaN where that is not known; only where there is such a view
     recipe = "selfsup"
     best_metrics = ("val/abs_rel", "val/residual")
 
@@ -45,6 +50,8 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
         self.loss = SelfSupervisedLoss(config.loss)
         # Only where there is something to hold: it has buffers, and checkpoints without brightness stay as they are.
         self.gate = BrightnessGate(config.loss.brightness_from_step) if config.model.brightness else None
+        if config.model.right_view:
+            self.register_buffer("T_right_left", torch.full((4, 4), torch.nan))
 
     @classmethod
     def prepare(cls, config: SelfsupConfig, console: Console) -> tuple[SelfsupConfig, VideoData]:
@@ -83,12 +90,22 @@ class Selfsup(DepthRecipe[SelfsupConfig]):
     def weights(self) -> Mapping[str, str]:
         return self.model.weights
 
+    def remember(self, data: VideoData) -> None:
+        """The lens; and the rig that teaches the right view, where all pairs are of one."""
+        super().remember(data)
+        if not self.config.model.right_view:
+            return
+        rigs = np.stack([recording.T_right_left for recording in data.recordings["train"] if recording.T_right_left is not None])
+        if np.ptp(rigs, axis=0).max() < SAME_RIG * np.linalg.norm(rigs[0, :3, 3]):
+            self.T_right_left.copy_(torch.from_numpy(rigs[0]))
+
     def inverse_depth(self, image: Tensor) -> Tensor:
         return self.maps(image).inverse_depth
 
     def maps(self, image: Tensor) -> PictureMaps:
         left, right, log_uncertainty = self.model.depth(image)
-        return PictureMaps(left[0], right and right[0], log_uncertainty and log_uncertainty[0])
+        rig = None if right is None or self.T_right_left.isnan().any() else self.T_right_left
+        return PictureMaps(left[0], right and right[0], log_uncertainty and log_uncertainty[0], rig)
 
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
         motion = self.model.motion(now, following)
