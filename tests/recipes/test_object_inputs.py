@@ -204,3 +204,19 @@ def test_scores_are_drawn_beside_names_of_what_was_found_alone(tables: Path) -> 
     beyond = np.abs(scored.astype(int) - named).max(2).max(0).nonzero()[0]
     assert len(beyond)
     assert beyond.min() > named[:95].max(2).max(0).nonzero()[0].min()  # the name stays where it is
+
+
+def test_drawings_of_labels_are_not_written_over(tables: Path, tmp_path: Path, stadia: Stadia) -> None:
+    out = tmp_path / "drawn"
+    assert stadia("data", "show", tables, "test", "--out", out)[0] == 0
+    (picture,) = out.iterdir()
+    picture.write_bytes(b"mine")
+    code, _, err = stadia("data", "show", tables, "test", "--out", out)
+    assert code != 0
+    assert "something there already, expected a new folder; choose another --out" in err
+    assert picture.read_bytes() == b"mine"
+
+
+def test_a_missing_picture_is_told_as_one(run: Path, tmp_path: Path, stadia: Stadia) -> None:
+    _, _, err = stadia("predict", run, tmp_path / "mine.jpg", "--out", tmp_path / "out")
+    assert "found nothing there, expected a dataset's folder, a video file, or a picture to predict" in err

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from stadia import report
-from stadia.report.sections import image_scores
+from stadia.report.figures import plot
+from stadia.report.quality import quality
+from stadia.report.run_files import Series, read_run
+from stadia.report.sections import curves, image_scores, logged_once
 
 
 def objects_scored(*entries: dict) -> dict:
@@ -20,7 +25,7 @@ def test_missed_objects_are_among_the_worst():
     assert [name for name, _, _ in shown.worst] == ["a/2, can 1, missed", "a/1, mug 1"]
     assert shown.worst[0][1].startswith("180")
     assert shown.counted == "2 objects, 1 of them missed"
-    assert image_scores({"val": objects_scored(found)})[0].counted == "1 objects"
+    assert image_scores({"val": objects_scored(found)})[0].counted == "1 object"
 
 
 def test_a_run_that_finds_nothing_has_its_worst_too(make_run):
@@ -30,3 +35,44 @@ def test_a_run_that_finds_nothing_has_its_worst_too(make_run):
     text = report.build(folder).read_text(encoding="utf-8")
     assert "7 objects, 7 of them missed" in text
     assert "a/0, mug 1, missed" in text
+
+
+def scored(recall: float, precision: float) -> dict:
+    metrics = {"objects": 167, "recall": recall, "precision": precision, "rotation_error_deg": 4.0, "rotation_error_deg_of_all": 170.0}
+    return {"images": 9, "metrics": metrics, "per_object": [{"name": "a/0, mug 1", "missed": False, "rotation_error_deg": 4.0}]}
+
+
+@pytest.mark.parametrize(
+    ("recall", "precision", "said", "tone"),
+    [
+        (0.018, 0.3, "1.8% of 167 labelled objects were found, and 30.0% of what was found is one. Less than half is found", "warn"),
+        (0.9, 0.2, "most of what it finds is no object", "warn"),
+        (0.9, 0.9, "90.0% of 167 labelled objects were found, and 90.0% of what was found is one.", ""),
+    ],
+)
+def test_how_much_is_found_is_said_at_the_top(make_run, recall, precision, said, tone):
+    folder = make_run(without=("scores", "result.json", "findings.jsonl"), run={"status": "finished", "claim": None})
+    (folder / "scores").mkdir()
+    (folder / "scores" / "val.json").write_text(json.dumps(scored(recall, precision)), encoding="utf-8")
+    run = read_run(folder)
+    (sentence,) = [one for one in quality(run, claimed=False) if "labelled" in one.text]
+    assert said in sentence.text
+    assert sentence.tone == tone
+    text = report.build(folder).read_text(encoding="utf-8")
+    assert said in text
+    assert "Depth was not scored" not in text
+    assert ("course; how good it is stands at the top" in text) == (tone == "warn")
+    assert "Rotation error of each object" in text
+    assert "Rotation error, mean, val" not in text
+
+
+def test_a_single_value_is_no_curve():
+    once, twice = Series("val/recall", [60], [0.018]), Series("val/mask_iou", [30, 60], [0.1, 0.2])
+    assert [panel.title for panel in curves([once, twice])] == ["Mask IoU"]
+    assert logged_once([once, twice, Series("val/iou_3d", [60], [float("nan")])]) == [("Objects found", "0.0180")]
+
+
+def test_an_axis_of_zeros_begins_there():
+    panel = plot("AP", [Series("val/ap_iou50", [30, 60], [0.0, 0.0])])
+    assert panel is not None
+    assert panel.y_ticks[0].label == "0"

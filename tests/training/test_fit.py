@@ -159,6 +159,14 @@ def test_it_says_how_it_starts_and_ends_and_nothing_else(tmp_path: Path, capfd: 
     assert re.fullmatch(r"step 20/20  loss [\d.]+  [\d.]+ steps/s  \d+ s in all", ended)
 
 
+def test_a_run_that_hardly_leaves_its_warm_up_is_told(tmp_path: Path) -> None:
+    for warmup, told in ((15, True), (2, False)):
+        output = io.StringIO()
+        small_recipe.train(tmp_path / str(warmup), task=SmallTask(warmup_steps=warmup), console=Console(file=output, width=300))
+        said = "note: 15 of 20 steps are warm-up, in which the learning rate rises to its value; schedule.warmup_steps=1 makes them fewer"
+        assert (said in output.getvalue()) == told
+
+
 def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
     output = io.StringIO()
     small_recipe.train(tmp_path, console=Console(file=output, width=200, force_terminal=True))

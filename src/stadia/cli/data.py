@@ -112,7 +112,11 @@ def show(
     format: Annotated[str, typer.Option("--format", help="Of DATA: objects, bop, nocs or kitti.")] = "auto",
 ) -> None:
     """Draw the labels of objects on their pictures: boxes, axes, classes and masks. The quickest look at whether they fit."""
+    from stadia.core.errors import StadiaError
     from stadia.recipes.labelled_objects import draw_labels
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StadiaError(out, found="something there already", expected="a new folder", cure="choose another --out")
 
     for file in draw_labels(data, split, out, pictures, format):
         typer.echo(file)

@@ -165,7 +165,7 @@ def plot(title: str, series: Sequence[Series], *, better: Better = "lower", nois
     log = low > 0 and high / low > LOG_RATIO
     if not log:
         margin = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
-        low, high = (0.0 if 0 <= low < 0.3 * high else low - margin), high + margin
+        low, high = (0.0 if 0 <= low < 0.3 * high or low == high == 0 else low - margin), high + margin
     first, last = min(s.steps[0] for s in series), max(s.steps[-1] for s in series)
     axes = _Axes(first, last, low, high, log) if first < last else _Axes(first - 1, last + 1, low, high, log)
     return Plot(

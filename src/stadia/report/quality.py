@@ -15,6 +15,8 @@ from stadia.report.run_files import RunFiles
 MOST = 3  # score files that are spoken of, the worst first
 USUAL_OF_MEAN = 0.5
 """δ < 1.25 that a map of mean depths reaches on roads: 0.47 on RoadWorld."""
+LITTLE_FOUND = 0.5
+"""Of the labelled objects, and of what was found."""
 SIZE_TOLERANCE = 0.1  # of the logarithm of the scale ratio
 EXPLAINED = 0.5
 """Of the unwarped residual: 35 to 50 % after 30 to 60 steps on KITTI and RoadWorld, when depth is still a blob; 70 % after the demo."""
@@ -28,8 +30,8 @@ class Sentence:
     tone: str = ""
 
 
-def quality(run: RunFiles) -> list[Sentence]:
-    """What the scores say; where nothing was scored against true depth, that nothing is known."""
+def quality(run: RunFiles, *, claimed: bool = True) -> list[Sentence]:
+    """What the scores say; where depth is `claimed` and nothing was scored against true depth, that nothing is known."""
     depth = [(name, score) for name, score in run.scores.items() if "d1" in _metrics(score) and score.get("checkpoint") != ""]
     depth.sort(key=lambda one: (_metrics(one[1])["d1"], one[0]))
     said = [*_against_mean(run)]
@@ -38,7 +40,8 @@ def quality(run: RunFiles) -> list[Sentence]:
         if len(told) < MOST and _metrics(score) not in told:
             told.append(_metrics(score))
             said += _depth(name, score)
-    if not depth and not said:
+    said += [sentence for name, score in run.scores.items() for sentence in _objects(name, score)]
+    if not depth and not said and claimed:
         said.append(Sentence("Depth was not scored against ground truth: nothing is known of how good it is.", "warn"))
         said += _path(run)
     return [*said, *_residual(run), *_course(run)]
@@ -80,6 +83,24 @@ def _depth(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
         yield Sentence(f"{text}.")
     if score.get("claim") == wording.METRES and isinstance(ratio, int | float) and ratio > 0 and abs(math.log(ratio)) > SIZE_TOLERANCE:
         yield Sentence(f"{name}: sizes are wrong, true depth is {wording.number(float(ratio))} times the predicted (median).", "warn")
+
+
+def _objects(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
+    """How many of the labelled objects were found, without which the errors of those that were say nothing."""
+    metrics = _metrics(score)
+    recall, objects = metrics.get("recall"), metrics.get("objects")
+    if recall is None or objects is None or "rotation_error_deg_of_all" not in metrics:
+        return
+    text = f"{name}: {recall:.1%} of {objects:.0f} labelled objects were found"
+    precision = metrics.get("precision")
+    if precision is not None:
+        text += f", and {precision:.1%} of what was found is one"
+    if recall < LITTLE_FOUND:
+        yield Sentence(f"{text}. Less than half is found, and the errors are of that alone: train longer, or on more data.", "warn")
+    elif precision is not None and precision < LITTLE_FOUND:
+        yield Sentence(f"{text}: most of what it finds is no object.", "warn")
+    else:
+        yield Sentence(f"{text}.")
 
 
 def _path(run: RunFiles) -> Iterator[Sentence]:

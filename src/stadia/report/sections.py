@@ -133,8 +133,18 @@ def curves(series: list[Series]) -> list[Plot]:
     for s in series:
         groups.setdefault(_panel(s.name), []).append(s)
     panels = sorted(groups, key=lambda title: {LOSS: 0, TERMS: 1, RATE: 3, SECONDS: 4}.get(title, 2))
-    plots = [plot(title, groups[title], better=wording.score(groups[title][0].name).better, noisy=title != RATE) for title in panels]
+    drawn = [title for title in panels if any(len(s.steps) > 1 for s in groups[title])]
+    plots = [plot(title, groups[title], better=wording.score(groups[title][0].name).better, noisy=title != RATE) for title in drawn]
     return [p for p in plots if p is not None]
+
+
+def logged_once(series: list[Series]) -> list[tuple[str, str]]:
+    """(title, value) of each panel that would be a single dot, see `curves`."""
+    groups: dict[str, list[Series]] = {}
+    for s in series:
+        groups.setdefault(_panel(s.name), []).append(s)
+    once = [(title, of_title) for title, of_title in groups.items() if all(len(s.steps) == 1 and _finite(s.values[0]) for s in of_title)]
+    return [(title, ", ".join(wording.score_value(s.name, s.values[0]) for s in of_title)) for title, of_title in once]
 
 
 def _panel(name: str) -> str:
@@ -226,8 +236,8 @@ def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
         found.append(
             ImageScores(
                 score_file=stem,
-                label=shown.label,
-                counted=f"{len(values)} {kind}s" + (f", {missed} of them missed" if missed else ""),
+                label=shown.label.removesuffix(", mean") + f" of each {kind}" + (f", in {shown.unit}" if shown.unit else ""),
+                counted=f"{len(values)} {kind}{'s' * (len(values) != 1)}" + (f", {missed} of them missed" if missed else ""),
                 median=wording.score_value(metric, float(np.median([v for _, v in values]))),
                 spread=histogram([v for _, v in values]),
                 worst=[(name, wording.score_value(metric, value), abs(value) / largest) for name, value in values[:WORST]],

@@ -30,7 +30,10 @@ from stadia.training.stream import Batches, BatchStream, EpochLoader, Plan, Vali
 from stadia.training.task import Task
 
 FEW_STEPS = 300
-_FEW = "note: {} steps are few, a network takes thousands; training.max_steps=5000 (or more training.max_epochs) trains longer"
+_FEW = "note: {} steps are few, a network takes thousands; more training.max_steps (or training.max_epochs) train longer"
+_WARM = "note: {} of {} steps are warm-up, in which the learning rate rises to its value; schedule.warmup_steps={} makes them fewer"
+LONGEST_WARMUP, USUAL_WARMUP = 0.25, 0.05
+"""Of a run's steps: above the first it is told, with the second as the cure."""
 _PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -106,6 +109,11 @@ def fit(
                 console.print(_start_message(task, trainer, config, run, step), soft_wrap=True, highlight=False, markup=False)
                 if step == 0 and plan.total_steps < FEW_STEPS:
                     console.print(_FEW.format(plan.total_steps), soft_wrap=True, highlight=False, markup=False)
+                warmup = task.schedule_config.warmup_steps
+                if step == 0 and warmup > LONGEST_WARMUP * plan.total_steps:
+                    fewer = round(USUAL_WARMUP * plan.total_steps)
+                    said = _WARM.format(min(warmup, plan.total_steps), plan.total_steps, fewer)
+                    console.print(said, soft_wrap=True, highlight=False, markup=False)
                 if step < plan.total_steps:
                     trainer.fit(task, stream, val_batches, ckpt_path=str(checkpoint.path) if checkpoint else None)
                 elif checkpoint is not None:  # it had finished
