@@ -61,3 +61,11 @@ def test_a_protocol_says_what_it_fits():
     lines = dict(rows_of("protocols"))
     assert lines["metric"].startswith("metres as they are; truth: ")
     assert lines["relative"].startswith("metres fitted by median, up-to-scale fitted by median, affine-inverse fitted by scale and shift; ")
+
+
+def test_formats_of_objects_are_listed_with_the_datasets(stadia):
+    code, out, _ = stadia("parts", "datasets")
+    assert code == 0
+    assert "object-datasets" in out
+    assert all(name in out for name in ("objects", "bop", "nocs", "kitti "))
+    assert "Objects of a BOP data set" in out

@@ -37,7 +37,7 @@ _FORMS_OF = {
 def evaluate(
     context: typer.Context,
     checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint or a run's folder.", show_default=False)] = None,
-    data: Annotated[Path | None, typer.Argument(help="Recordings with ground truth.", show_default=False)] = None,
+    data: Annotated[Path | None, typer.Argument(help="Recordings with ground truth, or labelled objects.", show_default=False)] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="How to open DATA: data.split=test", show_default=False),

@@ -21,6 +21,7 @@ KINDS = Table(
     {
         "recipes": "stadia.recipes:RECIPES",
         "datasets": "stadia.data:DATASETS",
+        "object-datasets": "stadia.data.object_layout:OBJECT_FORMATS",
         "models": "stadia.models:MODELS",
         "networks": "stadia.models:NETWORKS",
         "attentions": "stadia.models:ATTENTIONS",

@@ -1,4 +1,4 @@
-"""`stadia predict`: depth and motion of a picture, a folder, a video or a dataset."""
+"""`stadia predict`: depth and motion, or objects, of a picture, a folder, a video or a dataset."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def predict(
     video: Annotated[bool, typer.Option("--video/--no-video", help="The side-by-side video.")] = True,
     cloud: Annotated[bool | None, typer.Option("--cloud/--no-cloud", help="The point cloud (default: yes).", show_default=False)] = None,
 ) -> None:
-    """Predict depth and camera motion: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot."""
+    """Predict what CHECKPOINT has learnt. Of objectpose: boxes, masks and poses of objects, drawn, as json and csv.
+
+    Of the other recipes depth and camera motion: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
+    """
     from stadia.recipes.source_config import source_options
 
     options = source_options(overrides or [])

@@ -263,7 +263,7 @@ def _pictures(scene: Path) -> list[_Picture]:
 
 
 class BopPictures(ObjectPictures):
-    """The annotated pictures of a split.
+    """Objects of a BOP data set: the annotated pictures of a split.
 
     models: by BOP's number.  ids: (scene, image) of each picture.  targets: what the benchmark asks for; None where it says nothing.
     """

@@ -105,7 +105,7 @@ def _check_worlds(path: Path, scene: _SceneFile) -> None:
 
 
 class ObjectFolder(ObjectPictures):
-    """One split of a data set, picture after picture."""
+    """Objects in stadia's own layout, TableWorld's too: one split."""
 
     def __init__(self, name: str, classes: tuple[str, ...], scenes: list[tuple[Path, _SceneFile]]) -> None:
         self.name, self.classes = name, classes
