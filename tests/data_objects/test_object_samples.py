@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -192,8 +193,11 @@ class Counted(Drawn):
         return ObjectLabels(labels.instance, tuple(replace(one, visible_px=int(n)) for one, n in zip(labels.objects, counts, strict=True)))
 
 
-def test_a_survey_counts_what_is_there_and_what_is_hidden() -> None:
+def test_a_survey_counts_what_is_there_and_what_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for index in range(3):
+        cv2.imwrite(str(Drawn().file(index)), Drawn().image(index))
     found = survey(Counted())
     assert (found.pictures, found.objects) == (3, {"bowl": 1, "cup": 2})
-    assert (found.hidden, found.left_out) == (((0, 2),), ())
+    assert (found.hidden, found.left_out) == ((("0.png", 2),), ())
     assert survey(Counted(), at_most=2).pictures == 2
