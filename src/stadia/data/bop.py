@@ -280,7 +280,10 @@ class BopPictures(ObjectPictures):
         dataset = Path(dataset).expanduser()
         scenes = sorted(path for path in (dataset / split).glob("[0-9]*") if path.is_dir())
         if not scenes:
-            raise DataError(dataset / split, found="no scene", expected="folders such as 000002", cure="check the path and the split")
+            there = ", ".join(sorted({scene.parent.name for scene in dataset.glob("*/[0-9]*") if scene.is_dir()})) or "none"
+            expected = f"folders such as 000002; splits that have some: {there}"
+            cure = "name one of these; to train with one alone, data.val_split=null holds the last of its pictures out"
+            raise DataError(dataset / split, found="no scene", expected=expected, cure=cure)
         pictures = [one for scene in scenes for one in _pictures(scene) if only is None or (one.scene_id, one.im_id) in only]
         folder = dataset / "models_eval" if (dataset / "models_eval").is_dir() else dataset / "models"
         numbers = sorted({pose.obj_id for one in pictures for pose in one.poses})

@@ -6,6 +6,7 @@ image/000.png and instance/000.png; depth/000.npy is optional.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -80,18 +81,35 @@ class _SceneFile(_Lenient):
     pictures: tuple[_PictureEntry, ...]
 
 
-def _first(error: ValidationError) -> str:
+_EXPECTED = {
+    "K": "three rows of three finite numbers",
+    "symmetry": "none, revolution, or a list of quaternions w, x, y, z",
+    "quaternion_wxyz": "four finite numbers w, x, y, z",
+    "t_camera_object_m": "three finite numbers, metres",
+    "size_m": "three finite numbers, metres",
+}
+
+
+def _wrong(path: Path, error: ValidationError, raw: object, expected: str) -> DataError:
+    """Of the first key that is wrong: what stands there, and what should."""
     one = error.errors()[0]
-    return f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}"
+    places = list(one["loc"])
+    key = next((place for place in places if place in _EXPECTED), None)
+    if key is None:
+        return DataError(path, found=f"{'.'.join(map(str, places))}: {one['msg']}", expected=expected, cure=_CURE)
+    places = places[: places.index(key) + 1]
+    for place in places:
+        raw = raw[place]  # type: ignore[index]  # pydantic has been there
+    return DataError(path, found=f"{'.'.join(map(str, places))} {json.dumps(raw)[:80]}", expected=_EXPECTED[str(key)], cure=_CURE)
 
 
 def read_dataset(dataset: Path) -> _DatasetFile:
     """DATASET/dataset.json, checked. Raises DataError."""
     path = Path(dataset).expanduser() / "dataset.json"
     try:
-        found = _DatasetFile.model_validate(read_json(path))
+        found = _DatasetFile.model_validate(raw := read_json(path))
     except ValidationError as error:
-        raise DataError(path, found=_first(error), expected="a data set of objects", cure=_CURE) from error
+        raise _wrong(path, error, raw, "a data set of objects") from error
     if found.classes[:1] != (BACKGROUND,) or len(set(found.classes)) != len(found.classes):
         raise DataError(path, found=f"classes {', '.join(found.classes)}", expected=f"'{BACKGROUND}', then each once", cure=_CURE)
     return found
@@ -121,9 +139,9 @@ class ObjectFolder(ObjectPictures):
             folder = inside(dataset, name)
             path = folder / "scene.json"
             try:
-                scenes.append((folder, _SceneFile.model_validate(read_json(path))))
+                scenes.append((folder, _SceneFile.model_validate(raw := read_json(path))))
             except ValidationError as error:
-                raise DataError(path, found=_first(error), expected="pictures with objects", cure=_CURE) from error
+                raise _wrong(path, error, raw, "pictures with objects") from error
             _check_worlds(path, scenes[-1][1])
         return cls(f"{dataset.name}/{split}", description.classes, scenes)
 

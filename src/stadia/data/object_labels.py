@@ -167,7 +167,10 @@ def check_rotation(what: object, R: ArrayLike) -> Points:
 def rotation_of(what: object, quaternion_wxyz: ArrayLike) -> Points:
     """(3, 3) of a unit quaternion w, x, y, z. Raises DataError where its length is not 1, and says so of the zero quaternion."""
     quaternion = np.asarray(quaternion_wxyz, np.float64)
-    length = float(np.linalg.norm(quaternion)) if quaternion.shape == (4,) else np.nan
+    if quaternion.shape != (4,) or not np.isfinite(quaternion).all():
+        numbers = f"{quaternion.size} numbers" if quaternion.shape != (4,) else f"{quaternion.tolist()}"
+        raise DataError(what, found=numbers, expected="a quaternion of four finite numbers w, x, y, z", cure="correct the entry")
+    length = float(np.linalg.norm(quaternion))
     if not abs(length - 1) <= _LENGTH_TOLERANCE:
         found = "the zero quaternion, which is no rotation" if length == 0 else f"{quaternion.tolist()} of length {length:.4g}"
         raise DataError(what, found=found, expected="a quaternion w, x, y, z of length 1", cure="normalise it, or leave the object out")

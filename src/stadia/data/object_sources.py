@@ -64,6 +64,16 @@ def format_of(path: Path) -> str:
     )
 
 
+NO_SPLIT = "name one of these; to train with one alone, data.val_split=null holds the last of its pictures out"
+
+
+def _splits(path: Path) -> list[str]:
+    """Of stadia's own layout, those that dataset.json names with a picture; of others nothing is known."""
+    from stadia.data.object_folder import read_dataset
+
+    return [name for name, folders in read_dataset(path).splits.items() if folders] if (path / "dataset.json").is_file() else []
+
+
 def open_object_pictures(path: Path, split: str, format: str = "auto") -> ObjectPictures:
     """One split of a data set. Raises ConfigError for a format that is none, DataError, also where the split holds no picture."""
     path = Path(path).expanduser()
@@ -75,7 +85,8 @@ def open_object_pictures(path: Path, split: str, format: str = "auto") -> Object
         )
     found = OPENERS[format](path, split)
     if not len(found):
-        raise DataError(path, found=f"no picture in '{split}'", expected="at least one", cure="name another split")
+        there = ", ".join(_splits(path)) or "none"
+        raise DataError(path, found=f"no picture in '{split}'", expected=f"one of its splits: {there}", cure=NO_SPLIT)
     return found
 
 
