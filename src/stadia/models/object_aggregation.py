@@ -35,20 +35,37 @@ class ObjectPoses(Movable):
     log_depth: Tensor
 
 
-def aggregate(said: ObjectPixels, segments: Segments, camera: Camera, vote: Vote = vote_centre) -> ObjectPoses:
-    """The mean of what the pixels of each object say: of quaternions by their eigenvector, of depth and sizes by their logarithms, and
-    the centre by their votes. camera: K (B, 3, 3).
+@dataclass(frozen=True, slots=True)
+class ObjectMeans(Movable):
+    """Of M objects: what is known of them without a centre.
 
-    Differentiable, with `vote_centre` in the centre too.
+    quaternion_wxyz: (M, 4) unit, w >= 0.  log_depth: (M,).  size_m: (M, 3).
+    """
+
+    quaternion_wxyz: Tensor
+    log_depth: Tensor
+    size_m: Tensor
+
+
+def means_of(said: ObjectPixels, segments: Segments) -> ObjectMeans:
+    """The mean of what the pixels of each object say: of quaternions by their eigenvector, of depth and sizes by their logarithms.
+
+    Differentiable.
     """
     segment, count = segments.segment, segments.count
     quaternion = quaternion_mean_of_segments(torch.nn.functional.normalize(said.quaternion, dim=-1), segment, count)
     mean = segment_means(torch.cat((said.log_depth[:, None], said.log_size), -1), segment, count)
-    centres = vote(said.place, said.to_centre, segment, count)
+    return ObjectMeans(quaternion, mean[:, 0], mean[:, 1:].exp())
+
+
+def aggregate(said: ObjectPixels, segments: Segments, camera: Camera, vote: Vote = vote_centre) -> ObjectPoses:
+    """`means_of`, and the centre by the pixels' votes. camera: K (B, 3, 3). Differentiable, with `vote_centre` in the centre too."""
+    means = means_of(said, segments)
+    centres = vote(said.place, said.to_centre, segments.segment, segments.count)
     of_each = Camera(camera.K[segments.picture], camera.height, camera.width)
-    t = translation_from_centre(centres.pixel, mean[:, 0].exp(), of_each)
-    T = se3.from_rotation_translation(se3.matrix_from_quaternion_wxyz(quaternion), t)
-    return ObjectPoses(quaternion, T, mean[:, 1:].exp(), centres.pixel, centres.known, mean[:, 0])
+    t = translation_from_centre(centres.pixel, means.log_depth.exp(), of_each)
+    T = se3.from_rotation_translation(se3.matrix_from_quaternion_wxyz(means.quaternion_wxyz), t)
+    return ObjectPoses(means.quaternion_wxyz, T, means.size_m, centres.pixel, centres.known, means.log_depth)
 
 
 def class_scores(class_logits: Tensor, segments: Segments, class_id: Tensor) -> Tensor:

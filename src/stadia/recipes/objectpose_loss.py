@@ -14,7 +14,7 @@ from stadia.losses.object_pose import centre_error, log_depth_error, size_error
 from stadia.losses.reduction import masked_mean
 from stadia.losses.report import LossReport
 from stadia.losses.rotation import norm_penalty
-from stadia.models.object_aggregation import aggregate
+from stadia.models.object_aggregation import means_of
 from stadia.models.object_pose_net import ObjectMaps, ObjectPoseNet
 from stadia.recipes.found_objects import true_objects
 from stadia.recipes.objectpose_config import ObjectLossConfig
@@ -54,7 +54,7 @@ class ObjectPoseLoss:
             return dict.fromkeys(("rotation", "norm", "centre", "depth", "size"), maps.class_logits.new_zeros(()))
         true, row = true_objects(targets, segments), (segments.picture, segments.instance - 1)
         said = network.pixels(maps, segments, true.class_id, targets.camera)
-        found = aggregate(said, segments, targets.camera)
+        found = means_of(said, segments)
         of_pixel, count = segments.segment, segments.count
         quaternion_true = targets.quaternion_wxyz[row]
         if self.config.rotation_of == "object":
