@@ -12,10 +12,11 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import Camera, Prediction, Targets
+from stadia.geometry.brightness import inverse_brightness
 from stadia.geometry.camera import mirrored
 from stadia.geometry.se3 import inverse, mirror_x, se3_exp
 from stadia.losses import SMOOTHNESS
-from stadia.losses.brightness import BrightnessGate, as_bright_as, inverse_brightness
+from stadia.losses.brightness import BrightnessGate, as_bright_as
 from stadia.losses.config import LossConfig
 from stadia.losses.report import LossReport
 from stadia.losses.reprojection import TorchReprojector

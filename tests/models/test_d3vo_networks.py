@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
+from stadia.geometry.brightness import inverse_brightness
 from stadia.models import POSE_HEADS, POSE_NETS
-from stadia.models.brightness import brightness_from_logits, inverse_brightness
+from stadia.models.brightness import brightness_from_logits
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.models.depth_net import LOG_UNCERTAINTY, DepthNet, bounded_log_uncertainty

@@ -40,12 +40,6 @@ def as_bright_as(pictures: Tensor, target: Tensor, brightness: Tensor) -> Tensor
     return torch.where(saturated(target) | saturated(pictures), target, gain * target + offset)
 
 
-def inverse_brightness(brightness: Tensor) -> Tensor:
-    """(..., 2) to (..., 2), for the pair seen the other way round: (1 / a, -b / a)."""
-    gain, offset = brightness.unbind(-1)
-    return torch.stack((1 / gain, -offset / gain), dim=-1)
-
-
 def away_from_unchanged(brightness: Tensor) -> Tensor:
     """(B, N, 2) to a scalar: the mean over samples of the sum over sources of (a - 1)^2 + b^2 (D3VO, supplement)."""
     gain, offset = brightness.unbind(-1)

@@ -11,10 +11,11 @@ from torch.nn import functional
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Prediction, Targets, is_temporal
+from stadia.geometry.brightness import inverse_brightness
 from stadia.geometry.depth_maps import resize_map
 from stadia.geometry.se3 import inverse
 from stadia.losses import SMOOTHNESS
-from stadia.losses.brightness import away_from_unchanged, inverse_brightness, saturated
+from stadia.losses.brightness import away_from_unchanged, saturated
 from stadia.losses.config import LossConfig
 from stadia.losses.report import LossReport
 from stadia.losses.reprojection import Pictures, Reprojection, Reprojector, TorchReprojector, sources_at

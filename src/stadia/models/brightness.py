@@ -28,9 +28,3 @@ def brightness_from_logits(logits: Tensor, scale: float) -> Tensor:
         for i, bound in enumerate((math.log(LARGEST_GAIN), LARGEST_OFFSET / math.sqrt(LARGEST_GAIN)))
     )
     return torch.stack((log_gain.exp(), (log_gain / 2).exp() * offset), dim=-1)
-
-
-def inverse_brightness(brightness: Tensor) -> Tensor:
-    """(..., 2) of the pair in one order to (..., 2) in the other: y = a x + b is x = y / a - b / a."""
-    gain, offset = brightness.unbind(-1)
-    return torch.stack((1 / gain, -offset / gain), dim=-1)

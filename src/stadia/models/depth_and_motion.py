@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from stadia.core.types import Batch, Prediction, is_temporal
+from stadia.geometry.brightness import inverse_brightness
 from stadia.geometry.se3 import inverse
-from stadia.models.brightness import inverse_brightness
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_net import DepthNet
 from stadia.models.encoders import Encoder

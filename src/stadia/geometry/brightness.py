@@ -1,0 +1,12 @@
+"""Brightness between two pictures: a gain a and an offset b, a * first + b being as bright as the second (D3VO, arXiv 2003.01060, eq. 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def inverse_brightness(brightness: Tensor) -> Tensor:
+    """(..., 2) of the pair in one order to (..., 2) in the other: y = a x + b is x = y / a - b / a."""
+    gain, offset = brightness.unbind(-1)
+    return torch.stack((1 / gain, -offset / gain), dim=-1)
