@@ -271,3 +271,11 @@ def test_rows_of_the_real_pair_agree(real_data: Path) -> None:
     apart = np.array([np.subtract(left[m.queryIdx].pt, right[m.trainIdx].pt) for m in matcher.match(seen_left, seen_right)])
     assert np.median(np.abs(apart[:, 1])) < 0.5
     assert (apart[np.abs(apart[:, 1]) < 2, 0] > 0).mean() > 0.95, "x_left > x_right"
+
+
+def test_a_split_file_names_frames_by_their_timestamps(rendered: Path, tmp_path: Path):
+    """Of nineteen digits."""
+    (recording,) = open_recordings(rendered)
+    (tmp_path / "train.txt").write_text(f"{recording.name} {START_NS + FRAME_NS}\n{recording.name} {START_NS} l\n")
+    split = open_split(DataConfig(path=str(rendered), split_by={"train_file": str(tmp_path / "train.txt")}))
+    assert [(frames.indices, frames.side) for frames in split.train] == [((1, 0), "left")]

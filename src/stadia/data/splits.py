@@ -21,7 +21,7 @@ from stadia.data.sources import choose, named_splits, open_recordings
 
 BLOCK_FRAMES = 500  # a recording gives one validation block for about so many frames
 _SIDES = {"l": LEFT, "r": RIGHT}
-_LINE = re.compile(r"\s*(\S+)\s+([0-9]{1,18})(?:\s+([lr]))?\s*")
+_LINE = re.compile(r"\s*(\S+)\s+([0-9]{1,19})(?:\s+([lr]))?\s*")
 
 
 @dataclass(frozen=True)
