@@ -78,7 +78,10 @@ def test_figures_of_heights_are_drawn_and_differ_with_their_numbers():
     drawn = heights_over_frames(frame, says, good, 1.6, 1.5, 1.7)
     assert drawn.dtype == np.uint8
     assert drawn.ndim == 3
-    assert (drawn != heights_over_frames(frame, says, good, 1.6, 1.2, 1.7)).any()
+    band = (204, 227, 240)
+    wide = heights_over_frames(frame, says, good, 1.6, 1.2, 1.7)
+    area, narrow = ((np.abs(one.astype(int) - band).max(-1) < 4).sum() for one in (wide, drawn))
+    assert area > 2 * narrow > 1000
     assert (drawn != heights_over_frames(frame, says, good, 1.6, 1.5, 1.7, true_m=1.65)).any()
     epochs = heights_over_epochs([1, 2], [1.9, 1.7], [1.9, 1.77], [1.8, np.nan], [2.0, np.nan])
     assert (epochs != heights_over_epochs([1, 2], [1.9, 1.7], [1.9, 1.77], [1.8, 1.6], [2.0, 1.8])).any()

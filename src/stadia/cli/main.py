@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from stadia import __version__
+from stadia.cli.camera_height import camera_height
 from stadia.cli.check import check
 from stadia.cli.data import app as data
 from stadia.cli.demo import demo
@@ -42,6 +43,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(odometry)
+app.command()(camera_height)
 app.command()(export)
 app.add_typer(data, name="data")
 app.command()(check)
@@ -98,7 +100,8 @@ def _mistake_of_words(error: Any) -> StadiaError:
         found, valid = found.partition(". Did you mean")[0].replace("No such command", "command"), list(getattr(command, "commands", ()))
     for words, plainer in _PLAINER:
         found = found.replace(words, plainer)
-    near = nearest(found.split("'")[1], valid) if valid else None
+    word = found.split("'")[1] if valid else "="
+    near = None if "=" in word else nearest(word, valid)  # a setting is no misspelt command
     usage = " ".join([path, *command.collect_usage_pieces(context)]) if command else "a line as the help shows it"
     return StadiaError(
         path.removeprefix("stadia").strip() or "command line",

@@ -163,7 +163,11 @@ class KittiObjectPictures(ObjectPictures):
         return Camera(torch.from_numpy(self._projection(index)[0]), *self._sizes[index])
 
     def boxes(self, index: int) -> list[ObjectBox]:
-        return [box for box, _ in self._in_camera(index, read_boxes(self._beside(index, "label_2")))]
+        return [box for box, _ in self._in_camera(index, self.written(index))]
+
+    def written(self, index: int) -> list[KittiBox]:
+        """The labels as they are written, with their boxes in the picture."""
+        return read_boxes(self._beside(index, "label_2"))
 
     def labels(self, index: int) -> ObjectLabels:
         raise no_masks(self._beside(index, "label_2"))

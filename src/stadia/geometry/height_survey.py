@@ -18,7 +18,9 @@ from stadia.geometry.camera import Camera
 from stadia.geometry.cross_ratio import horizon_of_objects
 from stadia.geometry.horizon import above_horizon, horizon_of
 
+_LOWER = 0.5  # of the least height: where the horizon is fitted, objects are chosen by how high they should be
 _BOX_PX = 1.0  # of an edge of a box, one standard deviation
+_STEPS, _ROLL = 10, math.tan(math.radians(2.0))
 _MOST_FITTED, _TRIALS = 1500, 200  # objects that a horizon is fitted to, and samples of three of them
 _SURE = 0.975, 1.96  # of 95 %, two-sided
 
@@ -144,26 +146,28 @@ def survey(
 
     Raises GeometryError where no object is left, or where they do not agree on a horizon.
     """
-    verdict = without_horizon(objects, least_px=least_px)
+    verdict = without_horizon(objects, least_px=least_px * (1 if horizons is not None else _LOWER))
     usable = torch.tensor([one is Verdict.BELIEVED for one in verdict], dtype=torch.bool)
     _check_any(usable, verdict)
     generator = torch.Generator().manual_seed(seed)
     chosen = objects.of(usable)
     slack_px = focal_px * math.radians(horizon_deg)
-
-    def horizon(of: BoxedObjects) -> Tensor:
-        if horizons is not None:
-            return horizons.double().expand(frames, 3)[of.frame]
-        return _fitted(of, generator, tolerance).expand(len(of), 3)
-
-    lines = horizon(chosen)
+    if horizons is None:
+        line = _fitted(objects.of(usable), slack_px, least_px, generator, tolerance)
+        usable = usable & _high_enough(objects, line, least_px)
+    else:
+        line = None
+    chosen = objects.of(usable)
+    given = None if horizons is None else horizons.double().expand(frames, 3)
+    lines = _of_each(chosen, line, given)
     estimate, sigma, implied, agrees = _estimate(chosen, lines, slack_px, tolerance)
     logs = []
     for _ in range(draws):
         drawn = chosen.of(_redrawn(chosen.frame, frames, generator))
         try:
-            redrawn = horizon(drawn)
-            if horizons is not None:  # of a fitted one the draws say how wrong it is
+            again = None if line is None else _refined(drawn, line, slack_px, tolerance)
+            redrawn = _of_each(drawn, again, given)
+            if given is not None:  # of a fitted one the draws say how wrong it is
                 redrawn = redrawn + torch.tensor([0.0, 0.0, slack_px * float(torch.randn((), generator=generator))], dtype=torch.float64)
             logs.append(_estimate(drawn, redrawn, slack_px, tolerance)[0])
         except GeometryError:  # too few of them in this draw
@@ -174,15 +178,80 @@ def survey(
     every[rows] = implied
     for row, says, agree in zip(rows.tolist(), implied.tolist(), agrees.tolist(), strict=True):
         verdict[row] = Verdict.ABOVE if says <= 0 else Verdict.BELIEVED if agree else Verdict.ODD
-    of_frames = lines[:1].expand(frames, 3) if horizons is None else horizons.double().expand(frames, 3)
+    if line is not None:
+        for row in (~usable).nonzero()[:, 0].tolist():
+            verdict[row] = Verdict.SMALL if verdict[row] is Verdict.BELIEVED else verdict[row]
+    of_frames = given if given is not None else lines[:1].expand(frames, 3)
     return HeightSurvey(math.exp(estimate), low, high, every, tuple(verdict), of_frames)
 
 
-def _fitted(objects: BoxedObjects, generator: torch.Generator, tolerance: float) -> Tensor:
-    if len(objects) > _MOST_FITTED:
-        objects = objects.of(torch.randperm(len(objects), generator=generator)[:_MOST_FITTED])
-    heights = objects.height_px, objects.height_m
-    return horizon_of_objects(objects.foot, *heights, generator=generator, tolerance=tolerance, trials=_TRIALS).horizon
+def _of_each(objects: BoxedObjects, line: Tensor | None, given: Tensor | None) -> Tensor:
+    """(N, 3) the horizon of each object: one line (3,) for all, or those given of each frame (F, 3)."""
+    if given is not None:
+        return given[objects.frame]
+    assert line is not None
+    return line.expand(len(objects), 3)
+
+
+def _fitted(objects: BoxedObjects, slack_px: float, least_px: float, generator: torch.Generator, tolerance: float) -> Tensor:
+    """One horizon (3,) of all objects: RANSAC, then `_refined` over those that would be high enough in the picture if they were as
+    high as they should be.
+
+    To choose by how high they are would choose the high ones among the far, and turn the horizon.
+    """
+    some = objects.of(torch.randperm(len(objects), generator=generator)[:_MOST_FITTED])
+    high = some.of(some.height_px >= least_px)
+    heights = high.height_px, high.height_m
+    line = horizon_of_objects(high.foot, *heights, generator=generator, tolerance=tolerance, trials=_TRIALS).horizon
+    for _ in range(3):
+        line = _refined(some.of(_high_enough(some, line, least_px)), line, slack_px, tolerance)
+    return line
+
+
+def _high_enough(objects: BoxedObjects, line: Tensor, least_px: float) -> Tensor:
+    """(N,) bool: whether an object of the class's height would be `least_px` high where it stands, by the median of what all say."""
+    below = -above_horizon(line, objects.foot)
+    says = below > 0
+    px_per_m = (objects.height_px / (objects.height_m * below.where(says, torch.nan)))[says & (objects.height_px >= least_px)].nanmedian()
+    return objects.height_m * below * px_per_m >= least_px
+
+
+def _refined(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: float) -> Tensor:
+    """The horizon (3,) whose logarithms of camera heights differ least, from one that is near; Gauss-Newton with Huber's weights.
+
+    In logarithms a height wrong by a factor pulls as far up as down. A camera's roll is small: deviation 2 degrees.
+    """
+    x, y = objects.foot.unbind(-1)
+    middle = x.mean()
+    x = x - middle
+    row, slope = -(line[0] * middle + line[2]) / line[1], -line[0] / line[1]
+    said = objects.height_m.log() - objects.height_px.log()
+    level: Tensor | None = None
+    for _ in range(_STEPS):
+        below = y - row - slope * x
+        stands = below > 1
+        if int(stands.sum()) < 3:
+            raise GeometryError("horizon of objects", found="fewer than 3 below it", expected="at least 3", cure="pass more objects")
+        safe = below.where(stands, 1.0)
+        implied = said + safe.log()
+        level = implied[stands].median() if level is None else level
+        residual = implied - level
+        deviation = (_variance(objects) + (slack_px / safe).square()).sqrt()
+        near = stands & (residual.abs() < 2 * tolerance)
+        weight = (near / deviation) * (1.5 * deviation / residual.abs().clamp(min=1e-9)).clamp(max=1).sqrt()
+        A = torch.stack((1 / safe, x / safe, torch.ones_like(x)), -1) * weight[:, None]
+        A = torch.cat((A, torch.tensor([[0.0, 1 / _ROLL, 0.0]], dtype=A.dtype)))
+        b = torch.cat((residual * weight, -slope[None] / _ROLL))
+        normal = A.T @ A + 1e-9 * torch.eye(3, dtype=A.dtype) * (A * A).sum(0)
+        step = torch.linalg.solve(normal, A.T @ b)
+        row, slope, level = row + step[0].clamp(-20, 20), slope + step[1].clamp(-0.1, 0.1), level + step[2]
+    found = torch.stack((slope, torch.full_like(slope, -1), row - slope * middle))
+    return found / found[:2].norm()
+
+
+def _variance(objects: BoxedObjects) -> Tensor:
+    """(N,) of the logarithm of what an object says, by its class's spread and its box's edges."""
+    return (objects.spread_m / objects.height_m).square() + 2 * (_BOX_PX / objects.height_px).square()
 
 
 def _estimate(objects: BoxedObjects, lines: Tensor, slack_px: float, tolerance: float) -> tuple[float, float, Tensor, Tensor]:
@@ -190,9 +259,7 @@ def _estimate(objects: BoxedObjects, lines: Tensor, slack_px: float, tolerance: 
     below = -above_horizon(lines, objects.foot[:, None]).squeeze(-1)
     stands = below > 0
     implied = torch.where(stands, objects.height_m * below / objects.height_px, 0.0)
-    variance = (objects.spread_m / objects.height_m).square() + (_BOX_PX / objects.height_px).square() * 2
-    variance = variance + (slack_px / below.where(stands, 1.0)).square()
-    weight = variance.reciprocal()
+    weight = (_variance(objects) + (slack_px / below.where(stands, 1.0)).square()).reciprocal()
     if not bool(stands.any()):
         raise GeometryError(
             "objects on the road",

@@ -1,0 +1,271 @@
+"""A first estimate of the camera's height above the road, without any network: objects of known height under a horizon."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.errors import DataError
+from stadia.core.files import replacing, write_json
+from stadia.core.types import Camera
+from stadia.data.height_priors import prior_of
+from stadia.evaluation.road_drawings import draw_horizon, draw_plane, draw_verdicts, heights_over_frames, sheet
+from stadia.evaluation.watch import Watch, unwatched
+from stadia.geometry.height_survey import BoxedObjects, HeightSurvey, Verdict, level_horizon, survey, tilt_deg
+from stadia.geometry.horizon import normal_of
+from stadia.geometry.vanishing import vanishing_point
+from stadia.recipes.camera_height_config import CameraHeightAsked, CameraHeightConfig
+from stadia.recipes.seen_objects import SeenFrame, seen_frames
+
+RESULT, PICTURE, OVER_FRAMES = "camera_height.json", "objects.png", "heights.png"
+_SHOWN, _EDGE_SHARE, _REACH_DEG, _FEWEST = 8, 0.25, 12.0, 8
+_SHORTEST_EDGE = 0.025  # of the picture's width
+_FEW, _DRAWN_WIDTH = 20, 800
+
+
+@dataclass(frozen=True)
+class EstimatedHeight:
+    """frames: those whose horizon is known.  found: what they say.  objects: N, boxes in the first frame's pixels.
+
+    place: N, where each object stands in its frame's list.
+    """
+
+    frames: Sequence[SeenFrame]
+    found: HeightSurvey
+    objects: BoxedObjects
+    place: Sequence[int]
+    config: CameraHeightConfig
+
+
+def estimate_camera_height(frames: Sequence[SeenFrame], config: CameraHeightConfig, *, horizons: Tensor | None = None) -> EstimatedHeight:
+    """Of all objects of the frames.
+
+    Args:
+        frames: in order of time; boxes of all are brought into the pixels of the first one's camera.
+        config: whose priors, horizon and limits.
+        horizons: (F, 3) in each frame's own pixels, where they are known better than config says.
+
+    Raises DataError where the edges' horizon is seen in no frame, GeometryError as `geometry.height_survey.survey`.
+    """
+    own = horizons if horizons is not None else _horizons(frames, config)
+    if own is not None and bool(own.isnan().any()):
+        frames = [frame for frame, known in zip(frames, own.isfinite().all(-1).tolist(), strict=True) if known]
+        own = own[own.isfinite().all(-1)]
+    first = frames[0]
+    lines = None if own is None else torch.stack([_line_to(line, f.K, first.K) for line, f in zip(own, frames, strict=True)])
+    objects, place = _boxed(frames, config)
+    found = survey(
+        objects,
+        float(first.K[1, 1]),
+        len(frames),
+        horizons=lines,
+        horizon_deg=config.horizon_deg,
+        tolerance=config.tolerance,
+        least_px=config.least_px,
+    )
+    return EstimatedHeight(frames, found, objects, place, config)
+
+
+def _boxed(frames: Sequence[SeenFrame], config: CameraHeightConfig) -> tuple[BoxedObjects, list[int]]:
+    of_frame, place, boxes, heights, flags = (
+        list[int](),
+        list[int](),
+        list[Tensor](),
+        list[tuple[float, float]](),
+        list[tuple[bool, bool]](),
+    )
+    for number, frame in enumerate(frames):
+        for at, one in enumerate(frame.objects):
+            prior = prior_of(one.class_name, config.height_priors)
+            if prior is None and one.class_name not in config.objects:
+                continue
+            of_frame.append(number)
+            place.append(at)
+            boxes.append(_box_to(torch.tensor(one.box_px, dtype=torch.float64), frame.K, frames[0].K))
+            heights.append((prior.mean_m, prior.spread_m) if prior else (math.nan, math.nan))
+            flags.append((one.hidden, one.cut))
+    box_px = torch.stack(boxes) if boxes else torch.zeros(0, 4, dtype=torch.float64)
+    height_m, spread_m = torch.tensor(heights, dtype=torch.float64).reshape(-1, 2).unbind(-1)
+    hidden, cut = torch.tensor(flags, dtype=torch.bool).reshape(-1, 2).unbind(-1)
+    return BoxedObjects(torch.tensor(of_frame, dtype=torch.int64), box_px, height_m, spread_m, hidden, cut), place
+
+
+def _box_to(box: Tensor, K: NDArray[np.float64], K_to: NDArray[np.float64]) -> Tensor:
+    """A box (4,) in the pixels of a camera that looks the same way."""
+    scale = torch.tensor([K_to[0, 0] / K[0, 0], K_to[1, 1] / K[1, 1]] * 2)
+    return (box - torch.tensor([K[0, 2], K[1, 2]] * 2)) * scale + torch.tensor([K_to[0, 2], K_to[1, 2]] * 2)
+
+
+def _line_to(line: Tensor, K: NDArray[np.float64], K_to: NDArray[np.float64]) -> Tensor:
+    moved = torch.from_numpy(np.linalg.inv(K_to).T @ K.T) @ line.double()
+    return moved / moved[:2].norm()
+
+
+def _horizons(frames: Sequence[SeenFrame], config: CameraHeightConfig) -> Tensor | None:
+    """(F, 3) in each frame's own pixels; NaN where the edges do not say it; None: of the objects."""
+    if config.horizon == "objects":
+        return None
+    if config.horizon == "given":
+        return torch.stack([level_horizon(_camera(f), pitch_deg=config.pitch_deg, roll_deg=config.roll_deg) for f in frames])
+    lines = torch.stack([edges_horizon(frame.image(), _camera(frame), roll_deg=config.roll_deg) for frame in frames])
+    if not bool(lines.isfinite().all(-1).any()):
+        raise DataError(
+            "horizon=edges",
+            found=f"no edges that meet in any of {len(frames)} frames",
+            expected="kerbs, markings or walls along the road",
+            cure="take horizon=objects, or give it: horizon=given pitch_deg=...",
+        )
+    return lines
+
+
+def edges_horizon(image: NDArray[np.uint8], camera: Camera, *, roll_deg: float = 0.0) -> Tensor:
+    """The horizon (3,) of a picture (H, W, 3) RGB by where straight edges along the road meet; NaN where too few do.
+
+    One point does not tell the camera's roll, so it is given. Edges are found by LSD (Grompone von Gioi et al., IPOL 2, 2012).
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    segments = cv2.createLineSegmentDetector().detect(grey)[0]
+    nothing = torch.full((3,), torch.nan, dtype=torch.float64)
+    if segments is None:
+        return nothing
+    edges = torch.from_numpy(segments.reshape(-1, 4).astype(np.float64))
+    edges = edges[(edges[:, 2:] - edges[:, :2]).norm(dim=-1) > _SHORTEST_EDGE * camera.width]
+    centre = torch.stack((camera.cx, camera.cy)).double()
+    reach_px = float(camera.fy) * math.tan(math.radians(_REACH_DEG))
+    found = vanishing_point(edges, centre, reach_px, generator=torch.Generator().manual_seed(0))
+    if found is None or found[1] < _EDGE_SHARE or len(edges) < _FEWEST:
+        return nothing
+    roll = math.radians(roll_deg)
+    a, b = -math.sin(roll), -math.cos(roll)
+    return torch.tensor([a, b, -(a * float(found[0][0]) + b * float(found[0][1]))], dtype=torch.float64)
+
+
+def _camera(frame: SeenFrame) -> Camera:
+    return Camera(torch.from_numpy(frame.K), frame.height, frame.width)
+
+
+def camera_height_asked(asked: CameraHeightAsked, watch: Watch = unwatched) -> Iterator[str]:
+    """Estimate, write what `asked.out` wants, and say it line by line. Raises DataError, ConfigError, GeometryError."""
+    frames = seen_frames(asked, watch)
+    estimated = estimate_camera_height(frames, asked.config)
+    yield from said(estimated)
+    if len(estimated.frames) < len(frames):
+        yield f"note: {len(frames) - len(estimated.frames)} frames without edges that meet were left out"
+    if asked.out is not None:
+        write_json(asked.out / RESULT, as_json(estimated))
+        for name, picture in ((PICTURE, drawn(estimated)), (OVER_FRAMES, drawn_over_frames(estimated))):
+            _write_picture(asked.out / name, picture)
+        yield f"{asked.out}: {RESULT}, {PICTURE}, {OVER_FRAMES}"
+
+
+def said(estimated: EstimatedHeight) -> Iterator[str]:
+    """Lines for people; those that begin with "note: " are warnings."""
+    found, config = estimated.found, estimated.config
+    believed = found.verdict.count(Verdict.BELIEVED)
+    yield f"camera height: {found.camera_height_m:.2f} m (95 %: {found.low_m:.2f} to {found.high_m:.2f})"
+    yield f"  from {believed} of {len(found.verdict)} objects in {len(estimated.frames)} frames"
+    if reasons := [f"{count} {reason}" for reason, count in _reasons(found).items()]:
+        yield f"  not believed: {', '.join(reasons)}"
+    pitch, roll = _tilt(estimated)
+    yield f"  horizon by {config.horizon}: the camera looks {'up' if pitch >= 0 else 'down'} {abs(pitch):.1f} degrees, roll {roll:.1f}"
+    classes = {one.class_name for frame in estimated.frames for one in frame.objects}
+    used = {name: prior for name, prior in config.height_priors.items() if name in classes}
+    for name, prior in used.items():
+        yield f"  rests on: {name} {prior.mean_m:g} m, spread {prior.spread_m:g} m ({prior.source})"
+    yield "note: priors that are 5 % off make the height 5 % off, and the interval does not know it"
+    odd, judged = found.verdict.count(Verdict.ODD), believed + found.verdict.count(Verdict.ODD)
+    if odd > 0.4 * judged:
+        yield f"note: {odd} of {judged} objects disagree: the horizon or a prior is wrong; look at {PICTURE}"
+    if believed < _FEW:
+        yield f"note: {believed} objects are few; take more frames"
+
+
+def as_json(estimated: EstimatedHeight) -> dict[str, Any]:
+    """The result, each object and its verdict; lengths in metres, boxes in the pixels of their frame."""
+    found, config = estimated.found, estimated.config
+    pitch, roll = _tilt(estimated)
+    rows = zip(estimated.objects.frame.tolist(), estimated.place, found.implied_m.tolist(), found.verdict, strict=True)
+    return {
+        "camera_height_m": found.camera_height_m,
+        "interval_95_m": [found.low_m, found.high_m],
+        "frames": len(estimated.frames),
+        "objects": len(found.verdict),
+        "believed": found.verdict.count(Verdict.BELIEVED),
+        "not_believed": {str(reason): count for reason, count in _reasons(found).items()},
+        "horizon": {"by": config.horizon, "pitch_deg": pitch, "roll_deg": roll},
+        "priors": {name: prior.model_dump(mode="json") for name, prior in config.height_priors.items()},
+        "each": [
+            {
+                "frame": estimated.frames[number].name,
+                "class": estimated.frames[number].objects[at].class_name,
+                "box_px": list(estimated.frames[number].objects[at].box_px),
+                "camera_height_m": implied if math.isfinite(implied) and implied > 0 else None,
+                "verdict": str(verdict),
+            }
+            for number, at, implied, verdict in rows
+        ],
+    }
+
+
+def _reasons(found: HeightSurvey) -> dict[Verdict, int]:
+    counts = {reason: found.verdict.count(reason) for reason in Verdict if reason is not Verdict.BELIEVED}
+    return {reason: count for reason, count in counts.items() if count}
+
+
+def _tilt(estimated: EstimatedHeight) -> tuple[float, float]:
+    """Pitch and roll in degrees: the median over frames."""
+    camera = _camera(estimated.frames[0])
+    tilts = torch.tensor([tilt_deg(normal_of(line, camera)) for line in estimated.found.horizons], dtype=torch.float64)
+    pitch, roll = tilts.median(0).values.tolist()
+    return pitch, roll
+
+
+def drawn(estimated: EstimatedHeight) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB: frames spread over all, those with most believed objects first of their stretch, with horizon, plane and verdicts."""
+    number, believed = estimated.objects.frame, torch.tensor([v is Verdict.BELIEVED for v in estimated.found.verdict])
+    counts = torch.bincount(number[believed], minlength=len(estimated.frames)) if len(number) else torch.zeros(len(estimated.frames))
+    stretches = np.array_split(np.arange(len(estimated.frames)), min(_SHOWN, len(estimated.frames)))
+    return sheet([_drawn_frame(estimated, int(part[int(counts[part].argmax())])) for part in stretches], columns=2, width=_DRAWN_WIDTH)
+
+
+def _drawn_frame(estimated: EstimatedHeight, number: int) -> NDArray[np.uint8]:
+    frame, found = estimated.frames[number], estimated.found
+    line = _line_to(found.horizons[number], estimated.frames[0].K, frame.K)
+    plane = [*normal_of(line, _camera(frame)).tolist(), found.camera_height_m]
+    rows = (estimated.objects.frame == number).nonzero()[:, 0].tolist()
+    words = [_word(found.verdict[row], float(found.implied_m[row])) for row in rows]
+    boxes = [frame.objects[estimated.place[row]].box_px for row in rows]
+    scale = _DRAWN_WIDTH / frame.width
+    size = _DRAWN_WIDTH, round(frame.height * scale)
+    picture = draw_horizon(draw_plane(frame.image(), frame.K, plane), line.numpy())
+    picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), np.uint8)
+    believed = [found.verdict[row] is Verdict.BELIEVED for row in rows]
+    return draw_verdicts(picture, np.array(boxes).reshape(-1, 4) * scale, believed, words)
+
+
+def _word(verdict: Verdict, implied_m: float) -> str:
+    if verdict is Verdict.BELIEVED:
+        return f"{implied_m:.2f}"
+    return f"{implied_m:.2f} odd" if verdict is Verdict.ODD else str(verdict)
+
+
+def drawn_over_frames(estimated: EstimatedHeight, *, true_m: float | None = None) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB, a figure: what each object says, at its frame, with the estimate's band."""
+    found = estimated.found
+    believed = [verdict is Verdict.BELIEVED for verdict in found.verdict]
+    interval = found.camera_height_m, found.low_m, found.high_m
+    return heights_over_frames(estimated.objects.frame.numpy(), found.implied_m.numpy(), believed, *interval, true_m=true_m)
+
+
+def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    with replacing(path) as temporary:
+        cv2.imwrite(str(temporary), np.ascontiguousarray(picture[..., ::-1]))

@@ -1,0 +1,130 @@
+"""`stadia camera-height`: from masks and labels to a height, its reasons and pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from stadia.core.errors import ConfigError, DataError, GeometryError
+from stadia.geometry import camera as cameras
+from stadia.geometry.height_survey import level_horizon
+from stadia.geometry.horizon import above_horizon
+from stadia.recipes.camera_height import camera_height_asked, edges_horizon, estimate_camera_height
+from stadia.recipes.camera_height_config import CameraHeightAsked, camera_height_config
+from stadia.recipes.seen_objects import SeenFrame, SeenObject, seen_frames
+
+HEIGHT, WIDTH, FOCAL, TRUE_M = 180, 480, 300.0, 1.65
+FRAMES = 6
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Path:
+    """A recording in the folder layout, with masks of cars that are 1.5 m high, 7 to 16 m ahead, and of a post."""
+    folder, rng = tmp_path / "drive", np.random.default_rng(0)
+    for kind in ("left", "masks/semantic/left", "masks/instance/left"):
+        (folder / kind).mkdir(parents=True)
+    camera = {"K": [[FOCAL, 0, 239.5], [0, FOCAL, 89.5], [0, 0, 1]], "height": HEIGHT, "width": WIDTH}
+    (folder / "recording.json").write_text(json.dumps({"cameras": {"left": camera}}))
+    (folder / "masks" / "classes.json").write_text(json.dumps({"1": "road", "9": "car", "6": "pole"}))
+    for frame in range(FRAMES):
+        semantic, instance = np.ones((HEIGHT, WIDTH), np.uint8), np.zeros((HEIGHT, WIDTH), np.uint16)
+        for number, left in enumerate((60, 150, 240, 330), start=1):
+            z = rng.uniform(7, 16)
+            bottom, high = 89.5 + FOCAL * TRUE_M / z, FOCAL * 1.5 / z
+            rows = slice(round(bottom - high + 0.5), round(bottom + 0.5))
+            semantic[rows, left : left + 40], instance[rows, left : left + 40] = 9, number
+        semantic[20:150, 440:450], instance[20:150, 440:450] = 6, 9
+        for kind, image in (
+            ("left", semantic[..., None].repeat(3, 2) * 20),
+            ("masks/semantic/left", semantic),
+            ("masks/instance/left", instance),
+        ):
+            cv2.imwrite(str(folder / kind / f"{frame:06d}.png"), image)
+    return folder
+
+
+def asked(source: Path, *overrides: str, out: Path | None = None) -> CameraHeightAsked:
+    priors = 'priors={"car": {"mean_m": 1.5, "spread_m": 0.1, "source": "made so"}}'
+    return CameraHeightAsked(source, camera_height_config([priors, *overrides]), out=out)
+
+
+@pytest.mark.parametrize("horizon", ["objects", "given"])
+def test_masks_give_the_height_and_say_on_what_it_rests(drive, tmp_path, horizon):
+    lines = list(camera_height_asked(asked(drive, f"horizon={horizon}", out=tmp_path / "out")))
+    found = json.loads((tmp_path / "out" / "camera_height.json").read_text())
+    assert found["camera_height_m"] == pytest.approx(TRUE_M, rel=0.02)
+    assert found["interval_95_m"][0] < TRUE_M < found["interval_95_m"][1]
+    assert (found["frames"], found["objects"], found["believed"]) == (FRAMES, 4 * FRAMES, 4 * FRAMES)
+    assert abs(found["horizon"]["pitch_deg"]) < 0.5
+    assert any("car 1.5 m, spread 0.1 m (made so)" in line for line in lines)
+    for name in ("objects.png", "heights.png"):
+        assert cv2.imread(str(tmp_path / "out" / name)).std() > 5
+
+
+def test_a_wrong_pitch_is_a_wrong_height(drive):
+    assert estimate(drive, "horizon=given", "pitch_deg=1") < 0.95 * TRUE_M
+    assert estimate(drive, "horizon=given", "pitch_deg=-1") > 1.05 * TRUE_M
+
+
+def estimate(drive: Path, *overrides: str) -> float:
+    ask = asked(drive, *overrides)
+    return estimate_camera_height(seen_frames(ask, lambda items, count, what: items), ask.config).found.camera_height_m
+
+
+def test_frames_of_several_cameras_are_asked_together(drive):
+    """A zoom: the same objects, seen by a camera with twice the focal length and another middle."""
+    ask = asked(drive, "horizon=given")
+    frames = seen_frames(ask, lambda items, count, what: items)
+
+    def zoomed(frame: SeenFrame) -> SeenFrame:
+        K = np.array([[2 * FOCAL, 0, 500.0], [0, 2 * FOCAL, 200.0], [0, 0, 1]])
+
+        def at(box: tuple[float, ...]) -> tuple[float, float, float, float]:
+            left, top, right, bottom = ((v - c) * 2 + d for v, c, d in zip(box, (239.5, 89.5) * 2, (500.0, 200.0) * 2, strict=True))
+            return left, top, right, bottom
+
+        objects = [SeenObject(one.class_name, at(one.box_px), one.hidden, one.cut) for one in frame.objects]
+        return SeenFrame(frame.name, frame.image, K, 2 * HEIGHT, 2 * WIDTH, objects)
+
+    mixed = [zoomed(frame) if number % 2 else frame for number, frame in enumerate(frames)]
+    plain, both = (estimate_camera_height(some, ask.config).found for some in (frames, mixed))
+    assert both.camera_height_m == pytest.approx(plain.camera_height_m, rel=1e-9)
+
+
+def test_edges_along_the_road_give_the_horizon():
+    camera = cameras.intrinsics(FOCAL, FOCAL, 239.5, 89.5, height=HEIGHT, width=WIDTH)
+    true = level_horizon(camera, pitch_deg=-2)
+    picture, meeting = np.full((HEIGHT, WIDTH, 3), 90, np.uint8), (250.0, float(true[2]))
+    for x in range(-200, 700, 60):
+        cv2.line(picture, (x, HEIGHT), tuple(round(v) for v in meeting), (220, 220, 220), 2, cv2.LINE_AA)
+    picture[: int(meeting[1]) + 8] = 90
+    found = edges_horizon(picture, camera)
+    assert abs(float(above_horizon(found, torch.tensor([[250.0, meeting[1]]], dtype=torch.float64)))) < 1.5
+    assert float(above_horizon(found, torch.tensor([[250.0, 170.0]], dtype=torch.float64))) < -50
+    assert edges_horizon(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), camera).isnan().all()
+
+
+def test_what_is_missing_is_said(drive):
+    with pytest.raises(GeometryError, match="24 no known height"):
+        list(camera_height_asked(CameraHeightAsked(drive, camera_height_config(["priors={}"]))))
+    with pytest.raises(DataError, match="horizon=edges"):
+        estimate(drive, "horizon=edges")
+    with pytest.raises(ConfigError, match="horizon=given"):
+        camera_height_config(["pitch_deg=1"])
+    (drive / "masks").rename(drive / "gone")
+    with pytest.raises(DataError, match="stadia prepare"):
+        list(camera_height_asked(asked(drive)))
+
+
+@pytest.mark.real
+def test_kitti_boxes_are_read_and_say_something(real_data):
+    config = camera_height_config(["priors=kitti", "objects=[]", "horizon=given"])
+    frames = seen_frames(CameraHeightAsked(real_data / "kitti_object", config), lambda items, count, what: items)
+    assert [len(frame.objects) for frame in frames] == [1, 3, 2]
+    found = estimate_camera_height(frames, config, horizons=torch.tensor([[0.0, -1, 163.2], [0, -1, 174.2], [0, -1, 187.8]])).found
+    assert found.camera_height_m == pytest.approx(1.65, rel=0.08)
