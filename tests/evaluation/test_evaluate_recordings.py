@@ -45,7 +45,7 @@ class TestRecordings:
         assert (depth.name, path.name) == ("set-metric.json", "set-metric-set-a.json")
         stored = json.loads(path.read_text())
         assert stored["metrics"]["ate_rmse_m"] == pytest.approx(0, abs=1e-6)
-        assert stored["path_true_m"] == [[5, 7], [5, 8], [5, 8.5], [5, 9], [5, 9.5]]
+        assert stored["path_true_m"] == [[0, 0], [0, 1], [0, 1.5], [0, 2], [0, 2.5]]
         np.testing.assert_allclose(stored["path_estimated_m"], stored["path_true_m"], atol=1e-3)
 
     def test_what_is_on_disk_is_scored_again_not_predicted_again(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:

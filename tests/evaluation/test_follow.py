@@ -189,6 +189,26 @@ def test_the_command_writes_a_path_and_scores_it(stadia, checkpoint, drive_folde
     assert "nothing is overwritten" in err
 
 
+def test_paths_are_drawn_from_the_first_camera_whatever_the_world(
+    stadia, checkpoint, drive_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    """In a world whose z is up, as EuRoC's, where x and z of the camera are not the world's. And an empty map is said to be empty."""
+    rows = np.loadtxt(drive_folder / "a" / "poses.txt").reshape(-1, 3, 4)
+    up = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+    np.savetxt(drive_folder / "a" / "poses.txt", (up @ rows).reshape(-1, 12))
+    drawn = {}
+    monkeypatch.setattr("stadia.recipes.odometry.draw_paths", lambda path, paths, claim: drawn.update(paths))
+    code, out, err = stadia("odometry", checkpoint, drive_folder, "data.split=test", "--out", tmp_path / "o")
+    assert code == 0, err
+    assert drawn.keys() == {"refined", "measured"}
+    forward = np.arange(6) * 0.5
+    np.testing.assert_allclose(drawn["measured"][:, [0, 2], 3], np.stack((np.zeros(6), forward), -1), atol=1e-6)
+    record = json.loads((tmp_path / "o" / "odometry.json").read_text())
+    np.testing.assert_allclose(np.array(record["score"]["path_true_m"])[:, 1], forward, atol=1e-3)
+    assert record["points"] == 0
+    assert "points.ply is empty: the camera moved too little" in err
+
+
 def test_an_unknown_method_is_told(stadia, checkpoint, drive_folder, tmp_path):
     code, _, err = stadia("odometry", checkpoint, drive_folder, "--method", "refned", "--out", tmp_path / "o")
     assert code == 2

@@ -41,18 +41,23 @@ class TrajectoryScore:
         """The length of the reference, metres."""
         return path_m(torch.from_numpy(self.reference))
 
+    @property
+    def seen_from_start(self) -> dict[str, NDArray[np.float64]]:
+        """Both paths (N, 4, 4) in the frame of the reference's first camera: worlds have axes of their own, EuRoC's z is up."""
+        T_start_world = np.linalg.inv(self.reference[0])
+        return {"estimated": T_start_world @ self.estimated, "true": T_start_world @ self.reference}
+
     def summary(self) -> dict[str, Any]:
         """The metrics by name beside what was asked, and `notes`: one JSON object."""
         asked = {"align": str(self.alignment), "scale": self.scale, "poses": len(self.reference), "path_m": self.path_m}
         return {**self.metrics, **asked, "notes": list(self.notes)}
 
     def to_json(self) -> dict[str, Any]:
-        """What a score file holds: the numbers, and both paths from above, (x, z) in metres, of at most MAX_DRAWN poses."""
+        """What a score file holds: the numbers, and both paths from above, (x, z) in metres from the start, of at most MAX_DRAWN poses."""
         head = self.summary()
         metrics = {name: head.pop(name) for name in self.metrics}
         step = -(-len(self.reference) // MAX_DRAWN)
-        paths = {"path_estimated_m": self.estimated, "path_true_m": self.reference}
-        drawn = {name: T[::step, [0, 2], 3].round(3).tolist() for name, T in paths.items()}
+        drawn = {f"path_{name}_m": T[::step, [0, 2], 3].round(3).tolist() for name, T in self.seen_from_start.items()}
         return {**head, "metrics": metrics, **drawn}
 
     def write(self, path: Path) -> None:

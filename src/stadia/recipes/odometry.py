@@ -97,9 +97,14 @@ def _write(given: Input, predictor: Predictor, folder: Path, method: str, about:
     write_kitti(folder / TRAJECTORY, Trajectory(path.T_world_camera))
     if len(known) == len(path.names):
         write_tum(folder / TRAJECTORY_TUM, Trajectory(path.T_world_camera, np.array(known)))
-    drawn = {method: path.T_world_camera} if score is None else {method: score.estimated, "measured": score.reference}
-    draw_paths(folder / DRAWING, drawn, predictor.claim if score is None else Claim.METRES)
+    if score is None:
+        draw_paths(folder / DRAWING, {method: path.T_world_camera}, predictor.claim)
+    else:
+        seen = score.seen_from_start
+        draw_paths(folder / DRAWING, {method: seen["estimated"], "measured": seen["true"]}, Claim.METRES)
     notes = [*truth_notes, *(score.notes if score else ()), *([path.ends] if path.ends else [])]
+    if writer is not None and writer.count == 0:
+        notes.append(f"{POINTS} is empty: the camera moved too little for the pictures to tell the depth of a point to 5 %")
     record: dict[str, Any] = {
         **about,
         "claim": str(predictor.claim),
