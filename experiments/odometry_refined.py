@@ -5,7 +5,7 @@
 KITTI: a run of `experiments/real_stereo.py "data.offsets=[-1,1]"`, so that it has a pose network; its 51 frames are 60 m, too short for
 t_err. DEMO: a run of `stadia demo`, on a road of 150 frames that it never saw, rendered here. Prints one JSON object a sequence: t_err,
 r_err and ATE (SE(3)-aligned) by method, what ATE loses against the chained one, milliseconds a frame, and the memory held after each
-third; and at last what a window drifts that starts at RoadWorld's true poses and depths.
+third. What a window drifts that starts at the truth: `odometry_drift.py`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ import os
 import resource
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from stadia import recipes
 from stadia.core.recording import Recording
-from stadia.core.types import PictureMaps, Predictor
+from stadia.core.types import Predictor
 from stadia.data.roadworld.presets import RoadWorldConfig
 from stadia.data.roadworld.write import write_roadworld
 from stadia.data.sources import open_recordings
@@ -32,14 +30,10 @@ from stadia.evaluation import FOLLOWERS
 from stadia.evaluation.follow import follow
 from stadia.evaluation.frames import Frame, frames_of
 from stadia.evaluation.odometry import score_trajectory
-from stadia.evaluation.refinement import Refinement, Seen
 from stadia.evaluation.trajectory_files import Trajectory
-from stadia.geometry.bundle import adjust
-from stadia.geometry.se3 import inverse
 from stadia.metrics.trajectory import PathAlignment
 
 WORLD = RoadWorldConfig(train=0, val=0, test=1, frames=150, height=96, width=320, stereo=False)
-SHARP = RoadWorldConfig(train=0, val=0, test=1, frames=8, height=256, width=512, stereo=False)
 SEED = 61
 """No demo has it."""
 
@@ -76,36 +70,6 @@ def compare(predictor: Predictor, recording: Recording) -> dict[str, object]:
     return {"recording": recording.name, "frames": len(recording), "path_m": round(length_m, 1), **found}
 
 
-def drift_from_the_truth(recording: Recording) -> dict[str, float]:
-    """A window of true poses and depths, adjusted until nothing changes: how far its poses go, metres and degrees a frame."""
-    refinement = Refinement()
-    T_camera_world = inverse(torch.from_numpy(np.stack([recording.T_world_camera(i) for i in range(5)])))
-    T_camera_world = T_camera_world @ inverse(T_camera_world[0])
-    for index in range(5):
-        image = torch.from_numpy(recording.image(index)).permute(2, 0, 1)[None].float() / 255
-        depth = torch.from_numpy(recording.depth_m(index))[None, None]
-        maps = PictureMaps(1 / depth.masked_fill(depth == 0, 1e4))
-        seen = Seen(image, recording.camera(index), lambda maps=maps: maps)
-        refinement._join(seen, index, T_camera_world[index], torch.zeros(2, dtype=torch.float64), None)
-        assert refinement.bundle is not None
-        refinement.bundle = replace(  # what the window has found is put back to the truth
-            refinement.bundle,
-            frames=replace(
-                refinement.bundle.frames, T_camera_world=T_camera_world[: index + 1], brightness=torch.zeros(index + 1, 2).double()
-            ),
-            points=replace(refinement.bundle.points, inverse_depth=refinement.bundle.expected),
-        )
-    assert refinement.bundle is not None
-    found, costs = adjust(refinement.bundle, 30)
-    score = score_trajectory(Trajectory(inverse(found.frames.T_camera_world).numpy()), Trajectory(inverse(T_camera_world).numpy()))
-    return {
-        "ate_m": score.metrics["ate_rmse_m"] or 0,
-        "rpe_m": score.metrics["rpe_trans_m"] or 0,
-        "cost_before": costs[0],
-        "after": costs[-1],
-    }
-
-
 def rendered(config: RoadWorldConfig, folder: Path) -> Recording:
     if not folder.exists():
         write_roadworld(config, folder, seed=SEED)
@@ -128,7 +92,6 @@ def main() -> None:
     if arguments.demo:
         road = rendered(WORLD, arguments.worlds / "odometry-road")
         print(json.dumps(compare(recipes.load_predictor(arguments.demo), road)), flush=True)
-    print(json.dumps({"drift_from_the_truth": drift_from_the_truth(rendered(SHARP, arguments.worlds / "odometry-sharp"))}))
 
 
 if __name__ == "__main__":

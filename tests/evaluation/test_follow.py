@@ -198,7 +198,7 @@ def test_paths_are_drawn_from_the_first_camera_whatever_the_world(
     np.savetxt(drive_folder / "a" / "poses.txt", (up @ rows).reshape(-1, 12))
     drawn = {}
     monkeypatch.setattr("stadia.recipes.odometry.draw_paths", lambda path, paths, claim: drawn.update(paths))
-    code, out, err = stadia("odometry", checkpoint, drive_folder, "data.split=test", "--out", tmp_path / "o")
+    code, _, err = stadia("odometry", checkpoint, drive_folder, "data.split=test", "--out", tmp_path / "o")
     assert code == 0, err
     assert drawn.keys() == {"refined", "measured"}
     forward = np.arange(6) * 0.5

@@ -1,0 +1,234 @@
+"""How far a window drifts that starts at the truth, and what makes it: RoadWorld's poses and depths, its pictures made ever more exact.
+
+    python experiments/odometry_drift.py
+
+Five frames (4 m) of each of six roads at 512x256, adjusted until nothing changes, with the predicted depth as a factor (15 %) that is the
+truth. Prints for each row the largest error of a pose in each road, and their root mean square, in millimetres; takes some minutes.
+"Painted" is the same road under a smooth light pattern thrown on it from behind: nothing in it is finer than a pixel, so that two
+pictures show the same at every point. A sighting is "clean" where neither picture has an edge of depth, something that moves, or
+something nearer within its pattern's reach; "plane" where both see one plane there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from stadia.data.rendering.picture import _LENS_BLUR, draw, moved
+from stadia.data.rendering.shade import GAMMA, blur, shade
+from stadia.data.roadworld.presets import RoadWorldConfig
+from stadia.data.roadworld.render import Renderer
+from stadia.data.roadworld.world import make_world, world_seed
+from stadia.evaluation import refinement
+from stadia.geometry import bundle as bundles
+from stadia.geometry import direct_points as direct
+from stadia.geometry.bundle import Bundle, Prior, adjust
+from stadia.geometry.camera import inverse_intrinsics, pixel_grid
+from stadia.geometry.direct_points import Frames, Points, Sightings
+from stadia.geometry.se3 import inverse, transform
+
+CONFIG = RoadWorldConfig(train=0, val=0, test=1, frames=8, height=256, width=512, stereo=False)
+FRAMES, REACH = 5, 7  # REACH: pixels across of a pattern and what is read around it
+EDGE, CREASE = 0.02, 1e-5  # second difference of inverse depth, as a share of it
+
+bilinear = direct.read
+
+
+@dataclass(frozen=True)
+class Road:
+    """grey, inverse_depth: (F, H, W) float64.  moving: (F, H, W) bool.  K: (3, 3).  T_camera_world: (F, 4, 4)."""
+
+    grey: Tensor
+    inverse_depth: Tensor
+    moving: Tensor
+    K: Tensor
+    T_camera_world: Tensor
+
+
+def rendered(seed: int, samples: int) -> Road:
+    """As RoadWorld does it, before it is rounded to 8 bits."""
+    world = make_world(world_seed(seed, "test", 0), CONFIG)
+    renderer = Renderer(world, CONFIG)
+    lens, scene = renderer.lens._replace(samples=samples), renderer._scene
+    centre = slice(samples // 2, None, samples)
+    mobile = [instance.number for instance in world.geometry.instances if instance.moves]
+    grey, inverse_depth, moving = [], [], []
+    for frame in range(FRAMES):
+        T_camera_body = np.linalg.inv(renderer.T_world_camera(frame, "left")) @ world.geometry.T_world_body[frame]
+        found, index = draw(moved(scene.vertices, scene.body, T_camera_body), scene.triangles, lens)
+        linear = np.empty((CONFIG.height, CONFIG.width, 3), np.float32)
+        light = renderer._light(frame)
+        shade(found, index, lens, np.linalg.inv(T_camera_body), scene.surfaces, scene.textures, scene.sky_texture, light, linear)
+        image = np.empty_like(linear)
+        blur(linear, _LENS_BLUR, image)
+        grey.append((image.clip(0, 1) ** (1 / GAMMA)).mean(-1))
+        inverse_depth.append(found[centre, centre])
+        shown = index[centre, centre]
+        moving.append(np.isin(np.where(shown >= 0, world.geometry.instance[shown], 0), mobile))
+    poses = np.stack([renderer.T_world_camera(frame, "left") for frame in range(FRAMES)])
+    depths = torch.from_numpy(np.stack(inverse_depth)).clamp(min=1e-4)
+    T_camera_world = inverse(torch.from_numpy(poses))
+    return Road(
+        torch.from_numpy(np.stack(grey)).double(), depths, torch.from_numpy(np.stack(moving)), torch.from_numpy(world.K), T_camera_world
+    )
+
+
+def painted(road: Road) -> Road:
+    """The same road under waves of 10 to 25 px, thrown on it from 3 m behind the third frame."""
+    random = np.random.default_rng(0)
+    waves = [(2 * np.pi / random.uniform(10, 25), random.uniform(0, 2 * np.pi), random.uniform(0, 2 * np.pi)) for _ in range(12)]
+    ones = torch.ones(1, CONFIG.height, CONFIG.width)
+    rays = inverse_intrinsics(road.K) @ torch.cat((pixel_grid(CONFIG.height, CONFIG.width, dtype=torch.float64), ones)).flatten(1)
+    grey = []
+    for T, inverse_depth in zip(road.T_camera_world, road.inverse_depth, strict=True):
+        thrown = transform(road.T_camera_world[2] @ inverse(T), (rays / inverse_depth.flatten()).mT) + torch.tensor([0, 0, 3.0])
+        x, y = (thrown[:, :2] / thrown[:, 2:].clamp(min=0.1) * road.K[0, 0]).unbind(-1)
+        light = [torch.sin(rate * (x * np.cos(way) + y * np.sin(way)) + start) for rate, way, start in waves]
+        grey.append(0.5 + torch.stack(light).sum(0) / 24)
+    return replace(road, grey=torch.stack(grey).view_as(road.grey))
+
+
+def rounded(road: Road) -> Road:
+    return replace(road, grey=(255 * road.grey).round() / 255)
+
+
+def cubic(grey: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `direct_points.read`, by the cubic B-spline through the pixels."""
+    height, width = grey.shape[-2:]
+    x, y = pixels.nan_to_num().unbind(-1)
+    inside = (x >= 1) & (x <= width - 2) & (y >= 1) & (y <= height - 2)
+    left, top = x.floor().clamp(1, width - 3), y.floor().clamp(1, height - 3)
+    (by_x, rise_x), (by_y, rise_y) = _weights(x - left), _weights(y - top)
+    step = torch.arange(-1, 3)
+    corner = (frame[:, None] * height + top.long()) * width + left.long()
+    around = _spline(grey).flatten()[corner[..., None, None] + step[:, None] * width + step]
+    rows = (around * by_x[..., None, :]).sum(-1)
+    return (rows * by_y).sum(-1), ((around * rise_x[..., None, :]).sum(-1) * by_y).sum(-1), (rows * rise_y).sum(-1), inside
+
+
+def _weights(t: Tensor) -> tuple[Tensor, Tensor]:
+    value = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
+    rise = (-3 * (1 - t) ** 2, 9 * t**2 - 12 * t, -9 * t**2 + 6 * t + 3, 3 * t**2)
+    return torch.stack(value, -1) / 6, torch.stack(rise, -1) / 6
+
+
+@lru_cache(maxsize=1)
+def _spline(grey: Tensor) -> Tensor:
+    """Coefficients of the spline through the pixels: the banded system, along each axis."""
+    for _ in range(2):
+        size = grey.shape[-1]
+        system = torch.diag(torch.full((size,), 4.0).double()) + torch.diag(torch.ones(size - 1).double(), 1)
+        system = (system + torch.diag(torch.ones(size - 1).double(), -1)) / 6
+        system[0, 1] = system[-1, -2] = 1 / 3
+        grey = torch.linalg.solve(system, grey.mT).contiguous()
+    return grey
+
+
+def around(values: Tensor) -> Tensor:
+    """(F, H, W): the largest within a pattern's reach."""
+    return max_pool2d(values[:, None].double(), REACH, 1, REACH // 2)[:, 0]
+
+
+def creased(inverse_depth: Tensor, most: float) -> Tensor:
+    second = torch.zeros_like(inverse_depth)
+    second[:, 1:-1] += (inverse_depth[:, 2:] - 2 * inverse_depth[:, 1:-1] + inverse_depth[:, :-2]).abs()
+    second[..., 1:-1] += (inverse_depth[..., 2:] - 2 * inverse_depth[..., 1:-1] + inverse_depth[..., :-2]).abs()
+    return around(second / inverse_depth) > most
+
+
+def window(road: Road, *, depth_deviation: float, left_out: Tensor | None = None) -> Bundle:
+    """As the refinement builds it, all of it true; without points on what is left out (F, H, W)."""
+    frames = Frames(road.grey, road.K.expand(FRAMES, 3, 3), road.T_camera_world, torch.zeros(FRAMES, 2, dtype=torch.float64))
+    hosts = []
+    for host, grey in enumerate(road.grey):
+        allowed = torch.ones_like(grey, dtype=torch.bool) if left_out is None else ~left_out[host]
+        pixel, weight = direct.select_pixels(grey, allowed, refinement.POINTS), direct.gradient_weight(direct.slope_squared(grey))
+        hosts.append(direct.points_of(grey, road.K, host, pixel, road.inverse_depth[host], weight))
+    points = Points(*(torch.cat([getattr(part, name) for part in hosts]) for name in Points.__slots__))
+    held = Prior(road.T_camera_world[:1], frames.brightness[:1], 1e8 * torch.eye(8).double(), torch.zeros(8).double())
+    bundle = refinement._bundle(frames, points, points.inverse_depth, None, held, None)
+    return replace(bundle, deviation=depth_deviation * points.inverse_depth)
+
+
+def in_sight(bundle: Bundle, road: Road, left_out: Tensor | None = None) -> Bundle:
+    """Without sightings of what something nearer hides, and of what is left out (F, H, W)."""
+    points, sightings = bundle.points, bundle.sightings
+    pairs = road.T_camera_world[sightings.frame] @ inverse(road.T_camera_world)[points.host[sightings.point]]
+    inverse_depth = points.inverse_depth[sightings.point][:, None] * points.relief[sightings.point]
+    pixels, _, _, nearness, _ = direct.seen_from(pairs, points.ray[sightings.point], inverse_depth, bundle.frames.K[sightings.frame])
+    x = pixels[..., 0].nan_to_num().round().long().clamp(0, CONFIG.width - 1)
+    y = pixels[..., 1].nan_to_num().round().long().clamp(0, CONFIG.height - 1)
+    frame = sightings.frame[:, None]
+    kept = (road.inverse_depth[frame, y, x] * nearness < 1.05 * inverse_depth).all(-1)
+    if left_out is not None:
+        kept &= ~left_out[frame, y, x].any(-1)
+    return replace(bundle, sightings=Sightings(sightings.point[kept], sightings.frame[kept]))
+
+
+def drift_mm(bundle: Bundle) -> float:
+    found, _ = adjust(bundle, 60)
+    there, here = (inverse(each.frames.T_camera_world)[:, :3, 3] for each in (bundle, found))
+    return 1e3 * float((here - there).norm(dim=-1).max())
+
+
+def plain(road: Road, depth_deviation: float = refinement.DEPTH_DEVIATION) -> Bundle:
+    return window(road, depth_deviation=depth_deviation)
+
+
+def clean(road: Road, depth_deviation: float = refinement.DEPTH_DEVIATION, most: float = EDGE) -> Bundle:
+    left_out = creased(road.inverse_depth, most) | (around(road.moving) > 0)
+    return in_sight(window(road, depth_deviation=depth_deviation, left_out=left_out), road, left_out)
+
+
+def without_moving(road: Road) -> Bundle:
+    return window(road, depth_deviation=refinement.DEPTH_DEVIATION, left_out=around(road.moving) > 0)
+
+
+def without_edges(road: Road) -> Bundle:
+    return window(road, depth_deviation=refinement.DEPTH_DEVIATION, left_out=creased(road.inverse_depth, EDGE))
+
+
+Make = Callable[[Road, Road], Bundle]
+ROWS: dict[str, tuple[Make, Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]]] = {
+    "as it is: 8 bits, 3 x 3 samples a pixel": (lambda road, fine: plain(rounded(road)), bilinear),
+    "not rounded": (lambda road, fine: plain(road), bilinear),
+    "not rounded, 9 x 9 samples": (lambda road, fine: plain(fine), bilinear),
+    "nothing that moves": (lambda road, fine: without_moving(rounded(road)), bilinear),
+    "nothing hidden": (lambda road, fine: in_sight(plain(rounded(road)), road), bilinear),
+    "no point on an edge of depth": (lambda road, fine: without_edges(rounded(road)), bilinear),
+    "read by a cubic spline": (lambda road, fine: plain(rounded(road)), cubic),
+    "clean": (lambda road, fine: clean(rounded(road)), bilinear),
+    "clean, spline": (lambda road, fine: clean(rounded(road)), cubic),
+    "clean, spline, depth known to 0.1 %": (lambda road, fine: clean(rounded(road), 1e-3), cubic),
+    "clean, spline, 0.1 %, not rounded, 9 x 9": (lambda road, fine: clean(fine, 1e-3), cubic),
+    "painted, 8 bits": (lambda road, fine: plain(rounded(painted(road))), bilinear),
+    "painted, not rounded": (lambda road, fine: plain(painted(road)), bilinear),
+    "painted, not rounded, clean": (lambda road, fine: clean(painted(road)), bilinear),
+    "painted, not rounded, clean, spline": (lambda road, fine: clean(painted(road)), cubic),
+    "painted, not rounded, planes, spline": (lambda road, fine: clean(painted(road), most=CREASE), cubic),
+    "painted, 8 bits, planes, spline": (lambda road, fine: clean(rounded(painted(road)), most=CREASE), cubic),
+    "painted, not rounded, planes, spline, 0.1 %": (lambda road, fine: clean(painted(road), 1e-3, CREASE), cubic),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(61, 67)))
+    arguments = parser.parse_args()
+    bundles._LEAST_GAIN = 1e-9
+    roads = [(rendered(seed, 3), rendered(seed, 9)) for seed in arguments.seeds]
+    for name, (make, read) in ROWS.items():
+        direct.read = read
+        found = [drift_mm(make(road, fine)) for road, fine in roads]
+        print(f"{name:45s} {np.sqrt(np.mean(np.square(found))):8.4f} mm  " + "  ".join(f"{each:.4f}" for each in found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
