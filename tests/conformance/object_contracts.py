@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch.testing import assert_close
 
+from stadia.core.errors import DataError
+from stadia.data.object_labels import ObjectPictures
+from stadia.data.object_layout import LAYOUTS, object_layout, splits_of
+from stadia.data.object_sources import OPENERS, open_object_pictures
 from stadia.geometry.rotations import multiply
 from stadia.geometry.se3 import se3_exp
 from stadia.geometry.symmetry import Symmetry
@@ -53,3 +58,18 @@ def object_metric(name: str, part: Any, folder: Path) -> None:
     )
     none = true[torch.zeros(0, dtype=torch.long)]
     assert part(none, none).shape == (0,)
+
+
+def format_of_object_data(name: str, part: Any, folder: Path) -> None:
+    """Pictures of objects by one name in every table of formats; asked for where there is none, it says so in one line."""
+    assert issubclass(part, ObjectPictures)
+    assert list(OPENERS) == list(LAYOUTS)
+    assert LAYOUTS[name]
+    (folder / "note.txt").write_text("no data set", encoding="utf-8")
+    assert object_layout(folder) is None
+    if name != "objects":  # its splits are told by dataset.json
+        assert splits_of(folder, name) == []
+    with pytest.raises(DataError, match="expected") as told:
+        open_object_pictures(folder, "train", name)
+    assert str(folder) in str(told.value)
+    assert "\n" not in str(told.value)

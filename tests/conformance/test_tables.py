@@ -300,6 +300,7 @@ CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
         metric,
         trajectory_metric,
         object_contracts.object_metric,
+        object_contracts.format_of_object_data,
         motion,
         way_to_follow_a_path,
         check,
