@@ -95,6 +95,9 @@ def _wrong(path: Path, error: ValidationError, raw: object, expected: str) -> Da
     one = error.errors()[0]
     places = list(one["loc"])
     key = next((place for place in places if place in _EXPECTED), None)
+    if one["type"] == "missing":
+        what = _EXPECTED.get(str(key), expected)
+        return DataError(path, found=f"{'.'.join(map(str, places))} missing", expected=what, cure=_CURE)
     if key is None:
         return DataError(path, found=f"{'.'.join(map(str, places))}: {one['msg']}", expected=expected, cure=_CURE)
     places = places[: places.index(key) + 1]
