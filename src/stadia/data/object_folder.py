@@ -95,7 +95,7 @@ def _wrong(path: Path, error: ValidationError, raw: object, expected: str) -> Da
     one = error.errors()[0]
     places = list(one["loc"])
     key = next((place for place in places if place in _EXPECTED), None)
-    if one["type"] == "missing":
+    if one["type"] == "missing" and isinstance(places[-1], str):  # of a list that is too short a number is missing
         what = _EXPECTED.get(str(key), expected)
         return DataError(path, found=f"{'.'.join(map(str, places))} missing", expected=what, cure=_CURE)
     if key is None:
