@@ -1,0 +1,161 @@
+"""`SelfSupervisedRecipe`: depth and camera motion that learn from how video changes; `selfsup`, and what adds to it.
+
+A batch goes through the networks and the loss; the loss sees the sources through the predicted depth and motion and asks
+that they look like the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Generic
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import TypeVar
+
+from stadia.core.types import Batch, Claim, Inputs, PictureMaps, Prediction
+from stadia.evaluation.colours import category_key, colour_categories, colour_heat, to_uint8
+from stadia.evaluation.monitor import depth_scores, uncertainty_scores
+from stadia.losses.brightness import BrightnessGate
+from stadia.losses.report import LossReport
+from stadia.losses.selfsup import SelfSupervisedLoss
+from stadia.models.depth_and_motion import DepthAndMotion
+from stadia.models.encoders import check_encoder
+from stadia.recipes.depth import DepthRecipe, VideoDataT, VideoTargetsT
+from stadia.recipes.self_supervised_config import SelfSupervisedConfig
+from stadia.training.task import Report
+
+SelfSupervisedConfigT = TypeVar("SelfSupervisedConfigT", bound=SelfSupervisedConfig)
+
+SAME_RIG = 0.01
+"""Of the baseline: rigs that differ by less teach one right view."""
+
+
+class SelfSupervisedRecipe(
+    DepthRecipe[SelfSupervisedConfigT, VideoDataT, Inputs, VideoTargetsT], Generic[SelfSupervisedConfigT, VideoDataT, VideoTargetsT]
+):
+    """Networks, loss, and what is looked at while they train.
+
+    Args:
+        config: with `data.stereo` settled to true or false.
+    """
+
+    T_right_left: Tensor  # (4, 4) of the pairs that trained the right view, NaN where that is not known; only where there is such a view
+
+    def __init__(self, config: SelfSupervisedConfigT) -> None:
+        super().__init__(config, height=config.data.height, width=config.data.width, crop=config.data.crop)
+        self.model = DepthAndMotion(config.model, motion=bool(config.data.offsets), size=(config.data.height, config.data.width))
+        self.loss = SelfSupervisedLoss(config.loss)
+        # Only where there is something to hold: it has buffers, and checkpoints without brightness stay as they are.
+        self.gate = BrightnessGate(config.loss.brightness_from_step) if config.model.brightness else None
+        if config.model.right_view:
+            self.register_buffer("T_right_left", torch.full((4, 4), torch.nan))
+
+    @classmethod
+    def check_encoders(cls, config: SelfSupervisedConfig) -> None:
+        """Raise ConfigError for an encoder that timm does not know, or that the pictures' size does not suit: before anything is opened."""
+        for name in config.model.encoders(motion=bool(config.data.offsets)):
+            check_encoder(name, height=config.data.height, width=config.data.width)
+
+    def check_size(self, height: int, width: int) -> None:
+        """As large or small as the encoders allow: convolutions and their strides. A linear pose head is bound to the training's size."""
+        if self.config.data.offsets and self.config.model.pose_head == "linear":
+            super().check_size(height, width)
+        for name in self.config.model.encoders(motion=bool(self.config.data.offsets)):
+            check_encoder(name, height=height, width=width)
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        return self.model.weights
+
+    def remember(self, data: VideoDataT) -> None:
+        """The lens; and the rig that teaches the right view, where all pairs are of one."""
+        super().remember(data)
+        if not self.config.model.right_view:
+            return
+        rigs = np.stack([recording.T_right_left for recording in data.recordings["train"] if recording.T_right_left is not None])
+        if np.ptp(rigs, axis=0).max() < SAME_RIG * np.linalg.norm(rigs[0, :3, 3]):
+            self.T_right_left.copy_(torch.from_numpy(rigs[0]))
+
+    def inverse_depth(self, image: Tensor) -> Tensor:
+        return self.maps(image).inverse_depth
+
+    def maps(self, image: Tensor) -> PictureMaps:
+        left, right, log_uncertainty = self.model.depth(image)
+        rig = None if right is None or self.T_right_left.isnan().any() else self.T_right_left
+        return PictureMaps(left[0], right and right[0], log_uncertainty and log_uncertainty[0], rig)
+
+    def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
+        motion = self.model.motion(now, following)
+        return None if motion is None else motion.T_later_earlier
+
+    def step(self, batch: Batch[Inputs, VideoTargetsT]) -> LossReport:
+        return self.compared(batch, self.model(batch))
+
+    def compared(self, batch: Batch[Inputs, VideoTargetsT], prediction: Prediction, *, road: Tensor | None = None) -> LossReport:
+        """The sources, as the prediction says that they are seen, against the target; see `SelfSupervisedLoss`."""
+        through = self.gate(prediction, self.global_step) if self.gate else prediction
+        report = self.loss(batch.targets, through, batch.source_names, self.global_step, road=road)
+        if self.gate and self.training:
+            self.gate.watch(report.seen["warped_over_unwarped"])
+        return replace(report, seen={**report.seen, **_said(prediction, batch.source_names)})
+
+    @property
+    def scored_as(self) -> Claim:
+        """What validation scores depth as: one claim from the first step to the last, so that its scores compare."""
+        return self.claim
+
+    def validate(self, batch: Batch[Inputs, VideoTargetsT]) -> Mapping[str, Tensor | float]:
+        """`residual` of the finest scale and `residual_unwarped`, what it would be without depth and motion; where there is ground truth
+        `abs_rel`, `rmse` and `d1` (median-scaled unless in metres). Of pictures as they are: neither uncertainty nor brightness enters,
+        which could lower a residual by themselves, so that trainings with and without them compare. What the uncertainty is worth stands
+        beside them: of the residual that teaches it, so with the brightness, and of depth.
+        """
+        return self.scored(batch, self.model(batch))
+
+    def scored(self, batch: Batch[Inputs, VideoTargetsT], said: Prediction) -> dict[str, Tensor | float]:
+        """The scores of what the networks say of a batch, see `validate`."""
+        prediction = replace(said, inverse_depth_right=None, log_uncertainty=None, brightness=None)
+        end = self.plan.total_steps if self.plan else 0  # the same candidates at every validation, so that its residuals compare
+        report = self.loss(batch.targets, prediction, batch.source_names, end)
+        scores: dict[str, Tensor | float] = {
+            "residual": report.maps["residual"].mean(dim=(1, 2, 3)),
+            "residual_unwarped": report.maps["unwarped"].mean(dim=(1, 2, 3)),
+        }
+        log_uncertainty = None if said.log_uncertainty is None else said.log_uncertainty[0]
+        if log_uncertainty is not None:
+            if self.gate:
+                taught = replace(prediction, brightness=self.gate(said, self.global_step).brightness)
+                report = self.loss(batch.targets, taught, batch.source_names, end)
+            scores |= uncertainty_scores(report.maps["residual"], log_uncertainty)
+        if batch.targets.depth_m is not None:
+            scores |= depth_scores(prediction.inverse_depth[0], batch.targets.depth_m, self.scored_as, log_uncertainty)
+        return scores
+
+    def pictures(self, batch: Batch[Inputs, VideoTargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
+        """The first sample: what went in, what came out, what the loss compared, and which candidate explained each pixel."""
+        names = (*batch.source_names, *(f"{name} unwarped" for name in batch.source_names))
+        return {
+            **super().pictures(batch, report),
+            "best warped source": to_uint8(report.maps["warped"][0]),
+            "residual": colour_heat(report.maps["residual"][0, 0]),
+            "winner": colour_categories(report.maps["winner"][0, 0], len(names)),
+            "winner's colours": category_key(names, self.height, self.width),
+        }
+
+
+def _said(prediction: Prediction, source_names: Sequence[str]) -> dict[str, Tensor]:
+    """What the networks say beside depth and motion, as scalars to log: mean gain and offset of each source, quantiles of log Sigma."""
+    seen: dict[str, Tensor] = {}
+    if prediction.brightness is not None:
+        for name, (gain, offset) in zip(source_names, prediction.brightness.detach().mean(dim=0), strict=True):
+            seen |= {f"gain/{name}": gain, f"offset/{name}": offset}
+    if prediction.log_uncertainty is not None:
+        pixels = prediction.log_uncertainty[0].detach()[..., ::8, ::8].flatten().float()  # enough of them: all would be sorted at each step
+        percents = (10, 50, 90)
+        quantiles = pixels.quantile(pixels.new_tensor(percents) / 100)
+        seen |= {f"log_uncertainty/p{percent}": value for percent, value in zip(percents, quantiles, strict=True)}
+    return seen
