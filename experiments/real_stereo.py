@@ -2,10 +2,12 @@
 
     python experiments/real_stereo.py             trained and scored on all pairs
     python experiments/real_stereo.py --held-out  trained on the first 40 pairs, scored on the last 8
+    python experiments/real_stereo.py model.right_view=true   with D3VO's right view, and its own WIR
 
 Random weights, no label. Prints one JSON object: the median relative difference to OpenCV's matcher where it is confident and
 nearer than 50 m; WIR, the residual of the warped right picture over that of the unwarped one; and the path that is aligned by this
-depth alone, since nothing trained a pose network, against the measured one.
+depth alone, since nothing trained a pose network, against the measured one. A right view's WIR is that of the left picture in the
+right camera, seen through the inverse depth that the network said of the right picture without being shown it.
 """
 
 from __future__ import annotations
@@ -15,16 +17,18 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from torch import Tensor
 
 from stadia import recipes, report
 from stadia.core.recording import LEFT, RIGHT, Recording
-from stadia.core.types import Predictor
+from stadia.core.types import Camera, MapsPredictor, Predictor
 from stadia.data.sources import Excerpt, open_recordings
 from stadia.evaluation.predictions import Provenance
 from stadia.geometry.camera import resize
@@ -74,31 +78,40 @@ def semi_global_matching(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> N
     return np.where(disparity_px > 0.5, disparity_px, 0)
 
 
-def compare(predictor: Predictor, recording: Recording, indices: range) -> dict[str, float]:
+def residual_of_warp(source: Tensor, target: Tensor, inverse_depth: Tensor, camera: Camera, T_source_target: Tensor) -> tuple[float, float]:
+    """Sums over the pixels that the source sees: the residual of the source warped to the target, and of the source as it is."""
+    view, valid = warp(source, depth_from_inverse(inverse_depth), camera, camera, T_source_target.double())
+    warped, unwarped = (photometric_residual(picture, target)[valid].sum() for picture in (view, source))
+    return float(warped), float(unwarped)
+
+
+def compare(predictor: MapsPredictor, recording: Recording, indices: range) -> dict[str, float]:
     """The two figures over these pairs."""
     assert recording.T_right_left is not None
     baseline_m = -float(recording.T_right_left[0, 3])
     T_right_left = torch.from_numpy(recording.T_right_left).float()[None]
-    differences, warped_residual, unwarped_residual = [], 0.0, 0.0
+    differences, residuals, residuals_right = [], [], []
     for index in indices:
         left, right, camera = recording.image(index, LEFT), recording.image(index, RIGHT), recording.camera(index)
         planar = [torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255 for picture in (left, right)]
         (small_left, small), (small_right, _) = (resize(picture, camera, predictor.height, predictor.width) for picture in planar)
-        inverse_depth = predictor.inverse_depth(small_left, small)
+        maps = predictor.maps(small_left, small)
+        inverse_depth = maps.inverse_depth
         depth_m = depth_from_inverse(resize_map(inverse_depth, camera.height, camera.width))[0, 0].numpy()
         disparity_px = semi_global_matching(left, right)
         matched_m = float(camera.fx) * baseline_m / np.maximum(disparity_px, 1e-6)
         sure = (disparity_px > 0) & (matched_m < NEARER_THAN_M)
         differences.append(np.abs(depth_m - matched_m)[sure] / matched_m[sure])
 
-        view, valid = warp(small_right, depth_from_inverse(inverse_depth), small, small, T_right_left.double())
-        warped_residual += float(photometric_residual(view, small_left)[valid].sum())
-        unwarped_residual += float(photometric_residual(small_right, small_left)[valid].sum())
+        residuals.append(residual_of_warp(small_right, small_left, inverse_depth, small, T_right_left))
+        if maps.inverse_depth_right is not None:
+            residuals_right.append(residual_of_warp(small_left, small_right, maps.inverse_depth_right, small, T_right_left.inverse()))
     relative = np.concatenate(differences)
     return {
         "median_relative_difference": float(np.median(relative)),
         "mean_relative_difference": float(relative.mean()),
-        "wir": warped_residual / unwarped_residual,
+        "wir": float(np.divide(*np.sum(residuals, axis=0))),
+        **({"wir_right": float(np.divide(*np.sum(residuals_right, axis=0)))} if residuals_right else {}),
         "pixels": int(relative.size),
         "pairs": len(indices),
     }
@@ -132,7 +145,7 @@ def main() -> None:
     started = time.monotonic()
     run = recipes.train(recipes.configure("selfsup", settings, data={"path": path, **frames}), out=arguments.out)
     trained_s = time.monotonic() - started
-    predictor = recipes.load_predictor(run.folder)
+    predictor = cast(MapsPredictor, recipes.load_predictor(run.folder))
     figures = compare(predictor, recording, scored) | path_figures(predictor, Excerpt(recording, scored.start, scored.stop), run)
     report.build(run.folder)
     print(

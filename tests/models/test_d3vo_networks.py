@@ -13,7 +13,7 @@ from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.geometry.brightness import inverse_brightness
 from stadia.models import POSE_HEADS, POSE_NETS
-from stadia.models.brightness import brightness_from_logits
+from stadia.models.brightness import brightness_from_logits, change_of_moments
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.models.depth_net import LOG_UNCERTAINTY, DepthNet, bounded_log_uncertainty
@@ -141,6 +141,30 @@ def test_the_other_order_undoes_it_and_is_said_by_the_negated_logits() -> None:
     torch.testing.assert_close(inverse_brightness(inverse_brightness(brightness)), brightness)
 
 
+def test_moments_of_one_picture_in_two_exposures_say_them_and_the_other_order_negates() -> None:
+    earlier = torch.rand(4, 3, 20, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gain, offset = torch.tensor([[0.7, 0.9, 1.2, 1.5], [0.1, -0.05, 0.02, 0.0]], dtype=torch.float64)
+    moments = change_of_moments(earlier, gain[:, None, None, None] * earlier + offset[:, None, None, None])
+    torch.testing.assert_close(moments.double(), torch.stack((gain.log(), offset / gain.sqrt()), dim=-1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(change_of_moments(gain[:, None, None, None] * earlier + offset[:, None, None, None], earlier), -moments)
+
+
+def test_a_picture_of_one_colour_says_no_gain() -> None:
+    flat, other = torch.full((1, 3, 8, 8), 0.4), torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for pair in ((flat, other), (other, flat), (flat, flat + 0.1)):
+        assert change_of_moments(*pair)[0, 0] == 0
+    assert change_of_moments(flat, flat + 0.1)[0, 1] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("pose_net", POSE_NETS)
+def test_weights_of_a_tenth_say_the_exposure_that_the_moments_show(pose_net: str) -> None:
+    model = built(brightness=True, pose_net=pose_net).eval()
+    torch.nn.init.eye_(model.pose.from_moments.weight).data.div_(10)
+    picture = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    motion = model.motion(picture, 0.9 * picture + 0.02)
+    torch.testing.assert_close(motion.brightness, torch.tensor([[0.9, 0.02]]), atol=2e-3, rtol=0)
+
+
 def test_a_source_before_the_target_has_the_inverse_of_the_pair_in_order_of_time() -> None:
     model = built(brightness=True).eval()
     disturb(model)
@@ -204,8 +228,8 @@ def test_d3vos_pose_network_has_seven_convolutions_and_three_heads_of_one_layer(
     assert [layer.out_channels for layer in layers] == [16, 32, 64, 128, 256, 512, 1024]
     assert all(layer.stride == (2, 2) for layer in layers)
     channels, kernels = (6, 16, 32, 64, 128, 256, 512, 1024), (7, 5, 3, 3, 3, 3, 3)
-    expected = sum(i * o * k * k + o for i, o, k in zip(channels[:-1], channels[1:], kernels, strict=True)) + (6 + 1 + 1) * (1024 + 1)
-    assert sum(parameter.numel() for parameter in model.pose.parameters()) == expected == 6_313_048
+    expected = sum(i * o * k * k + o for i, o, k in zip(channels[:-1], channels[1:], kernels, strict=True)) + (6 + 1 + 1) * (1024 + 1) + 4
+    assert sum(parameter.numel() for parameter in model.pose.parameters()) == expected == 6_313_052
 
 
 def test_a_shared_encoder_is_one_encoder() -> None:

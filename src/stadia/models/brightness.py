@@ -17,6 +17,23 @@ LARGEST_GAIN = 2.0
 LARGEST_OFFSET = 0.5
 """b lies between -1/2 and 1/2, for pictures in [0, 1], whatever a is."""
 
+FLAT = 1 / 255
+"""Standard deviation of a picture of one colour, for pictures in [0, 1]: a step of eight bits."""
+
+
+def change_of_moments(earlier: Tensor, later: Tensor) -> Tensor:
+    """(B, 3, H, W) twice to (B, 2): log a and c of the one gain and offset that give the earlier picture the later one's mean and spread.
+
+    Two pictures that see mostly the same thing differ in both mainly by exposure, so this is near what is to be learnt; what else has
+    come into view is not exposure, so it is no more than evidence. The other order negates it. A picture of one colour has no spread
+    to compare: its gain is taken as 1.
+    """
+    (mean, spread), (mean_later, spread_later) = ((x.mean(dim=(1, 2, 3)), x.std(dim=(1, 2, 3))) for x in (earlier.float(), later.float()))
+    flat = torch.minimum(spread, spread_later) < FLAT
+    log_gain = (spread_later.clamp(min=FLAT) / spread.clamp(min=FLAT)).log().masked_fill(flat, 0)
+    half = (log_gain / 2).exp()
+    return torch.stack((log_gain, mean_later / half - mean * half), dim=-1)
+
 
 def brightness_from_logits(logits: Tensor, scale: float) -> Tensor:
     """(..., 2) logits of gain and offset to (..., 2) brightness (a, b); exactly (1, 0) where they are 0.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from stadia.core.types import Batch, Prediction, is_temporal
 from stadia.geometry.brightness import inverse_brightness
 from stadia.geometry.se3 import inverse
+from stadia.models.brightness import change_of_moments
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_net import DepthNet
 from stadia.models.encoders import Encoder
@@ -49,9 +50,10 @@ class DepthAndMotion(nn.Module):
         """(B, 3, H, W) twice, in order of time; None without a pose network."""
         if self.pose is None:
             return None
+        moments = change_of_moments(earlier, later) if self.brightness else None
         if isinstance(self.pose.encoder, Shared):
             earlier, later = self.depth.encoder(earlier)[-1], self.depth.encoder(later)[-1]
-        motion: Motion = self.pose(earlier, later)
+        motion: Motion = self.pose(earlier, later, moments)
         return motion
 
     def _transforms(self, batch: Batch, features: list[Tensor]) -> tuple[Tensor, Tensor | None]:
@@ -60,11 +62,11 @@ class DepthAndMotion(nn.Module):
         brightness = []
         asked = [i for i, name in enumerate(batch.source_names) if is_temporal(name) or self.brightness]
         if asked and self.pose is not None:
-            target, sources = self._compared(batch, features, asked)
             before = [batch.source_names[i].startswith("-") for i in asked]
-            earlier = torch.cat([source if b else target for source, b in zip(sources, before, strict=True)])
-            later = torch.cat([target if b else source for source, b in zip(sources, before, strict=True)])
-            T_later_earlier, of_pairs = self.pose(earlier, later)
+            pictures = _in_order(batch.inputs.image, [batch.inputs.sources[:, i] for i in asked], before)
+            moments = change_of_moments(*pictures) if self.brightness else None
+            compared = _in_order(*self._features(batch, features, asked), before) if isinstance(self.pose.encoder, Shared) else pictures
+            T_later_earlier, of_pairs = self.pose(*compared, moments)
             for i, b, T in zip(asked, before, T_later_earlier.chunk(len(asked)), strict=True):
                 if is_temporal(batch.source_names[i]):
                     transforms[i] = inverse(T) if b else T
@@ -73,9 +75,14 @@ class DepthAndMotion(nn.Module):
                 brightness = [inverse_brightness(of_pair) if b else of_pair for b, of_pair in pairs]
         return torch.stack(transforms, dim=1), torch.stack(brightness, dim=1) if brightness else None
 
-    def _compared(self, batch: Batch, features: list[Tensor], asked: list[int]) -> tuple[Tensor, list[Tensor]]:
-        """What the pose network is shown of the target and of each source asked about: pictures, or the depth network's features."""
-        sources = [batch.inputs.sources[:, i] for i in asked]
-        if self.pose is None or not isinstance(self.pose.encoder, Shared):
-            return batch.inputs.image, sources
-        return features[-1], list(self.depth.encoder(torch.cat(sources))[-1].chunk(len(asked)))
+    def _features(self, batch: Batch, features: list[Tensor], asked: list[int]) -> tuple[Tensor, list[Tensor]]:
+        """The depth network's coarsest features of the target, and of each source asked about."""
+        sources = torch.cat([batch.inputs.sources[:, i] for i in asked])
+        return features[-1], list(self.depth.encoder(sources)[-1].chunk(len(asked)))
+
+
+def _in_order(target: Tensor, sources: list[Tensor], before: list[bool]) -> tuple[Tensor, Tensor]:
+    """(N B, ...) the earlier of each pair of target and source, and the later."""
+    earlier = torch.cat([source if b else target for source, b in zip(sources, before, strict=True)])
+    later = torch.cat([target if b else source for source, b in zip(sources, before, strict=True)])
+    return earlier, later

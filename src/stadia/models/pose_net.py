@@ -31,6 +31,10 @@ class Motion(NamedTuple):
     brightness: Tensor | None
 
 
+MOMENTS_AT = 10
+"""Weights of the moments that say brightness all by themselves are 1 over this: at a rate of 1e-3 a hundred steps away from 0."""
+
+
 class PoseNet(nn.Module):
     """What compares two pictures, and a head for the motion; with `config.brightness` one for a and one for b, which start at (1, 0).
 
@@ -51,19 +55,26 @@ class PoseNet(nn.Module):
         for each in filter(None, (self.gain, self.offset)):
             nn.init.zeros_(each[-1].weight)
             nn.init.zeros_(each[-1].bias)
+        self.from_moments = nn.Linear(2, 2, bias=False) if config.brightness else None
+        if self.from_moments is not None:
+            nn.init.zeros_(self.from_moments.weight)
         self.rotation: Callable[[Tensor], Tensor] = ROTATIONS.load(config.rotation)
         self.rotation_scale, self.translation_scale = config.rotation_scale, config.translation_scale
         self.brightness_scale = config.brightness_scale
 
-    def forward(self, earlier: Tensor, later: Tensor) -> Motion:
-        """(B, 3, H, W) twice, in order of time; of `Shared` (B, C, h, w), the depth network's coarsest features of each."""
+    def forward(self, earlier: Tensor, later: Tensor, moments: Tensor | None = None) -> Motion:
+        """(B, 3, H, W) twice, in order of time; of `Shared` (B, C, h, w), the depth network's coarsest features of each.
+
+        moments: (B, 2) `change_of_moments` of the two pictures, which brightness is said with.
+        """
         features = self.encoder(torch.cat([earlier, later], dim=1))[-1]
         motion = self.head(features).float()
         rotation = self.rotation(self.rotation_scale * motion[:, :3])
         T_later_earlier = from_rotation_translation(rotation, self.translation_scale * motion[:, 3:])
-        if self.gain is None or self.offset is None:
+        if self.gain is None or self.offset is None or self.from_moments is None or moments is None:
             return Motion(T_later_earlier, None)
         logits = torch.cat([self.gain(features), self.offset(features)], dim=1).float()
+        logits = logits + self.from_moments(moments * (MOMENTS_AT / self.brightness_scale)).float()
         return Motion(T_later_earlier, brightness_from_logits(logits, self.brightness_scale))
 
 
