@@ -168,3 +168,20 @@ def test_a_group_given_in_part_keeps_what_its_default_says_of_the_rest():
     assert resolve(Fleet, overrides=["spare.litres=2"]).spare == Engine(litres=2)
     resolved = resolve(Fleet, overrides=["truck.engine.litres=3"])
     assert resolve(Fleet, resolved.model_dump(mode="json")) == resolved
+
+
+class Named(StrictModel):
+    groups: dict[str, Inner] = {}
+
+
+def test_groups_of_chosen_names_are_set_and_checked_as_any_other() -> None:
+    config = resolve(Named, {}, ["groups.first.lr=2e-4", "groups.second.name=sgd"])
+    assert config.groups == {"first": Inner(lr=2e-4), "second": Inner(name="sgd")}
+    assert keys(Named) == ["groups", "groups.NAME.lr", "groups.NAME.name"]
+    with pytest.raises(ConfigError) as caught:
+        resolve(Named, {}, ["groups.first.rl=1", "groups.first.lr=0", "groups.second=3"])
+    told = str(caught.value)
+    assert "unknown key 'groups.first.rl'" in told
+    assert "did you mean 'groups.first.lr'" in told
+    assert "'groups.first.lr': input should be greater than 0" in told
+    assert "'groups.second'" in told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -67,13 +67,18 @@ def _submodel(annotation: Any) -> type[StrictModel] | None:
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, StrictModel)), None)
 
 
+def _named_groups(annotation: Any) -> bool:
+    """Whether it is `dict[str, Model]`: groups of the same keys, each under a name that whoever configures it chooses."""
+    return get_origin(annotation) is dict and _submodel(annotation) is not None
+
+
 def keys(model: type[StrictModel], prefix: str = "") -> list[str]:
-    """Every dotted key that a configuration has, leaves and groups."""
+    """Every dotted key that a configuration has, leaves and groups; NAME stands where a name is chosen."""
     found = []
     for name, field in model.model_fields.items():
         found.append(prefix + name)
         if sub := _submodel(field.annotation):
-            found += keys(sub, f"{prefix}{name}.")
+            found += keys(sub, f"{prefix}{name}." + "NAME." * _named_groups(field.annotation))
     return found
 
 
@@ -87,7 +92,9 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
             near = next((k for k in every if k.rsplit(".", 1)[-1] == name), None) or nearest(prefix + name, every)
             lines.append(f"unknown key '{prefix}{name}'" + (f", did you mean '{near}'?" if near else ""))
         elif (sub := _submodel(field.annotation)) and isinstance(value, Mapping):
-            lines += _unknown(sub, value, f"{prefix}{name}.")
+            groups = {f"{name}.{chosen}": group for chosen, group in value.items()} if _named_groups(field.annotation) else {name: value}
+            for group, given in groups.items():
+                lines += _unknown(sub, given, f"{prefix}{group}.") if isinstance(given, Mapping) else []
     return lines
 
 
