@@ -218,7 +218,7 @@ class Refinement:
 
     def _map_points(self, position: int) -> MapPoints:
         assert self.bundle is not None
-        mine = (self.bundle.points.host == position) & (depth_information(self.bundle) > MAPPED**-2)
+        mine = depth_information(self.bundle, position) > MAPPED**-2
         points = self.bundle.points.chosen(mine)
         inside = points.ray[:, 0].double() / points.inverse_depth[:, None].double()
         world = transform(inverse(self.bundle.frames.T_camera_world[position]), inside)

@@ -1,4 +1,4 @@
-"""Brightness between two pictures: a gain a and an offset b, a * first + b being as bright as the second (D3VO, arXiv 2003.01060, eq. 3)."""
+"""Brightness between two pictures: gain a and offset b, a * first + b being as bright as the second (D3VO, arXiv 2003.01060, eq. 3)."""
 
 from __future__ import annotations
 

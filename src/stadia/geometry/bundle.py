@@ -142,6 +142,11 @@ class _Look:
     sighting_cost: Tensor
     other_cost: Tensor
 
+    def of_those(self, rows: Tensor) -> _Look:
+        """With some of the sightings (S,) bool."""
+        found = Residuals(self.found.value[rows], self.found.seen[rows], self.found.slope[rows])
+        return _Look(found, self.pulls[rows], self.sighting_cost[rows], self.other_cost)
+
 
 def adjust(bundle: Bundle, steps: int = 6) -> tuple[Bundle, list[float]]:
     """Lower the cost by up to `steps` damped Gauss-Newton steps; gives the cost before and after each that was taken, never rising.
@@ -149,9 +154,8 @@ def adjust(bundle: Bundle, steps: int = 6) -> tuple[Bundle, list[float]]:
     What is seen at the start takes part. A sighting that a step moves out of its picture keeps its cost: to look away is no gain. No
     gradient passes.
     """
-    whole = bundle
-    bundle = _of_those(bundle, residuals(bundle.frames, bundle.points, bundle.sightings).seen)
-    look = _look(bundle)
+    whole, look = bundle, _look(bundle)
+    bundle, look = _of_those(bundle, look.found.seen), look.of_those(look.found.seen)
     sighting_cost = look.sighting_cost
     costs, damping = [float(sighting_cost.sum() + look.other_cost)], 1e-4
     for _ in range(steps):
@@ -347,7 +351,11 @@ def _add_motions(built: Equations, frames: Frames, motions: Motions) -> None:
         built.g[unknowns] += weighted[m].mT @ error[m]
 
 
-def depth_information(bundle: Bundle) -> Tensor:
-    """(P,) how well the pictures alone know each point's inverse depth: the inverse square of its standard deviation as a share of it."""
+def depth_information(bundle: Bundle, host: int) -> Tensor:
+    """(P,) how well the pictures alone know the inverse depth of a host's points: the inverse square of its standard deviation, as a share.
+
+    0 of the points of other hosts.
+    """
+    bundle = _of_those(bundle, bundle.points.host[bundle.sightings.point] == host)
     look = _look(bundle)
     return _of_sightings(bundle, look.found, look.pulls).H_point * bundle.points.inverse_depth.double().square()
