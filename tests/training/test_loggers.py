@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -88,3 +89,34 @@ def test_wandb_that_is_not_installed_is_said(run: Run, monkeypatch: pytest.Monke
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RunError, match=r"pip install 'stadia\[wandb\]'"):
         WandbLogger(run, 0)
+
+
+def test_histograms_are_percentiles_of_sizes_and_forget_what_is_done_again(run: Run) -> None:
+    logger = CsvLogger(run, 0)
+    values = np.concatenate([np.zeros(50), -np.arange(1.0, 51.0)]).astype(np.float32)
+    for step in (1, 2, 3):
+        logger.histogram(step, "gradients/decoder", values)
+    CsvLogger(run, 2).histogram(3, "gradients/decoder", 2 * values)
+    rows = read_rows(run.histograms_csv)
+    assert [(row["step"], row["name"]) for row in rows] == [(str(step), "gradients/decoder") for step in (1, 2, 3)]
+    assert [float(rows[0][name]) for name in ("zero", "p05", "p25", "p50", "p95")] == pytest.approx([0.5, 0, 0, 0.5, 45.05])
+    assert float(rows[2]["p95"]) == pytest.approx(90.1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the reader's own
+def test_tensorboard_holds_histograms(run: Run) -> None:
+    logger = TensorBoardLogger(run, 0)
+    logger.histogram(7, "weights/decoder", np.array([-3.0, 1.0, 2.0], np.float32))
+    logger.close()
+    (event,) = events(run).Histograms("weights/decoder")
+    assert (event.step, event.histogram_value.num, event.histogram_value.min, event.histogram_value.max) == (7, 3, -3, 2)
+
+
+def test_wandb_gets_histograms_and_pictures(run: Run) -> None:
+    logged: list[tuple[dict[str, Any], int]] = []
+    logger = WandbLogger.__new__(WandbLogger)
+    logger.run = SimpleNamespace(log=lambda values, step: logged.append((values, step)))
+    logger.wandb = SimpleNamespace(Image=lambda image: image.shape, Histogram=lambda values: ("histogram", len(values)))
+    logger.histogram(4, "gradients/pose", np.zeros(9, np.float32))
+    logger.picture(4, "motion", np.zeros((2, 5, 3), np.uint8))
+    assert logged == [({"gradients/pose": ("histogram", 9)}, 4), ({"motion": (2, 5, 3)}, 4)]

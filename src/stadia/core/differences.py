@@ -8,7 +8,9 @@ from typing import Any
 
 ABSENT = "not there"
 
-CHANGE_NO_RESULT = frozenset({"name", *(f"training.{key}" for key in ("workers", "loggers", "checkpoint_every", "pictures_every"))})
+CHANGE_NO_RESULT = frozenset(
+    {"name", *(f"training.{key}" for key in ("workers", "loggers", "checkpoint_every", "pictures_every", "histograms_every"))}
+)
 """Keys of a configuration by which no loss and no weight changes."""
 
 

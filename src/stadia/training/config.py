@@ -70,8 +70,9 @@ class TrainingConfig(StrictModel):
     threads: of torch on the CPU; null leaves torch's choice.
     log_every, pictures_every, checkpoint_every: in steps; pictures are drawn at the first and the last, too, and never with
         pictures_every=0.
+    histograms_every: in steps; how weights and gradients are spread is logged at the first and the last, too, and never with 0.
     validate_every: in steps; null = once an epoch. The last step is always validated.
-    loggers: rows of LOGGERS; each gets every scalar and picture.
+    loggers: rows of LOGGERS; each gets every scalar, picture and histogram.
     devices, accelerator, strategy: as Lightning takes them ("auto", 2, "gpu", "ddp").
     """
 
@@ -85,6 +86,7 @@ class TrainingConfig(StrictModel):
     threads: int | None = Field(default=None, ge=1)
     log_every: int = Field(default=10, ge=1)
     pictures_every: int = Field(default=500, ge=0)
+    histograms_every: int = Field(default=500, ge=0)
     checkpoint_every: int = Field(default=500, ge=1)
     validate_every: int | None = Field(default=None, ge=1)
     devices: int | Literal["auto"] = 1

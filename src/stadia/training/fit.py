@@ -22,6 +22,7 @@ from stadia.training import LOGGERS
 from stadia.training.callbacks import Checkpoints, Pictures, ProgressBar, Scalars, Sharding, Validation
 from stadia.training.checkpoints import Checkpoint, check_recipe, check_weights, load_weights
 from stadia.training.config import TrainingConfig
+from stadia.training.histograms import Histograms
 from stadia.training.lightning_io import SafetensorsIO, quiet
 from stadia.training.loggers import Logger
 from stadia.training.run import Run
@@ -101,6 +102,7 @@ def fit(
                     validation,
                     Scalars(loggers, plan, stream, config.log_every),
                     Pictures(run, loggers, config.pictures_every, plan),
+                    Histograms(loggers, config.histograms_every, plan),
                     ProgressBar(console, plan),
                     Checkpoints(run, task, validation, config.checkpoint_every, lambda: signals.wanted),
                 ]

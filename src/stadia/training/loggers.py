@@ -17,6 +17,10 @@ from stadia.core.errors import RunError
 from stadia.core.files import write_text
 from stadia.training.run import Run
 
+PERCENTS = (5, 25, 50, 75, 95)
+HISTOGRAM = ["step", "name", "zero", *(f"p{percent:02}" for percent in PERCENTS)]
+"""The columns of histograms.csv."""
+
 
 class Logger(ABC):
     """Takes what the callbacks measure. Opened once a training, in its main process alone.
@@ -37,6 +41,10 @@ class Logger(ABC):
         """Log an (H, W, 3) RGB picture of a step."""
         return
 
+    def histogram(self, step: int, name: str, values: NDArray[np.float32]) -> None:
+        """Log how (N,) values of a step are spread."""
+        return
+
     def close(self) -> None:
         """Write what is left."""
         return
@@ -46,16 +54,20 @@ class CsvLogger(Logger):
     """metrics.csv: `step`, `epoch`, then a column a scalar in the order of their first appearance; empty = not logged.
 
     A row is flushed when it is logged. A new name widens the table: the file is written anew, whole or not at all.
+    Of histograms histograms.csv holds the percentiles of |value|, and the share of values that are exactly 0: a row each.
     """
 
     def __init__(self, run: Run, step: int) -> None:
-        self.path = run.metrics_csv
+        self.path, self.histograms = run.metrics_csv, run.histograms_csv
         self.columns = ["step", "epoch"]
         rows = read_rows(self.path) if self.path.exists() else []
         if rows:
             self.columns = list(rows[0])
         kept = [row for row in rows if int(row["step"]) <= step]
         self._write(kept)
+        if self.histograms.exists():
+            before = [row for row in read_rows(self.histograms) if int(row["step"]) <= step]
+            write_text(self.histograms, "".join([_line(HISTOGRAM), *(_line(list(row.values())) for row in before)]))
 
     def scalars(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
         row = {"step": str(step), "epoch": str(epoch), **{name: repr(float(value)) for name, value in values.items()}}
@@ -64,13 +76,14 @@ class CsvLogger(Logger):
             rows = read_rows(self.path)
             self.columns += new
             self._write(rows)
-        try:
-            with self.path.open("a", encoding="utf-8", newline="") as file:
-                file.write(_line([row.get(name, "") for name in self.columns]))
-        except OSError as error:
-            raise RunError(
-                self.path, found=error.strerror, expected="room for a row", cure="free some space, then resume the run"
-            ) from error
+        _append(self.path, [row.get(name, "") for name in self.columns])
+
+    def histogram(self, step: int, name: str, values: NDArray[np.float32]) -> None:
+        if not self.histograms.exists():
+            write_text(self.histograms, _line(HISTOGRAM))
+        sizes = np.abs(values)
+        numbers = [float((sizes == 0).mean()), *np.percentile(sizes, PERCENTS).tolist()]
+        _append(self.histograms, [str(step), name, *map(repr, numbers)])
 
     def _write(self, rows: list[dict[str, str]]) -> None:
         write_text(self.path, "".join([_line(self.columns), *(_line([row.get(name, "") for name in self.columns]) for row in rows)]))
@@ -81,6 +94,14 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     return list(csv.DictReader(io.StringIO(whole)))
+
+
+def _append(path: Path, cells: list[str]) -> None:
+    try:
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.write(_line(cells))
+    except OSError as error:
+        raise RunError(path, found=error.strerror, expected="room for a row", cure="free some space, then resume the run") from error
 
 
 def _line(cells: list[str]) -> str:
@@ -103,6 +124,9 @@ class TensorBoardLogger(Logger):
 
     def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
         self.writer.add_image(name, image, step, dataformats="HWC")
+
+    def histogram(self, step: int, name: str, values: NDArray[np.float32]) -> None:
+        self.writer.add_histogram(name, values, step)
 
     def close(self) -> None:
         self.writer.close()
@@ -128,6 +152,9 @@ class WandbLogger(Logger):
 
     def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
         self.run.log({name: self.wandb.Image(image)}, step=step)
+
+    def histogram(self, step: int, name: str, values: NDArray[np.float32]) -> None:
+        self.run.log({name: self.wandb.Histogram(values)}, step=step)
 
     def close(self) -> None:
         self.run.finish()

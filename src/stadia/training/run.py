@@ -126,6 +126,10 @@ class Run:
         return self.folder / "metrics.csv"
 
     @property
+    def histograms_csv(self) -> Path:
+        return self.folder / "histograms.csv"
+
+    @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 

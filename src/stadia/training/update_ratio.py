@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -22,18 +23,24 @@ class UpdateRatio:
 
     def before(self, parameters: Iterable[nn.Parameter]) -> None:
         """Keep a sample of the weights that have a gradient."""
-        self._kept = [(p, _sample(p).clone()) for p in parameters if p.ndim > 1 and p.grad is not None]
+        self._kept = [(p, sample(p).clone()) for p in parameters if p.ndim > 1 and p.grad is not None]
 
     def after(self) -> Tensor | None:
         """(), the ratio over all samples together; None where nothing was kept. Nothing is read from the device."""
         kept, self._kept = self._kept, []
         if not kept:
             return None
-        moved = torch.stack([(_sample(p) - was).float().norm() for p, was in kept]).norm()
+        moved = torch.stack([(sample(p) - was).float().norm() for p, was in kept]).norm()
         return moved / torch.stack([was.float().norm() for _, was in kept]).norm().clamp(min=torch.finfo(torch.float32).tiny)
 
 
-def _sample(weight: Tensor) -> Tensor:
-    """About SAMPLED of its values, where it has more."""
+def sample(weight: Tensor) -> Tensor:
+    """(n,) about SAMPLED of its values, where it has more.
+
+    Their distance has no divisor in common with their number, or a 3x3 kernel might be looked at in one of its corners alone.
+    """
     flat = weight.detach().flatten()
-    return flat[:: max(flat.numel() // SAMPLED, 1)]
+    distance = max(flat.numel() // SAMPLED, 1)
+    while math.gcd(distance, flat.numel()) > 1:
+        distance -= 1
+    return flat[::distance]
