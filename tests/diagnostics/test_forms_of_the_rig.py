@@ -16,8 +16,10 @@ from stadia.core.types import Camera
 from stadia.data.euroc_files import read_camera
 from stadia.data.recordings import Intrinsics, PictureRecording
 from stadia.data.sources import open_recordings
+from stadia.diagnostics.checks.rig import seen_sides
 from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.survey import Survey
 
 COMPOSED = "T_right_left = inv(T_BS1) T_BS0"
 SAYS = {
@@ -68,6 +70,15 @@ def test_pictures_that_are_not_rectified_have_two_Ks(recording: Recording) -> No
             return TwoCameras.camera(raw, index, side)
 
     demand(first(RectifiedPictures(recording)), ("K07", "K of the unrectified cameras", "use the rectified projection"))
+
+
+def test_cameras_that_look_towards_each_other_are_not_swapped(recording: Recording) -> None:
+    """What is further than where their axes cross, here 4.5 m, lies further to the right in the right picture."""
+    toed_in = Unrectified(recording, (0.0, 0.12, 0.0), lambda R: R)
+    survey = Survey(toed_in)
+    assert seen_sides(survey).positive < 0.2
+    assert seen_sides(survey).unturned > 0.8
+    assert "E02" not in {one.code for one in preflight([toed_in])}
 
 
 @pytest.mark.real

@@ -16,7 +16,7 @@ from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.instruments.matching import grey
 from stadia.diagnostics.instruments.photometric import plane_sweep
 from stadia.diagnostics.instruments.two_view import Array, epipolar_distance_px, rotation_vector_deg
-from stadia.diagnostics.survey import NotChecked, Survey
+from stadia.diagnostics.survey import NotChecked, PairMatches, Survey
 
 LEAST_MATCHES = 60
 LEAST_SHARE = 0.8
@@ -35,6 +35,8 @@ class Sides:
     """Which way the right picture is displaced.
 
     positive: share of matches with x_left > x_right.  matches: how many.
+    unturned: the same share once the right picture is turned back by the rig's rotation. Of cameras that look towards each other, what is
+        far lies further to the right in the right picture.
     forward, backward: residual of the plane sweep with the right picture as a right one, and as a left one.
     """
 
@@ -42,10 +44,13 @@ class Sides:
     matches: int
     forward: float
     backward: float
+    unturned: float
 
     @property
     def sign(self) -> int:
-        """+1 where the right picture is the right one, -1 where it is the left one, 0 where the pictures do not tell."""
+        """+1 where the right picture is the right one, -1 where it is the left one, 0 where the pictures do not tell, or only by a turn."""
+        if (self.positive - 0.5) * (self.unturned - 0.5) < 0:
+            return 0
         if self.matches >= LEAST_MATCHES and max(self.positive, 1 - self.positive) >= LEAST_SHARE:
             return 1 if self.positive > 0.5 else -1
         if max(self.forward, self.backward) >= SWEEP_RATIO * min(self.forward, self.backward):
@@ -68,13 +73,23 @@ class Sides:
 def seen_sides(survey: Survey) -> Sides:
     """The side of the right camera, by the pictures alone."""
     disparity = np.concatenate([pair.disparity_px for pair in survey.pairs])
+    unturned = np.concatenate([_unturned_disparity_px(survey, pair) for pair in survey.pairs])
     clear = disparity[np.abs(disparity) > 1.0]
     middle = survey.anchors[len(survey.anchors) // 2]
     left, right = survey.image(middle), survey.image(middle, RIGHT)
     forward, backward = (
         (plane_sweep(grey(left), grey(right), sign).residual for sign in (1, -1)) if left.shape == right.shape else (0.0, 0.0)
     )
-    return Sides(float((clear > 0).mean()) if len(clear) else 0.5, len(clear), forward, backward)
+    share, share_unturned = (float((px[np.abs(px) > 1.0] > 0).mean()) if (np.abs(px) > 1.0).any() else 0.5 for px in (disparity, unturned))
+    return Sides(share, len(clear), forward, backward, share_unturned)
+
+
+def _unturned_disparity_px(survey: Survey, pair: PairMatches) -> Array:
+    """(M,) from where the right camera would see the left one's matches at infinity: x there - x_right."""
+    to_right = survey.K(pair.index, RIGHT) @ survey.T_right_left[:3, :3] @ np.linalg.inv(survey.K(pair.index))
+    far = np.column_stack((pair.matches.first_px, np.ones(len(pair.matches)))) @ to_right.T
+    x: Array = far[:, 0] / far[:, 2] - pair.matches.second_px[:, 0]
+    return x
 
 
 def _stereo(survey: Survey) -> None:
