@@ -120,6 +120,14 @@ def test_the_same_seed_gives_the_same_interval():
     assert_close((first.low_m, first.high_m), (again.low_m, again.high_m), rtol=1e-9, atol=0)
 
 
+def test_objects_that_all_disagree_still_have_a_middle():
+    objects = boxes(level_horizon(CAMERA), per_frame=1)
+    objects.height_m[:] *= 1.6 ** (torch.arange(FRAMES, dtype=F64) - FRAMES / 2)
+    found = survey(objects, 700.0, FRAMES, horizons=level_horizon(CAMERA), draws=30)
+    assert found.verdict.count(Verdict.BELIEVED) == 1
+    assert found.high_m > 1.5 * found.low_m
+
+
 def test_no_object_is_an_error_that_counts_the_reasons():
     objects = boxes(level_horizon(CAMERA))
     objects.height_m[:] = math.nan

@@ -23,6 +23,7 @@ from stadia.cli.export import export
 from stadia.cli.odometry import odometry
 from stadia.cli.parts import parts
 from stadia.cli.predict import predict
+from stadia.cli.prepare import prepare
 from stadia.cli.report import report
 from stadia.cli.train import train
 from stadia.core.errors import ConfigMistakes, StadiaError
@@ -43,6 +44,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(odometry)
+app.command()(prepare)
 app.command()(camera_height)
 app.command()(export)
 app.add_typer(data, name="data")

@@ -238,6 +238,8 @@ def _refined(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: fl
         residual = implied - level
         deviation = (_variance(objects) + (slack_px / safe).square()).sqrt()
         near = stands & (residual.abs() < 2 * tolerance)
+        if int(near.sum()) < 3:
+            raise GeometryError("horizon of objects", found="fewer than 3 that agree", expected="at least 3", cure="pass more objects")
         weight = (near / deviation) * (1.5 * deviation / residual.abs().clamp(min=1e-9)).clamp(max=1).sqrt()
         A = torch.stack((1 / safe, x / safe, torch.ones_like(x)), -1) * weight[:, None]
         A = torch.cat((A, torch.tensor([[0.0, 1 / _ROLL, 0.0]], dtype=A.dtype)))
@@ -267,7 +269,9 @@ def _estimate(objects: BoxedObjects, lines: Tensor, slack_px: float, tolerance: 
             expected="feet below it",
             cure="check pitch, roll and camera",
         )
-    centre = _weighted_median(implied[stands].log(), weight[stands])
+    says, weights = implied[stands].log(), weight[stands]
+    middle = (says - _weighted_median(says, weights)).abs().argmin()  # what an object says: in between there may be none that agrees
+    centre = float(says[middle])
     agrees = stands & ((implied.log() - centre).abs() < tolerance)
     estimate = _weighted_median(implied[agrees].log(), weight[agrees])
     return estimate, float(weight[agrees].sum()) ** -0.5, implied, agrees

@@ -1,0 +1,150 @@
+"""Masks from a COCO file: polygons, or run lengths, of pictures named by their files. An instance's number is its place in the file.
+
+{"images": [{"id", "file_name", "height", "width"}], "categories": [{"id", "name"}], "annotations": [{"image_id", "category_id",
+"segmentation"}]} (https://cocodataset.org/#format-data). Without a category "road" there is no road, and objects alone are known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, ValidationError
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import DataError
+from stadia.core.files import read_json
+from stadia.core.recording import RoadMasks
+from stadia.data.road_masks import SHAPE_TOLERANCE, nearest
+
+_MOST_BYTES = 1 << 30
+_MOST_PX = 1 << 26
+_EXPECTED = "COCO's instances: images, categories, annotations"
+
+
+class _Lenient(StrictModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class _Image(_Lenient):
+    id: int
+    file_name: str
+    height: int = Field(ge=1, le=1 << 15)
+    width: int = Field(ge=1, le=1 << 15)
+
+
+class _Category(_Lenient):
+    id: int
+    name: str
+
+
+class _Runs(_Lenient):
+    counts: list[int] | str
+    size: tuple[int, int]
+
+
+class _Annotation(_Lenient):
+    image_id: int
+    category_id: int
+    segmentation: list[list[float]] | _Runs
+
+
+class _File(_Lenient):
+    images: list[_Image]
+    categories: list[_Category]
+    annotations: list[_Annotation]
+
+
+class CocoMasks:
+    """See the module; a `core.recording.MaskReader` of left pictures. Raises DataError naming the entry that is wrong."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path).expanduser()
+        try:
+            file = _File.model_validate(read_json(self.path, max_bytes=_MOST_BYTES))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = ".".join(map(str, problem["loc"])) or "the file"
+            raise DataError(self.path, found=f"{key}: {problem['msg']}", expected=_EXPECTED, cure="export it again") from error
+        self._number = {category.id: number for number, category in enumerate(file.categories, start=1)}
+        self.classes: Mapping[int, str] = {self._number[one.id]: one.name.strip().lower() for one in file.categories}
+        if len(file.categories) > 255:
+            raise DataError(self.path, found=f"{len(file.categories)} categories", expected="at most 255", cure="leave some out")
+        self._images = {Path(image.file_name).stem: image for image in file.images}
+        self._of_image: dict[int, list[_Annotation]] = defaultdict(list)
+        for annotation in file.annotations:
+            self._of_image[annotation.image_id].append(annotation)
+
+    def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
+        """See `core.recording.MaskReader`. Larger things are drawn first, so that what stands on a road is not covered by it."""
+        image = self._images.get(stem)
+        if image is None or side != "left":
+            return None
+        what = f"{self.path}: {image.file_name}"
+        if abs(image.width * height / (image.height * width) - 1) > SHAPE_TOLERANCE or image.height * image.width > _MOST_PX:
+            found = f"{image.width}x{image.height}"
+            raise DataError(
+                what, found=found, expected=f"the shape of the picture's {width}x{height}", cure="annotate the pictures as they are"
+            )
+        semantic, instance = np.zeros((image.height, image.width), np.uint8), np.zeros((image.height, image.width), np.uint16)
+        drawn = [(self._class(one, what), _mask(one.segmentation, image, what)) for one in self._of_image[image.id]]
+        for number, (kind, mask) in enumerate(sorted(drawn, key=lambda one: -int(one[1].sum())), start=1):
+            semantic[mask], instance[mask] = kind, number
+        kinds, numbers = (nearest(m.astype(np.int32), height, width) for m in (semantic, instance))
+        return RoadMasks(kinds.astype(np.uint8), numbers.astype(np.uint16))
+
+    def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
+        """None: COCO knows no heights."""
+        return {}
+
+    def fingerprint(self, side: str) -> str:
+        """Of the whole file."""
+        return hashlib.blake2b(self.path.read_bytes(), digest_size=16).hexdigest()
+
+    def _class(self, annotation: _Annotation, what: str) -> int:
+        if annotation.category_id not in self._number:
+            found = f"category_id {annotation.category_id}"
+            raise DataError(what, found=found, expected="one of its categories", cure="export it again")
+        return self._number[annotation.category_id]
+
+
+def _mask(segmentation: list[list[float]] | _Runs, image: _Image, what: str) -> NDArray[np.bool_]:
+    if isinstance(segmentation, _Runs):
+        runs = decode_runs(segmentation.counts) if isinstance(segmentation.counts, str) else segmentation.counts
+        size = image.height, image.width
+        if segmentation.size != size or min(runs, default=0) < 0 or sum(runs) != image.height * image.width:
+            found = f"runs of {sum(runs)} pixels, size {segmentation.size}"
+            raise DataError(what, found=found, expected=f"those of {size[1]}x{size[0]}", cure="export it again")
+        values = np.arange(len(runs)) % 2 == 1
+        return np.repeat(values, runs).reshape(image.width, image.height).T
+    mask = np.zeros((image.height, image.width), np.uint8)
+    for polygon in segmentation:
+        points = np.asarray(polygon, np.float64)
+        if len(points) < 6 or len(points) % 2 or not np.isfinite(points).all() or np.abs(points).max() > 1 << 16:
+            raise DataError(what, found=f"a polygon of {len(points)} numbers", expected="x, y of 3 points or more", cure="export it again")
+        corners = ((points.reshape(-1, 2) - 0.5) * 16).round().astype(np.int32)  # COCO counts from the corner of a pixel
+        cv2.fillPoly(mask, [corners], 1, shift=4)
+    return mask > 0
+
+
+def decode_runs(text: str) -> list[int]:
+    """Lengths of runs, of nothing first, from COCO's letters: 6 bits each, 5 of them digits, and from the third on a difference to the one
+    before the last. A text that is none gives lengths that do not fit their picture.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for letter in text:
+        digit = ord(letter) - 48
+        value |= (digit & 0x1F) << shift
+        shift += 5
+        if not digit & 0x20:
+            if digit & 0x10:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs

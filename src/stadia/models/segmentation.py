@@ -1,0 +1,182 @@
+"""Pictures of roads to classes and objects: panoptic networks of transformers, and TFLite models of classes. Nothing here trains."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core import torchvision_shim  # noqa: F401
+
+# isort: split
+from stadia.core.errors import CheckpointError
+from stadia.models.hub import asked_where_reachable, how_to_copy
+
+Picture = NDArray[np.uint8]
+CITYSCAPES = (
+    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain", "sky"),
+    *("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
+)
+"""The 19 classes that are scored, in the order of their training numbers."""
+
+_OVERLAP = 0.75  # of a tile's side: the step to the next
+
+
+class Segmenter(Protocol):
+    """classes: names of the numbers it gives.  identity: changes with the weights.
+
+    Called with a picture (H, W, 3) RGB it gives classes (H, W) uint8, 0 = unknown, and the objects' numbers (H, W) uint16, 0 = none;
+    None instead of these where it knows classes alone.
+    """
+
+    @property
+    def classes(self) -> Mapping[int, str]: ...
+
+    @property
+    def identity(self) -> str: ...
+
+    def __call__(self, image: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]: ...
+
+
+@dataclass(frozen=True)
+class Panoptic:
+    """A Mask2Former or OneFormer of transformers, with its processor."""
+
+    network: Any
+    processor: Any
+    identity: str
+    task: bool
+
+    @property
+    def classes(self) -> Mapping[int, str]:
+        """One above the network's: 0 is unknown."""
+        return {int(number) + 1: name.strip().lower() for number, name in self.network.config.id2label.items()}
+
+    @torch.no_grad()
+    def __call__(self, image: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]:
+        asked = {"task_inputs": ["panoptic"]} if self.task else {}
+        inputs = self.processor(images=image, return_tensors="pt", **asked)
+        outputs = self.network(**inputs)
+        found = self.processor.post_process_panoptic_segmentation(outputs, target_sizes=[image.shape[:2]])[0]
+        return from_segments(found["segmentation"].cpu().numpy(), {one["id"]: one["label_id"] for one in found["segments_info"]})
+
+
+def from_segments(segmentation: NDArray[np.integer], label_of: Mapping[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """Classes, from 1, and objects of a panoptic answer (H, W) whose segments have these labels, from 0."""
+    semantic, instance = np.zeros(segmentation.shape, np.uint8), np.zeros(segmentation.shape, np.uint16)
+    for number, (segment, label) in enumerate(sorted(label_of.items()), start=1):
+        here = segmentation == segment
+        semantic[here], instance[here] = label + 1, number
+    return semantic, instance
+
+
+def panoptic(name: str) -> Panoptic:
+    """By its name on the hub or its folder. Raises CheckpointError where it cannot be had, with what to do."""
+    from transformers import AutoConfig, AutoImageProcessor, AutoModelForUniversalSegmentation, OneFormerProcessor
+
+    try:
+        with asked_where_reachable():
+            config = AutoConfig.from_pretrained(name)
+            one_former = config.model_type == "oneformer"
+            processor = (OneFormerProcessor if one_former else AutoImageProcessor).from_pretrained(name)
+            network = AutoModelForUniversalSegmentation.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        local = Path(name).expanduser().exists()
+        raise CheckpointError(
+            name,
+            found=str(error).strip().split("\n")[0],
+            expected="a Mask2Former or OneFormer: a folder with config.json and model.safetensors, or a name on the hub",
+            cure="save it there with save_pretrained" if local else f"{how_to_copy(name)}; or pass --by model.tflite, or a COCO file",
+        ) from error
+    weights = hashlib.blake2b(digest_size=8)
+    for key, value in sorted(network.state_dict().items()):
+        weights.update(key.encode())
+        weights.update(value.double().sum().numpy().tobytes())
+    return Panoptic(network.eval(), processor, f"{Path(name).name} {weights.hexdigest()}", one_former)
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """A network of a square picture, run on tiles as high as the picture; a pixel is said by the tile whose middle is nearest.
+
+    run: (side, side, 3) uint8 RGB to class numbers (side, side), from 0.  first: what it calls the first of `names`.
+    """
+
+    run: Callable[[Picture], NDArray[np.integer]]
+    side: int
+    names: tuple[str, ...]
+    first: int
+    identity: str
+
+    @property
+    def classes(self) -> Mapping[int, str]:
+        """From 1."""
+        return dict(enumerate(self.names, start=1))
+
+    def __call__(self, image: Picture) -> tuple[NDArray[np.uint8], None]:
+        height, width = image.shape[:2]
+        across, down = width >= height, min(height, width)
+        starts = tile_starts(max(height, width), down)
+        long = np.arange(max(height, width))
+        nearest = np.abs(long[:, None] - (np.array(starts) + (down - 1) / 2)).argmin(1)
+        semantic = np.zeros((height, width), np.uint8)
+        for number, start in enumerate(starts):
+            tile = image[:, start : start + down] if across else image[start : start + down]
+            scaled = np.asarray(
+                cv2.resize(tile, (self.side, self.side), interpolation=cv2.INTER_AREA if down > self.side else cv2.INTER_LINEAR)
+            )
+            said = np.asarray(self.run(scaled.astype(np.uint8))).astype(np.int32) - self.first
+            said = np.where((said >= 0) & (said < len(self.names)), said + 1, 0).astype(np.uint8)
+            said = np.asarray(cv2.resize(said, (tile.shape[1], tile.shape[0]), interpolation=cv2.INTER_NEAREST_EXACT))
+            mine = long[nearest == number]
+            if across:
+                semantic[:, mine] = said[:, mine - start]
+            else:
+                semantic[mine] = said[mine - start]
+        return semantic, None
+
+
+def tile_starts(length: int, side: int) -> list[int]:
+    """Where tiles of a side start, evenly, so that they reach from end to end and overlap by a quarter or more."""
+    count = 1 if length <= side else 1 + int(np.ceil((length - side) / (_OVERLAP * side)))
+    return [round(start) for start in np.linspace(0, length - side, count)] if count > 1 else [0]
+
+
+def tflite(path: Path, names: tuple[str, ...] = CITYSCAPES) -> Tiled:
+    """A TFLite model of uint8 pictures (1, S, S, 3) to class numbers (1, S, S), or their scores (1, S, S, C).
+
+    With one number more than there are names, 0 is its background. Raises CheckpointError where ai-edge-litert is not installed, or
+    the file is no such model.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise CheckpointError(path, found="no ai-edge-litert", expected="it, to run TFLite", cure="pip install 'stadia[tflite]'") from error
+    expected = "a TFLite model of pictures (1, S, S, 3) uint8 to classes (1, S, S)"
+    try:
+        content = Path(path).expanduser().read_bytes()
+        interpreter = Interpreter(model_content=content, num_threads=torch.get_num_threads())
+        interpreter.allocate_tensors()
+        taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(path, found=str(error).split("\n")[0], expected=expected, cure="check the file") from error
+    shape, out = tuple(int(n) for n in taken["shape"]), tuple(int(n) for n in given["shape"])
+    if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3 or taken["dtype"] is not np.uint8 or out[1:3] != shape[1:3]:
+        found = f"{shape} {np.dtype(taken['dtype']).name} to {out}"
+        raise CheckpointError(path, found=found, expected=expected, cure="export it so, or segment by another program and pass a COCO file")
+
+    def run(image: Picture) -> NDArray[np.integer]:
+        interpreter.set_tensor(taken["index"], image[None])
+        interpreter.invoke()
+        said = interpreter.get_tensor(given["index"])[0]
+        return np.asarray(said if said.ndim == 2 else said.argmax(-1))
+
+    first = 1 if len(out) == 4 and out[3] == len(names) + 1 else 0
+    return Tiled(run, shape[1], names, first, f"{Path(path).name} {hashlib.blake2b(content, digest_size=8).hexdigest()}")

@@ -1,0 +1,149 @@
+"""`stadia prepare --masks`: written whole, resumed, refused where another made them, and read by what needs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stadia.core.errors import DataError
+from stadia.data.coco_masks import CocoMasks, decode_runs
+from stadia.data.sources import open_recordings
+from stadia.models.segmentation import Tiled
+from stadia.recipes import prepare_masks as module
+from stadia.recipes.prepare_masks import MasksAsked, prepare_masks
+
+SIZE = 40, 60
+CAMERA = {"camera": {"focal_px": 50.0}, "stride": 1}
+
+
+@pytest.fixture
+def video(tmp_path: Path, monkeypatch) -> Path:
+    """A folder of 3 pictures; their brightness is their class."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "video"
+    folder.mkdir()
+    for number in range(3):
+        image = np.zeros((*SIZE, 3), np.uint8)
+        image[20:] = 80  # road
+        image[10 + number : 25, 15:35] = 160  # car
+        cv2.imwrite(str(folder / f"{number:06d}.png"), image)
+    return folder
+
+
+class Counting:
+    def __init__(self, fail_at: int = 99) -> None:
+        self.calls, self.fail_at = 0, fail_at
+
+    def __call__(self, tile: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        if self.calls > 2 * self.fail_at:
+            raise KeyboardInterrupt
+        return (tile[..., 0].astype(int) + 40) // 80
+
+
+def by(monkeypatch, network: Counting, identity: str = "seen 1") -> None:
+    monkeypatch.setattr(module, "tflite", lambda path: Tiled(network, 40, ("road", "car"), 1, identity))
+
+
+def test_a_video_gets_its_masks_a_sheet_and_a_reader_that_finds_them(video, tmp_path, monkeypatch):
+    by(monkeypatch, Counting())
+    lines = list(prepare_masks(MasksAsked(video, "a.tflite", tmp_path / "out", CAMERA)))
+    assert any("masks of 3 frames, 3 of them new" in line for line in lines)
+    assert any("road: 4" in line and "objects: 1.0" in line for line in lines)
+    assert cv2.imread(str(tmp_path / "out" / "sheet.png")).std() > 20
+    (recording,) = open_recordings(video, **CAMERA)
+    from stadia.data.road_masks import with_masks
+
+    with_masks([recording], tmp_path / "out")
+    masks = recording.masks(1)
+    assert recording.mask_reader.classes == {1: "road", 2: "car"}
+    assert (masks.semantic[11:25, 15:35] == 2).all()
+    assert len(np.unique(masks.instance)) == 2
+
+
+def test_an_interrupted_making_goes_on_and_nothing_is_half_written(video, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    by(monkeypatch, Counting(fail_at=1))
+    with pytest.raises(KeyboardInterrupt):
+        list(prepare_masks(MasksAsked(video, "a.tflite", out, CAMERA)))
+    assert [path.name for path in (out / "semantic" / "left").iterdir()] == ["000000.png"]
+    network = Counting()
+    by(monkeypatch, network)
+    assert any("2 of them new" in line for line in prepare_masks(MasksAsked(video, "a.tflite", out, CAMERA)))
+    assert network.calls == 4  # two tiles a picture
+
+
+def test_masks_by_another_model_or_of_other_pictures_are_not_mixed(video, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    by(monkeypatch, Counting())
+    list(prepare_masks(MasksAsked(video, "a.tflite", out, CAMERA)))
+    by(monkeypatch, Counting(), "seen 2")
+    with pytest.raises(DataError, match=r"masks by seen 1.*those of this video by seen 2"):
+        list(prepare_masks(MasksAsked(video, "a.tflite", out, CAMERA)))
+    by(monkeypatch, Counting())
+    cv2.imwrite(str(video / "000002.png"), np.full((*SIZE, 3), 7, np.uint8))
+    with pytest.raises(DataError, match="other pictures"):
+        list(prepare_masks(MasksAsked(video, "a.tflite", out, CAMERA)))
+
+
+def coco(path: Path, annotations: list[dict], size: tuple[int, int] = SIZE) -> Path:
+    images = [{"id": 5, "file_name": "cam/000001.png", "height": size[0], "width": size[1]}]
+    categories = [{"id": 3, "name": "Car"}, {"id": 80, "name": "road"}]
+    path.write_text(json.dumps({"images": images, "categories": categories, "annotations": annotations}))
+    return path
+
+
+ROAD = {"image_id": 5, "category_id": 80, "segmentation": [[0, 20, 60, 20, 60, 40, 0, 40]]}
+CAR = {"image_id": 5, "category_id": 3, "segmentation": [[15, 10, 35, 10, 35, 25, 15, 25]]}
+
+
+def test_a_coco_file_of_polygons_and_runs(video, tmp_path):
+    counts = np.zeros((60, 40), bool)  # column after column
+    counts[15:35, 10:25] = True
+    flat = counts.ravel()
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff([0, *edges, flat.size]).tolist()
+    by_runs = CAR | {"segmentation": {"counts": runs, "size": list(SIZE)}}
+    for car in (CAR, by_runs):
+        masks = CocoMasks(coco(tmp_path / "own.json", [car, ROAD])).read("000001", "left", height=40, width=60)
+        assert (masks.semantic[10:25, 15:35] == 1).all()
+        assert (masks.semantic[26:, :] == 2).all()
+        assert not masks.semantic[:9].any()
+        assert masks.instance[12, 20] != masks.instance[30, 20] != 0
+    lines = list(prepare_masks(MasksAsked(video, str(tmp_path / "own.json"), tmp_path / "out", CAMERA)))
+    assert any("masks of 1 frames" in line for line in lines)
+    assert any("2 frames have no masks" in line for line in lines)
+
+
+def test_runs_in_letters():
+    """The example of a 3 x 4 picture, by hand: 6 bits a letter from '0', the third difference on."""
+    assert decode_runs("52203") == [5, 2, 2, 2, 5]
+    assert decode_runs("T4") == [132]
+    assert decode_runs("52M") == [5, 2, -3]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "size", "said"),
+    [
+        (CAR | {"category_id": 9}, SIZE, "category_id 9"),
+        (CAR | {"segmentation": [[1, 2, 3, 4]]}, SIZE, "polygon of 4 numbers"),
+        (CAR | {"segmentation": {"counts": [7, 3], "size": list(SIZE)}}, SIZE, "runs of 10 pixels"),
+        (CAR | {"segmentation": {"counts": "52M", "size": list(SIZE)}}, SIZE, "runs of 4 pixels"),
+        (CAR, (40, 90), "90x40"),
+        ({"image_id": 5}, SIZE, "category_id: Field required"),
+    ],
+)
+def test_a_wrong_coco_file_is_said(tmp_path, annotation, size, said):
+    with pytest.raises(DataError, match=said):
+        CocoMasks(coco(tmp_path / "own.json", [annotation], size)).read("000001", "left", height=40, width=60)
+
+
+def test_a_file_of_other_pictures_is_said(video, tmp_path):
+    path = coco(tmp_path / "own.json", [CAR])
+    path.write_text(path.read_text().replace("000001", "elsewhere"))
+    with pytest.raises(DataError, match="named as 000000"):
+        list(prepare_masks(MasksAsked(video, str(path), tmp_path / "out", CAMERA)))
