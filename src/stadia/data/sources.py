@@ -112,6 +112,11 @@ def check_there(path: Path) -> None:
         raise DataError(path, found="nothing there", expected=expected, cure="check the path")
 
 
+def format_of(path: Path, format: str = "auto") -> str:
+    """The name of the format that a path is read by. Raises as `open_recordings`."""
+    return _reader(path, format)[0]
+
+
 def _reader(path: Path, format: str) -> tuple[str, Format]:
     check_there(path)
     name = _recognised(path) if format == "auto" else DATASETS.check(format)

@@ -16,6 +16,7 @@ from rich.console import Console
 from stadia.core.errors import DataError
 from stadia.diagnostics.finding import Finding, Stage, add_finding, read_findings
 from stadia.diagnostics.watching.dead_answers import DeadAnswers
+from stadia.diagnostics.watching.heights import FlatDepth, ScaleIgnored
 from stadia.diagnostics.watching.loss_spike import LossSpike
 from stadia.diagnostics.watching.update_size import UpdateSize
 from stadia.training.callbacks import StepCallback
@@ -32,10 +33,13 @@ class Watch(StepCallback):
 
     def __init__(self, run: Run, console: Console) -> None:
         self.run, self.console = run, console
-        self.instruments = (LossSpike(), UpdateSize(), DeadAnswers())
+        self.instruments = (LossSpike(), UpdateSize(), DeadAnswers(), ScaleIgnored(), FlatDepth())
         self.told = {found.code for found in found_while_training(run.folder)}
 
     def on_batch(self, trainer: pl.Trainer, task: Task) -> None:
+        found, task.found = task.found, []
+        for one in found:
+            self._once(one)
         samples = tuple(f"{one.recording} {one.index}" for one in task.meta)
         self._ask("on_batch", trainer.global_step, task.batch_loss, samples)
 
@@ -45,9 +49,13 @@ class Watch(StepCallback):
     def _ask(self, when: str, *seen: Any) -> None:
         for instrument in self.instruments:
             found = getattr(instrument, when)(*seen) if hasattr(instrument, when) else None
-            if found is not None and found.code not in self.told:
-                self.told.add(found.code)
-                self._tell(found)
+            if found is not None:
+                self._once(found)
+
+    def _once(self, found: Finding) -> None:
+        if found.code not in self.told:
+            self.told.add(found.code)
+            self._tell(found)
 
     def _tell(self, found: Finding) -> None:
         if self.run.writes:

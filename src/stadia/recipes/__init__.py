@@ -26,6 +26,7 @@ RECIPES = Table(
     "recipe",
     {
         "selfsup": "stadia.recipes.selfsup:Selfsup",
+        "metric": "stadia.recipes.metric:Metric",
         "dpt": "stadia.recipes.dpt:DptRecipe",
         "objectpose": "stadia.recipes.objectpose:ObjectPoseRecipe",
     },
@@ -35,6 +36,7 @@ CONFIGS = Table(
     "recipe",
     {
         "selfsup": "stadia.recipes.selfsup_config:SelfsupConfig",
+        "metric": "stadia.recipes.metric_config:MetricConfig",
         "dpt": "stadia.recipes.dpt_config:DptRecipeConfig",
         "objectpose": "stadia.recipes.objectpose_config:ObjectPoseConfig",
     },

@@ -63,6 +63,7 @@ class Estimate:
     kept: share of the objects that were believed.  spread: between the frames' quartiles, over the median.
     horizon_m: the median over all objects of what the horizon says without depth; about 3 % too low by its nature.
     refused: why it is not used; empty where it is.
+    apart: why the group's cameras cannot have one height; empty where they can. What was known of its height is forgotten then.
     """
 
     camera_m: float
@@ -72,6 +73,7 @@ class Estimate:
     spread: float
     horizon_m: float
     refused: str = ""
+    apart: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +176,13 @@ class CameraHeights:
     def begin(self, epoch: int) -> dict[int, Estimate]:
         """Tell the epoch, from 0, before each step. Where it is a new one, the last is evaluated: its estimates, by group; else nothing.
 
-        Called by all processes at the same step. Raises RunError where a group holds cameras of several heights.
+        Called by all processes at the same step.
         """
         if epoch == self.epoch:
             return {}
         ended, self.epoch = self.epoch, epoch
         said, self._said = _joined(of_all_processes(self._on_cpu())), []
-        estimates = {int(group): estimate(said.of_group(int(group)), ended, self.config) for group in np.unique(said.group)}
+        estimates = {int(group): self._estimate(said.of_group(int(group)), ended) for group in np.unique(said.group)}
         for group, found in estimates.items():
             self.heights[group] = self._after(self.heights.get(group, Height()), found, ended)
         return estimates
@@ -231,8 +233,17 @@ class CameraHeights:
         recordings = [state["recordings"][number] for number in said.pop("recording").tolist()]
         self._said = [{"recordings": recordings, **said}] if rank == 0 else []
 
+    def _estimate(self, said: Said, epoch: int) -> Estimate:
+        try:
+            return estimate(said, epoch, self.config)
+        except RunError as error:
+            nothing = math.nan
+            return Estimate(nothing, 0, len(said.group), 0.0, nothing, nothing, refused=error.found, apart=str(error))
+
     def _after(self, height: Height, found: Estimate, epoch: int) -> Height:
         config = self.config
+        if found.apart:
+            return Height()
         height = replace(height, horizon_m=height.horizon_m if math.isnan(found.horizon_m) else found.horizon_m)
         last = math.inf if config.last_epoch is None else config.last_epoch
         if found.refused or not config.first_epoch <= epoch <= last:

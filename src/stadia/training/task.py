@@ -74,6 +74,7 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
         self.without_score: dict[str, tuple[int, int]] = {}  # in the latest one: how many samples of how many have none of a name
         self.meta: tuple[Meta, ...] = ()  # of the latest training batch
         self.batch_loss = math.nan  # of the latest training batch
+        self.found: list[Any] = []  # findings of the recipe's own; the watch takes them out and tells them
         self.gradient_norm = torch.zeros(())  # of the latest update, before clipping
         self.lr = 0.0  # of the latest update
 

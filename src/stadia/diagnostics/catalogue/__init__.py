@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stadia.diagnostics.catalogue import data, extrinsics, intrinsics, notes, objects, training
+from stadia.diagnostics.catalogue import data, extrinsics, heights, intrinsics, notes, objects, training
 from stadia.diagnostics.catalogue.entry import FAMILIES, Entry
 from stadia.diagnostics.finding import Finding, Severity
 
-CATALOGUE: dict[str, Entry] = {e.code: e for part in (data, intrinsics, extrinsics, objects, training, notes) for e in part.ENTRIES}
+_PARTS = (data, intrinsics, extrinsics, heights, objects, training, notes)
+CATALOGUE: dict[str, Entry] = {e.code: e for part in _PARTS for e in part.ENTRIES}
 """Every entry by its code."""
 
 

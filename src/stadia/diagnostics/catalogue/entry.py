@@ -37,6 +37,7 @@ FAMILIES: dict[str, str] = {
     "B": "brightness",
     "P": "pose scale",
     "R": "smoothness",
+    "H": "heights",
     "O": "objects",
     "T": "training",
     "N": "not checked",

@@ -1,0 +1,93 @@
+"""What masks of road and objects hold, by a look at some of them: for findings before anything is trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stadia.core.errors import DataError
+from stadia.core.recording import Recording
+from stadia.data.height_priors import prior_of
+from stadia.data.road_config import RoadConfig
+from stadia.data.road_masks import ROAD, cleaned, touching_edge
+
+LEAST_ROAD = 0.01
+"""Of a picture; with less road it has none."""
+
+FRAMES, MOST = 24, 400
+"""Looked at of a recording, and in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoadSurvey:
+    """What was seen of a recording.
+
+    frames: of how many frames.  without_masks: numbers of frames that have none.
+    unusable: of frames whose masks cannot be used, and why.  without_road: of frames with too little road.
+    road_in_lower_half: share of all road pixels.
+    without_object: of frames with a road and without an object whose height is known.
+    objects: whose height is known.  no_prior: objects of classes that were asked for and have none, by class.
+    """
+
+    recording: str
+    frames: int
+    without_masks: tuple[int, ...]
+    unusable: Mapping[int, str]
+    without_road: tuple[int, ...]
+    road_in_lower_half: float
+    without_object: tuple[int, ...]
+    objects: int
+    no_prior: Mapping[str, int]
+
+
+def survey_road(recordings: Sequence[Recording], config: RoadConfig) -> list[RoadSurvey]:
+    """A look at some frames of each recording."""
+    frames = max(min(FRAMES, MOST // max(len(recordings), 1)), 2)
+    return [_survey(recording, config, frames) for recording in recordings]
+
+
+def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey:
+    names = {} if recording.mask_reader is None else recording.mask_reader.classes
+    without_masks, without_road, without_object = [], [], []
+    unusable: dict[int, str] = {}
+    road_px, lower_px, objects, no_prior = 0, 0, 0, Counter[str]()
+    looked_at = np.unique(np.linspace(0, len(recording) - 1, frames).astype(int)).tolist()
+    for index in looked_at:
+        try:
+            masks = recording.masks(index)
+        except DataError as error:
+            unusable[recording.number(index)] = str(error)
+            continue
+        if masks is None:
+            without_masks.append(recording.number(index))
+            continue
+        road = np.isin(masks.semantic, [number for number, name in names.items() if name == ROAD])
+        road_px, lower_px = road_px + int(road.sum()), lower_px + int(road[road.shape[0] // 2 :].sum())
+        if road.mean() <= LEAST_ROAD:
+            without_road.append(recording.number(index))
+            continue
+        clean = cleaned(masks, config)
+        edge = touching_edge(clean.instance, config.border_px)
+        known = 0
+        for number in set(np.unique(clean.instance).tolist()) - {0, *edge.tolist()}:
+            name = names.get(int(clean.semantic[clean.instance == number][0]), "")
+            has = name in config.objects and prior_of(name, config.height_priors) is not None
+            known += has
+            no_prior[name] += name in config.objects and not has
+        objects += known
+        if not known:
+            without_object.append(recording.number(index))
+    return RoadSurvey(
+        recording.name,
+        len(looked_at),
+        tuple(without_masks),
+        unusable,
+        tuple(without_road),
+        lower_px / max(road_px, 1),
+        tuple(without_object),
+        objects,
+        {name: count for name, count in no_prior.items() if count},
+    )

@@ -1,0 +1,118 @@
+"""Findings about scale from heights: of what was seen in masks, and of what the epochs of a training say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Protocol
+
+from stadia.diagnostics.catalogue import finding, in_order
+from stadia.diagnostics.finding import Finding, Severity
+
+MOST_WITHOUT_ROAD, MOST_WITHOUT_OBJECT, LEAST_IN_LOWER_HALF = 0.5, 0.9, 0.9
+DRIFT, DRIFT_EPOCHS = 0.01, 5
+
+
+class Surveyed(Protocol):
+    """What was seen of a recording's masks (`data.road_survey.RoadSurvey`)."""
+
+    @property
+    def recording(self) -> str: ...
+    @property
+    def frames(self) -> int: ...
+    @property
+    def without_masks(self) -> tuple[int, ...]: ...
+    @property
+    def unusable(self) -> Mapping[int, str]: ...
+    @property
+    def without_road(self) -> tuple[int, ...]: ...
+    @property
+    def road_in_lower_half(self) -> float: ...
+    @property
+    def without_object(self) -> tuple[int, ...]: ...
+    @property
+    def objects(self) -> int: ...
+    @property
+    def no_prior(self) -> Mapping[str, int]: ...
+
+
+class Estimated(Protocol):
+    """What an epoch says of a group (`training.camera_heights.Estimate`)."""
+
+    @property
+    def refused(self) -> str: ...
+    @property
+    def apart(self) -> str: ...
+
+
+def mask_findings(surveys: Sequence[Surveyed]) -> list[Finding]:
+    """H01 to H05: where training goes on, what it cannot learn from, and which frames these are."""
+    found = []
+    for one in surveys:
+        bare = (*one.unusable, *one.without_masks)
+        if bare:
+            why = next(iter(one.unusable.values()), "no mask file")
+            measured = f"masks of {len(bare)} of {one.frames} frames cannot be used, such as frame {bare[0]}: {why}"
+            found.append(_of(one, "H03", measured, "masks of every frame", bare))
+        if len(one.without_road) > MOST_WITHOUT_ROAD * one.frames:
+            measured = f"{len(one.without_road)} of {one.frames} frames show no road, such as frame {one.without_road[0]}"
+            found.append(_of(one, "H01", measured, "a road in most frames", one.without_road))
+        if one.road_in_lower_half < LEAST_IN_LOWER_HALF and len(one.without_road) + len(bare) < one.frames:
+            measured = f"{one.road_in_lower_half:.0%} of the road is in the lower half of the pictures"
+            found.append(_of(one, "H05", measured, f"at least {LEAST_IN_LOWER_HALF:.0%}", ()))
+        if one.no_prior:
+            counted = ", ".join(f"{count} of class {name}" for name, count in sorted(one.no_prior.items()))
+            found.append(_of(one, "H04", f"objects without a height: {counted}", "a height of each class in road.objects", ()))
+    frames, bare_frames = sum(one.frames for one in surveys), sum(one.frames for one in surveys) - _with_object(surveys)
+    if bare_frames > MOST_WITHOUT_OBJECT * frames:
+        worst = max(surveys, key=lambda one: len(one.without_object))
+        found.append(
+            finding(
+                "H02",
+                Severity.WARN,
+                measured=f"{bare_frames} of {frames} frames show no object of known height ({sum(one.objects for one in surveys)} objects)",
+                expected=f"one in at least {1 - MOST_WITHOUT_OBJECT:.0%} of the frames",
+                evidence={"frames": {"recording": [worst.recording] * len(worst.without_object), "frame": list(worst.without_object)}},
+                where=[one.recording for one in surveys if one.without_object],
+            )
+        )
+    return in_order(found)
+
+
+def _with_object(surveys: Sequence[Surveyed]) -> int:
+    return sum(o.frames - len(o.without_masks) - len(o.unusable) - len(o.without_road) - len(o.without_object) for o in surveys)
+
+
+def _of(one: Surveyed, code: str, measured: str, expected: str, frames: Sequence[int]) -> Finding:
+    evidence = {"frames": {"frame": list(frames)}} if frames else {}
+    return finding(code, Severity.WARN, measured=measured, expected=expected, evidence=evidence, where=[one.recording])
+
+
+def epoch_findings(epoch: int, estimates: Mapping[str, Estimated], *, first_epoch: int) -> list[Finding]:
+    """H06 and H07, of what an epoch says of each group by name; the first epochs may say nothing."""
+    found = []
+    for group, one in estimates.items():
+        of = f" of the cameras '{group}'" if group else ""
+        if one.apart:
+            measured = f"epoch {epoch}{of}: {one.refused}; no metres are claimed"
+            found.append(finding("H07", Severity.WARN, measured=measured, expected="one height of one group of cameras", where=[group]))
+        elif one.refused and epoch > first_epoch:
+            measured = f"epoch {epoch} says nothing of the height{of}: {one.refused}"
+            found.append(finding("H06", Severity.WARN, measured=measured, expected="frames that agree on a height", where=[group]))
+    return found
+
+
+def drift_findings(heights_m: Mapping[str, Sequence[float]]) -> list[Finding]:
+    """H08, of the heights after each epoch, by group."""
+    found = []
+    for group, heights in heights_m.items():
+        logs = [math.log(height) for height in heights if math.isfinite(height)][-DRIFT_EPOCHS - 1 :]
+        steps = [after - before for before, after in pairwise(logs)]
+        if len(steps) == DRIFT_EPOCHS and (min(steps) > 0 or max(steps) < 0) and abs(logs[-1] - logs[0]) > DRIFT * DRIFT_EPOCHS:
+            percent = math.expm1((logs[-1] - logs[0]) / DRIFT_EPOCHS)
+            measured = f"the camera's height went from {math.exp(logs[0]):.2f} m to {math.exp(logs[-1]):.2f} m, {percent:+.1%} an epoch"
+            evidence = {"camera_height_m": list(heights)}
+            expected = f"less than {DRIFT:.0%} an epoch"
+            found.append(finding("H08", Severity.WARN, measured=measured, expected=expected, evidence=evidence, where=[group]))
+    return found

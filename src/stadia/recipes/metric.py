@@ -1,0 +1,219 @@
+"""The recipe `metric`: `selfsup` on mono road video, with metres from objects of known height and the one height of the camera.
+
+Every object says how high the camera is; all of them together, over frames and epochs, say it surely; and that height teaches every
+frame that shows a road (FUMET, arXiv 2312.04530). Nothing of it is needed to predict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from stadia.core.types import Batch, Claim, Inputs, Meta, Prediction, RoadTargets
+from stadia.data.height_priors import prior_of
+from stadia.diagnostics.heights import drift_findings, epoch_findings
+from stadia.evaluation.monitor import depth_scores
+from stadia.geometry.depth_maps import depth_from_inverse
+from stadia.geometry.ground import RoadPixels, road_pixels
+from stadia.geometry.segments import segments_of
+from stadia.losses.combine import combine
+from stadia.losses.metric_evidence import object_evidence, object_weights
+from stadia.losses.metric_scale import KnownHeights, MetricScaleLoss, inner
+from stadia.losses.report import LossReport
+from stadia.models.depth_and_motion import DepthAndMotion
+from stadia.recipes.metric_config import MetricConfig
+from stadia.recipes.metric_data import RoadData, open_road_video
+from stadia.recipes.self_supervised import SelfSupervisedRecipe
+from stadia.training import rng
+from stadia.training.camera_heights import CameraHeights
+from stadia.training.hand_over import Shares, hand_over
+from stadia.training.run import Run
+
+FEWEST_EPOCHS = 4
+"""Of the handing over: the first height is known in the third epoch."""
+
+PARTS, FEWEST_OF_PART = 8, 25
+"""A recording is looked at in so many parts, of at least so many frames: a camera may be moved in the middle of it."""
+
+RoadBatch = Batch[Inputs, RoadTargets]
+
+
+class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
+    """See `SelfSupervisedRecipe`; and the heights that give its depth metres.
+
+    Args:
+        config: with `camera_groups` settled.
+    """
+
+    recipe = "metric"
+    best_metrics = ("val/abs_rel",)  # without ground truth the last: a residual says nothing of the scale
+
+    camera_m: Tensor  # (groups,) the cameras' heights that the weights were trained with, NaN where none was known
+
+    def __init__(self, config: MetricConfig) -> None:
+        super().__init__(config)
+        self.scale_loss, self.heights = MetricScaleLoss(config.scale), CameraHeights(config.heights)
+        self.groups = config.camera_groups if isinstance(config.camera_groups, tuple) else ("",)
+        self.register_buffer("camera_m", torch.full((len(self.groups),), math.nan))
+        self.frames: dict[str, int] = {}  # of each recording that trains, set by `remember`
+        self.after_epochs: dict[str, list[float]] = {name: [] for name in self.groups}  # the heights, for their drift
+
+    @classmethod
+    def prepare(cls, config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadData]:
+        """Open the data with its masks; the configuration comes back with every "auto" of it settled."""
+        cls.check_encoders(config)
+        return open_road_video(config, console)
+
+    def remember(self, data: RoadData) -> None:
+        super().remember(data)
+        self.frames = {recording.name: len(recording) for recording in data.recordings["train"]}
+
+    # -- what it says ---------------------------------------------------------------------------------------------------
+
+    @property
+    def claim(self) -> Claim:
+        """Metres where every group of cameras has a height, else depth up to one unknown scale."""
+        return Claim.METRES if bool(self.camera_m.isfinite().all()) else Claim.UP_TO_SCALE
+
+    @property
+    def scored_as(self) -> Claim:
+        return Claim.METRES
+
+    @property
+    def about(self) -> Mapping[str, object]:
+        """Its claim, and what it rests on."""
+        known = [(name, prior_of(name, self.config.road.height_priors)) for name in self.config.road.objects]
+        rests = [f"{name} {prior.mean_m:g} m, spread {prior.spread_m:g} m ({prior.source})" for name, prior in known if prior is not None]
+        each = "heights of single objects, else " * (self.config.road.heights == "each")
+        rests_on = f"{each}heights of classes: {'; '.join(rests)}. A mean that is 5 % off makes all lengths 5 % off"
+        if self.claim is not Claim.METRES:
+            return {**super().about, "rests_on": rests_on, "scale_from": None}
+        heights = {name: round(float(metres), 4) for name, metres in zip(self.groups, self.camera_m, strict=True)}
+        scale_from = f"the camera's height over the road, learnt from {rests_on}"
+        return {**super().about, "rests_on": rests_on, "scale_from": scale_from, "camera_height_m": heights}
+
+    def score(self, data: RoadData, run: Run, console: Console) -> None:
+        """Say what the weights came to claim; then as for any depth."""
+        run.note(**self.about)
+        if self.claim is not Claim.METRES:
+            console.print("note: no metres are claimed: the camera's height was not learnt, see the findings", soft_wrap=True)
+        super().score(data, run, console)
+
+    # -- a step ---------------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: RoadBatch, batch_idx: int) -> Tensor:
+        assert self.plan is not None
+        self.begin(self.plan.epoch_of(self.global_step + 1))
+        return super().training_step(batch, batch_idx)
+
+    def begin(self, epoch: int) -> None:
+        """Where a new epoch begins: what the last one says of the cameras' heights, and the findings of it."""
+        ended = self.heights.epoch
+        if epoch == ended:
+            return
+        estimates = self.heights.begin(epoch)
+        metres = [self.heights.heights[group].metres if group in self.heights.heights else math.nan for group in range(len(self.groups))]
+        self.camera_m.copy_(torch.tensor(metres))
+        for name, height in zip(self.groups, metres, strict=True):
+            self.after_epochs[name].append(height)
+        by_name = {self.groups[group]: found for group, found in estimates.items() if group < len(self.groups)}
+        self.found += epoch_findings(ended, by_name, first_epoch=self.config.heights.first_epoch)
+        self.found += drift_findings(self.after_epochs)
+        if epoch == self.config.reinitialise_at_epoch:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        with rng.untouched():
+            rng.seed_all(self.config.seed, "anew")
+            config = self.config
+            fresh = DepthAndMotion(config.model, motion=bool(config.data.offsets), size=(config.data.height, config.data.width))
+        self.model.load_state_dict(fresh.state_dict())
+        self.optimizers().optimizer.state.clear()
+
+    def step(self, batch: RoadBatch) -> LossReport:
+        prediction = self.model(batch)
+        photometric = self.compared(batch, prediction, road=batch.targets.road if self.config.unmask_road else None)
+        return combine({"selfsup": (1.0, photometric), "metric": (1.0, self.scaled(batch, prediction))})
+
+    def scaled(self, batch: RoadBatch, prediction: Prediction) -> LossReport:
+        """What heights say of the scale of a batch's depth; in training, what its objects say of the camera's height is kept."""
+        targets, camera = batch.targets, batch.targets.camera
+        objects = segments_of(targets.objects[:, 0])
+        object_m = targets.object_height_m[objects.picture, objects.instance - 1]
+        with torch.no_grad(), torch.autocast(targets.road.device.type, enabled=False):
+            depth = depth_from_inverse(prediction.inverse_depth[0].float())
+            road = road_pixels(depth, camera, inner(targets.road))
+            evidence = object_evidence(depth, camera, road, objects, object_m)
+        if self.training:
+            self.heights.add(self._parts(batch.meta), targets.camera_group, objects.picture, evidence.camera_m, evidence.horizon_m)
+        reference = self.heights.by_horizon(targets.camera_group)[objects.picture]
+        weight = object_weights(evidence.horizon_m, reference, tolerance=self.config.heights.tolerance)
+        weight = weight * road.median_height.isfinite()[objects.picture]  # without a road nothing stands on it
+        known = KnownHeights(objects, object_m, weight, self.heights.known(targets.camera_group))
+        shares = self.shares()
+        report = self.scale_loss(
+            prediction.inverse_depth, camera, targets.road, known, object_share=shares.objects, camera_share=shares.camera
+        )
+        return replace(report, seen={**report.seen, **self._seen(depth, road, known)})
+
+    def shares(self) -> Shares:
+        """Of both weights in this epoch. As long as a group's height is not known, the objects keep theirs."""
+        assert self.plan is not None
+        asked, third = self.config.hand_over_epochs, (self.plan.epoch_of(self.plan.total_steps) + 1) // 3
+        shares = hand_over(self.heights.epoch, epochs=max(third, FEWEST_EPOCHS) if asked == "auto" else asked)
+        missing = any(not math.isfinite(self._metres(group)) for group in range(len(self.groups)))
+        return Shares(1.0, shares.camera) if missing else shares
+
+    def _metres(self, group: int) -> float:
+        return self.heights.heights[group].metres if group in self.heights.heights else math.nan
+
+    def _parts(self, meta: Sequence[Meta]) -> list[str]:
+        """Which part of which recording each picture is of, in words for a finding."""
+        named = []
+        for one in meta:
+            frames = self.frames.get(one.recording, 0)
+            of = max(math.ceil(frames / PARTS), FEWEST_OF_PART)
+            first = one.index // of * of
+            named.append(one.recording if frames <= of else f"{one.recording}, frames {first} to {min(first + of, frames) - 1}")
+        return named
+
+    def _seen(self, depth: Tensor, road: RoadPixels, known: KnownHeights) -> dict[str, Tensor]:
+        """What is logged beside the terms: objects believed, how flat depth is, the heights learnt, and how far off depth is."""
+        says = known.object_m.isfinite()
+        seen = {
+            "objects_believed": (known.weight * says).sum() / says.sum().clamp(min=1),
+            "depth_spread": (depth.flatten(1).std(1) / depth.flatten(1).mean(1)).mean(),
+        }
+        for group, name in enumerate(self.groups):
+            if math.isfinite(metres := self._metres(group)):
+                seen[f"camera_height_known_m/{name}" if name else "camera_height_known_m"] = depth.new_tensor(metres)
+        off = (road.median_height / known.camera_m).log()
+        if any(name.startswith("camera_height_known_m") for name in seen):
+            seen["off_camera_height"] = off.nanmean()
+        return seen
+
+    # -- validation, and what a checkpoint keeps ------------------------------------------------------------------------
+
+    def scored(self, batch: RoadBatch, said: Prediction) -> dict[str, Tensor | float]:
+        """As `selfsup`, with depth as it is; beside it `abs_rel_scaled`, by the ratio of medians, and `camera_height_m` of its road."""
+        scores = super().scored(batch, said)
+        targets = batch.targets
+        if targets.depth_m is not None:
+            scores["abs_rel_scaled"] = depth_scores(said.inverse_depth[0], targets.depth_m, Claim.UP_TO_SCALE)["abs_rel"]
+        depth = depth_from_inverse(said.inverse_depth[0].float())
+        scores["camera_height_m"] = road_pixels(depth, targets.camera, inner(targets.road)).median_height
+        return scores
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["camera_heights"] = {"heights": self.heights.state_dict(), "after_epochs": self.after_epochs}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["camera_heights"]
+        self.heights.load_state_dict(state["heights"], rank=self.global_rank)
+        self.after_epochs = {name: list(heights) for name, heights in state["after_epochs"].items()}
