@@ -164,7 +164,7 @@ def test_what_is_imported_is_declared():
             [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
         )
         if (module := (name or "").partition(".")[0]) not in {*sys.stdlib_module_names, "stadia", ""}
-        and not declared & {d.lower() for d in distributions.get(module, [module])}
+        and not declared & {d.lower() for d in distributions.get(module, [module.replace("_", "-")])}
     }
     assert not undeclared, "\n".join(sorted(undeclared))
 
