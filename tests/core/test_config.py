@@ -171,7 +171,7 @@ def test_a_group_given_in_part_keeps_what_its_default_says_of_the_rest():
 
 
 class Named(StrictModel):
-    groups: dict[str, Inner] = {}
+    groups: dict[str, Inner] = Field(default_factory=dict)
 
 
 def test_groups_of_chosen_names_are_set_and_checked_as_any_other() -> None:

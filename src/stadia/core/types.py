@@ -150,6 +150,7 @@ class Meta:
     mirrored: a mirrored left picture plays the right one.
     file: of the picture, for messages.
     instance: which object of the picture, where each is a sample of its own.
+    data: the name of its data set, where several train together.
     """
 
     recording: str
@@ -158,6 +159,7 @@ class Meta:
     mirrored: bool = False
     file: Path | None = None
     instance: int = 0
+    data: str = ""
 
 
 def is_temporal(source_name: str) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -156,8 +159,8 @@ class SplitConfig(StrictModel):
         return self
 
 
-class DataConfig(SourceOptions):
-    """Everything about data: `SourceOptions`, then how samples are made of what was opened.
+class OneDataConfig(SourceOptions):
+    """One data set: `SourceOptions`, then how samples are made of what was opened.
 
     path, format: see `open_recordings`.
     height, width: the network's size, multiples of 32; every picture is resized to it, its camera with it.
@@ -170,6 +173,8 @@ class DataConfig(SourceOptions):
         validation has it wherever it is there (scoring reads it at full size instead).
     sparse_depth: that depth is single returns of a LiDAR: each is kept, of several on one pixel the nearest. Else it is a surface,
         resized by its nearest pixel. "auto" looks at what share of the pixels has one.
+    epochs: where several data sets train, how often this one is gone through in an epoch of the training; 0.5 is half of it, the other
+        half in the next.
     """
 
     path: str
@@ -184,6 +189,7 @@ class DataConfig(SourceOptions):
     ground_truth_depth: bool = False
     sparse_depth: bool | Literal["auto"] = "auto"
     augmentation: AugmentationConfig = AugmentationConfig()
+    epochs: Annotated[float, Field(gt=0, le=10_000)] = 1.0
 
     @field_validator("format")
     @classmethod
@@ -205,3 +211,61 @@ class DataConfig(SourceOptions):
         if len(set(sides)) < len(sides):
             raise ValueError("each side once")
         return sides
+
+
+AS_THE_FIRST = ("height", "width", "crop", "offsets", "target_sides", "ground_truth_depth", "augmentation", "cache")
+"""How samples of a further data set are made unless it says otherwise: as the first's. What is opened is its own."""
+
+NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+class DataConfig(OneDataConfig):
+    """Everything about data: one data set, or several that train together, each with its own camera, size and number of epochs.
+
+    name: what the first one is called beside others, in scores and messages.
+    others: further data sets by name, each with the keys of the first: `data.others.euroc.path=EUROC`. Size, crop, offsets, sides, ground
+        truth, augmentation and cache are the first's where one does not say them.
+    order: "mixed" draws batches of one data set each in an order that changes with the epoch; "one_after_another" goes through them as
+        they are named, and an epoch of the training is then all of that.
+    """
+
+    name: str = "first"
+    others: dict[str, OneDataConfig] = Field(default_factory=dict)
+    order: Literal["mixed", "one_after_another"] = "mixed"
+
+    @property
+    def sets(self) -> dict[str, OneDataConfig]:
+        """Every data set by its name, the first one first."""
+        return {self.name: self, **self.others}
+
+    @property
+    def mono(self) -> list[str]:
+        """The names of those without a stereo pair; known once "auto" is settled."""
+        return [name for name, one in self.sets.items() if one.stereo is False]
+
+    def key_of(self, name: str) -> str:
+        """Where the keys of a data set stand: "data", or "data.others.NAME"."""
+        return "data" if name == self.name else f"data.others.{name}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_first(cls, values: Any) -> Any:
+        others = values.get("others") if isinstance(values, Mapping) else None
+        if not isinstance(others, Mapping):
+            return values
+        shared = {key: values.get(key, cls.model_fields[key].default) for key in AS_THE_FIRST}
+        said = {name: {**shared, **one} if isinstance(one, Mapping) else one for name, one in others.items()}
+        return {**values, "others": said}
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        for name in self.sets:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"a data set is called by letters, digits and '_' (found '{name}')")
+        if self.name in self.others:
+            raise ValueError(f"the first data set and another are both called '{self.name}': set data.name")
+        if not self.others and (self.name, self.order) != ("first", "mixed"):
+            raise ValueError("data.name and data.order belong to several data sets, and data.others names none")
+        if not self.others and not math.isclose(self.epochs, 1):
+            raise ValueError("data.epochs belongs to several data sets, and data.others names none; training.max_epochs trains longer")
+        return self

@@ -17,7 +17,7 @@ from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.seeds import generator
 from stadia.core.types import Batch, Camera, Meta
 from stadia.data.cache import FrameStore, Progress, frame_store
-from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, DataConfig
+from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, OneDataConfig
 from stadia.data.packed import Packed, stack, unpack
 from stadia.data.resize import resize_depth, resize_picture, resize_returns
 from stadia.data.splits import Frames, whole
@@ -95,7 +95,7 @@ class Samples(Dataset[Batch]):
 
     @classmethod
     def from_config(
-        cls, parts: Sequence[Recording | Frames], config: DataConfig, *, training: bool, seed: int = 0, progress: Progress | None = None
+        cls, parts: Sequence[Recording | Frames], config: OneDataConfig, *, training: bool, seed: int = 0, progress: Progress | None = None
     ) -> Samples:
         """Samples as a configuration says; validation is never augmented.
 

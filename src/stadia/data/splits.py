@@ -14,7 +14,7 @@ from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.seeds import generator
 from stadia.data.cache import Progress
-from stadia.data.config import DataConfig, SourceOptions, SplitConfig
+from stadia.data.config import OneDataConfig, SourceOptions, SplitConfig
 from stadia.data.crops import cropped_recording
 from stadia.data.poses import read_lines
 from stadia.data.sources import choose, named_splits, open_recordings
@@ -41,7 +41,7 @@ class Split:
     val: list[Frames]
 
 
-def open_split(config: DataConfig, progress: Progress | None = None) -> Split:
+def open_split(config: OneDataConfig, progress: Progress | None = None) -> Split:
     """Open a dataset and split it as `config.split_by` says. Its own test split is not touched unless asked for by name.
 
     A video file is decoded to the network's size, unless `config.size` says otherwise. Every recording is cut to `config.crop`.

@@ -1,0 +1,176 @@
+"""Several data sets as one loader: whole batches of one each, a position that is a pure function, equal parts for processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+import torch
+
+from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.core.types import Batch, Meta, Movable
+from stadia.data.config import DataConfig
+from stadia.data.loader import Loader
+from stadia.data.mixture import InTurn, Mixture, turns
+from stadia.recipes import configure
+
+Order = Literal["mixed", "one_after_another"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen(Movable):
+    image: torch.Tensor
+
+
+class Pictures:
+    """So many of a size; what a picture shows is its epoch and its index."""
+
+    def __init__(self, count: int, width: int) -> None:
+        self.count, self.width = count, width
+
+    def __len__(self) -> int:
+        return self.count
+
+    def packed(self, key: tuple[int, int]) -> tuple[torch.Tensor, Meta]:
+        epoch, index = key
+        return torch.full((1, 2, self.width), 100 * epoch + index), Meta("drive", index)
+
+    def stack(self, samples: Any) -> Any:
+        pictures, metas = zip(*samples, strict=True)
+        return torch.stack(pictures), metas
+
+    def unpack(self, packed: Any, device: torch.device | str) -> Batch[Any, Any]:
+        pictures, metas = packed
+        return Batch(Seen(pictures), Seen(pictures), metas)
+
+
+EPOCHS = {"a": 1.0, "b": 2.0, "c": 0.5}
+
+
+def loaders(workers: int = 0) -> dict[str, Loader[Any, Any]]:
+    """Of 5, 2 and 4 batches."""
+    sets = {"a": Pictures(10, 6), "b": Pictures(5, 4), "c": Pictures(8, 8)}
+    return {name: Loader(one, batch_size=2, shuffle=True, workers=workers) for name, one in sets.items()}
+
+
+def mixture(order: Order = "mixed", workers: int = 0, seed: int = 0) -> Mixture[Any]:
+    return Mixture(loaders(workers), EPOCHS, order=order, seed=seed)
+
+
+def seen(mixture: Any) -> list[tuple[str, int, list[int]]]:
+    """Of each batch its data set, its pictures' width, and what they show."""
+    found = []
+    for batch in mixture:
+        (name,) = {one.data for one in batch.meta}
+        found.append((name, batch.inputs.image.shape[-1], batch.inputs.image[:, 0, 0, 0].tolist()))
+    return found
+
+
+def test_each_batch_is_of_one_data_set_and_each_data_set_as_often_as_asked() -> None:
+    mixed = mixture()
+    first = seen(mixed)
+    assert len(mixed) == len(first) == 5 + 4 + 2
+    assert Counter((name, width) for name, width, _ in first) == {("a", 6): 5, ("b", 4): 4, ("c", 8): 2}
+    names = [name for name, _, _ in first]
+    assert names != sorted(names), "they are mixed"
+    assert seen(mixed) == first
+    mixed.set_position(1)
+    assert [name for name, _, _ in seen(mixed)] != names, "every epoch by another draw"
+    assert [name for name, _, _ in seen(mixture(seed=1))] != names
+
+
+def test_each_data_set_goes_on_where_it_was() -> None:
+    """Data set "b" is gone through twice an epoch, "c" once in two."""
+    mixed, shown = mixture(), {"a": [], "b": [], "c": []}
+    for epoch in (0, 1):
+        mixed.set_position(epoch)
+        for name, _, values in seen(mixed):
+            shown[name] += values
+    assert sorted(shown["c"]) == list(range(8)), "half in the first epoch, the other half in the second"
+    assert sorted(shown["a"]) == [*range(10), *range(100, 110)]
+    assert [value // 100 for value in shown["b"]] == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
+
+
+@pytest.mark.parametrize("order", ["mixed", "one_after_another"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_resumed_anywhere_the_batches_are_the_same(order: Order, workers: int) -> None:
+    undisturbed, resumed = mixture(order), mixture(order, workers)
+    for epoch, start in ((0, 4), (3, 1), (1, 10)):
+        undisturbed.set_position(epoch)
+        resumed.set_position(epoch, start)
+        assert seen(resumed) == seen(undisturbed)[start:]
+        assert len(resumed) == len(undisturbed)
+
+
+def test_one_after_another_as_they_are_named() -> None:
+    names = [name for name, _, _ in seen(mixture("one_after_another"))]
+    assert names == ["a"] * 5 + ["b"] * 4 + ["c"] * 2
+    assert mixture("one_after_another").pass_ends == (5, 7, 9, 11)
+    assert mixture().pass_ends == (11,)
+
+
+@pytest.mark.parametrize("order", ["mixed", "one_after_another"])
+def test_processes_see_the_same_data_set_in_each_step_and_no_sample_twice(order: Order) -> None:
+    parts = [mixture(order), mixture(order)]
+    for rank, part in enumerate(parts):
+        part.shard(rank, 2)
+        part.set_position(2)
+    first, second = map(seen, parts)
+    assert [name for name, _, _ in first] == [name for name, _, _ in second]
+    assert len(first) == len(parts[0]) == 2 + 2 + 1
+    for (name, _, mine), (_, _, others) in zip(first, second, strict=True):
+        assert not set(mine) & set(others), name
+
+
+def test_a_data_set_without_a_whole_batch_is_named() -> None:
+    mixed = mixture()
+    mixed.shard(0, 4)
+    with pytest.raises(DataError, match="data set 'b': found no whole batch"):
+        len(mixed)
+
+
+def test_validation_is_whole_and_says_of_what() -> None:
+    whole = InTurn({name: Loader(one.samples, batch_size=3, shuffle=False) for name, one in loaders().items()})
+    assert len(whole) == len(list(whole)) == 4 + 2 + 3
+    assert [name for name, _, _ in seen(whole)] == ["a"] * 4 + ["b"] * 2 + ["c"] * 3
+
+
+def test_a_look_at_all_of_them() -> None:
+    assert [name for name, _, _ in seen(turns(loaders(), 3))] == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
+
+
+def data(*words: str) -> DataConfig:
+    config = configure("selfsup", words, data={"path": "K", "height": 64, "offsets": (-2, 2)}).data
+    assert isinstance(config, DataConfig)
+    return config
+
+
+def test_what_a_further_data_set_does_not_say_of_its_samples_is_as_the_first() -> None:
+    config = data("data.others.euroc.path=E", "data.others.euroc.width=320", "data.camera.focal_px=700", "data.augmentation.mirror=0")
+    euroc = config.others["euroc"]
+    assert (euroc.height, euroc.width, euroc.offsets, euroc.augmentation.mirror) == (64, 320, (-2, 2), 0)
+    assert euroc.camera.focal_px is None, "what is opened is its own"
+    assert list(config.sets) == ["first", "euroc"]
+    assert DataConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("data.epochs=2",), "training.max_epochs trains longer"),
+        (("data.order=one_after_another",), "data.others names none"),
+        (("data.name=kitti", "data.others.kitti.path=E"), "both called 'kitti'"),
+        (("data.others.a/b.path=E",), "letters, digits"),
+        (("data.others.e.pth=E",), "did you mean 'data.others.e.path'"),
+    ],
+)
+def test_what_makes_no_sense_of_several_is_refused(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(StadiaError, match=message):
+        data(*words)
+
+
+def test_a_wrong_size_of_one_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"data\.others\.e\.width.*take 320"):
+        data("data.others.e.path=E", "data.others.e.width=330")
