@@ -16,6 +16,7 @@ from stadia.core.types import Camera
 from stadia.data.config import ColourConfig
 from stadia.data.loader import Loader
 from stadia.data.object_labels import (
+    UNLABELLED,
     ObjectLabel,
     ObjectLabels,
     ObjectPictures,
@@ -27,7 +28,7 @@ from stadia.data.object_labels import (
     instance_map,
     rotation_of,
 )
-from stadia.data.object_samples import ObjectSamples
+from stadia.data.object_samples import UNKNOWN, ObjectSamples
 from stadia.data.object_survey import survey
 from stadia.geometry.rotations import multiply
 from stadia.geometry.symmetry import symmetric_angle_deg
@@ -97,6 +98,24 @@ def test_a_batch_holds_every_object_in_its_place() -> None:
     torch.testing.assert_close(targets.quaternion_wxyz[0, 0], torch.tensor([0.5, -0.5, -0.5, -0.5]))
     assert (targets.quaternion_wxyz.norm(dim=-1) - 1).abs().max() < 1e-6
     assert [meta.index for meta in batch.meta] == [0, 1, 2]
+
+
+def test_pixels_of_an_object_without_a_label_are_of_no_class() -> None:
+    """The last rows, drawn twice as large: neither background nor any object; every place and count as without them."""
+
+    class Unlabelled(Drawn):
+        def labels(self, index: int) -> ObjectLabels:
+            labels = super().labels(index)
+            labels.instance[6:] = UNLABELLED
+            return labels
+
+    samples = ObjectSamples([Unlabelled()], height=16, width=24)
+    targets = samples.unpack(samples.stack([samples[0], samples[1]])).targets
+    assert (targets.class_map[:, 12:] == UNKNOWN).all()
+    assert (targets.class_map[:, :12] != UNKNOWN).all()
+    assert targets.instance.min() == 0
+    assert targets.class_id.tolist() == [[2, 1], [1, 0]]
+    assert targets.visible_px.tolist() == [[144, 32], [32, 0]]
 
 
 def test_what_no_pixel_shows_at_the_networks_size_alone_keeps_its_place() -> None:

@@ -71,6 +71,19 @@ def test_mask_gradients(logits: Tensor):
         assert torch.autograd.gradcheck(lambda x, loss=loss: loss(x, CLASSES), logits.requires_grad_())
 
 
+def test_pixels_of_no_class_cost_nothing_and_have_no_slope(logits: Tensor):
+    """Whatever is said there; and Dice is that of the other pixels alone."""
+    classes = CLASSES.clone()
+    classes[0, :, 2] = mask.UNKNOWN
+    said = logits.clone().requires_grad_()
+    for loss in (mask.cross_entropy, mask.focal):
+        assert (loss(said, classes)[~mask.known(classes)] == 0).all()
+    assert_close(mask.dice(said, classes), mask.dice(said[..., :2], classes[..., :2]))
+    (gradient,) = torch.autograd.grad(sum(loss(said, classes).sum() for loss in (mask.cross_entropy, mask.focal, mask.dice)), said)
+    assert (gradient[0, :, :, 2] == 0).all()
+    assert (gradient[0, :, :, :2] != 0).all()
+
+
 def test_directions_to_the_centre():
     true = torch.tensor([0.6, 0.8]).expand(20, 2)
     assert centre_error(true, true).shape == (20,)

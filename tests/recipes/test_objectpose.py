@@ -224,6 +224,37 @@ def test_an_object_too_small_for_the_network_is_missed_and_not_forgotten(small: 
     assert after["false_alarms"] == 0
 
 
+def test_an_object_without_a_label_is_neither_learnt_nor_scored(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    """Its pixels say nothing to the loss; found, it is no false alarm, and a mask that reaches into it is as good as without."""
+    task, whole = recipe(small), _whole(batch.targets)
+    number = int(whole.known[0].nonzero()[0]) + 1
+    own = torch.zeros_like(whole.instance, dtype=torch.bool)
+    own[0] = whole.instance[0] == number
+    known = whole.known.clone()
+    known[0, number - 1] = False
+    left_out = replace(whole, instance=whole.instance.where(~own, 0), class_map=whole.class_map.where(~own, -1), known=known)
+    image = batch.inputs.image
+    maps = task.network(image)
+    maps.class_logits.retain_grad()
+    loss = task.loss(task.network, maps, left_out)
+    loss.total.backward()
+    assert maps.class_logits.grad is not None
+    assert (maps.class_logits.grad[:, 0][own] == 0).all()
+    assert (maps.class_logits.grad[:, 0][~own] != 0).all()
+    logits = maps.class_logits.detach()
+    assert float(loss.terms["cross_entropy"]) == pytest.approx(float(F.cross_entropy(logits, left_out.class_map, ignore_index=-1)))
+    found = gather(task.network, true_maps(whole), whole.camera, FindingConfig(fewest_px=1))
+    scores = matched_scores(compare_pictures(found, left_out))
+    assert scores["objects"] == whole.known.sum() - 1
+    assert (scores["recall"], scores["false_alarms"]) == (1, 0)
+    grown = found.instance.clone()
+    of_another = next(n for n in range(1, int(found.instance[0].max()) + 1) if not own[0][found.instance[0] == n].any())
+    few = own[0].nonzero()[: int((found.instance[0] == of_another).sum()) // 2]
+    grown[0][few[:, 0], few[:, 1]] = of_another
+    reaching = compare_pictures(replace(found, instance=grown), left_out)[0]
+    assert reaching.mask_iou.max(1) == pytest.approx(compare_pictures(found, left_out)[0].mask_iou.max(1))
+
+
 @pytest.mark.parametrize("words", [(), ("loss.cross_entropy=0", "loss.focal=0", "loss.dice=0")])
 def test_a_picture_without_objects_teaches_the_mask_alone(small: ObjectPoseConfig, batch: ObjectBatch, words: tuple[str, ...]) -> None:
     """And still has a gradient for every weight, as processes that train together must."""

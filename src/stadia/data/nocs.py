@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.seeds import derive
 from stadia.core.types import Camera
-from stadia.data.object_labels import BACKGROUND, LeftOut, ObjectLabel, ObjectLabels, ObjectPictures, Points, SymmetryLabel
+from stadia.data.object_labels import (
+    BACKGROUND,
+    UNLABELLED,
+    LeftOut,
+    ObjectLabel,
+    ObjectLabels,
+    ObjectPictures,
+    Points,
+    SymmetryLabel,
+)
 from stadia.data.pictures import natural_key, read_depth_codes, read_rgb
 from stadia.geometry.align_ransac import umeyama_ransac
 
@@ -155,11 +164,13 @@ class NocsPictures(ObjectPictures):
         return Camera(torch.from_numpy(K_CAMERA if rendered else K_REAL), height, width)
 
     def labels(self, index: int) -> ObjectLabels:
-        found = self._recovered(index)[0]
+        found, left_out = self._recovered(index)
         mask = self._mask(index)
         instance = np.zeros(mask.shape, np.int32)
         for place, number in enumerate(found, start=1):
             instance[mask == number] = place
+        for one in left_out:
+            instance[mask == one.number] = UNLABELLED
         return ObjectLabels(instance, tuple(found.values()))
 
     def left_out(self, index: int) -> list[LeftOut]:

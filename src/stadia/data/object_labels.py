@@ -20,6 +20,9 @@ from stadia.core.types import Camera
 from stadia.geometry import se3
 
 BACKGROUND = "background"
+UNLABELLED = -1
+"""In a map of objects: a pixel of one that has no label. What stands there is neither background nor to be learnt, see `LeftOut`."""
+
 Points = NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
 SymmetryLabel = Literal["none", "revolution"] | tuple[Literal["revolution"] | Quaternion, ...]
@@ -64,7 +67,7 @@ class ObjectLabel(ObjectBox):
 
 @dataclass(frozen=True, slots=True)
 class ObjectLabels:
-    """instance: (H, W) int32, 0 = none, n = the n-th of the objects (from 1)."""
+    """instance: (H, W) int32, 0 = none, n = the n-th of the objects (from 1), UNLABELLED = one of a known class that is not among them."""
 
     instance: NDArray[np.int32]
     objects: tuple[ObjectLabel, ...]
@@ -74,7 +77,7 @@ class ObjectLabels:
 class LeftOut:
     """An object of a known class that has no label, and why.
 
-    number: in the data set's own files.  visible_px: how many pixels show it; where there are some, they count as background.
+    number: in the data set's own files.  visible_px: how many pixels show it; they are UNLABELLED, and neither trained on nor scored.
     """
 
     number: int
@@ -228,7 +231,7 @@ def no_masks(what: object) -> DataError:
 
 def counted(instance: NDArray[np.int32], objects: int) -> NDArray[np.int64]:
     """(N,) how many pixels show each of the objects of a map."""
-    return np.bincount(instance.ravel(), minlength=objects + 1)[1 : objects + 1]
+    return np.bincount(instance.clip(0).ravel(), minlength=objects + 1)[1 : objects + 1]
 
 
 def check_labels(what: object, labels: ObjectLabels) -> ObjectLabels:

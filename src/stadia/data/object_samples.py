@@ -22,7 +22,7 @@ from stadia.core.errors import DataError
 from stadia.core.seeds import generator
 from stadia.core.types import Batch, Camera, Meta, Movable
 from stadia.data.config import AugmentationConfig, ColourConfig
-from stadia.data.object_labels import ObjectLabel, ObjectPictures, counted
+from stadia.data.object_labels import UNLABELLED, ObjectLabel, ObjectPictures, counted
 from stadia.data.resize import resize_picture
 from stadia.data.transforms import NO_COLOUR, coloured, draw, mean_grey
 from stadia.geometry.camera import resized
@@ -30,6 +30,8 @@ from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 from stadia.geometry.symmetry import Symmetry
 
 NO_COLOURS = ColourConfig(probability=0.0)
+UNKNOWN = -1
+"""In a class map; `losses.mask` knows it by this number too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class ObjectTargets(Movable):
 
     image: (B, 3, H, W) as recorded.  camera: K (B, 3, 3).
     instance: (B, H, W) int64, 0 = none, n = the object in place n - 1, of which no pixel may be left at this size.
-    class_map: (B, H, W) int64, 0 = background.
+    class_map: (B, H, W) int64, 0 = background, UNKNOWN = of no matter: an object that has no label (`data.object_labels.UNLABELLED`).
     known: (B, N) bool; what stands in the other places is a placeholder (class 0, the identity, size 1).
     class_id: (B, N) int64.  quaternion_wxyz: (B, N, 4) unit, w >= 0.  T_camera_object: (B, N, 4, 4) metres.
     size_m: (B, N, 3) extents along the object's x, y, z.  symmetry: its leading axes are (B, N).
@@ -75,7 +77,8 @@ class ObjectTargets(Movable):
 class PackedObjects:
     """A sample as a worker sends it, or a batch with one more axis in front. N objects, K turns an object; see ObjectTargets.
 
-    picture: (3, H, W) uint8.  K: (3, 3).  colour: (3, 4), see `transforms.coloured`; None for none.  instance: (H, W) uint8 or more.
+    picture: (3, H, W) uint8.  K: (3, 3).  colour: (3, 4), see `transforms.coloured`; None for none.
+    instance: (H, W) int16 or more, UNLABELLED too.
     """
 
     picture: Tensor
@@ -116,7 +119,7 @@ def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tens
 
 def resize_instances(instance: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:
     """(h, w) to (height, width) by the nearest pixel centre: numbers are never mixed."""
-    return cv2.resize(instance.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
+    return cv2.resize(instance.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
 
 
 class ObjectSamples(Dataset[PackedObjects]):
@@ -155,14 +158,14 @@ class ObjectSamples(Dataset[PackedObjects]):
         instance = resize_instances(labels.instance, self.height, self.width)
         visible = counted(instance, len(labels.objects))
         shown = np.array([one.visible_px > 0 for one in labels.objects], bool)
-        places = np.concatenate(([0], np.where(shown, shown.cumsum(), 0)))  # of each object of the picture in the sample, from 1
+        places = np.concatenate(([0], np.where(shown, shown.cumsum(), 0), [UNLABELLED]))  # from 1; -1, the last, stands for itself
         objects = [replace(one, visible_px=int(count)) for one, count in zip(labels.objects, visible, strict=True) if one.visible_px]
         random = draw(self._augmentation, self.height, self.width, generator(self.seed, "objects", epoch, number))
         return PackedObjects(
             picture=torch.from_numpy(np.ascontiguousarray(resize_picture(image, self.height, self.width).transpose(2, 0, 1))),
             K=resized(camera, self.height, self.width).K.float(),
             colour=random.colour,
-            instance=torch.from_numpy(places[instance].astype(np.uint8 if len(objects) < 256 else np.int32)),
+            instance=torch.from_numpy(places[instance].astype(np.int16 if len(objects) < 1 << 15 else np.int32)),
             **pack_objects(objects, self.height * self.width / labels.instance.size),
             meta=(Meta(pictures.name, index, file=pictures.file(index)),),
         )
@@ -226,13 +229,15 @@ def unpack_objects(packed: PackedObjects, device: torch.device | str = "cpu") ->
     if packed.colour is not None:
         seen = coloured(image[:, None], there(packed.colour), mean_grey(image))[:, 0]
     camera = Camera(there(packed.K), *image.shape[-2:])
-    instance, class_id, T = there(packed.instance).long(), there(packed.class_id), there(packed.T_camera_object)
+    numbers, class_id, T = there(packed.instance).long(), there(packed.class_id), there(packed.T_camera_object)
+    instance = numbers.clamp(min=0)
     by_number = torch.cat((class_id.new_zeros(len(class_id), 1), class_id), 1)
+    shown = by_number.gather(1, instance.flatten(1)).view_as(instance)
     targets = ObjectTargets(
         image=image,
         camera=camera,
         instance=instance,
-        class_map=by_number.gather(1, instance.flatten(1)).view_as(instance),
+        class_map=shown.where(numbers != UNLABELLED, UNKNOWN),
         known=there(packed.known),
         class_id=class_id,
         quaternion_wxyz=quaternion_wxyz_from_matrix(T[..., :3, :3]),

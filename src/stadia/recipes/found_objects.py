@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera
-from stadia.data.object_samples import ObjectTargets
+from stadia.data.object_samples import UNKNOWN, ObjectTargets
 from stadia.geometry.centre import vote_centre, vote_centre_ransac
 from stadia.geometry.instances import instances_of
 from stadia.geometry.segments import Segments, segments_of, thinned
@@ -86,10 +86,16 @@ def _objects_at(targets: ObjectTargets, at: tuple[Tensor, Tensor]) -> Objects:
 
 
 def compare_pictures(found: FoundObjects, targets: ObjectTargets) -> list[Comparison]:
-    """Each picture's found objects with all true ones that count."""
+    """Each picture's found objects with all true ones that count.
+
+    Pixels of objects without a label belong to no mask; what was found mostly there is neither right nor a false alarm.
+    """
     comparisons = []
-    for picture, (instances, known) in enumerate(zip(zip(found.instance, targets.instance, strict=True), targets.known.cpu(), strict=True)):
+    labelled = found.instance.where(targets.class_map != UNKNOWN, 0)
+    for picture, known in enumerate(targets.known.cpu().numpy()):
         predicted = found.of_picture(picture)
-        overlap = mask_iou(*instances, len(predicted), len(known))[:, known.numpy()]
-        comparisons.append(compare(predicted, objects_of_picture(targets, picture), overlap))
+        whole, left = (torch.bincount(of[picture].flatten(), minlength=len(predicted) + 1)[1:] for of in (found.instance, labelled))
+        kept = 2 * left >= whole
+        overlap = mask_iou(labelled[picture], targets.instance[picture], len(predicted), len(known))[kept.cpu().numpy()][:, known]
+        comparisons.append(compare(predicted[kept], objects_of_picture(targets, picture), overlap))
     return comparisons

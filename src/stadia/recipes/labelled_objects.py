@@ -48,7 +48,7 @@ def drawn_labels(pictures: ObjectPictures, index: int, *, masks: bool = True) ->
     seen = np.array([one.visible_px > 0 for one in labels.objects], bool)
     number = np.concatenate(([0], np.where(seen, seen.cumsum(), 0)))
     shown = objects_of([one for one in labels.objects if one.visible_px])
-    return PictureOfObjects("", image, K, number[labels.instance], shown).drawn(pictures.classes, scores=False)
+    return PictureOfObjects("", image, K, number[labels.instance.clip(0)], shown).drawn(pictures.classes, scores=False)
 
 
 def draw_labels(path: Path, split: str, out: Path, most: int, format: str = "auto") -> Iterator[Path]:

@@ -8,10 +8,10 @@ from torch import Tensor
 from stadia.core.types import Camera
 from stadia.data.object_samples import ObjectTargets
 from stadia.geometry.centre import centre_of_translation, directions_to
-from stadia.geometry.segments import segment_means, segments_of
+from stadia.geometry.segments import Segments, segment_means, segments_of
 from stadia.losses import ROTATION_LOSSES, mask
 from stadia.losses.object_pose import centre_error, log_depth_error, size_error
-from stadia.losses.reduction import masked_mean
+from stadia.losses.reduction import mean_count, sum_by
 from stadia.losses.report import LossReport
 from stadia.losses.rotation import norm_penalty
 from stadia.models.object_aggregation import means_of
@@ -21,14 +21,23 @@ from stadia.recipes.objectpose_config import ObjectLossConfig
 
 
 class ObjectPoseLoss:
-    """Terms by name, weighted as the configuration says. A picture without an object teaches the mask alone."""
+    """Terms by name, weighted as the configuration says. A picture without an object teaches the mask alone.
+
+    Terms are means over the pixels, pictures or objects of all processes' batches (`losses.reduction.mean_count`): every process has to
+    call it. Batches that are accumulated to a step count alike, whatever they show: how many objects the next ones have is not known yet.
+    """
 
     def __init__(self, config: ObjectLossConfig) -> None:
         self.config = config
         self.rotation = ROTATION_LOSSES.load(config.rotation.name)
 
     def __call__(self, network: ObjectPoseNet, maps: ObjectMaps, targets: ObjectTargets) -> LossReport:
-        terms = self._of_mask(maps.class_logits, targets.class_map) | self._of_objects(network, maps, targets)
+        segments, known = segments_of(targets.instance), mask.known(targets.class_map)
+        shown = (targets.class_map > 0).flatten(1).any(1)
+        count = known.new_full((), segments.count, dtype=torch.float32)
+        pixels, pictures, objects = mean_count(torch.stack((known.sum().float(), shown.sum().float(), count)))
+        terms = self._of_mask(maps.class_logits, targets.class_map, pixels, pictures)
+        terms |= {name: sum_by(values, objects) for name, values in self._of_objects(network, maps, targets, segments).items()}
         weighted = {name: self._weight(name) * value for name, value in terms.items()}
         total = torch.stack([*weighted.values(), _of_nothing(maps)]).sum()
         terms = {name: value.detach() for name, value in weighted.items()}
@@ -38,20 +47,21 @@ class ObjectPoseLoss:
         of_rotation = {"rotation": self.config.rotation_weight, "norm": self.config.rotation.norm_penalty}
         return of_rotation[term] if term in of_rotation else float(getattr(self.config, term))
 
-    def _of_mask(self, logits: Tensor, classes: Tensor) -> dict[str, Tensor]:
+    def _of_mask(self, logits: Tensor, classes: Tensor, pixels: Tensor, pictures: Tensor) -> dict[str, Tensor]:
+        """Of as many pixels with a class, and pictures with an object, as there are."""
         config, terms = self.config, {}
         if config.cross_entropy:
-            terms["cross_entropy"] = mask.cross_entropy(logits, classes).mean()
+            terms["cross_entropy"] = sum_by(mask.cross_entropy(logits, classes), pixels)
         if config.focal:
-            terms["focal"] = mask.focal(logits, classes, config.focal_gamma).mean()
+            terms["focal"] = sum_by(mask.focal(logits, classes, config.focal_gamma), pixels)
         if config.dice:
-            terms["dice"] = masked_mean(mask.dice(logits, classes), (classes > 0).flatten(1).any(1))
+            terms["dice"] = sum_by(mask.dice(logits, classes), pictures)  # 0 of a picture without an object
         return terms
 
-    def _of_objects(self, network: ObjectPoseNet, maps: ObjectMaps, targets: ObjectTargets) -> dict[str, Tensor]:
-        segments = segments_of(targets.instance)
+    def _of_objects(self, network: ObjectPoseNet, maps: ObjectMaps, targets: ObjectTargets, segments: Segments) -> dict[str, Tensor]:
+        """(M,) of each object."""
         if not segments.count:
-            return dict.fromkeys(("rotation", "norm", "centre", "depth", "size"), maps.class_logits.new_zeros(()))
+            return dict.fromkeys(("rotation", "norm", "centre", "depth", "size"), maps.class_logits.new_zeros(0))
         true, row = true_objects(targets, segments), (segments.picture, segments.instance - 1)
         said = network.pixels(maps, segments, true.class_id, targets.camera)
         found = means_of(said, segments)
@@ -66,11 +76,11 @@ class ObjectPoseLoss:
         centre = centre_of_translation(t_m, Camera(camera.K[segments.picture], camera.height, camera.width))
         direction = directions_to(centre[of_pixel], said.place)
         return {
-            "rotation": rotation.mean(),
-            "norm": segment_means(norm_penalty(said.quaternion), of_pixel, count).mean(),
-            "centre": segment_means(centre_error(said.to_centre, direction), of_pixel, count).mean(),
-            "depth": log_depth_error(found.log_depth, t_m[:, 2]).mean(),
-            "size": size_error(found.size_m, true.size_m).mean(),
+            "rotation": rotation,
+            "norm": segment_means(norm_penalty(said.quaternion), of_pixel, count),
+            "centre": segment_means(centre_error(said.to_centre, direction), of_pixel, count),
+            "depth": log_depth_error(found.log_depth, t_m[:, 2]),
+            "size": size_error(found.size_m, true.size_m),
         }
 
 
