@@ -1,0 +1,63 @@
+"""What the recipe `metric` adds to a training step of `selfsup`: forward and backward of both on the same batches, in processor seconds.
+
+    python benchmarks/metric_step.py DATA [--rounds 12] [--size 96 320]
+
+DATA is a data set with masks (RoadWorld). Processor time of one thread, so that other work on the machine does not count; rounds alternate,
+and the medians are compared. Loading is not in it: masks are read from the cache as pictures are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from stadia import recipes
+from stadia.recipes.metric import Metric
+from stadia.training.camera_heights import Height
+from stadia.training.stream import Plan
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--size", type=int, nargs=2, default=(96, 320), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--batch", type=int, default=4)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    overrides = (
+        f"data.height={arguments.size[0]}", f"data.width={arguments.size[1]}", "model.pretrained=false", "road.priors=roadworld",
+        "training.workers=0", f"training.batch_size={arguments.batch}",
+    )  # fmt: skip
+    config, data = Metric.prepare(recipes.configure("metric", overrides, data={"path": str(arguments.data)}), Console(quiet=True))
+    task = Metric(config).train()
+    task.plan = Plan(batches_per_epoch=100, accumulate=1, total_steps=10_000)
+    task.heights.heights = {group: Height(1.65, 1, 1.6) for group in range(len(task.groups))}
+    task.heights.epoch = 5
+    batch = next(iter(data.train))
+
+    def selfsup() -> torch.Tensor:
+        return task.compared(batch, task.model(batch)).total
+
+    def metric() -> torch.Tensor:
+        return task.step(batch).total
+
+    took: dict[str, list[float]] = {"selfsup": [], "metric": []}
+    for _ in range(arguments.rounds + 2):
+        for name, step in (("selfsup", selfsup), ("metric", metric)):
+            task.zero_grad()
+            started = time.process_time()
+            step().backward()
+            took[name].append(time.process_time() - started)
+    medians = {name: statistics.median(values[2:]) for name, values in took.items()}
+    print(json.dumps({**medians, "ratio": medians["metric"] / medians["selfsup"], "batch": arguments.batch, "size": arguments.size}))
+
+
+if __name__ == "__main__":
+    main()
