@@ -10,6 +10,7 @@ import pytest
 
 from stadia.report import figures, wording
 from stadia.report.run_files import Series
+from stadia.report.sections import curves
 
 
 def points(path: str) -> list[tuple[float, float]]:
@@ -145,3 +146,21 @@ def test_numbers(value, unit, text):
 @pytest.mark.parametrize(("seconds", "text"), [(48, "48 s"), (521.4, "8 min 41 s"), (600, "10 min"), (7500, "2 h 5 min"), (3600, "1 h")])
 def test_durations(seconds, text):
     assert wording.duration(seconds) == text
+
+
+def test_what_belongs_together_is_one_panel():
+    names = (
+        "train/gain/-1", "train/gain/+1", "train/log_uncertainty/p10", "val/north/abs_rel", "val/abs_rel", "train/update_ratio",
+        "gradient/inverse_depth/0", "gradient/inverse_depth/1", "gradient/rotation", "gradient/translation", "gradient/gain",
+        "gradient/offset",
+    )  # fmt: skip
+    panels = {panel.title: [line.name for line in panel.lines] for panel in curves([Series(name, [1, 2], [1.0, 2.0]) for name in names])}
+    assert panels == {
+        "Gain": ["train/gain/-1", "train/gain/+1"],
+        "Log uncertainty": ["train/log_uncertainty/p10"],
+        "AbsRel": ["val/north/abs_rel", "val/abs_rel"],
+        "Update ratio": ["train/update_ratio"],
+        "Gradient of the loss by inverse depth": ["inverse_depth/0", "inverse_depth/1"],
+        "Gradient of the loss by motion": ["rotation", "translation"],
+        "Gradient of the loss by brightness": ["gain", "offset"],
+    }

@@ -41,7 +41,7 @@ def test_a_run_holds_what_a_report_needs(tmp_path: Path) -> None:
     trained, validated = rows(run)[0], rows(run)[1]
     assert {name for name, cell in trained.items() if cell} == {
         *("step", "epoch", "train/loss", "train/term/square", "train/term/size"),
-        *("train/gradient_norm", "train/update_ratio", "train/lr", "time/step_s", "time/loading_s"),
+        *("train/gradient_norm", "train/update_ratio", "train/lr", "time/step_s", "time/loading_s", "gradient/output"),
     }
     assert {name for name, cell in validated.items() if cell} == {"step", "epoch", "val/error", "val/draw"}
     assert float(trained["train/loss"]) == pytest.approx(float(trained["train/term/square"]) + float(trained["train/term/size"]))

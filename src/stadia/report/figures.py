@@ -206,7 +206,7 @@ def _line(s: Series, colour: int, axes: _Axes, smoothed: NDArray[np.float64], be
     path = path_data(points)
     raw_path = path_data(axes.points(s.steps, s.values))
     return Line(
-        name=s.name.removeprefix("train/term/").removeprefix("time/"),
+        name=s.name.removeprefix("train/term/").removeprefix("time/").removeprefix("gradient/"),
         colour=colour % COLOURS,
         path=path,
         raw_path=raw_path if raw_path != path else "",

@@ -22,6 +22,7 @@ LOSS, TERMS, RATE, SECONDS = "Loss", "Terms of the loss", "Learning rate", "Seco
 RUN_NUMBERS = ("wall_s", "peak_rss_mb")  # key numbers that are no scores
 TRUE_SIZE = "1 is true size"
 BASELINE = "_mean_baseline"  # result.json: `depth.abs_rel` stands beside `depth.abs_rel_mean_baseline`
+OF_ONE_KIND = {"translation": "motion", "rotation": "motion", "gain": "brightness", "offset": "brightness"}
 MAX_SHEETS = 9
 WORST, MAX_NAMES = 5, 3
 OF_MISSED = {"rotation_error_deg": 180.0}  # as the score `rotation_error_deg_of_all` has it
@@ -158,7 +159,14 @@ def _panel(name: str) -> str:
         return SECONDS
     if leaf == "lr":
         return RATE
-    return wording.score(name).label if leaf in wording.SCORES else leaf.replace("_", " ").capitalize()
+    if leaf in wording.SCORES:
+        return wording.score(name).label
+    group, *rest = name.split("/")
+    of = rest[0] if len(rest) > 1 else leaf  # "train/gain/-1" and "train/gain/+1" are curves of one panel
+    if group == "gradient":
+        of = "gradient of the loss by " + OF_ONE_KIND.get(of, of)
+    title = of.replace("_", " ")
+    return title[:1].upper() + title[1:]
 
 
 def _metrics(score: dict[str, Any]) -> dict[str, Any]:

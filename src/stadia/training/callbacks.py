@@ -24,6 +24,7 @@ from stadia.training.checkpoints import Header
 from stadia.training.config import TrainingConfig
 from stadia.training.loggers import Logger
 from stadia.training.loss_laws import check_loss
+from stadia.training.quantities import QuantityGradients
 from stadia.training.run import Run
 from stadia.training.sheet import compose
 from stadia.training.stopping import StopRequest
@@ -65,11 +66,15 @@ class StepCallback(pl.Callback):
 class Validation(StepCallback):
     """Decides when to validate: every so many steps, and at the last. The first of ours, since others ask whether it is due.
 
+    By default once an epoch; where data sets train one after another whenever one of them has been gone through, so that what it was
+    worth before the next one trains is known.
+
     Validation leaves the random numbers alone, so that how often one validates changes nothing in the training.
     """
 
     def __init__(self, plan: Plan, config: TrainingConfig, present: bool) -> None:
         self.every = config.validate_every or max(round(plan.steps_per_epoch), 1)
+        self.by_passes = config.validate_every is None and len(plan.pass_ends) > 1
         self.plan, self.present = plan, present
         self.generators: dict[str, Tensor] = {}
 
@@ -77,12 +82,18 @@ class Validation(StepCallback):
         trainer.val_check_batch = self.every * self.plan.accumulate  # Lightning validates after each multiple of this
 
     def due(self, step: int) -> bool:
-        return self.present and (step % self.every == 0 or step == self.plan.total_steps)
+        its_turn = self.plan.ends_a_pass(step) if self.by_passes else step % self.every == 0
+        return self.present and (its_turn or step == self.plan.total_steps)
+
+    def on_batch(self, trainer: pl.Trainer, task: Task) -> None:
+        if self.by_passes:
+            trainer.val_check_batch = self.plan.total_batches + 1  # not now, unless `on_step` says so
 
     def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
-        if self.due(step):
+        due = self.due(step)
+        if due:
             self.generators = rng.capture()
-        if step == self.plan.total_steps:
+        if step == self.plan.total_steps or (due and self.by_passes):
             trainer.val_check_batch = 1
 
     def on_validation_end(self, trainer: pl.Trainer, task: Task) -> None:
@@ -93,13 +104,14 @@ class Scalars(StepCallback):
     """Logs a row every `log_every` steps, and one a validation; asks of each step's row what holds of every loss (`loss_laws`).
 
     A row holds the step's own values (means over its batches and processes), not averages over the steps between: so it does
-    not depend on where a training was interrupted. `time/...` are means over the steps since the last row.
+    not depend on where a training was interrupted. `time/...` are means over the steps since the last row, `gradient/...` are of the
+    step's last batch in the process that logs.
     """
 
     def __init__(self, loggers: list[Logger], plan: Plan, stream: BatchStream, every: int) -> None:
         self.loggers, self.plan, self.stream, self.every = loggers, plan, stream, every
         self.sums: dict[str, Tensor] = {}
-        self.update = UpdateRatio()
+        self.update, self.quantities = UpdateRatio(), QuantityGradients()
         self.marked = (0, 0.0, 0.0)  # step, clock, seconds waited for batches, at the last row
 
     def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
@@ -115,6 +127,10 @@ class Scalars(StepCallback):
     def due(self, step: int) -> bool:
         return step % self.every == 0 or step == self.plan.total_steps
 
+    def on_train_batch_start(self, trainer: pl.Trainer, task: Task, batch: Any, batch_idx: int) -> None:
+        if (batch_idx + 1) % self.plan.accumulate == 0 and self.due(trainer.global_step + 1):
+            self.quantities.watch(task)
+
     def on_before_optimizer_step(self, trainer: pl.Trainer, task: Task, optimizer: Optimizer) -> None:
         if self.due(trainer.global_step + 1):
             self.update.before(task.parameters())
@@ -128,8 +144,10 @@ class Scalars(StepCallback):
             means = trainer.strategy.reduce(means, reduce_op="mean")
         ratio = self.update.after()
         alike = {"train/gradient_norm": task.gradient_norm} | ({} if ratio is None else {"train/update_ratio": ratio})  # in every process
-        values = torch.cat([means, torch.stack([value.float() for value in alike.values()])]).tolist()  # one transfer
-        row = dict(zip((*sums, *alike), values, strict=True)) | {"train/lr": task.lr}
+        sizes = self.quantities.sizes(getattr(batch, "source_names", ()))
+        mine = {f"gradient/{name}": self.plan.accumulate * size for name, size in sizes.items()}
+        values = torch.cat([means, torch.stack([value.float() for value in (alike | mine).values()])]).tolist()  # one transfer
+        row = dict(zip((*sums, *alike, *mine), values, strict=True)) | {"train/lr": task.lr}
         steps, clock, waited = self.marked
         row["time/step_s"] = (time.perf_counter() - clock) / max(step - steps, 1)
         row["time/loading_s"] = (self.stream.waited_s - waited) / max(step - steps, 1)
