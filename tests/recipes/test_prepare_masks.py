@@ -147,3 +147,14 @@ def test_a_file_of_other_pictures_is_said(video, tmp_path):
     path.write_text(path.read_text().replace("000001", "elsewhere"))
     with pytest.raises(DataError, match="named as 000000"):
         list(prepare_masks(MasksAsked(video, str(path), tmp_path / "out", CAMERA)))
+
+
+def test_a_size_prior_says_how_high_each_car_is(video, tmp_path, monkeypatch):
+    from stadia.models.size_prior import SizePrior, save_size_prior
+
+    save_size_prior(SizePrior(1.47, side=32), tmp_path / "prior.safetensors")
+    by(monkeypatch, Counting())
+    list(prepare_masks(MasksAsked(video, "a.tflite", tmp_path / "out", CAMERA, heights=tmp_path / "prior.safetensors")))
+    heights = json.loads((tmp_path / "out" / "heights.json").read_text())
+    assert [list(of_frame) for of_frame in heights.values()] == [["1"]] * 3
+    assert heights["left/000001"]["1"][0] == 1.47

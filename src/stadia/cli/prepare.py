@@ -21,6 +21,9 @@ def prepare(
         str, typer.Option("--by", help="What makes them: a .tflite, a COCO .json, a folder of masks, a network of transformers.")
     ] = DEFAULT,
     out: Annotated[Path | None, typer.Option("--out", help="A folder; by default INPUT's name and -masks.", show_default=False)] = None,
+    heights: Annotated[
+        Path | None, typer.Option("--heights", help="A learnt size prior: says how high each car is.", show_default=False)
+    ] = None,
     every: Annotated[int, typer.Option("--every", min=1, help="Each n-th frame.")] = 1,
 ) -> None:
     """Make masks of road and objects for your own video; an interrupted making goes on. Look at its sheet before you train."""
@@ -37,5 +40,5 @@ def prepare(
     from stadia.recipes.prepare_masks import MasksAsked, prepare_masks
 
     with on_stderr() as bars:
-        for line in prepare_masks(MasksAsked(source, by, out or Path(f"{source.stem}-masks"), options, every), bars.watch):
+        for line in prepare_masks(MasksAsked(source, by, out or Path(f"{source.stem}-masks"), options, every, heights), bars.watch):
             typer.echo(line, err=line.startswith("note: "))

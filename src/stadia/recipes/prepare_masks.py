@@ -15,6 +15,7 @@ from stadia.core.errors import DataError
 from stadia.core.files import check_writable, inside, read_json, replacing, write_json
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.data.coco_masks import CocoMasks
+from stadia.data.height_crops import masked_crop
 from stadia.data.mask_boxes import mask_boxes
 from stadia.data.road_masks import OBJECTS, ROAD, MaskFiles
 from stadia.data.sources import open_recordings
@@ -22,8 +23,9 @@ from stadia.evaluation.object_drawings import draw_masks
 from stadia.evaluation.road_drawings import sheet
 from stadia.evaluation.watch import Watch, unwatched
 from stadia.models.segmentation import Segmenter, panoptic, tflite
+from stadia.models.size_prior import SizePrior, load_size_prior
 
-SHEET, MADE = "sheet.png", "prepared.json"
+SHEET, MADE, HEIGHTS = "sheet.png", "prepared.json", "heights.json"
 _SHOWN = 12
 
 
@@ -34,6 +36,7 @@ class MasksAsked:
     by: a TFLite file, a COCO file, a folder of masks, or a network of transformers: its folder, or its name on the hub.
     out: a folder for them; of several recordings one folder in it each.
     options: how to open `source`.  every: each n-th frame.
+    heights: a learnt size prior (`models.size_prior`): heights.json says then how high each car is.
     """
 
     source: Path
@@ -41,6 +44,7 @@ class MasksAsked:
     out: Path
     options: Mapping[str, Any] = field(default_factory=dict)
     every: int = 1
+    heights: Path | None = None
 
 
 class MaskMaker(Protocol):
@@ -145,6 +149,9 @@ def _prepare(recording: Recording, folder: Path, maker: MaskMaker, asked: MasksA
         expected = f"masks of pictures named as {recording.stem(0)}"
         raise DataError(asked.by, found=f"none of {recording.name}'s frames", expected=expected, cure="name them as the pictures are named")
     recording.mask_reader = MaskFiles(folder)
+    if asked.heights is not None:
+        write_json(folder / HEIGHTS, learnt_heights(recording, indices, load_size_prior(asked.heights), watch))
+        recording.mask_reader = MaskFiles(folder)
     yield f"{folder}: masks of {len(indices) - unknown} frames, {made} of them new, by {maker.identity}"
     yield from _say_what_is_there(recording, indices, folder)
     if unknown:
@@ -176,6 +183,22 @@ def _say_what_is_there(recording: Recording, indices: range, folder: Path) -> It
     yield f"  look at {folder / SHEET} before you train"
     if share < 0.01:
         yield "note: hardly any road: is the camera level, and does the model know roads?"
+
+
+def learnt_heights(recording: Recording, indices: range, prior: SizePrior, watch: Watch = unwatched) -> dict[str, dict[str, list[float]]]:
+    """Of every whole car of a recording with masks: mean and spread in metres, by picture and object, as heights.json has them."""
+    heights: dict[str, dict[str, list[float]]] = {}
+    reader = recording.mask_reader
+    for index in watch(indices, len(indices), f"heights of {recording.name}"):
+        masks = recording.masks(index)
+        if masks is None or reader is None:
+            continue
+        whole = [one for one in mask_boxes(masks, reader.classes) if one.class_name == "car" and not (one.hidden or one.cut)]
+        image = recording.image(index)
+        means, spreads = prior.heights_of([masked_crop(image, masks.instance == one.number, prior.side) for one in whole])
+        said = zip(whole, means.tolist(), spreads.tolist(), strict=True)
+        heights[f"{LEFT}/{recording.stem(index)}"] = {str(one.number): [round(mean, 4), round(spread, 4)] for one, mean, spread in said}
+    return heights
 
 
 def drawn_masks(image: NDArray[np.uint8], masks: RoadMasks, classes: Mapping[int, str]) -> NDArray[np.uint8]:

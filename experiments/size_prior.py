@@ -1,0 +1,96 @@
+"""A learnt size prior against the class's mean, on RoadWorld's cars unseen: trains in minutes on one core.
+
+    python experiments/size_prior.py --data worlds/demo --out /tmp/size_prior.safetensors
+
+Prints a JSON line: the mean absolute error of the height over cars of the test split (each car once, the median of its crops, and each crop
+by itself), that of the class's mean and median on the training split, and how often the truth is within two spreads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stadia.data.height_crops import HeightCrop, augmented, recording_crops
+from stadia.data.sources import open_recordings
+from stadia.models.size_prior import SizePrior, height_loss, save_size_prior
+
+
+def crops_of(data: Path, split: str, side: int, every: int) -> list[HeightCrop]:
+    return [crop for one in open_recordings(data, split=split) for crop in recording_crops(one, side, every=every)]
+
+
+def train(prior: SizePrior, crops: list[HeightCrop], *, steps: int, batch: int, seed: int) -> None:
+    """Cars as often as each other, however many crops they have."""
+    rng = np.random.default_rng(seed)
+    of_car = defaultdict(list)
+    for crop in crops:
+        of_car[crop.instance].append(crop)
+    cars = sorted(of_car)
+    optimiser = torch.optim.AdamW(prior.parameters(), lr=5e-4, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-4, total_steps=steps, pct_start=0.15)
+    prior.train()
+    for _ in range(steps):
+        chosen = [of_car[cars[i]] for i in rng.integers(len(cars), size=batch)]
+        some = [own[int(rng.integers(len(own)))] for own in chosen]
+        images = torch.from_numpy(np.stack([augmented(crop.image, rng) for crop in some])).movedim(-1, 1).float() / 255
+        loss = height_loss(*prior(images), torch.tensor([crop.height_m for crop in some]))
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+
+
+def scores(prior: SizePrior, crops: list[HeightCrop], trained: list[HeightCrop]) -> dict[str, float]:
+    true = np.array([crop.height_m for crop in crops])
+    said, spread = prior.heights_of([crop.image for crop in crops])
+    rows = defaultdict(list)
+    for row, crop in enumerate(crops):
+        rows[crop.instance].append(row)
+    of_car = np.array([np.median(said[own]) for own in rows.values()])
+    true_of_car = np.array([true[own[0]] for own in rows.values()])
+    heights = np.array(list({crop.instance: crop.height_m for crop in trained}.values()))
+    return {
+        "cars": len(rows),
+        "crops": len(crops),
+        "mae_m": float(np.abs(of_car - true_of_car).mean()),
+        "mae_crop_m": float(np.abs(said - true).mean()),
+        "mae_class_mean_m": float(np.abs(heights.mean() - true_of_car).mean()),
+        "mae_class_median_m": float(np.abs(np.median(heights) - true_of_car).mean()),
+        "within_two_spreads": float((np.abs(said - true) < 2 * spread).mean()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--every", type=int, default=2)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(asked.seed)
+    crops = crops_of(asked.data, "train", asked.side, asked.every)
+    unseen = [crop for split in ("val", "test") for crop in crops_of(asked.data, split, asked.side, asked.every)]
+    prior = SizePrior(float(np.mean([crop.height_m for crop in crops])), side=asked.side)
+    start = time.perf_counter()
+    train(prior, crops, steps=asked.steps, batch=asked.batch, seed=asked.seed)
+    found = scores(prior, unseen, crops)
+    settings = {"seed": asked.seed, "steps": asked.steps, "train_cars": len({crop.instance for crop in crops}), "train_crops": len(crops)}
+    print(json.dumps(settings | {"seconds": round(time.perf_counter() - start), "cores": 1} | found))
+    if asked.out is not None:
+        save_size_prior(prior, asked.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Crops of single objects with their heights: of RoadWorld, of the DVM-CAR layout; and how they are made to look like those of a drive.
+
+Background is grey, so that only the object is judged. A crop has a fixed size, so that how near an object is does not tell its height.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.files import inside, read_json
+from stadia.core.recording import LEFT
+from stadia.data.folder import FolderRecording
+from stadia.data.mask_boxes import mask_boxes
+from stadia.data.pictures import PICTURE_SUFFIXES, read_rgb
+
+Picture = NDArray[np.uint8]
+GREY = 124
+_MARGIN = 0.06  # of the longer side
+
+
+@dataclass(frozen=True)
+class HeightCrop:
+    """image: (side, side, 3) RGB.  height_m: of the object.  instance: which one, so that no object is in two splits."""
+
+    image: Picture
+    height_m: float
+    instance: str
+
+
+def masked_crop(image: Picture, mask: NDArray[np.bool_], side: int) -> Picture:
+    """(side, side, 3) RGB: the object (H, W) in the middle, its shape kept, all else grey. Raises DataError for an empty mask."""
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    if not width:
+        raise DataError("a crop of an object", found="an empty mask", expected="pixels of the object", cure="leave it out")
+    part, inside_it = image[top : top + height, left : left + width], mask[top : top + height, left : left + width]
+    scale = side * (1 - 2 * _MARGIN) / max(width, height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(np.where(inside_it[..., None], part, GREY).astype(np.uint8), size, interpolation=how)
+    crop = np.full((side, side, 3), GREY, np.uint8)
+    x, y = (side - size[0]) // 2, (side - size[1]) // 2
+    crop[y : y + size[1], x : x + size[0]] = small
+    return crop
+
+
+def recording_crops(
+    recording: FolderRecording, side: int, *, class_name: str = "car", every: int = 1, least_px: int = 12
+) -> list[HeightCrop]:
+    """Of the objects of a class that are whole, in a recording whose instances.json tells their sizes (RoadWorld)."""
+    path = recording.folder / "instances.json"
+    described = read_json(path)
+    try:
+        height = {int(one["id"]): float(one["size_hwl_m"][0]) for one in described["instances"]}
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(
+            path, found=f"{error!r}", expected="id and size_hwl_m of each instance", cure="write it as RoadWorld does"
+        ) from error
+    crops = []
+    for index in range(0, len(recording), every):
+        masks = recording.masks(index, LEFT)
+        if masks is None or recording.mask_reader is None:
+            continue
+        image = recording.image(index)
+        for box in mask_boxes(masks, recording.mask_reader.classes):
+            whole = not (box.hidden or box.cut) and box.box_px[3] - box.box_px[1] >= least_px
+            if whole and box.class_name == class_name and box.number in height:
+                crop = masked_crop(image, masks.instance == box.number, side)
+                crops.append(HeightCrop(crop, height[box.number], f"{recording.name}/{box.number}"))
+    return crops
+
+
+def dvm_car_crops(folder: Path, side: int) -> Iterator[HeightCrop]:
+    """Of the DVM-CAR layout (Huang et al., IEEE Big Data 2022): FOLDER/tables/Trim_table.csv or Basic_table.csv has no heights, so that
+    FOLDER/heights.csv gives them: columns Genmodel_ID, height_mm. Pictures FOLDER/confirmed_fronts or resized_DVM, MAKER/MODEL/YEAR/COLOUR/
+    MAKER$$MODEL$$YEAR$$COLOUR$$GENMODEL_ID$$...jpg, on white.
+
+    Heights outside 1.1 to 2.6 m are mistakes of the table and left out, and so is a picture that is not on white (an interior). Raises
+    DataError where the table is missing or lacks its columns.
+    """
+    table = Path(folder) / "heights.csv"
+    if not table.is_file():
+        raise DataError(
+            table, found="no such file", expected="columns Genmodel_ID, height_mm", cure="write it from the models' data sheets"
+        )
+    with table.open(encoding="utf-8", newline="") as stream:
+        rows = csv.DictReader(stream)
+        if not {"Genmodel_ID", "height_mm"} <= set(rows.fieldnames or ()):
+            raise DataError(table, found=f"columns {rows.fieldnames}", expected="Genmodel_ID, height_mm", cure="name the columns so")
+        height = {row["Genmodel_ID"].strip(): float(row["height_mm"]) / 1000 for row in rows if row["height_mm"].strip()}
+    for path in sorted(one for one in Path(folder).rglob("*$$*") if one.suffix.lower() in PICTURE_SUFFIXES):
+        words = path.stem.split("$$")
+        height_m = height.get(words[4]) if len(words) > 4 else None
+        if height_m is None or not 1.1 <= height_m <= 2.6:
+            continue
+        image = read_rgb(inside(Path(folder), str(path.relative_to(folder))))
+        mask = _not_white(image)
+        if mask is not None:
+            yield HeightCrop(masked_crop(image, mask, side), height_m, words[4])
+
+
+def _not_white(image: Picture) -> NDArray[np.bool_] | None:
+    """The largest thing on a white ground; None where the picture's edges are not white."""
+    edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    if np.median(edge.min(-1)) < 235:
+        return None
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((image.min(-1) < 235).astype(np.uint8), connectivity=8)
+    return None if count < 2 else labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+
+
+def augmented(crop: Picture, rng: np.random.Generator) -> Picture:
+    """Mirrored, zoomed out, its light and sharpness changed, a part hidden, as crops of a drive are; the height stays what it is."""
+    side = len(crop)
+    image = crop[:, ::-1] if rng.random() < 0.5 else crop
+    zoom = rng.uniform(0.6, 1.0)
+    shift = rng.uniform(-0.5, 0.5, 2) * side * (1 - zoom)
+    middle = (side - 1) / 2 * (1 - zoom)
+    moved = np.array([[zoom, 0, middle + shift[0]], [0, zoom, middle + shift[1]]])
+    image = cv2.warpAffine(image, moved, (side, side), flags=cv2.INTER_LINEAR, borderValue=(GREY, GREY, GREY))
+    lit = image.astype(np.float32) * rng.uniform(0.7, 1.3) * rng.uniform(0.9, 1.1, 3)
+    known = (image != GREY).any(-1, keepdims=True)
+    image = np.where(known, lit, GREY).clip(0, 255).astype(np.uint8)
+    if rng.random() < 0.4:  # few pixels, drawn large
+        small = max(8, round(side * rng.uniform(0.25, 0.7)))
+        image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (side, side), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < 0.5:
+        width, height = (round(side * rng.uniform(0.1, 0.4)) for _ in range(2))
+        x, y = round(rng.uniform(0, side - width)), round(rng.uniform(side * 0.35, side - height))  # tops stay seen: they are the height
+        image = image.copy()
+        image[y : y + height, x : x + width] = GREY
+    return np.ascontiguousarray(image)

@@ -1,0 +1,101 @@
+"""A learnt size prior: how high an object is, by how it looks. Its answer replaces the mean of its class (FUMET, arXiv 2312.04530)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stadia.core import torchvision_shim  # noqa: F401
+
+# isort: split
+import timm
+
+from stadia.core.errors import CheckpointError
+from stadia.core.files import replacing
+
+Picture = NDArray[np.uint8]
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_LEAST_SPREAD = 0.02  # of the logarithm: what a label itself is worth
+_MOST_FACTOR = 1.7  # either way from the mean of what it was trained on
+_CHUNK = 64
+
+
+class SizePrior(nn.Module):
+    """ConvNeXt V2 (Woo et al., CVPR 2023) and two layers: crops to the mean and deviation of the height's logarithm.
+
+    Args:
+        mean_m: of the heights that it trains on; it starts there, and never goes farther from it than a factor of 1.7.
+        side: of a crop, pixels.
+        encoder: a ConvNeXt V2 of timm.
+    """
+
+    def __init__(self, mean_m: float, *, side: int = 64, encoder: str = "convnextv2_atto", pretrained: bool = False) -> None:
+        super().__init__()
+        self.about = {"mean_m": mean_m, "side": side, "encoder": encoder}
+        self.mean_m, self.side = mean_m, side
+        self.encoder = timm.create_model(encoder, pretrained=pretrained, num_classes=0)
+        width = self.encoder.num_features
+        last = nn.Linear(128, 2)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.head = nn.Sequential(nn.Linear(width, 128), nn.GELU(), last)
+        self._mean: Tensor
+        self._std: Tensor
+        self.register_buffer("_mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, side, side) RGB in [0, 1] to ln height (B,), metres, and its standard deviation (B,)."""
+        said = self.head(self.encoder((crops - self._mean) / self._std))
+        reach = float(np.log(_MOST_FACTOR))
+        return float(np.log(self.mean_m)) + reach * torch.tanh(said[:, 0]), _LEAST_SPREAD + 0.1 * nn.functional.softplus(said[:, 1])
+
+    @torch.no_grad()
+    def heights_of(self, crops: Sequence[Picture]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and spread in metres, (N,) each, of crops (side, side, 3) RGB (`data.height_crops.masked_crop`)."""
+        was_training = self.training
+        self.eval()
+        means, spreads = [np.zeros(0)], [np.zeros(0)]
+        for start in range(0, len(crops), _CHUNK):
+            given = torch.from_numpy(np.stack(crops[start : start + _CHUNK])).movedim(-1, 1).float() / 255
+            log_m, deviation = (x.cpu().double().numpy() for x in self(given.to(self._mean.device)))
+            means.append(np.exp(log_m))
+            spreads.append(np.exp(log_m) * deviation)
+        self.train(was_training)
+        return np.concatenate(means), np.concatenate(spreads)
+
+
+def height_loss(log_m: Tensor, deviation: Tensor, height_m: Tensor) -> Tensor:
+    """Mean absolute error of the logarithm, and Laplace's likelihood of it for the deviation alone: a sure mistake does not pull harder."""
+    error = (log_m - height_m.log()).abs()
+    scale = deviation / 2**0.5
+    return error.mean() + 0.1 * (error.detach() / scale + scale.log()).mean()
+
+
+def save_size_prior(prior: SizePrior, path: Path) -> None:
+    """Weights with what is needed to build it, whole or not at all."""
+    with replacing(path) as temporary:
+        safetensors.torch.save_file(prior.state_dict(), temporary, {"size_prior": json.dumps(prior.about)})
+
+
+def load_size_prior(path: Path) -> SizePrior:
+    """As saved. Raises CheckpointError where the file is none, or is damaged."""
+    path = Path(path).expanduser()
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            about = json.loads(file.metadata()["size_prior"])
+        prior = SizePrior(about["mean_m"], side=about["side"], encoder=about["encoder"])
+        prior.load_state_dict(safetensors.torch.load_file(path))
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            path, found=str(error).split("\n")[0], expected="a learnt size prior", cure="train one: experiments/size_prior.py"
+        ) from error
+    return prior.eval()
