@@ -109,6 +109,20 @@ def test_edges_along_the_road_give_the_horizon():
     assert edges_horizon(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), camera).isnan().all()
 
 
+def test_objects_that_hardly_agree_give_no_height(drive):
+    frames = seen_frames(asked(drive, "horizon=given"), lambda items, count, what: items)
+    heights = {f"car{n}": {"mean_m": 1.5 * 1.6 ** (n - 12), "spread_m": 0.1, "source": "made so"} for n in range(24)}
+    numbers = iter(range(24))
+
+    def renamed(frame: SeenFrame) -> SeenFrame:
+        objects = [SeenObject(f"car{next(numbers)}", one.box_px, one.hidden, one.cut) for one in frame.objects]
+        return SeenFrame(frame.name, frame.image, frame.K, frame.height, frame.width, objects)
+
+    config = camera_height_config([f"priors={json.dumps(heights)}", "objects=[]", "horizon=given"])
+    with pytest.raises(GeometryError, match="1 of 24 objects that agree"):
+        estimate_camera_height([renamed(frame) for frame in frames], config)
+
+
 def test_what_is_missing_is_said(drive):
     with pytest.raises(GeometryError, match="24 no known height"):
         list(camera_height_asked(CameraHeightAsked(drive, camera_height_config(["priors={}"]))))

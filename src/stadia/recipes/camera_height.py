@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stadia.core.errors import DataError
+from stadia.core.errors import DataError, GeometryError
 from stadia.core.files import replacing, write_json
 from stadia.core.types import Camera
 from stadia.data.height_priors import prior_of
@@ -29,7 +29,7 @@ from stadia.recipes.seen_objects import SeenFrame, seen_frames
 RESULT, PICTURE, OVER_FRAMES = "camera_height.json", "objects.png", "heights.png"
 _SHOWN, _EDGE_SHARE, _REACH_DEG, _FEWEST = 8, 0.25, 12.0, 8
 _SHORTEST_EDGE = 0.025  # of the picture's width
-_FEW, _DRAWN_WIDTH = 20, 800
+_FEW, _DRAWN_WIDTH, _LEAST_AGREEING = 20, 800, 0.25
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,20 @@ def estimate_camera_height(frames: Sequence[SeenFrame], config: CameraHeightConf
         tolerance=config.tolerance,
         least_px=config.least_px,
     )
+    _check_agreement(found)
     return EstimatedHeight(frames, found, objects, place, config)
+
+
+def _check_agreement(found: HeightSurvey) -> None:
+    """Raise GeometryError where so few objects agree that their median is one of them by chance."""
+    believed, odd = (found.verdict.count(verdict) for verdict in (Verdict.BELIEVED, Verdict.ODD))
+    if believed < _LEAST_AGREEING * (believed + odd):
+        raise GeometryError(
+            "camera height",
+            found=f"{believed} of {believed + odd} objects that agree",
+            expected=f"{_LEAST_AGREEING:.0%} or more",
+            cure="give the horizon (horizon=given pitch_deg=...), look at the masks' sheet, or take more frames",
+        )
 
 
 def _boxed(frames: Sequence[SeenFrame], config: CameraHeightConfig) -> tuple[BoxedObjects, list[int]]:

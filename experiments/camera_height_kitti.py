@@ -1,0 +1,105 @@
+"""The camera's height above the road on KITTI, 1.65 m: by LiDAR, by labelled boxes without depth, by masks without depth.
+
+    python experiments/camera_height_kitti.py --data ../shared/data --masks kitti-masks
+
+Prints JSON lines. Labelled frames: the plane through the scan's points on the road ahead (4 to 15 m, 3 m to both sides), and what boxes say
+with classes' mean heights under that plane's horizon, and under a level one. --masks: those of the raw frames by `stadia prepare`; there
+the plane is fitted to LiDAR returns on the masked road, and masks are asked under a level horizon and under one fitted to them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stadia.core.errors import GeometryError
+from stadia.core.types import Camera
+from stadia.data.calibration import Calibration
+from stadia.data.road_masks import with_masks
+from stadia.data.sources import open_recordings
+from stadia.evaluation.watch import unwatched
+from stadia.geometry.camera import backproject
+from stadia.geometry.ground import fit_plane_robust
+from stadia.geometry.horizon import horizon_of
+from stadia.recipes.camera_height import estimate_camera_height
+from stadia.recipes.camera_height_config import CameraHeightAsked, camera_height_config
+from stadia.recipes.seen_objects import seen_frames
+
+TRUE_M = 1.65
+
+
+def say(what: str, height_m: float, **more: Any) -> None:
+    print(json.dumps({"what": what, "camera_height_m": round(height_m, 4), "off": round(height_m / TRUE_M - 1, 4)} | more))
+
+
+def scan_plane(training: Path, number: int) -> Tensor:
+    """(4,) the road ahead in the left colour camera's frame."""
+    points = np.fromfile(training / "velodyne" / f"{number:06d}.bin", np.float32).reshape(-1, 4)[:, :3].astype(np.float64)
+    path = training / "calib" / f"{number:06d}.txt"
+    rows = dict(line.split(":") for line in path.read_text(encoding="utf-8").splitlines() if ":" in line)
+    T, R = (np.array(rows[name].split(), np.float64).reshape(shape) for name, shape in (("Tr_velo_to_cam", (3, 4)), ("R0_rect", (3, 3))))
+    _, T_camera_rectified = Calibration(path).projection("P2")
+    seen = (R @ (T[:, :3] @ points.T + T[:, 3:])).T @ T_camera_rectified[:3, :3].T + T_camera_rectified[:3, 3]
+    ahead = seen[(seen[:, 2] > 4) & (seen[:, 2] < 15) & (np.abs(seen[:, 0]) < 3) & (seen[:, 1] > 1)]
+    return fit_plane_robust(torch.from_numpy(ahead))
+
+
+def labelled(data: Path) -> None:
+    config = camera_height_config(["priors=kitti", "objects=[]", "horizon=given"])
+    frames = seen_frames(CameraHeightAsked(data, config), unwatched)
+    planes = [scan_plane(data / "training", int(frame.name.rsplit("/", 1)[-1])) for frame in frames]
+    say("LiDAR, median of the labelled frames", float(torch.stack(planes)[:, 3].median()), each=[round(float(p[3]), 3) for p in planes])
+    lines = [horizon_of(p[:3], Camera(torch.from_numpy(f.K), f.height, f.width)) for p, f in zip(planes, frames, strict=True)]
+    for horizon, known in (("the scans' roads", torch.stack(lines)), ("level", None)):
+        found = estimate_camera_height(frames, config, horizons=known).found
+        interval = [round(found.low_m, 3), round(found.high_m, 3)]
+        verdicts = [str(verdict) for verdict in found.verdict]
+        say(f"labelled boxes, horizon of {horizon}", found.camera_height_m, interval_95_m=interval, verdicts=verdicts)
+
+
+def masked(data: Path, masks: Path) -> None:
+    (recording,) = open_recordings(data)
+    with_masks([recording], masks)
+    heights = []
+    road = next(number for number, name in recording.mask_reader.classes.items() if name == "road")
+    for index in range(len(recording)):
+        depth_m = torch.from_numpy(recording.depth_m(index))[None, None].double()
+        on_road = torch.from_numpy(recording.masks(index).semantic == road)[None, None] & (depth_m > 1) & (depth_m < 15)
+        points = backproject(depth_m, recording.camera(index)).flatten(2).transpose(1, 2)
+        heights.append(float(fit_plane_robust(points, on_road.flatten(1))[0, 3]))
+    say("LiDAR on the masked road, median of the raw frames", float(np.nanmedian(heights)), frames=len(heights))
+    for horizon in ("given", "objects"):
+        config = camera_height_config(["priors=kitti", f"horizon={horizon}", f"masks={masks}"])
+        try:
+            found = estimate_camera_height(seen_frames(CameraHeightAsked(data, config), unwatched), config).found
+        except GeometryError as error:
+            print(json.dumps({"what": f"masks, horizon {horizon}", "error": str(error)}))
+            continue
+        counts = {str(verdict): found.verdict.count(verdict) for verdict in sorted(set(found.verdict))}
+        say(
+            f"masks, horizon {horizon}",
+            found.camera_height_m,
+            interval_95_m=[round(found.low_m, 3), round(found.high_m, 3)],
+            verdicts=counts,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--masks", type=Path)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    labelled(asked.data / "kitti_object")
+    if asked.masks is not None:
+        masked(asked.data / "kitti_raw", asked.masks)
+
+
+if __name__ == "__main__":
+    main()
