@@ -7,14 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
 from stadia.data.bop import BopPictures, read_info, read_model, read_targets
 from stadia.data.bop_results import BopResult, ground_truth, read_results, write_results
+from stadia.data.object_survey import survey
 from stadia.data.ply import read_ply
 from stadia.data.rendering.silhouettes import silhouette, visible_masks
+from stadia.diagnostics.objects import object_findings
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:
@@ -95,6 +98,50 @@ def test_masks_lie_where_the_boxes_are_and_the_nearer_hides_the_farther(bop: Pat
     whole = BopPictures.open(bop).silhouettes(0)[1].within(60, 80) > 0
     np.testing.assert_array_equal(labels.instance[whole] == 2, labels.instance[whole] != 1)
     assert can.full_px > can.visible_px > 0, "it reaches beyond the left edge"
+
+
+def write_masks(bop: Path, masks: np.ndarray, im_id: int = 3) -> Path:
+    """mask_visib/ of scene 1, as BOP writes it; returns the folder."""
+    folder = bop / "test" / "000001" / "mask_visib"
+    folder.mkdir(exist_ok=True)
+    for number, mask in enumerate(masks):
+        cv2.imwrite(str(folder / f"{im_id:06d}_{number:06d}.png"), mask.astype(np.uint8) * 255)
+    return folder
+
+
+def test_masks_that_the_data_set_has_are_read_and_not_drawn(bop: Path) -> None:
+    """Its second object is hidden by something that nobody annotated, but for four columns; two claim what the first is drawn at."""
+    drawn = BopPictures.open(bop).labels(0).instance
+    masks = np.stack([drawn == number for number in (1, 2, 3)])
+    row, column = np.argwhere(masks[0])[0]
+    columns = np.flatnonzero(masks[1].any(0))
+    masks[1][:, columns[4:]] = False
+    masks[1][row, column] = True
+    folder = write_masks(bop, masks)
+    write_masks(bop, masks[:1], im_id=7)
+    pictures = BopPictures.open(bop)
+    labels = pictures.labels(0)
+    expected = np.where((drawn == 2) & ~masks[1], 0, drawn)
+    np.testing.assert_array_equal(labels.instance, expected)
+    assert labels.objects[1].visible_px == (expected == 2).sum() > 0
+    assert folder / "000003_000002.png" in pictures.label_files(0), "a fingerprint knows them"
+    cv2.imwrite(str(folder / "000003_000001.png"), np.zeros((5, 4), np.uint8))
+    with pytest.raises(DataError, match=r"000003_000001.png: found 4x5, expected 80x60 as its picture"):
+        pictures.labels(0)
+    (folder / "000003_000001.png").unlink()
+    with pytest.raises(DataError, match=r"000003_000001.png: found no such file"):
+        pictures.labels(0)
+
+
+def test_masks_that_contradict_the_poses_are_a_finding(bop: Path) -> None:
+    """Drawn from the poses they never could: masks of two objects changed about."""
+    drawn = BopPictures.open(bop).labels(0).instance
+    masks = np.stack([drawn == number for number in (1, 2, 3)])
+    write_masks(bop, masks[:1], im_id=7)
+    for order, told in ((masks, []), (masks[[2, 1, 0]], ["O05"])):
+        write_masks(bop, order)
+        codes = [one.code for one in object_findings({"train": survey(BopPictures.open(bop))})]
+        assert [code for code in codes if code == "O05"] == told
 
 
 def test_nothing_is_hidden_by_the_order_of_the_objects(bop: Path) -> None:

@@ -1,8 +1,9 @@
 """BOP data sets in their official layout (Hodan et al., ECCV 2018; the layout: bop_toolkit, docs/bop_datasets_format.md).
 
 DATASET/models_eval/{models_info.json, obj_000001.ply}, DATASET/SPLIT/000002/{scene_camera.json, scene_gt.json, scene_gt_info.json,
-rgb/000003.png}. Files are in millimetres; everything that leaves this module is in metres. Masks are drawn from meshes and poses,
-the nearest in front: mask_visib/ is not read.
+rgb/000003.png, mask_visib/000003_000000.png}. Files are in millimetres; everything that leaves this module is in metres. Masks are those
+of mask_visib/, one of each instance by its place in scene_gt.json; without that folder they are drawn from meshes and poses, the nearest
+in front.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from stadia.data.object_labels import (
     check_view,
     instance_map,
 )
-from stadia.data.pictures import PICTURE_SUFFIXES, read_rgb
+from stadia.data.pictures import PICTURE_SUFFIXES, read_numbers_png, read_rgb
 from stadia.data.ply import read_ply
 from stadia.data.recordings import check_K
 from stadia.data.rendering.silhouettes import Silhouette, silhouette, visible_masks
@@ -262,6 +263,22 @@ def _pictures(scene: Path) -> list[_Picture]:
     return found
 
 
+def _read_masks(files: list[Path], camera: Camera, drawn: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(N, H, W) of mask_visib/: what is not 0 is visible. Raises DataError naming the file that is missing or of another size.
+
+    They were made within a tolerance of measured depth, so a pixel may be in two: it belongs to the one that is drawn there.
+    """
+    masks = np.zeros((len(files), camera.height, camera.width), bool)
+    for mask, path in zip(masks, files, strict=True):
+        read = read_numbers_png(path)
+        if read.shape != mask.shape:
+            found, expected = (f"{shape[1]}x{shape[0]}" for shape in (read.shape, mask.shape))
+            raise DataError(path, found=found, expected=f"{expected} as its picture", cure="copy both again, or remove mask_visib/")
+        mask[:] = read > 0
+    masks[:, masks.sum(0) > 1] &= drawn[:, masks.sum(0) > 1]
+    return masks
+
+
 class BopPictures(ObjectPictures):
     """Objects of a BOP data set: the annotated pictures of a split.
 
@@ -293,7 +310,19 @@ class BopPictures(ObjectPictures):
     def label_files(self, index: int) -> list[Path]:
         one = self._all[index]
         scene, models = one.file.parent.parent, [self.models[number].file for number in sorted({pose.obj_id for pose in one.poses})]
-        return [scene / "scene_gt.json", scene / "scene_camera.json", *(file.with_name("models_info.json") for file in models[:1]), *models]
+        return [
+            scene / "scene_gt.json",
+            scene / "scene_camera.json",
+            *(file.with_name("models_info.json") for file in models[:1]),
+            *models,
+            *self._mask_files(index),
+        ]
+
+    def _mask_files(self, index: int) -> list[Path]:
+        """One of each instance, in order; none where the scene has no mask_visib/."""
+        one = self._all[index]
+        folder = one.file.parent.parent / "mask_visib"
+        return [folder / f"{one.im_id:06d}_{number:06d}.png" for number in range(len(one.poses))] if folder.is_dir() else []
 
     def part(self, indices: Collection[int]) -> BopPictures:
         """Some of the pictures, with the same objects and classes."""
@@ -352,9 +381,11 @@ class BopPictures(ObjectPictures):
         ]
 
     def labels(self, index: int) -> ObjectLabels:
-        """Masks with what is annotated before each other; what is not annotated hides nothing."""
+        """Masks of mask_visib/, else drawn: with what is annotated before each other; what is not annotated hides nothing."""
         camera, shapes = self.camera(index), self.silhouettes(index)
-        masks = visible_masks(shapes, camera.height, camera.width)
+        files = self._mask_files(index)
+        drawn = visible_masks(shapes, camera.height, camera.width)
+        masks = _read_masks(files, camera, drawn) if files else drawn
         objects = tuple(
             ObjectLabel(self.classes.index(model.name), T, model.size_m, model.symmetry, int(mask.sum()), shape.full_px)
             for (model, T), mask, shape in zip(self.poses(index), masks, shapes, strict=True)
