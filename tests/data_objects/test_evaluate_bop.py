@@ -45,7 +45,7 @@ def _shifted(bop: Path, image: torch.Tensor, camera: Camera) -> FoundObjects:
     objects.T_camera_object[:, 0, 3] += 0.012
     picture = torch.tensor([0] * 3 + [1] if len(image) == 2 else [0])
     nothing = torch.zeros(len(image), 64, 96, dtype=torch.long)
-    return FoundObjects(nothing, nothing, picture, objects)
+    return FoundObjects(nothing, nothing, picture, objects, picture >= 0)
 
 
 def command(capfd: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def _one_cup(task: ObjectPoseRecipe, image: torch.Tensor, camera: Camera) -> Fou
     T = torch.eye(4)[None].clone()
     T[0, 2, 3] = 0.5
     cup = Objects(torch.tensor([kind]), T, torch.full((1, 3), 0.1), Symmetry.of(["none"]), torch.tensor([0.73]))
-    return FoundObjects(instance, instance * kind, torch.zeros(1, dtype=torch.long), cup)
+    return FoundObjects(instance, instance * kind, torch.zeros(1, dtype=torch.long), cup, torch.ones(1, dtype=torch.bool))
 
 
 def test_a_data_set_of_objects_is_predicted_with_its_cameras(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:

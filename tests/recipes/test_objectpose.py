@@ -19,9 +19,10 @@ from stadia.core.config import resolve
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Camera
 from stadia.data.contents import content_of, split
-from stadia.data.object_samples import ObjectTargets
+from stadia.data.object_samples import ObjectSamples, ObjectTargets
 from stadia.data.tableworld import presets
 from stadia.data.tableworld.write import write_tableworld
+from stadia.evaluation.predictions import Provenance
 from stadia.geometry.centre import centre_of_translation, directions_to
 from stadia.geometry.rotations import conjugate, multiply, quaternion_of_ray
 from stadia.metrics.object_scores import average_precisions, matched_scores
@@ -30,6 +31,7 @@ from stadia.recipes import object_data, objectpose
 from stadia.recipes.found_objects import FoundObjects, compare_pictures, gather
 from stadia.recipes.object_data import ObjectBatch
 from stadia.recipes.objectpose import ObjectPoseRecipe
+from stadia.recipes.objectpose_commands import score_pictures
 from stadia.recipes.objectpose_config import FindingConfig, ObjectPoseConfig
 from stadia.recipes.workflow import load_task
 
@@ -341,6 +343,43 @@ def test_classes_of_other_data_are_refused(small: ObjectPoseConfig) -> None:
         ObjectPoseRecipe.prepare(other, Console())
     with pytest.raises(DataError, match="no picture in 'everything'"):
         ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, small.model_dump(), ["data.train_split=everything"]), Console())
+
+
+def test_a_centre_that_no_two_pixels_agree_on_is_told(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    task = recipe(small)
+    maps = true_maps(_whole(batch.targets))
+    parallel = torch.zeros_like(maps.to_centre)
+    parallel[:, :, 0] = 1.0
+    for to_centre, known in ((maps.to_centre, True), (parallel, False)):
+        found = gather(task.network, replace(maps, to_centre=to_centre), batch.targets.camera, FindingConfig())
+        assert len(found.objects)
+        assert (found.centre_known == known).all()
+
+
+def test_validation_says_the_same_twice_and_what_evaluation_says(small: ObjectPoseConfig, tmp_path: Path) -> None:
+    """One at a time or three, of the same pictures: votes are drawn from one seed, whatever stands beside an object."""
+    _, data = ObjectPoseRecipe.prepare(small, Console(quiet=True))
+    pictures, samples = data.pictures["train"], data.train.samples
+    task = recipe(resolve(ObjectPoseConfig, small.model_dump(), ["finding.fewest_px=4"])).eval()
+    head = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in task.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=head))
+    said = []
+    for size in (1, 3, 3):
+        task.on_validation_epoch_start()
+        for first in range(0, len(pictures), size):
+            indices = range(first, min(first + size, len(pictures)))
+            plain = ObjectSamples([pictures], height=samples.height, width=samples.width)
+            with torch.inference_mode():
+                task.validate(plain.unpack(plain.stack([plain[index] for index in indices])))
+        said.append(dict(task.scores_of_the_whole()))
+    provenance = Provenance(recipe="objectpose", config_hash="", checkpoint="")
+    table, _ = score_pictures(task, pictures, tmp_path, provenance, lambda items, *_: items)
+    assert said[0]["objects"] > 0
+    assert said[1] == said[2]
+    for one in (said[0], table.metrics()):
+        assert one == pytest.approx(said[1], nan_ok=True, rel=1e-4)
 
 
 def test_scores_of_two_processes_are_those_of_one(small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch: pytest.MonkeyPatch) -> None:

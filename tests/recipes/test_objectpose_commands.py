@@ -94,9 +94,8 @@ def _almost_true(tables: Path, image: torch.Tensor, camera: Camera) -> FoundObje
     found = Objects(kinds, T, size, Symmetry.of(["none"] * len(objects)), torch.linspace(0.9, 0.5, len(objects)))
     counted = torch.from_numpy(numbers[instance])[None]
     assert image.shape == (1, 3, HEIGHT, WIDTH)
-    return FoundObjects(
-        counted, torch.cat((torch.zeros(1, dtype=torch.long), kinds))[counted], torch.zeros(len(objects), dtype=torch.long), found
-    )
+    picture = torch.zeros(len(objects), dtype=torch.long)
+    return FoundObjects(counted, torch.cat((torch.zeros(1, dtype=torch.long), kinds))[counted], picture, found, picture == 0)
 
 
 def test_objects_in_ones_own_picture(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:

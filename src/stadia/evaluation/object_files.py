@@ -35,6 +35,7 @@ class PictureOfObjects:
 
     name: of its files, unique in a folder.  image: (H, W, 3) RGB.  K: (3, 3).  instance: (H, W), n = the n-th row of `objects`, from 1.
     true: what is there, where that is known; drawn below.
+    centre_known: (M,) bool, whether the pixels of each object agree on a centre; None where nobody asked.
     """
 
     name: str
@@ -43,6 +44,7 @@ class PictureOfObjects:
     instance: NDArray[np.integer]
     objects: Objects
     true: Objects | None = None
+    centre_known: NDArray[np.bool_] | None = None
 
     @property
     def class_map(self) -> NDArray[np.integer]:
@@ -73,6 +75,7 @@ class PictureOfObjects:
                     "t_camera_object_m": objects.T_camera_object[row, :3, 3].double().tolist(),
                     "size_m": objects.size_m[row].double().tolist(),
                     "mask_px": int(area[row + 1]),
+                    "centre_known": None if self.centre_known is None else bool(self.centre_known[row]),
                 }
                 for row in range(len(objects))
             ],

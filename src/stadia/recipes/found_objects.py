@@ -29,12 +29,14 @@ class FoundObjects:
     instance: (B, H, W), 0 = none, n = the n-th object of its picture.  class_map: (B, H, W), the class of each pixel's object.
     picture: (M,) of each object; the rows of a picture stand together, in the order of `instance`.
     objects: M rows.
+    centre_known: (M,) bool; where it is not, the pixels' directions do not cross, and the mean of the pixels stands for the centre.
     """
 
     instance: Tensor
     class_map: Tensor
     picture: Tensor
     objects: Objects
+    centre_known: Tensor
 
     def of_picture(self, picture: int) -> Objects:
         return self.objects[self.picture == picture]
@@ -58,7 +60,7 @@ def gather(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, config: Fin
     nothing = Symmetry.of(["none"] * segments.count)
     symmetry = Symmetry(nothing.revolution.to(score.device), nothing.turns.to(score))
     objects = Objects(class_id, poses.T_camera_object, poses.size_m, symmetry, score)
-    return FoundObjects(instance, _painted(class_id, instance, segments), segments.picture, objects)
+    return FoundObjects(instance, _painted(class_id, instance, segments), segments.picture, objects, poses.centre_known)
 
 
 def _painted(class_id: Tensor, instance: Tensor, segments: Segments) -> Tensor:

@@ -70,7 +70,9 @@ def found_in(task: ObjectPoseRecipe, frame: Frame) -> PictureOfObjects:
     seen_K = torch.from_numpy(resized_K(K, size, data.height, data.width)).float().to(device)[None]
     found = task.find(seen, Camera(seen_K, data.height, data.width))
     instance = padding.cut(resized_instances(found.instance[0], *size))
-    return PictureOfObjects(frame.name, frame.image, frame.K, instance, found.objects.to("cpu"))
+    return PictureOfObjects(
+        frame.name, frame.image, frame.K, instance, found.objects.to("cpu"), centre_known=found.centre_known.cpu().numpy()
+    )
 
 
 def predict(task: ObjectPoseRecipe, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
