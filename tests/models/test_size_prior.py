@@ -98,7 +98,10 @@ def test_roads_give_crops_of_whole_cars_with_their_heights(tmp_path):
 
 
 def test_dvm_cars_are_read_with_their_models_heights(tmp_path):
-    (tmp_path / "heights.csv").write_text("Genmodel_ID,height_mm\n2_1,1480\n2_2,9000\n")
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    table = tables / "Ad_table (extra).csv"
+    table.write_text("Maker, Genmodel_ID, Height\nAudi,2_1,1480\nAudi,2_1,1480\nAudi,2_1,14\nAudi,2_1,\nAudi,2_2,9000\n")
     image = np.full((60, 90, 3), 255, np.uint8)
     image[20:45, 10:80] = 60
     folder: Path = tmp_path / "Audi"
@@ -107,6 +110,9 @@ def test_dvm_cars_are_read_with_their_models_heights(tmp_path):
         cv2.imwrite(str(folder / f"{name}.png"), picture)
     (crop,) = dvm_car_crops(tmp_path, 32)  # one is 9 m high, one has no white ground
     assert (crop.height_m, crop.instance) == (1.48, "2_1")
-    (tmp_path / "heights.csv").write_text("model\n")
+    table.write_text("model\n")
     with pytest.raises(DataError, match="Genmodel_ID"):
+        list(dvm_car_crops(tmp_path, 32))
+    table.unlink()
+    with pytest.raises(DataError, match="no Ad_table"):
         list(dvm_car_crops(tmp_path, 32))

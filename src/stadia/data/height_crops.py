@@ -23,6 +23,7 @@ from stadia.data.pictures import PICTURE_SUFFIXES, read_rgb
 
 Picture = NDArray[np.uint8]
 GREY = 124
+DVM_TABLE = "Ad_table (extra).csv"
 _MARGIN = 0.06  # of the longer side
 
 
@@ -78,23 +79,13 @@ def recording_crops(
 
 
 def dvm_car_crops(folder: Path, side: int) -> Iterator[HeightCrop]:
-    """Of the DVM-CAR layout (Huang et al., IEEE Big Data 2022): FOLDER/tables/Trim_table.csv or Basic_table.csv has no heights, so that
-    FOLDER/heights.csv gives them: columns Genmodel_ID, height_mm. Pictures FOLDER/confirmed_fronts or resized_DVM, MAKER/MODEL/YEAR/COLOUR/
-    MAKER$$MODEL$$YEAR$$COLOUR$$GENMODEL_ID$$...jpg, on white.
+    """Of the DVM-CAR layout (Huang et al., IEEE Big Data 2022): pictures anywhere below the folder, their names MAKER$$MODEL$$YEAR$$COLOUR$$
+    GENMODEL_ID$$..., on white; heights in "Ad_table (extra).csv", columns Genmodel_ID and Height (mm), of a model the median of its rows.
 
     Heights outside 1.1 to 2.6 m are mistakes of the table and left out, and so is a picture that is not on white (an interior). Raises
     DataError where the table is missing or lacks its columns.
     """
-    table = Path(folder) / "heights.csv"
-    if not table.is_file():
-        raise DataError(
-            table, found="no such file", expected="columns Genmodel_ID, height_mm", cure="write it from the models' data sheets"
-        )
-    with table.open(encoding="utf-8", newline="") as stream:
-        rows = csv.DictReader(stream)
-        if not {"Genmodel_ID", "height_mm"} <= set(rows.fieldnames or ()):
-            raise DataError(table, found=f"columns {rows.fieldnames}", expected="Genmodel_ID, height_mm", cure="name the columns so")
-        height = {row["Genmodel_ID"].strip(): float(row["height_mm"]) / 1000 for row in rows if row["height_mm"].strip()}
+    height = _dvm_heights(Path(folder))
     for path in sorted(one for one in Path(folder).rglob("*$$*") if one.suffix.lower() in PICTURE_SUFFIXES):
         words = path.stem.split("$$")
         height_m = height.get(words[4]) if len(words) > 4 else None
@@ -104,6 +95,23 @@ def dvm_car_crops(folder: Path, side: int) -> Iterator[HeightCrop]:
         mask = _not_white(image)
         if mask is not None:
             yield HeightCrop(masked_crop(image, mask, side), height_m, words[4])
+
+
+def _dvm_heights(folder: Path) -> dict[str, float]:
+    """Metres, by model."""
+    table = next(iter(sorted(folder.rglob(DVM_TABLE))), None)
+    if table is None:
+        raise DataError(folder, found=f"no {DVM_TABLE}", expected="the table of DVM-CAR with heights", cure="unpack its tables there")
+    rows: dict[str, list[float]] = {}
+    with table.open(encoding="utf-8", newline="") as stream:
+        names, *lines = [[word.strip() for word in row] for row in csv.reader(stream)] or [[]]  # its names have spaces before them
+    if not {"Genmodel_ID", "Height"} <= set(names):
+        raise DataError(table, found=f"columns {', '.join(names)}", expected="Genmodel_ID and Height", cure="take the table as published")
+    model, height = names.index("Genmodel_ID"), names.index("Height")
+    for words in lines:
+        if len(words) == len(names) and words[height].replace(".", "", 1).isdigit():
+            rows.setdefault(words[model], []).append(float(words[height]) / 1000)
+    return {name: float(np.median(own)) for name, own in rows.items()}
 
 
 def _not_white(image: Picture) -> NDArray[np.bool_] | None:
