@@ -79,7 +79,7 @@ def recording_crops(
 
 
 def dvm_car_crops(folder: Path, side: int) -> Iterator[HeightCrop]:
-    """Of the DVM-CAR layout (Huang et al., IEEE Big Data 2022): pictures anywhere below the folder, their names MAKER$$MODEL$$YEAR$$COLOUR$$
+    """Of the DVM-CAR layout (Huang et al., IEEE Big Data 2022): pictures anywhere below it, their names MAKER$$MODEL$$YEAR$$COLOUR$$
     GENMODEL_ID$$..., on white; heights in "Ad_table (extra).csv", columns Genmodel_ID and Height (mm), of a model the median of its rows.
 
     Heights outside 1.1 to 2.6 m are mistakes of the table and left out, and so is a picture that is not on white (an interior). Raises
