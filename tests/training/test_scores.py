@@ -15,7 +15,7 @@ def meta(*indices: int) -> tuple[Meta, ...]:
 
 
 def sample(index: int) -> Sample:
-    return ("drive", index, "left", False, 0, 0)
+    return ("", "drive", index, "left", False, 0, 0)
 
 
 def test_a_mean_is_over_samples_and_leaves_out_those_without_a_score() -> None:
@@ -74,3 +74,22 @@ def test_no_order_changes_a_mean() -> None:
     values = {sample(index): value for index, value in enumerate((1e16, 1.0, -1e16, 1.0))}
     backwards = dict(reversed(values.items()))
     assert means_of([{"error": values}]) == means_of([{"error": backwards}]) == {"error": 0.5}
+
+
+def test_each_data_set_has_its_own_means_and_counts_alike() -> None:
+    """The recordings of both have one name, and the second has a sample without a score."""
+    book = ScoreBook()
+    large, small = (tuple(Meta("drive", index, data=name) for index in range(count)) for name, count in (("large", 4), ("small", 2)))
+    book.add(large, {"residual": torch.tensor([1.0, 2.0, 3.0, 4.0]), "abs_rel": 0.5})
+    book.add(small, {"residual": torch.tensor([0.5, math.nan])})
+    assert book.means() == {"large/residual": 2.5, "small/residual": 0.5, "residual": 1.5, "large/abs_rel": 0.5}
+
+
+def test_a_mean_over_data_sets_wants_a_score_of_each() -> None:
+    book = ScoreBook()
+    book.add((Meta("a", 0, data="one"), Meta("a", 1, data="one")), {"abs_rel": torch.tensor([0.2, 0.4])})
+    book.add((Meta("a", 0, data="two"),), {"abs_rel": math.nan})
+    means = book.means()
+    assert math.isclose(means["one/abs_rel"], 0.3, rel_tol=1e-6)
+    assert math.isnan(means["two/abs_rel"])
+    assert math.isnan(means["abs_rel"])

@@ -14,7 +14,7 @@ from torch import Tensor
 from stadia.core.types import Meta
 
 T = TypeVar("T")
-Sample = tuple[str, int, str, bool, int, int]  # recording, index, side, mirrored, instance, and which time this process sees it
+Sample = tuple[str, str, int, str, bool, int, int]  # data, recording, index, side, mirrored, instance, which time this process sees it
 Scores = dict[str, dict[Sample, float]]
 
 
@@ -51,9 +51,27 @@ def means_of(parts: Iterable[Scores]) -> dict[str, float]:
 
     A sample in several parts counts once: processes get equally many, so that some may be given twice. Sums are exact
     (`math.fsum`), so the order of samples and parts changes nothing.
+
+    Of several data sets each has means of its own, "NAME/score". The mean of these has the plain name, where all of them have the score:
+    a small data set counts as much in it as a large one, and a network that forgets one is seen.
     """
-    known = {name: [value for value in of_sample.values() if not math.isnan(value)] for name, of_sample in _joined(parts).items()}
-    return {name: fmean(values) if values else math.nan for name, values in known.items()}
+    joined = _joined(parts)
+    data_sets = dict.fromkeys(sample[0] for of_sample in joined.values() for sample in of_sample)
+    if not any(data_sets):
+        return {name: _mean(of_sample.values()) for name, of_sample in joined.items()}
+    means: dict[str, float] = {}
+    for name, of_sample in joined.items():
+        values = {one: [value for sample, value in of_sample.items() if sample[0] == one] for one in data_sets}
+        each = {one: _mean(found) for one, found in values.items() if found}
+        means |= {f"{one}/{name}": mean for one, mean in each.items()}
+        if len(each) == len(data_sets):
+            means[name] = fmean(each.values())  # NaN where one of them is
+    return means
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return fmean(known) if known else math.nan
 
 
 def without_score(parts: Iterable[Scores]) -> dict[str, tuple[int, int]]:
@@ -72,11 +90,11 @@ def _joined(parts: Iterable[Scores]) -> Scores:
 
 def _by_sample(batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]]) -> Scores:
     scores: Scores = {}
-    times: Counter[tuple[str, int, str, bool, int]] = Counter()
+    times: Counter[tuple[str, str, int, str, bool, int]] = Counter()
     for meta, values in batches:
         samples: list[Sample] = []
         for one in meta:
-            seen = (one.recording, one.index, one.side, one.mirrored, one.instance)
+            seen = (one.data, one.recording, one.index, one.side, one.mirrored, one.instance)
             samples.append((*seen, times[seen]))
             times[seen] += 1
         for name, value in values.items():

@@ -42,6 +42,16 @@ class Shardable(Protocol):
         ...
 
 
+@runtime_checkable
+class OfSeveral(Protocol):
+    """A loader of several data sets, which is worth a validation more often than once an epoch."""
+
+    @property
+    def pass_ends(self) -> tuple[int, ...]:
+        """After how many batches of an epoch, rising, a data set has been gone through; the last is the epoch's length."""
+        ...
+
+
 def shard(loaders: Iterable[object], rank: int, world_size: int) -> None:
     """Tell loaders which of several processes they load for. Raises RunError for one that trains and cannot be shared.
 
@@ -65,11 +75,13 @@ class Plan:
 
     batches_per_epoch: that one process loads.  accumulate: batches of one step.
     total_steps: updates of the weights.
+    pass_ends: after how many batches of an epoch a data set has been gone through.
     """
 
     batches_per_epoch: int
     accumulate: int
     total_steps: int
+    pass_ends: tuple[int, ...] = ()
 
     @property
     def steps_per_epoch(self) -> float:
@@ -78,6 +90,11 @@ class Plan:
     @property
     def total_batches(self) -> int:
         return self.total_steps * self.accumulate
+
+    def ends_a_pass(self, step: int) -> bool:
+        """Whether a data set has been gone through in update number `step` (from 1), where there are several."""
+        first, last = (step - 1) * self.accumulate, step * self.accumulate  # batches before and behind it
+        return any((last - end) // self.batches_per_epoch > (first - end) // self.batches_per_epoch for end in self.pass_ends)
 
     def epoch_of(self, step: int) -> int:
         """The epoch, from 0, that update number `step` (from 1) ended in."""
@@ -97,7 +114,7 @@ class Plan:
         limits = [] if config.max_steps is None else [config.max_steps]
         if config.max_epochs is not None:
             limits.append(max(config.max_epochs * batches // config.accumulate, 1))
-        return cls(batches, config.accumulate, min(limits))
+        return cls(batches, config.accumulate, min(limits), loader.pass_ends if isinstance(loader, OfSeveral) else ())
 
 
 class BatchStream(Iterable[Batch[Any, Any]]):

@@ -1,0 +1,75 @@
+"""A training on several data sets: resumed exactly, validated when one has been gone through, each with scores of its own."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_recipe
+from small_recipe import SmallLoader
+from test_resume import At, Crash, crash, table
+
+from stadia.data.mixture import InTurn, Mixture
+from stadia.training.checkpoints import Checkpoint
+from stadia.training.config import TrainingConfig
+from stadia.training.fit import fit
+from stadia.training.run import Run
+from stadia.training.stream import Plan
+
+VALUES: dict[str, Any] = {"log_every": 1, "pictures_every": 0, "workers": 0, "loggers": ("csv",), "accelerator": "cpu", "threads": 1}
+
+
+def mixture(order: Any) -> Mixture[Any]:
+    """7 batches of each of two data sets, the second twice: 21 an epoch."""
+    return Mixture({"a": SmallLoader(1), "b": SmallLoader(2)}, {"a": 1, "b": 2}, order=order)
+
+
+def train(root: Path, order: Any, resume: Path | None = None, callbacks: Any = (), **training: Any) -> Run:
+    config = TrainingConfig(**VALUES | {"batch_size": 3, "checkpoint_every": 5} | training)
+    run = Run.open(resume) if resume else Run.create(root, "two", {"training": config.model_dump(mode="json")}, recipe="small", seed=1)
+    val = InTurn({"a": SmallLoader(3, shuffled=False), "b": SmallLoader(4, shuffled=False)})
+    fit(small_recipe.SmallTask(), mixture(order), val, config, run, resume=resume is not None, extra_callbacks=callbacks)
+    return run
+
+
+@pytest.mark.parametrize("order", ["mixed", "one_after_another"])
+def test_crashed_in_mid_epoch_it_sees_what_it_would_have_seen(tmp_path: Path, order: Any) -> None:
+    """Over the end of an epoch of the mixture, with steps of two batches."""
+    values = {"max_steps": 16, "accumulate": 2}
+    undisturbed = train(tmp_path / "undisturbed", order, **values)
+    for step in (8, 13):
+        with pytest.raises(Crash):
+            train(tmp_path / f"crashed-{step}", order, callbacks=[At(step, crash)], **values)
+        (folder,) = (tmp_path / f"crashed-{step}").iterdir()
+        train(tmp_path, order, resume=folder, **values)
+        assert table(folder) == table(undisturbed.folder)
+
+
+@pytest.mark.parametrize(("accumulate", "steps"), [(1, [7, 14, 21, 28, 35, 42]), (2, [4, 7, 11, 14, 18, 21])])
+def test_one_after_another_each_pass_is_validated(tmp_path: Path, accumulate: int, steps: list[int]) -> None:
+    run = train(tmp_path, "one_after_another", max_epochs=2, accumulate=accumulate, log_every=100)
+    rows = [row for row in table(run.folder)[1] if row["val/error"]]
+    assert [int(row["step"]) for row in rows] == steps
+    for row in rows:
+        assert math.isclose(float(row["val/error"]), (float(row["val/a/error"]) + float(row["val/b/error"])) / 2)
+    best = min(float(row["val/error"]) for row in rows)
+    assert Checkpoint.open(run.folder).header.metrics["val/error"] == best, "the best is chosen by the mean over both"
+
+
+def test_how_often_one_validates_may_be_said(tmp_path: Path) -> None:
+    run = train(tmp_path, "one_after_another", max_epochs=1, validate_every=9, log_every=100)
+    assert [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]] == [9, 18, 21]
+
+
+def test_mixed_is_validated_once_an_epoch(tmp_path: Path) -> None:
+    run = train(tmp_path, "mixed", max_epochs=2, log_every=100)
+    assert [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]] == [21, 42]
+
+
+def test_a_step_that_ends_a_pass_is_known() -> None:
+    plan = Plan.of(mixture("one_after_another"), TrainingConfig(max_epochs=2, batch_size=3, accumulate=4))
+    assert plan.pass_ends == (7, 14, 21)
+    assert [step for step in range(1, 11) if plan.ends_a_pass(step)] == [2, 4, 6, 7, 9]
+    assert not Plan(21, 1, 42).ends_a_pass(21), "of one data set nothing else is asked"
