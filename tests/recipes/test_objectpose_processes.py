@@ -67,7 +67,7 @@ def gradient(of: ObjectTargets) -> tuple[Tensor, Tensor]:
 
 def one_of_two(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+    torch.distributed.init_process_group("gloo", init_method=(folder / "meeting").as_uri(), rank=rank, world_size=2)
     torch.save(gradient(share(targets(), SHARES[rank])), folder / f"{rank}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
