@@ -331,3 +331,15 @@ def test_the_epoch_s_end_is_no_gap_in_the_losses(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path, max_steps=15)
     assert [row["step"] for row in rows(run) if row["train/loss"]] == [str(step) for step in range(1, 16)]
     assert all(math.isfinite(float(row["train/loss"])) for row in rows(run) if row["train/loss"])
+
+
+def test_pictures_of_a_validation_are_in_a_folder_of_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"motion": np.full((5, 7, 3), (255, 0, 0), np.uint8)}
+    monkeypatch.setattr(SmallTask, "validation_pictures", lambda self: said if self.validated else {})
+    run, _ = small_recipe.train(tmp_path, max_steps=4, pictures_every=9, validate_every=2, loggers=("csv", "tensorboard"))
+    assert sorted(path.name for path in (run.pictures / "motion").iterdir()) == ["step-000002.png", "step-000004.png"]
+    picture = cv2.imread(str(run.pictures / "motion" / "step-000004.png"))
+    assert picture is not None
+    assert picture[0, 0].tolist() == [0, 0, 255]
+    without, _ = small_recipe.train(tmp_path / "none", max_steps=2, pictures_every=0, validate_every=2)
+    assert not without.pictures.exists() or not list(without.pictures.iterdir())

@@ -19,6 +19,7 @@ from typing_extensions import TypeVar
 from stadia.core.types import Batch, Claim, Inputs, PictureMaps, Prediction
 from stadia.evaluation.colours import category_key, colour_categories, colour_heat, to_uint8
 from stadia.evaluation.monitor import depth_scores, uncertainty_scores
+from stadia.evaluation.motions import Motions, draw_motions, motion_scores
 from stadia.losses.brightness import BrightnessGate
 from stadia.losses.report import LossReport
 from stadia.losses.selfsup import SelfSupervisedLoss
@@ -49,6 +50,7 @@ class SelfSupervisedRecipe(
         super().__init__(config, height=config.data.height, width=config.data.width, crop=config.data.crop)
         self.model = DepthAndMotion(config.model, motion=bool(config.data.offsets), size=(config.data.height, config.data.width))
         self.loss = SelfSupervisedLoss(config.loss)
+        self.motions = Motions(Claim.UP_TO_SCALE)  # of the validation that runs
         # Only where there is something to hold: it has buffers, and checkpoints without brightness stay as they are.
         self.gate = BrightnessGate(config.loss.brightness_from_step) if config.model.brightness else None
         if config.model.right_view:
@@ -133,7 +135,20 @@ class SelfSupervisedRecipe(
             scores |= uncertainty_scores(report.maps["residual"], log_uncertainty)
         if batch.targets.depth_m is not None:
             scores |= depth_scores(prediction.inverse_depth[0], batch.targets.depth_m, self.scored_as, log_uncertainty)
+        self.motions.add(batch.meta, batch.source_names, said.T_source_target, batch.targets.T_source_target_true)
         return scores
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self.motions = Motions(self.scored_as)
+
+    def scores_of_the_whole(self) -> Mapping[str, float]:
+        """Slope and correlation of predicted motion over true, by axis, where poses are known."""
+        self.motions_of_all = self.motions.of_all()
+        return motion_scores(*self.motions_of_all)
+
+    def validation_pictures(self) -> Mapping[str, NDArray[np.uint8]]:
+        return {"motion": draw_motions(*self.motions_of_all, self.scored_as)} if len(self.motions_of_all[1]) else {}
 
     def pictures(self, batch: Batch[Inputs, VideoTargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
         """The first sample: what went in, what came out, what the loss compared, and which candidate explained each pixel."""

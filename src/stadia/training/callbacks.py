@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import stadia.core.torchvision_shim  # noqa: F401
@@ -12,7 +13,9 @@ import stadia.core.torchvision_shim  # noqa: F401
 # isort: split
 import cv2
 import lightning.pytorch as pl
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
@@ -173,7 +176,10 @@ class Scalars(StepCallback):
 
 
 class Pictures(StepCallback):
-    """Writes pictures/step-000100.png every so many steps, at the first and at the last: what the recipe's `pictures` gives."""
+    """Writes pictures/step-000100.png every so many steps, at the first and at the last: what the recipe's `pictures` gives.
+
+    And pictures/NAME/step-000100.png of each validation: its `validation_pictures`.
+    """
 
     def __init__(self, run: Run, loggers: list[Logger], every: int, plan: Plan) -> None:
         self.run, self.loggers, self.every, self.last = run, loggers, every, plan.total_steps
@@ -186,12 +192,20 @@ class Pictures(StepCallback):
             pictures = task.pictures(batch, task.report)
         if not pictures:
             return
-        sheet = compose(pictures)
-        _, png = cv2.imencode(".png", sheet[..., ::-1])
-        with replacing(self.run.pictures / f"step-{step:06d}.png") as temporary:
+        self._write(self.run.pictures, step, "pictures", compose(pictures))
+
+    def on_validation_end(self, trainer: pl.Trainer, task: Task) -> None:
+        if self.every and trainer.is_global_zero:
+            for name, picture in task.validation_pictures().items():
+                self._write(self.run.pictures / name, trainer.global_step, name, picture)
+
+    def _write(self, folder: Path, step: int, name: str, picture: NDArray[np.uint8]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        _, png = cv2.imencode(".png", picture[..., ::-1])
+        with replacing(folder / f"step-{step:06d}.png") as temporary:
             temporary.write_bytes(png.tobytes())
         for logger in self.loggers:
-            logger.picture(step, "pictures", sheet)
+            logger.picture(step, name, picture)
 
 
 class Checkpoints(StepCallback):

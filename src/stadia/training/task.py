@@ -100,6 +100,10 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
         """
         return {}
 
+    def validation_pictures(self) -> Mapping[str, NDArray[np.uint8]]:
+        """(H, W, 3) RGB by name, of a validation that has ended. Called after `scores_of_the_whole`, in the main process alone."""
+        return {}
+
     def pictures(self, batch: Batch[InputsT, TargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
         """(H, W, 3) RGB by label, for the picture sheet of a training step: input, depth, warped, residual, winner."""
         return {}
