@@ -27,7 +27,17 @@ def test_groups_are_stages_parts_and_heads() -> None:
     assert groups["model.depth.encoder.backbone.layer1.0.conv1.weight"] == "depth.encoder.layer1"
     assert groups["model.depth.decoder.heads.4.weight"] == "depth.decoder.heads"
     assert groups["model.pose.head.0.weight"] == "pose.head.0"
-    assert len(set(groups.values())) <= MOST_GROUPS
+    assert len(set(groups.values())) == 12
+
+
+def test_many_layers_of_one_kind_are_seen_one_by_one_while_there_are_not_too_many() -> None:
+    layers = [f"dpt.encoder.layer.{layer}.{weight}.weight" for layer in range(12) for weight in ("query", "key", "value", "output")]
+    groups = groups_of([*layers, "dpt.neck.convs.0.weight"])
+    assert groups["dpt.encoder.layer.11.key.weight"] == "encoder.layer.11"
+    assert len(set(groups.values())) == 13
+    more = [name.replace("layer.", f"layer.{block}") for block in range(1, 5) for name in layers]
+    assert set(groups_of([*more, "dpt.neck.convs.0.weight"]).values()) == {"encoder.layer", "neck.convs"}
+    assert len(set(groups_of([*layers, *more]).values())) <= MOST_GROUPS
 
 
 def test_a_small_network_is_seen_layer_by_layer_and_a_single_one_by_its_name() -> None:

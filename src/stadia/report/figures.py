@@ -114,7 +114,7 @@ def tick_labels(values: Sequence[float]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Axes:
+class Axes:
     """The ranges of a panel, and how they map to SVG units."""
 
     first: int
@@ -167,15 +167,20 @@ def plot(title: str, series: Sequence[Series], *, better: Better = "lower", nois
         margin = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
         low, high = (0.0 if 0 <= low < 0.3 * high or low == high == 0 else low - margin), high + margin
     first, last = min(s.steps[0] for s in series), max(s.steps[-1] for s in series)
-    axes = _Axes(first, last, low, high, log) if first < last else _Axes(first - 1, last + 1, low, high, log)
+    axes = Axes(first, last, low, high, log) if first < last else Axes(first - 1, last + 1, low, high, log)
     return Plot(
         title=title,
         lines=[_line(s, colour, axes, smoothed[s.name], better) for colour, s in enumerate(series)],
-        x_ticks=[Tick(axes.x(v), _steps_label(v)) for v in nice_ticks(axes.first, axes.last, 4)],
+        x_ticks=step_ticks(axes),
         y_ticks=axes.y_ticks(),
         better=better,
         log=log,
     )
+
+
+def step_ticks(axes: Axes) -> list[Tick]:
+    """Round numbers of steps."""
+    return [Tick(axes.x(value), _steps_label(value)) for value in nice_ticks(axes.first, axes.last, 4)]
 
 
 def _ticks(values: Sequence[float], place: Callable[[float], float]) -> list[Tick]:
@@ -197,7 +202,7 @@ def _central(values: Sequence[float]) -> NDArray[np.float64]:
     return finite[(finite >= low) & (finite <= high)]
 
 
-def _line(s: Series, colour: int, axes: _Axes, smoothed: NDArray[np.float64], better: Better) -> Line:
+def _line(s: Series, colour: int, axes: Axes, smoothed: NDArray[np.float64], better: Better) -> Line:
     finite = np.isfinite(smoothed)
     ranked = np.where(finite, smoothed, -np.inf if better == "higher" else np.inf)
     best = int(np.argmax(ranked) if better == "higher" else np.argmin(ranked))

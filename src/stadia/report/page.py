@@ -15,6 +15,7 @@ from stadia import __version__
 from stadia.core.files import write_text
 from stadia.report import figures, sections, wording
 from stadia.report.changes import compare, flatten
+from stadia.report.layers import layer_plots
 from stadia.report.pictures import predicted
 from stadia.report.quality import quality
 from stadia.report.run_files import RunFiles, previous_run, read_run
@@ -58,8 +59,10 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
         severities={s: count for s in SEVERITIES if (count := sum(f.severity == s for f in findings))},
         logged_once=sections.logged_once([series for series in run.series if not is_calibration(series)]),
         curves=sections.curves([series for series in run.series if not is_calibration(series)]),
+        layers=layer_plots(run.spreads),
         uncertainty=[*sparsification_plots(run.scores), *filter(None, [calibration_plot(run.series)])],
         sheets=sections.sheets(run),
+        of_validation=sections.of_validation(run),
         predicted=predicted(run),
         score_tables=sections.score_tables(run.scores),
         image_scores=sections.image_scores(run.scores),

@@ -32,11 +32,22 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How values of one name were spread at the steps that looked: the share that is exactly 0, and p05, p25, p50, p75, p95 of |value|."""
+
+    name: str
+    steps: list[int]
+    zero: list[float]
+    percentiles: list[tuple[float, ...]]
+
+
+@dataclass(frozen=True)
 class RunFiles:
     """What a run's folder holds.
 
     run, config, result: run.json, config.json, result.json; empty where absent.
-    series: the columns of metrics.csv.  scores: scores/<name>.json by name, what the name says twice said once.
+    series: the columns of metrics.csv.  spreads: the names of histograms.csv.
+    scores: scores/<name>.json by name, what the name says twice said once.
     findings: one mapping a line of findings.jsonl.  pictures: (step, file), first step first.
     patch: the uncommitted changes of the code (diff.patch).
     unreadable: a line for each file that could not be read.
@@ -47,6 +58,7 @@ class RunFiles:
     config: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     series: list[Series] = field(default_factory=list)
+    spreads: list[Spread] = field(default_factory=list)
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[tuple[int, Path]] = field(default_factory=list)
@@ -90,9 +102,10 @@ def read_run(folder: Path) -> RunFiles:
         config=attempt("config.json", _read_object, {}),
         result=attempt("result.json", _read_object, {}),
         series=attempt("metrics.csv", _read_series, []),
+        spreads=attempt("histograms.csv", _read_spreads, []),
         scores=dict(zip(_short(list(scores)), scores.values(), strict=True)),
         findings=attempt("findings.jsonl", _read_lines, []),
-        pictures=sorted((_step_of(path), path) for path in folder.glob("pictures/*.png")),
+        pictures=sorted((step_of(path), path) for path in folder.glob("pictures/*.png")),
         patch=attempt("diff.patch", _read_text, ""),
         unreadable=unreadable,
     )
@@ -123,7 +136,8 @@ def _short(names: list[str]) -> list[str]:
     return [brief if short.count(brief) == 1 else name for brief, name in zip(short, names, strict=True)]
 
 
-def _step_of(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """The number that a picture's name ends with."""
     match = _STEP.search(path.stem)
     return int(match[1]) if match else 0
 
@@ -169,6 +183,20 @@ def _read_series(path: Path) -> list[Series]:
             if (value := _number(row.get(name))) is not None:
                 values[int(step)] = value
     return [Series(name, sorted(values), [values[step] for step in sorted(values)]) for name, values in columns.items() if values]
+
+
+def _read_spreads(path: Path) -> list[Spread]:
+    """The rows of histograms.csv by name; one that is cut short, or holds what is no size, is left out."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for row in csv.DictReader(_read_text(path).splitlines()):
+        numbers = [_number(row.get(column)) for column in ("step", "zero", "p05", "p25", "p50", "p75", "p95")]
+        sizes = [number for number in numbers if number is not None and math.isfinite(number) and number >= 0]
+        if row.get("name") and len(sizes) == len(numbers):
+            found.setdefault(row["name"], {})[int(sizes[0])] = sizes[1:]
+    return [
+        Spread(name, sorted(rows), [rows[step][0] for step in sorted(rows)], [tuple(rows[step][1:]) for step in sorted(rows)])
+        for name, rows in found.items()
+    ]
 
 
 def _number(text: str | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from stadia.report.changes import flatten
 from stadia.report.evidence import Evidence, arrange
 from stadia.report.figures import Histogram, PathDrawing, Plot, histogram, path_drawing, plot
 from stadia.report.pictures import Picture, read_picture
-from stadia.report.run_files import RunFiles, Series
+from stadia.report.run_files import RunFiles, Series, step_of
 
 LOSS, TERMS, RATE, SECONDS = "Loss", "Terms of the loss", "Learning rate", "Seconds a step"
 RUN_NUMBERS = ("wall_s", "peak_rss_mb")  # key numbers that are no scores
@@ -312,6 +313,15 @@ def sheets(run: RunFiles) -> list[tuple[int, Picture]]:
     chosen = sorted({round(i * (count - 1) / (MAX_SHEETS - 1)) for i in range(MAX_SHEETS)}) if count else []
     found = ((step, read_picture(path, f"pictures/{path.name}", run.unreadable)) for step, path in (run.pictures[i] for i in chosen))
     return [(step, picture) for step, picture in found if picture is not None]
+
+
+def of_validation(run: RunFiles) -> list[tuple[str, int, Picture]]:
+    """(name, step, picture): the last of each kind of picture that validations gave."""
+    last: dict[str, tuple[int, Path]] = {}
+    for path in sorted(run.folder.glob("pictures/*/step-*.png")):
+        last[path.parent.name] = (step_of(path), path)
+    found = ((name, step, read_picture(path, f"pictures/{name}/{path.name}", run.unreadable)) for name, (step, path) in last.items())
+    return [(name, step, picture) for name, step, picture in found if picture is not None]
 
 
 def _list(value: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -20,26 +20,40 @@ from stadia.training.stream import Plan
 from stadia.training.task import Task
 from stadia.training.update_ratio import sample
 
-MOST_GROUPS = 24
+MOST_GROUPS, MOST_WEIGHTS, PARTS = 24, 12, 3
 WRAPPERS = ("backbone",)
 """Parts of a name that say nothing of where a layer stands."""
 
 
 def groups_of(names: Iterable[str]) -> dict[str, str]:
-    """The group of each weight by its name: as much of its path as gives at most MOST_GROUPS of them.
+    """The group of each weight by its name: the first PARTS parts of its path, fewer where that gives more than MOST_GROUPS.
 
-    What all paths begin with is left out: `model.depth.encoder.backbone.layer1.0.conv1.weight` is of `depth.encoder.layer1`.
+    What all paths begin with is left out: `model.depth.encoder.backbone.layer1.0.conv1.weight` is of `depth.encoder.layer1`. A group of
+    more than MOST_WEIGHTS is divided by the next part, the largest first, while there are no more than MOST_GROUPS: a transformer's layers
+    are seen one by one.
     """
     paths = {name: [part for part in name.split(".")[:-1] if part not in WRAPPERS] for name in names}
     shared = len(list(takewhile(lambda parts: len(set(parts)) == 1, zip(*paths.values(), strict=False)))) if len(paths) > 1 else 0
-    found = {name: ".".join(path[shared:] or path) for name, path in paths.items()}
-    deepest = max((name.count(".") + 1 for name in found.values()), default=1)
-    cuts = ({name: ".".join(path.split(".")[:depth]) for name, path in found.items()} for depth in range(deepest, 0, -1))
-    chosen: dict[str, str] = {}
-    for chosen in cuts:
-        if len(set(chosen.values())) <= MOST_GROUPS:
-            break
-    return chosen
+    paths = {name: path[shared:] or path for name, path in paths.items()}
+    length = next(n for n in range(PARTS, -1, -1) if len(_cut(paths, dict.fromkeys(paths, n))) <= MOST_GROUPS)
+    lengths = dict.fromkeys(paths, length)
+    divided = True
+    while divided:
+        divided = False
+        groups = _cut(paths, lengths)
+        for members in sorted((m for m in groups.values() if len(m) > MOST_WEIGHTS), key=len, reverse=True):
+            deeper = lengths | {name: lengths[name] + 1 for name in members}
+            if not divided and max(len(paths[name]) for name in members) > lengths[members[0]] and len(_cut(paths, deeper)) <= MOST_GROUPS:
+                lengths, divided = deeper, True
+    return {name: ".".join(path[: lengths[name]]) or "all" for name, path in paths.items()}
+
+
+def _cut(paths: Mapping[str, Sequence[str]], lengths: Mapping[str, int]) -> dict[tuple[str, ...], list[str]]:
+    """The names by the first parts of their paths, so many of each."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, path in paths.items():
+        groups.setdefault(tuple(path[: lengths[name]]), []).append(name)
+    return groups
 
 
 def spread(network: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -1,0 +1,56 @@
+"""Weights and gradients by group of layers, from histograms.csv."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from stadia import report
+from stadia.report.layers import layer_plots
+from stadia.report.run_files import Spread, read_run
+
+HEAD = "step,name,zero,p05,p25,p50,p75,p95\n"
+
+
+def ys(path: str) -> list[float]:
+    return [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path)]
+
+
+def test_a_band_lies_about_its_median_and_a_decade_is_a_decade():
+    rows = [(1e-5, 1e-4, 1e-3, 1e-2, 1e-1)] * 3
+    (plot,) = layer_plots([Spread("gradients/decoder", [1, 5, 9], [0.0, 0.0, 0.0], rows)])
+    (band,) = plot.bands
+    inner, outer, median = ys(band.inner), ys(band.outer), ys(band.median)
+    assert median[0] - inner[0] == pytest.approx(inner[-1] - median[0], abs=0.2)
+    assert outer[-1] - inner[-1] == pytest.approx(inner[-1] - median[0], abs=0.2)
+    assert outer[0] < inner[0] < median[0] < inner[-1] < outer[-1]
+    assert (band.last, band.zero, band.dead) == (1e-3, "", False)
+
+
+def test_gradients_far_below_the_weights_are_on_the_axis_and_zeros_at_its_bottom():
+    weights = Spread("weights/encoder", [1, 2], [0.0, 0.0], [(0.01, 0.02, 0.05, 0.1, 0.2)] * 2)
+    gradients = Spread("gradients/encoder", [1, 2], [0.2, 0.2], [(0.0, 1e-8, 1e-6, 1e-5, 1e-4)] * 2)
+    (plot,) = layer_plots([weights, gradients])
+    assert [band.name for band in plot.bands] == ["weights", "gradients"]
+    median, bottom = ys(plot.bands[1].median)[0], max(ys(plot.bands[1].outer))
+    assert 20 < median < bottom - 30
+    assert plot.bands[1].zero == "20% exactly 0"
+
+
+def test_a_dead_group_is_said_and_shown_at_once(tmp_path):
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
+    rows = [f"{s},{k}/pose.head,{z},{v},{v},{v},{v},{v}\n" for s in (1, 9) for k, z, v in (("weights", 0, 0.1), ("gradients", 1, 0))]
+    (tmp_path / "histograms.csv").write_text(HEAD + "".join(rows) + "9,weights/cut", encoding="utf-8")
+    text = report.build(tmp_path).read_text(encoding="utf-8")
+    assert '<span class="stop">100% exactly 0</span>' in text
+    assert "<details open><summary>1 group of layers" in text
+
+
+@pytest.mark.parametrize("row", ["x,weights/a,0,1,1,1,1,1", "1,weights/a,0,1,nan,1,1,1", "1,weights/a,0,-1,1,1,1,1", "1,,0,1,1,1,1,1", "1"])
+def test_rows_that_are_none_are_left_out(tmp_path, row):
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "histograms.csv").write_text(HEAD + f"1,weights/b,0,1,1,1,1,1\n{row}\n", encoding="utf-8")
+    assert [spread.name for spread in read_run(tmp_path).spreads] == ["weights/b"]
+    assert layer_plots(read_run(tmp_path).spreads) == []  # of one step
+    report.build(tmp_path)
