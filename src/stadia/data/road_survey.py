@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,9 +26,9 @@ class RoadSurvey:
 
     frames: of how many frames.  without_masks: numbers of frames that have none.
     unusable: of frames whose masks cannot be used, and why.  without_road: of frames with too little road.
-    road_in_lower_half: share of all road pixels.
+    road_in_lower_half: share of all road pixels.  upside_down: numbers of frames with less than half of their road there.
     without_object: of frames with a road and without an object whose height is known.
-    objects: whose height is known.  no_prior: objects of classes that were asked for and have none, by class.
+    objects: whose height is known.  no_prior: of objects of classes that were asked for and have none, by class: the frame of each.
     """
 
     recording: str
@@ -38,9 +37,10 @@ class RoadSurvey:
     unusable: Mapping[int, str]
     without_road: tuple[int, ...]
     road_in_lower_half: float
+    upside_down: tuple[int, ...]
     without_object: tuple[int, ...]
     objects: int
-    no_prior: Mapping[str, int]
+    no_prior: Mapping[str, tuple[int, ...]]
 
 
 def survey_road(recordings: Sequence[Recording], config: RoadConfig) -> list[RoadSurvey]:
@@ -51,9 +51,10 @@ def survey_road(recordings: Sequence[Recording], config: RoadConfig) -> list[Roa
 
 def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey:
     names = {} if recording.mask_reader is None else recording.mask_reader.classes
-    without_masks, without_road, without_object = [], [], []
+    without_masks, without_road, without_object, upside_down = [], [], [], []
     unusable: dict[int, str] = {}
-    road_px, lower_px, objects, no_prior = 0, 0, 0, Counter[str]()
+    no_prior: dict[str, list[int]] = {}
+    road_px, lower_px, objects = 0, 0, 0
     looked_at = np.unique(np.linspace(0, len(recording) - 1, frames).astype(int)).tolist()
     for index in looked_at:
         try:
@@ -65,18 +66,24 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
             without_masks.append(recording.number(index))
             continue
         road = np.isin(masks.semantic, [number for number, name in names.items() if name == ROAD])
-        road_px, lower_px = road_px + int(road.sum()), lower_px + int(road[road.shape[0] // 2 :].sum())
+        of_road, lower = int(road.sum()), int(road[road.shape[0] // 2 :].sum())
+        road_px, lower_px = road_px + of_road, lower_px + lower
         if road.mean() <= LEAST_ROAD:
             without_road.append(recording.number(index))
             continue
+        if 2 * lower < of_road:
+            upside_down.append(recording.number(index))
         clean = cleaned(masks, config)
         edge = touching_edge(clean.instance, config.border_px)
         known = 0
         for number in set(np.unique(clean.instance).tolist()) - {0, *edge.tolist()}:
             name = names.get(int(clean.semantic[clean.instance == number][0]), "")
-            has = name in config.objects and prior_of(name, config.height_priors) is not None
-            known += has
-            no_prior[name] += name in config.objects and not has
+            if name not in config.objects:
+                continue
+            if prior_of(name, config.height_priors) is None:
+                no_prior.setdefault(name, []).append(recording.number(index))
+            else:
+                known += 1
         objects += known
         if not known:
             without_object.append(recording.number(index))
@@ -87,7 +94,8 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
         unusable,
         tuple(without_road),
         lower_px / max(road_px, 1),
+        tuple(upside_down),
         tuple(without_object),
         objects,
-        {name: count for name, count in no_prior.items() if count},
+        {name: tuple(frames) for name, frames in no_prior.items()},
     )

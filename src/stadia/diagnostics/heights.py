@@ -30,11 +30,13 @@ class Surveyed(Protocol):
     @property
     def road_in_lower_half(self) -> float: ...
     @property
+    def upside_down(self) -> tuple[int, ...]: ...
+    @property
     def without_object(self) -> tuple[int, ...]: ...
     @property
     def objects(self) -> int: ...
     @property
-    def no_prior(self) -> Mapping[str, int]: ...
+    def no_prior(self) -> Mapping[str, tuple[int, ...]]: ...
 
 
 class Estimated(Protocol):
@@ -59,29 +61,34 @@ def mask_findings(surveys: Sequence[Surveyed]) -> list[Finding]:
             measured = f"{len(one.without_road)} of {one.frames} frames show no road, such as frame {one.without_road[0]}"
             found.append(_of(one, "H01", measured, "a road in most frames", one.without_road))
         if one.road_in_lower_half < LEAST_IN_LOWER_HALF and len(one.without_road) + len(bare) < one.frames:
-            measured = f"{one.road_in_lower_half:.0%} of the road is in the lower half of the pictures"
-            found.append(_of(one, "H05", measured, f"at least {LEAST_IN_LOWER_HALF:.0%}", ()))
+            such = f", of frame {one.upside_down[0]} less than half" if one.upside_down else ""
+            measured = f"{one.road_in_lower_half:.0%} of the road is in the lower half of the pictures{such}"
+            found.append(_of(one, "H05", measured, f"at least {LEAST_IN_LOWER_HALF:.0%}", one.upside_down))
         if one.no_prior:
-            counted = ", ".join(f"{count} of class {name}" for name, count in sorted(one.no_prior.items()))
-            found.append(_of(one, "H04", f"objects without a height: {counted}", "a height of each class in road.objects", ()))
-    frames, bare_frames = sum(one.frames for one in surveys), sum(one.frames for one in surveys) - _with_object(surveys)
+            counted = ", ".join(f"{len(at)} of class {name}, such as in frame {at[0]}" for name, at in sorted(one.no_prior.items()))
+            where = sorted({frame for at in one.no_prior.values() for frame in at})
+            found.append(_of(one, "H04", f"objects without a height: {counted}", "a height of each class in road.objects", where))
+    frames, bare_frames = sum(one.frames for one in surveys), sum(map(_without_object, surveys))
     if bare_frames > MOST_WITHOUT_OBJECT * frames:
         worst = max(surveys, key=lambda one: len(one.without_object))
+        such = f", such as frame {worst.without_object[0]} of {worst.recording}" if worst.without_object else ""
+        count = sum(one.objects for one in surveys)
         found.append(
             finding(
                 "H02",
                 Severity.WARN,
-                measured=f"{bare_frames} of {frames} frames show no object of known height ({sum(one.objects for one in surveys)} objects)",
+                measured=f"{bare_frames} of {frames} frames show no object of known height ({count} objects){such}",
                 expected=f"one in at least {1 - MOST_WITHOUT_OBJECT:.0%} of the frames",
                 evidence={"frames": {"recording": [worst.recording] * len(worst.without_object), "frame": list(worst.without_object)}},
-                where=[one.recording for one in surveys if one.without_object],
+                where=[one.recording for one in surveys if _without_object(one)],
             )
         )
     return in_order(found)
 
 
-def _with_object(surveys: Sequence[Surveyed]) -> int:
-    return sum(o.frames - len(o.without_masks) - len(o.unusable) - len(o.without_road) - len(o.without_object) for o in surveys)
+def _without_object(one: Surveyed) -> int:
+    """Frames that say nothing of the scale, whatever they lack."""
+    return len(one.without_masks) + len(one.unusable) + len(one.without_road) + len(one.without_object)
 
 
 def _of(one: Surveyed, code: str, measured: str, expected: str, frames: Sequence[int]) -> Finding:
