@@ -88,3 +88,6 @@ def test_other_labels_are_other_data(tmp_path: Path) -> None:
     cv2.imwrite(str(path), np.where(mask == 1, 2, np.where(mask == 2, 1, mask)).astype(mask.dtype), stored)
     assert path.stat().st_size == size
     assert found() != same
+    before = found()
+    (scene.parent / "image" / "000.png").unlink()
+    assert found() != before, "and a picture that is missing is no crash: the data's check tells of it"

@@ -88,11 +88,13 @@ def fingerprint(pictures: ObjectPictures) -> str:
     """Of a set: the names and sizes of its pictures, and what its labels are read from.
 
     Of a label that is a picture, its size and its end: a PNG ends with a checksum of all its pixels, and there may be 10^6 of them.
+    A picture that is missing has no size: it is told by who checks the data, or reads it.
     """
     digest, seen = hashlib.blake2b(digest_size=16), set[Path]()
     for index in range(len(pictures)):
         path = pictures.file(index)
-        digest.update(f"{path.parent.name}/{path.name}:{path.stat().st_size}\n".encode())
+        size = path.stat().st_size if path.is_file() else "missing"
+        digest.update(f"{path.parent.name}/{path.name}:{size}\n".encode())
         new = [one for one in pictures.label_files(index) if one not in seen and one.is_file()]  # one that is missing is told elsewhere
         seen.update(new)
         for one in new:
