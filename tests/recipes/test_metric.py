@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import shutil
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 
 from stadia import recipes
 from stadia.core.config import resolve
 from stadia.core.errors import ConfigError
 from stadia.core.types import Claim, Meta
 from stadia.diagnostics.finding import read_findings
+from stadia.recipes.depth import DepthRecipe
 from stadia.recipes.metric import Metric
 from stadia.recipes.metric_config import MetricConfig
 from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.training import camera_heights
 from stadia.training.camera_heights import Height
 from stadia.training.checkpoints import Checkpoint
 from stadia.training.stream import Plan
 from stadia.training.task import Task
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+from test_distributed import both, needs_gloo
+from test_resume import Crash, crash, table
 
 EASY = ("road.priors=roadworld", "heights.first_epoch=0", "heights.fewest_frames=1", "heights.most_spread=9", "heights.least_kept=0",
         "heights.most_disagreement=99", "road.border_px=1", "road.least_share=0.0005", "data.augmentation.mirror=0")  # fmt: skip
@@ -155,6 +164,32 @@ def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
     assert task.shares().objects == 1
 
 
+def heard(task: Metric, batches: list[Any]) -> list[float]:
+    """The camera's height after an epoch of these batches, that change no weight."""
+    with torch.no_grad():
+        for batch in batches:
+            task.step(batch)
+    task.begin(1)
+    return task.camera_m.tolist()
+
+
+def half(rank: int, folder: Path, config: MetricConfig) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    task, data = prepared(config)
+    (folder / f"{rank}.json").write_text(json.dumps(heard(task, list(data.train)[rank::2])))
+
+
+@needs_gloo
+def test_two_processes_have_one_height(quick, tmp_path):
+    """One sees two of an epoch's three frames, the other one."""
+    task, data = prepared(quick)
+    whole = heard(task, list(data.train))
+    assert math.isfinite(whole[0])
+    assert both(half, tmp_path, quick) == [0, 0]
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [whole, whole]
+
+
 def test_an_epoch_that_says_nothing_is_told(metric):
     task, _ = prepared(metric)
     said(task, 0, 1.6, count=3)
@@ -188,20 +223,45 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric, monke
     assert task.claim is Claim.METRES
 
 
-def test_a_run_keeps_its_heights_and_claims_by_them(metric, tmp_path):
-    run = recipes.train(metric, out=tmp_path / "runs", despite_findings=True)
-    facts = json.loads((run.folder / "run.json").read_text())
-    last = run.folder / "checkpoints" / "last.safetensors"
-    predictor = recipes.load_predictor(last)
+@pytest.fixture
+def quick(metric, monkeypatch) -> MetricConfig:
+    """A height from the three frames of an epoch, and no time for what is not the recipe's own: scores and pictures."""
+    monkeypatch.setattr(camera_heights, "FEWEST_FRAMES", 1)
+    monkeypatch.setattr(DepthRecipe, "score", lambda self, data, run, console: None)
+    return changed(
+        metric, "training.pictures_every=0", "training.histograms_every=0", "training.checkpoint_every=4", "training.validate_every=8"
+    )
+
+
+def test_a_run_keeps_its_heights_and_claims_by_them_and_goes_on_where_it_crashed(quick, tmp_path, monkeypatch):
+    """Three steps an epoch: the checkpoint of step 4 lies in the middle of one."""
+    undisturbed = recipes.train(quick, out=tmp_path / "undisturbed", despite_findings=True)
+    facts = json.loads((undisturbed.folder / "run.json").read_text())
+    last = undisturbed.folder / "checkpoints" / "last.safetensors"
     kept = Checkpoint.open(last).state()["camera_heights"]
     assert facts["rests_on"].startswith("heights of classes: car 1.504 m")
-    assert math.isfinite(float(predictor.task.camera_m)) is (predictor.claim is Claim.METRES)
+    assert facts["claim"] == "metres"
     assert kept["heights"]["epoch"] == 2, "of eight steps of three"
-    assert len(kept["after_epochs"]["1.65 m"]) == 2
-    with run.metrics_csv.open() as file:
-        rows = list(csv.DictReader(file))
+    assert kept["after_epochs"]["1.65 m"][-1] == kept["heights"]["heights"][0]["metres"]
+    assert facts["camera_height_m"]["1.65 m"] == pytest.approx(kept["after_epochs"]["1.65 m"][-1], abs=1e-4)
+    assert recipes.load_predictor(last).claim is Claim.METRES
+    _, rows = table(undisturbed.folder)
     assert all(row["train/term/metric/object_height"] for row in rows if row["train/loss"])
     assert any(row.get("val/abs_rel_scaled") for row in rows)
+
+    step = Metric.step
+    with monkeypatch.context() as once:
+        once.setattr(Metric, "step", lambda self, batch: step(self, batch) if self.global_step < 6 else crash())
+        with pytest.raises(Crash):
+            recipes.train(quick, out=tmp_path / "crashed", despite_findings=True)
+    (folder,) = (tmp_path / "crashed").iterdir()
+    assert Checkpoint.open(folder / "checkpoints" / "last.safetensors").header.step % 3, "in the middle of an epoch"
+    crashed = recipes.train(quick, out=tmp_path / "crashed", resume=folder, despite_findings=True)
+    again = Checkpoint.open(crashed.folder / "checkpoints" / "last.safetensors")
+    assert table(crashed.folder)[1] == rows
+    assert repr(again.state()["camera_heights"]) == repr(kept)
+    before, after = (load_file(folder / "checkpoints" / "last.safetensors") for folder in (undisturbed.folder, crashed.folder))
+    assert all(torch.equal(before[name].nan_to_num(), after[name].nan_to_num()) for name in before)
 
 
 def test_heights_go_on_where_a_checkpoint_was_made(metric):
@@ -228,10 +288,10 @@ def test_heights_of_the_set_that_is_scored_are_refused(metric, monkeypatch):
         Metric.prepare(changed(metric, "road.priors=kitti"), Console(quiet=True))
 
 
-def test_without_masks_it_trains_says_so_and_claims_no_metres(metric, tmp_path, worlds):
+def test_without_masks_it_trains_says_so_and_claims_no_metres(quick, tmp_path, worlds):
     bare = tmp_path / "bare"
     shutil.copytree(worlds, bare, ignore=shutil.ignore_patterns("semantic", "instance"))
-    run = recipes.train(changed(metric, f"data.path={bare}", "training.max_steps=2"), out=tmp_path / "runs", despite_findings=True)
+    run = recipes.train(changed(quick, f"data.path={bare}", "training.max_steps=2"), out=tmp_path / "runs", despite_findings=True)
     codes = {one.code for one in read_findings(run.folder / "findings.jsonl")}
     assert {"H02", "H03"} <= codes
     assert json.loads((run.folder / "run.json").read_text())["claim"] == "up-to-scale"
