@@ -37,9 +37,11 @@ from stadia.recipes.metric import Metric
 
 CAP_M, WRONG = 80.0, 0.3
 SMALL = (
-    "data.height=64", "data.width=224", "model.encoder=mobilenetv3_small_050", "model.pose_encoder=mobilenetv3_small_050",
-    "model.pretrained=false", "loss.pyramid=4", "road.border_px=2", "optimiser.lr=5e-4", "training.batch_size=8",
-    "training.threads=1", "training.log_every=50", "training.validate_every=500", "training.pictures_every=0", 'training.loggers=["csv"]',
+    "data.height=64", "data.width=224", "model.encoder=mobilenetv3_small_100", "model.pose_encoder=mobilenetv3_small_050",
+    "model.pretrained=false", "model.decoder_channels=[8,16,24,32,64]", "model.translation_scale=0.2", "scale.object_height=0.1",
+    "road.border_px=2", "optimiser.lr=1e-3", "schedule.warmup_steps=50", "training.max_epochs=null", "training.batch_size=6",
+    "training.clip_norm=1.0", "training.threads=1", "training.workers=0", "training.log_every=50", "training.validate_every=500",
+    "training.pictures_every=0", 'training.loggers=["csv"]',
 )  # fmt: skip
 
 

@@ -143,6 +143,19 @@ def test_an_epoch_that_is_not_believed_changes_nothing(epoch, reason):
     assert heights.heights[0].metres == pytest.approx(1.65, rel=0.02 if not reason else 1e-6)
 
 
+def test_objects_are_held_against_no_horizon_that_most_of_them_contradict():
+    """Depth that has not learnt the road yet has a horizon anywhere: a test against it would leave out nearly all."""
+    heights = CameraHeights()
+    epoch_of(heights, spread=0.6)
+    heights.begin(1)
+    epoch_of(heights, spread=0.6, seed=1)
+    heights.begin(2)
+    assert heights.by_horizon(torch.zeros(1, dtype=torch.long)).isnan().all()
+    epoch_of(heights, spread=0.03)
+    heights.begin(3)
+    assert heights.by_horizon(torch.zeros(1, dtype=torch.long)).item() == pytest.approx(0.97 * 1.65, rel=0.02)
+
+
 def test_frames_that_differ_too_much_are_not_believed():
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
     epoch_of(heights, spread=0.8)

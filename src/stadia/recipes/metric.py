@@ -108,9 +108,13 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
     # -- a step ---------------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: RoadBatch, batch_idx: int) -> Tensor:
-        assert self.plan is not None
-        self.begin(self.plan.epoch_of(self.global_step + 1))
+        self.begin(self._epoch_of(self.global_step + 1))
         return super().training_step(batch, batch_idx)
+
+    def _epoch_of(self, step: int) -> int:
+        """Of heights: several epochs of the data where these are gone through more than `most_epochs` times."""
+        assert self.plan is not None
+        return self.plan.epoch_of(step) // math.ceil(max(self.plan.epoch_of(self.plan.total_steps), 1) / self.config.most_epochs)
 
     def begin(self, epoch: int) -> None:
         """Where a new epoch begins: what the last one says of the cameras' heights, and the findings of it."""
@@ -165,7 +169,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
     def shares(self) -> Shares:
         """Of both weights in this epoch. As long as a group's height is not known, the objects keep theirs."""
         assert self.plan is not None
-        asked, third = self.config.hand_over_epochs, (self.plan.epoch_of(self.plan.total_steps) + 1) // 3
+        asked, third = self.config.hand_over_epochs, (self._epoch_of(self.plan.total_steps) + 1) // 3
         shares = hand_over(self.heights.epoch, epochs=max(third, FEWEST_EPOCHS) if asked == "auto" else asked)
         missing = any(not math.isfinite(self._metres(group)) for group in range(len(self.groups)))
         return Shares(1.0, shares.camera) if missing else shares

@@ -61,7 +61,8 @@ class Estimate:
 
     camera_m: the median over frames.  frames: that say something, of `frames_seen`.
     kept: share of the objects that were believed.  spread: between the frames' quartiles, over the median.
-    horizon_m: the median over all objects of what the horizon says without depth; about 3 % too low by its nature.
+    horizon_m: the median over all objects of what the horizon says without depth; about 3 % too low by its nature. NaN where too few
+        agree on it for a test of the others.
     refused: why it is not used; empty where it is.
     apart: why the group's cameras cannot have one height; empty where they can. What was known of its height is forgotten then.
     """
@@ -107,10 +108,10 @@ def estimate(said: Said, epoch: int, config: CameraHeightsConfig) -> Estimate:
     by_horizon = np.isfinite(said.horizon_m) & (said.horizon_m > 0)
     horizon_m = float(np.exp(np.median(np.log(said.horizon_m[by_horizon])))) if by_horizon.any() else math.nan
     tested = epoch >= config.test_from_epoch
-    keep = says.copy()
-    if tested:
-        odd = np.log(np.where(by_horizon, said.horizon_m, np.nan) / horizon_m)
-        keep &= np.abs(odd) < config.tolerance  # NaN is not
+    agree = says & (np.abs(np.log(np.where(by_horizon, said.horizon_m, np.nan) / horizon_m)) < config.tolerance)  # NaN does not
+    keep = agree if tested else says
+    if agree.sum() <= config.least_kept * says.sum():
+        horizon_m = math.nan  # they agree on no horizon: depth has not learnt one yet
     if epoch >= config.first_epoch:
         frames, medians = frame_medians(said.frame[says], said.camera_m[says])
         _check_one_mount(said.recording[frames], np.log(medians))
