@@ -190,6 +190,13 @@ def test_two_processes_have_one_height(quick, tmp_path):
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [whole, whole]
 
 
+@pytest.mark.parametrize(("most", "ends"), [(20, [3, 6, 9]), (12, [6, 12, 18]), (5, [12, 24, 36])])
+def test_passes_through_little_data_count_together(metric, most, ends):
+    task, _ = prepared(changed(metric, f"most_epochs={most}"))  # twenty passes of three steps
+    assert [task._epoch_of(end) for end in ends] == [0, 1, 2]
+    assert [task._epoch_of(end + 1) for end in ends] == [1, 2, 3]
+
+
 def test_an_epoch_that_says_nothing_is_told(metric):
     task, _ = prepared(metric)
     said(task, 0, 1.6, count=3)
