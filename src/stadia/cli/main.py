@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from stadia import __version__
+from stadia.cli.activations import activations
 from stadia.cli.camera_height import camera_height
 from stadia.cli.check import check
 from stadia.cli.data import app as data
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(activations)
 app.command()(odometry)
 app.command()(prepare)
 app.command()(camera_height)

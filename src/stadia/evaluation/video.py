@@ -1,8 +1,8 @@
-"""A video to look at: the picture on the left, its inverse depth in colours on the right."""
+"""Videos to look at: of pictures, and of a picture on the left with its inverse depth in colours on the right."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -66,25 +66,40 @@ def side_by_side_picture(path: Path) -> Listener:
 
 @contextmanager
 def side_by_side_video(path: Path, rate_hz: float) -> Iterator[Listener]:
-    """Give a listener that writes every frame to an H.264 mp4; one frame is in memory.
-
-    The file appears when the block ends well, and not at all otherwise. The first frame sets the size.
-    """
-    rate = Fraction(rate_hz).limit_denominator(1000)
+    """Give a listener that writes every frame to a `video_file`. The first frame sets the size."""
     size: list[int] = []
     top = 0.0
-    with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        encoder = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
-        encoder.pix_fmt = "yuv420p"
+    with video_file(path, rate_hz) as write:
 
         def add(predicted: PredictedFrame) -> None:
             nonlocal top
             if not size:
                 size.extend(_half_size(predicted))
-                encoder.height, encoder.width = size[0], 2 * size[1]
             top = _MEMORY * top + (1 - _MEMORY) * _near(predicted) if top else _near(predicted)
-            picture = side_by_side(predicted.frame.image, predicted.inverse_depth, top, *size)
-            container.mux(encoder.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            write(side_by_side(predicted.frame.image, predicted.inverse_depth, top, *size))
 
         yield add
+
+
+@contextmanager
+def video_file(path: Path, rate_hz: float) -> Iterator[Callable[[NDArray[np.uint8]], None]]:
+    """Give what takes (H, W, 3) RGB pictures of one size and writes them to an H.264 mp4; one of them is in memory.
+
+    The file appears when the block ends well, and not at all otherwise. Of odd sides the last row or column is left out.
+    """
+    rate = Fraction(rate_hz).limit_denominator(1000)
+    with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+        encoder = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
+        encoder.pix_fmt = "yuv420p"
+        started = False
+
+        def write(picture: NDArray[np.uint8]) -> None:
+            nonlocal started
+            height, width = _even(picture.shape[0]), _even(picture.shape[1])
+            if not started:
+                encoder.height, encoder.width, started = height, width, True
+            whole = np.ascontiguousarray(picture[:height, :width])
+            container.mux(encoder.encode(av.VideoFrame.from_ndarray(whole, format="rgb24")))
+
+        yield write
         container.mux(encoder.encode(None))

@@ -1,0 +1,138 @@
+"""A video of what the stages of a network answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stadia.core.errors import DataError, StadiaError
+from stadia.core.types import Camera
+from stadia.evaluation.activations import FIRST_FRAMES, Channels, activation_video, choose_channels, draw_stage, recorded
+from stadia.evaluation.frames import Frame
+
+HEIGHT, WIDTH = 32, 96
+
+
+class LastChannels(nn.Module):
+    """Maps as (B, h, w, C), as some transformers have them; twice as large, to be told apart."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x.permute(0, 2, 3, 1)
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        stages = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), LastChannels())
+        depth = nn.ModuleDict({"encoder": stages, "head": nn.Conv2d(12, 1, 1), "tokens": nn.Flatten(2)})
+        self.model = nn.ModuleDict({"depth": depth})
+
+    def forward(self, image: Tensor) -> Tensor:
+        depth = self.model["depth"]
+        features = depth["encoder"](image).permute(0, 3, 1, 2)
+        depth["tokens"](features)
+        return nn.functional.interpolate(depth["head"](features).exp(), scale_factor=4)
+
+
+@pytest.fixture
+def predictor() -> SimpleNamespace:
+    network = Network()
+
+    @torch.inference_mode()
+    def inverse_depth(image: Tensor, camera: Camera) -> Tensor:
+        answer: Tensor = network(image)
+        return answer
+
+    return SimpleNamespace(network=network, height=HEIGHT, width=WIDTH, crop="none", inverse_depth=inverse_depth)
+
+
+def frames(count: int) -> Iterator[Frame]:
+    random = np.random.default_rng(0)
+    for number in range(count):
+        yield Frame(
+            f"{number:06d}", random.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8), np.array([[50.0, 0, 48], [0, 50, 16], [0, 0, 1]])
+        )
+
+
+def test_stages_are_the_last_maps_of_each_size_in_either_order_of_axes() -> None:
+    network = Network()
+    with recorded(network, HEIGHT, WIDTH) as maps:
+        image = torch.rand(1, 3, HEIGHT, WIDTH)
+        network(image)
+        found = {name: tuple(activation.shape) for name, activation in maps.items()}
+    encoder = network.model["depth"]["encoder"]
+    assert found == {"depth.encoder 1/2": (8, 16, 48), "depth.encoder 1/4": (12, 8, 24)}
+    assert torch.equal(maps["depth.encoder 1/2"], encoder[1](encoder[0](image))[0])
+    assert torch.equal(maps["depth.encoder 1/4"], 2 * encoder[:3](image)[0])
+
+
+def test_the_channels_of_the_largest_variance_over_frames_are_chosen_with_their_own_colours() -> None:
+    torch.manual_seed(0)
+    size = torch.tensor([1.0, 0, 5, 0.1, 3, 0.2, 4, 0]).view(-1, 1, 1)
+    still = torch.tensor([0.0, 50, 0, 0, 0, 0, 0, 0]).view(-1, 1, 1)  # a large value that never changes
+    frames = [{"stage": size * torch.rand(8, 6, 9) + still} for _ in range(3)]
+    channels = choose_channels(frames)["stage"]
+    assert channels.numbers.tolist() == [0, 2, 4, 6]
+    assert channels.low.tolist() == pytest.approx([0, 0, 0, 0], abs=0.2)
+    assert channels.high.tolist() == pytest.approx([1, 5, 3, 4], rel=0.05)
+    moving = [{"stage": (0.1 * torch.rand(8, 6, 9)).index_fill(0, torch.tensor([7]), float(n))} for n in range(3)]
+    assert 7 in choose_channels(moving)["stage"].numbers  # from frame to frame, in none of them
+
+
+def test_colours_are_of_the_channel_and_not_of_the_frame() -> None:
+    channels = Channels(torch.tensor([1, 0]), torch.zeros(2), torch.tensor([1.0, 10.0]))
+    dim, bright = (draw_stage(torch.full((2, 4, 6), value), channels, 16, 24) for value in (0.5, 1.0))
+    assert dim.shape == (16, 24, 3)
+    assert int(bright[0, 0].sum()) > int(dim[0, 0].sum()) > int(dim[0, 23].sum()) > 0
+    assert not dim[15].any()  # of two channels none lies below
+    dead = Channels(torch.tensor([0]), torch.zeros(1), torch.zeros(1))
+    assert draw_stage(torch.zeros(2, 4, 6), dead, 16, 24)[:8, :12].max() < 10
+
+
+def test_every_frame_is_in_the_video(predictor: SimpleNamespace, tmp_path: Path) -> None:
+    count = FIRST_FRAMES + 3
+    assert activation_video(predictor.network, predictor, frames(count), tmp_path / "a.mp4", 12.0) == count  # type: ignore[arg-type]
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        shapes = {frame.to_ndarray(format="rgb24").shape for frame in container.decode(video=0)}
+        assert container.streams.video[0].frames == count
+        assert container.streams.video[0].average_rate == 12
+    assert len(shapes) == 1
+    assert not any(module._forward_hooks for module in predictor.network.modules())
+
+
+def test_one_that_breaks_off_leaves_no_file(predictor: SimpleNamespace, tmp_path: Path) -> None:
+    def broken() -> Iterator[Frame]:
+        yield from frames(FIRST_FRAMES + 2)
+        raise RuntimeError("the stick was pulled out")
+
+    with pytest.raises(RuntimeError, match="stick"):
+        activation_video(predictor.network, predictor, broken(), tmp_path / "a.mp4", 10.0)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="no frame"):
+        activation_video(predictor.network, predictor, [], tmp_path / "a.mp4", 10.0)  # type: ignore[arg-type]
+    with pytest.raises(StadiaError, match="no layer whose answer is a map"):
+        activation_video(nn.Identity(), predictor, frames(1), tmp_path / "a.mp4", 10.0)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_and_its_mistakes(
+    checkpoint: Path, video: Path, tmp_path: Path, stadia: Callable[..., tuple[int, str, str]], predictor: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    task = predictor.network
+    task.recipe, task.predictor = "red", lambda: predictor
+    monkeypatch.setattr("stadia.recipes.workflow.load_task", lambda path: task)
+    words = (checkpoint, video, "data.camera.focal_px=50", "--every", "3", "--out")
+    code, text, err = stadia("activations", *words, tmp_path / "a.mp4")
+    assert (code, text.strip()) == (0, f"{tmp_path / 'a.mp4'}: 4 frames"), err
+    assert "found a file that is there already" in stadia("activations", *words, tmp_path / "a.mp4")[2]
+    assert "found 'a.avi', expected a new .mp4" in stadia("activations", *words, tmp_path / "a.avi")[2]
+    task.predictor = lambda: None
+    assert "expected a network that predicts depth" in stadia("activations", *words, tmp_path / "b.mp4")[2]
