@@ -81,7 +81,11 @@ def _claim_in_words(run: RunFiles) -> tuple[str, str] | None:
     """The claim of the result, else of the run, else of the first score file that has one; None for a finished run of a recipe without."""
     holders = (run.result, run.run, *run.scores.values())
     claim = next((holder["claim"] for holder in holders if holder.get("claim")), None)
-    return None if claim is None and run.run.get("status") == "finished" else wording.claim(claim, run.run.get("scale_from"))
+    if claim is None and run.run.get("status") == "finished":
+        return None
+    label, meaning = wording.claim(claim, run.run.get("scale_from"))
+    rests_on = run.run.get("rests_on") if claim != wording.METRES else None  # else it is part of where the scale is from
+    return label, f"{meaning} Metres learnt by this recipe rest on {rests_on}; none are claimed here." if rests_on else meaning
 
 
 def _facts(run: RunFiles) -> list[str]:
