@@ -205,7 +205,7 @@ def test_an_epoch_that_says_nothing_is_told(metric):
     said(task, 0, 1.6, count=3)
     task.begin(2)
     assert [one.code for one in task.found] == ["H06"]
-    assert "3 of 3 frames" in task.found[0].measured
+    assert "needs 5 frames that say something, and 3 of 3 frames do" in task.found[0].measured
 
 
 def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric, monkeypatch):

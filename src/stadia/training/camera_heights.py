@@ -132,7 +132,7 @@ def _refused(found: Estimate, config: CameraHeightsConfig, *, tested: bool) -> s
     """Why an epoch is not to be believed; empty where it is."""
     fewest = max(min(config.fewest_frames, config.fewest_share * found.frames_seen), FEWEST_FRAMES)
     if found.frames < fewest:
-        return f"{found.frames} of {found.frames_seen} frames say something, fewer than {fewest:g}"
+        return f"a height needs {fewest:g} frames that say something, and {found.frames} of {found.frames_seen} frames do"
     if found.kept <= config.least_kept:
         return f"{found.kept:.0%} of the objects agree against the horizon, not more than {config.least_kept:.0%}"
     if found.spread >= config.most_spread:
