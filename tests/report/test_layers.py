@@ -1,9 +1,11 @@
-"""Weights and gradients by group of layers, from histograms.csv."""
+"""Weights and gradients by group of layers, from histograms.csv; and pictures of validations."""
 
 from __future__ import annotations
 
 import re
 
+import cv2
+import numpy as np
 import pytest
 
 from stadia import report
@@ -54,3 +56,13 @@ def test_rows_that_are_none_are_left_out(tmp_path, row):
     assert [spread.name for spread in read_run(tmp_path).spreads] == ["weights/b"]
     assert layer_plots(read_run(tmp_path).spreads) == []  # of one step
     report.build(tmp_path)
+
+
+def test_the_last_picture_of_each_kind_that_validations_gave_is_shown(make_run):
+    folder = make_run()
+    (folder / "pictures" / "motion").mkdir()
+    for step in (50, 100):
+        cv2.imwrite(str(folder / "pictures" / "motion" / f"step-{step:06d}.png"), np.full((20, 30, 3), step, np.uint8))
+    text = report.build(folder).read_text(encoding="utf-8")
+    assert re.findall(r'alt="(motion[^"]*)"', text) == ["motion at step 100"]
+    assert "<h3>Motion, of the validation at step 100</h3>" in text

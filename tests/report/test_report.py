@@ -10,8 +10,6 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from stadia import report
@@ -395,13 +393,3 @@ def test_many_paths_are_folded_away(make_run):
     assert "<details><summary>5 paths of the camera" in build(folder)[0]
     (folder / "scores" / "test-4.json").unlink()
     assert "<details open><summary>4 paths of the camera" in build(folder)[0]
-
-
-def test_the_last_picture_of_each_kind_that_validations_gave_is_shown(make_run):
-    folder = make_run()
-    (folder / "pictures" / "motion").mkdir()
-    for step in (50, 100):
-        cv2.imwrite(str(folder / "pictures" / "motion" / f"step-{step:06d}.png"), np.full((20, 30, 3), step, np.uint8))
-    text, page = build(folder)
-    assert [image["alt"] for image in page.named("img") if image["alt"].startswith("motion")] == ["motion at step 100"]
-    assert "Motion, of the validation at step 100" in visible(text)
