@@ -153,7 +153,7 @@ def test_the_rig_that_teaches_the_right_view_is_remembered(d3vo: SelfsupConfig) 
 def test_a_right_view_without_right_pictures_is_refused_once_that_is_known(d3vo: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     settled, data = Selfsup.prepare(d3vo, Console(quiet=True))
     mono = replace(data, config=settled.data.model_copy(update={"stereo": False}))
-    monkeypatch.setattr("stadia.recipes.selfsup.open_video", lambda *args, **words: mono)
+    monkeypatch.setattr("stadia.recipes.selfsup.open_data_sets", lambda *args, **words: mono)
     with pytest.raises(ConfigError, match=r"model.right_view: found recordings of one camera"):
         Selfsup.prepare(d3vo, Console(quiet=True))
 

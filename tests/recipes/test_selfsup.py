@@ -131,7 +131,7 @@ def test_every_mistake_of_size_and_place_is_told_at_once() -> None:
 def test_what_only_the_encoder_knows_is_told_before_anything_is_opened(
     small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, override: str, message: str
 ) -> None:
-    monkeypatch.setattr("stadia.recipes.selfsup.open_video", lambda *args, **words: pytest.fail("opened"))
+    monkeypatch.setattr("stadia.recipes.selfsup.open_data_sets", lambda *args, **words: pytest.fail("opened"))
     with pytest.raises(ConfigError, match=message):
         Selfsup.prepare(changed(small, f"model.{override}"), Console(quiet=True))
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from stadia.core.recording import Recording
-    from stadia.data.config import DataConfig
+    from stadia.data.config import DataConfig, OneDataConfig
     from stadia.diagnostics.checks.splits import Frames
     from stadia.diagnostics.finding import Finding
 
@@ -56,7 +56,7 @@ def check(
 
     config = data_config(str(data), format, overrides or [])
     try:
-        recordings, splits = _open(config)
+        recordings, splits = _open_each(config)
     except DataError as error:  # told in one line on stderr, and to scripts as a finding
         if as_json:
             typer.echo(json.dumps([unreadable("", error).to_dict()], indent=2))
@@ -109,7 +109,19 @@ def _of_recipe(recipe: str, data: Path, overrides: list[str], format: str, only:
     return opened.findings(), f"as '{recipe}' would train on it"
 
 
-def _open(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]:
+def _open_each(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]:
+    """The recordings of all data sets, and their splits: what trains is everything that trains, wherever it lies."""
+    recordings: list[Recording] = []
+    splits: dict[str, list[Frames]] = {}
+    for one in config.sets.values():
+        opened, named = _open(one)
+        recordings += opened
+        for name, frames in named.items():
+            splits.setdefault(name, []).extend(frames)
+    return recordings, splits
+
+
+def _open(config: OneDataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]:
     """The recordings and their splits: as `split_by` says where it is given, else as the dataset names them.
 
     Of a video file a few stretches are decoded, unless `frames` or a split of it are asked for: then all of it, as for a training.

@@ -80,8 +80,9 @@ def _recipe_of(resume: Path | None) -> str:
 def with_whole_paths(config: RecipeConfig) -> RecipeConfig:
     """The same with every path from the root on, so that a run can be resumed from another folder."""
     values = config.model_dump(mode="json")
-    data = values.get("data", {})
-    for group in (values, data, data.get("camera", {}), data.get("split_by", {}), data.get("cache", {})):
+    sets = [data := values.get("data", {}), *data.get("others", {}).values()]
+    groups = [group for one in sets for group in (one, one.get("camera", {}), one.get("split_by", {}), one.get("cache", {}))]
+    for group in (values, *groups):
         for key in _PATHS & group.keys():
             group[key] = group[key] and str(Path(group[key]).expanduser().absolute())
     return type(config).model_validate(values)
@@ -97,12 +98,13 @@ def _example(recipe: str) -> dict[str, str]:
 
 
 def _check_data(config: RecipeConfig) -> None:
-    """Raise DataError where there is nothing at the path that was given."""
+    """Raise DataError where there is nothing at a path that was given."""
     from stadia.data.sources import check_there
 
-    path = config.model_dump().get("data", {}).get("path", EXAMPLE)
-    if path not in (EXAMPLE, None):
-        check_there(Path(path).expanduser())
+    data = config.model_dump().get("data", {})
+    for path in (one.get("path", EXAMPLE) for one in (data, *data.get("others", {}).values())):
+        if path not in (EXAMPLE, None):
+            check_there(Path(path).expanduser())
 
 
 def _rehearsed(config: RecipeConfig, despite_findings: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,13 @@ class TrainingLens:
     the focal lengths: inverse depth is divided by it.
 
     Args:
-        focal: fx / width of the cameras that trained.
+        focal: fx / width of the cameras that trained; several where the network learnt through several lenses, of which the nearest
+            counts: what is seen through one of them is said as it was learnt.
         means: what another lens means for whoever asks, for the one line that says so.
     """
 
-    def __init__(self, focal: float, means: str) -> None:
-        self.focal, self.means = focal, means
+    def __init__(self, focal: float | Sequence[float], means: str) -> None:
+        self.focal, self.means = np.atleast_1d(np.asarray(focal, np.float64)), means
         self._told = False
 
     def ratio(self, K: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
@@ -30,7 +32,9 @@ class TrainingLens:
         where it is another.
         """
         with np.errstate(divide="ignore"):  # 0 before training
-            ratio = np.divide(K[..., 0, 0] / width, self.focal, dtype=np.float64)
+            ratios = np.divide((K[..., 0, 0] / width)[..., None], self.focal, dtype=np.float64)
+            nearest = np.abs(np.log(ratios)).argmin(-1)
+        ratio = np.take_along_axis(ratios, nearest[..., None], -1)[..., 0]
         ratio = np.where(np.abs(ratio - 1) < FOCAL_TOLERANCE, 1.0, ratio)
         if not self._told and (ratio != 1).any():
             self._told = True

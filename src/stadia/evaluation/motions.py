@@ -27,7 +27,7 @@ class Motions:
     """The motions between neighbours in time of one validation, in order of time: of a pair that is seen both ways round the truth would
     lie in two heaps, and a network that always says "ahead" would agree with them. Each once, however many processes share them.
 
-    claim: translation up to scale is brought to the true size by one factor for all.
+    claim: translation up to scale is brought to the true size by one factor for all, or for each of several data sets.
     """
 
     claim: Claim
@@ -44,11 +44,28 @@ class Motions:
 
     def of_all(self) -> tuple[Tensor, Tensor]:
         """(N, 6) predicted and true, of all processes, which all have to call it; predicted at the size that the claim lets compare."""
-        pairs = {key: pair for part in of_all_processes(self.pairs) for key, pair in part.items()}
-        predicted, true = torch.tensor(np.array(list(pairs.values())).reshape(-1, 2, 6)).unbind(1)
-        if self.claim is not Claim.METRES and len(true):
-            predicted = torch.cat([predicted[:, :3] * scale_of_translation(predicted, true), predicted[:, 3:]], dim=1)
+        parts = self._parts()
+        if self.claim is not Claim.METRES:
+            parts = {
+                name: (torch.cat([predicted[:, :3] * scale_of_translation(predicted, true), predicted[:, 3:]], dim=1), true)
+                for name, (predicted, true) in parts.items()
+            }
+        empty = torch.empty(0, 6, dtype=torch.float64)
+        predicted, true = (torch.cat([empty, *each]) for each in zip(*parts.values(), strict=True)) if parts else (empty, empty)
         return predicted, true
+
+    def scales(self) -> dict[str, float]:
+        """What brings predicted translation to the true size, by the data set's name; empty for one data set. Called as `of_all`."""
+        return {name: float(scale_of_translation(predicted, true)) for name, (predicted, true) in self._parts().items() if name}
+
+    def _parts(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """(N, 6) predicted and true by data set, of all processes."""
+        parts: dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
+        for (meta, _), pair in {key: pair for part in of_all_processes(self.pairs) for key, pair in part.items()}.items():
+            parts.setdefault(meta.data, []).append(pair)
+        predicted, true = 0, 1
+        both = {name: torch.tensor(np.array(pairs)) for name, pairs in parts.items()}
+        return {name: (pairs[:, predicted], pairs[:, true]) for name, pairs in both.items()}
 
 
 def motion_scores(predicted: Tensor, true: Tensor) -> dict[str, float]:

@@ -45,14 +45,15 @@ class DepthRecipe(Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Gene
         config: with every "auto" settled.
         height, width: of the pictures that its networks see.
         crop: `config.data.crop`, what of a picture they see: predictions are of the same.
+        data_sets: how many train, each through a lens of its own.
     """
 
-    focal: Tensor  # () fx / width of the cameras that trained; 0 before training
+    focal: Tensor  # () fx / width of the cameras that trained, of several data sets (n,) one for each; 0 before training
 
-    def __init__(self, config: ConfigT, *, height: int, width: int, crop: str) -> None:
+    def __init__(self, config: ConfigT, *, height: int, width: int, crop: str, data_sets: int = 1) -> None:
         super().__init__(config)
         self.height, self.width, self.crop = height, width, crop
-        self.register_buffer("focal", torch.zeros(()))
+        self.register_buffer("focal", torch.zeros(()) if data_sets == 1 else torch.zeros(data_sets))
 
     # -- what a recipe says ---------------------------------------------------------------------------------------------
 
@@ -91,9 +92,11 @@ class DepthRecipe(Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Gene
     # -- what all of them share -----------------------------------------------------------------------------------------
 
     def remember(self, data: VideoDataT) -> None:
-        """The median focal length over the training's recordings."""
-        cameras = [recording.camera(0) for recording in data.recordings["train"]]
-        self.focal.copy_(torch.stack([camera.fx / camera.width for camera in cameras]).median())
+        """The median focal length over the training's recordings; of several data sets of each."""
+        each = [one.recordings["train"] for one in data.each.values()] if self.focal.ndim else [data.recordings["train"]]
+        cameras = [[recording.camera(0) for recording in recordings] for recordings in each]
+        medians = [torch.stack([camera.fx / camera.width for camera in some]).median() for some in cameras]
+        self.focal.copy_(torch.stack(medians).reshape(self.focal.shape))
 
     @property
     def about(self) -> Mapping[str, object]:
@@ -114,8 +117,10 @@ class DepthRecipe(Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Gene
         return evaluate_asked(self.predictor, asked, run, watch, progress)
 
     def score(self, data: VideoDataT, run: Run, console: Console) -> None:
-        """Depth and paths of the validation's frames."""
-        score_validation(self.predictor(), data, run, console)
+        """Depth and paths of the validation's frames, of each data set at its own size."""
+        for name, one in data.each.items():
+            predictor = DepthPredictor(self, (one.config.height, one.config.width) if name else None, one.config.crop if name else None)
+            score_validation(predictor, one, run, console, name=f"val-{name}" if name else "val")
 
     @torch.no_grad()
     def pictures(self, batch: Batch[VideoInputsT, VideoTargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
@@ -138,12 +143,12 @@ class DepthPredictor:
     look larger by it but advances do not, so the pose network is not asked. Runs on a GPU where there is one.
     """
 
-    def __init__(self, task: DepthRecipe[Any, Any, Any, Any], size: tuple[int, int] | None = None) -> None:
+    def __init__(self, task: DepthRecipe[Any, Any, Any, Any], size: tuple[int, int] | None = None, crop: str | None = None) -> None:
         self.device = device_of()
         self.task = task.eval().to(self.device)
-        self.claim, self.crop = task.claim, task.crop
+        self.claim, self.crop = task.claim, crop or task.crop
         self.height, self.width = size or (task.height, task.width)
-        self.lens = TrainingLens(float(task.focal), "depth is scaled by it, and the pose network is not asked")
+        self.lens = TrainingLens(task.focal.tolist(), "depth is scaled by it, and the pose network is not asked")
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
         """(B, 3, H, W) to (B, 1, H, W), in 1/m or less by `claim`."""

@@ -44,12 +44,13 @@ def export(checkpoint: Path, out: Path, tell: Callable[[str], object] = lambda s
         raise CheckpointError(
             checkpoint, found=f"a checkpoint of '{made_by.recipe}', which predicts no depth", expected="one that does", cure="pass another"
         )
-    if not task.focal > 0:
+    focal = float(task.focal.flatten()[0])  # of several data sets the first's, whose size it has
+    if not focal > 0:
         raise CheckpointError(checkpoint, found="a network that was never trained", expected="the lens of its training", cure="train it")
     size = {"height": task.height, "width": task.width, "crop": task.crop, "stride": task.stride}
     parameters = sum(parameter.numel() for parameter in task.parameters())
     tell(f"tracing {parameters / 1e6:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes")
-    about = Description.of(made_by, task.claim, focal=float(task.focal), **size)
+    about = Description.of(made_by, task.claim, focal=focal, **size)
     return about, FORMATS[out.suffix](_InverseDepth(task).eval(), out, about)
 
 

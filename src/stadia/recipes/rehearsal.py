@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 
 from stadia.core.errors import RunError
+from stadia.data.mixture import Mixture, turns
 from stadia.recipes import RECIPES
 from stadia.recipes.config import RecipeConfig
 from stadia.recipes.memory import PeakMemory
@@ -56,20 +57,23 @@ class Rehearsal:
 def rehearse(config: RecipeConfig, *, despite_findings: bool = False) -> Rehearsal:
     """Open the data, check it, build the networks, and train STEPS steps of the configuration in a folder that is thrown away.
 
-    Raises what `workflow.train` raises before it trains, and RunError where the memory does not suffice, naming the step.
+    Of several data sets each has so many, one after the other. Raises what `workflow.train` raises before it trains, and RunError where
+    the memory does not suffice, naming the step.
     """
     console = Console(stderr=True)
     recipe: type[AnyRecipe] = RECIPES.load(config.recipe)
     config, data = recipe.prepare(config, console)
     report_findings(data.findings(), console, despite_findings=despite_findings)
-    few = {"max_steps": STEPS, "max_epochs": None, "loggers": (), "pictures_every": 0, "log_every": 1}
+    train = turns(data.train.loaders, STEPS * config.training.accumulate) if isinstance(data.train, Mixture) else data.train
+    sets = len(train.loaders) if isinstance(train, Mixture) else 1
+    few = {"max_steps": STEPS * sets, "max_epochs": None, "loggers": (), "pictures_every": 0, "log_every": 1}
     training = config.training.model_copy(update=few)
     probe = MemoryProbe()
     with tempfile.TemporaryDirectory(prefix="stadia-rehearsal-") as folder, probe.process:
         run = Run.create(Path(folder), config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
         task = started_task(recipe, config, data, run)
         try:
-            fit(task, data.train, None, training, run, extra_callbacks=[probe], console=Console(quiet=True))
+            fit(task, train, None, training, run, extra_callbacks=[probe], console=Console(quiet=True))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise out_of_memory(len(probe.seconds) + 1, probe.peak_bytes, error) from error
         except Interrupted as error:

@@ -53,16 +53,17 @@ class Trained:
         its file holds. indices: of the frames to look at; by default all.
         """
         facts = _facts(run)
-        if not facts.get("train_frames"):
+        if not facts[0].get("train_frames"):
             return cls(False, {})
         by_number, pictures = _numbers(facts), _pictures(facts)
-        sessions = facts.get("train_sessions", facts["train_frames"])
+        sessions = {session for one in facts for session in one.get("train_sessions", one["train_frames"])}
+        names = {name for one in facts for name in one["fingerprints"]}
         of: dict[str, frozenset[int]] = {}
         copies: dict[str, frozenset[int]] = {}
         seen: dict[str, str] = {}
         for recording in recordings:
             fingerprint = _whole(recording.fingerprint())
-            if recording.name in facts["fingerprints"] and fingerprint not in by_number and not (pictures and recording.file(0)):
+            if recording.name in names and fingerprint not in by_number and not (pictures and recording.file(0)):
                 return cls(False, {})  # a video decoded to another size, or another K: perhaps the same pictures
             frames = range(len(recording)) if indices is None else indices.get(recording.name, ())
             trained = by_number.get(fingerprint, set())
@@ -81,7 +82,7 @@ class Trained:
         if not (pictures := _pictures(facts)):
             return cls(False, {}, words=PICTURES)
         of = {name: frozenset(i for i, content in contents_of(files).items() if content in pictures) for name, files in scenes.items()}
-        seen = {name: name for name in scenes if of[name] or name in facts["train_sessions"]}
+        seen = {name: name for name in scenes if of[name] or name in facts[0]["train_sessions"]}
         return cls(True, of, sessions=seen, words=PICTURES)
 
     def count(self, indices: Indices) -> int | None:
@@ -120,10 +121,10 @@ class Trained:
         return notes
 
 
-def _facts(run: Path) -> dict[str, Any]:
-    """What a run's run.json says of its data, where there is one."""
+def _facts(run: Path) -> list[dict[str, Any]]:
+    """What a run's run.json says of its data, of each data set where there are several; an empty one where it says nothing."""
     facts: dict[str, Any] = read_json(run / "run.json").get("data", {}) if (run / "run.json").is_file() else {}
-    return facts
+    return [facts, *facts.get("others", {}).values()]
 
 
 def _some(names: Iterable[str]) -> str:
@@ -131,15 +132,19 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join([first, *others[:3]]) + f" and {len(others) - 3} more" * (len(others) > 3)
 
 
-def _numbers(facts: Mapping[str, Any]) -> dict[str, set[int]]:
+def _numbers(facts: Sequence[Mapping[str, Any]]) -> dict[str, set[int]]:
     """The numbers of the frames that trained, by the fingerprint of their recording."""
-    spans = {_whole(print_): facts["train_frames"].get(name, ()) for name, print_ in facts["fingerprints"].items()}
-    return {print_: {n for start, stop in found for n in range(start, stop)} for print_, found in spans.items()}
+    numbers: dict[str, set[int]] = {}
+    for one in facts:
+        for name, print_ in one["fingerprints"].items():
+            spans = one["train_frames"].get(name, ())
+            numbers.setdefault(_whole(print_), set()).update(n for start, stop in spans for n in range(start, stop))
+    return numbers
 
 
-def _pictures(facts: Mapping[str, Any]) -> set[str]:
+def _pictures(facts: Sequence[Mapping[str, Any]]) -> set[str]:
     """What the files held that trained; nothing of a run that an earlier version made."""
-    return {content for digits in facts.get("train_pictures", {}).values() for content in split(digits)}
+    return {content for one in facts for digits in one.get("train_pictures", {}).values() for content in split(digits)}
 
 
 def spans(numbers: Iterable[int]) -> list[list[int]]:

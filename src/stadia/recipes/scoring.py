@@ -26,12 +26,12 @@ MOST_FRAMES = 1000
 PROTOCOL_BY_CLAIM = {Claim.METRES: "metric", Claim.UP_TO_SCALE: "relative", Claim.AFFINE_INVERSE: "relative"}
 
 
-def score_validation(predictor: Predictor, data: VideoData, run: Run, console: Console) -> None:
+def score_validation(predictor: Predictor, data: VideoData, run: Run, console: Console, *, name: str = "val") -> None:
     """Score what validated, frames held out and no other, with the run's best checkpoint; nothing where nothing did."""
     recordings = unique_recordings(data.split.val)
-    scored = score_recordings(predictor, recordings, run, "val", Provenance.of(run.folder), console, indices=indices_of(data.split.val))
+    scored = score_recordings(predictor, recordings, run, name, Provenance.of(run.folder), console, indices=indices_of(data.split.val))
     for note in scored.notes if scored else ():
-        console.print(f"note: validation: {note}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"note: {name.replace('val', 'validation', 1)}: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def score_recordings(

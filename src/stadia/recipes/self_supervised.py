@@ -47,7 +47,8 @@ class SelfSupervisedRecipe(
     T_right_left: Tensor  # (4, 4) of the pairs that trained the right view, NaN where that is not known; only where there is such a view
 
     def __init__(self, config: SelfSupervisedConfigT) -> None:
-        super().__init__(config, height=config.data.height, width=config.data.width, crop=config.data.crop)
+        sets = len(config.data.sets)
+        super().__init__(config, height=config.data.height, width=config.data.width, crop=config.data.crop, data_sets=sets)
         self.model = DepthAndMotion(config.model, motion=bool(config.data.offsets), size=(config.data.height, config.data.width))
         self.loss = SelfSupervisedLoss(config.loss)
         self.motions = Motions(Claim.UP_TO_SCALE)  # of the validation that runs
@@ -60,7 +61,8 @@ class SelfSupervisedRecipe(
     def check_encoders(cls, config: SelfSupervisedConfig) -> None:
         """Raise ConfigError for an encoder that timm does not know, or that the pictures' size does not suit: before anything is opened."""
         for name in config.model.encoders(motion=bool(config.data.offsets)):
-            check_encoder(name, height=config.data.height, width=config.data.width)
+            for height, width in dict.fromkeys((one.height, one.width) for one in config.data.sets.values()):
+                check_encoder(name, height=height, width=width)
 
     def check_size(self, height: int, width: int) -> None:
         """As large or small as the encoders allow: convolutions and their strides. A linear pose head is bound to the training's size."""
@@ -110,6 +112,10 @@ class SelfSupervisedRecipe(
         """What validation scores depth as: one claim from the first step to the last, so that its scores compare."""
         return self.claim
 
+    def claim_of(self, batch: Batch[Inputs, VideoTargetsT]) -> Claim:
+        """What depth of this batch is scored as; of several data sets some may have a scale and others none."""
+        return self.scored_as
+
     def validate(self, batch: Batch[Inputs, VideoTargetsT]) -> Mapping[str, Tensor | float]:
         """`residual` of the finest scale and `residual_unwarped`, what it would be without depth and motion; where there is ground truth
         `abs_rel`, `rmse` and `d1` (median-scaled unless in metres). Of pictures as they are: neither uncertainty nor brightness enters,
@@ -134,7 +140,7 @@ class SelfSupervisedRecipe(
                 report = self.loss(batch.targets, taught, batch.source_names, end)
             scores |= uncertainty_scores(report.maps["residual"], log_uncertainty)
         if batch.targets.depth_m is not None:
-            scores |= depth_scores(prediction.inverse_depth[0], batch.targets.depth_m, self.scored_as, log_uncertainty)
+            scores |= depth_scores(prediction.inverse_depth[0], batch.targets.depth_m, self.claim_of(batch), log_uncertainty)
         self.motions.add(batch.meta, batch.source_names, said.T_source_target, batch.targets.T_source_target_true)
         return scores
 
@@ -143,9 +149,11 @@ class SelfSupervisedRecipe(
         self.motions = Motions(self.scored_as)
 
     def scores_of_the_whole(self) -> Mapping[str, float]:
-        """Slope and correlation of predicted motion over true, by axis, where poses are known."""
+        """Slope and correlation of predicted motion over true, by axis, where poses are known; and of several data sets the factor that
+        brings each one's predicted motion to the true size, `NAME/motion_scale`: where they differ, so does the unit of depth.
+        """
         self.motions_of_all = self.motions.of_all()
-        return motion_scores(*self.motions_of_all)
+        return motion_scores(*self.motions_of_all) | {f"{name}/motion_scale": scale for name, scale in self.motions.scales().items()}
 
     def validation_pictures(self) -> Mapping[str, NDArray[np.uint8]]:
         return {"motion": draw_motions(*self.motions_of_all, self.scored_as)} if len(self.motions_of_all[1]) else {}

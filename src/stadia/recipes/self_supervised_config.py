@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import model_validator
 
-from stadia.data.config import DataConfig
+from stadia.data.config import DataConfig, OneDataConfig
 from stadia.losses.config import LossConfig
 from stadia.models.config import DepthAndMotionConfig
 from stadia.recipes.config import RecipeConfig
@@ -19,24 +20,46 @@ class SelfSupervisedConfig(RecipeConfig):
     model: DepthAndMotionConfig = DepthAndMotionConfig()
     loss: LossConfig = LossConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _once_through(cls, values: Any) -> Any:
+        """Data sets that train one after another say themselves for how many epochs: all of that is one epoch of the training."""
+        data, training = (values.get(key) or {} if isinstance(values, Mapping) else {} for key in ("data", "training"))
+        if not isinstance(data, Mapping) or not isinstance(training, Mapping) or data.get("order") != "one_after_another":
+            return values
+        return values if {"max_epochs", "max_steps"} & training.keys() else {**values, "training": {**training, "max_epochs": 1}}
+
     @model_validator(mode="after")
     def _can_train(self) -> Self:
-        mistakes = []
-        if not self.data.offsets and self.data.stereo is False:
-            mistakes.append("data.offsets is empty and data.stereo is false: nothing is left to compare a picture with")
-        if min(self.data.height, self.data.width) >> (self.loss.pyramid - 1) < 4:
-            size = f"{self.data.width}x{self.data.height}"
-            mistakes.append(f"loss.pyramid={self.loss.pyramid} halves a picture of {size} to less than 4 pixels")
+        mistakes = [mistake for name, one in self.data.sets.items() for mistake in self._mistakes(self.data.key_of(name), one)]
         if self.loss.scale_weights is not None and len(self.loss.scale_weights) != self.model.scales:
             mistakes.append(f"loss.scale_weights has {len(self.loss.scale_weights)} weights for the {self.model.scales} of model.scales")
         if self.loss.left_right_consistency and not self.model.right_view:
             mistakes.append("loss.left_right_consistency asks for two views, and model.right_view is false: set it true")
-        if self.model.right_view and self.data.stereo is False:
-            mistakes.append("model.right_view is true and data.stereo is false: the right picture teaches the right view")
-        if self.model.right_view and "right" in self.data.target_sides:
-            mistakes.append("model.right_view is true and data.target_sides holds right, whose partner is a left view: take ['left']")
-        if self.model.brightness and not self.data.offsets:
-            mistakes.append("model.brightness is true and data.offsets is empty: the pose network says brightness, and there is none")
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self
+
+    def _mistakes(self, key: str, one: OneDataConfig) -> list[str]:
+        """What the networks and the loss cannot do with one data set.
+
+        key: where its keys stand.
+        """
+        mistakes = []
+        if not one.offsets and one.stereo is False:
+            mistakes.append(f"{key}.offsets is empty and {key}.stereo is false: nothing is left to compare a picture with")
+        if min(one.height, one.width) >> (self.loss.pyramid - 1) < 4:
+            mistakes.append(f"loss.pyramid={self.loss.pyramid} halves a picture of {one.width}x{one.height} to less than 4 pixels")
+        if self.model.right_view and one.stereo is False:
+            mistakes.append(f"model.right_view is true and {key}.stereo is false: the right picture teaches the right view")
+        if self.model.right_view and "right" in one.target_sides:
+            mistakes.append(f"model.right_view is true and {key}.target_sides holds right, whose partner is a left view: take ['left']")
+        if self.model.brightness and not one.offsets:
+            mistakes.append(f"model.brightness is true and {key}.offsets is empty: the pose network says brightness, and there is none")
+        if bool(one.offsets) != bool(self.data.offsets):
+            mistakes.append(
+                f"{key}.offsets and data.offsets: either all data sets have neighbours in time, which the pose network needs, or none"
+            )
+        if self.model.pose_head == "linear" and (one.height, one.width) != (self.data.height, self.data.width):
+            mistakes.append(f"model.pose_head=linear is bound to one size of picture, and {key} has another: take pool or convolution")
+        return mistakes

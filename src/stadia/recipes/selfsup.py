@@ -10,10 +10,17 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import Claim
+from stadia.core.types import Batch, Claim
+from stadia.losses.right_view import STEREO
+from stadia.recipes.data_sets import open_data_sets
 from stadia.recipes.self_supervised import SelfSupervisedRecipe
 from stadia.recipes.selfsup_config import SelfsupConfig
-from stadia.recipes.video import VideoData, open_video
+from stadia.recipes.video import VideoData
+
+PARTLY_MONO = (
+    "note: nothing gives {} a scale: metres come from the stereo pairs of the other data sets alone, and hold for pictures like theirs. "
+    "What is claimed is depth up to scale"
+)
 
 
 class Selfsup(SelfSupervisedRecipe[SelfsupConfig]):
@@ -34,19 +41,29 @@ class Selfsup(SelfSupervisedRecipe[SelfsupConfig]):
         that no recording has, once that is known.
         """
         cls.check_encoders(config)
-        data = open_video(config.data, config.training, seed=config.seed, console=console)
-        if config.model.right_view and not data.config.stereo:
-            raise ConfigError(
-                "model.right_view", found="recordings of one camera", expected="a stereo pair, which teaches it", cure="leave it out"
-            )
+        data = open_data_sets(config.data, config.training, seed=config.seed, console=console)
+        mono = [name for name, one in data.each.items() if not one.config.stereo]
+        if config.model.right_view and mono:
+            found = "recordings of one camera" + f" in {', '.join(mono)}" * bool(mono[0])
+            raise ConfigError("model.right_view", found=found, expected="a stereo pair, which teaches it", cure="leave it out")
+        if 0 < len(mono) < len(data.each):
+            console.print(PARTLY_MONO.format(", ".join(mono)), markup=False, highlight=False, soft_wrap=True)
         return config.model_copy(update={"data": data.config}), data
 
     @property
     def claim(self) -> Claim:
-        """Metres where a rig's baseline trained it, else depth up to one unknown scale."""
-        return Claim.METRES if self.config.data.stereo else Claim.UP_TO_SCALE
+        """Metres where a rig's baseline trained it, in each of several data sets, else depth up to one unknown scale."""
+        return Claim.UP_TO_SCALE if self.config.data.mono else Claim.METRES
+
+    def claim_of(self, batch: Batch) -> Claim:
+        """Metres of the data sets that have a rig, though others beside them have none: so a scale that drifts away is seen."""
+        return Claim.METRES if STEREO in batch.source_names else super().claim_of(batch)
 
     @property
     def about(self) -> Mapping[str, object]:
-        metres = {"scale_from": "the baseline of the stereo pair"} if self.claim is Claim.METRES else {}
-        return {**super().about, **metres}
+        sets, mono = self.config.data.sets, self.config.data.mono
+        if not mono:
+            pair = "the baseline of the stereo pair" if len(sets) == 1 else f"the baselines of the stereo pairs of {', '.join(sets)}"
+            return {**super().about, "scale_from": pair}
+        partly = {"without_scale": mono} if len(mono) < len(sets) else {}
+        return {**super().about, **partly}

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from stadia.core.errors import DataError
+from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
 from stadia.core.types import Batch
-from stadia.data.config import DataConfig
+from stadia.data.config import DataConfig, OneDataConfig
 from stadia.data.contents import contents, joined
 from stadia.data.loader import Loader
 from stadia.data.packed import Packed
 from stadia.data.samples import Samples
 from stadia.data.splits import Frames, Split, open_split
-from stadia.diagnostics.engine import preflight
+from stadia.diagnostics.engine import SECONDS, preflight
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.recipes.loaders import loaders
 from stadia.recipes.scored_frames import spans
@@ -34,10 +34,15 @@ class VideoData:
     train, val: loaders; val is None where nothing validates.
     """
 
-    config: DataConfig
+    config: OneDataConfig
     split: Split
     train: Loader[Packed, Batch]
     val: Loader[Packed, Batch] | None
+
+    @property
+    def each(self) -> Mapping[str, VideoData]:
+        """The data sets by name; one alone has none."""
+        return {"": self}
 
     @property
     def recordings(self) -> dict[str, list[Recording]]:
@@ -69,7 +74,7 @@ class VideoData:
         """Of every recording, and of what the splits share."""
         frames = {"train": self.split.train, "val": self.split.val}
         splits = {name: [(part.recording, part.indices) for part in parts] for name, parts in frames.items() if parts}
-        found = preflight(unique_recordings([*self.split.train, *self.split.val]), splits)
+        found = preflight(unique_recordings([*self.split.train, *self.split.val]), splits, seconds=SECONDS * len(self.each))
         if self.config.offsets:
             return found
         return [replace(finding, severity=Severity.NOTE) if finding.code in ABOUT_MOTION else finding for finding in found]
@@ -112,12 +117,16 @@ def _check_labelled(bare: Sequence[Recording]) -> None:
         )
 
 
-def open_video(config: DataConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
+def open_video(config: OneDataConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
     """Open what a configuration names, with a progress bar where pictures have to be decoded first.
 
     Validation gets ground truth where there is any, to be scored by; training only where `config.ground_truth_depth` asks for it.
-    Raises DataError or ConfigError.
+    Raises DataError or ConfigError; ConfigError for several data sets, which `recipes.data_sets` opens.
     """
+    if isinstance(config, DataConfig) and config.others:
+        names = ", ".join(config.sets)
+        cure = "leave data.others out, or train selfsup"
+        raise ConfigError("data.others", found=f"the data sets {names}", expected="one, which is what this recipe trains on", cure=cure)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}

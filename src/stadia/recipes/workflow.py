@@ -56,7 +56,7 @@ def train(
     findings = report_findings(data.findings(), console, despite_findings=despite_findings)
     if resume:
         run = Run.open(resume)
-        run.check_config(config, free=("data.path", "data.cache", "start_from"))
+        run.check_config(config, free=("start_from", *where_it_lies(config)))
         run.check_data(data.facts)
     else:
         run = Run.create(out, config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
@@ -87,6 +87,12 @@ def train(
             raise
         ended(run)
     return run
+
+
+def where_it_lies(config: RecipeConfig) -> list[str]:
+    """The keys that say where data are and are kept, of each data set: a resumed run may find them elsewhere."""
+    others = config.model_dump(include={"data": {"others"}}).get("data", {}).get("others", {})
+    return [f"{group}.{key}" for group in ("data", *(f"data.others.{name}" for name in others)) for key in ("path", "cache")]
 
 
 def check_start(recipe: type[AnyRecipe], config: RecipeConfig) -> None:

@@ -155,9 +155,10 @@ class Run:
 
         What follows from the configuration and the fingerprints is not compared, since earlier runs do not have it.
         """
-        derived = {"train_frames", "train_pictures", "train_sessions"}
+        keys = ("path", "train_frames", "train_pictures", "train_sessions")
+        free = {prefix + key for key in keys for prefix in ("", *(f"others.{name}." for name in data.get("others", {})))}
         changes = differences(self.facts["data"], json.loads(json.dumps(data)))
-        self._refuse("data", [change for change in changes if not change.under({"path", *derived})])
+        self._refuse("data", [change for change in changes if not change.under(free)])
 
     def _refuse(self, what: str, changes: list[Change]) -> None:
         if changes:

@@ -1,0 +1,185 @@
+"""Several data sets in one training: each opened by its own keys, all of them told, checked, remembered and scored."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from stadia import recipes
+from stadia.cli.train import with_whole_paths
+from stadia.core.config import resolve
+from stadia.core.errors import ConfigError, RunError
+from stadia.core.types import Claim, Meta
+from stadia.data.sources import open_recordings
+from stadia.evaluation.lens import TrainingLens
+from stadia.evaluation.motions import Motions
+from stadia.geometry.se3 import from_rotation_translation
+from stadia.recipes.data_sets import SeveralData
+from stadia.recipes.rehearsal import STEPS, rehearse
+from stadia.recipes.scored_frames import Trained
+from stadia.recipes.selfsup import Selfsup
+from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.recipes.video import open_video
+from stadia.training.loggers import read_rows
+
+
+def changed(config: SelfsupConfig, *overrides: str) -> SelfsupConfig:
+    return resolve(SelfsupConfig, config.model_dump(mode="json"), overrides)
+
+
+@pytest.fixture
+def two(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> SelfsupConfig:
+    """The tiny world as it is, and a copy of it elsewhere through one camera alone, at another size."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(worlds, elsewhere)
+    other = (f"data.others.mono.path={elsewhere}", "data.others.mono.width=64", "data.others.mono.stereo=false")
+    return changed(small, "data.name=pair", *other, "training.batch_size=1")
+
+
+def opened(config: SelfsupConfig) -> tuple[SelfsupConfig, SeveralData, str]:
+    output = io.StringIO()
+    settled, data = Selfsup.prepare(config, Console(file=output, width=500))
+    assert isinstance(data, SeveralData)
+    return settled, data, output.getvalue()
+
+
+def test_each_data_set_has_its_own_size_and_sources_and_none_is_left_out(two: SelfsupConfig) -> None:
+    settled, data, told = opened(two)
+    seen = {(batch.meta[0].data, batch.inputs.image.shape[-1], batch.source_names) for batch in data.train}
+    assert seen == {("pair", 96, ("-1", "+1", "stereo")), ("mono", 64, ("-1", "+1"))}
+    assert data.val is not None
+    assert [batch.meta[0].data for batch in data.val] == ["pair"] * 3 + ["mono"] * 3
+    assert (settled.data.stereo, settled.data.others["mono"].stereo) == (True, False)
+    assert "data set pair: 3 samples train, 3 validate, 96x32, stereo, 3 of 6 batches an epoch" in told
+    assert "data set mono: 3 samples train, 3 validate, 64x32, one camera, 3 of 6 batches an epoch" in told
+    assert "nothing gives mono a scale" in told
+    assert {len(recordings) for recordings in data.recordings.values()} == {2}, "checks see all"
+
+
+def test_metres_are_claimed_where_every_data_set_has_a_baseline(two: SelfsupConfig) -> None:
+    partly = Selfsup(changed(two, "data.stereo=true"))
+    assert partly.claim is Claim.UP_TO_SCALE
+    assert partly.about == {"claim": "up-to-scale", "without_scale": ["mono"]}
+    both = Selfsup(changed(two, "data.stereo=true", "data.others.mono.stereo=true"))
+    assert both.claim is Claim.METRES
+    assert both.about["scale_from"] == "the baselines of the stereo pairs of pair, mono"
+
+
+def test_a_data_set_with_a_baseline_is_scored_in_metres_beside_one_without(two: SelfsupConfig) -> None:
+    settled, data, _ = opened(two)
+    task = Selfsup(settled)
+    assert {batch.meta[0].data: task.claim_of(batch) for batch in data.train} == {"pair": Claim.METRES, "mono": Claim.UP_TO_SCALE}
+
+
+def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(two: SelfsupConfig, tmp_path: Path) -> None:
+    run = recipes.train(changed(two, "training.validate_every=2"), out=tmp_path / "runs")
+    facts = run.facts["data"]
+    assert facts["name"] == "pair"
+    assert facts["others"]["mono"]["path"] == two.data.others["mono"].path
+    assert [*facts["fingerprints"]] == ["tiny/train-000", "tiny/val-000"]
+    assert [*facts["others"]["mono"]["fingerprints"]] == ["elsewhere/train-000", "elsewhere/val-000"]
+    last = {name: float(value) for name, value in read_rows(run.metrics_csv)[-1].items() if value and name.startswith("val/")}
+    for score in ("abs_rel", "residual"):
+        assert math.isclose(last[f"val/{score}"], (last[f"val/pair/{score}"] + last[f"val/mono/{score}"]) / 2)
+    assert {"val/pair/motion_scale", "val/mono/motion_scale"} <= last.keys()
+    assert {path.stem[:8] for path in (run.folder / "scores").glob("*.json")} == {"val-mono", "val-pair"}
+
+    only_elsewhere = run.facts | {"data": facts | {"train_frames": {"nothing": []}, "train_pictures": {}, "train_sessions": []}}
+    (run.folder / "run.json").write_text(json.dumps(only_elsewhere))
+    (train,) = open_recordings(two.data.others["mono"].path, split="train")
+    assert Trained.on(run.folder, [train]).count({train.name: range(5)}) == 5, "by the second data set's facts"
+
+
+def test_a_run_goes_on_wherever_its_data_have_gone_unless_they_changed(two: SelfsupConfig, tmp_path: Path) -> None:
+    run = recipes.train(two, out=tmp_path / "runs")
+    moved = tmp_path / "another disk" / "elsewhere"
+    moved.parent.mkdir()
+    shutil.move(two.data.others["mono"].path, moved)
+    there = changed(two, f"data.others.mono.path={json.dumps(str(moved))}")
+    recipes.train(there, resume=run.folder)
+    with pytest.raises(RunError, match=r"data\.others\.mono\.epochs: 1\.0 -> 2\.0"):
+        recipes.train(changed(there, "data.others.mono.epochs=2"), resume=run.folder)
+    picture = next(moved.glob("*/left/*.png"))
+    picture.write_bytes(picture.read_bytes() + b" ")
+    with pytest.raises(RunError, match="other data"):
+        recipes.train(there, resume=run.folder)
+
+
+def test_a_rehearsal_has_steps_of_each(two: SelfsupConfig) -> None:
+    assert len(rehearse(two).seconds) == 2 * STEPS
+
+
+def test_one_after_another_is_one_epoch_unless_asked_otherwise(small: SelfsupConfig) -> None:
+    values: dict[str, Any] = {"path": "A", "others": {"b": {"path": "B"}}, "order": "one_after_another"}
+    assert recipes.configure("selfsup", data=values).training.max_epochs == 1
+    assert recipes.configure("selfsup", ("training.max_epochs=3",), data=values).training.max_epochs == 3
+    assert recipes.configure("selfsup", ("training.max_steps=3",), data=values).training.max_epochs is None
+    assert recipes.configure("selfsup", data={**values, "order": "mixed"}).training.max_epochs == 20
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("data.others.b.offsets=[]",), r"data\.others\.b\.offsets and data\.offsets: either all"),
+        (("model.pose_head=linear", "data.others.b.width=320"), r"bound to one size of picture, and data\.others\.b"),
+        (("model.right_view=true", "data.others.b.stereo=false"), r"data\.others\.b\.stereo is false"),
+        (("data.others.b.offsets=[]", "data.others.b.stereo=false"), r"data\.others\.b\.offsets is empty and"),
+    ],
+)
+def test_what_one_of_them_cannot_be_trained_on_is_told_by_its_name(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipes.configure("selfsup", words, data={"path": "A", "others": {"b": {"path": "B"}}})
+
+
+def test_a_right_view_wants_a_pair_in_each(two: SelfsupConfig) -> None:
+    config = changed(two, "data.others.mono.stereo=true", "model.right_view=true")
+    assert opened(config)[0].model.right_view
+    for path in Path(config.data.others["mono"].path).glob("*/recording.json"):
+        described = json.loads(path.read_text())
+        del described["cameras"]["right"]
+        path.write_text(json.dumps(described | {"T_right_left": None}))
+    with pytest.raises(ConfigError, match="in mono"):
+        Selfsup.prepare(changed(config, "data.others.mono.stereo=auto"), Console(quiet=True))
+
+
+def test_a_recipe_of_one_data_set_says_so(two: SelfsupConfig) -> None:
+    with pytest.raises(ConfigError, match="the data sets pair, mono"):
+        open_video(two.data, two.training, seed=0, console=Console(quiet=True))
+
+
+def test_each_lens_that_trained_is_no_other_lens() -> None:
+    lens = TrainingLens([0.5, 1.0], "scaled")
+    K = torch.diag(torch.tensor([100.0, 100, 1])).numpy()
+    assert [float(lens.ratio(K, 50, width)) for width in (200, 100, 50, 160)] == [1, 1, 2, 1.25]
+
+
+def test_the_lens_of_each_data_set_is_remembered(two: SelfsupConfig) -> None:
+    settled, data, _ = opened(two)
+    task = Selfsup(settled)
+    task.remember(data)
+    assert task.focal.shape == (2,)
+    assert (task.focal > 0).all()
+
+
+def test_paths_are_whole_in_every_data_set(two: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert with_whole_paths(changed(two, "data.others.mono.path=elsewhere")).data.others["mono"].path == str(tmp_path / "elsewhere")
+
+
+def test_motion_of_each_data_set_has_a_scale_of_its_own() -> None:
+    motions = Motions(Claim.UP_TO_SCALE)
+    true = torch.stack([from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0, -z])) for z in (1.0, 2.0, 3.0)])[:, None]
+    for name, size in (("a", 0.5), ("b", 4.0)):
+        predicted = true.clone()
+        predicted[..., :3, 3] *= size
+        motions.add(tuple(Meta("drive", i, data=name) for i in range(3)), ("+1",), predicted, true)
+    assert motions.scales() == {"a": 2.0, "b": 0.25}
+    torch.testing.assert_close(*motions.of_all())
