@@ -83,7 +83,7 @@ CLAIMS: dict[str, tuple[str, str]] = {
         "Up to scale",
         "Shapes and proportions mean something, as far as they are right; sizes do not. All depths and the path share one unknown factor, "
         "which one camera alone does not tell: scores of depth and path are those after a fit to the truth's size. "
-        "Metres need a stereo pair with its baseline.",
+        "Metres need a stereo pair with its baseline, or a camera's height over its road (recipe metric).",
     ),
     "affine-inverse": (
         "Inverse depth up to scale and shift",
