@@ -16,6 +16,7 @@ from rich.console import Console
 from stadia.core.types import Batch
 from stadia.diagnostics.finding import Finding, Severity, Stage, read_findings, write_findings
 from stadia.diagnostics.watch import Watch, found_while_training
+from stadia.diagnostics.watching.data_sets import Forgetting, ScalesApart
 from stadia.diagnostics.watching.dead_answers import DeadAnswers
 from stadia.diagnostics.watching.loss_spike import LossSpike
 from stadia.diagnostics.watching.update_size import UpdateSize
@@ -122,3 +123,37 @@ def test_a_run_that_goes_on_keeps_what_was_found_and_tells_it_not_again(tmp_path
     assert watch.told == {"T01"}
     (run.folder / "findings.jsonl").write_text('"no finding"\n')
     assert found_while_training(run.folder) == []
+
+
+def test_a_data_set_that_is_forgotten_after_the_switch_is_named() -> None:
+    """One after another: the first gets worse while the second gets better; other rows lie between."""
+    forgetting = Forgetting()
+    rows = [{"val/a/residual": a, "val/b/residual": b, "val/residual": (a + b) / 2} for a, b in ((0.12, 0.3), (0.1, 0.31), (0.105, 0.2))]
+    assert [forgetting.on_row(step, row) for step, row in enumerate([*rows, {"train/loss": 5.0}])] == [None] * 4
+    found = forgetting.on_row(4, {"val/a/residual": 0.13, "val/b/residual": 0.15})
+    assert found is not None
+    assert (found.code, found.where) == ("T04", ("a",))
+    assert found.evidence["times"] == pytest.approx(1.3)
+    assert Forgetting().on_row(0, {"val/residual": 3.0}) is None
+
+
+def test_data_sets_that_have_learnt_units_of_their_own_are_named() -> None:
+    def row(scale: float, residual: float = 0.1) -> dict[str, float]:
+        said = {"residual": residual, "residual_unwarped": 0.2}
+        return {f"val/{name}/{key}": v for name, s in (("a", 1.0), ("b", scale)) for key, v in {**said, "motion_scale": s}.items()}
+
+    apart = ScalesApart()
+    found = [apart.on_row(step, row(2.0)) for step in range(2)]
+    assert found[0] is None, "once may be chance"
+    assert found[1] is not None
+    assert (found[1].code, found[1].where, found[1].evidence["apart"]) == ("T05", ("a", "b"), 2.0)
+    near, young = ScalesApart(), ScalesApart()
+    assert [near.on_row(step, row(1.2)) for step in range(3)] == [None] * 3
+    assert [young.on_row(step, row(50.0, residual=0.18)) for step in range(3)] == [None] * 3
+
+
+def test_the_watch_asks_the_instruments_of_data_sets(tmp_path: Path) -> None:
+    watch = Watch(Run.create(tmp_path, "two", {}, recipe="small", seed=0), Console(file=(said := io.StringIO()), width=500))
+    for step, residual in enumerate((0.1, 0.2)):
+        watch._ask("on_row", step, {"val/a/residual": residual, "val/b/residual": 0.1})
+    assert "T04" in said.getvalue()

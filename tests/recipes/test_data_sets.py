@@ -19,6 +19,7 @@ from stadia.core.config import resolve
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import Claim, Meta
 from stadia.data.sources import open_recordings
+from stadia.diagnostics.checks.splits import splits
 from stadia.evaluation.lens import TrainingLens
 from stadia.evaluation.motions import Motions
 from stadia.geometry.se3 import from_rotation_translation
@@ -183,3 +184,19 @@ def test_motion_of_each_data_set_has_a_scale_of_its_own() -> None:
         motions.add(tuple(Meta("drive", i, data=name) for i in range(3)), ("+1",), predicted, true)
     assert motions.scales() == {"a": 2.0, "b": 0.25}
     torch.testing.assert_close(*motions.of_all())
+
+
+def test_checks_see_what_data_sets_share(two: SelfsupConfig) -> None:
+    """The other's training world is the first one's validation."""
+    assert "D09" not in {finding.code for finding in opened(two)[1].findings()}
+    elsewhere = Path(two.data.others["mono"].path)
+    shutil.rmtree(elsewhere / "train-000")
+    shutil.copytree(elsewhere / "val-000", elsewhere / "train-000")
+    assert "D09" in {finding.code for finding in opened(two)[1].findings()}
+
+
+def test_recordings_that_two_data_sets_call_alike_are_told_apart(worlds: Path) -> None:
+    one, other, copy = (open_recordings(worlds / name)[0] for name in ("train-000", "val-000", "train-000"))
+    one.name = other.name = copy.name = "drive"
+    assert "D09" not in {finding.code for finding in splits({"train": [(one, range(5))], "val": [(other, range(5))]})}
+    assert "D09" in {finding.code for finding in splits({"train": [(one, range(5))], "val": [(copy, range(5))]})}

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from stadia.core.errors import DataError
 from stadia.diagnostics.finding import Finding, Stage, add_finding, read_findings
+from stadia.diagnostics.watching.data_sets import Forgetting, ScalesApart
 from stadia.diagnostics.watching.dead_answers import DeadAnswers
 from stadia.diagnostics.watching.heights import FlatDepth, ScaleIgnored
 from stadia.diagnostics.watching.loss_spike import LossSpike
@@ -33,7 +34,7 @@ class Watch(StepCallback):
 
     def __init__(self, run: Run, console: Console) -> None:
         self.run, self.console = run, console
-        self.instruments = (LossSpike(), UpdateSize(), DeadAnswers(), ScaleIgnored(), FlatDepth())
+        self.instruments = (LossSpike(), UpdateSize(), DeadAnswers(), ScaleIgnored(), FlatDepth(), Forgetting(), ScalesApart())
         self.told = {found.code for found in found_while_training(run.folder)}
 
     def on_batch(self, trainer: pl.Trainer, task: Task) -> None:

@@ -38,4 +38,25 @@ ENTRIES = (
         measured="train/at_floor of each logged step: the share of the labelled pixels where it answers its least value. Above half.",
         seen="pixels that start at the far end of what weights can answer",
     ),
+    Entry(
+        "T04",
+        "A data set is forgotten while another trains",
+        Stage.TRAINING,
+        symptom="After a second data set nothing is right any more on pictures like those of the first.",
+        cause="data sets train one after another, or one is seen much more often than the other",
+        cure="set data.order=mixed, raise data.epochs of the one that is forgotten, or train a network for each",
+        measured="val/NAME/residual of each validation over the least that it was in the run: above 1.1 times.",
+        seen="a depth network trained on KITTI, and then on EuRoC",
+    ),
+    Entry(
+        "T05",
+        "Data sets have units of their own",
+        Stage.TRAINING,
+        symptom="Depth is right on pictures like those of one data set, and all of it too large or too small on another's.",
+        cause="a data set without a stereo pair has no scale, and nothing ties it to the others'; or a baseline is wrong",
+        cure="give every data set a stereo pair, check the baselines (`stadia check`), or trust depth up to scale alone, as the claim says",
+        measured="val/NAME/motion_scale, what brings predicted motion to the true size, of data sets with poses whose residual is below .8 "
+        "of that without depth and motion: the largest over the smallest, above 1.25 in two validations one after the other.",
+        seen="the same, with another baseline and frame rate in each",
+    ),
 )

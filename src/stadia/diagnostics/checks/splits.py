@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -117,9 +118,10 @@ def _shared(train: Sequence[Frames], held: Sequence[Frames], until: float) -> Sh
     Frames of a video have no file, and are compared by pixels.
     """
     trained, probed = _frames(train), _frames(held)
-    own = {(recording.name, index) for recording, index in trained}
-    same_index = [frame for frame in probed if (frame[0].name, frame[1]) in own]
-    others = [frame for frame in probed if (frame[0].name, frame[1]) not in own]
+    known = _which([recording for recording, _ in (*train, *held)])
+    own = {(known[id(recording)], index) for recording, index in trained}
+    same_index = [frame for frame in probed if (known[id(frame[0])], frame[1]) in own]
+    others = [frame for frame in probed if (known[id(frame[0])], frame[1]) not in own]
     now = time.monotonic()
     sizes = _in_time(_sample(others, MOST_HELD), _file_size, now + (until - now) / 8)
     by_size: dict[int, list[Frame]] = {size: [] for _, size in sizes}
@@ -140,6 +142,13 @@ def _shared(train: Sequence[Frames], held: Sequence[Frames], until: float) -> Sh
         trained_looked=len(listed) - sum(map(len, by_size.values())) + len(read),
         trained_total=len(trained),
     )
+
+
+def _which(recordings: Sequence[Recording]) -> dict[int, tuple[str, str]]:
+    """What tells a recording from others, by its `id`: its name, and of several data sets that use the same names its content."""
+    unique = {id(recording): recording for recording in recordings}
+    count = Counter(recording.name for recording in unique.values())
+    return {number: (one.name, one.fingerprint() if count[one.name] > 1 else "") for number, one in unique.items()}
 
 
 def _in_time(frames: Sequence[Frame], measure: Callable[[Recording, int], Value], until: float) -> list[tuple[Frame, Value]]:
