@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -182,7 +183,9 @@ def main() -> None:
             key = f"{name}/{seed}"
             found[key] = found.get(key) or trained(name, seed, worlds, arguments)
             write_json(kept, {"asked": asked, "cores": os.cpu_count(), "runs": found})
-            found[key] |= scored(arguments.out / found[key]["run"], worlds)
+            said = scored(arguments.out / found[key]["run"], worlds)
+            found[key] |= {score: value for score, value in said.items() if math.isfinite(value)}  # Spearman of a constant Sigma is not
+            write_json(kept, {"asked": asked, "cores": os.cpu_count(), "runs": found})
             print(name, f"seed {seed}", json.dumps(found[key]), flush=True)
     print("\n".join(told(found)))
 
