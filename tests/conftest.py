@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+
+from stadia.cli.main import run as run_command_line
 
 torch.set_num_threads(1)  # the suite runs one worker a core
 
@@ -18,3 +21,16 @@ def real_data() -> Path:
     if not (folder / "kitti_odometry").is_dir():
         pytest.skip(f"no real samples in {folder}; set STADIA_REAL_DATA")
     return folder
+
+
+@pytest.fixture
+def stadia(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs `stadia WORDS...` in this process: exit code, stdout, stderr."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ending:
+            run_command_line([str(word) for word in words])
+        out, err = capfd.readouterr()
+        return int(ending.value.code or 0), out, err
+
+    return call

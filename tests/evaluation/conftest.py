@@ -13,7 +13,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from stadia.cli.main import run as run_command_line
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera, Claim
 from stadia.geometry.camera import intrinsics
@@ -168,19 +167,6 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (run / "run.json").write_text("{}")
     monkeypatch.setattr("stadia.recipes.workflow.load_task", lambda path: RedTask())
     return run / "checkpoints" / "best.safetensors"
-
-
-@pytest.fixture
-def stadia(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs `stadia WORDS...` in this process: exit code, stdout, stderr."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ending:
-            run_command_line([str(word) for word in words])
-        out, err = capfd.readouterr()
-        return int(ending.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture

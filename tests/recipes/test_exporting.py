@@ -34,19 +34,6 @@ SMALL = (
 Stadia = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def stadia(capfd: pytest.CaptureFixture[str]) -> Stadia:
-    """Runs `stadia WORDS...` in this process: exit code, stdout, stderr."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ending:
-            run_command_line([str(word) for word in words])
-        out, err = capfd.readouterr()
-        return int(ending.value.code or 0), out, err
-
-    return call
-
-
 def write_run(folder: Path, *, focal: float = 0.7) -> Path:
     """A run's folder with a small `selfsup` in it, whose depth depends on the picture."""
     config = configure("selfsup", SMALL, data={"path": "drive.mp4"})

@@ -14,7 +14,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from stadia.cli.main import run as run_command_line
 from stadia.core.config import resolve
 from stadia.core.types import Camera, Meta
 from stadia.data.bop_results import read_results
@@ -50,19 +49,6 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four tables, one side each, twice the size of the network's pictures."""
     sizes = {"train": 2, "val": 1, "test": 1, "views": 1, "height": 2 * HEIGHT, "width": 2 * WIDTH, "supersampling": 1}
     return write_tableworld(presets.TINY.model_copy(update=sizes), tmp_path_factory.mktemp("tables") / "tiny", workers=1).parent
-
-
-@pytest.fixture
-def stadia(capfd: pytest.CaptureFixture[str]) -> Stadia:
-    """Runs `stadia WORDS...` in this process: exit code, stdout, stderr."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ending:
-            run_command_line([str(word) for word in words])
-        out, err = capfd.readouterr()
-        return int(ending.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture
