@@ -142,6 +142,26 @@ class RoadTargets(Targets):
     camera_group: Tensor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlayInputs(Inputs):
+    """A composed picture, with what the camera saw before something was pasted onto it. `image` is the composed picture, without sources.
+
+    background: (B, 3, H, W) the picture without the pasted object, RGB in [0, 1].
+    """
+
+    background: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlayTargets(Targets):
+    """Depth and mask of a composed picture. `depth_m`, 0 = none, is in metres only where the data set's label claims metres.
+
+    mask: (B, 1, H, W) bool, true where what was pasted covers at least half of the pixel and nothing nearer stands before it.
+    """
+
+    mask: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Meta:
     """Where a sample came from; no two samples of a set have the same, so that validation counts each once.
