@@ -19,6 +19,7 @@ from stadia.diagnostics.watching.data_sets import Forgetting, ScalesApart
 from stadia.diagnostics.watching.dead_answers import DeadAnswers
 from stadia.diagnostics.watching.heights import FlatDepth, ScaleIgnored
 from stadia.diagnostics.watching.loss_spike import LossSpike
+from stadia.diagnostics.watching.uncertainty import AtItsBounds, ConstantUncertainty, FallsAlone
 from stadia.diagnostics.watching.update_size import UpdateSize
 from stadia.training.callbacks import StepCallback
 from stadia.training.run import Run
@@ -34,7 +35,9 @@ class Watch(StepCallback):
 
     def __init__(self, run: Run, console: Console) -> None:
         self.run, self.console = run, console
-        self.instruments = (LossSpike(), UpdateSize(), DeadAnswers(), ScaleIgnored(), FlatDepth(), Forgetting(), ScalesApart())
+        of_numbers = (LossSpike(), UpdateSize(), DeadAnswers())
+        of_uncertainty = (ConstantUncertainty(), FallsAlone(), AtItsBounds())
+        self.instruments = (*of_numbers, *of_uncertainty, ScaleIgnored(), FlatDepth(), Forgetting(), ScalesApart())
         self.told = {found.code for found in found_while_training(run.folder)}
 
     def on_batch(self, trainer: pl.Trainer, task: Task) -> None:

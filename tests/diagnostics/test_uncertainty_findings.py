@@ -1,0 +1,78 @@
+"""What the watch says of an uncertainty (U01 to U03): silence on trainings that learn, and a word on those broken on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+import torch
+
+from stadia.core.types import Prediction
+from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.watching.uncertainty import BOUNDS, AtItsBounds, ConstantUncertainty, FallsAlone
+from stadia.models.depth_net import LOG_UNCERTAINTY, bounded_log_uncertainty
+from stadia.recipes.self_supervised import _said
+
+Row = tuple[float, float, float, float]  # warped over unwarped, tenths of log Sigma
+START: list[Row] = [(0.792, -0.006, -0.004, -0.002), (0.755, -0.096, -0.089, -0.081), (0.678, -0.528, -0.528, -0.528)]
+DIED = [*START, (0.752, -1.363, -1.363, -1.363), *[(0.737, -2.551, -2.551, -2.551), (0.776, -2.166, -2.166, -2.166)] * 12]
+"""D3VO's ablation on RoadWorld, third seed of "full", one row for ten steps; and its first seed, which learnt."""
+LEARNT = [(0.801, -0.009, -0.006, -0.004), (0.765, -0.11, -0.1, -0.07), (0.7, -1.4, -1.1, -0.6)]
+LEARNT += [(0.83, -2.988, -2.681, -2.439), (0.539, -3.087, -2.555, -2.203), (0.408, -3.129, -2.883, -2.57)] * 3
+LEARNT += [(0.352, -4.322, -3.478, -2.628), (0.424, -4.786, -3.46, -2.243)] * 12
+
+
+def asked(rows: Sequence[Row]) -> list[Finding]:
+    instruments = (ConstantUncertainty(), FallsAlone(), AtItsBounds())
+    found = []
+    for number, (fit, *tenths) in enumerate(rows):
+        row = {"train/warped_over_unwarped": fit, **{f"train/log_uncertainty/p{p}": v for p, v in zip((10, 50, 90), tenths, strict=True)}}
+        found += [one for instrument in instruments if (one := instrument.on_row(10 * number + 10, row))]
+    return found
+
+
+def test_a_training_that_learns_is_silent() -> None:
+    assert asked(LEARNT) == []
+
+
+def test_an_uncertainty_that_died_is_named_and_so_is_a_loss_that_falls_by_it_alone() -> None:
+    found = asked(DIED)
+    assert found[0].code == "U01"
+    assert {one.code for one in found} == {"U01", "U02"}
+    constant, alone = (next(one for one in found if one.code == code) for code in ("U01", "U02"))
+    assert constant.evidence["step"] == 80, "five rows after it had moved"
+    assert alone.evidence["step"] == 230, "twenty rows after it had moved"
+    assert alone.evidence["at_the_start"] == 0.755
+
+
+def test_a_start_is_constant_too_and_is_not_named() -> None:
+    assert asked(START[:2] * 40) == []
+
+
+def test_one_row_that_varies_is_enough_to_be_silent() -> None:
+    dead, alive = DIED[-1], LEARNT[-1]
+    assert not [one for one in asked([*[dead] * 4, alive] * 10) if one.code == "U01"]
+
+
+def test_a_geometry_that_fitted_before_uncertainty_came_is_no_loss_that_falls_by_it_alone() -> None:
+    assert asked([(0.31, 0.0, 0.0, 0.0)] * 30 + [(0.31, -4.0, -3.0, -2.0)] * 40) == []
+
+
+def test_a_run_that_goes_on_without_its_start_says_nothing_of_it() -> None:
+    assert not [one for one in asked([(0.75, -3.5, -2.5, -2.0)] * 40) if one.code == "U02"]
+
+
+@pytest.mark.parametrize("logit", [-40.0, 40.0])
+def test_an_uncertainty_at_its_bounds_is_named(logit: float) -> None:
+    bounded = bounded_log_uncertainty(torch.full((1, 1, 32, 64), logit))
+    seen: Mapping[str, torch.Tensor] = _said(Prediction((bounded,), torch.eye(4)[None, None], log_uncertainty=(bounded,)), ("+1",))
+    tenths = [float(seen[f"log_uncertainty/p{p}"]) for p in (10, 50, 90)]
+    assert "U03" in {one.code for one in asked([(0.5, *tenths)] * 5)}
+    assert "U03" not in {one.code for one in asked([(0.5, *tenths)] * 4)}
+
+
+def test_the_bounds_are_those_of_the_network_and_rows_without_an_uncertainty_say_nothing() -> None:
+    assert BOUNDS == LOG_UNCERTAINTY
+    for instrument in (ConstantUncertainty(), FallsAlone(), AtItsBounds()):
+        assert instrument.on_row(10, {"val/residual": 0.1}) is None
+        assert instrument.on_row(10, {"train/warped_over_unwarped": 0.9}) is None
