@@ -20,6 +20,7 @@ from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.models.dpt_config import DptConfig
 from stadia.models.object_pose_config import ObjectPoseNetConfig
+from stadia.models.overlay_config import OverlayNetConfig
 
 
 def model(name: str, part: Any, folder: Path) -> None:
@@ -69,6 +70,18 @@ def attention(name: str, part: Any, folder: Path) -> None:
         built.eval()
         torch.testing.assert_close(built(q[1:], k[1:], v[1:], grid), built(q, k, v, grid)[1:])
         torch.testing.assert_close(built(q, k, torch.full_like(v, 3.0), grid), torch.full_like(v, 3.0))
+
+
+def overlay_network(name: str, part: Any, folder: Path) -> None:
+    """A trunk: two pictures to features at their size, whatever multiples of 8 that is; each sample for itself, slopes everywhere."""
+    torch.manual_seed(0)
+    built, pictures = part(), torch.rand(2, 6, 16, 24)
+    said = built(pictures)
+    assert said.shape == (2, built.channels, 16, 24)
+    (said * torch.rand_like(said)).sum().backward()
+    assert [n for n, p in built.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+    built.eval()
+    torch.testing.assert_close(built(pictures[1:]), built(pictures)[1:])
 
 
 def pose_network(name: str, part: Any, folder: Path) -> None:
@@ -138,7 +151,7 @@ def activation(name: str, part: Any, folder: Path) -> None:
     assert torch.equal(layer.eval()(x), layer(x))
 
 
-CONTRACTS = (model, network, attention, pose_network, pose_head, rotation, activation)
+CONTRACTS = (model, network, attention, overlay_network, pose_network, pose_head, rotation, activation)
 
 
 def _small(**values: Any) -> DepthAndMotionConfig:
@@ -177,9 +190,14 @@ def objectpose_net() -> tuple[StrictModel, Tensor]:
     return config, batch().inputs.image
 
 
+def overlay_net() -> tuple[StrictModel, Tensor]:
+    return OverlayNetConfig(), torch.cat((batch().inputs.image, batch().inputs.sources[:, 0]), dim=1)
+
+
 MODEL_EXAMPLES: dict[str, Callable[[], tuple[StrictModel, Batch[Any, Any] | Tensor]]] = {
     "depth_and_motion": depth_and_motion,
     "dpt": dpt,
     "objectpose_net": objectpose_net,
+    "overlay_net": overlay_net,
 }
 """By name, a model's small configuration and what it sees. What it says is a tensor, or a dataclass of tensors or tuples of them."""

@@ -24,6 +24,7 @@ KINDS = Table(
         "object-datasets": "stadia.data.object_layout:OBJECT_FORMATS",
         "models": "stadia.models:MODELS",
         "networks": "stadia.models:NETWORKS",
+        "overlay-networks": "stadia.models:OVERLAY_NETWORKS",
         "attentions": "stadia.models:ATTENTIONS",
         "pose-nets": "stadia.models:POSE_NETS",
         "pose-heads": "stadia.models:POSE_HEADS",

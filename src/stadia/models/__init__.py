@@ -8,6 +8,7 @@ MODELS = Table(
         "depth_and_motion": "stadia.models.depth_and_motion:DepthAndMotion",
         "dpt": "stadia.models.dpt:Dpt",
         "objectpose_net": "stadia.models.object_pose_net:ObjectPoseNet",
+        "overlay_net": "stadia.models.overlay_net:OverlayNet",
     },
 )
 
@@ -34,6 +35,15 @@ NETWORKS = Table(
         "depth-anything-large": "stadia.models.dpt_networks:depth_anything_large",
     },
 )
+
+OVERLAY_NETWORKS = Table(
+    "overlay network",
+    {
+        "light": "stadia.models.overlay_net:Light",
+        "full": "stadia.models.overlay_net:Full",
+    },
+)
+"""Trunks of `overlay_net`: a module without arguments, (B, 6, H, W) to (B, channels, H, W)."""
 
 POSE_NETS = Table(
     "pose network",

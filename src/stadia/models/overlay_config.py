@@ -1,0 +1,32 @@
+"""Configuration of the networks that see a background and a picture composed on it. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from stadia.core.config import StrictModel, row_of
+from stadia.core.errors import ConfigError
+from stadia.models import OVERLAY_NETWORKS
+
+STRIDE = 8
+"""Both networks halve a picture three times, and add what they double again to what was there before."""
+
+
+class OverlayNetConfig(StrictModel):
+    """The network of the recipe `overlay`.
+
+    network: a row of `stadia parts overlay-networks`: `light`, or `full` with 24,019,618 parameters.
+    start_depth_m: what an untrained network answers, in the unit of the labels.
+    """
+
+    network: Annotated[str, AfterValidator(row_of(OVERLAY_NETWORKS))] = "light"
+    start_depth_m: float = Field(default=10.0, gt=0)
+
+
+def check_size(height: int, width: int) -> None:
+    """Raise ConfigError with the nearest size that fits, where a picture's sides are no multiples of STRIDE."""
+    if height % STRIDE or width % STRIDE or not (height and width):
+        near = f"{max(round(width / STRIDE), 1) * STRIDE}x{max(round(height / STRIDE), 1) * STRIDE}"
+        raise ConfigError("picture size for 'overlay'", found=f"{width}x{height}", expected=f"multiples of {STRIDE}", cure=f"take {near}")
