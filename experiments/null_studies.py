@@ -1,0 +1,85 @@
+"""How often an ablation calls something an effect that does nothing, and how often it finds one that does: simulated studies.
+
+    python experiments/null_studies.py
+    python experiments/null_studies.py --studies 2000 --changes 1 --seeds 3 5 10
+
+No network: the metric of every run is drawn, and judged by the function that `stadia ablate` uses (`stadia.metrics.verdicts.judge`).
+Noise of a run is normal; heavy-tailed (Student's t with 2 degrees of freedom, infinite variance); skewed (log-normal: now and then a bad
+run); of two values (a metric that is counted); or normal beside what the seed does to the base and all changes alike, five times as large
+("shared"). Each study has several changes against one base. It is wrong once if any of them is called better or worse: that may happen in
+5 % of the studies. Of N studies with exactly that rate, 99 of 100 times no more than the tolerance are wrong (binomial); the exact interval
+of the rate (Clopper-Pearson) stands beside the count. Power is that of one change, whose effect is --effect standard deviations of a run's
+own noise, the others doing nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from stadia.metrics.paired import power
+from stadia.metrics.verdicts import judge
+
+Draw = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float64]]
+NOISES: dict[str, Draw] = {
+    "normal": lambda random, shape: random.standard_normal(shape),
+    "heavy tails": lambda random, shape: random.standard_t(2, shape),
+    "skewed": lambda random, shape: random.lognormal(0, 1, shape),
+    "two values": lambda random, shape: random.integers(0, 2, shape).astype(float),
+    "shared": lambda random, shape: random.standard_normal(shape) + 5 * random.standard_normal((1, shape[1])),
+}
+"""(changes and base, seeds) of metrics, all of one distribution."""
+
+
+def called(noise: Draw, effect: float, *, studies: int, changes: int, seeds: int, start: int = 0) -> tuple[int, int]:
+    """Of simulated studies: how many call any change without effect one, and how many find the first change's effect.
+
+    effect: added to the metric of every run of the first change; 0 where it does nothing either.
+    """
+    wrong = found = 0
+    for study in range(studies):
+        values = noise(np.random.default_rng([start, study]), (changes + 1, seeds))
+        values[1] += effect
+        base, *changed = (dict(enumerate(map(float, row))) for row in values)
+        verdicts = judge(base, {f"change {k}": row for k, row in enumerate(changed)})
+        wrong += any(one.decision == "confirmed" for one in verdicts[1 if effect else 0 :])
+        found += effect != 0 and verdicts[0].shown == "worse"
+    return wrong, found
+
+
+def tolerance(studies: int, rate: float = 0.05, sure: float = 0.99) -> int:
+    """The most wrong studies that are still no sign of a rate above `rate`."""
+    return int(stats.binom.ppf(sure, studies, rate))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=200)
+    parser.add_argument("--changes", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[3, 5, 8])
+    parser.add_argument("--effect", type=float, default=2.0, help="in standard deviations of a run's own noise")
+    asked = parser.parse_args()
+    sizes = {"studies": asked.studies, "changes": asked.changes}
+    most = tolerance(asked.studies)
+    print(f"{asked.studies} studies of {asked.changes} changes a row; up to {most} wrong ones are within 5 % (binomial, 99 %)")
+    print(f"{'noise':12} {'seeds':>5} {'called an effect, of none':>27} {'':8} {'found, of ' + format(asked.effect, 'g') + ' sd':>18}")
+    for name, noise in NOISES.items():
+        for seeds in asked.seeds:
+            wrong, _ = called(noise, 0.0, seeds=seeds, **sizes)
+            _, found = called(noise, asked.effect, seeds=seeds, start=1, **sizes)
+            interval = stats.binomtest(wrong, asked.studies).proportion_ci()
+            rate = f"{wrong:4} = {wrong / asked.studies:5.1%} [{interval.low:.1%}, {interval.high:.1%}]"
+            verdict = "within" if wrong <= most else "TOO MANY"
+            print(f"{name:12} {seeds:5} {rate:>27} {verdict:8} {found:6} = {found / asked.studies:6.1%}")
+    print()
+    for seeds in asked.seeds:  # two runs' noises make up a difference's
+        expected = power(asked.effect, 2**0.5, seeds, alpha=0.05 / asked.changes)
+        print(f"power by theory (noncentral t), normal noise, {seeds} seeds, Holm's first step: {expected:.1%}")
+
+
+if __name__ == "__main__":
+    main()
