@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+from stadia.losses.overlay_config import OverlayLossConfig
+from stadia.losses.overlay_terms import Compared
+
 
 def smoothness(name: str, part: Any, folder: Path) -> None:
     """A scalar with a slope: flat depth costs nothing, rough depth something, less where the picture has edges; twice the batch alike."""
@@ -21,3 +24,25 @@ def smoothness(name: str, part: Any, folder: Path) -> None:
     cost.backward()
     assert rough.grad.isfinite().all()
     assert rough.grad.abs().sum() > 0
+
+
+def overlay_loss(name: str, part: Any, folder: Path) -> None:
+    """0 for the truth, more for what is wrong, with a slope there; without a label 0. Its name is the key of its weight."""
+    config = OverlayLossConfig()
+    assert isinstance(getattr(config, name), float)
+    generator = torch.Generator().manual_seed(0)
+    true = 2 + 20 * torch.rand(2, 1, 8, 10, generator=generator, dtype=torch.float64)
+    mask = torch.rand(true.shape, generator=generator) < 0.3
+    sure = torch.where(mask, 40.0, -40.0).double()
+    assert 0 <= float(part(Compared.of(true.log(), true, sure, mask, config), config)) < 1e-9
+    depth, logits = (x.clone().requires_grad_() for x in (true.log().flip(-1), -0.1 * sure))
+    error = part(Compared.of(depth, true, logits, mask, config), config)
+    assert error.ndim == 0
+    assert float(error.detach()) > 1e-3
+    (asked, other) = (depth, logits) if name.startswith("depth") else (logits, depth)
+    error.backward()
+    assert asked.grad.isfinite().all()
+    assert asked.grad.abs().sum() > 0
+    assert other.grad is None or not other.grad.any()
+    if name.startswith("depth"):
+        assert float(part(Compared.of(depth, 0 * true, logits, mask, config), config).detach()) == 0

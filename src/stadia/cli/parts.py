@@ -34,6 +34,7 @@ KINDS = Table(
         "losses": "stadia.losses:LOSSES",
         "smoothness": "stadia.losses:SMOOTHNESS",
         "sparse-depth-losses": "stadia.losses:SPARSE_DEPTH_LOSSES",
+        "overlay-losses": "stadia.losses:OVERLAY_LOSSES",
         "rotation-losses": "stadia.losses:ROTATION_LOSSES",
         "optimisers": "stadia.training:OPTIMISERS",
         "schedules": "stadia.training:SCHEDULES",

@@ -7,6 +7,7 @@ LOSSES = Table(
     {
         "selfsup": "stadia.losses.selfsup:SelfSupervisedLoss",
         "sparse_depth": "stadia.losses.sparse_depth:SparseDepthLoss",
+        "overlay": "stadia.losses.overlay:OverlayLoss",
     },
 )
 
@@ -36,6 +37,21 @@ SPARSE_DEPTH_LOSSES = Table(
     },
 )
 """What sparse_depth adds up, by the key of its weight: (Labelled, SparseDepthConfig) to a scalar, 0 where nothing is labelled."""
+
+OVERLAY_LOSSES = Table(
+    "overlay loss",
+    {
+        "depth_mse": "stadia.losses.overlay_terms:depth_mse",
+        "depth_l1": "stadia.losses.overlay_terms:depth_l1",
+        "depth_smooth_l1": "stadia.losses.overlay_terms:depth_smooth_l1",
+        "depth_ssim": "stadia.losses.overlay_terms:depth_ssim",
+        "depth_gradient": "stadia.losses.overlay_terms:depth_gradient",
+        "mask_bce": "stadia.losses.overlay_terms:mask_bce",
+        "mask_mse": "stadia.losses.overlay_terms:mask_mse",
+        "mask_dice": "stadia.losses.overlay_terms:mask_dice",
+    },
+)
+"""What the loss of composed pictures adds up, by the key of its weight: (Compared, OverlayLossConfig) to a scalar, 0 without labels."""
 
 _AWAY = "minus the logarithm has its least value at 180 degrees: it turns rotations away from the truth while it falls; take 'bounded_log'"
 

@@ -1,0 +1,57 @@
+"""The loss of composed pictures: depth and mask, by terms that are named, weighted, and told apart until the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from stadia.core.errors import GeometryError
+from stadia.losses import OVERLAY_LOSSES
+from stadia.losses.overlay_config import OverlayLossConfig
+from stadia.losses.overlay_terms import Compared
+from stadia.losses.report import LossReport
+
+
+class OverlayLoss:
+    """The weighted sum of OVERLAY_LOSSES. A pixel without a depth label is not read; a picture without one has a mask all the same.
+
+    Terms are means over what all processes' batches show, so that every process has to call it. Runs in float32 at least.
+    """
+
+    def __init__(self, config: OverlayLossConfig | None = None) -> None:
+        self.config = config or OverlayLossConfig()
+        self.weights = self.config.weights
+        self._rows = {name: OVERLAY_LOSSES.load(name) for name in self.weights}
+
+    def __call__(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> LossReport:
+        """The loss of a batch with the weights of the configuration; see `terms` and `report`."""
+        return self.report(self.terms(log_depth, mask_logits, true, mask))
+
+    def terms(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """The terms that count, by name: scalars, unweighted, with their graph.
+
+        Args:
+            log_depth: (B, 1, H, W) ln z, in the labels' unit.  mask_logits: (B, 1, H, W).
+            true: (B, 1, H, W) z, 0 = none.  mask: (B, 1, H, W) bool, or in [0, 1], cut at a half.
+
+        Raises GeometryError where they differ in size.
+        """
+        shapes = [tuple(x.shape) for x in (log_depth, mask_logits, true, mask)]
+        if len(set(shapes)) > 1 or len(shapes[0]) != 4 or shapes[0][1] != 1:
+            raise GeometryError(
+                "depth, mask and their labels",
+                found=", ".join(map(str, shapes)),
+                expected="four maps (B, 1, H, W) of one size",
+                cure="compare at the labels' size: an answer that is enlarged first has round corners",
+            )
+        with torch.autocast(log_depth.device.type, enabled=False):
+            given = Compared.of(log_depth, true, mask_logits, mask, self.config)
+            return {name: row(given, self.config) for name, row in self._rows.items()}
+
+    def report(self, terms: Mapping[str, Tensor], factors: Mapping[str, Tensor | float] | None = None) -> LossReport:
+        """Their weighted sum; `factors` multiply the weights, by name, where they are balanced."""
+        entering = {name: self.weights[name] * (factors or {}).get(name, 1.0) * value for name, value in terms.items()}
+        total = torch.stack(list(entering.values())).sum()
+        return LossReport(total, {name: value.detach() for name, value in entering.items()}, {}, least=dict.fromkeys(entering, 0.0))

@@ -1,0 +1,96 @@
+"""The terms of the loss of composed pictures, by name in OVERLAY_LOSSES: each a mean over what is labelled, 0 where nothing is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.losses import mask as masks
+from stadia.losses.overlay_config import OverlayLossConfig
+from stadia.losses.photometric import ssim_distance
+from stadia.losses.reduction import mean_count, sum_by
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What every term is given, (B, 1, H, W) each, float32 or better.
+
+    depth, true: ln z and ln z_true, scaled so that the labels' range is 0 to 1; both 0 where not known.
+    known: where depth has a label.
+    mask_logits: of what was pasted.  mask: 1 there, else 0: nothing between, since a soft label would put a floor under cross-entropy.
+    """
+
+    depth: Tensor
+    true: Tensor
+    known: Tensor
+    mask_logits: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, log_depth: Tensor, true: Tensor, mask_logits: Tensor, mask: Tensor, config: OverlayLossConfig) -> Compared:
+        """From ln z, z_true (0 = none), logits, and a mask in [0, 1], which is cut at a half."""
+        kind = torch.promote_types(log_depth.dtype, torch.float32)
+        known = (true > config.min_depth) & (true < config.max_depth)
+        nearest, reach = math.log(config.min_depth), math.log(config.max_depth / config.min_depth)
+        true = ((true.where(known, config.min_depth).to(kind).log() - nearest) / reach).where(known, 0.0)
+        depth = ((log_depth.to(kind) - nearest) / reach).where(known, 0.0)
+        return cls(depth, true, known, mask_logits.to(kind), (mask >= 0.5 if mask.is_floating_point() else mask).to(kind))
+
+    @property
+    def error(self) -> Tensor:
+        return self.depth - self.true
+
+
+def _over(values: Tensor, where: Tensor) -> Tensor:
+    """The mean over `where`, as of one batch of all processes; every process has to call it."""
+    return sum_by(values.where(where, 0.0), mean_count(where.sum().to(values.dtype)))
+
+
+def depth_mse(given: Compared, config: OverlayLossConfig) -> Tensor:
+    """Mean of d^2."""
+    return _over(given.error.square(), given.known)
+
+
+def depth_l1(given: Compared, config: OverlayLossConfig) -> Tensor:
+    """Mean of |d|."""
+    return _over(given.error.abs(), given.known)
+
+
+def depth_smooth_l1(given: Compared, config: OverlayLossConfig) -> Tensor:
+    """Mean of Huber's function over its `beta`: d^2 / 2 beta as far as |d| < beta, then |d| - beta / 2."""
+    return _over(F.smooth_l1_loss(given.depth, given.true, reduction="none", beta=config.smooth_l1_beta), given.known)
+
+
+def depth_ssim(given: Compared, config: OverlayLossConfig) -> Tensor:
+    """Mean of 1 - SSIM over 3x3 windows of which every pixel is known, for values in [0, 1]."""
+    whole = -F.max_pool2d(-given.known.float(), 3, stride=1, padding=1) > 0.5
+    return _over(2 * ssim_distance(given.depth, given.true), whole)
+
+
+def depth_gradient(given: Compared, config: OverlayLossConfig) -> Tensor:
+    """Mean of |dx d| plus mean of |dy d|, between neighbours that are both known."""
+    d, known = given.error, given.known
+    along_x = _over((d[..., 1:] - d[..., :-1]).abs(), known[..., 1:] & known[..., :-1])
+    along_y = _over((d[..., 1:, :] - d[..., :-1, :]).abs(), known[..., 1:, :] & known[..., :-1, :])
+    return along_x + along_y
+
+
+def mask_bce(given: Compared, config: OverlayLossConfig) -> Tensor:
+    """Mean binary cross-entropy over all pixels."""
+    return _over(F.binary_cross_entropy_with_logits(given.mask_logits, given.mask, reduction="none"), torch.ones_like(given.known))
+
+
+def mask_mse(given: Compared, config: OverlayLossConfig) -> Tensor:
+    """Mean squared error of the probability over all pixels."""
+    return _over((given.mask_logits.sigmoid() - given.mask).square(), torch.ones_like(given.known))
+
+
+def mask_dice(given: Compared, config: OverlayLossConfig) -> Tensor:
+    """1 - Dice of each picture that shows something pasted, their mean."""
+    logits = torch.cat((torch.zeros_like(given.mask_logits), given.mask_logits), dim=1)  # of two classes: their softmax is the sigmoid
+    shown = given.mask.flatten(1).any(1)
+    return _over(masks.dice(logits, given.mask[:, 0]), shown)

@@ -1,0 +1,142 @@
+"""The loss of composed pictures: each term by hand, what it does not read, and what the published one had wrong."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from stadia.core.errors import GeometryError
+from stadia.losses import OVERLAY_LOSSES
+from stadia.losses.overlay import OverlayLoss
+from stadia.losses.overlay_config import OverlayLossConfig
+
+NONE = dict.fromkeys(OVERLAY_LOSSES, 0.0)
+REACH = math.log(80 / 0.25)
+
+
+def only(**weights: float) -> OverlayLoss:
+    """These terms; another one as well where depth or mask would have none."""
+    return OverlayLoss(OverlayLossConfig(**{**NONE, "depth_l1": 1e-9, "mask_bce": 1e-9, **weights}))
+
+
+@pytest.fixture
+def given() -> tuple[torch.Tensor, ...]:
+    """Logarithm of z, logits, z with holes, mask."""
+    generator = torch.Generator().manual_seed(0)
+    true = 1 + 20 * torch.rand(2, 1, 8, 10, generator=generator, dtype=torch.float64)
+    log_depth = true.log() + 0.3 * torch.randn(true.shape, generator=generator, dtype=torch.float64)
+    holes = torch.rand(true.shape, generator=generator) < 0.2
+    logits = torch.randn(true.shape, generator=generator, dtype=torch.float64)
+    return log_depth, logits, true.masked_fill(holes, 0), torch.rand(true.shape, generator=generator) < 0.3
+
+
+def test_terms_by_hand(given):
+    log_depth, logits, true, mask = given
+    known = true > 0
+    d, p = (log_depth[known] - true[known].log()) / REACH, logits.sigmoid()
+    by_hand = {
+        "depth_mse": d.square().mean(),
+        "depth_l1": d.abs().mean(),
+        "depth_smooth_l1": torch.where(d.abs() < 0.02, d.square() / 0.04, d.abs() - 0.01).mean(),
+        "mask_bce": -torch.where(mask, p, 1 - p).log().mean(),
+        "mask_mse": (p - mask.double()).square().mean(),
+        "mask_dice": (1 - (2 * (p * mask).sum((1, 2, 3)) + 1) / ((p + mask.double()).sum((1, 2, 3)) + 1)).mean(),
+    }
+    full = ((log_depth - true.where(known, 1.0).log()) / REACH).where(known, torch.nan)
+    by_hand["depth_gradient"] = full.diff(dim=-1).abs().nanmean() + full.diff(dim=-2).abs().nanmean()
+    for name, value in by_hand.items():
+        torch.testing.assert_close(only(**{name: 2.0})(*given).terms[name], 2 * value)
+
+
+@pytest.mark.parametrize("name", OVERLAY_LOSSES)
+def test_what_has_no_label_is_neither_read_nor_taught(given, name):
+    """D-04, for every term; nor is what a wrong answer says there, be it NaN."""
+    log_depth, logits, true, mask = given
+    asked = log_depth.clone().requires_grad_()
+    report = only(**{name: 1.0})(asked, logits, true, mask)
+    report.total.backward()
+    assert (asked.grad[true == 0] == 0).all()
+    wild = log_depth.where(true > 0, torch.nan)
+    assert float(only(**{name: 1.0})(wild, logits, true, mask).total) == float(report.total.detach())
+
+
+def test_batches_without_any_label_cost_nothing_and_are_finite(given):
+    log_depth, logits, true, mask = given
+    loss = OverlayLoss(OverlayLossConfig(**dict.fromkeys(OVERLAY_LOSSES, 1.0)))
+    log_depth.requires_grad_()
+    report = loss(log_depth, logits, torch.zeros_like(true), torch.zeros_like(mask))
+    assert {n: float(v) for n, v in report.terms.items() if n.startswith("depth") or n == "mask_dice"} == dict.fromkeys(
+        ("depth_mse", "depth_l1", "depth_smooth_l1", "depth_ssim", "depth_gradient", "mask_dice"), 0.0
+    )
+    report.total.backward()
+    assert (log_depth.grad == 0).all()
+
+
+def test_another_unit_of_length_is_a_constant_that_cancels(given):
+    """Depth is compared as ln z: an error of a tenth costs as much at 2 m as at 20 m, and as much in feet."""
+    log_depth, logits, true, mask = given
+    weights = dict.fromkeys(("depth_mse", "depth_l1", "depth_smooth_l1", "depth_gradient"), 1.0)
+    metres = only(**weights)(log_depth, logits, true, mask).terms
+    feet = only(**weights)(log_depth + math.log(3.0), logits, 3.0 * true, mask).terms
+    for name in weights:
+        torch.testing.assert_close(feet[name], metres[name])
+
+
+def test_ssim_knows_the_range_of_what_it_compares():
+    """M-06: with the range of bytes on values in [0, 1], 1 - SSIM of noise is .1 times the squared error, and of no effect."""
+    true = 0.25 * torch.exp(REACH * torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(1)))
+    noise = math.log(0.25) + REACH * torch.rand(true.shape, generator=torch.Generator().manual_seed(2))
+    terms = only(depth_ssim=1.0)(noise, torch.zeros_like(true), true, true > 5).terms
+    assert terms["depth_ssim"] > 0.5
+
+
+def test_smooth_l1_is_no_copy_of_mse(given):
+    """M-07: at beta 1 it is half of MSE for all errors below 1, which all are; at the default it is none."""
+    log_depth, logits, true, mask = given
+    ratios = {}
+    for beta in (1.0, 0.02):
+        loss = OverlayLoss(OverlayLossConfig(**{**NONE, "depth_mse": 1.0, "depth_smooth_l1": 1.0, "mask_bce": 1.0}, smooth_l1_beta=beta))
+        each = [loss(true.clamp(min=1).log() + far * (log_depth - true.clamp(min=1).log()), logits, true, mask).terms for far in (0.05, 1)]
+        ratios[beta] = [float(terms["depth_smooth_l1"] / terms["depth_mse"]) for terms in each]
+    assert ratios[1.0] == pytest.approx([0.5, 0.5])
+    assert ratios[0.02][0] > 2 * ratios[0.02][1]
+
+
+def test_soft_masks_are_cut_at_a_half(given):
+    """M-17: a label between would put a floor under cross-entropy that no network can pass."""
+    log_depth, _, true, mask = given
+    soft = torch.where(mask, 0.8, 0.3)
+    sure = torch.where(mask, 40.0, -40.0).double()
+    assert float(only(mask_bce=1.0)(log_depth, sure, true, soft).terms["mask_bce"]) < 1e-12
+
+
+def test_the_loss_of_a_batch_is_that_of_its_pixels_however_they_are_ordered(given):
+    loss = OverlayLoss(OverlayLossConfig(**dict.fromkeys(OVERLAY_LOSSES, 1.0)))
+    flipped = [x.flip(0) for x in given]
+    torch.testing.assert_close(loss(*flipped).total, loss(*given).total)
+    assert float(loss(*given).total) == pytest.approx(sum(float(v) for v in loss(*given).terms.values()))
+
+
+@pytest.mark.parametrize(
+    ("given_", "message"),
+    [
+        (
+            {**NONE, "mask_bce": 1.0, "depth_gradient": 1.0},
+            "leaves a constant open; no term says how far off depth is",
+        ),
+        ({**NONE, "depth_l1": 1.0}, "no term says how far off mask is"),
+        ({"min_depth": 9.0, "max_depth": 9.0}, "no label is left"),
+    ],
+)
+def test_losses_that_cannot_train_are_refused(given_, message):
+    with pytest.raises(ValidationError, match=message):
+        OverlayLossConfig(**given_)
+
+
+def test_maps_of_two_sizes_are_refused(given):
+    log_depth, logits, true, mask = given
+    with pytest.raises(GeometryError, match="an answer that is enlarged first has round corners"):
+        OverlayLoss()(log_depth[..., ::2], logits[..., ::2], true, mask)
