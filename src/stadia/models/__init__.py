@@ -51,6 +51,7 @@ POSE_NETS = Table(
         "resnet": "stadia.models.pose_net:resnet",
         "d3vo": "stadia.models.pose_net:d3vo",
         "shared": "stadia.models.pose_net:shared",
+        "correlation": "stadia.models.pose_net:correlation",
     },
 )
 

@@ -27,7 +27,8 @@ class DepthAndMotionConfig(StrictModel):
     brightness: the pose network also says gain and offset of brightness between two pictures, the stereo pair too. (These three: D3VO,
         arXiv 2003.01060; the loss asks for whatever the networks say.)
     brightness_scale: multiplies the heads of gain and offset.
-    pose_net: what compares two pictures (`stadia parts pose-nets`): `resnet`, `d3vo`, or `shared`, the depth network's own encoder.
+    pose_net: what compares two pictures (`stadia parts pose-nets`): `resnet`, `d3vo`, `shared`, the depth network's own encoder, or
+        `correlation`, which learns motion from little data.
     pose_head: what makes numbers of that (`stadia parts pose-heads`); `linear` is bound to the size of the training's pictures.
     rotation: what its three numbers mean, axis_angle or euler (`stadia parts rotations`).
     activation, decoder_activation: of the pose network's own layers, and of the depth network's decoder (`stadia parts activations`).

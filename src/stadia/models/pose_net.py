@@ -17,6 +17,7 @@ from stadia.models import ACTIVATIONS, POSE_HEADS, POSE_NETS, ROTATIONS
 from stadia.models.brightness import brightness_from_logits
 from stadia.models.config import DepthAndMotionConfig
 from stadia.models.encoders import Encoder
+from stadia.models.pose_correlation import Correlation
 from stadia.models.pose_heads import Activation
 
 
@@ -91,6 +92,11 @@ def d3vo(config: DepthAndMotionConfig, depth_encoder: Encoder) -> SevenConvoluti
 def shared(config: DepthAndMotionConfig, depth_encoder: Encoder) -> Shared:
     """The depth network's encoder on each picture: one encoder for both jobs, and no weights of its own but the head's."""
     return Shared(depth_encoder)
+
+
+def correlation(config: DepthAndMotionConfig, depth_encoder: Encoder) -> Correlation:
+    """Small networks on what the pictures' features correlate to: from random weights and little data the one that sees motion."""
+    return Correlation(ACTIVATIONS.load(config.activation))
 
 
 class SevenConvolutions(nn.Module):
