@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera
 from stadia.diagnostics.checks.splits import splits
+from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.geometry.camera import from_field_of_view
+
+PNG = b"\x89PNG"
 
 
 class Drive(Recording):
@@ -36,6 +39,31 @@ class Drive(Recording):
 
 def found(train: dict[Drive, range], val: dict[Drive, range]) -> list[Finding]:
     return list(splits({"train": list(train.items()), "val": list(val.items())}))
+
+
+def drawn(train: dict[Drive, range], val: dict[Drive, range], caplog: pytest.LogCaptureFixture) -> Finding:
+    (one,) = preflight([], {"train": list(train.items()), "val": list(val.items())})
+    assert "no picture" not in caplog.text
+    return one
+
+
+def test_its_picture_shows_the_held_out_frame_beside_the_nearest_that_trains(caplog: pytest.LogCaptureFixture) -> None:
+    a, b = Drive("drive a"), Drive("b")
+    one = drawn({a: range(30), b: range(40)}, {a: range(35, 40)}, caplog)
+    assert one.evidence == {"val": ["drive a 35"], "train": ["drive a 29"]}
+    assert one.picture.startswith(PNG)
+
+
+def test_another_cut_is_told_where_the_recording_itself_trains_too() -> None:
+    raw, cut = Drive("raw", "day 3"), Drive("06", "day 3")
+    (one,) = found({cut: range(20), raw: range(30)}, {raw: range(35, 40)})
+    assert (one.severity, one.evidence) == (Severity.WARN, {"val": ["raw 35"], "train": ["06 19"]})
+
+
+def test_its_picture_shows_the_other_cut_of_the_drive(caplog: pytest.LogCaptureFixture) -> None:
+    one = drawn({Drive("06", "day 3"): range(20)}, {Drive("raw", "day 3"): range(20, 40), Drive("other"): range(40)}, caplog)
+    assert one.evidence == {"val": ["raw 20"], "train": ["06 19"]}
+    assert one.picture.startswith(PNG)
 
 
 def test_blocks_of_recordings_are_a_note() -> None:

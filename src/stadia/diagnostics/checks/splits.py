@@ -230,10 +230,16 @@ def _drives(name: str, held_name: str, train: Sequence[Frames], held: Sequence[F
 
     Of a single recording there is no other way, and nothing to say.
     """
-    trained = {recording.session: recording.name for recording, indices in train if len(indices)}
-    shared = {recording.name: trained[recording.session] for recording, indices in held if len(indices) and recording.session in trained}
-    if not shared or len({recording.name for recording, _ in (*train, *held)}) == 1:
+    trained = [(recording, indices[0]) for recording, indices in train if len(indices)]
+    beside: list[tuple[Frame, Frame]] = []
+    for recording, indices in held:
+        cuts = [frame for frame in trained if frame[0].session == recording.session]
+        if len(indices) and cuts:
+            another = next((frame for frame in cuts if frame[0].name != recording.name), cuts[0])
+            beside.append(((recording, indices[0]), _same_recording(another[0], indices[0], train) or another))
+    if not beside or len({recording.name for recording, _ in (*train, *held)}) == 1:
         return
+    shared = {frame[0].name: other[0].name for frame, other in beside}
     total = len({recording.name for recording, indices in held if len(indices)})
     cut_twice = {first: second for first, second in shared.items() if first != second}
     other = next(iter(cut_twice.items()), None)
@@ -243,7 +249,7 @@ def _drives(name: str, held_name: str, train: Sequence[Frames], held: Sequence[F
         Severity.WARN if other else Severity.NOTE,
         measured=of + (f", under another name: '{other[0]}' and '{other[1]}'" if other else ""),
         expected="none, for scores of places that training has not seen",
-        evidence={held_name: list(shared)[:8], name: list(shared.values())[:8]},
+        evidence={held_name: [_label(*frame) for frame, _ in beside[:8]], name: [_label(*frame) for _, frame in beside[:8]]},
         where=sorted(shared),
     )
 
