@@ -136,6 +136,23 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
+def read_rgba(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 4): RGB and straight alpha of a PNG; 16 bits become 8.
+
+    Raises DataError naming the file where it has no alpha channel, or one that cuts out nothing: opaque or transparent everywhere.
+    """
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    cure = "cut the object out: a PNG with transparency around it"
+    if stored.ndim != 3 or stored.shape[2] != 4:
+        found = "a JPEG, which has no alpha channel" if data.startswith(_JPEG_SIGNATURE) else "no alpha channel"
+        raise DataError(path, found=found, expected="a PNG with red, green, blue and alpha", cure=cure)
+    if stored.dtype == np.uint16:
+        stored = (stored >> 8).astype(np.uint8)
+    if (stored[..., 3] == stored[0, 0, 3]).all():
+        raise DataError(path, found=f"alpha {stored[0, 0, 3]} everywhere", expected="0 around the object", cure=cure)
+    return np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGRA2RGBA), np.uint8)
+
+
 def check_ends(path: Path) -> None:
     """Raise DataError where a file is missing, no picture, or cut off: by its ends, and read whole where these are unusual."""
     if path.is_file():

@@ -6,7 +6,6 @@ Hardware and time: two cores, no GPU, ten minutes. Expected score and measured f
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stadia.core.errors import RunError
 from stadia.core.files import write_json
-from stadia.data.cache import cache_folder, exclusively
 from stadia.data.config import CacheConfig
+from stadia.data.roadworld.cached import FRAMES, demo_worlds
 from stadia.data.roadworld.presets import DEMO
-from stadia.data.roadworld.write import VERSION, write_roadworld
 from stadia.data.sources import open_recordings
 from stadia.evaluation.mean_depth import mean_depth_of
 from stadia.evaluation.predictions import Provenance
@@ -93,16 +91,12 @@ def run(out: Path, overrides: Sequence[str] = ()) -> Demo:
 
 def render_worlds(console: Console) -> Path:
     """The demo's worlds in the cache; what is already there is kept. Processes that want the same wait for the first."""
-    settings = hashlib.sha256(DEMO.model_dump_json().encode()).hexdigest()[:8]  # other settings are other worlds
-    folder = cache_folder(CacheConfig()) / f"roadworld-demo-{VERSION}-{settings}"
     columns = (TextColumn("rendering RoadWorld"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
-    frames = sum(DEMO.worlds.values()) * DEMO.frames
     if not console.is_terminal:
-        console.print(f"rendering RoadWorld, {frames} frames, or reading them from the cache")
-    with exclusively(folder), Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=frames)
-        write_roadworld(DEMO, folder, advance=lambda frames: progress.advance(bar, frames))
-    return folder
+        console.print(f"rendering RoadWorld, {FRAMES} frames, or reading them from the cache")
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=FRAMES)
+        return demo_worlds(CacheConfig(), lambda frames: progress.advance(bar, frames))
 
 
 def summarise(scores: Evaluation, network: Evaluation, baseline: Evaluation, *, wall_s: float, peak_rss_mb: float) -> dict[str, Any]:

@@ -55,6 +55,30 @@ class TableWorldConfig(StrictModel):
         return {split: getattr(self, split) for split in SPLITS}
 
 
+class CutoutConfig(StrictModel):
+    """A set of objects cut out: how many, seen from how many sides, and how large.
+
+    train, val, test: number of objects. Each is drawn from (seed, split, index): no two splits share one.
+    views: pictures of each object.  side: height and width of a picture, pixels.
+    elevation_deg: range of the camera's height over the object, as an angle.  field_of_view_deg: of the camera.
+    supersampling: N for N x N samples a pixel, of which alpha is the share that show the object.
+    """
+
+    train: Annotated[int, Field(ge=0)] = 240
+    val: Annotated[int, Field(ge=0)] = 40
+    test: Annotated[int, Field(ge=0)] = 40
+    views: Annotated[int, Field(ge=1, le=100)] = 3
+    side: Annotated[int, Field(ge=16, le=2048)] = 128
+    elevation_deg: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(le=85)]] = (2.0, 25.0)
+    field_of_view_deg: Annotated[float, Field(ge=5, le=90)] = 30.0
+    supersampling: Supersampling = 5
+
+    @property
+    def objects(self) -> dict[str, int]:
+        """Number of objects of each split."""
+        return {split: getattr(self, split) for split in SPLITS}
+
+
 TINY = TableWorldConfig(train=4, val=2, test=2, views=2)
 """For tests: eight tables, rendered in seconds."""
 

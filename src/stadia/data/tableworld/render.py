@@ -61,8 +61,8 @@ class TableRenderer:
         self.table, self.config = table, config
         K, assembly = table.K, table.assembly
         self.lens = Lens(K[0, 0], K[1, 1], K[0, 2], K[1, 2], config.height, config.width, config.supersampling)
-        self._scene = Scene(assembly.vertices, assembly.body, assembly.triangles, assembly.surfaces, table.textures, table.sky_texture)
-        self._light = self._make_light()
+        self.scene = Scene(assembly.vertices, assembly.body, assembly.triangles, assembly.surfaces, table.textures, table.sky_texture)
+        self.light = self._make_light()
 
     def _make_light(self) -> Light:
         assembly, lamp = self.table.assembly, self.table.lamp
@@ -103,7 +103,7 @@ class TableRenderer:
         T_world_camera = table.T_world_camera[view]
         T_camera_world = np.linalg.inv(T_world_camera)
         noise = generator(table.seed, "noise", view) if config.noise else None
-        shot = expose(self._scene, T_camera_world[None], self.lens, self._light, gain=float(table.gains[view]), noise=noise)
+        shot = expose(self.scene, T_camera_world[None], self.lens, self.light, gain=float(table.gains[view]), noise=noise)
         part = np.where(shot.index >= 0, table.assembly.part[shot.index], 0)
         owner = table.object_of_part[part]
         seen, instance = [], np.zeros(owner.shape, np.uint8)

@@ -87,7 +87,7 @@ def draw_shapes(seed: int, config: TableWorldConfig) -> list[Shape]:
     return sorted(shapes, key=lambda shape: -float(shape.size_m[0] * shape.size_m[2]))
 
 
-def _upright(yaw: float, x: float, z: float, height_m: float) -> Points:
+def upright(yaw: float, x: float, z: float, height_m: float) -> Points:
     """(4, 4) from an object's frame, y up, to the world, y down: standing on the table, turned by `yaw`."""
     c, s = np.cos(yaw), np.sin(yaw)
     return np.array([[c, 0, -s, x], [0, -1.0, 0, -height_m / 2], [-s, 0, -c, z], [0, 0, 0, 1]])
@@ -102,7 +102,7 @@ def place(seed: int, shapes: Sequence[Shape], half: Points) -> list[Placed]:
         for attempt in range(_TRIES):
             reach = 0.12 + 0.2 * attempt / _TRIES  # first close to the middle, then farther out
             x, z = random.uniform(-reach, reach, 2) * (1.25, 0.9)
-            T = _upright(random.uniform(0, 2 * np.pi), x, z, float(shape.size_m[1]))
+            T = upright(random.uniform(0, 2 * np.pi), x, z, float(shape.size_m[1]))
             corners = footprint(shape, _GAP_M / 2) @ T[[0, 2]][:, [0, 2]].T + T[[0, 2], 3]
             if not outside(corners, half) and not any(overlapping(corners, other) for other in taken):
                 placed.append(Placed(len(placed) + 1, shape, T))
@@ -174,7 +174,7 @@ def _room(random: np.random.Generator, half: Points) -> tuple[Mesh, Mesh]:
     return ground, board
 
 
-def _named(mesh: Mesh, number: int) -> Mesh:
+def named(mesh: Mesh, number: int) -> Mesh:
     """Parts with the textures of one object."""
     return [replace(part, material=f"{part.material}{number}" if part.material in ("label", "paint") else part.material) for part in mesh]
 
@@ -189,7 +189,7 @@ def make_table(seed: int, config: TableWorldConfig) -> Table:
     owners, handles = [0] * len(parts), [False] * len(parts)
     for one in objects:
         for mesh, is_handle in ((one.shape.mesh, False), (one.shape.handle, True)):
-            parts += transformed(_named(mesh, one.number - 1), one.T_world_object)
+            parts += transformed(named(mesh, one.number - 1), one.T_world_object)
             owners += [one.number] * len(mesh)
             handles += [is_handle] * len(mesh)
     textures = make_textures(seed, len(objects))

@@ -1,0 +1,137 @@
+"""What things are pasted onto: pictures of recordings with their depth, and which of them train."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.recording import Recording
+from stadia.data.cache import Progress
+from stadia.data.config import SourceOptions
+from stadia.data.overlay.config import BackgroundConfig
+from stadia.data.overlay.label import Label
+from stadia.data.overlay.teacher import TaughtRecording, taught
+from stadia.data.resize import resize_depth, resize_picture
+from stadia.data.sources import named_splits, open_recordings
+from stadia.data.splits import Frames, split_blocks, whole
+from stadia.geometry.numpy_camera import cropped_K, resized_K
+
+_LOOKED_AT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Scenery:
+    """A background at the network's size: (H, W, 3) uint8 RGB, (H, W) depth, 0 = none, and K (3, 3)."""
+
+    image: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    K: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """A picture of a recording."""
+
+    recording: Recording
+    index: int
+    side: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.recording.name}/{self.side}/{self.recording.stem(self.index, self.side)}"
+
+    @property
+    def file(self) -> Path | None:
+        return self.recording.file(self.index, self.side)
+
+    def scenery(self, height: int, width: int) -> Scenery:
+        """The largest window of this shape in the middle of the picture, at this size; its camera and depth with it.
+
+        Raises DataError where there is no depth.
+        """
+        image, depth = self.recording.image(self.index, self.side), self.recording.depth_m(self.index, self.side)
+        if depth is None or not (depth > 0).any():
+            raise DataError(
+                self.file or self.name,
+                found="no depth",
+                expected="the depth of what things are pasted onto",
+                cure="leave the picture out, or name predictions of it by backgrounds.teacher",
+            )
+        H, W = image.shape[:2]
+        h, w = min(H, max(1, round(W * height / width))), min(W, max(1, round(H * width / height)))
+        top, left = (H - h) // 2, (W - w) // 2
+        window = slice(top, top + h), slice(left, left + w)
+        K = resized_K(cropped_K(self.recording.K(self.index, self.side), left, top), (h, w), height, width)
+        depth = resize_depth(np.ascontiguousarray(depth[window]), height, width)
+        return Scenery(resize_picture(np.ascontiguousarray(image[window]), height, width), depth, K)
+
+
+def open_backgrounds(
+    path: Path, config: BackgroundConfig, height: int, width: int, progress: Progress | None = None
+) -> tuple[dict[str, list[Background]], Label]:
+    """The backgrounds of each split, and what their depth is.
+
+    A data set that names splits is taken at its word, its test worlds too; of another one whole recordings validate where
+    `split_by.val_recordings` names them, else blocks of frames. Raises DataError where pictures have no depth.
+    """
+    options = config.model_dump(include=set(SourceOptions.model_fields)) | {"size": config.size or (max(height, 32), max(width, 32))}
+    recordings = open_recordings(path, config.format, progress=progress, **options)
+    if config.teacher is not None:
+        recordings = taught(recordings, Path(config.teacher))
+    _check_depth(recordings)
+    first = recordings[0]
+    label = first.label if isinstance(first, TaughtRecording) else Label()
+    how, own = config.split_by, named_splits(path, config.format)
+    by_split: dict[str, list[Frames]]
+    if "train" in own and not how.val_recordings and config.split is None:
+        by_split = {s: [f for r in recordings if _is(r, names) for f in whole(r, config.sides)] for s, names in own.items()}
+    elif how.val_recordings:
+        val = [r for r in recordings if _is(r, how.val_recordings)]
+        rest = [r for r in recordings if r not in val]
+        by_split = {s: [f for r in some for f in whole(r, config.sides)] for s, some in (("train", rest), ("val", val))}
+    else:
+        blocks = split_blocks(recordings, how, config.sides)
+        by_split = {"train": blocks.train, "val": blocks.val}
+    found = {
+        split: [Background(part.recording, index, part.side) for part in parts for index in part.indices]
+        for split, parts in by_split.items()
+    }
+    if not found.get("train"):
+        raise DataError(path, found="no background to train on", expected="one at least", cure="see backgrounds.split_by")
+    return found, label
+
+
+def _is(recording: Recording, names: Sequence[str]) -> bool:
+    return any(recording.name == name or recording.name.endswith(f"/{name}") for name in names)
+
+
+def _check_depth(recordings: Sequence[Recording]) -> None:
+    """A look at a few frames of each: recordings without any depth are named before anything is composed."""
+    bare = [
+        recording.name
+        for recording in recordings
+        if all(recording.depth_m(int(i)) is None for i in np.unique(np.linspace(0, len(recording) - 1, _LOOKED_AT).astype(int)))
+    ]
+    if bare:
+        raise DataError(
+            f"depth of {', '.join(bare[:3])}" + f" and {len(bare) - 3} more" * (len(bare) > 3),
+            found=f"none in {_LOOKED_AT} frames",
+            expected="depth for things to stand at",
+            cure="predict it (stadia predict CHECKPOINT PICTURES --out FOLDER) and name FOLDER by backgrounds.teacher",
+        )
+
+
+def backgrounds_fingerprint(backgrounds: Sequence[Background]) -> str:
+    """Of their names and of their recordings."""
+    digest = hashlib.blake2b(digest_size=16)
+    for recording in {id(one.recording): one.recording for one in backgrounds}.values():
+        digest.update(recording.fingerprint().encode())
+    for one in backgrounds:
+        digest.update(f"{one.name}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,193 @@
+"""Pictures composed on demand: the n-th is a function of the seed and of n, whoever asks and in whatever order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.seeds import generator
+from stadia.data.overlay.backgrounds import Background, Scenery, backgrounds_fingerprint
+from stadia.data.overlay.compose import Cutout, paste, resized
+from stadia.data.overlay.config import PlacementConfig
+from stadia.data.overlay.foregrounds import Foreground, foregrounds_fingerprint
+from stadia.data.overlay.label import Label
+from stadia.data.overlay.placing import Place, draw_place
+from stadia.data.resize import resize_depth, resize_picture
+from stadia.geometry.numpy_camera import resized_K
+
+SEEN, TRIES = 0.25, 8
+"""At random, a place where less than this share of the cut-out is seen is drawn again, so often at most."""
+
+_KEPT = 1024  # backgrounds and foregrounds, each, that stay in memory
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What a picture was composed of.
+
+    background: the picture.  world: the recording that it is of.  foreground: the cut-out.  object: which it shows.
+    position: on the grid, from 0; -1 where places are drawn at random.
+    """
+
+    background: str
+    world: str
+    foreground: str
+    object: str
+    position: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A composed picture with its ground truth, all (H, W).
+
+    image, background: (H, W, 3) uint8 RGB.  depth: float32, 0 = none, in what the set's label claims.  mask: bool.  K: (3, 3) pixels.
+    """
+
+    image: NDArray[np.uint8]
+    background: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    K: NDArray[np.float64]
+    pair: Pair
+
+    def resized(self, height: int, width: int) -> Composed:
+        """At another size: pictures by area, depth by the nearest pixel, the mask where most of a pixel is covered."""
+        if self.mask.shape == (height, width):
+            return self
+        small = (min(width, self.mask.shape[1]), min(height, self.mask.shape[0]))
+        shrunk = cv2.resize(self.mask.astype(np.float32), small, interpolation=cv2.INTER_AREA)
+        return Composed(
+            resize_picture(self.image, height, width),
+            resize_picture(self.background, height, width),
+            resize_depth(self.depth, height, width),
+            cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR) >= 0.5,
+            resized_K(self.K, self.mask.shape, height, width),
+            self.pair,
+        )
+
+
+class OverlayPictures(Protocol):
+    """A split of composed pictures, made on demand or read from disk.
+
+    label: what the depth is.  count: how many there are; None for as many as are asked for.
+    """
+
+    label: Label
+
+    @property
+    def count(self) -> int | None: ...
+    def pair(self, number: int) -> Pair:
+        """What the n-th is of; opens no picture."""
+        ...
+
+    def composed(self, number: int) -> Composed:
+        """The n-th. Raises DataError naming a file that cannot be read."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What identifies the set, for run.json."""
+        ...
+
+
+class Composer:
+    """Composes pictures of a split.
+
+    Every background is taken once before one is taken again, and so is every foreground, both in an order drawn anew for each round: a
+    part of the pictures, however small, has as many backgrounds as it can have.
+
+    Args:
+        split: names the random stream, so that no two splits draw alike.
+        label: what the backgrounds' depth is.
+    """
+
+    count: int | None = None
+
+    def __init__(
+        self,
+        split: str,
+        backgrounds: Sequence[Background],
+        foregrounds: Sequence[Foreground],
+        *,
+        height: int,
+        width: int,
+        placement: PlacementConfig,
+        label: Label,
+        seed: int,
+    ) -> None:
+        self.split, self.backgrounds, self.foregrounds = split, list(backgrounds), list(foregrounds)
+        self.height, self.width, self.placement, self.label, self.seed = height, width, placement, label, seed
+        self._scenery: dict[int, Scenery] = {}
+        self._cutouts: dict[int, Cutout] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_scenery": {}, "_cutouts": {}}
+
+    def chosen(self, number: int) -> tuple[int, int]:
+        """Which background and which foreground."""
+        return (
+            _in_rounds(self.seed, self.split, "backgrounds", len(self.backgrounds), number),
+            _in_rounds(self.seed, self.split, "foregrounds", len(self.foregrounds), number),
+        )
+
+    def pair(self, number: int) -> Pair:
+        return self._pair(number, draw_place(self.placement, self._random(number)))
+
+    def composed(self, number: int) -> Composed:
+        b, f = self.chosen(number)
+        scenery = _kept(self._scenery, b, lambda: self.backgrounds[b].scenery(self.height, self.width))
+        whole = _kept(self._cutouts, f, lambda: self.foregrounds[f].cutout(2 * max(self.height, self.width)))
+        random = self._random(number)
+        for _ in range(TRIES):
+            place = draw_place(self.placement, random)
+            top, left, h, w = place.box((whole.shape[0], whole.shape[1]), (self.height, self.width))
+            cutout = resized(whole[:, ::-1] if place.flipped else whole, h, w)
+            pasted = paste(scenery.image, scenery.depth, cutout, top, left)
+            if self.placement.rule == "grid" or pasted.share >= SEEN:
+                break
+        return Composed(pasted.image, scenery.image, pasted.depth, pasted.mask, scenery.K, self._pair(number, place))
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "backgrounds": len(self.backgrounds),
+            "worlds": len({one.recording.name for one in self.backgrounds}),
+            "foregrounds": len(self.foregrounds),
+            "objects": len({one.object for one in self.foregrounds}),
+            "fingerprints": [backgrounds_fingerprint(self.backgrounds), foregrounds_fingerprint(self.foregrounds)],
+        }
+
+    def _random(self, number: int) -> np.random.Generator:
+        return generator(self.seed, "overlay", self.split, "place", number)
+
+    def _pair(self, number: int, place: Place) -> Pair:
+        b, f = self.chosen(number)
+        background, foreground = self.backgrounds[b], self.foregrounds[f]
+        return Pair(background.name, background.recording.session, foreground.name, foreground.object, place.position)
+
+
+def _kept(kept: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+    """What was made before, or is made now; of too many the oldest goes."""
+    if key not in kept:
+        value = make()
+        while len(kept) >= _KEPT:
+            kept.pop(next(iter(kept)), None)
+        kept[key] = value
+    return kept[key]
+
+
+@lru_cache(maxsize=64)
+def _order(seed: int, split: str, what: str, count: int, round_: int) -> NDArray[np.int64]:
+    return generator(seed, "overlay", split, what, round_).permutation(count)
+
+
+def _in_rounds(seed: int, split: str, what: str, count: int, number: int) -> int:
+    round_, place = divmod(number, count)
+    return int(_order(seed, split, what, count, round_)[place])

@@ -1,0 +1,104 @@
+"""Configuration of composed pictures. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from stadia.core.config import StrictModel
+from stadia.data.config import CacheConfig, ColourConfig, Share, SourceOptions, SplitConfig
+
+STRIDE = 8
+
+
+def _in_strides(side: int) -> int:
+    if side % STRIDE:
+        raise ValueError(f"expected a multiple of {STRIDE}, by which the networks divide a picture; take {round(side / STRIDE) * STRIDE}")
+    return side
+
+
+OverlayPixels = Annotated[int, Field(ge=16, le=4096), AfterValidator(_in_strides)]
+
+
+class BackgroundConfig(SourceOptions):
+    """Pictures with depth that things are pasted onto: of recordings, or of any pictures by a teacher. And how these are opened.
+
+    path, format: see `open_recordings`; null takes RoadWorld's demo worlds from the cache, rendered once.
+    split_by: which of them validate. Worlds that a data set itself names for a split stay there.
+    sides: whose pictures.
+    teacher: a folder that `stadia predict` wrote of these pictures, whose depth takes the place of a true one; the label says so.
+    """
+
+    path: str | None = None
+    format: str = "auto"
+    split_by: SplitConfig = SplitConfig()
+    sides: Annotated[tuple[Literal["left", "right"], ...], Field(min_length=1)] = ("left",)
+    teacher: str | None = None
+
+
+class ForegroundConfig(StrictModel):
+    """What is pasted: PNG files with an alpha channel.
+
+    path: FOLDER/NAME.png, or FOLDER/OBJECT/VIEW.png, or either in FOLDER/train, FOLDER/val (and test); null renders objects of TableWorld.
+    val_share: of the objects, where the folder names no splits. All views of an object are on one side.
+    """
+
+    path: str | None = None
+    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
+class PlacementConfig(StrictModel):
+    """Where things go, and how large.
+
+    rule: "random", or "grid": 4 rows (smaller and higher is farther) of 5 places, each as it is and mirrored.
+    size: random alone: least and largest longer side, as a share of the picture's shorter one.
+    foot: random alone: where the lower edge may lie, as a share of the height from above.
+    """
+
+    rule: Literal["random", "grid"] = "random"
+    size: tuple[Annotated[float, Field(gt=0)], float] = (0.3, 0.6)
+    foot: tuple[Share, Share] = (0.7, 1.0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.size[1] > 1:
+            raise ValueError(f"size: a foreground of {self.size[1]:g} times its background is larger than it; expected at most 1")
+        for name in ("size", "foot"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be (low, high) with low <= high")
+        return self
+
+
+class OverlayDataConfig(StrictModel):
+    """Pictures with something pasted onto them.
+
+    path: a set that `stadia data overlay` wrote, or one in the published layout; null composes while it trains.
+    height, width: of the composed pictures, multiples of 8.
+    backgrounds, foregrounds, placement: what is composed, where no path is given.
+    samples, val_samples: composed for an epoch, and for validation.
+    fresh: each epoch has new ones. Else the same again, as of a set that was written.
+    val_share: of the published layout: of its backgrounds, and of its foregrounds. Neither is on both sides; mixed pairs are left out.
+    colour: one draw a sample, for picture and background together.
+    """
+
+    path: str | None = None
+    height: OverlayPixels = 64
+    width: OverlayPixels = 64
+    backgrounds: BackgroundConfig = BackgroundConfig()
+    foregrounds: ForegroundConfig = ForegroundConfig()
+    placement: PlacementConfig = PlacementConfig()
+    samples: Annotated[int, Field(ge=1)] = 10_000
+    val_samples: Annotated[int, Field(ge=0)] = 500
+    fresh: bool = True
+    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    colour: ColourConfig = ColourConfig()
+    cache: CacheConfig = CacheConfig()
+
+    @field_validator("path")
+    @classmethod
+    def _not_empty(cls, path: str | None) -> str | None:
+        if path == "":
+            raise ValueError("an empty path; null composes")
+        return path

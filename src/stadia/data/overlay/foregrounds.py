@@ -1,0 +1,85 @@
+"""What is pasted: folders of PNG files with alpha, and which of them train. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stadia.core.errors import DataError
+from stadia.core.seeds import generator
+from stadia.data.contents import content_of
+from stadia.data.overlay.compose import Cutout, premultiplied, resized
+from stadia.data.pictures import list_pictures, natural_key, read_rgba
+from stadia.data.rendering.presets import SPLITS
+
+
+@dataclass(frozen=True, slots=True)
+class Foreground:
+    """A picture of an object cut out.
+
+    name: "OBJECT/VIEW" or "NAME", without the folder and the split.  object: which it shows; views of one share it.
+    """
+
+    file: Path
+    name: str
+    object: str
+
+    def cutout(self, most_px: int) -> Cutout:
+        """Read, premultiplied, without its margin, its longer side at most so long. Raises DataError naming the file."""
+        cutout = premultiplied(read_rgba(self.file))
+        h, w = cutout.shape[:2]
+        scale = most_px / max(h, w)
+        return cutout if scale >= 1 else resized(cutout, max(1, round(scale * h)), max(1, round(scale * w)))
+
+
+def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]]:
+    """The foregrounds of each split: as the folder names them, else `val_share` of its objects validate, drawn once.
+
+    Raises DataError where there is no picture, or a single object that cannot be on both sides.
+    """
+    named = [split for split in SPLITS if (path / split).is_dir()]
+    if named:
+        if "train" not in named:
+            raise DataError(path, found=f"the splits {', '.join(named)}", expected="train among them", cure="add FOLDER/train")
+        return {split: _listed(path / split) for split in named}
+    every = _listed(path)
+    objects = list(dict.fromkeys(one.object for one in every))
+    if len(objects) < 2:
+        raise DataError(
+            path, found="a single object", expected="two at least: one trains, another validates", cure="add pictures of other objects"
+        )
+    held = max(1, min(round(val_share * len(objects)), len(objects) - 1))
+    order = generator(0, "foregrounds").permutation(len(objects))[:held]
+    val = {objects[int(number)] for number in order}
+    return {"train": [one for one in every if one.object not in val], "val": [one for one in every if one.object in val]}
+
+
+def _listed(folder: Path) -> list[Foreground]:
+    """NAME.png is an object of its own; OBJECT/VIEW.png is one of several views."""
+    inner = sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural_key) if folder.is_dir() else []
+    views = [Foreground(file, f"{one.name}/{file.stem}", one.name) for one in inner for file in list_pictures(one)]
+    alone = [] if inner and not any(p.is_file() for p in folder.iterdir()) else list_pictures(folder)
+    return [*views, *(Foreground(file, file.stem, file.stem) for file in alone if file.name != "preview.png")]
+
+
+def foregrounds_fingerprint(foregrounds: Sequence[Foreground]) -> str:
+    """Of their names and contents."""
+    digest = hashlib.blake2b(digest_size=16)
+    for one in foregrounds:
+        digest.update(f"{one.name}:{content_of(one.file)}\n".encode())
+    return digest.hexdigest()
+
+
+def check_foregrounds(foregrounds: Sequence[Foreground], at_most: int) -> list[tuple[str, str]]:
+    """(file, what is wrong) of those that cannot be pasted, among some spread evenly over them."""
+    faults = []
+    for index in np.unique(np.linspace(0, len(foregrounds) - 1, min(at_most, len(foregrounds))).round().astype(int)):
+        try:
+            read_rgba(foregrounds[index].file)
+        except DataError as error:
+            faults.append((error.what, f"{error.found}, expected {error.expected}"))
+    return faults

@@ -1,0 +1,56 @@
+"""Where a cut-out goes and how large: on a grid of 40 places, or at random. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stadia.data.overlay.config import PlacementConfig
+
+GRID_SIZES = (90 / 150, 80 / 150, 70 / 150, 60 / 150)
+"""Of the published pictures, nearest row first: pixels of a canvas of 150."""
+
+GRID_FEET = (1.0, 0.9, 0.8, 0.7)
+"""Where the lower edge of each row lies, as a share of the height: smaller and higher is farther. The sizes are published, this is not."""
+
+GRID_COLUMNS = 5
+POSITIONS = 2 * len(GRID_SIZES) * GRID_COLUMNS
+"""40: each place as it is, then mirrored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Of a cut-out.
+
+    size: its longer side, as a share of the picture's shorter one.  foot: its lower edge, as a share of the height.
+    across: 0 at the left edge of the picture, 1 at the right one.  flipped: mirrored.  position: on the grid, from 0; -1 is none.
+    """
+
+    size: float
+    foot: float
+    across: float
+    flipped: bool
+    position: int = -1
+
+    def box(self, cutout: tuple[int, int], picture: tuple[int, int]) -> tuple[int, int, int, int]:
+        """top, left, height and width in pixels, of a cut-out and in a picture of these heights and widths. All of it is inside."""
+        (h, w), (H, W) = cutout, picture
+        scale = self.size * min(H, W) / max(h, w)
+        height, width = max(1, round(scale * h)), max(1, round(scale * w))
+        top = min(max(round(self.foot * H) - height, 0), H - height)
+        return top, round(self.across * (W - width)), height, width
+
+
+def on_grid(position: int) -> Place:
+    """One of the 40 places, row by row from the nearest, then the same mirrored."""
+    row, column = divmod(position % (POSITIONS // 2), GRID_COLUMNS)
+    return Place(GRID_SIZES[row], GRID_FEET[row], column / (GRID_COLUMNS - 1), position >= POSITIONS // 2, position)
+
+
+def draw_place(config: PlacementConfig, random: np.random.Generator) -> Place:
+    """A place as configured."""
+    if config.rule == "grid":
+        return on_grid(int(random.integers(POSITIONS)))
+    size, foot = random.uniform(*config.size), random.uniform(*config.foot)
+    return Place(size, foot, random.uniform(), bool(random.integers(2)))

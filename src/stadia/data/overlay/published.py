@@ -1,0 +1,211 @@
+"""The published layout of 400,000 composed pictures: 100 backgrounds x 100 foregrounds x 40 places.
+
+ROOT/bg/bgI.jpg, and ROOT/bgI/fg_J/{overlay,depth,mask}/K.jpg, I and J from 1 to 100, K from 1 to 40. Tolerated and told: `mask_` for
+`mask`, `fg_` folders up to 200 (100 and their mirror images), pictures that are missing. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.seeds import generator
+from stadia.core.types import Claim
+from stadia.data.overlay.compose import COVERS
+from stadia.data.overlay.composer import Composed, Pair
+from stadia.data.overlay.label import Label
+from stadia.data.pictures import read_rgb
+from stadia.geometry.numpy_camera import centred_K, focal_px_of_view
+
+BACKGROUNDS, FOREGROUNDS, FILES = 100, 100, 40
+COUNT = BACKGROUNDS * FOREGROUNDS * FILES
+
+LABEL = Label("teacher: DenseDepth (NYU weights), 8-bit JPEG", Claim.UP_TO_SCALE)
+VIEW_DEG = 60.0
+"""Nobody knows the cameras: this field of view stands in, and nothing that is learnt here uses it."""
+
+KINDS = {"overlay": ("overlay",), "depth": ("depth",), "mask": ("mask", "mask_")}
+_PICTURE = re.compile(r"([1-9]\d*)\.(jpg|jpeg|png)", re.I)
+
+
+def place_of(index: int) -> tuple[int, int, int]:
+    """Background, foreground and file, from 1, of an index from 0. Raises IndexError beyond the last."""
+    if not 0 <= index < COUNT:
+        raise IndexError(index)
+    return index // (FOREGROUNDS * FILES) + 1, index // FILES % FOREGROUNDS + 1, index % FILES + 1
+
+
+def index_of(background: int, foreground: int, file: int) -> int:
+    """The reverse of `place_of`. Raises IndexError for what has no index, as the 101st foreground."""
+    if not (1 <= background <= BACKGROUNDS and 1 <= foreground <= FOREGROUNDS and 1 <= file <= FILES):
+        raise IndexError((background, foreground, file))
+    return ((background - 1) * FOREGROUNDS + foreground - 1) * FILES + file - 1
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What of the layout is there.
+
+    backgrounds: their numbers, of folders bgI.  whole: indices of which every file is there.
+    missing: paths that should be there, without the root; of a folder that is not there the folder alone.
+    masks: the names that mask folders have, and how many have it.  beyond: folders fg_J of J above 100.
+    """
+
+    backgrounds: tuple[int, ...]
+    whole: NDArray[np.int64]
+    missing: tuple[str, ...]
+    masks: dict[str, int]
+    beyond: int
+
+
+def is_published(root: Path) -> bool:
+    """Whether it has a folder bg and a folder of a background with foregrounds."""
+    return (root / "bg").is_dir() and next(root.glob("bg[0-9]*/fg_[0-9]*"), None) is not None
+
+
+def scan(root: Path) -> Scan:
+    """Look for every file by its folder's listing; opens none. Raises DataError where no background has a folder."""
+    numbers = sorted(int(p.name[2:]) for p in root.glob("bg[0-9]*") if p.is_dir() and p.name[2:].isdigit())
+    numbers = [n for n in numbers if 1 <= n <= BACKGROUNDS]
+    if not numbers:
+        raise DataError(root, found="no folder bg1 to bg100", expected="ROOT/bgI/fg_J/overlay/K.jpg", cure="check the path")
+    missing: list[str] = []
+    whole: list[int] = []
+    masks: dict[str, int] = {}
+    beyond = 0
+    for background in numbers:
+        folder = root / f"bg{background}"
+        inner = {p.name for p in os.scandir(folder) if p.is_dir()}
+        beyond += sum(n.startswith("fg_") and n[3:].isdigit() and int(n[3:]) > FOREGROUNDS for n in inner)
+        if not _background_file(root, background):
+            missing.append(f"bg/bg{background}.jpg")
+            continue
+        for foreground in range(1, FOREGROUNDS + 1):
+            if f"fg_{foreground}" not in inner:
+                missing.append(f"bg{background}/fg_{foreground}")
+                continue
+            there, gone = _files(folder / f"fg_{foreground}", masks)
+            missing += (f"bg{background}/fg_{foreground}/{path}" for path in gone)
+            whole += (index_of(background, foreground, file) for file in there)
+    return Scan(tuple(numbers), np.array(whole, np.int64), tuple(missing), masks, beyond)
+
+
+def _files(folder: Path, masks: dict[str, int]) -> tuple[list[int], Iterator[str]]:
+    """The numbers K of which overlay, depth and mask are there, and the paths that are not."""
+    found: dict[str, set[int]] = {}
+    names = {}
+    for kind, choices in KINDS.items():
+        name = next((name for name in choices if (folder / name).is_dir()), None)
+        names[kind] = name or choices[0]
+        if kind == "mask" and name is not None:
+            masks[name] = masks.get(name, 0) + 1
+        listed = [one.name for one in os.scandir(folder / name)] if name else []
+        found[kind] = {int(match[1]) for one in listed if (match := _PICTURE.fullmatch(one))}
+    wanted = range(1, FILES + 1)
+    gone = (f"{names[kind]}/{file}.jpg" for kind in KINDS for file in wanted if file not in found[kind])
+    return [file for file in wanted if all(file in numbers for numbers in found.values())], gone
+
+
+def _background_file(root: Path, number: int) -> Path | None:
+    return _first(root / "bg", f"bg{number}")
+
+
+def _first(folder: Path, stem: str) -> Path | None:
+    return next((path for suffix in (".jpg", ".jpeg", ".png", ".JPG") if (path := folder / f"{stem}{suffix}").is_file()), None)
+
+
+def splits(found: Scan, val_share: float) -> dict[str, NDArray[np.int64]]:
+    """Indices that train and that validate, without a background or a foreground on both sides: the rest is left out.
+
+    The published split goes by background alone, 1 to 75 and 76 to 100, and has every foreground and every place on both sides.
+    """
+    indices = found.whole
+    backgrounds = _held(np.unique(indices // (FOREGROUNDS * FILES)), val_share, "backgrounds")
+    foregrounds = _held(np.unique(indices // FILES % FOREGROUNDS), val_share, "foregrounds")
+    b, f = np.isin(indices // (FOREGROUNDS * FILES), backgrounds), np.isin(indices // FILES % FOREGROUNDS, foregrounds)
+    return {"train": indices[~b & ~f], "val": indices[b & f]}
+
+
+def _held(numbers: NDArray[np.int64], share: float, what: str) -> NDArray[np.int64]:
+    """Those that validate, drawn once."""
+    if len(numbers) < 2:
+        raise DataError(what, found=f"{len(numbers)} with all its files", expected="two at least, to hold one out", cure="fetch the rest")
+    count = max(1, min(round(share * len(numbers)), len(numbers) - 1))
+    return generator(0, "published", what).permutation(numbers)[:count]
+
+
+class PublishedOverlays:
+    """Pictures of the published layout, by their index in it (`indices`), in an order that goes through all backgrounds evenly.
+
+    A consecutive order would have one background in 4000 pictures, so that a part of it would show few.
+    """
+
+    label = LABEL
+
+    def __init__(self, root: Path, indices: Sequence[int] | NDArray[np.int64], split: str) -> None:
+        self.root, self.split = root, split
+        self.indices = generator(0, "published", "order", split).permutation(np.asarray(indices, np.int64))
+
+    @property
+    def count(self) -> int:
+        return len(self.indices)
+
+    def pair(self, number: int) -> Pair:
+        background, foreground, file = place_of(int(self.indices[number]))
+        return Pair(f"bg{background}", f"bg{background}", f"fg_{foreground}", f"fg_{foreground}", file - 1)
+
+    def composed(self, number: int) -> Composed:
+        background, foreground, file = place_of(int(self.indices[number]))
+        folder = self.root / f"bg{background}" / f"fg_{foreground}"
+        image = read_rgb(self._picture(folder, "overlay", file))
+        height, width = image.shape[:2]
+        grey = {kind: read_rgb(self._picture(folder, kind, file))[..., 0] for kind in ("depth", "mask")}
+        behind_file = _background_file(self.root, background) or self.root / "bg" / f"bg{background}.jpg"
+        behind = read_rgb(behind_file)
+        for path, one in ((behind_file, behind), *((folder / kind / f"{file}.jpg", grey[kind]) for kind in grey)):
+            if one.shape[:2] != (height, width):
+                found, expected = f"{one.shape[1]}x{one.shape[0]}", f"{width}x{height}, as its composed picture"
+                raise DataError(path, found=found, expected=expected, cure="use the pictures of one size of the data set")
+        depth = grey["depth"].astype(np.float32) / np.float32(255)
+        K = centred_K(focal_px_of_view(VIEW_DEG, width), height, width)
+        return Composed(image, behind, depth, grey["mask"] >= COVERS * 255, K, self.pair(number))
+
+    def _picture(self, folder: Path, kind: str, number: int) -> Path:
+        found = next((path for name in KINDS[kind] if (path := _first(folder / name, str(number)))), None)
+        return found or folder / kind / f"{number}.jpg"
+
+    def raw_mask(self, number: int) -> NDArray[np.uint8]:
+        """(H, W) as stored: a JPEG's has values between 0 and 255."""
+        background, foreground, file = place_of(int(self.indices[number]))
+        return read_rgb(self._picture(self.root / f"bg{background}" / f"fg_{foreground}", "mask", file))[..., 0]
+
+    def label_files(self, number: int) -> tuple[Path, Path]:
+        """Of depth and mask."""
+        background, foreground, file = place_of(int(self.indices[number]))
+        folder = self.root / f"bg{background}" / f"fg_{foreground}"
+        return self._picture(folder, "depth", file), self._picture(folder, "mask", file)
+
+    @cached_property
+    def _used(self) -> tuple[int, int]:
+        return len(np.unique(self.indices // (FOREGROUNDS * FILES))), len(np.unique(self.indices // FILES % FOREGROUNDS))
+
+    def facts(self) -> dict[str, Any]:
+        backgrounds, foregrounds = self._used
+        first = self._picture(self.root / "bg1" / "fg_1", "overlay", 1)
+        return {
+            "backgrounds": backgrounds,
+            "worlds": backgrounds,
+            "foregrounds": foregrounds,
+            "objects": foregrounds,
+            "pictures": self.count,
+            "fingerprints": [f"{len(self.indices)} of {self.root.name}, {first.stat().st_size if first.is_file() else 0} bytes"],
+        }

@@ -1,0 +1,150 @@
+"""Samples of composed pictures, as a training loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stadia.core.seeds import generator
+from stadia.core.types import Batch, Camera, Meta, OverlayInputs, OverlayTargets
+from stadia.data.config import AugmentationConfig, ColourConfig
+from stadia.data.overlay.composer import OverlayPictures
+from stadia.data.transforms import NO_COLOUR, coloured, draw, mean_grey
+
+NO_CHANGE = ColourConfig(probability=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedOverlay:
+    """A sample as a worker sends it, or a batch with one more axis in front.
+
+    pictures: (2, 3, H, W) uint8, the composed one and its background.  K: (3, 3).  depth: (1, H, W) float32.  mask: (1, H, W) bool.
+    colour: (3, 4) map for what the network sees, see `transforms.coloured`; None for none.
+    """
+
+    pictures: Tensor
+    K: Tensor
+    depth: Tensor
+    mask: Tensor
+    colour: Tensor | None
+    meta: tuple[Meta, ...]
+
+    def pin_memory(self) -> PackedOverlay:
+        """See `data.packed.Packed`."""
+        tensors: dict[str, Any] = {f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        return replace(self, **tensors)
+
+
+class OverlaySamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
+    """Composed pictures as samples. A sample is a function of (seed, epoch, index), whatever the workers.
+
+    Args:
+        pictures: what to load.
+        split: names the samples, so that those of two splits are told apart.
+        height, width: of the samples.
+        count: of an epoch; of pictures on disk all of them, by default.
+        fresh: of pictures that are composed, each epoch goes on where the last one ended.
+        colour: none by default.  seed: of the colours; composed pictures have their own.
+    """
+
+    def __init__(
+        self,
+        pictures: OverlayPictures,
+        split: str,
+        *,
+        height: int,
+        width: int,
+        count: int | None = None,
+        fresh: bool = False,
+        colour: ColourConfig = NO_CHANGE,
+        seed: int = 0,
+    ) -> None:
+        self.pictures, self.split, self.height, self.width, self.seed = pictures, split, height, width, seed
+        there = pictures.count
+        self.count = min(x for x in (count, there) if x is not None)
+        self.fresh = fresh and there is None
+        self._augmentation = AugmentationConfig(mirror=0.0, colour=colour)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def number(self, key: tuple[int, int]) -> int:
+        """Which of the pictures the sample of a key (epoch, index) is."""
+        epoch, index = key
+        return epoch * self.count + index if self.fresh else index
+
+    def packed(self, key: tuple[int, int]) -> PackedOverlay:
+        """The sample of a key (epoch, index)."""
+        number = self.number(key)
+        one = self.pictures.composed(number).resized(self.height, self.width)
+        change = draw(self._augmentation, self.height, self.width, generator(self.seed, "overlay", "colour", *key))
+        both = np.stack([one.image, one.background]).transpose(0, 3, 1, 2)
+        return PackedOverlay(
+            pictures=torch.from_numpy(np.ascontiguousarray(both)),
+            K=torch.from_numpy(one.K).float(),
+            depth=torch.from_numpy(one.depth)[None],
+            mask=torch.from_numpy(one.mask)[None],
+            colour=change.colour,
+            meta=(Meta(f"{self.split}: {one.pair.foreground} on {one.pair.background}", number),),
+        )
+
+    def __getitem__(self, index: int) -> Batch[OverlayInputs, OverlayTargets]:
+        """The sample of the first epoch, with a first axis of one."""
+        return unpack_overlays(stack_overlays([self.packed((0, index))]))
+
+    def stack(self, samples: Sequence[PackedOverlay]) -> PackedOverlay:
+        """Samples to a batch."""
+        return stack_overlays(samples)
+
+    def unpack(self, packed: PackedOverlay, device: torch.device | str = "cpu") -> Batch[OverlayInputs, OverlayTargets]:
+        """To a batch of floats, on the device."""
+        return unpack_overlays(packed, device)
+
+
+def stack_overlays(samples: Sequence[PackedOverlay]) -> PackedOverlay:
+    """Samples to a batch; where only some have a colour map, the others get one that changes nothing."""
+    colour = None
+    if any(one.colour is not None for one in samples):
+        colour = torch.stack([NO_COLOUR if one.colour is None else one.colour for one in samples])
+    return PackedOverlay(
+        pictures=torch.stack([one.pictures for one in samples]),
+        K=torch.stack([one.K for one in samples]),
+        depth=torch.stack([one.depth for one in samples]),
+        mask=torch.stack([one.mask for one in samples]),
+        colour=colour,
+        meta=tuple(meta for one in samples for meta in one.meta),
+    )
+
+
+def unpack_overlays(packed: PackedOverlay, device: torch.device | str = "cpu") -> Batch[OverlayInputs, OverlayTargets]:
+    """A stacked batch to floats, on the device. Inputs that were given no colour share the memory of the targets."""
+
+    def there(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    pictures = there(packed.pictures).mul(1 / 255)
+    image, seen = pictures[:, 0], pictures
+    if packed.colour is not None:
+        seen = coloured(pictures, there(packed.colour), mean_grey(pictures[:, 1]))
+    size, height, width = len(packed.meta), *pictures.shape[-2:]
+    camera = Camera(there(packed.K), height, width)
+    none, no_motion = pictures.new_zeros(size, 0, 3, height, width), pictures.new_zeros(size, 0, 4, 4)
+    return Batch(
+        inputs=OverlayInputs(image=seen[:, 0], sources=none, camera=camera, T_source_target_rig=no_motion, background=seen[:, 1]),
+        targets=OverlayTargets(
+            image=image,
+            sources=none,
+            camera=camera,
+            source_camera=Camera(camera.K[:, None].expand(-1, 0, -1, -1), height, width),
+            T_source_target_true=no_motion,
+            depth_m=there(packed.depth),
+            mask=there(packed.mask),
+        ),
+        meta=packed.meta,
+    )

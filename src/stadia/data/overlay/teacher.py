@@ -1,0 +1,107 @@
+"""A network's depth as the label of pictures that have none: the files that `stadia predict` wrote, and their claim. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.files import inside, read_json
+from stadia.core.recording import LEFT, Recording
+from stadia.core.types import Camera, Claim
+from stadia.data.overlay.label import MAP_KEY, Label
+from stadia.data.resize import resize_depth
+
+RECORD = "predictions.json"
+
+
+class TaughtRecording(Recording):
+    """A recording under its name, whose depth is a teacher's. `label` says whose, and in which unit."""
+
+    def __init__(self, recording: Recording, folder: Path) -> None:
+        self.recording, self.folder = recording, folder
+        self.name, self.mount = recording.name, recording.mount
+        self.label, self._entries = read_label(folder)
+        missing = [stem for index in range(len(recording)) if (stem := recording.stem(index)) not in self._entries]
+        if missing:
+            raise DataError(
+                folder,
+                found=f"no depth of {len(missing)} of {len(recording)} pictures of {recording.name}, the first '{missing[0]}'",
+                expected="one of each",
+                cure="predict these pictures: stadia predict CHECKPOINT PICTURES --out FOLDER",
+            )
+
+    def __len__(self) -> int:
+        return len(self.recording)
+
+    @property
+    def session(self) -> str:
+        return self.recording.session
+
+    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
+        return self.recording.image(index, side)
+
+    def camera(self, index: int, side: str = LEFT) -> Camera:
+        return self.recording.camera(index, side)
+
+    def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
+        return self.recording.K(index, side)
+
+    def number(self, index: int) -> int:
+        return self.recording.number(index)
+
+    def file(self, index: int, side: str = LEFT) -> Path | None:
+        return self.recording.file(index, side)
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32]:
+        """As `label.claim` has it: metres, or only up to scale."""
+        camera = self.recording.camera(index, side)
+        path = inside(self.folder, f"depth/{self.recording.stem(index, side)}.npz")
+        return resize_depth(read_named(path, MAP_KEY[self.label.claim]), camera.height, camera.width)
+
+    def fingerprint(self) -> str:
+        return f"{self.recording.fingerprint()} {self.label.source}"
+
+
+def read_named(path: Path, key: str) -> NDArray[np.float32]:
+    """(h, w) depth of an .npz under this name, 0 = none. Raises DataError naming the file."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            depth = np.asarray(arrays[key], np.float32)
+    except FileNotFoundError as error:
+        raise DataError(path, found="no such file", expected="a map of depth", cure="write the set again") from error
+    except (KeyError, ValueError, EOFError, OSError) as error:
+        raise DataError(path, found=f"{error}", expected=f"an .npz with '{key}'", cure="write it again") from error
+    if depth.ndim != 2 or not np.isfinite(depth).all() or (depth < 0).any():
+        raise DataError(path, found=f"shape {depth.shape}, or no number", expected="(H, W), 0 where there is none", cure="write it again")
+    return depth
+
+
+def read_label(folder: Path) -> tuple[Label, frozenset[str]]:
+    """Who taught and what that claims, and the names of the maps. Raises DataError for what cannot be a label."""
+    path = folder / RECORD
+    record: Any = read_json(path)
+    try:
+        claim, entries, who = Claim(record["claim"]), frozenset(map(str, record["entries"])), f"{record['recipe']}, {record['checkpoint']}"
+        finished, crop = record["finished"], record.get("crop", "none")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(path, found=f"no predictions ({error})", expected="what stadia predict wrote", cure="predict again") from error
+    if finished is not True:
+        raise DataError(path, found="an unfinished prediction", expected="all entries", cure="remove it and predict again")
+    if crop != "none":
+        raise DataError(path, found=f"depth of the crop '{crop}'", expected="depth of whole pictures", cure="take another teacher")
+    if claim not in MAP_KEY:
+        cure = "take a teacher that claims metres, or depth up to scale"
+        raise DataError(path, found=f"the claim {claim}", expected="depth, for something to stand at", cure=cure)
+    return Label(f"teacher: {who}", claim), entries
+
+
+def taught(recordings: list[Recording], folder: Path) -> list[Recording]:
+    """The recordings with a teacher's depth: FOLDER of one, FOLDER/NAME of several."""
+    folder = folder.expanduser()
+    if len(recordings) == 1 and (folder / RECORD).is_file():
+        return [TaughtRecording(recordings[0], folder)]
+    return [TaughtRecording(recording, inside(folder, recording.name)) for recording in recordings]

@@ -1,0 +1,212 @@
+"""Composed pictures on disk, without loss: the same, bit for bit, as are composed on demand.
+
+OUT/dataset.json                    the label's source and claim, the splits, what they were made from; written last
+OUT/backgrounds/SPLIT/00000.png     each background once
+OUT/SPLIT/00000/                    pictures 0 to 499; the folder is there whole or not at all
+    image/000.png  mask/000.png     RGB; 0 or 255
+    depth/000.npz                   float32 `depth_m` in metres, or `depth` where the label claims less; `source` of the label
+    samples.json                    of what each is, its K, and the label
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stadia.core.errors import DataError
+from stadia.core.files import inside, read_json, replacing, replacing_folder, write_json
+from stadia.data.overlay.composer import Composed, Composer, Pair
+from stadia.data.overlay.label import MAP_KEY, Label
+from stadia.data.overlay.teacher import read_named
+from stadia.data.pictures import read_numbers_png, read_rgb
+from stadia.data.rendering.dataset import finished, run_all
+from stadia.data.rendering.files import cores, write_png
+
+FORMAT = "stadia-overlay"
+VERSION = 1
+"""Of composing: raised when a seed no longer gives the same pictures."""
+
+SHARD = 500
+
+
+def write_overlays(
+    composers: Mapping[str, Composer],
+    counts: Mapping[str, int],
+    out: Path,
+    *,
+    workers: int | None = None,
+    advance: Callable[[int], None] = lambda pictures: None,
+) -> Path:
+    """Write the first so many pictures of each split to `out`; what is there is kept. Returns the path of dataset.json.
+
+    Raises DataError where a folder holds pictures that were made with other settings, StadiaError where it cannot be written.
+    """
+    out = Path(out)
+    splits: dict[str, Any] = {}
+    with ThreadPoolExecutor(workers or cores()) as pool:
+        for split, composer in composers.items():
+            facts, count = composer.facts(), counts[split]
+            origin = _origin(composer, facts)
+            shards = [range(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
+            todo = [one for one in shards if not finished(_folder(out, split, one) / "samples.json", "overlay", _of_shard(origin, one))]
+            advance(count - sum(map(len, todo)))
+            used = sorted({composer.chosen(number)[0] for one in todo for number in one})
+            run_all(pool, partial(_write_background, composer, out), used, lambda _: None)
+            run_all(pool, partial(_write_shard, composer, origin, out), todo, advance)
+            splits[split] = {"pictures": count, **{key: facts[key] for key in ("backgrounds", "worlds", "foregrounds", "objects")}}
+    first = next(iter(composers.values()))
+    path = out / "dataset.json"
+    about = {"format": FORMAT, "version": VERSION, "label": first.label.to_dict(), "height": first.height, "width": first.width}
+    write_json(path, {**about, "splits": splits, "overlay": {split: _origin(one, one.facts()) for split, one in composers.items()}})
+    return path
+
+
+def _origin(composer: Composer, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Equal means that the pictures are equal."""
+    return {
+        "version": VERSION,
+        "split": composer.split,
+        "seed": composer.seed,
+        "size": [composer.height, composer.width],
+        "placement": composer.placement.model_dump(mode="json"),
+        "fingerprints": facts["fingerprints"],
+    }
+
+
+def _of_shard(origin: Mapping[str, Any], numbers: range) -> dict[str, Any]:
+    return {**origin, "first": numbers.start, "pictures": len(numbers)}
+
+
+def _folder(out: Path, split: str, numbers: range) -> Path:
+    return out / split / f"{numbers.start // SHARD:05d}"
+
+
+def _write_background(composer: Composer, out: Path, index: int) -> None:
+    path = out / "backgrounds" / composer.split / f"{index:05d}.png"
+    image = composer.backgrounds[index].scenery(composer.height, composer.width).image
+    with replacing(path) as temporary:
+        write_png(temporary, image[..., ::-1])
+
+
+def _write_shard(composer: Composer, origin: Mapping[str, Any], out: Path, numbers: range) -> int:
+    samples = []
+    key = MAP_KEY[composer.label.claim]
+    with replacing_folder(_folder(out, composer.split, numbers)) as folder:
+        for kind in ("image", "mask", "depth"):
+            (folder / kind).mkdir()
+        for number in numbers:
+            name, one = f"{number - numbers.start:03d}", composer.composed(number)
+            write_png(folder / "image" / f"{name}.png", one.image[..., ::-1])
+            write_png(folder / "mask" / f"{name}.png", np.where(one.mask, 255, 0).astype(np.uint8))
+            arrays: Any = {key: one.depth, "source": np.array(composer.label.source)}
+            np.savez(folder / "depth" / f"{name}.npz", **arrays)
+            samples.append({**_described(one), "background_file": f"{composer.split}/{composer.chosen(number)[0]:05d}.png"})
+        label = composer.label.to_dict()
+        write_json(folder / "samples.json", {"label": label, "samples": samples, "overlay": _of_shard(origin, numbers)})
+    return len(numbers)
+
+
+def _described(one: Composed) -> dict[str, Any]:
+    pair = one.pair
+    return {
+        "background": pair.background,
+        "world": pair.world,
+        "foreground": pair.foreground,
+        "object": pair.object,
+        "position": pair.position,
+        "K": one.K.tolist(),
+    }
+
+
+def is_written(path: Path) -> bool:
+    """Whether it is a set of this layout."""
+    about = path / "dataset.json"
+    return about.is_file() and isinstance(read := read_json(about), dict) and read.get("format") == FORMAT
+
+
+def open_written(path: Path) -> dict[str, WrittenOverlays]:
+    """The splits of a set that `write_overlays` wrote. Raises DataError naming the file."""
+    about = path / "dataset.json"
+    record: Any = read_json(about)
+    try:
+        counts = {str(split): int(one["pictures"]) for split, one in record["splits"].items()}
+        origins = dict(record["overlay"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            about, found=f"no composed pictures ({error})", expected="what stadia data overlay wrote", cure="write it again"
+        ) from error
+    label = Label.from_dict(record.get("label"), about)
+    return {split: WrittenOverlays(inside(path, split), count, label, origins.get(split)) for split, count in counts.items()}
+
+
+class WrittenOverlays:
+    """A split of a set on disk."""
+
+    def __init__(self, folder: Path, count: int, label: Label, origin: Any = None) -> None:
+        self.folder, self._count, self.label, self.origin = folder, count, label, origin
+        self._records: dict[int, list[dict[str, Any]]] = {}
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    def _shard(self, number: int) -> tuple[Path, dict[str, Any], str]:
+        """The folder of the n-th picture, what is recorded of it, and its name in there."""
+        if not 0 <= number < self._count:
+            raise IndexError(number)
+        shard, place = divmod(number, SHARD)
+        folder = self.folder / f"{shard:05d}"
+        if shard not in self._records:
+            path = folder / "samples.json"
+            record: Any = read_json(path)
+            if not isinstance(record, dict) or not isinstance(record.get("samples"), list):
+                raise DataError(
+                    path, found="no samples", expected="what stadia data overlay wrote", cure="remove the folder; write it again"
+                )
+            label = Label.from_dict(record.get("label"), path)
+            if label != self.label:
+                expected = f"{self.label.source}, {self.label.claim}, as dataset.json"
+                raise DataError(path, found=f"the label {label.source}, {label.claim}", expected=expected, cure="write the set again")
+            self._records[shard] = record["samples"]
+        samples = self._records[shard]
+        if place >= len(samples):
+            path = folder / "samples.json"
+            raise DataError(path, found=f"{len(samples)} pictures", expected=f"number {place}", cure="write the set again")
+        return folder, samples[place], f"{place:03d}"
+
+    def pair(self, number: int) -> Pair:
+        folder, about, _ = self._shard(number)
+        try:
+            background, world, foreground, shown = (str(about[key]) for key in ("background", "world", "foreground", "object"))
+            return Pair(background, world, foreground, shown, int(about["position"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(folder / "samples.json", found=f"no {error}", expected="what it is of", cure="write the set again") from error
+
+    def composed(self, number: int) -> Composed:
+        folder, about, name = self._shard(number)
+        image = read_rgb(folder / "image" / f"{name}.png")
+        background_file = inside(self.folder.parent / "backgrounds", str(about.get("background_file")))
+        mask_file, depth_file = folder / "mask" / f"{name}.png", folder / "depth" / f"{name}.npz"
+        mask = read_numbers_png(mask_file)
+        if set(np.unique(mask).tolist()) - {0, 255}:
+            raise DataError(mask_file, found=f"values as {int(mask.max())}", expected="0 and 255 alone", cure="write the set again")
+        depth, background = read_named(depth_file, MAP_KEY[self.label.claim]), read_rgb(background_file)
+        for path, one in ((mask_file, mask), (depth_file, depth), (background_file, background)):
+            if one.shape[:2] != image.shape[:2]:
+                found, expected = f"{one.shape[1]}x{one.shape[0]}", f"{image.shape[1]}x{image.shape[0]}, as its picture"
+                raise DataError(path, found=found, expected=expected, cure="write the set again")
+        try:
+            K = np.array(about["K"], np.float64).reshape(3, 3)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(folder / "samples.json", found=f"no K ({error})", expected="3x3 numbers", cure="write the set again") from error
+        return Composed(image, background, depth, mask == 255, K, self.pair(number))
+
+    def facts(self) -> dict[str, Any]:
+        return {"pictures": self._count, "fingerprints": [self.origin]}
