@@ -244,3 +244,38 @@ def test_a_mask_that_is_none_is_named(camera, mask):
 def test_too_few_points_are_named():
     with pytest.raises(GeometryError, match="at least 3"):
         ground.fit_plane(torch.zeros(2, 3))
+
+
+def flat_road(height_m=1.65, pitch=0.03, roll=0.01):
+    """Depth (1, 1, 48, 160) of a plane with this normal and distance, float64, its camera and where it is seen."""
+    camera = Camera(torch.tensor([[[90.0, 0, 80], [0, 90, 20], [0, 0, 1]]], dtype=F64), 48, 160)
+    plane = torch.nn.functional.normalize(torch.tensor([roll, -1.0, pitch], dtype=F64), dim=0)
+    towards = -(plane[:, None, None] * cameras.backproject(torch.ones(1, 1, 48, 160, dtype=F64), camera)).sum(-3, keepdim=True)
+    return torch.where(towards > 0.02, height_m / towards, 0.0), camera, plane
+
+
+def test_inverse_depth_plane_is_exact_on_a_plane_and_follows_the_unit():
+    depth, camera, normal = flat_road()
+    plane = ground.inverse_depth_plane(depth, camera, depth > 0)
+    assert_close(plane, torch.cat((normal, torch.tensor([1.65], dtype=F64)))[None], atol=1e-9, rtol=0)
+    assert_close(ground.inverse_depth_plane(7 * depth, camera, depth > 0)[0, 3], 7 * plane[0, 3])
+    assert_close(ground.inverse_depth_plane(depth.float(), camera.to(torch.float32), depth > 0).to(F64), plane, atol=1e-3, rtol=0)
+
+
+def test_inverse_depth_plane_leaves_out_what_is_no_road_and_what_is_not_there():
+    depth, camera, _ = flat_road()
+    spoilt = depth.clone()
+    spoilt[..., 30:44, 30:70] *= 0.6  # a car that the mask calls road
+    assert_close(ground.inverse_depth_plane(spoilt, camera, depth > 0)[0, 3].item(), 1.65, atol=0.01, rtol=0)
+    assert ground.inverse_depth_plane(depth, camera, torch.zeros_like(depth, dtype=torch.bool)).isnan().all()
+
+
+def test_the_two_ways_part_where_the_road_bends():
+    depth, camera, _ = flat_road()
+    bent = depth * (1 - 0.4 * ((depth - 4) / 8).clamp(0, 1))  # as one that a network has half learnt: right near by, too near farther on
+    of_road = {}
+    for name, each in (("flat", depth), ("bent", bent)):
+        pixels = ground.road_pixels(each, camera, depth > 0).median_height
+        of_road[name] = (ground.inverse_depth_plane(each, camera, depth > 0)[:, 3] / pixels).log().abs().item()
+    assert of_road["flat"] < 1e-6
+    assert of_road["bent"] > 0.05

@@ -61,7 +61,7 @@ def prepared(config: MetricConfig) -> tuple[Metric, Any]:
 def said(task: Metric, group: int, metres: float, *, count: int = 12, recording: str = "drive") -> None:
     """An epoch's frames that agree on a height."""
     values = torch.full((count,), metres)
-    task.heights.add([recording] * count, torch.full((count,), group), torch.arange(count), values, 0.97 * values)
+    task.heights.add([recording] * count, torch.full((count,), group), torch.zeros(count), torch.arange(count), values, 0.97 * values)
 
 
 def test_it_is_of_one_camera(metric):

@@ -29,6 +29,7 @@ def epoch_of(
     spread: float = 0.03,
     bad: float = 0.0,
     horizon_m: float | None = None,
+    roads_apart: float = 0.0,
     seed: int = 0,
 ) -> None:
     """One epoch's frames, a batch of four at a time, with two objects each."""
@@ -37,7 +38,8 @@ def epoch_of(
         said = camera_m * np.exp(rng.normal(0, spread, 8)) * np.where(rng.random(8) < bad, 2.0, 1.0)
         ratio = said if horizon_m is None else said * horizon_m / camera_m
         picture = torch.arange(4).repeat_interleave(2)
-        heights.add([recording] * 4, torch.full((4,), group), picture, torch.from_numpy(said), torch.from_numpy(0.97 * ratio))
+        of_frames = [recording] * 4, torch.full((4,), group), torch.full((4,), roads_apart)
+        heights.add(*of_frames, picture, torch.from_numpy(said), torch.from_numpy(0.97 * ratio))
 
 
 def trained(estimates: list[float], **config: Any) -> CameraHeights:
@@ -110,9 +112,9 @@ def test_known_heights_teach_from_the_start_and_may_stay():
 
 def test_frames_without_objects_are_seen_and_say_nothing():
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
-    none = torch.zeros(0)
-    heights.add(["drive"] * 8, torch.zeros(8, dtype=torch.long), none.long(), none, none)
-    heights.add(["drive"], torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long), torch.tensor([NAN]), torch.tensor([NAN]))
+    none, nan = torch.zeros(0), torch.tensor([NAN])
+    heights.add(["drive"] * 8, torch.zeros(8, dtype=torch.long), torch.full((8,), NAN), none.long(), none, none)
+    heights.add(["drive"], torch.zeros(1, dtype=torch.long), nan, torch.zeros(1, dtype=torch.long), nan, nan)
     found = heights.begin(1)[0]
     assert (found.frames, found.frames_seen) == (0, 9)
     assert "0 of 9 frames" in found.refused
@@ -250,3 +252,14 @@ def test_processes_agree_on_what_all_of_them_have_seen(tmp_path: Path):
     epoch_of(alone, 1.6, frames=32, seed=1)
     expected = repr((True, alone.begin(1)[0], alone.heights))
     assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == [expected] * 2
+
+
+@pytest.mark.parametrize(("roads_apart", "refused"), [(0.0, False), (0.04, False), (-0.06, True), (0.2, True), (NAN, False)])
+def test_a_road_that_is_no_plane_yet_has_no_height(roads_apart, refused):
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
+    epoch_of(heights, roads_apart=roads_apart)
+    found = heights.begin(1)[0]
+    assert bool(found.refused) == refused
+    assert heights.known(torch.tensor([0])).isnan().item() == refused
+    if refused:
+        assert f"{np.expm1(roads_apart):+.0%}" in found.refused

@@ -144,6 +144,41 @@ def road_pixels(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, least_sha
     return RoadPixels(height, valid, mean, masked_median(height.flatten(1), valid.flatten(1)))
 
 
+def inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, rounds: int = 5) -> Tensor:
+    """The plane (B, 4) through the road that fits its inverse depth, which is linear in the pixels of a plane; NaN without a road.
+
+    1 / z = -n . K^-1 (x, y, 1) / d by least squares, reweighted `rounds` times by Cauchy's weights, with 1.48 times the median
+    residual: where the error of inverse depth is even over the picture, as a network's is, near pixels rightly count for more than they
+    do in `fit_plane`. Args as of `road_pixels`; where the two part, depth is no road yet.
+    """
+    _check_mask(depth_m, road_mask)
+    depth_m = _known_depth(depth_m)
+    known = (road_mask & (depth_m > 0)).flatten(1)
+    enough = known.sum(1) >= 3
+    rays = backproject(torch.ones_like(depth_m), camera).flatten(2).transpose(1, 2)
+    inverse = torch.where(known, 1 / depth_m.flatten(1).clamp(min=NEAR), 0.0)
+    weight = start = torch.where(enough[:, None], known, True).to(depth_m.dtype)  # through anything there, which is not returned
+    for _ in range(rounds):
+        normal_over_d = _linear_in_rays(rays, inverse, weight)
+        residual = ((rays * normal_over_d[:, None]).sum(-1) - inverse).abs()
+        width = 2 * 1.48 * masked_median(residual, known)[:, None].nan_to_num(1.0)
+        weight = start / (1 + (residual / width.clamp(min=torch.finfo(residual.dtype).eps)).square())
+    length = normal_over_d.norm(dim=-1, keepdim=True)
+    plane = torch.cat((-normal_over_d, torch.ones_like(length)), -1) / length
+    return plane.where(enough[:, None], torch.nan)
+
+
+def _linear_in_rays(rays: Tensor, values: Tensor, weight: Tensor) -> Tensor:
+    """The q (B, 3) with q . ray nearest to the values (B, N), weighted; rays (B, N, 3) of third coordinate 1. Centred, for float32."""
+    share = (weight / weight.sum(1, keepdim=True))[..., None]
+    centre, middle = (share * rays).sum(1), (share[..., 0] * values).sum(1)
+    across = (rays - centre[:, None])[..., :2]
+    moments = (share * across).transpose(1, 2)
+    slope = torch.linalg.pinv(moments @ across, hermitian=True) @ (moments @ (values - middle[:, None])[..., None])
+    slope = slope[..., 0]
+    return torch.cat((slope, (middle - (slope * centre[:, :2]).sum(-1))[:, None]), -1)
+
+
 def near_road(depth_m: Tensor, road_mask: Tensor, camera_height: Tensor, *, reach: float = 9.0) -> Tensor:
     """The road (B, 1, H, W) bool not farther ahead than `reach` camera heights: 9 are 15 m for a camera 1.65 m high.
 

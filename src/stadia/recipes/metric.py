@@ -20,7 +20,7 @@ from stadia.data.height_priors import prior_of
 from stadia.diagnostics.heights import drift_findings, epoch_findings
 from stadia.evaluation.monitor import depth_scores
 from stadia.geometry.depth_maps import depth_from_inverse
-from stadia.geometry.ground import RoadPixels, road_pixels
+from stadia.geometry.ground import RoadPixels, inverse_depth_plane, road_pixels
 from stadia.geometry.segments import segments_of
 from stadia.losses.combine import combine
 from stadia.losses.metric_evidence import object_evidence, object_weights
@@ -154,8 +154,10 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
             depth = depth_from_inverse(prediction.inverse_depth[0].float())
             road = road_pixels(depth, camera, inner(targets.road))
             evidence = object_evidence(depth, camera, road, objects, object_m)
+            apart = (inverse_depth_plane(depth, camera, road.valid)[:, 3] / road.median_height).log()
         if self.training:
-            self.heights.add(self._parts(batch.meta), targets.camera_group, objects.picture, evidence.camera_m, evidence.horizon_m)
+            parts = self._parts(batch.meta)
+            self.heights.add(parts, targets.camera_group, apart, objects.picture, evidence.camera_m, evidence.horizon_m)
         reference = self.heights.by_horizon(targets.camera_group)[objects.picture]
         weight = object_weights(evidence.horizon_m, reference, tolerance=self.config.heights.tolerance)
         weight = weight * road.median_height.isfinite()[objects.picture]  # without a road nothing stands on it

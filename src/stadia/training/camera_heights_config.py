@@ -21,6 +21,8 @@ class CameraHeightsConfig(StrictModel):
     least_kept: nor where not more than this share of the objects is left.
     most_spread: nor where the frames' quartiles are this far apart, over their median.
     most_disagreement: nor where the height is by this share off what the horizon says without any depth.
+    most_apart: nor where a plane through the road and the road's pixels say heights of a frame's camera that are by this much apart, in
+        the logarithm and the median: a road that still bends has no height.
     most_change: a height that changes by a larger factor counts half.
     """
 
@@ -34,6 +36,7 @@ class CameraHeightsConfig(StrictModel):
     least_kept: float = Field(default=0.4, ge=0, lt=1)
     most_spread: float = Field(default=0.5, gt=0)
     most_disagreement: float = Field(default=0.15, gt=0)
+    most_apart: float = Field(default=0.05, gt=0)
     most_change: float = Field(default=1.3, gt=1)
 
     @model_validator(mode="after")
