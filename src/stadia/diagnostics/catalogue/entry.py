@@ -39,6 +39,7 @@ FAMILIES: dict[str, str] = {
     "R": "smoothness",
     "H": "heights",
     "O": "objects",
+    "C": "composed pictures",
     "T": "training",
     "N": "not checked",
 }

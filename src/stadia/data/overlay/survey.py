@@ -1,0 +1,175 @@
+"""What there is in splits of composed pictures, before training: what they share, how many backgrounds, what the labels are made of."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from stadia.core.errors import DataError
+from stadia.data.contents import content_of
+from stadia.data.overlay.composer import Composer, OverlayPictures
+from stadia.data.overlay.foregrounds import check_foregrounds
+from stadia.data.overlay.published import PublishedOverlays, Scan
+from stadia.data.overlay.sources import Overlays
+
+FACTORS = ("background", "world", "foreground", "object", "position")
+LOOKED_AT = 40
+"""Pictures of each split that are composed or read, and foregrounds that are opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """One of FACTORS: how many of it each split has, and which are in two of them (named as the first has it)."""
+
+    name: str
+    counts: Mapping[str, int]
+    shared: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OverlaySurvey:
+    """Of splits of composed pictures.
+
+    pictures: of an epoch, by split.  looked_at: how many of these.  factors: the table of what splits share.
+    effective_backgrounds: exp of the entropy of the backgrounds in an epoch of training: as many equally frequent ones would have it.
+    source, claim: the label's.  unreadable, uncut: (file, fault) of pictures that cannot be read, of foregrounds that cannot be pasted.
+    lossy: (file, what) of labels stored with loss.  alike: what equal statistics of depth and mask are; empty where they differ.
+    missing: paths of the published layout that are not there.  renamed: in words, what has another name than in the layout.
+    """
+
+    pictures: Mapping[str, int]
+    looked_at: int
+    factors: tuple[Factor, ...]
+    effective_backgrounds: float
+    source: str
+    claim: str
+    unreadable: tuple[tuple[str, str], ...] = ()
+    uncut: tuple[tuple[str, str], ...] = ()
+    lossy: tuple[tuple[str, str], ...] = ()
+    alike: str = ""
+    missing: tuple[str, ...] = ()
+    renamed: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """The table, for people: a line a factor, then the number of backgrounds and the label's source."""
+        splits = list(self.pictures)
+        widths = [max(8, len(split) + 2) for split in splits]
+        head = " " * 12 + "".join(f"{split:>{w}}" for split, w in zip(splits, widths, strict=True)) + "  shared"
+        rows = [
+            f"{factor.name:12}"
+            + "".join(f"{factor.counts[split]:>{w}}" for split, w in zip(splits, widths, strict=True))
+            + f"{len(factor.shared):>8}"
+            for factor in self.factors
+        ]
+        counted = ", ".join(f"{count} of '{split}'" for split, count in self.pictures.items())
+        what = f"pictures: {counted}; backgrounds of an epoch, evened out: {self.effective_backgrounds:.1f}"
+        return [head, *rows, what, f"depth: {self.source}, {self.claim}"]
+
+
+def survey(overlays: Overlays) -> OverlaySurvey:
+    """Look at the splits: all names, and some pictures spread evenly over each."""
+    pictures = overlays.pictures
+    asked = {split: overlays.asked(split) for split in pictures}
+    kept = {split: _identities(one, asked[split]) for split, one in pictures.items()}
+    unreadable: list[tuple[str, str]] = []
+    lossy: list[tuple[str, str]] = []
+    sums: dict[str, list[tuple[float, float]]] = {"depth": [], "mask": []}
+    looked_at = 0
+    for split, one in pictures.items():
+        for number in np.unique(np.linspace(0, asked[split] - 1, min(LOOKED_AT, asked[split])).round().astype(int)).tolist():
+            looked_at += 1
+            _look(one, number, unreadable, lossy, sums)
+    composed = [one for one in pictures.values() if isinstance(one, Composer)]
+    uncut = [fault for one in composed for fault in check_foregrounds(one.foregrounds, LOOKED_AT)]
+    return OverlaySurvey(
+        pictures=asked,
+        looked_at=looked_at,
+        factors=tuple(_factor(name, {split: found[name] for split, found in kept.items()}) for name in FACTORS),
+        effective_backgrounds=_evened_out(pictures["train"], asked["train"]),
+        source=overlays.label.source,
+        claim=overlays.label.claim.value,
+        unreadable=tuple(fault for fault in dict.fromkeys(unreadable) if fault not in uncut),
+        uncut=tuple(dict.fromkeys(uncut)),
+        lossy=tuple(lossy),
+        alike=_alike(sums),
+        missing=overlays.scan.missing if overlays.scan else (),
+        renamed=_renamed(overlays.scan),
+    )
+
+
+def _look(
+    pictures: OverlayPictures,
+    number: int,
+    unreadable: list[tuple[str, str]],
+    lossy: list[tuple[str, str]],
+    sums: dict[str, list[tuple[float, float]]],
+) -> None:
+    """One picture: what cannot be read of it, how its labels are stored, and mean and deviation of depth and mask."""
+    try:
+        one = pictures.composed(number)
+    except DataError as error:
+        unreadable.append((error.what, f"{error.found}, expected {error.expected}"))
+        return
+    mask = one.mask.astype(np.float64)
+    if isinstance(pictures, PublishedOverlays):
+        raw = pictures.raw_mask(number)
+        mask = raw / 255
+        depth_file, mask_file = pictures.label_files(number)
+        soft = float(((raw > 0) & (raw < 255)).mean())
+        if soft:
+            lossy.append((_short(mask_file), f"a mask with values between 0 and 255 at {soft:.1%} of its pixels"))
+        if depth_file.suffix.lower() != ".png":
+            lossy.append((_short(depth_file), "depth as a JPEG of 8 bits"))
+    sums["depth"].append((float(one.depth.mean()), float(one.depth.std())))
+    sums["mask"].append((float(mask.mean()), float(mask.std())))
+
+
+def _short(file: Path) -> str:
+    return "/".join(file.parts[-4:])
+
+
+def _alike(sums: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Mean and deviation where those of depth are those of the mask, to 6 digits."""
+    depth, mask = (
+        (np.array(sums[kind]).reshape(-1, 2).mean(0) for kind in ("depth", "mask")) if sums["depth"] else (np.zeros(2), np.ones(2))
+    )
+    return f"mean {depth[0]:.6g}, deviation {depth[1]:.6g}" if np.allclose(depth, mask, rtol=1e-6, atol=1e-9) and depth.any() else ""
+
+
+def _identities(pictures: OverlayPictures, asked: int) -> dict[str, dict[str, str]]:
+    """By factor, what tells one from another, and its name. A picture is known again by its content, under any name."""
+    if isinstance(pictures, Composer):
+        backgrounds = {(content_of(one.file) if one.file else one.name): one.name for one in pictures.backgrounds}
+        worlds = {one.recording.session: one.recording.session for one in pictures.backgrounds}
+        foregrounds = {content_of(one.file): one.name for one in pictures.foregrounds}
+        # An object alone in a file, "001.png", shares no more than a number with another folder's.
+        objects = {(content_of(one.file) if one.name == one.object else one.object): one.object for one in pictures.foregrounds}
+        positions = {position: position for n in range(asked) if (position := str(pictures.pair(n).position)) != "-1"}
+        found = (backgrounds, worlds, foregrounds, objects, positions)
+        return dict(zip(FACTORS, found, strict=True))
+    pairs = [pictures.pair(number) for number in range(pictures.count or asked)]
+    return {name: {value: value for pair in pairs if (value := str(getattr(pair, name))) != "-1"} for name in FACTORS}
+
+
+def _factor(name: str, splits: Mapping[str, Mapping[str, str]]) -> Factor:
+    shared = {one[key]: None for one, other in combinations(splits.values(), 2) for key in one if key in other}
+    return Factor(name, {split: len(one) for split, one in splits.items()}, tuple(shared))
+
+
+def _evened_out(pictures: OverlayPictures, asked: int) -> float:
+    counts = np.array(list(Counter(pictures.pair(number).background for number in range(asked)).values()), float)
+    shares = counts / counts.sum()
+    return math.exp(float(-(shares * np.log(shares)).sum()))
+
+
+def _renamed(scan: Scan | None) -> tuple[str, ...]:
+    if scan is None:
+        return ()
+    other = [f"{count} folders '{name}' for 'mask'" for name, count in scan.masks.items() if name != "mask"]
+    return (*other, *([f"{scan.beyond} folders fg_101 and on, which have no index and are left out"] if scan.beyond else []))
