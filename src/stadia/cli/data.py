@@ -104,6 +104,60 @@ def tableworld(
 
 
 @app.command()
+def foregrounds(
+    out: Annotated[Path, typer.Option(help="Folder of the cut-outs; an interrupted one is continued.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As train=500, val=50, views=4 or side=256.")] = None,
+) -> None:
+    """Render objects cut out, with alpha, to be pasted onto backgrounds: FOLDER/SPLIT/OBJECT/VIEW.png. Nobody's but yours (CC0)."""
+    from stadia.core.config import resolve
+    from stadia.data.tableworld.presets import CutoutConfig
+
+    config = resolve(CutoutConfig, {}, list(overrides or []))
+
+    from stadia.data.tableworld.cutouts import write_cutouts
+
+    with _progress("objects", "pictures", sum(config.objects.values()) * config.views) as advance:
+        path = write_cutouts(config, out, seed=seed, workers=workers, advance=advance)
+    typer.echo(f"{path}  (look at {path.parent / 'preview.png'})")
+
+
+@app.command()
+def overlay(
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; an interrupted one is continued.", show_default=False)] = None,
+    sheet: Annotated[Path | None, typer.Option(help="A PNG to look at instead, of any set (path=FOLDER).", show_default=False)] = None,
+    count: Annotated[int, typer.Option(min=1, help="Pictures to train on.")] = 10_000,
+    val: Annotated[int, typer.Option(min=0, help="Pictures to validate on, and as many to test, where there is a split for it.")] = 500,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes, written or composed while it trains.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As height=128, backgrounds.path=FOLDER, placement.rule=grid.")
+    ] = None,
+) -> None:
+    """Paste cut-outs onto backgrounds with depth, and write pictures, depth and masks; says what the splits share, and what is wrong."""
+    from stadia.core.config import resolve
+    from stadia.core.errors import ConfigError
+    from stadia.data.overlay.config import OverlayDataConfig
+
+    if (out is None) == (sheet is None):
+        raise ConfigError("overlay", found="both" if out else "neither", expected="--out or --sheet", cure="say where to write")
+    config = resolve(OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *(overrides or [])])
+
+    from stadia.cli.watch import on_stderr
+    from stadia.recipes.overlay_sets import draw_overlays, write_overlay_set
+
+    with on_stderr() as bars:
+        if sheet is not None:
+            lines = draw_overlays(config, sheet, seed, bars.progress)
+        else:
+            assert out is not None
+            lines = write_overlay_set(config, out, seed, workers, bars.progress)
+        for line in lines:
+            typer.echo(line)
+
+
+@app.command()
 def show(
     data: Annotated[Path, typer.Argument(help="Pictures of objects: stadia's own layout, BOP, NOCS, KITTI.", show_default=False)],
     split: Annotated[str, typer.Argument(help="Of DATA, as it names them: train, test, training.", show_default=False)],

@@ -1,0 +1,68 @@
+"""`stadia data foregrounds` and `stadia data overlay`, from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def roads(tmp_path: Path) -> Path:
+    """Two recordings of noise over a road, with depth."""
+    root = tmp_path / "roads"
+    for seed, name in enumerate(("a", "b")):
+        random, folder = np.random.default_rng(seed), root / name
+        (folder / "left").mkdir(parents=True)
+        (folder / "depth" / "left").mkdir(parents=True)
+        for index in range(10):
+            cv2.imwrite(str(folder / "left" / f"{index:06d}.png"), random.integers(0, 255, (32, 48, 3), np.uint8))
+            np.save(folder / "depth" / "left" / f"{index:06d}.npy", np.linspace(30, 2, 32, dtype=np.float32)[:, None].repeat(48, 1))
+        camera = {"K": [[30, 0, 23.5], [0, 30, 15.5], [0, 0, 1]], "height": 32, "width": 48}
+        (folder / "recording.json").write_text(json.dumps({"cameras": {"left": camera}, "T_right_left": None}))
+    (root / "dataset.json").write_text(json.dumps({"format": "stadia", "version": 1, "splits": {"train": ["a"], "val": ["b"]}}))
+    return root
+
+
+def test_a_stranger_renders_composes_and_looks_without_a_download(stadia, roads: Path, tmp_path: Path) -> None:
+    cut, out = tmp_path / "cut", tmp_path / "out"
+    code, said, _ = stadia("data", "foregrounds", "--out", cut, "train=3", "val=2", "test=0", "views=1", "side=32", "supersampling=3")
+    assert code == 0
+    assert said.startswith(str(cut / "foregrounds.json"))
+    given = [f"backgrounds.path={roads}", f"foregrounds.path={cut}", "height=32", "width=32"]
+    code, said, _ = stadia("data", "overlay", "--out", out, "--count", 12, "--val", 4, *given)
+    assert code == 0
+    assert "object             3       2       0" in said
+    assert "depth: exact, metres" in said
+    assert cv2.imread(str(out / "preview.png")).shape[1] == 4 * (4 * 32 + 4)
+    assert json.loads((out / "dataset.json").read_text())["splits"]["train"]["pictures"] == 12
+    code, said, _ = stadia("data", "overlay", "--sheet", tmp_path / "sheet.png", f"path={out}", "height=32", "width=32")
+    assert code == 0
+    assert (tmp_path / "sheet.png").read_bytes() == (out / "preview.png").read_bytes(), "on disk as on demand"
+
+
+def test_what_stops_is_told_before_anything_is_written(stadia, roads: Path, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / "cut" / split).mkdir(parents=True)
+        rgba = np.zeros((9, 9, 4), np.uint8)
+        rgba[2:7, 2:7] = 255
+        cv2.imwrite(str(tmp_path / "cut" / split / "cup.png"), rgba)
+    given = [f"backgrounds.path={roads}", f"foregrounds.path={tmp_path / 'cut'}", "height=32", "width=32"]
+    code, _, error = stadia("data", "overlay", "--out", tmp_path / "out", "--count", 5, "--val", 2, *given)
+    assert code == 2
+    assert "C02: found 1 object in two of the splits train, val, such as cup" in error
+    assert not (tmp_path / "out").exists()
+    code, said, _ = stadia("data", "overlay", "--sheet", tmp_path / "sheet.png", "--count", 5, "--val", 2, *given)
+    assert code == 0
+    assert "stop: C02" in said
+
+
+def test_the_line_says_where_and_what(stadia, tmp_path: Path) -> None:
+    assert "found neither, expected --out or --sheet" in stadia("data", "overlay")[2]
+    code, _, error = stadia("data", "overlay", "--out", tmp_path / "x", "placement.size=[0.2,1.5]")
+    assert code == 2
+    assert "a foreground of 1.5 times its background is larger than it" in error
+    assert "leave it out, or draw it" in stadia("data", "overlay", "--out", tmp_path / "x", f"path={tmp_path}")[2]
