@@ -1,4 +1,4 @@
-"""Scale from heights: what masks cannot teach (H01 to H05) and what a training says of it (H06 to H16), each broken on purpose."""
+"""Scale from heights: what masks cannot teach (H01 to H05) and what a training says of it (H06 to H10), each broken on purpose."""
 
 from __future__ import annotations
 

@@ -64,7 +64,8 @@ ENTRIES = (
         cause="fx and fy are of another size or another lens, while the principal point is right",
         cure="multiply fx and fy by the factor found, or calibrate",
         measured="Rotation between frames by matches under K, against the rotation that the poses give: with a wrong focal length they "
-        "differ by one factor. Spoken of where the turns are large enough to tell; warns from 1.4, stops from 1.7.",
+        "differ by one factor. Spoken of where the turns are large enough to tell: the factor less 1.5 times its error, by how much the "
+        "steps differ from it, warns from 1.4, stops from 1.7.",
         seen="two-view geometry: a pixel displacement is focal length times angle",
     ),
     Entry(
