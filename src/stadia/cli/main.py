@@ -21,6 +21,7 @@ from stadia.cli.data import app as data
 from stadia.cli.demo import demo
 from stadia.cli.evaluate import evaluate
 from stadia.cli.export import export
+from stadia.cli.journal import compare, journal
 from stadia.cli.odometry import odometry
 from stadia.cli.parts import parts
 from stadia.cli.predict import predict
@@ -52,6 +53,8 @@ app.command()(export)
 app.add_typer(data, name="data")
 app.command()(check)
 app.command()(report)
+app.command()(journal)
+app.command()(compare)
 app.command()(demo)
 app.command()(parts)
 

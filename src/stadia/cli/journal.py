@@ -1,0 +1,48 @@
+"""`stadia journal [RUNS...]` and `stadia compare A B`: what changed between runs, what happened, what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def journal(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Folders of runs, or ones that hold runs; `runs` by default.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write it into this file instead.", show_default=False)] = None,
+) -> None:
+    """The diary of runs, from their folders: what changed against the run before, what happened, what was found."""
+    from stadia.core.files import write_text
+    from stadia.report import journal as diary
+
+    text = diary.journal(diary.runs_in(runs or [Path("runs")]))
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(out, text)
+        typer.echo(f"journal: {out}")
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="Another one's.", show_default=False)],
+    picture: Annotated[Path | None, typer.Option("--picture", help="Draw their curves: a .svg or .png.", show_default=False)] = None,
+) -> None:
+    """Two runs side by side: what differs between them, then their scores."""
+    from stadia.core.errors import DataError
+    from stadia.report import journal as diary
+    from stadia.report.run_files import read_run
+
+    a, b = read_run(first), read_run(second)
+    typer.echo(diary.comparison(a, b), nl=False)
+    if picture is None:
+        return
+    if picture.suffix not in (".svg", ".png"):
+        raise DataError(picture, found=f"a picture '{picture.suffix}'", expected=".svg or .png", cure="name it so")
+    if diary.draw_comparison(a, b, picture):
+        typer.echo(f"picture: {picture}")
+    else:
+        typer.echo("picture: none, they share no curve")

@@ -1,0 +1,256 @@
+"""The diary that runs write by themselves: what changed against the run before, what happened, what was found; and two runs compared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stadia.core.differences import ABSENT, Change, differences, that_matter
+from stadia.core.errors import DataError
+from stadia.core.files import replacing
+from stadia.report import wording
+from stadia.report.changes import flatten
+from stadia.report.course import still_falling
+from stadia.report.figures import COLOURS
+from stadia.report.run_files import RunFiles, Series, read_run
+
+MAX_CODE_FILES = 12
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Every way in which one run differs from another, in groups.
+
+    config: keys that may change what a training comes to.  aside: keys that cannot.
+    code: commit, version, and files whose uncommitted changes differ.  data: what identifies it.  environment: Python, platform, packages.
+    start: other weights, or another run, to start from; scores of runs that differ here do not compare what else differs (P-18).
+    """
+
+    config: list[Change]
+    aside: list[Change]
+    code: list[Change]
+    data: list[Change]
+    environment: list[Change]
+    start: list[Change]
+
+    def groups(self) -> list[tuple[str, list[Change]]]:
+        """(title, changes) of those that there are."""
+        named = [
+            ("configuration", self.config),
+            ("start", self.start),
+            ("code", self.code),
+            ("data", self.data),
+            ("environment", self.environment),
+            ("no result depends on", self.aside),
+        ]
+        return [(title, changes) for title, changes in named if changes]
+
+
+def difference(before: RunFiles, now: RunFiles) -> Difference:
+    """What differs between two runs' folders, from the first to the second."""
+    config = differences(before.config, now.config)
+    start = [change for change in config if change.key == "start_from"]
+    matters = [change for change in that_matter(config) if change.key != "start_from"]
+
+    def of(part: str) -> list[Change]:
+        """Differences of a part of run.json."""
+        old, new = (flatten({part: run.run[part]} if run.run.get(part) else {}) for run in (before, now))
+        return differences(old, new)
+
+    return Difference(
+        config=matters,
+        aside=[change for change in config if change not in matters and change not in start],
+        code=[*of("version"), *of("code"), *patches(before.patch, now.patch)],
+        data=of("data"),
+        environment=of("environment"),
+        start=[*start, *of("weights")],
+    )
+
+
+def patches(before: str, now: str) -> list[Change]:
+    """A change a file whose uncommitted lines are not the same in both patches: how many of each are there."""
+    old, new = _by_file(before), _by_file(now)
+    changes = []
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            changes.append(Change(name, *(_lines(of.get(name)) for of in (old, new))))
+    if len(changes) > MAX_CODE_FILES:
+        more = len(changes) - MAX_CODE_FILES
+        changes = [*changes[:MAX_CODE_FILES], Change(f"{more} more files", "", "changed")]
+    return changes
+
+
+def _by_file(patch: str) -> dict[str, list[str]]:
+    """Added and removed lines by the file's name."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in patch.splitlines():
+        if match := re.match(r"diff --git a/(.+) b/(.+)$", line):
+            name = match[2]
+            found[name] = []
+        elif name and line[:1] in "+-" and not line.startswith(("+++", "---")):
+            found[name].append(line)
+    return found
+
+
+def _lines(lines: Sequence[str] | None) -> str:
+    if lines is None:
+        return "as committed"
+    added = sum(line.startswith("+") for line in lines)
+    return f"+{added} -{len(lines) - added} lines uncommitted"
+
+
+def runs_in(folders: Iterable[Path]) -> list[RunFiles]:
+    """Runs of folders, each a run's or one that holds runs, first started first. Raises DataError where there is none."""
+    found: dict[Path, RunFiles] = {}
+    for folder in map(Path, folders):
+        inner = [folder] if _is_run(folder) else sorted(path for path in folder.glob("*") if _is_run(path))
+        if not inner:
+            raise DataError(folder, found="no run in it", expected="a run's folder, or one that holds runs", cure="pass runs/")
+        found |= {path.resolve(): read_run(path) for path in inner}
+    return sorted(found.values(), key=lambda run: (str(run.run.get("started", "")), run.folder.resolve().name))
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file() or (folder / "config.json").is_file()
+
+
+def journal(runs: Sequence[RunFiles]) -> str:
+    """The diary of runs as Markdown, first started first; each against the one of its recipe before it."""
+    parts, before = ["# Journal", ""], dict[str, RunFiles]()
+    for run in runs:
+        parts += [f"## {run.folder.resolve().name}", "", *_opening(run, runs), ""]
+        if run.recipe in before:
+            parts += [*_changed(before[run.recipe], run), ""]
+        else:
+            parts += [f"Changed: nothing to compare with, the first run of `{run.recipe}` here.", ""]
+        parts += [f"Happened: {happened(run)}", "", *_found(run), ""]
+        before[run.recipe] = run
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _opening(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
+    label, _ = wording.status(run.run.get("status"))
+    yield f"`{run.recipe}`, seed {run.run.get('seed', '?')}, started {run.run.get('started', 'at an unknown time')}, {label}."
+    if (parent := run.config.get("start_from")) is not None:
+        known = next((one for one in runs if str(parent).startswith(str(one.folder.resolve()))), None)
+        yield f"Starts from {known.folder.resolve().name if known else parent}" + ("." if known else ", which is not among these runs.")
+    if resumed := run.run.get("resumed"):
+        yield f"Went on {len(resumed)} time{'s' * (len(resumed) > 1)} after a stop, at {', '.join(map(str, resumed))}."
+
+
+def _changed(before: RunFiles, now: RunFiles) -> list[str]:
+    name, groups = before.folder.resolve().name, difference(before, now).groups()
+    if not groups:
+        return [f"Changed against {name}: nothing."]
+    lines = [f"Changed against {name}:", ""]
+    lines += [f"- {title}: `{change}`" for title, changes in groups for change in changes]
+    return lines
+
+
+def happened(run: RunFiles) -> str:
+    """How far it came, its best and last validation, and why it ended, in one line."""
+    said = [f"{max((one.steps[-1] for one in run.series), default=0)} steps"]
+    for series in (one for one in run.series if one.name.startswith("val/") and wording.score(one.name).better in ("lower", "higher")):
+        said.append(_course(series))
+    status, error = run.run.get("status"), run.run.get("error")
+    said.append({"finished": "finished", "running": "ended without saying why (killed, or still running)"}.get(str(status), str(status)))
+    return "; ".join(said) + (f": {error}" if error else "") + "."
+
+
+def _course(series: Series) -> str:
+    better = wording.score(series.name).better
+    known = [(value, step) for value, step in zip(series.values, series.steps, strict=True) if value == value]
+    if not known:
+        return f"{series.name} never finite"
+    value, step = min(known) if better == "lower" else max(known)
+    fell = still_falling(series) if better == "lower" else None
+    last = f", last {wording.score_value(series.name, series.values[-1])}" if series.steps[-1] != step else ""
+    falling = f", still falling at the end, by {fell:.0%}" if fell else ""
+    return f"{series.name} best {wording.score_value(series.name, value)} at step {step}{last}{falling}"
+
+
+def _found(run: RunFiles) -> list[str]:
+    told = [one for one in run.findings if one.get("severity") != "note"]
+    if not run.findings:
+        return ["Found: nothing."]
+    lines = ["Found:", "", *(f"- {one.get('severity')} {one.get('code')}: {one.get('measured')}" for one in told)]
+    notes = [str(one.get("code")) for one in run.findings if one.get("severity") == "note"]
+    return [*lines, *([f"- notes: {', '.join(notes)}"] if notes else [])]
+
+
+def comparison(a: RunFiles, b: RunFiles) -> str:
+    """Two runs side by side as Markdown: what differs first, then what it may not tell, then the scores that both have."""
+    names, found = [run.folder.resolve().name for run in (a, b)], difference(a, b)
+    lines = [f"# {names[0]} and {names[1]}", ""]
+    if not found.groups():
+        lines += ["No difference of configuration, start, code, data or environment.", ""]
+    for title, changes in found.groups():
+        lines += [f"{title.capitalize()}:", "", "| key | first | second |", "| --- | --- | --- |"]
+        lines += [f"| `{change.key}` | {_cell(change.before)} | {_cell(change.now)} |" for change in changes]
+        lines.append("")
+    lines += [*cautions(a, b, found), ""]
+    shared = [(one, other) for one in a.series for other in b.series if one.name == other.name and one.name.startswith("val/")]
+    if shared:
+        lines += ["| metric | | first, best | second, best | first, last | second, last |", "| --- | --- | --- | --- | --- | --- |"]
+        lines += [_scores(*both) for both in shared]
+    else:
+        lines.append("They share no validation metric.")
+    return "\n".join([*lines, "", *(f"{name}: {happened(run)}" for name, run in zip(names, (a, b), strict=True))]).rstrip() + "\n"
+
+
+def cautions(a: RunFiles, b: RunFiles, found: Difference) -> list[str]:
+    """Why the scores may not tell what the differences do."""
+    said = []
+    if a.recipe != b.recipe:
+        said.append(f"They are of two recipes, {a.recipe} and {b.recipe}.")
+    if found.start:
+        said.append("They start from other weights: what came of it is of the start, too (P-18).")
+    seedless = [change for change in found.config if change.key != "seed"]
+    if len(seedless) > 1:
+        said.append(f"{len(seedless)} keys differ: the scores tell of none of them alone (D-08).")
+    if any("fingerprint" in change.key for change in found.data):
+        said.append("Their data differ: scores of other data are not compared.")
+    for run, other in ((a, b), (b, a)):
+        if (parent := run.config.get("start_from")) and str(parent).startswith(str(other.folder.resolve())):
+            said.append(f"{run.folder.resolve().name} starts from {other.folder.resolve().name} (P-17).")
+    said.append("One run each: how much of the difference is the seed's, `stadia ablate` tells (M-21).")
+    return [f"- {one}" for one in said]
+
+
+def _scores(a: Series, b: Series) -> str:
+    better = wording.score(a.name).better
+    best = min if better != "higher" else max
+    cells = [wording.score_value(a.name, best((v for v in s.values if v == v), default=None)) for s in (a, b)]
+    cells += [wording.score_value(s.name, s.values[-1]) for s in (a, b)]
+    return f"| {a.name} | {wording.arrow(a.name)} | {' | '.join(cells)} |"
+
+
+def _cell(text: str) -> str:
+    return "–" if text == ABSENT else text.replace("|", "\\|").replace("\n", " ")
+
+
+def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
+    """Draw what both logged of validation and loss, a panel each, as SVG or PNG; False, and nothing, where they share none."""
+    from matplotlib.figure import Figure
+
+    wanted = [one.name for one in a.series if one.name.startswith("val/") or one.name == "train/loss"][:COLOURS]
+    of_b = {one.name: one for one in b.series}
+    shared = [(one, of_b[one.name]) for one in a.series if one.name in wanted and one.name in of_b]
+    if not shared:
+        return False
+    figure = Figure(figsize=(7.5, 2.4 * len(shared)), layout="constrained")
+    panels = figure.subplots(len(shared), 1, squeeze=False)[:, 0]
+    for axes, (one, other) in zip(panels, shared, strict=True):
+        for series, run, colour in ((one, a, "#1f5fa8"), (other, b, "#c4661f")):
+            axes.plot(
+                series.steps, series.values, color=colour, marker="." if len(series.steps) < 30 else None, label=run.folder.resolve().name
+            )
+        axes.set_ylabel(wording.score(one.name).label)
+    panels[0].legend(fontsize="small")
+    panels[-1].set_xlabel("step")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return True

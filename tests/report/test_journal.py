@@ -1,0 +1,174 @@
+"""The diary of runs, on runs whose differences are known."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from stadia.core.errors import DataError
+from stadia.report.journal import comparison, difference, draw_comparison, journal, patches, runs_in
+from stadia.report.run_files import read_run
+
+PATCH = (
+    "diff --git a/src/stadia/{0}.py b/src/stadia/{0}.py\n--- a/src/stadia/{0}.py\n+++ b/src/stadia/{0}.py\n@@ -1 +1 @@\n-a = 1\n+a = {1}\n"
+)
+BASE = {"optimiser": {"lr": 1e-3}, "training": {"workers": 1}, "start_from": None, "seed": 0}
+
+
+def edited(folder, name, **changes):
+    values = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps(values | changes))
+    return folder
+
+
+@pytest.fixture
+def three(make_run):
+    """The second has another rate, code and number of workers; the third other data, another package and another start than the second."""
+    first = make_run("2026-03-01-100000-a", run={"started": "2026-03-01T10:00:00+00:00"}, config=BASE)
+    second = make_run(
+        "2026-03-02-100000-b",
+        run={"started": "2026-03-02T10:00:00+00:00", "code": {"commit": "9d8e7f6", "dirty": True}},
+        config=BASE | {"optimiser": {"lr": 3e-4}, "training": {"workers": 4}},
+    )
+    (second / "diff.patch").write_text(PATCH.format("losses", 2))
+    third = make_run(
+        "2026-03-03-100000-c",
+        run={
+            "started": "2026-03-03T10:00:00+00:00",
+            "code": {"commit": "9d8e7f6", "dirty": True},
+            "data": {"fingerprint": "ffff0000"},
+            "environment": {"python": "3.11.9", "torch": "2.14.0", "device": "cpu", "cores": 2},
+            "status": "failed",
+            "error": "RunError: the loss is not finite",
+        },
+        config=BASE | {"optimiser": {"lr": 3e-4}, "training": {"workers": 4}, "start_from": str(second)},
+        findings=[],
+    )
+    (third / "diff.patch").write_text(PATCH.format("losses", 2))
+    return [first, second, third]
+
+
+def changed_lines(text, name):
+    section = text.split(f"## {name}\n")[1].split("\n## ")[0]
+    return [line.removeprefix("- ") for line in section.split("Happened:")[0].splitlines() if line.startswith("- ")]
+
+
+def test_three_runs_name_exactly_what_was_changed_between_them(three):
+    text = journal(runs_in(three))
+    assert "the first run of `selfsup`" in text.split("## 2026-03-02-100000-b")[0]
+    assert changed_lines(text, "2026-03-02-100000-b") == [
+        "configuration: `optimiser.lr: 0.001 -> 0.0003`",
+        "code: `code.commit: 4f1c2ab -> 9d8e7f6`",
+        "code: `src/stadia/losses.py: as committed -> +1 -1 lines uncommitted`",
+        "no result depends on: `training.workers: 1 -> 4`",
+    ]
+    assert changed_lines(text, "2026-03-03-100000-c") == [
+        f"start: `start_from: None -> {three[1]}`",
+        "data: `data.fingerprint: b1946ac9 -> ffff0000`",
+        "environment: `environment.torch: 2.13.0 -> 2.14.0`",
+    ]
+
+
+def test_what_happened_and_what_was_found(three):
+    first, _, third = journal(runs_in(three)).split("\n## ")[1:]
+    assert "Happened: 299 steps; val/abs_rel best" in first
+    assert "; finished." in first
+    assert "- warn W04: gradient norm 41 at step 12" in first
+    assert "- notes: P01" in first
+    assert "failed: RunError: the loss is not finite." in third
+    assert "Found: nothing." in third
+
+
+def test_a_run_names_the_run_that_it_starts_from(three):
+    assert "Starts from 2026-03-02-100000-b." in journal(runs_in(three))
+    alone = journal(runs_in([three[2]]))
+    assert "which is not among these runs" in alone
+
+
+def test_runs_of_a_folder_are_told_in_the_order_that_they_started(three):
+    edited(three[0], "run.json", started="2026-03-09T10:00:00+00:00")
+    names = [run.folder.name[-1] for run in runs_in([three[0].parent])]
+    assert names == ["b", "c", "a"]
+    assert len(runs_in([three[0].parent, three[1]])) == 3  # each once
+
+
+def test_another_recipe_is_nothing_to_compare_with(three):
+    edited(three[1], "run.json", recipe="dpt")
+    text = journal(runs_in(three))
+    assert "the first run of `dpt`" in text
+    assert "Changed against 2026-03-01-100000-a" in text.split("## 2026-03-03")[1]
+
+
+def test_a_repeated_run_changed_nothing(make_run):
+    runs = [make_run(f"2026-03-0{day}-100000-a", run={"started": f"2026-03-0{day}"}) for day in (1, 2)]
+    assert "Changed against 2026-03-01-100000-a: nothing." in journal(runs_in(runs))
+    assert "No difference" in comparison(*map(read_run, runs))
+
+
+def test_the_same_patch_is_no_change_and_another_line_is():
+    one, other = PATCH.format("a", 1), PATCH.format("a", 2)
+    assert patches(one, one) == []
+    assert [change.key for change in patches(one + PATCH.format("b", 1), other)] == ["src/stadia/a.py", "src/stadia/b.py"]
+    many = "".join(PATCH.format(f"f{k}", 1) for k in range(20))
+    assert patches("", many)[-1].key == "8 more files"
+
+
+def test_two_runs_side_by_side(three):
+    text = comparison(read_run(three[0]), read_run(three[1]))
+    assert text.index("optimiser.lr") < text.index("val/abs_rel")  # differences first
+    assert "| val/abs_rel | ↓ | 0." in text
+    assert "P-18" not in text
+    assert "D-08" not in text  # the number of workers is no key that matters
+    assert "One run each" in text
+
+
+def test_what_the_scores_of_two_runs_may_not_tell(three):
+    text = comparison(read_run(three[0]), read_run(three[2]))
+    assert "other weights" in text
+    assert "data differ" in text
+    assert "starts from 2026-03-02-100000-b (P-17)" in comparison(read_run(three[1]), read_run(three[2]))
+    edited(three[1], "config.json", optimiser={"lr": 1, "name": "sgd"})
+    assert "2 keys differ" in comparison(read_run(three[0]), read_run(three[1]))
+
+
+def test_pretrained_weights_against_random_ones_are_another_start(make_run):
+    runs = [make_run(f"2026-03-0{k}-100000-a", run={"weights": {"depth": origin}}) for k, origin in ((1, "pretrained"), (2, "random"))]
+    assert [str(change) for change in difference(*map(read_run, runs)).start] == ["weights.depth: pretrained -> random"]
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_curves_of_both_in_one_picture(three, tmp_path, suffix):
+    assert draw_comparison(read_run(three[0]), read_run(three[1]), tmp_path / f"x{suffix}")
+    assert (tmp_path / f"x{suffix}").read_bytes()[:5] in (b"<?xml", b"\x89PNG\r")
+
+
+def test_runs_without_a_curve_in_common(make_run, tmp_path):
+    runs = [read_run(make_run("2026-03-01-100000-a")), read_run(make_run("2026-03-02-100000-b", without=("metrics.csv",)))]
+    assert not draw_comparison(*runs, tmp_path / "x.svg")
+    assert "no validation metric" in comparison(*runs)
+
+
+def test_a_validation_that_is_nan_throughout(make_run):
+    folder = make_run("2026-03-01-100000-a", steps=3)
+    with (folder / "metrics.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["step", "val/abs_rel"], [1, "nan"], [2, "nan"]])
+    assert "val/abs_rel never finite" in journal(runs_in([folder]))
+    assert "not finite" in comparison(read_run(folder), read_run(folder))
+
+
+def test_a_folder_without_runs_is_told(tmp_path):
+    with pytest.raises(DataError, match="found no run in it"):
+        runs_in([tmp_path])
+
+
+def test_the_commands(three, stadia, tmp_path):
+    code, out, _ = stadia("journal", three[0].parent)
+    assert (code, out) == (0, journal(runs_in(three)))
+    assert stadia("journal", three[0].parent, "--out", tmp_path / "journal.md")[0] == 0
+    assert (tmp_path / "journal.md").read_text() == out
+    code, out, _ = stadia("compare", three[0], three[1], "--picture", tmp_path / "x.svg")
+    assert (code, "picture: " in out) == (0, True)
+    code, _, error = stadia("compare", three[0], three[1], "--picture", tmp_path / "x.txt")
+    assert (code, "expected .svg or .png" in error) == (2, True)
