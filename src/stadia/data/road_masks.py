@@ -1,8 +1,9 @@
 """Masks of road and objects: files beside a recording's pictures, and their clean-up.
 
-FOLDER/semantic/SIDE/STEM.png (class numbers), FOLDER/instance/SIDE/STEM.png (object numbers, 0 = none; without them touching pixels of a
-class are one object), FOLDER/classes.json ({"1": "road", "9": "car"}), and where objects' heights are known one by one
-FOLDER/heights.json ({"left/000000": {"3": [1.52, 0.08]}}: mean and spread in metres by object). See docs/metric.md.
+FOLDER/semantic/SIDE/STEM.png (class numbers), FOLDER/instance/SIDE/STEM.png (object numbers, 0 = none; without them pixels of a class that
+touch are one object, and of a group the single ones that it shows: `data.touching`), FOLDER/classes.json ({"1": "road", "9": "car"}), and
+where objects' heights are known one by one FOLDER/heights.json ({"left/000000": {"3": [1.52, 0.08]}}: mean and spread in metres by
+object). See docs/metric.md.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ from stadia.core.recording import Recording, RoadMasks
 from stadia.data.height_priors import PRIORS, SAME_CLASS
 from stadia.data.pictures import read_numbers_png
 from stadia.data.road_config import RoadConfig
+from stadia.data.touching import single_objects
 
 Numbers = NDArray[np.int32]
 ROAD = "road"
 OBJECTS = frozenset({*PRIORS["kitti"], *SAME_CLASS, "bus", "bicycle", "motorcycle"})
 """Classes that are counted one by one where only classes are told."""
+
+GROUND = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})
+"""What objects stand on."""
 
 SHAPE_TOLERANCE = 0.02
 """Of the ratio of the sides: masks may have another size than their picture, and no other shape."""
@@ -64,7 +69,8 @@ class MaskFiles:
         if of_objects.exists():
             instance = _resized(of_objects, read_numbers_png(of_objects), height, width)
         else:
-            instance = _touching(semantic, [number for number, name in self.classes.items() if name in OBJECTS])
+            ground = np.isin(semantic, [number for number, name in self.classes.items() if name in GROUND])
+            instance = _told_apart(semantic, [number for number, name in self.classes.items() if name in OBJECTS], ground)
         return RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16))
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
@@ -140,13 +146,13 @@ def nearest(numbers: Numbers, height: int, width: int) -> Numbers:
     return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def _touching(semantic: Numbers, classes: Sequence[int]) -> Numbers:
-    """Pixels of one class that touch along a side, as one object."""
+def _told_apart(semantic: Numbers, classes: Sequence[int], ground: NDArray[np.bool_]) -> Numbers:
+    """Objects by `data.touching`; 0 where classes alone do not show a single one."""
     instance, count = np.zeros(semantic.shape, np.int32), 0
     for number in classes:
-        found, labels = cv2.connectedComponents((semantic == number).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-        instance = np.where(labels > 0, labels + count, instance)
-        count += found - 1
+        for mask in single_objects(semantic == number, ground):
+            count += 1
+            instance[mask & (instance == 0)] = count
     return instance
 
 
