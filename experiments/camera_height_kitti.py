@@ -3,8 +3,9 @@
     python experiments/camera_height_kitti.py --data ../shared/data --masks kitti-masks
 
 Prints JSON lines. Labelled frames: the plane through the scan's points on the road ahead (4 to 15 m, 3 m to both sides), and what boxes say
-with classes' mean heights under that plane's horizon, and under a level one. --masks: those of the raw frames by `stadia prepare`; there
-the plane is fitted to LiDAR returns on the masked road, and masks are asked under a level horizon and under one fitted to them.
+with classes' mean heights under that plane's horizon, and under one of edges. --masks: those of the raw frames by `stadia prepare`; there
+the plane is fitted to LiDAR returns on the masked road, and masks are asked
+under a horizon by edges and travel, a level one, and one fitted to them.
 """
 
 from __future__ import annotations
@@ -51,12 +52,12 @@ def scan_plane(training: Path, number: int) -> Tensor:
 
 
 def labelled(data: Path) -> None:
-    config = camera_height_config(["priors=kitti", "objects=[]", "horizon=given"])
+    config = camera_height_config(["priors=kitti", "objects=[]", "horizon=edges"])
     frames = seen_frames(CameraHeightAsked(data, config), unwatched)
     planes = [scan_plane(data / "training", int(frame.name.rsplit("/", 1)[-1])) for frame in frames]
     say("LiDAR, median of the labelled frames", float(torch.stack(planes)[:, 3].median()), each=[round(float(p[3]), 3) for p in planes])
     lines = [horizon_of(p[:3], Camera(torch.from_numpy(f.K), f.height, f.width)) for p, f in zip(planes, frames, strict=True)]
-    for horizon, known in (("the scans' roads", torch.stack(lines)), ("level", None)):
+    for horizon, known in (("the scans' roads", torch.stack(lines)), ("edges", None)):
         found = estimate_camera_height(frames, config, horizons=known).found
         interval = [round(found.low_m, 3), round(found.high_m, 3)]
         verdicts = [str(verdict) for verdict in found.verdict]
@@ -74,7 +75,7 @@ def masked(data: Path, masks: Path) -> None:
         points = backproject(depth_m, recording.camera(index)).flatten(2).transpose(1, 2)
         heights.append(float(fit_plane_robust(points, on_road.flatten(1))[0, 3]))
     say("LiDAR on the masked road, median of the raw frames", float(np.nanmedian(heights)), frames=len(heights))
-    for horizon in ("given", "objects"):
+    for horizon in ("auto", "given", "objects"):
         config = camera_height_config(["priors=kitti", f"horizon={horizon}", f"masks={masks}"])
         try:
             found = estimate_camera_height(seen_frames(CameraHeightAsked(data, config), unwatched), config).found

@@ -14,8 +14,9 @@ from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.geometry import camera as cameras
 from stadia.geometry.height_survey import level_horizon
 from stadia.geometry.horizon import above_horizon
-from stadia.recipes.camera_height import camera_height_asked, edges_horizon, estimate_camera_height
+from stadia.recipes.camera_height import camera_height_asked, estimate_camera_height
 from stadia.recipes.camera_height_config import CameraHeightAsked, camera_height_config
+from stadia.recipes.road_horizon import edges_horizon, travel_pitches_deg
 from stadia.recipes.seen_objects import SeenFrame, SeenObject, seen_frames
 
 HEIGHT, WIDTH, FOCAL, TRUE_M = 180, 480, 300.0, 1.65
@@ -107,6 +108,33 @@ def test_edges_along_the_road_give_the_horizon():
     assert abs(float(above_horizon(found, torch.tensor([[250.0, meeting[1]]], dtype=torch.float64)))) < 1.5
     assert float(above_horizon(found, torch.tensor([[250.0, 170.0]], dtype=torch.float64))) < -50
     assert edges_horizon(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), camera).isnan().all()
+
+
+def test_a_drive_travels_to_its_horizon_and_one_that_stands_says_nothing():
+    """Posts at many depths, seen by a camera that looks down by 2 degrees and drives level."""
+    rng = np.random.default_rng(0)
+    K = np.array([[2 * FOCAL, 0, 479.5], [0, 2 * FOCAL, 179.5], [0, 0, 1]])
+    down = np.radians(2)
+    turned = np.array([[1, 0, 0], [0, np.cos(down), -np.sin(down)], [0, np.sin(down), np.cos(down)]])
+    points = rng.uniform((-12, -5, 12), (12, 1.6, 50), (300, 3))
+    points = points[points[:, 2].argsort()[::-1]]
+    shade = rng.integers(60, 255, 300)
+
+    def picture(z: float) -> np.ndarray:
+        image = np.full((2 * HEIGHT, 2 * WIDTH), 20, np.uint8)
+        seen = (points - (0, 0, z)) @ turned.T @ K.T
+        for (x, y, depth), grey in zip(seen, shade, strict=True):
+            corner = np.array([x, y]) / depth
+            spot = tuple(int(v) for v in (corner * 16).round())
+            cv2.rectangle(image, spot, (spot[0] + 48, spot[1] + 48), int(grey), -1, cv2.LINE_AA, 4)
+        return image[..., None].repeat(3, 2)
+
+    def drive(step_m: float) -> list[SeenFrame]:
+        return [SeenFrame(f"{n}", lambda n=n: picture(step_m * n), K, 2 * HEIGHT, 2 * WIDTH, (), "drive") for n in range(6)]
+
+    found = travel_pitches_deg(drive(0.3))
+    assert np.nanmedian(found) == pytest.approx(-2, abs=0.5)
+    assert np.isnan(travel_pitches_deg(drive(0.0))).all()
 
 
 def test_objects_that_hardly_agree_give_no_height(drive):

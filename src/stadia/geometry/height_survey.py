@@ -7,13 +7,14 @@ and Zisserman, Single view metrology, IJCV 40, 2000). Many objects and frames sa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
 import torch
 from torch import Tensor
 
 from stadia.core.errors import GeometryError
+from stadia.geometry.box_tracks import box_tracks
 from stadia.geometry.camera import Camera
 from stadia.geometry.cross_ratio import horizon_of_objects
 from stadia.geometry.horizon import above_horizon, horizon_of
@@ -21,6 +22,7 @@ from stadia.geometry.horizon import above_horizon, horizon_of
 _LOWER = 0.5  # of the least height: where the horizon is fitted, objects are chosen by how high they should be
 _BOX_PX = 1.0  # of an edge of a box, one standard deviation
 _STEPS, _ROLL = 10, math.tan(math.radians(2.0))
+_SHIFTS = 24  # to each side, over three deviations
 _MOST_FITTED, _TRIALS = 1500, 200  # objects that a horizon is fitted to, and samples of three of them
 _SURE = 0.975, 1.96  # of 95 %, two-sided
 
@@ -124,6 +126,7 @@ def survey(
     frames: int,
     *,
     horizons: Tensor | None = None,
+    one_mount: bool = True,
     horizon_deg: float = 0.3,
     tolerance: float = 0.2,
     least_px: float = 20.0,
@@ -136,13 +139,18 @@ def survey(
         objects: N of `frames` pictures of one camera.
         focal_px: its focal length along y.
         frames: F, the pictures.
-        horizons: (3,) or (F, 3) where they are known. None: one for all pictures, fitted to the objects themselves; that needs them near
-            and far, and a camera that looks one way.
+        horizons: (3,) or (F, 3) where they are known; those of one mount are shifted together by what the objects say of it, near and
+            far, as far as `horizon_deg` lets them. None: one for all pictures, fitted to the objects alone; that needs many
+            near and far, and a camera that looks one way.
+        one_mount: horizons of all pictures err together; False: each by itself, as of pictures of several roads.
         horizon_deg: how wrong a horizon may be, one standard deviation: a car nods by 0.3 degrees. It makes far objects say less.
         tolerance: largest |ln| of what an object says over what all say, to be believed.
         least_px: an object lower than that is left out.
         draws: of the bootstrap, over stretches of frames, since neighbouring frames show the same objects, and over objects.
         seed: the same objects and seed give the same answer.
+
+    An object that is seen in many frames (`geometry.box_tracks`) has one height, which is not known: its sightings share the spread of
+    its class, in what they weigh and in the interval.
 
     Raises GeometryError where no object is left, or where they do not agree on a horizon.
     """
@@ -150,16 +158,18 @@ def survey(
     usable = torch.tensor([one is Verdict.BELIEVED for one in verdict], dtype=torch.bool)
     _check_any(usable, verdict)
     generator = torch.Generator().manual_seed(seed)
-    chosen = objects.of(usable)
     slack_px = focal_px * math.radians(horizon_deg)
     if horizons is None:
         line = _fitted(objects.of(usable), slack_px, least_px, generator, tolerance)
         usable = usable & _high_enough(objects, line, least_px)
     else:
         line = None
-    chosen = objects.of(usable)
+    chosen = _shared(objects.of(usable))
     given = None if horizons is None else horizons.double().expand(frames, 3)
     lines = _of_each(chosen, line, given)
+    if given is not None:
+        shift = _shift(chosen, lines, slack_px) if one_mount else torch.zeros(3, dtype=torch.float64)
+        given, lines = given + shift, lines + shift
     estimate, sigma, implied, agrees = _estimate(chosen, lines, slack_px, tolerance)
     logs = []
     for _ in range(draws):
@@ -168,7 +178,10 @@ def survey(
             again = None if line is None else _refined(drawn, line, slack_px, tolerance)
             redrawn = _of_each(drawn, again, given)
             if given is not None:  # of a fitted one the draws say how wrong it is
-                redrawn = redrawn + torch.tensor([0.0, 0.0, slack_px * float(torch.randn((), generator=generator))], dtype=torch.float64)
+                rows = slack_px * torch.randn(1 if one_mount else frames, 1, generator=generator, dtype=torch.float64)
+                wrong = rows * torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+                redrawn = redrawn - shift + (wrong if one_mount else wrong[drawn.frame])
+                redrawn = redrawn + (_shift(drawn, redrawn, slack_px) if one_mount else 0.0)
             logs.append(_estimate(drawn, redrawn, slack_px, tolerance)[0])
         except GeometryError:  # too few of them in this draw
             continue
@@ -191,6 +204,35 @@ def _of_each(objects: BoxedObjects, line: Tensor | None, given: Tensor | None) -
         return given[objects.frame]
     assert line is not None
     return line.expand(len(objects), 3)
+
+
+def _shared(objects: BoxedObjects) -> BoxedObjects:
+    """With spreads so much wider that an object's sightings weigh together what one sighting without errors of its own would."""
+    track = box_tracks(objects.frame, objects.box_px)
+    return replace(objects, spread_m=objects.spread_m * torch.bincount(track)[track].sqrt())
+
+
+def _shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Tensor:
+    """(3,) to add to the horizons (N, 3) of objects: the most likely common error, of deviation `slack_px`, by how well objects agree.
+
+    Huber's loss of each object's logarithm from their middle, on a grid of shifts: no start, and a wrong object pulls no harder.
+    """
+    shifts = slack_px * torch.linspace(-3, 3, 2 * _SHIFTS + 1, dtype=torch.float64)
+    below = -above_horizon(lines, objects.foot[:, None]).squeeze(-1) - shifts[:, None]
+    stands = (below > 1).all(0)
+    if int(stands.sum()) < 2:
+        return torch.zeros(3, dtype=torch.float64)
+    below = below[:, stands]
+    says = (objects.height_m / objects.height_px)[stands].log() + below.log()
+    deviation = (_variance(objects)[stands] + (slack_px / below[_SHIFTS]).square()).sqrt()
+    middle = says.median(1, keepdim=True).values
+    for _ in range(5):
+        weight = ((1.5 * deviation / (says - middle).abs().clamp(min=1e-9)).clamp(max=1)) / deviation.square()
+        middle = (weight * says).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+    residual = (says - middle).abs() / deviation
+    loss = torch.where(residual < 1.5, residual.square() / 2, 1.5 * (residual - 0.75))
+    likely = loss.sum(1) + (shifts / slack_px).square() / 2
+    return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64) * shifts[likely.argmin()]
 
 
 def _fitted(objects: BoxedObjects, slack_px: float, least_px: float, generator: torch.Generator, tolerance: float) -> Tensor:

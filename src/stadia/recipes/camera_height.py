@@ -22,13 +22,12 @@ from stadia.evaluation.road_drawings import draw_horizon, draw_plane, draw_verdi
 from stadia.evaluation.watch import Watch, unwatched
 from stadia.geometry.height_survey import BoxedObjects, HeightSurvey, Verdict, level_horizon, survey, tilt_deg
 from stadia.geometry.horizon import normal_of
-from stadia.geometry.vanishing import vanishing_point
 from stadia.recipes.camera_height_config import CameraHeightAsked, CameraHeightConfig
+from stadia.recipes.road_horizon import RoadHorizons, road_horizons
 from stadia.recipes.seen_objects import SeenFrame, seen_frames
 
 RESULT, PICTURE, OVER_FRAMES = "camera_height.json", "objects.png", "heights.png"
-_SHOWN, _EDGE_SHARE, _REACH_DEG, _FEWEST = 8, 0.25, 12.0, 8
-_SHORTEST_EDGE = 0.025  # of the picture's width
+_SHOWN, _MOST_TILT_DEG, _WIDE = 8, 25.0, 1.35
 _FEW, _DRAWN_WIDTH, _LEAST_AGREEING = 20, 800, 0.25
 
 
@@ -36,7 +35,7 @@ _FEW, _DRAWN_WIDTH, _LEAST_AGREEING = 20, 800, 0.25
 class EstimatedHeight:
     """frames: those whose horizon is known.  found: what they say.  objects: N, boxes in the first frame's pixels.
 
-    place: N, where each object stands in its frame's list.
+    place: N, where each object stands in its frame's list.  horizon_by: what the horizon was found by.
     """
 
     frames: Sequence[SeenFrame]
@@ -44,19 +43,24 @@ class EstimatedHeight:
     objects: BoxedObjects
     place: Sequence[int]
     config: CameraHeightConfig
+    horizon_by: str
 
 
-def estimate_camera_height(frames: Sequence[SeenFrame], config: CameraHeightConfig, *, horizons: Tensor | None = None) -> EstimatedHeight:
+def estimate_camera_height(
+    frames: Sequence[SeenFrame], config: CameraHeightConfig, *, horizons: Tensor | None = None, watch: Watch = unwatched
+) -> EstimatedHeight:
     """Of all objects of the frames.
 
     Args:
         frames: in order of time; boxes of all are brought into the pixels of the first one's camera.
         config: whose priors, horizon and limits.
         horizons: (F, 3) in each frame's own pixels, where they are known better than config says.
+        watch: while pictures are read for their horizon.
 
     Raises DataError where the edges' horizon is seen in no frame, GeometryError as `geometry.height_survey.survey`.
     """
-    own = horizons if horizons is not None else _horizons(frames, config)
+    seen = _horizons(frames, config, watch) if horizons is None else RoadHorizons(horizons, config.horizon_deg, "given")
+    own = None if seen is None else seen.lines
     if own is not None and bool(own.isnan().any()):
         frames = [frame for frame, known in zip(frames, own.isfinite().all(-1).tolist(), strict=True) if known]
         own = own[own.isfinite().all(-1)]
@@ -68,12 +72,14 @@ def estimate_camera_height(frames: Sequence[SeenFrame], config: CameraHeightConf
         float(first.K[1, 1]),
         len(frames),
         horizons=lines,
-        horizon_deg=config.horizon_deg,
+        one_mount=all(frame.drive for frame in frames),
+        horizon_deg=max(config.horizon_deg, seen.deviation_deg if seen else 0.0),
         tolerance=config.tolerance,
         least_px=config.least_px,
     )
     _check_agreement(found)
-    return EstimatedHeight(frames, found, objects, place, config)
+    _check_tilt(found, _camera(first))
+    return EstimatedHeight(frames, found, objects, place, config, seen.by if seen else "objects")
 
 
 def _check_agreement(found: HeightSurvey) -> None:
@@ -85,6 +91,18 @@ def _check_agreement(found: HeightSurvey) -> None:
             found=f"{believed} of {believed + odd} objects that agree",
             expected=f"{_LEAST_AGREEING:.0%} or more",
             cure="give the horizon (horizon=given pitch_deg=...), look at the masks' sheet, or take more frames",
+        )
+
+
+def _check_tilt(found: HeightSurvey, camera: Camera) -> None:
+    """Raise GeometryError where a horizon of objects is one that no road is driven under."""
+    pitch, roll = tilt_deg(normal_of(found.horizons[0], camera))
+    if max(abs(pitch), abs(roll)) > _MOST_TILT_DEG:
+        raise GeometryError(
+            "horizon of the objects",
+            found=f"a camera that looks up by {pitch:.0f} degrees, roll {roll:.0f}",
+            expected=f"less than {_MOST_TILT_DEG:g}: too few objects agree, or all are equally far",
+            cure="take horizon=auto, or give it: horizon=given pitch_deg=...",
         )
 
 
@@ -123,43 +141,27 @@ def _line_to(line: Tensor, K: NDArray[np.float64], K_to: NDArray[np.float64]) ->
     return moved / moved[:2].norm()
 
 
-def _horizons(frames: Sequence[SeenFrame], config: CameraHeightConfig) -> Tensor | None:
-    """(F, 3) in each frame's own pixels; NaN where the edges do not say it; None: of the objects."""
+def _horizons(frames: Sequence[SeenFrame], config: CameraHeightConfig, watch: Watch) -> RoadHorizons | None:
+    """In each frame's own pixels; None: of the objects."""
     if config.horizon == "objects":
         return None
     if config.horizon == "given":
-        return torch.stack([level_horizon(_camera(f), pitch_deg=config.pitch_deg, roll_deg=config.roll_deg) for f in frames])
-    lines = torch.stack([edges_horizon(frame.image(), _camera(frame), roll_deg=config.roll_deg) for frame in frames])
-    if not bool(lines.isfinite().all(-1).any()):
-        raise DataError(
-            "horizon=edges",
-            found=f"no edges that meet in any of {len(frames)} frames",
-            expected="kerbs, markings or walls along the road",
-            cure="take horizon=objects, or give it: horizon=given pitch_deg=...",
-        )
-    return lines
-
-
-def edges_horizon(image: NDArray[np.uint8], camera: Camera, *, roll_deg: float = 0.0) -> Tensor:
-    """The horizon (3,) of a picture (H, W, 3) RGB by where straight edges along the road meet; NaN where too few do.
-
-    One point does not tell the camera's roll, so it is given. Edges are found by LSD (Grompone von Gioi et al., IPOL 2, 2012).
-    """
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    segments = cv2.createLineSegmentDetector().detect(grey)[0]
-    nothing = torch.full((3,), torch.nan, dtype=torch.float64)
-    if segments is None:
-        return nothing
-    edges = torch.from_numpy(segments.reshape(-1, 4).astype(np.float64))
-    edges = edges[(edges[:, 2:] - edges[:, :2]).norm(dim=-1) > _SHORTEST_EDGE * camera.width]
-    centre = torch.stack((camera.cx, camera.cy)).double()
-    reach_px = float(camera.fy) * math.tan(math.radians(_REACH_DEG))
-    found = vanishing_point(edges, centre, reach_px, generator=torch.Generator().manual_seed(0))
-    if found is None or found[1] < _EDGE_SHARE or len(edges) < _FEWEST:
-        return nothing
-    roll = math.radians(roll_deg)
-    a, b = -math.sin(roll), -math.cos(roll)
-    return torch.tensor([a, b, -(a * float(found[0][0]) + b * float(found[0][1]))], dtype=torch.float64)
+        lines = torch.stack([level_horizon(_camera(f), pitch_deg=config.pitch_deg, roll_deg=config.roll_deg) for f in frames])
+        return RoadHorizons(lines, config.horizon_deg, "given")
+    edges, travel = config.horizon in ("auto", "edges"), config.horizon in ("auto", "travel")
+    found = road_horizons(frames, edges=edges, travel=travel, roll_deg=config.roll_deg, watch=watch)
+    if bool(found.lines.isfinite().all(-1).any()):
+        return found
+    if config.horizon == "auto":
+        return None
+    raise DataError(
+        f"horizon={config.horizon}",
+        found=f"none in any of {len(frames)} frames",
+        expected="kerbs, markings or walls along the road"
+        if edges
+        else "a drive whose pictures follow each other, straight and not too slow",
+        cure="take horizon=auto or objects, or give it: horizon=given pitch_deg=...",
+    )
 
 
 def _camera(frame: SeenFrame) -> Camera:
@@ -169,7 +171,7 @@ def _camera(frame: SeenFrame) -> Camera:
 def camera_height_asked(asked: CameraHeightAsked, watch: Watch = unwatched) -> Iterator[str]:
     """Estimate, write what `asked.out` wants, and say it line by line. Raises DataError, ConfigError, GeometryError."""
     frames = seen_frames(asked, watch)
-    estimated = estimate_camera_height(frames, asked.config)
+    estimated = estimate_camera_height(frames, asked.config, watch=watch)
     yield from said(estimated)
     if len(estimated.frames) < len(frames):
         yield f"note: {len(frames) - len(estimated.frames)} frames without edges that meet were left out"
@@ -189,7 +191,8 @@ def said(estimated: EstimatedHeight) -> Iterator[str]:
     if reasons := [f"{count} {reason}" for reason, count in _reasons(found).items()]:
         yield f"  not believed: {', '.join(reasons)}"
     pitch, roll = _tilt(estimated)
-    yield f"  horizon by {config.horizon}: the camera looks {'up' if pitch >= 0 else 'down'} {abs(pitch):.1f} degrees, roll {roll:.1f}"
+    way = "up" if pitch >= 0 else "down"
+    yield f"  horizon by {estimated.horizon_by}: the camera looks {way} {abs(pitch):.1f} degrees, roll {roll:.1f}"
     classes = {one.class_name for frame in estimated.frames for one in frame.objects}
     used = {name: prior for name, prior in config.height_priors.items() if name in classes}
     for name, prior in used.items():
@@ -198,6 +201,8 @@ def said(estimated: EstimatedHeight) -> Iterator[str]:
     odd, judged = found.verdict.count(Verdict.ODD), believed + found.verdict.count(Verdict.ODD)
     if odd > 0.4 * judged:
         yield f"note: {odd} of {judged} objects disagree: the horizon or a prior is wrong; look at {PICTURE}"
+    if found.high_m > _WIDE * found.low_m:
+        yield f"note: the interval is wide: one of {found.low_m:.2f} to {found.high_m:.2f} m is all that is known; take more cars"
     if believed < _FEW:
         yield f"note: {believed} objects are few; take more frames"
 
@@ -214,7 +219,7 @@ def as_json(estimated: EstimatedHeight) -> dict[str, Any]:
         "objects": len(found.verdict),
         "believed": found.verdict.count(Verdict.BELIEVED),
         "not_believed": {str(reason): count for reason, count in _reasons(found).items()},
-        "horizon": {"by": config.horizon, "pitch_deg": pitch, "roll_deg": roll},
+        "horizon": {"by": estimated.horizon_by, "pitch_deg": pitch, "roll_deg": roll},
         "priors": {name: prior.model_dump(mode="json") for name, prior in config.height_priors.items()},
         "each": [
             {

@@ -29,10 +29,11 @@ class CameraHeightConfig(StrictModel):
     masks: a folder of `stadia prepare --masks`, where the source has none beside its pictures.
     objects: classes that are believed to stand on the road; empty = all that have a prior. People stand on kerbs.
     priors: heights of the classes: "mixed", "kitti", "roadworld" (`data.height_priors`), or your own by class.
-    horizon: "objects" fits one to all objects together: it needs them near and far and a camera that looks one way; "edges" finds in each
-        picture where the straight edges along the road meet; "given" is that of `pitch_deg` and `roll_deg`.
+    horizon: "edges" finds in each picture where the straight edges along the road meet; "travel" in a drive what it travels to; "auto"
+        both, and where neither is seen "objects", which fits one to all objects together: that needs them near and far and a camera that
+        looks one way; "given" is that of `pitch_deg` and `roll_deg`. All but "objects" are shifted as far as objects and `horizon_deg` say.
     pitch_deg, roll_deg: how far the camera looks up from the road, and how far its right side is lower.
-    horizon_deg: how wrong a horizon may be, one standard deviation, degrees; a car nods by 0.3.
+    horizon_deg: how wrong a horizon may be at least, one standard deviation, degrees; a car nods by 0.3.
     tolerance: largest |ln| of what an object says over what all say, to be believed.
     border_px: an object that comes so near to the picture's edge is left out.
     least_px: an object that is lower in the picture is left out.
@@ -42,7 +43,7 @@ class CameraHeightConfig(StrictModel):
     masks: str | None = None
     objects: tuple[str, ...] = ("car",)
     priors: PriorsName | dict[str, HeightPrior] = "mixed"
-    horizon: Literal["objects", "edges", "given"] = "objects"
+    horizon: Literal["auto", "edges", "travel", "objects", "given"] = "auto"
     pitch_deg: Degrees = 0.0
     roll_deg: Degrees = 0.0
     horizon_deg: float = Field(default=0.3, gt=0, le=5)
@@ -52,10 +53,10 @@ class CameraHeightConfig(StrictModel):
 
     @model_validator(mode="after")
     def _asked(self) -> Self:
-        if (self.pitch_deg or self.roll_deg) and self.horizon == "objects":
-            raise ValueError("pitch_deg and roll_deg are what the objects' horizon finds out; add horizon=given to give them")
-        if self.pitch_deg and self.horizon == "edges":
-            raise ValueError("pitch_deg is what the edges' horizon finds out; add horizon=given to give it")
+        if self.roll_deg and self.horizon == "objects":
+            raise ValueError("roll_deg is what the objects' horizon finds out; add horizon=given to give it")
+        if self.pitch_deg and self.horizon != "given":
+            raise ValueError(f"pitch_deg is what horizon={self.horizon} finds out; add horizon=given to give it")
         return self
 
     @property

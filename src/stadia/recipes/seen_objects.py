@@ -33,7 +33,10 @@ class SeenObject:
 
 @dataclass(frozen=True)
 class SeenFrame:
-    """A picture and the objects in it. image: reads it, (H, W, 3) uint8 RGB. K: (3, 3) of its size. height, width: of the picture."""
+    """A picture and the objects in it. image: reads it, (H, W, 3) uint8 RGB. K: (3, 3) of its size. height, width: of the picture.
+
+    drive: frames that follow each other and have one name are of one camera; empty: a picture by itself.
+    """
 
     name: str
     image: Callable[[], NDArray[np.uint8]]
@@ -41,6 +44,7 @@ class SeenFrame:
     height: int
     width: int
     objects: Sequence[SeenObject]
+    drive: str = ""
 
 
 def seen_frames(asked: CameraHeightAsked, watch: Watch) -> list[SeenFrame]:
@@ -73,7 +77,7 @@ def _masked(recording: Recording, index: int, asked: CameraHeightAsked) -> SeenF
         for box in mask_boxes(masks, recording.mask_reader.classes, margin_px=asked.config.border_px)
     ]
     name = f"{recording.name}/{recording.stem(index)}"
-    return SeenFrame(name, lambda: recording.image(index, LEFT), recording.K(index), camera.height, camera.width, objects)
+    return SeenFrame(name, lambda: recording.image(index, LEFT), recording.K(index), camera.height, camera.width, objects, recording.name)
 
 
 def _labelled(asked: CameraHeightAsked) -> Iterator[SeenFrame]:
