@@ -1,6 +1,12 @@
-"""A learnt size prior against the class's mean, on RoadWorld's cars unseen: trains in minutes on one core.
+"""A learnt size prior against the class's mean, on RoadWorld's cars unseen: trains in ten to twenty minutes on one core.
 
-    python experiments/size_prior.py --data worlds/demo --out /tmp/size_prior.safetensors
+    python experiments/size_prior.py --data worlds/cars --out size_prior.safetensors
+
+Renders what is missing of --data first: many worlds of few pictures that are far apart, since what counts is how many cars it sees (in
+five to ten minutes). --data may also be worlds that are there, of any camera. Cars of the split test are unseen, as are their worlds.
+
+What could be learnt: RoadWorld draws a body style (1.46 to 2.00 m), then height, width and length by 2.5, 2 and 3 % of their own. Whoever
+tells the styles apart errs by 0.031 m, where the class's mean errs by 0.129 m.
 
 Prints a JSON line: the mean absolute error of the height over cars of the test split (each car once, the median of its crops, and each crop
 by itself), that of the class's mean and median on the training split, and how often the truth is within two spreads.
@@ -18,8 +24,13 @@ import numpy as np
 import torch
 
 from stadia.data.height_crops import HeightCrop, augmented, recording_crops
+from stadia.data.roadworld.presets import RoadWorldConfig
+from stadia.data.roadworld.write import write_roadworld
 from stadia.data.sources import open_recordings
 from stadia.models.size_prior import SizePrior, height_loss, save_size_prior
+
+CARS = RoadWorldConfig(train=240, val=0, test=40, frames=10, height=96, width=320, stereo=False, speed_m_per_frame=(2.8, 3.0))
+SEED_OF_CARS = 4
 
 
 def crops_of(data: Path, split: str, side: int, every: int) -> list[HeightCrop]:
@@ -63,6 +74,7 @@ def scores(prior: SizePrior, crops: list[HeightCrop], trained: list[HeightCrop])
         "mae_m": float(np.abs(of_car - true_of_car).mean()),
         "mae_crop_m": float(np.abs(said - true).mean()),
         "mae_class_mean_m": float(np.abs(heights.mean() - true_of_car).mean()),
+        "mae_over_class_mean": float(np.abs(of_car - true_of_car).mean() / np.abs(heights.mean() - true_of_car).mean()),
         "mae_class_median_m": float(np.abs(np.median(heights) - true_of_car).mean()),
         "within_two_spreads": float((np.abs(said - true) < 2 * spread).mean()),
     }
@@ -72,16 +84,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--every", type=int, default=2)
+    parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(asked.seed)
+    if not (asked.data / "dataset.json").exists():
+        write_roadworld(CARS, asked.data, seed=SEED_OF_CARS, workers=1)
     crops = crops_of(asked.data, "train", asked.side, asked.every)
-    unseen = [crop for split in ("val", "test") for crop in crops_of(asked.data, split, asked.side, asked.every)]
+    unseen = crops_of(asked.data, "test", asked.side, asked.every)
     prior = SizePrior(float(np.mean([crop.height_m for crop in crops])), side=asked.side)
     start = time.perf_counter()
     train(prior, crops, steps=asked.steps, batch=asked.batch, seed=asked.seed)
