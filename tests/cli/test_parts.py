@@ -39,7 +39,7 @@ def test_a_kind_is_listed_with_those_that_end_in_its_name(stadia):
     """Whoever asks for losses wants to see what one of them is made of."""
     code, out, _ = stadia("parts", "losses")
     assert code == 0
-    assert [line for line in out.splitlines() if line[0] != " "] == ["losses", "sparse-depth-losses", "rotation-losses"]
+    assert [line for line in out.splitlines() if line[0] != " "] == ["losses", "sparse-depth-losses", "overlay-losses", "rotation-losses"]
     assert "silog_pooled" in out
 
 

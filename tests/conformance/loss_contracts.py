@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from stadia.losses.overlay_config import OverlayLossConfig
 from stadia.losses.overlay_terms import Compared
+from stadia.losses.report import LossReport
 
 
 def smoothness(name: str, part: Any, folder: Path) -> None:
@@ -46,3 +49,16 @@ def overlay_loss(name: str, part: Any, folder: Path) -> None:
     assert other.grad is None or not other.grad.any()
     if name.startswith("depth"):
         assert float(part(Compared.of(depth, 0 * true, logits, mask, config), config).detach()) == 0
+
+
+def composed() -> tuple[Callable[[Any, Tensor], LossReport], Tensor, tuple[Tensor, ...], tuple[int, int]]:
+    """The slanted wall with something pasted onto it. Asked about are ln z and the mask's logits, one after the other."""
+    known_m = torch.linspace(4, 20, 96).expand(2, 1, 64, 96)
+    mask = torch.zeros_like(known_m)
+    mask[..., 20:50, 30:60] = 1
+    true = torch.cat((known_m.log(), 40 * mask - 20))
+
+    def report(loss: Any, answer: Tensor) -> LossReport:
+        return loss(*answer.chunk(2), known_m, mask > 0)
+
+    return report, true, (true + 0.3, -0.1 * true, 0 * true), (64, 96)

@@ -377,20 +377,7 @@ def labels() -> LossExample:
     return report, 1 / true_m, (1.5 / true_m, 0.7 / true_m, 0.1 + 0 / true_m), (64, 96)
 
 
-def composed() -> LossExample:
-    """The slanted wall with something pasted onto it. Asked about are ln z and the mask's logits, one after the other."""
-    known_m = torch.linspace(4, 20, 96).expand(2, 1, 64, 96)
-    mask = torch.zeros_like(known_m)
-    mask[..., 20:50, 30:60] = 1
-    true = torch.cat((known_m.log(), 40 * mask - 20))
-
-    def report(loss: Any, answer: Tensor) -> LossReport:
-        return loss(*answer.chunk(2), known_m, mask > 0)
-
-    return report, true, (true + 0.3, -0.1 * true, 0 * true), (64, 96)
-
-
-LOSS_EXAMPLES: dict[str, Callable[[], LossExample]] = {"sparse_depth": labels, "overlay": composed}
+LOSS_EXAMPLES: dict[str, Callable[[], LossExample]] = {"sparse_depth": labels, "overlay": loss_contracts.composed}
 """By name, of a loss that is not called as those of video are."""
 
 

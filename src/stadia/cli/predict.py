@@ -30,9 +30,14 @@ def predict(
     ] = None,
     video: Annotated[bool, typer.Option("--video/--no-video", help="The side-by-side video.")] = True,
     cloud: Annotated[bool | None, typer.Option("--cloud/--no-cloud", help="The point cloud (default: yes).", show_default=False)] = None,
+    background: Annotated[
+        Path | None,
+        typer.Option("--background", help="Of overlay: INPUT without what was pasted, a picture or a folder.", show_default=False),
+    ] = None,
 ) -> None:
     """Predict what CHECKPOINT has learnt. Of objectpose: boxes, masks and poses of objects, drawn, as json and csv.
 
+    Of overlay: depth and the mask of what was pasted, of a picture and its --background.
     Of the other recipes depth and camera motion: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
     """
     from stadia.recipes.source_config import source_options
@@ -40,16 +45,19 @@ def predict(
     options = source_options(overrides or [])
 
     if checkpoint.suffix.lower() == ".onnx":
-        _refuse_idle({"--motion": motion is not None, "--cloud": cloud is True})
+        _refuse_idle({"--motion": motion is not None, "--cloud": cloud is True, "--background": background is not None})
         _predict_exported(checkpoint, source, options, out, every=every, size=size, video=video)
         return
 
     from stadia.cli.watch import on_stderr
+    from stadia.core.errors import ConfigError
     from stadia.recipes.asked import PredictionAsked
     from stadia.recipes.workflow import load_task
 
     task = load_task(checkpoint)
-    asked = PredictionAsked(checkpoint, source, options, out, every, motion or "aligned", size, video, cloud is not False)
+    if background is not None and task.recipe != "overlay":
+        raise ConfigError("--background", found=f"given for '{task.recipe}'", expected="it for overlay alone", cure="leave it out")
+    asked = PredictionAsked(checkpoint, source, options, out, every, motion or "aligned", size, video, cloud is not False, background)
     with on_stderr() as bars:
         _say(task.predict(asked, bars.watch))
 

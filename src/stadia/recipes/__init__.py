@@ -29,6 +29,7 @@ RECIPES = Table(
         "metric": "stadia.recipes.metric:Metric",
         "dpt": "stadia.recipes.dpt:DptRecipe",
         "objectpose": "stadia.recipes.objectpose:ObjectPoseRecipe",
+        "overlay": "stadia.recipes.overlay:OverlayRecipe",
     },
 )
 
@@ -39,6 +40,7 @@ CONFIGS = Table(
         "metric": "stadia.recipes.metric_config:MetricConfig",
         "dpt": "stadia.recipes.dpt_config:DptRecipeConfig",
         "objectpose": "stadia.recipes.objectpose_config:ObjectPoseConfig",
+        "overlay": "stadia.recipes.overlay_config:OverlayConfig",
     },
 )
 """The same names; these modules import no torch, so that a misspelt key is found before anything heavy is imported."""

@@ -15,6 +15,7 @@ class PredictionAsked:
     options: how to open `source`, as `recipes.source_config.source_options` gives them.
     every: each n-th frame.  motion: how the path is made.  size: "1216x352", where it is not the training's.
     video, cloud: whether to write them.
+    background: of a composed picture, the same without what was pasted; or a folder of such.
     """
 
     checkpoint: Path
@@ -26,6 +27,7 @@ class PredictionAsked:
     size: str | None = None
     video: bool = True
     cloud: bool = True
+    background: Path | None = None
 
 
 @dataclass(frozen=True)

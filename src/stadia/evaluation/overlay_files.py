@@ -1,0 +1,81 @@
+"""Depth and masks of composed pictures on disk.
+
+```
+OUT/predictions.json   claim, recipe, hash of the config, sizes, every entry: as of any depth, and scored as such by `stadia evaluate`
+OUT/depth/STEM.npz     float32 at the network's size: depth under the name of its claim, and `mask_logits`, above 0 inside
+OUT/depth/STEM.png     uint16 / 256 at the picture's size
+OUT/mask/STEM.png      255 inside, 0 outside, at the picture's size
+OUT/drawn/STEM.png     background, picture, mask and depth side by side, where asked for
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import StadiaError
+from stadia.core.files import inside, replacing
+from stadia.core.types import Claim
+from stadia.evaluation.depth_files import read_map, write_depth_png, write_map
+from stadia.evaluation.predictions import IN_WORDS, MAP_KEY, Predictions, PredictionsRecord, Provenance
+
+LOGITS = "mask_logits"
+
+
+class OverlayFolder:
+    """Writes answers into a new folder as they come, and predictions.json before the first and after the last.
+
+    Args:
+        out: a folder that is new or empty; else StadiaError.
+        size: (height, width) that the network saw.
+    """
+
+    def __init__(self, out: Path, claim: Claim, provenance: Provenance, *, source: str, size: tuple[int, int]) -> None:
+        self.out, self.claim, self.names = Path(out), claim, list[str]()
+        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+            cure = "choose another --out: nothing is overwritten"
+            raise StadiaError(self.out, found="something there already", expected="a new or an empty folder", cure=cure)
+        self.record = PredictionsRecord(claim=claim, trust=IN_WORDS[claim], source=source, network_size=size, **provenance.model_dump())
+        self.sizes: set[tuple[int, int]] = set()
+        self.record.write(self.out)
+
+    def add(self, name: str, depth: NDArray[np.float32], logits: NDArray[np.float32], size: tuple[int, int]) -> None:
+        """depth, logits: (h, w) as said.  size: (height, width) of the picture."""
+        stem = inside(self.out, f"depth/{name}")
+        write_map(stem.with_name(f"{name}.npz"), **{MAP_KEY[self.claim]: depth, LOGITS: logits})
+        write_depth_png(stem.with_name(f"{name}.png"), 1 / _at(np.float32(1) / depth, size))
+        self._picture(f"mask/{name}.png", np.where(_at(logits, size) > 0, 255, 0).astype(np.uint8))
+        self.names.append(name)
+        self.sizes.add(size)
+
+    def draw(self, name: str, pictures: Sequence[NDArray[np.uint8]]) -> None:
+        """(H, W, 3) RGB each, side by side."""
+        self._picture(f"drawn/{name}.png", np.hstack([np.asarray(picture) for picture in pictures])[..., ::-1])
+
+    def _picture(self, name: str, picture: NDArray) -> None:
+        with replacing(inside(self.out, name)) as temporary:
+            cv2.imwrite(str(temporary), picture)
+
+    def finish(self) -> Predictions:
+        """Raises StadiaError where nothing came."""
+        if not self.names:
+            raise StadiaError(self.out, found="no picture", expected="at least one", cure="check the input")
+        found = {"entries": tuple(self.names), "picture_size": self.sizes.pop() if len(self.sizes) == 1 else None, "finished": True}
+        self.record.model_copy(update=found).write(self.out)
+        return Predictions.open(self.out)
+
+
+def read_logits(predictions: Predictions, name: str) -> NDArray[np.floating]:
+    """(h, w) of an entry. Raises DataError as `read_map`."""
+    return read_map(predictions.files[name], key=LOGITS)
+
+
+def _at(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """At (height, width), outer edges on outer edges."""
+    height, width = size
+    return values if values.shape == size else np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR))

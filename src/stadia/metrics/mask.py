@@ -1,0 +1,81 @@
+"""How well a mask is said, from counts that add up over pictures: in whatever order and batches they come, the scores are the same.
+
+`mask_counts` of each picture, their sums, and `mask_scores` of these. No score is NaN: of masks that are empty on both sides there is
+nothing to miss, and they agree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+TOLERANCE = 0.008
+"""Of the picture's diagonal, rounded up: how far a boundary may lie from the true one (Perazzi et al., DAVIS, CVPR 2016)."""
+
+
+def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
+    """Counts of each picture, (B,) float64.
+
+    Args:
+        logits: (B, 1, H, W), above 0 inside.  true: (B, 1, H, W) bool.
+
+    mask_pixels; mask_both, mask_said, mask_true: pixels that both, the answer, the truth have inside; mask_absolute: sum of |p - t|;
+    mask_surprise: of binary cross-entropy; boundary_said, boundary_true: boundary pixels, boundary_said_near, boundary_true_near: how many
+    of them lie near one of the other. What is not finite is outside, and as wrong as can be.
+    """
+    finite, truth = logits.isfinite(), true.double()
+    said, x = (logits > 0) & finite, logits.double()
+    p = x.sigmoid()
+    surprise = F.binary_cross_entropy_with_logits(x, truth, reduction="none").where(finite, torch.inf)
+    maps = {
+        "mask_pixels": torch.ones_like(truth),
+        "mask_both": said & true,
+        "mask_said": said,
+        "mask_true": true,
+        "mask_absolute": (p - truth).abs().where(finite, 1.0),
+        "mask_surprise": surprise,
+    }
+    here, there = boundary(said), boundary(true)
+    maps |= {
+        "boundary_said": here,
+        "boundary_true": there,
+        "boundary_said_near": here & near(there),
+        "boundary_true_near": there & near(here),
+    }
+    return {name: values.flatten(1).sum(1, dtype=torch.float64) for name, values in maps.items()}
+
+
+def boundary(mask: Tensor) -> Tensor:
+    """(B, 1, H, W) bool to the pixels inside that have a neighbour outside; the edge of the picture is none."""
+    return mask & (F.max_pool2d((~mask).float(), 3, stride=1, padding=1) > 0)
+
+
+def near(boundary_: Tensor) -> Tensor:
+    """(B, 1, H, W) bool to the pixels within TOLERANCE of one of them, counted along rows, columns and diagonals."""
+    height, width = boundary_.shape[-2:]
+    reach = math.ceil(TOLERANCE * math.hypot(height, width))
+    return F.max_pool2d(boundary_.float(), 2 * reach + 1, stride=1, padding=reach) > 0
+
+
+def mask_scores(sums: Mapping[str, float]) -> dict[str, float]:
+    """`mask_iou`, `mask_dice`, `mask_boundary_f`, `mask_mae` and `mask_bce` of counts that were added up; empty of no picture."""
+    if not sums.get("mask_pixels"):
+        return {}
+    both, either = sums["mask_both"], sums["mask_said"] + sums["mask_true"]
+    precision = _share(sums["boundary_said_near"], sums["boundary_said"], empty=float(not sums["boundary_true"]))
+    recall = _share(sums["boundary_true_near"], sums["boundary_true"], empty=float(not sums["boundary_said"]))
+    return {
+        "mask_iou": _share(both, either - both, empty=1.0),
+        "mask_dice": _share(2 * both, either, empty=1.0),
+        "mask_boundary_f": _share(2 * precision * recall, precision + recall, empty=0.0),
+        "mask_mae": sums["mask_absolute"] / sums["mask_pixels"],
+        "mask_bce": sums["mask_surprise"] / sums["mask_pixels"],
+    }
+
+
+def _share(part: float, whole: float, *, empty: float) -> float:
+    return part / whole if whole else empty

@@ -1,0 +1,160 @@
+"""The recipe `overlay`: depth and mask of a picture that something was pasted onto, from it and the same picture without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from stadia.core.types import Claim, Meta, OverlayInputs, OverlayTargets
+from stadia.data.cache import Progress
+from stadia.evaluation.colours import colour_inverse_depth, to_uint8
+from stadia.evaluation.overlay_scores import overlay_scores, picture_sums
+from stadia.evaluation.watch import Watch
+from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.losses.overlay import OverlayLoss
+from stadia.losses.report import LossReport
+from stadia.models.overlay_config import check_size
+from stadia.models.overlay_net import OverlayMaps, OverlayNet
+from stadia.recipes import overlay_commands as commands
+from stadia.recipes.asked import EvaluationAsked, PredictionAsked
+from stadia.recipes.overlay_config import OverlayConfig
+from stadia.recipes.overlay_data import OverlayBatch, OverlayData, open_overlay_data
+from stadia.recipes.recipe import Recipe
+from stadia.training.gradient_balance import GradientBalance
+from stadia.training.run import Run
+from stadia.training.scores import of_all_processes
+from stadia.training.task import Report
+
+
+class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTargets]):
+    """Network, loss, and what is looked at while it trains.
+
+    Args:
+        config: with every "auto" settled; the label of depth too.
+    """
+
+    recipe = "overlay"
+    best_metrics = ("val/depth_and_mask_error",)
+    in_stages = True
+
+    def __init__(self, config: OverlayConfig) -> None:
+        super().__init__(config)
+        self.network = OverlayNet(config.model)
+        self.loss = OverlayLoss(config.loss)
+        self.balance = GradientBalance(config.loss.balance_every)
+        self._sums: dict[Meta, dict[str, float]] = {}  # of the validation that runs
+
+    @classmethod
+    def prepare(cls, config: OverlayConfig, console: Console) -> tuple[OverlayConfig, OverlayData]:
+        """Open the data; RoadWorld and TableWorld where none is named. Raises DataError, ConfigError."""
+        check_size(config.data.height, config.data.width)
+        data = open_overlay_data(config, console)
+        label = data.overlays.label
+        return config.model_copy(update={"depth_source": label.source, "depth_claim": label.claim}), data
+
+    @property
+    def claim(self) -> Claim:
+        """Of its depth: that of the labels which it learnt from."""
+        return self.config.depth_claim or Claim.METRES
+
+    @property
+    def about(self) -> Mapping[str, object]:
+        """Its claim, where its labels are from, and by what the weights of the loss multiply the learning rate of plain descent."""
+        source = self.config.depth_source or "exact"
+        plain = self.config.optimiser.name == "sgd"
+        factor = {"effective_lr": self.config.optimiser.lr * sum(self.loss.weights.values())} if plain else {}
+        return {"claim": str(self.claim), "scale_from": f"the depth that it was taught ({source})", "depth_source": source, **factor}
+
+    def maps(self, inputs: OverlayInputs) -> OverlayMaps:
+        """What the network says of B pictures and their backgrounds."""
+        said: OverlayMaps = self.network(torch.cat((inputs.background, inputs.image), dim=1))
+        return said
+
+    # -- a step ---------------------------------------------------------------------------------------------------------
+
+    def step(self, batch: OverlayBatch) -> LossReport:
+        said, targets, weights = self.maps(batch.inputs), batch.targets, self.loss.weights
+        assert targets.depth_m is not None, "composed pictures have depth"
+        terms = self.loss.terms(said.log_depth, said.mask_logits, targets.depth_m, targets.mask)
+        if self.training and said.shared.requires_grad:
+            self.balance.measure(self.global_step, terms, said.shared)
+        factors = self.balance.factors() if self.config.loss.balance else {}
+        report = self.loss.report(terms, factors)
+        entering = {name: weight * factors.get(name, 1.0) for name, weight in weights.items()}
+        seen = {f"weight/{name}": weight for name, weight in entering.items()}
+        seen |= {f"gradient_share/{name}": share for name, share in self.balance.shares(entering).items()}
+        return replace(report, seen={name: report.total.new_tensor(value) for name, value in seen.items()})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["gradient_balance"] = self.balance.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.balance.load_state_dict(checkpoint["gradient_balance"])
+
+    # -- validation -----------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self._sums = {}
+
+    def validate(self, batch: OverlayBatch) -> Mapping[str, Tensor | float]:
+        """Nothing yet: scores are of all pixels of the set, see `scores_of_the_whole`."""
+        assert batch.targets.depth_m is not None
+        said, loss = self.maps(batch.inputs), self.config.loss
+        scored = (loss.min_depth, loss.max_depth)
+        sums = picture_sums(said.log_depth.exp(), said.mask_logits, batch.targets.depth_m, batch.targets.mask, self.claim, scored)
+        self._sums |= dict(zip(batch.meta, sums, strict=True))
+        return {}
+
+    def scores_of_the_whole(self) -> Mapping[str, float]:
+        """Depth errors and mask scores over all pixels; a picture that two processes were given counts once."""
+        pictures: dict[Meta, dict[str, float]] = {}
+        for part in of_all_processes(self._sums):
+            pictures |= part
+        return overlay_scores(pictures.values())
+
+    @torch.no_grad()
+    def pictures(self, batch: OverlayBatch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
+        """The first sample: background and picture, the mask and the depth said, and the true ones."""
+        was_training = self.training
+        first = OverlayInputs(
+            image=batch.inputs.image[:1],
+            sources=batch.inputs.sources[:1],
+            camera=batch.inputs.camera,
+            T_source_target_rig=batch.inputs.T_source_target_rig[:1],
+            background=batch.inputs.background[:1],
+        )
+        said = self.eval().maps(first)
+        self.train(was_training)
+        assert batch.targets.depth_m is not None
+        true = inverse_from_depth(batch.targets.depth_m[0, 0]).cpu()
+        return {
+            "background": to_uint8(first.background[0].cpu()),
+            "picture": to_uint8(first.image[0].cpu()),
+            "mask": to_uint8(said.mask_logits[0].sigmoid().expand(3, -1, -1).cpu()),
+            "true mask": to_uint8(batch.targets.mask[0].float().expand(3, -1, -1).cpu()),
+            "inverse depth": colour_inverse_depth((-said.log_depth[0, 0]).exp().cpu()),
+            "true inverse depth": colour_inverse_depth(true),
+        }
+
+    # -- the commands ---------------------------------------------------------------------------------------------------
+
+    def predict(self, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
+        """Depth and mask of a picture and its background, or of folders of both; see `recipes.overlay_commands`."""
+        return commands.predict(self, asked, watch)
+
+    def evaluate(self, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress) -> tuple[dict[str, Any], list[Path]]:
+        """Depth and mask of a set of composed pictures, from disk; see `recipes.overlay_commands`."""
+        return commands.evaluate(self, asked, run, watch, progress)
+
+    def score(self, data: OverlayData, run: Run, console: Console) -> None:
+        """The pictures that validated, from disk, beside the mean depth of the training's."""
+        commands.score_validation(self, data, run, console)

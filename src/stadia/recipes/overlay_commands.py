@@ -1,0 +1,237 @@
+"""What `stadia predict` and `stadia evaluate` do with a trained `overlay`: answers to disk first, scores from there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.types import Claim
+from stadia.data.cache import Progress
+from stadia.data.overlay.samples import OverlaySamples
+from stadia.data.overlay.sources import open_overlays
+from stadia.data.pictures import list_pictures, read_rgb
+from stadia.data.resize import resize_picture
+from stadia.evaluation.colours import colour_inverse_depth
+from stadia.evaluation.mean_depth import MeanDepth, mean_depth
+from stadia.evaluation.overlay_files import OverlayFolder, read_logits
+from stadia.evaluation.overlay_scores import overlay_scores, picture_sums
+from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.evaluation.protocols import BY_CLAIM
+from stadia.evaluation.score_files import write_score
+from stadia.evaluation.watch import Watch
+from stadia.models.overlay_config import STRIDE
+from stadia.recipes.asked import EvaluationAsked, PredictionAsked
+from stadia.training.run import Run
+
+if TYPE_CHECKING:
+    from stadia.recipes.overlay import OverlayRecipe
+    from stadia.recipes.overlay_data import OverlayData
+
+T = TypeVar("T")
+MOST_PICTURES, MEAN_OF, DRAWN = 1000, 500, 8
+"""Scored of what validated; of the training's for the mean depth; and drawn of those that were scored."""
+
+_IDLE = {"every": 1, "motion": "aligned", "size": None, "protocol": "metric", "frames": None, "held_out": False}
+
+
+def refuse_idle(asked: PredictionAsked | EvaluationAsked, *but: str) -> None:
+    """An option that was given and would do nothing is a mistake. Raises ConfigError."""
+    given = [name for name, unset in _IDLE.items() if name not in but and getattr(asked, name, unset) != unset]
+    given += [f"data.{name}" for name in asked.options]
+    if given:
+        what = " and ".join(f"--{name.replace('_', '-')}" if not name.startswith("data.") else name for name in given)
+        raise ConfigError(what, found="given for a recipe of composed pictures", expected="none of it", cure="leave it out")
+
+
+# ------------------------------------------------------------------------------------------------------------------ answers
+
+
+@torch.inference_mode()
+def answer(task: OverlayRecipe, background: NDArray[np.uint8], image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Depth and the mask's logits, (h, w) each, of two pictures (H, W, 3) RGB of one size.
+
+    They are seen with about as many pixels as the training's and in their own shape, sides rounded to what the network can take.
+    """
+    height, width = seen_size(image.shape[0], image.shape[1], task.config.data.height, task.config.data.width)
+    both = np.concatenate([resize_picture(one, height, width) for one in (background, image)], axis=2)
+    pictures = torch.from_numpy(both).to(next(task.parameters()).device).permute(2, 0, 1)[None] / 255
+    said = task.network(pictures)
+    return said.log_depth.exp()[0, 0].cpu().numpy(), said.mask_logits[0, 0].cpu().numpy()
+
+
+def seen_size(height: int, width: int, trained_height: int, trained_width: int) -> tuple[int, int]:
+    """(h, w), multiples of STRIDE: the shape of a picture of height x width, with the pixels of the training's."""
+    scale = (trained_height * trained_width / (height * width)) ** 0.5
+    return max(round(height * scale / STRIDE), 1) * STRIDE, max(round(width * scale / STRIDE), 1) * STRIDE
+
+
+def predict(task: OverlayRecipe, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
+    """Write depth and mask of each pair into a new folder, and say so, line by line."""
+    refuse_idle(asked)
+    pairs = find_pairs(asked.source, asked.background)
+    size = (task.config.data.height, task.config.data.width)
+    folder = OverlayFolder(asked.out, task.claim, Provenance.of(asked.checkpoint), source=str(asked.source), size=size)
+    for image_file, background_file in watch(pairs, len(pairs), "predicting"):
+        image, background = read_rgb(image_file), read_rgb(background_file)
+        if image.shape != background.shape:
+            raise DataError(
+                background_file,
+                found=f"{background.shape[1]}x{background.shape[0]} pixels",
+                expected=f"{image.shape[1]}x{image.shape[0]}, as {image_file.name}",
+                cure="give the picture that the same camera took without the object",
+            )
+        depth, logits = answer(task, background, image)
+        folder.add(image_file.stem, depth, logits, (image.shape[0], image.shape[1]))
+        folder.draw(image_file.stem, _drawn(background, image, depth, logits))
+    folder.finish()
+    yield f"{asked.out}: depth and mask of {len(pairs)} picture{'s' * (len(pairs) != 1)}"
+    yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(asked.out.iterdir()))
+    yield f"depth: {folder.record.trust}"
+    yield "note: metres are right through a camera like the training's; another lens makes every distance wrong by one factor"
+
+
+def find_pairs(source: Path, background: Path | None) -> list[tuple[Path, Path]]:
+    """Each composed picture with its background: one for all, or of the same name in a folder. Raises DataError, ConfigError."""
+    if background is None:
+        expected, cure = "the same picture without what was pasted", "pass --background, a picture or a folder of them"
+        raise ConfigError("--background", found="none", expected=expected, cure=cure)
+    for path in (source, background):
+        if not path.exists():
+            raise DataError(path, found="nothing", expected="a picture or a folder of pictures", cure="check the path")
+    pictures = list_pictures(source) if source.is_dir() else [source]
+    if not background.is_dir():
+        return [(picture, background) for picture in pictures]
+    named = {picture.stem: picture for picture in list_pictures(background)}
+    if missing := [picture.name for picture in pictures if picture.stem not in named]:
+        found, expected = f"none called as {missing[0]} ({len(missing)} such)", "a background of the same name for each picture"
+        raise DataError(background, found=found, expected=expected, cure="name them alike, or pass one picture for all")
+    return [(picture, named[picture.stem]) for picture in pictures]
+
+
+def _drawn(
+    background: NDArray[np.uint8], image: NDArray[np.uint8], depth: NDArray[np.float32], logits: NDArray[np.float32]
+) -> list[NDArray[np.uint8]]:
+    """At the picture's size: both pictures, the mask, and inverse depth."""
+    height, width = image.shape[:2]
+    mask = np.where(logits[..., None] > 0, 255, 0).astype(np.uint8).repeat(3, axis=2)
+    return [background, image, resize_picture(mask, height, width), resize_picture(colour_inverse_depth(1 / depth), height, width)]
+
+
+# ------------------------------------------------------------------------------------------------------------------- scores
+
+
+def score_validation(task: OverlayRecipe, data: OverlayData, run: Run, console: Console) -> None:
+    """Of a training that has ended: predictions/val/, scores/val.json, and beside it scores/val-mean-depth.json, the baseline's."""
+    overlays = data.overlays
+    if data.val is None:
+        return
+
+    def shown(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
+        return track(items, what, total=count, console=console, transient=True, disable=not console.is_terminal)
+
+    samples = overlays.samples("val")
+    folder = run.folder / "predictions" / "val"
+    shutil.rmtree(folder, ignore_errors=True)  # of this run before it was resumed
+    numbers = np.unique(np.linspace(0, len(samples) - 1, min(MOST_PICTURES, len(samples))).round().astype(int)).tolist()
+    provenance = Provenance.of(run.folder)
+    predictions = _write(task, samples, numbers, folder, provenance, "val", shown)
+    about = {"checkpoint": provenance.checkpoint, "split": "val", "label": overlays.label.to_dict()}
+    write_score(run.folder / "scores" / "val.json", {**about, **score_folder(task, predictions, samples, numbers, shown)})
+    training = overlays.pictures["train"]
+    taught = [training.composed(number).depth for number in range(min(MEAN_OF, overlays.asked("train")))]
+    baseline = mean_depth(taught, task.config.data.height, task.config.data.width)
+    mean = {**about, "checkpoint": f"the mean depth of {len(taught)} training pictures", **score_mean(task, baseline, samples, numbers)}
+    write_score(run.folder / "scores" / "val-mean-depth.json", mean)
+
+
+def evaluate(task: OverlayRecipe, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress) -> tuple[dict[str, Any], list[Path]]:
+    """Score a set of composed pictures: its split "test", else "val", else what there is. Returns the summary, and what was written."""
+    refuse_idle(asked, "every")
+    in_run = (run / "run.json").is_file()
+    if asked.out is None and not in_run:
+        found, expected = "a checkpoint outside a run's folder", "a folder for its predictions"
+        raise ConfigError("--out", found=found, expected=expected, cure="pass --out DIR")
+    config = task.config.data.model_copy(update={"path": str(asked.data), "val_samples": 1 << 30, "samples": 1 << 30})
+    overlays = open_overlays(config, seed=task.config.seed, progress=progress)
+    split = next(name for name in ("test", "val", "train") if name in overlays.pictures)
+    samples = overlays.samples(split)
+    numbers = list(range(0, len(samples), asked.every))
+    name = f"{asked.data.resolve().name}-{split}{asked.suffix}"
+    folder = asked.out or run / "predictions" / name
+    if asked.out is None:
+        shutil.rmtree(folder, ignore_errors=True)  # of the same pictures, by an earlier evaluation
+    provenance = Provenance.of(asked.checkpoint)
+    predictions = _write(task, samples, numbers, folder, provenance, str(asked.data), watch)
+    about = {"checkpoint": provenance.checkpoint, "data": str(asked.data.resolve()), "split": split, "label": overlays.label.to_dict()}
+    score = {**about, **score_folder(task, predictions, samples, numbers, watch)}
+    path = (run if in_run else folder) / "scores" / f"{name}.json"
+    write_score(path, score)
+    shown = {key: value for key, value in score.items() if key not in ("per_image", "metrics", "data")}
+    return {**shown, **score["metrics"]}, [folder, path]
+
+
+@torch.inference_mode()
+def _write(
+    task: OverlayRecipe, samples: OverlaySamples, numbers: Sequence[int], out: Path, provenance: Provenance, source: str, watch: Watch
+) -> Predictions:
+    """Answers to samples, under their numbers; some of them drawn, evenly over all."""
+    folder = OverlayFolder(out, task.claim, provenance, source=source, size=(samples.height, samples.width))
+    drawn = set(numbers[:: max(len(numbers) // DRAWN, 1)])
+    for number in watch(numbers, len(numbers), "predicting composed pictures"):
+        one = samples.pictures.composed(number).resized(samples.height, samples.width)
+        depth, logits = answer(task, one.background, one.image)
+        folder.add(_stem(number), depth, logits, (samples.height, samples.width))
+        if number in drawn:
+            folder.draw(_stem(number), _drawn(one.background, one.image, depth, logits))
+    return folder.finish()
+
+
+def _stem(number: int) -> str:
+    return f"{number:06d}"
+
+
+def score_folder(
+    task: OverlayRecipe, predictions: Predictions, samples: OverlaySamples, numbers: Sequence[int], watch: Watch
+) -> dict[str, Any]:
+    """Of a folder of answers to these samples, read from disk."""
+    found: list[tuple[str, dict[str, float]]] = []
+    for number in watch(numbers, len(numbers), "scoring"):
+        depth, logits = predictions.read(_stem(number)), read_logits(predictions, _stem(number))
+        found.append((_stem(number), _sums(task, _map(depth), _map(logits), samples, number)))
+    return _score(task, found)
+
+
+def score_mean(task: OverlayRecipe, baseline: MeanDepth, samples: OverlaySamples, numbers: Sequence[int]) -> dict[str, Any]:
+    """Of the mean depth, whatever the pictures show; it says of no mask."""
+    depth = baseline.depth_m[None, None]
+    scored = _score(task, [(_stem(n), _sums(task, depth, torch.full_like(depth, -1.0), samples, n)) for n in numbers])
+    depths = {name: value for name, value in scored["metrics"].items() if "mask" not in name}
+    return {**scored, "metrics": depths, "per_image": []}
+
+
+def _map(values: NDArray[np.floating]) -> Tensor:
+    return torch.from_numpy(np.asarray(values, np.float32))[None, None]
+
+
+def _sums(task: OverlayRecipe, depth: Tensor, logits: Tensor, samples: OverlaySamples, number: int) -> dict[str, float]:
+    one = samples.pictures.composed(number).resized(samples.height, samples.width)
+    true, mask, loss = _map(one.depth), torch.from_numpy(one.mask)[None, None], task.config.loss
+    return picture_sums(depth, logits, true, mask, task.claim, (loss.min_depth, loss.max_depth))[0]
+
+
+def _score(task: OverlayRecipe, found: Sequence[tuple[str, dict[str, float]]]) -> dict[str, Any]:
+    """Over all pixels, and of each picture by itself."""
+    claim: Claim = task.claim
+    metrics = overlay_scores(sums for _, sums in found)
+    each = [{"name": name, **overlay_scores([sums])} for name, sums in found]
+    return {"claim": str(claim), "alignment": str(BY_CLAIM[claim]), "images": len(found), "metrics": metrics, "per_image": each}

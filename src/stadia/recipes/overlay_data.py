@@ -1,0 +1,57 @@
+"""Composed pictures opened for a training: composed on demand where no path is given, surveyed, and made into batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from stadia.core.types import Batch, OverlayInputs, OverlayTargets
+from stadia.data.loader import Loader
+from stadia.data.overlay.samples import PackedOverlay
+from stadia.data.overlay.sources import Overlays, open_overlays
+from stadia.data.overlay.survey import survey
+from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.overlays import overlay_findings
+from stadia.recipes.loaders import loaders
+from stadia.recipes.overlay_config import OverlayConfig
+
+OverlayBatch = Batch[OverlayInputs, OverlayTargets]
+OverlayLoader = Loader[PackedOverlay, OverlayBatch]
+
+
+@dataclass(frozen=True)
+class OverlayData:
+    """Batches to train and to validate on, and where they come from."""
+
+    overlays: Overlays
+    train: OverlayLoader
+    val: OverlayLoader | None
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What identifies the data, for run.json."""
+        return self.overlays.facts
+
+    def findings(self) -> list[Finding]:
+        """What the splits share, what cannot be read, and what the labels are made of."""
+        return overlay_findings(survey(self.overlays))
+
+
+def open_overlay_data(config: OverlayConfig, console: Console) -> OverlayData:
+    """Open what a configuration names; RoadWorld and TableWorld are rendered first where it names nothing. Raises DataError."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+                if not console.is_terminal:
+                    console.print(what, markup=False, highlight=False)
+            bars.update(tasks[what], completed=done, total=total)
+
+        overlays = open_overlays(config.data, seed=config.seed, progress=progress)
+    val = overlays.samples("val") if "val" in overlays.pictures and overlays.asked("val") else None
+    return OverlayData(overlays, *loaders(overlays.samples("train"), val, config.training, seed=config.seed))

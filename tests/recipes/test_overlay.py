@@ -1,0 +1,221 @@
+"""The recipe `overlay` on tiny composed pictures: a pinned curve, exact resumption, answers and scores on disk, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from stadia import recipes, report
+from stadia.core.config import resolve
+from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.core.files import read_json
+from stadia.evaluation.overlay_scores import overlay_scores
+from stadia.evaluation.predictions import Predictions
+from stadia.evaluation.watch import unwatched
+from stadia.recipes.asked import EvaluationAsked, PredictionAsked
+from stadia.recipes.overlay import OverlayRecipe
+from stadia.recipes.overlay_commands import seen_size
+from stadia.recipes.overlay_config import OverlayConfig
+from stadia.recipes.workflow import load_task
+from stadia.training.checkpoints import Checkpoint
+from stadia.training.run import Run
+
+PINNED_LOSSES = [0.524557, 0.522588, 0.520135]  # of the three steps of `config`, seed 0
+
+
+@pytest.fixture(scope="session")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two recordings of noise over a road with depth, and three things to paste."""
+    root = tmp_path_factory.mktemp("overlay")
+    for seed, name in enumerate(("a", "b")):
+        random, folder = np.random.default_rng(seed), root / "roads" / name
+        (folder / "left").mkdir(parents=True)
+        (folder / "depth" / "left").mkdir(parents=True)
+        for index in range(4):
+            cv2.imwrite(str(folder / "left" / f"{index:06d}.png"), random.integers(0, 255, (32, 32, 3), np.uint8))
+            np.save(folder / "depth" / "left" / f"{index:06d}.npy", np.linspace(30, 2, 32, dtype=np.float32)[:, None].repeat(32, 1))
+        camera = {"K": [[30, 0, 15.5], [0, 30, 15.5], [0, 0, 1]], "height": 32, "width": 32}
+        (folder / "recording.json").write_text(json.dumps({"cameras": {"left": camera}, "T_right_left": None}))
+    splits = {"format": "stadia", "version": 1, "splits": {"train": ["a"], "val": ["b"]}}
+    (root / "roads" / "dataset.json").write_text(json.dumps(splits))
+    for number, split in enumerate(("train", "train", "val")):
+        rgba = np.zeros((20, 16, 4), np.uint8)
+        rgba[3:18, 2:14] = (60 * number, 200, 90, 255)
+        (root / "cut" / split).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / "cut" / split / f"thing-{number}.png"), rgba)
+    return root
+
+
+@pytest.fixture(scope="session")
+def config(sets: Path) -> OverlayConfig:
+    data = {"backgrounds": {"path": str(sets / "roads")}, "foregrounds": {"path": str(sets / "cut")}, "height": 16, "width": 24}
+    data |= {"samples": 12, "val_samples": 5, "cache": {"folder": str(sets / "cache")}}
+    training = {"max_steps": 3, "batch_size": 4, "workers": 0, "log_every": 1, "threads": 1, "loggers": ["csv"], "accelerator": "cpu"}
+    return OverlayConfig(data=data, training={**training, "validate_every": 2}, loss={"balance_every": 2})
+
+
+def changed(config: OverlayConfig, *overrides: str) -> OverlayConfig:
+    return resolve(OverlayConfig, config.model_dump(mode="json"), overrides)
+
+
+@pytest.fixture(scope="session")
+def trained(config: OverlayConfig, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return recipes.train(config, out=tmp_path_factory.mktemp("overlay-runs"))
+
+
+def rows(run: Run, name: str) -> list[float]:
+    with (run.folder / "metrics.csv").open() as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row[name]]
+
+
+def test_the_curve_is_the_pinned_one(trained: Run) -> None:
+    assert rows(trained, "train/loss") == pytest.approx(PINNED_LOSSES, rel=2e-3)
+
+
+def test_the_run_says_what_its_depth_claims_and_where_from(trained: Run) -> None:
+    assert trained.facts["claim"] == "metres"
+    assert trained.facts["depth_source"] == "exact"
+    assert trained.facts["data"]["label"] == {"source": "exact", "claim": "metres"}
+    assert "effective_lr" not in trained.facts
+
+
+def test_scores_are_of_the_files_and_stand_beside_the_mean_depth(trained: Run, config: OverlayConfig) -> None:
+    score, baseline = (read_json(trained.folder / "scores" / f"{name}.json") for name in ("val", "val-mean-depth"))
+    assert score["metrics"].keys() >= {"mask_iou", "mask_dice", "mask_boundary_f", "rmse", "mse", "abs_rel", "depth_and_mask_error"}
+    assert score["metrics"]["rmse"] == pytest.approx(score["metrics"]["mse"] ** 0.5)
+    assert score["images"] == len(score["per_image"]) == 5
+    assert "rmse" in baseline["metrics"]
+    assert "mask_iou" not in baseline["metrics"]
+    predictions = Predictions.open(trained.folder / "predictions" / "val")
+    assert len(predictions.files) == 5
+    assert predictions.read("000000").shape == (16, 24)
+    mask = cv2.imread(str(trained.folder / "predictions" / "val" / "mask" / "000000.png"), cv2.IMREAD_UNCHANGED)
+    assert set(np.unique(mask)) <= {0, 255}
+    page = report.build(trained.folder).read_text()
+    assert "Mask IoU" in page
+    assert "val-mean-depth" in page
+
+
+def test_validation_says_the_same_whatever_the_order_and_the_batches(trained: Run, config: OverlayConfig) -> None:
+    task = load_task(trained.folder)
+    assert isinstance(task, OverlayRecipe)
+    _, data = OverlayRecipe.prepare(config, Console(quiet=True))
+    samples, found = data.overlays.samples("val"), []
+    for size, order in ((5, [0, 1, 2, 3, 4]), (1, [3, 0, 4, 2, 1]), (2, [4, 3, 2, 1, 0])):
+        task._sums = {}
+        for start in range(0, 5, size):
+            packed = [samples.packed((0, number)) for number in order[start : start + size]]
+            with torch.no_grad():
+                task.validate(samples.unpack(samples.stack(packed)))
+        found.append(task.scores_of_the_whole())
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=1e-6)
+    assert overlay_scores([]) == {}
+
+
+def test_weights_are_shares_of_the_gradient_and_are_logged(trained: Run, config: OverlayConfig) -> None:
+    shares = [rows(trained, f"train/gradient_share/{name}") for name in ("depth_l1", "mask_bce")]
+    assert shares[0] == pytest.approx([0.5] * 3)
+    assert shares[1] == pytest.approx([0.5] * 3)
+    weights = [rows(trained, f"train/weight/{name}") for name in ("depth_l1", "mask_bce")]
+    assert weights[0][0] * weights[1][0] == pytest.approx(1.0)
+    assert weights[0][0] == weights[0][1] != weights[0][2], "measured before the first and the third step"
+
+
+def test_resumed_it_goes_on_exactly(trained: Run, config: OverlayConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Broken off in the third step, with what was measured of the gradients until then."""
+    real = OverlayRecipe.step
+
+    def step(self: OverlayRecipe, batch: Any) -> Any:
+        if self.global_step == 2:
+            raise RuntimeError("power cut")
+        return real(self, batch)
+
+    monkeypatch.setattr(OverlayRecipe, "step", step)
+    with pytest.raises(RuntimeError, match="power cut"):
+        recipes.train(config, out=tmp_path)
+    monkeypatch.undo()
+    resumed = recipes.train(config, resume=next(tmp_path.iterdir()))
+    weights = [Checkpoint.open(run.checkpoints / "last.safetensors").weights() for run in (trained, resumed)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert rows(resumed, "train/weight/depth_l1") == rows(trained, "train/weight/depth_l1")
+
+
+def test_plain_descent_is_told_its_effective_rate(config: OverlayConfig) -> None:
+    """M-22: with SGD a factor on every weight is one on the learning rate."""
+    scaled = changed(config, "optimiser.name=sgd", "optimiser.lr=0.001", "loss.depth_l1=70", "loss.mask_bce=70", "loss.balance=false")
+    assert OverlayRecipe(scaled).about["effective_lr"] == pytest.approx(0.14)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """A composed picture and its background, of another shape than the training's."""
+    background = np.random.default_rng(0).integers(0, 255, (60, 50, 3), np.uint8)
+    image = background.copy()
+    image[20:40, 10:30] = 255
+    for name, picture in (("image", image), ("background", background)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
+    return tmp_path / "image.png", tmp_path / "background.png"
+
+
+def test_a_pair_of_pictures_becomes_depth_and_mask_at_its_size(trained: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    image, background = pair
+    asked = PredictionAsked(trained.folder, image, {}, tmp_path / "out", background=background)
+    said = list(load_task(trained.folder).predict(asked, unwatched))
+    assert "depth and mask of 1 picture" in said[0]
+    assert cv2.imread(str(tmp_path / "out" / "mask" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
+    assert cv2.imread(str(tmp_path / "out" / "depth" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
+    assert Predictions.open(tmp_path / "out").read("image").shape == seen_size(60, 50, 16, 24) == (24, 16)
+    assert cv2.imread(str(tmp_path / "out" / "drawn" / "image.png")).shape == (60, 200, 3)
+    with pytest.raises(StadiaError, match="something there already"):
+        list(load_task(trained.folder).predict(asked, unwatched))
+
+
+def test_the_command_takes_a_background(stadia, trained: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    code, said, _ = stadia("predict", trained.folder, pair[0], "--background", pair[1], "--out", tmp_path / "out")
+    assert code == 0
+    assert "  mask/" in said
+
+
+def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    image, background = pair
+    task = load_task(trained.folder)
+
+    def asked(**values: object) -> PredictionAsked:
+        return PredictionAsked(**{"checkpoint": trained.folder, "source": image, "options": {}, "out": tmp_path / "out", **values})
+
+    with pytest.raises(ConfigError, match="pass --background, a picture or a folder of them"):
+        list(task.predict(asked(), unwatched))
+    with pytest.raises(ConfigError, match=r"--every and data\.stride: found given for a recipe of composed pictures"):
+        list(task.predict(asked(every=2, background=background, options={"stride": 2}), unwatched))
+    (tmp_path / "others").mkdir()
+    cv2.imwrite(str(tmp_path / "others" / "image.png"), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(DataError, match=r"found 8x8 pixels, expected 50x60, as image\.png"):
+        list(task.predict(asked(background=tmp_path / "others", out=tmp_path / "out2"), unwatched))
+    with pytest.raises(DataError, match=r"none called as background\.png"):
+        list(task.predict(asked(source=tmp_path, background=tmp_path / "others", out=tmp_path / "out3"), unwatched))
+
+
+def test_a_size_that_no_network_takes_is_refused_before_anything_is_opened(config: OverlayConfig) -> None:
+    with pytest.raises(ConfigError, match="expected a multiple of 8"):
+        changed(config, "data.height=20")
+
+
+def test_a_written_set_is_scored(stadia, trained: Run, sets: Path, tmp_path: Path) -> None:
+    given = [f"backgrounds.path={sets / 'roads'}", f"foregrounds.path={sets / 'cut'}", "height=16", "width=24"]
+    code, _, error = stadia("data", "overlay", "--out", tmp_path / "set", "--count", 4, "--val", 3, *given)
+    assert code == 0, error
+    asked = EvaluationAsked(trained.folder, tmp_path / "set", {})
+    summary, written = load_task(trained.folder).evaluate(asked, trained.folder, unwatched, lambda *_: None)
+    assert summary["split"] == "val"
+    assert summary["images"] == 3
+    assert 0 <= summary["mask_iou"] <= 1
+    assert read_json(written[1])["metrics"]["rmse"] == summary["rmse"]
