@@ -108,8 +108,10 @@ def test_the_grid_has_40_places_smaller_is_higher_and_all_are_inside() -> None:
         near, far = boxes[5 * row], boxes[5 * row + 5]
         assert near[0] + near[2] > far[0] + far[2], "nearer stands lower"
         assert near[2] > far[2]
+    anywhere = PlacementConfig(size=(0.1, 1.0), foot=(0.0, 1.0))
+    drawn = [draw_place(anywhere, np.random.default_rng(seed)) for seed in range(50)]
     for cutout in ((30, 20), (20, 90), (7, 300)):
-        for place in [*places, *(draw_place(PlacementConfig(), np.random.default_rng(seed)) for seed in range(50))]:
+        for place in [*places, *drawn]:
             top, left, height, width = place.box(cutout, (64, 96))
             assert top >= 0
             assert left >= 0
