@@ -37,15 +37,15 @@ def crops_of(data: Path, split: str, side: int, every: int) -> list[HeightCrop]:
     return [crop for one in open_recordings(data, split=split) for crop in recording_crops(one, side, every=every)]
 
 
-def train(prior: SizePrior, crops: list[HeightCrop], *, steps: int, batch: int, seed: int) -> None:
+def train(prior: SizePrior, crops: list[HeightCrop], *, steps: int, batch: int, rate: float, seed: int) -> None:
     """Cars as often as each other, however many crops they have."""
     rng = np.random.default_rng(seed)
     of_car = defaultdict(list)
     for crop in crops:
         of_car[crop.instance].append(crop)
     cars = sorted(of_car)
-    optimiser = torch.optim.AdamW(prior.parameters(), lr=5e-4, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-4, total_steps=steps, pct_start=0.15)
+    optimiser = torch.optim.AdamW(prior.parameters(), lr=rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.15)
     prior.train()
     for _ in range(steps):
         chosen = [of_car[cars[i]] for i in rng.integers(len(cars), size=batch)]
@@ -84,8 +84,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--encoder", default="resnet10t", help="of timm; convnextv2_atto learns slower from random weights")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
@@ -96,11 +98,17 @@ def main() -> None:
         write_roadworld(CARS, asked.data, seed=SEED_OF_CARS, workers=1)
     crops = crops_of(asked.data, "train", asked.side, asked.every)
     unseen = crops_of(asked.data, "test", asked.side, asked.every)
-    prior = SizePrior(float(np.mean([crop.height_m for crop in crops])), side=asked.side)
+    prior = SizePrior(float(np.mean([crop.height_m for crop in crops])), side=asked.side, encoder=asked.encoder)
     start = time.perf_counter()
-    train(prior, crops, steps=asked.steps, batch=asked.batch, seed=asked.seed)
+    train(prior, crops, steps=asked.steps, batch=asked.batch, rate=asked.rate, seed=asked.seed)
     found = scores(prior, unseen, crops)
-    settings = {"seed": asked.seed, "steps": asked.steps, "train_cars": len({crop.instance for crop in crops}), "train_crops": len(crops)}
+    settings = {
+        "seed": asked.seed,
+        "encoder": asked.encoder,
+        "steps": asked.steps,
+        "train_cars": len({crop.instance for crop in crops}),
+        "train_crops": len(crops),
+    }
     print(json.dumps(settings | {"seconds": round(time.perf_counter() - start), "cores": 1} | found))
     if asked.out is not None:
         save_size_prior(prior, asked.out)
