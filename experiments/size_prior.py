@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--encoder", default="resnet10t", help="of timm; convnextv2_atto learns slower from random weights")
+    parser.add_argument("--encoder", default="resnet10t", help="of timm")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)

@@ -34,7 +34,7 @@ class SizePrior(nn.Module):
     Args:
         mean_m: of the heights that it trains on; it starts there, and never goes farther from it than a factor of 1.7.
         side: of a crop, pixels.
-        encoder: of timm; a small ResNet learns faster from random weights.
+        encoder: of timm, a ConvNeXt V2 or another.
     """
 
     def __init__(self, mean_m: float, *, side: int = 64, encoder: str = "convnextv2_atto", pretrained: bool = False) -> None:
