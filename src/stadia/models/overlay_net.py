@@ -6,6 +6,7 @@ head says: ln z, a plain linear layer that never saturates and whose answer cann
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -62,12 +63,25 @@ def _decode(inputs: int, outputs: int, size: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, size, padding=size // 2), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-class Up(nn.Module):
-    """Twice as large by the nearest pixel, a 1x1 convolution, plus what was there at this size before, a 3x3 convolution."""
+def _layer(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
+    """As `_decode`, each sample normalised by itself in groups of 8 channels.
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    Batches' statistics follow weights that move this fast too late: at step 300 a mask's IoU was .86 by those of the batch, .5 by the
+    running ones.
+    """
+    convolution = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2)
+    return nn.Sequential(convolution, nn.GroupNorm(outputs // 8, outputs), nn.ReLU())
+
+
+class Up(nn.Module):
+    """Twice as large by the nearest pixel, a 1x1 convolution, plus what was there at this size before, a 3x3 convolution.
+
+    layer: makes both.
+    """
+
+    def __init__(self, inputs: int, outputs: int, layer: Callable[[int, int, int], nn.Module] = _decode) -> None:
         super().__init__()
-        self.narrow, self.mix = _decode(inputs, outputs, 1), _decode(outputs, outputs, 3)
+        self.narrow, self.mix = layer(inputs, outputs, 1), layer(outputs, outputs, 3)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         joined: Tensor = self.mix(self.narrow(F.interpolate(x, scale_factor=2.0, mode="nearest")) + skip)
@@ -126,12 +140,12 @@ class Light(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fine = _decode(6, 16, 3)
-        self.to_half = nn.Sequential(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.BatchNorm2d(32), nn.ReLU(), _decode(32, 32, 3))
-        self.to_quarter = nn.Sequential(nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.BatchNorm2d(64), nn.ReLU(), _decode(64, 64, 3))
-        self.to_eighth = nn.Sequential(nn.Conv2d(64, 96, 3, stride=2, padding=1), nn.BatchNorm2d(96), nn.ReLU())
-        self.deep = nn.Sequential(_decode(97, 96, 3), _decode(96, 96, 3), _decode(96, 96, 3))
-        self.u1, self.u2, self.u3 = Up(96, 64), Up(64, 32), Up(32, 16)
+        self.fine = _layer(6, 16, 3)
+        self.to_half = nn.Sequential(_layer(16, 32, 3, 2), _layer(32, 32, 3))
+        self.to_quarter = nn.Sequential(_layer(32, 64, 3, 2), _layer(64, 64, 3))
+        self.to_eighth = _layer(64, 96, 3, 2)
+        self.deep = nn.Sequential(_layer(97, 96, 3), _layer(96, 96, 3), _layer(96, 96, 3))
+        self.u1, self.u2, self.u3 = Up(96, 64, _layer), Up(64, 32, _layer), Up(32, 16, _layer)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(B, 6, H, W) to (B, 16, H, W)."""
