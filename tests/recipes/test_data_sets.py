@@ -24,10 +24,11 @@ from stadia.evaluation.lens import TrainingLens
 from stadia.evaluation.motions import Motions
 from stadia.geometry.se3 import from_rotation_translation
 from stadia.recipes.data_sets import SeveralData
-from stadia.recipes.rehearsal import STEPS, rehearse
+from stadia.recipes.rehearsal import rehearse
 from stadia.recipes.scored_frames import Trained
 from stadia.recipes.selfsup import Selfsup
 from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.recipes.trial import STEPS
 from stadia.recipes.video import open_video
 from stadia.training.loggers import read_rows
 

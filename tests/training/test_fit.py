@@ -41,7 +41,8 @@ def test_a_run_holds_what_a_report_needs(tmp_path: Path) -> None:
     trained, validated = rows(run)[0], rows(run)[1]
     assert {name for name, cell in trained.items() if cell} == {
         *("step", "epoch", "train/loss", "train/term/square", "train/term/size"),
-        *("train/gradient_norm", "train/update_ratio", "train/lr", "time/step_s", "time/loading_s", "gradient/output"),
+        *("train/gradient_norm", "train/update_ratio", "train/lr", "gradient/output", "time/step_s"),
+        *(f"time/{phase}_s" for phase in ("loading", "forward", "loss", "backward", "optimiser", "rest")),
     }
     assert {name for name, cell in validated.items() if cell} == {"step", "epoch", "val/error", "val/draw"}
     assert float(trained["train/loss"]) == pytest.approx(float(trained["train/term/square"]) + float(trained["train/term/size"]))
@@ -153,7 +154,8 @@ def test_it_says_how_it_starts_and_ends_and_nothing_else(tmp_path: Path, capfd: 
     run, _ = small_recipe.train(tmp_path, console=Console(file=output, width=300), pictures_every=5, loggers=("csv", "tensorboard"))
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
-    started, note, ended = output.getvalue().splitlines()
+    started, note, ended, times = output.getvalue().splitlines()
+    assert re.fullmatch(r"time: (\w+ \d+%(, )?)+ of [\d.]+ s", times)
     assert started == f"small: 0.0 M parameters on 1 thread, 20 steps of 3 samples, in {run.folder}"
     assert note.startswith("note: 20 steps are few")
     assert re.fullmatch(r"step 20/20  loss [\d.]+  [\d.]+ steps/s  \d+ s in all", ended)

@@ -125,7 +125,8 @@ class Loader(Generic[PackedT, BatchT]):
         drop = (shuffle and len(samples) >= batch_size) if drop_last is None else drop_last
         self.samples, self.device = samples, device
         self.order = EpochOrder(len(samples), batch_size=batch_size, shuffle=shuffle, drop_last=drop, seed=seed)
-        self._batches: DataLoader[PackedT | StadiaError] = DataLoader(
+        self._make: Callable[[], DataLoader[PackedT | StadiaError]] = partial(
+            DataLoader,
             _Told(samples),
             batch_size=batch_size,
             sampler=self.order,
@@ -137,6 +138,7 @@ class Loader(Generic[PackedT, BatchT]):
             worker_init_fn=start_worker,
             generator=torch.Generator(),  # else every epoch would draw from the training's random numbers
         )
+        self._batches = self._make()
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
@@ -145,6 +147,10 @@ class Loader(Generic[PackedT, BatchT]):
     def set_position(self, epoch: int, batch: int = 0) -> None:
         """The next iteration goes through this epoch, from this batch to its last."""
         self.order.epoch, self.order.first_batch = epoch, batch
+
+    def rest(self) -> None:
+        """Let the workers go; the next iteration starts others."""
+        self._batches = self._make()
 
     def shard(self, rank: int, world_size: int) -> None:
         """Keep the part of one process among those that train together: equally many batches for each."""

@@ -58,6 +58,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
 
     recipe = "dpt"
     best_metrics = ("val/abs_rel",)
+    in_stages = True
 
     def __init__(self, config: DptRecipeConfig) -> None:
         super().__init__(config, height=config.data.height, width=config.data.width, crop=config.data.crop)

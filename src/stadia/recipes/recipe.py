@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Generic, Protocol
+from typing import Any, ClassVar, Generic, Protocol
 
 from rich.console import Console
 from typing_extensions import TypeVar
@@ -50,9 +50,13 @@ class Recipe(Task[InputsT, TargetsT], Generic[ConfigT, DataT, InputsT, TargetsT]
     `Recipe[MyConfig, MyData]` learns from batches of video; `Recipe[MyConfig, MyData, MyInputs, MyTargets]` from its own.
     Beside what is declared here a recipe says what `Task` asks: `recipe`, `best_metrics`, `step`, `validate`, `pictures`.
 
+    in_stages: whether `training.stages` may train it at several sizes, by `data.height` and `data.width`: no weight is bound to a size.
+
     Args:
         config: with every "auto" settled, as `prepare` gives it back.
     """
+
+    in_stages: ClassVar[bool] = False
 
     def __init__(self, config: ConfigT) -> None:
         super().__init__(config.optimiser, config.schedule)

@@ -36,6 +36,9 @@ class SelfSupervisedConfig(RecipeConfig):
             mistakes.append(f"loss.scale_weights has {len(self.loss.scale_weights)} weights for the {self.model.scales} of model.scales")
         if self.loss.left_right_consistency and not self.model.right_view:
             mistakes.append("loss.left_right_consistency asks for two views, and model.right_view is false: set it true")
+        sizes = {(stage.height, stage.width) for stage in self.training.stages} - {(self.data.height, self.data.width)}
+        if sizes and self.model.pose_head == "linear":
+            mistakes.append("model.pose_head=linear is bound to one size of picture, training.stages has several: take pool or convolution")
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self

@@ -32,6 +32,7 @@ class Selfsup(SelfSupervisedRecipe[SelfsupConfig]):
 
     recipe = "selfsup"
     best_metrics = ("val/abs_rel", "val/residual")
+    in_stages = True
 
     @classmethod
     def prepare(cls, config: SelfsupConfig, console: Console) -> tuple[SelfsupConfig, VideoData]:

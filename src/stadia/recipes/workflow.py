@@ -11,15 +11,17 @@ import torch
 from pydantic import ValidationError
 from rich.console import Console
 
-from stadia.core.errors import CheckpointError, RunError, StadiaError
+from stadia.core.errors import CheckpointError, RunError
 from stadia.core.types import Predictor
 from stadia.diagnostics.finding import Finding, Severity, write_findings
 from stadia.diagnostics.watch import Watch, found_while_training
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.config import RecipeConfig, without_pretrained
-from stadia.recipes.recipe import AnyRecipe, TrainingData
-from stadia.training import rng
-from stadia.training.checkpoints import Checkpoint, check_recipe, load_weights
+from stadia.recipes.recipe import AnyRecipe
+from stadia.recipes.stages import as_settled, check_stages, prepare
+from stadia.recipes.starting import build_task as build_task
+from stadia.recipes.starting import check_start, started_task
+from stadia.training.checkpoints import Checkpoint, load_weights
 from stadia.training.fit import fit
 from stadia.training.run import Run, is_main_process
 
@@ -48,11 +50,14 @@ def train(
     """
     console = Console(stderr=True)
     recipe: type[AnyRecipe] = RECIPES.load(config.recipe)
-    if not resume:
+    check_stages(recipe, config)
+    if resume:
+        config = as_settled(config, Run.open(resume).config)
+    else:
         check_start(recipe, config)  # before anything is decoded
     if not is_main_process():
         logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all
-    config, data = recipe.prepare(config, console)
+    config, data = prepare(recipe, config, console)
     findings = report_findings(data.findings(), console, despite_findings=despite_findings)
     if resume:
         run = Run.open(resume)
@@ -93,45 +98,6 @@ def where_it_lies(config: RecipeConfig) -> list[str]:
     """The keys that say where data are and are kept, of each data set: a resumed run may find them elsewhere."""
     others = config.model_dump(include={"data": {"others"}}).get("data", {}).get("others", {})
     return [f"{group}.{key}" for group in ("data", *(f"data.others.{name}" for name in others)) for key in ("path", "cache")]
-
-
-def check_start(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
-    """Raise CheckpointError where the weights that a new training starts from cannot be had, or `start_from` is of another recipe."""
-    if config.start_from is None:
-        recipe.check_start(config)
-    else:
-        check_recipe(Checkpoint.open(Path(config.start_from)), recipe.recipe)
-
-
-def started_task(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData, run: Run) -> AnyRecipe:
-    """The task as it starts, or about to be given the weights of the run's checkpoint. Where it cannot be made the run has failed."""
-    resumed = (run.checkpoints / "last.safetensors").exists()
-    try:
-        rng.seed_all(config.seed, "training")
-        task = build_task(recipe, config, resumed=resumed)
-        task.remember(data)
-    except BaseException as error:
-        with contextlib.suppress(StadiaError):  # a full disk must not hide why it ended
-            run.failed(error)
-        raise
-    if not resumed:  # what it started from was written then; the checkpoint is yet to be loaded
-        run.note(**task.about)
-    return task
-
-
-def build_task(recipe: type[AnyRecipe], config: RecipeConfig, *, resumed: bool) -> AnyRecipe:
-    """The task with the weights that it starts from. Raises CheckpointError where `config.start_from` is none of this recipe and model.
-
-    resumed: a checkpoint of its own is about to be loaded, so pretrained weights are not asked for.
-    """
-    if resumed:
-        return recipe(without_pretrained(config))
-    if config.start_from is None:
-        return recipe(config)
-    task, checkpoint = recipe(without_pretrained(config)), Checkpoint.open(Path(config.start_from))
-    load_weights(checkpoint, task, recipe=recipe.recipe)
-    task.started_from = f"{checkpoint.path}, step {checkpoint.header.step}"
-    return task
 
 
 def report_findings(findings: list[Finding], console: Console, *, despite_findings: bool) -> list[Finding]:

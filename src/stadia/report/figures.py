@@ -47,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Plot:
-    """A panel of curves over steps."""
+    """A panel of curves over steps; marks stand where something changed in the course of it."""
 
     title: str
     lines: list[Line]
@@ -55,6 +55,7 @@ class Plot:
     y_ticks: list[Tick]
     better: Better
     log: bool
+    marks: list[Tick]
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,10 @@ class Axes:
         return _ticks([v for v in values if self.low <= v <= self.high], self.y)
 
 
-def plot(title: str, series: Sequence[Series], *, better: Better = "lower", noisy: bool = True) -> Plot | None:
-    """Curves of one panel, or None where no value is finite.
+def plot(
+    title: str, series: Sequence[Series], *, better: Better = "lower", noisy: bool = True, marks: Sequence[tuple[int, str]] = ()
+) -> Plot | None:
+    """Curves of one panel, or None where no value is finite. marks: (step, what begins there).
 
     Many points are drawn as a running mean over the raw ones, where they are `noisy`. The axis is logarithmic where the
     values span more than a factor of 50, and leaves out the wildest hundredth of the raw values, so that a first spike does
@@ -175,6 +178,7 @@ def plot(title: str, series: Sequence[Series], *, better: Better = "lower", nois
         y_ticks=axes.y_ticks(),
         better=better,
         log=log,
+        marks=[Tick(axes.x(step), label) for step, label in marks if axes.first <= step <= axes.last],
     )
 
 

@@ -19,6 +19,7 @@ from stadia.report.layers import layer_plots
 from stadia.report.pictures import predicted
 from stadia.report.quality import quality
 from stadia.report.run_files import RunFiles, previous_run, read_run
+from stadia.report.time_spent import time_spent
 from stadia.report.uncertainty import calibration_plot, is_calibration, sparsification_plots
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -58,8 +59,9 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
         not_checked=sections.not_checked(run),
         severities={s: count for s in SEVERITIES if (count := sum(f.severity == s for f in findings))},
         logged_once=sections.logged_once([series for series in run.series if not is_calibration(series)]),
-        curves=sections.curves([series for series in run.series if not is_calibration(series)]),
+        curves=sections.curves([series for series in run.series if not is_calibration(series)], sections.stages(run)),
         layers=layer_plots(run.spreads),
+        time_spent=time_spent(run.run.get("time")),
         uncertainty=[*sparsification_plots(run.scores), *filter(None, [calibration_plot(run.series)])],
         sheets=sections.sheets(run),
         of_validation=sections.of_validation(run),
@@ -70,7 +72,7 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
         changes=compare(before, run) if before is not None else None,
         config=json.dumps(run.config, indent=2),
         environment=flatten(run.run.get("environment", {})),
-        provenance={k: v for k, v in flatten(run.run).items() if not k.startswith("environment")},
+        provenance={k: v for k, v in flatten(run.run).items() if not k.startswith(("environment", "time."))},
         patch="\n".join(run.patch.splitlines()[:MAX_PATCH_LINES]),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -129,14 +130,21 @@ def _tile(key: str, value: float, result: dict[str, Any]) -> Tile:
     return Tile(label, text)
 
 
-def curves(series: list[Series]) -> list[Plot]:
+def stages(run: RunFiles) -> list[tuple[int, str]]:
+    """(first step, size) of each stage of a training whose pictures grow."""
+    found = [one for one in _list(run.run.get("stages")) if isinstance(one, dict) and isinstance(one.get("first_step"), int)]
+    return [(one["first_step"], f"{one.get('width')}x{one.get('height')}") for one in found]
+
+
+def curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> list[Plot]:
     """Panels: loss (training beside validation), its terms, each validation score, whatever else was logged, learning rate, time."""
     groups: dict[str, list[Series]] = {}
     for s in series:
         groups.setdefault(_panel(s.name), []).append(s)
     panels = sorted(groups, key=lambda title: {LOSS: 0, TERMS: 1, RATE: 3, SECONDS: 4}.get(title, 2))
     drawn = [title for title in panels if any(len(s.steps) > 1 for s in groups[title])]
-    plots = [plot(title, groups[title], better=wording.score(groups[title][0].name).better, noisy=title != RATE) for title in drawn]
+    betters = {title: wording.score(groups[title][0].name).better for title in drawn}
+    plots = [plot(title, groups[title], better=betters[title], noisy=title != RATE, marks=marks) for title in drawn]
     return [p for p in plots if p is not None]
 
 

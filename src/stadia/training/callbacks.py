@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,19 @@ from stadia.training.checkpoints import Header
 from stadia.training.config import TrainingConfig
 from stadia.training.loggers import Logger
 from stadia.training.loss_laws import check_loss
+from stadia.training.phases import PhaseClock
 from stadia.training.quantities import QuantityGradients
 from stadia.training.run import Run
 from stadia.training.sheet import compose
+from stadia.training.step_callback import StepCallback as StepCallback
 from stadia.training.stopping import StopRequest
-from stadia.training.stream import BatchStream, Plan, shard
+from stadia.training.stream import Plan, shard
 from stadia.training.task import Task
 from stadia.training.update_ratio import UpdateRatio
 
 TERM = "train/term/"
+OF_A_STEP = ("loading", "forward", "loss", "backward", "optimiser")
+"""Phases that have columns of their own; what else a step is made of is `time/rest_s`."""
 
 
 class Sharding(pl.Callback):
@@ -48,36 +52,18 @@ class Sharding(pl.Callback):
         shard(self.loaders, trainer.global_rank, trainer.world_size)
 
 
-class StepCallback(pl.Callback):
-    """A callback that acts when a step is done: after every `accumulate`-th batch."""
-
-    def on_train_batch_end(self, trainer: pl.Trainer, task: Task, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.on_batch(trainer, task)
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self.on_step(trainer, task, batch, trainer.global_step)
-
-    def on_batch(self, trainer: pl.Trainer, task: Task) -> None:
-        """After every batch."""
-
-    def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
-        """After update number `step`, from 1."""
-
-    def on_row(self, trainer: pl.Trainer, task: Task, step: int, row: Mapping[str, float]) -> None:
-        """After the scalars of a step, or of a validation, were logged: in every process, means over all."""
-
-
 class Validation(StepCallback):
     """Decides when to validate: every so many steps, and at the last. The first of ours, since others ask whether it is due.
 
     By default once an epoch; where data sets train one after another whenever one of them has been gone through, so that what it was
-    worth before the next one trains is known.
+    worth before the next one trains is known, and in stages after each epoch of each and at its end.
 
     Validation leaves the random numbers alone, so that how often one validates changes nothing in the training.
     """
 
     def __init__(self, plan: Plan, config: TrainingConfig, present: bool) -> None:
         self.every = config.validate_every or max(round(plan.steps_per_epoch), 1)
-        self.by_passes = config.validate_every is None and len(plan.pass_ends) > 1
+        self.by_passes = config.validate_every is None and plan.by_passes
         self.plan, self.present = plan, present
         self.generators: dict[str, Tensor] = {}
 
@@ -109,13 +95,15 @@ class Scalars(StepCallback):
     A row holds the step's own values (means over its batches and processes), not averages over the steps between: so it does
     not depend on where a training was interrupted. `time/...` are means over the steps since the last row, `gradient/...` are of the
     step's last batch in the process that logs.
+
+    clock: measures the parts of `time/step_s`, which is of the processor's clock, by that of the device.
     """
 
-    def __init__(self, loggers: list[Logger], plan: Plan, stream: BatchStream, every: int) -> None:
-        self.loggers, self.plan, self.stream, self.every = loggers, plan, stream, every
+    def __init__(self, loggers: list[Logger], plan: Plan, clock: PhaseClock, every: int) -> None:
+        self.loggers, self.plan, self.clock, self.every = loggers, plan, clock, every
         self.sums: dict[str, Tensor] = {}
         self.update, self.quantities = UpdateRatio(), QuantityGradients()
-        self.marked = (0, 0.0, 0.0)  # step, clock, seconds waited for batches, at the last row
+        self.marked = (0, 0.0)  # step and time at the last row
 
     def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
         self._mark(trainer.global_step)
@@ -151,11 +139,7 @@ class Scalars(StepCallback):
         mine = {f"gradient/{name}": self.plan.accumulate * size for name, size in sizes.items()}
         values = torch.cat([means, torch.stack([value.float() for value in (alike | mine).values()])]).tolist()  # one transfer
         row = dict(zip((*sums, *alike, *mine), values, strict=True)) | {"train/lr": task.lr}
-        steps, clock, waited = self.marked
-        row["time/step_s"] = (time.perf_counter() - clock) / max(step - steps, 1)
-        row["time/loading_s"] = (self.stream.waited_s - waited) / max(step - steps, 1)
-        self._mark(step)
-        self._log(trainer, task, step, row)
+        self._log(trainer, task, step, row | self._times(step))
         assert task.report is not None
         terms = {name.removeprefix(TERM): value for name, value in row.items() if name.startswith(TERM)}
         check_loss(step, row["train/loss"], terms, task.report.least, task.report.total.dtype)
@@ -164,8 +148,18 @@ class Scalars(StepCallback):
         self._log(trainer, task, trainer.global_step, task.validated)
         self._mark(trainer.global_step)
 
+    def _times(self, step: int) -> dict[str, float]:
+        """Seconds of a step since the last row, and the parts that they are made of."""
+        before, begun_s = self.marked
+        parts = self.clock.lap()
+        steps, now_s = max(step - before, 1), time.perf_counter()
+        named = {f"time/{name}_s": parts.pop(name, 0.0) / steps for name in OF_A_STEP}
+        self.marked = (step, now_s)
+        return {"time/step_s": (now_s - begun_s) / steps, **named, "time/rest_s": sum(parts.values()) / steps}
+
     def _mark(self, step: int) -> None:
-        self.marked = (step, time.perf_counter(), self.stream.waited_s)
+        self.clock.lap()
+        self.marked = (step, time.perf_counter())
 
     def _log(self, trainer: pl.Trainer, task: Task, step: int, row: dict[str, float]) -> None:
         for logger in self.loggers if row else ():

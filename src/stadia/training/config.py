@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -59,6 +60,20 @@ class ScheduleConfig(StrictModel):
         return self
 
 
+class StageConfig(StrictModel):
+    """One stage of a training whose pictures grow.
+
+    height, width: of its pictures; the last stage's are the data's own.
+    share: of the samples that the training sees.
+    batch_size: of one forward and backward on one device; "auto" finds it, see `TrainingConfig.memory_limit_gb`.
+    """
+
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    share: float = Field(gt=0, le=1)
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+
+
 class TrainingConfig(StrictModel):
     """How long, how large, where, and what is kept. A step is one update of the weights: `accumulate` batches.
 
@@ -72,6 +87,12 @@ class TrainingConfig(StrictModel):
         pictures_every=0.
     histograms_every: in steps; how weights and gradients are spread is logged at the first and the last, too, and never with 0.
     validate_every: in steps; null = once an epoch. The last step is always validated.
+    stages: sizes that the pictures go through, the smallest first as a rule; none trains at one size. The length of the training is
+        counted in samples then: max_steps * batch_size of them, or max_epochs.
+    stage_lr: by what the learning rate of a stage differs, whose batches are k times as large as the last one's: "root" (k ** .5, for
+        adam), "linear" (k, for sgd), "constant" (1).
+    memory_limit_gb: that a stage whose batch_size is "auto" may hold, in units of 10^9 bytes: its batches are the largest that do. null
+        takes batches of as many pixels as the last stage's, less where the device has no room for them.
     loggers: rows of LOGGERS; each gets every scalar, picture and histogram.
     devices, accelerator, strategy: as Lightning takes them ("auto", 2, "gpu", "ddp").
     """
@@ -92,6 +113,9 @@ class TrainingConfig(StrictModel):
     devices: int | Literal["auto"] = 1
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     strategy: Annotated[str, AfterValidator(_starts_processes_anew)] = "auto"
+    stages: tuple[StageConfig, ...] = ()
+    stage_lr: Literal["root", "linear", "constant"] = "root"
+    memory_limit_gb: float | None = Field(default=None, gt=0)
     loggers: tuple[Annotated[str, AfterValidator(row_of(LOGGERS))], ...] = ("csv", "tensorboard")
 
     @model_validator(mode="before")
@@ -110,4 +134,13 @@ class TrainingConfig(StrictModel):
     def _ends(self) -> TrainingConfig:
         if self.max_epochs is None and self.max_steps is None:
             raise ValueError("set max_epochs or max_steps, a training has to end")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_make_one_training(self) -> TrainingConfig:
+        if self.stages and not math.isclose(total := sum(stage.share for stage in self.stages), 1, abs_tol=1e-6):
+            raise ValueError(f"the shares of training.stages add up to {total:g}, expected 1")
+        if self.stages and self.stages[-1].batch_size not in ("auto", self.batch_size):
+            said = f"training.stages ends with batch_size={self.stages[-1].batch_size}, and training.batch_size is {self.batch_size}"
+            raise ValueError(f"{said}: the last stage's is the training's; set both alike, or leave the stage's out")
         return self

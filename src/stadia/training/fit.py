@@ -18,13 +18,14 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from rich.console import Console
 
 from stadia.core.errors import StadiaError
-from stadia.training import LOGGERS
+from stadia.training import LOGGERS, stages
 from stadia.training.callbacks import Checkpoints, Pictures, ProgressBar, Scalars, Sharding, Validation
 from stadia.training.checkpoints import Checkpoint, check_recipe, check_weights, load_weights
 from stadia.training.config import TrainingConfig
 from stadia.training.histograms import Histograms
 from stadia.training.lightning_io import SafetensorsIO, quiet
 from stadia.training.loggers import Logger
+from stadia.training.phases import Mark, PhaseClock, in_words
 from stadia.training.run import Run
 from stadia.training.stopping import Interrupted, StopNow, StopRequest, StopSignals
 from stadia.training.stream import Batches, BatchStream, EpochLoader, Plan, ValidationBatches, shard
@@ -92,32 +93,35 @@ def fit(
                 trainer = _trainer(config, run)
                 shard((train_loader, val_loader), 0, trainer.world_size)
                 task.plan = plan = Plan.of(train_loader, config)
-                stream = BatchStream(train_loader, plan)
+                clock = PhaseClock(run, plan)
+                stream = BatchStream(train_loader, plan, clock.mark)
                 val_batches = None if val_loader is None else ValidationBatches(val_loader)
                 validation = Validation(plan, config, present=val_batches is not None)
                 trainer.callbacks += [
+                    clock,
                     signals,
                     Sharding(train_loader, val_loader),
                     *extra_callbacks,
                     validation,
-                    Scalars(loggers, plan, stream, config.log_every),
+                    Scalars(loggers, plan, clock, config.log_every),
+                    Mark(clock, "metrics"),
                     Pictures(run, loggers, config.pictures_every, plan),
+                    Mark(clock, "pictures"),
                     Histograms(loggers, config.histograms_every, plan),
                     ProgressBar(console, plan),
+                    Mark(clock, "metrics", last=True),
                     Checkpoints(run, task, validation, config.checkpoint_every, lambda: signals.wanted),
+                    Mark(clock, "checkpoints"),
                 ]
                 if step == 0:
-                    run.note(weights=_weights(task))
-                console.print(_start_message(task, trainer, config, run, step), soft_wrap=True, highlight=False, markup=False)
-                if step == 0 and plan.total_steps < FEW_STEPS:
-                    console.print(_FEW.format(plan.total_steps), soft_wrap=True, highlight=False, markup=False)
-                warmup = task.schedule_config.warmup_steps
-                if step == 0 and warmup > LONGEST_WARMUP * plan.total_steps:
-                    fewer = round(USUAL_WARMUP * plan.total_steps)
-                    said = _WARM.format(min(warmup, plan.total_steps), plan.total_steps, fewer)
-                    console.print(said, soft_wrap=True, highlight=False, markup=False)
+                    staged = {"stages": stages.facts(config.stages, plan.stretches)} if plan.stretches else {}
+                    run.note(weights=_weights(task), **staged)
+                for line in _at_the_start(task, trainer, config, run, step):
+                    console.print(line, soft_wrap=True, highlight=False, markup=False)
                 if step < plan.total_steps:
                     trainer.fit(task, stream, val_batches, ckpt_path=str(checkpoint.path) if checkpoint else None)
+                    if clock.found:
+                        console.print(in_words(clock.found), soft_wrap=True, highlight=False, markup=False)
                 elif checkpoint is not None:  # it had finished
                     load_weights(checkpoint, task, recipe=task.recipe)
             if run.writes:
@@ -206,6 +210,18 @@ def _recorded(run: Run, signals: StopSignals, console: Console) -> Iterator[None
     run.end("finished")
 
 
+def _at_the_start(task: Task, trainer: pl.Trainer, config: TrainingConfig, run: Run, step: int) -> Iterator[str]:
+    """What is about to train, its stages, and what is odd about its length."""
+    assert task.plan is not None
+    steps, warmup = task.plan.total_steps, task.schedule_config.warmup_steps
+    yield _start_message(task, trainer, config, run, step)
+    yield from stages.told(config.stages, task.plan.stretches, task.optimiser_config.lr) if task.plan.stretches else ()
+    if step == 0 and steps < FEW_STEPS:
+        yield _FEW.format(steps)
+    if step == 0 and warmup > LONGEST_WARMUP * steps:
+        yield _WARM.format(min(warmup, steps), steps, round(USUAL_WARMUP * steps))
+
+
 def _start_message(task: Task, trainer: pl.Trainer, config: TrainingConfig, run: Run, step: int) -> str:
     """One line: what is trained, from which weights, on what, how long, where to."""
     assert task.plan is not None
@@ -213,7 +229,8 @@ def _start_message(task: Task, trainer: pl.Trainer, config: TrainingConfig, run:
     device = trainer.strategy.root_device.type
     threads = torch.get_num_threads()
     place = f"{threads} thread{'s' * (threads > 1)}" if device == "cpu" else torch.cuda.get_device_name() if device == "cuda" else device
-    samples = config.batch_size * config.accumulate * trainer.world_size
+    sizes = stages.batch_sizes(config) or [config.batch_size]
+    samples = " to ".join(str(size * config.accumulate * trainer.world_size) for size in dict.fromkeys((sizes[0], sizes[-1])))
     if step >= task.plan.total_steps:
         return f"{task.recipe}: all {step} steps are done already, in {run.folder}"
     steps = f"steps {step + 1} to {task.plan.total_steps}" if step else f"{task.plan.total_steps} steps"

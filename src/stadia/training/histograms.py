@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from stadia.training.callbacks import StepCallback
 from stadia.training.loggers import Logger
+from stadia.training.step_callback import StepCallback
 from stadia.training.stream import Plan
 from stadia.training.task import Task
 from stadia.training.update_ratio import sample

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from stadia.core.errors import RunError
 from stadia.core.types import Batch
@@ -70,18 +69,51 @@ def shard(loaders: Iterable[object], rank: int, world_size: int) -> None:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """A part of a training whose batches are of one size.
+
+    steps: updates of the weights.  batches_per_epoch: that one process loads.  lr_factor: on the schedule's learning rate.
+    """
+
+    steps: int
+    batches_per_epoch: int
+    lr_factor: float = 1.0
+
+
+@runtime_checkable
+class InStages(Protocol):
+    """A loader whose batches change their size in the course of a training. Its epochs are counted through, and each stage begins one."""
+
+    def stretches(self, config: TrainingConfig) -> tuple[Stretch, ...]:
+        """The stages, in their order, for one process."""
+        ...
+
+
+class Place(NamedTuple):
+    """Where a batch stands: its epoch, its number in it (both from 0) and how many that has; its stretch, and the position behind that."""
+
+    epoch: int
+    batch: int
+    batches: int
+    stretch: int
+    end: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """How long a training is, in its three units.
 
     batches_per_epoch: that one process loads.  accumulate: batches of one step.
     total_steps: updates of the weights.
     pass_ends: after how many batches of an epoch a data set has been gone through.
+    stretches: its parts, where it has several; batches_per_epoch is the last one's.
     """
 
     batches_per_epoch: int
     accumulate: int
     total_steps: int
     pass_ends: tuple[int, ...] = ()
+    stretches: tuple[Stretch, ...] = ()
 
     @property
     def steps_per_epoch(self) -> float:
@@ -91,14 +123,37 @@ class Plan:
     def total_batches(self) -> int:
         return self.total_steps * self.accumulate
 
+    @property
+    def by_passes(self) -> bool:
+        """Whether the training is made of passes that are each worth a validation: through a data set of several, or in stages."""
+        return len(self.pass_ends) > 1 or len(self.stretches) > 1
+
+    def place(self, position: int) -> Place:
+        """Where batch number `position` of the whole training stands; behind its end as if the last stretch went on."""
+        epoch, start = 0, 0
+        parts = self.stretches or (Stretch(self.total_steps, self.batches_per_epoch),)
+        for number, part in enumerate(parts):
+            end = start + part.steps * self.accumulate
+            if position < end or number == len(parts) - 1:
+                passed, batch = divmod(position - start, part.batches_per_epoch)
+                return Place(epoch + passed, batch, part.batches_per_epoch, number, end)
+            epoch, start = epoch - (start - end) // part.batches_per_epoch, end  # an epoch that was begun is over
+        raise AssertionError("a plan has a stretch")
+
+    def lr_factor(self, step: int) -> float:
+        """On the learning rate of update number `step` (from 0)."""
+        return self.stretches[self.place(step * self.accumulate).stretch].lr_factor if self.stretches else 1.0
+
     def ends_a_pass(self, step: int) -> bool:
-        """Whether a data set has been gone through in update number `step` (from 1), where there are several."""
+        """Whether a data set has been gone through in update number `step` (from 1), where there are several; or an epoch of a stage."""
         first, last = (step - 1) * self.accumulate, step * self.accumulate  # batches before and behind it
+        if len(self.stretches) > 1:
+            return self.place(first).epoch < self.place(last).epoch
         return any((last - end) // self.batches_per_epoch > (first - end) // self.batches_per_epoch for end in self.pass_ends)
 
     def epoch_of(self, step: int) -> int:
         """The epoch, from 0, that update number `step` (from 1) ended in."""
-        return max(step * self.accumulate - 1, 0) // self.batches_per_epoch
+        return self.place(max(step * self.accumulate - 1, 0)).epoch
 
     @classmethod
     def of(cls, loader: EpochLoader, config: TrainingConfig) -> Plan:
@@ -111,6 +166,9 @@ class Plan:
                 expected=f"at least {config.batch_size} samples (training.batch_size)",
                 cure="record more, or lower training.batch_size",
             )
+        if isinstance(loader, InStages):
+            stretches = loader.stretches(config)
+            return cls(batches, config.accumulate, sum(part.steps for part in stretches), (), stretches)
         limits = [] if config.max_steps is None else [config.max_steps]
         if config.max_epochs is not None:
             limits.append(max(config.max_epochs * batches // config.accumulate, 1))
@@ -122,47 +180,42 @@ class BatchStream(Iterable[Batch[Any, Any]]):
 
     Lightning sees one long epoch of it, which leaves it no epoch boundary to resume at: `state_dict` and `load_state_dict`
     (the interface it asks of a loader that can be resumed) hold the number of batches handed out and nothing else.
+
+    mark: told "other" before, and "loading" after each wait for a batch; see `phases.PhaseClock`.
     """
 
-    def __init__(self, loader: EpochLoader, plan: Plan) -> None:
-        self.loader, self.plan = loader, plan
+    def __init__(self, loader: EpochLoader, plan: Plan, mark: Callable[[str], object] = lambda phase: None) -> None:
+        self.loader, self.plan, self.mark = loader, plan, mark
         self.position = 0
-        self.waited_s = 0.0  # for batches, since the start
 
     def __len__(self) -> int:
         return self.plan.total_batches
 
     def __iter__(self) -> Iterator[Batch[Any, Any]]:
         while self.position < self.plan.total_batches:
-            epoch, batch = divmod(self.position, self.plan.batches_per_epoch)
-            self.loader.set_position(epoch, batch)
+            first, place = self.position, self.plan.place(self.position)
+            self.loader.set_position(place.epoch, place.batch)
             batches = self._timed(iter, self.loader)
-            while self.position < self.plan.total_batches:
+            while self.position < place.end:
                 loaded = self._timed(next, batches, None)
                 if loaded is None:
                     break
                 self.position += 1
                 yield loaded
-            self._check_epoch_is_whole(epoch)
+            self._check_epoch_is_whole(place, place.batch + self.position - first)
 
     def _timed(self, load: Any, *arguments: Any) -> Any:
-        """Call, keep the time, and leave the global random numbers alone (a DataLoader draws its workers' seed from torch's)."""
-        started = time.perf_counter()
+        """Call, mark the time, and leave the global random numbers alone (a DataLoader draws its workers' seed from torch's)."""
+        self.mark("other")
         with rng.untouched():
             loaded = load(*arguments)
-        self.waited_s += time.perf_counter() - started
+        self.mark("loading")
         return loaded
 
-    def _check_epoch_is_whole(self, epoch: int) -> None:
-        ended = self.position == self.plan.total_batches or self.position % self.plan.batches_per_epoch == 0
-        if not ended:
-            given = self.position - epoch * self.plan.batches_per_epoch
-            raise RunError(
-                "training data",
-                found=f"{given} batches in epoch {epoch}",
-                expected=f"{self.plan.batches_per_epoch}, as len() says",
-                cure="report it",
-            )
+    def _check_epoch_is_whole(self, begun: Place, given: int) -> None:
+        if self.position != begun.end and given != begun.batches:
+            expected = f"{begun.batches}, as len() says"
+            raise RunError("training data", found=f"{given} batches in epoch {begun.epoch}", expected=expected, cure="report it")
 
     def state_dict(self) -> dict[str, int]:
         return {"position": self.position}

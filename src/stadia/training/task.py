@@ -164,7 +164,8 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
             raise RuntimeError("a Task is trained by stadia.training.fit")
 
         def factor(step: int) -> float:
-            return schedules.factor(step, config, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch)
+            scheduled = schedules.factor(step, config, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch)
+            return plan.lr_factor(step) * scheduled
 
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": LambdaLR(optimiser, factor), "interval": "step"}}
 

@@ -59,4 +59,28 @@ ENTRIES = (
         "of that without depth and motion: the largest over the smallest, above 1.25 in two validations one after the other.",
         seen="the same, with another baseline and frame rate in each",
     ),
+    Entry(
+        "T06",
+        "Times that cannot be",
+        Stage.TRAINING,
+        symptom="One phase seems to cost nothing, another one everything; what is made faster changes nothing.",
+        cause="a clock that does not wait for the device, whose work is then counted where the program waits next; or a phase that is not "
+        "counted",
+        cure="measure by CUDA events or after waiting for the device, with a warm-up, and take the median; trust no share of this run",
+        measured="Each logged step: its parts by the device's clock against the whole by the processor's, 10 % apart in three rows, or a "
+        "part below 0. At the end of a training of two minutes or more: the operations of forward, backward and step, by their median "
+        "time, against 1.5 times what products of large matrices reach here.",
+        seen="a training diary: .155 s for SSIM beside .008 s for the network, which would have made 254 TFLOP/s of its GPU",
+    ),
+    Entry(
+        "T07",
+        "Nearly everything is in the auto-mask",
+        Stage.TRAINING,
+        symptom="The loss is small, and depth does not change any more.",
+        cause="depth or motion is so wrong that the unwarped picture explains the next better, or the camera hardly moves",
+        cure="mend what an earlier finding says (K, the rig, frames at rest); lower optimiser.lr, or start again",
+        measured="train/auto_masked of logged steps: the share of the pixels that an unwarped picture explains, or that none sees. "
+        "Above three quarters for 20 rows, from step 100 on.",
+        seen="F-16 of the method's notes: broken geometry makes the identity the best there is",
+    ),
 )

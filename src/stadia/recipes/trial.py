@@ -1,0 +1,115 @@
+"""Three full steps of a training, to see what they hold; nothing of them is kept."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import stadia.core.torchvision_shim  # noqa: F401
+
+# isort: split
+import lightning.pytorch as pl
+import torch
+from rich.console import Console
+
+from stadia.core.errors import RunError
+from stadia.data.mixture import Mixture, turns
+from stadia.recipes.config import RecipeConfig
+from stadia.recipes.memory import PeakMemory
+from stadia.recipes.recipe import AnyRecipe, TrainingData
+from stadia.recipes.starting import started_task
+from stadia.training.fit import fit
+from stadia.training.run import Run
+from stadia.training.step_callback import StepCallback
+from stadia.training.stopping import Interrupted
+from stadia.training.task import Task
+
+STEPS = 3
+"""The second holds more than the first, by what the optimiser keeps of every weight; the third shows that it stays there."""
+
+INTERVAL_S = 0.02
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What the steps took, one after the other.
+
+    peak_bytes: on a GPU the most that torch held there; elsewhere the most that the process held, with those that load for it.
+    device: "cuda", "cpu", ...
+    """
+
+    device: str
+    peak_bytes: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+    def __str__(self) -> str:
+        peaks = ", ".join(f"{peak / (1 << 20):.0f}" for peak in self.peak_bytes)
+        where = "of the GPU" if self.device == "cuda" else "of all its processes"
+        times = ", ".join(f"{seconds:.2f}" for seconds in self.seconds)
+        return f"{len(self.seconds)} full steps: peak memory {where} {peaks} MB, {times} s"
+
+
+def tried(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData) -> Rehearsal:
+    """Build the networks, and train STEPS steps of a configuration at one size in a folder that is thrown away.
+
+    Of several data sets each has so many, one after the other. Raises what `workflow.train` raises before it trains, and RunError where
+    the memory does not suffice, naming the step.
+    """
+    train = turns(data.train.loaders, STEPS * config.training.accumulate) if isinstance(data.train, Mixture) else data.train
+    sets = len(train.loaders) if isinstance(train, Mixture) else 1
+    few = {"max_steps": STEPS * sets, "max_epochs": None, "loggers": (), "pictures_every": 0, "log_every": 1}
+    training = config.training.model_copy(update=few)
+    probe = MemoryProbe()
+    with tempfile.TemporaryDirectory(prefix="stadia-rehearsal-") as folder, probe.process:
+        run = Run.create(Path(folder), config.name, config, recipe=recipe.recipe, seed=config.seed, data=data.facts)
+        task = started_task(recipe, config, data, run)
+        try:
+            fit(task, train, None, training, run, extra_callbacks=[probe], console=Console(quiet=True))
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise out_of_memory(len(probe.seconds) + 1, probe.peak_bytes, error) from error
+        except Interrupted as error:
+            raise KeyboardInterrupt from error  # there is no run to go on with
+    return Rehearsal(probe.device, tuple(probe.peak_bytes), tuple(probe.seconds))
+
+
+class MemoryProbe(StepCallback):
+    """The peak of every step."""
+
+    def __init__(self) -> None:
+        self.process = PeakMemory(INTERVAL_S)
+        self.device = "cpu"
+        self.peak_bytes: list[int] = []
+        self.seconds: list[float] = []
+        self.started = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
+        self.device = trainer.strategy.root_device.type
+        self._start()
+
+    def on_step(self, trainer: pl.Trainer, task: Task, batch: Any, step: int) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        self.peak_bytes.append(torch.cuda.max_memory_allocated() if self.device == "cuda" else self.process.bytes)
+        self.seconds.append(time.perf_counter() - self.started)
+        self._start()
+
+    def _start(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        self.process.restart()
+        self.started = time.perf_counter()
+
+
+def out_of_memory(step: int, peaks: Sequence[int], error: BaseException) -> RunError:
+    """Said in one line: which step, and what the ones before it held."""
+    before = f" after {peaks[-1] / (1 << 20):.0f} MB of the step before" if peaks else ""
+    return RunError(
+        f"memory of step {step}",
+        found=f"none left{before} ({' '.join(str(error).split())[:200]})",
+        expected="room for every step",
+        cure="lower training.batch_size (and raise training.accumulate as much), or data.height and data.width",
+    )

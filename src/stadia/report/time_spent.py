@@ -1,0 +1,74 @@
+"""Where a training's time went: a bar of its phases, and of each how long a step takes and what it reaches of the machine's peak."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from stadia.report import figures, wording
+
+LEAST = 0.005
+"""Of the whole: smaller phases are one."""
+
+SMALL = "the rest"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """name, its colour (class of the stylesheet), left edge and width in the bar (SVG units); and as text: share, all of it, a step, and
+    what of the peak it reaches (empty where nobody knows).
+    """
+
+    name: str
+    colour: int
+    left: float
+    width: float
+    share: str
+    seconds: str
+    step: str
+    of_peak: str
+
+
+@dataclass(frozen=True)
+class TimeSpent:
+    """phases: the longest first.  about: what it is of, and whether the parts make the whole."""
+
+    phases: list[Phase]
+    about: str
+
+
+def time_spent(found: Any) -> TimeSpent | None:
+    """From `time` of run.json; None where a run has none, or one that is no account of times."""
+    if not isinstance(found, dict) or not (seconds := _numbers(found.get("phases_s"))) or not (total := sum(seconds.values())) > 0:
+        return None
+    steps, of_peak = _numbers(found.get("step_s")), _numbers(found.get("of_peak"))
+    small = sum(value for value in seconds.values() if value < LEAST * total)
+    longest = sorted(((value, name) for name, value in seconds.items() if value >= LEAST * total), reverse=True)
+    longest += [(small, SMALL)] if small else []
+    phases, left = [], 0.0
+    for colour, (value, name) in enumerate(longest):
+        width = value / total * figures.WIDTH
+        step = f"{1e3 * steps[name]:.3g} ms" if steps.get(name) else ""
+        reached = f"{of_peak[name]:.0%}" if name in of_peak else ""
+        phases.append(Phase(name, colour % figures.COLOURS, left, width, f"{value / total:.1%}", wording.duration(value), step, reached))
+        left += width
+    return TimeSpent(phases, _about(found, total))
+
+
+def _about(found: dict[str, Any], total: float) -> str:
+    known = _numbers(found)
+    wall_s, peak = known.get("wall_s", math.nan), known.get("peak_flops_per_s")
+    said = f"{known.get('steps', 0):.0f} steps in {wording.duration(wall_s)}, without what came before and after them"
+    said += f"; the phases make {total / wall_s:.1%} of it" if wall_s > 0 else ""
+    if peak is None:
+        return said + "."
+    step = _numbers(found.get("of_peak")).get("step")
+    reached = f", of which a step reaches {step:.0%}" if step is not None else ""
+    return f"{said}. Products of large matrices make {peak / 1e9:.3g} GFLOP/s here{reached}: convolutions and products are counted."
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    """The finite numbers of a mapping, by name."""
+    items = value.items() if isinstance(value, dict) else ()
+    return {str(name): float(one) for name, one in items if isinstance(one, int | float) and math.isfinite(one)}

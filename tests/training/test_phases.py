@@ -1,0 +1,260 @@
+"""Where the time goes: every second in one phase, by the clock of the device that works, and numbers that cannot be."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from small_recipe import SmallLoader, SmallReport, SmallTask
+from torch import Tensor, nn
+
+from stadia.core.types import Batch
+from stadia.diagnostics.finding import read_findings
+from stadia.diagnostics.watch import Watch
+from stadia.diagnostics.watching.times import ROWS, ImpossibleTimes
+from stadia.training import phases, stopwatch
+from stadia.training.config import TrainingConfig
+from stadia.training.fit import fit
+from stadia.training.flops import FlopCount
+from stadia.training.loggers import read_rows
+from stadia.training.run import Run
+from stadia.training.stopwatch import Stopwatch
+
+# -- the stopwatch ------------------------------------------------------------------------------------------------------
+
+
+class Gpu:
+    """A device that works through a queue on its own clock; the processor's stands in `host_s`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host_s = self.done_s = 0.0
+        gpu = self
+
+        class Event:
+            def __init__(self, enable_timing: bool) -> None:
+                assert enable_timing
+
+            def record(self) -> None:
+                self.at_s = gpu.done_s = max(gpu.done_s, gpu.host_s)
+
+            def query(self) -> bool:
+                return self.at_s <= gpu.host_s
+
+            def elapsed_time(self, other: Event) -> float:
+                assert other.query(), "read before it has happened"
+                return 1e3 * (other.at_s - self.at_s)
+
+        monkeypatch.setattr(torch.cuda, "Event", Event)
+        monkeypatch.setattr(stopwatch, "wait_for", lambda device: setattr(gpu, "host_s", max(gpu.host_s, gpu.done_s)))
+
+    def launch(self, seconds: float, launching_s: float = 0.001) -> None:
+        self.host_s += launching_s
+        self.done_s = max(self.done_s, self.host_s) + seconds
+
+
+def test_on_a_gpu_time_is_counted_where_it_is_spent_and_not_where_the_program_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The forward and the backward are launched in no time; the program waits for both when the norm is read."""
+    gpu = Gpu(monkeypatch)
+    watch = Stopwatch("cuda")
+    for _ in range(5):
+        gpu.host_s += 0.02  # loading, while the GPU has nothing to do
+        watch.mark("loading")
+        gpu.launch(0.1)
+        watch.mark("forward")
+        gpu.launch(0.2)
+        watch.mark("backward")
+        gpu.host_s = gpu.done_s  # waits
+        watch.mark("optimiser")
+        watch.end_step()
+    total = watch.lap()
+    assert total == pytest.approx({"loading": 0.1, "forward": 0.505, "backward": 1.0, "optimiser": 0}, abs=1e-6)
+    assert sum(total.values()) == pytest.approx(gpu.host_s), "the parts make the whole"
+    assert watch.medians() == pytest.approx({"loading": 0.02, "forward": 0.101, "backward": 0.2, "optimiser": 0}, abs=1e-6)
+
+
+def test_a_lap_is_what_has_been_since_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 1.0, 3.0, 3.5, 7.5])
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: next(now))
+    watch = Stopwatch()
+    watch.mark("a")
+    watch.mark("b")
+    assert watch.lap() == {"a": 1, "b": 2}
+    watch.mark("a")
+    watch.end_step(keep=False)
+    assert watch.lap() == {"a": 0.5, "b": 0}
+    watch.mark("b")
+    watch.end_step()
+    assert (watch.totals, watch.medians()) == ({"a": 1.5, "b": 6}, {"b": 4})
+
+
+# -- a training ---------------------------------------------------------------------------------------------------------
+
+
+class Slow(nn.Module):
+    """A linear layer that takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        time.sleep(0.01)
+        return self.layer(image.mean(dim=(2, 3)))
+
+
+class SlowTask(SmallTask):
+    """10 ms in the network, 20 ms in the loss, 40 ms in pictures, 30 ms in each of two batches of a validation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = Slow()  # type: ignore[assignment]
+
+    def step(self, batch: Batch) -> SmallReport:
+        error = self.network(batch.inputs.image)[:, 0] - batch.targets.image.mean(dim=(1, 2, 3))
+        time.sleep(0.02)
+        return SmallReport(error.square().mean(), {"square": error.square().mean()})
+
+    def validate(self, batch: Batch) -> Mapping[str, Tensor]:
+        time.sleep(0.03)
+        return {"error": torch.ones(len(batch.meta))}
+
+    def pictures(self, batch: Batch, report: Any) -> Mapping[str, Any]:
+        time.sleep(0.04)
+        return super().pictures(batch, report)
+
+
+class SlowLoader(SmallLoader):
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            time.sleep(0.005)
+            yield batch
+
+
+STEPS = 8
+
+
+def train(out: Path, task: SmallTask, *, watched: bool = False, **values: Any) -> tuple[Run, str]:
+    config = TrainingConfig(
+        **{"max_steps": STEPS, "batch_size": 11, "log_every": 1, "workers": 0, "pictures_every": 4, "loggers": ("csv",), **values}
+    )
+    run = Run.create(out, "small", {"training": config.model_dump(mode="json")}, recipe="small", seed=0)
+    console = Console(file=io.StringIO(), width=300)
+    callbacks = [Watch(run, console)] if watched else []
+    with run.held():
+        fit(task, SlowLoader(batch_size=11), SmallLoader(1, 11, shuffled=False), config, run, extra_callbacks=callbacks, console=console)
+    return run, console.file.getvalue()
+
+
+def test_every_second_of_a_training_has_a_phase(tmp_path: Path) -> None:
+    run, said = train(tmp_path, SlowTask(), validate_every=4)
+    found = run.facts["time"]
+    total, step = found["phases_s"], found["step_s"]
+    assert sum(total.values()) == pytest.approx(found["wall_s"], rel=0.03)
+    least = {"forward": 0.01 * STEPS, "loss": 0.02 * STEPS, "loading": 0.005 * STEPS, "pictures": 0.04 * 3, "validation": 0.03 * 4}
+    assert all(seconds <= total[name] for name, seconds in least.items()), total
+    assert {"backward", "optimiser", "metrics", "checkpoints", "other"} <= total.keys()
+    assert step["forward"] >= 0.01
+    assert step["loss"] >= 0.02
+    assert step["pictures"] < 0.04, "most steps draw none: a median"
+    assert found["steps"] == STEPS
+    assert "time: " in said
+    logged = [row for row in read_rows(run.metrics_csv) if row["time/step_s"]]
+    rows = [{name: float(cell) for name, cell in row.items() if name.startswith("time/")} for row in logged]
+    whole = sum(row.pop("time/step_s") for row in rows)
+    assert sum(sum(row.values()) for row in rows) == pytest.approx(whole, rel=0.05)
+    assert all(row["time/forward_s"] >= 0.01 and row["time/loss_s"] >= 0.02 and row["time/loading_s"] >= 0.005 for row in rows)
+
+
+def test_operations_are_counted_and_counting_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A convolution of 3 to 8 channels, 3x3, to 2x4 places, and a linear layer of 64, for 11 samples."""
+    counted, one = SmallTask(), 11 * (2 * 27 * 8 * 8 + 2 * 64)
+    run, _ = train(tmp_path / "counted", counted)
+    flops = run.facts["time"]["flops"]
+    assert flops["forward"] == one
+    assert one < flops["backward"] <= 2 * one, "by the weights, and by what is not the picture"
+    assert not flops.get("loss")
+    assert run.facts["time"]["flops_per_s"]["step"] > 0
+
+    monkeypatch.setattr(FlopCount, "__enter__", lambda self: self)
+    monkeypatch.setattr(FlopCount, "__exit__", lambda self, *_: None)
+    plain = SmallTask()
+    train(tmp_path / "plain", plain)
+    assert all(torch.equal(weight, plain.state_dict()[name]) for name, weight in counted.state_dict().items())
+
+
+def test_a_formula_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stadia.training import flops
+
+    def broken(*_: Any, **__: Any) -> int:
+        raise AssertionError("a shape that nobody foresaw")
+
+    monkeypatch.setattr(flops, "flop_registry", {torch.ops.aten.mm: broken})
+    with FlopCount() as counter:
+        assert (torch.eye(2) @ torch.eye(2)).sum() == 2
+    assert counter.flops == 0
+
+
+# -- what cannot be -----------------------------------------------------------------------------------------------------
+
+
+def codes(run: Run) -> list[str]:
+    path = run.folder / "findings.jsonl"
+    return [found.code for found in read_findings(path) if found.code == "T06"] if path.exists() else []
+
+
+def test_a_phase_that_is_not_counted_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutation: the clock forgets the loss."""
+    healthy, _ = train(tmp_path / "healthy", SlowTask(), watched=True)
+    assert codes(healthy) == []
+    lap = Stopwatch.lap
+    monkeypatch.setattr(Stopwatch, "lap", lambda self: {name: seconds for name, seconds in lap(self).items() if name != "loss"})
+    run, said = train(tmp_path / "mutated", SlowTask(), watched=True)
+    assert codes(run) == ["T06"]
+    assert re.search(r"T06 at step \d the parts of a step make", said)
+
+
+@pytest.mark.parametrize(("peak", "expected"), [(1e15, []), (1.0, ["T06"])])
+def test_more_operations_than_the_machine_can_do_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peak: float, expected: list[str]
+) -> None:
+    """A clock that reads too little time says more than the peak; here the peak is so low that any does. Measuring it draws no number."""
+
+    def measured(*_: Any) -> float:
+        torch.rand(3)
+        return peak
+
+    monkeypatch.setattr(phases, "PEAK_FROM_S", 0.0)
+    monkeypatch.setattr(phases, "matmul_peak", measured)
+    before = torch.get_rng_state()
+    run, said = train(tmp_path, SmallTask(), watched=True)
+    assert codes(run) == expected
+    assert run.facts["time"]["peak_flops_per_s"] == peak
+    assert "GFLOP/s\n" in said
+    assert ("times the machine's measured peak" in said) == bool(expected)
+    assert before.shape == torch.get_rng_state().shape
+
+
+def test_a_short_training_measures_no_peak(tmp_path: Path) -> None:
+    run, _ = train(tmp_path, SmallTask())
+    assert "peak_flops_per_s" not in run.facts["time"]
+
+
+def test_parts_below_nothing_and_one_odd_row() -> None:
+    """Somebody else's work between two looks at two clocks is no mistake; a negative part is."""
+    sound = {"time/step_s": 0.1, "time/forward_s": 0.06, "time/rest_s": 0.041}
+    odd = sound | {"time/step_s": 0.3}
+    instrument = ImpossibleTimes()
+    assert [instrument.on_row(step, row) for step, row in enumerate([odd, odd, sound, odd, {"val/x": 1.0}])] == [None] * 5
+    below = sound | {"time/forward_s": -0.06, "time/rest_s": 0.161}
+    instrument = ImpossibleTimes()
+    found = [instrument.on_row(step, below) for step in range(ROWS)]
+    assert found[-1] is not None
+    assert found[-1].code == "T06"
+    assert ImpossibleTimes().on_row(1, {"speed/of_peak/forward": 1.2}) is None
