@@ -17,7 +17,7 @@ from stadia.core.errors import DataError
 from stadia.diagnostics.finding import Finding, Stage, add_finding, read_findings
 from stadia.diagnostics.watching.data_sets import Forgetting, ScalesApart
 from stadia.diagnostics.watching.dead_answers import DeadAnswers
-from stadia.diagnostics.watching.heights import RULES, FlatDepth, Lasting, ScaleIgnored
+from stadia.diagnostics.watching.heights import FlatDepth, ScaleIgnored
 from stadia.diagnostics.watching.loss_spike import LossSpike
 from stadia.diagnostics.watching.times import ImpossibleTimes
 from stadia.diagnostics.watching.uncertainty import AtItsBounds, ConstantUncertainty, FallsAlone
@@ -38,8 +38,7 @@ class Watch(StepCallback):
         self.run, self.console = run, console
         of_numbers = (LossSpike(), UpdateSize(), DeadAnswers())
         of_uncertainty = (ConstantUncertainty(), FallsAlone(), AtItsBounds())
-        lasting = tuple(map(Lasting, RULES))
-        self.instruments = (*of_numbers, *of_uncertainty, *lasting, ScaleIgnored(), FlatDepth(), Forgetting(), ScalesApart(), ImpossibleTimes())
+        self.instruments = (*of_numbers, *of_uncertainty, ScaleIgnored(), FlatDepth(), Forgetting(), ScalesApart(), ImpossibleTimes())
         self.told = {found.code for found in found_while_training(run.folder)}
 
     def on_batch(self, trainer: pl.Trainer, task: Task) -> None:
