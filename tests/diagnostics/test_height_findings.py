@@ -1,4 +1,4 @@
-"""Scale from heights: what masks cannot teach (H01 to H05) and what a training says of it (H06 to H10), each broken on purpose."""
+"""Scale from heights: what masks cannot teach (H01 to H05, H16), what a training says of it (H06 to H15, T07), each broken on purpose."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stadia.data.road_masks import MaskFiles
 from stadia.data.road_survey import survey_road
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.heights import drift_findings, mask_findings
-from stadia.diagnostics.watching.heights import FlatDepth, ScaleIgnored
+from stadia.diagnostics.watching.heights import FROM_STEP, ROWS, RULES, FlatDepth, Lasting, Rule, ScaleIgnored
 from stadia.geometry.camera import intrinsics
 
 HEIGHT, WIDTH, FRAMES = 48, 80, 8
@@ -36,7 +36,11 @@ class Drive(Recording):
         return FRAMES
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        return np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        """A dark road under a bright sky, and a grey car where the masks have it."""
+        picture = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
+        picture[HEIGHT // 2 :] = 60
+        picture[20:34, 20:36] = 120
+        return picture
 
     def camera(self, index: int, side: str = LEFT) -> Camera:
         return intrinsics(50.0, 50.0, 39.5, 23.5, height=HEIGHT, width=WIDTH)
@@ -89,6 +93,7 @@ MUTATIONS: dict[str, tuple[Change, range, set[str], str]] = {
     "no mask file": (lambda s, i: None, range(2, 4), {"H03"}, "masks of 2 of 8 frames cannot be used, such as frame 102: no mask file"),
     "masks of a cropped picture": (lambda s, i: (s[:, :60], i[:, :60]), range(5, 6), {"H03"}, "frame 105: "),
     "a class without a prior": (a_bus, range(1, 3), {"H04"}, "2 of class bus, such as in frame 101"),
+    "stored mirrored": (lambda s, i: (s[:, ::-1], i[:, ::-1]), range(FRAMES), {"H16"}, "in 8 of 8 frames the picture's edges fit"),
     "stored upside down": (lambda s, i: (s[::-1], i[::-1]), range(6, FRAMES), {"H05"}, "of frame 106 less than half"),
 }
 
@@ -101,7 +106,7 @@ def test_masks_that_teach_nothing_are_named_with_their_frames(change, frames, co
     for one in found:
         assert one.where == ("drive",)
         assert one.cure
-        assert set(one.evidence["frames"]["frame"]) <= {100 + index for index in frames}
+        assert set(one.evidence.get("frames", {"frame": []})["frame"]) <= {100 + index for index in frames}
 
 
 # ------------------------------------------------------------------------------------------------------- while it trains
@@ -139,3 +144,25 @@ def test_depth_that_is_one_value_all_over():
     found = watch.on_row(100, {"train/metric/depth_spread": 0.01})
     assert found is not None
     assert found.code == "H10"
+
+
+BAD = {"H11": -0.25, "H12": 0.01, "H13": 0.2, "H14": 0.6, "H15": 0.1, "T07": 0.8}
+GOOD = {"H11": 0.15, "H12": 0.05, "H13": 0.05, "H14": 0.4, "H15": 0.01, "T07": 0.6}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+@pytest.mark.parametrize("of", ["train/{}", "train/selfsup/{}"])
+def test_what_lasts_is_told_and_what_passes_is_not(rule: Rule, of: str) -> None:
+    def asked(values: list[float], first: int = FROM_STEP) -> list[Finding]:
+        watch = Lasting(rule)
+        rows = [watch.on_row(first + step, {of.format(rule.name): value}) for step, value in enumerate(values)]
+        return [found for found in rows if found]
+
+    bad, good = BAD[rule.code], GOOD[rule.code]
+    (found,) = asked([bad] * ROWS)
+    assert found.code == rule.code
+    assert asked([good] * 50) == []
+    assert asked(([bad] * (ROWS - 1) + [good]) * 3) == [], "never twenty in a row"
+    assert asked(([bad] * (ROWS - 1) + [math.nan]) * 3) == []
+    assert asked([bad] * ROWS, first=FROM_STEP - ROWS) == [], "a start is anything"
+    assert Lasting(rule).on_row(FROM_STEP, {"val/abs_rel": 0.1}) is None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import Recording
@@ -15,6 +18,9 @@ from stadia.data.road_masks import ROAD, cleaned, touching_edge
 
 LEAST_ROAD = 0.01
 """Of a picture; with less road it has none."""
+
+LEAST_OUTLINE = 20
+"""Pixels of a frame's upright outlines, for a comparison with the picture."""
 
 FRAMES, MOST = 24, 400
 """Looked at of a recording, and in all."""
@@ -28,6 +34,8 @@ class RoadSurvey:
     unusable: of frames whose masks cannot be used, and why.  without_road: of frames with too little road.
     road_in_lower_half: share of all road pixels.  upside_down: numbers of frames with less than half of their road there.
     without_object: of frames with a road and without an object whose height is known.
+    as_they_are: of each frame with enough outline, the logarithm of how much stronger the picture's edges are along its masks than along
+        the same masks mirrored.
     objects: whose height is known.  no_prior: of objects of classes that were asked for and have none, by class: the frame of each.
     """
 
@@ -41,6 +49,7 @@ class RoadSurvey:
     without_object: tuple[int, ...]
     objects: int
     no_prior: Mapping[str, tuple[int, ...]]
+    as_they_are: tuple[float, ...] = ()
 
 
 def survey_road(recordings: Sequence[Recording], config: RoadConfig) -> list[RoadSurvey]:
@@ -54,6 +63,7 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
     without_masks, without_road, without_object, upside_down = [], [], [], []
     unusable: dict[int, str] = {}
     no_prior: dict[str, list[int]] = {}
+    as_they_are: list[float] = []
     road_px, lower_px, objects = 0, 0, 0
     looked_at = np.unique(np.linspace(0, len(recording) - 1, frames).astype(int)).tolist()
     for index in looked_at:
@@ -74,6 +84,8 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
         if 2 * lower < of_road:
             upside_down.append(recording.number(index))
         clean = cleaned(masks, config)
+        if not math.isnan(fits := _fits_as_it_is(recording.image(index), np.where(road | (clean.instance > 0), masks.semantic, 0))):
+            as_they_are.append(fits)
         edge = touching_edge(clean.instance, config.border_px)
         known = 0
         for number in set(np.unique(clean.instance).tolist()) - {0, *edge.tolist()}:
@@ -98,4 +110,18 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
         tuple(without_object),
         objects,
         {name: tuple(frames) for name, frames in no_prior.items()},
+        tuple(as_they_are),
     )
+
+
+def _fits_as_it_is(image: NDArray[np.uint8], semantic: NDArray[np.integer]) -> float:
+    """Ln of the mean edge of the picture along upright outlines of the masks, over that along them mirrored; NaN of too few."""
+    size = (semantic.shape[1], semantic.shape[0])
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    strength = np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 0))
+    outline = np.zeros(semantic.shape, bool)
+    outline[:, 1:] = semantic[:, 1:] != semantic[:, :-1]
+    if outline.sum() < LEAST_OUTLINE:
+        return math.nan
+    along, mirrored = (1 + float(strength[one].mean()) for one in (outline, outline[:, ::-1]))  # a grey level: a blank picture fits neither
+    return math.log(along / mirrored)

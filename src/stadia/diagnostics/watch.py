@@ -17,8 +17,9 @@ from stadia.core.errors import DataError
 from stadia.diagnostics.finding import Finding, Stage, add_finding, read_findings
 from stadia.diagnostics.watching.data_sets import Forgetting, ScalesApart
 from stadia.diagnostics.watching.dead_answers import DeadAnswers
-from stadia.diagnostics.watching.heights import FlatDepth, ScaleIgnored
+from stadia.diagnostics.watching.heights import RULES, FlatDepth, Lasting, ScaleIgnored
 from stadia.diagnostics.watching.loss_spike import LossSpike
+from stadia.diagnostics.watching.scores import FrozenScores, RootOfMse, SameTerms
 from stadia.diagnostics.watching.times import ImpossibleTimes
 from stadia.diagnostics.watching.uncertainty import AtItsBounds, ConstantUncertainty, FallsAlone
 from stadia.diagnostics.watching.update_size import UpdateSize
@@ -38,7 +39,19 @@ class Watch(StepCallback):
         self.run, self.console = run, console
         of_numbers = (LossSpike(), UpdateSize(), DeadAnswers())
         of_uncertainty = (ConstantUncertainty(), FallsAlone(), AtItsBounds())
-        self.instruments = (*of_numbers, *of_uncertainty, ScaleIgnored(), FlatDepth(), Forgetting(), ScalesApart(), ImpossibleTimes())
+        lasting = tuple(map(Lasting, RULES))
+        of_scores = (SameTerms(), RootOfMse(), FrozenScores())
+        self.instruments = (
+            *of_numbers,
+            *of_scores,
+            *of_uncertainty,
+            *lasting,
+            ScaleIgnored(),
+            FlatDepth(),
+            Forgetting(),
+            ScalesApart(),
+            ImpossibleTimes(),
+        )
         self.told = {found.code for found in found_while_training(run.folder)}
 
     def on_batch(self, trainer: pl.Trainer, task: Task) -> None:

@@ -26,10 +26,11 @@ from stadia.losses.combine import combine
 from stadia.losses.metric_evidence import object_evidence, object_weights
 from stadia.losses.metric_scale import KnownHeights, MetricScaleLoss, inner
 from stadia.losses.report import LossReport
+from stadia.metrics.road_depth import at_limit, object_extent, rows_out_of_order
 from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.recipes.metric_config import MetricConfig
 from stadia.recipes.metric_data import RoadData, open_road_video
-from stadia.recipes.self_supervised import SelfSupervisedRecipe
+from stadia.recipes.self_supervised import SelfSupervisedRecipe, unexplained
 from stadia.training import rng
 from stadia.training.camera_heights import CameraHeights
 from stadia.training.hand_over import Shares, hand_over
@@ -143,7 +144,10 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
     def step(self, batch: RoadBatch) -> LossReport:
         prediction = self.model(batch)
         photometric = self.compared(batch, prediction, road=batch.targets.road if self.config.unmask_road else None)
-        return combine({"selfsup": (1.0, photometric), "metric": (1.0, self.scaled(batch, prediction))})
+        report = combine({"selfsup": (1.0, photometric), "metric": (1.0, self.scaled(batch, prediction))})
+        masked = unexplained(photometric.maps["winner"], len(batch.source_names))
+        road = batch.targets.road
+        return replace(report, seen={**report.seen, "metric/road_masked": (masked & road).sum() / road.sum()})
 
     def scaled(self, batch: RoadBatch, prediction: Prediction) -> LossReport:
         """What heights say of the scale of a batch's depth; in training, what its objects say of the camera's height is kept."""
@@ -166,7 +170,14 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
         report = self.scale_loss(
             prediction.inverse_depth, camera, targets.road, known, object_share=shares.objects, camera_share=shares.camera
         )
-        return replace(report, seen={**report.seen, **self._seen(depth, road, known)})
+        with torch.no_grad():
+            looks = {
+                "objects_over_road": (evidence.camera_m / known.camera_m[objects.picture]).log().nanmedian(),
+                "object_extent": object_extent(depth, objects).nanmedian(),
+                "rows_out_of_order": rows_out_of_order(depth, targets.road).nanmean(),
+                "objects_at_limit": at_limit(depth, targets.objects > 0, self.config.model.max_depth_m),
+            }
+        return replace(report, seen={**report.seen, **self._seen(depth, road, known), **looks})
 
     def shares(self) -> Shares:
         """Of both weights in this epoch. As long as a group's height is not known, the objects keep theirs."""

@@ -105,7 +105,8 @@ class SelfSupervisedRecipe(
         report = self.loss(batch.targets, through, batch.source_names, self.global_step, road=road)
         if self.gate and self.training:
             self.gate.watch(report.seen["warped_over_unwarped"])
-        return replace(report, seen={**report.seen, **_said(prediction, batch.source_names)})
+        masked = unexplained(report.maps["winner"], len(batch.source_names)).float().mean()
+        return replace(report, seen={**report.seen, "auto_masked": masked, **_said(prediction, batch.source_names)})
 
     @property
     def scored_as(self) -> Claim:
@@ -168,6 +169,11 @@ class SelfSupervisedRecipe(
             "winner": colour_categories(report.maps["winner"][0, 0], len(names)),
             "winner's colours": category_key(names, self.height, self.width),
         }
+
+
+def unexplained(winner: Tensor, sources: int) -> Tensor:
+    """Where the auto-mask is, bool: an unwarped source explains the pixel better, or none sees it (`LossReport.maps["winner"]`)."""
+    return (winner < 0) | (winner >= sources)
 
 
 def _said(prediction: Prediction, source_names: Sequence[str]) -> dict[str, Tensor]:

@@ -113,4 +113,72 @@ ENTRIES = (
         "first hundred steps.",
         seen="a weight of 1",
     ),
+    Entry(
+        "H11",
+        "Objects and road have scales of their own",
+        Stage.TRAINING,
+        symptom="The road is in metres, and all that stands on it is not.",
+        cause="depth settled without scale where only the road is taught: the networks' motion keeps its unit, and a road has little "
+        "texture to object",
+        cure="set reinitialise_at_epoch=2, or keep the objects' weight longer by hand_over_epochs",
+        measured="train/metric/objects_over_road of logged steps: the median over the batch's objects of the logarithm of the camera's "
+        "height that an object stands for, over the height known. Further than .2 from 0 for 20 rows.",
+        seen="F-09 of the method's notes",
+    ),
+    Entry(
+        "H12",
+        "Objects are planes",
+        Stage.TRAINING,
+        symptom="Cars face the camera like road signs; cars cut by the picture's edge are too far.",
+        cause="objects' heights alone teach, and a plane has the right height at the least cost",
+        cure="let the camera's height take over (hand_over_epochs), and mend what H06 says",
+        measured="train/metric/object_extent of logged steps: between the tenths of an object's depth, over its median; the batch's "
+        "median. Below 2 % for 20 rows; exact depth of RoadWorld's cars has 16 %.",
+        seen="F-13 of the method's notes",
+    ),
+    Entry(
+        "H13",
+        "The road bends upwards",
+        Stage.TRAINING,
+        symptom="Far road comes nearer late in a training.",
+        cause="the auto-mask takes the road out so that nothing corrects it, or the road's mask holds kerbs and cars",
+        cure="leave unmask_road on; look at the masks",
+        measured="train/metric/rows_out_of_order of logged steps: the share of neighbouring rows of the road of which the upper is nearer "
+        "by 1 %. Above 10 % for 20 rows; exact depth of RoadWorld has none.",
+        seen="F-14 of the method's notes",
+    ),
+    Entry(
+        "H14",
+        "The road is in the auto-mask",
+        Stage.TRAINING,
+        symptom="The road's depth is wrong, and stays so.",
+        cause="where the road's depth is wrong the unwarped picture explains it better, and the auto-mask takes it out",
+        cure="leave unmask_road on; leave out frames at rest",
+        measured="train/metric/road_masked of logged steps: the share of the road that an unwarped picture explains. Above half for 20 "
+        "rows.",
+        seen="F-15 of the method's notes",
+    ),
+    Entry(
+        "H15",
+        "Objects are at the largest depth there is",
+        Stage.TRAINING,
+        symptom="Far things are too near, while the road is right.",
+        cause="model.max_depth_m is below what the scale asks for, or the scale is too large",
+        cure="raise model.max_depth_m",
+        measured="train/metric/objects_at_limit of logged steps: the share of the objects' pixels above .95 of model.max_depth_m. Above 5 "
+        "% for 20 rows. Of the road no less is to be expected at its horizon.",
+        seen="F-18 of the method's notes",
+    ),
+    Entry(
+        "H16",
+        "Masks are mirrored",
+        Stage.DATA,
+        symptom="The camera's height is off by some percent, and no car is where its mask says.",
+        cause="masks were made of mirrored pictures, or pictures are mirrored without their masks",
+        cure="make the masks again, of the pictures as they are",
+        measured="Up to 24 frames of a recording: how strong the picture's edges are along the outline of road and objects, against the "
+        "same masks mirrored. Where nine tenths of four frames or more fit better mirrored, by 10 % on the whole. RoadWorld's fit 1.3 to "
+        "1.7 times better as they are, in every frame.",
+        seen="F-01 of the method's notes",
+    ),
 )

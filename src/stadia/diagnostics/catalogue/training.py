@@ -72,4 +72,15 @@ ENTRIES = (
         "time, against 1.5 times what products of large matrices reach here.",
         seen="a training diary: .155 s for SSIM beside .008 s for the network, which would have made 254 TFLOP/s of its GPU",
     ),
+    Entry(
+        "T07",
+        "Nearly everything is in the auto-mask",
+        Stage.TRAINING,
+        symptom="The loss is small, and depth does not change any more.",
+        cause="depth or motion is so wrong that the unwarped picture explains the next better, or the camera hardly moves",
+        cure="mend what an earlier finding says (K, the rig, frames at rest); lower optimiser.lr, or start again",
+        measured="train/auto_masked of logged steps: the share of the pixels that an unwarped picture explains, or that none sees. "
+        "Above three quarters for 20 rows, from step 100 on.",
+        seen="F-16 of the method's notes: broken geometry makes the identity the best there is",
+    ),
 )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import deque
 from collections.abc import Mapping
 
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.watching.rows import logged
 
 MOVED = 1.0
 """|log Sigma|, whose start is 0 all over: from here on it has said something."""
@@ -25,8 +25,8 @@ FIRST_ROWS, LAST_ROWS = 3, 20
 BOUNDS, NEAR = (-6.0, 2.0), 0.1
 """Of log Sigma (`models.depth_net`)."""
 
-TENTHS = tuple(f"train/log_uncertainty/p{percent}" for percent in (10, 50, 90))
-FIT = "train/warped_over_unwarped"
+TENTHS = tuple(f"log_uncertainty/p{percent}" for percent in (10, 50, 90))
+FIT = "warped_over_unwarped"
 
 
 class ConstantUncertainty:
@@ -36,8 +36,8 @@ class ConstantUncertainty:
         self.rows = 0
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        low, middle, high = (row.get(name, math.nan) for name in TENTHS)
-        if math.isnan(middle):  # a row of a validation, or a network that says none
+        low, middle, high = (logged(row, name) for name in TENTHS)
+        if low is None or middle is None or high is None:  # a row of a validation, or a network that says none
             return None
         self.rows = self.rows + 1 if abs(middle) > MOVED and high - low < LEAST_SPREAD else 0
         if self.rows < ROWS:
@@ -59,7 +59,7 @@ class FallsAlone:
         self.last: deque[float] = deque(maxlen=LAST_ROWS)
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        middle, fit = row.get(TENTHS[1]), row.get(FIT)
+        middle, fit = logged(row, TENTHS[1]), logged(row, FIT)
         if middle is None or fit is None:
             return None
         if middle > -MOVED:
@@ -89,8 +89,8 @@ class AtItsBounds:
         self.rows = 0
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        low, middle, high = (row.get(name, math.nan) for name in TENTHS)
-        if math.isnan(middle):
+        low, middle, high = (logged(row, name) for name in TENTHS)
+        if low is None or middle is None or high is None:
             return None
         self.rows = self.rows + 1 if low < BOUNDS[0] + NEAR or high > BOUNDS[1] - NEAR else 0
         if self.rows < ROWS:

@@ -1,0 +1,50 @@
+"""What depth of road video looks like where it has gone wrong in ways that no loss shows: ratios that are told by the picture itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stadia.geometry.segments import Segments, segment_quantiles
+
+FEWEST = 8
+"""Pixels of a row, for a mean that means something; objects are asked for eight times as many."""
+
+CLOSER = 0.99
+"""A row is out of order where it is nearer than this share of the row below it."""
+
+AT_LIMIT = 0.95
+"""Of the largest depth that a network can say."""
+
+
+def object_extent(depth: Tensor, objects: Segments) -> Tensor:
+    """(M,) how deep each object is: between the tenths of its depth, over its median. 0 for a plane that faces the camera, NaN if small.
+
+    Args:
+        depth: (B, 1, H, W) z in any unit.
+        objects: of (B, H, W).
+    """
+    if objects.count == 0:
+        return depth.new_zeros(0)
+    low, middle, high = segment_quantiles(objects.of(depth)[:, 0], objects.segment, objects.count, (0.1, 0.5, 0.9))
+    pixels = torch.bincount(objects.segment, minlength=objects.count)
+    return ((high - low) / middle).where(pixels >= FEWEST**2, torch.nan)
+
+
+def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
+    """(B,) the share of the road's rows that are nearer than the row below: a road that is seen from above goes away upwards.
+
+    Args:
+        depth: (B, 1, H, W) z in any unit.
+        road: (B, 1, H, W) bool. NaN for a picture of which no two neighbouring rows show road.
+    """
+    count = road.sum(-1)[:, 0]
+    mean = (depth * road).sum(-1)[:, 0] / count.clamp(min=1)
+    both = (count[:, 1:] >= FEWEST) & (count[:, :-1] >= FEWEST)
+    wrong = both & (mean[:, :-1] < CLOSER * mean[:, 1:])
+    return wrong.sum(-1) / both.sum(-1)
+
+
+def at_limit(depth: Tensor, pixels: Tensor, max_depth: float) -> Tensor:
+    """() the share of `pixels` (B, 1, H, W) bool whose depth (B, 1, H, W) is near the largest there can be; NaN where there are none."""
+    return ((depth > AT_LIMIT * max_depth) & pixels).sum() / pixels.sum()
