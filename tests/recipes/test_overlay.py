@@ -152,7 +152,16 @@ def test_resumed_it_goes_on_exactly(trained: Run, config: OverlayConfig, monkeyp
 def test_plain_descent_is_told_its_effective_rate(config: OverlayConfig) -> None:
     """M-22: with SGD a factor on every weight is one on the learning rate."""
     scaled = changed(config, "optimiser.name=sgd", "optimiser.lr=0.001", "loss.depth_l1=70", "loss.mask_bce=70", "loss.balance=false")
-    assert OverlayRecipe(scaled).about["effective_lr"] == pytest.approx(0.14)
+    task = OverlayRecipe(scaled)
+    assert task.about["effective_lr"] == pytest.approx(0.14)
+    for one in (
+        task,
+        OverlayRecipe(changed(scaled, "loss.depth_l1=1", "loss.mask_bce=1")),
+        OverlayRecipe(changed(scaled, "optimiser.name=adam")),
+    ):
+        one.remember(None)  # type: ignore[arg-type]
+        assert [found.code for found in one.found] == ["C13"] * (one is task)
+    assert "an effective learning rate of 0.14 where optimiser.lr says 0.001" in task.found[0].measured
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from stadia.core.types import Claim, Meta, OverlayInputs, OverlayTargets
 from stadia.data.cache import Progress
+from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.finding import Severity
 from stadia.evaluation.colours import colour_inverse_depth, to_uint8
 from stadia.evaluation.overlay_scores import overlay_scores, picture_sums
 from stadia.evaluation.watch import Watch
@@ -32,6 +34,9 @@ from stadia.training.gradient_balance import GradientBalance
 from stadia.training.run import Run
 from stadia.training.scores import of_all_processes
 from stadia.training.task import Report
+
+MOST_TIMES = 2.0
+"""The mean weight of the loss, or its inverse, from which on plain descent has another learning rate than it says."""
 
 
 class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTargets]):
@@ -72,6 +77,22 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         plain = self.config.optimiser.name == "sgd"
         factor = {"effective_lr": self.config.optimiser.lr * sum(self.loss.weights.values())} if plain else {}
         return {"claim": str(self.claim), "scale_from": f"the depth that it was taught ({source})", "depth_source": source, **factor}
+
+    def remember(self, data: OverlayData) -> None:
+        """Nothing of the data; what the weights of the loss are to plain descent is found here, before the first step."""
+        weights, config = self.loss.weights, self.config
+        times = sum(weights.values()) / len(weights)
+        if config.optimiser.name == "sgd" and not 1 / MOST_TIMES <= times <= MOST_TIMES:
+            self.found.append(
+                finding(
+                    "C13",
+                    Severity.WARN,
+                    measured=f"the weights of the loss add up to {sum(weights.values()):g}: an effective learning rate of "
+                    f"{self.about['effective_lr']:g} where optimiser.lr says {config.optimiser.lr:g}",
+                    expected=f"weights of 1 on average, within {MOST_TIMES:g} times",
+                    evidence={"weights": sum(weights.values()), "effective_lr": self.about["effective_lr"]},
+                )
+            )
 
     def maps(self, inputs: OverlayInputs) -> OverlayMaps:
         """What the network says of B pictures and their backgrounds."""
