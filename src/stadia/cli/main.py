@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from stadia import __version__
+from stadia.cli.ablate import ablate
 from stadia.cli.activations import activations
 from stadia.cli.camera_height import camera_height
 from stadia.cli.check import check
@@ -27,6 +28,7 @@ from stadia.cli.parts import parts
 from stadia.cli.predict import predict
 from stadia.cli.prepare import prepare
 from stadia.cli.report import report
+from stadia.cli.sweep import sweep
 from stadia.cli.train import train
 from stadia.core.errors import ConfigMistakes, StadiaError
 from stadia.core.tables import nearest
@@ -55,6 +57,8 @@ app.command()(check)
 app.command()(report)
 app.command()(journal)
 app.command()(compare)
+app.command()(ablate)
+app.command()(sweep)
 app.command()(demo)
 app.command()(parts)
 

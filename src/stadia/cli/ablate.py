@@ -1,0 +1,199 @@
+"""`stadia ablate STUDY.yaml`: changes against one base over seeds, on equal budgets, and what their runs allow to say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from stadia.metrics.verdicts import Better
+    from stadia.recipes.studies.config import StudyConfig
+    from stadia.recipes.studies.folder import StudyFolder
+    from stadia.recipes.studies.launch import Job, Launcher
+    from stadia.recipes.studies.plan import Planned
+
+
+def ablate(
+    study: Annotated[Path | None, typer.Argument(help="A study as YAML, see docs/experiments.md.", show_default=False)] = None,
+    base: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of every run.", show_default=False)] = None,
+    change: Annotated[list[str] | None, typer.Option("--change", help='"NAME: KEY=VALUE ...", often.', show_default=False)] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="What to train.", show_default=False)] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Short for data.path=PATH.", show_default=False)] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="Of every change: 0,1,2,3,4.", show_default=False)] = None,
+    metric: Annotated[str | None, typer.Option("--metric", help="What to compare.", show_default=False)] = None,
+    better: Annotated[str | None, typer.Option("--better", help="Where the metric is good: lower or higher.", show_default=False)] = None,
+    margin: Annotated[float | None, typer.Option("--margin", help="The smallest difference that matters.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Of the study and its folder.", show_default=False)] = None,
+    out: Annotated[Path, typer.Option("--out", help="The folder that holds studies.")] = Path("studies"),
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at once; the cores are divided.")] = 1,
+    slurm: Annotated[
+        list[str] | None, typer.Option("--slurm", metavar="KEY=VALUE", help="Train on SLURM: submitit's parameters.", show_default=False)
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and stop.")] = False,
+) -> None:
+    """Train changes and a base from several seeds, and say what is confirmed, refuted or undecided. Started again, it goes on."""
+    from stadia.core.files import check_writable
+    from stadia.recipes.studies.config import read_study
+    from stadia.recipes.studies.folder import StudyFolder
+    from stadia.recipes.studies.plan import plan
+
+    words = list(base or [])
+    if study is not None and "=" in str(study):  # left out: the first word is a setting
+        words, study = [str(study), *words], None
+    given: dict[str, Any] = {
+        "recipe": recipe,
+        "metric": metric,
+        "better": better,
+        "margin": margin,
+        "name": name or (None if study else "study"),
+    }
+    given |= {"seeds": _numbers(seeds), "base": [*([f"data.path={data.expanduser().absolute()}"] if data else []), *words]}
+    asked = read_study(study, given, change or [])
+    runs = plan(asked, _resolve)
+    if dry_run:
+        _say_plan(asked, runs)
+        return
+    check_writable(out)
+    names, direction = _metric(asked)
+    folder = StudyFolder(out / asked.name)
+    folder.write(asked, runs)
+    todo = [job for run in runs if (job := folder.job(run, asked.recipe, retry_failed=retry_failed))]
+    _train(folder, runs, names, direction, _launcher(folder, jobs, slurm), todo)
+    _judge(folder, asked, runs, names, direction)
+
+
+def _numbers(text: str | None) -> list[Any] | None:
+    from stadia.core.config import parse_value
+
+    return None if text is None else [parse_value(word) for word in text.split(",") if word]
+
+
+def _resolve(recipe: str, words: list[str]) -> Any:
+    from stadia.cli.train import resolve_recipe, with_whole_paths
+
+    return with_whole_paths(resolve_recipe(recipe, None, words, example={}))
+
+
+def _launcher(folder: StudyFolder, jobs: int, slurm: list[str] | None) -> Launcher:
+    from stadia.recipes.studies.launch import Local, Slurm, slurm_options
+
+    return Local(jobs) if slurm is None else Slurm(folder.root / "slurm", slurm_options(slurm))
+
+
+def _metric(study: StudyConfig) -> tuple[tuple[str, ...], Better]:
+    """Names of the metric, the first that runs have counts, and where it is good. Raises ConfigError where neither is known."""
+    from stadia.core.errors import ConfigError
+    from stadia.report.wording import score
+
+    if study.metric is None:
+        from stadia.recipes import RECIPES
+
+        names = RECIPES.load(study.recipe).best_metrics
+        if not names:
+            cure = "name one with --metric: a column of metrics.csv, for example val/abs_rel"
+            raise ConfigError("metric", found=f"'{study.recipe}', which no metric chooses the best of", expected="a metric", cure=cure)
+        return names, "lower"  # as every recipe's best metric
+    direction = study.better or score(study.metric).better
+    if direction not in ("lower", "higher"):
+        raise ConfigError(
+            "better", found=f"a metric '{study.metric}' that is not known", expected="lower or higher", cure="say it with --better"
+        )
+    return (study.metric,), direction
+
+
+def _say_plan(study: StudyConfig, runs: list[Planned]) -> None:
+    from stadia.recipes.studies.plan import changed, samples
+
+    size = samples(runs[0].config)
+    typer.echo(f"{len(runs)} runs of {f'{size:,} samples each' if size else 'as many epochs each'}: base and {len(study.changes)} changes")
+    for run in runs[1 : 1 + len(study.changes)]:
+        typer.echo(f"  {run.change}: {'; '.join(map(str, changed(runs[0].config, run.config)))}")
+    n = len(study.seeds)
+    typer.echo(f"{n} seeds: a difference of {_detectable(n, study):.2g} standard deviations of it is found in four studies of five")
+
+
+def _detectable(n: int, study: StudyConfig) -> float:
+    from stadia.metrics.paired import detectable
+
+    return detectable(1.0, n, alpha=study.alpha / len(study.changes))
+
+
+def _train(folder: StudyFolder, runs: list[Planned], names: tuple[str, ...], better: Better, launcher: Launcher, jobs: list[Job]) -> None:
+    """Whatever is still to be trained; results.jsonl is true after each run."""
+    from stadia.core.errors import RunError
+    from stadia.recipes.studies.folder import add_line
+
+    left, planned = len(jobs), {run.name: run for run in runs}
+    typer.echo(f"{folder.root}: {len(runs)} runs, {left} to train", err=True)
+
+    def ended(job: Job, code: int) -> None:
+        nonlocal left
+        left -= 1
+        row = _row(folder, planned[job.name], names, better)
+        if row is None:  # it did not come as far as a folder, or was killed
+            last = job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if job.log.exists() else []
+            found = last[0].removeprefix("stadia: ") if last else f"exit code {code}"
+            raise RunError(job.name, found=f"no end ({found})", expected="a training that ended", cure=f"see {job.log}")
+        value = "no value" if row["value"] is None else f"{row['metric']} {row['value']:.5g}"
+        typer.echo(f"{job.name}: {row['status']}, {value}; {left} to go", err=True)
+        add_line(folder.root / "results.jsonl", row)
+
+    try:
+        launcher.run(jobs, ended)
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; the same command goes on, with what is in {folder.root}", err=True)
+        raise
+
+
+def _row(folder: StudyFolder, run: Planned, names: tuple[str, ...], better: Better) -> dict[str, Any] | None:
+    """What results.jsonl says of a run; None where it has not ended. Raises RunError where it has finished without the metric."""
+    from stadia.report.outcomes import row
+    from stadia.report.run_files import read_run
+
+    found = folder.find(run.name)
+    of_run = None if found is None else row(read_run(found), names, better=better, at=folder.study["at"])
+    if of_run is None or of_run["status"] not in ("finished", "failed"):
+        return None
+    return {"name": run.name, "change": run.change, "seed": run.seed, **of_run}
+
+
+def _rows(folder: StudyFolder, runs: list[Planned], names: tuple[str, ...], better: Better) -> list[dict[str, Any]]:
+    """A row a run that has ended, also written into results.jsonl."""
+    from stadia.recipes.studies.folder import write_lines
+
+    rows = [row for run in runs if (row := _row(folder, run, names, better)) is not None]
+    write_lines(folder.root / "results.jsonl", rows)
+    return rows
+
+
+def _judge(folder: StudyFolder, study: StudyConfig, runs: list[Planned], names: tuple[str, ...], better: Better) -> None:
+    """Verdicts to verdicts.json, and what people read of it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from stadia.core.files import write_json
+    from stadia.recipes.studies.judgement import judged
+    from stadia.report import study as shown
+
+    rows = _rows(folder, runs, names, better)
+    metric = next((row["metric"] for row in rows if row["metric"]), names[0])
+    verdicts = judged(study, better, metric, runs, rows)
+    if before := folder.study.get("seeds_before"):
+        first = ", ".join(map(str, before[0]))
+        verdicts["notes"].append(f"Seeds were added when results were there (first {first}): intervals hold for a number that was fixed.")
+    write_json(folder.root / "verdicts.json", verdicts)
+    files = shown.write(folder.root)
+    table = Table(*shown.HEAD, title=f"{study.name}: {metric}, {better} is better")
+    for cells in shown.cells(verdicts):
+        table.add_row(*cells)
+    Console(width=140).print(table)
+    for verdict in verdicts["verdicts"]:
+        typer.echo(shown.sentence(verdicts, verdict))
+        for note in verdict["notes"]:
+            typer.echo(f"  {note}")
+    for note in verdicts["notes"]:
+        typer.echo(f"note: {note}")
+    typer.echo(", ".join(map(str, files)))

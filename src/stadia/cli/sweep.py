@@ -1,0 +1,70 @@
+"""`stadia sweep RECIPE --space SPACE.yaml`: a search with Optuna, which goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="What to train.", show_default=False)],
+    base: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of every trial.", show_default=False)] = None,
+    space: Annotated[Path, typer.Option("--space", help="Ranges as YAML, see docs/experiments.md.")] = Path("space.yaml"),
+    data: Annotated[Path | None, typer.Option("--data", help="Short for data.path=PATH.", show_default=False)] = None,
+    metric: Annotated[str, typer.Option("--metric", help="A column of metrics.csv.")] = "val/abs_rel",
+    better: Annotated[str, typer.Option("--better", help="Where it is good: lower or higher.")] = "lower",
+    trials: Annotated[int, typer.Option("--trials", min=1, help="How many there are to be in the end.")] = 30,
+    seed: Annotated[int, typer.Option("--seed", help="Of the search.")] = 0,
+    out: Annotated[Path, typer.Option("--out", help="The sweep's folder.")] = Path("studies/sweep"),
+) -> None:
+    """Search keys of a recipe: trials that lag behind in validation are given up. Started again, it goes on."""
+    from stadia.core.errors import ConfigError
+    from stadia.core.files import check_writable
+    from stadia.recipes.studies.sweep import Sweep, importance, read_space
+
+    if better not in ("lower", "higher"):
+        raise ConfigError("--better", found=repr(better), expected="lower or higher", cure="name one of them")
+    words = [*([f"data.path={data.expanduser().absolute()}"] if data else []), *(base or [])]
+    direction: Literal["lower", "higher"] = "lower" if better == "lower" else "higher"
+    asked = Sweep(out, recipe, words, read_space(space), metric, direction, seed)
+    check_writable(out)
+
+    def resolved(given: Sequence[str]) -> Mapping[str, Any]:
+        from stadia.cli.train import resolve_recipe, with_whole_paths
+
+        return with_whole_paths(resolve_recipe(recipe, None, list(given), example={})).model_dump(mode="json")
+
+    try:
+        study = asked.run(trials, resolved, lambda trial: typer.echo(_line(trial, metric), err=True))
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; the same command goes on, with what is in {out}", err=True)
+        raise
+    _show(study, metric, direction)
+    for key, share in importance(study).items():
+        typer.echo(f"importance of {key}: {share:.0%}")
+    if any(trial.value is not None for trial in study.trials):
+        best = " ".join(f"{key}={value}" for key, value in study.best_params.items())
+        typer.echo(f"The best of {len(study.trials)} trials of one seed is a choice, no proof. To see whether it holds:")
+        typer.echo(f'  stadia ablate --recipe {recipe} {" ".join(words)} --metric {metric} --better {better} --change "best: {best}"')
+
+
+def _line(trial: Any, metric: str) -> str:
+    value = f", {metric} {trial.value:.5g}" if trial.value is not None else ""
+    return f"trial {trial.number}: {trial.state.name.lower()}{value}, {', '.join(f'{k}={v}' for k, v in trial.params.items())}"
+
+
+def _show(study: Any, metric: str, better: str) -> None:
+    """Trials that ended, best first; then the others."""
+    from rich.console import Console
+    from rich.table import Table
+
+    keys = list(dict.fromkeys(key for trial in study.trials for key in trial.params))
+    table = Table("trial", metric, *keys, "state")
+    sign = 1 if better == "lower" else -1
+    for trial in sorted(study.trials, key=lambda one: (one.value is None, sign * (one.value or 0))):
+        value = "–" if trial.value is None else f"{trial.value:.5g}"
+        table.add_row(str(trial.number), value, *(f"{trial.params.get(key, '–')}" for key in keys), trial.state.name.lower())
+    Console(width=140).print(table)

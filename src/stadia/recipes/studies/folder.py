@@ -1,0 +1,123 @@
+"""A study's folder: study.yaml, configs/, runs/, logs/, and which of its runs are still to be trained. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stadia.core.differences import differences, that_matter
+from stadia.core.errors import RunError, StadiaError
+from stadia.core.files import read_json, write_json, write_text
+from stadia.recipes.studies.config import StudyConfig
+from stadia.recipes.studies.launch import Job
+from stadia.recipes.studies.plan import Planned
+from stadia.training.run import Run
+
+MAY_GROW = ("seeds", "changes")
+JUDGED = ("metric", "better", "at", "margin", "alpha")
+"""Keys of a study that no training depends on."""
+
+
+class StudyFolder:
+    """`root`/study.yaml (the study), configs/RUN.json, runs/ as of any training, logs/RUN.log."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.runs, self.configs, self.logs = (self.root / name for name in ("runs", "configs", "logs"))
+        self.study_yaml = self.root / "study.yaml"
+
+    def write(self, study: StudyConfig, runs: Sequence[Planned]) -> None:
+        """Keep what is about to be run; a study that is there already may get more seeds, more changes, and another judgement.
+
+        Raises RunError, naming the keys, where its trained runs would not be of this study.
+        """
+        values = study.model_dump(mode="json")
+        looked = []
+        if self.study_yaml.exists():
+            kept = self.study
+            looked = kept.pop("seeds_before", [])
+            self._check_same(kept, values)
+            if set(kept["seeds"]) < set(values["seeds"]) and (self.root / "results.jsonl").exists():
+                looked = [*looked, kept["seeds"]]
+        for run in runs:
+            path = self.configs / f"{run.name}.json"
+            if path.exists():
+                self._refuse(f"configuration of {run.name}", that_matter(differences(read_json(path), run.config)))
+            else:
+                write_json(path, run.config)
+        write_text(
+            self.study_yaml, yaml.safe_dump(values | ({"seeds_before": looked} if looked else {}), sort_keys=False, allow_unicode=True)
+        )
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """What study.yaml holds: StudyConfig's keys, and `seeds_before`, earlier sets of seeds whose results were there."""
+        values: dict[str, Any] = yaml.safe_load(self.study_yaml.read_text(encoding="utf-8"))
+        return values
+
+    def find(self, name: str) -> Path | None:
+        """The newest folder of a run, or None."""
+        named = []
+        for path in self.runs.glob(f"*{name}*/run.json"):
+            try:
+                facts = read_json(path)
+            except StadiaError:
+                continue
+            if isinstance(facts, dict) and facts.get("name") == name:
+                named.append((str(facts.get("started")), path.parent.name, path.parent))
+        return max(named)[2] if named else None
+
+    def job(self, run: Planned, recipe: str, *, retry_failed: bool) -> Job | None:
+        """What trains it, or goes on with it; None where it has finished, or failed and is not to be tried again.
+
+        Raises RunError where it is being trained right now.
+        """
+        found = self.find(run.name)
+        status = None if found is None else Run.open(found).facts["status"]
+        if status == "finished" or (status == "failed" and not retry_failed):
+            return None
+        if found is None or status == "failed":
+            config = self.configs / f"{run.name}.json"
+            words: tuple[str, ...] = ("train", recipe, "--config", str(config.absolute()), "--out", str(self.runs.absolute()))
+        else:
+            with Run.open(found).held():  # raises where another process trains in it
+                words = ("train", "--resume", str(found.absolute()))
+        return Job(run.name, words, self.logs / f"{run.name}.log")
+
+    def _check_same(self, kept: dict[str, Any], values: dict[str, Any]) -> None:
+        self._refuse("study", [c for c in differences(kept, values) if not c.under((*JUDGED, *MAY_GROW))])
+        both = kept["changes"].keys() & values["changes"].keys()
+        was, now = ({name: of["changes"][name]["set"] for name in both} for of in (kept, values))
+        self._refuse("study", differences(was, now, "changes."))
+        lost = [f"seed {s}" for s in kept["seeds"] if s not in values["seeds"]] + [n for n in kept["changes"] if n not in values["changes"]]
+        if lost:
+            raise RunError(
+                self.root,
+                found=f"a study that has {', '.join(lost)} too",
+                expected="one with at least what was trained",
+                cure="leave nothing out that has been seen; or start another study, with --out",
+            )
+
+    def _refuse(self, what: str, changes: Sequence[object]) -> None:
+        if changes:
+            raise RunError(
+                self.root,
+                found=f"another {what} ({'; '.join(map(str, changes))})",
+                expected="the one that it was started with",
+                cure="start another study, with --out or another name",
+            )
+
+
+def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """JSON lines, whole or not at all."""
+    write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+
+
+def add_line(path: Path, row: dict[str, Any]) -> None:
+    """One more of them, over one of the same name."""
+    before = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    write_lines(path, [*(one for one in before if one.get("name") != row["name"]), row])

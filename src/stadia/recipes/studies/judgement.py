@@ -1,0 +1,146 @@
+"""From the rows of results.jsonl to verdicts.json: what the study says, and what stands against its saying more. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
+from typing import Any
+
+from scipy import stats
+
+from stadia.core.differences import Change
+from stadia.core.errors import RunError
+from stadia.metrics.verdicts import LEAST_SEEDS, Better, judge
+from stadia.recipes.studies.config import BASE, StudyConfig
+from stadia.recipes.studies.plan import FACTORS, Planned, changed
+
+Row = Mapping[str, Any]
+
+SAME_TIME = 0.05
+"""Seconds trained may differ by this share and still be one budget."""
+SAME_PACE = 1.5
+"""Weights that move by this factor further a step, or less far: the change is one of the learning rate, too."""
+
+
+def judged(study: StudyConfig, better: Better, metric: str, runs: Sequence[Planned], rows: Sequence[Row]) -> dict[str, Any]:
+    """What verdicts.json holds: the study's question, a verdict a change, and notes.
+
+    rows: of results.jsonl, one a run that has ended: change, seed, status, error, value, steps, seconds, drift, learning_rate,
+        update_ratio, and what it was run on (provenance).
+
+    Raises RunError where runs had different budgets.
+    """
+    check_budgets(study, rows)
+    values = {
+        change: {row["seed"]: math.nan if row["value"] is None else row["value"] for row in rows if row["change"] == change}
+        for change in (BASE, *study.changes)
+    }
+    verdicts = judge(
+        values.pop(BASE),
+        values,
+        better=better,
+        expected={name: change.expect for name, change in study.changes.items()},
+        margin=study.margin,
+        alpha=study.alpha,
+    )
+    configs = {run.change: run.config for run in reversed(runs)}
+    return _plain(
+        {
+            "study": study.name,
+            "recipe": study.recipe,
+            "metric": metric,
+            "better": better,
+            "at": study.at,
+            "margin": study.margin,
+            "alpha": study.alpha,
+            "seeds": list(study.seeds),
+            "runs": len(rows),
+            "planned": len(runs),
+            "verdicts": [
+                dataclasses.asdict(verdict)
+                | {
+                    "claim": study.changes[verdict.change].claim,
+                    "keys": [str(change) for change in changed(configs[BASE], configs[verdict.change])],
+                    "notes": list(_notes_of(verdict.change, rows, changed(configs[BASE], configs[verdict.change]))),
+                }
+                for verdict in verdicts
+            ],
+            "notes": list(_notes(better, metric, rows)),
+        }
+    )
+
+
+def check_budgets(study: StudyConfig, rows: Sequence[Row]) -> None:
+    """Raise RunError, naming the runs and the keys, where finished runs were trained on different budgets, whatever was planned."""
+    finished = [row for row in rows if row["status"] == "finished"]
+    if not finished:
+        return
+    if study.budget == "samples":
+        key, told, share = "samples", f"training.max_steps, {', '.join(f'training.{k}' for k in FACTORS)}, or the data", 0.0
+    else:
+        key, told, share = "seconds", "training.max_steps", SAME_TIME
+    known = {(row["change"], row["seed"]): row[key] for row in finished if row.get(key) is not None}
+    if not known:
+        return
+    usual = median(known.values())
+    if other := {run: size for run, size in known.items() if abs(size - usual) > share * usual}:
+        each = ", ".join(f"{change} seed {seed}: {size:,.0f}" for (change, seed), size in list(other.items())[:6])
+        raise RunError(
+            f"study '{study.name}'",
+            found=f"runs of different budgets ({key}: {each}; the others {usual:,.0f})",
+            expected=f"equal {key} in all runs" + (f", within {share:.0%}" if share else ""),
+            cure=f"make them equal by {told}; nothing is judged otherwise",
+        )
+
+
+def _notes_of(change: str, rows: Sequence[Row], keys: Sequence[Change]) -> list[str]:
+    """What stands against one change's verdict."""
+    notes, mine, base = [], [row for row in rows if row["change"] == change], [row for row in rows if row["change"] == BASE]
+    if len(keys) > 1:
+        notes.append(f"{len(keys)} keys changed together: what came of it tells of none of them alone (D-08).")
+    for row in (row for row in (*mine, *base) if row["value"] is None):
+        why = row["error"] or "its value is not finite"
+        notes.append(f"{row['change']} seed {row['seed']} has no value ({row['status']}: {why}): nothing is decided while runs lack one.")
+    paces = [[row["update_ratio"] for row in of if row.get("update_ratio")] for of in (mine, base)]
+    if all(paces) and not any(key.under(["optimiser.lr"]) for key in keys):
+        factor = median(paces[0]) / median(paces[1])
+        if max(factor, 1 / factor) > SAME_PACE:
+            notes.append(
+                f"Weights move {factor:.2g} times as far a step as in the base: it is a change of the effective learning rate, too (M-22)."
+            )
+    return notes
+
+
+def _notes(better: Better, metric: str, rows: Sequence[Row]) -> list[str]:
+    """What stands against the whole study."""
+    notes = []
+    for change in dict.fromkeys(row["change"] for row in rows):
+        drifts = [row["drift"] for row in rows if row["change"] == change and row.get("drift") is not None]
+        if len(drifts) < LEAST_SEEDS:
+            continue
+        improving = [-drift if better == "lower" else drift for drift in drifts]
+        if min(improving) == max(improving):
+            continue
+        if stats.ttest_1samp(improving, 0, alternative="greater").pvalue <= 0.05:
+            notes.append(
+                f"Not saturated: over its last fifth {metric} of '{change}' still improved by {fmean(improving):.1%}; "
+                "longer training may turn the order round (D-15)."
+            )
+    if not any(row.get("drift") is not None for row in rows):
+        notes.append("Whether training was saturated is not known: fewer than three validations lie in the last fifth (D-15).")
+    for what in ("code", "data", "packages", "platform"):
+        kinds = dict.fromkeys(row["provenance"].get(what) for row in rows if row["provenance"].get(what) is not None)
+        if len(kinds) > 1:
+            notes.append(f"Runs differ in more than their change: {len(kinds)} kinds of {what} ({', '.join(map(str, kinds))}).")
+    return notes
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has: no number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,175 @@
+"""Where the runs of a study are trained: processes of this machine, or jobs of SLURM. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from stadia.core.errors import RunError
+from stadia.core.files import read_json, write_json
+
+POLL_S = 0.2
+SLURM_POLL_S = 10.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """`stadia WORDS...` of the run `name`; what it prints goes to `log`."""
+
+    name: str
+    words: tuple[str, ...]
+    log: Path
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "stadia", *self.words]
+
+
+Ended = Callable[[Job, int], None]
+
+
+class Launcher(Protocol):
+    """Runs jobs, and tells of each that ended, with its exit code, in the order that they do. Ctrl-C raises KeyboardInterrupt."""
+
+    def run(self, jobs: Sequence[Job], ended: Ended) -> None: ...
+
+
+@dataclass(frozen=True)
+class Local:
+    """Processes of this machine, `at_once` of them side by side, each with its share of the cores.
+
+    Where CUDA_VISIBLE_DEVICES names several GPUs, each process gets one of them in turn.
+    """
+
+    at_once: int = 1
+
+    def run(self, jobs: Sequence[Job], ended: Ended) -> None:
+        waiting, running = deque(jobs), dict[int, tuple[Job, subprocess.Popen[bytes]]]()
+        with _terminated_as_interrupted():
+            try:
+                while waiting or running:
+                    for slot in range(self.at_once):
+                        if slot not in running and waiting:
+                            job = waiting.popleft()
+                            running[slot] = job, _start(job, slot, self.at_once)
+                    time.sleep(POLL_S)
+                    for slot, (job, process) in list(running.items()):
+                        if process.poll() is not None:
+                            del running[slot]
+                            ended(job, process.returncode)
+            finally:
+                _stop([process for _, process in running.values()])
+
+
+def share_of_cores(at_once: int) -> int:
+    """Threads for each of so many processes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // at_once)
+
+
+def _start(job: Job, slot: int, at_once: int) -> subprocess.Popen[bytes]:
+    """In a session of its own, so that Ctrl-C reaches it once, through us."""
+    environment = {"OMP_NUM_THREADS": str(share_of_cores(at_once)), **os.environ}
+    gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    if len(gpus) > 1 and at_once > 1:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with job.log.open("ab") as log:
+        return subprocess.Popen(
+            job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask each to save and stop, and wait for it; asked once more (a second Ctrl-C) each stops at once."""
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+    try:
+        for process in processes:
+            process.wait()
+    except KeyboardInterrupt:
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        for process in processes:
+            process.wait()
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, so that nothing we started outlives us."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """Jobs of a SLURM cluster, through submitit: one a run, all submitted at once.
+
+    folder: of its scripts and logs, on a file system that the nodes share.  options: submitit's (slurm_partition, timeout_min,
+        gpus_per_node, cpus_per_task, ...).
+
+    Ctrl-C ends the waiting, not the jobs. They are known by their numbers in jobs.json, so that the study started again waits for
+    them and submits none twice.
+    """
+
+    folder: Path
+    options: dict[str, Any]
+
+    def run(self, jobs: Sequence[Job], ended: Ended) -> None:
+        try:
+            import submitit
+        except ImportError as error:
+            raise RunError("--slurm", found="no submitit", expected="the extra 'slurm'", cure="pip install 'stadia[slurm]'") from error
+        numbers = self.folder / "jobs.json"
+        known: dict[str, str] = read_json(numbers) if numbers.exists() else {}
+        if submitit.SlurmExecutor.affinity() < 0:
+            raise RunError("--slurm", found="no sbatch", expected="a machine that submits to SLURM", cure="run without --slurm, or there")
+        executor = submitit.AutoExecutor(folder=self.folder / "%j", cluster="slurm")
+        executor.update_parameters(**self.options)
+        waiting: dict[str, Any] = {}
+        for job in jobs:
+            before: Any = submitit.SlurmJob(folder=self.folder / "%j", job_id=known[job.name]) if job.name in known else None
+            if before is None or before.done():
+                before = executor.submit(submitit.helpers.CommandFunction(job.command))
+                write_json(numbers, known := {**known, job.name: str(before.job_id)})
+            waiting[job.name] = before
+        named = {job.name: job for job in jobs}
+        while waiting:
+            for name, submitted in list(waiting.items()):
+                if submitted.done():
+                    del waiting[name]
+                    ended(named[name], 0 if submitted.exception() is None else 1)
+            if waiting:
+                time.sleep(SLURM_POLL_S)
+
+
+def slurm_options(words: Sequence[str]) -> dict[str, Any]:
+    """`slurm_partition=gpu timeout_min=600` to submitit's parameters. Raises RunError for a word without "="."""
+    from stadia.core.config import parse_value
+
+    if wrong := [word for word in words if "=" not in word]:
+        raise RunError(
+            "--slurm", found=repr(wrong[0]), expected="KEY=VALUE of submitit", cure="for example slurm_partition=gpu timeout_min=600"
+        )
+    return {key: parse_value(value) for key, _, value in (word.partition("=") for word in words)}

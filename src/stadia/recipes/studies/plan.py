@@ -1,0 +1,96 @@
+"""The runs of an ablation: one change at a time against the base, from every seed, on one budget. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stadia.core.differences import Change, differences, that_matter
+from stadia.core.errors import ConfigError, ConfigMistakes
+from stadia.recipes.config import RecipeConfig
+from stadia.recipes.studies.config import BASE, StudyConfig
+
+LENGTHS = ("max_epochs", "max_steps", "stages")
+FACTORS = ("batch_size", "accumulate", "devices")
+"""Keys of `training` that a run's budget is made of: how long, and how many samples a step."""
+
+Resolve = Callable[[str, list[str]], RecipeConfig]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run: `name` of its folder, the change that it is of ("base"), its seed, and its configuration."""
+
+    name: str
+    change: str
+    seed: int
+    config: dict[str, Any]
+
+
+def plan(study: StudyConfig, resolve: Resolve) -> list[Planned]:
+    """Every run, seed by seed, so that a study that is stopped has whole pairs.
+
+    resolve: recipe and `dotted.key=value` words to a configuration; raises ConfigMistakes.
+
+    Raises ConfigError for a change that changes nothing, sets the seed or the run's name, or has another budget than the base;
+    ConfigMistakes, each with the change that it is in.
+    """
+    runs = []
+    for seed in study.seeds:
+        for name, words in {BASE: (), **{name: change.set for name, change in study.changes.items()}}.items():
+            run = f"{name}-seed{seed}"
+            config = _resolved(resolve, study, name, [*study.base, *words, f"seed={seed}", f"name={run}"])
+            runs.append(Planned(run, name, seed, config.model_dump(mode="json")))
+    base = runs[0].config
+    for name, one in zip(study.changes, runs[1:], strict=False):
+        _check_change(name, study, base, one.config)
+    return runs
+
+
+def changed(base: dict[str, Any], config: dict[str, Any]) -> list[Change]:
+    """What a change changes of the base, without what no result depends on."""
+    return that_matter(differences(base, config), ("seed",))
+
+
+def samples(config: dict[str, Any]) -> int | None:
+    """How many samples a run trains on; None where epochs or stages say how long it is."""
+    training = config["training"]
+    if training.get("max_steps") is None or training.get("max_epochs") is not None or training.get("stages"):
+        return None
+    factors = [training.get(key, 1) for key in FACTORS]
+    if not all(isinstance(factor, int) for factor in factors):
+        return None
+    count = int(training["max_steps"])
+    for factor in factors:
+        count *= factor
+    return count
+
+
+def _resolved(resolve: Resolve, study: StudyConfig, name: str, words: list[str]) -> RecipeConfig:
+    try:
+        return resolve(study.recipe, words)
+    except ConfigMistakes as error:
+        raise ConfigMistakes([f"{name}: {mistake}" for mistake in error.mistakes], cure="correct the study") from error
+
+
+def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: dict[str, Any]) -> None:
+    taken = [word.partition("=")[0] for word in study.changes[name].set]
+    if own := [key for key in taken if key in ("seed", "name", "recipe")]:
+        raise ConfigError(f"change '{name}'", found=f"'{own[0]}'", expected="keys of the recipe", cure="the study itself says that one")
+    changes = changed(base, config)
+    if not changes:
+        found = f"{', '.join(study.changes[name].set)}, which is what the base has"
+        raise ConfigError(f"change '{name}'", found=found, expected="another value", cure="leave the change out, or change the base")
+    if study.budget == "seconds":
+        return
+    of_budget = [change for change in changes if change.under([f"training.{key}" for key in (*LENGTHS, *FACTORS)])]
+    ours, theirs = samples(base), samples(config)
+    if of_budget and (ours is None or ours != theirs):
+        sizes = "" if ours is None or theirs is None else f", {theirs:,} samples against {ours:,}"
+        raise ConfigError(
+            f"change '{name}'",
+            found=f"another budget than the base ({'; '.join(map(str, of_budget))}{sizes})",
+            expected="as many samples: steps x batch_size x accumulate x devices",
+            cure="set training.max_steps with it so that they are equal, or compare at equal time with `budget: seconds`",
+        )

@@ -1,0 +1,213 @@
+"""A search over a recipe's keys with Optuna: each trial is a training in a process of its own, given up where validation lags behind."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from stadia.core.config import StrictModel, resolve
+from stadia.core.errors import ConfigError, DataError, RunError, StadiaError
+from stadia.core.files import read_json, write_json
+from stadia.recipes.studies.launch import Job
+from stadia.training.loggers import read_rows
+from stadia.training.run import Run
+
+POLL_S = 1.0
+STORAGE = "optuna.log"
+"""In the sweep's folder: every trial, as JSON lines that Optuna writes and reads; nothing in it is pickled."""
+
+
+class Range(StrictModel):
+    """Where one key is searched: from low to high, on a logarithmic axis or not, whole numbers where both ends are; or among choices."""
+
+    low: float | int | None = None
+    high: float | int | None = None
+    log: bool = False
+    choices: tuple[str | float | int | bool | None, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Range:
+        if self.choices is not None:
+            if not self.choices or self.low is not None or self.high is not None or self.log:
+                raise ValueError("either choices, or low and high")
+        elif self.low is None or self.high is None or not self.low < self.high:
+            raise ValueError("low and high, low first; or choices")
+        elif self.log and not self.low > 0:
+            raise ValueError("a logarithmic axis starts above 0")
+        return self
+
+
+class Space(StrictModel):
+    """Ranges by dotted key."""
+
+    space: dict[str, Range] = Field(min_length=1)
+
+
+def read_space(path: Path) -> dict[str, Range]:
+    """Ranges of a YAML file, `dotted.key: {low:, high:, log:}` or `{choices: [...]}`. Raises DataError, ConfigError."""
+    if not path.is_file():
+        raise DataError(path, found="no such file", expected="ranges as YAML", cure="see docs/experiments.md")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(path, found=f"invalid YAML ({error})", expected="ranges as YAML", cure="correct the file") from error
+    return resolve(Space, {"space": values}, cure="see docs/experiments.md").space
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """folder: of the sweep.  recipe, base: what every trial shares.  metric, better: of metrics.csv, at its last validation."""
+
+    folder: Path
+    recipe: str
+    base: Sequence[str]
+    space: Mapping[str, Range]
+    metric: str
+    better: Literal["lower", "higher"]
+    seed: int = 0
+
+    def study(self) -> Any:
+        """Optuna's study, new or with the trials that it has. Raises RunError where Optuna is absent, or the space is another."""
+        try:
+            import optuna
+        except ImportError as error:
+            raise RunError("sweep", found="no optuna", expected="the extra 'sweep'", cure="pip install 'stadia[sweep]'") from error
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._check_same()
+        from optuna.storages.journal import JournalFileBackend
+
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.folder / STORAGE)))
+        before = len(storage.get_all_trials(found[0]._study_id)) if (found := storage.get_all_studies()) else 0
+        study = optuna.create_study(
+            storage=storage,
+            study_name="sweep",
+            load_if_exists=True,
+            direction="minimize" if self.better == "lower" else "maximize",
+            sampler=optuna.samplers.TPESampler(seed=self.seed + before),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
+        )
+        for trial in study.get_trials(deepcopy=False):
+            if trial.state == optuna.trial.TrialState.RUNNING:  # of a sweep that was stopped: tried again
+                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+                study.enqueue_trial(trial.params, skip_if_exists=False)
+        return study
+
+    def _check_same(self) -> None:
+        asked = {
+            "recipe": self.recipe,
+            "base": list(self.base),
+            "space": {key: one.model_dump(mode="json") for key, one in self.space.items()},
+            "metric": self.metric,
+            "better": self.better,
+        }
+        path = self.folder / "sweep.json"
+        if path.exists() and (kept := read_json(path)) != asked:
+            keys = [key for key in asked if kept.get(key) != asked[key]]
+            cure = "start another sweep, with --out"
+            raise RunError(
+                self.folder, found=f"a sweep with another {', '.join(keys)}", expected="the one that it was started with", cure=cure
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, asked)
+
+    def run(self, trials: int, resolved: Callable[[Sequence[str]], Mapping[str, Any]], told: Callable[[Any], None]) -> Any:
+        """Train until there are so many trials that ended or were pruned, and return Optuna's study.
+
+        resolved: `dotted.key=value` words to the recipe's configuration; raises ConfigMistakes.  told: of each trial that ended.
+        """
+        study = self.study()
+        from optuna.trial import TrialState
+
+        good = (TrialState.COMPLETE, TrialState.PRUNED)
+        for _ in range(trials - len(study.get_trials(deepcopy=False, states=good))):
+            trial = study.ask()
+            words = [f"{key}={_word(suggested(trial, key, one))}" for key, one in self.space.items()]
+            config = resolved([*self.base, *words, f"name=trial{trial.number}"])
+            write_json(self.folder / "configs" / f"trial{trial.number}.json", config)
+            state, value = self._train(trial)
+            study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+            told(study.trials[trial.number])
+        return study
+
+    def _train(self, trial: Any) -> tuple[Any, float | None]:
+        """Its state, and the metric's last value."""
+        from optuna.trial import TrialState
+
+        name, runs = f"trial{trial.number}", self.folder / "runs"
+        config = (self.folder / "configs" / f"{name}.json").absolute()
+        job = Job(
+            name, ("train", self.recipe, "--config", str(config), "--out", str(runs.absolute())), self.folder / "logs" / f"{name}.log"
+        )
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        seen: dict[int, float] = {}
+        with job.log.open("ab") as log:
+            process = subprocess.Popen(job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            while True:
+                ended = process.poll() is not None
+                for step, value in self.validations(runs, name):
+                    if step not in seen and math.isfinite(value):
+                        seen[step] = value
+                        trial.report(value, step)
+                if ended:
+                    break
+                if trial.should_prune():
+                    return TrialState.PRUNED, None
+                time.sleep(POLL_S)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            process.wait()
+        if process.returncode or not seen:
+            return TrialState.FAIL, None
+        return TrialState.COMPLETE, seen[max(seen)]
+
+    def validations(self, runs: Path, name: str) -> Iterator[tuple[int, float]]:
+        """(step, value) of what the run has logged so far. Raises ConfigError where it has finished without the metric."""
+        for path in runs.glob(f"*-{name}/metrics.csv"):
+            rows = read_rows(path)
+            for row in rows:
+                with suppress(ValueError, TypeError):
+                    yield int(row["step"]), float(row.get(self.metric) or "")
+            with suppress(StadiaError):
+                if Run.open(path.parent).facts["status"] == "finished" and rows and self.metric not in rows[0]:
+                    validated = [column for column in rows[0] if column.startswith("val/")]
+                    raise ConfigError("metric", found=f"'{self.metric}'", expected=f"one of {', '.join(validated)}", cure="name one")
+
+
+def suggested(trial: Any, key: str, one: Range) -> Any:
+    """What Optuna tries of a range: a choice, a whole number where both ends are, else a number."""
+    if one.choices is not None:
+        return trial.suggest_categorical(key, one.choices)
+    assert one.low is not None
+    assert one.high is not None
+    if isinstance(one.low, int) and isinstance(one.high, int):
+        return trial.suggest_int(key, one.low, one.high, log=one.log)
+    return trial.suggest_float(key, one.low, one.high, log=one.log)
+
+
+def _word(value: Any) -> str:
+    """As the command line writes it."""
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def importance(study: Any) -> dict[str, float]:
+    """How much each key mattered, most first (PED-ANOVA); nothing of fewer than ten trials."""
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.trial import TrialState
+
+    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < 10:
+        return {}
+    with suppress(ValueError, RuntimeError):
+        return dict(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
+    return {}

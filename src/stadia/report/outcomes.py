@@ -1,0 +1,156 @@
+"""What a run came to in one metric, read from its folder: for studies, journals and comparisons."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+import numpy as np
+
+from stadia.core.errors import RunError
+from stadia.core.tables import nearest
+from stadia.report.changes import flatten
+from stadia.report.course import LAST_SHARE
+from stadia.report.run_files import RunFiles, Series
+
+Better = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """value: of the metric, None where it is not finite or was never logged.  step: of that value.  steps: that were trained.
+    drift: by what share of its size the metric changed over the last fifth of the run (a straight line); None where fewer than three
+        validations lie there.
+    seconds: of its steps, without validation; None where unknown.  learning_rate: the largest.  update_ratio: the median.
+    """
+
+    value: float | None
+    step: int | None
+    steps: int
+    drift: float | None
+    seconds: float | None
+    learning_rate: float | None
+    update_ratio: float | None
+
+
+def outcome(run: RunFiles, metric: str, *, better: Better = "lower", at: Literal["last", "best"] = "last") -> Outcome:
+    """What a run came to. metric: a column of metrics.csv, a key of result.json, or SCOREFILE.metric."""
+    series = {one.name: one for one in run.series}
+    value, step = _value(run, series, metric, better, at)
+    return Outcome(
+        value=value,
+        step=step,
+        steps=max((one.steps[-1] for one in run.series), default=0),
+        drift=drift(series[metric]) if metric in series else None,
+        seconds=_seconds(series.get("time/step_s")),
+        learning_rate=max(_finite(series.get("train/lr")), default=None),
+        update_ratio=median(_finite(series.get("train/update_ratio")) or [math.nan]) if _finite(series.get("train/update_ratio")) else None,
+    )
+
+
+def metrics_of(run: RunFiles) -> list[str]:
+    """Every name that `outcome` knows of a run."""
+    scored = [f"{file}.{key}" for file, score in run.scores.items() for key in flatten(score.get("metrics", {}))]
+    return [*(one.name for one in run.series), *flatten(run.result), *scored]
+
+
+def check_metric(run: RunFiles, metric: str) -> None:
+    """Raise RunError, with the nearest name, where a run has no such metric."""
+    names = metrics_of(run)
+    if metric not in names:
+        near = nearest(metric, names)
+        validated = [name for name in names if name.startswith("val/")]
+        raise RunError(
+            f"metric '{metric}'",
+            found=f"none of it in {run.folder.name}",
+            expected=f"one of {', '.join(validated[:12] or names[:12]) or 'what it logs, which is nothing'}",
+            cure=f"did you mean '{near}'?" if near else "see the columns of its metrics.csv",
+        )
+
+
+def drift(series: Series) -> float | None:
+    """The change of a straight line over the last fifth of the steps, over the metric's mean size there; None for fewer than 3 values."""
+    steps, values = np.asarray(series.steps, float), np.asarray(series.values, float)
+    late = (steps >= steps.max() - LAST_SHARE * steps.max()) & np.isfinite(values)
+    if np.count_nonzero(late) < 3 or not np.abs(values[late]).mean():
+        return None
+    slope = float(np.polyfit(steps[late] - steps[late].mean(), values[late], 1)[0])
+    return slope * float(np.ptp(steps[late])) / float(np.abs(values[late]).mean())
+
+
+def _value(run: RunFiles, series: dict[str, Series], metric: str, better: Better, at: str) -> tuple[float | None, int | None]:
+    if metric in series:
+        steps, values = series[metric].steps, series[metric].values
+        known = [(value, step) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
+        if at == "last":
+            return (values[-1], steps[-1]) if math.isfinite(values[-1]) else (None, steps[-1])
+        return (min(known) if better == "lower" else max(known)) if known else (None, None)
+    flat: dict[str, Any] = flatten(run.result)
+    for file, score in run.scores.items():
+        flat |= {f"{file}.{key}": value for key, value in flatten(score.get("metrics", {})).items()}
+    value = flat.get(metric)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None, None
+    return float(value), None
+
+
+def _finite(series: Series | None) -> Sequence[float]:
+    return [] if series is None else [value for value in series.values if math.isfinite(value)]
+
+
+def _seconds(steps: Series | None) -> float | None:
+    """Of the steps that were trained, whatever stopped in between: each row of `time/step_s` is the mean since the row before."""
+    if steps is None or not steps.steps:
+        return None
+    known = np.nan_to_num(np.asarray(steps.values, float), nan=0.0, posinf=0.0)
+    return float(known @ np.diff(steps.steps, prepend=0))
+
+
+def row(run: RunFiles, metrics: Sequence[str], *, better: Better, at: Literal["last", "best"]) -> dict[str, Any]:
+    """What a study keeps of a run, as JSON: its status, its outcome in the first of `metrics` that it has, and what it was run on.
+
+    Raises RunError where it has finished and has none of them.
+    """
+    status = str(run.run.get("status"))
+    known = metrics_of(run)
+    metric = next((name for name in metrics if name in known), None)
+    if metric is None and status == "finished":
+        check_metric(run, metrics[0])
+    found = outcome(run, metric or metrics[0], better=better, at=at)
+    failed = status != "finished"  # what it came to before it failed is no result
+    return {
+        "run": run.folder.name,
+        "status": status,
+        "error": run.run.get("error"),
+        "metric": metric,
+        **dataclasses.asdict(found),
+        "value": None if failed else found.value,
+        "samples": _samples(run, found.steps),
+        "provenance": provenance(run),
+    }
+
+
+def provenance(run: RunFiles) -> dict[str, str]:
+    """What a run was run on, each as a short text that is equal where the thing is."""
+    code, environment, data = (run.run.get(key) or {} for key in ("code", "environment", "data"))
+    changes = f"+{hashlib.sha256(run.patch.encode()).hexdigest()[:8]}" if run.patch else ""
+    return {
+        "code": f"{str(code.get('commit'))[:10]}{changes}",
+        "data": str(data.get("fingerprint", "")),
+        "packages": ", ".join(f"{name} {version}" for name, version in flatten(environment.get("packages", {})).items()),
+        "platform": str(environment.get("platform", "")),
+    }
+
+
+def _samples(run: RunFiles, steps: int) -> int | None:
+    """That it was trained on; None where stages or devices make them another number a step."""
+    training = run.config.get("training", {})
+    factors = [training.get(key, 1) for key in ("batch_size", "accumulate", "devices")]
+    if training.get("stages") or not all(isinstance(factor, int) for factor in factors):
+        return None
+    return steps * math.prod(factors)

@@ -1,0 +1,154 @@
+"""An ablation for people: the sentence that its data allow, a table, a plot. Read from STUDY/verdicts.json and results.jsonl."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stadia.core.errors import DataError
+from stadia.core.files import read_json, replacing, write_text
+from stadia.report import wording
+
+Verdict = Mapping[str, Any]
+
+
+def write(folder: Path) -> list[Path]:
+    """Write table.md, plot.svg and plot.png from a study's verdicts.json. Raises DataError where it has none that can be read."""
+    study = read(folder)
+    paths = [folder / name for name in ("table.md", "plot.svg", "plot.png")]
+    write_text(paths[0], markdown(study))
+    for path in paths[1:]:
+        draw(study, rows(folder), path)
+    return paths
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What verdicts.json holds."""
+    study = read_json(Path(folder) / "verdicts.json")
+    if not isinstance(study, dict) or not isinstance(study.get("verdicts"), list):
+        raise DataError(
+            folder, found="no verdicts in verdicts.json", expected="a study's", cure="run `stadia ablate` again, it writes the file"
+        )
+    return study
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """What results.jsonl holds, one mapping a run."""
+    path = Path(folder) / "results.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def sentence(study: Mapping[str, Any], verdict: Verdict) -> str:
+    """What the data allow to say of one change, with the numbers it rests on."""
+    metric, d = str(study["metric"]), verdict["difference"]
+    of = f"'{verdict['change']}'"
+    if d is None:
+        return f"Undecided: {of} and the base share {len(verdict['seeds'])} seeds with a value; three are the fewest that say anything."
+    shown, percent = verdict["shown"], f"{1 - study['alpha']:.0%}"
+    interval = (
+        f"{signed(d['mean'])}, {percent} interval {signed(d['low'])} to {signed(d['high'])}, {d['n']} seeds, p = {p(verdict['p_holm'])}"
+    )
+    if shown == "identical":
+        said = f"with {of} {metric} is the same to the last digit in all {d['n']} seeds: it changes nothing that this training does"
+    elif shown:
+        said = f"{of} makes {metric} {shown} ({interval})"
+        if verdict["within_margin"]:
+            said += f", yet by less than the margin of {wording.number(study['margin'])} that matters"
+    elif verdict["within_margin"]:
+        said = (
+            f"{of} leaves {metric} the same within {wording.number(study['margin'])} ({interval}; p of the margin = {p(verdict['p_same'])})"
+        )
+    else:
+        said = f"{of} may leave {metric} as it is or change it ({interval}). {_what_it_takes(study, verdict)}"
+    if not shown and (d["low"] > 0 or d["high"] < 0):
+        said += f" Its own interval leaves 0 out; of {len(study['verdicts'])} changes tried, one does so by chance more often (Holm)"
+    return f"{verdict['decision'].capitalize()}: {said.rstrip('.')}."
+
+
+def _what_it_takes(study: Mapping[str, Any], verdict: Verdict) -> str:
+    """What a study of this size would have found."""
+    found = f"So many seeds find a difference of {wording.number(verdict['detectable'])} in four studies of five"
+    if study["margin"] is None:
+        return found
+    needed = f"takes {verdict['needed']}" if verdict["needed"] else "takes more than 10,000"
+    return f"{found}; one of the margin, {wording.number(study['margin'])}, {needed}"
+
+
+def signed(value: float) -> str:
+    """Three digits with the sign."""
+    return f"{'+' if value > 0 else '−' if value < 0 else ''}{wording.number(abs(value))}"
+
+
+def p(value: float | None) -> str:
+    """Two digits, or that it is below a thousandth."""
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
+HEAD = ("change", "mean", "difference", "interval", "p (t, Holm)", "p (signs)", "seeds", "expected", "verdict")
+
+
+def cells(study: Mapping[str, Any]) -> list[list[str]]:
+    """A row a change, after that of the base, in the columns of HEAD."""
+    verdicts = study["verdicts"]
+    base = next((v["base"] for v in verdicts if v["base"] is not None), None)
+    found = [["base", wording.number(base), "", "", "", "", "", "", ""]]
+    for v in verdicts:
+        d = v["difference"]
+        tested = [signed(d["mean"]), f"{signed(d['low'])} … {signed(d['high'])}", p(v["p_holm"]), p(d["p_signs"])] if d else ["–"] * 4
+        found.append([v["change"], wording.number(v["changed"]), *tested, str(len(v["seeds"])), v["expected"], v["decision"]])
+    return found
+
+
+def markdown(study: Mapping[str, Any]) -> str:
+    """table.md: what was asked, the table, a sentence a change, and what stands against it."""
+    good = {"lower": "lower is better", "higher": "higher is better"}[study["better"]]
+    lines = [
+        f"# {study['study']}",
+        "",
+        f"`{study['metric']}` ({good}) of `{study['recipe']}`, the {study['at']} validation, seeds {', '.join(map(str, study['seeds']))}; "
+        f"{study['runs']} of {study['planned']} runs. Differences are of the change minus the base, seed by seed.",
+        "",
+        *_table(HEAD, cells(study)),
+        "",
+    ]
+    for verdict in study["verdicts"]:
+        claim = f"*{verdict['claim']}* " if verdict["claim"] else ""
+        lines.append(f"- {claim}{sentence(study, verdict)} Changed: `{'`, `'.join(verdict['keys'])}`.")
+        lines += [f"  - {note}" for note in verdict["notes"]]
+    notes = [f"- {note}" for note in study["notes"]]
+    return "\n".join([*lines, *(["", "What stands against all of it:", "", *notes] if notes else [])]) + "\n"
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    def line(row: Sequence[str]) -> str:
+        escaped = (cell.replace("|", "\\|") for cell in row)
+        return f"| {' | '.join(escaped)} |"
+
+    return [line(head), f"|{' --- |' * len(head)}", *map(line, body)]
+
+
+def draw(study: Mapping[str, Any], results: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """The difference of each change: a dot a seed, the mean and its interval, the margin as a band. SVG or PNG, by the suffix."""
+    from matplotlib.figure import Figure
+
+    verdicts = study["verdicts"]
+    figure = Figure(figsize=(7.5, 1.3 + 0.45 * len(verdicts)), layout="constrained")
+    axes = figure.subplots()
+    if study["margin"] is not None:
+        axes.axvspan(-study["margin"], study["margin"], color="0.92", label="margin")
+    axes.axvline(0, color="0.5", linewidth=1)
+    value = {(row["change"], row["seed"]): row["value"] for row in results}
+    colours = {"confirmed": "#1a7f4b", "refuted": "#b3261e", "undecided": "0.35"}
+    for y, verdict in enumerate(verdicts):
+        each = [value[verdict["change"], seed] - value["base", seed] for seed in verdict["seeds"] if ("base", seed) in value]
+        axes.plot(each, [y] * len(each), "o", color="0.7", markersize=4)
+        if d := verdict["difference"]:
+            spread = [[d["mean"] - d["low"]], [d["high"] - d["mean"]]]
+            axes.errorbar([d["mean"]], [y], xerr=spread, fmt="s", capsize=4, color=colours[verdict["decision"]])
+    axes.set_yticks(range(len(verdicts)), [f"{v['change']} ({v['decision']})" for v in verdicts])
+    axes.set_ylim(len(verdicts) - 0.5, -0.5)
+    axes.set_xlabel(f"{study['metric']}, change minus base ({study['better']} is better); bar: {1 - study['alpha']:.0%} interval")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)

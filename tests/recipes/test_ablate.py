@@ -1,0 +1,296 @@
+"""`stadia ablate` from the study to its sentence, with trainings that only write what a training would leave."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import signal
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from stadia import recipes
+from stadia.core.errors import RunError
+from stadia.recipes.studies.launch import Job, Local, share_of_cores, slurm_options
+from stadia.report import study
+from stadia.training.run import Run
+
+DRAW, CONFIG = study.draw, recipes.CONFIGS.load("selfsup")
+
+
+class ValBest:
+    """Of a recipe, without the torch that comes with one."""
+
+    best_metrics = ("val/abs_rel", "val/residual")
+
+
+STUDY = """
+recipe: selfsup
+base: [data.path=DATA, training.max_steps=100, training.batch_size=4]
+seeds: [0, 1, 2, 3]
+metric: val/abs_rel
+changes:
+  fast: {set: optimiser.lr=1e-3, expect: better, claim: It learns more in as many steps.}
+  decayed: optimiser.weight_decay=0.1
+"""
+
+
+@dataclass
+class Trainings:
+    """A launcher whose runs end at once. value: of the metric, by change and seed; an ArithmeticError fails the run."""
+
+    value: object
+    seen: list[str] = field(default_factory=list)
+    steps: object = staticmethod(lambda change: 100)
+    column: str = "val/abs_rel"
+
+    def run(self, jobs, ended):
+        for job in jobs:
+            self.seen.append(f"{job.words[1] if job.words[1] == '--resume' else 'new'} {job.name}")
+            change, _, seed = job.name.rpartition("-seed")
+            if job.words[1] == "--resume":
+                run = Run.open(Path(job.words[2]))
+                run.resume()
+            else:
+                config = json.loads(Path(job.words[3]).read_text())
+                run = Run.create(Path(job.words[5]), config["name"], config, recipe=job.words[1], seed=config["seed"], command="x")
+            try:
+                value = self.value(change, int(seed))
+            except KeyboardInterrupt:
+                run.end("interrupted")
+                raise
+            except ArithmeticError as error:
+                run.failed(error)
+            else:
+                steps = self.steps(change)
+                rows = [
+                    ["step", self.column, "train/lr"],
+                    *([step, value + 0.001 * (step == 90), 1e-4] for step in range(10, steps + 1, 10)),
+                ]
+                with run.metrics_csv.open("w", newline="") as stream:
+                    csv.writer(stream).writerows(rows)
+                run.end("finished")
+            ended(job, 0)
+
+
+def noise(change: str, seed: int) -> float:
+    return 0.2 + 0.02 * seed + 0.001 * ((seed + sum(map(ord, change))) % 3)
+
+
+@pytest.fixture
+def ablate(stadia, tmp_path, monkeypatch):
+    """Runs `stadia ablate` on the study with the given trainings -> exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stadia.training.run._code_version", lambda: ({"commit": "c", "dirty": False}, ""))
+    monkeypatch.setattr("os.fsync", lambda _: None)
+    monkeypatch.setattr("stadia.report.study.draw", lambda study, rows, path: path.touch())
+    (tmp_path / "study.yaml").write_text(STUDY.replace("DATA", str(tmp_path)))
+
+    def call(trainings, *words, file="study.yaml"):
+        monkeypatch.setattr("stadia.cli.ablate._launcher", lambda *_: trainings)
+        return stadia("ablate", *([file] if file else []), *words)
+
+    return call
+
+
+def verdicts(tmp_path, name="study"):
+    return json.loads((tmp_path / "studies" / name / "verdicts.json").read_text())
+
+
+def test_an_effect_is_confirmed_and_nothing_is_not(ablate, tmp_path):
+    code, out, err = ablate(Trainings(lambda change, seed: noise(change, seed) - 0.05 * (change == "fast")))
+    assert code == 0, err
+    folder = tmp_path / "studies" / "study"
+    assert len((folder / "results.jsonl").read_text().splitlines()) == 12
+    fast, decayed = verdicts(tmp_path)["verdicts"]
+    assert (fast["decision"], fast["shown"], decayed["decision"]) == ("confirmed", "better", "undecided")
+    assert fast["keys"] == ["optimiser.lr: 0.0001 -> 0.001"]
+    assert "Confirmed: 'fast' makes val/abs_rel better (−0.04" in out
+    assert "Undecided: 'decayed' may leave val/abs_rel as it is or change it" in out
+    table = (folder / "table.md").read_text()
+    assert "*It learns more in as many steps.* Confirmed" in table
+    assert {"plot.svg", "plot.png", "study.yaml"} <= {path.name for path in folder.iterdir()}
+
+
+def test_what_has_finished_is_not_run_again_and_what_was_stopped_goes_on(ablate, tmp_path):
+    def stopped(change, seed):
+        if (change, seed) == ("fast", 1):
+            raise KeyboardInterrupt
+        return noise(change, seed)
+
+    first = Trainings(stopped)
+    code, _, err = ablate(first)
+    assert (code, len(first.seen)) == (130, 5)
+    assert "the same command goes on" in err
+    second = Trainings(noise)
+    assert ablate(second)[0] == 0
+    assert second.seen[0] == "--resume fast-seed1"
+    assert len(second.seen) == 12 - 4
+    third = Trainings(noise)
+    assert ablate(third, "--margin", "0.5")[0] == 0  # judged anew, nothing is trained
+    assert third.seen == []
+    assert verdicts(tmp_path)["verdicts"][1]["within_margin"]
+
+
+def test_runs_of_a_failed_change_decide_nothing(ablate, tmp_path):
+    def failing(change, seed):
+        if (change, seed) == ("fast", 2):
+            raise ArithmeticError("the loss is not finite")
+        return noise(change, seed) - 0.05 * (change == "fast")
+
+    code, out, _ = ablate(Trainings(failing))
+    fast = verdicts(tmp_path)["verdicts"][0]
+    assert (code, fast["decision"], fast["without"]) == (0, "undecided", [2])
+    assert "fast seed 2 has no value (failed: ArithmeticError: the loss is not finite)" in out
+    again = Trainings(noise)
+    ablate(again)
+    assert again.seen == []
+    ablate(again, "--retry-failed")
+    assert again.seen == ["new fast-seed2"]
+
+
+def test_a_metric_that_is_nan_decides_nothing(ablate, tmp_path):
+    code, out, _ = ablate(Trainings(lambda change, seed: math.nan if change == "decayed" else noise(change, seed)))
+    assert code == 0
+    decayed = verdicts(tmp_path)["verdicts"][1]
+    assert (decayed["decision"], decayed["without"], decayed["difference"]) == ("undecided", [0, 1, 2, 3], None)
+    assert "decayed seed 0 has no value (finished: its value is not finite)" in out
+
+
+def test_a_metric_that_no_run_has_stops_after_the_first(ablate):
+    trainings = Trainings(noise)
+    code, _, err = ablate(trainings, "--metric", "val/abs_rl", "--better", "lower")
+    assert (code, len(trainings.seen)) == (2, 1)
+    assert "metric 'val/abs_rl': found none of it in" in err
+    assert "did you mean 'val/abs_rel'?" in err
+
+
+def test_runs_that_were_trained_on_other_budgets_are_not_judged(ablate, tmp_path):
+    """Whatever was planned: a data set that ends earlier, say."""
+    trainings = Trainings(noise, steps=lambda change: 50 if change == "fast" else 100)
+    code, _, err = ablate(trainings)
+    assert code == 2
+    assert "found runs of different budgets (samples: fast seed 0: 200" in err
+    assert not (tmp_path / "studies/study/verdicts.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--change", "long: training.max_steps=200"], "training.max_steps: 100 -> 200, 800 samples against 400"),
+        (["--change", "wide: training.batch_size=8"], "training.batch_size: 4 -> 8, 800 samples against 400"),
+        (["--change", "epochs: training.max_steps=null training.max_epochs=2"], "training.max_epochs"),
+        (["--change", "none: optimiser.lr=1e-4"], "which is what the base has"),
+        (["--change", "fast: optimiser.lr=1"], "'fast' again"),
+        (["--change", "seeded: seed=3"], "the study itself says that one"),
+        (["--change", "wrong: optimiser.rl=1e-3"], "wrong: unknown key 'optimiser.rl', did you mean 'optimiser.lr'?"),
+        (["--change", "no colon"], "found 'no colon'"),
+        (["--seeds", "0"], "1 seed cannot tell a change from chance: at least 3"),
+        (["--seeds", "0,1,1"], "a seed that is named twice"),
+        (["--margin", "-1"], "greater than 0"),
+        (["--metric", "val/own"], "say it with --better"),
+    ],
+)
+def test_what_is_refused_before_anything_is_trained(ablate, words, told):
+    trainings = Trainings(noise)
+    code, _, err = ablate(trainings, *words)
+    assert (code, trainings.seen) == (2, [])
+    assert told in err
+
+
+def test_an_equal_budget_by_other_keys_is_one(ablate):
+    assert ablate(Trainings(noise), "--change", "wide: training.batch_size=8 training.max_steps=50", "--dry-run")[0] == 0
+
+
+def test_a_study_on_the_command_line_alone(ablate, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(recipes.RECIPES), "load", lambda table, name: CONFIG if table is recipes.CONFIGS else ValBest)
+    words = ["--recipe", "selfsup", "--data", tmp_path, "training.max_steps=100", "--change", "fast: optimiser.lr=1e-3", "--seeds", "0,1,2"]
+    code, _, err = ablate(Trainings(noise), *words, file=None)  # the recipe's best metric
+    assert code == 0, err
+    assert verdicts(tmp_path)["metric"] == "val/abs_rel"
+
+
+def test_a_study_that_was_trained_otherwise_is_another_study(ablate, tmp_path):
+    ablate(Trainings(noise))
+    code, _, err = ablate(Trainings(noise), "training.max_steps=200")
+    assert (code, "found another study (base:" in err) == (2, True)
+    code, _, err = ablate(Trainings(noise), "--seeds", "0,1,2")
+    assert (code, "a study that has seed 3 too" in err) == (2, True)
+
+
+def test_seeds_that_are_added_after_a_look_are_told(ablate):
+    ablate(Trainings(noise))
+    code, out, _ = ablate(Trainings(noise), "--seeds", "0,1,2,3,4")
+    assert code == 0
+    assert "Seeds were added when results were there (first 0, 1, 2, 3)" in out
+
+
+def test_training_that_was_not_saturated_is_told(ablate):
+    class Falling(Trainings):
+        def run(self, jobs, ended):
+            def lower(job, code):
+                path = next(Path(job.words[5]).glob(f"*{job.name}/metrics.csv"))
+                seed = int(job.name[-1])
+                path.write_text("step,val/abs_rel\n" + "".join(f"{s},{1 - (0.005 + 0.0001 * seed) * s}\n" for s in range(5, 101, 5)))
+                ended(job, code)
+
+            super().run(jobs, lower)
+
+    _, out, _ = ablate(Falling(noise))
+    assert "Not saturated: over its last fifth val/abs_rel of 'base' still improved" in out
+    assert "Not saturated" not in ablate(Trainings(noise), "--name", "flat")[1]
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_the_plot(ablate, tmp_path, suffix):
+    ablate(Trainings(noise), "--margin", "0.01")
+    DRAW(verdicts(tmp_path), study.rows(tmp_path / "studies/study"), tmp_path / f"plot{suffix}")
+    assert (tmp_path / f"plot{suffix}").read_bytes()[:5] in (b"<?xml", b"\x89PNG\r")
+
+
+@dataclass(frozen=True)
+class Program(Job):
+    @property
+    def command(self):
+        return [sys.executable, "-c", self.words[0]]
+
+
+def test_local_processes_share_the_cores(tmp_path):
+    """All of them run, two at once; what they print is kept; codes are told."""
+    program = "import os, sys; print(os.environ['OMP_NUM_THREADS'], flush=True); sys.exit(int(sys.argv[0] != '-c') or {0})"
+    jobs = [Program(f"j{k}", (program.format(k),), tmp_path / "logs" / f"j{k}.log") for k in range(3)]
+    codes = {}
+    Local(2).run(jobs, lambda job, code: codes.update({job.name: code}))
+    assert codes == {"j0": 0, "j1": 1, "j2": 2}
+    expected = os.environ.get("OMP_NUM_THREADS", str(share_of_cores(2)))
+    assert (tmp_path / "logs/j0.log").read_text().strip() == expected
+
+
+def test_ctrl_c_asks_each_process_to_stop_and_waits(tmp_path):
+    program = "import time\nopen({0!r}, 'w')\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved', flush=True)\n"
+    marks = [tmp_path / f"started{k}" for k in range(2)]
+    jobs = [Program(f"j{k}", (program.format(str(marks[k])),), tmp_path / f"j{k}.log") for k in range(2)]
+
+    def interrupt():
+        while not all(mark.exists() for mark in marks):
+            threading.Event().wait(0.05)
+        threading.Event().wait(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)  # as a cluster's end of time; Ctrl-C is the same exception
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        Local(2).run(jobs, lambda job, code: None)
+    thread.join()
+    assert [(tmp_path / f"j{k}.log").read_text().strip() for k in range(2)] == ["saved", "saved"]
+
+
+def test_words_of_slurm():
+    assert slurm_options(["slurm_partition=gpu", "timeout_min=60"]) == {"slurm_partition": "gpu", "timeout_min": 60}
+    with pytest.raises(RunError, match="'gpu'"):
+        slurm_options(["gpu"])

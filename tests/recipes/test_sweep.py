@@ -1,0 +1,122 @@
+"""`stadia sweep`, with trainings that are a few lines of Python."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from stadia.core.errors import ConfigMistakes, RunError
+from stadia.recipes.studies.launch import Job
+from stadia.recipes.studies.sweep import Range, Sweep, importance, read_space
+
+pytest.importorskip("optuna")
+
+PROGRAM = """
+import json, pathlib, sys, time
+config = json.loads(pathlib.Path(sys.argv[1]).read_text())
+folder = pathlib.Path(sys.argv[2]) / f"2026-01-01-000000-{config['name']}"
+folder.mkdir(parents=True)
+(folder / "config.json").write_text(json.dumps(config))
+(folder / "run.json").write_text(json.dumps({"recipe": "selfsup", "seed": 0, "status": "finished", "name": config["name"]}))
+bad = abs(config["x"] - 3)
+text = "step,val/abs_rel\\n"
+for step in (1, 2):
+    text += f"{step},{bad + 1 / step}\\n"
+(folder / "metrics.csv").write_text(text)
+if config["x"] > 90:
+    print("a trial that is far off is given up"); time.sleep(60)
+sys.exit(config["x"] < 0)
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    monkeypatch.setattr(Job, "command", property(lambda job: [sys.executable, "-S", "-c", PROGRAM, job.words[3], job.words[5]]))
+    monkeypatch.setattr("stadia.recipes.studies.sweep.POLL_S", 0.05)
+    return lambda **changes: Sweep(
+        **{
+            "folder": tmp_path / "sweep",
+            "recipe": "selfsup",
+            "base": (),
+            "space": {"x": Range(low=0.0, high=10.0)},
+            "metric": "val/abs_rel",
+            "better": "lower",
+        }
+        | changes
+    )
+
+
+def resolved(words):
+    pairs = dict(word.split("=") for word in words)
+    return {"name": pairs["name"], "x": float(pairs["x"])}
+
+
+def test_a_search_finds_what_is_good_and_goes_on(sweep):
+    told = []
+    study = sweep().run(6, resolved, told.append)
+    assert [trial.number for trial in told] == list(range(6))
+    assert study.best_value == pytest.approx(min(abs(trial.params["x"] - 3) for trial in told) + 0.5)
+    again = []
+    study = sweep().run(8, resolved, again.append)
+    assert [trial.number for trial in again] == [6, 7]
+    assert len({trial.params["x"] for trial in study.trials}) == 8  # the sampler does not begin anew
+    assert sweep().run(8, resolved, again.append).best_value == study.best_value
+    assert len(again) == 2
+
+
+def test_a_trial_that_lags_behind_is_given_up(sweep):
+    from optuna.trial import TrialState
+
+    asked = sweep(space={"x": Range(low=0.0, high=100.0)})
+    asked.run(6, lambda words: resolved(words) | {"x": min(resolved(words)["x"], 80)}, lambda trial: None)
+    told = []
+    asked.run(7, lambda words: resolved(words) | {"x": 95}, told.append)
+    assert told[0].state == TrialState.PRUNED
+
+
+def test_a_trial_that_fails_is_told_and_counts_for_nothing(sweep):
+    told = []
+    sweep().run(1, lambda words: resolved(words) | {"x": -1}, told.append)
+    assert [trial.state.name for trial in told] == ["FAIL"]
+
+
+def test_a_trial_that_was_killed_is_tried_again(sweep):
+    asked = sweep()
+
+    def killed(words):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        asked.run(1, killed, lambda trial: None)
+    (before,) = [trial.params for trial in asked.study().trials if trial.params]
+    told = []
+    asked.run(1, resolved, told.append)
+    assert told[0].params == before
+
+
+def test_another_space_is_another_sweep(sweep):
+    sweep().study()
+    with pytest.raises(RunError, match="another space"):
+        sweep(space={"x": Range(low=1.0, high=2.0)}).study()
+
+
+def test_importance_is_of_enough_trials(sweep):
+    study = sweep().run(3, resolved, lambda trial: None)
+    assert importance(study) == {}
+
+
+def test_ranges(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "optimiser.lr: {low: 1.0e-5, high: 1.0e-2, log: true}\ntraining.accumulate: {low: 1, high: 4}\nx: {choices: [a, null]}\n"
+    )
+    space = read_space(path)
+    assert (space["optimiser.lr"].log, space["training.accumulate"].high, space["x"].choices) == (True, 4, ("a", None))
+
+
+@pytest.mark.parametrize("text", ["x: {low: 2, high: 1}", "x: {low: 0, high: 1, log: true}", "x: {choices: []}", "x: {lo: 1}", "{}"])
+def test_ranges_that_are_none_are_refused(tmp_path, text):
+    (tmp_path / "space.yaml").write_text(text)
+    with pytest.raises(ConfigMistakes):
+        read_space(tmp_path / "space.yaml")
