@@ -21,6 +21,7 @@ from stadia.cli.check import check
 from stadia.cli.data import app as data
 from stadia.cli.demo import demo
 from stadia.cli.evaluate import evaluate
+from stadia.cli.explain import explain
 from stadia.cli.export import export
 from stadia.cli.journal import compare, journal
 from stadia.cli.odometry import odometry
@@ -54,6 +55,7 @@ app.command()(camera_height)
 app.command()(export)
 app.add_typer(data, name="data")
 app.command()(check)
+app.command()(explain)
 app.command()(report)
 app.command()(journal)
 app.command()(compare)

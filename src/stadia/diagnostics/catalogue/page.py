@@ -23,6 +23,9 @@ pictures in `findings/` and shows them in its report; `stadia check DATA --out F
 
 Every check looks at samples, so that it takes seconds whatever the size of the data: geometry on 6 frames of a recording.
 
+`stadia explain CODE` tells one of them in a terminal, with the line of the specifications or the bug that it comes from, and the test that
+proves it by breaking something on purpose.
+
 Look in this order: what comes later is often a symptom of what comes earlier. `benchmarks/preflight.py` measures each threshold
 again: on clean data, and on data that was broken in the way that the finding is about.
 """

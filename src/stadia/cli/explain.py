@@ -1,0 +1,40 @@
+"""`stadia explain`: what a finding means, how it is measured, and what to do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def explain(
+    code: Annotated[str | None, typer.Argument(help="Of a finding, as U01; a letter lists its family.", show_default=False)] = None,
+) -> None:
+    """Explain a finding: symptom, cause, cure, how it is measured, where it was seen, and the test that proves it; or list all."""
+    from rich.console import Console
+
+    from stadia.core.errors import ConfigError
+    from stadia.core.tables import nearest
+    from stadia.diagnostics.catalogue import CATALOGUE
+    from stadia.diagnostics.catalogue.entry import FAMILIES
+    from stadia.diagnostics.catalogue.traces import TRACES, Trace
+
+    console = Console(highlight=False)
+    asked = (code or "").upper()
+    if asked in CATALOGUE:
+        entry, trace = CATALOGUE[asked], TRACES.get(asked, Trace(""))
+        console.print(f"{entry.code} {entry.title}", style="bold", markup=False)
+        lines = {"family": f"{FAMILIES[asked[0]]}, looked for at stage '{entry.stage}'"}
+        lines |= {name: getattr(entry, name) for name in ("symptom", "cause", "cure", "measured", "seen")}
+        lines |= {"from": ", ".join(trace.lines) or trace.here, "proof": trace.proof}
+        for name, text in lines.items():
+            console.print(f"  {name + ':':<10}{text}", markup=False, soft_wrap=True)
+        return
+    listed = [entry for entry in CATALOGUE.values() if not asked or entry.code[0] == asked]
+    if not listed:
+        close = nearest(asked, CATALOGUE)
+        cure = f"did you mean {close}? " * bool(close) + "`stadia explain` lists all"
+        raise ConfigError("finding", found=f"'{code}'", expected="a code of the catalogue", cure=cure)
+    for entry in listed:
+        console.print(f"{entry.code}  {entry.title}", markup=False, soft_wrap=True)
+    console.print(f"{len(listed)} findings", markup=False)

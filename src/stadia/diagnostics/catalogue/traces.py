@@ -1,0 +1,110 @@
+"""Where each finding comes from, and what proves it. Imports no torch.
+
+Lines are those of the project's specifications: "4.1 A5" of the self-supervised one (section 4), "F-09" of metric scale (section 7), and
+"D-09", "P-20", "M-14" of DPT, pose and mask (section 4). A finding without a line names the bug that was seen here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """lines: of the specifications.  here: the bug that was seen here, where there is no line.
+
+    proof: the file of the mutation that must be found by this code.
+    """
+
+    proof: str
+    lines: tuple[str, ...] = ()
+    here: str = ""
+
+
+RECORDINGS = "tests/mutations/recordings.py"
+_MASKS = "tests/diagnostics/test_height_findings.py"
+_SIGMA = "tests/diagnostics/test_uncertainty_findings.py"
+_OBJECTS = "tests/diagnostics/test_object_findings.py"
+_OVERLAYS = "tests/diagnostics/test_overlay_findings.py"
+_SCORES = "tests/diagnostics/test_watching_scores.py"
+_WATCH = "tests/diagnostics/test_watch.py"
+_ENGINE = "tests/diagnostics/test_engine.py"
+
+TRACES: dict[str, Trace] = {
+    "D01": Trace(_ENGINE, here="a recording whose file was cut off stopped an epoch on one worker without its name"),
+    "D02": Trace(RECORDINGS, ("4.2 U1",)),
+    "D03": Trace(RECORDINGS, ("4.1 D9",)),
+    "D04": Trace(RECORDINGS, ("4.1 D8",)),
+    "D05": Trace(RECORDINGS, ("4.1 H1",)),
+    "D06": Trace(RECORDINGS, ("4.0 scale fingerprint", "D-10")),
+    "D07": Trace(RECORDINGS, ("4.0 WIR", "4.1 H2")),
+    "D08": Trace(RECORDINGS, ("D-09", "4.5 9")),
+    "D09": Trace(RECORDINGS, ("4.1 H8", "4.3 10", "D-14")),
+    "D10": Trace(RECORDINGS, ("4.1 H8",)),
+    "D11": Trace(RECORDINGS, ("4.1 D7",)),
+    "D12": Trace(RECORDINGS, ("4.1 H1",)),
+    "D13": Trace("tests/diagnostics/test_shared_drives.py", ("4.3 10", "D-14")),
+    "K01": Trace(RECORDINGS, ("4.1 D6",)),
+    "K02": Trace(RECORDINGS, ("4.2 U2",)),
+    "K03": Trace(RECORDINGS, ("4.1 D6",)),
+    "K04": Trace(RECORDINGS, ("4.1 D6", "4.1 D7")),
+    "K05": Trace(RECORDINGS, ("4.1 D6",)),
+    "K06": Trace(RECORDINGS, ("4.1 D6",)),
+    "K07": Trace("tests/diagnostics/test_forms_of_the_rig.py", ("4.1 D5",)),
+    "E01": Trace(RECORDINGS, ("4.1 D1",)),
+    "E02": Trace(RECORDINGS, ("4.0 plane sweep", "4.1 D1")),
+    "E03": Trace(RECORDINGS, ("4.1 D3",)),
+    "E04": Trace(RECORDINGS, ("4.1 D2", "4.1 D4", "4.2 U4", "4.2 U5")),
+    "E05": Trace(RECORDINGS, ("4.1 D4", "4.2 U7")),
+    "E06": Trace(RECORDINGS, ("4.1 E4",)),
+    "E07": Trace(RECORDINGS, ("4.1 H2", "4.1 H3", "4.1 D10")),
+    "E08": Trace(RECORDINGS, ("4.1 H4", "P-20")),
+    "E09": Trace(RECORDINGS, ("4.2 U6",)),
+    "U01": Trace(_SIGMA, ("4.1 C3",)),
+    "U02": Trace(_SIGMA, ("4.1 C3", "4.1 A17")),
+    "U03": Trace(_SIGMA, ("4.1 C1", "4.1 C2", "4.1 C4")),
+    "H01": Trace(_MASKS, ("F-31",)),
+    "H02": Trace(_MASKS, ("F-30",)),
+    "H03": Trace(_MASKS, here="masks of cropped pictures trained as if they fitted"),
+    "H04": Trace(_MASKS, ("F-24",)),
+    "H05": Trace(_MASKS, ("F-01",)),
+    "H06": Trace("tests/recipes/test_metric.py", ("F-11", "F-20")),
+    "H07": Trace("tests/recipes/test_metric.py", ("F-32",)),
+    "H08": Trace(_MASKS, ("F-12",)),
+    "H09": Trace(_MASKS, ("F-08",)),
+    "H10": Trace(_MASKS, ("F-07",)),
+    "H11": Trace(_MASKS, ("F-09",)),
+    "H12": Trace(_MASKS, ("F-13",)),
+    "H13": Trace(_MASKS, ("F-14",)),
+    "H14": Trace(_MASKS, ("F-15",)),
+    "H15": Trace(_MASKS, ("F-18",)),
+    "H16": Trace(_MASKS, ("F-01",)),
+    "O01": Trace(_OBJECTS, here="objects of BOP that no pixel showed were learnt from"),
+    "O02": Trace(_OBJECTS, ("P-03", "P-04")),
+    "O03": Trace(_OBJECTS, here="a class of which training had no object was scored as a failure"),
+    "O04": Trace(_OBJECTS, here="NOCS's layout leaves objects without a pose"),
+    "O05": Trace(_OBJECTS, ("P-13", "P-19")),
+    "C01": Trace(_OVERLAYS, ("M-14", "M-16")),
+    "C02": Trace(_OVERLAYS, ("M-14",)),
+    "C03": Trace(_OVERLAYS, ("M-15",)),
+    "C04": Trace(_OVERLAYS, ("M-15",)),
+    "C05": Trace(_OVERLAYS, ("M-17", "4.5 9")),
+    "C06": Trace(_OVERLAYS, ("M-13",)),
+    "C07": Trace(_OVERLAYS, ("M-23",)),
+    "C08": Trace(_OVERLAYS, ("M-18",)),
+    "C09": Trace(_OVERLAYS, here="a photograph without alpha, given as a foreground, covered its background"),
+    "C10": Trace(_SCORES, ("M-07",)),
+    "C11": Trace(_SCORES, ("M-04",)),
+    "C12": Trace(_SCORES, ("M-05",)),
+    "C13": Trace("tests/recipes/test_overlay.py", ("M-22",)),
+    "T01": Trace(_WATCH, ("D-01", "4.3 1")),
+    "T02": Trace(_WATCH, ("D-19", "4.1 G4")),
+    "T03": Trace(_WATCH, ("D-11", "4.1 B3")),
+    "T04": Trace(_WATCH, ("4.1 H7",)),
+    "T05": Trace(_WATCH, ("4.1 H7",)),
+    "T06": Trace("tests/training/test_phases.py", ("M-09",)),
+    "T07": Trace(_MASKS, ("F-16",)),
+    "N01": Trace(_ENGINE, here="a check that could not run was taken for one that had found nothing"),
+    "N02": Trace(_ENGINE, here="a check of some recordings was taken for one of all"),
+}
+"""By the finding's code."""
