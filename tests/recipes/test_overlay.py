@@ -119,6 +119,8 @@ def test_validation_says_the_same_whatever_the_order_and_the_batches(trained: Ru
     for other in found[1:]:
         assert other == pytest.approx(found[0], rel=1e-6)
     assert overlay_scores([]) == {}
+    on_disk = read_json(trained.folder / "scores" / "val.json")["metrics"]
+    assert on_disk == pytest.approx(found[0], rel=1e-5), "the same network, asked for files"
 
 
 def test_weights_are_shares_of_the_gradient_and_are_logged(trained: Run, config: OverlayConfig) -> None:
