@@ -1,7 +1,9 @@
 """What the recipe `metric` learns of scale, from mono video of RoadWorld alone: a training a case, scored on worlds of the test split.
 
-    python experiments/metric_roadworld.py OUT --cases plain off bad prior --cameras 1.65 --steps 2000
-    python experiments/metric_roadworld.py OUT --cases plain --cameras 1.2,1.65,2.1
+    python experiments/metric_roadworld.py OUT --cases off --steps 3000 --overrides loss.pyramid=4
+    python experiments/metric_roadworld.py OUT --cases plain bad prior --cameras 1.65 1.2 2.1 1.2,1.65,2.1 --start OUT/runs/THAT_RUN
+
+From random weights depth and motion have to be learnt first: every case starts from one training without a scale, the first line.
 
 Cases: `plain`; `off`, the recipe's part switched off (both weights 0); `bad`, 30 % of the objects with a wrong height (half of them half,
 half twice as high, by masks/heights.json); `prior`, a prior that is 5 % too high. Several cameras, with commas, are worlds of each in one
@@ -37,8 +39,9 @@ from stadia.recipes.metric import Metric
 
 CAP_M, WRONG = 80.0, 0.3
 SMALL = (
-    "data.height=64", "data.width=224", "model.encoder=mobilenetv3_small_100", "model.pose_encoder=mobilenetv3_small_050",
-    "model.pretrained=false", "model.decoder_channels=[8,16,24,32,64]", "model.translation_scale=0.2", "scale.object_height=0.1",
+    "data.height=64", "data.width=224", "model.encoder=mobilenetv3_small_100",
+    "model.pose_net=correlation", "model.pretrained=false", "model.decoder_channels=[8,16,24,32,64]", "model.translation_scale=0.2",
+    "model.scales=1", "loss.pyramid=2", "scale.object_height=0.02", "most_epochs=6",
     "road.border_px=2", "optimiser.lr=1e-3", "schedule.warmup_steps=50", "training.max_epochs=null", "training.batch_size=6",
     "training.clip_norm=1.0", "training.threads=1", "training.workers=0", "training.log_every=50", "training.validate_every=500",
     "training.pictures_every=0", 'training.loggers=["csv"]',
@@ -72,7 +75,7 @@ def words(case: str) -> tuple[str, ...]:
     higher = {"car": {"mean_m": 1.05 * car.mean_m, "spread_m": car.spread_m, "source": "5 % too high, to see what it does"}}
     return {
         "plain": (),
-        "off": ("scale.object_height=0", "scale.camera_height=0"),
+        "off": ("scale.object_height=0", "scale.camera_height=0", "first_height=depth"),
         "bad": ("road.heights=each",),
         "prior": (f"road.priors={json.dumps(higher)}",),
     }[case]
@@ -110,7 +113,8 @@ def scores(predictor: Predictor, data: Path) -> dict[str, float]:
 
 def run(case: str, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """One training."""
-    overrides = (*SMALL, "road.priors=roadworld", f"training.max_steps={arguments.steps}", *words(case), *arguments.overrides)
+    start = () if arguments.start is None else (f"start_from={arguments.start}",)
+    overrides = (*SMALL, "road.priors=roadworld", f"training.max_steps={arguments.steps}", *start, *words(case), *arguments.overrides)
     config = recipes.configure("metric", overrides, seed=arguments.seed, data={"path": str(data)})
     started = time.perf_counter()
     finished = recipes.train(config, out=arguments.out / "runs", despite_findings=True)
@@ -125,7 +129,10 @@ def run(case: str, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "camera_error": {name: metres / true[name] - 1 for name, metres in learnt.items()},
         **scores(predictor, data),
         "claim": str(task.claim),
+        "first_camera_m": dict(task.config.heights.known_m),
         "steps": arguments.steps,
+        "start": None if arguments.start is None else str(arguments.start.name),
+        "overrides": arguments.overrides,
         "seed": arguments.seed,
         "cores": len(os.sched_getaffinity(0)),
         "threads": 1,
@@ -142,6 +149,7 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=40, help="that train, in a data set")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="a run or a checkpoint of this recipe whose weights every case starts from")
     parser.add_argument("--overrides", nargs="*", default=[], help="of the configuration, key=value")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -106,7 +106,8 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         objects = objects.reshape(instance.shape) + (0 if kept[0] == 0 else 1)
         kept = kept[kept > 0]
         class_names = [names.get(int(masks.semantic[instance == number][0]), "") for number in kept]
-        known = [self._height(recording, meta.index, meta.side, int(n), name) for n, name in zip(kept, class_names, strict=True)]
+        of_frame = recording, meta.index, meta.side
+        known = [known_height(*of_frame, int(n), name, self.config) for n, name in zip(kept, class_names, strict=True)]
         heights = torch.tensor(known, dtype=torch.float32).reshape(-1, 2)
         return PackedRoad(
             frames=frames,
@@ -158,17 +159,6 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
     def _class(self, name: str) -> int:
         return self.classes.index(name) if name in self.classes else -1
 
-    def _height(self, recording: Recording, index: int, side: str, number: int, name: str) -> tuple[float, float]:
-        """Mean and spread in metres, NaN where none is known or asked for."""
-        if name not in self.config.objects:
-            return math.nan, math.nan
-        if self.config.heights == "each" and recording.mask_reader is not None:
-            own = recording.mask_reader.heights_m(recording.stem(index, side), side)
-            if number in own:
-                return own[number]
-        prior = prior_of(name, self.config.height_priors)
-        return (math.nan, math.nan) if prior is None else (prior.mean_m, prior.spread_m)
-
     def _masks(self, recording: Recording, index: int, side: str) -> RoadMasks:
         store = self._stores.get((recording.name, side))
         return _from_planes(self._planes(recording, index, side) if store is None else store.planar(index))
@@ -216,6 +206,18 @@ def group_of(recording: Recording, config: RoadConfig) -> str:
 def camera_groups(recordings: Sequence[Recording], config: RoadConfig) -> dict[str, int]:
     """The groups of these recordings by name, numbered in the order of their names."""
     return {name: number for number, name in enumerate(sorted({group_of(recording, config) for recording in recordings}))}
+
+
+def known_height(recording: Recording, index: int, side: str, number: int, name: str, config: RoadConfig) -> tuple[float, float]:
+    """Mean and spread in metres of an object of this number and class, NaN where none is known or asked for."""
+    if name not in config.objects:
+        return math.nan, math.nan
+    if config.heights == "each" and recording.mask_reader is not None:
+        own = recording.mask_reader.heights_m(recording.stem(index, side), side)
+        if number in own:
+            return own[number]
+    prior = prior_of(name, config.height_priors)
+    return (math.nan, math.nan) if prior is None else (prior.mean_m, prior.spread_m)
 
 
 def _from_planes(planes: NDArray[np.uint8]) -> RoadMasks:

@@ -121,7 +121,7 @@ def _boxed(frames: Sequence[SeenFrame], config: CameraHeightConfig) -> tuple[Box
                 continue
             of_frame.append(number)
             place.append(at)
-            boxes.append(_box_to(torch.tensor(one.box_px, dtype=torch.float64), frame.K, frames[0].K))
+            boxes.append(box_to(torch.tensor(one.box_px, dtype=torch.float64), frame.K, frames[0].K))
             heights.append((prior.mean_m, prior.spread_m) if prior else (math.nan, math.nan))
             flags.append((one.hidden, one.cut))
     box_px = torch.stack(boxes) if boxes else torch.zeros(0, 4, dtype=torch.float64)
@@ -130,7 +130,7 @@ def _boxed(frames: Sequence[SeenFrame], config: CameraHeightConfig) -> tuple[Box
     return BoxedObjects(torch.tensor(of_frame, dtype=torch.int64), box_px, height_m, spread_m, hidden, cut), place
 
 
-def _box_to(box: Tensor, K: NDArray[np.float64], K_to: NDArray[np.float64]) -> Tensor:
+def box_to(box: Tensor, K: NDArray[np.float64], K_to: NDArray[np.float64]) -> Tensor:
     """A box (4,) in the pixels of a camera that looks the same way."""
     scale = torch.tensor([K_to[0, 0] / K[0, 0], K_to[1, 1] / K[1, 1]] * 2)
     return (box - torch.tensor([K[0, 2], K[1, 2]] * 2)) * scale + torch.tensor([K_to[0, 2], K_to[1, 2]] * 2)

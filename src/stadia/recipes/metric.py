@@ -180,12 +180,16 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
         return replace(report, seen={**report.seen, **self._seen(depth, road, known), **looks})
 
     def shares(self) -> Shares:
-        """Of both weights in this epoch. As long as a group's height is not known, the objects keep theirs."""
+        """Of both weights in this epoch. As long as a group's height is not known, the objects keep theirs; where all are known before,
+        the cameras' heights have all of theirs from the first step.
+        """
         assert self.plan is not None
         asked, third = self.config.hand_over_epochs, (self._epoch_of(self.plan.total_steps) + 1) // 3
         shares = hand_over(self.heights.epoch, epochs=max(third, FEWEST_EPOCHS) if asked == "auto" else asked)
         missing = any(not math.isfinite(self._metres(group)) for group in range(len(self.groups)))
-        return Shares(1.0, shares.camera) if missing else shares
+        if missing:
+            return Shares(1.0, shares.camera)
+        return Shares(shares.objects, 1.0) if len(self.config.heights.known_m) >= len(self.groups) else shares
 
     def _metres(self, group: int) -> float:
         return self.heights.heights[group].metres if group in self.heights.heights else math.nan

@@ -21,6 +21,8 @@ class MetricConfig(SelfSupervisedConfig):
 
     recipe: whose configuration this is.
     camera_groups: the mounts of the cameras, or the recordings, that each have a height; settled from the data by road.cameras.
+    first_height: of a group of cameras, before depth says one: "silhouettes" takes what objects of known height say by masks alone,
+        where they are sure enough (docs/metric.md), and it teaches from the first step on; "depth" waits for `heights.first_epoch`.
     most_epochs: what counts as an epoch here and in `heights`: one of the data's, or several together where these are gone through more
         often than this. One pass through little data teaches too little of depth to learn a height from.
     hand_over_epochs: within so many epochs the objects hand the scale over to the camera's height. "auto": a third of the training's, and
@@ -36,6 +38,7 @@ class MetricConfig(SelfSupervisedConfig):
     heights: CameraHeightsConfig = CameraHeightsConfig()
     scale: MetricScaleConfig = MetricScaleConfig()
     camera_groups: tuple[str, ...] | Literal["auto"] = "auto"
+    first_height: Literal["silhouettes", "depth"] = "silhouettes"
     most_epochs: Annotated[int, Field(ge=3)] = 12
     hand_over_epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     unmask_road: bool = True

@@ -18,6 +18,8 @@ from stadia.data.road_survey import survey_road
 from stadia.data.sources import format_of
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.heights import mask_findings
+from stadia.geometry.height_survey import HeightSurvey
+from stadia.recipes.first_heights import first_heights
 from stadia.recipes.loaders import loaders
 from stadia.recipes.metric_config import MetricConfig
 from stadia.recipes.video import VideoData, open_video, unique_recordings
@@ -27,12 +29,15 @@ RoadLoader = Loader[PackedRoad, Batch[Inputs, RoadTargets]]
 
 @dataclass(frozen=True)
 class RoadData(VideoData):
-    """Batches of road video, what is known of the road, and the number of each group of cameras by its name."""
+    """Batches of road video, what is known of the road, the number of each group of cameras by its name, and what silhouettes say of the
+    heights of these before anything is trained (`first_heights`).
+    """
 
     train: RoadLoader  # type: ignore[assignment]
     val: RoadLoader | None  # type: ignore[assignment]
     road: RoadConfig
     groups: Mapping[str, int]
+    first: Mapping[int, HeightSurvey]
 
     @property
     def facts(self) -> dict[str, object]:
@@ -66,5 +71,14 @@ def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfi
 
     val = None if data.val is None else with_road(data.val.samples)
     train, val_loader = loaders(with_road(data.train.samples), val, config.training, seed=config.seed)
-    settled = config.model_copy(update={"data": data.config, "camera_groups": tuple(groups)})
-    return settled, RoadData(data.config, data.split, train, val_loader, config.road, groups)
+    first = first_heights(unique_recordings(data.split.train), groups, config.road) if config.first_height == "silhouettes" else {}
+    for name, group in groups.items():
+        if group in first and group not in config.heights.known_m:
+            said = first[group]
+            of = f" of the cameras '{name}'" if name else ""
+            interval = f"{said.camera_height_m:.2f} m (95 %: {said.low_m:.2f} to {said.high_m:.2f})"
+            console.print(f"note: silhouettes alone say a height{of} of {interval}, which teaches from the first step", soft_wrap=True)
+    known = {**{group: round(said.camera_height_m, 4) for group, said in first.items()}, **config.heights.known_m}
+    heights = config.heights.model_copy(update={"known_m": known})
+    settled = config.model_copy(update={"data": data.config, "camera_groups": tuple(groups), "heights": heights})
+    return settled, RoadData(data.config, data.split, train, val_loader, config.road, groups, first)
