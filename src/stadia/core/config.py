@@ -62,7 +62,9 @@ def parse_value(text: str) -> Any:
 
 
 def _submodel(annotation: Any) -> type[StrictModel] | None:
-    """The StrictModel in an annotation (also in `Model | None`), if there is one."""
+    """The StrictModel in an annotation (also in `Model | None`), if there is one; of a list of them, which is one value, there is none."""
+    if get_origin(annotation) in (tuple, list):
+        return None
     candidates = (annotation, *get_args(annotation))
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, StrictModel)), None)
 
