@@ -51,7 +51,7 @@ SMALL = (
 def worlds(out: Path, cameras_m: tuple[float, ...], count: int, seed: int) -> Path:
     """RoadWorld with one camera, each world with one of these heights."""
     config = RoadWorldConfig(
-        train=count, val=2, test=4 * len(cameras_m), frames=25, height=64, width=224, stereo=False, camera_height_m=cameras_m
+        train=count, val=2, test=4 * len(cameras_m), frames=25, height=128, width=448, stereo=False, camera_height_m=cameras_m
     )
     return write_roadworld(config, out, seed=seed).parent
 

@@ -10,6 +10,7 @@ import pytest
 
 from stadia.core.recording import RoadMasks
 from stadia.data.road_config import RoadConfig
+from stadia.geometry.height_of_drives import TOP_BEHIND_FOOT_M
 from stadia.recipes.first_heights import first_heights
 
 CAR, F, ROWS, COLUMNS, HORIZON = 9, 300.0, 160, 480, 60.0
@@ -38,7 +39,7 @@ class Street:
         said = {}
         for number, z in enumerate(sorted(random.uniform(8, 35, 3), reverse=True), start=1):
             high_m = 1.5 + 0.05 * random.standard_normal()
-            foot, top = HORIZON + F * self.camera_m / z, HORIZON + F * (self.camera_m - high_m) / z
+            foot, top = HORIZON + F * self.camera_m / z, HORIZON + F * (self.camera_m - high_m) / (z + TOP_BEHIND_FOOT_M)
             rows, left = slice(round(top), round(foot)), int(random.uniform(20, COLUMNS - 120))
             columns = slice(left, left + int(F * 1.8 / z))
             instance[rows, columns], semantic[rows, columns] = number, CAR
@@ -65,21 +66,23 @@ class Street:
 def test_each_group_has_the_height_of_its_own_cameras():
     streets = [Street("low", 1.2), Street("middle", 1.65), Street("high", 2.1)]
     found = first_heights(streets, {"high": 0, "low": 1, "middle": 2}, RoadConfig(priors=PRIORS))
-    assert {number: said.camera_height_m for number, said in found.items()} == pytest.approx({0: 2.1, 1: 1.2, 2: 1.65}, rel=0.04)
-    assert all(said.low_m < said.camera_height_m < said.high_m for said in found.values())
+    assert {number: said.height_m for number, said in found.items()} == pytest.approx({0: 2.1, 1: 1.2, 2: 1.65}, rel=0.04)
+    assert all(said.low_m < said.height_m < said.high_m for said in found.values())
 
 
 def test_three_in_ten_wrong_heights_are_outvoted_and_not_ignored():
     street = Street("drive", 1.65, wrong=0.3)
     found = first_heights([street], {"drive": 0}, RoadConfig(priors=PRIORS, heights="each"))
-    assert found[0].camera_height_m == pytest.approx(1.65, rel=0.05)
+    assert found[0].height_m == pytest.approx(1.65, rel=0.05)
     for said in street.said:
         said.update({number: (2 * high, spread) for number, (high, spread) in said.items()})
     again = first_heights([street], {"drive": 0}, RoadConfig(priors=PRIORS, heights="each"))
-    assert again[0].camera_height_m == pytest.approx(2 * found[0].camera_height_m, rel=0.02)  # they are what is read
+    assert again[0].height_m == pytest.approx(2 * found[0].height_m, rel=0.02)  # they are what is read
 
 
 def test_a_group_that_says_too_little_has_none():
     few, none = Street("few", 1.65, frames=1), Street("none", 1.65, frames=4)
     none.mask_reader.classes = {1: "road"}
-    assert first_heights([few, none], {"few": 0, "none": 1}, RoadConfig(priors=PRIORS)) == {}
+    assert (
+        first_heights([few, none], {"few": 0, "none": 1}, RoadConfig(priors=PRIORS)) == {}
+    )  # of which one has three objects, the other none

@@ -263,3 +263,16 @@ def test_a_road_that_is_no_plane_yet_has_no_height(roads_apart, refused):
     assert heights.known(torch.tensor([0])).isnan().item() == refused
     if refused:
         assert f"{np.expm1(roads_apart):+.0%}" in found.refused
+
+
+@pytest.mark.parametrize(("camera_m", "used"), [(1.65, True), (1.9, False), (1.4, False)])
+def test_depth_may_not_say_what_silhouettes_exclude(camera_m, used):
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0, known_m={0: 1.7}, between_m={0: (1.6, 1.75)}))
+    epoch_of(heights, camera_m, spread=0.01)
+    found = heights.begin(1)[0]
+    assert (found.refused == "") == used
+    if used:
+        assert 1.6 < heights.known(torch.tensor([0])).item() < 1.7
+    else:
+        assert "1.60 to 1.75 m by silhouettes alone" in found.refused
+        assert heights.known(torch.tensor([0])).item() == pytest.approx(1.7)

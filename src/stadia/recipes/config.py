@@ -16,8 +16,8 @@ class RecipeConfig(StrictModel):
     recipe: its name in the table.
     name: of the run's folder.
     seed: of everything random.
-    start_from: a checkpoint (or a run's folder: its best) of this recipe, whose weights the training starts from; optimiser and
-        schedule are new.
+    start_from: a checkpoint (or a run's folder: its best) of this recipe (metric: or of selfsup), whose weights the training starts
+        from; optimiser and schedule are new.
     """
 
     recipe: str

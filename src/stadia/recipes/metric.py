@@ -53,6 +53,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
     """
 
     recipe = "metric"
+    starts_from, of_data = ("selfsup",), ("camera_m",)
     best_metrics = ()  # the last counts: a residual says nothing of the scale, and where ground truth chose, labels would have a say
 
     camera_m: Tensor  # (groups,) the cameras' heights that the weights were trained with, NaN where none was known

@@ -18,7 +18,7 @@ from stadia.data.road_survey import survey_road
 from stadia.data.sources import format_of
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.heights import mask_findings
-from stadia.geometry.height_survey import HeightSurvey
+from stadia.geometry.height_of_drives import DrivesHeight
 from stadia.recipes.first_heights import first_heights
 from stadia.recipes.loaders import loaders
 from stadia.recipes.metric_config import MetricConfig
@@ -37,7 +37,7 @@ class RoadData(VideoData):
     val: RoadLoader | None  # type: ignore[assignment]
     road: RoadConfig
     groups: Mapping[str, int]
-    first: Mapping[int, HeightSurvey]
+    first: Mapping[int, DrivesHeight]
 
     @property
     def facts(self) -> dict[str, object]:
@@ -76,9 +76,10 @@ def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfi
         if group in first and group not in config.heights.known_m:
             said = first[group]
             of = f" of the cameras '{name}'" if name else ""
-            interval = f"{said.camera_height_m:.2f} m (95 %: {said.low_m:.2f} to {said.high_m:.2f})"
+            interval = f"{said.height_m:.2f} m (95 %: {said.low_m:.2f} to {said.high_m:.2f})"
             console.print(f"note: silhouettes alone say a height{of} of {interval}, which teaches from the first step", soft_wrap=True)
-    known = {**{group: round(said.camera_height_m, 4) for group, said in first.items()}, **config.heights.known_m}
-    heights = config.heights.model_copy(update={"known_m": known})
+    known = {**{group: round(said.height_m, 4) for group, said in first.items()}, **config.heights.known_m}
+    between = {**{group: (said.low_m, said.high_m) for group, said in first.items()}, **config.heights.between_m}
+    heights = config.heights.model_copy(update={"known_m": known, "between_m": between})
     settled = config.model_copy(update={"data": data.config, "camera_groups": tuple(groups), "heights": heights})
     return settled, RoadData(data.config, data.split, train, val_loader, config.road, groups, first)

@@ -51,12 +51,16 @@ class Recipe(Task[InputsT, TargetsT], Generic[ConfigT, DataT, InputsT, TargetsT]
     Beside what is declared here a recipe says what `Task` asks: `recipe`, `best_metrics`, `step`, `validate`, `pictures`.
 
     in_stages: whether `training.stages` may train it at several sizes, by `data.height` and `data.width`: no weight is bound to a size.
+    starts_from: other recipes whose checkpoints `start_from` takes: their networks are the same.
+    of_data: buffers that tell of a training's own data; they are not taken from what it starts from.
 
     Args:
         config: with every "auto" settled, as `prepare` gives it back.
     """
 
     in_stages: ClassVar[bool] = False
+    starts_from: ClassVar[tuple[str, ...]] = ()
+    of_data: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ConfigT) -> None:
         super().__init__(config.optimiser, config.schedule)

@@ -18,7 +18,7 @@ def check_start(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
     if config.start_from is None:
         recipe.check_start(config)
     else:
-        check_recipe(Checkpoint.open(Path(config.start_from)), recipe.recipe)
+        check_recipe(Checkpoint.open(Path(config.start_from)), (recipe.recipe, *recipe.starts_from))
 
 
 def started_task(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData, run: Run) -> AnyRecipe:
@@ -47,6 +47,6 @@ def build_task(recipe: type[AnyRecipe], config: RecipeConfig, *, resumed: bool) 
     if config.start_from is None:
         return recipe(config)
     task, checkpoint = recipe(without_pretrained(config)), Checkpoint.open(Path(config.start_from))
-    load_weights(checkpoint, task, recipe=recipe.recipe)
+    load_weights(checkpoint, task, recipe=(recipe.recipe, *recipe.starts_from), without=recipe.of_data)
     task.started_from = f"{checkpoint.path}, step {checkpoint.header.step}"
     return task

@@ -248,10 +248,14 @@ class CameraHeights:
 
     def _estimate(self, said: Said, epoch: int) -> Estimate:
         try:
-            return estimate(said, epoch, self.config)
+            found = estimate(said, epoch, self.config)
         except RunError as error:
             nothing = math.nan
             return Estimate(nothing, 0, len(said.group), 0.0, nothing, nothing, refused=error.found, apart=str(error))
+        low, high = self.config.between_m.get(int(said.group[0]), (0.0, math.inf))
+        if found.refused or low <= found.camera_m <= high:
+            return found
+        return replace(found, refused=f"{found.camera_m:.2f} m by depth, and {low:.2f} to {high:.2f} m by silhouettes alone")
 
     def _after(self, height: Height, found: Estimate, epoch: int) -> Height:
         config = self.config

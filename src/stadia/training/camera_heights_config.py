@@ -13,6 +13,7 @@ class CameraHeightsConfig(StrictModel):
     """The camera's height above the road, one of each group of cameras mounted alike, from all objects of an epoch together.
 
     known_m: heights in metres, by group, that are known before: they teach from the first step on, and are the first of the average.
+    between_m: lowest and highest, by group, that depth may say: what is known without it leaves no more open (`first_height`).
     first_epoch: at the end of this epoch, from 0, the first height is taken; and at the end of each later one.
     last_epoch: the last at whose end a height is taken; -1: none, so that known_m stays. None: every epoch.
     test_from_epoch: objects that are odd against the horizon are left out from this epoch on; a horizon has to be learnt first.
@@ -27,6 +28,7 @@ class CameraHeightsConfig(StrictModel):
     """
 
     known_m: dict[int, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    between_m: dict[int, tuple[float, float]] = Field(default_factory=dict)
     first_epoch: int = Field(default=1, ge=0)
     last_epoch: int | None = Field(default=None, ge=-1)
     test_from_epoch: int = Field(default=2, ge=0)

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,57 +130,49 @@ class Checkpoint:
         return tensors
 
 
-def load_weights(checkpoint: Checkpoint, module: nn.Module, *, recipe: str, partial: bool = False) -> list[str]:
+def load_weights(checkpoint: Checkpoint, module: nn.Module, *, recipe: str | Sequence[str], without: Collection[str] = ()) -> None:
     """Copy a checkpoint's weights into a module.
 
     Args:
         checkpoint: from `Checkpoint.open`.
         module: the one whose state_dict was saved (a recipe's Task).
-        recipe: what the caller is; the checkpoint must be of the same.
-        partial: load what fits by name and shape, and leave the rest as it is.
+        recipe: what the caller is; the checkpoint must be of the same, or of one of these.
+        without: names that stay as the module has them, and need not be in the checkpoint.
 
-    Returns the names that were left as they are: empty unless `partial`.
-    Raises CheckpointError where the recipe, a name or a shape differs; with `partial`, only where nothing fits.
+    Raises CheckpointError where the recipe, a name or a shape differs; the module is as it was then.
     """
     check_recipe(checkpoint, recipe)
-    weights = checkpoint.weights()
-    if not partial:
-        check_weights(checkpoint, weights, module)
-    own = module.state_dict()
-    fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
-    if not fitting:
-        raise CheckpointError(
-            checkpoint.path, found="no tensor that fits", expected=f"weights of '{recipe}'", cure="pass another checkpoint"
-        )
-    module.load_state_dict(fitting, strict=False)
-    return [name for name in own if name not in fitting]
+    weights = {name: tensor for name, tensor in checkpoint.weights().items() if name not in without}
+    check_weights(checkpoint, weights, module, without=without)
+    module.load_state_dict(weights, strict=False)
 
 
-def check_recipe(checkpoint: Checkpoint, recipe: str) -> None:
-    """Raise CheckpointError where the checkpoint is of another recipe."""
-    if checkpoint.header.recipe != recipe:
+def check_recipe(checkpoint: Checkpoint, recipe: str | Sequence[str]) -> None:
+    """Raise CheckpointError where the checkpoint is of another recipe, or of none of these."""
+    recipes = (recipe,) if isinstance(recipe, str) else recipe
+    if checkpoint.header.recipe not in recipes:
         raise CheckpointError(
             checkpoint.path,
             found=f"a checkpoint of '{checkpoint.header.recipe}'",
-            expected=f"one of '{recipe}'",
-            cure="pass one of this recipe",
+            expected=f"one of {' or '.join(repr(name) for name in recipes)}",
+            cure="pass one of this recipe" if len(recipes) == 1 else "pass one of these recipes",
         )
 
 
-def check_weights(checkpoint: Checkpoint, weights: Mapping[str, Tensor], module: nn.Module) -> None:
-    """Raise CheckpointError where the weights are not the module's, name by name and shape by shape."""
-    if mistakes := compare_weights(weights, module):
+def check_weights(checkpoint: Checkpoint, weights: Mapping[str, Tensor], module: nn.Module, *, without: Collection[str] = ()) -> None:
+    """Raise CheckpointError where the weights are not the module's, name by name and shape by shape, but for those of `without`."""
+    if mistakes := compare_weights(weights, module, without=without):
         raise CheckpointError(
             checkpoint.path,
             found=f"{len(mistakes)} tensors that do not fit ({'; '.join(mistakes[:3])}{'; ...' if len(mistakes) > 3 else ''})",
             expected=f"the weights of this '{checkpoint.header.recipe}'",
-            cure="build the model from the checkpoint's own config, or ask for a partial load",
+            cure="build the model from the checkpoint's own config",
         )
 
 
-def compare_weights(weights: Mapping[str, Tensor], module: nn.Module) -> list[str]:
-    """What differs between saved weights and a module, a line for each name."""
-    own = module.state_dict()
+def compare_weights(weights: Mapping[str, Tensor], module: nn.Module, *, without: Collection[str] = ()) -> list[str]:
+    """What differs between saved weights and a module, a line for each name that is not in `without`."""
+    own = {name: tensor for name, tensor in module.state_dict().items() if name not in without}
     lines = [f"'{name}' is missing" for name in own if name not in weights]
     lines += [f"'{name}' is not in the model" for name in weights if name not in own]
     lines += [

@@ -1,0 +1,79 @@
+"""What a training of `metric` starts from: heights by silhouettes, and weights of a training that knew no scale."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from rich.console import Console
+
+from stadia.core.config import resolve
+from stadia.core.errors import CheckpointError
+from stadia.geometry.height_of_drives import DrivesHeight
+from stadia.recipes import metric_data
+from stadia.recipes.metric import Metric
+from stadia.recipes.metric_config import MetricConfig
+from stadia.recipes.selfsup import Selfsup
+from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.recipes.starting import build_task, check_start
+from stadia.training.checkpoints import Header, write
+from stadia.training.stream import Plan
+
+
+@pytest.fixture
+def metric(small: SelfsupConfig) -> MetricConfig:
+    values = small.model_dump(mode="json") | {"recipe": "metric", "name": "metric"}
+    return resolve(MetricConfig, values, ("road.priors=roadworld", "training.max_steps=8", "training.batch_size=1"))
+
+
+def says(monkeypatch, *heights_m: float) -> None:
+    """Silhouettes say these, of groups 0, 1, ..."""
+    nothing = torch.zeros(0)
+    found = {group: DrivesHeight(high, 0.95 * high, 1.04 * high, nothing, 20) for group, high in enumerate(heights_m)}
+    monkeypatch.setattr(metric_data, "first_heights", lambda *_: found)
+
+
+def test_the_height_of_silhouettes_teaches_from_the_first_step_and_bounds_what_depth_says(metric, monkeypatch, capsys):
+    says(monkeypatch, 1.7)
+    settled, _ = Metric.prepare(metric, Console(stderr=True))
+    assert settled.heights.known_m == {0: 1.7}
+    assert settled.heights.between_m[0] == pytest.approx((1.615, 1.768))
+    assert "1.70 m (95 %: 1.61 to 1.77)" in capsys.readouterr().err
+    task = Metric(settled)
+    task.plan = Plan(batches_per_epoch=3, accumulate=1, total_steps=60)
+    assert task.shares().camera == 1.0
+    assert Metric.prepare(settled, Console(quiet=True))[0].heights == settled.heights  # as a resumed training does
+
+
+def test_what_the_user_knows_goes_before_it(metric, monkeypatch):
+    says(monkeypatch, 1.7)
+    known = metric.model_copy(update={"heights": metric.heights.model_copy(update={"known_m": {0: 1.4}})})
+    assert Metric.prepare(known, Console(quiet=True))[0].heights.known_m == {0: 1.4}
+
+
+def test_depth_alone_is_asked_for_or_left(metric, monkeypatch):
+    says(monkeypatch, 1.7)
+    waits, _ = Metric.prepare(metric.model_copy(update={"first_height": "depth"}), Console(quiet=True))
+    assert (waits.heights.known_m, waits.heights.between_m) == ({}, {})
+    says(monkeypatch)
+    assert Metric.prepare(metric, Console(quiet=True))[0].heights.known_m == {}
+
+
+def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_along(small, metric, tmp_path):
+    path = tmp_path / "start.safetensors"
+    header = Header(recipe="selfsup", config=small.model_dump(mode="json"), kind="weights", step=3, epoch=0, metrics={})
+    selfsup = Selfsup(small)
+    write(path, header, {"state_dict": selfsup.state_dict()})
+    config = metric.model_copy(update={"start_from": str(path), "camera_groups": ("high", "low")})
+    check_start(Metric, config)
+    task = build_task(Metric, config, resumed=False)
+    assert all(torch.equal(value, selfsup.model.state_dict()[name]) for name, value in task.model.state_dict().items())
+    assert task.camera_m.shape == (2,)
+    assert all(math.isnan(metres) for metres in task.camera_m.tolist())
+
+    task.camera_m.copy_(torch.tensor([2.1, 1.2]))
+    write(path, header.model_copy(update={"recipe": "metric"}), {"state_dict": task.state_dict()})
+    assert build_task(Metric, config, resumed=False).camera_m.isnan().all()
+    with pytest.raises(CheckpointError, match="found a checkpoint of 'metric', expected one of 'selfsup'"):
+        check_start(Selfsup, small.model_copy(update={"start_from": str(path)}))
