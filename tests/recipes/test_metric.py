@@ -58,10 +58,11 @@ def prepared(config: MetricConfig) -> tuple[Metric, Any]:
     return task.train(), data
 
 
-def said(task: Metric, group: int, metres: float, *, count: int = 12, recording: str = "drive") -> None:
+def said(task: Metric, group: int, metres: float, *, count: int = 12, recording: str = "drive", road_m: float = 0) -> None:
     """An epoch's frames that agree on a height."""
     values = torch.full((count,), metres)
-    task.heights.add([recording] * count, torch.full((count,), group), torch.zeros(count), torch.arange(count), values, 0.97 * values)
+    of_frames = [recording] * count, torch.full((count,), group), torch.full((count,), road_m or metres), torch.zeros(count)
+    task.heights.add(*of_frames, torch.arange(count), values, 0.97 * values)
 
 
 def test_it_is_of_one_camera(metric):
@@ -99,6 +100,16 @@ def test_an_epochs_end_gives_the_height_and_the_claim(metric):
     assert task.about["camera_height_m"] == {"1.65 m": pytest.approx(1.6)}
     for part in ("car 1.504 m, spread 0.169 m", "RoadWorld draws", "5 % off"):
         assert part in str(task.about["scale_from"])
+
+
+def test_no_metres_are_claimed_where_depth_says_another_height_than_is_known(metric):
+    task, _ = prepared(metric)
+    task.begin(0)
+    said(task, 0, 1.6, road_m=2.0)
+    task.begin(1)
+    assert task.camera_m.tolist() == pytest.approx([1.6])
+    assert task.claim is Claim.UP_TO_SCALE
+    assert "2.00 m where 1.60 m is known" in task._unsure()
 
 
 def test_objects_keep_their_share_until_every_height_is_known(metric):
@@ -227,7 +238,8 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric, monke
     assert any(not torch.equal(weight, before[name]) for name, weight in task.model.named_parameters())
     assert emptied == [True]
     assert torch.equal(torch.get_rng_state(), random), "nothing else is random in another way"
-    assert task.claim is Claim.METRES
+    assert task.camera_m.tolist() == pytest.approx([1.6])
+    assert task.claim is Claim.UP_TO_SCALE  # of the new networks' depth nothing is known yet
 
 
 @pytest.fixture
@@ -241,7 +253,8 @@ def quick(metric, monkeypatch) -> MetricConfig:
 
 
 def test_a_run_keeps_its_heights_and_claims_by_them_and_goes_on_where_it_crashed(quick, tmp_path, monkeypatch):
-    """Three steps an epoch: the checkpoint of step 4 lies in the middle of one."""
+    """Three steps an epoch: the checkpoint of step 4 lies in the middle of one. In so few steps depth follows no height."""
+    monkeypatch.setattr("stadia.recipes.metric.MOST_OFF", math.inf)
     undisturbed = recipes.train(quick, out=tmp_path / "undisturbed", despite_findings=True)
     facts = json.loads((undisturbed.folder / "run.json").read_text())
     last = undisturbed.folder / "checkpoints" / "last.safetensors"

@@ -38,7 +38,7 @@ def epoch_of(
         said = camera_m * np.exp(rng.normal(0, spread, 8)) * np.where(rng.random(8) < bad, 2.0, 1.0)
         ratio = said if horizon_m is None else said * horizon_m / camera_m
         picture = torch.arange(4).repeat_interleave(2)
-        of_frames = [recording] * 4, torch.full((4,), group), torch.full((4,), roads_apart)
+        of_frames = [recording] * 4, torch.full((4,), group), torch.full((4,), camera_m), torch.full((4,), roads_apart)
         heights.add(*of_frames, picture, torch.from_numpy(said), torch.from_numpy(0.97 * ratio))
 
 
@@ -113,8 +113,8 @@ def test_known_heights_teach_from_the_start_and_may_stay():
 def test_frames_without_objects_are_seen_and_say_nothing():
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
     none, nan = torch.zeros(0), torch.tensor([NAN])
-    heights.add(["drive"] * 8, torch.zeros(8, dtype=torch.long), torch.full((8,), NAN), none.long(), none, none)
-    heights.add(["drive"], torch.zeros(1, dtype=torch.long), nan, torch.zeros(1, dtype=torch.long), nan, nan)
+    heights.add(["drive"] * 8, torch.zeros(8, dtype=torch.long), torch.full((8,), NAN), torch.full((8,), NAN), none.long(), none, none)
+    heights.add(["drive"], torch.zeros(1, dtype=torch.long), nan, nan, torch.zeros(1, dtype=torch.long), nan, nan)
     found = heights.begin(1)[0]
     assert (found.frames, found.frames_seen) == (0, 9)
     assert "0 of 9 frames" in found.refused
@@ -262,7 +262,7 @@ def test_a_road_that_is_no_plane_yet_has_no_height(roads_apart, refused):
     assert bool(found.refused) == refused
     assert heights.known(torch.tensor([0])).isnan().item() == refused
     if refused:
-        assert f"{np.expm1(roads_apart):+.0%}" in found.refused
+        assert f"{np.expm1(abs(roads_apart)):.0%} apart" in found.refused
 
 
 @pytest.mark.parametrize(("camera_m", "used"), [(1.65, True), (1.9, False), (1.4, False)])
@@ -276,3 +276,10 @@ def test_depth_may_not_say_what_silhouettes_exclude(camera_m, used):
     else:
         assert "1.60 to 1.75 m by silhouettes alone" in found.refused
         assert heights.known(torch.tensor([0])).item() == pytest.approx(1.7)
+
+
+def test_frames_that_part_to_both_sides_do_not_cancel():
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
+    epoch_of(heights, roads_apart=0.3, frames=20)
+    epoch_of(heights, roads_apart=-0.3, frames=20)
+    assert "not a road yet" in heights.begin(1)[0].refused

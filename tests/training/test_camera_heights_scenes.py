@@ -64,7 +64,15 @@ def hear(heights: CameraHeights, camera_m: float, *, count: int = 40, bad: float
     objects = segments_of(torch.stack([masks for masks, _ in pairs]))
     said = torch.from_numpy(np.stack([said for _, said in pairs]))[objects.picture, objects.instance]
     seen = object_evidence(depth, HALF, road, objects, said)
-    heights.add([recording] * count, torch.full((count,), group), torch.zeros(count), objects.picture, seen.camera_m, seen.horizon_m)
+    heights.add(
+        [recording] * count,
+        torch.full((count,), group),
+        torch.full((count,), camera_m),
+        torch.zeros(count),
+        objects.picture,
+        seen.camera_m,
+        seen.horizon_m,
+    )
 
 
 @pytest.mark.parametrize("bad", [0.0, 0.3])

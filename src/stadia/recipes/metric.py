@@ -42,6 +42,9 @@ FEWEST_EPOCHS = 4
 PARTS, FEWEST_OF_PART = 8, 25
 """A recording is looked at in so many parts, of at least so many frames: a camera may be moved in the middle of it."""
 
+MOST_OFF = 0.1
+"""What a known height and the height in depth may differ by, in the logarithm, for a claim of metres."""
+
 RoadBatch = Batch[Inputs, RoadTargets]
 
 
@@ -53,16 +56,18 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
     """
 
     recipe = "metric"
-    starts_from, of_data = ("selfsup",), ("camera_m",)
+    starts_from, of_data = ("selfsup",), ("camera_m", "said_m")
     best_metrics = ()  # the last counts: a residual says nothing of the scale, and where ground truth chose, labels would have a say
 
     camera_m: Tensor  # (groups,) the cameras' heights that the weights were trained with, NaN where none was known
+    said_m: Tensor  # (groups,) the same in the depth of the last epoch's frames, NaN where it showed no road
 
     def __init__(self, config: MetricConfig) -> None:
         super().__init__(config)
         self.scale_loss, self.heights = MetricScaleLoss(config.scale), CameraHeights(config.heights)
         self.groups = config.camera_groups if isinstance(config.camera_groups, tuple) else ("",)
         self.register_buffer("camera_m", torch.full((len(self.groups),), math.nan))
+        self.register_buffer("said_m", torch.full((len(self.groups),), math.nan))
         self.frames: dict[str, int] = {}  # of each recording that trains, set by `remember`
         self.after_epochs: dict[str, list[float]] = {name: [] for name in self.groups}  # the heights, for their drift
 
@@ -80,8 +85,9 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
 
     @property
     def claim(self) -> Claim:
-        """Metres where every group of cameras has a height, else depth up to one unknown scale."""
-        return Claim.METRES if bool(self.camera_m.isfinite().all()) else Claim.UP_TO_SCALE
+        """Metres where every group of cameras has a height and depth says it too, else depth up to one unknown scale."""
+        follows = (self.said_m / self.camera_m).log().abs() < MOST_OFF  # NaN does not
+        return Claim.METRES if bool(follows.all()) else Claim.UP_TO_SCALE
 
     @property
     def scored_as(self) -> Claim:
@@ -104,8 +110,18 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
         """Say what the weights came to claim; then as for any depth."""
         run.note(**self.about)
         if self.claim is not Claim.METRES:
-            console.print("note: no metres are claimed: the camera's height was not learnt, see the findings", soft_wrap=True)
+            console.print(f"note: no metres are claimed: {self._unsure()}", soft_wrap=True)
         super().score(data, run, console)
+
+    def _unsure(self) -> str:
+        """Why no metres are claimed."""
+        off = [
+            i for i, (known, said) in enumerate(zip(self.camera_m.tolist(), self.said_m.tolist(), strict=True)) if known > 0 and said > 0
+        ]
+        if not off:
+            return "the camera's height was not learnt, see the findings"
+        told = ", ".join(f"{self.said_m[group]:.2f} m where {self.camera_m[group]:.2f} m is known" for group in off)
+        return f"the depth of the last epoch says a camera's height of {told}; train longer"
 
     # -- a step ---------------------------------------------------------------------------------------------------------
 
@@ -126,6 +142,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
         estimates = self.heights.begin(epoch)
         metres = [self.heights.heights[group].metres if group in self.heights.heights else math.nan for group in range(len(self.groups))]
         self.camera_m.copy_(torch.tensor(metres))
+        self.said_m.copy_(torch.tensor([estimates[group].road_m if group in estimates else math.nan for group in range(len(metres))]))
         for name, height in zip(self.groups, metres, strict=True):
             self.after_epochs[name].append(height)
         by_name = {self.groups[group]: found for group, found in estimates.items() if group < len(self.groups)}
@@ -162,7 +179,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
             apart = (inverse_depth_plane(depth, camera, road.valid)[:, 3] / road.median_height).log()
         if self.training:
             parts = self._parts(batch.meta)
-            self.heights.add(parts, targets.camera_group, apart, objects.picture, evidence.camera_m, evidence.horizon_m)
+            self.heights.add(parts, targets.camera_group, road.median_height, apart, objects.picture, evidence.camera_m, evidence.horizon_m)
         reference = self.heights.by_horizon(targets.camera_group)[objects.picture]
         weight = object_weights(evidence.horizon_m, reference, tolerance=self.config.heights.tolerance)
         weight = weight * road.median_height.isfinite()[objects.picture]  # without a road nothing stands on it

@@ -36,6 +36,7 @@ class Said:
     """What an epoch's frames say.
 
     group, recording: (F,) of each frame.
+    road_m: (F,) the camera's height over the road in each frame's own depth; NaN where it has no road.
     roads_apart: (F,) by what factor two ways to a frame's own camera height part, as a logarithm; NaN where it has no road.
     frame: (M,) the frame of each object.
     camera_m: (M,) the camera's height by its size in depth; NaN where it says none.
@@ -44,6 +45,7 @@ class Said:
 
     group: NDArray[np.int64]
     recording: NDArray[np.str_]
+    road_m: Floats
     roads_apart: Floats
     frame: NDArray[np.int64]
     camera_m: Floats
@@ -54,7 +56,7 @@ class Said:
         mine = self.group == group
         number = np.cumsum(mine) - 1
         objects = mine[self.frame]
-        of_frames = self.group[mine], self.recording[mine], self.roads_apart[mine]
+        of_frames = self.group[mine], self.recording[mine], self.road_m[mine], self.roads_apart[mine]
         return Said(*of_frames, number[self.frame[objects]], self.camera_m[objects], self.horizon_m[objects])
 
 
@@ -66,7 +68,8 @@ class Estimate:
     kept: share of the objects that were believed.  spread: between the frames' quartiles, over the median.
     horizon_m: the median over all objects of what the horizon says without depth; about 3 % too low by its nature. NaN where too few
         agree on it for a test of the others.
-    roads_apart: by what factor two ways to the height of a frame's camera part, as a logarithm, in the median; NaN where no frame says it.
+    road_m: the camera's height over the road in the frames' own depth, their median; NaN where no frame has a road.
+    roads_apart: by what factor two ways to that height part, as a logarithm without sign, in the median; NaN where no frame says it.
     refused: why it is not used; empty where it is.
     apart: why the group's cameras cannot have one height; empty where they can. What was known of its height is forgotten then.
     """
@@ -77,6 +80,7 @@ class Estimate:
     kept: float
     spread: float
     horizon_m: float
+    road_m: float = math.nan
     roads_apart: float = math.nan
     refused: str = ""
     apart: str = ""
@@ -129,9 +133,15 @@ def estimate(said: Said, epoch: int, config: CameraHeightsConfig) -> Estimate:
         kept=float(keep.sum() / max(says.sum(), 1)),
         spread=float((high - low) / camera_m),
         horizon_m=horizon_m,
-        roads_apart=float(np.median(apart)) if len(apart := said.roads_apart[np.isfinite(said.roads_apart)]) else math.nan,
+        road_m=_median(said.road_m),
+        roads_apart=_median(np.abs(said.roads_apart)),
     )
     return replace(found, refused=_refused(found, config, tested=tested))
+
+
+def _median(values: Floats) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else math.nan
 
 
 def _refused(found: Estimate, config: CameraHeightsConfig, *, tested: bool) -> str:
@@ -143,8 +153,9 @@ def _refused(found: Estimate, config: CameraHeightsConfig, *, tested: bool) -> s
         return f"{found.kept:.0%} of the objects agree against the horizon, not more than {config.least_kept:.0%}"
     if found.spread >= config.most_spread:
         return f"the frames' quartiles are {found.spread:.2f} of their median apart, not less than {config.most_spread:g}"
-    if abs(found.roads_apart) >= config.most_apart:
-        return f"a plane through the road is by {math.expm1(found.roads_apart):+.0%} another height than the road's pixels: not a road yet"
+    if found.roads_apart >= config.most_apart:
+        apart = math.expm1(found.roads_apart)
+        return f"a plane through the road and the road's pixels say heights that are {apart:.0%} apart: not a road yet"
     if tested and abs(found.camera_m / found.horizon_m - 1) >= config.most_disagreement:
         return f"{found.camera_m:.2f} m by depth and {found.horizon_m:.2f} m by the horizon, {config.most_disagreement:.0%} apart or more"
     return ""
@@ -197,18 +208,26 @@ class CameraHeights:
         return estimates
 
     def add(
-        self, recordings: Sequence[str], group: Tensor, roads_apart: Tensor, picture: Tensor, camera_m: Tensor, horizon_m: Tensor
+        self,
+        recordings: Sequence[str],
+        group: Tensor,
+        road_m: Tensor,
+        roads_apart: Tensor,
+        picture: Tensor,
+        camera_m: Tensor,
+        horizon_m: Tensor,
     ) -> None:
         """Keep what a training batch says.
 
         Args:
             recordings: B names, of the recording of each picture.
             group: (B,) whole numbers.
-            roads_apart: (B,), see `Said`.
+            road_m, roads_apart: (B,), see `Said`.
             picture: (M,) the picture in this batch of each object.
             camera_m, horizon_m: (M,), see `Said`.
         """
-        said = {"group": group, "roads_apart": roads_apart, "picture": picture, "camera_m": camera_m, "horizon_m": horizon_m}
+        said = {"group": group, "road_m": road_m, "roads_apart": roads_apart}
+        said |= {"picture": picture, "camera_m": camera_m, "horizon_m": horizon_m}
         self._said.append({"recordings": list(recordings), **{name: value.detach() for name, value in said.items()}})
 
     def known(self, group: Tensor) -> Tensor:
@@ -231,6 +250,7 @@ class CameraHeights:
             "said": {
                 "recording": torch.from_numpy(recording.astype(np.int64)),
                 "group": torch.from_numpy(said.group),
+                "road_m": torch.from_numpy(said.road_m),
                 "roads_apart": torch.from_numpy(said.roads_apart),
                 "picture": torch.from_numpy(said.frame),
                 "camera_m": torch.from_numpy(said.camera_m),
@@ -285,6 +305,7 @@ def _joined(parts: Sequence[Sequence[Mapping[str, Any]]]) -> Said:
     return Said(
         group=column("group", np.int64),
         recording=np.array(recordings, dtype=np.str_),
+        road_m=column("road_m", np.float64),
         roads_apart=column("roads_apart", np.float64),
         frame=np.concatenate([np.zeros(0, np.int64), *frame]),
         camera_m=column("camera_m", np.float64),
