@@ -205,6 +205,24 @@ def test_masks_of_another_size_are_resized_and_those_of_another_shape_refused(tm
     one_line(caught.value, "semantic/left/000000.png", "160x64", "160x96")
 
 
+def test_class_numbers_are_bytes_whatever_the_bits_they_are_stored_in(tmp_path, one_line):
+    semantic, instance = numbers()
+    write_masks(tmp_path, semantic.astype(np.uint16), instance, ("000000",))
+    masks = MaskFiles(tmp_path).read("000000", "left", height=HEIGHT, width=WIDTH)
+    np.testing.assert_array_equal(masks.semantic, semantic)
+    wide = semantic.astype(np.uint16)
+    wide[0, 0] = 256 + 7  # a byte of it is the road's number
+    write_masks(tmp_path, wide, instance, ("000000",))
+    with pytest.raises(DataError) as caught:
+        MaskFiles(tmp_path).read("000000", "left", height=HEIGHT, width=WIDTH)
+    one_line(caught.value, "semantic/left/000000.png", "class number 263", "0 to 255", "number the classes anew")
+    for number in (263, -1):
+        (tmp_path / "classes.json").write_text(json.dumps({"7": "road", str(number): "car"}))
+        with pytest.raises(DataError) as caught:
+            MaskFiles(tmp_path)
+        one_line(caught.value, "classes.json", f"class number {number}", "0 to 255")
+
+
 def test_frames_whose_masks_cannot_be_used_have_none(recording, tmp_path):
     semantic, instance = numbers()
     write_masks(tmp_path / "a" / "masks", semantic[:64], instance[:64], ("000002",))

@@ -9,7 +9,7 @@ object). See docs/metric.md.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -34,6 +34,9 @@ OBJECTS = frozenset({*PRIORS["kitti"], *SAME_CLASS, "bus", "bicycle", "motorcycl
 GROUND = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})
 """What objects stand on."""
 
+MOST_CLASS = 255
+"""The largest class number: a byte a pixel is what masks are kept as."""
+
 SHAPE_TOLERANCE = 0.02
 """Of the ratio of the sides: masks may have another size than their picture, and no other shape."""
 
@@ -47,11 +50,14 @@ class _Heights(RootModel[dict[str, dict[int, tuple[float, float]]]]):
 
 
 class MaskFiles:
-    """The masks in a folder, see the module. Raises DataError naming the file where classes.json is missing or damaged."""
+    """The masks in a folder, see the module. Raises DataError naming the file where classes.json is missing, damaged, or has a number that
+    is not from 0 to 255.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.classes: Mapping[int, str] = {number: name.strip().lower() for number, name in self._parsed(_Classes, "classes.json").items()}
+        _check_classes(self.folder / "classes.json", self.classes)
 
     @classmethod
     def beside(cls, recording: Path) -> MaskFiles | None:
@@ -60,11 +66,12 @@ class MaskFiles:
         return None if found is None else cls(found)
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """See `core.recording.MaskReader`."""
+        """See `core.recording.MaskReader`. Raises DataError for class numbers above 255 too."""
         path = self._file("semantic", side, stem)
         if not path.exists():
             return None
         semantic = _resized(path, read_numbers_png(path), height, width)
+        _check_classes(path, [int(semantic.max(initial=0))])
         of_objects = self._file("instance", side, stem)
         if of_objects.exists():
             instance = _resized(of_objects, read_numbers_png(of_objects), height, width)
@@ -125,6 +132,13 @@ def with_masks(recordings: Sequence[Recording], folder: Path) -> None:
             expected="semantic/left/ in it" if len(recordings) == 1 else f"a folder {bare[0].name} with semantic/left/ in it",
             cure="make them: stadia prepare VIDEO --masks",
         )
+
+
+def _check_classes(path: Path, numbers: Iterable[int]) -> None:
+    """Raise DataError for a number that is not from 0 to 255: kept as a byte it would be another class."""
+    if wrong := [number for number in numbers if not 0 <= number <= MOST_CLASS]:
+        cure = "number the classes anew, in classes.json and in the pictures"
+        raise DataError(path, found=f"class number {wrong[0]}", expected=f"0 to {MOST_CLASS}", cure=cure)
 
 
 def _resized(path: Path, numbers: Numbers, height: int, width: int) -> Numbers:
