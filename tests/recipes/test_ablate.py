@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -205,6 +206,35 @@ def test_what_is_refused_before_anything_is_trained(ablate, words, told):
 
 def test_an_equal_budget_by_other_keys_is_one(ablate):
     assert ablate(Trainings(noise), "--change", "wide: training.batch_size=8 training.max_steps=50", "--dry-run")[0] == 0
+
+
+def test_stages_share_out_the_samples_of_one_size(ablate, tmp_path):
+    """Progressive resizing against one size: as many samples, whatever their size; other lengths are refused."""
+    stages = [{"height": 32, "width": 64, "share": 0.5}, {"height": 64, "width": 128, "share": 0.5}]
+    written = (tmp_path / "study.yaml").read_text()
+    for more, expected in ([], 0), (["training.max_steps=200"], 2):
+        words = json.dumps([f"training.stages={json.dumps(stages)}", *more])
+        (tmp_path / "stages.yaml").write_text(written + f"  grown: {{set: {words}}}\n")
+        assert ablate(Trainings(noise), "--dry-run", file="stages.yaml")[0] == expected
+
+
+def test_equal_runs_of_another_study_are_reused(ablate, tmp_path):
+    """Studies on one base train it once: what has the same name and configuration, and has finished, is linked."""
+    ablate(Trainings(noise))
+    shutil.copy(tmp_path / "study.yaml", tmp_path / "more.yaml")
+    again = Trainings(noise)
+    code, _, err = ablate(again, "--change", "warm: schedule.warmup_steps=5", "--reuse", "studies/study", file="more.yaml")
+    assert (code, again.seen) == (0, [f"new warm-seed{seed}" for seed in range(4)])
+    assert "base-seed0: that of studies/study" in err
+    assert verdicts(tmp_path, "more")["verdicts"][0] == verdicts(tmp_path)["verdicts"][0] | {
+        name: verdicts(tmp_path, "more")["verdicts"][0][name]
+        for name in ("p_holm", "detectable")  # three changes instead of two
+    }
+    other = Trainings(noise)
+    ablate(other, "training.max_steps=200", "--reuse", "studies/study", "--reuse", "studies/more", "--name", "longer")
+    assert len(other.seen) == 12  # another configuration is another run
+    code, _, err = ablate(Trainings(noise), "--reuse", "nowhere", "--name", "third")
+    assert (code, "found no study.yaml" in err) == (2, True)
 
 
 def test_a_study_on_the_command_line_alone(ablate, tmp_path, monkeypatch):

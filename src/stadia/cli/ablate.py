@@ -31,6 +31,9 @@ def ablate(
     slurm: Annotated[
         list[str] | None, typer.Option("--slurm", metavar="KEY=VALUE", help="Train on SLURM: submitit's parameters.", show_default=False)
     ] = None,
+    reuse: Annotated[
+        list[Path] | None, typer.Option("--reuse", metavar="STUDY", help="Take equal runs of this study's folder.", show_default=False)
+    ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and stop.")] = False,
 ) -> None:
@@ -60,6 +63,9 @@ def ablate(
     names, direction = _metric(asked)
     folder = StudyFolder(out / asked.name)
     folder.write(asked, runs)
+    for other in reuse or []:
+        for run_name in folder.reuse(StudyFolder(other), runs):
+            typer.echo(f"{run_name}: that of {other}", err=True)
     todo = [job for run in runs if (job := folder.job(run, asked.recipe, retry_failed=retry_failed))]
     _train(folder, runs, names, direction, _launcher(folder, jobs, slurm), todo)
     _judge(folder, asked, runs, names, direction)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,28 @@ class StudyFolder:
             if isinstance(facts, dict) and facts.get("name") == name:
                 named.append((str(facts.get("started")), path.parent.name, path.parent))
         return max(named)[2] if named else None
+
+    def reuse(self, other: StudyFolder, runs: Sequence[Planned]) -> list[str]:
+        """Link finished runs of another study which have the name and the configuration of one that is missing here; their names.
+
+        So studies on one base train it once. Raises RunError where the other folder holds no study.
+        """
+        if not other.study_yaml.exists():
+            raise RunError(other.root, found="no study.yaml", expected="the folder of a study", cure="for example studies/NAME")
+        if other.study["recipe"] != self.study["recipe"]:
+            return []
+        linked = []
+        for run in runs:
+            found, config = other.find(run.name), other.configs / f"{run.name}.json"
+            if found is None or self.find(run.name) is not None or not config.exists():
+                continue
+            if that_matter(differences(read_json(config), run.config)) or Run.open(found).facts["status"] != "finished":
+                continue
+            self.runs.mkdir(parents=True, exist_ok=True)
+            link, there = self.runs / found.name, found.resolve()
+            link.symlink_to(os.path.relpath(there, self.runs.resolve()), target_is_directory=True)
+            linked.append(run.name)
+        return linked
 
     def job(self, run: Planned, recipe: str, *, retry_failed: bool) -> Job | None:
         """What trains it, or goes on with it; None where it has finished, or failed and is not to be tried again.

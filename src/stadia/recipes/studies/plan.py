@@ -54,9 +54,9 @@ def changed(base: dict[str, Any], config: dict[str, Any]) -> list[Change]:
 
 
 def samples(config: dict[str, Any]) -> int | None:
-    """How many samples a run trains on; None where epochs or stages say how long it is."""
+    """How many samples a run trains on; None where epochs say how long it is. Stages share them out."""
     training = config["training"]
-    if training.get("max_steps") is None or training.get("max_epochs") is not None or training.get("stages"):
+    if training.get("max_steps") is None or training.get("max_epochs") is not None:
         return None
     factors = [training.get(key, 1) for key in FACTORS]
     if not all(isinstance(factor, int) for factor in factors):
