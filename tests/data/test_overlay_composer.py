@@ -280,3 +280,15 @@ def test_7_scenes_gives_backgrounds_in_metres(given, real_data: Path) -> None:
     assert one.mask.any()
     assert 0.3 < np.median(one.depth[one.mask]) < 8
     assert opened.label.source == "exact"
+
+
+def test_pictures_of_one_background_follow_one_another_where_asked(given) -> None:
+    """The order of the published set, whose batches show one background where nothing shuffles them; of the training alone."""
+    in_blocks = open_overlays(given.model_copy(update={"per_background": 5}), seed=0)
+    plain = open_overlays(given, seed=0)
+    train = in_blocks.pictures["train"]
+    blocks = [[train.pair(number).background for number in range(first, first + 5)] for first in range(0, 40, 5)]
+    assert [len(set(block)) for block in blocks] == [1] * 8
+    assert len({block[0] for block in blocks}) == 8  # two recordings of four: each is taken once before one is taken again
+    assert [block[0] for block in blocks] == [plain.pictures["train"].pair(number).background for number in range(8)]
+    assert all(same(in_blocks.pictures["val"].composed(n), plain.pictures["val"].composed(n)) for n in range(6))

@@ -152,3 +152,23 @@ def test_background_and_picture_both_count_and_samples_do_not_meet(network):
 def test_a_network_that_nobody_knows_is_told_the_nearest():
     with pytest.raises(ValidationError, match="did you mean 'light'"):
         OverlayNetConfig(network="lite")
+
+
+def test_an_answer_at_a_stride_is_the_mean_of_what_was_seen_enlarged():
+    """M-10: bilinear between the centres of its squares, so that no corner is sharper than they are; at 1 nothing changes."""
+    pictures = torch.rand(1, 6, 16, 24, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    fine = OverlayNet(OverlayNetConfig()).eval()
+    coarse = OverlayNet(OverlayNetConfig(answer_stride=4)).eval()
+    coarse.load_state_dict(fine.state_dict())
+    whole, enlarged = fine(pictures), coarse(pictures)
+    assert enlarged.log_depth.shape == enlarged.mask_logits.shape == (1, 1, 16, 24)
+    assert enlarged.shared.shape == (1, 16, 4, 6)
+    squares = nn.functional.avg_pool2d(whole.log_depth, 4)  # a 1x1 head of a mean is the mean of that head
+    torch.testing.assert_close(enlarged.log_depth[0, 0, 0, 0], squares[0, 0, 0, 0])  # the corner is the first square's own
+    torch.testing.assert_close(
+        enlarged.log_depth[0, 0, 0, 1:6],
+        squares[0, 0, 0, 0] + (squares[0, 0, 0, 1] - squares[0, 0, 0, 0]) * torch.tensor([0, 1, 3, 5, 7]) / 8,
+    )
+    with pytest.raises(ValidationError, match="answer_stride"):
+        OverlayNetConfig(answer_stride=3)

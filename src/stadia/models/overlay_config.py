@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -18,10 +18,12 @@ class OverlayNetConfig(StrictModel):
     """The network of the recipe `overlay`.
 
     network: a row of `stadia parts overlay-networks`: `light`, or `full` with 24,019,618 parameters.
+    answer_stride: both are answered at 1/answer_stride of the picture's size, and enlarged bilinearly: fewer corners, the same cost.
     start_depth_m: what an untrained network answers, in the unit of the labels.
     """
 
     network: Annotated[str, AfterValidator(row_of(OVERLAY_NETWORKS))] = "light"
+    answer_stride: Literal[1, 2, 4, 8] = 1
     start_depth_m: float = Field(default=10.0, gt=0)
 
 

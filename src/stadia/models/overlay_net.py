@@ -24,7 +24,7 @@ class OverlayMaps(Movable):
 
     log_depth: (B, 1, H, W) ln z, z in the unit of the labels.
     mask_logits: (B, 1, H, W), above 0 where something was pasted.
-    shared: (B, C, H, W) what both were read from.
+    shared: (B, C, H, W) what both were read from; of an answer at a smaller size (B, C, h, w).
     """
 
     log_depth: Tensor
@@ -44,13 +44,22 @@ class OverlayNet(nn.Module):
         self.trunk: Full | Light = OVERLAY_NETWORKS.load(config.network)()
         self.depth = nn.Conv2d(self.trunk.channels, 1, 1)
         self.mask = nn.Conv2d(self.trunk.channels, 1, 3, padding=1)
+        self.answer_stride = config.answer_stride
         self.register_buffer("start", torch.tensor(config.start_depth_m).log(), persistent=False)
         self.start: Tensor
 
     def forward(self, pictures: Tensor) -> OverlayMaps:
         check_size(*pictures.shape[-2:])
         shared = self.trunk(pictures.contiguous(memory_format=torch.channels_last))  # on a processor two thirds of the time
-        return OverlayMaps(self.depth(shared).float() + self.start, self.mask(shared).float(), shared)
+        if self.answer_stride > 1:
+            shared = F.avg_pool2d(shared, self.answer_stride)
+        log_depth, mask_logits = (self._full_size(head(shared).float()) for head in (self.depth, self.mask))
+        return OverlayMaps(log_depth + self.start, mask_logits, shared)
+
+    def _full_size(self, answer: Tensor) -> Tensor:
+        if self.answer_stride == 1:
+            return answer
+        return F.interpolate(answer, scale_factor=float(self.answer_stride), mode="bilinear", align_corners=False)
 
 
 def _encode(inputs: int, outputs: int) -> nn.Sequential:

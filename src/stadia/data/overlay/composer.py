@@ -107,6 +107,7 @@ class Composer:
     Args:
         split: names the random stream, so that no two splits draw alike.
         label: what the backgrounds' depth is.
+        per_background: so many pictures of one follow one another.
     """
 
     count: int | None = None
@@ -122,9 +123,11 @@ class Composer:
         placement: PlacementConfig,
         label: Label,
         seed: int,
+        per_background: int = 1,
     ) -> None:
         self.split, self.backgrounds, self.foregrounds = split, list(backgrounds), list(foregrounds)
         self.height, self.width, self.placement, self.label, self.seed = height, width, placement, label, seed
+        self.per_background = per_background
         self._scenery: dict[int, Scenery] = {}
         self._cutouts: dict[int, Cutout] = {}
 
@@ -134,7 +137,7 @@ class Composer:
     def chosen(self, number: int) -> tuple[int, int]:
         """Which background and which foreground."""
         return (
-            _in_rounds(self.seed, self.split, "backgrounds", len(self.backgrounds), number),
+            _in_rounds(self.seed, self.split, "backgrounds", len(self.backgrounds), number // self.per_background),
             _in_rounds(self.seed, self.split, "foregrounds", len(self.foregrounds), number),
         )
 

@@ -78,6 +78,7 @@ class OverlayDataConfig(StrictModel):
     height, width: of the composed pictures, multiples of 8.
     backgrounds, foregrounds, placement: what is composed, where no path is given.
     samples, val_samples: composed for an epoch, and for validation.
+    per_background: so many training pictures of one background follow one another (the published set: 4000).
     fresh: each epoch has new ones. Else the same again, as of a set that was written.
     val_share: of the published layout: of its backgrounds, and of its foregrounds. Neither is on both sides; mixed pairs are left out.
     colour: one draw a sample, for picture and background together.
@@ -91,6 +92,7 @@ class OverlayDataConfig(StrictModel):
     placement: PlacementConfig = PlacementConfig()
     samples: Annotated[int, Field(ge=1)] = 10_000
     val_samples: Annotated[int, Field(ge=0)] = 500
+    per_background: Annotated[int, Field(ge=1)] = 1
     fresh: bool = True
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     colour: ColourConfig = ColourConfig()

@@ -121,6 +121,7 @@ def composers(config: OverlayDataConfig, *, seed: int, progress: Progress | None
             placement=config.placement,
             label=label,
             seed=seed,
+            per_background=config.per_background if split == "train" else 1,
         )
         for split in ("train", "val", "test")
         if backgrounds.get(split) and foregrounds.get(split)
