@@ -81,18 +81,55 @@ def test_a_trial_that_fails_is_told_and_counts_for_nothing(sweep):
     assert [trial.state.name for trial in told] == ["FAIL"]
 
 
-def test_a_trial_that_was_killed_is_tried_again(sweep):
+def test_a_trial_that_was_killed_is_tried_again(sweep, monkeypatch):
     asked = sweep()
 
-    def killed(words):
-        raise KeyboardInterrupt
+    def killed(self, runs, name):
+        if any(runs.glob(f"*-{name}/run.json")):
+            raise KeyboardInterrupt
+        return ()
 
-    with pytest.raises(KeyboardInterrupt):
-        asked.run(1, killed, lambda trial: None)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Sweep, "validations", killed)
+        asked.run(1, resolved, lambda trial: None)
     (before,) = [trial.params for trial in asked.study().trials if trial.params]
     told = []
     asked.run(1, resolved, told.append)
     assert told[0].params == before
+
+
+def refused(words):
+    if (x := resolved(words)["x"]) < 5:
+        raise ConfigMistakes([f"x={x} goes with no y"], cure="correct it")
+    return resolved(words)
+
+
+def test_a_combination_that_cannot_be_is_told_and_the_search_goes_on(sweep):
+    told = []
+    study = sweep(space={"x": Range(low=0, high=9)}).run(8, refused, told.append)
+    states = [trial.state.name for trial in told]
+    assert len(told) == 8
+    assert {"FAIL", "COMPLETE"} <= set(states)
+    assert all((trial.state.name == "FAIL") == (trial.params["x"] < 5) for trial in told)
+    assert told[states.index("FAIL")].user_attrs["why"].endswith("goes with no y")
+    before = len(study.trials)
+    assert len(sweep(space={"x": Range(low=0, high=9)}).study().trials) == before  # none waits to be tried again
+
+
+def test_a_combination_that_stopped_a_sweep_before_it_began_is_not_tried_again(sweep):
+    def broken(words):
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        sweep().run(1, broken, lambda trial: None)
+    assert [trial.state.name for trial in sweep().study().trials] == ["FAIL"]
+
+
+def test_a_space_of_which_nothing_can_be_is_refused(sweep):
+    told = []
+    with pytest.raises(ConfigMistakes, match="goes with no y"):
+        sweep(space={"x": Range(low=0, high=4)}).run(100, refused, told.append)
+    assert len(told) == 10
 
 
 def test_another_space_is_another_sweep(sweep):

@@ -53,7 +53,8 @@ def sweep(
 
 def _line(trial: Any, metric: str) -> str:
     value = f", {metric} {trial.value:.5g}" if trial.value is not None else ""
-    return f"trial {trial.number}: {trial.state.name.lower()}{value}, {', '.join(f'{k}={v}' for k, v in trial.params.items())}"
+    why = f" ({trial.user_attrs['why']})" if "why" in trial.user_attrs else ""
+    return f"trial {trial.number}: {trial.state.name.lower()}{value}{why}, {', '.join(f'{k}={v}' for k, v in trial.params.items())}"
 
 
 def _show(study: Any, metric: str, better: str) -> None:

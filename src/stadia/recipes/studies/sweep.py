@@ -16,13 +16,15 @@ import yaml
 from pydantic import Field, model_validator
 
 from stadia.core.config import StrictModel, resolve
-from stadia.core.errors import ConfigError, DataError, RunError, StadiaError
+from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError
 from stadia.core.files import read_json, write_json
 from stadia.recipes.studies.launch import Job
 from stadia.training.loggers import read_rows
 from stadia.training.run import Run
 
 POLL_S = 1.0
+ALL_WRONG = 10
+"""So many trials that cannot be configured, and none before them that can: it is not the combination."""
 STORAGE = "optuna.log"
 """In the sweep's folder: every trial, as JSON lines that Optuna writes and reads; nothing in it is pickled."""
 
@@ -99,7 +101,8 @@ class Sweep:
         for trial in study.get_trials(deepcopy=False):
             if trial.state == optuna.trial.TrialState.RUNNING:  # of a sweep that was stopped: tried again
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-                study.enqueue_trial(trial.params, skip_if_exists=False)
+                if any((self.folder / "runs").glob(f"*-trial{trial.number}/run.json")):  # what never began may be what cannot be trained
+                    study.enqueue_trial(trial.params, skip_if_exists=False)
         return study
 
     def _check_same(self) -> None:
@@ -123,20 +126,32 @@ class Sweep:
     def run(self, trials: int, resolved: Callable[[Sequence[str]], Mapping[str, Any]], told: Callable[[Any], None]) -> Any:
         """Train until there are so many trials that ended or were pruned, and return Optuna's study.
 
-        resolved: `dotted.key=value` words to the recipe's configuration; raises ConfigMistakes.  told: of each trial that ended.
+        resolved: `dotted.key=value` words to the recipe's configuration; raises ConfigMistakes, and the trial has failed: its attribute
+            "why" says of what.  told: of each trial that ended.
+
+        Raises ConfigMistakes where none of the first ALL_WRONG trials can be configured.
         """
         study = self.study()
         from optuna.trial import TrialState
 
         good = (TrialState.COMPLETE, TrialState.PRUNED)
-        for _ in range(trials - len(study.get_trials(deepcopy=False, states=good))):
+        wrong: list[ConfigMistakes] = []
+        for number in range(trials - len(study.get_trials(deepcopy=False, states=good))):
             trial = study.ask()
             words = [f"{key}={_word(suggested(trial, key, one))}" for key, one in self.space.items()]
-            config = resolved([*self.base, *words, f"name=trial{trial.number}"])
-            write_json(self.folder / "configs" / f"trial{trial.number}.json", config)
-            state, value = self._train(trial)
+            try:
+                config = resolved([*self.base, *words, f"name=trial{trial.number}"])
+            except ConfigMistakes as error:
+                trial.set_user_attr("why", "; ".join(error.mistakes))
+                state, value = TrialState.FAIL, None
+                wrong.append(error)
+            else:
+                write_json(self.folder / "configs" / f"trial{trial.number}.json", config)
+                state, value = self._train(trial)
             study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
             told(study.trials[trial.number])
+            if len(wrong) == number + 1 == ALL_WRONG:  # a key that there is not, or a base that cannot be
+                raise wrong[-1]
         return study
 
     def _train(self, trial: Any) -> tuple[Any, float | None]:
