@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import torch
 from rich.console import Console
 
 from stadia import recipes, report
+from stadia.cli.main import run as run_command_line
 from stadia.core.config import resolve
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.files import read_json
+from stadia.core.files import read_json, write_json
+from stadia.core.types import Claim
 from stadia.evaluation.overlay_scores import overlay_scores
 from stadia.evaluation.predictions import Predictions
 from stadia.evaluation.watch import unwatched
@@ -154,14 +157,14 @@ def test_resumed_it_goes_on_exactly(trained: Run, config: OverlayConfig, monkeyp
 def test_plain_descent_is_told_its_effective_rate(config: OverlayConfig) -> None:
     """M-22: with SGD a factor on every weight is one on the learning rate."""
     scaled = changed(config, "optimiser.name=sgd", "optimiser.lr=0.001", "loss.depth_l1=70", "loss.mask_bce=70", "loss.balance=false")
-    task = OverlayRecipe(scaled)
+    task, data = OverlayRecipe(scaled), OverlayRecipe.prepare(scaled, Console(quiet=True))[1]
     assert task.about["effective_lr"] == pytest.approx(0.14)
     for one in (
         task,
         OverlayRecipe(changed(scaled, "loss.depth_l1=1", "loss.mask_bce=1")),
         OverlayRecipe(changed(scaled, "optimiser.name=adam")),
     ):
-        one.remember(None)  # type: ignore[arg-type]
+        one.remember(data)
         assert [found.code for found in one.found] == ["C13"] * (one is task)
     assert "an effective learning rate of 0.14 where optimiser.lr says 0.001" in task.found[0].measured
 
@@ -220,13 +223,52 @@ def test_a_size_that_no_network_takes_is_refused_before_anything_is_opened(confi
         changed(config, "data.height=20")
 
 
-def test_a_written_set_is_scored(stadia, trained: Run, sets: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def written(trained: Run, sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set on disk, of the training's own pictures."""
+    out = tmp_path_factory.mktemp("written") / "set"
     given = [f"backgrounds.path={sets / 'roads'}", f"foregrounds.path={sets / 'cut'}", "height=16", "width=24"]
-    code, _, error = stadia("data", "overlay", "--out", tmp_path / "set", "--count", 4, "--val", 3, *given)
+    with pytest.raises(SystemExit, match="0"):
+        run_command_line(["data", "overlay", "--out", str(out), "--count", "4", "--val", "3", *given])
+    return out
+
+
+def test_a_written_set_is_scored_from_the_command_line(stadia, trained: Run, written: Path) -> None:
+    code, said, error = stadia("evaluate", trained.folder, written)
     assert code == 0, error
-    asked = EvaluationAsked(trained.folder, tmp_path / "set", {})
-    summary, written = load_task(trained.folder).evaluate(asked, trained.folder, unwatched, lambda *_: None)
-    assert summary["split"] == "val"
-    assert summary["images"] == 3
+    assert "label_source" in said
+    assert "mask_iou" in said
+    code, said, error = stadia("evaluate", trained.folder, written, "--json")
+    assert code == 0, error
+    summary = json.loads(said)
+    assert (summary["split"], summary["images"], summary["label_source"], summary["label_claim"]) == ("val", 3, "exact", "metres")
+    assert (summary["scored_as"], summary["alignment"]) == ("metres", "none")
     assert 0 <= summary["mask_iou"] <= 1
-    assert read_json(written[1])["metrics"]["rmse"] == summary["rmse"]
+    assert read_json(trained.folder / "scores" / "set-val.json")["metrics"]["rmse"] == summary["rmse"]
+
+
+def of_a_teacher(written: Path, out: Path, factor: float) -> Path:
+    """The same set, whose depth is so many times as large and claims no unit."""
+    shutil.copytree(written, out)
+    label = {"source": "teacher: other", "claim": "up-to-scale"}
+    for path in (out / "dataset.json", *out.glob("*/00000/samples.json")):
+        write_json(path, {**read_json(path), "label": label})
+    for path in out.glob("*/00000/depth/*.npz"):
+        depth = np.load(path)["depth_m"]
+        np.savez(path, depth=depth * np.float32(factor), source=np.array(label["source"]))
+    return out
+
+
+def test_metres_are_scored_as_less_where_the_labels_claim_less(trained: Run, written: Path, config: OverlayConfig, tmp_path: Path) -> None:
+    """What a teacher's depth is measured in is nobody's fault: the score is the same in any unit."""
+    task, found = load_task(trained.folder), []
+    assert isinstance(task, OverlayRecipe)
+    for factor in (1.0, 0.5):
+        asked = EvaluationAsked(trained.folder, of_a_teacher(written, tmp_path / f"times-{factor}", factor), {})
+        summary, _ = task.evaluate(asked, trained.folder, unwatched, lambda *_: None)
+        assert (summary["claim"], summary["label_claim"], summary["scored_as"]) == ("metres", "up-to-scale", "up-to-scale")
+        assert summary["alignment"] == "median"
+        found.append(summary["abs_rel"])
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    task.remember(OverlayRecipe.prepare(changed(config, f"data.path={tmp_path / 'times-0.5'}"), Console(quiet=True))[1])
+    assert task.scored_as is Claim.UP_TO_SCALE, "validation too"

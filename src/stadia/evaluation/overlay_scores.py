@@ -15,13 +15,19 @@ from stadia.metrics.pooled import added_up, depth_sums, pooled_depth_scores
 Range = tuple[float, float]
 
 
+def weaker(said: Claim, labelled: Claim) -> Claim:
+    """Of two claims, as which both can be compared: neither can be held to more than the other says."""
+    order = list(Claim)
+    return max(said, labelled, key=order.index)
+
+
 def picture_sums(depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, claim: Claim, scored: Range) -> list[dict[str, float]]:
     """What adds up, of each picture.
 
     Args:
         depth, mask_logits: (B, 1, H, W) as predicted.
         true: (B, 1, H, W) z, 0 = none.  mask: (B, 1, H, W) bool.
-        claim: metres are scored as they are, depth up to scale by the ratio of medians of each picture.
+        claim: the weaker of both sides': metres are scored as they are, depth up to scale by the ratio of medians of each picture.
         scored: labels strictly between are; predictions are clamped to it, once they are in the labels' unit.
     """
     known = (true > scored[0]) & (true < scored[1])

@@ -18,7 +18,7 @@ from stadia.data.cache import Progress
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Severity
 from stadia.evaluation.colours import colour_inverse_depth, to_uint8
-from stadia.evaluation.overlay_scores import overlay_scores, picture_sums
+from stadia.evaluation.overlay_scores import overlay_scores, picture_sums, weaker
 from stadia.evaluation.watch import Watch
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses.overlay import OverlayLoss
@@ -55,6 +55,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         self.network = OverlayNet(config.model)
         self.loss = OverlayLoss(config.loss)
         self.balance = GradientBalance(config.loss.balance_every)
+        self.scored_as = self.claim
         self._sums: dict[Meta, dict[str, float]] = {}  # of the validation that runs
 
     @classmethod
@@ -79,7 +80,8 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         return {"claim": str(self.claim), "scale_from": f"the depth that it was taught ({source})", "depth_source": source, **factor}
 
     def remember(self, data: OverlayData) -> None:
-        """Nothing of the data; what the weights of the loss are to plain descent is found here, before the first step."""
+        """What its labels allow to score; and what the weights of the loss are to plain descent is found here, before the first step."""
+        self.scored_as = weaker(self.claim, data.overlays.label.claim)
         weights, config = self.loss.weights, self.config
         times = sum(weights.values()) / len(weights)
         if config.optimiser.name == "sgd" and not 1 / MOST_TIMES <= times <= MOST_TIMES:
@@ -131,7 +133,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         assert batch.targets.depth_m is not None
         said, loss = self.maps(batch.inputs), self.config.loss
         scored = (loss.min_depth, loss.max_depth)
-        sums = picture_sums(said.log_depth.exp(), said.mask_logits, batch.targets.depth_m, batch.targets.mask, self.claim, scored)
+        sums = picture_sums(said.log_depth.exp(), said.mask_logits, batch.targets.depth_m, batch.targets.mask, self.scored_as, scored)
         self._sums |= dict(zip(batch.meta, sums, strict=True))
         return {}
 

@@ -15,8 +15,8 @@ from rich.progress import track
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.types import Claim
 from stadia.data.cache import Progress
+from stadia.data.overlay.label import Label
 from stadia.data.overlay.samples import OverlaySamples
 from stadia.data.overlay.sources import open_overlays
 from stadia.data.pictures import list_pictures, read_rgb
@@ -24,7 +24,7 @@ from stadia.data.resize import resize_picture
 from stadia.evaluation.colours import colour_inverse_depth
 from stadia.evaluation.mean_depth import MeanDepth, mean_depth
 from stadia.evaluation.overlay_files import OverlayFolder, read_logits
-from stadia.evaluation.overlay_scores import overlay_scores, picture_sums
+from stadia.evaluation.overlay_scores import overlay_scores, picture_sums, weaker
 from stadia.evaluation.predictions import Predictions, Provenance
 from stadia.evaluation.protocols import BY_CLAIM
 from stadia.evaluation.score_files import write_score
@@ -145,7 +145,7 @@ def score_validation(task: OverlayRecipe, data: OverlayData, run: Run, console: 
     numbers = np.unique(np.linspace(0, len(samples) - 1, min(MOST_PICTURES, len(samples))).round().astype(int)).tolist()
     provenance = Provenance.of(run.folder)
     predictions = _write(task, samples, numbers, folder, provenance, "val", shown)
-    about = {"checkpoint": provenance.checkpoint, "split": "val", "label": overlays.label.to_dict()}
+    about = {"checkpoint": provenance.checkpoint, "split": "val", **_of_label(overlays.label)}
     write_score(run.folder / "scores" / "val.json", {**about, **score_folder(task, predictions, samples, numbers, shown)})
     training = overlays.pictures["train"]
     taught = [training.composed(number).depth for number in range(min(MEAN_OF, overlays.asked("train")))]
@@ -172,12 +172,16 @@ def evaluate(task: OverlayRecipe, asked: EvaluationAsked, run: Path, watch: Watc
         shutil.rmtree(folder, ignore_errors=True)  # of the same pictures, by an earlier evaluation
     provenance = Provenance.of(asked.checkpoint)
     predictions = _write(task, samples, numbers, folder, provenance, str(asked.data), watch)
-    about = {"checkpoint": provenance.checkpoint, "data": str(asked.data.resolve()), "split": split, "label": overlays.label.to_dict()}
+    about = {"checkpoint": provenance.checkpoint, "data": str(asked.data.resolve()), "split": split, **_of_label(overlays.label)}
     score = {**about, **score_folder(task, predictions, samples, numbers, watch)}
     path = (run if in_run else folder) / "scores" / f"{name}.json"
     write_score(path, score)
     shown = {key: value for key, value in score.items() if key not in ("per_image", "metrics", "data")}
     return {**shown, **score["metrics"]}, [folder, path]
+
+
+def _of_label(label: Label) -> dict[str, str]:
+    return {f"label_{name}": value for name, value in label.to_dict().items()}
 
 
 @torch.inference_mode()
@@ -208,13 +212,13 @@ def score_folder(
     for number in watch(numbers, len(numbers), "scoring"):
         depth, logits = predictions.read(_stem(number)), read_logits(predictions, _stem(number))
         found.append((_stem(number), _sums(task, _map(depth), _map(logits), samples, number)))
-    return _score(task, found)
+    return _score(task, samples, found)
 
 
 def score_mean(task: OverlayRecipe, baseline: MeanDepth, samples: OverlaySamples, numbers: Sequence[int]) -> dict[str, Any]:
     """Of the mean depth, whatever the pictures show; it says of no mask."""
     depth = baseline.depth_m[None, None]
-    scored = _score(task, [(_stem(n), _sums(task, depth, torch.full_like(depth, -1.0), samples, n)) for n in numbers])
+    scored = _score(task, samples, [(_stem(n), _sums(task, depth, torch.full_like(depth, -1.0), samples, n)) for n in numbers])
     depths = {name: value for name, value in scored["metrics"].items() if "mask" not in name}
     return {**scored, "metrics": depths, "per_image": []}
 
@@ -226,12 +230,14 @@ def _map(values: NDArray[np.floating]) -> Tensor:
 def _sums(task: OverlayRecipe, depth: Tensor, logits: Tensor, samples: OverlaySamples, number: int) -> dict[str, float]:
     one = samples.pictures.composed(number).resized(samples.height, samples.width)
     true, mask, loss = _map(one.depth), torch.from_numpy(one.mask)[None, None], task.config.loss
-    return picture_sums(depth, logits, true, mask, task.claim, (loss.min_depth, loss.max_depth))[0]
+    claim = weaker(task.claim, samples.pictures.label.claim)
+    return picture_sums(depth, logits, true, mask, claim, (loss.min_depth, loss.max_depth))[0]
 
 
-def _score(task: OverlayRecipe, found: Sequence[tuple[str, dict[str, float]]]) -> dict[str, Any]:
-    """Over all pixels, and of each picture by itself."""
-    claim: Claim = task.claim
+def _score(task: OverlayRecipe, samples: OverlaySamples, found: Sequence[tuple[str, dict[str, float]]]) -> dict[str, Any]:
+    """Over all pixels, and of each picture by itself; by the weaker claim of answers and labels."""
+    scored_as = weaker(task.claim, samples.pictures.label.claim)
     metrics = overlay_scores(sums for _, sums in found)
     each = [{"name": name, **overlay_scores([sums])} for name, sums in found]
-    return {"claim": str(claim), "alignment": str(BY_CLAIM[claim]), "images": len(found), "metrics": metrics, "per_image": each}
+    about = {"claim": str(task.claim), "scored_as": str(scored_as), "alignment": str(BY_CLAIM[scored_as])}
+    return {**about, "images": len(found), "metrics": metrics, "per_image": each}
