@@ -75,16 +75,24 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
     def about(self) -> Mapping[str, object]:
         """Its claim, where its labels are from, and by what the weights of the loss multiply the learning rate of plain descent."""
         source = self.config.depth_source or "exact"
-        plain = self.config.optimiser.name == "sgd"
-        factor = {"effective_lr": self.config.optimiser.lr * sum(self.loss.weights.values())} if plain else {}
+        factor = {"effective_lr": self._effective_lr(self.loss.weights)} if self._plain else {}
         return {"claim": str(self.claim), "scale_from": f"the depth that it was taught ({source})", "depth_source": source, **factor}
+
+    @property
+    def _plain(self) -> bool:
+        """Whether a factor on the loss is one on the step."""
+        return self.config.optimiser.name == "sgd"
+
+    def _effective_lr(self, entering: Mapping[str, float]) -> float:
+        """By the weights as they enter: from the first step on they are balanced, which `train/effective_lr` follows."""
+        return self.config.optimiser.lr * sum(entering.values())
 
     def remember(self, data: OverlayData) -> None:
         """What its labels allow to score; and what the weights of the loss are to plain descent is found here, before the first step."""
         self.scored_as = weaker(self.claim, data.overlays.label.claim)
         weights, config = self.loss.weights, self.config
         times = sum(weights.values()) / len(weights)
-        if config.optimiser.name == "sgd" and not 1 / MOST_TIMES <= times <= MOST_TIMES:
+        if self._plain and not 1 / MOST_TIMES <= times <= MOST_TIMES:
             self.found.append(
                 finding(
                     "C13",
@@ -113,6 +121,9 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         report = self.loss.report(terms, factors)
         entering = {name: weight * factors.get(name, 1.0) for name, weight in weights.items()}
         seen = {f"weight/{name}": weight for name, weight in entering.items()}
+        seen |= {f"balance/{name}": factor for name, factor in factors.items()}
+        if self._plain:
+            seen["effective_lr"] = self._effective_lr(entering)
         seen |= {f"gradient_share/{name}": share for name, share in self.balance.shares(entering).items()}
         return replace(report, seen={name: report.total.new_tensor(value) for name, value in seen.items()})
 

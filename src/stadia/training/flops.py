@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+_paused = False
+
+
+@contextlib.contextmanager
+def uncounted() -> Iterator[None]:
+    """What is computed within is no part of a step, as a measurement that is made now and then: every `FlopCount` looks away."""
+    global _paused
+    before, _paused = _paused, True
+    try:
+        yield
+    finally:
+        _paused = before
 
 
 class FlopCount(TorchDispatchMode):
@@ -24,7 +37,7 @@ class FlopCount(TorchDispatchMode):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         formula = flop_registry.get(func._overloadpacket)
-        if formula is not None:
+        if formula is not None and not _paused:
             with contextlib.suppress(Exception):  # a shape that a formula does not know ends no training
                 self.flops += int(formula(*args, **kwargs, out_val=out))
         return out

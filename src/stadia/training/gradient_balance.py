@@ -10,10 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stadia.training.flops import uncounted
 from stadia.training.scores import of_all_processes
 
 KEPT = 0.8
 """Of the size that was known, at each measurement: one batch says little."""
+
+MOST = 10.0
+"""The largest factor, and its inverse the least: a term that is learnt has next to no gradient, and is not to be blown up for it."""
 
 
 class GradientBalance:
@@ -41,7 +45,8 @@ class GradientBalance:
         self._measured_at = step
         found = {}
         for name, term in terms.items():
-            (gradient,) = torch.autograd.grad(term, shared, retain_graph=True, allow_unused=True)
+            with uncounted():
+                (gradient,) = torch.autograd.grad(term, shared, retain_graph=True, allow_unused=True)
             found[name] = 0.0 if gradient is None else float(gradient.float().norm())
         each = of_all_processes(found)
         for name in found:
@@ -50,11 +55,14 @@ class GradientBalance:
                 self.sizes[name] = KEPT * self.sizes[name] + (1 - KEPT) * size if name in self.sizes else size
 
     def factors(self) -> dict[str, float]:
-        """What each term is multiplied by, so that all have one size: their geometric mean, which leaves the loss's own as it was."""
+        """What each term is multiplied by, so that all have one size: their geometric mean, which leaves the loss's own as it was.
+
+        Not beyond MOST, nor below its inverse: sizes that are farther apart stay so.
+        """
         if not self.sizes:
             return {}
         mean = math.exp(fmean(map(math.log, self.sizes.values())))
-        return {name: mean / size for name, size in self.sizes.items()}
+        return {name: min(max(mean / size, 1 / MOST), MOST) for name, size in self.sizes.items()}
 
     def shares(self, weights: Mapping[str, float]) -> dict[str, float]:
         """Of the gradient, by these weights as they enter: each term's size over the sum of all."""

@@ -1,0 +1,37 @@
+"""Weights as shares of the gradient: how far they go, and what measuring them costs nobody."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stadia.training.flops import FlopCount
+from stadia.training.gradient_balance import MOST, GradientBalance
+
+
+def measured(*sizes: float) -> GradientBalance:
+    """Terms whose gradients have these sizes."""
+    shared, balance = torch.ones(1, requires_grad=True), GradientBalance(1)
+    balance.measure(0, {f"term{number}": size * shared.sum() for number, size in enumerate(sizes)}, shared)
+    return balance
+
+
+def test_terms_are_brought_to_their_geometric_mean() -> None:
+    assert measured(1.0, 4.0).factors() == pytest.approx({"term0": 2.0, "term1": 0.5})
+
+
+def test_a_term_without_a_gradient_to_speak_of_is_not_blown_up() -> None:
+    balance = measured(1e-6, 1.0)
+    assert balance.factors() == {"term0": MOST, "term1": 1 / MOST}
+    assert balance.shares(balance.factors())["term0"] == pytest.approx(1e-4, rel=1e-2), "as it enters, not as it was meant"
+
+
+def test_measuring_is_no_part_of_a_step() -> None:
+    shared, weight = torch.randn(8, 16, requires_grad=True), torch.randn(16, 16)
+    with FlopCount() as counter:
+        term = (shared @ weight).square().mean()
+        forward = counter.flops
+        GradientBalance(1).measure(0, {"term": term}, shared)
+        assert counter.flops == forward == 2 * 8 * 16 * 16
+        term.backward()
+        assert counter.flops > forward, "counted again afterwards"
