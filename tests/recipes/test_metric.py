@@ -315,3 +315,27 @@ def test_without_masks_it_trains_says_so_and_claims_no_metres(quick, tmp_path, w
     codes = {one.code for one in read_findings(run.folder / "findings.jsonl")}
     assert {"H02", "H03"} <= codes
     assert json.loads((run.folder / "run.json").read_text())["claim"] == "up-to-scale"
+
+
+def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_made(metric):
+    task, _ = prepared(metric)
+    assert "camera height" not in task.validation_pictures()
+    for epoch, metres in enumerate((1.5, 1.7)):
+        said(task, 0, metres)
+        said(task, 0, 1.1 * metres)
+        task.begin(epoch + 1)
+    said(task, 0, 1.6, count=1)
+    task.begin(3)
+    first, second, third = task.course.of["1.65 m"]
+    assert (first.epoch, first.said_m, first.low_m, first.high_m) == pytest.approx((0, 1.5 * 1.05, 1.5, 1.65))
+    assert second.kept_m == task.heights.heights[0].metres == third.kept_m
+    assert [one.refused for one in (first, second, third)] == [False, False, True]
+    assert task.validation_pictures()["camera height"].ndim == 3
+    saved: dict[str, Any] = {}
+    task.on_save_checkpoint(saved)
+    again, _ = prepared(metric)
+    again.on_load_checkpoint(saved)
+    assert again.course.of == task.course.of
+    del saved["camera_heights"]["course"]
+    again.on_load_checkpoint(saved)
+    assert again.course.of == {"1.65 m": []}

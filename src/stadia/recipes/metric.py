@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from stadia.core.types import Batch, Claim, Inputs, Meta, Prediction, RoadTarget
 from stadia.data.height_priors import prior_of
 from stadia.diagnostics.heights import drift_findings, epoch_findings
 from stadia.evaluation.monitor import depth_scores
+from stadia.evaluation.road_drawings import heights_over_epochs
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.ground import RoadPixels, inverse_depth_plane, road_pixels
 from stadia.geometry.segments import segments_of
@@ -34,6 +37,7 @@ from stadia.recipes.self_supervised import SelfSupervisedRecipe, unexplained
 from stadia.training import rng
 from stadia.training.camera_heights import CameraHeights
 from stadia.training.hand_over import Shares, hand_over
+from stadia.training.height_course import HeightCourse
 from stadia.training.run import Run
 
 FEWEST_EPOCHS = 4
@@ -70,6 +74,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
         self.register_buffer("said_m", torch.full((len(self.groups),), math.nan))
         self.frames: dict[str, int] = {}  # of each recording that trains, set by `remember`
         self.after_epochs: dict[str, list[float]] = {name: [] for name in self.groups}  # the heights, for their drift
+        self.course = HeightCourse(self.groups)
 
     @classmethod
     def prepare(cls, config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadData]:
@@ -143,6 +148,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
         metres = [self.heights.heights[group].metres if group in self.heights.heights else math.nan for group in range(len(self.groups))]
         self.camera_m.copy_(torch.tensor(metres))
         self.said_m.copy_(torch.tensor([estimates[group].road_m if group in estimates else math.nan for group in range(len(metres))]))
+        self.course.add(ended, estimates, metres)
         for name, height in zip(self.groups, metres, strict=True):
             self.after_epochs[name].append(height)
         by_name = {self.groups[group]: found for group, found in estimates.items() if group < len(self.groups)}
@@ -249,10 +255,22 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
         scores["camera_height_m"] = road_pixels(depth, targets.camera, inner(targets.road)).median_height
         return scores
 
+    def validation_pictures(self) -> Mapping[str, NDArray[np.uint8]]:
+        """And the camera heights of the epochs that have ended."""
+        if not any(self.course.of.values()):
+            return super().validation_pictures()
+        names, heights = dict(enumerate(self.groups)), self.config.heights
+        known = {names[group]: metres for group, metres in heights.known_m.items() if group in names}
+        between = {names[group]: ends for group, ends in heights.between_m.items() if group in names}
+        drawn = heights_over_epochs(self.course.of, before_m=known, between_m=between)
+        return {**super().validation_pictures(), "camera height": drawn}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["camera_heights"] = {"heights": self.heights.state_dict(), "after_epochs": self.after_epochs}
+        course = self.course.state_dict()
+        checkpoint["camera_heights"] = {"heights": self.heights.state_dict(), "after_epochs": self.after_epochs, "course": course}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["camera_heights"]
         self.heights.load_state_dict(state["heights"], rank=self.global_rank)
         self.after_epochs = {name: list(heights) for name, heights in state["after_epochs"].items()}
+        self.course.load_state_dict(state.get("course", {}))  # checkpoints of before have none

@@ -65,7 +65,7 @@ class Estimate:
     """What an epoch says of a group.
 
     camera_m: the median over frames.  frames: that say something, of `frames_seen`.
-    kept: share of the objects that were believed.  spread: between the frames' quartiles, over the median.
+    kept: share of the objects that were believed.  low_m, high_m: the frames' quartiles.  spread: between these, over the median.
     horizon_m: the median over all objects of what the horizon says without depth; about 3 % too low by its nature. NaN where too few
         agree on it for a test of the others.
     road_m: the camera's height over the road in the frames' own depth, their median; NaN where no frame has a road.
@@ -80,6 +80,8 @@ class Estimate:
     kept: float
     spread: float
     horizon_m: float
+    low_m: float = math.nan
+    high_m: float = math.nan
     road_m: float = math.nan
     roads_apart: float = math.nan
     refused: str = ""
@@ -133,6 +135,8 @@ def estimate(said: Said, epoch: int, config: CameraHeightsConfig) -> Estimate:
         kept=float(keep.sum() / max(says.sum(), 1)),
         spread=float((high - low) / camera_m),
         horizon_m=horizon_m,
+        low_m=float(low),
+        high_m=float(high),
         road_m=_median(said.road_m),
         roads_apart=_median(np.abs(said.roads_apart)),
     )

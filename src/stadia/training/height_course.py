@@ -1,0 +1,59 @@
+"""How the camera heights of a training went, epoch by epoch: what each epoch's frames said of a group of cameras, and what was kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stadia.training.camera_heights import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class EpochHeight:
+    """Of one group. Metres, NaN where there is none.
+
+    epoch: that has ended, from 0.  said_m, low_m, high_m: the median over its frames, and their quartiles.
+    kept_m: the height known from then on.  refused: whether the epoch was not believed.
+    """
+
+    epoch: int
+    said_m: float
+    low_m: float
+    high_m: float
+    kept_m: float
+    refused: bool
+
+
+class HeightCourse:
+    """What epochs said of each group of cameras, in their order.
+
+    groups: their names, by number.
+    """
+
+    def __init__(self, groups: Sequence[str]) -> None:
+        self.of: dict[str, list[EpochHeight]] = {name: [] for name in groups}
+
+    def add(self, epoch: int, estimates: Mapping[int, Estimate], kept_m: Sequence[float]) -> None:
+        """Keep what an epoch that has ended says.
+
+        Args:
+            epoch: its number.
+            estimates: by the number of the group; without those that had no frame.
+            kept_m: of each group, NaN for none.
+        """
+        for group, (of_group, kept) in enumerate(zip(self.of.values(), kept_m, strict=True)):
+            if group in estimates:
+                found = estimates[group]
+                of_group.append(EpochHeight(epoch, found.camera_m, found.low_m, found.high_m, kept, refused=bool(found.refused)))
+            else:
+                of_group.append(EpochHeight(epoch, math.nan, math.nan, math.nan, kept, refused=False))
+
+    def state_dict(self) -> dict[str, list[dict[str, Any]]]:
+        """All of it."""
+        return {name: [asdict(one) for one in of_group] for name, of_group in self.of.items()}
+
+    def load_state_dict(self, state: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Go on from there."""
+        self.of = {name: [EpochHeight(**one) for one in state.get(name, ())] for name in self.of}
