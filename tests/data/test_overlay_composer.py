@@ -181,6 +181,10 @@ def test_an_interrupted_writing_goes_on_and_other_settings_are_refused(given, tm
     assert files == {path.relative_to(tmp_path / "out"): path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     with pytest.raises(DataError, match="made with other settings"):
         written(given, tmp_path / "out", seed=4)
+    monkeypatch.setattr("stadia.data.overlay.written.SHARD", 50)
+    written(given, tmp_path / "small")
+    with pytest.raises(DataError, match=r"00000: found 20 of these pictures, expected 30: another count; delete this folder"):
+        written(given, tmp_path / "small", count=30)
     assert SHARD == 500
 
 
@@ -269,6 +273,9 @@ def test_what_is_no_set_of_composed_pictures_is_refused(given, tmp_path: Path) -
     mask = tmp_path / "out" / "train" / "00000" / "mask" / "001.png"
     cv2.imwrite(str(mask), np.full((32, 40), 128, np.uint8))
     with pytest.raises(DataError, match=r"001\.png: found values as 128, expected 0 and 255 alone"):
+        disk.pictures["train"].composed(1)
+    mask.write_bytes(cv2.imencode(".jpg", np.zeros((32, 40), np.uint8))[1].tobytes())
+    with pytest.raises(DataError, match=r"001\.png: found a JPEG, which blurs numbers"):
         disk.pictures["train"].composed(1)
 
 

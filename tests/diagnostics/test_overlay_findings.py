@@ -85,6 +85,15 @@ def test_an_object_on_both_sides_stops_under_any_name(good, tmp_path: Path) -> N
     (found,) = overlay_findings(seen(good))
     assert (found.code, found.severity) == ("C02", "stop")
     assert "1 object in two of the splits train, val, such as 2" in found.measured
+    rgba = cv2.imread(str(tmp_path / "cut" / "train" / "2.png"), cv2.IMREAD_UNCHANGED)
+    rgba[6, 9] = (1, 2, 3, 200)  # so that its mirror image is another
+    cv2.imwrite(str(tmp_path / "cut" / "train" / "2.png"), rgba)
+    assert codes(seen(good)) == [], "not the same any more"
+    otherwise = np.pad(rgba[2:, ::-1], ((9, 0), (3, 0), (0, 0)))
+    otherwise[otherwise[..., 3] == 0] = (9, 9, 9, 0)
+    cv2.imwrite(str(tmp_path / "cut" / "val" / "other.png"), otherwise, [cv2.IMWRITE_PNG_COMPRESSION, 0])
+    (found,) = overlay_findings(seen(good))
+    assert found.code == "C02", "mirrored, with another margin, and stored otherwise"
     (tmp_path / "cut" / "val" / "other.png").unlink()
     cut(tmp_path / "cut" / "val" / "0.png", 99)
     assert codes(seen(good)) == [], "a file of the same number shows another object"
@@ -138,6 +147,18 @@ def test_depth_that_is_the_mask_stops(good) -> None:
     swapped = {split: Swapped(one) for split, one in opened.pictures.items()}
     found = overlay_findings(survey(Overlays(good, swapped, 0)))  # type: ignore[arg-type]
     assert [(one.code, str(one.severity)) for one in found] == [("C08", "stop")]
+
+
+def test_labels_outside_of_what_counts_are_told(good) -> None:
+    """Of a road of 2 to 30 m: metres fit, and a range for [0, 1] does not."""
+    opened = open_overlays(good, seed=0)
+    assert overlay_findings(survey(opened, (0.25, 80.0))) == []
+    assert survey(opened).unscored == 0
+    (found,) = overlay_findings(survey(opened, (0.25, 10.0)))
+    assert (found.code, found.severity) == ("C14", "warn")
+    depths = np.concatenate([opened.pictures[split].composed(n).depth.ravel() for split in ("train", "val") for n in range(12)])
+    assert f"{(depths >= 10).mean():.0%}"[0] == found.measured[0]
+    assert "99 % lie in 2 to " in found.measured
 
 
 def test_a_layout_stored_otherwise_is_told(good) -> None:

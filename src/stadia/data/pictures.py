@@ -214,10 +214,11 @@ def read_numbers_png(path: Path) -> NDArray[np.int32]:
     Raises DataError naming the file where it is none: JPEG would blur numbers, a palette or three channels hide them.
     """
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
-    if stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16) or not data.startswith(_PNG_SIGNATURE):
+    jpeg = data.startswith(_JPEG_SIGNATURE)
+    if jpeg or stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16):
         raise DataError(
             path,
-            found=f"{stored.dtype} of shape {stored.shape}",
+            found="a JPEG, which blurs numbers" if jpeg else f"{stored.dtype} of shape {stored.shape}",
             expected="a PNG of one channel",
             cure="write the numbers themselves, as 8 or 16 bits",
         )

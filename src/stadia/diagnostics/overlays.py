@@ -11,6 +11,9 @@ from stadia.diagnostics.finding import Finding, Severity
 FEWEST_BACKGROUNDS = 10
 """In an epoch, evened out; 30,000 consecutive pictures of the published set have 7.5."""
 
+UNSCORED = 0.2
+"""Of the labels of depth, outside of what is trained and scored; of the demo's roads 6 % lie beyond 80 m."""
+
 FIRST = 10
 """Paths that the evidence names."""
 
@@ -53,10 +56,14 @@ class Composed(Protocol):
     def missing(self) -> Sequence[str]: ...
     @property
     def renamed(self) -> Sequence[str]: ...
+    @property
+    def unscored(self) -> float: ...
+    @property
+    def depths(self) -> tuple[float, float]: ...
 
 
 def overlay_findings(survey: Composed) -> list[Finding]:
-    """C01 to C09, and D01 of pictures that cannot be read. Empty where all is well and depth is exact."""
+    """C01 to C09, C14, and D01 of pictures that cannot be read. Empty where all is well and depth is exact."""
     factors = {factor.name: factor for factor in survey.factors}
     found = [*_shared(survey, factors), *_of_files(survey)]
     if survey.effective_backgrounds < FEWEST_BACKGROUNDS:
@@ -75,6 +82,11 @@ def overlay_findings(survey: Composed) -> list[Finding]:
     if survey.alike:
         measured = f"of {survey.looked_at} pictures depth and mask both have {survey.alike}"
         found.append(finding("C08", Severity.STOP, measured=measured, expected="depth that is not the mask"))
+    if survey.unscored > UNSCORED:
+        low, high = survey.depths
+        outside = f"{survey.unscored:.0%} of the depth labels lie outside of loss.min_depth to loss.max_depth"
+        measured = f"{outside}; 99 % lie in {low:.3g} to {high:.3g}"
+        found.append(finding("C14", Severity.WARN, measured=measured, expected=f"at most {UNSCORED:.0%}"))
     return in_order(found)
 
 

@@ -23,11 +23,15 @@ OverlayLoader = Loader[PackedOverlay, OverlayBatch]
 
 @dataclass(frozen=True)
 class OverlayData:
-    """Batches to train and to validate on, and where they come from."""
+    """Batches to train and to validate on, and where they come from.
+
+    scored: labels of depth strictly between are trained and scored.
+    """
 
     overlays: Overlays
     train: OverlayLoader
     val: OverlayLoader | None
+    scored: tuple[float, float]
 
     @property
     def facts(self) -> dict[str, object]:
@@ -35,8 +39,8 @@ class OverlayData:
         return self.overlays.facts
 
     def findings(self) -> list[Finding]:
-        """What the splits share, what cannot be read, and what the labels are made of."""
-        return overlay_findings(survey(self.overlays))
+        """What the splits share, what cannot be read, what the labels are made of, and how many of them count."""
+        return overlay_findings(survey(self.overlays, self.scored))
 
 
 def open_overlay_data(config: OverlayConfig, console: Console) -> OverlayData:
@@ -54,4 +58,5 @@ def open_overlay_data(config: OverlayConfig, console: Console) -> OverlayData:
 
         overlays = open_overlays(config.data, seed=config.seed, progress=progress)
     val = overlays.samples("val") if "val" in overlays.pictures and overlays.asked("val") else None
-    return OverlayData(overlays, *loaders(overlays.samples("train"), val, config.training, seed=config.seed))
+    train, val_batches = loaders(overlays.samples("train"), val, config.training, seed=config.seed)
+    return OverlayData(overlays, train, val_batches, (config.loss.min_depth, config.loss.max_depth))

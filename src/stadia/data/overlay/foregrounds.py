@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from stadia.core.seeds import generator
 from stadia.data.contents import content_of
 from stadia.data.overlay.compose import Cutout, premultiplied, resized
 from stadia.data.pictures import list_pictures, natural_key, read_rgba
+from stadia.data.rendering.files import cores
 from stadia.data.rendering.presets import SPLITS
 
 
@@ -72,6 +74,28 @@ def foregrounds_fingerprint(foregrounds: Sequence[Foreground]) -> str:
     for one in foregrounds:
         digest.update(f"{one.name}:{content_of(one.file)}\n".encode())
     return digest.hexdigest()
+
+
+def looks_of(foregrounds: Sequence[Foreground]) -> list[str]:
+    """Of each, digits of what it shows: a copy stored otherwise, with another margin, or mirrored has the same.
+
+    What cannot be read as a cut-out goes by its file.
+    """
+    with ThreadPoolExecutor(cores()) as threads:
+        return list(threads.map(_look_of, (one.file for one in foregrounds)))
+
+
+def _look_of(file: Path) -> str:
+    try:
+        rgba = read_rgba(file)
+    except DataError:
+        return content_of(file)
+    shown = rgba[..., 3] > 0
+    rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
+    window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    seen = np.where(shown[window][..., None], rgba[window], 0).astype(np.uint8)  # what is transparent has any colour
+    both = (f"{seen.shape}".encode() + np.ascontiguousarray(one).tobytes() for one in (seen, seen[:, ::-1]))
+    return min(hashlib.blake2b(one, digest_size=16).hexdigest() for one in both)
 
 
 def check_foregrounds(foregrounds: Sequence[Foreground], at_most: int) -> list[tuple[str, str]]:

@@ -8,19 +8,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.data.contents import content_of
 from stadia.data.overlay.composer import Composer, OverlayPictures
-from stadia.data.overlay.foregrounds import check_foregrounds
+from stadia.data.overlay.foregrounds import check_foregrounds, looks_of
 from stadia.data.overlay.published import PublishedOverlays, Scan
 from stadia.data.overlay.sources import Overlays
 
 FACTORS = ("background", "world", "foreground", "object", "position")
 LOOKED_AT = 40
 """Pictures of each split that are composed or read, and foregrounds that are opened."""
+
+DEPTHS = 4096
+"""Labels of each picture, about, that are held against the range that is scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class OverlaySurvey:
     source, claim: the label's.  unreadable, uncut: (file, fault) of pictures that cannot be read, of foregrounds that cannot be pasted.
     lossy: (file, what) of labels stored with loss.  alike: what equal statistics of depth and mask are; empty where they differ.
     missing: paths of the published layout that are not there.  renamed: in words, what has another name than in the layout.
+    unscored: of the depth labels, the share that lies outside of what is trained and scored.  depths: what holds 99 % of them all.
     """
 
     pictures: Mapping[str, int]
@@ -55,6 +61,8 @@ class OverlaySurvey:
     alike: str = ""
     missing: tuple[str, ...] = ()
     renamed: tuple[str, ...] = ()
+    unscored: float = 0.0
+    depths: tuple[float, float] = (0.0, 0.0)
 
     def lines(self) -> list[str]:
         """The table, for people: a line a factor, then the number of backgrounds and the label's source."""
@@ -72,19 +80,23 @@ class OverlaySurvey:
         return [head, *rows, what, f"depth: {self.source}, {self.claim}"]
 
 
-def survey(overlays: Overlays) -> OverlaySurvey:
-    """Look at the splits: all names, and some pictures spread evenly over each."""
+def survey(overlays: Overlays, scored: tuple[float, float] = (0.0, math.inf)) -> OverlaySurvey:
+    """Look at the splits: all names, and some pictures spread evenly over each.
+
+    scored: labels of depth strictly between are trained and scored.
+    """
     pictures = overlays.pictures
     asked = {split: overlays.asked(split) for split in pictures}
     kept = {split: _identities(one, asked[split]) for split, one in pictures.items()}
     unreadable: list[tuple[str, str]] = []
     lossy: list[tuple[str, str]] = []
     sums: dict[str, list[tuple[float, float]]] = {"depth": [], "mask": []}
+    labels: list[NDArray[np.float32]] = []
     looked_at = 0
     for split, one in pictures.items():
         for number in np.unique(np.linspace(0, asked[split] - 1, min(LOOKED_AT, asked[split])).round().astype(int)).tolist():
             looked_at += 1
-            _look(one, number, unreadable, lossy, sums)
+            _look(one, number, unreadable, lossy, sums, labels)
     composed = [one for one in pictures.values() if isinstance(one, Composer)]
     uncut = [fault for one in composed for fault in check_foregrounds(one.foregrounds, LOOKED_AT)]
     return OverlaySurvey(
@@ -100,6 +112,7 @@ def survey(overlays: Overlays) -> OverlaySurvey:
         alike=_alike(sums),
         missing=overlays.scan.missing if overlays.scan else (),
         renamed=_renamed(overlays.scan),
+        **_of_range(labels, scored),
     )
 
 
@@ -109,8 +122,9 @@ def _look(
     unreadable: list[tuple[str, str]],
     lossy: list[tuple[str, str]],
     sums: dict[str, list[tuple[float, float]]],
+    labels: list[NDArray[np.float32]],
 ) -> None:
-    """One picture: what cannot be read of it, how its labels are stored, and mean and deviation of depth and mask."""
+    """One picture: what cannot be read of it, how its labels are stored, mean and deviation of depth and mask, and some depths."""
     try:
         one = pictures.composed(number)
     except DataError as error:
@@ -128,6 +142,16 @@ def _look(
             lossy.append((_short(depth_file), "depth as a JPEG of 8 bits"))
     sums["depth"].append((float(one.depth.mean()), float(one.depth.std())))
     sums["mask"].append((float(mask.mean()), float(mask.std())))
+    known = one.depth[one.depth > 0]
+    labels.append(known[:: max(known.size // DEPTHS, 1)])
+
+
+def _of_range(labels: Sequence[NDArray[np.float32]], scored: tuple[float, float]) -> dict[str, Any]:
+    depths = np.concatenate([*labels, np.zeros(0, np.float32)])
+    if not depths.size:
+        return {}
+    low, high = np.quantile(depths, (0.005, 0.995)).tolist()
+    return {"unscored": float(((depths <= scored[0]) | (depths >= scored[1])).mean()), "depths": (low, high)}
 
 
 def _short(file: Path) -> str:
@@ -143,13 +167,18 @@ def _alike(sums: Mapping[str, Sequence[tuple[float, float]]]) -> str:
 
 
 def _identities(pictures: OverlayPictures, asked: int) -> dict[str, dict[str, str]]:
-    """By factor, what tells one from another, and its name. A picture is known again by its content, under any name."""
+    """By factor, what tells one from another, and its name. A picture is known again by its content, under any name, and a cut-out
+    by what it shows, mirrored too.
+    """
     if isinstance(pictures, Composer):
         backgrounds = {(content_of(one.file) if one.file else one.name): one.name for one in pictures.backgrounds}
         worlds = {one.recording.session: one.recording.session for one in pictures.backgrounds}
-        foregrounds = {content_of(one.file): one.name for one in pictures.foregrounds}
+        looks = looks_of(pictures.foregrounds)
+        foregrounds = {look: one.name for look, one in zip(looks, pictures.foregrounds, strict=True)}
         # An object alone in a file, "001.png", shares no more than a number with another folder's.
-        objects = {(content_of(one.file) if one.name == one.object else one.object): one.object for one in pictures.foregrounds}
+        objects = {
+            (look if one.name == one.object else one.object): one.object for look, one in zip(looks, pictures.foregrounds, strict=True)
+        }
         positions = {position: position for n in range(asked) if (position := str(pictures.pair(n).position)) != "-1"}
         found = (backgrounds, worlds, foregrounds, objects, positions)
         return dict(zip(FACTORS, found, strict=True))

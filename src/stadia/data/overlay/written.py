@@ -55,7 +55,7 @@ def write_overlays(
             facts, count = composer.facts(), counts[split]
             origin = _origin(composer, facts)
             shards = [range(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
-            todo = [one for one in shards if not finished(_folder(out, split, one) / "samples.json", "overlay", _of_shard(origin, one))]
+            todo = [one for one in shards if not _is_there(_folder(out, split, one) / "samples.json", _of_shard(origin, one))]
             advance(count - sum(map(len, todo)))
             used = sorted({composer.chosen(number)[0] for one in todo for number in one})
             run_all(pool, partial(_write_background, composer, out), used, lambda _: None)
@@ -82,6 +82,20 @@ def _origin(composer: Composer, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_shard(origin: Mapping[str, Any], numbers: range) -> dict[str, Any]:
     return {**origin, "first": numbers.start, "pictures": len(numbers)}
+
+
+def _is_there(record: Path, origin: dict[str, Any]) -> bool:
+    """Whether these pictures are. Raises DataError where others are in their place, or another count of them."""
+    found: Any = read_json(record) if record.parent.exists() else None
+    there = found.get("overlay") if isinstance(found, dict) else None
+    if isinstance(there, dict) and there != origin and {**there, "pictures": origin["pictures"]} == origin:
+        raise DataError(
+            record.parent,
+            found=f"{there.get('pictures')} of these pictures",
+            expected=f"{origin['pictures']}: another count",
+            cure="delete this folder, and it is written again (those before it stay), or choose another --out",
+        )
+    return finished(record, "overlay", origin)
 
 
 def _folder(out: Path, split: str, numbers: range) -> Path:

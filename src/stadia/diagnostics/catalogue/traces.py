@@ -97,6 +97,7 @@ TRACES: dict[str, Trace] = {
     "C11": Trace(_SCORES, ("M-04",)),
     "C12": Trace(_SCORES, ("M-05",)),
     "C13": Trace("tests/recipes/test_overlay.py", ("M-22",)),
+    "C14": Trace(_OVERLAYS, here="published depth, in [0, 1], lost half of its labels to a range of metres"),
     "T01": Trace(_WATCH, ("D-01", "4.3 1")),
     "T02": Trace(_WATCH, ("D-19", "4.1 G4")),
     "T03": Trace(_WATCH, ("D-11", "4.1 B3")),
