@@ -23,6 +23,7 @@ from stadia.core.types import Claim
 from stadia.evaluation.overlay_scores import overlay_scores
 from stadia.evaluation.predictions import Predictions
 from stadia.evaluation.watch import unwatched
+from stadia.recipes import overlay_commands as commands
 from stadia.recipes.asked import EvaluationAsked, PredictionAsked
 from stadia.recipes.overlay import OverlayRecipe
 from stadia.recipes.overlay_commands import seen_size
@@ -105,6 +106,25 @@ def test_scores_are_of_the_files_and_stand_beside_the_mean_depth(trained: Run, c
     page = report.build(trained.folder).read_text()
     assert "Mask IoU" in page
     assert "val-mean-depth" in page
+    difference = read_json(trained.folder / "scores" / "val-difference.json")
+    assert set(difference["metrics"]) == {"mask_iou", "mask_dice", "mask_boundary_f"}
+    assert difference["metrics"]["mask_iou"] > 0.8, "noise behind one colour: they differ nearly everywhere, and there alone"
+    assert "of 255, best of 12 training pictures" in difference["checkpoint"]
+    assert difference["label_source"] == baseline["label_source"] == "exact"
+
+
+def test_the_mean_depth_is_of_what_is_scored(trained: Run, config: OverlayConfig) -> None:
+    """Of a road of 2 to 30 m, of which up to 10 m count, the mean is none of more; nothing else was ever to be said."""
+    task = load_task(trained.folder)
+    assert isinstance(task, OverlayRecipe)
+    near = OverlayRecipe(changed(task.config, "loss.max_depth=10"))
+    overlays = OverlayRecipe.prepare(config, Console(quiet=True))[1].overlays
+    samples, training = overlays.samples("val"), overlays.pictures["train"]
+    found = commands.score_mean(near, training, range(12), samples, range(5))["metrics"]
+    true = [one.depth[(one.depth > 0.25) & (one.depth < 10)] for one in map(training.composed, range(12))]
+    labels = [one.depth[(one.depth > 0.25) & (one.depth < 10)] for one in map(samples.pictures.composed, range(5))]
+    constant = np.concatenate(labels) - np.concatenate(true).mean()
+    assert found["rmse"] < float(np.sqrt((constant**2).mean())), "better than one number for all pixels"
 
 
 def test_validation_says_the_same_whatever_the_order_and_the_batches(trained: Run, config: OverlayConfig) -> None:
@@ -133,6 +153,7 @@ def test_weights_are_shares_of_the_gradient_and_are_logged(trained: Run, config:
     weights = [rows(trained, f"train/weight/{name}") for name in ("depth_l1", "mask_bce")]
     assert weights[0][0] * weights[1][0] == pytest.approx(1.0)
     assert weights[0][0] == weights[0][1] != weights[0][2], "measured before the first and the third step"
+    assert rows(trained, "train/balance/mask_bce") == pytest.approx(weights[1]), "times a weight of 1"
 
 
 def test_resumed_it_goes_on_exactly(trained: Run, config: OverlayConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -166,6 +187,11 @@ def test_plain_descent_is_told_its_effective_rate(config: OverlayConfig) -> None
     ):
         one.remember(data)
         assert [found.code for found in one.found] == ["C13"] * (one is task)
+    descent = OverlayRecipe(changed(scaled, "loss.balance=true"))
+    seen = descent.train().step(data.overlays.samples("train")[0]).seen
+    entering = sum(float(seen[f"weight/{name}"]) for name in ("depth_l1", "mask_bce"))
+    assert float(seen["effective_lr"]) == pytest.approx(0.001 * entering)
+    assert entering != pytest.approx(140), "balanced"
     assert "an effective learning rate of 0.14 where optimiser.lr says 0.001" in task.found[0].measured
 
 
@@ -187,7 +213,9 @@ def test_a_pair_of_pictures_becomes_depth_and_mask_at_its_size(trained: Run, pai
     assert "depth and mask of 1 picture" in said[0]
     assert cv2.imread(str(tmp_path / "out" / "mask" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
     assert cv2.imread(str(tmp_path / "out" / "depth" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
-    assert Predictions.open(tmp_path / "out").read("image").shape == seen_size(60, 50, 16, 24) == (24, 16)
+    predictions = Predictions.open(tmp_path / "out")
+    assert predictions.read("image").shape == seen_size(60, 50, 16, 24) == (24, 16)
+    assert (predictions.record.picture_size, predictions.record.network_size) == ((60, 50), (24, 16)), "as seen, not as trained"
     assert cv2.imread(str(tmp_path / "out" / "drawn" / "image.png")).shape == (60, 200, 3)
     with pytest.raises(StadiaError, match="something there already"):
         list(load_task(trained.folder).predict(asked, unwatched))
@@ -216,6 +244,11 @@ def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path],
         list(task.predict(asked(background=tmp_path / "others", out=tmp_path / "out2"), unwatched))
     with pytest.raises(DataError, match=r"none called as background\.png"):
         list(task.predict(asked(source=tmp_path, background=tmp_path / "others", out=tmp_path / "out3"), unwatched))
+    cv2.imwrite(str(tmp_path / "others" / "image.jpg"), np.zeros((60, 50, 3), np.uint8))
+    for both in ({"source": tmp_path / "others", "background": background}, {"background": tmp_path / "others"}):
+        with pytest.raises(DataError, match=r"found image\.jpg and image\.png, expected one picture called image"):
+            list(task.predict(asked(**both, out=tmp_path / "out4"), unwatched))
+    assert not (tmp_path / "out4").exists()
 
 
 def test_a_size_that_no_network_takes_is_refused_before_anything_is_opened(config: OverlayConfig) -> None:

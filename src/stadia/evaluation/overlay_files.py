@@ -32,16 +32,16 @@ class OverlayFolder:
 
     Args:
         out: a folder that is new or empty; else StadiaError.
-        size: (height, width) that the network saw.
     """
 
-    def __init__(self, out: Path, claim: Claim, provenance: Provenance, *, source: str, size: tuple[int, int]) -> None:
+    def __init__(self, out: Path, claim: Claim, provenance: Provenance, *, source: str) -> None:
         self.out, self.claim, self.names = Path(out), claim, list[str]()
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
             cure = "choose another --out: nothing is overwritten"
             raise StadiaError(self.out, found="something there already", expected="a new or an empty folder", cure=cure)
-        self.record = PredictionsRecord(claim=claim, trust=IN_WORDS[claim], source=source, network_size=size, **provenance.model_dump())
+        self.record = PredictionsRecord(claim=claim, trust=IN_WORDS[claim], source=source, network_size=None, **provenance.model_dump())
         self.sizes: set[tuple[int, int]] = set()
+        self.seen: set[tuple[int, int]] = set()
         self.record.write(self.out)
 
     def add(self, name: str, depth: NDArray[np.float32], logits: NDArray[np.float32], size: tuple[int, int]) -> None:
@@ -52,6 +52,7 @@ class OverlayFolder:
         self._picture(f"mask/{name}.png", np.where(_at(logits, size) > 0, 255, 0).astype(np.uint8))
         self.names.append(name)
         self.sizes.add(size)
+        self.seen.add((depth.shape[0], depth.shape[1]))
 
     def draw(self, name: str, pictures: Sequence[NDArray[np.uint8]]) -> None:
         """(H, W, 3) RGB each, side by side."""
@@ -65,8 +66,9 @@ class OverlayFolder:
         """Raises StadiaError where nothing came."""
         if not self.names:
             raise StadiaError(self.out, found="no picture", expected="at least one", cure="check the input")
-        found = {"entries": tuple(self.names), "picture_size": self.sizes.pop() if len(self.sizes) == 1 else None, "finished": True}
-        self.record.model_copy(update=found).write(self.out)
+        sizes = {"picture_size": self.sizes, "network_size": self.seen}
+        one_size = {name: next(iter(found)) if len(found) == 1 else None for name, found in sizes.items()}
+        self.record.model_copy(update={"entries": tuple(self.names), "finished": True, **one_size}).write(self.out)
         return Predictions.open(self.out)
 
 

@@ -99,7 +99,7 @@ class PredictionsRecord(StrictModel):
     source: str
     fingerprint: str = ""
     picture_size: tuple[int, int] | None = None
-    network_size: tuple[int, int]
+    network_size: tuple[int, int] | None
     crop: str = "none"
     path: tuple[str, ...] = ()
     path_ends: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,13 +16,15 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.data.cache import Progress
+from stadia.data.overlay.composer import OverlayPictures
 from stadia.data.overlay.label import Label
 from stadia.data.overlay.samples import OverlaySamples
 from stadia.data.overlay.sources import open_overlays
 from stadia.data.pictures import list_pictures, read_rgb
 from stadia.data.resize import resize_picture
 from stadia.evaluation.colours import colour_inverse_depth
-from stadia.evaluation.mean_depth import MeanDepth, mean_depth
+from stadia.evaluation.mask_difference import best_threshold, difference
+from stadia.evaluation.mean_depth import mean_depth
 from stadia.evaluation.overlay_files import OverlayFolder, read_logits
 from stadia.evaluation.overlay_scores import overlay_scores, picture_sums, weaker
 from stadia.evaluation.predictions import Predictions, Provenance
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MOST_PICTURES, MEAN_OF, DRAWN = 1000, 500, 8
-"""Scored of what validated; of the training's for the mean depth; and drawn of those that were scored."""
+"""Scored of what validated; of the training's for the baselines; and drawn of those that were scored."""
 
 _IDLE = {"every": 1, "motion": "aligned", "size": None, "protocol": "metric", "frames": None, "held_out": False}
 
@@ -79,8 +81,7 @@ def predict(task: OverlayRecipe, asked: PredictionAsked, watch: Watch) -> Iterat
     """Write depth and mask of each pair into a new folder, and say so, line by line."""
     refuse_idle(asked)
     pairs = find_pairs(asked.source, asked.background)
-    size = (task.config.data.height, task.config.data.width)
-    folder = OverlayFolder(asked.out, task.claim, Provenance.of(asked.checkpoint), source=str(asked.source), size=size)
+    folder = OverlayFolder(asked.out, task.claim, Provenance.of(asked.checkpoint), source=str(asked.source))
     for image_file, background_file in watch(pairs, len(pairs), "predicting"):
         image, background = read_rgb(image_file), read_rgb(background_file)
         if image.shape != background.shape:
@@ -108,14 +109,24 @@ def find_pairs(source: Path, background: Path | None) -> list[tuple[Path, Path]]
     for path in (source, background):
         if not path.exists():
             raise DataError(path, found="nothing", expected="a picture or a folder of pictures", cure="check the path")
-    pictures = list_pictures(source) if source.is_dir() else [source]
+    pictures = _by_stem(source) if source.is_dir() else {source.stem: source}
     if not background.is_dir():
-        return [(picture, background) for picture in pictures]
-    named = {picture.stem: picture for picture in list_pictures(background)}
-    if missing := [picture.name for picture in pictures if picture.stem not in named]:
+        return [(picture, background) for picture in pictures.values()]
+    named = _by_stem(background)
+    if missing := [picture.name for stem, picture in pictures.items() if stem not in named]:
         found, expected = f"none called as {missing[0]} ({len(missing)} such)", "a background of the same name for each picture"
         raise DataError(background, found=found, expected=expected, cure="name them alike, or pass one picture for all")
-    return [(picture, named[picture.stem]) for picture in pictures]
+    return [(picture, named[stem]) for stem, picture in pictures.items()]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Its pictures in order, by the name that answers have. Raises DataError where two have one."""
+    named: dict[str, Path] = {}
+    for picture in list_pictures(folder):
+        if (other := named.setdefault(picture.stem, picture)) is not picture:
+            expected = f"one picture called {picture.stem}: answers go by that"
+            raise DataError(folder, found=f"{other.name} and {picture.name}", expected=expected, cure="rename one of them")
+    return named
 
 
 def _drawn(
@@ -131,7 +142,9 @@ def _drawn(
 
 
 def score_validation(task: OverlayRecipe, data: OverlayData, run: Run, console: Console) -> None:
-    """Of a training that has ended: predictions/val/, scores/val.json, and beside it scores/val-mean-depth.json, the baseline's."""
+    """Of a training that has ended: predictions/val/, scores/val.json, and beside it those of what both have to beat:
+    scores/val-mean-depth.json and scores/val-difference.json.
+    """
     overlays = data.overlays
     if data.val is None:
         return
@@ -147,11 +160,11 @@ def score_validation(task: OverlayRecipe, data: OverlayData, run: Run, console: 
     predictions = _write(task, samples, numbers, folder, provenance, "val", shown)
     about = {"checkpoint": provenance.checkpoint, "split": "val", **_of_label(overlays.label)}
     write_score(run.folder / "scores" / "val.json", {**about, **score_folder(task, predictions, samples, numbers, shown)})
-    training = overlays.pictures["train"]
-    taught = [training.composed(number).depth for number in range(min(MEAN_OF, overlays.asked("train")))]
-    baseline = mean_depth(taught, task.config.data.height, task.config.data.width)
-    mean = {**about, "checkpoint": f"the mean depth of {len(taught)} training pictures", **score_mean(task, baseline, samples, numbers)}
-    write_score(run.folder / "scores" / "val-mean-depth.json", mean)
+    taught = range(min(MEAN_OF, overlays.asked("train")))
+    for name, score in (("mean-depth", score_mean), ("difference", score_difference)):
+        write_score(
+            run.folder / "scores" / f"val-{name}.json", {**about, **score(task, overlays.pictures["train"], taught, samples, numbers)}
+        )
 
 
 def evaluate(task: OverlayRecipe, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress) -> tuple[dict[str, Any], list[Path]]:
@@ -189,7 +202,7 @@ def _write(
     task: OverlayRecipe, samples: OverlaySamples, numbers: Sequence[int], out: Path, provenance: Provenance, source: str, watch: Watch
 ) -> Predictions:
     """Answers to samples, under their numbers; some of them drawn, evenly over all."""
-    folder = OverlayFolder(out, task.claim, provenance, source=source, size=(samples.height, samples.width))
+    folder = OverlayFolder(out, task.claim, provenance, source=source)
     drawn = set(numbers[:: max(len(numbers) // DRAWN, 1)])
     for number in watch(numbers, len(numbers), "predicting composed pictures"):
         one = samples.pictures.composed(number).resized(samples.height, samples.width)
@@ -215,12 +228,39 @@ def score_folder(
     return _score(task, samples, found)
 
 
-def score_mean(task: OverlayRecipe, baseline: MeanDepth, samples: OverlaySamples, numbers: Sequence[int]) -> dict[str, Any]:
-    """Of the mean depth, whatever the pictures show; it says of no mask."""
-    depth = baseline.depth_m[None, None]
-    scored = _score(task, samples, [(_stem(n), _sums(task, depth, torch.full_like(depth, -1.0), samples, n)) for n in numbers])
-    depths = {name: value for name, value in scored["metrics"].items() if "mask" not in name}
-    return {**scored, "metrics": depths, "per_image": []}
+def score_mean(
+    task: OverlayRecipe, training: OverlayPictures, taught: Sequence[int], samples: OverlaySamples, numbers: Sequence[int]
+) -> dict[str, Any]:
+    """Of the mean of what depth is scored in training pictures, whatever the pictures show; it says of no mask."""
+    low, high = task.config.loss.min_depth, task.config.loss.max_depth
+    depths = (training.composed(number).depth for number in taught)
+    scored = (np.where((depth > low) & (depth < high), depth, 0) for depth in depths)
+    depth = mean_depth(scored, samples.height, samples.width).depth_m[None, None]
+    found = [(_stem(n), _sums(task, depth, torch.full_like(depth, -1.0), samples, n)) for n in numbers]
+    return _baseline(_score(task, samples, found), f"the mean depth of {len(taught)} training pictures", lambda name: "mask" not in name)
+
+
+def score_difference(
+    task: OverlayRecipe, training: OverlayPictures, taught: Sequence[int], samples: OverlaySamples, numbers: Sequence[int]
+) -> dict[str, Any]:
+    """Of the mask where picture and background differ, by more than was best in training pictures; it says of no depth."""
+
+    def seen(pictures: OverlayPictures, number: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        one = pictures.composed(number).resized(samples.height, samples.width)
+        return difference(one.image, one.background), one.mask
+
+    threshold = best_threshold(seen(training, number) for number in taught)
+    found = []
+    for number in numbers:
+        logits = _map(np.where(seen(samples.pictures, number)[0] > threshold, 1, -1))
+        found.append((_stem(number), _sums(task, torch.ones_like(logits), logits, samples, number)))
+    what = f"picture and background differ by more than {threshold} of 255, best of {len(taught)} training pictures"
+    return _baseline(_score(task, samples, found), what, lambda name: name in ("mask_iou", "mask_dice", "mask_boundary_f"))
+
+
+def _baseline(score: dict[str, Any], what: str, scored: Callable[[str], bool]) -> dict[str, Any]:
+    """A score with those metrics alone that the baseline says something of."""
+    return {**score, "checkpoint": what, "metrics": {n: v for n, v in score["metrics"].items() if scored(n)}, "per_image": []}
 
 
 def _map(values: NDArray[np.floating]) -> Tensor:
