@@ -18,6 +18,7 @@ from stadia.evaluation.frames import Frame
 from stadia.evaluation.trajectory_files import read_kitti
 from stadia.geometry import se3
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid
+from stadia.geometry.direct_points import Points
 
 F64 = torch.float64
 K = torch.tensor([[70.0, 0, 71.5], [0, 70, 39.5], [0, 0, 1]], dtype=F64)
@@ -155,6 +156,20 @@ def test_the_window_is_bounded_and_the_map_lies_on_the_walls(monkeypatch: pytest
     to_wall = (WALLS - position.abs()).abs().amin(-1)
     assert to_wall.median() < 0.03
     assert ate_m(found.T_world_camera, room.truth) < 0.02
+
+
+def test_points_out_of_sight_or_behind_do_not_count_for_a_new_keyframe():
+    """Two points 10 m ahead move 0.8 px as the camera drives on a metre; three at 0.5 m are behind it then, and two leave the picture."""
+    pixel = torch.tensor([[78.5, 39.5], [64.5, 39.5], [80, 45], [60, 45], [70, 45], [143, 39.5], [0, 39.5]], dtype=F64)
+    inverse_depth = torch.tensor([0.1, 0.1, 2.0, 2.0, 2.0, 0.9, 0.9], dtype=F64)
+    ray = (torch.cat((pixel, torch.ones(7, 1, dtype=F64)), 1) @ torch.linalg.inv(K).mT)[:, None].expand(-1, 8, -1)
+    nothing = torch.ones(7, 8, dtype=F64)
+    points = Points(torch.zeros(7, dtype=torch.long), pixel, ray, inverse_depth, nothing, nothing, nothing)
+    T = torch.eye(4, dtype=F64)
+    T[2, 3] = -1.0
+    share = refining.flow_share(points, K, HEIGHT, WIDTH, T)
+    assert share == pytest.approx(7 / 9 / ((HEIGHT + WIDTH) / 2))  # 7 px from the centre, 10 m to 9 m
+    assert refining.flow_share(points.chosen(slice(2, 7)), K, HEIGHT, WIDTH, T) == 1
 
 
 def test_a_path_ends_where_nothing_is_known():

@@ -166,15 +166,9 @@ class Refinement:
         return align_direct(image, small, depth_m, _batched(camera), _batched(small_camera), start[None].to(image.device))
 
     def _flow(self, T: Tensor) -> float:
-        """By how much the last keyframe's points have moved, as a share of the mean side; points that are out of sight do not count."""
         assert self.bundle is not None
-        frames, last = self.bundle.frames, self.bundle.points.host == len(self.bundle.frames) - 1
-        points = self.bundle.points.chosen(last)
-        moved = points.ray[:, 0] @ T[:3, :3].mT.to(points.ray) + points.inverse_depth[:, None] * T[:3, 3].to(points.ray)
-        pixel = (moved / moved[:, 2:].clamp(min=1e-6)) @ frames.K[-1].mT.to(moved)
-        distance = (pixel[:, :2] - points.pixel).norm(dim=-1)
-        height, width = frames.grey.shape[-2:]
-        return float(distance.median()) / ((height + width) / 2) if len(distance) else 1.0
+        frames = self.bundle.frames
+        return flow_share(self.bundle.points.chosen(self.bundle.points.host == len(frames) - 1), frames.K[-1], *frames.grey.shape[-2:], T)
 
     def _join(self, seen: Seen, number: int, T_camera_world: Tensor, brightness: Tensor, said: Tensor | None) -> None:
         """A frame becomes the newest keyframe, the window is adjusted, and the oldest leaves where it is full."""
@@ -224,6 +218,19 @@ class Refinement:
         world = transform(inverse(self.bundle.frames.T_camera_world[position]), inside)
         x, y = points.pixel.long().unbind(-1)
         return MapPoints(world, self.keyframes[position].image[0, :, y, x].mT)
+
+
+def flow_share(points: Points, K: Tensor, height: int, width: int, T: Tensor) -> float:
+    """By how much points have moved in the median, as a share of the picture's mean side, where their host has moved by T (4, 4).
+
+    K: (3, 3) of both pictures. Points that are out of sight then, or behind the camera, do not count; 1 where none is left.
+    """
+    moved = points.ray[:, 0] @ T[:3, :3].mT.to(points.ray) + points.inverse_depth[:, None] * T[:3, 3].to(points.ray)
+    z = moved[:, 2]
+    x, y = ((moved / z[:, None].clamp(min=1e-6)) @ K.mT.to(moved))[:, :2].unbind(-1)
+    seen = (z > 0) & (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+    distance = (torch.stack((x, y), -1) - points.pixel).norm(dim=-1)[seen]
+    return float(distance.median()) / ((height + width) / 2) if len(distance) else 1.0
 
 
 def _batched(camera: Camera) -> Camera:
