@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from stadia.evaluation.legend import with_legend
 from stadia.evaluation.road_drawings import (
     BAD,
     GOOD,
@@ -84,6 +85,32 @@ def test_figures_of_heights_are_drawn_and_differ_with_their_numbers():
     area, narrow = ((np.abs(one.astype(int) - band).max(-1) < 4).sum() for one in (wide, drawn))
     assert area > 2 * narrow > 1000
     assert (drawn != heights_over_frames(frame, says, good, 1.6, 1.5, 1.7, true_m=1.65)).any()
+    assert (drawn != heights_over_frames(frame, says, good, 1.6, 1.5, 1.7, starts={"a": 0, "b": 12})).any()
+
+
+def test_a_band_that_goes_far_beyond_what_objects_say_does_not_blow_the_figure_up():
+    frame, says, good = np.arange(30), np.linspace(1.5, 1.7, 30), np.ones(30, bool)
+
+    def rows(low: float, high: float) -> int:
+        points = at(heights_over_frames(frame, says, good, 1.6, low, high), GOOD)[:, 120:].any(1).nonzero()[0]
+        return int(np.ptp(points[points > 5]))
+
+    assert rows(0.2, 9.0) > 0.6 * rows(1.2, 2.0)
+
+
+def test_words_of_the_believed_are_the_largest_and_stand_in_a_light_halo():
+    night = np.full((300, 800, 3), 30, np.uint8)
+    good, bad = (draw_verdicts(night, [[200, 120, 300, 200]], [believed], ["1.62"]) for believed in (True, False))
+    halo = [(one.min(-1) > 200)[:118].sum() for one in (good, bad)]
+    assert halo[0] > 1.5 * halo[1] > 30
+
+
+def test_a_legend_shows_each_colour_below_its_picture():
+    said = [(f"a class called {number}", (10 * number, 200, 90)) for number in range(9)]
+    shown = with_legend(BLACK, said)
+    assert (shown[: len(BLACK)] == BLACK).all()
+    assert all((shown[len(BLACK) :] == colour).all(-1).sum() > 200 for _, colour in said)
+    assert shown.shape[1] == BLACK.shape[1]
 
 
 def test_heights_over_epochs_show_the_band_what_was_refused_and_what_was_known_before():

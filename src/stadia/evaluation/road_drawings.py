@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from stadia.evaluation.legend import text_size, write
 from stadia.training.height_course import EpochHeight
 
 Picture = NDArray[np.uint8]
@@ -19,6 +21,7 @@ GOOD, BAD, HORIZON, PLANE = (0, 158, 115), (213, 94, 0), (240, 228, 66), (86, 18
 """RGB, Okabe and Ito's: green believed, red not, yellow the horizon, blue the plane."""
 
 _SHIFT, _NEAR_M = 4, 0.5
+_HIGHEST = 2.2  # of the estimate: what objects say above it is not shown
 
 
 def draw_horizon(picture: Picture, horizon: ArrayLike) -> Picture:
@@ -64,17 +67,19 @@ def draw_plane(
 
 
 def draw_verdicts(picture: Picture, boxes_px: ArrayLike, believed: Sequence[bool], words: Sequence[str]) -> Picture:
-    """(H, W, 3) RGB with boxes (N, 4) left, top, right, bottom: green where believed, else red, and a word or two over each; a copy."""
+    """(H, W, 3) RGB with boxes (N, 4) left, top, right, bottom: green where believed, else red, and a word over each, those of the believed
+    larger and last; a copy.
+    """
     drawn = picture.copy()
-    scale = max(0.35, picture.shape[1] / 2600)
-    for box, good, word in zip(np.asarray(boxes_px, np.float64).reshape(-1, 4), believed, words, strict=True):
-        colour = GOOD if good else BAD
-        left, top, right, bottom = (int(v) for v in box.round().tolist())
-        cv2.rectangle(drawn, (left, top), (right, bottom), colour, _thickness(picture.shape[1]), cv2.LINE_AA)
-        (width, _), _ = cv2.getTextSize(word, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-        at = max(0, min(left, picture.shape[1] - width)), max(top - 3, round(26 * scale))
-        for ink, thick in (((0, 0, 0), 3), (colour, 1)):  # an outline, so that it can be read on anything
-            cv2.putText(drawn, word, at, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thick, cv2.LINE_AA)
+    rows = sorted(zip(np.asarray(boxes_px, np.float64).reshape(-1, 4).tolist(), believed, words, strict=True), key=lambda row: row[1])
+    for box, good, _ in rows:
+        left, top, right, bottom = (round(v) for v in box)
+        cv2.rectangle(drawn, (left, top), (right, bottom), GOOD if good else BAD, _thickness(picture.shape[1]), cv2.LINE_AA)
+    for box, good, word in rows:
+        scale = max(0.35, picture.shape[1] / (1000 if good else 1800))
+        width, height = text_size(word, scale)
+        at = max(0, min(round(box[0]), picture.shape[1] - width)), max(round(box[1]) - 4, height + 3)
+        write(drawn, word, at, GOOD if good else BAD, scale)
     return drawn
 
 
@@ -100,21 +105,35 @@ def heights_over_frames(
     low_m: float,
     high_m: float,
     *,
+    starts: Mapping[str, float] = MappingProxyType({}),
     true_m: float | None = None,
 ) -> Picture:
-    """(H, W, 3) RGB: what each object (N,) says of the camera's height, at its frame; the estimate with its band."""
+    """(H, W, 3) RGB: what each object (N,) says of the camera's height, at its frame; the estimate with its band.
+
+    starts: the first frame of each recording by name; a line stands before each but the first. The axis is that of what objects say: a band
+    that goes far beyond it is cut off.
+    """
     at, says, good = np.asarray(frame), np.asarray(height_m, np.float64), np.asarray(believed, bool)
+    known = np.isfinite(says) & (says > 0)
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes = figure.add_subplot()
     for chosen, colour, name in ((good, GOOD, "believed"), (~good, BAD, "not believed")):
-        shown = chosen & np.isfinite(says) & (says > 0)
+        shown = chosen & known
         axes.plot(at[shown], says[shown], ".", color=np.array(colour) / 255, markersize=4, label=name)
     axes.axhspan(low_m, high_m, color="#0072b2", alpha=0.2, linewidth=0)
     axes.axhline(estimate_m, color="#0072b2", linewidth=1.6, label=f"{estimate_m:.2f} m ({low_m:.2f} to {high_m:.2f})")
     if true_m is not None:
         axes.axhline(true_m, color="black", linewidth=1, linestyle="--", label=f"measured: {true_m:.2f} m")
-    axes.set_ylim(0, 2.2 * estimate_m)
-    _label(axes, "frame", "camera height (m)")
+    for number, (name, start) in enumerate(starts.items()):
+        if number:
+            axes.axvline(start - 0.5, color="0.4", linewidth=1)
+        if len(starts) > 1:
+            axes.annotate(name, (start, 1), xycoords=("data", "axes fraction"), xytext=(2, -9), textcoords="offset points", fontsize=7)
+    within = np.clip(np.append(says[known], true_m or estimate_m), 0, _HIGHEST * estimate_m)
+    bottom = min(0.9 * within.min(), max(low_m, 0.6 * estimate_m))
+    axes.set_ylim(0.95 * bottom, max(1.1 * within.max(), 1.05 * min(high_m, 1.5 * estimate_m)))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _label(axes, "frame of the video" if len(starts) < 2 else "frame, recording after recording", "camera height (m)")
     return _drawn(figure)
 
 
