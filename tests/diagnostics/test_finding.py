@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stadia import diagnostics
+from stadia import diagnostics, recipes
 from stadia.core.errors import DataError
 from stadia.diagnostics import lengths
 from stadia.diagnostics.catalogue import CATALOGUE, finding, in_order
@@ -85,7 +85,8 @@ def test_entries_are_whole_and_their_families_known() -> None:
 
 
 def test_every_code_is_spoken_by_some_check_and_every_spoken_code_is_in_the_catalogue() -> None:
-    sources = [path.read_text() for path in Path(diagnostics.__file__).parent.rglob("*.py") if path.parent.name != "catalogue"]
+    rooms = (Path(diagnostics.__file__).parent, Path(recipes.__file__).parent)
+    sources = [path.read_text() for room in rooms for path in room.rglob("*.py") if path.parent.name != "catalogue"]
     spoken = {code for source in sources for code in re.findall(r'"([A-Z][0-9]{2})"', source)}
     assert spoken == set(CATALOGUE)
 
