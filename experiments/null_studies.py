@@ -30,7 +30,7 @@ NOISES: dict[str, Draw] = {
     "heavy tails": lambda random, shape: random.standard_t(2, shape),
     "skewed": lambda random, shape: random.lognormal(0, 1, shape),
     "two values": lambda random, shape: random.integers(0, 2, shape).astype(float),
-    "shared": lambda random, shape: random.standard_normal(shape) + 5 * random.standard_normal((1, shape[1])),
+    "shared": lambda random, shape: 5 * random.standard_normal((1, shape[1])) + random.standard_normal(shape),  # own draws, not normal's
 }
 """(changes and base, seeds) of metrics, all of one distribution."""
 

@@ -82,6 +82,17 @@ def test_the_same_within_a_margin():
     assert (small.decision, small.within_margin) == ("confirmed", True)
 
 
+def test_differences_of_rounding_are_none():
+    """Metrics are computed in single precision: a shift of 3e-9, the same in every seed, is no effect."""
+    verdict = only({seed: value + 3e-9 + 1e-11 * seed for seed, value in BASE.items()})
+    assert (verdict.shown, verdict.decision) == ("identical", "refuted")
+
+
+def test_seeds_noise_is_drawn_beside_that_of_the_runs():
+    shared, normal = (null_studies.NOISES[name](np.random.default_rng(0), (2, 5)) for name in ("shared", "normal"))
+    assert not np.allclose(np.diff(shared, axis=0), np.diff(normal, axis=0))
+
+
 def test_runs_that_are_equal_to_the_last_digit():
     verdict = only(dict(BASE), expected={"x": "better"})
     assert (verdict.shown, verdict.decision, verdict.p_holm) == ("identical", "refuted", 1)

@@ -14,6 +14,9 @@ Expected = Literal["different", "better", "worse", "same"]
 Decision = Literal["confirmed", "refuted", "undecided"]
 Shown = Literal["", "identical", "better", "worse"]
 
+ROUNDING = 2**-23
+"""Of a metric's size: smaller differences are those of single precision, in which metrics are computed, and count as none."""
+
 LEAST_SEEDS = 3
 """Fewer pairs tell next to nothing of their own spread: Student's factor is 4.3 for three and 12.7 for two."""
 
@@ -26,7 +29,7 @@ class Verdict:
     p_holm: of the paired t test, raised for as many changes as were compared.
     p_same, p_beyond: that the mean difference lies outside the margin, and that it lies within it; raised likewise. None without a margin.
     expected, decision: what was asked, and what the data say to it.
-    shown: what the differences show, whatever was expected: "identical" to the last digit, "better", "worse", or nothing ("").
+    shown: what the differences show, whatever was expected: "identical" but for rounding, "better", "worse", or nothing ("").
     within_margin: shown to be smaller than the margin.
     without: seeds of which either run has no value; where there are any, nothing is decided, since runs fail for a reason.
     detectable: the difference that so many pairs find in four of five studies (as many changes, the spread that was seen).
@@ -81,7 +84,7 @@ def judge(
     known = {
         name: [seed for seed in seeds if math.isfinite(base[seed]) and math.isfinite(changes[name][seed])] for name, seeds in pairs.items()
     }
-    differences = {name: [changes[name][seed] - base[seed] for seed in seeds] for name, seeds in known.items()}
+    differences = {name: [_difference(changes[name][seed], base[seed]) for seed in seeds] for name, seeds in known.items()}
     enough = [name for name in changes if len(known[name]) >= LEAST_SEEDS]
     tested = {name: paired(differences[name], confidence=1 - alpha) for name in enough}
     p_holm = dict(zip(enough, holm([tested[name].p for name in enough]), strict=True))
@@ -137,6 +140,10 @@ def _decision(expected: Expected, shown: Shown, within: bool, beyond: bool) -> D
     if shown in ("better", "worse"):
         return "confirmed" if expected in (shown, "different") else "refuted"
     return "refuted" if within or shown == "identical" else "undecided"
+
+
+def _difference(changed: float, base: float) -> float:
+    return 0.0 if abs(changed - base) <= ROUNDING * max(abs(changed), abs(base)) else changed - base
 
 
 def _mean(values: Mapping[int, float], seeds: list[int]) -> float:

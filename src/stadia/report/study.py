@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def sentence(study: Mapping[str, Any], verdict: Verdict) -> str:
         f"{signed(d['mean'])}, {percent} interval {signed(d['low'])} to {signed(d['high'])}, {d['n']} seeds, p = {p(verdict['p_holm'])}"
     )
     if shown == "identical":
-        said = f"with {of} {metric} is the same to the last digit in all {d['n']} seeds: it changes nothing that this training does"
+        said = f"with {of} {metric} is the same but for rounding in all {d['n']} seeds: it changes nothing that this training does"
     elif shown:
         said = f"{of} makes {metric} {shown} ({interval})"
         if verdict["within_margin"]:
@@ -69,6 +70,9 @@ def sentence(study: Mapping[str, Any], verdict: Verdict) -> str:
 
 def _what_it_takes(study: Mapping[str, Any], verdict: Verdict) -> str:
     """What a study of this size would have found."""
+    if not verdict["difference"]["sd"]:
+        least = math.ceil(math.log2(2 * len(study["verdicts"]) / study["alpha"]))
+        return f"One number in all seeds leaves no spread to measure chance by; signs alone take {least} seeds"
     found = f"So many seeds find a difference of {wording.number(verdict['detectable'])} in four studies of five"
     if study["margin"] is None:
         return found
