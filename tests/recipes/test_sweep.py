@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from stadia.core.errors import ConfigMistakes, RunError
+from stadia.cli.sweep import _metric
+from stadia.core.errors import ConfigError, ConfigMistakes, RunError
 from stadia.recipes.studies.launch import Job
 from stadia.recipes.studies.sweep import Range, Sweep, importance, read_space
 
@@ -89,9 +91,10 @@ def test_a_trial_that_was_killed_is_tried_again(sweep, monkeypatch):
             raise KeyboardInterrupt
         return ()
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Sweep, "validations", killed)
-        asked.run(1, resolved, lambda trial: None)
+        with pytest.raises(KeyboardInterrupt):
+            asked.run(1, resolved, lambda trial: None)
     (before,) = [trial.params for trial in asked.study().trials if trial.params]
     told = []
     asked.run(1, resolved, told.append)
@@ -136,6 +139,15 @@ def test_another_space_is_another_sweep(sweep):
     sweep().study()
     with pytest.raises(RunError, match="another space"):
         sweep(space={"x": Range(low=1.0, high=2.0)}).study()
+
+
+def test_what_is_searched_for_is_known_before_the_first_trial(monkeypatch):
+    monkeypatch.setattr("stadia.recipes.RECIPES.load", lambda name: SimpleNamespace(best_metrics=("val/own",) if name == "one" else ()))
+    assert _metric("one", None, None) == ("val/own", "lower")
+    assert _metric("one", "val/d1", None) == ("val/d1", "higher")
+    for wrong in (("none", None, None), ("one", "train/loss", "lower"), ("one", "val/d1", "lower"), ("one", "val/a", None)):
+        with pytest.raises(ConfigError):
+            _metric(*wrong)
 
 
 def test_importance_is_of_enough_trials(sweep):

@@ -14,21 +14,18 @@ def sweep(
     base: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of every trial.", show_default=False)] = None,
     space: Annotated[Path, typer.Option("--space", help="Ranges as YAML, see docs/experiments.md.")] = Path("space.yaml"),
     data: Annotated[Path | None, typer.Option("--data", help="Short for data.path=PATH.", show_default=False)] = None,
-    metric: Annotated[str, typer.Option("--metric", help="A column of metrics.csv.")] = "val/abs_rel",
-    better: Annotated[str, typer.Option("--better", help="Where it is good: lower or higher.")] = "lower",
+    metric: Annotated[str | None, typer.Option("--metric", help="A column of metrics.csv; the recipe's.", show_default=False)] = None,
+    better: Annotated[str | None, typer.Option("--better", help="Where it is good: lower or higher.", show_default=False)] = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="How many there are to be in the end.")] = 30,
     seed: Annotated[int, typer.Option("--seed", help="Of the search.")] = 0,
     out: Annotated[Path, typer.Option("--out", help="The sweep's folder.")] = Path("studies/sweep"),
 ) -> None:
     """Search keys of a recipe: trials that lag behind in validation are given up. Started again, it goes on."""
-    from stadia.core.errors import ConfigError
     from stadia.core.files import check_writable
     from stadia.recipes.studies.sweep import Sweep, importance, read_space
 
-    if better not in ("lower", "higher"):
-        raise ConfigError("--better", found=repr(better), expected="lower or higher", cure="name one of them")
+    metric, direction = _metric(recipe, metric, better)
     words = [*([f"data.path={data.expanduser().absolute()}"] if data else []), *(base or [])]
-    direction: Literal["lower", "higher"] = "lower" if better == "lower" else "higher"
     asked = Sweep(out, recipe, words, read_space(space), metric, direction, seed)
     check_writable(out)
 
@@ -48,7 +45,29 @@ def sweep(
     if any(trial.value is not None for trial in study.trials):
         best = " ".join(f"{key}={value}" for key, value in study.best_params.items())
         typer.echo(f"The best of {len(study.trials)} trials of one seed is a choice, no proof. To see whether it holds:")
-        typer.echo(f'  stadia ablate --recipe {recipe} {" ".join(words)} --metric {metric} --better {better} --change "best: {best}"')
+        typer.echo(f'  stadia ablate --recipe {recipe} {" ".join(words)} --metric {metric} --better {direction} --change "best: {best}"')
+
+
+def _metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, Literal["lower", "higher"]]:
+    """What is searched for, and where it is good: what the recipe's best checkpoint is chosen by, unless said. Raises ConfigError."""
+    from stadia.core.errors import ConfigError
+    from stadia.report.wording import score
+
+    if metric is None:
+        from stadia.recipes import RECIPES
+
+        best = RECIPES.load(recipe).best_metrics
+        if not best:
+            found, cure = f"'{recipe}', which no metric chooses the best of", "name one: a column of metrics.csv, for example val/abs_rel"
+            raise ConfigError("--metric", found=found, expected="a metric", cure=cure)
+        metric, better = best[0], better or "lower"  # as every recipe's best metric
+    if not metric.startswith("val/"):
+        raise ConfigError("--metric", found=repr(metric), expected="one of validation", cure="name a column of metrics.csv, val/...")
+    known = score(metric).better
+    if (better or known) not in ("lower", "higher") or (better and known in ("lower", "higher") and better != known):
+        expected = known if known in ("lower", "higher") else "lower or higher"
+        raise ConfigError("--better", found=f"{better or 'nothing'} of '{metric}'", expected=expected, cure="say where it is good")
+    return metric, "lower" if (better or known) == "lower" else "higher"
 
 
 def _line(trial: Any, metric: str) -> str:
