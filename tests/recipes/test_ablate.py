@@ -5,19 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import shutil
-import signal
-import sys
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from stadia import recipes
-from stadia.core.errors import RunError
-from stadia.recipes.studies.launch import Job, Local, share_of_cores, slurm_options
 from stadia.report import study
 from stadia.training.run import Run
 
@@ -65,6 +59,9 @@ class Trainings:
             except KeyboardInterrupt:
                 run.end("interrupted")
                 raise
+            except MemoryError:  # its process is killed, and says nothing
+                ended(job, -9)
+                continue
             except ArithmeticError as error:
                 run.failed(error)
             else:
@@ -153,6 +150,58 @@ def test_runs_of_a_failed_change_decide_nothing(ablate, tmp_path):
     assert again.seen == []
     ablate(again, "--retry-failed")
     assert again.seen == ["new fast-seed2"]
+
+
+def test_a_run_that_is_killed_does_not_end_the_study(ablate, tmp_path):
+    def killed(change, seed):
+        if (change, seed) == ("fast", 1):
+            raise MemoryError
+        return noise(change, seed) - 0.05 * (change == "fast")
+
+    first = Trainings(killed)
+    code, out, err = ablate(first)
+    fast = verdicts(tmp_path)["verdicts"][0]
+    assert (code, len(first.seen), fast["decision"], fast["without"]) == (0, 12, "undecided", [1])
+    assert "fast-seed1: killed (exit code -9" in err
+    assert "fast seed 1 has no value (killed" in out
+    again = Trainings(noise)
+    ablate(again)
+    assert again.seen == ["--resume fast-seed1"]
+
+
+def test_one_number_in_all_seeds_is_said(ablate):
+    _, out, _ = ablate(Trainings(lambda change, seed: 0.25 + 0.125 * (change == "fast")))
+    assert "One number in all seeds leaves no spread" in out
+    assert "take 7 seeds" in out  # two changes at 5 %: 2 / 2^7 is the first below 2.5 %
+
+
+def test_epochs_are_budgets_where_nothing_makes_them_longer(ablate):
+    words = ["training.max_steps=null", "training.max_epochs=2", "--dry-run"]
+    assert ablate(Trainings(noise), *words)[0] == 0
+    code, _, err = ablate(Trainings(noise), *words, "--change", "near: data.offsets=[-2,2]")
+    assert (code, "another budget than the base (data.offsets" in err) == (2, True)
+
+
+def test_a_change_of_the_yardstick_is_told(ablate, tmp_path):
+    """Before anything is trained, and with the verdict: other pictures or another size, and a loss that measures itself."""
+    words = ["--change", "small: data.height=96 data.width=320", "--change", "plain: loss.ssim_weight=0.5"]
+    code, out, err = ablate(Trainings(noise), *words, "--dry-run")
+    assert code == 0, err
+    assert out.count("Measured otherwise") == 1
+    assert "Measured otherwise than the base (data.height: 192 -> 96; data.width: 640 -> 320): val/abs_rel of the same network" in out
+    ablate(Trainings(noise), *words)
+    told = {one["change"]: [note for note in one["notes"] if "Measured otherwise" in note] for one in verdicts(tmp_path)["verdicts"]}
+    assert {name: len(notes) for name, notes in told.items()} == {"fast": 0, "decayed": 0, "small": 1, "plain": 0}
+    residual = ablate(Trainings(noise, column="val/residual"), *words, "--metric", "val/residual", "--dry-run")[1]
+    assert "Measured otherwise than the base (loss.ssim_weight" in residual
+
+
+@pytest.mark.parametrize("recipe", recipes.CONFIGS)
+def test_the_yardstick_of_every_recipe_is_of_its_keys(recipe):
+    for key in recipes.CONFIGS.load(recipe).yardstick:
+        model = recipes.CONFIGS.load(recipe)
+        for name in key.split("."):
+            model = model.model_fields[name].annotation
 
 
 def test_a_metric_that_is_nan_decides_nothing(ablate, tmp_path):
@@ -281,46 +330,3 @@ def test_the_plot(ablate, tmp_path, suffix):
     ablate(Trainings(noise), "--margin", "0.01")
     DRAW(verdicts(tmp_path), study.rows(tmp_path / "studies/study"), tmp_path / f"plot{suffix}")
     assert (tmp_path / f"plot{suffix}").read_bytes()[:5] in (b"<?xml", b"\x89PNG\r")
-
-
-@dataclass(frozen=True)
-class Program(Job):
-    @property
-    def command(self):
-        return [sys.executable, "-c", self.words[0]]
-
-
-def test_local_processes_share_the_cores(tmp_path):
-    """All of them run, two at once; what they print is kept; codes are told."""
-    program = "import os, sys; print(os.environ['OMP_NUM_THREADS'], flush=True); sys.exit(int(sys.argv[0] != '-c') or {0})"
-    jobs = [Program(f"j{k}", (program.format(k),), tmp_path / "logs" / f"j{k}.log") for k in range(3)]
-    codes = {}
-    Local(2).run(jobs, lambda job, code: codes.update({job.name: code}))
-    assert codes == {"j0": 0, "j1": 1, "j2": 2}
-    expected = os.environ.get("OMP_NUM_THREADS", str(share_of_cores(2)))
-    assert (tmp_path / "logs/j0.log").read_text().strip() == expected
-
-
-def test_ctrl_c_asks_each_process_to_stop_and_waits(tmp_path):
-    program = "import time\nopen({0!r}, 'w')\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved', flush=True)\n"
-    marks = [tmp_path / f"started{k}" for k in range(2)]
-    jobs = [Program(f"j{k}", (program.format(str(marks[k])),), tmp_path / f"j{k}.log") for k in range(2)]
-
-    def interrupt():
-        while not all(mark.exists() for mark in marks):
-            threading.Event().wait(0.05)
-        threading.Event().wait(0.2)
-        os.kill(os.getpid(), signal.SIGTERM)  # as a cluster's end of time; Ctrl-C is the same exception
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        Local(2).run(jobs, lambda job, code: None)
-    thread.join()
-    assert [(tmp_path / f"j{k}.log").read_text().strip() for k in range(2)] == ["saved", "saved"]
-
-
-def test_words_of_slurm():
-    assert slurm_options(["slurm_partition=gpu", "timeout_min=60"]) == {"slurm_partition": "gpu", "timeout_min": 60}
-    with pytest.raises(RunError, match="'gpu'"):
-        slurm_options(["gpu"])

@@ -57,7 +57,7 @@ def ablate(
     asked = read_study(study, given, change or [])
     runs = plan(asked, _resolve)
     if dry_run:
-        _say_plan(asked, runs)
+        _say_plan(asked, runs, _metric(asked)[0][0])
         return
     check_writable(out)
     names, direction = _metric(asked)
@@ -67,7 +67,7 @@ def ablate(
         for run_name in folder.reuse(StudyFolder(other), runs):
             typer.echo(f"{run_name}: that of {other}", err=True)
     todo = [job for run in runs if (job := folder.job(run, asked.recipe, retry_failed=retry_failed))]
-    _train(folder, runs, names, direction, _launcher(folder, jobs, slurm), todo)
+    _train(folder, asked, runs, names, direction, _launcher(folder, jobs, slurm), todo)
     _judge(folder, asked, runs, names, direction)
 
 
@@ -110,13 +110,17 @@ def _metric(study: StudyConfig) -> tuple[tuple[str, ...], Better]:
     return (study.metric,), direction
 
 
-def _say_plan(study: StudyConfig, runs: list[Planned]) -> None:
+def _say_plan(study: StudyConfig, runs: list[Planned], metric: str) -> None:
+    from stadia.recipes.studies.judgement import yardstick_notes
     from stadia.recipes.studies.plan import changed, samples
 
     size = samples(runs[0].config)
     typer.echo(f"{len(runs)} runs of {f'{size:,} samples each' if size else 'as many epochs each'}: base and {len(study.changes)} changes")
     for run in runs[1 : 1 + len(study.changes)]:
-        typer.echo(f"  {run.change}: {'; '.join(map(str, changed(runs[0].config, run.config)))}")
+        keys = changed(runs[0].config, run.config)
+        typer.echo(f"  {run.change}: {'; '.join(map(str, keys))}")
+        for note in yardstick_notes(study.recipe, metric, keys):
+            typer.echo(f"    {note}")
     n = len(study.seeds)
     typer.echo(f"{n} seeds: a difference of {_detectable(n, study):.2g} standard deviations of it is found in four studies of five")
 
@@ -127,25 +131,38 @@ def _detectable(n: int, study: StudyConfig) -> float:
     return detectable(1.0, n, alpha=study.alpha / len(study.changes))
 
 
-def _train(folder: StudyFolder, runs: list[Planned], names: tuple[str, ...], better: Better, launcher: Launcher, jobs: list[Job]) -> None:
-    """Whatever is still to be trained; results.jsonl is true after each run."""
+def _train(
+    folder: StudyFolder,
+    study: StudyConfig,
+    runs: list[Planned],
+    names: tuple[str, ...],
+    better: Better,
+    launcher: Launcher,
+    jobs: list[Job],
+) -> None:
+    """Whatever is still to be trained; results.jsonl is true after each run. A run that is killed is told, and the others go on."""
     from stadia.core.errors import RunError
     from stadia.recipes.studies.folder import add_line
+    from stadia.recipes.studies.judgement import check_budgets
 
-    left, planned = len(jobs), {run.name: run for run in runs}
+    left, planned, rows = len(jobs), {run.name: run for run in runs}, []
     typer.echo(f"{folder.root}: {len(runs)} runs, {left} to train", err=True)
 
     def ended(job: Job, code: int) -> None:
         nonlocal left
         left -= 1
         row = _row(folder, planned[job.name], names, better)
-        if row is None:  # it did not come as far as a folder, or was killed
+        if row is None:  # it did not come as far as a folder
             last = job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if job.log.exists() else []
             found = last[0].removeprefix("stadia: ") if last else f"exit code {code}"
             raise RunError(job.name, found=f"no end ({found})", expected="a training that ended", cure=f"see {job.log}")
         value = "no value" if row["value"] is None else f"{row['metric']} {row['value']:.5g}"
-        typer.echo(f"{job.name}: {row['status']}, {value}; {left} to go", err=True)
+        why = "" if row["status"] in ("finished", "failed") else f" (exit code {code}: see {job.log})"
+        typer.echo(f"{job.name}: {row['status']}{why}, {value}; {left} to go", err=True)
         add_line(folder.root / "results.jsonl", row)
+        rows.append(row)
+        if study.budget == "samples":  # seconds are not equal before the end
+            check_budgets(study, rows)
 
     try:
         launcher.run(jobs, ended)
@@ -155,14 +172,18 @@ def _train(folder: StudyFolder, runs: list[Planned], names: tuple[str, ...], bet
 
 
 def _row(folder: StudyFolder, run: Planned, names: tuple[str, ...], better: Better) -> dict[str, Any] | None:
-    """What results.jsonl says of a run; None where it has not ended. Raises RunError where it has finished without the metric."""
+    """What results.jsonl says of a run; None where it never began. Raises RunError where it has finished without the metric."""
     from stadia.report.outcomes import row
     from stadia.report.run_files import read_run
 
     found = folder.find(run.name)
-    of_run = None if found is None else row(read_run(found), names, better=better, at=folder.study["at"])
-    if of_run is None or of_run["status"] not in ("finished", "failed"):
+    if found is None:
         return None
+    of_run = row(read_run(found), names, better=better, at=folder.study["at"])
+    if of_run["status"] == "running":  # its process has ended, and could not say so
+        of_run |= {"status": "killed", "error": "it was killed: out of memory, or by somebody"}
+    elif of_run["status"] == "interrupted":
+        of_run |= {"error": "interrupted: the same command goes on with it"}
     return {"name": run.name, "change": run.change, "seed": run.seed, **of_run}
 
 

@@ -216,6 +216,12 @@ class OneDataConfig(SourceOptions):
 AS_THE_FIRST = ("height", "width", "crop", "offsets", "target_sides", "ground_truth_depth", "augmentation", "cache")
 """How samples of a further data set are made unless it says otherwise: as the first's. What is opened is its own."""
 
+YARDSTICK = (
+    *("path", "format", "recordings", "frames", "split", "split_by", "colour", "ground_truth", "ground_truth_path", "poses", "size"),
+    *("stride", "standing", "height", "width", "crop", "offsets", "stereo", "target_sides", "sparse_depth", "others"),
+)
+"""Keys that decide which pictures and which ground truth a validation has, and how large."""
+
 NAME = re.compile(r"[A-Za-z0-9_]+")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field
 
@@ -18,8 +18,11 @@ class RecipeConfig(StrictModel):
     seed: of everything random.
     start_from: a checkpoint (or a run's folder: its best) of this recipe (metric: or of selfsup), whose weights the training starts
         from; optimiser and schedule are new.
+    yardstick: keys, or groups of them, by which the same network would score otherwise: which pictures and labels validation has, and how
+        large. A study whose change sets one of them says so.
     """
 
+    yardstick: ClassVar[tuple[str, ...]] = ("data.path", "data.height", "data.width")
     recipe: str
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = Field(default=0, ge=0)

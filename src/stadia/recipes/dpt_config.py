@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from stadia.core.errors import ConfigError
-from stadia.data.config import DataConfig, Pixels
+from stadia.data.config import YARDSTICK, DataConfig, Pixels
 from stadia.losses.sparse_depth_config import SparseDepthConfig
 from stadia.models import NETWORKS
 from stadia.models.dpt_config import DptConfig
@@ -40,6 +40,8 @@ class DptRecipeConfig(RecipeConfig):
     backbone_lr_factor: the transformer's learning rate over that of the decoder and head, which have `optimiser.lr`; null = 0.1 where it
         starts from weights (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), 1 where it starts at random.
     """
+
+    yardstick: ClassVar[tuple[str, ...]] = tuple(f"data.{key}" for key in YARDSTICK)
 
     recipe: Literal["dpt"] = "dpt"
     name: str = "dpt"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -99,6 +99,10 @@ class ObjectPoseConfig(RecipeConfig):
 
     recipe: whose configuration this is.
     """
+
+    yardstick: ClassVar[tuple[str, ...]] = tuple(
+        f"data.{key}" for key in ("path", "format", "tableworld", "train_split", "val_split", "val_share", "height", "width", "classes")
+    )
 
     recipe: Literal["objectpose"] = "objectpose"
     name: str = "objectpose"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from stadia.core.types import Claim
 from stadia.data.overlay.config import OverlayDataConfig
@@ -23,6 +23,11 @@ class OverlayConfig(RecipeConfig):
     depth_source: what the labels of depth are, "exact" or "teacher: NAME"; null asks the data set.
     depth_claim: metres, or less; null asks the data set.
     """
+
+    yardstick: ClassVar[tuple[str, ...]] = (
+        *("loss.min_depth", "loss.max_depth", "depth_source", "depth_claim"),
+        *(f"data.{key}" for key in ("path", "height", "width", "backgrounds", "foregrounds", "placement", "val_samples", "val_share")),
+    )
 
     recipe: Literal["overlay"] = "overlay"
     name: str = "overlay"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from stadia.data.config import DataConfig, OneDataConfig
+from stadia.data.config import YARDSTICK, DataConfig, OneDataConfig
 from stadia.losses.config import LossConfig
 from stadia.models.config import DepthAndMotionConfig
 from stadia.recipes.config import RecipeConfig
@@ -15,6 +15,8 @@ from stadia.recipes.config import RecipeConfig
 
 class SelfSupervisedConfig(RecipeConfig):
     """Networks of depth and motion, and the loss that needs no labels."""
+
+    yardstick: ClassVar[tuple[str, ...]] = tuple(f"data.{key}" for key in YARDSTICK)
 
     data: DataConfig
     model: DepthAndMotionConfig = DepthAndMotionConfig()

@@ -14,7 +14,7 @@ from stadia.core.differences import Change
 from stadia.core.errors import RunError
 from stadia.metrics.verdicts import LEAST_SEEDS, Better, judge
 from stadia.recipes.studies.config import BASE, StudyConfig
-from stadia.recipes.studies.plan import FACTORS, Planned, changed
+from stadia.recipes.studies.plan import FACTORS, Planned, changed, of_the_yardstick
 
 Row = Mapping[str, Any]
 
@@ -63,13 +63,24 @@ def judged(study: StudyConfig, better: Better, metric: str, runs: Sequence[Plann
                 | {
                     "claim": study.changes[verdict.change].claim,
                     "keys": [str(change) for change in changed(configs[BASE], configs[verdict.change])],
-                    "notes": list(_notes_of(verdict.change, rows, changed(configs[BASE], configs[verdict.change]))),
+                    "notes": [
+                        *yardstick_notes(study.recipe, metric, changed(configs[BASE], configs[verdict.change])),
+                        *_notes_of(verdict.change, rows, changed(configs[BASE], configs[verdict.change])),
+                    ],
                 }
                 for verdict in verdicts
             ],
             "notes": list(_notes(better, metric, rows)),
         }
     )
+
+
+def yardstick_notes(recipe: str, metric: str, keys: Sequence[Change]) -> list[str]:
+    """That a change is one of how it is measured, too."""
+    if not (moved := of_the_yardstick(recipe, metric, keys)):
+        return []
+    told = "; ".join(map(str, moved))
+    return [f"Measured otherwise than the base ({told}): {metric} of the same network would differ. Score both alike (stadia evaluate)."]
 
 
 def check_budgets(study: StudyConfig, rows: Sequence[Row]) -> None:
@@ -84,7 +95,7 @@ def check_budgets(study: StudyConfig, rows: Sequence[Row]) -> None:
     known = {(row["change"], row["seed"]): row[key] for row in finished if row.get(key) is not None}
     if not known:
         return
-    usual = median(known.values())
+    usual = median([size for (change, _), size in known.items() if change == BASE] or known.values())
     if other := {run: size for run, size in known.items() if abs(size - usual) > share * usual}:
         each = ", ".join(f"{change} seed {seed}: {size:,.0f}" for (change, seed), size in list(other.items())[:6])
         raise RunError(

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stadia.core.differences import Change, differences, that_matter
 from stadia.core.errors import ConfigError, ConfigMistakes
+from stadia.recipes import CONFIGS
 from stadia.recipes.config import RecipeConfig
 from stadia.recipes.studies.config import BASE, StudyConfig
 
 LENGTHS = ("max_epochs", "max_steps", "stages")
 FACTORS = ("batch_size", "accumulate", "devices")
 """Keys of `training` that a run's budget is made of: how long, and how many samples a step."""
+
+AS_MANY = (
+    *("augmentation", "cache", "colour", "crop", "fresh", "ground_truth_depth", "height", "per_background", "placement", "sparse_depth"),
+    *("val_samples", "width"),
+)
+"""Keys of `data` by which an epoch has no other number of samples."""
+
+OF_THE_LOSS = ("val/loss", "val/term/", "val/residual")
+"""Metrics that the training's own loss measures."""
 
 Resolve = Callable[[str, list[str]], RecipeConfig]
 
@@ -53,6 +63,14 @@ def changed(base: dict[str, Any], config: dict[str, Any]) -> list[Change]:
     return that_matter(differences(base, config), ("seed",))
 
 
+def of_the_yardstick(recipe: str, metric: str, changes: Sequence[Change]) -> list[Change]:
+    """Those by which `metric` is measured otherwise, so that it would differ of the same network."""
+    keys = CONFIGS.load(recipe).yardstick
+    if metric.startswith(OF_THE_LOSS):
+        keys = (*keys, "loss")
+    return [change for change in changes if change.under(keys)]
+
+
 def samples(config: dict[str, Any]) -> int | None:
     """How many samples a run trains on; None where epochs say how long it is. Stages share them out."""
     training = config["training"]
@@ -86,11 +104,13 @@ def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: d
         return
     of_budget = [change for change in changes if change.under([f"training.{key}" for key in (*LENGTHS, *FACTORS)])]
     ours, theirs = samples(base), samples(config)
+    if ours is None:  # epochs say how long it is, and data how long an epoch is
+        of_budget += [change for change in changes if change.under(["data"]) and not change.under([f"data.{key}" for key in AS_MANY])]
     if of_budget and (ours is None or ours != theirs):
         sizes = "" if ours is None or theirs is None else f", {theirs:,} samples against {ours:,}"
         raise ConfigError(
             f"change '{name}'",
             found=f"another budget than the base ({'; '.join(map(str, of_budget))}{sizes})",
             expected="as many samples: steps x batch_size x accumulate x devices",
-            cure="set training.max_steps with it so that they are equal, or compare at equal time with `budget: seconds`",
+            cure="set training.max_steps (and max_epochs=null) so that they are equal, or compare at equal time with `budget: seconds`",
         )

@@ -1,0 +1,115 @@
+"""Where a study's runs are trained: processes of this machine, and jobs of a SLURM that is made up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+
+from stadia.core.errors import RunError
+from stadia.recipes.studies.launch import Job, Local, Slurm, share_of_cores, slurm_options
+
+
+@dataclass(frozen=True)
+class Program(Job):
+    @property
+    def command(self):
+        return [sys.executable, "-c", self.words[0]]
+
+
+def test_local_processes_share_the_cores(tmp_path):
+    """All of them run, two at once; what they print is kept; codes are told."""
+    program = "import os, sys; print(os.environ['OMP_NUM_THREADS'], flush=True); sys.exit(int(sys.argv[0] != '-c') or {0})"
+    jobs = [Program(f"j{k}", (program.format(k),), tmp_path / "logs" / f"j{k}.log") for k in range(3)]
+    codes = {}
+    Local(2).run(jobs, lambda job, code: codes.update({job.name: code}))
+    assert codes == {"j0": 0, "j1": 1, "j2": 2}
+    expected = os.environ.get("OMP_NUM_THREADS", str(share_of_cores(2)))
+    assert (tmp_path / "logs/j0.log").read_text().strip() == expected
+
+
+def test_ctrl_c_asks_each_process_to_stop_and_waits(tmp_path):
+    program = "import time\nopen({0!r}, 'w')\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved', flush=True)\n"
+    marks = [tmp_path / f"started{k}" for k in range(2)]
+    jobs = [Program(f"j{k}", (program.format(str(marks[k])),), tmp_path / f"j{k}.log") for k in range(2)]
+
+    def interrupt():
+        while not all(mark.exists() for mark in marks):
+            threading.Event().wait(0.05)
+        threading.Event().wait(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)  # as a cluster's end of time; Ctrl-C is the same exception
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        Local(2).run(jobs, lambda job, code: None)
+    thread.join()
+    assert [(tmp_path / f"j{k}.log").read_text().strip() for k in range(2)] == ["saved", "saved"]
+
+
+def test_words_of_slurm():
+    assert slurm_options(["slurm_partition=gpu", "timeout_min=60"]) == {"slurm_partition": "gpu", "timeout_min": 60}
+    with pytest.raises(RunError, match="'gpu'"):
+        slurm_options(["gpu"])
+
+
+class Cluster:
+    """submitit, as far as it is used: jobs end when `done` says so."""
+
+    def __init__(self):
+        self.submitted, self.done, self.failed = [], set(), set()
+        cluster = self
+
+        class SlurmJob:
+            def __init__(self, folder, job_id):
+                self.job_id = job_id
+
+            def done(self):
+                return self.job_id in cluster.done
+
+            def exception(self):
+                return RuntimeError() if self.job_id in cluster.failed else None
+
+        class AutoExecutor:
+            def __init__(self, folder, cluster):
+                assert cluster == "slurm"
+
+            def update_parameters(self, **options):
+                cluster.options = options
+
+            def submit(self, command):
+                cluster.submitted.append(command)
+                return SlurmJob(None, str(len(cluster.submitted)))
+
+        self.SlurmJob, self.AutoExecutor = SlurmJob, AutoExecutor
+        self.SlurmExecutor = SimpleNamespace(affinity=lambda: 2)
+        self.helpers = SimpleNamespace(CommandFunction=lambda command: tuple(command))
+
+
+def test_jobs_of_slurm_are_submitted_once_and_waited_for_again(tmp_path, monkeypatch):
+    cluster, ended = Cluster(), []
+    monkeypatch.setitem(sys.modules, "submitit", cluster)
+    jobs = [Job(f"j{k}", ("train", str(k)), tmp_path / f"j{k}.log") for k in range(3)]
+    slurm = Slurm(tmp_path / "slurm", {"timeout_min": 60})
+
+    def first_ends(_):
+        if "1" in cluster.done:
+            raise KeyboardInterrupt
+        cluster.done.add("1")
+
+    monkeypatch.setattr("time.sleep", first_ends)
+    with pytest.raises(KeyboardInterrupt):
+        slurm.run(jobs, lambda job, code: ended.append((job.name, code)))
+    assert cluster.submitted == [tuple(job.command) for job in jobs]
+    assert (ended, cluster.options) == ([("j0", 0)], {"timeout_min": 60})
+    monkeypatch.setattr("time.sleep", lambda _: (cluster.done.update("234"), cluster.failed.add("3")))
+    slurm.run(jobs[1:], lambda job, code: ended.append((job.name, code)))
+    assert len(cluster.submitted) == 3  # none twice
+    assert ended[1:] == [("j1", 0), ("j2", 1)]
+    slurm.run(jobs[2:], lambda job, code: None)  # it had ended, and is asked for again
+    assert len(cluster.submitted) == 4
