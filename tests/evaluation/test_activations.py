@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera
-from stadia.evaluation.activations import FIRST_FRAMES, Channels, activation_video, choose_channels, draw_stage, recorded
+from stadia.evaluation.activations import FIRST_FRAMES, Channels, activation_video, choose_channels, draw_stage, fewer_blocks, recorded
 from stadia.evaluation.frames import Frame
 
 HEIGHT, WIDTH = 32, 96
@@ -33,7 +33,8 @@ class Network(nn.Module):
         torch.manual_seed(0)
         stages = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), LastChannels())
         depth = nn.ModuleDict({"encoder": stages, "head": nn.Conv2d(12, 1, 1), "tokens": nn.Flatten(2)})
-        self.model = nn.ModuleDict({"depth": depth})
+        pose = nn.ModuleDict({"encoder": nn.Conv2d(6, 8, 3, 4, 1)})
+        self.model = nn.ModuleDict({"depth": depth, "pose": pose})
 
     def forward(self, image: Tensor) -> Tensor:
         depth = self.model["depth"]
@@ -51,7 +52,15 @@ def predictor() -> SimpleNamespace:
         answer: Tensor = network(image)
         return answer
 
-    return SimpleNamespace(network=network, height=HEIGHT, width=WIDTH, crop="none", inverse_depth=inverse_depth)
+    pairs: list[tuple[Tensor, Tensor]] = []
+
+    @torch.inference_mode()
+    def T_next_now(now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> None:
+        pairs.append((now, following))
+        network.model["pose"]["encoder"](torch.cat([now, following], dim=1))
+
+    said = {"inverse_depth": inverse_depth, "T_next_now": T_next_now}
+    return SimpleNamespace(network=network, height=HEIGHT, width=WIDTH, crop="none", pairs=pairs, **said)
 
 
 def frames(count: int) -> Iterator[Frame]:
@@ -72,6 +81,48 @@ def test_stages_are_the_last_maps_of_each_size_in_either_order_of_axes() -> None
     assert found == {"depth.encoder 1/2": (8, 16, 48), "depth.encoder 1/4": (12, 8, 24)}
     assert torch.equal(maps["depth.encoder 1/2"], encoder[1](encoder[0](image))[0])
     assert torch.equal(maps["depth.encoder 1/4"], 2 * encoder[:3](image)[0])
+
+
+class Blocks(nn.Module):
+    """Tokens of a class and of 2 x 6 places through numbered blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.ModuleDict({"layer": nn.ModuleList(nn.Sequential(nn.Identity(), nn.ReLU()) for _ in range(12))})
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        for number, block in enumerate(self.backbone["layer"]):
+            tokens = block(tokens + number)
+        return tokens
+
+
+def test_tokens_of_blocks_are_maps_of_their_places_and_four_blocks_are_drawn() -> None:
+    tokens = torch.rand(1, 1 + 12, 8)
+    network = Blocks()
+    with recorded(network, HEIGHT, WIDTH) as maps:
+        last = network(tokens)
+        found = dict(maps)
+    assert list(found) == [f"layer.{number} tokens 1/16" for number in range(12)]
+    assert torch.equal(found["layer.11 tokens 1/16"][:, 1, 2], last[0, 1 + 6 + 2])
+    drawn = fewer_blocks(choose_channels([found | {"depth.encoder 1/2": torch.rand(8, 16, 48)}]))
+    assert list(drawn) == [*(f"layer.{number} tokens 1/16" for number in (2, 5, 8, 11)), "depth.encoder 1/2"]
+    with recorded(network, HEIGHT, WIDTH) as maps:
+        network(torch.rand(1, 40, 8))
+        assert not maps, "40 are of no grid"
+
+
+def test_what_compares_two_pictures_is_shown_each_with_the_one_before(
+    predictor: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[list[str]] = []
+    monkeypatch.setattr("stadia.evaluation.activations.compose", lambda tiles: titles.append([*tiles]) or np.zeros((64, 64, 3), np.uint8))
+    activation_video(predictor.network, predictor, frames(3), tmp_path / "a.mp4", 12.0)  # type: ignore[arg-type]
+    assert any(title.startswith("pose.encoder 1/4: #") for title in titles[0])
+    (first, itself), (before, second), (other, third) = predictor.pairs[3:]
+    assert torch.equal(first, itself)
+    assert torch.equal(before, itself)
+    assert torch.equal(other, second)
+    assert not torch.equal(second, third)
 
 
 def test_the_channels_of_the_largest_variance_over_frames_are_chosen_with_their_own_colours() -> None:

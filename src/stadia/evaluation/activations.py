@@ -28,6 +28,9 @@ FIRST_FRAMES = 8
 GRID = 2
 """Channels along either side of a stage's tile."""
 
+MOST_BLOCKS, EXTRA_TOKENS = 4, 8
+"""Of a transformer's blocks that are drawn, evenly with the last among them; and the most tokens before those of the picture's places."""
+
 FEWEST_CHANNELS = 4
 """A map of fewer is an answer, not a stage."""
 
@@ -47,11 +50,12 @@ Maps = Mapping[str, Tensor]
 def recorded(network: nn.Module, height: int, width: int) -> Iterator[dict[str, Tensor]]:
     """Give a mapping that holds, after each pass of one picture of this size, the last map of each size in each part of the network.
 
-    Whatever the network: a stage is a map of the picture's shape, in either order of its axes. Tokens of transformers are none.
+    Whatever the network: a stage is a map of the picture's shape, in either order of its axes. What a numbered block of a transformer
+    answers, tokens row after row behind those of no place, is one as well: "encoder.layer.11 tokens 1/16".
     """
     maps: dict[str, Tensor] = {}
 
-    def keep_as(part: str) -> Callable[[nn.Module, Any, Any], None]:
+    def keep_as(part: str, block: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(module: nn.Module, arguments: Any, answer: Any) -> None:
             if isinstance(answer, Tensor) and answer.ndim == 4 and len(answer) == 1:
                 for each in (answer[0], answer[0].permute(2, 0, 1)):
@@ -59,18 +63,44 @@ def recorded(network: nn.Module, height: int, width: int) -> Iterator[dict[str, 
                     if rest == 0 and width == stride * each.shape[-1] and len(each) >= FEWEST_CHANNELS:
                         maps[f"{part} 1/{stride}"] = each.detach()
                         return
+            tokens = block and isinstance(answer, Tensor) and answer.ndim == 3 and len(answer) == 1 and answer.shape[-1] >= FEWEST_CHANNELS
+            if tokens and (stride := _stride_of(answer.shape[1], height, width)):
+                h, w = height // stride, width // stride
+                maps[f"{block} tokens 1/{stride}"] = answer[0, -h * w :].detach().T.unflatten(1, (h, w))
 
         return keep
 
     hooks = []
     for name, module in network.named_modules():
-        if part := ".".join([word for word in name.split(".") if word not in _WRAPPERS][:2]):
-            hooks.append(module.register_forward_hook(keep_as(part)))
+        words = [word for word in name.split(".") if word not in _WRAPPERS]
+        numbered = next((at for at, word in enumerate(words) if word.isdigit()), None)
+        if part := ".".join(words[:2]):
+            block = "" if numbered is None else ".".join(words[: numbered + 1])
+            hooks.append(module.register_forward_hook(keep_as(part, block)))
     try:
         yield maps
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _stride_of(tokens: int, height: int, width: int) -> int | None:
+    """Of the grid that so many tokens are of; None where they are of none."""
+    for stride in range(1, min(height, width) + 1):
+        if height % stride == width % stride == 0 and 0 <= tokens - height * width // stride**2 <= EXTRA_TOKENS:
+            return stride
+    return None
+
+
+def fewer_blocks(stages: Mapping[str, Channels]) -> dict[str, Channels]:
+    """At most MOST_BLOCKS of the blocks of each transformer, evenly, the last among them; all other stages."""
+    rows: dict[str, list[str]] = {}
+    for stage in stages:
+        if " tokens " in stage:
+            rows.setdefault(stage.partition(" tokens ")[0].rpartition(".")[0], []).append(stage)
+    kept = {row[round((i + 1) * len(row) / MOST_BLOCKS) - 1] for row in rows.values() for i in range(MOST_BLOCKS) if len(row) > MOST_BLOCKS}
+    kept |= {stage for row in rows.values() if len(row) <= MOST_BLOCKS for stage in row}
+    return {stage: channels for stage, channels in stages.items() if " tokens " not in stage or stage in kept}
 
 
 @dataclass(frozen=True)
@@ -117,6 +147,8 @@ def draw_stage(activation: Tensor, channels: Channels, height: int, width: int) 
 def activation_video(network: nn.Module, predictor: Predictor, frames: Iterable[Frame], out: Path, rate_hz: float) -> int:
     """Write the mosaics as an mp4, frame by frame; it appears whole or not at all. Returns how many frames it has.
 
+    What compares two pictures is shown each with the one before it, the first with itself.
+
     Args:
         network: whose layers are looked at while `predictor` runs it.
         frames: in order; the first ones are shown twice, to choose channels before anything is drawn.
@@ -130,13 +162,15 @@ def activation_video(network: nn.Module, predictor: Predictor, frames: Iterable[
     enlarged = -(-TILE_WIDTH // predictor.width)
     height, width = enlarged * predictor.height, enlarged * predictor.width
     with recorded(network, predictor.height, predictor.width) as maps, video_file(out, rate_hz) as add:
-        channels = choose_channels(dict(maps) for frame in first if _predict(predictor, frame) is not None)
+        look = _Look(predictor)
+        channels = fewer_blocks(choose_channels(dict(maps) for frame in first if look(frame) is not None))
         if not channels:
             raise StadiaError(
                 "activations", found="no layer whose answer is a map of the picture", expected="one", cure="use a network of convolutions"
             )
+        look = _Look(predictor)
         for frame in itertools.chain(first, frames):
-            image, inverse_depth = _predict(predictor, frame)
+            image, inverse_depth = look(frame)
             tiles = {"picture": to_uint8(image), "inverse depth": colour_inverse_depth(inverse_depth)}
             for stage, of_stage in channels.items():
                 numbers = " ".join(f"#{number}" for number in of_stage.numbers.tolist())
@@ -146,11 +180,21 @@ def activation_video(network: nn.Module, predictor: Predictor, frames: Iterable[
     return count
 
 
-def _predict(predictor: Predictor, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(3, H, W) as the network sees it and its inverse depth (H, W)."""
-    shown = Shown.to(predictor, frame)
-    camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
-    return shown.image, predictor.inverse_depth(torch.from_numpy(shown.image)[None], camera)[0, 0].float().cpu().numpy()
+class _Look:
+    """Shows a predictor one frame after the other: depth of it, and motion from the one before, where it has motion."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+        self.before: tuple[Tensor, Camera] | None = None
+
+    def __call__(self, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(3, H, W) as the network sees it and its inverse depth (H, W)."""
+        shown = Shown.to(self.predictor, frame)
+        now = torch.from_numpy(shown.image)[None], Camera(torch.from_numpy(shown.K), self.predictor.height, self.predictor.width)
+        inverse_depth = self.predictor.inverse_depth(*now)[0, 0].float().cpu().numpy()
+        self.predictor.T_next_now(*(self.before or now), *now)
+        self.before = now
+        return shown.image, inverse_depth
 
 
 def _at_most(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
