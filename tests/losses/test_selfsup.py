@@ -322,7 +322,8 @@ def test_a_source_too_many_is_refused_in_one_line(make_scene: MakeScene) -> None
 
 
 def test_every_line_of_the_table_loads() -> None:
-    assert {name: LOSSES.load(name).__name__ for name in LOSSES} == {"selfsup": "SelfSupervisedLoss", "sparse_depth": "SparseDepthLoss"}
+    loaded = {name: LOSSES.load(name).__name__ for name in LOSSES}
+    assert loaded == {"selfsup": "SelfSupervisedLoss", "sparse_depth": "SparseDepthLoss", "overlay": "OverlayLoss"}
 
 
 def test_the_compiled_loops_are_for_the_cpu() -> None:

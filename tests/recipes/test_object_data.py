@@ -17,9 +17,10 @@ from rich.console import Console
 from stadia.data.config import CacheConfig
 from stadia.data.object_folder import ObjectFolder
 from stadia.data.object_sources import KeptLabels, PartOfPictures
+from stadia.data.roadworld import cached
 from stadia.data.tableworld.presets import TINY
 from stadia.data.tableworld.write import write_tableworld
-from stadia.recipes import demo, object_data
+from stadia.recipes import object_data
 from stadia.recipes.object_data import fingerprint
 
 
@@ -58,9 +59,8 @@ def test_two_that_want_the_same_tables_render_them_once(tmp_path: Path, monkeypa
 
 
 def test_two_demos_render_the_worlds_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "write_roadworld", renderer := Renderer())
-    monkeypatch.setenv("STADIA_CACHE", str(tmp_path))
-    both(demo.render_worlds)
+    monkeypatch.setattr(cached, "write_roadworld", renderer := Renderer())
+    both(lambda console: cached.demo_worlds(CacheConfig(folder=str(tmp_path))))
     assert (renderer.calls, renderer.most) == (2, 1)
 
 

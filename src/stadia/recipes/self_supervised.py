@@ -52,6 +52,7 @@ class SelfSupervisedRecipe(
         self.model = DepthAndMotion(config.model, motion=bool(config.data.offsets), size=(config.data.height, config.data.width))
         self.loss = SelfSupervisedLoss(config.loss)
         self.motions = Motions(Claim.UP_TO_SCALE)  # of the validation that runs
+        self.motions_of_all = torch.empty(0, 6), torch.empty(0, 6)  # predicted and true of the last one, all processes together
         # Only where there is something to hold: it has buffers, and checkpoints without brightness stay as they are.
         self.gate = BrightnessGate(config.loss.brightness_from_step) if config.model.brightness else None
         if config.model.right_view:
