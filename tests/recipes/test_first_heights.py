@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from stadia.core.errors import DataError
 from stadia.core.recording import RoadMasks
 from stadia.data.road_config import RoadConfig
 from stadia.geometry.height_of_drives import TOP_BEHIND_FOOT_M
-from stadia.recipes.first_heights import first_heights
+from stadia.recipes import first_heights as first_heights_of_groups
+from stadia.recipes.first_heights import FirstHeights, first_heights
 
 CAR, F, ROWS, COLUMNS, HORIZON = 9, 300.0, 160, 480, 60.0
 PRIORS = {"car": {"mean_m": 1.5, "spread_m": 0.1, "source": "by construction"}}
@@ -26,10 +30,12 @@ class Street:
     frames: int = 60
     wrong: float = 0.0
     mount: str = ""
+    pitch_deg: float = 0.0
+    seed: int = 0
     said: list[dict[int, tuple[float, float]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        random = np.random.default_rng(0)
+        random = np.random.default_rng(self.seed)
         self.seen = [self._frame(random) for _ in range(self.frames)]
         self.mount = self.mount or self.name
         self.mask_reader = SimpleNamespace(classes={CAR: "car", 1: "road"}, heights_m=lambda stem, side: self.said[int(stem)])
@@ -39,7 +45,8 @@ class Street:
         said = {}
         for number, z in enumerate(sorted(random.uniform(8, 35, 3), reverse=True), start=1):
             high_m = 1.5 + 0.05 * random.standard_normal()
-            foot, top = HORIZON + F * self.camera_m / z, HORIZON + F * (self.camera_m - high_m) / (z + TOP_BEHIND_FOOT_M)
+            horizon = HORIZON + F * np.tan(np.radians(self.pitch_deg))
+            foot, top = horizon + F * self.camera_m / z, horizon + F * (self.camera_m - high_m) / (z + TOP_BEHIND_FOOT_M)
             rows, left = slice(round(top), round(foot)), int(random.uniform(20, COLUMNS - 120))
             columns = slice(left, left + int(F * 1.8 / z))
             instance[rows, columns], semantic[rows, columns] = number, CAR
@@ -63,26 +70,64 @@ class Street:
         return SimpleNamespace(height=ROWS, width=COLUMNS)
 
 
+def heights_of(*streets: Street, width: int = COLUMNS, **config: Any) -> FirstHeights:
+    """Of each street's mount, numbered as they come."""
+    groups = {mount: number for number, mount in enumerate(dict.fromkeys(street.mount for street in streets))}
+    return first_heights(streets, groups, RoadConfig(priors=PRIORS, **config), height=ROWS * width // COLUMNS, width=width)
+
+
 def test_each_group_has_the_height_of_its_own_cameras():
-    streets = [Street("low", 1.2), Street("middle", 1.65), Street("high", 2.1)]
-    found = first_heights(streets, {"high": 0, "low": 1, "middle": 2}, RoadConfig(priors=PRIORS))
+    found = heights_of(Street("high", 2.1), Street("low", 1.2), Street("middle", 1.65)).said
     assert {number: said.height_m for number, said in found.items()} == pytest.approx({0: 2.1, 1: 1.2, 2: 1.65}, rel=0.04)
     assert all(said.low_m < said.height_m < said.high_m for said in found.values())
 
 
+def test_drives_that_each_look_a_little_up_or_down_say_one_height():
+    pitches_deg = 0.5 * np.random.default_rng(1).standard_normal(8)
+    said = heights_of(*(Street(f"{n}", 1.65, 15, mount="roof", pitch_deg=pitch, seed=n) for n, pitch in enumerate(pitches_deg))).said[0]
+    assert said.height_m == pytest.approx(1.65, rel=0.03)
+    assert said.low_m < 1.65 < said.high_m
+    assert said.horizon_px.tolist() == pytest.approx((F * np.tan(np.radians(pitches_deg))).tolist(), abs=1.0)
+
+
 def test_three_in_ten_wrong_heights_are_outvoted_and_not_ignored():
     street = Street("drive", 1.65, wrong=0.3)
-    found = first_heights([street], {"drive": 0}, RoadConfig(priors=PRIORS, heights="each"))
+    found = heights_of(street, heights="each").said
     assert found[0].height_m == pytest.approx(1.65, rel=0.05)
     for said in street.said:
         said.update({number: (2 * high, spread) for number, (high, spread) in said.items()})
-    again = first_heights([street], {"drive": 0}, RoadConfig(priors=PRIORS, heights="each"))
+    again = heights_of(street, heights="each").said
     assert again[0].height_m == pytest.approx(2 * found[0].height_m, rel=0.02)  # they are what is read
 
 
-def test_a_group_that_says_too_little_has_none():
+def test_a_group_that_says_too_little_has_none_and_says_why(monkeypatch):
     few, none = Street("few", 1.65, frames=1), Street("none", 1.65, frames=4)
     none.mask_reader.classes = {1: "road"}
-    assert (
-        first_heights([few, none], {"few": 0, "none": 1}, RoadConfig(priors=PRIORS)) == {}
-    )  # of which one has three objects, the other none
+    found = heights_of(few, none, heights="each")
+    assert found.said == {}
+    assert found.silent[0] == "2 objects that agree, at least 12 are needed"
+    assert found.silent[1] == "0 objects that agree, at least 12 are needed"
+    monkeypatch.setattr(first_heights_of_groups, "WIDEST", 0.01)
+    found = heights_of(Street("wide", 1.65, frames=9))
+    assert found.said == {}
+    assert re.fullmatch(r"they leave 1\.\d\d to 1\.\d\d m open", found.silent[0])
+
+
+def test_masks_that_cannot_be_read_are_counted():
+    street = Street("drive", 1.65, frames=9)
+    whole = street.masks
+
+    def masks(index: int, side: str) -> RoadMasks | None:
+        if index == 2:
+            raise DataError("000002.png", found="a file cut off", expected="a whole picture", cure="copy it again")
+        return None if index > 2 else whole(index, side)
+
+    street.masks = masks
+    (reason,) = heights_of(street).silent.values()
+    assert "agree, at least 12 are needed; masks of 7 of 9 frames cannot be read, such as: 000002.png: found a file cut off" in reason
+
+
+def test_the_border_is_that_of_the_networks_pictures():
+    street = Street("drive", 1.65, frames=20)
+    assert heights_of(street, border_px=12).said
+    assert "0 objects" in heights_of(street, width=COLUMNS // 10, border_px=12).silent[0]  # 120 pixels of 160 rows

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
 from rich.console import Console
 
 from stadia.core.config import resolve
-from stadia.core.errors import CheckpointError
+from stadia.core.errors import CheckpointError, ConfigError
+from stadia.evaluation.watch import unwatched
 from stadia.geometry.height_of_drives import DrivesHeight
 from stadia.recipes import metric_data
+from stadia.recipes.asked import EvaluationAsked
+from stadia.recipes.depth_evaluation import evaluate_asked
+from stadia.recipes.first_heights import FirstHeights
 from stadia.recipes.metric import Metric
 from stadia.recipes.metric_config import MetricConfig
 from stadia.recipes.selfsup import Selfsup
@@ -27,11 +32,11 @@ def metric(small: SelfsupConfig) -> MetricConfig:
     return resolve(MetricConfig, values, ("road.priors=roadworld", "training.max_steps=8", "training.batch_size=1"))
 
 
-def says(monkeypatch, *heights_m: float) -> None:
-    """Silhouettes say these, of groups 0, 1, ..."""
+def says(monkeypatch, *heights_m: float, silent: dict[int, str] | None = None) -> None:
+    """Silhouettes say these, of groups 0, 1, ...; and of others why they say nothing."""
     nothing = torch.zeros(0)
     found = {group: DrivesHeight(high, 0.95 * high, 1.04 * high, nothing, 20) for group, high in enumerate(heights_m)}
-    monkeypatch.setattr(metric_data, "first_heights", lambda *_: found)
+    monkeypatch.setattr(metric_data, "first_heights", lambda *_, **__: FirstHeights(found, silent or {}))
 
 
 def test_the_height_of_silhouettes_teaches_from_the_first_step_and_bounds_what_depth_says(metric, monkeypatch, capsys):
@@ -56,8 +61,12 @@ def test_depth_alone_is_asked_for_or_left(metric, monkeypatch):
     says(monkeypatch, 1.7)
     waits, _ = Metric.prepare(metric.model_copy(update={"first_height": "depth"}), Console(quiet=True))
     assert (waits.heights.known_m, waits.heights.between_m) == ({}, {})
-    says(monkeypatch)
-    assert Metric.prepare(metric, Console(quiet=True))[0].heights.known_m == {}
+
+
+def test_a_user_is_told_why_silhouettes_say_no_height(metric, monkeypatch, capsys):
+    says(monkeypatch, silent={0: "3 objects that agree, at least 12 are needed"})
+    assert Metric.prepare(metric, Console(stderr=True))[0].heights.known_m == {}
+    assert "say no height of the cameras '1.65 m': 3 objects that agree, at least 12 are needed. Depth says" in capsys.readouterr().err
 
 
 def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_along(small, metric, tmp_path):
@@ -77,3 +86,18 @@ def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_alon
     assert build_task(Metric, config, resumed=False).camera_m.isnan().all()
     with pytest.raises(CheckpointError, match="found a checkpoint of 'metric', expected one of 'selfsup'"):
         check_start(Selfsup, small.model_copy(update={"start_from": str(path)}))
+
+
+@pytest.mark.parametrize("priors", ["kitti", "mixed"])
+def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path):
+    path = tmp_path / "last.safetensors"
+    write(path, Header(recipe="metric", config={"road": {"priors": priors}}, kind="weights", step=3, epoch=0, metrics={}), {})
+    asked = EvaluationAsked(path, tmp_path, {"format": "kitti_raw"}, out=tmp_path / "out")
+
+    def predictor_at(size: object) -> None:
+        raise LookupError("asked for")
+
+    with pytest.raises(ConfigError if priors == "kitti" else LookupError) as caught:
+        evaluate_asked(predictor_at, asked, tmp_path, unwatched, lambda *_: None)
+    if priors == "kitti":
+        assert re.search(r"^height of a car: found 1.526 m .* other than kitti_raw, .*; train with other priors", str(caught.value))

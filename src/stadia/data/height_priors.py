@@ -73,13 +73,13 @@ def prior_of(class_name: str, priors: Mapping[str, HeightPrior]) -> HeightPrior 
 
 
 def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str]) -> None:
-    """Raise ConfigError where a prior was measured on a data set that the training is scored on (names such as "kitti_raw")."""
+    """Raise ConfigError where a prior was measured on a data set that is scored on, by the names of formats ("kitti_raw")."""
     for scored in scored_on:
         for name, prior in priors.items():
             if any(scored == measured or scored.startswith(f"{measured}_") for measured in prior.datasets):
                 raise ConfigError(
                     f"height of a {name}",
                     found=f"{prior.mean_m:g} m from {prior.source}",
-                    expected=f"a source other than {scored}, which the training is scored on",
-                    cure="take other priors, or give heights of your own and say where they come from",
+                    expected=f"a source other than {scored}, which is scored on",
+                    cure="train with other priors, or with heights of your own that say where they come from",
                 )

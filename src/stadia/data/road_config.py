@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from stadia.core.config import StrictModel
-from stadia.data.height_priors import PRIORS, HeightPrior, PriorsName
+from stadia.data.height_priors import PRIORS, HeightPrior, PriorsName, check_scored_on, prior_of
 
 
 class RoadConfig(StrictModel):
@@ -37,3 +37,8 @@ class RoadConfig(StrictModel):
     def height_priors(self) -> Mapping[str, HeightPrior]:
         """By class name."""
         return PRIORS[self.priors] if isinstance(self.priors, str) else self.priors
+
+    def check_scored_on(self, formats: Iterable[str]) -> None:
+        """`data.height_priors.check_scored_on` of the classes that give the scale."""
+        priors = {name: prior for name in self.objects if (prior := prior_of(name, self.height_priors)) is not None}
+        check_scored_on(priors, formats)

@@ -13,7 +13,8 @@ from stadia.core.errors import ConfigError
 from stadia.core.recording import Recording
 from stadia.core.types import Predictor
 from stadia.data.cache import Progress
-from stadia.data.sources import held_out_split, open_recordings
+from stadia.data.road_config import RoadConfig
+from stadia.data.sources import format_of, held_out_split, open_recordings
 from stadia.evaluation.predictions import Provenance
 from stadia.evaluation.protocols import protocol_named
 from stadia.evaluation.recordings import evaluate_recordings
@@ -32,10 +33,14 @@ def evaluate_asked(
     """The summary to print, and what was written.
 
     predictor_at: the predictor at a size, None = the training's (`DepthRecipe.predictor`).
+
+    Raises ConfigError where a height that gave the scale was measured on the data that are to be scored.
     """
     rules = protocol_named(asked.protocol)
     opened = Checkpoint.open(asked.checkpoint)
     data, header, options = asked.data, opened.header, dict(asked.options)
+    if "road" in header.config:  # heights gave the scale: those of a data set's labels may not be scored on it
+        RoadConfig.model_validate(header.config["road"]).check_scored_on([format_of(data, options.get("format", "auto"))])
     size = other_size(asked.size, header.config)
     some = asked.suffix + (f"-{size[1]}x{size[0]}" if size else "")
     folder = asked.out or _in_run(run, "predictions") / f"{opened.path.stem}-step{header.step}{some}"

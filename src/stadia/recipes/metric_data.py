@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 
 from stadia.core.types import Batch, Inputs, RoadTargets
-from stadia.data.height_priors import check_scored_on, prior_of
 from stadia.data.loader import Loader
 from stadia.data.road_config import RoadConfig
 from stadia.data.road_masks import with_masks
@@ -18,8 +17,7 @@ from stadia.data.road_survey import survey_road
 from stadia.data.sources import format_of
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.heights import mask_findings
-from stadia.geometry.height_of_drives import DrivesHeight
-from stadia.recipes.first_heights import first_heights
+from stadia.recipes.first_heights import FirstHeights, first_heights
 from stadia.recipes.loaders import loaders
 from stadia.recipes.metric_config import MetricConfig
 from stadia.recipes.video import VideoData, open_video, unique_recordings
@@ -29,15 +27,12 @@ RoadLoader = Loader[PackedRoad, Batch[Inputs, RoadTargets]]
 
 @dataclass(frozen=True)
 class RoadData(VideoData):
-    """Batches of road video, what is known of the road, the number of each group of cameras by its name, and what silhouettes say of the
-    heights of these before anything is trained (`first_heights`).
-    """
+    """Batches of road video, what is known of the road, and the number of each group of cameras by its name."""
 
     train: RoadLoader  # type: ignore[assignment]
     val: RoadLoader | None  # type: ignore[assignment]
     road: RoadConfig
     groups: Mapping[str, int]
-    first: Mapping[int, DrivesHeight]
 
     @property
     def facts(self) -> dict[str, object]:
@@ -56,8 +51,7 @@ def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfi
 
     Raises DataError or ConfigError; ConfigError where a height was measured on the data set that validates.
     """
-    taken = {name: prior for name in config.road.objects if (prior := prior_of(name, config.road.height_priors)) is not None}
-    check_scored_on(taken, [format_of(Path(config.data.path).expanduser(), config.data.format)])
+    config.road.check_scored_on([format_of(Path(config.data.path).expanduser(), config.data.format)])
     mono = config.data.model_copy(update={"stereo": False})
     data = open_video(mono, config.training, seed=config.seed, console=console)
     recordings = unique_recordings([*data.split.train, *data.split.val])
@@ -71,15 +65,26 @@ def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfi
 
     val = None if data.val is None else with_road(data.val.samples)
     train, val_loader = loaders(with_road(data.train.samples), val, config.training, seed=config.seed)
-    first = first_heights(unique_recordings(data.split.train), groups, config.road) if config.first_height == "silhouettes" else {}
-    for name, group in groups.items():
-        if group in first and group not in config.heights.known_m:
-            said = first[group]
-            of = f" of the cameras '{name}'" if name else ""
-            interval = f"{said.height_m:.2f} m (95 %: {said.low_m:.2f} to {said.high_m:.2f})"
-            console.print(f"note: silhouettes alone say a height{of} of {interval}, which teaches from the first step", soft_wrap=True)
-    known = {**{group: round(said.height_m, 4) for group, said in first.items()}, **config.heights.known_m}
-    between = {**{group: (said.low_m, said.high_m) for group, said in first.items()}, **config.heights.between_m}
-    heights = config.heights.model_copy(update={"known_m": known, "between_m": between})
+    heights = config.heights
+    if config.first_height == "silhouettes":
+        trains = unique_recordings(data.split.train)
+        first = first_heights(trains, groups, config.road, height=data.config.height, width=data.config.width)
+        _tell(first, {name: group for name, group in groups.items() if group not in heights.known_m}, console)
+        known = {**{group: round(said.height_m, 4) for group, said in first.said.items()}, **heights.known_m}
+        between = {**{group: (said.low_m, said.high_m) for group, said in first.said.items()}, **heights.between_m}
+        heights = heights.model_copy(update={"known_m": known, "between_m": between})
     settled = config.model_copy(update={"data": data.config, "camera_groups": tuple(groups), "heights": heights})
-    return settled, RoadData(data.config, data.split, train, val_loader, config.road, groups, first)
+    return settled, RoadData(data.config, data.split, train, val_loader, config.road, groups)
+
+
+def _tell(first: FirstHeights, groups: Mapping[str, int], console: Console) -> None:
+    """A note of each group: what silhouettes say of its height, or why nothing."""
+    for name, group in groups.items():
+        of = f" of the cameras '{name}'" if name else ""
+        if group in first.said:
+            said = first.said[group]
+            interval = f"{said.height_m:.2f} m (95 %: {said.low_m:.2f} to {said.high_m:.2f})"
+            note = f"silhouettes alone say a height{of} of {interval}, which teaches from the first step"
+        else:
+            note = f"silhouettes alone say no height{of}: {first.silent[group]}. Depth says the first one, after some epochs"
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
