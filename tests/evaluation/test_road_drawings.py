@@ -76,7 +76,7 @@ def test_a_sheet_holds_pictures_of_any_sizes():
 
 
 def test_figures_of_heights_are_drawn_and_differ_with_their_numbers():
-    frame, says, good = np.arange(30), np.full(30, 1.6), np.arange(30) % 3 > 0
+    frame, says, good = np.arange(30), np.linspace(0.8, 2.4, 30), np.arange(30) % 3 > 0
     drawn = heights_over_frames(frame, says, good, 1.6, 1.5, 1.7)
     assert drawn.dtype == np.uint8
     assert drawn.ndim == 3
@@ -91,9 +91,9 @@ def test_figures_of_heights_are_drawn_and_differ_with_their_numbers():
 def test_a_band_that_goes_far_beyond_what_objects_say_does_not_blow_the_figure_up():
     frame, says, good = np.arange(30), np.linspace(1.5, 1.7, 30), np.ones(30, bool)
 
-    def rows(low: float, high: float) -> int:
-        points = at(heights_over_frames(frame, says, good, 1.6, low, high), GOOD)[:, 120:].any(1).nonzero()[0]
-        return int(np.ptp(points[points > 5]))
+    def rows(low: float, high: float) -> float:
+        points = at(heights_over_frames(frame, says, good, 1.6, low, high), GOOD).nonzero()[0]
+        return float(np.ptp(np.percentile(points, (10, 90))))
 
     assert rows(0.2, 9.0) > 0.6 * rows(1.2, 2.0)
 
@@ -103,6 +103,9 @@ def test_words_of_the_believed_are_the_largest_and_stand_in_a_light_halo():
     good, bad = (draw_verdicts(night, [[200, 120, 300, 200]], [believed], ["1.62"]) for believed in (True, False))
     halo = [(one.min(-1) > 200)[:118].sum() for one in (good, bad)]
     assert halo[0] > 1.5 * halo[1] > 30
+    beside = [[200, 120, 210, 200], [214, 120, 224, 200]]
+    two = draw_verdicts(night, beside, [True, True], ["1.62", "1.62"])
+    assert (two.min(-1) > 200).sum() > 1.9 * (draw_verdicts(night, beside[:1], [True], ["1.62"]).min(-1) > 200).sum()
 
 
 def test_a_legend_shows_each_colour_below_its_picture():

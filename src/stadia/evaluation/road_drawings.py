@@ -21,7 +21,7 @@ GOOD, BAD, HORIZON, PLANE = (0, 158, 115), (213, 94, 0), (240, 228, 66), (86, 18
 """RGB, Okabe and Ito's: green believed, red not, yellow the horizon, blue the plane."""
 
 _SHIFT, _NEAR_M = 4, 0.5
-_HIGHEST = 2.2  # of the estimate: what objects say above it is not shown
+_HIGHEST = 1.6  # of the estimate: what objects say above it is not shown
 
 
 def draw_horizon(picture: Picture, horizon: ArrayLike) -> Picture:
@@ -75,11 +75,15 @@ def draw_verdicts(picture: Picture, boxes_px: ArrayLike, believed: Sequence[bool
     for box, good, _ in rows:
         left, top, right, bottom = (round(v) for v in box)
         cv2.rectangle(drawn, (left, top), (right, bottom), GOOD if good else BAD, _thickness(picture.shape[1]), cv2.LINE_AA)
+    taken = list[tuple[int, int, int]]()
     for box, good, word in rows:
         scale = max(0.35, picture.shape[1] / (1000 if good else 1800))
         width, height = text_size(word, scale)
-        at = max(0, min(round(box[0]), picture.shape[1] - width)), max(round(box[1]) - 4, height + 3)
-        write(drawn, word, at, GOOD if good else BAD, scale)
+        left, low = max(0, min(round(box[0]), picture.shape[1] - width)), max(round(box[1]) - 4, height + 3)
+        while good and any(abs(low - row) < height + 4 and start < left + width and left < end for start, end, row in taken):
+            low += height + 4  # below the word that stands there
+        taken += [(left, left + width, low)] if good else []
+        write(drawn, word, (left, low), GOOD if good else BAD, scale)
     return drawn
 
 
