@@ -23,6 +23,7 @@ from stadia.evaluation.watch import Watch, unwatched
 from stadia.geometry.height_survey import BoxedObjects, HeightSurvey, Verdict, level_horizon, survey, tilt_deg
 from stadia.geometry.horizon import normal_of
 from stadia.recipes.camera_height_config import CameraHeightAsked, CameraHeightConfig
+from stadia.recipes.moved_camera import moved_camera, said_of_moved
 from stadia.recipes.road_horizon import RoadHorizons, road_horizons
 from stadia.recipes.seen_objects import SeenFrame, seen_frames
 
@@ -173,8 +174,10 @@ def camera_height_asked(asked: CameraHeightAsked, watch: Watch = unwatched) -> I
     frames = seen_frames(asked, watch)
     estimated = estimate_camera_height(frames, asked.config, watch=watch)
     yield from said(estimated)
+    if (apart := moved_camera(estimated.frames, estimated.objects, estimated.found)) is not None:
+        yield said_of_moved(apart)
     if len(estimated.frames) < len(frames):
-        yield f"note: {len(frames) - len(estimated.frames)} frames without edges that meet were left out"
+        yield f"note: {len(frames) - len(estimated.frames)} frames without a horizon by {estimated.horizon_by} were left out"
     if asked.out is not None:
         write_json(asked.out / RESULT, as_json(estimated))
         for name, picture in ((PICTURE, drawn(estimated)), (OVER_FRAMES, drawn_over_frames(estimated))):

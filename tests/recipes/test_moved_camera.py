@@ -1,0 +1,74 @@
+"""A camera that was moved is told with the drives, or the frames, of both its heights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stadia.geometry.mounts import mounts_apart
+from stadia.recipes import camera_height
+from stadia.recipes.camera_height import camera_height_asked, estimate_camera_height
+from stadia.recipes.camera_height_config import CameraHeightAsked, camera_height_config
+from stadia.recipes.moved_camera import moved_camera, said_of_moved
+from stadia.recipes.road_horizon import RoadHorizons
+from stadia.recipes.seen_objects import SeenFrame, SeenObject
+
+FOCAL, CONFIG = 300.0, camera_height_config(['priors={"car": {"mean_m": 1.5, "spread_m": 0.1, "source": "made so"}}', "horizon=given"])
+
+
+def drive(name: str, heights_m: list[float], seed: int = 0) -> list[SeenFrame]:
+    """A frame of each camera height, level, with three cars in it."""
+    random, K = np.random.default_rng(seed), np.array([[FOCAL, 0, 239.5], [0, FOCAL, 89.5], [0, 0, 1]])
+
+    def car(camera_m: float, left: float) -> SeenObject:
+        z, high_m = random.uniform(8, 14), 1.5 * random.lognormal(0, 0.05)
+        foot = 89.5 + FOCAL * camera_m / z
+        return SeenObject("car", (left, foot - FOCAL * high_m / z, left + 40, foot), hidden=False, cut=False)
+
+    def frame(number: int, camera_m: float) -> SeenFrame:
+        cars = [car(camera_m, random.uniform(x, x + 40)) for x in (20, 150, 300)]
+        return SeenFrame(f"{name}/{number:06d}", lambda: np.zeros((180, 480, 3), np.uint8), K, 180, 480, cars, name)
+
+    return [frame(number, camera_m) for number, camera_m in enumerate(heights_m)]
+
+
+def moved(frames: list[SeenFrame]) -> object:
+    estimated = estimate_camera_height(frames, CONFIG)
+    return moved_camera(estimated.frames, estimated.objects, estimated.found)
+
+
+def test_drives_of_two_mounts_are_named():
+    drives = [drive(f"{n:02d}", [1.2 if n < 6 else 1.65] * 8, seed=n) for n in range(12)]
+    apart = moved([frame for one in drives for frame in one])
+    assert (apart.low_m, apart.high_m) == pytest.approx((1.2, 1.65), rel=0.15)  # of one horizon for both, which neither agrees with
+    assert sorted(apart.low) == [f"{n:02d}" for n in range(6)]
+    assert sorted(apart.high) == [f"{n:02d}" for n in range(6, 12)]
+    assert "m in '00', '01', '02', '03', '04', '05', 1." in said_of_moved(apart)
+    assert moved([frame for one in drives[:6] for frame in one]) is None
+
+
+def test_a_camera_moved_in_the_middle_of_a_video_is_told_by_its_frames():
+    apart = moved(drive("v", [1.2] * 50 + [1.65] * 50))
+    assert sorted(apart.low) == ["v, frames 000000 to 000024", "v, frames 000025 to 000049"]
+    assert sorted(apart.high) == ["v, frames 000050 to 000074", "v, frames 000075 to 000099"]
+
+
+def test_a_few_odd_values_are_no_mount():
+    place = np.array(["a"] * 60 + ["b"] * 40 + ["c"] * 5 + ["d"] * 4)
+    heights = np.array([1.6] * 60 + [1.65] * 40 + [1.2] * 5 + [0.8] * 4)
+    assert mounts_apart(place, np.log(heights)) is None  # c has less than a tenth, d fewer than five
+    apart = mounts_apart(place, np.log(np.where(place == "b", 2.0, heights)))
+    assert (apart.low, apart.high) == (("c", "a"), ("b",))
+
+
+def test_the_command_tells_it_and_by_what_frames_had_no_horizon(monkeypatch):
+    frames = [frame for n in range(4) for frame in drive(f"{n}", [(1.2, 1.65)[n % 2]] * 8, seed=n)]
+    lines = torch.tensor([[0.0, -1, 89.5]] * 31 + [[torch.nan] * 3], dtype=torch.float64)
+    monkeypatch.setattr(camera_height, "seen_frames", lambda *_: frames)
+    monkeypatch.setattr(camera_height, "_horizons", lambda *_: RoadHorizons(lines, 0.3, "travel"))
+    said = "\n".join(camera_height_asked(CameraHeightAsked(Path("drives"), CONFIG)))
+    assert "in '0', '2', " in said
+    assert "note: 1 frames without a horizon by travel were left out" in said
