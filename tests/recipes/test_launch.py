@@ -107,7 +107,7 @@ def test_jobs_of_slurm_are_submitted_once_and_waited_for_again(tmp_path, monkeyp
         slurm.run(jobs, lambda job, code: ended.append((job.name, code)))
     assert cluster.submitted == [tuple(job.command) for job in jobs]
     assert (ended, cluster.options) == ([("j0", 0)], {"timeout_min": 60})
-    monkeypatch.setattr("time.sleep", lambda _: (cluster.done.update("234"), cluster.failed.add("3")))
+    monkeypatch.setattr("time.sleep", lambda _: (cluster.done.update("23456"), cluster.failed.add("3")))
     slurm.run(jobs[1:], lambda job, code: ended.append((job.name, code)))
     assert len(cluster.submitted) == 3  # none twice
     assert ended[1:] == [("j1", 0), ("j2", 1)]
