@@ -227,14 +227,6 @@ def test_a_picture_with_too_little_road_says_nothing_and_sends_no_gradient(camer
     assert (depth.grad[1] != 0).any()
 
 
-def test_near_road_needs_no_unit(camera):
-    depth = depth_of(plane_of(1.65), camera)
-    near = ground.near_road(depth, depth > 0, torch.tensor([1.65], dtype=F64))
-    assert 14 < depth[near].max() < 9 * 1.65
-    assert torch.equal(ground.near_road(7 * depth, depth > 0, torch.tensor([7 * 1.65], dtype=F64)), near)
-    assert not ground.near_road(depth, depth > 0, torch.tensor([torch.nan])).any()
-
-
 @pytest.mark.parametrize("mask", [torch.ones(1, 1, 48, 160), torch.ones(1, 48, 160, dtype=torch.bool)])
 def test_a_mask_that_is_none_is_named(camera, mask):
     with pytest.raises(GeometryError, match="road mask"):

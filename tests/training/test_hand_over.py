@@ -14,15 +14,3 @@ def test_v13_the_published_table(epoch, camera):
     shares = hand_over(epoch, epochs=20)
     assert shares.camera == pytest.approx(camera, abs=1e-3)
     assert shares.objects == (LEFT_TO_OBJECTS if epoch >= 20 else pytest.approx(1 - camera, abs=1e-3))
-
-
-def test_epochs_that_are_kept_have_the_same_shares():
-    shares = [hand_over(epoch, epochs=12, keep=3) for epoch in range(13)]
-    assert shares[0] == shares[2] != shares[3] == shares[5]
-    assert [shares[3 * n] for n in range(5)] == [hand_over(n, epochs=4) for n in range(5)]
-
-
-@pytest.mark.parametrize("keep", [0, 5])
-def test_keep_fits_in_epochs(keep):
-    with pytest.raises(ValueError, match="keep"):
-        hand_over(0, epochs=4, keep=keep)

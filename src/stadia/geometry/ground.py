@@ -179,15 +179,6 @@ def _linear_in_rays(rays: Tensor, values: Tensor, weight: Tensor) -> Tensor:
     return torch.cat((slope, (middle - (slope * centre[:, :2]).sum(-1))[:, None]), -1)
 
 
-def near_road(depth_m: Tensor, road_mask: Tensor, camera_height: Tensor, *, reach: float = 9.0) -> Tensor:
-    """The road (B, 1, H, W) bool not farther ahead than `reach` camera heights: 9 are 15 m for a camera 1.65 m high.
-
-    So near, one plane is a fair model of a road whose grade changes farther on; and no unit is needed to say it.
-    depth_m (B, 1, H, W) and camera_height (B,) in one unit; nothing is near where the height is NaN.
-    """
-    return road_mask & (depth_m < reach * camera_height[:, None, None, None])
-
-
 @dataclass(frozen=True, slots=True)
 class CameraHeight:
     """The camera's height above the road (B,), in the unit of the depth, measured in two ways; NaN where there is no road.

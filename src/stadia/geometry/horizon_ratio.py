@@ -57,19 +57,6 @@ def implied_camera_height(object_height_m: Tensor, ratio: Tensor) -> Tensor:
     return object_height_m / ratio
 
 
-def group_camera_heights(implied_m: Tensor, group: Tensor, count: int) -> Tensor:
-    """The median camera height (count,) in each group of objects, over the logarithms; NaN for a group that says nothing.
-
-    Args:
-        implied_m: (M,) by `implied_camera_height`; NaN and what is not positive do not count.
-        group: (M,) whole numbers below `count`: the object's picture, camera, or data set.
-
-    A group of one or two objects cannot be odd by its own median: take all objects of a camera together where there are few.
-    """
-    says = (implied_m > 0) & implied_m.isfinite()
-    return segment_quantiles(implied_m[says].log(), group[says], count, (0.5,))[0].exp()
-
-
 def oddness(implied_m: Tensor, reference_m: Tensor) -> Tensor:
     """ln(implied / reference) (M,): how far what an object says of the camera's height is from what is believed of it.
 
@@ -77,9 +64,9 @@ def oddness(implied_m: Tensor, reference_m: Tensor) -> Tensor:
 
     Args:
         implied_m: (M,) by `implied_camera_height`.
-        reference_m: (M,) or one for all. Centred: the group's own median, `group_camera_heights(...)[group]`, which no wrong start can
-            mislead. Absolute: a camera height known before. The absolute form locks in: from a height 1.6 times too large it
-            believes only objects that agree, and a height that is fitted to those stays where it is.
+        reference_m: (M,) or one for all. Centred: the median of what all objects of the cameras say, which no wrong start can mislead.
+            Absolute: a camera height known before. The absolute form locks in: from a height 1.6 times too large it believes only
+            objects that agree, and a height that is fitted to those stays where it is.
     """
     return (implied_m / reference_m).log()
 

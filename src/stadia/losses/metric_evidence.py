@@ -28,9 +28,7 @@ class ObjectEvidence:
 
 
 @torch.no_grad()
-def object_evidence(
-    depth: Tensor, camera: Camera, road: RoadPixels, objects: Segments, height_m: Tensor, *, trim: float = 0.0
-) -> ObjectEvidence:
+def object_evidence(depth: Tensor, camera: Camera, road: RoadPixels, objects: Segments, height_m: Tensor) -> ObjectEvidence:
     """What each object of a batch says.
 
     Args:
@@ -39,11 +37,10 @@ def object_evidence(
         road: of the same depth (`road_pixels`).
         objects: of (B, H, W).
         height_m: (M,) known heights, NaN where there is none.
-        trim: of the silhouette; 0 for a network's depth, 0.02 for depth with noise of single pixels.
 
     Heights that are not positive say nothing.
     """
-    silhouette = silhouettes(depth, camera, road.plane, objects, trim=trim).height
+    silhouette = silhouettes(depth, camera, road.plane, objects).height
     of_object = segment_quantiles(objects.of(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
     fy = camera.fy.to(depth).expand(len(depth))[objects.picture]
     silhouette = silhouette + 0.5 * of_object / fy  # the highest pixel's centre is half a pixel below the edge, on average
