@@ -79,6 +79,7 @@ def test_what_cannot_be_had_is_said_with_its_cure(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="save_pretrained"):
         panoptic(str(tmp_path))
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    (tmp_path / "model.tflite").write_bytes(b"anything")
     with pytest.raises(CheckpointError, match=r"pip install 'stadia\[tflite\]'"):
         tflite(tmp_path / "model.tflite")
 

@@ -155,17 +155,20 @@ def tflite(path: Path, names: tuple[str, ...] = CITYSCAPES) -> Tiled:
     With one number more than there are names, 0 is its background. Raises CheckpointError where ai-edge-litert is not installed, or
     the file is no such model.
     """
+    expected = "a TFLite model of pictures (1, S, S, 3) uint8 to classes (1, S, S)"
+    try:
+        content = Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise CheckpointError(path, found=error.strerror or str(error), expected=expected, cure="check the path") from error
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
         raise CheckpointError(path, found="no ai-edge-litert", expected="it, to run TFLite", cure="pip install 'stadia[tflite]'") from error
-    expected = "a TFLite model of pictures (1, S, S, 3) uint8 to classes (1, S, S)"
     try:
-        content = Path(path).expanduser().read_bytes()
         interpreter = Interpreter(model_content=content, num_threads=torch.get_num_threads())
         interpreter.allocate_tensors()
         taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    except (OSError, ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:
         raise CheckpointError(path, found=str(error).split("\n")[0], expected=expected, cure="check the file") from error
     shape, out = tuple(int(n) for n in taken["shape"]), tuple(int(n) for n in given["shape"])
     if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3 or taken["dtype"] is not np.uint8 or out[1:3] != shape[1:3]:
