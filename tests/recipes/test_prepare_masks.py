@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from stadia.core.errors import DataError
+from stadia.core.errors import CheckpointError, DataError
+from stadia.core.recording import RoadMasks
 from stadia.data.coco_masks import CocoMasks, decode_runs
 from stadia.data.sources import open_recordings
 from stadia.models.segmentation import Tiled
@@ -53,7 +55,7 @@ def test_a_video_gets_its_masks_a_sheet_and_a_reader_that_finds_them(video, tmp_
     by(monkeypatch, Counting())
     lines = list(prepare_masks(MasksAsked(video, "a.tflite", tmp_path / "out", CAMERA)))
     assert any("masks of 3 frames, 3 of them new" in line for line in lines)
-    assert any("road: 4" in line and "objects: 1.0" in line for line in lines)
+    assert any("3 pictures, on average: 4" in line and "1.0 objects, 0.0 of them whole and 20 px high" in line for line in lines)
     assert cv2.imread(str(tmp_path / "out" / "sheet.png")).std() > 20
     (recording,) = open_recordings(video, **CAMERA)
     from stadia.data.road_masks import with_masks
@@ -63,6 +65,39 @@ def test_a_video_gets_its_masks_a_sheet_and_a_reader_that_finds_them(video, tmp_
     assert recording.mask_reader.classes == {1: "road", 2: "car"}
     assert (masks.semantic[11:25, 15:35] == 2).all()
     assert len(np.unique(masks.instance)) == 2
+
+
+def test_no_camera_is_needed_and_one_that_is_given_later_has_the_same_masks(video, tmp_path, monkeypatch):
+    by(monkeypatch, Counting())
+    for camera in ({}, CAMERA | {"camera": {"focal_px": 70.0}}):
+        lines = list(prepare_masks(MasksAsked(video, "a.tflite", tmp_path / "out", {"stride": 1} | camera)))
+    assert any("masks of 3 frames, 0 of them new" in line for line in lines)
+    assert not any("left out" in line for line in lines)
+
+
+def test_frames_that_are_left_out_are_said(video, tmp_path, monkeypatch):
+    by(monkeypatch, Counting())
+    lines = list(prepare_masks(MasksAsked(video, "a.tflite", tmp_path / "out", {"stride": 2})))
+    assert any(line.startswith("note: 2 of 3 frames kept") and "1 between the strides" in line for line in lines)
+
+
+def test_a_network_that_is_not_there_is_said_before_what_runs_it(video, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(CheckpointError, match=r"nowhere\.tflite: found No such file"):
+        list(prepare_masks(MasksAsked(video, str(tmp_path / "nowhere.tflite"), tmp_path / "out")))
+
+
+def test_the_sheet_tells_what_was_removed_from_what_is_no_object():
+    image = np.zeros((*SIZE, 3), np.uint8)
+    semantic, instance = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint16)
+    semantic[:10], semantic[10:20, :30], semantic[10:20, 30:] = 1, 2, 2
+    instance[10:20, :30] = 4
+    drawn = module.drawn_masks(image, RoadMasks(semantic, instance), {1: "road", 2: "car"})
+    road, car, removed, other = (drawn[row, column].tolist() for row, column in ((5, 20), (15, 15), (15, 45), (30, 30)))
+    assert len({tuple(one) for one in (road, car, removed, other)}) == 4
+    assert other == [0, 0, 0]
+    assert len(set(removed)) == 1
+    assert {name for names in module.KINDS for name in names} == {module.ROAD, *module.OBJECTS}
 
 
 def test_an_interrupted_making_goes_on_and_nothing_is_half_written(video, tmp_path, monkeypatch):

@@ -18,7 +18,9 @@ from stadia.data.coco_masks import CocoMasks
 from stadia.data.height_crops import masked_crop
 from stadia.data.mask_boxes import mask_boxes
 from stadia.data.road_masks import OBJECTS, ROAD, MaskFiles
-from stadia.data.sources import open_recordings
+from stadia.data.sources import check_there, format_of, open_recordings
+from stadia.evaluation.colours import colour_categories
+from stadia.evaluation.legend import with_legend
 from stadia.evaluation.object_drawings import draw_masks
 from stadia.evaluation.road_drawings import sheet
 from stadia.evaluation.watch import Watch, unwatched
@@ -26,7 +28,17 @@ from stadia.models.segmentation import Segmenter, panoptic, tflite
 from stadia.models.size_prior import SizePrior, load_size_prior
 
 SHEET, MADE, HEIGHTS = "sheet.png", "prepared.json", "heights.json"
-_SHOWN = 12
+_SHOWN, _LEAST_HIGH_PX, _ANY_FOCAL_PX = 12, 20, 1000.0
+_REMOVED = (110, 110, 110)
+KINDS = (
+    (ROAD,),
+    ("car",),
+    ("truck", "van", "bus"),
+    ("person", "pedestrian", "sitting person", "person_sitting", "rider", "cyclist"),
+    ("bicycle", "motorcycle"),
+    ("train", "tram"),
+)
+"""Classes that have one colour in the sheet."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +133,20 @@ def mask_maker(by: str) -> MaskMaker:
 def prepare_masks(asked: MasksAsked, watch: Watch = unwatched) -> Iterator[str]:
     """Make the masks of every frame that has none yet; then say what is there, line by line."""
     check_writable(asked.out)
-    recordings = open_recordings(asked.source, **dict(asked.options))
+    check_there(asked.source)
     maker = mask_maker(asked.by)
+    recordings = open_recordings(asked.source, **_without_camera(asked))
     for recording in recordings:
         folder = asked.out if len(recordings) == 1 else inside(asked.out, recording.name)
         yield from _prepare(recording, folder, maker, asked, watch)
+
+
+def _without_camera(asked: MasksAsked) -> dict[str, Any]:
+    """How to open the source: masks are of pixels, so one's own video needs no camera yet, and has the same masks under any."""
+    options = dict(asked.options)
+    if format_of(asked.source.expanduser(), options.get("format", "auto")) == "video":
+        options["camera"] = {"focal_px": _ANY_FOCAL_PX}
+    return options
 
 
 def _prepare(recording: Recording, folder: Path, maker: MaskMaker, asked: MasksAsked, watch: Watch) -> Iterator[str]:
@@ -153,6 +174,9 @@ def _prepare(recording: Recording, folder: Path, maker: MaskMaker, asked: MasksA
         write_json(folder / HEIGHTS, learnt_heights(recording, indices, load_size_prior(asked.heights), watch))
         recording.mask_reader = MaskFiles(folder)
     yield f"{folder}: masks of {len(indices) - unknown} frames, {made} of them new, by {maker.identity}"
+    selection = getattr(recording, "selection", None)
+    if selection is not None and selection.seen > len(selection.kept):
+        yield f"note: {selection}: a training leaves them out too (data.stride=1 keeps all)"
     yield from _say_what_is_there(recording, indices, folder)
     if unknown:
         yield f"note: {unknown} frames have no masks in {asked.by}"
@@ -175,11 +199,14 @@ def _say_what_is_there(recording: Recording, indices: range, folder: Path) -> It
     reader = recording.mask_reader
     assert reader is not None
     drawn = [drawn_masks(recording.image(index), masks, reader.classes) for index, masks in shown]
-    _write(folder / SHEET, sheet(drawn, columns=3)[..., ::-1])
+    _write(folder / SHEET, with_legend(sheet(drawn, columns=3), _colours(reader.classes))[..., ::-1])
     road = [number for number, name in reader.classes.items() if name == ROAD]
     share = float(np.median([np.isin(masks.semantic, road).mean() for _, masks in shown]))
-    objects = float(np.mean([len(mask_boxes(masks, reader.classes)) for _, masks in shown]))
-    yield f"  road: {share:.0%} of a picture; objects: {objects:.1f} in a picture (of {len(shown)} looked at)"
+    boxes = [mask_boxes(masks, reader.classes) for _, masks in shown]
+    usable = [box for found in boxes for box in found if not (box.hidden or box.cut) and box.box_px[3] - box.box_px[1] >= _LEAST_HIGH_PX]
+    mean, of_use = sum(map(len, boxes)) / len(shown), len(usable) / len(shown)
+    whole = f"{of_use:.1f} of them whole and {_LEAST_HIGH_PX} px high"
+    yield f"  of the sheet's {len(shown)} pictures, on average: {share:.0%} road; {mean:.1f} objects, {whole}"
     yield f"  look at {folder / SHEET} before you train"
     if share < 0.01:
         yield "note: hardly any road: is the camera level, and does the model know roads?"
@@ -202,14 +229,23 @@ def learnt_heights(recording: Recording, indices: range, prior: SizePrior, watch
 
 
 def drawn_masks(image: NDArray[np.uint8], masks: RoadMasks, classes: Mapping[int, str]) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB: the road in one colour, objects in that of their class, outlined; the rest as it is."""
-    kinds = [ROAD, *sorted(OBJECTS)]
+    """(H, W, 3) RGB: the road in one colour, objects in that of their kind, outlined, grey where removed; the rest as it is."""
     number = np.zeros(256, np.int64)
     for value, name in classes.items():
-        number[value] = kinds.index(name) + 1 if name in kinds else 0
+        number[value] = next((at for at, names in enumerate(KINDS, start=1) if name in names), 0)
     kind = number[masks.semantic]
     instance = np.where(kind > 1, masks.instance.astype(np.int64), 0)
-    return draw_masks(image, np.where(kind == 1, instance.max(initial=0) + 1, instance), kind)
+    removed = (kind > 1) & (instance == 0)
+    shown = np.where(removed[..., None], (0.45 * image + 0.55 * np.array(_REMOVED)).astype(np.uint8), image)
+    return draw_masks(shown, np.where(kind == 1, instance.max(initial=0) + 1, instance), kind)
+
+
+def _colours(classes: Mapping[int, str]) -> list[tuple[str, tuple[int, int, int]]]:
+    """What the sheet's colours mean: of the kinds that the masks may hold, and of what is no object."""
+    palette = [(int(r), int(g), int(b)) for r, g, b in colour_categories(np.arange(len(KINDS))[None], 7)[0]]
+    held = [", ".join(name for name in names if name in classes.values()) for names in KINDS]
+    entries = [(words, colour) for words, colour in zip(held, palette, strict=True) if words]
+    return [*entries, ("removed: objects that are not told apart", _REMOVED), ("no colour: another class, or none", (255, 255, 255))]
 
 
 def _file(folder: Path, kind: str, stem: str) -> Path:
