@@ -109,6 +109,7 @@ def test_an_effect_is_confirmed_and_nothing_is_not(ablate, tmp_path):
     assert (fast["decision"], fast["shown"], decayed["decision"]) == ("confirmed", "better", "undecided")
     assert fast["keys"] == ["optimiser.lr: 0.0001 -> 0.001"]
     assert "Confirmed: 'fast' makes val/abs_rel better (−0.04" in out
+    assert "seeds, p < 0.001)" in out
     assert "Undecided: 'decayed' may leave val/abs_rel as it is or change it" in out
     table = (folder / "table.md").read_text()
     assert "*It learns more in as many steps.* Confirmed" in table

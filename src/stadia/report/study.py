@@ -48,9 +48,9 @@ def sentence(study: Mapping[str, Any], verdict: Verdict) -> str:
     if d is None:
         return f"Undecided: {of} and the base share {len(verdict['seeds'])} seeds with a value; three are the fewest that say anything."
     shown, percent = verdict["shown"], f"{1 - study['alpha']:.0%}"
-    interval = (
-        f"{signed(d['mean'])}, {percent} interval {signed(d['low'])} to {signed(d['high'])}, {d['n']} seeds, p = {p(verdict['p_holm'])}"
-    )
+    chance = p(verdict["p_holm"])
+    chance = f"p {chance}" if chance.startswith("<") else f"p = {chance}"
+    interval = f"{signed(d['mean'])}, {percent} interval {signed(d['low'])} to {signed(d['high'])}, {d['n']} seeds, {chance}"
     if shown == "identical":
         said = f"with {of} {metric} is the same but for rounding in all {d['n']} seeds: it changes nothing that this training does"
     elif shown:
