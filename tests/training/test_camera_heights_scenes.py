@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from traffic import kitti_camera, see, street
 
-from stadia.geometry.ground import RoadPixels, road_pixels
+from stadia.geometry.ground import RoadPixels, inverse_depth_plane, road_pixels
 from stadia.geometry.segments import segments_of
 from stadia.losses.metric_evidence import object_evidence, object_weights
 from stadia.training.camera_heights import CameraHeights
@@ -64,23 +64,18 @@ def hear(heights: CameraHeights, camera_m: float, *, count: int = 40, bad: float
     objects = segments_of(torch.stack([masks for masks, _ in pairs]))
     said = torch.from_numpy(np.stack([said for _, said in pairs]))[objects.picture, objects.instance]
     seen = object_evidence(depth, HALF, road, objects, said)
-    heights.add(
-        [recording] * count,
-        torch.full((count,), group),
-        torch.full((count,), camera_m),
-        torch.zeros(count),
-        objects.picture,
-        seen.camera_m,
-        seen.horizon_m,
-    )
+    apart = (inverse_depth_plane(depth, HALF, road.valid)[:, 3] / road.median_height).log()
+    of_frames = torch.full((count,), group), road.median_height, apart
+    heights.add([recording] * count, *of_frames, objects.picture, seen.camera_m, seen.horizon_m)
 
 
 @pytest.mark.parametrize("bad", [0.0, 0.3])
 def test_v9_the_camera_height_of_a_street(bad):
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0, test_from_epoch=0))
-    hear(heights, 1.65, bad=bad)
+    hear(heights, 1.65, count=150, bad=bad)
     found = heights.begin(1)[0]
     assert found.refused == ""
+    assert 0 < found.roads_apart < 0.01  # a plane through the road and its pixels, of depth with an error of 1 %
     assert heights.heights[0].metres == pytest.approx(1.65, rel=0.02)
 
 
