@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.geometry import camera as cameras
 from stadia.geometry.height_survey import level_horizon
 from stadia.geometry.horizon import above_horizon
-from stadia.recipes.camera_height import camera_height_asked, estimate_camera_height
+from stadia.recipes.camera_height import _places, camera_height_asked, estimate_camera_height
 from stadia.recipes.camera_height_config import CameraHeightAsked, camera_height_config
 from stadia.recipes.road_horizon import edges_horizon, travel_pitches_deg
 from stadia.recipes.seen_objects import SeenFrame, SeenObject, seen_frames
@@ -149,6 +150,41 @@ def test_objects_that_hardly_agree_give_no_height(drive):
     config = camera_height_config([f"priors={json.dumps(heights)}", "objects=[]", "horizon=given"])
     with pytest.raises(GeometryError, match="1 of 24 objects that agree"):
         estimate_camera_height([renamed(frame) for frame in frames], config)
+
+
+def test_two_objects_that_disagree_give_no_height(drive):
+    frames = seen_frames(asked(drive, "horizon=given"), lambda items, count, what: items)
+    first, second = (one for one in frames[0].objects if one.class_name == "car" and one.box_px[0] < 200)
+    heights = {"car": 1.5, "van": 2.2}
+    config = camera_height_config(
+        [
+            f"priors={json.dumps({name: {'mean_m': mean, 'spread_m': 0.1, 'source': 'made so'} for name, mean in heights.items()})}",
+            "objects=[]",
+            "horizon=given",
+        ]
+    )
+    apart = replace(frames[0], objects=[first, replace(second, class_name="van")])
+    with pytest.raises(GeometryError, match="1 of 2 objects that agree"):
+        estimate_camera_height([apart], config)
+    assert estimate_camera_height([replace(frames[0], objects=[first])], config).found.camera_height_m == pytest.approx(TRUE_M, rel=0.05)
+
+
+def test_heights_stand_at_the_numbers_of_the_video_drive_after_drive(drive):
+    frame = seen_frames(asked(drive, "horizon=given"), lambda items, count, what: items)[0]
+    frames = [replace(frame, name=f"a/{n:06d}", drive="a") for n in (5, 9, 20)] + [replace(frame, name=f"b/{n}", drive="b") for n in (7, 8)]
+    at, starts = _places(frames)
+    assert at.tolist() == [5, 9, 20, 22, 23]
+    assert starts == {"a": 5, "b": 22}
+
+
+def test_priors_that_do_not_exist_are_one_mistake_in_plain_words():
+    with pytest.raises(ConfigError) as caught:
+        camera_height_config(["priors=bar"])
+    assert "'priors': expected one of kitti, mixed, roadworld, or your own by class (found 'bar')" in str(caught.value)
+    assert "literal" not in str(caught.value)
+    assert str(caught.value).count("'priors") == 1
+    with pytest.raises(ConfigError, match=r"2 mistakes[\s\S]*car\.spread_m[\s\S]*car\.source"):
+        camera_height_config(['priors={"car": {"mean_m": 1.5}}'])
 
 
 def test_what_is_missing_is_said(drive):

@@ -7,9 +7,9 @@ scored on KITTI. And means differ by how boxes are drawn, not by the cars: KITTI
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError
@@ -64,6 +64,22 @@ PRIORS: Mapping[PriorsName, Mapping[str, HeightPrior]] = {
 
 SAME_CLASS: Mapping[str, str] = {"pedestrian": "person", "person_sitting": "sitting person", "rider": "cyclist", "train": "tram"}
 """KITTI's and Cityscapes' names of classes that have another name above. COCO's person may ride: its masks leave the bicycle out."""
+
+
+def _a_name(value: object) -> object:
+    if isinstance(value, str) and value not in PRIORS:
+        raise ValueError(f"expected one of {', '.join(PRIORS)}, or your own by class")
+    return value
+
+
+def _kind(value: object) -> str:
+    return "named" if isinstance(value, str) else "own"
+
+
+Priors = Annotated[
+    Annotated[PriorsName, Tag("named")] | Annotated[dict[str, HeightPrior], Tag("own")], Discriminator(_kind), BeforeValidator(_a_name)
+]
+"""Of a configuration: a name of `PRIORS`, or heights of one's own by class."""
 
 
 def prior_of(class_name: str, priors: Mapping[str, HeightPrior]) -> HeightPrior | None:

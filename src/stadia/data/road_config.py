@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stadia.core.config import StrictModel
-from stadia.data.height_priors import PRIORS, HeightPrior, PriorsName, check_scored_on, prior_of
+from stadia.data.height_priors import PRIORS, HeightPrior, Priors, check_scored_on, prior_of
 
 
 class RoadConfig(StrictModel):
@@ -26,7 +26,7 @@ class RoadConfig(StrictModel):
 
     masks: str | None = None
     objects: tuple[str, ...] = ("car",)
-    priors: PriorsName | dict[str, HeightPrior] = "mixed"
+    priors: Priors = "mixed"
     heights: Literal["class", "each"] = "class"
     cameras: Literal["mount", "recording"] = "mount"
     least_share: float = Field(default=0.002, ge=0, lt=1)

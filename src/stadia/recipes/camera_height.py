@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from stadia.core.errors import DataError, GeometryError
 from stadia.core.files import replacing, write_json
 from stadia.core.types import Camera
 from stadia.data.height_priors import prior_of
-from stadia.evaluation.road_drawings import draw_horizon, draw_plane, draw_verdicts, heights_over_frames, sheet
+from stadia.evaluation.legend import with_legend, write
+from stadia.evaluation.road_drawings import BAD, GOOD, HORIZON, PLANE, draw_horizon, draw_plane, draw_verdicts, heights_over_frames, sheet
 from stadia.evaluation.watch import Watch, unwatched
 from stadia.geometry.height_survey import BoxedObjects, HeightSurvey, Verdict, level_horizon, survey, tilt_deg
 from stadia.geometry.horizon import normal_of
@@ -29,7 +31,9 @@ from stadia.recipes.seen_objects import SeenFrame, seen_frames
 
 RESULT, PICTURE, OVER_FRAMES = "camera_height.json", "objects.png", "heights.png"
 _SHOWN, _MOST_TILT_DEG, _WIDE = 8, 25.0, 1.35
-_FEW, _DRAWN_WIDTH, _LEAST_AGREEING = 20, 800, 0.25
+_FEW, _DRAWN_WIDTH, _LEAST_AGREEING, _SURE = 20, 800, 0.25, 3
+_INK = (20, 20, 20)
+_CODES = {Verdict.NO_HEIGHT: "N", Verdict.BORDER: "B", Verdict.SMALL: "S", Verdict.HIDDEN: "H", Verdict.ABOVE: "A"}
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,11 @@ def estimate_camera_height(
 def _check_agreement(found: HeightSurvey) -> None:
     """Raise GeometryError where so few objects agree that their median is one of them by chance."""
     believed, odd = (found.verdict.count(verdict) for verdict in (Verdict.BELIEVED, Verdict.ODD))
-    if believed < _LEAST_AGREEING * (believed + odd):
+    if believed < _LEAST_AGREEING * (believed + odd) or (believed < _SURE and odd >= believed):
         raise GeometryError(
             "camera height",
             found=f"{believed} of {believed + odd} objects that agree",
-            expected=f"{_LEAST_AGREEING:.0%} or more",
+            expected=f"{_LEAST_AGREEING:.0%} or more, and of a few the most",
             cure="give the horizon (horizon=given pitch_deg=...), look at the masks' sheet, or take more frames",
         )
 
@@ -205,7 +209,8 @@ def said(estimated: EstimatedHeight) -> Iterator[str]:
     if odd > 0.4 * judged:
         yield f"note: {odd} of {judged} objects disagree: the horizon or a prior is wrong; look at {PICTURE}"
     if found.high_m > _WIDE * found.low_m:
-        yield f"note: the interval is wide: one of {found.low_m:.2f} to {found.high_m:.2f} m is all that is known; take more cars"
+        cure = "mend what objects disagree by" if odd > 0.4 * judged else "take more cars"
+        yield f"note: the interval is wide: one of {found.low_m:.2f} to {found.high_m:.2f} m is all that is known; {cure}"
     if believed < _FEW:
         yield f"note: {believed} objects are few; take more frames"
 
@@ -255,7 +260,10 @@ def drawn(estimated: EstimatedHeight) -> NDArray[np.uint8]:
     number, believed = estimated.objects.frame, torch.tensor([v is Verdict.BELIEVED for v in estimated.found.verdict])
     counts = torch.bincount(number[believed], minlength=len(estimated.frames)) if len(number) else torch.zeros(len(estimated.frames))
     stretches = np.array_split(np.arange(len(estimated.frames)), min(_SHOWN, len(estimated.frames)))
-    return sheet([_drawn_frame(estimated, int(part[int(counts[part].argmax())])) for part in stretches], columns=2, width=_DRAWN_WIDTH)
+    shown = sheet([_drawn_frame(estimated, int(part[int(counts[part].argmax())])) for part in stretches], columns=2, width=_DRAWN_WIDTH)
+    reasons = [(f"{_CODES[reason]}: {reason}", BAD) for reason in _reasons(estimated.found) if reason in _CODES]
+    said = [("camera height (m) of a believed object", GOOD), ("of one that disagrees", BAD)]
+    return with_legend(shown, [*said, *reasons, ("horizon", HORIZON), ("the road, 5 to 40 m ahead", PLANE)])
 
 
 def _drawn_frame(estimated: EstimatedHeight, number: int) -> NDArray[np.uint8]:
@@ -270,13 +278,13 @@ def _drawn_frame(estimated: EstimatedHeight, number: int) -> NDArray[np.uint8]:
     picture = draw_horizon(draw_plane(frame.image(), frame.K, plane), line.numpy())
     picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), np.uint8)
     believed = [found.verdict[row] is Verdict.BELIEVED for row in rows]
-    return draw_verdicts(picture, np.array(boxes).reshape(-1, 4) * scale, believed, words)
+    picture = draw_verdicts(picture, np.array(boxes).reshape(-1, 4) * scale, believed, words)
+    write(picture, frame.name, (6, picture.shape[0] - 8), _INK, 0.5)
+    return picture
 
 
 def _word(verdict: Verdict, implied_m: float) -> str:
-    if verdict is Verdict.BELIEVED:
-        return f"{implied_m:.2f}"
-    return f"{implied_m:.2f} odd" if verdict is Verdict.ODD else str(verdict)
+    return _CODES.get(verdict, f"{implied_m:.2f}")
 
 
 def drawn_over_frames(estimated: EstimatedHeight, *, true_m: float | None = None) -> NDArray[np.uint8]:
@@ -284,7 +292,22 @@ def drawn_over_frames(estimated: EstimatedHeight, *, true_m: float | None = None
     found = estimated.found
     believed = [verdict is Verdict.BELIEVED for verdict in found.verdict]
     interval = found.camera_height_m, found.low_m, found.high_m
-    return heights_over_frames(estimated.objects.frame.numpy(), found.implied_m.numpy(), believed, *interval, true_m=true_m)
+    places, starts = _places(estimated.frames)
+    at = places[estimated.objects.frame.numpy()]
+    return heights_over_frames(at, found.implied_m.numpy(), believed, *interval, starts=starts, true_m=true_m)
+
+
+def _places(frames: Sequence[SeenFrame]) -> tuple[NDArray[np.int64], dict[str, float]]:
+    """Where each frame (F,) stands on an axis, and where each drive starts: by the video's own numbers, drive after drive."""
+    places, starts, offset = list[int](), dict[str, float](), 0
+    for drive, group in groupby(enumerate(frames), lambda row: row[1].drive):
+        stems = [(number, Path(frame.name).name) for number, frame in group]
+        own = [int(stem) if drive and stem.isdigit() else number - stems[0][0] for number, stem in stems]
+        offset = offset - own[0] if places else 0
+        starts[drive] = float(own[0] + offset)
+        places += [number + offset for number in own]
+        offset = max(places) + 2
+    return np.array(places), starts
 
 
 def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:

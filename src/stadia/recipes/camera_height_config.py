@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from stadia.core.config import StrictModel, resolve
 from stadia.data.config import SourceOptions
-from stadia.data.height_priors import PRIORS, HeightPrior, PriorsName
+from stadia.data.height_priors import PRIORS, HeightPrior, Priors
 
 Degrees = Annotated[float, Field(gt=-45, lt=45)]
 
@@ -42,7 +42,7 @@ class CameraHeightConfig(StrictModel):
     data: _Data = _Data()
     masks: str | None = None
     objects: tuple[str, ...] = ("car",)
-    priors: PriorsName | dict[str, HeightPrior] = "mixed"
+    priors: Priors = "mixed"
     horizon: Literal["auto", "edges", "travel", "objects", "given"] = "auto"
     pitch_deg: Degrees = 0.0
     roll_deg: Degrees = 0.0
