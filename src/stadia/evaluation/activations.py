@@ -64,9 +64,9 @@ def recorded(network: nn.Module, height: int, width: int) -> Iterator[dict[str, 
                         maps[f"{part} 1/{stride}"] = each.detach()
                         return
             tokens = block and isinstance(answer, Tensor) and answer.ndim == 3 and len(answer) == 1 and answer.shape[-1] >= FEWEST_CHANNELS
-            if tokens and (stride := _stride_of(answer.shape[1], height, width)):
-                h, w = height // stride, width // stride
-                maps[f"{block} tokens 1/{stride}"] = answer[0, -h * w :].detach().T.unflatten(1, (h, w))
+            if tokens and (patch := _stride_of(answer.shape[1], height, width)):
+                h, w = height // patch, width // patch
+                maps[f"{block} tokens 1/{patch}"] = answer[0, -h * w :].detach().T.unflatten(1, (h, w))
 
         return keep
 

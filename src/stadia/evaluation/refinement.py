@@ -168,7 +168,9 @@ class Refinement:
     def _flow(self, T: Tensor) -> float:
         assert self.bundle is not None
         frames = self.bundle.frames
-        return flow_share(self.bundle.points.chosen(self.bundle.points.host == len(frames) - 1), frames.K[-1], *frames.grey.shape[-2:], T)
+        height, width = frames.grey.shape[-2:]
+        newest = self.bundle.points.chosen(self.bundle.points.host == len(frames) - 1)
+        return flow_share(newest, frames.K[-1], height, width, T)
 
     def _join(self, seen: Seen, number: int, T_camera_world: Tensor, brightness: Tensor, said: Tensor | None) -> None:
         """A frame becomes the newest keyframe, the window is adjusted, and the oldest leaves where it is full."""
