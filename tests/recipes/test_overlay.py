@@ -16,6 +16,7 @@ from rich.console import Console
 
 from stadia import recipes, report
 from stadia.cli.main import run as run_command_line
+from stadia.cli.train import with_whole_paths
 from stadia.core.config import resolve
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.files import read_json, write_json
@@ -156,8 +157,10 @@ def test_weights_are_shares_of_the_gradient_and_are_logged(trained: Run, config:
     assert rows(trained, "train/balance/mask_bce") == pytest.approx(weights[1]), "times a weight of 1"
 
 
-def test_resumed_it_goes_on_exactly(trained: Run, config: OverlayConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Broken off in the third step, with what was measured of the gradients until then."""
+def test_resumed_it_goes_on_exactly(
+    trained: Run, config: OverlayConfig, sets: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Broken off in the third step, with what was measured of the gradients until then; what is pasted lies elsewhere by now."""
     real = OverlayRecipe.step
 
     def step(self: OverlayRecipe, batch: Any) -> Any:
@@ -167,12 +170,24 @@ def test_resumed_it_goes_on_exactly(trained: Run, config: OverlayConfig, monkeyp
 
     monkeypatch.setattr(OverlayRecipe, "step", step)
     with pytest.raises(RuntimeError, match="power cut"):
-        recipes.train(config, out=tmp_path)
+        recipes.train(config, out=tmp_path / "runs")
     monkeypatch.undo()
-    resumed = recipes.train(config, resume=next(tmp_path.iterdir()))
+    elsewhere = shutil.copytree(sets / "cut", tmp_path / "moved")
+    moved = changed(config, f"data.foregrounds.path={elsewhere}")
+    resumed = recipes.train(moved, resume=next((tmp_path / "runs").iterdir()))
     weights = [Checkpoint.open(run.checkpoints / "last.safetensors").weights() for run in (trained, resumed)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert rows(resumed, "train/weight/depth_l1") == rows(trained, "train/weight/depth_l1")
+
+
+def test_a_run_keeps_the_paths_of_what_is_composed_from_the_root_on(
+    config: OverlayConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = changed(config, "data.backgrounds.path=roads", "data.backgrounds.teacher=taught", "data.foregrounds.path=cut")
+    data = with_whole_paths(relative).data
+    whole = (data.backgrounds.path, data.backgrounds.teacher, data.foregrounds.path)
+    assert whole == tuple(str(tmp_path / name) for name in ("roads", "taught", "cut"))
 
 
 def test_plain_descent_is_told_its_effective_rate(config: OverlayConfig) -> None:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from stadia.recipes.config import RecipeConfig
     from stadia.training.run import Run
 
-_PATHS = {"path", "poses", "ground_truth_path", "K_file", "train_file", "val_file", "folder", "start_from"}
+_PATHS = {"path", "poses", "ground_truth_path", "K_file", "train_file", "val_file", "folder", "start_from", "teacher", "masks", "weights"}
+"""Keys, in whatever group, that hold a path where they hold a text."""
+
 EXAMPLE = "PATH"
 """Stands in --dry-run's data.path where nobody gave one."""
 
@@ -79,13 +81,13 @@ def _recipe_of(resume: Path | None) -> str:
 
 def with_whole_paths(config: RecipeConfig) -> RecipeConfig:
     """The same with every path from the root on, so that a run can be resumed from another folder."""
-    values = config.model_dump(mode="json")
-    sets = [data := values.get("data", {}), *data.get("others", {}).values()]
-    groups = [group for one in sets for group in (one, one.get("camera", {}), one.get("split_by", {}), one.get("cache", {}))]
-    for group in (values, *groups):
-        for key in _PATHS & group.keys():
-            group[key] = group[key] and str(Path(group[key]).expanduser().absolute())
-    return type(config).model_validate(values)
+    return type(config).model_validate(_whole(config.model_dump(mode="json")))
+
+
+def _whole(group: dict[str, Any]) -> dict[str, Any]:
+    found = {key: _whole(value) if isinstance(value, dict) else value for key, value in group.items()}
+    paths = {key: value for key, value in found.items() if key in _PATHS and isinstance(value, str) and value}
+    return found | {key: str(Path(value).expanduser().absolute()) for key, value in paths.items()}
 
 
 def _example(recipe: str) -> dict[str, str]:

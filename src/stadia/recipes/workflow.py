@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -95,9 +96,16 @@ def train(
 
 
 def where_it_lies(config: RecipeConfig) -> list[str]:
-    """The keys that say where data are and are kept, of each data set: a resumed run may find them elsewhere."""
-    others = config.model_dump(include={"data": {"others"}}).get("data", {}).get("others", {})
-    return [f"{group}.{key}" for group in ("data", *(f"data.others.{name}" for name in others)) for key in ("path", "cache")]
+    """The keys that say where data are and are kept, in every group of `data`: a resumed run may find them elsewhere."""
+    return list(_where("data", config.model_dump(include={"data"}).get("data", {})))
+
+
+def _where(group: str, values: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
+        if key == "cache" or (key == "path" and not isinstance(value, Mapping)):
+            yield f"{group}.{key}"
+        elif isinstance(value, Mapping):
+            yield from _where(f"{group}.{key}", value)
 
 
 def report_findings(findings: list[Finding], console: Console, *, despite_findings: bool) -> list[Finding]:
