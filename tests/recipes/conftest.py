@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from stadia.data.roadworld.presets import TINY
 from stadia.data.roadworld.write import write_roadworld
 from stadia.recipes import configure
+from stadia.recipes.recipe import AnyRecipe, Recipe
 from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.recipes.studies.plan import check_metric
 
 SMALL = (
     "data.height=32",
@@ -27,6 +30,21 @@ SMALL = (
     "training.threads=1",
     'training.loggers=["csv"]',
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def validations_are_those_that_are_declared() -> Iterator[None]:
+    """Whatever is trained in this folder logs no score that its recipe's configuration does not name in `validation`."""
+    ended = Recipe.on_validation_epoch_end
+
+    def held(task: AnyRecipe) -> None:
+        ended(task)
+        for name in task.validated:
+            check_metric(task.recipe, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recipe, "on_validation_epoch_end", held)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from stadia import recipes
+from stadia.core.errors import ConfigError
+from stadia.recipes.studies.plan import check_metric
 from stadia.report import study
 from stadia.training.run import Run
 
@@ -198,6 +200,19 @@ def test_a_change_of_the_yardstick_is_told(ablate, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", recipes.CONFIGS)
+def test_what_chooses_the_best_of_every_recipe_is_validated(recipe):
+    assert recipes.CONFIGS.load(recipe).validation
+    for metric in (*recipes.RECIPES.load(recipe).best_metrics, "train/loss", "val.rmse"):
+        check_metric(recipe, metric)
+
+
+def test_scores_of_one_of_several_data_sets_are_known():
+    check_metric("selfsup", "val/euroc/abs_rel")
+    with pytest.raises(ConfigError, match="no run of 'selfsup' has"):
+        check_metric("selfsup", "val/euroc/mask_iou")
+
+
+@pytest.mark.parametrize("recipe", recipes.CONFIGS)
 def test_the_yardstick_of_every_recipe_is_of_its_keys(recipe):
     for key in recipes.CONFIGS.load(recipe).yardstick:
         model = recipes.CONFIGS.load(recipe)
@@ -215,10 +230,10 @@ def test_a_metric_that_is_nan_decides_nothing(ablate, tmp_path):
 
 def test_a_metric_that_no_run_has_stops_after_the_first(ablate):
     trainings = Trainings(noise)
-    code, _, err = ablate(trainings, "--metric", "val/abs_rl", "--better", "lower")
+    code, _, err = ablate(trainings, "--metric", "val/residual")
     assert (code, len(trainings.seen)) == (2, 1)
-    assert "metric 'val/abs_rl': found none of it in" in err
-    assert "did you mean 'val/abs_rel'?" in err
+    assert "metric 'val/residual': found none of it in" in err
+    assert "expected one of val/abs_rel;" in err
 
 
 def test_runs_that_were_trained_on_other_budgets_are_not_judged(ablate, tmp_path):
@@ -244,7 +259,10 @@ def test_runs_that_were_trained_on_other_budgets_are_not_judged(ablate, tmp_path
         (["--seeds", "0"], "1 seed cannot tell a change from chance: at least 3"),
         (["--seeds", "0,1,1"], "a seed that is named twice"),
         (["--margin", "-1"], "greater than 0"),
-        (["--metric", "val/own"], "say it with --better"),
+        (["--metric", "train/own"], "say it with --better"),
+        (["--metric", "val/abs_rl", "--better", "lower"], "did you mean 'val/abs_rel'?"),
+        (["--metric", "val/abs_rl", "--better", "lower", "--dry-run"], "'val/abs_rl', which no run of 'selfsup' has"),
+        (["--metric", "d1"], "did you mean 'val/d1'?"),
     ],
 )
 def test_what_is_refused_before_anything_is_trained(ablate, words, told):

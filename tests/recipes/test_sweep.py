@@ -142,10 +142,11 @@ def test_another_space_is_another_sweep(sweep):
 
 
 def test_what_is_searched_for_is_known_before_the_first_trial(monkeypatch):
-    monkeypatch.setattr("stadia.recipes.RECIPES.load", lambda name: SimpleNamespace(best_metrics=("val/own",) if name == "one" else ()))
-    assert _metric("one", None, None) == ("val/own", "lower")
-    assert _metric("one", "val/d1", None) == ("val/d1", "higher")
-    for wrong in (("none", None, None), ("one", "train/loss", "lower"), ("one", "val/d1", "lower"), ("one", "val/a", None)):
+    best = {"dpt": ("val/abs_rel",), "metric": ()}
+    monkeypatch.setattr("stadia.recipes.RECIPES.load", lambda name: SimpleNamespace(best_metrics=best[name]))
+    assert _metric("dpt", None, None) == ("val/abs_rel", "lower")
+    assert _metric("dpt", "val/d1", None) == ("val/d1", "higher")
+    for wrong in (("metric", None, None), ("dpt", "train/loss", "lower"), ("dpt", "val/d1", "lower"), ("dpt", "val/rmsee", "lower")):
         with pytest.raises(ConfigError):
             _metric(*wrong)
 

@@ -92,6 +92,7 @@ def _launcher(folder: StudyFolder, jobs: int, slurm: list[str] | None) -> Launch
 def _metric(study: StudyConfig) -> tuple[tuple[str, ...], Better]:
     """Names of the metric, the first that runs have counts, and where it is good. Raises ConfigError where neither is known."""
     from stadia.core.errors import ConfigError
+    from stadia.recipes.studies.plan import check_metric
     from stadia.report.wording import score
 
     if study.metric is None:
@@ -102,6 +103,7 @@ def _metric(study: StudyConfig) -> tuple[tuple[str, ...], Better]:
             cure = "name one with --metric: a column of metrics.csv, for example val/abs_rel"
             raise ConfigError("metric", found=f"'{study.recipe}', which no metric chooses the best of", expected="a metric", cure=cure)
         return names, "lower"  # as every recipe's best metric
+    check_metric(study.recipe, study.metric)
     direction = study.better or score(study.metric).better
     if direction not in ("lower", "higher"):
         raise ConfigError(

@@ -51,6 +51,7 @@ def sweep(
 def _metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, Literal["lower", "higher"]]:
     """What is searched for, and where it is good: what the recipe's best checkpoint is chosen by, unless said. Raises ConfigError."""
     from stadia.core.errors import ConfigError
+    from stadia.recipes.studies.plan import check_metric
     from stadia.report.wording import score
 
     if metric is None:
@@ -63,6 +64,7 @@ def _metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, L
         metric, better = best[0], better or "lower"  # as every recipe's best metric
     if not metric.startswith("val/"):
         raise ConfigError("--metric", found=repr(metric), expected="one of validation", cure="name a column of metrics.csv, val/...")
+    check_metric(recipe, metric)
     known = score(metric).better
     if (better or known) not in ("lower", "higher") or (better and known in ("lower", "higher") and better != known):
         expected = known if known in ("lower", "higher") else "lower or higher"

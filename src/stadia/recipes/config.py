@@ -20,9 +20,12 @@ class RecipeConfig(StrictModel):
         from; optimiser and schedule are new.
     yardstick: keys, or groups of them, by which the same network would score otherwise: which pictures and labels validation has, and how
         large. A study whose change sets one of them says so.
+    validation: names of all scores that its validation may log as `val/NAME` (* and ? are wildcards), so that a study is refused a
+        misspelt one before anything is trained; empty = not said.
     """
 
     yardstick: ClassVar[tuple[str, ...]] = ("data.path", "data.height", "data.width")
+    validation: ClassVar[tuple[str, ...]] = ()
     recipe: str
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = Field(default=0, ge=0)

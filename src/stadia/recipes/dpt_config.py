@@ -42,6 +42,7 @@ class DptRecipeConfig(RecipeConfig):
     """
 
     yardstick: ClassVar[tuple[str, ...]] = tuple(f"data.{key}" for key in YARDSTICK)
+    validation: ClassVar[tuple[str, ...]] = ("abs_rel", "rmse", "d1")
 
     recipe: Literal["dpt"] = "dpt"
     name: str = "dpt"

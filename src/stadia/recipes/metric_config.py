@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,8 @@ class MetricConfig(SelfSupervisedConfig):
     reinitialise_at_epoch: at its start, counted from 0, networks and optimiser begin anew, and what is known of the camera's height stays;
         null: they never do. For trainings that settle at a depth without scale before a height is known.
     """
+
+    validation: ClassVar[tuple[str, ...]] = (*SelfSupervisedConfig.validation, "abs_rel_scaled", "camera_height_m")
 
     recipe: Literal["metric"] = "metric"
     name: str = "metric"

@@ -103,6 +103,11 @@ class ObjectPoseConfig(RecipeConfig):
     yardstick: ClassVar[tuple[str, ...]] = tuple(
         f"data.{key}" for key in ("path", "format", "tableworld", "train_split", "val_split", "val_share", "height", "width", "classes")
     )
+    validation: ClassVar[tuple[str, ...]] = (
+        *("mask_iou", "objects", "found", "false_alarms", "recall", "precision", "iou_3d", "ap_*", "recall_*deg_*cm"),
+        *("rotation_error_deg", "rotation_error_deg_median", "rotation_error_deg_of_all"),
+        *("translation_error_cm", "translation_error_cm_median"),
+    )
 
     recipe: Literal["objectpose"] = "objectpose"
     name: str = "objectpose"

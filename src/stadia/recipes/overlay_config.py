@@ -28,6 +28,10 @@ class OverlayConfig(RecipeConfig):
         *("loss.min_depth", "loss.max_depth", "depth_source", "depth_claim"),
         *(f"data.{key}" for key in ("path", "height", "width", "backgrounds", "foregrounds", "placement", "val_samples", "val_share")),
     )
+    validation: ClassVar[tuple[str, ...]] = (
+        *("depth_and_mask_error", "abs_rel", "rmse", "mse", "mae", "log10", "d1", "d2", "d3"),
+        *("mask_iou", "mask_dice", "mask_boundary_f", "mask_mae", "mask_bce"),
+    )
 
     recipe: Literal["overlay"] = "overlay"
     name: str = "overlay"

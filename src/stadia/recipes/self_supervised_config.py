@@ -17,6 +17,10 @@ class SelfSupervisedConfig(RecipeConfig):
     """Networks of depth and motion, and the loss that needs no labels."""
 
     yardstick: ClassVar[tuple[str, ...]] = tuple(f"data.{key}" for key in YARDSTICK)
+    validation: ClassVar[tuple[str, ...]] = (
+        *("abs_rel", "rmse", "d1", "residual", "residual_unwarped", "residual_over_sigma", "residual_spearman", "inside_??"),
+        *("ause", "ause_of_random", "motion_slope/*", "motion_correlation/*", "motion_scale"),
+    )
 
     data: DataConfig
     model: DepthAndMotionConfig = DepthAndMotionConfig()

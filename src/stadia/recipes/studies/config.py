@@ -47,7 +47,7 @@ class StudyConfig(StrictModel):
     name: of the study and its folder.  recipe, base: what every run shares: `dotted.key=value` over the recipe's defaults.
     changes: by name, each against the base alone.
     seeds: every run is trained from each; chosen before any result is seen.
-    metric: a column of metrics.csv, or a key of result.json or SCOREFILE.metric; null = what chooses the recipe's best checkpoint.
+    metric: a column of metrics.csv, or SCOREFILE.metric; null = what chooses the recipe's best checkpoint.
     better: where the metric is good; null = what is known of it.
     at: the value of the last validation, or the best one of the run (which is the better, the oftener one validates).
     margin: the smallest difference that matters, in the metric's unit; null = nothing is ever called the same.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from stadia.core.differences import Change, differences, that_matter
 from stadia.core.errors import ConfigError, ConfigMistakes
+from stadia.core.tables import nearest
 from stadia.recipes import CONFIGS
 from stadia.recipes.config import RecipeConfig
 from stadia.recipes.studies.config import BASE, StudyConfig
@@ -69,6 +71,28 @@ def of_the_yardstick(recipe: str, metric: str, changes: Sequence[Change]) -> lis
     if metric.startswith(OF_THE_LOSS):
         keys = (*keys, "loss")
     return [change for change in changes if change.under(keys)]
+
+
+def check_metric(recipe: str, metric: str) -> None:
+    """Raise ConfigError, with the nearest name, for a metric that no run of a recipe can have.
+
+    What a validation logs is known beforehand; columns of other groups, and what score files hold, once a run has them.
+    """
+    known = [f"val/{name}" for name in CONFIGS.load(recipe).validation]
+    if metric.startswith("val/"):
+        name = metric.removeprefix("val/")
+        of_one = name.partition("/")[2]  # of several data sets each has scores of its own, val/NAME/...
+        if not known or any(fnmatchcase(f"val/{said}", one) for said in (name, of_one) for one in known):
+            return
+    elif "/" in metric or "." in metric:
+        return
+    near = nearest(metric if metric.startswith("val/") else f"val/{metric}", known)
+    raise ConfigError(
+        "metric",
+        found=f"'{metric}', which no run of '{recipe}' has",
+        expected=f"a column of metrics.csv ({', '.join(known) or 'val/...'}), or SCOREFILE.metric",
+        cure=f"did you mean '{near}'?" if near else "name one of these",
+    )
 
 
 def samples(config: dict[str, Any]) -> int | None:
