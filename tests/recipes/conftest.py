@@ -9,7 +9,7 @@ import pytest
 
 from stadia.data.roadworld.presets import TINY
 from stadia.data.roadworld.write import write_roadworld
-from stadia.recipes import configure
+from stadia.recipes import CONFIGS, configure
 from stadia.recipes.recipe import AnyRecipe, Recipe
 from stadia.recipes.selfsup_config import SelfsupConfig
 from stadia.recipes.studies.plan import check_metric
@@ -39,7 +39,7 @@ def validations_are_those_that_are_declared() -> Iterator[None]:
 
     def held(task: AnyRecipe) -> None:
         ended(task)
-        for name in task.validated:
+        for name in task.validated if task.recipe in CONFIGS else ():
             check_metric(task.recipe, name)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -55,9 +56,51 @@ def test_what_stops_is_told_before_anything_is_written(stadia, roads: Path, tmp_
     assert code == 2
     assert "C02: found 1 object in two of the splits train, val, such as cup" in error
     assert not (tmp_path / "out").exists()
-    code, said, _ = stadia("data", "overlay", "--sheet", tmp_path / "sheet.png", "--count", 5, "--val", 2, *given)
-    assert code == 0
-    assert "stop: C02" in said
+    code, said, error = stadia("data", "overlay", "--sheet", tmp_path / "sheet.png", "--count", 5, "--val", 2, *given)
+    assert (code, "C02: found 1 object" in error) == (2, True), "drawn, to be looked at, and no success all the same"
+    assert str(tmp_path / "sheet.png") in said
+    assert (tmp_path / "sheet.png").exists()
+
+
+def test_a_written_set_is_checked_as_what_it_is(stadia, roads: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for split, names in (("train", "01"), ("val", "0")):  # "0" of either is another object
+        (tmp_path / "cut" / split).mkdir(parents=True)
+        for name in names:
+            rgba = np.full((9, 9, 4), 255, np.uint8)
+            rgba[..., :3] = random.integers(0, 255, (9, 9, 3))
+            rgba[0, 0] = 0
+            cv2.imwrite(str(tmp_path / "cut" / split / f"{name}.png"), rgba)
+    given = [f"data.backgrounds.path={roads}", f"data.foregrounds.path={tmp_path / 'cut'}", "data.height=32", "data.width=32"]
+    assert stadia("data", "overlay", "--out", tmp_path / "out", "--count", 8, "--val", 3, *given)[0] == 0
+    code, said, error = stadia("check", tmp_path / "out")
+    assert (code, error) == (0, ""), said
+    assert "C06" in said
+    assert "C02" not in said
+    about = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    about["splits"]["val"]["looks"]["0"] = about["splits"]["train"]["looks"]["1"]
+    (tmp_path / "out" / "dataset.json").write_text(json.dumps(about))
+    code, said, _ = stadia("check", tmp_path / "out")
+    assert (code, "stop C02" in said) == (1, True)
+    del about["splits"]["val"]["looks"], about["splits"]["train"]["looks"]  # as sets that were written before they were kept
+    (tmp_path / "out" / "dataset.json").write_text(json.dumps(about))
+    assert "such as 0" in stadia("check", tmp_path / "out")[1]
+    first, other = (sorted((tmp_path / "out" / "backgrounds" / split).iterdir())[0] for split in ("train", "val"))
+    other.write_bytes(first.read_bytes())
+    assert "stop C01" in stadia("check", tmp_path / "out")[1]
+
+
+def test_the_camera_that_is_asked_for_can_be_given_as_it_is_asked_for(stadia, tmp_path: Path) -> None:
+    (tmp_path / "street").mkdir()
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / "street" / f"{index}.png"), np.full((32, 48, 3), index, np.uint8))
+    line = ("data", "overlay", "--out", tmp_path / "out", f"backgrounds.path={tmp_path / 'street'}")
+    code, _, error = stadia(*line)
+    assert (code, "found no camera" in error) == (2, True)
+    (asked,) = re.findall(r"data\.backgrounds\.camera\.horizontal_fov_deg=\d+", error)
+    code, _, error = stadia(*line, asked)
+    assert (code, "found none in 5 frames" in error) == (2, True), "depth is what is missing next"
+    assert "name FOLDER by data.backgrounds.teacher" in error
 
 
 def test_the_line_says_where_and_what(stadia, tmp_path: Path) -> None:

@@ -37,11 +37,13 @@ def check(
         Path | None, typer.Option("--out", help="A folder for findings.jsonl and a picture of each finding.", show_default=False)
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Check DATA as this recipe would train on it: objectpose.", show_default=False)
+        str | None, typer.Option("--recipe", help="Check DATA as this recipe would train on it: objectpose, overlay.", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of findings and nothing else.")] = False,
 ) -> None:
     """Check cameras, rig, poses, ground truth, frames and splits. Exits with 1 where a finding says stop."""
+    if recipe is None and not only and _is_composed(data):
+        recipe = "overlay"
     if recipe is not None:
         findings, looked_at = _of_recipe(recipe, data, overrides or [], format, only or [])
         _tell(findings, [], looked_at, out, as_json=as_json)
@@ -107,6 +109,14 @@ def _of_recipe(recipe: str, data: Path, overrides: list[str], format: str, only:
     config = resolve_recipe(recipe, None, given + overrides, example={})
     _, opened = RECIPES.load(recipe).prepare(config, Console(stderr=True))
     return opened.findings(), f"as '{recipe}' would train on it"
+
+
+def _is_composed(data: Path) -> bool:
+    """Whether it is a set of composed pictures, which no recording is."""
+    from stadia.data.overlay.published import is_published
+    from stadia.data.overlay.written import is_written
+
+    return is_written(data.expanduser()) or is_published(data.expanduser())
 
 
 def _open_each(config: DataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]:

@@ -30,6 +30,11 @@ def _numbers(option: str, value: str | None, splits: Sequence[str]) -> list[str]
     return [f"{split}={int(n)}" for split, n in zip(splits, numbers, strict=True)]
 
 
+def _without_group(words: Sequence[str]) -> list[str]:
+    """`data.height=128` of a training's line is `height=128` here: what a message names can be typed."""
+    return [word.removeprefix("data.") for word in words]
+
+
 @contextmanager
 def _progress(title: str, unit: str, total: int, pictures: int = 1) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, nothing elsewhere. Yields what is to be told how many were finished; `pictures`: in each of them."""
@@ -132,7 +137,8 @@ def overlay(
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes, written or composed while it trains.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As height=128, backgrounds.path=FOLDER, placement.rule=grid.")
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="As height=128, backgrounds.path=FOLDER; of `stadia train`: data.height=128."),
     ] = None,
 ) -> None:
     """Paste cut-outs onto backgrounds with depth, and write pictures, depth and masks; says what the splits share, and what is wrong."""
@@ -142,7 +148,7 @@ def overlay(
 
     if (out is None) == (sheet is None):
         raise ConfigError("overlay", found="both" if out else "neither", expected="--out or --sheet", cure="say where to write")
-    config = resolve(OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *(overrides or [])])
+    config = resolve(OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *_without_group(overrides or [])])
 
     from stadia.cli.watch import on_stderr
     from stadia.recipes.overlay_sets import draw_overlays, write_overlay_set

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stadia.core.errors import ConfigError, StadiaError
@@ -12,7 +12,7 @@ from stadia.data.overlay.preview import write_sheet
 from stadia.data.overlay.sources import Overlays, composers, open_overlays
 from stadia.data.overlay.survey import survey
 from stadia.data.overlay.written import write_overlays
-from stadia.diagnostics.finding import Severity
+from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.overlays import overlay_findings
 
 PREVIEW = "preview.png"
@@ -29,7 +29,9 @@ def write_overlay_set(config: OverlayDataConfig, out: Path, seed: int, workers: 
         )
     made = composers(config, seed=seed, progress=progress)
     overlays = Overlays(config, dict(made), seed)
-    yield from _told(overlays, refuse=True)
+    found, lines = _looked_at(overlays)
+    yield from lines
+    _refuse(found)
     counts = {split: count for split in made if (count := overlays.asked(split))}
     done = 0
 
@@ -44,19 +46,29 @@ def write_overlay_set(config: OverlayDataConfig, out: Path, seed: int, workers: 
 
 
 def draw_overlays(config: OverlayDataConfig, sheet: Path, seed: int, progress: Progress) -> Iterator[str]:
-    """Draw samples of any set into one PNG: background, picture, depth and mask; and tell what there is, line by line."""
+    """Draw samples of any set into one PNG: background, picture, depth and mask; and tell what there is, line by line.
+
+    Raises StadiaError, once it is drawn, on a finding that stops.
+    """
     overlays = open_overlays(config, seed=seed, progress=progress)
-    yield from _told(overlays, refuse=False)
+    found, lines = _looked_at(overlays)
+    yield from lines
     counts = {split: count for split in overlays.pictures if (count := overlays.asked(split))}
     write_sheet(sheet, {split: overlays.pictures[split] for split in counts}, counts)
     yield str(sheet)
+    _refuse(found)
 
 
-def _told(overlays: Overlays, *, refuse: bool) -> Iterator[str]:
-    """The table of the splits, and a line for each finding."""
+def _looked_at(overlays: Overlays) -> tuple[list[Finding], list[str]]:
+    """What is wrong with a set; and for people the table of its splits, with a line for each finding that does not stop."""
     seen = survey(overlays)
-    yield from seen.lines()
-    for found in overlay_findings(seen):
-        if refuse and found.severity is Severity.STOP:
-            raise StadiaError(f"{found.code}", found=found.measured, expected=found.expected, cure=found.cure)
-        yield f"{found.severity}: {found.code} {found.measured}; {found.cure}"
+    found = overlay_findings(seen)
+    told = (f"{one.severity}: {one.code} {one.measured}; {one.cure}" for one in found if one.severity is not Severity.STOP)
+    return found, [*seen.lines(), *told]
+
+
+def _refuse(findings: Sequence[Finding]) -> None:
+    """Raise StadiaError of the first finding that stops."""
+    for one in findings:
+        if one.severity is Severity.STOP:
+            raise StadiaError(one.code, found=one.measured, expected=one.expected, cure=one.cure)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from stadia.data.sources import named_splits, open_recordings
 from stadia.data.splits import Frames, split_blocks, whole
 from stadia.geometry.numpy_camera import cropped_K, resized_K
 
+KEY = re.compile(rf"\bdata\.(?=(?:{'|'.join(SourceOptions.model_fields)})\b)")
 _LOOKED_AT = 5
 
 
@@ -61,7 +64,7 @@ class Background:
                 self.file or self.name,
                 found="no depth",
                 expected="the depth of what things are pasted onto",
-                cure="leave the picture out, or name predictions of it by backgrounds.teacher",
+                cure="leave the picture out, or name predictions of it by data.backgrounds.teacher",
             )
         H, W = image.shape[:2]
         h, w = min(H, max(1, round(W * height / width))), min(W, max(1, round(H * width / height)))
@@ -81,7 +84,8 @@ def open_backgrounds(
     `split_by.val_recordings` names them, else blocks of frames. Raises DataError where pictures have no depth.
     """
     options = config.model_dump(include=set(SourceOptions.model_fields)) | {"size": config.size or (max(height, 32), max(width, 32))}
-    recordings = open_recordings(path, config.format, progress=progress, **options)
+    with _said_of_backgrounds():
+        recordings = open_recordings(path, config.format, progress=progress, **options)
     if config.teacher is not None:
         recordings = taught(recordings, Path(config.teacher))
     _check_depth(recordings)
@@ -103,8 +107,18 @@ def open_backgrounds(
         for split, parts in by_split.items()
     }
     if not found.get("train"):
-        raise DataError(path, found="no background to train on", expected="one at least", cure="see backgrounds.split_by")
+        raise DataError(path, found="no background to train on", expected="one at least", cure="see data.backgrounds.split_by")
     return found, label
+
+
+@contextmanager
+def _said_of_backgrounds() -> Iterator[None]:
+    """What is wrong is told with the keys of the backgrounds: "data.camera" is `data.backgrounds.camera` here."""
+    try:
+        yield
+    except DataError as error:
+        what, found, expected, cure = (KEY.sub("data.backgrounds.", text) for text in (error.what, error.found, error.expected, error.cure))
+        raise DataError(what, found=found, expected=expected, cure=cure) from error
 
 
 def _is(recording: Recording, names: Sequence[str]) -> bool:
@@ -123,7 +137,7 @@ def _check_depth(recordings: Sequence[Recording]) -> None:
             f"depth of {', '.join(bare[:3])}" + f" and {len(bare) - 3} more" * (len(bare) > 3),
             found=f"none in {_LOOKED_AT} frames",
             expected="depth for things to stand at",
-            cure="predict it (stadia predict CHECKPOINT PICTURES --out FOLDER) and name FOLDER by backgrounds.teacher",
+            cure="predict it (stadia predict CHECKPOINT PICTURES --out FOLDER) and name FOLDER by data.backgrounds.teacher",
         )
 
 

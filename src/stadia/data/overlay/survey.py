@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.data.contents import content_of
-from stadia.data.overlay.composer import Composer, OverlayPictures
+from stadia.data.overlay.composer import Composer, OverlayPictures, Pair
 from stadia.data.overlay.foregrounds import check_foregrounds, looks_of
 from stadia.data.overlay.published import PublishedOverlays, Scan
 from stadia.data.overlay.sources import Overlays
+from stadia.data.overlay.written import WrittenOverlays
 
 FACTORS = ("background", "world", "foreground", "object", "position")
 LOOKED_AT = 40
@@ -183,7 +184,19 @@ def _identities(pictures: OverlayPictures, asked: int) -> dict[str, dict[str, st
         found = (backgrounds, worlds, foregrounds, objects, positions)
         return dict(zip(FACTORS, found, strict=True))
     pairs = [pictures.pair(number) for number in range(pictures.count or asked)]
-    return {name: {value: value for pair in pairs if (value := str(getattr(pair, name))) != "-1"} for name in FACTORS}
+    names = {name: {value: value for pair in pairs if (value := str(getattr(pair, name))) != "-1"} for name in FACTORS}
+    return names | _by_content(pictures, pairs) if isinstance(pictures, WrittenOverlays) else names
+
+
+def _by_content(pictures: WrittenOverlays, pairs: Sequence[Pair]) -> dict[str, dict[str, str]]:
+    """Backgrounds by their files, and cut-outs by what they show, where the set knows it."""
+    files = {pictures.background_file(number): pair.background for number, pair in enumerate(pairs)}
+    found = {"background": {(content_of(file) if file.is_file() else name): name for file, name in files.items()}}
+    if looks := pictures.looks:
+        shown = {pair.foreground: pair.object for pair in pairs}
+        found["foreground"] = {looks.get(name, name): name for name in shown}
+        found["object"] = {(looks.get(name, name) if name == one else one): one for name, one in shown.items()}
+    return found
 
 
 def _factor(name: str, splits: Mapping[str, Mapping[str, str]]) -> Factor:

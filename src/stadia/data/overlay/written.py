@@ -1,6 +1,6 @@
 """Composed pictures on disk, without loss: the same, bit for bit, as are composed on demand.
 
-OUT/dataset.json                    the label's source and claim, the splits, what they were made from; written last
+OUT/dataset.json                    the label's source and claim, the splits, what they are made from and show; written last
 OUT/backgrounds/SPLIT/00000.png     each background once
 OUT/SPLIT/00000/                    pictures 0 to 499; the folder is there whole or not at all
     image/000.png  mask/000.png     RGB; 0 or 255
@@ -23,6 +23,7 @@ import numpy as np
 from stadia.core.errors import DataError
 from stadia.core.files import inside, read_json, replacing, replacing_folder, write_json
 from stadia.data.overlay.composer import Composed, Composer, Pair
+from stadia.data.overlay.foregrounds import looks_of
 from stadia.data.overlay.label import MAP_KEY, Label
 from stadia.data.overlay.teacher import read_named
 from stadia.data.pictures import read_numbers_png, read_rgb
@@ -60,7 +61,9 @@ def write_overlays(
             used = sorted({composer.chosen(number)[0] for one in todo for number in one})
             run_all(pool, partial(_write_background, composer, out), used, lambda _: None)
             run_all(pool, partial(_write_shard, composer, origin, out), todo, advance)
-            splits[split] = {"pictures": count, **{key: facts[key] for key in ("backgrounds", "worlds", "foregrounds", "objects")}}
+            numbers = {key: facts[key] for key in ("backgrounds", "worlds", "foregrounds", "objects")}
+            looks = dict(zip((one.name for one in composer.foregrounds), looks_of(composer.foregrounds), strict=True))
+            splits[split] = {"pictures": count, **numbers, "looks": looks}
     first = next(iter(composers.values()))
     path = out / "dataset.json"
     about = {"format": FORMAT, "version": VERSION, "label": first.label.to_dict(), "height": first.height, "width": first.width}
@@ -151,20 +154,24 @@ def open_written(path: Path) -> dict[str, WrittenOverlays]:
     record: Any = read_json(about)
     try:
         counts = {str(split): int(one["pictures"]) for split, one in record["splits"].items()}
+        looks = {str(split): dict(one.get("looks", {})) for split, one in record["splits"].items()}
         origins = dict(record["overlay"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             about, found=f"no composed pictures ({error})", expected="what stadia data overlay wrote", cure="write it again"
         ) from error
     label = Label.from_dict(record.get("label"), about)
-    return {split: WrittenOverlays(inside(path, split), count, label, origins.get(split)) for split, count in counts.items()}
+    return {split: WrittenOverlays(inside(path, split), count, label, origins.get(split), looks[split]) for split, count in counts.items()}
 
 
 class WrittenOverlays:
-    """A split of a set on disk."""
+    """A split of a set on disk.
 
-    def __init__(self, folder: Path, count: int, label: Label, origin: Any = None) -> None:
-        self.folder, self._count, self.label, self.origin = folder, count, label, origin
+    looks: of each foreground, by name, the digits of what it shows (`foregrounds.looks_of`); empty of a set that does not know them.
+    """
+
+    def __init__(self, folder: Path, count: int, label: Label, origin: Any = None, looks: Mapping[str, str] | None = None) -> None:
+        self.folder, self._count, self.label, self.origin, self.looks = folder, count, label, origin, looks or {}
         self._records: dict[int, list[dict[str, Any]]] = {}
 
     @property
@@ -203,10 +210,14 @@ class WrittenOverlays:
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(folder / "samples.json", found=f"no {error}", expected="what it is of", cure="write the set again") from error
 
+    def background_file(self, number: int) -> Path:
+        """Of the n-th picture."""
+        return inside(self.folder.parent / "backgrounds", str(self._shard(number)[1].get("background_file")))
+
     def composed(self, number: int) -> Composed:
         folder, about, name = self._shard(number)
         image = read_rgb(folder / "image" / f"{name}.png")
-        background_file = inside(self.folder.parent / "backgrounds", str(about.get("background_file")))
+        background_file = self.background_file(number)
         mask_file, depth_file = folder / "mask" / f"{name}.png", folder / "depth" / f"{name}.npz"
         mask = read_numbers_png(mask_file)
         if set(np.unique(mask).tolist()) - {0, 255}:
