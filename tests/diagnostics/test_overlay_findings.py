@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from mutations.composed import composed, cut
 
 from stadia.data.overlay.config import OverlayDataConfig
-from stadia.data.overlay.sources import Overlays, open_overlays
+from stadia.data.overlay.sources import open_overlays
 from stadia.data.overlay.survey import OverlaySurvey, survey
 from stadia.diagnostics.overlays import FEWEST_BACKGROUNDS, overlay_findings
 
 
-def cut(path: Path, seed: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rgba = np.zeros((24, 16, 4), np.uint8)
-    rgba[4:20, 4:12] = (*np.random.default_rng(seed).integers(0, 255, 3), 255)
-    assert cv2.imwrite(str(path), rgba)
-
-
-def recording(folder: Path, seed: int, frames: int = 12) -> None:
-    """Frames of noise over a road, with depth."""
-    random = np.random.default_rng(seed)
-    (folder / "left").mkdir(parents=True)
-    (folder / "depth" / "left").mkdir(parents=True)
-    for index in range(frames):
-        cv2.imwrite(str(folder / "left" / f"{index:06d}.png"), random.integers(0, 255, (32, 32, 3), np.uint8))
-        np.save(folder / "depth" / "left" / f"{index:06d}.npy", np.linspace(30, 2, 32, dtype=np.float32)[:, None].repeat(32, 1))
-    camera = {"K": [[30, 0, 15.5], [0, 30, 15.5], [0, 0, 1]], "height": 32, "width": 32}
-    (folder / "recording.json").write_text(json.dumps({"cameras": {"left": camera}, "T_right_left": None, "frame_rate_hz": 10}))
-
-
 @pytest.fixture
 def good(tmp_path: Path) -> OverlayDataConfig:
-    for seed, name in enumerate(("a", "b")):
-        recording(tmp_path / "roads" / name, seed)
-    (tmp_path / "roads" / "dataset.json").write_text(
-        json.dumps({"format": "stadia", "version": 1, "splits": {"train": ["a"], "val": ["b"]}})
-    )
-    for number in range(6):
-        cut(tmp_path / "cut" / ("train" if number < 4 else "val") / f"{number}.png", number)
-    paths = {"backgrounds": {"path": str(tmp_path / "roads")}, "foregrounds": {"path": str(tmp_path / "cut")}}
-    return OverlayDataConfig(samples=40, val_samples=12, height=32, width=32, **paths)
+    return composed(tmp_path)
 
 
 def seen(config: OverlayDataConfig) -> OverlaySurvey:
@@ -65,6 +38,7 @@ def test_a_good_set_is_silent_and_its_table_says_what_it_has(good) -> None:
     assert lines[4].split() == ["object", "4", "2", "0"]
     assert "evened out: 11.9" in lines[6]
     assert lines[7] == "depth: exact, metres"
+    assert lines[8] == "cut-outs: files of up to 24 pixels, pasted 10 to 19 pixels long"
 
 
 def test_a_background_on_both_sides_stops_and_a_recording_warns(good, tmp_path: Path) -> None:
@@ -123,30 +97,6 @@ def test_a_background_that_cannot_be_read_stops(good, tmp_path: Path) -> None:
     (found,) = overlay_findings(seen(good))
     assert (found.code, found.severity) == ("D01", "stop")
     assert "000004.png" in found.measured
-
-
-class Swapped:
-    """Pictures whose depth is their mask."""
-
-    def __init__(self, pictures) -> None:
-        self.pictures, self.label, self.count = pictures, pictures.label, 40
-
-    def pair(self, number: int):
-        return self.pictures.pair(number)
-
-    def composed(self, number: int):
-        one = self.pictures.composed(number)
-        return replace(one, depth=one.mask.astype(np.float32))
-
-    def facts(self) -> dict:
-        return {}
-
-
-def test_depth_that_is_the_mask_stops(good) -> None:
-    opened = open_overlays(good, seed=0)
-    swapped = {split: Swapped(one) for split, one in opened.pictures.items()}
-    found = overlay_findings(survey(Overlays(good, swapped, 0)))  # type: ignore[arg-type]
-    assert [(one.code, str(one.severity)) for one in found] == [("C08", "stop")]
 
 
 def test_labels_outside_of_what_counts_are_told(good) -> None:

@@ -21,7 +21,7 @@ def area(sheet: np.ndarray, value: int) -> int:
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
 def test_every_picture_is_on_the_sheet_whole(count: int) -> None:
     values = [30 + 25 * n for n in range(count)]
-    sheet = compose({f"picture {value}": picture(value) for value in values})
+    sheet = compose({str(value): picture(value) for value in values})
     assert sheet.dtype == np.uint8
     for value in values:
         assert area(sheet, value) == 20 * 60
@@ -40,6 +40,15 @@ def test_a_smaller_picture_is_enlarged_and_keeps_its_shape() -> None:
     sheet = compose({"large": picture(200), "half": picture(100, 10, 30), "narrow": picture(50, 10, 10)})
     assert area(sheet, 100) == 20 * 60
     assert area(sheet, 50) == 20 * 20
+
+
+def test_labels_that_are_wider_than_their_pictures_do_not_reach_into_others() -> None:
+    label = "true inverse depth"
+    alone, beside = (compose(dict.fromkeys(labels, picture(90, 20, 20))) for labels in ((label, "mask"), (label, " ")))
+    where = np.flatnonzero((beside[:24] > 200).all(axis=2).any(0)).max()
+    second = np.flatnonzero((alone[:24] != beside[:24]).any(axis=2).any(0)).min()
+    assert where < second
+    assert area(alone, 90) == 2 * (6 * 20) ** 2, "enlarged until the label fits"
 
 
 def test_a_label_is_written_and_the_colours_are_rgb() -> None:

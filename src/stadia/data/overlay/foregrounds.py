@@ -98,12 +98,12 @@ def _look_of(file: Path) -> str:
     return min(hashlib.blake2b(one, digest_size=16).hexdigest() for one in both)
 
 
-def check_foregrounds(foregrounds: Sequence[Foreground], at_most: int) -> list[tuple[str, str]]:
-    """(file, what is wrong) of those that cannot be pasted, among some spread evenly over them."""
-    faults = []
+def check_foregrounds(foregrounds: Sequence[Foreground], at_most: int) -> tuple[list[tuple[str, str]], int]:
+    """(file, what is wrong) of those that cannot be pasted, among some spread evenly over them; and the longest side of any, in pixels."""
+    faults, longest = [], 0
     for index in np.unique(np.linspace(0, len(foregrounds) - 1, min(at_most, len(foregrounds))).round().astype(int)):
         try:
-            read_rgba(foregrounds[index].file)
+            longest = max(longest, *read_rgba(foregrounds[index].file).shape[:2])
         except DataError as error:
             faults.append((error.what, f"{error.found}, expected {error.expected}"))
-    return faults
+    return faults, longest

@@ -48,6 +48,11 @@ def on_grid(position: int) -> Place:
     return Place(GRID_SIZES[row], GRID_FEET[row], column / (GRID_COLUMNS - 1), position >= POSITIONS // 2, position)
 
 
+def sizes(config: PlacementConfig) -> tuple[float, float]:
+    """Least and largest longer side of a cut-out, as a share of the picture's shorter one."""
+    return (min(GRID_SIZES), max(GRID_SIZES)) if config.rule == "grid" else config.size
+
+
 def draw_place(config: PlacementConfig, random: np.random.Generator) -> Place:
     """A place as configured."""
     if config.rule == "grid":

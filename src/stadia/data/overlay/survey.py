@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.data.contents import content_of
 from stadia.data.overlay.composer import Composer, OverlayPictures, Pair
+from stadia.data.overlay.config import OverlayDataConfig
 from stadia.data.overlay.foregrounds import check_foregrounds, looks_of
+from stadia.data.overlay.placing import sizes
 from stadia.data.overlay.published import PublishedOverlays, Scan
 from stadia.data.overlay.sources import Overlays
 from stadia.data.overlay.written import WrittenOverlays
@@ -48,6 +50,7 @@ class OverlaySurvey:
     lossy: (file, what) of labels stored with loss.  alike: what equal statistics of depth and mask are; empty where they differ.
     missing: paths of the published layout that are not there.  renamed: in words, what has another name than in the layout.
     unscored: of the depth labels, the share that lies outside of what is trained and scored.  depths: what holds 99 % of them all.
+    pasted: in words, how large cut-outs are and become; empty where none is pasted.
     """
 
     pictures: Mapping[str, int]
@@ -64,6 +67,7 @@ class OverlaySurvey:
     renamed: tuple[str, ...] = ()
     unscored: float = 0.0
     depths: tuple[float, float] = (0.0, 0.0)
+    pasted: str = ""
 
     def lines(self) -> list[str]:
         """The table, for people: a line a factor, then the number of backgrounds and the label's source."""
@@ -78,7 +82,7 @@ class OverlaySurvey:
         ]
         counted = ", ".join(f"{count} of '{split}'" for split, count in self.pictures.items())
         what = f"pictures: {counted}; backgrounds of an epoch, evened out: {self.effective_backgrounds:.1f}"
-        return [head, *rows, what, f"depth: {self.source}, {self.claim}"]
+        return [head, *rows, what, f"depth: {self.source}, {self.claim}", *([self.pasted] if self.pasted else [])]
 
 
 def survey(overlays: Overlays, scored: tuple[float, float] = (0.0, math.inf)) -> OverlaySurvey:
@@ -99,7 +103,8 @@ def survey(overlays: Overlays, scored: tuple[float, float] = (0.0, math.inf)) ->
             looked_at += 1
             _look(one, number, unreadable, lossy, sums, labels)
     composed = [one for one in pictures.values() if isinstance(one, Composer)]
-    uncut = [fault for one in composed for fault in check_foregrounds(one.foregrounds, LOOKED_AT)]
+    checked = [check_foregrounds(one.foregrounds, LOOKED_AT) for one in composed]
+    uncut = [fault for faults, _ in checked for fault in faults]
     return OverlaySurvey(
         pictures=asked,
         looked_at=looked_at,
@@ -113,6 +118,7 @@ def survey(overlays: Overlays, scored: tuple[float, float] = (0.0, math.inf)) ->
         alike=_alike(sums),
         missing=overlays.scan.missing if overlays.scan else (),
         renamed=_renamed(overlays.scan),
+        pasted=_pasted(overlays.config, max(longest for _, longest in checked)) if checked else "",
         **_of_range(labels, scored),
     )
 
@@ -208,6 +214,11 @@ def _evened_out(pictures: OverlayPictures, asked: int) -> float:
     counts = np.array(list(Counter(pictures.pair(number).background for number in range(asked)).values()), float)
     shares = counts / counts.sum()
     return math.exp(float(-(shares * np.log(shares)).sum()))
+
+
+def _pasted(config: OverlayDataConfig, longest: int) -> str:
+    least, most = (share * min(config.height, config.width) for share in sizes(config.placement))
+    return f"cut-outs: files of up to {longest} pixels, pasted {least:.0f} to {most:.0f} pixels long"
 
 
 def _renamed(scan: Scan | None) -> tuple[str, ...]:

@@ -20,6 +20,13 @@ def depth_picture(depth_m: NDArray[np.float32], near_m: float, far_m: float) -> 
     return np.where(depth_m[..., None] > 0, picture, 0).astype(np.uint8)
 
 
+def caption(text: str, width: int) -> Picture:
+    """A white bar with a line of text in it, (18, W, 3), W as given or as wide as the text."""
+    font = cv2.FONT_HERSHEY_SIMPLEX, 0.4
+    bar = np.full((18, max(width, int(cv2.getTextSize(text, *font, 1)[0][0]) + 4), 3), 255, np.uint8)
+    return np.asarray(cv2.putText(bar, text, (2, 13), *font, (40, 40, 40), 1, cv2.LINE_AA), np.uint8)
+
+
 def write_sheet(dataset: Path, sheet: Picture) -> Path:
     """Write DATASET/preview.png, RGB. Returns its path."""
     path = dataset / "preview.png"
