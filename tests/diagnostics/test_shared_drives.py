@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
+from mutations.drives import Drive, found
 
-from stadia.core.recording import LEFT, Recording
-from stadia.core.types import Camera
-from stadia.diagnostics.checks.splits import splits
 from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.geometry.camera import from_field_of_view
 
 PNG = b"\x89PNG"
-
-
-class Drive(Recording):
-    """Pictures of noise: no two are alike, in any recording."""
-
-    def __init__(self, name: str, session: str | None = None) -> None:
-        self.name, self._session = name, session or name
-
-    def __len__(self) -> int:
-        return 40
-
-    @property
-    def session(self) -> str:
-        return self._session
-
-    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        seed = [index, *self.name.encode()]
-        return np.random.default_rng(seed).integers(0, 255, (48, 64, 3), np.uint8)
-
-    def camera(self, index: int, side: str = LEFT) -> Camera:
-        return from_field_of_view(70, height=48, width=64)
-
-
-def found(train: dict[Drive, range], val: dict[Drive, range]) -> list[Finding]:
-    return list(splits({"train": list(train.items()), "val": list(val.items())}))
 
 
 def drawn(train: dict[Drive, range], val: dict[Drive, range], caplog: pytest.LogCaptureFixture) -> Finding:

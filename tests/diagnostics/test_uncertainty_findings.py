@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
+from mutations.courses import DIED, LEARNT, START, Said
 
 from stadia.core.types import Prediction
 from stadia.diagnostics.finding import Finding
@@ -13,16 +14,8 @@ from stadia.diagnostics.watching.uncertainty import BOUNDS, AtItsBounds, Constan
 from stadia.models.depth_net import LOG_UNCERTAINTY, bounded_log_uncertainty
 from stadia.recipes.self_supervised import _said
 
-Row = tuple[float, float, float, float]  # warped over unwarped, tenths of log Sigma
-START: list[Row] = [(0.792, -0.006, -0.004, -0.002), (0.755, -0.096, -0.089, -0.081), (0.678, -0.528, -0.528, -0.528)]
-DIED = [*START, (0.752, -1.363, -1.363, -1.363), *[(0.737, -2.551, -2.551, -2.551), (0.776, -2.166, -2.166, -2.166)] * 12]
-"""D3VO's ablation on RoadWorld, third seed of "full", one row for ten steps; and its first seed, which learnt."""
-LEARNT = [(0.801, -0.009, -0.006, -0.004), (0.765, -0.11, -0.1, -0.07), (0.7, -1.4, -1.1, -0.6)]
-LEARNT += [(0.83, -2.988, -2.681, -2.439), (0.539, -3.087, -2.555, -2.203), (0.408, -3.129, -2.883, -2.57)] * 3
-LEARNT += [(0.352, -4.322, -3.478, -2.628), (0.424, -4.786, -3.46, -2.243)] * 12
 
-
-def asked(rows: Sequence[Row]) -> list[Finding]:
+def asked(rows: Sequence[Said]) -> list[Finding]:
     instruments = (ConstantUncertainty(), FallsAlone(), AtItsBounds())
     found = []
     for number, (fit, *tenths) in enumerate(rows):

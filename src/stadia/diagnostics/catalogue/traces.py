@@ -22,12 +22,10 @@ class Trace:
 
 
 RECORDINGS = "tests/mutations/recordings.py"
-_MASKS = "tests/diagnostics/test_height_findings.py"
-_SIGMA = "tests/diagnostics/test_uncertainty_findings.py"
-_OBJECTS = "tests/diagnostics/test_object_findings.py"
-_OVERLAYS = "tests/diagnostics/test_overlay_findings.py"
-_SCORES = "tests/diagnostics/test_watching_scores.py"
-_WATCH = "tests/diagnostics/test_watch.py"
+_MASKS = "tests/mutations/masks.py"
+_OBJECTS = "tests/mutations/objects.py"
+_OVERLAYS = "tests/mutations/composed.py"
+_COURSES = "tests/mutations/courses.py"
 _ENGINE = "tests/diagnostics/test_engine.py"
 
 TRACES: dict[str, Trace] = {
@@ -43,7 +41,7 @@ TRACES: dict[str, Trace] = {
     "D10": Trace(RECORDINGS, ("4.1 H8",)),
     "D11": Trace(RECORDINGS, ("4.1 D7",)),
     "D12": Trace(RECORDINGS, ("4.1 H1",)),
-    "D13": Trace("tests/diagnostics/test_shared_drives.py", ("4.3 10", "D-14")),
+    "D13": Trace("tests/mutations/drives.py", ("4.3 10", "D-14")),
     "K01": Trace(RECORDINGS, ("4.1 D6",)),
     "K02": Trace(RECORDINGS, ("4.2 U2",)),
     "K03": Trace(RECORDINGS, ("4.1 D6",)),
@@ -60,9 +58,9 @@ TRACES: dict[str, Trace] = {
     "E07": Trace(RECORDINGS, ("4.1 H2", "4.1 H3", "4.1 D10")),
     "E08": Trace(RECORDINGS, ("4.1 H4", "P-20")),
     "E09": Trace(RECORDINGS, ("4.2 U6",)),
-    "U01": Trace(_SIGMA, ("4.1 C3",)),
-    "U02": Trace(_SIGMA, ("4.1 C3", "4.1 A17")),
-    "U03": Trace(_SIGMA, ("4.1 C1", "4.1 C2", "4.1 C4")),
+    "U01": Trace(_COURSES, ("4.1 C3",)),
+    "U02": Trace(_COURSES, ("4.1 C3", "4.1 A17")),
+    "U03": Trace(_COURSES, ("4.1 C1", "4.1 C2", "4.1 C4")),
     "H01": Trace(_MASKS, ("F-31",)),
     "H02": Trace(_MASKS, ("F-30",)),
     "H03": Trace(_MASKS, here="masks of cropped pictures trained as if they fitted"),
@@ -70,41 +68,41 @@ TRACES: dict[str, Trace] = {
     "H05": Trace(_MASKS, ("F-01",)),
     "H06": Trace("tests/recipes/test_metric.py", ("F-11", "F-20")),
     "H07": Trace("tests/recipes/test_metric.py", ("F-32",)),
-    "H08": Trace(_MASKS, ("F-12",)),
-    "H09": Trace(_MASKS, ("F-08",)),
-    "H10": Trace(_MASKS, ("F-07",)),
-    "H11": Trace(_MASKS, ("F-09",)),
-    "H12": Trace(_MASKS, ("F-13",)),
-    "H13": Trace(_MASKS, ("F-14",)),
-    "H14": Trace(_MASKS, ("F-15",)),
-    "H15": Trace(_MASKS, ("F-18",)),
+    "H08": Trace(_COURSES, ("F-12",)),
+    "H09": Trace(_COURSES, ("F-08",)),
+    "H10": Trace(_COURSES, ("F-07",)),
+    "H11": Trace(_COURSES, ("F-09",)),
+    "H12": Trace(_COURSES, ("F-13",)),
+    "H13": Trace(_COURSES, ("F-14",)),
+    "H14": Trace(_COURSES, ("F-15",)),
+    "H15": Trace(_COURSES, ("F-18",)),
     "H16": Trace(_MASKS, ("F-01",)),
     "O01": Trace(_OBJECTS, here="objects of BOP that no pixel showed were learnt from"),
     "O02": Trace(_OBJECTS, ("P-03", "P-04")),
     "O03": Trace(_OBJECTS, here="a class of which training had no object was scored as a failure"),
-    "O04": Trace(_OBJECTS, here="NOCS's layout leaves objects without a pose"),
+    "O04": Trace("tests/diagnostics/test_object_findings.py", here="NOCS's layout leaves objects without a pose"),
     "O05": Trace(_OBJECTS, ("P-13", "P-19")),
     "C01": Trace(_OVERLAYS, ("M-14", "M-16")),
     "C02": Trace(_OVERLAYS, ("M-14",)),
-    "C03": Trace(_OVERLAYS, ("M-15",)),
-    "C04": Trace(_OVERLAYS, ("M-15",)),
-    "C05": Trace(_OVERLAYS, ("M-17", "4.5 9")),
+    "C03": Trace("tests/diagnostics/test_overlay_findings.py", ("M-15",)),
+    "C04": Trace("tests/diagnostics/test_overlay_findings.py", ("M-15",)),
+    "C05": Trace("tests/diagnostics/test_overlay_findings.py", ("M-17", "4.5 9")),
     "C06": Trace(_OVERLAYS, ("M-13",)),
-    "C07": Trace(_OVERLAYS, ("M-23",)),
+    "C07": Trace("tests/diagnostics/test_overlay_findings.py", ("M-23",)),
     "C08": Trace(_OVERLAYS, ("M-18",)),
     "C09": Trace(_OVERLAYS, here="a photograph without alpha, given as a foreground, covered its background"),
-    "C10": Trace(_SCORES, ("M-07",)),
-    "C11": Trace(_SCORES, ("M-04",)),
-    "C12": Trace(_SCORES, ("M-05",)),
+    "C10": Trace(_COURSES, ("M-07",)),
+    "C11": Trace(_COURSES, ("M-04",)),
+    "C12": Trace(_COURSES, ("M-05",)),
     "C13": Trace("tests/recipes/test_overlay.py", ("M-22",)),
     "C14": Trace(_OVERLAYS, here="published depth, in [0, 1], lost half of its labels to a range of metres"),
-    "T01": Trace(_WATCH, ("D-01", "4.3 1")),
-    "T02": Trace(_WATCH, ("D-19", "4.1 G4")),
-    "T03": Trace(_WATCH, ("D-11", "4.1 B3")),
-    "T04": Trace(_WATCH, ("4.1 H7",)),
-    "T05": Trace(_WATCH, ("4.1 H7",)),
-    "T06": Trace("tests/training/test_phases.py", ("M-09",)),
-    "T07": Trace(_MASKS, ("F-16",)),
+    "T01": Trace(_COURSES, ("D-01", "4.3 1")),
+    "T02": Trace(_COURSES, ("D-19", "4.1 G4")),
+    "T03": Trace(_COURSES, ("D-11", "4.1 B3")),
+    "T04": Trace(_COURSES, ("4.1 H7",)),
+    "T05": Trace(_COURSES, ("4.1 H7",)),
+    "T06": Trace(_COURSES, ("M-09",)),
+    "T07": Trace(_COURSES, ("F-16",)),
     "N01": Trace(_ENGINE, here="a check that could not run was taken for one that had found nothing"),
     "N02": Trace(_ENGINE, here="a check of some recordings was taken for one of all"),
 }

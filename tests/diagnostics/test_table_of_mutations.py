@@ -1,0 +1,57 @@
+"""Every mutation of the table is named by its code at its stage, and what it breaks is silent before (benchmarks/mutation_table.py prints it).
+
+Those of recordings are demanded in test_mutations.py, of a RoadWorld and of the real samples.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mutations import recordings
+from mutations.sound_and_broken import ELSEWHERE, ROWS
+from mutations.table import Outcome, Row, judged
+
+from stadia.diagnostics.catalogue import CATALOGUE
+from stadia.diagnostics.finding import Finding, Severity, Stage
+
+OF_RECORDINGS = {mutation.name for mutation in recordings.MUTATIONS}
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.name not in OF_RECORDINGS], ids=lambda row: row.name)
+def test_a_mutation_is_named(row: Row, tmp_path: Path) -> None:
+    one = judged(row, tmp_path)
+    assert one.outcome is Outcome.CAUGHT, one.told
+
+
+def test_every_code_has_a_mutation_or_says_where_it_is_proven() -> None:
+    of_rows = {code for row in ROWS for code in row.codes}
+    assert not of_rows & ELSEWHERE.keys()
+    assert of_rows | ELSEWHERE.keys() == CATALOGUE.keys()
+    root = Path(__file__).parents[1]
+    for code, file in ELSEWHERE.items():
+        assert f'"{code}"' in (root / file).read_text(), f"{file} does not ask for {code}"
+
+
+def test_names_are_told_apart() -> None:
+    names = [row.name for row in ROWS]
+    assert sorted(set(names)) == sorted(names)
+
+
+FOUND = Finding("D03", Severity.WARN, Stage.DATA, "measured", "expected", "cause", "cure")
+
+
+@pytest.mark.parametrize(
+    ("broken", "sound", "outcome"),
+    [
+        ([FOUND], [], Outcome.CAUGHT),
+        ([], [], Outcome.MISSED),
+        ([FOUND], [FOUND], Outcome.ALARM),
+        ([Finding("D04", Severity.STOP, Stage.DATA, "m", "e", "c", "c"), FOUND], [], Outcome.ANOTHER),
+        ([Finding("D03", Severity.WARN, Stage.TRAINING, "m", "e", "c", "c")], [], Outcome.ANOTHER),
+        ([Finding("N01", Severity.NOTE, Stage.DATA, "m", "e", "c", "c")], [], Outcome.MISSED),
+    ],
+)
+def test_what_came_of_a_mutation_is_said_as_it_is(broken: list[Finding], sound: list[Finding], outcome: Outcome, tmp_path: Path) -> None:
+    row = Row("made up", ("D03",), Stage.DATA, lambda folder: broken, lambda folder: sound)
+    assert judged(row, tmp_path).outcome is outcome

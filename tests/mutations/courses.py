@@ -1,0 +1,189 @@
+"""Courses of a training: what it logs, row for row, of one that learns and of one in which something is broken; through the whole watch.
+
+Rows of the healthy and of the broken trainings that were measured are named so; the others say what the failure itself makes of a row.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from mutations.table import Row
+from rich.console import Console
+
+from stadia.core.types import Prediction
+from stadia.diagnostics.finding import Finding, Stage, read_findings
+from stadia.diagnostics.heights import drift_findings
+from stadia.diagnostics.watch import Watch
+from stadia.diagnostics.watching.heights import FROM_STEP
+from stadia.losses.overlay import OverlayLoss
+from stadia.losses.overlay_config import OverlayLossConfig
+from stadia.models.depth_net import bounded_log_uncertainty
+from stadia.recipes.self_supervised import _said
+from stadia.training.run import Run
+
+Course = Sequence[tuple[int, Mapping[str, float]]]
+"""Steps and their rows."""
+
+
+def watched(folder: Path, course: Course = (), losses: Iterable[float] = ()) -> list[Finding]:
+    """What the watch of a training tells of these rows, and of the losses of its batches from step 1 on."""
+    run = Run.create(folder, "course", {}, recipe="selfsup", seed=0)
+    watch = Watch(run, Console(file=io.StringIO()))
+    for step, loss in enumerate(losses, start=1):
+        watch._ask("on_batch", step, loss, ("drive 7",))
+    for step, row in course:
+        watch._ask("on_row", step, row)
+    path = run.folder / "findings.jsonl"
+    return read_findings(path) if path.exists() else []
+
+
+def each(rows: Iterable[Mapping[str, float]], first: int = 1, every: int = 1) -> Course:
+    return [(first + every * number, row) for number, row in enumerate(rows)]
+
+
+def lasting(name: str, value: float, rows: int = 40) -> Course:
+    """The same for so many rows, after the start."""
+    return each([{name: value}] * rows, first=FROM_STEP)
+
+
+# ---------------------------------------------------------------------------------------------------------- uncertainty
+
+Said = tuple[float, float, float, float]  # warped over unwarped; log Sigma of which 10, 50 and 90 % of the pixels are below
+START: list[Said] = [(0.792, -0.006, -0.004, -0.002), (0.755, -0.096, -0.089, -0.081), (0.678, -0.528, -0.528, -0.528)]
+DIED = [*START, (0.752, -1.363, -1.363, -1.363), *[(0.737, -2.551, -2.551, -2.551), (0.776, -2.166, -2.166, -2.166)] * 12]
+"""D3VO's ablation on RoadWorld, third seed of "full", one row for ten steps; and its first seed, which learnt."""
+LEARNT = [(0.801, -0.009, -0.006, -0.004), (0.765, -0.11, -0.1, -0.07), (0.7, -1.4, -1.1, -0.6)]
+LEARNT += [(0.83, -2.988, -2.681, -2.439), (0.539, -3.087, -2.555, -2.203), (0.408, -3.129, -2.883, -2.57)] * 3
+LEARNT += [(0.352, -4.322, -3.478, -2.628), (0.424, -4.786, -3.46, -2.243)] * 12
+ALONE = [LEARNT[0], LEARNT[1], LEARNT[2], *[(0.76, -3.5, -2.5, -1.5)] * 40]
+"""Made so: Sigma varies and falls, and the geometry fits no better than at the start."""
+
+
+def of_uncertainty(said: Sequence[Said]) -> Course:
+    def row(fit: float, *tenths: float) -> dict[str, float]:
+        percents = zip((10, 50, 90), tenths, strict=True)
+        return {"train/warped_over_unwarped": fit, **{f"train/log_uncertainty/p{percent}": value for percent, value in percents}}
+
+    return each([row(*one) for one in said], first=10, every=10)
+
+
+def saturated(logit: float) -> list[Said]:
+    """What the recipe logs of a network whose head gives this logit in the lower half, and 0 above; of a geometry that fits."""
+    logits = torch.zeros(1, 1, 32, 64)
+    logits[:, :, 16:] = logit
+    bounded = bounded_log_uncertainty(logits)
+    seen = _said(Prediction((bounded,), torch.eye(4)[None, None], log_uncertainty=(bounded,)), ("+1",))
+    low, middle, high = (float(seen[f"log_uncertainty/p{percent}"]) for percent in (10, 50, 90))
+    return [(0.4, low, middle, high)] * 12
+
+
+# ---------------------------------------------------------------------------------------------------------- composed pictures
+
+
+def of_terms(*, steps: int = 40, **config: float) -> Course:
+    """Rows of the loss of composed pictures, errors falling, with factors that are balanced anew at each step."""
+    loss, generator = OverlayLoss(OverlayLossConfig(balance=True, **config)), torch.Generator().manual_seed(0)
+    true = 2 + 30 * torch.rand(2, 1, 16, 16, generator=generator)
+    rows = []
+    for step in range(steps):
+        size = 0.3 * math.exp(-step / 15)
+        answer = true.log() + size * torch.randn(true.shape, generator=generator) + size / 3
+        logits = torch.randn(true.shape, generator=generator) + (true > 9) * step
+        terms = {name: float(value) for name, value in loss.terms(answer, logits, true, true > 9).items()}
+        factors = {name: 1 + 0.5 * math.sin(step + number) for number, name in enumerate(terms)}
+        rows.append({f"train/weight/{n}": factors[n] for n in terms} | {f"train/term/{n}": factors[n] * v for n, v in terms.items()})
+    return each(rows)
+
+
+ALL_TERMS = dict.fromkeys(("depth_l1", "depth_mse", "depth_smooth_l1", "depth_ssim", "depth_gradient", "mask_bce", "mask_mse"), 1.0)
+SCORES = {"val/rmse": 4.0, "val/mse": 16.0, "val/mask_iou": 0.5}
+MOVED = [SCORES | {"val/mask_iou": 0.5 + number / 100} for number in range(4)]
+
+
+# ---------------------------------------------------------------------------------------------------------- several data sets
+
+
+def validated(residuals: Iterable[tuple[float, float]], scales: tuple[float, float] = (1.0, 1.0)) -> Course:
+    """Validations of data sets a and b: their residuals, of .2 unwarped, and the scales of their motion."""
+    return each(
+        {
+            f"val/{name}/{key}": value
+            for name, residual, scale in zip("ab", both, scales, strict=True)
+            for key, value in (("residual", residual), ("residual_unwarped", 0.2), ("motion_scale", scale))
+        }
+        for both in residuals
+    )
+
+
+LEARNING = [(0.1, 0.1), (0.09, 0.1), (0.09, 0.09)]
+
+# ---------------------------------------------------------------------------------------------------------- numbers of a step
+
+HEALTHY_UPDATES = {1: 0.0089, 2: 0.0064, 3: 0.0051, 5: 0.0038, 10: 0.0023, 20: 0.0009}
+"""dpt-tiny at a rate of 1e-3: its loss falls. At 1e-2 it goes up, and stays there."""
+DIVERGED_UPDATES = {1: 0.0888, 2: 0.0591, 3: 0.0451, 5: 0.0302, 10: 0.0139, 20: 0.0030}
+FALLING = [10 * math.exp(-step / 30) for step in range(200)]
+TIMES = {"time/step_s": 0.1, "time/forward_s": 0.06, "time/rest_s": 0.041}
+
+
+def updates(ratios: Mapping[int, float]) -> Course:
+    return [(step, {"train/update_ratio": ratio}) for step, ratio in ratios.items()]
+
+
+def _row(name: str, code: str, broken: Course, sound: Course) -> Row:
+    return Row(name, (code,), Stage.TRAINING, lambda folder: watched(folder, broken), lambda folder: watched(folder, sound))
+
+
+def _lasting(name: str, code: str, key: str, bad: float, good: float) -> Row:
+    return _row(name, code, lasting(f"train/{key}", bad), lasting(f"train/{key}", good))
+
+
+RISING = [1.65 * 1.02**epoch for epoch in range(6)]
+
+ROWS = (
+    _row("Sigma died: one value for all pixels", "U01", of_uncertainty(DIED), of_uncertainty(LEARNT)),
+    _row("Sigma alone lets the loss fall", "U02", of_uncertainty(ALONE), of_uncertainty(LEARNT)),
+    _row("Sigma at its upper bound", "U03", of_uncertainty(LEARNT[:3] + saturated(40.0)), of_uncertainty(LEARNT)),
+    _row("Sigma at its lower bound", "U03", of_uncertainty(LEARNT[:3] + saturated(-40.0)), of_uncertainty(LEARNT)),
+    Row(
+        "the camera's height rises by 2 % an epoch",
+        ("H08",),
+        Stage.TRAINING,
+        lambda folder: drift_findings({"roof": RISING}),
+        lambda folder: drift_findings({"roof": [1.65, 1.7, 1.66, 1.75, 1.8, 1.85]}),
+    ),
+    _lasting("depth keeps a scale of its own", "H09", "metric/off_camera_height", 0.5, 0.1),
+    _lasting("depth is one value all over", "H10", "metric/depth_spread", 0.01, 0.3),
+    _lasting("objects and road say different scales", "H11", "metric/objects_over_road", -0.25, 0.15),
+    _lasting("objects are flat", "H12", "metric/object_extent", 0.01, 0.05),
+    _lasting("the road is in disorder", "H13", "metric/rows_out_of_order", 0.2, 0.05),
+    _lasting("the auto-mask takes the road", "H14", "metric/road_masked", 0.6, 0.4),
+    _lasting("objects at the largest depth", "H15", "metric/objects_at_limit", 0.1, 0.01),
+    _lasting("the auto-mask takes nearly all", "T07", "auto_masked", 0.8, 0.6),
+    _row(
+        "smooth L1 is half of MSE",
+        "C10",
+        of_terms(depth_mse=1.0, depth_smooth_l1=1.0, depth_l1=0.0, mask_bce=1.0, smooth_l1_beta=1.0),
+        of_terms(**ALL_TERMS),
+    ),
+    _row("RMSE is a mean of roots", "C11", each([SCORES | {"val/rmse": 3.5}]), each([SCORES])),
+    _row("a validation says the same again", "C12", each([SCORES] * 2), each(MOVED)),
+    Row(
+        "wrong labels in a batch",
+        ("T01",),
+        Stage.TRAINING,
+        lambda folder: watched(folder, losses=[*FALLING, 50 * FALLING[-1]]),
+        lambda folder: watched(folder, losses=FALLING),
+    ),
+    _row("a learning rate ten times too high", "T02", updates(DIVERGED_UPDATES), updates(HEALTHY_UPDATES)),
+    _row("answers at the floor", "T03", each([{"train/at_floor": 0.9}]), each([{"train/at_floor": 0.4}])),
+    _row("a data set is forgotten after the switch", "T04", validated([(0.1, 0.19), (0.15, 0.1)]), validated([(0.1, 0.19), (0.1, 0.1)])),
+    _row("data sets in units of their own", "T05", validated(LEARNING, (1.0, 2.0)), validated(LEARNING, (1.0, 1.2))),
+    _row("a phase that is not counted", "T06", each([TIMES | {"time/forward_s": 0.01}] * 5), each([TIMES] * 5)),
+    _row("a phase of less than nothing", "T06", each([TIMES | {"time/forward_s": -0.06, "time/rest_s": 0.161}] * 5), each([TIMES] * 5)),
+    _row("more operations than the machine can do", "T06", each([{"speed/of_peak/step": 3.0}]), each([{"speed/of_peak/step": 0.3}])),
+)
