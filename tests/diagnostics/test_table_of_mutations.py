@@ -1,4 +1,4 @@
-"""Every mutation of the table is named by its code at its stage, and what it breaks is silent before (benchmarks/mutation_table.py prints it).
+"""Every mutation of the table is named by its code at its stage, and what it breaks is silent before; see benchmarks/mutation_table.py.
 
 Those of recordings are demanded in test_mutations.py, of a RoadWorld and of the real samples.
 """
