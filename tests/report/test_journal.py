@@ -7,8 +7,9 @@ import json
 
 import pytest
 
+from stadia.core.differences import Change
 from stadia.core.errors import DataError
-from stadia.report.journal import comparison, difference, draw_comparison, journal, patches, runs_in
+from stadia.report.journal import _panels, brief, comparison, difference, draw_comparison, journal, patches, runs_in
 from stadia.report.run_files import read_run
 
 PATCH = (
@@ -65,7 +66,7 @@ def test_three_runs_name_exactly_what_was_changed_between_them(three):
         "no result depends on: `training.workers: 1 -> 4`",
     ]
     assert changed_lines(text, "2026-03-03-100000-c") == [
-        f"start: `start_from: None -> {three[1]}`",
+        f"start: `start_from: None -> {three[1] if len(str(three[1])) <= 60 else '…/' + '/'.join(three[1].parts[-2:])}`",
         "data: `data.fingerprint: b1946ac9 -> ffff0000`",
         "environment: `environment.torch: 2.13.0 -> 2.14.0`",
     ]
@@ -73,8 +74,8 @@ def test_three_runs_name_exactly_what_was_changed_between_them(three):
 
 def test_what_happened_and_what_was_found(three):
     first, _, third = journal(runs_in(three)).split("\n## ")[1:]
-    assert "Happened: 299 steps; val/abs_rel best" in first
-    assert "; finished." in first
+    assert "Happened: 299 steps, finished.\n\n- val/abs_rel best" in first
+    assert max(map(len, first.splitlines())) < 120
     assert "- warn W04: gradient norm 41 at step 12" in first
     assert "- notes: P01" in first
     assert "failed: RunError: the loss is not finite." in third
@@ -136,6 +137,29 @@ def test_what_the_scores_of_two_runs_may_not_tell(three):
 def test_pretrained_weights_against_random_ones_are_another_start(make_run):
     runs = [make_run(f"2026-03-0{k}-100000-a", run={"weights": {"depth": origin}}) for k, origin in ((1, "pretrained"), (2, "random"))]
     assert [str(change) for change in difference(*map(read_run, runs)).start] == ["weights.depth: pretrained -> random"]
+
+
+def test_long_values_are_cut_to_what_differs():
+    one, other = (
+        Change("k", f"{list(range(60))}", f"{[*range(50), 99, *range(51, 60)]}"),
+        Change("k", "null", "/data/" + "x/" * 40 + "a/b"),
+    )
+    assert (
+        str(brief(one))
+        == "k: …6, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59] -> …6, 47, 48, 49, 99, 51, 52, 53, 54, 55, 56, 57, 58, 59]"
+    )
+    assert str(brief(other)) == "k: null -> …/a/b"
+
+
+def test_losses_of_two_measures_are_not_drawn_on_one_axis(three):
+    a, b = (read_run(edited(folder, "config.json", loss={"weight": k})) for k, folder in enumerate(three[:2]))
+    assert "Their losses are other measures (loss.weight)" in comparison(a, b)
+    assert "Their losses" not in comparison(a, a)
+    loss, error = (next(s for s in a.series if s.name == name) for name in ("train/loss", "val/abs_rel"))
+    assert [[number for number, _ in curves] for _, curves in _panels(loss, loss, apart=True)] == [[0], [1]]
+    assert [[number for number, _ in curves] for _, curves in _panels(error, error, apart=True)] == [[0, 1]]
+    ((title, _),) = _panels(error, error, apart=False)
+    assert title.endswith("(the same in both)")
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from stadia.core.differences import ABSENT, Change, differences, that_matter
@@ -17,6 +18,11 @@ from stadia.report.figures import COLOURS
 from stadia.report.run_files import RunFiles, Series, read_run
 
 MAX_CODE_FILES = 12
+LONGEST, BEFORE = 60, 15
+"""Of a value, in characters; and how many of those that two long values share stand before the first one that differs."""
+
+OF_THE_LOSS = ("val/loss", "val/term/", "val/residual", "train/loss")
+"""Curves that the training's own loss measures."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ def journal(runs: Sequence[RunFiles]) -> str:
             parts += [*_changed(before[run.recipe], run), ""]
         else:
             parts += [f"Changed: nothing to compare with, the first run of `{run.recipe}` here.", ""]
-        parts += [f"Happened: {happened(run)}", "", *_found(run), ""]
+        parts += [f"Happened: {happened(run)}", "", *_listed(_validated(run)), *_found(run), ""]
         before[run.recipe] = run
     return "\n".join(parts).rstrip() + "\n"
 
@@ -146,18 +152,45 @@ def _changed(before: RunFiles, now: RunFiles) -> list[str]:
     if not groups:
         return [f"Changed against {name}: nothing."]
     lines = [f"Changed against {name}:", ""]
-    lines += [f"- {title}: `{change}`" for title, changes in groups for change in changes]
+    lines += [f"- {title}: `{brief(change)}`" for title, changes in groups for change in changes]
     return lines
 
 
+def brief(change: Change) -> Change:
+    """With values that fit on a line: of a long path its end, of other long values what is about the first character that differs."""
+    if max(map(len, (change.before, change.now))) <= LONGEST:
+        return change
+    shared = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(change.before, change.now, strict=False)))
+    start = max(shared - BEFORE, 0)
+    return Change(change.key, *(_part(text, start) for text in (change.before, change.now)))
+
+
+def _part(text: str, start: int) -> str:
+    if len(text) <= LONGEST:
+        return text
+    if text.startswith("/") and "\n" not in text:
+        return "…/" + "/".join(text.rsplit("/", 2)[-2:])
+    return "…" * (start > 0) + text[start : start + LONGEST] + "…" * (start + LONGEST < len(text))
+
+
 def happened(run: RunFiles) -> str:
-    """How far it came, its best and last validation, and why it ended, in one line."""
-    said = [f"{max((one.steps[-1] for one in run.series), default=0)} steps"]
-    for series in (one for one in run.series if one.name.startswith("val/") and wording.score(one.name).better in ("lower", "higher")):
-        said.append(_course(series))
+    """How far it came, and why it ended, in one line."""
     status, error = run.run.get("status"), run.run.get("error")
-    said.append({"finished": "finished", "running": "ended without saying why (killed, or still running)"}.get(str(status), str(status)))
-    return "; ".join(said) + (f": {error}" if error else "") + "."
+    end = {"finished": "finished", "running": "ended without saying why (killed, or still running)"}.get(str(status), str(status))
+    steps = max((one.steps[-1] for one in run.series), default=0)
+    return f"{steps} step{'s' * (steps != 1)}, {end}" + (f": {error}" if error else "") + "."
+
+
+def _validated(run: RunFiles) -> Iterator[str]:
+    """The best and the last value of each validation."""
+    for series in run.series:
+        if series.name.startswith("val/") and wording.score(series.name).better in ("lower", "higher"):
+            yield _course(series)
+
+
+def _listed(lines: Iterable[str]) -> list[str]:
+    """As a list, with an empty line after it; nothing of nothing."""
+    return [*items, ""] if (items := [f"- {line}" for line in lines]) else []
 
 
 def _course(series: Series) -> str:
@@ -189,7 +222,7 @@ def comparison(a: RunFiles, b: RunFiles) -> str:
         lines += ["No difference of configuration, start, code, data or environment.", ""]
     for title, changes in found.groups():
         lines += [f"{title.capitalize()}:", "", "| key | first | second |", "| --- | --- | --- |"]
-        lines += [f"| `{change.key}` | {_cell(change.before)} | {_cell(change.now)} |" for change in changes]
+        lines += [f"| `{change.key}` | {_cell(change.before)} | {_cell(change.now)} |" for change in map(brief, changes)]
         lines.append("")
     lines += [*cautions(a, b, found), ""]
     shared = [(one, other) for one in a.series for other in b.series if one.name == other.name and one.name.startswith("val/")]
@@ -211,6 +244,8 @@ def cautions(a: RunFiles, b: RunFiles, found: Difference) -> list[str]:
     seedless = [change for change in found.config if change.key != "seed"]
     if len(seedless) > 1:
         said.append(f"{len(seedless)} keys differ: the scores tell of none of them alone (D-08).")
+    if of_loss := _of_the_loss(found):
+        said.append(f"Their losses are other measures ({', '.join(of_loss)}): the values of a loss are not compared.")
     if any("fingerprint" in change.key for change in found.data):
         said.append("Their data differ: scores of other data are not compared.")
     for run, other in ((a, b), (b, a)):
@@ -218,6 +253,11 @@ def cautions(a: RunFiles, b: RunFiles, found: Difference) -> list[str]:
             said.append(f"{run.folder.resolve().name} starts from {other.folder.resolve().name} (P-17).")
     said.append("One run each: how much of the difference is the seed's, `stadia ablate` tells (M-21).")
     return [f"- {one}" for one in said]
+
+
+def _of_the_loss(found: Difference) -> list[str]:
+    """Keys by which one number of the loss means something else in each run."""
+    return [change.key for change in found.config if change.under(["loss"])]
 
 
 def _scores(a: Series, b: Series) -> str:
@@ -233,7 +273,10 @@ def _cell(text: str) -> str:
 
 
 def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
-    """Draw what both logged of validation and loss, a panel each, as SVG or PNG; False, and nothing, where they share none."""
+    """Draw what both logged of validation and loss, a panel each, as SVG or PNG; False, and nothing, where they share none.
+
+    The second run is dashed, so that curves which lie on each other are seen as two. Where the losses are other measures, each has a panel.
+    """
     from matplotlib.figure import Figure
 
     wanted = [one.name for one in a.series if one.name.startswith("val/") or one.name == "train/loss"][:COLOURS]
@@ -241,16 +284,27 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
     shared = [(one, of_b[one.name]) for one in a.series if one.name in wanted and one.name in of_b]
     if not shared:
         return False
-    figure = Figure(figsize=(7.5, 2.4 * len(shared)), layout="constrained")
-    panels = figure.subplots(len(shared), 1, squeeze=False)[:, 0]
-    for axes, (one, other) in zip(panels, shared, strict=True):
-        for series, run, colour in ((one, a, "#1f5fa8"), (other, b, "#c4661f")):
-            axes.plot(
-                series.steps, series.values, color=colour, marker="." if len(series.steps) < 30 else None, label=run.folder.resolve().name
-            )
-        axes.set_ylabel(wording.score(one.name).label)
-    panels[0].legend(fontsize="small")
-    panels[-1].set_xlabel("step")
+    apart = bool(_of_the_loss(difference(a, b)))
+    drawn = [panel for both in shared for panel in _panels(*both, apart=apart)]
+    figure = Figure(figsize=(7.5, 2.4 * len(drawn)), layout="constrained")
+    names = [run.folder.resolve().name for run in (a, b)]
+    for axes, (title, curves) in zip(figure.subplots(len(drawn), 1, squeeze=False)[:, 0], drawn, strict=True):
+        for number, series in curves:
+            colour, line = (("#1f5fa8", "-"), ("#c4661f", "--"))[number]
+            marker = "." if len(series.steps) < 30 else None
+            axes.plot(series.steps, series.values, line, color=colour, marker=marker, label=names[number])
+        axes.set_ylabel(title)
+        axes.legend(fontsize="small")
+    axes.set_xlabel("step")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
     return True
+
+
+def _panels(a: Series, b: Series, *, apart: bool) -> list[tuple[str, list[tuple[int, Series]]]]:
+    """(title, (which run, its curve)) of what is drawn of one metric: one panel, or one of each run where the metric is of two measures."""
+    title = wording.score(a.name).label
+    if apart and a.name.startswith(OF_THE_LOSS):
+        return [(f"{title} (a measure of its own)", [(number, one)]) for number, one in enumerate((a, b))]
+    same = (a.steps, a.values) == (b.steps, b.values)
+    return [(f"{title}\n(the same in both)" if same else title, [(0, a), (1, b)])]
