@@ -32,6 +32,7 @@ from stadia.recipes.overlay_config import OverlayConfig
 from stadia.recipes.workflow import load_task
 from stadia.training.checkpoints import Checkpoint
 from stadia.training.run import Run
+from stadia.training.sheet import compose
 
 PINNED_LOSSES = [0.520915, 0.512981, 0.496347]  # of the three steps of `config`, seed 0
 
@@ -231,7 +232,8 @@ def test_a_pair_of_pictures_becomes_depth_and_mask_at_its_size(trained: Run, pai
     predictions = Predictions.open(tmp_path / "out")
     assert predictions.read("image").shape == seen_size(60, 50, 16, 24) == (24, 16)
     assert (predictions.record.picture_size, predictions.record.network_size) == ((60, 50), (24, 16)), "as seen, not as trained"
-    assert cv2.imread(str(tmp_path / "out" / "drawn" / "image.png")).shape == (60, 200, 3)
+    sheet = compose(dict.fromkeys(("background", "picture", "mask", "inverse depth"), cv2.imread(str(image))))
+    assert cv2.imread(str(tmp_path / "out" / "drawn" / "image.png")).shape == sheet.shape
     with pytest.raises(StadiaError, match="something there already"):
         list(load_task(trained.folder).predict(asked, unwatched))
 

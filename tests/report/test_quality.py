@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stadia import report
-from stadia.report.pictures import predicted
+from stadia.report.pictures import drawn, predicted
 from stadia.report.run_files import read_run
 
 
@@ -56,6 +56,39 @@ def test_what_was_not_scored_is_not_said_to_be_good(make_run):
     said = words(folder)
     assert "Depth was not scored against ground truth: nothing is known of how good it is." in said
     assert "explain 4% of what changes between the pictures that validated, which networks reach that have hardly learnt." in said
+
+
+def test_a_mask_and_what_learns_nothing_are_spoken_of(make_run):
+    folder = make_run(without=("scores", "result.json", "metrics.csv"), run={"claim": "metres"})
+    (folder / "scores").mkdir()
+    scores = {
+        "val": {"checkpoint": "best", "metrics": {"abs_rel": 0.16, "d1": 0.73, "mask_iou": 0.88}},
+        "val-mean-depth": {"baseline": "the mean depth of 500 pictures", "metrics": {"abs_rel": 0.32, "d1": 0.62}},
+        "val-difference": {"baseline": "where they differ", "metrics": {"mask_iou": 0.91}},
+    }
+    for name, score in scores.items():
+        (folder / "scores" / f"{name}.json").write_text(json.dumps({"claim": "metres", **score}), encoding="utf-8")
+    said = words(folder)
+    assert "Depths mean metres, as far as they are right" in said, "no path was scored"
+    assert "val: of what the true mask or the one said covers, 88% is in both." in said
+    assert "val: better than a baseline that learns nothing (AbsRel 0.160 against 0.320): the mean depth of 500 pictures." in said
+    assert "val: no better than a baseline that learns nothing (Mask IoU 0.880 against 0.910): where they differ." in said
+    assert "val-mean-depth: 62% of the pixels" not in said, "nobody's prediction"
+    assert "val-mean-depth: the mean depth of 500 pictures; what is learnt has to be better." in said
+    assert "val-mean-depth · " not in said, "no key number"
+
+
+def test_what_was_drawn_of_a_prediction_stands_for_its_depth(make_run):
+    folder = make_run(without=("pictures", "findings.jsonl"))
+    write_prediction(folder / "predictions" / "val", np.full((20, 40), 512, np.uint16))
+    assert [name for name, _ in predicted(read_run(folder))] == ["kitti/val/000001"]
+    (folder / "predictions" / "val" / "drawn").mkdir()
+    for number in range(9):
+        cv2.imwrite(str(folder / "predictions" / "val" / "drawn" / f"{number}.png"), np.full((20, 40, 3), number, np.uint8))
+    run = read_run(folder)
+    assert predicted(run) == []
+    assert [name for name, _ in drawn(run)] == ["val/0", "val/3", "val/6"]
+    assert "val/3" in words(folder)
 
 
 def write_prediction(folder: Path, depth: np.ndarray, **changes: object) -> None:

@@ -5,13 +5,13 @@ OUT/predictions.json   claim, recipe, hash of the config, sizes, every entry: as
 OUT/depth/STEM.npz     float32 at the network's size: depth under the name of its claim, and `mask_logits`, above 0 inside
 OUT/depth/STEM.png     uint16 / 256 at the picture's size
 OUT/mask/STEM.png      255 inside, 0 outside, at the picture's size
-OUT/drawn/STEM.png     background, picture, mask and depth side by side, where asked for
+OUT/drawn/STEM.png     background, picture, mask and inverse depth, each with its name, where asked for
 ```
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -23,6 +23,7 @@ from stadia.core.files import inside, replacing
 from stadia.core.types import Claim
 from stadia.evaluation.depth_files import read_map, write_depth_png, write_map
 from stadia.evaluation.predictions import IN_WORDS, MAP_KEY, Predictions, PredictionsRecord, Provenance
+from stadia.training.sheet import compose
 
 LOGITS = "mask_logits"
 
@@ -54,9 +55,9 @@ class OverlayFolder:
         self.sizes.add(size)
         self.seen.add((depth.shape[0], depth.shape[1]))
 
-    def draw(self, name: str, pictures: Sequence[NDArray[np.uint8]]) -> None:
-        """(H, W, 3) RGB each, side by side."""
-        self._picture(f"drawn/{name}.png", np.hstack([np.asarray(picture) for picture in pictures])[..., ::-1])
+    def draw(self, name: str, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
+        """(H, W, 3) RGB each, by its label."""
+        self._picture(f"drawn/{name}.png", compose(pictures)[..., ::-1])
 
     def _picture(self, name: str, picture: NDArray) -> None:
         with replacing(inside(self.out, name)) as temporary:

@@ -93,7 +93,7 @@ def predict(task: OverlayRecipe, asked: PredictionAsked, watch: Watch) -> Iterat
             )
         depth, logits = answer(task, background, image)
         folder.add(image_file.stem, depth, logits, (image.shape[0], image.shape[1]))
-        folder.draw(image_file.stem, _drawn(background, image, depth, logits))
+        folder.draw(image_file.stem, {"background": background, "picture": image, **_drawn(depth, logits, image.shape[:2])})
     folder.finish()
     yield f"{asked.out}: depth and mask of {len(pairs)} picture{'s' * (len(pairs) != 1)}"
     yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(asked.out.iterdir()))
@@ -129,13 +129,14 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return named
 
 
-def _drawn(
-    background: NDArray[np.uint8], image: NDArray[np.uint8], depth: NDArray[np.float32], logits: NDArray[np.float32]
-) -> list[NDArray[np.uint8]]:
-    """At the picture's size: both pictures, the mask, and inverse depth."""
-    height, width = image.shape[:2]
-    mask = np.where(logits[..., None] > 0, 255, 0).astype(np.uint8).repeat(3, axis=2)
-    return [background, image, resize_picture(mask, height, width), resize_picture(colour_inverse_depth(1 / depth), height, width)]
+def _drawn(depth: NDArray[np.float32], logits: NDArray[np.float32], size: tuple[int, int]) -> dict[str, NDArray[np.uint8]]:
+    """Mask and inverse depth at (height, width)."""
+    drawn = {"mask": _black_and_white(logits > 0), "inverse depth": colour_inverse_depth(1 / depth)}
+    return {name: resize_picture(picture, *size) for name, picture in drawn.items()}
+
+
+def _black_and_white(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.where(mask[..., None], 255, 0).astype(np.uint8).repeat(3, axis=2)
 
 
 # ------------------------------------------------------------------------------------------------------------------- scores
@@ -209,7 +210,10 @@ def _write(
         depth, logits = answer(task, one.background, one.image)
         folder.add(_stem(number), depth, logits, (samples.height, samples.width))
         if number in drawn:
-            folder.draw(_stem(number), _drawn(one.background, one.image, depth, logits))
+            said = {"background": one.background, "picture": one.image, **_drawn(depth, logits, one.mask.shape)}
+            known = np.divide(1, one.depth, out=np.zeros_like(one.depth), where=one.depth > 0)
+            true = {"true mask": _black_and_white(one.mask), "true inverse depth": colour_inverse_depth(known)}
+            folder.draw(_stem(number), {**said, **true})
     return folder.finish()
 
 
@@ -260,7 +264,13 @@ def score_difference(
 
 def _baseline(score: dict[str, Any], what: str, scored: Callable[[str], bool]) -> dict[str, Any]:
     """A score with those metrics alone that the baseline says something of."""
-    return {**score, "checkpoint": what, "metrics": {n: v for n, v in score["metrics"].items() if scored(n)}, "per_image": []}
+    return {
+        **score,
+        "checkpoint": what,
+        "baseline": what,
+        "metrics": {n: v for n, v in score["metrics"].items() if scored(n)},
+        "per_image": [],
+    }
 
 
 def _map(values: NDArray[np.floating]) -> Tensor:

@@ -16,7 +16,7 @@ from stadia.core.files import write_text
 from stadia.report import figures, sections, wording
 from stadia.report.changes import compare, flatten
 from stadia.report.layers import layer_plots
-from stadia.report.pictures import predicted
+from stadia.report.pictures import drawn, predicted
 from stadia.report.quality import quality
 from stadia.report.run_files import RunFiles, previous_run, read_run
 from stadia.report.time_spent import time_spent
@@ -25,6 +25,8 @@ from stadia.report.uncertainty import calibration_plot, is_calibration, sparsifi
 TEMPLATES = Path(__file__).parent / "templates"
 SEVERITIES = ("stop", "warn", "note")
 MAX_PATCH_LINES = 400
+PATH = ("path_m", "ate_m", "ate_rmse_m")
+"""Scores of a camera's path."""
 
 
 def write_page(folder: Path, out: Path | None = None) -> Path:
@@ -66,6 +68,7 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
         sheets=sections.sheets(run),
         of_validation=sections.of_validation(run),
         predicted=predicted(run),
+        drawn=drawn(run),
         score_tables=sections.score_tables(run.scores),
         image_scores=sections.image_scores(run.scores),
         odometry=sections.odometry(run.scores),
@@ -85,7 +88,8 @@ def _claim_in_words(run: RunFiles) -> tuple[str, str] | None:
     claim = next((holder["claim"] for holder in holders if holder.get("claim")), None)
     if claim is None and run.run.get("status") == "finished":
         return None
-    label, meaning = wording.claim(claim, run.run.get("scale_from"))
+    path = any(key.rsplit(".", 1)[-1] in PATH for holder in (run.result, *run.scores.values()) for key in flatten(holder))
+    label, meaning = wording.claim(claim, run.run.get("scale_from"), path=path)
     rests_on = run.run.get("rests_on") if claim != wording.METRES else None  # else it is part of where the scale is from
     return label, f"{meaning} Metres learnt by this recipe rest on {rests_on}; none are claimed here." if rests_on else meaning
 

@@ -17,7 +17,7 @@ from stadia.report.run_files import RunFiles
 
 SHEET_WIDTH, MAP_WIDTH, JPEG_QUALITY = 1280, 640, 88
 MAX_BYTES, MAX_PIXELS = 64 << 20, 64 << 20
-MAX_MAPS = 6
+MAX_MAPS, MAX_DRAWN = 6, 3
 BASELINES = ("mean-depth",)  # recipes that nobody trained
 
 
@@ -47,6 +47,8 @@ def predicted(run: RunFiles) -> list[tuple[str, Picture]]:
             said = read_json(record)
             if not said["finished"] or said["recipe"] in BASELINES or len(found) == MAX_MAPS:
                 continue
+            if (record.parent / "drawn").is_dir():  # the same beside its picture, see `drawn`
+                continue
             name = str(said["entries"][len(said["entries"]) // 2])
             depth = _decoded(inside(record.parent / "depth", f"{name}.png"), cv2.IMREAD_UNCHANGED)
         except (StadiaError, OSError, ValueError, LookupError, TypeError) as error:
@@ -55,6 +57,18 @@ def predicted(run: RunFiles) -> list[tuple[str, Picture]]:
         if depth is not None and depth.ndim == 2 and depth.dtype == np.uint16:  # else inverse depth, which has no such picture
             found.setdefault(f"{said['source']}/{name}", _encoded(_coloured(depth), MAP_WIDTH))
     return list(found.items())
+
+
+def drawn(run: RunFiles) -> list[tuple[str, Picture]]:
+    """(source/name, what was said of a picture, drawn beside it), evenly over what was drawn of each prediction, at most `MAX_MAPS`."""
+    found: list[tuple[str, Picture]] = []
+    for folder in sorted(run.folder.glob("predictions/**/drawn")):
+        files = sorted(folder.glob("*.png"))
+        for file in files[:: -(-len(files) // MAX_DRAWN) or 1]:
+            name = str(file.relative_to(run.folder / "predictions").with_suffix(""))
+            if len(found) < MAX_MAPS and (picture := read_picture(file, name, run.unreadable)) is not None:
+                found.append((name.replace("/drawn/", "/"), picture))
+    return found
 
 
 def _coloured(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:

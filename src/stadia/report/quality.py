@@ -17,6 +17,8 @@ USUAL_OF_MEAN = 0.5
 """δ < 1.25 that a map of mean depths reaches on roads: 0.47 on RoadWorld."""
 LITTLE_FOUND = 0.5
 """Of the labelled objects, and of what was found."""
+BESIDE = ("abs_rel", "mask_iou")
+"""What is said of a baseline."""
 SIZE_TOLERANCE = 0.1  # of the logarithm of the scale ratio
 EXPLAINED = 0.5
 """Of the unwarped residual: 35 to 50 % after 30 to 60 steps on KITTI and RoadWorld, when depth is still a blob; 70 % after the demo."""
@@ -32,7 +34,11 @@ class Sentence:
 
 def quality(run: RunFiles, *, claimed: bool = True) -> list[Sentence]:
     """What the scores say; where depth is `claimed` and nothing was scored against true depth, that nothing is known."""
-    depth = [(name, score) for name, score in run.scores.items() if "d1" in _metrics(score) and score.get("checkpoint") != ""]
+    depth = [
+        (name, score)
+        for name, score in run.scores.items()
+        if "d1" in _metrics(score) and score.get("checkpoint") != "" and not score.get("baseline")
+    ]
     depth.sort(key=lambda one: (_metrics(one[1])["d1"], one[0]))
     said = [*_against_mean(run)]
     told: list[dict[str, float]] = []  # two ways to make the path share their depth
@@ -40,7 +46,8 @@ def quality(run: RunFiles, *, claimed: bool = True) -> list[Sentence]:
         if len(told) < MOST and _metrics(score) not in told:
             told.append(_metrics(score))
             said += _depth(name, score)
-    said += [sentence for name, score in run.scores.items() for sentence in _objects(name, score)]
+    said += [sentence for name, score in run.scores.items() for sentence in (*_mask(name, score), *_objects(name, score))]
+    said += _against_baselines(run)
     if not depth and not said and claimed:
         said.append(Sentence("Depth was not scored against ground truth: nothing is known of how good it is.", "warn"))
         said += _path(run)
@@ -71,6 +78,27 @@ def _against_mean(run: RunFiles) -> Iterator[Sentence]:
         yield Sentence(f"Depth is better than a map of mean depths, which looks at no picture {figures}.", "good")
     else:
         yield Sentence(f"Depth is worse than a map of mean depths, which looks at no picture {figures}: no use yet.", "warn")
+
+
+def _against_baselines(run: RunFiles) -> Iterator[Sentence]:
+    """Each score file of a baseline, NAME-of-what, against NAME itself, in the first of BESIDE that both have."""
+    for name, score in run.scores.items():
+        own = next((n for n in run.scores if name.startswith(f"{n}-") and not run.scores[n].get("baseline")), None)
+        if not score.get("baseline") or own is None:
+            continue
+        base, said = _metrics(score), _metrics(run.scores[own])
+        for metric in [metric for metric in BESIDE if metric in base and metric in said][:1]:
+            better = said[metric] < base[metric] if wording.score(metric).better == "lower" else said[metric] > base[metric]
+            values = f"{wording.score(metric).label} {wording.number(said[metric])} against {wording.number(base[metric])}"
+            verdict = ("better", "good") if better else ("no better", "warn")
+            yield Sentence(f"{own}: {verdict[0]} than a baseline that learns nothing ({values}): {score['baseline']}.", verdict[1])
+
+
+def _mask(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
+    """Of a mask of the whole picture; of objects there is more to say."""
+    metrics = _metrics(score)
+    if "mask_iou" in metrics and "recall" not in metrics and not score.get("baseline"):
+        yield Sentence(f"{name}: of what the true mask or the one said covers, {metrics['mask_iou']:.0%} is in both.")
 
 
 def _depth(name: str, score: dict[str, Any]) -> Iterator[Sentence]:

@@ -90,6 +90,8 @@ def tiles(run: RunFiles) -> list[Tile]:
     if not any(isinstance(v, int | float) for v in result.values()):
         found = []
         for stem, score in run.scores.items():
+            if score.get("baseline"):
+                continue
             chosen = [(name, value) for name, value in _metrics(score).items() if wording.score(name).key]
             for name, value in chosen[:TILES_OF_A_FILE]:
                 found.append(Tile(f"{stem} · {wording.score(name).label}", wording.score_value(name, value), _fitted(score)))
@@ -206,6 +208,7 @@ def _score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
     labels = [(wording.score(name).label, wording.arrow(name, scale_known=scale_known)) for name in names]
     cells = [[wording.score_value(name, score[name]) if name in score else "" for score in map(_metrics, kind.values())] for name in names]
     notes = _told_once([str(note) for score in kind.values() for note in _list(score.get("notes"))])
+    notes += [f"{name}: {score['baseline']}; what is learnt has to be better." for name, score in kind.items() if score.get("baseline")]
     if len(files) > len(labels):
         rows = [(*file, [row[k] for row in cells]) for k, file in enumerate(files)]
         return ScoreTable(", ".join(shared), notes, labels, rows, files_down=True)

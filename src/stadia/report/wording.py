@@ -82,13 +82,12 @@ METRES = "metres"
 CLAIMS: dict[str, tuple[str, str]] = {
     METRES: (
         "Metres",
-        "Depth and path mean metres, as far as they are right: the scale comes from {source}, and nothing is fitted to the truth "
-        "when they are scored.",
+        "{mean} metres, as far as they are right: the scale comes from {source}, and nothing is fitted to the truth when they are scored.",
     ),
     "up-to-scale": (
         "Up to scale",
-        "Shapes and proportions mean something, as far as they are right; sizes do not. All depths and the path share one unknown factor, "
-        "which one camera alone does not tell: scores of depth and path are those after a fit to the truth's size. "
+        "Shapes and proportions mean something, as far as they are right; sizes do not. {share} one unknown factor, "
+        "which one camera alone does not tell: scores of {of} are those after a fit to the truth's size. "
         "Metres need a stereo pair with its baseline, or a camera's height over its road (recipe metric).",
     ),
     "affine-inverse": (
@@ -156,10 +155,17 @@ def memory(megabytes: float) -> str:
     return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
 
 
-def claim(name: Any, scale_from: Any = None) -> tuple[str, str]:
-    """A claim's name and what its numbers mean, in words; `scale_from` is where the recipe has its metres from."""
+_OF_DEPTH = {"mean": "Depths mean", "share": "All depths share", "of": "depth"}
+_OF_DEPTH_AND_PATH = {"mean": "Depth and path mean", "share": "All depths and the path share", "of": "depth and path"}
+
+
+def claim(name: Any, scale_from: Any = None, *, path: bool = False) -> tuple[str, str]:
+    """A claim's name and what its numbers mean, in words.
+
+    scale_from: where the recipe has its metres from.  path: whether there is one of the camera, beside depth.
+    """
     label, meaning = CLAIMS.get(str(name), UNKNOWN_CLAIM if name is None else (str(name), "This claim is not known to the report."))
-    return label, meaning.format(source=scale_from or "a length known beforehand")
+    return label, meaning.format(source=scale_from or "a length known beforehand", **(_OF_DEPTH_AND_PATH if path else _OF_DEPTH))
 
 
 def status(name: Any) -> tuple[str, str]:
