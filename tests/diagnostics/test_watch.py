@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mutations.courses import DIVERGED_UPDATES, HEALTHY_UPDATES
 from rich.console import Console
 
 from stadia.core.types import Batch
@@ -47,22 +48,23 @@ def test_a_first_batch_and_a_loss_below_nothing_are_no_spikes() -> None:
     assert negative.on_batch(31, -100.0, ()) is None
 
 
-HEALTHY = {1: 0.0089, 2: 0.0064, 3: 0.0051, 5: 0.0038, 10: 0.0023, 20: 0.0009}  # dpt-tiny at a rate of 1e-3: its loss falls
-DIVERGED = {1: 0.0888, 2: 0.0591, 3: 0.0451, 5: 0.0302, 10: 0.0139, 20: 0.0030}  # the same at 1e-2: it goes up, and stays there
-COURSES = {"healthy": HEALTHY, "diverged": DIVERGED}
+COURSES = {"healthy": HEALTHY_UPDATES, "diverged": DIVERGED_UPDATES}
 
 
 @pytest.mark.parametrize("every", [1, 5, 10])
 def test_updates_are_large_where_a_network_never_learns(every: int) -> None:
     size = UpdateSize()
     ask = {
-        name: [size.on_row(s, {"train/update_ratio": r}) for s, r in ratios.items() if s % every == 0] for name, ratios in COURSES.items()
+        name: [size.on_row(s, {"train/update_ratio": r, "train/loss": 1.0}) for s, r in ratios.items() if s % every == 0]
+        for name, ratios in COURSES.items()
     }
     assert not any(ask["healthy"])
     (first, *_) = [found for found in ask["diverged"] if found]
     assert (first.code, first.severity) == ("T02", Severity.WARN)
     assert first.evidence["step"] == max(every, 5)
     assert size.on_row(30, {"val/abs_rel": 0.1}) is None
+    assert size.on_row(30, {"train/update_ratio": 0.03, "train/loss": 0.71}) is not None
+    assert size.on_row(40, {"train/update_ratio": 0.03, "train/loss": 0.69}) is None, "it learns"
 
 
 def test_dead_answers_are_counted_by_the_recipe() -> None:

@@ -126,12 +126,16 @@ LEARNING = [(0.1, 0.1), (0.09, 0.1), (0.09, 0.09)]
 HEALTHY_UPDATES = {1: 0.0089, 2: 0.0064, 3: 0.0051, 5: 0.0038, 10: 0.0023, 20: 0.0009}
 """dpt-tiny at a rate of 1e-3: its loss falls. At 1e-2 it goes up, and stays there."""
 DIVERGED_UPDATES = {1: 0.0888, 2: 0.0591, 3: 0.0451, 5: 0.0302, 10: 0.0139, 20: 0.0030}
+OVERLAY_UPDATES = {60: 0.0100, 80: 0.0114, 90: 0.0146, 110: 0.0177, 130: 0.0101}
+"""`overlay` at 3e-3: its loss has fallen to .3 of the first."""
 FALLING = [10 * math.exp(-step / 30) for step in range(200)]
 TIMES = {"time/step_s": 0.1, "time/forward_s": 0.06, "time/rest_s": 0.041}
 
 
-def updates(ratios: Mapping[int, float]) -> Course:
-    return [(step, {"train/update_ratio": ratio}) for step, ratio in ratios.items()]
+def updates(ratios: Mapping[int, float], *, to: float = 1.0) -> Course:
+    """Rows of a loss that goes from 1 to `to`."""
+    steps = [0, *ratios]
+    return [(n, {"train/update_ratio": ratios.get(n, 0.0), "train/loss": 1 + (to - 1) * n / steps[-1]}) for n in steps]
 
 
 def _row(name: str, code: str, broken: Course, sound: Course) -> Row:
@@ -179,7 +183,8 @@ ROWS = (
         lambda folder: watched(folder, losses=[*FALLING, 50 * FALLING[-1]]),
         lambda folder: watched(folder, losses=FALLING),
     ),
-    _row("a learning rate ten times too high", "T02", updates(DIVERGED_UPDATES), updates(HEALTHY_UPDATES)),
+    _row("a learning rate ten times too high", "T02", updates(DIVERGED_UPDATES, to=1.2), updates(HEALTHY_UPDATES)),
+    _row("updates that are large and teach nothing", "T02", updates(OVERLAY_UPDATES), updates(OVERLAY_UPDATES, to=0.3)),
     _row("answers at the floor", "T03", each([{"train/at_floor": 0.9}]), each([{"train/at_floor": 0.4}])),
     _row("a data set is forgotten after the switch", "T04", validated([(0.1, 0.19), (0.15, 0.1)]), validated([(0.1, 0.19), (0.1, 0.1)])),
     _row("data sets in units of their own", "T05", validated(LEARNING, (1.0, 2.0)), validated(LEARNING, (1.0, 1.2))),

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from stadia.diagnostics.finding import Finding
 
 STOPPED = 1
-COLOURS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
 def check(
@@ -162,13 +161,8 @@ def _open(config: OneDataConfig) -> tuple[list[Recording], dict[str, list[Frames
 
 def _print(console: Console, findings: Sequence[Finding], recordings: Sequence[Recording], looked_at: str, out: Path | None) -> None:
     """Findings family by family, the numbers and tables under each, notes in one line each, and a verdict."""
-    from rich.markup import escape
-    from rich.padding import Padding
-    from rich.table import Table
-
-    from stadia.diagnostics.catalogue import CATALOGUE
+    from stadia.cli.findings import print_finding
     from stadia.diagnostics.catalogue.entry import FAMILIES
-    from stadia.report.evidence import arrange
 
     family, line = "", ""  # no empty line before the first
     for finding in findings:
@@ -176,26 +170,7 @@ def _print(console: Console, findings: Sequence[Finding], recordings: Sequence[R
             family = FAMILIES[finding.code[0]]
             console.print(f"{line}[bold]{family}[/bold]")
             line = "\n"
-        where = f" ({', '.join(finding.where[:3])}{' ...' if len(finding.where) > 3 else ''})" if finding.where else ""
-        style = COLOURS[finding.severity]
-        if finding.code.startswith("N"):
-            console.print(f"  [{style}]{escape(finding.measured + where)}[/{style}]")
-            continue
-        console.print(f"[{style}]{finding.severity} {finding.code} {CATALOGUE[finding.code].title}[/{style}]{escape(where)}")
-        grid = Table.grid(padding=(0, 2))
-        for name in ("measured", "expected", "cause", "cure"):
-            grid.add_row("", f"[dim]{name}[/dim]", escape(getattr(finding, name)))
-        evidence = arrange(finding.to_dict()["evidence"])
-        for name, text in evidence.numbers:
-            grid.add_row("", f"[dim]{escape(name)}[/dim]", escape(text))
-        console.print(grid)
-        if out is not None and evidence.picture:
-            console.print(f"  [dim]picture[/dim]  {escape(str(out / evidence.picture))}", soft_wrap=True)
-        for table in evidence.tables:
-            drawn = Table(*map(escape, table.head), box=None, padding=(0, 3, 0, 0), header_style="dim", show_header=bool(table.head))
-            for row in table.rows:
-                drawn.add_row(*map(escape, row))
-            console.print(Padding(drawn, (0, 0, 0, 4)))
+        print_finding(console, finding, out)
     if out is None and any(finding.picture for finding in findings):
         console.print("\n[dim]--out FOLDER writes a picture of what can be seen[/dim]")
     counts = {name: sum(finding.severity == name for finding in findings) for name in ("stop", "warn")}

@@ -20,6 +20,7 @@ from stadia.cli.camera_height import camera_height
 from stadia.cli.check import check
 from stadia.cli.data import app as data
 from stadia.cli.demo import demo
+from stadia.cli.diagnose import diagnose
 from stadia.cli.evaluate import evaluate
 from stadia.cli.explain import explain
 from stadia.cli.export import export
@@ -56,6 +57,7 @@ app.command()(export)
 app.add_typer(data, name="data")
 app.command()(check)
 app.command()(explain)
+app.command()(diagnose)
 app.command()(report)
 app.command()(journal)
 app.command()(compare)

@@ -44,3 +44,23 @@ FAMILIES: dict[str, str] = {
     "N": "not checked",
 }
 """Families by the first letter of a code, in the order in which to look: what comes later is often a symptom of what comes earlier."""
+
+FEEDS: dict[str, str] = {
+    "D": "KESMLUBPRHOCT",
+    "K": "ESMLUBPRHOT",
+    "E": "SMLUBPRHT",
+    "S": "MLUBPRHT",
+    "M": "LUBPRHT",
+    "L": "UBPRHT",
+    "U": "BPRHT",
+    "B": "PRHT",
+    "P": "RHT",
+    "R": "HT",
+    "H": "T",
+    "O": "T",
+    "C": "T",
+    "T": "",
+    "N": "",
+}
+"""By a family's letter, the families in which its failures show as symptoms: wrong data show everywhere, and what is wrong with the
+extrinsics of a rig says nothing of cut-outs."""

@@ -26,7 +26,10 @@ Every check looks at samples, so that it takes seconds whatever the size of the 
 `stadia explain CODE` tells one of them in a terminal, with the line of the specifications or the bug that it comes from, and the test that
 proves it by breaking something on purpose.
 
-Look in this order: what comes later is often a symptom of what comes earlier. `benchmarks/preflight.py` measures each threshold
+Look in this order: what comes later is often a symptom of what comes earlier. `stadia diagnose RUN` puts what was found of a run into
+it: what to mend first, what may only follow from it, what has another cause and what nobody could check; `--json` for scripts, and the
+exit status is 1 where something says stop. `python benchmarks/mutation_table.py` breaks one thing after the other on purpose, and prints
+which finding named it. `benchmarks/preflight.py` measures each threshold
 again: on clean data, and on data that was broken in the way that the finding is about.
 """
 

@@ -1,0 +1,60 @@
+"""How a finding looks in a terminal. Imports neither torch nor rich before it is drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from stadia.diagnostics.finding import Finding
+
+COLOURS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
+
+
+def print_finding(console: Console, finding: Finding, folder: Path | None) -> None:
+    """What was measured and expected, cause and cure, and the evidence; of what was not checked a line.
+
+    folder: where the evidence's picture lies; None says nothing of it.
+    """
+    from rich.markup import escape
+    from rich.padding import Padding
+    from rich.table import Table
+
+    from stadia.report.evidence import arrange
+
+    if finding.code.startswith("N"):
+        console.print(f"  [{COLOURS['note']}]{escape(finding.measured + where_of(finding))}[/{COLOURS['note']}]")
+        return
+    console.print(headline(finding))
+    grid = Table.grid(padding=(0, 2))
+    for name in ("measured", "expected", "cause", "cure"):
+        grid.add_row("", f"[dim]{name}[/dim]", escape(getattr(finding, name)))
+    evidence = arrange(finding.to_dict()["evidence"])
+    for name, text in evidence.numbers:
+        grid.add_row("", f"[dim]{escape(name)}[/dim]", escape(text))
+    console.print(grid)
+    if folder is not None and evidence.picture:
+        console.print(f"  [dim]picture[/dim]  {escape(str(folder / evidence.picture))}", soft_wrap=True)
+    for table in evidence.tables:
+        drawn = Table(*map(escape, table.head), box=None, padding=(0, 3, 0, 0), header_style="dim", show_header=bool(table.head))
+        for row in table.rows:
+            drawn.add_row(*map(escape, row))
+        console.print(Padding(drawn, (0, 0, 0, 4)))
+
+
+def headline(finding: Finding) -> str:
+    """Severity, code, title and where it holds, in rich's markup."""
+    from rich.markup import escape
+
+    from stadia.diagnostics.catalogue import CATALOGUE
+
+    style = COLOURS[finding.severity]
+    title = CATALOGUE[finding.code].title if finding.code in CATALOGUE else "of another version's catalogue"
+    return f"[{style}]{finding.severity} {finding.code} {title}[/{style}]{escape(where_of(finding))}"
+
+
+def where_of(finding: Finding) -> str:
+    """Up to three recordings or files, in brackets."""
+    return f" ({', '.join(finding.where[:3])}{' ...' if len(finding.where) > 3 else ''})" if finding.where else ""
