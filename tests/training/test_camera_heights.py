@@ -208,6 +208,17 @@ def test_v16_a_merged_group_fails_and_names_its_recordings(low, high):
     assert heights.known(torch.tensor([0, 7])).isnan().tolist() == [True, False], "the other group goes on"
 
 
+def test_a_height_that_stays_is_not_forgotten_where_recordings_disagree():
+    """It teaches on; no metres are claimed of it, since depth then says no one height of the group."""
+    heights = CameraHeights(CameraHeightsConfig(known_m={0: 1.4}, last_epoch=-1, first_epoch=0))
+    epoch_of(heights, 1.2, recording="low")
+    epoch_of(heights, 1.65, recording="high")
+    found = heights.begin(1)[0]
+    assert found.apart
+    assert np.isnan(found.road_m)
+    assert heights.known(torch.tensor([0])).item() == pytest.approx(1.4)
+
+
 def test_recordings_that_differ_a_little_are_one_mount():
     """Twelve from 1.4 to 1.9 m without a gap, and one of few frames far away."""
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0))

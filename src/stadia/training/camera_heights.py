@@ -71,7 +71,8 @@ class Estimate:
     road_m: the camera's height over the road in the frames' own depth, their median; NaN where no frame has a road.
     roads_apart: by what factor two ways to that height part, as a logarithm without sign, in the median; NaN where no frame says it.
     refused: why it is not used; empty where it is.
-    apart: why the group's cameras cannot have one height; empty where they can. What was known of its height is forgotten then.
+    apart: why the group's cameras cannot have one height; empty where they can. What was learnt of its height is forgotten then; one that
+        no epoch changes any more (`last_epoch`) stays.
     """
 
     camera_m: float
@@ -283,10 +284,10 @@ class CameraHeights:
 
     def _after(self, height: Height, found: Estimate, epoch: int) -> Height:
         config = self.config
-        if found.apart:
-            return Height()
-        height = replace(height, horizon_m=height.horizon_m if math.isnan(found.horizon_m) else found.horizon_m)
         last = math.inf if config.last_epoch is None else config.last_epoch
+        if found.apart:
+            return Height() if epoch <= last else height
+        height = replace(height, horizon_m=height.horizon_m if math.isnan(found.horizon_m) else found.horizon_m)
         if found.refused or not config.first_epoch <= epoch <= last:
             return height
         jumps = height.epochs > 0 and abs(math.log(found.camera_m / height.metres)) > math.log(config.most_change)
