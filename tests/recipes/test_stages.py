@@ -172,9 +172,13 @@ def test_batches_found_by_the_memory_are_settled_and_kept(small: SelfsupConfig, 
     settled, data = prepare(Selfsup, config, console)
     samples = len(data.train.samples)
     assert [stage.batch_size for stage in settled.training.stages] == [min(8, samples), 2]
-    assert tried == [(32, min(8, samples))], "the last one has what training.batch_size says"
+    assert tried == [(64, 2), (32, min(8, samples))], "the last one has what training.batch_size says, if that fits"
     assert f"stage 1: 96x32 in batches of {min(8, samples)}, which hold 0.51 GB" in console.file.getvalue()
     assert as_settled(config, settled.model_dump(mode="json")).training == settled.training
+
+    monkeypatch.setattr(module, "_room", lambda device: 513_000_000)
+    settled, _ = prepare(Selfsup, config, Console(quiet=True))
+    assert settled.training.batch_size == 1, "found before the training comes to its last stage"
 
     limited = config.model_copy(update={"training": config.training.model_copy(update={"memory_limit_gb": 0.5130})})
     settled, _ = prepare(Selfsup, limited, Console(quiet=True))

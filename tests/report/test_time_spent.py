@@ -30,7 +30,18 @@ def test_the_bar_is_as_long_as_the_whole() -> None:
     first = spent.phases[0]
     assert (first.share, first.seconds, first.step, first.of_peak) == ("50.0%", "1 min 40 s", "330 ms", "50%")
     assert spent.about.startswith("300 steps in 3 min 20 s, without what came before and after them; the phases make 100.0% of it.")
-    assert "1e+04 GFLOP/s here, of which a step reaches 40%" in spent.about
+    assert "1e+04 GFLOP/s here when the training ended, of which a step reaches 40%" in spent.about
+    on_cpu = time_spent(TIME | {"device": "cpu", "threads": 2})
+    assert on_cpu is not None
+    assert "GFLOP/s here on 2 threads when" in on_cpu.about
+
+
+def test_every_phase_has_a_colour_of_its_own_and_no_column_is_empty() -> None:
+    spent = time_spent({"wall_s": 12.0, "phases_s": {f"phase {n}": 1.0 for n in range(12)}})
+    assert spent is not None
+    assert [phase.colour for phase in spent.phases] == list(range(figures.COLOURS))
+    assert (spent.phases[-1].name, spent.phases[-1].share) == ("the rest", "41.7%")
+    assert not spent.has_peak
 
 
 @pytest.mark.parametrize("found", [None, [], {}, {"phases_s": {"a": "b"}}, {"phases_s": {"a": 0.0}}, {"phases_s": 3}])

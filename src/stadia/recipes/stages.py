@@ -122,9 +122,9 @@ def _settled(config: RecipeConfig, sizes: list[int | Literal["auto"]]) -> Recipe
 
 def _with_batch_sizes(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> RecipeConfig:
     """The last stage first: the others are as large in pixels."""
-    training, sizes = config.training, [stage.batch_size for stage in config.training.stages]
+    sizes = [stage.batch_size for stage in config.training.stages]
     if sizes[-1] == "auto":
-        sizes[-1] = training.batch_size if training.memory_limit_gb is None else _found(recipe, config, len(sizes) - 1, console)
+        sizes[-1] = _found(recipe, config, len(sizes) - 1, console)
         config = _settled(config, sizes)
     for number, size in enumerate(sizes):
         if size == "auto":

@@ -11,6 +11,9 @@ from stadia.report import figures, wording
 LEAST = 0.005
 """Of the whole: smaller phases are one."""
 
+MOST = figures.COLOURS - 1
+"""Phases with a colour of their own; the others are small, too."""
+
 SMALL = "the rest"
 
 
@@ -32,10 +35,11 @@ class Phase:
 
 @dataclass(frozen=True)
 class TimeSpent:
-    """phases: the longest first.  about: what it is of, and whether the parts make the whole."""
+    """phases: the longest first.  about: what it is of, and whether the parts make the whole.  has_peak: whether the peak is known."""
 
     phases: list[Phase]
     about: str
+    has_peak: bool
 
 
 def time_spent(found: Any) -> TimeSpent | None:
@@ -45,15 +49,16 @@ def time_spent(found: Any) -> TimeSpent | None:
     steps, of_peak = _numbers(found.get("step_s")), _numbers(found.get("of_peak"))
     small = sum(value for value in seconds.values() if value < LEAST * total)
     longest = sorted(((value, name) for name, value in seconds.items() if value >= LEAST * total), reverse=True)
-    longest += [(small, SMALL)] if small else []
+    small += sum(value for value, _ in longest[MOST:])
+    longest = longest[:MOST] + ([(small, SMALL)] if small else [])
     phases, left = [], 0.0
     for colour, (value, name) in enumerate(longest):
         width = value / total * figures.WIDTH
         step = f"{1e3 * steps[name]:.3g} ms" if steps.get(name) else ""
         reached = f"{of_peak[name]:.0%}" if name in of_peak else ""
-        phases.append(Phase(name, colour % figures.COLOURS, left, width, f"{value / total:.1%}", wording.duration(value), step, reached))
+        phases.append(Phase(name, colour, left, width, f"{value / total:.1%}", wording.duration(value), step, reached))
         left += width
-    return TimeSpent(phases, _about(found, total))
+    return TimeSpent(phases, _about(found, total), any(phase.of_peak for phase in phases))
 
 
 def _about(found: dict[str, Any], total: float) -> str:
@@ -65,7 +70,12 @@ def _about(found: dict[str, Any], total: float) -> str:
         return said + "."
     step = _numbers(found.get("of_peak")).get("step")
     reached = f", of which a step reaches {step:.0%}" if step is not None else ""
-    return f"{said}. Products of large matrices make {peak / 1e9:.3g} GFLOP/s here{reached}: convolutions and products are counted."
+    threads = known.get("threads", 0) if found.get("device") == "cpu" else 0
+    on = f" on {threads:.0f} thread{'s' * (threads != 1)}" if threads else ""
+    return (
+        f"{said}. Products of large matrices made {peak / 1e9:.3g} GFLOP/s here{on} when the training ended{reached}: convolutions and "
+        "products are counted. It varies with what else the machine does."
+    )
 
 
 def _numbers(value: Any) -> dict[str, float]:

@@ -153,6 +153,7 @@ class PhaseClock(StepCallback):
     def facts(self) -> dict[str, Any]:
         """For run.json: of this go, from its start or from where it was resumed.
 
+        threads: of torch on the processor.
         wall_s: by the processor's clock.  phases_s: by phase, which add up to it.  step_s: medians of a step without its warm-up.
         flops: of a batch by phase.  flops_per_s, of_peak: by phase, of the median batch; of the last stage.
         """
@@ -160,6 +161,7 @@ class PhaseClock(StepCallback):
         wall_s, step_s = time.perf_counter() - self.started_s, self.watch.medians()
         found: dict[str, Any] = {
             "device": self.watch.device.type,
+            "threads": torch.get_num_threads(),
             "steps": self.steps,
             "wall_s": wall_s,
             "phases_s": dict(self.watch.totals),
@@ -199,6 +201,12 @@ class Mark(pl.Callback):
         self.clock.mark(self.phase)
 
 
+def on(facts: dict[str, Any]) -> str:
+    """`here on 2 threads`, `here on cuda`."""
+    threads = facts["threads"]
+    return f"here on {threads} thread{'s' * (threads != 1)}" if facts["device"] == "cpu" else f"here on {facts['device']}"
+
+
 def in_words(facts: dict[str, Any]) -> str:
     """`time: forward 31 %, backward 40 %, ... of 63 s`, the largest first, down to a hundredth."""
     wall_s = facts["wall_s"]
@@ -206,5 +214,7 @@ def in_words(facts: dict[str, Any]) -> str:
     said = f"time: {', '.join(f'{name} {share:.0%}' for share, name in parts if share >= 0.01)} of {wall_s:.1f} s"
     of_peak = facts.get("of_peak", {}).get("step")
     return said + (
-        f"; a step reaches {of_peak:.0%} of the machine's peak of {facts['peak_flops_per_s'] / 1e9:.3g} GFLOP/s" if of_peak else ""
+        f"; a step reaches {of_peak:.0%} of what large matrix products make {on(facts)}, {facts['peak_flops_per_s'] / 1e9:.3g} GFLOP/s"
+        if of_peak
+        else ""
     )
