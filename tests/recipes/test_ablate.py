@@ -251,6 +251,8 @@ def test_runs_that_were_trained_on_other_budgets_are_not_judged(ablate, tmp_path
         (["--change", "long: training.max_steps=200"], "training.max_steps: 100 -> 200, 800 samples against 400"),
         (["--change", "wide: training.batch_size=8"], "training.batch_size: 4 -> 8, 800 samples against 400"),
         (["--change", "epochs: training.max_steps=null training.max_epochs=2"], "training.max_epochs"),
+        (["training.max_minutes=5"], "training.max_minutes=5.0, and 5.0 of the base, with `budget: samples`"),
+        (["--change", "longer: training.max_minutes=5"], "training.max_minutes=5.0, and None of the base"),
         (["--change", "none: optimiser.lr=1e-4"], "which is what the base has"),
         (["--change", "fast: optimiser.lr=1"], "'fast' again"),
         (["--change", "seeded: seed=3"], "the study itself says that one"),
@@ -270,6 +272,14 @@ def test_what_is_refused_before_anything_is_trained(ablate, words, told):
     code, _, err = ablate(trainings, *words)
     assert (code, trainings.seen) == (2, [])
     assert told in err
+
+
+def test_equal_minutes_are_a_budget_of_seconds(ablate, tmp_path):
+    study = (tmp_path / "study.yaml").read_text() + "  large: training.batch_size=8\nbudget: seconds\n"
+    (tmp_path / "timed.yaml").write_text(study)
+    assert ablate(Trainings(noise), "training.max_minutes=5", "--dry-run", file="timed.yaml")[0] == 0
+    code, _, err = ablate(Trainings(noise), "--change", "long: training.max_minutes=9", "--dry-run", file="timed.yaml")
+    assert (code, "the same of all runs with `budget: seconds`" in err) == (2, True)
 
 
 def test_an_equal_budget_by_other_keys_is_one(ablate):

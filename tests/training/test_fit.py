@@ -345,3 +345,24 @@ def test_pictures_of_a_validation_are_in_a_folder_of_their_name(tmp_path: Path, 
     assert picture[0, 0].tolist() == [0, 0, 255]
     without, _ = small_recipe.train(tmp_path / "none", max_steps=2, pictures_every=0, validate_every=2)
     assert not without.pictures.exists() or not list(without.pictures.iterdir())
+
+
+def test_a_training_ends_when_its_time_is_over(tmp_path: Path) -> None:
+    """In the middle of an epoch: the last step is validated and kept, and a run that has ended so trains no more."""
+    told = Console(file=io.StringIO(), width=300)
+    run, fitted = small_recipe.train(tmp_path, pause_s=0.02, max_steps=500, max_minutes=0.3 / 60, checkpoint_every=100, console=told)
+    last = fitted.steps
+    assert 2 <= last <= 15, "of 0.02 s and more"
+    assert f"training.max_minutes=0.005 are over: step {last} of 500 was the last" in told.file.getvalue()  # type: ignore[attr-defined]
+    assert (run.facts["status"], run.facts["ended_by_time_at"], run.facts["time"]["steps"]) == ("finished", last, last)
+    assert [row["step"] for row in rows(run) if row["val/error"]][-1] == str(last)
+    assert Checkpoint.open(run.checkpoints / "last.safetensors").header.step == last
+    _, again = small_recipe.train(tmp_path, resume=run.folder, max_steps=500, max_minutes=0.3 / 60, checkpoint_every=100)
+    assert again.steps == last
+
+
+def test_time_that_is_not_over_changes_nothing(tmp_path: Path) -> None:
+    (timed, fitted), (plain, _) = (small_recipe.train(tmp_path / name, max_minutes=m) for name, m in (("a", 60.0), ("b", None)))
+    assert fitted.steps == 20
+    assert "ended_by_time_at" not in timed.facts
+    assert [row["train/loss"] for row in rows(timed)] == [row["train/loss"] for row in rows(plain)]

@@ -32,7 +32,7 @@ from stadia.training.quantities import QuantityGradients
 from stadia.training.run import Run
 from stadia.training.sheet import compose
 from stadia.training.step_callback import StepCallback as StepCallback
-from stadia.training.stopping import StopRequest
+from stadia.training.stopping import StopRequest, TimeLimit
 from stadia.training.stream import Plan, shard
 from stadia.training.task import Task
 from stadia.training.update_ratio import UpdateRatio
@@ -53,10 +53,12 @@ class Sharding(pl.Callback):
 
 
 class Validation(StepCallback):
-    """Decides when to validate: every so many steps, and at the last. The first of ours, since others ask whether it is due.
+    """Decides when to validate: every so many steps, and at the last. Before the others, since they ask whether it is due.
 
     By default once an epoch; where data sets train one after another whenever one of them has been gone through, so that what it was
     worth before the next one trains is known, and in stages after each epoch of each and at its end.
+
+    limit: a callback too, before this one, which says whether the time is over.
 
     Validation leaves the random numbers alone, so that how often one validates changes nothing in the training.
     """
@@ -64,7 +66,7 @@ class Validation(StepCallback):
     def __init__(self, plan: Plan, config: TrainingConfig, present: bool) -> None:
         self.every = config.validate_every or max(round(plan.steps_per_epoch), 1)
         self.by_passes = config.validate_every is None and plan.by_passes
-        self.plan, self.present = plan, present
+        self.plan, self.present, self.limit = plan, present, TimeLimit(config.max_minutes)
         self.generators: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
@@ -72,7 +74,11 @@ class Validation(StepCallback):
 
     def due(self, step: int) -> bool:
         its_turn = self.plan.ends_a_pass(step) if self.by_passes else step % self.every == 0
-        return self.present and (its_turn or step == self.plan.total_steps)
+        return self.present and (its_turn or self.ends(step))
+
+    def ends(self, step: int) -> bool:
+        """Whether the training ends with it, since it has had all its steps, or its time."""
+        return step == self.plan.total_steps or self.limit.over
 
     def on_batch(self, trainer: pl.Trainer, task: Task) -> None:
         if self.by_passes:
@@ -82,7 +88,7 @@ class Validation(StepCallback):
         due = self.due(step)
         if due:
             self.generators = rng.capture()
-        if step == self.plan.total_steps or (due and self.by_passes):
+        if self.ends(step) or (due and self.by_passes):
             trainer.val_check_batch = 1
 
     def on_validation_end(self, trainer: pl.Trainer, task: Task) -> None:
@@ -237,7 +243,7 @@ class Checkpoints(StepCallback):
         if self.validation.due(step):
             return  # and goes on in on_validation_end
         wanted = self._stop_wanted(trainer)
-        if wanted or step % self.every == 0 or step == self.plan.total_steps:
+        if wanted or step % self.every == 0 or self.validation.ends(step):
             self.save_last(trainer)
         if wanted:
             raise StopRequest

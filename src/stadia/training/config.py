@@ -78,6 +78,8 @@ class TrainingConfig(StrictModel):
     """How long, how large, where, and what is kept. A step is one update of the weights: `accumulate` batches.
 
     max_epochs, max_steps: the training ends with the first of the two that is reached. max_steps alone sets no limit of epochs.
+    max_minutes: the training also ends with the first step at whose end all steps have taken so long, validations and checkpoints' scores
+        left out; it is validated, scored and finished then. The schedule is that of max_steps, and has not come to its end.
     batch_size: samples of one forward and backward on one device.
     clip_norm: the gradient's largest norm; null = any.
     precision: "bf16" runs the networks in bfloat16; what a recipe keeps in float32 stays so.
@@ -92,13 +94,14 @@ class TrainingConfig(StrictModel):
     stage_lr: by what the learning rate of a stage differs, whose batches are k times as large as the last one's: "root" (k ** .5, for
         adam), "linear" (k, for sgd), "constant" (1).
     memory_limit_gb: that a stage whose batch_size is "auto" may hold, in units of 10^9 bytes: its batches are the largest that do. null
-        takes batches of as many pixels as the last stage's, less where the device has no room for them.
+        takes batches of as many pixels as `batch_size` of the last stage's, less where the device has no room for them.
     loggers: rows of LOGGERS; each gets every scalar, picture and histogram.
     devices, accelerator, strategy: as Lightning takes them ("auto", 2, "gpu", "ddp").
     """
 
     max_epochs: int | None = Field(default=20, ge=1)
     max_steps: int | None = Field(default=None, ge=1)
+    max_minutes: float | None = Field(default=None, gt=0)
     batch_size: int = Field(default=8, ge=1)
     accumulate: int = Field(default=1, ge=1)
     clip_norm: float | None = Field(default=None, gt=0)

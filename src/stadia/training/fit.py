@@ -34,6 +34,7 @@ from stadia.training.task import Task
 FEW_STEPS = 300
 _FEW = "note: {} steps are few, a network takes thousands; more training.max_steps (or training.max_epochs) train longer"
 _WARM = "note: {} of {} steps are warm-up, in which the learning rate rises to its value; schedule.warmup_steps={} makes them fewer"
+_TIME_OVER = "training.max_minutes={:g} are over: step {} of {} was the last, and the learning rate has not come to its schedule's end"
 LONGEST_WARMUP, USUAL_WARMUP = 0.25, 0.05
 """Of a run's steps: above the first it is told, with the second as the cure."""
 _PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
@@ -99,6 +100,7 @@ def fit(
                 validation = Validation(plan, config, present=val_batches is not None)
                 trainer.callbacks += [
                     clock,
+                    validation.limit,
                     signals,
                     Sharding(train_loader, val_loader),
                     *extra_callbacks,
@@ -118,16 +120,16 @@ def fit(
                     run.note(weights=_weights(task), **staged)
                 for line in _at_the_start(task, trainer, config, run, step):
                     console.print(line, soft_wrap=True, highlight=False, markup=False)
-                if step < plan.total_steps:
+                if step < run.facts.get("ended_by_time_at", plan.total_steps):
                     trainer.fit(task, stream, val_batches, ckpt_path=str(checkpoint.path) if checkpoint else None)
-                    if clock.found:
-                        console.print(in_words(clock.found), soft_wrap=True, highlight=False, markup=False)
+                    for line in _at_the_end(run, plan, config, clock, trainer.global_step):
+                        console.print(line, soft_wrap=True, highlight=False, markup=False)
                 elif checkpoint is not None:  # it had finished
                     load_weights(checkpoint, task, recipe=task.recipe)
             if run.writes:
                 finish()
     best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
-    return Fitted(plan.total_steps, time.perf_counter() - started, best if best.exists() else last)
+    return Fitted(run.facts.get("ended_by_time_at", plan.total_steps), time.perf_counter() - started, best if best.exists() else last)
 
 
 def _weights(task: Task) -> dict[str, str]:
@@ -220,6 +222,14 @@ def _at_the_start(task: Task, trainer: pl.Trainer, config: TrainingConfig, run: 
         yield _FEW.format(steps)
     if step == 0 and warmup > LONGEST_WARMUP * steps:
         yield _WARM.format(min(warmup, steps), steps, round(USUAL_WARMUP * steps))
+
+
+def _at_the_end(run: Run, plan: Plan, config: TrainingConfig, clock: PhaseClock, step: int) -> Iterator[str]:
+    """That its time was over before its steps, which run.json keeps; and where the time went."""
+    if step < plan.total_steps:
+        run.note(ended_by_time_at=step)
+        yield _TIME_OVER.format(config.max_minutes, step, plan.total_steps)
+    yield from [in_words(clock.found)] if clock.found else ()
 
 
 def _start_message(task: Task, trainer: pl.Trainer, config: TrainingConfig, run: Run, step: int) -> str:

@@ -124,6 +124,7 @@ def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: d
     if not changes:
         found = f"{', '.join(study.changes[name].set)}, which is what the base has"
         raise ConfigError(f"change '{name}'", found=found, expected="another value", cure="leave the change out, or change the base")
+    _check_time(name, study, base, config)
     if study.budget == "seconds":
         return
     of_budget = [change for change in changes if change.under([f"training.{key}" for key in (*LENGTHS, *FACTORS)])]
@@ -137,4 +138,16 @@ def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: d
             found=f"another budget than the base ({'; '.join(map(str, of_budget))}{sizes})",
             expected="as many samples: steps x batch_size x accumulate x devices",
             cure="set training.max_steps (and max_epochs=null) so that they are equal, or compare at equal time with `budget: seconds`",
+        )
+
+
+def _check_time(name: str, study: StudyConfig, base: dict[str, Any], config: dict[str, Any]) -> None:
+    """Raise ConfigError where time may end the runs of a study whose budget is samples, or later than the base's."""
+    ours, theirs = (one["training"].get("max_minutes") for one in (base, config))
+    if ours != theirs or (study.budget == "samples" and theirs is not None):
+        raise ConfigError(
+            f"change '{name}'",
+            found=f"training.max_minutes={theirs}, and {ours} of the base, with `budget: {study.budget}`",
+            expected="the same of all runs with `budget: seconds`, else null",
+            cure="compare at equal time with `budget: seconds` and training.max_minutes in `base`, or leave it out",
         )
