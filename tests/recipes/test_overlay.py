@@ -21,6 +21,8 @@ from stadia.core.config import resolve
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.files import read_json, write_json
 from stadia.core.types import Claim
+from stadia.data.overlay.sources import composers
+from stadia.data.overlay.written import write_overlays
 from stadia.evaluation.overlay_scores import overlay_scores
 from stadia.evaluation.predictions import Predictions
 from stadia.evaluation.watch import unwatched
@@ -209,6 +211,16 @@ def test_plain_descent_is_told_its_effective_rate(config: OverlayConfig) -> None
     assert float(seen["effective_lr"]) == pytest.approx(0.001 * entering)
     assert entering != pytest.approx(140), "balanced"
     assert "an effective learning rate of 0.14 where optimiser.lr says 0.001" in task.found[0].measured
+
+
+def test_a_written_set_brings_its_backgrounds(trained: Run, config: OverlayConfig, tmp_path: Path) -> None:
+    made = composers(config.data, seed=0)
+    write_overlays({split: made[split] for split in ("train", "val")}, {"train": 2, "val": 3}, tmp_path / "set", workers=1)
+    asked = PredictionAsked(trained.folder, tmp_path / "set", {}, tmp_path / "out")
+    said = list(load_task(trained.folder).predict(asked, unwatched))
+    assert said[0].endswith("depth and mask of 3 pictures")
+    assert "of its split 'val'" in said[-1]
+    assert len(Predictions.open(tmp_path / "out").files) == 3
 
 
 @pytest.fixture

@@ -116,8 +116,10 @@ def _say_plan(study: StudyConfig, runs: list[Planned], metric: str) -> None:
     from stadia.recipes.studies.judgement import yardstick_notes
     from stadia.recipes.studies.plan import changed, samples
 
-    size = samples(runs[0].config)
-    typer.echo(f"{len(runs)} runs of {f'{size:,} samples each' if size else 'as many epochs each'}: base and {len(study.changes)} changes")
+    size, several = samples(runs[0].config), "s" * (len(study.changes) > 1)
+    typer.echo(
+        f"{len(runs)} runs of {f'{size:,} samples each' if size else 'as many epochs each'}: base and {len(study.changes)} change{several}"
+    )
     for run in runs[1 : 1 + len(study.changes)]:
         keys = changed(runs[0].config, run.config)
         typer.echo(f"  {run.change}: {'; '.join(map(str, keys))}")

@@ -44,7 +44,8 @@ def sweep(
         typer.echo(f"importance of {key}: {share:.0%}")
     if any(trial.value is not None for trial in study.trials):
         best = " ".join(f"{key}={value}" for key, value in study.best_params.items())
-        typer.echo(f"The best of {len(study.trials)} trials of one seed is a choice, no proof. To see whether it holds:")
+        tried = f"{len(study.trials)} trial{'s' * (len(study.trials) > 1)}"
+        typer.echo(f"The best of {tried} of one seed is a choice, no proof. To see whether it holds:")
         typer.echo(f'  stadia ablate --recipe {recipe} {" ".join(words)} --metric {metric} --better {direction} --change "best: {best}"')
 
 

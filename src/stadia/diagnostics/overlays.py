@@ -121,8 +121,9 @@ def _of_files(survey: Composed) -> list[Finding]:
     """C03 to C05, C09 and D01."""
     found = []
     if survey.missing:
-        measured = f"{len(survey.missing)} paths are not there: {', '.join(survey.missing[:FIRST])}" + " ..." * (
-            len(survey.missing) > FIRST
+        measured = (
+            f"{len(survey.missing)} path{'s are' if len(survey.missing) > 1 else ' is'} not there: {', '.join(survey.missing[:FIRST])}"
+            + " ..." * (len(survey.missing) > FIRST)
         )
         evidence = {"missing": {"path": list(survey.missing[:FIRST])}}
         found.append(finding("C03", Severity.WARN, measured=measured, expected="every file of the layout", evidence=evidence))

@@ -20,6 +20,7 @@ from stadia.data.overlay.composer import OverlayPictures
 from stadia.data.overlay.label import Label
 from stadia.data.overlay.samples import OverlaySamples
 from stadia.data.overlay.sources import open_overlays
+from stadia.data.overlay.written import is_written
 from stadia.data.pictures import list_pictures, read_rgb
 from stadia.data.resize import resize_picture
 from stadia.evaluation.colours import colour_inverse_depth
@@ -79,6 +80,9 @@ def seen_size(height: int, width: int, trained_height: int, trained_width: int) 
 
 def predict(task: OverlayRecipe, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
     """Write depth and mask of each pair into a new folder, and say so, line by line."""
+    if asked.background is None and is_written(asked.source):
+        yield from _predict_set(task, asked, watch)
+        return
     refuse_idle(asked)
     pairs = find_pairs(asked.source, asked.background)
     folder = OverlayFolder(asked.out, task.claim, Provenance.of(asked.checkpoint), source=str(asked.source))
@@ -95,9 +99,24 @@ def predict(task: OverlayRecipe, asked: PredictionAsked, watch: Watch) -> Iterat
         folder.add(image_file.stem, depth, logits, (image.shape[0], image.shape[1]))
         folder.draw(image_file.stem, {"background": background, "picture": image, **_drawn(depth, logits, image.shape[:2])})
     folder.finish()
-    yield f"{asked.out}: depth and mask of {len(pairs)} picture{'s' * (len(pairs) != 1)}"
-    yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(asked.out.iterdir()))
-    yield f"depth: {folder.record.trust}"
+    yield from _written(asked.out, len(pairs), folder.record.trust)
+
+
+def _predict_set(task: OverlayRecipe, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
+    """As `predict`, of a set that `stadia data overlay` wrote, which has its backgrounds."""
+    refuse_idle(asked, "every")
+    samples, split, _ = _samples_of(task, asked.source)
+    numbers = list(range(0, len(samples), asked.every))
+    predictions = _write(task, samples, numbers, asked.out, Provenance.of(asked.checkpoint), str(asked.source), watch)
+    yield from _written(asked.out, len(numbers), predictions.record.trust)
+    yield f"note: of its split '{split}'; `stadia evaluate` scores it"
+
+
+def _written(out: Path, pictures: int, trust: str) -> Iterator[str]:
+    """What a prediction left."""
+    yield f"{out}: depth and mask of {pictures} picture{'s' * (pictures != 1)}"
+    yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(out.iterdir()))
+    yield f"depth: {trust}"
     yield "note: metres are right through a camera like the training's; another lens makes every distance wrong by one factor"
 
 
@@ -175,10 +194,7 @@ def evaluate(task: OverlayRecipe, asked: EvaluationAsked, run: Path, watch: Watc
     if asked.out is None and not in_run:
         found, expected = "a checkpoint outside a run's folder", "a folder for its predictions"
         raise ConfigError("--out", found=found, expected=expected, cure="pass --out DIR")
-    config = task.config.data.model_copy(update={"path": str(asked.data), "val_samples": 1 << 30, "samples": 1 << 30})
-    overlays = open_overlays(config, seed=task.config.seed, progress=progress)
-    split = next(name for name in ("test", "val", "train") if name in overlays.pictures)
-    samples = overlays.samples(split)
+    samples, split, label = _samples_of(task, asked.data, progress)
     numbers = list(range(0, len(samples), asked.every))
     name = f"{asked.data.resolve().name}-{split}{asked.suffix}"
     folder = asked.out or run / "predictions" / name
@@ -186,12 +202,20 @@ def evaluate(task: OverlayRecipe, asked: EvaluationAsked, run: Path, watch: Watc
         shutil.rmtree(folder, ignore_errors=True)  # of the same pictures, by an earlier evaluation
     provenance = Provenance.of(asked.checkpoint)
     predictions = _write(task, samples, numbers, folder, provenance, str(asked.data), watch)
-    about = {"checkpoint": provenance.checkpoint, "data": str(asked.data.resolve()), "split": split, **_of_label(overlays.label)}
+    about = {"checkpoint": provenance.checkpoint, "data": str(asked.data.resolve()), "split": split, **_of_label(label)}
     score = {**about, **score_folder(task, predictions, samples, numbers, watch)}
     path = (run if in_run else folder) / "scores" / f"{name}.json"
     write_score(path, score)
     shown = {key: value for key, value in score.items() if key not in ("per_image", "metrics", "data")}
     return {**shown, **score["metrics"]}, [folder, path]
+
+
+def _samples_of(task: OverlayRecipe, data: Path, progress: Progress | None = None) -> tuple[OverlaySamples, str, Label]:
+    """All samples of a set's split "test", else "val", else what there is; the split, and the set's label."""
+    config = task.config.data.model_copy(update={"path": str(data), "val_samples": 1 << 30, "samples": 1 << 30})
+    overlays = open_overlays(config, seed=task.config.seed, progress=progress)
+    split = next(name for name in ("test", "val", "train") if name in overlays.pictures)
+    return overlays.samples(split), split, overlays.label
 
 
 def _of_label(label: Label) -> dict[str, str]:

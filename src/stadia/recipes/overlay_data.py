@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -16,6 +17,9 @@ from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.overlays import overlay_findings
 from stadia.recipes.loaders import loaders
 from stadia.recipes.overlay_config import OverlayConfig
+
+PAUSE_S = 30.0
+"""Between two lines that say how far it is, where the output is no terminal."""
 
 OverlayBatch = Batch[OverlayInputs, OverlayTargets]
 OverlayLoader = Loader[PackedOverlay, OverlayBatch]
@@ -48,12 +52,16 @@ def open_overlay_data(config: OverlayConfig, console: Console) -> OverlayData:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
+        told = [time.monotonic()]
 
         def progress(what: str, done: int, total: int | None) -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=total)
                 if not console.is_terminal:
                     console.print(what, markup=False, highlight=False)
+            if not console.is_terminal and (now := time.monotonic()) - told[-1] >= PAUSE_S:
+                told.append(now)
+                console.print(f"{what}: {done} of {total}", markup=False, highlight=False)
             bars.update(tasks[what], completed=done, total=total)
 
         overlays = open_overlays(config.data, seed=config.seed, progress=progress)

@@ -101,7 +101,8 @@ def _facts(run: RunFiles) -> list[str]:
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
         facts.append(f"took {wording.duration(seconds)} to train and validate")
     if run.series:
-        facts.append(f"{wording.number(max(s.steps[-1] for s in run.series))} steps")
+        steps = max(s.steps[-1] for s in run.series)
+        facts.append(f"{wording.number(steps)} step{'s' * (steps != 1)}")
     if isinstance(weights := run.run.get("weights"), dict) and weights:
         facts.append(", ".join(f"{name.replace('_', ' ')} {origin}" for name, origin in weights.items()))
     return facts
