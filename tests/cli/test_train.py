@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stadia.core.config import keys
 from stadia.core.errors import RunError
+from stadia.diagnostics.finding import OnStop
 from stadia.recipes import CONFIGS
 from stadia.training.run import Run
 
@@ -126,12 +127,12 @@ def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
 
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     monkeypatch.setattr("stadia.recipes.train", train)
-    code, out, err = stadia("train", "selfsup", "--data", str(tmp_path), "--out", "x", "--despite-findings", "training.batch_size=3")
+    code, out, err = stadia("train", "selfsup", "--data", str(tmp_path), "--out", "x", "--on-stop", "warn", "training.batch_size=3")
     assert (code, err) == (0, "")
     assert out == f"report: {tmp_path / 'report.html'}\n"
     assert handed["config"].training.batch_size == 3
     assert Path(handed["config"].data.path) == tmp_path
-    assert (handed["out"], handed["resume"], handed["despite_findings"]) == (Path("x"), None, True)
+    assert (handed["out"], handed["resume"], handed["on_stop"]) == (Path("x"), None, OnStop.WARN)
 
 
 def test_paths_are_kept_from_the_root_on_and_a_resumed_run_knows_its_recipe(stadia, monkeypatch, tmp_path):

@@ -9,7 +9,8 @@ from mutations.masks import MUTATIONS, drive, of_masks
 
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.heights import drift_findings
-from stadia.diagnostics.watching.heights import FROM_STEP, ROWS, RULES, FlatDepth, Lasting, Rule, ScaleIgnored
+from stadia.diagnostics.watching.heights import RULES, FlatDepth, ScaleIgnored
+from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, Lasting, Rule
 
 
 def test_masks_as_they_should_be_are_silent(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import torch
 from mutations.courses import DIVERGED_UPDATES, HEALTHY_UPDATES
 from rich.console import Console
 
+from stadia.core.errors import NotFiniteError, RunError
 from stadia.core.types import Batch
-from stadia.diagnostics.finding import Finding, Severity, Stage, read_findings, write_findings
+from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings, write_findings
 from stadia.diagnostics.watch import Watch, found_while_training
 from stadia.diagnostics.watching.data_sets import Forgetting, ScalesApart
 from stadia.diagnostics.watching.dead_answers import DeadAnswers
@@ -159,3 +161,41 @@ def test_the_watch_asks_the_instruments_of_data_sets(tmp_path: Path) -> None:
     for step, residual in enumerate((0.1, 0.2)):
         watch._ask("on_row", step, {"val/a/residual": residual, "val/b/residual": 0.1})
     assert "T04" in said.getvalue()
+
+
+class Broken(SmallTask):
+    """A loss that is not a number from step 4 on."""
+
+    def step(self, batch: Batch) -> SmallReport:
+        report = super().step(batch)
+        factor = math.nan if self.global_step == 3 else 1.0
+        return SmallReport(report.total * factor, {name: term * factor for name, term in report.terms.items()})
+
+
+def test_the_first_loss_that_is_not_finite_is_kept_with_its_term_and_samples(tmp_path: Path) -> None:
+    with pytest.raises(NotFiniteError):
+        watched(tmp_path, Broken(), max_steps=30)
+    (folder,) = (path for path in tmp_path.iterdir() if path.name.endswith("-small"))
+    (found,) = [one for one in read_findings(folder / "findings.jsonl") if one.code == "T08"]
+    assert (found.severity, found.evidence["step"]) == (Severity.STOP, 4)
+    assert "loss of step 4: nan (terms: " in found.measured
+
+
+class Refusing:
+    """An instrument that says stop at step 2."""
+
+    def on_batch(self, step: int, loss: float, samples: tuple[str, ...]) -> Finding | None:
+        return Finding("X01", Severity.STOP, Stage.TRAINING, "left is right", "two cameras", "c", "swap them") if step == 2 else None
+
+
+@pytest.mark.parametrize("on_stop", OnStop)
+def test_what_says_stop_while_it_trains_halts_or_warns(tmp_path: Path, on_stop: OnStop) -> None:
+    run = Run.create(tmp_path, "small", {}, recipe="small", seed=0)
+    watch = Watch(run, Console(file=(said := io.StringIO()), width=500), on_stop)
+    watch.instruments = (Refusing(),)  # type: ignore[assignment]
+    told = pytest.raises(RunError, match=r"X01, while training: found left is right.*--on-stop warn")
+    with told if on_stop is OnStop.HALT else nullcontext():
+        for step in range(4):
+            watch._ask("on_batch", step, 1.0, ())
+    assert said.getvalue().count("stop: X01") == 1
+    assert [one.code for one in read_findings(run.folder / "findings.jsonl")] == ["X01"]

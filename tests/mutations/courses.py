@@ -18,7 +18,7 @@ from stadia.core.types import Prediction
 from stadia.diagnostics.finding import Finding, Stage, read_findings
 from stadia.diagnostics.heights import drift_findings
 from stadia.diagnostics.watch import Watch
-from stadia.diagnostics.watching.heights import FROM_STEP
+from stadia.diagnostics.watching.lasting import FROM_STEP
 from stadia.losses.overlay import OverlayLoss
 from stadia.losses.overlay_config import OverlayLossConfig
 from stadia.models.depth_net import bounded_log_uncertainty
@@ -46,8 +46,8 @@ def each(rows: Iterable[Mapping[str, float]], first: int = 1, every: int = 1) ->
 
 
 def lasting(name: str, value: float, rows: int = 40) -> Course:
-    """The same for so many rows, after the start."""
-    return each([{name: value}] * rows, first=FROM_STEP)
+    """Nearly the same for so many rows, after the start."""
+    return each([{name: value * (1 + number / 1e4)} for number in range(rows)], first=FROM_STEP)
 
 
 # ---------------------------------------------------------------------------------------------------------- uncertainty
@@ -146,6 +146,26 @@ def _lasting(name: str, code: str, key: str, bad: float, good: float) -> Row:
     return _row(name, code, lasting(f"train/{key}", bad), lasting(f"train/{key}", good))
 
 
+AT_WORK = [{"train/loss": 0.3 - n / 1000, "train/lr": 1e-3, "train/gradient_norm": 0.2} for n in range(30)]
+
+
+def gradients(by_depth: float, by_motion: float) -> Course:
+    row = {"gradient/inverse_depth/0": by_depth, "gradient/translation": by_motion / 17, "gradient/rotation": by_motion}
+    return each([row] * 40, first=FROM_STEP)
+
+
+def terms(smoothness: float, photometric: float) -> Course:
+    return each([{"train/term/smoothness": smoothness, "train/term/photometric": photometric}] * 40, first=FROM_STEP)
+
+
+def residuals(warped: float) -> Course:
+    return each({"val/residual": warped + n / 1e4, "val/residual_unwarped": 0.2} for n in range(3))
+
+
+def moving(slope: float, correlation: float) -> Course:
+    return each({"val/motion_slope/tz": slope + n / 1e3, "val/motion_correlation/tz": correlation} for n in range(3))
+
+
 RISING = [1.65 * 1.02**epoch for epoch in range(6)]
 
 ROWS = (
@@ -185,6 +205,22 @@ ROWS = (
     ),
     _row("a learning rate ten times too high", "T02", updates(DIVERGED_UPDATES, to=1.2), updates(HEALTHY_UPDATES)),
     _row("updates that are large and teach nothing", "T02", updates(OVERLAY_UPDATES), updates(OVERLAY_UPDATES, to=0.3)),
+    _row("a schedule that has ended", "T09", each([AT_WORK[n] | {"train/lr": 0.0} for n in range(5)]), each(AT_WORK)),
+    _row("a loss of detached answers", "T10", each([AT_WORK[n] | {"train/gradient_norm": 0.0} for n in range(5)]), each(AT_WORK)),
+    _row("one batch time and again", "T11", each([AT_WORK[0]] * 30), each(AT_WORK)),
+    _row("an IoU summed over batches", "T12", each([{"val/mask_iou": 1.4}]), each([{"val/mask_iou": 1.0}])),
+    _row("a share within less that is larger", "T12", each([{"val/d1": 0.9, "val/d2": 0.8}]), each([{"val/d1": 0.8, "val/d2": 0.9}])),
+    _row("an error below nothing", "T12", each([{"val/abs_rel": -0.1}]), each([{"val/abs_rel": 0.1}])),
+    _lasting("K by the picture's size, used on pixels", "S20", "warped_over_unwarped", 1.0, 0.9),
+    _row("unseen pictures are not explained", "S21", residuals(0.195), residuals(0.1)),
+    _row("a factor of 1e-4 on the pose", "L20", gradients(1.6, 4e-4), gradients(1.6, 4.0)),
+    _row("depth is detached", "L20", gradients(0.0, 4.0), gradients(0.3, 4.0)),
+    _lasting("a gain that makes pictures constant", "B20", "gain/+1", 0.016, 0.75),
+    _lasting("an offset of half the range", "B20", "offset/stereo", 0.5, 0.16),
+    _lasting("a mask of one channel for all", "B21", "saturated", 0.4, 0.2),
+    _lasting("a source that is its target", "U04", "loss", -7.0, -1.7),
+    _row("poses in the other direction", "P20", moving(-0.9, -0.8), moving(1.0, 0.5)),
+    _row("a sum for a mean in the smoothness", "R20", terms(162.0, 0.2), terms(0.0004, 0.2)),
     _row("answers at the floor", "T03", each([{"train/at_floor": 0.9}]), each([{"train/at_floor": 0.4}])),
     _row("a data set is forgotten after the switch", "T04", validated([(0.1, 0.19), (0.15, 0.1)]), validated([(0.1, 0.19), (0.1, 0.1)])),
     _row("data sets in units of their own", "T05", validated(LEARNING, (1.0, 2.0)), validated(LEARNING, (1.0, 1.2))),

@@ -77,6 +77,7 @@ ELSEWHERE = {
     "K07": "diagnostics/test_forms_of_the_rig.py",
     "N01": "diagnostics/test_engine.py",
     "N02": "diagnostics/test_engine.py",
+    "T08": "diagnostics/test_watch.py",
     "O04": "diagnostics/test_object_findings.py",
 }
 """Codes that need a training, a published layout or a second data set: the test that breaks something and asks for them."""

@@ -18,7 +18,7 @@ from stadia import recipes
 from stadia.core.config import resolve
 from stadia.core.errors import ConfigError
 from stadia.core.types import Claim, Meta
-from stadia.diagnostics.finding import read_findings
+from stadia.diagnostics.finding import OnStop, read_findings
 from stadia.recipes.depth import DepthRecipe
 from stadia.recipes.metric import Metric
 from stadia.recipes.metric_config import MetricConfig
@@ -255,7 +255,7 @@ def quick(metric, monkeypatch) -> MetricConfig:
 def test_a_run_keeps_its_heights_and_claims_by_them_and_goes_on_where_it_crashed(quick, tmp_path, monkeypatch):
     """Three steps an epoch: the checkpoint of step 4 lies in the middle of one. In so few steps depth follows no height."""
     monkeypatch.setattr("stadia.recipes.metric.MOST_OFF", math.inf)
-    undisturbed = recipes.train(quick, out=tmp_path / "undisturbed", despite_findings=True)
+    undisturbed = recipes.train(quick, out=tmp_path / "undisturbed", on_stop=OnStop.WARN)
     facts = json.loads((undisturbed.folder / "run.json").read_text())
     last = undisturbed.folder / "checkpoints" / "last.safetensors"
     kept = Checkpoint.open(last).state()["camera_heights"]
@@ -273,10 +273,10 @@ def test_a_run_keeps_its_heights_and_claims_by_them_and_goes_on_where_it_crashed
     with monkeypatch.context() as once:
         once.setattr(Metric, "step", lambda self, batch: step(self, batch) if self.global_step < 6 else crash())
         with pytest.raises(Crash):
-            recipes.train(quick, out=tmp_path / "crashed", despite_findings=True)
+            recipes.train(quick, out=tmp_path / "crashed", on_stop=OnStop.WARN)
     (folder,) = (tmp_path / "crashed").iterdir()
     assert Checkpoint.open(folder / "checkpoints" / "last.safetensors").header.step % 3, "in the middle of an epoch"
-    crashed = recipes.train(quick, out=tmp_path / "crashed", resume=folder, despite_findings=True)
+    crashed = recipes.train(quick, out=tmp_path / "crashed", resume=folder, on_stop=OnStop.WARN)
     again = Checkpoint.open(crashed.folder / "checkpoints" / "last.safetensors")
     assert table(crashed.folder)[1] == rows
     assert repr(again.state()["camera_heights"]) == repr(kept)
@@ -311,7 +311,7 @@ def test_heights_of_the_set_that_is_scored_are_refused(metric, monkeypatch):
 def test_without_masks_it_trains_says_so_and_claims_no_metres(quick, tmp_path, worlds):
     bare = tmp_path / "bare"
     shutil.copytree(worlds, bare, ignore=shutil.ignore_patterns("semantic", "instance"))
-    run = recipes.train(changed(quick, f"data.path={bare}", "training.max_steps=2"), out=tmp_path / "runs", despite_findings=True)
+    run = recipes.train(changed(quick, f"data.path={bare}", "training.max_steps=2"), out=tmp_path / "runs", on_stop=OnStop.WARN)
     codes = {one.code for one in read_findings(run.folder / "findings.jsonl")}
     assert {"H02", "H03"} <= codes
     assert json.loads((run.folder / "run.json").read_text())["claim"] == "up-to-scale"

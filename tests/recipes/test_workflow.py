@@ -19,7 +19,7 @@ from stadia.core.types import Claim
 from stadia.data.roadworld import write
 from stadia.data.roadworld.presets import TINY
 from stadia.data.splits import open_split
-from stadia.diagnostics.finding import Finding, Severity, Stage
+from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage
 from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.recipes import scoring, video, workflow
 from stadia.recipes.selfsup import Selfsup
@@ -76,10 +76,10 @@ def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, wo
 
 def test_a_finding_that_says_stop_refuses_the_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "preflight", lambda *_, **__: [STOP])
-    with pytest.raises(RunError, match=r"X01 \(left is right\).*--despite-findings"):
+    with pytest.raises(RunError, match=r"X01 \(left is right\).*--on-stop warn"):
         recipes.train(small, out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
-    run = recipes.train(small, out=tmp_path / "runs", despite_findings=True)
+    run = recipes.train(small, out=tmp_path / "runs", on_stop=OnStop.WARN)
     assert json.loads((run.folder / "findings.jsonl").read_text())["code"] == "X01"
 
 
@@ -87,7 +87,7 @@ def test_what_there_was_no_time_to_check_is_told() -> None:
     """Other notes are for the report."""
     sampled, note = (replace(STOP, code=code, severity=Severity.NOTE, measured=code) for code in ("N02", "N01"))
     console = Console(file=io.StringIO(), width=40)
-    assert report_findings([sampled, note], console, despite_findings=False) == [sampled, note]
+    assert report_findings([sampled, note], console, OnStop.HALT) == [sampled, note]
     assert console.file.getvalue() == f"note: N02 N02; {STOP.cure}\n"
 
 

@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_names_its_term_and_its_sample(tmp_path: Path)
         small_recipe.train(tmp_path, task=BreaksAt(), checkpoint_every=2)
     (folder,) = tmp_path.iterdir()
     assert Run.open(folder).facts["status"] == "failed"
-    assert Run.open(folder).facts["error"].startswith("RunError: loss of step 5")
+    assert Run.open(folder).facts["error"].startswith("NotFiniteError: loss of step 5")
     assert Checkpoint.open(folder / "checkpoints" / "last.safetensors").header.step == 4
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from stadia.diagnostics.finding import OnStop
     from stadia.recipes.config import RecipeConfig
     from stadia.training.run import Run
 
@@ -32,12 +33,17 @@ def train(
         Path | None, typer.Option("--config", help="Values to start from, as --dry-run prints or a run keeps them.", show_default=False)
     ] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="A run's folder, to go on where it stopped.", show_default=False)] = None,
-    despite_findings: Annotated[bool, typer.Option("--despite-findings", help="Train even where a check of the data says stop.")] = False,
+    on_stop: Annotated[
+        Literal["halt", "warn"],
+        typer.Option("--on-stop", help="Where a finding says stop, of the data or while it trains: halt, or warn and go on."),
+    ] = "halt",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the whole configuration as JSON, try three steps, tell their memory, and stop.")
     ] = False,
 ) -> None:
     """Train a recipe: check the data, train, and write the run's report."""
+    from stadia.diagnostics.finding import OnStop
+
     words = list(overrides or [])
     if recipe is None or "=" in recipe:  # left out: the first word is a setting
         words, recipe = ([recipe] if recipe else []) + words, _recipe_of(resume)
@@ -50,7 +56,7 @@ def train(
         _check_data(resolved)
         _check_encoders(resolved)
         Console().print_json(resolved.model_dump_json())
-        steps = _rehearsed(resolved, despite_findings)
+        steps = _rehearsed(resolved, OnStop(on_stop))
         typer.echo(f"dry run: {steps}'{recipe}' would train with this configuration, in a folder of its own in {out}", err=True)
         return
 
@@ -65,7 +71,7 @@ def train(
         if run.writes:
             typer.echo(f"report: {report.build(run.folder)}")
 
-    recipes.train(resolved, out=out, resume=resume, despite_findings=despite_findings, ended=tell)
+    recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), ended=tell)
 
 
 def _recipe_of(resume: Path | None) -> str:
@@ -109,13 +115,13 @@ def _check_data(config: RecipeConfig) -> None:
             check_there(Path(path).expanduser())
 
 
-def _rehearsed(config: RecipeConfig, despite_findings: bool) -> str:
+def _rehearsed(config: RecipeConfig, on_stop: OnStop) -> str:
     """What three full steps took, "...; "; nothing where nobody gave data."""
     if config.model_dump().get("data", {}).get("path") == EXAMPLE:
         return ""
     from stadia import recipes
 
-    return f"{recipes.rehearse(config, despite_findings=despite_findings)}; "
+    return f"{recipes.rehearse(config, on_stop=on_stop)}; "
 
 
 def _check_encoders(config: RecipeConfig) -> None:

@@ -60,3 +60,7 @@ class ProtocolError(StadiaError):
 
 class RunError(StadiaError):
     """A run cannot be started, resumed or finished."""
+
+
+class NotFiniteError(RunError):
+    """The loss or a gradient of a step is not finite; the weights are those from before it."""

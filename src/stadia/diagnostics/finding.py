@@ -33,6 +33,13 @@ class Stage(StrEnum):
     EVALUATION = "evaluation"
 
 
+class OnStop(StrEnum):
+    """What a training does about a finding that says stop: halt, before it trains or where it is, or go on and warn."""
+
+    HALT = "halt"
+    WARN = "warn"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is wrong, or that nobody could check.

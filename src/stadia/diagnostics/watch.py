@@ -1,4 +1,4 @@
-"""The watch: what is asked while a run trains, of numbers that are there anyway. It tells, and never stops the training."""
+"""The watch: what is asked while a run trains, of numbers that are there anyway. It tells, and halts where something says stop."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ import stadia.core.torchvision_shim  # noqa: F401
 import lightning.pytorch as pl
 from rich.console import Console
 
-from stadia.core.errors import DataError
-from stadia.diagnostics.finding import Finding, Stage, add_finding, read_findings
+from stadia.core.errors import DataError, NotFiniteError, RunError
+from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, add_finding, read_findings
+from stadia.diagnostics.watching import geometry, heights
 from stadia.diagnostics.watching.data_sets import Forgetting, ScalesApart
 from stadia.diagnostics.watching.dead_answers import DeadAnswers
-from stadia.diagnostics.watching.heights import RULES, FlatDepth, Lasting, ScaleIgnored
+from stadia.diagnostics.watching.geometry import Exposures, SmoothnessRules, Unbalanced, Unseen
+from stadia.diagnostics.watching.heights import FlatDepth, ScaleIgnored
+from stadia.diagnostics.watching.lasting import Lasting
 from stadia.diagnostics.watching.loss_spike import LossSpike
+from stadia.diagnostics.watching.not_finite import not_finite
 from stadia.diagnostics.watching.scores import FrozenScores, RootOfMse, SameTerms
+from stadia.diagnostics.watching.still import AtRest, ImpossibleScores
 from stadia.diagnostics.watching.times import ImpossibleTimes
 from stadia.diagnostics.watching.uncertainty import AtItsBounds, ConstantUncertainty, FallsAlone
 from stadia.diagnostics.watching.update_size import UpdateSize
@@ -35,14 +40,17 @@ class Watch(StepCallback):
     of `watching/` and one line here. Nothing of it is read from the device.
     """
 
-    def __init__(self, run: Run, console: Console) -> None:
-        self.run, self.console = run, console
+    def __init__(self, run: Run, console: Console, on_stop: OnStop = OnStop.HALT) -> None:
+        self.run, self.console, self.on_stop = run, console, on_stop
         of_numbers = (LossSpike(), UpdateSize(), DeadAnswers())
         of_uncertainty = (ConstantUncertainty(), FallsAlone(), AtItsBounds())
-        lasting = tuple(map(Lasting, RULES))
-        of_scores = (SameTerms(), RootOfMse(), FrozenScores())
+        lasting = tuple(map(Lasting, (*geometry.RULES, *heights.RULES)))
+        of_scores = (SameTerms(), RootOfMse(), FrozenScores(), ImpossibleScores())
+        of_geometry = (Exposures(), Unbalanced(), SmoothnessRules(), Unseen())
         self.instruments = (
             *of_numbers,
+            AtRest(),
+            *of_geometry,
             *of_scores,
             *of_uncertainty,
             *lasting,
@@ -70,10 +78,19 @@ class Watch(StepCallback):
             if found is not None:
                 self._once(found)
 
-    def _once(self, found: Finding) -> None:
-        if found.code not in self.told:
-            self.told.add(found.code)
-            self._tell(found)
+    def on_exception(self, trainer: pl.Trainer, task: Task, exception: BaseException) -> None:
+        if isinstance(exception, NotFiniteError):  # which halts the training by itself
+            self._once(not_finite(trainer.global_step + 1, exception), halts=False)
+
+    def _once(self, found: Finding, *, halts: bool = True) -> None:
+        """Tell it, once a run. Raises RunError where it says stop, and that halts."""
+        if found.code in self.told:
+            return
+        self.told.add(found.code)
+        self._tell(found)
+        if halts and found.severity is Severity.STOP and self.on_stop is OnStop.HALT:
+            cure = f"{found.cure}; --on-stop warn trains on all the same"
+            raise RunError(f"{found.code}, while training", found=found.measured, expected=found.expected, cure=cure)
 
     def _tell(self, found: Finding) -> None:
         if self.run.writes:

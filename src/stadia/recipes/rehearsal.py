@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from stadia.diagnostics.finding import OnStop
 from stadia.recipes import RECIPES
 from stadia.recipes.config import RecipeConfig
 from stadia.recipes.recipe import AnyRecipe
@@ -12,7 +13,7 @@ from stadia.recipes.trial import Rehearsal, tried
 from stadia.recipes.workflow import report_findings
 
 
-def rehearse(config: RecipeConfig, *, despite_findings: bool = False) -> Rehearsal:
+def rehearse(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> Rehearsal:
     """Open the data, check it, build the networks, and train three steps of the configuration in a folder that is thrown away.
 
     Of several data sets, and of several stages, each has so many, one after the other. Raises what `workflow.train` raises before it
@@ -22,7 +23,7 @@ def rehearse(config: RecipeConfig, *, despite_findings: bool = False) -> Rehears
     recipe: type[AnyRecipe] = RECIPES.load(config.recipe)
     check_stages(recipe, config)
     config, data = prepare(recipe, config, console)
-    report_findings(data.findings(), console, despite_findings=despite_findings)
+    report_findings(data.findings(), console, on_stop)
     if not config.training.stages:
         return tried(recipe, config, data)
     each = [tried(recipe, *prepared) for prepared in prepared_stages(recipe, config)]

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from stadia.core.errors import CheckpointError, RunError
 from stadia.core.types import Predictor
-from stadia.diagnostics.finding import Finding, Severity, write_findings
+from stadia.diagnostics.finding import Finding, OnStop, Severity, write_findings
 from stadia.diagnostics.watch import Watch, found_while_training
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.config import RecipeConfig, without_pretrained
@@ -35,7 +35,7 @@ def train(
     *,
     out: Path = Path("runs"),
     resume: Path | None = None,
-    despite_findings: bool = False,
+    on_stop: OnStop = OnStop.HALT,
     ended: Callable[[Run], object] = lambda run: None,
 ) -> Run:
     """Check the data, train, and score the validation recordings with the best checkpoint.
@@ -44,7 +44,7 @@ def train(
         config: of a recipe, as `stadia.recipes.configure` gives it.
         out: the folder that gets a new folder for this run.
         resume: a run's folder, to go on in it; its configuration must be this one.
-        despite_findings: train even where a check of the data says stop.
+        on_stop: what to do where a finding says stop, of the data or while it trains.
         ended: told of the run when it has ended, well or not; to build its report.
 
     Raises RunError where a check says stop, and what opening the data and `fit` raise.
@@ -59,7 +59,7 @@ def train(
     if not is_main_process():
         logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all
     config, data = prepare(recipe, config, console)
-    findings = report_findings(data.findings(), console, despite_findings=despite_findings)
+    findings = report_findings(data.findings(), console, on_stop)
     if resume:
         run = Run.open(resume)
         run.check_config(config, free=("start_from", *where_it_lies(config)))
@@ -83,7 +83,7 @@ def train(
                 config.training,
                 run,
                 resume=resume is not None,
-                extra_callbacks=[Watch(run, console)],
+                extra_callbacks=[Watch(run, console, on_stop)],
                 console=console,
                 finish=score,
             )
@@ -108,18 +108,18 @@ def _where(group: str, values: Mapping[str, Any]) -> Iterator[str]:
             yield from _where(f"{group}.{key}", value)
 
 
-def report_findings(findings: list[Finding], console: Console, *, despite_findings: bool) -> list[Finding]:
+def report_findings(findings: list[Finding], console: Console, on_stop: OnStop) -> list[Finding]:
     """Print what is more than a note, and what there was no time to look at. Raises RunError where one says stop, unless told otherwise."""
     for finding in findings:
         if finding.severity is not Severity.NOTE or finding.code == SAMPLED:
             console.print(f"{finding.severity}: {finding.code} {finding.measured}; {finding.cure}", markup=False, soft_wrap=True)
     stops = [finding for finding in findings if finding.severity is Severity.STOP]
-    if stops and not despite_findings:
+    if stops and on_stop is OnStop.HALT:
         raise RunError(
             "checks of the data",
             found=", ".join(f"{finding.code} ({finding.measured})" for finding in stops),
             expected="none that says stop",
-            cure="`stadia check` --out DIR shows the evidence; --despite-findings trains all the same",
+            cure="`stadia check` --out DIR shows the evidence; --on-stop warn trains all the same",
         )
     return findings
 

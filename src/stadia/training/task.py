@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from stadia.core.errors import RunError
+from stadia.core.errors import NotFiniteError
 from stadia.core.types import Batch, InputsT, Meta, TargetsT
 from stadia.training import optimisers, schedules
 from stadia.training.config import OptimiserConfig, ScheduleConfig
@@ -183,7 +183,7 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
         return batch.to(device, non_blocking=True)
 
 
-def _loss_not_finite(report: Report, meta: tuple[Meta, ...], step: int) -> RunError:
+def _loss_not_finite(report: Report, meta: tuple[Meta, ...], step: int) -> NotFiniteError:
     """Which term, and which samples where the maps can tell."""
     terms = [name for name, value in report.terms.items() if not torch.isfinite(value).all()]
     culprits: set[int] = set()
@@ -191,7 +191,7 @@ def _loss_not_finite(report: Report, meta: tuple[Meta, ...], step: int) -> RunEr
         if values.shape[:1] == (len(meta),):
             culprits |= set((~torch.isfinite(values.reshape(len(meta), -1))).any(dim=1).nonzero().flatten().tolist())
     samples = [f"{one.recording} {one.index}" for index, one in enumerate(meta) if not culprits or index in culprits]
-    return RunError(
+    return NotFiniteError(
         f"loss of step {step}",
         found=f"{report.total.item()} (terms: {', '.join(terms) or 'all finite'}; samples: {', '.join(samples)})",
         expected="a finite loss",
@@ -199,10 +199,10 @@ def _loss_not_finite(report: Report, meta: tuple[Meta, ...], step: int) -> RunEr
     )
 
 
-def _gradient_not_finite(task: Task, step: int) -> RunError:
+def _gradient_not_finite(task: Task, step: int) -> NotFiniteError:
     """Which parameters."""
     broken = [name for name, p in task.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
-    return RunError(
+    return NotFiniteError(
         f"gradient of step {step}",
         found=f"{task.gradient_norm.item()} in {len(broken)} parameters, first '{broken[0] if broken else 'none alone'}'",
         expected="a finite gradient",

@@ -14,7 +14,7 @@ INTRODUCTION = """\
 *Written from the catalogue (`src/stadia/diagnostics/catalogue`) by `python -m stadia.diagnostics.catalogue.page`; change it there.*
 
 A finding says what was measured, what was expected, the likely cause and the cure. `stadia check DATA` prints those that need no
-training, and every training starts with them: it refuses to go on where one says **stop**, unless told `--despite-findings`.
+training, and every training starts with them: it refuses to go on where one says **stop**, unless told `--on-stop warn`.
 **warn** can work, and deserves a look. **note** says what could not be checked, and why.
 
 The evidence is numbers, a small table of what each hypothesis would leave over, and a picture where one says more: both warps of the right

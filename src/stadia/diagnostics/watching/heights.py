@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.watching.rows import logged
+from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, Rule
 
-OFF, ROWS = 0.2, 20
-FLATTEST, FROM_STEP = 0.15, 100
+OFF, FLATTEST = 0.2, 0.15
 
 
 class ScaleIgnored:
@@ -52,17 +50,6 @@ class FlatDepth:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """code: of the catalogue.  name: what is logged (`logged`).  bad: of its value.  says, expected: in words, of the value as `{}`."""
-
-    code: str
-    name: str
-    bad: Callable[[float], bool]
-    says: str
-    expected: str
-
-
 APART, FLAT_OBJECT, OUT_OF_ORDER, MASKED_ROAD, MASKED, LIMIT = 0.2, 0.02, 0.1, 0.5, 0.75, 0.05
 """With exact depth of RoadWorld (16 worlds, 381 cars): objects are .158 of their depth deep (the median; a tenth below .066), and no row of
 the road is out of order.
@@ -80,25 +67,3 @@ RULES = (
          f"at most {LIMIT:.0%}"),
     Rule("T07", "auto_masked", lambda v: v > MASKED, "{:.0%} of the pixels are in the auto-mask", f"at most {MASKED:.0%}"),
 )  # fmt: skip
-
-
-class Lasting:
-    """What is told once it has been so for ROWS logged steps in a row, from FROM_STEP on: a start is anything, and a batch may be."""
-
-    def __init__(self, rule: Rule) -> None:
-        self.rule, self.rows = rule, 0
-
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        value = logged(row, self.rule.name)
-        if value is None or step < FROM_STEP:
-            return None
-        self.rows = self.rows + 1 if self.rule.bad(value) else 0  # NaN is not
-        if self.rows < ROWS:
-            return None
-        return finding(
-            self.rule.code,
-            Severity.WARN,
-            measured=f"at step {step} {self.rule.says.format(value)}, as for {ROWS} rows",
-            expected=self.rule.expected,
-            evidence={"step": step, self.rule.name.rpartition("/")[2]: value},
-        )

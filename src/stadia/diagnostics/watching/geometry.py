@@ -1,0 +1,143 @@
+"""What the losses of a video tell of its geometry: S20, S21, L20, B20, B21, P20, R20, U04. Of numbers that are logged anyway.
+
+Of trainings that learn on RoadWorld (stereo and mono, 64x224, 1000 to 3000 steps), from step 100 on: warped over unwarped .27 to .90, gains
+.75 to 1.22 where log a had a spread of .25, saturated pixels .20, the gradient of depth over that of motion .2 to 7, smoothness .002 of the
+photometric term, a loss of -1.7 with an uncertainty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, Rule
+from stadia.diagnostics.watching.rows import logged
+
+UNEXPLAINED, WHITE, LEAST_LOSS = 0.97, 0.25, -4.0
+
+RULES = (
+    Rule("S20", "warped_over_unwarped", lambda v: v > UNEXPLAINED, "the residual is {:.2f} times what it is without depth and motion",
+         f"at most {UNEXPLAINED:g}"),
+    Rule("B21", "saturated", lambda v: v > WHITE, "{:.0%} of the pixels are saturated, and left out", f"at most {WHITE:.0%}"),
+    Rule("U04", "loss", lambda v: v < LEAST_LOSS, "the loss is {:.2f}", f"at least {LEAST_LOSS:g}: residuals above a hundredth"),
+)  # fmt: skip
+"""See `Lasting`."""
+
+GAIN, OFFSET = 1.6, 0.3
+RATIO, SHARE = 1e3, 0.3
+BACKWARDS, VALIDATIONS = -0.5, 2
+
+
+class Exposures:
+    """B20: looks at `train/gain/SOURCE` and `train/offset/SOURCE`, means of a batch."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+        said = {name: value for name, value in row.items() if "/gain/" in name or "/offset/" in name}
+        if not said or step < FROM_STEP:
+            return None
+        far = {name: value for name, value in said.items() if (abs(value) > OFFSET if "/offset/" in name else not 1 / GAIN < value < GAIN)}
+        self.rows = self.rows + 1 if far else 0
+        if self.rows < ROWS:
+            return None
+        told = ", ".join(f"{name.rpartition('train/')[2]} {value:.2f}" for name, value in far.items())
+        return finding(
+            "B20",
+            Severity.WARN,
+            measured=f"at step {step} {told}, as for {ROWS} rows",
+            expected=f"gains of {1 / GAIN:.2f} to {GAIN:g}, offsets within {OFFSET:g}",
+            evidence={"step": step, **far},
+        )
+
+
+class Unbalanced:
+    """L20: looks at `gradient/inverse_depth/0` against the larger of `gradient/translation` and `gradient/rotation`."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+        depth = row.get("gradient/inverse_depth/0")
+        motion = max(row.get("gradient/translation", math.nan), row.get("gradient/rotation", math.nan))
+        if depth is None or math.isnan(motion) or step < FROM_STEP:  # a rig alone has no motion to learn
+            return None
+        self.rows = self.rows + 1 if not motion / RATIO <= depth <= motion * RATIO else 0
+        if self.rows < ROWS:
+            return None
+        return finding(
+            "L20",
+            Severity.WARN,
+            measured=f"at step {step} the loss has a gradient of {depth:.2g} by inverse depth, and of {motion:.2g} by motion, "
+            f"as for {ROWS} rows",
+            expected=f"within a factor of {RATIO:g} of each other",
+            evidence={"step": step, "by_inverse_depth": depth, "by_motion": motion},
+        )
+
+
+class SmoothnessRules:
+    """R20: looks at `train/term/smoothness` against `train/term/photometric`."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+        smooth, photometric = logged(row, "term/smoothness"), logged(row, "term/photometric")
+        if smooth is None or photometric is None or step < FROM_STEP:
+            return None
+        share = smooth / abs(photometric) if photometric else math.inf
+        self.rows = self.rows + 1 if share > SHARE else 0
+        if self.rows < ROWS:
+            return None
+        return finding(
+            "R20",
+            Severity.WARN,
+            measured=f"at step {step} the smoothness term is {share:.2g} times the photometric one, as for {ROWS} rows",
+            expected=f"at most {SHARE:g}; .002 in trainings that learn",
+            evidence={"step": step, "smoothness": smooth, "photometric": photometric},
+        )
+
+
+class Unseen:
+    """S21 and P20: looks at validations, `val/residual` against `val/residual_unwarped`, and slope and correlation of motion along z."""
+
+    def __init__(self) -> None:
+        self.unexplained = self.backwards = 0
+
+    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
+        return self._explained(step, row) or self._forward(step, row)
+
+    def _explained(self, step: int, row: Mapping[str, float]) -> Finding | None:
+        warped, unwarped = row.get("val/residual"), row.get("val/residual_unwarped")
+        if warped is None or unwarped is None:
+            return None
+        self.unexplained = self.unexplained + 1 if warped >= UNEXPLAINED * unwarped else 0
+        if self.unexplained < VALIDATIONS:
+            return None
+        return finding(
+            "S21",
+            Severity.WARN,
+            measured=f"at step {step} what validates has a residual of {warped:.3g}, and of {unwarped:.3g} without depth and motion, "
+            f"as in {VALIDATIONS} validations",
+            expected=f"at most {UNEXPLAINED:g} times that",
+            evidence={"step": step, "residual": warped, "residual_unwarped": unwarped},
+        )
+
+    def _forward(self, step: int, row: Mapping[str, float]) -> Finding | None:
+        slope, correlation = row.get("val/motion_slope/tz"), row.get("val/motion_correlation/tz")
+        if slope is None or correlation is None:
+            return None
+        self.backwards = self.backwards + 1 if slope < 0 and correlation < BACKWARDS else 0
+        if self.backwards < VALIDATIONS:
+            return None
+        return finding(
+            "P20",
+            Severity.WARN,
+            measured=f"at step {step} predicted motion along z is {slope:.2f} times the true one, correlated by {correlation:.2f}, "
+            f"as in {VALIDATIONS} validations",
+            expected="a slope above 0",
+            evidence={"step": step, "slope": slope, "correlation": correlation},
+        )
