@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 
@@ -30,7 +30,7 @@ class SeveralData(VideoData):
     parts: Mapping[str, VideoData]
 
     @classmethod
-    def of(cls, config: DataConfig, parts: Mapping[str, VideoData], *, seed: int) -> SeveralData:
+    def of(cls, config: DataConfig, parts: Mapping[str, VideoData], *, seed: int) -> Self:
         """From data sets that were opened one by one; what they settled is settled in the configuration too."""
         first, *_ = parts.values()
         others = {name: part.config for name, part in parts.items() if name != config.name}

@@ -32,7 +32,7 @@ from stadia.losses.report import LossReport
 from stadia.metrics.road_depth import at_limit, object_extent, rows_out_of_order
 from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.recipes.metric_config import MetricConfig
-from stadia.recipes.metric_data import RoadData, open_road_video
+from stadia.recipes.metric_data import RoadVideo, open_road_video
 from stadia.recipes.self_supervised import SelfSupervisedRecipe, unexplained
 from stadia.training import rng
 from stadia.training.camera_heights import CameraHeights
@@ -52,7 +52,7 @@ MOST_OFF = 0.1
 RoadBatch = Batch[Inputs, RoadTargets]
 
 
-class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
+class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
     """See `SelfSupervisedRecipe`; and the heights that give its depth metres.
 
     Args:
@@ -77,12 +77,12 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
         self.course = HeightCourse(self.groups)
 
     @classmethod
-    def prepare(cls, config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadData]:
+    def prepare(cls, config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadVideo]:
         """Open the data with its masks; the configuration comes back with every "auto" of it settled."""
         cls.check_encoders(config)
         return open_road_video(config, console)
 
-    def remember(self, data: RoadData) -> None:
+    def remember(self, data: RoadVideo) -> None:
         super().remember(data)
         self.frames = {recording.name: len(recording) for recording in data.recordings["train"]}
 
@@ -111,7 +111,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadData, RoadTargets]):
         scale_from = f"the camera's height over the road, learnt from {rests_on}"
         return {**super().about, "rests_on": rests_on, "scale_from": scale_from, "camera_height_m": heights}
 
-    def score(self, data: RoadData, run: Run, console: Console) -> None:
+    def score(self, data: RoadVideo, run: Run, console: Console) -> None:
         """Say what the weights came to claim; then as for any depth."""
         run.note(**self.about)
         if self.claim is not Claim.METRES:

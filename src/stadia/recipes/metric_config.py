@@ -49,8 +49,9 @@ class MetricConfig(SelfSupervisedConfig):
     @model_validator(mode="after")
     def _of_one_camera(self) -> Self:
         mistakes = []
-        if self.data.stereo is True:
-            mistakes.append("data.stereo is true: a baseline gives metres without this recipe, take selfsup")
+        for name, one in self.data.sets.items():
+            if one.stereo is True:
+                mistakes.append(f"{self.data.key_of(name)}.stereo is true: a baseline gives metres without this recipe, take selfsup")
         if not self.data.offsets:
             mistakes.append("data.offsets is empty: a single camera learns from its neighbours in time")
         if not self.road.objects:

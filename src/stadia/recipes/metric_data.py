@@ -10,6 +10,7 @@ from rich.console import Console
 
 from stadia.core.types import Batch, Inputs, RoadTargets
 from stadia.data.loader import Loader
+from stadia.data.mixture import InTurn, Mixture
 from stadia.data.road_config import RoadConfig
 from stadia.data.road_masks import with_masks
 from stadia.data.road_samples import PackedRoad, RoadSamples, camera_groups
@@ -17,17 +18,19 @@ from stadia.data.road_survey import survey_road
 from stadia.data.sources import format_of
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.heights import mask_findings
+from stadia.geometry.height_of_drives import DrivesHeight
+from stadia.recipes.data_sets import SeveralData, open_data_sets
 from stadia.recipes.first_heights import FirstHeights, first_heights
 from stadia.recipes.loaders import loaders
 from stadia.recipes.metric_config import MetricConfig
-from stadia.recipes.video import VideoData, open_video, unique_recordings
+from stadia.recipes.video import VideoData, unique_recordings
 
 RoadLoader = Loader[PackedRoad, Batch[Inputs, RoadTargets]]
 
 
 @dataclass(frozen=True)
 class RoadData(VideoData):
-    """Batches of road video, what is known of the road, and the number of each group of cameras by its name."""
+    """Batches of road video, what is known of the road, and the number of each group of its cameras by its name."""
 
     train: RoadLoader  # type: ignore[assignment]
     val: RoadLoader | None  # type: ignore[assignment]
@@ -43,38 +46,94 @@ class RoadData(VideoData):
 
     def findings(self) -> list[Finding]:
         """As of any video, and what the masks of what trains cannot teach."""
-        return [*super().findings(), *mask_findings(survey_road(unique_recordings(self.split.train), self.road))]
+        return [*super().findings(), *self.findings_of_masks()]
+
+    def findings_of_masks(self) -> list[Finding]:
+        """What the masks of what trains cannot teach."""
+        return mask_findings(survey_road(unique_recordings(self.split.train), self.road))
 
 
-def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadData]:
+@dataclass(frozen=True)
+class SeveralRoadData(SeveralData):
+    """Several data sets of road video: the cameras of each are groups of their own, numbered on from those of the one before."""
+
+    train: Mixture[Batch[Inputs, RoadTargets]]  # type: ignore[assignment]
+    val: InTurn[Batch[Inputs, RoadTargets]] | None  # type: ignore[assignment]
+    parts: Mapping[str, RoadData]
+
+    def findings(self) -> list[Finding]:
+        """As of any data sets, and of each what its masks cannot teach: one that shows no car is found beside others that do."""
+        return [*super().findings(), *(finding for part in self.parts.values() for finding in part.findings_of_masks())]
+
+
+RoadVideo = RoadData | SeveralRoadData
+
+
+def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadVideo]:
     """Open what a configuration names; it comes back with every "auto" of its data and cameras settled.
 
-    Raises DataError or ConfigError; ConfigError where a height was measured on the data set that validates.
+    Raises DataError or ConfigError; ConfigError where a height was measured on a data set that validates.
     """
-    config.road.check_scored_on([format_of(Path(config.data.path).expanduser(), config.data.format)])
-    mono = config.data.model_copy(update={"stereo": False})
-    data = open_video(mono, config.training, seed=config.seed, console=console)
-    recordings = unique_recordings([*data.split.train, *data.split.val])
+    config.road.check_scored_on([format_of(Path(one.path).expanduser(), one.format) for one in config.data.sets.values()])
+    others = {name: one.model_copy(update={"stereo": False}) for name, one in config.data.others.items()}
+    mono = config.data.model_copy(update={"stereo": False, "others": others})
+    opened = open_data_sets(mono, config.training, seed=config.seed, console=console)
     if config.road.masks is not None:
-        with_masks(recordings, Path(config.road.masks).expanduser())
-    groups = camera_groups(unique_recordings(data.split.train), config.road)
-    unknown = {name: len(groups) for name in camera_groups(recordings, config.road) if name not in groups}  # of what validates alone
-
-    def with_road(samples: object) -> RoadSamples:
-        return RoadSamples(samples, config.road, groups | unknown, cache=config.data.cache)  # type: ignore[arg-type]
-
-    val = None if data.val is None else with_road(data.val.samples)
-    train, val_loader = loaders(with_road(data.train.samples), val, config.training, seed=config.seed)
+        with_masks(unique_recordings([*opened.split.train, *opened.split.val]), Path(config.road.masks).expanduser())
+    groups = _groups(opened, config.road)
+    count = sum(map(len, groups.values()))
+    parts = {name: _with_road(one, groups[name], config, unknown_from=count) for name, one in opened.each.items()}
+    names = {number: _called(name, group) for name, own in groups.items() for group, number in own.items()}
     heights = config.heights
     if config.first_height == "silhouettes":
-        trains = unique_recordings(data.split.train)
-        first = first_heights(trains, groups, config.road, height=data.config.height, width=data.config.width)
-        _tell(first, {name: group for name, group in groups.items() if group not in heights.known_m}, console)
+        first = _first_heights(parts)
+        _tell(first, {name: group for group, name in names.items() if group not in heights.known_m}, console)
         known = {**{group: round(said.height_m, 4) for group, said in first.said.items()}, **heights.known_m}
         between = {**{group: (said.low_m, said.high_m) for group, said in first.said.items()}, **heights.between_m}
         heights = heights.model_copy(update={"known_m": known, "between_m": between})
-    settled = config.model_copy(update={"data": data.config, "camera_groups": tuple(groups), "heights": heights})
-    return settled, RoadData(data.config, data.split, train, val_loader, config.road, groups)
+    alone = parts.get("")
+    data = alone or SeveralRoadData.of(mono, parts, seed=config.seed)
+    settled = {"data": data.config, "camera_groups": tuple(names.values()), "heights": heights}
+    return config.model_copy(update=settled), data
+
+
+def _groups(opened: VideoData, road: RoadConfig) -> dict[str, dict[str, int]]:
+    """Of each data set: the numbers of the groups of the cameras that train, by name. No two data sets share a number."""
+    groups: dict[str, dict[str, int]] = {}
+    for name, one in opened.each.items():
+        first, own = sum(map(len, groups.values())), camera_groups(unique_recordings(one.split.train), road)
+        groups[name] = {group: first + number for group, number in own.items()}
+    return groups
+
+
+def _called(data_set: str, group: str) -> str:
+    """A group of cameras among those of all data sets; one alone has no name."""
+    return ": ".join(part for part in (data_set, group) if part)
+
+
+def _with_road(video: VideoData, groups: Mapping[str, int], config: MetricConfig, *, unknown_from: int) -> RoadData:
+    """One data set with masks and groups; cameras that validate alone are numbered from `unknown_from` on, and have no height."""
+    validating = sorted(camera_groups(unique_recordings(video.split.val), config.road).keys() - groups.keys())
+    numbers = {**groups, **{name: number for number, name in enumerate(validating, start=unknown_from)}}
+
+    def with_road(samples: object) -> RoadSamples:
+        return RoadSamples(samples, config.road, numbers, cache=video.config.cache)  # type: ignore[arg-type]
+
+    val = None if video.val is None else with_road(video.val.samples)
+    train, val_loader = loaders(with_road(video.train.samples), val, config.training, seed=config.seed)
+    return RoadData(video.config, video.split, train, val_loader, config.road, groups)
+
+
+def _first_heights(parts: Mapping[str, RoadData]) -> FirstHeights:
+    """Of all groups; the cameras of each data set at the size of its pictures."""
+    said: dict[int, DrivesHeight] = {}
+    silent: dict[int, str] = {}
+    for part in parts.values():
+        recordings = unique_recordings(part.split.train)
+        first = first_heights(recordings, part.groups, part.road, height=part.config.height, width=part.config.width)
+        said |= first.said
+        silent |= first.silent
+    return FirstHeights(said, silent)
 
 
 def _tell(first: FirstHeights, groups: Mapping[str, int], console: Console) -> None:

@@ -1,0 +1,102 @@
+"""Several data sets of road video in one training: the cameras of each have a height of their own, whatever they are called."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from stadia import recipes
+from stadia.core.config import resolve
+from stadia.core.errors import ConfigError
+from stadia.core.types import Prediction
+from stadia.data.roadworld.presets import TINY
+from stadia.data.roadworld.write import write_roadworld
+from stadia.recipes.metric import Metric
+from stadia.recipes.metric_config import MetricConfig
+from stadia.recipes.metric_data import SeveralRoadData
+from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.training.stream import Plan
+
+TRUE = "data.ground_truth_depth=true", "data.others.low.ground_truth_depth=true"
+
+
+@pytest.fixture(scope="module")
+def low_worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `worlds`, from 1.2 m instead of 1.65 m."""
+    config = TINY.model_copy(update={"frames": 5, "camera_height_m": (1.2,)})
+    return write_roadworld(config, tmp_path_factory.mktemp("low") / "tiny", workers=1).parent
+
+
+@pytest.fixture
+def two(small: SelfsupConfig, low_worlds: Path) -> MetricConfig:
+    """Two RoadWorlds whose recordings are called alike, with cameras at two heights, at two sizes."""
+    values = small.model_dump(mode="json") | {"recipe": "metric", "name": "metric"}
+    other = (f"data.others.low.path={low_worlds}", "data.others.low.width=64")
+    easy = ("road.priors=roadworld", "road.border_px=1", "road.least_share=0.0005", "heights.first_epoch=0", "heights.fewest_frames=1")
+    return resolve(MetricConfig, values, ("data.name=high", *other, *easy, "training.batch_size=1"))
+
+
+def test_the_cameras_of_each_data_set_are_a_group(two: MetricConfig) -> None:
+    settled, data = Metric.prepare(two, Console(quiet=True))
+    assert isinstance(data, SeveralRoadData)
+    assert settled.camera_groups == ("high: 1.65 m", "low: 1.2 m")
+    assert (settled.data.stereo, settled.data.others["low"].stereo) == (False, False)
+    seen = {(batch.meta[0].data, batch.inputs.image.shape[-1], *batch.targets.camera_group.tolist()) for batch in data.train}
+    assert seen == {("high", 96, 0), ("low", 64, 1)}
+    assert data.val is not None
+    assert {(batch.meta[0].data, *batch.targets.camera_group.tolist()) for batch in data.val} == {("high", 0), ("low", 1)}
+
+
+def test_masks_that_say_nothing_are_found_beside_some_that_do(two: MetricConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The masks of one data set know no road; the other's do."""
+    _, data = Metric.prepare(two, Console(quiet=True))
+    assert isinstance(data, SeveralRoadData)
+    before = [finding.code for part in data.parts.values() for finding in part.findings_of_masks()]
+    (recording,) = {r.name: r for r in data.each["low"].recordings["train"]}.values()
+    assert recording.mask_reader is not None
+    monkeypatch.setattr(recording.mask_reader, "classes", {1: "sky"})
+    after = [finding.where for finding in data.findings() if finding.code == "H01"]
+    assert "H01" not in before
+    assert after == [(recording.name,)]
+
+
+def test_silhouettes_speak_of_each_group_by_its_name(two: MetricConfig) -> None:
+    output = io.StringIO()
+    Metric.prepare(two, Console(file=output, width=500))
+    for group in ("high: 1.65 m", "low: 1.2 m"):
+        assert f"of the cameras '{group}'" in output.getvalue()
+
+
+def test_true_depth_says_the_height_of_each(two: MetricConfig) -> None:
+    """Doubled: each group's depth says its own camera's height, and its objects, few and the same in both, say how much one is higher."""
+    easy = ("heights.most_spread=9", "heights.least_kept=0", "first_height=depth", "data.augmentation.mirror=0")
+    size = ("data.height=96", "data.width=320", "data.others.low.height=96", "data.others.low.width=320")
+    settled, data = Metric.prepare(resolve(MetricConfig, two.model_dump(mode="json"), (*easy, *size, *TRUE)), Console(quiet=True))
+    task = Metric(settled)
+    task.plan = Plan(batches_per_epoch=6, accumulate=1, total_steps=60)
+    task.train().begin(0)
+    for batch in data.train:
+        assert batch.targets.depth_m is not None
+        task.scaled(batch, Prediction((0.5 / batch.targets.depth_m.clamp(0.1, 100),), torch.empty(0)))
+    found = task.heights.begin(1)
+    assert [found[group].road_m / 2 for group in (0, 1)] == pytest.approx([1.65, 1.2], rel=0.03)
+    assert found[0].camera_m / found[1].camera_m == pytest.approx(1.65 / 1.2, rel=0.1)
+
+
+def test_both_are_trained_on_remembered_and_scored(two: MetricConfig, tmp_path: Path) -> None:
+    run = recipes.train(two, out=tmp_path / "runs")
+    predictor = recipes.load_predictor(run.folder)
+    task = predictor.task  # type: ignore[attr-defined]
+    assert task.groups == ("high: 1.65 m", "low: 1.2 m")
+    assert {path.stem.split("-")[1] for path in (run.folder / "scores").glob("val-*.json")} == {"high", "low"}
+    assert [*run.facts["data"]["others"]] == ["low"]
+    assert run.facts["data"]["others"]["low"]["masks"].keys() == run.facts["data"]["others"]["low"]["fingerprints"].keys()
+
+
+def test_a_stereo_pair_beside_others_is_refused_by_its_key(two: MetricConfig) -> None:
+    with pytest.raises(ConfigError, match=r"data\.others\.low\.stereo is true"):
+        resolve(MetricConfig, two.model_dump(mode="json"), ("data.others.low.stereo=true",))
