@@ -30,6 +30,7 @@ from stadia.data.height_priors import PRIORS
 from stadia.data.roadworld.presets import RoadWorldConfig
 from stadia.data.roadworld.write import write_roadworld
 from stadia.data.sources import open_recordings
+from stadia.diagnostics.finding import OnStop
 from stadia.geometry.camera import resize, resized
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.ground import road_pixels
@@ -117,7 +118,7 @@ def run(case: str, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     overrides = (*SMALL, "road.priors=roadworld", f"training.max_steps={arguments.steps}", *start, *words(case), *arguments.overrides)
     config = recipes.configure("metric", overrides, seed=arguments.seed, data={"path": str(data)})
     started = time.perf_counter()
-    finished = recipes.train(config, out=arguments.out / "runs", despite_findings=True)
+    finished = recipes.train(config, out=arguments.out / "runs", on_stop=OnStop.WARN)
     predictor = recipes.load_predictor(finished.folder / "checkpoints" / "last.safetensors")
     task = predictor.task  # type: ignore[attr-defined]
     assert isinstance(task, Metric)
