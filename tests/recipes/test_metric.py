@@ -143,6 +143,18 @@ def test_objects_that_are_odd_teach_nothing(metric):
     assert float(task.step(batch).terms["metric/object_height"]) == 0
 
 
+def test_objects_that_are_odd_teach_the_less_where_told_so(metric):
+    task, data = prepared(metric)
+    task.heights.epoch = 3
+    batch = next(batch for batch in data.train if batch.targets.objects.any())
+    task.heights.heights[0] = Height(1.6, 1, horizon_m=1e-3)
+    believed = []
+    for spread in ("null", 5, 50):
+        task.config = changed(task.config, "hand_over_epochs=1000", f"heights.oddness_spread={spread}")
+        believed.append(float(task.step(batch).seen["metric/objects_believed"]))
+    assert 0 == believed[0] < believed[1] < believed[2] < 1
+
+
 def test_the_road_is_unmasked_unless_told_otherwise(metric):
     task, data = prepared(metric)
     batch = next(iter(data.train))

@@ -187,7 +187,8 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
             parts = self._parts(batch.meta)
             self.heights.add(parts, targets.camera_group, road.median_height, apart, objects.picture, evidence.camera_m, evidence.horizon_m)
         reference = self.heights.by_horizon(targets.camera_group)[objects.picture]
-        weight = object_weights(evidence.horizon_m, reference, tolerance=self.config.heights.tolerance)
+        heights = self.config.heights
+        weight = object_weights(evidence.horizon_m, reference, spread=heights.oddness_spread, tolerance=heights.tolerance)
         weight = weight * road.median_height.isfinite()[objects.picture]  # without a road nothing stands on it
         known = KnownHeights(objects, object_m, weight, self.heights.known(targets.camera_group))
         shares = self.shares()

@@ -18,6 +18,8 @@ class CameraHeightsConfig(StrictModel):
     last_epoch: the last at whose end a height is taken; -1: none, so that known_m stays. None: every epoch.
     test_from_epoch: objects that are odd against the horizon are left out from this epoch on; a horizon has to be learnt first.
     tolerance: an object is odd where the camera height that it stands for is by this much, in its logarithm, off the group's median.
+    oddness_spread: null: an object teaches in full up to the tolerance and not at all beyond. Else by exp(-odd^2 / (2 spread^2)), odd being
+        that logarithm: the odder the less. What an epoch says of a height goes by the tolerance either way.
     fewest_frames, fewest_share: an epoch says nothing of a group in fewer frames than either of these, and never in fewer than 5.
     least_kept: nor where not more than this share of the objects is left.
     most_spread: nor where the frames' quartiles are this far apart, over their median.
@@ -33,6 +35,7 @@ class CameraHeightsConfig(StrictModel):
     last_epoch: int | None = Field(default=None, ge=-1)
     test_from_epoch: int = Field(default=2, ge=0)
     tolerance: float = Field(default=0.2, gt=0)
+    oddness_spread: float | None = Field(default=None, gt=0)
     fewest_frames: int = Field(default=200, ge=1)
     fewest_share: float = Field(default=0.02, ge=0, le=1)
     least_kept: float = Field(default=0.4, ge=0, lt=1)
