@@ -19,7 +19,7 @@ class Mutated(Recording):
 
     frame: of an index, the index whose picture is shown instead.  side: of a side, the side whose picture is shown instead.
     depth_frame: of an index, the index whose ground truth is shown instead, None for none.
-    image, camera, depth, pose: of the original answer.
+    image, camera, depth, pose: of the original answer.  time: of an index, its timestamp in seconds.
     """
 
     def __init__(
@@ -34,11 +34,13 @@ class Mutated(Recording):
         depth: Callable[[Map], Map] = lambda x: x,
         pose: Callable[[Matrix], Matrix] = lambda x: x,
         rig: Callable[[Matrix], Matrix] = lambda x: x,
+        time: Callable[[int], float | None] | None = None,
     ) -> None:
         self.recording = recording
         self.name, self.sides = recording.name, recording.sides
         self.T_right_left = rig(recording.T_right_left.copy()) if recording.T_right_left is not None else None
         self._frame, self._side, self._depth_frame = frame, side, depth_frame
+        self._time = time or recording.timestamp_s
         self._image, self._camera, self._depth, self._pose = image, camera, depth, pose
 
     def __len__(self) -> int:
@@ -60,7 +62,7 @@ class Mutated(Recording):
         return None if pose is None else self._pose(pose.copy())
 
     def timestamp_s(self, index: int) -> float | None:
-        return self.recording.timestamp_s(index)
+        return self._time(index)
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
         return self.recording.file(self._frame(index), self._side(side))

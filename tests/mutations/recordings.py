@@ -132,6 +132,13 @@ MUTATIONS = (
         warns=True,
     ),
     _mutation("right is left", "frames", "D04", lambda r: Mutated(r, side=lambda s: LEFT), "stereo"),
+    _mutation("letterboxed", "borders", "D14", lambda r: Mutated(r, image=_bars(0.1, 0)), warns=True),
+    _mutation("a bar on the left", "borders", "D14", lambda r: Mutated(r, image=_bars(0, 0.05)), warns=True),
+    _mutation("frames sorted as text", "timestamps", "D15", lambda r: Mutated(r, time=lambda i: float((i * 7) % 10))),
+    _mutation("every time twice", "timestamps", "D15", lambda r: Mutated(r, time=lambda i: float(i // 2))),
+    _mutation(
+        "a clock that was set back once", "timestamps", "D15", lambda r: Mutated(r, time=lambda i: i - 9.0 * (i >= len(r) // 2)), warns=True
+    ),
     _mutation("K transposed", "intrinsics", "K01", lambda r: Mutated(r, camera=_with_K(lambda K, _: K.T))),
     _mutation("K normalised", "intrinsics", "K02", lambda r: Mutated(r, camera=_with_K(_normalised))),
     _mutation("cx and cy exchanged", "intrinsics", "K03", lambda r: Mutated(r, camera=_with_K(_swapped_centre))),
@@ -252,6 +259,18 @@ MUTATIONS = (
     _mutation("ground truth of whole metres", "ground_truth", "D08", lambda r: Mutated(r, depth=_whole_metres), "depth"),
     _mutation("ground truth of 8 bits", "ground_truth", "D08", lambda r: Mutated(r, depth=_eight_bit), "dense", warns=True),
 )
+
+
+def _bars(rows: float, columns: float) -> Callable[[Image], Image]:
+    """Black bars over these shares of the height, above and below, and of the width, on the left."""
+
+    def changed(image: Image) -> Image:
+        high, wide = round(rows * image.shape[0]), round(columns * image.shape[1])
+        image = image.copy()
+        image[:high], image[image.shape[0] - high :], image[:, :wide] = 16, 16, 16
+        return image
+
+    return changed
 
 
 def _noisy() -> Callable[[Image], Image]:

@@ -149,4 +149,28 @@ ENTRIES = (
         "recordings are held out; warns where two recordings of different names are of one drive.",
         seen="KITTI odometry's sequences 00, 04, 05 and 07, which are drives of Eigen's test split",
     ),
+    Entry(
+        "D14",
+        "Black bars around the picture",
+        Stage.DATA,
+        symptom="Depth is arbitrary in the bars and beside them, and the auto-mask counts them as explained.",
+        cause="a video that was fitted into another aspect, or a lens's frame; its K may be that of the picture without bars",
+        cure="crop them away (ffmpeg's cropdetect names the box), the camera with them: cx and cy become smaller by what is cut off",
+        measured="Rows and columns from each edge of six pictures that are black (20 grey levels at most) and the same to 4 levels in "
+        "all of "
+        "them, and end within two pixels. Warns from 2 % of the side.",
+        seen="dashcam video, letterboxed by the program that cut it",
+    ),
+    Entry(
+        "D15",
+        "Frames do not follow one another in time",
+        Stage.DATA,
+        symptom="Motion changes its sign from pair to pair, and is learnt as none.",
+        cause="files sorted as text instead of as numbers, two cameras' streams in one list, or a clock that was set back",
+        cure="sort by time, and leave out what is there twice",
+        measured="Times of neighbours over the recording (where it is long of 120 frames in 4 windows). Warns from one that is not later "
+        "than "
+        "the frame before, stops from a tenth.",
+        seen="ground truth by picture number instead of by time, 200 rows a second beside 20 pictures",
+    ),
 )

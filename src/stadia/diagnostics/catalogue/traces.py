@@ -42,6 +42,8 @@ TRACES: dict[str, Trace] = {
     "D11": Trace(RECORDINGS, ("4.1 D7",)),
     "D12": Trace(RECORDINGS, ("4.1 H1",)),
     "D13": Trace("tests/mutations/drives.py", ("4.3 10", "D-14")),
+    "D14": Trace(RECORDINGS, here="a dashcam's letterboxed video trained on its bars"),
+    "D15": Trace(RECORDINGS, ("4.1 H4", "4.1 D8")),
     "K01": Trace(RECORDINGS, ("4.1 D6",)),
     "K02": Trace(RECORDINGS, ("4.2 U2",)),
     "K03": Trace(RECORDINGS, ("4.1 D6",)),

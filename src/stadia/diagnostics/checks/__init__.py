@@ -9,6 +9,8 @@ CHECKS = Table(
     "check",
     {
         "frames": "stadia.diagnostics.checks.frames:frames",
+        "timestamps": "stadia.diagnostics.checks.timestamps:timestamps",
+        "borders": "stadia.diagnostics.checks.borders:borders",
         "intrinsics": "stadia.diagnostics.checks.intrinsics:intrinsics",
         "resize": "stadia.diagnostics.checks.intrinsics:resize",
         "sides": "stadia.diagnostics.checks.rig:sides",
