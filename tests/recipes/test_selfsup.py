@@ -178,4 +178,5 @@ def test_the_loss_curve_is_pinned(small: SelfsupConfig, tmp_path: Path) -> None:
     with run.metrics_csv.open() as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert losses[0] == pytest.approx(PINNED_LOSSES[0], rel=1e-4), losses
-    assert losses == pytest.approx(PINNED_LOSSES, rel=1e-3), losses  # Adam's first steps have the gradient's sign: processors differ by 2.4e-4
+    # Adam's first steps have the gradient's sign, so that roundings grow: another processor differs by 2.4e-4.
+    assert losses == pytest.approx(PINNED_LOSSES, rel=1e-3), losses
