@@ -1,0 +1,88 @@
+"""What the watch costs: every instrument asked about a batch and a logged row, against the shortest step that anybody trains.
+
+    python benchmarks/watch.py [--repeats 300]
+
+The row holds everything that any recipe logs, as a training does after each step with training.log_every=1: ten times what the default
+asks. Prints microseconds of it, milliseconds of a step of `dpt-tiny` on two pictures of 64x64, and the share (at most 2 %).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+import stadia.core.torchvision_shim  # noqa: F401
+from stadia.diagnostics.watch import Watch
+from stadia.models.dpt import Dpt
+from stadia.models.dpt_config import DptConfig
+from stadia.training.run import Run
+
+MOST = 0.02
+ROW = {
+    **{f"train/term/{name}": 0.1 for name in ("photometric", "motion", "smoothness", "brightness", "depth_l1", "depth_mse", "mask_bce")},
+    **{f"train/weight/{name}": 1.0 for name in ("depth_l1", "depth_mse", "mask_bce")},
+    **{f"train/{name}/{source}": 0.0 + (name == "gain") for name in ("gain", "offset") for source in ("+1", "-1", "stereo")},
+    **{f"train/log_uncertainty/p{percent}": percent / 100 - 2 for percent in (10, 50, 90)},
+    **{f"train/metric/{name}": 0.1 for name in ("off_camera_height", "depth_spread", "objects_over_road", "object_extent", "road_masked")},
+    **{f"gradient/{name}": 1.0 for name in ("inverse_depth/0", "translation", "rotation")},
+    **{f"time/{name}_s": 0.01 for name in ("loading", "forward", "loss", "backward", "optimiser", "rest")},
+    "train/auto_masked": 0.3,
+    "train/saturated": 0.1,
+    "train/warped_over_unwarped": 0.5,
+    "train/at_floor": 0.0,
+    "train/loss": 0.2,
+    "train/lr": 1e-4,
+    "train/gradient_norm": 0.2,
+    "train/update_ratio": 1e-3,
+    "time/step_s": 0.06,
+}
+
+
+def seconds_of(work: Callable[[int], object], repeats: int) -> float:
+    times = []
+    for number in range(repeats):
+        started = time.perf_counter()
+        work(number)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=300)
+    repeats = parser.parse_args().repeats
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        watch = Watch(Run.create(Path(folder), "watch", {}, recipe="watch", seed=0), Console(file=io.StringIO()))
+
+        def ask(number: int) -> None:
+            watch._ask("on_batch", number, 0.2 - number / 1e4, ("drive 7",))
+            watch._ask("on_row", number, ROW | {"train/loss": 0.2 - number / 1e4})
+
+        cost_s = seconds_of(ask, repeats)
+        told = sorted(watch.told)
+    network = Dpt(DptConfig(network="dpt-tiny", pretrained=False))
+    pictures, optimiser = torch.rand(2, 3, 64, 64), torch.optim.AdamW(network.parameters())
+
+    def train(number: int) -> None:
+        optimiser.zero_grad()
+        network(pictures).mean().backward()
+        optimiser.step()
+
+    step_s = seconds_of(train, 20)
+    print(
+        f"{cost_s * 1e6:.1f} us of the watch for a row, {step_s * 1e3:.1f} ms a step: {cost_s / step_s:.2%} (goal {MOST:.0%}); told {told}"
+    )
+    assert cost_s <= MOST * step_s, f"the watch costs {cost_s / step_s:.1%} of a step"
+
+
+if __name__ == "__main__":
+    main()
