@@ -27,13 +27,16 @@ from stadia.training.run import Run
 
 MOST = 0.02
 ROW = {
-    **{f"train/term/{name}": 0.1 for name in ("photometric", "motion", "smoothness", "brightness", "depth_l1", "depth_mse", "mask_bce")},
+    **{f"train/term/{name}": 0.1 for name in ("photometric", "motion", "brightness", "depth_l1", "depth_mse", "mask_bce")},
     **{f"train/weight/{name}": 1.0 for name in ("depth_l1", "depth_mse", "mask_bce")},
     **{f"train/{name}/{source}": 0.0 + (name == "gain") for name in ("gain", "offset") for source in ("+1", "-1", "stereo")},
     **{f"train/log_uncertainty/p{percent}": percent / 100 - 2 for percent in (10, 50, 90)},
-    **{f"train/metric/{name}": 0.1 for name in ("off_camera_height", "depth_spread", "objects_over_road", "object_extent", "road_masked")},
+    **{f"train/metric/{name}": 0.1 for name in ("off_camera_height", "objects_over_road", "object_extent", "road_masked")},
     **{f"gradient/{name}": 1.0 for name in ("inverse_depth/0", "translation", "rotation")},
     **{f"time/{name}_s": 0.01 for name in ("loading", "forward", "loss", "backward", "optimiser", "rest")},
+    "time/step_s": 0.06,
+    "train/term/smoothness": 1e-4,
+    "train/metric/depth_spread": 0.3,
     "train/auto_masked": 0.3,
     "train/saturated": 0.1,
     "train/warped_over_unwarped": 0.5,
@@ -42,7 +45,6 @@ ROW = {
     "train/lr": 1e-4,
     "train/gradient_norm": 0.2,
     "train/update_ratio": 1e-3,
-    "time/step_s": 0.06,
 }
 
 
@@ -78,9 +80,8 @@ def main() -> None:
         optimiser.step()
 
     step_s = seconds_of(train, 20)
-    print(
-        f"{cost_s * 1e6:.1f} us of the watch for a row, {step_s * 1e3:.1f} ms a step: {cost_s / step_s:.2%} (goal {MOST:.0%}); told {told}"
-    )
+    print(f"{cost_s * 1e6:.1f} us of the watch for a row, {step_s * 1e3:.1f} ms a step: {cost_s / step_s:.2%} (goal {MOST:.0%})")
+    assert not told, f"the row is to be a sound one, and {told} were told"
     assert cost_s <= MOST * step_s, f"the watch costs {cost_s / step_s:.1%} of a step"
 
 
