@@ -120,16 +120,18 @@ def fit(
                     run.note(weights=_weights(task), **staged)
                 for line in _at_the_start(task, trainer, config, run, step):
                     console.print(line, soft_wrap=True, highlight=False, markup=False)
-                if step < run.facts.get("ended_by_time_at", plan.total_steps):
+                steps = run.facts.get("ended_by_time_at", plan.total_steps) if checkpoint else plan.total_steps
+                if step < steps:
                     trainer.fit(task, stream, val_batches, ckpt_path=str(checkpoint.path) if checkpoint else None)
-                    for line in _at_the_end(run, plan, config, clock, trainer.global_step):
+                    steps = trainer.global_step
+                    for line in _at_the_end(run, plan, config, clock, steps):
                         console.print(line, soft_wrap=True, highlight=False, markup=False)
                 elif checkpoint is not None:  # it had finished
                     load_weights(checkpoint, task, recipe=task.recipe)
             if run.writes:
                 finish()
     best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
-    return Fitted(run.facts.get("ended_by_time_at", plan.total_steps), time.perf_counter() - started, best if best.exists() else last)
+    return Fitted(steps, time.perf_counter() - started, best if best.exists() else last)
 
 
 def _weights(task: Task) -> dict[str, str]:
