@@ -2,12 +2,14 @@
 
     python experiments/d3vo_ablation.py
     python experiments/d3vo_ablation.py --steps 700 --seeds 0 1 2 data.height=96 data.width=320
+    python experiments/d3vo_ablation.py --gain 0.25 --offset 0.05
 
-Every picture of the demo's worlds, left and right, gets a gain and an offset of its own, drawn by its file's name. Each configuration
+Every picture of the demo's worlds, left and right, gets a gain and an offset of its own, drawn by its file's name: log gain and offset
+are normal, with the standard deviations --gain and --offset; the pictures lie in a folder of OUT named by both. Each configuration
 trains for the same steps from each seed. Prints, over four unseen worlds in metres with nothing fitted: AbsRel by configuration with its
 spread over the seeds, which differences are larger than it, how the gains and offsets that were learnt correlate with the injected ones,
 and what Sigma is worth (AUSE against a random ordering, Spearman with the error of depth). Writes
-OUT/d3vo-ablation.json after each run, and goes on from it when it is started again.
+OUT/d3vo-ablation-EXPOSURES.json after each run, and goes on from it when the same is asked again.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import statistics
 import time
 import zlib
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,16 +53,26 @@ CONFIGURATIONS = {
     "uncertainty": ("model.uncertainty=true",),
     "full": ("model.brightness=true", "model.uncertainty=true", "model.right_view=true"),
 }
-GAIN, OFFSET = 0.12, 0.03  # standard deviations: of log a, and of b
 
 
-def exposure(path: Path) -> tuple[float, float]:
-    """Gain and offset of a picture, by the name of its file below its data set."""
-    random = np.random.default_rng(zlib.crc32("/".join(path.parts[-3:]).encode()))
-    return float(np.exp(random.normal(0, GAIN))), float(random.normal(0, OFFSET))
+@dataclass(frozen=True, slots=True)
+class Exposures:
+    """How far the exposures of pictures are spread: standard deviations of log gain, and of the offset (1 is white)."""
+
+    log_gain: float
+    offset: float
+
+    def __str__(self) -> str:
+        """As part of a file's name."""
+        return f"gain{self.log_gain:g}-offset{self.offset:g}"
+
+    def of(self, path: Path) -> tuple[float, float]:
+        """Gain and offset of a picture, by the name of its file below its data set."""
+        random = np.random.default_rng(zlib.crc32("/".join(path.parts[-3:]).encode()))
+        return float(np.exp(random.normal(0, self.log_gain))), float(random.normal(0, self.offset))
 
 
-def with_exposures(worlds: Path, out: Path) -> Path:
+def with_exposures(worlds: Path, out: Path, exposures: Exposures) -> Path:
     """The worlds with every picture a * I + b, rounded and cut to what eight bits hold."""
     if (out / "done").exists():
         return out
@@ -68,7 +81,7 @@ def with_exposures(worlds: Path, out: Path) -> Path:
     pictures = sorted(path for side in ("left", "right") for path in out.glob(f"*/{side}/*.png"))
     assert pictures, f"{worlds} has no pictures"
     for path in pictures:
-        gain, offset = exposure(path)
+        gain, offset = exposures.of(path)
         changed = gain * read_rgb(path).astype(np.float64)[..., ::-1] + 255 * offset
         cv2.imwrite(str(path), changed.round().clip(0, 255).astype(np.uint8))
     (out / "done").touch()
@@ -82,7 +95,7 @@ def picture(recording: Recording, index: int, side: str, task: Selfsup) -> tuple
 
 
 @torch.inference_mode()
-def learnt_exposures(task: Selfsup, worlds: list[Recording]) -> dict[str, list[tuple[float, float]]]:
+def learnt_exposures(task: Selfsup, worlds: list[Recording], exposures: Exposures) -> dict[str, list[tuple[float, float]]]:
     """Pairs (injected, learnt) of gain and offset, for each frame and the next one, and for each left picture and the right one."""
     pairs: dict[str, list[tuple[float, float]]] = {"gain": [], "offset": []}
     for world in worlds:
@@ -93,7 +106,7 @@ def learnt_exposures(task: Selfsup, worlds: list[Recording]) -> dict[str, list[t
                 assert motion is not None
                 assert motion.brightness is not None
                 files = world.file(index, "left"), world.file(other, side)
-                (gain_now, offset_now), (gain_then, offset_then) = (exposure(file) for file in files if file)
+                (gain_now, offset_now), (gain_then, offset_then) = (exposures.of(file) for file in files if file)
                 gain = gain_then / gain_now
                 pairs["gain"].append((gain, float(motion.brightness[0, 0])))
                 pairs["offset"].append((offset_then - gain * offset_now, float(motion.brightness[0, 1])))
@@ -131,14 +144,14 @@ def trained(name: str, seed: int, worlds: Path, arguments: argparse.Namespace) -
     return {"run": run.folder.name, "train_s": round(time.monotonic() - began)}
 
 
-def scored(run: Path, worlds: Path) -> dict[str, float]:
+def scored(run: Path, worlds: Path, exposures: Exposures) -> dict[str, float]:
     """A run on the unseen worlds."""
     task = load_task(run)
     assert isinstance(task, Selfsup)
     unseen = open_recordings(worlds, split="test")
     found = errors_of_depth(task.eval(), unseen)
     if task.config.model.brightness:
-        for key, pairs in learnt_exposures(task, unseen).items():
+        for key, pairs in learnt_exposures(task, unseen, exposures).items():
             found[f"correlation_of_{key}"] = float(np.corrcoef(np.array(pairs).T)[0, 1])
     return found
 
@@ -163,18 +176,29 @@ def told(found: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
+def spread(text: str) -> float:
+    """A standard deviation of the command line."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"found {text}, expected 0 or more")
+    return value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=350)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS))
+    parser.add_argument("--gain", type=spread, default=0.12, help="standard deviation of a picture's log gain")
+    parser.add_argument("--offset", type=spread, default=0.03, help="standard deviation of its offset; 1 is white")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("overrides", nargs="*", help="dotted.key=value")
     arguments = parser.parse_args()
 
     arguments.out.mkdir(parents=True, exist_ok=True)
-    worlds = with_exposures(render_worlds(Console(stderr=True)), arguments.out / "worlds-with-exposures")
-    kept = arguments.out / "d3vo-ablation.json"
+    exposures = Exposures(arguments.gain, arguments.offset)
+    worlds = with_exposures(render_worlds(Console(stderr=True)), arguments.out / f"worlds-{exposures}", exposures)
+    kept = arguments.out / f"d3vo-ablation-{exposures}.json"
     asked = {"steps": arguments.steps, "overrides": arguments.overrides}
     before = json.loads(kept.read_text()) if kept.exists() else {"asked": asked, "runs": {}}
     found: dict[str, dict[str, Any]] = before["runs"] if before["asked"] == asked else {}
@@ -183,7 +207,7 @@ def main() -> None:
             key = f"{name}/{seed}"
             found[key] = found.get(key) or trained(name, seed, worlds, arguments)
             write_json(kept, {"asked": asked, "cores": os.cpu_count(), "runs": found})
-            said = scored(arguments.out / found[key]["run"], worlds)
+            said = scored(arguments.out / found[key]["run"], worlds, exposures)
             found[key] |= {score: value for score, value in said.items() if math.isfinite(value)}  # Spearman of a constant Sigma is not
             write_json(kept, {"asked": asked, "cores": os.cpu_count(), "runs": found})
             print(name, f"seed {seed}", json.dumps(found[key]), flush=True)
