@@ -28,6 +28,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "residual threshold": {"residual_threshold": 0.3},
     "weights of scales": {"scale_weights": (0.5,)},
     "uncertainty later": {"uncertainty_from_step": 10},
+    "uncertainty of the full size": {"uncertainty_sizes": 1, "pyramid": 2},
     "views agree": {"left_right_consistency": 0.1},
     **{f"smoothness {kind}": {"smoothness_kind": kind} for kind in SMOOTHNESS},
 }

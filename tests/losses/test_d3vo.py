@@ -215,6 +215,20 @@ def test_uncertainty_waits_for_its_step(make_scene: MakeScene) -> None:
     assert after.terms["photometric"] < 0 < before.terms["photometric"]  # below 0 is no error: Sigma is 0.14
 
 
+def test_uncertainty_of_the_full_size_alone(make_scene: MakeScene) -> None:
+    scene = make_scene().exposed()
+    said = scene.d3vo_prediction(depth_times=1.1)
+    unsaid = replace(said, log_uncertainty=None)
+
+    def photometric(prediction: Prediction, **config: int) -> float:
+        return report(scene, prediction, **config).terms["photometric"].item()
+
+    halved = 2 * photometric(unsaid, pyramid=2) - photometric(unsaid)
+    of_one, of_both, of_all = (photometric(said, pyramid=2, **sizes) for sizes in ({"uncertainty_sizes": 1}, {"uncertainty_sizes": 2}, {}))
+    assert of_one == pytest.approx((photometric(said) + halved) / 2, rel=1e-9)
+    assert of_all == of_both < of_one
+
+
 def test_weights_of_scales(make_scene: MakeScene) -> None:
     scene = make_scene().exposed()
     said = scene.d3vo_prediction(depth_times=1.1, right_times=0.9, scales=3)

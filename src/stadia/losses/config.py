@@ -26,6 +26,8 @@ class LossConfig(StrictModel):
         and depth has the stereo source to itself. None: never. Without a stereo source they reach depth from the start.
     uncertainty_from_step: where the network says an uncertainty, it weighs the residual from this step on; Sigma is 1 before. Learnt
         sooner it explains what depth has not yet been given the time to.
+    uncertainty_sizes: how many of the pyramid's sizes it weighs, the full one first; at the others Sigma is 1, so that what it
+        explains away at full size still pulls depth from afar. None: all.
     brightness: beta, weight of (a - 1)^2 + b^2 summed over the sources, in units of `smoothness` at each scale (D3VO: 1e-2, so 1e-5).
     brightness_from_step: where the network says a brightness, it is held at (1, 0) until the warped sources' residual is below 0.8 times
         that of the unwarped ones, or until this step, whichever is first. None: until the residual is.
@@ -43,6 +45,7 @@ class LossConfig(StrictModel):
     scale_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     temporal_from_step: int | None = Field(default=0, ge=0)
     uncertainty_from_step: int = Field(default=0, ge=0)
+    uncertainty_sizes: int | None = Field(default=None, ge=1)
     brightness: float = Field(default=1e-2, ge=0)
     brightness_from_step: int | None = Field(default=None, ge=0)
     right_view: float = Field(default=1.0, ge=0)

@@ -116,8 +116,8 @@ class SelfSupervisedLoss:
     ) -> Reprojection:
         """The term "photometric"; returns the finest scale's comparison at full size."""
         comparisons, T_source_target = [], sources_at(prediction.T_source_target, teachers)
-        log_uncertainty = self._uncertainty(prediction, step)
-        for pictures in sizes:
+        for times, pictures in enumerate(sizes):
+            log_uncertainty = self._uncertainty(prediction, step, times)
             auto_mask = self.config.auto_mask and road is None
             reproject = self._reprojector(pictures, teachers, prediction.brightness, auto_mask=auto_mask)
             size = pictures.target.shape[-2:]
@@ -178,9 +178,10 @@ class SelfSupervisedLoss:
     def _smoothness_weight(self, scale: int) -> float:
         return self.config.smoothness / 2**scale
 
-    def _uncertainty(self, prediction: Prediction, step: int) -> tuple[Tensor, ...] | None:
-        """What is said of log Sigma, one map a scale, once its time has come."""
-        return prediction.log_uncertainty if step >= self.config.uncertainty_from_step else None
+    def _uncertainty(self, prediction: Prediction, step: int, times: int = 0) -> tuple[Tensor, ...] | None:
+        """What is said of log Sigma, one map a scale, once its time has come, for pictures halved so many times."""
+        from_step, sizes = self.config.uncertainty_from_step, self.config.uncertainty_sizes
+        return prediction.log_uncertainty if step >= from_step and (sizes is None or times < sizes) else None
 
     def _trained(self, comparison: Reprojection) -> Tensor:
         """(B, 1, H, W) the residual that trains: constant where it is above the threshold."""
