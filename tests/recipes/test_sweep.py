@@ -10,7 +10,7 @@ import pytest
 from stadia.cli.sweep import _metric
 from stadia.core.errors import ConfigError, ConfigMistakes, RunError
 from stadia.recipes.studies.launch import Job
-from stadia.recipes.studies.sweep import Range, Sweep, importance, read_space
+from stadia.recipes.studies.sweep import Range, Sweep, importance, proof, read_space
 
 pytest.importorskip("optuna")
 
@@ -149,6 +149,24 @@ def test_what_is_searched_for_is_known_before_the_first_trial(monkeypatch):
     for wrong in (("metric", None, None), ("dpt", "train/loss", "lower"), ("dpt", "val/d1", "lower"), ("dpt", "val/rmsee", "lower")):
         with pytest.raises(ConfigError):
             _metric(*wrong)
+
+
+def test_the_best_is_proven_from_seeds_that_did_not_choose_it(sweep):
+    space = {"x": Range(low=0.0, high=10.0), "fixed": Range(choices=(None, True, False))}
+    asked = sweep(space=space, base=("data.path=a b",))
+
+    def of_seed(seed):
+        return lambda words: {"name": words[-1].removeprefix("name="), "x": float(words[1].removeprefix("x=")), "seed": seed}
+
+    study = asked.run(3, of_seed(0), lambda trial: None)
+    words = proof(asked, study.best_trial)
+    assert words[words.index("--seeds") + 1] == "1,2,3,4,5"
+    assert "data.path=a b" in words
+    best, said = study.best_params, {None: "null", True: "true", False: "false"}
+    assert words[-1] == f"best: x={best['x']} fixed={said[best['fixed']]}"  # as the command line reads it
+    asked.run(4, of_seed(2), lambda trial: None)
+    (late,) = (trial for trial in asked.study().trials if trial.number == 3)
+    assert proof(asked, late)[5 + 1] == "0,1,3,4,5"
 
 
 def test_importance_is_of_enough_trials(sweep):

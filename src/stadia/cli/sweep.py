@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +23,7 @@ def sweep(
 ) -> None:
     """Search keys of a recipe: trials that lag behind in validation are given up. Started again, it goes on."""
     from stadia.core.files import check_writable
-    from stadia.recipes.studies.sweep import Sweep, importance, read_space
+    from stadia.recipes.studies.sweep import Sweep, importance, proof, read_space
 
     metric, direction = _metric(recipe, metric, better)
     words = [*([f"data.path={data.expanduser().absolute()}"] if data else []), *(base or [])]
@@ -43,10 +44,9 @@ def sweep(
     for key, share in importance(study).items():
         typer.echo(f"importance of {key}: {share:.0%}")
     if any(trial.value is not None for trial in study.trials):
-        best = " ".join(f"{key}={value}" for key, value in study.best_params.items())
         tried = f"{len(study.trials)} trial{'s' * (len(study.trials) > 1)}"
-        typer.echo(f"The best of {tried} of one seed is a choice, no proof. To see whether it holds:")
-        typer.echo(f'  stadia ablate --recipe {recipe} {" ".join(words)} --metric {metric} --better {direction} --change "best: {best}"')
+        typer.echo(f"The best of {tried} of one seed is a choice, no proof. To see whether it holds, from seeds that did not choose it:")
+        typer.echo(f"  {shlex.join(proof(asked, study.best_trial))}")
 
 
 def _metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, Literal["lower", "higher"]]:

@@ -25,6 +25,8 @@ from stadia.training.run import Run
 POLL_S = 1.0
 ALL_WRONG = 10
 """So many trials that cannot be configured, and none before them that can: it is not the combination."""
+FRESH_SEEDS = 5
+"""From which the best is proven: none of them has chosen it."""
 STORAGE = "optuna.log"
 """In the sweep's folder: every trial, as JSON lines that Optuna writes and reads; nothing in it is pickled."""
 
@@ -214,6 +216,19 @@ def suggested(trial: Any, key: str, one: Range) -> Any:
 def _word(value: Any) -> str:
     """As the command line writes it."""
     return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def proof(sweep: Sweep, best: Any) -> list[str]:
+    """The command that tests a trial against what all of them share, as its words.
+
+    Its seeds are others than the one that the search trained from: there the best of many is as good as it was chosen for (the winner's
+    curse), and one such seed among few would look like an effect.
+    """
+    searched = read_json(sweep.folder / "configs" / f"trial{best.number}.json")["seed"]
+    seeds = [seed for seed in range(FRESH_SEEDS + 1) if seed != searched][:FRESH_SEEDS]
+    change = " ".join(f"{key}={_word(value)}" for key, value in best.params.items())
+    asked = ["--seeds", ",".join(map(str, seeds)), "--metric", sweep.metric, "--better", sweep.better, "--change", f"best: {change}"]
+    return ["stadia", "ablate", "--recipe", sweep.recipe, *sweep.base, *asked]
 
 
 def importance(study: Any) -> dict[str, float]:
