@@ -331,11 +331,18 @@ def test_a_study_that_was_trained_otherwise_is_another_study(ablate, tmp_path):
     assert (code, "a study that has seed 3 too" in err) == (2, True)
 
 
-def test_seeds_that_are_added_after_a_look_are_told(ablate):
-    ablate(Trainings(noise))
-    code, out, _ = ablate(Trainings(noise), "--seeds", "0,1,2,3,4")
-    assert code == 0
-    assert "Seeds were added when results were there (first 0, 1, 2, 3)" in out
+def test_what_is_chosen_after_a_look_is_told(ablate):
+    told = "Chosen when results were there"
+    assert told not in ablate(Trainings(noise))[1]
+    assert told not in ablate(Trainings(noise))[1]  # the same question again
+    code, out, err = ablate(Trainings(noise), "--seeds", "0,1,2,3,4", "--change", "warm: schedule.warmup_steps=9")
+    assert (code, f"{told} (seed 4 added; change 'warm' added)" in out) == (0, True), err
+    more = ("--seeds", "0,1,2,3,4", "--change", "warm: schedule.warmup_steps=9")
+    for _ in range(2):  # told once, and for good
+        _, out, _ = ablate(Trainings(noise), *more, "--margin", "0.5")
+        assert f"{told} (seed 4 added; change 'warm' added; margin: None -> 0.5)" in out
+    Path("study.yaml").write_text(Path("study.yaml").read_text().replace("expect: better", "expect: worse"))
+    assert "margin: None -> 0.5; margin: 0.5 -> None; expect of 'fast': better -> worse)" in ablate(Trainings(noise), *more)[1]
 
 
 def test_training_that_was_not_saturated_is_told(ablate):

@@ -206,15 +206,15 @@ def _judge(folder: StudyFolder, study: StudyConfig, runs: list[Planned], names: 
     from rich.table import Table
 
     from stadia.core.files import write_json
+    from stadia.recipes.studies.folder import AFTER_A_LOOK
     from stadia.recipes.studies.judgement import judged
     from stadia.report import study as shown
 
     rows = _rows(folder, runs, names, better)
     metric = next((row["metric"] for row in rows if row["metric"]), names[0])
     verdicts = judged(study, better, metric, runs, rows)
-    if before := folder.study.get("seeds_before"):
-        first = ", ".join(map(str, before[0]))
-        verdicts["notes"].append(f"Seeds were added when results were there (first {first}): intervals hold for a number that was fixed.")
+    if after := folder.study.get(AFTER_A_LOOK):
+        verdicts["notes"].append(f"Chosen when results were there ({'; '.join(after)}): p and intervals hold for what was fixed before.")
     write_json(folder.root / "verdicts.json", verdicts)
     files = shown.write(folder.root)
     table = Table(*shown.HEAD, title=f"{study.name}: {metric}, {better} is better")

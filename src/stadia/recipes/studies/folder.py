@@ -22,6 +22,9 @@ MAY_GROW = ("seeds", "changes")
 JUDGED = ("metric", "better", "at", "margin", "alpha")
 """Keys of a study that no training depends on."""
 
+AFTER_A_LOOK = "after_a_look"
+"""A key of study.yaml: in words, what was chosen when results were there. Nobody asks for it, so no StudyConfig has it."""
+
 
 class StudyFolder:
     """`root`/study.yaml (the study), configs/RUN.json, runs/ as of any training, logs/RUN.log."""
@@ -36,27 +39,24 @@ class StudyFolder:
 
         Raises RunError, naming the keys, where its trained runs would not be of this study.
         """
-        values = study.model_dump(mode="json")
-        looked = []
+        values, after = study.model_dump(mode="json"), []
         if self.study_yaml.exists():
             kept = self.study
-            looked = kept.pop("seeds_before", [])
+            after = kept.pop(AFTER_A_LOOK, [])
             self._check_same(kept, values)
-            if set(kept["seeds"]) < set(values["seeds"]) and (self.root / "results.jsonl").exists():
-                looked = [*looked, kept["seeds"]]
+            if (self.root / "results.jsonl").exists():
+                after += [change for change in chosen_anew(kept, values) if change not in after]
         for run in runs:
             path = self.configs / f"{run.name}.json"
             if path.exists():
                 self._refuse(f"configuration of {run.name}", that_matter(differences(read_json(path), run.config)))
             else:
                 write_json(path, run.config)
-        write_text(
-            self.study_yaml, yaml.safe_dump(values | ({"seeds_before": looked} if looked else {}), sort_keys=False, allow_unicode=True)
-        )
+        write_text(self.study_yaml, yaml.safe_dump(values | ({AFTER_A_LOOK: after} if after else {}), sort_keys=False, allow_unicode=True))
 
     @property
     def study(self) -> dict[str, Any]:
-        """What study.yaml holds: StudyConfig's keys, and `seeds_before`, earlier sets of seeds whose results were there."""
+        """What study.yaml holds: StudyConfig's keys, and AFTER_A_LOOK, what of them was chosen when results were there."""
         values: dict[str, Any] = yaml.safe_load(self.study_yaml.read_text(encoding="utf-8"))
         return values
 
@@ -133,6 +133,17 @@ class StudyFolder:
                 expected="the one that it was started with",
                 cure="start another study, with --out or another name",
             )
+
+
+def chosen_anew(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """In words, what a study asks now and did not before: seeds and changes that it has too, another judgement, another expectation."""
+    found = [f"seed {seed} added" for seed in now["seeds"] if seed not in before["seeds"]]
+    found += [f"change '{name}' added" for name in now["changes"] if name not in before["changes"]]
+    was, asked = ({key: study[key] for key in JUDGED} for study in (before, now))
+    both = [name for name in now["changes"] if name in before["changes"]]
+    was |= {f"expect of '{name}'": before["changes"][name]["expect"] for name in both}
+    asked |= {f"expect of '{name}'": now["changes"][name]["expect"] for name in both}
+    return [*found, *map(str, differences(was, asked))]
 
 
 def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
