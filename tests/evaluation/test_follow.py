@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -178,8 +179,17 @@ def test_a_path_ends_where_nothing_is_known():
     found = follow(room, cut, "refined", source="room")
     assert len(found.names) == 4
     assert found.ends == "the path ends at 000003: the motion to cut is not known"
-    with pytest.raises(DataError, match="expected two that follow each other"):
+    with pytest.raises(DataError, match="motion to 000001 is not known, expected a motion between two frames; use --method aligned"):
         follow(room, room.frames, "network", source="room")
+
+
+def test_fewer_than_two_frames_are_no_path():
+    room = Room()
+    with pytest.raises(DataError, match="room: found 1 frame, expected two that follow each other; pass a video"):
+        follow(room, room.frames[:1], source="room")
+    standing = [replace(frame, on_path=index == 0) for index, frame in enumerate(room.frames)]
+    with pytest.raises(DataError, match=r"found 12 frames, and none that shows .* moved since the first, .* data\.stride=1"):
+        follow(room, standing, source="room")
 
 
 def test_inverse_depth_up_to_a_shift_is_not_refined():
@@ -230,11 +240,14 @@ def test_an_unknown_method_is_told(stadia, checkpoint, drive_folder, tmp_path):
     assert "did you mean 'refined'?" in err
 
 
-def test_an_interrupted_path_leaves_nothing(stadia, checkpoint, drive_folder, tmp_path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("where", "way"), [("follow", ()), ("draw_paths", ("--method", "network"))])
+def test_an_interrupted_path_leaves_nothing(
+    stadia, checkpoint, drive_folder, tmp_path, monkeypatch: pytest.MonkeyPatch, where: str, way: tuple[str, ...]
+):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stadia.recipes.odometry.follow", interrupted)
-    code, _, _ = stadia("odometry", checkpoint, drive_folder, "data.split=test", "--out", tmp_path / "o")
+    monkeypatch.setattr(f"stadia.recipes.odometry.{where}", interrupted)
+    code, _, _ = stadia("odometry", checkpoint, drive_folder, "data.split=test", *way, "--out", tmp_path / "o" / "drive")
     assert code == 130
-    assert not any((tmp_path / "o").iterdir())
+    assert not (tmp_path / "o").exists()

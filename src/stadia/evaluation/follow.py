@@ -161,9 +161,10 @@ def follow(
     Raises DataError where fewer than two frames can be placed.
     """
     follower: Follower = FOLLOWERS.load(method)(predictor, take_points)
-    names, times, took, ends = list[str](), list[float | None](), list[float](), ""
+    names, times, took, ends, passed = list[str](), list[float | None](), list[float](), "", 0
     for picture in frames:
         if not picture.on_path:
+            passed += 1
             continue
         started = time.perf_counter()
         shown = Shown.to(predictor, picture)
@@ -176,10 +177,17 @@ def follow(
         times.append(picture.time_s)
         took.append(1e3 * (time.perf_counter() - started))
     if len(names) < 2:
-        raise DataError(
-            source,
-            found=ends or f"{len(names)} frame{'s' * (len(names) != 1)}",
-            expected="two that follow each other, and a motion between them",
-            cure="use --method aligned or refined where the recipe has no pose network, and a video or a folder of neighbours",
-        )
+        raise _no_path(source, len(names), passed, ends)
     return FollowedPath(follower.path().numpy(), tuple(names), tuple(times), ends, follower.keyframes, np.array(took))
+
+
+def _no_path(source: str, placed: int, passed: int, ends: str) -> DataError:
+    """Why fewer than two frames are placed: of those, of the frames passed over, and of why the path ended."""
+    if ends:
+        cure = "use --method aligned or refined where the recipe has no pose network, and pictures that follow each other"
+        return DataError(source, found=ends, expected="a motion between two frames", cure=cure)
+    if passed:
+        found = f"{placed + passed} frames, and none that shows that the camera has moved since the first"
+        return DataError(source, found=found, expected="two that do", cure="data.stride=1 takes each frame")
+    found = f"{placed} frame{'s' * (placed != 1)}"
+    return DataError(source, found=found, expected="two that follow each other", cure="pass a video, or a folder of its pictures")

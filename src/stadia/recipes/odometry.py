@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,51 +74,43 @@ def _check_free(folder: Path) -> None:
     check_writable(folder)
 
 
+@contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[None]:
+    """The files of a path together, or none of them and no folder that was made for them."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for name in (TRAJECTORY, TRAJECTORY_TUM, DRAWING, POINTS, RECORD):
+            (folder / name).unlink(missing_ok=True)
+        for path in made:
+            with suppress(OSError):  # another's file is in it
+                path.rmdir()
+        raise
+
+
 def _write(given: Input, predictor: Predictor, folder: Path, method: str, about: dict[str, str], watch: Watch) -> Iterator[str]:
-    """Nothing is there before all of it is known, but for a temporary file that goes where the work is interrupted."""
-    with ExitStack() as files:
-        writer, temporary = None, None
-        if method == "refined":
-            temporary = files.enter_context(replacing(folder / POINTS))
-            writer = PlyWriter(
-                files.enter_context(temporary.open("wb")), "metres" if predictor.claim is Claim.METRES else "up to scale, no metres"
-            )
-
-        def take_points(points: MapPoints) -> None:
-            if writer is not None:
-                writer.add(points.position.numpy(), (255 * points.colour).round().byte().numpy())
-
-        frames = watch(given.frames, given.count, f"following {given.name}")
-        path = follow(predictor, frames, method, source=given.name, take_points=take_points)
-        if writer is not None:
-            writer.finish()
-    score, truth_notes = _score(given, path, predictor.claim)
-    known = [time_s for time_s in path.times_s if time_s is not None]
-    write_kitti(folder / TRAJECTORY, Trajectory(path.T_world_camera))
-    if len(known) == len(path.names):
-        write_tum(folder / TRAJECTORY_TUM, Trajectory(path.T_world_camera, np.array(known)))
-    if score is None:
-        draw_paths(folder / DRAWING, {method: path.T_world_camera}, predictor.claim)
-    else:
-        seen = score.seen_from_start
-        draw_paths(folder / DRAWING, {method: seen["estimated"], "measured": seen["true"]}, Claim.METRES)
-    notes = [*truth_notes, *(score.notes if score else ()), *([path.ends] if path.ends else [])]
-    if writer is not None and writer.count == 0:
-        notes.append(f"{POINTS} is empty: the camera moved too little for the pictures to tell the depth of a point to 5 %")
-    record: dict[str, Any] = {
-        **about,
-        "claim": str(predictor.claim),
-        "method": method,
-        "source": given.name,
-        "network_size": [predictor.height, predictor.width],
-        "frames": list(path.names),
-        "keyframes": path.keyframes,
-        "frame_ms": {"mean": float(path.frame_ms.mean()), "median": float(np.median(path.frame_ms)), "max": float(path.frame_ms.max())},
-        "points": 0 if writer is None else writer.count,
-        "score": None if score is None else score.to_json(),
-        "notes": notes,
-    }
-    write_json(folder / RECORD, record)
+    """Follow one recording into its folder; gives the lines to say."""
+    with _all_or_nothing(folder):
+        path, points = _follow(given, predictor, folder, method, watch)
+        score, notes = _score(given, path, predictor.claim)
+        if points == 0:
+            notes.append(f"{POINTS} is empty: the camera moved too little for the pictures to tell the depth of a point to 5 %")
+        _write_path(folder, path, method, predictor.claim, score)
+        record: dict[str, Any] = {
+            **about,
+            "claim": str(predictor.claim),
+            "method": method,
+            "source": given.name,
+            "network_size": [predictor.height, predictor.width],
+            "frames": list(path.names),
+            "keyframes": path.keyframes,
+            "frame_ms": {"mean": float(path.frame_ms.mean()), "median": float(np.median(path.frame_ms)), "max": float(path.frame_ms.max())},
+            "points": points or 0,
+            "score": None if score is None else score.to_json(),
+            "notes": notes,
+        }
+        write_json(folder / RECORD, record)
     rate = 1e3 / path.frame_ms.mean()
     yield f"{folder}: {len(path.names)} poses, {path.keyframes or 'no'} keyframes, {rate:.1f} frames/s"
     if score is not None:
@@ -128,18 +120,49 @@ def _write(given: Input, predictor: Predictor, folder: Path, method: str, about:
     yield from (f"  {file.name}" for file in sorted(folder.iterdir()))
 
 
+def _follow(given: Input, predictor: Predictor, folder: Path, method: str, watch: Watch) -> tuple[FollowedPath, int | None]:
+    """The path, and how many points its map holds, written as they come; None where the method makes none."""
+    frames = watch(given.frames, given.count, f"following {given.name}")
+    if method != "refined":
+        return follow(predictor, frames, method, source=given.name), None
+    unit = "metres" if predictor.claim is Claim.METRES else "up to scale, no metres"
+    with replacing(folder / POINTS) as temporary, temporary.open("wb") as stream:
+        writer = PlyWriter(stream, unit)
+
+        def take_points(points: MapPoints) -> None:
+            writer.add(points.position.numpy(), (255 * points.colour).round().byte().numpy())
+
+        path = follow(predictor, frames, method, source=given.name, take_points=take_points)
+        writer.finish()
+    return path, writer.count
+
+
+def _write_path(folder: Path, path: FollowedPath, method: str, claim: Claim, score: TrajectoryScore | None) -> None:
+    """As rows and drawn, beside the measured one where there is one."""
+    write_kitti(folder / TRAJECTORY, Trajectory(path.T_world_camera))
+    known = [time_s for time_s in path.times_s if time_s is not None]
+    if len(known) == len(path.names):
+        write_tum(folder / TRAJECTORY_TUM, Trajectory(path.T_world_camera, np.array(known)))
+    if score is None:
+        draw_paths(folder / DRAWING, {method: path.T_world_camera}, claim)
+    else:
+        seen = score.seen_from_start
+        draw_paths(folder / DRAWING, {method: seen["estimated"], "measured": seen["true"]}, Claim.METRES)
+
+
 def _score(given: Input, path: FollowedPath, claim: Claim) -> tuple[TrajectoryScore | None, list[str]]:
-    """Against the recording's poses, as `stadia evaluate` scores them; None where there are too few, and a note that says how to."""
-    truth: dict[int, Any] = {}
+    """Against the recording's poses, as `stadia evaluate` scores them, None where there are too few; and what is to be noted."""
+    truth, ends = dict[int, Any](), [path.ends] if path.ends else []
     if given.recording is not None:
         row = {name: k for k, name in enumerate(path.names)}
         wanted = ((index, frame_name(given.recording, index)) for index in range(len(given.recording)))
         poses = {row[name]: given.recording.T_world_camera(index) for index, name in wanted if name in row}
         truth = {k: pose for k, pose in poses.items() if pose is not None}
     if len(truth) < LEAST_POSES:
-        return None, [f"no measured path here to score by: stadia evaluate --trajectory {TRAJECTORY} --reference REF compares with a file"]
+        how = f"stadia evaluate --trajectory {TRAJECTORY} --reference REF compares with a file"
+        return None, [f"no measured path here to score by: {how}", *ends]
     rows = sorted(truth)
     estimated = Trajectory(path.T_world_camera[rows])
     reference = Trajectory(np.stack([truth[k] for k in rows]), name=given.name)
     score = score_trajectory(estimated, reference, PATH_ALIGNMENT.get(claim, PathAlignment.SIM3))
-    return score, []
+    return score, [*score.notes, *ends]
