@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from rich.console import Console
@@ -87,6 +88,24 @@ def test_a_score_says_its_crop_and_that_its_drives_trained(small: SelfsupConfig,
     monkeypatch.setattr(Provenance, "of", lambda *_: MADE_BY)
     scoring.score_validation(predictor, data, run, console)
     assert console.file.getvalue().startswith(f"note: validation: {cut}\nnote: validation: {note}\n")
+
+
+def test_the_middle_frame_of_what_a_checkpoint_predicted_is_kept_as_points(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
+    known = open_recordings(worlds, split="test")
+    predictor, run = mean_depth_of(known, 48, 160), Run.create(tmp_path, "run", small, recipe="selfsup", seed=0)
+    for name, checkpoint in (("baseline", ""), ("test", "last.safetensors, step 3")):
+        made_by = MADE_BY.model_copy(update={"checkpoint": checkpoint})
+        scoring.score_recordings(predictor, known, run, name, made_by, Console(quiet=True))
+    (kept,) = (run.folder / "clouds").iterdir()
+    about = json.loads((kept / "camera.json").read_text())
+    assert (kept.name, about["frame"], about["claim"]) == ("test", f"{known[0].name}/000002", "metres")
+    assert about["K"][0][0] == pytest.approx(known[0].K(2)[0, 0] / 2)
+    depth = cv2.imread(str(kept / "depth.png"), cv2.IMREAD_UNCHANGED) * about["depth_per_count"]
+    near = depth > 0
+    assert near.mean() > 0.5
+    assert np.allclose(depth[near], predictor.depth_m.numpy()[near], rtol=1e-3)
+    seen = cv2.imread(str(kept / "picture.png"))[..., ::-1].astype(float)
+    assert np.abs(seen - cv2.resize(known[0].image(2), (160, 48), interpolation=cv2.INTER_AREA)).mean() < 8
 
 
 @pytest.mark.parametrize("asked", [False, True])

@@ -5,15 +5,20 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from stadia.core.files import inside
 from stadia.core.recording import Recording
 from stadia.core.types import Claim, Predictor
-from stadia.evaluation.predictions import Provenance
+from stadia.evaluation.cloud_sample import write_cloud_sample
+from stadia.evaluation.colours import to_uint8
+from stadia.evaluation.frames import Shown, frame_name, frames_of
+from stadia.evaluation.predictions import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recordings import Evaluation, can_be_scored, evaluate_recordings
 from stadia.recipes.scored_frames import Trained
@@ -46,8 +51,9 @@ def score_recordings(
 ) -> Evaluation | None:
     """Score recordings by the protocol that fits the predictor's claim.
 
-    Writes predictions/NAME/ and scores/NAME.json, scores/NAME-RECORDING.json into the run's folder. Their notes say what of the frames,
-    or of their drives, the run was trained on, and that a crop alone was scored.
+    Writes predictions/NAME/ and scores/NAME.json, scores/NAME-RECORDING.json into the run's folder, and clouds/NAME/ of a checkpoint: the
+    middle frame of the first recording as points. Notes of the scores say what of the frames, or of their drives, the run was trained on,
+    and that a crop alone was scored.
 
     Args:
         predictor: trained, or a baseline.
@@ -76,7 +82,18 @@ def score_recordings(
     notes = (*_note_of_crop(predictor.crop), *Trained.on(run.folder, known, chosen).notes(chosen))
     evaluation = replace(evaluation, notes=(*notes, *evaluation.notes))
     evaluation.write(run.folder / "scores", name, {"checkpoint": provenance.checkpoint})
+    if provenance.checkpoint and predictor.claim is not Claim.AFFINE_INVERSE:
+        frames = chosen[known[0].name]
+        _keep_cloud(predictor, known[0], frames[len(frames) // 2], folder, run.folder / "clouds" / name)
     return evaluation
+
+
+def _keep_cloud(predictor: Predictor, recording: Recording, index: int, predicted: Path, folder: Path) -> None:
+    """A frame of what was predicted, as points with the colours that the network saw."""
+    name = frame_name(recording, index)
+    shown = Shown.to(predictor, next(frames_of(recording, [index])))
+    depth = Predictions.open(inside(predicted, recording.name)).read(name)
+    write_cloud_sample(folder, f"{recording.name}/{name}", predictor.claim, to_uint8(shown.image), depth, shown.K)
 
 
 def _note_of_crop(crop: str) -> list[str]:

@@ -15,6 +15,7 @@ from stadia import __version__
 from stadia.core.files import write_text
 from stadia.report import figures, sections, wording
 from stadia.report.changes import compare, flatten
+from stadia.report.clouds import clouds
 from stadia.report.layers import layer_plots
 from stadia.report.pictures import drawn, predicted
 from stadia.report.quality import quality
@@ -23,6 +24,7 @@ from stadia.report.time_spent import time_spent
 from stadia.report.uncertainty import calibration_plot, is_calibration, sparsification_plots
 
 TEMPLATES = Path(__file__).parent / "templates"
+SCRIPTS = ("report.js", "cloud.js")
 SEVERITIES = ("stop", "warn", "note")
 MAX_PATCH_LINES = 400
 PATH = ("path_m", "ate_m", "ate_rmse_m")
@@ -45,7 +47,7 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
     environment.filters["number"] = wording.number
     environment.globals["figures"] = figures
     claim, findings = _claim_in_words(run), sections.findings(run)
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    script = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return environment.get_template("report.html").render(
         name=run.folder.resolve().name,
         run=run,
@@ -69,6 +71,7 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
         of_validation=sections.of_validation(run),
         predicted=predicted(run),
         drawn=drawn(run),
+        clouds=clouds(run),
         score_tables=sections.score_tables(run.scores),
         image_scores=sections.image_scores(run.scores),
         odometry=sections.odometry(run.scores),

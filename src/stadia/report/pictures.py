@@ -32,11 +32,11 @@ class Picture:
 
 def read_picture(path: Path, name: str, unreadable: list[str]) -> Picture | None:
     """A PNG as a JPEG at most `SHEET_WIDTH` wide; a line in `unreadable` where it is no picture."""
-    image = _decoded(path, cv2.IMREAD_COLOR)
+    image = decoded(path, cv2.IMREAD_COLOR)
     if image is None:
         unreadable.append(f"{name}: not a PNG of a sensible size, or truncated")
         return None
-    return _encoded(image, SHEET_WIDTH)
+    return encoded(image, SHEET_WIDTH)
 
 
 def predicted(run: RunFiles) -> list[tuple[str, Picture]]:
@@ -50,12 +50,12 @@ def predicted(run: RunFiles) -> list[tuple[str, Picture]]:
             if (record.parent / "drawn").is_dir():  # the same beside its picture, see `drawn`
                 continue
             name = str(said["entries"][len(said["entries"]) // 2])
-            depth = _decoded(inside(record.parent / "depth", f"{name}.png"), cv2.IMREAD_UNCHANGED)
+            depth = decoded(inside(record.parent / "depth", f"{name}.png"), cv2.IMREAD_UNCHANGED)
         except (StadiaError, OSError, ValueError, LookupError, TypeError) as error:
             run.unreadable.append(f"{record.relative_to(run.folder)}: {error.found if isinstance(error, StadiaError) else error!r}")
             continue
         if depth is not None and depth.ndim == 2 and depth.dtype == np.uint16:  # else inverse depth, which has no such picture
-            found.setdefault(f"{said['source']}/{name}", _encoded(_coloured(depth), MAP_WIDTH))
+            found.setdefault(f"{said['source']}/{name}", encoded(_coloured(depth), MAP_WIDTH))
     return list(found.items())
 
 
@@ -78,7 +78,7 @@ def _coloured(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:
     return np.asarray(cv2.applyColorMap((np.clip(inverse / top, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_MAGMA), np.uint8)
 
 
-def _decoded(path: Path, flags: int) -> NDArray[Any] | None:
+def decoded(path: Path, flags: int) -> NDArray[Any] | None:
     """A PNG's pixels; None where there is none, or of an absurd size."""
     data = path.read_bytes() if path.is_file() and path.stat().st_size <= MAX_BYTES else b""
     pixels = int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")  # of the PNG header, before anything is decoded
@@ -86,7 +86,7 @@ def _decoded(path: Path, flags: int) -> NDArray[Any] | None:
     return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if whole else None
 
 
-def _encoded(image: NDArray[Any], most: int) -> Picture:
+def encoded(image: NDArray[Any], most: int) -> Picture:
     """(H, W, 3) BGR as a JPEG at most so wide."""
     height, width = image.shape[:2]
     if width > most:

@@ -1,0 +1,184 @@
+"""Depth of a scored frame as points that can be turned: what the page's script draws, and a still of it for print and without script."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import StadiaError
+from stadia.core.files import read_json
+from stadia.report import wording
+from stadia.report.pictures import Picture, decoded, encoded
+from stadia.report.run_files import RunFiles
+
+WIDTH, HEIGHT = 960, 480
+"""Pixels of what is drawn."""
+MAX_CLOUDS, MAX_PIXELS = 2, 65_536
+BACKGROUND = (20, 21, 23)
+YAW_DEG, PITCH_DEG = 20.0, 20.0
+"""Of the first view: from behind the camera, to its left and above."""
+BEHIND = 1.9
+"""How far the eye is from the cloud's middle, of how far the camera is."""
+FIELD = 1.3
+"""The eye's focal length, of HEIGHT."""
+LARGEST = 6
+"""Pixels that a point is drawn with at most."""
+AXES = (("x right", (1, 0, 0), (255, 120, 100)), ("y down", (0, 1, 0), (120, 210, 120)), ("z forward", (0, 0, 1), (120, 170, 255)))
+"""Of the camera, x right, y down, z forward: words, direction, RGB."""
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """name: what was scored, and its frame.  count: of its points.  axis: length of the axes drawn, with its unit, in words.
+    points: base64 of depth (h, w) in little-endian uint16 counts, 0 = none, then of RGB (h, w, 3).
+    view: what the script needs beside them, as JSON.
+    still: the first view.
+    """
+
+    name: str
+    count: int
+    axis: str
+    points: str
+    view: str
+    still: Picture
+
+
+@dataclass(frozen=True)
+class Points:
+    """depth: (h, w) uint16 counts, 0 = none.  picture: (h, w, 3) RGB.  fx, fy, cx, cy: in pixels.  per_count: depth of a count."""
+
+    depth: NDArray[np.uint16]
+    picture: NDArray[np.uint8]
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    per_count: float
+
+    @property
+    def xyz(self) -> NDArray[np.float64]:
+        """(N, 3) in the camera's frame, row by row."""
+        row, column = np.nonzero(self.depth)
+        z = self.depth[row, column] * self.per_count
+        return np.stack([(column - self.cx) / self.fx * z, (row - self.cy) / self.fy * z, z], axis=1)
+
+    @property
+    def view(self) -> dict[str, Any]:
+        """The first view of them, and how they are made of their bytes; names as in cloud.js."""
+        middle = np.median(self.xyz, axis=0)
+        away = float(np.linalg.norm(middle))
+        return {
+            "columns": self.depth.shape[1],
+            "rows": self.depth.shape[0],
+            **{name: getattr(self, name) for name in ("fx", "fy", "cx", "cy")},
+            "perCount": self.per_count,
+            "middle": middle.tolist(),
+            "distance": BEHIND * away,
+            "yaw": math.radians(YAW_DEG),
+            "pitch": math.radians(PITCH_DEG),
+            "focal": FIELD * HEIGHT,
+            "largest": LARGEST,
+            "axis": _round_length(away / 5),
+            "axes": [{"name": name, "to": to, "colour": f"rgb{colour}"} for name, to, colour in AXES],
+            "background": BACKGROUND,
+        }
+
+
+def clouds(run: RunFiles) -> list[Cloud]:
+    """Those of a run's folder, at most MAX_CLOUDS; a line in `unreadable` for what cannot be read."""
+    found = []
+    for camera in sorted(run.folder.glob("clouds/*/camera.json"))[:MAX_CLOUDS]:
+        try:
+            found.append(_cloud(camera))
+        except (StadiaError, OSError, ValueError, LookupError, TypeError) as error:
+            why = error.found if isinstance(error, StadiaError) else repr(error)
+            run.unreadable.append(f"{camera.parent.relative_to(run.folder)}: {why}")
+    return found
+
+
+def _cloud(camera: Path) -> Cloud:
+    about = read_json(camera)
+    points = _points(camera.parent, about)
+    metres = about["claim"] == wording.METRES
+    view, count = points.view, int((points.depth > 0).sum())
+    packed = points.depth.astype("<u2").tobytes() + points.picture.tobytes()
+    return Cloud(
+        name=f"{camera.parent.name}: {about['frame']}",
+        count=count,
+        axis=wording.number(view["axis"], "m" if metres else "of depth's own unit, which is no metre,"),
+        points=base64.b64encode(packed).decode(),
+        view=json.dumps(view),
+        still=encoded(drawn(points)[..., ::-1], WIDTH),
+    )
+
+
+def _points(folder: Path, about: dict[str, Any]) -> Points:
+    """Raises ValueError where the files are of no such cloud."""
+    depth, picture = decoded(folder / "depth.png", cv2.IMREAD_UNCHANGED), decoded(folder / "picture.png", cv2.IMREAD_COLOR)
+    if depth is None or picture is None or depth.dtype != np.uint16 or depth.ndim != 2 or picture.shape != (*depth.shape, 3):
+        raise ValueError("no depth.png of 16 bits with a picture.png of its size")
+    if depth.size > MAX_PIXELS or not depth.any():
+        raise ValueError(f"{depth.size} pixels with {np.count_nonzero(depth)} points, where 1 to {MAX_PIXELS} are drawn")
+    (fx, _, cx), (_, fy, cy), _ = np.asarray(about["K"], np.float64).tolist()
+    numbers = fx, fy, cx, cy, float(about["depth_per_count"])
+    if not all(map(math.isfinite, numbers)) or min(fx, fy, numbers[-1]) <= 0:
+        raise ValueError(f"a camera of {numbers}")
+    return Points(depth, np.ascontiguousarray(picture[..., ::-1]), *numbers)
+
+
+def drawn(points: Points) -> NDArray[np.uint8]:
+    """(HEIGHT, WIDTH, 3) RGB: the first view, with the camera's axes. The same arithmetic as cloud.js."""
+    view, canvas = points.view, np.full((HEIGHT * WIDTH, 3), BACKGROUND, np.uint8)
+    u, v, z = _projected(points.xyz, view)
+    size = np.clip(np.ceil(view["focal"] * points.xyz[:, 2] / points.fx / np.maximum(z, 1e-9)), 1, LARGEST).astype(int)
+    colours = points.picture[points.depth > 0]
+    order = np.argsort(-z, kind="stable")  # the far ones first, so that the near ones cover them
+    order = order[z[order] > 0]
+    at, which = [], []
+    for dy in range(LARGEST):
+        for dx in range(LARGEST):
+            mine = order[np.maximum(dx, dy) < size[order]]
+            x, y = (np.floor(side[mine] - size[mine] / 2).astype(int) + step for side, step in ((u, dx), (v, dy)))
+            inside = (x >= 0) & (x < WIDTH) & (y >= 0) & (y < HEIGHT)
+            at.append((y * WIDTH + x)[inside])
+            which.append(mine[inside])
+    pixel, point = np.concatenate(at), np.concatenate(which)
+    last = np.argsort(-z[point], kind="stable")
+    canvas[pixel[last]] = colours[point[last]]
+    picture = canvas.reshape(HEIGHT, WIDTH, 3)
+    _draw_axes(picture, view)
+    return picture
+
+
+def _projected(xyz: NDArray[np.float64], view: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Pixels u, v and the distance z before the eye of points (N, 3); z <= 0 is behind it."""
+    x, y, z = (xyz - view["middle"]).T
+    x, z = math.cos(view["yaw"]) * x - math.sin(view["yaw"]) * z, math.sin(view["yaw"]) * x + math.cos(view["yaw"]) * z
+    y, z = math.cos(view["pitch"]) * y - math.sin(view["pitch"]) * z, math.cos(view["pitch"]) * z + math.sin(view["pitch"]) * y
+    z = z + view["distance"]
+    ahead = np.where(z > 0, z, np.inf)
+    return WIDTH / 2 + view["focal"] * x / ahead, HEIGHT / 2 + view["focal"] * y / ahead, z
+
+
+def _draw_axes(picture: NDArray[np.uint8], view: dict[str, Any]) -> None:
+    ends = np.array([(0, 0, 0), *(to for _, to, _ in AXES)], np.float64) * view["axis"]
+    u, v, z = _projected(ends, view)
+    for number, (name, _, colour) in enumerate(AXES, start=1):
+        if min(z[0], z[number]) > 0 and max(np.abs([u[0], v[0], u[number], v[number]])) < 1 << 14:
+            start, end = ((round(u[i]), round(v[i])) for i in (0, number))
+            cv2.line(picture, start, end, colour, 2, cv2.LINE_AA)
+            cv2.putText(picture, name, (end[0] + 6, end[1] + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
+
+
+def _round_length(length: float) -> float:
+    """The largest of 1, 2, 5 times a power of ten that is no longer."""
+    power = 10 ** math.floor(math.log10(length))
+    return float(max(step * power for step in (1, 2, 5) if step * power <= length * (1 + 1e-9)))
