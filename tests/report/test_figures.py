@@ -49,6 +49,17 @@ def test_wide_range_is_logarithmic():
     assert (y0 - y1) * 2 == pytest.approx(y1 - y2, abs=0.2)  # one decade, two decades
 
 
+def test_a_value_that_stands_still_is_a_level_line_with_short_numbers_beside():
+    values = [0.27889487, 0.2788949, 0.27889488]
+    panel = figures.plot("t", [Series("gradient/log_depth", [1, 2, 3], values)])
+    heights = [y for _, y in points(panel.lines[0].path)]
+    assert max(heights) - min(heights) < 1  # of 240: rounding is no course
+    assert max(len(tick.label) for tick in panel.y_ticks) <= 7  # what the left margin holds
+    moving = figures.plot("t", [Series("val/d1", [1, 2], [0.997, 0.999])])  # a fifth of a percent is one
+    (_, low), (_, high) = points(moving.lines[0].path)
+    assert low - high > 0.9 * (figures.HEIGHT - figures.TOP - figures.BOTTOM) - 1
+
+
 def test_best_follows_the_direction():
     series = Series("val/d1", [1, 2, 3], [0.5, 0.9, 0.7])
     assert figures.plot("t", [series], better="higher").lines[0].best_step == 2
@@ -152,10 +163,11 @@ def test_what_belongs_together_is_one_panel():
     names = (
         "train/gain/-1", "train/gain/+1", "train/log_uncertainty/p10", "val/north/abs_rel", "val/abs_rel", "train/update_ratio",
         "gradient/inverse_depth/0", "gradient/inverse_depth/1", "gradient/rotation", "gradient/translation", "gradient/gain",
-        "gradient/offset",
+        "gradient/offset", "train/weight/mask_bce", "train/weight/depth_l1", "val/mask_bce",
     )  # fmt: skip
-    panels = {panel.title: [line.name for line in panel.lines] for panel in curves([Series(name, [1, 2], [1.0, 2.0]) for name in names])}
-    assert panels == {
+    plots = curves([Series(name, [1, 2], [1.0, 2.0]) for name in names])
+    assert {plot.title: plot.better for plot in plots if plot.better != "neither"} == {"AbsRel": "lower", "Mask cross-entropy": "lower"}
+    assert {plot.title: [line.name for line in plot.lines] for plot in plots} == {
         "Gain": ["train/gain/-1", "train/gain/+1"],
         "Log uncertainty": ["train/log_uncertainty/p10"],
         "AbsRel": ["val/north/abs_rel", "val/abs_rel"],
@@ -163,4 +175,6 @@ def test_what_belongs_together_is_one_panel():
         "Gradient of the loss by inverse depth": ["inverse_depth/0", "inverse_depth/1"],
         "Gradient of the loss by motion": ["rotation", "translation"],
         "Gradient of the loss by brightness": ["gain", "offset"],
+        "Weight": ["train/weight/mask_bce", "train/weight/depth_l1"],  # of a term that is a score, too
+        "Mask cross-entropy": ["val/mask_bce"],
     }

@@ -18,6 +18,8 @@ WIDTH, HEIGHT = 420.0, 240.0
 LEFT, RIGHT, TOP, BOTTOM = 50.0, 18.0, 10.0, 28.0
 MAX_POINTS, MAX_DOTS = 800, 20
 LOG_RATIO = 50.0
+LEAST_SPAN = 1e-3
+"""Of a curve's size, what its axis shows at least: a value that stands still does not fill the panel with its rounding."""
 COLOURS = 8  # the template's palette
 
 
@@ -157,7 +159,7 @@ def plot(
 
     Many points are drawn as a running mean over the raw ones, where they are `noisy`. The axis is logarithmic where the
     values span more than a factor of 50, and leaves out the wildest hundredth of the raw values, so that a first spike does
-    not flatten the rest.
+    not flatten the rest. It shows LEAST_SPAN of the values' size at least.
     """
     smoothed = {s.name: smooth(s.values, _window(len(s.values)) if noisy else 1) for s in series}
     drawn = np.concatenate([values for s in series for values in (smoothed[s.name], _central(s.values))])
@@ -167,7 +169,8 @@ def plot(
     low, high = float(drawn.min()), float(drawn.max())
     log = low > 0 and high / low > LOG_RATIO
     if not log:
-        margin = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
+        size = max(abs(low), abs(high))
+        margin = max(0.05 * (high - low), (LEAST_SPAN * size - (high - low)) / 2) if low < high else 0.1 * size or 1.0
         low, high = (0.0 if 0 <= low < 0.3 * high or low == high == 0 else low - margin), high + margin
     first, last = min(s.steps[0] for s in series), max(s.steps[-1] for s in series)
     axes = Axes(first, last, low, high, log) if first < last else Axes(first - 1, last + 1, low, high, log)
@@ -295,7 +298,7 @@ def histogram(values: Sequence[float], bins: int = 24) -> Histogram:
     width, height = WIDTH, 90.0
 
     def x(value: float) -> float:
-        return 8 + (value - low) / (high - low) * (width - 16)
+        return RIGHT + (value - low) / (high - low) * (width - 2 * RIGHT)  # room for half a number at either end
 
     tallest = float(counts.max())
     bars = [

@@ -170,8 +170,8 @@ def _panel(name: str) -> str:
         return SECONDS
     if leaf == "lr":
         return RATE
-    if leaf in wording.SCORES:
-        return wording.score(name).label
+    if shown := wording.known(name):
+        return shown.label
     group, *rest = name.split("/")
     of = rest[0] if len(rest) > 1 else leaf  # "train/gain/-1" and "train/gain/+1" are curves of one panel
     if group == "gradient":

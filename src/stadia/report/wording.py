@@ -106,9 +106,16 @@ STATUSES: dict[str, tuple[str, str]] = {  # run.json's status: (what is shown, t
 }
 
 
+def known(name: str) -> Score | None:
+    """A score by the last part of its name ("depth.abs_rel", "val/abs_rel"); None of what is none: "train/weight/mask_bce" is a weight."""
+    if name.startswith("train/") and name.count("/") > 1:
+        return None
+    return SCORES.get(re.split(r"[./]", name)[-1])
+
+
 def score(name: str) -> Score:
-    """How a score is shown, by the last part of its name ("depth.abs_rel", "val/abs_rel"); an unknown one by its own name."""
-    return SCORES.get(re.split(r"[./]", name)[-1], Score(name, better="neither"))
+    """How a score is shown; what is not known as one by its own name, neither good nor bad."""
+    return known(name) or Score(name, better="neither")
 
 
 def arrow(name: str, *, scale_known: bool = True) -> str:
