@@ -84,6 +84,8 @@ def test_what_happened_and_what_was_found(three):
 
 def test_a_run_names_the_run_that_it_starts_from(three):
     assert "Starts from 2026-03-02-100000-b." in journal(runs_in(three))
+    edited(three[2], "config.json", start_from=f"{three[1]}-2/checkpoints/best.safetensors")  # another run, whose name begins with it
+    assert f"Starts from {three[1]}-2/checkpoints/best.safetensors, which is not among these runs." in journal(runs_in(three))
     alone = journal(runs_in([three[2]]))
     assert "which is not among these runs" in alone
 

@@ -141,10 +141,15 @@ def _opening(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
     label, _ = wording.status(run.run.get("status"))
     yield f"`{run.recipe}`, seed {run.run.get('seed', '?')}, started {run.run.get('started', 'at an unknown time')}, {label}."
     if (parent := run.config.get("start_from")) is not None:
-        known = next((one for one in runs if str(parent).startswith(str(one.folder.resolve()))), None)
+        known = next((one for one in runs if _lies_in(parent, one)), None)
         yield f"Starts from {known.folder.resolve().name if known else parent}" + ("." if known else ", which is not among these runs.")
     if resumed := run.run.get("resumed"):
         yield f"Went on {len(resumed)} time{'s' * (len(resumed) > 1)} after a stop, at {', '.join(map(str, resumed))}."
+
+
+def _lies_in(path: object, run: RunFiles) -> bool:
+    """Whether a path is a run's folder, or in it."""
+    return Path(str(path)).resolve().is_relative_to(run.folder.resolve())
 
 
 def _changed(before: RunFiles, now: RunFiles) -> list[str]:
@@ -249,7 +254,7 @@ def cautions(a: RunFiles, b: RunFiles, found: Difference) -> list[str]:
     if any("fingerprint" in change.key for change in found.data):
         said.append("Their data differ: scores of other data are not compared.")
     for run, other in ((a, b), (b, a)):
-        if (parent := run.config.get("start_from")) and str(parent).startswith(str(other.folder.resolve())):
+        if (parent := run.config.get("start_from")) and _lies_in(parent, other):
             said.append(f"{run.folder.resolve().name} starts from {other.folder.resolve().name} (P-17).")
     said.append("One run each: how much of the difference is the seed's, `stadia ablate` tells (M-21).")
     return [f"- {one}" for one in said]

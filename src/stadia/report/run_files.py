@@ -80,7 +80,9 @@ def read_run(folder: Path) -> RunFiles:
     folder = Path(folder)
     if not (folder / "run.json").is_file() and not (folder / "config.json").is_file():
         found = "neither run.json nor config.json" if folder.is_dir() else "no such folder"
-        raise DataError(folder, found=found, expected="a run's folder", cure="pass runs/<date>-<name>")
+        is_study = (folder / "study.yaml").is_file()
+        cure = "read its table.md, or pass one of its runs/" if is_study else "pass runs/<date>-<name>"
+        raise DataError(folder, found="a study" if is_study else found, expected="a run's folder", cure=cure)
     unreadable: list[str] = []
 
     def attempt(name: str, read: Callable[[Path], Any], absent: Any) -> Any:
