@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mutations import composed, courses, drives, masks, objects, recordings
+from mutations import composed, courses, drives, losses, masks, objects, recordings, starts
 from mutations.table import Row
 
 from stadia.core.recording import Recording
@@ -63,6 +63,8 @@ ROWS: tuple[Row, ...] = (
     *masks.ROWS,
     *objects.ROWS,
     *composed.ROWS,
+    *losses.ROWS,
+    *starts.ROWS,
     *courses.ROWS,
 )
 

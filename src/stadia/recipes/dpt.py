@@ -18,6 +18,8 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Batch, Claim
+from stadia.diagnostics.contract.exact import Exact
+from stadia.diagnostics.contract.labelled import of_depth
 from stadia.evaluation.colours import colour_heat, colour_inverse_depth
 from stadia.evaluation.monitor import depth_scores
 from stadia.geometry.align import ScaleShift, ScaleShiftFit, scale_median
@@ -190,6 +192,11 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
 
     def inverse_depth(self, image: Tensor) -> Tensor:
         return self.network(image)
+
+    def exact_losses(self, batch: Batch) -> Mapping[str, Exact]:
+        """The loss against labels of a wall, within the range that the loss reads."""
+        unit = self.config.loss.max_depth_m / 20 if self.config.loss.max_depth_m < 20 else 1.0
+        return {"loss": of_depth(self.loss, forgives_scale=self.claim is not Claim.METRES, unit=unit)}
 
     def step(self, batch: Batch) -> LossReport:
         assert batch.targets.depth_m is not None, "a training on ground truth asks for it"

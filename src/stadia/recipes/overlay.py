@@ -16,6 +16,8 @@ from torch import Tensor
 from stadia.core.types import Claim, Meta, OverlayInputs, OverlayTargets
 from stadia.data.cache import Progress
 from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.contract.exact import Exact
+from stadia.diagnostics.contract.labelled import of_overlay
 from stadia.diagnostics.finding import Severity
 from stadia.evaluation.colours import colour_inverse_depth, to_uint8
 from stadia.evaluation.overlay_scores import overlay_scores, picture_sums, weaker
@@ -108,6 +110,12 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         """What the network says of B pictures and their backgrounds."""
         said: OverlayMaps = self.network(torch.cat((inputs.background, inputs.image), dim=1))
         return said
+
+    def exact_losses(self, batch: OverlayBatch) -> Mapping[str, Exact]:
+        """The loss against depth and mask of a wall, within the range that the loss reads."""
+        nearest, farthest = self.config.loss.min_depth, self.config.loss.max_depth
+        unit = 1.0 if nearest < 3 and farthest > 20 else (nearest + farthest) / 20
+        return {"loss": of_overlay(self.loss, self.loss.weights, unit)}
 
     # -- a step ---------------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,9 @@ from rich.console import Console
 from typing_extensions import TypeVar
 
 from stadia.core.errors import CheckpointError
-from stadia.core.types import InputsT, Predictor, TargetsT
+from stadia.core.types import Batch, InputsT, Predictor, TargetsT
 from stadia.data.cache import Progress
+from stadia.diagnostics.contract.exact import Exact
 from stadia.diagnostics.finding import Finding
 from stadia.evaluation.watch import Watch
 from stadia.recipes.asked import EvaluationAsked, PredictionAsked
@@ -84,6 +85,18 @@ class Recipe(Task[InputsT, TargetsT], Generic[ConfigT, DataT, InputsT, TargetsT]
     @property
     def about(self) -> Mapping[str, object]:
         """What run.json says of the recipe from the start."""
+        return {}
+
+    @property
+    def depth_range_m(self) -> tuple[float, float] | None:
+        """What its depth can be, nearest and farthest, metres or the unit of its claim; None where it is not bounded."""
+        return None
+
+    def exact_losses(self, batch: Batch[InputsT, TargetsT]) -> Mapping[str, Exact]:
+        """Its losses by name, on scenes whose right answer is known: what the contract asks about. None unless said otherwise.
+
+        batch: one of the training, for its sources.
+        """
         return {}
 
     def predictor(self, size: tuple[int, int] | None = None) -> Predictor | None:

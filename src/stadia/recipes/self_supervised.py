@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import TypeVar
 
-from stadia.core.types import Batch, Claim, Inputs, PictureMaps, Prediction
+from stadia.core.types import Batch, Claim, Inputs, PictureMaps, Prediction, Targets, is_temporal
+from stadia.diagnostics.contract.exact import Exact
+from stadia.diagnostics.contract.video import Said, of_video
 from stadia.evaluation.colours import category_key, colour_categories, colour_heat, to_uint8
 from stadia.evaluation.monitor import depth_scores, uncertainty_scores
 from stadia.evaluation.motions import Motions, draw_motions, motion_scores
@@ -108,6 +110,28 @@ class SelfSupervisedRecipe(
             self.gate.watch(report.seen["warped_over_unwarped"])
         masked = unexplained(report.maps["winner"], len(batch.source_names)).float().mean()
         return replace(report, seen={**report.seen, "auto_masked": masked, **_said(prediction, batch.source_names)})
+
+    @property
+    def depth_range_m(self) -> tuple[float, float]:
+        return self.config.model.min_depth_m, self.config.model.max_depth_m
+
+    @torch.no_grad()
+    def exact_losses(self, batch: Batch[Inputs, VideoTargetsT]) -> Mapping[str, Exact]:
+        """The photometric loss as it is at the training's end, on a wall seen by the batch's sources; by neighbours in time alone too,
+        where a pair is among them.
+        """
+        model, end = self.config.model, self.plan.total_steps if self.plan else 0
+        scales = len(self.model.depth(batch.inputs.image[:1].to(self.device))[0])
+        said = Said(scales, brightness=model.brightness, uncertainty=model.uncertainty, right_view=model.right_view)
+
+        def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+            return self.loss(targets, prediction, source_names, end)
+
+        losses = {"loss": of_video(loss, batch.source_names, said)}
+        neighbours = tuple(filter(is_temporal, batch.source_names))
+        if 0 < len(neighbours) < len(batch.source_names):
+            losses["loss of neighbours in time"] = of_video(loss, neighbours, replace(said, right_view=False))
+        return losses
 
     @property
     def scored_as(self) -> Claim:

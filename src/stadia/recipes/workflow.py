@@ -14,17 +14,19 @@ from rich.console import Console
 
 from stadia.core.errors import CheckpointError, RunError
 from stadia.core.types import Predictor
-from stadia.diagnostics.finding import Finding, OnStop, Severity, write_findings
+from stadia.diagnostics.finding import Finding, OnStop, Severity, add_finding, write_findings
 from stadia.diagnostics.watch import Watch, found_while_training
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.recipes.config import RecipeConfig, without_pretrained
-from stadia.recipes.recipe import AnyRecipe
+from stadia.recipes.contract import contract
+from stadia.recipes.recipe import AnyRecipe, TrainingData
 from stadia.recipes.stages import as_settled, check_stages, prepare
 from stadia.recipes.starting import build_task as build_task
 from stadia.recipes.starting import check_start, started_task
 from stadia.training.checkpoints import Checkpoint, load_weights
-from stadia.training.fit import fit
+from stadia.training.fit import FEW_STEPS, fit
 from stadia.training.run import Run, is_main_process
+from stadia.training.stream import Plan
 
 SAMPLED = "N02"
 """The note that some of the data were not looked at in time."""
@@ -70,6 +72,8 @@ def train(
         if run.writes:
             write_findings(run.folder / "findings.jsonl", [*findings, *found_while_training(run.folder)])
         task = started_task(recipe, config, data, run)
+        if resume is None and run.writes and Plan.of(data.train, config.training).total_steps >= FEW_STEPS:
+            _contracted(task, config, data, run, console, on_stop)
 
         @torch.no_grad()
         def score() -> None:
@@ -95,6 +99,18 @@ def train(
     return run
 
 
+def _contracted(task: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop) -> None:
+    """Hold a training to its contract, and add what is found to the run's findings. Where it says stop the run has failed."""
+    found = contract(task, config, data, console)
+    for finding in found:
+        add_finding(run.folder / "findings.jsonl", finding)
+    try:
+        report_findings(found, console, on_stop, of="contract of the training")
+    except RunError as error:
+        run.failed(error)
+        raise
+
+
 def where_it_lies(config: RecipeConfig) -> list[str]:
     """The keys that say where data are and are kept, in every group of `data`: a resumed run may find them elsewhere."""
     return list(_where("data", config.model_dump(include={"data"}).get("data", {})))
@@ -108,7 +124,7 @@ def _where(group: str, values: Mapping[str, Any]) -> Iterator[str]:
             yield from _where(f"{group}.{key}", value)
 
 
-def report_findings(findings: list[Finding], console: Console, on_stop: OnStop) -> list[Finding]:
+def report_findings(findings: list[Finding], console: Console, on_stop: OnStop, of: str = "checks of the data") -> list[Finding]:
     """Print what is more than a note, and what there was no time to look at. Raises RunError where one says stop, unless told otherwise."""
     for finding in findings:
         if finding.severity is not Severity.NOTE or finding.code == SAMPLED:
@@ -116,7 +132,7 @@ def report_findings(findings: list[Finding], console: Console, on_stop: OnStop) 
     stops = [finding for finding in findings if finding.severity is Severity.STOP]
     if stops and on_stop is OnStop.HALT:
         raise RunError(
-            "checks of the data",
+            of,
             found=", ".join(f"{finding.code} ({finding.measured})" for finding in stops),
             expected="none that says stop",
             cure="`stadia check` --out DIR shows the evidence; --on-stop warn trains all the same",

@@ -123,8 +123,7 @@ def fit(
                 steps = run.facts.get("ended_by_time_at", plan.total_steps) if checkpoint else plan.total_steps
                 if step < steps:
                     trainer.fit(task, stream, val_batches, ckpt_path=str(checkpoint.path) if checkpoint else None)
-                    steps = trainer.global_step
-                    for line in _at_the_end(run, plan, config, clock, steps):
+                    for line in _at_the_end(run, plan, config, clock, steps := trainer.global_step):
                         console.print(line, soft_wrap=True, highlight=False, markup=False)
                 elif checkpoint is not None:  # it had finished
                     load_weights(checkpoint, task, recipe=task.recipe)

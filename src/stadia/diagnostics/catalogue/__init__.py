@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stadia.diagnostics.catalogue import data, extrinsics, heights, intrinsics, learning, notes, objects, overlays, training, uncertainty
+from stadia.diagnostics.catalogue import (
+    contract,
+    data,
+    extrinsics,
+    heights,
+    intrinsics,
+    learning,
+    notes,
+    objects,
+    overlays,
+    start,
+    training,
+    uncertainty,
+)
 from stadia.diagnostics.catalogue.entry import FAMILIES, Entry
 from stadia.diagnostics.finding import Finding, Severity
 
-_PARTS = (data, intrinsics, extrinsics, learning, uncertainty, heights, objects, overlays, training, notes)
+_PARTS = (data, intrinsics, extrinsics, contract, start, learning, uncertainty, heights, objects, overlays, training, notes)
 CATALOGUE: dict[str, Entry] = {e.code: e for part in _PARTS for e in part.ENTRIES}
 """Every entry by its code."""
 

@@ -26,6 +26,8 @@ _MASKS = "tests/mutations/masks.py"
 _OBJECTS = "tests/mutations/objects.py"
 _OVERLAYS = "tests/mutations/composed.py"
 _COURSES = "tests/mutations/courses.py"
+_LOSSES = "tests/mutations/losses.py"
+_STARTS = "tests/mutations/starts.py"
 _ENGINE = "tests/diagnostics/test_engine.py"
 
 TRACES: dict[str, Trace] = {
@@ -79,6 +81,7 @@ TRACES: dict[str, Trace] = {
     "H14": Trace(_COURSES, ("F-15",)),
     "H15": Trace(_COURSES, ("F-18",)),
     "H16": Trace(_MASKS, ("F-01",)),
+    "H17": Trace(_COURSES, ("F-39",)),
     "O01": Trace(_OBJECTS, here="objects of BOP that no pixel showed were learnt from"),
     "O02": Trace(_OBJECTS, ("P-03", "P-04")),
     "O03": Trace(_OBJECTS, here="a class of which training had no object was scored as a failure"),
@@ -118,6 +121,46 @@ TRACES: dict[str, Trace] = {
     "U04": Trace(_COURSES, ("4.1 C5",)),
     "P20": Trace(_COURSES, ("4.1 E4",)),
     "R20": Trace(_COURSES, ("4.1 A10",)),
+    "K20": Trace(_STARTS, ("4.1 D7", "4.2 U2")),
+    "S01": Trace(_STARTS, ("4.0 OOF", "4.1 E2")),
+    "M01": Trace(_STARTS, ("4.1 B5", "4.1 B13a")),
+    "M02": Trace(_STARTS, ("4.1 B3", "D-11")),
+    "M03": Trace(_STARTS, ("4.1 B1", "D-11")),
+    "L01": Trace(_LOSSES, ("4.0 loss contract tests", "4.1 B2", "4.1 A11", "4.2 U3")),
+    "L02": Trace(_LOSSES, ("4.0 loss contract tests", "4.1 F7")),
+    "L03": Trace(_LOSSES, ("4.0 loss contract tests", "4.1 G1")),
+    "L04": Trace(_LOSSES, ("4.0 loss contract tests", "4.3 4", "D-02")),
+    "L05": Trace(_LOSSES, ("4.0 loss contract tests", "4.1 A1", "4.1 A14", "4.4 8")),
+    "L06": Trace(_LOSSES, ("4.0 loss contract tests", "4.1 A1", "4.1 A10")),
+    "L07": Trace(_LOSSES, ("4.0 loss contract tests", "4.1 A7")),
+    "L08": Trace(_LOSSES, ("4.0 loss contract tests",)),
+    "L09": Trace(_LOSSES, ("4.1 A4", "4.1 B8", "4.4 1", "P-16")),
+    "L10": Trace(_LOSSES, ("4.1 G1", "4.4 6", "P-04")),
+    "L11": Trace(_LOSSES, ("4.4 1", "P-03", "4.2 U9")),
+    "L12": Trace(_LOSSES, ("4.1 A6", "4.4 6", "P-04")),
+    "L13": Trace(_LOSSES, ("M-08", "4.1 A16", "D-02")),
+    "L14": Trace(_LOSSES, ("M-08",)),
+    "L15": Trace(_LOSSES, ("D-11",)),
+    "L16": Trace(_LOSSES, ("4.0 loss contract tests", "4.1 A3", "4.1 A5")),
+    "L17": Trace(_LOSSES, ("4.4 2", "4.4 7", "P-01", "4.5 14")),
+    "L18": Trace(_LOSSES, ("4.3 3", "D-04")),
+    "B01": Trace(_LOSSES, ("4.0 loss contract tests", "4.1 A2")),
+    "B02": Trace(_STARTS, ("4.1 F3",)),
+    "P01": Trace(_LOSSES, ("4.0 loss contract tests", "4.1 E4")),
+    "P02": Trace(_STARTS, ("4.1 E2", "4.1 E5")),
+    "R01": Trace(_STARTS, ("4.1 A10", "4.1 A12")),
+    "T20": Trace(_STARTS, ("4.1 G2", "4.1 G3")),
+    "T21": Trace(_STARTS, ("4.1 G2",)),
+    "T22": Trace(_STARTS, ("4.1 G1",)),
+    "T23": Trace(_STARTS, ("4.1 G1", "4.1 B7", "P-04")),
+    "T26": Trace(_STARTS, ("4.1 H12", "P-22")),
+    "T27": Trace(_STARTS, ("4.1 G6", "D-07")),
+    "T28": Trace(_STARTS, ("4.2 U9", "D-12")),
+    "T29": Trace(_STARTS, ("4.1 A16", "4.3 2", "D-03")),
+    "D40": Trace(_STARTS, ("4.1 F8", "4.1 E8", "4.1 H10")),
+    "D41": Trace(_STARTS, ("4.2 U1", "M-03")),
+    "D42": Trace(_STARTS, ("4.1 D8",)),
+    "T33": Trace(_STARTS, ("4.3 12",)),
     "N01": Trace(_ENGINE, here="a check that could not run was taken for one that had found nothing"),
     "N02": Trace(_ENGINE, here="a check of some recordings was taken for one of all"),
 }

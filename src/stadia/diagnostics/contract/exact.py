@@ -1,0 +1,82 @@
+"""A loss asked of a scene whose right answer is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Answer = Mapping[str, Tensor]
+"""What networks say, by name: each with the batch as its first axis, in float64."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A way to be wrong.
+
+    name: what is changed, and in which measure ("depth, times the true one").
+    code: of the finding that says that the loss is least elsewhere.
+    answers: by how far it is changed; `right` is among them.
+    """
+
+    name: str
+    code: str
+    right: float
+    answers: Mapping[float, Answer]
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A loss, and the answer that it must like best.
+
+    loss: of an answer; all else that it sees (pictures, cameras, labels) it has already. What it gives back is a loss's report.
+    right, off: the right answer, and one that is moderately wrong everywhere, at which slopes are measured.
+    axes: ways to be wrong.
+    shown: what the loss is shown beside the answer, by name: it must leave it as it is.
+    forms: the same scene in another form, by FORMS; one that makes no sense is left out.
+    hostile: scenes that must give finite numbers, whatever the answer.
+    unlabelled: where nothing is known of an answer, bool, by its name: it has no slope there.
+    """
+
+    loss: Callable[[Answer], Any]
+    right: Answer
+    off: Answer
+    axes: tuple[Axis, ...]
+    shown: Mapping[str, Tensor]
+    forms: Mapping[str, Callable[[], Exact]] = field(default_factory=dict)
+    hostile: Mapping[str, Callable[[], Exact]] = field(default_factory=dict)
+    unlabelled: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def at_right(self) -> Any:
+        """What the loss says of the right answer."""
+        return self.loss(self.right)
+
+    @cached_property
+    def at_off(self) -> Any:
+        """What the loss says of the moderately wrong one."""
+        return self.loss(self.off)
+
+    @cached_property
+    def slopes(self) -> dict[str, Tensor]:
+        """Of the total at the moderately wrong answer, by what is said."""
+        return self.slopes_at(self.off)
+
+    def slopes_at(self, answer: Answer) -> dict[str, Tensor]:
+        """Of the total, by what is said; 0 of what does not enter."""
+        given = {name: value.detach().clone().requires_grad_() for name, value in answer.items()}
+        found = torch.autograd.grad(self.loss(given).total, list(given.values()), allow_unused=True)
+        return {name: torch.zeros_like(given[name]) if slope is None else slope for name, slope in zip(given, found, strict=True)}
+
+    @cached_property
+    def along(self) -> dict[str, dict[float, float]]:
+        """The total along each axis, by its name, rising."""
+        with torch.no_grad():
+            return {axis.name: {x: float(self.loss(axis.answers[x]).total) for x in sorted(axis.answers)} for axis in self.axes}
+
+
+FORMS = ("twice the batch", "twice the size", "mirrored", "sources in another order", "first tenth changed")

@@ -1,0 +1,187 @@
+"""What a loss of video must like best: the depth, motion and exposures of a wall that its pictures were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stadia.core.types import Camera, Prediction, Targets, is_temporal
+from stadia.diagnostics.contract import wall as walls
+from stadia.diagnostics.contract.exact import Answer, Axis, Exact
+from stadia.diagnostics.contract.wall import Wall
+from stadia.geometry.se3 import se3_exp
+
+LossOfVideo = Callable[[Targets, Prediction, Sequence[str]], Any]
+
+DEPTH_TIMES = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0)
+MOTION_TIMES = (0.0, 0.5, 0.8, 1.0, 1.25, 1.6)
+GAIN_TIMES = (0.5, 0.8, 1.0, 1.25, 2.0)
+OFFSET_PLUS = (-0.2, -0.05, 0.0, 0.05, 0.2)
+LOG_UNCERTAINTY = -2.0
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the networks of a training say beside depth and motion, and at how many scales."""
+
+    scales: int = 1
+    brightness: bool = False
+    uncertainty: bool = False
+    right_view: bool = False
+
+
+def of_video(loss: LossOfVideo, source_names: Sequence[str] = ("-1", "+1"), said: Said | None = None) -> Exact:
+    """The wall, seen as the sources of a training see it.
+
+    loss: called with targets, a prediction and the names of the sources, in float64, on the processor.
+    source_names: as a batch has them, "-1", "+1", "stereo". Beside a pair the motion is no axis: what the pair sees hides it.
+    """
+    scene = walls.wall(height=32, width=64, names=source_names, batch=2)
+    return _exact(loss, walls.exposed(scene) if (said or Said()).brightness else scene, said or Said())
+
+
+def _exact(loss: LossOfVideo, scene: Wall, said: Said, *, plain: bool = False) -> Exact:
+    """plain: without axes and further forms, which a form of a form would have for ever."""
+
+    def asked(answer: Answer) -> Any:
+        return loss(scene.targets, _prediction(scene, said, answer), scene.source_names)
+
+    right = _right(scene, said)
+    off = {**right, "inverse_depth": right["inverse_depth"] / 1.1}
+    off["motion"] = right["motion"] * torch.tensor([0.9 if is_temporal(name) else 1.0 for name in scene.source_names])[:, None]
+    if said.brightness:
+        off["brightness"] = right["brightness"] * 1.05
+    shown = {"targets.image": scene.targets.image, "targets.sources": scene.targets.sources, "targets.camera.K": scene.targets.camera.K}
+    if plain:
+        return Exact(asked, right, off, (), shown)
+    forms = {
+        "twice the batch": lambda: twice(scene),
+        "twice the size": lambda: walls.wall(height=64, width=128, names=scene.source_names, batch=2),
+        "mirrored": lambda: walls.mirrored(scene),
+        "sources in another order": lambda: reordered(scene),
+        "first tenth changed": lambda: first_tenth_changed(scene),
+    }
+    if said.brightness:
+        forms["twice the size"] = lambda: walls.exposed(walls.wall(height=64, width=128, names=scene.source_names, batch=2))
+    if len(scene.source_names) == 1:
+        del forms["sources in another order"]
+    if said.right_view:
+        del forms["mirrored"]  # right becomes left then
+    dark, white = torch.zeros_like(scene.targets.image), torch.ones_like(scene.targets.image)
+    hostile = {
+        "black pictures": lambda: walls.with_pictures(scene, dark, torch.zeros_like(scene.targets.sources)),
+        "white pictures": lambda: walls.with_pictures(scene, white, torch.ones_like(scene.targets.sources)),
+        "a camera that stands still": lambda: _still(scene),
+    }
+
+    def seen_as(form: Callable[[], Wall]) -> Callable[[], Exact]:
+        return lambda: _exact(loss, form(), said, plain=True)
+
+    return Exact(
+        asked,
+        right,
+        off,
+        _axes(scene, said, right),
+        shown,
+        {name: seen_as(form) for name, form in forms.items()},
+        {name: seen_as(form) for name, form in hostile.items()},
+    )
+
+
+def _right(scene: Wall, said: Said) -> dict[str, Tensor]:
+    answer = {"inverse_depth": scene.inverse_depth, "motion": scene.twist}
+    if said.brightness:
+        answer["brightness"] = scene.brightness
+    if said.uncertainty:
+        answer["log_uncertainty"] = torch.full_like(scene.inverse_depth, LOG_UNCERTAINTY)
+    if said.right_view:
+        answer["inverse_depth_right"] = scene.inverse_depth_of_sources[:, scene.source_names.index("stereo")]
+    return answer
+
+
+def _prediction(scene: Wall, said: Said, answer: Answer) -> Prediction:
+    def maps(name: str) -> tuple[Tensor, ...] | None:
+        if name not in answer:
+            return None
+        return tuple(functional.avg_pool2d(answer[name], 2**s) if s else answer[name] for s in range(said.scales))
+
+    inverse_depth = maps("inverse_depth")
+    assert inverse_depth is not None
+    return Prediction(
+        inverse_depth, se3_exp(answer["motion"]), maps("inverse_depth_right"), maps("log_uncertainty"), answer.get("brightness")
+    )
+
+
+def _axes(scene: Wall, said: Said, right: Answer) -> tuple[Axis, ...]:
+    axes = [Axis("depth, times the true one", "L01", 1.0, {x: {**right, "inverse_depth": right["inverse_depth"] / x} for x in DEPTH_TIMES})]
+    if all(map(is_temporal, scene.source_names)):
+        axes.append(Axis("motion, times the true one", "P01", 1.0, {x: {**right, "motion": right["motion"] * x} for x in MOTION_TIMES}))
+    if said.brightness:
+        gain, offset = right["brightness"].unbind(-1)
+        gains = {x: {**right, "brightness": torch.stack((gain * x, offset), -1)} for x in GAIN_TIMES}
+        offsets = {x: {**right, "brightness": torch.stack((gain, offset + x), -1)} for x in OFFSET_PLUS}
+        axes += [Axis("gain, times the true one", "B01", 1.0, gains), Axis("offset, beside the true one", "B01", 0.0, offsets)]
+    if said.right_view:
+        wrong = {x: {**right, "inverse_depth_right": right["inverse_depth_right"] / x} for x in DEPTH_TIMES}
+        axes.append(Axis("depth of the right view, times the true one", "L01", 1.0, wrong))
+    return tuple(axes)
+
+
+def twice(scene: Wall) -> Wall:
+    """Every sample two times."""
+
+    def again(x: Tensor) -> Tensor:
+        return torch.cat((x, x))
+
+    targets = scene.targets
+    camera, others = targets.camera, targets.source_camera
+    return Wall(
+        Targets(
+            again(targets.image),
+            again(targets.sources),
+            Camera(again(camera.K), camera.height, camera.width),
+            Camera(again(others.K), others.height, others.width),
+            again(targets.T_source_target_true),
+        ),
+        again(scene.inverse_depth),
+        again(scene.twist),
+        scene.source_names,
+        again(scene.inverse_depth_of_sources),
+    )
+
+
+def reordered(scene: Wall) -> Wall:
+    """The sources the other way round."""
+    targets = scene.targets
+    others = targets.source_camera
+    return Wall(
+        replace(
+            targets,
+            sources=targets.sources.flip(1),
+            source_camera=Camera(others.K.flip(1), others.height, others.width),
+            T_source_target_true=targets.T_source_target_true.flip(1),
+        ),
+        scene.inverse_depth,
+        scene.twist.flip(1),
+        scene.source_names[::-1],
+        scene.inverse_depth_of_sources.flip(1),
+    )
+
+
+def first_tenth_changed(scene: Wall) -> Wall:
+    """The target's first columns upside down."""
+    image = scene.targets.image.clone()
+    columns = image.shape[-1] // 10
+    image[..., :columns] = image[..., :columns].flip(-2)
+    return walls.with_pictures(scene, image, scene.targets.sources)
+
+
+def _still(scene: Wall) -> Wall:
+    sources = scene.targets.image[:, None].expand_as(scene.targets.sources).clone()
+    still = walls.with_pictures(scene, scene.targets.image, sources)
+    return replace(still, twist=torch.zeros_like(scene.twist))

@@ -1,0 +1,130 @@
+"""A textured slanted wall whose pictures, depth and camera motion are known in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from stadia.core.types import Camera, Targets, is_temporal
+from stadia.geometry import camera as cameras
+from stadia.geometry.se3 import inverse, mirror_x, se3_exp, se3_log
+
+NORMAL, DISTANCE_M = (0.25, -0.15, 1.0), 8.0  # the wall: normal . p = distance, in the target's frame
+MOTIONS = {  # p_source = exp(v, w) p_target
+    "-1": (0.05, 0.02, 0.5, 0.002, -0.01, 0.001),
+    "+1": (-0.04, 0.01, -0.5, -0.001, 0.012, 0.002),
+    "stereo": (-0.5, 0.0, 0.0, 0.0, 0.0, 0.0),
+}
+FURTHEST = 3
+"""Steps: after these the wall is close, whatever the offset."""
+
+EXPOSURES = {"-1": (0.8, 0.05), "+1": (1.05, -0.05), "stereo": (0.9, 0.02)}  # gain and offset; pictures stay within [0, 1]
+
+
+@dataclass(frozen=True)
+class Wall:
+    """What a loss of video is called with, and the truth.
+
+    inverse_depth: (B, 1, H, W), 1/m.  twist: (B, N, 6), T_source_target = se3_exp(twist).
+    inverse_depth_of_sources: (B, N, 1, H, W), each in its own camera.
+    """
+
+    targets: Targets
+    inverse_depth: Tensor
+    twist: Tensor
+    source_names: tuple[str, ...]
+    inverse_depth_of_sources: Tensor
+
+    @property
+    def brightness(self) -> Tensor:
+        """(B, N, 2) gain and offset of the sources as `exposed` records them."""
+        exposures = torch.tensor([EXPOSURES[_alike(name)] for name in self.source_names], dtype=self.targets.image.dtype)
+        return exposures.expand(len(self.targets.image), -1, 2)
+
+
+def wall(
+    *,
+    height: int = 24,
+    width: int = 40,
+    names: Sequence[str] = ("-1", "+1", "stereo"),
+    batch: int = 1,
+    dtype: torch.dtype = torch.float64,
+) -> Wall:
+    """Pictures of the wall, sample by sample with another texture; sources are "stereo" and neighbours in time."""
+    K = torch.tensor([[0.9 * width, 0, 0.48 * width], [0, 1.5 * height, 0.53 * height], [0, 0, 1]], dtype=torch.float64)
+    phase = torch.arange(batch, dtype=torch.float64).view(-1, 1, 1)
+    twist = torch.tensor([_motion(name) for name in names], dtype=torch.float64).expand(batch, -1, 6)
+    T_source_target = se3_exp(twist)
+    here = torch.eye(4, dtype=torch.float64).expand(batch, 4, 4)
+    target, z = _picture(K, here, height, width, phase)
+    pictures = [_picture(K, T_source_target[:, i], height, width, phase) for i in range(len(names))]
+    sources, z_of_sources = (torch.stack(one_each, dim=1) for one_each in zip(*pictures, strict=True))
+    targets = Targets(
+        target,
+        sources,
+        Camera(K.expand(batch, 3, 3), height, width),
+        Camera(K.expand(batch, len(names), 3, 3), height, width),
+        T_source_target,
+    )
+    return Wall(targets.to(dtype), (1 / z).to(dtype), twist.to(dtype), tuple(names), (1 / z_of_sources).to(dtype))
+
+
+def exposed(scene: Wall) -> Wall:
+    """The same scene, its sources recorded with other exposures than the target."""
+    gain, offset = scene.brightness[..., None, None, None].unbind(2)
+    return replace(scene, targets=replace(scene.targets, sources=gain * scene.targets.sources + offset))
+
+
+def mirrored(scene: Wall) -> Wall:
+    """Left and right exchanged: pictures, principal points, and motion with them."""
+    targets = scene.targets
+    image, camera = cameras.mirror(targets.image, targets.camera)
+    sources, source_camera = cameras.mirror(targets.sources, targets.source_camera)
+    T_source_target = mirror_x(targets.T_source_target_true)
+    return replace(
+        scene,
+        targets=replace(
+            targets, image=image, sources=sources, camera=camera, source_camera=source_camera, T_source_target_true=T_source_target
+        ),
+        inverse_depth=scene.inverse_depth.flip(-1),
+        twist=se3_log(T_source_target),
+        inverse_depth_of_sources=scene.inverse_depth_of_sources.flip(-1),
+    )
+
+
+def with_pictures(scene: Wall, image: Tensor, sources: Tensor) -> Wall:
+    """The same cameras before other pictures."""
+    return replace(scene, targets=replace(scene.targets, image=image, sources=sources))
+
+
+def _alike(name: str) -> str:
+    """The nearest of MOTIONS: "-3" moves as "-1" does, only further."""
+    return f"{name[0]}1" if is_temporal(name) else "stereo"
+
+
+def _motion(name: str) -> tuple[float, ...]:
+    steps = min(abs(int(name)), FURTHEST) if is_temporal(name) else 1
+    return tuple(steps * value for value in MOTIONS[_alike(name)])
+
+
+def _texture(points: Tensor, phase: Tensor) -> Tensor:
+    """(B, H, W, 3) points to (B, 3, H, W) colours: waves along the wall, a different mixture for each colour and sample."""
+    x, y = points[..., 0], points[..., 1]
+    waves = [torch.sin(a * x + b * y + c + phase) for a, b, c in ((3.1, 0.7, 0.0), (1.3, 2.9, 1.0), (4.7, -2.1, 2.0), (-2.3, 4.3, 0.5))]
+    mixture = ((0.2, 0.1, 0.1, 0.05), (0.1, 0.2, 0.05, 0.1), (0.05, 0.1, 0.2, 0.1))
+    return torch.stack([0.5 + torch.stack([m * wave for m, wave in zip(row, waves, strict=True)]).sum(0) for row in mixture], dim=1)
+
+
+def _picture(K: Tensor, T_camera_target: Tensor, height: int, width: int, phase: Tensor) -> tuple[Tensor, Tensor]:
+    """The wall from a camera, pixel by pixel where its ray meets the wall: (B, 3, H, W) and z (B, 1, H, W)."""
+    y, x = torch.meshgrid(torch.arange(height, dtype=K.dtype), torch.arange(width, dtype=K.dtype), indexing="ij")
+    rays = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(K).T  # (H, W, 3), z = 1
+    T_target_camera = inverse(T_camera_target)
+    directions = torch.einsum("bij,hwj->bhwi", T_target_camera[:, :3, :3], rays)
+    origin = T_target_camera[:, None, None, :3, 3]
+    normal = torch.tensor(NORMAL, dtype=K.dtype)
+    z = (DISTANCE_M - (origin * normal).sum(-1)) / (directions * normal).sum(-1)
+    return _texture(origin + z[..., None] * directions, phase), z[:, None]

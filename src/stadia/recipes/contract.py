@@ -1,0 +1,44 @@
+"""Holds a training to its contract before the first step: its losses on exact scenes, and a copy of its task on its first batch."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from rich.console import Console
+
+from stadia.diagnostics.contract.engine import of_losses, of_start
+from stadia.diagnostics.contract.start import Start
+from stadia.diagnostics.finding import Finding
+from stadia.recipes.config import RecipeConfig
+from stadia.recipes.recipe import AnyRecipe, TrainingData
+from stadia.training import rng
+from stadia.training.devices import device_of
+from stadia.training.stream import Plan
+
+SECONDS = 20.0
+"""No look is begun after this; one that is takes a step of the training at most."""
+
+
+def contract(task: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console, *, seconds: float = SECONDS) -> list[Finding]:
+    """What is wrong with a training before it starts. Neither the task nor any random number is changed by it.
+
+    task: about to be trained, with its first weights.
+    """
+    began = time.monotonic()
+    training = config.training
+    if training.threads is not None:
+        torch.set_num_threads(training.threads)
+    with rng.untouched():
+        data.train.set_position(0, 0)
+        batch = next(iter(data.train))
+        start = Start.of(task, batch, device_of(training.accelerator), precision=training.precision, depth_range_m=task.depth_range_m)
+        start.task.plan = Plan.of(data.train, training)
+        found = of_losses(start.task.exact_losses(batch))
+        found += of_start(start, seconds - (time.monotonic() - began))
+    notes = sum(finding.code == "N01" for finding in found)
+    told = f"; {notes} not checked, see findings.jsonl" if notes else ""
+    console.print(
+        f"contract: {time.monotonic() - began:.0f} s, {len(found) - notes} findings{told}", markup=False, highlight=False, soft_wrap=True
+    )
+    return found

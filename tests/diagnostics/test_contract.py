@@ -1,0 +1,116 @@
+"""The contract: what it says of a user's own loss, what it leaves as it was, and what it does where time is over. Its findings are proven
+by the mutations of tests/mutations/losses.py and starts.py.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import pytest
+import torch
+from mutations import losses, starts
+
+from stadia.core.types import Prediction, Targets
+from stadia.diagnostics.contract.engine import of_losses, of_start
+from stadia.diagnostics.contract.exact import FORMS
+from stadia.diagnostics.contract.labelled import of_depth
+from stadia.diagnostics.contract.start import Start, fewer
+from stadia.diagnostics.contract.video import Said, of_video
+from stadia.diagnostics.contract.wall import Wall, mirrored, wall
+from stadia.diagnostics.finding import Severity
+from stadia.geometry.se3 import se3_exp
+from stadia.losses import SPARSE_DEPTH_LOSSES
+from stadia.losses.report import LossReport
+from stadia.losses.sparse_depth import SparseDepthLoss
+from stadia.losses.sparse_depth_config import SparseDepthConfig
+from stadia.training import rng
+
+
+@pytest.mark.parametrize("name", losses.SOUND)
+def test_of_what_is_right_nothing_is_said(name: str) -> None:
+    assert losses._of_sound(name) == []
+
+
+@pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
+def test_every_loss_of_labels_keeps_the_laws(part: str) -> None:
+    """But for the one that is pooled over the batch by its name: its samples teach each other, and the contract says so."""
+    weights = {**dict.fromkeys(SPARSE_DEPTH_LOSSES, 0.0), part: 1.0}
+    forgives = part in ("affine_invariant", "gradient_matching")
+    found = of_losses({part: of_depth(SparseDepthLoss(SparseDepthConfig(**weights)), forgives_scale=forgives)})
+    assert {one.code for one in found} == ({"L04"} if part == "silog_pooled" else set())
+
+
+def test_forms_are_those_that_have_a_name() -> None:
+    for make in losses.SOUND.values():
+        assert make().forms.keys() <= set(FORMS)
+
+
+def test_a_mirrored_wall_is_the_wall_seen_in_a_mirror() -> None:
+    """Depth is that of the mirrored plane by its own projection, and motion takes its points to the mirrored sources'."""
+    scene = wall(height=24, width=40, batch=1)
+    other = mirrored(scene)
+    torch.testing.assert_close(se3_exp(other.twist), other.targets.T_source_target_true)
+    torch.testing.assert_close(other.twist[..., 0], -scene.twist[..., 0])  # x of the translation
+    torch.testing.assert_close(other.targets.camera.cx, 39 - scene.targets.camera.cx)
+    assert losses.simple(other.targets, _said(other), other.source_names).total == pytest.approx(
+        float(losses.simple(scene.targets, _said(scene), scene.source_names).total), rel=1e-9
+    )
+
+
+def _said(scene: Wall) -> Prediction:
+    return Prediction((scene.inverse_depth,), se3_exp(scene.twist))
+
+
+def test_a_loss_of_a_pair_alone_is_asked_about_no_motion() -> None:
+    assert [axis.code for axis in of_video(losses.simple, ("stereo",)).axes] == ["L01"]
+    assert [axis.code for axis in of_video(losses.simple, ("-2", "+2")).axes] == ["L01", "P01"]
+    codes = [axis.code for axis in of_video(losses.house, ("stereo",), Said(brightness=True, right_view=True)).axes]
+    assert codes == ["L01", "B01", "B01", "L01"]
+
+
+def test_what_raises_is_told_in_one_line_and_the_rest_is_not_asked() -> None:
+    def raising(*_: object) -> LossReport:
+        raise ValueError("no\nway")
+
+    found = of_losses({"mine": of_video(raising)})
+    assert [(one.code, one.severity) for one in found] == [("L11", Severity.STOP), ("N01", Severity.NOTE)]
+    assert found[0].measured == "ValueError: no way"
+    assert found[0].where == ("mine",)
+    assert "L11 must be mended first" in found[1].measured
+
+
+def test_a_law_that_fails_in_itself_is_a_note() -> None:
+    """A loss that raises on black pictures only."""
+
+    def picky(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
+        if not targets.image.any():
+            raise RuntimeError("nothing to compare")
+        return losses.simple(targets, prediction, names)
+
+    found = of_losses({"mine": of_video(picky)})
+    assert [one.code for one in found] == ["N01"]
+    assert "stays finite: RuntimeError: nothing to compare" in found[0].measured
+
+
+def test_neither_task_nor_random_numbers_of_the_caller_are_changed() -> None:
+    task = starts.Toy()
+    before, states = copy.deepcopy(task.state_dict()), rng.capture()
+    assert of_start(Start.of(task, starts.batch()), starts.SECONDS) == []
+    assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
+    assert all(p.grad is None for p in task.parameters())
+    assert all(torch.equal(value, states[name]) for name, value in rng.capture().items() if not value.is_floating_point())
+
+
+def test_where_time_is_over_it_says_what_was_not_looked_at() -> None:
+    found = of_start(Start.of(starts.Toy(), starts.batch()), 0.0)
+    assert {one.code for one in found} == {"N01"}
+    told = " ".join(one.measured for one in found)
+    assert "camera fits: the 0 s for the contract were over" in told
+    assert "learns one batch: 0 steps took 0 s, and 10 are needed" in told
+
+
+def test_a_part_of_a_batch_has_all_of_its_samples() -> None:
+    part = fewer(starts.batch(), 2)
+    assert part.size == len(part.inputs.image) == len(part.inputs.camera.K) == len(part.targets.depth_m) == 2
+    assert (part.inputs.camera.width, part.source_names) == (48, ("-1", "+1", "stereo"))

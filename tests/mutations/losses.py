@@ -1,0 +1,217 @@
+"""Losses that a training could have, each with one thing wrong; asked by the contract on scenes whose right answer is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from mutations.table import Row
+from torch import Tensor
+
+from stadia.core.types import Camera, Prediction, Targets
+from stadia.diagnostics.contract.engine import of_losses
+from stadia.diagnostics.contract.exact import Exact
+from stadia.diagnostics.contract.labelled import of_depth, of_overlay
+from stadia.diagnostics.contract.video import Said, of_video
+from stadia.diagnostics.finding import Finding, Stage
+from stadia.geometry.brightness import inverse_brightness
+from stadia.geometry.se3 import inverse
+from stadia.geometry.warp import warp
+from stadia.losses.config import LossConfig
+from stadia.losses.overlay import OverlayLoss
+from stadia.losses.report import LossReport
+from stadia.losses.reprojection import TorchReprojector
+from stadia.losses.selfsup import SelfSupervisedLoss
+from stadia.losses.sparse_depth import SparseDepthLoss
+
+HOUSE = SelfSupervisedLoss(LossConfig(), reprojector=TorchReprojector)
+
+
+def house(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    """The photometric loss of the house, in plain torch."""
+    return HOUSE(targets, prediction, source_names)
+
+
+def report(total: Tensor, term: Tensor | None = None) -> LossReport:
+    return LossReport(total, {"l1": (total if term is None else term).detach()}, {})
+
+
+def residuals(targets: Targets, prediction: Prediction) -> Tensor:
+    """(B, N, H, W) |warped source - target|, the mean over channels; what no source sees counts 1."""
+    found = []
+    for i in range(targets.sources.shape[1]):
+        camera = Camera(targets.source_camera.K[:, i], targets.camera.height, targets.camera.width)
+        depth = 1 / prediction.inverse_depth[0]
+        view, seen = warp(targets.sources[:, i], depth, targets.camera, camera, prediction.T_source_target[:, i])
+        found.append((view - targets.image).abs().mean(1, keepdim=True).where(seen, 1.0))
+    return torch.cat(found, 1)
+
+
+def simple(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    """A loss of a user's own: the least of the candidates, and its mean."""
+    return report(residuals(targets, prediction).amin(1).mean())
+
+
+def least(targets: Targets, prediction: Prediction) -> Tensor:
+    return residuals(targets, prediction).amin(1)
+
+
+def near_is_cheap(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    depth = 1 / prediction.inverse_depth[0]
+    return report(least(targets, prediction).mean() + depth.diff(dim=-1).abs().mean())
+
+
+def errors_left_out(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    each = least(targets, prediction)
+    return report(each.where(each < 0.03, 0.0).mean())
+
+
+def half_the_slope(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    half = (prediction.inverse_depth[0] + prediction.inverse_depth[0].detach()) / 2
+    return report(least(targets, replace(prediction, inverse_depth=(half,))).mean())
+
+
+def pooled(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    return report(least(targets, prediction).square().mean().sqrt())
+
+
+def two_to_the_first(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    each = residuals(targets, prediction)
+    return report((2 * each[:, 0] + each[:, 1]).mean() / 3)
+
+
+def shifted(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    each = least(targets, prediction)
+    return report((each * torch.linspace(0.5, 1.5, each.shape[-1], dtype=each.dtype)).mean())
+
+
+def detached(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    still = tuple(x.detach() for x in prediction.inverse_depth)
+    return simple(targets, replace(prediction, inverse_depth=still), source_names)
+
+
+def one_sample(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    return report(least(targets, prediction).view(1, *targets.image.shape[-2:]).mean())
+
+
+def a_map(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    return report(least(targets, prediction))
+
+
+def a_number(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    return report(torch.tensor(least(targets, prediction).mean().item()))
+
+
+def a_term_left_out(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    value = least(targets, prediction).mean()
+    return report(value + 0.1 * prediction.inverse_depth[0].diff(dim=-1).abs().mean(), term=value)
+
+
+def random_pixels(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    each = least(targets, prediction).flatten(1)
+    return report(each[:, torch.randperm(each.shape[1])[: each.shape[1] // 2]].mean())
+
+
+def writes(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    targets.image.clamp_(max=0.7)
+    return simple(targets, prediction, source_names)
+
+
+def by_its_mean(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    return report(least(targets, prediction).mean(dim=(1, 2)).square().mean())
+
+
+def inverted(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    return simple(targets, replace(prediction, T_source_target=inverse(prediction.T_source_target)), source_names)
+
+
+def held_still(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    return report(least(targets, prediction).mean() + prediction.T_source_target[..., :3, 3].norm(dim=-1).mean())
+
+
+def on_the_source(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    assert prediction.brightness is not None
+    return house(targets, replace(prediction, brightness=inverse_brightness(prediction.brightness)), source_names)
+
+
+def of_each(change: Callable[[Tensor], Tensor]) -> Callable[..., LossReport]:
+    """The house's loss of each sample, put together in another way."""
+
+    def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+        return report(change(least(targets, prediction)))
+
+    return loss
+
+
+DEPTH, OVERLAY = SparseDepthLoss(), OverlayLoss()
+
+
+def labels_everywhere(inverse_depth: Tensor, depth_m: Tensor) -> LossReport:
+    filled = depth_m.where(depth_m > 0, depth_m[depth_m > 0].median())
+    return report((inverse_depth.log() + filled.log()).abs().mean())
+
+
+def metres_as_inverse(inverse_depth: Tensor, depth_m: Tensor) -> LossReport:
+    known = depth_m > 0
+    return report((inverse_depth - depth_m / 64).abs().where(known, 0.0).sum() / known.sum().clamp(min=1))
+
+
+def mask_turned(log_depth: Tensor, logits: Tensor, depth: Tensor, mask: Tensor) -> LossReport:
+    return OVERLAY(log_depth, -logits, depth, mask)
+
+
+VIDEO, EXPOSED = ("-1", "+1"), Said(brightness=True)
+
+SOUND: dict[str, Callable[[], Exact]] = {
+    "the house's": lambda: of_video(house, VIDEO),
+    "a simple one": lambda: of_video(simple, VIDEO),
+    "the house's, exposed": lambda: of_video(house, VIDEO, EXPOSED),
+    "labels": lambda: of_depth(DEPTH),
+    "composed": lambda: of_overlay(OVERLAY, OVERLAY.weights),
+}
+
+TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], Exact]]] = [
+    ("a loss that rewards near depth", ("L01",), "a simple one", lambda: of_video(near_is_cheap, VIDEO)),
+    ("a loss of labels that are metres as inverse depth", ("L01",), "labels", lambda: of_depth(metres_as_inverse)),
+    ("a loss that leaves out large errors", ("L02",), "a simple one", lambda: of_video(errors_left_out, VIDEO)),
+    ("a loss with half of its slope detached", ("L03",), "a simple one", lambda: of_video(half_the_slope, VIDEO)),
+    ("a loss with a root over the whole batch", ("L04",), "a simple one", lambda: of_video(pooled, VIDEO)),
+    ("a loss summed over samples", ("L05",), "a simple one", lambda: of_video(of_each(lambda x: x.mean((1, 2)).sum()), VIDEO)),
+    ("a loss summed over pixels", ("L06",), "a simple one", lambda: of_video(of_each(lambda x: x.sum((1, 2)).mean()), VIDEO)),
+    ("a loss with a source that counts twice", ("L07",), "a simple one", lambda: of_video(two_to_the_first, VIDEO)),
+    ("a loss that weighs the right side more", ("L08",), "a simple one", lambda: of_video(shifted, VIDEO)),
+    ("a loss with a root at 0", ("L09",), "a simple one", lambda: of_video(of_each(lambda x: x.sqrt().mean()), VIDEO)),
+    ("a loss with depth detached", ("L10",), "a simple one", lambda: of_video(detached, VIDEO)),
+    ("a loss for batches of one", ("L11",), "a simple one", lambda: of_video(one_sample, VIDEO)),
+    ("a loss that is a map", ("L12",), "a simple one", lambda: of_video(a_map, VIDEO)),
+    ("a loss that is a number", ("L12",), "a simple one", lambda: of_video(a_number, VIDEO)),
+    ("a loss with a term that is not told", ("L13",), "a simple one", lambda: of_video(a_term_left_out, VIDEO)),
+    ("a loss of random pixels", ("L14",), "a simple one", lambda: of_video(random_pixels, VIDEO)),
+    ("a loss that writes to its pictures", ("L15",), "a simple one", lambda: of_video(writes, VIDEO)),
+    ("a loss with a square of image means", ("L16",), "a simple one", lambda: of_video(by_its_mean, VIDEO)),
+    ("a loss with the mask turned", ("L17",), "composed", lambda: of_overlay(mask_turned, OVERLAY.weights)),
+    ("a loss that reads what has no label", ("L18",), "labels", lambda: of_depth(labels_everywhere)),
+    ("a loss that inverts motion", ("L01", "P01"), "a simple one", lambda: of_video(inverted, VIDEO)),
+    ("a loss that holds motion still", ("P01",), "a simple one", lambda: of_video(held_still, VIDEO)),
+    ("a loss with brightness on the source", ("B01",), "the house's, exposed", lambda: of_video(on_the_source, VIDEO, EXPOSED)),
+]
+
+
+@cache
+def _of_sound(name: str) -> list[Finding]:
+    return of_losses({name: SOUND[name]()})
+
+
+def _row(name: str, codes: tuple[str, ...], sound: str, broken: Callable[[], Any]) -> Row:
+    def found(folder: Path) -> list[Finding]:
+        torch.manual_seed(0)
+        return of_losses({name: broken()})
+
+    return Row(name, codes, Stage.CONTRACT, found, lambda folder: _of_sound(sound))
+
+
+ROWS = tuple(_row(*one) for one in TABLE)
