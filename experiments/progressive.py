@@ -3,6 +3,7 @@
     python experiments/progressive.py
     python experiments/progressive.py --recipe dpt --sizes 32x96 64x192 96x320 --shares 0.4 0.3 0.3 data.path=WORLDS model.network=dpt-tiny
     python experiments/progressive.py --seeds 0 1 2 --memory-limit-gb 4
+    python experiments/progressive.py --batch-size 16
 
 Each seed trains twice: at the last size alone, `--steps` steps of `training.batch_size`; and in stages, which share as many samples. Time
 is that of the steps, by metrics.csv: loading, computing and logging, no validation. Quality is the recipe's best metric, lower is better,
@@ -68,7 +69,8 @@ def size(text: str) -> tuple[int, int]:
 def compared(arguments: argparse.Namespace, seed: int, metric: str) -> dict[str, Any]:
     shares = arguments.shares or [1 / len(arguments.sizes)] * len(arguments.sizes)
     sizes = [size(text) for text in arguments.sizes]
-    stages = [{"height": h, "width": w, "share": share} for (h, w), share in zip(sizes, shares, strict=True)]
+    batch = {} if arguments.batch_size is None else {"batch_size": arguments.batch_size}
+    stages = [{"height": h, "width": w, "share": share, **batch} for (h, w), share in zip(sizes, shares, strict=True)]
     alone, staged = trained(arguments, seed, []), trained(arguments, seed, stages)
     of_alone, of_staged = course(alone, metric), course(staged, metric)
     best = min(value for _, value in of_alone)
@@ -96,6 +98,7 @@ def main() -> None:
     parser.add_argument("--validate-every", type=int, default=100)
     parser.add_argument("--stage-lr", default="root", choices=["root", "linear", "constant"])
     parser.add_argument("--memory-limit-gb", type=float, help="the largest batch under it; batches of constant pixels by default")
+    parser.add_argument("--batch-size", type=int, help="of every stage; without, that of constant pixels or of the memory limit")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("overrides", nargs="*", help="dotted.key=value")
