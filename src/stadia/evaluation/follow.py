@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.types import Camera, Claim, PictureMaps, Predictor
+from stadia.core.types import Camera, Claim, Predictor
 from stadia.evaluation import FOLLOWERS, MOTIONS
 from stadia.evaluation.frames import Frame, Shown
-from stadia.evaluation.motion import View, network_motion
+from stadia.evaluation.motion import View, network_motion, predicted_maps
 from stadia.evaluation.refinement import MapPoints, Refinement, Seen
 from stadia.geometry.se3 import compose, inverse
 
@@ -55,8 +55,8 @@ class Chain:
 
     def add(self, image: Tensor, camera: Camera) -> bool:
         depth_asked = self.motion != "network"
-        inverse_depth = self.predictor.inverse_depth(image, camera).float() if depth_asked else torch.zeros_like(image[:, :1])
-        now = View(image.to(inverse_depth.device), camera, inverse_depth)
+        inverse_depth = self.predictor.inverse_depth(image, camera).float() if depth_asked else None
+        now = View(image if inverse_depth is None else image.to(inverse_depth.device), camera, inverse_depth)
         if self.before is None:
             self.poses.append(torch.eye(4, dtype=torch.float64))
         else:
@@ -95,19 +95,14 @@ class Refined:
         return len(self.refinement.numbers)
 
     def add(self, image: Tensor, camera: Camera) -> bool:
-        now = View(image, camera, image[:, :1])
+        now = View(image, camera)
         said = None if self.before is None else network_motion(self.predictor, self.before, now, None)
         self.before = now
-        return self.refinement.add(Seen(image, camera, partial(_maps, self.predictor, image, camera)), said)
+        return self.refinement.add(Seen(image, camera, partial(predicted_maps, self.predictor, image, camera)), said)
 
     def path(self) -> Tensor:
         self.refinement.finish()
         return self.refinement.path()
-
-
-def _maps(predictor: Predictor, image: Tensor, camera: Camera) -> PictureMaps:
-    says_more = getattr(predictor, "maps", None)
-    return says_more(image, camera) if says_more is not None else PictureMaps(predictor.inverse_depth(image, camera))
 
 
 def refined(predictor: Predictor, take_points: TakePoints) -> Follower:

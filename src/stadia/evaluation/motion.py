@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stadia.core.types import Camera, Claim, Predictor
+from stadia.core.types import Camera, Claim, MapsPredictor, PictureMaps, Predictor
 from stadia.geometry.depth_maps import depth_from_inverse
-from stadia.geometry.direct_alignment import align_direct
+from stadia.geometry.direct_alignment import DirectAlignment, align_direct
 from stadia.geometry.se3 import from_rotation_translation, matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix
 
 LEAST_SEEN = 0.25
@@ -22,11 +22,26 @@ explained by a constant. On RoadWorld, alignments that were right gave .98 to 1,
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A frame at the network's size. image: (1, 3, H, W).  camera: K (3, 3).  inverse_depth: (1, 1, H, W), predicted."""
+    """A frame at the network's size.
+
+    image: (1, 3, H, W).  camera: K (3, 3).  inverse_depth: (1, 1, H, W), predicted; None where nothing but the pose network is asked.
+    """
 
     image: Tensor
     camera: Camera
-    inverse_depth: Tensor
+    inverse_depth: Tensor | None = None
+
+
+def predicted_maps(predictor: Predictor, image: Tensor, camera: Camera) -> PictureMaps:
+    """All that a network says of a picture (1, 3, H, W), in one pass of it."""
+    if isinstance(predictor, MapsPredictor):
+        return predictor.maps(image, camera)
+    return PictureMaps(predictor.inverse_depth(image, camera))
+
+
+def is_trusted(found: DirectAlignment) -> bool:
+    """Whether an alignment of one pair is more than a guess, by LEAST_SEEN and GAINS."""
+    return float(found.seen) >= LEAST_SEEN and GAINS[0] <= float(found.gain) <= GAINS[1]
 
 
 def network_motion(predictor: Predictor, now: View, following: View, T_before: Tensor | None) -> Tensor | None:
@@ -55,9 +70,9 @@ def aligned_motion(predictor: Predictor, now: View, following: View, T_before: T
     said = network_motion(predictor, now, following, T_before)
     if predictor.claim is Claim.AFFINE_INVERSE:
         return said
+    assert now.inverse_depth is not None
     start = next((T for T in (said, T_before) if T is not None), torch.eye(4, dtype=torch.float64))
     camera, next_camera = (Camera(v.camera.K[None].to(v.image.device), v.camera.height, v.camera.width) for v in (now, following))
     start = start[None].to(now.image.device)
     found = align_direct(now.image, following.image, depth_from_inverse(now.inverse_depth), camera, next_camera, start)
-    trusted = float(found.seen) >= LEAST_SEEN and GAINS[0] <= float(found.gain) <= GAINS[1]
-    return found.T_source_target[0].cpu() if trusted else said
+    return found.T_source_target[0].cpu() if is_trusted(found) else said

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stadia.core.types import Camera, MapsPredictor, PictureMaps, Predictor
+from stadia.core.types import Camera, Predictor
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.frames import Frame, Listener, PredictedFrame, Shown
-from stadia.evaluation.motion import View
+from stadia.evaluation.motion import View, predicted_maps
 from stadia.evaluation.predictions import Predictions, Provenance
 from stadia.evaluation.to_disk import write_predictions
 from stadia.geometry.se3 import compose, inverse
@@ -30,7 +30,7 @@ def stream(predictor: Predictor, frames: Iterable[Frame], motion: str = "aligned
     for picture in frames:
         shown = Shown.to(predictor, picture)
         image, camera = torch.from_numpy(shown.image)[None], Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
-        maps = _maps(predictor, image, camera)
+        maps = predicted_maps(predictor, image, camera)
         inverse_depth = maps.inverse_depth
         predicted = shown.predicted(predictor.claim, inverse_depth[0, 0].float().cpu().numpy(), None)
         if maps.log_uncertainty is not None:
@@ -44,13 +44,6 @@ def stream(predictor: Predictor, frames: Iterable[Frame], motion: str = "aligned
             T_world_camera = None if T_next_now is None else compose(T_world_camera, inverse(T_next_now))
         before = now
         yield predicted if T_world_camera is None else replace(predicted, T_world_camera=T_world_camera.numpy())
-
-
-def _maps(predictor: Predictor, image: Tensor, camera: Camera) -> PictureMaps:
-    """All that the network says, in one pass of it."""
-    if isinstance(predictor, MapsPredictor):
-        return predictor.maps(image, camera)
-    return PictureMaps(predictor.inverse_depth(image, camera))
 
 
 def predict(

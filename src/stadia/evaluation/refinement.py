@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera, PictureMaps
-from stadia.evaluation.motion import GAINS, LEAST_SEEN
+from stadia.evaluation.motion import is_trusted
 from stadia.geometry.bundle import Bundle, Motions, Prior, adjust, depth_information, marginalise
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
@@ -117,7 +117,7 @@ class Refinement:
         before = self.links[-1][1] if self.links[-1][0] == self.numbers[-1] else torch.eye(4, dtype=torch.float64)
         moved = next((T for T in (said, self.step) if T is not None), torch.eye(4, dtype=torch.float64))
         found = self._aligned(seen, compose(moved, before))
-        trusted = float(found.seen) >= LEAST_SEEN and GAINS[0] <= float(found.gain) <= GAINS[1]
+        trusted = is_trusted(found)
         if not trusted and said is None:
             return False
         T = found.T_source_target[0].cpu() if trusted else compose(moved, before)
