@@ -10,19 +10,22 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from mutations.table import Row
 from rich.console import Console
 
 from stadia.core.types import Prediction
 from stadia.diagnostics.finding import Finding, Stage, read_findings
-from stadia.diagnostics.heights import drift_findings
+from stadia.diagnostics.heights import drift_findings, epoch_findings
 from stadia.diagnostics.watch import Watch
 from stadia.diagnostics.watching.lasting import FROM_STEP
 from stadia.losses.overlay import OverlayLoss
 from stadia.losses.overlay_config import OverlayLossConfig
 from stadia.models.depth_net import bounded_log_uncertainty
 from stadia.recipes.self_supervised import _said
+from stadia.training import camera_heights
+from stadia.training.camera_heights_config import CameraHeightsConfig
 from stadia.training.run import Run
 
 Course = Sequence[tuple[int, Mapping[str, float]]]
@@ -168,6 +171,17 @@ def moving(slope: float, correlation: float) -> Course:
 
 RISING = [1.65 * 1.02**epoch for epoch in range(6)]
 
+
+def tested_absolutely(known_m: float) -> list[Finding]:
+    """Forty frames of five cars each, every fifth of twice the height that is known of it, held against a camera height known before."""
+    rng, count = np.random.default_rng(0), 200
+    said = 1.65 * np.exp(rng.normal(0, 0.05, count)) * np.where(np.arange(count) % 5 == 0, 2, 1)
+    frame = np.arange(count) // 5
+    roads = np.full(40, 1.65), np.zeros(40)
+    epoch = camera_heights.Said(np.zeros(40, np.int64), np.full(40, "drive"), *roads, frame, said, 0.97 * said)
+    found = camera_heights.estimate(epoch, 3, CameraHeightsConfig(test="absolute"), known_m)
+    return epoch_findings(3, {"roof": found}, first_epoch=1)
+
 ROWS = (
     _row("Sigma died: one value for all pixels", "U01", of_uncertainty(DIED), of_uncertainty(LEARNT)),
     _row("Sigma alone lets the loss fall", "U02", of_uncertainty(ALONE), of_uncertainty(LEARNT)),
@@ -179,6 +193,13 @@ ROWS = (
         Stage.TRAINING,
         lambda folder: drift_findings({"roof": RISING}),
         lambda folder: drift_findings({"roof": [1.65, 1.7, 1.66, 1.75, 1.8, 1.85]}),
+    ),
+    Row(
+        "objects are held against a height that is twice as high",
+        ("H17",),
+        Stage.TRAINING,
+        lambda folder: tested_absolutely(3.3),
+        lambda folder: tested_absolutely(1.65),
     ),
     _lasting("depth keeps a scale of its own", "H09", "metric/off_camera_height", 0.5, 0.1),
     _lasting("depth is one value all over", "H10", "metric/depth_spread", 0.01, 0.3),

@@ -110,6 +110,36 @@ def test_known_heights_teach_from_the_start_and_may_stay():
         CameraHeightsConfig(last_epoch=-1)
 
 
+@pytest.mark.parametrize(
+    ("test", "known_m", "kept", "locked_in"),
+    [
+        ("absolute", 1.65, 0.8, ""),
+        ("absolute", 3.3, 0.2, "of the objects agree with the known 3.30 m, and all together say 1.6"),
+        ("centred", 1.65, 0.8, ""),
+        ("centred", 3.3, 0.8, ""),
+    ],
+)
+def test_the_absolute_test_locks_itself_in(test, known_m, kept, locked_in):
+    """A fifth of the objects say twice the height: from there the absolute test holds to them, and the centred one comes back."""
+    heights = CameraHeights(CameraHeightsConfig(known_m={0: known_m}, first_epoch=0, test_from_epoch=0, test=test, most_change=100))
+    assert heights.by_horizon(torch.tensor([0])).item() == pytest.approx(known_m if test == "absolute" else NAN, nan_ok=True)
+    epoch_of(heights, bad=0.2, seed=4, frames=400)
+    found = heights.begin(1)[0]
+    assert found.kept == pytest.approx(kept, abs=0.02)
+    assert locked_in in found.locked_in
+    assert bool(found.locked_in) == bool(locked_in) == bool(found.refused)
+    expected = known_m if locked_in else (known_m + 2 * 1.65) / 3
+    assert heights.heights[0].metres == pytest.approx(expected, rel=0.02)
+
+
+def test_the_absolute_test_leaves_none_out_before_a_height_is_known():
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0, test_from_epoch=0, test="absolute"))
+    epoch_of(heights, bad=0.2, seed=4, frames=400)
+    assert heights.begin(1)[0].kept == 1
+    epoch_of(heights, bad=0.2, seed=4, frames=400)
+    assert heights.begin(2)[0].kept == pytest.approx(0.8, abs=0.02)
+
+
 def test_frames_without_objects_are_seen_and_say_nothing():
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
     none, nan = torch.zeros(0), torch.tensor([NAN])

@@ -51,6 +51,8 @@ class Estimated(Protocol):
     def refused(self) -> str: ...
     @property
     def apart(self) -> str: ...
+    @property
+    def locked_in(self) -> str: ...
 
 
 def mask_findings(surveys: Sequence[Surveyed]) -> list[Finding]:
@@ -114,14 +116,18 @@ def _of(one: Surveyed, code: str, measured: str, expected: str, frames: Sequence
 
 
 def epoch_findings(epoch: int, estimates: Mapping[str, Estimated], *, first_epoch: int) -> list[Finding]:
-    """H06 and H07, of what an epoch says of each group by name; the first epochs may say nothing."""
+    """H06, H07 and H17, of what an epoch says of each group by name; the first epochs may say nothing."""
     found = []
     for group, one in estimates.items():
         of = f" of the cameras '{group}'" if group else ""
         if one.apart:
             measured = f"epoch {epoch}{of}: {one.refused}; no metres are claimed"
             found.append(finding("H07", Severity.WARN, measured=measured, expected="one height of one group of cameras", where=[group]))
-        elif one.refused and epoch > first_epoch:
+            continue
+        if one.locked_in:
+            measured = f"epoch {epoch}{of}: {one.locked_in}"
+            found.append(finding("H17", Severity.WARN, measured=measured, expected="a test that agrees with all objects", where=[group]))
+        if one.refused and epoch > first_epoch:
             measured = f"epoch {epoch} says nothing of the height{of}: {one.refused}"
             found.append(finding("H06", Severity.WARN, measured=measured, expected="frames that agree on a height", where=[group]))
     return found

@@ -4,7 +4,7 @@ Every believed object of a frame says how high the camera is. Their median is th
 epoch's, and epochs are averaged, later ones with more weight. Cameras mounted alike are a group, with one height.
 
 An object is believed where its size against the horizon is that of the others (no start can mislead that, unlike a comparison with the
-last height); and an epoch is, where its objects agree with each other and with the horizon.
+last height, `test=absolute`); and an epoch is, where its objects agree with each other and with the horizon.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class Estimate:
     road_m: the camera's height over the road in the frames' own depth, their median; NaN where no frame has a road.
     roads_apart: by what factor two ways to that height part, as a logarithm without sign, in the median; NaN where no frame says it.
     refused: why it is not used; empty where it is.
+    locked_in: in which height the absolute test has locked itself, against what all objects say; empty where it has not.
     apart: why the group's cameras cannot have one height; empty where they can. What was learnt of its height is forgotten then; one that
         no epoch changes any more (`last_epoch`) stays.
     """
@@ -86,6 +87,7 @@ class Estimate:
     road_m: float = math.nan
     roads_apart: float = math.nan
     refused: str = ""
+    locked_in: str = ""
     apart: str = ""
 
 
@@ -114,14 +116,21 @@ def frame_medians(frame: NDArray[np.int64], values: Floats) -> tuple[NDArray[np.
     return frames, (ordered[first + (count - 1) // 2] + ordered[first + count // 2]) / 2
 
 
-def estimate(said: Said, epoch: int, config: CameraHeightsConfig) -> Estimate:
-    """What an epoch says of one group. Raises RunError where the group's recordings are of cameras with several heights."""
+def estimate(said: Said, epoch: int, config: CameraHeightsConfig, known_m: float = math.nan) -> Estimate:
+    """What an epoch says of one group. Raises RunError where the group's recordings are of cameras with several heights.
+
+    known_m: the group's height before, which the absolute test holds objects against; NaN where there is none.
+    """
     says = np.isfinite(said.camera_m) & (said.camera_m > 0)
     by_horizon = np.isfinite(said.horizon_m) & (said.horizon_m > 0)
     horizon_m = float(np.exp(np.median(np.log(said.horizon_m[by_horizon])))) if by_horizon.any() else math.nan
-    tested = epoch >= config.test_from_epoch
-    agree = says & (np.abs(np.log(np.where(by_horizon, said.horizon_m, np.nan) / horizon_m)) < config.tolerance)  # NaN does not
-    keep = agree if tested else says
+    absolute = config.test == "absolute"
+    tested = epoch >= config.test_from_epoch and not (absolute and math.isnan(known_m))
+    says_by_horizon = np.where(says & by_horizon, said.horizon_m, np.nan)  # NaN agrees with nothing
+    agree = np.abs(np.log(says_by_horizon / horizon_m)) < config.tolerance
+    keep = says
+    if tested:
+        keep = np.abs(np.log(says_by_horizon / known_m)) < config.tolerance if absolute else agree
     if agree.sum() <= config.least_kept * says.sum():
         horizon_m = math.nan  # they agree on no horizon: depth has not learnt one yet
     if epoch >= config.first_epoch:
@@ -141,7 +150,15 @@ def estimate(said: Said, epoch: int, config: CameraHeightsConfig) -> Estimate:
         road_m=_median(said.road_m),
         roads_apart=_median(np.abs(said.roads_apart)),
     )
-    return replace(found, refused=_refused(found, config, tested=tested))
+    locked_in = _locked_in(found, known_m, config) if absolute and tested else ""
+    return replace(found, refused=_refused(found, config, tested=tested), locked_in=locked_in)
+
+
+def _locked_in(found: Estimate, known_m: float, config: CameraHeightsConfig) -> str:
+    """In which height, where objects agree on another by the horizon, which no height before has a say in."""
+    if not abs(math.log(found.horizon_m / known_m)) >= config.tolerance:  # NaN neither
+        return ""
+    return f"{found.kept:.0%} of the objects agree with the known {known_m:.2f} m, and all together say {found.horizon_m:.2f} m"
 
 
 def _median(values: Floats) -> float:
@@ -241,8 +258,10 @@ class CameraHeights:
 
     def by_horizon(self, group: Tensor) -> Tensor:
         """What objects are held against, (B,) in metres (`geometry.horizon_ratio.oddness`); NaN as long as none is tested."""
-        tested = self.epoch >= self.config.test_from_epoch
-        return _looked_up(group, {number: height.horizon_m for number, height in self.heights.items()} if tested else {})
+        if self.epoch < self.config.test_from_epoch:
+            return _looked_up(group, {})
+        absolute = self.config.test == "absolute"
+        return _looked_up(group, {number: height.metres if absolute else height.horizon_m for number, height in self.heights.items()})
 
     def state_dict(self) -> dict[str, Any]:
         """All there is, what every process has heard of the running epoch included. Called by all processes."""
@@ -273,7 +292,7 @@ class CameraHeights:
 
     def _estimate(self, said: Said, epoch: int) -> Estimate:
         try:
-            found = estimate(said, epoch, self.config)
+            found = estimate(said, epoch, self.config, self.heights.get(int(said.group[0]), Height()).metres)
         except RunError as error:
             nothing = math.nan
             return Estimate(nothing, 0, len(said.group), 0.0, nothing, nothing, refused=error.found, apart=str(error))

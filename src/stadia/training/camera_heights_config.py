@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,7 +17,10 @@ class CameraHeightsConfig(StrictModel):
     first_epoch: at the end of this epoch, from 0, the first height is taken; and at the end of each later one.
     last_epoch: the last at whose end a height is taken; -1: none, so that known_m stays. None: every epoch.
     test_from_epoch: objects that are odd against the horizon are left out from this epoch on; a horizon has to be learnt first.
-    tolerance: an object is odd where the camera height that it stands for is by this much, in its logarithm, off the group's median.
+    test: what it is odd against. centred: the median of what all objects of the group say. absolute: the height that is known (eq. 2 of
+        Scale Field, CVPR 2023), none being left out before one is: surer where more than half of the objects are wrong, and a wrong height
+        believes those alone that agree with it and stays, which is told (H17).
+    tolerance: an object is odd where the camera height that it stands for is by this much, in its logarithm, off that.
     oddness_spread: null: an object teaches in full up to the tolerance and not at all beyond. Else by exp(-odd^2 / (2 spread^2)), odd being
         that logarithm: the odder the less. What an epoch says of a height goes by the tolerance either way.
     fewest_frames, fewest_share: an epoch says nothing of a group in fewer frames than either of these, and never in fewer than 5.
@@ -34,6 +37,7 @@ class CameraHeightsConfig(StrictModel):
     first_epoch: int = Field(default=1, ge=0)
     last_epoch: int | None = Field(default=None, ge=-1)
     test_from_epoch: int = Field(default=2, ge=0)
+    test: Literal["centred", "absolute"] = "centred"
     tolerance: float = Field(default=0.2, gt=0)
     oddness_spread: float | None = Field(default=None, gt=0)
     fewest_frames: int = Field(default=200, ge=1)
