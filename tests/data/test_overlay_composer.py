@@ -210,17 +210,28 @@ def test_pictures_without_depth_are_refused_and_learn_from_a_teacher_whose_claim
             depth = np.linspace(9, 1, 24, dtype=np.float32)[:, None].repeat(40, 1)
             np.savez(folder / "depth" / f"{index:06d}.npz", depth=depth)
         record = {"claim": "up-to-scale", "recipe": "selfsup", "checkpoint": "best.safetensors, step 7", "finished": True}
-        (folder / "predictions.json").write_text(json.dumps({**record, "entries": [f"{index:06d}" for index in range(3)]}))
+        entries = [f"{index:06d}" for index in range(3)]
+        (folder / "predictions.json").write_text(json.dumps({**record, "entries": entries}))
     config = bare.model_copy(update={"backgrounds": bare.backgrounds.model_copy(update={"teacher": str(teacher)})})
     opened = open_overlays(config, seed=0)
     assert opened.label.source == "teacher: selfsup, best.safetensors, step 7"
     assert opened.label.claim is Claim.UP_TO_SCALE
     assert 0 < opened.pictures["train"].composed(0).depth.max() <= 9
+    opened_facts = opened.pictures["train"].facts()
     disk = written(config, tmp_path / "out")
     assert disk.label == opened.label
     assert same(disk.pictures["train"].composed(1), open_overlays(config, seed=3).pictures["train"].composed(1))
     with np.load(tmp_path / "out" / "train" / "00000" / "depth" / "000.npz", allow_pickle=False) as arrays:
         assert set(arrays) == {"depth", "source"}, "a name without a unit: nobody scores it as metres"
+    np.savez(teacher / "bare" / "d" / "depth" / "000001.npz", depth=np.full((24, 40), 5, np.float32))  # another network of that name
+    assert open_overlays(config, seed=0).pictures["train"].facts() != opened_facts
+    with pytest.raises(DataError, match="made with other settings"):
+        written(config, tmp_path / "out")
+    (teacher / "bare" / "e" / "predictions.json").write_text(json.dumps({**record, "claim": "metres", "entries": entries}))
+    with pytest.raises(
+        DataError, match=r"bare/e: found depth of 'teacher: selfsup, .*', metres, expected that of .*, up-to-scale, as of bare/d"
+    ):
+        open_overlays(config, seed=0)
 
 
 @pytest.mark.parametrize(

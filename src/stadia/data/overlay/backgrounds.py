@@ -18,7 +18,7 @@ from stadia.data.cache import Progress
 from stadia.data.config import SourceOptions
 from stadia.data.overlay.config import BackgroundConfig
 from stadia.data.overlay.label import Label
-from stadia.data.overlay.teacher import TaughtRecording, taught
+from stadia.data.overlay.teacher import taught
 from stadia.data.resize import resize_depth, resize_picture
 from stadia.data.sources import named_splits, open_recordings
 from stadia.data.splits import Frames, split_blocks, whole
@@ -85,12 +85,11 @@ def open_backgrounds(
     """
     options = config.model_dump(include=set(SourceOptions.model_fields)) | {"size": config.size or (max(height, 32), max(width, 32))}
     with _said_of_backgrounds():
-        recordings = open_recordings(path, config.format, progress=progress, **options)
+        recordings, label = open_recordings(path, config.format, progress=progress, **options), Label()
     if config.teacher is not None:
-        recordings = taught(recordings, Path(config.teacher))
+        answered = taught(recordings, Path(config.teacher))
+        recordings, label = [*answered], answered[0].label
     _check_depth(recordings)
-    first = recordings[0]
-    label = first.label if isinstance(first, TaughtRecording) else Label()
     how, own = config.split_by, named_splits(path, config.format)
     by_split: dict[str, list[Frames]]
     if "train" in own and not how.val_recordings and config.split is None:

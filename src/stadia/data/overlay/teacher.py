@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from stadia.core.errors import DataError
 from stadia.core.files import inside, read_json
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera, Claim
+from stadia.data.contents import contents_of, joined
 from stadia.data.overlay.label import MAP_KEY, Label
 from stadia.data.resize import resize_depth
 
@@ -59,11 +61,16 @@ class TaughtRecording(Recording):
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32]:
         """As `label.claim` has it: metres, or only up to scale."""
         camera = self.recording.camera(index, side)
-        path = inside(self.folder, f"depth/{self.recording.stem(index, side)}.npz")
-        return resize_depth(read_named(path, MAP_KEY[self.label.claim]), camera.height, camera.width)
+        return resize_depth(read_named(self._map(index, side), MAP_KEY[self.label.claim]), camera.height, camera.width)
 
     def fingerprint(self) -> str:
-        return f"{self.recording.fingerprint()} {self.label.source}"
+        """Of its maps too: two teachers of one recipe and step have one name."""
+        maps = contents_of({index: self._map(index) for index in range(len(self))})
+        digest = hashlib.blake2b(joined(list(maps.values())).encode(), digest_size=16)
+        return f"{self.recording.fingerprint()} {self.label.source} {digest.hexdigest()}"
+
+    def _map(self, index: int, side: str = LEFT) -> Path:
+        return inside(self.folder, f"depth/{self.recording.stem(index, side)}.npz")
 
 
 def read_named(path: Path, key: str) -> NDArray[np.float32]:
@@ -99,9 +106,18 @@ def read_label(folder: Path) -> tuple[Label, frozenset[str]]:
     return Label(f"teacher: {who}", claim), entries
 
 
-def taught(recordings: list[Recording], folder: Path) -> list[Recording]:
-    """The recordings with a teacher's depth: FOLDER of one, FOLDER/NAME of several."""
+def taught(recordings: list[Recording], folder: Path) -> list[TaughtRecording]:
+    """The recordings with a teacher's depth: FOLDER of one, FOLDER/NAME of several. Raises DataError where several teachers are mixed."""
     folder = folder.expanduser()
     if len(recordings) == 1 and (folder / RECORD).is_file():
         return [TaughtRecording(recordings[0], folder)]
-    return [TaughtRecording(recording, inside(folder, recording.name)) for recording in recordings]
+    found = [TaughtRecording(recording, inside(folder, recording.name)) for recording in recordings]
+    first = found[0].label
+    if other := next((one for one in found if one.label != first), None):
+        raise DataError(
+            other.folder,
+            found=f"depth of '{other.label.source}', {other.label.claim}",
+            expected=f"that of '{first.source}', {first.claim}, as of {found[0].name}",
+            cure="predict all recordings by one checkpoint: a set has one label",
+        )
+    return found
