@@ -46,7 +46,7 @@ def test_a_background_on_both_sides_stops_and_a_recording_warns(good, tmp_path: 
     copy.write_bytes((tmp_path / "roads" / "a" / "left" / "000007.png").read_bytes())
     (found,) = overlay_findings(seen(good))
     assert (found.code, found.severity) == ("C01", "stop")
-    assert "1 background in two of the splits train, val, such as roads/a/left/000007" in found.measured
+    assert "1 background in two of the splits train, val, such as roads/a/left/000007 (there roads/b/left/000003)" in found.measured
     assert found.evidence["splits"]["shared"][0] == 1
     alone = good.backgrounds.model_copy(
         update={"path": str(tmp_path / "roads" / "a"), "split_by": good.backgrounds.split_by.model_copy(update={"val_share": 0.2})}
@@ -58,7 +58,7 @@ def test_an_object_on_both_sides_stops_under_any_name(good, tmp_path: Path) -> N
     (tmp_path / "cut" / "val" / "other.png").write_bytes((tmp_path / "cut" / "train" / "2.png").read_bytes())
     (found,) = overlay_findings(seen(good))
     assert (found.code, found.severity) == ("C02", "stop")
-    assert "1 object in two of the splits train, val, such as 2" in found.measured
+    assert "1 object in two of the splits train, val, such as 2 (there other)" in found.measured
     rgba = cv2.imread(str(tmp_path / "cut" / "train" / "2.png"), cv2.IMREAD_UNCHANGED)
     rgba[6, 9] = (1, 2, 3, 200)  # so that its mirror image is another
     cv2.imwrite(str(tmp_path / "cut" / "train" / "2.png"), rgba)
@@ -88,6 +88,7 @@ def test_foregrounds_that_cannot_be_pasted_stop(good, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "cut" / "train" / "photo.jpg"), np.full((9, 9, 3), 7, np.uint8))
     (found,) = overlay_findings(seen(good))
     assert (found.code, found.severity) == ("C09", "stop")
+    assert found.measured.startswith("1 foreground of those looked at, such as ")
     assert "photo.jpg: a JPEG, which has no alpha channel" in found.measured
 
 

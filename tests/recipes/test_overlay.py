@@ -250,6 +250,15 @@ def test_a_pair_of_pictures_becomes_depth_and_mask_at_its_size(trained: Run, pai
         list(load_task(trained.folder).predict(asked, unwatched))
 
 
+@pytest.mark.parametrize("claim", [Claim.METRES, Claim.UP_TO_SCALE])
+def test_metres_are_spoken_of_where_they_are_claimed(trained: Run, pair: tuple[Path, Path], tmp_path: Path, claim: Claim) -> None:
+    task = load_task(trained.folder)
+    task.config = task.config.model_copy(update={"depth_claim": claim})
+    said = list(task.predict(PredictionAsked(trained.folder, pair[0], {}, tmp_path / "out", background=pair[1]), unwatched))
+    assert any("metres are right through a camera like the training's" in line for line in said) == (claim is Claim.METRES)
+    assert Predictions.open(tmp_path / "out").record.claim is claim
+
+
 def test_the_command_takes_a_background(stadia, trained: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
     code, said, _ = stadia("predict", trained.folder, pair[0], "--background", pair[1], "--out", tmp_path / "out")
     assert code == 0

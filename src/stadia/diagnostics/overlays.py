@@ -130,13 +130,13 @@ def _of_files(survey: Composed) -> list[Finding]:
     if survey.renamed:
         found.append(finding("C04", Severity.NOTE, measured="; ".join(survey.renamed), expected="the names of the layout"))
     listed = (
-        ("C05", Severity.WARN, survey.lossy, "labels of", "labels without loss", None),
-        ("C09", Severity.STOP, survey.uncut, "foregrounds of", "objects cut out", None),
+        ("C05", Severity.WARN, survey.lossy, "label", "labels without loss", None),
+        ("C09", Severity.STOP, survey.uncut, "foreground", "objects cut out", None),
         (
             "D01",
             Severity.STOP,
             survey.unreadable,
-            "pictures of",
+            "picture",
             "pictures that can be read",
             "write or fetch what the evidence names again",
         ),
@@ -144,7 +144,7 @@ def _of_files(survey: Composed) -> list[Finding]:
     for code, severity, faults, what, expected, cure in listed:
         if faults:
             files, words = zip(*faults, strict=True)
-            measured = f"{len(files)} {what} those looked at, such as {files[0]}: {words[0]}"
+            measured = f"{len(files)} {what}{'s' * (len(files) > 1)} of those looked at, such as {files[0]}: {words[0]}"
             evidence = {"files": {"file": list(files[:FIRST]), "found": list(words[:FIRST])}}
             found.append(finding(code, severity, measured=measured, expected=expected, cure=cure, evidence=evidence))
     return found

@@ -15,6 +15,7 @@ from rich.progress import track
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.types import Claim
 from stadia.data.cache import Progress
 from stadia.data.overlay.composer import OverlayPictures
 from stadia.data.overlay.label import Label
@@ -28,7 +29,7 @@ from stadia.evaluation.mask_difference import best_threshold, difference
 from stadia.evaluation.mean_depth import mean_depth
 from stadia.evaluation.overlay_files import OverlayFolder, read_logits
 from stadia.evaluation.overlay_scores import overlay_scores, picture_sums, weaker
-from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.evaluation.predictions import Predictions, PredictionsRecord, Provenance
 from stadia.evaluation.protocols import BY_CLAIM
 from stadia.evaluation.score_files import write_score
 from stadia.evaluation.watch import Watch
@@ -99,7 +100,7 @@ def predict(task: OverlayRecipe, asked: PredictionAsked, watch: Watch) -> Iterat
         folder.add(image_file.stem, depth, logits, (image.shape[0], image.shape[1]))
         folder.draw(image_file.stem, {"background": background, "picture": image, **_drawn(depth, logits, image.shape[:2])})
     folder.finish()
-    yield from _written(asked.out, len(pairs), folder.record.trust)
+    yield from _written(asked.out, len(pairs), folder.record)
 
 
 def _predict_set(task: OverlayRecipe, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
@@ -108,16 +109,17 @@ def _predict_set(task: OverlayRecipe, asked: PredictionAsked, watch: Watch) -> I
     samples, split, _ = _samples_of(task, asked.source)
     numbers = list(range(0, len(samples), asked.every))
     predictions = _write(task, samples, numbers, asked.out, Provenance.of(asked.checkpoint), str(asked.source), watch)
-    yield from _written(asked.out, len(numbers), predictions.record.trust)
+    yield from _written(asked.out, len(numbers), predictions.record)
     yield f"note: of its split '{split}'; `stadia evaluate` scores it"
 
 
-def _written(out: Path, pictures: int, trust: str) -> Iterator[str]:
+def _written(out: Path, pictures: int, record: PredictionsRecord) -> Iterator[str]:
     """What a prediction left."""
     yield f"{out}: depth and mask of {pictures} picture{'s' * (pictures != 1)}"
     yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(out.iterdir()))
-    yield f"depth: {trust}"
-    yield "note: metres are right through a camera like the training's; another lens makes every distance wrong by one factor"
+    yield f"depth: {record.trust}"
+    if record.claim is Claim.METRES:
+        yield "note: metres are right through a camera like the training's; another lens makes every distance wrong by one factor"
 
 
 def find_pairs(source: Path, background: Path | None) -> list[tuple[Path, Path]]:

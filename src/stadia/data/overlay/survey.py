@@ -33,7 +33,7 @@ DEPTHS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """One of FACTORS: how many of it each split has, and which are in two of them (named as the first has it)."""
+    """One of FACTORS: how many of it each split has, and which are in two of them, by the names that both have."""
 
     name: str
     counts: Mapping[str, int]
@@ -206,8 +206,12 @@ def _by_content(pictures: WrittenOverlays, pairs: Sequence[Pair]) -> dict[str, d
 
 
 def _factor(name: str, splits: Mapping[str, Mapping[str, str]]) -> Factor:
-    shared = {one[key]: None for one, other in combinations(splits.values(), 2) for key in one if key in other}
+    shared = {_named(one[key], other[key]): None for one, other in combinations(splits.values(), 2) for key in one if key in other}
     return Factor(name, {split: len(one) for split, one in splits.items()}, tuple(shared))
+
+
+def _named(here: str, there: str) -> str:
+    return here if here == there else f"{here} (there {there})"
 
 
 def _evened_out(pictures: OverlayPictures, asked: int) -> float:
