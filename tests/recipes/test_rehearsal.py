@@ -28,6 +28,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def not_held_to_its_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is asked in test_contract_of_a_run.py; here it would only take its time."""
+    monkeypatch.setattr("stadia.recipes.rehearsal.contract", lambda *_: [])
+
+
 def test_every_recipe_tells_what_three_full_steps_hold(small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Updates too: what the optimiser keeps is there from the second step on."""
     updates = []

@@ -7,14 +7,16 @@ from rich.console import Console
 from stadia.diagnostics.finding import OnStop
 from stadia.recipes import RECIPES
 from stadia.recipes.config import RecipeConfig
+from stadia.recipes.contract import contract
 from stadia.recipes.recipe import AnyRecipe
 from stadia.recipes.stages import check_stages, prepare, prepared_stages
+from stadia.recipes.starting import build_task
 from stadia.recipes.trial import Rehearsal, tried
-from stadia.recipes.workflow import report_findings
+from stadia.recipes.workflow import CONTRACT, report_findings
 
 
 def rehearse(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> Rehearsal:
-    """Open the data, check it, build the networks, and train three steps of the configuration in a folder that is thrown away.
+    """Open the data, check it, build the networks, hold them to their contract, and train three steps in a folder that is thrown away.
 
     Of several data sets, and of several stages, each has so many, one after the other. Raises what `workflow.train` raises before it
     trains, and RunError where the memory does not suffice, naming the step.
@@ -24,6 +26,10 @@ def rehearse(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> Rehearsa
     check_stages(recipe, config)
     config, data = prepare(recipe, config, console)
     report_findings(data.findings(), console, on_stop)
+    task = build_task(recipe, config, resumed=False)
+    task.remember(data)
+    report_findings(contract(task, config, data, console), console, on_stop, of=CONTRACT)
+    del task  # the steps' peak of memory is without it
     if not config.training.stages:
         return tried(recipe, config, data)
     each = [tried(recipe, *prepared) for prepared in prepared_stages(recipe, config)]

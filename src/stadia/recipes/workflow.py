@@ -28,6 +28,8 @@ from stadia.training.fit import FEW_STEPS, fit
 from stadia.training.run import Run, is_main_process
 from stadia.training.stream import Plan
 
+CONTRACT = "contract of the training"
+
 SAMPLED = "N02"
 """The note that some of the data were not looked at in time."""
 
@@ -105,7 +107,7 @@ def _contracted(task: AnyRecipe, config: RecipeConfig, data: TrainingData, run: 
     for finding in found:
         add_finding(run.folder / "findings.jsonl", finding)
     try:
-        report_findings(found, console, on_stop, of="contract of the training")
+        report_findings(found, console, on_stop, of=CONTRACT)
     except RunError as error:
         run.failed(error)
         raise
@@ -135,7 +137,7 @@ def report_findings(findings: list[Finding], console: Console, on_stop: OnStop, 
             of,
             found=", ".join(f"{finding.code} ({finding.measured})" for finding in stops),
             expected="none that says stop",
-            cure="`stadia check` --out DIR shows the evidence; --on-stop warn trains all the same",
+            cure="the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence; --on-stop warn trains all the same",
         )
     return findings
 

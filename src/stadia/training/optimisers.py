@@ -56,7 +56,7 @@ def check_groups(module: nn.Module, groups: Groups) -> None:
     if wrong or not names:
         raise RunError(
             "optimiser",
-            found="; ".join(wrong) or "no trainable parameter",
+            found=("; ".join(wrong[:3]) + f"; and {len(wrong) - 3} more" * (len(wrong) > 3)) or "no trainable parameter",
             expected="each trainable parameter of the model exactly once",
             cure="correct the recipe's parameter groups",
         )

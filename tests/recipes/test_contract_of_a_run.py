@@ -1,0 +1,61 @@
+"""The contract of a training of selfsup: what it is held to before its first step, and that it trains as without."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from stadia import recipes
+from stadia.core.errors import RunError
+from stadia.core.types import Prediction, Targets
+from stadia.diagnostics.contract.video import of_video
+from stadia.diagnostics.finding import OnStop, Severity, Stage, read_findings
+from stadia.recipes import workflow
+from stadia.recipes.selfsup import Selfsup
+from stadia.recipes.selfsup_config import SelfsupConfig
+from stadia.training.loggers import read_rows
+
+
+def losses(folder: Path) -> list[str]:
+    return [row["train/loss"] for row in read_rows(folder / "metrics.csv") if row["train/loss"]]
+
+
+def test_a_run_is_held_to_it_and_trains_as_without(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    without = recipes.train(small, out=tmp_path / "without")
+    assert "contract:" not in capfd.readouterr().err
+    monkeypatch.setattr(workflow, "FEW_STEPS", 1)
+    run = recipes.train(small, out=tmp_path / "with")
+    assert "contract:" in capfd.readouterr().err
+    found = [one for one in read_findings(run.folder / "findings.jsonl") if one.stage is Stage.CONTRACT]
+    assert [one.code for one in found if one.severity is Severity.STOP] == []
+    assert losses(run.folder) == losses(without.folder)
+
+
+def test_an_optimiser_without_the_pose_network_halts(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "FEW_STEPS", 1)
+    monkeypatch.setattr(Selfsup, "parameter_groups", lambda task: [{"params": list(task.model.depth.parameters())}])
+    with pytest.raises(RunError, match=r"contract of the training: found T20 \(model\.pose.* in no group"):
+        recipes.train(small, out=tmp_path / "halted")
+    (folder,) = (tmp_path / "halted").iterdir()
+    assert json.loads((folder / "run.json").read_text())["status"] == "failed"
+    assert "T20" in {one.code for one in read_findings(folder / "findings.jsonl")}
+
+
+def test_a_finding_that_says_stop_can_be_let_be(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_no_number(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> None:
+        return None
+
+    monkeypatch.setattr(workflow, "FEW_STEPS", 1)
+    monkeypatch.setattr(Selfsup, "exact_losses", lambda task, batch: {"loss": of_video(of_no_number)})
+    run = recipes.train(small, out=tmp_path, on_stop=OnStop.WARN)
+    assert run.facts["status"] == "finished"
+    assert "L12" in {one.code for one in read_findings(run.folder / "findings.jsonl")}
+
+
+def test_a_dry_run_is_held_to_it_too(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Selfsup, "parameter_groups", lambda task: [{"params": list(task.model.depth.parameters())}])
+    with pytest.raises(RunError, match="contract of the training: found T20"):
+        recipes.rehearse(small)
