@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Claim, PictureMaps
+from stadia.data.recordings import PictureRecording
 from stadia.evaluation import refinement as refining
 from stadia.evaluation.follow import follow
 from stadia.evaluation.frames import Frame
@@ -232,6 +233,15 @@ def test_paths_are_drawn_from_the_first_camera_whatever_the_world(
     np.testing.assert_allclose(np.array(record["score"]["path_true_m"])[:, 1], forward, atol=1e-3)
     assert record["points"] == 0
     assert "points.ply is empty: the camera moved too little" in err
+
+
+def test_what_is_measured_of_a_path_is_told(stadia, checkpoint, drive_folder, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """EuRoC's ground truth starts after the pictures, and ends before them."""
+    whole = PictureRecording.T_world_camera
+    monkeypatch.setattr(PictureRecording, "T_world_camera", lambda *of: None if of[1] == 0 else whole(*of))
+    code, _, err = stadia("odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o")
+    assert code == 0, err
+    assert "note: 5 of 6 poses are measured: the score and path.png are of these" in err
 
 
 def test_an_unknown_method_is_told(stadia, checkpoint, drive_folder, tmp_path):

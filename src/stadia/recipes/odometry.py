@@ -112,7 +112,7 @@ def _write(given: Input, predictor: Predictor, folder: Path, method: str, about:
         }
         write_json(folder / RECORD, record)
     rate = 1e3 / path.frame_ms.mean()
-    yield f"{folder}: {len(path.names)} poses, {path.keyframes or 'no'} keyframes, {rate:.1f} frames/s"
+    yield f"{folder}: {len(path.names)} poses, {path.keyframes or 'no'} keyframe{'s' * (path.keyframes != 1)}, {rate:.1f} frames/s"
     if score is not None:
         told = ", ".join(f"{name} {value:.4g}" for name, value in score.metrics.items() if value is not None)
         yield f"  against the measured path of {score.path_m:.1f} m, {score.alignment}-aligned: {told}"
@@ -165,4 +165,5 @@ def _score(given: Input, path: FollowedPath, claim: Claim) -> tuple[TrajectorySc
     estimated = Trajectory(path.T_world_camera[rows])
     reference = Trajectory(np.stack([truth[k] for k in rows]), name=given.name)
     score = score_trajectory(estimated, reference, PATH_ALIGNMENT.get(claim, PathAlignment.SIM3))
-    return score, [*score.notes, *ends]
+    measured = [f"{len(rows)} of {len(path.names)} poses are measured: the score and {DRAWING} are of these"]
+    return score, [*(measured if len(rows) < len(path.names) else []), *score.notes, *ends]
