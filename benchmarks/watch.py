@@ -30,6 +30,10 @@ ROW = {
     **{f"train/term/{name}": 0.1 for name in ("photometric", "motion", "brightness", "depth_l1", "depth_mse", "mask_bce")},
     **{f"train/weight/{name}": 1.0 for name in ("depth_l1", "depth_mse", "mask_bce")},
     **{f"train/{name}/{source}": 0.0 + (name == "gain") for name in ("gain", "offset") for source in ("+1", "-1", "stereo")},
+    **{f"train/explained_by/{source}": 1 / 3 for source in ("+1", "-1", "stereo")},
+    **{f"train/motion/over_depth/{source}": 0.05 for source in ("+1", "-1")},
+    **{f"train/motion/turn_deg/{source}": 0.3 for source in ("+1", "-1")},
+    **{f"train/gradient_share/{name}": 1 / 3 for name in ("depth_l1", "depth_mse", "mask_bce")},
     **{f"train/log_uncertainty/p{percent}": percent / 100 - 2 for percent in (10, 50, 90)},
     **{f"train/metric/{name}": 0.1 for name in ("off_camera_height", "objects_over_road", "object_extent", "road_masked")},
     **{f"gradient/{name}": 1.0 for name in ("inverse_depth/0", "translation", "rotation")},
@@ -37,11 +41,17 @@ ROW = {
     "time/step_s": 0.06,
     "train/term/smoothness": 1e-4,
     "train/metric/depth_spread": 0.3,
+    "train/metric/objects_believed": 0.9,
+    "train/depth/median": 12.0,
+    "train/depth/spread": 0.5,
+    "train/depth/at_nearest": 0.0,
+    "train/depth/at_farthest": 0.1,
+    "train/motion/same_side": -1.0,
+    "train/outside": 0.02,
     "train/auto_masked": 0.3,
     "train/saturated": 0.1,
     "train/warped_over_unwarped": 0.5,
     "train/at_floor": 0.0,
-    "train/loss": 0.2,
     "train/lr": 1e-4,
     "train/gradient_norm": 0.2,
     "train/update_ratio": 1e-3,
@@ -66,8 +76,10 @@ def main() -> None:
         watch = Watch(Run.create(Path(folder), "watch", {}, recipe="watch", seed=0), Console(file=io.StringIO()))
 
         def ask(number: int) -> None:
-            watch._ask("on_batch", number, 0.2 - number / 1e4, ("drive 7",))
-            watch._ask("on_row", number, ROW | {"train/loss": 0.2 - number / 1e4})
+            terms = {name: value * (1 - number / 1e4) for name, value in ROW.items() if name.startswith("train/term/")}
+            loss = sum(terms.values())
+            watch._ask("on_batch", number, loss, ("drive 7",))
+            watch._ask("on_row", number, ROW | terms | {"train/loss": loss})
 
         cost_s = seconds_of(ask, repeats)
         told = sorted(watch.told)

@@ -9,7 +9,7 @@ from mutations.masks import MUTATIONS, drive, of_masks
 
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.heights import drift_findings
-from stadia.diagnostics.watching.heights import RULES, FlatDepth, ScaleIgnored
+from stadia.diagnostics.watching.heights import RULES, ScaleIgnored
 from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, Lasting, Rule
 
 
@@ -55,18 +55,8 @@ def test_depth_that_keeps_a_scale_of_its_own():
     assert ScaleIgnored().on_row(1, {"val/abs_rel": 0.5}) is None
 
 
-def test_depth_that_is_one_value_all_over():
-    watch = FlatDepth()
-    assert watch.on_row(99, {"train/metric/depth_spread": 0.01}) is None, "a start is flat"
-    assert watch.on_row(100, {"train/metric/depth_spread": 0.16}) is None
-    assert watch.on_row(100, {"train/loss": 0.1}) is None
-    found = watch.on_row(100, {"train/metric/depth_spread": 0.01})
-    assert found is not None
-    assert found.code == "H10"
-
-
-BAD = {"H11": -0.25, "H12": 0.01, "H13": 0.2, "H14": 0.6, "H15": 0.1, "T07": 0.8}
-GOOD = {"H11": 0.15, "H12": 0.05, "H13": 0.05, "H14": 0.4, "H15": 0.01, "T07": 0.6}
+BAD = {"H10": 0.01, "H18": 0.3, "H11": -0.25, "H12": 0.01, "H13": 0.2, "H14": 0.6, "H15": 0.1, "T07": 0.8}
+GOOD = {"H10": 0.3, "H18": 0.6, "H11": 0.15, "H12": 0.05, "H13": 0.05, "H14": 0.4, "H15": 0.01, "T07": 0.6}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)

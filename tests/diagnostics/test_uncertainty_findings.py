@@ -12,7 +12,7 @@ from stadia.core.types import Prediction
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.watching.uncertainty import BOUNDS, AtItsBounds, ConstantUncertainty, FallsAlone
 from stadia.models.depth_net import LOG_UNCERTAINTY, bounded_log_uncertainty
-from stadia.recipes.self_supervised import _said
+from stadia.recipes.said import of_exposure_and_doubt
 
 
 def asked(rows: Sequence[Said]) -> list[Finding]:
@@ -58,7 +58,9 @@ def test_a_run_that_goes_on_without_its_start_says_nothing_of_it() -> None:
 @pytest.mark.parametrize("logit", [-40.0, 40.0])
 def test_an_uncertainty_at_its_bounds_is_named(logit: float) -> None:
     bounded = bounded_log_uncertainty(torch.full((1, 1, 32, 64), logit))
-    seen: Mapping[str, torch.Tensor] = _said(Prediction((bounded,), torch.eye(4)[None, None], log_uncertainty=(bounded,)), ("+1",))
+    seen: Mapping[str, torch.Tensor] = of_exposure_and_doubt(
+        Prediction((bounded,), torch.eye(4)[None, None], log_uncertainty=(bounded,)), ("+1",)
+    )
     tenths = [float(seen[f"log_uncertainty/p{p}"]) for p in (10, 50, 90)]
     assert "U03" in {one.code for one in asked([(0.5, *tenths)] * 5)}
     assert "U03" not in {one.code for one in asked([(0.5, *tenths)] * 4)}

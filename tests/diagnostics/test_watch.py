@@ -64,9 +64,16 @@ def test_updates_are_large_where_a_network_never_learns(every: int) -> None:
     (first, *_) = [found for found in ask["diverged"] if found]
     assert (first.code, first.severity) == ("T02", Severity.WARN)
     assert first.evidence["step"] == max(every, 5)
-    assert size.on_row(30, {"val/abs_rel": 0.1}) is None
-    assert size.on_row(30, {"train/update_ratio": 0.03, "train/loss": 0.71}) is not None
-    assert size.on_row(40, {"train/update_ratio": 0.03, "train/loss": 0.69}) is None, "it learns"
+
+
+def test_a_large_update_is_let_be_where_the_loss_falls_with_it() -> None:
+    size = UpdateSize()
+    rows = [(0.001, 1.0), (0.03, 1.0), (0.03, 0.99), (0.001, 0.9), (0.03, 0.95)]
+    assert [size.on_row(10 * n, {"train/update_ratio": ratio, "train/loss": loss}) for n, (ratio, loss) in enumerate(rows)] == [None] * 5
+    assert size.on_row(45, {"val/abs_rel": 0.1}) is None
+    assert size.on_row(50, {"train/update_ratio": 0.001, "train/loss": 1.0}) is not None, (
+        "after the update of step 40 it is the first again"
+    )
 
 
 def test_dead_answers_are_counted_by_the_recipe() -> None:

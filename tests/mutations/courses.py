@@ -23,7 +23,7 @@ from stadia.diagnostics.watching.lasting import FROM_STEP
 from stadia.losses.overlay import OverlayLoss
 from stadia.losses.overlay_config import OverlayLossConfig
 from stadia.models.depth_net import bounded_log_uncertainty
-from stadia.recipes.self_supervised import _said
+from stadia.recipes.said import of_exposure_and_doubt
 from stadia.training import camera_heights
 from stadia.training.camera_heights_config import CameraHeightsConfig
 from stadia.training.run import Run
@@ -79,7 +79,7 @@ def saturated(logit: float) -> list[Said]:
     logits = torch.zeros(1, 1, 32, 64)
     logits[:, :, 16:] = logit
     bounded = bounded_log_uncertainty(logits)
-    seen = _said(Prediction((bounded,), torch.eye(4)[None, None], log_uncertainty=(bounded,)), ("+1",))
+    seen = of_exposure_and_doubt(Prediction((bounded,), torch.eye(4)[None, None], log_uncertainty=(bounded,)), ("+1",))
     low, middle, high = (float(seen[f"log_uncertainty/p{percent}"]) for percent in (10, 50, 90))
     return [(0.4, low, middle, high)] * 12
 
@@ -181,6 +181,7 @@ def tested_absolutely(known_m: float) -> list[Finding]:
     epoch = camera_heights.Said(np.zeros(40, np.int64), np.full(40, "drive"), *roads, frame, said, 0.97 * said)
     found = camera_heights.estimate(epoch, 3, CameraHeightsConfig(test="absolute"), known_m)
     return epoch_findings(3, {"roof": found}, first_epoch=1)
+
 
 ROWS = (
     _row("Sigma died: one value for all pixels", "U01", of_uncertainty(DIED), of_uncertainty(LEARNT)),

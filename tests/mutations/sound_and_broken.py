@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mutations import composed, courses, drives, losses, masks, objects, recordings, starts
+from mutations import answers, composed, courses, drives, losses, masks, objects, recordings, starts
 from mutations.table import Row
 
 from stadia.core.recording import Recording
@@ -66,6 +66,7 @@ ROWS: tuple[Row, ...] = (
     *losses.ROWS,
     *starts.ROWS,
     *courses.ROWS,
+    *answers.ROWS,
 )
 
 ELSEWHERE = {

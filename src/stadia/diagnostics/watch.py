@@ -15,22 +15,42 @@ from rich.console import Console
 
 from stadia.core.errors import DataError, NotFiniteError, RunError
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, add_finding, read_findings
-from stadia.diagnostics.watching import geometry, heights
+from stadia.diagnostics.watching import geometry, heights, terms, validations, video
 from stadia.diagnostics.watching.data_sets import Forgetting, ScalesApart
 from stadia.diagnostics.watching.dead_answers import DeadAnswers
 from stadia.diagnostics.watching.geometry import Exposures, SmoothnessRules, Unbalanced, Unseen
-from stadia.diagnostics.watching.heights import FlatDepth, ScaleIgnored
-from stadia.diagnostics.watching.lasting import Lasting
+from stadia.diagnostics.watching.heights import ScaleIgnored
+from stadia.diagnostics.watching.lasting import Lasting, LastingOfEach, Validated
 from stadia.diagnostics.watching.loss_spike import LossSpike
 from stadia.diagnostics.watching.not_finite import not_finite
+from stadia.diagnostics.watching.pace import RateOfNothing, Unmoved, Waits
 from stadia.diagnostics.watching.scores import FrozenScores, RootOfMse, SameTerms
 from stadia.diagnostics.watching.still import AtRest, ImpossibleScores
+from stadia.diagnostics.watching.terms import ConstantTerm, NotTheSum
 from stadia.diagnostics.watching.times import ImpossibleTimes
 from stadia.diagnostics.watching.uncertainty import AtItsBounds, ConstantUncertainty, FallsAlone
 from stadia.diagnostics.watching.update_size import UpdateSize
+from stadia.diagnostics.watching.validations import NoNumber, NothingFound, Overfit, RotationUnlearnt, ScaleMissed
+from stadia.diagnostics.watching.video import Drift, OtherUnit
 from stadia.training.callbacks import StepCallback
 from stadia.training.run import Run
 from stadia.training.task import Task
+
+
+def instruments() -> tuple[object, ...]:
+    """All of them, new: what they remember is of one run."""
+    return (
+        *(LossSpike(), UpdateSize(), DeadAnswers(), AtRest(), ImpossibleTimes()),
+        *(RateOfNothing(), Unmoved(), Waits()),
+        *(SameTerms(), ConstantTerm(), NotTheSum()),
+        *(Exposures(), Unbalanced(), SmoothnessRules(), Unseen(), Drift(), OtherUnit()),
+        *(ConstantUncertainty(), FallsAlone(), AtItsBounds()),
+        *(RootOfMse(), FrozenScores(), ImpossibleScores(), NoNumber(), Overfit(), RotationUnlearnt(), NothingFound()),
+        *(ScaleIgnored(), ScaleMissed(), Forgetting(), ScalesApart()),
+        *map(Lasting, (*geometry.RULES, *heights.RULES, *video.RULES)),
+        *map(LastingOfEach, (*terms.OF_EACH, *video.OF_EACH)),
+        *map(Validated, validations.RULES),
+    )
 
 
 class Watch(StepCallback):
@@ -42,24 +62,7 @@ class Watch(StepCallback):
 
     def __init__(self, run: Run, console: Console, on_stop: OnStop = OnStop.HALT) -> None:
         self.run, self.console, self.on_stop = run, console, on_stop
-        of_numbers = (LossSpike(), UpdateSize(), DeadAnswers())
-        of_uncertainty = (ConstantUncertainty(), FallsAlone(), AtItsBounds())
-        lasting = tuple(map(Lasting, (*geometry.RULES, *heights.RULES)))
-        of_scores = (SameTerms(), RootOfMse(), FrozenScores(), ImpossibleScores())
-        of_geometry = (Exposures(), Unbalanced(), SmoothnessRules(), Unseen())
-        self.instruments = (
-            *of_numbers,
-            AtRest(),
-            *of_geometry,
-            *of_scores,
-            *of_uncertainty,
-            *lasting,
-            ScaleIgnored(),
-            FlatDepth(),
-            Forgetting(),
-            ScalesApart(),
-            ImpossibleTimes(),
-        )
+        self.instruments = instruments()
         self.told = {found.code for found in found_while_training(run.folder)}
 
     def on_batch(self, trainer: pl.Trainer, task: Task) -> None:

@@ -33,7 +33,8 @@ from stadia.metrics.road_depth import at_limit, object_extent, rows_out_of_order
 from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.recipes.metric_config import MetricConfig
 from stadia.recipes.metric_data import RoadVideo, open_road_video
-from stadia.recipes.self_supervised import SelfSupervisedRecipe, unexplained
+from stadia.recipes.said import unexplained
+from stadia.recipes.self_supervised import SelfSupervisedRecipe
 from stadia.training import rng
 from stadia.training.camera_heights import CameraHeights
 from stadia.training.hand_over import Shares, hand_over

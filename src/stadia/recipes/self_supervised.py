@@ -28,6 +28,7 @@ from stadia.losses.selfsup import SelfSupervisedLoss
 from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.models.encoders import check_encoder
 from stadia.recipes.depth import DepthRecipe, VideoDataT, VideoTargetsT
+from stadia.recipes.said import of_depth, of_exposure_and_doubt, of_motion, of_the_minimum
 from stadia.recipes.self_supervised_config import SelfSupervisedConfig
 from stadia.training.task import Report
 
@@ -108,8 +109,11 @@ class SelfSupervisedRecipe(
         report = self.loss(batch.targets, through, batch.source_names, self.global_step, road=road)
         if self.gate and self.training:
             self.gate.watch(report.seen["warped_over_unwarped"])
-        masked = unexplained(report.maps["winner"], len(batch.source_names)).float().mean()
-        return replace(report, seen={**report.seen, "auto_masked": masked, **_said(prediction, batch.source_names)})
+        names, (teachers, _) = batch.source_names, self.loss.teachers(batch.source_names, self.global_step)
+        depth = of_depth(prediction.inverse_depth[0], *self.depth_range_m)
+        seen = of_the_minimum(report.maps["winner"], names, teachers) | depth
+        seen |= of_motion(prediction.T_source_target, names, depth["depth/median"])
+        return replace(report, seen={**report.seen, **seen, **of_exposure_and_doubt(prediction, names)})
 
     @property
     def depth_range_m(self) -> tuple[float, float]:
@@ -194,22 +198,3 @@ class SelfSupervisedRecipe(
             "winner": colour_categories(report.maps["winner"][0, 0], len(names)),
             "winner's colours": category_key(names, self.height, self.width),
         }
-
-
-def unexplained(winner: Tensor, sources: int) -> Tensor:
-    """Where the auto-mask is, bool: an unwarped source explains the pixel better, or none sees it (`LossReport.maps["winner"]`)."""
-    return (winner < 0) | (winner >= sources)
-
-
-def _said(prediction: Prediction, source_names: Sequence[str]) -> dict[str, Tensor]:
-    """What the networks say beside depth and motion, as scalars to log: mean gain and offset of each source, quantiles of log Sigma."""
-    seen: dict[str, Tensor] = {}
-    if prediction.brightness is not None:
-        for name, (gain, offset) in zip(source_names, prediction.brightness.detach().mean(dim=0), strict=True):
-            seen |= {f"gain/{name}": gain, f"offset/{name}": offset}
-    if prediction.log_uncertainty is not None:
-        pixels = prediction.log_uncertainty[0].detach()[..., ::8, ::8].flatten().float()  # enough of them: all would be sorted at each step
-        percents = (10, 50, 90)
-        quantiles = pixels.quantile(pixels.new_tensor(percents) / 100)
-        seen |= {f"log_uncertainty/p{percent}": value for percent, value in zip(percents, quantiles, strict=True)}
-    return seen

@@ -18,11 +18,28 @@ from stadia.diagnostics.catalogue import (
     start,
     training,
     uncertainty,
+    validating,
+    watching,
 )
 from stadia.diagnostics.catalogue.entry import FAMILIES, Entry
 from stadia.diagnostics.finding import Finding, Severity
 
-_PARTS = (data, intrinsics, extrinsics, contract, start, learning, uncertainty, heights, objects, overlays, training, notes)
+_PARTS = (
+    data,
+    intrinsics,
+    extrinsics,
+    contract,
+    start,
+    learning,
+    watching,
+    uncertainty,
+    heights,
+    objects,
+    overlays,
+    training,
+    validating,
+    notes,
+)
 CATALOGUE: dict[str, Entry] = {e.code: e for part in _PARTS for e in part.ENTRIES}
 """Every entry by its code."""
 

@@ -109,8 +109,8 @@ ENTRIES = (
         symptom="One depth all over the picture; the road stands upright.",
         cause="the camera's height weighs too much: a road parallel to the picture has that height, too",
         cure="lower scale.camera_height to .01",
-        measured="train/metric/depth_spread of each logged step: standard deviation over mean of a picture's depth, below .15 after the "
-        "first hundred steps.",
+        measured="train/metric/depth_spread of each logged step: standard deviation over mean of a picture's depth, below .15 in 20 "
+        "rows one after the other, from step 100 on; .03 at step 100 in a training that learns, .47 later.",
         seen="a weight of 1",
     ),
     Entry(

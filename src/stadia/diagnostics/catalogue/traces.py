@@ -28,6 +28,7 @@ _OVERLAYS = "tests/mutations/composed.py"
 _COURSES = "tests/mutations/courses.py"
 _LOSSES = "tests/mutations/losses.py"
 _STARTS = "tests/mutations/starts.py"
+_ANSWERS = "tests/mutations/answers.py"
 _ENGINE = "tests/diagnostics/test_engine.py"
 
 TRACES: dict[str, Trace] = {
@@ -161,6 +162,33 @@ TRACES: dict[str, Trace] = {
     "D41": Trace(_STARTS, ("4.2 U1", "M-03")),
     "D42": Trace(_STARTS, ("4.1 D8",)),
     "T33": Trace(_STARTS, ("4.3 12",)),
+    "S22": Trace(_ANSWERS, ("4.1 B11", "4.1 A5")),
+    "S23": Trace(_ANSWERS, ("4.0 OOF", "4.1 B1")),
+    "S24": Trace(_ANSWERS, ("4.1 A15", "4.1 B11")),
+    "M20": Trace(_ANSWERS, ("4.1 A12",)),
+    "M21": Trace(_ANSWERS, ("4.1 B5", "4.1 B13a")),
+    "M22": Trace(_ANSWERS, ("4.1 B3", "F-18")),
+    "M23": Trace(_ANSWERS, ("4.1 A11",)),
+    "P21": Trace(_ANSWERS, ("4.1 E1", "4.1 E10")),
+    "P22": Trace(_ANSWERS, ("4.1 E2",)),
+    "P23": Trace(_ANSWERS, ("4.1 E5",)),
+    "P24": Trace(_ANSWERS, ("4.1 E4", "4.1 E9")),
+    "P25": Trace(_ANSWERS, ("4.1 B4", "4.0 scale fingerprint")),
+    "L21": Trace(_ANSWERS, ("M-06", "4.5 6")),
+    "L22": Trace(_ANSWERS, ("4.5 5", "4.1 G8")),
+    "L23": Trace(_ANSWERS, ("M-08", "4.1 A16")),
+    "U05": Trace(_ANSWERS, ("4.1 C8",)),
+    "U06": Trace(_ANSWERS, ("4.1 C8", "4.1 C1")),
+    "H18": Trace(_ANSWERS, ("F-20", "F-21")),
+    "H19": Trace(_ANSWERS, ("F-08",)),
+    "O20": Trace(_ANSWERS, ("P-01", "4.4 2", "4.4 7")),
+    "O21": Trace(_ANSWERS, ("P-09", "4.4 5")),
+    "C30": Trace(_ANSWERS, ("4.5 5", "4.5 14")),
+    "T13": Trace(_ANSWERS, ("4.3 8", "4.1 H8")),
+    "T14": Trace(_ANSWERS, ("F-02", "4.1 G5")),
+    "T15": Trace(_ANSWERS, ("F-02", "4.1 G2", "4.1 G3")),
+    "T16": Trace(_ANSWERS, ("F-40",)),
+    "T17": Trace(_ANSWERS, ("M-01", "4.5 1")),
     "N01": Trace(_ENGINE, here="a check that could not run was taken for one that had found nothing"),
     "N02": Trace(_ENGINE, here="a check of some recordings was taken for one of all"),
 }

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, Rule
+from stadia.diagnostics.watching.lasting import ROWS, Rule
 
-OFF, FLATTEST = 0.2, 0.15
+OFF, FLATTEST, BELIEVED = 0.2, 0.15, 0.4
 
 
 class ScaleIgnored:
@@ -34,28 +34,14 @@ class ScaleIgnored:
         )
 
 
-class FlatDepth:
-    """Looks at `train/metric/depth_spread` of logged steps."""
-
-    def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        spread = row.get("train/metric/depth_spread", math.inf)
-        if spread >= FLATTEST or step < FROM_STEP:
-            return None
-        return finding(
-            "H10",
-            Severity.WARN,
-            measured=f"at step {step} depth spreads by {spread:.2f} of its mean",
-            expected=f"at least {FLATTEST:g}",
-            evidence={"step": step, "depth_spread": spread},
-        )
-
-
 APART, FLAT_OBJECT, OUT_OF_ORDER, MASKED_ROAD, MASKED, LIMIT = 0.2, 0.02, 0.1, 0.5, 0.75, 0.05
 """With exact depth of RoadWorld (16 worlds, 381 cars): objects are .158 of their depth deep (the median; a tenth below .066), and no row of
 the road is out of order.
 """
 
 RULES = (
+    Rule("H10", "metric/depth_spread", lambda v: v < FLATTEST, "depth spreads by {:.2f} of its mean", f"at least {FLATTEST:g}"),
+    Rule("H18", "metric/objects_believed", lambda v: v < BELIEVED, "{:.0%} of the objects are believed", f"at least {BELIEVED:.0%}"),
     Rule("H11", "metric/objects_over_road", lambda v: abs(v) > APART, "the logarithm of scale by objects over that by the road is {:+.2f}",
          f"within {APART:g} of 0"),
     Rule("H12", "metric/object_extent", lambda v: v < FLAT_OBJECT, "objects are {:.1%} of their depth deep",

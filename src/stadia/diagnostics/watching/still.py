@@ -40,7 +40,7 @@ class AtRest:
         return None
 
 
-SHARES = ("d1", "d2", "d3", "mask_iou", "mask_dice", "mask_boundary_f", "found", "recall", "precision")
+SHARES = ("d1", "d2", "d3", "mask_iou", "mask_dice", "mask_boundary_f", "recall", "precision")
 ERRORS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "mse", "mae", "log10", "residual", "residual_unwarped", "mask_mae", "mask_bce")
 ROUNDING = 1e-6
 

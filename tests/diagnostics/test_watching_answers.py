@@ -1,0 +1,88 @@
+"""The instruments of the networks' answers, at the edges that the mutations leave out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, LastingOfEach, Rule, Validated
+from stadia.diagnostics.watching.pace import RateOfNothing, Unmoved, Waits
+from stadia.diagnostics.watching.terms import ConstantTerm, NotTheSum
+from stadia.diagnostics.watching.validations import NoNumber, Overfit, RotationUnlearnt
+from stadia.diagnostics.watching.video import Drift
+
+RULE = Rule("P22", "motion/over_depth", lambda v: v > 1, "motion is {:.2g} times the depth", "at most 1")
+
+
+def asked(instrument, rows: Sequence[Mapping[str, float]], first: int = FROM_STEP) -> list[Finding]:
+    said = [instrument.on_row(first + number, row) for number, row in enumerate(rows)]
+    return [one for one in said if one is not None]
+
+
+def test_each_part_is_counted_by_itself_and_named() -> None:
+    """Neither source is bad for ROWS rows in a row; then one is, under a recipe that adds to another's losses."""
+    turns = [
+        {"train/motion/over_depth/+1": 2.0 if n % 2 else 0.1, "train/motion/over_depth/-1": 0.1 if n % 2 else 2.0} for n in range(3 * ROWS)
+    ]
+    assert asked(LastingOfEach(RULE), turns) == []
+    added = [{"train/selfsup/motion/over_depth/-1": 2.0, "train/selfsup/motion/over_depth/+1": 0.1}] * ROWS
+    (found,) = asked(LastingOfEach(RULE), added)
+    assert (found.code, found.where) == ("P22", ("-1",))
+    assert asked(LastingOfEach(RULE), added, first=FROM_STEP - ROWS) == [], "a start is anything"
+
+
+def test_early_validations_are_let_be() -> None:
+    rule = Rule("C30", "mask_iou", lambda v: v < 0.05, "{:.1%}", "more")
+    bad = [{"val/mask_iou": 0.0}] * 3
+    assert len(asked(Validated(rule), bad)) == 2
+    assert asked(Validated(rule), bad, first=0) == []
+    assert asked(Validated(rule), [{"val/mask_iou": 0.0}, {"val/mask_iou": 0.9}] * 3) == []
+
+
+def test_a_term_that_waits_at_nothing_is_let_be() -> None:
+    rows = [{"train/loss": 1.0 / (1 + n), "train/term/a": 1.0 / (1 + n), "train/term/b": 0.0} for n in range(3 * ROWS)]
+    assert asked(ConstantTerm(), rows) == []
+    found = asked(ConstantTerm(), [row | {"train/term/b": 0.5} for row in rows])
+    assert (found[0].code, found[0].where) == ("L21", ("b",))
+    still = [{"train/loss": 1.0, "train/term/a": 0.5, "train/term/b": 0.5}] * (3 * ROWS)
+    assert asked(ConstantTerm(), still) == [], "T11 tells of a training that stands still"
+
+
+def test_terms_of_either_sign_add_up() -> None:
+    assert asked(NotTheSum(), [{"train/loss": -1.0, "train/term/a": -1.5, "train/term/b": 0.5}] * 5) == []
+    assert asked(NotTheSum(), [{"train/loss": -1.0, "train/term/a": -1.5, "train/term/b": 0.6}] * 2) == []
+    assert asked(NotTheSum(), [{"train/loss": -1.0, "train/term/a": -1.5, "train/term/b": 0.6}] * 3)[0].code == "L23"
+
+
+def validations(losses: Sequence[float], score: str, errors: Sequence[float], term: str = "loss") -> list[dict[str, float]]:
+    return [row for loss, error in zip(losses, errors, strict=True) for row in ({f"train/{term}": loss}, {f"val/{score}": error})]
+
+
+def test_a_worse_validation_is_overfitting_only_while_the_training_fits_better() -> None:
+    worse = (0.1, 0.11, 0.12, 0.13)
+    (found,) = asked(Overfit(), validations((4, 3, 2, 1), "residual", worse))
+    assert (found.code, found.evidence["course"]["val/residual"]) == ("T13", list(worse))
+    assert asked(Overfit(), validations((1, 2, 3, 4), "residual", worse)) == []
+    assert asked(Overfit(), validations((4, 3, 2, 1), "residual", (0.1, 0.101, 0.102, 0.103))) == [], "3 % are noise"
+    assert asked(RotationUnlearnt(), validations((4, 3, 2, 1), "rotation_error_deg", (math.nan,) * 4, "term/rotation")) == []
+
+
+def test_a_score_without_a_number_at_first_may_come() -> None:
+    assert asked(NoNumber(), [{"val/iou": math.nan}, {"val/iou": math.nan}, {"val/iou": 0.1}]) == []
+    (found,) = asked(NoNumber(), [{"val/iou": math.nan}] * 3)
+    assert found.where == ("val/iou",)
+
+
+def test_a_pace_is_told_of_what_lasts_alone() -> None:
+    assert asked(RateOfNothing(), [{"train/lr": 1e-3}] + [{"train/lr": 0.0}] * 50) == [], "T09 tells of a rate of 0"
+    assert asked(Unmoved(), [{"train/lr": 1e-3, "train/update_ratio": 1e-3}] + [{"train/lr": 1e-7, "train/update_ratio": 1e-9}] * 50) == []
+    waits = {"time/loading_s": 0.9, "time/step_s": 1.0}
+    assert asked(Waits(), [waits] * ROWS, first=0) == [], "the first steps fill a cache"
+    assert asked(Waits(), [*[waits] * (ROWS - 1), waits | {"time/loading_s": 0.1}] * 2) == []
+
+
+def test_a_unit_that_settles_is_no_drift() -> None:
+    settled = [{"train/depth/median": 12.0}] * ROWS + [{"train/depth/median": 30.0}] * ROWS
+    assert asked(Drift(), settled) == []
+    assert asked(Drift(), settled[:ROWS] + [{"train/depth/median": 2.0}] * ROWS)[-1].code == "M23"
