@@ -12,7 +12,7 @@ from stadia.diagnostics.catalogue.entry import FAMILIES
 from stadia.diagnostics.catalogue.traces import RECORDINGS, TRACES
 
 ROOT = Path(__file__).parents[2]
-LINES = r"4\.0 [a-zA-Z ]+|4\.1 [A-H]\d+|4\.2 U\d+|4\.[345] \d+|F-\d\d[ab]?|[DPM]-\d\d"
+LINES = r"4\.0 [a-zA-Z ]+|4\.1 [A-H]\d+a?|4\.2 U\d+|4\.[345] \d+|F-\d\d[ab]?|[DPM]-\d\d"
 
 
 @pytest.mark.parametrize("code", CATALOGUE)

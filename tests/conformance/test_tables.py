@@ -21,13 +21,13 @@ import model_contracts
 import numpy as np
 import object_contracts
 import pytest
+import recipe_contracts
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 import stadia
 from stadia.cli.parts import KINDS
-from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.recording import Recording
 from stadia.core.tables import Table
@@ -43,8 +43,7 @@ from stadia.losses.report import LossReport
 from stadia.losses.rotation import bounded_log
 from stadia.losses.sparse_depth import Labelled
 from stadia.losses.sparse_depth_config import SparseDepthConfig
-from stadia.recipes import CONFIGS, RECIPES
-from stadia.recipes.recipe import Recipe
+from stadia.recipes import CONFIGS
 from stadia.report import wording
 from stadia.training import schedules
 from stadia.training.config import OptimiserConfig, ScheduleConfig
@@ -268,18 +267,6 @@ class OneGreyPicture(Recording):
         return Camera(torch.tensor([[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]], dtype=torch.float64), 64, 96)
 
 
-def recipe(name: str, part: Any, folder: Path) -> None:
-    """A recipe with a configuration of the same name, which says what chooses its best checkpoint."""
-    config = CONFIGS.load(name)
-    if part is config:  # a line of CONFIGS
-        assert issubclass(part, StrictModel)
-        assert list(CONFIGS) == list(RECIPES)
-        return
-    assert issubclass(part, Recipe)
-    assert part.recipe == name
-    assert "best_metrics" in vars(part), "each says what chooses; () keeps the last"
-
-
 def kind_of_part(name: str, part: Any, folder: Path) -> None:
     """A table of its own, or rows of name and line (tests/cli/test_parts.py looks at each)."""
     assert isinstance(part, Table) or callable(part)
@@ -306,7 +293,7 @@ CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
         way_to_follow_a_path,
         check,
         check_of_splits,
-        recipe,
+        *recipe_contracts.CONTRACTS,
         kind_of_part,
     )
 }

@@ -86,7 +86,6 @@ def test_a_pictures_masks_are_its_targets(recording):
     names = samples(recording).classes
     assert [names[i] for i in targets.object_class[0]] == ["car", "car"]
     assert targets.object_height_m[0].tolist() == pytest.approx([PRIORS["kitti"]["car"].mean_m] * 2)
-    assert targets.object_spread_m[0].tolist() == pytest.approx([PRIORS["kitti"]["car"].spread_m] * 2)
     assert targets.camera_group.tolist() == [0]
 
 
@@ -174,7 +173,6 @@ def test_an_object_may_have_a_height_of_its_own(recording, tmp_path):
     opened = open_recordings(tmp_path / "a")[0]
     each = targets_of(samples(opened, RoadConfig(priors="kitti", heights="each")), 1)
     assert each.object_height_m[0].tolist() == pytest.approx([1.526, 2.1])
-    assert each.object_spread_m[0].tolist() == pytest.approx([0.12, 0.05])
     assert targets_of(samples(opened)).object_height_m[0].tolist() == pytest.approx([1.526, 1.526])
 
 

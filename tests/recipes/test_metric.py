@@ -18,7 +18,10 @@ from stadia import recipes
 from stadia.core.config import resolve
 from stadia.core.errors import ConfigError
 from stadia.core.types import Claim, Meta
+from stadia.diagnostics.contract.engine import of_losses
 from stadia.diagnostics.finding import OnStop, read_findings
+from stadia.losses.metric_scale import MetricScaleLoss
+from stadia.losses.selfsup import SelfSupervisedLoss
 from stadia.recipes.depth import DepthRecipe
 from stadia.recipes.metric import Metric
 from stadia.recipes.metric_config import MetricConfig
@@ -155,11 +158,12 @@ def test_objects_that_are_odd_teach_the_less_where_told_so(metric):
     assert 0 == believed[0] < believed[1] < believed[2] < 1
 
 
-def test_the_road_is_unmasked_unless_told_otherwise(metric):
+def test_the_road_is_unmasked_unless_told_otherwise(metric, monkeypatch):
     task, data = prepared(metric)
     batch = next(iter(data.train))
     roads: list[Any] = []
-    task.loss = lambda *given, road=None, real=task.loss: roads.append(road) or real(*given, road=road)
+    real = SelfSupervisedLoss.__call__
+    monkeypatch.setattr(SelfSupervisedLoss, "__call__", lambda *given, road=None: roads.append(road) or real(*given, road=road))
     task.step(batch)
     task.config = changed(task.config, "unmask_road=false")
     task.step(batch)
@@ -170,9 +174,10 @@ def test_the_road_is_unmasked_unless_told_otherwise(metric):
 def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
     """Halves of one video, 1.2 m and 1.65 m: named with their frames, and the training goes on."""
     task, _ = prepared(metric)
-    task.frames = {"drive": 400}
+    task.frames = {("", "drive"): 400, ("city", "drive"): 60}
     meta = [Meta("drive", i) for i in (10, 60, 390)]
     assert task._parts(meta) == ["drive, frames 0 to 49", "drive, frames 50 to 99", "drive, frames 350 to 399"]
+    assert task._parts([Meta("drive", 50, data="city")]) == ["drive, frames 50 to 59"], "a recording of that name in another data set"
     task.heights.heights[0] = Height(1.6, 1)
     task.begin(0)
     for part in range(8):
@@ -351,3 +356,14 @@ def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_
     del saved["camera_heights"]["course"]
     again.on_load_checkpoint(saved)
     assert again.course.of == {"1.65 m": []}
+
+
+def test_the_cameras_height_keeps_its_laws_and_a_road_of_twice_the_depth_is_named(metric):
+    task, data = prepared(metric)
+    batch = next(iter(data.train))
+    losses = task.exact_losses(batch)
+    assert of_losses({"height of the camera": losses["height of the camera"]}) == []
+    real = MetricScaleLoss._at
+    task.scale_loss._at = lambda inverse_depth, *given: real(task.scale_loss, inverse_depth / 2, *given)
+    found = of_losses({"height of the camera": task.exact_losses(batch)["height of the camera"]})
+    assert "L01" in {one.code for one in found}

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,18 +18,18 @@ from torch.nn import functional as F
 from stadia import recipes, report
 from stadia.core.config import resolve
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.types import Camera
 from stadia.data.contents import content_of, split
 from stadia.data.object_samples import ObjectSamples, ObjectTargets
 from stadia.data.tableworld import presets
 from stadia.data.tableworld.write import write_tableworld
+from stadia.diagnostics.contract.engine import of_losses
 from stadia.evaluation.predictions import Provenance
-from stadia.geometry.centre import centre_of_translation, directions_to
 from stadia.geometry.components import connected_components
-from stadia.geometry.rotations import conjugate, multiply, quaternion_of_ray
+from stadia.geometry.rotations import multiply
+from stadia.losses.rotation import one_minus_dot_squared
 from stadia.metrics.object_scores import average_precisions, matched_scores
 from stadia.models.object_pose_net import CHANNELS, ObjectMaps
-from stadia.recipes import object_data, objectpose
+from stadia.recipes import object_data, objectpose, objectpose_exact
 from stadia.recipes.found_objects import FoundObjects, compare_pictures, gather
 from stadia.recipes.object_data import ObjectBatch
 from stadia.recipes.objectpose import ObjectPoseRecipe
@@ -83,26 +84,7 @@ def recipe(config: ObjectPoseConfig) -> ObjectPoseRecipe:
     return ObjectPoseRecipe(ObjectPoseRecipe.prepare(config, Console())[0])
 
 
-def true_maps(targets: ObjectTargets, classes: int = 7) -> ObjectMaps:
-    """What a network that knows the truth would say."""
-    pictures, height, width = targets.instance.shape
-    K = targets.camera.K
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    place = torch.stack((x, y), -1).float().expand(pictures, -1, -1, -1)
-    rays = torch.cat((place, torch.ones_like(place[..., :1])), -1)[..., None, :].mul(torch.linalg.inv(K)[:, None, None]).sum(-1)
-
-    def of(values: torch.Tensor) -> torch.Tensor:
-        """(B, N, k) to (B, H, W, k), the first object's where there is none."""
-        at = (targets.instance - 1).clamp(min=0).flatten(1)[..., None].expand(-1, -1, values.shape[-1])
-        return values.gather(1, at).unflatten(1, (height, width))
-
-    t = targets.T_camera_object[..., :3, 3]
-    centre = centre_of_translation(t, Camera(K[:, None], height, width))
-    quaternion = multiply(conjugate(quaternion_of_ray(rays)), of(targets.quaternion_wxyz))
-    pixel_m = of(t[..., 2:]) / K[:, 0, 0, None, None, None]
-    answers = (quaternion, directions_to(of(centre), place), pixel_m.log(), of(targets.size_m).log())
-    said = (x.movedim(-1, 1)[:, None].expand(-1, classes - 1, -1, -1, -1).contiguous() for x in answers)
-    return ObjectMaps(20 * F.one_hot(targets.class_map, classes).movedim(-1, 1).float(), *said)
+true_maps = partial(objectpose_exact.true_maps, classes=7)
 
 
 # -- a training ------------------------------------------------------------------------------------------------------------------
@@ -124,6 +106,13 @@ def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> Non
     page = report.build(run.folder).read_text()
     (verdict,) = re.findall(r'<div class="claim">(.*?)</div>', page, re.S)  # of objects alone, not what a depth claims to be
     assert "Less than half is found" in verdict
+
+
+def test_its_loss_keeps_the_laws_and_what_turns_its_answers_is_named(small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch) -> None:
+    task = recipe(small)
+    assert of_losses(task.exact_losses(batch)) == []
+    monkeypatch.setattr(task.loss, "rotation", lambda said, true, symmetry: -one_minus_dot_squared(said, true, symmetry))
+    assert {one.code for one in of_losses(task.exact_losses(batch))} >= {"L17"}
 
 
 def test_what_chooses_the_best_checkpoint_knows_no_weight(small: ObjectPoseConfig, batch: ObjectBatch) -> None:

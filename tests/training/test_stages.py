@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,23 @@ def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -
     assert [(one["first_step"], one["steps"], one["batch_size"]) for one in run.facts["stages"]] == [(1, 5, 6), (6, 10, 3)]
     validated = [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]]
     assert validated == [3, 5, 12, 15], "after each epoch of each, at its end, and last"
+
+
+def test_a_step_and_its_operations_are_of_the_last_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """7 steps of 6 samples take their time, 6 of 3 do not: of all 13 the median is the first stage's, beside operations of the last."""
+    plain = AnySize.step
+
+    def slow(task: AnySize, batch: Batch) -> Any:
+        time.sleep(0.1 * (task.training and len(batch.meta) == 6))
+        return plain(task, batch)
+
+    monkeypatch.setattr(AnySize, "step", slow)
+    run, task = train(tmp_path, config(HALF | {"share": 0.7}, WHOLE | {"share": 0.3}))
+    assert task.seen == [6] * 7 + [3] * 6
+    found = run.facts["time"]
+    assert found["phases_s"]["loss"] > 7 * 0.1
+    assert found["step_s"]["loss"] < 0.05
+    assert found["flops_per_s"]["forward"] == pytest.approx(found["flops"]["forward"] / found["step_s"]["forward"])
 
 
 @pytest.mark.parametrize("step", [3, 5, 6, 9])

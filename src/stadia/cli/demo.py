@@ -1,4 +1,4 @@
-"""`stadia demo`: the main job on the synthetic road world, from nothing."""
+"""`stadia demo`: the main job on the synthetic road world, from nothing; `--recipe metric`: metres from one camera of it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ def demo(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Dotted keys: training.max_steps=200", show_default=False)
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="The folder that holds runs; this one gets a folder of its own in it.")] = Path("runs"),
+    recipe: Annotated[str, typer.Option("--recipe", help="selfsup: metres from stereo video. metric: from one camera's.")] = "selfsup",
 ) -> None:
-    """Render worlds, train on their stereo video, predict worlds never seen, score them in metres, and write the report."""
+    """Render worlds, train on their video, predict worlds never seen, score them in metres, and write the report."""
     from stadia.core.files import check_writable
+    from stadia.recipes import DEMOS
 
+    DEMOS.check(recipe)
     check_writable(out)
 
     from stadia import report
-    from stadia.recipes import demo as steps
 
-    done = steps.run(out, overrides or [])
+    done = DEMOS.load(recipe)(out, overrides or [])
     page = report.build(done.run.folder)
-    _print_table(done.result)
+    (_print_table if recipe == "selfsup" else _print_scales)(done.result)
     typer.echo(f"report: {page}")
     typer.echo(f"result: {done.run.folder / 'result.json'}")
 
@@ -54,3 +56,32 @@ def _odometry_line(odometry: dict[str, Any]) -> str:
     shares = {by: odometry[f"worst_ate_over_path{way}"] for way, by in ways.items()}
     told = ", ".join(("none" if share is None else f"{share:.1%}") + by for by, share in shares.items())
     return f"odometry, the worst of them: ATE over path, {odometry['align']}-aligned: {told}"
+
+
+def _print_scales(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    with_metres, without, camera = result["depth"], result["without_metres"], result["camera_height"]
+    table = Table(title=f"{with_metres['images']} pictures of worlds never seen in training, one camera", min_width=78)
+    for column in ("", "AbsRel, as it is", "median-scaled", "scale ratio", "camera at (m)"):
+        table.add_column(column, justify="left" if column == "" else "right", no_wrap=column == "")
+    rows = (
+        ("selfsup alone", without, without["abs_rel_median_scaled"], camera["in_depth_without_metres_m"]),
+        ("metric on top of it", with_metres, result["median_scaled"]["abs_rel"], camera["in_depth_m"]),
+    )
+    for name, scores, scaled, camera_m in rows:
+        table.add_row(name, f"{scores['abs_rel']:.3f}", f"{scaled:.3f}", f"{scores['scale_ratio_median']:.3f}", f"{camera_m:.2f}")
+    table.add_row("mean depth of each pixel", f"{with_metres['abs_rel_mean_baseline']:.3f}", "", "", "")
+    console = Console()
+    console.print(table)
+    console.print(_camera_line(camera), highlight=False, soft_wrap=True)
+    if result["claim"] != "metres":
+        console.print("no metres are claimed: the notes above say why; longer trainings (training.max_steps=1500) come further")
+    console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together")
+
+
+def _camera_line(camera: dict[str, Any]) -> str:
+    true_m, learnt_m = camera["true_m"], camera["learnt_m"]
+    learnt = "not learnt" if learnt_m is None else f"{learnt_m:.2f} m learnt, {learnt_m / true_m - 1:+.1%}"
+    return f"camera's height: {learnt}; true {true_m:.2f} m; in the depth of unseen worlds {camera['in_depth_m'] / true_m - 1:+.1%}"

@@ -19,7 +19,6 @@ def odometry(
     method: Annotated[
         str, typer.Option("--method", help="refined, aligned, or network: what each does, stadia parts followers.")
     ] = "refined",
-    every: Annotated[int, typer.Option("--every", min=1, help="Each n-th frame.")] = 1,
     size: Annotated[
         str | None, typer.Option("--size", help="512x256: run CHECKPOINT at another size than its training's.", show_default=False)
     ] = None,
@@ -30,7 +29,7 @@ def odometry(
     from stadia.recipes.odometry import odometry_asked
     from stadia.recipes.source_config import source_options
 
-    asked = OdometryAsked(checkpoint, source, source_options(overrides or []), method, every, size, out)
+    asked = OdometryAsked(checkpoint, source, source_options(overrides or []), method, size, out)
     with on_stderr() as bars:
         for line in odometry_asked(asked, bars.watch):
             typer.echo(line, err=line.startswith("note: "))

@@ -20,6 +20,7 @@ KINDS = Table(
     "kind of part",
     {
         "recipes": "stadia.recipes:RECIPES",
+        "demos": "stadia.recipes:DEMOS",
         "datasets": "stadia.data:DATASETS",
         "object-datasets": "stadia.data.object_layout:OBJECT_FORMATS",
         "models": "stadia.models:MODELS",

@@ -130,7 +130,7 @@ class RoadTargets(Targets):
     road: (B, 1, H, W) bool.
     objects: (B, 1, H, W) int16, 0 = none, n = the picture's n-th object.
     object_class: (B, M) int64, column n - 1 of the n-th object, -1 = there is none; numbers of `data.road_samples.RoadSamples.classes`.
-    object_height_m, object_spread_m: (B, M) mean and standard deviation of what is known of its height; NaN where nothing is.
+    object_height_m: (B, M) the mean of what is known of its height; NaN where nothing is.
     camera_group: (B,) int64; cameras of one height above the road have one number.
     """
 
@@ -138,7 +138,6 @@ class RoadTargets(Targets):
     objects: Tensor
     object_class: Tensor
     object_height_m: Tensor
-    object_spread_m: Tensor
     camera_group: Tensor
 
 

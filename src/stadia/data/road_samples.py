@@ -44,7 +44,6 @@ class PackedRoad:
     objects: Tensor
     object_class: Tensor
     object_height_m: Tensor
-    object_spread_m: Tensor
     camera_group: Tensor
 
     def pin_memory(self) -> PackedRoad:
@@ -108,14 +107,12 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         class_names = [names.get(int(masks.semantic[instance == number][0]), "") for number in kept]
         of_frame = recording, meta.index, meta.side
         known = [known_height(*of_frame, int(n), name, self.config) for n, name in zip(kept, class_names, strict=True)]
-        heights = torch.tensor(known, dtype=torch.float32).reshape(-1, 2)
         return PackedRoad(
             frames=frames,
             road=torch.from_numpy(road.astype(np.uint8))[None],
             objects=torch.from_numpy(objects.astype(np.int16))[None],
             object_class=torch.tensor([self._class(name) for name in class_names], dtype=torch.int64),
-            object_height_m=heights[:, 0],
-            object_spread_m=heights[:, 1],
+            object_height_m=torch.tensor(known, dtype=torch.float32),
             camera_group=group,
         )
 
@@ -133,7 +130,6 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
             objects=torch.stack([sample.objects for sample in samples]),
             object_class=together("object_class", -1),
             object_height_m=together("object_height_m", math.nan),
-            object_spread_m=together("object_spread_m", math.nan),
             camera_group=torch.stack([sample.camera_group for sample in samples]),
         )
 
@@ -151,7 +147,6 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
             objects=there(packed.objects),
             object_class=there(packed.object_class),
             object_height_m=there(packed.object_height_m),
-            object_spread_m=there(packed.object_spread_m),
             camera_group=there(packed.camera_group),
         )
         return Batch(inputs=batch.inputs, targets=targets, meta=batch.meta, source_names=batch.source_names)
@@ -208,16 +203,16 @@ def camera_groups(recordings: Sequence[Recording], config: RoadConfig) -> dict[s
     return {name: number for number, name in enumerate(sorted({group_of(recording, config) for recording in recordings}))}
 
 
-def known_height(recording: Recording, index: int, side: str, number: int, name: str, config: RoadConfig) -> tuple[float, float]:
-    """Mean and spread in metres of an object of this number and class, NaN where none is known or asked for."""
+def known_height(recording: Recording, index: int, side: str, number: int, name: str, config: RoadConfig) -> float:
+    """Metres, the mean of an object of this number and class, NaN where none is known or asked for."""
     if name not in config.objects:
-        return math.nan, math.nan
+        return math.nan
     if config.heights == "each" and recording.mask_reader is not None:
         own = recording.mask_reader.heights_m(recording.stem(index, side), side)
         if number in own:
-            return own[number]
+            return own[number][0]
     prior = prior_of(name, config.height_priors)
-    return (math.nan, math.nan) if prior is None else (prior.mean_m, prior.spread_m)
+    return math.nan if prior is None else prior.mean_m
 
 
 def _from_planes(planes: NDArray[np.uint8]) -> RoadMasks:

@@ -45,6 +45,9 @@ CONFIGS = Table(
 )
 """The same names; these modules import no torch, so that a misspelt key is found before anything heavy is imported."""
 
+DEMOS = Table("demo", {"selfsup": "stadia.recipes.demo:run", "metric": "stadia.recipes.demo_metres:run"})
+"""What `stadia demo --recipe` runs: from nothing to scores of worlds never seen."""
+
 
 def configure(recipe: str, overrides: Iterable[str] = (), **values: Any) -> RecipeConfig:
     """A recipe's configuration from nested values and `dotted.key=value` overrides. Raises ConfigError with every mistake at once."""

@@ -62,14 +62,12 @@ class OdometryAsked:
     """`stadia odometry CHECKPOINT INPUT`.
 
     options: how to open `source`, as `recipes.source_config.source_options` gives them.
-    method: of `stadia.evaluation.FOLLOWERS`.  every: each n-th frame.  size: "1216x352", where it is not the training's.
-    out: None = into the run.
+    method: of `stadia.evaluation.FOLLOWERS`.  size: "1216x352", where it is not the training's.  out: None = into the run.
     """
 
     checkpoint: Path
     source: Path
     options: Mapping[str, Any]
     method: str = "refined"
-    every: int = 1
     size: str | None = None
     out: Path | None = None

@@ -119,7 +119,7 @@ def _of_frame(recording: Recording, index: int, K: NDArray[np.float64], config: 
         raise DataError(f"masks of {recording.name}, frame {index}", found="none", expected="a file", cure="stadia prepare --masks")
     found = []
     for box in mask_boxes(masks, recording.mask_reader.classes, margin_px=margin_px):
-        metres, _ = known_height(recording, index, LEFT, box.number, box.class_name, config)
+        metres = known_height(recording, index, LEFT, box.number, box.class_name, config)
         if math.isfinite(metres) and not box.hidden and not box.cut:
             edges = box_to(torch.tensor(box.box_px, dtype=torch.float64), recording.K(index), K)
             found.append((*(edges - torch.tensor([K[0, 2], K[1, 2]] * 2)).tolist(), metres))

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from stadia.core.types import Batch, Claim, Inputs, Meta, Prediction, RoadTargets
 from stadia.data.height_priors import prior_of
+from stadia.diagnostics.contract.exact import Exact
 from stadia.diagnostics.heights import drift_findings, epoch_findings
 from stadia.evaluation.monitor import depth_scores
 from stadia.evaluation.road_drawings import heights_over_epochs
@@ -33,6 +34,7 @@ from stadia.metrics.road_depth import at_limit, object_extent, rows_out_of_order
 from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.recipes.metric_config import MetricConfig
 from stadia.recipes.metric_data import RoadVideo, open_road_video
+from stadia.recipes.metric_exact import of_camera_height
 from stadia.recipes.said import unexplained
 from stadia.recipes.self_supervised import SelfSupervisedRecipe
 from stadia.training import rng
@@ -73,7 +75,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         self.groups = config.camera_groups if isinstance(config.camera_groups, tuple) else ("",)
         self.register_buffer("camera_m", torch.full((len(self.groups),), math.nan))
         self.register_buffer("said_m", torch.full((len(self.groups),), math.nan))
-        self.frames: dict[str, int] = {}  # of each recording that trains, set by `remember`
+        self.frames: dict[tuple[str, str], int] = {}  # of each data set's each recording that trains, set by `remember`
         self.after_epochs: dict[str, list[float]] = {name: [] for name in self.groups}  # the heights, for their drift
         self.course = HeightCourse(self.groups)
 
@@ -85,7 +87,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
 
     def remember(self, data: RoadVideo) -> None:
         super().remember(data)
-        self.frames = {recording.name: len(recording) for recording in data.recordings["train"]}
+        self.frames = {(name, one.name): len(one) for name, data_set in data.each.items() for one in data_set.recordings["train"]}
 
     # -- what it says ---------------------------------------------------------------------------------------------------
 
@@ -205,6 +207,11 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
             }
         return replace(report, seen={**report.seen, **self._seen(depth, road, known), **looks})
 
+    def exact_losses(self, batch: RoadBatch) -> Mapping[str, Exact]:
+        """As `selfsup`; and the camera's height over a flat road."""
+        heights = {"height of the camera": of_camera_height(self.scale_loss)} if self.scale_loss.config.camera_height else {}
+        return {**super().exact_losses(batch), **heights}
+
     def shares(self) -> Shares:
         """Of both weights in this epoch. As long as a group's height is not known, the objects keep theirs; where all are known before,
         the cameras' heights have all of theirs from the first step.
@@ -224,7 +231,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         """Which part of which recording each picture is of, in words for a finding."""
         named = []
         for one in meta:
-            frames = self.frames.get(one.recording, 0)
+            frames = self.frames.get((one.data, one.recording), 0)
             of = max(math.ceil(frames / PARTS), FEWEST_OF_PART)
             first = one.index // of * of
             named.append(one.recording if frames <= of else f"{one.recording}, frames {first} to {min(first + of, frames) - 1}")

@@ -21,6 +21,8 @@ from stadia.core.errors import ConfigError
 from stadia.core.types import Camera
 from stadia.data.cache import Progress
 from stadia.data.object_samples import ObjectInputs, ObjectTargets
+from stadia.diagnostics.contract.exact import Exact
+from stadia.diagnostics.contract.start import fewer
 from stadia.evaluation.colours import to_uint8
 from stadia.evaluation.object_drawings import draw_masks, draw_objects
 from stadia.evaluation.watch import Watch
@@ -35,6 +37,7 @@ from stadia.recipes.asked import EvaluationAsked, PredictionAsked
 from stadia.recipes.found_objects import FoundObjects, compare_pictures, find, true_objects
 from stadia.recipes.object_data import ObjectBatch, ObjectData, open_objects
 from stadia.recipes.objectpose_config import ObjectPoseConfig
+from stadia.recipes.objectpose_exact import exact
 from stadia.recipes.objectpose_loss import ObjectPoseLoss
 from stadia.recipes.recipe import Recipe
 from stadia.training.run import Run
@@ -78,6 +81,11 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
 
     def step(self, batch: ObjectBatch) -> LossReport:
         return self.loss(self.network, self.network(batch.inputs.image), batch.targets)
+
+    def exact_losses(self, batch: ObjectBatch) -> Mapping[str, Exact]:
+        """The loss, asked of what is true of the objects of the batch's first pictures; nothing where these show none."""
+        shown = fewer(batch, 2).targets.to("cpu")
+        return {"loss": exact(self.loss, self.network, shown, len(self.classes))} if shown.instance.any() else {}
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()

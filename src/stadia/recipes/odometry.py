@@ -45,7 +45,7 @@ def odometry_asked(asked: OdometryAsked, watch: Watch) -> Iterator[str]:
     size = other_size(asked.size, opened.header.config)
     provenance, predictor = Provenance.of(asked.checkpoint, asked_size=size), workflow.load_predictor(asked.checkpoint, size)
     yield from (f"note: {note}" for note in note_of_size(size, opened.header.config))
-    inputs = open_input(asked.source, every=asked.every, **as_trained(asked.checkpoint, asked.source, asked.options))
+    inputs = open_input(asked.source, **as_trained(asked.checkpoint, asked.source, asked.options))
     out = asked.out or _beside_the_run(asked)
     folders = [out] if len(inputs) == 1 else [inside(out, given.name) for given in inputs]
     for folder in folders:
@@ -93,7 +93,7 @@ def _write(given: Input, predictor: Predictor, folder: Path, method: str, about:
     """Follow one recording into its folder; gives the lines to say."""
     with _all_or_nothing(folder):
         path, points = _follow(given, predictor, folder, method, watch)
-        score, notes = _score(given, path, predictor.claim)
+        score, notes = _score(given, path, predictor.claim, folder / TRAJECTORY)
         if points == 0:
             notes.append(f"{POINTS} is empty: the camera moved too little for the pictures to tell the depth of a point to 5 %")
         _write_path(folder, path, method, predictor.claim, score)
@@ -150,7 +150,7 @@ def _write_path(folder: Path, path: FollowedPath, method: str, claim: Claim, sco
         draw_paths(folder / DRAWING, {method: seen["estimated"], "measured": seen["true"]}, Claim.METRES)
 
 
-def _score(given: Input, path: FollowedPath, claim: Claim) -> tuple[TrajectoryScore | None, list[str]]:
+def _score(given: Input, path: FollowedPath, claim: Claim, file: Path) -> tuple[TrajectoryScore | None, list[str]]:
     """Against the recording's poses, as `stadia evaluate` scores them, None where there are too few; and what is to be noted."""
     truth, ends = dict[int, Any](), [path.ends] if path.ends else []
     if given.recording is not None:
@@ -159,7 +159,7 @@ def _score(given: Input, path: FollowedPath, claim: Claim) -> tuple[TrajectorySc
         poses = {row[name]: given.recording.T_world_camera(index) for index, name in wanted if name in row}
         truth = {k: pose for k, pose in poses.items() if pose is not None}
     if len(truth) < LEAST_POSES:
-        how = f"stadia evaluate --trajectory {TRAJECTORY} --reference REF compares with a file"
+        how = f"stadia evaluate --trajectory {file} --reference REF compares with one"
         return None, [f"no measured path here to score by: {how}", *ends]
     rows = sorted(truth)
     estimated = Trajectory(path.T_world_camera[rows])

@@ -24,7 +24,7 @@ from stadia.training.stream import Plan
 from stadia.training.task import Task
 
 WARM_UP = 3
-"""Steps, of a training and of each of its stages, that enter no median: kernels are chosen and compiled, memory is taken."""
+"""Steps of each stage of a training that enter no median: kernels are chosen and compiled, memory is taken."""
 
 PEAK_FROM_S = 120.0
 """A shorter training is not worth the second or so that measuring the machine's peak takes."""
@@ -78,6 +78,7 @@ class PhaseClock(StepCallback):
         stretch = self.plan.place(trainer.global_step * self.plan.accumulate).stretch
         if stretch != self.stretch:
             self.stretch, self.steps_of_stretch, self.flops = stretch, 0, {}
+            self.watch.forget_steps()  # of other pictures in other batches than those whose operations are counted from here on
             self.counter = FlopCount()
             self.counter.__enter__()
         self.inside = True
@@ -154,8 +155,9 @@ class PhaseClock(StepCallback):
         """For run.json: of this go, from its start or from where it was resumed.
 
         threads: of torch on the processor.
-        wall_s: by the processor's clock.  phases_s: by phase, which add up to it.  step_s: medians of a step without its warm-up.
-        flops: of a batch by phase.  flops_per_s, of_peak: by phase, of the median batch; of the last stage.
+        wall_s: by the processor's clock.  phases_s: by phase, which add up to it.
+        step_s: medians of a step, without warm-up.  flops: of a batch by phase.  flops_per_s, of_peak: by phase, of the median batch.
+            All of them are of the last stage.
         """
         self.watch.lap()
         wall_s, step_s = time.perf_counter() - self.started_s, self.watch.medians()

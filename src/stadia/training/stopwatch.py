@@ -78,7 +78,13 @@ class Stopwatch:
         lapped, self._lapped = self._lapped, dict(self.totals)
         return {phase: seconds - lapped.get(phase, 0.0) for phase, seconds in self.totals.items()}
 
+    def forget_steps(self) -> None:
+        """Medians begin anew, with the next step that ends. Waits for the device."""
+        wait_for(self.device)
+        self._settle()
+        self.steps.clear()
+
     def medians(self) -> dict[str, float]:
-        """Of a step, by phase; over the last KEPT_STEPS that were to be kept."""
+        """Of a step, by phase; over the last KEPT_STEPS that were to be kept, since steps were forgotten."""
         phases = dict.fromkeys(phase for step in self.steps for phase in step)
         return {phase: statistics.median(step.get(phase, 0.0) for step in self.steps) for phase in phases}

@@ -1,0 +1,257 @@
+"""Metres from one camera, from nothing: depth and motion of the demo's worlds without a scale, then the recipe `metric`, and both beside
+each other on worlds never seen.
+
+Data: the left pictures of the demo's worlds, with RoadWorld's masks of road and cars; its depth and its camera's height score, and no more.
+Hardware and time: two idle cores, no GPU, MINUTES. Measured figures: docs/results.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from stadia.core.errors import RunError
+from stadia.core.files import inside, replacing, write_json
+from stadia.core.recording import Recording
+from stadia.core.types import Claim
+from stadia.data.road_masks import ROAD, nearest
+from stadia.data.roadworld.presets import DEMO
+from stadia.data.sources import open_recordings
+from stadia.evaluation.frames import frame_name
+from stadia.evaluation.mean_depth import mean_depth_of
+from stadia.evaluation.predictions import Predictions, Provenance
+from stadia.evaluation.protocols import PROTOCOLS
+from stadia.evaluation.recordings import Evaluation
+from stadia.evaluation.scale_drawings import depths_on_one_scale
+from stadia.evaluation.score import DepthScore, ImageScore, collect, score_image
+from stadia.geometry.camera import resized
+from stadia.geometry.ground import road_pixels
+from stadia.losses.metric_scale import inner
+from stadia.recipes import CONFIGS, configure, load_predictor
+from stadia.recipes.demo import Demo, render_worlds
+from stadia.recipes.memory import PeakMemory
+from stadia.recipes.metric import Metric
+from stadia.recipes.scoring import score_recordings
+from stadia.recipes.workflow import load_task, train
+from stadia.training.run import Run
+
+MINUTES = "about 12 minutes on two idle cores"
+PLAIN, METRES = "selfsup", "metric"
+TRUE_CAMERA_M = DEMO.camera_height_m[0]
+PICTURE = Path("predictions", "with-and-without-metres", "drawn", "unseen-worlds.png")
+"""In the second run's folder; the report shows it."""
+MOST_ROWS = 3
+"""Of the picture: the middle frame of so many worlds."""
+
+SETTINGS = (
+    "data.height=64",
+    "data.width=224",
+    "data.offsets=[-1,1]",
+    "data.stereo=false",
+    "model.encoder=mobilenetv3_small_100",
+    "model.pose_net=correlation",
+    "model.pretrained=false",
+    "model.decoder_channels=[8,16,24,32,64]",
+    "model.scales=1",
+    "model.start_depth_m=5",
+    "model.translation_scale=0.083",
+    "optimiser.lr=1e-3",
+    "schedule.warmup_steps=50",
+    "training.max_epochs=null",
+    "training.batch_size=6",
+    "training.workers=1",
+    "training.clip_norm=1.0",
+    "training.log_every=10",
+    "training.pictures_every=200",
+    "training.validate_every=200",
+)
+"""Of both trainings: small networks on small pictures, from random weights. Pictures of one camera look the same where depth and motion are
+any times larger, so both start 2.4 times smaller than those of `stadia train`, and nothing but metres tells."""
+
+OF_EACH: Mapping[str, tuple[str, ...]] = {
+    PLAIN: ("name=demo-no-metres", "training.max_steps=500", "loss.pyramid=4"),
+    METRES: (
+        "name=demo-metres",
+        "training.max_steps=400",
+        "loss.pyramid=2",
+        "road.priors=roadworld",
+        "road.border_px=2",
+        "scale.object_height=0.02",
+        "most_epochs=6",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Depth of worlds never seen.
+
+    claim: of the predictions.
+    as_metres: taken as metres, whatever it claims.  median_scaled: each picture by the ratio of medians first.
+    camera_m: the camera's height over the road in it, metres, the median over pictures; NaN where none shows a road.
+    """
+
+    claim: Claim
+    as_metres: DepthScore
+    median_scaled: DepthScore
+    camera_m: float
+
+
+def run(out: Path, overrides: Sequence[str] = ()) -> Demo:
+    """Render, train twice, score, draw, and write result.json into the second run's folder in `out`.
+
+    overrides: `dotted.key=value` over the settings, of both trainings where both have the key.
+    """
+    started = time.monotonic()
+    console = Console(stderr=True)
+    console.print(f"two trainings, without metres and then with them: {MINUTES}", highlight=False, soft_wrap=True)
+    with PeakMemory() as memory:
+        worlds = render_worlds(console)
+        plain = train(_configured(PLAIN, overrides, worlds), out=out)
+        metres = train(_configured(METRES, (*overrides, f"start_from={plain.folder}"), worlds), out=out)
+        test = open_recordings(worlds, split="test")
+        of_plain, of_metres = (_predicted(one, test, console) for one in (plain, metres))
+        baseline = _mean_depth(worlds, test, metres, console)
+    learnt_m = _learnt_height(metres)
+    result = summarise(of_plain, of_metres, baseline, learnt_m=learnt_m, wall_s=time.monotonic() - started, peak_rss_mb=memory.mb)
+    _keep(plain, metres, test, of_plain, of_metres, learnt_m)
+    write_json(metres.folder / "result.json", result)
+    return Demo(metres, result)
+
+
+def _configured(recipe: str, overrides: Sequence[str], worlds: Path) -> Any:
+    known = CONFIGS.load(recipe).model_fields
+    every = {field for name in OF_EACH for field in CONFIGS.load(name).model_fields}
+    mine = [one for one in overrides if (key := one.partition("=")[0].partition(".")[0]) in known or key not in every]
+    return configure(recipe, (*SETTINGS, *OF_EACH[recipe], *mine), data={"path": str(worlds)})
+
+
+def _predicted(trained: Run, test: Sequence[Recording], console: Console) -> Scored:
+    """Predict the test worlds into the run's folder, and score what is there."""
+    score_recordings(load_predictor(trained.folder), test, trained, "test", Provenance.of(trained.folder), console)
+    return scored(trained.folder / "predictions" / "test", test)
+
+
+def scored(folder: Path, recordings: Sequence[Recording]) -> Scored:
+    """Predictions of recordings with ground truth and masks, each in a folder of its name, as metres and by the ratio of medians."""
+    as_metres: list[tuple[str, ImageScore | None]] = []
+    median_scaled: list[tuple[str, ImageScore | None]] = []
+    heights = []
+    for recording in recordings:
+        predictions = Predictions.open(inside(folder, recording.name))
+        index_of = {frame_name(recording, index): index for index in range(len(recording))}
+        for name in predictions.files:
+            index, depth = index_of[name], predictions.read(name)
+            true_m, called = recording.depth_m(index), f"{recording.name}/{name}"
+            if true_m is None:
+                continue
+            as_metres.append((called, score_image(called, depth, true_m, Claim.METRES, PROTOCOLS["metric"])))
+            median_scaled.append((called, score_image(called, depth, true_m, Claim.UP_TO_SCALE, PROTOCOLS["relative"])))
+            heights.append(camera_height_in(depth, recording, index))
+    return Scored(
+        claim=predictions.claim,
+        as_metres=collect(as_metres, Claim.METRES, PROTOCOLS["metric"]),
+        median_scaled=collect(median_scaled, Claim.UP_TO_SCALE, PROTOCOLS["relative"]),
+        camera_m=float(np.nanmedian(heights)),
+    )
+
+
+def camera_height_in(depth: NDArray[np.floating], recording: Recording, index: int) -> float:
+    """The camera's height over the road in a frame's predicted depth (h, w), in the unit of depth; NaN where it shows no road."""
+    masks = recording.masks(index)
+    if masks is None or recording.mask_reader is None:
+        return float("nan")
+    height, width = depth.shape
+    numbers = [number for number, name in recording.mask_reader.classes.items() if name == ROAD]
+    road = torch.from_numpy(np.isin(nearest(masks.semantic.astype(np.int32), height, width), numbers))[None, None]
+    camera = resized(recording.camera(index), height, width).to(torch.float32)
+    return float(road_pixels(torch.from_numpy(depth).float()[None, None], camera, inner(road)).median_height)
+
+
+def _mean_depth(worlds: Path, test: Sequence[Recording], trained: Run, console: Console) -> DepthScore:
+    mean = mean_depth_of(open_recordings(worlds, split="train"), DEMO.height, DEMO.width)
+    scores = score_recordings(mean, test, trained, "test-mean-depth", Provenance(recipe="mean-depth", config_hash=""), console)
+    if scores is None or scores.depth is None:
+        raise RunError(worlds, found="no ground truth", expected="depth of every frame", cure="delete the folder and run again")
+    return scores.depth
+
+
+def _learnt_height(trained: Run) -> float | None:
+    """The camera's height that the training came to, metres; None where it came to none."""
+    task = load_task(trained.folder)
+    assert isinstance(task, Metric)
+    known = task.camera_m[task.camera_m.isfinite()]
+    return round(float(known.median()), 4) if len(known) else None
+
+
+def summarise(
+    plain: Scored, metres: Scored, baseline: DepthScore, *, learnt_m: float | None, wall_s: float, peak_rss_mb: float
+) -> dict[str, Any]:
+    """The numbers for result.json.
+
+    Args:
+        plain: of the training without metres.
+        metres: of the one after it.
+        baseline: of the mean depth of each pixel.
+        learnt_m: the camera's height that was learnt, metres; None where none was.
+        wall_s: seconds since the start.
+        peak_rss_mb: of all processes together.
+    """
+    return {
+        "claim": str(metres.claim),
+        "protocol": metres.as_metres.protocol,
+        "depth": {**_numbers(metres.as_metres), **{f"{name}_mean_baseline": value for name, value in baseline.metrics.items()}},
+        "median_scaled": {"abs_rel": metres.median_scaled.metrics["abs_rel"]},
+        "without_metres": {**_numbers(plain.as_metres), "abs_rel_median_scaled": plain.median_scaled.metrics["abs_rel"]},
+        "camera_height": {
+            "true_m": TRUE_CAMERA_M,
+            "learnt_m": learnt_m,
+            "in_depth_m": round(metres.camera_m, 4),
+            "in_depth_without_metres_m": round(plain.camera_m, 4),
+        },
+        "wall_s": round(wall_s, 1),
+        "peak_rss_mb": round(peak_rss_mb, 1),
+    }
+
+
+def _numbers(score: DepthScore) -> dict[str, Any]:
+    """Metrics, and what the true size is of the predicted one."""
+    ratio = {"scale_ratio_median": score.scale_ratio_median, "scale_ratio_spread": score.scale_ratio_spread}
+    return {**score.metrics, **ratio, "images": len(score.per_image)}
+
+
+def _keep(plain: Run, metres: Run, test: Sequence[Recording], of_plain: Scored, of_metres: Scored, learnt_m: float | None) -> None:
+    """Into the second run's folder: score files of both, and the picture."""
+    scores = metres.folder / "scores"
+    for name, score, run_of in (("median-scaled", of_metres.median_scaled, metres), ("without-metres", of_plain.as_metres, plain)):
+        Evaluation(score, {}).write(scores, f"test-{name}", {"checkpoint": Provenance.of(run_of.folder).checkpoint})
+    names = (
+        "picture",
+        f"without metres: a camera at {of_plain.camera_m:.2f} m",
+        f"with: at {of_metres.camera_m:.2f} m" + (f", {learnt_m:.2f} m learnt" if learnt_m else ""),
+        f"true: at {TRUE_CAMERA_M:.2f} m",
+    )
+    picture = depths_on_one_scale([_row(plain, metres, recording) for recording in test[:MOST_ROWS]], names)
+    path = metres.folder / PICTURE
+    path.parent.mkdir(parents=True)
+    with replacing(path) as temporary:
+        cv2.imwrite(str(temporary), picture[..., ::-1])
+
+
+def _row(plain: Run, metres: Run, recording: Recording) -> tuple[NDArray[np.generic], ...]:
+    """The middle frame's picture, its depth (h, w) without and with metres, and its true depth (H, W)."""
+    index = len(recording) // 2
+    maps = (Predictions.open(inside(one.folder / "predictions" / "test", recording.name)) for one in (plain, metres))
+    depths = [predictions.read(frame_name(recording, index)) for predictions in maps]
+    true_m = recording.depth_m(index)
+    assert true_m is not None
+    return recording.image(index), *depths, true_m
