@@ -18,6 +18,7 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.data import cache, video
 from stadia.data.cache import frame_store
 from stadia.data.motion import FrameChooser, Selection, corners, motion, small_grey
+from stadia.data.road_masks import MaskFiles
 from stadia.data.sources import open_recordings
 from stadia.data.stream import stream_video
 
@@ -114,6 +115,29 @@ def test_a_file_is_decoded_once(tmp_path: Path, drive_frames: list[np.ndarray], 
     np.testing.assert_allclose(again.camera(0).K[0].numpy(), [200 * 64 / 160, 0, 31.5])
     assert frame_store(again, 48, 64) is again.store, "the network's size needs no second store"
     assert first.fingerprint() != again.fingerprint(), "another camera"
+
+
+def test_a_files_masks_are_of_its_frames_as_filmed_and_stretch_with_them(
+    tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine
+) -> None:
+    height, width = drive_frames[0].shape[:2]
+    semantic = np.arange(height * width, dtype=np.uint32).reshape(height, width) % 251
+    for name, numbers in (("made", semantic), ("cut", semantic[: height // 2])):
+        (tmp_path / name / "semantic" / "left").mkdir(parents=True)
+        (tmp_path / name / "classes.json").write_text('{"1": "road"}')
+        cv2.imwrite(str(tmp_path / name / "semantic" / "left" / "000004.png"), numbers.astype(np.uint8))
+    (file,) = open_recordings(write_video(tmp_path / "drive.mp4", drive_frames), camera=FOCAL, size=(48, 64))
+    file.mask_reader = MaskFiles(tmp_path / "made")
+    masks = file.masks(1)
+    assert masks is not None
+    assert file.number(1) == 4
+    expected = cv2.resize(semantic.astype(np.int32), (64, 48), interpolation=cv2.INTER_NEAREST_EXACT)
+    assert np.array_equal(masks.semantic, expected)
+    assert masks.instance.shape == (48, 64)
+    file.mask_reader = MaskFiles(tmp_path / "cut")
+    with pytest.raises(DataError) as caught:
+        file.masks(1)
+    one_line(caught.value, "semantic/left/000004.png", f"{width}x{height // 2}", f"{width}x{height}")
 
 
 def test_the_camera_in_every_way(tmp_path: Path, pictures: Path, world: Any) -> None:

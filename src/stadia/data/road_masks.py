@@ -160,6 +160,12 @@ def nearest(numbers: Numbers, height: int, width: int) -> Numbers:
     return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
+def resized_masks(masks: RoadMasks, height: int, width: int) -> RoadMasks:
+    """`nearest` of both."""
+    semantic, instance = (nearest(numbers.astype(np.int32), height, width) for numbers in (masks.semantic, masks.instance))
+    return RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16))
+
+
 def _told_apart(semantic: Numbers, classes: Sequence[int], ground: NDArray[np.bool_]) -> Numbers:
     """Objects by `data.touching`; 0 where classes alone do not show a single one."""
     instance, count = np.zeros(semantic.shape, np.int32), 0

@@ -22,14 +22,14 @@ from stadia.data.config import CacheConfig
 from stadia.data.height_priors import prior_of
 from stadia.data.packed import Packed, stack, unpack
 from stadia.data.road_config import RoadConfig
-from stadia.data.road_masks import ROAD, cleaned, nearest, touching_edge
+from stadia.data.road_masks import ROAD, cleaned, resized_masks, touching_edge
 from stadia.data.samples import Samples
 from stadia.data.transforms import Draw, zoomed_depth
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
-"""Of the clean-up: part of what a store is found by."""
+VERSION = 2
+"""Of what is made of the files: part of what a store is found by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +168,7 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
             masks = None
         if masks is None:
             return np.zeros((3, *size), np.uint8)
-        semantic, instance = (nearest(numbers.astype(np.int32), *size) for numbers in (masks.semantic, masks.instance))
-        masks = cleaned(RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16)), self.config)
+        masks = cleaned(resized_masks(masks, *size), self.config)
         return np.stack([masks.semantic, (masks.instance & 255).astype(np.uint8), (masks.instance >> 8).astype(np.uint8)])
 
     def _store(self, recording: Recording, side: str, cache: CacheConfig, progress: Progress | None) -> FrameStore:

@@ -12,7 +12,7 @@ import numpy as np
 
 from stadia.core.errors import DataError
 from stadia.core.files import read_json, write_json
-from stadia.core.recording import LEFT, Recording
+from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.data import motion
 from stadia.data.cache import (
     FrameStore,
@@ -31,6 +31,7 @@ from stadia.data.own_camera import own_intrinsics
 from stadia.data.pictures import PICTURE_SUFFIXES, list_pictures, read_rgb
 from stadia.data.recordings import Intrinsics, PictureRecording
 from stadia.data.resize import resize_picture
+from stadia.data.road_masks import resized_masks
 from stadia.data.stream import VIDEO_SUFFIXES, expected_frames, lost_frames, stream_video
 from stadia.geometry.numpy_camera import resized_K
 
@@ -73,9 +74,21 @@ class FolderVideo(PictureRecording):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FileVideo(StoredRecording):
-    """A video file, decoded into the cache."""
+    """A video file, decoded into the cache.
+
+    filmed_size: height and width of its frames before they were brought to the size they are stored at, which may be of another shape.
+    """
 
     selection: Selection
+    filmed_size: tuple[int, int]
+
+    def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
+        """Masks are of frames as they were filmed, and change size and shape with them."""
+        if self.mask_reader is None:
+            return None
+        height, width = self.filmed_size
+        masks = self.mask_reader.read(self.stem(index, side), side, height=height, width=width)
+        return None if masks is None else resized_masks(masks, self.store.height, self.store.width)
 
 
 def _open_folder(path: Path, options: SourceOptions, progress: Progress | None) -> FolderVideo:
@@ -143,6 +156,7 @@ def _open_file(path: Path, options: SourceOptions, progress: Progress | None) ->
         store=store,
         content=content,
         selection=selection,
+        filmed_size=(height, width),
     )
 
 
