@@ -237,6 +237,16 @@ def test_without_instances_touching_pixels_of_a_class_are_one_object(tmp_path):
     assert files.read("000009", "left", height=HEIGHT, width=WIDTH) is None
 
 
+def test_a_road_that_panoptic_masks_number_hides_no_car(tmp_path):
+    semantic, instance = numbers()
+    masks = MaskFiles(write_masks(tmp_path / "m", semantic, np.where(semantic == 7, 7, instance), ("000000",))).read(
+        "000000", "left", height=HEIGHT, width=WIDTH
+    )
+    assert masks is not None
+    np.testing.assert_array_equal(masks.instance, instance)
+    assert set(np.unique(cleaned(masks, RoadConfig()).instance)) == {0, 3, 5, 700}
+
+
 def test_masks_can_lie_elsewhere(tmp_path, world, one_line):
     opened = [open_recordings(world.recording(tmp_path / name, 3))[0] for name in "ab"]
     root = tmp_path / "made"

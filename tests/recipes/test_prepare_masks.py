@@ -13,6 +13,7 @@ import pytest
 from stadia.core.errors import CheckpointError, DataError
 from stadia.core.recording import RoadMasks
 from stadia.data.coco_masks import CocoMasks, decode_runs
+from stadia.data.mask_boxes import mask_boxes
 from stadia.data.sources import open_recordings
 from stadia.models.segmentation import Tiled
 from stadia.recipes import prepare_masks as module
@@ -148,7 +149,10 @@ def test_a_coco_file_of_polygons_and_runs(video, tmp_path):
         assert (masks.semantic[10:25, 15:35] == 1).all()
         assert (masks.semantic[26:, :] == 2).all()
         assert not masks.semantic[:9].any()
-        assert masks.instance[12, 20] != masks.instance[30, 20] != 0
+        assert masks.instance[12, 20] != 0
+        assert not masks.instance[26:].any(), "an annotated road is no object"
+        (box,) = mask_boxes(masks, {1: "car", 2: "road"}, margin_px=0)
+        assert not box.hidden, "a car stands on its road, not behind it"
     lines = list(prepare_masks(MasksAsked(video, str(tmp_path / "own.json"), tmp_path / "out", CAMERA)))
     assert any("masks of 1 frames" in line for line in lines)
     assert any("2 frames have no masks" in line for line in lines)

@@ -20,7 +20,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
 from stadia.core.files import read_json
 from stadia.core.recording import RoadMasks
-from stadia.data.road_masks import SHAPE_TOLERANCE, resized_masks
+from stadia.data.road_masks import SHAPE_TOLERANCE, resized_masks, without_stuff
 
 _MOST_BYTES = 1 << 30
 _MOST_PX = 1 << 26
@@ -95,7 +95,7 @@ class CocoMasks:
         drawn = [(self._class(one, what), _mask(one.segmentation, image, what)) for one in self._of_image[image.id]]
         for number, (kind, mask) in enumerate(sorted(drawn, key=lambda one: -int(one[1].sum())), start=1):
             semantic[mask], instance[mask] = kind, number
-        return resized_masks(RoadMasks(semantic, instance), height, width)
+        return resized_masks(without_stuff(RoadMasks(semantic, instance), self.classes), height, width)
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
         """None: COCO knows no heights."""

@@ -9,7 +9,7 @@ object). See docs/metric.md.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -33,6 +33,9 @@ OBJECTS = frozenset({*PRIORS["kitti"], *SAME_CLASS, "bus", "bicycle", "motorcycl
 
 GROUND = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})
 """What objects stand on."""
+
+STUFF = GROUND | {"sky", "building"}
+"""What files of COCO and panoptic masks number too: it is no object, and hides none, however low in the picture it begins."""
 
 MOST_CLASS = 255
 """The largest class number: a byte a pixel is what masks are kept as."""
@@ -76,9 +79,9 @@ class MaskFiles:
         if of_objects.exists():
             instance = _resized(of_objects, read_numbers_png(of_objects), height, width)
         else:
-            ground = np.isin(semantic, [number for number, name in self.classes.items() if name in GROUND])
+            ground = of_classes(semantic, self.classes, GROUND)
             instance = _told_apart(semantic, [number for number, name in self.classes.items() if name in OBJECTS], ground)
-        return RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16))
+        return without_stuff(RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16)), self.classes)
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
         """See `core.recording.MaskReader`."""
@@ -158,6 +161,16 @@ def nearest(numbers: Numbers, height: int, width: int) -> Numbers:
     if numbers.shape == (height, width):
         return numbers
     return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def of_classes(semantic: NDArray[np.integer], classes: Mapping[int, str], names: Collection[str]) -> NDArray[np.bool_]:
+    """(H, W): where a picture shows one of these classes. classes: the names of the numbers."""
+    return np.isin(semantic, [number for number, name in classes.items() if name in names])
+
+
+def without_stuff(masks: RoadMasks, classes: Mapping[int, str]) -> RoadMasks:
+    """Numbers of objects alone: `STUFF` has 0, whatever its file numbers."""
+    return RoadMasks(masks.semantic, np.where(of_classes(masks.semantic, classes, STUFF), 0, masks.instance).astype(np.uint16))
 
 
 def resized_masks(masks: RoadMasks, height: int, width: int) -> RoadMasks:

@@ -22,13 +22,13 @@ from stadia.data.config import CacheConfig
 from stadia.data.height_priors import prior_of
 from stadia.data.packed import Packed, stack, unpack
 from stadia.data.road_config import RoadConfig
-from stadia.data.road_masks import ROAD, cleaned, resized_masks, touching_edge
+from stadia.data.road_masks import ROAD, cleaned, of_classes, resized_masks, touching_edge
 from stadia.data.samples import Samples
 from stadia.data.transforms import Draw, zoomed_depth
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Of what is made of the files: part of what a store is found by."""
 
 
@@ -100,7 +100,7 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         masks = _changed(masks, self.samples.change(key))
         instance = np.where(np.isin(masks.instance, touching_edge(masks.instance, self.config.border_px)), 0, masks.instance)
         names = {} if recording.mask_reader is None else recording.mask_reader.classes
-        road = np.isin(masks.semantic, [number for number, name in names.items() if name == ROAD])
+        road = of_classes(masks.semantic, names, {ROAD})
         kept, objects = np.unique(instance, return_inverse=True)  # 0 stands first
         objects = objects.reshape(instance.shape) + (0 if kept[0] == 0 else 1)
         kept = kept[kept > 0]

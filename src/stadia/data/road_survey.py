@@ -14,7 +14,7 @@ from stadia.core.errors import DataError
 from stadia.core.recording import Recording
 from stadia.data.height_priors import prior_of
 from stadia.data.road_config import RoadConfig
-from stadia.data.road_masks import ROAD, cleaned, touching_edge
+from stadia.data.road_masks import ROAD, cleaned, of_classes, touching_edge
 
 LEAST_ROAD = 0.01
 """Of a picture; with less road it has none."""
@@ -75,7 +75,7 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
         if masks is None:
             without_masks.append(recording.number(index))
             continue
-        road = np.isin(masks.semantic, [number for number, name in names.items() if name == ROAD])
+        road = of_classes(masks.semantic, names, {ROAD})
         of_road, lower = int(road.sum()), int(road[road.shape[0] // 2 :].sum())
         road_px, lower_px = road_px + of_road, lower_px + lower
         if road.mean() <= LEAST_ROAD:
