@@ -9,7 +9,8 @@ import pytest
 
 from stadia.data.roadworld.presets import TINY
 from stadia.data.roadworld.write import write_roadworld
-from stadia.recipes import CONFIGS, configure
+from stadia.evaluation.motions import draw_motions
+from stadia.recipes import CONFIGS, configure, self_supervised
 from stadia.recipes.recipe import AnyRecipe, Recipe
 from stadia.recipes.selfsup_config import SelfsupConfig
 from stadia.recipes.studies.plan import check_metric
@@ -44,6 +45,14 @@ def validations_are_those_that_are_declared() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recipe, "on_validation_epoch_end", held)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def motions_are_drawn_once() -> Iterator[None]:
+    """Every validation draws what tests/evaluation/test_motions.py looks at; here the first picture stands for all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(self_supervised, "draw_motions", lambda *given, drawn=[]: (drawn or drawn.append(draw_motions(*given)) or drawn)[0])
         yield
 
 

@@ -72,7 +72,7 @@ def hear(heights: CameraHeights, camera_m: float, *, count: int = 40, bad: float
 @pytest.mark.parametrize("bad", [0.0, 0.3])
 def test_v9_the_camera_height_of_a_street(bad):
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0, test_from_epoch=0))
-    hear(heights, 1.65, count=150, bad=bad)
+    hear(heights, 1.65, count=75, bad=bad)
     found = heights.begin(1)[0]
     assert found.refused == ""
     assert 0 < found.roads_apart < 0.01  # a plane through the road and its pixels, of depth with an error of 1 %
