@@ -44,19 +44,25 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }
 
 
-def held(name: str, worlds: Path, height: int, width: int) -> dict[str, Any]:
-    """Seconds, and the codes that were told."""
+def set_up(name: str, worlds: Path, height: int, width: int) -> tuple[Any, Any, Any]:
+    """The task of a training, its configuration and its data, as `stadia train` has them before the first step."""
     recipe: Any = RECIPES.load(name.split()[0])
-    console = Console(quiet=True)
     of_video = recipe.recipe in ("selfsup", "metric", "dpt")
     sized = (f"data.height={height}", f"data.width={width}") if of_video else ()
     words = (*sized, *SETTINGS[name], "training.workers=0")
-    config, data = recipe.prepare(recipes.configure(recipe.recipe, words, **({"data": {"path": str(worlds)}} if of_video else {})), console)
+    config, data = recipe.prepare(
+        recipes.configure(recipe.recipe, words, **({"data": {"path": str(worlds)}} if of_video else {})), Console(quiet=True)
+    )
     rng.seed_all(config.seed, "training")
     task = recipe(config)
     task.remember(data)
+    return task, config, data
+
+
+def held(task: Any, config: Any, data: Any) -> dict[str, Any]:
+    """Seconds, and the codes that were told."""
     began = time.monotonic()
-    found = contract(task, config, data, console)
+    found = contract(task, config, data, Console(quiet=True))
     told = [f"{one.code} {one.measured}" for one in found if one.code != "N01"]
     return {
         "seconds": round(time.monotonic() - began, 1),
@@ -75,7 +81,7 @@ def main() -> None:
         worlds = Path(folder) / "worlds"
         write_roadworld(TINY, worlds, seed=0)
         for name in arguments.only:
-            each[name] = held(name, worlds, *arguments.size)
+            each[name] = held(*set_up(name, worlds, *arguments.size))
             print(f"{name:<14} {each[name]['seconds']:5.1f} s   {'; '.join(each[name]['found']) or 'nothing found'}", flush=True)
             for line in each[name]["not checked"]:
                 print(f"{'':<24} not checked: {line}")
