@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from stadia.core.types import Prediction, Targets
 from stadia.diagnostics.contract.engine import of_losses, of_start
 from stadia.diagnostics.contract.exact import FORMS
 from stadia.diagnostics.contract.labelled import of_depth
+from stadia.diagnostics.contract.laws import slopes_are_right
 from stadia.diagnostics.contract.start import Start, fewer
 from stadia.diagnostics.contract.video import Said, of_video
 from stadia.diagnostics.contract.wall import Wall, mirrored, wall
@@ -67,6 +69,22 @@ def test_a_loss_of_a_pair_alone_is_asked_about_no_motion() -> None:
     assert [axis.code for axis in of_video(losses.simple, ("-2", "+2")).axes] == ["L01", "P01"]
     codes = [axis.code for axis in of_video(losses.house, ("stereo",), Said(brightness=True, right_view=True)).axes]
     assert codes == ["L01", "B01", "B01", "L01"]
+
+
+@pytest.mark.parametrize(("sources", "said"), [(losses.VIDEO, Said(4, 4, brightness=True)), (losses.WITH_PAIR, Said(4, right_view=True))])
+def test_slopes_of_exposures_and_of_a_rectified_pair_are_those_of_the_loss(sources: tuple[str, ...], said: Said) -> None:
+    assert list(slopes_are_right(of_video(losses.house_at(said.sizes), sources, said), "")) == []
+
+
+def test_half_a_slope_of_exposures_is_told() -> None:
+    def half(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+        assert prediction.brightness is not None
+        brightness = (prediction.brightness + prediction.brightness.detach()) / 2
+        return losses.house(targets, replace(prediction, brightness=brightness), source_names)
+
+    (found,) = slopes_are_right(of_video(half, losses.VIDEO, losses.EXPOSED), "")
+    assert found.code == "L03"
+    assert "brightness" in found.measured
 
 
 def test_what_raises_is_told_in_one_line_and_the_rest_is_not_asked() -> None:

@@ -16,7 +16,7 @@ from stadia.core.types import Camera, Prediction, Targets
 from stadia.diagnostics.contract.engine import of_losses
 from stadia.diagnostics.contract.exact import Exact
 from stadia.diagnostics.contract.labelled import of_depth, of_overlay
-from stadia.diagnostics.contract.video import Said, of_video
+from stadia.diagnostics.contract.video import LossOfVideo, Said, of_video
 from stadia.diagnostics.finding import Finding, Stage
 from stadia.geometry.brightness import inverse_brightness
 from stadia.geometry.se3 import inverse
@@ -34,6 +34,20 @@ HOUSE = SelfSupervisedLoss(LossConfig(), reprojector=TorchReprojector)
 def house(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
     """The photometric loss of the house, in plain torch."""
     return HOUSE(targets, prediction, source_names)
+
+
+def house_at(sizes: int) -> LossOfVideo:
+    """The same, compared at so many picture sizes."""
+    return SelfSupervisedLoss(LossConfig(pyramid=sizes), reprojector=TorchReprojector)
+
+
+def summed(loss: LossOfVideo) -> LossOfVideo:
+    """A sum over pixels where the loss takes the mean."""
+
+    def of(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+        return report(loss(targets, prediction, source_names).total * targets.image[0, 0].numel())
+
+    return of
 
 
 def report(total: Tensor, term: Tensor | None = None) -> LossReport:
@@ -164,11 +178,13 @@ def mask_turned(log_depth: Tensor, logits: Tensor, depth: Tensor, mask: Tensor) 
     return OVERLAY(log_depth, -logits, depth, mask)
 
 
-VIDEO, EXPOSED = ("-1", "+1"), Said(brightness=True)
+VIDEO, WITH_PAIR, EXPOSED = ("-1", "+1"), ("-1", "+1", "stereo"), Said(brightness=True)
 
 SOUND: dict[str, Callable[[], Exact]] = {
     "the house's": lambda: of_video(house, VIDEO),
     "a simple one": lambda: of_video(simple, VIDEO),
+    "the house's, at four sizes": lambda: of_video(house_at(4), WITH_PAIR, Said(sizes=4)),
+    "the house's, at six sizes": lambda: of_video(house_at(6), ("stereo",), Said(sizes=6)),
     "the house's, exposed": lambda: of_video(house, VIDEO, EXPOSED),
     "labels": lambda: of_depth(DEPTH),
     "composed": lambda: of_overlay(OVERLAY, OVERLAY.weights),
@@ -182,6 +198,12 @@ TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], Exact]]] = [
     ("a loss with a root over the whole batch", ("L04",), "a simple one", lambda: of_video(pooled, VIDEO)),
     ("a loss summed over samples", ("L05",), "a simple one", lambda: of_video(of_each(lambda x: x.mean((1, 2)).sum()), VIDEO)),
     ("a loss summed over pixels", ("L06",), "a simple one", lambda: of_video(of_each(lambda x: x.sum((1, 2)).mean()), VIDEO)),
+    (
+        "a loss of four sizes, summed over pixels",
+        ("L06",),
+        "the house's, at four sizes",
+        lambda: of_video(summed(house_at(4)), WITH_PAIR, Said(sizes=4)),
+    ),
     ("a loss with a source that counts twice", ("L07",), "a simple one", lambda: of_video(two_to_the_first, VIDEO)),
     ("a loss that weighs the right side more", ("L08",), "a simple one", lambda: of_video(shifted, VIDEO)),
     ("a loss with a root at 0", ("L09",), "a simple one", lambda: of_video(of_each(lambda x: x.sqrt().mean()), VIDEO)),

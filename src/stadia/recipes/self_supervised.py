@@ -126,7 +126,8 @@ class SelfSupervisedRecipe(
         """
         model, end = self.config.model, self.plan.total_steps if self.plan else 0
         scales = len(self.model.depth(batch.inputs.image[:1].to(self.device))[0])
-        said = Said(scales, brightness=model.brightness, uncertainty=model.uncertainty, right_view=model.right_view)
+        sizes = self.config.loss.pyramid
+        said = Said(scales, sizes, brightness=model.brightness, uncertainty=model.uncertainty, right_view=model.right_view)
 
         def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
             return self.loss(targets, prediction, source_names, end)

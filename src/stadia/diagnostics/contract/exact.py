@@ -40,6 +40,7 @@ class Exact:
     forms: the same scene in another form, by FORMS; one that makes no sense is left out.
     hostile: scenes that must give finite numbers, whatever the answer.
     unlabelled: where nothing is known of an answer, bool, by its name: it has no slope there.
+    loose: by its name, the share by which an answer's slope may differ from finite differences where some values teach nothing by design.
     """
 
     loss: Callable[[Answer], Any]
@@ -50,6 +51,7 @@ class Exact:
     forms: Mapping[str, Callable[[], Exact]] = field(default_factory=dict)
     hostile: Mapping[str, Callable[[], Exact]] = field(default_factory=dict)
     unlabelled: Mapping[str, Tensor] = field(default_factory=dict)
+    loose: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def at_right(self) -> Any:

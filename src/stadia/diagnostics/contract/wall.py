@@ -51,16 +51,20 @@ def wall(
     width: int = 40,
     names: Sequence[str] = ("-1", "+1", "stereo"),
     batch: int = 1,
+    finer: float = 1.0,
     dtype: torch.dtype = torch.float64,
 ) -> Wall:
-    """Pictures of the wall, sample by sample with another texture; sources are "stereo" and neighbours in time."""
+    """Pictures of the wall, sample by sample with another texture; sources are "stereo" and neighbours in time.
+
+    finer: so many times finer is the texture, and smaller each motion. Pictures so many times larger then show, pixel by pixel, the same.
+    """
     K = torch.tensor([[0.9 * width, 0, 0.48 * width], [0, 1.5 * height, 0.53 * height], [0, 0, 1]], dtype=torch.float64)
     phase = torch.arange(batch, dtype=torch.float64).view(-1, 1, 1)
-    twist = torch.tensor([_motion(name) for name in names], dtype=torch.float64).expand(batch, -1, 6)
+    twist = torch.tensor([_motion(name) for name in names], dtype=torch.float64).expand(batch, -1, 6) / finer
     T_source_target = se3_exp(twist)
     here = torch.eye(4, dtype=torch.float64).expand(batch, 4, 4)
-    target, z = _picture(K, here, height, width, phase)
-    pictures = [_picture(K, T_source_target[:, i], height, width, phase) for i in range(len(names))]
+    target, z = _picture(K, here, height, width, phase, finer)
+    pictures = [_picture(K, T_source_target[:, i], height, width, phase, finer) for i in range(len(names))]
     sources, z_of_sources = (torch.stack(one_each, dim=1) for one_each in zip(*pictures, strict=True))
     targets = Targets(
         target,
@@ -118,7 +122,7 @@ def _texture(points: Tensor, phase: Tensor) -> Tensor:
     return torch.stack([0.5 + torch.stack([m * wave for m, wave in zip(row, waves, strict=True)]).sum(0) for row in mixture], dim=1)
 
 
-def _picture(K: Tensor, T_camera_target: Tensor, height: int, width: int, phase: Tensor) -> tuple[Tensor, Tensor]:
+def _picture(K: Tensor, T_camera_target: Tensor, height: int, width: int, phase: Tensor, finer: float) -> tuple[Tensor, Tensor]:
     """The wall from a camera, pixel by pixel where its ray meets the wall: (B, 3, H, W) and z (B, 1, H, W)."""
     y, x = torch.meshgrid(torch.arange(height, dtype=K.dtype), torch.arange(width, dtype=K.dtype), indexing="ij")
     rays = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(K).T  # (H, W, 3), z = 1
@@ -127,4 +131,4 @@ def _picture(K: Tensor, T_camera_target: Tensor, height: int, width: int, phase:
     origin = T_target_camera[:, None, None, :3, 3]
     normal = torch.tensor(NORMAL, dtype=K.dtype)
     z = (DISTANCE_M - (origin * normal).sum(-1)) / (directions * normal).sum(-1)
-    return _texture(origin + z[..., None] * directions, phase), z[:, None]
+    return _texture(finer * (origin + z[..., None] * directions), phase), z[:, None]
