@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from mutations.masks import MUTATIONS, drive, of_masks
+from mutations.masks import MUTATIONS, a_bus, drive, of_masks
 
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.heights import drift_findings
@@ -26,6 +26,12 @@ def test_masks_that_teach_nothing_are_named_with_their_frames(change, frames, co
         assert one.where == ("drive",)
         assert one.cure
         assert set(one.evidence.get("frames", {"frame": []})["frame"]) <= {100 + index for index in frames}
+
+
+def test_without_an_object_that_was_asked_for_those_of_other_classes_are_named(tmp_path):
+    (found,) = of_masks(drive(tmp_path, a_bus), objects=("car",))
+    assert found.code == "H02"
+    assert found.measured.endswith("(0 objects), such as frame 100 of drive; of other classes than road.objects: 8 of class bus")
 
 
 # ------------------------------------------------------------------------------------------------------- while it trains

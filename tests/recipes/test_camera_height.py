@@ -164,7 +164,7 @@ def test_two_objects_that_disagree_give_no_height(drive):
         ]
     )
     apart = replace(frames[0], objects=[first, replace(second, class_name="van")])
-    with pytest.raises(GeometryError, match="1 of 2 objects that agree"):
+    with pytest.raises(GeometryError, match=r"agree \(a van in drive/000000 says 2\.4\d m, a car in drive/000000 says 1\.[67]\d m\)"):
         estimate_camera_height([apart], config)
     assert estimate_camera_height([replace(frames[0], objects=[first])], config).found.camera_height_m == pytest.approx(TRUE_M, rel=0.05)
 
@@ -188,8 +188,10 @@ def test_priors_that_do_not_exist_are_one_mistake_in_plain_words():
 
 
 def test_what_is_missing_is_said(drive):
-    with pytest.raises(GeometryError, match="24 no known height"):
+    with pytest.raises(DataError, match="no height of class car; there are 24 of class car, as in drive/000000, 6 of class pole"):
         list(camera_height_asked(CameraHeightAsked(drive, camera_height_config(["priors={}"]))))
+    with pytest.raises(DataError, match="no object of class tram; there are 24 of class car"):
+        estimate(drive, 'objects=["tram"]')
     with pytest.raises(DataError, match="horizon=edges"):
         estimate(drive, "horizon=edges")
     with pytest.raises(ConfigError, match="horizon=given"):
@@ -197,6 +199,29 @@ def test_what_is_missing_is_said(drive):
     (drive / "masks").rename(drive / "gone")
     with pytest.raises(DataError, match="stadia prepare"):
         list(camera_height_asked(asked(drive)))
+
+
+def test_a_class_without_a_height_or_an_object_is_noted_and_the_others_speak(drive):
+    lines = list(camera_height_asked(asked(drive, "horizon=given", 'objects=["car","pole","Pedestrian"]')))
+    assert lines[0].startswith("camera height: 1.6")
+    (pole,) = (line for line in lines if "class pole" in line)
+    assert pole.startswith("note: 6 objects of class pole say nothing, such as in drive/000000: they have no height; give mean_m")
+    assert "note: no object of class person in any of 6 frames; it was asked for by objects" in lines
+
+
+def test_a_class_is_asked_for_by_any_of_its_names():
+    assert list(camera_height_config(["priors=kitti", 'objects=["Pedestrian"]']).height_priors) == ["person"]
+
+
+def test_frames_without_a_road_are_noted(drive):
+    assert not any("no road" in line for line in camera_height_asked(asked(drive, "horizon=given")))
+    (drive / "masks" / "classes.json").write_text(json.dumps({"1": "sky", "2": "road", "9": "car"}))
+    lines = list(camera_height_asked(asked(drive, "horizon=given")))
+    assert any("the masks show no road in 6 of 6 frames, such as drive/000000;" in line for line in lines)
+    (drive / "masks" / "classes.json").write_text(json.dumps({"9": "car"}))
+    assert not any("no road" in line for line in camera_height_asked(asked(drive, "horizon=given"))), (
+        "masks of cars alone say nothing of it"
+    )
 
 
 @pytest.mark.real

@@ -82,10 +82,16 @@ Priors = Annotated[
 """Of a configuration: a name of `PRIORS`, or heights of one's own by class."""
 
 
+def same_class(name: str) -> str:
+    """A class by the name that `PRIORS` has for it, whoever named it, in any case."""
+    name = name.strip().lower()
+    return SAME_CLASS.get(name, name)
+
+
 def prior_of(class_name: str, priors: Mapping[str, HeightPrior]) -> HeightPrior | None:
     """The prior of a class by the name that COCO, Cityscapes or KITTI gives it, in any case; None where there is none."""
     name = class_name.strip().lower()
-    return priors.get(name) or priors.get(SAME_CLASS.get(name, name))
+    return priors.get(name) or priors.get(same_class(name))
 
 
 def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str]) -> None:

@@ -40,6 +40,9 @@ STUFF = GROUND | {"sky", "building"}
 MOST_CLASS = 255
 """The largest class number: a byte a pixel is what masks are kept as."""
 
+LEAST_ROAD = 0.01
+"""Of a picture; with less road it has none."""
+
 SHAPE_TOLERANCE = 0.02
 """Of the ratio of the sides: masks may have another size than their picture, and no other shape."""
 
@@ -166,6 +169,11 @@ def nearest(numbers: Numbers, height: int, width: int) -> Numbers:
 def of_classes(semantic: NDArray[np.integer], classes: Mapping[int, str], names: Collection[str]) -> NDArray[np.bool_]:
     """(H, W): where a picture shows one of these classes. classes: the names of the numbers."""
     return np.isin(semantic, [number for number, name in classes.items() if name in names])
+
+
+def shows_road(semantic: NDArray[np.integer], classes: Mapping[int, str]) -> bool:
+    """Whether more than `LEAST_ROAD` of a picture is road."""
+    return bool(of_classes(semantic, classes, {ROAD}).mean() > LEAST_ROAD)
 
 
 def without_stuff(masks: RoadMasks, classes: Mapping[int, str]) -> RoadMasks:

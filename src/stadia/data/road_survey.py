@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -14,10 +15,7 @@ from stadia.core.errors import DataError
 from stadia.core.recording import Recording
 from stadia.data.height_priors import prior_of
 from stadia.data.road_config import RoadConfig
-from stadia.data.road_masks import ROAD, cleaned, of_classes, touching_edge
-
-LEAST_ROAD = 0.01
-"""Of a picture; with less road it has none."""
+from stadia.data.road_masks import ROAD, cleaned, of_classes, shows_road, touching_edge
 
 LEAST_OUTLINE = 20
 """Pixels of a frame's upright outlines, for a comparison with the picture."""
@@ -37,6 +35,7 @@ class RoadSurvey:
     as_they_are: of each frame with enough outline, the logarithm of how much stronger the picture's edges are along its masks than along
         the same masks mirrored.
     objects: whose height is known.  no_prior: of objects of classes that were asked for and have none, by class: the frame of each.
+    others: how many objects of classes that were not asked for, by class.
     """
 
     recording: str
@@ -50,6 +49,7 @@ class RoadSurvey:
     objects: int
     no_prior: Mapping[str, tuple[int, ...]]
     as_they_are: tuple[float, ...] = ()
+    others: Mapping[str, int] = field(default_factory=dict)
 
 
 def survey_road(recordings: Sequence[Recording], config: RoadConfig) -> list[RoadSurvey]:
@@ -63,6 +63,7 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
     without_masks, without_road, without_object, upside_down = [], [], [], []
     unusable: dict[int, str] = {}
     no_prior: dict[str, list[int]] = {}
+    others: Counter[str] = Counter()
     as_they_are: list[float] = []
     road_px, lower_px, objects = 0, 0, 0
     looked_at = np.unique(np.linspace(0, len(recording) - 1, frames).astype(int)).tolist()
@@ -78,7 +79,7 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
         road = of_classes(masks.semantic, names, {ROAD})
         of_road, lower = int(road.sum()), int(road[road.shape[0] // 2 :].sum())
         road_px, lower_px = road_px + of_road, lower_px + lower
-        if road.mean() <= LEAST_ROAD:
+        if not shows_road(masks.semantic, names):
             without_road.append(recording.number(index))
             continue
         if 2 * lower < of_road:
@@ -91,8 +92,8 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
         for number in set(np.unique(clean.instance).tolist()) - {0, *edge.tolist()}:
             name = names.get(int(clean.semantic[clean.instance == number][0]), "")
             if name not in config.objects:
-                continue
-            if prior_of(name, config.height_priors) is None:
+                others[name] += 1
+            elif prior_of(name, config.height_priors) is None:
                 no_prior.setdefault(name, []).append(recording.number(index))
             else:
                 known += 1
@@ -111,6 +112,7 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
         objects,
         {name: tuple(frames) for name, frames in no_prior.items()},
         tuple(as_they_are),
+        others,
     )
 
 

@@ -24,6 +24,7 @@ from stadia.evaluation.road_drawings import BAD, GOOD, HORIZON, PLANE, draw_hori
 from stadia.evaluation.watch import Watch, unwatched
 from stadia.geometry.height_survey import BoxedObjects, HeightSurvey, Verdict, level_horizon, survey, tilt_deg
 from stadia.geometry.horizon import normal_of
+from stadia.recipes.asked_classes import check_classes, notes_of_frames
 from stadia.recipes.camera_height_config import CameraHeightAsked, CameraHeightConfig
 from stadia.recipes.moved_camera import moved_camera, said_of_moved
 from stadia.recipes.road_horizon import RoadHorizons, road_horizons
@@ -69,6 +70,7 @@ def estimate_camera_height(
     if own is not None and bool(own.isnan().any()):
         frames = [frame for frame, known in zip(frames, own.isfinite().all(-1).tolist(), strict=True) if known]
         own = own[own.isfinite().all(-1)]
+    check_classes(frames, config)
     first = frames[0]
     lines = None if own is None else torch.stack([_line_to(line, f.K, first.K) for line, f in zip(own, frames, strict=True)])
     objects, place = _boxed(frames, config)
@@ -82,20 +84,24 @@ def estimate_camera_height(
         tolerance=config.tolerance,
         least_px=config.least_px,
     )
-    _check_agreement(found)
+    estimated = EstimatedHeight(frames, found, objects, place, config, seen.by if seen else "objects")
+    _check_agreement(estimated)
     _check_tilt(found, _camera(first))
-    return EstimatedHeight(frames, found, objects, place, config, seen.by if seen else "objects")
+    return estimated
 
 
-def _check_agreement(found: HeightSurvey) -> None:
+def _check_agreement(estimated: EstimatedHeight) -> None:
     """Raise GeometryError where so few objects agree that their median is one of them by chance."""
-    believed, odd = (found.verdict.count(verdict) for verdict in (Verdict.BELIEVED, Verdict.ODD))
-    if believed < _LEAST_AGREEING * (believed + odd) or (believed < _SURE and odd >= believed):
+    verdict, said_m = estimated.found.verdict, estimated.found.implied_m.tolist()
+    believed, odd = ([row for row, one in enumerate(verdict) if one is kind] for kind in (Verdict.BELIEVED, Verdict.ODD))
+    if len(believed) < _LEAST_AGREEING * len(believed + odd) or (len(believed) < _SURE and len(odd) >= len(believed)):
+        shown = [(estimated.frames[int(estimated.objects.frame[row])], row) for row in (*believed[:1], *odd[:2])]
+        told = [f"a {frame.objects[estimated.place[row]].class_name} in {frame.name} says {said_m[row]:.2f} m" for frame, row in shown]
         raise GeometryError(
             "camera height",
-            found=f"{believed} of {believed + odd} objects that agree",
+            found=f"{len(believed)} of {len(believed + odd)} objects that agree ({', '.join(told)})",
             expected=f"{_LEAST_AGREEING:.0%} or more, and of a few the most",
-            cure="give the horizon (horizon=given pitch_deg=...), look at the masks' sheet, or take more frames",
+            cure="take more frames, or all classes that have a prior (objects=[]); give the horizon (horizon=given pitch_deg=...)",
         )
 
 
@@ -122,7 +128,7 @@ def _boxed(frames: Sequence[SeenFrame], config: CameraHeightConfig) -> tuple[Box
     for number, frame in enumerate(frames):
         for at, one in enumerate(frame.objects):
             prior = prior_of(one.class_name, config.height_priors)
-            if prior is None and one.class_name not in config.objects:
+            if prior is None and one.class_name not in config.classes:
                 continue
             of_frame.append(number)
             place.append(at)
@@ -204,6 +210,7 @@ def said(estimated: EstimatedHeight) -> Iterator[str]:
     used = {name: prior for name, prior in config.height_priors.items() if name in classes}
     for name, prior in used.items():
         yield f"  rests on: {name} {prior.mean_m:g} m, spread {prior.spread_m:g} m ({prior.source})"
+    yield from notes_of_frames(estimated.frames, config)
     yield "note: priors that are 5 % off make the height 5 % off, and the interval does not know it"
     odd, judged = found.verdict.count(Verdict.ODD), believed + found.verdict.count(Verdict.ODD)
     if odd > 0.4 * judged:

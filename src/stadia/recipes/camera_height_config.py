@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from stadia.core.config import StrictModel, resolve
 from stadia.data.config import SourceOptions
-from stadia.data.height_priors import PRIORS, HeightPrior, Priors
+from stadia.data.height_priors import PRIORS, HeightPrior, Priors, same_class
 
 Degrees = Annotated[float, Field(gt=-45, lt=45)]
 
@@ -63,7 +63,12 @@ class CameraHeightConfig(StrictModel):
     def height_priors(self) -> Mapping[str, HeightPrior]:
         """Of the classes asked for, by class name."""
         every = PRIORS[self.priors] if isinstance(self.priors, str) else self.priors
-        return {name: prior for name, prior in every.items() if not self.objects or name in self.objects}
+        return {name: prior for name, prior in every.items() if not self.objects or same_class(name) in self.classes}
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Those asked for, by the names that priors have for them; empty = all that have one."""
+        return tuple(same_class(name) for name in self.objects)
 
 
 @dataclass(frozen=True)

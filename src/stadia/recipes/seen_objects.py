@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
-from stadia.data.height_priors import SAME_CLASS
+from stadia.data.height_priors import same_class
 from stadia.data.kitti_object import KittiObjectPictures
 from stadia.data.mask_boxes import cut_by_edge, mask_boxes
 from stadia.data.object_layout import object_layout, splits_of
-from stadia.data.road_masks import with_masks
+from stadia.data.road_masks import ROAD, shows_road, with_masks
 from stadia.data.sources import open_recordings
 from stadia.evaluation.watch import Watch
 from stadia.recipes.camera_height_config import CameraHeightAsked
@@ -36,6 +36,7 @@ class SeenFrame:
     """A picture and the objects in it. image: reads it, (H, W, 3) uint8 RGB. K: (3, 3) of its size. height, width: of the picture.
 
     drive: frames that follow each other and have one name are of one camera; empty: a picture by itself.
+    road: whether it shows a road; None where nobody says, as of labels, and of masks without such a class.
     """
 
     name: str
@@ -45,6 +46,7 @@ class SeenFrame:
     width: int
     objects: Sequence[SeenObject]
     drive: str = ""
+    road: bool | None = None
 
 
 def seen_frames(asked: CameraHeightAsked, watch: Watch) -> list[SeenFrame]:
@@ -72,12 +74,18 @@ def _masked(recording: Recording, index: int, asked: CameraHeightAsked) -> SeenF
     if masks is None or recording.mask_reader is None:
         return None
     camera = recording.camera(index)
-    objects = [
-        SeenObject(_same(box.class_name), box.box_px, box.hidden, box.cut)
-        for box in mask_boxes(masks, recording.mask_reader.classes, margin_px=asked.config.border_px)
-    ]
-    name = f"{recording.name}/{recording.stem(index)}"
-    return SeenFrame(name, lambda: recording.image(index, LEFT), recording.K(index), camera.height, camera.width, objects, recording.name)
+    classes = recording.mask_reader.classes
+    boxes = mask_boxes(masks, classes, margin_px=asked.config.border_px)
+    return SeenFrame(
+        f"{recording.name}/{recording.stem(index)}",
+        lambda: recording.image(index, LEFT),
+        recording.K(index),
+        camera.height,
+        camera.width,
+        [SeenObject(same_class(box.class_name), box.box_px, box.hidden, box.cut) for box in boxes],
+        recording.name,
+        shows_road(masks.semantic, classes) if ROAD in classes.values() else None,
+    )
 
 
 def _labelled(asked: CameraHeightAsked) -> Iterator[SeenFrame]:
@@ -89,7 +97,7 @@ def _labelled(asked: CameraHeightAsked) -> Iterator[SeenFrame]:
             size = camera.height, camera.width
             objects = [
                 SeenObject(
-                    _same(one.kind.lower()),
+                    same_class(one.kind),
                     one.box_px,
                     hidden=one.occluded > 0,
                     cut=one.truncated > 0 or cut_by_edge(one.box_px, *size, asked.config.border_px),
@@ -102,7 +110,3 @@ def _labelled(asked: CameraHeightAsked) -> Iterator[SeenFrame]:
 
 def _reader(pictures: KittiObjectPictures, index: int) -> Callable[[], NDArray[np.uint8]]:
     return lambda: pictures.image(index)
-
-
-def _same(class_name: str) -> str:
-    return SAME_CLASS.get(class_name, class_name)

@@ -23,7 +23,7 @@ ENTRIES = (
         "No object of known height",
         Stage.DATA,
         symptom="Depth comes out without metres, and the run says so.",
-        cause="no cars in the video, or masks that do not tell them apart",
+        cause="no cars in the video, masks that do not tell them apart, or that name them otherwise than road.objects",
         cure="record where cars are, name other road.objects with a prior, or give the camera's height by heights.known_m",
         measured="Up to 24 frames of a recording, those with a road: above nine tenths of all frames without an object of known height.",
         seen="highways at night, and forest tracks",
