@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from stadia.core.errors import DataError
-from stadia.core.types import Claim
+from stadia.core.types import Batch, Claim
 from stadia.data.loader import Loader
 from stadia.data.overlay.config import OverlayDataConfig
 from stadia.data.overlay.sources import Overlays, composers, open_overlays
 from stadia.data.overlay.written import SHARD, write_overlays
+from stadia.geometry.camera import mirrored
 
 SIZE = {"height": 32, "width": 40}
 
@@ -93,6 +94,21 @@ def test_colour_is_one_draw_for_picture_and_background(given) -> None:
     assert torch.equal(
         batch.inputs.image[apart.expand_as(batch.inputs.image)], batch.inputs.background[apart.expand_as(batch.inputs.image)]
     )
+
+
+def test_a_mirrored_sample_is_the_sample_in_a_mirror_with_its_camera(given) -> None:
+    def first(probability: float) -> Batch:
+        samples = open_overlays(given.model_copy(update={"mirror": probability}), seed=0).samples("train")
+        return next(iter(Loader(samples, batch_size=4, shuffle=False)))
+
+    plain, turned = first(0.0), first(1.0)
+    for of in (lambda b: b.targets.image, lambda b: b.inputs.background, lambda b: b.targets.depth_m, lambda b: b.targets.mask):
+        assert torch.equal(of(turned), of(plain).flip(-1))
+        assert not torch.equal(of(turned), of(plain))
+    assert torch.allclose(mirrored(turned.inputs.camera).K, plain.inputs.camera.K, atol=1e-5)
+    assert [one.mirrored for one in turned.meta] == [True] * 4
+    assert first(0.5).meta != plain.meta != turned.meta
+    assert not any(one.mirrored for batch in Loader(open_overlays(given, seed=0).samples("val"), batch_size=3, shuffle=False) for one in batch.meta)
 
 
 def test_epochs_are_new_pictures_or_the_same_again(given) -> None:

@@ -36,7 +36,7 @@ from stadia.training.checkpoints import Checkpoint
 from stadia.training.run import Run
 from stadia.training.sheet import compose
 
-PINNED_LOSSES = [0.520915, 0.512981, 0.496347]  # of the three steps of `config`, seed 0
+PINNED_LOSSES = [0.525358, 0.517458, 0.498347]  # of the three steps of `config`, seed 0
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,7 @@ class OverlayDataConfig(StrictModel):
     per_background: so many training pictures of one background follow one another (the published set: 4000).
     fresh: each epoch has new ones. Else the same again, as of a set that was written.
     val_share: of the published layout: of its backgrounds, and of its foregrounds. Neither is on both sides; mixed pairs are left out.
+    mirror: probability of a training sample seen in a mirror, with its background, camera, depth and mask.
     colour: one draw a sample, for picture and background together.
     """
 
@@ -95,6 +96,7 @@ class OverlayDataConfig(StrictModel):
     per_background: Annotated[int, Field(ge=1)] = 1
     fresh: bool = True
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    mirror: Share = 0.5
     colour: ColourConfig = ColourConfig()
     cache: CacheConfig = CacheConfig()
 

@@ -13,11 +13,10 @@ from torch.utils.data import Dataset
 
 from stadia.core.seeds import generator
 from stadia.core.types import Batch, Camera, Meta, OverlayInputs, OverlayTargets
-from stadia.data.config import AugmentationConfig, ColourConfig
+from stadia.data.config import NO_AUGMENTATION, AugmentationConfig
 from stadia.data.overlay.composer import OverlayPictures
 from stadia.data.transforms import NO_COLOUR, coloured, draw, mean_grey
-
-NO_CHANGE = ColourConfig(probability=0.0)
+from stadia.geometry.camera import mirrored
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class OverlaySamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
         height, width: of the samples.
         count: of an epoch; of pictures on disk all of them, by default.
         fresh: of pictures that are composed, each epoch goes on where the last one ended.
-        colour: none by default.  seed: of the colours; composed pictures have their own.
+        augmentation: none by default.  seed: of it; composed pictures have their own.
     """
 
     def __init__(
@@ -62,14 +61,14 @@ class OverlaySamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
         width: int,
         count: int | None = None,
         fresh: bool = False,
-        colour: ColourConfig = NO_CHANGE,
+        augmentation: AugmentationConfig = NO_AUGMENTATION,
         seed: int = 0,
     ) -> None:
         self.pictures, self.split, self.height, self.width, self.seed = pictures, split, height, width, seed
         there = pictures.count
         self.count = min(x for x in (count, there) if x is not None)
         self.fresh = fresh and there is None
-        self._augmentation = AugmentationConfig(mirror=0.0, colour=colour)
+        self._augmentation = augmentation
 
     def __len__(self) -> int:
         return self.count
@@ -85,13 +84,16 @@ class OverlaySamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
         one = self.pictures.composed(number).resized(self.height, self.width)
         change = draw(self._augmentation, self.height, self.width, generator(self.seed, "overlay", "colour", *key))
         both = np.stack([one.image, one.background]).transpose(0, 3, 1, 2)
+        camera, depth, mask = Camera(torch.from_numpy(one.K), self.height, self.width), one.depth, one.mask
+        if change.mirror:
+            both, camera, depth, mask = both[..., ::-1], mirrored(camera), depth[:, ::-1].copy(), mask[:, ::-1].copy()
         return PackedOverlay(
             pictures=torch.from_numpy(np.ascontiguousarray(both)),
-            K=torch.from_numpy(one.K).float(),
-            depth=torch.from_numpy(one.depth)[None],
-            mask=torch.from_numpy(one.mask)[None],
+            K=camera.K.float(),
+            depth=torch.from_numpy(depth)[None],
+            mask=torch.from_numpy(mask)[None],
             colour=change.colour,
-            meta=(Meta(f"{self.split}: {one.pair.foreground} on {one.pair.background}", number),),
+            meta=(Meta(f"{self.split}: {one.pair.foreground} on {one.pair.background}", number, mirrored=change.mirror),),
         )
 
     def __getitem__(self, index: int) -> Batch[OverlayInputs, OverlayTargets]:

@@ -10,14 +10,14 @@ from typing import Any
 
 from stadia.core.errors import DataError
 from stadia.data.cache import Progress, cache_folder, exclusively
-from stadia.data.config import CacheConfig
+from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig
 from stadia.data.overlay.backgrounds import open_backgrounds
 from stadia.data.overlay.composer import Composer, OverlayPictures
 from stadia.data.overlay.config import OverlayDataConfig
 from stadia.data.overlay.foregrounds import open_foregrounds
 from stadia.data.overlay.label import Label
 from stadia.data.overlay.published import PublishedOverlays, Scan, is_published, scan, splits
-from stadia.data.overlay.samples import NO_CHANGE, OverlaySamples
+from stadia.data.overlay.samples import OverlaySamples
 from stadia.data.overlay.written import is_written, open_written
 from stadia.data.roadworld.cached import FRAMES, demo_worlds
 from stadia.data.tableworld.cutouts import VERSION, write_cutouts
@@ -50,7 +50,7 @@ class Overlays:
         return there if self.config.path is not None and split != "train" else min(there, wanted)
 
     def samples(self, split: str) -> OverlaySamples:
-        """What trains has the configuration's colours, and goes on in each epoch where it composes; nothing else changes."""
+        """What trains has the configuration's colours and mirror, and goes on in each epoch where it composes; nothing else changes."""
         training, config = split == "train", self.config
         return OverlaySamples(
             self.pictures[split],
@@ -59,7 +59,7 @@ class Overlays:
             width=config.width,
             count=self.asked(split),
             fresh=training and config.fresh,
-            colour=config.colour if training else NO_CHANGE,
+            augmentation=AugmentationConfig(mirror=config.mirror, colour=config.colour) if training else NO_AUGMENTATION,
             seed=self.seed,
         )
 
