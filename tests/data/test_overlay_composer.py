@@ -108,7 +108,8 @@ def test_a_mirrored_sample_is_the_sample_in_a_mirror_with_its_camera(given) -> N
     assert torch.allclose(mirrored(turned.inputs.camera).K, plain.inputs.camera.K, atol=1e-5)
     assert [one.mirrored for one in turned.meta] == [True] * 4
     assert first(0.5).meta != plain.meta != turned.meta
-    assert not any(one.mirrored for batch in Loader(open_overlays(given, seed=0).samples("val"), batch_size=3, shuffle=False) for one in batch.meta)
+    held_out = Loader(open_overlays(given, seed=0).samples("val"), batch_size=3, shuffle=False)
+    assert not any(one.mirrored for batch in held_out for one in batch.meta)
 
 
 def test_epochs_are_new_pictures_or_the_same_again(given) -> None:
