@@ -258,6 +258,16 @@ def test_recordings_that_differ_a_little_are_one_mount():
     assert heights.begin(1)[0].refused == ""
 
 
+@pytest.mark.parametrize(("roads_apart", "apart"), [(0.0, True), (NAN, True), (0.2, False)])
+def test_a_road_that_is_no_plane_yet_is_no_other_mount(roads_apart, apart):
+    """In the first epochs depth differs by drive; the road of some is a bowl, and a height over it is none."""
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
+    epoch_of(heights, recording="learnt", frames=80)
+    epoch_of(heights, 3.3, recording="bowl", roads_apart=roads_apart)
+    found = heights.begin(1)[0]
+    assert bool(found.apart) == apart
+
+
 # ------------------------------------------------------------------------------------------------------- resumed and shared
 
 

@@ -64,20 +64,22 @@ def _print_scales(result: dict[str, Any]) -> None:
 
     with_metres, without, camera = result["depth"], result["without_metres"], result["camera_height"]
     table = Table(title=f"{with_metres['images']} pictures of worlds never seen in training, one camera", min_width=78)
-    for column in ("", "AbsRel, as it is", "median-scaled", "scale ratio", "camera at (m)"):
-        table.add_column(column, justify="left" if column == "" else "right", no_wrap=column == "")
+    for column in ("", "AbsRel", "median-scaled", "true/said", "camera at"):
+        table.add_column(column, justify="left" if column == "" else "right", no_wrap=True)
     rows = (
         ("selfsup alone", without, without["abs_rel_median_scaled"], camera["in_depth_without_metres_m"]),
         ("metric on top of it", with_metres, result["median_scaled"]["abs_rel"], camera["in_depth_m"]),
     )
     for name, scores, scaled, camera_m in rows:
-        table.add_row(name, f"{scores['abs_rel']:.3f}", f"{scaled:.3f}", f"{scores['scale_ratio_median']:.3f}", f"{camera_m:.2f}")
+        table.add_row(name, f"{scores['abs_rel']:.3f}", f"{scaled:.3f}", f"{scores['scale_ratio_median']:.3f}", f"{camera_m:.2f} m")
     table.add_row("mean depth of each pixel", f"{with_metres['abs_rel_mean_baseline']:.3f}", "", "", "")
     console = Console()
     console.print(table)
+    console.print("AbsRel of depth as it is, and of each picture by the ratio of its medians first", highlight=False, soft_wrap=True)
     console.print(_camera_line(camera), highlight=False, soft_wrap=True)
     if result["claim"] != "metres":
-        console.print("no metres are claimed: the notes above say why; longer trainings (training.max_steps=1500) come further")
+        told = "no metres are claimed: the notes above say why; longer trainings (training.max_steps=3000) come further"
+        console.print(told, highlight=False, soft_wrap=True)
     console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together")
 
 

@@ -78,10 +78,10 @@ SETTINGS = (
 any times larger, so both start 2.4 times smaller than those of `stadia train`, and nothing but metres tells."""
 
 OF_EACH: Mapping[str, tuple[str, ...]] = {
-    PLAIN: ("name=demo-no-metres", "training.max_steps=500", "loss.pyramid=4"),
+    PLAIN: ("name=demo-no-metres", "training.max_steps=1000", "loss.pyramid=4"),
     METRES: (
         "name=demo-metres",
-        "training.max_steps=400",
+        "training.max_steps=800",
         "loss.pyramid=2",
         "road.priors=roadworld",
         "road.border_px=2",

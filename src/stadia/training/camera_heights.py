@@ -135,7 +135,8 @@ def estimate(said: Said, epoch: int, config: CameraHeightsConfig, known_m: float
         horizon_m = math.nan  # they agree on no horizon: depth has not learnt one yet
     if epoch >= config.first_epoch:
         frames, medians = frame_medians(said.frame[says], said.camera_m[says])
-        _check_one_mount(said.recording[frames], np.log(medians))
+        flat = ~(np.abs(said.roads_apart[frames]) >= config.most_apart)  # what is no plane yet says nothing of what stands on it
+        _check_one_mount(said.recording[frames[flat]], np.log(medians[flat]))
     _, heights = frame_medians(said.frame[keep], said.camera_m[keep])
     low, camera_m, high = np.quantile(heights, (0.25, 0.5, 0.75)) if len(heights) else [math.nan] * 3
     found = Estimate(
