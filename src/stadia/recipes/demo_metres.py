@@ -2,7 +2,7 @@
 each other on worlds never seen.
 
 Data: the left pictures of the demo's worlds, with RoadWorld's masks of road and cars; its depth and its camera's height score, and no more.
-Hardware and time: two idle cores, no GPU, MINUTES. Measured figures: docs/results.md.
+Hardware and time: no GPU, MINUTES. Measured figures: docs/results.md.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from stadia.recipes.scoring import score_recordings
 from stadia.recipes.workflow import load_task, train
 from stadia.training.run import Run
 
-MINUTES = "about 12 minutes on two idle cores"
+MINUTES = "about 18 minutes on one core, less on two"
 PLAIN, METRES = "selfsup", "metric"
 TRUE_CAMERA_M = DEMO.camera_height_m[0]
 PICTURE = Path("predictions", "with-and-without-metres", "drawn", "unseen-worlds.png")
