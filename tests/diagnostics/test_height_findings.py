@@ -50,11 +50,12 @@ def test_a_height_that_drifts_is_told_and_one_that_wanders_is_not():
 def test_depth_that_keeps_a_scale_of_its_own():
     def asked(values: list[float]) -> list[Finding]:
         watch = ScaleIgnored()
-        rows = [watch.on_row(step, {"train/metric/off_camera_height": value}) for step, value in enumerate(values)]
+        off = "train/metric/off_camera_height"
+        rows = [watch.on_row(FROM_STEP + 10 * number, {off: value}) for number, value in enumerate(values)]
         return [found for found in rows if found]
 
     (found, *_) = asked([0.5] * 25)
-    assert (found.code, found.evidence["step"]) == ("H09", 19)
+    assert (found.code, found.evidence["step"]) == ("H09", FROM_STEP + 190)
     assert f"{math.exp(0.5):.2f} times the camera's height" in found.measured
     assert asked([0.5] * 19 + [0.1] + [-0.5] * 19) == [], "never twenty in a row"
     assert asked([math.nan, 0.1] * 20) == []
@@ -70,7 +71,7 @@ GOOD = {"H10": 0.3, "H18": 0.6, "H11": 0.15, "H12": 0.05, "H13": 0.05, "H14": 0.
 def test_what_lasts_is_told_and_what_passes_is_not(rule: Rule, of: str) -> None:
     def asked(values: list[float], first: int = FROM_STEP) -> list[Finding]:
         watch = Lasting(rule)
-        rows = [watch.on_row(first + step, {of.format(rule.name): value}) for step, value in enumerate(values)]
+        rows = [watch.on_row(first + 10 * number, {of.format(rule.name): value}) for number, value in enumerate(values)]
         return [found for found in rows if found]
 
     bad, good = BAD[rule.code], GOOD[rule.code]
@@ -79,5 +80,5 @@ def test_what_lasts_is_told_and_what_passes_is_not(rule: Rule, of: str) -> None:
     assert asked([good] * 50) == []
     assert asked(([bad] * (ROWS - 1) + [good]) * 3) == [], "never twenty in a row"
     assert asked(([bad] * (ROWS - 1) + [math.nan]) * 3) == []
-    assert asked([bad] * ROWS, first=FROM_STEP - ROWS) == [], "a start is anything"
+    assert asked([bad] * ROWS, first=FROM_STEP - 10) == [], "a start is anything"
     assert Lasting(rule).on_row(FROM_STEP, {"val/abs_rel": 0.1}) is None

@@ -7,6 +7,7 @@ import math
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from stadia.diagnostics.watching.data_sets import Forgetting, ScalesApart
 from stadia.diagnostics.watching.dead_answers import DeadAnswers
 from stadia.diagnostics.watching.loss_spike import LossSpike
 from stadia.diagnostics.watching.update_size import UpdateSize
+from stadia.training.loggers import CsvLogger
 from stadia.training.run import Run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -74,6 +76,24 @@ def test_a_large_update_is_let_be_where_the_loss_falls_with_it() -> None:
     assert size.on_row(50, {"train/update_ratio": 0.001, "train/loss": 1.0}) is not None, (
         "after the update of step 40 it is the first again"
     )
+
+
+def test_a_run_that_goes_on_has_not_forgotten_its_start(tmp_path: Path) -> None:
+    """Its loss has fallen since, so that updates of 2 % teach; a loss that is the first one's again does not."""
+    run = Run.create(tmp_path, "resumed", {}, recipe="selfsup", seed=0)
+    log = CsvLogger(run, 0)
+    log.scalars(10, 0, {"train/loss": 1.0, "train/update_ratio": 0.02})
+    log.scalars(20, 0, {"train/loss": 0.5, "train/update_ratio": 0.02})
+
+    def told(*losses: float, step: int) -> list[str]:
+        watch = Watch(run, Console(file=io.StringIO()))
+        watch.on_train_start(SimpleNamespace(global_step=step), SmallTask())
+        for number, loss in enumerate(losses, start=1):
+            watch._ask("on_row", step + 10 * number, {"train/loss": loss, "train/update_ratio": 0.02})
+        return [one.code for one in found_while_training(run.folder)]
+
+    assert told(0.5, 0.52, 0.51, step=20) == []
+    assert told(0.5, 1.1, step=20) == ["T02"]
 
 
 def test_dead_answers_are_counted_by_the_recipe() -> None:

@@ -6,17 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 
 from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, LastingOfEach, Rule, Validated
+from stadia.diagnostics.watching.geometry import RULES as GEOMETRY
+from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, Lasting, LastingOfEach, Rule, Validated
 from stadia.diagnostics.watching.pace import RateOfNothing, Unmoved, Waits
 from stadia.diagnostics.watching.terms import ConstantTerm, NotTheSum
-from stadia.diagnostics.watching.validations import NoNumber, Overfit, RotationUnlearnt
-from stadia.diagnostics.watching.video import Drift
+from stadia.diagnostics.watching.validations import RULES, NoNumber, Overfit, RotationUnlearnt, ScaleMissed
+from stadia.diagnostics.watching.video import Drift, OtherUnit
 
 RULE = Rule("P22", "motion/over_depth", lambda v: v > 1, "motion is {:.2g} times the depth", "at most 1")
 
 
-def asked(instrument, rows: Sequence[Mapping[str, float]], first: int = FROM_STEP) -> list[Finding]:
-    said = [instrument.on_row(first + number, row) for number, row in enumerate(rows)]
+def asked(instrument, rows: Sequence[Mapping[str, float]], first: int = FROM_STEP, every: int = 10) -> list[Finding]:
+    said = [instrument.on_row(first + every * number, row) for number, row in enumerate(rows)]
     return [one for one in said if one is not None]
 
 
@@ -29,15 +30,42 @@ def test_each_part_is_counted_by_itself_and_named() -> None:
     added = [{"train/selfsup/motion/over_depth/-1": 2.0, "train/selfsup/motion/over_depth/+1": 0.1}] * ROWS
     (found,) = asked(LastingOfEach(RULE), added)
     assert (found.code, found.where) == ("P22", ("-1",))
-    assert asked(LastingOfEach(RULE), added, first=FROM_STEP - ROWS) == [], "a start is anything"
+    assert asked(LastingOfEach(RULE), added, first=FROM_STEP - 10) == [], "a start is anything"
+    assert asked(LastingOfEach(RULE), added, every=1) == [], "rows of every step are a batch each"
 
 
 def test_early_validations_are_let_be() -> None:
     rule = Rule("C30", "mask_iou", lambda v: v < 0.05, "{:.1%}", "more")
     bad = [{"val/mask_iou": 0.0}] * 3
-    assert len(asked(Validated(rule), bad)) == 2
-    assert asked(Validated(rule), bad, first=0) == []
-    assert asked(Validated(rule), [{"val/mask_iou": 0.0}, {"val/mask_iou": 0.9}] * 3) == []
+    assert len(asked(Validated(rule), bad, every=100)) == 2
+    assert asked(Validated(rule), bad, first=0, every=40) == []
+    assert asked(Validated(rule), bad, every=3) == [], "an epoch of three steps"
+    assert asked(Validated(rule), [{"val/mask_iou": 0.0}, {"val/mask_iou": 0.9}] * 3, every=100) == []
+
+
+def test_what_comes_right_by_itself_is_let_be() -> None:
+    comes = ({"val/abs_rel": 0.9 * 0.85**n, "val/abs_rel_scaled": 0.2} for n in range(6))
+    assert asked(ScaleMissed(), list(comes), every=100) == []
+    stays = [{"val/abs_rel": 0.9, "val/abs_rel_scaled": 0.2}] * 2
+    assert asked(ScaleMissed(), stays, every=100)[0].code == "H19"
+    nears = [{"val/motion_slope/tz": slope, "val/motion_correlation/tz": 0.95} for slope in (0.2, 0.3, 0.45, 0.6, 0.8)]
+    assert asked(OtherUnit(), nears, every=100) == []
+    assert asked(OtherUnit(), nears[:1] * 2, every=100)[0].code == "P25"
+    mirrored = [{"val/motion_slope/tz": -0.5, "val/motion_correlation/tz": 0.95}] * 2
+    assert asked(OtherUnit(), mirrored, every=100)[0].code == "P25"
+    (of_masks,) = (rule for rule in RULES if rule.name == "mask_iou")
+    assert asked(Validated(of_masks), [{"val/mask_iou": 0.001 * 2**n} for n in range(6)], every=100) == []
+
+
+def test_a_warm_up_is_a_start() -> None:
+    """However long it is: nothing of it counts, nor is depth compared with what it was then."""
+    rises = [{"train/lr": 1e-6 * n, "train/warped_over_unwarped": 1.0, "train/depth/median": 12.0} for n in range(1, 5 * ROWS)]
+    holds = [{"train/lr": 1e-4, "train/warped_over_unwarped": 0.8, "train/depth/median": 3.0}] * (3 * ROWS)
+    (of_the_warp,) = (rule for rule in GEOMETRY if rule.code == "S20")
+    assert asked(Lasting(of_the_warp), rises + holds) == []
+    assert asked(Lasting(of_the_warp), [row | {"train/lr": 1e-4} for row in rises])[0].code == "S20"
+    assert asked(Drift(), rises + holds) == []
+    assert asked(Drift(), [row | {"train/lr": 1e-4} for row in rises] + holds)[0].code == "M23"
 
 
 def test_a_term_that_waits_at_nothing_is_let_be() -> None:
@@ -70,7 +98,8 @@ def test_a_worse_validation_is_overfitting_only_while_the_training_fits_better()
 
 def test_a_score_without_a_number_at_first_may_come() -> None:
     assert asked(NoNumber(), [{"val/iou": math.nan}, {"val/iou": math.nan}, {"val/iou": 0.1}]) == []
-    (found,) = asked(NoNumber(), [{"val/iou": math.nan}] * 3)
+    (found,) = asked(NoNumber(), [{"val/iou": math.nan}] * 3, every=100)
+    assert asked(NoNumber(), [{"val/iou": math.nan}] * 9, every=3) == [], "an epoch of three steps"
     assert found.where == ("val/iou",)
 
 

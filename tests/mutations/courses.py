@@ -50,7 +50,7 @@ def each(rows: Iterable[Mapping[str, float]], first: int = 1, every: int = 1) ->
 
 def lasting(name: str, value: float, rows: int = 40) -> Course:
     """Nearly the same for so many rows, after the start."""
-    return each([{name: value * (1 + number / 1e4)} for number in range(rows)], first=FROM_STEP)
+    return each([{name: value * (1 + number / 1e4)} for number in range(rows)], first=FROM_STEP, every=10)
 
 
 # ---------------------------------------------------------------------------------------------------------- uncertainty
@@ -154,19 +154,21 @@ AT_WORK = [{"train/loss": 0.3 - n / 1000, "train/lr": 1e-3, "train/gradient_norm
 
 def gradients(by_depth: float, by_motion: float) -> Course:
     row = {"gradient/inverse_depth/0": by_depth, "gradient/translation": by_motion / 17, "gradient/rotation": by_motion}
-    return each([row] * 40, first=FROM_STEP)
+    return each([row] * 40, first=FROM_STEP, every=10)
 
 
 def terms(smoothness: float, photometric: float) -> Course:
-    return each([{"train/term/smoothness": smoothness, "train/term/photometric": photometric}] * 40, first=FROM_STEP)
+    return each([{"train/term/smoothness": smoothness, "train/term/photometric": photometric}] * 40, first=FROM_STEP, every=10)
 
 
 def residuals(warped: float) -> Course:
-    return each({"val/residual": warped + n / 1e4, "val/residual_unwarped": 0.2} for n in range(3))
+    rows = ({"val/residual": warped + n / 1e4, "val/residual_unwarped": 0.2} for n in range(3))
+    return each(rows, first=FROM_STEP, every=100)
 
 
 def moving(slope: float, correlation: float) -> Course:
-    return each({"val/motion_slope/tz": slope + n / 1e3, "val/motion_correlation/tz": correlation} for n in range(3))
+    rows = ({"val/motion_slope/tz": slope + n / 1e3, "val/motion_correlation/tz": correlation} for n in range(3))
+    return each(rows, first=FROM_STEP, every=100)
 
 
 RISING = [1.65 * 1.02**epoch for epoch in range(6)]

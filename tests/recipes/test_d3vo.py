@@ -113,6 +113,17 @@ def test_validation_says_whether_sigma_is_the_scale_of_the_residual_that_taught_
     torch.testing.assert_close(closed["ause"], closed["ause_of_random"])
 
 
+def test_a_sigma_that_nothing_has_taught_has_no_score(task: Selfsup, batch: Batch) -> None:
+    """Before loss.uncertainty_from_step it is noise of the start, and U05 and U06 would be told of any training."""
+    late = task.config.loss.model_copy(update={"uncertainty_from_step": 1})
+    with torch.no_grad():
+        taught = task.eval().validate(batch)
+        task.config = task.config.model_copy(update={"loss": late})
+        untaught = task.validate(batch)
+    assert untaught.keys() == {name for name in taught if name in ("residual", "residual_unwarped", "abs_rel", "rmse", "d1")}
+    assert taught.keys() > untaught.keys()
+
+
 def test_the_sheet_shows_the_right_view_and_the_uncertainty(task: Selfsup, batch: Batch) -> None:
     pictures = task.pictures(batch, task.step(batch))
     assert [*pictures][:4] == ["input", "inverse depth", "inverse depth of the right view", "uncertainty"]

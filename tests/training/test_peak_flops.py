@@ -14,7 +14,7 @@ from stadia.training.peak_flops import Peak, matmul_peak
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(peak_flops.SIZE, "cpu", 256)
+    monkeypatch.setitem(peak_flops.PRODUCTS, "cpu", ((256, 7),))
 
 
 @pytest.mark.usefixtures("small")
@@ -44,11 +44,11 @@ def test_a_peak_that_others_work_lowered_is_measured_anew(monkeypatch: pytest.Mo
 
 
 def test_the_best_of_several_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One product that somebody else's work held up lowers nothing."""
-    clock = iter([0.0, 9.0, 10.0, 12.0, *(t for i in range(20, 80) for t in (i, i + 5.0))])
-    monkeypatch.setattr(peak_flops, "SIZE", {"cpu": 10, "cuda": 10})
+    """Products that somebody else's work held up lower nothing, be they all of the large ones."""
+    clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 25.0, *(t for i in range(30, 2000, 20) for t in (i, i + 19.0))])
+    monkeypatch.setattr(peak_flops, "PRODUCTS", {"cpu": ((10, 3), (20, 3)), "cuda": ()})
     monkeypatch.setattr(peak_flops.time, "perf_counter", lambda: next(clock))
-    assert matmul_peak() == 2 * 10**3 / 2.0
+    assert matmul_peak("cpu") == 2 * 10**3 / 2.0
 
 
 def test_it_leaves_the_settings_of_products_alone() -> None:

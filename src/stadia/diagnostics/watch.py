@@ -33,6 +33,7 @@ from stadia.diagnostics.watching.update_size import UpdateSize
 from stadia.diagnostics.watching.validations import NoNumber, NothingFound, Overfit, RotationUnlearnt, ScaleMissed
 from stadia.diagnostics.watching.video import Drift, OtherUnit
 from stadia.training.callbacks import StepCallback
+from stadia.training.loggers import read_rows
 from stadia.training.run import Run
 from stadia.training.task import Task
 
@@ -64,6 +65,15 @@ class Watch(StepCallback):
         self.run, self.console, self.on_stop = run, console, on_stop
         self.instruments = instruments()
         self.told = {found.code for found in found_while_training(run.folder)}
+
+    def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
+        """A run that goes on has not forgotten its start: what it logged is gone through again, and nothing of it is told twice."""
+        log = self.run.metrics_csv
+        for cells in read_rows(log) if trainer.global_step and log.exists() else ():
+            row = {name: float(cell) for name, cell in cells.items() if cell}
+            for instrument in self.instruments:
+                if hasattr(instrument, "on_row"):
+                    instrument.on_row(int(row["step"]), row)
 
     def on_batch(self, trainer: pl.Trainer, task: Task) -> None:
         found, task.found = task.found, []

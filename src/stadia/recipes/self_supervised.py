@@ -151,7 +151,7 @@ class SelfSupervisedRecipe(
         """`residual` of the finest scale and `residual_unwarped`, what it would be without depth and motion; where there is ground truth
         `abs_rel`, `rmse` and `d1` (median-scaled unless in metres). Of pictures as they are: neither uncertainty nor brightness enters,
         which could lower a residual by themselves, so that trainings with and without them compare. What the uncertainty is worth stands
-        beside them: of the residual that teaches it, so with the brightness, and of depth.
+        beside them, once it is taught: of the residual that teaches it, so with the brightness, and of depth.
         """
         return self.scored(batch, self.model(batch))
 
@@ -165,6 +165,8 @@ class SelfSupervisedRecipe(
             "residual_unwarped": report.maps["unwarped"].mean(dim=(1, 2, 3)),
         }
         log_uncertainty = None if said.log_uncertainty is None else said.log_uncertainty[0]
+        if self.global_step < self.config.loss.uncertainty_from_step:
+            log_uncertainty = None  # nothing has taught it
         if log_uncertainty is not None:
             if self.gate:
                 taught = replace(prediction, brightness=self.gate(said, self.global_step).brightness)

@@ -21,6 +21,9 @@ The evidence is numbers, a small table of what each hypothesis would leave over,
 camera for a wrong sign, the picture that K fits drawn around yours, the points of a neighbour where the poses put them. A run keeps the
 pictures in `findings/` and shows them in its report; `stadia check DATA --out FOLDER` writes them to look at.
 
+What is told while a run trains has lasted: its rows or validations span 100 steps, and nothing before step 100 or while the learning rate
+rises counts. A run that goes on goes through what it logged again, and remembers its start.
+
 Every check looks at samples, so that it takes seconds whatever the size of the data: geometry on 6 frames of a recording.
 
 `stadia explain CODE` tells one of them in a terminal, with the line of the specifications or the bug that it comes from, and the test that

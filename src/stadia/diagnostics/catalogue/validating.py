@@ -45,7 +45,7 @@ ENTRIES = (
         cause="the residual is multiplied by Sigma instead of divided, or exp(-log Sigma) is taken for Sigma",
         cure="divide by Sigma and add log Sigma; compare with losses.uncertainty",
         measured="val/residual_spearman, the rank correlation of residual and Sigma over pixels: below 0 in two validations one after the "
-        "other; .46 in a training that learns",
+        "other, once it is taught; .46 in a training that learns",
         seen="public code that multiplied where the paper divides",
     ),
     Entry(
@@ -55,7 +55,8 @@ ENTRIES = (
         symptom="Sigma sorts the pixels well, and as a number it is wrong by the same factor everywhere.",
         cause="bounds on log Sigma that are too narrow, another norm than its density's, or what validates is much harder",
         cure="train longer; compare val/inside_50 with .5; do not read Sigma as a size",
-        measured="val/residual_over_sigma, 1 where both have one size: outside of 1/2 to 2 in two validations one after the other; "
+        measured="val/residual_over_sigma, 1 where both have one size: outside of 1/2 to 2 in two validations one after the other, once "
+        "it is taught; "
         "1.2 in a training that learns",
         seen="a training diary: a floor of 1 under a sigmoid's Sigma, of which the logarithm was 0",
     ),
@@ -76,7 +77,8 @@ ENTRIES = (
         symptom="Median-scaled scores look well, and those in metres are absurd.",
         cause="the scale's terms weigh too little against a depth without scale, or the height that they know is wrong",
         cure="begin scale.camera_height earlier, or raise scale.object_height; look at the camera's height in the report",
-        measured="val/abs_rel above .3 and above twice val/abs_rel_scaled in two validations one after the other",
+        measured="val/abs_rel above .3 and above twice val/abs_rel_scaled in two validations one after the other, and .9 of the one before "
+        "at least",
         seen="F-08: geometry kept, scale ignored",
     ),
     Entry(
@@ -107,8 +109,8 @@ ENTRIES = (
         symptom="Masks are black, or white; their loss stays where it is.",
         cause="depth takes all of the gradient, a sigmoid is followed by a loss of logits, or the learning rate was too high",
         cure="raise the weight of loss.mask_bce or set loss.balance=true; lower optimiser.lr",
-        measured="val/mask_iou below 5 %, or val/mask_mae above a half, in two validations one after the other; .94 and .010 in a training "
-        "that learns",
+        measured="val/mask_iou below 5 % and not 1.5 times the one before, or val/mask_mae above a half, in two validations; .94 and "
+        ".010 in a training that learns",
         seen="a notebook: a sigmoid inside of the model, cross-entropy of logits outside, and a loss that stuck at .0185",
     ),
     Entry(

@@ -87,7 +87,7 @@ ENTRIES = (
         cause="a term that a smaller or larger unit lowers, such as smoothness of depth that is not divided by its mean",
         cure="set loss.smoothness_kind to one that is the same for all units; give the scale by a stereo pair or by heights",
         measured="train/depth/median: the median over 20 logged rows against that of the first 20 from step 100 on, more than a factor of "
-        "3 apart",
+        "3 apart; a warm-up is not counted",
         seen="a training diary: smoothness of metric depth, which weighed 25 times what it should",
     ),
     Entry(
@@ -145,7 +145,7 @@ ENTRIES = (
         cause="the baseline has another unit than the poses, or stereo and neighbours in time have scales of their own",
         cure="`stadia check DATA` for E03 and E08; let neighbours in time teach depth as well: loss.temporal_from_step",
         measured="val/motion_slope/tz, where metres are claimed, outside of 1/1.4 to 1.4 with a correlation above .9, in two "
-        "validations one after the other",
+        "validations one after the other, the second no nearer",
         seen="a training diary: baseline times focal length was applied to one kind of source and not to the other",
     ),
 )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, Rule
+from stadia.diagnostics.watching.lasting import VALIDATIONS, Lasts, Rule
 from stadia.diagnostics.watching.rows import logged
 
 UNEXPLAINED, WHITE, LEAST_LOSS = 0.97, 0.25, -4.0
@@ -27,28 +27,27 @@ RULES = (
 
 GAIN, OFFSET = 1.6, 0.3
 RATIO, SHARE = 1e3, 0.3
-BACKWARDS, VALIDATIONS = -0.5, 2
+BACKWARDS = -0.5
 
 
 class Exposures:
     """B20: looks at `train/gain/SOURCE` and `train/offset/SOURCE`, means of a batch."""
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.lasts = Lasts()
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         said = {name: value for name, value in row.items() if "/gain/" in name or "/offset/" in name}
-        if not said or step < FROM_STEP:
+        if not said:
             return None
         far = {name: value for name, value in said.items() if (abs(value) > OFFSET if "/offset/" in name else not 1 / GAIN < value < GAIN)}
-        self.rows = self.rows + 1 if far else 0
-        if self.rows < ROWS:
+        if not self.lasts(step, row, bool(far)):
             return None
         told = ", ".join(f"{name.rpartition('train/')[2]} {value:.2f}" for name, value in far.items())
         return finding(
             "B20",
             Severity.WARN,
-            measured=f"at step {step} {told}, as for {ROWS} rows",
+            measured=f"at step {step} {told}, as for {self.lasts.rows} rows",
             expected=f"gains of {1 / GAIN:.2f} to {GAIN:g}, offsets within {OFFSET:g}",
             evidence={"step": step, **far},
         )
@@ -58,21 +57,20 @@ class Unbalanced:
     """L20: looks at `gradient/inverse_depth/0` against the larger of `gradient/translation` and `gradient/rotation`."""
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.lasts = Lasts()
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         depth = row.get("gradient/inverse_depth/0")
         motion = max(row.get("gradient/translation", math.nan), row.get("gradient/rotation", math.nan))
-        if depth is None or math.isnan(motion) or step < FROM_STEP:  # a rig alone has no motion to learn
+        if depth is None or math.isnan(motion):  # a rig alone has no motion to learn
             return None
-        self.rows = self.rows + 1 if not motion / RATIO <= depth <= motion * RATIO else 0
-        if self.rows < ROWS:
+        if not self.lasts(step, row, not motion / RATIO <= depth <= motion * RATIO):
             return None
         return finding(
             "L20",
             Severity.WARN,
             measured=f"at step {step} the loss has a gradient of {depth:.2g} by inverse depth, and of {motion:.2g} by motion, "
-            f"as for {ROWS} rows",
+            f"as for {self.lasts.rows} rows",
             expected=f"within a factor of {RATIO:g} of each other",
             evidence={"step": step, "by_inverse_depth": depth, "by_motion": motion},
         )
@@ -82,20 +80,19 @@ class SmoothnessRules:
     """R20: looks at `train/term/smoothness` against `train/term/photometric`."""
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.lasts = Lasts()
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         smooth, photometric = logged(row, "term/smoothness"), logged(row, "term/photometric")
-        if smooth is None or photometric is None or step < FROM_STEP:
+        if smooth is None or photometric is None:
             return None
         share = smooth / abs(photometric) if photometric else math.inf
-        self.rows = self.rows + 1 if share > SHARE else 0
-        if self.rows < ROWS:
+        if not self.lasts(step, row, share > SHARE):
             return None
         return finding(
             "R20",
             Severity.WARN,
-            measured=f"at step {step} the smoothness term is {share:.2g} times the photometric one, as for {ROWS} rows",
+            measured=f"at step {step} the smoothness term is {share:.2g} times the photometric one, as for {self.lasts.rows} rows",
             expected=f"at most {SHARE:g}; .002 in trainings that learn",
             evidence={"step": step, "smoothness": smooth, "photometric": photometric},
         )
@@ -105,7 +102,7 @@ class Unseen:
     """S21 and P20: looks at validations, `val/residual` against `val/residual_unwarped`, and slope and correlation of motion along z."""
 
     def __init__(self) -> None:
-        self.unexplained = self.backwards = 0
+        self.unexplained, self.backwards = Lasts(VALIDATIONS), Lasts(VALIDATIONS)
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         return self._explained(step, row) or self._forward(step, row)
@@ -114,14 +111,13 @@ class Unseen:
         warped, unwarped = row.get("val/residual"), row.get("val/residual_unwarped")
         if warped is None or unwarped is None:
             return None
-        self.unexplained = self.unexplained + 1 if warped >= UNEXPLAINED * unwarped else 0
-        if self.unexplained < VALIDATIONS:
+        if not self.unexplained(step, row, warped >= UNEXPLAINED * unwarped):
             return None
         return finding(
             "S21",
             Severity.WARN,
             measured=f"at step {step} what validates has a residual of {warped:.3g}, and of {unwarped:.3g} without depth and motion, "
-            f"as in {VALIDATIONS} validations",
+            f"as in {self.unexplained.rows} validations",
             expected=f"at most {UNEXPLAINED:g} times that",
             evidence={"step": step, "residual": warped, "residual_unwarped": unwarped},
         )
@@ -130,14 +126,13 @@ class Unseen:
         slope, correlation = row.get("val/motion_slope/tz"), row.get("val/motion_correlation/tz")
         if slope is None or correlation is None:
             return None
-        self.backwards = self.backwards + 1 if slope < 0 and correlation < BACKWARDS else 0
-        if self.backwards < VALIDATIONS:
+        if not self.backwards(step, row, slope < 0 and correlation < BACKWARDS):
             return None
         return finding(
             "P20",
             Severity.WARN,
             measured=f"at step {step} predicted motion along z is {slope:.2f} times the true one, correlated by {correlation:.2f}, "
-            f"as in {VALIDATIONS} validations",
+            f"as in {self.backwards.rows} validations",
             expected="a slope above 0",
             evidence={"step": step, "slope": slope, "correlation": correlation},
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.watching.lasting import ROWS, Rule
+from stadia.diagnostics.watching.lasting import Lasts, Rule
 
 OFF, FLATTEST, BELIEVED = 0.2, 0.15, 0.4
 
@@ -16,19 +16,18 @@ class ScaleIgnored:
     """Looks at `train/metric/off_camera_height` of logged steps: ln of the road's height below the camera, as predicted, over the known."""
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.lasts = Lasts()
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         off = row.get("train/metric/off_camera_height")
         if off is None:  # a row of a validation, or no height is known yet
             return None
-        self.rows = self.rows + 1 if math.isfinite(off) and abs(off) > OFF else 0
-        if self.rows < ROWS:
+        if not self.lasts(step, row, math.isfinite(off) and abs(off) > OFF):
             return None
         return finding(
             "H09",
             Severity.WARN,
-            measured=f"at step {step} the road is {math.exp(off):.2f} times the camera's height below it, as for {ROWS} rows",
+            measured=f"at step {step} the road is {math.exp(off):.2f} times the camera's height below it, as for {self.lasts.rows} rows",
             expected=f"within {OFF:.0%} of it",
             evidence={"step": step, "times": math.exp(off)},
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS
+from stadia.diagnostics.watching.lasting import ROWS, Lasts
 from stadia.diagnostics.watching.rows import logged
 
 NOTHING, SHARE = 1e-3, 0.1
@@ -47,21 +47,20 @@ class Unmoved:
     """T15: looks at `train/update_ratio` of logged steps while there is a rate."""
 
     def __init__(self) -> None:
-        self.highest = 0.0
-        self.rows = 0
+        self.highest, self.lasts = 0.0, Lasts()
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         rate, ratio = logged(row, "lr"), logged(row, "update_ratio")
         if rate is None or ratio is None:
             return None
         self.highest = max(rate, self.highest)
-        self.rows = self.rows + 1 if ratio < UNMOVED and rate > AT_WORK * self.highest else 0
-        if self.rows < ROWS:
+        if not self.lasts(step, row, ratio < UNMOVED and rate > AT_WORK * self.highest):
             return None
         return finding(
             "T15",
             Severity.WARN,
-            measured=f"at step {step} an update moves the weights by {ratio:.2g} of their size at a rate of {rate:.2g}, as for {ROWS} rows",
+            measured=f"at step {step} an update moves the weights by {ratio:.2g} of their size at a rate of {rate:.2g}, "
+            f"as for {self.lasts.rows} rows",
             expected=f"at least {UNMOVED:g}",
             evidence={"step": step, "update_ratio": ratio, "lr": rate},
         )
@@ -71,19 +70,16 @@ class Waits:
     """T16: looks at `time/loading_s` against `time/step_s` of logged steps."""
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.lasts = Lasts()
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         loading_s, step_s = row.get("time/loading_s"), row.get("time/step_s")
-        if loading_s is None or not step_s or step < FROM_STEP:
-            return None
-        self.rows = self.rows + 1 if loading_s > WAITS * step_s else 0
-        if self.rows < ROWS:
+        if loading_s is None or not step_s or not self.lasts(step, row, loading_s > WAITS * step_s):
             return None
         return finding(
             "T16",
             Severity.WARN,
-            measured=f"at step {step} {loading_s / step_s:.0%} of a step is waiting for the next batch, as for {ROWS} rows",
+            measured=f"at step {step} {loading_s / step_s:.0%} of a step is waiting for the next batch, as for {self.lasts.rows} rows",
             expected=f"at most {WAITS:.0%}",
             evidence={"step": step, "time/loading_s": loading_s, "time/step_s": step_s},
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, Rule
+from stadia.diagnostics.watching.lasting import Lasts, Rule
 from stadia.diagnostics.watching.rows import logged_of_each
 
 STARVED = 0.01
@@ -25,24 +26,24 @@ class ConstantTerm:
 
     def __init__(self) -> None:
         self.before: dict[str, float] = {}
-        self.rows: dict[str, int] = {}
+        self.lasts: defaultdict[str, Lasts] = defaultdict(Lasts)
         self.loss = math.nan
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         terms, loss = _terms(row), row.get("train/loss")
-        if loss is None or len(terms) < 2 or step < FROM_STEP:
+        if loss is None or len(terms) < 2:
             return None
         moved, self.loss = loss != self.loss, loss
         same = {name: value for name, value in terms.items() if value and moved and self.before.get(name) == value}
-        self.rows = {name: self.rows.get(name, 0) + 1 for name in same}
         self.before = terms
-        name = max(self.rows, key=lambda one: self.rows[one], default="")
-        if not name or self.rows[name] < ROWS:
+        lasting = [name for name in terms if self.lasts[name](step, row, name in same)]
+        if not lasting:
             return None
+        name = lasting[0]
         return finding(
             "L21",
             Severity.WARN,
-            measured=f"at step {step} the term '{name}' is {same[name]:.6g}, to the last digit, as for {ROWS} rows",
+            measured=f"at step {step} the term '{name}' is {same[name]:.6g}, to the last digit, as for {self.lasts[name].rows} rows",
             expected="a term that changes with the batch",
             evidence={"step": step, name: same[name]},
             where=[name],

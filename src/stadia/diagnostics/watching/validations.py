@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Mapping
 from itertools import pairwise
 
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.watching.lasting import VALIDATIONS, Rule
+from stadia.diagnostics.watching.lasting import COMES_RIGHT, VALIDATIONS, Lasts, Rule
 
 CHOOSES = ("residual", "depth_and_mask_error", "rotation_error_deg_of_all", "abs_rel", "rmse")
 """Errors by which a validation is read, the first that it has."""
@@ -20,12 +21,13 @@ RISES, WORSE = 3, 1.1
 NOT_NUMBERS = 3
 """Validations: a network that has just begun may find nothing that could be scored."""
 
-NO_MASK, ALL_MASK = 0.05, 0.5
+NO_MASK, ALL_MASK, GROWS = 0.05, 0.5, 1.5
 OTHER_UNIT, OFF = 2.0, 0.3
 BIASED = 2.0
 
 RULES = (
-    Rule("C30", "mask_iou", lambda v: v < NO_MASK, "masks that are said and true ones overlap by {:.1%}", f"at least {NO_MASK:.0%}"),
+    Rule("C30", "mask_iou", lambda v: v < NO_MASK, "masks that are said and true ones overlap by {:.1%}", f"at least {NO_MASK:.0%}",
+         better=lambda v, before: v > GROWS * before),
     Rule("C30", "mask_mae", lambda v: v > ALL_MASK, "{:.0%} of the mask is wrong", f"at most {ALL_MASK:.0%}"),
     Rule("U05", "residual_spearman", lambda v: v < 0, "Sigma is larger where the residual is smaller, a rank correlation of {:.2f}",
          "above 0"),
@@ -101,19 +103,18 @@ class NothingFound:
     """O21: validations with objects, of which none is found."""
 
     def __init__(self) -> None:
-        self.times = 0
+        self.lasts = Lasts(NOT_NUMBERS)
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         objects, found = row.get("val/objects"), row.get("val/found")
         if objects is None or found is None:
             return None
-        self.times = self.times + 1 if objects > 0 and found == 0 else 0
-        if self.times < NOT_NUMBERS:
+        if not self.lasts(step, row, objects > 0 and found == 0):
             return None
         return finding(
             "O21",
             Severity.WARN,
-            measured=f"at step {step} none of {objects:.0f} objects is found, as in {NOT_NUMBERS} validations",
+            measured=f"at step {step} none of {objects:.0f} objects is found, as in {self.lasts.rows} validations",
             expected="masks that overlap with objects by half",
             evidence={"step": step, "objects": objects},
         )
@@ -123,7 +124,7 @@ class NoNumber:
     """T17: scores that are not finite: in NOT_NUMBERS validations, or in one after they were."""
 
     def __init__(self) -> None:
-        self.times: dict[str, int] = {}
+        self.lasts: defaultdict[str, Lasts] = defaultdict(lambda: Lasts(NOT_NUMBERS))
         self.numbers: set[str] = set()
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
@@ -131,8 +132,8 @@ class NoNumber:
         if not scores:
             return None
         self.numbers |= {name for name, value in scores.items() if math.isfinite(value)}
-        self.times = {name: self.times.get(name, 0) + 1 for name, value in scores.items() if not math.isfinite(value)}
-        names = [name for name, times in self.times.items() if times >= NOT_NUMBERS or name in self.numbers]
+        lasting = {name for name, value in scores.items() if self.lasts[name](step, row, not math.isfinite(value))}
+        names = [name for name, value in scores.items() if name in lasting or (name in self.numbers and not math.isfinite(value))]
         if not names:
             return None
         return finding(
@@ -146,23 +147,23 @@ class NoNumber:
 
 
 class ScaleMissed:
-    """H19: depth that is claimed in metres has its form and not its size."""
+    """H19: depth that is claimed in metres has its form and not its size, and comes no nearer to it."""
 
     def __init__(self) -> None:
-        self.times = 0
+        self.lasts, self.before = Lasts(VALIDATIONS), math.nan
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         metres, scaled = row.get("val/abs_rel"), row.get("val/abs_rel_scaled")
         if metres is None or scaled is None:
             return None
-        self.times = self.times + 1 if metres > OFF and metres > OTHER_UNIT * scaled else 0
-        if self.times < VALIDATIONS:
+        before, self.before = self.before, metres
+        if not self.lasts(step, row, metres > OFF and metres > OTHER_UNIT * scaled and not metres < COMES_RIGHT * before):
             return None
         return finding(
             "H19",
             Severity.WARN,
             measured=f"at step {step} depth is {metres:.0%} off in metres, and {scaled:.0%} once it has the true size, "
-            f"as in {VALIDATIONS} validations",
+            f"as in {self.lasts.rows} validations",
             expected=f"at most {OTHER_UNIT:g} times that, or {OFF:.0%}",
             evidence={"step": step, "abs_rel": metres, "abs_rel_scaled": scaled},
         )

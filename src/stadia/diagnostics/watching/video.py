@@ -8,13 +8,14 @@ one that collapsed (mono, random weights, ten times the rate): all depth at the 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Mapping
 
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, VALIDATIONS, Rule
+from stadia.diagnostics.watching.lasting import COMES_RIGHT, ROWS, VALIDATIONS, Begun, Lasts, Rule
 from stadia.diagnostics.watching.rows import logged
 
 UNEXPLAINED, LEFT_OUT, OUTSIDE = 0.97, 0.02, 0.5
@@ -48,15 +49,16 @@ OF_EACH = (
 
 
 class Drift:
-    """M23: compares `depth/median` of the last ROWS logged steps with that of the first, from FROM_STEP on."""
+    """M23: compares `depth/median` of the last ROWS logged steps with that of the first past the start."""
 
     def __init__(self) -> None:
+        self.begun = Begun()
         self.first: list[float] = []
         self.last: deque[float] = deque(maxlen=ROWS)
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         median = logged(row, "depth/median")
-        if median is None or step < FROM_STEP:
+        if median is None or not self.begun(step, row):
             return None
         if len(self.first) < ROWS:
             self.first.append(median)
@@ -77,25 +79,26 @@ class Drift:
 
 
 class OtherUnit:
-    """P25: looks at validations for motion along z that follows the true one at another size. (One that is known up to scale is brought to
-    its size before.)
+    """P25: looks at validations for motion along z that follows the true one at another size, and comes no nearer to it. (One that is known
+    up to scale is brought to its size before.)
     """
 
     def __init__(self) -> None:
-        self.times = 0
+        self.lasts, self.before = Lasts(VALIDATIONS), math.nan
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         slope, correlation = row.get("val/motion_slope/tz"), row.get("val/motion_correlation/tz")
         if slope is None or correlation is None:
             return None
-        self.times = self.times + 1 if correlation > KNOWN_BY and not 1 / LONGER <= slope <= LONGER else 0
-        if self.times < VALIDATIONS:
+        off = abs(math.log(slope)) if slope > 0 else math.inf
+        before, self.before = self.before, off
+        if not self.lasts(step, row, correlation > KNOWN_BY and off > math.log(LONGER) and not off < COMES_RIGHT * before):
             return None
         return finding(
             "P25",
             Severity.WARN,
             measured=f"at step {step} predicted motion along z is {slope:.2f} times the true one, correlated by {correlation:.2f}, "
-            f"as in {VALIDATIONS} validations",
+            f"as in {self.lasts.rows} validations",
             expected=f"within a factor of {LONGER:g}",
             evidence={"step": step, "slope": slope, "correlation": correlation},
         )
