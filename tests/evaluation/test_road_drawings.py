@@ -117,16 +117,16 @@ def test_a_legend_shows_each_colour_below_its_picture():
 
 
 def test_heights_over_epochs_show_the_band_what_was_refused_and_what_was_known_before():
-    def drawn(*, refused=False, low=1.6, name="", **known):
-        course = [EpochHeight(1, 1.9, low, 2.0, 1.9, refused), EpochHeight(2, 1.7, 1.6, 1.8, 1.77, refused=False)]
+    def drawn(*, refused="", low=1.6, name="", **known):
+        course = [EpochHeight(1, 1.9, low, 2.0, 1.9, refused), EpochHeight(2, 1.7, 1.6, 1.8, 1.77)]
         return heights_over_epochs({name: course}, **{"before_m": {}, "between_m": {}, **known})
 
     plain, band, green = drawn(), (204, 227, 240), (217, 240, 234)
     assert near(plain, band) > 1.5 * near(drawn(low=1.9), band) > 1000
-    assert (drawn(refused=True) != plain).any()
+    assert (drawn(refused="few") != plain).any()
     assert at(drawn(before_m={"": 1.7}), GOOD).sum() > at(plain, GOOD).sum() + 200
     assert near(drawn(between_m={"": (1.6, 1.8)}), green) > 1000 > near(drawn(between_m={"other": (1.6, 1.8)}), green)
-    nothing = EpochHeight(1, np.nan, np.nan, np.nan, np.nan, refused=True)
+    nothing = EpochHeight(1, np.nan, np.nan, np.nan, np.nan, "few")
     two = heights_over_epochs({"left": [nothing], "right": [nothing]}, before_m={}, between_m={})
     assert two.shape == (2 * plain.shape[0], *plain.shape[1:])
 

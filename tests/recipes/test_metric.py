@@ -102,7 +102,8 @@ def test_an_epochs_end_gives_the_height_and_the_claim(metric):
     assert task.claim is Claim.METRES
     assert task.about["camera_height_m"] == {"1.65 m": pytest.approx(1.6)}
     for part in ("car 1.504 m, spread 0.169 m", "RoadWorld draws", "5 % off"):
-        assert part in str(task.about["scale_from"])
+        assert part in str(task.about["rests_on"])
+    assert "height over the road (1.60 m of '1.65 m'), learnt from objects" in str(task.about["scale_from"])
 
 
 def test_no_metres_are_claimed_where_depth_says_another_height_than_is_known(metric):
@@ -112,7 +113,16 @@ def test_no_metres_are_claimed_where_depth_says_another_height_than_is_known(met
     task.begin(1)
     assert task.camera_m.tolist() == pytest.approx([1.6])
     assert task.claim is Claim.UP_TO_SCALE
-    assert "2.00 m where 1.60 m is known" in task._unsure()
+    assert "of the cameras '1.65 m' of 2.00 m where 1.60 m is known" in task._unsure()
+
+
+def test_why_no_metres_are_claimed_is_said_by_its_cause(metric):
+    task, _ = prepared(metric)
+    task.begin(0)
+    assert "ended before its first epoch of heights did" in task._unsure()
+    said(task, 0, 1.6, count=3)
+    task.begin(1)
+    assert "no height of the cameras '1.65 m' is known: a height needs 5 frames that say something, and 3 of 3" in task._unsure()
 
 
 def test_objects_keep_their_share_until_every_height_is_known(metric):
@@ -346,7 +356,7 @@ def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_
     first, second, third = task.course.of["1.65 m"]
     assert (first.epoch, first.said_m, first.low_m, first.high_m) == pytest.approx((0, 1.5 * 1.05, 1.5, 1.65))
     assert second.kept_m == task.heights.heights[0].metres == third.kept_m
-    assert [one.refused for one in (first, second, third)] == [False, False, True]
+    assert [bool(one.refused) for one in (first, second, third)] == [False, False, True]
     assert task.validation_pictures()["camera height"].ndim == 3
     saved: dict[str, Any] = {}
     task.on_save_checkpoint(saved)

@@ -51,10 +51,13 @@ def test_the_height_of_silhouettes_teaches_from_the_first_step_and_bounds_what_d
     assert Metric.prepare(settled, Console(quiet=True))[0].heights == settled.heights  # as a resumed training does
 
 
-def test_what_the_user_knows_goes_before_it(metric, monkeypatch):
+@pytest.mark.parametrize(("known_m", "noted"), [(1.4, True), (1.65, False)])
+def test_what_the_user_knows_goes_before_it_and_where_it_is_another_both_are_told(metric, monkeypatch, capsys, known_m, noted):
     says(monkeypatch, 1.7)
-    known = metric.model_copy(update={"heights": metric.heights.model_copy(update={"known_m": {0: 1.4}})})
-    assert Metric.prepare(known, Console(quiet=True))[0].heights.known_m == {0: 1.4}
+    known = metric.model_copy(update={"heights": metric.heights.model_copy(update={"known_m": {0: known_m}})})
+    assert Metric.prepare(known, Console(stderr=True))[0].heights.known_m == {0: known_m}
+    told = "of 1.40 m, silhouettes alone 1.70 m (95 %: 1.61 to 1.77): one of them is wrong"
+    assert (told in capsys.readouterr().err) == noted
 
 
 def test_depth_alone_is_asked_for_or_left(metric, monkeypatch):

@@ -354,10 +354,15 @@ def test_no_size_is_judged_where_none_is_claimed(make_run):
 def test_what_metres_would_have_rested_on_is_said_where_none_were_learnt(make_run):
     rests_on = "heights of classes: car 1.71 m"
     missed = make_run("2026-03-02-101601-missed", run={"claim": "up-to-scale", "rests_on": rests_on}, without=("result.json",))
-    assert f"by this recipe rest on {rests_on}; none are claimed here." in visible(build(missed)[0])
-    learnt = {"claim": "metres", "rests_on": rests_on, "scale_from": f"the camera's height, learnt from {rests_on}"}
+    words = visible(build(missed)[0])
+    assert f"by this recipe rest on {rests_on}; none are claimed here." in words
+    assert "recipe metric" not in words, "it is that recipe"
+    said = {"claim": "up-to-scale", "rests_on": rests_on, "no_metres": "no height is known"}
+    assert "none are claimed here: no height is known." in visible(build(make_run("2026-03-02-101603-told", run=said))[0])
+    learnt = {"claim": "metres", "rests_on": rests_on, "scale_from": "the camera's height"}
     words = visible(build(make_run("2026-03-02-101602-learnt", run=learnt, without=("result.json",)))[0])
-    assert f"the scale comes from the camera's height, learnt from {rests_on}, and nothing" in words
+    assert "the scale comes from the camera's height, and nothing" in words
+    assert f"The metres rest on {rests_on}." in words
     assert "none are claimed" not in words
 
 

@@ -156,7 +156,7 @@ def heights_over_epochs(
     for row, (name, course) in enumerate(courses.items()):
         axes = figure.add_subplot(len(courses), 1, row + 1)
         epoch, said, low, high, kept = np.array([(e.epoch, e.said_m, e.low_m, e.high_m, e.kept_m) for e in course]).reshape(-1, 5).T
-        refused = np.array([e.refused for e in course], bool)
+        refused = np.array([bool(e.refused) for e in course])
         if name in between_m:
             open_m = "depth may say {:.2f} to {:.2f} m".format(*between_m[name])
             axes.axhspan(*between_m[name], color=np.array(GOOD) / 255, alpha=0.15, linewidth=0, label=open_m)

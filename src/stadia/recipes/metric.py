@@ -56,7 +56,7 @@ RoadBatch = Batch[Inputs, RoadTargets]
 
 
 class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
-    """See `SelfSupervisedRecipe`; and the heights that give its depth metres.
+    """Metres from mono road video: `SelfSupervisedRecipe`, and the heights of objects and cameras that give its depth a scale.
 
     Args:
         config: with `camera_groups` settled.
@@ -111,25 +111,36 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         if self.claim is not Claim.METRES:
             return {**super().about, "rests_on": rests_on, "scale_from": None}
         heights = {name: round(float(metres), 4) for name, metres in zip(self.groups, self.camera_m, strict=True)}
-        scale_from = f"the camera's height over the road, learnt from {rests_on}"
+        told = ", ".join(f"{metres:.2f} m" + f" of '{name}'" * bool(name) for name, metres in heights.items())
+        scale_from = f"the camera's height over the road ({told}), learnt from objects of known height"
         return {**super().about, "rests_on": rests_on, "scale_from": scale_from, "camera_height_m": heights}
 
     def score(self, data: RoadVideo, run: Run, console: Console) -> None:
-        """Say what the weights came to claim; then as for any depth."""
-        run.note(**self.about)
-        if self.claim is not Claim.METRES:
-            console.print(f"note: no metres are claimed: {self._unsure()}", soft_wrap=True)
+        """Say what the weights came to claim, or why not; then as for any depth."""
+        why = None if self.claim is Claim.METRES else self._unsure()
+        run.note(**self.about, no_metres=why)
+        if why is not None:
+            console.print(f"note: no metres are claimed: {why}", markup=False, highlight=False, soft_wrap=True)
         super().score(data, run, console)
 
     def _unsure(self) -> str:
         """Why no metres are claimed."""
-        off = [
-            i for i, (known, said) in enumerate(zip(self.camera_m.tolist(), self.said_m.tolist(), strict=True)) if known > 0 and said > 0
-        ]
-        if not off:
-            return "the camera's height was not learnt, see the findings"
-        told = ", ".join(f"{self.said_m[group]:.2f} m where {self.camera_m[group]:.2f} m is known" for group in off)
-        return f"the depth of the last epoch says a camera's height of {told}; train longer"
+        if not any(self.course.of.values()):
+            return "the training ended before its first epoch of heights did, and no depth was held against a height; train longer"
+        return "; ".join(filter(None, map(self._unsure_of, range(len(self.groups)))))
+
+    def _unsure_of(self, group: int) -> str:
+        """What one group of cameras lacks; empty for nothing."""
+        name, known_m, said_m = self.groups[group], float(self.camera_m[group]), float(self.said_m[group])
+        of = f" of the cameras '{name}'" if name else ""
+        if not known_m > 0:
+            why = next((one.refused for one in reversed(self.course.of[name]) if one.refused), "no epoch's frames said one")
+            return f"no height{of} is known: {why}; see the findings"
+        if not said_m > 0:
+            return f"the road{of} was not seen in the last epoch, of {known_m:.2f} m known; look at the masks"
+        if abs(math.log(said_m / known_m)) < MOST_OFF:
+            return ""
+        return f"the depth of the last epoch says a camera's height{of} of {said_m:.2f} m where {known_m:.2f} m is known; train longer"
 
     # -- a step ---------------------------------------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfi
     heights = config.heights
     if config.first_height == "silhouettes":
         first = _first_heights(parts)
-        _tell(first, {name: group for group, name in names.items() if group not in heights.known_m}, console)
+        _tell(first, {name: group for group, name in names.items()}, heights.known_m, console)
         known = {**{group: round(said.height_m, 4) for group, said in first.said.items()}, **heights.known_m}
         between = {**{group: (said.low_m, said.high_m) for group, said in first.said.items()}, **heights.between_m}
         heights = heights.model_copy(update={"known_m": known, "between_m": between})
@@ -136,13 +136,17 @@ def _first_heights(parts: Mapping[str, RoadData]) -> FirstHeights:
     return FirstHeights(said, silent)
 
 
-def _tell(first: FirstHeights, groups: Mapping[str, int], console: Console) -> None:
-    """A note of each group: what silhouettes say of its height, or why nothing."""
+def _tell(first: FirstHeights, groups: Mapping[str, int], known_m: Mapping[int, float], console: Console) -> None:
+    """A note of each group: what silhouettes say of its height, or why nothing; of one that is known, where they say another."""
     for name, group in groups.items():
         of = f" of the cameras '{name}'" if name else ""
-        if group in first.said:
-            said = first.said[group]
-            interval = f"{said.height_m:.2f} m (95 %: {said.low_m:.2f} to {said.high_m:.2f})"
+        said = first.said.get(group)
+        interval = f"{said.height_m:.2f} m (95 %: {said.low_m:.2f} to {said.high_m:.2f})" if said else ""
+        if group in known_m:
+            if said is None or said.low_m <= known_m[group] <= said.high_m:
+                continue
+            note = f"heights.known_m says a height{of} of {known_m[group]:.2f} m, silhouettes alone {interval}: one of them is wrong"
+        elif said is not None:
             note = f"silhouettes alone say a height{of} of {interval}, which teaches from the first step"
         else:
             note = f"silhouettes alone say no height{of}: {first.silent[group]}. Depth says the first one, after some epochs"

@@ -93,8 +93,7 @@ def _claim_in_words(run: RunFiles) -> tuple[str, str] | None:
         return None
     path = any(key.rsplit(".", 1)[-1] in PATH for holder in (run.result, *run.scores.values()) for key in flatten(holder))
     label, meaning = wording.claim(claim, run.run.get("scale_from"), path=path)
-    rests_on = run.run.get("rests_on") if claim != wording.METRES else None  # else it is part of where the scale is from
-    return label, f"{meaning} Metres learnt by this recipe rest on {rests_on}; none are claimed here." if rests_on else meaning
+    return label, f"{meaning} {wording.scale(claim, run.run.get('rests_on'), run.run.get('no_metres'))}".rstrip()
 
 
 def _facts(run: RunFiles) -> list[str]:

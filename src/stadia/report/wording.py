@@ -78,17 +78,16 @@ SCORES |= {
 }
 """A new metric is a line here; without one it is shown by its own name, neither good nor bad."""
 
-METRES = "metres"
+METRES, UP_TO_SCALE = "metres", "up-to-scale"
 CLAIMS: dict[str, tuple[str, str]] = {
     METRES: (
         "Metres",
         "{mean} metres, as far as they are right: the scale comes from {source}, and nothing is fitted to the truth when they are scored.",
     ),
-    "up-to-scale": (
+    UP_TO_SCALE: (
         "Up to scale",
         "Shapes and proportions mean something, as far as they are right; sizes do not. {share} one unknown factor, "
-        "which one camera alone does not tell: scores of {of} are those after a fit to the truth's size. "
-        "Metres need a stereo pair with its baseline, or a camera's height over its road (recipe metric).",
+        "which one camera alone does not tell: scores of {of} are those after a fit to the truth's size.",
     ),
     "affine-inverse": (
         "Inverse depth up to scale and shift",
@@ -173,6 +172,20 @@ def claim(name: Any, scale_from: Any = None, *, path: bool = False) -> tuple[str
     """
     label, meaning = CLAIMS.get(str(name), UNKNOWN_CLAIM if name is None else (str(name), "This claim is not known to the report."))
     return label, meaning.format(source=scale_from or "a length known beforehand", **(_OF_DEPTH_AND_PATH if path else _OF_DEPTH))
+
+
+def scale(claim: Any, rests_on: Any, no_metres: Any) -> str:
+    """What metres rest on, or would: to be read after a claim; empty where there is nothing to say.
+
+    rests_on: known lengths, of a recipe that learns metres from such.  no_metres: why it claims none nevertheless.
+    """
+    if rests_on and claim == METRES:
+        return f"The metres rest on {rests_on}."
+    if rests_on:
+        return f"Metres learnt by this recipe rest on {rests_on}; none are claimed here" + (f": {no_metres}." if no_metres else ".")
+    if claim == UP_TO_SCALE:
+        return "Metres need a stereo pair with its baseline, or a camera's height over its road (recipe metric)."
+    return ""
 
 
 def status(name: Any) -> tuple[str, str]:

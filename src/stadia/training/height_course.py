@@ -15,7 +15,7 @@ class EpochHeight:
     """Of one group. Metres, NaN where there is none.
 
     epoch: that has ended, from 0.  said_m, low_m, high_m: the median over its frames, and their quartiles.
-    kept_m: the height known from then on.  refused: whether the epoch was not believed.
+    kept_m: the height known from then on.  refused: why the epoch was not believed; empty where it was, or said nothing.
     """
 
     epoch: int
@@ -23,7 +23,7 @@ class EpochHeight:
     low_m: float
     high_m: float
     kept_m: float
-    refused: bool
+    refused: str = ""
 
 
 class HeightCourse:
@@ -46,9 +46,9 @@ class HeightCourse:
         for group, (of_group, kept) in enumerate(zip(self.of.values(), kept_m, strict=True)):
             if group in estimates:
                 found = estimates[group]
-                of_group.append(EpochHeight(epoch, found.camera_m, found.low_m, found.high_m, kept, refused=bool(found.refused)))
+                of_group.append(EpochHeight(epoch, found.camera_m, found.low_m, found.high_m, kept, found.refused))
             else:
-                of_group.append(EpochHeight(epoch, math.nan, math.nan, math.nan, kept, refused=False))
+                of_group.append(EpochHeight(epoch, math.nan, math.nan, math.nan, kept))
 
     def state_dict(self) -> dict[str, list[dict[str, Any]]]:
         """All of it."""

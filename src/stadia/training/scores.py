@@ -75,7 +75,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def without_score(parts: Iterable[Scores]) -> dict[str, tuple[int, int]]:
-    """Of each name that a sample has no score of (no ground truth there): how many samples, and of how many."""
+    """Of each name that a sample has no score of (no ground truth there, or nothing that it is of): how many samples, and of how many."""
     counts = {name: (sum(map(math.isnan, of_sample.values())), len(of_sample)) for name, of_sample in _joined(parts).items()}
     return {name: (without, total) for name, (without, total) in counts.items() if without}
 

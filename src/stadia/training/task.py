@@ -154,7 +154,7 @@ class Task(pl.LightningModule, Generic[InputsT, TargetsT]):
         if self.scores.without != self.without_score and self.global_rank == 0:
             for count, total in dict.fromkeys(self.scores.without.values()):
                 names = ", ".join(name for name, of in self.scores.without.items() if of == (count, total))
-                log.warning("validation: %d of %d samples have no %s (no ground truth there) and are in no mean", count, total, names)
+                log.warning("validation: %d of %d samples have no %s (nothing to score it by) and are in no mean", count, total, names)
         self.without_score = self.scores.without
 
     def configure_optimizers(self) -> dict[str, Any]:
