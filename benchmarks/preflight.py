@@ -41,6 +41,7 @@ from stadia.diagnostics.instruments.two_view import angle_deg, epipolar_distance
 from stadia.diagnostics.survey import Survey  # noqa: E402
 
 SEEDS = (0, 1, 2)
+REAL_DATA = Path(os.environ.get("STADIA_REAL_DATA", ROOT.parent / "shared" / "data"))
 STANDING = {"euroc/V1_01_easy"}
 """Samples of a camera that stands (three seconds before its start): D03 is true of them, and what needs motion cannot be seen there."""
 
@@ -126,7 +127,7 @@ def run_one(name: str, recording: Recording, mutation: Mutation) -> tuple[bool, 
 def main() -> None:
     """Print the tables; exits with 1 where clean data was not silent or a mutation was missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("STADIA_REAL_DATA", ROOT.parent / "shared" / "data")))
+    parser.add_argument("--data", type=Path, default=REAL_DATA)
     parser.add_argument("--only", default="", help="mutations whose name holds this text")
     arguments = parser.parse_args()
     failures, slowest = [], 0.0

@@ -1,4 +1,4 @@
-"""RoadWorld in the cache: the demo's worlds, rendered once for whoever wants them."""
+"""RoadWorld in the cache, rendered once for whoever wants it; the demo's worlds by name."""
 
 from __future__ import annotations
 
@@ -8,19 +8,28 @@ from pathlib import Path
 
 from stadia.data.cache import cache_folder, exclusively
 from stadia.data.config import CacheConfig
-from stadia.data.roadworld.presets import DEMO
+from stadia.data.roadworld.presets import DEMO, RoadWorldConfig
 from stadia.data.roadworld.write import VERSION, write_roadworld
 
 FRAMES = sum(DEMO.worlds.values()) * DEMO.frames
 
 
-def demo_worlds(cache: CacheConfig, advance: Callable[[int], None] = lambda frames: None) -> Path:
-    """The folder of the demo's worlds; what is already there is kept. Processes that want the same wait for the first.
+def cached_worlds(
+    name: str, config: RoadWorldConfig, cache: CacheConfig, *, seed: int = 0, advance: Callable[[int], None] = lambda frames: None
+) -> Path:
+    """The folder of these worlds; what is already there is kept. Processes that want the same wait for the first.
 
-    advance: called with a number of frames as they are finished (or found finished), of FRAMES.
+    name: of the folder, beside what tells other settings and other versions apart; the seed is added where it is not 0.
+    advance: called with a number of frames as they are finished (or found finished).
     """
-    settings = hashlib.sha256(DEMO.model_dump_json().encode()).hexdigest()[:8]  # other settings are other worlds
-    folder = cache_folder(cache) / f"roadworld-demo-{VERSION}-{settings}"
+    settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other worlds
+    seeded = f"-seed-{seed}" if seed else ""
+    folder = cache_folder(cache) / f"roadworld-{name}{seeded}-{VERSION}-{settings}"
     with exclusively(folder):
-        write_roadworld(DEMO, folder, advance=advance)
+        write_roadworld(config, folder, seed=seed, advance=advance)
     return folder
+
+
+def demo_worlds(cache: CacheConfig, advance: Callable[[int], None] = lambda frames: None) -> Path:
+    """`cached_worlds` of the demo. advance: of FRAMES frames."""
+    return cached_worlds("demo", DEMO, cache, advance=advance)
