@@ -30,7 +30,7 @@ class Renderer:
     def __init__(self) -> None:
         self.calls = self.running = self.most = 0
 
-    def __call__(self, config: Any, folder: Path, advance: Callable[[int], None]) -> None:
+    def __call__(self, config: Any, folder: Path, advance: Callable[[int], None], seed: int = 0) -> None:
         self.calls, self.running = self.calls + 1, self.running + 1
         self.most = max(self.most, self.running)
         time.sleep(0.1)
