@@ -214,7 +214,7 @@ def said(estimated: EstimatedHeight) -> Iterator[str]:
     yield "note: priors that are 5 % off make the height 5 % off, and the interval does not know it"
     odd, judged = found.verdict.count(Verdict.ODD), believed + found.verdict.count(Verdict.ODD)
     if odd > 0.4 * judged:
-        yield f"note: {odd} of {judged} objects disagree: the horizon or a prior is wrong; look at {PICTURE}"
+        yield f"note: {odd} of {judged} objects disagree: the horizon or a prior is wrong, or the camera was moved; look at {PICTURE}"
     if found.high_m > _WIDE * found.low_m:
         cure = "mend what objects disagree by" if odd > 0.4 * judged else "take more cars"
         yield f"note: the interval is wide: one of {found.low_m:.2f} to {found.high_m:.2f} m is all that is known; {cure}"
