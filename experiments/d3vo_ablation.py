@@ -8,7 +8,7 @@ Every picture of the demo's worlds, left and right, gets a gain and an offset of
 are normal, with the standard deviations --gain and --offset; the pictures lie in a folder of OUT named by both. Each configuration
 trains for the same steps from each seed. Prints, over four unseen worlds in metres with nothing fitted: AbsRel by configuration with its
 spread over the seeds, which differences are larger than it, how the gains and offsets that were learnt correlate with the injected ones,
-and what Sigma is worth (AUSE against a random ordering, Spearman with the error of depth). Writes
+and what Sigma is worth (AUSE against a random ordering, Spearman with the error of depth, and of the residual that it is to tell). Writes
 OUT/d3vo-ablation-EXPOSURES.json after each run, and goes on from it when the same is asked again.
 """
 
@@ -40,6 +40,7 @@ from stadia.core.types import Camera, MapsPredictor
 from stadia.data.pictures import read_rgb
 from stadia.data.sources import open_recordings
 from stadia.geometry import camera as cameras
+from stadia.losses.reprojection import Pictures, TorchReprojector
 from stadia.metrics.uncertainty import sparsification, spearman
 from stadia.recipes.demo import SETTINGS, render_worlds
 from stadia.recipes.selfsup import Selfsup
@@ -53,6 +54,9 @@ CONFIGURATIONS = {
     "uncertainty": ("model.uncertainty=true",),
     "full": ("model.brightness=true", "model.uncertainty=true", "model.right_view=true"),
 }
+SPEARMAN = ("spearman", "spearman_of_residual", "sigma_with_residual")
+"""Rank correlations: Sigma with the error of depth; with that error the residual itself, which no Sigma that predicts it can exceed for
+long; and Sigma with the residual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,18 @@ def learnt_exposures(task: Selfsup, worlds: list[Recording], exposures: Exposure
     return pairs
 
 
+def residual_to_the_right(task: Selfsup, world: Recording, index: int, inverse_depth: Tensor) -> Tensor:
+    """(height, width): what the predicted depth leaves of the difference to the right picture, which Sigma is to tell beforehand."""
+    image, camera = picture(world, index, "left", task)
+    right, right_camera = picture(world, index, "right", task)
+    each, of_right = (Camera(K[None], task.height, task.width) for K in (camera.K, right_camera.K[None]))
+    pictures = Pictures(image, each, right[:, None], of_right, ("stereo",))
+    assert world.T_right_left is not None
+    rig = torch.from_numpy(world.T_right_left).float()[None, None]
+    reprojector = TorchReprojector(pictures, ssim_weight=task.config.loss.ssim_weight, auto_mask=False)
+    return reprojector(inverse_depth, rig).minimum.residual[0, 0]
+
+
 def errors_of_depth(task: Selfsup, worlds: list[Recording]) -> dict[str, float]:
     """Means over every fifth picture, metres, nothing fitted, within 80 m: AbsRel, and what Sigma is worth where it is said."""
     predictor, found = cast(MapsPredictor, task.predictor()), defaultdict[str, list[float]](list)
@@ -132,6 +148,9 @@ def errors_of_depth(task: Selfsup, worlds: list[Recording]) -> dict[str, float]:
                 found["ause"].append(float(curve.ause))
                 found["ause_of_random"].append(float(curve.ause_of_random))
                 found["spearman"].append(float(spearman(sigma, error, known)))
+                residual = residual_to_the_right(task, world, index, maps.inverse_depth)
+                found["spearman_of_residual"].append(float(spearman(residual, error, known)))
+                found["sigma_with_residual"].append(float(spearman(sigma, residual, known)))
     return {name: statistics.fmean(values) for name, values in found.items()}
 
 
@@ -161,7 +180,7 @@ def told(found: dict[str, dict[str, Any]]) -> list[str]:
     lines = []
     by_name = {name: {k.split("/")[1]: v for k, v in found.items() if k.startswith(f"{name}/")} for name in CONFIGURATIONS}
     for name, runs in by_name.items():
-        for key in ("abs_rel", "correlation_of_gain", "correlation_of_offset", "ause", "ause_of_random", "spearman"):
+        for key in ("abs_rel", "correlation_of_gain", "correlation_of_offset", "ause", "ause_of_random", *SPEARMAN):
             values = [run[key] for run in runs.values() if key in run]
             if values:
                 spread = f" +- {statistics.stdev(values):.3f}" if len(values) > 1 else ""
