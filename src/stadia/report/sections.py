@@ -119,7 +119,7 @@ def _tile(key: str, value: float, result: dict[str, Any]) -> Tile:
     if name == "peak_rss_mb":
         return Tile("Memory", wording.memory(value), "at its peak, all processes")
     shown, text = wording.score(name), wording.score_value(name, value)
-    label = f"{group.capitalize()} · {shown.label}" if group else shown.label
+    label = f"{group.replace('_', ' ').capitalize()} · {shown.label}" if group else shown.label
     baseline, path_m = result.get(key + BASELINE), result.get(f"{group}.path_m")
     if isinstance(baseline, int | float) and baseline > 0:
         better = 1 - value / baseline
