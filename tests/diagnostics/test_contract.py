@@ -4,19 +4,26 @@ by the mutations of tests/mutations/losses.py and starts.py.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from mutations import losses, starts
+from torch import Tensor, nn
 
-from stadia.core.types import Prediction, Targets
+from stadia.core.types import Batch, Prediction, Targets
+from stadia.diagnostics.contract import deadline
+from stadia.diagnostics.contract.deadline import TimeOver, ending_at
 from stadia.diagnostics.contract.engine import of_losses, of_start
 from stadia.diagnostics.contract.exact import FORMS
 from stadia.diagnostics.contract.labelled import of_depth
 from stadia.diagnostics.contract.laws import slopes_are_right
+from stadia.diagnostics.contract.learning import learns_one_batch
 from stadia.diagnostics.contract.start import Start, fewer
 from stadia.diagnostics.contract.video import Said, of_video
 from stadia.diagnostics.contract.wall import Wall, mirrored, wall
@@ -98,17 +105,81 @@ def test_what_raises_is_told_in_one_line_and_the_rest_is_not_asked() -> None:
     assert "L11 must be mended first" in found[1].measured
 
 
-def test_a_law_that_fails_in_itself_is_a_note() -> None:
-    """A loss that raises on black pictures only."""
+def black_pictures_refused(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
+    if not targets.image.any():
+        raise RuntimeError("nothing to compare")
+    return losses.simple(targets, prediction, names)
 
-    def picky(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
-        if not targets.image.any():
-            raise RuntimeError("nothing to compare")
+
+def batches_of_two(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
+    return losses.report(losses.least(targets, prediction).view(2, *targets.image.shape[-2:]).mean())
+
+
+class Counting:
+    """Answers as often as it was told to, and then no more."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def __call__(self, targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("the list is empty")
         return losses.simple(targets, prediction, names)
 
-    found = of_losses({"mine": of_video(picky)})
-    assert [one.code for one in found] == ["N01"]
-    assert "stays finite: RuntimeError: nothing to compare" in found[0].measured
+
+@pytest.mark.parametrize(
+    ("loss", "severity", "measured"),
+    [
+        (black_pictures_refused, Severity.WARN, "stays finite: RuntimeError: nothing to compare"),
+        (batches_of_two, Severity.WARN, "is a mean: RuntimeError: shape '[2, 32, 64]' is invalid"),
+        (Counting(3), Severity.STOP, "is a number: RuntimeError: the list is empty"),
+    ],
+)
+def test_a_loss_that_raises_now_and_then_is_told_once(loss: Callable[..., LossReport], severity: Severity, measured: str) -> None:
+    (found,) = [one for one in of_losses({"mine": of_video(loss)}) if one.code != "N01"]
+    assert (found.code, found.severity) == ("L11", severity)
+    assert found.measured.startswith(measured)
+
+
+def test_a_backward_pass_that_raises_is_the_losss() -> None:
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, slope: Tensor) -> Tensor:
+            raise ValueError("no slope yet")
+
+    def loss(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
+        return losses.report(Broken.apply(losses.simple(targets, prediction, names).total))
+
+    first, *_ = of_losses({"mine": of_video(loss)})
+    assert (first.code, first.severity) == ("L11", Severity.STOP)
+    assert "its gradient, ValueError: no slope yet" in first.measured
+
+
+def test_a_loss_that_is_no_number_is_told_first_and_once() -> None:
+    def loss(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
+        return losses.report(losses.simple(targets, prediction, names).total * torch.nan)
+
+    found = of_losses({"mine": of_video(loss)})
+    assert [(one.code, one.severity) for one in found] == [("L09", Severity.STOP), ("N01", Severity.NOTE)]
+    assert "the loss is nan of usual pictures" in found[0].measured
+
+
+def test_a_loss_that_is_no_number_at_the_truth_is_told() -> None:
+    def loss(inverse_depth: Tensor, depth_m: Tensor) -> LossReport:
+        error = (inverse_depth * depth_m - 1).abs().log()
+        return losses.report(error.where(depth_m > 0, 0.0).mean())
+
+    assert "the loss is -inf of the right answer" in [one.measured for one in of_losses({"mine": of_depth(loss)})]
+
+
+def test_no_law_is_asked_after_its_time_and_it_says_so() -> None:
+    (found,) = of_losses({"mine": of_video(losses.simple)}, until=time.monotonic())
+    assert found.measured == "laws of the loss: the time for the contract was over"
 
 
 def test_neither_task_nor_random_numbers_of_the_caller_are_changed() -> None:
@@ -120,12 +191,65 @@ def test_neither_task_nor_random_numbers_of_the_caller_are_changed() -> None:
     assert all(torch.equal(value, states[name]) for name, value in rng.capture().items() if not value.is_floating_point())
 
 
-def test_where_time_is_over_it_says_what_was_not_looked_at() -> None:
-    found = of_start(Start.of(starts.Toy(), starts.batch()), 0.0)
-    assert {one.code for one in found} == {"N01"}
+def test_where_time_is_over_what_needs_no_network_is_asked_and_the_rest_says_so() -> None:
+    """A camera that does not fit is found without a network."""
+    found = of_start(Start.of(starts.Toy(), starts.smaller_camera()), 0.0)
+    assert {one.code for one in found} == {"K20", "N01"}
     told = " ".join(one.measured for one in found)
-    assert "camera fits: the 0 s for the contract were over" in told
-    assert "learns one batch: 0 steps took 0 s, and 10 are needed" in told
+    assert "depth starts well: the time for the contract was over" in told
+    assert "every parameter learns: the time for the contract was over" in told
+    assert "learns one batch: 0 steps until the time for the contract was over, and 10 are needed" in told
+
+
+class Clock:
+    """A second for each pass through a layer of its network, forward and backward."""
+
+    def __init__(self, layers: int) -> None:
+        self.now, clock = 0.0, self
+
+        class Layer(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                y = x * 1
+                clock.tick()
+                y.register_hook(clock.tick)
+                return y
+
+        self.net = nn.Sequential(*(Layer() for _ in range(layers)))
+
+    def tick(self, *_: object) -> None:
+        self.now += 1
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("seconds", "passes"), [(4, 5), (14, 15), (100, 20)])
+def test_a_pass_that_has_begun_ends_at_the_next_layer(monkeypatch: pytest.MonkeyPatch, seconds: int, passes: int) -> None:
+    """Of ten layers there and back."""
+    clock = Clock(10)
+    monkeypatch.setattr(deadline, "time", clock)
+    with contextlib.suppress(TimeOver), ending_at(seconds):
+        clock.net(torch.ones(1, requires_grad=True)).backward()
+    assert clock.now == passes
+    clock.net(torch.ones(1, requires_grad=True)).backward()  # nothing is left of it
+    assert clock.now == passes + 20
+
+
+def test_steps_that_were_taken_in_time_count() -> None:
+    """Of a training that climbs and is ended in its thirteenth step."""
+
+    class Ended(starts.Climbing):
+        steps = 0
+
+        def step(self, batch: Batch) -> LossReport:
+            self.steps += 1
+            if self.steps > 12:
+                raise TimeOver
+            return super().step(batch)
+
+    (found,) = learns_one_batch(Start.of(Ended(), starts.batch()))
+    assert found.code == "T26"
+    assert len(found.evidence["losses"]["loss"]) == 12
 
 
 def test_a_part_of_a_batch_has_all_of_its_samples() -> None:

@@ -64,3 +64,8 @@ class RunError(StadiaError):
 
 class NotFiniteError(RunError):
     """The loss or a gradient of a step is not finite; the weights are those from before it."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """What somebody else's code raised, as a message holds it: its kind and its words, the first 300 letters of them."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -94,7 +94,8 @@ ENTRIES = (
         symptom="Training dies after hours, at a tunnel, in the sun or at a traffic light.",
         cause="a logarithm, root or division at 0; a mean over no pixel",
         cure="add a floor below roots and logarithms; 0 with a gradient where nothing is labelled",
-        measured=f"{_WALL}: black, white and equal pictures, a picture without labels: value and gradient are finite",
+        measured=f"{_WALL}: value and gradient are finite of usual pictures (else it stops), at the truth, of black, white and equal "
+        "pictures, of a picture without labels",
         seen="a training diary: NaN after hours; log10 of what is 0 in every line of another",
     ),
     _law(
@@ -112,7 +113,7 @@ ENTRIES = (
         symptom="The training stops at once, or at the first batch of an odd shape.",
         cause="another signature or shape than the house's, a missing field, a size that is written into the code",
         cure="call it with (targets, prediction, source_names) and any batch size; see docs/add-a-loss.md",
-        measured=f"{_WALL}: the loss is called",
+        measured=f"{_WALL}: the loss is called, and its gradient taken; later, of every other scene, batch and size (a warning)",
         seen="batch sizes written into layers; a variable that was set inside of a loop only",
     ),
     _law(

@@ -10,8 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stadia.core.errors import in_one_line
+
 Answer = Mapping[str, Tensor]
 """What networks say, by name: each with the batch as its first axis, in float64."""
+
+
+class LossRaised(Exception):
+    """A loss, or its gradient, raised: what, in one line."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +59,22 @@ class Exact:
     unlabelled: Mapping[str, Tensor] = field(default_factory=dict)
     loose: Mapping[str, float] = field(default_factory=dict)
 
+    def report(self, answer: Answer) -> Any:
+        """What the loss says of an answer. Raises LossRaised: it is the user's, and may raise anything."""
+        try:
+            return self.loss(answer)
+        except Exception as error:
+            raise LossRaised(in_one_line(error)) from error
+
     @cached_property
     def at_right(self) -> Any:
         """What the loss says of the right answer."""
-        return self.loss(self.right)
+        return self.report(self.right)
 
     @cached_property
     def at_off(self) -> Any:
         """What the loss says of the moderately wrong one."""
-        return self.loss(self.off)
+        return self.report(self.off)
 
     @cached_property
     def slopes(self) -> dict[str, Tensor]:
@@ -69,16 +82,20 @@ class Exact:
         return self.slopes_at(self.off)
 
     def slopes_at(self, answer: Answer) -> dict[str, Tensor]:
-        """Of the total, by what is said; 0 of what does not enter."""
+        """Of the total, by what is said; 0 of what does not enter. Raises LossRaised."""
         given = {name: value.detach().clone().requires_grad_() for name, value in answer.items()}
-        found = torch.autograd.grad(self.loss(given).total, list(given.values()), allow_unused=True)
+        total = self.report(given).total
+        try:
+            found = torch.autograd.grad(total, list(given.values()), allow_unused=True)
+        except Exception as error:
+            raise LossRaised(f"its gradient, {in_one_line(error)}") from error
         return {name: torch.zeros_like(given[name]) if slope is None else slope for name, slope in zip(given, found, strict=True)}
 
     @cached_property
     def along(self) -> dict[str, dict[float, float]]:
         """The total along each axis, by its name, rising."""
         with torch.no_grad():
-            return {axis.name: {x: float(self.loss(axis.answers[x]).total) for x in sorted(axis.answers)} for axis in self.axes}
+            return {axis.name: {x: float(self.report(axis.answers[x]).total) for x in sorted(axis.answers)} for axis in self.axes}
 
 
 FORMS = ("twice the batch", "twice the size", "mirrored", "sources in another order", "first tenth changed")

@@ -78,13 +78,16 @@ class Start:
     @cached_property
     def inverse_depth(self) -> Tensor | None:
         """(B, 1, H, W) that is said of the batch's pictures; None where the task says none."""
-        says_depth = isinstance(self.task, SaysDepth)
-        if not says_depth:
-            return None
+        return self.inverse_depth_of(self.batch.inputs.image) if isinstance(self.task, SaysDepth) else None
+
+    @torch.no_grad()
+    def inverse_depth_of(self, image: Tensor) -> Tensor:
+        """(B, 1, H, W) that is said of pictures in evaluation; the task trains again afterwards, whatever it raised."""
         self.task.eval()
-        with torch.no_grad():
-            said: Tensor = self.task.inverse_depth(self.batch.inputs.image)
-        self.task.train()
+        try:
+            said: Tensor = self.task.inverse_depth(image)
+        finally:
+            self.task.train()
         return said
 
 
