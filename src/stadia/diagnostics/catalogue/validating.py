@@ -163,7 +163,7 @@ ENTRIES = (
         Stage.TRAINING,
         symptom="A column of nan that nobody looks at.",
         cause="a logarithm of a prediction of 0, a division by a count of 0, or nothing that could be scored",
-        cure="look at the count beside it; clamp what enters a logarithm; give ground truth where none is",
+        cure="look at the count beside it; clamp what enters a logarithm; give the ground truth or masks that are missing",
         measured="Scores of validations that are not finite in three of them, or in one after they were",
         seen="M-01: a mean log10 of nan in every line of a notebook",
     ),
