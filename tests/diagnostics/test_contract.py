@@ -83,6 +83,26 @@ def test_slopes_of_exposures_and_of_a_rectified_pair_are_those_of_the_loss(sourc
     assert list(slopes_are_right(of_video(losses.house_at(said.sizes), sources, said), "")) == []
 
 
+def of_measured_depth(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    assert targets.depth_m is not None
+    return losses.report((prediction.inverse_depth[0] * targets.depth_m).log().abs().mean())
+
+
+def test_a_loss_of_measured_depth_is_asked_with_a_pair_alone() -> None:
+    assert of_losses({"mine": of_video(of_measured_depth, ("stereo",))}) == []
+    (found,) = of_losses({"mine": of_video(of_measured_depth)})
+    assert (found.code, found.measured) == ("L10", "no gradient for motion")
+
+
+def test_measured_depth_that_is_written_to_is_told() -> None:
+    def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+        assert targets.depth_m is not None
+        targets.depth_m.clamp_(max=8)
+        return of_measured_depth(targets, prediction, source_names)
+
+    assert of_losses({"mine": of_video(loss, ("stereo",))})[0].measured == "targets.depth_m written to"
+
+
 def test_half_a_slope_of_exposures_is_told() -> None:
     def half(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
         assert prediction.brightness is not None

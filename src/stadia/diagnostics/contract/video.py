@@ -52,7 +52,8 @@ def of_video(loss: LossOfVideo, source_names: Sequence[str] = ("-1", "+1"), said
     """The wall, seen as the sources of a training see it.
 
     loss: called with targets, a prediction and the names of the sources, in float64, on the processor.
-    source_names: as a batch has them, "-1", "+1", "stereo". Beside a pair the motion is no axis: what the pair sees hides it.
+    source_names: as a batch has them, "-1", "+1", "stereo". Beside a pair the motion is no axis: what the pair sees hides it. A loss of
+        depth alone (measured depth, say) is asked with ("stereo",).
     """
     said = said or Said()
     height = max(LEAST_HEIGHT, LEAST_OF_SMALLEST << (said.sizes - 1))
@@ -77,7 +78,14 @@ def _exact(loss: LossOfVideo, scene: Wall, said: Said, *, plain: bool = False) -
     off["motion"] = torch.where(temporal, 0.9 * right["motion"], right["motion"] + right["motion"].new_tensor(OFF_ROWS))
     if said.brightness:
         off["brightness"] = right["brightness"] * 1.05
-    shown = {"targets.image": scene.targets.image, "targets.sources": scene.targets.sources, "targets.camera.K": scene.targets.camera.K}
+    targets = scene.targets
+    assert targets.depth_m is not None
+    shown = {
+        "targets.image": targets.image,
+        "targets.sources": targets.sources,
+        "targets.camera.K": targets.camera.K,
+        "targets.depth_m": targets.depth_m,
+    }
     if plain:
         return Exact(asked, right, off, (), shown)
     forms = {
@@ -159,6 +167,7 @@ def twice(scene: Wall) -> Wall:
         return torch.cat((x, x))
 
     targets = scene.targets
+    assert targets.depth_m is not None
     camera, others = targets.camera, targets.source_camera
     return Wall(
         Targets(
@@ -167,6 +176,7 @@ def twice(scene: Wall) -> Wall:
             Camera(again(camera.K), camera.height, camera.width),
             Camera(again(others.K), others.height, others.width),
             again(targets.T_source_target_true),
+            depth_m=again(targets.depth_m),
         ),
         again(scene.inverse_depth),
         again(scene.twist),

@@ -26,7 +26,7 @@ EXPOSURES = {"-1": (0.8, 0.05), "+1": (1.05, -0.05), "stereo": (0.9, 0.02)}  # g
 
 @dataclass(frozen=True)
 class Wall:
-    """What a loss of video is called with, and the truth.
+    """What a loss of video is called with, its measured depth and motion included, and the truth.
 
     inverse_depth: (B, 1, H, W), 1/m.  twist: (B, N, 6), T_source_target = se3_exp(twist).
     inverse_depth_of_sources: (B, N, 1, H, W), each in its own camera.
@@ -72,6 +72,7 @@ def wall(
         Camera(K.expand(batch, 3, 3), height, width),
         Camera(K.expand(batch, len(names), 3, 3), height, width),
         T_source_target,
+        depth_m=z,
     )
     return Wall(targets.to(dtype), (1 / z).to(dtype), twist.to(dtype), tuple(names), (1 / z_of_sources).to(dtype))
 
@@ -88,11 +89,10 @@ def mirrored(scene: Wall) -> Wall:
     image, camera = cameras.mirror(targets.image, targets.camera)
     sources, source_camera = cameras.mirror(targets.sources, targets.source_camera)
     T_source_target = mirror_x(targets.T_source_target_true)
+    assert targets.depth_m is not None
     return replace(
         scene,
-        targets=replace(
-            targets, image=image, sources=sources, camera=camera, source_camera=source_camera, T_source_target_true=T_source_target
-        ),
+        targets=Targets(image, sources, camera, source_camera, T_source_target, depth_m=targets.depth_m.flip(-1)),
         inverse_depth=scene.inverse_depth.flip(-1),
         twist=se3_log(T_source_target),
         inverse_depth_of_sources=scene.inverse_depth_of_sources.flip(-1),
