@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -47,6 +48,46 @@ def test_recording_that_lacks_almost_everything_is_told_why(frames: int, recordi
 def test_empty_recording_is_a_stop(recording: Recording) -> None:
     (finding, *_) = preflight([Few(recording, 0)])
     assert (finding.code, finding.severity) == ("D01", Severity.STOP)
+
+
+def told_of(recording: Recording) -> dict[str, str]:
+    """What stops, by its code; all else has to be a note in one line."""
+    found = preflight([recording])
+    assert {finding.severity for finding in found} <= {Severity.STOP, Severity.NOTE}
+    assert not any("check itself failed" in finding.measured or "\n" in finding.measured for finding in found)
+    return {finding.code: finding.measured for finding in found if finding.severity is Severity.STOP}
+
+
+@pytest.mark.parametrize(("change", "found"), [(lambda x: x[..., 0], "uint8 of shape"), (lambda x: x / 255, "float64"), (list, "list")])
+def test_pictures_that_are_no_pictures_are_a_stop(recording: Recording, change: Callable[[np.ndarray], object], found: str) -> None:
+    class Own(Few):
+        def image(self, index: int, side: str = "left") -> object:
+            return change(super().image(index, side))
+
+    stops = told_of(Own(recording, 6))
+    assert list(stops) == ["D01"]
+    assert stops["D01"].startswith(f"image(0, 'left'): {found}")
+
+
+def test_without_a_camera_the_pictures_are_checked_and_the_rest_says_why(recording: Recording) -> None:
+    class Own(Few):
+        def camera(self, index: int, side: str = "left") -> None:
+            return None
+
+    assert told_of(Own(recording, 3)) == {"K01": "camera(0, 'left') is None"}
+    notes = " ".join(one.measured for one in preflight([Own(recording, 1)]))
+    assert "frames: one frame: no other to compare it with" in notes
+    assert "resize: K01 must be mended first" in notes
+
+
+def test_a_file_that_a_recording_of_ones_own_cannot_open_is_a_stop(recording: Recording) -> None:
+    class Own(Few):
+        def image(self, index: int, side: str = "left") -> np.ndarray:
+            if index:
+                raise FileNotFoundError(2, "No such file", "left/000001.png")
+            return super().image(index, side)
+
+    assert told_of(Own(recording, 3))["D01"].startswith("left/000001.png: FileNotFoundError")
 
 
 def test_what_cannot_be_read_is_a_stop_with_the_files_name(recording: Recording) -> None:

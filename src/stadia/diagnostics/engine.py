@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from stadia.core.errors import DataError, StadiaError
+import numpy as np
+
+from stadia.core.errors import DataError, StadiaError, in_one_line
 from stadia.core.recording import Recording
 from stadia.diagnostics.catalogue import finding, in_order
 from stadia.diagnostics.checks import CHECKS, NEEDS_SOUND, SPLIT_CHECKS
@@ -71,6 +73,8 @@ def _of_recording(recording: Recording, names: Sequence[str]) -> list[Finding]:
     if len(recording) == 0:
         empty = DataError(recording.name, found="no frames", expected="at least one", cure="check the folder")
         return [unreadable(recording.name, empty)]
+    if (promise := _broken_promise(recording)) is not None:
+        return [unreadable(recording.name, promise), *(_not_checked(name, "D01 must be mended first", recording.name) for name in names)]
     survey = Survey(recording)
     found: list[Finding] = []
     stopped: dict[str, str] = {}
@@ -87,6 +91,20 @@ def _of_recording(recording: Recording, names: Sequence[str]) -> list[Finding]:
     return found
 
 
+def _broken_promise(recording: Recording) -> DataError | None:
+    """What the first pictures are that no picture is; a recording of the user's own may give anything. What raises the checks tell."""
+    for side in recording.sides:
+        try:
+            image: object = recording.image(0, side)
+        except Exception:
+            continue
+        if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+            continue
+        found = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        return DataError(f"image(0, '{side}')", found=found, expected="(H, W, 3) uint8, RGB", cure="convert it in Recording.image")
+    return None
+
+
 def _collected(name: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
     """What a check finds; what it cannot compare is a note, what cannot be read is a stop."""
     found: list[Finding] = []
@@ -96,8 +114,11 @@ def _collected(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
         found.append(_not_checked(name, str(why), where, hides=why.hides))
     except StadiaError as error:
         found.append(unreadable(where, error))
+    except OSError as error:  # as a recording of the user's own passes it on
+        cannot = DataError(error.filename or where, found=in_one_line(error), expected="a file that can be read", cure="fetch it again")
+        found.append(unreadable(where, cannot))
     except Exception as error:  # a check that fails in itself is no reason not to train
-        found.append(_not_checked(name, f"the check itself failed ({type(error).__name__}: {error})", where))
+        found.append(_not_checked(name, f"the check itself failed ({in_one_line(error)})", where))
     return found
 
 

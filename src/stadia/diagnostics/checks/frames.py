@@ -13,7 +13,7 @@ from stadia.core.recording import LEFT, RIGHT
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.instruments.flow import FLOW_WIDTH, flow_px, small
-from stadia.diagnostics.survey import Survey
+from stadia.diagnostics.survey import NotChecked, Survey
 
 MOST_FRAMES, WINDOWS = 120, 4
 SECONDS = 12.0
@@ -40,6 +40,8 @@ def digest(image: NDArray[np.uint8]) -> bytes:
 def frames(survey: Survey) -> Iterator[Finding]:
     """D02 repeated frames, D03 a camera that stands still, D04 the same picture left and right."""
     yield from _same_sides(survey)
+    if survey.length == 1:
+        raise NotChecked("one frame: no other to compare it with")
     seen: dict[bytes, int] = {}
     repeated: list[tuple[int, int]] = []
     flows: dict[int, float] = {}

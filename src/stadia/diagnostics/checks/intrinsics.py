@@ -47,9 +47,18 @@ def _cameras(survey: Survey) -> Iterator[tuple[str, Camera, Array]]:
 
 
 def intrinsics(survey: Survey) -> Iterator[Finding]:
-    """K01 not an intrinsic matrix, K02 normalised, K03 off centre, K05 field of view; else K07 sides differ."""
+    """K01 no intrinsic matrix, K02 normalised, K03 off centre, K05 field of view; else K07 sides differ."""
     where = [survey.name]
     found: list[Finding] = []
+    for side in survey.recording.sides:
+        given: object = survey.recording.camera(survey.anchors[0], side)
+        if not isinstance(given, Camera):
+            measured = f"camera({survey.anchors[0]}, '{side}') is {given!r:.80}"
+            cure = "give a Camera from Recording.camera (geometry.camera.intrinsics makes one of focal lengths)"
+            yield finding(
+                "K01", Severity.STOP, measured=measured, expected="a Camera with K", cause="K is not known", cure=cure, where=where
+            )
+            return
     for side, camera, K in _cameras(survey):
         wrong = _form(K, where) or _normalised(K, camera, where) or _centre(K, camera, where) or _field_of_view(K, camera, where)
         if wrong is not None and wrong.code not in [f.code for f in found]:
