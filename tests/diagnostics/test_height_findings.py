@@ -7,10 +7,11 @@ import math
 import pytest
 from mutations.masks import MUTATIONS, a_bus, drive, of_masks
 
-from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.heights import drift_findings
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.heights import drift_findings, epoch_findings
 from stadia.diagnostics.watching.heights import RULES, ScaleIgnored
 from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, Lasting, Rule
+from stadia.training.camera_heights import Estimate
 
 
 def test_masks_as_they_should_be_are_silent(tmp_path):
@@ -82,3 +83,11 @@ def test_what_lasts_is_told_and_what_passes_is_not(rule: Rule, of: str) -> None:
     assert asked(([bad] * (ROWS - 1) + [math.nan]) * 3) == []
     assert asked([bad] * ROWS, first=FROM_STEP - 10) == [], "a start is anything"
     assert Lasting(rule).on_row(FROM_STEP, {"val/abs_rel": 0.1}) is None
+
+
+@pytest.mark.parametrize(("known_m", "severity"), [(1.7, Severity.NOTE), (math.nan, Severity.WARN)])
+def test_an_epoch_that_says_nothing_is_a_warning_where_nothing_else_is_known(known_m: float, severity: Severity) -> None:
+    refused = Estimate(math.nan, 0, 40, 0.0, math.nan, math.nan, refused="two ways to a height part by 20 %")
+    (found,) = epoch_findings(2, {"roof": refused}, first_epoch=1, known_m={"roof": known_m})
+    assert (found.code, found.severity) == ("H06", severity)
+    assert ("1.70 m, known before, teaches on" in found.measured) == (severity is Severity.NOTE)

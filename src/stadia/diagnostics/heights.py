@@ -123,8 +123,13 @@ def _of(one: Surveyed, code: str, measured: str, expected: str, frames: Sequence
     return finding(code, Severity.WARN, measured=measured, expected=expected, evidence=evidence, where=[one.recording])
 
 
-def epoch_findings(epoch: int, estimates: Mapping[str, Estimated], *, first_epoch: int) -> list[Finding]:
-    """H06, H07 and H17, of what an epoch says of each group by name; the first epochs may say nothing."""
+def epoch_findings(
+    epoch: int, estimates: Mapping[str, Estimated], *, first_epoch: int, known_m: Mapping[str, float] | None = None
+) -> list[Finding]:
+    """H06, H07 and H17, of what an epoch says of each group by name; the first epochs may say nothing.
+
+    known_m: heights that teach whatever the epoch says, of silhouettes or of epochs before, by group; NaN where none is known.
+    """
     found = []
     for group, one in estimates.items():
         of = f" of the cameras '{group}'" if group else ""
@@ -136,8 +141,11 @@ def epoch_findings(epoch: int, estimates: Mapping[str, Estimated], *, first_epoc
             measured = f"epoch {epoch}{of}: {one.locked_in}"
             found.append(finding("H17", Severity.WARN, measured=measured, expected="a test that agrees with all objects", where=[group]))
         if one.refused and epoch > first_epoch:
-            measured = f"epoch {epoch} says nothing of the height{of}: {one.refused}"
-            found.append(finding("H06", Severity.WARN, measured=measured, expected="frames that agree on a height", where=[group]))
+            measured, teaches = f"epoch {epoch} says nothing of the height{of}: {one.refused}", (known_m or {}).get(group, math.nan)
+            severity = Severity.WARN
+            if math.isfinite(teaches):  # a course that is not there yet, and loses nothing by it
+                severity, measured = Severity.NOTE, f"{measured}; {teaches:.2f} m, known before, teaches on"
+            found.append(finding("H06", severity, measured=measured, expected="frames that agree on a height", where=[group]))
     return found
 
 

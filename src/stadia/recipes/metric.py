@@ -166,7 +166,8 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         for name, height in zip(self.groups, metres, strict=True):
             self.after_epochs[name].append(height)
         by_name = {self.groups[group]: found for group, found in estimates.items() if group < len(self.groups)}
-        self.found += epoch_findings(ended, by_name, first_epoch=self.config.heights.first_epoch)
+        known_m = dict(zip(self.groups, metres, strict=True))
+        self.found += epoch_findings(ended, by_name, first_epoch=self.config.heights.first_epoch, known_m=known_m)
         self.found += drift_findings(self.after_epochs)
         if epoch == self.config.reinitialise_at_epoch:
             self._begin_anew()
