@@ -96,7 +96,7 @@ def test_a_sample_without_a_score_is_left_out_of_the_mean(
     assert float(rows(run)[-1]["val/error"]) == 2.0
     told = [record.getMessage() for record in caplog.records if "samples have no" in record.getMessage()]
     assert len(told) == 1, "once, not at every validation"
-    assert told[0].startswith("validation: 14 of 21 samples have no error (no ground truth")
+    assert told[0].startswith("validation: 14 of 21 samples have no error (nothing to score it by")
 
 
 def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:
