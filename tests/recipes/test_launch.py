@@ -34,7 +34,7 @@ def test_local_processes_share_the_cores(tmp_path):
 
 
 def test_ctrl_c_asks_each_process_to_stop_and_waits(tmp_path):
-    listen = "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what runs in the background ignores SIGINT
+    listen = "import signal, time\nsignal.signal(signal.SIGTERM, signal.default_int_handler)\n"  # as a training does
     program = listen + "open({0!r}, 'w')\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved', flush=True)\n"
     marks = [tmp_path / f"started{k}" for k in range(2)]
     jobs = [Program(f"j{k}", (program.format(str(marks[k])),), tmp_path / f"j{k}.log") for k in range(2)]

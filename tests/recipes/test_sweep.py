@@ -15,7 +15,8 @@ from stadia.recipes.studies.sweep import Range, Sweep, importance, proof, read_s
 pytest.importorskip("optuna")
 
 PROGRAM = """
-import json, pathlib, sys, time
+import json, pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as what a script starts in the background
 config = json.loads(pathlib.Path(sys.argv[1]).read_text())
 folder = pathlib.Path(sys.argv[2]) / f"2026-01-01-000000-{config['name']}"
 folder.mkdir(parents=True)
@@ -27,7 +28,7 @@ for step in (1, 2):
     text += f"{step},{bad + 1 / step}\\n"
 (folder / "metrics.csv").write_text(text)
 if config["x"] > 90:
-    print("a trial that is far off is given up"); time.sleep(60)
+    print("a trial that is far off is given up"); time.sleep(60); (folder / "waited").touch()
 sys.exit(config["x"] < 0)
 """
 
@@ -75,6 +76,7 @@ def test_a_trial_that_lags_behind_is_given_up(sweep):
     told = []
     asked.run(7, lambda words: resolved(words) | {"x": 95}, told.append)
     assert told[0].state == TrialState.PRUNED
+    assert not list(asked.folder.glob("runs/*/waited")), "its process was stopped"
 
 
 def test_a_trial_that_fails_is_told_and_counts_for_nothing(sweep):

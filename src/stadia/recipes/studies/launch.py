@@ -91,15 +91,18 @@ def _start(job: Job, slot: int, at_once: int) -> subprocess.Popen[bytes]:
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ask each to save and stop, and wait for it; asked once more (a second Ctrl-C) each stops at once."""
+    """Ask each to save and stop, and wait for it; asked once more (a second Ctrl-C) each stops at once.
+
+    By SIGTERM, which a training takes as Ctrl-C, and which processes that a script started in the background do not ignore.
+    """
     for process in processes:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
     try:
         for process in processes:
             process.wait()
     except KeyboardInterrupt:
         for process in processes:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
         for process in processes:
             process.wait()
 

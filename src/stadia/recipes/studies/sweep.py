@@ -183,7 +183,7 @@ class Sweep:
                 time.sleep(POLL_S)
         finally:
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)  # as Ctrl-C to a training; what a script started in the background would ignore that
             process.wait()
         if process.returncode or not seen:
             return TrialState.FAIL, None
