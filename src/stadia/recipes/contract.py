@@ -40,10 +40,10 @@ def contract(task: AnyRecipe, config: RecipeConfig, data: TrainingData, console:
         start.task.plan = Plan.of(data.train, training)
         found = collected("laws of the losses", "", lambda: _of_its_losses(start, batch, until))
         found += of_start(start, until - time.monotonic())
-    notes = sum(finding.code == "N01" for finding in found)
-    told = f"; {notes} not checked, see findings.jsonl" if notes else ""
+    notes = [one.measured.partition(":")[0] for one in found if one.code == "N01"]
+    told = f"; not checked: {', '.join(dict.fromkeys(notes))}" if notes else ""
     console.print(
-        f"contract: {time.monotonic() - began:.0f} s, {len(found) - notes} findings{told}", markup=False, highlight=False, soft_wrap=True
+        f"contract: {time.monotonic() - began:.0f} s, {len(found) - len(notes)} findings{told}", markup=False, highlight=False, soft_wrap=True
     )
     return found
 
