@@ -43,7 +43,10 @@ def contract(task: AnyRecipe, config: RecipeConfig, data: TrainingData, console:
     notes = [one.measured.partition(":")[0] for one in found if one.code == "N01"]
     told = f"; not checked: {', '.join(dict.fromkeys(notes))}" if notes else ""
     console.print(
-        f"contract: {time.monotonic() - began:.0f} s, {len(found) - len(notes)} findings{told}", markup=False, highlight=False, soft_wrap=True
+        f"contract: {time.monotonic() - began:.0f} s, {len(found) - len(notes)} findings{told}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
     return found
 
