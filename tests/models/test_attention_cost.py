@@ -68,4 +68,4 @@ def test_a_run_is_told_in_one_line() -> None:
 
 def test_the_cost_needs_no_torch() -> None:
     program = "import sys; sys.modules['torch'] = None; import stadia.models.attention_cost"
-    subprocess.run([sys.executable, "-c", program], check=True)
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -217,6 +217,7 @@ def test_the_yardstick_of_every_recipe_is_of_its_keys(recipe):
     for key in recipes.CONFIGS.load(recipe).yardstick:
         model = recipes.CONFIGS.load(recipe)
         for name in key.split("."):
+            assert name in model.model_fields, key
             model = model.model_fields[name].annotation
 
 
