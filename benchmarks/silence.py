@@ -100,7 +100,7 @@ class Training:
 
 
 TRAININGS: dict[str, Training] = {
-    "selfsup, stereo": Training("selfsup", "abs_rel", (*demo.SETTINGS, *SMALL, *SHORT, "data.offsets=[-1,1]", "loss.temporal_from_step=0")),
+    "selfsup, stereo": Training("selfsup", "abs_rel", (*demo.SETTINGS, *SMALL, *SHORT)),
     MONO: Training("selfsup", "residual", (*demo_metres.SETTINGS, *demo_metres.OF_EACH["selfsup"], *SHORT, *LONGER)),
     "metric": Training("metric", "abs_rel", (*demo_metres.SETTINGS, *demo_metres.OF_EACH["metric"], *SHORT, *LONGER), after=MONO),
     "dpt": Training("dpt", "abs_rel", ("model.network=dpt-tiny", "optimiser.lr=1e-3", *SMALL, *SHORT)),

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
+from rich.console import Console
 
 from stadia import recipes
 from stadia.core.errors import RunError
 from stadia.core.types import Prediction, Targets
+from stadia.diagnostics.contract.engine import of_losses
 from stadia.diagnostics.contract.video import of_video
 from stadia.diagnostics.finding import OnStop, Severity, Stage, read_findings
-from stadia.recipes import workflow
+from stadia.recipes import configure, demo, workflow
 from stadia.recipes.selfsup import Selfsup
 from stadia.recipes.selfsup_config import SelfsupConfig
 from stadia.training.loggers import read_rows
@@ -59,3 +62,18 @@ def test_a_dry_run_is_held_to_it_too(small: SelfsupConfig, monkeypatch: pytest.M
     monkeypatch.setattr(Selfsup, "parameter_groups", lambda task: [{"params": list(task.model.depth.parameters())}])
     with pytest.raises(RunError, match="contract of the training: found T20"):
         recipes.rehearse(small)
+
+
+@pytest.mark.parametrize("word", ["name=demo", "loss.auto_mask=false", "loss.ssim_weight=1"])
+@pytest.mark.parametrize("neighbours_teach_depth", [False, True])
+def test_the_demos_loss_keeps_the_laws(worlds: Path, word: str, neighbours_teach_depth: bool) -> None:
+    from_step = "loss.temporal_from_step=" + ("0" if neighbours_teach_depth else "null")
+    config = configure("selfsup", [*demo.SETTINGS, "training.workers=0", from_step, word], data={"path": str(worlds)})
+    config, data = Selfsup.prepare(config, Console(quiet=True))
+    torch.manual_seed(0)
+    task = Selfsup(config)
+    task.remember(data)
+    data.train.set_position(0, 0)
+    losses = task.exact_losses(next(iter(data.train)))
+    assert set(losses) == {"loss", "loss of neighbours in time"}
+    assert of_losses(losses) == []

@@ -127,7 +127,15 @@ class SelfSupervisedRecipe(
         model, end = self.config.model, self.plan.total_steps if self.plan else 0
         scales = len(self.model.depth(batch.inputs.image[:1].to(self.device))[0])
         sizes = self.config.loss.pyramid
-        said = Said(scales, sizes, brightness=model.brightness, uncertainty=model.uncertainty, right_view=model.right_view)
+        _, motion_alone = self.loss.teachers(batch.source_names, end)
+        said = Said(
+            scales,
+            sizes,
+            brightness=model.brightness,
+            uncertainty=model.uncertainty,
+            right_view=model.right_view,
+            motion_alone=bool(motion_alone),
+        )
 
         def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
             return self.loss(targets, prediction, source_names, end)
@@ -135,7 +143,7 @@ class SelfSupervisedRecipe(
         losses = {"loss": of_video(loss, batch.source_names, said)}
         neighbours = tuple(filter(is_temporal, batch.source_names))
         if 0 < len(neighbours) < len(batch.source_names):
-            losses["loss of neighbours in time"] = of_video(loss, neighbours, replace(said, right_view=False))
+            losses["loss of neighbours in time"] = of_video(loss, neighbours, replace(said, right_view=False, motion_alone=False))
         return losses
 
     @property

@@ -31,14 +31,20 @@ MASKED_EXPOSURE = 0.25
 neighbours, four sizes), 4 % at most in the others.
 """
 
-LEAST_HEIGHT, LEAST_OF_SMALLEST = 32, 2
-"""Pixels, of the wall's pictures and of the smallest size that they are compared at."""
+LEAST_HEIGHT, MOST_HEIGHT = 32, 64
+"""Pixels, of the wall's pictures; more where the smallest size that they are compared at had less than LEAST_OF_SMALLEST."""
+
+ENOUGH_OF_SMALLEST, LEAST_OF_SMALLEST = 8, 2
+"""Pixels: of fewer than enough the wall's finest waves are a pixel long, and what is read between pixels is blurred the more it has moved."""
+
+MOTION_ALONE = 0.25
+"""Where neighbours in time teach motion alone, what they cost changes with depth and teaches it nothing: 10 to 15 % of its slope."""
 
 
 @dataclass(frozen=True)
 class Said:
     """What the networks of a training say beside depth and motion, and at how many scales; and at how many picture sizes, each half the
-    one before, that is compared.
+    one before, that is compared. motion_alone: whether neighbours in time teach depth nothing (`LossConfig.temporal_from_step`).
     """
 
     scales: int = 1
@@ -46,6 +52,7 @@ class Said:
     brightness: bool = False
     uncertainty: bool = False
     right_view: bool = False
+    motion_alone: bool = False
 
 
 def of_video(loss: LossOfVideo, source_names: Sequence[str] = ("-1", "+1"), said: Said | None = None) -> Exact:
@@ -56,7 +63,8 @@ def of_video(loss: LossOfVideo, source_names: Sequence[str] = ("-1", "+1"), said
         depth alone (measured depth, say) is asked with ("stereo",).
     """
     said = said or Said()
-    height = max(LEAST_HEIGHT, LEAST_OF_SMALLEST << (said.sizes - 1))
+    halved = said.sizes - 1
+    height = max(LEAST_HEIGHT, min(ENOUGH_OF_SMALLEST << halved, MOST_HEIGHT), LEAST_OF_SMALLEST << halved)
     return _exact(loss, _seen(height, source_names, said), said)
 
 
@@ -117,7 +125,7 @@ def _exact(loss: LossOfVideo, scene: Wall, said: Said, *, plain: bool = False) -
         shown,
         {name: seen_as(form) for name, form in forms.items()},
         {name: seen_as(form) for name, form in hostile.items()},
-        loose={"brightness": MASKED_EXPOSURE},
+        loose={"brightness": MASKED_EXPOSURE, **({"inverse_depth": MOTION_ALONE} if said.motion_alone else {})},
     )
 
 
