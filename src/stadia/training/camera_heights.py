@@ -195,7 +195,8 @@ def _check_one_mount(recording: NDArray[np.str_], by_depth: Floats, by_horizon: 
     by_depth, by_horizon: of each frame, logarithms, NaN where it says none. A gap that only depth sees is one between drives that depth
     has not learnt alike: a camera that was moved is moved against the horizon as well.
     """
-    recording, by_depth, by_horizon = (values[np.isfinite(by_depth)] for values in (recording, by_depth, by_horizon))
+    says = np.isfinite(by_depth)
+    recording, by_depth, by_horizon = recording[says], by_depth[says], by_horizon[says]
     names, counts = np.unique(recording, return_counts=True)
     names, counts = names[counts >= FEWEST_FRAMES], counts[counts >= FEWEST_FRAMES]
     if len(names) < 2:

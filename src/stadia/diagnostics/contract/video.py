@@ -35,7 +35,7 @@ LEAST_HEIGHT, MOST_HEIGHT = 32, 64
 """Pixels, of the wall's pictures; more where the smallest size that they are compared at had less than LEAST_OF_SMALLEST."""
 
 ENOUGH_OF_SMALLEST, LEAST_OF_SMALLEST = 8, 2
-"""Pixels: of fewer than enough the wall's finest waves are a pixel long, and what is read between pixels is blurred the more it has moved."""
+"""Pixels: of fewer the wall's finest waves are a pixel long, and what is read between pixels is blurred the more it has moved."""
 
 MOTION_ALONE = 0.25
 """Where neighbours in time teach motion alone, what they cost changes with depth and teaches it nothing: 10 to 15 % of its slope."""
