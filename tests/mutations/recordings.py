@@ -62,6 +62,12 @@ def _not_rescaled(recording: Recording) -> Recording:
     return Mutated(recording, image=half, camera=camera, depth=sparse_half)
 
 
+def _lost_where(recording: Recording) -> Callable[[Matrix], Matrix]:
+    """Of the last frame's pose one number is none."""
+    last = recording.T_world_camera(len(recording) - 1)
+    return lambda T: np.where((last == T).all() & (np.arange(16).reshape(4, 4) == 7), np.nan, T)
+
+
 def _translated(change: Callable[[Matrix], Matrix]) -> Callable[[Matrix], Matrix]:
     """A change of the translation of a 4 x 4 transform."""
 
@@ -178,6 +184,7 @@ MUTATIONS = (
     _mutation("rotation of the rig transposed", "baseline", "E04", lambda r: Unrectified(r, SMALL_TURN, lambda R: R.T), "stereo"),
     _mutation("rotation of the rig in another order", "baseline", "E04", lambda r: Unrectified(r, LARGE_TURN, other_order), "stereo"),
     _mutation("poses with rows and columns exchanged", "poses", "E05", lambda r: Mutated(r, pose=lambda T: T.T), "poses"),
+    _mutation("poses with a number missing in the last frame", "poses", "E05", lambda r: Mutated(r, pose=_lost_where(r)), "poses"),
     _mutation("poses inverted", "poses", "E06", lambda r: Mutated(r, pose=np.linalg.inv), "poses"),
     _mutation("poses of a body (x forward, z up)", "poses", "E07", lambda r: Mutated(r, pose=lambda T: T @ _FORWARD_LEFT_UP.T), "poses"),
     _mutation(

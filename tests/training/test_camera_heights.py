@@ -268,12 +268,12 @@ def test_a_road_that_is_no_plane_yet_is_no_other_mount(roads_apart, apart):
     assert bool(found.apart) == apart
 
 
-@pytest.mark.parametrize(("horizon_m", "apart"), [(1.65, False), (1.2, False), (2.1, False), (2.6, True), (3.3, True), (NAN, True)])
-def test_a_gap_that_the_horizon_does_not_see_is_no_other_mount(horizon_m, apart):
-    """Depth twice as far in some drives than in others moves no horizon; a camera that was moved does."""
-    heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
+@pytest.mark.parametrize(("known_m", "apart"), [(1.0, False), (1.7, True), (2.3, True), (3.3, True), (4.5, False)])
+def test_a_gap_beside_the_known_height_is_no_other_mount(known_m, apart):
+    """What is known of two mounts together lies between them."""
+    heights = CameraHeights(CameraHeightsConfig(known_m={0: known_m}, first_epoch=0))
     epoch_of(heights)
-    epoch_of(heights, 3.3, recording="far", horizon_m=horizon_m)
+    epoch_of(heights, 3.3, recording="far")
     assert bool(heights.begin(1)[0].apart) == apart
 
 

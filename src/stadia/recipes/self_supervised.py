@@ -125,12 +125,10 @@ class SelfSupervisedRecipe(
         where a pair is among them.
         """
         model, end = self.config.model, self.plan.total_steps if self.plan else 0
-        scales = len(self.model.depth(batch.inputs.image[:1].to(self.device))[0])
-        sizes = self.config.loss.pyramid
         _, motion_alone = self.loss.teachers(batch.source_names, end)
         said = Said(
-            scales,
-            sizes,
+            model.scales,
+            self.config.loss.pyramid,
             brightness=model.brightness,
             uncertainty=model.uncertainty,
             right_view=model.right_view,

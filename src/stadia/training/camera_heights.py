@@ -135,13 +135,8 @@ def estimate(said: Said, epoch: int, config: CameraHeightsConfig, known_m: float
         horizon_m = math.nan  # they agree on no horizon: depth has not learnt one yet
     if epoch >= config.first_epoch:
         frames, medians = frame_medians(said.frame[says], said.camera_m[says])
-        by_depth = np.full(len(said.group), math.nan)
-        by_depth[frames] = np.log(medians)
-        by_depth[np.abs(said.roads_apart) >= config.most_apart] = math.nan  # what is no plane yet says nothing of what stands on it
-        frames, medians = frame_medians(said.frame[by_horizon], said.horizon_m[by_horizon])
-        without_depth = np.full(len(said.group), math.nan)
-        without_depth[frames] = np.log(medians)
-        _check_one_mount(said.recording, by_depth, without_depth)
+        flat = ~(np.abs(said.roads_apart[frames]) >= config.most_apart)  # what is no plane yet says nothing of what stands on it
+        _check_one_mount(said.recording[frames[flat]], np.log(medians[flat]), known_m)
     _, heights = frame_medians(said.frame[keep], said.camera_m[keep])
     low, camera_m, high = np.quantile(heights, (0.25, 0.5, 0.75)) if len(heights) else [math.nan] * 3
     found = Estimate(
@@ -189,31 +184,29 @@ def _refused(found: Estimate, config: CameraHeightsConfig, *, tested: bool) -> s
     return ""
 
 
-def _check_one_mount(recording: NDArray[np.str_], by_depth: Floats, by_horizon: Floats) -> None:
+def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: float) -> None:
     """The recordings of a group, in the order of their medians, have no wide gap: one camera height does not jump.
 
-    by_depth, by_horizon: of each frame, logarithms, NaN where it says none. A gap that only depth sees is one between drives that depth
-    has not learnt alike: a camera that was moved is moved against the horizon as well.
+    The height known of two mounts lies between theirs. Where it lies above or below both, depth has not learnt these drives alike yet.
     """
-    says = np.isfinite(by_depth)
-    recording, by_depth, by_horizon = recording[says], by_depth[says], by_horizon[says]
     names, counts = np.unique(recording, return_counts=True)
     names, counts = names[counts >= FEWEST_FRAMES], counts[counts >= FEWEST_FRAMES]
     if len(names) < 2:
         return
-    medians = np.array([np.median(by_depth[recording == name]) for name in names])
+    medians = np.array([np.median(log_heights[recording == name]) for name in names])
     order = np.argsort(medians)
     names, counts, medians = names[order], counts[order], medians[order]
     share = np.cumsum(counts)[:-1] / counts.sum()
     gaps = np.where(np.minimum(share, 1 - share) >= MOUNTS_SHARE, np.diff(medians), 0)
     widest = int(np.argmax(gaps))
-    below, above = (np.isin(recording, side) for side in (names[: widest + 1], names[widest + 1 :]))
-    seen = _median(by_horizon[above]) - _median(by_horizon[below])
-    if gaps[widest] > math.log(MOUNTS_APART) and not seen < gaps[widest] / 2:  # NaN neither
+    if gaps[widest] > math.log(MOUNTS_APART):
+        low, high = (float(np.exp(np.median(side))) for side in (medians[: widest + 1], medians[widest + 1 :]))
+        if low > MOUNTS_APART * known_m or high < known_m / MOUNTS_APART:
+            return
         raise RunError(
             "a group of cameras",
-            found=f"{np.median(np.exp(medians[: widest + 1])):.2f} m above the road in {widest + 1} recordings ('{names[widest]}'), "
-            f"{np.median(np.exp(medians[widest + 1 :])):.2f} m in {len(names) - widest - 1} ('{names[widest + 1]}')",
+            found=f"{low:.2f} m above the road in {widest + 1} recordings ('{names[widest]}'), "
+            f"{high:.2f} m in {len(names) - widest - 1} ('{names[widest + 1]}')",
             expected="one height in a group",
             cure="give cameras that are mounted at different heights groups of their own",
         )

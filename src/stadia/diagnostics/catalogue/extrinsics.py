@@ -56,7 +56,7 @@ ENTRIES = (
         symptom="Warps by the poses are scaled or sheared; odometry scores are not finite.",
         cause="rows and columns are exchanged, numbers are missing, or a quaternion was read in another order",
         cure="write each pose as 3 x 4 [R | t] by rows, R a rotation",
-        measured="Finite, R^T R = I within 0.001, determinant 1, last row (0, 0, 0, 1).",
+        measured="Of every frame that has a pose: finite, R^T R = I within 0.001, determinant 1, last row (0, 0, 0, 1).",
         seen="quaternions read as x, y, z, w that were w, x, y, z",
     ),
     Entry(

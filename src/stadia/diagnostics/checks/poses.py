@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import permutations, product
 
@@ -152,10 +152,10 @@ def _fit(motions: list[Array], seen: list[Motion]) -> Fit:
 
 def poses(survey: Survey) -> Iterator[Finding]:
     """E05 rigid, E06 inverted, E07 axes, E09 neither, E08 unit; the first that holds."""
-    given = [survey.recording.T_world_camera(i, LEFT) for i in survey.anchors]
-    if all(T is None for T in given):
+    given = {i: T for i in range(survey.length) if (T := survey.recording.T_world_camera(i, LEFT)) is not None}
+    if not given:
         raise NotChecked("no poses")
-    broken = _rigid([T for T in given if T is not None], survey)
+    broken = _rigid(given, survey)
     if broken is not None:
         yield broken
         return
@@ -169,21 +169,31 @@ def poses(survey: Survey) -> Iterator[Finding]:
     yield from _unit(survey)
 
 
-def _rigid(given: list[Array], survey: Survey) -> Finding | None:
-    for T in given:
-        R = T[:3, :3]
-        rigid = np.isfinite(T).all() and np.allclose(R.T @ R, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0
-        if not (rigid and np.allclose(T[3], (0, 0, 0, 1))):
-            size = float(np.abs(R.T @ R - np.eye(3)).max()) if np.isfinite(R).all() else float("nan")
-            return finding(
-                "E05",
-                Severity.STOP,
-                measured=f"|R^T R - I| up to {size:.3g}, determinant {np.linalg.det(R):.3g}, last row {T[3].tolist()}",
-                expected="a rotation and a translation",
-                evidence={"T_world_camera": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in T]},
-                where=[survey.name],
-            )
-    return None
+def _rigid(given: Mapping[int, Array], survey: Survey) -> Finding | None:
+    """E05, of the first frame whose pose is no rigid motion, and how many there are."""
+    broken = {frame: why for frame, T in given.items() if (why := _why_not_rigid(T))}
+    if not broken:
+        return None
+    frame, why = next(iter(broken.items()))
+    return finding(
+        "E05",
+        Severity.STOP,
+        measured=f"{len(broken)} of {len(given)} poses, such as that of frame {frame}: {why}",
+        expected="a rotation and a translation",
+        evidence={"T_world_camera": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in given[frame]]},
+        where=[survey.name],
+    )
+
+
+def _why_not_rigid(T: Array) -> str:
+    """Empty of a rigid motion."""
+    if not np.isfinite(T).all():
+        return f"{int((~np.isfinite(T)).sum())} of its numbers are not finite"
+    R = T[:3, :3]
+    if np.allclose(R.T @ R, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0 and np.allclose(T[3], (0, 0, 0, 1)):
+        return ""
+    size = float(np.abs(R.T @ R - np.eye(3)).max())
+    return f"|R^T R - I| up to {size:.3g}, determinant {np.linalg.det(R):.3g}, last row {T[3].tolist()}"
 
 
 def _direction(survey: Survey, steps: list[Step]) -> Finding | None:
