@@ -119,7 +119,7 @@ def test_no_metres_are_claimed_where_depth_says_another_height_than_is_known(met
 def test_why_no_metres_are_claimed_is_said_by_its_cause(metric):
     task, _ = prepared(metric)
     task.begin(0)
-    assert "ended before its first epoch of heights did" in task._unsure()
+    assert "of before the first epoch of heights ended" in task._unsure()
     said(task, 0, 1.6, count=3)
     task.begin(1)
     assert "no height of the cameras '1.65 m' is known: a height needs 5 frames that say something, and 3 of 3" in task._unsure()

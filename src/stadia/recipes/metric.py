@@ -126,7 +126,7 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
     def _unsure(self) -> str:
         """Why no metres are claimed."""
         if not any(self.course.of.values()):
-            return "the training ended before its first epoch of heights did, and no depth was held against a height; train longer"
+            return "the best weights are of before the first epoch of heights ended: their depth was held against no height; train longer"
         return "; ".join(filter(None, map(self._unsure_of, range(len(self.groups)))))
 
     def _unsure_of(self, group: int) -> str:

@@ -78,8 +78,8 @@ ENTRIES = (
         cause="the camera was moved in the middle of a video, or recordings of several cars are taken for one camera's",
         cure="give each mount a name ('mount' in recording.json), take road.cameras=recording, or cut the video where the camera was moved",
         measured="The end of each epoch: no recording's height (of a long one, no eighth's) lies between two that are 1.2 times apart, "
-        "with a tenth of the frames on either side; and a height that was known before is not above or below both by as much, for then depth "
-        "has not learnt these drives alike yet.",
+        "with a tenth of the frames on either side; and a height that was known before is not above or below both by as much, since depth "
+        "has then not learnt these drives yet.",
         seen="two cars' recordings in one folder",
     ),
     Entry(
