@@ -13,7 +13,7 @@ from torch import Tensor
 from stadia.core.types import Batch, Claim
 from stadia.training.task import Report, Task
 
-SAMPLES, FEWEST_SAMPLES, CPU_PIXELS = 8, 2, 150_000
+SAMPLES, FEWEST_SAMPLES, CPU_PIXELS = 8, 2, 80_000
 """Samples of the batch, and pixels of all of them where a processor has to do it."""
 
 
