@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stadia.diagnostics.catalogue import in_order
-from stadia.diagnostics.catalogue.entry import FAMILIES, FEEDS
+from stadia.diagnostics.catalogue.entry import FAMILIES, FEEDS, place
 from stadia.diagnostics.finding import Finding, Severity
 
 
@@ -30,15 +30,18 @@ class Diagnosis:
 
 
 def diagnosis(findings: Sequence[Finding]) -> Diagnosis:
-    """The earliest family's worst finding first, and what its family feeds (`FEEDS`) as its possible symptoms.
+    """What says stop before what warns, for it is proven; of these the earliest cause (`FEEDS`), with all that it feeds as its possible
+    symptoms.
 
     Notes are no causes, and never first: those about the data stand apart. The same code of the same family, found again, stands with
     what follows. Codes of families that this version does not know are left out.
     """
+    chain = list(FEEDS)
     known = in_order([one for one in findings if one.code[:1] in FAMILIES])
+    known.sort(key=lambda one: chain.index(place(one.code)))
     unchecked = tuple(one for one in known if one.code.startswith("N"))
     told = [one for one in known if not one.code.startswith("N")]
-    first = next((one for one in told if one.severity is not Severity.NOTE), None)
+    first = next((one for level in (Severity.STOP, Severity.WARN) for one in told if one.severity is level), None)
     if first is None:
         return Diagnosis(None, (), tuple(told), unchecked)
     rest = [one for one in told if one is not first]
@@ -47,4 +50,4 @@ def diagnosis(findings: Sequence[Finding]) -> Diagnosis:
 
 
 def _may_follow(first: Finding, other: Finding) -> bool:
-    return other.severity is not Severity.NOTE and (other.code == first.code or other.code[0] in FEEDS[first.code[0]])
+    return other.severity is not Severity.NOTE and (other.code == first.code or place(other.code) in FEEDS[place(first.code)])

@@ -45,10 +45,18 @@ FAMILIES: dict[str, str] = {
 }
 """Families by the first letter of a code, in the order in which to look: what comes later is often a symptom of what comes earlier."""
 
+ELSEWHERE: dict[str, str] = {
+    **dict.fromkeys(("T02", "T09", "T10", "T14", "T15", "T20", "T21", "T22", "T23"), "optimiser"),
+    **dict.fromkeys(("D09", "D10", "D12", "D13", "C01", "C02"), "splits"),
+}
+"""Codes that stand elsewhere in the chain of causes than their family: weights that nothing moves, or moves too far, look like wrong data
+from S on; splits that share something spoil scores, and no training."""
+
 FEEDS: dict[str, str] = {
     "D": "KESMLUBPRHOCT",
     "K": "ESMLUBPRHOT",
     "E": "SMLUBPRHT",
+    "optimiser": "SMUBPRHOCT",
     "S": "MLUBPRHT",
     "M": "LUBPRHT",
     "L": "UBPRHT",
@@ -60,7 +68,16 @@ FEEDS: dict[str, str] = {
     "O": "T",
     "C": "T",
     "T": "",
+    "splits": "",
     "N": "",
 }
-"""By a family's letter, the families in which its failures show as symptoms: wrong data show everywhere, and what is wrong with the
-extrinsics of a rig says nothing of cut-outs."""
+"""By a family's letter or a place of ELSEWHERE, in the order of causes: the families in which its failures show as symptoms. Wrong
+data show everywhere, and what is wrong with the extrinsics of a rig says nothing of cut-outs."""
+
+
+def place(code: str) -> str:
+    """Where a code stands in FEEDS. Raises KeyError for a family that is not known."""
+    found = ELSEWHERE.get(code, code[:1])
+    if found not in FEEDS:
+        raise KeyError(code)
+    return found

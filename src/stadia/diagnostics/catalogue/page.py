@@ -29,8 +29,9 @@ Every check looks at samples, so that it takes seconds whatever the size of the 
 `stadia explain CODE` tells one of them in a terminal, with the line of the specifications or the bug that it comes from, and the test that
 proves it by breaking something on purpose.
 
-Look in this order: what comes later is often a symptom of what comes earlier. `stadia diagnose RUN` puts what was found of a run into
-it: what to mend first, what may only follow from it, what has another cause and what nobody could check; `--json` for scripts, and the
+Look in this order: what comes later is often a symptom of what comes earlier. An optimiser that moves nothing, or too far, comes before
+sampling, and splits that share something come last: they spoil scores alone. `stadia diagnose RUN` puts what was found of a run into
+it: what to mend first (what says stop before what warns), what may only follow from it, what has another cause and what nobody could check; `--json` for scripts, and the
 exit status is 1 where something says stop. `python benchmarks/mutation_table.py` breaks one thing after the other on purpose, and prints
 which finding named it. `benchmarks/preflight.py` measures each threshold
 again: on clean data, and on data that was broken in the way that the finding is about.
