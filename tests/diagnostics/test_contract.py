@@ -152,7 +152,7 @@ class Counting:
     ("loss", "severity", "measured"),
     [
         (black_pictures_refused, Severity.WARN, "stays finite: RuntimeError: nothing to compare"),
-        (batches_of_two, Severity.WARN, "is a mean: RuntimeError: shape '[2, 32, 64]' is invalid"),
+        (batches_of_two, Severity.WARN, "is a mean: RuntimeError: shape '[2, 64, 128]' is invalid"),
         (Counting(3), Severity.STOP, "is a number: RuntimeError: the list is empty"),
     ],
 )

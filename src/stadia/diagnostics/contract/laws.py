@@ -25,8 +25,9 @@ read between pixels are blurred: .2 % where SSIM alone compares them. What prefe
 RISES = 0.02
 """Of that range: as much may the loss fall away from the truth; the borders of pictures leave the frame in steps."""
 
-SLOPE, EPSILONS = 0.05, (1e-3, 1e-4, 1e-5)
-"""Finite differences agree with the gradient within this, at one of these steps: 1e-3 and better in every loss of the house."""
+SLOPE, EPSILONS = 0.05, (1e-3, 1e-4, 1e-5, 1e-7)
+"""Finite differences agree with the gradient within this, at one of these steps: 1e-3 and better in every loss of the house. The longest
+are for losses that round, the shortest is for minima over sources, which change hands all over the picture."""
 
 SAME, MIRRORED, REPEATED, LARGER, COUPLED = 1e-5, 1e-3, 0.01, 2.0, 0.01
 """Relative differences that rounding makes, that resampling makes, of a batch twice, of pictures twice as large, and of a slope."""

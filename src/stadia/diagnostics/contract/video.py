@@ -31,7 +31,7 @@ MASKED_EXPOSURE = 0.25
 neighbours, four sizes), 4 % at most in the others.
 """
 
-LEAST_HEIGHT, MOST_HEIGHT = 32, 64
+LEAST_HEIGHT, MOST_HEIGHT = 64, 128
 """Pixels, of the wall's pictures; more where the smallest size that they are compared at had less than LEAST_OF_SMALLEST."""
 
 ENOUGH_OF_SMALLEST, LEAST_OF_SMALLEST = 8, 2
