@@ -76,7 +76,7 @@ def least(targets: Targets, prediction: Prediction) -> Tensor:
 
 def near_is_cheap(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
     depth = 1 / prediction.inverse_depth[0]
-    return report(least(targets, prediction).mean() + depth.diff(dim=-1).abs().mean())
+    return report(least(targets, prediction).mean() + 2 * depth.diff(dim=-1).abs().mean())
 
 
 def errors_left_out(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
