@@ -85,10 +85,10 @@ class Step:
 
     @property
     def motions(self) -> tuple[Motion, ...]:
-        """Those with enough parallax to have a direction; from known depth first, and by many points before few."""
+        """Those with enough parallax to have a direction, and with one alone; from known depth first, and by many points before few."""
         known = [motion for motion in (self.by_rig, self.by_depth) if motion is not None]
         known.sort(key=lambda motion: -int(motion.inliers.sum()))
-        every = known if self.seen is None else [*known, self.seen]
+        every = known if self.seen is None or self.seen.planar else [*known, self.seen]
         return tuple(motion for motion in every if motion.parallax_px >= LEAST_PARALLAX_PX * self.grain_px)
 
     @property

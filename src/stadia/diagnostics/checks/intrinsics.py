@@ -288,7 +288,8 @@ def _turns(survey: Survey) -> Iterator[Finding]:
     """K06, by the turns."""
     found = turns(survey)
     if found is None:
-        raise NotChecked("fx against the turns: the camera turns too little, or has no poses", hides="a wrong angle of view")
+        why = "the camera turns too little, has no poses, or sees one plane alone"
+        raise NotChecked(f"fx against the turns: {why}", hides="a wrong angle of view")
     if found.likeness < LEAST_LIKENESS:
         return
     factor, least = found.focal_factor, abs(math.log(found.focal_factor)) - ERRORS * found.log_error

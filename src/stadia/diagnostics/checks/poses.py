@@ -17,7 +17,7 @@ from stadia.diagnostics.survey import NotChecked, Step, Survey
 
 DIRECTION_WARN_DEG, DIRECTION_STOP_DEG = 30.0, 60.0
 TURN_DEG = 0.7
-"""Rotations are compared as well where one of the steps turns by this much."""
+"""Rotations below this are compared with it: the error of a small one is as large as itself."""
 
 ALIKE_DEG = 2.0
 """Conventions that fit alike within this are named together: straight driving does not tell them apart."""
@@ -26,7 +26,7 @@ MOST_SHOWN = 3
 """Conventions in the evidence, the likeliest first."""
 
 TURN_ERROR_STOP = 0.8
-"""Rotation errors over rotations: 0.05 to 0.3 where poses are right, 2 where they turn the other way."""
+"""Rotation errors over rotations: up to 0.3 where poses are right, 2 where they turn the other way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,10 @@ def _conventions() -> list[Convention]:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How far motions are from what the matches show. direction_deg: median.  turn: rotation errors over rotations, all steps together."""
+    """How far motions are from what the matches show, medians over the steps, so that one wrong match of pictures is no wrong pose.
+
+    turn: rotation errors over the rotations seen, or over TURN_DEG where less is.
+    """
 
     direction_deg: float
     turn: float
@@ -146,8 +149,7 @@ def _fit(motions: list[Array], seen: list[Motion]) -> Fit:
     directions = [angle_deg(T[:3, 3], motion.t) for T, motion in zip(motions, seen, strict=True)]
     sizes = [float(np.linalg.norm(rotation_vector_deg(motion.R))) for motion in seen]
     errors = [float(np.linalg.norm(rotation_vector_deg(motion.R.T @ T[:3, :3]))) for T, motion in zip(motions, seen, strict=True)]
-    turn = float(np.linalg.norm(errors) / np.linalg.norm(sizes)) if max(sizes) >= TURN_DEG else 0.0
-    return Fit(float(np.median(directions)), turn)
+    return Fit(float(np.median(directions)), float(np.median(np.array(errors) / np.maximum(sizes, TURN_DEG))))
 
 
 def poses(survey: Survey) -> Iterator[Finding]:
@@ -161,7 +163,9 @@ def poses(survey: Survey) -> Iterator[Finding]:
         return
     steps = [step for step in survey.steps if step.measured is not None and step.T_second_first is not None]
     if len(steps) < 2:
-        raise NotChecked("fewer than two steps with poses and enough motion in the pictures")
+        planar = sum(step.seen is not None and step.seen.planar for step in survey.steps)
+        flat = f" ({planar} of {len(survey.steps)} show one plane, which two motions explain alike)" if planar else ""
+        raise NotChecked(f"fewer than two steps with poses and enough motion in the pictures{flat}", hides="wrong axes of the poses")
     wrong = _direction(survey, steps)
     if wrong is not None:
         yield wrong
