@@ -219,6 +219,20 @@ def test_recordings_of_different_sizes_share_a_network(tmp_path: Path, world: An
     assert batched(mixed.packed(0), mixed.packed(3)).size == 2
 
 
+@pytest.mark.parametrize("cache", [CACHE, None], ids=["cached", "read"])
+def test_a_picture_of_another_size_than_its_cameras_is_refused(
+    cache: CacheConfig | None, tmp_path: Path, world: Any, monkeypatch: pytest.MonkeyPatch, one_line: OneLine
+) -> None:
+    for index in range(3):
+        world.save(tmp_path / f"{index}.png", world.render(index)[0])
+    (recording,) = open_recordings(tmp_path, camera={"focal_px": 120}, stride=1)
+    whole = recording.image
+    monkeypatch.setattr(recording, "image", lambda index, side="left": whole(index, side)[16:])
+    with pytest.raises(DataError) as caught:
+        Samples([recording], height=48, width=80, cache=cache)[0]
+    one_line(caught.value, "a picture of 160x80", "160x96", ".png")
+
+
 def test_stereo_that_is_not_there(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     (mono,) = open_recordings(world.recording(tmp_path / "mono", 3, stereo=False))
     assert samples(mono).stereo is False

@@ -66,7 +66,7 @@ def test_pictures_that_are_no_pictures_are_a_stop(recording: Recording, change: 
 
     stops = told_of(Own(recording, 6))
     assert list(stops) == ["D01"]
-    assert stops["D01"].startswith(f"image(0, 'left'): {found}")
+    assert stops["D01"].startswith(f"image of frame 0, left: {found}")
 
 
 def test_without_a_camera_the_pictures_are_checked_and_the_rest_says_why(recording: Recording) -> None:

@@ -62,6 +62,11 @@ def _not_rescaled(recording: Recording) -> Recording:
     return Mutated(recording, image=half, camera=camera, depth=sparse_half)
 
 
+def _cut(image: Image) -> Image:
+    """Without the upper third and the right quarter."""
+    return image[image.shape[0] // 3 :, : image.shape[1] * 3 // 4].copy()
+
+
 def _lost_where(recording: Recording) -> Callable[[Matrix], Matrix]:
     """Of the last frame's pose one number is none."""
     last = recording.T_world_camera(len(recording) - 1)
@@ -145,6 +150,7 @@ MUTATIONS = (
     _mutation(
         "a clock that was set back once", "timestamps", "D15", lambda r: Mutated(r, time=lambda i: i - 9.0 * (i >= len(r) // 2)), warns=True
     ),
+    _mutation("times that are no numbers", "timestamps", "D01", lambda r: Mutated(r, time=lambda i: float("nan"))),
     _mutation("K transposed", "intrinsics", "K01", lambda r: Mutated(r, camera=_with_K(lambda K, _: K.T))),
     _mutation("K normalised", "intrinsics", "K02", lambda r: Mutated(r, camera=_with_K(_normalised))),
     _mutation("cx and cy exchanged", "intrinsics", "K03", lambda r: Mutated(r, camera=_with_K(_swapped_centre))),
@@ -152,6 +158,8 @@ MUTATIONS = (
     _mutation("K doubled", "resize", "K04", lambda r: Mutated(r, camera=_with_K(_times(2)))),
     _mutation("K halved", "resize", "K04", lambda r: Mutated(r, camera=_with_K(_times(0.5)))),
     _mutation("pictures halved, K not", "resize", "K04", _not_rescaled),
+    _mutation("pictures halved, their camera not", "resize", "K04", lambda r: Mutated(r, image=lambda x: x[::2, ::2].copy())),
+    _mutation("pictures cropped, their camera not", "resize", "K04", lambda r: Mutated(r, image=_cut)),
     _mutation(
         "focal length alone doubled",
         "resize",
@@ -185,6 +193,7 @@ MUTATIONS = (
     _mutation("rotation of the rig in another order", "baseline", "E04", lambda r: Unrectified(r, LARGE_TURN, other_order), "stereo"),
     _mutation("poses with rows and columns exchanged", "poses", "E05", lambda r: Mutated(r, pose=lambda T: T.T), "poses"),
     _mutation("poses with a number missing in the last frame", "poses", "E05", lambda r: Mutated(r, pose=_lost_where(r)), "poses"),
+    _mutation("poses of three rows", "poses", "D01", lambda r: Mutated(r, pose=lambda T: T[:3]), "poses"),
     _mutation("poses inverted", "poses", "E06", lambda r: Mutated(r, pose=np.linalg.inv), "poses"),
     _mutation("poses of a body (x forward, z up)", "poses", "E07", lambda r: Mutated(r, pose=lambda T: T @ _FORWARD_LEFT_UP.T), "poses"),
     _mutation(
@@ -196,6 +205,9 @@ MUTATIONS = (
     _mutation("poses in millimetres", "poses", "E08", lambda r: Mutated(r, pose=_translated(lambda t: 1000 * t)), "poses"),
     _mutation("poses in centimetres", "poses", "E08", lambda r: Mutated(r, pose=_translated(lambda t: 100 * t)), "poses rulers"),
     _mutation("poses up to scale (x 0.37)", "poses", "E08", lambda r: Mutated(r, pose=_translated(lambda t: 0.37 * t)), "poses depth"),
+    _mutation(
+        "ground truth with an axis for its channel", "ground_truth", "D01", lambda r: Mutated(r, depth=lambda d: d[..., None]), "depth"
+    ),
     _mutation("ground truth zero", "ground_truth", "D05", lambda r: Mutated(r, depth=np.zeros_like), "depth"),
     _mutation("ground truth constant", "ground_truth", "D05", lambda r: Mutated(r, depth=lambda d: np.full_like(d, 10)), "depth"),
     _mutation("ground truth in millimetres", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: 1000 * d), "depth"),

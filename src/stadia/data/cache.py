@@ -25,8 +25,8 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.files import replacing
 from stadia.core.recording import LEFT, Recording
 from stadia.data.config import CacheConfig
+from stadia.data.frames import resized_frame
 from stadia.data.recordings import CalibratedRecording
-from stadia.data.resize import resize_picture
 
 VERSION = 1
 Progress = Callable[[str, int, int | None], None]
@@ -105,7 +105,7 @@ def _resized_frames(recording: Recording, side: str, height: int, width: int) ->
     """Every frame in order; OpenCV decodes outside Python's lock, so threads use all cores."""
 
     def load(index: int) -> bytes:
-        return planar_bytes(resize_picture(recording.image(index, side), height, width))
+        return planar_bytes(resized_frame(recording, index, side, height, width))
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for start in range(0, len(recording), _CHUNK):

@@ -18,8 +18,9 @@ from stadia.core.seeds import generator
 from stadia.core.types import Batch, Camera, Meta
 from stadia.data.cache import FrameStore, Progress, frame_store
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, OneDataConfig
+from stadia.data.frames import resized_frame
 from stadia.data.packed import Packed, stack, unpack
-from stadia.data.resize import resize_depth, resize_picture, resize_returns
+from stadia.data.resize import resize_depth, resize_returns
 from stadia.data.splits import Frames, whole
 from stadia.data.transforms import Draw, draw, mirror_planar, zoomed, zoomed_depth
 from stadia.geometry.camera import mirrored, resized
@@ -195,8 +196,8 @@ class Samples(Dataset[Batch]):
         store = self._stores.get((number, view.side))
         if store is not None:
             return store.planar(view.index)
-        picture = self.recordings[number].image(view.index, view.side)
-        return np.ascontiguousarray(resize_picture(picture, self.height, self.width).transpose(2, 0, 1))
+        picture = resized_frame(self.recordings[number], view.index, view.side, self.height, self.width)
+        return np.ascontiguousarray(picture.transpose(2, 0, 1))
 
     def _cameras(self, recording: Recording, views: Sequence[_View]) -> Camera:
         """K (N + 1, 3, 3) at the network's size: each picture's own camera, resized with it."""

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
 from stadia.core.errors import DataError, StadiaError, in_one_line
 from stadia.core.recording import Recording
 from stadia.diagnostics.catalogue import finding, in_order
@@ -17,6 +15,7 @@ from stadia.diagnostics.checks import CHECKS, NEEDS_SOUND, SPLIT_CHECKS
 from stadia.diagnostics.checks.splits import Frames
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.pictures import picture, picture_of_splits
+from stadia.diagnostics.promises import broken_promise
 from stadia.diagnostics.survey import NotChecked, Survey, spread
 
 log = logging.getLogger(__name__)
@@ -73,9 +72,10 @@ def _of_recording(recording: Recording, names: Sequence[str]) -> list[Finding]:
     if len(recording) == 0:
         empty = DataError(recording.name, found="no frames", expected="at least one", cure="check the folder")
         return [unreadable(recording.name, empty)]
-    if (promise := _broken_promise(recording)) is not None:
-        return [unreadable(recording.name, promise), *(_not_checked(name, "D01 must be mended first", recording.name) for name in names)]
     survey = Survey(recording)
+    if (broken := broken_promise(survey)) is not None:
+        why = f"{broken.code} must be mended first"
+        return [_drawn(broken, partial(picture, broken, survey)), *(_not_checked(name, why, recording.name) for name in names)]
     found: list[Finding] = []
     stopped: dict[str, str] = {}
     for name in names:
@@ -89,20 +89,6 @@ def _of_recording(recording: Recording, names: Sequence[str]) -> list[Finding]:
         if stops:
             stopped[name] = stops[0]
     return found
-
-
-def _broken_promise(recording: Recording) -> DataError | None:
-    """What the first pictures are that no picture is; a recording of the user's own may give anything. What raises the checks tell."""
-    for side in recording.sides:
-        try:
-            image: object = recording.image(0, side)
-        except Exception:
-            continue
-        if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
-            continue
-        found = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        return DataError(f"image(0, '{side}')", found=found, expected="(H, W, 3) uint8, RGB", cure="convert it in Recording.image")
-    return None
 
 
 def _collected(name: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:

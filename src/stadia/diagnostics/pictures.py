@@ -117,7 +117,7 @@ def _ground_truth(finding: Finding, survey: Survey) -> Tiles:
 def _sizes(finding: Finding, survey: Survey) -> Tiles:
     """The picture inside the outline of the picture whose K is used, and the principal point."""
     side = finding.evidence["side"]
-    index = survey.anchors[0]
+    index = finding.evidence.get("frame", survey.anchors[0])
     image, K = survey.image(index, side), survey.K(index, side)
     cx, cy = K[0, 2], K[1, 2]
     height, width = image.shape[:2]

@@ -11,7 +11,8 @@ ENTRIES = (
         symptom="Training dies in the middle of an epoch, on one worker, with a message that names no file.",
         cause="a file is missing, truncated, or not what its name says",
         cure="fetch the file again, or leave its frame out",
-        measured="Every frame that a check looks at is read as training will read it; a refusal is passed on with the file's name. Of "
+        measured="Every frame that a check looks at is read as training will read it; a refusal is passed on with the file's name. "
+        "Pictures, K, depth, poses and times of the sampled frames must have the shape and type that every Recording's have. Of "
         "pictures of objects every file's first and last bytes, and up to 100 of each split whole.",
         seen="interrupted downloads; public EuRoC V2_03 lacks many right pictures",
     ),

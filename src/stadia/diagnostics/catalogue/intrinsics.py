@@ -42,8 +42,9 @@ ENTRIES = (
         "neighbours in time do not train at all.",
         cause="pictures were resized and K was not, or K was resized twice",
         cure="resize K with the picture: f' = f s, c' = (c + 0.5) s - 0.5, x and y apart (stadia.geometry.camera.resize does both)",
-        measured="2 cx + 1 and 2 cy + 1 are the size that K was made for. Stops where both differ from the picture's by 1.3 or more the "
-        "same way, warns from 1.12 where both factors agree within 10 %; and where a known camera's picture has another focal length.",
+        measured="The size of the sampled pictures against that of their camera. Then 2 cx + 1 and 2 cy + 1 are the size that K was made "
+        "for. Stops where both differ from the picture's by 1.3 or more the same way, warns "
+        "from 1.12 where both factors agree within 10 %; and where a known camera's picture has another focal length.",
         seen="a training diary: a focal length of 950 px, that of the 1392 px wide original, at 512 px",
     ),
     Entry(

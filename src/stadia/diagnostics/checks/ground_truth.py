@@ -76,12 +76,12 @@ def _few_frames(survey: Survey) -> Iterator[Finding]:
 
 def _size(survey: Survey) -> Finding | None:
     for i in survey.anchors:
-        depth, camera = survey.recording.depth_m(i, LEFT), survey.recording.camera(i)
-        if depth is not None and depth.shape != (camera.height, camera.width):
+        depth, size = survey.recording.depth_m(i, LEFT), survey.image(i).shape[:2]
+        if depth is not None and depth.shape != size:
             return finding(
                 "D11",
                 Severity.STOP,
-                measured=f"ground truth of {depth.shape[1]}x{depth.shape[0]} for a picture of {camera.width}x{camera.height}",
+                measured=f"ground truth of {depth.shape[1]}x{depth.shape[0]} for a picture of {size[1]}x{size[0]}",
                 expected="a value for each pixel of its picture",
                 evidence={"frame": i},
                 where=[survey.name],

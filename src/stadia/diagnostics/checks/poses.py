@@ -191,6 +191,8 @@ def _rigid(given: Mapping[int, Array], survey: Survey) -> Finding | None:
 
 def _why_not_rigid(T: Array) -> str:
     """Empty of a rigid motion."""
+    if T.shape != (4, 4):
+        return f"an array of shape {T.shape}"
     if not np.isfinite(T).all():
         return f"{int((~np.isfinite(T)).sum())} of its numbers are not finite"
     R = T[:3, :3]

@@ -20,7 +20,7 @@ def timestamps(survey: Survey) -> Iterator[Finding]:
     pairs = [(i, i + 1) for window in windows(survey.length) for i in window[:-1]]
     known = [(i, j, survey.recording.timestamp_s(i), survey.recording.timestamp_s(j)) for i, j in pairs]
     timed = [(i, j, before, after) for i, j, before, after in known if before is not None and after is not None]
-    back = [(i, j, after - before) for i, j, before, after in timed if after <= before]
+    back = [(i, j, after - before) for i, j, before, after in timed if not after > before]  # of a time that is no number as well
     if not back:
         return
     share = len(back) / len(timed)
