@@ -60,7 +60,7 @@ def test_what_comes_right_by_itself_is_let_be() -> None:
 def test_a_warm_up_is_a_start() -> None:
     """However long it is: nothing of it counts, nor is depth compared with what it was then."""
     rises = [{"train/lr": 1e-6 * n, "train/warped_over_unwarped": 1.0, "train/depth/median": 12.0} for n in range(1, 5 * ROWS)]
-    holds = [{"train/lr": 1e-4, "train/warped_over_unwarped": 0.8, "train/depth/median": 3.0}] * (3 * ROWS)
+    holds = [{"train/lr": 1e-4, "train/warped_over_unwarped": 0.8, "train/depth/median": 1.5}] * (3 * ROWS)
     (of_the_warp,) = (rule for rule in GEOMETRY if rule.code == "S20")
     assert asked(Lasting(of_the_warp), rises + holds) == []
     assert asked(Lasting(of_the_warp), [row | {"train/lr": 1e-4} for row in rises])[0].code == "S20"
@@ -112,6 +112,6 @@ def test_a_pace_is_told_of_what_lasts_alone() -> None:
 
 
 def test_a_unit_that_settles_is_no_drift() -> None:
-    settled = [{"train/depth/median": 12.0}] * ROWS + [{"train/depth/median": 30.0}] * ROWS
+    settled = [{"train/depth/median": 12.0}] * ROWS + [{"train/depth/median": 60.0}] * ROWS
     assert asked(Drift(), settled) == []
-    assert asked(Drift(), settled[:ROWS] + [{"train/depth/median": 2.0}] * ROWS)[-1].code == "M23"
+    assert asked(Drift(), settled[:ROWS] + [{"train/depth/median": 1.5}] * ROWS)[-1].code == "M23"

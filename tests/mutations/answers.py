@@ -35,7 +35,7 @@ def beside(term: str, falls: Iterable[float], score: str, errors: Iterable[float
 
 
 FALLING = (1.0, 0.8, 0.6, 0.5, 0.4)
-MEDIANS = [12.0 * 1.03**n for n in range(60)]
+MEDIANS = [12.0 * 1.03**n for n in range(100)]
 RATES = [1e-3 * 0.5 ** (n / 10) for n in range(200)]
 COSINE = [1e-3 * (1 - n / 200) ** 2 for n in range(199)]
 

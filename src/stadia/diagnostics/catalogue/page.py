@@ -22,7 +22,10 @@ camera for a wrong sign, the picture that K fits drawn around yours, the points 
 pictures in `findings/` and shows them in its report; `stadia check DATA --out FOLDER` writes them to look at.
 
 What is told while a run trains has lasted: its rows or validations span 100 steps, and nothing before step 100 or while the learning rate
-rises counts. A run that goes on goes through what it logged again, and remembers its start.
+rises counts. What is never so by chance is told at once: what is not finite, a rate or gradient of 0, a loss alike to the last digit,
+sums, times and scores that cannot be; and the spike of a batch, and updates that throw the loss above its start, while there is time to
+stop. Two stop a training by themselves: what is not finite (T08) and weights without a gradient (T10); `--on-stop warn` lets the second
+be. A run that goes on goes through what it logged again, and remembers its start.
 
 Every check looks at samples, so that it takes seconds whatever the size of the data: geometry on 6 frames of a recording.
 
@@ -30,10 +33,10 @@ Every check looks at samples, so that it takes seconds whatever the size of the 
 proves it by breaking something on purpose.
 
 Look in this order: what comes later is often a symptom of what comes earlier. An optimiser that moves nothing, or too far, comes before
-sampling, and splits that share something come last: they spoil scores alone. `stadia diagnose RUN` puts what was found of a run into
-it: what to mend first (what says stop before what warns), what may only follow from it, what has another cause and what nobody could check; `--json` for scripts, and the
-exit status is 1 where something says stop. `python benchmarks/mutation_table.py` breaks one thing after the other on purpose, and prints
-which finding named it. `benchmarks/preflight.py` measures each threshold
+sampling, and splits that share something come last: they spoil scores alone. `stadia diagnose RUN` puts what was found of a run into it:
+what to mend first (what says stop before what warns), what may only follow from it, what has another cause and what nobody could check;
+`--json` for scripts, and the exit status is 1 where something says stop. `python benchmarks/mutation_table.py` breaks one thing after the
+other on purpose, and prints which finding named it. `benchmarks/preflight.py` measures each threshold
 again: on clean data, and on data that was broken in the way that the finding is about.
 """
 

@@ -13,8 +13,8 @@ ENTRIES = (
         symptom="The curve has a spike, and sometimes never comes back from it.",
         cause="a learning rate too high for these weights, logarithms of tiny values, or a sample whose labels are wrong",
         cure="look at the samples; lower optimiser.lr, or set training.clip_norm=1",
-        measured="Every batch: its loss against the median of the 50 before it. Above 10 times it is told, once a run. A median of 0 or "
-        "less (of a loss with a logarithm) is not asked.",
+        measured="Every batch: its loss against the median of the 50 before it. Above 10 times it is told, once a run, where it is "
+        "also 10 times their median distance above it. A median of 0 or less (of a loss with a logarithm) is not asked.",
         seen="fine-tuning DPT at a rate of 1e-4 without fitting scale and shift first",
     ),
     Entry(
@@ -36,7 +36,8 @@ ENTRIES = (
         symptom="Predictions are of one far depth all over, and the loss stays where it is.",
         cause="its last ReLU answers 0 there, and has no slope: the shift or the start is wrong, or one step was too large",
         cure="fit scale and shift anew (leave model.scale and model.shift unset), lower optimiser.lr, and start again from the weights",
-        measured="train/at_floor of each logged step: the share of the labelled pixels where it answers its least value. Above half.",
+        measured="train/at_floor of each logged step: the share of the labelled pixels where it answers its least value. Above half "
+        "for 20 rows.",
         seen="pixels that start at the far end of what weights can answer",
     ),
     Entry(

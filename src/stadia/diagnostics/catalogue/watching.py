@@ -87,7 +87,7 @@ ENTRIES = (
         cause="a term that a smaller or larger unit lowers, such as smoothness of depth that is not divided by its mean",
         cure="set loss.smoothness_kind to one that is the same for all units; give the scale by a stereo pair or by heights",
         measured="train/depth/median: the median over 20 logged rows against that of the first 20 from step 100 on, more than a factor of "
-        "3 apart; a warm-up is not counted",
+        "6 apart, further than a start may be (M01); a warm-up is not counted",
         seen="a training diary: smoothness of metric depth, which weighed 25 times what it should",
     ),
     Entry(

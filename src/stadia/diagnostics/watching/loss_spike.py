@@ -15,6 +15,10 @@ MEMORY, FEWEST = 50, 10
 """Batches that the median is of: the last ones, and how many there have to be."""
 
 
+SPREADS = 10.0
+"""Of the median distance of those batches from it: a loss that goes through 0, by a logarithm, is many times of nearly nothing."""
+
+
 class LossSpike:
     """Compares each batch's loss with the median of those before it. A median of 0 or less is nothing to be many times of."""
 
@@ -22,10 +26,15 @@ class LossSpike:
         self.losses: deque[float] = deque(maxlen=MEMORY)
 
     def times(self, loss: float) -> float:
-        """How many times the running median it is; 0 where there is none yet. The loss is part of the median from then on."""
-        median = statistics.median(self.losses) if len(self.losses) >= FEWEST else 0.0
+        """How many times the running median it is; 0 where there is none yet, or the losses spread so far by themselves. The loss is part
+        of the median from then on.
+        """
+        before = list(self.losses)
         self.losses.append(loss)
-        return loss / median if median > 0 else 0.0
+        median = statistics.median(before) if len(before) >= FEWEST else 0.0
+        if median <= 0 or loss - median <= SPREADS * statistics.median(abs(each - median) for each in before):
+            return 0.0
+        return loss / median
 
     def on_batch(self, step: int, loss: float, samples: tuple[str, ...]) -> Finding | None:
         times = self.times(loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 
 from stadia.diagnostics.catalogue import finding
@@ -32,7 +33,8 @@ class AtRest:
         if self.no_rate == AT_REST:
             return _told("T09", step, f"the learning rate is 0, as for {AT_REST} rows", "above 0", lr=0.0)
         if self.no_gradient == AT_REST:
-            return _told("T10", step, f"the gradient of all weights is 0, as for {AT_REST} rows", "above 0", gradient_norm=0.0)
+            told = _told("T10", step, f"the gradient of all weights is 0, as for {AT_REST} rows", "above 0", gradient_norm=0.0)
+            return replace(told, severity=Severity.STOP)  # no later step can be another
         if self.alike == ALIKE:
             return _told(
                 "T11", step, f"the loss is {loss:.6g}, to the last digit, as for {ALIKE} rows", "other batches, other losses", loss=loss

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.watching.lasting import Lasts
 from stadia.diagnostics.watching.rows import logged
 
 MOVED = 1.0
 """|log Sigma|, whose start is 0 all over: from here on it has said something."""
 
-LEAST_SPREAD, ROWS = 0.1, 5
+LEAST_SPREAD = 0.1
 """Between the tenths of log Sigma. The least of twelve trainings that learn: .34; of one that died: .000."""
 
 FITS_NO_BETTER, UNLEARNT = 0.9, 0.6
@@ -33,19 +34,18 @@ class ConstantUncertainty:
     """U01: looks at the tenths of log Sigma of logged steps, once they have moved."""
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.lasts = Lasts()
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         low, middle, high = (logged(row, name) for name in TENTHS)
         if low is None or middle is None or high is None:  # a row of a validation, or a network that says none
             return None
-        self.rows = self.rows + 1 if abs(middle) > MOVED and high - low < LEAST_SPREAD else 0
-        if self.rows < ROWS:
+        if not self.lasts(step, row, abs(middle) > MOVED and high - low < LEAST_SPREAD):
             return None
         return finding(
             "U01",
             Severity.WARN,
-            measured=f"at step {step} log Sigma is {middle:.2f} all over, its tenths {high - low:.3f} apart, as for {ROWS} rows",
+            measured=f"at step {step} log Sigma is {middle:.2f} all over, its tenths {high - low:.3f} apart, as for {self.lasts.rows} rows",
             expected=f"tenths at least {LEAST_SPREAD:g} apart",
             evidence={"step": step, "p10": low, "p50": middle, "p90": high},
         )
@@ -57,6 +57,7 @@ class FallsAlone:
     def __init__(self) -> None:
         self.start: list[float] = []
         self.last: deque[float] = deque(maxlen=LAST_ROWS)
+        self.lasts = Lasts(1)  # of the medians over rows
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         middle, fit = logged(row, TENTHS[1]), logged(row, FIT)
@@ -70,7 +71,7 @@ class FallsAlone:
         if not self.start or len(self.last) < LAST_ROWS:  # a run that goes on has forgotten its start
             return None
         start, now = statistics.median(self.start), statistics.median(self.last)
-        if now <= UNLEARNT or now <= FITS_NO_BETTER * start:
+        if not self.lasts(step, row, now > UNLEARNT and now > FITS_NO_BETTER * start):
             return None
         return finding(
             "U02",
@@ -86,19 +87,19 @@ class AtItsBounds:
     """U03: looks at the tenths of log Sigma of logged steps."""
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.lasts = Lasts()
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         low, middle, high = (logged(row, name) for name in TENTHS)
         if low is None or middle is None or high is None:
             return None
-        self.rows = self.rows + 1 if low < BOUNDS[0] + NEAR or high > BOUNDS[1] - NEAR else 0
-        if self.rows < ROWS:
+        if not self.lasts(step, row, low < BOUNDS[0] + NEAR or high > BOUNDS[1] - NEAR):
             return None
         return finding(
             "U03",
             Severity.WARN,
-            measured=f"at step {step} a tenth of the pixels has log Sigma below {low:.2f} and one above {high:.2f}, as for {ROWS} rows",
+            measured=f"at step {step} a tenth of the pixels has log Sigma below {low:.2f} and one above {high:.2f}, "
+            f"as for {self.lasts.rows} rows",
             expected=f"between {BOUNDS[0]:g} and {BOUNDS[1]:g}, and not at either",
             evidence={"step": step, "p10": low, "p50": middle, "p90": high},
         )

@@ -19,7 +19,7 @@ from stadia.diagnostics.watching.lasting import COMES_RIGHT, ROWS, VALIDATIONS, 
 from stadia.diagnostics.watching.rows import logged
 
 UNEXPLAINED, LEFT_OUT, OUTSIDE = 0.97, 0.02, 0.5
-CONSTANT, NEAREST, FARTHEST, DRIFTED = 0.05, 0.2, 0.8, 3.0
+CONSTANT, NEAREST, FARTHEST, DRIFTED = 0.05, 0.2, 0.8, 6.0
 NO_MOTION, LEAPS, TURNS_DEG, SAME_SIDE = 0.001, 1.0, 15.0, 0.5
 LONGER, KNOWN_BY = 1.4, 0.9
 
