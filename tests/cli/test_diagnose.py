@@ -56,3 +56,13 @@ def test_a_file_that_is_damaged_is_named(run: Run) -> None:
     result = CliRunner().invoke(app, ["diagnose", str(run.folder)])
     assert result.exit_code != 0
     assert "findings.jsonl:1" in str(result.exception)
+
+
+@pytest.mark.parametrize("torn", [b'{"code": "T07", "sever', b'{"code": "\xff\xfe"}', b"[]"])
+def test_a_torn_line_costs_itself_alone(run: Run, torn: bytes) -> None:
+    path = run.folder / "findings.jsonl"
+    write_findings(path, [finding("E01", Severity.STOP, measured="to the left", expected="to the right")])
+    path.write_bytes(path.read_bytes() + torn + b"\n")
+    result = CliRunner().invoke(app, ["diagnose", str(run.folder)], env={"COLUMNS": "300"})
+    assert (result.exit_code, "stop E01" in result.stdout) == (1, True)
+    assert "findings.jsonl:2: found" in result.stderr

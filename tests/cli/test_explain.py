@@ -37,6 +37,10 @@ def test_a_code_is_explained_in_all_its_parts(stadia) -> None:
     assert FAMILIES["H"] in out
 
 
+def test_a_zero_may_be_left_out(stadia) -> None:
+    assert stadia("explain", "l5") == stadia("explain", "L05")
+
+
 def test_all_are_listed_and_counted_and_a_letter_lists_its_family(stadia) -> None:
     _, out, _ = stadia("explain")
     assert all(f"{code}  " in out for code in CATALOGUE)

@@ -27,13 +27,18 @@ def diagnose(
     from rich.console import Console
 
     from stadia.diagnostics.diagnosis import diagnosis
-    from stadia.diagnostics.finding import read_findings
+    from stadia.diagnostics.finding import readable_findings
     from stadia.training.run import Run
 
     opened = Run.open(run)
     path = opened.folder / "findings.jsonl"
     written = path.exists()
-    found = diagnosis(read_findings(path) if written else [])
+    findings, damaged = readable_findings(path) if written else ([], [])
+    if damaged and not findings:
+        raise damaged[0]
+    for error in damaged:
+        typer.echo(f"note: left out: {error}", err=True)
+    found = diagnosis(findings)
     if as_json:
         parts = {
             "first": (found.first,) if found.first else (),

@@ -21,12 +21,14 @@ def explain(
 
     console = Console(highlight=False)
     asked = (code or "").upper()
+    if asked[1:].isdigit():
+        asked = f"{asked[0]}{int(asked[1:]):02d}"  # L5 is L05
     if asked in CATALOGUE:
         entry, trace = CATALOGUE[asked], TRACES.get(asked, Trace(""))
         console.print(f"{entry.code} {entry.title}", style="bold", markup=False)
         lines = {"family": f"{FAMILIES[asked[0]]}, looked for at stage '{entry.stage}'"}
         lines |= {name: getattr(entry, name) for name in ("symptom", "cause", "cure", "measured", "seen")}
-        lines |= {"from": ", ".join(trace.lines) or trace.here, "proof": trace.proof}
+        lines |= {"from": f"{', '.join(trace.lines)} of the specifications" if trace.lines else trace.here, "proof": trace.proof}
         for name, text in lines.items():
             console.print(f"  {name + ':':<10}{text}", markup=False, soft_wrap=True)
         return

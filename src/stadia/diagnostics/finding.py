@@ -133,10 +133,19 @@ def add_finding(path: Path, finding: Finding) -> None:
 
 def read_findings(path: Path) -> list[Finding]:
     """Read findings.jsonl. Raises DataError naming the file and the line."""
-    findings = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            findings.append(Finding.from_dict(json.loads(line)))
-        except (json.JSONDecodeError, AttributeError, DataError) as error:
-            raise DataError(f"{path}:{number}", found=error, expected="one finding as JSON a line", cure="write it again") from error
+    findings, damaged = readable_findings(path)
+    if damaged:
+        raise damaged[0]
     return findings
+
+
+def readable_findings(path: Path) -> tuple[list[Finding], list[DataError]]:
+    """What can be read of findings.jsonl, and of each other line why not: a disk that was full tears a line, and no other."""
+    findings, damaged = [], []
+    for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):
+        try:
+            findings.append(Finding.from_dict(json.loads(line.decode())))
+        except (ValueError, AttributeError, DataError) as error:  # ValueError: neither UTF-8 nor JSON
+            found = error.found if isinstance(error, DataError) else error
+            damaged.append(DataError(f"{path}:{number}", found=found, expected="one finding as JSON a line", cure="delete the line"))
+    return findings, damaged

@@ -32,7 +32,10 @@ from stadia.training.stream import Batches, BatchStream, EpochLoader, Plan, Vali
 from stadia.training.task import Task
 
 FEW_STEPS = 300
-_FEW = "note: {} steps are few, a network takes thousands; more training.max_steps (or training.max_epochs) train longer"
+_FEW = (
+    "note: {} steps are few, a network takes thousands, and no contract is asked of fewer than "
+    f"{FEW_STEPS}; more training.max_steps (or training.max_epochs) train longer"
+)
 _WARM = "note: {} of {} steps are warm-up, in which the learning rate rises to its value; schedule.warmup_steps={} makes them fewer"
 _TIME_OVER = "training.max_minutes={:g} are over: step {} of {} was the last, and the learning rate has not come to its schedule's end"
 LONGEST_WARMUP, USUAL_WARMUP = 0.25, 0.05
