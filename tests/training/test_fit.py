@@ -161,6 +161,13 @@ def test_it_says_how_it_starts_and_ends_and_nothing_else(tmp_path: Path, capfd: 
     assert re.fullmatch(r"step 20/20  loss [\d.]+  [\d.]+ steps/s  \d+ s in all", ended)
 
 
+def test_what_is_frozen_is_counted_beside_what_trains(tmp_path: Path) -> None:
+    task, output = SmallTask(), io.StringIO()
+    next(task.parameters()).requires_grad_(False)
+    small_recipe.train(tmp_path, task=task, console=Console(file=output, width=300))
+    assert re.match(r"small: [\d.]+ M parameters and [\d.]+ M frozen on 1 thread", output.getvalue())
+
+
 def test_a_run_that_hardly_leaves_its_warm_up_is_told(tmp_path: Path) -> None:
     for warmup, told in ((15, True), (2, False)):
         output = io.StringIO()

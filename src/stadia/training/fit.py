@@ -249,5 +249,7 @@ def _start_message(task: Task, trainer: pl.Trainer, config: TrainingConfig, run:
         return f"{task.recipe}: all {step} steps are done already, in {run.folder}"
     steps = f"steps {step + 1} to {task.plan.total_steps}" if step else f"{task.plan.total_steps} steps"
     started_from = ", ".join(f"{name.replace('_', ' ')} {weights}" for name, weights in _weights(task).items())
-    weights = f"{parameters / 1e6:.1f} M parameters" + (f" ({started_from})" if started_from and not step else "")
+    frozen = sum(p.numel() for p in task.parameters() if not p.requires_grad)
+    weights = f"{parameters / 1e6:.1f} M parameters" + f" and {frozen / 1e6:.1f} M frozen" * bool(frozen)
+    weights += f" ({started_from})" if started_from and not step else ""
     return f"{task.recipe}: {weights} on {place}, {steps} of {samples} samples, in {run.folder}"
