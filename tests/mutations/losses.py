@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from mutations.table import Row
 from torch import Tensor
+from torch.nn import functional
 
 from stadia.core.types import Camera, Prediction, Targets
 from stadia.diagnostics.contract.engine import of_losses
@@ -54,15 +55,20 @@ def report(total: Tensor, term: Tensor | None = None) -> LossReport:
     return LossReport(total, {"l1": (total if term is None else term).detach()}, {})
 
 
-def residuals(targets: Targets, prediction: Prediction) -> Tensor:
-    """(B, N, H, W) |warped source - target|, the mean over channels; what no source sees counts 1."""
+def by_colour(targets: Targets, prediction: Prediction, compare: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
+    """(B, N, 3, H, W) |warped source - target|, or how else the two are compared; what no source sees counts 1."""
     found = []
     for i in range(targets.sources.shape[1]):
         camera = Camera(targets.source_camera.K[:, i], targets.camera.height, targets.camera.width)
         depth = 1 / prediction.inverse_depth[0]
         view, seen = warp(targets.sources[:, i], depth, targets.camera, camera, prediction.T_source_target[:, i])
-        found.append((view - targets.image).abs().mean(1, keepdim=True).where(seen, 1.0))
-    return torch.cat(found, 1)
+        found.append((compare(view, targets.image) if compare else (view - targets.image).abs()).where(seen, 1.0))
+    return torch.stack(found, 1)
+
+
+def residuals(targets: Targets, prediction: Prediction) -> Tensor:
+    """(B, N, H, W), the mean over channels."""
+    return by_colour(targets, prediction).mean(2)
 
 
 def simple(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
@@ -152,6 +158,72 @@ def on_the_source(targets: Targets, prediction: Prediction, source_names: Sequen
     return house(targets, replace(prediction, brightness=inverse_brightness(prediction.brightness)), source_names)
 
 
+def least_of_nine(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    return report(by_colour(targets, prediction).flatten(1, 2).amin(1).mean())
+
+
+def least_of_means(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    return report(residuals(targets, prediction).mean((2, 3)).amin(1).mean())
+
+
+def doubted(weigh: Callable[[Tensor, Tensor], Tensor]) -> LossOfVideo:
+    """A loss of residual and Sigma, (B, 1, H, W) each, with log Sigma added."""
+
+    def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+        assert prediction.log_uncertainty is not None
+        log_uncertainty = prediction.log_uncertainty[0]
+        return report((weigh(least(targets, prediction)[:, None], log_uncertainty.exp()) + log_uncertainty).mean())
+
+    return loss
+
+
+def smoothed(values: Callable[[Tensor], Tensor], weight: float = 1e-3) -> LossOfVideo:
+    """A loss with the slopes of some values of inverse depth: their mean."""
+
+    def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+        smooth = values(prediction.inverse_depth[0])
+        slopes = smooth.diff(dim=-1).abs().mean() + smooth.diff(dim=-2).abs().mean()
+        return report(least(targets, prediction).mean() + weight * slopes)
+
+    return loss
+
+
+def over_its_mean(inverse_depth: Tensor) -> Tensor:
+    return inverse_depth / inverse_depth.mean((2, 3), keepdim=True)
+
+
+def summed_slopes(inverse_depth: Tensor) -> Tensor:
+    return over_its_mean(inverse_depth) * inverse_depth[0].numel()
+
+
+def similar(data_range: float) -> LossOfVideo:
+    """Structural similarity, with the constants of values to data_range, beside the absolute difference."""
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+
+    def mean(x: Tensor) -> Tensor:
+        return functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), mode="reflect"), 3, 1)
+
+    def unlike(a: Tensor, b: Tensor) -> Tensor:
+        mean_a, mean_b = mean(a), mean(b)
+        spread = mean(a * a) - mean_a**2 + mean(b * b) - mean_b**2
+        together = mean(a * b) - mean_a * mean_b
+        return (1 - (2 * mean_a * mean_b + c1) * (2 * together + c2) / ((mean_a**2 + mean_b**2 + c1) * (spread + c2))) / 2
+
+    def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+        ssim = 0.85 * by_colour(targets, prediction, unlike).mean(2).amin(1).mean()
+        l1 = 0.15 * least(targets, prediction).mean()
+        return LossReport(ssim + l1, {"ssim": ssim.detach(), "l1": l1.detach()}, {})
+
+    return loss
+
+
+def by_all_sources(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    """No minimum: the mean over what each source sees."""
+    each = residuals(targets, prediction)
+    seen = each < 1
+    return report((each.where(seen, 0.0).sum((2, 3)) / seen.sum((2, 3))).mean())
+
+
 def of_each(change: Callable[[Tensor], Tensor]) -> Callable[..., LossReport]:
     """The house's loss of each sample, put together in another way."""
 
@@ -178,7 +250,7 @@ def mask_turned(log_depth: Tensor, logits: Tensor, depth: Tensor, mask: Tensor) 
     return OVERLAY(log_depth, -logits, depth, mask)
 
 
-VIDEO, WITH_PAIR, EXPOSED = ("-1", "+1"), ("-1", "+1", "stereo"), Said(brightness=True)
+VIDEO, WITH_PAIR, EXPOSED, DOUBTING = ("-1", "+1"), ("-1", "+1", "stereo"), Said(brightness=True), Said(uncertainty=True)
 
 SOUND: dict[str, Callable[[], Exact]] = {
     "the house's": lambda: of_video(house, VIDEO),
@@ -186,6 +258,10 @@ SOUND: dict[str, Callable[[], Exact]] = {
     "the house's, at four sizes": lambda: of_video(house_at(4), WITH_PAIR, Said(sizes=4)),
     "the house's, at six sizes": lambda: of_video(house_at(6), ("stereo",), Said(sizes=6)),
     "the house's, exposed": lambda: of_video(house, VIDEO, EXPOSED),
+    "one with uncertainty": lambda: of_video(doubted(lambda r, sigma: r / sigma), VIDEO, DOUBTING),
+    "one that smooths": lambda: of_video(smoothed(over_its_mean), WITH_PAIR),
+    "one of similarity": lambda: of_video(similar(1.0), VIDEO),
+    "one without a minimum": lambda: of_video(by_all_sources, VIDEO),
     "labels": lambda: of_depth(DEPTH),
     "composed": lambda: of_overlay(OVERLAY, OVERLAY.weights),
 }
@@ -217,6 +293,23 @@ TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], Exact]]] = [
     ("a loss with a square of image means", ("L16",), "a simple one", lambda: of_video(by_its_mean, VIDEO)),
     ("a loss with the mask turned", ("L17",), "composed", lambda: of_overlay(mask_turned, OVERLAY.weights)),
     ("a loss that reads what has no label", ("L18",), "labels", lambda: of_depth(labels_everywhere)),
+    ("a minimum over colours and sources", ("L19",), "a simple one", lambda: of_video(least_of_nine, VIDEO)),
+    ("a minimum over the means of pictures", ("L16",), "a simple one", lambda: of_video(least_of_means, VIDEO)),
+    (
+        "the mean of a picture over its map of uncertainty",
+        ("L16",),
+        "one with uncertainty",
+        lambda: of_video(doubted(lambda r, sigma: r.mean((1, 2, 3), keepdim=True) / sigma), VIDEO, DOUBTING),
+    ),
+    (
+        "residuals times uncertainty",
+        ("U07",),
+        "one with uncertainty",
+        lambda: of_video(doubted(lambda r, sigma: r * sigma), VIDEO, DOUBTING),
+    ),
+    ("smoothness of metres", ("L24",), "one that smooths", lambda: of_video(smoothed(torch.reciprocal), WITH_PAIR)),
+    ("smoothness summed over pixels", ("L06",), "one that smooths", lambda: of_video(smoothed(summed_slopes), WITH_PAIR)),
+    ("similarity with constants for 255", ("L25",), "one of similarity", lambda: of_video(similar(255.0), VIDEO)),
     ("a loss that inverts motion", ("L01", "P01"), "a simple one", lambda: of_video(inverted, VIDEO)),
     ("a loss that holds motion still", ("P01",), "a simple one", lambda: of_video(held_still, VIDEO)),
     ("a loss with brightness on the source", ("B01",), "the house's, exposed", lambda: of_video(on_the_source, VIDEO, EXPOSED)),

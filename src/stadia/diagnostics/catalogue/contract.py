@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stadia.diagnostics.catalogue.entry import Entry
+from stadia.diagnostics.contract.bounds import A_COLOUR, BELOW, COARSER, HALF_NOISE, HALVES, RELIEF, RISES, SAME_RELIEF
 from stadia.diagnostics.finding import Stage
 
 
@@ -11,7 +12,7 @@ def _law(code: str, title: str, *, symptom: str, cause: str, cure: str, measured
 
 
 _WALL = "on a textured wall whose pictures, depth and motion are known in closed form (or on known labels), in float64"
-_SCALE = "least at the truth among .5 to 2 times it, by more than a thousandth of the range"
+_SCALE = f"at no place from .5 to 2 times the truth less than there, by more than {BELOW:.1%} of the range"
 
 ENTRIES = (
     _law(
@@ -29,7 +30,7 @@ ENTRIES = (
         symptom="Training stops at a wrong answer, another one for each seed.",
         cause="a clamp or mask that gives up where the error is large, a term with a slope of its own",
         cure="look at the values in the evidence; take out what is masked by its error",
-        measured=f"{_WALL}: rises on both sides of the truth, but for a fiftieth of the range",
+        measured=f"{_WALL}: rises on both sides of the truth, but for {RISES:.0%} of the range",
         seen="residual thresholds that threw away what had to be learnt",
     ),
     _law(
@@ -67,17 +68,18 @@ ENTRIES = (
         cause="a sum over pixels where a mean is meant",
         cure="one mean over the pixels of each picture",
         measured=f"{_WALL}: of twice the width and height, with texture and motion as many pixels as before, .5 to 2 times the loss; .7 to "
-        "1.4 in the house's losses, compared at one to six sizes, and 4 times that for a sum",
+        f"1.4 in the house's losses, compared at one to six sizes, and 4 times that for a sum; what depth's relief costs alone, at most "
+        f"{COARSER:g} times, a half in the house's losses",
         seen="a training diary: a loss of 15,000 where .1 was to be expected",
     ),
     _law(
         "L07",
         "The order of the sources matters",
         symptom="Depth is worse on one side, or one source teaches nothing.",
-        cause="a source that is taken by its place, a minimum over the wrong axis",
-        cure="take sources by their names; the minimum is over candidates, after the mean over channels",
+        cause="a source that is taken by its place, or weighs more than the others",
+        cure="take sources by their names",
         measured=f"{_WALL}: the loss of the sources in reverse, the same within 1e-5",
-        seen="a training diary: 'the minimum of nine channels'",
+        seen="sources of different weight by their place in a list",
     ),
     _law(
         "L08",
@@ -158,7 +160,8 @@ ENTRIES = (
         symptom="Depth near an object depends on what is seen at the other end.",
         cause="a mean over the picture before the division by an uncertainty, or before a minimum",
         cure="keep maps until the end; one mean, as the last step",
-        measured=f"{_WALL}: slopes of depth in the last half of a picture when its first tenth changes, below 1 %",
+        measured=f"{_WALL}: slopes of depth and of its uncertainty in the last half of a picture when its first tenth changes, below 1 %; "
+        f"and what sources cost that are negative in one half each, at most {HALVES:.0%} more than the mean of either negative all over",
         seen="a training diary: one residual a picture divided by a map of uncertainty; the minimum of image means",
     ),
     _law(
@@ -178,6 +181,45 @@ ENTRIES = (
         cure="mask by label > 0, in every term",
         measured=f"{_WALL}: the gradient at pixels without a label is 0; terms that compare neighbours have it on their borders alone",
         seen="fine-tuning on LiDAR whose empty pixels entered the loss",
+    ),
+    _law(
+        "L19",
+        "One right colour is enough",
+        symptom="The loss is lower than the picture looks, and depth is wrong where one colour happens to match.",
+        cause="a minimum over sources and colours at once (of three sources: over nine channels)",
+        cure="the mean over a source's colours first, then the minimum over sources",
+        measured=f"{_WALL}, its sources made negative but for one colour, for each colour: {A_COLOUR:.0%} at least of what negative "
+        "sources cost; 67 to 100 % in the house's losses, below 1 % for a minimum over channels",
+        seen="a training diary: 'the minimum of nine channels'",
+    ),
+    _law(
+        "L24",
+        "Smoothness depends on depth's unit",
+        symptom="Depth shrinks or grows from epoch to epoch; maps are flat where things are far.",
+        cause="smoothness of metres, or of inverse depth that was not divided by its mean",
+        cure="smooth inverse depth over its mean (loss.smoothness_kind=slope_over_mean)",
+        measured=f"{_WALL}, the camera at rest so that pictures say nothing of depth: what relief costs more than flat depth, and the same "
+        f"with every length twice as large, within {SAME_RELIEF:.0%}; asked where it is {RELIEF:g} of the loss at least",
+        seen="a training diary: smoothness of metric depth, 25 times what was meant",
+    ),
+    _law(
+        "L25",
+        "A similarity takes noise for alike",
+        symptom="The term of structural similarity has no effect, whatever its weight.",
+        cause="SSIM's constants are for values to 255, the values end at 1",
+        cure="data_range=1",
+        measured=f"{_WALL}, with noise in place of the sources, and with half as much: terms with 'ssim' in their names are at least "
+        f"{HALF_NOISE:g} times as large of half (beyond what they are at the truth); .75 of SSIM, .25 with constants for 255",
+        seen="a training diary: 'SSIM has no effect', its range was 255",
+    ),
+    _law(
+        "U07",
+        "Uncertainty is cheap where there is no error",
+        symptom="Sigma is high on what fits and low on what does not; errors count more than anything.",
+        cause="the residual multiplied by Sigma, a sign of log Sigma",
+        cure="r / Sigma + log Sigma, or r exp(-s) + s",
+        measured=f"{_WALL}, its sources negative in the left half: less with Sigma high on the left than with Sigma high on the right",
+        seen="public code for a training diary's loss: residual times Sigma",
     ),
     _law(
         "P01",

@@ -98,4 +98,31 @@ class Exact:
             return {axis.name: {x: float(self.report(axis.answers[x]).total) for x in sorted(axis.answers)} for axis in self.axes}
 
 
-FORMS = ("twice the batch", "twice the size", "mirrored", "sources in another order", "first tenth changed")
+def total_of(report: Any) -> float:
+    """What a report adds up to."""
+    return float(report.total.detach())
+
+
+COLOURS = ("red", "green", "blue")
+
+FORMS = (
+    "twice the batch",
+    "twice the size",
+    "mirrored",
+    "sources in another order",
+    "first tenth changed",
+    "every source wrong",
+    *(f"every source wrong but for {colour}" for colour in COLOURS),
+    "the first source wrong",
+    "the other sources wrong",
+    "each wrong in another half",
+    "a camera that has not moved",
+    "one that has not moved, twice the size",
+    "one that has not moved, in another unit",
+    "left half wrong",
+    "noise",
+    "half of it noise",
+)
+"""Of the right answer and a wrong one. What is wrong is flat depth where no camera has moved, and uncertainty on the wrong side where a
+half is wrong; else it is the moderately wrong one.
+"""

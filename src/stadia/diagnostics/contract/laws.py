@@ -6,24 +6,17 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from stadia.diagnostics.catalogue import finding
-from stadia.diagnostics.contract.exact import Axis, Exact, LossRaised
+from stadia.diagnostics.contract.bounds import BELOW, RISES
+from stadia.diagnostics.contract.comparing import COMPARING
+from stadia.diagnostics.contract.exact import Axis, Exact, LossRaised, total_of
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.survey import NotChecked
 from stadia.training.loss_laws import broken_laws
-
-BELOW = 3e-3
-"""Of the range along an axis: as much lower may a wrong answer be, by rounding, by terms that prefer none, and because pictures that are
-read between pixels are blurred: .2 % where SSIM alone compares them. What prefers near depth by a little is .6 % lower.
-"""
-
-RISES = 0.02
-"""Of that range: as much may the loss fall away from the truth; the borders of pictures leave the frame in steps."""
 
 SLOPE, EPSILONS = 0.05, (1e-3, 1e-4, 1e-5, 1e-7)
 """Finite differences agree with the gradient within this, at one of these steps: 1e-3 and better in every loss of the house. The longest
@@ -138,7 +131,7 @@ def samples_stand_alone(exact: Exact, where: str) -> Iterator[Finding]:
 
 def is_a_mean(exact: Exact, where: str) -> Iterator[Finding]:
     """L05, L06: of a batch twice the loss is the same, and of pictures twice as large nearly."""
-    value = _total(exact.at_off)
+    value = total_of(exact.at_off)
     ratio = _ratio(exact, "twice the batch", value)
     if ratio and abs(ratio - 1) > REPEATED:
         yield finding("L05", Severity.WARN, measured=f"{ratio:.3g} times the loss for the same batch twice", expected="1", where=[where])
@@ -150,14 +143,14 @@ def is_a_mean(exact: Exact, where: str) -> Iterator[Finding]:
 
 def order_does_not_matter(exact: Exact, where: str) -> Iterator[Finding]:
     """L07: the same loss for sources in another order."""
-    ratio = _ratio(exact, "sources in another order", _total(exact.at_off))
+    ratio = _ratio(exact, "sources in another order", total_of(exact.at_off))
     if ratio and abs(ratio - 1) > SAME:
         yield finding("L07", Severity.WARN, measured=f"{ratio:.4g} times the loss", expected="1", where=[where])
 
 
 def mirrors(exact: Exact, where: str) -> Iterator[Finding]:
     """L08: the same loss for the scene seen in a mirror."""
-    ratio = _ratio(exact, "mirrored", _total(exact.at_off))
+    ratio = _ratio(exact, "mirrored", total_of(exact.at_off))
     if ratio and abs(ratio - 1) > MIRRORED:
         yield finding("L08", Severity.WARN, measured=f"{ratio:.4g} times the loss", expected=f"1 within {MIRRORED:g}", where=[where])
 
@@ -165,11 +158,11 @@ def mirrors(exact: Exact, where: str) -> Iterator[Finding]:
 def stays_finite(exact: Exact, where: str) -> Iterator[Finding]:
     """L09: finite, with a finite gradient, at the truth, and of pictures and labels that a drive has now and then."""
     told: dict[str, list[str]] = {}
-    if wrong := _not_finite(_total(exact.at_right), exact.slopes_at(exact.right)):
+    if wrong := _not_finite(total_of(exact.at_right), exact.slopes_at(exact.right)):
         told[wrong] = ["the right answer"]
     for name, make in exact.hostile.items():
         other = make()
-        if wrong := _not_finite(_total(other.at_off), other.slopes):
+        if wrong := _not_finite(total_of(other.at_off), other.slopes):
             told.setdefault(wrong, []).append(name)
     for wrong, scenes in told.items():
         yield finding("L09", Severity.WARN, measured=f"{wrong} of {', '.join(scenes)}", expected="finite numbers", where=[where])
@@ -179,7 +172,7 @@ def terms_add_up(exact: Exact, where: str) -> Iterator[Finding]:
     """L13: the total is the sum of its terms, none below its least value."""
     for report in (exact.at_right, exact.at_off):
         terms = {name: float(value) for name, value in getattr(report, "terms", {}).items()}
-        if broken := broken_laws(_total(report), terms, getattr(report, "least", {}), torch.float32):
+        if broken := broken_laws(total_of(report), terms, getattr(report, "least", {}), torch.float32):
             expected = "the sum of its terms, each at its least value or above"
             yield finding("L13", Severity.STOP, measured="; ".join(broken), expected=expected, where=[where])
             return
@@ -187,14 +180,14 @@ def terms_add_up(exact: Exact, where: str) -> Iterator[Finding]:
 
 def is_a_number(exact: Exact, where: str) -> Iterator[Finding]:
     """L09: value and gradient are finite of pictures as any others, at an answer that is moderately wrong."""
-    if wrong := _not_finite(_total(exact.at_off), exact.slopes):
+    if wrong := _not_finite(total_of(exact.at_off), exact.slopes):
         measured = f"{wrong} of usual pictures and a moderately wrong answer"
         yield finding("L09", Severity.STOP, measured=measured, expected="finite numbers", where=[where])
 
 
 def says_the_same_twice(exact: Exact, where: str) -> Iterator[Finding]:
     """L14: asked twice it says the same."""
-    first, second = (_total(exact.report(exact.off)) for _ in range(2))
+    first, second = (total_of(exact.report(exact.off)) for _ in range(2))
     if abs(first - second) > SAME * max(abs(first), abs(second)):
         yield finding("L14", Severity.WARN, measured=f"{first:.6g}, then {second:.6g}", expected="the same", where=[where])
 
@@ -211,14 +204,17 @@ def leaves_alone(exact: Exact, where: str) -> Iterator[Finding]:
 
 
 def is_local(exact: Exact, where: str) -> Iterator[Finding]:
-    """L16: what changes at one end of the picture changes no slope at the other."""
+    """L16: what changes at one end of the picture changes no slope at the other, neither of depth nor of its uncertainty."""
     if "first tenth changed" not in exact.forms:
         return
-    here, there = (one.slopes["inverse_depth"] for one in (exact, exact.forms["first tenth changed"]()))
-    half = here.shape[-1] // 2
-    if (change := _change(here[..., half:], there[..., half:])) > COUPLED:
-        measured = f"slopes of depth change by {change:.0%} where nothing changed but the other end of the picture"
-        yield finding("L16", Severity.WARN, measured=measured, expected=f"at most {COUPLED:.0%}", where=[where])
+    here, there = exact.slopes, exact.forms["first tenth changed"]().slopes
+    for name in ("inverse_depth", "log_uncertainty"):
+        if name not in here:
+            continue
+        half = here[name].shape[-1] // 2
+        if (change := _change(here[name][..., half:], there[name][..., half:])) > COUPLED:
+            measured = f"slopes of {name} change by {change:.0%} where nothing changed but the other end of the picture"
+            yield finding("L16", Severity.WARN, measured=measured, expected=f"at most {COUPLED:.0%}", where=[where])
 
 
 def unlabelled_is_not_trained(exact: Exact, where: str) -> Iterator[Finding]:
@@ -229,10 +225,6 @@ def unlabelled_is_not_trained(exact: Exact, where: str) -> Iterator[Finding]:
         if share > 0:
             measured = f"{share:.0%} of the gradient of {name} is where no label is"
             yield finding("L18", Severity.STOP, measured=measured, expected="none", where=[where])
-
-
-def _total(report: Any) -> float:
-    return float(report.total.detach())
 
 
 def _along(exact: Exact, axis: Axis) -> dict[float, float]:
@@ -257,7 +249,7 @@ def _span(values: Mapping[float, float]) -> float:
 def _difference(exact: Exact, name: str, direction: Tensor, step: float) -> float:
     """The slope of the total along a direction, by two values."""
     with torch.no_grad():
-        above, below = (_total(exact.report({**exact.off, name: exact.off[name] + sign * step * direction})) for sign in (1, -1))
+        above, below = (total_of(exact.report({**exact.off, name: exact.off[name] + sign * step * direction})) for sign in (1, -1))
     return (above - below) / (2 * step)
 
 
@@ -271,7 +263,7 @@ def _ratio(exact: Exact, form: str, value: float) -> float | None:
     """The loss of the scene in another form, over what it is of the scene; None where there is no such form, or nothing to compare."""
     if form not in exact.forms or not value:
         return None
-    return _total(exact.forms[form]().at_off) / value
+    return total_of(exact.forms[form]().at_off) / value
 
 
 LAWS = (
@@ -287,6 +279,7 @@ LAWS = (
     terms_add_up,
     is_local,
     unlabelled_is_not_trained,
+    *COMPARING,
 )
 """What is asked of a loss that answers, in order."""
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.types import Camera, Prediction, Targets, is_temporal
+from stadia.diagnostics.contract import altered
 from stadia.diagnostics.contract import wall as walls
 from stadia.diagnostics.contract.exact import Answer, Axis, Exact
 from stadia.diagnostics.contract.wall import Wall
@@ -22,7 +23,8 @@ DEPTH_TIMES = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0)
 MOTION_TIMES = (0.0, 0.5, 0.8, 1.0, 1.25, 1.6)
 GAIN_TIMES = (0.5, 0.8, 1.0, 1.25, 2.0)
 OFFSET_PLUS = (-0.2, -0.05, 0.0, 0.05, 0.2)
-LOG_UNCERTAINTY = -2.0
+LOG_UNCERTAINTY, DOUBT = -2.0, 0.5
+UNIT = 2.0
 OFF_ROWS = (0.0, 0.01, 0.0, 0.002, 0.0, 0.0)
 """A twist, the same in a mirror. Rows of a rectified pair lie on rows, where interpolation has two slopes, and none is the gradient."""
 
@@ -96,12 +98,15 @@ def _exact(loss: LossOfVideo, scene: Wall, said: Said, *, plain: bool = False) -
     }
     if plain:
         return Exact(asked, right, off, (), shown)
-    forms = {
+    forms: dict[str, Callable[[], Wall]] = {
         "twice the batch": lambda: twice(scene),
         "twice the size": lambda: _seen(2 * scene.targets.camera.height, scene.source_names, said, finer=2.0),
         "mirrored": lambda: walls.mirrored(scene),
         "sources in another order": lambda: reordered(scene),
         "first tenth changed": lambda: first_tenth_changed(scene),
+        **altered.wrong_sources(scene),
+        "noise": lambda: altered.noisy(scene, 1.0),
+        "half of it noise": lambda: altered.noisy(scene, 0.5),
     }
     if len(scene.source_names) == 1:
         del forms["sources in another order"]
@@ -111,7 +116,7 @@ def _exact(loss: LossOfVideo, scene: Wall, said: Said, *, plain: bool = False) -
     hostile = {
         "black pictures": lambda: walls.with_pictures(scene, dark, torch.zeros_like(scene.targets.sources)),
         "white pictures": lambda: walls.with_pictures(scene, white, torch.ones_like(scene.targets.sources)),
-        "a camera that stands still": lambda: _still(scene),
+        "a camera that stands still": lambda: altered.still(scene),
     }
 
     def seen_as(form: Callable[[], Wall]) -> Callable[[], Exact]:
@@ -123,10 +128,33 @@ def _exact(loss: LossOfVideo, scene: Wall, said: Said, *, plain: bool = False) -
         off,
         _axes(scene, said, right),
         shown,
-        {name: seen_as(form) for name, form in forms.items()},
+        {name: seen_as(form) for name, form in forms.items()} | _right_or_wrong(loss, scene, said),
         {name: seen_as(form) for name, form in hostile.items()},
         loose={"brightness": MASKED_EXPOSURE, **({"inverse_depth": MOTION_ALONE} if said.motion_alone else {})},
     )
+
+
+def _right_or_wrong(loss: LossOfVideo, scene: Wall, said: Said) -> dict[str, Callable[[], Exact]]:
+    """Forms whose wrong answer is of their own: flat depth before a camera that has not moved, uncertainty on the wrong side."""
+
+    def flat(still: Wall) -> Exact:
+        exact = _exact(loss, still, said, plain=True)
+        depth = exact.right["inverse_depth"]
+        return replace(exact, off={**exact.right, "inverse_depth": depth.mean(dim=(2, 3), keepdim=True).expand_as(depth).clone()})
+
+    def doubtful() -> Exact:
+        exact = _exact(loss, altered.left_wrong(scene), said, plain=True)
+        right, wrong = (altered.higher_on_the_left(exact.right["log_uncertainty"], by) for by in (DOUBT, -DOUBT))
+        return replace(exact, right={**exact.right, "log_uncertainty": right}, off={**exact.right, "log_uncertainty": wrong})
+
+    forms = {
+        "a camera that has not moved": lambda: flat(altered.still(scene)),
+        "one that has not moved, twice the size": lambda: flat(
+            altered.still(_seen(2 * scene.targets.camera.height, scene.source_names, said, finer=2.0))
+        ),
+        "one that has not moved, in another unit": lambda: flat(altered.in_another_unit(altered.still(scene), UNIT)),
+    }
+    return {**forms, "left half wrong": doubtful} if said.uncertainty else forms
 
 
 def _right(scene: Wall, said: Said) -> dict[str, Tensor]:
@@ -217,9 +245,3 @@ def first_tenth_changed(scene: Wall) -> Wall:
     columns = image.shape[-1] // 10
     image[..., :columns] = image[..., :columns].flip(-2)
     return walls.with_pictures(scene, image, scene.targets.sources)
-
-
-def _still(scene: Wall) -> Wall:
-    sources = scene.targets.image[:, None].expand_as(scene.targets.sources).clone()
-    still = walls.with_pictures(scene, scene.targets.image, sources)
-    return replace(still, twist=torch.zeros_like(scene.twist))
