@@ -15,7 +15,7 @@ from stadia.diagnostics.catalogue import CATALOGUE, finding, in_order
 from stadia.diagnostics.catalogue.calibration import READINGS
 from stadia.diagnostics.catalogue.entry import FAMILIES
 from stadia.diagnostics.catalogue.page import markdown
-from stadia.diagnostics.checks import frames, ground_truth, intrinsics, poses, rig
+from stadia.diagnostics.checks import frames, ground_truth, intrinsics, lines, poses, rig
 from stadia.diagnostics.finding import Finding, Severity, Stage, read_findings, write_findings
 
 ROOT = Path(__file__).parents[2]
@@ -95,8 +95,9 @@ def test_thresholds_of_the_table_are_those_of_the_checks() -> None:
     used = {
         "frames that repeat an earlier one": (frames.REPEATED_WARN, frames.REPEATED_STOP),
         "neighbours with a flow below 0.1 px": (frames.STATIC_WARN, frames.STATIC_STOP),
-        "cx / W and cy / H": (*intrinsics.CENTRE_WARN, *intrinsics.CENTRE_STOP),
-        "(2 cx + 1) / W and (2 cy + 1) / H": (intrinsics.SIZE_WARN, intrinsics.SIZE_STOP),
+        "cx / W and cy / H": (*intrinsics.CENTRE, intrinsics.MOST_OUTSIDE),
+        "(2 cx + 1) / W and (2 cy + 1) / H": (intrinsics.SIZE_ALIKE, intrinsics.SIZE_APART),
+        "lines of the poses, over another K": (lines.RIGHT, lines.SURE),
         "fx / W": (*intrinsics.FOCAL_WARN, *intrinsics.FOCAL_STOP),
         "fx by the turns": (intrinsics.TURNS_WARN, intrinsics.TURNS_STOP),
         "matches with x_left > x_right": (rig.LEAST_SHARE,),

@@ -67,6 +67,15 @@ def _cut(image: Image) -> Image:
     return image[image.shape[0] // 3 :, : image.shape[1] * 3 // 4].copy()
 
 
+def _crop_not_subtracted(recording: Recording) -> Recording:
+    """Pictures (and ground truth) without the upper third, K as it was."""
+
+    def lower(x: NDArray) -> NDArray:
+        return x[x.shape[0] // 3 :].copy()
+
+    return Mutated(recording, image=lower, camera=lambda c: replace(c, height=c.height - c.height // 3), depth=lower)
+
+
 def _lost_where(recording: Recording) -> Callable[[Matrix], Matrix]:
     """Of the last frame's pose one number is none."""
     last = recording.T_world_camera(len(recording) - 1)
@@ -154,6 +163,7 @@ MUTATIONS = (
     _mutation("K transposed", "intrinsics", "K01", lambda r: Mutated(r, camera=_with_K(lambda K, _: K.T))),
     _mutation("K normalised", "intrinsics", "K02", lambda r: Mutated(r, camera=_with_K(_normalised))),
     _mutation("cx and cy exchanged", "intrinsics", "K03", lambda r: Mutated(r, camera=_with_K(_swapped_centre))),
+    _mutation("a crop that was not subtracted", "intrinsics", "K03", _crop_not_subtracted, "poses"),
     _mutation("focal length in millimetres", "intrinsics", "K05", lambda r: Mutated(r, camera=_with_K(_times(0.005, both=False)))),
     _mutation("K doubled", "resize", "K04", lambda r: Mutated(r, camera=_with_K(_times(2)))),
     _mutation("K halved", "resize", "K04", lambda r: Mutated(r, camera=_with_K(_times(0.5)))),

@@ -25,8 +25,9 @@ class Reading:
 READINGS = (
     Reading("frames that repeat an earlier one", "D02", "0 %", "0 %", "49 to 99 %", "2 %", "10 %"),
     Reading("neighbours with a flow below 0.1 px", "D03", "0 %", "0 %; 26 % (KITTI raw stops at a light)", "100 %", "33 %", "90 %"),
-    Reading("cx / W and cy / H", "K03", "0.495 to 0.498", "0.461 to 0.500", "0.14 and 1.6", "0.35 to 0.65", "0.2 to 0.8"),
-    Reading("(2 cx + 1) / W and (2 cy + 1) / H", "K04", "1.00", "0.92 to 1.00", "0.46 to 0.51, 1.85 to 2.0", "1.12", "1.3"),
+    Reading("cx / W and cy / H", "K03", "0.495 to 0.498", "0.461 to 0.500", "0.14 and 1.6", "0.35 to 0.65", "0.1 outside the picture"),
+    Reading("(2 cx + 1) / W and (2 cy + 1) / H", "K04", "1.00", "0.92 to 1.00", "0.46 to 0.51, 1.85 to 2.0", "1.12 alike, 1.3 apart", ""),
+    Reading("lines of the poses, over another K", "K03 K04", "0.06 to 0.11 (crops)", "0.03 to 0.78 (crops)", "2.0 to 28", "0.9", "2"),
     Reading("fx / W", "K05", "0.58", "0.58, 0.91", "0.003", "0.3 to 1.6", "0.15 to 6"),
     Reading("fx by the turns", "K06", "0.99 to 1.01", "1.23 (7-Scenes: K is of the depth camera)", "2.1 to 2.2", "1.4", "1.7"),
     Reading("matches with x_left > x_right", "E01 E02", "0.98 to 0.99", "0.98", "0.01 to 0.02", "", "0.8"),

@@ -31,7 +31,10 @@ ENTRIES = (
         symptom="Stereo trains, but neighbours in time do not; point clouds are sheared.",
         cause="cx and cy are exchanged, a crop was not subtracted, or K is of another camera",
         cure="subtract the crop's offset from cx and cy, or take K of this camera",
-        measured="cx / W and cy / H: warns outside 0.35 to 0.65, stops outside 0.2 to 0.8.",
+        measured="cx / W and cy / H outside 0.35 to 0.65, which they are of a crop, too. So the poses are asked: matches lie on the "
+        "epipolar lines that they give through the right K. Silent where they lie nearer through K as given than through one with another "
+        "centre (in the middle, or of a crop at the right and bottom), stops where they lie twice as far, warns where there are no poses or they "
+        "do not tell. Without poses stops where cx and cy fit exchanged, or lie outside the picture by more than 0.1 of it.",
         seen="KITTI's benchmark crop of 1216x352, whose offset was not subtracted",
     ),
     Entry(
@@ -43,8 +46,9 @@ ENTRIES = (
         cause="pictures were resized and K was not, or K was resized twice",
         cure="resize K with the picture: f' = f s, c' = (c + 0.5) s - 0.5, x and y apart (stadia.geometry.camera.resize does both)",
         measured="The size of the sampled pictures against that of their camera. Then 2 cx + 1 and 2 cy + 1 are the size that K was made "
-        "for. Stops where both differ from the picture's by 1.3 or more the same way, warns "
-        "from 1.12 where both factors agree within 10 %; and where a known camera's picture has another focal length.",
+        "for. Spoken of where both differ from the picture's the same way, by 1.3, or by 1.12 where both factors agree within 10 %: silent "
+        "where the poses confirm K as given (as for K03: it may be that of a crop), stops where they confirm K rescaled, warns elsewhere. "
+        "Warns where a known camera's picture has another focal length.",
         seen="a training diary: a focal length of 950 px, that of the 1392 px wide original, at 512 px",
     ),
     Entry(

@@ -10,15 +10,19 @@ import numpy as np
 
 from stadia.core.types import Camera
 from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.checks.lines import lines
 from stadia.diagnostics.checks.rig import rows_apart_px
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.instruments.two_view import Array, rotation_vector_deg
 from stadia.diagnostics.survey import NotChecked, Survey
+from stadia.geometry.numpy_camera import resized_K
 
 NORMALISED_BELOW = 8.0
-CENTRE_WARN, CENTRE_STOP = (0.35, 0.65), (0.2, 0.8)
+CENTRE, MOST_OUTSIDE = (0.35, 0.65), 0.1
+"""Of the width and height: where principal points lie, and how far outside the picture that of a crop may."""
+
 FOCAL_WARN, FOCAL_STOP = (0.3, 1.6), (0.15, 6.0)
-SIZE_STOP, SIZE_WARN, SIZE_AGREEMENT = 1.3, 1.12, 0.10
+SIZE_APART, SIZE_ALIKE, SIZE_AGREEMENT, SIZE_MOST = 1.3, 1.12, 0.10, 8.0
 SIDES_SHARE = 0.001
 
 
@@ -60,7 +64,7 @@ def intrinsics(survey: Survey) -> Iterator[Finding]:
             )
             return
     for side, camera, K in _cameras(survey):
-        wrong = _form(K, where) or _normalised(K, camera, where) or _centre(K, camera, where) or _field_of_view(K, camera, where)
+        wrong = _form(K, where) or _normalised(K, camera, where) or _centre(survey, K, camera) or _field_of_view(K, camera, where)
         if wrong is not None and wrong.code not in [f.code for f in found]:
             found.append(replace(wrong, evidence={"side": side, **wrong.evidence}))
     yield from found or _sides(survey)
@@ -115,31 +119,59 @@ def size_factors(K: Array, camera: Camera) -> tuple[float, float]:
     return float(2 * K[0, 2] + 1) / camera.width, float(2 * K[1, 2] + 1) / camera.height
 
 
-def _of_another_size(factors: tuple[float, float]) -> Severity | None:
-    """A principal point that is off the same way along both axes is that of a resized picture."""
-    x, y = (float(np.log(max(f, 1e-6))) for f in factors)
-    if x * y <= 0:
-        return None
+def _of_another_size(factors: tuple[float, float]) -> bool:
+    """A principal point that is off the same way along both axes may be that of a resized picture."""
+    if any(_outside(f, (1 / SIZE_MOST, SIZE_MOST)) for f in factors):
+        return False
+    x, y = (math.log(f) for f in factors)
     least = min(abs(x), abs(y))
-    if least >= np.log(SIZE_STOP):
-        return Severity.STOP
-    return Severity.WARN if least >= np.log(SIZE_WARN) and abs(x - y) < SIZE_AGREEMENT else None
+    return x * y > 0 and (least >= math.log(SIZE_APART) or (least >= math.log(SIZE_ALIKE) and abs(x - y) < SIZE_AGREEMENT))
 
 
-def _centre(K: Array, camera: Camera, where: list[str]) -> Finding | None:
+CROPPED = "or the pictures are a crop and K is right, which neither poses nor turns tell here"
+
+
+def _centred(K: Array, cx: float, cy: float) -> Array:
+    moved = K.copy()
+    moved[:2, 2] = cx, cy
+    return moved
+
+
+def _centre(survey: Survey, K: Array, camera: Camera) -> Finding | None:
+    """K03, where the poses do not say that K is right all the same: of a crop it may well be."""
     x, y = K[0, 2] / camera.width, K[1, 2] / camera.height
-    if not (_outside(x, CENTRE_WARN) or _outside(y, CENTRE_WARN)) or _of_another_size(size_factors(K, camera)):
+    if not (_outside(x, CENTRE) or _outside(y, CENTRE)) or _of_another_size(size_factors(K, camera)):
         return None  # a principal point of another size is told by `resize`
-    swapped = not (_outside(K[1, 2] / camera.width, CENTRE_WARN) or _outside(K[0, 2] / camera.height, CENTRE_WARN))
+    swapped = not (_outside(K[1, 2] / camera.width, CENTRE) or _outside(K[0, 2] / camera.height, CENTRE))
+    middle = (camera.width - 1) / 2, (camera.height - 1) / 2
+    centres = {"a crop in the middle": middle, "a crop at the right and bottom": (2 * middle[0] - K[0, 2], 2 * middle[1] - K[1, 2])}
+    if swapped:
+        centres = {"cx and cy exchanged": (K[1, 2], K[0, 2])}
+    seen = lines(survey, K, {name: _centred(K, *centre) for name, centre in centres.items()})
+    if seen.severity is None:
+        return None
+    impossible = swapped or any(_outside(share, (-MOST_OUTSIDE, 1 + MOST_OUTSIDE)) for share in (x, y))
+    cause, cure = None, None
+    if swapped:
+        cause, cure = "cx and cy are exchanged", f"exchange them: cx {K[1, 2]:g}, cy {K[0, 2]:g}"
+    elif seen.severity is Severity.WARN:
+        cause = f"a crop was not subtracted, K is of another camera, {CROPPED}"
+        cure = "nothing where K was cropped with its pictures; else subtract the crop's offset from cx and cy"
     return finding(
         "K03",
-        Severity.STOP if swapped or _outside(x, CENTRE_STOP) or _outside(y, CENTRE_STOP) else Severity.WARN,
+        Severity.STOP if impossible else seen.severity,
         measured=f"cx / W {x:.3f}, cy / H {y:.3f}",
-        expected=f"both in {CENTRE_WARN[0]} to {CENTRE_WARN[1]}",
-        cause="cx and cy are exchanged" if swapped else None,
-        cure=f"exchange them: cx {K[1, 2]:g}, cy {K[0, 2]:g}" if swapped else None,
-        evidence={"cx": float(K[0, 2]), "cy": float(K[1, 2]), "width": camera.width, "height": camera.height},
-        where=where,
+        expected=f"both in {CENTRE[0]} to {CENTRE[1]}, or poses that confirm them",
+        cause=cause,
+        cure=cure,
+        evidence={
+            "cx": float(K[0, 2]),
+            "cy": float(K[1, 2]),
+            "width": camera.width,
+            "height": camera.height,
+            "lines": seen.evidence,
+        },
+        where=[survey.name],
     )
 
 
@@ -186,24 +218,28 @@ def _sides(survey: Survey) -> Iterator[Finding]:
 def resize(survey: Survey) -> Iterator[Finding]:
     """K04 K of another size, K06 a focal length that the turns contradict."""
     for side, camera, K in _cameras(survey):
-        wrong = _resized(K, camera, [survey.name]) or _known(K, camera, [survey.name])
+        wrong = _resized(survey, K, camera) or _known(K, camera, [survey.name])
         if wrong is not None:
             yield replace(wrong, evidence={"side": side, **wrong.evidence})
             return
     yield from _turns(survey)
 
 
-def _resized(K: Array, camera: Camera, where: list[str]) -> Finding | None:
+def _resized(survey: Survey, K: Array, camera: Camera) -> Finding | None:
+    """K04, where the poses do not say that K is right all the same: the centre of a crop at a corner is off in both axes, too."""
     x, y = size_factors(K, camera)
-    severity = _of_another_size((x, y))
-    if severity is None:
+    if not _of_another_size((x, y)):
         return None
     width, height = round(x * camera.width), round(y * camera.height)
+    seen = lines(survey, K, {"K rescaled": resized_K(K, (height, width), camera.height, camera.width)})
+    if seen.severity is None:
+        return None
     return finding(
         "K04",
-        severity,
+        seen.severity,
         measured=f"K is that of a picture about {width}x{height}, {x:.2f} times as wide and {y:.2f} times as high",
-        expected=f"K of the {camera.width}x{camera.height} picture: cx / W and cy / H near 0.5",
+        expected=f"K of the {camera.width}x{camera.height} picture: cx / W and cy / H near 0.5, or poses that confirm them",
+        cause=None if seen.severity is Severity.STOP else f"pictures were resized and K was not, {CROPPED}",
         cure=f"rescale K from {width}x{height} to {camera.width}x{camera.height}, x by {1 / x:.4f} and y by {1 / y:.4f}: "
         "f' = f s, c' = (c + 0.5) s - 0.5 (stadia.geometry.camera.resize does both)",
         evidence={
@@ -216,8 +252,9 @@ def _resized(K: Array, camera: Camera, where: list[str]) -> Finding | None:
                 "cy / H": [float(K[1, 2] / camera.height), float(((K[1, 2] + 0.5) / y - 0.5) / camera.height)],
                 "field of view, degrees": [2 * float(np.degrees(np.arctan(0.5 * camera.width * s / K[0, 0]))) for s in (1, x)],
             },
+            "lines": seen.evidence,
         },
-        where=where,
+        where=[survey.name],
     )
 
 
