@@ -32,9 +32,10 @@ ENTRIES = (
         cause="cx and cy are exchanged, a crop was not subtracted, or K is of another camera",
         cure="subtract the crop's offset from cx and cy, or take K of this camera",
         measured="cx / W and cy / H outside 0.35 to 0.65, which they are of a crop, too. So the poses are asked: matches lie on the "
-        "epipolar lines that they give through the right K. Silent where they lie nearer through K as given than through one with another "
-        "centre (in the middle, or of a crop at the right and bottom), stops where they lie twice as far, warns where there are no poses or they "
-        "do not tell. Without poses stops where cx and cy fit exchanged, or lie outside the picture by more than 0.1 of it.",
+        "epipolar lines that they give through the right K. Silent where they lie nearer through K as given than through one "
+        "with another centre (in the middle, or of a crop at the right and bottom), stops where they lie twice as far, warns "
+        "where there are no poses or they do not tell. Without poses stops where cx and cy fit exchanged, or lie outside the "
+        "picture by more than 0.1 of it.",
         seen="KITTI's benchmark crop of 1216x352, whose offset was not subtracted",
     ),
     Entry(
