@@ -157,6 +157,10 @@ def gradients(by_depth: float, by_motion: float) -> Course:
     return each([row] * 40, first=FROM_STEP, every=10)
 
 
+def without(name: str, course: Course) -> Course:
+    return [(step, {key: value for key, value in row.items() if key != name}) for step, row in course]
+
+
 def terms(smoothness: float, photometric: float) -> Course:
     return each([{"train/term/smoothness": smoothness, "train/term/photometric": photometric}] * 40, first=FROM_STEP, every=10)
 
@@ -238,7 +242,7 @@ ROWS = (
     _lasting("K by the picture's size, used on pixels", "S20", "warped_over_unwarped", 1.0, 0.9),
     _row("unseen pictures are not explained", "S21", residuals(0.195), residuals(0.1)),
     _row("a factor of 1e-4 on the pose", "L20", gradients(1.6, 4e-4), gradients(1.6, 4.0)),
-    _row("depth is detached", "L20", gradients(0.0, 4.0), gradients(0.3, 4.0)),
+    _row("depth is detached", "L20", without("gradient/inverse_depth/0", gradients(0.0, 4.0)), gradients(0.3, 4.0)),
     _lasting("a gain that makes pictures constant", "B20", "gain/+1", 0.016, 0.75),
     _lasting("an offset of half the range", "B20", "offset/stereo", 0.5, 0.16),
     _lasting("a mask of one channel for all", "B21", "saturated", 0.4, 0.2),

@@ -60,10 +60,10 @@ class Unbalanced:
         self.lasts = Lasts()
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        depth = row.get("gradient/inverse_depth/0")
         motion = max(row.get("gradient/translation", math.nan), row.get("gradient/rotation", math.nan))
-        if depth is None or math.isnan(motion):  # a rig alone has no motion to learn
+        if math.isnan(motion):  # a rig alone has no motion to learn
             return None
+        depth = row.get("gradient/inverse_depth/0", 0.0)  # not logged where it is detached
         if not self.lasts(step, row, not motion / RATIO <= depth <= motion * RATIO):
             return None
         return finding(
