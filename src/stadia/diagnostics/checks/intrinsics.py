@@ -128,7 +128,7 @@ def _of_another_size(factors: tuple[float, float]) -> bool:
     return x * y > 0 and (least >= math.log(SIZE_APART) or (least >= math.log(SIZE_ALIKE) and abs(x - y) < SIZE_AGREEMENT))
 
 
-CROPPED = "or the pictures are a crop and K is right, which neither poses nor turns tell here"
+CROPPED = "or the pictures are a crop and K is right: no poses tell"
 
 
 def _centred(K: Array, cx: float, cy: float) -> Array:
