@@ -24,16 +24,19 @@ from stadia.diagnostics.contract.exact import FORMS
 from stadia.diagnostics.contract.labelled import of_depth
 from stadia.diagnostics.contract.laws import slopes_are_right
 from stadia.diagnostics.contract.learning import learns_one_batch
+from stadia.diagnostics.contract.looks import camera_fits
 from stadia.diagnostics.contract.start import Start, fewer
 from stadia.diagnostics.contract.video import Said, of_video
 from stadia.diagnostics.contract.wall import Wall, mirrored, wall
 from stadia.diagnostics.finding import Severity
+from stadia.geometry.camera import crop
 from stadia.geometry.se3 import se3_exp
 from stadia.losses import SPARSE_DEPTH_LOSSES
 from stadia.losses.report import LossReport
 from stadia.losses.sparse_depth import SparseDepthLoss
 from stadia.losses.sparse_depth_config import SparseDepthConfig
-from stadia.training import rng
+from stadia.training import optimisers, rng
+from stadia.training.config import OptimiserConfig
 
 
 @pytest.mark.parametrize("name", losses.SOUND)
@@ -213,12 +216,24 @@ def test_neither_task_nor_random_numbers_of_the_caller_are_changed() -> None:
 
 def test_where_time_is_over_what_needs_no_network_is_asked_and_the_rest_says_so() -> None:
     """A camera that does not fit is found without a network."""
-    found = of_start(Start.of(starts.Toy(), starts.smaller_camera()), 0.0)
+    found = of_start(Start.of(starts.Toy(), starts.another_camera(0.25)), 0.0)
     assert {one.code for one in found} == {"K20", "N01"}
     told = " ".join(one.measured for one in found)
     assert "depth starts well: the time for the contract was over" in told
     assert "every parameter learns: the time for the contract was over" in told
     assert "learns one batch: 0 steps until the time for the contract was over, and 10 are needed" in told
+
+
+@pytest.mark.parametrize(
+    ("top", "left", "height", "width"),
+    [(0, 0, 18, 48), (0, 24, 24, 24), (0, 0, 16, 32), (12, 0, 12, 24)],
+    ids=["bottom off", "right half", "top left", "a quarter, as a zoom by 2"],
+)
+def test_a_camera_that_was_cropped_with_its_pictures_fits(top: int, left: int, height: int, width: int) -> None:
+    one = starts.batch()
+    image, camera = crop(one.inputs.image, one.inputs.camera, left, top, height, width)
+    part = replace(one, inputs=replace(one.inputs, image=image, camera=camera))
+    assert list(camera_fits(Start.of(starts.Toy(), part))) == []
 
 
 class Clock:
@@ -263,13 +278,25 @@ def test_steps_that_were_taken_in_time_count() -> None:
 
         def step(self, batch: Batch) -> LossReport:
             self.steps += 1
-            if self.steps > 12:
+            if self.steps > 13:  # the first is of redrawn weights
                 raise TimeOver
             return super().step(batch)
 
     (found,) = learns_one_batch(Start.of(Ended(), starts.batch()))
     assert found.code == "T26"
     assert len(found.evidence["losses"]["loss"]) == 12
+
+
+def test_weights_that_have_learnt_need_not_fall_further() -> None:
+    """Those that have not are told of by the mutation with a learning rate of nothing."""
+    task, batch = starts.of(lr=1e-2), starts.batch()
+    optimiser = optimisers.build(task, task.optimiser_config, task.parameter_groups())
+    for _ in range(40):
+        optimiser.zero_grad()
+        task.step(batch).total.backward()
+        optimiser.step()
+    task.optimiser_config = OptimiserConfig(lr=1e-9)
+    assert list(learns_one_batch(Start.of(task, batch))) == []
 
 
 def test_a_part_of_a_batch_has_all_of_its_samples() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import torch
 from mutations.table import Row
@@ -81,10 +81,11 @@ def seeing(change: Callable[[Tensor], Tensor]) -> Batch:
     return replace(one, inputs=inputs, targets=replace(one.targets, image=change(one.targets.image), sources=change(one.targets.sources)))
 
 
-def smaller_camera() -> Batch:
+def another_camera(times: float) -> Batch:
+    """K of pictures that are so many times as large."""
     one = batch()
     K = one.inputs.camera.K.clone()
-    K[:, :2] /= 4
+    K[:, :2] *= times
     return replace(one, inputs=replace(one.inputs, camera=Camera(K, 24, 48)))
 
 
@@ -177,13 +178,32 @@ class Keeping(Toy):
 
 
 class Normalised(Toy):
+    """By statistics of the batch, without weights of their own."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.depth_net.insert(1, nn.BatchNorm2d(8))
+        self.depth_net.insert(1, nn.BatchNorm2d(8, affine=False))
+
+
+class NormalisedSmall(Toy):
+    """On maps of a quarter of the picture's width and height, as networks do in their depths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth_net.insert(1, nn.Sequential(nn.AvgPool2d(4), nn.BatchNorm2d(8), nn.Upsample(scale_factor=4, mode="bilinear")))
+
+
+class NormalisedAsBefore(Normalised):
+    """By statistics of an earlier training."""
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.depth_net[1].eval()
+        return self
 
 
 TABLE: list[tuple[str, str, Callable[[], list[Finding]], str]] = [
-    ("K of a quarter of the pictures", "K20", lambda: look(Toy(), smaller_camera()), "plain"),
+    ("K of a quarter of the pictures", "K20", lambda: look(Toy(), another_camera(0.25)), "plain"),
     ("a pair whose pictures are all of the width apart", "S01", lambda: look(of(start_m=0.4), batch(("stereo",))), "pair"),
     ("depth that starts at 300 m", "M01", lambda: look(of(start_m=300.0)), "plain"),
     ("depth that starts in a clamp", "M02", lambda: look(Saturated()), "plain"),
@@ -204,7 +224,9 @@ TABLE: list[tuple[str, str, Callable[[], list[Finding]], str]] = [
     ("pictures divided twice", "D40", lambda: look(Toy(), seeing(lambda x: x / 255)), "plain"),
     ("one picture all over the batch", "D41", lambda: look(Toy(), first_everywhere()), "plain"),
     ("a source that is the target", "D42", lambda: look(Toy(), itself()), "plain"),
+    ("K of a picture 2.4 times as large", "K20", lambda: look(Toy(), another_camera(2.4)), "plain"),
     ("batch statistics of one picture", "T33", lambda: look(Normalised(), fewer(batch(), 1)), "alone"),
+    ("batch statistics of two small pictures", "T33", lambda: look(NormalisedSmall(), fewer(batch(), 2)), "two"),
 ]
 
 SOUND: dict[str, Callable[[], list[Finding]]] = {
@@ -212,7 +234,8 @@ SOUND: dict[str, Callable[[], list[Finding]]] = {
     "plain": lambda: look(Toy()),
     "exposing": lambda: look(Exposing()),
     "bf16": lambda: look(Toy(), precision="bf16"),
-    "alone": lambda: look(Toy(), fewer(batch(), 1)),
+    "alone": lambda: look(NormalisedAsBefore(), fewer(batch(), 1)),
+    "two": lambda: look(Normalised(), fewer(batch(), 2)),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stadia.diagnostics.catalogue.entry import Entry
+from stadia.diagnostics.contract.bounds import BESIDE, ENOUGH_SAMPLES, ENOUGH_VALUES, LEAST_FOCAL
 from stadia.diagnostics.finding import Stage
 
 
@@ -17,7 +18,9 @@ ENTRIES = (
         symptom="The warp explains nothing, though the recordings' K is right.",
         cause="a resize or crop of the pictures that K did not take part in",
         cure="change pictures and camera together (geometry.camera.resize, crop, mirror)",
-        measured="the principal point of the first batch between 25 and 75 % of the width and 20 and 80 % of the height; sizes equal",
+        measured=f"the camera's size is the pictures', the principal point is in them or {BESIDE:.0%} beside (a crop or zoom moves it), "
+        f"and the focal length is {LEAST_FOCAL:g} widths at least of the least picture whose middle it is and of which these are a part; "
+        "medians of the first batch",
         seen="a training diary: K of 1392 pixels used on 640",
     ),
     _start(
@@ -121,11 +124,13 @@ ENTRIES = (
     ),
     _start(
         "T26",
-        "One batch cannot be learnt",
+        "The loss of one batch does not fall",
         symptom="The loss hovers from the first step on, however long the training.",
-        cause="an optimiser that climbs, a learning rate of another size, labels of other samples, answers without a slope",
+        cause="an optimiser that climbs, a learning rate of another size, answers without a slope",
         cure="mend what else is found first; try optimiser.lr ten times larger and smaller",
-        measured="30 steps on the training's first batch: the loss falls by 1 % at least; 4 to 60 % in the five recipes",
+        measured="30 steps on the training's first batch: the loss falls by 1 % at least; 4 to 60 % in the five recipes. Not told of "
+        "weights whose loss is below half of what it is with each weight at another's place: they have learnt. The loss falls as well by "
+        "what is no geometry (sources of another sample, noise): that is asked of the data before, and of training by S20",
         seen="a training diary: no known good start was ever trained; overfitting a batch was tried after two months",
     ),
     _start(
@@ -186,9 +191,10 @@ ENTRIES = (
         "T33",
         "Batch statistics of very few pictures",
         symptom="Validation jumps, and is worse than training.",
-        cause="batch normalisation with a batch of one or two samples",
+        cause="batch normalisation with batches of a few samples, which are alike in themselves and unlike the next",
         cure="raise training.batch_size, or take an encoder without batch normalisation (groups, layers)",
-        measured="networks with batch normalisation in training mode, and fewer than 2 samples",
+        measured="layers of batch normalisation that train (not those left in eval) and batches of one picture, or of fewer than "
+        f"{ENOUGH_SAMPLES} with fewer than {ENOUGH_VALUES} values a channel (pixels of all pictures)",
         seen="fine-tuning at full size with batches of one",
     ),
 )

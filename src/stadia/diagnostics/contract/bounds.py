@@ -28,3 +28,13 @@ are half as steep; and how far it may change with the unit.
 
 HALF_NOISE = 0.5
 """Of what a term of similarity says of noise, what it says at least of pictures that are half noise."""
+
+BESIDE, LEAST_FOCAL = 0.1, 0.3
+"""Of a size: as far beside the picture may the principal point be, which half a picture has at its border, on either side. Widths: the
+focal length at least, of the least picture whose middle the principal point is and of which this is a part.
+"""
+
+ENOUGH_SAMPLES, ENOUGH_VALUES = 4, 256
+"""Pictures of batch statistics (the specification's 4.3-12); of two or three, values a channel: their variance is then known to 9 %, were
+they drawn one by one.
+"""

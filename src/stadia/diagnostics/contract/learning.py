@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import torch
 
+from stadia.core.types import Batch
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.contract.deadline import TimeOver
 from stadia.diagnostics.contract.start import Start
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.survey import NotChecked
 from stadia.training import optimisers
+from stadia.training.task import Task
 
 STEPS, FEWEST = 30, 10
-LEARNS = 0.01
-"""Of the loss at the start: by as much it falls at least in STEPS steps on one batch."""
+LEARNS, TRAINED = 0.01, 0.5
+"""Of the loss at the start: by as much it falls at least in STEPS steps on one batch. Of the loss of weights that have learnt nothing: as
+low is that of weights that have.
+"""
 
 GROWTH, GROWTH_BYTES = 0.2, 100 << 20
 """Of memory from the third step to the last, in a share and in bytes: more is kept from step to step."""
@@ -29,13 +34,16 @@ PARITY = 0.05
 def learns_one_batch(start: Start) -> Iterator[Finding]:
     """T26, T29: on one batch the loss falls, and memory does not grow from step to step.
 
-    Where the time ends before STEPS steps (see `deadline`) those that were taken count; with fewer than FEWEST nothing is said.
+    Where the time ends before STEPS steps (see `deadline`) those that were taken count; with fewer than FEWEST nothing is said. Nor is
+    T26 of weights that have learnt such pictures already: they are where another hundred steps would leave them.
     """
     task, batch = start.task, start.batch
+    redrawn = 0.0
     optimiser = optimisers.build(task, task.optimiser_config, task.parameter_groups())
     losses: list[float] = []
     held: list[int] = []
     with contextlib.suppress(TimeOver):
+        redrawn = _of_redrawn_weights(task, batch)
         for _ in range(STEPS):
             optimiser.zero_grad(set_to_none=True)
             report = task.step(batch)
@@ -49,7 +57,7 @@ def learns_one_batch(start: Start) -> Iterator[Finding]:
     if len(held) < FEWEST:
         raise NotChecked(f"{len(held)} steps until the time for the contract was over, and {FEWEST} are needed")
     fell = losses[0] - sum(sorted(losses[-3:])[:2]) / 2
-    if not fell > LEARNS * abs(losses[0]):
+    if not fell > LEARNS * abs(losses[0]) and not losses[0] < TRAINED * redrawn:
         yield finding(
             "T26",
             Severity.WARN,
@@ -65,6 +73,19 @@ def learns_one_batch(start: Start) -> Iterator[Finding]:
             expected="the same after every step",
             evidence={"held": {"step": list(range(1, len(held) + 1)), "bytes": held}},
         )
+
+
+def _of_redrawn_weights(task: Task[Any, Any], batch: Batch[Any, Any]) -> float:
+    """The loss of networks whose every weight stands at another's place: of as large weights, that have learnt nothing."""
+    as_given, generator = {name: value.clone() for name, value in task.state_dict().items()}, torch.Generator().manual_seed(0)
+    try:
+        with torch.no_grad():
+            for weights in task.parameters():
+                order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
+                weights.copy_(weights.flatten()[order].view_as(weights))
+            return float(task.step(batch).total)
+    finally:
+        task.load_state_dict(as_given)
 
 
 def precisions_agree(start: Start) -> Iterator[Finding]:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from stadia.core.types import Claim, is_temporal
 from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.contract.bounds import BESIDE, ENOUGH_SAMPLES, ENOUGH_VALUES, LEAST_FOCAL
 from stadia.diagnostics.contract.start import SaysMotion, Start
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.geometry.se3 import rotation_angle_deg
@@ -25,8 +27,8 @@ LEAST_PX, WIDEST = 0.3, 1 / 3
 MOTION, TURN_DEG, EXPOSURE = 0.3, 5.0, 1e-3
 """Of the start: motion over depth, degrees, and how far gain and offset are from (1, 0)."""
 
-SMOOTH, SAME, FEWEST = 0.3, 1e-3, 2
-"""Smoothness over the photometric term; a relative difference of depth; samples of batch statistics."""
+SMOOTH, SAME = 0.3, 1e-3
+"""Smoothness over the photometric term; a relative difference of depth."""
 
 
 def pictures_are_pictures(start: Start) -> Iterator[Finding]:
@@ -54,19 +56,27 @@ def sources_are_others(start: Start) -> Iterator[Finding]:
 
 
 def camera_fits(start: Start) -> Iterator[Finding]:
-    """K20: the principal point is in the middle half of the batch's pictures."""
+    """K20: K is of pictures of the batch's size, or of ones that they can be a part of: crops and zooms move the principal point."""
     camera = getattr(start.batch.inputs, "camera", None)
     if camera is None:
         return
     x, y = float((camera.cx / camera.width).median()), float((camera.cy / camera.height).median())
+    focal = float((camera.fx / _whole(camera.cx, camera.width)).median())
     height, width = start.batch.inputs.image.shape[-2:]
     if (height, width) != (camera.height, camera.width):
         measured = f"a camera of {camera.width}x{camera.height} for pictures of {width}x{height}"
-    elif not (0.25 < x < 0.75 and 0.2 < y < 0.8):
-        measured = f"a principal point at {x:.2f} of the width and {y:.2f} of the height"
+    elif not (-BESIDE <= x <= 1 + BESIDE and -BESIDE <= y <= 1 + BESIDE):
+        measured = f"a principal point at {x:.2f} of the width and {y:.2f} of the height, outside of the picture"
+    elif focal < LEAST_FOCAL:
+        measured = f"a principal point at {x:.2f} of the width and {y:.2f} of the height, and a focal length of {focal:.2g} widths at most"
     else:
         return
-    yield finding("K20", Severity.STOP, measured=measured, expected="K of these pictures, its centre in their middle")
+    yield finding("K20", Severity.STOP, measured=measured, expected=f"K of these pictures, {LEAST_FOCAL:g} widths at least")
+
+
+def _whole(middle: Tensor, size: int) -> Tensor:
+    """(B,) the least size of a picture whose middle this is, and of which this one is a part."""
+    return 2 * torch.maximum(middle, size - middle)
 
 
 def optimiser_holds_all(start: Start) -> Iterator[Finding]:
@@ -201,12 +211,16 @@ def pictures_stand_alone(start: Start) -> Iterator[Finding]:
 
 
 def statistics_have_samples(start: Start) -> Iterator[Finding]:
-    """T33: batch statistics are of several pictures."""
-    layers = [name for name, one in start.task.named_modules() if isinstance(one, torch.nn.modules.batchnorm._BatchNorm)]
-    trained = [name for name in layers if any(p.requires_grad for p in start.task.get_submodule(name).parameters())]
-    if trained and start.batch_size < FEWEST:
-        measured = f"{len(trained)} layers of batch normalisation, and batches of {start.batch_size}"
-        yield finding("T33", Severity.WARN, measured=measured, expected=f"at least {FEWEST} samples")
+    """T33: batch statistics are of several pictures, or of so many pixels that few will do."""
+    if start.batch_size >= ENOUGH_SAMPLES:
+        return
+    layers = [name for name, one in start.task.named_modules() if isinstance(one, _BatchNorm) and one.training]
+    if start.batch_size > 1:  # of one picture no number of pixels is enough
+        layers = [name for name, values in start.values_of_statistics(layers).items() if values < ENOUGH_VALUES]
+    if layers:
+        measured = f"{_named(layers, 'normalise by the batch')}, and batches are of {start.batch_size}"
+        expected = f"{ENOUGH_SAMPLES} samples, or 2 with {ENOUGH_VALUES} pixels in each of their maps"
+        yield finding("T33", Severity.WARN, measured=measured, expected=expected)
 
 
 def _named(names: list[str], what: str) -> str:

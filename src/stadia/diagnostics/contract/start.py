@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stadia.core.types import Batch, Claim
 from stadia.training.task import Report, Task
@@ -89,6 +90,23 @@ class Start:
         finally:
             self.task.train()
         return said
+
+    @torch.no_grad()
+    def values_of_statistics(self, layers: Collection[str]) -> dict[str, int]:
+        """Of layers that a step passes, by their names: how many values a channel has in a whole batch."""
+        values: dict[str, int] = {}
+
+        def count(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            values[name] = inputs[0][0, 0].numel() * self.batch_size
+
+        hooks = [self.task.get_submodule(name).register_forward_pre_hook(partial(count, name)) for name in layers]
+        try:
+            if hooks:
+                self.task.step(self.batch)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return values
 
 
 def fewer(batch: Batch[Any, Any], count: int) -> Batch[Any, Any]:
