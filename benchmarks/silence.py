@@ -58,6 +58,7 @@ MOST_S = 600.0
 
 FEW_TURNS = "the camera goes straight on, and fx shows in its turns alone"
 ONE_CAMERA = "it has one camera, and these compare two"
+EXPOSES = "its cameras expose each for itself, as D3VO says"
 NO_DEPTH = "it has no ground-truth depth"
 STANDS = "its camera stands: the first three seconds of a flight"
 SPEED = "of one drive the unit of its poses shows in its speed alone"
@@ -70,7 +71,7 @@ RIGHT: dict[str, dict[str, str]] = {
     "RoadWorld": {"N01 resize": FEW_TURNS},
     "kitti_odometry/06": {"N01 resize": FEW_TURNS, "N01 ground_truth": NO_DEPTH},
     "kitti_raw": {"N01 resize": FEW_TURNS, "N01 sides": ONE_CAMERA, "N01 baseline": ONE_CAMERA},
-    "euroc": {"D03": STANDS, **dict.fromkeys(("N01 resize", "N01 baseline", "N01 poses"), STANDS), "N01 ground_truth": NO_DEPTH},
+    "euroc": {"D03": STANDS, "B03": EXPOSES, **dict.fromkeys(("N01 resize", "N01 baseline", "N01 poses"), STANDS), "N01 ground_truth": NO_DEPTH},
     "sevenscenes": {"N01 sides": ONE_CAMERA, "N01 baseline": ONE_CAMERA},
     "TableWorld": {"N02": SOME},
     "Linemod-Occluded": {"O01": "one of its objects is hidden behind the others"},

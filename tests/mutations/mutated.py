@@ -68,6 +68,17 @@ class Mutated(Recording):
         return self.recording.file(self._frame(index), self._side(side))
 
 
+class Exposed(Mutated):
+    """A recording whose pictures are so many times as bright, by their index and side."""
+
+    def __init__(self, recording: Recording, times: Callable[[int, str], float]) -> None:
+        super().__init__(recording)
+        self._times = times
+
+    def image(self, index: int, side: str = LEFT) -> Image:
+        return np.clip(self._times(index, side) * super().image(index, side).astype(np.float64), 0, 255).astype(np.uint8)
+
+
 class Alone(Mutated):
     """One camera and its ground truth: neither a second camera nor poses tell metres."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from mutations.mutated import Alone, Image, Map, Matrix, Mutated
+from mutations.mutated import Alone, Exposed, Image, Map, Matrix, Mutated
 from mutations.rigs import IN_BODY_AXES, LARGE_TURN, SMALL_TURN, T_RIGHT_LEFT, Unrectified, euroc_rig, other_order
 from numpy.typing import NDArray
 
@@ -201,6 +201,15 @@ MUTATIONS = (
     _mutation("pictures not rectified", "baseline", "E04", lambda r: Unrectified(r, SMALL_TURN, lambda R: np.eye(3)), "stereo"),
     _mutation("rotation of the rig transposed", "baseline", "E04", lambda r: Unrectified(r, SMALL_TURN, lambda R: R.T), "stereo"),
     _mutation("rotation of the rig in another order", "baseline", "E04", lambda r: Unrectified(r, LARGE_TURN, other_order), "stereo"),
+    _mutation("exposures that alternate", "exposure", "B03", lambda r: Exposed(r, lambda i, side: 0.6 + 0.4 * (i % 2)), "", warns=True),
+    _mutation(
+        "a right camera at half the exposure",
+        "exposure",
+        "B03",
+        lambda r: Exposed(r, lambda i, side: 1 - 0.5 * (side == RIGHT)),
+        "stereo",
+        warns=True,
+    ),
     _mutation("poses with rows and columns exchanged", "poses", "E05", lambda r: Mutated(r, pose=lambda T: T.T), "poses"),
     _mutation("poses with a number missing in the last frame", "poses", "E05", lambda r: Mutated(r, pose=_lost_where(r)), "poses"),
     _mutation("poses of three rows", "poses", "D01", lambda r: Mutated(r, pose=lambda T: T[:3]), "poses"),

@@ -14,8 +14,9 @@ ENTRIES = (
         Stage.TRAINING,
         symptom="The loss falls a little and stays; depth is flat or noise, and motion is nearly zero.",
         cause="what is warped does not lie where depth and motion say: a sign, an inverted pose, K of another size, disparity taken for "
-        "depth",
-        cure="`stadia check DATA`; look at the picture 'best warped source' beside the target; then lower optimiser.lr",
+        "depth, or a scene that is not between model.min_depth_m and model.max_depth_m",
+        cure="`stadia check DATA`, and the range of depth against the scene's; look at the picture 'best warped source' beside the "
+        "target; then lower optimiser.lr",
         measured="train/warped_over_unwarped: the residual by the residual of pictures as they are. Above .97 in "
         + _LASTING
         + ". Trainings that "

@@ -117,6 +117,7 @@ TRACES: dict[str, Trace] = {
     "S20": Trace(_COURSES, ("4.0 WIR", "4.1 E1", "4.2 U2")),
     "S21": Trace(_COURSES, ("4.1 H8",)),
     "L20": Trace(_COURSES, ("4.1 G8", "4.1 E3")),
+    "B03": Trace(RECORDINGS, here="a user's recording with exposures of .5 to 1.4"),
     "B20": Trace(_COURSES, ("4.1 F1",)),
     "B21": Trace(_COURSES, ("4.1 F6",)),
     "U04": Trace(_COURSES, ("4.1 C5",)),

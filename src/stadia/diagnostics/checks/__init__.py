@@ -11,6 +11,7 @@ CHECKS = Table(
         "frames": "stadia.diagnostics.checks.frames:frames",
         "timestamps": "stadia.diagnostics.checks.timestamps:timestamps",
         "borders": "stadia.diagnostics.checks.borders:borders",
+        "exposure": "stadia.diagnostics.checks.exposure:exposure",
         "intrinsics": "stadia.diagnostics.checks.intrinsics:intrinsics",
         "resize": "stadia.diagnostics.checks.intrinsics:resize",
         "sides": "stadia.diagnostics.checks.rig:sides",

@@ -1,0 +1,193 @@
+"""Trainings that are broken on purpose, as people break them, and what the watch tells of each. Ten minutes on one core.
+
+    python experiments/broken_trainings.py [--only TEXT] [--out TABLE.md]
+
+Each is `stadia demo`'s training of `selfsup` on small pictures for 280 steps (700 where it has
+to learn motion first), once sound and then with one thing wrong: in a setting, in
+what the loader gives, in the model, or in the loss. The numbers that the watch reads are those that the broken training makes. Preflight
+and contract have no say: what is broken is not in the data, or is put in behind them. K of twice
+the size for all cameras is not among them: a pair then says depth of twice the size, which fits as well, and the contract's K20 tells.
+
+Prints, for each, all that was told while it trained, by code and step, and what `stadia diagnose` names first. "caught": one of the codes
+that name this failure was told, and the first to mend is one of them. Exits with 1 where one is missed, or the sound one is told anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest import mock
+
+import stadia.core.torchvision_shim  # noqa: F401
+
+# isort: split
+import torch
+from torch import Tensor
+
+from stadia import recipes
+from stadia.core.files import write_text
+from stadia.core.types import Batch, Camera, Prediction, is_temporal
+from stadia.data.config import CacheConfig
+from stadia.data.roadworld.cached import demo_worlds
+from stadia.diagnostics.diagnosis import diagnosis
+from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings
+from stadia.geometry.se3 import inverse
+from stadia.losses.report import LossReport
+from stadia.models.depth_and_motion import DepthAndMotion
+from stadia.recipes import demo
+from stadia.recipes.selfsup import Selfsup
+
+SMALL = (
+    *("data.height=64", "data.width=192", "training.max_steps=280", "training.batch_size=4", "training.validate_every=70"),
+    *("training.workers=0", "training.threads=1", "training.log_every=4", "training.pictures_every=0"),
+)
+Patch = Callable[[], "mock._patch[Callable]"]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """codes: that name it; none for what is sound.  words: of its configuration.  patch: of the package, as a bug in it would be."""
+
+    codes: tuple[str, ...]
+    words: tuple[str, ...] = ()
+    patch: Patch | None = None
+
+
+def batches(change: Callable[[Batch], Batch]) -> Patch:
+    """Every batch that is trained on is another one."""
+    step = Selfsup.step
+    return lambda: mock.patch.object(Selfsup, "step", lambda task, batch: step(task, change(batch)))
+
+
+def answers(change: Callable[[Batch, Prediction], Prediction]) -> Patch:
+    """What the networks say is passed on as another thing."""
+    forward = DepthAndMotion.forward
+    return lambda: mock.patch.object(DepthAndMotion, "forward", lambda model, batch: change(batch, forward(model, batch)))
+
+
+def reports(change: Callable[[LossReport], LossReport]) -> Patch:
+    """The loss says another thing."""
+    step = Selfsup.step
+    return lambda: mock.patch.object(Selfsup, "step", lambda task, batch: change(step(task, batch)))
+
+
+def with_sources(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    inputs, targets = batch.inputs, batch.targets
+    return replace(
+        batch,
+        inputs=replace(inputs, sources=change(inputs.sources)),
+        targets=replace(targets, sources=change(targets.sources)),
+    )
+
+
+def with_rig(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    return replace(batch, inputs=replace(batch.inputs, T_source_target_rig=change(batch.inputs.T_source_target_rig)))
+
+
+def with_K_of_sources(batch: Batch, times: float) -> Batch:
+    def larger(camera: Camera) -> Camera:
+        K = camera.K.clone()
+        K[..., :2, :] *= times
+        return Camera(K, camera.height, camera.width)
+
+    return replace(batch, targets=replace(batch.targets, source_camera=larger(batch.targets.source_camera)))
+
+
+def backwards(batch: Batch, said: Prediction) -> Prediction:
+    """Motion is taken for its inverse; the network learns to say it so, and odometry runs backwards."""
+    temporal = torch.tensor([is_temporal(name) for name in batch.source_names])[:, None, None]
+    return replace(said, T_source_target=torch.where(temporal, inverse(said.T_source_target), said.T_source_target))
+
+
+def depth_detached(batch: Batch, said: Prediction) -> Prediction:
+    return replace(said, inverse_depth=tuple(one.detach() for one in said.inverse_depth))
+
+
+def times_nothing(report: LossReport) -> LossReport:
+    return replace(report, total=0 * report.total, terms={name: 0 * term for name, term in report.terms.items()})
+
+
+TRAININGS: dict[str, Broken] = {
+    "sound": Broken(()),
+    "the sources are those of another sample": Broken(("S20",), patch=batches(lambda b: with_sources(b, lambda x: x.roll(1, 0)))),
+    "the rig's transform is inverted": Broken(("S20", "S22"), patch=batches(lambda b: with_rig(b, inverse))),
+    "K of the sources is that of pictures of twice the size": Broken(
+        ("S20", "S22", "S23"), patch=batches(lambda b: with_K_of_sources(b, 2.0))
+    ),
+    "depth is detached": Broken(("L20", "T10"), patch=answers(depth_detached)),
+    "motion is its inverse": Broken(("P20",), ("training.max_steps=700", "training.validate_every=100"), answers(backwards)),
+    "the loss is multiplied by 0": Broken(("T10",), patch=reports(times_nothing)),
+    "the rate is 300 times too high": Broken(("T02", "T08", "T01"), ("optimiser.lr=0.3",)),
+    "the rate is next to nothing": Broken(("T15",), ("optimiser.lr=1e-10",)),
+    "no depth beyond 2 m": Broken(("M22",), ("model.min_depth_m=0.1", "model.max_depth_m=2", "model.start_depth_m=0.5")),
+    "smoothness is all": Broken(("R20",), ("loss.smoothness=100",)),
+    "the pose network's translation is next to nothing": Broken(("P21",), ("model.translation_scale=1e-7",)),
+}
+
+
+@contextmanager
+def broken_by(patch: Patch | None) -> Iterator[None]:
+    if patch is None:
+        yield
+        return
+    with patch():
+        yield
+
+
+def told_of(one: Broken, folder: Path) -> list[Finding]:
+    """All that is found while it trains, in the order in which it was."""
+    config = recipes.configure("selfsup", (*demo.SETTINGS, *SMALL, *one.words), data={"path": str(demo_worlds(CacheConfig()))})
+    with broken_by(one.patch):
+        try:
+            recipes.train(config, out=folder, on_stop=OnStop.HALT)
+        except Exception as error:  # what halts a training is among its findings
+            print(f"    halted: {error}", file=sys.stderr)
+    (run,) = folder.iterdir()
+    return [found for found in read_findings(run / "findings.jsonl") if found.stage is Stage.TRAINING]
+
+
+def judged(one: Broken, found: list[Finding]) -> tuple[str, str]:
+    """The verdict, and the first to mend."""
+    first = diagnosis(found).first
+    named = first.code if first else "nothing"
+    if not one.codes:
+        return ("false alarm" if any(each.severity is not Severity.NOTE for each in found) else "silent"), named
+    if not any(each.code in one.codes for each in found):
+        return "missed", named
+    return ("caught" if named in one.codes else "told, another first"), named
+
+
+def main(only: str, out: Path | None) -> int:
+    """Print the table and a line of JSON; the exit status."""
+    lines = ["| broken | names it | told, at step | first to mend | |", "|---|---|---|---|---|"]
+    print("\n".join(lines), flush=True)
+    verdicts = {}
+    for name, one in TRAININGS.items():
+        if only not in name:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            found = told_of(one, Path(folder))
+        verdicts[name], first = judged(one, found)
+        told = ", ".join(f"{each.code} ({each.evidence.get('step', '')})" for each in found) or "nothing"
+        lines.append(f"| {name} | {' or '.join(one.codes) or '-'} | {told} | {first} | {verdicts[name]} |")
+        print(lines[-1], flush=True)
+    passed = all(verdict in ("caught", "silent") for verdict in verdicts.values())
+    lines.append(json.dumps({"passed": passed, "seed": 0, "threads": 1, "verdicts": verdicts}))
+    print(lines[-1])
+    if out is not None:
+        write_text(out, "\n".join([*lines[:-1], "", lines[-1], ""]))
+    return 0 if passed and verdicts else 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="TEXT", help="what has this in its name")
+    parser.add_argument("--out", type=Path, help="write the table there as well")
+    asked = parser.parse_args()
+    sys.exit(main(asked.only, asked.out))
