@@ -71,7 +71,12 @@ RIGHT: dict[str, dict[str, str]] = {
     "RoadWorld": {"N01 resize": FEW_TURNS},
     "kitti_odometry/06": {"N01 resize": FEW_TURNS, "N01 ground_truth": NO_DEPTH},
     "kitti_raw": {"N01 resize": FEW_TURNS, "N01 sides": ONE_CAMERA, "N01 baseline": ONE_CAMERA},
-    "euroc": {"D03": STANDS, "B03": EXPOSES, **dict.fromkeys(("N01 resize", "N01 baseline", "N01 poses"), STANDS), "N01 ground_truth": NO_DEPTH},
+    "euroc": {
+        "D03": STANDS,
+        "B03": EXPOSES,
+        **dict.fromkeys(("N01 resize", "N01 baseline", "N01 poses"), STANDS),
+        "N01 ground_truth": NO_DEPTH,
+    },
     "sevenscenes": {"N01 sides": ONE_CAMERA, "N01 baseline": ONE_CAMERA},
     "TableWorld": {"N02": SOME},
     "Linemod-Occluded": {"O01": "one of its objects is hidden behind the others"},

@@ -88,11 +88,24 @@ def test_slopes_of_exposures_and_of_a_rectified_pair_are_those_of_the_loss(sourc
 
 def of_measured_depth(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
     assert targets.depth_m is not None
+    return losses.report((prediction.inverse_depth[0] * targets.depth_m).where(targets.depth_m > 0, 1.0).log().abs().mean())
+
+
+def of_every_pixel(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    """Forgets that 0 is none."""
+    assert targets.depth_m is not None
+    return losses.report((1 / prediction.inverse_depth[0] - targets.depth_m).abs().mean())
+
+
+def its_logarithm(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
+    assert targets.depth_m is not None
     return losses.report((prediction.inverse_depth[0] * targets.depth_m).log().abs().mean())
 
 
 def test_a_loss_of_measured_depth_is_asked_with_a_pair_alone() -> None:
     assert of_losses({"mine": of_video(of_measured_depth, ("stereo",))}) == []
+    assert of_losses({"mine": of_video(of_every_pixel, ("stereo",))})[0].code == "L01"
+    assert of_losses({"mine": of_video(its_logarithm, ("stereo",))})[0].code == "L09"
     (found,) = of_losses({"mine": of_video(of_measured_depth)})
     assert (found.code, found.measured) == ("L10", "no gradient for motion")
 

@@ -14,7 +14,7 @@ ENTRIES = (
         cause="it is computed from labels alone, from detached answers, or from what is clamped everywhere",
         cure="compute it from what the network says; look at the values that go in",
         measured="train/term/NAME, the same to the last digit and not 0 in 20 logged rows one after the other while the loss changes",
-        seen="M-06: a similarity with a range of 255 for pictures in [0, 1], which had no effect",
+        seen="a notebook of depth and mask: 'SSIM has no effect'",
     ),
     Entry(
         "L22",

@@ -72,7 +72,7 @@ def wall(
         Camera(K.expand(batch, 3, 3), height, width),
         Camera(K.expand(batch, len(names), 3, 3), height, width),
         T_source_target,
-        depth_m=z,
+        depth_m=z * _labelled(height, width),
     )
     return Wall(targets.to(dtype), (1 / z).to(dtype), twist.to(dtype), tuple(names), (1 / z_of_sources).to(dtype))
 
@@ -102,6 +102,12 @@ def mirrored(scene: Wall) -> Wall:
 def with_pictures(scene: Wall, image: Tensor, sources: Tensor) -> Wall:
     """The same cameras before other pictures."""
     return replace(scene, targets=replace(scene.targets, image=image, sources=sources))
+
+
+def _labelled(height: int, width: int) -> Tensor:
+    """(H, W) 1 where depth is measured, as sparsely as by a scanner: a loss that reads what has no label then likes a wrong depth best."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return ((x + y) % 3 == 0).double()
 
 
 def _alike(name: str) -> str:
