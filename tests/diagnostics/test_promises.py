@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mutations.mutated import Image, Mutated
+from mutations.mutated import Image, Matrix, Mutated
 
 from stadia.core.recording import Recording
 from stadia.core.types import Camera
+from stadia.diagnostics.checks import CHECKS
 from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding, Severity
 
@@ -19,7 +20,7 @@ def only(recording: Recording) -> Finding:
     found = preflight([recording])
     (stop,) = [one for one in found if one.severity is not Severity.NOTE]
     assert stop.severity is Severity.STOP
-    assert sum(f"{stop.code} must be mended first" in one.measured for one in found) == 9
+    assert sum(f"{stop.code} must be mended first" in one.measured for one in found) == len(list(CHECKS))
     assert not any("the check itself failed" in one.measured for one in found)
     return stop
 
@@ -45,6 +46,26 @@ def test_an_answer_of_another_shape_is_told_by_its_frame(
     found = only(Mutated(recording, **changes))
     assert (found.code, found.measured) == ("D01", measured)
     assert expected in found.expected
+
+
+class RigAsMethod(Mutated):
+    def __init__(self, recording: Recording) -> None:
+        super().__init__(recording)
+        self.T_right_left = lambda: recording.T_right_left  # type: ignore[assignment]
+
+
+def test_a_rig_that_is_a_method_is_told(recording: Recording) -> None:
+    found = only(RigAsMethod(recording))
+    assert (found.code, found.measured) == ("D01", "T_right_left: function")
+    assert "no method" in found.cure
+
+
+def test_an_answer_that_raises_is_told_by_its_frame(recording: Recording) -> None:
+    def raising(T: Matrix) -> Matrix:
+        raise KeyError(3)
+
+    found = only(Mutated(recording, pose=raising))
+    assert (found.code, found.measured) == ("D01", "T_world_camera of frame 0, left: it raised KeyError: 3")
 
 
 def half(image: Image) -> Image:

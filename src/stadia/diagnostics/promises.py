@@ -9,6 +9,7 @@ from numbers import Real
 
 import numpy as np
 
+from stadia.core.errors import StadiaError, in_one_line
 from stadia.core.types import Camera
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
@@ -82,30 +83,42 @@ PROMISES = (
 )
 """What is asked of each sampled frame and side."""
 
+RIG = Promise(
+    "T_right_left",
+    lambda s, *_: s.recording.T_right_left,
+    _is_pose,
+    "(4, 4) float64, or None",
+    "set self.T_right_left in the Recording's __init__: it is no method",
+)
+"""What is asked of a recording once."""
+
 
 def broken_promise(survey: Survey) -> Finding | None:
-    """The first answer at the sampled frames that is no picture, camera, depth, pose or time (D01); else the first picture of another size
-    than its camera's (K04).
+    """The first answer at the sampled frames that is no picture, camera, depth, pose or time, or no answer at all (D01); else the first
+    picture of another size than its camera's (K04).
 
-    What raises is let be: the checks that ask for it tell what it says.
+    What refuses in stadia's own words, or the system's, is let be: the checks that ask for it pass them on.
     """
     frames = [(index, side) for index in survey.anchors for side in survey.recording.sides]
-    for promise in PROMISES:
-        for index, side in frames:
-            try:
-                answer = promise.asked(survey, index, side)
-            except Exception:
-                break
-            if not promise.kept(answer):
-                return _not_kept(promise, answer, f"{promise.name} of frame {index}, {side}", survey.name)
+    asked = [(RIG, "T_right_left", frames[0])]
+    asked += [(promise, f"{promise.name} of frame {frame[0]}, {frame[1]}", frame) for promise in PROMISES for frame in frames]
+    for promise, what, frame in asked:
+        try:
+            answer = promise.asked(survey, *frame)
+        except (StadiaError, OSError):
+            continue
+        except Exception as error:
+            return _not_kept(promise, f"it raised {in_one_line(error)}", what, survey.name)
+        if not promise.kept(answer):
+            return _not_kept(promise, _in_words(answer), what, survey.name)
     return next((found for frame in frames if (found := _of_another_size(survey, *frame)) is not None), None)
 
 
-def _not_kept(promise: Promise, answer: object, what: str, where: str) -> Finding:
+def _not_kept(promise: Promise, answer: str, what: str, where: str) -> Finding:
     return finding(
         "D01",
         Severity.STOP,
-        measured=f"{what}: {_in_words(answer)}",
+        measured=f"{what}: {answer}",
         expected=promise.expected,
         cause=f"Recording.{promise.name} answers something else than every Recording does",
         cure=promise.cure,
