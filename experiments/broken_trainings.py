@@ -2,11 +2,10 @@
 
     python experiments/broken_trainings.py [--only TEXT] [--out TABLE.md]
 
-Each is `stadia demo`'s training of `selfsup` on small pictures for 280 steps (700 where it has
-to learn motion first), once sound and then with one thing wrong: in a setting, in
-what the loader gives, in the model, or in the loss. The numbers that the watch reads are those that the broken training makes. Preflight
-and contract have no say: what is broken is not in the data, or is put in behind them. K of twice
-the size for all cameras is not among them: a pair then says depth of twice the size, which fits as well, and the contract's K20 tells.
+Each is `stadia demo`'s training of `selfsup` on small pictures for 280 steps (700 where it has to learn motion first), once sound and then
+with one thing wrong: in a setting, in what the loader gives, in the model, or in the loss. The numbers that the watch reads are those that
+the broken training makes. Preflight and contract have no say: what is broken is not in the data, or is put in behind them. K of twice the
+size for all cameras is not among them: a pair then says depth of twice the size, which fits as well, and the contract's K20 tells.
 
 Prints, for each, all that was told while it trained, by code and step, and what `stadia diagnose` names first. "caught": one of the codes
 that name this failure was told, and the first to mend is one of them. Exits with 1 where one is missed, or the sound one is told anything.
@@ -117,16 +116,14 @@ TRAININGS: dict[str, Broken] = {
     "sound": Broken(()),
     "the sources are those of another sample": Broken(("S20",), patch=batches(lambda b: with_sources(b, lambda x: x.roll(1, 0)))),
     "the rig's transform is inverted": Broken(("S20", "S22"), patch=batches(lambda b: with_rig(b, inverse))),
-    "K of the sources is that of pictures of twice the size": Broken(
-        ("S20", "S22", "S23"), patch=batches(lambda b: with_K_of_sources(b, 2.0))
-    ),
+    "K of the sources is that of twice the size": Broken(("S20", "S22", "S23"), patch=batches(lambda b: with_K_of_sources(b, 2.0))),
     "depth is detached": Broken(("L20", "T10"), patch=answers(depth_detached)),
     "motion is its inverse": Broken(("P20",), ("training.max_steps=700", "training.validate_every=100"), answers(backwards)),
     "the loss is multiplied by 0": Broken(("T10",), patch=reports(times_nothing)),
     "the rate is 300 times too high": Broken(("T02", "T08", "T01"), ("optimiser.lr=0.3",)),
     "the rate is next to nothing": Broken(("T15",), ("optimiser.lr=1e-10",)),
-    "no depth beyond 2 m": Broken(("M22",), ("model.min_depth_m=0.1", "model.max_depth_m=2", "model.start_depth_m=0.5")),
-    "smoothness is all": Broken(("R20",), ("loss.smoothness=100",)),
+    "no depth beyond 2 m": Broken(("M22", "S20"), ("model.min_depth_m=0.1", "model.max_depth_m=2", "model.start_depth_m=0.5")),
+    "smoothness is all": Broken(("R20", "M20"), ("loss.smoothness=100",)),
     "the pose network's translation is next to nothing": Broken(("P21",), ("model.translation_scale=1e-7",)),
 }
 
@@ -177,7 +174,7 @@ def main(only: str, out: Path | None) -> int:
         told = ", ".join(f"{each.code} ({each.evidence.get('step', '')})" for each in found) or "nothing"
         lines.append(f"| {name} | {' or '.join(one.codes) or '-'} | {told} | {first} | {verdicts[name]} |")
         print(lines[-1], flush=True)
-    passed = all(verdict in ("caught", "silent") for verdict in verdicts.values())
+    passed = not {"missed", "false alarm"} & set(verdicts.values())
     lines.append(json.dumps({"passed": passed, "seed": 0, "threads": 1, "verdicts": verdicts}))
     print(lines[-1])
     if out is not None:

@@ -46,7 +46,6 @@ def test_what_is_proven_is_mended_before_what_is_suspected() -> None:
         ([found("S20"), found("P21"), found("T20", STOP)], "T20", []),
         ([found("S20"), found("M20"), found("T14")], "T14", []),
         ([found("M22"), found("T02")], "T02", []),
-        ([found("M20"), found("L20")], "L20", []),
         ([found("K04", STOP), found("E01", STOP), found("D10")], "K04", ["D10"]),
         ([found("T07"), found("D13")], "T07", ["D13"]),
         ([found("T09"), found("E03"), found("M20")], "E03", ["T09"]),

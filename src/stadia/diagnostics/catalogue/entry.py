@@ -46,7 +46,7 @@ FAMILIES: dict[str, str] = {
 """Families by the first letter of a code, in the order in which to look: what comes later is often a symptom of what comes earlier."""
 
 ELSEWHERE: dict[str, str] = {
-    **dict.fromkeys(("L20", "T02", "T09", "T10", "T14", "T15", "T20", "T21", "T22", "T23"), "optimiser"),
+    **dict.fromkeys(("T02", "T09", "T10", "T14", "T15", "T20", "T21", "T22", "T23"), "optimiser"),
     **dict.fromkeys(("D09", "D10", "D12", "D13", "C01", "C02"), "splits"),
 }
 """Codes that stand elsewhere in the chain of causes than their family: weights that nothing moves, or moves too far, look like wrong data
