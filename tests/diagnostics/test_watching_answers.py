@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.watching.geometry import RULES as GEOMETRY
+from stadia.diagnostics.watching.geometry import Unseen
 from stadia.diagnostics.watching.lasting import FROM_STEP, ROWS, Lasting, LastingOfEach, Rule, Validated
 from stadia.diagnostics.watching.pace import RateOfNothing, Unmoved, Waits
 from stadia.diagnostics.watching.terms import ConstantTerm, NotTheSum
@@ -32,6 +33,13 @@ def test_each_part_is_counted_by_itself_and_named() -> None:
     assert (found.code, found.where) == ("P22", ("-1",))
     assert asked(LastingOfEach(RULE), added, first=FROM_STEP - 10) == [], "a start is anything"
     assert asked(LastingOfEach(RULE), added, every=1) == [], "rows of every step are a batch each"
+
+
+def test_motion_that_goes_backwards_before_it_is_learnt_is_let_be() -> None:
+    """It has no direction yet."""
+    for residual, codes in ((0.196, {"S21"}), (0.1, {"P20"})):
+        rows = [{"val/motion_along": -1.0, "val/residual_unwarped": 0.2, "val/residual": residual}] * 3
+        assert {found.code for found in asked(Unseen(), rows, every=100)} == codes
 
 
 def test_early_validations_are_let_be() -> None:

@@ -108,6 +108,14 @@ def far_labels() -> Batch:
     return replace(one, targets=replace(one.targets, depth_m=depth_m))
 
 
+def unlabelled_pair() -> Batch:
+    """A wall from 6.7 to 9.7 m, fine enough for matches, seen by a pair alone."""
+    scene = wall(height=96, width=192, names=("stereo",), batch=2, finer=2.0, dtype=torch.float32)
+    targets = scene.targets
+    inputs = Inputs(targets.image, targets.sources, targets.camera, targets.T_source_target_true)
+    return Batch(inputs, replace(targets, depth_m=None), (Meta("wall", 0), Meta("wall", 1)), scene.source_names)
+
+
 class Saturated(Toy):
     def inverse_depth(self, image: Tensor) -> Tensor:
         return (self.depth_net(image) + 5).clamp(max=1) / self.start_m
@@ -208,6 +216,8 @@ TABLE: list[tuple[str, str, Callable[[], list[Finding]], str]] = [
     ("depth that starts at 300 m", "M01", lambda: look(of(start_m=300.0)), "plain"),
     ("depth that starts in a clamp", "M02", lambda: look(Saturated()), "plain"),
     ("a fifth of the labels beyond the range", "M03", lambda: look(Toy(), far_labels()), "plain"),
+    ("a range that ends before the scene", "M03", lambda: look(Toy(), unlabelled_pair(), depth_range_m=(0.1, 3.0)), "unlabelled"),
+    ("a range that begins behind the scene", "M03", lambda: look(Toy(), unlabelled_pair(), depth_range_m=(20.0, 100.0)), "unlabelled"),
     ("a pose head without its scale", "P02", lambda: look(of(motion_scale=30.0)), "plain"),
     ("a gain that starts at 1.3", "B02", lambda: look(type("One", (Exposing,), {"gain": 1.3})()), "exposing"),
     ("smoothness of a thousand times", "R01", lambda: look(of(smoothness=30.0)), "plain"),
@@ -231,6 +241,7 @@ TABLE: list[tuple[str, str, Callable[[], list[Finding]], str]] = [
 
 SOUND: dict[str, Callable[[], list[Finding]]] = {
     "pair": lambda: look(Toy(), batch(("stereo",))),
+    "unlabelled": lambda: look(Toy(), unlabelled_pair()),
     "plain": lambda: look(Toy()),
     "exposing": lambda: look(Exposing()),
     "bf16": lambda: look(Toy(), precision="bf16"),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stadia.core.types import Claim, Meta, is_temporal
 from stadia.geometry.se3 import inverse
-from stadia.metrics.motion import AXES, agreement, motion_axes, scale_of_translation
+from stadia.metrics.motion import AXES, agreement, along_the_true, motion_axes, scale_of_translation
 from stadia.training.scores import of_all_processes
 
 MOST_DRAWN = 2000
@@ -69,10 +69,13 @@ class Motions:
 
 
 def motion_scores(predicted: Tensor, true: Tensor) -> dict[str, float]:
-    """`motion_slope/AXIS` and `motion_correlation/AXIS`, see `metrics.motion.agreement`; nothing where no motion is known."""
-    told = agreement(predicted, true)
+    """`motion_slope/AXIS` and `motion_correlation/AXIS`, see `metrics.motion.agreement`, and `motion_along`, see `along_the_true`; nothing
+    where no motion is known.
+    """
+    told, along = agreement(predicted, true), along_the_true(predicted, true)
     slopes = {f"motion_slope/{axis}": slope for axis, (slope, _) in told.items()}
-    return slopes | {f"motion_correlation/{axis}": correlation for axis, (_, correlation) in told.items()}
+    correlations = {f"motion_correlation/{axis}": correlation for axis, (_, correlation) in told.items()}
+    return slopes | correlations | ({} if along is None else {"motion_along": along})
 
 
 def draw_motions(predicted: Tensor, true: Tensor, claim: Claim) -> NDArray[np.uint8]:

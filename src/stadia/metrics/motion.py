@@ -22,6 +22,17 @@ def scale_of_translation(predicted: Tensor, true: Tensor) -> Tensor:
     return true[:, :3].norm(dim=-1).median() / predicted[:, :3].norm(dim=-1).median().clamp(min=torch.finfo(predicted.dtype).tiny)
 
 
+def along_the_true(predicted: Tensor, true: Tensor) -> float | None:
+    """How far predicted translations go along the true ones, (N, 6) twice: the median, in lengths of the true ones. 1 where they are right,
+    0 where they stand still, -1 where they are the inverse. None where the truth does not move.
+    """
+    predicted, true = predicted[:, :3], true[:, :3]
+    moves = true.norm(dim=-1) > STILL
+    if not moves.any():
+        return None
+    return float(((predicted * true).sum(-1) / (true * true).sum(-1))[moves].median())
+
+
 def agreement(predicted: Tensor, true: Tensor) -> dict[str, tuple[float, float]]:
     """Slope and correlation of each axis over N motions, (N, 6) twice; without axes along which the truth does not move.
 

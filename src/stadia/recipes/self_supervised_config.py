@@ -19,7 +19,7 @@ class SelfSupervisedConfig(RecipeConfig):
     yardstick: ClassVar[tuple[str, ...]] = tuple(f"data.{key}" for key in YARDSTICK)
     validation: ClassVar[tuple[str, ...]] = (
         *("abs_rel", "rmse", "d1", "residual", "residual_unwarped", "residual_over_sigma", "residual_spearman", "inside_??"),
-        *("ause", "ause_of_random", "motion_slope/*", "motion_correlation/*", "motion_scale"),
+        *("ause", "ause_of_random", "motion_slope/*", "motion_correlation/*", "motion_along", "motion_scale"),
     )
 
     data: DataConfig

@@ -92,7 +92,8 @@ ENTRIES = (
         symptom="A path that is mirrored or runs the other way; depth may look right.",
         cause="poses applied in the other direction, sources in the other order, or ground truth that is inverted",
         cure="compare the sign of the translation of source +1 with that of -1; `stadia check DATA` for inverted poses (E06)",
-        measured="val/motion_slope/tz below 0 with a correlation below -.5 in two validations one after the other",
+        measured="val/motion_along (how far predicted translation goes along the true one, the median) below -.5 in two validations one "
+        "after the other, where pictures are explained",
         seen="a training diary: negative z for weeks, signs mixed between sources",
     ),
     Entry(

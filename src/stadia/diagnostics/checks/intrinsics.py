@@ -28,7 +28,7 @@ SIDES_SHARE = 0.001
 
 @dataclass(frozen=True, slots=True)
 class KnownCamera:
-    """A camera that many people use. sizes: (width, height). focal_px, baseline_m: ranges over its recordings, rectified."""
+    """A camera that many people use. sizes: (width, height). focal_px: least and most of its recordings, rectified."""
 
     name: str
     sizes: tuple[tuple[int, int], ...]

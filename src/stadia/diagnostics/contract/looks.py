@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stadia.core.types import Claim, is_temporal
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.contract.bounds import BESIDE, ENOUGH_SAMPLES, ENOUGH_VALUES, LEAST_FOCAL
+from stadia.diagnostics.contract.reach import pair_is_in_reach
 from stadia.diagnostics.contract.start import SaysMotion, Start
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.geometry.se3 import rotation_angle_deg
@@ -235,6 +236,7 @@ LOOKS = (
     optimiser_holds_all,
     statistics_have_samples,
     depth_starts_well,
+    pair_is_in_reach,
     motion_starts_small,
     pictures_stand_alone,
     every_parameter_learns,

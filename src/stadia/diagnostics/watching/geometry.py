@@ -99,7 +99,9 @@ class SmoothnessRules:
 
 
 class Unseen:
-    """S21 and P20: looks at validations, `val/residual` against `val/residual_unwarped`, and slope and correlation of motion along z."""
+    """S21 and P20: looks at validations, `val/residual` against `val/residual_unwarped`, and `val/motion_along` where these are explained:
+    what motion says before it has learnt points anywhere.
+    """
 
     def __init__(self) -> None:
         self.unexplained, self.backwards = Lasts(VALIDATIONS), Lasts(VALIDATIONS)
@@ -123,16 +125,17 @@ class Unseen:
         )
 
     def _forward(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        slope, correlation = row.get("val/motion_slope/tz"), row.get("val/motion_correlation/tz")
-        if slope is None or correlation is None:
+        along = row.get("val/motion_along")
+        if along is None:
             return None
-        if not self.backwards(step, row, slope < 0 and correlation < BACKWARDS):
+        explained = row.get("val/residual", 0.0) < UNEXPLAINED * row.get("val/residual_unwarped", 1.0)
+        if not self.backwards(step, row, explained and along < BACKWARDS):
             return None
         return finding(
             "P20",
             Severity.WARN,
-            measured=f"at step {step} predicted motion along z is {slope:.2f} times the true one, correlated by {correlation:.2f}, "
+            measured=f"at step {step} predicted motion goes {along:.2f} times as far along the true one (the median), "
             f"as in {self.backwards.rows} validations",
-            expected="a slope above 0",
-            evidence={"step": step, "slope": slope, "correlation": correlation},
+            expected="1 where it is right, 0 where nothing is learnt yet",
+            evidence={"step": step, "along": along},
         )
