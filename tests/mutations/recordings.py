@@ -155,6 +155,8 @@ MUTATIONS = (
     _mutation("letterboxed", "borders", "D14", lambda r: Mutated(r, image=_bars(0.1, 0)), warns=True),
     _mutation("a bar on the left", "borders", "D14", lambda r: Mutated(r, image=_bars(0, 0.05)), warns=True),
     _mutation("frames sorted as text", "timestamps", "D15", lambda r: Mutated(r, time=lambda i: float((i * 7) % 10))),
+    _mutation("times in nanoseconds", "timestamps", "D16", lambda r: Mutated(r, time=lambda i: 1e8 * i), warns=True),
+    _mutation("times in milliseconds", "timestamps", "D16", lambda r: Mutated(r, time=lambda i: 1e2 * i), warns=True),
     _mutation("every time twice", "timestamps", "D15", lambda r: Mutated(r, time=lambda i: float(i // 2))),
     _mutation(
         "a clock that was set back once", "timestamps", "D15", lambda r: Mutated(r, time=lambda i: i - 9.0 * (i >= len(r) // 2)), warns=True

@@ -186,4 +186,14 @@ ENTRIES = (
         "the frame before, stops from a tenth.",
         seen="ground truth by picture number instead of by time, 200 rows a second beside 20 pictures",
     ),
+    Entry(
+        "D16",
+        "Frames lie far apart in time",
+        Stage.DATA,
+        symptom="Speeds of next to nothing; poses are found for no frame, or for the wrong ones.",
+        cause="times in nano-, micro- or milliseconds that are read as seconds, or pictures taken now and then instead of a video",
+        cure="divide the times by what a second has of their unit; leave out what is no video",
+        measured="The median step from frame to frame, from 5 s on.",
+        seen="a recording of a user's own with times in nanoseconds, as sensors write them, that passed",
+    ),
 )

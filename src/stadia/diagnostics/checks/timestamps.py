@@ -15,16 +15,29 @@ STOP = 0.1
 """Of the neighbours: from here on most offsets in time are wrong."""
 
 
+LONGEST_S, UNITS = 5.0, {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+"""Between frames of a video, and how many a second has: milliseconds of 200 Hz are 5 of them apart."""
+
+Timed = list[tuple[int, int, float, float]]
+
+
 def timestamps(survey: Survey) -> Iterator[Finding]:
-    """D15 neighbours of which the second is not the later one. Silent where frames have no times: many formats have none."""
+    """D15 neighbours of which the second is not the later one; else D16 times of another unit. Silent where frames have no times: many
+    formats have none.
+    """
     pairs = [(i, i + 1) for window in windows(survey.length) for i in window[:-1]]
     known = [(i, j, survey.recording.timestamp_s(i), survey.recording.timestamp_s(j)) for i, j in pairs]
     timed = [(i, j, before, after) for i, j, before, after in known if before is not None and after is not None]
+    if timed:
+        yield from _backwards(survey, timed) or _unit(survey, timed)
+
+
+def _backwards(survey: Survey, timed: Timed) -> list[Finding]:
     back = [(i, j, after - before) for i, j, before, after in timed if not after > before]  # of a time that is no number as well
     if not back:
-        return
+        return []
     share = len(back) / len(timed)
-    yield finding(
+    found = finding(
         "D15",
         Severity.STOP if share >= STOP else Severity.WARN,
         measured=f"{len(back)} of {len(timed)} neighbouring frames are not later than the one before, "
@@ -36,3 +49,22 @@ def timestamps(survey: Survey) -> Iterator[Finding]:
         },
         where=[survey.name],
     )
+    return [found]
+
+
+def _unit(survey: Survey, timed: Timed) -> list[Finding]:
+    step_s = float(np.median([after - before for _, _, before, after in timed]))
+    if step_s < LONGEST_S:
+        return []
+    unit = next((name for name, in_a_second in UNITS.items() if step_s <= in_a_second), None)
+    found = finding(
+        "D16",
+        Severity.WARN,
+        measured=f"frames are {step_s:.4g} s apart (the median of {len(timed)})",
+        expected=f"less than {LONGEST_S:g} s",
+        cause=unit and f"times in {unit}, read as seconds ({step_s / UNITS[unit]:.3g} s apart then)",
+        cure=unit and f"divide the times by {UNITS[unit]:.0e}",
+        evidence={"median_step_s": step_s},
+        where=[survey.name],
+    )
+    return [found]
