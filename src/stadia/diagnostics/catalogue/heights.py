@@ -67,7 +67,8 @@ ENTRIES = (
         cause="few objects, objects that contradict each other, or depth that is not yet a road",
         cure="train longer; look at the masks; lower heights.fewest_frames where the data are few",
         measured="The end of each epoch: its frames, the share of objects that agree against the horizon, how far the frames' heights "
-        "spread, and what the horizon says without depth. A note where a height that was known before teaches on.",
+        "spread, by how much a plane through the road and the road's pixels part (heights.most_apart), and what the horizon says without "
+        "depth. A note where a height that was known before teaches on.",
         seen="frames of which a tenth shows a car",
     ),
     Entry(

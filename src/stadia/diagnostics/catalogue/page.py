@@ -30,7 +30,8 @@ be. A run that goes on goes through what it logged again, and remembers its star
 Every check looks at samples, so that it takes seconds whatever the size of the data: geometry on 6 frames of a recording.
 
 `stadia explain CODE` tells one of them in a terminal, with the line of the specifications or the bug that it comes from, and the test that
-proves it by breaking something on purpose.
+proves it by breaking something on purpose. Lines of the specifications that no finding comes from stand in
+[lines without a finding](lines-without-a-finding.md), each with the reason.
 
 Look in this order: what comes later is often a symptom of what comes earlier. An optimiser that moves nothing, or too far, comes before
 sampling, and splits that share something come last: they spoil scores alone. `stadia diagnose RUN` puts what was found of a run into it:
