@@ -302,6 +302,12 @@ TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], Exact]]] = [
         lambda: of_video(doubted(lambda r, sigma: r.mean((1, 2, 3), keepdim=True) / sigma), VIDEO, DOUBTING),
     ),
     (
+        "residuals without an axis of channels over a map with one: every sample over every other's Sigma",
+        ("L04",),
+        "one with uncertainty",
+        lambda: of_video(doubted(lambda r, sigma: r[:, 0] / sigma), VIDEO, DOUBTING),
+    ),
+    (
         "residuals times uncertainty",
         ("U07",),
         "one with uncertainty",
