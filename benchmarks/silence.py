@@ -66,6 +66,7 @@ COMES = "the height that silhouettes say teaches, until depth says one"
 TILTED = "its road still leans by two degrees against the true one, and what stands on it looks too low; longer trainings are not told"
 OWN = "its drives have no more"
 SOME = "there is more of it than is looked at before a training"
+BUSY = "the contract's twenty seconds were over: a slow processor, or a busy one"
 
 RIGHT: dict[str, dict[str, str]] = {
     "RoadWorld": {"N01 resize": FEW_TURNS},
@@ -80,12 +81,13 @@ RIGHT: dict[str, dict[str, str]] = {
     "sevenscenes": {"N01 sides": ONE_CAMERA, "N01 baseline": ONE_CAMERA},
     "TableWorld": {"N02": SOME},
     "Linemod-Occluded": {"O01": "one of its objects is hidden behind the others"},
-    "selfsup": {"N01 resize": FEW_TURNS, "N02": SOME},
+    "selfsup": {"N01 resize": FEW_TURNS, "N01 learns one batch": BUSY, "N02": SOME},
     "selfsup, one camera": {"N01 poses": SPEED},
-    "metric": {"N01 resize": FEW_TURNS, "N01 poses": SPEED, "N02": SOME, "H06": COMES, "H11": TILTED},
+    "metric": {"N01 learns one batch": BUSY, "N01 resize": FEW_TURNS, "N01 poses": SPEED, "N02": SOME, "H06": COMES, "H11": TILTED},
     "run": {f"N01 {what}": OWN for what in ("sides", "baseline", "resize", "poses", "ground_truth")} | {"N02": SOME, "H06": COMES},
-    "dpt": {"N01 resize": FEW_TURNS, "N02": SOME},
-    "objectpose": {"N02": SOME},
+    "dpt": {"N01 learns one batch": BUSY, "N01 resize": FEW_TURNS, "N02": SOME},
+    "objectpose": {"N01 learns one batch": BUSY, "N02": SOME},
+    "overlay": {"N01 learns one batch": BUSY},
 }
 """What is told and true, and why, by the name of the row or how it begins. N01 with what could not be checked."""
 
