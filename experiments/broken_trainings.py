@@ -6,7 +6,8 @@ Each is `stadia demo`'s training of `selfsup` on small pictures for 280 steps, o
 what the loader gives, in the model, or in the loss. The numbers that the watch reads are those that
 the broken training makes. Preflight and contract have no say: what is broken is not in the data, or is put in behind them. K of twice the
 size for all cameras is not among them: a pair then says depth of twice the size, which fits as well, and the contract's K20 tells. Nor is
-a motion inverted on its way to the loss: validations take the same way, and find it right; odometry alone runs backwards.
+a motion that is inverted as it leaves the networks: loss and validation are given the same, and find it right; nothing tells that odometry,
+which asks the pose network itself, runs backwards.
 
 Prints, for each, all that was told while it trained, by code and step, and what `stadia diagnose` names first. "caught": one of the codes
 that name this failure was told, and the first to mend is one of them. Exits with 1 where one is missed, or the sound one is told anything.

@@ -59,8 +59,10 @@ def lean_deg(normal: Tensor) -> Tensor:
 
 def main(run: Path, data: Path, split: str) -> None:
     predictor = load_predictor(run)
-    each = torch.stack([both for recording in open_recordings(data, split=split) for both in normals(predictor, recording)])
-    said, true = each.unbind(1)
+    each = [both for recording in open_recordings(data, split=split) for both in normals(predictor, recording)]
+    if not each:
+        raise SystemExit(f"{data}: no frame of '{split}' with a road and depth")
+    said, true = torch.stack(each).unbind(1)
     apart = torch.rad2deg(torch.acos((said * true).sum(-1).clamp(-1, 1)))
     told = {"lean_deg": lean_deg(said), "true_lean_deg": lean_deg(true), "apart_deg": apart}
     rounded = {name: round(float(values.median()), 2) for name, values in told.items()}

@@ -25,10 +25,12 @@ from stadia.diagnostics.contract.labelled import of_depth
 from stadia.diagnostics.contract.laws import slopes_are_right
 from stadia.diagnostics.contract.learning import learns_one_batch
 from stadia.diagnostics.contract.looks import camera_fits
+from stadia.diagnostics.contract.reach import pair_is_in_reach
 from stadia.diagnostics.contract.start import Start, fewer
 from stadia.diagnostics.contract.video import Said, of_video
 from stadia.diagnostics.contract.wall import Wall, mirrored, wall
 from stadia.diagnostics.finding import Severity
+from stadia.diagnostics.survey import NotChecked
 from stadia.geometry.camera import crop
 from stadia.geometry.se3 import se3_exp
 from stadia.losses import SPARSE_DEPTH_LOSSES
@@ -316,3 +318,19 @@ def test_a_part_of_a_batch_has_all_of_its_samples() -> None:
     part = fewer(starts.batch(), 2)
     assert part.size == len(part.inputs.image) == len(part.inputs.camera.K) == len(part.targets.depth_m) == 2
     assert (part.inputs.camera.width, part.source_names) == (48, ("-1", "+1", "stereo"))
+
+
+def test_a_pair_is_asked_about_its_reach_where_labels_do_not_tell_and_its_pictures_do() -> None:
+    pair = starts.unlabelled_pair()
+    far = {"depth_range_m": (20.0, 100.0)}
+    labelled = replace(pair, targets=replace(pair.targets, depth_m=torch.full_like(pair.targets.image[:, :1], 30.0)))
+    assert list(pair_is_in_reach(Start.of(starts.Toy(), labelled, **far))) == []
+    half = replace(
+        labelled, targets=replace(labelled.targets, depth_m=labelled.targets.depth_m * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1))
+    )
+    (found,) = pair_is_in_reach(Start.of(starts.Toy(), half, **far))
+    (of_both,) = pair_is_in_reach(Start.of(starts.Toy(), pair, **far))
+    assert 0 < found.evidence["matches"] < of_both.evidence["matches"]
+    blank = replace(pair, targets=replace(pair.targets, sources=torch.zeros_like(pair.targets.sources)))
+    with pytest.raises(NotChecked, match="0 matches between the pictures of 2 pairs"):
+        list(pair_is_in_reach(Start.of(starts.Toy(), blank, **far)))

@@ -48,6 +48,15 @@ def test_triangulation_gives_both_depths_and_the_epipolar_distance_is_zero() -> 
     assert two_view.epipolar_distance_px(first, second, K, K, T).max() < 1e-9
 
 
+def test_inverse_depth_is_that_of_triangulation_and_0_at_infinity() -> None:
+    T = motion((1, -2, 0.5), (-0.5, 0.1, 0.2))
+    first, depth, second = seen_twice(T)
+    np.testing.assert_allclose(two_view.inverse_depth(first, second, K, K, T), 1 / depth, rtol=1e-9)
+    aside = motion((0, 0, 0), (-0.5, 0, 0))
+    assert (two_view.inverse_depth(first, first, K, K, aside) == 0).all()
+    assert (two_view.inverse_depth(first, first + np.array([1, 0]), K, K, aside) < 0).all()
+
+
 def test_epipolar_distance_of_a_rectified_pair_is_the_vertical_offset() -> None:
     first, _, second = seen_twice(motion((0, 0, 0), (-0.5, 0, 0)))
     distance = two_view.epipolar_distance_px(first, second + np.array([0, 2]), K, K, motion((0, 0, 0), (-0.5, 0, 0)))

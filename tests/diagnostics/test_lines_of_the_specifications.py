@@ -17,7 +17,7 @@ from stadia.diagnostics.catalogue.traces import TRACES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "lines-without-a-finding.md").read_text(encoding="utf-8")
-UNTOLD, KINDS = "Nothing tells these", ("ruled out", "told elsewhere", "advice")
+UNTOLD, KINDS = "Not told, or in part alone", ("ruled out", "told elsewhere", "advice")
 TRACED = {line for trace in TRACES.values() for line in trace.lines}
 
 

@@ -42,6 +42,11 @@ def test_motion_that_goes_backwards_before_it_is_learnt_is_let_be() -> None:
         assert {found.code for found in asked(Unseen(), rows, every=100)} == codes
 
 
+def test_motion_that_turns_round_as_it_is_learnt_is_let_be() -> None:
+    turning = [{"val/motion_along": along, "val/residual_unwarped": 0.2, "val/residual": 0.1} for along in (-0.95, -0.55, 0.1, 0.9)]
+    assert asked(Unseen(), turning, every=100) == []
+
+
 def test_early_validations_are_let_be() -> None:
     rule = Rule("C30", "mask_iou", lambda v: v < 0.05, "{:.1%}", "more")
     bad = [{"val/mask_iou": 0.0}] * 3

@@ -62,6 +62,13 @@ def test_how_far_motion_goes_along_the_true_one(true: Tensor, times: float) -> N
     assert "motion_along" not in motion_scores(said, torch.zeros_like(true))
 
 
+def test_what_a_camera_does_that_waits_says_nothing(true: Tensor) -> None:
+    """At a light: the truth drifts back by a hair, the network says as little ahead."""
+    waiting = torch.zeros(60, 6, dtype=torch.float64)
+    waiting[:, 2] = 3e-3
+    assert motion_scores(torch.cat([true, -waiting]), torch.cat([true, waiting]))["motion_along"] == pytest.approx(1)
+
+
 def test_inverted_motion_at_one_speed_goes_backwards_and_correlates_with_nothing(true: Tensor) -> None:
     steady = torch.zeros_like(true)
     steady[:, 2] = -1

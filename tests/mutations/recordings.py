@@ -157,6 +157,7 @@ MUTATIONS = (
     _mutation("frames sorted as text", "timestamps", "D15", lambda r: Mutated(r, time=lambda i: float((i * 7) % 10))),
     _mutation("times in nanoseconds", "timestamps", "D16", lambda r: Mutated(r, time=lambda i: 1e8 * i), warns=True),
     _mutation("times in milliseconds", "timestamps", "D16", lambda r: Mutated(r, time=lambda i: 1e2 * i), warns=True),
+    _mutation("seconds divided by a thousand", "timestamps", "D16", lambda r: Mutated(r, time=lambda i: 1e-4 * i), warns=True),
     _mutation("every time twice", "timestamps", "D15", lambda r: Mutated(r, time=lambda i: float(i // 2))),
     _mutation(
         "a clock that was set back once", "timestamps", "D15", lambda r: Mutated(r, time=lambda i: i - 9.0 * (i >= len(r) // 2)), warns=True

@@ -292,7 +292,7 @@ def test_evidence_is_shown_as_pictures_and_tables(make_run):
     text, page = build(folder)
     words = visible(text)
     assert "hypothesis residual as given 0.147 the other way round 0.0320" in words
-    for said in ("T_right_left 1.00 0 0 1.00", "matches 1186", "stadia explain E01 what its victims see"):
+    for said in ("T_right_left 1.00 0 0 1.00", "matches 1186", "stadia explain CODE what its victims see"):
         assert said in words
     assert any(image["alt"] == "picture of finding E01" and image["src"].startswith("data:image/jpeg") for image in page.named("img"))
     assert any("open" in attributes for attributes in page.named("details"))

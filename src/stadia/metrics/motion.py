@@ -11,6 +11,9 @@ AXES = ("tx", "ty", "tz", "rx", "ry", "rz")
 STILL = 1e-6
 """In the unit of translation, and in degrees: where the truth is spread by less, nothing can be said of an axis."""
 
+STANDS, MOST = 0.1, 0.9
+"""Of the length below which most motions are: what is shorter stands."""
+
 
 def motion_axes(T_b_a: Tensor) -> Tensor:
     """(..., 4, 4) to (..., 6): translation along x, y, z, and the rotation vector in degrees; in the order of AXES."""
@@ -24,13 +27,15 @@ def scale_of_translation(predicted: Tensor, true: Tensor) -> Tensor:
 
 def along_the_true(predicted: Tensor, true: Tensor) -> float | None:
     """How far predicted translations go along the true ones, (N, 6) twice: the median, in lengths of the true ones. 1 where they are right,
-    0 where they stand still, -1 where they are the inverse. None where the truth does not move.
+    0 where they stand still, -1 where they are the inverse. Of motions that are not much shorter than most (STANDS): a camera that waits
+    goes anywhere. None where the truth does not move.
     """
     predicted, true = predicted[:, :3], true[:, :3]
-    moves = true.norm(dim=-1) > STILL
-    if not moves.any():
+    length = true.norm(dim=-1)
+    if not (length > STILL).any():
         return None
-    return float(((predicted * true).sum(-1) / (true * true).sum(-1))[moves].median())
+    moves = (length > STILL) & (length > STANDS * length.quantile(MOST))
+    return float(((predicted * true).sum(-1) / (true * true).sum(-1))[moves].quantile(0.5))
 
 
 def agreement(predicted: Tensor, true: Tensor) -> dict[str, tuple[float, float]]:

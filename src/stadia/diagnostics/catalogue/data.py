@@ -188,12 +188,13 @@ ENTRIES = (
     ),
     Entry(
         "D16",
-        "Frames lie far apart in time",
+        "Times between frames are no video's",
         Stage.DATA,
         symptom="Speeds of next to nothing; poses are found for no frame, or for the wrong ones.",
-        cause="times in nano-, micro- or milliseconds that are read as seconds, or pictures taken now and then instead of a video",
-        cure="divide the times by what a second has of their unit; leave out what is no video",
-        measured="The median step from frame to frame, from 5 s on.",
-        seen="a recording of a user's own with times in nanoseconds, as sensors write them, that passed",
+        cause="times in nano-, micro- or milliseconds that are read as seconds, seconds that were divided once more, or pictures taken "
+        "now and then instead of a video",
+        cure="give times in seconds; leave out what is no video",
+        measured="The median step from frame to frame: below .0005 s, or from 5 s on.",
+        seen="a recording of a user's own, with times in nanoseconds as sensors write them.",
     ),
 )

@@ -90,11 +90,11 @@ ENTRIES = (
         "Predicted motion goes backwards",
         Stage.TRAINING,
         symptom="A path that is mirrored or runs the other way; depth may look right.",
-        cause="poses applied in the other direction, sources in the other order, or ground truth that is inverted",
-        cure="compare the sign of the translation of source +1 with that of -1; `stadia check DATA` for inverted poses (E06)",
+        cause="poses applied in the other direction, or ground truth that is inverted",
+        cure="`stadia check DATA` for inverted poses (E06); then look at what is inverted between the pose network and the warp",
         measured="val/motion_along (how far predicted translation goes along the true one, the median) below -.5 in two validations one "
-        "after the other, where pictures are explained",
-        seen="a training diary: negative z for weeks, signs mixed between sources",
+        "after the other, the second no nearer to 1, where pictures are explained",
+        seen="a training diary: negative z for weeks",
     ),
     Entry(
         "R20",

@@ -48,7 +48,7 @@ TRACES: dict[str, Trace] = {
     "D13": Trace("tests/mutations/drives.py", ("4.3 10", "D-14")),
     "D14": Trace(RECORDINGS, here="a dashcam's letterboxed video trained on its bars"),
     "D15": Trace(RECORDINGS, ("4.1 H4", "4.1 D8")),
-    "D16": Trace(RECORDINGS, ("4.1 H4",)),
+    "D16": Trace(RECORDINGS, here="a recording of a user's own with times in nanoseconds passed"),
     "K01": Trace(RECORDINGS, ("4.1 D6",)),
     "K02": Trace(RECORDINGS, ("4.2 U2",)),
     "K03": Trace(RECORDINGS, ("4.1 D6",)),

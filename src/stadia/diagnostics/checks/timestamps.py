@@ -14,9 +14,11 @@ from stadia.diagnostics.survey import Survey
 STOP = 0.1
 """Of the neighbours: from here on most offsets in time are wrong."""
 
+SHORTEST_S, LONGEST_S = 5e-4, 5.0
+"""Between frames of a video: what is outside is times of another unit, or no video."""
 
-LONGEST_S, UNITS = 5.0, {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
-"""Between frames of a video, and how many a second has: milliseconds of 200 Hz are 5 of them apart."""
+UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+"""How many a second has."""
 
 Timed = list[tuple[int, int, float, float]]
 
@@ -54,16 +56,20 @@ def _backwards(survey: Survey, timed: Timed) -> list[Finding]:
 
 def _unit(survey: Survey, timed: Timed) -> list[Finding]:
     step_s = float(np.median([after - before for _, _, before, after in timed]))
-    if step_s < LONGEST_S:
+    if SHORTEST_S <= step_s < LONGEST_S:
         return []
-    unit = next((name for name, in_a_second in UNITS.items() if step_s <= in_a_second), None)
+    likely = [(name, in_a_second) for name, in_a_second in UNITS.items() if SHORTEST_S <= step_s / in_a_second <= 1]
+    names = " or ".join(f"{name}, {step_s / in_a_second:.3g} s apart then" for name, in_a_second in likely)
+    divisors = " or ".join(f"{in_a_second:.0f}" for _, in_a_second in likely)
     found = finding(
         "D16",
         Severity.WARN,
         measured=f"frames are {step_s:.4g} s apart (the median of {len(timed)})",
-        expected=f"less than {LONGEST_S:g} s",
-        cause=unit and f"times in {unit}, read as seconds ({step_s / UNITS[unit]:.3g} s apart then)",
-        cure=unit and f"divide the times by {UNITS[unit]:.0e}",
+        expected=f"{SHORTEST_S:g} to {LONGEST_S:g} s",
+        cause=f"times of another unit that are read as seconds ({names}), or pictures taken now and then instead of a video"
+        if likely
+        else None,
+        cure=f"divide times of another unit by {divisors}; leave out what is no video" if likely else None,
         evidence={"median_step_s": step_s},
         where=[survey.name],
     )

@@ -55,6 +55,16 @@ def triangulate(first_px: Array, second_px: Array, K_first: Array, K_second: Arr
     return z_first, z_first * rotated[:, 2] + T_second_first[2, 3]
 
 
+def inverse_depth(first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array) -> Array:
+    """(N,) 1 / z of matches in the first camera: 0 at infinity, where `triangulate` has no answer, and negative beyond.
+
+    seen x (rotated + t / z) = 0, solved for 1 / z by least squares.
+    """
+    rotated, seen = rays(first_px, K_first) @ T_second_first[:3, :3].T, rays(second_px, K_second)
+    across, offset = np.cross(seen, rotated), np.cross(seen, T_second_first[:3, 3])
+    return np.asarray(-(across * offset).sum(1) / np.maximum((offset**2).sum(1), 1e-18))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Motion:
     """Motion of the camera between two frames, as matches show it.

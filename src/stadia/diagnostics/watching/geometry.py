@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from stadia.diagnostics.catalogue import finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.watching.lasting import VALIDATIONS, Lasts, Rule
+from stadia.diagnostics.watching.lasting import COMES_RIGHT, VALIDATIONS, Lasts, Rule
 from stadia.diagnostics.watching.rows import logged
 
 UNEXPLAINED, WHITE, LEAST_LOSS = 0.97, 0.25, -4.0
@@ -104,7 +104,7 @@ class Unseen:
     """
 
     def __init__(self) -> None:
-        self.unexplained, self.backwards = Lasts(VALIDATIONS), Lasts(VALIDATIONS)
+        self.unexplained, self.backwards, self.along_before = Lasts(VALIDATIONS), Lasts(VALIDATIONS), math.nan
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         return self._explained(step, row) or self._forward(step, row)
@@ -125,11 +125,11 @@ class Unseen:
         )
 
     def _forward(self, step: int, row: Mapping[str, float]) -> Finding | None:
-        along = row.get("val/motion_along")
-        if along is None:
+        along, warped, unwarped = (row.get(f"val/{name}") for name in ("motion_along", "residual", "residual_unwarped"))
+        if along is None or warped is None or unwarped is None:
             return None
-        explained = row.get("val/residual", 0.0) < UNEXPLAINED * row.get("val/residual_unwarped", 1.0)
-        if not self.backwards(step, row, explained and along < BACKWARDS):
+        before, self.along_before = self.along_before, along
+        if not self.backwards(step, row, warped < UNEXPLAINED * unwarped and along < BACKWARDS and not along > COMES_RIGHT * before):
             return None
         return finding(
             "P20",

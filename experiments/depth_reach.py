@@ -1,0 +1,55 @@
+"""How much of what a pair shows lies outside of a range of depth: what M03 asks, of ranges that are right and of some that are not.
+
+    python experiments/depth_reach.py [--data FOLDER_OF_REAL_SAMPLES]
+
+The first samples of a training of `selfsup` on the demo's RoadWorld, and on KITTI odometry 06 and EuRoC where they are; on the range that
+it has by default, and on others. Prints a table: matches, the share of them outside, and what is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from stadia import recipes
+from stadia.data.config import CacheConfig
+from stadia.data.roadworld.cached import demo_worlds
+from stadia.diagnostics.contract.reach import OUT_OF_REACH_PX, beyond_px, pair_is_in_reach
+from stadia.diagnostics.contract.start import Start
+from stadia.recipes import demo
+from stadia.recipes.selfsup import Selfsup
+
+RANGES_M = {"by default": (), "0.1 to 2 m": (0.1, 0.5, 2), "0.5 to 8 m": (0.5, 4, 8), "20 to 100 m": (20, 50, 100)}
+"""Nearest depth, that of the start, and farthest."""
+
+
+def row(name: str, path: Path, words: tuple[str, ...], reach: str) -> str:
+    limits = zip(("min", "start", "max"), RANGES_M[reach], strict=False)
+    ranged = [f"model.{end}_depth_m={metres}" for end, metres in limits]
+    given = (*words, *ranged, "model.pretrained=false", "training.workers=0")
+    config, data = Selfsup.prepare(recipes.configure("selfsup", given, data={"path": str(path)}), Console(quiet=True))
+    task = Selfsup(config)
+    task.remember(data)
+    data.train.set_position(0, 0)
+    start = Start.of(task, next(iter(data.train)), depth_range_m=task.depth_range_m)
+    outside = (beyond_px(start) > OUT_OF_REACH_PX).any(1)
+    told = ", ".join(found.code for found in pair_is_in_reach(start)) or "nothing"
+    return f"| {name} | {reach} | {len(outside)} | {outside.mean():.1%} | {told} |"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("STADIA_REAL_DATA", "../shared/data")))
+    real = parser.parse_args().data
+    sets = {
+        "RoadWorld": (demo_worlds(CacheConfig()), demo.SETTINGS),
+        "KITTI odometry 06": (real / "kitti_odometry", ("data.height=192", "data.width=640")),
+        "EuRoC": (real / "euroc", ("data.height=256", "data.width=384")),
+    }
+    print("| pair | range | matches | outside | told |\n|---|---|---|---|---|")
+    for name, (path, words) in sets.items():
+        for reach in RANGES_M if path.exists() else ():
+            print(row(name, path, words, reach), flush=True)
