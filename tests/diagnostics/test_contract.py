@@ -23,7 +23,7 @@ from stadia.diagnostics.contract.engine import of_losses, of_start
 from stadia.diagnostics.contract.exact import FORMS
 from stadia.diagnostics.contract.labelled import of_depth
 from stadia.diagnostics.contract.laws import slopes_are_right
-from stadia.diagnostics.contract.learning import learns_one_batch
+from stadia.diagnostics.contract.learning import grows_steadily, learns_one_batch
 from stadia.diagnostics.contract.looks import camera_fits
 from stadia.diagnostics.contract.reach import pair_is_in_reach
 from stadia.diagnostics.contract.start import Start, fewer
@@ -334,3 +334,13 @@ def test_a_pair_is_asked_about_its_reach_where_labels_do_not_tell_and_its_pictur
     blank = replace(pair, targets=replace(pair.targets, sources=torch.zeros_like(pair.targets.sources)))
     with pytest.raises(NotChecked, match="0 matches between the pictures of 2 pairs"):
         list(pair_is_in_reach(Start.of(starts.Toy(), blank, **far)))
+
+
+def test_memory_that_is_kept_from_step_to_step_grows_in_every_third_of_them() -> None:
+    """However much is held beside it; what comes at once, is given back, or is little is let be."""
+    leak, beside = 8 << 20, 20 << 30
+    assert grows_steadily([beside + leak * step for step in range(30)])
+    assert grows_steadily([beside + 3 * leak * step for step in range(10)])
+    assert not grows_steadily([beside + 20 * leak * (step > 15) for step in range(30)])
+    assert not grows_steadily([beside + 20 * leak * (step % 2) for step in range(30)])
+    assert not grows_steadily([beside + (step << 20) for step in range(30)])

@@ -173,7 +173,9 @@ class Together(Toy):
 
 
 class Keeping(Toy):
-    """Keeps what each step leaves, as a list of losses with their graphs does; as much as large pictures would."""
+    """Keeps what each step leaves, as a list of losses with their graphs does; as much as large pictures would, and more than what the
+    process may have freed before and not given back.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +183,7 @@ class Keeping(Toy):
 
     def step(self, batch: Batch) -> LossReport:
         report = super().step(batch)
-        self.kept.append((report, torch.ones(3 << 20)))
+        self.kept.append((report, torch.ones(12 << 20)))
         return report
 
 

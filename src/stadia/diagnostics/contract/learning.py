@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import psutil
@@ -24,8 +25,11 @@ LEARNS, TRAINED = 0.01, 0.5
 low is that of weights that have.
 """
 
-GROWTH, GROWTH_BYTES = 0.2, 100 << 20
-"""Of memory from the third step to the last, in a share and in bytes: more is kept from step to step."""
+SETTLED, GROWTH_BYTES, STEADY = 2, 100 << 20, 0.5
+"""Steps after which memory has settled; bytes by which it then grows; and of a third of that, what it grows by at least in each third of
+the steps: what is kept from step to step is as much each time, what a process takes for itself comes at once. How much it holds beside
+says nothing: of one that has its data in memory a leak is a small share.
+"""
 
 PARITY = 0.05
 """Of the loss, between float32 and bfloat16."""
@@ -65,14 +69,22 @@ def learns_one_batch(start: Start) -> Iterator[Finding]:
             expected=f"below by {LEARNS:.0%} at least",
             evidence={"losses": {"step": list(range(len(losses))), "loss": losses}},
         )
-    if held[-1] > (1 + GROWTH) * held[2] and held[-1] - held[2] > GROWTH_BYTES:
+    if grows_steadily(held):
         yield finding(
             "T29",
             Severity.WARN,
-            measured=f"{held[2] >> 20} MB are held after the third step, {held[-1] >> 20} MB after step {len(held)}",
+            measured=f"{held[SETTLED] >> 20} MB are held after step {SETTLED + 1}, {held[-1] >> 20} MB after step {len(held)}",
             expected="the same after every step",
             evidence={"held": {"step": list(range(1, len(held) + 1)), "bytes": held}},
         )
+
+
+def grows_steadily(held: Sequence[int]) -> bool:
+    """Whether the bytes that are held after each step grow in every third of the steps, by GROWTH_BYTES in all."""
+    first, last = SETTLED, len(held) - 1
+    ends = [held[first + (last - first) * third // 3] for third in range(4)]
+    grown = ends[-1] - ends[0]
+    return grown > GROWTH_BYTES and min(b - a for a, b in pairwise(ends)) > STEADY * grown / 3
 
 
 def _of_redrawn_weights(task: Task[Any, Any], batch: Batch[Any, Any]) -> float:
