@@ -128,7 +128,7 @@ class Unseen:
         along, warped, unwarped = (row.get(f"val/{name}") for name in ("motion_along", "residual", "residual_unwarped"))
         if along is None or warped is None or unwarped is None:
             return None
-        before, self.along_before = self.along_before, along
+        before, self.along_before = self.along_before, max(along, -1.0)  # a size that comes right is no direction that does
         if not self.backwards(step, row, warped < UNEXPLAINED * unwarped and along < BACKWARDS and not along > COMES_RIGHT * before):
             return None
         return finding(
