@@ -1,18 +1,19 @@
-"""What each attention takes against the number of tokens: time, memory, and how far it is from exact attention, in one run.
+"""What each attention takes against the number of tokens: time, memory, and how far it is from exact attention, in one
+run.
 
     python benchmarks/attention.py [--out attention.png] [--json FILE] [--repeats 5] [--threads 2] [--device cpu]
 
-The core alone (from queries, keys and values to the answer), 12 heads of 64, float32, one picture. Grids with a class token: those
-of 640x192, 384x384, 640x480 and 1216x352 pictures in patches of 16, and a longer one.
+The core alone (from queries, keys and values to the answer), 12 heads of 64, float32, one image. Grids with a class
+token: those of 640x192, 384x384, 640x480 and 1216x352 images in patches of 16, and a longer one.
 
-time:    of the forward pass, calls interleaved, medians, as a ratio to SDPA. Break-even is where the ratio first falls below 1, on a
-         straight line between its neighbours over the logarithm of the tokens; beside it what multiplications alone would say.
-         A time is compared with the best that products of matrices reach here (`training.peak_flops`): one that would need more stops
-         the run, since the clock did not wait.
-memory:  the peak of what lies above queries, keys and values: on a CPU the largest sum of the allocator's records, on CUDA
-         `max_memory_allocated`. The forward pass alone (of evaluation), and with the backward pass.
-error:   |answer - exact| / |exact|, of random projections of tokens that are smooth over the grid (noise on a cell every 2.5 tokens,
-         |q| about 8), and, as performer's depends on little else, of random tokens by |q|.
+time:    of the forward pass, calls interleaved, medians, as a ratio to SDPA. Break-even is where the ratio first falls
+         below 1, on a straight line between its neighbors over the logarithm of the tokens; beside it what
+         multiplications alone would say. A time is compared with the best that products of matrices reach here
+         (`training.peak_flops`): one that would need more stops the run, since the clock did not wait.
+memory:  the peak of what lies above queries, keys and values: on a CPU the largest sum of the allocator's records, on
+         CUDA `max_memory_allocated`. The forward pass alone (of evaluation), and with the backward pass.
+error:   |answer - exact| / |exact|, of random projections of tokens that are smooth over the grid (noise on a cell
+         every 2.5 tokens, |q| about 8), and, as performer's depends on little else, of random tokens by |q|.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ Tokens = tuple[Tensor, Tensor, Tensor]
 
 
 def smooth_tokens(grid: Grid, device: str) -> Tokens:
-    """q, k, v (1, heads, N, d) of tokens that change smoothly over the grid, and of a class token that has nothing of them."""
+    """q, k, v (1, heads, N, d) of tokens that change smoothly over the grid, and of a class token that has nothing of
+    them.
+    """
     generator, width = torch.Generator().manual_seed(0), HEADS * HEAD_DIM
     coarse = torch.randn(1, width, *(round(length / 2.5) for length in grid), generator=generator)
     places = functional.interpolate(coarse, grid, mode="bicubic", align_corners=True).flatten(2).transpose(1, 2)
@@ -71,7 +74,9 @@ def smooth_tokens(grid: Grid, device: str) -> Tokens:
 
 def random_tokens(grid: Grid, norm: float, device: str) -> Tokens:
     """Random directions, queries and keys of one length."""
-    q, k, v = torch.randn(3, 1, HEADS, grid[0] * grid[1] + 1, HEAD_DIM, generator=torch.Generator().manual_seed(0)).to(device)
+    q, k, v = torch.randn(3, 1, HEADS, grid[0] * grid[1] + 1, HEAD_DIM, generator=torch.Generator().manual_seed(0)).to(
+        device
+    )
     return norm * functional.normalize(q, dim=-1), norm * functional.normalize(k, dim=-1), v
 
 
@@ -79,7 +84,10 @@ def errors(attentions: dict[str, nn.Module], tokens: Tokens, grid: Grid) -> dict
     with torch.no_grad():
         q, k, v = tokens
         exact = attention_map(q, k) @ v
-        return {name: float((attention(q, k, v, grid) - exact).norm() / exact.norm()) for name, attention in attentions.items()}
+        return {
+            name: float((attention(q, k, v, grid) - exact).norm() / exact.norm())
+            for name, attention in attentions.items()
+        }
 
 
 class MeanOfValues(nn.Module):
@@ -141,14 +149,18 @@ def break_even(tokens: list[int], ratios: list[float]) -> float | None:
     return None
 
 
-def rows_of(grid: Grid, picture: str, attentions: dict[str, nn.Module], repeats: int, device: str, peak: Peak) -> list[dict[str, object]]:
+def rows_of(
+    grid: Grid, image: str, attentions: dict[str, nn.Module], repeats: int, device: str, peak: Peak
+) -> list[dict[str, object]]:
     """One row for each attention on one grid. peak: of the device, what no time may need more than."""
     tokens = smooth_tokens(grid, device)
     times: dict[str, list[float]] = {name: [] for name in attentions}
     for _ in range(repeats + 1):
         for name, attention in attentions.items():
             times[name].append(seconds(attention, tokens, grid))
-    medians = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first call fills the allocator's pools
+    medians = {
+        name: statistics.median(values[1:]) for name, values in times.items()
+    }  # the first call fills the allocator's pools
     off = errors(attentions, tokens, grid)
     rows = []
     for name, attention in attentions.items():
@@ -157,7 +169,7 @@ def rows_of(grid: Grid, picture: str, attentions: dict[str, nn.Module], repeats:
         rows.append(
             {
                 "attention": name,
-                "picture": picture,
+                "image": image,
                 "tokens": tokens[0].shape[-2],
                 "seconds": medians[name],
                 "time_to_sdpa": medians[name] / medians["sdpa"],
@@ -166,7 +178,7 @@ def rows_of(grid: Grid, picture: str, attentions: dict[str, nn.Module], repeats:
                 "error": off[name],
                 "macs": macs,
                 "flops_per_s": 2 * macs / medians[name],
-                "share_of_peak": peak.share(f"{name} on {picture}", 2 * macs, medians[name]),
+                "share_of_peak": peak.share(f"{name} on {image}", 2 * macs, medians[name]),
             }
         )
     return rows
@@ -176,9 +188,14 @@ def measure(arguments: argparse.Namespace) -> dict:
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     device = arguments.device
-    built = {name: ATTENTIONS.load(config.name)(config, HEADS, HEAD_DIM).to(device).eval() for name, config in CONFIGS.items()}
+    built = {
+        name: ATTENTIONS.load(config.name)(config, HEADS, HEAD_DIM).to(device).eval()
+        for name, config in CONFIGS.items()
+    }
     peak = Peak(device)
-    rows = [row for picture, grid in GRIDS.items() for row in rows_of(grid, picture, built, arguments.repeats, device, peak)]
+    rows = [
+        row for image, grid in GRIDS.items() for row in rows_of(grid, image, built, arguments.repeats, device, peak)
+    ]
     even = {}
     for name in APPROXIMATIONS:
         mine = [row for row in rows if row["attention"] == name]
@@ -188,7 +205,9 @@ def measure(arguments: argparse.Namespace) -> dict:
     return {
         "rows": rows,
         "break_even_tokens": even,
-        "error_by_norm": {norm: errors(approximations, random_tokens((12, 40), norm, device), (12, 40)) for norm in (1, 2, 4, 8, 16)},
+        "error_by_norm": {
+            norm: errors(approximations, random_tokens((12, 40), norm, device), (12, 40)) for norm in (1, 2, 4, 8, 16)
+        },
         "matmul_peak_flops_per_s": peak.flops_per_s,
         "settings": {
             "repeats": arguments.repeats,
@@ -201,7 +220,18 @@ def measure(arguments: argparse.Namespace) -> dict:
 
 def tell(result: dict) -> None:
     print(f"products of matrices reach {result['matmul_peak_flops_per_s'] / 1e9:.0f} GFLOP/s")
-    heads = ("tokens", "ms", "to SDPA", "GFLOP/s", "of peak", "forward MB", "to explicit", "backward MB", "to explicit", "error")
+    heads = (
+        "tokens",
+        "ms",
+        "to SDPA",
+        "GFLOP/s",
+        "of peak",
+        "forward MB",
+        "to explicit",
+        "backward MB",
+        "to explicit",
+        "error",
+    )
     print(f"{'attention':<20}" + "".join(f"{head:>12}" for head in heads))
     explicit = {row["tokens"]: row for row in result["rows"] if row["attention"] == "explicit"}
     for row in result["rows"]:
@@ -233,14 +263,28 @@ def draw(result: dict, path: Path) -> None:
         ("forward_backward_bytes", 1e-6, "peak memory with the backward pass [MB]", (10, 30, 100, 300, 1000)),
         ("error", 1.0, "error relative to exact attention", (0.1, 0.2, 0.5, 1)),
     )
-    colours = dict(zip(CONFIGS, ("black", "tab:gray", "tab:red", "tab:cyan", "tab:blue", "navy", "tab:olive", "tab:green"), strict=True))
+    colors = dict(
+        zip(
+            CONFIGS,
+            ("black", "tab:gray", "tab:red", "tab:cyan", "tab:blue", "navy", "tab:olive", "tab:green"),
+            strict=True,
+        )
+    )
     figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
     lengths = sorted({row["tokens"] for row in result["rows"]})
     for axis, (key, unit, label, marks) in zip(axes, panels, strict=True):
         for name in APPROXIMATIONS if key == "error" else CONFIGS:
             rows = [row for row in result["rows"] if row["attention"] == name]
             dashes = "--" if name.startswith("token") else "-"
-            axis.plot([r["tokens"] for r in rows], [unit * r[key] for r in rows], dashes, marker="o", ms=4, color=colours[name], label=name)
+            axis.plot(
+                [r["tokens"] for r in rows],
+                [unit * r[key] for r in rows],
+                dashes,
+                marker="o",
+                ms=4,
+                color=colors[name],
+                label=name,
+            )
         axis.set(xscale="log", yscale="log", xlabel="tokens", title=label)
         axis.set_xticks(lengths, labels=lengths, rotation=45)
         axis.set_yticks(marks, labels=marks)

@@ -1,10 +1,11 @@
-"""What the contract takes at the start of a training, and what it says of the five recipes as they are: at most 20 s, and nothing.
+"""What the contract takes at the start of a training, and what it says of the five recipes as they are: at most 20 s,
+and nothing.
 
     python benchmarks/contract.py [--only selfsup ...] [--size 96 320]
 
-Every recipe is set up as `stadia train` does it, with its own configuration but for the pictures' size (TableWorld and composed pictures
-have their own) and random weights, on a small RoadWorld; nothing is trained. Prints seconds, findings and what was not checked, by
-recipe, and one JSON object.
+Every recipe is set up as `stadia train` does it, with its own configuration but for the images' size (TableWorld and
+composed images have their own) and random weights, on a small RoadWorld; nothing is trained. Prints seconds, findings
+and what was not checked, by recipe, and one JSON object.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def set_up(name: str, worlds: Path, height: int, width: int) -> tuple[Any, Any, 
     sized = (f"data.height={height}", f"data.width={width}") if of_video else ()
     words = (*sized, *SETTINGS[name], "training.workers=0")
     config, data = recipe.prepare(
-        recipes.configure(recipe.recipe, words, **({"data": {"path": str(worlds)}} if of_video else {})), Console(quiet=True)
+        recipes.configure(recipe.recipe, words, **({"data": {"path": str(worlds)}} if of_video else {})),
+        Console(quiet=True),
     )
     rng.seed_all(config.seed, "training")
     task = recipe(config)
@@ -82,11 +84,24 @@ def main() -> None:
         write_roadworld(TINY, worlds, seed=0)
         for name in arguments.only:
             each[name] = held(*set_up(name, worlds, *arguments.size))
-            print(f"{name:<14} {each[name]['seconds']:5.1f} s   {'; '.join(each[name]['found']) or 'nothing found'}", flush=True)
+            print(
+                f"{name:<14} {each[name]['seconds']:5.1f} s   {'; '.join(each[name]['found']) or 'nothing found'}",
+                flush=True,
+            )
             for line in each[name]["not checked"]:
                 print(f"{'':<24} not checked: {line}")
     reached = all(one["seconds"] <= MOST_S and not one["found"] for one in each.values())
-    print(json.dumps({"goal_s": MOST_S, "reached": reached, "threads": torch.get_num_threads(), "cores": os.cpu_count(), "each": each}))
+    print(
+        json.dumps(
+            {
+                "goal_s": MOST_S,
+                "reached": reached,
+                "threads": torch.get_num_threads(),
+                "cores": os.cpu_count(),
+                "each": each,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,19 @@
 """What an exported network costs: onnxruntime against torch eager, and what exporting takes.
 
-    python benchmarks/export.py [--networks selfsup dpt-tiny] [--height 192] [--width 640] [--threads 1] [--repeats 15] [--json FILE]
+    python benchmarks/export.py [--networks selfsup dpt-tiny] [--height 192] [--width 640] [--threads 1] [--repeats 15]
+    [--json FILE]
 
-Each network is built at random, exported as `stadia export` does (which compares it with torch at two sizes), and run on one picture of
-noise: torch eager and onnxruntime by turns, with the same number of threads. `speed` is the median over the turns of torch's time
+Each network is built at random, exported as `stadia export` does (which compares it with torch at two sizes), and run
+on one image of
+noise: torch eager and onnxruntime by turns, with the same number of threads. `speed` is the median over the turns of
+torch's time
 divided by onnxruntime's: above 1 onnxruntime is faster. Turns, so that another program on the machine slows both alike.
-`selfsup` is the depth network of the recipe with a ResNet-18; the others are of the recipe `dpt` (`stadia parts networks`).
+`selfsup` is the depth network of the recipe with a ResNet-18; the others are of the recipe `dpt` (`stadia parts
+networks`).
 
-A network starts by answering nearly the same everywhere, so whatever an export got wrong would hardly show. Therefore the weights of the
-last convolution are doubled until the map's spread, its largest minus its smallest, is at least its mean.
+A network starts by answering nearly the same everywhere, so whatever an export got wrong would hardly show. Therefore
+the weights of the last convolution are doubled until the map's spread, its largest minus its smallest, is at least its
+mean.
 """
 
 from __future__ import annotations
@@ -127,11 +132,10 @@ def main() -> None:
         found = measure(name, args.height, args.width, args.threads, args.repeats)
         results.append(found)
         print(
-            f"{name} {found['size']}, {args.threads} thread(s): "
-            f"torch {found['torch_s']:.3f} s, onnxruntime {found['onnxruntime_s']:.3f} s, speed {found['speed']:.2f}; "
-            f"{found['largest_relative_difference']:.1e} off, {found['largest_difference_of_spread']:.1e} of the spread "
-            f"(which is {found['spread_of_mean']:.2f} of the mean); "
-            f"exported in {found['exporting_s']:.0f} s, {found['megabytes']:.1f} MB",
+            f"{name} {found['size']}, {args.threads} thread(s): torch {found['torch_s']:.3f} s, onnxruntime"
+            f" {found['onnxruntime_s']:.3f} s, speed {found['speed']:.2f}; {found['largest_relative_difference']:.1e}"
+            f" off, {found['largest_difference_of_spread']:.1e} of the spread (which is {found['spread_of_mean']:.2f}"
+            f" of the mean); exported in {found['exporting_s']:.0f} s, {found['megabytes']:.1f} MB",
             flush=True,
         )
     if args.json:

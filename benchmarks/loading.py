@@ -1,9 +1,10 @@
-"""How long a training sample takes to load, against the plain way of the field's reference code, in one run on one core.
+"""How long a training sample takes to load, against the plain way of the field's reference code, in one run on one
+core.
 
-A sample is four 1242x375 PNG pictures (t, t - 1, t + 1 and the stereo partner) for a network at 640x192, with colour jitter
-always on. The reference way decodes each picture with PIL, makes a pyramid of four sizes by Lanczos, jitters each size of
-each picture, and converts all to tensors. The pictures are made here, of noise that compresses like KITTI's. Times are of
-the processor, so that other programs on the machine do not count; with a worker, of both processes.
+A sample is four 1242x375 PNG images (t, t - 1, t + 1 and the stereo partner) for a network at 640x192, with color
+jitter always on. The reference way decodes each image with PIL, makes a pyramid of four sizes by Lanczos, jitters each
+size of each image, and converts all to tensors. The images are made here, of noise that compresses like KITTI's. Times
+are of the processor, so that other programs on the machine do not count; with a worker, of both processes.
 
     python benchmarks/loading.py
 """
@@ -23,24 +24,24 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance
 
-from stadia.data.config import AugmentationConfig, CacheConfig, ColourConfig
+from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig
 from stadia.data.loader import Loader
 from stadia.data.samples import Samples
 from stadia.data.sources import open_recordings
 
 HEIGHT, WIDTH = 192, 640
-AUGMENTATION = AugmentationConfig(colour=ColourConfig(probability=1.0))
+AUGMENTATION = AugmentationConfig(color=ColorConfig(probability=1.0))
 
 
 def write_recording(folder: Path, frames: int) -> None:
-    """A stereo recording of KITTI's size in the stadia layout; about 0.7 MB a picture, as KITTI's are."""
+    """A stereo recording of KITTI's size in the stadia layout; about 0.7 MB an image, as KITTI's are."""
     random = np.random.default_rng(0)
     for side in ("left", "right"):
         (folder / side).mkdir(parents=True)
         for index in range(frames):
             smooth = cv2.GaussianBlur(random.normal(128, 300, (375, 1242, 3)), (0, 0), 3)
-            picture = np.clip(smooth + random.normal(0, 2, smooth.shape), 0, 255).astype(np.uint8)
-            cv2.imwrite(str(folder / side / f"{index:06d}.png"), picture)
+            image = np.clip(smooth + random.normal(0, 2, smooth.shape), 0, 255).astype(np.uint8)
+            cv2.imwrite(str(folder / side / f"{index:06d}.png"), image)
     camera = {"K": [[721.5, 0, 609.6], [0, 721.5, 172.9], [0, 0, 1]], "height": 375, "width": 1242}
     T_right_left = np.eye(4)
     T_right_left[0, 3] = -0.54
@@ -49,23 +50,27 @@ def write_recording(folder: Path, frames: int) -> None:
 
 
 def reference_sample(folder: Path, index: int, random: np.random.Generator) -> list[torch.Tensor]:
-    """Both the plain and the jittered tensors of every picture and size."""
+    """Both the plain and the jittered tensors of every image and size."""
     brightness, contrast, saturation = random.uniform(0.8, 1.2, 3)
     hue = int(random.uniform(-0.1, 0.1) * 255)
-    files = [folder / "left" / f"{index + offset:06d}.png" for offset in (0, -1, 1)] + [folder / "right" / f"{index:06d}.png"]
+    files = [folder / "left" / f"{index + offset:06d}.png" for offset in (0, -1, 1)] + [
+        folder / "right" / f"{index:06d}.png"
+    ]
     tensors = []
     for file in files:
         with file.open("rb") as stream, Image.open(stream) as opened:
-            picture = opened.convert("RGB")
+            image = opened.convert("RGB")
         for scale in range(4):
-            picture = picture.resize((WIDTH >> scale, HEIGHT >> scale), Image.Resampling.LANCZOS)
-            jittered = ImageEnhance.Brightness(picture).enhance(brightness)
+            image = image.resize((WIDTH >> scale, HEIGHT >> scale), Image.Resampling.LANCZOS)
+            jittered = ImageEnhance.Brightness(image).enhance(brightness)
             jittered = ImageEnhance.Contrast(jittered).enhance(contrast)
             jittered = ImageEnhance.Color(jittered).enhance(saturation)
             h, s, v = jittered.convert("HSV").split()
             turned = Image.fromarray((np.asarray(h).astype(np.int16) + hue).astype(np.uint8), "L")
             jittered = Image.merge("HSV", (turned, s, v)).convert("RGB")
-            tensors += [torch.from_numpy(np.array(p)).permute(2, 0, 1).contiguous().float().div(255) for p in (picture, jittered)]
+            tensors += [
+                torch.from_numpy(np.array(p)).permute(2, 0, 1).contiguous().float().div(255) for p in (image, jittered)
+            ]
     return tensors
 
 
@@ -83,7 +88,7 @@ def median_ms(load: Callable[[int], object], frames: int) -> float:
 def main() -> None:
     """Print the medians and their ratios."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--frames", type=int, default=30, help="pictures a side")
+    arguments.add_argument("--frames", type=int, default=30, help="images a side")
     frames = arguments.parse_args().frames
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -92,7 +97,13 @@ def main() -> None:
         write_recording(folder, frames)
         recordings = open_recordings(folder)
         started = time.perf_counter()
-        cached = Samples(recordings, height=HEIGHT, width=WIDTH, augmentation=AUGMENTATION, cache=CacheConfig(folder=f"{temporary}/cache"))
+        cached = Samples(
+            recordings,
+            height=HEIGHT,
+            width=WIDTH,
+            augmentation=AUGMENTATION,
+            cache=CacheConfig(folder=f"{temporary}/cache"),
+        )
         filled_s = time.perf_counter() - started
         direct = Samples(recordings, height=HEIGHT, width=WIDTH, augmentation=AUGMENTATION)
         random = np.random.default_rng(0)
@@ -101,7 +112,7 @@ def main() -> None:
         without = median_ms(lambda index: direct[0, index - 1], frames)
         ours = median_ms(lambda index: cached[0, index - 1], frames)
         with_worker = loader_ms(cached)
-    print(f"{'sample of 4 pictures, 640x192':46}{'ms':>8}{'times faster':>14}")
+    print(f"{'sample of 4 images, 640x192':46}{'ms':>8}{'times faster':>14}")
     for name, value in (
         ("reference way (PIL, Lanczos pyramid)", reference),
         ("stadia, without the cache", without),
@@ -109,7 +120,7 @@ def main() -> None:
         ("stadia, in batches of 4 from one worker", with_worker),
     ):
         print(f"{name:46}{value:8.2f}{reference / value:14.1f}")
-    print(f"filling the cache took {1e3 * filled_s / (2 * frames):.1f} ms a picture, once")
+    print(f"filling the cache took {1e3 * filled_s / (2 * frames):.1f} ms an image, once")
 
 
 def loader_ms(samples: Samples) -> float:

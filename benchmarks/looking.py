@@ -1,10 +1,12 @@
-"""What looking costs, in one command: preflight at most 60 s, the contract at most 20 s, the watch at most 2 % of a step.
+"""What looking costs, in one command: preflight at most 60 s, the contract at most 20 s, the watch at most 2 % of a
+step.
 
     python benchmarks/looking.py [--data FOLDER_OF_REAL_SAMPLES] [--size 96 320]
 
-Preflight of the data of each recipe as `stadia train` begins with it, of the demo's 40 drives and of the real samples that are there; the
-contract of each recipe (benchmarks/contract.py); the watch against the shortest step (benchmarks/watch.py). Prints a line each, and one
-JSON object; exits with 1 where one takes longer than it may. What is told is the matter of benchmarks/silence.py.
+Preflight of the data of each recipe as `stadia train` begins with it, of the demo's 40 drives and of the real samples
+that are there; the contract of each recipe (benchmarks/contract.py); the watch against the shortest step
+(benchmarks/watch.py). Prints a line each, and one JSON object; exits with 1 where one takes longer than it may. What is
+told is the matter of benchmarks/silence.py.
 """
 
 from __future__ import annotations
@@ -59,7 +61,9 @@ def main() -> None:
             before[name] = told("preflight", name, seconds_of(data.findings))
             held[name] = told("contract", name, contract.held(task, config, data)["seconds"])
     drives = open_recordings(demo_worlds(CacheConfig()))
-    before["demo"] = told("preflight", f"{len(drives)} drives of the demo", seconds_of(partial(engine.preflight, drives)))
+    before["demo"] = told(
+        "preflight", f"{len(drives)} drives of the demo", seconds_of(partial(engine.preflight, drives))
+    )
     for recording in preflight.real_recordings(arguments.data):
         before[recording.name] = told("preflight", recording.name, seconds_of(partial(engine.preflight, [recording])))
     torch.set_num_threads(1)

@@ -1,9 +1,11 @@
-"""What the recipe `metric` adds to a training step of `selfsup`: forward and backward of both on the same batches, in processor seconds.
+"""What the recipe `metric` adds to a training step of `selfsup`: forward and backward of both on the same batches, in
+processor seconds.
 
     python benchmarks/metric_step.py DATA [--rounds 12] [--size 96 320]
 
-DATA is a data set with masks (RoadWorld). Processor time of one thread, so that other work on the machine does not count; rounds alternate,
-and the medians are compared. Loading is not in it: masks are read from the cache as pictures are.
+DATA is a data set with masks (RoadWorld). Processor time of one thread, so that other work on the machine does not
+count; rounds alternate,
+and the medians are compared. Loading is not in it: masks are read from the cache as images are.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ def main() -> None:
         f"data.height={arguments.size[0]}", f"data.width={arguments.size[1]}", "model.pretrained=false", "road.priors=roadworld",
         "training.workers=0", f"training.batch_size={arguments.batch}",
     )  # fmt: skip
-    config, data = Metric.prepare(recipes.configure("metric", overrides, data={"path": str(arguments.data)}), Console(quiet=True))
+    config, data = Metric.prepare(
+        recipes.configure("metric", overrides, data={"path": str(arguments.data)}), Console(quiet=True)
+    )
     task = Metric(config).train()
     task.plan = Plan(batches_per_epoch=100, accumulate=1, total_steps=10_000)
     task.heights.heights = {group: Height(1.65, 1, 1.6) for group in range(len(task.groups))}
@@ -56,7 +60,16 @@ def main() -> None:
             step().backward()
             took[name].append(time.process_time() - started)
     medians = {name: statistics.median(values[2:]) for name, values in took.items()}
-    print(json.dumps({**medians, "ratio": medians["metric"] / medians["selfsup"], "batch": arguments.batch, "size": arguments.size}))
+    print(
+        json.dumps(
+            {
+                **medians,
+                "ratio": medians["metric"] / medians["selfsup"],
+                "batch": arguments.batch,
+                "size": arguments.size,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

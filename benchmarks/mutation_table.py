@@ -1,9 +1,11 @@
-"""Everything that the tests break on purpose, and what is told of it: a line each, and how many are caught. Minutes on one core.
+"""Everything that the tests break on purpose, and what is told of it: a line each, and how many are caught. Minutes on
+one core.
 
     python benchmarks/mutation_table.py [--only TEXT] [--out TABLE.md]
 
-Each mutation says which code must name it, at which stage. "caught": that code is told first, at that stage; "another": something else is;
-"missed": nothing is; "false alarm": what it was made from is not silent. Ends with 1 where fewer than 95 % are caught.
+Each mutation says which code must name it, at which stage. "caught": that code is told first, at that stage; "another":
+something else is; "missed": nothing is; "false alarm": what it was made from is not silent. Ends with 1 where fewer
+than 95 % are caught.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from mutations.sound_and_broken import ELSEWHERE, ROWS  # noqa: E402
 from mutations.table import Outcome, judged  # noqa: E402
 
 from stadia.core.files import write_text  # noqa: E402
-from stadia.diagnostics.catalogue import CATALOGUE  # noqa: E402
+from stadia.diagnostics.catalog import CATALOG  # noqa: E402
 
 LEAST = 0.95
 """Of the mutations, to be caught by the right code at the claimed stage."""
@@ -46,7 +48,10 @@ def main(only: str, out: Path | None) -> int:
     share = outcomes[Outcome.CAUGHT] / len(rows)
     counted = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome)
     codes = {code for row in rows for code in row.codes}
-    total = f"{len(rows)} mutations of {len(codes)} of {len(CATALOGUE)} codes: {counted}; {share:.0%} caught (goal {LEAST:.0%})."
+    total = (
+        f"{len(rows)} mutations of {len(codes)} of {len(CATALOG)} codes: {counted}; {share:.0%} caught (goal"
+        f" {LEAST:.0%})."
+    )
     proven = f"{len(ELSEWHERE)} codes are proven by tests of their own: {', '.join(sorted(ELSEWHERE))}."
     text = "\n".join([*lines, "", total, *([] if only else [proven])])
     print(text)

@@ -3,9 +3,10 @@
     python benchmarks/objectpose.py
     python benchmarks/objectpose.py --threads 2 --out objectpose.json
 
-Pictures of TableWorld (its preset `tiny`, rendered into the cache), the masks as they are in truth (an untrained network finds nothing),
-answers of an untrained network; the default network at its size and both references, the larger one at the published 640x480. Medians of
---repeats, the two sides in turns. `share` is (instances + aggregation) over the forward pass; at most 15 % at batch 8.
+Images of TableWorld (its preset `tiny`, rendered into the cache), the masks as they are in truth (an untrained network
+finds nothing), answers of an untrained network; the default network at its size and both references, the larger one at
+the published 640x480. Medians of --repeats, the two sides in turns. `share` is (instances + aggregation) over the
+forward pass; at most 15 % at batch 8.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from torch.nn import functional as F
 
 from stadia.core.types import Camera
 from stadia.data.config import CacheConfig
-from stadia.data.object_labels import ObjectPictures
+from stadia.data.object_labels import ObjectImages
 from stadia.data.object_samples import ObjectSamples
-from stadia.data.object_sources import open_object_pictures
+from stadia.data.object_sources import open_object_images
 from stadia.models.object_pose_config import ObjectPoseNetConfig
 from stadia.models.object_pose_net import ObjectPoseNet
 from stadia.recipes.found_objects import gather
@@ -57,16 +58,20 @@ def seconds(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
 
 
 @torch.inference_mode()
-def measure(pictures: ObjectPictures, config: dict[str, Any], height: int, width: int, batch: int, repeats: int) -> dict[str, float]:
+def measure(
+    images: ObjectImages, config: dict[str, Any], height: int, width: int, batch: int, repeats: int
+) -> dict[str, float]:
     """Of one network at one size."""
-    samples = ObjectSamples([pictures], height=height, width=width)
+    samples = ObjectSamples([images], height=height, width=width)
     given = samples.unpack(samples.stack([samples[index % len(samples)] for index in range(batch)]), "cpu")
     network = ObjectPoseNet(ObjectPoseNetConfig(**config), len(samples.classes)).eval()
     image, camera = given.inputs.image, Camera(given.inputs.camera.K, height, width)
     right = F.one_hot(given.targets.class_map, len(samples.classes)).movedim(-1, 1).float() * 10
     maps = replace(network(image), class_logits=right.contiguous())
     found = gather(network, maps, camera, FindingConfig())
-    forward, aggregation = seconds([lambda: network(image), lambda: gather(network, maps, camera, FindingConfig())], repeats)
+    forward, aggregation = seconds(
+        [lambda: network(image), lambda: gather(network, maps, camera, FindingConfig())], repeats
+    )
     return {
         "objects": len(found.picture),
         "forward_ms": 1e3 * forward,
@@ -88,13 +93,15 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     data = arguments.data or rendered_tables("tiny", CacheConfig(), Console(stderr=True))
-    pictures = open_object_pictures(data, "train")
+    images = open_object_images(data, "train")
     rows = {}
     for name in arguments.networks:
-        rows[name] = measure(pictures, *NETWORKS[name], arguments.batch, arguments.repeats)
+        rows[name] = measure(images, *NETWORKS[name], arguments.batch, arguments.repeats)
         print(name, json.dumps({key: round(value, 3) for key, value in rows[name].items()}), flush=True)
     if arguments.out is not None:
-        arguments.out.write_text(json.dumps({"batch": arguments.batch, "threads": arguments.threads, "rows": rows}, indent=2) + "\n")
+        arguments.out.write_text(
+            json.dumps({"batch": arguments.batch, "threads": arguments.threads, "rows": rows}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

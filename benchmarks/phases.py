@@ -1,10 +1,12 @@
-"""What it costs to know where the time goes: the marks of a step by themselves, against the shortest step that anybody trains.
+"""What it costs to know where the time goes: the marks of a step by themselves, against the shortest step that anybody
+trains.
 
     python benchmarks/phases.py [--threads 1] [--repeats 300]
 
-The clock's callbacks of one step are called without a training, so that what is measured is theirs alone: the difference of two
-trainings would be less than the noise of either. The step is one of `dpt-tiny` on two pictures of 64x64. Prints microseconds a step,
-milliseconds of the step, the share (at most 1 %), and what counting the operations of one step costs once.
+The clock's callbacks of one step are called without a training, so that what is measured is theirs alone: the
+difference of two trainings would be less than the noise of either. The step is one of `dpt-tiny` on two images of
+64x64. Prints microseconds a step, milliseconds of the step, the share (at most 1 %), and what counting the operations
+of one step costs once.
 """
 
 from __future__ import annotations
@@ -56,9 +58,16 @@ def marks(device: torch.device) -> Callable[[], None]:
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder), "phases", {}, recipe="phases", seed=0)
     clock, recipe = PhaseClock(run, Plan(1000, 1, 1_000_000)), Recipe().to(device)
-    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=device), global_step=0, accumulate_grad_batches=1)
+    trainer: Any = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=device), global_step=0, accumulate_grad_batches=1
+    )
     clock.on_train_start(trainer, recipe)
-    behind = [Mark(clock, "metrics"), Mark(clock, "pictures"), Mark(clock, "metrics", last=True), Mark(clock, "checkpoints")]
+    behind = [
+        Mark(clock, "metrics"),
+        Mark(clock, "images"),
+        Mark(clock, "metrics", last=True),
+        Mark(clock, "checkpoints"),
+    ]
     value = torch.zeros((), device=device)
 
     def step() -> None:
@@ -90,12 +99,12 @@ def main() -> None:
     cost_s = seconds_of(step, arguments.repeats)
 
     network = Dpt(DptConfig(network="dpt-tiny", pretrained=False)).to(device)
-    pictures, optimiser = torch.rand(2, 3, 64, 64, device=device), torch.optim.AdamW(network.parameters())
+    images, optimizer = torch.rand(2, 3, 64, 64, device=device), torch.optim.AdamW(network.parameters())
 
     def train() -> None:
-        optimiser.zero_grad()
-        network(pictures).mean().backward()
-        optimiser.step()
+        optimizer.zero_grad()
+        network(images).mean().backward()
+        optimizer.step()
         torch.cuda.synchronize() if device.type == "cuda" else None
 
     for _ in range(3):

@@ -1,10 +1,12 @@
-"""The checks of `stadia check`, measured: silent on clean data, and each mutation caught. Prints Markdown for docs/results.md.
+"""The checks of `stadia check`, measured: silent on clean data, and each mutation caught. Prints Markdown for
+docs/results.md.
 
     python benchmarks/preflight.py [--data FOLDER_OF_REAL_SAMPLES] [--only TEXT]
 
-Clean: three RoadWorld seeds rendered here (a stereo pair, exact ground truth), and the real samples where they are: KITTI odometry 06
-(stereo), KITTI raw (mono, projected LiDAR, LiDAR odometry), EuRoC (stereo, rectified here; its camera stands, which is told), 7-Scenes
-(RGB-D). The mutations are those of tests/mutations.
+Clean: three RoadWorld seeds rendered here (a stereo pair, exact ground truth), and the real samples where they are:
+KITTI odometry 06
+(stereo), KITTI raw (mono, projected LiDAR, LiDAR odometry), EuRoC (stereo, rectified here; its camera stands, which is
+told), 7-Scenes (RGB-D). The mutations are those of tests/mutations.
 """
 
 from __future__ import annotations
@@ -44,8 +46,9 @@ SEEDS = (0, 1, 2)
 REAL_DATA = Path(os.environ.get("STADIA_REAL_DATA", ROOT.parent / "shared" / "data"))
 MISSED = "**missed**"
 STANDING = {"euroc/V1_01_easy"}
-"""Samples of a camera that stands (three seconds before its start): D03 is true of them, and what needs motion cannot be seen there:
-a rig's wrong form, and poses that are no poses, can."""
+"""Samples of a camera that stands (three seconds before its start): D03 is true of them, and what needs motion cannot
+be seen there: a rig's wrong form, and poses that are no poses, can.
+"""
 
 
 def real_recordings(folder: Path) -> Iterator[Recording]:
@@ -64,7 +67,11 @@ def real_recordings(folder: Path) -> Iterator[Recording]:
 def spoken(findings: list[Finding]) -> list[Finding]:
     """What is neither a mere note nor known to be true."""
     known = {name: {"D03"} for name in STANDING}
-    return [f for f in findings if f.severity is not Severity.NOTE and not all(f.code in known.get(name, ()) for name in f.where or ("",))]
+    return [
+        f
+        for f in findings
+        if f.severity is not Severity.NOTE and not all(f.code in known.get(name, ()) for name in f.where or ("",))
+    ]
 
 
 def fitting(recording: Recording) -> list[Mutation]:
@@ -75,7 +82,11 @@ def fitting(recording: Recording) -> list[Mutation]:
 
 def first(findings: list[Finding]) -> str:
     """The first finding in a cell of a table."""
-    return f"{findings[0].severity} {findings[0].code}: {findings[0].measured}".replace("|", "\\|") if findings else "nothing"
+    return (
+        f"{findings[0].severity} {findings[0].code}: {findings[0].measured}".replace("|", "\\|")
+        if findings
+        else "nothing"
+    )
 
 
 def readings(recording: Recording) -> dict[str, str]:
@@ -86,19 +97,24 @@ def readings(recording: Recording) -> dict[str, str]:
     read["fx / W"] = f"{float(camera.fx) / camera.width:.3f}"
     flows = []
     for window in windows(len(recording)):
-        pictures = [small(recording.image(i)) for i in window]
-        flows += [flow for pair in pairwise(pictures) if (flow := flow_px(*pair)) is not None]
+        images = [small(recording.image(i)) for i in window]
+        flows += [flow for pair in pairwise(images) if (flow := flow_px(*pair)) is not None]
     read["static pairs"] = f"{np.mean(np.array(flows) < STATIC_FLOW_PX):.0%}"
     if survey.stereo:
         read["x_left > x_right"] = f"{seen_sides(survey).positive:.3f}"
         cameras = survey.K(0), survey.K(0, RIGHT)
-        distances = [epipolar_distance_px(p.matches.first_px, p.matches.second_px, *cameras, survey.T_right_left) for p in survey.pairs]
+        distances = [
+            epipolar_distance_px(p.matches.first_px, p.matches.second_px, *cameras, survey.T_right_left)
+            for p in survey.pairs
+        ]
         read["epipolar px (% of W)"] = f"{(m := np.median(np.concatenate(distances))):.2f} ({m / camera.width:.3%})"
         proportion = lengths.proportion(survey)
         if proportion is not None:
             read["rank, spread, bend"] = f"{proportion.rank:.2f}, {proportion.spread:.1%}, {abs(proportion.bend):.1%}"
     angles = [
-        angle_deg(m.t, s.T_second_first[:3, 3]) for s in survey.steps if (m := s.measured) is not None and s.T_second_first is not None
+        angle_deg(m.t, s.T_second_first[:3, 3])
+        for s in survey.steps
+        if (m := s.measured) is not None and s.T_second_first is not None
     ]
     read["direction, deg"] = f"{np.median(angles):.1f} (up to {max(angles):.1f})" if angles else "-"
     explained = [step.depth_explains for step in survey.steps if step.depth_explains is not None]
@@ -107,14 +123,18 @@ def readings(recording: Recording) -> dict[str, str]:
     if (turned := turns(survey)) is not None:
         read["fx by the turns"] = f"{turned.focal_factor:.2f}"
     if warped := flat_warps(survey):
-        read["WIR (over flat)"] = f"{np.median([w for _, w, _ in warped]):.2f} ({np.median([w / flat for _, w, flat in warped]):.2f})"
+        read["WIR (over flat)"] = (
+            f"{np.median([w for _, w, _ in warped]):.2f} ({np.median([w / flat for _, w, flat in warped]):.2f})"
+        )
     for comparison in lengths.compare(survey):
         read[f"{comparison.first} / {comparison.second}"] = f"{comparison.ratio:.3f} +- {comparison.log_error:.3f}"
     return read
 
 
 def judged(name: str, found: list[Finding], codes: Collection[str], *, moving: bool) -> str:
-    """The last cell of a row. moving: seen in motion alone; that nothing is told where there is none, and no other thing, is right."""
+    """The last cell of a row. moving: seen in motion alone; that nothing is told where there is none, and no other
+    thing, is right.
+    """
     if found and found[0].code in codes:
         return "caught"
     return "its camera stands" if moving and not found and name in STANDING else MISSED
@@ -152,7 +172,10 @@ def main() -> None:
             slowest = max(slowest, seconds)
             failures += [f"{recording.name}: {finding.code}" for finding in found]
             told = "; ".join(f"{name} {value}" for name, value in readings(recording).items())
-            print(f"| {recording.name} | {', '.join(f.code for f in found) or 'silent'} | {seconds:.1f} s | {told} |", flush=True)
+            print(
+                f"| {recording.name} | {', '.join(f.code for f in found) or 'silent'} | {seconds:.1f} s | {told} |",
+                flush=True,
+            )
 
         print("\n| data | check | mutation | first finding | time | |\n|---|---|---|---|---|---|")
         for recording in (clean[0], *real):

@@ -2,10 +2,13 @@
 
     python benchmarks/roadworld.py [--height 192] [--width 640] [--worlds 5] [--workers 2] [--json FILE]
 
-speed:    pictures per second, written to disk with all ground truth, the worlds' making included; compilation apart.
-views:    L1 between a picture and its neighbour (the next frame; the right one), as it is and warped by exact depth and pose.
-matching: how often the exact depth is the photometric best of nine depth factors from .6 to 1.7 (5x5 windows, nearer than 40 m).
-embree:   pixels whose depth differs by more than 1e-5 from a ray through the pixel's centre, and the largest difference of the rest.
+speed:    images per second, written to disk with all ground truth, the worlds' making included; compilation apart.
+views:    L1 between an image and its neighbor (the next frame; the right one), as it is and warped by exact depth and
+pose.
+matching: how often the exact depth is the photometric best of nine depth factors from .6 to 1.7 (5x5 windows, nearer
+than 40 m).
+embree:   pixels whose depth differs by more than 1e-5 from a ray through the pixel's center, and the largest difference
+of the rest.
 stadia:   H = D h / f over fully visible cars and people: median and deviation of the estimated over the true height.
 """
 
@@ -34,16 +37,26 @@ from stadia.data.roadworld.write import write_roadworld
 FACTORS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.7)
 
 
-def warp(source: View, target: View, K: NDArray, T_source_target: NDArray, factor: float = 1.0) -> tuple[NDArray, NDArray]:
-    """The source picture seen from the target, and where the target's surface is in it and not hidden."""
+def warp(
+    source: View, target: View, K: NDArray, T_source_target: NDArray, factor: float = 1.0
+) -> tuple[NDArray, NDArray]:
+    """The source image seen from the target, and where the target's surface is in it and not hidden."""
     height, width = target.depth_m.shape
     x, y = np.meshgrid(np.arange(width), np.arange(height))
-    points = np.linalg.inv(K) @ np.stack([x, y, np.ones_like(x)]).reshape(3, -1) * (factor * target.depth_m.ravel().astype(float))
+    points = (
+        np.linalg.inv(K)
+        @ np.stack([x, y, np.ones_like(x)]).reshape(3, -1)
+        * (factor * target.depth_m.ravel().astype(float))
+    )
     seen = (K @ (T_source_target[:3, :3] @ points + T_source_target[:3, 3:])).reshape(3, height, width)
     z = seen[2]
     u, v = seen[0] / np.maximum(z, 1e-6), seen[1] / np.maximum(z, 1e-6)
     image = cv2.remap(
-        source.image.astype(np.float32) / 255, np.float32(u), np.float32(v), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        source.image.astype(np.float32) / 255,
+        np.float32(u),
+        np.float32(v),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
     inside = (target.depth_m > 0) & (z > 0.1) & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
     left, top = np.clip(np.floor(u), 0, width - 2).astype(int), np.clip(np.floor(v), 0, height - 2).astype(int)
@@ -53,13 +66,15 @@ def warp(source: View, target: View, K: NDArray, T_source_target: NDArray, facto
 
 
 def compare(target: View, source: View, K: NDArray, T_source_target: NDArray, still: NDArray) -> dict[str, float]:
-    """Residuals of one pair of pictures, and how well depth can be found from them."""
+    """Residuals of one pair of images, and how well depth can be found from them."""
     truth = target.image.astype(np.float32) / 255
     image, valid = warp(source, target, K, T_source_target)
     valid &= still
     error = lambda other: np.abs(truth - other).mean(-1)  # noqa: E731
     near = valid & (target.depth_m < 40)
-    costs = np.stack([cv2.blur(error(warp(source, target, K, T_source_target, factor)[0]), (5, 5)) for factor in FACTORS])
+    costs = np.stack(
+        [cv2.blur(error(warp(source, target, K, T_source_target, factor)[0]), (5, 5)) for factor in FACTORS]
+    )
     return {
         "unwarped": float(error(source.image.astype(np.float32) / 255)[valid].mean()),
         "warped": float(error(image)[valid].mean()),
@@ -105,7 +120,12 @@ def height_ratios(renderer: Renderer, view: View, vertices: NDArray) -> list[tup
         box = np.array([columns[0], rows[0], columns[-1], rows[-1]])
         height_px = rows[-1] - rows[0] + 1
         if height_px >= 20 and np.abs(box - np.concatenate([pixels.min(0), pixels.max(0)])).max() < 1.05:
-            found.append((instance.semantic.label, float(np.median(view.depth_m[mask]) * height_px / lens.fy / instance.size_hwl_m[0])))
+            found.append(
+                (
+                    instance.semantic.label,
+                    float(np.median(view.depth_m[mask]) * height_px / lens.fy / instance.size_hwl_m[0]),
+                )
+            )
     return found
 
 
@@ -129,9 +149,16 @@ def exactness(config: RoadWorldConfig, worlds: int) -> dict[str, Any]:
     heights = {label: [ratio for name, ratio in ratios if name == label] for label in ("car", "person")}
     return {
         "next_frame": mean(temporal),
-        "right_picture": mean(stereo),
-        "embree": {"pixels": sum(c[0] for c in cast), "differ": sum(c[1] for c in cast), "largest_of_the_rest": max(c[2] for c in cast)},
-        "stadia": {k: {"n": len(v), "median": round(float(np.median(v)), 4), "sd": round(float(np.std(v)), 4)} for k, v in heights.items()},
+        "right_image": mean(stereo),
+        "embree": {
+            "pixels": sum(c[0] for c in cast),
+            "differ": sum(c[1] for c in cast),
+            "largest_of_the_rest": max(c[2] for c in cast),
+        },
+        "stadia": {
+            k: {"n": len(v), "median": round(float(np.median(v)), 4), "sd": round(float(np.std(v)), 4)}
+            for k, v in heights.items()
+        },
     }
 
 
@@ -142,12 +169,12 @@ def speed(config: RoadWorldConfig, worlds: int, workers: int) -> dict[str, float
         started, used = time.perf_counter(), time.process_time()
         write_roadworld(small, Path(folder), workers=workers)
         wall, cpu = time.perf_counter() - started, time.process_time() - used
-    pictures = 24 * worlds
+    images = 24 * worlds
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "workers": workers,
-        "pictures_per_s": round(pictures / wall, 1),
-        "cpu_s_per_picture": round(cpu / pictures, 3),
+        "images_per_s": round(images / wall, 1),
+        "cpu_s_per_image": round(cpu / images, 3),
         "peak_rss_mb": round(peak),
     }
 
@@ -160,12 +187,21 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=cores())
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    changes = {"height": arguments.height, "width": arguments.width, "frames": 24, "field_of_view_deg": (81.5,), "camera_height_m": (1.65,)}
+    changes = {
+        "height": arguments.height,
+        "width": arguments.width,
+        "frames": 24,
+        "field_of_view_deg": (81.5,),
+        "camera_height_m": (1.65,),
+    }
     config = FULL.model_copy(update=changes)
     started = time.perf_counter()
     tiny = config.model_copy(update={"frames": 1, "height": 32, "width": 96, "stereo": False})
     Renderer(make_world(0, tiny), tiny).render(0)
-    result: dict[str, Any] = {"size": [arguments.height, arguments.width], "first_picture_s": round(time.perf_counter() - started, 1)}
+    result: dict[str, Any] = {
+        "size": [arguments.height, arguments.width],
+        "first_image_s": round(time.perf_counter() - started, 1),
+    }
     result["speed"] = speed(config, arguments.worlds, arguments.workers)
     result |= exactness(config, arguments.worlds)
     print(json.dumps(result, indent=2))

@@ -1,13 +1,17 @@
-"""Silent on what is right: what preflight, contract and watch say of sound data, and of trainings that learn. About 20 minutes on one core.
+"""Silent on what is right: what preflight, contract and watch say of sound data, and of trainings that learn. About 20
+minutes on one core.
 
     python benchmarks/silence.py [--data FOLDER_OF_REAL_SAMPLES] [--only TEXT] [--out TABLE.md]
     python benchmarks/silence.py --run RUN                what a training of your own, which has ended, was told
 
-Data: RoadWorld of three seeds and two heights of the camera, KITTI odometry 06, KITTI raw, EuRoC, 7-Scenes, TableWorld, Linemod-Occluded
-and composed pictures; the real ones where they are. Trainings: the five recipes, small and on one thread, contract and watch on. Each has
-to beat its own untrained networks in what validates, or its silence would mean nothing. Worlds are rendered into the cache, once.
+Data: RoadWorld of three seeds and two heights of the camera, KITTI odometry 06, KITTI raw, EuRoC, 7-Scenes, TableWorld,
+Linemod-Occluded
+and composed images; the real ones where they are. Trainings: the five recipes, small and on one thread, contract and
+watch on. Each has to beat its own untrained networks in what validates, or its silence would mean nothing. Worlds are
+rendered into the cache, once.
 
-Prints a row for each: its findings by severity, and all that was told. What is told and true stands in RIGHT with the reason why; anything
+Prints a row for each: its findings by severity, and all that was told. What is told and true stands in RIGHT with the
+reason why; anything
 else is a false alarm, and the exit status is 1, as where a training did not learn. Ends with a line of JSON.
 """
 
@@ -64,7 +68,10 @@ NO_DEPTH = "it has no ground-truth depth"
 STANDS = "its camera stands: the first three seconds of a flight"
 SPEED = "of one drive the unit of its poses shows in its speed alone"
 COMES = "the height that silhouettes say teaches, until depth says one"
-TILTED = "its road still leans by two degrees against the true one, and what stands on it looks too low; longer trainings are not told"
+TILTED = (
+    "its road still leans by two degrees against the true one, and what stands on it looks too low; longer trainings"
+    " are not told"
+)
 OWN = "its drives have no more"
 SOME = "there is more of it than is looked at before a training"
 BUSY = "the contract's twenty seconds were over: a slow processor, or a busy one"
@@ -85,7 +92,10 @@ RIGHT: dict[str, dict[str, str]] = {
     "selfsup": {"N01 resize": FEW_TURNS, "N02": SOME},
     "selfsup, one camera": {"N01 poses": SPEED},
     "metric": {"N01 resize": FEW_TURNS, "N01 poses": SPEED, "N02": SOME, "H06": COMES, "H11": TILTED},
-    "run": {f"N01 {what}": OWN for what in ("sides", "baseline", "resize", "poses", "ground_truth")} | {"N02": SOME, "H06": COMES},
+    "run": (
+        {f"N01 {what}": OWN for what in ("sides", "baseline", "resize", "poses", "ground_truth")}
+        | {"N02": SOME, "H06": COMES}
+    ),
     "dpt": {"N01 resize": FEW_TURNS, "N02": SOME},
     "objectpose": {"N02": SOME},
 }
@@ -93,19 +103,21 @@ RIGHT: dict[str, dict[str, str]] = {
 
 SHORT = (
     *("training.max_steps=300", "training.batch_size=4", "training.validate_every=60", "schedule.warmup_steps=50"),
-    *("training.workers=0", "training.threads=1", "training.log_every=5", "training.pictures_every=0"),
+    *("training.workers=0", "training.threads=1", "training.log_every=5", "training.images_every=0"),
 )
 SMALL = ("data.height=64", "data.width=192")
 LONGER = ("training.max_steps=500", "training.batch_size=6", "training.validate_every=100")
-"""Where nothing but motion tells depth, and nothing but cars the scale: after 300 steps of 4 cars are still nearer than their road."""
+"""Where nothing but motion tells depth, and nothing but cars the scale: after 300 steps of 4 cars are still nearer than
+their road.
+"""
 
 ON_ROADS, MONO = ("selfsup", "metric", "dpt"), "selfsup, one camera"
 
 
 @dataclass(frozen=True)
 class Training:
-    """recipe: whose.  score: of its validation, lower is better.  words: of its configuration.  after: the training whose weights it starts
-    from, by name.
+    """recipe: whose.  score: of its validation, lower is better.  words: of its configuration.  after: the training
+    whose weights it starts from, by name.
     """
 
     recipe: str
@@ -117,20 +129,36 @@ class Training:
 TRAININGS: dict[str, Training] = {
     "selfsup, stereo": Training("selfsup", "abs_rel", (*demo.SETTINGS, *SMALL, *SHORT)),
     MONO: Training("selfsup", "residual", (*demo_metres.SETTINGS, *demo_metres.OF_EACH["selfsup"], *SHORT, *LONGER)),
-    "metric": Training("metric", "abs_rel", (*demo_metres.SETTINGS, *demo_metres.OF_EACH["metric"], *SHORT, *LONGER), after=MONO),
-    "dpt": Training("dpt", "abs_rel", ("model.network=dpt-tiny", "optimiser.lr=1e-3", *SMALL, *SHORT)),
+    "metric": Training(
+        "metric", "abs_rel", (*demo_metres.SETTINGS, *demo_metres.OF_EACH["metric"], *SHORT, *LONGER), after=MONO
+    ),
+    "dpt": Training("dpt", "abs_rel", ("model.network=dpt-tiny", "optimizer.lr=1e-3", *SMALL, *SHORT)),
     "objectpose": Training(
         "objectpose",
         "rotation_error_deg_of_all",
-        (*SHORT, "data.height=96", "data.width=128", "model.pretrained=false", "training.batch_size=16", "training.max_steps=400"),
+        (
+            *SHORT,
+            "data.height=96",
+            "data.width=128",
+            "model.pretrained=false",
+            "training.batch_size=16",
+            "training.max_steps=400",
+        ),
     ),
     "overlay": Training(
         "overlay",
         "depth_and_mask_error",
-        (*SHORT, "data.height=32", "data.width=32", "data.val_samples=100", "training.batch_size=8", "training.max_steps=600"),
+        (
+            *SHORT,
+            "data.height=32",
+            "data.width=32",
+            "data.val_samples=100",
+            "training.batch_size=8",
+            "training.max_steps=600",
+        ),
     ),
 }
-"""Of roads as the demos train, with smaller pictures and fewer steps; without metres first, as there."""
+"""Of roads as the demos train, with smaller images and fewer steps; without metres first, as there."""
 
 LEAST = 0.9
 """Of the score of untrained networks, to have learnt something."""
@@ -164,7 +192,9 @@ class Row:
     @property
     def told(self) -> dict[str, str | None]:
         """Code, and of N01 what was not checked, with why it is true; None where nobody says so."""
-        reasons = {told: why for name, each in RIGHT.items() if self.name.startswith(name) for told, why in each.items()}
+        reasons = {
+            told: why for name, each in RIGHT.items() if self.name.startswith(name) for told, why in each.items()
+        }
         return {_told(one): BUSY if str(TimeOver()) in one.measured else reasons.get(_told(one)) for one in self.found}
 
     @property
@@ -182,14 +212,17 @@ def _told(one: Finding) -> str:
     return f"N01 {one.measured.partition(':')[0]}" if one.code == "N01" else one.code
 
 
-# ---------------------------------------------------------------------------------------------------------------------- data
+# ----------------------------------------------------------------------------------------------------------------------
+# data
 
 
 def of_roadworld(seed: int, height_m: float) -> list[Finding]:
     """Three worlds of six pairs, each of a split."""
     folder = cached_worlds("tiny", TINY.model_copy(update={"camera_height_m": (height_m,)}), CacheConfig(), seed=seed)
     splits = {split: open_recordings(folder, split=split) for split in SPLITS}
-    each = {split: [(recording, range(len(recording))) for recording in recordings] for split, recordings in splits.items()}
+    each = {
+        split: [(recording, range(len(recording))) for recording in recordings] for split, recordings in splits.items()
+    }
     return preflight([recording for recordings in splits.values() for recording in recordings], each, seconds=MOST_S)
 
 
@@ -216,10 +249,11 @@ def data_rows(real: Path) -> Iterator[tuple[str, Callable[[], list[Finding]]]]:
     if (lmo := real / "bop" / "lmo").is_dir():
         words = (f"data.path={json.dumps(str(lmo))}", "data.format=bop", "data.train_split=test", "data.val_split=null")
         yield "Linemod-Occluded", partial(of_recipe, "objectpose", *words)
-    yield "composed pictures", partial(of_recipe, "overlay")
+    yield "composed images", partial(of_recipe, "overlay")
 
 
-# ----------------------------------------------------------------------------------------------------------------- trainings
+# -----------------------------------------------------------------------------------------------------------------
+# trainings
 
 
 class Trainings:
@@ -253,14 +287,19 @@ class Trainings:
 def of_run(name: str, folder: Path, before: float, score: str, seconds: float) -> Row:
     """What a training was told, and whether it learnt."""
     after = [float(row[score]) for row in read_rows(folder / "metrics.csv") if row.get(score)][-1]
-    return Row(name, read_findings(folder / "findings.jsonl"), seconds, Learnt(score.removeprefix("val/"), before, after))
+    return Row(
+        name, read_findings(folder / "findings.jsonl"), seconds, Learnt(score.removeprefix("val/"), before, after)
+    )
 
 
 def ended(folder: Path) -> Row:
     """Of a training that was done elsewhere, by the score of its recipe's row."""
     run = Run.open(folder)
     score = next(f"val/{one.score}" for one in TRAININGS.values() if one.recipe == run.recipe)
-    untrained = {**run.config, "start_from": None}  # else a training that goes on from another would have to learn it all again
+    untrained = {
+        **run.config,
+        "start_from": None,
+    }  # else a training that goes on from another would have to learn it all again
     before = before_training(resolve(CONFIGS.load(run.recipe), untrained))[score]
     began, finished = (datetime.fromisoformat(run.facts[when]) for when in ("started", "finished"))
     return of_run(f"run {folder.name}", folder, before, score, (finished - began).total_seconds())
@@ -282,7 +321,8 @@ def before_training(config: RecipeConfig) -> dict[str, float]:
     return task.validated
 
 
-# --------------------------------------------------------------------------------------------------------------------- table
+# ---------------------------------------------------------------------------------------------------------------------
+# table
 
 
 def looked_at(name: str, look: Callable[[], list[Finding]]) -> Row:
@@ -305,12 +345,21 @@ def summary(row: Row) -> dict[str, Any]:
     """JSON-ready."""
     learnt = None if row.learnt is None else asdict(row.learnt)
     severities = Counter(str(one.severity) for one in row.found)
-    return {"passed": row.passed, "severities": severities, "told": row.told, "learnt": learnt, "seconds": round(row.seconds, 1)}
+    return {
+        "passed": row.passed,
+        "severities": severities,
+        "told": row.told,
+        "learnt": learnt,
+        "seconds": round(row.seconds, 1),
+    }
 
 
 def main(real: Path, only: str, run: Path | None, out: Path | None) -> int:
     """Print the table and a line of JSON; the exit status."""
-    lines = [f"| right | {' | '.join(Severity)} | told, and why it is true | learnt | time |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        f"| right | {' | '.join(Severity)} | told, and why it is true | learnt | time |",
+        "|---|---|---|---|---|---|---|",
+    ]
     print("\n".join(lines))
     each: dict[str, Row] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -322,7 +371,11 @@ def main(real: Path, only: str, run: Path | None, out: Path | None) -> int:
         print(f"--only {only}: found nothing of this name", file=sys.stderr)
         return 2
     passed = all(row.passed for row in each.values())
-    lines.append(json.dumps({"passed": passed, "threads": torch.get_num_threads(), "rows": {n: summary(r) for n, r in each.items()}}))
+    lines.append(
+        json.dumps(
+            {"passed": passed, "threads": torch.get_num_threads(), "rows": {n: summary(r) for n, r in each.items()}}
+        )
+    )
     print(lines[-1])
     if out is not None:
         write_text(out, "\n".join([*lines[:-1], "", lines[-1], ""]))
@@ -333,7 +386,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REAL_DATA, help="the folder of real samples")
     parser.add_argument("--only", default="", metavar="TEXT", help="what has this in its name")
-    parser.add_argument("--run", type=Path, metavar="RUN", help="the folder of a training that has ended, and nothing else")
+    parser.add_argument(
+        "--run", type=Path, metavar="RUN", help="the folder of a training that has ended, and nothing else"
+    )
     parser.add_argument("--out", type=Path, help="write the table there as well")
     asked = parser.parse_args()
     sys.exit(main(asked.data, asked.only, asked.run, asked.out))

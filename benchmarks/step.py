@@ -1,19 +1,21 @@
 """What the self-supervised loss costs: a training step against the bare networks, in one run.
 
-    python benchmarks/step.py [--encoder resnet18] [--batch 2] [--height 192] [--width 640] [--repeats 7] [--threads 2] [--json FILE]
+    python benchmarks/step.py [--encoder resnet18] [--batch 2] [--height 192] [--width 640] [--repeats 7] [--threads 2]
+    [--json FILE]
 
 Five kinds of step, interleaved, medians:
 
-bare:       forward, backward and optimiser of the depth and pose networks, with the mean of their outputs as the loss.
+bare:       forward, backward and optimizer of the depth and pose networks, with the mean of their outputs as the loss.
 fast:       the whole step as training runs it on this machine.
-d3vo:       the same with all of D3VO's losses (arXiv 2003.01060): brightness, uncertainty, right view, consistency. The networks are the
+d3vo:       the same with all of D3VO's losses (arXiv 2003.01060): brightness, uncertainty, right view, consistency. The
+networks are the
             same: what D3VO's would say beside depth and motion is made up, so that the losses alone are counted.
 readable:   the same with the plain torch twin of the photometric operation.
-reference:  the structure of the field's reference code (Monodepth2), rebuilt here: every scale computes the unwarped residuals
-            again and every candidate the target's window statistics, one source after the other.
+reference:  the structure of the field's reference code (Monodepth2), rebuilt here: every scale computes the unwarped
+            residuals again and every candidate the target's window statistics, one source after the other.
 
-Beside its time what each step reaches of the best that products of matrices do here (`training.peak_flops`): the networks' convolutions
-and products alone are counted, as the loss has none. A share that cannot be stops the run.
+Beside its time what each step reaches of the best that products of matrices do here (`training.peak_flops`): the
+networks' convolutions and products alone are counted, as the loss has none. A share that cannot be stops the run.
 
 Sources -1, +1 and stereo, four scales brought to full resolution, float32.
 """
@@ -56,14 +58,18 @@ def made_up_batch(size: int, height: int, width: int) -> Batch:
     generator = torch.Generator().manual_seed(0)
     texture = torch.rand(size, 3, height // 8, width // 8, generator=generator)
     target = functional.interpolate(texture, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
-    camera = intrinsics(0.58 * width, 1.92 * height, 0.49 * width, 0.46 * height, height=height, width=width, dtype=torch.float32)
+    camera = intrinsics(
+        0.58 * width, 1.92 * height, 0.49 * width, 0.46 * height, height=height, width=width, dtype=torch.float32
+    )
     camera = Camera(camera.K.expand(size, 3, 3), height, width)
     source_camera = Camera(camera.K[:, None].expand(size, 3, 3, 3), height, width)
     depth_m = torch.linspace(25, 6, height).view(1, 1, height, 1).expand(size, 1, height, width)
     motion = torch.tensor([[0, 0, 0.3, 0, 0, 0], [0, 0, -0.3, 0, 0, 0], [-0.5, 0, 0, 0, 0, 0]])
     T_source_target = se3_exp(motion).expand(size, 3, 4, 4)
     # A source is what the target would look like from there: the inverse warp, exact enough for a benchmark.
-    sources = synthesize(target[:, None].expand(size, 3, 3, height, width), depth_m, camera, source_camera, T_source_target.inverse()).image
+    sources = synthesize(
+        target[:, None].expand(size, 3, 3, height, width), depth_m, camera, source_camera, T_source_target.inverse()
+    ).image
     rig = T_source_target.clone()
     rig[:, :2] = torch.nan
     return Batch(
@@ -82,7 +88,9 @@ def reference_loss(targets: Targets, prediction: Prediction) -> Tensor:
         warped, unwarped = [], []
         for i in range(targets.sources.shape[1]):
             source_camera = Camera(targets.source_camera.K[:, i], targets.camera.height, targets.camera.width)
-            view, _ = warp(targets.sources[:, i], depth_m, targets.camera, source_camera, prediction.T_source_target[:, i])
+            view, _ = warp(
+                targets.sources[:, i], depth_m, targets.camera, source_camera, prediction.T_source_target[:, i]
+            )
             warped.append(photometric_residual(view, targets.image))
         for i in range(targets.sources.shape[1]):
             unwarped.append(photometric_residual(targets.sources[:, i], targets.image))
@@ -100,7 +108,9 @@ def bare_loss(prediction: Prediction) -> Tensor:
 
 
 def d3vo_prediction(prediction: Prediction) -> Prediction:
-    """What D3VO's networks would say, each with a slope: the right view as the left, every residual trusted alike, a little brighter."""
+    """What D3VO's networks would say, each with a slope: the right view as the left, every residual trusted alike, a
+    little brighter.
+    """
     maps = prediction.inverse_depth
     exposure = torch.tensor([1.02, 0.01]).expand(*prediction.T_source_target.shape[:2], 2)
     return replace(
@@ -115,8 +125,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     batch = made_up_batch(arguments.batch, arguments.height, arguments.width)
-    model = DepthAndMotion(DepthAndMotionConfig(encoder=arguments.encoder, pose_encoder=arguments.encoder, pretrained=False))
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-5)  # a small rate: every repeat works on nearly the same depth
+    model = DepthAndMotion(
+        DepthAndMotionConfig(encoder=arguments.encoder, pose_encoder=arguments.encoder, pretrained=False)
+    )
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=1e-5
+    )  # a small rate: every repeat works on nearly the same depth
     fast, readable = SelfSupervisedLoss(LossConfig()), SelfSupervisedLoss(LossConfig(), reprojector=TorchReprojector)
     all_of_it = SelfSupervisedLoss(LossConfig(left_right_consistency=0.1))
     losses: dict[str, Callable[[Prediction], Tensor]] = {
@@ -129,9 +143,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
 
     def step(loss: Callable[[Prediction], Tensor]) -> float:
         start = time.perf_counter()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss(model(batch)).backward()
-        optimiser.step()
+        optimizer.step()
         return time.perf_counter() - start
 
     for loss in losses.values():  # compile, fill the allocator's pools
@@ -176,7 +190,9 @@ def main() -> None:
     print(f"{'step':<12}{'seconds':>9}{'to bare':>9}{'GFLOP/s':>9}{'of peak':>9}")
     for name, seconds in result["seconds"].items():
         rate = result["flops"] / seconds / 1e9
-        print(f"{name:<12}{seconds:>9.3f}{result['ratio_to_bare'][name]:>9.2f}{rate:>9.0f}{result['share_of_peak'][name]:>9.0%}")
+        print(
+            f"{name:<12}{seconds:>9.3f}{result['ratio_to_bare'][name]:>9.2f}{rate:>9.0f}{result['share_of_peak'][name]:>9.0%}"
+        )
     print(f"products of matrices reach {result['matmul_peak_flops_per_s'] / 1e9:.0f} GFLOP/s")
     print(f"all of D3VO's losses over the plain step: {result['d3vo_over_plain']:.2f}")
     print(f"pixels that train: {result['share_of_pixels_that_train']:.0%}")

@@ -2,7 +2,8 @@
 
     python benchmarks/tableworld.py [--height 128] [--width 160] [--tables 60] [--workers 2] [--json FILE]
 
-Pictures per second, written to disk with all ground truth, the tables' making and the preview included; compilation apart.
+Images per second, written to disk with all ground truth, the tables' making and the preview included; compilation
+apart.
 """
 
 from __future__ import annotations
@@ -31,18 +32,20 @@ def main() -> None:
     config = DEMO.model_copy(update={"train": arguments.tables, "val": 0, "test": 0, **size})
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        write_tableworld(config.model_copy(update={"train": 1, "views": 1, "height": 32, "width": 32}), Path(folder) / "first")
-        first_picture_s = time.perf_counter() - started
+        write_tableworld(
+            config.model_copy(update={"train": 1, "views": 1, "height": 32, "width": 32}), Path(folder) / "first"
+        )
+        first_image_s = time.perf_counter() - started
         started, used = time.perf_counter(), time.process_time()
         write_tableworld(config, Path(folder) / "tables", workers=arguments.workers)
         wall, cpu = time.perf_counter() - started, time.process_time() - used
-    pictures = arguments.tables * config.views
+    images = arguments.tables * config.views
     result = {
         "size": [arguments.height, arguments.width],
         "workers": arguments.workers,
-        "first_picture_s": round(first_picture_s, 1),
-        "pictures_per_s": round(pictures / wall, 1),
-        "cpu_s_per_picture": round(cpu / pictures, 4),
+        "first_image_s": round(first_image_s, 1),
+        "images_per_s": round(images / wall, 1),
+        "cpu_s_per_image": round(cpu / images, 4),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
     print(json.dumps(result, indent=2))

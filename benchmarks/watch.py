@@ -1,9 +1,11 @@
-"""What the watch costs: every instrument asked about a batch and a logged row, against the shortest step that anybody trains.
+"""What the watch costs: every instrument asked about a batch and a logged row, against the shortest step that anybody
+trains.
 
     python benchmarks/watch.py [--repeats 300]
 
-The row holds everything that any recipe logs, as a training does after each step with training.log_every=1: ten times what the default
-asks. Prints microseconds of it, milliseconds of a step of `dpt-tiny` on two pictures of 64x64, and the share (at most 2 %).
+The row holds everything that any recipe logs, as a training does after each step with training.log_every=1: ten times
+what the default asks. Prints microseconds of it, milliseconds of a step of `dpt-tiny` on two images of 64x64, and the
+share (at most 2 %).
 """
 
 from __future__ import annotations
@@ -27,17 +29,27 @@ from stadia.training.run import Run
 
 MOST = 0.02
 ROW = {
-    **{f"train/term/{name}": 0.1 for name in ("photometric", "motion", "brightness", "depth_l1", "depth_mse", "mask_bce")},
+    **{
+        f"train/term/{name}": 0.1
+        for name in ("photometric", "motion", "brightness", "depth_l1", "depth_mse", "mask_bce")
+    },
     **{f"train/weight/{name}": 1.0 for name in ("depth_l1", "depth_mse", "mask_bce")},
-    **{f"train/{name}/{source}": 0.0 + (name == "gain") for name in ("gain", "offset") for source in ("+1", "-1", "stereo")},
+    **{
+        f"train/{name}/{source}": 0.0 + (name == "gain")
+        for name in ("gain", "offset")
+        for source in ("+1", "-1", "stereo")
+    },
     **{f"train/explained_by/{source}": 1 / 3 for source in ("+1", "-1", "stereo")},
     **{f"train/motion/over_depth/{source}": 0.05 for source in ("+1", "-1")},
     **{f"train/motion/turn_deg/{source}": 0.3 for source in ("+1", "-1")},
     **{f"train/gradient_share/{name}": 1 / 3 for name in ("depth_l1", "depth_mse", "mask_bce")},
     **{f"train/log_uncertainty/p{percent}": percent / 100 - 2 for percent in (10, 50, 90)},
-    **{f"train/metric/{name}": 0.1 for name in ("off_camera_height", "objects_over_road", "object_extent", "road_masked")},
+    **{
+        f"train/metric/{name}": 0.1
+        for name in ("off_camera_height", "objects_over_road", "object_extent", "road_masked")
+    },
     **{f"gradient/{name}": 1.0 for name in ("inverse_depth/0", "translation", "rotation")},
-    **{f"time/{name}_s": 0.01 for name in ("loading", "forward", "loss", "backward", "optimiser", "rest")},
+    **{f"time/{name}_s": 0.01 for name in ("loading", "forward", "loss", "backward", "optimizer", "rest")},
     "time/step_s": 0.06,
     "train/term/smoothness": 1e-4,
     "train/metric/depth_spread": 0.3,
@@ -81,12 +93,12 @@ def measured(repeats: int) -> tuple[float, float, list[str]]:
         cost_s = seconds_of(ask, repeats)
         told = sorted(watch.told)
     network = Dpt(DptConfig(network="dpt-tiny", pretrained=False))
-    pictures, optimiser = torch.rand(2, 3, 64, 64), torch.optim.AdamW(network.parameters())
+    images, optimizer = torch.rand(2, 3, 64, 64), torch.optim.AdamW(network.parameters())
 
     def train(number: int) -> None:
-        optimiser.zero_grad()
-        network(pictures).mean().backward()
-        optimiser.step()
+        optimizer.zero_grad()
+        network(images).mean().backward()
+        optimizer.step()
 
     return cost_s, seconds_of(train, 20), told
 
@@ -97,7 +109,10 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     torch.set_num_threads(1)
     cost_s, step_s, told = measured(repeats)
-    print(f"{cost_s * 1e6:.1f} us of the watch for a row, {step_s * 1e3:.1f} ms a step: {cost_s / step_s:.2%} (goal {MOST:.0%})")
+    print(
+        f"{cost_s * 1e6:.1f} us of the watch for a row, {step_s * 1e3:.1f} ms a step: {cost_s / step_s:.2%} (goal"
+        f" {MOST:.0%})"
+    )
     assert not told, f"the row is to be a sound one, and {told} were told"
     assert cost_s <= MOST * step_s, f"the watch costs {cost_s / step_s:.1%} of a step"
 

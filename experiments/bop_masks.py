@@ -1,22 +1,27 @@
-"""How the masks that our rasteriser draws of a BOP data set compare with what BOP says of them, and why what is visible does not agree.
+"""How the masks that our rasterizer draws of a BOP data set compare with what BOP says of them, and why what is visible
+does not agree.
 
     python experiments/bop_masks.py
     python experiments/bop_masks.py --csv results
     stadia evaluate --objects results/ground-truth.csv --reference ../shared/data/bop/lmo
 
-Prints one JSON object. BOP's own counts are in scene_gt_info.json: `px_count_all` of an object drawn alone, a matter of meshes and poses;
-`px_count_visib` of those pixels where the depth camera measured nothing nearer than 15 mm before the object (bop_toolkit, visibility.py).
-Without depth pictures only what the annotated objects hide of each other can be drawn. What is left is taken apart:
+Prints one JSON object. BOP's own counts are in scene_gt_info.json: `px_count_all` of an object drawn alone, a matter of
+meshes and poses; `px_count_visib` of those pixels where the depth camera measured nothing nearer than 15 mm before the
+object (bop_toolkit, visibility.py). Without depth images only what the annotated objects hide of each other can be
+drawn. What is left is taken apart:
 
     z_buffer                 the nearest annotated object is seen
     15_mm                    BOP's tolerance: what lies less than 15 mm behind another is seen as well
     within_box               ... within BOP's own box of what is visible: what nobody annotated hides the rest
-    ring, factor             ... less a ring along the outline, or times a number for each object, both fitted to the very counts
+    ring, factor             ... less a ring along the outline, or times a number for each object, both fitted to the
+    very counts
 
-`unhidden` are the instances that neither an annotated object hides nor any other cut by more than a pixel (their visible box is the one
+`unhidden` are the instances that neither an annotated object hides nor any other cut by more than a pixel (their
+visible box is the one
 that is drawn): what is missing there is the sensor's and the pose's.
 
---csv writes the ground truth in BOP's csv, and two that are wrong: every object turned half about its z axis, and moved 5 cm aside.
+--csv writes the ground truth in BOP's csv, and two that are wrong: every object turned half about its z axis, and moved
+5 cm aside.
 """
 
 from __future__ import annotations
@@ -33,7 +38,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.data.bop import CORNER, BopPictures, InstanceInfo, read_info, read_targets
+from stadia.data.bop import CORNER, BopImages, InstanceInfo, read_info, read_targets
 from stadia.data.bop_results import ground_truth, write_results
 from stadia.data.rendering.silhouettes import Silhouette, silhouette
 
@@ -48,8 +53,9 @@ Numbers = NDArray[np.float64]
 class Drawn:
     """An instance that the benchmark asks for: pixels that we draw of it, and what BOP says.
 
-    beyond_px: covered, those beyond the picture's edge too.  covered, seen, seen_15_mm, seen_in_box: within the picture.
-    ring: pixels of `seen_in_box` beside its outline.  same_box: whether BOP's box of what is visible is ours to a pixel.
+    beyond_px: covered, those beyond the image's edge too.  covered, seen, seen_15_mm, seen_in_box: within the image.
+    ring: pixels of `seen_in_box` beside its outline.  same_box: whether BOP's box of what is visible is ours to a
+        pixel.
     """
 
     obj_id: int
@@ -69,13 +75,13 @@ def corner(shape: Silhouette) -> tuple[int, int]:
     return int(columns.min()) + shape.left, int(rows.min()) + shape.top
 
 
-def origin_shares(pictures: BopPictures, infos: list[list[InstanceInfo]], shift: float) -> dict[str, float]:
+def origin_shares(images: BopImages, infos: list[list[InstanceInfo]], shift: float) -> dict[str, float]:
     """Shares of boxes that start in BOP's very column, and row, with the principal point moved by `shift` pixels."""
     same = []
     for index, info in enumerate(infos):
-        camera = pictures.camera(index)
+        camera = images.camera(index)
         K = camera.K.numpy() + np.array([[0, 0, shift], [0, 0, shift], [0, 0, 0]])
-        for (model, T), told in zip(pictures.poses(index), info, strict=True):
+        for (model, T), told in zip(images.poses(index), info, strict=True):
             vertices = model.vertices_m @ T[:3, :3].T + T[:3, 3]
             shape = silhouette(vertices, model.triangles, K, camera.height, camera.width)
             same.append(np.equal(corner(shape), told.bbox_obj[:2]))
@@ -83,14 +89,14 @@ def origin_shares(pictures: BopPictures, infos: list[list[InstanceInfo]], shift:
     return {"column": round(float(column), 4), "row": round(float(row), 4)}
 
 
-def drawn(pictures: BopPictures, infos: list[list[InstanceInfo]]) -> Iterable[Drawn]:
+def drawn(images: BopImages, infos: list[list[InstanceInfo]]) -> Iterable[Drawn]:
     """Every instance that is asked for."""
     for index, info in enumerate(infos):
-        camera, shapes, asked = pictures.camera(index), pictures.silhouettes(index), pictures.asked(index)
+        camera, shapes, asked = images.camera(index), images.silhouettes(index), images.asked(index)
         inverse = np.stack([one.within(camera.height, camera.width) for one in shapes])
         depth = np.where(inverse > 0, 1 / np.maximum(inverse, 1e-9), 1e9)
         nearest = depth.min(0)
-        for row, ((model, _), told) in enumerate(zip(pictures.poses(index), info, strict=True)):
+        for row, ((model, _), told) in enumerate(zip(images.poses(index), info, strict=True)):
             if model.obj_id not in asked:
                 continue
             covered, in_box = inverse[row] > 0, np.zeros(nearest.shape, bool)
@@ -160,17 +166,21 @@ def compared(instances: list[Drawn]) -> dict[str, Any]:
         "unhidden": {
             "instances": int(unhidden.sum()),
             "within_2_percent": share(seen[unhidden], visib[unhidden]),
-            "share_seen_by_the_sensor": {f"p{q}": round(float(np.percentile((visib / seen)[unhidden], q)), 3) for q in (5, 25, 50, 75)},
+            "share_seen_by_the_sensor": {
+                f"p{q}": round(float(np.percentile((visib / seen)[unhidden], q)), 3) for q in (5, 25, 50, 75)
+            },
         },
     }
 
 
-def write_csvs(pictures: BopPictures, out: Path) -> None:
+def write_csvs(images: BopImages, out: Path) -> None:
     """The truth, and what is wrong in a known way."""
     out.mkdir(parents=True, exist_ok=True)
-    truth = ground_truth(pictures)
+    truth = ground_truth(images)
     write_results(out / "ground-truth.csv", truth)
-    write_results(out / "half-turned.csv", [replace(one, T_camera_model=one.T_camera_model @ HALF_TURN) for one in truth])
+    write_results(
+        out / "half-turned.csv", [replace(one, T_camera_model=one.T_camera_model @ HALF_TURN) for one in truth]
+    )
     write_results(out / "moved-5-cm.csv", [replace(one, T_camera_model=ASIDE @ one.T_camera_model) for one in truth])
 
 
@@ -181,16 +191,16 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="a folder for the ground truth and two wrong ones as csv")
     arguments = parser.parse_args()
 
-    pictures = BopPictures.open(arguments.data, only=read_targets(arguments.data))
-    infos = [read_info(arguments.data, "test", scene_id)[im_id] for scene_id, im_id in pictures.ids]
+    images = BopImages.open(arguments.data, only=read_targets(arguments.data))
+    infos = [read_info(arguments.data, "test", scene_id)[im_id] for scene_id, im_id in images.ids]
     result = {
-        "pictures": len(pictures),
-        **compared(list(drawn(pictures, infos))),
-        "boxes_start_where_bops_do": origin_shares(pictures, infos, 0.0),
-        "boxes_start_where_bops_do_with_K_as_written": origin_shares(pictures, infos, CORNER),
+        "images": len(images),
+        **compared(list(drawn(images, infos))),
+        "boxes_start_where_bops_do": origin_shares(images, infos, 0.0),
+        "boxes_start_where_bops_do_with_K_as_written": origin_shares(images, infos, CORNER),
     }
     if arguments.csv is not None:
-        write_csvs(pictures, arguments.csv)
+        write_csvs(images, arguments.csv)
     print(json.dumps(result, indent=2))
 
 

@@ -1,16 +1,21 @@
-"""Trainings that are broken on purpose, as people break them, and what the watch tells of each. Ten minutes on one core.
+"""Trainings that are broken on purpose, as people break them, and what the watch tells of each. Ten minutes on one
+core.
 
     python experiments/broken_trainings.py [--only TEXT] [--out TABLE.md]
 
-Each is `stadia demo`'s training of `selfsup` on small pictures for 280 steps, once sound and then with one thing wrong: in a setting, in
-what the loader gives, in the model, or in the loss. The numbers that the watch reads are those that
-the broken training makes. Preflight and contract have no say: what is broken is not in the data, or is put in behind them. K of twice the
-size for all cameras is not among them: a pair then says depth of twice the size, which fits as well, and the contract's K20 tells. Nor is
-a motion that is inverted as it leaves the networks: loss and validation are given the same, and find it right; nothing tells that odometry,
+Each is `stadia demo`'s training of `selfsup` on small images for 280 steps, once sound and then with one thing wrong:
+in a setting, in what the loader gives, in the model, or in the loss. The numbers that the watch reads are those that
+the broken training makes. Preflight and contract have no say: what is broken is not in the data, or is put in behind
+them. K of twice the
+size for all cameras is not among them: a pair then says depth of twice the size, which fits as well, and the contract's
+K20 tells. Nor is
+a motion that is inverted as it leaves the networks: loss and validation are given the same, and find it right; nothing
+tells that odometry,
 which asks the pose network itself, runs backwards.
 
-Prints, for each, all that was told while it trained, by code and step, and what `stadia diagnose` names first. "caught": one of the codes
-that name this failure was told, and the first to mend is one of them. Exits with 1 where one is missed, or the sound one is told anything.
+Prints, for each, all that was told while it trained, by code and step, and what `stadia diagnose` names first.
+"caught": one of the codes that name this failure was told, and the first to mend is one of them. Exits with 1 where one
+is missed, or the sound one is told anything.
 """
 
 from __future__ import annotations
@@ -44,15 +49,23 @@ from stadia.recipes import demo
 from stadia.recipes.selfsup import Selfsup
 
 SMALL = (
-    *("data.height=64", "data.width=192", "training.max_steps=280", "training.batch_size=4", "training.validate_every=70"),
-    *("training.workers=0", "training.threads=1", "training.log_every=4", "training.pictures_every=0"),
+    *(
+        "data.height=64",
+        "data.width=192",
+        "training.max_steps=280",
+        "training.batch_size=4",
+        "training.validate_every=70",
+    ),
+    *("training.workers=0", "training.threads=1", "training.log_every=4", "training.images_every=0"),
 )
 Patch = Callable[[], "mock._patch[Callable]"]
 
 
 @dataclass(frozen=True)
 class Broken:
-    """codes: that name it; none for what is sound.  words: of its configuration.  patch: of the package, as a bug in it would be."""
+    """codes: that name it; none for what is sound.  words: of its configuration.  patch: of the package, as a bug in it
+    would be.
+    """
 
     codes: tuple[str, ...]
     words: tuple[str, ...] = ()
@@ -74,7 +87,9 @@ def validations(change: Callable[[Batch], Batch]) -> Patch:
 def answers(change: Callable[[Batch, Prediction], Prediction]) -> Patch:
     """What the networks say is passed on as another thing."""
     forward = DepthAndMotion.forward
-    return lambda: mock.patch.object(DepthAndMotion, "forward", lambda model, batch: change(batch, forward(model, batch)))
+    return lambda: mock.patch.object(
+        DepthAndMotion, "forward", lambda model, batch: change(batch, forward(model, batch))
+    )
 
 
 def reports(change: Callable[[LossReport], LossReport]) -> Patch:
@@ -97,7 +112,9 @@ def with_rig(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
 
 
 def with_true_motion(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-    return replace(batch, targets=replace(batch.targets, T_source_target_true=change(batch.targets.T_source_target_true)))
+    return replace(
+        batch, targets=replace(batch.targets, T_source_target_true=change(batch.targets.T_source_target_true))
+    )
 
 
 def with_K_of_sources(batch: Batch, times: float) -> Batch:
@@ -119,15 +136,21 @@ def times_nothing(report: LossReport) -> LossReport:
 
 TRAININGS: dict[str, Broken] = {
     "sound": Broken(()),
-    "the sources are those of another sample": Broken(("S20",), patch=batches(lambda b: with_sources(b, lambda x: x.roll(1, 0)))),
+    "the sources are those of another sample": Broken(
+        ("S20",), patch=batches(lambda b: with_sources(b, lambda x: x.roll(1, 0)))
+    ),
     "the rig's transform is inverted": Broken(("S20", "S22"), patch=batches(lambda b: with_rig(b, inverse))),
-    "K of the sources is that of twice the size": Broken(("S20", "S22", "S23"), patch=batches(lambda b: with_K_of_sources(b, 2.0))),
+    "K of the sources is that of twice the size": Broken(
+        ("S20", "S22", "S23"), patch=batches(lambda b: with_K_of_sources(b, 2.0))
+    ),
     "depth is detached": Broken(("L20", "T10"), patch=answers(depth_detached)),
     "the true motion is inverted": Broken(("P20",), patch=validations(lambda b: with_true_motion(b, inverse))),
     "the loss is multiplied by 0": Broken(("T10",), patch=reports(times_nothing)),
-    "the rate is 300 times too high": Broken(("T02", "T08", "T01"), ("optimiser.lr=0.3",)),
-    "the rate is next to nothing": Broken(("T15",), ("optimiser.lr=1e-10",)),
-    "no depth beyond 2 m": Broken(("M22", "S20"), ("model.min_depth_m=0.1", "model.max_depth_m=2", "model.start_depth_m=0.5")),
+    "the rate is 300 times too high": Broken(("T02", "T08", "T01"), ("optimizer.lr=0.3",)),
+    "the rate is next to nothing": Broken(("T15",), ("optimizer.lr=1e-10",)),
+    "no depth beyond 2 m": Broken(
+        ("M22", "S20"), ("model.min_depth_m=0.1", "model.max_depth_m=2", "model.start_depth_m=0.5")
+    ),
     "smoothness is all": Broken(("R20", "M20"), ("loss.smoothness=100",)),
     "the pose network's translation is next to nothing": Broken(("P21",), ("model.translation_scale=1e-7",)),
 }
@@ -144,7 +167,9 @@ def broken_by(patch: Patch | None) -> Iterator[None]:
 
 def told_of(one: Broken, folder: Path) -> list[Finding]:
     """All that is found while it trains, in the order in which it was."""
-    config = recipes.configure("selfsup", (*demo.SETTINGS, *SMALL, *one.words), data={"path": str(demo_worlds(CacheConfig()))})
+    config = recipes.configure(
+        "selfsup", (*demo.SETTINGS, *SMALL, *one.words), data={"path": str(demo_worlds(CacheConfig()))}
+    )
     with broken_by(one.patch):
         try:
             recipes.train(config, out=folder, on_stop=OnStop.HALT)

@@ -1,10 +1,12 @@
-"""The camera's height above the road on KITTI, 1.65 m: by LiDAR, by labelled boxes without depth, by masks without depth.
+"""The camera's height above the road on KITTI, 1.65 m: by LiDAR, by labeled boxes without depth, by masks without
+depth.
 
     python experiments/camera_height_kitti.py --data ../shared/data --masks kitti-masks
 
-Prints JSON lines. Labelled frames: the plane through the scan's points on the road ahead (4 to 15 m, 3 m to both sides), and what boxes say
-with classes' mean heights under that plane's horizon, and under one of edges. --masks: those of the raw frames by `stadia prepare`; there
-the plane is fitted to LiDAR returns on the masked road, and masks are asked
+Prints JSON lines. Labeled frames: the plane through the scan's points on the road ahead (4 to 15 m, 3 m to both sides),
+and what boxes say
+with classes' mean heights under that plane's horizon, and under one of edges. --masks: those of the raw frames by
+`stadia prepare`; there the plane is fitted to LiDAR returns on the masked road, and masks are asked
 under a horizon by edges and travel, a level one, and one fitted to them.
 """
 
@@ -36,32 +38,45 @@ TRUE_M = 1.65
 
 
 def say(what: str, height_m: float, **more: Any) -> None:
-    print(json.dumps({"what": what, "camera_height_m": round(height_m, 4), "off": round(height_m / TRUE_M - 1, 4)} | more))
+    print(
+        json.dumps({"what": what, "camera_height_m": round(height_m, 4), "off": round(height_m / TRUE_M - 1, 4)} | more)
+    )
 
 
 def scan_plane(training: Path, number: int) -> Tensor:
-    """(4,) the road ahead in the left colour camera's frame."""
-    points = np.fromfile(training / "velodyne" / f"{number:06d}.bin", np.float32).reshape(-1, 4)[:, :3].astype(np.float64)
+    """(4,) the road ahead in the left color camera's frame."""
+    points = (
+        np.fromfile(training / "velodyne" / f"{number:06d}.bin", np.float32).reshape(-1, 4)[:, :3].astype(np.float64)
+    )
     path = training / "calib" / f"{number:06d}.txt"
     rows = dict(line.split(":") for line in path.read_text(encoding="utf-8").splitlines() if ":" in line)
-    T, R = (np.array(rows[name].split(), np.float64).reshape(shape) for name, shape in (("Tr_velo_to_cam", (3, 4)), ("R0_rect", (3, 3))))
+    T, R = (
+        np.array(rows[name].split(), np.float64).reshape(shape)
+        for name, shape in (("Tr_velo_to_cam", (3, 4)), ("R0_rect", (3, 3)))
+    )
     _, T_camera_rectified = Calibration(path).projection("P2")
     seen = (R @ (T[:, :3] @ points.T + T[:, 3:])).T @ T_camera_rectified[:3, :3].T + T_camera_rectified[:3, 3]
     ahead = seen[(seen[:, 2] > 4) & (seen[:, 2] < 15) & (np.abs(seen[:, 0]) < 3) & (seen[:, 1] > 1)]
     return fit_plane_robust(torch.from_numpy(ahead))
 
 
-def labelled(data: Path) -> None:
+def labeled(data: Path) -> None:
     config = camera_height_config(["priors=kitti", "objects=[]", "horizon=edges"])
     frames = seen_frames(CameraHeightAsked(data, config), unwatched)
     planes = [scan_plane(data / "training", int(frame.name.rsplit("/", 1)[-1])) for frame in frames]
-    say("LiDAR, median of the labelled frames", float(torch.stack(planes)[:, 3].median()), each=[round(float(p[3]), 3) for p in planes])
-    lines = [horizon_of(p[:3], Camera(torch.from_numpy(f.K), f.height, f.width)) for p, f in zip(planes, frames, strict=True)]
+    say(
+        "LiDAR, median of the labeled frames",
+        float(torch.stack(planes)[:, 3].median()),
+        each=[round(float(p[3]), 3) for p in planes],
+    )
+    lines = [
+        horizon_of(p[:3], Camera(torch.from_numpy(f.K), f.height, f.width)) for p, f in zip(planes, frames, strict=True)
+    ]
     for horizon, known in (("the scans' roads", torch.stack(lines)), ("edges", None)):
         found = estimate_camera_height(frames, config, horizons=known).found
         interval = [round(found.low_m, 3), round(found.high_m, 3)]
         verdicts = [str(verdict) for verdict in found.verdict]
-        say(f"labelled boxes, horizon of {horizon}", found.camera_height_m, interval_95_m=interval, verdicts=verdicts)
+        say(f"labeled boxes, horizon of {horizon}", found.camera_height_m, interval_95_m=interval, verdicts=verdicts)
 
 
 def masked(data: Path, masks: Path) -> None:
@@ -97,7 +112,7 @@ def main() -> None:
     parser.add_argument("--masks", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    labelled(asked.data / "kitti_object")
+    labeled(asked.data / "kitti_object")
     if asked.masks is not None:
         masked(asked.data / "kitti_raw", asked.masks)
 

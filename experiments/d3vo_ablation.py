@@ -1,15 +1,17 @@
-"""D3VO's ablation on RoadWorld with injected exposure changes: plain, with brightness, with uncertainty, with all; over seeds.
+"""D3VO's ablation on RoadWorld with injected exposure changes: plain, with brightness, with uncertainty, with all; over
+seeds.
 
     python experiments/d3vo_ablation.py
     python experiments/d3vo_ablation.py --steps 700 --seeds 0 1 2 data.height=96 data.width=320
     python experiments/d3vo_ablation.py --gain 0.25 --offset 0.05
 
-Every picture of the demo's worlds, left and right, gets a gain and an offset of its own, drawn by its file's name: log gain and offset
-are normal, with the standard deviations --gain and --offset; the pictures lie in a folder of OUT named by both. Each configuration
-trains for the same steps from each seed. Prints, over four unseen worlds in metres with nothing fitted: AbsRel by configuration with its
-spread over the seeds, which differences are larger than it, how the gains and offsets that were learnt correlate with the injected ones,
-and what Sigma is worth (AUSE against a random ordering, Spearman with the error of depth, and of the residual that it is to tell). Writes
-OUT/d3vo-ablation-EXPOSURES.json after each run, and goes on from it when the same is asked again.
+Every image of the demo's worlds, left and right, gets a gain and an offset of its own, drawn by its file's name: log
+gain and offset are normal, with the standard deviations --gain and --offset; the images lie in a folder of OUT named by
+both. Each configuration trains for the same steps from each seed. Prints, over four unseen worlds in metres with
+nothing fitted: AbsRel by configuration with its spread over the seeds, which differences are larger than it, how the
+gains and offsets that were learnt correlate with the injected ones,
+and what Sigma is worth (AUSE against a random ordering, Spearman with the error of depth, and of the residual that it
+is to tell). Writes OUT/d3vo-ablation-EXPOSURES.json after each run, and goes on from it when the same is asked again.
 """
 
 from __future__ import annotations
@@ -37,17 +39,23 @@ from stadia import recipes
 from stadia.core.files import write_json
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, MapsPredictor
-from stadia.data.pictures import read_rgb
+from stadia.data.images import read_rgb
 from stadia.data.sources import open_recordings
 from stadia.geometry import camera as cameras
-from stadia.losses.reprojection import Pictures, TorchReprojector
+from stadia.losses.reprojection import Images, TorchReprojector
 from stadia.metrics.uncertainty import sparsification, spearman
 from stadia.recipes.demo import SETTINGS, render_worlds
 from stadia.recipes.selfsup import Selfsup
 from stadia.recipes.workflow import load_task
 
-SMALL = ("data.height=64", "data.width=224", "training.threads=1", "training.workers=0", "training.validate_every=100000")
-PLAIN = ("data.augmentation.colour.probability=0", "training.pictures_every=0", "training.checkpoint_every=100000")
+SMALL = (
+    "data.height=64",
+    "data.width=224",
+    "training.threads=1",
+    "training.workers=0",
+    "training.validate_every=100000",
+)
+PLAIN = ("data.augmentation.color.probability=0", "training.images_every=0", "training.checkpoint_every=100000")
 CONFIGURATIONS = {
     "plain": (),
     "brightness": ("model.brightness=true",),
@@ -55,13 +63,14 @@ CONFIGURATIONS = {
     "full": ("model.brightness=true", "model.uncertainty=true", "model.right_view=true"),
 }
 SPEARMAN = ("spearman", "spearman_of_residual", "sigma_with_residual")
-"""Rank correlations: Sigma with the error of depth; with that error the residual itself, which no Sigma that predicts it can exceed for
-long; and Sigma with the residual."""
+"""Rank correlations: Sigma with the error of depth; with that error the residual itself, which no Sigma that predicts
+it can exceed for long; and Sigma with the residual.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Exposures:
-    """How far the exposures of pictures are spread: standard deviations of log gain, and of the offset (1 is white)."""
+    """How far the exposures of images are spread: standard deviations of log gain, and of the offset (1 is white)."""
 
     log_gain: float
     offset: float
@@ -71,20 +80,20 @@ class Exposures:
         return f"gain{self.log_gain:g}-offset{self.offset:g}"
 
     def of(self, path: Path) -> tuple[float, float]:
-        """Gain and offset of a picture, by the name of its file below its data set."""
+        """Gain and offset of an image, by the name of its file below its data set."""
         random = np.random.default_rng(zlib.crc32("/".join(path.parts[-3:]).encode()))
         return float(np.exp(random.normal(0, self.log_gain))), float(random.normal(0, self.offset))
 
 
 def with_exposures(worlds: Path, out: Path, exposures: Exposures) -> Path:
-    """The worlds with every picture a * I + b, rounded and cut to what eight bits hold."""
+    """The worlds with every image a * I + b, rounded and cut to what eight bits hold."""
     if (out / "done").exists():
         return out
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(worlds, out)
-    pictures = sorted(path for side in ("left", "right") for path in out.glob(f"*/{side}/*.png"))
-    assert pictures, f"{worlds} has no pictures"
-    for path in pictures:
+    images = sorted(path for side in ("left", "right") for path in out.glob(f"*/{side}/*.png"))
+    assert images, f"{worlds} has no images"
+    for path in images:
         gain, offset = exposures.of(path)
         changed = gain * read_rgb(path).astype(np.float64)[..., ::-1] + 255 * offset
         cv2.imwrite(str(path), changed.round().clip(0, 255).astype(np.uint8))
@@ -99,8 +108,12 @@ def picture(recording: Recording, index: int, side: str, task: Selfsup) -> tuple
 
 
 @torch.inference_mode()
-def learnt_exposures(task: Selfsup, worlds: list[Recording], exposures: Exposures) -> dict[str, list[tuple[float, float]]]:
-    """Pairs (injected, learnt) of gain and offset, for each frame and the next one, and for each left picture and the right one."""
+def learnt_exposures(
+    task: Selfsup, worlds: list[Recording], exposures: Exposures
+) -> dict[str, list[tuple[float, float]]]:
+    """Pairs (injected, learnt) of gain and offset, for each frame and the next one, and for each left image and the
+    right one.
+    """
     pairs: dict[str, list[tuple[float, float]]] = {"gain": [], "offset": []}
     for world in worlds:
         for index in range(len(world) - 1):
@@ -118,19 +131,23 @@ def learnt_exposures(task: Selfsup, worlds: list[Recording], exposures: Exposure
 
 
 def residual_to_the_right(task: Selfsup, world: Recording, index: int, inverse_depth: Tensor) -> Tensor:
-    """(height, width): what the predicted depth leaves of the difference to the right picture, which Sigma is to tell beforehand."""
+    """(height, width): what the predicted depth leaves of the difference to the right image, which Sigma is to tell
+    beforehand.
+    """
     image, camera = picture(world, index, "left", task)
     right, right_camera = picture(world, index, "right", task)
     each, of_right = (Camera(K[None], task.height, task.width) for K in (camera.K, right_camera.K[None]))
-    pictures = Pictures(image, each, right[:, None], of_right, ("stereo",))
+    images = Images(image, each, right[:, None], of_right, ("stereo",))
     assert world.T_right_left is not None
     rig = torch.from_numpy(world.T_right_left).float()[None, None]
-    reprojector = TorchReprojector(pictures, ssim_weight=task.config.loss.ssim_weight, auto_mask=False)
+    reprojector = TorchReprojector(images, ssim_weight=task.config.loss.ssim_weight, auto_mask=False)
     return reprojector(inverse_depth, rig).minimum.residual[0, 0]
 
 
 def errors_of_depth(task: Selfsup, worlds: list[Recording]) -> dict[str, float]:
-    """Means over every fifth picture, metres, nothing fitted, within 80 m: AbsRel, and what Sigma is worth where it is said."""
+    """Means over every fifth image, metres, nothing fitted, within 80 m: AbsRel, and what Sigma is worth where it is
+    said.
+    """
     predictor, found = cast(MapsPredictor, task.predictor()), defaultdict[str, list[float]](list)
     for world in worlds:
         for index in range(0, len(world), 5):
@@ -178,7 +195,9 @@ def scored(run: Path, worlds: Path, exposures: Exposures) -> dict[str, float]:
 def told(found: dict[str, dict[str, Any]]) -> list[str]:
     """The table, and which differences from plain are larger than the spread over seeds."""
     lines = []
-    by_name = {name: {k.split("/")[1]: v for k, v in found.items() if k.startswith(f"{name}/")} for name in CONFIGURATIONS}
+    by_name = {
+        name: {k.split("/")[1]: v for k, v in found.items() if k.startswith(f"{name}/")} for name in CONFIGURATIONS
+    }
     for name, runs in by_name.items():
         for key in ("abs_rel", "correlation_of_gain", "correlation_of_offset", "ause", "ause_of_random", *SPEARMAN):
             values = [run[key] for run in runs.values() if key in run]
@@ -191,7 +210,9 @@ def told(found: dict[str, dict[str, Any]]) -> list[str]:
             gained = [by_name["plain"][seed]["abs_rel"] - runs[seed]["abs_rel"] for seed in seeds]
             mean, spread = statistics.fmean(gained), statistics.stdev(gained)
             larger = "larger" if abs(mean) > spread else "not larger"
-            lines.append(f"{name} against plain, seed by seed: AbsRel {-mean:+.3f}, {larger} than its spread {spread:.3f}")
+            lines.append(
+                f"{name} against plain, seed by seed: AbsRel {-mean:+.3f}, {larger} than its spread {spread:.3f}"
+            )
     return lines
 
 
@@ -208,7 +229,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=350)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS))
-    parser.add_argument("--gain", type=spread, default=0.12, help="standard deviation of a picture's log gain")
+    parser.add_argument("--gain", type=spread, default=0.12, help="standard deviation of an image's log gain")
     parser.add_argument("--offset", type=spread, default=0.03, help="standard deviation of its offset; 1 is white")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("overrides", nargs="*", help="dotted.key=value")
@@ -227,7 +248,9 @@ def main() -> None:
             found[key] = found.get(key) or trained(name, seed, worlds, arguments)
             write_json(kept, {"asked": asked, "cores": os.cpu_count(), "runs": found})
             said = scored(arguments.out / found[key]["run"], worlds, exposures)
-            found[key] |= {score: value for score, value in said.items() if math.isfinite(value)}  # Spearman of a constant Sigma is not
+            found[key] |= {
+                score: value for score, value in said.items() if math.isfinite(value)
+            }  # Spearman of a constant Sigma is not
             write_json(kept, {"asked": asked, "cores": os.cpu_count(), "runs": found})
             print(name, f"seed {seed}", json.dumps(found[key]), flush=True)
     print("\n".join(told(found)))

@@ -1,12 +1,12 @@
-"""EuRoC as it is read: do the rows of the rectified pair agree, and does its rig explain the pictures?
+"""EuRoC as it is read: do the rows of the rectified pair agree, and does its rig explain the images?
 
     python experiments/euroc_rectified.py [--data FOLDER_OF_REAL_SAMPLES] [--out pair.png]
 
-Prints one JSON object, over pairs spread along the first sequence: the median distance of matched features from each other's row; the
-same of the raw pictures; WIR, the mean residual (0.85 SSIM + 0.15 L1) of left and warped right picture over that of left and right, with
-depth by OpenCV's semi-global matching where it is confident; the same of grey levels alone, which see that the sides are exposed
-differently, and of grey levels once a gain and an offset are fitted. Draws one pair with a line every 32 rows: what one shows on a
-line, the other shows on it too.
+Prints one JSON object, over pairs spread along the first sequence: the median distance of matched features from each
+other's row; the same of the raw images; WIR, the mean residual (0.85 SSIM + 0.15 L1) of left and warped right image
+over that of left and right, with depth by OpenCV's semi-global matching where it is confident; the same of gray levels
+alone, which see that the sides are exposed differently, and of gray levels once a gain and an offset are fitted. Draws
+one pair with a line every 32 rows: what one shows on a line, the other shows on it too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from stadia.core.files import replacing
 from stadia.core.recording import LEFT, RIGHT, Recording
-from stadia.data.pictures import read_rgb
+from stadia.data.images import read_rgb
 from stadia.data.sources import open_recordings
 from stadia.diagnostics.instruments.matching import detect, match
 from stadia.geometry.warp import warp
@@ -43,14 +43,18 @@ def rows_apart_px(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[
 
 
 def wir(recording: Recording, index: int) -> dict[str, float]:
-    """Of one pair, with depth by semi-global matching: by the residual that trains, by grey levels, by those with exposure undone."""
+    """Of one pair, with depth by semi-global matching: by the residual that trains, by gray levels, by those with
+    exposure undone.
+    """
     left, right, K = recording.image(index), recording.image(index, RIGHT), recording.K(index)
     disparity_px = semi_global_matching(left, right)
     sure = disparity_px > 0
     depth_m = np.where(sure, K[0, 0] * -recording.T_right_left[0, 3] / np.maximum(disparity_px, 1e-6), 0)
     planar = [torch.from_numpy(picture).permute(2, 0, 1)[None].double() / 255 for picture in (left, right)]
     camera, T_right_left = recording.camera(index), torch.from_numpy(recording.T_right_left)[None]
-    view, valid = warp(planar[1], torch.from_numpy(depth_m)[None, None], camera, recording.camera(index, RIGHT), T_right_left)
+    view, valid = warp(
+        planar[1], torch.from_numpy(depth_m)[None, None], camera, recording.camera(index, RIGHT), T_right_left
+    )
     where = valid & torch.from_numpy(sure)
     (target, source), warped = planar, view
     gain, offset = np.polyfit(warped[:, :1][where].numpy(), target[:, :1][where].numpy(), 1)
@@ -60,15 +64,15 @@ def wir(recording: Recording, index: int) -> dict[str, float]:
 
     return {
         "wir": ratio(photometric_residual),
-        "wir_grey": ratio(grey_residual),
-        "wir_grey_exposure_fitted": ratio(grey_residual, gain, offset),
+        "wir_gray": ratio(gray_residual),
+        "wir_gray_exposure_fitted": ratio(gray_residual, gain, offset),
         "sure": float(sure.mean()),
         "gain": float(gain),
         "offset": float(offset),
     }
 
 
-def grey_residual(first: Tensor, second: Tensor) -> Tensor:
+def gray_residual(first: Tensor, second: Tensor) -> Tensor:
     """(B, 1, H, W) mean absolute difference."""
     return (first - second).abs().mean(1, keepdim=True)
 
@@ -89,7 +93,9 @@ def main() -> None:
     recording = open_recordings(arguments.data / "euroc", "euroc")[0]
     indices = np.unique(np.linspace(0, len(recording) - 1, PAIRS).astype(int)).tolist()
     rows = np.concatenate([rows_apart_px(recording.image(i), recording.image(i, RIGHT)) for i in indices])
-    raw = np.concatenate([rows_apart_px(read_rgb(recording.file(i)), read_rgb(recording.file(i, RIGHT))) for i in indices])
+    raw = np.concatenate(
+        [rows_apart_px(read_rgb(recording.file(i)), read_rgb(recording.file(i, RIGHT))) for i in indices]
+    )
     ratios = [wir(recording, i) for i in indices]
     ratios_median = {name: round(float(np.median([one[name] for one in ratios])), 3) for name in ratios[0]}
     with replacing(arguments.out) as temporary:

@@ -1,10 +1,11 @@
-"""How much depth needs labels: a small DPT on RoadWorld with 3 % of the pixels labelled, and with all of them.
+"""How much depth needs labels: a small DPT on RoadWorld with 3 % of the pixels labeled, and with all of them.
 
     python experiments/few_labels.py
     python experiments/few_labels.py --share 0.01 training.max_steps=300
 
-The same worlds, network, seed and steps twice; the labelled pixels are drawn once a frame. Prints one JSON object: AbsRel on four unseen
-worlds, every pixel scored, metres, nothing fitted, the ratio of the two, and which share of the labels was kept (`labelled`).
+The same worlds, network, seed and steps twice; the labeled pixels are drawn once a frame. Prints one JSON object:
+AbsRel on four unseen worlds, every pixel scored, metres, nothing fitted, the ratio of the two, and which share of the
+labels was kept (`labeled`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SETTINGS = (
     "data.height=96",
     "data.width=320",
     "model.network=dpt-tiny",
-    "optimiser.lr=1e-3",
+    "optimizer.lr=1e-3",
     "schedule.warmup_steps=50",
     "training.batch_size=6",
     "training.clip_norm=1.0",
@@ -47,15 +48,15 @@ def with_labels_at(share: float, worlds: Path, out: Path) -> float:
     shutil.copytree(worlds, out, dirs_exist_ok=True)
     maps = sorted(out.glob("*/depth/*/*.npy"))
     assert maps, f"{out} has no ground truth to thin out"
-    labelled = before = 0
+    labeled = before = 0
     for path in maps:
         depth_m = np.load(path, allow_pickle=False)
         before += int(np.count_nonzero(depth_m))
         random = np.random.default_rng(zlib.crc32(str(path.relative_to(out)).encode()))
         kept = np.where(random.random(depth_m.shape) < share, depth_m, 0).astype(np.float32)
-        labelled += int(np.count_nonzero(kept))
+        labeled += int(np.count_nonzero(kept))
         np.save(path, kept)
-    return labelled / before
+    return labeled / before
 
 
 def trained_on(worlds: Path, name: str, truth: Path, arguments: argparse.Namespace) -> dict[str, float]:
@@ -73,24 +74,28 @@ def trained_on(worlds: Path, name: str, truth: Path, arguments: argparse.Namespa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--share", type=float, default=0.03, help="of the pixels, that is labelled")
+    parser.add_argument("--share", type=float, default=0.03, help="of the pixels, that is labeled")
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("overrides", nargs="*", help="dotted.key=value")
     arguments = parser.parse_args()
 
     worlds = render_worlds(Console(stderr=True))
-    few = arguments.out / f"worlds-labelled-{arguments.share:g}"
+    few = arguments.out / f"worlds-labeled-{arguments.share:g}"
     if few.exists():
         shutil.rmtree(few)  # of a run that was broken off: thinned out twice, it would have fewer labels
-    labelled = with_labels_at(arguments.share, worlds, few)
+    labeled = with_labels_at(arguments.share, worlds, few)
     found = {
         "all": trained_on(worlds, "labels-all", worlds, arguments),
         "few": trained_on(few, f"labels-{arguments.share:g}", worlds, arguments),
     }
     shutil.rmtree(few)
     ratio = found["few"]["abs_rel"] / found["all"]["abs_rel"]
-    print(json.dumps({**found, "share": arguments.share, "labelled": labelled, "ratio": ratio, "cores": os.cpu_count(), "seed": 0}))
+    print(
+        json.dumps(
+            {**found, "share": arguments.share, "labeled": labeled, "ratio": ratio, "cores": os.cpu_count(), "seed": 0}
+        )
+    )
 
 
 if __name__ == "__main__":

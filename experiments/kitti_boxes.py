@@ -1,12 +1,15 @@
-"""KITTI's labelled boxes: read, drawn, and overlapped with themselves and with boxes that are off, beside an independent computation.
+"""KITTI's labeled boxes: read, drawn, and overlapped with themselves and with boxes that are off, beside an independent
+computation.
 
     python experiments/kitti_boxes.py --data ../shared/data/kitti_object --out /tmp/kitti
 
-A row a box and a change: the 3D IoU by the code that scores every object here, and the same by other means. KITTI's boxes stand upright,
-so that two of them share the area that their footprints share (OpenCV) times the height that both have. Also how far the corners' hull in
-the picture is from the 2D box, which was labelled separately; and what the labels score as results, written and read back.
+A row a box and a change: the 3D IoU by the code that scores every object here, and the same by other means. KITTI's
+boxes stand upright,
+so that two of them share the area that their footprints share (OpenCV) times the height that both have. Also how far
+the corners' hull in the image is from the 2D box, which was labeled separately; and what the labels score as results,
+written and read back.
 
-Writes the pictures with boxes and axes (x red, y green, z blue: the front), and the results.
+Writes the images with boxes and axes (x red, y green, z blue: the front), and the results.
 """
 
 from __future__ import annotations
@@ -22,9 +25,9 @@ import cv2
 import numpy as np
 import torch
 
-from stadia.data.kitti_object import KittiBox, KittiObjectPictures, read_boxes
+from stadia.data.kitti_object import KittiBox, KittiObjectImages, read_boxes
 from stadia.geometry.boxes import corners, iou
-from stadia.recipes.labelled_objects import draw_labels, score_found
+from stadia.recipes.labeled_objects import draw_labels, score_found
 
 CHANGES = {
     "none": (0.0, 0.0, 0.0, 1.0),
@@ -40,11 +43,15 @@ CHANGES = {
 def changed(box: KittiBox, change: tuple[float, float, float, float]) -> KittiBox:
     x, z, turn, scale = change
     turned = math.remainder(box.rotation_y + turn, 2 * math.pi)
-    return replace(box, bottom_m=box.bottom_m + np.array([x, 0, z]), rotation_y=turned, size_hwl_m=scale * box.size_hwl_m)
+    return replace(
+        box, bottom_m=box.bottom_m + np.array([x, 0, z]), rotation_y=turned, size_hwl_m=scale * box.size_hwl_m
+    )
 
 
 def ours(a: KittiBox, b: KittiBox) -> float:
-    T, size = (torch.from_numpy(np.stack(x)) for x in ((a.T_rectified_object, b.T_rectified_object), (a.size_m, b.size_m)))
+    T, size = (
+        torch.from_numpy(np.stack(x)) for x in ((a.T_rectified_object, b.T_rectified_object), (a.size_m, b.size_m))
+    )
     return float(iou(T[0], size[0], T[1], size[1]))
 
 
@@ -52,7 +59,8 @@ def independent(a: KittiBox, b: KittiBox) -> float:
     """From the numbers as they are written, without a pose."""
     middle = a.bottom_m[[0, 2]]  # OpenCV computes in 32 bits
     rectangles = [
-        ((box.bottom_m[[0, 2]] - middle).tolist(), box.size_hwl_m[[2, 1]].tolist(), -math.degrees(box.rotation_y)) for box in (a, b)
+        ((box.bottom_m[[0, 2]] - middle).tolist(), box.size_hwl_m[[2, 1]].tolist(), -math.degrees(box.rotation_y))
+        for box in (a, b)
     ]
     meet, polygon = cv2.rotatedRectangleIntersection(*rectangles)
     area = cv2.contourArea(cv2.convexHull(polygon)) if meet else 0.0
@@ -61,10 +69,10 @@ def independent(a: KittiBox, b: KittiBox) -> float:
     return float(shared / (a.size_hwl_m.prod() + b.size_hwl_m.prod() - shared))
 
 
-def off_px(pictures: KittiObjectPictures, index: int, written: list[KittiBox]) -> list[float]:
+def off_px(images: KittiObjectImages, index: int, written: list[KittiBox]) -> list[float]:
     """Of each box the largest distance of a side of its corners' hull from that side of the 2D box."""
-    K, found = pictures.camera(index).K, []
-    for box, label in zip(pictures.boxes(index), written, strict=True):
+    K, found = images.camera(index).K, []
+    for box, label in zip(images.boxes(index), written, strict=True):
         seen = corners(torch.from_numpy(box.T_camera_object), torch.from_numpy(box.size_m)) @ K.T
         pixels = (seen[:, :2] / seen[:, 2:]).numpy()
         found.append(round(float(np.abs([*pixels.min(0), *pixels.max(0)] - np.array(label.box_px)).max()), 1))
@@ -83,9 +91,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
 
-    pictures = KittiObjectPictures.open(arguments.data)
+    images = KittiObjectImages.open(arguments.data)
     labels = {path.stem: read_boxes(path) for path in sorted((arguments.data / "training" / "label_2").glob("*.txt"))}
-    every = [box for of_picture in labels.values() for box in of_picture]
+    every = [box for of_image in labels.values() for box in of_image]
     print(f"{'change':<42}{'box':<12}{'IoU':>9}{'other means':>13}")
     largest = 0.0
     for name, change in CHANGES.items():
@@ -98,13 +106,15 @@ def main() -> None:
     for name in ("none", "0.3 m to the right"):
         folder = arguments.out / "results" / name.replace(" ", "-")
         folder.mkdir(parents=True, exist_ok=True)
-        for stem, of_picture in labels.items():
-            (folder / f"{stem}.txt").write_text("".join(f"{line(changed(box, CHANGES[name]))}\n" for box in of_picture))
-        found = score_found(pictures, pictures.results(folder))
+        for stem, of_image in labels.items():
+            (folder / f"{stem}.txt").write_text("".join(f"{line(changed(box, CHANGES[name]))}\n" for box in of_image))
+        found = score_found(images, images.results(folder))
         scores[name] = {key: found[key] for key in ("objects", "estimates", "ap_iou25", "ap_iou50", "ap_iou75")}
-    drawn = [str(path) for path in draw_labels(arguments.data, "training", arguments.out, len(pictures))]
-    hull = [off_px(pictures, index, of_picture) for index, of_picture in enumerate(labels.values())]
-    print(json.dumps({"largest_difference": largest, "hull_off_px": hull, "as_results": scores, "drawn": drawn}, indent=2))
+    drawn = [str(path) for path in draw_labels(arguments.data, "training", arguments.out, len(images))]
+    hull = [off_px(images, index, of_image) for index, of_image in enumerate(labels.values())]
+    print(
+        json.dumps({"largest_difference": largest, "hull_off_px": hull, "as_results": scores, "drawn": drawn}, indent=2)
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""Object pose from 30 real pictures: a small network learns the eight objects of Linemod-Occluded, and is scored on ten others.
+"""Object pose from 30 real images: a small network learns the eight objects of Linemod-Occluded, and is scored on ten
+others.
 
     python experiments/lmo_pose.py
     python experiments/lmo_pose.py --steps 300
     python experiments/lmo_pose.py start_from=runs/2026-03-01-142530-bounded_log-seed0 data.height=128 data.width=160
 
-The first 30 of the sample's 40 pictures train, from random weights; the last ten are scored, and what is found there is in the run's
-predictions as pictures and as BOP's csv. Prints one JSON object: the scores of the ten before the first step and after the last, and
-those of the 30 that trained. The last checkpoint is scored, since the best one is chosen on the very ten (they validate); so are
-the scores of the run's own scores/val.json. 30 pictures of eight objects are few: the way is tested, not the quality.
+The first 30 of the sample's 40 images train, from random weights; the last ten are scored, and what is found there is
+in the run's predictions as images and as BOP's csv. Prints one JSON object: the scores of the ten before the first step
+and after the last, and those of the 30 that trained. The last checkpoint is scored, since the best one is chosen on the
+very ten (they validate); so are the scores of the run's own scores/val.json. 30 images of eight objects are few: the
+way is tested, not the quality.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from stadia import recipes, report
-from stadia.data.bop import BopPictures
+from stadia.data.bop import BopImages
 from stadia.data.bop_results import boxes_of, write_results
 from stadia.evaluation.predictions import Provenance
 from stadia.evaluation.watch import unwatched
 from stadia.recipes.bop_recall import add_recall
 from stadia.recipes.object_scoring import known
 from stadia.recipes.objectpose import ObjectPoseRecipe
-from stadia.recipes.objectpose_commands import CSV, score_pictures
+from stadia.recipes.objectpose_commands import CSV, score_images
 from stadia.recipes.objectpose_config import ObjectPoseConfig
 from stadia.recipes.workflow import build_task, load_task
 from stadia.training import rng
@@ -43,7 +45,7 @@ SETTINGS = (
     "data.height=256",
     "data.width=320",
     "model.pretrained=false",
-    "optimiser.lr=2e-3",
+    "optimizer.lr=2e-3",
     "schedule.warmup_steps=50",
     "training.batch_size=4",
 )
@@ -61,12 +63,12 @@ TOLD = (
 )
 
 
-def scores(task: ObjectPoseRecipe, pictures: BopPictures, run: Run, name: str, made_by: Provenance) -> dict[str, Any]:
-    """Of what is found in these pictures, which is written as BOP's csv; the worst of them are drawn."""
+def scores(task: ObjectPoseRecipe, images: BopImages, run: Run, name: str, made_by: Provenance) -> dict[str, Any]:
+    """Of what is found in these images, which is written as BOP's csv; the worst of them are drawn."""
     folder = run.folder / "predictions" / name
-    score, results = score_pictures(task.eval(), pictures, folder, made_by, unwatched)
+    score, results = score_images(task.eval(), images, folder, made_by, unwatched)
     write_results(folder / CSV, results)
-    of_models = add_recall(pictures, boxes_of(results, pictures))
+    of_models = add_recall(images, boxes_of(results, images))
     found = known({**score.metrics(), "add_recall": of_models["add_recall"]})
     return {key: found[key] for key in TOLD}
 
@@ -83,24 +85,32 @@ def main() -> None:
     path = str(Path(arguments.data) / "bop" / "lmo")
     every = f"training.validate_every={max(1, arguments.steps // 4)}"
     config = recipes.configure(
-        "objectpose", [*SETTINGS, f"training.max_steps={arguments.steps}", every, *arguments.overrides], data={"path": path}
+        "objectpose",
+        [*SETTINGS, f"training.max_steps={arguments.steps}", every, *arguments.overrides],
+        data={"path": path},
     )
     assert isinstance(config, ObjectPoseConfig)
     began = time.monotonic()
     run = recipes.train(config, out=arguments.out)
     train_s = round(time.monotonic() - began)
     last = run.checkpoints / "last.safetensors"
-    pictures, trained, made_by = BopPictures.open(Path(path)), load_task(last), Provenance.of(last)
-    train, held_out = pictures.part(range(TRAINED)), pictures.part(range(TRAINED, len(pictures)))
+    images, trained, made_by = BopImages.open(Path(path)), load_task(last), Provenance.of(last)
+    train, held_out = images.part(range(TRAINED)), images.part(range(TRAINED, len(images)))
     rng.seed_all(config.seed, "training")
     start = build_task(ObjectPoseRecipe, trained.config, resumed=False)
     figures = {
-        "start": scores(start, held_out, run, "held-out-start", made_by.model_copy(update={"checkpoint": "none, step 0"})),
+        "start": scores(
+            start, held_out, run, "held-out-start", made_by.model_copy(update={"checkpoint": "none, step 0"})
+        ),
         "trained": scores(trained, held_out, run, "held-out", made_by),
         "trained_on": scores(trained, train, run, "trained-on", made_by),
     }
     report.build(run.folder)
-    print(json.dumps({**figures, "train_s": train_s, "cores": os.cpu_count(), "seed": config.seed, "run": str(run.folder)}))
+    print(
+        json.dumps(
+            {**figures, "train_s": train_s, "cores": os.cpu_count(), "seed": config.seed, "run": str(run.folder)}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,21 @@
-"""What the recipe `metric` learns of scale, from mono video of RoadWorld alone: a training a case, scored on worlds of the test split.
+"""What the recipe `metric` learns of scale, from mono video of RoadWorld alone: a training a case, scored on worlds of
+the test split.
 
     python experiments/metric_roadworld.py OUT --cases off --steps 3000 --overrides loss.pyramid=4
-    python experiments/metric_roadworld.py OUT --cases plain bad prior --cameras 1.65 1.2 2.1 1.2,1.65,2.1 --start OUT/runs/THAT_RUN
+    python experiments/metric_roadworld.py OUT --cases plain bad prior --cameras 1.65 1.2 2.1 1.2,1.65,2.1 --start
+    OUT/runs/THAT_RUN
 
-From random weights depth and motion have to be learnt first: every case starts from one training without a scale, the first line.
+From random weights depth and motion have to be learnt first: every case starts from one training without a scale, the
+first line.
 
-Cases: `plain`; `off`, the recipe's part switched off (both weights 0); `bad`, 30 % of the objects with a wrong height (half of them half,
-half twice as high, by masks/heights.json); `prior`, a prior that is 5 % too high. Several cameras, with commas, are worlds of each in one
-data set. A line of JSON a training: the error of the camera's height, learnt and as the predicted depth of unseen worlds has it, abs_rel
-as it is and by the ratio of medians, with steps, seed and cores. Masks and classes' heights are RoadWorld's; its depth only scores.
+Cases: `plain`; `off`, the recipe's part switched off (both weights 0); `bad`, 30 % of the objects with a wrong height
+(half of them half,
+half twice as high, by masks/heights.json); `prior`, a prior that is 5 % too high. Several cameras, with commas, are
+worlds of each in one
+data set. A line of JSON a training: the error of the camera's height, learnt and as the predicted depth of unseen
+worlds has it, abs_rel
+as it is and by the ratio of medians, with steps, seed and cores. Masks and classes' heights are RoadWorld's; its depth
+only scores.
 """
 
 from __future__ import annotations
@@ -43,29 +50,40 @@ SMALL = (
     "data.height=64", "data.width=224", "model.encoder=mobilenetv3_small_100",
     "model.pose_net=correlation", "model.pretrained=false", "model.decoder_channels=[8,16,24,32,64]", "model.translation_scale=0.2",
     "model.scales=1", "loss.pyramid=2", "scale.object_height=0.02", "most_epochs=6",
-    "road.border_px=2", "optimiser.lr=1e-3", "schedule.warmup_steps=50", "training.max_epochs=null", "training.batch_size=6",
+    "road.border_px=2", "optimizer.lr=1e-3", "schedule.warmup_steps=50", "training.max_epochs=null", "training.batch_size=6",
     "training.clip_norm=1.0", "training.threads=1", "training.workers=0", "training.log_every=50", "training.validate_every=500",
-    "training.pictures_every=0", 'training.loggers=["csv"]',
+    "training.images_every=0", 'training.loggers=["csv"]',
 )  # fmt: skip
 
 
 def worlds(out: Path, cameras_m: tuple[float, ...], count: int, seed: int) -> Path:
     """RoadWorld with one camera, each world with one of these heights."""
     config = RoadWorldConfig(
-        train=count, val=2, test=4 * len(cameras_m), frames=25, height=128, width=448, stereo=False, camera_height_m=cameras_m
+        train=count,
+        val=2,
+        test=4 * len(cameras_m),
+        frames=25,
+        height=128,
+        width=448,
+        stereo=False,
+        camera_height_m=cameras_m,
     )
     return write_roadworld(config, out, seed=seed).parent
 
 
 def spoil(data: Path, seed: int) -> None:
-    """heights.json beside the masks: 30 % of the objects half or twice as high as their class, the others as their class."""
+    """heights.json beside the masks: 30 % of the objects half or twice as high as their class, the others as their
+    class.
+    """
     random = np.random.default_rng(seed)
     for folder in sorted(path.parent for path in data.glob("*/instances.json")):
         known = json.loads((folder / "instances.json").read_text())["instances"]
         cars = [one["id"] for one in known if one["class"] == "car"]
         factor = np.where(random.random(len(cars)) < WRONG, random.choice([0.5, 2.0], len(cars)), 1.0)
         car = PRIORS["roadworld"]["car"]
-        heights = {str(number): [float(car.mean_m * times), car.spread_m] for number, times in zip(cars, factor, strict=True)}
+        heights = {
+            str(number): [float(car.mean_m * times), car.spread_m] for number, times in zip(cars, factor, strict=True)
+        }
         frames = sorted((folder / "left").glob("*.png"))
         (folder / "heights.json").write_text(json.dumps({f"left/{frame.stem}": heights for frame in frames}))
 
@@ -73,7 +91,9 @@ def spoil(data: Path, seed: int) -> None:
 def words(case: str) -> tuple[str, ...]:
     """The overrides of a case."""
     car = PRIORS["roadworld"]["car"]
-    higher = {"car": {"mean_m": 1.05 * car.mean_m, "spread_m": car.spread_m, "source": "5 % too high, to see what it does"}}
+    higher = {
+        "car": {"mean_m": 1.05 * car.mean_m, "spread_m": car.spread_m, "source": "5 % too high, to see what it does"}
+    }
     return {
         "plain": (),
         "off": ("scale.object_height=0", "scale.camera_height=0", "first_height=depth"),
@@ -84,7 +104,9 @@ def words(case: str) -> tuple[str, ...]:
 
 @torch.no_grad()
 def scores(predictor: Predictor, data: Path) -> dict[str, float]:
-    """Of the test split: abs_rel as it is and median-scaled, and the camera's height of the predicted depth, over the true one."""
+    """Of the test split: abs_rel as it is and median-scaled, and the camera's height of the predicted depth, over the
+    true one.
+    """
     plain, scaled, ratios = [], [], []
     for recording in open_recordings(data, split="test"):
         true_camera_m = float(recording.camera_height_m)  # type: ignore[attr-defined]
@@ -115,7 +137,14 @@ def scores(predictor: Predictor, data: Path) -> dict[str, float]:
 def run(case: str, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """One training."""
     start = () if arguments.start is None else (f"start_from={arguments.start}",)
-    overrides = (*SMALL, "road.priors=roadworld", f"training.max_steps={arguments.steps}", *start, *words(case), *arguments.overrides)
+    overrides = (
+        *SMALL,
+        "road.priors=roadworld",
+        f"training.max_steps={arguments.steps}",
+        *start,
+        *words(case),
+        *arguments.overrides,
+    )
     config = recipes.configure("metric", overrides, seed=arguments.seed, data={"path": str(data)})
     started = time.perf_counter()
     finished = recipes.train(config, out=arguments.out / "runs", on_stop=OnStop.WARN)
@@ -146,11 +175,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--cases", nargs="+", default=["plain"], choices=["plain", "off", "bad", "prior"])
-    parser.add_argument("--cameras", nargs="+", default=["1.65"], help="heights in metres; with commas, several in one data set")
+    parser.add_argument(
+        "--cameras", nargs="+", default=["1.65"], help="heights in metres; with commas, several in one data set"
+    )
     parser.add_argument("--worlds", type=int, default=40, help="that train, in a data set")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="a run or a checkpoint of this recipe whose weights every case starts from")
+    parser.add_argument(
+        "--start", type=Path, help="a run or a checkpoint of this recipe whose weights every case starts from"
+    )
     parser.add_argument("--overrides", nargs="*", default=[], help="of the configuration, key=value")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

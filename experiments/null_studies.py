@@ -1,15 +1,18 @@
-"""How often an ablation calls something an effect that does nothing, and how often it finds one that does: simulated studies.
+"""How often an ablation calls something an effect that does nothing, and how often it finds one that does: simulated
+studies.
 
     python experiments/null_studies.py
     python experiments/null_studies.py --studies 2000 --changes 1 --seeds 3 5 10
 
-No network: the metric of every run is drawn, and judged by the function that `stadia ablate` uses (`stadia.metrics.verdicts.judge`).
-Noise of a run is normal; heavy-tailed (Student's t with 2 degrees of freedom, infinite variance); skewed (log-normal: now and then a bad
-run); of two values (a metric that is counted); or normal beside what the seed does to the base and all changes alike, five times as large
-("shared"). Each study has several changes against one base. It is wrong once if any of them is called better or worse: that may happen in
-5 % of the studies. Of N studies with exactly that rate, 99 of 100 times no more than the tolerance are wrong (binomial); the exact interval
-of the rate (Clopper-Pearson) stands beside the count. Power is that of one change, whose effect is --effect standard deviations of a run's
-own noise, the others doing nothing.
+No network: the metric of every run is drawn, and judged by the function that `stadia ablate` uses
+(`stadia.metrics.verdicts.judge`).
+Noise of a run is normal; heavy-tailed (Student's t with 2 degrees of freedom, infinite variance); skewed (log-normal:
+now and then a bad run); of two values (a metric that is counted); or normal beside what the seed does to the base and
+all changes alike, five times as large ("shared"). Each study has several changes against one base. It is wrong once if
+any of them is called better or worse: that may happen in 5 % of the studies. Of N studies with exactly that rate, 99 of
+100 times no more than the tolerance are wrong (binomial); the exact interval
+of the rate (Clopper-Pearson) stands beside the count. Power is that of one change, whose effect is --effect standard
+deviations of a run's own noise, the others doing nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ NOISES: dict[str, Draw] = {
     "heavy tails": lambda random, shape: random.standard_t(2, shape),
     "skewed": lambda random, shape: random.lognormal(0, 1, shape),
     "two values": lambda random, shape: random.integers(0, 2, shape).astype(float),
-    "shared": lambda random, shape: 5 * random.standard_normal((1, shape[1])) + random.standard_normal(shape),  # own draws, not normal's
+    "shared": lambda random, shape: (
+        5 * random.standard_normal((1, shape[1])) + random.standard_normal(shape)
+    ),  # own draws, not normal's
 }
 """(changes and base, seeds) of metrics, all of one distribution."""
 
@@ -65,8 +70,14 @@ def main() -> None:
     asked = parser.parse_args()
     sizes = {"studies": asked.studies, "changes": asked.changes}
     most = tolerance(asked.studies)
-    print(f"{asked.studies} studies of {asked.changes} changes a row; up to {most} wrong ones are within 5 % (binomial, 99 %)")
-    print(f"{'noise':12} {'seeds':>5} {'called an effect, of none':>27} {'':8} {'found, of ' + format(asked.effect, 'g') + ' sd':>18}")
+    print(
+        f"{asked.studies} studies of {asked.changes} changes a row; up to {most} wrong ones are within 5 % (binomial,"
+        " 99 %)"
+    )
+    print(
+        f"{'noise':12} {'seeds':>5} {'called an effect, of none':>27} {'':8}"
+        f" {'found, of ' + format(asked.effect, 'g') + ' sd':>18}"
+    )
     for name, noise in NOISES.items():
         for seeds in asked.seeds:
             wrong, _ = called(noise, 0.0, seeds=seeds, **sizes)

@@ -1,12 +1,14 @@
-"""How far a window drifts that starts at the truth, and what makes it: RoadWorld's poses and depths, its pictures made ever more exact.
+"""How far a window drifts that starts at the truth, and what makes it: RoadWorld's poses and depths, its images made
+ever more exact.
 
     python experiments/odometry_drift.py
 
-Five frames (4 m) of each of six roads at 512x256, adjusted until nothing changes, with the predicted depth as a factor (15 %) that is the
-truth. Prints for each row the largest error of a pose in each road, and their root mean square, in millimetres; takes some minutes.
-"Painted" is the same road under a smooth light pattern thrown on it from behind: nothing in it is finer than a pixel, so that two
-pictures show the same at every point. A sighting is "clean" where neither picture has an edge of depth, something that moves, or
-something nearer within its pattern's reach; "plane" where both see one plane there.
+Five frames (4 m) of each of six roads at 512x256, adjusted until nothing changes, with the predicted depth as a factor
+(15 %) that is the truth. Prints for each row the largest error of a pose in each road, and their root mean square, in
+millimetres; takes some minutes. "Painted" is the same road under a smooth light pattern thrown on it from behind:
+nothing in it is finer than a pixel, so that two images show the same at every point. A sighting is "clean" where
+neither image has an edge of depth, something that moves, or something nearer within its pattern's reach; "plane" where
+both see one plane there.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from stadia.data.rendering.picture import _LENS_BLUR, draw, moved
+from stadia.data.rendering.image import _LENS_BLUR, draw, moved
 from stadia.data.rendering.shade import GAMMA, blur, shade
 from stadia.data.roadworld.presets import RoadWorldConfig
 from stadia.data.roadworld.render import Renderer
@@ -43,9 +45,9 @@ bilinear = direct.read
 
 @dataclass(frozen=True)
 class Road:
-    """grey, inverse_depth: (F, H, W) float64.  moving: (F, H, W) bool.  K: (3, 3).  T_camera_world: (F, 4, 4)."""
+    """gray, inverse_depth: (F, H, W) float64.  moving: (F, H, W) bool.  K: (3, 3).  T_camera_world: (F, 4, 4)."""
 
-    grey: Tensor
+    gray: Tensor
     inverse_depth: Tensor
     moving: Tensor
     K: Tensor
@@ -57,60 +59,86 @@ def rendered(seed: int, samples: int) -> Road:
     world = make_world(world_seed(seed, "test", 0), CONFIG)
     renderer = Renderer(world, CONFIG)
     lens, scene = renderer.lens._replace(samples=samples), renderer._scene
-    centre = slice(samples // 2, None, samples)
+    center = slice(samples // 2, None, samples)
     mobile = [instance.number for instance in world.geometry.instances if instance.moves]
-    grey, inverse_depth, moving = [], [], []
+    gray, inverse_depth, moving = [], [], []
     for frame in range(FRAMES):
         T_camera_body = np.linalg.inv(renderer.T_world_camera(frame, "left")) @ world.geometry.T_world_body[frame]
         found, index = draw(moved(scene.vertices, scene.body, T_camera_body), scene.triangles, lens)
         linear = np.empty((CONFIG.height, CONFIG.width, 3), np.float32)
         light = renderer._light(frame)
-        shade(found, index, lens, np.linalg.inv(T_camera_body), scene.surfaces, scene.textures, scene.sky_texture, light, linear)
+        shade(
+            found,
+            index,
+            lens,
+            np.linalg.inv(T_camera_body),
+            scene.surfaces,
+            scene.textures,
+            scene.sky_texture,
+            light,
+            linear,
+        )
         image = np.empty_like(linear)
         blur(linear, _LENS_BLUR, image)
-        grey.append((image.clip(0, 1) ** (1 / GAMMA)).mean(-1))
-        inverse_depth.append(found[centre, centre])
-        shown = index[centre, centre]
+        gray.append((image.clip(0, 1) ** (1 / GAMMA)).mean(-1))
+        inverse_depth.append(found[center, center])
+        shown = index[center, center]
         moving.append(np.isin(np.where(shown >= 0, world.geometry.instance[shown], 0), mobile))
     poses = np.stack([renderer.T_world_camera(frame, "left") for frame in range(FRAMES)])
     depths = torch.from_numpy(np.stack(inverse_depth)).clamp(min=1e-4)
     T_camera_world = inverse(torch.from_numpy(poses))
     return Road(
-        torch.from_numpy(np.stack(grey)).double(), depths, torch.from_numpy(np.stack(moving)), torch.from_numpy(world.K), T_camera_world
+        torch.from_numpy(np.stack(gray)).double(),
+        depths,
+        torch.from_numpy(np.stack(moving)),
+        torch.from_numpy(world.K),
+        T_camera_world,
     )
 
 
 def painted(road: Road) -> Road:
     """The same road under waves of 10 to 25 px, thrown on it from 3 m behind the third frame."""
     random = np.random.default_rng(0)
-    waves = [(2 * np.pi / random.uniform(10, 25), random.uniform(0, 2 * np.pi), random.uniform(0, 2 * np.pi)) for _ in range(12)]
+    waves = [
+        (2 * np.pi / random.uniform(10, 25), random.uniform(0, 2 * np.pi), random.uniform(0, 2 * np.pi))
+        for _ in range(12)
+    ]
     ones = torch.ones(1, CONFIG.height, CONFIG.width)
-    rays = inverse_intrinsics(road.K) @ torch.cat((pixel_grid(CONFIG.height, CONFIG.width, dtype=torch.float64), ones)).flatten(1)
-    grey = []
+    rays = inverse_intrinsics(road.K) @ torch.cat(
+        (pixel_grid(CONFIG.height, CONFIG.width, dtype=torch.float64), ones)
+    ).flatten(1)
+    gray = []
     for T, inverse_depth in zip(road.T_camera_world, road.inverse_depth, strict=True):
-        thrown = transform(road.T_camera_world[2] @ inverse(T), (rays / inverse_depth.flatten()).mT) + torch.tensor([0, 0, 3.0])
+        thrown = transform(road.T_camera_world[2] @ inverse(T), (rays / inverse_depth.flatten()).mT) + torch.tensor(
+            [0, 0, 3.0]
+        )
         x, y = (thrown[:, :2] / thrown[:, 2:].clamp(min=0.1) * road.K[0, 0]).unbind(-1)
         light = [torch.sin(rate * (x * np.cos(way) + y * np.sin(way)) + start) for rate, way, start in waves]
-        grey.append(0.5 + torch.stack(light).sum(0) / 24)
-    return replace(road, grey=torch.stack(grey).view_as(road.grey))
+        gray.append(0.5 + torch.stack(light).sum(0) / 24)
+    return replace(road, gray=torch.stack(gray).view_as(road.gray))
 
 
 def rounded(road: Road) -> Road:
-    return replace(road, grey=(255 * road.grey).round() / 255)
+    return replace(road, gray=(255 * road.gray).round() / 255)
 
 
-def cubic(grey: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def cubic(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `direct_points.read`, by the cubic B-spline through the pixels."""
-    height, width = grey.shape[-2:]
+    height, width = gray.shape[-2:]
     x, y = pixels.nan_to_num().unbind(-1)
     inside = (x >= 1) & (x <= width - 2) & (y >= 1) & (y <= height - 2)
     left, top = x.floor().clamp(1, width - 3), y.floor().clamp(1, height - 3)
     (by_x, rise_x), (by_y, rise_y) = _weights(x - left), _weights(y - top)
     step = torch.arange(-1, 3)
     corner = (frame[:, None] * height + top.long()) * width + left.long()
-    around = _spline(grey).flatten()[corner[..., None, None] + step[:, None] * width + step]
+    around = _spline(gray).flatten()[corner[..., None, None] + step[:, None] * width + step]
     rows = (around * by_x[..., None, :]).sum(-1)
-    return (rows * by_y).sum(-1), ((around * rise_x[..., None, :]).sum(-1) * by_y).sum(-1), (rows * rise_y).sum(-1), inside
+    return (
+        (rows * by_y).sum(-1),
+        ((around * rise_x[..., None, :]).sum(-1) * by_y).sum(-1),
+        (rows * rise_y).sum(-1),
+        inside,
+    )
 
 
 def _weights(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,15 +148,15 @@ def _weights(t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=1)
-def _spline(grey: Tensor) -> Tensor:
+def _spline(gray: Tensor) -> Tensor:
     """Coefficients of the spline through the pixels: the banded system, along each axis."""
     for _ in range(2):
-        size = grey.shape[-1]
+        size = gray.shape[-1]
         system = torch.diag(torch.full((size,), 4.0).double()) + torch.diag(torch.ones(size - 1).double(), 1)
         system = (system + torch.diag(torch.ones(size - 1).double(), -1)) / 6
         system[0, 1] = system[-1, -2] = 1 / 3
-        grey = torch.linalg.solve(system, grey.mT).contiguous()
-    return grey
+        gray = torch.linalg.solve(system, gray.mT).contiguous()
+    return gray
 
 
 def around(values: Tensor) -> Tensor:
@@ -145,12 +173,17 @@ def creased(inverse_depth: Tensor, most: float) -> Tensor:
 
 def window(road: Road, *, depth_deviation: float, left_out: Tensor | None = None) -> Bundle:
     """As the refinement builds it, all of it true; without points on what is left out (F, H, W)."""
-    frames = Frames(road.grey, road.K.expand(FRAMES, 3, 3), road.T_camera_world, torch.zeros(FRAMES, 2, dtype=torch.float64))
+    frames = Frames(
+        road.gray, road.K.expand(FRAMES, 3, 3), road.T_camera_world, torch.zeros(FRAMES, 2, dtype=torch.float64)
+    )
     hosts = []
-    for host, grey in enumerate(road.grey):
-        allowed = torch.ones_like(grey, dtype=torch.bool) if left_out is None else ~left_out[host]
-        pixel, weight = direct.select_pixels(grey, allowed, refinement.POINTS), direct.gradient_weight(direct.slope_squared(grey))
-        hosts.append(direct.points_of(grey, road.K, host, pixel, road.inverse_depth[host], weight))
+    for host, gray in enumerate(road.gray):
+        allowed = torch.ones_like(gray, dtype=torch.bool) if left_out is None else ~left_out[host]
+        pixel, weight = (
+            direct.select_pixels(gray, allowed, refinement.POINTS),
+            direct.gradient_weight(direct.slope_squared(gray)),
+        )
+        hosts.append(direct.points_of(gray, road.K, host, pixel, road.inverse_depth[host], weight))
     points = Points(*(torch.cat([getattr(part, name) for part in hosts]) for name in Points.__slots__))
     held = Prior(road.T_camera_world[:1], frames.brightness[:1], 1e8 * torch.eye(8).double(), torch.zeros(8).double())
     bundle = refinement._bundle(frames, points, points.inverse_depth, None, held, None)
@@ -162,7 +195,9 @@ def in_sight(bundle: Bundle, road: Road, left_out: Tensor | None = None) -> Bund
     points, sightings = bundle.points, bundle.sightings
     pairs = road.T_camera_world[sightings.frame] @ inverse(road.T_camera_world)[points.host[sightings.point]]
     inverse_depth = points.inverse_depth[sightings.point][:, None] * points.relief[sightings.point]
-    pixels, _, _, nearness, _ = direct.seen_from(pairs, points.ray[sightings.point], inverse_depth, bundle.frames.K[sightings.frame])
+    pixels, _, _, nearness, _ = direct.seen_from(
+        pairs, points.ray[sightings.point], inverse_depth, bundle.frames.K[sightings.frame]
+    )
     x = pixels[..., 0].nan_to_num().round().long().clamp(0, CONFIG.width - 1)
     y = pixels[..., 1].nan_to_num().round().long().clamp(0, CONFIG.height - 1)
     frame = sightings.frame[:, None]
@@ -227,7 +262,10 @@ def main() -> None:
     for name, (make, read) in ROWS.items():
         direct.read = read
         found = [drift_mm(make(road, fine)) for road, fine in roads]
-        print(f"{name:45s} {np.sqrt(np.mean(np.square(found))):8.4f} mm  " + "  ".join(f"{each:.4f}" for each in found), flush=True)
+        print(
+            f"{name:45s} {np.sqrt(np.mean(np.square(found))):8.4f} mm  " + "  ".join(f"{each:.4f}" for each in found),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

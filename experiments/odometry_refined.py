@@ -2,9 +2,12 @@
 
     python experiments/odometry_refined.py --kitti runs/KITTI06 --demo runs/DEMO
 
-KITTI: a run of `experiments/real_stereo.py "data.offsets=[-1,1]"`, so that it has a pose network; its 51 frames are 60 m, too short for
-t_err. DEMO: a run of `stadia demo`, on a road of 150 frames that it never saw, rendered here. Prints one JSON object a sequence: t_err,
-r_err and ATE (SE(3)-aligned) by method, what ATE loses against the chained one, milliseconds a frame, and the memory held after each
+KITTI: a run of `experiments/real_stereo.py "data.offsets=[-1,1]"`, so that it has a pose network; its 51 frames are 60
+m, too short for
+t_err. DEMO: a run of `stadia demo`, on a road of 150 frames that it never saw, rendered here. Prints one JSON object a
+sequence: t_err,
+r_err and ATE (SE(3)-aligned) by method, what ATE loses against the chained one, milliseconds a frame, and the memory
+held after each
 third. What a window drifts that starts at the truth: `odometry_drift.py`.
 """
 
@@ -61,7 +64,11 @@ def compare(predictor: Predictor, recording: Recording) -> dict[str, object]:
         used = (time.process_time() - used) / len(path.names)
         score = score_trajectory(Trajectory(path.T_world_camera), truth(recording, len(path.names)), PathAlignment.SE3)
         figures = {name: value and round(value, 4) for name, value in score.metrics.items()}
-        speed = {"frame_ms": round(float(path.frame_ms.mean())), "processor_ms": round(1e3 * used), "keyframes": path.keyframes}
+        speed = {
+            "frame_ms": round(float(path.frame_ms.mean())),
+            "processor_ms": round(1e3 * used),
+            "keyframes": path.keyframes,
+        }
         found[method] = {**figures, **speed, "held_mb": held_mb, "ends": path.ends}
         length_m = score.path_m
     chained = found["network"]["ate_rmse_m"]

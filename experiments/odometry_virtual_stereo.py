@@ -1,11 +1,15 @@
-"""Does virtual stereo hold the scale of a real path? KITTI odometry 06, refined with and without the right view that a network says.
+"""Does virtual stereo hold the scale of a real path? KITTI odometry 06, refined with and without the right view that a
+network says.
 
     python experiments/real_stereo.py --steps 1200 model.right_view=true
     python experiments/odometry_virtual_stereo.py runs/THAT_RUN
 
-The run has seen these 51 pairs, and has no pose network: besides the pictures there is depth alone, and the rig's baseline. Each way is
-followed with depth as predicted, and as of a network that is off by a factor, the right view being left as it is. Prints one JSON
-object a path: how much longer than the measured one it is (Sim(3); a path that keeps the factor is off by it), and ATE (SE(3)).
+The run has seen these 51 pairs, and has no pose network: besides the images there is depth alone, and the rig's
+baseline. Each way is
+followed with depth as predicted, and as of a network that is off by a factor, the right view being left as it is.
+Prints one JSON
+object a path: how much longer than the measured one it is (Sim(3); a path that keeps the factor is off by it), and ATE
+(SE(3)).
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from torch import Tensor
 
 from stadia import recipes
 from stadia.core.recording import Recording
-from stadia.core.types import Camera, Claim, MapsPredictor, PictureMaps
+from stadia.core.types import Camera, Claim, ImageMaps, MapsPredictor
 from stadia.data.sources import open_recordings
 from stadia.evaluation.follow import follow
 from stadia.evaluation.frames import frames_of
@@ -33,7 +37,9 @@ from stadia.metrics.trajectory import PathAlignment
 
 @dataclass(frozen=True)
 class Altered:
-    """A predictor whose depth of the left view is `factor` times what it is, and which may keep the right view to itself."""
+    """A predictor whose depth of the left view is `factor` times what it is, and which may keep the right view to
+    itself.
+    """
 
     predictor: MapsPredictor
     claim: Claim
@@ -43,7 +49,7 @@ class Altered:
     factor: float
     right_view: bool
 
-    def maps(self, image: Tensor, camera: Camera) -> PictureMaps:
+    def maps(self, image: Tensor, camera: Camera) -> ImageMaps:
         maps = self.predictor.maps(image, camera)
         right = maps.inverse_depth_right if self.right_view else None
         return replace(maps, inverse_depth=maps.inverse_depth / self.factor, inverse_depth_right=right)
@@ -61,12 +67,21 @@ def followed(predictor: MapsPredictor, recording: Recording, factor: float, *, r
     altered = Altered(predictor, *kept, factor=factor, right_view=right_view)
     path = follow(altered, frames_of(recording), "refined", source=recording.name)
     poses = [recording.T_world_camera(index) for index in range(len(path.names))]
-    truth, estimate = Trajectory(np.stack([pose for pose in poses if pose is not None])), Trajectory(path.T_world_camera)
+    truth, estimate = (
+        Trajectory(np.stack([pose for pose in poses if pose is not None])),
+        Trajectory(path.T_world_camera),
+    )
     longer = 100 * (1 / score_trajectory(estimate, truth, PathAlignment.SIM3).scale - 1)
     ate_m = score_trajectory(estimate, truth, PathAlignment.SE3).metrics["ate_rmse_m"]
     assert ate_m is not None
     asked = {"depth_times": factor, "virtual_stereo": right_view}
-    return {**asked, "longer_percent": round(longer, 2), "ate_m": round(ate_m, 3), "poses": len(path.names), "keyframes": path.keyframes}
+    return {
+        **asked,
+        "longer_percent": round(longer, 2),
+        "ate_m": round(ate_m, 3),
+        "poses": len(path.names),
+        "keyframes": path.keyframes,
+    }
 
 
 def main() -> None:

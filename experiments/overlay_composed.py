@@ -1,10 +1,13 @@
-"""Depth and mask of composed pictures of unseen backgrounds and foregrounds, at 64x64, in minutes on two cores.
+"""Depth and mask of composed images of unseen backgrounds and foregrounds, at 64x64, in minutes on two cores.
 
     python experiments/overlay_composed.py OUT [--minutes 10] [key=value ...]
 
-Trains `overlay` with its defaults, or for as many steps as a short trial says that the minutes hold, and prints of the validation's
-pictures: the mask's IoU (goal: .95 at least) beside that of where picture and background differ, depth RMSE beside that of the mean depth
-(goal: half of it at most), and how long it took (goal: ten minutes). Worlds, objects and their pictures of the validation are none of the
+Trains `overlay` with its defaults, or for as many steps as a short trial says that the minutes hold, and prints of the
+validation's
+images: the mask's IoU (goal: .95 at least) beside that of where image and background differ, depth RMSE beside that of
+the mean depth
+(goal: half of it at most), and how long it took (goal: ten minutes). Worlds, objects and their images of the validation
+are none of the
 training's: findings C01 and C02 stop the training otherwise.
 """
 
@@ -19,11 +22,13 @@ from stadia.core.files import read_json
 
 IOU, SHARE, MINUTES = 0.95, 0.5, 10.0
 TRIED, OF_STEPS = 300, 0.85
-"""Steps of the trial; and what of the time steps take, validation, pictures and scores having the rest."""
+"""Steps of the trial; and what of the time steps take, validation, images and scores having the rest."""
 
 
 def steps_in(minutes: float, out: Path, overrides: list[str]) -> int:
-    """Steps that so many minutes hold on this machine as it is now, by the median step of a short training; renders what is missing."""
+    """Steps that so many minutes hold on this machine as it is now, by the median step of a short training; renders
+    what is missing.
+    """
     tried = [f"training.max_steps={TRIED}", "training.validate_every=null", "data.val_samples=16"]
     run = recipes.train(recipes.configure("overlay", ["training.threads=2", *overrides, *tried]), out=out / "trial")
     return round(OF_STEPS * 60 * minutes / sum(run.facts["time"]["step_s"].values()))
@@ -40,14 +45,20 @@ def main(out: Path, minutes: float | None, overrides: list[str]) -> None:
     found, mean, difference = (read_json(run.folder / "scores" / f"{name}.json")["metrics"] for name in names)
     share = found["rmse"] / mean["rmse"]
     print(f"{run.folder}: {run.config['training']['max_steps']} steps")
-    print(f"{took:.1f} minutes, data and scores included {verdict(took <= (minutes or MINUTES), f'{minutes or MINUTES:g}')}")
     print(
-        f"mask IoU {found['mask_iou']:.3f}, where the pictures differ {difference['mask_iou']:.3f} "
+        f"{took:.1f} minutes, data and scores included"
+        f" {verdict(took <= (minutes or MINUTES), f'{minutes or MINUTES:g}')}"
+    )
+    print(
+        f"mask IoU {found['mask_iou']:.3f}, where the images differ {difference['mask_iou']:.3f} "
         f"{verdict(found['mask_iou'] >= IOU, f'{IOU:g}')}"
     )
     below = f"{1 - share:.0%} below {verdict(share <= SHARE, f'{SHARE:.0%}')}"
     print(f"depth RMSE {found['rmse']:.2f} m, mean depth {mean['rmse']:.2f} m: {below}")
-    print("others: " + ", ".join(f"{name} {found[name]:.3f}" for name in ("mask_dice", "mask_boundary_f", "abs_rel", "d1")))
+    print(
+        "others: "
+        + ", ".join(f"{name} {found[name]:.3f}" for name in ("mask_dice", "mask_boundary_f", "abs_rel", "d1"))
+    )
 
 
 def verdict(reached: bool, goal: str) -> str:

@@ -2,8 +2,10 @@
 
     python experiments/png_protocol.py
 
-Ground truth: the single LiDAR scans of the 78 real KITTI frames. Predictions: synthetic uint16 PNG of the KB crop, some of them beyond
-80 m. Prints one JSON object: for each crop the means by the loop, and how far `stadia evaluate --crop kb` is from them at most, over
+Ground truth: the single LiDAR scans of the 78 real KITTI frames. Predictions: synthetic uint16 PNG of the KB crop, some
+of them beyond
+80 m. Prints one JSON object: for each crop the means by the loop, and how far `stadia evaluate --crop kb` is from them
+at most, over
 the means and over every image.
 """
 
@@ -31,8 +33,11 @@ NEAREST_M, FARTHEST_M = 1e-3, 80.0
 Array = NDArray[np.float64]
 
 
-def loop(predicted_m: dict[str, Array], true_m: dict[str, Array], crop: str, *, kb_crop: bool) -> dict[str, dict[str, float]]:
-    """Every image's metrics, as scripts that read folders of PNG compute them: clamp, paste, mask, and the formulas of Eigen et al.
+def loop(
+    predicted_m: dict[str, Array], true_m: dict[str, Array], crop: str, *, kb_crop: bool
+) -> dict[str, dict[str, float]]:
+    """Every image's metrics, as scripts that read folders of PNG compute them: clamp, paste, mask, and the formulas of
+    Eigen et al.
 
     Args:
         predicted_m: (352, 1216) where they are KB crops, else of the truth's size. Infinity is far, NaN near.
@@ -55,9 +60,13 @@ def loop(predicted_m: dict[str, Array], true_m: dict[str, Array], crop: str, *, 
         valid = np.logical_and(g > NEAREST_M, g < FARTHEST_M)
         window = np.zeros(valid.shape, bool)
         if crop == "garg":
-            window[int(0.40810811 * height) : int(0.99189189 * height), int(0.03594771 * width) : int(0.96405229 * width)] = True
+            window[
+                int(0.40810811 * height) : int(0.99189189 * height), int(0.03594771 * width) : int(0.96405229 * width)
+            ] = True
         elif crop == "eigen":
-            window[int(0.3324324 * height) : int(0.91351351 * height), int(0.0359477 * width) : int(0.96405229 * width)] = True
+            window[
+                int(0.3324324 * height) : int(0.91351351 * height), int(0.0359477 * width) : int(0.96405229 * width)
+            ] = True
         else:
             window[:] = True
         valid = np.logical_and(valid, window)
@@ -89,7 +98,9 @@ def means(rows: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def write_predictions(folder: Path, truth: Path) -> None:
-    """Of each scan a KB crop: the median of the scan's rows, 5 % too far, with noise of a quarter in blocks; some pixels beyond 80 m."""
+    """Of each scan a KB crop: the median of the scan's rows, 5 % too far, with noise of a quarter in blocks; some
+    pixels beyond 80 m.
+    """
     folder.mkdir(parents=True)
     noise = np.exp(np.random.default_rng(0).normal(0.05, 0.25, (44, 152)).repeat(8, axis=0).repeat(8, axis=1))
     for number, file in enumerate(sorted(truth.glob("*.png"))):
@@ -111,13 +122,20 @@ def read_png(path: Path) -> Array:
 def compare(predictions: Path, truth: Path, crop: str) -> tuple[dict[str, float], float, float]:
     """The loop's means, and the largest difference of ours from it: of the means, and of any image's metric."""
     files = sorted(truth.glob("*.png"))
-    rows = loop({f.stem: read_png(predictions / f.name) for f in files}, {f.stem: read_png(f) for f in files}, crop, kb_crop=True)
+    rows = loop(
+        {f.stem: read_png(predictions / f.name) for f in files},
+        {f.stem: read_png(f) for f in files},
+        crop,
+        kb_crop=True,
+    )
     protocol = PROTOCOLS[PROTOCOL_OF_CROP[crop]]
     score = score_depth(Predictions.open(predictions, crop="kb"), folder_truth(truth, protocol), protocol)
     assert [image.name for image in score.per_image] == list(rows)
     expected = means(rows)
     of_means = max(abs(score.metrics[name] - value) for name, value in expected.items())
-    of_images = max(abs(image.metrics[name] - value) for image in score.per_image for name, value in rows[image.name].items())
+    of_images = max(
+        abs(image.metrics[name] - value) for image in score.per_image for name, value in rows[image.name].items()
+    )
     return expected, of_means, of_images
 
 
@@ -130,7 +148,11 @@ def main() -> None:
         found = {}
         for crop in PROTOCOL_OF_CROP:
             expected, of_means, of_images = compare(predictions, truth, crop)
-            found[crop] = {"loop": expected, "largest_difference_of_means": of_means, "largest_difference_of_an_image": of_images}
+            found[crop] = {
+                "loop": expected,
+                "largest_difference_of_means": of_means,
+                "largest_difference_of_an_image": of_images,
+            }
     print(json.dumps({"images": len(list(truth.glob("*.png"))), **found}, indent=2))
 
 

@@ -2,9 +2,10 @@
 
     python experiments/pose_speeds.py --encoder mobilenetv3_small_050 --steps 1000
 
-The upper bound of what it can learn there from pictures alone. Prints one JSON object: the mean absolute error of the forward motion on
-the test worlds, in metres a frame, beside that of always saying the training worlds' mean. Where the first is no lower than the second,
-the network knows its worlds by sight and has learnt nothing of speed, whatever the loss.
+The upper bound of what it can learn there from images alone. Prints one JSON object: the mean absolute error of the
+forward motion on the test worlds, in metres a frame, beside that of always saying the training worlds' mean. Where the
+first is no lower than the second, the network knows its worlds by sight and has learnt nothing of speed, whatever the
+loss.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ from stadia.training import rng
 
 
 def samples(split: str, *, augmented: bool) -> Samples:
-    """Pairs of neighbours; the augmentation is the training's own (mirroring and colour) or none."""
+    """Pairs of neighbors; the augmentation is the training's own (mirroring and color) or none."""
     recordings = open_recordings(render_worlds(Console(stderr=True)), split=split)
     augmentation = AugmentationConfig() if augmented else NO_AUGMENTATION
-    return Samples(recordings, height=DEMO.height, width=DEMO.width, offsets=(1,), stereo=False, augmentation=augmentation)
+    return Samples(
+        recordings, height=DEMO.height, width=DEMO.width, offsets=(1,), stereo=False, augmentation=augmentation
+    )
 
 
 def batches(loader: Loader) -> Iterator[Batch]:
@@ -59,18 +62,20 @@ def main() -> None:
 
     rng.seed_all(arguments.seed, "training")
     network = PoseNet(arguments.encoder, pretrained=False, rotation_scale=0.01, translation_scale=0.2)
-    optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=arguments.steps, pct_start=0.05)
-    loader = Loader(samples("train", augmented=True), batch_size=6, seed=arguments.seed, shuffle=True, workers=0, device="cpu")
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=arguments.steps, pct_start=0.05)
+    loader = Loader(
+        samples("train", augmented=True), batch_size=6, seed=arguments.seed, shuffle=True, workers=0, device="cpu"
+    )
     spoken: list[Tensor] = []
     for batch in itertools.islice(batches(loader), arguments.steps):
         said, true = motions(network, batch)
         error = compose(inverse(said), true)
         loss = error[:, :3, 3].abs().mean() + rotation_angle_deg(error[:, :3, :3]).mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         spoken.append(true[:, 2, 3])
 

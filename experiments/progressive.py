@@ -1,14 +1,16 @@
 """Progressive resizing: 32, 64, 128 pixels against 128 alone, on the same samples, by the time to the same quality.
 
     python experiments/progressive.py
-    python experiments/progressive.py --recipe dpt --sizes 32x96 64x192 96x320 --shares 0.4 0.3 0.3 data.path=WORLDS model.network=dpt-tiny
-    python experiments/progressive.py --seeds 0 1 2 --memory-limit-gb 4
+    python experiments/progressive.py --recipe dpt --sizes 32x96 64x192 96x320 --shares 0.4 0.3 0.3 data.path=WORLDS
+    model.network=dpt-tiny python experiments/progressive.py --seeds 0 1 2 --memory-limit-gb 4
     python experiments/progressive.py --batch-size 16
 
-Each seed trains twice: at the last size alone, `--steps` steps of `training.batch_size`; and in stages, which share as many samples. Time
-is that of the steps, by metrics.csv: loading, computing and logging, no validation. Quality is the recipe's best metric, lower is better,
-on pictures of the last size. Prints a table and one JSON object: what each reached, after how long the stages were as good as the other
-was at its best, and whether that is at most 60 % of the time that the other took to get there.
+Each seed trains twice: at the last size alone, `--steps` steps of `training.batch_size`; and in stages, which share as
+many samples. Time
+is that of the steps, by metrics.csv: loading, computing and logging, no validation. Quality is the recipe's best
+metric, lower is better,
+on images of the last size. Prints a table and one JSON object: what each reached, after how long the stages were as
+good as the other was at its best, and whether that is at most 60 % of the time that the other took to get there.
 """
 
 from __future__ import annotations
@@ -52,8 +54,17 @@ def reached(found: list[tuple[float, float]], value: float) -> float:
 
 def trained(arguments: argparse.Namespace, seed: int, stages: list[dict[str, Any]]) -> Run:
     height, width = size(arguments.sizes[-1])
-    settings = [f"seed={seed}", f"name={'stages' if stages else 'alone'}-{seed}", f"data.height={height}", f"data.width={width}"]
-    settings += [f"training.max_steps={arguments.steps}", "training.max_epochs=null", f"training.validate_every={arguments.validate_every}"]
+    settings = [
+        f"seed={seed}",
+        f"name={'stages' if stages else 'alone'}-{seed}",
+        f"data.height={height}",
+        f"data.width={width}",
+    ]
+    settings += [
+        f"training.max_steps={arguments.steps}",
+        "training.max_epochs=null",
+        f"training.validate_every={arguments.validate_every}",
+    ]
     if stages:
         settings += [f"training.stages={json.dumps(stages)}", f"training.stage_lr={arguments.stage_lr}"]
         settings += [f"training.memory_limit_gb={json.dumps(arguments.memory_limit_gb)}"]
@@ -92,20 +103,28 @@ def compared(arguments: argparse.Namespace, seed: int, metric: str) -> dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="overlay")
-    parser.add_argument("--sizes", nargs="+", default=["32", "64", "128"], help="HEIGHT or HEIGHTxWIDTH, the last one is validated")
+    parser.add_argument(
+        "--sizes", nargs="+", default=["32", "64", "128"], help="HEIGHT or HEIGHTxWIDTH, the last one is validated"
+    )
     parser.add_argument("--shares", nargs="+", type=float, help="of the samples, by size; equal ones by default")
     parser.add_argument("--steps", type=int, default=2000, help="of the training at the last size alone")
     parser.add_argument("--validate-every", type=int, default=100)
     parser.add_argument("--stage-lr", default="root", choices=["root", "linear", "constant"])
-    parser.add_argument("--memory-limit-gb", type=float, help="the largest batch under it; batches of constant pixels by default")
-    parser.add_argument("--batch-size", type=int, help="of every stage; without, that of constant pixels or of the memory limit")
+    parser.add_argument(
+        "--memory-limit-gb", type=float, help="the largest batch under it; batches of constant pixels by default"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, help="of every stage; without, that of constant pixels or of the memory limit"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("overrides", nargs="*", help="dotted.key=value")
     arguments = parser.parse_args()
     (metric, *_) = RECIPES.load(arguments.recipe).best_metrics
     found = [compared(arguments, seed, metric) for seed in arguments.seeds]
-    print(f"{'seed':>4} {'alone':>9} {'in stages':>9} {'to its best':>12} {'stages to that':>15} {'share':>7}   {metric}")
+    print(
+        f"{'seed':>4} {'alone':>9} {'in stages':>9} {'to its best':>12} {'stages to that':>15} {'share':>7}   {metric}"
+    )
     for one in found:
         times = f"{one['alone_to_its_best_s']:>10.0f} s {one['stages_to_that_s']:>13.0f} s {one['share']:>7.0%}"
         print(f"{one['seed']:>4} {one['alone']:>9.4f} {one['stages']:>9.4f} {times}")
@@ -115,7 +134,14 @@ def main() -> None:
     told = json.loads(json.dumps(found).replace("Infinity", "null"))
     print(
         json.dumps(
-            {"recipe": arguments.recipe, "metric": metric, "goal": GOAL, "reached": share <= GOAL, "cores": os.cpu_count(), "each": told}
+            {
+                "recipe": arguments.recipe,
+                "metric": metric,
+                "goal": GOAL,
+                "reached": share <= GOAL,
+                "cores": os.cpu_count(),
+                "each": told,
+            }
         )
     )
 

@@ -1,10 +1,11 @@
-"""Real mono video by the way that anybody's own video takes: KITTI raw as an mp4 and as a folder of pictures, and 7-Scenes.
+"""Real mono video by the way that anybody's own video takes: KITTI raw as an mp4 and as a folder of images, and
+7-Scenes.
 
     python experiments/real_mono.py
 
-Each is trained from random weights for a few minutes, predicted, and reported. Prints one JSON object a line: what was kept of
-the video, what the predictions claim, how often the warped neighbour explains a picture better than the unwarped one does, and
-where there is ground truth, the scores that a claim without scale allows.
+Each is trained from random weights for a few minutes, predicted, and reported. Prints one JSON object a line: what was
+kept of the video, what the predictions claim, how often the warped neighbor explains an image better than the unwarped
+one does, and where there is ground truth, the scores that a claim without scale allows.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SETTINGS = (
     "model.pretrained=false",
     "model.decoder_channels=[8,16,24,32,64]",
     "model.translation_scale=0.01",
-    "optimiser.lr=5e-4",
+    "optimizer.lr=5e-4",
     "schedule.warmup_steps=50",
     "training.max_epochs=null",
     "training.batch_size=4",
@@ -41,14 +42,14 @@ SETTINGS = (
 )
 
 
-def write_mp4(pictures: list[Path], path: Path) -> None:
+def write_mp4(images: list[Path], path: Path) -> None:
     """H.264 at 10 Hz, of even size (the codec's rule: an odd last row or column is left out)."""
-    first = cv2.imread(str(pictures[0]))
+    first = cv2.imread(str(images[0]))
     height, width = first.shape[0] // 2 * 2, first.shape[1] // 2 * 2
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(RATE_HZ), options={"crf": "12"})
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        for picture in pictures:
+        for picture in images:
             image = cv2.imread(str(picture))[:height, :width]
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
         container.mux(stream.encode())
@@ -57,14 +58,19 @@ def write_mp4(pictures: list[Path], path: Path) -> None:
 def end_to_end(name: str, path: Path, data: dict[str, Any], steps: int, out: Path) -> dict[str, Any]:
     """Train, predict, report, and say what came out."""
     values = {"path": str(path), **data}
-    run = recipes.train(recipes.configure("selfsup", (*SETTINGS, f"name={name}", f"training.max_steps={steps}"), data=values), out=out)
+    run = recipes.train(
+        recipes.configure("selfsup", (*SETTINGS, f"name={name}", f"training.max_steps={steps}"), data=values), out=out
+    )
     (given,) = open_input(path, **{key: value for key, value in data.items() if key == "camera"})
     predicted = run.folder / "predictions" / "all"
     predict_input(recipes.load_predictor(run.folder), given, predicted, Provenance.of(run.folder))
     record = read_record(predicted)
     assert record is not None
     rows = [row for row in read_rows(run.metrics_csv) if row["train/loss"]]
-    scores = {path.stem: json.loads(path.read_text()).get("metrics") for path in sorted((run.folder / "scores").glob("*.json"))}
+    scores = {
+        path.stem: json.loads(path.read_text()).get("metrics")
+        for path in sorted((run.folder / "scores").glob("*.json"))
+    }
     return {
         "name": name,
         "samples": run.facts["data"]["train_samples"],
@@ -86,15 +92,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs"))
     arguments = parser.parse_args()
 
-    (pictures,) = arguments.data.glob("kitti_raw/*/*_sync/image_02/data")
+    (images,) = arguments.data.glob("kitti_raw/*/*_sync/image_02/data")
     camera = {"K": [[721.5377, 0, 609.5593], [0, 721.5377, 172.854], [0, 0, 1]]}  # P_rect_02 of 2011_09_26
     size = {"height": 128, "width": 416}
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "kitti.mp4"
-        write_mp4(sorted(pictures.glob("*.png")), video)
+        write_mp4(sorted(images.glob("*.png")), video)
         for name, path, data in (
             ("kitti-mp4", video, {"camera": camera, **size}),
-            ("kitti-folder", pictures, {"camera": camera, "frame_rate_hz": RATE_HZ, "format": "video", **size}),
+            ("kitti-folder", images, {"camera": camera, "frame_rate_hz": RATE_HZ, "format": "video", **size}),
             ("sevenscenes", arguments.data / "sevenscenes" / "kitchen", {"height": 128, "width": 160}),
         ):
             print(json.dumps(end_to_end(name, path, data, arguments.steps, arguments.out)), flush=True)

@@ -1,13 +1,16 @@
-"""Real stereo: learn depth in metres from the 51 grey pairs of KITTI odometry 06, and compare with semi-global matching.
+"""Real stereo: learn depth in metres from the 51 gray pairs of KITTI odometry 06, and compare with semi-global
+matching.
 
     python experiments/real_stereo.py             trained and scored on all pairs
     python experiments/real_stereo.py --held-out  trained on the first 40 pairs, scored on the last 8
     python experiments/real_stereo.py model.right_view=true   with D3VO's right view, and its own WIR
 
-Random weights, no label. Prints one JSON object: the median relative difference to OpenCV's matcher where it is confident and
-nearer than 50 m; WIR, the residual of the warped right picture over that of the unwarped one; and the path that is aligned by this
-depth alone, since nothing trained a pose network, against the measured one. A right view's WIR is that of the left picture in the
-right camera, seen through the inverse depth that the network said of the right picture without being shown it.
+Random weights, no label. Prints one JSON object: the median relative difference to OpenCV's matcher where it is
+confident and
+nearer than 50 m; WIR, the residual of the warped right image over that of the unwarped one; and the path that is
+aligned by this depth alone, since nothing trained a pose network, against the measured one. A right view's WIR is that
+of the left image in the right camera, seen through the inverse depth that the network said of the right image without
+being shown it.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ SETTINGS = (
     "model.decoder_channels=[8,16,24,32,64]",
     "model.scales=1",
     "loss.pyramid=4",
-    "optimiser.lr=1e-3",
+    "optimizer.lr=1e-3",
     "schedule.warmup_steps=50",
     "training.max_epochs=null",
     "training.batch_size=4",
@@ -60,8 +63,10 @@ SETTINGS = (
 
 
 def semi_global_matching(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(H, W) RGB pair to (H, W) disparity in pixels, 0 where the matcher is not confident (unique, the same both ways, no speckle)."""
-    grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (left, right)]
+    """(H, W) RGB pair to (H, W) disparity in pixels, 0 where the matcher is not confident (unique, the same both ways,
+    no speckle).
+    """
+    gray = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (left, right)]
     matcher = cv2.StereoSGBM_create(
         minDisparity=0,
         numDisparities=128,
@@ -74,12 +79,16 @@ def semi_global_matching(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> N
         speckleRange=2,
         mode=cv2.STEREO_SGBM_MODE_HH,
     )
-    disparity_px = matcher.compute(*grey).astype(np.float64) / 16
+    disparity_px = matcher.compute(*gray).astype(np.float64) / 16
     return np.where(disparity_px > 0.5, disparity_px, 0)
 
 
-def residual_of_warp(source: Tensor, target: Tensor, inverse_depth: Tensor, camera: Camera, T_source_target: Tensor) -> tuple[float, float]:
-    """Sums over the pixels that the source sees: the residual of the source warped to the target, and of the source as it is."""
+def residual_of_warp(
+    source: Tensor, target: Tensor, inverse_depth: Tensor, camera: Camera, T_source_target: Tensor
+) -> tuple[float, float]:
+    """Sums over the pixels that the source sees: the residual of the source warped to the target, and of the source as
+    it is.
+    """
     view, valid = warp(source, depth_from_inverse(inverse_depth), camera, camera, T_source_target.double())
     warped, unwarped = (photometric_residual(picture, target)[valid].sum() for picture in (view, source))
     return float(warped), float(unwarped)
@@ -94,7 +103,9 @@ def compare(predictor: MapsPredictor, recording: Recording, indices: range) -> d
     for index in indices:
         left, right, camera = recording.image(index, LEFT), recording.image(index, RIGHT), recording.camera(index)
         planar = [torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255 for picture in (left, right)]
-        (small_left, small), (small_right, _) = (resize(picture, camera, predictor.height, predictor.width) for picture in planar)
+        (small_left, small), (small_right, _) = (
+            resize(picture, camera, predictor.height, predictor.width) for picture in planar
+        )
         maps = predictor.maps(small_left, small)
         inverse_depth = maps.inverse_depth
         depth_m = depth_from_inverse(resize_map(inverse_depth, camera.height, camera.width))[0, 0].numpy()
@@ -105,7 +116,9 @@ def compare(predictor: MapsPredictor, recording: Recording, indices: range) -> d
 
         residuals.append(residual_of_warp(small_right, small_left, inverse_depth, small, T_right_left))
         if maps.inverse_depth_right is not None:
-            residuals_right.append(residual_of_warp(small_left, small_right, maps.inverse_depth_right, small, T_right_left.inverse()))
+            residuals_right.append(
+                residual_of_warp(small_left, small_right, maps.inverse_depth_right, small, T_right_left.inverse())
+            )
     relative = np.concatenate(differences)
     return {
         "median_relative_difference": float(np.median(relative)),
@@ -146,11 +159,19 @@ def main() -> None:
     run = recipes.train(recipes.configure("selfsup", settings, data={"path": path, **frames}), out=arguments.out)
     trained_s = time.monotonic() - started
     predictor = cast(MapsPredictor, recipes.load_predictor(run.folder))
-    figures = compare(predictor, recording, scored) | path_figures(predictor, Excerpt(recording, scored.start, scored.stop), run)
+    figures = compare(predictor, recording, scored) | path_figures(
+        predictor, Excerpt(recording, scored.start, scored.stop), run
+    )
     report.build(run.folder)
     print(
         json.dumps(
-            {**figures, "held_out": arguments.held_out, "train_s": round(trained_s), "cores": os.cpu_count(), "run": str(run.folder)}
+            {
+                **figures,
+                "held_out": arguments.held_out,
+                "train_s": round(trained_s),
+                "cores": os.cpu_count(),
+                "run": str(run.folder),
+            }
         )
     )
 

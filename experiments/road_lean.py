@@ -1,10 +1,13 @@
-"""By how much the road of a training's depth leans against the true one: the reason why `metric` is told H11 while it is young.
+"""By how much the road of a training's depth leans against the true one: the reason why `metric` is told H11 while it
+is young.
 
     python experiments/road_lean.py RUN [--data FOLDER] [--split val]
 
-RUN is the folder of a training, the data RoadWorld's: by default the demo's worlds, every third frame of the split. The lean of a road is
-the angle, in degrees, from the camera's y axis to the road's mean normal about the camera's x axis; positive where the road comes up ahead.
-Prints a line of JSON: medians over frames, of the predicted and of the true depth, and of the angle between both normals.
+RUN is the folder of a training, the data RoadWorld's: by default the demo's worlds, every third frame of the split. The
+lean of a road is the angle, in degrees, from the camera's y axis to the road's mean normal about the camera's x axis;
+positive where the road comes up ahead.
+Prints a line of JSON: medians over frames, of the predicted and of the true depth, and of the angle between both
+normals.
 """
 
 from __future__ import annotations

@@ -1,14 +1,19 @@
-"""A learnt size prior against the class's mean, on RoadWorld's cars unseen: trains in ten to twenty minutes on one core.
+"""A learnt size prior against the class's mean, on RoadWorld's cars unseen: trains in ten to twenty minutes on one
+core.
 
     python experiments/size_prior.py --data worlds/cars --out size_prior.safetensors
 
-Renders what is missing of --data first: many worlds of few pictures that are far apart, since what counts is how many cars it sees (in
-five to ten minutes). --data may also be worlds that are there, of any camera. Cars of the split test are unseen, as are their worlds.
+Renders what is missing of --data first: many worlds of few images that are far apart, since what counts is how many
+cars it sees (in
+five to ten minutes). --data may also be worlds that are there, of any camera. Cars of the split test are unseen, as are
+their worlds.
 
-What could be learnt: RoadWorld draws a body style (1.46 to 2.00 m), then height, width and length by 2.5, 2 and 3 % of their own. Whoever
+What could be learnt: RoadWorld draws a body style (1.46 to 2.00 m), then height, width and length by 2.5, 2 and 3 % of
+their own. Whoever
 tells the styles apart errs by 0.031 m, where the class's mean errs by 0.129 m.
 
-Prints a JSON line: the mean absolute error of the height over cars of the test split (each car once, the median of its crops, and each crop
+Prints a JSON line: the mean absolute error of the height over cars of the test split (each car once, the median of its
+crops, and each crop
 by itself), that of the class's mean and median on the training split, and how often the truth is within two spreads.
 """
 
@@ -29,7 +34,9 @@ from stadia.data.roadworld.write import write_roadworld
 from stadia.data.sources import open_recordings
 from stadia.models.size_prior import SizePrior, height_loss, save_size_prior
 
-CARS = RoadWorldConfig(train=240, val=0, test=40, frames=10, height=96, width=320, stereo=False, speed_m_per_frame=(2.8, 3.0))
+CARS = RoadWorldConfig(
+    train=240, val=0, test=40, frames=10, height=96, width=320, stereo=False, speed_m_per_frame=(2.8, 3.0)
+)
 SEED_OF_CARS = 4
 
 
@@ -44,18 +51,18 @@ def train(prior: SizePrior, crops: list[HeightCrop], *, steps: int, batch: int, 
     for crop in crops:
         of_car[crop.instance].append(crop)
     cars = sorted(of_car)
-    optimiser = torch.optim.AdamW(prior.parameters(), lr=rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.15)
+    optimizer = torch.optim.AdamW(prior.parameters(), lr=rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.15)
     prior.train()
     for _ in range(steps):
         chosen = [of_car[cars[i]] for i in rng.integers(len(cars), size=batch)]
         some = [own[int(rng.integers(len(own)))] for own in chosen]
         images = torch.from_numpy(np.stack([augmented(crop.image, rng) for crop in some])).movedim(-1, 1).float() / 255
         loss = height_loss(*prior(images), torch.tensor([crop.height_m for crop in some]))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
 
 

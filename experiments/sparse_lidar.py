@@ -1,12 +1,13 @@
-"""Sparse ground truth: a small DPT learns depth in metres from 60 of the 78 KITTI frames with LiDAR, and is scored on the last 15.
+"""Sparse ground truth: a small DPT learns depth in metres from 60 of the 78 KITTI frames with LiDAR, and is scored on
+the last 15.
 
     python experiments/sparse_lidar.py
     python experiments/sparse_lidar.py training.max_steps=200
     python experiments/sparse_lidar.py start_from=runs/2026-03-01-142530-dpt
 
-The last 15 frames are scored and the three before them left out. Prints one JSON object: AbsRel and RMSE in metres, nothing fitted to the
-truth (protocol `metric`), of the network before its first step, of the trained one, and of the mean depth of each pixel over the same
-60 frames.
+The last 15 frames are scored and the three before them left out. Prints one JSON object: AbsRel and RMSE in metres,
+nothing fitted to the truth (protocol `metric`), of the network before its first step, of the trained one, and of the
+mean depth of each pixel over the same 60 frames.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ SETTINGS = (
     "data.height=128",
     "data.width=416",
     "model.network=dpt-tiny",
-    "optimiser.lr=1e-3",
+    "optimizer.lr=1e-3",
     "schedule.warmup_steps=50",
     "training.batch_size=4",
     "training.clip_norm=1.0",
@@ -90,7 +91,11 @@ def main() -> None:
         "mean_depth": scores(mean, recording, run, "test-mean-depth"),
     }
     report.build(run.folder)
-    print(json.dumps({**figures, "train_s": train_s, "cores": os.cpu_count(), "seed": config.seed, "run": str(run.folder)}))
+    print(
+        json.dumps(
+            {**figures, "train_s": train_s, "cores": os.cpu_count(), "seed": config.seed, "run": str(run.folder)}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -2,18 +2,21 @@
 
     python experiments/tableworld_pose.py --out runs/tableworld-pose
     python experiments/tableworld_pose.py --score runs/tableworld-pose/RUN
-    python experiments/tableworld_pose.py --out runs/rotation-losses --losses bounded_log squared_error:pixel --seeds 0 1 2 --steps 1200
+    python experiments/tableworld_pose.py --out runs/rotation-losses --losses bounded_log squared_error:pixel --seeds 0
+    1 2 --steps 1200
 
-The first is the default of `stadia train objectpose`: --minutes of training (its steps are measured first, so that the learning rate
-ends where the time does), then the test tables, none of whose shapes was seen. The second scores a run that there is, and writes
-nothing. The third trains each loss from each seed for the same --steps; NAME:pixel compares each pixel (`loss.rotation_of`), NAME the
-mean of an object. Only at a pixel is squared_error the baseline |q - q_true|^2: a mean has length 1, and 2 - 2 |q . q_true| is left.
+The first is the default of `stadia train objectpose`: --minutes of training (its steps are measured first, so that the
+learning rate
+ends where the time does), then the test tables, none of whose shapes was seen. The second scores a run that there is,
+and writes nothing. The third trains each loss from each seed for the same --steps; NAME:pixel compares each pixel
+(`loss.rotation_of`), NAME the mean of an object. Only at a pixel is squared_error the baseline |q - q_true|^2: a mean
+has length 1, and 2 - 2 |q . q_true| is left.
 
 Prints the scores of each run, then each loss over its seeds and, seed by seed, its difference to the first one.
 
-More than half of what stands on a table is a body of revolution, of which the direction of one axis counts, and that is mostly up. So
-beside the median of all objects found stand that without revolutions, and both of one constant rotation a class for the same objects:
-the mean of the training's labels. A network has learnt what it is better by.
+More than half of what stands on a table is a body of revolution, of which the direction of one axis counts, and that is
+mostly up. So beside the median of all objects found stand that without revolutions, and both of one constant rotation a
+class for the same objects: the mean of the training's labels. A network has learnt what it is better by.
 """
 
 from __future__ import annotations
@@ -37,24 +40,36 @@ from stadia import recipes
 from stadia.core.files import write_json
 from stadia.core.types import Meta
 from stadia.data.loader import Loader
-from stadia.data.object_labels import ObjectPictures
+from stadia.data.object_labels import ObjectImages
 from stadia.data.object_samples import ObjectSamples
-from stadia.data.object_sources import open_object_pictures
+from stadia.data.object_sources import open_object_images
 from stadia.evaluation.predictions import Provenance
 from stadia.geometry.rotations import conjugate, multiply, quaternion_mean
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 from stadia.geometry.symmetry import Symmetry, symmetric_angle_deg
 from stadia.metrics.matching import best_pairs
 from stadia.metrics.object_scores import Comparison
-from stadia.recipes.found_objects import compare_pictures, objects_of_picture
-from stadia.recipes.labelled_objects import objects_of
+from stadia.recipes.found_objects import compare_images, objects_of_image
+from stadia.recipes.labeled_objects import objects_of
 from stadia.recipes.object_scoring import ObjectScore
 from stadia.recipes.objectpose import ObjectPoseRecipe
 from stadia.recipes.objectpose_config import ObjectPoseConfig
 from stadia.recipes.workflow import load_task
 
-COMPARED = ("rotation_error_deg_median", "rotation_error_deg_median_without_revolutions", "rotation_error_deg_of_all", "ap_10deg_10cm")
-TOLD = ("recall", "rotation_error_deg_median", "rotation_error_deg_of_all", "translation_error_cm_median", "iou_3d", "ap_10deg_10cm")
+COMPARED = (
+    "rotation_error_deg_median",
+    "rotation_error_deg_median_without_revolutions",
+    "rotation_error_deg_of_all",
+    "ap_10deg_10cm",
+)
+TOLD = (
+    "recall",
+    "rotation_error_deg_median",
+    "rotation_error_deg_of_all",
+    "translation_error_cm_median",
+    "iou_3d",
+    "ap_10deg_10cm",
+)
 
 
 def steps_in(minutes: float, config: ObjectPoseConfig, tried: int = 12) -> int:
@@ -65,21 +80,21 @@ def steps_in(minutes: float, config: ObjectPoseConfig, tried: int = 12) -> int:
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
     task = ObjectPoseRecipe(settled)
-    optimiser = torch.optim.AdamW(task.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(task.parameters(), lr=1e-4)
     data.train.set_position(0)
     times = []
     for number, batch in enumerate(data.train):
         started = time.perf_counter()
         task.step(batch).total.backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         times.append(time.perf_counter() - started)
         if number + 1 == tried:
             break
     return max(1, int(0.9 * 60 * minutes / statistics.median(times)))
 
 
-# ------------------------------------------------------------------------------------------------ against a constant guess
+# -- against a constant guess
 
 
 @dataclass(frozen=True)
@@ -92,7 +107,9 @@ class Turned:
 
 
 def mean_rotation(quaternion: Tensor, symmetry: Symmetry, rounds: int = 10) -> Tensor:
-    """The mean (4,) of labels (M, 4) of one class, each first turned by what its symmetry does not show to be nearest to the mean."""
+    """The mean (4,) of labels (M, 4) of one class, each first turned by what its symmetry does not show to be nearest
+    to the mean.
+    """
     mean = quaternion_mean(quaternion)
     for _ in range(rounds):
         turned = multiply(quaternion[:, None], symmetry.turns.to(quaternion))
@@ -105,11 +122,11 @@ def mean_rotation(quaternion: Tensor, symmetry: Symmetry, rounds: int = 10) -> T
     return mean
 
 
-def constant_rotations(pictures: ObjectPictures) -> Tensor:
+def constant_rotations(images: ObjectImages) -> Tensor:
     """One rotation a class, (C, 4), of the labels of a training; the identity for a class without any."""
-    objects = objects_of([box for index in range(len(pictures)) for box in pictures.boxes(index)])
+    objects = objects_of([box for index in range(len(images)) for box in images.boxes(index)])
     quaternion = quaternion_wxyz_from_matrix(objects.T_camera_object[:, :3, :3].double())
-    constant = torch.tensor([[1.0, 0, 0, 0]], dtype=torch.float64).repeat(len(pictures.classes), 1)
+    constant = torch.tensor([[1.0, 0, 0, 0]], dtype=torch.float64).repeat(len(images.classes), 1)
     for kind in sorted(set(objects.class_id.tolist())):
         rows = (objects.class_id == kind).nonzero()[:, 0]
         constant[kind] = mean_rotation(quaternion[rows], objects.symmetry[rows])
@@ -134,14 +151,14 @@ def scored(run: Path, data_path: Path) -> dict[str, Any]:
     assert isinstance(task, ObjectPoseRecipe)
     task.eval()
     data = task.config.data
-    constant = constant_rotations(open_object_pictures(data_path, data.train_split, data.format))
-    samples = ObjectSamples([open_object_pictures(data_path, "test", data.format)], height=data.height, width=data.width)
+    constant = constant_rotations(open_object_images(data_path, data.train_split, data.format))
+    samples = ObjectSamples([open_object_images(data_path, "test", data.format)], height=data.height, width=data.width)
     compared: list[tuple[Meta, Comparison]] = []
     turned: list[tuple[Tensor, Tensor, Tensor]] = []
     for batch in Loader(samples, batch_size=8, shuffle=False, device="cpu"):
-        comparisons = compare_pictures(task.find(batch.inputs.image, batch.inputs.camera), batch.targets)
+        comparisons = compare_images(task.find(batch.inputs.image, batch.inputs.camera), batch.targets)
         for picture, comparison in enumerate(comparisons):
-            true = objects_of_picture(batch.targets, picture)
+            true = objects_of_image(batch.targets, picture)
             quaternion = quaternion_wxyz_from_matrix(true.T_camera_object[:, :3, :3].double())
             of_constant = symmetric_angle_deg(constant[true.class_id], quaternion, true.symmetry)
             pairs = best_pairs(comparison.mask_iou, comparison.same_class)
@@ -152,10 +169,12 @@ def scored(run: Path, data_path: Path) -> dict[str, Any]:
     metrics = score.metrics()
     of_class = {name: told["rotation_error_deg_median"] for name, told in score.per_class().items()}
     found = {"run": run.name, "checkpoint": Provenance.of(run).checkpoint, **{name: metrics[name] for name in TOLD}}
-    return found | medians(Turned(*map(torch.cat, zip(*turned, strict=True)))) | {"rotation_error_deg_median_of": of_class}
+    return (
+        found | medians(Turned(*map(torch.cat, zip(*turned, strict=True)))) | {"rotation_error_deg_median_of": of_class}
+    )
 
 
-# -------------------------------------------------------------------------------------------------- losses against each other
+# -- losses against each other
 
 
 def words_of(loss: str) -> list[str]:
@@ -165,8 +184,12 @@ def words_of(loss: str) -> list[str]:
 
 
 def verdict(first: Sequence[float | None], other: Sequence[float | None]) -> str:
-    """Of the differences other - first, seed by seed: their mean, their spread (standard deviation), and whether it is larger."""
-    pairs = [(a, b) for a, b in zip(first, other, strict=True) if a is not None and b is not None and math.isfinite(a + b)]
+    """Of the differences other - first, seed by seed: their mean, their spread (standard deviation), and whether it is
+    larger.
+    """
+    pairs = [
+        (a, b) for a, b in zip(first, other, strict=True) if a is not None and b is not None and math.isfinite(a + b)
+    ]
     if not pairs:
         return "no seed has both"
     differences = [b - a for a, b in pairs]
@@ -186,11 +209,16 @@ def told_of(found: dict[str, list[dict[str, Any]]]) -> list[str]:
             values = [float(run[name]) for run in runs if run[name] is not None and math.isfinite(run[name])]
             spread = f" +- {statistics.stdev(values):.3g}" if len(values) > 1 else ""
             lines.append(
-                f"{loss}: {name} {statistics.fmean(values):.4g}{spread} over {len(values)} seeds" if values else f"{loss}: no {name}"
+                f"{loss}: {name} {statistics.fmean(values):.4g}{spread} over {len(values)} seeds"
+                if values
+                else f"{loss}: no {name}"
             )
     first, *others = found
     for loss in others:
-        lines += [f"{loss} - {first}: {name} {verdict(*([run[name] for run in found[one]] for one in (first, loss)))}" for name in COMPARED]
+        lines += [
+            f"{loss} - {first}: {name} {verdict(*([run[name] for run in found[one]] for one in (first, loss)))}"
+            for name in COMPARED
+        ]
     return lines
 
 
@@ -210,7 +238,9 @@ def main() -> None:
     wanted.add_argument("--score", type=Path, metavar="RUN", help="score this run; train nothing")
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--steps", type=int, help="instead of --minutes")
-    parser.add_argument("--losses", nargs="+", default=["bounded_log"], help="NAME or NAME:pixel, see `stadia parts rotation-losses`")
+    parser.add_argument(
+        "--losses", nargs="+", default=["bounded_log"], help="NAME or NAME:pixel, see `stadia parts rotation-losses`"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--set", nargs="+", default=[], dest="words", metavar="KEY=VALUE", help="of the configuration")
     arguments = parser.parse_args()
@@ -224,11 +254,13 @@ def main() -> None:
 def compare_losses(arguments: argparse.Namespace) -> None:
     """Train and score each loss from each seed, for the same steps."""
     words = ["model.pretrained=false", *arguments.words]
-    configs = {loss: recipes.configure("objectpose", [*words, *words_of(loss)]) for loss in arguments.losses}  # refused before any trains
+    configs = {
+        loss: recipes.configure("objectpose", [*words, *words_of(loss)]) for loss in arguments.losses
+    }  # refused before any trains
     base = next(iter(configs.values()))
     assert isinstance(base, ObjectPoseConfig)
     steps = arguments.steps or steps_in(arguments.minutes, base)
-    print(f"{steps} steps of {base.training.batch_size} pictures", flush=True)
+    print(f"{steps} steps of {base.training.batch_size} images", flush=True)
     found: dict[str, list[dict[str, Any]]] = {}
     for loss, of_loss in configs.items():
         for seed in arguments.seeds:

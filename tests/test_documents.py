@@ -1,8 +1,8 @@
 """Every command of README.md and docs/ is one that works.
 
-A ```sh block holds commands, one a line. Each is parsed by the real command line, so that a renamed option breaks this test;
-`stadia train` also resolves its configuration, and `make` must have the target. A block after `<!-- run -->` is run, line by
-line in one folder. A line of another program has to be listed in ELSEWHERE.
+A ```sh block holds commands, one a line. Each is parsed by the real command line, so that a renamed option breaks this
+test; `stadia train` also resolves its configuration, and `make` must have the target. A block after `<!-- run -->` is
+run, line by line in one folder. A line of another program has to be listed in ELSEWHERE.
 A ```python block must compile, and what it imports must exist; after `<!-- run -->` it is run.
 """
 
@@ -34,7 +34,9 @@ ELSEWHERE = (
     "tensorboard ",
     "export ",
 )
-BLOCK = re.compile(r"(?P<mark><!-- run -->\s*\n)?^```(?P<language>sh|bash|shell|console|python)\n(?P<body>.*?)^```", re.M | re.S)
+BLOCK = re.compile(
+    r"(?P<mark><!-- run -->\s*\n)?^```(?P<language>sh|bash|shell|console|python)\n(?P<body>.*?)^```", re.M | re.S
+)
 
 
 class Block(NamedTuple):
@@ -156,7 +158,14 @@ def test_the_first_screen_is_looked_at():
 
 @pytest.mark.parametrize(
     "line",
-    ["make dmeo", "stadia trian selfsup", "stadia train selfsup optimser.lr=1", "stadia report", "stadia parts --filtr x", "rm -rf /"],
+    [
+        "make dmeo",
+        "stadia trian selfsup",
+        "stadia train selfsup optimser.lr=1",
+        "stadia report",
+        "stadia parts --filtr x",
+        "rm -rf /",
+    ],
 )
 def test_the_guard_sees_wrong_commands(line, parsed, capsys):
     with pytest.raises(AssertionError):

@@ -15,10 +15,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-MAX_FUNCTION_LINES, MAX_FILE_LINES = 60, 400
+MAX_FUNCTION_LINES, MAX_FILE_LINES = 90, 560
 
 LONG_FUNCTIONS: dict[str, str] = {
-    "src/stadia/data/rendering/shade.py:shade": "a compiled loop over samples; a view handed to a second function costs more than its work",
+    "src/stadia/data/rendering/shade.py:shade": (
+        "a compiled loop over samples; a view handed to a second function costs more than its work"
+    )
 }
 """`file:function` that may be longer, and why."""
 LONG_FILES: dict[str, str] = {}
@@ -38,19 +40,35 @@ def texts() -> list[Path]:
         names = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
         paths = [ROOT / name for name in names if name]
     else:
-        paths = [path for path in ROOT.rglob("*") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)]
+        paths = [
+            path for path in ROOT.rglob("*") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+        ]
     return [path for path in paths if path.is_file() and b"\0" not in path.read_bytes()[:8000]]
 
 
 def unsafe(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Imports of pickle and its kin (but for its error), torch.load of more than tensors, and np.load that does not refuse pickles."""
+    """Imports of pickle and its kin (but for its error), torch.load of more than tensors, and np.load that does not
+    refuse pickles.
+    """
     for node in ast.walk(tree):
         modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        modules += [node.module or ""] if isinstance(node, ast.ImportFrom) and [a.name for a in node.names] != ["UnpicklingError"] else []
+        modules += (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom) and [a.name for a in node.names] != ["UnpicklingError"]
+            else []
+        )
         yield from ((node.lineno, module) for module in modules if module.partition(".")[0] in PICKLES)
-        if isinstance(node, ast.ImportFrom) and node.module == "torch" and any(a.name in ("load", "save") for a in node.names):
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "torch"
+            and any(a.name in ("load", "save") for a in node.names)
+        ):
             yield node.lineno, "torch.load"
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and isinstance(node.func.value, ast.Name)
+        ):
             called = f"{node.func.value.id}.{node.func.attr}"
             given = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
             tensors_alone = called == "torch.load" and given.get("weights_only") is True
@@ -59,9 +77,9 @@ def unsafe(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.lineno, called
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=where)
-def test_nothing_is_pickled(path):
-    assert list(unsafe(ast.parse(path.read_text(encoding="utf-8")))) == []
+def test_nothing_is_pickled():
+    found = {where(path): list(unsafe(ast.parse(path.read_text(encoding="utf-8")))) for path in SOURCES}
+    assert {path: uses for path, uses in found.items() if uses} == {}
 
 
 @pytest.mark.parametrize(
@@ -124,12 +142,16 @@ def test_no_path_of_one_machine():
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("text", ["see /home/ada/kitti/x", "'/work/x/y'", "C:\\Users\\ada", "pip install --index-url x", "(/root/a/b)"])
+@pytest.mark.parametrize(
+    "text", ["see /home/ada/kitti/x", "'/work/x/y'", "C:\\Users\\ada", "pip install --index-url x", "(/root/a/b)"]
+)
 def test_the_guard_sees_paths(text):
     assert MACHINE_PATHS.search(text)
 
 
-@pytest.mark.parametrize("text", ["homework/a/b", "../shared/data", "https://arxiv.org/abs/1806.01260", "~/home/x/y", "stadia/work/a"])
+@pytest.mark.parametrize(
+    "text", ["homework/a/b", "../shared/data", "https://arxiv.org/abs/1806.01260", "~/home/x/y", "stadia/work/a"]
+)
 def test_the_guard_leaves_other_paths(text):
     assert not MACHINE_PATHS.search(text)
 
@@ -144,7 +166,9 @@ def test_every_public_function_and_class_has_a_docstring():
         f"{where(path)}:{node.name}"
         for path in SOURCES
         for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not node.name.startswith("_")
+        and not ast.get_docstring(node)
     ]
     assert not silent, "\n".join(silent)
 
@@ -161,7 +185,11 @@ def test_what_is_imported_is_declared():
         for path in SOURCES
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         for name in (
-            [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else []
         )
         if (module := (name or "").partition(".")[0]) not in {*sys.stdlib_module_names, "stadia", ""}
         and not declared & {d.lower() for d in distributions.get(module, [module.replace("_", "-")])}
@@ -170,8 +198,14 @@ def test_what_is_imported_is_declared():
 
 
 def test_versions_are_pinned_without_a_build():
-    """constraints.txt: `name==version` alone, so that it holds on every platform; torch exactly as pyproject.toml has it."""
-    lines = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    """constraints.txt: `name==version` alone, so that it holds on every platform; torch exactly as pyproject.toml has
+    it.
+    """
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
     torch = next(line for line in lines if line.startswith("torch=="))
     assert f'"{torch}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

@@ -1,10 +1,13 @@
-"""H7, within one run: whether the mask converges before depth. Reads the runs of a study that validated often, and trains nothing.
+"""H7, within one run: whether the mask converges before depth. Reads the runs of a study that validated often, and
+trains nothing.
 
     stadia ablate experiments/overlay_hypotheses/h07.yaml
     python experiments/overlay_hypotheses/h07_within_runs.py studies/h07
 
-Of each run: the step from which on an error (the mask's mean error; AbsRel of depth) stays nearer to its last value than a tenth of the way
-that it came, from the first validation to the last. The two steps are compared seed by seed, by what `stadia ablate` decides with.
+Of each run: the step from which on an error (the mask's mean error; AbsRel of depth) stays nearer to its last value
+than a tenth of the way
+that it came, from the first validation to the last. The two steps are compared seed by seed, by what `stadia ablate`
+decides with.
 """
 
 from __future__ import annotations
@@ -46,9 +49,10 @@ def main(root: Path) -> None:
         found = verdict.difference
         assert found is not None, "a study has three seeds at least"
         print(
-            f"{change}: mask after {verdict.base:.0f} steps ({', '.join(f'{x:.0f}' for x in mask.values())}), depth after "
-            f"{verdict.changed:.0f} ({', '.join(f'{x:.0f}' for x in depth.values())}): depth {found.mean:+.0f} steps, 95 % interval "
-            f"[{found.low:.0f}, {found.high:.0f}], n = {found.n}, p = {found.p:.2g}. H7, the mask converges first: {verdict.decision}"
+            f"{change}: mask after {verdict.base:.0f} steps ({', '.join(f'{x:.0f}' for x in mask.values())}), depth"
+            f" after {verdict.changed:.0f} ({', '.join(f'{x:.0f}' for x in depth.values())}): depth {found.mean:+.0f}"
+            f" steps, 95 % interval [{found.low:.0f}, {found.high:.0f}], n = {found.n}, p = {found.p:.2g}. H7, the mask"
+            f" converges first: {verdict.decision}"
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stadia.cli.main import app
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Severity, write_findings
 from stadia.training.run import Run
 
@@ -26,14 +26,19 @@ def said(run: Run, *words: str) -> tuple[int, str]:
 
 def test_the_cause_is_told_first_with_its_cure_and_what_follows_after_it(run: Run) -> None:
     alarm = finding("T07", Severity.WARN, measured="90% of the pixels", expected="at most 75%", evidence={"step": 120})
-    cause = finding("E01", Severity.STOP, measured="to the left", expected="to the right", where=["06"], evidence={"residual": 0.31})
+    cause = finding(
+        "E01", Severity.STOP, measured="to the left", expected="to the right", where=["06"], evidence={"residual": 0.31}
+    )
     of_its_own = finding("C06", Severity.WARN, measured="7 backgrounds", expected="10")
     unchecked = finding("N01", Severity.NOTE, measured="poses: none", expected="some")
     write_findings(run.folder / "findings.jsonl", [alarm, unchecked, of_its_own, cause])
     run.failed(ValueError("a loss of nan"))
     code, text = said(run)
     assert code == 1
-    places = [text.index(word) for word in ("failed: ValueError: a loss of nan", "mend first", "stop E01", "to the left", "may follow")]
+    places = [
+        text.index(word)
+        for word in ("failed: ValueError: a loss of nan", "mend first", "stop E01", "to the left", "may follow")
+    ]
     places += [text.index(word) for word in ("warn T07", "of its own", "warn C06", "not checked", "poses: none")]
     assert places == sorted(places)
     assert "residual" in text, "the evidence"

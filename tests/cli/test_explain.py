@@ -1,4 +1,6 @@
-"""`stadia explain`, and that each finding can be traced to a line of the specifications or to a bug seen here, and has a proof."""
+"""`stadia explain`, and that each finding can be traced to a line of the specifications or to a bug seen here, and has
+a proof.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from stadia.diagnostics.catalogue import CATALOGUE
-from stadia.diagnostics.catalogue.entry import FAMILIES
-from stadia.diagnostics.catalogue.traces import RECORDINGS, TRACES
+from stadia.diagnostics.catalog import CATALOG
+from stadia.diagnostics.catalog.entry import FAMILIES
+from stadia.diagnostics.catalog.traces import RECORDINGS, TRACES
 
 ROOT = Path(__file__).parents[2]
 LINES = r"4\.0 [a-zA-Z ]+|4\.1 [A-H]\d+a?|4\.2 U\d+|4\.[345] \d+|F-\d\d[ab]?|[DPM]-\d\d"
 
 
-@pytest.mark.parametrize("code", CATALOGUE)
+@pytest.mark.parametrize("code", CATALOG)
 def test_each_finding_has_a_line_or_a_bug_and_a_proof(code: str) -> None:
-    assert code in TRACES, "say in catalogue/traces.py which line it comes from, and which file proves it"
+    assert code in TRACES, "say in catalog/traces.py which line it comes from, and which file proves it"
     trace = TRACES[code]
     assert bool(trace.lines) != bool(trace.here)
     assert all(re.fullmatch(LINES, line) for line in trace.lines), trace.lines
-    assert re.search(rf"\b{code}\b", (ROOT / trace.proof).read_text(encoding="utf-8")), f"{trace.proof} does not name {code}"
+    assert re.search(rf"\b{code}\b", (ROOT / trace.proof).read_text(encoding="utf-8")), (
+        f"{trace.proof} does not name {code}"
+    )
 
 
 def test_what_is_said_of_recordings_is_broken_there() -> None:
@@ -31,8 +35,17 @@ def test_what_is_said_of_recordings_is_broken_there() -> None:
 def test_a_code_is_explained_in_all_its_parts(stadia) -> None:
     code, out, _ = stadia("explain", "h11")
     assert code == 0
-    entry = CATALOGUE["H11"]
-    for part in (entry.title, entry.symptom, entry.cause, entry.cure, entry.measured, entry.seen, "F-09", TRACES["H11"].proof):
+    entry = CATALOG["H11"]
+    for part in (
+        entry.title,
+        entry.symptom,
+        entry.cause,
+        entry.fix,
+        entry.measured,
+        entry.seen,
+        "F-09",
+        TRACES["H11"].proof,
+    ):
         assert part in out
     assert FAMILIES["H"] in out
 
@@ -43,8 +56,8 @@ def test_a_zero_may_be_left_out(stadia) -> None:
 
 def test_all_are_listed_and_counted_and_a_letter_lists_its_family(stadia) -> None:
     _, out, _ = stadia("explain")
-    assert all(f"{code}  " in out for code in CATALOGUE)
-    assert out.endswith(f"{len(CATALOGUE)} findings\n")
+    assert all(f"{code}  " in out for code in CATALOG)
+    assert out.endswith(f"{len(CATALOG)} findings\n")
     _, of_family, _ = stadia("explain", "u")
     assert {line[0] for line in of_family.splitlines()[:-1]} == {"U"}
 

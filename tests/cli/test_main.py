@@ -42,18 +42,20 @@ def test_python_m_stadia():
 
 
 def test_mistake_is_one_line(stadia, monkeypatch):
-    failing_with(monkeypatch, DataError("a.png", found="nothing\nat all", expected="a picture", cure="look again"))
+    failing_with(monkeypatch, DataError("a.png", found="nothing\nat all", expected="an image", fix="look again"))
     code, out, err = stadia("report", "x")
-    assert (code, out, err) == (2, "", "stadia: a.png: found nothing at all, expected a picture; look again\n")
+    assert (code, out, err) == (2, "", "stadia: a.png: found nothing at all, expected an image; look again\n")
 
 
-@pytest.mark.parametrize("line", [("--traceback", "report", "x"), ("report", "x", "--traceback"), ("report", "--traceback", "x")])
+@pytest.mark.parametrize(
+    "line", [("--traceback", "report", "x"), ("report", "x", "--traceback"), ("report", "--traceback", "x")]
+)
 def test_traceback_when_asked_for(stadia, monkeypatch, line):
-    failing_with(monkeypatch, DataError("a.png", found="nothing", expected="a picture", cure="look again"))
+    failing_with(monkeypatch, DataError("a.png", found="nothing", expected="an image", fix="look again"))
     code, _, err = stadia(*line)
     assert code == 2
     assert err.startswith("Traceback")
-    assert err.endswith("stadia: a.png: found nothing, expected a picture; look again\n")
+    assert err.endswith("stadia: a.png: found nothing, expected an image; look again\n")
 
 
 def test_mistake_of_ours_is_one_line_and_tells_what_to_do(stadia, monkeypatch):
@@ -79,25 +81,57 @@ def test_interrupted(stadia, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("line", "found", "expected", "cure"),
+    ("line", "found", "expected", "fix"),
     [
         ("train selfsup --dat x", "train: found option '--dat'", "one of --data, --out,", "did you mean '--data'?"),
-        ("evaluate --protcol x", "evaluate: found option '--protcol'", "--protocol, --claim,", "did you mean '--protocol'?"),
+        (
+            "evaluate --protcol x",
+            "evaluate: found option '--protcol'",
+            "--protocol, --claim,",
+            "did you mean '--protocol'?",
+        ),
         ("report x -q", "report: found option '-q'", "one of --out, --help, --traceback", "see `stadia report --help`"),
         ("train", "train: found no recipe", "stadia train RECIPE", "`stadia parts recipes` lists them"),
         ("report a b", "report: found extra argument(s) (b)", "stadia report [OPTIONS]", "see `stadia report --help`"),
-        ("train selfsup --out", "command line: found option '--out' without a value", "as the help shows it", "see `stadia --help`"),
-        ("predict x y", "predict: found a line without option '--out'", "stadia predict [OPTIONS]", "see `stadia predict --help`"),
-        ("predict a b --every x", "predict: found invalid value for '--every'", "stadia predict [OPTIONS]", "see `stadia predict --help`"),
-        ("evalute", "command line: found command 'evalute'", "one of train, evaluate, predict,", "did you mean 'evaluate'?"),
-        ("data.height=192", "command line: found command 'data.height=192'", "one of train, evaluate,", "see `stadia --help`"),
+        (
+            "train selfsup --out",
+            "command line: found option '--out' without a value",
+            "as the help shows it",
+            "see `stadia --help`",
+        ),
+        (
+            "predict x y",
+            "predict: found a line without option '--out'",
+            "stadia predict [OPTIONS]",
+            "see `stadia predict --help`",
+        ),
+        (
+            "predict a b --every x",
+            "predict: found invalid value for '--every'",
+            "stadia predict [OPTIONS]",
+            "see `stadia predict --help`",
+        ),
+        (
+            "evalute",
+            "command line: found command 'evalute'",
+            "one of train, evaluate, predict,",
+            "did you mean 'evaluate'?",
+        ),
+        (
+            "data.height=192",
+            "command line: found command 'data.height=192'",
+            "one of train, evaluate,",
+            "see `stadia --help`",
+        ),
         ("data roadwrld", "data: found command 'roadwrld'", "one of roadworld", "did you mean 'roadworld'?"),
     ],
 )
-def test_a_wrong_word_is_one_line_that_says_what_would_be_right(stadia, line, found, expected, cure):
+def test_a_wrong_word_is_one_line_that_says_what_would_be_right(stadia, line, found, expected, fix):
     code, out, err = stadia(*line.split())
     assert (code, out) == (2, "")
-    assert re.fullmatch(rf"stadia: {re.escape(found)}.*, expected .*{re.escape(expected)}.*; {re.escape(cure)}\n", err), err
+    assert re.fullmatch(
+        rf"stadia: {re.escape(found)}.*, expected .*{re.escape(expected)}.*; {re.escape(fix)}\n", err
+    ), err
 
 
 @pytest.mark.parametrize("line", [[], ["data"]])
@@ -109,9 +143,13 @@ def test_no_word_at_all_prints_the_help(stadia, line):
 
 def test_reader_that_goes_away_is_no_error():
     """`stadia parts datasets | head -0`."""
-    program = "import sys, stadia.cli.main as m; sys.stdin.read(); m.run(['parts', 'optimisers'] )"
+    program = "import sys, stadia.cli.main as m; sys.stdin.read(); m.run(['parts', 'optimizers'] )"
     child = subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert child.stdin
     assert child.stdout

@@ -16,7 +16,7 @@ def test_every_part_has_a_line(kind):
 
 
 def test_filter(stadia):
-    code, out, _ = stadia("parts", "optimisers", "--filter", "w")
+    code, out, _ = stadia("parts", "optimizers", "--filter", "w")
     assert code == 0
     assert "adamw" in out
     assert "sgd" not in out
@@ -39,7 +39,12 @@ def test_a_kind_is_listed_with_those_that_end_in_its_name(stadia):
     """Whoever asks for losses wants to see what one of them is made of."""
     code, out, _ = stadia("parts", "losses")
     assert code == 0
-    assert [line for line in out.splitlines() if line[0] != " "] == ["losses", "sparse-depth-losses", "overlay-losses", "rotation-losses"]
+    assert [line for line in out.splitlines() if line[0] != " "] == [
+        "losses",
+        "sparse-depth-losses",
+        "overlay-losses",
+        "rotation-losses",
+    ]
     assert "silog_pooled" in out
 
 
@@ -51,16 +56,19 @@ def test_unknown_kind_tells_the_nearest(stadia):
 
 def test_lines_are_read_without_importing(python):
     done = python(
-        "import sys; sys.modules['torch'] = None; from stadia.cli.parts import rows_of; print(dict(rows_of('optimisers'))['sgd'])"
+        "import sys; sys.modules['torch'] = None; from stadia.cli.parts import rows_of;"
+        " print(dict(rows_of('optimizers'))['sgd'])"
     )
-    assert (done.returncode, done.stdout.strip()) == (0, first_line("stadia.training.optimisers:sgd"))
+    assert (done.returncode, done.stdout.strip()) == (0, first_line("stadia.training.optimizers:sgd"))
     assert "Gradient descent" in done.stdout
 
 
 def test_a_protocol_says_what_it_fits():
     lines = dict(rows_of("protocols"))
     assert lines["metric"].startswith("metres as they are; truth: ")
-    assert lines["relative"].startswith("metres fitted by median, up-to-scale fitted by median, affine-inverse fitted by scale and shift; ")
+    assert lines["relative"].startswith(
+        "metres fitted by median, up-to-scale fitted by median, affine-inverse fitted by scale and shift; "
+    )
 
 
 def test_formats_of_objects_are_listed_with_the_datasets(stadia):

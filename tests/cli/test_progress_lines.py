@@ -7,7 +7,9 @@ import pytest
 from stadia.cli import watch
 
 
-def test_a_log_gets_a_line_now_and_then_and_quick_work_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_gets_a_line_now_and_then_and_quick_work_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     now = [0.0]
     monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
     with watch.on_stderr() as lines:

@@ -19,21 +19,23 @@ def test_misspelt_keys_stop_before_torch_all_at_once(python):
     done = python(WITHOUT_TORCH.format(words=words))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 5  # a line each, after their number
-    for mistake, cure in (
-        ("optimser", "optimiser"),
+    for mistake, fix in (
+        ("optimser", "optimizer"),
         ("training.batchsize", "training.batch_size"),
         ("data.hieght", "data.height"),
     ):
-        assert f"unknown key '{mistake}', did you mean '{cure}'?" in done.stderr
+        assert f"unknown key '{mistake}', did you mean '{fix}'?" in done.stderr
 
 
 def test_wrong_values_stop_before_torch_beside_unknown_keys(python):
-    done = python(WITHOUT_TORCH.format(words=["train", "selfsup", "data.path=x", "optimiser.lr=-1", "model.encodr=resnet18"]))
+    done = python(
+        WITHOUT_TORCH.format(words=["train", "selfsup", "data.path=x", "optimizer.lr=-1", "model.encodr=resnet18"])
+    )
     assert done.returncode == 2
     head, *mistakes = done.stderr.splitlines()
     assert head == "stadia: 2 mistakes in the configuration; --dry-run prints every key"
     assert len(mistakes) == 2
-    assert "'optimiser.lr'" in done.stderr
+    assert "'optimizer.lr'" in done.stderr
     assert "did you mean 'model.encoder'?" in done.stderr
 
 
@@ -45,10 +47,10 @@ def test_unknown_recipe_tells_the_nearest(stadia):
 
 def test_dry_run_prints_what_can_be_read_back_without_torch(python, stadia, tmp_path):
     """Without data there is nothing to try."""
-    done = python(WITHOUT_TORCH.format(words=["train", "selfsup", "optimiser.lr=2e-4", "--dry-run"]))
+    done = python(WITHOUT_TORCH.format(words=["train", "selfsup", "optimizer.lr=2e-4", "--dry-run"]))
     assert done.returncode == 0, done.stderr
     config = json.loads(done.stdout)
-    assert config["optimiser"]["lr"] == 2e-4
+    assert config["optimizer"]["lr"] == 2e-4
     file = tmp_path / "config.json"
     file.write_text(done.stdout, encoding="utf-8")
     code, out, _ = stadia("train", "selfsup", "--config", str(file), "--dry-run")
@@ -58,7 +60,9 @@ def test_dry_run_prints_what_can_be_read_back_without_torch(python, stadia, tmp_
 
 def test_a_recipe_that_has_data_of_its_own_is_tried_on_them(stadia, monkeypatch):
     tried = []
-    monkeypatch.setattr("stadia.recipes.rehearse", lambda config, **_: tried.append(config.data.path) or "three steps", raising=False)
+    monkeypatch.setattr(
+        "stadia.recipes.rehearse", lambda config, **_: tried.append(config.data.path) or "three steps", raising=False
+    )
     code, out, err = stadia("train", "objectpose", "--dry-run")
     assert (code, tried) == (0, [None])
     assert json.loads(out)["data"]["path"] is None
@@ -127,7 +131,9 @@ def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
 
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     monkeypatch.setattr("stadia.recipes.train", train)
-    code, out, err = stadia("train", "selfsup", "--data", str(tmp_path), "--out", "x", "--on-stop", "warn", "training.batch_size=3")
+    code, out, err = stadia(
+        "train", "selfsup", "--data", str(tmp_path), "--out", "x", "--on-stop", "warn", "training.batch_size=3"
+    )
     assert (code, err) == (0, "")
     assert out == f"report: {tmp_path / 'report.html'}\n"
     assert handed["config"].training.batch_size == 3
@@ -140,7 +146,12 @@ def test_paths_are_kept_from_the_root_on_and_a_resumed_run_knows_its_recipe(stad
     monkeypatch.setattr("stadia.recipes.train", lambda config, **options: handed.append((config, options["resume"])))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "drive.mp4").touch()
-    assert stadia("train", "selfsup", "--data", "drive.mp4", "data.camera.K_file=K.txt", "data.split_by.train_file=~/a.txt")[0] == 0
+    assert (
+        stadia(
+            "train", "selfsup", "--data", "drive.mp4", "data.camera.K_file=K.txt", "data.split_by.train_file=~/a.txt"
+        )[0]
+        == 0
+    )
     (config, _) = handed.pop()
     assert (config.data.path, config.data.camera.K_file) == (str(tmp_path / "drive.mp4"), str(tmp_path / "K.txt"))
     assert config.data.split_by.train_file == str(Path.home() / "a.txt")
@@ -159,7 +170,7 @@ def test_the_report_is_built_however_the_run_ends(stadia, tmp_path, monkeypatch)
         run = Run.create(tmp_path, "a", config, recipe="selfsup", seed=0)
         run.end("failed", "no scores")
         ended(run)
-        raise RunError(run.folder, found="no scores", expected="some", cure="none")
+        raise RunError(run.folder, found="no scores", expected="some", fix="none")
 
     monkeypatch.setattr("stadia.recipes.train", train)
     code, out, err = stadia("train", "selfsup", "--data", "x")

@@ -15,10 +15,15 @@ from stadia.losses.report import LossReport
 
 
 def smoothness(name: str, part: Any, folder: Path) -> None:
-    """A scalar with a slope: flat depth costs nothing, rough depth something, less where the picture has edges; twice the batch alike."""
+    """A scalar with a slope: flat depth costs nothing, rough depth something, less where the image has edges; twice the
+    batch alike.
+    """
     generator = torch.Generator().manual_seed(0)
     rough = (0.1 + torch.rand(2, 1, 8, 10, generator=generator, dtype=torch.float64)).requires_grad_()
-    plain, busy = torch.full((2, 3, 8, 10), 0.5, dtype=torch.float64), torch.rand(2, 3, 8, 10, generator=generator, dtype=torch.float64)
+    plain, busy = (
+        torch.full((2, 3, 8, 10), 0.5, dtype=torch.float64),
+        torch.rand(2, 3, 8, 10, generator=generator, dtype=torch.float64),
+    )
     assert float(part(torch.full_like(rough, 0.3), plain)) < 1e-12
     cost = part(rough, plain)
     assert cost.ndim == 0
@@ -30,7 +35,9 @@ def smoothness(name: str, part: Any, folder: Path) -> None:
 
 
 def overlay_loss(name: str, part: Any, folder: Path) -> None:
-    """0 for the truth, more for what is wrong, with a slope there; without a label 0. Its name is the key of its weight."""
+    """0 for the truth, more for what is wrong, with a slope there; without a label 0. Its name is the key of its
+    weight.
+    """
     config = OverlayLossConfig()
     assert isinstance(getattr(config, name), float)
     generator = torch.Generator().manual_seed(0)
@@ -42,7 +49,7 @@ def overlay_loss(name: str, part: Any, folder: Path) -> None:
     error = part(Compared.of(depth, true, logits, mask, config), config)
     assert error.ndim == 0
     assert float(error.detach()) > 1e-3
-    (asked, other) = (depth, logits) if name.startswith("depth") else (logits, depth)
+    asked, other = (depth, logits) if name.startswith("depth") else (logits, depth)
     error.backward()
     assert asked.grad.isfinite().all()
     assert asked.grad.abs().sum() > 0

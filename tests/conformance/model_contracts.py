@@ -1,4 +1,6 @@
-"""What a model promises: contract(name, part, a folder to write to), as those of test_tables.py; and what each is asked with."""
+"""What a model promises: contract(name, part, a folder to write to), as those of test_tables.py; and what each is asked
+with.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,24 @@ from stadia.models.overlay_config import OverlayNetConfig
 
 
 def model(name: str, part: Any, folder: Path) -> None:
-    """Built from a configuration, it predicts: finite, with gradients in every parameter that trains. See MODEL_EXAMPLES."""
-    assert name in MODEL_EXAMPLES, f"a new model needs an example: MODEL_EXAMPLES['{name}'] = its configuration, and what it sees"
+    """Built from a configuration, it predicts: finite, with gradients in every parameter that trains. See
+    MODEL_EXAMPLES.
+    """
+    assert name in MODEL_EXAMPLES, (
+        f"a new model needs an example: MODEL_EXAMPLES['{name}'] = its configuration, and what it sees"
+    )
     torch.manual_seed(0)
     config, given = MODEL_EXAMPLES[name]()
     built = part(config)
     prediction = built(given)
-    parts = [prediction] if isinstance(prediction, Tensor) else [getattr(prediction, field.name) for field in fields(prediction)]
-    said = [tensor for part_ in parts for tensor in (part_ if isinstance(part_, tuple) else (part_,)) if tensor is not None]
+    parts = (
+        [prediction]
+        if isinstance(prediction, Tensor)
+        else [getattr(prediction, field.name) for field in fields(prediction)]
+    )
+    said = [
+        tensor for part_ in parts for tensor in (part_ if isinstance(part_, tuple) else (part_,)) if tensor is not None
+    ]
     assert said
     assert all(tensor.isfinite().all() for tensor in said)
     sum(tensor.sum() for tensor in said).backward()
@@ -52,7 +64,9 @@ def network(name: str, part: Any, folder: Path) -> None:
 
 
 def attention(name: str, part: Any, folder: Path) -> None:
-    """On any grid, with or without a class token: finite, a mean of the values, slopes everywhere, each sample for itself."""
+    """On any grid, with or without a class token: finite, a mean of the values, slopes everywhere, each sample for
+    itself.
+    """
     torch.manual_seed(0)
     config = AttentionConfig(name=name)
     built, another = part(config, 3, 8), part(config, 3, 8)
@@ -73,19 +87,23 @@ def attention(name: str, part: Any, folder: Path) -> None:
 
 
 def overlay_network(name: str, part: Any, folder: Path) -> None:
-    """A trunk: two pictures to features at their size, whatever multiples of 8 that is; each sample for itself, slopes everywhere."""
+    """A trunk: two images to features at their size, whatever multiples of 8 that is; each sample for itself, slopes
+    everywhere.
+    """
     torch.manual_seed(0)
-    built, pictures = part(), torch.rand(2, 6, 16, 24)
-    said = built(pictures)
+    built, images = part(), torch.rand(2, 6, 16, 24)
+    said = built(images)
     assert said.shape == (2, built.channels, 16, 24)
     (said * torch.rand_like(said)).sum().backward()
     assert [n for n, p in built.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
     built.eval()
-    torch.testing.assert_close(built(pictures[1:]), built(pictures)[1:])
+    torch.testing.assert_close(built(images[1:]), built(images)[1:])
 
 
 def pose_network(name: str, part: Any, folder: Path) -> None:
-    """A motion of each pair, near none at the start, with brightness exactly (1, 0); gradients in every parameter once it says more."""
+    """A motion of each pair, near none at the start, with brightness exactly (1, 0); gradients in every parameter once
+    it says more.
+    """
     torch.manual_seed(0)
     built = DepthAndMotion(_small(pose_net=name, brightness=True))
     given = batch()
@@ -105,7 +123,9 @@ def pose_network(name: str, part: Any, folder: Path) -> None:
 
 
 def pose_head(name: str, part: Any, folder: Path) -> None:
-    """A map to numbers, each sample for itself, with a slope in every parameter; zeros in its last layer are zeros of what it says."""
+    """A map to numbers, each sample for itself, with a slope in every parameter; zeros in its last layer are zeros of
+    what it says.
+    """
     torch.manual_seed(0)
     head, x = part(5, 3, ACTIVATIONS.load("relu"), (2, 4)), torch.rand(2, 5, 2, 4)
     said = head(x)
@@ -119,7 +139,9 @@ def pose_head(name: str, part: Any, folder: Path) -> None:
 
 
 def rotation(name: str, part: Any, folder: Path) -> None:
-    """Three numbers to a rotation: none for zeros, of that angle about an axis for one alone, with a finite slope at zero."""
+    """Three numbers to a rotation: none for zeros, of that angle about an axis for one alone, with a finite slope at
+    zero.
+    """
     zero = torch.zeros(2, 3, requires_grad=True)
     none = part(zero)
     assert torch.equal(none, torch.eye(3).expand(2, 3, 3))
@@ -170,7 +192,9 @@ def batch() -> Batch:
     rig[:, 2, 0, 3] = -0.5
     return Batch(
         inputs=Inputs(image=image, sources=sources, camera=camera, T_source_target_rig=rig),
-        targets=Targets(image=image, sources=sources, camera=camera, source_camera=source_camera, T_source_target_true=rig),
+        targets=Targets(
+            image=image, sources=sources, camera=camera, source_camera=source_camera, T_source_target_true=rig
+        ),
         meta=(Meta("random", 0, "left"), Meta("random", 1, "left")),
         source_names=("-1", "+1", "stereo"),
     )
@@ -186,7 +210,9 @@ def dpt() -> tuple[StrictModel, Tensor]:
 
 
 def objectpose_net() -> tuple[StrictModel, Tensor]:
-    config = ObjectPoseNetConfig(encoder="mobilenetv3_small_050", pretrained=False, pyramid_channels=8, segmentation_channels=8)
+    config = ObjectPoseNetConfig(
+        encoder="mobilenetv3_small_050", pretrained=False, pyramid_channels=8, segmentation_channels=8
+    )
     return config, batch().inputs.image
 
 
@@ -200,4 +226,6 @@ MODEL_EXAMPLES: dict[str, Callable[[], tuple[StrictModel, Batch[Any, Any] | Tens
     "objectpose_net": objectpose_net,
     "overlay_net": overlay_net,
 }
-"""By name, a model's small configuration and what it sees. What it says is a tensor, or a dataclass of tensors or tuples of them."""
+"""By name, a model's small configuration and what it sees. What it says is a tensor, or a dataclass of tensors or
+tuples of them.
+"""

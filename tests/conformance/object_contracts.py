@@ -10,9 +10,9 @@ import torch
 from torch.testing import assert_close
 
 from stadia.core.errors import DataError
-from stadia.data.object_labels import ObjectPictures
+from stadia.data.object_labels import ObjectImages
 from stadia.data.object_layout import LAYOUTS, object_layout, splits_of
-from stadia.data.object_sources import OPENERS, open_object_pictures
+from stadia.data.object_sources import OPENERS, open_object_images
 from stadia.geometry.rotations import multiply
 from stadia.geometry.se3 import se3_exp
 from stadia.geometry.symmetry import Symmetry
@@ -21,7 +21,9 @@ from stadia.report import wording
 
 
 def rotation_loss(name: str, part: Any, folder: Path) -> None:
-    """One value an object: 0 at the truth, rising to 180 degrees, blind to sign and to symmetry, with finite gradients everywhere."""
+    """One value an object: 0 at the truth, rising to 180 degrees, blind to sign and to symmetry, with finite gradients
+    everywhere.
+    """
     generator = torch.Generator().manual_seed(0)
     true = torch.nn.functional.normalize(torch.randn(19, 4, generator=generator), dim=-1)
     half = torch.deg2rad(torch.linspace(0, 180, 19)) / 2
@@ -41,28 +43,35 @@ def rotation_loss(name: str, part: Any, folder: Path) -> None:
 
 
 def object_metric(name: str, part: Any, folder: Path) -> None:
-    """One value an object: the truth itself is perfect, what is wrong is worse, in any unit of float; of no object there is none."""
+    """One value an object: the truth itself is perfect, what is wrong is worse, in any unit of float; of no object
+    there is none.
+    """
     generator = torch.Generator().manual_seed(0)
     T = se3_exp(torch.randn(6, 6, generator=generator, dtype=torch.float64))
     wrong = T @ se3_exp(0.2 * torch.randn(6, 6, generator=generator, dtype=torch.float64))
     size_m = 0.1 + torch.rand(6, 3, generator=generator, dtype=torch.float64)
     symmetry = Symmetry.of(["none", "revolution", [(0.0, 0.0, 1.0, 0.0)]] * 2)
-    true, moved = (Objects(torch.ones(6, dtype=torch.long), pose, size_m, symmetry, torch.ones(6)) for pose in (T, wrong))
+    true, moved = (
+        Objects(torch.ones(6, dtype=torch.long), pose, size_m, symmetry, torch.ones(6)) for pose in (T, wrong)
+    )
     better = wording.score(name).better
     assert better in ("lower", "higher"), f"the report does not know which way '{name}' is good"
     perfect = torch.full((6,), 0.0 if better == "lower" else 1.0, dtype=torch.float64)
     assert_close(part(true, true), perfect, atol=1e-5, rtol=0)
     assert ((part(moved, true) > perfect) if better == "lower" else (part(moved, true) < perfect)).all()
     assert_close(
-        part(Objects(moved.class_id, wrong.float(), size_m.float(), symmetry, moved.score), true), part(moved, true), atol=1e-3, rtol=0
+        part(Objects(moved.class_id, wrong.float(), size_m.float(), symmetry, moved.score), true),
+        part(moved, true),
+        atol=1e-3,
+        rtol=0,
     )
     none = true[torch.zeros(0, dtype=torch.long)]
     assert part(none, none).shape == (0,)
 
 
 def format_of_object_data(name: str, part: Any, folder: Path) -> None:
-    """Pictures of objects by one name in every table of formats; asked for where there is none, it says so in one line."""
-    assert issubclass(part, ObjectPictures)
+    """Images of objects by one name in every table of formats; asked for where there is none, it says so in one line."""
+    assert issubclass(part, ObjectImages)
     assert list(OPENERS) == list(LAYOUTS)
     assert LAYOUTS[name]
     (folder / "note.txt").write_text("no data set", encoding="utf-8")
@@ -70,6 +79,6 @@ def format_of_object_data(name: str, part: Any, folder: Path) -> None:
     if name != "objects":  # its splits are told by dataset.json
         assert splits_of(folder, name) == []
     with pytest.raises(DataError, match="expected") as told:
-        open_object_pictures(folder, "train", name)
+        open_object_images(folder, "train", name)
     assert str(folder) in str(told.value)
     assert "\n" not in str(told.value)

@@ -1,4 +1,6 @@
-"""The contract of a loss (test_tables.loss) for the self-supervised one, a line for each way to configure it; plain, and all of D3VO."""
+"""The contract of a loss (test_tables.loss) for the self-supervised one, a line for each way to configure it; plain,
+and all of D3VO.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def test_loss_keeps_its_contract(
         def said(targets: Any, prediction: Prediction, names: Any) -> LossReport:
             maps, count = prediction.inverse_depth, len(names)
             ab = torch.tensor([1.0, 0.0]).expand(len(maps[0]), count, 2)
-            whole = replace(prediction, inverse_depth_right=maps, log_uncertainty=(torch.zeros_like(maps[0]),), brightness=ab)
+            whole = replace(
+                prediction, inverse_depth_right=maps, log_uncertainty=(torch.zeros_like(maps[0]),), brightness=ab
+            )
             return loss(targets, whole if d3vo else prediction, names)
 
         return plain(said, inverse_depth)

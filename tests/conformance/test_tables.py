@@ -33,7 +33,7 @@ from stadia.core.recording import Recording
 from stadia.core.tables import Table
 from stadia.core.types import Camera, Claim, Prediction
 from stadia.data.config import SourceOptions
-from stadia.diagnostics.catalogue import CATALOGUE
+from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.survey import NotChecked, Survey
 from stadia.evaluation.motion import View
@@ -41,14 +41,14 @@ from stadia.evaluation.protocols import CROPS, PROTOCOLS
 from stadia.geometry.warp import synthesize
 from stadia.losses.report import LossReport
 from stadia.losses.rotation import bounded_log
-from stadia.losses.sparse_depth import Labelled
+from stadia.losses.sparse_depth import Labeled
 from stadia.losses.sparse_depth_config import SparseDepthConfig
 from stadia.recipes import CONFIGS
 from stadia.report import wording
 from stadia.training import schedules
-from stadia.training.config import OptimiserConfig, ScheduleConfig
+from stadia.training.config import OptimizerConfig, ScheduleConfig
 from stadia.training.loggers import Logger
-from stadia.training.optimisers import build
+from stadia.training.optimizers import build
 from stadia.training.run import Run
 
 
@@ -64,11 +64,17 @@ def tables() -> dict[str, Table]:
 
 
 TABLES = tables()
-PARTS = [pytest.param(table, name, id=f"{where.rpartition(':')[2]}-{name}") for where, table in TABLES.items() for name in table]
+PARTS = [
+    pytest.param(table, name, id=f"{where.rpartition(':')[2]}-{name}")
+    for where, table in TABLES.items()
+    for name in table
+]
 
 
 def test_the_tables_are_found():
-    assert {"recipe", "dataset", "model", "loss", "metric", "optimiser", "schedule", "logger"} <= {table.kind for table in TABLES.values()}
+    assert {"recipe", "dataset", "model", "loss", "metric", "optimizer", "schedule", "logger"} <= {
+        table.kind for table in TABLES.values()
+    }
 
 
 def test_every_table_is_listed_by_stadia_parts():
@@ -85,14 +91,15 @@ def test_part_loads_and_says_what_it_is(table, name):
     assert documented.strip()
 
 
-# -- what each kind promises: contract(name, part, a folder to write to) -------------------------------------------------------
+# -- what each kind promises: contract(name, part, a folder to write to)
+# -------------------------------------------------------
 
 
-def optimiser(name: str, part: Any, folder: Path) -> None:
+def optimizer(name: str, part: Any, folder: Path) -> None:
     """Built from a configuration, it makes a quadratic smaller, and decays weights but no biases."""
     torch.manual_seed(0)
     layer = torch.nn.Linear(3, 2)
-    chosen = build(layer, OptimiserConfig(name=name, lr=1e-2, weight_decay=0.1))
+    chosen = build(layer, OptimizerConfig(name=name, lr=1e-2, weight_decay=0.1))
     assert [group["weight_decay"] for group in chosen.param_groups] == [0.1, 0.0]
     before = sum(p.square().sum() for p in layer.parameters())
     for _ in range(20):
@@ -112,7 +119,7 @@ def schedule(name: str, part: Any, folder: Path) -> None:
 
 
 def logger(name: str, part: Any, folder: Path) -> None:
-    """Takes scalars and pictures, and goes on behind the step that it is resumed at."""
+    """Takes scalars and images, and goes on behind the step that it is resumed at."""
     assert issubclass(part, Logger)
     if name == "wandb":
         return  # needs an optional package and a service
@@ -129,13 +136,14 @@ def dataset(name: str, part: Any, folder: Path) -> None:
     assert part.layout
     for path in (folder, folder / "absent", folder / "note.txt"):
         (folder / "note.txt").write_text("no dataset", encoding="utf-8")
-        assert part.recognises(path) is False
+        assert part.recognizes(path) is False
         with contextlib.suppress(StadiaError):
             assert part.open(path, SourceOptions()) == []
 
 
 def loss(name: str, part: Any, folder: Path) -> None:
-    """Terms add up to a finite total, which is lower for the truth than for what is wrong and has a slope there; maps are detached.
+    """Terms add up to a finite total, which is lower for the truth than for what is wrong and has a slope there; maps
+    are detached.
 
     A loss of video is asked about a wall; one of another kind says what to ask it, see LOSS_EXAMPLES.
     """
@@ -161,19 +169,21 @@ def loss(name: str, part: Any, folder: Path) -> None:
 
 
 def part_of_sparse_depth(name: str, part: Any, folder: Path) -> None:
-    """Lower for the truth than for what is wrong, with a slope there; without a label 0. Its name is the key of its weight."""
+    """Lower for the truth than for what is wrong, with a slope there; without a label 0. Its name is the key of its
+    weight.
+    """
     config = SparseDepthConfig()
     assert isinstance(getattr(config, name), float)
     true_m = 2 + 20 * torch.rand(2, 1, 8, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     wrong = (1 / true_m.flip(-1)).requires_grad_()
-    labelled, right, unlabelled = (
-        Labelled(answer, true_m, known, torch.where(known, -(answer * true_m).log(), 0.0))
+    labeled, right, unlabeled = (
+        Labeled(answer, true_m, known, torch.where(known, -(answer * true_m).log(), 0.0))
         for answer, known in ((wrong, true_m > 0), (1 / true_m, true_m > 0), (wrong, true_m < 0))
     )
-    error = part(labelled, config)
+    error = part(labeled, config)
     assert error.ndim == 0
     assert float(error.detach()) > float(part(right, config)) + 1e-3
-    assert float(part(unlabelled, config).detach()) == 0
+    assert float(part(unlabeled, config).detach()) == 0
     error.backward()
     assert wrong.grad.isfinite().all()
     assert wrong.grad.abs().sum() > 0
@@ -202,7 +212,12 @@ def trajectory_metric(name: str, part: Any, folder: Path) -> None:
     reference[:, 2, 3] = torch.arange(130.0)
     drifting = reference.clone()
     turn = torch.linspace(0, 0.2, 130, dtype=torch.float64)
-    drifting[:, 0, 0], drifting[:, 0, 2], drifting[:, 2, 0], drifting[:, 2, 2] = turn.cos(), turn.sin(), -turn.sin(), turn.cos()
+    drifting[:, 0, 0], drifting[:, 0, 2], drifting[:, 2, 0], drifting[:, 2, 2] = (
+        turn.cos(),
+        turn.sin(),
+        -turn.sin(),
+        turn.cos(),
+    )
     drifting[:, 0, 3] = 0.05 * torch.arange(130.0)
     assert part(reference, reference) == pytest.approx(0.0, abs=1e-9)
     assert part(drifting, reference) > 0
@@ -211,9 +226,9 @@ def trajectory_metric(name: str, part: Any, folder: Path) -> None:
 
 
 def motion(name: str, part: Any, folder: Path) -> None:
-    """Between equal pictures that the recipe says have no motion there is none, as a rigid (4, 4) of float64."""
+    """Between equal images that the recipe says have no motion there is none, as a rigid (4, 4) of float64."""
     picture = model_contracts.batch().inputs.image[:1]
-    view = View(picture, OneGreyPicture().camera(0), torch.full((1, 1, 64, 96), 0.1))
+    view = View(picture, OneGrayImage().camera(0), torch.full((1, 1, 64, 96), 0.1))
     predictor = SimpleNamespace(claim=Claim.METRES, T_next_now=lambda *_: torch.eye(4)[None])
     T_next_now = part(predictor, view, view, None)
     assert T_next_now.dtype == torch.float64
@@ -221,10 +236,12 @@ def motion(name: str, part: Any, folder: Path) -> None:
 
 
 def way_to_follow_a_path(name: str, part: Any, folder: Path) -> None:
-    """Of a camera that stands still, by its pictures and by the recipe, every pose is the identity (4, 4) of float64."""
-    picture, camera = model_contracts.batch().inputs.image[:1], OneGreyPicture().camera(0)
+    """Of a camera that stands still, by its images and by the recipe, every pose is the identity (4, 4) of float64."""
+    picture, camera = model_contracts.batch().inputs.image[:1], OneGrayImage().camera(0)
     predictor = SimpleNamespace(
-        claim=Claim.METRES, T_next_now=lambda *_: torch.eye(4)[None], inverse_depth=lambda image, camera: torch.full((1, 1, 64, 96), 0.1)
+        claim=Claim.METRES,
+        T_next_now=lambda *_: torch.eye(4)[None],
+        inverse_depth=lambda image, camera: torch.full((1, 1, 64, 96), 0.1),
     )
     follower = part(predictor, lambda points: None)
     assert follower.add(picture, camera)
@@ -238,24 +255,24 @@ def check(name: str, part: Any, folder: Path) -> None:
     """Its docstring tells the codes that it can find; a recording with nothing to compare is no error and no stop."""
     codes = re.findall(r"\b[A-Z]\d\d\b", part.__doc__)
     assert codes
-    assert set(codes) <= CATALOGUE.keys()
+    assert set(codes) <= CATALOG.keys()
     with contextlib.suppress(NotChecked):
-        assert [f for f in part(Survey(OneGreyPicture())) if f.severity is Severity.STOP] == []
+        assert [f for f in part(Survey(OneGrayImage())) if f.severity is Severity.STOP] == []
 
 
 def check_of_splits(name: str, part: Any, folder: Path) -> None:
     """As a check; without splits there is nothing to find."""
     codes = re.findall(r"\b[A-Z]\d\d\b", part.__doc__)
     assert codes
-    assert set(codes) <= CATALOGUE.keys()
+    assert set(codes) <= CATALOG.keys()
     with contextlib.suppress(NotChecked):
         assert list(part({})) == []
 
 
-class OneGreyPicture(Recording):
+class OneGrayImage(Recording):
     """One frame of one camera that shows nothing."""
 
-    name = "grey"
+    name = "gray"
 
     def __len__(self) -> int:
         return 1
@@ -275,7 +292,7 @@ def kind_of_part(name: str, part: Any, folder: Path) -> None:
 CONTRACTS: dict[str, Callable[[str, Any, Path], None]] = {
     contract.__name__.replace("_", " "): contract
     for contract in (
-        optimiser,
+        optimizer,
         schedule,
         logger,
         dataset,
@@ -309,7 +326,9 @@ def test_the_loss_that_the_docs_add_keeps_the_contract_and_turned_around_it_does
     text = (Path(__file__).parents[2] / "docs" / "add-a-loss.md").read_text(encoding="utf-8")
     for sign in ("", "-"):
         names: dict[str, Any] = {}
-        code = re.search(r"```python\n(.*?)```", text, re.S)[1].replace("    return error.where(", f"    return {sign}error.where(")
+        code = re.search(r"```python\n(.*?)```", text, re.S)[1].replace(
+            "    return error.where(", f"    return {sign}error.where("
+        )
         exec(code.partition("\n\nerror = ")[0], names)
         with pytest.raises(AssertionError) if sign else contextlib.nullcontext():
             loss("log_depth", names["LogDepthLoss"], tmp_path)
@@ -324,7 +343,9 @@ def test_a_rotation_loss_turned_around_does_not_keep_the_contract(tmp_path):
 def test_unknown_name_is_told_the_nearest():
     for table in TABLES.values():
         name = next(iter(table))
-        with pytest.raises(ConfigError, match=re.escape(f"did you mean '{name}'?") if len(table) == 1 else "did you mean"):
+        with pytest.raises(
+            ConfigError, match=re.escape(f"did you mean '{name}'?") if len(table) == 1 else "did you mean"
+        ):
             table.load(f"{name}x")
 
 
@@ -332,7 +353,8 @@ LossExample = tuple[Callable[[Any, Tensor], LossReport], Tensor, tuple[Tensor, .
 
 
 def wall() -> LossExample:
-    """A textured wall 5 m away, seen by a pair; the neighbours in time show something else. Its depth is known, but for holes.
+    """A textured wall 5 m away, seen by a pair; the neighbors in time show something else. Its depth is known, but for
+    holes.
 
     Returns: a call of a loss with an inverse depth, the true one, wrong ones, and the size of maps.
     """
@@ -340,7 +362,9 @@ def wall() -> LossExample:
     true_m = torch.full((2, 1, 64, 96), 5.0)
     motion = given.inputs.T_source_target_rig.nan_to_num().clone()
     motion[:, :2] = torch.eye(4)
-    smooth = torch.nn.functional.interpolate(given.targets.sources.flatten(0, 1)[..., ::8, ::8], (64, 96), mode="bicubic").clamp(0, 1)
+    smooth = torch.nn.functional.interpolate(
+        given.targets.sources.flatten(0, 1)[..., ::8, ::8], (64, 96), mode="bicubic"
+    ).clamp(0, 1)
     sources = smooth.view_as(given.targets.sources)
     seen = synthesize(sources, true_m, given.targets.camera, given.targets.source_camera, motion).image[:, 2]
     holes = torch.rand(true_m.shape, generator=torch.Generator().manual_seed(1)) > 0.1
@@ -368,7 +392,8 @@ LOSS_EXAMPLES: dict[str, Callable[[], LossExample]] = {"sparse_depth": labels, "
 """By name, of a loss that is not called as those of video are."""
 
 
-# -- tables of data ------------------------------------------------------------------------------------------------------------
+# -- tables of data
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

@@ -19,7 +19,7 @@ class Inner(StrictModel):
 
 
 class Outer(StrictModel):
-    optimiser: Inner = Inner()
+    optimizer: Inner = Inner()
     extra: Inner | None = None
     height: int = 96
     width: int
@@ -54,8 +54,8 @@ def test_values_are_json_or_text(text, value):
 
 
 def test_defaults_and_overrides():
-    config = resolve(Outer, {"width": 320}, ["optimiser.lr=2e-4", "offsets=[-2,2]", "optimiser.lr=3e-4"])
-    assert config == Outer(width=320, optimiser=Inner(lr=3e-4), offsets=(-2, 2))
+    config = resolve(Outer, {"width": 320}, ["optimizer.lr=2e-4", "offsets=[-2,2]", "optimizer.lr=3e-4"])
+    assert config == Outer(width=320, optimizer=Inner(lr=3e-4), offsets=(-2, 2))
 
 
 @pytest.mark.parametrize("text", ["a,b", "[a,b]", "[a, b,]", "['a','b']"])
@@ -82,10 +82,10 @@ def test_a_number_where_a_list_belongs():
 
 
 def test_overrides_lie_over_the_base_and_leave_it_alone():
-    base = {"width": 320, "optimiser": {"name": "sgd"}}
-    config = resolve(Outer, base, ["optimiser.lr=0.5"])
-    assert config.optimiser == Inner(name="sgd", lr=0.5)
-    assert base == {"width": 320, "optimiser": {"name": "sgd"}}
+    base = {"width": 320, "optimizer": {"name": "sgd"}}
+    config = resolve(Outer, base, ["optimizer.lr=0.5"])
+    assert config.optimizer == Inner(name="sgd", lr=0.5)
+    assert base == {"width": 320, "optimizer": {"name": "sgd"}}
 
 
 def test_optional_group_can_be_set_by_a_dotted_key():
@@ -94,16 +94,16 @@ def test_optional_group_can_be_set_by_a_dotted_key():
 
 def test_every_mistake_is_told_at_once():
     with pytest.raises(ConfigError) as refused:
-        resolve(Outer, {"optimizer": {"lr": 1}}, ["hieght=3", "optimiser.lrr=1", "optimiser.lr=-1", "name=x"])
+        resolve(Outer, {"optimzer": {"lr": 1}}, ["hieght=3", "optimizer.lrr=1", "optimizer.lr=-1", "name=x"])
     message = str(refused.value)
     assert message.count("\n") == 0
     for part in (
         "6 mistakes",
-        "unknown key 'optimizer', did you mean 'optimiser'?",
+        "unknown key 'optimzer', did you mean 'optimizer'?",
         "unknown key 'hieght', did you mean 'height'?",
-        "unknown key 'optimiser.lrr', did you mean 'optimiser.lr'?",
-        "unknown key 'name', did you mean 'optimiser.name'?",  # the right name in the wrong group
-        "'optimiser.lr': input should be greater than 0 (found -1)",
+        "unknown key 'optimizer.lrr', did you mean 'optimizer.lr'?",
+        "unknown key 'name', did you mean 'optimizer.name'?",  # the right name in the wrong group
+        "'optimizer.lr': input should be greater than 0 (found -1)",
         "'width': field required",
     ):
         assert part in message
@@ -115,8 +115,8 @@ def test_rules_between_keys_are_told():
 
 
 def test_value_where_a_group_is_expected():
-    with pytest.raises(ConfigError, match="'optimiser'"):
-        resolve(Outer, {"width": 100}, ["optimiser=3"])
+    with pytest.raises(ConfigError, match="'optimizer'"):
+        resolve(Outer, {"width": 100}, ["optimizer=3"])
     with pytest.raises(ConfigError, match="'height' is a value"):
         resolve(Outer, {"height": 100}, ["height.x=3"])
 
@@ -128,7 +128,17 @@ def test_override_without_key_or_value(override):
 
 
 def test_keys_lists_groups_and_leaves():
-    assert keys(Outer) == ["optimiser", "optimiser.lr", "optimiser.name", "extra", "extra.lr", "extra.name", "height", "width", "offsets"]
+    assert keys(Outer) == [
+        "optimizer",
+        "optimizer.lr",
+        "optimizer.name",
+        "extra",
+        "extra.lr",
+        "extra.name",
+        "height",
+        "width",
+        "offsets",
+    ]
 
 
 def test_resolved_configuration_cannot_be_changed():
@@ -142,7 +152,10 @@ def test_configuration_survives_json():
 
 
 def test_no_torch():
-    program = "import sys; sys.modules['torch'] = None; import stadia.core.config, stadia.core.files, stadia.core.seeds, stadia.core.tables"
+    program = (
+        "import sys; sys.modules['torch'] = None; import stadia.core.config, stadia.core.files, stadia.core.seeds,"
+        " stadia.core.tables"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -21,8 +21,22 @@ def test_a_group_that_is_turned_on_is_one_change() -> None:
 
 
 def test_what_changes_no_result_is_no_second_key() -> None:
-    before = {"name": "a", "optimiser": {"lr": 1e-3, "name": "adam"}, "training": {"workers": 1, "max_steps": 5}, "data": {"path": "x"}}
-    now = {"name": "b", "optimiser": {"lr": 2e-3, "name": "adam"}, "training": {"workers": 4, "max_steps": 5}, "data": {"path": "y"}}
-    assert [change.key for change in that_matter(differences(before, now), ["data"])] == ["optimiser.lr"]
-    now["optimiser"]["name"] = "sgd"
-    assert [change.key for change in that_matter(differences(before, now))] == ["optimiser.lr", "optimiser.name", "data.path"]
+    before = {
+        "name": "a",
+        "optimizer": {"lr": 1e-3, "name": "adam"},
+        "training": {"workers": 1, "max_steps": 5},
+        "data": {"path": "x"},
+    }
+    now = {
+        "name": "b",
+        "optimizer": {"lr": 2e-3, "name": "adam"},
+        "training": {"workers": 4, "max_steps": 5},
+        "data": {"path": "y"},
+    }
+    assert [change.key for change in that_matter(differences(before, now), ["data"])] == ["optimizer.lr"]
+    now["optimizer"]["name"] = "sgd"
+    assert [change.key for change in that_matter(differences(before, now))] == [
+        "optimizer.lr",
+        "optimizer.name",
+        "data.path",
+    ]

@@ -25,7 +25,8 @@ def test_table_is_a_mapping_that_loads():
 
 def test_unknown_part_tells_the_nearest():
     with pytest.raises(
-        ConfigError, match=r"loss: found 'photometrc', expected one of photometric, smoothness; did you mean 'photometric'\?"
+        ConfigError,
+        match=r"loss: found 'photometrc', expected one of photometric, smoothness; did you mean 'photometric'\?",
     ):
         TABLE.load("photometrc")
     with pytest.raises(ConfigError, match="see `stadia parts`"):
@@ -37,7 +38,9 @@ def test_a_known_mistake_is_refused_with_its_reason():
     assert "roughness" not in table
     assert list(table) == ["smoothness"]
     for ask in (table.check, table.load):
-        with pytest.raises(ConfigError, match="loss: found 'roughness', expected one of smoothness; it has the wrong sign"):
+        with pytest.raises(
+            ConfigError, match="loss: found 'roughness', expected one of smoothness; it has the wrong sign"
+        ):
             ask("roughness")
 
 
@@ -53,9 +56,9 @@ def test_nearest():
 
 
 def test_error_is_one_line_with_its_parts():
-    error = StadiaError("a.png", found="nothing\n at  all", expected="a picture", cure="look\tagain")
-    assert str(error) == "a.png: found nothing at all, expected a picture; look again"
-    assert (error.what, error.expected) == ("a.png", "a picture")
+    error = StadiaError("a.png", found="nothing\n at  all", expected="an image", fix="look\tagain")
+    assert str(error) == "a.png: found nothing at all, expected an image; look again"
+    assert (error.what, error.expected) == ("a.png", "an image")
 
 
 def test_every_error_is_a_stadia_error():
@@ -66,11 +69,11 @@ def test_every_error_is_a_stadia_error():
 
 def test_error_survives_a_process_boundary():
     """A loader's worker sends its error to the main process by pickling it."""
-    error = errors.DataError("a.png", found="nothing", expected="a picture", cure="look again")
+    error = errors.DataError("a.png", found="nothing", expected="an image", fix="look again")
     back = pickle.loads(pickle.dumps(error))
     assert type(back) is errors.DataError
     assert str(back) == str(error)
-    assert back.cure == error.cure
+    assert back.fix == error.fix
 
 
 def test_seeds_are_pinned():

@@ -16,7 +16,9 @@ def test_libraries_load_after_the_shim():
 
 
 def test_missing_operators_are_declared_where_the_compiled_part_cannot_load():
-    """As if torchvision's library could not be loaded: both schemas are there, torchvision imports, nothing is declared twice."""
+    """As if torchvision's library could not be loaded: both schemas are there, torchvision imports, nothing is declared
+    twice.
+    """
     done = python(
         "import torch\n"
         "def refuse(path): raise OSError('cannot load')\n"

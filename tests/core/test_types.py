@@ -15,7 +15,7 @@ K = torch.tensor([[60.0, 0, 10.5], [0, 61.0, 7.5], [0, 0, 1]])
 
 
 def sample(index: int = 0, *, width: int = 8, names: tuple[str, ...] = ("-1", "stereo"), depth: bool = False) -> Batch:
-    """A Batch without its first axis, its pictures filled with the index."""
+    """A Batch without its first axis, its images filled with the index."""
     image, sources = torch.full((3, 6, width), float(index)), torch.full((len(names), 3, 6, width), float(index))
     camera, rig = Camera(K, 6, width), torch.full((len(names), 4, 4), torch.nan)
     return Batch(
@@ -40,7 +40,8 @@ def test_camera_names_its_numbers():
 
 
 @pytest.mark.parametrize(
-    ("matrix", "height", "width"), [(torch.eye(4), 1, 1), (torch.eye(3, dtype=torch.int64), 1, 1), (K, 0, 5), (K, 5, -1)]
+    ("matrix", "height", "width"),
+    [(torch.eye(4), 1, 1), (torch.eye(3, dtype=torch.int64), 1, 1), (K, 0, 5), (K, 5, -1)],
 )
 def test_what_cannot_be_a_camera(matrix, height, width):
     with pytest.raises(GeometryError, match="camera"):
@@ -55,7 +56,9 @@ def test_camera_changes_type_and_keeps_size():
 
 def test_batch_moves_as_a_whole():
     batch = sample(depth=True).to(torch.float64)
-    assert batch.inputs.image.dtype == batch.inputs.camera.K.dtype == batch.targets.source_camera.K.dtype == torch.float64
+    assert (
+        batch.inputs.image.dtype == batch.inputs.camera.K.dtype == batch.targets.source_camera.K.dtype == torch.float64
+    )
     assert batch.targets.depth_m is not None
     assert batch.targets.depth_m.dtype == torch.float64
     assert batch.source_names == ("-1", "stereo")
@@ -84,10 +87,12 @@ def test_a_batch_of_other_things_than_video():
 
 
 def test_prediction_moves_as_a_whole():
-    prediction = Prediction((torch.ones(1, 1, 4, 4), torch.ones(1, 1, 2, 2)), torch.eye(4)[None, None]).to(torch.float64)
+    prediction = Prediction((torch.ones(1, 1, 4, 4), torch.ones(1, 1, 2, 2)), torch.eye(4)[None, None]).to(
+        torch.float64
+    )
     assert {m.dtype for m in (*prediction.inverse_depth, prediction.T_source_target)} == {torch.float64}
 
 
 @pytest.mark.parametrize(("name", "answer"), [("-1", True), ("+2", True), ("stereo", False), ("", False)])
-def test_neighbours_in_time(name, answer):
+def test_neighbors_in_time(name, answer):
     assert is_temporal(name) is answer

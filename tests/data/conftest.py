@@ -50,12 +50,19 @@ def pose(index: int) -> NDArray[np.float64]:
     """T_world_camera of the left camera: forward, slightly to the side, and turning a little."""
     angle = 0.004 * index
     return np.array(
-        [[np.cos(angle), 0, np.sin(angle), 0.02 * index], [0, 1, 0, 0], [-np.sin(angle), 0, np.cos(angle), STEP_M * index], [0, 0, 0, 1]]
+        [
+            [np.cos(angle), 0, np.sin(angle), 0.02 * index],
+            [0, 1, 0, 0],
+            [-np.sin(angle), 0, np.cos(angle), STEP_M * index],
+            [0, 0, 0, 1],
+        ]
     )
 
 
-def paint(T_world_camera: NDArray[np.float64], rays: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """(H, W, 3) picture and (H, W) depth of a camera whose pixels see along rays (H, W, 3) with z = 1, whatever its lens.
+def paint(
+    T_world_camera: NDArray[np.float64], rays: NDArray[np.float64]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(H, W, 3) image and (H, W) depth of a camera whose pixels see along rays (H, W, 3) with z = 1, whatever its lens.
 
     The road 1.5 m below the first camera and a wall 12 m ahead of it, both smoothly textured.
     """
@@ -67,7 +74,9 @@ def paint(T_world_camera: NDArray[np.float64], rays: NDArray[np.float64]) -> tup
     depth = np.minimum(road, wall)
     points = origin + depth[..., None] * rays
     u, v = points[..., 0], np.where(road < wall, points[..., 2], points[..., 1])
-    waves = np.stack([np.sin(2.1 * u + 0.4) * np.cos(1.3 * v), np.cos(1.7 * u) * np.sin(1.9 * v), np.sin(1.1 * (u + v))], -1)
+    waves = np.stack(
+        [np.sin(2.1 * u + 0.4) * np.cos(1.3 * v), np.cos(1.7 * u) * np.sin(1.9 * v), np.sin(1.1 * (u + v))], -1
+    )
     return np.uint8(np.clip(127 + 90 * waves, 0, 255).round()), depth.astype(np.float32)
 
 
@@ -78,7 +87,7 @@ def pinhole_rays(K: NDArray[np.float64], height: int, width: int) -> NDArray[np.
 
 
 def render(index: int, side: str = "left") -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """(H, W, 3) picture and (H, W) depth of the moving rig."""
+    """(H, W, 3) image and (H, W) depth of the moving rig."""
     T = pose(index) @ (np.linalg.inv(T_RIGHT_LEFT) if side == "right" else np.eye(4))
     return paint(T, pinhole_rays(K, HEIGHT, WIDTH))
 
@@ -120,7 +129,11 @@ class World:
                 if depth:
                     (folder / "depth" / side).mkdir(parents=True, exist_ok=True)
                     np.save(folder / "depth" / side / f"{index:06d}.npy", depth_m)
-        about = {"cameras": dict.fromkeys(sides, camera), "T_right_left": T_RIGHT_LEFT.tolist() if stereo else None, "frame_rate_hz": 10}
+        about = {
+            "cameras": dict.fromkeys(sides, camera),
+            "T_right_left": T_RIGHT_LEFT.tolist() if stereo else None,
+            "frame_rate_hz": 10,
+        }
         (folder / "recording.json").write_text(json.dumps(about))
         (folder / "poses.txt").write_text(rows([pose(i) for i in range(frames)]))
         return folder
@@ -140,7 +153,10 @@ class World:
         offsets = {0: 0.0, 1: -BASELINE_M, 2: 0.06, 3: 0.06 - BASELINE_M}
         for camera in cameras:
             for index in range(frames):
-                save(folder / f"image_{camera}" / f"{first + index:06d}.png", render(index, "left" if camera % 2 == 0 else "right")[0])
+                save(
+                    folder / f"image_{camera}" / f"{first + index:06d}.png",
+                    render(index, "left" if camera % 2 == 0 else "right")[0],
+                )
         calibration = ""
         for camera, offset in offsets.items():
             P = np.hstack([K, K @ np.array([[offset], [0], [0]])])

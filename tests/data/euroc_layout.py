@@ -1,4 +1,6 @@
-"""Writes EuRoC's layout: a world seen through known lenses, whose formulas are written out here and owe nothing to OpenCV."""
+"""Writes EuRoC's layout: a world seen through known lenses, whose formulas are written out here and owe nothing to
+OpenCV.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +34,14 @@ T_BS1 = np.array(
     ]
 )
 RADTAN = ((-0.28340811, 0.07395907, 0.00019359, 1.76187114e-05), (-0.28368365, 0.07451284, -0.00010473, -3.5559e-05))
-TANGENTIAL = ((-0.28, 0.07, 0.004, -0.003), (-0.27, 0.06, -0.003, 0.004))  # as much as EuRoC has would not be seen in small pictures
+TANGENTIAL = (
+    (-0.28, 0.07, 0.004, -0.003),
+    (-0.27, 0.06, -0.003, 0.004),
+)  # as much as EuRoC has would not be seen in small images
 EQUIDISTANT = ((-0.0135, 0.0207, -0.0128, 0.0025), (-0.0112, 0.0164, -0.0097, 0.0019))
 INTRINSICS = ((458.654, 457.296, 367.215, 248.375), (457.587, 456.134, 379.999, 255.238))
 SIZE = (752, 480)
-SMALL = 4  # the rendered pictures are smaller by this factor
+SMALL = 4  # the rendered images are smaller by this factor
 START_NS = 1403715273262142976
 FRAME_NS = 50_000_000
 
@@ -53,8 +58,10 @@ class Camera:
 
     def smaller(self) -> Camera:
         fx, fy, cx, cy = self.intrinsics
-        centre = ((c + 0.5) / SMALL - 0.5 for c in (cx, cy))
-        return replace(self, intrinsics=(fx / SMALL, fy / SMALL, *centre), size=(self.size[0] // SMALL, self.size[1] // SMALL))
+        center = ((c + 0.5) / SMALL - 0.5 for c in (cx, cy))
+        return replace(
+            self, intrinsics=(fx / SMALL, fy / SMALL, *center), size=(self.size[0] // SMALL, self.size[1] // SMALL)
+        )
 
     def write(self, folder: Path, **changes: Any) -> Path:
         about = {
@@ -85,7 +92,7 @@ class Camera:
         return x * radial + 2 * k3 * x * y + k4 * (r2 + 2 * x * x), y * radial + k3 * (r2 + 2 * y * y) + 2 * k4 * x * y
 
     def rays(self) -> Array:
-        """(H, W, 3) with z = 1 of every pixel of the distorted picture: the formulas inverted, step by step."""
+        """(H, W, 3) with z = 1 of every pixel of the distorted image: the formulas inverted, step by step."""
         fx, fy, cx, cy = self.intrinsics
         u, v = np.meshgrid((np.arange(self.size[0]) - cx) / fx, (np.arange(self.size[1]) - cy) / fy)
         x, y = u.copy(), v.copy()
@@ -124,34 +131,34 @@ def write_ground_truth(mav0: Path, seconds: Array, start_ns: int = START_NS) -> 
     (mav0 / "state_groundtruth_estimate0" / "sensor.yaml").write_text(yaml.safe_dump(identity))
 
 
-def write_pictures(camera: Path, moments: list[int], picture: Callable[[int], NDArray[np.uint8]]) -> None:
+def write_images(camera: Path, moments: list[int], image: Callable[[int], NDArray[np.uint8]]) -> None:
     stamps = [START_NS + FRAME_NS * index for index in moments]
     csv(camera / "data.csv", "timestamp [ns],filename", [(stamp, f"{stamp}.png") for stamp in stamps])
     (camera / "data").mkdir(parents=True, exist_ok=True)
     for index, stamp in zip(moments, stamps, strict=True):
-        assert cv2.imwrite(str(camera / "data" / f"{stamp}.png"), picture(index))
+        assert cv2.imwrite(str(camera / "data" / f"{stamp}.png"), image(index))
 
 
 def write_sequence(world: Any, folder: Path, cam0: Camera, cam1: Camera, frames: int = 3) -> Path:
-    """The grey pictures of the world through both lenses."""
+    """The gray images of the world through both lenses."""
     mav0 = folder / "mav0"
     for name, camera in (("cam0", cam0), ("cam1", cam1)):
         T_lens0_lens, rays = np.linalg.inv(cam0.T_BS) @ camera.T_BS, camera.rays()
 
-        def picture(index: int, T: Array = T_lens0_lens, rays: Array = rays) -> NDArray[np.uint8]:
+        def image(index: int, T: Array = T_lens0_lens, rays: Array = rays) -> NDArray[np.uint8]:
             return world.paint(T_world_lens(index * FRAME_NS / 1e9) @ T, rays)[0][..., 0]
 
         camera.write(mav0 / name)
-        write_pictures(mav0 / name, list(range(frames)), picture)
+        write_images(mav0 / name, list(range(frames)), image)
     write_ground_truth(mav0, np.arange(-3, frames * 10) * 0.005 + 0.0013)
     return folder
 
 
 def write_flat_sequence(folder: Path) -> Path:
-    """mav0 of a sequence of three flat pictures: for what is wrong with the files beside them."""
+    """mav0 of a sequence of three flat images: for what is wrong with the files beside them."""
     mav0 = folder / "mav0"
     for name, camera in (("cam0", CAM0.smaller()), ("cam1", CAM1.smaller())):
         camera.write(mav0 / name)
-        write_pictures(mav0 / name, [0, 1, 2], lambda index: np.full((120, 188), 40 * index, np.uint8))
+        write_images(mav0 / name, [0, 1, 2], lambda index: np.full((120, 188), 40 * index, np.uint8))
     write_ground_truth(mav0, np.arange(0, 25) * 0.005)
     return mav0

@@ -1,4 +1,4 @@
-"""The store of decoded pictures: made once, whole or not at all, by one process at a time."""
+"""The store of decoded images: made once, whole or not at all, by one process at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.data import cache
 from stadia.data.cache import FrameStore, frame_store
 from stadia.data.config import CacheConfig
-from stadia.data.resize import resize_picture
+from stadia.data.resize import resize_image
 from stadia.data.sources import open_recordings
 
 OneLine = Callable[..., None]
@@ -27,18 +27,20 @@ def recording(tmp_path: Path, world: Any) -> Any:
     return open_recordings(world.recording(tmp_path / "a", 4))[0]
 
 
-def test_a_store_holds_the_resized_pictures(recording: Any) -> None:
+def test_a_store_holds_the_resized_images(recording: Any) -> None:
     told: list[tuple[str, int, int | None]] = []
     store = frame_store(recording, 48, 64, side="right", progress=lambda *args: told.append(args))
     assert len(store) == 4
     assert told == [("a right", n, 4) for n in (1, 2, 3, 4)]
     for index in range(4):
-        expected = resize_picture(recording.image(index, "right"), 48, 64)
+        expected = resize_image(recording.image(index, "right"), 48, 64)
         assert np.array_equal(store.image(index), expected)
         assert np.array_equal(store.planar(index), expected.transpose(2, 0, 1))
 
 
-def test_it_is_made_once_for_each_content_side_and_size(recording: Any, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_made_once_for_each_content_side_and_size(
+    recording: Any, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = frame_store(recording, 48, 64)
     assert frame_store(recording, 48, 64, side="right").path != first.path
     assert frame_store(recording, 48, 60).path != first.path
@@ -68,7 +70,7 @@ def test_what_a_killed_process_left_is_replaced(recording: Any) -> None:
         assert not leftover.exists()
 
 
-def test_a_picture_that_fails_leaves_nothing(recording: Any, tmp_path: Path) -> None:
+def test_a_image_that_fails_leaves_nothing(recording: Any, tmp_path: Path) -> None:
     recording.file(3).write_bytes(b"broken")
     with pytest.raises(DataError, match=r"000003\.png"):
         frame_store(recording, 48, 64)

@@ -1,4 +1,4 @@
-"""A copy of a picture is known again by what its file holds; recordings of one drive by their session."""
+"""A copy of an image is known again by what its file holds; recordings of one drive by their session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stadia.data.kitti_odometry import _DRIVES
 from stadia.data.sources import Excerpt, open_recordings
 
 
-def test_a_copy_is_the_same_and_another_picture_is_not(tmp_path: Path) -> None:
+def test_a_copy_is_the_same_and_another_image_is_not(tmp_path: Path) -> None:
     """Frames of one view that differ by the camera's noise alone."""
     digits = set()
     for number in range(4):
@@ -27,7 +27,9 @@ def test_a_copy_is_the_same_and_another_picture_is_not(tmp_path: Path) -> None:
             digits.add(content_of(file))
     assert len(digits) == 8
     assert {len(each) for each in digits} == {DIGITS}
-    assert content_of(Path(shutil.copy(tmp_path / "0.png", tmp_path / "another name.png"))) == content_of(tmp_path / "0.png")
+    assert content_of(Path(shutil.copy(tmp_path / "0.png", tmp_path / "another name.png"))) == content_of(
+        tmp_path / "0.png"
+    )
 
 
 def test_a_file_shorter_than_a_piece_and_an_empty_one(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A training may see a crop: picture, camera and ground truth are cut by one box, before they are resized."""
+"""A training may see a crop: image, camera and ground truth are cut by one box, before they are resized."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ TOP, LEFT_EDGE = 23, 13  # of the KB crop, by hand
 
 
 class Wide(Recording):
-    """A picture of KITTI's size that says in its colours where each pixel is; depth in one pixel, some more depth outside the crop."""
+    """An image of KITTI's size that says in its colors where each pixel is; depth in one pixel, some more depth outside
+    the crop.
+    """
 
     name, sides = "wide", (LEFT,)
 
@@ -45,7 +47,7 @@ class Wide(Recording):
         return depth
 
 
-def test_picture_camera_and_ground_truth_stay_together() -> None:
+def test_image_camera_and_ground_truth_stay_together() -> None:
     whole, crop = Wide(), cropped_recording(Wide(), "kb")
     image, camera, depth_m = crop.image(1), crop.camera(1), crop.depth_m(1)
     assert depth_m is not None
@@ -66,29 +68,42 @@ def test_no_crop_is_the_recording_itself() -> None:
 def test_samples_see_the_crop_and_keep_it_apart_from_the_whole(tmp_path: Path) -> None:
     cache = CacheConfig(folder=str(tmp_path))
     whole, crop = (
-        Samples([recording], height=352, width=1216, offsets=(), stereo=False, ground_truth_depth=True, sparse_depth=True, cache=cache)
+        Samples(
+            [recording],
+            height=352,
+            width=1216,
+            offsets=(),
+            stereo=False,
+            ground_truth_depth=True,
+            sparse_depth=True,
+            cache=cache,
+        )
         for recording in (Wide(), CroppedRecording(Wide(), "kb"))
     )
     assert len(list(tmp_path.glob("*.rgb"))) == 2, "another store"
     sample = crop[0]
     assert sample.inputs.camera.K[:2, 2].tolist() == pytest.approx([609.6 - LEFT_EDGE, 172.9 - TOP], abs=1e-4)
-    torch.testing.assert_close(sample.inputs.image, torch.from_numpy(crop.recordings[0].image(0)).permute(2, 0, 1) / 255)
+    torch.testing.assert_close(
+        sample.inputs.image, torch.from_numpy(crop.recordings[0].image(0)).permute(2, 0, 1) / 255
+    )
     assert sample.targets.depth_m is not None
     assert sample.targets.depth_m.nonzero().tolist() == [[0, 200 - TOP, 700 - LEFT_EDGE]]
     assert whole[0].inputs.camera.K[1, 2] != sample.inputs.camera.K[1, 2]
 
 
 def test_a_configuration_asks_for_it(tmp_path: Path, world: Any, one_line: Callable[..., None]) -> None:
-    """The renderer's pictures are smaller than the crop: told before anything is decoded, by name."""
+    """The renderer's images are smaller than the crop: told before anything is decoded, by name."""
     folder = world.recording(tmp_path / "small", 3)
     with pytest.raises(DataError) as caught:
         open_split(DataConfig(path=str(folder), crop="kb"))
-    one_line(caught.value, "small", "a picture of 160x96", "at least 1216x352", "crop=none")
+    one_line(caught.value, "small", "an image of 160x96", "at least 1216x352", "crop=none")
 
 
 @pytest.mark.real
 def test_real_frames_are_cut_to_one_size(real_data: Path) -> None:
-    split = open_split(DataConfig.model_validate({"path": str(real_data / "kitti_raw"), "crop": "kb", "split_by": {"val_share": 0.2}}))
+    split = open_split(
+        DataConfig.model_validate({"path": str(real_data / "kitti_raw"), "crop": "kb", "split_by": {"val_share": 0.2}})
+    )
     for recording in (frames.recording for frames in (*split.train, *split.val)):
         assert recording.image(3).shape == (352, 1216, 3)
         assert recording.depth_m(3).shape == (352, 1216)  # type: ignore[union-attr]

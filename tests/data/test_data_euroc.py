@@ -27,7 +27,7 @@ from euroc_layout import (
     csv,
     write_flat_sequence,
     write_ground_truth,
-    write_pictures,
+    write_images,
     write_sequence,
 )
 from scipy.spatial.transform import Rotation
@@ -54,29 +54,35 @@ def rendered(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def flat(tmp_path: Path) -> Path:
-    """mav0 of a sequence whose pictures are flat."""
+    """mav0 of a sequence whose images are flat."""
     return write_flat_sequence(tmp_path / "set" / "MH_01_easy")
 
 
 @pytest.mark.parametrize("model", ["radial-tangential", "radtan", "equidistant"])
-def test_pictures_are_those_of_the_rectified_pair(world: Any, tmp_path: Path, rendered: Path, model: str) -> None:
-    """Undistortion, rectification, extrinsics, ground truth by timestamp, body to camera and w x y z, all against one truth."""
+def test_images_are_those_of_the_rectified_pair(world: Any, tmp_path: Path, rendered: Path, model: str) -> None:
+    """Undistortion, rectification, extrinsics, ground truth by timestamp, body to camera and w x y z, all against one
+    truth.
+    """
     path = rendered
     if model != "radial-tangential":
         coefficients = EQUIDISTANT if model == "equidistant" else TANGENTIAL
-        cam0, cam1 = (replace(c.smaller(), model=model, coefficients=k) for c, k in zip((CAM0, CAM1), coefficients, strict=True))
+        cam0, cam1 = (
+            replace(c.smaller(), model=model, coefficients=k) for c, k in zip((CAM0, CAM1), coefficients, strict=True)
+        )
         path = write_sequence(world, tmp_path / "V1_01_easy", cam0, cam1, frames=2)
     (recording,) = open_recordings(path)
     assert recording.name == "euroc/V1_01_easy"
     assert recording.sides == ("left", "right")
     assert np.array_equal(recording.K(0), recording.K(0, "right"))
-    assert np.allclose(recording.T_right_left, [[1, 0, 0, -0.1100778], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], atol=1e-6)
+    assert np.allclose(
+        recording.T_right_left, [[1, 0, 0, -0.1100778], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], atol=1e-6
+    )
     for index in (0, 1):
         for side in recording.sides:
             rays = world.pinhole_rays(recording.K(index, side), 120, 188)
             true = world.paint(recording.T_world_camera(index, side), rays)[0][..., 0]
             picture = recording.image(index, side)
-            assert (picture[..., 0] == picture[..., 2]).all(), "one grey channel, repeated"
+            assert (picture[..., 0] == picture[..., 2]).all(), "one gray channel, repeated"
             apart = np.abs(picture[..., 0].astype(int) - true)
             assert apart.mean() < 1.0
 
@@ -111,7 +117,9 @@ def test_rotations_of_the_pair_are_those_of_opencv(tmp_path: Path) -> None:
         lambda T0, T1: np.linalg.inv(T0) @ T1,  # right to left: the baseline has the other sign
     ],
 )
-def test_extrinsics_composed_the_wrong_way_are_refused(tmp_path: Path, one_line: OneLine, wrong: Callable[[Array, Array], Array]) -> None:
+def test_extrinsics_composed_the_wrong_way_are_refused(
+    tmp_path: Path, one_line: OneLine, wrong: Callable[[Array, Array], Array]
+) -> None:
     left, right = (read_camera(camera.write(tmp_path / name)) for name, camera in (("cam0", CAM0), ("cam1", CAM1)))
     with pytest.raises(DataError) as caught:
         rectify(left.lens, right.lens, wrong(T_BS0, T_BS1), "mav0")
@@ -119,7 +127,9 @@ def test_extrinsics_composed_the_wrong_way_are_refused(tmp_path: Path, one_line:
 
 
 def test_a_lens_wider_than_any_pinhole_is_cut(tmp_path: Path) -> None:
-    """An equidistant lens of 180 degrees: the pinhole picture shows at most 60 degrees from the axis, and nothing that was not seen."""
+    """An equidistant lens of 180 degrees: the pinhole image shows at most 60 degrees from the axis, and nothing that
+    was not seen.
+    """
     wide = replace(CAM0, model="equidistant", coefficients=(0.0, 0, 0, 0), intrinsics=(239.4, 239.4, 375.5, 239.5))
     left, right = (read_camera(replace(wide, T_BS=T).write(tmp_path / str(n))) for n, T in enumerate((T_BS0, T_BS1)))
     pair = rectify(left.lens, right.lens, np.linalg.inv(T_BS1) @ T_BS0, "pair")
@@ -142,7 +152,9 @@ def test_times_and_numbers(rendered: Path) -> None:
 
 def test_ground_truth_is_found_by_time(flat: Path) -> None:
     """Frames before and after it, and in a hole of it, have none; its rate and its rows do not matter."""
-    write_ground_truth(flat, np.array([-0.2, 0.04, 0.07]))  # a hole at frame 0, states on either side of frame 1, none at frame 2
+    write_ground_truth(
+        flat, np.array([-0.2, 0.04, 0.07])
+    )  # a hole at frame 0, states on either side of frame 1, none at frame 2
     (recording,) = open_recordings(flat)
     assert [recording.T_world_camera(i) is not None for i in range(3)] == [False, True, False]
     camera = read_camera(flat / "cam0" / "sensor.yaml").lens
@@ -175,8 +187,8 @@ def test_without_ground_truth_there_are_no_poses(flat: Path) -> None:
     assert recording.T_world_camera(0) is None
 
 
-def test_frames_without_a_right_picture_are_left_out_and_told(flat: Path) -> None:
-    write_pictures(flat / "cam0", [0, 1, 2, 3], lambda index: np.full((120, 188), 30 * index, np.uint8))
+def test_frames_without_a_right_image_are_left_out_and_told(flat: Path) -> None:
+    write_images(flat / "cam0", [0, 1, 2, 3], lambda index: np.full((120, 188), 30 * index, np.uint8))
     stamps = [START_NS + FRAME_NS * index for index in (0, 2)]
     csv(flat / "cam1" / "data.csv", "timestamp [ns],filename", [(stamp, f"{stamp}.png") for stamp in stamps])
     (flat / "cam1" / "data" / f"{START_NS + FRAME_NS}.png").unlink()
@@ -184,7 +196,7 @@ def test_frames_without_a_right_picture_are_left_out_and_told(flat: Path) -> Non
     assert [recording.number(i) for i in range(len(recording))] == [0, 2]
     assert recording.image(1).mean() == 60
     assert recording.T_world_camera(1)[:3, 3] == pytest.approx(T_world_lens(0.1)[:3, 3], abs=1e-3)
-    assert str(recording.selection) == "2 of 4 frames kept (stride 2), 2 without a picture on the other side left out"
+    assert str(recording.selection) == "2 of 4 frames kept (stride 2), 2 without an image on the other side left out"
 
 
 def test_frames_of_a_standing_camera_are_dropped_where_asked(world: Any, rendered: Path, tmp_path: Path) -> None:
@@ -193,7 +205,9 @@ def test_frames_of_a_standing_camera_are_dropped_where_asked(world: Any, rendere
     mav0 = tmp_path / "V1_01_easy" / "mav0"
     for name, camera in (("cam0", CAM0.smaller()), ("cam1", CAM1.smaller())):
         camera.write(mav0 / name)
-        write_pictures(mav0 / name, list(range(5)), lambda index: cv2.imread(str(stored[shown[index]]), cv2.IMREAD_GRAYSCALE))
+        write_images(
+            mav0 / name, list(range(5)), lambda index: cv2.imread(str(stored[shown[index]]), cv2.IMREAD_GRAYSCALE)
+        )
     assert len(open_recordings(mav0)[0]) == 5
     (recording,) = open_recordings(mav0, standing="drop")
     assert [recording.number(i) for i in range(len(recording))] == [0, 3, 4]
@@ -202,7 +216,7 @@ def test_frames_of_a_standing_camera_are_dropped_where_asked(world: Any, rendere
         open_recordings(world.recording(tmp_path / "other"), standing="drop")
 
 
-def test_pictures_of_the_cache_are_rectified(rendered: Path) -> None:
+def test_images_of_the_cache_are_rectified(rendered: Path) -> None:
     (recording,) = open_recordings(rendered)
     store = frame_store(recording, 120, 188, side="right")
     assert (store.image(1) == recording.image(1, "right")).all()
@@ -256,19 +270,27 @@ def test_the_real_sample(real_data: Path) -> None:
     (recording,) = open_recordings(real_data / "euroc")
     assert recording.name == "euroc/V1_01_easy"
     assert len(recording) == 60
-    assert recording.K(0)[[0, 1, 0, 1], [0, 1, 2, 2]] == pytest.approx((435.2047, 435.2047, 367.4517, 252.2009), abs=1e-3)
+    assert recording.K(0)[[0, 1, 0, 1], [0, 1, 2, 2]] == pytest.approx(
+        (435.2047, 435.2047, 367.4517, 252.2009), abs=1e-3
+    )
     assert np.allclose(recording.T_right_left[:3], np.column_stack([np.eye(3), (-0.110078, 0, 0)]), atol=1e-6)
     assert recording.image(0, "right").shape == (480, 752, 3)
     body = np.array([0.878895, 2.183400, 0.948427])
-    assert np.linalg.norm(recording.T_world_camera(0)[:3, 3] - body) == pytest.approx(np.linalg.norm(T_BS0[:3, 3]), abs=1e-5)
+    assert np.linalg.norm(recording.T_world_camera(0)[:3, 3] - body) == pytest.approx(
+        np.linalg.norm(T_BS0[:3, 3]), abs=1e-5
+    )
 
 
 @pytest.mark.real
 def test_rows_of_the_real_pair_agree(real_data: Path) -> None:
     (recording,) = open_recordings(real_data / "euroc")
     sift, matcher = cv2.SIFT.create(800), cv2.BFMatcher(cv2.NORM_L2, crossCheck=True)
-    (left, seen_left), (right, seen_right) = (sift.detectAndCompute(recording.image(30, side), None) for side in recording.sides)
-    apart = np.array([np.subtract(left[m.queryIdx].pt, right[m.trainIdx].pt) for m in matcher.match(seen_left, seen_right)])
+    (left, seen_left), (right, seen_right) = (
+        sift.detectAndCompute(recording.image(30, side), None) for side in recording.sides
+    )
+    apart = np.array(
+        [np.subtract(left[m.queryIdx].pt, right[m.trainIdx].pt) for m in matcher.match(seen_left, seen_right)]
+    )
     assert np.median(np.abs(apart[:, 1])) < 0.5
     assert (apart[np.abs(apart[:, 1]) < 2, 0] > 0).mean() > 0.95, "x_left > x_right"
 

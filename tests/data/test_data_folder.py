@@ -40,7 +40,7 @@ def test_everything_is_read(tmp_path: Path, world: Any) -> None:
     assert recording.timestamp_s(2) == pytest.approx(0.2)
 
 
-def test_all_but_pictures_and_camera_is_optional(tmp_path: Path, world: Any) -> None:
+def test_all_but_images_and_camera_is_optional(tmp_path: Path, world: Any) -> None:
     world.recording(tmp_path / "a", 2, stereo=False, depth=False)
     (tmp_path / "a" / "poses.txt").unlink()
     (recording,) = open_recordings(tmp_path / "a")
@@ -98,14 +98,26 @@ def test_a_name_cannot_leave_the_dataset(tmp_path: Path, world: Any, one_line: O
         ({"cameras": {}}, ("cameras",)),
         ({"cameras": {"left": {"height": 96, "width": 160}}}, ("cameras.left.K", "Field required")),
         (
-            {"cameras": {"left": {"K": [[0, 0, 1], [0, 5, 1], [0, 0, 1]], "height": 9, "width": 9}}, "T_right_left": None},
+            {
+                "cameras": {"left": {"K": [[0, 0, 1], [0, 5, 1], [0, 0, 1]], "height": 9, "width": 9}},
+                "T_right_left": None,
+            },
             ("cameras.left", "fx 0"),
         ),
         (
-            {"cameras": {"left": {"K": [[0.6, 0, 0.5], [0, 1.9, 0.5], [0, 0, 1]], "height": 9, "width": 9}}, "T_right_left": None},
-            ("normalised",),
+            {
+                "cameras": {"left": {"K": [[0.6, 0, 0.5], [0, 1.9, 0.5], [0, 0, 1]], "height": 9, "width": 9}},
+                "T_right_left": None,
+            },
+            ("normalized",),
         ),
-        ({"cameras": {"left": {"K": [[9, 0, 1], [0, 9, 1], [0, 0, 2]], "height": 9, "width": 9}}, "T_right_left": None}, ("lower rows",)),
+        (
+            {
+                "cameras": {"left": {"K": [[9, 0, 1], [0, 9, 1], [0, 0, 2]], "height": 9, "width": 9}},
+                "T_right_left": None,
+            },
+            ("lower rows",),
+        ),
         ({"T_right_left": None}, ("2 camera(s)", "T_right_left")),
         ({"frame_rate_hz": float("nan")}, ("frame_rate_hz",)),
         ({"frame_rate_hz": 0}, ("frame_rate_hz",)),
@@ -136,7 +148,9 @@ def test_depth_as_a_jpeg_is_refused(tmp_path: Path, world: Any, one_line: OneLin
 
 
 @pytest.mark.parametrize("stored", ["bits", "size"])
-def test_depth_of_8_bits_or_of_another_size_is_refused(tmp_path: Path, world: Any, one_line: OneLine, stored: str) -> None:
+def test_depth_of_8_bits_or_of_another_size_is_refused(
+    tmp_path: Path, world: Any, one_line: OneLine, stored: str
+) -> None:
     folder = world.recording(tmp_path / "a", 2)
     (folder / "depth" / "left" / "000001.npy").unlink()
     picture = folder / "depth" / "left" / "000001.png"
@@ -144,7 +158,9 @@ def test_depth_of_8_bits_or_of_another_size_is_refused(tmp_path: Path, world: An
     cv2.imwrite(str(picture), np.full((height, width), 200, np.uint8 if stored == "bits" else np.uint16))
     with pytest.raises(DataError) as caught:
         open_recordings(folder)[0].depth_m(1)
-    one_line(caught.value, picture, *(("uint8", "16-bit") if stored == "bits" else (f"{width}x{height}", "picture's size")))
+    one_line(
+        caught.value, picture, *(("uint8", "16-bit") if stored == "bits" else (f"{width}x{height}", "image's size"))
+    )
 
 
 def test_wrong_content_is_named(tmp_path: Path, world: Any, one_line: OneLine) -> None:

@@ -15,7 +15,7 @@ from stadia.data.sources import open_recordings
 OneLine = Callable[..., None]
 
 
-def test_the_grey_pair(tmp_path: Path, world: Any) -> None:
+def test_the_gray_pair(tmp_path: Path, world: Any) -> None:
     (recording,) = open_recordings(world.kitti_odometry(tmp_path, frames=3))
     assert len(recording) == 3
     np.testing.assert_allclose(recording.T_right_left, world.T_right_left, atol=1e-9)
@@ -24,17 +24,17 @@ def test_the_grey_pair(tmp_path: Path, world: Any) -> None:
     assert recording.timestamp_s(2) == pytest.approx(0.2)
 
 
-def test_the_colour_pair_stands_beside_camera_0(tmp_path: Path, world: Any) -> None:
+def test_the_color_pair_stands_beside_camera_0(tmp_path: Path, world: Any) -> None:
     """P3 alone would give 0.44 m; camera 2's poses are those of camera 0, moved by its place beside it."""
     world.kitti_odometry(tmp_path, frames=3, cameras=(0, 1, 2, 3))
-    (colour,) = open_recordings(tmp_path)
-    assert colour.file(0).parent.name == "image_2"
-    np.testing.assert_allclose(colour.T_right_left[0, 3], -world.baseline_m, atol=1e-9)
+    (color,) = open_recordings(tmp_path)
+    assert color.file(0).parent.name == "image_2"
+    np.testing.assert_allclose(color.T_right_left[0, 3], -world.baseline_m, atol=1e-9)
     place = np.eye(4)
     place[0, 3] = -0.06
-    np.testing.assert_allclose(colour.T_world_camera(2), world.pose(2) @ place, atol=1e-9)
-    (grey,) = open_recordings(tmp_path, colour="grey")
-    assert grey.file(0).parent.name == "image_0"
+    np.testing.assert_allclose(color.T_world_camera(2), world.pose(2) @ place, atol=1e-9)
+    (gray,) = open_recordings(tmp_path, color="gray")
+    assert gray.file(0).parent.name == "image_0"
 
 
 def test_one_camera_alone(tmp_path: Path, world: Any) -> None:
@@ -44,13 +44,13 @@ def test_one_camera_alone(tmp_path: Path, world: Any) -> None:
 
 
 def test_a_part_of_a_sequence_takes_its_own_rows(tmp_path: Path, world: Any) -> None:
-    """Pictures 3 to 5 beside the official files of the whole sequence."""
+    """Images 3 to 5 beside the official files of the whole sequence."""
     (recording,) = open_recordings(world.kitti_odometry(tmp_path, frames=3, first=3))
     np.testing.assert_allclose(recording.T_world_camera(1), world.pose(1), atol=1e-9)
     assert recording.timestamp_s(0) == pytest.approx(0.3)
 
 
-def test_lidar_beside_the_pictures(tmp_path: Path, world: Any) -> None:
+def test_lidar_beside_the_images(tmp_path: Path, world: Any) -> None:
     world.kitti_odometry(tmp_path, frames=2)
     folder = tmp_path / "sequences" / "06"
     axes = "0 -1 0 0 0 0 -1 0 1 0 0 0"  # the scanner's x forward, y left, z up
@@ -76,7 +76,9 @@ def test_lidar_beside_the_pictures(tmp_path: Path, world: Any) -> None:
         ("P0: 1.2", "P0: -1.2", ("P0", "fx -120")),
     ],
 )
-def test_wrong_calibration_is_named(tmp_path: Path, world: Any, one_line: OneLine, old: str, new: str, parts: tuple[str, ...]) -> None:
+def test_wrong_calibration_is_named(
+    tmp_path: Path, world: Any, one_line: OneLine, old: str, new: str, parts: tuple[str, ...]
+) -> None:
     world.kitti_odometry(tmp_path, frames=1)
     path = tmp_path / "sequences" / "06" / "calib.txt"
     path.write_text(path.read_text().replace(old, new))
@@ -91,7 +93,7 @@ def test_what_is_missing_is_named(tmp_path: Path, world: Any, one_line: OneLine)
     poses.write_text(world.rows([world.pose(0)] * 2))
     with pytest.raises(DataError) as caught:
         open_recordings(tmp_path)
-    one_line(caught.value, poses, "2 poses", "3, one a picture")
+    one_line(caught.value, poses, "2 poses", "3, one an image")
     poses.unlink()
     assert open_recordings(tmp_path)[0].T_world_camera(0) is None
     calibration = tmp_path / "sequences" / "06" / "calib.txt"

@@ -26,12 +26,20 @@ def line(name: str, values: Any) -> str:
 
 @pytest.fixture
 def drive(tmp_path: Path, world: Any) -> Path:
-    """A drive of three frames, both colour cameras, one scan, GPS that moves north-east and up."""
+    """A drive of three frames, both color cameras, one scan, GPS that moves north-east and up."""
     folder = tmp_path / DRIVE
     for index in range(3):
         for camera, side in (("02", "left"), ("03", "right")):
             world.save(folder / f"image_{camera}" / "data" / f"{index:010d}.png", world.render(index, side)[0])
-        packet = [49.0 + 1e-5 * index, 8.4 + 1e-5 * index, 100.0 + 0.1 * index, 0.01, 0.02, 0.5 + 0.01 * index, *[0.0] * 24]
+        packet = [
+            49.0 + 1e-5 * index,
+            8.4 + 1e-5 * index,
+            100.0 + 0.1 * index,
+            0.01,
+            0.02,
+            0.5 + 0.01 * index,
+            *[0.0] * 24,
+        ]
         (folder / "oxts" / "data").mkdir(parents=True, exist_ok=True)
         (folder / "oxts" / "data" / f"{index:010d}.txt").write_text(" ".join(map(str, packet)))
     offsets = {"02": 0.06, "03": 0.06 - world.baseline_m}
@@ -44,7 +52,9 @@ def drive(tmp_path: Path, world: Any) -> Path:
     (date / "calib_velo_to_cam.txt").write_text(line("R", T_CAMERA_VELO[:3, :3]) + line("T", T_CAMERA_VELO[:3, 3]))
     (date / "calib_imu_to_velo.txt").write_text(line("R", np.eye(3)) + line("T", [-0.8, 0.3, -0.8]))
     (folder / "velodyne_points" / "data").mkdir(parents=True)
-    np.array([[10, 1, 0.5, 0], [20, 2, 1.0, 0], [-10, 1, 1, 0]], np.float32).tofile(folder / "velodyne_points" / "data" / "0000000000.bin")
+    np.array([[10, 1, 0.5, 0], [20, 2, 1.0, 0], [-10, 1, 1, 0]], np.float32).tofile(
+        folder / "velodyne_points" / "data" / "0000000000.bin"
+    )
     return folder
 
 

@@ -1,4 +1,6 @@
-"""The order of batches is a function of seed and epoch, from any position, with any workers, in any number of processes."""
+"""The order of batches is a function of seed and epoch, from any position, with any workers, in any number of
+processes.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from stadia.data.sources import open_recordings
 @pytest.fixture
 def samples(tmp_path: Path, world: Any) -> Samples:
     (recording,) = open_recordings(world.recording(tmp_path / "a", 12, stereo=False, depth=False))
-    return Samples([recording], height=32, width=48, offsets=(1,), augmentation=AugmentationConfig(), cache=CacheConfig())
+    return Samples(
+        [recording], height=32, width=48, offsets=(1,), augmentation=AugmentationConfig(), cache=CacheConfig()
+    )
 
 
 def indices(loader: Loader) -> list[list[int]]:
@@ -114,14 +118,18 @@ def test_the_loader_shards(samples: Samples) -> None:
     assert not first & second
 
 
-def test_for_a_gpu_every_tensor_of_a_batch_is_in_pinned_memory(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_for_a_gpu_every_tensor_of_a_batch_is_in_pinned_memory(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert not Loader(samples, batch_size=2, shuffle=True)._batches.pin_memory
     assert Loader(samples, batch_size=2, shuffle=True, device="cuda:0")._batches.pin_memory
     pinned = torch.zeros(7)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda _: pinned)  # needs a GPU
     batch = stack([samples.packed((0, 0)), samples.packed((0, 1))])
     moved = pin_memory(batch)
-    assert all(getattr(moved, f.name) is pinned for f in fields(batch) if isinstance(getattr(batch, f.name), torch.Tensor))
+    assert all(
+        getattr(moved, f.name) is pinned for f in fields(batch) if isinstance(getattr(batch, f.name), torch.Tensor)
+    )
     assert (moved.meta, moved.source_names) == (batch.meta, batch.source_names)
 
 
@@ -136,22 +144,26 @@ class Asked(Movable):
 
 
 class Mugs:
-    """Single pictures with a mask, no video: what a worker sends is (picture, mask, meta)."""
+    """Single images with a mask, no video: what a worker sends is (image, mask, meta)."""
 
     def __len__(self) -> int:
         return 7
 
     def packed(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, Meta]:
         epoch, index = key
-        return torch.full((3, 4, 6), 10 * epoch + index, dtype=torch.uint8), torch.ones(1, 4, 6, dtype=torch.bool), Meta("mugs", index)
+        return (
+            torch.full((3, 4, 6), 10 * epoch + index, dtype=torch.uint8),
+            torch.ones(1, 4, 6, dtype=torch.bool),
+            Meta("mugs", index),
+        )
 
     def stack(self, samples: Any) -> Any:
-        pictures, masks, metas = zip(*samples, strict=True)
-        return torch.stack(pictures), torch.stack(masks), metas
+        images, masks, metas = zip(*samples, strict=True)
+        return torch.stack(images), torch.stack(masks), metas
 
     def unpack(self, packed: Any, device: torch.device | str) -> Batch[Seen, Asked]:
-        pictures, masks, metas = packed
-        return Batch(Seen(pictures.to(device) / 255), Asked(masks.to(device)), metas)
+        images, masks, metas = packed
+        return Batch(Seen(images.to(device) / 255), Asked(masks.to(device)), metas)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

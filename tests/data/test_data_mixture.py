@@ -1,4 +1,6 @@
-"""Several data sets as one loader: whole batches of one each, a position that is a pure function, equal parts for processes."""
+"""Several data sets as one loader: whole batches of one each, a position that is a pure function, equal parts for
+processes.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ class Seen(Movable):
     image: torch.Tensor
 
 
-class Pictures:
-    """So many of a size; what a picture shows is its epoch and its index."""
+class Images:
+    """So many of a size; what an image shows is its epoch and its index."""
 
     def __init__(self, count: int, width: int) -> None:
         self.count, self.width = count, width
@@ -38,12 +40,12 @@ class Pictures:
         return torch.full((1, 2, self.width), 100 * epoch + index), Meta("drive", index)
 
     def stack(self, samples: Any) -> Any:
-        pictures, metas = zip(*samples, strict=True)
-        return torch.stack(pictures), metas
+        images, metas = zip(*samples, strict=True)
+        return torch.stack(images), metas
 
     def unpack(self, packed: Any, device: torch.device | str) -> Batch[Any, Any]:
-        pictures, metas = packed
-        return Batch(Seen(pictures), Seen(pictures), metas)
+        images, metas = packed
+        return Batch(Seen(images), Seen(images), metas)
 
 
 EPOCHS = {"a": 1.0, "b": 2.0, "c": 0.5}
@@ -51,7 +53,7 @@ EPOCHS = {"a": 1.0, "b": 2.0, "c": 0.5}
 
 def loaders(workers: int = 0) -> dict[str, Loader[Any, Any]]:
     """Of 5, 2 and 4 batches."""
-    sets = {"a": Pictures(10, 6), "b": Pictures(5, 4), "c": Pictures(8, 8)}
+    sets = {"a": Images(10, 6), "b": Images(5, 4), "c": Images(8, 8)}
     return {name: Loader(one, batch_size=2, shuffle=True, workers=workers) for name, one in sets.items()}
 
 
@@ -60,7 +62,7 @@ def mixture(order: Order = "mixed", workers: int = 0, seed: int = 0) -> Mixture[
 
 
 def seen(mixture: Any) -> list[tuple[str, int, list[int]]]:
-    """Of each batch its data set, its pictures' width, and what they show."""
+    """Of each batch its data set, its images' width, and what they show."""
     found = []
     for batch in mixture:
         (name,) = {one.data for one in batch.meta}
@@ -148,7 +150,12 @@ def data(*words: str) -> DataConfig:
 
 
 def test_what_a_further_data_set_does_not_say_of_its_samples_is_as_the_first() -> None:
-    config = data("data.others.euroc.path=E", "data.others.euroc.width=320", "data.camera.focal_px=700", "data.augmentation.mirror=0")
+    config = data(
+        "data.others.euroc.path=E",
+        "data.others.euroc.width=320",
+        "data.camera.focal_px=700",
+        "data.augmentation.mirror=0",
+    )
     euroc = config.others["euroc"]
     assert (euroc.height, euroc.width, euroc.offsets, euroc.augmentation.mirror) == (64, 320, (-2, 2), 0)
     assert euroc.camera.focal_px is None, "what is opened is its own"

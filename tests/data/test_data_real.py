@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.data.config import AugmentationConfig, CacheConfig, ColourConfig
+from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig
 from stadia.data.packed import stack, unpack
 from stadia.data.samples import Samples
 from stadia.data.sources import open_recordings
@@ -35,10 +35,12 @@ def test_kitti_odometry_06(real_data: Path) -> None:
 
 
 def test_the_right_camera_is_right(real_data: Path) -> None:
-    """Matches are further left in the right picture: x_left - x_right = f b / Z > 0."""
+    """Matches are further left in the right image: x_left - x_right = f b / Z > 0."""
     (recording,) = open_recordings(real_data / "kitti_odometry")
     left, right = (cv2.cvtColor(recording.image(10, side), cv2.COLOR_RGB2GRAY) for side in recording.sides)
-    matcher = cv2.StereoSGBM_create(-64, 128, 5, P1=200, P2=800, disp12MaxDiff=1, uniquenessRatio=10, speckleWindowSize=100, speckleRange=2)
+    matcher = cv2.StereoSGBM_create(
+        -64, 128, 5, P1=200, P2=800, disp12MaxDiff=1, uniquenessRatio=10, speckleWindowSize=100, speckleRange=2
+    )
     disparity = matcher.compute(left, right) / 16
     found = disparity[disparity > -64]
     assert (found > 0).mean() > 0.98
@@ -84,7 +86,9 @@ def test_seven_scenes(real_data: Path) -> None:
     np.testing.assert_allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=3e-4)
 
 
-def test_ones_own_video_as_a_file_and_as_a_folder(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ones_own_video_as_a_file_and_as_a_folder(
+    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The 78 frames of KITTI raw: the car drives for 5 seconds and then stands."""
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     (drive,) = open_recordings(real_data / "kitti_raw")
@@ -111,13 +115,19 @@ def test_ones_own_video_as_a_file_and_as_a_folder(real_data: Path, tmp_path: Pat
 
 def test_samples_of_three_datasets(real_data: Path, tmp_path: Path) -> None:
     cache = CacheConfig(folder=str(tmp_path / "cache"))
-    recordings = [open_recordings(real_data / name, frames=(0, 6))[0] for name in ("kitti_odometry", "kitti_raw", "sevenscenes")]
+    recordings = [
+        open_recordings(real_data / name, frames=(0, 6))[0] for name in ("kitti_odometry", "kitti_raw", "sevenscenes")
+    ]
     mono = Samples(recordings, height=96, width=320, ground_truth_depth=True, cache=cache)
     assert mono.stereo is False
     assert len(mono) == 12
     batch = unpack(stack([mono.packed(0), mono.packed(4), mono.packed(8)]))
     assert [float(d.max()) > 0 for d in batch.targets.depth_m] == [False, True, True]
     stereo = Samples(
-        recordings[:1], height=96, width=320, augmentation=AugmentationConfig(mirror=1, colour=ColourConfig(probability=1)), cache=cache
+        recordings[:1],
+        height=96,
+        width=320,
+        augmentation=AugmentationConfig(mirror=1, color=ColorConfig(probability=1)),
+        cache=cache,
     )
     assert stereo[0].inputs.T_source_target_rig[2, 0, 3] == pytest.approx(-0.5372, abs=5e-5)

@@ -14,18 +14,18 @@ import torch
 
 from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.core.types import Batch
-from stadia.data.config import AugmentationConfig, CacheConfig, ColourConfig, DataConfig
+from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig, DataConfig
 from stadia.data.packed import Packed, stack, unpack
 from stadia.data.samples import Samples
 from stadia.data.sources import open_recordings
 from stadia.data.splits import Frames, open_split
-from stadia.data.transforms import colour_map
+from stadia.data.transforms import color_map
 from stadia.geometry.warp import synthesize
 
 OneLine = Callable[..., None]
 CACHE = CacheConfig()
-NO_COLOUR = ColourConfig(probability=0)
-ALWAYS = ColourConfig(probability=1)
+NO_COLOR = ColorConfig(probability=0)
+ALWAYS = ColorConfig(probability=1)
 
 
 @pytest.fixture
@@ -46,7 +46,9 @@ def residual(sample: Packed) -> list[float]:
     """Mean absolute difference of each warped source to the target, by true depth and motion, where it is seen."""
     batch = batched(sample)
     targets = batch.targets
-    views = synthesize(targets.sources, targets.depth_m, targets.camera, targets.source_camera, targets.T_source_target_true)
+    views = synthesize(
+        targets.sources, targets.depth_m, targets.camera, targets.source_camera, targets.T_source_target_true
+    )
     # leave out the pixels around the edge between road and wall, where depth is not smooth
     kept = views.valid & (torch.nn.functional.max_pool2d(targets.depth_m, 5, 1, 2) < 1.1 * targets.depth_m)[:, None]
     difference = (views.image - targets.image[:, None]).abs() * kept
@@ -58,9 +60,9 @@ def residual(sample: Packed) -> list[float]:
 @pytest.mark.parametrize(
     "augmentation",
     [
-        AugmentationConfig(mirror=0, colour=NO_COLOUR),
-        AugmentationConfig(mirror=1, colour=NO_COLOUR),
-        AugmentationConfig(mirror=1, colour=ALWAYS, zoom=1.3),
+        AugmentationConfig(mirror=0, color=NO_COLOR),
+        AugmentationConfig(mirror=1, color=NO_COLOR),
+        AugmentationConfig(mirror=1, color=ALWAYS, zoom=1.3),
     ],
     ids=["plain", "mirrored", "mirrored and zoomed"],
 )
@@ -68,8 +70,10 @@ def residual(sample: Packed) -> list[float]:
 def test_every_source_warps_onto_the_target(
     recording: Any, augmentation: AugmentationConfig, side: str, stereo: bool, size: tuple[int, int]
 ) -> None:
-    """The law of samples: whatever was changed, picture, camera, depth and motion changed together."""
-    packed = samples(recording, height=size[0], width=size[1], augmentation=augmentation, target_sides=(side,), stereo=stereo).packed(1)
+    """The law of samples: whatever was changed, image, camera, depth and motion changed together."""
+    packed = samples(
+        recording, height=size[0], width=size[1], augmentation=augmentation, target_sides=(side,), stereo=stereo
+    ).packed(1)
     sample = unpack(packed)
     assert sample.source_names == ("-1", "+1") + ("stereo",) * stereo
     unwarped = (sample.targets.sources - sample.targets.image).abs().mean(dim=(1, 2, 3))
@@ -81,8 +85,8 @@ def test_every_source_warps_onto_the_target(
 @pytest.mark.parametrize("mirror", [0.0, 1.0])
 @pytest.mark.parametrize(("side", "sign"), [("left", -1), ("right", 1)])
 def test_the_rig_keeps_its_sides_when_mirrored(recording: Any, world: Any, mirror: float, side: str, sign: int) -> None:
-    """A mirrored right picture plays left: its partner is to the right of it, as before."""
-    sample = samples(recording, augmentation=AugmentationConfig(mirror=mirror, colour=NO_COLOUR), target_sides=(side,))[0]
+    """A mirrored right image plays left: its partner is to the right of it, as before."""
+    sample = samples(recording, augmentation=AugmentationConfig(mirror=mirror, color=NO_COLOR), target_sides=(side,))[0]
     rig = sample.inputs.T_source_target_rig
     assert rig[:2].isnan().all()
     expected = torch.eye(4)
@@ -96,37 +100,37 @@ def test_the_rig_keeps_its_sides_when_mirrored(recording: Any, world: Any, mirro
 
 def test_mirroring_one_camera_keeps_its_side(recording: Any, world: Any) -> None:
     plain = samples(recording, stereo=False)[0]
-    mirrored = samples(recording, stereo=False, augmentation=AugmentationConfig(mirror=1, colour=NO_COLOUR))[0]
+    mirrored = samples(recording, stereo=False, augmentation=AugmentationConfig(mirror=1, color=NO_COLOR))[0]
     assert mirrored.meta[0].side == "left"
     assert torch.equal(mirrored.targets.image, plain.targets.image.flip(-1))
     assert torch.equal(mirrored.targets.depth_m, plain.targets.depth_m.flip(-1))
     assert float(mirrored.targets.camera.cx) == world.width - 1 - float(plain.targets.camera.cx)
 
 
-def test_colour_is_for_the_network_alone_and_the_same_for_all_frames(recording: Any) -> None:
+def test_color_is_for_the_network_alone_and_the_same_for_all_frames(recording: Any) -> None:
     plain = samples(recording)[1]
-    coloured = samples(recording, augmentation=AugmentationConfig(mirror=0, colour=ALWAYS))[1]
-    assert torch.equal(coloured.targets.image, plain.targets.image)
-    assert torch.equal(coloured.targets.sources, plain.targets.sources)
+    colored = samples(recording, augmentation=AugmentationConfig(mirror=0, color=ALWAYS))[1]
+    assert torch.equal(colored.targets.image, plain.targets.image)
+    assert torch.equal(colored.targets.sources, plain.targets.sources)
     before = torch.cat([plain.inputs.image[None], plain.inputs.sources]).permute(0, 2, 3, 1)
-    after = torch.cat([coloured.inputs.image[None], coloured.inputs.sources]).permute(0, 2, 3, 1)
+    after = torch.cat([colored.inputs.image[None], colored.inputs.sources]).permute(0, 2, 3, 1)
     assert (before - after).abs().mean() > 0.01
     seen = [((a > 0) & (a < 1)).all(-1) for a in after]  # not clamped
     maps = []
     for b, a, s in zip(before, after, seen, strict=True):
-        colours = torch.cat([b[s], torch.ones(int(s.sum()), 1)], 1)
-        maps.append(torch.linalg.lstsq(colours, a[s]).solution)
+        colors = torch.cat([b[s], torch.ones(int(s.sum()), 1)], 1)
+        maps.append(torch.linalg.lstsq(colors, a[s]).solution)
     for other in maps[1:]:
         torch.testing.assert_close(other, maps[0], atol=1e-3, rtol=0)
 
 
-def test_contrast_turns_about_the_target_in_every_picture(recording: Any) -> None:
+def test_contrast_turns_about_the_target_in_every_image(recording: Any) -> None:
     """Sources that are brighter all over, but for one pixel: what is the same before is the same after."""
     packed = samples(recording).packed(0)
-    pictures = packed.pictures // 2
-    pictures[1:] += 80
-    pictures[..., 0, 0] = 99
-    sample = unpack(replace(packed, pictures=pictures, colour=colour_map(1, 0.5, 1, 0)))
+    images = packed.images // 2
+    images[1:] += 80
+    images[..., 0, 0] = 99
+    sample = unpack(replace(packed, images=images, color=color_map(1, 0.5, 1, 0)))
     assert sample.inputs.image.std() < 0.6 * sample.targets.image.std()
     for source in sample.inputs.sources:
         assert torch.equal(source[:, 0, 0], sample.inputs.image[:, 0, 0])
@@ -138,8 +142,11 @@ def test_nothing_is_copied_that_is_the_same(recording: Any) -> None:
 
 
 def test_a_sample_is_a_function_of_seed_epoch_and_index(recording: Any) -> None:
-    augmentation = AugmentationConfig(colour=ALWAYS, zoom=1.2)
-    one, two = samples(recording, augmentation=augmentation, seed=3), samples(recording, augmentation=augmentation, seed=3)
+    augmentation = AugmentationConfig(color=ALWAYS, zoom=1.2)
+    one, two = (
+        samples(recording, augmentation=augmentation, seed=3),
+        samples(recording, augmentation=augmentation, seed=3),
+    )
     reference = one[5, 2].inputs.image
     _ = [one[n % 3] for n in range(4)]
     for same in (one[5, 2], two[5, 2], pickle.loads(pickle.dumps(one))[5, 2]):
@@ -161,18 +168,27 @@ def test_shapes_and_types(recording: Any) -> None:
     assert sample.targets.source_camera.K.shape == (3, 3, 3)
     assert sample.targets.T_source_target_true.shape == (3, 4, 4)
     assert sample.targets.depth_m.shape == (1, 64, 96)
-    for tensor in (sample.inputs.image, sample.inputs.camera.K, sample.inputs.T_source_target_rig, sample.targets.depth_m):
+    for tensor in (
+        sample.inputs.image,
+        sample.inputs.camera.K,
+        sample.inputs.T_source_target_rig,
+        sample.targets.depth_m,
+    ):
         assert tensor.dtype == torch.float32
     two = samples(recording, height=64, width=96)
     assert batched(two.packed(0), two.packed(1)).inputs.sources.shape == (2, 3, 3, 64, 96)
 
 
-def test_single_returns_are_kept_where_they_are_said_to_be_single(recording: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_returns_are_kept_where_they_are_said_to_be_single(
+    recording: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = recording.depth_m(0)
     single = np.where(np.random.default_rng(0).random(whole.shape) < 0.05, whole, 0).astype(np.float32)
     monkeypatch.setattr(type(recording), "depth_m", lambda *_: single)
     small: dict[str, Any] = {"height": 32, "width": 64, "offsets": ()}
-    kept, dropped = (samples(recording, **small, sparse_depth=sparse)[0].targets.depth_m.count_nonzero() for sparse in (True, False))
+    kept, dropped = (
+        samples(recording, **small, sparse_depth=sparse)[0].targets.depth_m.count_nonzero() for sparse in (True, False)
+    )
     assert kept > 3 * dropped > 0
     config = DataConfig(path="x", height=32, width=64, stereo=False, ground_truth_depth=True, sparse_depth=True)
     assert Samples.from_config([recording], config, training=True)[0].targets.depth_m.count_nonzero() > 3 * dropped
@@ -185,7 +201,7 @@ def test_single_returns_are_kept_where_they_are_said_to_be_single(recording: Any
 def test_offsets_of_any_kind(recording: Any) -> None:
     only = samples(recording, offsets=(2,), stereo=False)
     assert len(only) == 3
-    assert only.without_neighbours == 2
+    assert only.without_neighbors == 2
     assert only[0].source_names == ("+2",)
     assert torch.equal(only[0].targets.sources[0], only[2].targets.image)
     none = samples(recording, offsets=(), stereo=False)
@@ -220,7 +236,7 @@ def test_recordings_of_different_sizes_share_a_network(tmp_path: Path, world: An
 
 
 @pytest.mark.parametrize("cache", [CACHE, None], ids=["cached", "read"])
-def test_a_picture_of_another_size_than_its_cameras_is_refused(
+def test_a_image_of_another_size_than_its_cameras_is_refused(
     cache: CacheConfig | None, tmp_path: Path, world: Any, monkeypatch: pytest.MonkeyPatch, one_line: OneLine
 ) -> None:
     for index in range(3):
@@ -230,7 +246,7 @@ def test_a_picture_of_another_size_than_its_cameras_is_refused(
     monkeypatch.setattr(recording, "image", lambda index, side="left": whole(index, side)[16:])
     with pytest.raises(DataError) as caught:
         Samples([recording], height=48, width=80, cache=cache)[0]
-    one_line(caught.value, "a picture of 160x80", "160x96", ".png")
+    one_line(caught.value, "an image of 160x80", "160x96", ".png")
 
 
 def test_stereo_that_is_not_there(tmp_path: Path, world: Any, one_line: OneLine) -> None:
@@ -249,7 +265,11 @@ def test_too_few_frames(recording: Any, one_line: OneLine) -> None:
 
 def test_only_the_asked_frames_are_targets(recording: Any) -> None:
     chosen = Samples([Frames(recording, (3, 1)), Frames(recording, (0, 2), "right")], height=48, width=80, cache=CACHE)
-    assert [(m.index, m.side) for m in (chosen[n].meta[0] for n in range(len(chosen)))] == [(3, "left"), (1, "left"), (2, "right")]
+    assert [(m.index, m.side) for m in (chosen[n].meta[0] for n in range(len(chosen)))] == [
+        (3, "left"),
+        (1, "left"),
+        (2, "right"),
+    ]
 
 
 def test_from_a_configuration(tmp_path: Path, world: Any) -> None:
@@ -266,10 +286,12 @@ def test_from_a_configuration(tmp_path: Path, world: Any) -> None:
 
 
 def test_batches_of_packed_samples_are_the_samples(recording: Any) -> None:
-    """Workers send bytes; what becomes of them is what one sample alone becomes, also where only some are coloured or have depth."""
-    some = samples(recording, augmentation=AugmentationConfig(colour=ColourConfig(probability=0.5)), seed=1)
+    """Workers send bytes; what becomes of them is what one sample alone becomes, also where only some are colored or
+    have depth.
+    """
+    some = samples(recording, augmentation=AugmentationConfig(color=ColorConfig(probability=0.5)), seed=1)
     packed = [some.packed(n) for n in range(3)]
-    assert {p.colour is None for p in packed} == {True, False}
+    assert {p.color is None for p in packed} == {True, False}
     packed[1] = replace(packed[1], depth_m=None)
     batch = unpack(stack(packed))
     for n in range(3):
@@ -280,11 +302,11 @@ def test_batches_of_packed_samples_are_the_samples(recording: Any) -> None:
         assert torch.equal(batch.targets.sources[n], alone.targets.sources)
         assert torch.equal(batch.targets.source_camera.K[n], alone.targets.source_camera.K)
         assert torch.equal(batch.targets.depth_m[n], alone.targets.depth_m * (n != 1))
-        if packed[n].colour is None:
+        if packed[n].color is None:
             assert torch.equal(batch.inputs.image[n], batch.targets.image[n])
     assert batch.targets.image.is_contiguous()
     assert batch.inputs.sources.is_contiguous()
-    plain = unpack(stack([replace(p, colour=None) for p in packed]))
+    plain = unpack(stack([replace(p, color=None) for p in packed]))
     assert plain.inputs.image.data_ptr() == plain.targets.image.data_ptr()
 
 

@@ -22,7 +22,7 @@ def test_every_format_says_its_layout_and_has_the_same_form(tmp_path: Path) -> N
     for name in DATASETS:
         reader = DATASETS.load(name)
         assert reader.layout
-        assert reader.recognises(tmp_path) is False
+        assert reader.recognizes(tmp_path) is False
         assert reader.splits(tmp_path) == {}
 
 
@@ -33,10 +33,15 @@ def test_formats_are_told_apart(tmp_path: Path, world: Any) -> None:
     assert open_recordings(tmp_path / "own" / "a")[0].name == "a"
     for path in (tmp_path / "kitti", tmp_path / "kitti" / "sequences", tmp_path / "kitti" / "sequences" / "06"):
         assert open_recordings(path)[0].name == "kitti_odometry/06"
-    assert open_recordings(tmp_path / "kitti" / "sequences" / "06" / "image_0", camera={"focal_px": 100})[0].name == "video/image_0"
+    assert (
+        open_recordings(tmp_path / "kitti" / "sequences" / "06" / "image_0", camera={"focal_px": 100})[0].name
+        == "video/image_0"
+    )
 
 
-def test_recordings_without_their_dataset_are_not_taken_for_pictures(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+def test_recordings_without_their_dataset_are_not_taken_for_images(
+    tmp_path: Path, world: Any, one_line: OneLine
+) -> None:
     path = tmp_path / "own"
     world.dataset(path, {"train": ["a"], "val": ["b"]}, frames=1)
     (path / "dataset.json").rename(path / "preview.png")
@@ -78,8 +83,8 @@ def test_wrong_names(tmp_path: Path, world: Any, one_line: OneLine) -> None:
         open_recordings(tmp_path, "kiti_odometry")
     one_line(caught.value, "did you mean 'kitti_odometry'?")
     with pytest.raises(ConfigError) as caught:
-        open_recordings(tmp_path, colr="grey", stride=0)
-    one_line(caught.value, "colr", "'colour'", "stride")
+        open_recordings(tmp_path, colr="gray", stride=0)
+    one_line(caught.value, "colr", "'color'", "stride")
     with pytest.raises(DataError) as caught:
         open_recordings(tmp_path, recordings=("6",))
     one_line(caught.value, "no recording '6'", "did you mean '06'?")
@@ -93,12 +98,12 @@ def test_an_option_that_would_do_nothing_is_refused(tmp_path: Path, world: Any, 
     with pytest.raises(ConfigError) as caught:
         open_recordings(tmp_path, camera={"focal_px": 100}, stride=2)
     one_line(caught.value, "data.camera", "data.stride", "'kitti_odometry' has no use")
-    assert open_recordings(tmp_path, colour="grey", size=(48, 80))
+    assert open_recordings(tmp_path, color="gray", size=(48, 80))
 
 
 def test_other_kitti_layouts_are_no_sequences(tmp_path: Path, world: Any) -> None:
     world.save(tmp_path / "training" / "image_2" / "000000.png", world.render(0)[0])
-    assert not DATASETS.load("kitti_odometry").recognises(tmp_path)
+    assert not DATASETS.load("kitti_odometry").recognizes(tmp_path)
 
 
 def test_frames_of_a_recording(tmp_path: Path, world: Any) -> None:
@@ -130,14 +135,18 @@ def test_poses_from_a_file(tmp_path: Path, world: Any, one_line: OneLine) -> Non
     file.write_text(world.rows(shifted[:2]))
     with pytest.raises(DataError) as caught:
         open_recordings(tmp_path / "own", poses=str(file))
-    one_line(caught.value, file, "2 poses", "3, one a picture")
+    one_line(caught.value, file, "2 poses", "3, one an image")
     world.recording(tmp_path / "own" / "b", 1)
-    (tmp_path / "own" / "dataset.json").write_text('{"format": "stadia", "version": 1, "splits": {"train": ["a", "b"]}}')
+    (tmp_path / "own" / "dataset.json").write_text(
+        '{"format": "stadia", "version": 1, "splits": {"train": ["a", "b"]}}'
+    )
     with pytest.raises(DataError, match="expected one recording"):
         open_recordings(tmp_path / "own", poses=str(file))
 
 
-@pytest.mark.parametrize("text", ["1 2 3\n", "1 0 0 0 0 1 0 0 0 0 one 0\n", "nan 0 0 0 0 1 0 0 0 0 1 0\n", "2 0 0 0 0 1 0 0 0 0 1 0\n"])
+@pytest.mark.parametrize(
+    "text", ["1 2 3\n", "1 0 0 0 0 1 0 0 0 0 one 0\n", "nan 0 0 0 0 1 0 0 0 0 1 0\n", "2 0 0 0 0 1 0 0 0 0 1 0\n"]
+)
 def test_poses_that_are_none(tmp_path: Path, world: Any, one_line: OneLine, text: str) -> None:
     world.recording(tmp_path / "a", 1)
     (tmp_path / "a" / "poses.txt").write_text(text)
@@ -152,7 +161,9 @@ def test_the_configuration_needs_no_torch() -> None:
 
 
 def test_recordings_open_without_torch(tmp_path: Path, world: Any) -> None:
-    """An exported network is run where no torch is: pictures, cameras and frames chosen of every format's recordings come without it."""
+    """An exported network is run where no torch is: images, cameras and frames chosen of every format's recordings come
+    without it.
+    """
     world.dataset(tmp_path / "own", {"train": ["a"]}, frames=3)
     (recording,) = open_recordings(tmp_path / "own", frames=(1, 3))
     program = f"""

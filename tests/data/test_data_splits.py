@@ -107,7 +107,9 @@ def test_split_files(tmp_path: Path, world: Any) -> None:
         ("06 99\n06 1\n07 0\n06 98 r", ("frame 99 left of '06' in line 2", "3 such lines")),
     ],
 )
-def test_a_wrong_line_is_named(tmp_path: Path, world: Any, one_line: OneLine, line: str, parts: tuple[str, ...]) -> None:
+def test_a_wrong_line_is_named(
+    tmp_path: Path, world: Any, one_line: OneLine, line: str, parts: tuple[str, ...]
+) -> None:
     world.kitti_odometry(tmp_path, frames=2)
     file = tmp_path / "split.txt"
     file.write_text(f"06 0 l\n{line}\n")

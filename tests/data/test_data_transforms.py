@@ -1,4 +1,4 @@
-"""Colour, mirroring, zoom and resizing: each against what it must be."""
+"""Color, mirroring, zoom and resizing: each against what it must be."""
 
 from __future__ import annotations
 
@@ -9,53 +9,53 @@ import pytest
 import torch
 
 from stadia.core.types import Camera
-from stadia.data.config import AugmentationConfig, ColourConfig
-from stadia.data.resize import resize_depth, resize_picture, resize_returns
-from stadia.data.transforms import Window, colour_map, coloured, draw, mean_grey, mirror_planar, zoomed, zoomed_depth
+from stadia.data.config import AugmentationConfig, ColorConfig
+from stadia.data.resize import resize_depth, resize_image, resize_returns
+from stadia.data.transforms import Window, color_map, colored, draw, mean_gray, mirror_planar, zoomed, zoomed_depth
 from stadia.geometry.camera import resized
 
-PICTURES = torch.rand(2, 3, 8, 10, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
-GREY = torch.tensor([0.299, 0.587, 0.114])
+IMAGES = torch.rand(2, 3, 8, 10, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
+GRAY = torch.tensor([0.299, 0.587, 0.114])
 
 
-def grey(pictures: torch.Tensor) -> torch.Tensor:
-    return torch.einsum("c,nchw->nhw", GREY, pictures)[:, None]
+def gray(images: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("c,nchw->nhw", GRAY, images)[:, None]
 
 
-def changed_by(pictures: torch.Tensor, *factors: float) -> torch.Tensor:
-    return coloured(pictures, colour_map(*factors), mean_grey(pictures[0]))
+def changed_by(images: torch.Tensor, *factors: float) -> torch.Tensor:
+    return colored(images, color_map(*factors), mean_gray(images[0]))
 
 
 def test_no_change_is_no_change() -> None:
-    torch.testing.assert_close(changed_by(PICTURES, 1, 1, 1, 0), PICTURES)
+    torch.testing.assert_close(changed_by(IMAGES, 1, 1, 1, 0), IMAGES)
 
 
 def test_brightness_contrast_and_saturation_are_torchvisions_blends() -> None:
-    torch.testing.assert_close(changed_by(PICTURES, 1.2, 1, 1, 0), (1.2 * PICTURES).clamp(0, 1))
-    mean = grey(PICTURES)[0].mean()
-    torch.testing.assert_close(changed_by(PICTURES, 1, 0.8, 1, 0), 0.8 * PICTURES + 0.2 * mean)
-    torch.testing.assert_close(changed_by(PICTURES, 1, 1, 0.7, 0), 0.7 * PICTURES + 0.3 * grey(PICTURES))
-    both = changed_by(PICTURES, 1.2, 0.8, 1, 0)
-    torch.testing.assert_close(both, 0.8 * 1.2 * PICTURES + 0.2 * 1.2 * mean)
+    torch.testing.assert_close(changed_by(IMAGES, 1.2, 1, 1, 0), (1.2 * IMAGES).clamp(0, 1))
+    mean = gray(IMAGES)[0].mean()
+    torch.testing.assert_close(changed_by(IMAGES, 1, 0.8, 1, 0), 0.8 * IMAGES + 0.2 * mean)
+    torch.testing.assert_close(changed_by(IMAGES, 1, 1, 0.7, 0), 0.7 * IMAGES + 0.3 * gray(IMAGES))
+    both = changed_by(IMAGES, 1.2, 0.8, 1, 0)
+    torch.testing.assert_close(both, 0.8 * 1.2 * IMAGES + 0.2 * 1.2 * mean)
 
 
-def test_hue_turns_red_towards_green_and_keeps_grey() -> None:
+def test_hue_turns_red_towards_green_and_keeps_gray() -> None:
     red = torch.tensor([0.8, 0.2, 0.2]).view(1, 3, 1, 1)
     turned = changed_by(red, 1, 1, 1, 1 / 12).flatten().tolist()
     assert colorsys.rgb_to_hsv(*turned)[0] == pytest.approx(1 / 12, abs=0.05)
     torch.testing.assert_close(
-        changed_by(grey(PICTURES).repeat(1, 3, 1, 1), 1, 1, 1, 0.1), grey(PICTURES).repeat(1, 3, 1, 1), atol=2e-3, rtol=0
+        changed_by(gray(IMAGES).repeat(1, 3, 1, 1), 1, 1, 1, 0.1), gray(IMAGES).repeat(1, 3, 1, 1), atol=2e-3, rtol=0
     )
-    torch.testing.assert_close(grey(changed_by(PICTURES, 1, 1, 1, 0.1)), grey(PICTURES), atol=2e-3, rtol=0)
+    torch.testing.assert_close(gray(changed_by(IMAGES, 1, 1, 1, 0.1)), gray(IMAGES), atol=2e-3, rtol=0)
 
 
-def test_every_picture_changes_by_the_same_map() -> None:
-    """Where two pictures agree before, they agree after, though their means differ."""
-    pictures = PICTURES.clone()
-    pictures[1, :, :2] = pictures[0, :, :2]
-    changed = changed_by(pictures, 1.1, 0.8, 1.2, 0.05)
+def test_every_image_changes_by_the_same_map() -> None:
+    """Where two images agree before, they agree after, though their means differ."""
+    images = IMAGES.clone()
+    images[1, :, :2] = images[0, :, :2]
+    changed = changed_by(images, 1.1, 0.8, 1.2, 0.05)
     assert torch.equal(changed[0, :, :2], changed[1, :, :2])
-    assert not torch.allclose(changed, pictures)
+    assert not torch.allclose(changed, images)
 
 
 def test_the_result_stays_in_range() -> None:
@@ -65,7 +65,7 @@ def test_the_result_stays_in_range() -> None:
 
 
 def test_draws_stay_in_their_ranges_and_do_not_move_each_other() -> None:
-    config = AugmentationConfig(mirror=0.5, colour=ColourConfig(probability=1), zoom=1.2)
+    config = AugmentationConfig(mirror=0.5, color=ColorConfig(probability=1), zoom=1.2)
     drawn = [draw(config, 96, 160, np.random.default_rng(seed)) for seed in range(400)]
     assert 0.4 < np.mean([d.mirror for d in drawn]) < 0.6
     for d in drawn:
@@ -73,31 +73,31 @@ def test_draws_stay_in_their_ranges_and_do_not_move_each_other() -> None:
         assert d.window.left + d.window.width <= 160
         assert d.window.top + d.window.height <= 96
         assert d.window.width >= 160 / 1.2 - 1
-    without = AugmentationConfig(mirror=0.5, colour=ColourConfig(probability=0))
+    without = AugmentationConfig(mirror=0.5, color=ColorConfig(probability=0))
     plain = [draw(without, 96, 160, np.random.default_rng(seed)) for seed in range(400)]
     assert [d.mirror for d in plain] == [d.mirror for d in drawn]
-    assert all(d.colour is None and d.window is None for d in plain)
-    some = AugmentationConfig(colour=ColourConfig(probability=0.3))
-    assert 0.2 < np.mean([draw(some, 96, 160, np.random.default_rng(s)).colour is not None for s in range(400)]) < 0.4
+    assert all(d.color is None and d.window is None for d in plain)
+    some = AugmentationConfig(color=ColorConfig(probability=0.3))
+    assert 0.2 < np.mean([draw(some, 96, 160, np.random.default_rng(s)).color is not None for s in range(400)]) < 0.4
 
 
 def test_shrinking_averages_and_goes_where_the_camera_says() -> None:
-    """A bright column of 2 px: after shrinking by 2 its centre is at (c + 0.5) / 2 - 0.5, and nothing is lost."""
-    picture = np.zeros((64, 96, 3), np.uint8)
-    picture[:, 30:32] = 200
-    small = resize_picture(picture, 32, 48)
+    """A bright column of 2 px: after shrinking by 2 its center is at (c + 0.5) / 2 - 0.5, and nothing is lost."""
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:, 30:32] = 200
+    small = resize_image(image, 32, 48)
     assert small[0, :, 0].argmax() == 15
     assert small[0, 15, 0] == 200
     before = Camera(torch.tensor([[50.0, 0, 30.5], [0, 50, 31.5], [0, 0, 1]]), 64, 96)
     assert float(resized(before, 32, 48).cx) == 15
     fine = np.tile(np.array([[0, 255]], np.uint8).repeat(64, 0), (1, 48))[..., None].repeat(3, 2)
-    assert np.abs(resize_picture(fine, 32, 30).astype(int) - 127).max() < 60, "stripes of 1 px must not alias"
-    assert np.ptp(resize_picture(fine, 128, 48)) <= 1, "also where only one axis shrinks"
+    assert np.abs(resize_image(fine, 32, 30).astype(int) - 127).max() < 60, "stripes of 1 px must not alias"
+    assert np.ptp(resize_image(fine, 128, 48)) <= 1, "also where only one axis shrinks"
 
 
 def test_resizing_to_the_same_size_changes_nothing() -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (10, 12, 3), dtype=np.uint8)
-    assert np.array_equal(resize_picture(picture, 10, 12), picture)
+    image = np.random.default_rng(0).integers(0, 255, (10, 12, 3), dtype=np.uint8)
+    assert np.array_equal(resize_image(image, 10, 12), image)
 
 
 def test_depths_are_not_mixed() -> None:
@@ -109,7 +109,9 @@ def test_depths_are_not_mixed() -> None:
 
 @pytest.mark.parametrize("size", [(24, 80), (12, 31), (37, 113), (74, 240), (50, 70)])
 def test_every_return_falls_where_the_resized_camera_sees_it_and_none_is_behind_another(size: tuple[int, int]) -> None:
-    """The law of returns: what stands at a pixel is the nearest of those that its camera projects into that pixel, and no other."""
+    """The law of returns: what stands at a pixel is the nearest of those that its camera projects into that pixel, and
+    no other.
+    """
     random = np.random.default_rng(0)
     depth_m = np.where(random.random((37, 113)) < 0.06, random.uniform(2, 80, (37, 113)), 0).astype(np.float32)
     K = torch.tensor([[90.0, 0, 55.3], [0, 80.0, 17.1], [0, 0, 1]], dtype=torch.float64)
@@ -123,12 +125,14 @@ def test_every_return_falls_where_the_resized_camera_sees_it_and_none_is_behind_
     if size == depth_m.shape:
         assert np.array_equal(small, depth_m)
     if size[0] < 20:
-        assert np.count_nonzero(small) > 4 * np.count_nonzero(resize_depth(depth_m, *size)), "most returns would be dropped"
+        assert np.count_nonzero(small) > 4 * np.count_nonzero(resize_depth(depth_m, *size)), (
+            "most returns would be dropped"
+        )
 
 
 def test_mirroring() -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (3, 10, 12), dtype=np.uint8)
-    assert np.array_equal(mirror_planar(picture), picture[:, :, ::-1])
+    image = np.random.default_rng(0).integers(0, 255, (3, 10, 12), dtype=np.uint8)
+    assert np.array_equal(mirror_planar(image), image[:, :, ::-1])
 
 
 def test_zoom_takes_the_window_and_its_camera() -> None:

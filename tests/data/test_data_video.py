@@ -17,7 +17,7 @@ import pytest
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.data import cache, video
 from stadia.data.cache import frame_store
-from stadia.data.motion import FrameChooser, Selection, corners, motion, small_grey
+from stadia.data.motion import FrameChooser, Selection, corners, motion, small_gray
 from stadia.data.road_masks import MaskFiles
 from stadia.data.sources import open_recordings
 from stadia.data.stream import stream_video
@@ -46,14 +46,14 @@ def drive_frames(world: Any) -> list[np.ndarray]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, world: Any, drive_frames: list[np.ndarray]) -> Path:
+def images(tmp_path: Path, world: Any, drive_frames: list[np.ndarray]) -> Path:
     for index, frame in enumerate(drive_frames):
-        world.save(tmp_path / "pictures" / f"frame{index}.png", frame)
-    return tmp_path / "pictures"
+        world.save(tmp_path / "images" / f"frame{index}.png", frame)
+    return tmp_path / "images"
 
 
-def test_a_file_and_a_folder_give_the_same_frames(tmp_path: Path, pictures: Path, drive_frames: list[np.ndarray]) -> None:
-    (folder,) = open_recordings(pictures, camera=FOCAL, frame_rate_hz=10)
+def test_a_file_and_a_folder_give_the_same_frames(tmp_path: Path, images: Path, drive_frames: list[np.ndarray]) -> None:
+    (folder,) = open_recordings(images, camera=FOCAL, frame_rate_hz=10)
     (file,) = open_recordings(write_video(tmp_path / "drive.mp4", drive_frames), camera=FOCAL)
     assert folder.numbers == file.numbers == [0, 4, 5, 6, 7]
     for index, number in enumerate(file.numbers):
@@ -65,14 +65,14 @@ def test_a_file_and_a_folder_give_the_same_frames(tmp_path: Path, pictures: Path
     assert file.fingerprint() != folder.fingerprint()
 
 
-def test_what_was_left_out_is_counted(pictures: Path) -> None:
-    (recording,) = open_recordings(pictures, camera=FOCAL)
+def test_what_was_left_out_is_counted(images: Path) -> None:
+    (recording,) = open_recordings(images, camera=FOCAL)
     assert recording.selection == Selection([0, 4, 5, 6, 7], standing=3)
     assert str(recording.selection) == "5 of 8 frames kept (stride 1), 3 without motion left out"
-    (recording,) = open_recordings(pictures, camera=FOCAL, stride=3)
+    (recording,) = open_recordings(images, camera=FOCAL, stride=3)
     assert recording.numbers == [0, 3, 6]
     assert "5 between the strides" in str(recording.selection)
-    assert len(open_recordings(pictures, camera=FOCAL, stride=1)[0]) == 8
+    assert len(open_recordings(images, camera=FOCAL, stride=1)[0]) == 8
 
 
 def test_slow_motion_is_kept_once_it_adds_up(drive_frames: list[np.ndarray]) -> None:
@@ -80,7 +80,11 @@ def test_slow_motion_is_kept_once_it_adds_up(drive_frames: list[np.ndarray]) -> 
     step = 0.0008 * 640  # a third of what is enough, well above standing
     chooser = FrameChooser("auto")
     for index in range(10):
-        chooser.keep(cv2.warpAffine(wide, np.float32([[1, 0, step * index], [0, 1, 0]]), (640, 384), borderMode=cv2.BORDER_REFLECT))
+        chooser.keep(
+            cv2.warpAffine(
+                wide, np.float32([[1, 0, step * index], [0, 1, 0]]), (640, 384), borderMode=cv2.BORDER_REFLECT
+            )
+        )
     assert chooser.selection.kept == [0, 3, 6, 9]
     assert chooser.selection.close == 6
     assert chooser.selection.standing == 0
@@ -90,20 +94,22 @@ def test_noise_is_no_motion_and_expansion_is(drive_frames: list[np.ndarray]) -> 
     random = np.random.default_rng(0)
     large = [cv2.resize(f, (640, 384), interpolation=cv2.INTER_CUBIC) for f in drive_frames[3:6]]
     noisy = [np.uint8(np.clip(large[0] + random.normal(0, 4, large[0].shape), 0, 255)) for _ in range(2)]
-    a, b = map(small_grey, noisy)
+    a, b = map(small_gray, noisy)
     assert motion(a, corners(a), b) < 0.0003
-    a, b = map(small_grey, large[1:])
+    a, b = map(small_gray, large[1:])
     assert motion(a, corners(a), b) > 0.004
     (shift_x, shift_y), _ = cv2.phaseCorrelate(a.astype(np.float32), b.astype(np.float32))
     assert np.hypot(shift_x, shift_y) / 320 < motion(a, corners(a), b) / 2, "what a global shift would have said"
 
 
 def test_nothing_to_follow_counts_as_motion() -> None:
-    grey = np.full((200, 320), 90, np.uint8)
-    assert motion(grey, corners(grey), grey) == float("inf")
+    gray = np.full((200, 320), 90, np.uint8)
+    assert motion(gray, corners(gray), gray) == float("inf")
 
 
-def test_a_file_is_decoded_once(tmp_path: Path, drive_frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_decoded_once(
+    tmp_path: Path, drive_frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_video(tmp_path / "drive.mp4", drive_frames)
     told: list[tuple[str, int, int | None]] = []
     (first,) = open_recordings(path, camera=FOCAL, size=(48, 64), progress=lambda *args: told.append(args))
@@ -140,12 +146,12 @@ def test_a_files_masks_are_of_its_frames_as_filmed_and_stretch_with_them(
     one_line(caught.value, "semantic/left/000004.png", f"{width}x{height // 2}", f"{width}x{height}")
 
 
-def test_the_camera_in_every_way(tmp_path: Path, pictures: Path, world: Any) -> None:
+def test_the_camera_in_every_way(tmp_path: Path, images: Path, world: Any) -> None:
     def K(camera: dict[str, Any]) -> np.ndarray:
-        return open_recordings(pictures, camera=camera, stride=1)[0].camera(0).K.numpy()
+        return open_recordings(images, camera=camera, stride=1)[0].camera(0).K.numpy()
 
-    centre = [(world.width - 1) / 2, (world.height - 1) / 2]
-    np.testing.assert_allclose(K(FOCAL)[:2], [[120, 0, centre[0]], [0, 120, centre[1]]])
+    center = [(world.width - 1) / 2, (world.height - 1) / 2]
+    np.testing.assert_allclose(K(FOCAL)[:2], [[120, 0, center[0]], [0, 120, center[1]]])
     np.testing.assert_allclose(K({"focal_mm": 27, "sensor_width_mm": 36})[0, 0], 0.75 * world.width)
     np.testing.assert_allclose(K({"horizontal_fov_deg": 90})[0, 0], world.width / 2)
     np.testing.assert_allclose(K({"K": world.K.tolist()}), world.K)
@@ -157,22 +163,22 @@ def test_the_camera_in_every_way(tmp_path: Path, pictures: Path, world: Any) -> 
     ):
         (tmp_path / name).write_text(text)
         np.testing.assert_allclose(K({"K_file": str(tmp_path / name)}), world.K)
-    (pictures / "K.txt").write_text("99 0 77\n0 99 41\n0 0 1\n")
+    (images / "K.txt").write_text("99 0 77\n0 99 41\n0 0 1\n")
     assert K({})[0, 0] == 99
 
 
-def test_a_matrix_by_another_key(tmp_path: Path, pictures: Path, one_line: OneLine) -> None:
+def test_a_matrix_by_another_key(tmp_path: Path, images: Path, one_line: OneLine) -> None:
     (tmp_path / "K.json").write_text('{"k": 3}')
     with pytest.raises(DataError) as caught:
-        open_recordings(pictures, camera={"K_file": str(tmp_path / "K.json")})
+        open_recordings(images, camera={"K_file": str(tmp_path / "K.json")})
     one_line(caught.value, "K.json", "found keys 'k', expected a key 'K'")
 
 
-def test_a_camera_for_each_frame(tmp_path: Path, pictures: Path, drive_frames: list[np.ndarray]) -> None:
+def test_a_camera_for_each_frame(tmp_path: Path, images: Path, drive_frames: list[np.ndarray]) -> None:
     file = tmp_path / "K.txt"
     file.write_text("".join(f"{100 + i} 0 77 0 {100 + i} 41 0 0 1\n" for i in range(8)))
     path = write_video(tmp_path / "drive.mp4", drive_frames)
-    for source in (pictures, path):
+    for source in (images, path):
         (recording,) = open_recordings(source, camera={"K_file": str(file)})
         assert [float(recording.camera(i).fx) for i in range(len(recording))] == [100, 104, 105, 106, 107]
 
@@ -182,28 +188,30 @@ def test_a_camera_for_each_frame(tmp_path: Path, pictures: Path, drive_frames: l
     [
         ("1 2\n3 4\n", ("line 1", "3 numbers")),
         ("", ("shape (0, 3)",)),
-        ("0.6 0 0.5\n0 1.9 0.5\n0 0 1\n", ("fx 0.6", "normalised")),
+        ("0.6 0 0.5\n0 1.9 0.5\n0 0 1\n", ("fx 0.6", "normalized")),
         ("100 0 77 0 100 41 0 0 1\n" * 3, ("3 matrices", "8 (one a frame)")),
         ("100 0 77\n0 100 41\n0 0 nan\n", ("line 3",)),
     ],
 )
-def test_a_wrong_K_file_is_named(tmp_path: Path, pictures: Path, one_line: OneLine, text: str, parts: tuple[str, ...]) -> None:
+def test_a_wrong_K_file_is_named(
+    tmp_path: Path, images: Path, one_line: OneLine, text: str, parts: tuple[str, ...]
+) -> None:
     file = tmp_path / "mine.txt"
     file.write_text(text)
     with pytest.raises(DataError) as caught:
-        open_recordings(pictures, camera={"K_file": str(file)})
+        open_recordings(images, camera={"K_file": str(file)})
     one_line(caught.value, file, *parts)
 
 
-def test_no_camera_or_two(pictures: Path, one_line: OneLine) -> None:
+def test_no_camera_or_two(images: Path, one_line: OneLine) -> None:
     with pytest.raises(DataError) as caught:
-        open_recordings(pictures)
-    one_line(caught.value, pictures, "no camera", "K.txt", "horizontal_fov_deg")
+        open_recordings(images)
+    one_line(caught.value, images, "no camera", "K.txt", "horizontal_fov_deg")
     with pytest.raises(ConfigError) as caught_config:
-        open_recordings(pictures, camera={"focal_px": 100, "horizontal_fov_deg": 60})
+        open_recordings(images, camera={"focal_px": 100, "horizontal_fov_deg": 60})
     one_line(caught_config.value, "focal_px, horizontal_fov_deg")
     with pytest.raises(ConfigError, match="belong together"):
-        open_recordings(pictures, camera={"focal_mm": 4})
+        open_recordings(images, camera={"focal_mm": 4})
 
 
 def test_a_wrong_camera_is_told_before_a_video_is_decoded(
@@ -224,11 +232,11 @@ def test_a_damaged_store_is_named(tmp_path: Path, drive_frames: list[np.ndarray]
     one_line(caught.value, store, "2 frames", "delete the file")
 
 
-def test_a_folder_of_mixed_sizes(pictures: Path, world: Any, one_line: OneLine) -> None:
-    world.save(pictures / "frame5.png", np.zeros((50, 60, 3), np.uint8))
+def test_a_folder_of_mixed_sizes(images: Path, world: Any, one_line: OneLine) -> None:
+    world.save(images / "frame5.png", np.zeros((50, 60, 3), np.uint8))
     with pytest.raises(DataError) as caught:
-        open_recordings(pictures, camera=FOCAL)
-    one_line(caught.value, pictures / "frame5.png", "60x50", "160x96")
+        open_recordings(images, camera=FOCAL)
+    one_line(caught.value, images / "frame5.png", "60x50", "160x96")
 
 
 def test_a_video_that_cannot_be_decoded(tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine) -> None:
@@ -236,7 +244,11 @@ def test_a_video_that_cannot_be_decoded(tmp_path: Path, drive_frames: list[np.nd
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.mp4").write_bytes(b"not a video" * 50)
     (tmp_path / "empty.mp4").touch()
-    for name, *said in (("cut.mp4", "index (moov)", "untrunc"), ("text.mp4", "no video format"), ("empty.mp4", "an empty file")):
+    for name, *said in (
+        ("cut.mp4", "index (moov)", "untrunc"),
+        ("text.mp4", "no video format"),
+        ("empty.mp4", "an empty file"),
+    ):
         with pytest.raises(DataError) as caught:
             open_recordings(tmp_path / name, camera=FOCAL)
         one_line(caught.value, tmp_path / name, *said)
@@ -264,7 +276,9 @@ def test_of_a_video_that_was_cut_off_what_is_there_is_used(
         f"{path}: {lost} of 40 frames are lost, the file was cut off or is damaged"
     ]
     (again,) = open_recordings(path, camera=FOCAL, stride=1)  # from the cache, and it still says so
-    assert str(again.selection) == f"{kept} of 40 frames kept (stride 1), {lost} lost (the file was cut off or is damaged)"
+    assert (
+        str(again.selection) == f"{kept} of 40 frames kept (stride 1), {lost} lost (the file was cut off or is damaged)"
+    )
     assert np.array_equal(again.image(kept - 1), np.roll(drive_frames[4], 2 * (kept - 1), 1)), "the last one is whole"
 
 
@@ -285,7 +299,9 @@ def test_a_damaged_frame_in_the_middle_is_left_out_and_the_others_keep_their_num
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
-def test_less_than_half_a_video_is_refused(tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine, suffix: str) -> None:
+def test_less_than_half_a_video_is_refused(
+    tmp_path: Path, drive_frames: list[np.ndarray], one_line: OneLine, suffix: str
+) -> None:
     path = cut_off(tmp_path / f"cut{suffix}", drive_frames, 0.3)
     with pytest.raises(DataError) as caught:
         list(stream_video(path))
@@ -295,7 +311,9 @@ def test_less_than_half_a_video_is_refused(tmp_path: Path, drive_frames: list[np
     assert (came is None) == (suffix == ".mp4")
 
 
-def test_an_index_that_promises_too_much_is_refused_before_decoding(tmp_path: Path, drive_frames: list[np.ndarray]) -> None:
+def test_an_index_that_promises_too_much_is_refused_before_decoding(
+    tmp_path: Path, drive_frames: list[np.ndarray]
+) -> None:
     with pytest.raises(DataError, match="less than half"):
         next(stream_video(cut_off(tmp_path / "cut.mp4", drive_frames, 0.3)))
 
@@ -308,7 +326,7 @@ def test_a_video_without_room_for_it_is_refused_before_it_is_decoded(
     monkeypatch.setattr(video.FrameChooser, "keep", lambda *args: pytest.fail("decoded"))
     with pytest.raises(StadiaError) as caught:
         open_recordings(path, camera=FOCAL)
-    one_line(caught.value, tmp_path / "cache", "KiB free", "iB for the decoded pictures", "data.cache.folder")
+    one_line(caught.value, tmp_path / "cache", "KiB free", "iB for the decoded images", "data.cache.folder")
     monkeypatch.undo()
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: SimpleNamespace(free=8 * 3 * 96 * 160 // 2))
@@ -333,7 +351,7 @@ def test_a_turned_telephone_gives_upright_frames(tmp_path: Path, drive_frames: l
 
 
 @pytest.mark.parametrize("tag", [True, False])
-def test_an_upright_video_has_the_camera_of_its_displayed_picture(
+def test_an_upright_video_has_the_camera_of_its_displayed_image(
     tmp_path: Path, drive_frames: list[np.ndarray], tag: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Turned by its tag, or stored tall: 96 pixels wide, 160 high."""

@@ -53,7 +53,9 @@ def test_a_long_video_is_looked_at_in_stretches_and_nothing_is_stored(
     assert not (tmp_path / "cache").exists()
 
 
-def test_large_frames_are_reduced_and_the_camera_with_them(drive: Path, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_frames_are_reduced_and_the_camera_with_them(
+    drive: Path, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(video_sample, "LONGEST_SIDE", 80)
     stretch = sample_recordings(drive, camera={"K": world.K.tolist()})[1]
     assert stretch.image(0).shape == (48, 80, 3)
@@ -85,9 +87,9 @@ def test_a_short_video_is_one_stretch_and_other_data_is_opened_whole(drive: Path
     (stretch,) = sample_recordings(drive, camera=FOCAL)
     assert (stretch.name, stretch.numbers) == ("video/drive", list(range(24)))
     for index in range(3):
-        world.save(tmp_path / "pictures" / f"{index}.png", np.roll(world.render(0)[0], 2 * index, 1))
-    (sampled,) = sample_recordings(tmp_path / "pictures", camera=FOCAL)
-    (opened,) = open_recordings(tmp_path / "pictures", camera=FOCAL)
+        world.save(tmp_path / "images" / f"{index}.png", np.roll(world.render(0)[0], 2 * index, 1))
+    (sampled,) = sample_recordings(tmp_path / "images", camera=FOCAL)
+    (opened,) = open_recordings(tmp_path / "images", camera=FOCAL)
     assert sampled.fingerprint() == opened.fingerprint()
-    with pytest.raises(ConfigError, match=r"data\.colour"):
-        sample_recordings(drive, camera=FOCAL, colour="grey")
+    with pytest.raises(ConfigError, match=r"data\.color"):
+        sample_recordings(drive, camera=FOCAL, color="gray")

@@ -33,7 +33,9 @@ def test_a_stray_fragment_does_not_widen_it_and_a_small_object_is_none():
 def test_what_stands_before_a_foot_or_a_top_hides_it_and_what_stands_behind_does_not():
     behind, before = (1, 9, 20, 30, 60, 50), (2, 9, 15, 45, 70, 70)
     assert [one.hidden for one in mask_boxes(masks(behind, before), CLASSES)] == [True, False]
-    assert not any(one.hidden for one in mask_boxes(masks(behind, (2, 9, 25, 45, 70, 70)), CLASSES))  # one wheel is seen
+    assert not any(
+        one.hidden for one in mask_boxes(masks(behind, (2, 9, 25, 45, 70, 70)), CLASSES)
+    )  # one wheel is seen
     beside = (2, 9, 58, 30, 90, 55)
     assert [one.hidden for one in mask_boxes(masks(behind, beside), CLASSES)] == [False, False]
     bridge = (3, 9, 15, 20, 65, 36)  # over the top of what stands farther down: behind it
@@ -42,11 +44,16 @@ def test_what_stands_before_a_foot_or_a_top_hides_it_and_what_stands_behind_does
     assert mask_boxes(masks(behind, *hood), CLASSES)[0].hidden
 
 
-def test_a_picture_without_objects_has_no_boxes():
+def test_a_image_without_objects_has_no_boxes():
     assert mask_boxes(masks(), CLASSES) == []
 
 
 def test_what_comes_near_the_edge_counts_as_cut():
-    for box, cut in (((20, 30, 60, 50), False), ((4, 30, 60, 50), True), ((20, 30, 196, 50), True), ((20, 30, 60, 96), True)):
+    for box, cut in (
+        ((20, 30, 60, 50), False),
+        ((4, 30, 60, 50), True),
+        ((20, 30, 196, 50), True),
+        ((20, 30, 60, 96), True),
+    ):
         (found,) = mask_boxes(masks((1, 9, *box)), CLASSES)
         assert found.cut is cut

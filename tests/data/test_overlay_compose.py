@@ -1,4 +1,4 @@
-"""Pasting a cut-out: its colour, its mask, its depth, what stands before it, and where it goes."""
+"""Pasting a cut-out: its color, its mask, its depth, what stands before it, and where it goes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def solid(height: int, width: int, rgb: tuple[int, int, int], alpha: int = 255) 
     return premultiplied(np.dstack([np.full((height, width), v, np.uint8) for v in (*rgb, alpha)]))
 
 
-def wall(grey: int = 100) -> np.ndarray:
-    return np.full((H, W, 3), grey, np.uint8)
+def wall(gray: int = 100) -> np.ndarray:
+    return np.full((H, W, 3), gray, np.uint8)
 
 
-def test_a_picture_is_the_mean_of_both_by_alpha_and_the_mask_starts_at_half() -> None:
+def test_a_image_is_the_mean_of_both_by_alpha_and_the_mask_starts_at_half() -> None:
     for alpha in (1, 64, 127, 128, 200, 255):
         rgba = np.full((8, 6, 4), (200, 40, 0, alpha), np.uint8)
         rgba[-1] = (200, 40, 0, 255)  # what it stands on

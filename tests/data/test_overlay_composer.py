@@ -1,4 +1,6 @@
-"""Composed pictures on demand and on disk: the same for the same seed, whoever asks; splits that share nothing; labels and their source."""
+"""Composed images on demand and on disk: the same for the same seed, whoever asks; splits that share nothing; labels
+and their source.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,20 @@ SIZE = {"height": 32, "width": 40}
 
 
 def cut(path: Path, seed: int = 0, size: tuple[int, int] = (30, 20)) -> None:
-    """An ellipse of a colour of its own."""
+    """An ellipse of a color of its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rgba = np.zeros((*size, 4), np.uint8)
     rgba[..., :3] = np.random.default_rng(seed).integers(0, 255, 3)
-    cv2.ellipse(alpha := np.zeros(size, np.uint8), (size[1] // 2, size[0] // 2), (size[1] // 3, size[0] // 3), 0, 0, 360, 255, -1)
+    cv2.ellipse(
+        alpha := np.zeros(size, np.uint8),
+        (size[1] // 2, size[0] // 2),
+        (size[1] // 3, size[0] // 3),
+        0,
+        0,
+        360,
+        255,
+        -1,
+    )
     rgba[..., 3] = alpha
     assert cv2.imwrite(str(path), rgba)
 
@@ -48,12 +59,12 @@ def same(a, b) -> bool:
 
 
 def test_a_sample_is_a_function_of_seed_and_number(given) -> None:
-    first, again = (open_overlays(given, seed=3).pictures["train"] for _ in range(2))
+    first, again = (open_overlays(given, seed=3).images["train"] for _ in range(2))
     forward = [first.composed(number) for number in range(12)]
     backward = [again.composed(number) for number in reversed(range(12))][::-1]
     assert all(map(same, forward, backward))
     assert same(pickle.loads(pickle.dumps(first)).composed(5), forward[5])  # as a worker gets it
-    other = open_overlays(given, seed=4).pictures["train"]
+    other = open_overlays(given, seed=4).images["train"]
     assert not all(same(other.composed(number), forward[number]) for number in range(12))
     assert {first.pair(number) == forward[number].pair for number in range(12)} == {True}
 
@@ -74,7 +85,7 @@ def test_workers_and_order_change_nothing(given) -> None:
     assert all(torch.equal(alone[meta], shared[meta]) for meta in alone)
 
 
-def test_a_batch_has_both_pictures_depth_and_mask(given) -> None:
+def test_a_batch_has_both_images_depth_and_mask(given) -> None:
     batch = next(iter(Loader(open_overlays(given, seed=0).samples("val"), batch_size=3, shuffle=False)))
     assert batch.inputs.image.shape == batch.inputs.background.shape == (3, 3, 32, 40)
     assert batch.inputs.sources.shape == (3, 0, 3, 32, 40)
@@ -86,13 +97,14 @@ def test_a_batch_has_both_pictures_depth_and_mask(given) -> None:
     assert batch.inputs.camera.K.shape == (3, 3, 3)
 
 
-def test_colour_is_one_draw_for_picture_and_background(given) -> None:
-    config = given.model_copy(update={"colour": given.colour.model_copy(update={"probability": 1.0})})
+def test_color_is_one_draw_for_image_and_background(given) -> None:
+    config = given.model_copy(update={"color": given.color.model_copy(update={"probability": 1.0})})
     batch = next(iter(Loader(open_overlays(config, seed=0).samples("train"), batch_size=4, shuffle=False)))
     apart = ~(batch.inputs.image - batch.inputs.background).abs().amax(1, keepdim=True).gt(0)
     assert (apart | (batch.targets.image - batch.inputs.image).abs().amax(1, keepdim=True).gt(0)).float().mean() > 0.9
     assert torch.equal(
-        batch.inputs.image[apart.expand_as(batch.inputs.image)], batch.inputs.background[apart.expand_as(batch.inputs.image)]
+        batch.inputs.image[apart.expand_as(batch.inputs.image)],
+        batch.inputs.background[apart.expand_as(batch.inputs.image)],
     )
 
 
@@ -102,7 +114,12 @@ def test_a_mirrored_sample_is_the_sample_in_a_mirror_with_its_camera(given) -> N
         return next(iter(Loader(samples, batch_size=4, shuffle=False)))
 
     plain, turned = first(0.0), first(1.0)
-    for of in (lambda b: b.targets.image, lambda b: b.inputs.background, lambda b: b.targets.depth_m, lambda b: b.targets.mask):
+    for of in (
+        lambda b: b.targets.image,
+        lambda b: b.inputs.background,
+        lambda b: b.targets.depth_m,
+        lambda b: b.targets.mask,
+    ):
         assert torch.equal(of(turned), of(plain).flip(-1))
         assert not torch.equal(of(turned), of(plain))
     assert torch.allclose(mirrored(turned.inputs.camera).K, plain.inputs.camera.K, atol=1e-5)
@@ -112,7 +129,7 @@ def test_a_mirrored_sample_is_the_sample_in_a_mirror_with_its_camera(given) -> N
     assert not any(one.mirrored for batch in held_out for one in batch.meta)
 
 
-def test_epochs_are_new_pictures_or_the_same_again(given) -> None:
+def test_epochs_are_new_images_or_the_same_again(given) -> None:
     fresh = open_overlays(given, seed=0).samples("train")
     assert [fresh.number((epoch, 3)) for epoch in range(3)] == [3, 23, 43]
     again = open_overlays(given.model_copy(update={"fresh": False}), seed=0).samples("train")
@@ -120,16 +137,18 @@ def test_epochs_are_new_pictures_or_the_same_again(given) -> None:
     assert open_overlays(given, seed=0).samples("val").number((7, 2)) == 2, "validation is always the same"
 
 
-def test_a_few_pictures_have_as_many_backgrounds_as_there_are(given) -> None:
-    train = open_overlays(given, seed=0).pictures["train"]
+def test_a_few_images_have_as_many_backgrounds_as_there_are(given) -> None:
+    train = open_overlays(given, seed=0).images["train"]
     assert len({train.pair(number).background for number in range(8)}) == 8
     assert len({train.pair(number).object for number in range(4)}) == 4
-    assert [train.pair(number) for number in range(8)] != [train.pair(8 + number) for number in range(8)], "another order in the next round"
+    assert [train.pair(number) for number in range(8)] != [train.pair(8 + number) for number in range(8)], (
+        "another order in the next round"
+    )
 
 
 def test_splits_share_no_world_and_no_object(given) -> None:
-    pictures = open_overlays(given, seed=0).pictures
-    pairs = {split: [one.pair(number) for number in range(40)] for split, one in pictures.items()}
+    images = open_overlays(given, seed=0).images
+    pairs = {split: [one.pair(number) for number in range(40)] for split, one in images.items()}
     for factor in ("background", "world", "foreground", "object"):
         train, val = ({getattr(pair, factor) for pair in pairs[split]} for split in ("train", "val"))
         assert train
@@ -141,15 +160,19 @@ def test_views_of_an_object_stay_together_and_named_splits_are_kept(given, tmp_p
     for number in range(4):
         for view in range(3):
             cut(tmp_path / "views" / f"cup-{number}" / f"{view}.png", 10 * number + view)
-    config = given.model_copy(update={"foregrounds": given.foregrounds.model_copy(update={"path": str(tmp_path / "views")})})
-    pictures = open_overlays(config, seed=0).pictures
-    train, val = ({pictures[split].pair(number).object for number in range(30)} for split in ("train", "val"))
+    config = given.model_copy(
+        update={"foregrounds": given.foregrounds.model_copy(update={"path": str(tmp_path / "views")})}
+    )
+    images = open_overlays(config, seed=0).images
+    train, val = ({images[split].pair(number).object for number in range(30)} for split in ("train", "val"))
     assert (len(train), len(val), len(train & val)) == (3, 1, 0)
-    assert len({pictures["val"].pair(number).foreground for number in range(30)}) == 3
+    assert len({images["val"].pair(number).foreground for number in range(30)}) == 3
     for split, number in (("train", 1), ("val", 2), ("test", 3)):
         cut(tmp_path / "named" / split / f"{number}.png", number)
-    config = given.model_copy(update={"foregrounds": given.foregrounds.model_copy(update={"path": str(tmp_path / "named")})})
-    assert open_overlays(config, seed=0).pictures["val"].pair(0).object == "2"
+    config = given.model_copy(
+        update={"foregrounds": given.foregrounds.model_copy(update={"path": str(tmp_path / "named")})}
+    )
+    assert open_overlays(config, seed=0).images["val"].pair(0).object == "2"
 
 
 def written(config: OverlayDataConfig, out: Path, count: int = 20, seed: int = 3) -> Overlays:
@@ -161,8 +184,8 @@ def written(config: OverlayDataConfig, out: Path, count: int = 20, seed: int = 3
 def test_what_is_written_is_what_is_composed_bit_for_bit(given, tmp_path: Path) -> None:
     disk, made = written(given, tmp_path / "out"), open_overlays(given, seed=3)
     for split, count in (("train", 20), ("val", 6)):
-        assert disk.pictures[split].count == count
-        assert all(same(disk.pictures[split].composed(n), made.pictures[split].composed(n)) for n in range(count))
+        assert disk.images[split].count == count
+        assert all(same(disk.images[split].composed(n), made.images[split].composed(n)) for n in range(count))
     assert disk.label == made.label
     samples, plain = disk.samples("val"), made.samples("val")
     assert torch.equal(samples[2].inputs.image, plain[2].inputs.image)
@@ -178,10 +201,15 @@ def test_labels_on_disk_have_no_loss_and_say_whose_they_are(given, tmp_path: Pat
         assert arrays["depth_m"].dtype == np.float32
         assert str(arrays["source"]) == "exact"
     assert json.loads((shard / "samples.json").read_text())["label"] == {"source": "exact", "claim": "metres"}
-    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["label"] == {"source": "exact", "claim": "metres"}
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["label"] == {
+        "source": "exact",
+        "claim": "metres",
+    }
 
 
-def test_an_interrupted_writing_goes_on_and_other_settings_are_refused(given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_writing_goes_on_and_other_settings_are_refused(
+    given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("stadia.data.overlay.written.SHARD", 5)
     written(given, tmp_path / "whole")
     written(given, tmp_path / "out")
@@ -194,13 +222,23 @@ def test_an_interrupted_writing_goes_on_and_other_settings_are_refused(given, tm
     (tmp_path / "out" / "train" / ".00002.partial").mkdir()  # what a killed process leaves
     written(given, tmp_path / "out")
     assert kept.stat().st_mtime_ns == before
-    files = {path.relative_to(tmp_path / "whole"): path.read_bytes() for path in (tmp_path / "whole").rglob("*") if path.is_file()}
-    assert files == {path.relative_to(tmp_path / "out"): path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    files = {
+        path.relative_to(tmp_path / "whole"): path.read_bytes()
+        for path in (tmp_path / "whole").rglob("*")
+        if path.is_file()
+    }
+    assert files == {
+        path.relative_to(tmp_path / "out"): path.read_bytes()
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file()
+    }
     with pytest.raises(DataError, match="made with other settings"):
         written(given, tmp_path / "out", seed=4)
     monkeypatch.setattr("stadia.data.overlay.written.SHARD", 50)
     written(given, tmp_path / "small")
-    with pytest.raises(DataError, match=r"00000: found 20 of these pictures, expected 30: another count; delete this folder"):
+    with pytest.raises(
+        DataError, match=r"00000: found 20 of these images, expected 30: another count; delete this folder"
+    ):
         written(given, tmp_path / "small", count=30)
     assert SHARD == 500
 
@@ -211,13 +249,21 @@ def test_a_smaller_size_is_read_from_what_was_written_larger(given, tmp_path: Pa
     assert small.inputs.image.shape == (1, 3, 16, 24)
     large = disk.samples("train")[4]
     assert abs(small.targets.mask.float().mean() - large.targets.mask.float().mean()) < 0.03
-    assert set(small.targets.depth_m.unique().tolist()) <= set(large.targets.depth_m.unique().tolist()), "depths are never mixed"
+    assert set(small.targets.depth_m.unique().tolist()) <= set(large.targets.depth_m.unique().tolist()), (
+        "depths are never mixed"
+    )
 
 
-def test_pictures_without_depth_are_refused_and_learn_from_a_teacher_whose_claim_is_kept(given, world, tmp_path: Path) -> None:
+def test_images_without_depth_are_refused_and_learn_from_a_teacher_whose_claim_is_kept(
+    given, world, tmp_path: Path
+) -> None:
     world.dataset(tmp_path / "bare", {"train": ["d"], "val": ["e"]}, frames=3, stereo=False, depth=False)
-    bare = given.model_copy(update={"backgrounds": given.backgrounds.model_copy(update={"path": str(tmp_path / "bare")})})
-    with pytest.raises(DataError, match=r"depth of bare/d, bare/e: found none in 5 frames.*stadia predict.*backgrounds\.teacher"):
+    bare = given.model_copy(
+        update={"backgrounds": given.backgrounds.model_copy(update={"path": str(tmp_path / "bare")})}
+    )
+    with pytest.raises(
+        DataError, match=r"depth of bare/d, bare/e: found none in 5 frames.*stadia predict.*backgrounds\.teacher"
+    ):
         open_overlays(bare, seed=0)
     teacher = tmp_path / "teacher"
     for name in ("d", "e"):
@@ -226,27 +272,37 @@ def test_pictures_without_depth_are_refused_and_learn_from_a_teacher_whose_claim
         for index in range(3):
             depth = np.linspace(9, 1, 24, dtype=np.float32)[:, None].repeat(40, 1)
             np.savez(folder / "depth" / f"{index:06d}.npz", depth=depth)
-        record = {"claim": "up-to-scale", "recipe": "selfsup", "checkpoint": "best.safetensors, step 7", "finished": True}
+        record = {
+            "claim": "up-to-scale",
+            "recipe": "selfsup",
+            "checkpoint": "best.safetensors, step 7",
+            "finished": True,
+        }
         entries = [f"{index:06d}" for index in range(3)]
         (folder / "predictions.json").write_text(json.dumps({**record, "entries": entries}))
     config = bare.model_copy(update={"backgrounds": bare.backgrounds.model_copy(update={"teacher": str(teacher)})})
     opened = open_overlays(config, seed=0)
     assert opened.label.source == "teacher: selfsup, best.safetensors, step 7"
     assert opened.label.claim is Claim.UP_TO_SCALE
-    assert 0 < opened.pictures["train"].composed(0).depth.max() <= 9
-    opened_facts = opened.pictures["train"].facts()
+    assert 0 < opened.images["train"].composed(0).depth.max() <= 9
+    opened_facts = opened.images["train"].facts()
     disk = written(config, tmp_path / "out")
     assert disk.label == opened.label
-    assert same(disk.pictures["train"].composed(1), open_overlays(config, seed=3).pictures["train"].composed(1))
+    assert same(disk.images["train"].composed(1), open_overlays(config, seed=3).images["train"].composed(1))
     with np.load(tmp_path / "out" / "train" / "00000" / "depth" / "000.npz", allow_pickle=False) as arrays:
         assert set(arrays) == {"depth", "source"}, "a name without a unit: nobody scores it as metres"
-    np.savez(teacher / "bare" / "d" / "depth" / "000001.npz", depth=np.full((24, 40), 5, np.float32))  # another network of that name
-    assert open_overlays(config, seed=0).pictures["train"].facts() != opened_facts
+    np.savez(
+        teacher / "bare" / "d" / "depth" / "000001.npz", depth=np.full((24, 40), 5, np.float32)
+    )  # another network of that name
+    assert open_overlays(config, seed=0).images["train"].facts() != opened_facts
     with pytest.raises(DataError, match="made with other settings"):
         written(config, tmp_path / "out")
-    (teacher / "bare" / "e" / "predictions.json").write_text(json.dumps({**record, "claim": "metres", "entries": entries}))
+    (teacher / "bare" / "e" / "predictions.json").write_text(
+        json.dumps({**record, "claim": "metres", "entries": entries})
+    )
     with pytest.raises(
-        DataError, match=r"bare/e: found depth of 'teacher: selfsup, .*', metres, expected that of .*, up-to-scale, as of bare/d"
+        DataError,
+        match=r"bare/e: found depth of 'teacher: selfsup, .*', metres, expected that of .*, up-to-scale, as of bare/d",
     ):
         open_overlays(config, seed=0)
 
@@ -257,13 +313,19 @@ def test_pictures_without_depth_are_refused_and_learn_from_a_teacher_whose_claim
         ({"claim": "affine-inverse"}, "the claim affine-inverse"),
         ({"finished": False}, "an unfinished prediction"),
         ({"crop": "kb"}, "depth of the crop 'kb'"),
-        ({"entries": ["000000"]}, "no depth of 2 of 3 pictures"),
+        ({"entries": ["000000"]}, "no depth of 2 of 3 images"),
         ({"claim": "feet"}, "no predictions"),
     ],
 )
 def test_what_cannot_be_a_teacher(given, world, tmp_path: Path, change: dict, found: str) -> None:
     world.recording(tmp_path / "bare", 3, stereo=False, depth=False)
-    record = {"claim": "metres", "recipe": "dpt", "checkpoint": "x", "finished": True, "entries": [f"{index:06d}" for index in range(3)]}
+    record = {
+        "claim": "metres",
+        "recipe": "dpt",
+        "checkpoint": "x",
+        "finished": True,
+        "entries": [f"{index:06d}" for index in range(3)],
+    }
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / "predictions.json").write_text(json.dumps(record | change))
     bare = given.backgrounds.model_copy(update={"path": str(tmp_path / "bare"), "teacher": str(tmp_path / "teacher")})
@@ -280,7 +342,7 @@ def test_foregrounds_that_cannot_be_pasted_are_named(given, tmp_path: Path, one_
         assert cv2.imwrite(str(folder / "train" / name), picture)
         config = given.foregrounds.model_copy(update={"path": str(folder)})
         with pytest.raises(DataError) as raised:
-            open_overlays(given.model_copy(update={"foregrounds": config}), seed=0).pictures["train"].composed(0)
+            open_overlays(given.model_copy(update={"foregrounds": config}), seed=0).images["train"].composed(0)
         return raised.value
 
     rgb = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
@@ -294,36 +356,40 @@ def test_foregrounds_that_cannot_be_pasted_are_named(given, tmp_path: Path, one_
         open_overlays(given.model_copy(update={"foregrounds": config}), seed=0)
 
 
-def test_what_is_no_set_of_composed_pictures_is_refused(given, tmp_path: Path) -> None:
+def test_what_is_no_set_of_composed_images_is_refused(given, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither a set of ours nor the published layout"):
         open_overlays(given.model_copy(update={"path": str(tmp_path)}), seed=0)
     disk = written(given, tmp_path / "out")
     mask = tmp_path / "out" / "train" / "00000" / "mask" / "001.png"
     cv2.imwrite(str(mask), np.full((32, 40), 128, np.uint8))
     with pytest.raises(DataError, match=r"001\.png: found values as 128, expected 0 and 255 alone"):
-        disk.pictures["train"].composed(1)
+        disk.images["train"].composed(1)
     mask.write_bytes(cv2.imencode(".jpg", np.zeros((32, 40), np.uint8))[1].tobytes())
     with pytest.raises(DataError, match=r"001\.png: found a JPEG, which blurs numbers"):
-        disk.pictures["train"].composed(1)
+        disk.images["train"].composed(1)
 
 
 @pytest.mark.real
 def test_7_scenes_gives_backgrounds_in_metres(given, real_data: Path) -> None:
     backgrounds = given.backgrounds.model_copy(update={"path": str(real_data / "sevenscenes")})
     opened = open_overlays(given.model_copy(update={"backgrounds": backgrounds, "height": 64, "width": 64}), seed=0)
-    one = opened.pictures["train"].composed(3)
+    one = opened.images["train"].composed(3)
     assert one.mask.any()
     assert 0.3 < np.median(one.depth[one.mask]) < 8
     assert opened.label.source == "exact"
 
 
-def test_pictures_of_one_background_follow_one_another_where_asked(given) -> None:
-    """The order of the published set, whose batches show one background where nothing shuffles them; of the training alone."""
+def test_images_of_one_background_follow_one_another_where_asked(given) -> None:
+    """The order of the published set, whose batches show one background where nothing shuffles them; of the training
+    alone.
+    """
     in_blocks = open_overlays(given.model_copy(update={"per_background": 5}), seed=0)
     plain = open_overlays(given, seed=0)
-    train = in_blocks.pictures["train"]
+    train = in_blocks.images["train"]
     blocks = [[train.pair(number).background for number in range(first, first + 5)] for first in range(0, 40, 5)]
     assert [len(set(block)) for block in blocks] == [1] * 8
-    assert len({block[0] for block in blocks}) == 8  # two recordings of four: each is taken once before one is taken again
-    assert [block[0] for block in blocks] == [plain.pictures["train"].pair(number).background for number in range(8)]
-    assert all(same(in_blocks.pictures["val"].composed(n), plain.pictures["val"].composed(n)) for n in range(6))
+    assert (
+        len({block[0] for block in blocks}) == 8
+    )  # two recordings of four: each is taken once before one is taken again
+    assert [block[0] for block in blocks] == [plain.images["train"].pair(number).background for number in range(8)]
+    assert all(same(in_blocks.images["val"].composed(n), plain.images["val"].composed(n)) for n in range(6))

@@ -1,4 +1,4 @@
-"""Objects rendered to be pasted: alpha is coverage, colour is the object's alone, the same seed gives the same bytes."""
+"""Objects rendered to be pasted: alpha is coverage, color is the object's alone, the same seed gives the same bytes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
+from stadia.data.images import read_rgba
 from stadia.data.overlay.foregrounds import open_foregrounds
-from stadia.data.pictures import read_rgba
 from stadia.data.tableworld.cutouts import cut_out, jobs, make_alone, write_cutouts
 from stadia.data.tableworld.presets import CutoutConfig, TableWorldConfig
 from stadia.data.tableworld.render import TableRenderer
@@ -25,7 +25,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 def test_a_set_is_written_whole_continued_and_the_same_for_any_number_of_threads(tmp_path: Path) -> None:
     path = write_cutouts(SMALL, tmp_path / "a", seed=1, workers=1)
     about = json.loads(path.read_text())
-    assert about["licence"] == "CC0-1.0"
+    assert about["license"] == "CC0-1.0"
     assert [len(about["splits"][split]) for split in ("train", "val", "test")] == [2, 1, 1]
     write_cutouts(SMALL, tmp_path / "b", seed=1, workers=3)
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
@@ -43,7 +43,7 @@ def test_no_two_splits_draw_the_same_object() -> None:
     assert len(set(seeds)) == len(seeds) == 320
 
 
-def test_alpha_is_coverage_and_colour_is_the_objects_alone(tmp_path: Path) -> None:
+def test_alpha_is_coverage_and_color_is_the_objects_alone(tmp_path: Path) -> None:
     config = SMALL.model_copy(update={"side": 48})
     table_config = TableWorldConfig(train=1, val=0, test=0, height=48, width=48, supersampling=3, noise=False)
     for seed in range(3):
@@ -51,7 +51,7 @@ def test_alpha_is_coverage_and_colour_is_the_objects_alone(tmp_path: Path) -> No
         alpha = rgba[..., 3]
         assert set(np.unique(alpha)) <= set(np.rint(255 * np.arange(10) / 9).astype(int)), "of 9 samples"
         assert (alpha == 255).sum() > 100
-        assert not alpha[[0, -1]].any(), "it fits into the picture"
+        assert not alpha[[0, -1]].any(), "it fits into the image"
         assert not rgba[alpha == 0].any()
         # Darkened by the black around it, an edge of few samples would be far darker than the same object's inside.
         edge, inside = rgba[(alpha > 0) & (alpha < 80), :3].mean(), rgba[alpha == 255, :3].mean()

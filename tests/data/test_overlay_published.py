@@ -1,4 +1,4 @@
-"""The published layout of 400,000 pictures: its index, its splits, and what of it is missing or named otherwise."""
+"""The published layout of 400,000 images: its index, its splits, and what of it is missing or named otherwise."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def test_the_index_is_a_bijection_of_all_400_000() -> None:
             index_of(*outside)
 
 
-def write(path: Path, picture: np.ndarray) -> None:
+def write(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), picture)
+    assert cv2.imwrite(str(path), image)
 
 
 @pytest.fixture(scope="module")
@@ -52,32 +52,35 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 mask = np.zeros((48, 48), np.uint8)
                 cv2.circle(mask, (8 + file % 30, 20), 6, 255, -1)
                 write(folder / "overlay" / f"{file}.jpg", np.where(mask[..., None] > 0, 20, behind))
-                write(folder / "depth" / f"{file}.jpg", np.where(mask > 0, 90, np.linspace(20, 200, 48)[:, None]).astype(np.uint8))
+                write(
+                    folder / "depth" / f"{file}.jpg",
+                    np.where(mask > 0, 90, np.linspace(20, 200, 48)[:, None]).astype(np.uint8),
+                )
                 write(folder / ("mask" if (background, foreground) == (1, 1) else "mask_") / f"{file}.jpg", mask)
     return root
 
 
-def test_pictures_are_read_whatever_their_mask_folder_is_called(layout: Path) -> None:
+def test_images_are_read_whatever_their_mask_folder_is_called(layout: Path) -> None:
     found = scan(layout)
     assert len(found.whole) == 2 * 3 * 40
     assert found.masks == {"mask": 1, "mask_": 5}
-    pictures = PublishedOverlays(layout, found.whole, "train")
+    images = PublishedOverlays(layout, found.whole, "train")
     seen = set()
-    for number in range(pictures.count):
-        one = pictures.composed(number)
+    for number in range(images.count):
+        one = images.composed(number)
         seen.add((one.pair.background, one.pair.object, one.pair.position))
         file = one.pair.position + 1
         assert one.mask[20, 8 + file % 30]
         assert 0.25 < one.depth[20, 8 + file % 30] < 0.45
         assert 80 < one.mask.sum() < 150, "cut at one half"
     assert len(seen) == 240
-    assert pictures.label.claim is Claim.UP_TO_SCALE
-    assert pictures.label.source.startswith("teacher: DenseDepth")
+    assert images.label.claim is Claim.UP_TO_SCALE
+    assert images.label.source.startswith("teacher: DenseDepth")
 
 
-def test_a_part_of_the_pictures_has_all_backgrounds(layout: Path) -> None:
-    pictures = PublishedOverlays(layout, scan(layout).whole, "train")
-    assert {pictures.pair(number).background for number in range(12)} == {"bg1", "bg2"}
+def test_a_part_of_the_images_has_all_backgrounds(layout: Path) -> None:
+    images = PublishedOverlays(layout, scan(layout).whole, "train")
+    assert {images.pair(number).background for number in range(12)} == {"bg1", "bg2"}
 
 
 def test_splits_share_neither_background_nor_foreground(layout: Path) -> None:
@@ -136,12 +139,12 @@ def test_it_opens_by_its_path_and_its_survey_tells_how_it_is_stored(layout: Path
     }
 
 
-def test_pictures_of_different_sizes_are_refused(layout: Path, tmp_path: Path) -> None:
+def test_images_of_different_sizes_are_refused(layout: Path, tmp_path: Path) -> None:
     for path in [*(layout / "bg").iterdir(), *(layout / "bg1" / "fg_1").rglob("*.jpg")]:
         copy = tmp_path / path.relative_to(layout)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
     write(tmp_path / "bg" / "bg1.jpg", np.zeros((24, 24, 3), np.uint8))
-    pictures = PublishedOverlays(tmp_path, scan(tmp_path).whole, "train")
+    images = PublishedOverlays(tmp_path, scan(tmp_path).whole, "train")
     with pytest.raises(DataError, match=r"bg1\.jpg: found 24x24, expected 48x48"):
-        pictures.composed(0)
+        images.composed(0)

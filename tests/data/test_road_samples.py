@@ -1,4 +1,4 @@
-"""Masks of road and objects: read from their layout, cleaned, and changed together with the picture."""
+"""Masks of road and objects: read from their layout, cleaned, and changed together with the image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.recording import Recording, RoadMasks
 from stadia.core.types import Batch, Inputs, RoadTargets
-from stadia.data.config import AugmentationConfig, CacheConfig, ColourConfig
+from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig
 from stadia.data.crops import CroppedRecording
 from stadia.data.height_priors import PRIORS
 from stadia.data.loader import Loader
@@ -27,10 +27,10 @@ from stadia.data.samples import Samples
 from stadia.data.sources import open_recordings
 from stadia.geometry.crops import Box
 
-HEIGHT, WIDTH = 96, 160  # of the pictures of `world`
+HEIGHT, WIDTH = 96, 160  # of the images of `world`
 CLASSES = {0: "sky", 7: "Road", 26: "car", 24: "person", 28: "bus"}
 CAR, VAN, FOOT = (slice(40, 60), slice(30, 50)), (slice(36, 60), slice(90, 110)), (slice(50, 60), slice(0, 12))
-NO_COLOUR = ColourConfig(probability=0)
+NO_COLOR = ColorConfig(probability=0)
 OneLine = Callable[..., None]
 
 
@@ -60,10 +60,12 @@ def recording(tmp_path: Path, world: Any) -> Recording:
     return open_recordings(folder)[0]
 
 
-def samples(recording: Recording, config: RoadConfig | None = None, *, cache: bool = True, **changes: Any) -> RoadSamples:
+def samples(
+    recording: Recording, config: RoadConfig | None = None, *, cache: bool = True, **changes: Any
+) -> RoadSamples:
     config = config or RoadConfig(priors="kitti")
-    pictures = Samples([recording], **({"height": HEIGHT, "width": WIDTH, "stereo": False} | changes))
-    return RoadSamples(pictures, config, camera_groups([recording], config), cache=CacheConfig() if cache else None)
+    images = Samples([recording], **({"height": HEIGHT, "width": WIDTH, "stereo": False} | changes))
+    return RoadSamples(images, config, camera_groups([recording], config), cache=CacheConfig() if cache else None)
 
 
 def targets_of(samples: RoadSamples, index: int = 1) -> RoadTargets:
@@ -72,7 +74,7 @@ def targets_of(samples: RoadSamples, index: int = 1) -> RoadTargets:
     return batch.targets
 
 
-def test_a_pictures_masks_are_its_targets(recording):
+def test_a_images_masks_are_its_targets(recording):
     targets = targets_of(samples(recording))
     assert targets.road.shape == targets.objects.shape == (1, 1, HEIGHT, WIDTH)
     assert targets.road.dtype == torch.bool
@@ -106,15 +108,17 @@ def test_new_masks_are_not_read_from_the_old_cache(recording, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (64, 96)])
-def test_masks_mirror_zoom_and_resize_with_the_picture(recording, size, tmp_path, world):
-    """The picture is painted with its own masks, so that whatever happens to one must have happened to the other."""
+def test_masks_mirror_zoom_and_resize_with_the_image(recording, size, tmp_path, world):
+    """The image is painted with its own masks, so that whatever happens to one must have happened to the other."""
     semantic, instance = numbers()
     painted = np.stack([(semantic == 7) * 255, (instance == 3) * 255, (instance == 700) * 255], -1).astype(np.uint8)
     for index in range(5):
         cv2.imwrite(str(tmp_path / "a" / "left" / f"{index:06d}.png"), painted[..., ::-1])
-    change = AugmentationConfig(mirror=0.5, colour=NO_COLOUR, zoom=1.3)
+    change = AugmentationConfig(mirror=0.5, color=NO_COLOR, zoom=1.3)
     config = RoadConfig(priors="kitti", border_px=0)
-    made = samples(open_recordings(tmp_path / "a")[0], config, height=size[0], width=size[1], augmentation=change, cache=False)
+    made = samples(
+        open_recordings(tmp_path / "a")[0], config, height=size[0], width=size[1], augmentation=change, cache=False
+    )
     for epoch in range(12):
         batch = made.unpack(made.stack([made.packed((epoch, 1))]))
         picture, targets = batch.inputs.image[0], batch.targets
@@ -126,7 +130,7 @@ def test_masks_mirror_zoom_and_resize_with_the_picture(recording, size, tmp_path
 
 def test_a_zoomed_sample_has_edges_of_its_own(recording):
     """Zoomed until an object is cut, that object is none; its pixels are no road either."""
-    change = AugmentationConfig(mirror=0, colour=NO_COLOUR, zoom=2.0)
+    change = AugmentationConfig(mirror=0, color=NO_COLOR, zoom=2.0)
     made = samples(recording, augmentation=change)
     seen = [targets_of_epoch(made, epoch) for epoch in range(30)]
     assert {int(targets.objects.max()) for targets in seen} >= {0, 1}
@@ -138,7 +142,7 @@ def targets_of_epoch(samples: RoadSamples, epoch: int) -> RoadTargets:
     return samples.unpack(samples.stack([samples.packed((epoch, 1))])).targets
 
 
-def test_pictures_with_fewer_objects_have_empty_places(recording, tmp_path):
+def test_images_with_fewer_objects_have_empty_places(recording, tmp_path):
     semantic, instance = numbers()
     instance[instance == 700] = 0
     write_masks(tmp_path / "a" / "masks", semantic, instance, ("000002",))
@@ -187,7 +191,11 @@ def test_cameras_are_grouped_by_mount_or_by_recording(tmp_path, world):
 def test_the_layout_tells_mounts_by_name_or_by_height(tmp_path, world):
     folder = world.recording(tmp_path / "a", 3)
     described = json.loads((folder / "recording.json").read_text())
-    for extra, mount in (({}, ""), ({"camera_height_m": 1.2}, "1.2 m"), ({"camera_height_m": 1.2, "mount": "roof"}, "roof")):
+    for extra, mount in (
+        ({}, ""),
+        ({"camera_height_m": 1.2}, "1.2 m"),
+        ({"camera_height_m": 1.2, "mount": "roof"}, "roof"),
+    ):
         (folder / "recording.json").write_text(json.dumps({**described, "camera_height_m": None, **extra}))
         assert open_recordings(folder)[0].mount == mount
 

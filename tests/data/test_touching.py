@@ -1,4 +1,6 @@
-"""Masks of classes alone: single cars stay, a queue shows the rears that can be seen, and parts of something are left out."""
+"""Masks of classes alone: single cars stay, a queue shows the rears that can be seen, and parts of something are left
+out.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.data.bop import BopPictures, read_info, read_model, read_targets
+from stadia.data.bop import BopImages, read_info, read_model, read_targets
 from stadia.data.bop_results import BopResult, ground_truth, read_results, write_results
 from stadia.data.object_survey import survey
 from stadia.data.ply import read_ply
@@ -26,15 +26,15 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
     path.write_text(json.dumps(value))
 
 
-def test_millimetres_become_metres_once_and_frames_are_centred(bop: Path) -> None:
-    pictures = BopPictures.open(bop)
-    assert len(pictures) == 2
-    assert pictures.ids == [(1, 3), (1, 7)]
-    assert pictures.classes == ("background", "obj_000001", "obj_000002", "obj_000005")
-    first = pictures.labels(0).objects[0]
+def test_millimetres_become_metres_once_and_frames_are_centered(bop: Path) -> None:
+    images = BopImages.open(bop)
+    assert len(images) == 2
+    assert images.ids == [(1, 3), (1, 7)]
+    assert images.classes == ("background", "obj_000001", "obj_000002", "obj_000005")
+    first = images.labels(0).objects[0]
     np.testing.assert_allclose(first.size_m, [0.1, 0.06, 0.04], atol=1e-7)
     np.testing.assert_allclose(first.T_camera_object[:3, 3], [0.005, -0.003, 0.502], atol=1e-7)
-    model = pictures.models[1]
+    model = images.models[1]
     np.testing.assert_allclose(model.vertices_m.min(0), -model.vertices_m.max(0), atol=1e-9)
 
 
@@ -66,17 +66,23 @@ def test_a_flip_of_a_body_of_revolution_is_kept_and_another_turn_is_refused(bop:
 
 def test_an_axis_beside_the_middle_of_the_box_is_refused(bop: Path) -> None:
     path = bop / "models_eval" / "models_info.json"
-    edit(path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[1, -1, 50]))  # along the axis it says nothing
+    edit(
+        path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[1, -1, 50])
+    )  # along the axis it says nothing
     assert read_model(bop / "models_eval", 5).symmetry == "revolution"
     edit(path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[20, 0, 0]))
-    with pytest.raises(DataError, match=r"models_info.json: 5.symmetries_continuous.offset: found an axis 20 mm beside .*; correct"):
+    with pytest.raises(
+        DataError, match=r"models_info.json: 5.symmetries_continuous.offset: found an axis 20 mm beside .*; correct"
+    ):
         read_model(bop / "models_eval", 5)
 
 
 def test_models_info_in_metres_is_told(bop: Path) -> None:
     edit(bop / "models_eval" / "models_info.json", lambda info: info["2"].update(diameter=info["2"]["diameter"] / 1000))
-    with pytest.raises(DataError, match=r"models_info.json: 2.diameter: found 0.17\d+, in metres it seems, expected millimetres"):
-        BopPictures.open(bop)
+    with pytest.raises(
+        DataError, match=r"models_info.json: 2.diameter: found 0.17\d+, in metres it seems, expected millimetres"
+    ):
+        BopImages.open(bop)
 
 
 def test_discrete_symmetries_are_quaternions(bop: Path) -> None:
@@ -85,8 +91,10 @@ def test_discrete_symmetries_are_quaternions(bop: Path) -> None:
 
 
 def test_masks_lie_where_the_boxes_are_and_the_nearer_hides_the_farther(bop: Path) -> None:
-    """By hand: object 1's front face, 100 x 60 mm at 480 mm, covers columns from 90 (5 - 50) / 482 + 40 on, counted from the corner."""
-    labels = BopPictures.open(bop).labels(0)
+    """By hand: object 1's front face, 100 x 60 mm at 480 mm, covers columns from 90 (5 - 50) / 482 + 40 on, counted
+    from the corner.
+    """
+    labels = BopImages.open(bop).labels(0)
     one, two, can = labels.objects
     rows, columns = np.nonzero(labels.instance == 1)
     left, right = 90 * (-45 / 482) + 40, 90 * (55 / 482) + 40
@@ -95,7 +103,7 @@ def test_masks_lie_where_the_boxes_are_and_the_nearer_hides_the_farther(bop: Pat
     assert 0 < two.visible_px < two.full_px
     face = 90 * 92 * 0.12 * 0.12 / 0.685**2
     assert two.full_px == pytest.approx(face, rel=0.05)
-    whole = BopPictures.open(bop).silhouettes(0)[1].within(60, 80) > 0
+    whole = BopImages.open(bop).silhouettes(0)[1].within(60, 80) > 0
     np.testing.assert_array_equal(labels.instance[whole] == 2, labels.instance[whole] != 1)
     assert can.full_px > can.visible_px > 0, "it reaches beyond the left edge"
 
@@ -110,8 +118,10 @@ def write_masks(bop: Path, masks: np.ndarray, im_id: int = 3) -> Path:
 
 
 def test_masks_that_the_data_set_has_are_read_and_not_drawn(bop: Path) -> None:
-    """Its second object is hidden by something that nobody annotated, but for four columns; two claim what the first is drawn at."""
-    drawn = BopPictures.open(bop).labels(0).instance
+    """Its second object is hidden by something that nobody annotated, but for four columns; two claim what the first is
+    drawn at.
+    """
+    drawn = BopImages.open(bop).labels(0).instance
     masks = np.stack([drawn == number for number in (1, 2, 3)])
     row, column = np.argwhere(masks[0])[0]
     columns = np.flatnonzero(masks[1].any(0))
@@ -119,33 +129,33 @@ def test_masks_that_the_data_set_has_are_read_and_not_drawn(bop: Path) -> None:
     masks[1][row, column] = True
     folder = write_masks(bop, masks)
     write_masks(bop, masks[:1], im_id=7)
-    pictures = BopPictures.open(bop)
-    labels = pictures.labels(0)
+    images = BopImages.open(bop)
+    labels = images.labels(0)
     expected = np.where((drawn == 2) & ~masks[1], 0, drawn)
     np.testing.assert_array_equal(labels.instance, expected)
     assert labels.objects[1].visible_px == (expected == 2).sum() > 0
-    assert folder / "000003_000002.png" in pictures.label_files(0), "a fingerprint knows them"
+    assert folder / "000003_000002.png" in images.label_files(0), "a fingerprint knows them"
     cv2.imwrite(str(folder / "000003_000001.png"), np.zeros((5, 4), np.uint8))
-    with pytest.raises(DataError, match=r"000003_000001.png: found 4x5, expected 80x60 as its picture"):
-        pictures.labels(0)
+    with pytest.raises(DataError, match=r"000003_000001.png: found 4x5, expected 80x60 as its image"):
+        images.labels(0)
     (folder / "000003_000001.png").unlink()
     with pytest.raises(DataError, match=r"000003_000001.png: found no such file"):
-        pictures.labels(0)
+        images.labels(0)
 
 
 def test_masks_that_contradict_the_poses_are_a_finding(bop: Path) -> None:
     """Drawn from the poses they never could: masks of two objects changed about."""
-    drawn = BopPictures.open(bop).labels(0).instance
+    drawn = BopImages.open(bop).labels(0).instance
     masks = np.stack([drawn == number for number in (1, 2, 3)])
     write_masks(bop, masks[:1], im_id=7)
     for order, told in ((masks, []), (masks[[2, 1, 0]], ["O05"])):
         write_masks(bop, order)
-        codes = [one.code for one in object_findings({"train": survey(BopPictures.open(bop))})]
+        codes = [one.code for one in object_findings({"train": survey(BopImages.open(bop))})]
         assert [code for code in codes if code == "O05"] == told
 
 
 def test_nothing_is_hidden_by_the_order_of_the_objects(bop: Path) -> None:
-    shapes = BopPictures.open(bop).silhouettes(0)
+    shapes = BopImages.open(bop).silhouettes(0)
     masks = visible_masks(shapes, 60, 80)
     turned = visible_masks(shapes[::-1], 60, 80)[::-1]
     np.testing.assert_array_equal(masks, turned)
@@ -157,29 +167,35 @@ def test_a_silhouette_is_the_same_however_its_window_lies() -> None:
     K = np.array([[50.0, 0, 20], [0, 50, 15], [0, 0, 1]])
     whole = silhouette(vertices, np.array([[0, 1, 2]], np.int32), K, 31, 41).within(31, 41)
     behind = np.vstack([vertices, [[0, 0, -1.0]]])  # its window is the widest there is
-    np.testing.assert_allclose(whole, silhouette(behind, np.array([[0, 1, 2]], np.int32), K, 31, 41).within(31, 41), rtol=1e-12)
+    np.testing.assert_allclose(
+        whole, silhouette(behind, np.array([[0, 1, 2]], np.int32), K, 31, 41).within(31, 41), rtol=1e-12
+    )
     assert (whole > 0).sum() > 100
 
 
-def test_targets_choose_pictures(bop: Path) -> None:
+def test_targets_choose_images(bop: Path) -> None:
     targets = read_targets(bop)
     assert targets == {(1, 3): {1: 1, 2: 1, 5: 1}}
-    assert BopPictures.open(bop, only=targets).ids == [(1, 3)]
-    assert BopPictures.open(bop).part([1]).ids == [(1, 7)]
+    assert BopImages.open(bop, only=targets).ids == [(1, 3)]
+    assert BopImages.open(bop).part([1]).ids == [(1, 7)]
 
 
 def test_without_a_list_of_targets_what_a_pixel_shows_is_asked_for(bop: Path) -> None:
-    assert [BopPictures.open(bop).asked(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {}]
+    assert [BopImages.open(bop).asked(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {}]
     (bop / "test_targets_bop19.json").unlink()
-    edit(bop / "test/000001/scene_gt.json", lambda poses: poses["7"].append({**poses["7"][0], "cam_t_m2c": [0, 0, 900]}))  # behind itself
-    assert [BopPictures.open(bop).asked(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {1: 1}]
+    edit(
+        bop / "test/000001/scene_gt.json", lambda poses: poses["7"].append({**poses["7"][0], "cam_t_m2c": [0, 0, 900]})
+    )  # behind itself
+    assert [BopImages.open(bop).asked(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {1: 1}]
 
 
-def test_a_target_that_no_picture_has_is_named(bop: Path) -> None:
+def test_a_target_that_no_image_has_is_named(bop: Path) -> None:
     path = bop / "test_targets_bop19.json"
-    path.write_text(json.dumps([*json.loads(path.read_text()), {"scene_id": 1, "im_id": 7, "obj_id": 5, "inst_count": 1}]))
+    path.write_text(
+        json.dumps([*json.loads(path.read_text()), {"scene_id": 1, "im_id": 7, "obj_id": 5, "inst_count": 1}])
+    )
     with pytest.raises(DataError, match=r"test_targets_bop19.json: scene, image \(1, 7\): found object 5"):
-        BopPictures.open(bop).asked(1)
+        BopImages.open(bop).asked(1)
 
 
 def mirrored(poses: Any) -> None:
@@ -203,14 +219,20 @@ def behind(poses: Any) -> None:
     [
         (mirrored, r"scene 1, image 3, instance 1: found a mirrored rotation \(determinant -1\)"),
         (skewed, "instance 1: found rows that are not of length 1 and at right angles"),
-        (in_metres, r"instance 1: found a box of .* its centre 0\.0007\d* m away: the camera would be in it, expected both in metres"),
-        (behind, "instance 2: found the object's centre at .* in front of the camera"),
+        (
+            in_metres,
+            (
+                r"instance 1: found a box of .* its center 0\.0007\d* m away: the camera would be in it, expected both"
+                r" in metres"
+            ),
+        ),
+        (behind, "instance 2: found the object's center at .* in front of the camera"),
     ],
 )
 def test_a_pose_that_is_none_is_refused_by_name(bop: Path, change: Callable[[Any], None], message: str) -> None:
     edit(bop / "test/000001/scene_gt.json", change)
     with pytest.raises(DataError, match=message):
-        BopPictures.open(bop).labels(0)
+        BopImages.open(bop).labels(0)
 
 
 def test_a_mesh_in_metres_is_told_from_its_diameter(bop: Path) -> None:
@@ -219,23 +241,31 @@ def test_a_mesh_in_metres_is_told_from_its_diameter(bop: Path) -> None:
     start = data.index(b"end_header\n") + 11
     vertices = np.frombuffer(data, "<f4", 24, start) / 1000
     path.write_bytes(data[:start] + vertices.astype("<f4").tobytes() + data[start + 96 :])
-    with pytest.raises(DataError, match=r"obj_000002.ply: found a box of diagonal 0.17\d+, in metres it seems, expected millimetres"):
-        BopPictures.open(bop)
+    with pytest.raises(
+        DataError, match=r"obj_000002.ply: found a box of diagonal 0.17\d+, in metres it seems, expected millimetres"
+    ):
+        BopImages.open(bop)
 
 
 @pytest.mark.parametrize(
-    "name", ["models_eval/obj_000005.ply", "models_eval/models_info.json", "test/000001/scene_camera.json", "test/000001/rgb/000007.png"]
+    "name",
+    [
+        "models_eval/obj_000005.ply",
+        "models_eval/models_info.json",
+        "test/000001/scene_camera.json",
+        "test/000001/rgb/000007.png",
+    ],
 )
 def test_a_missing_file_is_named(bop: Path, name: str) -> None:
     (bop / name).unlink()
     with pytest.raises(DataError, match=Path(name).name):
-        BopPictures.open(bop)
+        BopImages.open(bop)
 
 
 def test_a_file_of_another_layout_is_refused(bop: Path) -> None:
     edit(bop / "test/000001/scene_gt.json", lambda poses: poses["7"][0].pop("obj_id"))
     with pytest.raises(DataError, match=r"scene_gt.json: found 7.0.obj_id"):
-        BopPictures.open(bop)
+        BopImages.open(bop)
 
 
 def test_a_mesh_cut_off_or_of_quadrangles_is_refused(bop: Path) -> None:
@@ -244,7 +274,9 @@ def test_a_mesh_cut_off_or_of_quadrangles_is_refused(bop: Path) -> None:
     path.write_bytes(data[:-5])
     with pytest.raises(DataError, match="cut off"):
         read_ply(path)
-    path.write_bytes(data[: data.index(b"end_header\n") + 11 + 96] + bytes([4]) + data[data.index(b"end_header\n") + 11 + 97 :])
+    path.write_bytes(
+        data[: data.index(b"end_header\n") + 11 + 96] + bytes([4]) + data[data.index(b"end_header\n") + 11 + 97 :]
+    )
     with pytest.raises(DataError, match="not all triangles"):
         read_ply(path)
     path.write_bytes(b"ply\n")
@@ -264,8 +296,8 @@ def test_a_text_mesh_is_the_binary_one(bop: Path, tmp_path: Path) -> None:
 
 
 def test_results_come_back(bop: Path, tmp_path: Path) -> None:
-    pictures = BopPictures.open(bop)
-    results = ground_truth(pictures)
+    images = BopImages.open(bop)
+    results = ground_truth(images)
     assert len(results) == 4
     np.testing.assert_allclose(results[0].T_camera_model[:3, 3], [0, 0, 0.5], atol=1e-9)  # BOP's own frame again
     write_results(tmp_path / "ours_tiny-test.csv", results)
@@ -275,7 +307,13 @@ def test_results_come_back(bop: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(t_mm, [0, 0, 500], atol=1e-6)
     for one, again in zip(results, read_results(tmp_path / "ours_tiny-test.csv"), strict=True):
         np.testing.assert_allclose(again.T_camera_model, one.T_camera_model, atol=1e-12)
-        assert (again.scene_id, again.im_id, again.obj_id, again.score, again.time_s) == (one.scene_id, one.im_id, one.obj_id, 1.0, -1.0)
+        assert (again.scene_id, again.im_id, again.obj_id, again.score, again.time_s) == (
+            one.scene_id,
+            one.im_id,
+            one.obj_id,
+            1.0,
+            -1.0,
+        )
 
 
 GOOD = "1,3,5,0.9,1 0 0 0 1 0 0 0 1,10 20 500,0.2"
@@ -289,7 +327,7 @@ GOOD = "1,3,5,0.9,1 0 0 0 1 0 0 0 1,10 20 500,0.2"
         (GOOD.replace("1 0 0 0 1 0 0 0 1", "1 0 0 0 1 0 0 0 -1"), "line 3: found a mirrored rotation"),
         (GOOD.replace("0.9", "high"), "high"),
         (GOOD.replace("0.9", "nan"), "score nan"),
-        (GOOD.replace("0.2", "0.7"), "one time a picture"),
+        (GOOD.replace("0.2", "0.7"), "one time an image"),
         (GOOD.replace("500", "-500"), "in front of the camera"),
     ],
 )
@@ -310,11 +348,13 @@ def test_what_would_be_refused_is_not_written(tmp_path: Path) -> None:
 
 @pytest.mark.real
 def test_masks_of_linemod_occluded_are_bops_own(real_data: Path) -> None:
-    """Full masks of the first pictures: pixels within 2 % (0.5 % but for matrices that are not quite rotations), boxes at BOP's corners."""
-    pictures = BopPictures.open(real_data / "bop" / "lmo").part(range(3))
+    """Full masks of the first images: pixels within 2 % (0.5 % but for matrices that are not quite rotations), boxes at
+    BOP's corners.
+    """
+    images = BopImages.open(real_data / "bop" / "lmo").part(range(3))
     info = read_info(real_data / "bop" / "lmo", "test", 2)
-    for index, (_, im_id) in enumerate(pictures.ids):
-        for shape, told in zip(pictures.silhouettes(index), info[im_id], strict=True):
+    for index, (_, im_id) in enumerate(images.ids):
+        for shape, told in zip(images.silhouettes(index), info[im_id], strict=True):
             assert shape.full_px == pytest.approx(told.px_count_all, rel=0.02)
             rows, columns = np.nonzero(shape.inverse_depth)
             corner = (columns.min() + shape.left, rows.min() + shape.top)

@@ -1,4 +1,6 @@
-"""Recall by the distance of model points: the truth scores 100 %, what is a little off still does, what is wrong or missing does not."""
+"""Recall by the distance of model points: the truth scores 100 %, what is a little off still does, what is wrong or
+missing does not.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +14,17 @@ import pytest
 from numpy.typing import NDArray
 
 from stadia.cli.main import run as run_command_line
-from stadia.data.bop import BopPictures
+from stadia.data.bop import BopImages
 from stadia.data.bop_results import boxes_of, ground_truth, read_results, write_results
 from stadia.data.object_labels import EstimatedBox
 from stadia.recipes.bop_recall import add_recall
-from stadia.recipes.labelled_objects import score_found
+from stadia.recipes.labeled_objects import score_found
 
 Found = list[list[EstimatedBox]]
 
 
-def truth(pictures: BopPictures) -> Found:
-    return boxes_of(ground_truth(pictures), pictures)
+def truth(images: BopImages) -> Found:
+    return boxes_of(ground_truth(images), images)
 
 
 def of_classes(found: dict[str, Any]) -> dict[str, float]:
@@ -32,7 +34,11 @@ def of_classes(found: dict[str, Any]) -> dict[str, float]:
 def changed(found: Found, T: NDArray[np.float64], *, first: bool = False) -> Found:
     """Every box moved in its own frame; or in the camera's, `first`."""
     return [
-        [(replace(box, T_camera_object=T @ box.T_camera_object if first else box.T_camera_object @ T), s) for box, s in of] for of in found
+        [
+            (replace(box, T_camera_object=T @ box.T_camera_object if first else box.T_camera_object @ T), s)
+            for box, s in of
+        ]
+        for of in found
     ]
 
 
@@ -43,96 +49,104 @@ def shift(x: float) -> NDArray[np.float64]:
 
 
 def test_the_truth_through_a_csv_is_100_percent_of_what_is_asked_for(bop: Path, tmp_path: Path) -> None:
-    pictures = BopPictures.open(bop)
-    write_results(tmp_path / "truth.csv", ground_truth(pictures))
-    found = add_recall(pictures, boxes_of(read_results(tmp_path / "truth.csv"), pictures))
-    assert (found["asked"], found["add_recall"]) == (3, 1), "picture 7 is no target"
+    images = BopImages.open(bop)
+    write_results(tmp_path / "truth.csv", ground_truth(images))
+    found = add_recall(images, boxes_of(read_results(tmp_path / "truth.csv"), images))
+    assert (found["asked"], found["add_recall"]) == (3, 1), "image 7 is no target"
     assert found["add_median_mm"] == pytest.approx(0, abs=1e-6)
     assert of_classes(found) == {"obj_000001": 1, "obj_000002": 1, "obj_000005": 1}
 
 
 def test_a_tenth_of_the_diameter_is_the_limit(bop: Path) -> None:
-    pictures = BopPictures.open(bop)
-    smallest, largest = (edge(model.diameter_m for model in pictures.models.values()) for edge in (min, max))
-    assert add_recall(pictures, changed(truth(pictures), shift(0.0999 * smallest), first=True))["add_recall"] == 1
-    assert add_recall(pictures, changed(truth(pictures), shift(0.15 * largest), first=True))["add_recall"] == 0
-    found = add_recall(pictures, changed(truth(pictures), shift(0.1001 * smallest), first=True))
+    images = BopImages.open(bop)
+    smallest, largest = (edge(model.diameter_m for model in images.models.values()) for edge in (min, max))
+    assert add_recall(images, changed(truth(images), shift(0.0999 * smallest), first=True))["add_recall"] == 1
+    assert add_recall(images, changed(truth(images), shift(0.15 * largest), first=True))["add_recall"] == 0
+    found = add_recall(images, changed(truth(images), shift(0.1001 * smallest), first=True))
     assert of_classes(found) == {"obj_000001": 1, "obj_000002": 1, "obj_000005": 0}, "the can is the smallest"
 
 
 def test_a_half_turn_is_wrong_but_for_what_does_not_show_it(bop: Path) -> None:
-    pictures = BopPictures.open(bop)
-    found = add_recall(pictures, changed(truth(pictures), np.diag([-1.0, -1.0, 1.0, 1.0])))  # the symmetry of object 2
+    images = BopImages.open(bop)
+    found = add_recall(images, changed(truth(images), np.diag([-1.0, -1.0, 1.0, 1.0])))  # the symmetry of object 2
     assert (of_classes(found)["obj_000001"], of_classes(found)["obj_000002"]) == (0, 1)
     assert found["add_median_mm"] < 80
 
 
 def test_a_surer_guess_takes_the_place_of_the_right_one(bop: Path) -> None:
-    pictures = BopPictures.open(bop)
-    right = truth(pictures)
+    images = BopImages.open(bop)
+    right = truth(images)
     wrong = changed(right, shift(0.2), first=True)
     both = [[*a, *((box, 2.0) for box, _ in b)] for a, b in zip(right, wrong, strict=True)]
-    assert add_recall(pictures, both)["add_recall"] == 0
+    assert add_recall(images, both)["add_recall"] == 0
     unsure = [[*a, *((box, 0.5) for box, _ in b)] for a, b in zip(right, wrong, strict=True)]
-    assert add_recall(pictures, unsure)["add_recall"] == 1
+    assert add_recall(images, unsure)["add_recall"] == 1
 
 
 def test_what_is_missing_is_missed(bop: Path) -> None:
-    pictures = BopPictures.open(bop)
-    found = add_recall(pictures, [[one for one in of if one[0].class_id != 2] for of in truth(pictures)])
+    images = BopImages.open(bop)
+    found = add_recall(images, [[one for one in of if one[0].class_id != 2] for of in truth(images)])
     assert found["add_recall"] == pytest.approx(2 / 3)
-    nothing = add_recall(pictures, [[], []])
+    nothing = add_recall(images, [[], []])
     assert (nothing["asked"], nothing["add_recall"], nothing["add_median_mm"]) == (3, 0, None)
 
 
 def test_without_a_list_of_targets_what_a_pixel_shows_is_asked_for(bop: Path) -> None:
     (bop / "test_targets_bop19.json").unlink()
-    pictures = BopPictures.open(bop)
-    assert add_recall(pictures, truth(pictures))["asked"] == 4
+    images = BopImages.open(bop)
+    assert add_recall(images, truth(images))["asked"] == 4
 
 
 def test_the_command_scores_a_csv(bop: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    write_results(tmp_path / "truth.csv", ground_truth(BopPictures.open(bop)))
+    write_results(tmp_path / "truth.csv", ground_truth(BopImages.open(bop)))
     with pytest.raises(SystemExit, match="0"):
         run_command_line(["evaluate", "--objects", str(tmp_path / "truth.csv"), "--reference", str(bop), "--json"])
     scores = json.loads(capfd.readouterr().out)
-    assert (scores["objects"], scores["asked"], scores["add_recall"], scores["ap_iou75"], scores["ap_5deg_2cm"]) == (3, 3, 1, 1, 1)
+    assert (scores["objects"], scores["asked"], scores["add_recall"], scores["ap_iou75"], scores["ap_5deg_2cm"]) == (
+        3,
+        3,
+        1,
+        1,
+        1,
+    )
     assert {one["add_recall"] for one in scores["class"].values()} == {1}
 
 
 def test_what_nobody_asks_for_is_neither_missed_nor_a_false_alarm(bop: Path) -> None:
-    """Of picture 3 the first box and the can, one of each, with a second can that is smaller; of picture 7 nothing."""
+    """Of image 3 the first box and the can, one of each, with a second can that is smaller; of image 7 nothing."""
     targets = [{"scene_id": 1, "im_id": 3, "obj_id": number, "inst_count": 1} for number in (1, 5)]
     (bop / "test_targets_bop19.json").write_text(json.dumps(targets))
     file = bop / "test" / "000001" / "scene_gt.json"
     poses = json.loads(file.read_text())
     poses["3"].insert(0, {**poses["3"][2], "cam_t_m2c": [300, 60, 900]})
     file.write_text(json.dumps(poses))
-    pictures = BopPictures.open(bop)
-    every = truth(pictures)
+    images = BopImages.open(bop)
+    every = truth(images)
     assert [len(of) for of in every] == [4, 1]
-    can = pictures.classes.index("obj_000005")
+    can = images.classes.index("obj_000005")
     large = min((box.T_camera_object[2, 3] for box, _ in every[0] if box.class_id == can))
     wanted = [box.class_id == 1 or box.T_camera_object[2, 3] == large for box, _ in every[0]]
     alone = [[one for one, it_is in zip(every[0], wanted, strict=True) if it_is], []]
     for found in (alone, every):
-        scores = score_found(pictures, found)
+        scores = score_found(images, found)
         assert (scores["images"], scores["objects"], scores["estimates"], scores["asked"]) == (1, 2, 2, 2)
         assert {value for name, value in scores.items() if name.startswith("ap_")} | {scores["add_recall"]} == {1}
         assert list(scores["class"]) == ["obj_000001", "obj_000005"]
-    lost = score_found(pictures, [[one for one, it_is in zip(every[0], wanted, strict=True) if not it_is], every[1]])
+    lost = score_found(images, [[one for one, it_is in zip(every[0], wanted, strict=True) if not it_is], every[1]])
     assert (lost["objects"], lost["estimates"], lost["ap_iou25"]) == (2, 0, 0)
     astray = [(replace(box, T_camera_object=shift(0.2) @ box.T_camera_object), 2.0) for box, _ in alone[0]]
-    assert score_found(pictures, [[*alone[0], *astray], []])["ap_iou50"] == 0.5, "a false alarm of what is asked for stays one"
+    assert score_found(images, [[*alone[0], *astray], []])["ap_iou50"] == 0.5, (
+        "a false alarm of what is asked for stays one"
+    )
     (bop / "test_targets_bop19.json").unlink()
-    assert score_found(BopPictures.open(bop), alone)["objects"] == 5
+    assert score_found(BopImages.open(bop), alone)["objects"] == 5
 
 
 @pytest.mark.real
 def test_the_truth_of_linemod_occluded_is_100_percent_and_shifted_by_3_cm_it_is_not(real_data: Path) -> None:
-    pictures = BopPictures.open(real_data / "bop" / "lmo").part(range(2))
-    found = add_recall(pictures, truth(pictures))
-    assert (found["add_recall"], found["asked"]) == (1, sum(len(pictures.asked(index)) for index in range(2)))
-    moved = of_classes(add_recall(pictures, changed(truth(pictures), shift(0.03), first=True)))
+    images = BopImages.open(real_data / "bop" / "lmo").part(range(2))
+    found = add_recall(images, truth(images))
+    assert (found["add_recall"], found["asked"]) == (1, sum(len(images.asked(index)) for index in range(2)))
+    moved = of_classes(add_recall(images, changed(truth(images), shift(0.03), first=True)))
     symmetric = {"obj_000010", "obj_000011"}  # whose nearest points are nearer
     assert {moved[name] for name in moved.keys() - symmetric} == {0}

@@ -1,4 +1,6 @@
-"""A run on a BOP data set: the csv that it writes of held-out pictures is scored by `--objects` with the figures that it printed."""
+"""A run on a BOP data set: the csv that it writes of held-out images is scored by `--objects` with the figures that it
+printed.
+"""
 
 from __future__ import annotations
 
@@ -14,33 +16,43 @@ from rich.console import Console
 from stadia.cli.main import run as run_command_line
 from stadia.core.config import resolve
 from stadia.core.types import Camera
-from stadia.data.bop import BopPictures
+from stadia.data.bop import BopImages
 from stadia.recipes.found_objects import FoundObjects
-from stadia.recipes.labelled_objects import objects_of
+from stadia.recipes.labeled_objects import objects_of
 from stadia.recipes.objectpose import ObjectPoseRecipe
 from stadia.recipes.objectpose_config import ObjectPoseConfig
-from stadia.recipes.scored_pictures import facts_of_training
+from stadia.recipes.scored_images import facts_of_training
 from stadia.training.checkpoints import Header
 from stadia.training.checkpoints import write as write_checkpoint
 
 
 @pytest.fixture
 def run(bop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Trained on picture 3, picture 7 held out; it finds every object, 12 mm too far right: a tenth of object 1's diameter is 12.3."""
-    words = ["data.height=64", "data.width=96", "model.encoder=mobilenetv3_small_050", "model.pretrained=false", "data.train_split=test"]
+    """Trained on image 3, image 7 held out; it finds every object, 12 mm too far right: a tenth of object 1's diameter
+    is 12.3.
+    """
+    words = [
+        "data.height=64",
+        "data.width=96",
+        "model.encoder=mobilenetv3_small_050",
+        "model.pretrained=false",
+        "data.train_split=test",
+    ]
     words += ["model.pyramid_channels=4", "model.segmentation_channels=4", "data.val_split=null", "data.val_share=0.5"]
     config, data = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {"data": {"path": str(bop)}}, words), Console())
     task, folder = ObjectPoseRecipe(config), tmp_path / "runs" / "2026-01-01-000000-objects"
-    header = Header(recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={})
+    header = Header(
+        recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
+    )
     write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": task.state_dict()})
-    (folder / "run.json").write_text(json.dumps({"data": facts_of_training(data.pictures["train"])}))
+    (folder / "run.json").write_text(json.dumps({"data": facts_of_training(data.images["train"])}))
     monkeypatch.setattr(ObjectPoseRecipe, "find", lambda self, image, camera: _shifted(bop, image, camera))
     return folder
 
 
 def _shifted(bop: Path, image: torch.Tensor, camera: Camera) -> FoundObjects:
-    pictures = BopPictures.open(bop)
-    boxes = [box for index in ((0, 1) if len(image) == 2 else (1,)) for box in pictures.boxes(index)]
+    images = BopImages.open(bop)
+    boxes = [box for index in ((0, 1) if len(image) == 2 else (1,)) for box in images.boxes(index)]
     objects = objects_of(boxes, np.linspace(0.9, 0.5, len(boxes)).tolist())
     objects.T_camera_object[:, 0, 3] += 0.012
     picture = torch.tensor([0] * 3 + [1] if len(image) == 2 else [0])
@@ -58,10 +70,12 @@ def command(capfd: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]
 
 
 def flat(scores: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in scores.items() if not isinstance(value, dict) and key not in ("split", "notes")}
+    return {
+        key: value for key, value in scores.items() if not isinstance(value, dict) and key not in ("split", "notes")
+    }
 
 
-def test_the_csv_of_held_out_pictures_is_scored_on_these(run: Path, bop: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_csv_of_held_out_images_is_scored_on_these(run: Path, bop: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (bop / "test_targets_bop19.json").unlink()
     printed = command(capfd, "evaluate", run, bop, "--held-out")
     csv = run / "predictions" / "tiny-test-held-out" / "bop.csv"
@@ -71,19 +85,22 @@ def test_the_csv_of_held_out_pictures_is_scored_on_these(run: Path, bop: Path, c
     assert of_csv["add_median_mm"] == pytest.approx(12)
     again = command(capfd, "evaluate", "--objects", csv, "--reference", bop, "--held-out-of", run)
     assert flat(again) == of_csv
-    assert any("1 of the 2 pictures of 'test'" in note for note in again["notes"])
+    assert any("1 of the 2 images of 'test'" in note for note in again["notes"])
     whole = command(capfd, "evaluate", "--objects", csv, "--reference", bop)
-    assert (whole["objects"], whole["add_recall"]) == (4, 0.25), "without it, what the other picture shows is missed"
+    assert (whole["objects"], whole["add_recall"]) == (4, 0.25), "without it, what the other image shows is missed"
 
 
-def test_rows_of_other_pictures_are_left_out_and_counted(run: Path, bop: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_rows_of_other_images_are_left_out_and_counted(run: Path, bop: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (bop / "test_targets_bop19.json").unlink()
     printed = command(capfd, "evaluate", run, bop)
     csv = run / "predictions" / "tiny-test" / "bop.csv"
-    assert flat(command(capfd, "evaluate", "--objects", csv, "--reference", bop)) == printed["bop.csv"]["as --objects scores it"]
+    assert (
+        flat(command(capfd, "evaluate", "--objects", csv, "--reference", bop))
+        == printed["bop.csv"]["as --objects scores it"]
+    )
     again = command(capfd, "evaluate", "--objects", csv, "--reference", bop, "--held-out-of", run)
     assert (again["images"], again["objects"], again["estimates"]) == (1, 1, 1)
-    assert "3 estimates of the other pictures are left out" in again["notes"]
+    assert "3 estimates of the other images are left out" in again["notes"]
 
 
 def test_scores_of_a_benchmark_are_of_what_it_asks_for(run: Path, bop: Path, capfd: pytest.CaptureFixture[str]) -> None:

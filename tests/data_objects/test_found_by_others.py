@@ -1,4 +1,6 @@
-"""What other programs found: files that cannot be scored are refused, each by one line that says why; hidden objects are no alarms."""
+"""What other programs found: files that cannot be scored are refused, each by one line that says why; hidden objects
+are no alarms.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.data.bop import BopPictures
+from stadia.data.bop import BopImages
 from stadia.data.bop_results import HEADER, BopResult, boxes_of, ground_truth, write_results
-from stadia.recipes.labelled_objects import found_by_others, score_found
+from stadia.recipes.labeled_objects import found_by_others, score_found
 
 R = "1 0 0 0 1 0 0 0 1"
 
@@ -31,16 +33,22 @@ def scaled(path: Path, by: float) -> Path:
 
 
 def test_lengths_in_another_unit_are_told(bop: Path, tmp_path: Path) -> None:
-    pictures = BopPictures.open(bop)
-    write_results(tmp_path / "truth.csv", ground_truth(pictures))
+    images = BopImages.open(bop)
+    write_results(tmp_path / "truth.csv", ground_truth(images))
     for by, message in (
-        (1e-3, r"0.001.csv: found objects 0.578 millimetres away in the median, in metres it seems, .* 578 away; multiply t by 1000"),
+        (
+            1e-3,
+            (
+                r"0.001.csv: found objects 0.578 millimetres away in the median, in metres it seems, .* 578 away;"
+                r" multiply t by 1000"
+            ),
+        ),
         (1e3, r"1000.0.csv: found .* in micrometres it seems, .*; divide t by 1000"),
     ):
         with pytest.raises(DataError, match=message):
-            found_by_others(pictures, scaled(tmp_path / "truth.csv", by))
+            found_by_others(images, scaled(tmp_path / "truth.csv", by))
     for by in (0.05, 1.0, 20.0):  # far worse than any estimate that is in the right unit
-        assert sum(map(len, found_by_others(pictures, scaled(tmp_path / "truth.csv", by)))) == 4
+        assert sum(map(len, found_by_others(images, scaled(tmp_path / "truth.csv", by)))) == 4
 
 
 @pytest.mark.parametrize(
@@ -48,22 +56,33 @@ def test_lengths_in_another_unit_are_told(bop: Path, tmp_path: Path) -> None:
     [
         (lambda path: path.write_bytes(b""), "results.csv: found no estimate, 0 bytes, expected .*; let the program"),
         (lambda path: csv(path), "results.csv: found no estimate, the header alone"),
-        (lambda path: path.mkdir(), "results.csv: found a folder, expected a csv of estimates, a file; name the file in it"),
+        (
+            lambda path: path.mkdir(),
+            "results.csv: found a folder, expected a csv of estimates, a file; name the file in it",
+        ),
         (lambda path: csv(path, f"1,3,1,nan,{R},0 0 500,-1"), "line 2: found score nan, expected a finite number"),
         (lambda path: csv(path, f"1,3,1,1,{R},0 0 500,nan"), "line 2: found time nan, expected seconds"),
-        (lambda path: csv(path, f"4,3,1,1,{R},0 0 500,-1"), "results.csv: found scene 4, expected those of tiny/test: 1;"),
-        (lambda path: csv(path, f"1,8,1,1,{R},0 0 500,-1"), "results.csv: found scene 1, image 8, expected the annotated .*: 3, 7;"),
+        (
+            lambda path: csv(path, f"4,3,1,1,{R},0 0 500,-1"),
+            "results.csv: found scene 4, expected those of tiny/test: 1;",
+        ),
+        (
+            lambda path: csv(path, f"1,8,1,1,{R},0 0 500,-1"),
+            "results.csv: found scene 1, image 8, expected the annotated .*: 3, 7;",
+        ),
         (
             lambda path: csv(path, *(f"1,3,{n},1,{R},0 0 500,-1" for n in (5, 4, 3))),
             "results.csv: found object 3, 4, expected the data set's own obj_id: 1, 2, 5; write the data set's numbers",
         ),
     ],
 )
-def test_what_cannot_be_scored_is_named(bop: Path, tmp_path: Path, write: Callable[[Path], object], message: str) -> None:
+def test_what_cannot_be_scored_is_named(
+    bop: Path, tmp_path: Path, write: Callable[[Path], object], message: str
+) -> None:
     path = tmp_path / "results.csv"
     write(path)
     with pytest.raises(DataError, match=message):
-        found_by_others(BopPictures.open(bop), path)
+        found_by_others(BopImages.open(bop), path)
 
 
 def test_a_score_that_is_no_number_is_not_written_and_blames_no_time(tmp_path: Path) -> None:
@@ -80,15 +99,21 @@ def test_the_labels_own_poses_score_1_whether_a_pixel_shows_each_or_not(bop: Pat
     poses = json.loads(file.read_text())
     poses["3"].append({**poses["3"][0], "obj_id": 5, "cam_t_m2c": [5, 0, 3000]})
     file.write_text(json.dumps(poses))
-    pictures = BopPictures.open(bop)
-    assert [one.visible_px > 0 for one in pictures.labels(0).objects] == [True, True, True, False]
+    images = BopImages.open(bop)
+    assert [one.visible_px > 0 for one in images.labels(0).objects] == [True, True, True, False]
     every = [
-        BopResult(*pictures.ids[index], model.obj_id, 1.0, T @ model.T_object_model)
-        for index in range(len(pictures))
-        for model, T in pictures.poses(index)
+        BopResult(*images.ids[index], model.obj_id, 1.0, T @ model.T_object_model)
+        for index in range(len(images))
+        for model, T in images.poses(index)
     ]
-    scores = score_found(pictures, boxes_of(every, pictures))
-    assert (scores["objects"], scores["estimates"], scores["ap_iou75"], scores["ap_5deg_2cm"], scores["add_recall"]) == (4, 4, 1, 1, 1)
-    assert scores["objects counted"] == "those that a pixel of the picture shows, at its own size"
-    twice = score_found(pictures, boxes_of(every * 2, pictures))
+    scores = score_found(images, boxes_of(every, images))
+    assert (
+        scores["objects"],
+        scores["estimates"],
+        scores["ap_iou75"],
+        scores["ap_5deg_2cm"],
+        scores["add_recall"],
+    ) == (4, 4, 1, 1, 1)
+    assert scores["objects counted"] == "those that a pixel of the image shows, at its own size"
+    twice = score_found(images, boxes_of(every * 2, images))
     assert (twice["objects"], twice["estimates"]) == (4, 8), "rows of the csv, and not how many objects were found"

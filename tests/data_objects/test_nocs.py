@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
-from stadia.data.nocs import CLASSES, K_CAMERA, K_REAL, NocsPictures, read_coordinates, read_depth, recover_pose
-from stadia.data.object_labels import UNLABELLED
-from stadia.data.object_sources import KeptLabels, PartOfPictures
+from stadia.data.nocs import CLASSES, K_CAMERA, K_REAL, NocsImages, read_coordinates, read_depth, recover_pose
+from stadia.data.object_labels import UNLABELED
+from stadia.data.object_sources import KeptLabels, PartOfImages
 from stadia.data.object_survey import survey
 from stadia.data.tableworld.presets import TINY
 from stadia.data.tableworld.render import TableRenderer, TableView, nocs_map
@@ -22,13 +22,21 @@ from stadia.data.tableworld.table import make_table, table_seed
 from stadia.diagnostics.objects import object_findings
 from stadia.geometry.se3 import rotation_angle_deg
 
-NAMES = {"bottle": "bottle", "bowl": "bowl", "can": "can", "laptop": "laptop", "cup": "mug"}  # NOCS has no boxes: distractors here
+NAMES = {
+    "bottle": "bottle",
+    "bowl": "bowl",
+    "can": "can",
+    "laptop": "laptop",
+    "cup": "mug",
+}  # NOCS has no boxes: distractors here
 
 
 @pytest.fixture(scope="module")
 def view() -> TableView:
     """A table seen by REAL's camera, 640x480."""
-    config = TINY.model_copy(update={"height": 480, "width": 640, "objects": (6, 6), "supersampling": 1, "distance_m": (0.6, 0.7)})
+    config = TINY.model_copy(
+        update={"height": 480, "width": 640, "objects": (6, 6), "supersampling": 1, "distance_m": (0.6, 0.7)}
+    )
     table = make_table(table_seed(2, "train", 3), config)
     table.K[:] = K_REAL
     return TableRenderer(table, config).render(0)
@@ -36,7 +44,9 @@ def view() -> TableView:
 
 @pytest.fixture
 def folder(view: TableView, tmp_path: Path) -> Path:
-    """real_train/scene_1, as the official one is written: numbers from 1 up, 255 around, z stored as 1 - z, depth in millimetres."""
+    """real_train/scene_1, as the official one is written: numbers from 1 up, 255 around, z stored as 1 - z, depth in
+    millimetres.
+    """
     scene = tmp_path / "real_train" / "scene_1"
     scene.mkdir(parents=True)
     cv2.imwrite(str(scene / "0000_color.png"), view.image[..., ::-1])
@@ -60,10 +70,10 @@ def known(view: TableView) -> list[int]:
 
 def test_poses_come_back(folder: Path, view: TableView) -> None:
     """Within what 8 bits of coordinates and millimetres of depth leave."""
-    pictures = NocsPictures.open(folder)
-    assert len(pictures) == 1
-    labels = pictures.labels(0)
-    assert pictures.left_out(0) == []
+    images = NocsImages.open(folder)
+    assert len(images) == 1
+    labels = images.labels(0)
+    assert images.left_out(0) == []
     places = known(view)
     assert len(labels.objects) == len(places) >= 4
     for number, (place, label) in enumerate(zip(places, labels.objects, strict=True), start=1):
@@ -81,10 +91,10 @@ def test_poses_come_back(folder: Path, view: TableView) -> None:
 
 
 def test_the_camera_is_told_by_the_columns_of_meta(folder: Path) -> None:
-    np.testing.assert_array_equal(NocsPictures.open(folder).camera(0).K, K_REAL)
+    np.testing.assert_array_equal(NocsImages.open(folder).camera(0).K, K_REAL)
     meta = folder / "scene_1" / "0000_meta.txt"
     meta.write_text("".join(f"{line.replace(' some', ' 02876657 some')}\n" for line in meta.read_text().splitlines()))
-    np.testing.assert_array_equal(NocsPictures.open(folder).camera(0).K, K_CAMERA)
+    np.testing.assert_array_equal(NocsImages.open(folder).camera(0).K, K_CAMERA)
 
 
 def test_depth_of_three_channels_is_the_same(folder: Path) -> None:
@@ -95,7 +105,7 @@ def test_depth_of_three_channels_is_the_same(folder: Path) -> None:
     np.testing.assert_array_equal(read_depth(path), depth)
 
 
-def test_z_is_turned_round_and_colours_are_in_order(tmp_path: Path) -> None:
+def test_z_is_turned_round_and_colors_are_in_order(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.full((2, 2, 3), (51, 102, 204), np.uint8))  # blue, green, red
     np.testing.assert_allclose(read_coordinates(tmp_path / "a.png")[0, 0], [0.8, 0.4, 0.8])
 
@@ -113,27 +123,32 @@ def test_an_object_without_a_pose_is_left_out_and_told(folder: Path, view: Table
     random = np.random.default_rng(0)
     spoilt(scene / "0000_depth.png", lambda depth: depth.__setitem__(view.instance == first, 0))
     count = int((view.instance == second).sum())
-    spoilt(scene / "0000_coord.png", lambda c: c.__setitem__(view.instance == second, random.integers(0, 255, (count, 3), np.uint8)))
+    spoilt(
+        scene / "0000_coord.png",
+        lambda c: c.__setitem__(view.instance == second, random.integers(0, 255, (count, 3), np.uint8)),
+    )
     with (scene / "0000_meta.txt").open("a") as stream:
         stream.write("77 6 unseen_mug\n")
-    pictures = NocsPictures.open(folder)
-    told = {one.number: one.reason for one in pictures.left_out(0)}
+    images = NocsImages.open(folder)
+    told = {one.number: one.reason for one in images.left_out(0)}
     assert set(told) == {first, second, 77}
     assert "0 pixels with depth" in told[first]
     assert "of their targets" in told[second]
     assert told[77] == "no pixel shows it"
-    labels = pictures.labels(0)
+    labels = images.labels(0)
     assert len(labels.objects) == len(known(view)) - 2
-    assert ((labels.instance == UNLABELLED) == ((view.instance == first) | (view.instance == second))).all(), "distractors are background"
+    assert ((labels.instance == UNLABELED) == ((view.instance == first) | (view.instance == second))).all(), (
+        "distractors are background"
+    )
 
 
 def test_what_was_left_out_is_a_finding(folder: Path, view: TableView) -> None:
-    """One object without depth, one of _meta.txt that no pixel shows, through what a training wraps its pictures in."""
+    """One object without depth, one of _meta.txt that no pixel shows, through what a training wraps its images in."""
     scene, number = folder / "scene_1", known(view)[0] + 1
     spoilt(scene / "0000_depth.png", lambda depth: depth.__setitem__(view.instance == number, 0))
     with (scene / "0000_meta.txt").open("a") as stream:
         stream.write("77 6 unseen_mug\n")
-    found = survey(PartOfPictures(KeptLabels(NocsPictures.open(folder)), [0]))
+    found = survey(PartOfImages(KeptLabels(NocsImages.open(folder)), [0]))
     assert found.hidden == (("/".join((scene / "0000_color.png").parts[-3:]), 77),)
     ((file, left, reason),) = found.left_out
     assert (file, left) == (found.hidden[0][0], number)
@@ -152,16 +167,16 @@ def test_an_object_behind_the_camera_is_corrupt() -> None:
         if fits:
             assert recover_pose(coordinates, depth, mask, K, 0).T_camera_object[2, 3] == pytest.approx(z)
             continue
-        with pytest.raises(GeometryError, match=r"its centre at z = -0.2 m"):
+        with pytest.raises(GeometryError, match=r"its center at z = -0.2 m"):
             recover_pose(coordinates, depth, mask, K, 0)
 
 
 def test_outliers_do_not_move_a_pose(folder: Path, view: TableView) -> None:
     place = known(view)[0]
-    before = NocsPictures.open(folder).labels(0).objects[0].T_camera_object
+    before = NocsImages.open(folder).labels(0).objects[0].T_camera_object
     wrong = (view.instance == place + 1) & (np.random.default_rng(1).random(view.instance.shape) < 0.3)
     spoilt(folder / "scene_1" / "0000_depth.png", lambda depth: depth.__setitem__(wrong, 3000))
-    after = NocsPictures.open(folder).labels(0).objects[0].T_camera_object
+    after = NocsImages.open(folder).labels(0).objects[0].T_camera_object
     np.testing.assert_allclose(after, before, atol=5e-3)
     np.testing.assert_allclose(after[:3, 3], before[:3, 3], atol=1e-3)
 
@@ -170,7 +185,7 @@ def test_outliers_do_not_move_a_pose(folder: Path, view: TableView) -> None:
 def test_a_missing_file_is_named(folder: Path, ending: str) -> None:
     (folder / "scene_1" / f"0000{ending}").unlink()
     with pytest.raises(DataError, match=f"0000{ending}: found no such file"):
-        NocsPictures.open(folder)
+        NocsImages.open(folder)
 
 
 @pytest.mark.parametrize(
@@ -186,9 +201,9 @@ def test_a_missing_file_is_named(folder: Path, ending: str) -> None:
 def test_a_wrong_meta_file_is_named(folder: Path, text: str, message: str) -> None:
     (folder / "scene_1" / "0000_meta.txt").write_text(text)
     with pytest.raises(DataError, match=message):
-        NocsPictures.open(folder).labels(0)
+        NocsImages.open(folder).labels(0)
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no \*_color.png"):
-        NocsPictures.open(tmp_path)
+        NocsImages.open(tmp_path)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.data.bop import BopPictures
+from stadia.data.bop import BopImages
 from stadia.data.object_folder import ObjectFolder
 from stadia.data.object_labels import rotation_of
-from stadia.data.object_sources import open_object_pictures
+from stadia.data.object_sources import open_object_images
 
 OBJECT = {"class": "cup", "quaternion_wxyz": [1, 0, 0, 0], "t_camera_object_m": [0, 0, 1], "size_m": [0.1, 0.1, 0.1]}
 
@@ -19,22 +19,32 @@ OBJECT = {"class": "cup", "quaternion_wxyz": [1, 0, 0, 0], "t_camera_object_m": 
 def dataset(root: Path, **changed: object) -> Path:
     (root / "one").mkdir(parents=True)
     (root / "dataset.json").write_text(
-        json.dumps({"format": "stadia-objects", "version": 1, "classes": ["background", "cup"], "splits": {"train": ["one"]}})
+        json.dumps(
+            {"format": "stadia-objects", "version": 1, "classes": ["background", "cup"], "splits": {"train": ["one"]}}
+        )
     )
     one = {"K": [[90, 0, 40], [0, 90, 30], [0, 0, 1]], "height": 60, "width": 80, "objects": [OBJECT | changed]}
     one |= {key: value for key, value in changed.items() if key == "K"}
-    (root / "one" / "scene.json").write_text(json.dumps({"pictures": [one]}))
+    (root / "one" / "scene.json").write_text(json.dumps({"images": [one]}))
     return root
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("K", [[1, 0], [0, 1]], r"found pictures.0.K \[\[1, 0\], \[0, 1\]\], expected three rows of three finite numbers;"),
-        ("K", "abc", r'found pictures.0.K "abc", expected three rows of three finite numbers;'),
-        ("symmetry", "mirror", r'found pictures.0.objects.0.symmetry "mirror", expected none, revolution, or a list'),
+        (
+            "K",
+            [[1, 0], [0, 1]],
+            r"found images.0.K \[\[1, 0\], \[0, 1\]\], expected three rows of three finite numbers;",
+        ),
+        ("K", "abc", r'found images.0.K "abc", expected three rows of three finite numbers;'),
+        ("symmetry", "mirror", r'found images.0.objects.0.symmetry "mirror", expected none, revolution, or a list'),
         ("t_camera_object_m", [1, 0], r"objects.0.t_camera_object_m \[1, 0\], expected three finite numbers, metres;"),
-        ("quaternion_wxyz", [float("nan"), 0, 0, 1], r"quaternion_wxyz \[NaN, 0, 0, 1\], expected four finite numbers w, x, y, z;"),
+        (
+            "quaternion_wxyz",
+            [float("nan"), 0, 0, 1],
+            r"quaternion_wxyz \[NaN, 0, 0, 1\], expected four finite numbers w, x, y, z;",
+        ),
     ],
 )
 def test_a_wrong_label_is_told_without_a_librarys_words(tmp_path: Path, key: str, value: object, message: str) -> None:
@@ -48,7 +58,7 @@ def test_a_quaternion_of_three_numbers_has_three_and_no_length() -> None:
 
 
 def test_a_split_that_is_not_there_is_told_with_those_that_are(tmp_path: Path, bop: Path) -> None:
-    with pytest.raises(DataError, match=r"no picture in 'val', expected one of its splits: train; .*data.val_split=null"):
-        open_object_pictures(dataset(tmp_path / "objects"), "val")
+    with pytest.raises(DataError, match=r"no image in 'val', expected one of its splits: train; .*data.val_split=null"):
+        open_object_images(dataset(tmp_path / "objects"), "val")
     with pytest.raises(DataError, match=r"found no scene, .*splits that have some: test; .*data.val_split=null"):
-        BopPictures.open(bop, "val")
+        BopImages.open(bop, "val")

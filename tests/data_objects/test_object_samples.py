@@ -1,4 +1,4 @@
-"""Pictures of objects as samples: sizes, places, padding, colour, and labels that are refused."""
+"""Images of objects as samples: sizes, places, padding, color, and labels that are refused."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.data.config import ColourConfig
+from stadia.data.config import ColorConfig
 from stadia.data.loader import Loader
 from stadia.data.object_labels import (
-    UNLABELLED,
+    UNLABELED,
+    ObjectImages,
     ObjectLabel,
     ObjectLabels,
-    ObjectPictures,
     SymmetryLabel,
     check_labels,
     check_pose,
@@ -36,7 +36,9 @@ from stadia.geometry.symmetry import symmetric_angle_deg
 HALF_TURN = (0.0, 0.0, 1.0, 0.0)
 
 
-def label(class_id: int, z: float, symmetry: SymmetryLabel = "none", full_px: int = 0, visible_px: int = 1) -> ObjectLabel:
+def label(
+    class_id: int, z: float, symmetry: SymmetryLabel = "none", full_px: int = 0, visible_px: int = 1
+) -> ObjectLabel:
     T = np.eye(4)
     T[:3, :3] = rotation_of("a test", [-0.5, 0.5, 0.5, 0.5])
     T[2, 3] = z
@@ -44,8 +46,8 @@ def label(class_id: int, z: float, symmetry: SymmetryLabel = "none", full_px: in
 
 
 @dataclass
-class Drawn(ObjectPictures):
-    """Pictures of 8 x 12 with squares: the first shows two objects and hides one, the second shows one, the third none."""
+class Drawn(ObjectImages):
+    """Images of 8 x 12 with squares: the first shows two objects and hides one, the second shows one, the third none."""
 
     name: str = "drawn"
     classes: tuple[str, ...] = ("background", "cup", "bowl")
@@ -103,13 +105,13 @@ def test_a_batch_holds_every_object_in_its_place() -> None:
 def test_pixels_of_an_object_without_a_label_are_of_no_class() -> None:
     """The last rows, drawn twice as large: neither background nor any object; every place and count as without them."""
 
-    class Unlabelled(Drawn):
+    class Unlabeled(Drawn):
         def labels(self, index: int) -> ObjectLabels:
             labels = super().labels(index)
-            labels.instance[6:] = UNLABELLED
+            labels.instance[6:] = UNLABELED
             return labels
 
-    samples = ObjectSamples([Unlabelled()], height=16, width=24)
+    samples = ObjectSamples([Unlabeled()], height=16, width=24)
     targets = samples.unpack(samples.stack([samples[0], samples[1]])).targets
     assert (targets.class_map[:, 12:] == UNKNOWN).all()
     assert (targets.class_map[:, :12] != UNKNOWN).all()
@@ -119,7 +121,9 @@ def test_pixels_of_an_object_without_a_label_are_of_no_class() -> None:
 
 
 def test_what_no_pixel_shows_at_the_networks_size_alone_keeps_its_place() -> None:
-    """The third object covers rows 0 to 3 and columns 6 and 7 of 12: at two columns no pixel centre is on it, and the picture shows it."""
+    """The third object covers rows 0 to 3 and columns 6 and 7 of 12: at two columns no pixel center is on it, and the
+    image shows it.
+    """
     samples = ObjectSamples([Drawn()], height=8, width=2)
     targets = samples.unpack(samples.stack([samples[0]])).targets
     assert targets.class_id.tolist() == [[2, 1]]
@@ -137,14 +141,16 @@ def test_the_camera_changes_with_the_size() -> None:
 def test_symmetries_of_a_batch_are_those_of_its_objects() -> None:
     samples = ObjectSamples([Drawn()], height=8, width=12)
     targets = samples.unpack(samples.stack([samples[0], samples[1]])).targets
-    turned = multiply(torch.tensor([0.5, -0.5, -0.5, -0.5]), torch.tensor(HALF_TURN))  # as good for the third object alone
+    turned = multiply(
+        torch.tensor([0.5, -0.5, -0.5, -0.5]), torch.tensor(HALF_TURN)
+    )  # as good for the third object alone
     angle = symmetric_angle_deg(turned.expand(2, 2, 4), targets.quaternion_wxyz, targets.symmetry)
     assert angle[0, 1] < 1e-3
     assert angle[1, 0] == pytest.approx(180, abs=1e-3)
 
 
-def test_colours_change_the_input_alone_and_are_a_function_of_the_key() -> None:
-    samples = ObjectSamples([Drawn()], height=8, width=12, colour=ColourConfig(probability=1.0), seed=3)
+def test_colors_change_the_input_alone_and_are_a_function_of_the_key() -> None:
+    samples = ObjectSamples([Drawn()], height=8, width=12, color=ColorConfig(probability=1.0), seed=3)
     batch = samples.unpack(samples.stack([samples.packed((0, 0)), samples.packed((1, 0)), samples.packed((0, 0))]))
     assert torch.equal(batch.targets.image[0], batch.targets.image[1])
     assert torch.equal(batch.inputs.image[0], batch.inputs.image[2])
@@ -155,14 +161,16 @@ def test_colours_change_the_input_alone_and_are_a_function_of_the_key() -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_loader_loads_them(workers: int) -> None:
-    loader = Loader(ObjectSamples([Drawn(), Drawn(name="other")], height=8, width=12), batch_size=3, shuffle=False, workers=workers)
+    loader = Loader(
+        ObjectSamples([Drawn(), Drawn(name="other")], height=8, width=12), batch_size=3, shuffle=False, workers=workers
+    )
     batches = list(loader)
     assert [[meta.recording for meta in batch.meta] for batch in batches] == [["drawn"] * 3, ["other"] * 3]
     assert batches[0].to("cpu").targets.known.sum() == 3
 
 
 def test_sets_of_other_classes_are_refused() -> None:
-    with pytest.raises(DataError, match="pictures of the same classes"):
+    with pytest.raises(DataError, match="images of the same classes"):
         ObjectSamples([Drawn(), Drawn(classes=("background", "cup"))], height=8, width=12)
     with pytest.raises(DataError, match="found none"):
         ObjectSamples([], height=8, width=12)
@@ -209,7 +217,10 @@ class Counted(Drawn):
     def labels(self, index: int) -> ObjectLabels:
         labels = super().labels(index)
         counts = counted(labels.instance, len(labels.objects))
-        return ObjectLabels(labels.instance, tuple(replace(one, visible_px=int(n)) for one, n in zip(labels.objects, counts, strict=True)))
+        return ObjectLabels(
+            labels.instance,
+            tuple(replace(one, visible_px=int(n)) for one, n in zip(labels.objects, counts, strict=True)),
+        )
 
 
 def test_a_survey_counts_what_is_there_and_what_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +228,6 @@ def test_a_survey_counts_what_is_there_and_what_is_hidden(tmp_path: Path, monkey
     for index in range(3):
         cv2.imwrite(str(Drawn().file(index)), Drawn().image(index))
     found = survey(Counted())
-    assert (found.pictures, found.objects) == (3, {"bowl": 1, "cup": 2})
+    assert (found.images, found.objects) == (3, {"bowl": 1, "cup": 2})
     assert (found.hidden, found.left_out) == ((("0.png", 2),), ())
-    assert survey(Counted(), at_most=2).pictures == 2
+    assert survey(Counted(), at_most=2).images == 2

@@ -1,4 +1,6 @@
-"""What is told of pictures of objects before a training: files that are no pictures, and labels that do not lie on their masks."""
+"""What is told of images of objects before a training: files that are no images, and labels that do not lie on their
+masks.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
-from stadia.data.bop import BopPictures
+from stadia.data.bop import BopImages
 from stadia.data.object_folder import ObjectFolder
-from stadia.data.object_labels import ObjectLabels, ObjectPictures
+from stadia.data.object_labels import ObjectImages, ObjectLabels
 from stadia.data.object_sources import KeptLabels
 from stadia.data.object_survey import Survey, survey
 from stadia.data.tableworld.presets import TINY
@@ -42,11 +44,11 @@ def surveyed(tables: Path, at_most: int = 100) -> Survey:
 
 
 def mutated(tables: Path, change: Callable[[list[Entry]], None]) -> None:
-    """Each picture's list of objects."""
+    """Each image's list of objects."""
     for path in tables.glob("train-*/scene.json"):
         scene = json.loads(path.read_text())
-        for picture in scene["pictures"]:
-            change(picture["objects"])
+        for image in scene["images"]:
+            change(image["objects"])
         path.write_text(json.dumps(scene))
 
 
@@ -71,14 +73,16 @@ def scaled(key: str, factor: float) -> Callable[[list[Entry]], None]:
 
 def test_right_labels_lie_on_their_masks(tables: Path) -> None:
     found = surveyed(tables)
-    assert (found.pictures, found.whole, found.unreadable) == (16, 16, ())
+    assert (found.images, found.whole, found.unreadable) == (16, 16, ())
     assert len(found.fits) > 40
     assert min(fit.inside for fit in found.fits) > 0.97
     assert np.median([fit.overlap for fit in found.fits]) > 0.45
     assert {one.code for one in object_findings({"train": found})} <= {"O01"}
 
 
-@pytest.mark.parametrize("change", [each(xyzw), reverse, scaled("size_m", 0.5), scaled("size_m", 2.5), scaled("t_camera_object_m", 1.6)])
+@pytest.mark.parametrize(
+    "change", [each(xyzw), reverse, scaled("size_m", 0.5), scaled("size_m", 2.5), scaled("t_camera_object_m", 1.6)]
+)
 def test_wrong_labels_stop(tables: Path, change: Callable[[list[Entry]], None]) -> None:
     mutated(tables, change)
     found = [one for one in object_findings({"train": surveyed(tables)}) if one.code == "O05"]
@@ -86,15 +90,15 @@ def test_wrong_labels_stop(tables: Path, change: Callable[[list[Entry]], None]) 
     assert found[0].evidence["worst"]["file"][0].startswith("train-000")
 
 
-def test_pictures_that_cannot_be_read_are_told_by_their_files(tables: Path) -> None:
-    """Also where a picture is not among those that are looked at: the first and the last alone are."""
+def test_images_that_cannot_be_read_are_told_by_their_files(tables: Path) -> None:
+    """Also where an image is not among those that are looked at: the first and the last alone are."""
     files = [ObjectFolder.open(tables, "train").file(index) for index in range(6)]
     files[1].unlink()
     files[2].write_text("a table")
     files[3].write_bytes(files[3].read_bytes()[:-40])
     files[4].write_bytes(b"")
     found = surveyed(tables, at_most=2)
-    assert (found.pictures, found.whole) == (2, 16)
+    assert (found.images, found.whole) == (2, 16)
     names, faults = zip(*found.unreadable, strict=True)
     assert names == tuple("/".join(file.parts[-3:]) for file in files[1:5])
     for fault, word in zip(faults, ("no such file", "neither PNG nor JPEG", "cut off", "empty"), strict=True):
@@ -106,9 +110,12 @@ def test_pictures_that_cannot_be_read_are_told_by_their_files(tables: Path) -> N
 def test_a_mirrored_world_is_refused(tables: Path) -> None:
     path = tables / "train-00001" / "scene.json"
     scene = json.loads(path.read_text())
-    scene["pictures"][1]["T_world_camera"] = (np.diag([1.0, 1, -1, 1]) @ scene["pictures"][1]["T_world_camera"]).tolist()
+    scene["images"][1]["T_world_camera"] = (np.diag([1.0, 1, -1, 1]) @ scene["images"][1]["T_world_camera"]).tolist()
     path.write_text(json.dumps(scene))
-    with pytest.raises(DataError, match=r"train-00001/scene.json: picture 1, T_world_camera: found a mirrored rotation \(determinant -1\)"):
+    with pytest.raises(
+        DataError,
+        match=r"train-00001/scene.json: image 1, T_world_camera: found a mirrored rotation \(determinant -1\)",
+    ):
         ObjectFolder.open(tables, "train")
 
 
@@ -119,7 +126,10 @@ class _Turned(KeptLabels):
         right = super().labels(index)
         turned = []
         for one in right.objects:
-            T, (x, y, z, w) = one.T_camera_object.copy(), Rotation.from_matrix(one.T_camera_object[:3, :3]).as_quat(canonical=True)
+            T, (x, y, z, w) = (
+                one.T_camera_object.copy(),
+                Rotation.from_matrix(one.T_camera_object[:3, :3]).as_quat(canonical=True),
+            )
             T[:3, :3] = Rotation.from_quat((y, z, w, x)).as_matrix()
             turned.append(replace(one, T_camera_object=T))
         return ObjectLabels(right.instance, tuple(turned))
@@ -127,7 +137,7 @@ class _Turned(KeptLabels):
 
 @pytest.mark.real
 def test_linemod_occluded_lies_on_its_masks_and_not_with_quaternions_turned_about(real_data: Path) -> None:
-    pictures: ObjectPictures = BopPictures.open(real_data / "bop" / "lmo", "test").part(range(6))
-    right, wrong = survey(KeptLabels(pictures)), survey(_Turned(pictures))
+    images: ObjectImages = BopImages.open(real_data / "bop" / "lmo", "test").part(range(6))
+    right, wrong = survey(KeptLabels(images)), survey(_Turned(images))
     assert min(fit.inside for fit in right.fits) > 0.99
     assert [one.severity for one in object_findings({"train": wrong}) if one.code == "O05"] == ["stop"]

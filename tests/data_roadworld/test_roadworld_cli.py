@@ -15,7 +15,9 @@ ONE = ["roadworld", "--preset", "tiny", "--worlds", "0,1,0", "frames=1", "height
 
 
 def test_renders_a_preset_with_changes(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, [*ONE, "--out", str(tmp_path / "data"), "--seed", "7", "--noise", "--workers", "1"])
+    result = CliRunner().invoke(
+        app, [*ONE, "--out", str(tmp_path / "data"), "--seed", "7", "--noise", "--workers", "1"]
+    )
     assert result.exit_code == 0, result.output
     assert str(tmp_path / "data" / "dataset.json") in result.output.replace("\n", "")
     description = json.loads((tmp_path / "data" / "dataset.json").read_text())

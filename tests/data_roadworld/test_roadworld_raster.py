@@ -7,24 +7,26 @@ import pytest
 from numpy.typing import NDArray
 
 from stadia.data.rendering.mesh import sheet
-from stadia.data.rendering.raster import NONE, Lens, orient, rasterise
+from stadia.data.rendering.raster import NONE, Lens, orient, rasterize
 from stadia.data.roadworld.render import Renderer, View
 
 LENS = Lens(fx=90.0, fy=80.0, cx=61.3, cy=20.7, height=48, width=128, samples=3)
 RAY = np.stack(np.meshgrid((np.arange(128) - LENS.cx) / LENS.fx, (np.arange(48) - LENS.cy) / LENS.fy), -1)
-RAY = np.concatenate([RAY, np.ones((48, 128, 1))], -1)  # of each pixel's centre, at z = 1
+RAY = np.concatenate([RAY, np.ones((48, 128, 1))], -1)  # of each pixel's center, at z = 1
 
 
 def draw(vertices: NDArray, triangles: NDArray, lens: Lens = LENS) -> tuple[NDArray, NDArray]:
-    """Z and triangle of each pixel's centre."""
+    """Z and triangle of each pixel's center."""
     grid = (lens.height * lens.samples, lens.width * lens.samples)
     inverse, index = np.empty(grid), np.empty(grid, np.int32)
-    rasterise(np.ascontiguousarray(vertices), np.ascontiguousarray(triangles, dtype=np.int32), lens, inverse, index)
+    rasterize(np.ascontiguousarray(vertices), np.ascontiguousarray(triangles, dtype=np.int32), lens, inverse, index)
     middle = slice(lens.samples // 2, None, lens.samples)
     return inverse[middle, middle], index[middle, middle]
 
 
-@pytest.mark.parametrize(("normal", "distance"), [((0.0, -1.0, 0.0), 1.6), ((0.1, -0.9, -0.3), 2.0), ((0.4, 0.1, -1.0), 7.0)])
+@pytest.mark.parametrize(
+    ("normal", "distance"), [((0.0, -1.0, 0.0), 1.6), ((0.1, -0.9, -0.3), 2.0), ((0.4, 0.1, -1.0), 7.0)]
+)
 def test_depth_of_a_plane(normal: tuple[float, float, float], distance: float) -> None:
     """A plane n . p = -distance (also through and behind the camera) has z = -distance / (n . ray)."""
     n = np.array(normal) / np.linalg.norm(normal)
@@ -47,9 +49,11 @@ def test_the_nearer_triangle_wins_whatever_the_order() -> None:
         assert index[LENS.height // 2, LENS.width // 2] == expected
 
 
-def test_neighbouring_triangles_leave_no_gap_between_them() -> None:
+def test_neighboring_triangles_leave_no_gap_between_them() -> None:
     random = np.random.default_rng(0)
-    grid = np.stack(np.meshgrid(np.linspace(-8, 8, 40), np.linspace(-4, 4, 30)), -1) + random.uniform(-0.05, 0.05, (30, 40, 2))
+    grid = np.stack(np.meshgrid(np.linspace(-8, 8, 40), np.linspace(-4, 4, 30)), -1) + random.uniform(
+        -0.05, 0.05, (30, 40, 2)
+    )
     points = np.concatenate([grid, 5 + random.uniform(-0.3, 0.3, (30, 40, 1))], -1)
     part = sheet(points, np.zeros((30, 40, 2)), "any")
     _, index = draw(part.vertices, part.triangles)
@@ -69,7 +73,7 @@ def test_normals_face_the_camera_from_either_side() -> None:
 
 
 def test_a_world_agrees_with_embree(renderer: Renderer, frames: list[dict[str, View]]) -> None:
-    """Rays through the pixels' centres of every third row and column, cast by an independent program."""
+    """Rays through the pixels' centers of every third row and column, cast by an independent program."""
     trimesh = pytest.importorskip("trimesh", reason="needs trimesh (dev)")
     pytest.importorskip("embreex", reason="needs embreex (dev)")
     geometry, frame, view = renderer.world.geometry, 1, frames[1]["right"]
@@ -80,7 +84,14 @@ def test_a_world_agrees_with_embree(renderer: Renderer, frames: list[dict[str, V
     T = renderer.T_world_camera(frame, "right")
     local = (vertices - T[:3, 3]) @ T[:3, :3]  # Embree is float32: in the camera's frame numbers are small
     rows, columns = np.mgrid[0 : view.depth_m.shape[0] : 3, 0 : view.depth_m.shape[1] : 3].reshape(2, -1)
-    ray = np.stack([(columns - renderer.lens.cx) / renderer.lens.fx, (rows - renderer.lens.cy) / renderer.lens.fy, np.ones(len(rows))], 1)
+    ray = np.stack(
+        [
+            (columns - renderer.lens.cx) / renderer.lens.fx,
+            (rows - renderer.lens.cy) / renderer.lens.fy,
+            np.ones(len(rows)),
+        ],
+        1,
+    )
     mesh = trimesh.Trimesh(local, geometry.triangles, process=False, validate=False)
     caster = trimesh.ray.ray_pyembree.RayMeshIntersector(mesh)
     index = caster.intersects_first(np.zeros_like(ray), ray)

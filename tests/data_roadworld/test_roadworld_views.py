@@ -1,4 +1,4 @@
-"""Two pictures of one world agree through the true depth and pose, and through nothing else. The warp here is OpenCV's."""
+"""Two images of one world agree through the true depth and pose, and through nothing else. The warp here is OpenCV's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Frames = list[dict[str, View]]
 
 
 def warp(source: View, target: View, K: NDArray, T_source_target: NDArray) -> tuple[NDArray, NDArray]:
-    """The source picture seen from the target, and where the target's surface is in it and not hidden."""
+    """The source image seen from the target, and where the target's surface is in it and not hidden."""
     height, width = target.depth_m.shape
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     points = np.linalg.inv(K) @ np.stack([x, y, np.ones_like(x)]).reshape(3, -1) * target.depth_m.ravel().astype(float)
@@ -21,7 +21,11 @@ def warp(source: View, target: View, K: NDArray, T_source_target: NDArray) -> tu
     z = seen[2].reshape(height, width)
     u, v = (seen[k].reshape(height, width) / np.maximum(z, 1e-6) for k in (0, 1))
     image = cv2.remap(
-        source.image.astype(np.float32) / 255, np.float32(u), np.float32(v), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        source.image.astype(np.float32) / 255,
+        np.float32(u),
+        np.float32(v),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
     inside = (target.depth_m > 0) & (z > 0.1) & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
     left, top = np.clip(np.floor(u), 0, width - 2).astype(int), np.clip(np.floor(v), 0, height - 2).astype(int)
@@ -30,7 +34,9 @@ def warp(source: View, target: View, K: NDArray, T_source_target: NDArray) -> tu
     return image, inside & (z < 1.03 * around.min(0) + 0.05) & (around.max(0) < 1.5 * around.min(0))
 
 
-def residuals(source: View, target: View, K: NDArray, T_source_target: NDArray, still: NDArray) -> tuple[float, float, float]:
+def residuals(
+    source: View, target: View, K: NDArray, T_source_target: NDArray, still: NDArray
+) -> tuple[float, float, float]:
     """Mean L1 of the source as it is, warped, and warped by the inverse pose, over the same pixels."""
     image, valid = warp(source, target, K, T_source_target)
     wrong, _ = warp(source, target, K, np.linalg.inv(T_source_target))
@@ -50,7 +56,7 @@ def test_the_next_frame_by_depth_and_pose(renderer: Renderer, frames: Frames) ->
         assert inverted > unwarped, (unwarped, inverted)
 
 
-def test_the_right_picture_by_depth_and_baseline(renderer: Renderer, frames: Frames) -> None:
+def test_the_right_image_by_depth_and_baseline(renderer: Renderer, frames: Frames) -> None:
     T_right_left = np.linalg.inv(renderer.T_world_camera(0, "right")) @ renderer.T_world_camera(0, "left")
     np.testing.assert_allclose(T_right_left[:3, 3], [-0.54, 0, 0], atol=1e-12)
     still = np.ones(frames[0]["left"].depth_m.shape, bool)
@@ -68,7 +74,9 @@ def test_the_true_depth_is_the_best_of_nine(renderer: Renderer, frames: Frames, 
     factors = [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.7]
     errors, valid = [], warp(source, target, renderer.world.K, T)[1] & (target.depth_m < 30)
     for factor in factors:
-        scaled = View(target.image, target.depth_m * np.float32(factor), target.normals, target.semantic, target.instance)
+        scaled = View(
+            target.image, target.depth_m * np.float32(factor), target.normals, target.semantic, target.instance
+        )
         image, _ = warp(source, scaled, renderer.world.K, T)
         errors.append(cv2.blur(np.abs(image - target.image / np.float32(255)).mean(-1), (5, 5)))
     best = np.argmin(errors, axis=0)[valid]

@@ -1,4 +1,6 @@
-"""What worlds are: reproducible, made of independent parts, in true sizes, on the ground, and never in the camera's way."""
+"""What worlds are: reproducible, made of independent parts, in true sizes, on the ground, and never in the camera's
+way.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,11 @@ def instance_vertices(world: World, number: int, frame: int) -> np.ndarray:
 
 
 def test_splits_share_no_world() -> None:
-    seeds = [job.seed for name in PRESETS for job in jobs(PRESETS[name].model_copy(update={"train": 500, "val": 500, "test": 500}), 0)]
+    seeds = [
+        job.seed
+        for name in PRESETS
+        for job in jobs(PRESETS[name].model_copy(update={"train": 500, "val": 500, "test": 500}), 0)
+    ]
     assert len(set(seeds)) == 1500  # the presets share theirs; splits and indices do not
     assert set(seeds).isdisjoint(job.seed for job in jobs(FULL, 1))
 
@@ -143,7 +149,7 @@ def test_camera_height_on_a_flat_road(config: RoadWorldConfig) -> None:
 
 
 def test_objects_obey_the_law_of_the_stadia(drives: list[World]) -> None:
-    """H = D h / f: the true height of a fully visible car or person from its rows in the picture and its depth."""
+    """H = D h / f: the true height of a fully visible car or person from its rows in the image and its depth."""
     ratios: dict[str, list[float]] = {"car": [], "person": []}
     for world in drives:
         renderer = Renderer(world, LONG)
@@ -157,7 +163,10 @@ def test_objects_obey_the_law_of_the_stadia(drives: list[World]) -> None:
                 points = (instance_vertices(world, instance.number, frame) - T[:3, 3]) @ T[:3, :3]
                 if points[:, 2].min() < 1:
                     continue
-                pixels = points[:, :2] / points[:, 2:] * (renderer.lens.fx, renderer.lens.fy) + (renderer.lens.cx, renderer.lens.cy)
+                pixels = points[:, :2] / points[:, 2:] * (renderer.lens.fx, renderer.lens.fy) + (
+                    renderer.lens.cx,
+                    renderer.lens.cy,
+                )
                 rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
                 box = np.array([columns[0], rows[0], columns[-1], rows[-1]])
                 height_px = rows[-1] - rows[0] + 1
@@ -172,7 +181,7 @@ def test_objects_obey_the_law_of_the_stadia(drives: list[World]) -> None:
 
 
 def test_rigs_differ_between_worlds_where_asked() -> None:
-    """Each world draws one height and one field of view, of those that it may have; the axis is the picture's middle."""
+    """Each world draws one height and one field of view, of those that it may have; the axis is the image's middle."""
     rigs = [draw_rig(seed, FULL) for seed in range(40)]
     assert {height for height, _ in rigs} == set(FULL.camera_height_m)
     assert {degrees for _, degrees in rigs} == set(FULL.field_of_view_deg)
@@ -190,7 +199,7 @@ def test_sections_differ_between_worlds() -> None:
     assert len({make_section(seed) for seed in range(10)}) == 10
 
 
-def test_exposure_changes_the_picture_as_written(world: World, config: RoadWorldConfig, renderer: Renderer) -> None:
+def test_exposure_changes_the_image_as_written(world: World, config: RoadWorldConfig, renderer: Renderer) -> None:
     """Encoded = plain * gain ** (1 / 2.2), but for saturation and rounding; noise has the level that it claims."""
     changed = Renderer(world, config.model_copy(update={"exposure": True}))
     assert changed.gains.shape == (2, config.frames)

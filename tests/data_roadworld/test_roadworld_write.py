@@ -56,7 +56,12 @@ def test_every_file_is_there_and_loads(dataset: Path) -> None:
             normals = np.load(folder / "normals" / side / f"{name}.npy", allow_pickle=False)
             semantic = cv2.imread(str(folder / "semantic" / side / f"{name}.png"), cv2.IMREAD_UNCHANGED)
             instance = cv2.imread(str(folder / "instance" / side / f"{name}.png"), cv2.IMREAD_UNCHANGED)
-            assert (depth.dtype, normals.dtype, semantic.dtype, instance.dtype) == (np.float32, np.float16, np.uint8, np.uint16)
+            assert (depth.dtype, normals.dtype, semantic.dtype, instance.dtype) == (
+                np.float32,
+                np.float16,
+                np.uint8,
+                np.uint16,
+            )
             assert normals.shape == (32, 96, 3)
             np.testing.assert_array_equal(depth == 0, semantic == 0)
             assert set(np.unique(instance)) - {0} <= {i["id"] for i in instances}
@@ -88,9 +93,9 @@ def test_it_opens_as_any_data_set_does(dataset: Path) -> None:
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process_and_on_one_thread(dataset: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from stadia.data.roadworld.presets import RoadWorldConfig; from stadia.data.roadworld.write import *; "
-        "write_roadworld(RoadWorldConfig.model_validate_json(sys.argv[1]), pathlib.Path(sys.argv[2]), workers=1); "
-        "assert 'torch' not in sys.modules"
+        "import sys, pathlib; from stadia.data.roadworld.presets import RoadWorldConfig; from"
+        " stadia.data.roadworld.write import *; write_roadworld(RoadWorldConfig.model_validate_json(sys.argv[1]),"
+        " pathlib.Path(sys.argv[2]), workers=1); assert 'torch' not in sys.modules"
     )
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     arguments = [sys.executable, "-c", code, SMALL.model_dump_json(), str(tmp_path / "again")]
@@ -100,7 +105,9 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process_and_on_one_thread
 
 def test_another_seed_gives_other_worlds(dataset: Path, tmp_path: Path) -> None:
     write_roadworld(SMALL.model_copy(update={"val": 0}), tmp_path / "other", seed=1)
-    assert (tmp_path / "other/train-000/left/000000.png").read_bytes() != (dataset / "train-000/left/000000.png").read_bytes()
+    assert (tmp_path / "other/train-000/left/000000.png").read_bytes() != (
+        dataset / "train-000/left/000000.png"
+    ).read_bytes()
 
 
 def test_an_interrupted_rendering_goes_on(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

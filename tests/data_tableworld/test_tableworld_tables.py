@@ -26,7 +26,7 @@ def test_every_kind_is_a_class() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_shape_is_centred_and_its_size_is_that_of_its_box(kind: str) -> None:
+def test_a_shape_is_centered_and_its_size_is_that_of_its_box(kind: str) -> None:
     for seed in range(8):
         shape = KINDS[kind](generator(seed, kind))
         low, high = extent([*shape.mesh, *shape.handle])
@@ -119,8 +119,8 @@ def test_views_are_as_asked_for(tables: list[Table], config: TableWorldConfig) -
             assert np.linalg.det(T[:3, :3]) == pytest.approx(1)
             elevations.append(np.degrees(np.arcsin(T[1, 2])))  # of the axis, downwards
             for one in table.objects:
-                centre = np.linalg.inv(T) @ one.T_world_object[:, 3]
-                assert centre[2] > 0.1
+                center = np.linalg.inv(T) @ one.T_world_object[:, 3]
+                assert center[2] > 0.1
     assert config.elevation_deg[0] - 1e-6 < min(elevations) < 25
     assert 45 < max(elevations) < config.elevation_deg[1] + 1e-6
 
@@ -132,7 +132,7 @@ def test_a_camera_looks_at_its_target_and_roll_turns_it_clockwise() -> None:
     assert seen[2] > 0
     level = look_at(np.array([0.0, -1.0, -2.0]), np.zeros(3), 0.0)
     np.testing.assert_allclose(level[:3, 0], [1, 0, 0], atol=1e-12)
-    assert level[1, 1] > 0, "the picture's down is the world's"
+    assert level[1, 1] > 0, "the image's down is the world's"
 
 
 def test_no_two_tables_share_a_shape(config: TableWorldConfig) -> None:
@@ -147,7 +147,9 @@ def test_no_two_tables_share_a_shape(config: TableWorldConfig) -> None:
     assert len(drawn["train"]) > 60
 
 
-def test_the_same_seed_makes_the_same_table_whatever_is_rendered_of_it(config: TableWorldConfig, tables: list[Table]) -> None:
+def test_the_same_seed_makes_the_same_table_whatever_is_rendered_of_it(
+    config: TableWorldConfig, tables: list[Table]
+) -> None:
     again = make_table(table_seed(0, "train", 0), config.model_copy(update={"height": 48, "width": 64, "noise": False}))
     np.testing.assert_array_equal(again.T_world_camera, tables[0].T_world_camera)
     np.testing.assert_array_equal(again.assembly.vertices, tables[0].assembly.vertices)

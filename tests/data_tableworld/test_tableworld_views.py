@@ -1,4 +1,4 @@
-"""Pictures and their truth agree: mask, depth, pose, size, handle."""
+"""Images and their truth agree: mask, depth, pose, size, handle."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def test_a_pose_projects_its_object_onto_its_mask(views: list[TableView]) -> Non
     for view in views:
         for number, one in enumerate(view.objects, start=1):
             parts = [*one.placed.shape.mesh, *one.placed.shape.handle]
-            points = np.concatenate([part.vertices for part in parts]) @ one.T_camera_object[:3, :3].T + one.T_camera_object[:3, 3]
+            points = (
+                np.concatenate([part.vertices for part in parts]) @ one.T_camera_object[:3, :3].T
+                + one.T_camera_object[:3, 3]
+            )
             pixels = (points[:, :2] / points[:, 2:]) * view.K[[0, 1], [0, 1]] + view.K[:2, 2]
             rows, columns = np.nonzero(view.instance == number)
             assert pixels[:, 0].min() <= columns.min()
@@ -50,7 +53,7 @@ def test_objects_hide_each_other_now_and_then(views: list[TableView]) -> None:
     assert len({one.placed.shape.kind for view in views for one in view.objects}) == len(KINDS)
 
 
-def test_pictures_are_neither_dark_nor_burnt_out(views: list[TableView]) -> None:
+def test_images_are_neither_dark_nor_burnt_out(views: list[TableView]) -> None:
     for view in views:
         assert 40 < view.image.mean() < 225
         assert view.image.std() > 12
@@ -83,7 +86,11 @@ def test_shadows_fall_away_from_the_lamp(config: TableWorldConfig) -> None:
 
     def suits(seed: int) -> bool:
         lamp = make_lamp(seed)
-        return draw_shapes(seed, single)[0].kind == "bottle" and lamp.direct.max() > 0.9 and -0.85 < lamp.direction[1] < -0.6
+        return (
+            draw_shapes(seed, single)[0].kind == "bottle"
+            and lamp.direct.max() > 0.9
+            and -0.85 < lamp.direction[1] < -0.6
+        )
 
     table = make_table(next(seed for seed in range(500) if suits(seed)), single)
     foot = table.objects[0].T_world_object[:3, 3] * (1, 0, 1)
@@ -100,7 +107,7 @@ def test_shadows_fall_away_from_the_lamp(config: TableWorldConfig) -> None:
     assert brightness(0.1) < 0.85 * brightness(-0.12)
 
 
-def test_noise_is_drawn_for_each_picture(config: TableWorldConfig, tables: list[Table]) -> None:
+def test_noise_is_drawn_for_each_image(config: TableWorldConfig, tables: list[Table]) -> None:
     clean = TableRenderer(tables[0], config.model_copy(update={"noise": False})).render(0)
     noisy = TableRenderer(tables[0], config).render(0)
     difference = noisy.image.astype(int) - clean.image

@@ -43,14 +43,14 @@ def dataset(written: Path, tmp_path: Path) -> Path:
 
 
 def test_what_is_read_is_what_was_rendered(written: Path) -> None:
-    pictures = ObjectFolder.open(written, "train")
-    assert (len(pictures), pictures.classes, pictures.name) == (4, CLASSES, "data/train")
+    images = ObjectFolder.open(written, "train")
+    assert (len(images), images.classes, images.name) == (4, CLASSES, "data/train")
     renderer = TableRenderer(make_table(table_seed(5, "train", 1), SMALL), SMALL)
     view = renderer.render(1)
-    np.testing.assert_array_equal(pictures.image(3), view.image)
-    np.testing.assert_array_equal(pictures.depth_m(3), view.depth_m)
-    np.testing.assert_array_equal(pictures.camera(3).K.numpy(), view.K)
-    labels = pictures.labels(3)
+    np.testing.assert_array_equal(images.image(3), view.image)
+    np.testing.assert_array_equal(images.depth_m(3), view.depth_m)
+    np.testing.assert_array_equal(images.camera(3).K.numpy(), view.K)
+    labels = images.labels(3)
     np.testing.assert_array_equal(labels.instance, view.instance)
     for label, one in zip(labels.objects, view.objects, strict=True):
         np.testing.assert_allclose(label.T_camera_object, one.T_camera_object, atol=1e-12)
@@ -89,7 +89,18 @@ def test_a_table_of_other_settings_is_not_overwritten(dataset: Path) -> None:
 
 
 def test_the_command_renders(tmp_path: Path) -> None:
-    words = ["tableworld", "--preset", "tiny", "--tables", "1,0,0", "--out", str(tmp_path / "out"), "views=1", "height=32", "width=48"]
+    words = [
+        "tableworld",
+        "--preset",
+        "tiny",
+        "--tables",
+        "1,0,0",
+        "--out",
+        str(tmp_path / "out"),
+        "views=1",
+        "height=32",
+        "width=48",
+    ]
     result = CliRunner().invoke(app, words, catch_exceptions=False)
     assert result.exit_code == 0
     assert "dataset.json" in result.output
@@ -99,15 +110,18 @@ def test_the_command_renders(tmp_path: Path) -> None:
 
 
 def objects(scene: Any) -> Any:
-    return scene["pictures"][0]["objects"]
+    return scene["images"][0]["objects"]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: objects(s)[0].update(quaternion_wxyz=[0, 0, 0, 0]), "picture 0, object 1: found the zero quaternion"),
+        (lambda s: objects(s)[0].update(quaternion_wxyz=[0, 0, 0, 0]), "image 0, object 1: found the zero quaternion"),
         (lambda s: objects(s)[1].update(quaternion_wxyz=[1, 1, 0, 0]), "object 2: found .* of length 1.414"),
-        (lambda s: objects(s)[0].update(quaternion_wxyz=[1, 0, 0]), "object 1: found 3 numbers, expected a quaternion of four"),
+        (
+            lambda s: objects(s)[0].update(quaternion_wxyz=[1, 0, 0]),
+            "object 1: found 3 numbers, expected a quaternion of four",
+        ),
         (lambda s: objects(s)[0].update(symmetry=[[0, 0, 2, 0]]), "object 1, symmetry: found .* of length 2"),
         (lambda s: objects(s)[0].update({"class": "spoon"}), "found class 'spoon', expected one of bottle"),
         (lambda s: objects(s)[0].update(size_m=[120, 80, 200]), "three extents in metres"),
@@ -116,10 +130,13 @@ def objects(scene: Any) -> Any:
             lambda s: objects(s)[0].update(size_m=[60, 90, 60]),
             "object 1: found a box of .* the camera would be in it, expected both in metres",
         ),
-        (lambda s: objects(s)[0].update(t_camera_object_m=[10, 20, 800]), r"object 1: found \d+ pixels of a box .* that covers \d at most"),
+        (
+            lambda s: objects(s)[0].update(t_camera_object_m=[10, 20, 800]),
+            r"object 1: found \d+ pixels of a box .* that covers \d at most",
+        ),
         (lambda s: objects(s).pop(), r"instance/000.png: found instance \d+, expected at most"),
-        (lambda s: s["pictures"][0].update(width=65), "expected 65x48 as in scene.json"),
-        (lambda s: s["pictures"][0].pop("K"), r"scene.json: found pictures.0.K missing, expected three rows"),
+        (lambda s: s["images"][0].update(width=65), "expected 65x48 as in scene.json"),
+        (lambda s: s["images"][0].pop("K"), r"scene.json: found images.0.K missing, expected three rows"),
     ],
 )
 def test_labels_that_cannot_be_are_refused_by_name(dataset: Path, change: Callable[[Any], Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""A RoadWorld of one world, rendered once; pictures whose features are computed once, however they are broken."""
+"""A RoadWorld of one world, rendered once; images whose features are computed once, however they are broken."""
 
 from __future__ import annotations
 
@@ -51,6 +51,6 @@ def _detect_once() -> Callable[[NDArray[np.uint8]], matching.Features]:
 
 @pytest.fixture(autouse=True)
 def _features_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most mutations leave the pictures alone, and detection is most of the time of a check."""
+    """Most mutations leave the images alone, and detection is most of the time of a check."""
     monkeypatch.setattr(survey, "detect", _detect_once())
     monkeypatch.setattr(splits, "detect", _detect_once())

@@ -16,7 +16,7 @@ from stadia.cli.main import app
 from stadia.core.errors import ConfigError, DataError
 from stadia.diagnostics.finding import read_findings
 
-KEYS = {"code", "severity", "stage", "measured", "expected", "cause", "cure", "evidence"}
+KEYS = {"code", "severity", "stage", "measured", "expected", "cause", "fix", "evidence"}
 
 
 def run(*words: object) -> Result:
@@ -47,21 +47,23 @@ def test_clean_data_is_good(roadworld: Path) -> None:
 
 
 def test_what_would_not_show_is_said_in_the_verdict(roadworld: Path, tmp_path: Path) -> None:
-    """Pictures alone do not tell the angle of view; one picture is nothing to learn motion from; and no line is empty at the top."""
-    pictures = tmp_path / "drive"
-    pictures.mkdir()
+    """Images alone do not tell the angle of view; one image is nothing to learn motion from; and no line is empty at
+    the top.
+    """
+    images = tmp_path / "drive"
+    images.mkdir()
     first, *rest = sorted((roadworld / "train-000" / "left").glob("*.png"))
-    shutil.copy(first, pictures)
+    shutil.copy(first, images)
     fov = "data.camera.horizontal_fov_deg=69"
-    alone = run(pictures, fov)
+    alone = run(images, fov)
     assert alone.exit_code == 0
-    assert "look: single pictures" in " ".join(alone.stdout.split())
-    for picture in rest:
-        shutil.copy(picture, pictures)
-    result = run(pictures, fov)
+    assert "look: single images" in " ".join(alone.stdout.split())
+    for image in rest:
+        shutil.copy(image, images)
+    result = run(images, fov)
     assert "good: nothing found, 6 not checked; a wrong angle of view would not show" in " ".join(result.stdout.split())
     assert result.output.lstrip("\n") == result.output
-    assert run(pictures, fov, "--json").output.startswith("[")
+    assert run(images, fov, "--json").output.startswith("[")
 
 
 def test_wrong_sign_of_the_baseline_stops(broken: Callable[..., Path]) -> None:
@@ -76,7 +78,7 @@ def test_wrong_sign_of_the_baseline_stops(broken: Callable[..., Path]) -> None:
     assert set(stops[0]) >= KEYS
     told = run(folder).stdout
     assert "stop E01 The baseline has the wrong sign" in told
-    assert "cure" in told
+    assert "fix" in told
     assert "stop: 1 to mend before training" in told
 
 
@@ -93,9 +95,9 @@ def test_out_gets_the_evidence_to_look_at_and_nothing_is_written_without_it(
     assert list(here.iterdir()) == []
     assert "hypothesis" in told
     assert "the other way round" in told
-    assert "--out FOLDER writes a picture" in told
+    assert "--out FOLDER writes an image" in told
     (stop,) = [f for f in json.loads(run(folder, "--json", "--out", out).stdout) if f["severity"] == "stop"]
-    assert (out / stop["evidence"]["picture"]).read_bytes().startswith(b"\x89PNG")
+    assert (out / stop["evidence"]["image"]).read_bytes().startswith(b"\x89PNG")
     assert read_findings(out / "findings.jsonl")[0].to_dict() == stop
     assert "findings/E01-1.png" in run(folder, "--out", out).stdout
 
@@ -109,13 +111,13 @@ def test_one_check_alone(broken: Callable[..., Path]) -> None:
     assert run(folder, "--only", "frames").exit_code == 0
     result = run(folder, "--only", "resize", "--json")
     assert result.exit_code == 1
-    assert "rescale K from" in json.loads(result.stdout)[0]["cure"]
+    assert "rescale K from" in json.loads(result.stdout)[0]["fix"]
 
 
-def test_truncated_picture_is_a_finding_that_names_it(broken: Callable[..., Path]) -> None:
+def test_truncated_image_is_a_finding_that_names_it(broken: Callable[..., Path]) -> None:
     folder = broken(lambda described: None)
-    picture = folder / "left" / "000003.png"
-    picture.write_bytes(picture.read_bytes()[:200])
+    image = folder / "left" / "000003.png"
+    image.write_bytes(image.read_bytes()[:200])
     result = run(folder, "--json")
     assert result.exit_code == 1
     first = json.loads(result.stdout)[0]
@@ -135,11 +137,15 @@ def test_splits_are_those_that_training_would_make(broken: Callable[..., Path]) 
 
 
 def test_data_that_does_not_open_is_a_finding_for_scripts_too(broken: Callable[..., Path]) -> None:
-    def normalise(described: dict) -> None:
+    def normalize(described: dict) -> None:
         for camera in described["cameras"].values():
-            camera["K"] = [[v / camera["width"] for v in camera["K"][0]], [v / camera["height"] for v in camera["K"][1]], [0, 0, 1]]
+            camera["K"] = [
+                [v / camera["width"] for v in camera["K"][0]],
+                [v / camera["height"] for v in camera["K"][1]],
+                [0, 0, 1],
+            ]
 
-    result = run(broken(normalise), "--json")
+    result = run(broken(normalize), "--json")
     assert isinstance(result.exception, DataError)  # one line, exit 2
     (finding,) = json.loads(result.stdout)
     assert (finding["code"], finding["severity"]) == ("D01", "stop")
@@ -153,18 +159,20 @@ def test_mistakes_are_one_line(tmp_path: Path, roadworld: Path) -> None:
     assert isinstance(run(roadworld, "data.strid=3").exception, ConfigError)
 
 
-def test_a_video_is_looked_at_in_part_and_that_is_said(roadworld: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_video_is_looked_at_in_part_and_that_is_said(
+    roadworld: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
-    pictures = sorted((roadworld / "train-000" / "left").iterdir())
+    images = sorted((roadworld / "train-000" / "left").iterdir())
     drive = tmp_path / "drive.mp4"
     with av.open(str(drive), "w") as container:
         stream = container.add_stream("libx264", rate=10)
-        stream.height, stream.width = cv2.imread(str(pictures[0])).shape[:2]
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(cv2.imread(str(picture)), format="bgr24")))
+        stream.height, stream.width = cv2.imread(str(images[0])).shape[:2]
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(cv2.imread(str(image)), format="bgr24")))
         container.mux(stream.encode())
     told = run(drive, "data.camera.horizontal_fov_deg=80").stdout
-    assert f"{len(pictures)} frames of the video looked at, in 1 stretch, at 320x96" in " ".join(told.split())
+    assert f"{len(images)} frames of the video looked at, in 1 stretch, at 320x96" in " ".join(told.split())
     assert not (tmp_path / "cache").exists()
     part = run(drive, "data.camera.horizontal_fov_deg=80", "data.frames=[0,3]").stdout
     assert part.strip().endswith("(1 recording)")

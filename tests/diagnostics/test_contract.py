@@ -1,5 +1,5 @@
-"""The contract: what it says of a user's own loss, what it leaves as it was, and what it does where time is over. Its findings are proven
-by the mutations of tests/mutations/losses.py and starts.py.
+"""The contract: what it says of a user's own loss, what it leaves as it was, and what it does where time is over. Its
+findings are proven by the mutations of tests/mutations/losses.py and starts.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stadia.diagnostics.contract import deadline
 from stadia.diagnostics.contract.deadline import TimeOver, ending_at
 from stadia.diagnostics.contract.engine import of_losses, of_start
 from stadia.diagnostics.contract.exact import FORMS
-from stadia.diagnostics.contract.labelled import of_depth
+from stadia.diagnostics.contract.labeled import of_depth
 from stadia.diagnostics.contract.laws import slopes_are_right
 from stadia.diagnostics.contract.learning import grows_steadily, learns_one_batch
 from stadia.diagnostics.contract.looks import camera_fits
@@ -37,8 +37,8 @@ from stadia.losses import SPARSE_DEPTH_LOSSES
 from stadia.losses.report import LossReport
 from stadia.losses.sparse_depth import SparseDepthLoss
 from stadia.losses.sparse_depth_config import SparseDepthConfig
-from stadia.training import optimisers, rng
-from stadia.training.config import OptimiserConfig
+from stadia.training import optimizers, rng
+from stadia.training.config import OptimizerConfig
 
 
 @pytest.mark.parametrize("name", losses.SOUND)
@@ -48,7 +48,9 @@ def test_of_what_is_right_nothing_is_said(name: str) -> None:
 
 @pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
 def test_every_loss_of_labels_keeps_the_laws(part: str) -> None:
-    """But for the one that is pooled over the batch by its name: its samples teach each other, and the contract says so."""
+    """But for the one that is pooled over the batch by its name: its samples teach each other, and the contract says
+    so.
+    """
     weights = {**dict.fromkeys(SPARSE_DEPTH_LOSSES, 0.0), part: 1.0}
     forgives = part in ("affine_invariant", "gradient_matching")
     found = of_losses({part: of_depth(SparseDepthLoss(SparseDepthConfig(**weights)), forgives_scale=forgives)})
@@ -83,14 +85,20 @@ def test_a_loss_of_a_pair_alone_is_asked_about_no_motion() -> None:
     assert codes == ["L01", "B01", "B01", "L01"]
 
 
-@pytest.mark.parametrize(("sources", "said"), [(losses.VIDEO, Said(4, 4, brightness=True)), (losses.WITH_PAIR, Said(4, right_view=True))])
-def test_slopes_of_exposures_and_of_a_rectified_pair_are_those_of_the_loss(sources: tuple[str, ...], said: Said) -> None:
+@pytest.mark.parametrize(
+    ("sources", "said"), [(losses.VIDEO, Said(4, 4, brightness=True)), (losses.WITH_PAIR, Said(4, right_view=True))]
+)
+def test_slopes_of_exposures_and_of_a_rectified_pair_are_those_of_the_loss(
+    sources: tuple[str, ...], said: Said
+) -> None:
     assert list(slopes_are_right(of_video(losses.house_at(said.sizes), sources, said), "")) == []
 
 
 def of_measured_depth(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
     assert targets.depth_m is not None
-    return losses.report((prediction.inverse_depth[0] * targets.depth_m).where(targets.depth_m > 0, 1.0).log().abs().mean())
+    return losses.report(
+        (prediction.inverse_depth[0] * targets.depth_m).where(targets.depth_m > 0, 1.0).log().abs().mean()
+    )
 
 
 def of_every_pixel(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
@@ -143,7 +151,7 @@ def test_what_raises_is_told_in_one_line_and_the_rest_is_not_asked() -> None:
     assert "L11 must be mended first" in found[1].measured
 
 
-def black_pictures_refused(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
+def black_images_refused(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
     if not targets.image.any():
         raise RuntimeError("nothing to compare")
     return losses.simple(targets, prediction, names)
@@ -169,12 +177,14 @@ class Counting:
 @pytest.mark.parametrize(
     ("loss", "severity", "measured"),
     [
-        (black_pictures_refused, Severity.WARN, "stays finite: RuntimeError: nothing to compare"),
+        (black_images_refused, Severity.WARN, "stays finite: RuntimeError: nothing to compare"),
         (batches_of_two, Severity.WARN, "is a mean: RuntimeError: shape '[2, 64, 128]' is invalid"),
         (Counting(3), Severity.STOP, "is a number: RuntimeError: the list is empty"),
     ],
 )
-def test_a_loss_that_raises_now_and_then_is_told_once(loss: Callable[..., LossReport], severity: Severity, measured: str) -> None:
+def test_a_loss_that_raises_now_and_then_is_told_once(
+    loss: Callable[..., LossReport], severity: Severity, measured: str
+) -> None:
     (found,) = [one for one in of_losses({"mine": of_video(loss)}) if one.code != "N01"]
     assert (found.code, found.severity) == ("L11", severity)
     assert found.measured.startswith(measured)
@@ -204,7 +214,7 @@ def test_a_loss_that_is_no_number_is_told_first_and_once() -> None:
 
     found = of_losses({"mine": of_video(loss)})
     assert [(one.code, one.severity) for one in found] == [("L09", Severity.STOP), ("N01", Severity.NOTE)]
-    assert "the loss is nan of usual pictures" in found[0].measured
+    assert "the loss is nan of usual images" in found[0].measured
 
 
 def test_a_loss_that_is_no_number_at_the_truth_is_told() -> None:
@@ -226,7 +236,9 @@ def test_neither_task_nor_random_numbers_of_the_caller_are_changed() -> None:
     assert of_start(Start.of(task, starts.batch()), starts.SECONDS) == []
     assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
     assert all(p.grad is None for p in task.parameters())
-    assert all(torch.equal(value, states[name]) for name, value in rng.capture().items() if not value.is_floating_point())
+    assert all(
+        torch.equal(value, states[name]) for name, value in rng.capture().items() if not value.is_floating_point()
+    )
 
 
 def test_where_time_is_over_what_needs_no_network_is_asked_and_the_rest_says_so() -> None:
@@ -244,7 +256,7 @@ def test_where_time_is_over_what_needs_no_network_is_asked_and_the_rest_says_so(
     [(0, 0, 18, 48), (0, 24, 24, 24), (0, 0, 16, 32), (12, 0, 12, 24)],
     ids=["bottom off", "right half", "top left", "a quarter, as a zoom by 2"],
 )
-def test_a_camera_that_was_cropped_with_its_pictures_fits(top: int, left: int, height: int, width: int) -> None:
+def test_a_camera_that_was_cropped_with_its_images_fits(top: int, left: int, height: int, width: int) -> None:
     one = starts.batch()
     image, camera = crop(one.inputs.image, one.inputs.camera, left, top, height, width)
     part = replace(one, inputs=replace(one.inputs, image=image, camera=camera))
@@ -274,7 +286,9 @@ class Clock:
 
 
 @pytest.mark.parametrize(("seconds", "passes"), [(4, 5), (14, 15), (100, 20)])
-def test_a_pass_that_has_begun_ends_at_the_next_layer(monkeypatch: pytest.MonkeyPatch, seconds: int, passes: int) -> None:
+def test_a_pass_that_has_begun_ends_at_the_next_layer(
+    monkeypatch: pytest.MonkeyPatch, seconds: int, passes: int
+) -> None:
     """Of ten layers there and back."""
     clock = Clock(10)
     monkeypatch.setattr(deadline, "time", clock)
@@ -305,12 +319,12 @@ def test_steps_that_were_taken_in_time_count() -> None:
 def test_weights_that_have_learnt_need_not_fall_further() -> None:
     """Those that have not are told of by the mutation with a learning rate of nothing."""
     task, batch = starts.of(lr=1e-2), starts.batch()
-    optimiser = optimisers.build(task, task.optimiser_config, task.parameter_groups())
+    optimizer = optimizers.build(task, task.optimizer_config, task.parameter_groups())
     for _ in range(40):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         task.step(batch).total.backward()
-        optimiser.step()
-    task.optimiser_config = OptimiserConfig(lr=1e-9)
+        optimizer.step()
+    task.optimizer_config = OptimizerConfig(lr=1e-9)
     assert list(learns_one_batch(Start.of(task, batch))) == []
 
 
@@ -320,19 +334,20 @@ def test_a_part_of_a_batch_has_all_of_its_samples() -> None:
     assert (part.inputs.camera.width, part.source_names) == (48, ("-1", "+1", "stereo"))
 
 
-def test_a_pair_is_asked_about_its_reach_where_labels_do_not_tell_and_its_pictures_do() -> None:
-    pair = starts.unlabelled_pair()
+def test_a_pair_is_asked_about_its_reach_where_labels_do_not_tell_and_its_images_do() -> None:
+    pair = starts.unlabeled_pair()
     far = {"depth_range_m": (20.0, 100.0)}
-    labelled = replace(pair, targets=replace(pair.targets, depth_m=torch.full_like(pair.targets.image[:, :1], 30.0)))
-    assert list(pair_is_in_reach(Start.of(starts.Toy(), labelled, **far))) == []
+    labeled = replace(pair, targets=replace(pair.targets, depth_m=torch.full_like(pair.targets.image[:, :1], 30.0)))
+    assert list(pair_is_in_reach(Start.of(starts.Toy(), labeled, **far))) == []
     half = replace(
-        labelled, targets=replace(labelled.targets, depth_m=labelled.targets.depth_m * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1))
+        labeled,
+        targets=replace(labeled.targets, depth_m=labeled.targets.depth_m * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)),
     )
     (found,) = pair_is_in_reach(Start.of(starts.Toy(), half, **far))
     (of_both,) = pair_is_in_reach(Start.of(starts.Toy(), pair, **far))
     assert 0 < found.evidence["matches"] < of_both.evidence["matches"]
     blank = replace(pair, targets=replace(pair.targets, sources=torch.zeros_like(pair.targets.sources)))
-    with pytest.raises(NotChecked, match="0 matches between the pictures of 2 pairs"):
+    with pytest.raises(NotChecked, match="0 matches between the images of 2 pairs"):
         list(pair_is_in_reach(Start.of(starts.Toy(), blank, **far)))
 
 

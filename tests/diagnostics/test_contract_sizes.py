@@ -1,4 +1,6 @@
-"""The house's loss keeps the laws at every number of sizes, whatever the sources: small pictures blur what is read between pixels."""
+"""The house's loss keeps the laws at every number of sizes, whatever the sources: small images blur what is read
+between pixels.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Poses written in another convention are recognised as such, by motions alone."""
+"""Poses written in another convention are recognized as such, by motions alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from stadia.diagnostics.instruments.two_view import Motion
 
 
 def drive(frames: int = 12) -> list[np.ndarray]:
-    """T_world_camera of a camera that drives, turns about all axes and rises; the world's axes are not those of the first frame."""
+    """T_world_camera of a camera that drives, turns about all axes and rises; the world's axes are not those of the
+    first frame.
+    """
     random = np.random.default_rng(1)
     T = np.eye(4)
     T[:3, :3] = cv2.Rodrigues(np.array([0.3, -0.8, 0.2]))[0]
@@ -29,7 +31,13 @@ def drive(frames: int = 12) -> list[np.ndarray]:
 
 WORLD_CAMERA = drive()
 SEEN = [
-    Motion((T := np.linalg.solve(second, first))[:3, :3], T[:3, 3] / np.linalg.norm(T[:3, 3]), False, np.ones(1, bool), 10.0)
+    Motion(
+        (T := np.linalg.solve(second, first))[:3, :3],
+        T[:3, 3] / np.linalg.norm(T[:3, 3]),
+        False,
+        np.ones(1, bool),
+        10.0,
+    )
     for first, second in pairwise(WORLD_CAMERA)
 ]
 CONVENTIONS = poses._conventions()
@@ -52,13 +60,13 @@ def test_there_are_48_axes_less_the_right_ones_each_once() -> None:
     assert all(np.allclose(a @ a.T, np.eye(3)) for a in axes)
 
 
-def test_inverted_poses_are_recognised() -> None:
+def test_inverted_poses_are_recognized() -> None:
     written = [np.linalg.inv(T) for T in WORLD_CAMERA]
     assert [c.code for c in CONVENTIONS if fit(c, written).score < 1] == ["E06"]
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 20, 30, 46])
-def test_turned_axes_are_recognised_by_name(number: int) -> None:
+def test_turned_axes_are_recognized_by_name(number: int) -> None:
     axes = np.eye(4)
     axes[:3, :3] = poses._all_axes()[number]
     written = [T @ axes.T for T in WORLD_CAMERA]

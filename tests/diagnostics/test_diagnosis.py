@@ -6,8 +6,8 @@ from itertools import permutations
 
 import pytest
 
-from stadia.diagnostics.catalogue import CATALOGUE
-from stadia.diagnostics.catalogue.entry import ELSEWHERE, FAMILIES, FEEDS, place
+from stadia.diagnostics.catalog import CATALOG
+from stadia.diagnostics.catalog.entry import ELSEWHERE, FAMILIES, FEEDS, place
 from stadia.diagnostics.diagnosis import Diagnosis, diagnosis
 from stadia.diagnostics.finding import Finding, Severity, Stage
 
@@ -15,7 +15,7 @@ STOP, WARN, NOTE = Severity.STOP, Severity.WARN, Severity.NOTE
 
 
 def found(code: str, severity: Severity = WARN, *where: str) -> Finding:
-    return Finding(code, severity, Stage.DATA, "measured", "expected", "cause", "cure", where=where)
+    return Finding(code, severity, Stage.DATA, "measured", "expected", "cause", "fix", where=where)
 
 
 def codes(one: Diagnosis) -> tuple[str, list[str], list[str], list[str]]:
@@ -23,7 +23,16 @@ def codes(one: Diagnosis) -> tuple[str, list[str], list[str], list[str]]:
     return (one.first.code if one.first else "", *rest)
 
 
-CHAIN = [found("K04", STOP), found("E09"), found("U02"), found("H09"), found("T07"), found("C06"), found("D10", NOTE), found("N01", NOTE)]
+CHAIN = [
+    found("K04", STOP),
+    found("E09"),
+    found("U02"),
+    found("H09"),
+    found("T07"),
+    found("C06"),
+    found("D10", NOTE),
+    found("N01", NOTE),
+]
 
 
 @pytest.mark.parametrize("order", list(permutations(range(8)))[::977])
@@ -70,8 +79,8 @@ def test_notes_alone_are_nothing_to_mend() -> None:
 def test_what_feeds_what_is_said_of_every_place_and_only_forward() -> None:
     order = list(FEEDS)
     assert [one for one in order if one in FAMILIES] == list(FAMILIES)
-    assert {place(code) for code in CATALOGUE} == set(order)
-    assert set(ELSEWHERE) <= set(CATALOGUE)
+    assert {place(code) for code in CATALOG} == set(order)
+    assert set(ELSEWHERE) <= set(CATALOG)
     for one, fed in FEEDS.items():
         assert all(order.index(other) > order.index(one) for other in fed)
     with pytest.raises(KeyError):

@@ -41,12 +41,19 @@ def test_recording_that_lacks_almost_everything_is_told_why(frames: int, recordi
     findings = preflight([Few(recording, frames)])
     assert {finding.severity for finding in findings} == {Severity.NOTE}
     told = " ".join(finding.measured for finding in findings)
-    for check in ("resize:", "sides: one camera", "baseline: one camera", "poses: no poses", "ground_truth: no ground", "splits:"):
+    for check in (
+        "resize:",
+        "sides: one camera",
+        "baseline: one camera",
+        "poses: no poses",
+        "ground_truth: no ground",
+        "splits:",
+    ):
         assert check in told
 
 
 def test_empty_recording_is_a_stop(recording: Recording) -> None:
-    (finding, *_) = preflight([Few(recording, 0)])
+    finding, *_ = preflight([Few(recording, 0)])
     assert (finding.code, finding.severity) == ("D01", Severity.STOP)
 
 
@@ -58,8 +65,12 @@ def told_of(recording: Recording) -> dict[str, str]:
     return {finding.code: finding.measured for finding in found if finding.severity is Severity.STOP}
 
 
-@pytest.mark.parametrize(("change", "found"), [(lambda x: x[..., 0], "uint8 of shape"), (lambda x: x / 255, "float64"), (list, "list")])
-def test_pictures_that_are_no_pictures_are_a_stop(recording: Recording, change: Callable[[np.ndarray], object], found: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "found"), [(lambda x: x[..., 0], "uint8 of shape"), (lambda x: x / 255, "float64"), (list, "list")]
+)
+def test_images_that_are_no_images_are_a_stop(
+    recording: Recording, change: Callable[[np.ndarray], object], found: str
+) -> None:
     class Own(Few):
         def image(self, index: int, side: str = "left") -> object:
             return change(super().image(index, side))
@@ -69,7 +80,7 @@ def test_pictures_that_are_no_pictures_are_a_stop(recording: Recording, change: 
     assert stops["D01"].startswith(f"image of frame 0, left: {found}")
 
 
-def test_without_a_camera_the_pictures_are_checked_and_the_rest_says_why(recording: Recording) -> None:
+def test_without_a_camera_the_images_are_checked_and_the_rest_says_why(recording: Recording) -> None:
     class Own(Few):
         def camera(self, index: int, side: str = "left") -> None:
             return None
@@ -94,13 +105,15 @@ def test_what_cannot_be_read_is_a_stop_with_the_files_name(recording: Recording)
     class Truncated(Few):
         def image(self, index: int, side: str = "left") -> np.ndarray:
             if index == 2:
-                raise DataError("left/000002.png", found="a truncated picture", expected="a whole one", cure="copy it again")
+                raise DataError(
+                    "left/000002.png", found="a truncated image", expected="a whole one", fix="copy it again"
+                )
             return super().image(index, side)
 
     findings = preflight([Truncated(recording, 6)])
     assert [(f.code, f.severity) for f in findings if f.severity is not Severity.NOTE] == [("D01", Severity.STOP)]
     assert "left/000002.png" in findings[0].measured
-    assert findings[0].cure == "copy it again"
+    assert findings[0].fix == "copy it again"
 
 
 def test_symptoms_of_a_stop_are_not_measured(recording: Recording) -> None:
@@ -124,7 +137,10 @@ def test_the_same_finding_of_several_recordings_is_told_once(recording: Recordin
 def test_recordings_left_out_for_time_are_counted(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
     began: list[str] = []
     findings = preflight(
-        [recording, recording, recording], checks=["intrinsics"], seconds=0, progress=lambda what, done, total: began.append(what)
+        [recording, recording, recording],
+        checks=["intrinsics"],
+        seconds=0,
+        progress=lambda what, done, total: began.append(what),
     )
     assert [f.code for f in findings] == ["N02"]
     assert findings[0].measured.startswith("sampled: 1 of 3 recordings")
@@ -159,11 +175,19 @@ def test_constant_ground_truth_tells_nothing(recording: Recording) -> None:
     assert not depth.any()
 
 
-FAILURES = [np.linalg.LinAlgError("Singular"), TypeError("None"), AttributeError("no such"), StopIteration("empty"), RuntimeError("shape")]
+FAILURES = [
+    np.linalg.LinAlgError("Singular"),
+    TypeError("None"),
+    AttributeError("no such"),
+    StopIteration("empty"),
+    RuntimeError("shape"),
+]
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-def test_a_check_that_fails_is_no_reason_not_to_train(recording: Recording, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+def test_a_check_that_fails_is_no_reason_not_to_train(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
     def fails(_: object) -> list[Finding]:
         raise failure
 
@@ -173,20 +197,20 @@ def test_a_check_that_fails_is_no_reason_not_to_train(recording: Recording, monk
     assert f"the check itself failed ({type(failure).__name__}: {failure})" in found.measured
 
 
-TRUNCATED = DataError("left/000002.png", found="a truncated picture", expected="a whole one", cure="copy it again")
+TRUNCATED = DataError("left/000002.png", found="a truncated image", expected="a whole one", fix="copy it again")
 
 
 @pytest.mark.parametrize("failure", [TRUNCATED, *FAILURES], ids=lambda failure: type(failure).__name__)
-def test_a_picture_that_fails_loses_no_finding(
+def test_a_image_that_fails_loses_no_finding(
     recording: Recording, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: Exception
 ) -> None:
     def fails(*_: object) -> bytes:
         raise failure
 
-    monkeypatch.setattr(engine, "picture", fails)
+    monkeypatch.setattr(engine, "image", fails)
     stops = [f for f in preflight([Mutated(recording, rig=np.linalg.inv)]) if f.severity is Severity.STOP]
     assert [(f.code, f.picture) for f in stops] == [("E01", b"")]
-    assert f"E01 has no picture ({type(failure).__name__}" in caplog.text
+    assert f"E01 has no image ({type(failure).__name__}" in caplog.text
 
 
 def test_depth_is_read_once_for_all_that_ask(recording: Recording) -> None:
@@ -204,7 +228,7 @@ def test_depth_is_read_once_for_all_that_ask(recording: Recording) -> None:
 
 
 class Long(Recording):
-    """Many small pictures, each another one, as a film has them: without files. Counts what is read."""
+    """Many small images, each another one, as a film has them: without files. Counts what is read."""
 
     def __init__(self, name: str, frames: int, *, film: int = 0, seconds: float = 0.0) -> None:
         self.name, self.frames, self.film, self.seconds, self.read = name, frames, film, seconds, 0
@@ -237,7 +261,7 @@ def test_shared_frames_that_were_sampled_are_said_to_be() -> None:
     assert "of the 1000 sampled frames of 'val'" in found[0].measured
 
 
-def test_splits_keep_their_time_where_pictures_are_slow() -> None:
+def test_splits_keep_their_time_where_images_are_slow() -> None:
     films = enumerate(("train", "val", "test"))
     named = {name: [(Long(name, 1000, film=film, seconds=0.02), range(1000))] for film, name in films}
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""A finding and its JSON; the catalogue behind it, and the page made of it."""
+"""A finding and its JSON; the catalog behind it, and the page made of it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from stadia import diagnostics, recipes
 from stadia.core.errors import DataError
 from stadia.diagnostics import lengths
-from stadia.diagnostics.catalogue import CATALOGUE, finding, in_order
-from stadia.diagnostics.catalogue.calibration import READINGS
-from stadia.diagnostics.catalogue.entry import FAMILIES
-from stadia.diagnostics.catalogue.page import markdown
+from stadia.diagnostics.catalog import CATALOG, finding, in_order
+from stadia.diagnostics.catalog.calibration import READINGS
+from stadia.diagnostics.catalog.entry import FAMILIES
+from stadia.diagnostics.catalog.page import markdown
 from stadia.diagnostics.checks import frames, ground_truth, intrinsics, lines, poses, rig
 from stadia.diagnostics.finding import Finding, Severity, Stage, read_findings, write_findings
 
@@ -22,18 +22,26 @@ ROOT = Path(__file__).parents[2]
 
 
 def one(code: str = "K04", severity: Severity = Severity.STOP, where: tuple[str, ...] = ("drive",)) -> Finding:
-    return finding(code, severity, measured="1242 px", expected="640 px", evidence={"fx": 721.5, "frame": [1, 2]}, where=where)
+    return finding(
+        code, severity, measured="1242 px", expected="640 px", evidence={"fx": 721.5, "frame": [1, 2]}, where=where
+    )
 
 
 def test_json_holds_what_scripts_read_and_comes_back() -> None:
     values = one().to_dict()
-    assert {"code", "severity", "stage", "measured", "expected", "cause", "cure"} <= set(values)
+    assert {"code", "severity", "stage", "measured", "expected", "cause", "fix"} <= set(values)
     assert (values["severity"], values["stage"]) == ("stop", "data")
     assert Finding.from_dict(values) == one()
 
 
 def test_evidence_that_is_no_number_is_null() -> None:
-    odd = finding("K04", Severity.NOTE, measured="", expected="", evidence={"speed": float("nan"), "table": {"a": (1.0, float("inf"))}})
+    odd = finding(
+        "K04",
+        Severity.NOTE,
+        measured="",
+        expected="",
+        evidence={"speed": float("nan"), "table": {"a": (1.0, float("inf"))}},
+    )
     assert odd.to_dict()["evidence"] == {"speed": None, "table": {"a": [1.0, None]}}
 
 
@@ -44,16 +52,18 @@ def test_file_of_findings_comes_back(tmp_path: Path) -> None:
     assert len((tmp_path / "findings.jsonl").read_text().splitlines()) == 2
 
 
-def test_pictures_stand_beside_the_file_and_are_named_in_the_evidence(tmp_path: Path) -> None:
-    seen = replace(one(), picture=b"first")
-    written = write_findings(tmp_path / "findings.jsonl", [seen, one("D02"), replace(seen, picture=b"second")])
-    assert [f.evidence.get("picture") for f in written] == ["findings/K04-1.png", None, "findings/K04-2.png"]
+def test_images_stand_beside_the_file_and_are_named_in_the_evidence(tmp_path: Path) -> None:
+    seen = replace(one(), image=b"first")
+    written = write_findings(tmp_path / "findings.jsonl", [seen, one("D02"), replace(seen, image=b"second")])
+    assert [f.evidence.get("image") for f in written] == ["findings/K04-1.png", None, "findings/K04-2.png"]
     assert (tmp_path / "findings" / "K04-2.png").read_bytes() == b"second"
     assert read_findings(tmp_path / "findings.jsonl") == written
-    assert "picture" not in seen.to_dict()["evidence"]  # a path is told only where there is a file
+    assert "image" not in seen.to_dict()["evidence"]  # a path is told only where there is a file
 
 
-@pytest.mark.parametrize("line", ["not json", "[1, 2]", '{"code": "K04"}', '{"code": "K04", "severity": "loud", "stage": "data"}'])
+@pytest.mark.parametrize(
+    "line", ["not json", "[1, 2]", '{"code": "K04"}', '{"code": "K04", "severity": "loud", "stage": "data"}']
+)
 def test_damaged_file_of_findings_names_the_line(line: str, tmp_path: Path) -> None:
     write_findings(tmp_path / "findings.jsonl", [one()])
     with (tmp_path / "findings.jsonl").open("a") as file:
@@ -62,21 +72,27 @@ def test_damaged_file_of_findings_names_the_line(line: str, tmp_path: Path) -> N
         read_findings(tmp_path / "findings.jsonl")
 
 
-def test_cause_and_cure_are_the_catalogues_unless_told() -> None:
-    assert one().cause == CATALOGUE["K04"].cause
-    assert finding("K04", Severity.WARN, measured="", expected="", cure="mend it").cure == "mend it"
+def test_cause_and_cure_are_the_catalogs_unless_told() -> None:
+    assert one().cause == CATALOG["K04"].cause
+    assert finding("K04", Severity.WARN, measured="", expected="", fix="mend it").fix == "mend it"
     with pytest.raises(KeyError):
         finding("K99", Severity.WARN, measured="", expected="")
 
 
 def test_data_comes_before_intrinsics_before_extrinsics_and_stops_first() -> None:
-    codes = [("N01", Severity.NOTE), ("E01", Severity.STOP), ("K04", Severity.STOP), ("K03", Severity.WARN), ("D02", Severity.WARN)]
+    codes = [
+        ("N01", Severity.NOTE),
+        ("E01", Severity.STOP),
+        ("K04", Severity.STOP),
+        ("K03", Severity.WARN),
+        ("D02", Severity.WARN),
+    ]
     shown = in_order([one(code, severity) for code, severity in codes])
     assert [f.code for f in shown] == ["D02", "K04", "K03", "E01", "N01"]
 
 
 def test_entries_are_whole_and_their_families_known() -> None:
-    for code, entry in CATALOGUE.items():
+    for code, entry in CATALOG.items():
         assert code == entry.code
         assert re.fullmatch("[A-Z][0-9]{2}", code)
         assert code[0] in FAMILIES
@@ -84,18 +100,18 @@ def test_entries_are_whole_and_their_families_known() -> None:
         assert isinstance(entry.stage, Stage)
 
 
-def test_every_code_is_spoken_by_some_check_and_every_spoken_code_is_in_the_catalogue() -> None:
+def test_every_code_is_spoken_by_some_check_and_every_spoken_code_is_in_the_catalog() -> None:
     rooms = (Path(diagnostics.__file__).parent, Path(recipes.__file__).parent)
-    sources = [path.read_text() for room in rooms for path in room.rglob("*.py") if path.parent.name != "catalogue"]
+    sources = [path.read_text() for room in rooms for path in room.rglob("*.py") if path.parent.name != "catalog"]
     spoken = {code for source in sources for code in re.findall(r'"([A-Z][0-9]{2})"', source)}
-    assert spoken == set(CATALOGUE)
+    assert spoken == set(CATALOG)
 
 
 def test_thresholds_of_the_table_are_those_of_the_checks() -> None:
     used = {
         "frames that repeat an earlier one": (frames.REPEATED_WARN, frames.REPEATED_STOP),
-        "neighbours with a flow below 0.1 px": (frames.STATIC_WARN, frames.STATIC_STOP),
-        "cx / W and cy / H": (*intrinsics.CENTRE, intrinsics.MOST_OUTSIDE),
+        "neighbors with a flow below 0.1 px": (frames.STATIC_WARN, frames.STATIC_STOP),
+        "cx / W and cy / H": (*intrinsics.CENTER, intrinsics.MOST_OUTSIDE),
         "(2 cx + 1) / W and (2 cy + 1) / H": (intrinsics.SIZE_ALIKE, intrinsics.SIZE_APART),
         "lines of the poses, over another K": (lines.RIGHT, lines.SURE),
         "fx / W": (*intrinsics.FOCAL_WARN, *intrinsics.FOCAL_STOP),
@@ -117,11 +133,13 @@ def test_thresholds_of_the_table_are_those_of_the_checks() -> None:
         told = f"{reading.warns} {reading.stops}"
         numbers = [float(number) / (100 if "%" in told else 1) for number in re.findall(r"[\d.]+", told)]
         assert numbers == pytest.approx(used[reading.instrument], abs=0.005), reading.instrument
-        assert set(reading.codes.split()) <= set(CATALOGUE)
+        assert set(reading.codes.split()) <= set(CATALOG)
 
 
 def test_page_is_up_to_date() -> None:
     page = (ROOT / "docs" / "findings.md").read_text()
-    assert page == markdown(), "run: python -m stadia.diagnostics.catalogue.page > docs/findings.md"
-    headings = {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^### (.*)$", page, re.MULTILINE)}
+    assert page == markdown(), "run: python -m stadia.diagnostics.catalog.page > docs/findings.md"
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^### (.*)$", page, re.MULTILINE)
+    }
     assert set(re.findall(r"\(#([^)]*)\)", page)) == headings

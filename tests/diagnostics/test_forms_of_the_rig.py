@@ -14,7 +14,7 @@ from mutations.rigs import Unrectified
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera
 from stadia.data.euroc_files import read_camera
-from stadia.data.recordings import Intrinsics, PictureRecording
+from stadia.data.recordings import ImageRecording, Intrinsics
 from stadia.data.sources import open_recordings
 from stadia.diagnostics.checks.rig import seen_sides
 from stadia.diagnostics.engine import preflight
@@ -23,15 +23,29 @@ from stadia.diagnostics.survey import Survey
 
 COMPOSED = "T_right_left = inv(T_BS1) T_BS0"
 SAYS = {
-    "extrinsics in the body's axes: T_BS1 inv(T_BS0)": ("E04", "along y", "T_BS1 inv(T_BS0)", COMPOSED, "no rotation, and t = (-baseline"),
-    "extrinsics in the body's axes: t1 - t0": ("E04", "along y", "t1 - t0, the difference", COMPOSED, "no rotation, and t = (-baseline"),
-    "extrinsics of EuRoC's raw pair": ("E04", "pictures are rectified", "0.82 degrees", "no rotation, and t = (-baseline, 0, 0)"),
-    "pictures not rectified": ("E04", "pictures are not rectified", "undistort and rectify both"),
-    "rotation of the rig transposed": ("E04", "the rotation transposed", "inv(T_BS1) T_BS0"),
-    "rotation of the rig in another order": (
+    "extrinsics in the body's axes: T_BS1 inv(T_BS0)": (
         "E04",
-        "Euler angles in the other order",
+        "along y",
+        "T_BS1 inv(T_BS0)",
+        COMPOSED,
+        "no rotation, and t = (-baseline",
     ),
+    "extrinsics in the body's axes: t1 - t0": (
+        "E04",
+        "along y",
+        "t1 - t0, the difference",
+        COMPOSED,
+        "no rotation, and t = (-baseline",
+    ),
+    "extrinsics of EuRoC's raw pair": (
+        "E04",
+        "images are rectified",
+        "0.82 degrees",
+        "no rotation, and t = (-baseline, 0, 0)",
+    ),
+    "images not rectified": ("E04", "images are not rectified", "undistort and rectify both"),
+    "rotation of the rig transposed": ("E04", "the rotation transposed", "inv(T_BS1) T_BS0"),
+    "rotation of the rig in another order": ("E04", "Euler angles in the other order"),
     "sign of the baseline": ("E01", "T_left_right was given", "invert it"),
     "left and right swapped": ("E02", "the folders of the two cameras are exchanged"),
 }
@@ -46,7 +60,7 @@ def first(recording: Recording) -> Finding:
 def demand(finding: Finding, says: tuple[str, ...]) -> None:
     assert finding.code == says[0], finding.measured
     for words in says[1:]:
-        assert words in f"{finding.cause} {finding.cure}"
+        assert words in f"{finding.cause} {finding.fix}"
 
 
 @pytest.mark.parametrize("mutation", CHOSEN, ids=lambda m: m.name)
@@ -54,26 +68,30 @@ def test_a_wrong_form_is_named(mutation: Mutation, recording: Recording) -> None
     demand(first(mutation.apply(recording)), SAYS[mutation.name])
 
 
-def test_pictures_that_are_not_rectified_have_two_Ks(recording: Recording) -> None:
-    """K07 does not say that the rectified K is to be taken where it is the pictures that are not rectified."""
+def test_images_that_are_not_rectified_have_two_Ks(recording: Recording) -> None:
+    """K07 does not say that the rectified K is to be taken where it is the images that are not rectified."""
 
     class TwoCameras(Unrectified):
         def camera(self, index: int, side: str = LEFT) -> Camera:
             camera = super().camera(index, side)
-            return camera if side == LEFT else replace(camera, K=camera.K + camera.K.new_tensor([[0, 0, 0], [0, 0, 7], [0, 0, 0]]))
+            return (
+                camera
+                if side == LEFT
+                else replace(camera, K=camera.K + camera.K.new_tensor([[0, 0, 0], [0, 0, 7], [0, 0, 0]]))
+            )
 
     raw = TwoCameras(recording, (-0.03, 0.0, 0.0), lambda R: np.eye(3))
-    demand(first(raw), ("K07", "pictures are not rectified", "undistort and rectify both"))
+    demand(first(raw), ("K07", "images are not rectified", "undistort and rectify both"))
 
-    class RectifiedPictures(Mutated):
+    class RectifiedImages(Mutated):
         def camera(self, index: int, side: str = LEFT) -> Camera:
             return TwoCameras.camera(raw, index, side)
 
-    demand(first(RectifiedPictures(recording)), ("K07", "K of the unrectified cameras", "use the rectified projection"))
+    demand(first(RectifiedImages(recording)), ("K07", "K of the unrectified cameras", "use the rectified projection"))
 
 
 def test_cameras_that_look_towards_each_other_are_not_swapped(recording: Recording) -> None:
-    """What is further than where their axes cross, here 4.5 m, lies further to the right in the right picture."""
+    """What is further than where their axes cross, here 4.5 m, lies further to the right in the right image."""
     toed_in = Unrectified(recording, (0.0, 0.12, 0.0), lambda R: R)
     survey = Survey(toed_in)
     assert seen_sides(survey).positive < 0.2
@@ -83,7 +101,7 @@ def test_cameras_that_look_towards_each_other_are_not_swapped(recording: Recordi
 
 @pytest.mark.real
 def test_clean_euroc_says_only_that_it_stands(real_data: Path) -> None:
-    """The sample is the three seconds before the start: the corners of the picture stand still."""
+    """The sample is the three seconds before the start: the corners of the image stand still."""
     found = preflight(open_recordings(real_data / "euroc"))
     assert {one.code for one in found if one.severity is not Severity.NOTE} <= {"D03"}
 
@@ -97,16 +115,16 @@ def test_a_wrong_form_is_named_on_euroc(mutation: Mutation, real_data: Path) -> 
 
 @pytest.mark.real
 def test_the_raw_pair_of_euroc_taken_for_a_rectified_one(real_data: Path) -> None:
-    """Its pictures as they are, each with its own K, and the baseline alone."""
+    """Its images as they are, each with its own K, and the baseline alone."""
     (recording,) = open_recordings(real_data / "euroc")
     lenses = {
         side: read_camera(Path(recording.file(0, side)).parents[1] / "sensor.yaml").lens  # type: ignore[arg-type]
         for side in recording.sides
     }
-    raw = PictureRecording(
+    raw = ImageRecording(
         name="raw",
-        pictures=recording.pictures,
+        images=recording.images,
         intrinsics={side: Intrinsics(lens.K, lens.height, lens.width) for side, lens in lenses.items()},
         T_right_left=recording.T_right_left,
     )
-    demand(first(raw), ("K07", "pictures are not rectified", "as stadia does with EuRoC"))
+    demand(first(raw), ("K07", "images are not rectified", "as stadia does with EuRoC"))

@@ -1,4 +1,4 @@
-"""Ground truth counted from another first frame: the rig's depth fits a neighbour's map better than its own."""
+"""Ground truth counted from another first frame: the rig's depth fits a neighbor's map better than its own."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def told(spreads: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> str | No
     """What is measured where the spread at each shift is this."""
     fits = {shift: lengths.Proportion(np.zeros(100), 0.97, spread, 0.0) for shift, spread in spreads.items()}
     monkeypatch.setattr(lengths, "proportion", lambda survey, shift=0: fits.get(shift))
-    found = ground_truth._of_neighbours(Named())  # type: ignore[arg-type]
+    found = ground_truth._of_neighbors(Named())  # type: ignore[arg-type]
     return found.measured if found is not None else None
 
 
-def test_a_neighbour_that_fits_better_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_neighbor_that_fits_better_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "1 frame(s) earlier" in (told({0: 0.033, -1: 0.024, 1: 0.041}, monkeypatch) or "")
     assert "2 frame(s) later" in (told({0: 0.06, 1: 0.04, 2: 0.024}, monkeypatch) or "")
 

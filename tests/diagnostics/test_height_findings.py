@@ -1,4 +1,6 @@
-"""Scale from heights: what masks cannot teach (H01 to H05, H16), what a training says of it (H06 to H15, T07), each broken on purpose."""
+"""Scale from heights: what masks cannot teach (H01 to H05, H16), what a training says of it (H06 to H15, T07), each
+broken on purpose.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +27,19 @@ def test_masks_that_teach_nothing_are_named_with_their_frames(change, frames, co
     assert any(words in one.measured for one in found), [one.measured for one in found]
     for one in found:
         assert one.where == ("drive",)
-        assert one.cure
+        assert one.fix
         assert set(one.evidence.get("frames", {"frame": []})["frame"]) <= {100 + index for index in frames}
 
 
 def test_without_an_object_that_was_asked_for_those_of_other_classes_are_named(tmp_path):
     (found,) = of_masks(drive(tmp_path, a_bus), objects=("car",))
     assert found.code == "H02"
-    assert found.measured.endswith("(0 objects), such as frame 100 of drive; of other classes than road.objects: 8 of class bus")
+    assert found.measured.endswith(
+        "(0 objects), such as frame 100 of drive; of other classes than road.objects: 8 of class bus"
+    )
 
 
-# ------------------------------------------------------------------------------------------------------- while it trains
+# -- while it trains
 
 
 def test_a_height_that_drifts_is_told_and_one_that_wanders_is_not():
@@ -86,7 +90,9 @@ def test_what_lasts_is_told_and_what_passes_is_not(rule: Rule, of: str) -> None:
 
 
 @pytest.mark.parametrize(("known_m", "severity"), [(1.7, Severity.NOTE), (math.nan, Severity.WARN)])
-def test_an_epoch_that_says_nothing_is_a_warning_where_nothing_else_is_known(known_m: float, severity: Severity) -> None:
+def test_an_epoch_that_says_nothing_is_a_warning_where_nothing_else_is_known(
+    known_m: float, severity: Severity
+) -> None:
     refused = Estimate(math.nan, 0, 40, 0.0, math.nan, math.nan, refused="two ways to a height part by 20 %")
     (found,) = epoch_findings(2, {"roof": refused}, first_epoch=1, known_m={"roof": known_m})
     assert (found.code, found.severity) == ("H06", severity)

@@ -1,4 +1,4 @@
-"""What the checks measure with, on points and pictures whose geometry is known."""
+"""What the checks measure with, on points and images whose geometry is known."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def motion(turn_deg: tuple[float, float, float], t: tuple[float, float, float]) 
 
 
 def seen_twice(T: np.ndarray, points: int = 200, noise_px: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels in the first picture, their depth, pixels in the second."""
+    """Pixels in the first image, their depth, pixels in the second."""
     random = np.random.default_rng(0)
     first = random.uniform((0, 0), (WIDTH, HEIGHT), (points, 2))
     depth = random.uniform(4, 30, points)
@@ -44,7 +44,9 @@ def test_triangulation_gives_both_depths_and_the_epipolar_distance_is_zero() -> 
     first, depth, second = seen_twice(T)
     z_first, z_second = two_view.triangulate(first, second, K, K, T)
     np.testing.assert_allclose(z_first, depth, rtol=1e-9)
-    np.testing.assert_allclose(z_second, (two_view.rays(first, K) * depth[:, None] @ T[:3, :3].T + T[:3, 3])[:, 2], rtol=1e-9)
+    np.testing.assert_allclose(
+        z_second, (two_view.rays(first, K) * depth[:, None] @ T[:3, :3].T + T[:3, 3])[:, 2], rtol=1e-9
+    )
     assert two_view.epipolar_distance_px(first, second, K, K, T).max() < 1e-9
 
 
@@ -60,7 +62,9 @@ def test_inverse_depth_is_that_of_triangulation_and_0_at_infinity() -> None:
 def test_epipolar_distance_of_a_rectified_pair_is_the_vertical_offset() -> None:
     first, _, second = seen_twice(motion((0, 0, 0), (-0.5, 0, 0)))
     distance = two_view.epipolar_distance_px(first, second + np.array([0, 2]), K, K, motion((0, 0, 0), (-0.5, 0, 0)))
-    np.testing.assert_allclose(distance, 2 / np.sqrt(2), rtol=1e-9)  # Sampson's distance shares it between the two pictures
+    np.testing.assert_allclose(
+        distance, 2 / np.sqrt(2), rtol=1e-9
+    )  # Sampson's distance shares it between the two images
 
 
 def test_points_behind_are_negative_under_the_inverted_rig() -> None:
@@ -106,9 +110,9 @@ def test_too_few_matches_have_no_motion() -> None:
 
 
 @pytest.mark.parametrize("width", [160, 800, 1600])  # enlarged, as it is, reduced
-def test_matches_of_a_shifted_picture_are_shifted(width: int) -> None:
-    picture = texture(width // 2, width + 8)
-    matches = matching.match(matching.detect(picture[:, 8:]), matching.detect(picture[:, :-8]))
+def test_matches_of_a_shifted_image_are_shifted(width: int) -> None:
+    image = texture(width // 2, width + 8)
+    matches = matching.match(matching.detect(image[:, 8:]), matching.detect(image[:, :-8]))
     assert len(matches) >= 30
     moved = matches.second_px - matches.first_px
     np.testing.assert_allclose(np.median(moved, axis=0), (8, 0), atol=0.1)
@@ -116,35 +120,37 @@ def test_matches_of_a_shifted_picture_are_shifted(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [160, 800, 1600])
-def test_points_are_counted_from_the_centre_of_the_first_pixel(width: int) -> None:
+def test_points_are_counted_from_the_center_of_the_first_pixel(width: int) -> None:
     """Half a turn takes pixel x to W - 1 - x, whatever the size at which features are found."""
-    picture = texture(width // 2, width)
-    matches = matching.match(matching.detect(picture), matching.detect(np.ascontiguousarray(picture[::-1, ::-1])))
+    image = texture(width // 2, width)
+    matches = matching.match(matching.detect(image), matching.detect(np.ascontiguousarray(image[::-1, ::-1])))
     assert len(matches) >= 30
-    np.testing.assert_allclose(np.median(matches.first_px + matches.second_px, axis=0), (width - 1, width // 2 - 1), atol=0.1)
+    np.testing.assert_allclose(
+        np.median(matches.first_px + matches.second_px, axis=0), (width - 1, width // 2 - 1), atol=0.1
+    )
 
 
-def test_pictures_without_texture_have_no_features() -> None:
+def test_images_without_texture_have_no_features() -> None:
     flat = matching.detect(np.full((60, 80, 3), 90, np.uint8))
     assert len(matching.match(flat, flat)) == 0
     assert flow_px(small(np.full((60, 80, 3), 90, np.uint8)), small(np.full((60, 80, 3), 90, np.uint8))) is None
 
 
 def test_flow_is_measured_on_a_width_of_320() -> None:
-    picture = texture(200, 644)
-    assert flow_px(small(picture[:, 4:]), small(picture[:, :-4])) == pytest.approx(2, abs=0.1)
+    image = texture(200, 644)
+    assert flow_px(small(image[:, 4:]), small(image[:, :-4])) == pytest.approx(2, abs=0.1)
 
 
-def test_residual_is_zero_for_the_same_picture_and_grows_with_the_difference() -> None:
-    a, b = matching.grey(texture()), matching.grey(texture(seed=1))
+def test_residual_is_zero_for_the_same_image_and_grows_with_the_difference() -> None:
+    a, b = matching.gray(texture()), matching.gray(texture(seed=1))
     assert float(residual(a, a).max()) < 1e-5
     assert float(residual(a, b).mean()) > 0.3
     assert float(residual(np.zeros_like(a), np.full_like(a, 255)).mean()) == pytest.approx(0.15 + 0.85 * 0.5, abs=0.01)
 
 
 def test_sweep_finds_the_side() -> None:
-    wide = matching.grey(texture(120, 420))
-    left, right = wide[:, :400], wide[:, 12:412]  # what the left sees at x is at x - 12 in the right picture
+    wide = matching.gray(texture(120, 420))
+    left, right = wide[:, :400], wide[:, 12:412]  # what the left sees at x is at x - 12 in the right image
     forward, backward = plane_sweep(left, right, 1), plane_sweep(left, right, -1)
     assert forward.residual < 0.5 * backward.residual
     assert np.abs(forward.warped.astype(int) - forward.left).mean() < 1
@@ -152,8 +158,8 @@ def test_sweep_finds_the_side() -> None:
 
 
 def test_warping_by_the_true_depth_and_motion_leaves_little() -> None:
-    """A fronto-parallel plane at 10 m, seen 0.5 m further to the right: the picture shifts by fx 0.5 / 10 = 15 px."""
-    wide = matching.grey(texture(HEIGHT, WIDTH + 15))
+    """A fronto-parallel plane at 10 m, seen 0.5 m further to the right: the image shifts by fx 0.5 / 10 = 15 px."""
+    wide = matching.gray(texture(HEIGHT, WIDTH + 15))
     target, source = wide[:, :WIDTH], wide[:, 15:]
     depth = np.full(target.shape, 10, np.float32)
     T = motion((0, 0, 0), (-0.5, 0, 0))

@@ -12,7 +12,12 @@ RIG, POSES, DEPTH = Ruler.RIG, Ruler.POSES, Ruler.DEPTH
 SAYS = {RIG: 0.54, POSES: 10.0, DEPTH: 15.0}
 
 
-def judge(monkeypatch: pytest.MonkeyPatch, says: dict[Ruler, float], pairs: dict[tuple[Ruler, Ruler], float], log_error: float = 0.002):
+def judge(
+    monkeypatch: pytest.MonkeyPatch,
+    says: dict[Ruler, float],
+    pairs: dict[tuple[Ruler, Ruler], float],
+    log_error: float = 0.002,
+):
     comparisons = [Comparison(first, second, ratio, log_error, 6) for (first, second), ratio in pairs.items()]
     monkeypatch.setattr(lengths, "says", lambda survey: says)
     monkeypatch.setattr(lengths, "compare", lambda survey: comparisons)
@@ -70,7 +75,9 @@ def test_two_rulers_are_told_apart_by_the_factor(
     assert (word in (verdict.cause or "")) if word else verdict.cause is None
 
 
-@pytest.mark.parametrize(("ruler", "value"), [(RIG, 540.0), (RIG, 0.001), (POSES, 10_000.0), (DEPTH, 15_000.0), (DEPTH, 0.015)])
+@pytest.mark.parametrize(
+    ("ruler", "value"), [(RIG, 540.0), (RIG, 0.001), (POSES, 10_000.0), (DEPTH, 15_000.0), (DEPTH, 0.015)]
+)
 def test_absurd_ruler_is_wrong_by_itself(ruler: Ruler, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     (verdict,) = judge(monkeypatch, {ruler: value}, {})
     assert (verdict.ruler, verdict.factor, verdict.sure) == (ruler, None, True)
@@ -80,7 +87,7 @@ def test_noise_is_no_disagreement_and_a_small_one_warns(monkeypatch: pytest.Monk
     assert judge(monkeypatch, SAYS, {(POSES, RIG): 1.12}, log_error=0.05) == []
     (verdict,) = judge(monkeypatch, SAYS, {(POSES, RIG): 1.06})
     assert not verdict.severe
-    assert judge(monkeypatch, SAYS, {(POSES, DEPTH): 1.12}) == []  # looser: neither is measured by the pictures
+    assert judge(monkeypatch, SAYS, {(POSES, DEPTH): 1.12}) == []  # looser: neither is measured by the images
 
 
 def test_crooked_ground_truth_has_no_length() -> None:

@@ -1,6 +1,8 @@
-"""Every line of the specifications' lists of failures is in a finding's trace, or in docs/lines-without-a-finding.md, and in one of both.
+"""Every line of the specifications' lists of failures is in a finding's trace, or in docs/lines-without-a-finding.md,
+and in one of both.
 
-The specifications are no part of the project: where they are absent the page and the traces are held to one another alone.
+The specifications are no part of the project: where they are absent the page and the traces are held to one another
+alone.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from stadia.diagnostics.catalogue import CATALOGUE
-from stadia.diagnostics.catalogue.traces import TRACES
+from stadia.diagnostics.catalog import CATALOG
+from stadia.diagnostics.catalog.traces import TRACES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "lines-without-a-finding.md").read_text(encoding="utf-8")
@@ -53,7 +55,9 @@ def lines() -> set[str]:
         pytest.skip(f"no specifications in {folder}")
     named = set()
     for file, codes in (("metric_scale.md", "F"), ("dpt_pose_mask.md", "[DPM]")):
-        named |= set(re.findall(rf"^\|\s*({codes}-\d+[ab]?)\s*\|", (folder / file).read_text(encoding="utf-8"), re.MULTILINE))
+        named |= set(
+            re.findall(rf"^\|\s*({codes}-\d+[ab]?)\s*\|", (folder / file).read_text(encoding="utf-8"), re.MULTILINE)
+        )
     text = (folder / "self_supervised.md").read_text(encoding="utf-8")
     for section, body in re.findall(r"^### (4\.[0-5]) .*?\n(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL):
         named |= {f"{section} {name}" for name in _names(section, body)}
@@ -61,9 +65,14 @@ def lines() -> set[str]:
 
 
 def _names(section: str, body: str) -> list[str]:
-    """Of a section's lines: an instrument's (4.0), a letter with a number (4.1, 4.2), or the number that a sentence begins with."""
+    """Of a section's lines: an instrument's (4.0), a letter with a number (4.1, 4.2), or the number that a sentence
+    begins with.
+    """
     if section == "4.0":
-        return [name if name.isupper() else name.lower() for name in re.findall(r"^\* \*\*(a\*|[A-Za-z ]*[A-Za-z])", body, re.MULTILINE)]
+        return [
+            name if name.isupper() else name.lower()
+            for name in re.findall(r"^\* \*\*(a\*|[A-Za-z ]*[A-Za-z])", body, re.MULTILINE)
+        ]
     if section == "4.1":
         return re.findall(r"^([A-H]\d+a?) ", body, re.MULTILINE)
     if section == "4.2":
@@ -88,7 +97,7 @@ def test_every_line_of_the_page_says_what_becomes_of_it() -> None:
     on_page = {line for line, _, _ in ROWS}
     for line, _, becomes in ROWS:
         assert becomes, line
-        assert set(re.findall(r"\b[A-Z]\d\d\b", becomes)) <= CATALOGUE.keys(), line
+        assert set(re.findall(r"\b[A-Z]\d\d\b", becomes)) <= CATALOG.keys(), line
         assert set(re.findall(r"\bas (4\.\d \w+|[FDPM]-\d+)", becomes)) <= on_page, line
 
 

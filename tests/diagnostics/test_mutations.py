@@ -1,4 +1,6 @@
-"""Every check is silent on clean data and names each thing that is broken on purpose: on RoadWorld, and on the real samples."""
+"""Every check is silent on clean data and names each thing that is broken on purpose: on RoadWorld, and on the real
+samples.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,13 @@ from stadia.data.sources import open_recordings
 from stadia.diagnostics.checks import CHECKS
 from stadia.diagnostics.engine import preflight
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.pictures import DRAWN
+from stadia.diagnostics.images import DRAWN
 
 PNG = b"\x89PNG"
 REAL = {  # the rest of MUTATIONS is measured on the real samples by benchmarks/preflight.py
     "every frame twice",
-    "K normalised",
-    "pictures halved, K not",
+    "K normalized",
+    "images halved, K not",
     "right is left",
     "left and right swapped",
     "sign of the baseline",
@@ -28,7 +30,7 @@ REAL = {  # the rest of MUTATIONS is measured on the real samples by benchmarks/
     "poses in centimetres",
     "ground truth zero",
     "millimetres read as 1/256 m, one camera alone",
-    "ground truth at half the size of its pictures",
+    "ground truth at half the size of its images",
     "ground truth of whole metres",
     "uint16 not divided by 256",
     "factor 5.4 not undone",
@@ -48,13 +50,13 @@ def spoken(findings: list[Finding]) -> list[Finding]:
 
 
 def demand(mutation: Mutation, recording: Recording) -> None:
-    """The first finding is the mutation's, as severe as it must be, with a picture where its code has one."""
+    """The first finding is the mutation's, as severe as it must be, with an image where its code has one."""
     assert mutation.needs <= abilities(recording)
     found = spoken(preflight([mutation.apply(recording)]))
     codes = [finding.code for finding in found]
     assert codes, f"{mutation.name} was not noticed"
     assert codes[0] in mutation.codes, found[0].measured
-    assert found[0].picture.startswith(PNG) == (codes[0] in DRAWN)
+    assert found[0].image.startswith(PNG) == (codes[0] in DRAWN)
     if not mutation.warns:
         assert any(finding.code in mutation.codes and finding.severity is Severity.STOP for finding in found)
 
@@ -89,7 +91,7 @@ def test_roadworld_is_silent_without_a_second_camera_and_poses(recording: Record
 def test_roadworld_splits_are_named(name: str, code: str, broken, recording: Recording) -> None:
     (found,) = preflight([], broken(recording))
     assert found.code == code
-    assert found.picture.startswith(PNG)
+    assert found.image.startswith(PNG)
 
 
 @pytest.mark.real

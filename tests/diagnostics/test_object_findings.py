@@ -1,4 +1,4 @@
-"""Findings about pictures of objects."""
+"""Findings about images of objects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ def test_findings_tell_what_no_pixel_shows_and_what_does_not_train() -> None:
     hidden = replace(good, hidden=(("a/004.png", 1), ("a/004.png", 2), ("a/007.png", 1)))
     (found,) = object_findings({"train": hidden, "val": good})
     assert (found.code, found.severity) == ("O01", "note")
-    assert "3 labelled objects in 2 of 10 pictures of 'train' have no pixel, such as number 1 of a/004.png" in found.measured
+    assert (
+        "3 labeled objects in 2 of 10 images of 'train' have no pixel, such as number 1 of a/004.png" in found.measured
+    )
     (found,) = object_findings({"train": replace(good, objects={"cup": 5}), "val": good})
     assert (found.code, found.severity) == ("O03", "warn")
     assert "'val' shows can" in found.measured
@@ -25,26 +27,35 @@ def test_findings_tell_what_no_pixel_shows_and_what_does_not_train() -> None:
 def test_a_finding_tells_what_is_seen_and_has_no_pose() -> None:
     good = Survey(10, {"cup": 5}, (), ())
     (found,) = object_findings(
-        {"train": good, "val": replace(good, left_out=(("4", 7, "no depth"), ("4", 2, "few agree"), ("6", 1, "no depth")))}
+        {
+            "train": good,
+            "val": replace(good, left_out=(("4", 7, "no depth"), ("4", 2, "few agree"), ("6", 1, "no depth"))),
+        }
     )
     assert (found.code, found.severity) == ("O04", "warn")
-    assert "3 visible objects in 2 of 10 pictures of 'val' have no pose, such as number 7 of 4: no depth" in found.measured
+    assert (
+        "3 visible objects in 2 of 10 images of 'val' have no pose, such as number 7 of 4: no depth" in found.measured
+    )
     assert found.evidence["left_out"]["object"] == [7, 2, 1]
 
 
-def test_pictures_that_cannot_be_read_stop_and_hide_that_nothing_was_seen() -> None:
+def test_images_that_cannot_be_read_stop_and_hide_that_nothing_was_seen() -> None:
     good = Survey(10, {"cup": 5}, (), ())
-    (found,) = object_findings({"train": Survey(2, {}, (), (), 2, (("t/image/000.png", "no such file"), ("t/image/001.png", "text")))})
+    (found,) = object_findings(
+        {"train": Survey(2, {}, (), (), 2, (("t/image/000.png", "no such file"), ("t/image/001.png", "text")))}
+    )
     assert (found.code, found.severity) == ("D01", "stop")
-    assert "2 of 2 pictures of 'train' cannot be read, such as t/image/000.png: no such file" in found.measured
+    assert "2 of 2 images of 'train' cannot be read, such as t/image/000.png: no such file" in found.measured
     assert found.evidence["unreadable"]["found"] == ["no such file", "text"]
     (found,) = object_findings({"train": replace(good, whole=30), "val": replace(good, whole=10)})
-    assert (found.code, found.measured.split(",")[0]) == ("N02", "20 of 40 pictures were looked at")
+    assert (found.code, found.measured.split(",")[0]) == ("N02", "20 of 40 images were looked at")
 
 
 def test_boxes_beside_their_masks_warn_and_many_of_them_stop() -> None:
     def told(*fits: tuple[float, float]) -> list[tuple[str, str]]:
-        one = Survey(10, {"cup": 5}, (), (), fits=tuple(Fit("t/000.png", n, *fit) for n, fit in enumerate(fits, start=1)))
+        one = Survey(
+            10, {"cup": 5}, (), (), fits=tuple(Fit("t/000.png", n, *fit) for n, fit in enumerate(fits, start=1))
+        )
         return [(found.code, str(found.severity)) for found in object_findings({"train": one})]
 
     assert told(*[(1.0, 0.6)] * 99, (0.5, 0.6)) == []

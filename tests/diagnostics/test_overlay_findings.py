@@ -1,4 +1,4 @@
-"""Findings about composed pictures: silence on good sets, and each code on a set broken in just that way."""
+"""Findings about composed images: silence on good sets, and each code on a set broken in just that way."""
 
 from __future__ import annotations
 
@@ -46,10 +46,16 @@ def test_a_background_on_both_sides_stops_and_a_recording_warns(good, tmp_path: 
     copy.write_bytes((tmp_path / "roads" / "a" / "left" / "000007.png").read_bytes())
     (found,) = overlay_findings(seen(good))
     assert (found.code, found.severity) == ("C01", "stop")
-    assert "1 background in two of the splits train, val, such as roads/a/left/000007 (there roads/b/left/000003)" in found.measured
+    assert (
+        "1 background in two of the splits train, val, such as roads/a/left/000007 (there roads/b/left/000003)"
+        in found.measured
+    )
     assert found.evidence["splits"]["shared"][0] == 1
     alone = good.backgrounds.model_copy(
-        update={"path": str(tmp_path / "roads" / "a"), "split_by": good.backgrounds.split_by.model_copy(update={"val_share": 0.2})}
+        update={
+            "path": str(tmp_path / "roads" / "a"),
+            "split_by": good.backgrounds.split_by.model_copy(update={"val_share": 0.2}),
+        }
     )
     assert ("C01", "warn") in codes(seen(good.model_copy(update={"backgrounds": alone})))
 
@@ -107,7 +113,9 @@ def test_labels_outside_of_what_counts_are_told(good) -> None:
     assert survey(opened).unscored == 0
     (found,) = overlay_findings(survey(opened, (0.25, 10.0)))
     assert (found.code, found.severity) == ("C14", "warn")
-    depths = np.concatenate([opened.pictures[split].composed(n).depth.ravel() for split in ("train", "val") for n in range(12)])
+    depths = np.concatenate(
+        [opened.images[split].composed(n).depth.ravel() for split in ("train", "val") for n in range(12)]
+    )
     assert f"{(depths >= 10).mean():.0%}"[0] == found.measured[0]
     assert "99 % lie in 2 to " in found.measured
 

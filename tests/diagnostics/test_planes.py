@@ -25,12 +25,12 @@ DOWN = np.diag([1.0, -1, -1])  # looks along -z of the world
 def texture(seed: int, side: int = 1200) -> np.ndarray:
     """(side, side, 3) blots of every size, and rectangles."""
     random = np.random.default_rng(seed)
-    grey = np.zeros((side, side), np.float32)
+    gray = np.zeros((side, side), np.float32)
     for size in (4, 12, 40, 120):
-        grey += cv2.GaussianBlur(random.standard_normal((side, side)).astype(np.float32), (0, 0), size / 4) * size
+        gray += cv2.GaussianBlur(random.standard_normal((side, side)).astype(np.float32), (0, 0), size / 4) * size
     for x, y, w, h in random.integers((0, 0, 8, 8), (side, side, 80, 80), (400, 4)):
-        grey[y : y + h, x : x + w] += random.normal() * 6
-    return cv2.cvtColor(cv2.normalize(grey, None, 10, 245, cv2.NORM_MINMAX).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+        gray[y : y + h, x : x + w] += random.normal() * 6
+    return cv2.cvtColor(cv2.normalize(gray, None, 10, 245, cv2.NORM_MINMAX).astype(np.uint8), cv2.COLOR_GRAY2RGB)
 
 
 class Plane(Recording):
@@ -47,7 +47,9 @@ class Plane(Recording):
     def image(self, index: int, side: str = "left") -> np.ndarray:
         T = np.linalg.inv(self.poses[index])
         H = K @ np.column_stack([T[:3, 0], T[:3, 1], T[:3, 3]]) @ self.world_texture
-        return cv2.warpPerspective(self.texture, H, (WIDTH, HEIGHT), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+        return cv2.warpPerspective(
+            self.texture, H, (WIDTH, HEIGHT), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
+        )
 
     def camera(self, index: int, side: str = "left") -> Camera:
         return intrinsics(K[0, 0], K[1, 1], K[0, 2], K[1, 2], height=HEIGHT, width=WIDTH)

@@ -26,9 +26,21 @@ def only(recording: Recording) -> Finding:
 
 
 BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
-    "depth with a channel": ({"depth": lambda d: d[..., None]}, "depth_m of frame 0, left: float32 of shape (96, 320, 1)", "(H, W)"),
-    "depth of whole numbers": ({"depth": lambda d: d.astype(np.uint16)}, "depth_m of frame 0, left: uint16 of shape (96, 320)", "float32"),
-    "poses of three rows": ({"pose": lambda T: T[:3]}, "T_world_camera of frame 0, left: float64 of shape (3, 4)", "(4, 4)"),
+    "depth with a channel": (
+        {"depth": lambda d: d[..., None]},
+        "depth_m of frame 0, left: float32 of shape (96, 320, 1)",
+        "(H, W)",
+    ),
+    "depth of whole numbers": (
+        {"depth": lambda d: d.astype(np.uint16)},
+        "depth_m of frame 0, left: uint16 of shape (96, 320)",
+        "float32",
+    ),
+    "poses of three rows": (
+        {"pose": lambda T: T[:3]},
+        "T_world_camera of frame 0, left: float64 of shape (3, 4)",
+        "(4, 4)",
+    ),
     "poses as lists": ({"pose": lambda T: T.tolist()}, "T_world_camera of frame 0, left: list", "(4, 4)"),
     "times that are none": ({"time": lambda i: float("nan")}, "timestamp_s of frame 0, left: nan", "finite"),
     "a batch of K": (
@@ -57,7 +69,7 @@ class RigAsMethod(Mutated):
 def test_a_rig_that_is_a_method_is_told(recording: Recording) -> None:
     found = only(RigAsMethod(recording))
     assert (found.code, found.measured) == ("D01", "T_right_left: function")
-    assert "no method" in found.cure
+    assert "no method" in found.fix
 
 
 def test_an_answer_that_raises_is_told_by_its_frame(recording: Recording) -> None:
@@ -73,7 +85,7 @@ def half(image: Image) -> Image:
 
 
 class Mixed(Mutated):
-    """Every second picture is of another size."""
+    """Every second image is of another size."""
 
     def image(self, index: int, side: str = "left") -> Image:
         return half(super().image(index, side)) if index % 2 else super().image(index, side)
@@ -85,20 +97,26 @@ class OneSide(Mutated):
 
 
 @pytest.mark.parametrize(
-    ("broken", "picture", "words"),
+    ("broken", "image", "words"),
     [
         (lambda r: Mutated(r, image=half), "frame 0, left, is 160x48", "by 0.5000"),
         (Mixed, "frame 1, left, is 160x48", "by 0.5000"),
         (OneSide, "frame 0, right, is 160x48", "by 0.5000"),
-        (lambda r: Mutated(r, image=lambda x: x[32:, :240].copy()), "frame 0, left, is 240x64", "cx and cy less what is cut off"),
+        (
+            lambda r: Mutated(r, image=lambda x: x[32:, :240].copy()),
+            "frame 0, left, is 240x64",
+            "cx and cy less what is cut off",
+        ),
     ],
     ids=["all", "every second one", "one side", "cropped"],
 )
-def test_a_picture_of_another_size_than_its_cameras_is_told_with_both(broken: Any, picture: str, words: str, recording: Recording) -> None:
+def test_a_image_of_another_size_than_its_cameras_is_told_with_both(
+    broken: Any, picture: str, words: str, recording: Recording
+) -> None:
     found = only(broken(recording))
     assert found.code == "K04"
-    assert found.measured == f"the picture of {picture}, and its camera that of one of 320x96"
-    assert words in found.cure
+    assert found.measured == f"the image of {picture}, and its camera that of one of 320x96"
+    assert words in found.fix
     assert found.picture.startswith(b"\x89PNG")
 
 
@@ -109,7 +127,9 @@ def test_a_pose_of_another_shape_that_is_not_sampled_is_told_by_its_frame(record
             return T[:3] if T is not None and index == 5 else T
 
     stops = [one for one in preflight([Last(recording)], checks=["poses"]) if one.severity is Severity.STOP]
-    assert [(one.code, one.measured) for one in stops] == [("E05", "1 of 6 poses, such as that of frame 5: an array of shape (3, 4)")]
+    assert [(one.code, one.measured) for one in stops] == [
+        ("E05", "1 of 6 poses, such as that of frame 5: an array of shape (3, 4)")
+    ]
 
 
 def test_one_time_that_is_none_between_the_sampled_frames_is_told(recording: Recording) -> None:

@@ -1,4 +1,4 @@
-"""D13: other frames of what is held out train. Frames and neighbours in common have codes of their own."""
+"""D13: other frames of what is held out train. Frames and neighbors in common have codes of their own."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ PNG = b"\x89PNG"
 
 def drawn(train: dict[Drive, range], val: dict[Drive, range], caplog: pytest.LogCaptureFixture) -> Finding:
     (one,) = preflight([], {"train": list(train.items()), "val": list(val.items())})
-    assert "no picture" not in caplog.text
+    assert "no image" not in caplog.text
     return one
 
 
-def test_its_picture_shows_the_held_out_frame_beside_the_nearest_that_trains(caplog: pytest.LogCaptureFixture) -> None:
+def test_its_image_shows_the_held_out_frame_beside_the_nearest_that_trains(caplog: pytest.LogCaptureFixture) -> None:
     a, b = Drive("drive a"), Drive("b")
     one = drawn({a: range(30), b: range(40)}, {a: range(35, 40)}, caplog)
     assert one.evidence == {"val": ["drive a 35"], "train": ["drive a 29"]}
-    assert one.picture.startswith(PNG)
+    assert one.image.startswith(PNG)
 
 
 def test_another_cut_is_told_where_the_recording_itself_trains_too() -> None:
@@ -30,10 +30,12 @@ def test_another_cut_is_told_where_the_recording_itself_trains_too() -> None:
     assert (one.severity, one.evidence) == (Severity.WARN, {"val": ["raw 35"], "train": ["06 19"]})
 
 
-def test_its_picture_shows_the_other_cut_of_the_drive(caplog: pytest.LogCaptureFixture) -> None:
-    one = drawn({Drive("06", "day 3"): range(20)}, {Drive("raw", "day 3"): range(20, 40), Drive("other"): range(40)}, caplog)
+def test_its_image_shows_the_other_cut_of_the_drive(caplog: pytest.LogCaptureFixture) -> None:
+    one = drawn(
+        {Drive("06", "day 3"): range(20)}, {Drive("raw", "day 3"): range(20, 40), Drive("other"): range(40)}, caplog
+    )
     assert one.evidence == {"val": ["raw 20"], "train": ["06 19"]}
-    assert one.picture.startswith(PNG)
+    assert one.image.startswith(PNG)
 
 
 def test_blocks_of_recordings_are_a_note() -> None:

@@ -1,4 +1,5 @@
-"""Every mutation of the table is named by its code at its stage, and what it breaks is silent before; see benchmarks/mutation_table.py.
+"""Every mutation of the table is named by its code at its stage, and what it breaks is silent before; see
+benchmarks/mutation_table.py.
 
 Those of recordings are demanded in test_mutations.py, of a RoadWorld and of the real samples.
 """
@@ -12,7 +13,7 @@ from mutations import recordings
 from mutations.sound_and_broken import ELSEWHERE, ROWS
 from mutations.table import Outcome, Row, judged
 
-from stadia.diagnostics.catalogue import CATALOGUE
+from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.finding import Finding, Severity, Stage
 
 OF_RECORDINGS = {mutation.name for mutation in recordings.MUTATIONS}
@@ -27,7 +28,7 @@ def test_a_mutation_is_named(row: Row, tmp_path: Path) -> None:
 def test_every_code_has_a_mutation_or_says_where_it_is_proven() -> None:
     of_rows = {code for row in ROWS for code in row.codes}
     assert not of_rows & ELSEWHERE.keys()
-    assert of_rows | ELSEWHERE.keys() == CATALOGUE.keys()
+    assert of_rows | ELSEWHERE.keys() == CATALOG.keys()
     root = Path(__file__).parents[1]
     for code, file in ELSEWHERE.items():
         assert f'"{code}"' in (root / file).read_text(), f"{file} does not ask for {code}"
@@ -38,7 +39,7 @@ def test_names_are_told_apart() -> None:
     assert sorted(set(names)) == sorted(names)
 
 
-FOUND = Finding("D03", Severity.WARN, Stage.DATA, "measured", "expected", "cause", "cure")
+FOUND = Finding("D03", Severity.WARN, Stage.DATA, "measured", "expected", "cause", "fix")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,8 @@ FOUND = Finding("D03", Severity.WARN, Stage.DATA, "measured", "expected", "cause
         ([Finding("N01", Severity.NOTE, Stage.DATA, "m", "e", "c", "c")], [], Outcome.MISSED),
     ],
 )
-def test_what_came_of_a_mutation_is_said_as_it_is(broken: list[Finding], sound: list[Finding], outcome: Outcome, tmp_path: Path) -> None:
+def test_what_came_of_a_mutation_is_said_as_it_is(
+    broken: list[Finding], sound: list[Finding], outcome: Outcome, tmp_path: Path
+) -> None:
     row = Row("made up", ("D03",), Stage.DATA, lambda folder: broken, lambda folder: sound)
     assert judged(row, tmp_path).outcome is outcome

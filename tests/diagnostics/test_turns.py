@@ -1,4 +1,4 @@
-"""K06: a wrong focal length is told by the turns, and pictures that are too small to see turns by are not taken for one."""
+"""K06: a wrong focal length is told by the turns, and images that are too small to see turns by are not taken for one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 from stadia.diagnostics.checks.intrinsics import _turns
 from stadia.diagnostics.finding import Finding, Severity
 
-Pairs = list[tuple[tuple[float, float], tuple[float, float]]]  # pitch and yaw in degrees, told by the poses and seen through K
+Pairs = list[
+    tuple[tuple[float, float], tuple[float, float]]
+]  # pitch and yaw in degrees, told by the poses and seen through K
 
 RIGHT: dict[str, Pairs] = {
     "train-013": [((0.63, -0.75), (0.19, -0.24)), ((-0.51, -1.03), (-0.48, -0.71)), ((-0.49, 0.26), (-0.49, 0.17))],
@@ -23,7 +25,7 @@ RIGHT: dict[str, Pairs] = {
     ],
     "train-031": [((0.31, -1.28), (0.69, -0.5)), ((0.08, -0.98), (0.32, -0.53)), ((0.23, -1.93), (0.1, -1.58))],
 }
-"""Of pictures of 224 x 64 with a right K: the same factor, 1.5 on the whole, and none that the steps agree on."""
+"""Of images of 224 x 64 with a right K: the same factor, 1.5 on the whole, and none that the steps agree on."""
 
 DOUBLED: Pairs = [
     ((-0.8, 0.68), (-0.4, 0.46)),
@@ -38,7 +40,7 @@ HALVED: Pairs = [
     ((-0.18, -1.27), (-0.03, -1.98)),
     ((0.1, -1.22), (0.28, -2.78)),
 ]
-"""Of the same pictures with the focal length changed."""
+"""Of the same images with the focal length changed."""
 
 
 def asked(pairs: Pairs) -> list[Finding]:
@@ -55,12 +57,12 @@ def asked(pairs: Pairs) -> list[Finding]:
 
 
 @pytest.mark.parametrize("pairs", RIGHT.values(), ids=RIGHT)
-def test_turns_that_small_pictures_see_badly_are_no_focal_length(pairs: Pairs) -> None:
+def test_turns_that_small_images_see_badly_are_no_focal_length(pairs: Pairs) -> None:
     assert asked(pairs) == []
 
 
 @pytest.mark.parametrize(("pairs", "words"), [(DOUBLED, "1.6"), (HALVED, "0.5")], ids=["doubled", "halved"])
-def test_a_wrong_focal_length_of_the_same_pictures_is_told(pairs: Pairs, words: str) -> None:
+def test_a_wrong_focal_length_of_the_same_images_is_told(pairs: Pairs, words: str) -> None:
     (one,) = asked(pairs)
     assert (one.code, one.severity) == ("K06", Severity.WARN)
     assert f"fx and fy are about {words}" in one.cause

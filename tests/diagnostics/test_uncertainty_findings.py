@@ -1,4 +1,6 @@
-"""What the watch says of an uncertainty (U01 to U03): silence on trainings that learn, and a word on those broken on purpose."""
+"""What the watch says of an uncertainty (U01 to U03): silence on trainings that learn, and a word on those broken on
+purpose.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ def asked(rows: Sequence[Said]) -> list[Finding]:
     instruments = (ConstantUncertainty(), FallsAlone(), AtItsBounds())
     found = []
     for number, (fit, *tenths) in enumerate(rows):
-        row = {"train/warped_over_unwarped": fit, **{f"train/log_uncertainty/p{p}": v for p, v in zip((10, 50, 90), tenths, strict=True)}}
+        row = {
+            "train/warped_over_unwarped": fit,
+            **{f"train/log_uncertainty/p{p}": v for p, v in zip((10, 50, 90), tenths, strict=True)},
+        }
         found += [one for instrument in instruments if (one := instrument.on_row(10 * number + 10, row))]
     return found
 

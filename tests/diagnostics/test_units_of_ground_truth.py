@@ -15,12 +15,14 @@ from stadia.diagnostics.instruments.road import camera_height
 K = np.array([[100.0, 0, 79.5], [0, 100, 47.5], [0, 0, 1]])
 
 
-@pytest.mark.parametrize(("factor", "cause"), [(1000 / 256, "millimetres were read as KITTI's"), (0.256, "was read as millimetres")])
+@pytest.mark.parametrize(
+    ("factor", "cause"), [(1000 / 256, "millimetres were read as KITTI's"), (0.256, "was read as millimetres")]
+)
 def test_the_two_png_units_taken_for_each_other_are_named(recording: Recording, factor: float, cause: str) -> None:
     found = preflight([Mutated(recording, depth=lambda d: d * np.float32(factor))], checks=["ground_truth"])
     (finding,) = [one for one in found if one.code == "D06"]
     assert cause in finding.cause
-    assert "3.906" in finding.cure
+    assert "3.906" in finding.fix
 
 
 def test_whole_metres() -> None:

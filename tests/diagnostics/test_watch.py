@@ -59,7 +59,9 @@ COURSES = {"healthy": HEALTHY_UPDATES, "diverged": DIVERGED_UPDATES}
 def test_updates_are_large_where_a_network_never_learns(every: int) -> None:
     size = UpdateSize()
     ask = {
-        name: [size.on_row(s, {"train/update_ratio": r, "train/loss": 1.0}) for s, r in ratios.items() if s % every == 0]
+        name: [
+            size.on_row(s, {"train/update_ratio": r, "train/loss": 1.0}) for s, r in ratios.items() if s % every == 0
+        ]
         for name, ratios in COURSES.items()
     }
     assert not any(ask["healthy"])
@@ -71,7 +73,9 @@ def test_updates_are_large_where_a_network_never_learns(every: int) -> None:
 def test_a_large_update_is_let_be_where_the_loss_falls_with_it() -> None:
     size = UpdateSize()
     rows = [(0.001, 1.0), (0.03, 1.0), (0.03, 0.99), (0.001, 0.9), (0.03, 0.95)]
-    assert [size.on_row(10 * n, {"train/update_ratio": ratio, "train/loss": loss}) for n, (ratio, loss) in enumerate(rows)] == [None] * 5
+    assert [
+        size.on_row(10 * n, {"train/update_ratio": ratio, "train/loss": loss}) for n, (ratio, loss) in enumerate(rows)
+    ] == [None] * 5
     assert size.on_row(45, {"val/abs_rel": 0.1}) is None
     assert size.on_row(50, {"train/update_ratio": 0.001, "train/loss": 1.0}) is not None, (
         "after the update of step 40 it is the first again"
@@ -168,7 +172,10 @@ def test_a_run_that_goes_on_keeps_what_was_found_and_tells_it_not_again(tmp_path
 def test_a_data_set_that_is_forgotten_after_the_switch_is_named() -> None:
     """One after another: the first gets worse while the second gets better; other rows lie between."""
     forgetting = Forgetting()
-    rows = [{"val/a/residual": a, "val/b/residual": b, "val/residual": (a + b) / 2} for a, b in ((0.12, 0.3), (0.1, 0.31), (0.105, 0.2))]
+    rows = [
+        {"val/a/residual": a, "val/b/residual": b, "val/residual": (a + b) / 2}
+        for a, b in ((0.12, 0.3), (0.1, 0.31), (0.105, 0.2))
+    ]
     assert [forgetting.on_row(step, row) for step, row in enumerate([*rows, {"train/loss": 5.0}])] == [None] * 4
     found = forgetting.on_row(4, {"val/a/residual": 0.13, "val/b/residual": 0.15})
     assert found is not None
@@ -180,7 +187,11 @@ def test_a_data_set_that_is_forgotten_after_the_switch_is_named() -> None:
 def test_data_sets_that_have_learnt_units_of_their_own_are_named() -> None:
     def row(scale: float, residual: float = 0.1) -> dict[str, float]:
         said = {"residual": residual, "residual_unwarped": 0.2}
-        return {f"val/{name}/{key}": v for name, s in (("a", 1.0), ("b", scale)) for key, v in {**said, "motion_scale": s}.items()}
+        return {
+            f"val/{name}/{key}": v
+            for name, s in (("a", 1.0), ("b", scale))
+            for key, v in {**said, "motion_scale": s}.items()
+        }
 
     apart = ScalesApart()
     found = [apart.on_row(step, row(2.0)) for step in range(2)]
@@ -193,7 +204,9 @@ def test_data_sets_that_have_learnt_units_of_their_own_are_named() -> None:
 
 
 def test_the_watch_asks_the_instruments_of_data_sets(tmp_path: Path) -> None:
-    watch = Watch(Run.create(tmp_path, "two", {}, recipe="small", seed=0), Console(file=(said := io.StringIO()), width=500))
+    watch = Watch(
+        Run.create(tmp_path, "two", {}, recipe="small", seed=0), Console(file=(said := io.StringIO()), width=500)
+    )
     for step, residual in enumerate((0.1, 0.2)):
         watch._ask("on_row", step, {"val/a/residual": residual, "val/b/residual": 0.1})
     assert "T04" in said.getvalue()
@@ -221,7 +234,11 @@ class Refusing:
     """An instrument that says stop at step 2."""
 
     def on_batch(self, step: int, loss: float, samples: tuple[str, ...]) -> Finding | None:
-        return Finding("X01", Severity.STOP, Stage.TRAINING, "left is right", "two cameras", "c", "swap them") if step == 2 else None
+        return (
+            Finding("X01", Severity.STOP, Stage.TRAINING, "left is right", "two cameras", "c", "swap them")
+            if step == 2
+            else None
+        )
 
 
 @pytest.mark.parametrize("on_stop", OnStop)

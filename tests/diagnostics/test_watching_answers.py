@@ -25,7 +25,8 @@ def asked(instrument, rows: Sequence[Mapping[str, float]], first: int = FROM_STE
 def test_each_part_is_counted_by_itself_and_named() -> None:
     """Neither source is bad for ROWS rows in a row; then one is, under a recipe that adds to another's losses."""
     turns = [
-        {"train/motion/over_depth/+1": 2.0 if n % 2 else 0.1, "train/motion/over_depth/-1": 0.1 if n % 2 else 2.0} for n in range(3 * ROWS)
+        {"train/motion/over_depth/+1": 2.0 if n % 2 else 0.1, "train/motion/over_depth/-1": 0.1 if n % 2 else 2.0}
+        for n in range(3 * ROWS)
     ]
     assert asked(LastingOfEach(RULE), turns) == []
     added = [{"train/selfsup/motion/over_depth/-1": 2.0, "train/selfsup/motion/over_depth/+1": 0.1}] * ROWS
@@ -73,7 +74,10 @@ def test_what_comes_right_by_itself_is_let_be() -> None:
 
 def test_a_warm_up_is_a_start() -> None:
     """However long it is: nothing of it counts, nor is depth compared with what it was then."""
-    rises = [{"train/lr": 1e-6 * n, "train/warped_over_unwarped": 1.0, "train/depth/median": 12.0} for n in range(1, 5 * ROWS)]
+    rises = [
+        {"train/lr": 1e-6 * n, "train/warped_over_unwarped": 1.0, "train/depth/median": 12.0}
+        for n in range(1, 5 * ROWS)
+    ]
     holds = [{"train/lr": 1e-4, "train/warped_over_unwarped": 0.8, "train/depth/median": 1.5}] * (3 * ROWS)
     (of_the_warp,) = (rule for rule in GEOMETRY if rule.code == "S20")
     assert asked(Lasting(of_the_warp), rises + holds) == []
@@ -97,8 +101,14 @@ def test_terms_of_either_sign_add_up() -> None:
     assert asked(NotTheSum(), [{"train/loss": -1.0, "train/term/a": -1.5, "train/term/b": 0.6}] * 3)[0].code == "L23"
 
 
-def validations(losses: Sequence[float], score: str, errors: Sequence[float], term: str = "loss") -> list[dict[str, float]]:
-    return [row for loss, error in zip(losses, errors, strict=True) for row in ({f"train/{term}": loss}, {f"val/{score}": error})]
+def validations(
+    losses: Sequence[float], score: str, errors: Sequence[float], term: str = "loss"
+) -> list[dict[str, float]]:
+    return [
+        row
+        for loss, error in zip(losses, errors, strict=True)
+        for row in ({f"train/{term}": loss}, {f"val/{score}": error})
+    ]
 
 
 def test_a_worse_validation_is_overfitting_only_while_the_training_fits_better() -> None:
@@ -107,7 +117,10 @@ def test_a_worse_validation_is_overfitting_only_while_the_training_fits_better()
     assert (found.code, found.evidence["course"]["val/residual"]) == ("T13", list(worse))
     assert asked(Overfit(), validations((1, 2, 3, 4), "residual", worse)) == []
     assert asked(Overfit(), validations((4, 3, 2, 1), "residual", (0.1, 0.101, 0.102, 0.103))) == [], "3 % are noise"
-    assert asked(RotationUnlearnt(), validations((4, 3, 2, 1), "rotation_error_deg", (math.nan,) * 4, "term/rotation")) == []
+    assert (
+        asked(RotationUnlearnt(), validations((4, 3, 2, 1), "rotation_error_deg", (math.nan,) * 4, "term/rotation"))
+        == []
+    )
 
 
 def test_a_score_without_a_number_at_first_may_come() -> None:
@@ -119,7 +132,13 @@ def test_a_score_without_a_number_at_first_may_come() -> None:
 
 def test_a_pace_is_told_of_what_lasts_alone() -> None:
     assert asked(RateOfNothing(), [{"train/lr": 1e-3}] + [{"train/lr": 0.0}] * 50) == [], "T09 tells of a rate of 0"
-    assert asked(Unmoved(), [{"train/lr": 1e-3, "train/update_ratio": 1e-3}] + [{"train/lr": 1e-7, "train/update_ratio": 1e-9}] * 50) == []
+    assert (
+        asked(
+            Unmoved(),
+            [{"train/lr": 1e-3, "train/update_ratio": 1e-3}] + [{"train/lr": 1e-7, "train/update_ratio": 1e-9}] * 50,
+        )
+        == []
+    )
     waits = {"time/loading_s": 0.9, "time/step_s": 1.0}
     assert asked(Waits(), [waits] * ROWS, first=0) == [], "the first steps fill a cache"
     assert asked(Waits(), [*[waits] * (ROWS - 1), waits | {"time/loading_s": 0.1}] * 2) == []

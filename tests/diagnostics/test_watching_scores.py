@@ -15,7 +15,11 @@ from stadia.losses.overlay_config import OverlayLossConfig
 
 def found_of(**config: float) -> list[Finding]:
     """What is found of a loss whose errors fall while it trains, with factors that are balanced anew at each step."""
-    loss, watch, generator = OverlayLoss(OverlayLossConfig(balance=True, **config)), SameTerms(), torch.Generator().manual_seed(0)
+    loss, watch, generator = (
+        OverlayLoss(OverlayLossConfig(balance=True, **config)),
+        SameTerms(),
+        torch.Generator().manual_seed(0),
+    )
     true = 2 + 30 * torch.rand(2, 1, 16, 16, generator=generator)
     found = []
     for step in range(2 * ROWS):
@@ -24,13 +28,22 @@ def found_of(**config: float) -> list[Finding]:
         logits = torch.randn(true.shape, generator=generator) + (true > 9) * step
         terms = {name: float(value) for name, value in loss.terms(answer, logits, true, true > 9).items()}
         factors = {name: 1 + 0.5 * math.sin(step + number) for number, name in enumerate(terms)}
-        row = {f"train/weight/{name}": factors[name] for name in terms} | {f"train/term/{n}": factors[n] * v for n, v in terms.items()}
+        row = {f"train/weight/{name}": factors[name] for name in terms} | {
+            f"train/term/{n}": factors[n] * v for n, v in terms.items()
+        }
         found.append(watch.on_row(step, row))
     return [one for one in found if one is not None]
 
 
 def test_terms_of_their_own_are_let_be() -> None:
-    weights = {"depth_l1": 1.0, "depth_mse": 1.0, "depth_smooth_l1": 1.0, "depth_ssim": 1.0, "depth_gradient": 1.0, "mask_bce": 1.0}
+    weights = {
+        "depth_l1": 1.0,
+        "depth_mse": 1.0,
+        "depth_smooth_l1": 1.0,
+        "depth_ssim": 1.0,
+        "depth_gradient": 1.0,
+        "mask_bce": 1.0,
+    }
     assert found_of(**weights, mask_mse=1.0, mask_dice=1.0) == []
 
 

@@ -25,7 +25,9 @@ Maps = Mapping[str, NDArray]
 
 @pytest.fixture
 def truth_m() -> dict[str, NDArray[np.float64]]:
-    """Three sparse ground truths, 40x120, in steps of 1/256 m so that a uint16 PNG holds them exactly; some beyond 80 m."""
+    """Three sparse ground truths, 40x120, in steps of 1/256 m so that a uint16 PNG holds them exactly; some beyond 80
+    m.
+    """
     rng = np.random.default_rng(0)
     maps = {}
     for name in ("000000", "000001", "000002"):
@@ -55,9 +57,13 @@ def write_maps(tmp_path: Path) -> Callable[..., Path]:
 
 
 class Drive(Recording):
-    """A drive along z without any file: a picture, exact depth, poses and times. Frame 1 has neither ground truth nor pose."""
+    """A drive along z without any file: an image, exact depth, poses and times. Frame 1 has neither ground truth nor
+    pose.
+    """
 
-    def __init__(self, frames: int = 6, *, name: str = "drive", height: int = 30, width: int = 90, step_m: float = 0.5) -> None:
+    def __init__(
+        self, frames: int = 6, *, name: str = "drive", height: int = 30, width: int = 90, step_m: float = 0.5
+    ) -> None:
         self.name, self.frames, self.height, self.width, self.step_m = name, frames, height, width, step_m
 
     def __len__(self) -> int:
@@ -71,7 +77,11 @@ class Drive(Recording):
         return intrinsics(60, 60, (self.width - 1) / 2, (self.height - 1) / 2, height=self.height, width=self.width)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        return None if index == 1 else 1 / inverse_depth_of(torch.arange(self.height) * 8.0 / 255)[:, None].repeat(1, self.width).numpy()
+        return (
+            None
+            if index == 1
+            else 1 / inverse_depth_of(torch.arange(self.height) * 8.0 / 255)[:, None].repeat(1, self.width).numpy()
+        )
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
         T = np.eye(4)
@@ -90,14 +100,25 @@ def inverse_depth_of(red: torch.Tensor) -> torch.Tensor:
 class RedReader:
     """A predictor that knows the law of Drive's world, and its motion."""
 
-    def __init__(self, claim: Claim = Claim.METRES, *, height: int = 15, width: int = 45, scale: float = 1.0, step_m: float = 0.5) -> None:
-        self.claim, self.height, self.width, self.scale, self.step_m, self.crop = claim, height, width, scale, step_m, "none"
+    def __init__(
+        self, claim: Claim = Claim.METRES, *, height: int = 15, width: int = 45, scale: float = 1.0, step_m: float = 0.5
+    ) -> None:
+        self.claim, self.height, self.width, self.scale, self.step_m, self.crop = (
+            claim,
+            height,
+            width,
+            scale,
+            step_m,
+            "none",
+        )
 
     def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
         assert image.shape[-2:] == (camera.height, camera.width) == (self.height, self.width)
         return inverse_depth_of(image[:, :1]) / self.scale
 
-    def T_next_now(self, now: torch.Tensor, camera: Camera, following: torch.Tensor, next_camera: Camera) -> torch.Tensor | None:
+    def T_next_now(
+        self, now: torch.Tensor, camera: Camera, following: torch.Tensor, next_camera: Camera
+    ) -> torch.Tensor | None:
         T = torch.eye(4).repeat(len(now), 1, 1)
         T[:, 2, 3] = -self.step_m * self.scale
         return T
@@ -151,17 +172,28 @@ def drive_folder(tmp_path: Path) -> Path:
         rows.append(" ".join(f"{value:.6f}" for value in T[:3].ravel()))
     (recording / "poses.txt").write_text("\n".join(rows) + "\n")
     camera = {"K": source.camera(0).K.tolist(), "height": source.height, "width": source.width}
-    (recording / "recording.json").write_text(json.dumps({"cameras": {"left": camera}, "T_right_left": None, "frame_rate_hz": 20}))
-    (folder / "dataset.json").write_text(json.dumps({"format": "stadia", "version": 1, "splits": {"train": [], "test": ["a"]}}))
+    (recording / "recording.json").write_text(
+        json.dumps({"cameras": {"left": camera}, "T_right_left": None, "frame_rate_hz": 20})
+    )
+    (folder / "dataset.json").write_text(
+        json.dumps({"format": "stadia", "version": 1, "splits": {"train": [], "test": ["a"]}})
+    )
     return folder
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkpoint in a run's folder whose predictor is a RedReader in metres, trained at 45x15 and able to run at any size."""
+    """A checkpoint in a run's folder whose predictor is a RedReader in metres, trained at 45x15 and able to run at any
+    size.
+    """
     run = tmp_path / "runs" / "2026-01-01-000000-test"
     header = Header(
-        recipe="selfsup", config={"name": "test", "data": {"height": 15, "width": 45}}, kind="weights", step=7, epoch=0, metrics={}
+        recipe="selfsup",
+        config={"name": "test", "data": {"height": 15, "width": 45}},
+        kind="weights",
+        step=7,
+        epoch=0,
+        metrics={},
     )
     write_checkpoint(run / "checkpoints" / "best.safetensors", header, {"state_dict": {"weight": torch.zeros(1)}})
     (run / "run.json").write_text("{}")

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera
-from stadia.evaluation.activations import FIRST_FRAMES, Channels, activation_video, choose_channels, draw_stage, fewer_blocks, recorded
+from stadia.evaluation.activations import (
+    FIRST_FRAMES,
+    Channels,
+    activation_video,
+    choose_channels,
+    draw_stage,
+    fewer_blocks,
+    recorded,
+)
 from stadia.evaluation.frames import Frame
 
 HEIGHT, WIDTH = 32, 96
@@ -67,7 +75,9 @@ def frames(count: int) -> Iterator[Frame]:
     random = np.random.default_rng(0)
     for number in range(count):
         yield Frame(
-            f"{number:06d}", random.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8), np.array([[50.0, 0, 48], [0, 50, 16], [0, 0, 1]])
+            f"{number:06d}",
+            random.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8),
+            np.array([[50.0, 0, 48], [0, 50, 16], [0, 0, 1]]),
         )
 
 
@@ -88,7 +98,9 @@ class Blocks(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = nn.ModuleDict({"layer": nn.ModuleList(nn.Sequential(nn.Identity(), nn.ReLU()) for _ in range(12))})
+        self.backbone = nn.ModuleDict(
+            {"layer": nn.ModuleList(nn.Sequential(nn.Identity(), nn.ReLU()) for _ in range(12))}
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
         for number, block in enumerate(self.backbone["layer"]):
@@ -111,11 +123,14 @@ def test_tokens_of_blocks_are_maps_of_their_places_and_four_blocks_are_drawn() -
         assert not maps, "40 are of no grid"
 
 
-def test_what_compares_two_pictures_is_shown_each_with_the_one_before(
+def test_what_compares_two_images_is_shown_each_with_the_one_before(
     predictor: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     titles: list[list[str]] = []
-    monkeypatch.setattr("stadia.evaluation.activations.compose", lambda tiles: titles.append([*tiles]) or np.zeros((64, 64, 3), np.uint8))
+    monkeypatch.setattr(
+        "stadia.evaluation.activations.compose",
+        lambda tiles: titles.append([*tiles]) or np.zeros((64, 64, 3), np.uint8),
+    )
     activation_video(predictor.network, predictor, frames(3), tmp_path / "a.mp4", 12.0)  # type: ignore[arg-type]
     assert any(title.startswith("pose.encoder 1/4: #") for title in titles[0])
     (first, itself), (before, second), (other, third) = predictor.pairs[3:]
@@ -125,7 +140,7 @@ def test_what_compares_two_pictures_is_shown_each_with_the_one_before(
     assert not torch.equal(second, third)
 
 
-def test_the_channels_of_the_largest_variance_over_frames_are_chosen_with_their_own_colours() -> None:
+def test_the_channels_of_the_largest_variance_over_frames_are_chosen_with_their_own_colors() -> None:
     torch.manual_seed(0)
     size = torch.tensor([1.0, 0, 5, 0.1, 3, 0.2, 4, 0]).view(-1, 1, 1)
     still = torch.tensor([0.0, 50, 0, 0, 0, 0, 0, 0]).view(-1, 1, 1)  # a large value that never changes
@@ -138,7 +153,7 @@ def test_the_channels_of_the_largest_variance_over_frames_are_chosen_with_their_
     assert 7 in choose_channels(moving)["stage"].numbers  # from frame to frame, in none of them
 
 
-def test_colours_are_of_the_channel_and_not_of_the_frame() -> None:
+def test_colors_are_of_the_channel_and_not_of_the_frame() -> None:
     channels = Channels(torch.tensor([1, 0]), torch.zeros(2), torch.tensor([1.0, 10.0]))
     dim, bright = (draw_stage(torch.full((2, 4, 6), value), channels, 16, 24) for value in (0.5, 1.0))
     assert dim.shape == (16, 24, 3)

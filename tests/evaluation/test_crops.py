@@ -1,4 +1,6 @@
-"""A checkpoint or another program that saw the KB crop: predicted from it, put back at its place, scored where it says something."""
+"""A checkpoint or another program that saw the KB crop: predicted from it, put back at its place, scored where it says
+something.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from stadia.core.recording import LEFT
 from stadia.core.types import Camera, Claim
 from stadia.evaluation.depth_files import read_map, write_depth_png
 from stadia.evaluation.frames import frames_of
-from stadia.evaluation.point_cloud import coloured_points
+from stadia.evaluation.point_cloud import colored_points
 from stadia.evaluation.predict import predict, stream
 from stadia.evaluation.predictions import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
@@ -70,14 +72,14 @@ def test_the_network_is_shown_the_crop_with_its_camera(kitti_drive: object) -> N
     assert float(camera.cy) == pytest.approx((172.9 - 23 + 0.5) / 2 - 0.5)
     assert float(camera.fx) == pytest.approx(721.5 / 2)
     assert predicted.frame.image.shape == (352, 1216, 3), "what a video and a cloud are drawn of"
-    _, colours = coloured_points(predicted, 10**6)
-    assert len(colours)
+    _, colors = colored_points(predicted, 10**6)
+    assert len(colors)
 
 
 def test_depth_is_put_back_at_its_place(tmp_path: Path, kitti_drive: object) -> None:
     predictions = predict(Seer(), frames_of(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
     assert predictions.record is not None
-    assert (predictions.record.crop, predictions.record.picture_size) == ("kb", SIZE)
+    assert (predictions.record.crop, predictions.record.image_size) == ("kb", SIZE)
     png = read_map(tmp_path / "out" / "depth" / "000000.png")
     assert png.shape == SIZE
     assert (png[INSIDE] > 0).all()
@@ -100,7 +102,9 @@ def test_scores_of_a_checkpoint_are_of_the_crop_and_say_so(tmp_path: Path, kitti
     whole = score("metric")
     assert [image.pixels for image in whole.per_image] == [352 * 1216] * 2
     assert [image.outside_crop for image in whole.per_image] == [375 * 1242 - 352 * 1216] * 2
-    assert any("8.1% of the pixels that metric scores lie outside the predictions' crop" in note for note in whole.notes)
+    assert any(
+        "8.1% of the pixels that metric scores lie outside the predictions' crop" in note for note in whole.notes
+    )
 
 
 @pytest.fixture
@@ -130,7 +134,9 @@ class TestOtherPrograms:
 
     def test_it_is_never_guessed(self, folders: tuple[Path, Path, NDArray]) -> None:
         predictions, truth, _ = folders
-        with pytest.raises(ProtocolError, match=r"1216x352 for ground truth of 1242x375.*--crop kb says that it is this part"):
+        with pytest.raises(
+            ProtocolError, match=r"1216x352 for ground truth of 1242x375.*--crop kb says that it is this part"
+        ):
             scored(predictions, truth, "kitti-eigen")
 
     def test_where_there_is_nothing_nothing_is_scored(self, folders: tuple[Path, Path, NDArray]) -> None:
@@ -142,13 +148,17 @@ class TestOtherPrograms:
         padded = np.zeros(SIZE)
         padded[INSIDE] = truth_m[INSIDE]
         write_depth_png(predictions / "a.png", padded)
-        with pytest.raises(ProtocolError, match=f"no finite positive depth at {375 * 1242 - 352 * 1216} of {375 * 1242} scored"):
+        with pytest.raises(
+            ProtocolError, match=f"no finite positive depth at {375 * 1242 - 352 * 1216} of {375 * 1242} scored"
+        ):
             scored(predictions, truth, "metric")
         assert scored(predictions, truth, "kitti-eigen").metrics["abs_rel"] == 0, "Garg's crop lies inside"
 
-    def test_a_whole_picture_is_no_crop(self, folders: tuple[Path, Path, NDArray]) -> None:
+    def test_a_whole_image_is_no_crop(self, folders: tuple[Path, Path, NDArray]) -> None:
         _, truth, _ = folders
-        with pytest.raises(ProtocolError, match="1242x375 for ground truth of 1242x375, of which crop 'kb' is 1216x352"):
+        with pytest.raises(
+            ProtocolError, match="1242x375 for ground truth of 1242x375, of which crop 'kb' is 1216x352"
+        ):
             scored(truth, truth, "metric", "kb")
 
     def test_cropped_ground_truth_needs_no_place(self, folders: tuple[Path, Path, NDArray]) -> None:
@@ -164,11 +174,11 @@ def test_a_crop_of_ours_cannot_be_talked_over(tmp_path: Path, kitti_drive: objec
         Predictions.open(tmp_path / "out", crop="none")
 
 
-def test_ground_truth_of_another_size_than_the_picture(tmp_path: Path, kitti_drive: object) -> None:
+def test_ground_truth_of_another_size_than_the_image(tmp_path: Path, kitti_drive: object) -> None:
     """The crop is one of pixels: of ground truth at another scale it would be another part."""
     predictions = predict(Seer(), frames_of(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
     larger = {name: lambda: np.full((750, 2484), 9.0) for name in predictions.files}
-    with pytest.raises(ProtocolError, match=r"crop 'kb' of a picture of .375, 1242., for ground truth of .750, 2484."):
+    with pytest.raises(ProtocolError, match=r"crop 'kb' of an image of .375, 1242., for ground truth of .750, 2484."):
         score_depth(predictions, larger, PROTOCOLS["metric"])
 
 
@@ -184,7 +194,16 @@ def test_other_predictions_are_as_before(tmp_path: Path, drive: Make, red_reader
 
 def test_the_command_takes_it(folders: tuple[Path, Path, NDArray], stadia: Callable[..., tuple[int, str, str]]) -> None:
     predictions, truth, _ = folders
-    words = ("evaluate", "--depth", predictions, "--reference", truth, "--protocol", "kitti-eigen-improved-garg", "--json")
+    words = (
+        "evaluate",
+        "--depth",
+        predictions,
+        "--reference",
+        truth,
+        "--protocol",
+        "kitti-eigen-improved-garg",
+        "--json",
+    )
     code, out, _ = stadia(*words, "--crop", "kb")
     assert (code, json.loads(out)["abs_rel"]) == (0, 0)
     code, out, err = stadia(*words, "--crop", "kbb")
@@ -193,7 +212,7 @@ def test_the_command_takes_it(folders: tuple[Path, Path, NDArray], stadia: Calla
 
 
 def test_png_of_ours_score_as_the_checkpoint_does(tmp_path: Path, kitti_drive: object) -> None:
-    """Up to 1/512 m of rounding: written at the picture's size, 0 outside the crop, and read as any other program's."""
+    """Up to 1/512 m of rounding: written at the image's size, 0 outside the crop, and read as any other program's."""
     made = evaluate_recordings(Seer(), [kitti_drive], PROTOCOLS["kitti-eigen"], tmp_path / "out", MADE_BY)  # type: ignore[list-item]
     assert made.depth is not None
     (folder,) = (tmp_path / "out").iterdir()

@@ -39,12 +39,12 @@ def test_a_channel_axis_of_one_is_dropped(tmp_path: Path) -> None:
 
 BAD = {
     "integers.npy": (lambda path: np.save(path, np.ones((3, 4), np.uint16)), "uint16 of shape (3, 4)"),
-    "colours.npy": (lambda path: np.save(path, np.ones((3, 4, 3), np.float32)), "shape (3, 4, 3)"),
+    "colors.npy": (lambda path: np.save(path, np.ones((3, 4, 3), np.float32)), "shape (3, 4, 3)"),
     "pickled.npy": (lambda path: np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True), "damaged"),
     "several.npz": (lambda path: np.savez(path, a=np.ones((3, 4)), b=np.ones((3, 4))), "arrays ['a', 'b']"),
     "text.npz": (lambda path: path.write_text("no archive"), "damaged"),
-    "text.png": (lambda path: path.write_text("no picture"), "signature"),
-    "colours.png": (lambda path: cv2.imwrite(str(path), np.ones((3, 4, 3), np.uint16)), "3 channels"),
+    "text.png": (lambda path: path.write_text("no image"), "signature"),
+    "colors.png": (lambda path: cv2.imwrite(str(path), np.ones((3, 4, 3), np.uint16)), "3 channels"),
     "bits.png": (lambda path: cv2.imwrite(str(path), np.ones((3, 4), np.uint8)), "8-bit"),
     "depth.jpg": (lambda path: cv2.imwrite(str(path), np.ones((3, 4), np.uint8)), "lossy"),
     "depth.exr": (lambda path: path.write_text("?"), "'.exr'"),
@@ -82,7 +82,7 @@ def test_a_folder_of_jpegs_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"b\.jpg: found depth as a JPEG, expected uint16 \.png"):
         depth_files(tmp_path)
     np.save(tmp_path / "a.npy", np.ones((3, 4)))
-    assert list(depth_files(tmp_path)) == ["a"], "a picture beside depth is passed over"
+    assert list(depth_files(tmp_path)) == ["a"], "an image beside depth is passed over"
 
 
 def test_an_archive_that_unpacks_to_terabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

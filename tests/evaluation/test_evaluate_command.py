@@ -75,13 +75,22 @@ class TestTrajectory:
 
     def test_a_table_for_people_and_a_score_file(self, tmp_path: Path, stadia: Stadia) -> None:
         write_kitti(tmp_path / "path.txt", Trajectory(straight(150)))
-        words = ("--trajectory", tmp_path / "path.txt", "--reference", tmp_path / "path.txt", "--scores", tmp_path / "score.json")
+        words = (
+            "--trajectory",
+            tmp_path / "path.txt",
+            "--reference",
+            tmp_path / "path.txt",
+            "--scores",
+            tmp_path / "score.json",
+        )
         code, out, _ = stadia("evaluate", *words)
         assert code == 0
         assert "ate_rmse_m" in out
         assert json.loads((tmp_path / "score.json").read_text())["metrics"]["ate_rmse_m"] == 0
 
-    @pytest.mark.parametrize(("option", "value", "near"), [("--align", "sim", "'sim3'"), ("--format", "kiti", "'kitti'")])
+    @pytest.mark.parametrize(
+        ("option", "value", "near"), [("--align", "sim", "'sim3'"), ("--format", "kiti", "'kitti'")]
+    )
     def test_misspelt(self, option: str, value: str, near: str, tmp_path: Path, stadia: Stadia) -> None:
         words = ("--trajectory", tmp_path, "--reference", tmp_path, option, value)
         mistake(stadia("evaluate", *words), option, f"did you mean {near}")
@@ -95,7 +104,9 @@ class TestTrajectory:
 class TestDepth:
     def test_metrics_by_name_and_images(self, truth_m: Maps, write_maps: Callable[..., Path], stadia: Stadia) -> None:
         truth = write_maps(truth_m, "truth", ".png")
-        code, out, err = stadia("evaluate", "--depth", truth, "--reference", truth, "--protocol", "kitti-eigen", "--json")
+        code, out, err = stadia(
+            "evaluate", "--depth", truth, "--reference", truth, "--protocol", "kitti-eigen", "--json"
+        )
         scores = json.loads(out)
         assert code == 0
         assert {*PROTOCOLS["kitti-eigen"].metrics, "images"} < set(scores)
@@ -127,7 +138,11 @@ def test_one_thing_at_a_time(tmp_path: Path, stadia: Stadia) -> None:
     mistake(stadia("evaluate"), "nothing to score", "--depth DIR")
     mistake(stadia("evaluate", "--depth", tmp_path), "no --reference")
     mistake(stadia("evaluate", tmp_path), "no DATA")
-    mistake(stadia("evaluate", "--depth", tmp_path, "--trajectory", tmp_path, "--reference", tmp_path), "--depth DIR", "and --trajectory")
+    mistake(
+        stadia("evaluate", "--depth", tmp_path, "--trajectory", tmp_path, "--reference", tmp_path),
+        "--depth DIR",
+        "and --trajectory",
+    )
 
 
 FORMS = {
@@ -143,7 +158,11 @@ FORMS = {
         *(("checkpoint", *given) for given in (("--reference", "r"), ("--claim", "metres"), ("--scores", "s"))),
         *((form, *given) for form in ("checkpoint", "depth") for given in (("--format", "kitti"), ("--align", "none"))),
         *((form, "--max-difference", "0.01") for form in ("checkpoint", "depth")),
-        *((form, *given) for form in ("depth", "trajectory") for given in (("--frames", "f"), ("--every", "1"), ("--out", "o"))),
+        *(
+            (form, *given)
+            for form in ("depth", "trajectory")
+            for given in (("--frames", "f"), ("--every", "1"), ("--out", "o"))
+        ),
         *(("trajectory", *given) for given in (("--protocol", "metric"), ("--claim", "metres"))),
     ],
 )
@@ -181,7 +200,9 @@ class TestCheckpoint:
         assert json.loads(again[1])["protocol"] == "relative"
 
     def test_the_split_that_the_data_holds_out(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
-        """Its test split where nothing was asked for, and said; a mean over training pictures too would be no score of anything."""
+        """Its test split where nothing was asked for, and said; a mean over training images too would be no score of
+        anything.
+        """
         shutil.copytree(drive_folder / "a", drive_folder / "b")
         described = {"format": "stadia", "version": 1, "splits": {"train": ["b"], "val": [], "test": ["a"]}}
         (drive_folder / "dataset.json").write_text(json.dumps(described))
@@ -205,7 +226,9 @@ class TestCheckpoint:
         assert json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])["split"] == "val"
 
     def test_at_another_size(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
-        """Both scores stand side by side, each says its size, and predictions of one are not taken for those of the other."""
+        """Both scores stand side by side, each says its size, and predictions of one are not taken for those of the
+        other.
+        """
         run, words = checkpoint.parent.parent, ("evaluate", checkpoint, drive_folder, "--json")
         own = json.loads(stadia(*words)[1])
         assert not any("trained at" in note for note in own["notes"])
@@ -213,19 +236,27 @@ class TestCheckpoint:
         other = json.loads(stadia(*words, "--size", "90x30")[1])
         assert other["notes"][0].startswith("run at 90x30, trained at 45x15")
         assert other["abs_rel"] < own["abs_rel"]
-        assert other["notes"][2].startswith(f"SILog is {other['silog'] / own['silog']:.2f} times that at the training's size")
+        assert other["notes"][2].startswith(
+            f"SILog is {other['silog'] / own['silog']:.2f} times that at the training's size"
+        )
         record = json.loads((run / "predictions" / "best-step7-90x30" / "world" / "a" / "predictions.json").read_text())
         assert (record["network_size"], record["asked_size"]) == ([30, 90], [30, 90])
         stored = json.loads((run / "scores" / "world-metric-test-90x30.json").read_text())
         assert (stored["size"], stored["metrics"]["abs_rel"]) == ("90x30", other["abs_rel"])
-        mistake(stadia(*words, "--size", "60x20", "--out", run / "predictions" / "best-step7-90x30"), "another asked_size", "--out")
+        mistake(
+            stadia(*words, "--size", "60x20", "--out", run / "predictions" / "best-step7-90x30"),
+            "another asked_size",
+            "--out",
+        )
         mistake(stadia(*words, "--size", "90"), "--size: found '90'", "--size 1216x352")
 
     def test_a_list_of_frames(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
         run, listed = checkpoint.parent.parent, tmp_path / "three.txt"
         (drive_folder / "a" / "depth" / "left" / "000003.npy").unlink()
         listed.write_text("world/a 0000000005 l\na 3\n\na 000002\n")
-        code, out, err = stadia("evaluate", run, drive_folder, "--protocol", "kitti-eigen", "--frames", listed, "--json")
+        code, out, err = stadia(
+            "evaluate", run, drive_folder, "--protocol", "kitti-eigen", "--frames", listed, "--json"
+        )
         assert code == 0, err
         scores = json.loads(out)
         assert (scores["images"], scores["images_without_truth"]) == (2, 1)
@@ -233,7 +264,11 @@ class TestCheckpoint:
         assert said in scores["notes"]
         assert f"note: {said}\n" in err
         stored = json.loads((run / "scores" / "world-kitti-eigen-three.json").read_text())
-        assert stored["frames"] == {"file": "three.txt", "sha256": hashlib.sha256(listed.read_bytes()).hexdigest(), "count": 3}
+        assert stored["frames"] == {
+            "file": "three.txt",
+            "sha256": hashlib.sha256(listed.read_bytes()).hexdigest(),
+            "count": 3,
+        }
         assert stored["checkpoint"] == "best.safetensors, step 7"
         assert [image["name"] for image in stored["per_image"]] == ["world/a/000002", "world/a/000005"]
         assert len(list((run / "predictions" / "best-step7-three").rglob("*.npz"))) == 3
@@ -256,16 +291,18 @@ class TestCheckpoint:
         mistake(stadia("evaluate", checkpoint, drive_folder, "--frames", tmp_path / "list.txt"), *words)
         assert not (checkpoint.parent.parent / "predictions").exists()
 
-    def test_a_list_is_not_thinned_and_has_to_be_there(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
+    def test_a_list_is_not_thinned_and_has_to_be_there(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
         words = ("evaluate", checkpoint, drive_folder, "--frames", tmp_path / "none.txt")
         mistake(stadia(*words, "--every", 2), "--every", "--frames")
         mistake(stadia(*words), "none.txt", "no such file")
 
-    def test_right_pictures_are_refused(self, drive: Callable, tmp_path: Path) -> None:
+    def test_right_images_are_refused(self, drive: Callable, tmp_path: Path) -> None:
         (tmp_path / "list.txt").write_text("drive 0 l\ndrive 1 r\n")
         stereo = drive()
         stereo.sides = ("left", "right")
-        with pytest.raises(DataError, match="right pictures of 'drive'"):
+        with pytest.raises(DataError, match="right images of 'drive'"):
             read_frame_list(tmp_path / "list.txt", [stereo])
 
     def test_a_score_overwrites_no_other(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
@@ -282,7 +319,9 @@ class TestCheckpoint:
         assert (scores / "world-metric-test.earlier-1.json").read_bytes() == first
         assert json.loads((scores / "world-metric-test.json").read_text())["images"] == 5
 
-    def test_bars_on_stderr_alone(self, checkpoint: Path, drive_folder: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_bars_on_stderr_alone(
+        self, checkpoint: Path, drive_folder: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
         code, out, err = stadia("evaluate", checkpoint, drive_folder, "--json")
         assert (code, json.loads(out)["images"]) == (0, 6)
@@ -296,7 +335,9 @@ class TestCheckpoint:
         _, _, err = stadia("evaluate", "--depth", truth, "--reference", truth, "--json")
         assert err == f"note: no predictions.json in {truth}: taken as metres\n"
 
-    def test_outside_a_run_it_asks_where(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
+    def test_outside_a_run_it_asks_where(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
         (checkpoint.parent.parent / "run.json").unlink()
         mistake(stadia("evaluate", checkpoint, drive_folder), "--out")
         code, out, _ = stadia("evaluate", checkpoint, drive_folder, "--out", tmp_path / "p")
@@ -304,7 +345,9 @@ class TestCheckpoint:
         assert "odometry: world/a" in out
         assert (tmp_path / "p" / "scores" / "world-metric-test.json").exists()
 
-    def test_a_misspelt_option_and_no_data(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
+    def test_a_misspelt_option_and_no_data(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
         mistake(stadia("evaluate", checkpoint, drive_folder, "data.splitt=test"), "did you mean 'data.split'")
         mistake(stadia("evaluate", checkpoint, tmp_path / "nowhere"), "nowhere")
         mistake(stadia("evaluate", tmp_path / "no.safetensors", drive_folder), "no.safetensors")
@@ -338,15 +381,35 @@ class TestReal:
         self, estimate: str, reference: str, format: str, align: str, digits: str, real_data: Path, stadia: Stadia
     ) -> None:
         folder = real_data / "trajectories"
-        words = ("--trajectory", folder / estimate, "--reference", folder / reference, "--format", format, "--align", align, "--json")
+        words = (
+            "--trajectory",
+            folder / estimate,
+            "--reference",
+            folder / reference,
+            "--format",
+            format,
+            "--align",
+            align,
+            "--json",
+        )
         code, out, _ = stadia("evaluate", *words)
         assert code == 0
         assert f"{json.loads(out)['ate_rmse_m']:.{len(digits) - 2}f}" == digits
 
-    def test_a_list_in_the_form_of_the_eigen_split(self, real_data: Path, checkpoint: Path, tmp_path: Path, stadia: Stadia) -> None:
+    def test_a_list_in_the_form_of_the_eigen_split(
+        self, real_data: Path, checkpoint: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
         drive = "2011_09_26/2011_09_26_drive_0000_sync"
         (tmp_path / "test_files.txt").write_text(f"{drive} 0000000008 l\n{drive} 0000000069 l\n")
-        words = ("evaluate", checkpoint, real_data / "kitti_raw", "--protocol", "kitti-eigen", "--frames", tmp_path / "test_files.txt")
+        words = (
+            "evaluate",
+            checkpoint,
+            real_data / "kitti_raw",
+            "--protocol",
+            "kitti-eigen",
+            "--frames",
+            tmp_path / "test_files.txt",
+        )
         code, out, err = stadia(*words)
         assert code == 0, err
         assert "of 2 images, where kitti-eigen means 697" in out
@@ -359,7 +422,15 @@ class TestReal:
         (tmp_path / "scans").mkdir()
         for path in some:
             (tmp_path / "scans" / path.name).symlink_to(path)
-        words = ("--depth", tmp_path / "scans", "--reference", tmp_path / "scans", "--protocol", "kitti-eigen", "--json")
+        words = (
+            "--depth",
+            tmp_path / "scans",
+            "--reference",
+            tmp_path / "scans",
+            "--protocol",
+            "kitti-eigen",
+            "--json",
+        )
         code, out, _ = stadia("evaluate", *words)
         assert code == 0
         assert (json.loads(out)["images"], json.loads(out)["abs_rel"]) == (3, 0)

@@ -48,7 +48,9 @@ class TestRecordings:
         assert stored["path_true_m"] == [[0, 0], [0, 1], [0, 1.5], [0, 2], [0, 2.5]]
         np.testing.assert_allclose(stored["path_estimated_m"], stored["path_true_m"], atol=1e-3)
 
-    def test_what_is_on_disk_is_scored_again_not_predicted_again(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    def test_what_is_on_disk_is_scored_again_not_predicted_again(
+        self, tmp_path: Path, drive: Make, red_reader: Make
+    ) -> None:
         first = self.evaluate(red_reader(), [drive()], tmp_path)
         silent = red_reader()
         silent.inverse_depth = None
@@ -65,7 +67,7 @@ class TestRecordings:
         first = self.evaluate(red_reader(), [drive()], tmp_path)
         record = read_record(tmp_path / "drive")
         assert record is not None
-        started = {"finished": False, "entries": (), "path": (), "picture_size": None}
+        started = {"finished": False, "entries": (), "path": (), "image_size": None}
         record.model_copy(update=started).write(tmp_path / "drive")
         assert self.evaluate(red_reader(), [drive()], tmp_path, reuse=True).depth.metrics == first.depth.metrics
 
@@ -77,12 +79,16 @@ class TestRecordings:
         assert str(result.odometry["drive"].alignment) == "sim3"
         assert result.odometry["drive"].scale == pytest.approx(5)
 
-    def test_poses_alone_are_said_to_be_alone(self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_poses_alone_are_said_to_be_alone(
+        self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(drive, "depth_m", lambda *_: None)
         result = self.evaluate(red_reader(), [drive()], tmp_path / "all")
         assert result.summary()["images"] == 0
         assert result.summary()["notes"] == ["no ground-truth depth here: only the path is scored"]
-        with pytest.raises(ProtocolError, match=r"no ground truth depth, and poses of fewer than 3 neighbour.*leave --every out"):
+        with pytest.raises(
+            ProtocolError, match=r"no ground truth depth, and poses of fewer than 3 neighbor.*leave --every out"
+        ):
             self.evaluate(red_reader(), [drive()], tmp_path / "every", indices={"drive": [0, 2, 4]})
         monkeypatch.setattr(drive, "T_world_camera", lambda *_: None)
         with pytest.raises(ProtocolError, match="neither ground truth depth nor poses"):
@@ -96,7 +102,9 @@ class TestRecordings:
         (note,) = [note for note in result.summary()["notes"] if "path" in note]
         assert note.startswith("no path is scored of drive: ")
 
-    def test_a_claim_is_refused_before_anything_is_predicted(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    def test_a_claim_is_refused_before_anything_is_predicted(
+        self, tmp_path: Path, drive: Make, red_reader: Make
+    ) -> None:
         with pytest.raises(ProtocolError, match="claim up-to-scale"):
             self.evaluate(red_reader(Claim.UP_TO_SCALE), [drive()], tmp_path)
         assert not list(tmp_path.iterdir())
@@ -112,10 +120,10 @@ class TestRecordings:
         result = self.evaluate(red_reader(), recordings, tmp_path, indices={"drive": [0, 3, 6]}, watch=watch)
         assert seen == [(3, "predicting drive"), (3, "scoring drive")]
         assert [image.name for image in result.depth.per_image] == ["drive/000000", "drive/000003", "drive/000006"]
-        assert not result.odometry, "motion is predicted between neighbours alone"
+        assert not result.odometry, "motion is predicted between neighbors alone"
         assert not (tmp_path / "other").exists()
 
-    def test_neighbours_that_were_chosen_have_a_path(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    def test_neighbors_that_were_chosen_have_a_path(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         result = self.evaluate(red_reader(), [drive(9)], tmp_path, indices={"drive": range(3, 8)})
         assert result.odometry["drive"].path_m == pytest.approx(2)
 

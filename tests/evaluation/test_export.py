@@ -22,7 +22,7 @@ ABOUT = Description.of(MADE_BY, Claim.METRES, height=48, width=64, crop="none", 
 
 
 class Toy(nn.Module):
-    """Coarse and back to the picture's size; and a part that depth does not need."""
+    """Coarse and back to the image's size; and a part that depth does not need."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Toy(nn.Module):
         return functional.interpolate(self.coarse(image).sigmoid(), size=image.shape[-2:], mode="bilinear") + 0.01
 
 
-class ByThePicture(Toy):
+class ByTheImage(Toy):
     """Looks at a pixel to decide what to do."""
 
     def forward(self, image: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def test_an_archive_of_torch_export(tmp_path: Path) -> None:
     toy = Toy().eval()
     path = tmp_path / "new" / "toy.pt2"
     compared = export_torch(toy, path, ABOUT)
-    assert [(each.pictures, each.height, each.width) for each in compared] == [(1, 48, 64), (2, 64, 96)]
+    assert [(each.images, each.height, each.width) for each in compared] == [(1, 48, 64), (2, 64, 96)]
     assert max(each.relative for each in compared) < 1e-5
     assert list(path.parent.iterdir()) == [path]
     found = {DESCRIPTION: ""}
@@ -82,14 +82,19 @@ def test_an_archive_of_torch_export(tmp_path: Path) -> None:
 
 def test_a_file_that_is_off_is_not_left(tmp_path: Path) -> None:
     with pytest.raises(
-        StadiaError, match=r"toy.pt2: found 1 picture of 64x48: largest difference 2.0e-03 relative.*expected less than 0.001 relative"
+        StadiaError,
+        match=(
+            r"toy.pt2: found 1 image of 64x48: largest difference 2.0e-03 relative.*expected less than 0.001 relative"
+        ),
     ):
         export_torch(Off().eval(), tmp_path / "toy.pt2", ABOUT)
     assert not list(tmp_path.iterdir())
 
 
 def test_of_a_map_that_varies_little_what_varies_is_compared(tmp_path: Path) -> None:
-    with pytest.raises(StadiaError, match=r"difference [34]\.\de-04 relative, \d\.\de-0[123] of the spread.*expected less than 0.001"):
+    with pytest.raises(
+        StadiaError, match=r"difference [34]\.\de-04 relative, \d\.\de-0[123] of the spread.*expected less than 0.001"
+    ):
         export_torch(NearlyConstant().eval(), tmp_path / "toy.pt2", ABOUT)
     assert not list(tmp_path.iterdir())
 
@@ -102,7 +107,9 @@ def test_a_constant_map_may_round_otherwise(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_run_is_not_left(tmp_path: Path) -> None:
     """Trained at two strides, of which a .pt2 takes three."""
     about = ABOUT.model_copy(update={"height": 32})
-    with pytest.raises(StadiaError, match=r"toy.pt2: found an export that fails at 64x32 \(.*Guard failed.*other of .onnx") as caught:
+    with pytest.raises(
+        StadiaError, match=r"toy.pt2: found an export that fails at 64x32 \(.*Guard failed.*other of .onnx"
+    ) as caught:
         export_torch(Toy().eval(), tmp_path / "toy.pt2", about)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
@@ -113,14 +120,18 @@ def test_far_away_the_last_digits_do_not_count() -> None:
         return torch.tensor([[[[1.0, 1e-6]]]])
 
     image = np.zeros((1, 3, 1, 2), np.float32)
-    assert _comparison(network, lambda image: np.array([[[[1.0, 2e-6]]]]), image).of_spread == pytest.approx(1e-6, rel=1e-5)  # type: ignore[arg-type]
+    assert _comparison(network, lambda image: np.array([[[[1.0, 2e-6]]]]), image).of_spread == pytest.approx(
+        1e-6, rel=1e-5
+    )  # type: ignore[arg-type]
     assert _comparison(network, lambda image: np.array([[[[1.0, 2e-6]]]]), image).relative == pytest.approx(1e-4)  # type: ignore[arg-type]
     assert _comparison(network, lambda image: np.array([[[[1.01, 1e-6]]]]), image).relative == pytest.approx(1e-2)  # type: ignore[arg-type]
 
 
-def test_a_network_that_looks_at_the_picture_to_decide(tmp_path: Path) -> None:
-    with pytest.raises(StadiaError, match=r"export of 'toy': found a network that torch\.export cannot follow") as caught:
-        export_torch(ByThePicture().eval(), tmp_path / "toy.pt2", ABOUT)
+def test_a_network_that_looks_at_the_image_to_decide(tmp_path: Path) -> None:
+    with pytest.raises(
+        StadiaError, match=r"export of 'toy': found a network that torch\.export cannot follow"
+    ) as caught:
+        export_torch(ByTheImage().eval(), tmp_path / "toy.pt2", ABOUT)
     assert "\n" not in str(caught.value)
 
 

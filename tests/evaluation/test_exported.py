@@ -27,7 +27,9 @@ Stadia = Callable[..., tuple[int, str, str]]
 
 def red_reader_onnx(path: Path, texts: dict[str, str], *, law: TensorProto | None = None, image: str = "image") -> Path:
     """The law of Drive's world as an ONNX file, made by onnx alone: 0.04 + 0.3 times the red of a pixel."""
-    weights = [numpy_helper.from_array(np.array([[[[0.3]], [[0]], [[0]]]], np.float32), "of_red") if law is None else law]
+    weights = [
+        numpy_helper.from_array(np.array([[[[0.3]], [[0]], [[0]]]], np.float32), "of_red") if law is None else law
+    ]
     weights.append(numpy_helper.from_array(np.array([0.04], np.float32), "least"))
     graph = helper.make_graph(
         [helper.make_node("Conv", [image, "of_red", "least"], ["inverse_depth"])],
@@ -50,12 +52,15 @@ def model(tmp_path: Path) -> Path:
 
 def test_maps_are_those_of_torch(model: Path, drive: Make, red_reader: Make) -> None:
     network, recording = ExportedNetwork(model), drive(3)
-    by_onnx, by_torch = list(stream_exported(network, frames_of(recording))), list(stream(red_reader(), frames_of(recording)))
+    by_onnx, by_torch = (
+        list(stream_exported(network, frames_of(recording))),
+        list(stream(red_reader(), frames_of(recording))),
+    )
     assert len(by_onnx) == len(by_torch) == 3
     for ours, theirs in zip(by_onnx, by_torch, strict=True):
         np.testing.assert_allclose(ours.inverse_depth, theirs.inverse_depth, rtol=1e-5)
         np.testing.assert_array_equal(ours.K, theirs.K)
-        assert (ours.T_world_camera, ours.claim, ours.picture_size) == (None, Claim.METRES, (30, 90))
+        assert (ours.T_world_camera, ours.claim, ours.image_size) == (None, Claim.METRES, (30, 90))
 
 
 def test_another_lens_scales_depth_and_is_said_once(model: Path, drive: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -64,7 +69,9 @@ def test_another_lens_scales_depth_and_is_said_once(model: Path, drive: Make, ca
     for frame, predicted in zip(frames_of(recording), stream_exported(network, frames_of(recording)), strict=True):
         alone = network.inverse_depth(Shown.to(network, frame).image[None])[0, 0]
         np.testing.assert_allclose(predicted.inverse_depth, alone / 2, rtol=1e-6)
-    assert [record.getMessage() for record in caplog.records] == ["focal length is 2.00 times the training camera's: depth is scaled by it"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "focal length is 2.00 times the training camera's: depth is scaled by it"
+    ]
 
 
 def test_a_file_says_what_it_is(model: Path) -> None:
@@ -72,16 +79,25 @@ def test_a_file_says_what_it_is(model: Path) -> None:
     assert network.about == ABOUT
     assert (network.claim, network.height, network.width, network.crop) == (Claim.METRES, 15, 45, "none")
     assert ABOUT.texts()["unit"] == "1/m"
-    red_reader_onnx(model, {**ABOUT.texts(), "quantised by": "another program"})
+    red_reader_onnx(model, {**ABOUT.texts(), "quantized by": "another program"})
     assert ExportedNetwork(model).about == ABOUT, "others may add to it"
 
 
 class TestWithoutTorch:
-    def test_predict(self, model: Path, video: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia, red_reader: Make) -> None:
-        """A picture, a folder of pictures, a video and a dataset in an interpreter that has no torch; scored here afterwards."""
-        inputs = {"picture": drive_folder / "a" / "left" / "000002.png", "folder": drive_folder / "a" / "left", "video": video}
+    def test_predict(
+        self, model: Path, video: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia, red_reader: Make
+    ) -> None:
+        """An image, a folder of images, a video and a dataset in an interpreter that has no torch; scored here
+        afterwards.
+        """
+        inputs = {
+            "image": drive_folder / "a" / "left" / "000002.png",
+            "folder": drive_folder / "a" / "left",
+            "video": video,
+        }
         lines = [
-            ["predict", str(model), str(path), "--out", str(tmp_path / name), "data.camera.focal_px=60"] for name, path in inputs.items()
+            ["predict", str(model), str(path), "--out", str(tmp_path / name), "data.camera.focal_px=60"]
+            for name, path in inputs.items()
         ]
         lines.append(["predict", str(model), str(drive_folder), "--out", str(tmp_path / "dataset"), "--size", "90x30"])
         program = f"""
@@ -97,22 +113,33 @@ for line in {lines!r}:
         done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         lacks = [line.rpartition("depth alone: ")[2] for line in done.stderr.splitlines() if "depth alone: " in line]
-        assert lacks == ["no point cloud", *["no path, no point cloud"] * 3], "a picture has no path anyway"
-        for name, frames in (("picture", 1), ("folder", 6), ("video", 12), ("dataset", 6)):
+        assert lacks == ["no point cloud", *["no path, no point cloud"] * 3], "an image has no path anyway"
+        for name, frames in (("image", 1), ("folder", 6), ("video", 12), ("dataset", 6)):
             predictions = Predictions.open(tmp_path / name)
             assert predictions.record is not None
             assert (len(predictions.files), predictions.record.path, predictions.record.motion) == (frames, (), "none")
             assert predictions.record.checkpoint == "best.safetensors, step 7, as model.onnx"
             assert (tmp_path / name / ("side_by_side.png" if frames == 1 else "side_by_side.mp4")).exists()
         assert predictions.record.asked_size == predictions.record.network_size == (30, 90)
-        words = ("--depth", tmp_path / "dataset", "--reference", drive_folder / "a" / "depth" / "left", "--protocol", "metric")
+        words = (
+            "--depth",
+            tmp_path / "dataset",
+            "--reference",
+            drive_folder / "a" / "depth" / "left",
+            "--protocol",
+            "metric",
+        )
         code, text, err = stadia("evaluate", *words, "--json")
         assert code == 0, err
         assert json.loads(text)["abs_rel"] == pytest.approx(0, abs=1e-5)
 
     @pytest.mark.parametrize(
         ("words", "named"),
-        [(["--cloud"], "--cloud"), (["--motion", "network"], "--motion"), (["--cloud", "--motion", "aligned"], "--motion and --cloud")],
+        [
+            (["--cloud"], "--cloud"),
+            (["--motion", "network"], "--motion"),
+            (["--cloud", "--motion", "aligned"], "--motion and --cloud"),
+        ],
     )
     def test_an_option_that_would_do_nothing(
         self, words: list[str], named: str, model: Path, video: Path, tmp_path: Path, stadia: Stadia
@@ -122,12 +149,14 @@ for line in {lines!r}:
         assert err.startswith(f"stadia: {named}: found given with an exported network")
         assert not (tmp_path / "out").exists()
 
-    def test_a_size_that_is_no_multiple_of_the_stride(self, model: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
+    def test_a_size_that_is_no_multiple_of_the_stride(
+        self, model: Path, video: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
         words = ("--out", tmp_path / "out", "--size", "50x30", "data.camera.focal_px=60")
         code, _, err = stadia("predict", model, video, *words)
         assert (code, err.splitlines()[-1]) == (
             2,
-            "stadia: picture size for model.onnx: found 50x30, expected multiples of 15; take 45x30",
+            "stadia: image size for model.onnx: found 50x30, expected multiples of 15; take 45x30",
         )
         assert not (tmp_path / "out").exists()
         with pytest.raises(ConfigError, match="multiples of 15"):
@@ -164,13 +193,31 @@ def _written(content: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
         (lambda path: red_reader_onnx(path, {**ABOUT.texts(), "height": "0"}), "height in its metadata"),
         (lambda path: red_reader_onnx(path, {**ABOUT.texts(), "focal": "nan"}), "focal in its metadata"),
         (lambda path: red_reader_onnx(path, {**ABOUT.texts(), "crop": "all"}), "the crop 'all'"),
-        (lambda path: red_reader_onnx(path, {k: v for k, v in ABOUT.texts().items() if k != "claim"}), "claim in its metadata"),
+        (
+            lambda path: red_reader_onnx(path, {k: v for k, v in ABOUT.texts().items() if k != "claim"}),
+            "claim in its metadata",
+        ),
         (lambda path: red_reader_onnx(path, ABOUT.texts(), image="input"), "a graph with [('input'"),
         (_outside, "External data path"),
     ],
-    ids=["nothing", "folder", "text", "empty", "cut off", "of others", "size", "lens", "crop", "claim", "graph", "weights elsewhere"],
+    ids=[
+        "nothing",
+        "folder",
+        "text",
+        "empty",
+        "cut off",
+        "of others",
+        "size",
+        "lens",
+        "crop",
+        "claim",
+        "graph",
+        "weights elsewhere",
+    ],
 )
-def test_files_that_are_none(make: Callable[[Path], Path], said: str, tmp_path: Path, video: Path, stadia: Stadia) -> None:
+def test_files_that_are_none(
+    make: Callable[[Path], Path], said: str, tmp_path: Path, video: Path, stadia: Stadia
+) -> None:
     path = make(tmp_path / "bad.onnx")
     with pytest.raises(DataError) as caught:
         ExportedNetwork(path)

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.types import Claim, PictureMaps
-from stadia.data.recordings import PictureRecording
+from stadia.core.types import Claim, ImageMaps
+from stadia.data.recordings import ImageRecording
 from stadia.evaluation import refinement as refining
 from stadia.evaluation.follow import follow
 from stadia.evaluation.frames import Frame
@@ -29,13 +29,17 @@ WALLS = torch.tensor([2.5, 1.5, 12.0], dtype=F64)
 
 
 def view(T_world_camera: Tensor) -> tuple[Tensor, Tensor]:
-    """Grey and depth (80, 144) of the room."""
+    """Gray and depth (80, 144) of the room."""
     homogeneous = torch.cat((pixel_grid(HEIGHT, WIDTH, dtype=F64), torch.ones(1, HEIGHT, WIDTH, dtype=F64)))
     direction = T_world_camera[:3, :3] @ inverse_intrinsics(K) @ homogeneous.flatten(1)
-    centre = T_world_camera[:3, 3:]
-    depth = ((WALLS[:, None] * direction.sign() - centre) / direction).amin(0)
-    x, y, z = centre + depth * direction
-    waves = torch.sin(1.1 * x + 0.9 * y + 0.3 * z) + torch.sin(1.3 * y - 0.6 * x + 1 - 0.4 * z) + torch.sin(0.7 * x + 1.6 * y + 0.5 * z)
+    center = T_world_camera[:3, 3:]
+    depth = ((WALLS[:, None] * direction.sign() - center) / direction).amin(0)
+    x, y, z = center + depth * direction
+    waves = (
+        torch.sin(1.1 * x + 0.9 * y + 0.3 * z)
+        + torch.sin(1.3 * y - 0.6 * x + 1 - 0.4 * z)
+        + torch.sin(0.7 * x + 1.6 * y + 0.5 * z)
+    )
     return (0.5 + waves / 7).view(HEIGHT, WIDTH), depth.view(HEIGHT, WIDTH)
 
 
@@ -52,10 +56,12 @@ class Room:
         self.factor = 1 + wrong * torch.randn(COUNT, generator=generator, dtype=F64)
         self.motion, self.depths, self.frames = motion, list[Tensor](), list[Frame]()
         for index, T in enumerate(self.truth):
-            grey, depth = view(T)
+            gray, depth = view(T)
             self.depths.append(depth)
-            shown = (grey * (1 - exposure * index / COUNT) * 255).round().byte()
-            self.frames.append(Frame(f"{index:06d}", shown[..., None].expand(-1, -1, 3).numpy().copy(), K.numpy(), index / 10))
+            shown = (gray * (1 - exposure * index / COUNT) * 255).round().byte()
+            self.frames.append(
+                Frame(f"{index:06d}", shown[..., None].expand(-1, -1, 3).numpy().copy(), K.numpy(), index / 10)
+            )
         self.shown = [torch.from_numpy(frame.image).permute(2, 0, 1).float() / 255 for frame in self.frames]
 
     def which(self, image: Tensor) -> int:
@@ -84,9 +90,9 @@ class RightRoom(Room):
         self.right = [1 / view(se3.compose(T, se3.inverse(self.rig)))[1] for T in self.truth]
         self.knows_rig = knows_rig
 
-    def maps(self, image: Tensor, camera: object) -> PictureMaps:
+    def maps(self, image: Tensor, camera: object) -> ImageMaps:
         right = self.right[self.which(image)][None, None].float()
-        return PictureMaps(self.inverse_depth(image, camera), right, None, self.rig if self.knows_rig else None)
+        return ImageMaps(self.inverse_depth(image, camera), right, None, self.rig if self.knows_rig else None)
 
 
 def ate_m(path: np.ndarray, truth: Tensor) -> float:
@@ -115,14 +121,18 @@ def test_refined_is_nearer_than_chained():
     """Depths wrong by a tenth, each its own way: the window means over them. The pose network is short by a third."""
     room = Room(wrong=0.1)
     errors = {
-        method: ate_m(follow(room, room.frames, method, source="room").T_world_camera, room.truth) for method in ("network", "refined")
+        method: ate_m(follow(room, room.frames, method, source="room").T_world_camera, room.truth)
+        for method in ("network", "refined")
     }
     assert errors["refined"] < 0.3 * errors["network"]
 
 
 def test_virtual_stereo_holds_the_scale():
     """Where the rig is known that the right view is of; and the window forgets no part of it."""
-    ends = [follow(room, room.frames, "refined", source="room") for room in (RightRoom(knows_rig=False), RightRoom(knows_rig=True))]
+    ends = [
+        follow(room, room.frames, "refined", source="room")
+        for room in (RightRoom(knows_rig=False), RightRoom(knows_rig=True))
+    ]
     length = float(Room().truth[-1, :3, 3].norm())
     without, with_it = (float(np.linalg.norm(path.T_world_camera[-1, :3, 3])) / length - 1 for path in ends)
     assert without == pytest.approx(0.1, abs=0.03)
@@ -161,7 +171,9 @@ def test_the_window_is_bounded_and_the_map_lies_on_the_walls(monkeypatch: pytest
 
 
 def test_points_out_of_sight_or_behind_do_not_count_for_a_new_keyframe():
-    """Two points 10 m ahead move 0.8 px as the camera drives on a metre; three at 0.5 m are behind it then, and two leave the picture."""
+    """Two points 10 m ahead move 0.8 px as the camera drives on a metre; three at 0.5 m are behind it then, and two
+    leave the image.
+    """
     pixel = torch.tensor([[78.5, 39.5], [64.5, 39.5], [80, 45], [60, 45], [70, 45], [143, 39.5], [0, 39.5]], dtype=F64)
     inverse_depth = torch.tensor([0.1, 0.1, 2.0, 2.0, 2.0, 0.9, 0.9], dtype=F64)
     ray = (torch.cat((pixel, torch.ones(7, 1, dtype=F64)), 1) @ torch.linalg.inv(K).mT)[:, None].expand(-1, 8, -1)
@@ -170,17 +182,19 @@ def test_points_out_of_sight_or_behind_do_not_count_for_a_new_keyframe():
     T = torch.eye(4, dtype=F64)
     T[2, 3] = -1.0
     share = refining.flow_share(points, K, HEIGHT, WIDTH, T)
-    assert share == pytest.approx(7 / 9 / ((HEIGHT + WIDTH) / 2))  # 7 px from the centre, 10 m to 9 m
+    assert share == pytest.approx(7 / 9 / ((HEIGHT + WIDTH) / 2))  # 7 px from the center, 10 m to 9 m
     assert refining.flow_share(points.chosen(slice(2, 7)), K, HEIGHT, WIDTH, T) == 1
 
 
 def test_a_path_ends_where_nothing_is_known():
     room = Room(motion=False)
-    cut = [*room.frames[:4], Frame("cut", room.frames[5].image, K.numpy(), None, is_neighbour=False)]
+    cut = [*room.frames[:4], Frame("cut", room.frames[5].image, K.numpy(), None, is_neighbor=False)]
     found = follow(room, cut, "refined", source="room")
     assert len(found.names) == 4
     assert found.ends == "the path ends at 000003: the motion to cut is not known"
-    with pytest.raises(DataError, match="motion to 000001 is not known, expected a motion between two frames; use --method aligned"):
+    with pytest.raises(
+        DataError, match="motion to 000001 is not known, expected a motion between two frames; use --method aligned"
+    ):
         follow(room, room.frames, "network", source="room")
 
 
@@ -189,7 +203,9 @@ def test_fewer_than_two_frames_are_no_path():
     with pytest.raises(DataError, match="room: found 1 frame, expected two that follow each other; pass a video"):
         follow(room, room.frames[:1], source="room")
     standing = [replace(frame, on_path=index == 0) for index, frame in enumerate(room.frames)]
-    with pytest.raises(DataError, match=r"found 12 frames, and none that shows .* moved since the first, .* data\.stride=1"):
+    with pytest.raises(
+        DataError, match=r"found 12 frames, and none that shows .* moved since the first, .* data\.stride=1"
+    ):
         follow(room, standing, source="room")
 
 
@@ -202,15 +218,24 @@ def test_inverse_depth_up_to_a_shift_is_not_refined():
 
 def test_the_command_writes_a_path_and_scores_it(stadia, checkpoint, drive_folder, tmp_path):
     """Where the world is flat and nothing can be seen of its motion, the network's own path."""
-    code, out, err = stadia("odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o")
+    code, out, err = stadia(
+        "odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o"
+    )
     assert code == 0, err
-    assert {file.name for file in (tmp_path / "o").iterdir()} == {"odometry.json", "path.png", "trajectory.txt", "trajectory_tum.txt"}
+    assert {file.name for file in (tmp_path / "o").iterdir()} == {
+        "odometry.json",
+        "path.png",
+        "trajectory.txt",
+        "trajectory_tum.txt",
+    }
     record = json.loads((tmp_path / "o" / "odometry.json").read_text())
     assert (record["claim"], record["method"], len(record["frames"])) == ("metres", "network", 6)
     assert record["score"]["metrics"]["ate_rmse_m"] == pytest.approx(0, abs=1e-3)
     assert len(read_kitti(tmp_path / "o" / "trajectory.txt")) == 6
     assert "frames/s" in out
-    again, _, err = stadia("odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o")
+    again, _, err = stadia(
+        "odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o"
+    )
     assert again == 2
     assert "nothing is overwritten" in err
 
@@ -218,7 +243,9 @@ def test_the_command_writes_a_path_and_scores_it(stadia, checkpoint, drive_folde
 def test_paths_are_drawn_from_the_first_camera_whatever_the_world(
     stadia, checkpoint, drive_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
-    """In a world whose z is up, as EuRoC's, where x and z of the camera are not the world's. And an empty map is said to be empty."""
+    """In a world whose z is up, as EuRoC's, where x and z of the camera are not the world's. And an empty map is said
+    to be empty.
+    """
     rows = np.loadtxt(drive_folder / "a" / "poses.txt").reshape(-1, 3, 4)
     up = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
     np.savetxt(drive_folder / "a" / "poses.txt", (up @ rows).reshape(-1, 12))
@@ -235,11 +262,15 @@ def test_paths_are_drawn_from_the_first_camera_whatever_the_world(
     assert "points.ply is empty: the camera moved too little" in err
 
 
-def test_what_is_measured_of_a_path_is_told(stadia, checkpoint, drive_folder, tmp_path, monkeypatch: pytest.MonkeyPatch):
-    """EuRoC's ground truth starts after the pictures, and ends before them."""
-    whole = PictureRecording.T_world_camera
-    monkeypatch.setattr(PictureRecording, "T_world_camera", lambda *of: None if of[1] == 0 else whole(*of))
-    code, _, err = stadia("odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o")
+def test_what_is_measured_of_a_path_is_told(
+    stadia, checkpoint, drive_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    """EuRoC's ground truth starts after the images, and ends before them."""
+    whole = ImageRecording.T_world_camera
+    monkeypatch.setattr(ImageRecording, "T_world_camera", lambda *of: None if of[1] == 0 else whole(*of))
+    code, _, err = stadia(
+        "odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o"
+    )
     assert code == 0, err
     assert "note: 5 of 6 poses are measured: the score and path.png are of these" in err
 
@@ -258,6 +289,8 @@ def test_an_interrupted_path_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"stadia.recipes.odometry.{where}", interrupted)
-    code, _, _ = stadia("odometry", checkpoint, drive_folder, "data.split=test", *way, "--out", tmp_path / "o" / "drive")
+    code, _, _ = stadia(
+        "odometry", checkpoint, drive_folder, "data.split=test", *way, "--out", tmp_path / "o" / "drive"
+    )
     assert code == 130
     assert not (tmp_path / "o").exists()

@@ -1,4 +1,4 @@
-"""The mask that a difference of pictures says, and its threshold."""
+"""The mask that a difference of images says, and its threshold."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ def test_the_threshold_is_the_one_of_best_iou_by_brute_force() -> None:
 
     def iou(t: int) -> float:
         said = [d > t for d in differs]
-        return sum((s & m).sum() for s, m in zip(said, masks, strict=True)) / sum((s | m).sum() for s, m in zip(said, masks, strict=True))
+        return sum((s & m).sum() for s, m in zip(said, masks, strict=True)) / sum(
+            (s | m).sum() for s, m in zip(said, masks, strict=True)
+        )
 
     assert best_threshold(zip(differs, masks, strict=True)) == max(range(255), key=iou) > 0
 
 
-def test_no_picture_and_no_mask_have_a_threshold_too() -> None:
+def test_no_image_and_no_mask_have_a_threshold_too() -> None:
     assert best_threshold([]) == 0
     assert best_threshold([(np.zeros((2, 2), np.uint8), np.zeros((2, 2), bool))]) == 0

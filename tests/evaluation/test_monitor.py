@@ -81,7 +81,9 @@ def test_a_network_that_says_nan_is_the_worst_and_not_left_out() -> None:
 
 
 def test_an_uncertainty_is_scored_by_the_order_of_depth_and_the_scale_of_the_residual() -> None:
-    """Laplace residuals of scale Sigma: each interval holds what it says; errors of depth in Sigma's order leave nothing to the oracle."""
+    """Laplace residuals of scale Sigma: each interval holds what it says; errors of depth in Sigma's order leave
+    nothing to the oracle.
+    """
     draw = torch.Generator().manual_seed(0)
     log_sigma = torch.randn(2, 1, 400, 400, generator=draw)
     residual = log_sigma.exp() * torch.empty_like(log_sigma).exponential_(generator=draw)
@@ -95,15 +97,14 @@ def test_an_uncertainty_is_scored_by_the_order_of_depth_and_the_scale_of_the_res
     assert (twice_too_sure["inside_50"] < 0.35).all()
     assert (
         uncertainty_scores(residual, torch.zeros_like(residual))["residual_spearman"].tolist()
-        == [
-            pytest.approx(0, abs=1e-9),
-        ]
-        * 2
+        == [pytest.approx(0, abs=1e-9)] * 2
     )
     true_m = torch.rand(2, 1, 20, 30, generator=draw, dtype=torch.float64) * 20 + 1
     error = torch.rand(true_m.shape, generator=draw, dtype=torch.float64)
     true_m[1] = 0
-    right, wrong = (depth_scores(1 / (true_m * (1 + error)), true_m, Claim.METRES, doubt) for doubt in (error.log(), -error))
+    right, wrong = (
+        depth_scores(1 / (true_m * (1 + error)), true_m, Claim.METRES, doubt) for doubt in (error.log(), -error)
+    )
     assert right["ause"][0].item() == pytest.approx(0, abs=1e-9)
     assert wrong["ause"][0] > wrong["ause_of_random"][0] > 0
     assert bool(right["ause"][1].isnan())

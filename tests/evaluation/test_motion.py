@@ -78,14 +78,14 @@ def test_unknown_shift_or_nothing_in_common_leaves_the_network_its_word(pair) ->
     shifted = aligned_motion(saying(said, Claim.AFFINE_INVERSE), now, following, None)
     torch.testing.assert_close(shifted, said.double())
     far = forward(0.0)
-    far[0, 3] = 500.0  # beside the picture
+    far[0, 3] = 500.0  # beside the image
     torch.testing.assert_close(aligned_motion(saying(far), now, following, None), far.double())
     far = far.double()
     assert aligned_motion(saying(None), now, following, far) is None
 
 
 @pytest.mark.parametrize("cut", ["black", "white", "noise", "upside down"])
-def test_a_picture_of_something_else_leaves_the_network_its_word(pair, cut: str) -> None:
+def test_a_image_of_something_else_leaves_the_network_its_word(pair, cut: str) -> None:
     now, following, _ = pair
     other = {
         "black": torch.zeros_like(now.image),
@@ -108,7 +108,7 @@ def test_a_network_that_turns_stays_a_rotation(pair) -> None:
 
 
 def test_the_camera_of_each_view_counts(pair) -> None:
-    """The next picture through a longer lens: cropped and enlarged, the same motion comes back."""
+    """The next image through a longer lens: cropped and enlarged, the same motion comes back."""
     now, following, true = pair
     middle = following.image[..., 12:84, 40:280]
     enlarged = torch.nn.functional.interpolate(middle, (96, 320), mode="bilinear", align_corners=False)

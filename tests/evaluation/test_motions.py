@@ -36,16 +36,27 @@ def test_slope_and_correlation_of_each_axis_and_none_where_nothing_moves(true: T
     said = true * torch.tensor([1, 1, 2, 0.5, -1, 0], dtype=torch.float64) + 3
     scores = motion_scores(said, true)
     assert {name.split("/")[1] for name in scores if "/" in name} == {"tx", "tz", "rx", "ry", "rz"}
-    assert [scores[f"motion_slope/{axis}"] for axis in ("tx", "tz", "rx", "ry", "rz")] == pytest.approx([1, 2, 0.5, -1, 0])
-    assert [scores[f"motion_correlation/{axis}"] for axis in ("tx", "tz", "rx", "ry", "rz")] == pytest.approx([1, 1, 1, -1, 0])
+    assert [scores[f"motion_slope/{axis}"] for axis in ("tx", "tz", "rx", "ry", "rz")] == pytest.approx(
+        [1, 2, 0.5, -1, 0]
+    )
+    assert [scores[f"motion_correlation/{axis}"] for axis in ("tx", "tz", "rx", "ry", "rz")] == pytest.approx(
+        [1, 1, 1, -1, 0]
+    )
 
 
 def test_a_network_that_always_says_ahead_agrees_with_nothing(true: Tensor) -> None:
-    """Pairs of both directions are laid in order of time: else the truth would be two heaps, and "ahead" right about them."""
+    """Pairs of both directions are laid in order of time: else the truth would be two heaps, and "ahead" right about
+    them.
+    """
     later_earlier = transforms(true)
     ahead = transforms(torch.tensor([[0.0, 0, -1, 0, 0, 0]], dtype=torch.float64)).expand(40, 4, 4)
     motions = Motions(Claim.METRES)
-    motions.add(META, ("-1", "+1"), torch.stack([inverse(ahead), ahead], 1), torch.stack([inverse(later_earlier), later_earlier], 1))
+    motions.add(
+        META,
+        ("-1", "+1"),
+        torch.stack([inverse(ahead), ahead], 1),
+        torch.stack([inverse(later_earlier), later_earlier], 1),
+    )
     predicted, found = motions.of_all()
     assert torch.allclose(found[:40], true, atol=1e-9)
     assert torch.allclose(found[40:], true, atol=1e-9)
@@ -56,7 +67,9 @@ def test_a_network_that_always_says_ahead_agrees_with_nothing(true: Tensor) -> N
 
 @pytest.mark.parametrize("times", [1.0, 0.3, 0.0, -1.0])
 def test_how_far_motion_goes_along_the_true_one(true: Tensor, times: float) -> None:
-    sideways = torch.stack([-true[:, 2], true[:, 1], true[:, 0]], dim=1)  # across the true one, which counts for nothing
+    sideways = torch.stack(
+        [-true[:, 2], true[:, 1], true[:, 0]], dim=1
+    )  # across the true one, which counts for nothing
     said = torch.cat([times * true[:, :3] + 0.5 * sideways, true[:, 3:]], dim=1)
     assert motion_scores(said, true)["motion_along"] == pytest.approx(times)
     assert "motion_along" not in motion_scores(said, torch.zeros_like(true))
@@ -100,9 +113,9 @@ def test_a_rig_and_unknown_poses_are_left_out_and_a_pair_counts_once(true: Tenso
     assert (empty[0].shape, motion_scores(*empty)) == ((0, 6), {})
 
 
-def test_the_picture_has_a_plot_an_axis(true: Tensor) -> None:
-    picture = draw_motions(0.9 * true, true, Claim.UP_TO_SCALE)
-    assert (picture.dtype, picture.shape) == (np.uint8, (700, 1000, 3))
-    points = (picture.astype(int)[..., 2] - picture[..., 0]) > 60
+def test_the_image_has_a_plot_an_axis(true: Tensor) -> None:
+    image = draw_motions(0.9 * true, true, Claim.UP_TO_SCALE)
+    assert (image.dtype, image.shape) == (np.uint8, (700, 1000, 3))
+    points = (image.astype(int)[..., 2] - image[..., 0]) > 60
     assert all(points[row : row + 350, column : column + 333].any() for row in (0, 350) for column in (0, 333, 666))
     assert len(AXES) == 6

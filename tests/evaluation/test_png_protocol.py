@@ -57,7 +57,8 @@ def test_without_a_crop_the_loop_scores_the_padding_and_we_do_not(independent: M
 def test_the_loop_takes_nan_as_near_and_infinity_as_far(independent: ModuleType) -> None:
     true_m = np.linspace(2, 9, 128).reshape(8, 16)
     rows = [
-        independent.loop({"a": np.full((8, 16), value)}, {"a": true_m}, "none", kb_crop=False)["a"] for value in (np.nan, 1e-4, np.inf, 99)
+        independent.loop({"a": np.full((8, 16), value)}, {"a": true_m}, "none", kb_crop=False)["a"]
+        for value in (np.nan, 1e-4, np.inf, 99)
     ]
     assert rows[0] == rows[1]
     assert rows[2] == rows[3]

@@ -21,7 +21,7 @@ from stadia.core.types import Claim
 from stadia.evaluation.drawings import draw_paths
 from stadia.evaluation.frames import Frame, frames_of
 from stadia.evaluation.mean_depth import mean_depth, mean_depth_of
-from stadia.evaluation.point_cloud import MAX_FRAMES, coloured_points, point_cloud_file
+from stadia.evaluation.point_cloud import MAX_FRAMES, colored_points, point_cloud_file
 from stadia.evaluation.predict import predict, stream
 from stadia.evaluation.predictions import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
@@ -45,13 +45,15 @@ class TestFolder:
         assert "metres" in record["trust"]
         assert (record["recipe"], record["config_hash"]) == ("selfsup", "0123456789abcdef")
         assert record["entries"] == [f"{k:06d}" for k in range(6)]
-        assert (record["picture_size"], record["network_size"]) == ([30, 90], [15, 45])
+        assert (record["image_size"], record["network_size"]) == ([30, 90], [15, 45])
         assert record["finished"]
         with np.load(tmp_path / "out" / "depth" / "000000.npz") as arrays:
             assert sorted(arrays) == ["K", "depth_m"]
             assert arrays["depth_m"].dtype == np.float32
             np.testing.assert_allclose(arrays["K"], [[30, 0, 22], [0, 30, 7], [0, 0, 1]])
-        np.testing.assert_allclose(predictions.read("000000")[1:-1], drive().depth_m(0)[:, :45].reshape(15, 2, 45).mean(1)[1:-1], rtol=0.02)
+        np.testing.assert_allclose(
+            predictions.read("000000")[1:-1], drive().depth_m(0)[:, :45].reshape(15, 2, 45).mean(1)[1:-1], rtol=0.02
+        )
         png = cv2.imread(str(tmp_path / "out" / "depth" / "000000.png"), cv2.IMREAD_UNCHANGED)
         assert (png.shape, png.dtype) == ((30, 90), np.uint16)
         np.testing.assert_allclose(png[2:-2] / 256, drive().depth_m(0)[2:-2], rtol=0.02)
@@ -59,19 +61,23 @@ class TestFolder:
     def test_the_path_is_camera_to_world_in_both_formats(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         run(drive(), red_reader(), tmp_path / "out")
         kitti, tum = read_kitti(tmp_path / "out" / "trajectory.txt"), read_tum(tmp_path / "out" / "trajectory_tum.txt")
-        np.testing.assert_allclose(kitti.T_world_camera[:, 2, 3], 0.5 * np.arange(6), atol=1e-6)  # driving forward: z grows
+        np.testing.assert_allclose(
+            kitti.T_world_camera[:, 2, 3], 0.5 * np.arange(6), atol=1e-6
+        )  # driving forward: z grows
         np.testing.assert_allclose(tum.T_world_camera, kitti.T_world_camera, atol=1e-6)
         np.testing.assert_allclose(tum.times_s, 100 + np.arange(6) / 20)
 
     @pytest.mark.parametrize(("claim", "key"), [(Claim.UP_TO_SCALE, "depth"), (Claim.AFFINE_INVERSE, "inverse_depth")])
-    def test_only_metres_are_called_metres(self, claim: Claim, key: str, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    def test_only_metres_are_called_metres(
+        self, claim: Claim, key: str, tmp_path: Path, drive: Make, red_reader: Make
+    ) -> None:
         run(drive(), red_reader(claim), tmp_path / "out")
         with np.load(tmp_path / "out" / "depth" / "000000.npz") as arrays:
             assert sorted(arrays) == ["K", key]
         assert "no metres" in json.loads((tmp_path / "out" / "predictions.json").read_text())["trust"]
         assert (tmp_path / "out" / "depth" / "000000.png").exists() == (claim is Claim.UP_TO_SCALE)
 
-    def test_a_still_picture_has_no_path(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    def test_a_still_image_has_no_path(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         assert run(drive(1), red_reader(), tmp_path / "out").record.path == ()
         assert not (tmp_path / "out" / "trajectory.txt").exists()
 
@@ -130,7 +136,7 @@ def test_a_chain_of_motions_stays_rigid_and_right(drive: Make, red_reader: Make)
 
 
 def test_memory_does_not_grow_with_the_video(tmp_path: Path, drive: Make, red_reader: Make) -> None:
-    """120 frames peak where 20 do, give or take three pictures: neither pictures nor maps are kept."""
+    """120 frames peak where 20 do, give or take three images: neither images nor maps are kept."""
 
     def peak_bytes(frames: int) -> int:
         recording = drive(frames, height=60, width=180)
@@ -154,13 +160,13 @@ class TestVideo:
         with side_by_side_video(tmp_path / "video.mp4", frame_rate_hz(recording)) as listener:
             run(recording, red_reader(), tmp_path / "out", listeners=[listener])
         with av.open(str(tmp_path / "video.mp4")) as container:
-            pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            images = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
             assert container.streams.video[0].average_rate == 20
-        assert len(pictures) == 5
-        assert pictures[0].shape == (30, 180, 3)
+        assert len(images) == 5
+        assert images[0].shape == (30, 180, 3)
         left = cv2.resize(recording.image(3), (90, 30), interpolation=cv2.INTER_AREA).astype(float)
-        assert np.abs(pictures[3][:, :90] - left).mean() < 12  # the picture itself, as a video keeps it
-        brightness = pictures[3][:, 92:].astype(float).mean((1, 2))
+        assert np.abs(images[3][:, :90] - left).mean() < 12  # the image itself, as a video keeps it
+        brightness = images[3][:, 92:].astype(float).mean((1, 2))
         assert (np.diff(brightness[2:-2]) > -2).all()  # nearer (further down) is brighter
         assert brightness[-3] > brightness[3] + 50
 
@@ -186,9 +192,9 @@ class TestPointCloud:
         assert "metres" in text
         cloud = trimesh.load(tmp_path / "cloud.ply")
         frames = list(stream(red_reader(), frames_of(recording), "network"))
-        points, colours = zip(*(coloured_points(frame, 10**6) for frame in frames), strict=True)
+        points, colors = zip(*(colored_points(frame, 10**6) for frame in frames), strict=True)
         np.testing.assert_allclose(cloud.vertices, np.concatenate(points), atol=1e-4)
-        np.testing.assert_array_equal(cloud.colors[:, :3], np.concatenate(colours))
+        np.testing.assert_array_equal(cloud.colors[:, :3], np.concatenate(colors))
 
     def test_a_point_by_hand(self, drive: Make, red_reader: Make) -> None:
         """Pixel (44, 14) of a 15x45 map, K = f 30, c (22, 7), camera 1.5 m ahead of the world's."""
@@ -196,10 +202,12 @@ class TestPointCloud:
         T[2, 3] = 1.5
         frame = next(stream(red_reader(), frames_of(drive())))
         moved = replace(frame, inverse_depth=np.full((15, 45), 0.1, np.float32), T_world_camera=T)
-        points, _ = coloured_points(moved, 10**6)
+        points, _ = colored_points(moved, 10**6)
         np.testing.assert_allclose(points[-1], [(44 - 22) / 30 * 10, (14 - 7) / 30 * 10, 11.5], rtol=1e-6)
 
-    def test_a_cloud_is_bounded(self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_cloud_is_bounded(
+        self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("stadia.evaluation.point_cloud.MAX_POINTS", 1000)
         with point_cloud_file(tmp_path / "cloud.ply", Claim.UP_TO_SCALE, 3 * MAX_FRAMES) as listener:
             run(drive(3 * MAX_FRAMES), red_reader(Claim.UP_TO_SCALE), tmp_path / "out", listeners=[listener])
@@ -211,7 +219,7 @@ class TestPointCloud:
         inverse = np.full((15, 45), 0.1, np.float32)
         inverse[0] = 0.01
         sky = replace(frame, inverse_depth=inverse, T_world_camera=None)
-        assert len(coloured_points(sky, 10**6)[0]) == 14 * 45
+        assert len(colored_points(sky, 10**6)[0]) == 14 * 45
 
     def test_frames_without_a_pose_are_not_joined(self, tmp_path: Path, drive: Make) -> None:
         with point_cloud_file(tmp_path / "cloud.ply", Claim.METRES, 4) as listener:
@@ -238,7 +246,7 @@ def test_a_path_ends_where_a_motion_is_not_known(tmp_path: Path, drive: Make, re
 
 
 def test_why_there_is_no_path_at_all(tmp_path: Path, drive: Make, red_reader: Make) -> None:
-    """Of a recipe without an answer, of pictures of a camera that stands, and of one picture, which asks for no path."""
+    """Of a recipe without an answer, of images of a camera that stands, and of one image, which asks for no path."""
     predictor = red_reader()
     predictor.T_next_now = lambda *_: None
     record = run(drive(3), predictor, tmp_path / "unknown").record
@@ -246,7 +254,10 @@ def test_why_there_is_no_path_at_all(tmp_path: Path, drive: Make, red_reader: Ma
     standing = [replace(frame, on_path=number == 0) for number, frame in enumerate(frames_of(drive(3)))]
     record = predict(red_reader(), standing, tmp_path / "stands", MADE_BY, source="stands").record
     assert record.path == ()
-    assert record.path_ends == "no path: no frame shows that the camera has moved since 000000 (data.stride=1 takes each frame)"
+    assert (
+        record.path_ends
+        == "no path: no frame shows that the camera has moved since 000000 (data.stride=1 takes each frame)"
+    )
     assert run(drive(1), red_reader(), tmp_path / "one").record.path_ends == ""
 
 
@@ -290,7 +301,7 @@ class TestMeanDepth:
         assert mean[1, 2] == pytest.approx(9)
 
     def test_it_is_scored_by_the_same_protocol(self, tmp_path: Path, drive: Make) -> None:
-        """In a world where every picture has one depth map, the mean is perfect; in a deeper one it is off by its factor."""
+        """In a world where every image has one depth map, the mean is perfect; in a deeper one it is off by its factor."""
         predictor = mean_depth_of([drive()], 30, 90)
         exact = evaluate_recordings(predictor, [drive()], PROTOCOLS["metric"], tmp_path / "a", MADE_BY)
         assert exact.depth is not None

@@ -26,9 +26,19 @@ Stadia = Callable[..., tuple[int, str, str]]
 class TestPredict:
     def test_a_video(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
         out = tmp_path / "out"
-        code, text, err = stadia("predict", checkpoint, video, "--out", out, "--motion", "network", "data.camera.horizontal_fov_deg=70")
+        code, text, err = stadia(
+            "predict", checkpoint, video, "--out", out, "--motion", "network", "data.camera.horizontal_fov_deg=70"
+        )
         assert code == 0, err
-        names = {"cloud.ply", "depth", "predictions.json", "side_by_side.mp4", "trajectory.png", "trajectory.txt", "trajectory_tum.txt"}
+        names = {
+            "cloud.ply",
+            "depth",
+            "predictions.json",
+            "side_by_side.mp4",
+            "trajectory.png",
+            "trajectory.txt",
+            "trajectory_tum.txt",
+        }
         assert {path.name for path in out.iterdir()} == names
         assert "12 frames" in text
         assert text.splitlines()[-1].startswith("claim: metres")
@@ -36,35 +46,54 @@ class TestPredict:
             assert sum(1 for _ in container.decode(video=0)) == 12
             assert container.streams.video[0].average_rate == pytest.approx(24, rel=0.01)
         assert cv2.imread(str(out / "depth" / "000003.png"), cv2.IMREAD_UNCHANGED).shape == (32, 64)
-        np.testing.assert_allclose(read_kitti(out / "trajectory.txt").T_world_camera[:, 2, 3], 0.5 * np.arange(12), atol=1e-6)
+        np.testing.assert_allclose(
+            read_kitti(out / "trajectory.txt").T_world_camera[:, 2, 3], 0.5 * np.arange(12), atol=1e-6
+        )
 
-    def test_every_third_frame_and_no_more_than_asked_for(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
+    def test_every_third_frame_and_no_more_than_asked_for(
+        self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
         words = ("--every", 3, "--no-video", "--no-cloud", "data.camera.focal_px=50")
         code, _, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", *words)
         assert code == 0, err
-        assert sorted(p.stem for p in (tmp_path / "out" / "depth").glob("*.png")) == ["000000", "000003", "000006", "000009"]
+        assert sorted(p.stem for p in (tmp_path / "out" / "depth").glob("*.png")) == [
+            "000000",
+            "000003",
+            "000006",
+            "000009",
+        ]
         assert not list((tmp_path / "out").glob("*.mp4")) + list((tmp_path / "out").glob("*.ply"))
 
-    def test_a_folder_of_pictures_loses_none(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
+    def test_a_folder_of_images_loses_none(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
         words = ("--out", tmp_path / "out", "data.camera.horizontal_fov_deg=70")
         code, text, err = stadia("predict", checkpoint, drive_folder / "a" / "left", *words)
         assert code == 0, err
         assert "6 frames" in text
 
-    def test_a_picture(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
-        picture, out = drive_folder / "a" / "left" / "000002.png", tmp_path / "out"
-        code, _, err = stadia("predict", checkpoint, picture, "--out", out, "data.camera.horizontal_fov_deg=70")
+    def test_a_image(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
+        image, out = drive_folder / "a" / "left" / "000002.png", tmp_path / "out"
+        code, _, err = stadia("predict", checkpoint, image, "--out", out, "data.camera.horizontal_fov_deg=70")
         assert code == 0, err
         assert {path.name for path in out.iterdir()} == {"cloud.ply", "depth", "predictions.json", "side_by_side.png"}
         assert cv2.imread(str(out / "side_by_side.png")).shape == (30, 180, 3)
 
-    def test_a_dataset_brings_its_camera(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
+    def test_a_dataset_brings_its_camera(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
+    ) -> None:
         code, text, err = stadia("predict", checkpoint, drive_folder, "--out", tmp_path / "out")
         assert code == 0, err
         assert "6 frames" in text
 
     def test_inverse_depth_has_no_points(
-        self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, red_task: Callable, monkeypatch: pytest.MonkeyPatch
+        self,
+        checkpoint: Path,
+        video: Path,
+        tmp_path: Path,
+        stadia: Stadia,
+        red_task: Callable,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr("stadia.recipes.workflow.load_task", lambda path: red_task(Claim.AFFINE_INVERSE))
         code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", "data.camera.focal_px=50")
@@ -88,15 +117,19 @@ class TestPredict:
         assert not (tmp_path / "out").exists()
 
     def test_a_video_that_breaks_off(self, video: Path, tmp_path: Path, red_reader: Callable) -> None:
-        """What was predicted before the damage stays; no video and no cloud is left, and nothing can be scored by mistake."""
+        """What was predicted before the damage stays; no video and no cloud is left, and nothing can be scored by
+        mistake.
+        """
         (whole,) = open_input(video, camera={"focal_px": 50})
 
         def frames() -> Iterator[Frame]:
             yield from itertools.islice(whole.frames, 3)
-            raise DataError(video, found="damage", expected="none", cure="copy it again")
+            raise DataError(video, found="damage", expected="none", fix="copy it again")
 
         with pytest.raises(DataError, match="damage"):
-            predict_input(red_reader(), replace(whole, frames=frames()), tmp_path / "out", Provenance(recipe="r", config_hash="h"))
+            predict_input(
+                red_reader(), replace(whole, frames=frames()), tmp_path / "out", Provenance(recipe="r", config_hash="h")
+            )
         assert {path.name for path in (tmp_path / "out").iterdir()} == {"depth", "predictions.json"}
         with pytest.raises(DataError, match="unfinished"):
             Predictions.open(tmp_path / "out")
@@ -104,13 +137,13 @@ class TestPredict:
     def test_the_same_command_begins_again_what_it_left_unfinished(
         self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """After a picture that broke off, or Ctrl-C; nothing but its own files is removed for that."""
-        picture, out = drive_folder / "a" / "left" / "000004.png", tmp_path / "out"
-        whole = picture.read_bytes()
-        picture.write_bytes(whole[:50])
+        """After an image that broke off, or Ctrl-C; nothing but its own files is removed for that."""
+        image, out = drive_folder / "a" / "left" / "000004.png", tmp_path / "out"
+        whole = image.read_bytes()
+        image.write_bytes(whole[:50])
         words = ("predict", checkpoint, drive_folder, "--out", out, "--no-video")
         assert "000004.png" in stadia(*words)[2]
-        picture.write_bytes(whole)
+        image.write_bytes(whole)
         (out / "mine.txt").write_text("mine")
         code, _, err = stadia(*words)
         assert (code, "unfinished prediction" in err, "choose another --out" in err) == (2, True, True)
@@ -160,14 +193,16 @@ IDLE = {
     "split": "test",
     "poses": "poses.txt",
     "ground_truth": "lidar",
-    "colour": "grey",
+    "color": "gray",
     "size": (64, 64),
     "frame_rate_hz": 9,
     "cache": {"enabled": False},
 }
 
 
-@pytest.mark.parametrize(("suffix", "option"), [*(("mp4", option) for option in IDLE), *(("png", option) for option in (*IDLE, "frames"))])
+@pytest.mark.parametrize(
+    ("suffix", "option"), [*(("mp4", option) for option in IDLE), *(("png", option) for option in (*IDLE, "frames"))]
+)
 def test_an_option_that_would_do_nothing(suffix: str, option: str, video: Path, drive_folder: Path) -> None:
     path = video if suffix == "mp4" else drive_folder / "a" / "left" / "000002.png"
     with pytest.raises(ConfigError, match=rf"data\.{option}: found given, expected nothing"):

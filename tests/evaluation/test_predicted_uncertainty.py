@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stadia.core.errors import DataError
-from stadia.core.types import Camera, Claim, PictureMaps
+from stadia.core.types import Camera, Claim, ImageMaps
 from stadia.evaluation.depth_files import arrays_in, write_map
 from stadia.evaluation.frames import Frame
 from stadia.evaluation.predict import predict
@@ -36,8 +36,8 @@ class Doubtful(DepthAlone):
     def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
         raise AssertionError("a second pass of the network")
 
-    def maps(self, image: torch.Tensor, camera: Camera) -> PictureMaps:
-        return PictureMaps(torch.ones(1, 1, 4, 6), log_uncertainty=torch.arange(-3.0, 3).expand(1, 1, 4, 6))
+    def maps(self, image: torch.Tensor, camera: Camera) -> ImageMaps:
+        return ImageMaps(torch.ones(1, 1, 4, 6), log_uncertainty=torch.arange(-3.0, 3).expand(1, 1, 4, 6))
 
 
 def frames() -> list[Frame]:

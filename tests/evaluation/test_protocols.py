@@ -11,7 +11,7 @@ import torch
 from stadia.core.errors import ConfigError, ProtocolError
 from stadia.core.types import Claim
 from stadia.evaluation.protocols import CROPS, PROTOCOLS, Alignment, Protocol, protocol_named
-from stadia.geometry.crops import picture_box
+from stadia.geometry.crops import image_box
 from stadia.metrics import METRICS
 
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
@@ -42,7 +42,7 @@ def test_crops_to_the_pixel(crop: str, height: int, width: int) -> None:
 @pytest.mark.parametrize("crop", ["garg", "eigen"])
 def test_what_is_scored_of_kitti_lies_inside_the_kb_crop(crop: str, height: int, width: int) -> None:
     rows, columns = CROPS[crop].box(height, width)
-    window = picture_box("kb", height, width)
+    window = image_box("kb", height, width)
     assert window.rows.start <= rows.start < rows.stop <= window.rows.stop
     assert window.columns.start <= columns.start < columns.stop <= window.columns.stop
 
@@ -54,7 +54,14 @@ def test_the_mask_is_crop_and_cap() -> None:
     assert mask.sum() == (371 - 153) * (1197 - 44)
     true_m[200, 300:304] = torch.tensor([0.0, 80.0, 79.999, 1e-3])
     assert PROTOCOLS["kitti-eigen"].mask(true_m)[200, 299:305].tolist() == [True, False, False, True, False, True]
-    assert PROTOCOLS["kitti-eigen-improved"].mask(true_m)[200, 299:305].tolist() == [True, False, True, True, True, True]
+    assert PROTOCOLS["kitti-eigen-improved"].mask(true_m)[200, 299:305].tolist() == [
+        True,
+        False,
+        True,
+        True,
+        True,
+        True,
+    ]
 
 
 def test_what_each_claim_leaves_open() -> None:
@@ -69,7 +76,9 @@ def test_what_each_claim_leaves_open() -> None:
 
 @pytest.mark.parametrize("claim", [Claim.UP_TO_SCALE, Claim.AFFINE_INVERSE])
 def test_metric_refuses_what_are_no_metres(claim: Claim) -> None:
-    with pytest.raises(ProtocolError, match=f"'metric': found predictions that claim {claim}, expected metres; .*relative"):
+    with pytest.raises(
+        ProtocolError, match=f"'metric': found predictions that claim {claim}, expected metres; .*relative"
+    ):
         PROTOCOLS["metric"].alignment(claim)
 
 
@@ -85,7 +94,9 @@ def test_every_protocol_is_sound(protocol: Protocol) -> None:
 
 
 def test_how_many_images_the_published_figures_are_of() -> None:
-    """Eigen's list has 697 lines, of which 652 have improved ground truth; the KITTI benchmark's test set has 500 images."""
+    """Eigen's list has 697 lines, of which 652 have improved ground truth; the KITTI benchmark's test set has 500
+    images.
+    """
     assert {name: protocol.images for name, protocol in PROTOCOLS.items()} == {
         "metric": None,
         "relative": None,

@@ -1,4 +1,4 @@
-"""Drawings of roads: lines where geometry says, colours by verdict, figures that show their numbers."""
+"""Drawings of roads: lines where geometry says, colors by verdict, figures that show their numbers."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ K = np.array([[300.0, 0, 160], [0, 300, 60], [0, 0, 1]])
 BLACK = np.zeros((120, 320, 3), np.uint8)
 
 
-def at(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    return np.abs(picture.astype(int) - colour).max(-1) < 60  # edges are smoothed
+def at(image: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    return np.abs(image.astype(int) - color).max(-1) < 60  # edges are smoothed
 
 
-def test_the_horizon_is_where_it_is_and_the_picture_stays():
+def test_the_horizon_is_where_it_is_and_the_image_stays():
     drawn = draw_horizon(BLACK, (0, -1, 40.0))
     assert at(drawn, HORIZON)[40, 1:-1].all()
     assert not drawn[[37, 43]].any()
@@ -68,7 +68,7 @@ def test_boxes_are_green_or_red_and_have_their_word():
     assert not draw_verdicts(BLACK, np.zeros((0, 4)), [], []).any()
 
 
-def test_a_sheet_holds_pictures_of_any_sizes():
+def test_a_sheet_holds_images_of_any_sizes():
     out = sheet([BLACK, np.zeros((60, 60, 3), np.uint8), BLACK], 2, width=64)
     assert out.shape == (64 + 4 + 24 + 4, 2 * 68, 3)
     assert (out == 0).all(-1).sum() == 64 * 24 * 2 + 64 * 64
@@ -108,11 +108,11 @@ def test_words_of_the_believed_are_the_largest_and_stand_in_a_light_halo():
     assert (two.min(-1) > 200).sum() > 1.9 * (draw_verdicts(night, beside[:1], [True], ["1.62"]).min(-1) > 200).sum()
 
 
-def test_a_legend_shows_each_colour_below_its_picture():
+def test_a_legend_shows_each_color_below_its_image():
     said = [(f"a class called {number}", (10 * number, 200, 90)) for number in range(9)]
     shown = with_legend(BLACK, said)
     assert (shown[: len(BLACK)] == BLACK).all()
-    assert all((shown[len(BLACK) :] == colour).all(-1).sum() > 200 for _, colour in said)
+    assert all((shown[len(BLACK) :] == color).all(-1).sum() > 200 for _, color in said)
     assert shown.shape[1] == BLACK.shape[1]
 
 
@@ -131,5 +131,5 @@ def test_heights_over_epochs_show_the_band_what_was_refused_and_what_was_known_b
     assert two.shape == (2 * plain.shape[0], *plain.shape[1:])
 
 
-def near(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
-    return int((np.abs(picture.astype(int) - colour).max(-1) < 4).sum())
+def near(image: np.ndarray, color: tuple[int, int, int]) -> int:
+    return int((np.abs(image.astype(int) - color).max(-1) < 4).sum())

@@ -25,7 +25,9 @@ Write = Callable[..., Path]
 
 
 def score(predictions: Path, reference: Path, protocol: str = "metric", claim: Claim | None = None) -> DepthScore:
-    return score_depth(Predictions.open(predictions, claim), folder_truth(reference, PROTOCOLS[protocol]), PROTOCOLS[protocol])
+    return score_depth(
+        Predictions.open(predictions, claim), folder_truth(reference, PROTOCOLS[protocol]), PROTOCOLS[protocol]
+    )
 
 
 def predicted(truth: Maps, seed: int = 1, factor: float = 1.0) -> Maps:
@@ -34,7 +36,9 @@ def predicted(truth: Maps, seed: int = 1, factor: float = 1.0) -> Maps:
     return {n: factor * np.where(g > 0, g, 17) * np.exp(rng.normal(0.02, 0.2, g.shape)) for n, g in truth.items()}
 
 
-def numpy_scores(predicted: Maps, truth: Maps, *, scale: bool, box: tuple[slice, slice] | None = None) -> dict[str, float]:
+def numpy_scores(
+    predicted: Maps, truth: Maps, *, scale: bool, box: tuple[slice, slice] | None = None
+) -> dict[str, float]:
     """The Monodepth2 evaluation loop once more: mask, crop, median, clamp, means over images."""
     rows = []
     for name, g in truth.items():
@@ -120,7 +124,9 @@ class TestAgainstNumpy:
         assert ours == pytest.approx(numpy_scores(p, truth_m, scale=False), rel=1e-9)
 
     def test_nyu_is_in_millimetres_for_both_sides(self, tmp_path: Path) -> None:
-        """480x640: rows 45:471, columns 41:601, strictly below 10 m; another program's PNG has the same unit, and a note says so."""
+        """480x640: rows 45:471, columns 41:601, strictly below 10 m; another program's PNG has the same unit, and a
+        note says so.
+        """
         rng = np.random.default_rng(7)
         truth = np.rint(rng.uniform(0.5, 11, (480, 640)) * 1000) / 1000
         p = np.rint(truth * np.exp(rng.normal(0, 0.2, truth.shape)) * 1000) / 1000
@@ -129,7 +135,9 @@ class TestAgainstNumpy:
             cv2.imwrite(str(tmp_path / folder / "a.png"), np.rint(depth * 1000).astype(np.uint16))
         ours = score(tmp_path / "predictions", tmp_path / "truth", "nyu")
         truth[truth >= 10] = 0
-        expected = numpy_scores({"a": np.clip(p, 1e-3, 10)}, {"a": truth}, scale=False, box=(slice(45, 471), slice(41, 601)))
+        expected = numpy_scores(
+            {"a": np.clip(p, 1e-3, 10)}, {"a": truth}, scale=False, box=(slice(45, 471), slice(41, 601))
+        )
         assert ours.metrics == pytest.approx(expected, abs=1e-9)
         assert "predicted PNG read as value / 1000 m, as nyu has it" in ours.notes
 
@@ -137,7 +145,9 @@ class TestAgainstNumpy:
 class TestLaws:
     @pytest.mark.parametrize("protocol", PROTOCOLS)
     def test_the_truth_scores_perfectly(self, protocol: str, truth_m: Maps, write_maps: Write) -> None:
-        near = {n: np.where(g < 10, g, 0) for n, g in truth_m.items()}  # below every cap, as holes where there is no truth
+        near = {
+            n: np.where(g < 10, g, 0) for n, g in truth_m.items()
+        }  # below every cap, as holes where there is no truth
         reference = write_maps(near, "truth")
         result = score(reference, reference, protocol)
         assert result.metrics == {name: float(name in ("d1", "d2", "d3")) for name in PROTOCOLS[protocol].metrics}
@@ -191,7 +201,9 @@ class TestOurOwnFolder:
         result = score(self.folder(tmp_path, truth_m, Claim.UP_TO_SCALE), write_maps(truth_m, "truth"), "relative")
         assert result.claim is Claim.UP_TO_SCALE
         assert result.metrics == pytest.approx(numpy_scores(predicted(truth_m), truth_m, scale=True), rel=1e-5)
-        assert result.notes == ("not scored in metres: median of every image fitted to the truth first (claim: up-to-scale)",)
+        assert result.notes == (
+            "not scored in metres: median of every image fitted to the truth first (claim: up-to-scale)",
+        )
 
     def test_a_claim_that_the_protocol_refuses(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
         with pytest.raises(ProtocolError, match="claim up-to-scale, expected metres"):
@@ -211,8 +223,13 @@ class TestOurOwnFolder:
         predictions.check_made_by(made_by, "", names)
         for provenance, fingerprint, entries, differing in (
             (Provenance(recipe="r", config_hash="def", checkpoint="c"), "", names, "another config_hash"),
-            (Provenance(recipe="r", config_hash="def", checkpoint="d"), "", names, "another config_hash and checkpoint"),
-            (made_by, "other pictures", names, "another fingerprint"),
+            (
+                Provenance(recipe="r", config_hash="def", checkpoint="d"),
+                "",
+                names,
+                "another config_hash and checkpoint",
+            ),
+            (made_by, "other images", names, "another fingerprint"),
             (made_by, "", names[1:], "another entries"),
         ):
             with pytest.raises(ProtocolError, match=f"predictions.json: found predictions with {differing}, expected"):
@@ -234,14 +251,14 @@ class TestOurOwnFolder:
             Predictions.open(folder)
         assert "\n" not in str(error.value)
 
-    def test_the_pictures_shape_counts_not_the_networks(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
-        """A network may squeeze the whole picture to any shape; a crop may not be scored off its place."""
+    def test_the_images_shape_counts_not_the_networks(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
+        """A network may squeeze the whole image to any shape; a crop may not be scored off its place."""
         out = tmp_path / "ours"
         for name in truth_m:
             write_map(out / "depth" / f"{name}.npz", depth_m=np.full((32, 64), 20, np.float32))
-        self.record(Claim.METRES, picture_size=(40, 120)).write(out)
+        self.record(Claim.METRES, image_size=(40, 120)).write(out)
         score(out, write_maps(truth_m, "truth"))
-        self.record(Claim.METRES, picture_size=(40, 100)).write(out)
+        self.record(Claim.METRES, image_size=(40, 100)).write(out)
         with pytest.raises(ProtocolError, match="100x40 for ground truth of 120x40"):
             score(out, write_maps(truth_m, "truth"))
 
@@ -258,7 +275,14 @@ class TestBadInput:
 
     def test_stems_that_do_not_match(self, truth_m: Maps, write_maps: Write) -> None:
         p = {f"frame_{n}": v for n, v in truth_m.items()}
-        self.refused(write_maps(p, "predictions"), write_maps(truth_m, "truth"), "3 of 3", "'000000'", "'frame_000000'", "predictions")
+        self.refused(
+            write_maps(p, "predictions"),
+            write_maps(truth_m, "truth"),
+            "3 of 3",
+            "'000000'",
+            "'frame_000000'",
+            "predictions",
+        )
 
     def test_predictions_beyond_the_truth_are_only_noted(self, truth_m: Maps, write_maps: Write) -> None:
         some = {n: truth_m[n] for n in ("000001", "000002")}
@@ -297,9 +321,16 @@ class TestBadInput:
         p["000002"][np.unravel_index(truth_m["000002"].argmax(), (40, 120))] = value
         score(write_maps(p, "predictions"), write_maps(truth_m, "truth"))  # beyond the cap: not scored
         p["000002"][truth_m["000002"] > 60] = value
-        self.refused(write_maps(p, "predictions"), write_maps(truth_m, "truth"), "predictions/000002.npy", "no finite positive depth")
+        self.refused(
+            write_maps(p, "predictions"),
+            write_maps(truth_m, "truth"),
+            "predictions/000002.npy",
+            "no finite positive depth",
+        )
 
-    def test_infinity_is_farther_than_any_metres_and_no_depth_up_to_scale(self, truth_m: Maps, write_maps: Write) -> None:
+    def test_infinity_is_farther_than_any_metres_and_no_depth_up_to_scale(
+        self, truth_m: Maps, write_maps: Write
+    ) -> None:
         p = predicted(truth_m)
         beyond = {n: np.where(np.random.default_rng(4).random(v.shape) < 0.1, np.inf, v) for n, v in p.items()}
         ours = score(write_maps(beyond, "predictions"), write_maps(truth_m, "truth")).metrics
@@ -307,27 +338,40 @@ class TestBadInput:
         with pytest.raises(ProtocolError, match="no finite positive depth"):
             score(write_maps(beyond, "predictions"), write_maps(truth_m, "truth"), "relative", Claim.UP_TO_SCALE)
         dead = {n: np.where(np.random.default_rng(4).random(v.shape) < 0.6, np.inf, v) for n, v in p.items()}
-        self.refused(write_maps(dead, "predictions"), write_maps(truth_m, "truth"), "000000.npy", "no finite positive depth")
+        self.refused(
+            write_maps(dead, "predictions"), write_maps(truth_m, "truth"), "000000.npy", "no finite positive depth"
+        )
 
     def test_holes_are_not_resized_into_numbers(self, truth_m: Maps, write_maps: Write) -> None:
         small = {n: np.full((20, 60), 5.0) for n in truth_m}
         small["000001"][10:, 30:] = 0
-        self.refused(write_maps(small, "predictions"), write_maps(truth_m, "truth"), "000001.npy", "no finite positive depth")
+        self.refused(
+            write_maps(small, "predictions"), write_maps(truth_m, "truth"), "000001.npy", "no finite positive depth"
+        )
 
     def test_another_shape(self, truth_m: Maps, write_maps: Write) -> None:
         cropped = {n: v[:34] for n, v in predicted(truth_m).items()}
-        self.refused(write_maps(cropped, "predictions"), write_maps(truth_m, "truth"), "120x34 for ground truth of 120x40", "crop")
+        self.refused(
+            write_maps(cropped, "predictions"),
+            write_maps(truth_m, "truth"),
+            "120x34 for ground truth of 120x40",
+            "crop",
+        )
 
     def test_eight_bits(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
         for name in truth_m:
-            (tmp_path / "grey").mkdir(exist_ok=True)
-            cv2.imwrite(str(tmp_path / "grey" / f"{name}.png"), np.full((40, 120), 99, np.uint8))
-        self.refused(tmp_path / "grey", write_maps(truth_m, "truth"), "grey/000000.png", "8-bit", "16-bit")
-        self.refused(write_maps(truth_m, "predictions"), tmp_path / "grey", "grey/000000.png", "8-bit")
+            (tmp_path / "gray").mkdir(exist_ok=True)
+            cv2.imwrite(str(tmp_path / "gray" / f"{name}.png"), np.full((40, 120), 99, np.uint8))
+        self.refused(tmp_path / "gray", write_maps(truth_m, "truth"), "gray/000000.png", "8-bit", "16-bit")
+        self.refused(write_maps(truth_m, "predictions"), tmp_path / "gray", "gray/000000.png", "8-bit")
 
     def test_no_truth_at_all(self, truth_m: Maps, write_maps: Write) -> None:
         zero = {n: np.zeros((40, 120)) for n in truth_m}
-        self.refused(write_maps(predicted(truth_m), "predictions"), write_maps(zero, "truth"), "no ground truth between 0.001 and 80 m")
+        self.refused(
+            write_maps(predicted(truth_m), "predictions"),
+            write_maps(zero, "truth"),
+            "no ground truth between 0.001 and 80 m",
+        )
 
 
 def test_the_score_file(tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
@@ -344,9 +388,15 @@ def test_the_score_file(tmp_path: Path, truth_m: Maps, write_maps: Write) -> Non
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_another_number_of_images_than_the_benchmark_has_is_said(protocol: str, truth_m: Maps, write_maps: Write) -> None:
+def test_another_number_of_images_than_the_benchmark_has_is_said(
+    protocol: str, truth_m: Maps, write_maps: Write
+) -> None:
     near = write_maps({n: np.where(g < 10, g, 0) for n, g in truth_m.items()}, "truth")
-    said = [note for note in score(near, near, protocol).notes if "not comparable with published figures: of 3 images" in note]
+    said = [
+        note
+        for note in score(near, near, protocol).notes
+        if "not comparable with published figures: of 3 images" in note
+    ]
     assert len(said) == (PROTOCOLS[protocol].images is not None)
 
 

@@ -22,7 +22,9 @@ def test_a_score_is_never_lost(tmp_path: Path) -> None:
 
 
 def test_each_path_has_a_file_of_its_own(tmp_path: Path) -> None:
-    """Neither do two recordings share one, nor is an earlier score of the depth taken for the path of a recording called "1"."""
+    """Neither do two recordings share one, nor is an earlier score of the depth taken for the path of a recording
+    called "1".
+    """
     write_score(tmp_path / "val.json", {"abs_rel": 1})
     write_score(tmp_path / "val.json", {"abs_rel": 2})
     paths = {}

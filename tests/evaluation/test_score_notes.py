@@ -43,7 +43,9 @@ def test_a_dead_image_is_named(truth_m: Maps, write_maps: Write) -> None:
     assert result.per_image[1].at_clamp == 1
     assert result.to_json()["per_image"][2]["at_clamp"] == pytest.approx(0.45, abs=0.05)
     (note,) = [note for note in result.notes if "clamp" in note]
-    assert note.startswith("2 of 3 images have more than 10% of their scored pixels at the protocol's clamp (most '000001': 100.0%)")
+    assert note.startswith(
+        "2 of 3 images have more than 10% of their scored pixels at the protocol's clamp (most '000001': 100.0%)"
+    )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -55,7 +57,9 @@ def test_what_is_at_the_clamp_is_seen_after_every_alignment(protocol: str) -> No
     predicted_m = np.where(np.arange(120) == 60, 1.1 * far, true_m)
     scored = rules.mask(torch.from_numpy(true_m))
     for claim in rules.alignments:
-        found = score_image("a", 1 / predicted_m if claim is Claim.AFFINE_INVERSE else predicted_m, true_m, claim, rules)
+        found = score_image(
+            "a", 1 / predicted_m if claim is Claim.AFFINE_INVERSE else predicted_m, true_m, claim, rules
+        )
         assert found is not None
         assert found.at_clamp == pytest.approx(float(scored[:, 60].sum() / scored.sum()))
         exact = score_image("a", 1 / true_m if claim is Claim.AFFINE_INVERSE else true_m, true_m, claim, rules)
@@ -66,7 +70,13 @@ def test_what_is_at_the_clamp_is_seen_after_every_alignment(protocol: str) -> No
 @pytest.mark.parametrize(
     ("factor", "said"),
     [
-        (1000 / 256, "is the ground truth millimetres read as value / 256, or are the predictions value / 256 read as millimetres?"),
+        (
+            1000 / 256,
+            (
+                "is the ground truth millimetres read as value / 256, or are the predictions value / 256 read as"
+                " millimetres?"
+            ),
+        ),
         (0.256, "is the ground truth value / 256 read as millimetres"),
         (1 / 256, "or are the predictions PNG values not divided by 256?"),
         (1000, "or are the predictions kilometres taken as metres?"),
@@ -91,7 +101,9 @@ def test_a_wrong_unit_is_named(factor: float, said: str, truth_m: Maps, write_ma
 def test_one_image_is_no_evidence_of_a_unit(truth_m: Maps, write_maps: Write) -> None:
     one = {"000000": truth_m["000000"]}
     p = {"000000": np.where(one["000000"] > 0, one["000000"], 17) / 100}
-    assert not any("a wrong unit" in note for note in score(write_maps(p, "predictions"), write_maps(one, "truth")).notes)
+    assert not any(
+        "a wrong unit" in note for note in score(write_maps(p, "predictions"), write_maps(one, "truth")).notes
+    )
 
 
 POSSIBLE = {"d1": 0.959, "d2": 0.995, "d3": 0.999, "mae": 1.2, "rmse": 2.573, "rmse_log": 0.092, "silog": 8.293}
@@ -115,11 +127,15 @@ def test_scores_that_no_prediction_has_are_told(change: dict[str, float], told: 
     assert [told in note for note in found] == [True] * bool(told)
 
 
-def test_a_metric_that_is_broken_is_told_with_the_score(truth_m: Maps, write_maps: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_metric_that_is_broken_is_told_with_the_score(
+    truth_m: Maps, write_maps: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     predictions, reference = write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth")
     assert not [note for note in score(predictions, reference).notes if note.startswith("no prediction has")]
     monkeypatch.setattr("stadia.metrics.depth.d3", lambda p, g, mask: torch.tensor(0.1))
-    assert [note for note in score(predictions, reference).notes if note.startswith("no prediction has such scores: d2 ")]
+    assert [
+        note for note in score(predictions, reference).notes if note.startswith("no prediction has such scores: d2 ")
+    ]
 
 
 def test_single_scans_are_not_taken_for_the_improved_ground_truth(truth_m: Maps, write_maps: Write) -> None:
@@ -130,12 +146,16 @@ def test_single_scans_are_not_taken_for_the_improved_ground_truth(truth_m: Maps,
     scans = {name: np.where(rng.random(map_m.shape) < 0.1, map_m, 0) for name, map_m in truth_m.items()}
     predictions, reference = write_maps(predicted(truth_m), "predictions"), write_maps(scans, "scans")
     told = score_depth(Predictions.open(predictions), folder_truth(reference, improved), improved).notes
-    assert any("as of single LiDAR scans, where kitti-eigen-improved-garg means the annotated depth" in note for note in told)
+    assert any(
+        "as of single LiDAR scans, where kitti-eigen-improved-garg means the annotated depth" in note for note in told
+    )
 
 
 @pytest.mark.parametrize("claim", [Claim.METRES, Claim.UP_TO_SCALE, Claim.AFFINE_INVERSE])
 def test_near_for_far_is_told(truth_m: Maps, write_maps: Write, claim: Claim) -> None:
-    """As of an affine-invariant network whose maps were scored as they were: 17 % of the pixels within 25 %, and nobody wondered."""
+    """As of an affine-invariant network whose maps were scored as they were: 17 % of the pixels within 25 %, and nobody
+    wondered.
+    """
     rules = PROTOCOLS["metric" if claim is Claim.METRES else "relative"]
     truth = folder_truth(write_maps(truth_m, "truth"), rules)
     depth = predicted(truth_m)
@@ -146,7 +166,9 @@ def test_near_for_far_is_told(truth_m: Maps, write_maps: Write, claim: Claim) ->
     assert not any("is near" in note for note in scored.notes)
     scored = score_depth(Predictions.open(write_maps(wrong, "wrong"), claim), truth, rules)
     (note,) = [note for note in scored.notes if "is near" in note]
-    assert note.startswith(f"predictions taken as {'inverse ' * (claim is Claim.AFFINE_INVERSE)}depth are far where the truth is near")
+    assert note.startswith(
+        f"predictions taken as {'inverse ' * (claim is Claim.AFFINE_INVERSE)}depth are far where the truth is near"
+    )
     assert scored.to_json()["per_image"][0]["order"] < -0.5
 
 

@@ -25,7 +25,9 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def said(truth_m: Maps, tmp_path: Path) -> tuple[Path, Maps, Maps]:
-    """Predictions of another program, at the truth's size: the folder, depth, and log uncertainty that knows half of the noise."""
+    """Predictions of another program, at the truth's size: the folder, depth, and log uncertainty that knows half of
+    the noise.
+    """
     rng = np.random.default_rng(2)
     depth, doubt = {}, {}
     for name, g in truth_m.items():
@@ -37,7 +39,9 @@ def said(truth_m: Maps, tmp_path: Path) -> tuple[Path, Maps, Maps]:
 
 
 def score(predictions: Path, reference: Path, protocol: str = "metric", claim: Claim | None = None) -> DepthScore:
-    return score_depth(Predictions.open(predictions, claim), folder_truth(reference, PROTOCOLS[protocol]), PROTOCOLS[protocol])
+    return score_depth(
+        Predictions.open(predictions, claim), folder_truth(reference, PROTOCOLS[protocol]), PROTOCOLS[protocol]
+    )
 
 
 def curve(error: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -45,7 +49,9 @@ def curve(error: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.flo
     return np.array([*(error[by <= np.percentile(by, 100 - 2 * k)].mean() for k in range(50)), 0])
 
 
-def test_equal_to_numpy_beside_scores_that_stay(said: tuple[Path, Maps, Maps], truth_m: Maps, write_maps: Write) -> None:
+def test_equal_to_numpy_beside_scores_that_stay(
+    said: tuple[Path, Maps, Maps], truth_m: Maps, write_maps: Write
+) -> None:
     folder, depth, doubt = said
     truth = write_maps(truth_m, "truth")
     whole = score(folder, truth)
@@ -58,7 +64,9 @@ def test_equal_to_numpy_beside_scores_that_stay(said: tuple[Path, Maps, Maps], t
         oracles.append(curve(error, error))
         ranks.append(spearmanr(doubt[name][scored], error).statistic)
     found = whole.summary()["uncertainty"]["abs_rel"]
-    assert found["ause"] == pytest.approx(np.mean([np.trapezoid(a - b, dx=0.02) for a, b in zip(curves, oracles, strict=True)]), rel=1e-6)
+    assert found["ause"] == pytest.approx(
+        np.mean([np.trapezoid(a - b, dx=0.02) for a, b in zip(curves, oracles, strict=True)]), rel=1e-6
+    )
     assert found["spearman"] == pytest.approx(np.mean(ranks), rel=1e-6)
     assert found["below_random"] == pytest.approx(1 - found["ause"] / found["ause_of_random"])
     assert 0.2 < found["below_random"] < 0.9
@@ -70,7 +78,9 @@ def test_equal_to_numpy_beside_scores_that_stay(said: tuple[Path, Maps, Maps], t
     assert set(written["uncertainty"]) == {"abs_rel", "rmse", "d1"}
 
 
-def test_the_error_is_the_one_that_is_scored_after_alignment(said: tuple[Path, Maps, Maps], truth_m: Maps, tmp_path: Path) -> None:
+def test_the_error_is_the_one_that_is_scored_after_alignment(
+    said: tuple[Path, Maps, Maps], truth_m: Maps, tmp_path: Path
+) -> None:
     folder, depth, doubt = said
     for name in depth:
         write_map(tmp_path / "small" / f"{name}.npz", depth=0.03 * depth[name], log_uncertainty=doubt[name])
@@ -81,37 +91,51 @@ def test_the_error_is_the_one_that_is_scored_after_alignment(said: tuple[Path, M
         assert small[error] == pytest.approx(large[error], rel=1e-6)
 
 
-def test_another_size_is_brought_to_the_truths(said: tuple[Path, Maps, Maps], truth_m: Maps, tmp_path: Path, write_maps: Write) -> None:
+def test_another_size_is_brought_to_the_truths(
+    said: tuple[Path, Maps, Maps], truth_m: Maps, tmp_path: Path, write_maps: Write
+) -> None:
     rng = np.random.default_rng(5)
     for name in truth_m:
         depth, doubt = rng.uniform(2, 60, (20, 60)), rng.normal(size=(20, 60))
         write_map(tmp_path / "half" / f"{name}.npz", depth_m=depth, log_uncertainty=doubt)
         large = cv2.resize(doubt, (120, 40), interpolation=cv2.INTER_LINEAR)
-        write_map(tmp_path / "whole" / f"{name}.npz", depth_m=1 / cv2.resize(1 / depth, (120, 40)), log_uncertainty=large)
+        write_map(
+            tmp_path / "whole" / f"{name}.npz", depth_m=1 / cv2.resize(1 / depth, (120, 40)), log_uncertainty=large
+        )
     truth = write_maps(truth_m, "truth")
     half, whole = (score(tmp_path / folder, truth).summary()["uncertainty"] for folder in ("half", "whole"))
     for error in whole:
         assert half[error] == pytest.approx(whole[error], rel=1e-6)
 
 
-def test_images_that_say_none_are_counted_and_in_no_mean(said: tuple[Path, Maps, Maps], truth_m: Maps, write_maps: Write) -> None:
+def test_images_that_say_none_are_counted_and_in_no_mean(
+    said: tuple[Path, Maps, Maps], truth_m: Maps, write_maps: Write
+) -> None:
     folder, depth, _ = said
     truth = write_maps(truth_m, "truth")
     every = score(folder, truth)
     write_map(folder / "000001.npz", depth_m=depth["000001"])
     summary = score(folder, truth).summary()
     assert summary["images_without_uncertainty"] == 1
-    kept = [image.uncertainty["abs_rel"].numbers()["ause"] for image in every.per_image if image.uncertainty and image.name != "000001"]
+    kept = [
+        image.uncertainty["abs_rel"].numbers()["ause"]
+        for image in every.per_image
+        if image.uncertainty and image.name != "000001"
+    ]
     assert summary["uncertainty"]["abs_rel"]["ause"] == pytest.approx(np.mean(kept))
     alone = score(write_maps(depth, "depth alone"), truth)
     assert not {"uncertainty", "images_without_uncertainty"} & set(alone.to_json())
     assert "uncertainty" not in alone.to_json()["per_image"][0]
 
 
-def test_one_that_says_the_same_everywhere_is_worth_nothing_and_is_written(truth_m: Maps, tmp_path: Path, write_maps: Write) -> None:
+def test_one_that_says_the_same_everywhere_is_worth_nothing_and_is_written(
+    truth_m: Maps, tmp_path: Path, write_maps: Write
+) -> None:
     """As a network that was never asked: no rank correlation is defined, and JSON has no NaN."""
     for name, g in truth_m.items():
-        write_map(tmp_path / "flat" / f"{name}.npz", depth_m=np.where(g > 0, 1.1 * g, 9), log_uncertainty=np.zeros_like(g))
+        write_map(
+            tmp_path / "flat" / f"{name}.npz", depth_m=np.where(g > 0, 1.1 * g, 9), log_uncertainty=np.zeros_like(g)
+        )
     found = score(tmp_path / "flat", write_maps(truth_m, "truth"))
     found.write(tmp_path / "score.json")
     written = json.loads((tmp_path / "score.json").read_text())["uncertainty"]
@@ -130,7 +154,9 @@ def test_one_scored_pixel_has_no_order(tmp_path: Path) -> None:
     assert "uncertainty" not in found.summary()
 
 
-@pytest.mark.parametrize(("wrong", "message"), [(np.full((40, 120), np.inf), "not finite at"), (np.zeros((40, 60)), "of shape")])
+@pytest.mark.parametrize(
+    ("wrong", "message"), [(np.full((40, 120), np.inf), "not finite at"), (np.zeros((40, 60)), "of shape")]
+)
 def test_what_is_no_uncertainty_of_this_depth_is_refused_by_name(
     wrong: NDArray, message: str, said: tuple[Path, Maps, Maps], truth_m: Maps, write_maps: Write
 ) -> None:

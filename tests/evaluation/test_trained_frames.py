@@ -1,4 +1,6 @@
-"""What of the scored frames trained the checkpoint: told by `stadia evaluate` in numbers and notes, and left out where asked."""
+"""What of the scored frames trained the checkpoint: told by `stadia evaluate` in numbers and notes, and left out where
+asked.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,17 @@ def mistake(result: tuple[int, str, str], *words: str) -> None:
         assert word in err.splitlines()[-1]
 
 
-def test_frames_that_trained_are_counted_and_can_be_left_out(checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
+def test_frames_that_trained_are_counted_and_can_be_left_out(
+    checkpoint: Path, drive_folder: Path, stadia: Stadia
+) -> None:
     run, words = checkpoint.parent.parent, ("evaluate", checkpoint, drive_folder)
     mistake(stadia(*words, "--held-out"), "no record of the frames that trained", "leave --held-out out")
     assert json.loads(stadia(*words, "--json")[1])["trained_on"] is None
     (recording,) = open_recordings(drive_folder)
-    facts = {"fingerprints": {"elsewhere/a": f"{recording.fingerprint()}[0:5]"}, "train_frames": {"elsewhere/a": [[0, 2], [4, 5]]}}
+    facts = {
+        "fingerprints": {"elsewhere/a": f"{recording.fingerprint()}[0:5]"},
+        "train_frames": {"elsewhere/a": [[0, 2], [4, 5]]},
+    }
     (run / "run.json").write_text(json.dumps({"data": facts}))
     scores = json.loads(stadia(*words, "--json")[1])
     assert (scores["trained_on"], scores["images"]) == (3, 6)
@@ -46,15 +53,17 @@ def test_a_renamed_copy_of_what_trained_is_known(checkpoint: Path, drive_folder:
     facts = {
         "fingerprints": {"elsewhere/b": "0123"},
         "train_frames": {"elsewhere/b": [[7, 8]]},
-        "train_pictures": {"elsewhere/b": joined([first, "f" * 12])},
+        "train_images": {"elsewhere/b": joined([first, "f" * 12])},
         "train_sessions": ["elsewhere/b"],
     }
     (run / "run.json").write_text(json.dumps({"data": facts}))
     scores = json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])
     assert (scores["trained_on"], scores["of_trained_drives"]) == (1, 5)
-    assert scores["notes"][1].startswith("1 of the 6 frames trained this network (1 of them copies by another name): no score of")
+    assert scores["notes"][1].startswith(
+        "1 of the 6 frames trained this network (1 of them copies by another name): no score of"
+    )
     assert scores["notes"][2].startswith("5 of the 6 frames are others of drives that trained it (world/a)")
-    facts["train_pictures"] = {"elsewhere/b": "f" * 12}
+    facts["train_images"] = {"elsewhere/b": "f" * 12}
     (run / "run.json").write_text(json.dumps({"data": facts}))
     scores = json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])
     assert (scores["trained_on"], scores["of_trained_drives"]) == (0, 0)

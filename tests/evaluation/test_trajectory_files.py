@@ -1,4 +1,6 @@
-"""Trajectory files: both formats round trip, poses find their partner in time, every fault is one line naming file and row."""
+"""Trajectory files: both formats round trip, poses find their partner in time, every fault is one line naming file and
+row.
+"""
 
 from __future__ import annotations
 
@@ -111,10 +113,10 @@ def test_missing_and_binary_files(format: TrajectoryFormat, tmp_path: Path) -> N
     with pytest.raises(DataError) as error:
         read_trajectory(tmp_path / "none.txt", format)
     one_line(error, "none.txt", "no such file")
-    (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff\xfe")
+    (tmp_path / "image.png").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(DataError) as error:
-        read_trajectory(tmp_path / "picture.png", format)
-    one_line(error, "picture.png", "not text")
+        read_trajectory(tmp_path / "image.png", format)
+    one_line(error, "image.png", "not text")
 
 
 def test_a_reference_may_repeat_a_rounded_time(tmp_path: Path) -> None:
@@ -145,7 +147,9 @@ def test_association_as_evo_does_it() -> None:
 
 def test_no_overlap_in_time() -> None:
     with pytest.raises(DataError) as error:
-        associate(Trajectory(poses(5), np.arange(5.0), "est.txt"), Trajectory(poses(9), 100 + np.arange(9.0), "ref.txt"))
+        associate(
+            Trajectory(poses(5), np.arange(5.0), "est.txt"), Trajectory(poses(9), 100 + np.arange(9.0), "ref.txt")
+        )
     one_line(error, "est.txt", "ref.txt", "0.000 to 4.000", "100.000 to 108.000")
 
 
@@ -200,10 +204,14 @@ REFERENCE_NUMBERS = [  # of evo 1.38.1, from the samples' README
 
 @pytest.mark.real
 @pytest.mark.parametrize(("estimate", "reference", "format", "align", "ate_rmse_m"), REFERENCE_NUMBERS)
-def test_reference_trajectories(estimate: str, reference: str, format: str, align: str, ate_rmse_m: float, real_data: Path) -> None:
+def test_reference_trajectories(
+    estimate: str, reference: str, format: str, align: str, ate_rmse_m: float, real_data: Path
+) -> None:
     folder, kind = real_data / "trajectories", TrajectoryFormat(format)
     score = score_trajectory(
-        read_trajectory(folder / estimate, kind), read_trajectory(folder / reference, kind, is_reference=True), PathAlignment(align)
+        read_trajectory(folder / estimate, kind),
+        read_trajectory(folder / reference, kind, is_reference=True),
+        PathAlignment(align),
     )
     digits = 3 if ate_rmse_m == 7.790 else 6
     assert score.metrics["ate_rmse_m"] is not None

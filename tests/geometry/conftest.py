@@ -1,4 +1,4 @@
-"""Cameras, poses and pictures that the geometry's tests share."""
+"""Cameras, poses and images that the geometry's tests share."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def _seed():
 
 @pytest.fixture
 def kitti() -> cameras.Camera:
-    """KITTI's colour cameras of 2011_09_26, as rectified."""
+    """KITTI's color cameras of 2011_09_26, as rectified."""
     return cameras.intrinsics(721.5377, 721.5377, 609.5593, 172.854, height=375, width=1242)
 
 
 @pytest.fixture
 def small() -> cameras.Camera:
-    """A small camera with unequal focal lengths and an axis off the centre."""
+    """A small camera with unequal focal lengths and an axis off the center."""
     return cameras.intrinsics(30.0, 28.0, 17.3, 11.8, height=24, width=36)
 
 

@@ -18,7 +18,11 @@ F64 = torch.float64
 @pytest.fixture
 def noisy(poses) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """A source (4, 30, 3), target (4, 30, 3) = scale T source + noise, scale (4,), T (4, 4, 4)."""
-    source, scale, T = 5 * torch.randn(4, 30, 3, dtype=F64), 0.2 + 3 * torch.rand(4, dtype=F64), poses(4, reach=9, turn=3)
+    source, scale, T = (
+        5 * torch.randn(4, 30, 3, dtype=F64),
+        0.2 + 3 * torch.rand(4, dtype=F64),
+        poses(4, reach=9, turn=3),
+    )
     target = se3.transform(T, source) - T[:, None, :3, 3]
     return source, scale[:, None, None] * target + T[:, None, :3, 3] + 0.05 * torch.randn(4, 30, 3, dtype=F64), scale, T
 
@@ -37,7 +41,10 @@ def test_umeyama_is_evos(noisy, kind):
 def test_rotation_is_scipys(noisy):
     source, target, _, _ = noisy
     a, b = source[0] - source[0].mean(0), target[0] - target[0].mean(0)
-    assert_close(align.umeyama(source, target).R[0], torch.from_numpy(Rotation.align_vectors(b.numpy(), a.numpy())[0].as_matrix()))
+    assert_close(
+        align.umeyama(source, target).R[0],
+        torch.from_numpy(Rotation.align_vectors(b.numpy(), a.numpy())[0].as_matrix()),
+    )
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (F64, 1e-11)])
@@ -60,7 +67,10 @@ def test_never_a_reflection(noisy):
     found = align.umeyama(source, mirrored, "sim3")
     assert_close(torch.linalg.det(found.R), torch.ones(4, dtype=F64))
     for i in range(4):
-        assert_close(found.scale[i].item(), float(umeyama_alignment(source[i].numpy().T, mirrored[i].numpy().T, with_scale=True)[2]))
+        assert_close(
+            found.scale[i].item(),
+            float(umeyama_alignment(source[i].numpy().T, mirrored[i].numpy().T, with_scale=True)[2]),
+        )
 
 
 def test_a_straight_drive_aligns():
@@ -71,9 +81,11 @@ def test_a_straight_drive_aligns():
     assert_close(align.umeyama(source, target, "sim3").apply(source), target)
 
 
-def test_poses_move_with_their_centres(poses):
+def test_poses_move_with_their_centers(poses):
     trajectory = poses(12, reach=20, turn=1).view(2, 6, 4, 4)
-    similarity = align.Similarity(torch.tensor([2.0, 0.5], dtype=F64), poses(2, turn=2)[:, :3, :3], torch.randn(2, 3, dtype=F64))
+    similarity = align.Similarity(
+        torch.tensor([2.0, 0.5], dtype=F64), poses(2, turn=2)[:, :3, :3], torch.randn(2, 3, dtype=F64)
+    )
     moved = similarity.apply_to_poses(trajectory)
     assert_close(moved[..., :3, 3], similarity.apply(trajectory[..., :3, 3]))
     assert_close(moved[..., :3, :3] @ moved[..., :3, :3].mT, torch.eye(3, dtype=F64).expand(2, 6, 3, 3))
@@ -99,7 +111,10 @@ def test_scales_are_numpys():
     for i in range(3):
         p, t = prediction[i][known[i]].numpy(), target[i][known[i]].numpy()
         assert_close(align.scale_median(prediction, target, known)[i].item(), np.median(t) / np.median(p))
-        assert_close(align.scale_least_squares(prediction, target, known)[i].item(), np.linalg.lstsq(p[:, None], t, rcond=None)[0][0])
+        assert_close(
+            align.scale_least_squares(prediction, target, known)[i].item(),
+            np.linalg.lstsq(p[:, None], t, rcond=None)[0][0],
+        )
         scale, shift = align.scale_shift(prediction, target, known)
         assert_close([scale[i].item(), shift[i].item()], np.polyfit(p, t, 1).tolist())
 
@@ -120,7 +135,9 @@ def test_every_alignment_finds_an_exact_relation(dtype, tolerance, scale):
 def test_wrong_targets_move_least_squares_and_not_the_robust():
     prediction = torch.rand(3, 2000, dtype=F64)
     target = 3 * prediction + 0.7 + 0.01 * torch.randn(3, 2000, dtype=F64)
-    target[:, :600] += 2 * torch.rand(3, 600, dtype=F64) * (prediction[:, :600] > 0.3)  # up to 30 % wrong, and to one side
+    target[:, :600] += (
+        2 * torch.rand(3, 600, dtype=F64) * (prediction[:, :600] > 0.3)
+    )  # up to 30 % wrong, and to one side
     plain, robust = align.scale_shift(prediction, target)[0], align.scale_shift_robust(prediction, target)[0]
     assert (plain - 3).abs().min() > 0.1
     assert (robust - 3).abs().max() < 0.05
@@ -129,13 +146,19 @@ def test_wrong_targets_move_least_squares_and_not_the_robust():
 def test_robust_is_as_good_as_plain_without_wrong_targets():
     prediction = torch.rand(200, 400, dtype=F64)
     target = 3 * prediction + 0.7 + 0.1 * torch.randn(200, 400, dtype=F64)
-    plain, robust = ((method(prediction, target)[0] - 3).std() for method in (align.scale_shift, align.scale_shift_robust))
+    plain, robust = (
+        (method(prediction, target)[0] - 3).std() for method in (align.scale_shift, align.scale_shift_robust)
+    )
     assert robust < 1.1 * plain
 
 
 def test_unknown_values_do_not_matter():
     prediction, target, known = torch.rand(2, 50, dtype=F64), torch.rand(2, 50, dtype=F64), torch.rand(2, 50) < 0.6
-    for anything in (1e6 * torch.rand(2, 50, dtype=F64), torch.full((2, 50), torch.inf), torch.full((2, 50), torch.nan)):
+    for anything in (
+        1e6 * torch.rand(2, 50, dtype=F64),
+        torch.full((2, 50), torch.inf),
+        torch.full((2, 50), torch.nan),
+    ):
         other_p, other_t = (torch.where(known, v, anything.double()) for v in (prediction, target))
         for method in (align.scale_median, align.scale_least_squares, align.scale_shift, align.scale_shift_robust):
             assert_close(method(other_p, other_t, known), method(prediction, target, known))
@@ -177,7 +200,10 @@ def test_median_and_deviation_are_numpys(count):
 def images(count: int = 6, pixels: int = 200) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Predictions, and truths that are another scale and shift of them in each image; half is known."""
     prediction = torch.rand(count, pixels, dtype=F64)
-    scale, shift = torch.linspace(1.5, 2.5, count, dtype=F64)[:, None], torch.linspace(0.2, 0.1, count, dtype=F64)[:, None]
+    scale, shift = (
+        torch.linspace(1.5, 2.5, count, dtype=F64)[:, None],
+        torch.linspace(0.2, 0.1, count, dtype=F64)[:, None],
+    )
     return prediction, scale * prediction + shift, torch.rand(count, pixels) < 0.5
 
 
@@ -189,7 +215,7 @@ def test_the_scale_and_shift_of_a_set_are_the_means_of_its_images():
     assert [found.scale_spread, found.shift_spread] == pytest.approx(
         [np.std([one.scale for one in each]), np.std([one.shift for one in each])], rel=1e-5
     )
-    assert (found.images, found.unlabelled, found.falling) == (6, 0, 0)
+    assert (found.images, found.unlabeled, found.falling) == (6, 0, 0)
 
 
 def test_a_set_that_streams_by_is_the_set_at_once():
@@ -204,7 +230,10 @@ def test_what_is_not_known_is_not_read():
     prediction, target, known = images()
     expected = align.fit_scale_shift([(prediction, target, known)])
     for anything in (1e9, torch.inf, torch.nan):
-        assert align.fit_scale_shift([(prediction.where(known, anything), target.where(known, anything), known)]) == expected
+        assert (
+            align.fit_scale_shift([(prediction.where(known, anything), target.where(known, anything), known)])
+            == expected
+        )
 
 
 def test_images_that_say_nothing_are_counted_and_left_out():
@@ -214,7 +243,7 @@ def test_images_that_say_nothing_are_counted_and_left_out():
     known[1] = torch.arange(200) < 9
     prediction[2] = 0.3
     found = align.fit_scale_shift([(prediction, target, known)])
-    assert (found.scale, found.shift, found.images, found.unlabelled) == (expected.scale, expected.shift, 3, 3)
+    assert (found.scale, found.shift, found.images, found.unlabeled) == (expected.scale, expected.shift, 3, 3)
     target[3] = -target[3]
     found = align.fit_scale_shift([(prediction, target, known)])
     assert (found.images, found.falling) == (2, 1)
@@ -223,7 +252,9 @@ def test_images_that_say_nothing_are_counted_and_left_out():
 def test_depth_for_inverse_depth_is_said():
     """D-06: its deviation would give a positive scale all the same."""
     prediction, target, known = images()
-    with pytest.raises(GeometryError, match=r"falls where inverse depth grows \(median correlation -0\.\d\d\).*is it depth"):
+    with pytest.raises(
+        GeometryError, match=r"falls where inverse depth grows \(median correlation -0\.\d\d\).*is it depth"
+    ):
         align.fit_scale_shift([(1 / prediction.clamp(min=0.1), target, known)])
     prediction[:4] *= -1
     with pytest.raises(GeometryError, match="is it depth"):
@@ -232,7 +263,11 @@ def test_depth_for_inverse_depth_is_said():
 
 def test_a_set_without_labels_is_said():
     prediction, target, known = images()
-    for mistaken in ((prediction, target, known & False), (prediction * 0, target, known), (prediction, target * 0, known)):
+    for mistaken in (
+        (prediction, target, known & False),
+        (prediction * 0, target, known),
+        (prediction, target * 0, known),
+    ):
         with pytest.raises(GeometryError, match="6 images, none with 10 labels"):
             align.fit_scale_shift([mistaken])
     with pytest.raises(GeometryError, match=r"\(6, 1, 10, 20\).*flatten"):

@@ -21,7 +21,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def correspondences(n: int = 500, *, wrong: float = 0.0, noise_m: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-    """A normalised object, its points in metres before the camera, and which of them are right."""
+    """A normalized object, its points in metres before the camera, and which of them are right."""
     source = torch.rand(n, 3, dtype=F64) - 0.5
     right = torch.rand(n) >= wrong
     target = SCALE * source @ R.T + T + noise_m * torch.randn(n, 3, dtype=F64)
@@ -54,7 +54,8 @@ def test_it_is_the_fit_of_exactly_its_inliers():
 def test_chance_comes_from_the_generator_alone():
     source, target, _ = correspondences(wrong=0.2, noise_m=0.003)
     first, again, other = (
-        umeyama_ransac(source, target, "sim3", inlier_distance=0.004, generator=seeded(s), iterations=8) for s in (1, 1, 2)
+        umeyama_ransac(source, target, "sim3", inlier_distance=0.004, generator=seeded(s), iterations=8)
+        for s in (1, 1, 2)
     )
     assert_close(first.similarity.R, again.similarity.R, atol=0, rtol=0)
     assert (first.similarity.R - other.similarity.R).abs().max() > 0

@@ -9,7 +9,9 @@ from stadia.geometry.box_tracks import box_tracks
 
 def test_objects_keep_their_numbers_over_a_gap_and_new_ones_get_new_ones():
     frame = torch.tensor([0, 0, 1, 3, 3, 9])
-    box = torch.tensor([[0, 0, 10, 10], [50, 0, 60, 10], [51, 0, 61, 10], [1, 0, 11, 10], [52, 0, 62, 10], [1, 0, 11, 10]])
+    box = torch.tensor(
+        [[0, 0, 10, 10], [50, 0, 60, 10], [51, 0, 61, 10], [1, 0, 11, 10], [52, 0, 62, 10], [1, 0, 11, 10]]
+    )
     assert box_tracks(frame, box).tolist() == [0, 1, 1, 0, 1, 2]
 
 

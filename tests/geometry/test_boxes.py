@@ -40,9 +40,13 @@ def half_spaces(T: NDArray[np.float64], lengths: NDArray[np.float64]) -> NDArray
 
 
 def volume_by_qhull(T_a: Tensor, size_a: Tensor, T_b: Tensor, size_b: Tensor) -> float:
-    """The polyhedron of the 12 half spaces: a point inside by linear programming, its corners by duality, its volume as a hull."""
+    """The polyhedron of the 12 half spaces: a point inside by linear programming, its corners by duality, its volume as
+    a hull.
+    """
     planes = np.concatenate((half_spaces(T_a.numpy(), size_a.numpy()), half_spaces(T_b.numpy(), size_b.numpy())))
-    inside = linprog([0, 0, 0, -1], A_ub=np.column_stack((planes[:, :3], np.ones(12))), b_ub=-planes[:, 3], bounds=[(None, None)] * 4)
+    inside = linprog(
+        [0, 0, 0, -1], A_ub=np.column_stack((planes[:, :3], np.ones(12))), b_ub=-planes[:, 3], bounds=[(None, None)] * 4
+    )
     if inside.x[3] <= 1e-9:
         return 0.0
     return float(ConvexHull(HalfspaceIntersection(planes, inside.x[:3]).intersections).volume)
@@ -175,9 +179,13 @@ def test_pairs_and_single_boxes_are_broadcast_and_float32_is_taken():
     assert found.shape == (4, 3)
     assert found.dtype == F64
     assert float(found[2, 1]) == pytest.approx(float(boxes.iou(T_a[2], size_a[2], T_b[1], size_b[1])), abs=1e-5)
-    assert boxes.turned_hull_iou(T_a[:, None], size_a[:, None], T_b, size_b, torch.tensor([True, False, True])).shape == (4, 3)
+    assert boxes.turned_hull_iou(
+        T_a[:, None], size_a[:, None], T_b, size_b, torch.tensor([True, False, True])
+    ).shape == (4, 3)
     symmetry = Symmetry.of(["revolution", "none", "none"])
     assert boxes.symmetric_iou(T_a[:, None], size_a[:, None], T_b, size_b, symmetry).shape == (4, 3)
     assert boxes.iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0]).shape == (0,)
-    assert boxes.turned_hull_iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0], torch.zeros(0, dtype=torch.bool)).shape == (0,)
+    assert boxes.turned_hull_iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0], torch.zeros(0, dtype=torch.bool)).shape == (
+        0,
+    )
     assert boxes.symmetric_iou(T_a[:0], size_a[:0], T_b[:0], size_b[:0], Symmetry.of([])).shape == (0,)

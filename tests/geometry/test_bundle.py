@@ -25,20 +25,24 @@ WALLS = torch.tensor([2.5, 1.5, 9.0], dtype=F64)  # |x|, |y| and z of a room
 
 
 def shown(T_camera_world: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Grey and inverse depth (..., N) of the room, which is painted throughout, at pixels (..., N, 2), whole or not."""
+    """Gray and inverse depth (..., N) of the room, which is painted throughout, at pixels (..., N, 2), whole or not."""
     homogeneous = torch.cat((pixels, torch.ones_like(pixels[..., :1])), -1)
     T = se3.inverse(T_camera_world)
-    direction, centre = homogeneous @ inverse_intrinsics(K).mT @ T[..., :3, :3].mT, T[..., None, :3, 3]
-    depth = ((WALLS * direction.sign() - centre) / direction).amin(-1)
-    x, y, z = (centre + depth[..., None] * direction).unbind(-1)
-    waves = torch.sin(1.1 * x + 0.9 * y + 0.3 * z) + torch.sin(1.3 * y - 0.6 * x + 1 - 0.4 * z) + torch.sin(0.7 * x + 1.6 * y + 0.5 * z)
+    direction, center = homogeneous @ inverse_intrinsics(K).mT @ T[..., :3, :3].mT, T[..., None, :3, 3]
+    depth = ((WALLS * direction.sign() - center) / direction).amin(-1)
+    x, y, z = (center + depth[..., None] * direction).unbind(-1)
+    waves = (
+        torch.sin(1.1 * x + 0.9 * y + 0.3 * z)
+        + torch.sin(1.3 * y - 0.6 * x + 1 - 0.4 * z)
+        + torch.sin(0.7 * x + 1.6 * y + 0.5 * z)
+    )
     return 0.5 + waves / 7, 1 / depth
 
 
 def view(T_camera_world: Tensor) -> tuple[Tensor, Tensor]:
-    """Grey and inverse depth (72, 120) of the room."""
-    grey, inverse_depth = shown(T_camera_world, pixel_grid(HEIGHT, WIDTH, dtype=F64).flatten(1).mT)
-    return grey.view(HEIGHT, WIDTH), inverse_depth.view(HEIGHT, WIDTH)
+    """Gray and inverse depth (72, 120) of the room."""
+    gray, inverse_depth = shown(T_camera_world, pixel_grid(HEIGHT, WIDTH, dtype=F64).flatten(1).mT)
+    return gray.view(HEIGHT, WIDTH), inverse_depth.view(HEIGHT, WIDTH)
 
 
 def path(count: int = 4) -> Tensor:
@@ -58,15 +62,17 @@ def world(T: Tensor | None = None, *, per_host: int = 120) -> Bundle:
     T = path() if T is None else T
     count = len(T)
     seen = [view(each) for each in T]
-    frames = Frames(torch.stack([grey for grey, _ in seen]), K.expand(count, 3, 3), T, torch.zeros(count, 2, dtype=F64))
+    frames = Frames(torch.stack([gray for gray, _ in seen]), K.expand(count, 3, 3), T, torch.zeros(count, 2, dtype=F64))
     hosts = []
-    for host, (grey, inverse_depth) in enumerate(seen):
-        pixel = direct.select_pixels(grey, torch.ones_like(grey, dtype=torch.bool), per_host)
-        hosts.append(direct.points_of(grey, K, host, pixel, inverse_depth, torch.ones_like(grey)))
+    for host, (gray, inverse_depth) in enumerate(seen):
+        pixel = direct.select_pixels(gray, torch.ones_like(gray, dtype=torch.bool), per_host)
+        hosts.append(direct.points_of(gray, K, host, pixel, inverse_depth, torch.ones_like(gray)))
     points = Points(*(torch.cat([getattr(part, name) for part in hosts]) for name in Points.__slots__))
     every = torch.cartesian_prod(torch.arange(len(points)), torch.arange(count))
     sightings = Sightings(*every[every[:, 1] != points.host[every[:, 0]]].unbind(-1))
-    return Bundle(frames, points, points.inverse_depth, 0.2 * points.inverse_depth, sightings, prior=held(T, frames.brightness))
+    return Bundle(
+        frames, points, points.inverse_depth, 0.2 * points.inverse_depth, sightings, prior=held(T, frames.brightness)
+    )
 
 
 def disturbed(true: Bundle, *, metres: float = 0.04, radians: float = 0.01, depth: float = 0.08) -> Bundle:
@@ -88,14 +94,18 @@ def errors(found: Bundle, true: Bundle) -> tuple[float, float]:
 def test_the_truth_stays():
     found, _ = bundles.adjust(world(), steps=10)
     metres, degrees = errors(found, world())
-    assert metres < 0.005  # of 0.59: a picture of 120 columns, read bilinearly, is a little dull, which a scale off by 1 % mends
+    assert (
+        metres < 0.005
+    )  # of 0.59: an image of 120 columns, read bilinearly, is a little dull, which a scale off by 1 % mends
     assert degrees < 0.05
 
 
-def test_where_pictures_are_read_exactly_the_truth_is_the_optimum(monkeypatch: pytest.MonkeyPatch):
-    """Not between pixels but where the ray meets the wall: what is off comes back to the last digits, so all drift is the pictures'."""
+def test_where_images_are_read_exactly_the_truth_is_the_optimum(monkeypatch: pytest.MonkeyPatch):
+    """Not between pixels but where the ray meets the wall: what is off comes back to the last digits, so all drift is
+    the images'.
+    """
 
-    def exact(grey: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def exact(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         step = 1e-3 * torch.eye(2, dtype=F64)
         along = [(shown(path()[frame], pixels + way)[0] - shown(path()[frame], pixels - way)[0]) / 2e-3 for way in step]
         inside = (pixels >= 0).all(-1) & (pixels <= torch.tensor([WIDTH - 1.0, HEIGHT - 1.0], dtype=F64)).all(-1)
@@ -132,8 +142,11 @@ def test_the_scale_is_that_of_the_predicted_depth():
     wrong = true.points.inverse_depth * 0.9
     start = replace(true, points=replace(true.points, inverse_depth=wrong), expected=wrong, deviation=0.2 * wrong)
     found, _ = bundles.adjust(start, steps=15)
-    centre = se3.inverse(found.frames.T_camera_world)[-1, :3, 3].norm() / se3.inverse(true.frames.T_camera_world)[-1, :3, 3].norm()
-    assert float(centre) == pytest.approx(1 / 0.9, rel=0.01)
+    center = (
+        se3.inverse(found.frames.T_camera_world)[-1, :3, 3].norm()
+        / se3.inverse(true.frames.T_camera_world)[-1, :3, 3].norm()
+    )
+    assert float(center) == pytest.approx(1 / 0.9, rel=0.01)
 
 
 def test_virtual_stereo_gives_the_scale_back():
@@ -145,8 +158,8 @@ def test_virtual_stereo_gives_the_scale_back():
     start = replace(true, points=replace(true.points, inverse_depth=wrong), expected=wrong, deviation=0.6 * wrong)
 
     def length(bundle: Bundle) -> float:
-        centres = se3.inverse(bundle.frames.T_camera_world)[:, :3, 3]
-        return float(centres[-1].norm())
+        centers = se3.inverse(bundle.frames.T_camera_world)[:, :3, 3]
+        return float(centers[-1].norm())
 
     without, _ = bundles.adjust(start, steps=20)
     with_it, costs = bundles.adjust(replace(start, stereo=VirtualStereo(right, rig)), steps=20)
@@ -163,21 +176,25 @@ def test_where_the_world_is_changes_nothing(poses):
     T = se3.compose(start.frames.T_camera_world, elsewhere[None])
     assert start.prior is not None
     reference = se3.compose(start.prior.T_camera_world, elsewhere[None])
-    other = replace(start, frames=replace(start.frames, T_camera_world=T), prior=replace(start.prior, T_camera_world=reference))
+    other = replace(
+        start, frames=replace(start.frames, T_camera_world=T), prior=replace(start.prior, T_camera_world=reference)
+    )
     found, costs = bundles.adjust(start)
     there, costs_there = bundles.adjust(other)
     assert_close(costs_there, costs, atol=0, rtol=1e-6)
-    assert_close(se3.compose(found.frames.T_camera_world, elsewhere[None]), there.frames.T_camera_world, atol=1e-6, rtol=0)
+    assert_close(
+        se3.compose(found.frames.T_camera_world, elsewhere[None]), there.frames.T_camera_world, atol=1e-6, rtol=0
+    )
 
 
 def test_brightness_is_found():
     """One frame exposed longer, one darker."""
     true = world()
     told = torch.tensor([[0.0, 0.0], [0.25, 0.03], [0.0, 0.0], [-0.2, -0.04]], dtype=F64)
-    grey = told[:, 0].exp()[:, None, None] * true.frames.grey + told[:, 1, None, None]
+    gray = told[:, 0].exp()[:, None, None] * true.frames.gray + told[:, 1, None, None]
     value = told[:, 0].exp()[true.points.host][:, None] * true.points.value + told[:, 1][true.points.host][:, None]
     points = replace(true.points, value=value)
-    start = disturbed(replace(true, frames=replace(true.frames, grey=grey), points=points), metres=0.02, radians=0.004)
+    start = disturbed(replace(true, frames=replace(true.frames, gray=gray), points=points), metres=0.02, radians=0.004)
     near = told * 0.8  # as an alignment of pairs would say it
     found, _ = bundles.adjust(replace(start, frames=replace(start.frames, brightness=near)), steps=20)
     assert_close(found.frames.brightness, told, atol=0.006, rtol=0)
@@ -185,22 +202,26 @@ def test_brightness_is_found():
 
 
 def test_what_moves_by_itself_does_not_pull():
-    """An eighth of the picture goes its own way from frame to frame."""
+    """An eighth of the image goes its own way from frame to frame."""
     true = world()
-    grey = true.frames.grey.clone()
+    gray = true.frames.gray.clone()
     x, y = pixel_grid(20, 30, dtype=F64)
     for k in range(4):
-        grey[k, 15:35, 30 + 3 * k : 60 + 3 * k] = 0.5 + torch.sin(0.5 * x + 0.7 * y) / 3
-    inside = (true.points.pixel[:, 0] - 30 - 3 * true.points.host).ge(0) & (true.points.pixel[:, 0] - 60 - 3 * true.points.host).lt(0)
+        gray[k, 15:35, 30 + 3 * k : 60 + 3 * k] = 0.5 + torch.sin(0.5 * x + 0.7 * y) / 3
+    inside = (true.points.pixel[:, 0] - 30 - 3 * true.points.host).ge(0) & (
+        true.points.pixel[:, 0] - 60 - 3 * true.points.host
+    ).lt(0)
     inside &= true.points.pixel[:, 1].ge(15) & true.points.pixel[:, 1].lt(35)
     assert 0.05 < inside.double().mean() < 0.3
     hosts = [
-        direct.points_of(grey[h], K, h, true.points.pixel[rows], view(true.frames.T_camera_world[h])[1], torch.ones_like(grey[h]))
+        direct.points_of(
+            gray[h], K, h, true.points.pixel[rows], view(true.frames.T_camera_world[h])[1], torch.ones_like(gray[h])
+        )
         for h in range(4)
         for rows in [true.points.host == h]
     ]
     points = Points(*(torch.cat([getattr(part, name) for part in hosts]) for name in Points.__slots__))
-    start = replace(true, frames=replace(true.frames, grey=grey), points=points)
+    start = replace(true, frames=replace(true.frames, gray=gray), points=points)
     found, _ = bundles.adjust(start, steps=15)
     metres, degrees = errors(found, true)
     assert metres < 0.02  # of 0.59; where nothing is an outlier 0.3
@@ -208,11 +229,12 @@ def test_what_moves_by_itself_does_not_pull():
 
 
 def test_a_predicted_motion_pulls_by_its_deviation():
-    """Without pictures the window goes where it says; its slopes are autograd's."""
+    """Without images the window goes where it says; its slopes are autograd's."""
     true = world()
     T = true.frames.T_camera_world
     said = se3.compose(
-        se3.se3_exp(torch.tensor([[0.05, -0.02, 0.1, 0.01, 0.02, -0.01]], dtype=F64)), se3.compose(T[1:2], se3.inverse(T[:1]))
+        se3.se3_exp(torch.tensor([[0.05, -0.02, 0.1, 0.01, 0.02, -0.01]], dtype=F64)),
+        se3.compose(T[1:2], se3.inverse(T[:1])),
     )
     motions = Motions(torch.tensor([0]), torch.tensor([1]), said, torch.full((1, 6), 0.01, dtype=F64))
     blind = replace(true, sightings=Sightings(true.sightings.point[:0], true.sightings.frame[:0]), motions=motions)
@@ -233,7 +255,7 @@ def only_of_the_oldest(bundle: Bundle) -> Bundle:
     return replace(bundle, sightings=Sightings(bundle.sightings.point[mine], bundle.sightings.frame[mine]))
 
 
-def test_marginalising_keeps_the_answer_of_the_whole():
+def test_marginalizing_keeps_the_answer_of_the_whole():
     """To second order the others' best step is that of all unknowns together, by a dense solve."""
     start = only_of_the_oldest(disturbed(world(), metres=0.01, radians=0.002))
     look = bundles._look(start)
@@ -243,14 +265,14 @@ def test_marginalising_keeps_the_answer_of_the_whole():
     dense[:32, :32], dense[32:, :32], dense[:32, 32:] = built.H, built.H_between, built.H_between.mT
     dense[32:, 32:] = torch.diag(built.H_point)
     whole = -torch.linalg.solve(dense, torch.cat((built.g, built.g_point)))
-    prior = bundles.marginalise(start)
+    prior = bundles.marginalize(start)
     alone = -torch.linalg.solve(prior.H, prior.g)
     assert_close(alone, whole[8:32], atol=1e-7, rtol=1e-5)
     step, in_depth = built.step(0.0)
     assert_close(torch.cat((step, in_depth)), whole, atol=1e-7, rtol=1e-5)
 
 
-def test_marginalising_twice_is_marginalising_both_at_once():
+def test_marginalizing_twice_is_marginalizing_both_at_once():
     """A prior speaks of its reference, wherever the window has moved since."""
     H = torch.randn(24, 24, dtype=F64)
     H, g = H @ H.mT + torch.eye(24, dtype=F64), torch.randn(24, dtype=F64)
@@ -258,13 +280,15 @@ def test_marginalising_twice_is_marginalising_both_at_once():
     twice = bundles.eliminated(*bundles.eliminated(H, g, 8), 8)
     assert_close(once, twice)
     start = only_of_the_oldest(disturbed(world(), metres=0.01, radians=0.002))
-    prior = bundles.marginalise(start)
+    prior = bundles.marginalize(start)
     away = direct.moved(start.frames, 0.02 * torch.randn(4, 8, dtype=F64))
-    window = replace(away, grey=away.grey[1:], K=away.K[1:], T_camera_world=away.T_camera_world[1:], brightness=away.brightness[1:])
+    window = replace(
+        away, gray=away.gray[1:], K=away.K[1:], T_camera_world=away.T_camera_world[1:], brightness=away.brightness[1:]
+    )
     none = Sightings(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))
     points = start.points.chosen(torch.zeros(0, dtype=torch.long))
     empty = Bundle(window, points, points.inverse_depth, points.inverse_depth, none, prior=prior)
-    again = bundles.marginalise(empty)
+    again = bundles.marginalize(empty)
     expected_H, expected_g = bundles.eliminated(prior.H + own_brightness(), prior.g, 8)
     assert_close(again.H, expected_H, rtol=1e-6, atol=1e-4)
     assert_close(again.T_camera_world, prior.T_camera_world[1:])
@@ -283,7 +307,9 @@ def test_a_sighting_that_looks_away_gains_nothing(monkeypatch: pytest.MonkeyPatc
     start = disturbed(world())
     away = torch.zeros(4, 8, dtype=F64)
     away[3, 4] = 1.5
-    monkeypatch.setattr(bundles.Equations, "step", lambda built, damping: (away.flatten(), torch.zeros(len(start.points), dtype=F64)))
+    monkeypatch.setattr(
+        bundles.Equations, "step", lambda built, damping: (away.flatten(), torch.zeros(len(start.points), dtype=F64))
+    )
     found, costs = bundles.adjust(start)
     assert found is start
     assert len(costs) == 1

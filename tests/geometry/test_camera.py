@@ -1,4 +1,4 @@
-"""Cameras: against OpenCV and by laws of projection under every change of the picture."""
+"""Cameras: against OpenCV and by laws of projection under every change of the image."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_at_pixels_is_the_product_at_every_pixel():
     assert_close(cameras.at_pixels(matrix, 5, 7), torch.einsum("brc,chw->brhw", matrix, ones))
 
 
-# ------------------------------------------------------------------------------------- laws of every change of the picture
+# -- laws of every change of the image
 
 
 @pytest.mark.parametrize(("height", "width"), [(192, 640), (187, 621), (375, 1242), (750, 2484), (1, 1)])
@@ -90,7 +90,9 @@ def test_cropped_padded_and_mirrored_move_every_projection(small):
     offset = torch.tensor([5.0, 3.0], dtype=torch.float64).view(2, 1, 1)
     assert_close(cameras.project(points, cameras.cropped(small, 5, 3, 10, 20))[0], before - offset)
     assert_close(cameras.project(points, cameras.padded(small, 5, 3, 2, 1))[0], before + offset)
-    mirrored, z_mirrored = cameras.project(points * points.new_tensor([-1, 1, 1]).view(3, 1, 1), cameras.mirrored(small))
+    mirrored, z_mirrored = cameras.project(
+        points * points.new_tensor([-1, 1, 1]).view(3, 1, 1), cameras.mirrored(small)
+    )
     assert_close(mirrored[0], 35 - before[0])
     assert_close(mirrored[1], before[1])
     assert_close(z_mirrored, z)
@@ -104,7 +106,7 @@ def test_a_mirrored_skew_leans_the_other_way(small):
 
 
 def test_resize_leaves_no_stripes_of_another_width(small):
-    """Stripes too fine for the smaller picture turn grey; read without a low-pass they would become broad ones."""
+    """Stripes too fine for the smaller image turn gray; read without a low-pass they would become broad ones."""
     stripes = (torch.arange(36) % 2).double().expand(1, 1, 24, 36)
     picture, _ = cameras.resize(stripes, small, 24, 13)
     assert (picture - 0.5).abs().max() < 0.1
@@ -123,13 +125,16 @@ def test_changes_undo_each_other(small):
 
 
 def test_backprojection_is_equivariant(small):
-    """The points of a changed picture are the changed points of the picture."""
+    """The points of a changed image are the changed points of the image."""
     depth = 1 + 9 * torch.rand(1, 24, 36, dtype=torch.float64)
     points = cameras.backproject(depth, small)
     assert_close(cameras.backproject(*cameras.crop(depth, small, 5, 3, 10, 20)), points[:, 3:13, 5:25])
     assert_close(cameras.backproject(*cameras.pad(depth, small, 5, 3, 2, 1))[:, 3:27, 5:41], points)
-    assert_close(cameras.backproject(*cameras.mirror(depth, small)), points.flip(-1) * points.new_tensor([-1, 1, 1]).view(3, 1, 1))
-    # Centres of a third of the size are every third centre: resizing by 1/3 keeps the rays of pixels 1, 4, 7, ...
+    assert_close(
+        cameras.backproject(*cameras.mirror(depth, small)),
+        points.flip(-1) * points.new_tensor([-1, 1, 1]).view(3, 1, 1),
+    )
+    # Centers of a third of the size are every third center: resizing by 1/3 keeps the rays of pixels 1, 4, 7, ...
     assert_close(cameras.backproject(depth[:, 1::3, 1::3], cameras.resized(small, 8, 12)), points[:, 1::3, 1::3])
 
 
@@ -145,8 +150,12 @@ def test_resize_shows_what_the_resized_camera_sees(height, width):
     picture, resized = cameras.resize(rendered(camera), camera, height, width)
     inner = (..., slice(3, -3), slice(3, -3))  # a low-pass looks past the edge
     assert (picture - rendered(resized))[inner].abs().max() < 3e-3
-    # The mistake: c' = c s. Its picture is off by half a pixel's worth of change, which this test would see.
-    wrong = Camera(resized.K + resized.K.new_tensor([[0, 0, 0.5 - width / 360], [0, 0, 0.5 - height / 240], [0, 0, 0]]), height, width)
+    # The mistake: c' = c s. Its image is off by half a pixel's worth of change, which this test would see.
+    wrong = Camera(
+        resized.K + resized.K.new_tensor([[0, 0, 0.5 - width / 360], [0, 0, 0.5 - height / 240], [0, 0, 0]]),
+        height,
+        width,
+    )
     assert (picture - rendered(wrong))[inner].abs().max() > 1e-2
 
 
@@ -163,7 +172,7 @@ def test_crop_mirror_and_pad_show_what_their_cameras_see(small):
     assert_close(picture[0, 0], torch.sin(-6 * x) * torch.cos(5 * y) - 0.3 * x)  # of the mirrored world
 
 
-# ------------------------------------------------------------------------------------------------- behind, gradients, errors
+# -- behind, gradients, errors
 
 
 def test_points_behind_the_camera_are_finite_in_value_and_gradient(small):
@@ -187,7 +196,9 @@ def test_gradients(small):
 
 def test_gradients_reach_intrinsics_through_every_change(small):
     def changed(K):
-        return cameras.mirrored(cameras.resized(cameras.cropped(cameras.padded(Camera(K, 24, 36), 1, 2, 3, 4), 2, 1, 20, 30), 11, 17)).K
+        return cameras.mirrored(
+            cameras.resized(cameras.cropped(cameras.padded(Camera(K, 24, 36), 1, 2, 3, 4), 2, 1, 20, 30), 11, 17)
+        ).K
 
     assert torch.autograd.gradcheck(changed, (small.K.clone().requires_grad_(),))
 

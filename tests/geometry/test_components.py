@@ -16,28 +16,28 @@ def test_pixels_of_one_class_that_share_a_side_are_one_instance() -> None:
     assert torch.equal(connected_components(classes), expected)
 
 
-def test_each_picture_counts_from_one_and_small_ones_are_none() -> None:
+def test_each_image_counts_from_one_and_small_ones_are_none() -> None:
     classes = torch.zeros(2, 5, 6, dtype=torch.long)
     classes[0, 1:3, 1:3], classes[1, 0, 0], classes[1, 2:5, 2:6] = 3, 1, 3
     found = connected_components(classes, fewest_px=2)
     assert found.dtype == torch.int64
-    assert [picture.unique().tolist() for picture in found] == [[0, 1], [0, 1]]
+    assert [image.unique().tolist() for image in found] == [[0, 1], [0, 1]]
     assert found[1, 0, 0] == 0
 
 
-def test_as_scipy_labels_each_class_of_each_picture() -> None:
+def test_as_scipy_labels_each_class_of_each_image() -> None:
     classes = torch.from_numpy(np.random.default_rng(0).integers(0, 4, (3, 20, 30)))
-    for picture, found in zip(classes.numpy(), connected_components(classes).numpy(), strict=True):
+    for image, found in zip(classes.numpy(), connected_components(classes).numpy(), strict=True):
         count = 0
         for kind in (1, 2, 3):
-            labels, number = ndimage.label(picture == kind)
-            assert len(np.unique(np.stack((labels, found))[:, picture == kind], axis=1).T) == number, "one to one"
+            labels, number = ndimage.label(image == kind)
+            assert len(np.unique(np.stack((labels, found))[:, image == kind], axis=1).T) == number, "one to one"
             count += number
         assert found.max() == count
-        assert (found[picture == 0] == 0).all()
+        assert (found[image == 0] == 0).all()
 
 
-def test_a_picture_of_nothing_has_none() -> None:
+def test_a_image_of_nothing_has_none() -> None:
     assert not connected_components(torch.zeros(1, 4, 4, dtype=torch.long)).any()
 
 
@@ -46,7 +46,7 @@ def test_thinned_objects_keep_their_rows_and_are_still_seen_all_over() -> None:
     instances[0, 2:38, 3:45], instances[1, 5:9, 6:9] = 4, 2
     whole = segments_of(instances)
     few = thinned(whole, 100)
-    assert torch.equal(few.picture, whole.picture)
+    assert torch.equal(few.image, whole.image)
     assert torch.equal(few.instance, whole.instance)
     assert few.segment.bincount().tolist() == [95, 12]
     large = few.pixel[few.segment == 0]

@@ -11,7 +11,9 @@ import torch
 PAGE = (Path(__file__).parents[2] / "docs" / "conventions.md").read_text(encoding="utf-8")
 IMPORTS = re.search(r"^```python imports\n(.*?)^```$", PAGE, re.S | re.M).group(1)
 SECTIONS = re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", PAGE, re.S | re.M)
-EXAMPLES = [(title, code) for title, body in SECTIONS for code in re.findall(r"^```python\n(.*?)^```$", body, re.S | re.M)]
+EXAMPLES = [
+    (title, code) for title, body in SECTIONS for code in re.findall(r"^```python\n(.*?)^```$", body, re.S | re.M)
+]
 
 
 def test_every_convention_has_an_example_and_every_example_is_found():

@@ -1,4 +1,4 @@
-"""Where the part of a picture lies that networks see: to the pixel, for KITTI's sizes."""
+"""Where the part of an image lies that networks see: to the pixel, for KITTI's sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.data.config import DataConfig
-from stadia.geometry.crops import PICTURE_CROPS, picture_box
+from stadia.geometry.crops import IMAGE_CROPS, image_box
 
 KB = {  # rows and columns by hand: H - 352 to H, floor((W - 1216) / 2) to 1216 further
     (375, 1242): ((23, 375), (13, 1229)),
@@ -24,27 +24,29 @@ KB = {  # rows and columns by hand: H - 352 to H, floor((W - 1216) / 2) to 1216 
 
 @pytest.mark.parametrize(("height", "width"), KB)
 def test_the_kb_crop_to_the_pixel(height: int, width: int) -> None:
-    box = picture_box("kb", height, width)
+    box = image_box("kb", height, width)
     assert ((box.rows.start, box.rows.stop), (box.columns.start, box.columns.stop)) == KB[height, width]
     assert box.cut(np.zeros((height, width, 3))).shape == (352, 1216, 3)
     assert box.cut(torch.zeros(height, width)).shape == (352, 1216)
 
 
 def test_no_crop_is_the_whole() -> None:
-    box = picture_box("none", 20, 30)
+    box = image_box("none", 20, 30)
     assert (box.rows, box.columns) == (slice(0, 20), slice(0, 30))
 
 
 @pytest.mark.parametrize(("height", "width"), [(351, 1242), (375, 1215), (192, 640)])
-def test_a_smaller_picture_is_refused(height: int, width: int) -> None:
-    with pytest.raises(GeometryError, match=f"crop 'kb': found a picture of {width}x{height}, expected at least 1216x352"):
-        picture_box("kb", height, width)
+def test_a_smaller_image_is_refused(height: int, width: int) -> None:
+    with pytest.raises(
+        GeometryError, match=f"crop 'kb': found an image of {width}x{height}, expected at least 1216x352"
+    ):
+        image_box("kb", height, width)
 
 
 def test_an_unknown_crop() -> None:
     with pytest.raises(ConfigError, match="found 'kitti', expected one of none, kb"):
-        picture_box("kitti", 375, 1242)
+        image_box("kitti", 375, 1242)
 
 
 def test_what_a_configuration_may_say_is_what_is_there() -> None:
-    assert get_args(DataConfig.model_fields["crop"].annotation) == tuple(PICTURE_CROPS)
+    assert get_args(DataConfig.model_fields["crop"].annotation) == tuple(IMAGE_CROPS)

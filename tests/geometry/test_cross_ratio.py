@@ -23,7 +23,9 @@ def chance() -> torch.Generator:
 
 def boxes(count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Feet (count, 2), heights in pixels and in metres that agree with HORIZON and CAMERA_M exactly."""
-    foot = torch.rand(count, 2, dtype=F64) * torch.tensor([640.0, 70.0], dtype=F64) + torch.tensor([0, 120.0], dtype=F64)
+    foot = torch.rand(count, 2, dtype=F64) * torch.tensor([640.0, 70.0], dtype=F64) + torch.tensor(
+        [0, 120.0], dtype=F64
+    )
     height_m = 1 + torch.rand(count, dtype=F64)
     below = -(foot @ HORIZON[:2] + HORIZON[2])
     return foot, below * height_m / CAMERA_M, height_m

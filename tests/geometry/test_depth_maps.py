@@ -54,12 +54,16 @@ def test_focal_length_one_a_sample():
 def test_resize_map_is_opencvs(height, width):
     values = torch.rand(20, 31)
     expected = cv2.resize(values.numpy(), (width, height), interpolation=cv2.INTER_LINEAR)
-    assert_close(depth_maps.resize_map(values[None, None], height, width)[0, 0], torch.from_numpy(expected), atol=1e-5, rtol=0)
+    assert_close(
+        depth_maps.resize_map(values[None, None], height, width)[0, 0], torch.from_numpy(expected), atol=1e-5, rtol=0
+    )
 
 
 def test_the_head_covers_its_range_and_starts_where_told():
     logits = torch.tensor([-40.0, 40.0], dtype=torch.float64)
-    assert_close(1 / depth_maps.sigmoid_to_inverse_depth(logits, 0.5, 80), torch.tensor([80.0, 0.5], dtype=torch.float64))
+    assert_close(
+        1 / depth_maps.sigmoid_to_inverse_depth(logits, 0.5, 80), torch.tensor([80.0, 0.5], dtype=torch.float64)
+    )
     for start in (0.6, 5.0, 20.0, 79.0):
         bias = torch.tensor(depth_maps.start_bias(start, 0.5, 80), dtype=torch.float64)
         assert_close(1 / depth_maps.sigmoid_to_inverse_depth(bias, 0.5, 80).item(), start)

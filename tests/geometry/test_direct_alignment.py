@@ -1,4 +1,4 @@
-"""Direct alignment: the motion of exact views comes back, and the laws that hold whatever the pictures."""
+"""Direct alignment: the motion of exact views comes back, and the laws that hold whatever the images."""
 
 from __future__ import annotations
 
@@ -24,15 +24,23 @@ def many(camera: Camera, count: int = 1) -> Camera:
 
 
 def texture(pixels: Tensor) -> Tensor:
-    """(B, 2, H, W) to (B, 3, H, W) in [0, 1]: waves of 8 to 60 pixels, none a multiple of another, over several directions."""
+    """(B, 2, H, W) to (B, 3, H, W) in [0, 1]: waves of 8 to 60 pixels, none a multiple of another, over several
+    directions.
+    """
     x, y = pixels[:, 0], pixels[:, 1]
-    directions = torch.tensor([[0.11, 0.05], [-0.23, 0.31], [0.47, 0.21], [0.05, -0.13], [0.62, -0.4]], dtype=pixels.dtype)
+    directions = torch.tensor(
+        [[0.11, 0.05], [-0.23, 0.31], [0.47, 0.21], [0.05, -0.13], [0.62, -0.4]], dtype=pixels.dtype
+    )
     waves = [torch.sin(a * x + b * y + k) for k, (a, b) in enumerate(directions)]
-    return torch.stack((waves[0] + waves[1] + waves[2], waves[1] + waves[3], waves[2] + waves[3] + waves[4]), 1) / 6 + 0.5
+    return (
+        torch.stack((waves[0] + waves[1] + waves[2], waves[1] + waves[3], waves[2] + waves[3] + waves[4]), 1) / 6 + 0.5
+    )
 
 
 def scene(T: Tensor, camera: Camera = CAMERA) -> tuple[Tensor, Tensor, Tensor]:
-    """Target, source and depth (of the target) exactly: the source has the texture, the target shows where its points are seen there."""
+    """Target, source and depth (of the target) exactly: the source has the texture, the target shows where its points
+    are seen there.
+    """
     x, y = cameras.pixel_grid(camera.height, camera.width, dtype=F64)
     depth = (4 + 0.03 * x + 1.5 * torch.sin(0.07 * x + 0.1 * y)).expand(len(T), 1, -1, -1)
     pixels, _ = reproject(depth, many(camera, len(T)), many(camera, len(T)), T)
@@ -73,7 +81,7 @@ def test_the_truth_stays(motions):
     assert degrees < 0.03
 
 
-def test_equal_pictures_have_no_motion_between_them():
+def test_equal_images_have_no_motion_between_them():
     _, source, depth = scene(identities(1))
     assert_close(aligned(source, source, depth, identities(1)), identities(1), atol=1e-6, rtol=0)
 
@@ -99,7 +107,7 @@ def test_something_that_moves_by_itself_is_an_outlier(motions):
 
 @pytest.mark.parametrize(("columns", "contrast"), [(slice(30, 45), 0.4), (slice(40, 48), 1.0)])
 def test_a_camera_that_stands_is_not_moved_by_what_passes(columns: slice, contrast: float):
-    """Up to a seventh of the picture moves by four pixels, nearer than what stands; alone it would be 0.4 m."""
+    """Up to a seventh of the image moves by four pixels, nearer than what stands; alone it would be 0.4 m."""
     x, y = cameras.pixel_grid(48, 96, dtype=F64)
     source = texture(torch.stack((x, y))[None])
     target, depth = source.clone(), torch.full((1, 1, 48, 96), 20.0, dtype=F64)
@@ -118,7 +126,9 @@ def test_a_step_is_taken_only_where_it_lowers_the_cost(motions, monkeypatch: pyt
 
 
 def test_what_a_step_hides_is_no_gain(monkeypatch: pytest.MonkeyPatch):
-    """The right half differs; a step that turns it out of the picture lowers the mean cost of what is seen, and helps nobody."""
+    """The right half differs; a step that turns it out of the image lowers the mean cost of what is seen, and helps
+    nobody.
+    """
     _, source, depth = scene(identities(1))
     target = source.clone()
     target[..., 48:] = 1 - target[..., 48:]
@@ -171,14 +181,16 @@ def test_a_pair_does_not_feel_the_others_of_its_batch(motions):
 
 
 def test_the_slope_is_the_residuals_derivative(poses):
-    """Where the picture is a plane of brightness, bilinear reading is exact, so differences are too."""
+    """Where the image is a plane of brightness, bilinear reading is exact, so differences are too."""
     x, y = cameras.pixel_grid(CAMERA.height, CAMERA.width, dtype=F64)
     source = (0.3 + 0.004 * x - 0.003 * y).expand(1, 3, -1, -1)
     camera = Camera(CAMERA.K.clone(), CAMERA.height, CAMERA.width)
     camera.K[0, 1] = 3.0  # a skew too
     _, _, depth = scene(identities(1))
     T, brightness = poses(1, reach=0.1, turn=0.02), torch.tensor([[0.1, 0.02]], dtype=F64)
-    pair = _Pair.halved(texture(cameras.pixel_grid(48, 96, dtype=F64)[None]), source, depth, many(camera), many(camera), 0)
+    pair = _Pair.halved(
+        texture(cameras.pixel_grid(48, 96, dtype=F64)[None]), source, depth, many(camera), many(camera), 0
+    )
     look, step = pair.look(T, brightness), 1e-6
     inner = (slice(None), slice(None), slice(10, -10), slice(10, -10))
     for k in range(8):
@@ -198,7 +210,7 @@ def test_where_nothing_is_seen_the_start_is_kept():
     assert float(found.seen) == 0
 
 
-def test_a_picture_of_another_size_than_its_camera_is_refused():
+def test_a_image_of_another_size_than_its_camera_is_refused():
     target, source, depth = scene(identities(1))
     with pytest.raises(GeometryError, match="96x48 for 95x48"):
         align_direct(target, source[..., 1:], depth, many(CAMERA), many(CAMERA), identities(1))

@@ -22,19 +22,23 @@ NEAR = 0.1 + 0.001 * pixel_grid(48, 96, dtype=F64)[1]  # inverse depth, of somet
 def waves(frames: int) -> Tensor:
     """(F, 48, 96) in [0, 1]."""
     x, y = pixel_grid(48, 96, dtype=F64)
-    return torch.stack([0.5 + (torch.sin(0.31 * x + 0.2 * y + k) + torch.sin(0.4 * y - 0.17 * x + k)) / 4 for k in range(frames)])
+    return torch.stack(
+        [0.5 + (torch.sin(0.31 * x + 0.2 * y + k) + torch.sin(0.4 * y - 0.17 * x + k)) / 4 for k in range(frames)]
+    )
 
 
 @pytest.fixture
 def window(poses) -> tuple[Frames, Points, Sightings]:
     """Three frames of different brightness, each host of 20 points, all looked for in the others."""
-    grey = waves(3)
+    gray = waves(3)
     brightness = torch.tensor([[0.0, 0.0], [0.2, 0.03], [-0.1, -0.02]], dtype=F64)
-    frames = Frames(grey, K.expand(3, 3, 3), poses(3, reach=0.2, turn=0.03), brightness)
+    frames = Frames(gray, K.expand(3, 3, 3), poses(3, reach=0.2, turn=0.03), brightness)
     hosts = []
     for host in range(3):
         pixel = torch.stack((torch.randint(20, 76, (20,)), torch.randint(12, 36, (20,))), -1)
-        hosts.append(direct.points_of(grey[host], K, host, pixel, NEAR + 0.05 * waves(1)[0], torch.ones_like(grey[host])))
+        hosts.append(
+            direct.points_of(gray[host], K, host, pixel, NEAR + 0.05 * waves(1)[0], torch.ones_like(gray[host]))
+        )
     points = Points(*(torch.cat([getattr(part, name) for part in hosts]) for name in Points.__slots__))
     pairs = [(p, f) for p in range(60) for f in range(3) if f != p // 20]
     point, frame = torch.tensor(pairs).unbind(-1)
@@ -55,10 +59,14 @@ def test_slopes_are_autograds(window):
     frames, points, sightings = window
 
     def value(step: Tensor, inverse_depth: Tensor) -> Tensor:
-        other = Points(*(inverse_depth if name == "inverse_depth" else getattr(points, name) for name in Points.__slots__))
+        other = Points(
+            *(inverse_depth if name == "inverse_depth" else getattr(points, name) for name in Points.__slots__)
+        )
         return direct.residuals(direct.moved(frames, step), other, sightings).value
 
-    in_step, in_depth = torch.autograd.functional.jacobian(value, (torch.zeros(3, 8, dtype=F64), points.inverse_depth), vectorize=True)
+    in_step, in_depth = torch.autograd.functional.jacobian(
+        value, (torch.zeros(3, 8, dtype=F64), points.inverse_depth), vectorize=True
+    )
     found = direct.residuals(frames, points, sightings)
     assert found.seen.float().mean() > 0.9
     steps, depths = full_slopes(found, frames, points, sightings)
@@ -70,7 +78,7 @@ def test_slopes_are_autograds(window):
 
 
 def test_slopes_are_taken_at_the_first_estimate(window):
-    """Geometry there, the picture's own slopes here: with flat slopes along x and y, exactly those of the first estimate."""
+    """Geometry there, the image's own slopes here: with flat slopes along x and y, exactly those of the first estimate."""
     frames, points, sightings = window
     x, y = pixel_grid(48, 96, dtype=F64)
     plane = (0.2 + 0.004 * x + 0.003 * y).expand(3, -1, -1)
@@ -85,8 +93,10 @@ def test_slopes_are_taken_at_the_first_estimate(window):
 
 def test_the_same_view_has_no_residual(window):
     frames, points, _ = window
-    still = Frames(waves(1).expand(3, -1, -1), frames.K, torch.eye(4, dtype=F64).expand(3, 4, 4), torch.zeros(3, 2, dtype=F64))
-    points = direct.points_of(still.grey[0], K, 0, points.pixel, NEAR + waves(1)[0], torch.ones(48, 96, dtype=F64))
+    still = Frames(
+        waves(1).expand(3, -1, -1), frames.K, torch.eye(4, dtype=F64).expand(3, 4, 4), torch.zeros(3, 2, dtype=F64)
+    )
+    points = direct.points_of(still.gray[0], K, 0, points.pixel, NEAR + waves(1)[0], torch.ones(48, 96, dtype=F64))
     found = direct.residuals(still, points, Sightings(torch.arange(60), torch.ones(60, dtype=torch.long)))
     assert found.seen.all()
     assert found.value.abs().max() < 1e-12
@@ -103,11 +113,11 @@ def test_brightness_of_both_frames_is_undone(window):
     assert found.value.abs().max() < 1e-12
 
 
-def test_a_pattern_that_leaves_the_picture_or_lies_behind_is_not_seen(window):
+def test_a_pattern_that_leaves_the_image_or_lies_behind_is_not_seen(window):
     frames, points, _ = window
     T = torch.eye(4, dtype=F64).repeat(3, 1, 1)
     T[1, 2, 3], T[2, 0, 3] = -100.0, 100.0
-    away = Frames(frames.grey, frames.K, T, frames.brightness)
+    away = Frames(frames.gray, frames.K, T, frames.brightness)
     first = torch.arange(20)
     for frame in (1, 2):
         found = direct.residuals(away, points, Sightings(first, torch.full((20,), frame)))
@@ -131,17 +141,19 @@ def test_huber_is_a_square_that_goes_on_as_a_line():
 
 def test_weights_fall_with_slope_and_uncertainty():
     assert direct.gradient_weight(torch.tensor([0.0, 0.04])).tolist() == pytest.approx([1.0, 0.5])
-    assert direct.uncertainty_weight(torch.log(torch.tensor([1e-6, 0.1, 0.3]))).tolist() == pytest.approx([1.0, 0.5, 0.1])
+    assert direct.uncertainty_weight(torch.log(torch.tensor([1e-6, 0.1, 0.3]))).tolist() == pytest.approx(
+        [1.0, 0.5, 0.1]
+    )
 
 
 def test_pixels_are_steep_spread_and_allowed():
-    grey, allowed = waves(1)[0], torch.ones(48, 96, dtype=torch.bool)
+    gray, allowed = waves(1)[0], torch.ones(48, 96, dtype=torch.bool)
     allowed[:, :30] = False
-    pixel = direct.select_pixels(grey, allowed, 100)
+    pixel = direct.select_pixels(gray, allowed, 100)
     assert 40 <= len(pixel) <= 110
     assert pixel[:, 0].min() >= 30
     assert pixel[:, 0].max() <= 95 - direct.MARGIN
-    squared = direct.slope_squared(grey)
+    squared = direct.slope_squared(gray)
     assert squared[pixel[:, 1], pixel[:, 0]].mean() > 2 * squared.mean()
     halves = [int((pixel[:, 0] < 63).sum()), int((pixel[:, 0] >= 63).sum())]
     assert min(halves) > 0.6 * max(halves)

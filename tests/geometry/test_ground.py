@@ -53,10 +53,15 @@ def test_points_of_a_cloud_lie_where_their_pixels_look(small, poses):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (F64, 1e-10)])
 def test_normals_of_a_plane_are_its_own_at_every_pixel(camera, dtype, tolerance):
-    plane = plane_of(1.65, roll=0.1, pitch=0.7)  # steep enough to fill the picture, corners included
+    plane = plane_of(1.65, roll=0.1, pitch=0.7)  # steep enough to fill the image, corners included
     depth = depth_of(plane, camera, farthest_m=1e6).to(dtype)
     assert (depth > 0).all()
-    assert_close(ground.normals(depth, camera), plane[:3].to(dtype).view(1, 3, 1, 1).expand(1, 3, 48, 160), atol=tolerance, rtol=0)
+    assert_close(
+        ground.normals(depth, camera),
+        plane[:3].to(dtype).view(1, 3, 1, 1).expand(1, 3, 48, 160),
+        atol=tolerance,
+        rtol=0,
+    )
 
 
 def test_normals_of_a_sphere_point_from_its_middle(camera):
@@ -82,7 +87,7 @@ def test_normals_face_the_camera_and_are_none_beside_none(camera):
     assert none[19:22, 29:32].all()
 
 
-def test_a_mirrored_picture_has_mirrored_normals(small):
+def test_a_mirrored_image_has_mirrored_normals(small):
     depth = 2 + torch.rand(1, 1, 24, 36, dtype=F64)
     mirrored = ground.normals(*cameras.mirror(depth, small))
     assert_close(mirrored, ground.normals(depth, small).flip(-1) * torch.tensor([-1.0, 1, 1], dtype=F64).view(3, 1, 1))
@@ -102,7 +107,9 @@ def test_fit_plane_finds_planes_in_a_batch(dtype, tolerance):
 
 
 def test_fit_plane_is_the_smallest_singular_vector():
-    points = torch.randn(40, 3, dtype=F64) * torch.tensor([3.0, 0.2, 5.0], dtype=F64) + torch.tensor([0, 1.6, 12], dtype=F64)
+    points = torch.randn(40, 3, dtype=F64) * torch.tensor([3.0, 0.2, 5.0], dtype=F64) + torch.tensor(
+        [0, 1.6, 12], dtype=F64
+    )
     plane = ground.fit_plane(points)
     direction = torch.linalg.svd(points - points.mean(0)).Vh[2]
     assert_close((plane[:3] @ direction).abs().item(), 1.0)
@@ -111,7 +118,9 @@ def test_fit_plane_is_the_smallest_singular_vector():
 
 def test_robust_plane_stands_where_least_squares_falls():
     plane = plane_of(1.65, 0.02, 0.05)
-    points = torch.rand(2, 3000, 3, dtype=F64) * torch.tensor([8.0, 0, 25], dtype=F64) + torch.tensor([-4.0, 0, 4], dtype=F64)
+    points = torch.rand(2, 3000, 3, dtype=F64) * torch.tensor([8.0, 0, 25], dtype=F64) + torch.tensor(
+        [-4.0, 0, 4], dtype=F64
+    )
     points = points - ground.height_above(plane, points)[..., None] * plane[:3]
     points[:, :1200] += torch.rand(2, 1200, 1, dtype=F64) * 3 * plane[:3]  # 40 % are kerbs, cars and walls
     assert (ground.fit_plane(points) - plane).abs().max() > 0.1
@@ -209,7 +218,7 @@ def test_each_road_pixel_says_the_camera_height_and_together_they_say_the_plane(
     assert_close(ground.height_above(seen.plane, torch.zeros(2, 1, 3, dtype=F64))[:, 0], planes[:, 3])
 
 
-def test_a_picture_with_too_little_road_says_nothing_and_sends_no_gradient(camera):
+def test_a_image_with_too_little_road_says_nothing_and_sends_no_gradient(camera):
     depth = depth_of(plane_of(1.65), camera).repeat(3, 1, 1, 1)
     depth[2] = torch.nan
     depth.requires_grad_()
@@ -242,7 +251,9 @@ def flat_road(height_m=1.65, pitch=0.03, roll=0.01):
     """Depth (1, 1, 48, 160) of a plane with this normal and distance, float64, its camera and where it is seen."""
     camera = Camera(torch.tensor([[[90.0, 0, 80], [0, 90, 20], [0, 0, 1]]], dtype=F64), 48, 160)
     plane = torch.nn.functional.normalize(torch.tensor([roll, -1.0, pitch], dtype=F64), dim=0)
-    towards = -(plane[:, None, None] * cameras.backproject(torch.ones(1, 1, 48, 160, dtype=F64), camera)).sum(-3, keepdim=True)
+    towards = -(plane[:, None, None] * cameras.backproject(torch.ones(1, 1, 48, 160, dtype=F64), camera)).sum(
+        -3, keepdim=True
+    )
     return torch.where(towards > 0.02, height_m / towards, 0.0), camera, plane
 
 
@@ -251,7 +262,9 @@ def test_inverse_depth_plane_is_exact_on_a_plane_and_follows_the_unit():
     plane = ground.inverse_depth_plane(depth, camera, depth > 0)
     assert_close(plane, torch.cat((normal, torch.tensor([1.65], dtype=F64)))[None], atol=1e-9, rtol=0)
     assert_close(ground.inverse_depth_plane(7 * depth, camera, depth > 0)[0, 3], 7 * plane[0, 3])
-    assert_close(ground.inverse_depth_plane(depth.float(), camera.to(torch.float32), depth > 0).to(F64), plane, atol=1e-3, rtol=0)
+    assert_close(
+        ground.inverse_depth_plane(depth.float(), camera.to(torch.float32), depth > 0).to(F64), plane, atol=1e-3, rtol=0
+    )
 
 
 def test_inverse_depth_plane_leaves_out_what_is_no_road_and_what_is_not_there():
@@ -264,7 +277,9 @@ def test_inverse_depth_plane_leaves_out_what_is_no_road_and_what_is_not_there():
 
 def test_the_two_ways_part_where_the_road_bends():
     depth, camera, _ = flat_road()
-    bent = depth * (1 - 0.4 * ((depth - 4) / 8).clamp(0, 1))  # as one that a network has half learnt: right near by, too near farther on
+    bent = depth * (
+        1 - 0.4 * ((depth - 4) / 8).clamp(0, 1)
+    )  # as one that a network has half learnt: right near by, too near farther on
     of_road = {}
     for name, each in (("flat", depth), ("bent", bent)):
         pixels = ground.road_pixels(each, camera, depth > 0).median_height

@@ -17,7 +17,9 @@ F = 300.0
 def seen(
     camera_m: float, *, drives: int = 12, objects: int = 15, spread: float = 0.0, pitch_deg: float = 0.0, seed: int = 0
 ) -> list[Tensor]:
-    """Drive, track, foot, height in pixels and in metres, as the class has it, of objects 7 to 40 m away; each drive with its own pitch."""
+    """Drive, track, foot, height in pixels and in metres, as the class has it, of objects 7 to 40 m away; each drive
+    with its own pitch.
+    """
     random = torch.Generator().manual_seed(seed)
     drive = torch.arange(drives).repeat_interleave(objects)
     z = 7 + 33 * torch.rand(len(drive), generator=random, dtype=torch.float64)
@@ -31,7 +33,9 @@ def seen(
 def test_it_is_exact_on_exact_boxes_and_finds_the_pitch_of_each_drive(camera_m):
     found = height_of_drives(*seen(camera_m, pitch_deg=0.5), focal_px=F)
     assert found.height_m == pytest.approx(camera_m, rel=0.01)
-    assert found.horizon_px.tolist() == pytest.approx((F * math.radians(0.5) * torch.linspace(-1, 1, 12)).tolist(), abs=0.35)
+    assert found.horizon_px.tolist() == pytest.approx(
+        (F * math.radians(0.5) * torch.linspace(-1, 1, 12)).tolist(), abs=0.35
+    )
     assert found.believed == 180
 
 
@@ -52,7 +56,9 @@ def test_three_in_ten_wrong_heights_hardly_count(wrong):
 
 
 def test_the_interval_holds_the_truth_and_narrows_with_drives():
-    few, many = (height_of_drives(*seen(1.65, drives=drives, spread=0.08, pitch_deg=0.3), focal_px=F) for drives in (4, 40))
+    few, many = (
+        height_of_drives(*seen(1.65, drives=drives, spread=0.08, pitch_deg=0.3), focal_px=F) for drives in (4, 40)
+    )
     assert few.low_m < 1.65 < few.high_m
     assert many.low_m < 1.65 < many.high_m
     assert many.high_m / many.low_m < few.high_m / few.low_m
@@ -63,10 +69,18 @@ def test_the_interval_holds_the_truth_and_narrows_with_drives():
 def test_many_sightings_of_one_object_are_one_object():
     drive, track, foot, px, metres = seen(1.65, drives=3, objects=20, spread=0.02)
     tall = torch.zeros(400, dtype=torch.long)
-    parked = [torch.cat(pair) for pair in zip([drive, track, foot, px, metres],
-              [tall, tall + 999, foot[:1].expand(400), 1.3 * px[:1].expand(400), metres[:1].expand(400)], strict=True)]  # fmt: skip
+    parked = [
+        torch.cat(pair)
+        for pair in zip(
+            [drive, track, foot, px, metres],
+            [tall, tall + 999, foot[:1].expand(400), 1.3 * px[:1].expand(400), metres[:1].expand(400)],
+            strict=True,
+        )
+    ]
     found = height_of_drives(*parked, focal_px=F)
-    assert found.height_m == pytest.approx(height_of_drives(drive, track, foot, px, metres, focal_px=F).height_m, rel=0.01)
+    assert found.height_m == pytest.approx(
+        height_of_drives(drive, track, foot, px, metres, focal_px=F).height_m, rel=0.01
+    )
 
 
 def test_a_handful_of_objects_says_nothing():

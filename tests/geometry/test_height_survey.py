@@ -1,4 +1,6 @@
-"""The camera's height from boxes: exact where they are, with an interval that holds the truth, and each object's reason."""
+"""The camera's height from boxes: exact where they are, with an interval that holds the truth, and each object's
+reason.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,12 @@ def chance(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def boxes(horizon: Tensor, *, per_frame: int = 6, spread: float = 0.0, nod_px: float = 0.0, seed: int = 0) -> BoxedObjects:
-    """Boxes that stand on a road under that horizon, TRUE_M below the camera; heights off by `spread`, each frame's horizon by `nod_px`."""
+def boxes(
+    horizon: Tensor, *, per_frame: int = 6, spread: float = 0.0, nod_px: float = 0.0, seed: int = 0
+) -> BoxedObjects:
+    """Boxes that stand on a road under that horizon, TRUE_M below the camera; heights off by `spread`, each frame's
+    horizon by `nod_px`.
+    """
     generator, count = chance(seed), FRAMES * per_frame
     frame = torch.arange(FRAMES).repeat_interleave(per_frame)
     x = 60 + 1100 * torch.rand(count, generator=generator, dtype=F64)
@@ -82,7 +88,7 @@ def test_three_in_ten_wrong_are_named_and_change_little():
     assert [verdict is not Verdict.BELIEVED for verdict in found.verdict] == wrong.tolist()
 
 
-def test_the_limit_of_height_in_the_picture_does_not_turn_the_horizon():
+def test_the_limit_of_height_in_the_image_does_not_turn_the_horizon():
     """Of the far cars the high ones alone are 20 pixels high."""
     horizon = level_horizon(CAMERA)
     objects = boxes(horizon, per_frame=75, spread=0.1)
@@ -98,7 +104,8 @@ def test_one_car_in_all_frames_is_one_car():
     objects = boxes(level_horizon(CAMERA), per_frame=1)
     same = objects.box_px[:1] + 2.0 * torch.arange(FRAMES, dtype=F64)[:, None] * torch.tensor([1.0, 0, 1, 0], dtype=F64)
     one, many = (
-        survey(replace(objects, box_px=b), 700.0, FRAMES, horizons=level_horizon(CAMERA), draws=30) for b in (same, objects.box_px)
+        survey(replace(objects, box_px=b), 700.0, FRAMES, horizons=level_horizon(CAMERA), draws=30)
+        for b in (same, objects.box_px)
     )
     assert math.log(one.high_m / one.low_m) > 1.96 * 2 * 0.1 / 1.5
     assert math.log(many.high_m / many.low_m) < 0.7 * math.log(one.high_m / one.low_m)
@@ -162,7 +169,9 @@ def test_edges_along_a_road_meet_where_it_vanishes():
     starts = torch.rand(60, 2, generator=generator, dtype=F64) * torch.tensor([1242.0, 375.0], dtype=F64)
     ends = starts + 0.3 * (true - starts) + 0.3 * torch.randn(60, 2, generator=generator, dtype=F64)
     strays = torch.rand(25, 4, generator=generator, dtype=F64) * torch.tensor([1242.0, 375.0, 1242.0, 375.0], dtype=F64)
-    found = vanishing_point(torch.cat((torch.cat((starts, ends), -1), strays)), torch.tensor([620.0, 180.0]), 300.0, generator=chance())
+    found = vanishing_point(
+        torch.cat((torch.cat((starts, ends), -1), strays)), torch.tensor([620.0, 180.0]), 300.0, generator=chance()
+    )
     assert found is not None
     assert (found[0] - true).norm() < 3
     assert 0.3 < found[1] < 1

@@ -1,4 +1,6 @@
-"""The horizon's laws: where far points of the road are seen, how distances to it are signed, and what a picture's change does to it."""
+"""The horizon's laws: where far points of the road are seen, how distances to it are signed, and what an image's change
+does to it.
+"""
 
 from __future__ import annotations
 
@@ -54,12 +56,14 @@ def test_distances_are_in_pixels_and_perpendicular(small):
 def test_the_normal_comes_back(small):
     normal = torch.stack([up(), up(0.1, 0.2), up(-0.9, 3.0)])
     assert_close(horizon.normal_of(horizon.horizon_of(normal, small), small), normal)
-    each = cameras.Camera(torch.stack((small.K, small.K.sqrt(), cameras.cropped(small, 9, 9, 9, 9).K)), 24, 36)  # a camera for each
+    each = cameras.Camera(
+        torch.stack((small.K, small.K.sqrt(), cameras.cropped(small, 9, 9, 9, 9).K)), 24, 36
+    )  # a camera for each
     assert_close(horizon.normal_of(horizon.horizon_of(normal, each), each), normal)
     assert_close(horizon.horizon_of(normal, each)[0], horizon.horizon_of(normal[0], small))
 
 
-def test_it_moves_with_the_picture(small):
+def test_it_moves_with_the_image(small):
     normal = up(0.1, 0.2)
     line = horizon.horizon_of(normal, small)
     cropped = horizon.horizon_of(normal, cameras.cropped(small, left=4, top=3, height=12, width=20))

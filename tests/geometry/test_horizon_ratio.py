@@ -35,7 +35,7 @@ def test_distances_are_perpendicular_to_a_rolled_horizon():
     assert_close(found.top_above.item(), 30 * a + 20 * b + 8)
 
 
-def test_a_picture_without_a_horizon_says_nothing():
+def test_a_image_without_a_horizon_says_nothing():
     objects = torch.ones(2, 8, 8, dtype=torch.long)
     found = hr.horizon_ratios(torch.tensor([[NAN, NAN, NAN], [0, -1, 3]], dtype=F64), segments_of(objects), 8, 8)
     assert found.ratio.isnan().tolist() == [True, False]
@@ -49,7 +49,9 @@ def test_each_object_says_a_camera_height():
 
 
 def test_odd_is_the_same_factor_up_or_down():
-    odd = hr.oddness(torch.tensor([1.65, 1.65 * 1.21, 1.65 / 1.21, 1.65 * 1.23, 1.65 / 1.23, 0.0, NAN]), torch.tensor(1.65))
+    odd = hr.oddness(
+        torch.tensor([1.65, 1.65 * 1.21, 1.65 / 1.21, 1.65 * 1.23, 1.65 / 1.23, 0.0, NAN]), torch.tensor(1.65)
+    )
     assert hr.believed(odd).tolist() == [True, True, True, False, False, False, False]
     assert hr.believed(odd, tolerance=0.1).sum() == 1
     assert odd[1] > 0 > odd[2]
@@ -57,7 +59,7 @@ def test_odd_is_the_same_factor_up_or_down():
 
 
 @pytest.mark.parametrize("factor", [0.6, 2.0, 3.0])
-def test_centred_a_wrong_prior_of_all_changes_nobody(factor):
+def test_centered_a_wrong_prior_of_all_changes_nobody(factor):
     implied = torch.rand(40, dtype=F64) + 1
     kept = [hr.believed(hr.oddness(x, x.median())) for x in (implied, factor * implied)]
     assert torch.equal(*kept)

@@ -1,4 +1,6 @@
-"""What metric scale may cost and how wrong it may be, on ray-cast roads at 640x192: the limits V1 to V8, V10, V11, V18 of the method."""
+"""What metric scale may cost and how wrong it may be, on ray-cast roads at 640x192: the limits V1 to V8, V10, V11, V18
+of the method.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ FULL, HALF = kitti_camera(), kitti_camera(0.5)
 
 @dataclass(frozen=True)
 class Traffic:
-    """The cars of many pictures that are seen whole, with their true heights (M,) and distances (M,)."""
+    """The cars of many images that are seen whole, with their true heights (M,) and distances (M,)."""
 
     depth: Tensor
     road: Tensor
@@ -55,14 +57,18 @@ class Traffic:
         return self.without((share >= first) & (share < last))
 
 
-def traffic(pictures: int, **options: float) -> Traffic:
+def traffic(images: int, **options: float) -> Traffic:
     rng = np.random.default_rng(0)
-    scenes = [street(rng, 4, camera_height=CAMERA_M, **options) for _ in range(pictures)]
+    scenes = [street(rng, 4, camera_height=CAMERA_M, **options) for _ in range(images)]
     views = [see(scene, FULL) for scene in scenes]
-    objects = torch.stack([view.objects * torch.cat((torch.zeros(1), view.whole)).long()[view.objects] for view in views])
+    objects = torch.stack(
+        [view.objects * torch.cat((torch.zeros(1), view.whole)).long()[view.objects] for view in views]
+    )
     cars = segments_of(objects)
-    height_m, z_m = (torch.tensor([[getattr(car, name) for car in s.cars] for s in scenes], dtype=F64) for name in ("height_m", "z"))
-    here = cars.picture, cars.instance - 1
+    height_m, z_m = (
+        torch.tensor([[getattr(car, name) for car in s.cars] for s in scenes], dtype=F64) for name in ("height_m", "z")
+    )
+    here = cars.image, cars.instance - 1
     depth, road = _stacked(views)
     return Traffic(depth, road, torch.stack([s.plane for s in scenes]), objects, cars, height_m[here], z_m[here])
 
@@ -76,13 +82,17 @@ def cars() -> Traffic:
     return traffic(22)
 
 
-def camera_heights(scenes: list[Scene], camera: horizon.Camera, factor: Tensor | float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+def camera_heights(
+    scenes: list[Scene], camera: horizon.Camera, factor: Tensor | float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Relative errors (B,) of the height by one plane, by the median of pixels, and by one plane through the near road."""
     depth, road = _stacked([see(scene, camera) for scene in scenes])
     true = torch.tensor([scene.camera_height for scene in scenes], dtype=F64)
     depth = depth * factor
     found = ground.camera_height(depth, camera, road)
-    near = ground.camera_height(depth, camera, road & (depth < 9 * found.by_median[:, None, None, None]))  # 15 m for a camera at 1.65 m
+    near = ground.camera_height(
+        depth, camera, road & (depth < 9 * found.by_median[:, None, None, None])
+    )  # 15 m for a camera at 1.65 m
     return found.by_plane / true - 1, found.by_median / true - 1, near.by_plane / true - 1
 
 
@@ -98,7 +108,9 @@ def test_v1_without_noise_both_heights_are_exact():
 
 @pytest.mark.parametrize("share", [0.01, 0.02])
 def test_v2_smooth_noise_costs_the_median_less_than_a_percent(share):
-    """Of 8 px at 640x192, which is 4 px at half the size: noise tilts normals by its slope against that of the road's depth."""
+    """Of 8 px at 640x192, which is 4 px at half the size: noise tilts normals by its slope against that of the road's
+    depth.
+    """
     rng = np.random.default_rng(2)
     smooth = np.stack([gaussian_filter(rng.standard_normal((96, 320)), 4) for _ in range(12)])
     factor = torch.from_numpy(1 + share * smooth / smooth.std((1, 2), keepdims=True))[:, None]
@@ -177,25 +189,26 @@ def test_camera_height_without_any_depth(cars):
 
 @dataclass(frozen=True)
 class Pooled:
-    """Pictures of unknown scale with some bad objects, and the camera height that the objects believed in give together.
+    """Images of unknown scale with some bad objects, and the camera height that the objects believed in give together.
 
-    ratio, silhouette, said_m, bad: (M,).  camera: (M,) the camera's height in the unit of its picture, as `silhouette` is.
+    ratio, silhouette, said_m, bad: (M,).  camera: (M,) the camera's height in the unit of its image, as `silhouette`
+        is.
     """
 
     ratio: Tensor
     silhouette: Tensor
     camera: Tensor
     said_m: Tensor
-    picture: Tensor
+    image: Tensor
     bad: Tensor
 
     def camera_m(self, keep: Tensor) -> Tensor:
-        """The median over pictures, of the median over their objects."""
+        """The median over images, of the median over their objects."""
         of_object = self.said_m / self.silhouette * self.camera
-        of_picture = segment_quantiles(of_object[keep], self.picture[keep], int(self.picture.max()) + 1, (0.5,))[0]
-        return masked_median(of_picture.nan_to_num(), ~of_picture.isnan())
+        of_image = segment_quantiles(of_object[keep], self.image[keep], int(self.image.max()) + 1, (0.5,))[0]
+        return masked_median(of_image.nan_to_num(), ~of_image.isnan())
 
-    def centred(self) -> Tensor:
+    def centered(self) -> Tensor:
         implied_m = hr.implied_camera_height(self.said_m, self.ratio)
         return hr.believed(hr.oddness(implied_m, middle(implied_m)))
 
@@ -216,28 +229,32 @@ def mixed(request, cars) -> Pooled:
     bad, kind = torch.from_numpy(rng.random(count) < request.param), torch.from_numpy(rng.integers(0, 3, count))
     said_m = cars.height_m * torch.where(bad, torch.tensor([2, 0.55, 1], dtype=F64)[kind], 1.0)
     row, top, bottom = cars.rows(cars.cars)
-    shown = cars.without((row < (top + 0.4 * (bottom - top + 1))[cars.cars.segment]) & (bad & (kind == 2))[cars.cars.segment])
+    shown = cars.without(
+        (row < (top + 0.4 * (bottom - top + 1))[cars.cars.segment]) & (bad & (kind == 2))[cars.cars.segment]
+    )
     unit = torch.from_numpy(rng.lognormal(0, 0.4, len(cars.depth)))
     plane = torch.cat((cars.plane[:, :3], unit[:, None] * cars.plane[:, 3:]), -1)
     height = silhouette.silhouettes(unit[:, None, None, None] * cars.depth, FULL, plane, shown).height
     line = horizon.horizon_of(cars.plane[:, :3], FULL)
     ratio = hr.horizon_ratios(line, shown, FULL.height, FULL.width).ratio
-    return Pooled(ratio, height, plane[cars.cars.picture, 3], said_m, cars.cars.picture, bad)
+    return Pooled(ratio, height, plane[cars.cars.image, 3], said_m, cars.cars.image, bad)
 
 
 def test_v10_a_prior_five_percent_off_passes_through_as_five_percent(mixed):
     high = replace(mixed, said_m=1.05 * mixed.said_m)
-    assert abs(mixed.camera_m(mixed.centred()) / CAMERA_M - 1) < 0.02
-    assert 1.04 < high.camera_m(high.centred()) / CAMERA_M < 1.06
-    assert torch.equal(mixed.centred(), high.centred())
+    assert abs(mixed.camera_m(mixed.centered()) / CAMERA_M - 1) < 0.02
+    assert 1.04 < high.camera_m(high.centered()) / CAMERA_M < 1.06
+    assert torch.equal(mixed.centered(), high.centered())
 
 
-def test_v11_centred_starts_nowhere_and_absolute_locks_in(mixed):
-    """Centred there is no start to be wrong. Absolute comes to rest where it started if that is 1.6 times off, with a few that agree."""
-    centred = mixed.centred()
-    assert abs(mixed.camera_m(centred) / CAMERA_M - 1) < 0.03
-    assert centred.double().mean() > 0.6
-    assert not (centred & mixed.bad).any()
+def test_v11_centered_starts_nowhere_and_absolute_locks_in(mixed):
+    """Centered there is no start to be wrong. Absolute comes to rest where it started if that is 1.6 times off, with a
+    few that agree.
+    """
+    centered = mixed.centered()
+    assert abs(mixed.camera_m(centered) / CAMERA_M - 1) < 0.03
+    assert centered.double().mean() > 0.6
+    assert not (centered & mixed.bad).any()
     for start in (0.8, 1.0, 1.1):
         reference, keep = mixed.absolute_from(start * CAMERA_M)
         assert abs(reference / CAMERA_M - 1) < 0.03
@@ -250,7 +267,9 @@ def test_v11_centred_starts_nowhere_and_absolute_locks_in(mixed):
 
 @pytest.mark.parametrize("roll_deg", [3.0, -3.0])
 def test_v18_a_rolling_camera(roll_deg):
-    """The silhouette along the road's own normal does not mind; along the y axis it is 2 % wrong for each degree, and a box is too."""
+    """The silhouette along the road's own normal does not mind; along the y axis it is 2 % wrong for each degree, and a
+    box is too.
+    """
     cars = traffic(12, tilt_deg=0.0, roll_deg=roll_deg)
     right = cars.height_m / silhouette.silhouettes(cars.depth, FULL, cars.plane, cars.cars).height - 1
     assert right.median().abs() < 0.01
@@ -269,7 +288,7 @@ def test_v18_a_rolling_camera(roll_deg):
 
 @pytest.mark.parametrize("roll_deg", [0.0, 3.0])
 def test_boxes_alone_give_the_horizon_to_a_fifth_of_a_degree(roll_deg):
-    """Cross ratios, over pictures of a camera that looks one way, with three in ten heights wrong."""
+    """Cross ratios, over images of a camera that looks one way, with three in ten heights wrong."""
     cars = traffic(24, tilt_deg=0.0, roll_deg=roll_deg)
     rng = np.random.default_rng(4)
     bad = torch.from_numpy(rng.random(cars.cars.count) < 0.3)

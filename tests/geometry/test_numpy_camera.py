@@ -13,9 +13,16 @@ from stadia.geometry import camera, numpy_camera
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [((375, 1242), (192, 640)), ((30, 90), (64, 96)), ((33, 50), (32, 64)), ((64, 96), (64, 96)), ((97, 41), (32, 160)), ((5, 7), (1, 1))],
+    [
+        ((375, 1242), (192, 640)),
+        ((30, 90), (64, 96)),
+        ((33, 50), (32, 64)),
+        ((64, 96), (64, 96)),
+        ((97, 41), (32, 160)),
+        ((5, 7), (1, 1)),
+    ],
 )
-def test_a_picture_is_resized_as_by_torch(before: tuple[int, int], after: tuple[int, int]) -> None:
+def test_a_image_is_resized_as_by_torch(before: tuple[int, int], after: tuple[int, int]) -> None:
     """Shrunk, enlarged, one of each, by whole and broken ratios; and K with it."""
     image = np.random.default_rng(0).integers(0, 256, (*before, 3), dtype=np.uint8)
     K = np.array([[300.0, 2, 44.5], [0, 310, 13], [0, 0, 1]])
@@ -36,9 +43,13 @@ def test_a_window_has_the_same_K() -> None:
 
 def test_a_lens_has_the_same_K() -> None:
     focal = numpy_camera.focal_px_of_view(70, 640)
-    np.testing.assert_allclose(numpy_camera.centred_K(focal, 192, 640), camera.from_field_of_view(70, height=192, width=640).K)
+    np.testing.assert_allclose(
+        numpy_camera.centered_K(focal, 192, 640), camera.from_field_of_view(70, height=192, width=640).K
+    )
     focal = numpy_camera.focal_px_of_lens(26, 36, 640)
-    np.testing.assert_allclose(numpy_camera.centred_K(focal, 192, 640), camera.from_focal_mm(26, 36, height=192, width=640).K)
+    np.testing.assert_allclose(
+        numpy_camera.centered_K(focal, 192, 640), camera.from_focal_mm(26, 36, height=192, width=640).K
+    )
 
 
 def test_no_lens() -> None:

@@ -1,4 +1,6 @@
-"""Products and averages of quaternions: against SciPy, one by one and all segments at once, and with gradients where they agree."""
+"""Products and averages of quaternions: against SciPy, one by one and all segments at once, and with gradients where
+they agree.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,9 @@ def unit(*shape: int) -> Tensor:
     return torch.nn.functional.normalize(torch.randn(*shape, 4, dtype=F64), dim=-1)
 
 
-def around(centre: Tensor, n: int, spread: float) -> Tensor:
+def around(center: Tensor, n: int, spread: float) -> Tensor:
     """Quaternions near one, of either sign."""
-    near = torch.nn.functional.normalize(centre + spread * torch.randn(n, 4, dtype=centre.dtype), dim=-1)
+    near = torch.nn.functional.normalize(center + spread * torch.randn(n, 4, dtype=center.dtype), dim=-1)
     return near * torch.where(torch.rand(n, 1) < 0.5, -1.0, 1.0)
 
 
@@ -33,7 +35,9 @@ def test_products_are_those_of_matrices_and_of_scipy():
     assert_close(matrix_from_quaternion_wxyz(product), matrices, atol=1e-12, rtol=0)
     expected = Rotation.from_quat(a.numpy(), scalar_first=True) * Rotation.from_quat(b.numpy(), scalar_first=True)
     assert_close(product.abs(), torch.from_numpy(expected.as_quat(scalar_first=True)).abs(), atol=1e-12, rtol=0)
-    assert_close(rotations.multiply(a, rotations.conjugate(a)), torch.tensor([[1.0, 0, 0, 0]], dtype=F64).expand(100, 4))
+    assert_close(
+        rotations.multiply(a, rotations.conjugate(a)), torch.tensor([[1.0, 0, 0, 0]], dtype=F64).expand(100, 4)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
@@ -80,14 +84,14 @@ def test_gradients_are_exact_and_finite_where_quaternions_agree():
 def test_all_segments_at_once_are_each_alone():
     segment = torch.randint(0, 5, (400,))
     segment[segment == 3] = 0  # object 3 has no pixel
-    centres = unit(6)
-    q = torch.nn.functional.normalize(centres[segment] + 0.2 * torch.randn(400, 4, dtype=F64), dim=-1)
+    centers = unit(6)
+    q = torch.nn.functional.normalize(centers[segment] + 0.2 * torch.randn(400, 4, dtype=F64), dim=-1)
     q = q * torch.where(torch.rand(400, 1) < 0.5, -1.0, 1.0)
     weights = torch.rand(400, dtype=F64)
     found = rotations.quaternion_mean_of_segments(q, segment, 6, weights)
     for i in (0, 1, 2, 4):
         assert_close(found[i], rotations.quaternion_mean(q[segment == i], weights[segment == i]))
-        assert quaternion_angle_deg(found[i], centres[i]) < 10
+        assert quaternion_angle_deg(found[i], centers[i]) < 10
     assert found[3].tolist() == found[5].tolist() == [0, 0, 0, 0]
     assert rotations.quaternion_mean_of_segments(q[:0], segment[:0], 0).shape == (0, 4)
 
@@ -95,7 +99,7 @@ def test_all_segments_at_once_are_each_alone():
 def test_segments_of_instance_maps():
     instances = torch.tensor([[[0, 2], [7, 2]], [[0, 0], [0, 0]], [[2, 2], [1, 0]]])
     found = segments_of(instances)
-    assert found.picture.tolist() == [0, 0, 2, 2]
+    assert found.image.tolist() == [0, 0, 2, 2]
     assert found.instance.tolist() == [2, 7, 1, 2]
     assert found.count == 4
     assert found.segment.tolist() == [0, 1, 0, 3, 3, 2]

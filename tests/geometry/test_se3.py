@@ -18,7 +18,10 @@ from stadia.geometry import se3
 
 F64 = torch.float64
 ORDERS = [
-    name for axes in itertools.product("xyz", repeat=3) if axes[0] != axes[1] != axes[2] for name in ("".join(axes), "".join(axes).upper())
+    name
+    for axes in itertools.product("xyz", repeat=3)
+    if axes[0] != axes[1] != axes[2]
+    for name in ("".join(axes), "".join(axes).upper())
 ]
 ANGLES = [0.0, 1e-30, 1e-12, 1e-7, 1e-4, 0.1, 0.4999, 0.5001, 1.0, 3.0, math.pi - 1e-4, math.pi - 1e-8]
 
@@ -33,7 +36,7 @@ def of_angle(angle: float) -> torch.Tensor:
     return angle * torch.nn.functional.normalize(torch.tensor([0.3, -0.5, 0.8], dtype=F64), dim=0)
 
 
-# -------------------------------------------------------------------------------------------------- against SciPy and OpenCV
+# -- against SciPy and OpenCV
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (F64, 1e-13)])
@@ -118,7 +121,7 @@ def test_tiny_angles_keep_their_digits():
         assert_close(se3.rotation_angle_deg(R).item(), math.degrees(angle), rtol=1e-5, atol=0)
 
 
-# ----------------------------------------------------------------------------------------------------------- laws of groups
+# -- laws of groups
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (F64, 1e-12)])
@@ -183,7 +186,7 @@ def test_the_series_and_the_closed_form_meet():
     assert_close(below, above, atol=1e-13, rtol=0)
 
 
-def test_6d_is_a_round_trip_and_orthonormalises():
+def test_6d_is_a_round_trip_and_orthonormalizes():
     R = se3.so3_exp(axis_angles(50))
     assert_close(se3.matrix_from_6d(se3.to_6d(R)), R)
     loose = se3.matrix_from_6d(torch.randn(50, 6, dtype=F64))
@@ -191,7 +194,8 @@ def test_6d_is_a_round_trip_and_orthonormalises():
     assert_close(torch.linalg.det(loose), torch.ones(50, dtype=F64))
 
 
-# --------------------------------------------------------------------------------------------------------------- gradients
+# ---------------------------------------------------------------------------------------------------------------
+# gradients
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
@@ -234,7 +238,10 @@ def test_gradcheck(angle):
         (se3.to_6d, R),
         (se3.matrix_from_6d, torch.randn(6, dtype=F64).requires_grad_()),
         (lambda a: se3.matrix_from_euler(a, "xyz"), w),
-        (lambda a: se3.euler_from_matrix(a, "ZYX"), se3.matrix_from_euler(of_angle(angle) + 0.1, "ZYX").requires_grad_()),
+        (
+            lambda a: se3.euler_from_matrix(a, "ZYX"),
+            se3.matrix_from_euler(of_angle(angle) + 0.1, "ZYX").requires_grad_(),
+        ),
     ):
         assert torch.autograd.gradcheck(function, (at,))
 
@@ -245,7 +252,7 @@ def test_angles_of_equal_rotations_have_a_finite_gradient():
     assert q.grad.isfinite().all()
 
 
-# ---------------------------------------------------------------------------------------------------------- bad conditions
+# -- bad conditions
 
 
 def test_half_precision_in_full_precision_out():

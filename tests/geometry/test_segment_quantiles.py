@@ -21,7 +21,9 @@ def test_as_torch_finds_them_in_each_segment(dtype):
     found = segment_quantiles(values, segment, 8, asked)
     for s in range(8):
         mine = values[segment == s]
-        expected = mine.quantile(torch.tensor(asked, dtype=dtype)) if len(mine) else torch.full((5,), torch.nan, dtype=dtype)
+        expected = (
+            mine.quantile(torch.tensor(asked, dtype=dtype)) if len(mine) else torch.full((5,), torch.nan, dtype=dtype)
+        )
         assert_close(found[:, s], expected, equal_nan=True)
     assert found[:, 6].tolist() == [values[0].item()] * 5
 
@@ -44,6 +46,8 @@ def test_nan_and_infinity_stay_in_their_segment():
 
 def test_gradients():
     values = torch.randn(40, dtype=F64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda v: segment_quantiles(v, torch.arange(40) % 5, 5, (0.0, 0.1, 0.5, 1.0)), (values,))
+    assert torch.autograd.gradcheck(
+        lambda v: segment_quantiles(v, torch.arange(40) % 5, 5, (0.0, 0.1, 0.5, 1.0)), (values,)
+    )
     segment_quantiles(values, torch.arange(40) % 5, 6, (0.5,))[0, :5].sum().backward()  # a sixth without a pixel
     assert values.grad.isfinite().all()

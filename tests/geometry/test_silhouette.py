@@ -14,7 +14,10 @@ from stadia.geometry.segments import segments_of
 
 F64 = torch.float64
 CAMERA = kitti_camera(0.5)
-SCENES = (Scene(1.65, 0.02, 0.03, (Car(-2, 9, 0.4, 1.5), Car(4, 20, 2, 1.7))), Scene(1.4, -0.01, -0.05, (Car(1, 12, 1, 2.2),)))
+SCENES = (
+    Scene(1.65, 0.02, 0.03, (Car(-2, 9, 0.4, 1.5), Car(4, 20, 2, 1.7))),
+    Scene(1.4, -0.01, -0.05, (Car(1, 12, 1, 2.2),)),
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +25,11 @@ def street() -> tuple[Tensor, Tensor, Tensor]:
     """Depth (2, 1, H, W), planes (2, 4), objects (2, H, W): two cars, then one."""
     views = [see(scene, CAMERA) for scene in SCENES]
     assert all(view.whole.all() for view in views)
-    return torch.stack([v.depth for v in views]), torch.stack([s.plane for s in SCENES]), torch.stack([v.objects for v in views])
+    return (
+        torch.stack([v.depth for v in views]),
+        torch.stack([s.plane for s in SCENES]),
+        torch.stack([v.objects for v in views]),
+    )
 
 
 def test_objects_of_a_batch_have_their_heights(street):
@@ -48,10 +55,14 @@ def test_a_hidden_foot_is_measured_from_the_plane_and_a_sunken_one_from_itself(s
     rows = torch.arange(96)[None, :, None]
     lowest = torch.where(objects == 1, rows, -1).amax((1, 2), keepdim=True)
     highest = torch.where(objects == 1, rows, 96).amin((1, 2), keepdim=True)
-    cut = silhouette.silhouettes(depth, CAMERA, plane, segments_of(objects * ((objects != 1) | (rows < (lowest + highest) / 2))))
+    cut = silhouette.silhouettes(
+        depth, CAMERA, plane, segments_of(objects * ((objects != 1) | (rows < (lowest + highest) / 2)))
+    )
     assert (cut.bottom[[0, 2]] > 0.4).all()
     assert_close(cut.height, whole.height)
-    sunken = silhouette.silhouettes(depth, CAMERA, plane - torch.tensor([0, 0, 0, 0.3], dtype=F64), segments_of(objects))
+    sunken = silhouette.silhouettes(
+        depth, CAMERA, plane - torch.tensor([0, 0, 0, 0.3], dtype=F64), segments_of(objects)
+    )
     assert (sunken.bottom < -0.2).all()
     assert_close(sunken.height, whole.top - whole.bottom)
 
@@ -59,7 +70,9 @@ def test_a_hidden_foot_is_measured_from_the_plane_and_a_sunken_one_from_itself(s
 def test_trimming_leaves_out_the_points_that_are_wrong(street):
     depth, plane, objects = street
     depth = depth.clone()
-    depth[0].masked_fill_((objects[0] == 1) & (torch.arange(320) == int((objects[0] == 1).any(0).nonzero()[0, 0])), 90.0)  # one column
+    depth[0].masked_fill_(
+        (objects[0] == 1) & (torch.arange(320) == int((objects[0] == 1).any(0).nonzero()[0, 0])), 90.0
+    )  # one column
     found = [silhouette.silhouettes(depth, CAMERA, plane, segments_of(objects), trim=trim) for trim in (0.0, 0.02)]
     assert found[0].height[0] > 3
     assert 1.3 < found[1].height[0] < 1.5
@@ -90,7 +103,8 @@ def test_gradients(street):
     plane = street[1].clone().requires_grad_()
     for trim in (0.0, 0.1):
         assert torch.autograd.gradcheck(
-            lambda d, p, trim=trim: silhouette.silhouettes(d, camera, p, segments_of(objects), trim=trim).height, (depth, plane)
+            lambda d, p, trim=trim: silhouette.silhouettes(d, camera, p, segments_of(objects), trim=trim).height,
+            (depth, plane),
         )
     holes = depth.detach().clone()
     holes[:, :, :2] = torch.nan
@@ -102,4 +116,6 @@ def test_gradients(street):
 
 def test_a_box_that_faces_the_camera():
     """1.5 m at 10 m are 55.3 px of KITTI at 640x192."""
-    assert_close(silhouette.box_height(torch.tensor(55.296), torch.tensor(10.0), torch.tensor(368.64)), torch.tensor(1.5))
+    assert_close(
+        silhouette.box_height(torch.tensor(55.296), torch.tensor(10.0), torch.tensor(368.64)), torch.tensor(1.5)
+    )

@@ -40,7 +40,9 @@ def test_angles_are_exact(angle_deg: float, dtype: torch.dtype):
         symmetric_angle_deg(moved.to(dtype), true.to(dtype)),
         symmetric_angle_deg(-moved.to(dtype), true.to(dtype), Symmetry.of(["none"] * 200)),
         se3.quaternion_angle_deg(moved.to(dtype), true.to(dtype)),
-        se3.rotation_angle_deg(se3.matrix_from_quaternion_wxyz(moved.to(dtype)).mT @ se3.matrix_from_quaternion_wxyz(true.to(dtype))),
+        se3.rotation_angle_deg(
+            se3.matrix_from_quaternion_wxyz(moved.to(dtype)).mT @ se3.matrix_from_quaternion_wxyz(true.to(dtype))
+        ),
     ]
     for angle in found:
         assert_close(angle.double(), expected, atol=1e-4, rtol=0)
@@ -94,7 +96,9 @@ def test_a_finite_set_is_the_least_of_its_members():
 
 
 def test_a_turn_is_of_the_true_object_not_back():
-    """A list that lacks the inverses is taken as it is: the object turned by 90 degrees looks the same, by -90 it does not."""
+    """A list that lacks the inverses is taken as it is: the object turned by 90 degrees looks the same, by -90 it does
+    not.
+    """
     quarter = turn(torch.tensor([0.0, 0, 1], dtype=F64), 90.0)
     true, symmetry = unit(2), Symmetry.of([[quarter.tolist()]] * 2)
     turned = torch.stack((multiply(true[0], quarter), multiply(true[1], quarter * torch.tensor([1, 1, 1, -1]))))
@@ -127,7 +131,9 @@ def test_a_body_of_revolution_whose_ends_are_alike():
         half = torch.deg2rad(q.new_tensor(tip / 2))
         spun = multiply(q, q.new_tensor([0.8, 0, 0.6, 0]))
         tipped = multiply(spun, q.new_tensor([half.cos(), 0, 0, half.sin()]))
-        assert_close(symmetric_angle_deg(tipped, q, both), torch.full((20,), float(expected), dtype=q.dtype), atol=1e-4, rtol=0)
+        assert_close(
+            symmetric_angle_deg(tipped, q, both), torch.full((20,), float(expected), dtype=q.dtype), atol=1e-4, rtol=0
+        )
 
 
 def test_symmetries_are_chosen_and_checked():

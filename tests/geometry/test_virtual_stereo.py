@@ -1,4 +1,6 @@
-"""Virtual stereo: its slopes are autograd's, it is at rest at the truth, and it holds the scale that a path alone leaves free."""
+"""Virtual stereo: its slopes are autograd's, it is at rest at the truth, and it holds the scale that a path alone
+leaves free.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ RIG = se3.se3_exp(torch.tensor([-0.5, 0.0, 0.0, 0.0, 0.0, 0.0], dtype=F64))
 def waves() -> Tensor:
     """(2, 48, 96) in [0, 1]."""
     x, y = pixel_grid(48, 96, dtype=F64)
-    return torch.stack([0.5 + (torch.sin(0.31 * x + 0.2 * y + k) + torch.sin(0.4 * y - 0.17 * x + k)) / 4 for k in range(2)])
+    return torch.stack(
+        [0.5 + (torch.sin(0.31 * x + 0.2 * y + k) + torch.sin(0.4 * y - 0.17 * x + k)) / 4 for k in range(2)]
+    )
 
 
 def points(inverse_depth: Tensor) -> Points:
@@ -58,11 +62,13 @@ def test_where_both_depths_agree_there_is_no_residual():
     window, stereo = points(wall), VirtualStereo(wall.expand(2, -1, -1), RIG)
     at_rest = stereo_residuals(waves(), K.expand(2, 3, 3), window, stereo)
     assert at_rest.value.abs().max() < 1e-12
-    nearer = stereo_residuals(waves(), K.expand(2, 3, 3), replace(window, inverse_depth=1.2 * window.inverse_depth), stereo)
+    nearer = stereo_residuals(
+        waves(), K.expand(2, 3, 3), replace(window, inverse_depth=1.2 * window.inverse_depth), stereo
+    )
     assert nearer.value.abs().mean() > 0.02
 
 
-def test_what_leaves_the_right_picture_is_not_seen():
+def test_what_leaves_the_right_image_is_not_seen():
     near = torch.full((48, 96), 1.0, dtype=F64)  # 30 px of disparity
     window = points(near)
     found = stereo_residuals(waves(), K.expand(2, 3, 3), window, VirtualStereo(near.expand(2, -1, -1), RIG))

@@ -1,4 +1,6 @@
-"""View synthesis: against the three steps written out and OpenCV, on scenes whose answer is known, and where there is no answer."""
+"""View synthesis: against the three steps written out and OpenCV, on scenes whose answer is known, and where there is
+no answer.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,16 @@ from stadia.geometry.camera import Camera
 F64 = torch.float64
 
 
-def smooth_picture(camera: Camera, dtype: torch.dtype = F64) -> Tensor:
+def smooth_image(camera: Camera, dtype: torch.dtype = F64) -> Tensor:
     """(1, 3, H, W) in [0, 1]: three waves."""
     x, y = cameras.pixel_grid(camera.height, camera.width, dtype=dtype)
     waves = (torch.sin(0.3 * x + 0.2 * y), torch.cos(0.25 * x - 0.4 * y), torch.sin(0.15 * x) * torch.sin(0.35 * y))
     return 0.5 + 0.5 * torch.stack(waves)[None]
 
 
-def three_steps(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T: Tensor) -> tuple[Tensor, Tensor]:
+def three_steps(
+    source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T: Tensor
+) -> tuple[Tensor, Tensor]:
     """The readable twin: back-project, move, project, sample."""
     points = cameras.backproject(depth_m, camera)
     moved = se3.transform(T, points.flatten(2).mT).mT.reshape(points.shape)
@@ -35,14 +39,14 @@ def translation(x: float, y: float = 0.0, z: float = 0.0, dtype: torch.dtype = F
     return se3.from_rotation_translation(torch.eye(3, dtype=dtype), torch.tensor([x, y, z], dtype=dtype))[None]
 
 
-# ----------------------------------------------------------------------------------------------------- against other ways
+# -- against other ways
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-5), (F64, 1e-12)])
 def test_warp_is_backproject_move_project_sample(small, poses, dtype, tolerance):
     """Values, validity, and gradients of depth and pose; cameras differ in size and focal length."""
     source_camera = cameras.intrinsics(41.0, 39.0, 25.2, 14.1, height=31, width=50)
-    source = smooth_picture(source_camera, dtype).expand(4, -1, -1, -1)
+    source = smooth_image(source_camera, dtype).expand(4, -1, -1, -1)
     depth = (3 + 5 * torch.rand(4, 1, 24, 36, dtype=dtype)).requires_grad_()
     T = poses(4, dtype=dtype).requires_grad_()
     results = []
@@ -87,7 +91,9 @@ def test_sample_is_opencvs_remap():
     """OpenCV rounds its bilinear weights to 1/32, so the pixels are chosen there; outside, both repeat the edge."""
     image = torch.rand(1, 1, 37, 53)
     pixels = torch.stack((torch.randint(-5 * 32, 58 * 32, (30, 40)), torch.randint(-5 * 32, 42 * 32, (30, 40)))) / 32
-    expected = cv2.remap(image[0, 0].numpy(), pixels[0].numpy(), pixels[1].numpy(), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    expected = cv2.remap(
+        image[0, 0].numpy(), pixels[0].numpy(), pixels[1].numpy(), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     assert_close(warp.sample(image, pixels[None])[0, 0], torch.from_numpy(expected), atol=1e-5, rtol=0)
 
 
@@ -97,7 +103,7 @@ def test_several_maps_stacked_are_read_in_one_call():
     assert_close(together, torch.cat((warp.sample(image, first), warp.sample(image, second)), 2))
 
 
-# ------------------------------------------------------------------------------------------------------ scenes with an answer
+# -- scenes with an answer
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (F64, 1e-12)])
@@ -124,11 +130,13 @@ def test_a_wall_shifts_by_focal_times_baseline_over_depth(dtype, tolerance, disp
 
 
 def test_driving_towards_a_wall_magnifies_it():
-    """Now 10 m before the wall, next 8 m: what next shows at x_n, now shows at 0.8 x_n (from the centre)."""
+    """Now 10 m before the wall, next 8 m: what next shows at x_n, now shows at 0.8 x_n (from the center)."""
     camera = cameras.intrinsics(50.0, 50.0, 40.0, 30.0, height=61, width=81)
     x, y = cameras.pixel_grid(61, 81, dtype=F64)
     following = torch.stack((x - 40, y - 30))[None] / 10  # the pixel's own place on the wall at 8 m, in no unit
-    image, valid = warp.warp(following, torch.full((1, 1, 61, 81), 10.0, dtype=F64), camera, camera, translation(0, z=-2.0))
+    image, valid = warp.warp(
+        following, torch.full((1, 1, 61, 81), 10.0, dtype=F64), camera, camera, translation(0, z=-2.0)
+    )
     inner = (..., slice(7, 54), slice(9, 72))
     assert_close(image[inner], (following / 0.8)[inner])
     assert valid[inner].all()
@@ -145,7 +153,9 @@ def test_motion_there_and_back_is_no_motion(small, poses):
     """A plane seen from a second camera: its depth there is known, so each pixel can be sent there and back."""
     T = poses(1, reach=1, turn=0.1)
     plane = torch.tensor([0.1, -0.2, 1.0], dtype=F64)  # plane . X = 6
-    depth = (6 / torch.einsum("c,chw->hw", plane, cameras.at_pixels(cameras.inverse_intrinsics(small.K), 24, 36)))[None, None]
+    depth = (6 / torch.einsum("c,chw->hw", plane, cameras.at_pixels(cameras.inverse_intrinsics(small.K), 24, 36)))[
+        None, None
+    ]
     pixels, nearness = warp.reproject(depth, small, small, T)
     there = torch.cat((pixels, torch.ones_like(nearness)), 1)
     points = torch.einsum("rc,bchw->brhw", torch.linalg.inv(small.K), there) * nearness * depth
@@ -153,17 +163,26 @@ def test_motion_there_and_back_is_no_motion(small, poses):
     assert_close(cameras.project(back, small)[0], cameras.pixel_grid(24, 36, dtype=F64)[None], atol=1e-10, rtol=0)
 
 
-# ------------------------------------------------------------------------------------------------------- where there is no answer
+# -- where there is no answer
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_no_depth_and_behind_the_camera_are_invalid_and_never_nan(small, dtype):
     depth = 5 + torch.rand(1, 1, 24, 36, dtype=dtype)
-    odd = [0.0, -1.0, 1e-30, 1e-9, float("nan"), float("inf"), 2.0, 1e30]  # the last two: behind after the motion, beyond the sky
+    odd = [
+        0.0,
+        -1.0,
+        1e-30,
+        1e-9,
+        float("nan"),
+        float("inf"),
+        2.0,
+        1e30,
+    ]  # the last two: behind after the motion, beyond the sky
     depth[0, 0, 12, :8] = torch.tensor(odd, dtype=dtype)
     depth.requires_grad_()
     T = translation(0.1, 0.2, -3.0, dtype=dtype).requires_grad_()
-    image, valid = warp.warp(smooth_picture(small, dtype), depth, small, small, T)
+    image, valid = warp.warp(smooth_image(small, dtype), depth, small, small, T)
     assert image.isfinite().all()
     assert not valid[0, 0, 12, :7].any()
     assert valid[0, 0, 12, 7]
@@ -176,7 +195,7 @@ def test_no_depth_and_behind_the_camera_are_invalid_and_never_nan(small, dtype):
 
 def test_everything_behind_the_camera(small):
     depth = torch.full((1, 1, 24, 36), 4.0, requires_grad=True)
-    for z in (-4.0, -4.0000005, -1000.0):  # the first: exactly in the plane of the camera's centre
+    for z in (-4.0, -4.0000005, -1000.0):  # the first: exactly in the plane of the camera's center
         T = translation(0, z=z, dtype=torch.float32).requires_grad_()
         image, valid = warp.warp(torch.rand(1, 3, 24, 36), depth, small, small, T)
         assert not valid.any()
@@ -185,20 +204,28 @@ def test_everything_behind_the_camera(small):
         assert all(s.isfinite().all() for s in slopes)
 
 
-def test_the_frame_ends_half_a_pixel_outside_the_last_centres(small):
+def test_the_frame_ends_half_a_pixel_outside_the_last_centers(small):
     x = torch.tensor([-0.51, -0.5, 0.0, 35.0, 35.5, 35.51])
     pixels = torch.stack((x, torch.full_like(x, 5)))[:, None]
-    assert warp.inside_frame(pixels, torch.ones(1, 1, 6), small).flatten().tolist() == [False, True, True, True, True, False]
+    assert warp.inside_frame(pixels, torch.ones(1, 1, 6), small).flatten().tolist() == [
+        False,
+        True,
+        True,
+        True,
+        True,
+        False,
+    ]
     y = torch.tensor([-0.51, -0.5, 23.5, 23.51])
     pixels = torch.stack((torch.full_like(y, 5), y))[:, None]
     assert warp.inside_frame(pixels, torch.ones(1, 1, 4), small).flatten().tolist() == [False, True, True, False]
     assert not warp.inside_frame(pixels, torch.zeros(1, 1, 4), small).any()
 
 
-# --------------------------------------------------------------------------------------------------------------- gradients
+# ---------------------------------------------------------------------------------------------------------------
+# gradients
 
 
-def test_gradcheck_of_depth_pose_intrinsics_and_picture(poses):
+def test_gradcheck_of_depth_pose_intrinsics_and_image(poses):
     camera = cameras.intrinsics(8.0, 7.0, 3.3, 2.6, height=6, width=7)
     source = torch.rand(1, 2, 2, 6, 7, dtype=F64, requires_grad=True)
     depth = (3 + torch.rand(1, 1, 6, 7, dtype=F64)).requires_grad_()
@@ -211,7 +238,7 @@ def test_gradcheck_of_depth_pose_intrinsics_and_picture(poses):
     assert torch.autograd.gradcheck(image, (source, depth, T, K))
 
 
-# ------------------------------------------------------------------------------------------------------------ bad conditions
+# -- bad conditions
 
 
 def test_autocast_moves_no_pixel(small, poses):

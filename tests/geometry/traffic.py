@@ -1,6 +1,7 @@
 """Roads with cars on them, ray-cast: depth, road and objects exactly as a pinhole camera sees them.
 
-The level frame is the camera's without its pitch and roll: x right, y down, z forward, in metres, the road at y = camera height.
+The level frame is the camera's without its pitch and roll: x right, y down, z forward, in metres, the road at y =
+camera height.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def kitti_camera(size: float = 1.0) -> Camera:
 
 @dataclass(frozen=True)
 class Box:
-    """An upright box: (x, z) of its middle, y of top and bottom, its lengths along its own x and z, turned by yaw (radians)."""
+    """An upright box: (x, z) of its middle, y of top and bottom, its lengths along its own x and z, turned by yaw
+    (radians).
+    """
 
     x: float
     z: float
@@ -58,7 +61,8 @@ class Car:
 
 @dataclass(frozen=True)
 class Scene:
-    """grade: of the road from 20 m on, up positive. crown: fall of the road to both sides. kerb_m: a sidewalk beyond x = 3.5 m that the
+    """grade: of the road from 20 m on, up positive. crown: fall of the road to both sides. kerb_m: a sidewalk beyond x
+    = 3.5 m that the
     road mask wrongly holds. facades: x of walls to the right. pitch, roll: of the camera, radians.
     """
 
@@ -89,8 +93,8 @@ class Scene:
 
 @dataclass
 class View:
-    """depth (1, H, W) z in metres, 0 = sky. road (1, H, W) bool. objects (H, W): n = the n-th car. whole (cars,) bool: nothing hides it,
-    nor the picture's border.
+    """depth (1, H, W) z in metres, 0 = sky. road (1, H, W) bool. objects (H, W): n = the n-th car. whole (cars,) bool:
+    nothing hides it, nor the image's border.
     """
 
     depth: Tensor
@@ -119,12 +123,16 @@ def see(scene: Scene, camera: Camera) -> View:
     """What the camera sees."""
     K = camera.K.numpy()
     x, y = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
-    rays = np.einsum("ij,jhw->ihw", scene.rotation.T @ np.linalg.inv(K), np.stack((x, y, np.ones_like(x))).astype(float))
+    rays = np.einsum(
+        "ij,jhw->ihw", scene.rotation.T @ np.linalg.inv(K), np.stack((x, y, np.ones_like(x))).astype(float)
+    )
     canvas, everywhere = _Canvas(rays), (slice(None), slice(None))
     for depth in _road(scene, rays):
         canvas.paint(everywhere, depth, -1)
     if scene.kerb_m:
-        canvas.paint(everywhere, _hit(Box(8.5, 50, scene.camera_height - scene.kerb_m, scene.camera_height, 10, 110), rays), -1)
+        canvas.paint(
+            everywhere, _hit(Box(8.5, 50, scene.camera_height - scene.kerb_m, scene.camera_height, 10, 110), rays), -1
+        )
     for wall in scene.facades:
         canvas.paint(everywhere, _hit(Box(wall + 5, 40, -8, scene.camera_height, 10, 60), rays), -2)
     size = np.zeros(len(scene.cars), int)
@@ -140,7 +148,12 @@ def see(scene: Scene, camera: Camera) -> View:
     label, depth = canvas.label, np.where(np.isfinite(canvas.depth), canvas.depth, 0)
     shown = np.bincount(np.maximum(label, 0).ravel(), minlength=len(size) + 1)[1:]
     road = (label == -1) & (depth < FARTHEST_ROAD_M)
-    return View(torch.tensor(depth)[None], torch.tensor(road)[None], torch.tensor(np.maximum(label, 0)), torch.tensor(shown == size))
+    return View(
+        torch.tensor(depth)[None],
+        torch.tensor(road)[None],
+        torch.tensor(np.maximum(label, 0)),
+        torch.tensor(shown == size),
+    )
 
 
 def _road(scene: Scene, rays: np.ndarray) -> Iterator[np.ndarray]:
@@ -182,7 +195,7 @@ def _hit(box: Box, rays: np.ndarray) -> np.ndarray:
 
 
 def _window(box: Box, scene: Scene, K: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """The part of the picture in which a box can be seen."""
+    """The part of the image in which a box can be seen."""
     corner = np.array(np.meshgrid((-0.5, 0.5), (0, 1), (-0.5, 0.5))).reshape(3, -1)
     corner = np.stack((corner[0] * box.width, box.top + corner[1] * (box.bottom - box.top), corner[2] * box.length))
     corner = _turned(-box.yaw, corner) + np.array([[box.x], [0], [box.z]])
@@ -191,16 +204,23 @@ def _window(box: Box, scene: Scene, K: np.ndarray, shape: tuple[int, ...]) -> tu
         return slice(None), slice(None)
     (left, top), (right, bottom) = (edge(seen[:2] / seen[2], axis=1) for edge in (np.min, np.max))
     rows, columns = (
-        slice(int(np.clip(a - 1, 0, n)), int(np.clip(b + 2, 0, n))) for a, b, n in ((top, bottom, shape[0]), (left, right, shape[1]))
+        slice(int(np.clip(a - 1, 0, n)), int(np.clip(b + 2, 0, n)))
+        for a, b, n in ((top, bottom, shape[0]), (left, right, shape[1]))
     )
     return rows, columns
 
 
-def street(rng: np.random.Generator, cars: int, *, tilt_deg: float = 1.0, roll_deg: float | None = None, **options: float) -> Scene:
-    """A random road with cars 6 to 45 m away, heights of 1.53 +- 0.10 m, any yaw, and a camera tilted by up to `tilt_deg`."""
+def street(
+    rng: np.random.Generator, cars: int, *, tilt_deg: float = 1.0, roll_deg: float | None = None, **options: float
+) -> Scene:
+    """A random road with cars 6 to 45 m away, heights of 1.53 +- 0.10 m, any yaw, and a camera tilted by up to
+    `tilt_deg`.
+    """
     tilt = np.radians(rng.uniform(-tilt_deg, tilt_deg, 2))
     z = rng.uniform(6, 45, cars)
     x = rng.uniform(-0.6, 0.6, cars) * z
-    placed = tuple(Car(*each) for each in zip(x, z, rng.uniform(0, 2 * np.pi, cars), rng.normal(1.53, 0.10, cars), strict=True))
+    placed = tuple(
+        Car(*each) for each in zip(x, z, rng.uniform(0, 2 * np.pi, cars), rng.normal(1.53, 0.10, cars), strict=True)
+    )
     roll = tilt[1] if roll_deg is None else np.radians(roll_deg)
     return Scene(pitch=tilt[0], roll=roll, cars=placed, **{"camera_height": rng.uniform(1.2, 2.0)} | options)

@@ -1,8 +1,10 @@
 """Pinned losses of a tiny, fixed input.
 
-A loss can stay plausible while its meaning changes: a window, a weight, a mean over another axis, a mask. Every such change
-moves these numbers, so whoever makes it has to say so here. They are values of the code as it stood when its other tests
-(hand-computed numbers, scipy, laws) passed, not of another program. Inputs are sines, so that no random stream is pinned.
+A loss can stay plausible while its meaning changes: a window, a weight, a mean over another axis, a mask. Every such
+change
+moves these numbers, so whoever makes it has to say so here. They are values of the code as it stood when its other
+tests (hand-computed numbers, scipy, laws) passed, not of another program. Inputs are sines, so that no random stream is
+pinned.
 """
 
 from __future__ import annotations
@@ -31,9 +33,13 @@ PINNED = {  # temporal_from_step, step: terms
 
 def waves(frequency: float, phase: float) -> Tensor:
     """(1, 3, H, W) in [0, 1]."""
-    y, x = torch.meshgrid(torch.arange(HEIGHT, dtype=torch.float64), torch.arange(WIDTH, dtype=torch.float64), indexing="ij")
-    colours = [torch.sin(frequency * x + 0.3 * c * y + phase) * torch.cos(0.5 * frequency * y - 0.2 * c * x) for c in (1, 2, 3)]
-    return 0.5 + 0.4 * torch.stack(colours)[None]
+    y, x = torch.meshgrid(
+        torch.arange(HEIGHT, dtype=torch.float64), torch.arange(WIDTH, dtype=torch.float64), indexing="ij"
+    )
+    colors = [
+        torch.sin(frequency * x + 0.3 * c * y + phase) * torch.cos(0.5 * frequency * y - 0.2 * c * x) for c in (1, 2, 3)
+    ]
+    return 0.5 + 0.4 * torch.stack(colors)[None]
 
 
 @pytest.mark.parametrize("reprojector", [TorchReprojector, FusedReprojector])
@@ -47,7 +53,9 @@ def test_pinned(schedule: tuple[int, int], reprojector: type[Reprojector]) -> No
         source_camera=Camera(K.expand(1, 3, 3, 3), HEIGHT, WIDTH),
         T_source_target_true=torch.eye(4, dtype=torch.float64).expand(1, 3, 4, 4),
     )
-    twist = torch.tensor([[0.02, 0.01, 0.4, 0.0, 0.02, 0.0], [0.0, 0.02, -0.4, 0.01, -0.02, 0.0], [-0.5, 0.0, 0.0, 0.0, 0.0, 0.0]])
+    twist = torch.tensor(
+        [[0.02, 0.01, 0.4, 0.0, 0.02, 0.0], [0.0, 0.02, -0.4, 0.01, -0.02, 0.0], [-0.5, 0.0, 0.0, 0.0, 0.0, 0.0]]
+    )
     inverse_depth = tuple(0.15 + 0.05 * torch.nn.functional.avg_pool2d(waves(0.3, 1.0)[:, :1], 2**s) for s in range(3))
     prediction = Prediction(inverse_depth, se3_exp(twist.double())[None])
     start, step = schedule

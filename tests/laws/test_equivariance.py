@@ -1,4 +1,4 @@
-"""Laws: view synthesis commutes with every change of picture and camera."""
+"""Laws: view synthesis commutes with every change of image and camera."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def scene() -> tuple[Tensor, Tensor, Camera, Camera, Tensor]:
 
 
 def test_mirror(scene):
-    """A mirrored world seen by mirrored cameras in mirrored motion shows the mirrored picture."""
+    """A mirrored world seen by mirrored cameras in mirrored motion shows the mirrored image."""
     source, depth, camera, source_camera, T = scene
     image, valid = warp.warp(source, depth, camera, source_camera, T)
     mirrored, mirrored_valid = warp.warp(
@@ -37,7 +37,9 @@ def test_mirror(scene):
     )
     assert_close(mirrored, image.flip(-1))
     assert_close(mirrored_valid, valid.flip(-1))
-    forgotten, _ = warp.warp(source.flip(-1), depth.flip(-1), camera, source_camera, se3.mirror_x(T))  # K left as it was
+    forgotten, _ = warp.warp(
+        source.flip(-1), depth.flip(-1), camera, source_camera, se3.mirror_x(T)
+    )  # K left as it was
     assert (forgotten - image.flip(-1)).abs().max() > 0.1
 
 
@@ -57,7 +59,9 @@ def test_crop_of_the_source(scene):
     part, its_camera = cameras.crop(source, source_camera, 7, 4, 16, 31)
     cropped, cropped_valid = warp.warp(part, depth, camera, its_camera, T)
     pixels, _ = warp.reproject(depth, camera, its_camera, T)
-    within = ((pixels >= 0) & (pixels <= pixels.new_tensor([30, 15]).view(2, 1, 1))).all(1, keepdim=True)  # between its centres
+    within = ((pixels >= 0) & (pixels <= pixels.new_tensor([30, 15]).view(2, 1, 1))).all(
+        1, keepdim=True
+    )  # between its centers
     assert within.any()
     assert_close(cropped[within.expand_as(cropped)], image[within.expand_as(image)])
     assert (cropped_valid <= valid).all()
@@ -75,7 +79,11 @@ def test_pad_of_source_and_target(scene):
     )
     inner = (..., slice(1, 1 + H), slice(5, 5 + W))
     pixels, _ = warp.reproject(depth, camera, source_camera, T)
-    within = ((pixels >= 0) & (pixels <= pixels.new_tensor([W - 1, H - 1]).view(2, 1, 1))).all(1, keepdim=True).expand_as(image)
+    within = (
+        ((pixels >= 0) & (pixels <= pixels.new_tensor([W - 1, H - 1]).view(2, 1, 1)))
+        .all(1, keepdim=True)
+        .expand_as(image)
+    )
     assert_close(padded[inner][within], image[within])
     outside = torch.ones_like(padded_valid)
     outside[inner] = False
@@ -84,11 +92,14 @@ def test_pad_of_source_and_target(scene):
 
 
 def test_resize(scene):
-    """A third of the size keeps every third centre: there, the same place in the source, told in its new pixels."""
+    """A third of the size keeps every third center: there, the same place in the source, told in its new pixels."""
     _, depth, camera, source_camera, T = scene
     pixels, nearness = warp.reproject(depth, camera, source_camera, T)
     third = warp.reproject(
-        depth[..., 1::3, 1::3], cameras.resized(camera, H // 3, W // 3), cameras.resized(source_camera, H // 3, W // 3), T
+        depth[..., 1::3, 1::3],
+        cameras.resized(camera, H // 3, W // 3),
+        cameras.resized(source_camera, H // 3, W // 3),
+        T,
     )
     assert_close(third[0], (pixels[..., 1::3, 1::3] + 0.5) / 3 - 0.5)
     assert_close(third[1], nearness[..., 1::3, 1::3])
@@ -99,8 +110,11 @@ def test_resize(scene):
 
 
 def test_unit_of_length(scene):
-    """Depth and translation in another unit: the same picture. So a picture pair alone tells no metres."""
+    """Depth and translation in another unit: the same image. So an image pair alone tells no metres."""
     source, depth, camera, source_camera, T = scene
     longer = T.clone()
     longer[:, :3, 3] *= 5.4
-    assert_close(warp.warp(source, 5.4 * depth, camera, source_camera, longer), warp.warp(source, depth, camera, source_camera, T))
+    assert_close(
+        warp.warp(source, 5.4 * depth, camera, source_camera, longer),
+        warp.warp(source, depth, camera, source_camera, T),
+    )

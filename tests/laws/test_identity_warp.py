@@ -1,7 +1,7 @@
-"""Law: the identity pose gives the picture back at every pixel, edges included, whatever the size and the depth.
+"""Law: the identity pose gives the image back at every pixel, edges included, whatever the size and the depth.
 
-The field's classic mistake, pixels normalised for align_corners=True and sampled with False, breaks it (Monodepth2 and its
-descendants); so do the half pixel forgotten and float32's own rounding at width 1242.
+The field's classic mistake, pixels normalized for align_corners=True and sampled with False, breaks it (Monodepth2 and
+its descendants); so do the half pixel forgotten and float32's own rounding at width 1242.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def test_identity_of_every_source_and_with_intrinsics_in_float32():
     assert views.valid.all()
 
 
-# ----------------------------------------------------------------------------------------------- the law is able to break
+# -- the law is able to break
 
 
 def grid_sampled(image: Tensor, x: Tensor, y: Tensor, align_corners: bool = False) -> Tensor:
@@ -63,7 +63,7 @@ def grid_sampled(image: Tensor, x: Tensor, y: Tensor, align_corners: bool = Fals
 
 
 def classic_mistake(image: Tensor, pixels: Tensor) -> Tensor:
-    """Normalised with W - 1 as for align_corners=True, sampled with False."""
+    """Normalized with W - 1 as for align_corners=True, sampled with False."""
     height, width = image.shape[-2:]
     return grid_sampled(image, 2 * pixels[:, 0] / max(width - 1, 1) - 1, 2 * pixels[:, 1] / max(height - 1, 1) - 1)
 

@@ -1,4 +1,4 @@
-"""An exact scene: a textured slanted wall whose pictures, depth and camera motion are known in closed form."""
+"""An exact scene: a textured slanted wall whose images, depth and camera motion are known in closed form."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ class Scene(Wall):
     """The wall of the contract, and what networks could say of it."""
 
     def prediction(
-        self, *, depth_times: float = 1.0, scales: int = 1, inverse_depth: Tensor | None = None, twist: Tensor | None = None
+        self,
+        *,
+        depth_times: float = 1.0,
+        scales: int = 1,
+        inverse_depth: Tensor | None = None,
+        twist: Tensor | None = None,
     ) -> Prediction:
         finest = (self.inverse_depth if inverse_depth is None else inverse_depth) / depth_times
         maps = tuple(torch.nn.functional.avg_pool2d(finest, 2**s) if s else finest for s in range(scales))
@@ -33,13 +38,19 @@ class Scene(Wall):
         """The same scene, its sources recorded with other exposures than the target."""
         return replace(self, targets=exposed(self).targets)
 
-    def d3vo_prediction(self, *, depth_times: float = 1.0, right_times: float = 1.0, scales: int = 1, right: bool = True) -> Prediction:
-        """All that D3VO's networks say of it as `exposed` records it, said right; of Sigma, that it is the same everywhere."""
+    def d3vo_prediction(
+        self, *, depth_times: float = 1.0, right_times: float = 1.0, scales: int = 1, right: bool = True
+    ) -> Prediction:
+        """All that D3VO's networks say of it as `exposed` records it, said right; of Sigma, that it is the same
+        everywhere.
+        """
         plain = self.prediction(depth_times=depth_times, scales=scales)
         finest = self.inverse_depth_of_sources[:, -1] / right_times
         return replace(
             plain,
-            inverse_depth_right=tuple(torch.nn.functional.avg_pool2d(finest, 2**s) for s in range(scales)) if right else None,
+            inverse_depth_right=tuple(torch.nn.functional.avg_pool2d(finest, 2**s) for s in range(scales))
+            if right
+            else None,
             log_uncertainty=tuple(torch.full_like(m, -2.0) for m in plain.inverse_depth),
             brightness=self.brightness,
         )

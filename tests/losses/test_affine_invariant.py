@@ -1,4 +1,4 @@
-"""What scale and shift cannot change, what a fifth of wrong labels can, and which neighbours have a slope."""
+"""What scale and shift cannot change, what a fifth of wrong labels can, and which neighbors have a slope."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.losses.affine_invariant import gradient_matching, normalised, residual, trimmed_mean
+from stadia.losses.affine_invariant import gradient_matching, normalized, residual, trimmed_mean
 
 F64 = torch.float64
 
@@ -22,12 +22,14 @@ def test_by_hand():
     """1, 2, 3, 6 has the median 2.5 and the mean deviation 1.5; a fifth pixel is none."""
     x = torch.tensor([1.0, 2, 3, 6, 99], dtype=F64).view(1, 1, 1, 5)
     known = torch.tensor([True, True, True, True, False]).view(1, 1, 1, 5)
-    assert normalised(x, known).flatten().tolist() == pytest.approx([-1, -1 / 3, 1 / 3, 7 / 3, 0])
+    assert normalized(x, known).flatten().tolist() == pytest.approx([-1, -1 / 3, 1 / 3, 7 / 3, 0])
     difference = torch.tensor([3.0, -1, 2, -5, 99], dtype=F64).view(1, 1, 1, 5)
     assert trimmed_mean(difference, known, 0.25).item() == pytest.approx((3 + 1 + 2) / 8)
     assert trimmed_mean(difference, known, 0.0).item() == pytest.approx(11 / 8)
     assert gradient_matching(difference, known, 1).item() == pytest.approx((4 + 3 + 7) / 4)
-    assert gradient_matching(difference, known, 2).item() == pytest.approx((4 + 3 + 7 + 1) / 4)  # pixels 0 and 2 of size two
+    assert gradient_matching(difference, known, 2).item() == pytest.approx(
+        (4 + 3 + 7 + 1) / 4
+    )  # pixels 0 and 2 of size two
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 800.0])
@@ -37,7 +39,9 @@ def test_scale_and_shift_of_the_prediction_do_not_matter(scale, shift):
     expected = residual(prediction, truth, known)
     torch.testing.assert_close(residual(scale * (prediction + shift), truth, known), expected, atol=1e-5, rtol=0)
     single = residual((scale * (prediction + shift)).float(), truth.float(), known)
-    torch.testing.assert_close(single.double(), expected, atol=2e-4 if shift == 40 else 1e-5, rtol=0)  # float32 has 7 digits
+    torch.testing.assert_close(
+        single.double(), expected, atol=2e-4 if shift == 40 else 1e-5, rtol=0
+    )  # float32 has 7 digits
 
 
 def test_a_mirrored_prediction_is_not_forgiven():
@@ -76,8 +80,8 @@ def test_wrong_labels_leave_most_of_the_fit_as_it_was():
     assert (right < 0.5 * untrimmed).all()
 
 
-def test_only_neighbours_that_are_both_known_have_a_slope():
-    """A checkerboard has neighbours along no axis at full size; at half of it all are of one colour."""
+def test_only_neighbors_that_are_both_known_have_a_slope():
+    """A checkerboard has neighbors along no axis at full size; at half of it all are of one color."""
     generator = torch.Generator().manual_seed(4)
     difference = torch.rand(1, 1, 8, 8, generator=generator, dtype=F64)
     y, x = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")

@@ -1,4 +1,6 @@
-"""D3VO's losses as a whole on an exact scene: least at the truth, right slopes, and independent of what they must not depend on."""
+"""D3VO's losses as a whole on an exact scene: least at the truth, right slopes, and independent of what they must not
+depend on.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ TERMS = {"photometric", "smoothness", "right_view", "brightness"}
 
 
 def report(scene: Any, prediction: Prediction, *, reprojector: Any = None, step: int = 0, **config: Any) -> LossReport:
-    return SelfSupervisedLoss(LossConfig(**config), reprojector=reprojector)(scene.targets, prediction, scene.source_names, step)
+    return SelfSupervisedLoss(LossConfig(**config), reprojector=reprojector)(
+        scene.targets, prediction, scene.source_names, step
+    )
 
 
 def test_least_at_the_true_depth_of_either_view_and_rising_away_from_it(make_scene: MakeScene) -> None:
@@ -65,11 +69,13 @@ def test_without_brightness_the_exposures_cost_and_depth_is_explained_worse(make
     assert "saturated" not in without.seen
 
 
-def test_the_ratio_of_wrong_depth_is_near_one_and_of_equal_pictures_one(make_scene: MakeScene) -> None:
+def test_the_ratio_of_wrong_depth_is_near_one_and_of_equal_images_one(make_scene: MakeScene) -> None:
     scene = make_scene(height=48, width=80)
     assert report(scene, scene.prediction()).seen["warped_over_unwarped"] < 0.35
     assert report(scene, scene.prediction(depth_times=0.05)).seen["warped_over_unwarped"] > 0.8
-    same = replace(scene, targets=replace(scene.targets, sources=scene.targets.image[:, None].expand_as(scene.targets.sources)))
+    same = replace(
+        scene, targets=replace(scene.targets, sources=scene.targets.image[:, None].expand_as(scene.targets.sources))
+    )
     still = scene.prediction(twist=torch.zeros_like(scene.twist))
     assert float(report(same, still).seen["warped_over_unwarped"]) == pytest.approx(1)
     right = report(scene.exposed(), scene.d3vo_prediction()).seen["warped_over_unwarped_right"]
@@ -78,8 +84,9 @@ def test_the_ratio_of_wrong_depth_is_near_one_and_of_equal_pictures_one(make_sce
 
 @REPROJECTORS
 def test_finite_differences(make_scene: MakeScene, reprojector: Any) -> None:
-    """Depth, motion, brightness, Sigma, and the right view. Without auto-mask, and seen from behind: everything is seen, so that no pixel
-    stands at its unwarped residual, which is a constant for the slope but no constant of brightness.
+    """Depth, motion, brightness, Sigma, and the right view. Without auto-mask, and seen from behind: everything is
+    seen, so that no pixel stands at its unwarped residual, which is a constant for the slope but no constant of
+    brightness.
     """
     scene = make_scene(height=8, width=10, names=("-1", "+1", "stereo")).exposed()
     torch.manual_seed(0)
@@ -90,14 +97,24 @@ def test_finite_differences(make_scene: MakeScene, reprojector: Any) -> None:
     def total(depth: Tensor, right: Tensor, twist: Tensor, s: Tensor, ab: Tensor) -> Tensor:
         maps = Prediction((depth,), se3_exp(twist), (right,), (s,), ab)
         weight = {"right_view": 0.0} if ab.requires_grad else {}
-        return report(scene, maps, reprojector=reprojector, auto_mask=False, left_right_consistency=0.1, brightness=100.0, **weight).total
+        return report(
+            scene,
+            maps,
+            reprojector=reprojector,
+            auto_mask=False,
+            left_right_consistency=0.1,
+            brightness=100.0,
+            **weight,
+        ).total
 
     for of in ((0, 2, 3, 4), (0, 1, 2, 3)):  # not all of the right view is seen: it is asked with brightness held still
         given = tuple(x.clone().requires_grad_(i in of) for i, x in enumerate(asked))
         assert torch.autograd.gradcheck(total, given, eps=1e-7, atol=1e-6)
 
 
-@pytest.mark.parametrize("levels", [{}, {"pyramid": 2, "temporal_from_step": 1, "residual_threshold": 0.2, "left_right_consistency": 0.1}])
+@pytest.mark.parametrize(
+    "levels", [{}, {"pyramid": 2, "temporal_from_step": 1, "residual_threshold": 0.2, "left_right_consistency": 0.1}]
+)
 def test_the_compiled_loops_give_the_same_loss_and_slopes(make_scene: MakeScene, levels: Any) -> None:
     scene = make_scene(height=24, width=40, batch=2).exposed()
     found = []
@@ -124,7 +141,9 @@ def test_a_pixel_reaches_its_three_by_three_windows_alone(make_scene: MakeScene,
     image = scene.targets.image.clone()
     image[0, :, 9, 12] += 0.1
     before = report(scene, said, reprojector=reprojector, auto_mask=False)
-    after = report(replace(scene, targets=replace(scene.targets, image=image)), said, reprojector=reprojector, auto_mask=False)
+    after = report(
+        replace(scene, targets=replace(scene.targets, image=image)), said, reprojector=reprojector, auto_mask=False
+    )
     changed = (before.maps["residual"] != after.maps["residual"])[0, 0]
     expected = torch.zeros_like(changed)
     expected[8:11, 11:14] = True
@@ -145,7 +164,9 @@ def test_the_order_of_candidates_does_not_matter(make_scene: MakeScene, reprojec
     prediction = replace(said, T_source_target=said.T_source_target[:, order], brightness=said.brightness[:, order])
     a = report(scene, said, reprojector=reprojector)
     b = SelfSupervisedLoss(reprojector=reprojector)(shuffled, prediction, tuple(scene.source_names[i] for i in order))
-    assert {name: float(value) for name, value in b.terms.items()} == pytest.approx({n: float(v) for n, v in a.terms.items()}, rel=1e-12)
+    assert {name: float(value) for name, value in b.terms.items()} == pytest.approx(
+        {n: float(v) for n, v in a.terms.items()}, rel=1e-12
+    )
 
 
 def test_mirroring_everything_changes_nothing(make_scene: MakeScene) -> None:
@@ -162,7 +183,9 @@ def test_mirroring_everything_changes_nothing(make_scene: MakeScene) -> None:
     prediction = replace(said, T_source_target=mirror_x(said.T_source_target), **flipped)
     a = report(scene, said, left_right_consistency=0.1)
     b = SelfSupervisedLoss(LossConfig(left_right_consistency=0.1))(flipped_targets, prediction, scene.source_names)
-    assert {name: float(value) for name, value in b.terms.items()} == pytest.approx({n: float(v) for n, v in a.terms.items()}, rel=1e-9)
+    assert {name: float(value) for name, value in b.terms.items()} == pytest.approx(
+        {n: float(v) for n, v in a.terms.items()}, rel=1e-9
+    )
 
 
 def test_repeating_the_batch_changes_nothing(make_scene: MakeScene) -> None:
@@ -178,15 +201,19 @@ def test_repeating_the_batch_changes_nothing(make_scene: MakeScene) -> None:
     )
     expected = report(one, one.d3vo_prediction(depth_times=1.1), left_right_consistency=0.1).terms
     found = report(twice, twice.d3vo_prediction(depth_times=1.1), left_right_consistency=0.1).terms
-    assert {name: float(value) for name, value in found.items()} == pytest.approx({n: float(v) for n, v in expected.items()}, rel=1e-9)
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(
+        {n: float(v) for n, v in expected.items()}, rel=1e-9
+    )
 
 
 def test_twice_the_resolution_changes_little(make_scene: MakeScene) -> None:
-    """Pictures of noise look alike at any resolution, so that only a sum in place of a mean can tell them apart."""
+    """Images of noise look alike at any resolution, so that only a sum in place of a mean can tell them apart."""
     terms = []
     for height, width in ((64, 96), (128, 192)):
         scene, generator = make_scene(height=height, width=width), torch.Generator().manual_seed(0)
-        image, sources = (0.1 + 0.8 * torch.rand(x.shape, generator=generator) for x in (scene.targets.image, scene.targets.sources))
+        image, sources = (
+            0.1 + 0.8 * torch.rand(x.shape, generator=generator) for x in (scene.targets.image, scene.targets.sources)
+        )
         noise = replace(scene, targets=replace(scene.targets, image=image, sources=sources)).exposed()
         said = noise.d3vo_prediction(depth_times=1.5, right_times=1.3)
         terms.append(report(noise, said, smoothness=0.0, left_right_consistency=0.1).terms)
@@ -201,9 +228,13 @@ def test_a_residual_above_the_threshold_stands_there_and_trains_nothing(make_sce
     free = report(scene, said, smoothness=0.0)
     limit = float(free.maps["residual"].median())
     held = report(scene, said, smoothness=0.0, residual_threshold=limit)
-    assert float(held.terms["photometric"]) == pytest.approx(float(free.maps["residual"].clamp(max=limit).mean()), rel=1e-12)
+    assert float(held.terms["photometric"]) == pytest.approx(
+        float(free.maps["residual"].clamp(max=limit).mean()), rel=1e-12
+    )
     assert torch.equal(held.maps["residual"], free.maps["residual"])
-    assert not torch.autograd.grad(report(scene, said, smoothness=0.0, residual_threshold=1e-9).total, inverse_depth)[0].any()
+    assert not torch.autograd.grad(report(scene, said, smoothness=0.0, residual_threshold=1e-9).total, inverse_depth)[
+        0
+    ].any()
 
 
 def test_uncertainty_waits_for_its_step(make_scene: MakeScene) -> None:
@@ -224,7 +255,9 @@ def test_uncertainty_of_the_full_size_alone(make_scene: MakeScene) -> None:
         return report(scene, prediction, **config).terms["photometric"].item()
 
     halved = 2 * photometric(unsaid, pyramid=2) - photometric(unsaid)
-    of_one, of_both, of_all = (photometric(said, pyramid=2, **sizes) for sizes in ({"uncertainty_sizes": 1}, {"uncertainty_sizes": 2}, {}))
+    of_one, of_both, of_all = (
+        photometric(said, pyramid=2, **sizes) for sizes in ({"uncertainty_sizes": 1}, {"uncertainty_sizes": 2}, {})
+    )
     assert of_one == pytest.approx((photometric(said) + halved) / 2, rel=1e-9)
     assert of_all == of_both < of_one
 
@@ -259,7 +292,9 @@ def test_what_is_not_finite_shows_in_the_total(make_scene: MakeScene, field: str
     value = getattr(said, field)
     broken = (value[0] if isinstance(value, tuple) else value).clone()
     broken.view(-1)[3] = torch.nan
-    assert not report(scene, replace(said, **{field: (broken,) if isinstance(value, tuple) else broken})).total.isfinite()
+    assert not report(
+        scene, replace(said, **{field: (broken,) if isinstance(value, tuple) else broken})
+    ).total.isfinite()
 
 
 def test_the_readable_twin_compiles_to_one_graph(make_scene: MakeScene) -> None:
@@ -280,7 +315,8 @@ def test_shapes_and_sources_that_do_not_fit_are_refused(make_scene: MakeScene) -
         weighed_by_uncertainty(torch.zeros(2, 1, 5, 6), torch.zeros(2, 5, 6))
 
 
-# -- the right view ----------------------------------------------------------------------------------------------------------------
+# -- the right view
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_two_views_of_one_wall_agree_and_others_do_not(make_scene: MakeScene) -> None:
@@ -288,7 +324,10 @@ def test_two_views_of_one_wall_agree_and_others_do_not(make_scene: MakeScene) ->
     left, right, targets = scene.inverse_depth, scene.inverse_depth_of_sources[:, 0], scene.targets
     right_camera = Camera(targets.source_camera.K[:, 0], 48, 80)
     T_right_left = targets.T_source_target_true[:, 0]
-    there = [inconsistency(left, k * right, targets.camera, right_camera, T_right_left).item() for k in (0.5, 0.9, 1.0, 1.1, 2.0)]
+    there = [
+        inconsistency(left, k * right, targets.camera, right_camera, T_right_left).item()
+        for k in (0.5, 0.9, 1.0, 1.1, 2.0)
+    ]
     back = inconsistency(right, left, right_camera, targets.camera, inverse(T_right_left)).item()
     assert there[0] > there[1] > there[2] < there[3] < there[4]
     assert max(there[2], back) < 1e-3
@@ -308,7 +347,8 @@ def test_the_other_way_round_brightness_undoes_itself(make_scene: MakeScene) -> 
         torch.testing.assert_close(back[:, 0], target, rtol=1e-12, atol=1e-12)
 
 
-# -- smoothness --------------------------------------------------------------------------------------------------------------------
+# -- smoothness
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def test_each_kind_of_smoothness_by_what_costs_it_nothing() -> None:
@@ -319,7 +359,9 @@ def test_each_kind_of_smoothness_by_what_costs_it_nothing() -> None:
     assert all(float(function(flat, image)) == 0 for function in smooth.values())
     assert float(smooth["bend"](slanted, image)) < 1e-6 < 1e-3 < float(smooth["slope_over_mean"](slanted, image))
     assert float(smooth["slope"](slanted, image)) == pytest.approx(0.03, rel=1e-4)
-    assert float(smooth["slope"](slanted / 2, image)) == pytest.approx(0.015, rel=1e-4)  # pays for pushing everything away
+    assert float(smooth["slope"](slanted / 2, image)) == pytest.approx(
+        0.015, rel=1e-4
+    )  # pays for pushing everything away
     exponential = torch.exp(0.01 * x + 0.02 * y)[None, None]
     assert float(smooth["log_slope"](exponential, image)) == pytest.approx(0.03, rel=1e-4)
     bent, edge = slanted.clone(), image.clone()
@@ -330,14 +372,17 @@ def test_each_kind_of_smoothness_by_what_costs_it_nothing() -> None:
 
 def test_smoothness_is_chosen_by_name_and_known_mistakes_are_told(make_scene: MakeScene) -> None:
     scene = make_scene()
-    kinds = {name: float(report(scene, scene.prediction(), smoothness_kind=name).terms["smoothness"]) for name in SMOOTHNESS}
+    kinds = {
+        name: float(report(scene, scene.prediction(), smoothness_kind=name).terms["smoothness"]) for name in SMOOTHNESS
+    }
     assert len(set(kinds.values())) == len(SMOOTHNESS) == 4
     for name, why in (("sum", "depth goes flat"), ("metric_depth", "least known")):
         with pytest.raises((ConfigError, ValueError), match=why):
             LossConfig(smoothness_kind=name)
 
 
-# -- the gate ----------------------------------------------------------------------------------------------------------------------
+# -- the gate
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def said(brightness: Tensor) -> Prediction:
@@ -353,7 +398,7 @@ def passed(gate: BrightnessGate, step: int = 0) -> tuple[list[float], bool]:
     return through.flatten().tolist(), bool(brightness.grad.any())  # type: ignore[union-attr]
 
 
-def test_brightness_waits_until_the_warp_beats_the_unwarped_picture_for_long_enough() -> None:
+def test_brightness_waits_until_the_warp_beats_the_unwarped_image_for_long_enough() -> None:
     gate = BrightnessGate()
     assert passed(gate) == ([1.0, 0.0], False)
     for ratio in (1.0, 0.85, 0.1, 0.1):  # a lucky batch is not enough

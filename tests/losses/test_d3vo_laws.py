@@ -1,6 +1,7 @@
 """What must hold of D3VO's losses on an exact scene, as laws; and that each known mistake breaks the law that names it.
 
-The scene is a wall seen through cameras of known exposure, so that depth, motion, brightness and the right view have a truth.
+The scene is a wall seen through cameras of known exposure, so that depth, motion, brightness and the right view have a
+truth.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from stadia.losses.selfsup import SelfSupervisedLoss
 MakeScene = Callable[..., Any]
 
 
-LOSS, REPROJECTOR = SelfSupervisedLoss, TorchReprojector  # what the laws are asked of; a mistake takes their place below
+LOSS, REPROJECTOR = (
+    SelfSupervisedLoss,
+    TorchReprojector,
+)  # what the laws are asked of; a mistake takes their place below
 
 
 def report(scene: Any, prediction: Prediction, **config: Any) -> LossReport:
@@ -48,7 +52,8 @@ def rises_from(least: float, values: dict[float, float]) -> bool:
     return below == sorted(set(below), reverse=True) and above == sorted(set(above))
 
 
-# -- laws: each takes a scene, and fails where the loss breaks it ------------------------------------------------------------------
+# -- laws: each takes a scene, and fails where the loss breaks it
+# ------------------------------------------------------------------
 
 
 def brightness_is_least_at_the_truth(scene: Any) -> None:
@@ -60,7 +65,9 @@ def brightness_is_least_at_the_truth(scene: Any) -> None:
             at = {}
             for change in changes:
                 pairs = said.brightness.clone()
-                pairs[:, source, which] = pairs[:, source, which] * change if which == 0 else pairs[:, source, which] + change
+                pairs[:, source, which] = (
+                    pairs[:, source, which] * change if which == 0 else pairs[:, source, which] + change
+                )
                 alone = alone_with(scene, replace(said, brightness=pairs), source)
                 at[change] = report(*alone, brightness=0.0, auto_mask=False).terms["photometric"].item()
             assert rises_from(1.0 if which == 0 else 0.0, at), (source, which, at)
@@ -71,7 +78,10 @@ def alone_with(scene: Any, said: Prediction, source: int) -> tuple[Any, Predicti
     targets, one = scene.targets, slice(source, source + 1)
     camera = Camera(targets.source_camera.K[:, one], targets.source_camera.height, targets.source_camera.width)
     fewer = replace(
-        targets, sources=targets.sources[:, one], source_camera=camera, T_source_target_true=targets.T_source_target_true[:, one]
+        targets,
+        sources=targets.sources[:, one],
+        source_camera=camera,
+        T_source_target_true=targets.T_source_target_true[:, one],
     )
     alone = replace(scene, targets=fewer, source_names=scene.source_names[one])
     pairs = None if said.brightness is None else said.brightness[:, one]
@@ -79,13 +89,21 @@ def alone_with(scene: Any, said: Prediction, source: int) -> tuple[Any, Predicti
 
 
 def residual_is_the_least_of_the_candidates(scene: Any) -> None:
-    """Each source by itself, channels averaged, the target as bright as it; then per pixel the least of those that see the pixel."""
+    """Each source by itself, channels averaged, the target as bright as it; then per pixel the least of those that see
+    the pixel.
+    """
     scene = scene.exposed()
     generator = torch.Generator().manual_seed(0)
     sources = scene.targets.sources.clone()
-    sources[:, 0, :, :, :20] = torch.rand(sources[:, 0, :, :, :20].shape, generator=generator, dtype=sources.dtype)  # wins on one half
-    sources[:, 1, 0] = torch.rand(sources[:, 1, 0].shape, generator=generator, dtype=sources.dtype)  # wrong in red alone
-    sources[:, 2, 2] = torch.rand(sources[:, 2, 2].shape, generator=generator, dtype=sources.dtype)  # wrong in blue alone
+    sources[:, 0, :, :, :20] = torch.rand(
+        sources[:, 0, :, :, :20].shape, generator=generator, dtype=sources.dtype
+    )  # wins on one half
+    sources[:, 1, 0] = torch.rand(
+        sources[:, 1, 0].shape, generator=generator, dtype=sources.dtype
+    )  # wrong in red alone
+    sources[:, 2, 2] = torch.rand(
+        sources[:, 2, 2].shape, generator=generator, dtype=sources.dtype
+    )  # wrong in blue alone
     targets = replace(scene.targets, sources=sources)
     said = scene.d3vo_prediction()
     T_source_target, depth_m = said.T_source_target, 1 / said.inverse_depth[0]
@@ -95,7 +113,9 @@ def residual_is_the_least_of_the_candidates(scene: Any) -> None:
         view, seen = warp(targets.sources[:, i], depth_m, targets.camera, camera, T_source_target[:, i])
         gain, offset = said.brightness[:, i].T[..., None, None, None]
         ends = (view.amin(1, True) >= 0.98) | (view.amax(1, True) <= 0.02) | (targets.image.amin(1, True) >= 0.98)
-        compared = torch.where(ends | (targets.image.amax(1, True) <= 0.02), targets.image, gain * targets.image + offset)
+        compared = torch.where(
+            ends | (targets.image.amax(1, True) <= 0.02), targets.image, gain * targets.image + offset
+        )
         residuals.append(photometric_residual_by_hand(view, compared).masked_fill(~seen, torch.inf))
     expected = torch.cat(residuals, 1).amin(1, keepdim=True)
     got = report(replace(scene, targets=targets), replace(said, log_uncertainty=None), auto_mask=False).maps["residual"]
@@ -109,11 +129,14 @@ def photometric_residual_by_hand(view: Tensor, target: Tensor) -> Tensor:
 
 
 def uncertainty_is_least_at_the_residual(_: Any) -> None:
-    """The minimiser of r / Sigma + log Sigma is Sigma = r, the value there 1 + log r; the slope towards r is 1 / Sigma."""
+    """The minimizer of r / Sigma + log Sigma is Sigma = r, the value there 1 + log r; the slope towards r is 1 / Sigma."""
     for value in (0.003, 0.1, 0.3679, 1.5):
         residual = torch.full((1, 1, 1, 1), value, dtype=torch.float64, requires_grad=True)
         log_r = residual.detach().log()
-        at = {c: uncertainty.weighed_by_uncertainty(residual, log_r + c).item() for c in (-2.0, -0.5, -0.1, 0.0, 0.1, 0.5, 2.0)}
+        at = {
+            c: uncertainty.weighed_by_uncertainty(residual, log_r + c).item()
+            for c in (-2.0, -0.5, -0.1, 0.0, 0.1, 0.5, 2.0)
+        }
         assert rises_from(0.0, at)
         assert at[0.0] == pytest.approx(1 + float(log_r), rel=1e-12)
         (slope,) = torch.autograd.grad(uncertainty.weighed_by_uncertainty(residual, log_r + 1).sum(), residual)
@@ -121,10 +144,14 @@ def uncertainty_is_least_at_the_residual(_: Any) -> None:
 
 
 def uncertainty_weighs_the_minimum(scene: Any) -> None:
-    """Who wins does not depend on Sigma, which divides once, on the map, after the minimum; the residual that is shown stays plain."""
+    """Who wins does not depend on Sigma, which divides once, on the map, after the minimum; the residual that is shown
+    stays plain.
+    """
     scene = scene.exposed()
     said = scene.d3vo_prediction(depth_times=1.1)
-    log_uncertainty = torch.linspace(-4, 1, said.inverse_depth[0].numel(), dtype=torch.float64).view_as(said.inverse_depth[0])
+    log_uncertainty = torch.linspace(-4, 1, said.inverse_depth[0].numel(), dtype=torch.float64).view_as(
+        said.inverse_depth[0]
+    )
     weighed = report(scene, replace(said, log_uncertainty=(log_uncertainty,)))
     plain = report(scene, replace(said, log_uncertainty=None))
     assert torch.equal(weighed.maps["winner"], plain.maps["winner"])
@@ -134,7 +161,9 @@ def uncertainty_weighs_the_minimum(scene: Any) -> None:
 
 
 def right_view_is_a_loss_of_its_own(scene: Any) -> None:
-    """The left loss has no slope towards the right view's depth, nor the right one towards Sigma and the left view's depth."""
+    """The left loss has no slope towards the right view's depth, nor the right one towards Sigma and the left view's
+    depth.
+    """
     scene = scene.exposed()
     said = scene.d3vo_prediction(depth_times=1.05, right_times=1.1)
     left_out, once, twice = (gradient(scene, said, "inverse_depth_right", right_view=w) for w in (0.0, 1.0, 2.0))
@@ -165,7 +194,9 @@ def samples_do_not_mix(make_scene: Any) -> None:
 
 
 def scales_are_averaged(scene: Any) -> None:
-    """Superscript s is an index: each term of all scales is the mean of what it is of each alone, lambda_s = lambda / 2^s."""
+    """Superscript s is an index: each term of all scales is the mean of what it is of each alone, lambda_s = lambda /
+    2^s.
+    """
     scene = scene.exposed()
     said = scene.d3vo_prediction(scales=4, depth_times=1.1, right_times=0.9)
     full = report(scene, said).terms
@@ -176,7 +207,9 @@ def scales_are_averaged(scene: Any) -> None:
             expected[name] += float(value) / 4
     assert {name: float(value) for name, value in full.items()} == pytest.approx(expected, rel=1e-9)
     away = (scene.brightness[0] - torch.tensor([1.0, 0.0], dtype=torch.float64)).square().sum()
-    assert float(full["brightness"]) == pytest.approx(float(away) * 1e-2 * 1e-3 * (1 + 1 / 2 + 1 / 4 + 1 / 8) / 4, rel=1e-9)
+    assert float(full["brightness"]) == pytest.approx(
+        float(away) * 1e-2 * 1e-3 * (1 + 1 / 2 + 1 / 4 + 1 / 8) / 4, rel=1e-9
+    )
 
 
 def smoothness_has_no_unit(_: Any) -> None:
@@ -187,14 +220,29 @@ def smoothness_has_no_unit(_: Any) -> None:
     for name in SMOOTHNESS:
         if name != "slope":
             smooth = LOSS(LossConfig(smoothness_kind=name)).smoothness
-            torch.testing.assert_close(smooth(1e3 * inverse_depth, image), smooth(inverse_depth, image), rtol=1e-9, atol=0)
+            torch.testing.assert_close(
+                smooth(1e3 * inverse_depth, image), smooth(inverse_depth, image), rtol=1e-9, atol=0
+            )
 
 
 def saturation_is_of_all_channels(_: Any) -> None:
-    """A test card: black and white are at the end of the range; pure colours, with two channels there, and greys are not."""
-    colours = {"white": (1, 1, 1), "black": (0, 0, 0), "red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0)}
-    card = torch.tensor([*colours.values(), (0.5, 0.5, 0.5), (0.97, 1, 1), (0.03, 0, 0)], dtype=torch.float64).T[None, :, None]
-    assert brightness.saturated(card)[0, 0, 0].tolist() == [name in ("white", "black") for name in (*colours, "grey", "light", "dark")]
+    """A test card: black and white are at the end of the range; pure colors, with two channels there, and grays are
+    not.
+    """
+    colors = {
+        "white": (1, 1, 1),
+        "black": (0, 0, 0),
+        "red": (1, 0, 0),
+        "green": (0, 1, 0),
+        "blue": (0, 0, 1),
+        "yellow": (1, 1, 0),
+    }
+    card = torch.tensor([*colors.values(), (0.5, 0.5, 0.5), (0.97, 1, 1), (0.03, 0, 0)], dtype=torch.float64).T[
+        None, :, None
+    ]
+    assert brightness.saturated(card)[0, 0, 0].tolist() == [
+        name in ("white", "black") for name in (*colors, "gray", "light", "dark")
+    ]
 
 
 LAWS: list[Callable[[Any], None]] = [
@@ -218,23 +266,24 @@ def test_samples_do_not_mix(make_scene: MakeScene) -> None:
     samples_do_not_mix(make_scene)
 
 
-# -- mistakes: a changed copy of a part, and the law that it breaks ---------------------------------------------------------------
+# -- mistakes: a changed copy of a part, and the law that it breaks
+# ---------------------------------------------------------------
 
 
 class BrightnessOnTheView(TorchReprojector):
-    def _residuals(self, pictures: Tensor) -> Tensor:
+    def _residuals(self, images: Tensor) -> Tensor:
         given, self.brightness = self.brightness, None
-        changed = pictures if given is None else given[..., :1, None, None] * pictures + given[..., 1:, None, None]
+        changed = images if given is None else given[..., :1, None, None] * images + given[..., 1:, None, None]
         residuals, self.brightness = super()._residuals(changed), given
         return residuals
 
 
 class MinimumOverChannels(TorchReprojector):
-    def _residuals(self, pictures: Tensor) -> Tensor:
+    def _residuals(self, images: Tensor) -> Tensor:
         assert self.brightness is not None
-        a, b = pictures.flatten(0, 1), brightness.as_bright_as(pictures, self.pictures.target, self.brightness).flatten(0, 1)
+        a, b = images.flatten(0, 1), brightness.as_bright_as(images, self.images.target, self.brightness).flatten(0, 1)
         each = 0.85 * ssim_distance(a, b) + 0.15 * (a - b).abs()
-        return each.amin(dim=1).view(*pictures.shape[:2], *pictures.shape[3:])
+        return each.amin(dim=1).view(*images.shape[:2], *images.shape[3:])
 
 
 def minimum_of_image_averages(residuals: Tensor, *others: Tensor, auto_mask: bool) -> Minimum:
@@ -251,7 +300,7 @@ class UncertaintyBeforeTheMinimum(SelfSupervisedLoss):
 
         class Weighing(TorchReprojector):
             def __call__(self, *asked: Tensor) -> Reprojection:
-                self._residuals = lambda pictures: TorchReprojector._residuals(self, pictures) / s.exp() + s  # type: ignore[method-assign]
+                self._residuals = lambda images: TorchReprojector._residuals(self, images) / s.exp() + s  # type: ignore[method-assign]
                 return super().__call__(*asked)
 
         self.reprojector = Weighing
@@ -290,8 +339,8 @@ def all_pairs(residual: Tensor, log_uncertainty: Tensor) -> Tensor:
     return residual / s.exp() + s  # (B, 1, H, W) with (B, H, W): every pair of samples
 
 
-def any_channel(pictures: Tensor) -> Tensor:
-    return ((pictures >= 0.98) | (pictures <= 0.02)).any(dim=-3, keepdim=True)
+def any_channel(images: Tensor) -> Tensor:
+    return ((images >= 0.98) | (images <= 0.02)).any(dim=-3, keepdim=True)
 
 
 HERE: dict[str, Any] = globals()
@@ -310,7 +359,12 @@ MISTAKES: dict[str, tuple[Any, str, Any, Callable[[Any], None]]] = {
     "C Sigma before the minimum": (HERE, "LOSS", UncertaintyBeforeTheMinimum, uncertainty_weighs_the_minimum),
     "C6 Sigma broadcast": (vars(selfsup), "weighed_by_uncertainty", all_pairs, samples_do_not_mix),
     "C7 Sigma on the right view": (HERE, "LOSS", RightViewWeighed, right_view_is_a_loss_of_its_own),
-    "C8 r times Sigma": (vars(uncertainty), "weighed_by_uncertainty", lambda r, s: r * s.exp() + s, uncertainty_is_least_at_the_residual),
+    "C8 r times Sigma": (
+        vars(uncertainty),
+        "weighed_by_uncertainty",
+        lambda r, s: r * s.exp() + s,
+        uncertainty_is_least_at_the_residual,
+    ),
     "F6 saturated in any channel": (vars(brightness), "saturated", any_channel, saturation_is_of_all_channels),
 }
 
@@ -324,13 +378,18 @@ def test_a_known_mistake_breaks_its_law(make_scene: MakeScene, monkeypatch: pyte
         law(given)
 
 
-def test_brightness_on_the_warped_source_is_least_at_one_over_the_gain(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_brightness_on_the_warped_source_is_least_at_one_over_the_gain(
+    make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """How this mistake is told from others: gain 1.25 explains a source that was recorded at 0.8."""
     scene = make_scene(names=("-1",))
     darker = replace(scene, targets=replace(scene.targets, sources=0.8 * scene.targets.sources))
 
     def best() -> float:
-        said = {a: replace(scene.prediction(), brightness=torch.tensor([[[a, 0.0]]], dtype=torch.float64)) for a in (0.64, 0.8, 1.0, 1.25)}
+        said = {
+            a: replace(scene.prediction(), brightness=torch.tensor([[[a, 0.0]]], dtype=torch.float64))
+            for a in (0.64, 0.8, 1.0, 1.25)
+        }
         return min(said, key=lambda a: report(darker, said[a], auto_mask=False).terms["photometric"].item())
 
     assert best() == 0.8

@@ -1,4 +1,6 @@
-"""Metres from objects and from the camera's height: values, gradients (V14), a small training (V15), and what others tried and gave up."""
+"""Metres from objects and from the camera's height: values, gradients (V14), a small training (V15), and what others
+tried and gave up.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ HEIGHT_M = 1.65
 
 
 def objects() -> Segments:
-    """Two in the first picture, 3 and 2 rows high, one in the second, 4 rows high."""
+    """Two in the first image, 3 and 2 rows high, one in the second, 4 rows high."""
     numbers = torch.zeros(2, 8, 12, dtype=torch.int16)
     numbers[0, 1:4, 1:4], numbers[0, 5:7, 6:11], numbers[1, 2:6, 3:5] = 1, 2, 1
     return segments_of(numbers)
@@ -49,7 +51,8 @@ def road_seen(count: int = 1, cars: int = 0) -> tuple[Tensor, Tensor, list[Scene
     return torch.stack([v.depth for v in views]), torch.stack([v.road for v in views]), scenes
 
 
-# ------------------------------------------------------------------------------------------------------------------ values
+# ------------------------------------------------------------------------------------------------------------------
+# values
 
 
 def test_an_object_has_its_height_at_one_depth():
@@ -61,9 +64,11 @@ def test_an_object_has_its_height_at_one_depth():
     assert_close(segment_means(error, objects().segment, 3), torch.tensor([0.3, 0.0, 0.4], dtype=F64))
 
 
-def test_each_picture_has_its_own_focal_length():
+def test_each_image_has_its_own_focal_length():
     both = cameras.Camera(torch.stack((SMALL.K, SMALL.K * torch.tensor([[1], [2], [1]]))), 8, 12)
-    error = object_height_error(torch.full((2, 1, 8, 12), 7.0, dtype=F64), both, objects(), torch.tensor([1.5, 1.0, 1.0], dtype=F64))
+    error = object_height_error(
+        torch.full((2, 1, 8, 12), 7.0, dtype=F64), both, objects(), torch.tensor([1.5, 1.0, 1.0], dtype=F64)
+    )
     assert_close(error, torch.zeros_like(error))
 
 
@@ -75,7 +80,7 @@ def test_objects_weigh_alike_whatever_their_size_and_by_their_weights():
     assert object_height_loss(error[:0], none, torch.zeros(0)) == 0
 
 
-def test_pictures_without_road_or_height_do_not_count():
+def test_images_without_road_or_height_do_not_count():
     depth, road, _ = road_seen(3)
     road[1] = False
     found = road_pixels(1.1 * depth, QUARTER, road)
@@ -88,7 +93,7 @@ def test_pictures_without_road_or_height_do_not_count():
 
 
 def test_road_beside_a_car_is_left_out():
-    """There a pixel's neighbours stand on the car, and its normal is neither's."""
+    """There a pixel's neighbors stand on the car, and its normal is neither's."""
     depth, road, _ = road_seen(2, cars=3)
     none = known_of(torch.zeros(2, 48, 160, dtype=torch.long))
     report = MetricScaleLoss(MetricScaleConfig(camera_height=0.01))([1 / depth.clamp(0.1, 100)], QUARTER, road, none)
@@ -96,7 +101,8 @@ def test_road_beside_a_car_is_left_out():
     assert camera_height_error(road_pixels(depth, QUARTER, road), none.camera_m).max() > 0.1
 
 
-# --------------------------------------------------------------------------------------------------------------- gradients
+# ---------------------------------------------------------------------------------------------------------------
+# gradients
 
 
 def test_v14_gradients_are_those_of_finite_differences():
@@ -131,12 +137,14 @@ def test_v14_what_is_known_has_no_gradient():
     assert depth.grad.isfinite().all()
 
 
-# ----------------------------------------------------------------------------------------------------------------- the class
+# -- the class
 
 
 def known_of(numbers: Tensor, object_m: float = 1.5, camera_m: float = HEIGHT_M) -> KnownHeights:
     found = segments_of(numbers)
-    return KnownHeights(found, torch.full((found.count,), object_m), torch.ones(found.count), torch.full((len(numbers),), camera_m))
+    return KnownHeights(
+        found, torch.full((found.count,), object_m), torch.ones(found.count), torch.full((len(numbers),), camera_m)
+    )
 
 
 def test_the_report_adds_up_over_scales_weights_and_shares():
@@ -158,7 +166,9 @@ def test_the_report_adds_up_over_scales_weights_and_shares():
 def test_nothing_known_costs_nothing_and_is_still_part_of_the_graph():
     depth, road, _ = road_seen()
     inverse = (1 / depth.clamp(0.1, 100)).requires_grad_()
-    report = MetricScaleLoss()([inverse], QUARTER, road & False, known_of(torch.zeros(1, 48, 160, dtype=torch.long), camera_m=NAN))
+    report = MetricScaleLoss()(
+        [inverse], QUARTER, road & False, known_of(torch.zeros(1, 48, 160, dtype=torch.long), camera_m=NAN)
+    )
     report.total.backward()
     assert report.total == 0
     assert (inverse.grad == 0).all()
@@ -171,7 +181,7 @@ def test_heights_fit_their_objects():
         MetricScaleLoss()([1 / depth.clamp(0.1, 100)], QUARTER, road, wrong)
 
 
-# ------------------------------------------------------------------------------------------------- what others tried, as mutants
+# -- what others tried, as mutants
 
 
 def of_mean_depth(depth_m: Tensor, objects: Segments, height_m: Tensor) -> Tensor:
@@ -197,7 +207,9 @@ def test_a_window_at_infinity_makes_up_for_the_rest_only_in_the_mean(error, free
 
 
 def test_a_likelihood_with_the_spread_of_the_mean_explodes():
-    """F-06: 39 810 frames of 0.3 m each, 0.1 m off: the absolute error says 0.1 with a slope of 1, the likelihood thousands."""
+    """F-06: 39 810 frames of 0.3 m each, 0.1 m off: the absolute error says 0.1 with a slope of 1, the likelihood
+    thousands.
+    """
     spread = 0.3 / math.sqrt(39_810)
     off = torch.tensor(0.1, requires_grad=True)
     likelihood = 0.5 * (off / spread) ** 2
@@ -231,14 +243,19 @@ def test_one_plane_for_the_whole_road_is_any_plane_where_little_is_seen(detached
     height_m = torch.tensor([HEIGHT_M], dtype=F64)
     losses = [
         camera_height_loss(camera_height_error(found, height_m), row)
-        for found in (road_pixels(noisy, QUARTER, row, least_share=0), by_pseudo_inverse(noisy, QUARTER, row, detached=detached))
+        for found in (
+            road_pixels(noisy, QUARTER, row, least_share=0),
+            by_pseudo_inverse(noisy, QUARTER, row, detached=detached),
+        )
     ]
     assert losses[0] < 0.1
     assert losses[1] > 10
 
 
 def test_uniform_depth_is_a_zero_of_the_camera_height_so_its_weight_stays_small():
-    """F-07: a wall at the camera's height away, called road: the normal is the viewing direction, and every pixel is at the height."""
+    """F-07: a wall at the camera's height away, called road: the normal is the viewing direction, and every pixel is at
+    the height.
+    """
     wall = torch.full((1, 1, 48, 160), HEIGHT_M, dtype=F64)
     found = road_pixels(wall, QUARTER, torch.ones_like(wall, dtype=torch.bool))
     assert camera_height_error(found, torch.tensor([HEIGHT_M], dtype=F64)).max() < 1e-9
@@ -247,11 +264,13 @@ def test_uniform_depth_is_a_zero_of_the_camera_height_so_its_weight_stays_small(
         MetricScaleConfig(camera_height=1.0)
 
 
-# ------------------------------------------------------------------------------------------------------------- a small training
+# -- a small training
 
 
 def test_v15_metres_are_learnt_from_objects_and_then_from_the_camera():
-    """Depth known up to a factor for each picture and a smooth field: objects bring metres and go flat, the camera's height keeps them."""
+    """Depth known up to a factor for each image and a smooth field: objects bring metres and go flat, the camera's
+    height keeps them.
+    """
     rng = np.random.default_rng(1)
     cars = (Car(-2.5, 9, 0.3, 1.53), Car(3.5, 14, 2.0, 1.45), Car(0.5, 20, 0.8, 1.6))
     views = [see(Scene(HEIGHT_M, *rng.uniform(-0.01, 0.01, 2), cars=cars), QUARTER) for _ in range(2)]
@@ -267,17 +286,19 @@ def test_v15_metres_are_learnt_from_objects_and_then_from_the_camera():
 
     def trained(steps: int, **shares: float) -> tuple[Tensor, Tensor]:
         """Of the road the ln of the scale (3,), and the spread of the depths of the nearest car over the true one."""
-        optimiser = torch.optim.Adam([{"params": [scale], "lr": 0.06}, {"params": [field], "lr": 0.006}])
+        optimizer = torch.optim.Adam([{"params": [scale], "lr": 0.06}, {"params": [field], "lr": 0.006}])
         for step in range(steps):
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] *= 0.1 if step == steps * 3 // 4 else 1
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             # Per-pixel geometry is the photometric loss's matter; here a spring stands for it.
             (loss([said()], QUARTER, road, known, **shares).total + 0.3 * field.square().mean()).backward()
-            optimiser.step()
+            optimizer.step()
         at = numbers[0] == 1
         spread = (1 / said()).detach()[0, 0][at].std() / depth[0, 0][at].std()
-        return (truth / said()).detach().log().flatten(1).where(inner(road).flatten(1), torch.nan).nanmedian(1).values, spread
+        return (truth / said()).detach().log().flatten(1).where(inner(road).flatten(1), torch.nan).nanmedian(
+            1
+        ).values, spread
 
     start = scale.detach().abs().max()
     by_objects, flat = trained(40, camera_share=0.0)

@@ -1,4 +1,4 @@
-"""Masks, centres, depth and size: numbers by hand, exact gradients, and finite ones at the ends."""
+"""Masks, centers, depth and size: numbers by hand, exact gradients, and finite ones at the ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from stadia.losses import mask
-from stadia.losses.object_pose import centre_error, log_depth_error, size_error
+from stadia.losses.object_pose import center_error, log_depth_error, size_error
 
 F64 = torch.float64
 CLASSES = torch.tensor([[[0, 0, 1], [0, 2, 1]], [[0, 0, 0], [0, 0, 0]]])
@@ -79,22 +79,24 @@ def test_pixels_of_no_class_cost_nothing_and_have_no_slope(logits: Tensor):
     for loss in (mask.cross_entropy, mask.focal):
         assert (loss(said, classes)[~mask.known(classes)] == 0).all()
     assert_close(mask.dice(said, classes), mask.dice(said[..., :2], classes[..., :2]))
-    (gradient,) = torch.autograd.grad(sum(loss(said, classes).sum() for loss in (mask.cross_entropy, mask.focal, mask.dice)), said)
+    (gradient,) = torch.autograd.grad(
+        sum(loss(said, classes).sum() for loss in (mask.cross_entropy, mask.focal, mask.dice)), said
+    )
     assert (gradient[0, :, :, 2] == 0).all()
     assert (gradient[0, :, :, :2] != 0).all()
 
 
-def test_directions_to_the_centre():
+def test_directions_to_the_center():
     true = torch.tensor([0.6, 0.8]).expand(20, 2)
-    assert centre_error(true, true).shape == (20,)
-    assert (centre_error(true, true) == 0).all()
+    assert center_error(true, true).shape == (20,)
+    assert (center_error(true, true) == 0).all()
     opposite = (-true).clone().requires_grad_()
-    value = centre_error(opposite, true)
+    value = center_error(opposite, true)
     assert float(value[0].detach()) == pytest.approx((1.2 - 0.5) + (1.6 - 0.5))
     value.sum().backward()
     assert opposite.grad is not None
     assert (opposite.grad != 0).all()
-    assert centre_error(true.view(4, 5, 2), true.half().view(4, 5, 2)).shape == (4, 5)
+    assert center_error(true.view(4, 5, 2), true.half().view(4, 5, 2)).shape == (4, 5)
 
 
 def test_log_depth():
@@ -104,7 +106,10 @@ def test_log_depth():
     found.sum().backward()
     assert log_depth.grad is not None
     assert log_depth.grad.tolist() == [1, 0, 0]
-    assert_close(log_depth_error(torch.tensor(1.1).log(), torch.tensor(1.0)), log_depth_error(torch.tensor(11.0).log(), torch.tensor(10.0)))
+    assert_close(
+        log_depth_error(torch.tensor(1.1).log(), torch.tensor(1.0)),
+        log_depth_error(torch.tensor(11.0).log(), torch.tensor(10.0)),
+    )
 
 
 def test_size_is_by_the_diagonal():

@@ -1,4 +1,4 @@
-"""The loss of composed pictures: each term by hand, what it does not read, and what the published one had wrong."""
+"""The loss of composed images: each term by hand, what it does not read, and what the published one had wrong."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ def test_another_unit_of_length_is_a_constant_that_cancels(given):
 
 
 def test_ssim_knows_the_range_of_what_it_compares():
-    """M-06: with the range of bytes on values in [0, 1], 1 - SSIM of noise is .1 times the squared error, and of no effect."""
+    """M-06: with the range of bytes on values in [0, 1], 1 - SSIM of noise is .1 times the squared error, and of no
+    effect.
+    """
     true = 0.25 * torch.exp(REACH * torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(1)))
     noise = math.log(0.25) + REACH * torch.rand(true.shape, generator=torch.Generator().manual_seed(2))
     terms = only(depth_ssim=1.0)(noise, torch.zeros_like(true), true, true > 5).terms
@@ -95,8 +97,9 @@ def test_ssim_knows_the_range_of_what_it_compares():
 
 
 def test_ssim_of_the_range_of_bytes_is_a_share_of_mse():
-    """M-06, H2: on values in [0, 1] its constants, 6.5 and 58.5, outweigh what they are added to. Then 1 - SSIM is the squared difference
-    of the windows' means over 6.5 to 8.5, and asks for what MSE asks for. With the range 1 it depends on the picture.
+    """M-06, H2: on values in [0, 1] its constants, 6.5 and 58.5, outweigh what they are added to. Then 1 - SSIM is the
+    squared difference of the windows' means over 6.5 to 8.5, and asks for what MSE asks for. With the range 1 it
+    depends on the image.
     """
     generator = torch.Generator().manual_seed(0)
     ratios: dict[float, list[float]] = {1.0: [], 255.0: []}
@@ -104,7 +107,9 @@ def test_ssim_of_the_range_of_bytes_is_a_share_of_mse():
     for contrast in (0.02, 0.1, 0.4):
         for error in (0.01, 0.05):
             coarse = torch.rand(2, 2, 1, 5, 5, generator=generator, dtype=torch.float64)
-            wide = torch.nn.functional.interpolate(coarse.flatten(0, 1), size=(40, 40), mode="bicubic").view(2, 2, 1, 40, 40)
+            wide = torch.nn.functional.interpolate(coarse.flatten(0, 1), size=(40, 40), mode="bicubic").view(
+                2, 2, 1, 40, 40
+            )
             true = 0.5 + contrast * (wide[0] - 0.5)
             for reach in ratios:
                 said = (true + error * (wide[1] - 0.5)).requires_grad_()
@@ -126,8 +131,15 @@ def test_smooth_l1_is_no_copy_of_mse(given):
     log_depth, logits, true, mask = given
     ratios = {}
     for beta in (1.0, 0.02):
-        loss = OverlayLoss(OverlayLossConfig(**{**NONE, "depth_mse": 1.0, "depth_smooth_l1": 1.0, "mask_bce": 1.0}, smooth_l1_beta=beta))
-        each = [loss(true.clamp(min=1).log() + far * (log_depth - true.clamp(min=1).log()), logits, true, mask).terms for far in (0.05, 1)]
+        loss = OverlayLoss(
+            OverlayLossConfig(
+                **{**NONE, "depth_mse": 1.0, "depth_smooth_l1": 1.0, "mask_bce": 1.0}, smooth_l1_beta=beta
+            )
+        )
+        each = [
+            loss(true.clamp(min=1).log() + far * (log_depth - true.clamp(min=1).log()), logits, true, mask).terms
+            for far in (0.05, 1)
+        ]
         ratios[beta] = [float(terms["depth_smooth_l1"] / terms["depth_mse"]) for terms in each]
     assert ratios[1.0] == pytest.approx([0.5, 0.5])
     assert ratios[0.02][0] > 2 * ratios[0.02][1]
@@ -151,10 +163,7 @@ def test_the_loss_of_a_batch_is_that_of_its_pixels_however_they_are_ordered(give
 @pytest.mark.parametrize(
     ("given_", "message"),
     [
-        (
-            {**NONE, "mask_bce": 1.0, "depth_gradient": 1.0},
-            "leaves a constant open; no term says how far off depth is",
-        ),
+        ({**NONE, "mask_bce": 1.0, "depth_gradient": 1.0}, "leaves a constant open; no term says how far off depth is"),
         ({**NONE, "depth_l1": 1.0}, "no term says how far off mask is"),
         ({"min_depth": 9.0, "max_depth": 9.0}, "no label is left"),
     ],

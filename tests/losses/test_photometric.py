@@ -11,7 +11,7 @@ from torch import Tensor
 from stadia.losses.photometric import minimum_reprojection, photometric_residual, residual_to_beat, ssim_distance
 
 
-def pictures(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+def images(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
@@ -29,8 +29,13 @@ def scipy_ssim_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def test_ssim_distance_equals_scipy() -> None:
-    a, b = pictures(2, 3, 7, 9, seed=1), pictures(2, 3, 7, 9, seed=2)
-    expected = np.stack([[scipy_ssim_distance(x, y) for x, y in zip(p, q, strict=True)] for p, q in zip(a.numpy(), b.numpy(), strict=True)])
+    a, b = images(2, 3, 7, 9, seed=1), images(2, 3, 7, 9, seed=2)
+    expected = np.stack(
+        [
+            [scipy_ssim_distance(x, y) for x, y in zip(p, q, strict=True)]
+            for p, q in zip(a.numpy(), b.numpy(), strict=True)
+        ]
+    )
     np.testing.assert_allclose(ssim_distance(a, b).numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
@@ -41,21 +46,21 @@ def test_ssim_distance_of_flat_windows_by_hand() -> None:
 
 
 def test_residual_weighs_ssim_and_difference_and_averages_channels() -> None:
-    a, b = pictures(1, 3, 5, 6, seed=3), pictures(1, 3, 5, 6, seed=4)
+    a, b = images(1, 3, 5, 6, seed=3), images(1, 3, 5, 6, seed=4)
     expected = (0.85 * ssim_distance(a, b) + 0.15 * (a - b).abs()).sum(1, keepdim=True) / 3
     torch.testing.assert_close(photometric_residual(a, b), expected)
     torch.testing.assert_close(photometric_residual(a, b, 0.0), (a - b).abs().mean(1, keepdim=True))
 
 
-def test_residual_of_equal_pictures_is_zero_and_of_negatives_is_large() -> None:
-    a = pictures(1, 3, 5, 6)
+def test_residual_of_equal_images_is_zero_and_of_negatives_is_large() -> None:
+    a = images(1, 3, 5, 6)
     assert photometric_residual(a, a).abs().max() < 1e-12
     assert photometric_residual(a, 1 - a).mean() > 0.5
 
 
 def test_residual_is_local_to_its_window() -> None:
     """A pixel touches the 3x3 windows it is in and no other: a scalar SSIM, or a larger window, would fail."""
-    a, b = pictures(1, 3, 9, 9, seed=5), pictures(1, 3, 9, 9, seed=6)
+    a, b = images(1, 3, 9, 9, seed=5), images(1, 3, 9, 9, seed=6)
     changed = b.clone()
     changed[0, :, 4, 4] += 0.1
     difference = (photometric_residual(a, b) != photometric_residual(a, changed))[0, 0]
@@ -66,7 +71,7 @@ def test_residual_is_local_to_its_window() -> None:
 
 @pytest.mark.parametrize("ssim_weight", [0.0, 0.85, 1.0])
 def test_residual_gradient(ssim_weight: float) -> None:
-    a, b = pictures(1, 3, 4, 5, seed=7).requires_grad_(), pictures(1, 3, 4, 5, seed=8).requires_grad_()
+    a, b = images(1, 3, 4, 5, seed=7).requires_grad_(), images(1, 3, 4, 5, seed=8).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, y: photometric_residual(x, y, ssim_weight), (a, b))
 
 
@@ -100,8 +105,8 @@ def test_minimum_is_not_over_channels() -> None:
 
 
 def test_minimum_does_not_depend_on_the_order_of_candidates() -> None:
-    residuals, unwarped = pictures(2, 3, 6, 7, seed=9), pictures(2, 3, 6, 7, seed=10)
-    seen = pictures(2, 3, 6, 7, seed=11) > 0.3
+    residuals, unwarped = images(2, 3, 6, 7, seed=9), images(2, 3, 6, 7, seed=10)
+    seen = images(2, 3, 6, 7, seed=11) > 0.3
     names, order = ("-1", "+1", "stereo"), [2, 0, 1]
     to_beat = residual_to_beat(unwarped, names)
     shuffled_to_beat = residual_to_beat(unwarped[:, order], [names[i] for i in order])
@@ -115,11 +120,13 @@ def test_minimum_does_not_depend_on_the_order_of_candidates() -> None:
 
 def test_without_a_mask_to_win_it_equals_monodepth2() -> None:
     """One kind of source, everything in view: the minimum over unwarped and warped residuals together, as there."""
-    residuals, unwarped = pictures(2, 2, 6, 7, seed=12), pictures(2, 2, 6, 7, seed=13)
+    residuals, unwarped = images(2, 2, 6, 7, seed=12), images(2, 2, 6, 7, seed=13)
     minimum = minimum_reprojection(
         residuals, torch.ones_like(residuals, dtype=torch.bool), unwarped, residual_to_beat(unwarped, ("-1", "+1"))
     )
-    torch.testing.assert_close(minimum.residual, torch.cat([unwarped, residuals], dim=1).amin(1, keepdim=True), rtol=0, atol=0)
+    torch.testing.assert_close(
+        minimum.residual, torch.cat([unwarped, residuals], dim=1).amin(1, keepdim=True), rtol=0, atol=0
+    )
     masked = minimum.winner >= 2
     assert torch.equal(masked, unwarped.amin(1, keepdim=True) <= residuals.amin(1, keepdim=True))
 
@@ -139,8 +146,15 @@ def test_a_camera_at_rest_does_not_blank_the_stereo_source() -> None:
     unwarped = maps([0.0, 0.0, 0.0, 0.0], [0.2, 0.2, 0.2, 0.2])
     minimum = minimum_reprojection(residuals, EVERYWHERE, unwarped, residual_to_beat(unwarped, ("+1", "stereo")))
     minimum.residual.sum().backward()
-    assert minimum.winner.flatten().tolist() == [1, 1, 2, 1]  # pixel 2: nothing beats its own kind; the still frame stands
-    torch.testing.assert_close(minimum.residual.flatten().detach(), torch.tensor([0.1, 0.1, 0.2, 0.1], dtype=torch.float64))
+    assert minimum.winner.flatten().tolist() == [
+        1,
+        1,
+        2,
+        1,
+    ]  # pixel 2: nothing beats its own kind; the still frame stands
+    torch.testing.assert_close(
+        minimum.residual.flatten().detach(), torch.tensor([0.1, 0.1, 0.2, 0.1], dtype=torch.float64)
+    )
     assert residuals.grad is not None
     assert residuals.grad[0, 1, 0].tolist() == [1, 1, 0, 1]
 
@@ -153,7 +167,9 @@ def test_a_candidate_out_of_view_leaves_the_pixel_to_the_others() -> None:
     minimum.residual.sum().backward()
     assert minimum.winner.flatten().tolist() == [0, 1, 0, -1]
     assert minimum.nearest.flatten().tolist() == [0, 1, 0, -1]
-    torch.testing.assert_close(minimum.residual.flatten().detach(), torch.tensor([0.1, 0.2, 0.1, 0.5], dtype=torch.float64))
+    torch.testing.assert_close(
+        minimum.residual.flatten().detach(), torch.tensor([0.1, 0.2, 0.1, 0.5], dtype=torch.float64)
+    )
     assert residuals.grad is not None
     assert residuals.grad[0, :, 0].tolist() == [[1, 0, 1, 0], [0, 1, 0, 0]]
 
@@ -168,14 +184,14 @@ def test_without_auto_mask_the_best_seen_candidate_always_trains() -> None:
 
 def test_a_worse_candidate_never_lowers_the_minimum() -> None:
     """Non-decreasing in every residual, two kinds of sources and views that end included."""
-    unwarped = pictures(1, 3, 20, 20, seed=14)
-    seen = pictures(1, 3, 20, 20, seed=15) > 0.2
-    residuals = pictures(1, 3, 20, 20, seed=16)
+    unwarped = images(1, 3, 20, 20, seed=14)
+    seen = images(1, 3, 20, 20, seed=15) > 0.2
+    residuals = images(1, 3, 20, 20, seed=16)
     to_beat = residual_to_beat(unwarped, ("-1", "+1", "stereo"))
     before = minimum_reprojection(residuals, seen, unwarped, to_beat).residual
     for candidate in range(3):
         worse = residuals.clone()
-        worse[:, candidate] += pictures(1, 20, 20, seed=17)
+        worse[:, candidate] += images(1, 20, 20, seed=17)
         assert (minimum_reprojection(worse, seen, unwarped, to_beat).residual >= before).all()
         unseen = seen.clone()
         unseen[:, candidate] = False

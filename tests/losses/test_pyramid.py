@@ -1,4 +1,6 @@
-"""Why a pyramid: the loss at full size has no slope towards a match that is far away; at smaller sizes the match is near."""
+"""Why a pyramid: the loss at full size has no slope towards a match that is far away; at smaller sizes the match is
+near.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,13 @@ HEIGHT, WIDTH, FOCAL_PX, BASELINE_M, DISPARITY_PX = 64, 128, 100.0, 0.5, 24
 
 
 def wall() -> Targets:
-    """A wall of detail of every size, whose right picture is the left one shifted by DISPARITY_PX."""
+    """A wall of detail of every size, whose right image is the left one shifted by DISPARITY_PX."""
     noise = torch.Generator().manual_seed(0)
     size = (HEIGHT, WIDTH + DISPARITY_PX)
     octaves = [torch.rand(1, 3, HEIGHT >> k, (WIDTH + DISPARITY_PX) >> k, generator=noise) for k in range(6)]
-    canvas = torch.stack([functional.interpolate(o, size, mode="bilinear", align_corners=False) for o in octaves]).mean(0)
+    canvas = torch.stack([functional.interpolate(o, size, mode="bilinear", align_corners=False) for o in octaves]).mean(
+        0
+    )
     left, right = canvas[..., :WIDTH], canvas[..., DISPARITY_PX:]
     K = torch.tensor([[FOCAL_PX, 0, (WIDTH - 1) / 2], [0, FOCAL_PX, (HEIGHT - 1) / 2], [0, 0, 1.0]])
     cameras = Camera(K[None], HEIGHT, WIDTH), Camera(K[None, None], HEIGHT, WIDTH)
@@ -38,7 +42,8 @@ def at(disparity_px: Tensor, spread_px: float = 0.0) -> Prediction:
 def descend(pyramid: int, start_px: float) -> float:
     """Where steps of half a pixel down the slope lead, from `start_px` of disparity.
 
-    Pixels are spread over a pixel: at the same fraction everywhere, the blur of sampling between pixels is a minimum of its own.
+    Pixels are spread over a pixel: at the same fraction everywhere, the blur of sampling between pixels is a minimum of
+        its own.
     """
     loss, targets = SelfSupervisedLoss(LossConfig(pyramid=pyramid, auto_mask=False)), wall()
     disparity_px = torch.tensor(start_px, requires_grad=True)

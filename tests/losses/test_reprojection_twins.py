@@ -12,37 +12,45 @@ from stadia.core.types import Camera
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.se3 import se3_exp
 from stadia.geometry.warp import reproject
-from stadia.losses.reprojection import Pictures, Reprojection, TorchReprojector
+from stadia.losses.reprojection import Images, Reprojection, TorchReprojector
 from stadia.losses.reprojection_fast import FusedReprojector
 
 NAMES = ("-1", "+1", "stereo")
 
 
-def disorder(batch: int, count: int, height: int, width: int, *, spread: float = 1.0, dtype: torch.dtype = torch.float64) -> Any:
-    """Pictures, inverse depth and transforms with everything in them: views that end, points behind, depths that are none."""
+def disorder(
+    batch: int, count: int, height: int, width: int, *, spread: float = 1.0, dtype: torch.dtype = torch.float64
+) -> Any:
+    """Images, inverse depth and transforms with everything in them: views that end, points behind, depths that are
+    none.
+    """
     generator = torch.Generator().manual_seed(batch + 10 * count + 100 * height)
 
     def random(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
     coarse = random(batch * (count + 1), 3, max(height // 3, 2), max(width // 3, 2))
-    pictures = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear").view(batch, count + 1, 3, height, width)
-    pictures[..., : height // 4, : width // 4] = 1.0  # an overexposed, flat corner
-    K = torch.tensor([[0.6 * width, 0.0, 0.48 * width], [0.0, 1.9 * height, 0.47 * height], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    images = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear").view(
+        batch, count + 1, 3, height, width
+    )
+    images[..., : height // 4, : width // 4] = 1.0  # an overexposed, flat corner
+    K = torch.tensor(
+        [[0.6 * width, 0.0, 0.48 * width], [0.0, 1.9 * height, 0.47 * height], [0.0, 0.0, 1.0]], dtype=torch.float64
+    )
     inverse_depth = 0.05 + 2 * random(batch, 1, height, width)
     inverse_depth[..., height // 2, : width // 3] = 0.0
     T_source_target = se3_exp(spread * (random(batch, count, 6) - 0.5) * torch.tensor([1.0, 1.0, 3.0, 0.1, 0.1, 0.1]))
-    scene = Pictures(
-        pictures[:, 0].to(dtype),
+    scene = Images(
+        images[:, 0].to(dtype),
         Camera(K.expand(batch, 3, 3).to(dtype), height, width),
-        pictures[:, 1:].to(dtype),
+        images[:, 1:].to(dtype),
         Camera((K * torch.tensor([[1.1], [0.9], [1.0]])).expand(batch, count, 3, 3).to(dtype), height, width),
         NAMES[3 - count :],
     )
     return scene, inverse_depth.to(dtype), T_source_target.to(dtype)
 
 
-def exposures(scene: Pictures) -> Tensor:
+def exposures(scene: Images) -> Tensor:
     """(B, N, 2): each source of each sample brighter or darker than the target, by its own gain and offset."""
     batch, count = scene.sources.shape[:2]
     steps = torch.linspace(-1, 1, batch * count, dtype=scene.target.dtype).view(batch, count)
@@ -51,18 +59,22 @@ def exposures(scene: Pictures) -> Tensor:
 
 def compare(
     reprojector: Any,
-    scene: Pictures,
+    scene: Images,
     inverse_depth: Tensor,
     T_source_target: Tensor,
     *,
     auto_mask: bool = True,
     brightness: Tensor | None = None,
 ) -> tuple[Any, ...]:
-    """The comparison, and what an uneven weighting of its residual sends back: to inverse depth, transforms, and brightness if there is."""
+    """The comparison, and what an uneven weighting of its residual sends back: to inverse depth, transforms, and
+    brightness if there is.
+    """
     asked = [x.clone().requires_grad_() for x in (inverse_depth, T_source_target, brightness) if x is not None]
     brightness = None if brightness is None else asked[2]
     result: Reprojection = reprojector(scene, ssim_weight=0.85, auto_mask=auto_mask, brightness=brightness)(*asked[:2])
-    weights = torch.linspace(0.5, 1.5, result.minimum.residual.numel(), dtype=inverse_depth.dtype).view_as(result.minimum.residual)
+    weights = torch.linspace(0.5, 1.5, result.minimum.residual.numel(), dtype=inverse_depth.dtype).view_as(
+        result.minimum.residual
+    )
     gradients = torch.autograd.grad((weights * result.minimum.residual).mean(), asked)
     return result, *gradients
 
@@ -103,9 +115,13 @@ def test_brightness_of_one_and_nothing_is_none() -> None:
 def test_saturated_pixels_train_no_brightness() -> None:
     """Where all of the target is saturated, no slope arrives, and gain and offset change no value."""
     scene, inverse_depth, T_source_target = disorder(1, 2, 12, 17)
-    scene = Pictures(torch.full_like(scene.target, 0.99), scene.camera, scene.sources, scene.source_camera, scene.source_names)
+    scene = Images(
+        torch.full_like(scene.target, 0.99), scene.camera, scene.sources, scene.source_camera, scene.source_names
+    )
     for reprojector in (FusedReprojector, TorchReprojector):
-        bright, *_, slope = compare(reprojector, scene, inverse_depth, T_source_target, auto_mask=False, brightness=exposures(scene))
+        bright, *_, slope = compare(
+            reprojector, scene, inverse_depth, T_source_target, auto_mask=False, brightness=exposures(scene)
+        )
         plain, *_ = compare(reprojector, scene, inverse_depth, T_source_target, auto_mask=False)
         torch.testing.assert_close(bright.minimum.residual, plain.minimum.residual, rtol=1e-12, atol=1e-12)
         assert not slope.any()
@@ -126,7 +142,9 @@ def test_the_scene_has_everything_in_it() -> None:
 
 
 def test_same_in_float32() -> None:
-    """To rounding; where a sample falls on a pixel's centre, or two candidates tie, rounding decides, so a few may differ."""
+    """To rounding; where a sample falls on a pixel's center, or two candidates tie, rounding decides, so a few may
+    differ.
+    """
     scene = disorder(2, 3, 64, 96, spread=0.3, dtype=torch.float32)
     fused, fused_depth, fused_T = compare(FusedReprojector, *scene)
     readable, depth, T = compare(TorchReprojector, *scene)
@@ -146,7 +164,9 @@ def test_gradient_of_the_compiled_loops() -> None:
     def bright(inverse_depth: Tensor, T_source_target: Tensor, brightness: Tensor) -> Tensor:
         reprojector = FusedReprojector(scene, ssim_weight=0.85, auto_mask=False, brightness=brightness)
         minimum = reprojector(inverse_depth, T_source_target).minimum
-        return minimum.residual * (minimum.winner >= 0)  # what is not seen stands at its unwarped residual, a constant for the slope alone
+        return minimum.residual * (
+            minimum.winner >= 0
+        )  # what is not seen stands at its unwarped residual, a constant for the slope alone
 
     assert torch.autograd.gradcheck(bright, (*inputs, exposures(scene).requires_grad_()), eps=1e-7, atol=1e-6)
 
@@ -156,8 +176,10 @@ def test_gradient_reaches_the_intrinsics() -> None:
     gradients = []
     for reprojector in (FusedReprojector, TorchReprojector):
         K = scene.source_camera.K.clone().requires_grad_()
-        learnt = Pictures(scene.target, scene.camera, scene.sources, Camera(K, 12, 17), scene.source_names)
-        residual = reprojector(learnt, ssim_weight=0.85, auto_mask=True)(inverse_depth, T_source_target).minimum.residual
+        learnt = Images(scene.target, scene.camera, scene.sources, Camera(K, 12, 17), scene.source_names)
+        residual = reprojector(learnt, ssim_weight=0.85, auto_mask=True)(
+            inverse_depth, T_source_target
+        ).minimum.residual
         gradients += torch.autograd.grad(residual.mean(), K)
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-12)
     assert gradients[0].any()

@@ -21,7 +21,7 @@ EVERYWHERE = torch.ones(1, 2, H, W, dtype=torch.bool)
 
 
 def scene(masked_rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Residuals of two candidates (1, 2, H, W), and what they have to beat: the unwarped picture wins in the lowest rows."""
+    """Residuals of two candidates (1, 2, H, W), and what they have to beat: the unwarped image wins in the lowest rows."""
     residuals = torch.rand(1, 2, H, W, generator=torch.Generator().manual_seed(0)).double()
     unwarped = residuals + 0.1
     unwarped[:, :, H - masked_rows :] -= 0.2
@@ -31,7 +31,9 @@ def scene(masked_rows: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_without_a_road_it_is_the_auto_mask():
     residuals, beat = scene(3)
     plain = minimum_reprojection(residuals, EVERYWHERE, beat.expand(-1, 2, -1, -1), beat.expand(-1, 2, -1, -1))
-    bare = minimum_reprojection(residuals, EVERYWHERE, beat.expand(-1, 2, -1, -1), beat.expand(-1, 2, -1, -1), auto_mask=False)
+    bare = minimum_reprojection(
+        residuals, EVERYWHERE, beat.expand(-1, 2, -1, -1), beat.expand(-1, 2, -1, -1), auto_mask=False
+    )
     got = masked_but_for_the_road(bare, beat, torch.full_like(beat, 2), torch.zeros(1, 1, H, W, dtype=torch.bool))
     assert torch.equal(got.residual, plain.residual)
     assert torch.equal(got.winner, plain.winner)
@@ -43,7 +45,9 @@ def test_the_road_is_unmasked_as_long_as_less_than_three_quarters_are_masked(mas
     residuals, beat = scene(masked_rows)
     road = torch.zeros(1, 1, H, W, dtype=torch.bool)
     road[..., H - 1 :, : W // 2] = True
-    bare = minimum_reprojection(residuals.requires_grad_(), EVERYWHERE, *[beat.expand(-1, 2, -1, -1)] * 2, auto_mask=False)
+    bare = minimum_reprojection(
+        residuals.requires_grad_(), EVERYWHERE, *[beat.expand(-1, 2, -1, -1)] * 2, auto_mask=False
+    )
     got = masked_but_for_the_road(bare, beat, torch.full_like(beat, 2), road)
     slope = torch.autograd.grad(got.residual.sum(), residuals)[0].sum(1, keepdim=True)
     assert bool(slope[road].all()) is lifted
@@ -64,10 +68,10 @@ def test_what_no_source_sees_trains_nothing_on_the_road_either():
 def batch(size: tuple[int, int] = (24, 40)) -> tuple[Targets, Prediction]:
     generator = torch.Generator().manual_seed(1)
     K = torch.tensor([[30.0, 0, 19.5], [0, 30, 11.5], [0, 0, 1]])
-    pictures = torch.nn.functional.interpolate(torch.rand(2, 9, 6, 10, generator=generator), size, mode="bilinear")
+    images = torch.nn.functional.interpolate(torch.rand(2, 9, 6, 10, generator=generator), size, mode="bilinear")
     targets = Targets(
-        image=pictures[:, :3],
-        sources=pictures[:, 3:].unflatten(1, (2, 3)),
+        image=images[:, :3],
+        sources=images[:, 3:].unflatten(1, (2, 3)),
         camera=Camera(K.expand(2, 3, 3), *size),
         source_camera=Camera(K.expand(2, 2, 3, 3), *size),
         T_source_target_true=torch.full((2, 2, 4, 4), torch.nan),
@@ -75,7 +79,9 @@ def batch(size: tuple[int, int] = (24, 40)) -> tuple[Targets, Prediction]:
     T = torch.eye(4).repeat(2, 2, 1, 1)
     T[:, 0, 2, 3], T[:, 1, 2, 3] = -0.3, 0.3
     maps = tuple(0.1 + 0.1 * torch.rand(2, 1, size[0] >> s, size[1] >> s, generator=generator) for s in range(2))
-    return targets.to(torch.float64), Prediction(tuple(map_.detach().double().requires_grad_() for map_ in maps), T.double())
+    return targets.to(torch.float64), Prediction(
+        tuple(map_.detach().double().requires_grad_() for map_ in maps), T.double()
+    )
 
 
 @pytest.mark.parametrize("pyramid", [1, 2])
@@ -85,7 +91,9 @@ def test_both_reprojectors_agree_on_the_road(pyramid):
     road[:, :, 12:] = True
     found = []
     for reprojector in (FusedReprojector, TorchReprojector):
-        report = SelfSupervisedLoss(LossConfig(pyramid=pyramid), reprojector=reprojector)(targets, prediction, ("-1", "+1"), road=road)
+        report = SelfSupervisedLoss(LossConfig(pyramid=pyramid), reprojector=reprojector)(
+            targets, prediction, ("-1", "+1"), road=road
+        )
         found.append((report, *torch.autograd.grad(report.total, prediction.inverse_depth)))
     assert torch.equal(found[0][0].maps["winner"], found[1][0].maps["winner"])
     for a, b in zip(found[0][1:], found[1][1:], strict=True):
@@ -109,5 +117,7 @@ def test_no_road_at_all_changes_nothing():
 
 def test_a_rig_needs_none():
     targets, prediction = batch()
-    with pytest.raises(GeometryError, match="neighbours in time alone"):
-        SelfSupervisedLoss()(replace(targets), prediction, ("-1", "stereo"), road=torch.ones(2, 1, 24, 40, dtype=torch.bool))
+    with pytest.raises(GeometryError, match="neighbors in time alone"):
+        SelfSupervisedLoss()(
+            replace(targets), prediction, ("-1", "stereo"), road=torch.ones(2, 1, 24, 40, dtype=torch.bool)
+        )

@@ -1,4 +1,6 @@
-"""Rotation losses: they fall towards the truth and nowhere else, whatever sign, length or symmetry; and the one that does not is caught."""
+"""Rotation losses: they fall towards the truth and nowhere else, whatever sign, length or symmetry; and the one that
+does not is caught.
+"""
 
 from __future__ import annotations
 
@@ -54,17 +56,17 @@ def trained(loss: RotationLoss, steps: int = 250) -> tuple[float, float]:
     true = unit(256, torch.float32)
     quaternion = torch.randn(256, 4).requires_grad_()
     start = float(symmetric_angle_deg(quaternion.detach(), true).mean())
-    optimiser = torch.optim.Adam([quaternion], lr=0.1)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, steps)
+    optimizer = torch.optim.Adam([quaternion], lr=0.1)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, steps)
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss(quaternion, true, None).sum().backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     return start, float(symmetric_angle_deg(quaternion.detach(), true).mean())
 
 
-# ------------------------------------------------------------------------------------------------------------ direction
+# -- direction
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -107,7 +109,7 @@ def test_the_mistake_is_refused_by_name_with_the_reason(name: str):
     assert RotationLossConfig().name in ROTATION_LOSSES
 
 
-# --------------------------------------------------------------------------------------------------------------- values
+# -- values
 
 
 @pytest.mark.parametrize("degrees", [0.0, 1.0, 60.0, 180.0])
@@ -146,7 +148,7 @@ def test_norm_penalty():
     assert q.grad.tolist() == [[0, 0, 0, 0], [0, 0, 4, 0], [0, 0, 0, 0]]
 
 
-# ------------------------------------------------------------------------------------------------------------- symmetry
+# -- symmetry
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -175,11 +177,14 @@ def test_in_closed_form_it_is_the_least_by_enumeration(name: str):
 def test_each_object_has_its_own_symmetry():
     q, true = unit(3), unit(3)
     together = LOSSES["geodesic"](q, true, Symmetry.of(list(KINDS.values())))
-    alone = [float(LOSSES["geodesic"](q[i : i + 1], true[i : i + 1], Symmetry.of([kind]))) for i, kind in enumerate(KINDS.values())]
+    alone = [
+        float(LOSSES["geodesic"](q[i : i + 1], true[i : i + 1], Symmetry.of([kind])))
+        for i, kind in enumerate(KINDS.values())
+    ]
     assert together.tolist() == pytest.approx(alone)
 
 
-# ------------------------------------------------------------------------------------------------------------ gradients
+# -- gradients
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -210,7 +215,7 @@ def test_the_zero_quaternion_is_as_far_as_can_be(name: str):
     assert_close(LOSSES[name](torch.zeros(1, 4, dtype=F64), true), farthest)
 
 
-# ------------------------------------------------------------------------------------------------------------ reduction
+# -- reduction
 
 
 def test_a_larger_background_changes_nothing():
@@ -226,7 +231,9 @@ def test_a_larger_background_changes_nothing():
 @pytest.mark.parametrize("objects", [0, 5])
 def test_no_object_is_0_and_still_in_the_graph(objects: int):
     q = unit(objects).requires_grad_()
-    value = masked_mean(LOSSES["geodesic"](q, unit(objects), Symmetry.of(["none"] * objects)), torch.zeros(objects, dtype=torch.bool))
+    value = masked_mean(
+        LOSSES["geodesic"](q, unit(objects), Symmetry.of(["none"] * objects)), torch.zeros(objects, dtype=torch.bool)
+    )
     assert float(value.detach()) == 0
     value.backward()
     assert q.grad is not None

@@ -31,7 +31,9 @@ REPROJECTORS = pytest.mark.parametrize("reprojector", [TorchReprojector, FusedRe
 SETS = pytest.mark.parametrize("names", [("-1", "+1"), ("stereo",), ("-1", "+1", "stereo")], ids="+".join)
 
 
-def report(scene: Any, prediction: Prediction | None = None, *, step: int = 0, reprojector: Any = None, **config: Any) -> LossReport:
+def report(
+    scene: Any, prediction: Prediction | None = None, *, step: int = 0, reprojector: Any = None, **config: Any
+) -> LossReport:
     loss = SelfSupervisedLoss(LossConfig(**config), reprojector=reprojector)
     return loss(scene.targets, scene.prediction() if prediction is None else prediction, scene.source_names, step)
 
@@ -71,7 +73,9 @@ def test_leaving_the_frame_never_pays(make_scene: MakeScene) -> None:
 
 
 def test_residual_equals_scipy(make_scene: MakeScene) -> None:
-    """Views by 4x4 matrices through metres and scipy's interpolation, residuals by scipy's windows, the minimum by NumPy."""
+    """Views by 4x4 matrices through metres and scipy's interpolation, residuals by scipy's windows, the minimum by
+    NumPy.
+    """
     scene = make_scene(names=("-1", "+1"))
     prediction = scene.prediction(depth_times=1.1)
     target, sources = scene.targets.image[0].numpy(), scene.targets.sources[0].numpy()
@@ -87,7 +91,11 @@ def test_residual_equals_scipy(make_scene: MakeScene) -> None:
         mean_a, mean_b = mean(picture), mean(target)
         covariance = mean(picture * target) - mean_a * mean_b
         variances = mean(picture**2) - mean_a**2 + mean(target**2) - mean_b**2
-        ssim = (2 * mean_a * mean_b + 1e-4) * (2 * covariance + 9e-4) / ((mean_a**2 + mean_b**2 + 1e-4) * (variances + 9e-4))
+        ssim = (
+            (2 * mean_a * mean_b + 1e-4)
+            * (2 * covariance + 9e-4)
+            / ((mean_a**2 + mean_b**2 + 1e-4) * (variances + 9e-4))
+        )
         return (0.85 * np.clip((1 - ssim) / 2, 0, 1) + 0.15 * np.abs(picture - target)).mean(0)
 
     candidates, seen_by_all = [residual(source) for source in sources], np.ones((height, width), bool)
@@ -115,7 +123,10 @@ def test_terms_add_up_with_the_published_weights(make_scene: MakeScene) -> None:
         image = torch.nn.functional.avg_pool2d(scene.targets.image, 2**scale)
         smoothness += 1e-3 / 2**scale / 4 * edge_aware_smoothness(inverse_depth, image).item()
     assert full.terms["smoothness"].item() == pytest.approx(smoothness, rel=1e-9)
-    each = [report(scene, replace(prediction, inverse_depth=(m,))).terms["photometric"].item() for m in prediction.inverse_depth]
+    each = [
+        report(scene, replace(prediction, inverse_depth=(m,))).terms["photometric"].item()
+        for m in prediction.inverse_depth
+    ]
     assert full.terms["photometric"].item() == pytest.approx(sum(each) / 4, rel=1e-9)
 
 
@@ -173,12 +184,14 @@ def test_mirroring_everything_changes_nothing(make_scene: MakeScene) -> None:
         torch.testing.assert_close(a.maps[name], b.maps[name].flip(-1), rtol=1e-7, atol=1e-9)
 
 
-def test_a_sample_does_not_see_its_neighbours_in_the_batch(make_scene: MakeScene) -> None:
+def test_a_sample_does_not_see_its_neighbors_in_the_batch(make_scene: MakeScene) -> None:
     scene = make_scene(batch=2)
     gradients, maps = [], []
     for factor in (1.0, 0.3):
         image = scene.targets.image * torch.tensor([1.0, factor], dtype=torch.float64).view(2, 1, 1, 1)
-        inverse_depth = (scene.inverse_depth * 1.1 * torch.tensor([1.0, factor], dtype=torch.float64).view(2, 1, 1, 1)).requires_grad_()
+        inverse_depth = (
+            scene.inverse_depth * 1.1 * torch.tensor([1.0, factor], dtype=torch.float64).view(2, 1, 1, 1)
+        ).requires_grad_()
         changed = replace(scene, targets=replace(scene.targets, image=image))
         result = report(changed, scene.prediction(inverse_depth=inverse_depth))
         result.total.backward()
@@ -197,7 +210,10 @@ def test_repeating_the_batch_changes_nothing(make_scene: MakeScene) -> None:
         one,
         targets=Targets(
             *(x.repeat_interleave(2, 0) for x in (one.targets.image, one.targets.sources)),
-            *(Camera(c.K.repeat_interleave(2, 0), c.height, c.width) for c in (one.targets.camera, one.targets.source_camera)),
+            *(
+                Camera(c.K.repeat_interleave(2, 0), c.height, c.width)
+                for c in (one.targets.camera, one.targets.source_camera)
+            ),
             one.targets.T_source_target_true.repeat_interleave(2, 0),
         ),
     )
@@ -209,11 +225,13 @@ def test_repeating_the_batch_changes_nothing(make_scene: MakeScene) -> None:
 
 
 def test_twice_the_resolution_changes_little(make_scene: MakeScene) -> None:
-    """Pictures of noise look alike at any resolution, so that only a sum in place of a mean can tell them apart."""
+    """Images of noise look alike at any resolution, so that only a sum in place of a mean can tell them apart."""
     totals = []
     for height, width in ((64, 96), (128, 192)):
         scene, generator = make_scene(height=height, width=width), torch.Generator().manual_seed(0)
-        image, sources = (torch.rand(x.shape, generator=generator) for x in (scene.targets.image, scene.targets.sources))
+        image, sources = (
+            torch.rand(x.shape, generator=generator) for x in (scene.targets.image, scene.targets.sources)
+        )
         noise = replace(scene, targets=replace(scene.targets, image=image, sources=sources))
         totals.append(report(noise, scene.prediction(scales=4)).total.item())
     assert totals[1] == pytest.approx(totals[0], rel=0.05)
@@ -225,7 +243,8 @@ def test_a_pixel_of_depth_touches_its_window_alone(make_scene: MakeScene, reproj
     changed = scene.inverse_depth.clone()
     changed[..., 12, 20] *= 1.05
     a, b = (
-        report(scene, scene.prediction(inverse_depth=d), reprojector=reprojector).maps["residual"] for d in (scene.inverse_depth, changed)
+        report(scene, scene.prediction(inverse_depth=d), reprojector=reprojector).maps["residual"]
+        for d in (scene.inverse_depth, changed)
     )
     rows, columns = torch.nonzero((a - b)[0, 0], as_tuple=True)
     assert rows.min() >= 11
@@ -238,11 +257,15 @@ def test_a_pixel_of_depth_touches_its_window_alone(make_scene: MakeScene, reproj
 def test_gradient(make_scene: MakeScene, reprojector: Any) -> None:
     """By finite differences, off the truth (at it the minimum has kinks)."""
     scene = make_scene(height=6, width=8)
-    inverse_depth = (scene.inverse_depth * (1 + 0.02 * torch.rand(scene.inverse_depth.shape, dtype=torch.float64))).requires_grad_()
+    inverse_depth = (
+        scene.inverse_depth * (1 + 0.02 * torch.rand(scene.inverse_depth.shape, dtype=torch.float64))
+    ).requires_grad_()
     twist = (scene.twist + 0.003).requires_grad_()  # a rectified pair reads between columns, on rows: a kink in y
 
     def total(inverse_depth: Tensor, twist: Tensor) -> Tensor:
-        return report(scene, scene.prediction(inverse_depth=inverse_depth, twist=twist, scales=2), reprojector=reprojector).total
+        return report(
+            scene, scene.prediction(inverse_depth=inverse_depth, twist=twist, scales=2), reprojector=reprojector
+        ).total
 
     assert torch.autograd.gradcheck(total, (inverse_depth, twist), eps=1e-7, atol=1e-6)
 
@@ -265,13 +288,19 @@ def test_before_its_turn_time_trains_motion_but_not_depth(make_scene: MakeScene,
     inverse_depth = (scene.inverse_depth * 0.9).requires_grad_()
     twist = (scene.twist * 1.1).requires_grad_()
     early = report(
-        scene, scene.prediction(inverse_depth=inverse_depth, twist=twist), reprojector=reprojector, temporal_from_step=10, step=9
+        scene,
+        scene.prediction(inverse_depth=inverse_depth, twist=twist),
+        reprojector=reprojector,
+        temporal_from_step=10,
+        step=9,
     )
     depth_gradient, twist_gradient = torch.autograd.grad(early.total, (inverse_depth, twist))
 
     inverse_depth_alone = (alone.inverse_depth * 0.9).requires_grad_()
     twist_alone = scene.twist[:, 2:] * 1.1
-    stereo = report(alone, alone.prediction(inverse_depth=inverse_depth_alone, twist=twist_alone), reprojector=reprojector)
+    stereo = report(
+        alone, alone.prediction(inverse_depth=inverse_depth_alone, twist=twist_alone), reprojector=reprojector
+    )
     (expected,) = torch.autograd.grad(stereo.total, inverse_depth_alone)
     torch.testing.assert_close(depth_gradient, expected, rtol=1e-12, atol=1e-15)
     assert twist_gradient[:, :2].abs().amin() > 0
@@ -309,7 +338,9 @@ def test_what_is_not_finite_shows_in_the_total(make_scene: MakeScene, reprojecto
     prediction = scene.prediction()
     T_source_target = prediction.T_source_target.clone()
     T_source_target[0, 0, 2, 3] = value
-    assert not report(scene, replace(prediction, T_source_target=T_source_target), reprojector=reprojector).total.isfinite()
+    assert not report(
+        scene, replace(prediction, T_source_target=T_source_target), reprojector=reprojector
+    ).total.isfinite()
     inverse_depth = scene.inverse_depth.clone()
     inverse_depth[..., 3, 4] = value
     assert not report(scene, scene.prediction(inverse_depth=inverse_depth), reprojector=reprojector).total.isfinite()
@@ -317,7 +348,7 @@ def test_what_is_not_finite_shows_in_the_total(make_scene: MakeScene, reprojecto
 
 def test_a_source_too_many_is_refused_in_one_line(make_scene: MakeScene) -> None:
     scene = make_scene()
-    with pytest.raises(GeometryError, match="3 pictures, 3 cameras, 3 transforms, 2 names"):
+    with pytest.raises(GeometryError, match="3 images, 3 cameras, 3 transforms, 2 names"):
         SelfSupervisedLoss()(scene.targets, scene.prediction(), scene.source_names[:2])
 
 
@@ -331,7 +362,7 @@ def test_the_compiled_loops_are_for_the_cpu() -> None:
     assert fastest_reprojector(torch.zeros(1, device="meta")) is TorchReprojector
 
 
-def test_unwarped_residual_is_the_pictures_own(make_scene: MakeScene) -> None:
+def test_unwarped_residual_is_the_images_own(make_scene: MakeScene) -> None:
     """Where nothing is seen, the map shows what `residual_to_beat` says."""
     scene = make_scene(names=("stereo",))
     lost = report(scene, scene.prediction(inverse_depth=torch.full_like(scene.inverse_depth, 200.0)))

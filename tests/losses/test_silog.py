@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stadia.losses.silog import FAR_INVERSE_DEPTH, log_ratio, mean_of_labelled, pooled, silog_root, silog_variance
+from stadia.losses.silog import FAR_INVERSE_DEPTH, log_ratio, mean_of_labeled, pooled, silog_root, silog_variance
 
 F64 = torch.float64
 
@@ -51,7 +51,9 @@ def test_it_is_numpys(lam):
     expected = [np.mean(x**2) - lam * np.mean(x) ** 2 for x in (d[i][known[i]].numpy() for i in (0, 1))]
     assert silog_variance(d, known, lam=lam).tolist() == pytest.approx([*expected, 0.0])
     every = d[known].numpy()
-    assert silog_variance(*pooled(d, known), lam=lam).item() == pytest.approx(np.mean(every**2) - lam * np.mean(every) ** 2)
+    assert silog_variance(*pooled(d, known), lam=lam).item() == pytest.approx(
+        np.mean(every**2) - lam * np.mean(every) ** 2
+    )
     assert silog_root(d, known, lam=lam)[:2].tolist() == pytest.approx(10 * np.sqrt(expected), abs=0.0101)
 
 
@@ -133,20 +135,31 @@ def test_the_root_has_a_finite_slope_at_the_truth_and_next_to_it():
 
 def test_which_images_enter_the_mean():
     values, known = torch.tensor([1.0, 7.0, 3.0]), torch.tensor([True, False, True]).view(3, 1, 1, 1)
-    assert mean_of_labelled(values, known) == 2
-    assert mean_of_labelled(values, known & False) == 0
+    assert mean_of_labeled(values, known) == 2
+    assert mean_of_labeled(values, known & False) == 0
 
 
 def test_the_logarithm_goes_on_as_its_tangent():
     """Continuous in value and slope at a kilometre, and finite below 0."""
-    x = torch.tensor([1 - 1e-6, 1 + 1e-6, 0.0, -2.0], dtype=F64).mul(FAR_INVERSE_DEPTH).view(1, 1, 1, 4).requires_grad_()
+    x = (
+        torch.tensor([1 - 1e-6, 1 + 1e-6, 0.0, -2.0], dtype=F64)
+        .mul(FAR_INVERSE_DEPTH)
+        .view(1, 1, 1, 4)
+        .requires_grad_()
+    )
     true_m, known = torch.ones_like(x.detach()), torch.ones(1, 1, 1, 4, dtype=torch.bool)
     d = log_ratio(x, true_m, known)
     d.sum().backward()
-    assert d.flatten().tolist() == pytest.approx([math.log(1000), math.log(1000), math.log(1000) + 1, math.log(1000) + 3], abs=1e-5)
+    assert d.flatten().tolist() == pytest.approx(
+        [math.log(1000), math.log(1000), math.log(1000) + 1, math.log(1000) + 3], abs=1e-5
+    )
     assert x.grad.flatten().tolist() == pytest.approx([-1000] * 4, rel=1e-5)
 
 
 def test_an_inverse_depth_is_compared_with_metres():
-    d = log_ratio(torch.tensor(0.05).view(1, 1, 1, 1), torch.tensor(10.0).view(1, 1, 1, 1), torch.ones(1, 1, 1, 1, dtype=torch.bool))
+    d = log_ratio(
+        torch.tensor(0.05).view(1, 1, 1, 1),
+        torch.tensor(10.0).view(1, 1, 1, 1),
+        torch.ones(1, 1, 1, 1, dtype=torch.bool),
+    )
     assert d.item() == pytest.approx(math.log(2))

@@ -11,7 +11,9 @@ from stadia.losses.smoothness import edge_aware_smoothness
 
 
 def test_by_hand() -> None:
-    """Inverse depth 1, 3 (mean 2, so relative .5, 1.5) in two equal rows; the picture steps by .4 in one of three channels."""
+    """Inverse depth 1, 3 (mean 2, so relative .5, 1.5) in two equal rows; the image steps by .4 in one of three
+    channels.
+    """
     inverse_depth = torch.tensor([[1.0, 3.0], [1.0, 3.0]], dtype=torch.float64)[None, None]
     image = torch.zeros(1, 3, 2, 2, dtype=torch.float64)
     image[0, 0, :, 1] = 0.4
@@ -25,11 +27,14 @@ def test_does_not_depend_on_the_unit_of_depth(factor: float) -> None:
     inverse_depth = torch.rand(2, 1, 6, 7, generator=generator, dtype=torch.float64) + 0.1
     image = torch.rand(2, 3, 6, 7, generator=generator, dtype=torch.float64)
     torch.testing.assert_close(
-        edge_aware_smoothness(factor * inverse_depth, image), edge_aware_smoothness(inverse_depth, image), rtol=1e-12, atol=0
+        edge_aware_smoothness(factor * inverse_depth, image),
+        edge_aware_smoothness(inverse_depth, image),
+        rtol=1e-12,
+        atol=0,
     )
 
 
-def test_each_sample_is_normalised_by_its_own_mean() -> None:
+def test_each_sample_is_normalized_by_its_own_mean() -> None:
     generator = torch.Generator().manual_seed(1)
     inverse_depth = torch.rand(2, 1, 6, 7, generator=generator, dtype=torch.float64) + 0.1
     image = torch.rand(2, 3, 6, 7, generator=generator, dtype=torch.float64)
@@ -38,7 +43,7 @@ def test_each_sample_is_normalised_by_its_own_mean() -> None:
     torch.testing.assert_close(edge_aware_smoothness(scaled, image), alone.mean())
 
 
-def test_flat_depth_costs_nothing_and_an_edge_in_the_picture_excuses_a_step() -> None:
+def test_flat_depth_costs_nothing_and_an_edge_in_the_image_excuses_a_step() -> None:
     flat = torch.full((1, 1, 4, 4), 0.3)
     step = flat.clone()
     step[..., 2:] = 0.6

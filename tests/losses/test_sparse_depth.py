@@ -23,7 +23,7 @@ def only(part: str, **settings: object) -> SparseDepthLoss:
 
 
 def scene(batch: int = 2, share: float = 0.5, seed: int = 0, dtype: torch.dtype = F64) -> tuple[Tensor, Tensor]:
-    """A prediction (B, 1, 8, 10) in 1/m and a truth in metres of which `share` is labelled."""
+    """A prediction (B, 1, 8, 10) in 1/m and a truth in metres of which `share` is labeled."""
     generator = torch.Generator().manual_seed(seed)
     inverse_depth = 0.02 + 0.3 * torch.rand(batch, 1, 8, 10, generator=generator, dtype=F64)
     true_m = 2 + 70 * torch.rand(batch, 1, 8, 10, generator=generator, dtype=F64)
@@ -51,7 +51,13 @@ def test_by_hand() -> None:
 
 
 def test_terms_are_weighted_and_add_up() -> None:
-    weights = {"silog_per_image": 0.5, "silog_pooled": 2.0, "affine_invariant": 3.0, "gradient_matching": 0.25, "log_l1": 7.0}
+    weights = {
+        "silog_per_image": 0.5,
+        "silog_pooled": 2.0,
+        "affine_invariant": 3.0,
+        "gradient_matching": 0.25,
+        "log_l1": 7.0,
+    }
     given = scene()
     report = SparseDepthLoss(SparseDepthConfig(**weights))(*given)
     assert list(report.terms) == list(weights)
@@ -130,7 +136,8 @@ def test_images_do_not_see_each_other(part: str) -> None:
 def test_the_pooled_one_is_that_of_a_single_image_and_sees_others() -> None:
     inverse_depth, true_m = scene(2)
     torch.testing.assert_close(
-        only("silog_pooled")(inverse_depth[:1], true_m[:1]).total, only("silog_per_image")(inverse_depth[:1], true_m[:1]).total
+        only("silog_pooled")(inverse_depth[:1], true_m[:1]).total,
+        only("silog_per_image")(inverse_depth[:1], true_m[:1]).total,
     )
     tall = inverse_depth.reshape(1, 1, 16, 10), true_m.reshape(1, 1, 16, 10)
     torch.testing.assert_close(only("silog_pooled")(inverse_depth, true_m).total, only("silog_per_image")(*tall).total)
@@ -197,11 +204,11 @@ def test_it_goes_up_away_from_the_truth(part: str) -> None:
 def test_steps_against_the_gradient_reach_the_truth() -> None:
     _, true_m = scene(share=1.1)
     logit = torch.full_like(true_m, math.log(0.1)).requires_grad_()
-    optimiser = torch.optim.Adam([logit], lr=0.05)
+    optimizer = torch.optim.Adam([logit], lr=0.05)
     for _ in range(150):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         SparseDepthLoss()(logit.exp(), true_m).total.backward()
-        optimiser.step()
+        optimizer.step()
     assert (logit.exp() * true_m - 1).abs().max() < 0.05
 
 

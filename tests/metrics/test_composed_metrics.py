@@ -11,14 +11,16 @@ from stadia.metrics.mask import boundary, mask_counts, mask_scores
 from stadia.metrics.pooled import added_up, depth_sums, pooled_depth_scores
 
 
-def scores(logits: torch.Tensor, mask: torch.Tensor, depth: torch.Tensor, true: torch.Tensor, *, order: list[int], size: int) -> dict:
-    """Of pictures in this order, so many in a batch."""
-    pictures = []
+def scores(
+    logits: torch.Tensor, mask: torch.Tensor, depth: torch.Tensor, true: torch.Tensor, *, order: list[int], size: int
+) -> dict:
+    """Of images in this order, so many in a batch."""
+    images = []
     for start in range(0, len(order), size):
         at = order[start : start + size]
         counts = mask_counts(logits[at], mask[at]) | depth_sums(depth[at, 0], true[at, 0], true[at, 0] > 0)
-        pictures += [{name: float(value[row]) for name, value in counts.items()} for row in range(len(at))]
-    sums = added_up(pictures)
+        images += [{name: float(value[row]) for name, value in counts.items()} for row in range(len(at))]
+    sums = added_up(images)
     return mask_scores(sums) | pooled_depth_scores(sums)
 
 
@@ -27,7 +29,7 @@ def given() -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
     true = 1 + 30 * torch.rand(7, 1, 16, 24, generator=generator)
     depth = true * torch.exp(0.3 * torch.randn(true.shape, generator=generator))
-    true[2] = 0  # a picture without a label, and one with a few
+    true[2] = 0  # an image without a label, and one with a few
     true[3, :, 1:] = 0
     mask = torch.zeros_like(true, dtype=torch.bool)
     mask[:4, :, 3:12, 5:15] = True
@@ -47,7 +49,9 @@ def test_scores_by_hand(given):
     assert found["mse"] == pytest.approx(float(error.square().mean()))
     assert found["rmse"] == pytest.approx(math.sqrt(float(error.square().mean())), rel=1e-12)
     assert found["abs_rel"] == pytest.approx(float((error.abs() / true.double()[known]).mean()))
-    assert found["log10"] == pytest.approx(float((depth.double()[known].log10() - true.double()[known].log10()).abs().mean()))
+    assert found["log10"] == pytest.approx(
+        float((depth.double()[known].log10() - true.double()[known].log10()).abs().mean())
+    )
 
 
 def test_shuffling_and_batch_size_change_nothing(given):
@@ -58,7 +62,7 @@ def test_shuffling_and_batch_size_change_nothing(given):
 
 
 def test_rmse_is_the_root_of_the_mse(given):
-    """M-04; and not the mean of the pictures' roots, which is less."""
+    """M-04; and not the mean of the images' roots, which is less."""
     found = scores(*given, order=list(range(7)), size=2)
     each = [scores(*given, order=[row], size=1) for row in range(7)]
     assert found["rmse"] == pytest.approx(found["mse"] ** 0.5, rel=1e-12)
@@ -66,7 +70,7 @@ def test_rmse_is_the_root_of_the_mse(given):
 
 
 def test_nothing_is_nan(given):
-    """M-01: empty masks, all labels 0, no picture, an answer that is not finite."""
+    """M-01: empty masks, all labels 0, no image, an answer that is not finite."""
     logits, mask, depth, true = given
     nothing = torch.zeros_like(mask)
     empty = scores(-logits.abs(), nothing, depth, 0 * true, order=[0, 1], size=1)
@@ -90,7 +94,7 @@ def test_perfect_and_constant_answers_have_the_scores_that_they_must_have(given)
     assert constant["mask_iou"] == pytest.approx(float(mask.double().mean()))
 
 
-def test_a_boundary_is_inside_the_mask_and_not_at_the_edge_of_the_picture():
+def test_a_boundary_is_inside_the_mask_and_not_at_the_edge_of_the_image():
     mask = torch.zeros(1, 1, 6, 7, dtype=torch.bool)
     mask[..., :4, :3] = True
     expected = torch.zeros_like(mask)
@@ -104,5 +108,7 @@ def test_a_boundary_counts_within_its_tolerance(moved, near_enough):
     """Of 64x64 a pixel, .8 % of the diagonal rounded up."""
     mask = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
     mask[..., 20:40, :] = True
-    sums = {name: float(value[0]) for name, value in mask_counts(torch.where(mask.roll(moved, 2), 9.0, -9.0), mask).items()}
+    sums = {
+        name: float(value[0]) for name, value in mask_counts(torch.where(mask.roll(moved, 2), 9.0, -9.0), mask).items()
+    }
     assert mask_scores(sums)["mask_boundary_f"] == float(near_enough)

@@ -19,7 +19,8 @@ from stadia.metrics.depth import scale_ratio
 
 Array = NDArray[np.float64]
 
-# The formulas once more, on flat arrays p (predicted) and g (true), from Eigen et al. 2014 and the KITTI depth benchmark.
+# The formulas once more, on flat arrays p (predicted) and g (true), from Eigen et al. 2014 and the KITTI depth
+# benchmark.
 INDEPENDENT: dict[str, Callable[[Array, Array], float]] = {
     "abs_rel": lambda p, g: float(np.mean(np.abs(p - g) / g)),
     "sq_rel": lambda p, g: float(np.mean((p - g) ** 2 / g)),
@@ -89,7 +90,9 @@ def test_a_number_by_hand() -> None:
     }
     for name, value in by_hand.items():
         assert float(METRICS.load(name)(p, g, mask)) == pytest.approx(value, rel=1e-6), name
-    assert float(scale_ratio(p, g, mask)) == pytest.approx(4 / 5)  # an even number of pixels: the middle two are averaged
+    assert float(scale_ratio(p, g, mask)) == pytest.approx(
+        4 / 5
+    )  # an even number of pixels: the middle two are averaged
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -108,7 +111,7 @@ def test_the_order_of_pixels_does_not_matter(name: str, maps: tuple[Tensor, Tens
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_an_image_does_not_depend_on_its_neighbours(name: str, maps: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_an_image_does_not_depend_on_its_neighbors(name: str, maps: tuple[Tensor, Tensor, Tensor]) -> None:
     metric = METRICS.load(name)
     alone = torch.stack([metric(*triple) for triple in zip(*maps, strict=True)])
     torch.testing.assert_close(metric(*maps), alone, rtol=0, atol=0)

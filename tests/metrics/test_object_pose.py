@@ -24,7 +24,9 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def objects(T: Tensor, size_m: Tensor | None = None, symmetry: Sequence[str | list[tuple[float, ...]]] | None = None) -> Objects:
+def objects(
+    T: Tensor, size_m: Tensor | None = None, symmetry: Sequence[str | list[tuple[float, ...]]] | None = None
+) -> Objects:
     n = len(T)
     size_m = torch.tensor([[0.1, 0.2, 0.3]]).expand(n, 3) if size_m is None else size_m
     return Objects(torch.ones(n, dtype=torch.long), T, size_m, Symmetry.of(symmetry or ["none"] * n), torch.rand(n))
@@ -32,7 +34,9 @@ def objects(T: Tensor, size_m: Tensor | None = None, symmetry: Sequence[str | li
 
 def turned(T: Tensor, axis: tuple[float, float, float], degrees: float) -> Tensor:
     """The objects turned in their own frames."""
-    turn = from_rotation_translation(so3_exp(math.radians(degrees) * torch.tensor(axis, dtype=F64)), torch.zeros(3, dtype=F64))
+    turn = from_rotation_translation(
+        so3_exp(math.radians(degrees) * torch.tensor(axis, dtype=F64)), torch.zeros(3, dtype=F64)
+    )
     return T @ turn
 
 
@@ -54,7 +58,9 @@ def test_five_centimetres_are_five_centimetres():
     moved = T.clone()
     moved[:, :3, 3] += torch.tensor([0.03, 0.0, -0.04], dtype=F64)
     assert_close(METRICS["translation_error_cm"](objects(moved), objects(T)), torch.full((10,), 5.0, dtype=F64))
-    assert_close(METRICS["rotation_error_deg"](objects(moved), objects(T)), torch.zeros(10, dtype=F64), atol=1e-6, rtol=0)
+    assert_close(
+        METRICS["rotation_error_deg"](objects(moved), objects(T)), torch.zeros(10, dtype=F64), atol=1e-6, rtol=0
+    )
 
 
 def test_the_symmetry_of_the_truth_counts():
@@ -97,7 +103,7 @@ def test_no_object_is_no_value():
     assert [part(nothing, nothing).shape for part in METRICS.values()] == [(0,)] * len(METRICS)
 
 
-# --------------------------------------------------------------------------------------------------------------- models
+# -- models
 
 
 def test_add_and_add_s_against_plain_loops():

@@ -1,4 +1,4 @@
-"""Matching and average precision: equal to plain Python on 1000 random sets, bounded, and blind to the order of pictures."""
+"""Matching and average precision: equal to plain Python on 1000 random sets, bounded, and blind to the order of images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from stadia.metrics.object_scores import (
     of_all,
 )
 
-# ------------------------------------------------------------------------------------------- the protocol in plain Python
+# -- the protocol in plain Python
 
 
 def plain_ap(detections: list[tuple[float, bool]], objects: int) -> float:
@@ -68,44 +68,50 @@ PLAIN_POSE = {
 }
 
 
-def plain_scores(pictures: list[Comparison], classes: range, nocs: bool) -> dict[str, float]:
+def plain_scores(images: list[Comparison], classes: range, nocs: bool) -> dict[str, float]:
     """Every number of the rules is written out here: hulls and a gate of .1 as NOCS has it, or oriented boxes and none."""
     by_class: dict[str, list[float]] = {name: [] for name in (*PLAIN_IOU, *PLAIN_POSE)}
     for class_id in classes:
         sets = []
-        for picture in pictures:
-            rows = [i for i, c in enumerate(picture.class_id) if c == class_id]
-            columns = [j for j, c in enumerate(picture.true_class_id) if c == class_id]
-            overlap = picture.hull_iou if nocs else picture.iou
-            sets.append((picture, rows, columns, [[overlap[i, j] for j in columns] for i in rows]))
+        for image in images:
+            rows = [i for i, c in enumerate(image.class_id) if c == class_id]
+            columns = [j for j, c in enumerate(image.true_class_id) if c == class_id]
+            overlap = image.hull_iou if nocs else image.iou
+            sets.append((image, rows, columns, [[overlap[i, j] for j in columns] for i in rows]))
         if not any(columns for _, _, columns, _ in sets):
             continue
         for name, threshold in PLAIN_IOU.items():
             detections = []
-            for picture, rows, _, overlap in sets:
-                scores = [picture.score[i] for i in rows]
-                taken = plain_take(scores, [[-x for x in row] for row in overlap], lambda i, j, o=overlap, t=threshold: o[i][j] > t)
+            for image, rows, _, overlap in sets:
+                scores = [image.score[i] for i in rows]
+                taken = plain_take(
+                    scores, [[-x for x in row] for row in overlap], lambda i, j, o=overlap, t=threshold: o[i][j] > t
+                )
                 detections += [(s, i in taken) for i, s in enumerate(scores)]
             by_class[name].append(plain_ap(detections, sum(len(columns) for _, _, columns, _ in sets)))
         for name, (degrees, cm) in PLAIN_POSE.items():
             detections, objects = [], 0
-            for picture, rows, columns, overlap in sets:
+            for image, rows, columns, overlap in sets:
                 if nocs:
-                    scores = [picture.score[i] for i in rows]
-                    taken = plain_take(scores, [[-x for x in row] for row in overlap], lambda i, j, o=overlap: o[i][j] > 0.1)
+                    scores = [image.score[i] for i in rows]
+                    taken = plain_take(
+                        scores, [[-x for x in row] for row in overlap], lambda i, j, o=overlap: o[i][j] > 0.1
+                    )
                     rows, columns = [rows[i] for i in sorted(taken)], [columns[j] for j in sorted(taken.values())]
                 objects += len(columns)
-                angle = [[picture.rotation_deg[i, j] for j in columns] for i in rows]
-                shift = [[picture.translation_cm[i, j] for j in columns] for i in rows]
+                angle = [[image.rotation_deg[i, j] for j in columns] for i in rows]
+                shift = [[image.translation_cm[i, j] for j in columns] for i in rows]
                 cost = [[a + s for a, s in zip(*both, strict=True)] for both in zip(angle, shift, strict=True)]
-                scores = [picture.score[i] for i in rows]
-                taken = plain_take(scores, cost, lambda i, j, a=angle, s=shift, d=degrees, c=cm: a[i][j] <= d and s[i][j] <= c)
+                scores = [image.score[i] for i in rows]
+                taken = plain_take(
+                    scores, cost, lambda i, j, a=angle, s=shift, d=degrees, c=cm: a[i][j] <= d and s[i][j] <= c
+                )
                 detections += [(s, i in taken) for i, s in enumerate(scores)]
             by_class[name].append(plain_ap(detections, objects) if objects else 0.0)
     return {name: sum(values) / len(values) if values else math.nan for name, values in by_class.items()}
 
 
-def random_picture(rng: np.random.Generator, most: int = 5) -> Comparison:
+def random_image(rng: np.random.Generator, most: int = 5) -> Comparison:
     shape = p, g = tuple(rng.integers(0, most + 1, 2))
     return Comparison(
         rng.integers(1, 4, p),
@@ -124,15 +130,18 @@ def test_random_sets_against_plain_python(rules: ApRules, sets: int):
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(sets):
-        pictures = [random_picture(rng, most=4) for _ in range(rng.integers(1, 3))]
-        found, expected = average_precisions(pictures, range(1, 4), rules), plain_scores(pictures, range(1, 4), rules is NOCS_COMPAT)
+        images = [random_image(rng, most=4) for _ in range(rng.integers(1, 3))]
+        found, expected = (
+            average_precisions(images, range(1, 4), rules),
+            plain_scores(images, range(1, 4), rules is NOCS_COMPAT),
+        )
         assert found == pytest.approx(expected, nan_ok=True, abs=1e-12)
         assert all(math.isnan(value) or 0 <= value <= 1 for value in found.values())
         seen.add(round(found["ap_10deg_10cm"], 3))
     assert len(seen) > 10
 
 
-# ----------------------------------------------------------------------------------------------------- from the objects
+# -- from the objects
 
 
 def scene(seed: int, noise: float = 0.05, missing: int = 0) -> tuple[Objects, Objects]:
@@ -157,12 +166,18 @@ def test_a_comparison_is_every_pair_of_a_class():
             continue
         T, T_true = predicted.T_camera_object[i], true.T_camera_object[j]
         shift = 100 * math.dist(T[:3, 3], T_true[:3, 3])
-        cosine = float(T[:3, 1] @ T_true[:3, 1]) if true.class_id[j] == 1 else (float(torch.trace(T[:3, :3].T @ T_true[:3, :3])) - 1) / 2
+        cosine = (
+            float(T[:3, 1] @ T_true[:3, 1])
+            if true.class_id[j] == 1
+            else (float(torch.trace(T[:3, :3].T @ T_true[:3, :3])) - 1) / 2
+        )
         assert found.translation_cm[i, j] == pytest.approx(shift)
         assert found.rotation_deg[i, j] == pytest.approx(math.degrees(math.acos(cosine)), abs=1e-5)
         if true.class_id[j] != 1:
             a, b = corners(T, predicted.size_m[i]), corners(T_true, true.size_m[j])
-            sides = [max(0.0, float(min(a[:, k].max(), b[:, k].max()) - max(a[:, k].min(), b[:, k].min()))) for k in range(3)]
+            sides = [
+                max(0.0, float(min(a[:, k].max(), b[:, k].max()) - max(a[:, k].min(), b[:, k].min()))) for k in range(3)
+            ]
             volumes = [float((x.max(0).values - x.min(0).values).prod()) for x in (a, b)]
             assert found.hull_iou[i, j] == pytest.approx(math.prod(sides) / (sum(volumes) - math.prod(sides)))
     assert (found.same_class == np.isfinite(found.rotation_deg)).all()
@@ -186,9 +201,9 @@ def test_perfect_predictions_score_1_and_none_score_0():
 
 
 def test_the_published_rules_do_not_see_what_was_missed_and_ours_do():
-    pictures = [compare(*scene(seed, noise=0.01, missing=4)) for seed in range(3)]
-    assert average_precisions(pictures, range(1, 4), NOCS_COMPAT)["ap_10deg_10cm"] == 1
-    assert average_precisions(pictures, range(1, 4), EXACT)["ap_10deg_10cm"] == pytest.approx(0.5, abs=0.1)
+    images = [compare(*scene(seed, noise=0.01, missing=4)) for seed in range(3)]
+    assert average_precisions(images, range(1, 4), NOCS_COMPAT)["ap_10deg_10cm"] == 1
+    assert average_precisions(images, range(1, 4), EXACT)["ap_10deg_10cm"] == pytest.approx(0.5, abs=0.1)
 
 
 def test_five_centimetres_aside_are_inside_10_cm_and_outside_2_cm():
@@ -196,18 +211,27 @@ def test_five_centimetres_aside_are_inside_10_cm_and_outside_2_cm():
     _, true = scene(0)
     moved = true.T_camera_object.clone()
     moved[:, 0, 3] += 0.0499
-    found = average_precisions([compare(Objects(true.class_id, moved, true.size_m, true.symmetry, true.score), true)], range(1, 4))
+    found = average_precisions(
+        [compare(Objects(true.class_id, moved, true.size_m, true.symmetry, true.score), true)], range(1, 4)
+    )
     assert (found["ap_5deg_5cm"], found["ap_5deg_2cm"], found["ap_10deg_10cm"]) == (1, 0, 1)
 
 
-def test_the_order_of_pictures_and_processes_changes_nothing():
-    pictures = {seed: compare(*scene(seed, noise=0.2, missing=1), np.random.default_rng(seed).random((7, 8))) for seed in range(6)}
-    shuffled = list(pictures.values())
+def test_the_order_of_images_and_processes_changes_nothing():
+    images = {
+        seed: compare(*scene(seed, noise=0.2, missing=1), np.random.default_rng(seed).random((7, 8)))
+        for seed in range(6)
+    }
+    shuffled = list(images.values())
     random.Random(0).shuffle(shuffled)
-    in_two = of_all([{k: pictures[k] for k in (0, 1, 2, 3)}, {k: pictures[k] for k in (3, 4, 5, 0)}])  # two of them twice
+    in_two = of_all([{k: images[k] for k in (0, 1, 2, 3)}, {k: images[k] for k in (3, 4, 5, 0)}])  # two of them twice
     assert len(in_two) == 6
-    for score in (lambda x: average_precisions(x, range(1, 4)), lambda x: average_precisions(x, range(1, 4), NOCS_COMPAT), matched_scores):
-        expected = score(list(pictures.values()))
+    for score in (
+        lambda x: average_precisions(x, range(1, 4)),
+        lambda x: average_precisions(x, range(1, 4), NOCS_COMPAT),
+        matched_scores,
+    ):
+        expected = score(list(images.values()))
         assert score(shuffled) == pytest.approx(expected, abs=1e-12)
         assert score(in_two) == pytest.approx(expected, abs=1e-12)
 
@@ -225,13 +249,17 @@ def test_the_order_of_rows_of_equal_score_changes_nothing():
     """A csv whose scores are all 1: precisions of every kind, and the pairs, whatever the order of its rows."""
     rng = np.random.default_rng(0)
     for _ in range(25):
-        picture = random_picture(rng, most=6)
-        picture = replace(picture, score=rng.choice([0.5, 1.0], len(picture.score)) if rng.random() < 0.5 else np.ones(len(picture.score)))
+        image = random_image(rng, most=6)
+        image = replace(
+            image, score=rng.choice([0.5, 1.0], len(image.score)) if rng.random() < 0.5 else np.ones(len(image.score))
+        )
         for rules in (EXACT, NOCS_COMPAT):
-            expected = average_precisions([picture], range(1, 4), rules)
+            expected = average_precisions([image], range(1, 4), rules)
             for _ in range(4):
-                rows = rng.permutation(len(picture.score))
-                shuffled = average_precisions([picture.part(rows, np.arange(len(picture.true_class_id)))], range(1, 4), rules)
+                rows = rng.permutation(len(image.score))
+                shuffled = average_precisions(
+                    [image.part(rows, np.arange(len(image.true_class_id)))], range(1, 4), rules
+                )
                 assert shuffled == pytest.approx(expected, nan_ok=True, abs=1e-12)
 
 
@@ -246,7 +274,7 @@ def test_predictions_of_equal_score_choose_together():
     assert greedy_pairs(far, np.isfinite(far), np.array([1.0, 1.0, 2.0])).tolist() == [1, -1, 0]
 
 
-# ------------------------------------------------------------------------------------------------------------- matching
+# -- matching
 
 
 def test_mask_iou_counts_pixels():
@@ -278,15 +306,15 @@ def test_misses_false_alarms_and_classes_are_counted():
 def test_pairs_never_share_in_random_tables():
     rng = np.random.default_rng(0)
     for _ in range(200):
-        picture = random_picture(rng)
-        found = best_pairs(picture.mask_iou, picture.same_class)
+        image = random_image(rng)
+        found = best_pairs(image.mask_iou, image.same_class)
         assert len(set(found.predicted)) == len(set(found.true)) == len(found.true)
-        assert (picture.class_id[found.predicted] == picture.true_class_id[found.true]).all()
-        assert sorted([*found.true, *found.false_negatives]) == list(range(len(picture.true_class_id)))
-        assert sorted([*found.predicted, *found.false_positives]) == list(range(len(picture.class_id)))
+        assert (image.class_id[found.predicted] == image.true_class_id[found.true]).all()
+        assert sorted([*found.true, *found.false_negatives]) == list(range(len(image.true_class_id)))
+        assert sorted([*found.predicted, *found.false_positives]) == list(range(len(image.class_id)))
 
 
 def test_every_field_of_a_part_is_cut():
-    whole = random_picture(np.random.default_rng(3))
+    whole = random_image(np.random.default_rng(3))
     part = whole.part(np.array([0]), np.array([], dtype=np.int64))
     assert {getattr(part, field.name).shape for field in fields(part)} == {(1,), (0,), (1, 0)}

@@ -25,9 +25,14 @@ def test_t_and_interval_are_scipys(d):
 @pytest.mark.parametrize("d", SAMPLES, ids=len)
 def test_sign_flips_are_counted_exactly(d):
     """Against every choice of signs, one by one, and against SciPy's permutation test."""
-    sums = [abs(sum(sign * abs(x) for sign, x in zip(signs, d, strict=True))) for signs in itertools.product((1, -1), repeat=len(d))]
+    sums = [
+        abs(sum(sign * abs(x) for sign, x in zip(signs, d, strict=True)))
+        for signs in itertools.product((1, -1), repeat=len(d))
+    ]
     by_hand = np.mean([total >= abs(d.sum()) - 1e-12 for total in sums])
-    scipys = stats.permutation_test((d, np.zeros_like(d)), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples")
+    scipys = stats.permutation_test(
+        (d, np.zeros_like(d)), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples"
+    )
     assert sign_flip_p(d) == pytest.approx(by_hand)
     assert sign_flip_p(d) == pytest.approx(scipys.pvalue)
 
@@ -76,7 +81,9 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-@pytest.mark.parametrize(("size", "n", "alpha"), [(0.5, 10, 0.05), (1, 5, 0.05), (2, 3, 0.05), (0.8, 20, 0.01), (0, 4, 0.05)])
+@pytest.mark.parametrize(
+    ("size", "n", "alpha"), [(0.5, 10, 0.05), (1, 5, 0.05), (2, 3, 0.05), (0.8, 20, 0.01), (0, 4, 0.05)]
+)
 def test_power_is_the_noncentral_t(size, n, alpha):
     least, shift = stats.t.ppf(1 - alpha / 2, n - 1), size * math.sqrt(n)
     expected = stats.nct.sf(least, n - 1, shift) + stats.nct.cdf(-least, n - 1, shift)

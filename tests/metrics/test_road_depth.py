@@ -21,11 +21,13 @@ def road() -> tuple[Tensor, Tensor]:
 def test_a_road_seen_from_above_is_in_order_and_one_that_bends_up_is_not() -> None:
     depth, where = road()
     assert rows_out_of_order(depth, where).tolist() == [0]
-    depth[:, :, 11:17] = torch.linspace(4, 12, 6, dtype=torch.float64)[:, None]  # the far road comes nearer: 5 of 20 pairs
+    depth[:, :, 11:17] = torch.linspace(4, 12, 6, dtype=torch.float64)[
+        :, None
+    ]  # the far road comes nearer: 5 of 20 pairs
     assert rows_out_of_order(depth, where).tolist() == [pytest.approx(5 / 20)]
 
 
-def test_a_picture_without_a_road_says_nothing_of_its_rows() -> None:
+def test_a_image_without_a_road_says_nothing_of_its_rows() -> None:
     depth, where = road()
     assert rows_out_of_order(depth, torch.zeros_like(where)).isnan().all()
 

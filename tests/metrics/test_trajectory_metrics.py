@@ -17,7 +17,15 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 from stadia.metrics import TRAJECTORY_METRICS
-from stadia.metrics.trajectory import PathAlignment, aligned, ate_rmse_m, path_m, r_err_deg_per_100m, segments, t_err_percent
+from stadia.metrics.trajectory import (
+    PathAlignment,
+    aligned,
+    ate_rmse_m,
+    path_m,
+    r_err_deg_per_100m,
+    segments,
+    t_err_percent,
+)
 
 Array = NDArray[np.float64]
 
@@ -84,8 +92,12 @@ def test_ate_and_rpe_as_evo_has_them(alignment: PathAlignment) -> None:
     assert ours.scale == pytest.approx(scale, rel=1e-9)
     expected = {
         "ate_rmse_m": evo_rmse(evo.APE(evo.PoseRelation.translation_part), theirs, reference),
-        "rpe_trans_m": evo_rmse(evo.RPE(evo.PoseRelation.translation_part, 1, evo.Unit.frames, all_pairs=True), theirs, reference),
-        "rpe_rot_deg": evo_rmse(evo.RPE(evo.PoseRelation.rotation_angle_deg, 1, evo.Unit.frames, all_pairs=True), theirs, reference),
+        "rpe_trans_m": evo_rmse(
+            evo.RPE(evo.PoseRelation.translation_part, 1, evo.Unit.frames, all_pairs=True), theirs, reference
+        ),
+        "rpe_rot_deg": evo_rmse(
+            evo.RPE(evo.PoseRelation.rotation_angle_deg, 1, evo.Unit.frames, all_pairs=True), theirs, reference
+        ),
     }
     for name, value in expected.items():
         assert TRAJECTORY_METRICS.load(name)(ours.T_world_camera, reference) == pytest.approx(value, rel=1e-7), name
@@ -146,7 +158,9 @@ def test_perfect_is_zero_and_near_perfect_is_finite(name: str) -> None:
     metric = TRAJECTORY_METRICS.load(name)
     assert metric(reference, reference) == pytest.approx(0, abs=1e-6)
     for size in (1e-16, 1e-12, 1e-8):  # where arccos of a trace is NaN, or wrong by 1e-8 rad
-        shaken = reference + size * torch.randn(reference.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        shaken = reference + size * torch.randn(
+            reference.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+        )
         value = metric(shaken, reference)
         assert np.isfinite(value)
         assert value < 1e-2
@@ -170,7 +184,10 @@ def test_relative_errors_do_not_see_the_world_frame(name: str) -> None:
 def test_alignment_undoes_what_it_may() -> None:
     reference = torch.from_numpy(drive(200))
     turn = torch.eye(4, dtype=torch.float64)
-    turn[:3, :3], turn[:3, 3] = torch.from_numpy(Rotation.from_rotvec([0.1, 2, -1]).as_matrix()), torch.tensor([1.0, -2, 3])
+    turn[:3, :3], turn[:3, 3] = (
+        torch.from_numpy(Rotation.from_rotvec([0.1, 2, -1]).as_matrix()),
+        torch.tensor([1.0, -2, 3]),
+    )
     scaled = reference.clone()
     scaled[:, :3, 3] *= 0.2
     for estimate, alignment, scale in (
@@ -215,4 +232,6 @@ def test_kitti_errors_of_real_estimates(name: str, real_data: Path) -> None:
     estimate, reference = poses(f"KITTI_00_{name}.txt"), poses("KITTI_00_gt.txt")
     t, r = kitti_segment_errors(estimate, reference)
     assert t_err_percent(torch.from_numpy(estimate), torch.from_numpy(reference)) == pytest.approx(100 * t, rel=1e-5)
-    assert r_err_deg_per_100m(torch.from_numpy(estimate), torch.from_numpy(reference)) == pytest.approx(100 * np.rad2deg(r), rel=1e-4)
+    assert r_err_deg_per_100m(torch.from_numpy(estimate), torch.from_numpy(reference)) == pytest.approx(
+        100 * np.rad2deg(r), rel=1e-4
+    )

@@ -73,7 +73,9 @@ def test_d1_equal_to_a_sorted_list(maps: Maps) -> None:
         error = PIXEL_ERRORS["d1"](p[m].numpy(), g[m].numpy())
         for curve, order in ((ours.by_uncertainty, np.argsort(-u[m].numpy())), (ours.oracle, np.argsort(-error))):
             gone = [int(np.ceil(k * (len(error) - 1) / 50 - 1e-9)) for k in range(50)]
-            assert curve[index].numpy() == pytest.approx([*(error[order][n:].mean() for n in gone), 0], rel=1e-9, abs=1e-12)
+            assert curve[index].numpy() == pytest.approx(
+                [*(error[order][n:].mean() for n in gone), 0], rel=1e-9, abs=1e-12
+            )
 
 
 def test_spearman_equal_to_scipy(maps: Maps) -> None:
@@ -95,11 +97,16 @@ def test_calibration_equal_to_scipy(width, law, maps: Maps) -> None:  # type: ig
         assert ours.numpy() == pytest.approx(inside, rel=1e-12)
 
 
-@pytest.mark.parametrize(("width", "law"), [(laplace_width, stats.laplace), (normal_width, stats.norm), (laplace_width, stats.expon)])
+@pytest.mark.parametrize(
+    ("width", "law"), [(laplace_width, stats.laplace), (normal_width, stats.norm), (laplace_width, stats.expon)]
+)
 def test_what_is_drawn_from_the_law_is_calibrated_and_what_is_not_is_seen(width, law) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(0)
     sigma = torch.from_numpy(np.exp(rng.normal(size=(2, 200, 200))))
-    residual, mask = sigma * torch.from_numpy(law.rvs(size=sigma.shape, random_state=rng)), torch.ones_like(sigma, dtype=torch.bool)
+    residual, mask = (
+        sigma * torch.from_numpy(law.rvs(size=sigma.shape, random_state=rng)),
+        torch.ones_like(sigma, dtype=torch.bool),
+    )
     assert (calibration_error(calibration_curve(residual, sigma, mask, width)) < 0.01).all()
     too_sure, too_doubtful = (calibration_curve(residual, factor * sigma, mask, width) for factor in (0.5, 2))
     assert (too_sure < torch.tensor(LEVELS)).all()
@@ -152,7 +159,9 @@ def test_only_the_order_counts_and_each_image_by_itself(name: str, maps: Maps) -
     whole, uncertainty, mask = sparsification(*maps, name), maps[2], maps[3]
     again = sparsification(*maps[:2], uncertainty.exp(), mask, name)
     assert torch.equal(again.by_uncertainty, whole.by_uncertainty)
-    assert torch.equal(spearman(uncertainty.exp(), maps[0] / maps[1], mask), spearman(uncertainty, maps[0] / maps[1], mask))
+    assert torch.equal(
+        spearman(uncertainty.exp(), maps[0] / maps[1], mask), spearman(uncertainty, maps[0] / maps[1], mask)
+    )
     for index in range(3):
         alone = sparsification(*(each[index] for each in maps), name)  # type: ignore[arg-type]
         assert torch.equal(alone.by_uncertainty, whole.by_uncertainty[index])
@@ -160,7 +169,9 @@ def test_only_the_order_counts_and_each_image_by_itself(name: str, maps: Maps) -
 
 
 def test_random_order_lies_between(maps: Maps) -> None:
-    """An uncertainty that knows something of the error: AUSE and AURG share what is between the oracle and random order."""
+    """An uncertainty that knows something of the error: AUSE and AURG share what is between the oracle and random
+    order.
+    """
     for name in DEPTH_ERRORS:
         found = sparsification(*maps, name)
         assert ((found.below_random > 0.2) & (found.below_random < 0.9)).all()

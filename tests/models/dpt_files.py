@@ -27,18 +27,30 @@ Weights = dict[str, Tensor]
 
 def hybrid() -> Network:
     """A shrunken DPT-Hybrid."""
-    sizes = {"stem": 32, "stages": (128, 256, 512), "depths": (1, 2, 1), "groups": 32, "width": 32, "blocks": 4, "heads": 4}
+    sizes = {
+        "stem": 32,
+        "stages": (128, 256, 512),
+        "depths": (1, 2, 1),
+        "groups": 32,
+        "width": 32,
+        "blocks": 4,
+        "heads": 4,
+    }
     return dpt_networks._hybrid(**sizes, hooks=(1, 3), fusion=16, hub="nobody/nothing")
 
 
 def plain() -> Network:
     """A shrunken DPT-Large."""
-    return dpt_networks._dpt(width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16, hub="nobody/nothing")
+    return dpt_networks._dpt(
+        width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16, hub="nobody/nothing"
+    )
 
 
 def depth_anything() -> Network:
     """A shrunken Depth Anything."""
-    return dpt_networks._depth_anything("Tiny", width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16)
+    return dpt_networks._depth_anything(
+        "Tiny", width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16
+    )
 
 
 def build(facts: Callable[[], Network], weights: Path | None = None, *, seed: int = 0, **config: Any) -> Dpt:
@@ -58,7 +70,8 @@ def drawn(facts: Callable[[], Network]) -> Dpt:
     return network
 
 
-# -- the original names, written down from the other side: what isl-org/DPT calls a weight of transformers ------------------------------
+# -- the original names, written down from the other side: what isl-org/DPT calls a weight of transformers
+# ------------------------------
 
 VIT = {
     "layernorm_before": "norm1",
@@ -94,8 +107,12 @@ def original_name(name: str) -> str:
     elif stem.startswith("neck.convs."):
         new = f"scratch.layer{int(words[2]) + 1}_rn"
     elif stem.startswith("neck.fusion_stage.layers."):
-        inside = {"projection": "out_conv", "residual_layer1": "resConfUnit1", "residual_layer2": "resConfUnit2"}[words[4]]
-        new = ".".join([f"scratch.refinenet{4 - int(words[3])}", inside, *(w.replace("convolution", "conv") for w in words[5:])])
+        inside = {"projection": "out_conv", "residual_layer1": "resConfUnit1", "residual_layer2": "resConfUnit2"}[
+            words[4]
+        ]
+        new = ".".join(
+            [f"scratch.refinenet{4 - int(words[3])}", inside, *(w.replace("convolution", "conv") for w in words[5:])]
+        )
     else:
         assert stem.startswith("head.head."), name
         new = f"scratch.output_conv.{words[2]}"
@@ -103,9 +120,14 @@ def original_name(name: str) -> str:
 
 
 def originals(network: Dpt) -> Weights:
-    """The network's weights as isl-org/DPT would have saved them: joined qkv, and the backbone's classifier of 1000 classes."""
+    """The network's weights as isl-org/DPT would have saved them: joined qkv, and the backbone's classifier of 1000
+    classes.
+    """
     own = network.network.state_dict()
-    saved: Weights = {"pretrained.model.head.weight": torch.randn(10, 32), "pretrained.model.head.bias": torch.randn(10)}
+    saved: Weights = {
+        "pretrained.model.head.weight": torch.randn(10, 32),
+        "pretrained.model.head.bias": torch.randn(10),
+    }
     for name, tensor in own.items():
         if ".attention.attention." not in name:
             saved[original_name(name)] = tensor

@@ -47,7 +47,9 @@ def test_exact_attention_is_finite_in_every_precision(name: str, dtype: torch.dt
 def test_exact_attention_does_not_know_the_order_of_tokens(name: str) -> None:
     q, k, v = tokens()
     order = torch.randperm(481, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(exact(name)(q[:, :, order], k[:, :, order], v[:, :, order], GRID), exact(name)(q, k, v, GRID)[:, :, order])
+    torch.testing.assert_close(
+        exact(name)(q[:, :, order], k[:, :, order], v[:, :, order], GRID), exact(name)(q, k, v, GRID)[:, :, order]
+    )
 
 
 def test_the_map_says_who_looks_where() -> None:
@@ -84,6 +86,9 @@ def test_a_misspelt_attention_names_the_nearest() -> None:
 
 
 def test_the_configuration_needs_no_torch() -> None:
-    program = "import sys; sys.modules['torch'] = None; from stadia.models.attention_config import AttentionConfig as C; print(C().name)"
+    program = (
+        "import sys; sys.modules['torch'] = None; from stadia.models.attention_config import AttentionConfig as C;"
+        " print(C().name)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "sdpa"

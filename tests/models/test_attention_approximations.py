@@ -1,4 +1,6 @@
-"""Performer, memory-compressed attention and token merging: where they are exact, how far off they are elsewhere, finite always."""
+"""Performer, memory-compressed attention and token merging: where they are exact, how far off they are elsewhere,
+finite always.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def build(name: str, heads: int = 12, head_dim: int = 64, **settings: object) ->
     return ATTENTIONS.load(name)(AttentionConfig(name=name, **settings), heads, head_dim).eval()
 
 
-def random_tokens(norm: float, *, grid: tuple[int, int] = GRID, heads: int = 12, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def random_tokens(
+    norm: float, *, grid: tuple[int, int] = GRID, heads: int = 12, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
     """q, k of a norm and v, of a class token and a grid: (1, heads, N, 64)."""
     q, k, v = torch.randn(3, 1, heads, grid[0] * grid[1] + 1, 64, generator=torch.Generator().manual_seed(seed))
     q, k = (norm * x / x.norm(dim=-1, keepdim=True) for x in (q, k))
@@ -38,7 +42,9 @@ def smooth_tokens(cells: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     coarse = torch.randn(1, 768, *cells, generator=generator)
     places = functional.interpolate(coarse, GRID, mode="bicubic", align_corners=True).flatten(2).transpose(1, 2)
     tokens = functional.layer_norm(torch.cat([torch.randn(1, 1, 768, generator=generator), places], dim=1), (768,))
-    q, k, v = (tokens @ torch.randn(3, 768, 768, generator=generator) / 768**0.5).reshape(3, 1, 481, 12, 64).transpose(2, 3)
+    q, k, v = (
+        (tokens @ torch.randn(3, 768, 768, generator=generator) / 768**0.5).reshape(3, 1, 481, 12, 64).transpose(2, 3)
+    )
     return q, k, v
 
 
@@ -52,15 +58,20 @@ def error(attention: nn.Module, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int
         return float((attention(q, k, v, grid) - exact(q, k, v)).norm() / exact(q, k, v).norm())
 
 
-# -- where they are exact ------------------------------------------------------------------------------------------------------
+# -- where they are exact
+# ------------------------------------------------------------------------------------------------------
 
 
 def equals_exact_attention(attention: nn.Module, grid: tuple[int, int] = (5, 7)) -> None:
     q, k, v = random_tokens(8, grid=grid, heads=3)
-    torch.testing.assert_close(attention(q, k, v, grid), functional.scaled_dot_product_attention(q, k, v), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        attention(q, k, v, grid), functional.scaled_dot_product_attention(q, k, v), atol=1e-5, rtol=0
+    )
 
 
-@pytest.mark.parametrize(("name", "settings"), [("memory_compressed", {"factor": 1}), ("token_merging", {"merge": 0.0})])
+@pytest.mark.parametrize(
+    ("name", "settings"), [("memory_compressed", {"factor": 1}), ("token_merging", {"merge": 0.0})]
+)
 def test_without_compression_it_is_exact(name: str, settings: dict[str, float]) -> None:
     equals_exact_attention(build(name, heads=3, **settings))
 
@@ -91,22 +102,36 @@ def test_equal_tokens_of_a_window_are_compressed_without_loss(factor: int) -> No
 
 def blocks(x: Tensor, grid: tuple[int, int], rows: int, columns: int) -> Tensor:
     """(1, heads, height * width, d), each window with the value of its first token."""
-    picture = x.transpose(2, 3).reshape(1, -1, *grid)
-    constant = picture[..., ::rows, ::columns].repeat_interleave(rows, -2).repeat_interleave(columns, -1)[..., : grid[0], : grid[1]]
+    image = x.transpose(2, 3).reshape(1, -1, *grid)
+    constant = (
+        image[..., ::rows, ::columns]
+        .repeat_interleave(rows, -2)
+        .repeat_interleave(columns, -1)[..., : grid[0], : grid[1]]
+    )
     return constant.reshape(1, x.shape[1], x.shape[-1], -1).transpose(2, 3)
 
 
 def test_equal_tokens_are_merged_without_loss() -> None:
     grid = (4, 6)
-    q, k, v = (torch.cat([x[:, :, :1], x[:, :, 1:].repeat_interleave(2, dim=2)], dim=2) for x in random_tokens(8, grid=(4, 3), heads=3))
-    torch.testing.assert_close(build("token_merging", heads=3, merge=0.5)(q, k, v, grid), exact(q, k, v), atol=1e-5, rtol=0)
+    q, k, v = (
+        torch.cat([x[:, :, :1], x[:, :, 1:].repeat_interleave(2, dim=2)], dim=2)
+        for x in random_tokens(8, grid=(4, 3), heads=3)
+    )
+    torch.testing.assert_close(
+        build("token_merging", heads=3, merge=0.5)(q, k, v, grid), exact(q, k, v), atol=1e-5, rtol=0
+    )
 
 
 def test_keys_decide_what_is_merged() -> None:
     """Where every query is the same they tell nothing, and merging by the keys is still without loss."""
-    k, _, v = (torch.cat([x[:, :, :1], x[:, :, 1:].repeat_interleave(2, dim=2)], dim=2) for x in random_tokens(8, grid=(4, 3), heads=3))
+    k, _, v = (
+        torch.cat([x[:, :, :1], x[:, :, 1:].repeat_interleave(2, dim=2)], dim=2)
+        for x in random_tokens(8, grid=(4, 3), heads=3)
+    )
     q = k[:, :, :1].expand_as(k)
-    torch.testing.assert_close(build("token_merging", heads=3, merge=0.5)(q, k, v, (4, 6)), exact(q, k, v), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        build("token_merging", heads=3, merge=0.5)(q, k, v, (4, 6)), exact(q, k, v), atol=1e-5, rtol=0
+    )
 
 
 def test_windows_are_the_squarest_and_wider_than_high() -> None:
@@ -115,18 +140,23 @@ def test_windows_are_the_squarest_and_wider_than_high() -> None:
     assert tokens_in_windows((3, 5), (2, 2)).tolist() == [4, 4, 2, 2, 2, 1]
 
 
-# -- how far off they are ------------------------------------------------------------------------------------------------------
+# -- how far off they are
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("factor", "between"), [(2, (0.05, 0.19)), (3, (0.15, 0.34)), (4, (0.07, 0.31))])
 def test_compression_errs_as_much_as_the_tokens_differ(factor: int, between: tuple[float, float]) -> None:
-    smoother, rougher = (error(build("memory_compressed", factor=factor), *smooth_tokens(cells)) for cells in ((4, 13), (5, 16)))
+    smoother, rougher = (
+        error(build("memory_compressed", factor=factor), *smooth_tokens(cells)) for cells in ((4, 13), (5, 16))
+    )
     assert between[0] < smoother < rougher < between[1]
 
 
 def test_a_square_window_errs_less_than_a_shorter_line() -> None:
     tokens = smooth_tokens((5, 16))
-    assert error(build("memory_compressed", factor=4), *tokens) < 0.7 * error(build("memory_compressed", factor=3), *tokens)
+    assert error(build("memory_compressed", factor=4), *tokens) < 0.7 * error(
+        build("memory_compressed", factor=3), *tokens
+    )
 
 
 def test_merging_errs_less_the_less_it_merges() -> None:
@@ -142,7 +172,9 @@ def test_performer_errs_more_the_longer_queries_and_keys_are(norm: float, betwee
 
 
 def test_performer_knows_nothing_where_heads_are_as_long_as_gaussian_ones() -> None:
-    """At |q| = sqrt(d) = 8 the mean of all values is nearer to exact attention than the estimate is; no more features help."""
+    """At |q| = sqrt(d) = 8 the mean of all values is nearer to exact attention than the estimate is; no more features
+    help.
+    """
     q, k, v = random_tokens(8)
     mean = v.mean(dim=2, keepdim=True).expand_as(v)
     of_the_mean = float((mean - exact(q, k, v)).norm() / exact(q, k, v).norm())
@@ -167,12 +199,15 @@ def test_features_are_orthogonal_and_as_long_as_gaussian_ones() -> None:
     draws = torch.stack([orthogonal_features(20, 8) for _ in range(400)])
     directions = functional.normalize(draws, dim=-1)
     assert (directions[:, :8] @ directions[:, :8].transpose(1, 2) - torch.eye(8)).abs().max() < 1e-5
-    assert draws.square().sum(dim=-1).mean().item() == pytest.approx(8, rel=0.02)  # chi-square of 8 degrees, variance 16
+    assert draws.square().sum(dim=-1).mean().item() == pytest.approx(
+        8, rel=0.02
+    )  # chi-square of 8 degrees, variance 16
     assert draws.square().sum(dim=-1).var().item() == pytest.approx(16, rel=0.1)
     assert directions.mean(dim=0).abs().max() < 0.08  # uniform: QR alone would leave the algorithm's signs
 
 
-# -- finite, in every precision ------------------------------------------------------------------------------------------------
+# -- finite, in every precision
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", APPROXIMATIONS)
@@ -199,7 +234,9 @@ def off_in_bfloat16(name: str, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int,
 
 
 def test_tokens_are_merged_alike_in_bfloat16() -> None:
-    """Of a flat picture, where likenesses differ in digits that bfloat16 has not: near to what exact attention loses by rounding."""
+    """Of a flat image, where likenesses differ in digits that bfloat16 has not: near to what exact attention loses by
+    rounding.
+    """
     q, k, v = smooth_tokens((3, 4))
     k = k[:, :, :1] + 0.1 * k
     assert off_in_bfloat16("token_merging", q, k, v, GRID) < 1.5 * off_in_bfloat16("sdpa", q, k, v, GRID) < 0.01
@@ -224,7 +261,9 @@ def test_the_law_sees_the_stabiliser_of_a_known_library() -> None:
         def phi(x: Tensor, over: tuple[int, ...]) -> Tensor:
             x = x * x.shape[-1] ** -0.25
             projected, half = x @ features.T, x.square().sum(dim=-1, keepdim=True) / 2
-            return features.shape[0] ** -0.5 * ((projected - half - projected.amax(dim=over, keepdim=True)).exp() + 1e-4)
+            return features.shape[0] ** -0.5 * (
+                (projected - half - projected.amax(dim=over, keepdim=True)).exp() + 1e-4
+            )
 
         of_q, of_k = phi(q, (-1,)), phi(k, (-2, -1))
         return (1 / (of_q @ of_k.sum(dim=-2)[..., None])) * (of_q @ (of_k.transpose(-2, -1) @ v))
@@ -234,7 +273,9 @@ def test_the_law_sees_the_stabiliser_of_a_known_library() -> None:
 
 
 def test_far_queries_and_keys_are_still_told_apart() -> None:
-    """Their features are all tiny: brought to a largest of 1 they stay above the floor, where every token gets the same answer."""
+    """Their features are all tiny: brought to a largest of 1 they stay above the floor, where every token gets the same
+    answer.
+    """
     _, k, v = random_tokens(40)
     said = build("performer")(k, k, v, GRID)
     assert (said - said.mean(dim=2, keepdim=True)).norm() > 0.05 * v.norm()
@@ -250,7 +291,8 @@ def test_performer_computes_in_float32_whatever_is_around_it() -> None:
     torch.testing.assert_close(said, expected.bfloat16(), atol=0, rtol=0)
 
 
-# -- order of tokens -----------------------------------------------------------------------------------------------------------
+# -- order of tokens
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_performer_does_not_know_the_order_of_tokens() -> None:
@@ -270,7 +312,8 @@ def test_compression_knows_the_places_of_keys_but_not_of_queries() -> None:
     assert (attention(q, k[:, :, order], v[:, :, order], GRID) - said).abs().max() > 0.1
 
 
-# -- the features of performer -------------------------------------------------------------------------------------------------
+# -- the features of performer
+# -------------------------------------------------------------------------------------------------
 
 
 def passes(attention: Performer, count: int) -> list[int]:
@@ -314,13 +357,16 @@ def test_a_draw_between_forward_and_backward_is_no_error() -> None:
     assert q.grad is not None
 
 
-# -- which tokens are merged ---------------------------------------------------------------------------------------------------
+# -- which tokens are merged
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_the_most_similar_pairs_are_joined() -> None:
     """Tokens 1 and 4 point the same way, and 3 and 2 nearly: with one to remove it is 1, with two 3 goes as well."""
     a, b, c = torch.eye(3)
-    metric = torch.stack([a, a, 6 * a + 8 * b, 0.9 * b + 0.3 * c, a])[None]  # the first is a class token; length is no likeness
+    metric = torch.stack([a, a, 6 * a + 8 * b, 0.9 * b + 0.3 * c, a])[
+        None
+    ]  # the first is a class token; length is no likeness
     assert groups(metric, 1, first=1).tolist() == [[0, 3, 1, 2, 3]]
     assert groups(metric, 2, first=1).tolist() == [[0, 2, 1, 1, 2]]
 
@@ -335,7 +381,8 @@ def test_the_class_token_is_never_merged() -> None:
     torch.testing.assert_close(TokenMerging(AttentionConfig(merge=0.5), 2, 8)(q, q, v, (3, 4)), exact(q, q, v))
 
 
-# -- parts of a network --------------------------------------------------------------------------------------------------------
+# -- parts of a network
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_compression_starts_from_the_mean_and_its_parameters_are_the_published_number() -> None:
@@ -365,8 +412,12 @@ class Block(nn.Module):
 def test_every_attention_can_be_exported_for_any_size() -> None:
     """Exported on one grid, it is right on others, odd ones too."""
     block = Block().eval()
-    batch, height, width = (torch.export.Dim(axis, min=smallest) for axis, smallest in (("batch", 1), ("height", 3), ("width", 3)))
-    exported = torch.export.export(block, (torch.rand(2, 16, 6, 10),), dynamic_shapes={"x": {0: batch, 2: height, 3: width}}).module()
+    batch, height, width = (
+        torch.export.Dim(axis, min=smallest) for axis, smallest in (("batch", 1), ("height", 3), ("width", 3))
+    )
+    exported = torch.export.export(
+        block, (torch.rand(2, 16, 6, 10),), dynamic_shapes={"x": {0: batch, 2: height, 3: width}}
+    ).module()
     for size in ((1, 16, 5, 7), (3, 16, 8, 12)):
         x = torch.rand(size)
         torch.testing.assert_close(exported(x), block(x), atol=1e-6, rtol=0)

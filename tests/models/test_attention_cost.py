@@ -26,7 +26,9 @@ TABLE = {  # GMAC a layer of 12 heads of 64: softmax, performer, memory-compress
 
 @pytest.mark.parametrize("grid", TABLE)
 def test_the_published_table(grid: tuple[int, int]) -> None:
-    softmax, performer, half, third = (core_macs(config, grid, 12, 64) / 1e9 for config in (SDPA, PERFORMER, HALF, THIRD))
+    softmax, performer, half, third = (
+        core_macs(config, grid, 12, 64) / 1e9 for config in (SDPA, PERFORMER, HALF, THIRD)
+    )
     assert (softmax, performer) == pytest.approx(TABLE[grid][:2], abs=6e-4)
     assert (half, third) == pytest.approx(TABLE[grid][2:], rel=0.05)  # there along the sequence, with a null key
 
@@ -54,7 +56,11 @@ def test_merging_takes_fewer_multiplications_from_the_start_and_exact_attention_
     merging = AttentionConfig(name="token_merging", merge=0.25)
     assert break_even_tokens(merging, 12, 64) == 1
     assert core_macs(merging, (12, 40), 12, 64) < 0.6 * core_macs(SDPA, (12, 40), 12, 64)
-    for never in (SDPA, AttentionConfig(name="token_merging", merge=0), AttentionConfig(name="memory_compressed", factor=1)):
+    for never in (
+        SDPA,
+        AttentionConfig(name="token_merging", merge=0),
+        AttentionConfig(name="memory_compressed", factor=1),
+    ):
         assert break_even_tokens(never, 12, 64) is None
 
 

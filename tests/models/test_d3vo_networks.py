@@ -1,4 +1,6 @@
-"""What D3VO adds to the networks of `selfsup`: the right view, uncertainty, brightness, and the choices of a pose network."""
+"""What D3VO adds to the networks of `selfsup`: the right view, uncertainty, brightness, and the choices of a pose
+network.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ from stadia.models.depth_and_motion import DepthAndMotion
 from stadia.models.depth_net import LOG_UNCERTAINTY, DepthNet, bounded_log_uncertainty
 
 SMALL = DepthAndMotionConfig(
-    encoder="mobilenetv3_small_050", pose_encoder="mobilenetv3_small_050", pretrained=False, decoder_channels=(4, 8, 8, 8, 8)
+    encoder="mobilenetv3_small_050",
+    pose_encoder="mobilenetv3_small_050",
+    pretrained=False,
+    decoder_channels=(4, 8, 8, 8, 8),
 )
 SIZE = (64, 96)
 NAMES = ("-1", "+1", "stereo")
@@ -51,7 +56,8 @@ def disturb(model: nn.Module, std: float = 3.0) -> None:
         nn.init.normal_(head[-1].weight, std=std)
 
 
-# -- depth network -------------------------------------------------------------------------------------------------------------
+# -- depth network
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_not_asked_for_is_not_said() -> None:
@@ -105,7 +111,8 @@ def test_a_resnet_with_three_channels_has_the_parameters_of_the_paper() -> None:
     assert f"{(count + 513_000) / 1e6:.2f}" == "14.85"
 
 
-# -- brightness ----------------------------------------------------------------------------------------------------------------
+# -- brightness
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pose_head", POSE_HEADS)
@@ -141,15 +148,19 @@ def test_the_other_order_undoes_it_and_is_said_by_the_negated_logits() -> None:
     torch.testing.assert_close(inverse_brightness(inverse_brightness(brightness)), brightness)
 
 
-def test_moments_of_one_picture_in_two_exposures_say_them_and_the_other_order_negates() -> None:
+def test_moments_of_one_image_in_two_exposures_say_them_and_the_other_order_negates() -> None:
     earlier = torch.rand(4, 3, 20, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     gain, offset = torch.tensor([[0.7, 0.9, 1.2, 1.5], [0.1, -0.05, 0.02, 0.0]], dtype=torch.float64)
     moments = change_of_moments(earlier, gain[:, None, None, None] * earlier + offset[:, None, None, None])
-    torch.testing.assert_close(moments.double(), torch.stack((gain.log(), offset / gain.sqrt()), dim=-1), atol=1e-5, rtol=0)
-    torch.testing.assert_close(change_of_moments(gain[:, None, None, None] * earlier + offset[:, None, None, None], earlier), -moments)
+    torch.testing.assert_close(
+        moments.double(), torch.stack((gain.log(), offset / gain.sqrt()), dim=-1), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(
+        change_of_moments(gain[:, None, None, None] * earlier + offset[:, None, None, None], earlier), -moments
+    )
 
 
-def test_a_picture_of_one_colour_says_no_gain() -> None:
+def test_a_image_of_one_color_says_no_gain() -> None:
     flat, other = torch.full((1, 3, 8, 8), 0.4), torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     for pair in ((flat, other), (other, flat), (flat, flat + 0.1)):
         assert change_of_moments(*pair)[0, 0] == 0
@@ -172,7 +183,9 @@ def test_a_source_before_the_target_has_the_inverse_of_the_pair_in_order_of_time
 
     def seen(target: Tensor, source: Tensor, name: str) -> Tensor:
         batch = batch_of((name,))
-        return model(replace(batch, inputs=replace(batch.inputs, image=target, sources=source[:, None]))).brightness[:, 0]
+        return model(replace(batch, inputs=replace(batch.inputs, image=target, sources=source[:, None]))).brightness[
+            :, 0
+        ]
 
     forward, back = seen(earlier, later, "+1"), seen(later, earlier, "-1")
     torch.testing.assert_close(forward, model.motion(earlier, later).brightness)
@@ -189,25 +202,32 @@ def test_the_rigs_transform_stays_where_the_stereo_pair_is_asked_for_its_brightn
     assert without.brightness is None
 
 
-# -- pose networks -------------------------------------------------------------------------------------------------------------
+# -- pose networks
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pose_head", POSE_HEADS)
 @pytest.mark.parametrize("pose_net", POSE_NETS)
 def test_every_choice_predicts_and_learns(pose_net: str, pose_head: str) -> None:
     """The parts of the pose network too, once brightness says anything but its start."""
-    model = built(pose_net=pose_net, pose_head=pose_head, brightness=True, right_view=True, uncertainty=True, rotation="euler")
+    model = built(
+        pose_net=pose_net, pose_head=pose_head, brightness=True, right_view=True, uncertainty=True, rotation="euler"
+    )
     disturb(model, 0.1)
     prediction = model(batch_of())
     assert (prediction.T_source_target - torch.eye(4)).abs().max() < 0.5
     maps = (*prediction.inverse_depth, *prediction.inverse_depth_right, *(1 + s for s in prediction.log_uncertainty))
-    (sum(m.square().mean() for m in maps) + prediction.T_source_target.square().sum() + prediction.brightness.square().sum()).backward()
+    (
+        sum(m.square().mean() for m in maps)
+        + prediction.T_source_target.square().sum()
+        + prediction.brightness.square().sum()
+    ).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
 @pytest.mark.parametrize("pose_net", POSE_NETS)
 @pytest.mark.parametrize("pose_head", ["pool", "convolution"])
-def test_a_head_that_averages_takes_pictures_of_any_size(pose_net: str, pose_head: str) -> None:
+def test_a_head_that_averages_takes_images_of_any_size(pose_net: str, pose_head: str) -> None:
     prediction = built(pose_net=pose_net, pose_head=pose_head, brightness=True)(batch_of(size=(96, 160)))
     assert prediction.T_source_target.isfinite().all()
 
@@ -216,9 +236,9 @@ def test_a_head_that_averages_takes_pictures_of_any_size(pose_net: str, pose_hea
 def test_a_linear_head_says_the_size_that_it_is_bound_to(pose_net: str) -> None:
     model = built(pose_net=pose_net, pose_head="linear")
     model(batch_of())
-    with pytest.raises(ConfigError, match=r"found a map of \dx\d, expected \dx\d, that of the training's pictures"):
+    with pytest.raises(ConfigError, match=r"found a map of \dx\d, expected \dx\d, that of the training's images"):
         model(batch_of(size=(192, 288)))
-    with pytest.raises(ConfigError, match="found no picture size"):
+    with pytest.raises(ConfigError, match="found no image size"):
         DepthAndMotion(changed(pose_net=pose_net, pose_head="linear"))
 
 
@@ -228,7 +248,11 @@ def test_d3vos_pose_network_has_seven_convolutions_and_three_heads_of_one_layer(
     assert [layer.out_channels for layer in layers] == [16, 32, 64, 128, 256, 512, 1024]
     assert all(layer.stride == (2, 2) for layer in layers)
     channels, kernels = (6, 16, 32, 64, 128, 256, 512, 1024), (7, 5, 3, 3, 3, 3, 3)
-    expected = sum(i * o * k * k + o for i, o, k in zip(channels[:-1], channels[1:], kernels, strict=True)) + (6 + 1 + 1) * (1024 + 1) + 4
+    expected = (
+        sum(i * o * k * k + o for i, o, k in zip(channels[:-1], channels[1:], kernels, strict=True))
+        + (6 + 1 + 1) * (1024 + 1)
+        + 4
+    )
     assert sum(parameter.numel() for parameter in model.pose.parameters()) == expected == 6_313_052
 
 

@@ -12,16 +12,22 @@ from stadia.models.config import DepthAndMotionConfig
 from stadia.models.depth_and_motion import DepthAndMotion
 
 SMALL = DepthAndMotionConfig(
-    encoder="mobilenetv3_small_050", pose_encoder="mobilenetv3_small_050", pretrained=False, decoder_channels=(4, 8, 8, 8, 8)
+    encoder="mobilenetv3_small_050",
+    pose_encoder="mobilenetv3_small_050",
+    pretrained=False,
+    decoder_channels=(4, 8, 8, 8, 8),
 )
 BASELINE_M = 0.54
 
 
 def batch_of(names: tuple[str, ...], size: int = 2) -> Batch:
-    """Random pictures; a stereo source has its rig's transform."""
+    """Random images; a stereo source has its rig's transform."""
     height, width, count = 64, 96, len(names)
     K = intrinsics(50.0, 50.0, 47.5, 31.5, height=height, width=width, dtype=torch.float32).K
-    camera, source_camera = Camera(K.expand(size, 3, 3), height, width), Camera(K.expand(size, count, 3, 3), height, width)
+    camera, source_camera = (
+        Camera(K.expand(size, 3, 3), height, width),
+        Camera(K.expand(size, count, 3, 3), height, width),
+    )
     rig = torch.full((size, count, 4, 4), torch.nan)
     if "stereo" in names:
         rig[:, names.index("stereo")] = torch.eye(4)
@@ -66,7 +72,7 @@ def test_stereo_has_the_rigs_transform(model: DepthAndMotion) -> None:
 
 
 def test_the_pose_network_sees_pairs_in_order_of_time(model: DepthAndMotion) -> None:
-    """With the same pair of pictures, "before" and "after" are each other's inverse."""
+    """With the same pair of images, "before" and "after" are each other's inverse."""
     later, earlier = torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96)
     T_later_earlier = model.motion(earlier, later).T_later_earlier
     before, after = batch_of(("-1",), 1), batch_of(("+1",), 1)

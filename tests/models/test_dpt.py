@@ -1,4 +1,4 @@
-"""The dense prediction transformer: its size, any picture size, attention as a part, and a start that learns."""
+"""The dense prediction transformer: its size, any image size, attention as a part, and a start that learns."""
 
 from __future__ import annotations
 
@@ -56,20 +56,28 @@ def test_parts_of_the_hybrid_have_the_published_sizes() -> None:
         ("depth-anything-large", 1024, 24, 16, (4, 11, 17, 23), 256),
     ],
 )
-def test_what_no_weight_tells_is_as_published(name: str, width: int, blocks: int, heads: int, hooks: tuple[int, ...], fusion: int) -> None:
-    """Weights of a file fit whatever the number of heads and the hooks are (DPT, section 3; Depth Anything V2, table of its models)."""
+def test_what_no_weight_tells_is_as_published(
+    name: str, width: int, blocks: int, heads: int, hooks: tuple[int, ...], fusion: int
+) -> None:
+    """Weights of a file fit whatever the number of heads and the hooks are (DPT, section 3; Depth Anything V2, table of
+    its models).
+    """
     network = on_meta(name)
     assert (network.facts.blocks, network.facts.heads, network.facts.hooks) == (blocks, heads, hooks)
     assert network._body.embeddings.cls_token.shape[-1] == width
     assert network.network.neck.convs[0].out_channels == fusion
     assert {m.heads for m in network.modules() if isinstance(m, SelfAttention)} == {heads}
-    assert {m.num_groups for m in network.modules() if isinstance(m, nn.GroupNorm)} == ({32} if name == "dpt-hybrid" else set())
+    assert {m.num_groups for m in network.modules() if isinstance(m, nn.GroupNorm)} == (
+        {32} if name == "dpt-hybrid" else set()
+    )
     assert {m.eps for m in network.modules() if isinstance(m, nn.LayerNorm)} == {1e-6}
 
 
 def test_no_padding_is_computed_from_the_size() -> None:
     """An export would carry conditions on the size along; that it pads as transformers does is compared below."""
-    assert [type(m).__name__ for m in on_meta("dpt-hybrid").modules() if "Pad" in type(m).__name__] == ["ConstantPad2d"] * 4
+    assert [type(m).__name__ for m in on_meta("dpt-hybrid").modules() if "Pad" in type(m).__name__] == [
+        "ConstantPad2d"
+    ] * 4
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -81,7 +89,7 @@ def test_no_network_has_batch_norm_and_no_decoder_has_any(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 96), (96, 64), (32, 160)])
-def test_a_picture_of_any_multiple_of_the_stride_comes_back_in_its_size(tiny: Dpt, size: tuple[int, int]) -> None:
+def test_a_image_of_any_multiple_of_the_stride_comes_back_in_its_size(tiny: Dpt, size: tuple[int, int]) -> None:
     with torch.no_grad():
         said = tiny(torch.rand(2, 3, *size))
     assert said.shape == (2, 1, *size)
@@ -90,20 +98,25 @@ def test_a_picture_of_any_multiple_of_the_stride_comes_back_in_its_size(tiny: Dp
 
 
 def test_a_size_that_does_not_divide_names_the_nearest_that_does(tiny: Dpt) -> None:
-    with pytest.raises(ConfigError, match=r"picture size for 'dpt-tiny': found 100x60, expected multiples of 32; take 96x64"):
+    with pytest.raises(
+        ConfigError, match=r"image size for 'dpt-tiny': found 100x60, expected multiples of 32; take 96x64"
+    ):
         tiny(torch.rand(1, 3, 60, 100))
 
 
-def test_a_picture_is_normalised_inside(tiny: Dpt) -> None:
+def test_a_image_is_normalized_inside(tiny: Dpt) -> None:
     seen: list[Tensor] = []
-    hook = tiny.network.dpt.embeddings.backbone.bit.embedder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    hook = tiny.network.dpt.embeddings.backbone.bit.embedder.register_forward_pre_hook(
+        lambda _, args: seen.append(args[0])
+    )
     with torch.no_grad():
         tiny(torch.full((1, 3, 32, 32), 0.75))
     hook.remove()
     assert (seen[0] == 0.5).all()
 
 
-# -- places ----------------------------------------------------------------------------------------------------------------------
+# -- places
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
@@ -113,7 +126,9 @@ def test_places_stay_as_they_are_on_the_grid_that_they_were_trained_on(mode: str
 
 
 def test_places_of_another_grid_are_interpolated_with_align_corners_false_and_the_class_tokens_is_kept() -> None:
-    positions = torch.cat((torch.full((1, 1, 1), 7.0), torch.tensor([0.0, 1, 0, 1]).view(1, 4, 1)), dim=1)  # a 2x2 grid, rising with x
+    positions = torch.cat(
+        (torch.full((1, 1, 1), 7.0), torch.tensor([0.0, 1, 0, 1]).view(1, 4, 1)), dim=1
+    )  # a 2x2 grid, rising with x
     resized = resize_positions(positions, (1, 4), "bilinear")
     assert resized.flatten().tolist() == [7.0, 0.0, 0.25, 0.75, 1.0]  # with align_corners=True: 0, 1/3, 2/3, 1
 
@@ -130,21 +145,35 @@ def test_a_random_networks_places_tell_each_other_apart(tiny: Dpt) -> None:
     assert torch.cdist(drawn, drawn).fill_diagonal_(1).min() > 0.1
 
 
-# -- the same network as transformers runs it ------------------------------------------------------------------------------------
+# -- the same network as transformers runs it
+# ------------------------------------------------------------------------------------
 
 
 def hybrid() -> Network:
     """A shrunken DPT-Hybrid, built as the published one is, ReLU and all."""
-    sizes = {"stem": 8, "stages": (16, 32, 64), "depths": (1, 2, 1), "groups": 4, "width": 32, "blocks": 4, "heads": 4, "hooks": (1, 3)}
+    sizes = {
+        "stem": 8,
+        "stages": (16, 32, 64),
+        "depths": (1, 2, 1),
+        "groups": 4,
+        "width": 32,
+        "blocks": 4,
+        "heads": 4,
+        "hooks": (1, 3),
+    }
     return dpt_networks._hybrid(**sizes, fusion=16, hub="nobody/nothing")
 
 
 def plain() -> Network:
-    return dpt_networks._dpt(width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16, hub="nobody/nothing")
+    return dpt_networks._dpt(
+        width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16, hub="nobody/nothing"
+    )
 
 
 def depth_anything() -> Network:
-    shrunken = dpt_networks._depth_anything("Tiny", width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16)
+    shrunken = dpt_networks._depth_anything(
+        "Tiny", width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16
+    )
     shrunken.settings["backbone_config"]["image_size"] = 56
     return shrunken
 
@@ -162,7 +191,9 @@ def build(facts: Callable[[], Network], **config: Any) -> Dpt:
 
 @pytest.mark.parametrize("facts", SHRUNKEN)
 def test_it_answers_what_transformers_own_network_answers(facts: Callable[[], Network]) -> None:
-    """Of the only size that transformers' hybrid takes; its attention, padding, places, hooks and head are replaced or run by us."""
+    """Of the only size that transformers' hybrid takes; its attention, padding, places, hooks and head are replaced or
+    run by us.
+    """
     ours, theirs = build(facts), facts().build().eval()
     theirs.load_state_dict(ours.network.state_dict())
     side = 56 if ours.stride == 14 else 384
@@ -183,7 +214,9 @@ def test_tokens_of_another_size_are_those_of_transformers(facts: Callable[[], Ne
         if facts is depth_anything:
             expected = theirs.backbone.embeddings(image)
         else:
-            expected = theirs.dpt.embeddings(image, **({"interpolate_pos_encoding": True} if facts is hybrid else {})).last_hidden_states
+            expected = theirs.dpt.embeddings(
+                image, **({"interpolate_pos_encoding": True} if facts is hybrid else {})
+            ).last_hidden_states
     assert grid == ((5, 7) if ours.stride == 14 else (4, 6))
     torch.testing.assert_close(tokens, expected)
 
@@ -211,7 +244,8 @@ def test_what_trains_is_exactly_what_the_answer_depends_on(facts: Callable[[], N
     assert any(p is network._body.embeddings.position_embeddings for p in backbone)
 
 
-# -- attention as a part -----------------------------------------------------------------------------------------------------------
+# -- attention as a part
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("facts", SHRUNKEN)
@@ -247,7 +281,9 @@ class Nothing(nn.Module):
 
 
 def attentive(network: Dpt) -> Dpt:
-    """The same network with larger projections: as drawn, so little comes of attention that no answer would show its absence."""
+    """The same network with larger projections: as drawn, so little comes of attention that no answer would show its
+    absence.
+    """
     for module in network.modules():
         if isinstance(module, SelfAttention):
             for name, parameter in module.named_parameters():
@@ -264,7 +300,7 @@ def without_attention(network: Dpt) -> Dpt:
 
 
 def seen_in(network: Dpt) -> Tensor:
-    """What a picture makes of the answer, without its mean, to which nothing that is seen contributes."""
+    """What an image makes of the answer, without its mean, to which nothing that is seen contributes."""
     image = torch.rand(1, 3, 2 * network.stride, 4 * network.stride, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         raw = network.raw(image).float()
@@ -298,7 +334,8 @@ def test_it_answers_in_bfloat16_as_in_single_precision(facts: Callable[[], Netwo
     assert 0 < off(rounded, exact) < 0.2
 
 
-# -- inverse depth -------------------------------------------------------------------------------------------------------------
+# -- inverse depth
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_inverse_depth_is_scale_times_answer_plus_shift(tiny: Dpt) -> None:
@@ -346,7 +383,9 @@ def test_a_random_network_starts_in_sight_of_a_street_and_with_a_slope_everywher
 
 
 def test_the_small_ones_never_lose_their_slope(tiny: Dpt) -> None:
-    """Far behind what a ReLU can answer there is a slope still; published networks keep the ReLU that they were trained with."""
+    """Far behind what a ReLU can answer there is a slope still; published networks keep the ReLU that they were trained
+    with.
+    """
     last = tiny.network.head.head[-1]
     far = torch.tensor([-8.0], requires_grad=True)
     (tiny.scale * last(far)).log().backward()
@@ -360,18 +399,19 @@ def test_a_small_one_learns(tiny: Dpt) -> None:
     network = copy.deepcopy(tiny).train()
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     true = torch.linspace(1 / 60, 1 / 4, 64).view(1, 1, 64, 1)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     errors = []
     for _ in range(15):
         error = (network(image).log() - true.log()).abs().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         error.backward()
-        optimiser.step()
+        optimizer.step()
         errors.append(float(error.detach()))
     assert errors[-1] < errors[0] / 2
 
 
-# -- what is refused -----------------------------------------------------------------------------------------------------------
+# -- what is refused
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_check_network_says_what_is_wrong_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
-"""Each family of dense prediction transformers as a file, for pictures of any size. Exporters take seconds: networks are tiny."""
+"""Each family of dense prediction transformers as a file, for images of any size. Exporters take seconds: networks are
+tiny.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from stadia.models.dpt import Dpt
 from stadia.models.dpt_networks import Network
 
 STRIDES = ((1, 3, 3), (3, 5, 7), (2, 8, 4))
-"""Pictures, rows and columns: small and odd ones, upright and lying."""
+"""Images, rows and columns: small and odd ones, upright and lying."""
 
 
 def hybrid() -> Network:
@@ -32,7 +34,9 @@ def plain() -> Network:
 
 
 def depth_anything() -> Network:
-    return dpt_networks._depth_anything("Tiny", width=16, blocks=4, heads=2, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), fusion=8)
+    return dpt_networks._depth_anything(
+        "Tiny", width=16, blocks=4, heads=2, hooks=(0, 1, 2, 3), neck=(8, 8, 8, 8), fusion=8
+    )
 
 
 def described(network: Dpt) -> Description:
@@ -42,8 +46,8 @@ def described(network: Dpt) -> Description:
 
 
 def check_sizes(network: Dpt, run: Callable[[Tensor], Tensor]) -> None:
-    for pictures, rows, columns in STRIDES:
-        image = torch.rand(pictures, 3, rows * network.stride, columns * network.stride)
+    for images, rows, columns in STRIDES:
+        image = torch.rand(images, 3, rows * network.stride, columns * network.stride)
         with torch.no_grad():
             expected = network(image)
         spread = float(expected.max() - expected.min())

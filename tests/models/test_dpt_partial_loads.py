@@ -23,7 +23,8 @@ from stadia.models.dpt import Dpt
 from stadia.models.dpt_config import DptConfig
 from stadia.models.dpt_weights import LoadReport
 
-# -- mutations: each is caught ---------------------------------------------------------------------------------------------------
+# -- mutations: each is caught
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_query_and_key_that_changed_places_change_the_answer(tmp_path: Path) -> None:
@@ -70,34 +71,46 @@ def with_attention_by_other_names(weights: Weights) -> Weights:
     [
         (
             without_a_block,
-            r"missing 16 \(dpt\.encoder\.layer\.2\.attention\.attention\.query\.weight, .*\), expected all weights of 'dpt-hybrid'",
+            (
+                r"missing 16 \(dpt\.encoder\.layer\.2\.attention\.attention\.query\.weight, .*\), expected all weights"
+                r" of 'dpt-hybrid'"
+            ),
         ),
         (
             without_prefix,
             r"missing \d+ \(dpt\.embeddings\.cls_token, .*left over \d+ \(model\.head\.weight, .*model\.cls_token",
         ),
         (with_prefix, r"found 0 weights that fit; missing \d+"),
-        (of_another_size, r"of another shape 1 \(head\.head\.4\.weight: \(2, 32, 1, 1\) in the file, \(1, 32, 1, 1\) in the network\)"),
+        (
+            of_another_size,
+            (
+                r"of another shape 1 \(head\.head\.4\.weight: \(2, 32, 1, 1\) in the file, \(1, 32, 1, 1\) in the"
+                r" network\)"
+            ),
+        ),
         (with_more, r"left over 1 \(auxlayer\.0\.weight\)"),
-        (with_attention_by_other_names, r"missing 24 .*; left over 8 \(pretrained\.model\.blocks\.0\.attn\.to_qkv\.weight"),
+        (
+            with_attention_by_other_names,
+            r"missing 24 .*; left over 8 \(pretrained\.model\.blocks\.0\.attn\.to_qkv\.weight",
+        ),
     ],
 )
 def test_a_load_that_is_not_whole_stops(mutate: Callable[[Weights], Weights], message: str, tmp_path: Path) -> None:
     path = saved(tmp_path, mutate(originals(drawn(plain))))
     with pytest.raises(CheckpointError, match=message) as refused:
         build(plain, path)
-    assert "model.allow_initialised" in str(refused.value)
+    assert "model.allow_initialized" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_what_was_named_beforehand_may_be_missing_misfit_or_left_over(tmp_path: Path) -> None:
     source = drawn(plain)
     path = saved(tmp_path, with_more(of_another_size(without_a_block(originals(source)))))
-    asked = {"allow_initialised": ("dpt.encoder.layer.2.*", "head.head.4.*"), "allow_left_over": ("auxlayer.*",)}
+    asked = {"allow_initialized": ("dpt.encoder.layer.2.*", "head.head.4.*"), "allow_left_over": ("auxlayer.*",)}
     report = build(plain, path, **asked).load_report
     assert report is not None
-    assert sum(name.startswith("dpt.encoder.layer.2.") for name in report.initialised) == 16
-    assert "head.head.4.weight" in report.initialised
+    assert sum(name.startswith("dpt.encoder.layer.2.") for name in report.initialized) == 16
+    assert "head.head.4.weight" in report.initialized
     assert len(report.misfit) == 1
     assert "auxlayer.0.weight" in report.left_over
     for name in asked:
@@ -109,7 +122,9 @@ def test_one_attention_saved_for_every_block_is_seen(tmp_path: Path) -> None:
     weights = originals(drawn(plain))
     for block in range(4):
         for kind in ("weight", "bias"):
-            weights[f"pretrained.model.blocks.{block}.attn.qkv.{kind}"] = weights[f"pretrained.model.blocks.0.attn.qkv.{kind}"]
+            weights[f"pretrained.model.blocks.{block}.attn.qkv.{kind}"] = weights[
+                f"pretrained.model.blocks.0.attn.qkv.{kind}"
+            ]
     report = build(plain, saved(tmp_path, weights)).load_report
     assert report is not None
     assert report.tied == tuple(
@@ -164,15 +179,18 @@ def test_a_file_that_is_no_weights_is_named(kind: str, message: str, tmp_path: P
     assert str(path) in str(refused.value)
 
 
-# -- the report, and the hub ------------------------------------------------------------------------------------------------------
+# -- the report, and the hub
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_report_says_it_in_words_and_in_json() -> None:
     never = tuple(f"neck.fusion_stage.layers.0.residual_layer1.convolution{n}.weight" for n in (1, 2))
-    report = LoadReport("dpt.pt", loaded=("a", "b", "c"), initialised=(*never, "d"), left_over=("1", "2", "3", "4"), misfit=("d: x",))
+    report = LoadReport(
+        "dpt.pt", loaded=("a", "b", "c"), initialized=(*never, "d"), left_over=("1", "2", "3", "4"), misfit=("d: x",)
+    )
     assert report.table().splitlines() == [
         "loaded       3 weights from dpt.pt",
-        "initialised  1 (d)",
+        "initialized  1 (d)",
         "never used   2 that the file lacks and no answer depends on",
         "left over    4 (1, 2, 3, ...)",
         "misfit       1 (d: x)",
@@ -180,7 +198,7 @@ def test_the_report_says_it_in_words_and_in_json() -> None:
     ]
     summary = report.summary()
     assert summary["loaded"] == 3
-    assert summary["initialised"] == (*never, "d")
+    assert summary["initialized"] == (*never, "d")
 
 
 def test_published_weights_come_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -203,8 +221,8 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
     monkeypatch.setattr(dpt, "NETWORKS", SimpleNamespace(load=lambda name: plain))
     with pytest.raises(CheckpointError, match="no way to nobody/nothing on the hub") as refused:
         Dpt(DptConfig())
-    for cure in ("copy models--nobody--nothing ", "model.weights=FILE", "model.pretrained=false"):
-        assert cure in str(refused.value)
+    for fix in ("copy models--nobody--nothing ", "model.weights=FILE", "model.pretrained=false"):
+        assert fix in str(refused.value)
     network = Dpt(DptConfig(pretrained=False))
     assert (network.weights, network.load_report) == ({"network": "random"}, None)
 

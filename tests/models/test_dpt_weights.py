@@ -51,13 +51,14 @@ def test_original_weights_arrive(facts: Callable[[], Network], tmp_path: Path) -
     report = loaded.load_report
     assert report is not None
     assert set(report.loaded) == set(source.network.state_dict())
-    assert report.initialised == report.misfit == report.tied == ()
+    assert report.initialized == report.misfit == report.tied == ()
     assert report.left_over == ("pretrained.model.head.weight", "pretrained.model.head.bias")
     assert loaded.weights == {"network": "pretrained"}
     assert (loaded.scale, loaded.shift) == (1, 0)
 
 
-# -- timm's networks, of which the published ones were made -------------------------------------------------------------------------
+# -- timm's networks, of which the published ones were made
+# -------------------------------------------------------------------------
 
 
 def timm_vit(**config: Any) -> VisionTransformer:
@@ -72,7 +73,9 @@ def timm_hybrid() -> VisionTransformer:
 
 
 @pytest.mark.parametrize(("facts", "make"), [(hybrid, timm_hybrid), (plain, timm_vit)])
-def test_a_backbone_of_timm_gives_the_same_tokens_here(facts: Callable[[], Network], make: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_backbone_of_timm_gives_the_same_tokens_here(
+    facts: Callable[[], Network], make: Callable[..., Any], tmp_path: Path
+) -> None:
     """With joined qkv, computed by those who trained it."""
     torch.manual_seed(3)
     backbone, source = make().eval(), drawn(facts)
@@ -92,7 +95,9 @@ def test_a_backbone_of_timm_gives_the_same_tokens_here(facts: Callable[[], Netwo
         torch.testing.assert_close(tokens[:, 1:], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "backbone"), [("dpt-hybrid", "vit_base_r50_s16_384"), ("dpt-large", "vit_large_patch16_384")])
+@pytest.mark.parametrize(
+    ("name", "backbone"), [("dpt-hybrid", "vit_base_r50_s16_384"), ("dpt-large", "vit_large_patch16_384")]
+)
 def test_the_published_networks_names_and_shapes_are_all_known(name: str, backbone: str) -> None:
     with torch.device("meta"):
         network = Dpt(DptConfig(network=name, pretrained=False))
@@ -105,7 +110,8 @@ def test_the_published_networks_names_and_shapes_are_all_known(name: str, backbo
     assert [key for key in own if renamed[key][1].shape != own[key].shape] == []
 
 
-# -- other files ----------------------------------------------------------------------------------------------------------------
+# -- other files
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("write", [as_folder, as_bin, as_safetensors, as_old_pickle])
@@ -118,7 +124,12 @@ def test_a_checkpoint_of_transformers_arrives(write: Callable[[Path, Weights], P
 def test_depth_anythings_published_names_arrive(tmp_path: Path) -> None:
     """They are of before transformers 5, which called DINOv2's projections otherwise."""
     source = drawn(depth_anything)
-    old = {"q_proj": "attention.query", "k_proj": "attention.key", "v_proj": "attention.value", "o_proj": "output.dense"}
+    old = {
+        "q_proj": "attention.query",
+        "k_proj": "attention.key",
+        "v_proj": "attention.value",
+        "o_proj": "output.dense",
+    }
     weights = source.network.state_dict()
     for new, former in old.items():
         weights = {name.replace(f"attention.{new}", f"attention.{former}"): tensor for name, tensor in weights.items()}
@@ -143,7 +154,7 @@ def test_what_no_answer_depends_on_may_be_missing(tmp_path: Path) -> None:
     loaded = build(hybrid, saved(tmp_path, weights), seed=1)
     torch.testing.assert_close(answers(loaded), answers(source), rtol=1e-5, atol=1e-5)
     assert loaded.load_report is not None
-    assert [name.rpartition(".")[0] for name in loaded.load_report.initialised[::2]] == [
+    assert [name.rpartition(".")[0] for name in loaded.load_report.initialized[::2]] == [
         f"neck.fusion_stage.layers.0.residual_layer1.convolution{n}" for n in (1, 2)
     ]
 
@@ -152,6 +163,6 @@ def test_what_an_attention_has_of_its_own_is_drawn_and_listed(tmp_path: Path) ->
     path = saved(tmp_path, originals(drawn(plain)))
     report = build(plain, path, attention={"name": "memory_compressed"}).load_report
     assert report is not None
-    assert len(report.initialised) >= 4
-    assert all(".core." in name for name in report.initialised)
+    assert len(report.initialized) >= 4
+    assert all(".core." in name for name in report.initialized)
     assert len(report.loaded) == len(plain().build().state_dict())

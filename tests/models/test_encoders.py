@@ -13,13 +13,16 @@ from stadia.models.encoders import Encoder
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"]
+    "name",
+    ["resnet18", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"],
 )
 def test_features_have_the_channels_and_strides_they_claim(name: str) -> None:
     encoder = Encoder(name, pretrained=False).eval()
     with torch.no_grad():
         features = encoder(torch.rand(1, 3, 64, 96))
-    assert [tuple(f.shape[1:]) for f in features] == [(c, 64 // s, 96 // s) for c, s in zip(encoder.channels, encoder.strides, strict=True)]
+    assert [tuple(f.shape[1:]) for f in features] == [
+        (c, 64 // s, 96 // s) for c, s in zip(encoder.channels, encoder.strides, strict=True)
+    ]
 
 
 def test_resnet18_has_the_strides_of_monodepth2() -> None:
@@ -27,12 +30,12 @@ def test_resnet18_has_the_strides_of_monodepth2() -> None:
     assert (encoder.strides, encoder.channels) == ([2, 4, 8, 16, 32], [64, 64, 128, 256, 512])
 
 
-def test_two_pictures_are_six_channels() -> None:
-    encoder = Encoder("resnet18", pictures=2, pretrained=False).eval()
+def test_two_images_are_six_channels() -> None:
+    encoder = Encoder("resnet18", images=2, pretrained=False).eval()
     assert encoder(torch.rand(1, 6, 32, 32))[0].shape[1] == 64
 
 
-def test_a_picture_is_normalised_inside() -> None:
+def test_a_image_is_normalized_inside() -> None:
     encoder = Encoder("resnet18", pretrained=False).eval()
     seen = []
     encoder.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
@@ -55,7 +58,9 @@ def test_a_patch_of_fourteen_is_refused() -> None:
         Encoder("vit_small_patch14_dinov2", pretrained=False)
 
 
-def test_weights_that_cannot_be_had_are_said_in_one_line(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_weights_that_cannot_be_had_are_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     real = encoders.timm.create_model
 
     def no_hub(name: str, *, pretrained: bool = False, **words: object) -> torch.nn.Module:
@@ -68,9 +73,11 @@ def test_weights_that_cannot_be_had_are_said_in_one_line(monkeypatch: pytest.Mon
     hub.warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert Encoder("resnet18", pretrained=True).weights == "random"
-        assert Encoder("resnet18", pictures=2, pretrained=True).weights == "random"
+        assert Encoder("resnet18", images=2, pretrained=True).weights == "random"
     (told,) = (r.getMessage() for r in caplog.records)
-    assert told.startswith("no pretrained weights for 'resnet18' (OSError): it starts at random; copy models--timm--resnet18.a1_in1k")
+    assert told.startswith(
+        "no pretrained weights for 'resnet18' (OSError): it starts at random; copy models--timm--resnet18.a1_in1k"
+    )
     assert hub.huggingface_hub.constants.HF_HUB_OFFLINE is False
 
 

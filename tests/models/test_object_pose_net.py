@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from stadia.core.types import Camera
 from stadia.geometry import se3
-from stadia.geometry.centre import centre_of_translation, directions_to
+from stadia.geometry.center import center_of_translation, directions_to
 from stadia.geometry.rotations import conjugate, multiply, quaternion_of_ray
 from stadia.geometry.segments import Segments, interpolated_at, segments_of
 from stadia.models.object_aggregation import aggregate, class_scores, likeliest_class
@@ -65,11 +65,12 @@ def test_a_feature_answers_where_it_was_seen() -> None:
     assert_close(decoder(moved)[..., 60:80], decoder(features)[..., 52:72], atol=1e-4, rtol=1e-4)
 
 
-# -- what pixels say, and objects of it ----------------------------------------------------------------------------------------
+# -- what pixels say, and objects of it
+# ----------------------------------------------------------------------------------------
 
 
 class Scene:
-    """Four objects in two pictures, and maps that say the truth of each at its pixels, and noise everywhere else."""
+    """Four objects in two images, and maps that say the truth of each at its pixels, and noise everywhere else."""
 
     def __init__(self, rotation_frame: str = "ray") -> None:
         random = torch.Generator().manual_seed(3)
@@ -93,20 +94,24 @@ class Scene:
             return torch.randn(2, *channels, HEIGHT, WIDTH, generator=random)
 
         maps = ObjectMaps(noise(7), noise(6, 4), noise(6, 2), noise(6, 1), noise(6, 3))
-        for row, (picture, number, kind) in enumerate(zip(self.segments.picture, self.segments.instance, self.class_id, strict=True)):
-            y, x = (self.instance[picture] == number).nonzero().unbind(1)
-            camera = Camera(self.camera.K[picture], HEIGHT, WIDTH)
+        for row, (image, number, kind) in enumerate(
+            zip(self.segments.image, self.segments.instance, self.class_id, strict=True)
+        ):
+            y, x = (self.instance[image] == number).nonzero().unbind(1)
+            camera = Camera(self.camera.K[image], HEIGHT, WIDTH)
             place = torch.stack((x, y), -1).float()
             rays = torch.cat((place, torch.ones(len(x), 1)), -1) @ torch.linalg.inv(camera.K).T
             q = self.quaternion[row].expand(len(x), 4)
             if rotation_frame == "ray":
                 q = multiply(conjugate(quaternion_of_ray(rays)), q)
             flip = torch.where(torch.rand(len(x), 1, generator=random) < 0.5, -1.0, 1.0)
-            maps.quaternion[picture, kind - 1, :, y, x] = (flip * q * 3).T  # of any sign and length
-            maps.to_centre[picture, kind - 1, :, y, x] = 2 * directions_to(centre_of_translation(self.t[row], camera), place).T
-            maps.log_pixel_m[picture, kind - 1, 0, y, x] = (self.t[row, 2] / camera.K[0, 0]).log()
-            maps.log_size[picture, kind - 1, :, y, x] = self.size_m[row].log()[:, None]
-            maps.class_logits[picture, :, y, x] = 10 * F.one_hot(kind, 7).float()[:, None]
+            maps.quaternion[image, kind - 1, :, y, x] = (flip * q * 3).T  # of any sign and length
+            maps.to_center[image, kind - 1, :, y, x] = (
+                2 * directions_to(center_of_translation(self.t[row], camera), place).T
+            )
+            maps.log_pixel_m[image, kind - 1, 0, y, x] = (self.t[row, 2] / camera.K[0, 0]).log()
+            maps.log_size[image, kind - 1, :, y, x] = self.size_m[row].log()[:, None]
+            maps.class_logits[image, :, y, x] = 10 * F.one_hot(kind, 7).float()[:, None]
         return maps
 
 
@@ -117,10 +122,13 @@ def test_pixels_that_tell_the_truth_give_the_objects(rotation_frame: str) -> Non
     found = aggregate(said, scene.segments, scene.camera)
     assert_close(found.quaternion_wxyz, scene.quaternion, atol=1e-5, rtol=0)
     assert_close(
-        found.T_camera_object, se3.from_rotation_translation(se3.matrix_from_quaternion_wxyz(scene.quaternion), scene.t), atol=1e-4, rtol=0
+        found.T_camera_object,
+        se3.from_rotation_translation(se3.matrix_from_quaternion_wxyz(scene.quaternion), scene.t),
+        atol=1e-4,
+        rtol=0,
     )
     assert_close(found.size_m, scene.size_m)
-    assert found.centre_known.all()
+    assert found.center_known.all()
 
 
 def test_as_one_object_after_another_gives() -> None:
@@ -128,18 +136,25 @@ def test_as_one_object_after_another_gives() -> None:
     scene = Scene("camera")
     noisy = replace(
         scene.maps,
-        **{n: getattr(scene.maps, n) + 0.3 * torch.randn_like(getattr(scene.maps, n)) for n in ("quaternion", "log_pixel_m", "log_size")},
+        **{
+            n: getattr(scene.maps, n) + 0.3 * torch.randn_like(getattr(scene.maps, n))
+            for n in ("quaternion", "log_pixel_m", "log_size")
+        },
     )
-    found = aggregate(scene.network.pixels(noisy, scene.segments, scene.class_id, scene.camera), scene.segments, scene.camera)
-    for row, (picture, number, kind) in enumerate(zip(scene.segments.picture, scene.segments.instance, scene.class_id, strict=True)):
-        own = (scene.instance[picture] == number).numpy()
-        q = noisy.quaternion[picture, kind - 1].double().numpy()[:, own].T
+    found = aggregate(
+        scene.network.pixels(noisy, scene.segments, scene.class_id, scene.camera), scene.segments, scene.camera
+    )
+    for row, (image, number, kind) in enumerate(
+        zip(scene.segments.image, scene.segments.instance, scene.class_id, strict=True)
+    ):
+        own = (scene.instance[image] == number).numpy()
+        q = noisy.quaternion[image, kind - 1].double().numpy()[:, own].T
         q /= np.linalg.norm(q, axis=1, keepdims=True)
         mean = np.linalg.eigh(q.T @ q)[1][:, -1]
         assert_close(found.quaternion_wxyz[row].double(), torch.from_numpy(mean * np.sign(mean[0])), atol=1e-5, rtol=0)
-        depth = noisy.log_pixel_m[picture, kind - 1, 0].numpy()[own].mean() + np.log(float(scene.camera.K[picture, 0, 0]))
+        depth = noisy.log_pixel_m[image, kind - 1, 0].numpy()[own].mean() + np.log(float(scene.camera.K[image, 0, 0]))
         assert float(found.T_camera_object[row, 2, 3]) == pytest.approx(np.exp(depth), rel=1e-4)
-        size = np.exp(noisy.log_size[picture, kind - 1].numpy()[:, own].mean(1))
+        size = np.exp(noisy.log_size[image, kind - 1].numpy()[:, own].mean(1))
         assert found.size_m[row].tolist() == pytest.approx(size.tolist(), rel=1e-4)
 
 
@@ -148,22 +163,28 @@ def test_nothing_else_is_read() -> None:
     scene = Scene()
     first = scene.network.pixels(scene.maps, scene.segments, scene.class_id, scene.camera)
     own = torch.zeros(2, 6, HEIGHT, WIDTH, dtype=torch.bool)
-    for picture, number, kind in zip(scene.segments.picture, scene.segments.instance, scene.class_id, strict=True):
-        own[picture, kind - 1] |= scene.instance[picture] == number
-    changed = {n: getattr(scene.maps, n).where(own[:, :, None], 99.0) for n in ("quaternion", "to_centre", "log_pixel_m", "log_size")}
+    for image, number, kind in zip(scene.segments.image, scene.segments.instance, scene.class_id, strict=True):
+        own[image, kind - 1] |= scene.instance[image] == number
+    changed = {
+        n: getattr(scene.maps, n).where(own[:, :, None], 99.0)
+        for n in ("quaternion", "to_center", "log_pixel_m", "log_size")
+    }
     again = scene.network.pixels(replace(scene.maps, **changed), scene.segments, scene.class_id, scene.camera)
-    for name in ("quaternion", "to_centre", "log_depth", "log_size"):
+    for name in ("quaternion", "to_center", "log_depth", "log_size"):
         assert torch.equal(getattr(first, name), getattr(again, name)), name
 
 
 def test_gradients_are_finite_and_reach_every_answer() -> None:
     scene = Scene()
     asked = replace(
-        scene.maps, **{n: getattr(scene.maps, n).requires_grad_() for n in ("quaternion", "to_centre", "log_pixel_m", "log_size")}
+        scene.maps,
+        **{n: getattr(scene.maps, n).requires_grad_() for n in ("quaternion", "to_center", "log_pixel_m", "log_size")},
     )
-    found = aggregate(scene.network.pixels(asked, scene.segments, scene.class_id, scene.camera), scene.segments, scene.camera)
+    found = aggregate(
+        scene.network.pixels(asked, scene.segments, scene.class_id, scene.camera), scene.segments, scene.camera
+    )
     (found.T_camera_object.square().sum() + found.size_m.sum()).backward()
-    for name in ("to_centre", "log_pixel_m", "log_size"):
+    for name in ("to_center", "log_pixel_m", "log_size"):
         gradient = getattr(asked, name).grad
         assert gradient.isfinite().all()
         assert gradient.abs().sum() > 0
@@ -180,7 +201,10 @@ def test_no_object_is_no_error() -> None:
 def test_the_class_of_an_object_is_the_most_probable_to_all_its_pixels_and_its_score_the_mean_probability() -> None:
     scene = Scene()
     assert torch.equal(likeliest_class(scene.maps.class_logits, scene.segments), scene.class_id)
-    assert_close(class_scores(scene.maps.class_logits, scene.segments, scene.class_id), torch.full((4,), 1 / (1 + 6 * np.exp(-10.0))))
+    assert_close(
+        class_scores(scene.maps.class_logits, scene.segments, scene.class_id),
+        torch.full((4,), 1 / (1 + 6 * np.exp(-10.0))),
+    )
     logits = scene.maps.class_logits.clone()
     logits[0, 5, 3:9, 5:20] = 11  # six of nine rows say 5 a little more than 1, and three say 1 firmly
     assert int(likeliest_class(logits, scene.segments)[0]) == 1
@@ -190,13 +214,13 @@ def test_the_class_of_an_object_is_the_most_probable_to_all_its_pixels_and_its_s
 
 def test_the_direction_of_any_class_is_that_of_the_probable_ones() -> None:
     maps = Scene().maps
-    pictures, _, _, rows, columns = maps.to_centre.shape
-    to_centre = torch.zeros_like(maps.to_centre)
-    to_centre[:, 1, 0], to_centre[:, 3, 1], to_centre[:, 4, 0] = 5.0, 0.5, -1.0  # right, down, left
+    images, _, _, rows, columns = maps.to_center.shape
+    to_center = torch.zeros_like(maps.to_center)
+    to_center[:, 1, 0], to_center[:, 3, 1], to_center[:, 4, 0] = 5.0, 0.5, -1.0  # right, down, left
     logits = torch.full_like(maps.class_logits, -20)
     logits[:, 2], logits[:, 4] = 1.0, 1.0
-    half = torch.full((pictures, 2, rows, columns), 0.5)
-    assert_close(replace(maps, class_logits=logits, to_centre=to_centre).direction, half)
+    half = torch.full((images, 2, rows, columns), 0.5)
+    assert_close(replace(maps, class_logits=logits, to_center=to_center).direction, half)
 
 
 def test_before_training_sizes_and_depths_are_those_of_things_on_a_table() -> None:

@@ -26,7 +26,7 @@ TABLE = {
     "u3": (64, 1),
     "w": (32, 1),
 }
-"""Of each node of the published layer table its channels, and which part of the picture's sides it has."""
+"""Of each node of the published layer table its channels, and which part of the image's sides it has."""
 
 INPUTS = {
     "x2": 6,
@@ -99,17 +99,19 @@ def test_what_a_layer_adds_up_is_what_the_table_joins(full):
 
 
 def test_receptive_fields_by_what_has_a_slope(full, monkeypatch):
-    """M-20. Of weights that are all positive nothing cancels, and a mean in place of the largest sees all that it can: exact support."""
+    """M-20. Of weights that are all positive nothing cancels, and a mean in place of the largest sees all that it can:
+    exact support.
+    """
     monkeypatch.setattr(nn.functional, "max_pool2d", nn.functional.avg_pool2d)
     trunk = copy.deepcopy(full.trunk).eval()
     with torch.no_grad():
         for p in trunk.parameters():
             p.fill_(1e-3)
-    pictures = torch.ones(1, 6, 8, 112, requires_grad=True)
-    nodes = trunk.nodes(pictures)
+    images = torch.ones(1, 6, 8, 112, requires_grad=True)
+    nodes = trunk.nodes(images)
     for node, support in (("x7", 18), ("x11", 44), ("x15", 96)):
         middle = nodes[node][0, :, 0, nodes[node].shape[-1] // 2].sum()
-        (slope,) = torch.autograd.grad(middle, pictures, retain_graph=True)
+        (slope,) = torch.autograd.grad(middle, images, retain_graph=True)
         columns = slope.abs().sum((0, 1, 2)).nonzero()
         assert int(columns.max() - columns.min()) + 1 == support, node
 
@@ -139,13 +141,13 @@ def test_the_light_one_is_light_and_says_depth_that_is_positive():
 
 
 @pytest.mark.parametrize("network", ["light", "full"])
-def test_background_and_picture_both_count_and_samples_do_not_meet(network):
+def test_background_and_image_both_count_and_samples_do_not_meet(network):
     torch.manual_seed(0)
     net = OverlayNet(OverlayNetConfig(network=network)).eval()
-    pictures = torch.rand(2, 6, 16, 16, requires_grad=True)
-    said = net(pictures)
-    torch.testing.assert_close(net(pictures[1:]).log_depth, said.log_depth[1:])
-    (slope,) = torch.autograd.grad(said.mask_logits.sum() + said.log_depth.sum(), pictures)
+    images = torch.rand(2, 6, 16, 16, requires_grad=True)
+    said = net(images)
+    torch.testing.assert_close(net(images[1:]).log_depth, said.log_depth[1:])
+    (slope,) = torch.autograd.grad(said.mask_logits.sum() + said.log_depth.sum(), images)
     assert (slope.abs().sum((0, 2, 3)) > 0).all()
 
 
@@ -155,17 +157,21 @@ def test_a_network_that_nobody_knows_is_told_the_nearest():
 
 
 def test_an_answer_at_a_stride_is_the_mean_of_what_was_seen_enlarged():
-    """M-10: bilinear between the centres of its squares, so that no corner is sharper than they are; at 1 nothing changes."""
-    pictures = torch.rand(1, 6, 16, 24, generator=torch.Generator().manual_seed(0))
+    """M-10: bilinear between the centers of its squares, so that no corner is sharper than they are; at 1 nothing
+    changes.
+    """
+    images = torch.rand(1, 6, 16, 24, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     fine = OverlayNet(OverlayNetConfig()).eval()
     coarse = OverlayNet(OverlayNetConfig(answer_stride=4)).eval()
     coarse.load_state_dict(fine.state_dict())
-    whole, enlarged = fine(pictures), coarse(pictures)
+    whole, enlarged = fine(images), coarse(images)
     assert enlarged.log_depth.shape == enlarged.mask_logits.shape == (1, 1, 16, 24)
     assert enlarged.shared.shape == (1, 16, 4, 6)
     squares = nn.functional.avg_pool2d(whole.log_depth, 4)  # a 1x1 head of a mean is the mean of that head
-    torch.testing.assert_close(enlarged.log_depth[0, 0, 0, 0], squares[0, 0, 0, 0])  # the corner is the first square's own
+    torch.testing.assert_close(
+        enlarged.log_depth[0, 0, 0, 0], squares[0, 0, 0, 0]
+    )  # the corner is the first square's own
     torch.testing.assert_close(
         enlarged.log_depth[0, 0, 0, 1:6],
         squares[0, 0, 0, 0] + (squares[0, 0, 0, 1] - squares[0, 0, 0, 0]) * torch.tensor([0, 1, 3, 5, 7]) / 8,

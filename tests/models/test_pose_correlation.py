@@ -17,11 +17,15 @@ def test_the_volume_is_that_of_plain_loops() -> None:
             for y in range(5):
                 for x in range(6):
                     inside = 0 <= y + dy < 5 and 0 <= x + dx < 6
-                    expected = (one[:, :, y, x] * other[:, :, y + dy, x + dx]).sum(1) if inside else torch.zeros(2, dtype=torch.float64)
+                    expected = (
+                        (one[:, :, y, x] * other[:, :, y + dy, x + dx]).sum(1)
+                        if inside
+                        else torch.zeros(2, dtype=torch.float64)
+                    )
                     torch.testing.assert_close(volume[:, (dy + 2) * 5 + dx + 2, y, x], expected)
 
 
-def test_a_shifted_picture_says_its_shift() -> None:
+def test_a_shifted_image_says_its_shift() -> None:
     features = F.normalize(torch.randn(1, 32, 20, 24, generator=torch.Generator().manual_seed(0)), dim=1)
     shifted = features.roll((2, -3), dims=(-2, -1))
     shift = expected_shift((100 * correlation_volume(features, shifted, reach=4)).softmax(1), reach=4)
@@ -33,7 +37,7 @@ def test_a_likelihood_that_knows_nothing_says_no_shift() -> None:
     assert expected_shift(torch.full((1, 81, 2, 2), 1 / 81), reach=4).abs().max() < 1e-6
 
 
-def test_pictures_of_one_colour_have_features_and_gradients() -> None:
+def test_images_of_one_color_have_features_and_gradients() -> None:
     network = Correlation(torch.nn.ReLU)
     features = network(torch.full((2, 6, 64, 96), 0.3))[0]
     features.square().sum().backward()

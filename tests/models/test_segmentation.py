@@ -1,4 +1,6 @@
-"""Segmenters: tiles cover and agree, a panoptic network of transformers runs with random weights, what is missing is said."""
+"""Segmenters: tiles cover and agree, a panoptic network of transformers runs with random weights, what is missing is
+said.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ def test_tiles_reach_from_end_to_end_and_overlap(length, side):
 
 
 @pytest.mark.parametrize("shape", [(40, 130), (130, 40), (40, 40)])
-def test_tiles_of_a_picture_that_says_its_class_give_it_back(shape):
+def test_tiles_of_a_image_that_says_its_class_give_it_back(shape):
     classes = np.random.default_rng(0).integers(0, 3, (shape[0] // 10, shape[1] // 10)).repeat(10, 0).repeat(10, 1)
     image = (classes[..., None] * 80).astype(np.uint8).repeat(3, 2)
     network = Tiled(lambda tile: (tile[..., 0] + 40) // 80, 40, ("road", "car"), 1, "itself")
@@ -45,11 +47,20 @@ def test_segments_become_classes_from_one_and_objects():
 
 
 def test_a_mask2former_with_random_weights_says_classes_of_every_pixel(tmp_path):
-    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor, SwinConfig
+    from transformers import (
+        Mask2FormerConfig,
+        Mask2FormerForUniversalSegmentation,
+        Mask2FormerImageProcessor,
+        SwinConfig,
+    )
 
     torch.manual_seed(0)
     swin = SwinConfig(
-        embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1], window_size=4, out_features=["stage1", "stage2", "stage3", "stage4"]
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 1, 1],
+        window_size=4,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
     )
     config = Mask2FormerConfig(
         backbone_config=swin, hidden_dim=32, feature_size=32, mask_feature_size=32, num_queries=6, num_attention_heads=1,
@@ -72,7 +83,7 @@ def test_a_mask2former_with_random_weights_says_classes_of_every_pixel(tmp_path)
     assert panoptic(str(tmp_path)).identity != network.identity
 
 
-def test_what_cannot_be_had_is_said_with_its_cure(tmp_path, monkeypatch):
+def test_what_cannot_be_had_is_said_with_its_fix(tmp_path, monkeypatch):
     monkeypatch.setattr("stadia.models.hub.is_reachable", lambda: False)
     with pytest.raises(CheckpointError, match=r"nobody/nothing: .*copy models--nobody--nothing .*--by model.tflite"):
         panoptic("nobody/nothing")

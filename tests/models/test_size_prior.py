@@ -12,7 +12,7 @@ import torch
 
 from stadia.core.errors import CheckpointError, DataError
 from stadia.data.folder import StadiaFolder
-from stadia.data.height_crops import GREY, augmented, dvm_car_crops, masked_crop, recording_crops
+from stadia.data.height_crops import GRAY, augmented, dvm_car_crops, masked_crop, recording_crops
 from stadia.models.size_prior import SizePrior, height_loss, load_size_prior, save_size_prior
 
 
@@ -24,11 +24,11 @@ def test_it_starts_at_the_mean_and_learns_what_shows():
     height_m = torch.where(tall, 2.0, 1.4)
     log_m, _ = prior(crops)
     torch.testing.assert_close(log_m.exp(), torch.full((8,), 1.5))
-    optimiser = torch.optim.AdamW(prior.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(prior.parameters(), lr=1e-3)
     for _ in range(12):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         height_loss(*prior(crops), height_m).backward()
-        optimiser.step()
+        optimizer.step()
     said, spread = prior.heights_of(list((crops.movedim(1, -1).numpy() * 255).astype(np.uint8)))
     assert np.abs(said - height_m.numpy()).mean() < 0.15  # the mean's is 0.3
     assert (spread > 0).all()
@@ -59,20 +59,20 @@ def test_a_crop_keeps_the_shape_and_not_the_distance(size):
     mask = np.zeros((120, 160), bool)
     mask[20 : 20 + size[0], 30 : 30 + size[1]] = True
     crop = masked_crop(np.full((120, 160, 3), 200, np.uint8), mask, 64)
-    rows, columns = (crop != GREY).any(-1).nonzero()
+    rows, columns = (crop != GRAY).any(-1).nonzero()
     assert np.ptp(columns) + 1 == pytest.approx(56, abs=1)
     assert np.ptp(rows) + 1 == pytest.approx(28, abs=1)
     with pytest.raises(DataError, match="empty mask"):
         masked_crop(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), bool), 64)
 
 
-def test_augmentation_changes_pictures_by_its_seed_alone():
+def test_augmentation_changes_images_by_its_seed_alone():
     crop = masked_crop(np.full((40, 60, 3), 200, np.uint8), np.ones((40, 60), bool), 64)
     one, again, other = (augmented(crop, np.random.default_rng(seed)) for seed in (0, 0, 1))
     assert (one == again).all()
     assert (one != other).any()
     assert one.shape == crop.shape
-    shown = [(augmented(crop, np.random.default_rng(seed)) != GREY).any(-1).sum() for seed in range(12)]
+    shown = [(augmented(crop, np.random.default_rng(seed)) != GRAY).any(-1).sum() for seed in range(12)]
     assert max(shown) > 1.5 * min(shown)  # zoomed out and hidden
 
 
@@ -88,7 +88,11 @@ def test_roads_give_crops_of_whole_cars_with_their_heights(tmp_path):
     semantic, instance = np.zeros((80, 120), np.uint8), np.zeros((80, 120), np.uint16)
     for number, kind, left in ((1, 9, 20), (2, 8, 60), (3, 9, 100)):
         semantic[30:50, left : left + 20], instance[30:50, left : left + 20] = kind, number
-    for kind, image in (("left", np.full((80, 120, 3), 90, np.uint8)), ("semantic/left", semantic), ("instance/left", instance)):
+    for kind, image in (
+        ("left", np.full((80, 120, 3), 90, np.uint8)),
+        ("semantic/left", semantic),
+        ("instance/left", instance),
+    ):
         cv2.imwrite(str(folder / kind / "000000.png"), image)
     from stadia.data.config import SourceOptions
 
@@ -101,12 +105,18 @@ def test_dvm_cars_are_read_with_their_models_heights(tmp_path):
     tables = tmp_path / "tables"
     tables.mkdir()
     table = tables / "Ad_table (extra).csv"
-    table.write_text("Maker, Genmodel_ID, Height\nAudi,2_1,1480\nAudi,2_1,1480\nAudi,2_1,14\nAudi,2_1,\nAudi,2_2,9000\n")
+    table.write_text(
+        "Maker, Genmodel_ID, Height\nAudi,2_1,1480\nAudi,2_1,1480\nAudi,2_1,14\nAudi,2_1,\nAudi,2_2,9000\n"
+    )
     image = np.full((60, 90, 3), 255, np.uint8)
     image[20:45, 10:80] = 60
     folder: Path = tmp_path / "Audi"
     folder.mkdir()
-    for name, picture in (("a$$b$$2010$$red$$2_1$$0", image), ("a$$b$$2010$$red$$2_2$$1", image), ("a$$b$$2010$$red$$2_1$$2", image // 3)):
+    for name, picture in (
+        ("a$$b$$2010$$red$$2_1$$0", image),
+        ("a$$b$$2010$$red$$2_2$$1", image),
+        ("a$$b$$2010$$red$$2_1$$2", image // 3),
+    ):
         cv2.imwrite(str(folder / f"{name}.png"), picture)
     (crop,) = dvm_car_crops(tmp_path, 32)  # one is 9 m high, one has no white ground
     assert (crop.height_m, crop.instance) == (1.48, "2_1")

@@ -1,7 +1,8 @@
-"""What a training says of its own answers, row for row, of one that learns and of one in which something is broken; see `courses`.
+"""What a training says of its own answers, row for row, of one that learns and of one in which something is broken; see
+`courses`.
 
-The collapsed video is a mono training from random weights at ten times its rate, every number of it measured: all depth at 100 m from step
-60 on, translations of .0026 of it, a residual of 1.15 times that without depth and motion.
+The collapsed video is a mono training from random weights at ten times its rate, every number of it measured: all depth
+at 100 m from step 60 on, translations of .0026 of it, a residual of 1.15 times that without depth and motion.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ ROWS_ENOUGH = 40
 
 def of_each(name: str, values: Mapping[str, float]) -> Course:
     """Rows of `train/NAME/PART`, nearly the same."""
-    rows = ({f"train/{name}/{part}": value * (1 + n / 1e4) for part, value in values.items()} for n in range(ROWS_ENOUGH))
+    rows = (
+        {f"train/{name}/{part}": value * (1 + n / 1e4) for part, value in values.items()} for n in range(ROWS_ENOUGH)
+    )
     return each(rows, first=FROM_STEP, every=10)
 
 
@@ -30,7 +33,11 @@ def validated(**courses: Sequence[float]) -> Course:
 
 def beside(term: str, falls: Iterable[float], score: str, errors: Iterable[float]) -> Course:
     """A training's row and a validation, time and again."""
-    rows = [row for one, error in zip(falls, errors, strict=True) for row in ({f"train/{term}": one}, {f"val/{score}": error})]
+    rows = [
+        row
+        for one, error in zip(falls, errors, strict=True)
+        for row in ({f"train/{term}": one}, {f"val/{score}": error})
+    ]
     return each(rows, first=FROM_STEP, every=50)
 
 
@@ -43,7 +50,9 @@ COSINE = [1e-3 * (1 - n / 200) ** 2 for n in range(199)]
 def of_term(constant: bool) -> Course:
     row = {"train/term/depth_ssim": 0.9, "train/term/depth_l1": 0.1}
     rows = [row | {"train/loss": 1.0 - n / 1e3, "train/term/depth_l1": 0.1 - n / 1e3} for n in range(ROWS_ENOUGH)]
-    return each(rows if constant else [one | {"train/term/depth_ssim": 0.9} for one in rows[:10]], first=FROM_STEP, every=10)
+    return each(
+        rows if constant else [one | {"train/term/depth_ssim": 0.9} for one in rows[:10]], first=FROM_STEP, every=10
+    )
 
 
 def of_sum(loss: float) -> Course:
@@ -53,14 +62,21 @@ def of_sum(loss: float) -> Course:
 
 def logged(**values: float) -> Course:
     """One row time and again; two underscores are a slash."""
-    return each([{name.replace("__", "/"): value for name, value in values.items()}] * ROWS_ENOUGH, first=FROM_STEP, every=10)
+    return each(
+        [{name.replace("__", "/"): value for name, value in values.items()}] * ROWS_ENOUGH, first=FROM_STEP, every=10
+    )
 
 
 THREE = {"-1": 0.3, "+1": 0.3, "stereo": 0.4}
 NAN = float("nan")
 
 ROWS = (
-    _row("the sign of one source's motion", "S22", of_each("explained_by", THREE | {"stereo": 0.005}), of_each("explained_by", THREE)),
+    _row(
+        "the sign of one source's motion",
+        "S22",
+        of_each("explained_by", THREE | {"stereo": 0.005}),
+        of_each("explained_by", THREE),
+    ),
     _lasting("a sigmoid taken for depth", "S23", "outside", 1.0, 0.15),
     _lasting("the right view warped by the left one's transform", "S24", "warped_over_unwarped_right", 1.05, 0.47),
     _lasting("depth that collapsed to one value", "M20", "depth/spread", 1e-3, 0.5),
@@ -72,10 +88,22 @@ ROWS = (
         each([{"train/depth/median": value} for value in MEDIANS], first=FROM_STEP),
         each([{"train/depth/median": 12 + value / 100} for value in MEDIANS], first=FROM_STEP),
     ),
-    _row("a translation whose layer died", "P21", of_each("motion/over_depth", {"+1": 1e-5}), of_each("motion/over_depth", {"+1": 0.05})),
-    _row("no factor on the pose", "P22", of_each("motion/over_depth", {"-1": 4.0}), of_each("motion/over_depth", {"-1": 0.05})),
-    _row("degrees for radians", "P23", of_each("motion/turn_deg", {"+1": 57.0}), of_each("motion/turn_deg", {"+1": 1.0})),
-    _lasting("one of two neighbours is not inverted", "P24", "motion/same_side", 0.99, -0.99),
+    _row(
+        "a translation whose layer died",
+        "P21",
+        of_each("motion/over_depth", {"+1": 1e-5}),
+        of_each("motion/over_depth", {"+1": 0.05}),
+    ),
+    _row(
+        "no factor on the pose",
+        "P22",
+        of_each("motion/over_depth", {"-1": 4.0}),
+        of_each("motion/over_depth", {"-1": 0.05}),
+    ),
+    _row(
+        "degrees for radians", "P23", of_each("motion/turn_deg", {"+1": 57.0}), of_each("motion/turn_deg", {"+1": 1.0})
+    ),
+    _lasting("one of two neighbors is not inverted", "P24", "motion/same_side", 0.99, -0.99),
     _row(
         "a baseline in another unit than the poses",
         "P25",
@@ -91,8 +119,18 @@ ROWS = (
     ),
     _row("a term that is not in the sum", "L23", of_sum(0.3), of_sum(0.2)),
     _row("a running sum logged as the loss", "L23", of_sum(20.0), of_sum(0.2)),
-    _row("the residual times Sigma", "U05", validated(residual_spearman=(-0.4, -0.5)), validated(residual_spearman=(0.3, 0.46))),
-    _row("Sigma with a floor of 1", "U06", validated(residual_over_sigma=(0.1, 0.1)), validated(residual_over_sigma=(1.5, 1.2))),
+    _row(
+        "the residual times Sigma",
+        "U05",
+        validated(residual_spearman=(-0.4, -0.5)),
+        validated(residual_spearman=(0.3, 0.46)),
+    ),
+    _row(
+        "Sigma with a floor of 1",
+        "U06",
+        validated(residual_over_sigma=(0.1, 0.1)),
+        validated(residual_over_sigma=(1.5, 1.2)),
+    ),
     _lasting("a horizon half a degree off", "H18", "metric/objects_believed", 0.2, 0.9),
     _row(
         "scale that does not teach",
@@ -115,7 +153,7 @@ ROWS = (
     _row("a mask of nothing", "C30", validated(mask_iou=(0.0, 0.0)), validated(mask_iou=(0.01, 0.03, 0.2, 0.9))),
     _row("a mask of everything", "C30", validated(mask_mae=(0.9, 0.88)), validated(mask_mae=(0.1, 0.01))),
     _row(
-        "few pictures for many weights",
+        "few images for many weights",
         "T13",
         beside("loss", FALLING, "abs_rel", (0.2, 0.18, 0.2, 0.22, 0.25)),
         beside("loss", FALLING, "abs_rel", (0.2, 0.18, 0.19, 0.185, 0.19)),
@@ -127,13 +165,13 @@ ROWS = (
         each([{"train/lr": rate, "train/loss": 1 - n / 1e3} for n, rate in enumerate(COSINE)]),
     ),
     _row(
-        "an optimiser of no parameters",
+        "an optimizer of no parameters",
         "T15",
         logged(train__lr=1e-3, train__update_ratio=0.0),
         logged(train__lr=1e-3, train__update_ratio=1e-4),
     ),
     _row(
-        "pictures that are decoded too slowly",
+        "images that are decoded too slowly",
         "T16",
         logged(time__loading_s=0.8, time__rest_s=0.2, time__step_s=1.0),
         logged(time__loading_s=0.05, time__rest_s=0.95, time__step_s=1.0),

@@ -1,4 +1,4 @@
-"""Pictures composed of small backgrounds and cut-outs on disk, and ways to spoil a set of them: C01 to C09, C14, D01."""
+"""Images composed of small backgrounds and cut-outs on disk, and ways to spoil a set of them: C01 to C09, C14, D01."""
 
 from __future__ import annotations
 
@@ -36,9 +36,14 @@ def recording(folder: Path, seed: int, frames: int = 12) -> None:
     (folder / "depth" / "left").mkdir(parents=True)
     for index in range(frames):
         cv2.imwrite(str(folder / "left" / f"{index:06d}.png"), random.integers(0, 255, (32, 32, 3), np.uint8))
-        np.save(folder / "depth" / "left" / f"{index:06d}.npy", np.linspace(30, 2, 32, dtype=np.float32)[:, None].repeat(32, 1))
+        np.save(
+            folder / "depth" / "left" / f"{index:06d}.npy",
+            np.linspace(30, 2, 32, dtype=np.float32)[:, None].repeat(32, 1),
+        )
     camera = {"K": [[30, 0, 15.5], [0, 30, 15.5], [0, 0, 1]], "height": 32, "width": 32}
-    (folder / "recording.json").write_text(json.dumps({"cameras": {"left": camera}, "T_right_left": None, "frame_rate_hz": 10}))
+    (folder / "recording.json").write_text(
+        json.dumps({"cameras": {"left": camera}, "T_right_left": None, "frame_rate_hz": 10})
+    )
 
 
 def composed(folder: Path) -> OverlayDataConfig:
@@ -59,16 +64,16 @@ def found(config: OverlayDataConfig, range_m: tuple[float, float] = RANGE_M) -> 
 
 
 class Swapped:
-    """Composed pictures whose depth is another function of what was composed."""
+    """Composed images whose depth is another function of what was composed."""
 
-    def __init__(self, pictures: Any, depth: Callable[[Any], Any]) -> None:
-        self.pictures, self.label, self.count, self.depth = pictures, pictures.label, 40, depth
+    def __init__(self, images: Any, depth: Callable[[Any], Any]) -> None:
+        self.images, self.label, self.count, self.depth = images, images.label, 40, depth
 
     def pair(self, number: int) -> Any:
-        return self.pictures.pair(number)
+        return self.images.pair(number)
 
     def composed(self, number: int) -> Any:
-        one = self.pictures.composed(number)
+        one = self.images.composed(number)
         return replace(one, depth=self.depth(one))
 
     def facts(self) -> dict[str, Any]:
@@ -78,8 +83,8 @@ class Swapped:
 def _with_depth(depth: Callable[[Any], Any]) -> Callable[[Path], list[Finding]]:
     def broken(folder: Path) -> list[Finding]:
         config = composed(folder)
-        pictures = {split: Swapped(one, depth) for split, one in open_overlays(config, seed=0).pictures.items()}
-        return overlay_findings(survey(Overlays(config, pictures, 0), RANGE_M))  # type: ignore[arg-type]
+        images = {split: Swapped(one, depth) for split, one in open_overlays(config, seed=0).images.items()}
+        return overlay_findings(survey(Overlays(config, images, 0), RANGE_M))  # type: ignore[arg-type]
 
     return broken
 
@@ -94,7 +99,9 @@ def _copied(source: str, to: str) -> Break:
 
 
 def _otherwise_stored(folder: Path, config: OverlayDataConfig) -> OverlayDataConfig:
-    """A training cut-out among those held out: mirrored, with another margin, other colours where it is transparent, not compressed."""
+    """A training cut-out among those held out: mirrored, with another margin, other colors where it is transparent, not
+    compressed.
+    """
     rgba = cv2.imread(str(folder / "cut" / "train" / "2.png"), cv2.IMREAD_UNCHANGED)
     assert rgba is not None
     rgba[6, 9] = (1, 2, 3, 200)  # so that its mirror image is another

@@ -1,6 +1,8 @@
-"""Courses of a training: what it logs, row for row, of one that learns and of one in which something is broken; through the whole watch.
+"""Courses of a training: what it logs, row for row, of one that learns and of one in which something is broken; through
+the whole watch.
 
-Rows of the healthy and of the broken trainings that were measured are named so; the others say what the failure itself makes of a row.
+Rows of the healthy and of the broken trainings that were measured are named so; the others say what the failure itself
+makes of a row.
 """
 
 from __future__ import annotations
@@ -53,11 +55,17 @@ def lasting(name: str, value: float, rows: int = 40) -> Course:
     return each([{name: value * (1 + number / 1e4)} for number in range(rows)], first=FROM_STEP, every=10)
 
 
-# ---------------------------------------------------------------------------------------------------------- uncertainty
+# -- uncertainty
 
-Said = tuple[float, float, float, float]  # warped over unwarped; log Sigma of which 10, 50 and 90 % of the pixels are below
+Said = tuple[
+    float, float, float, float
+]  # warped over unwarped; log Sigma of which 10, 50 and 90 % of the pixels are below
 START: list[Said] = [(0.792, -0.006, -0.004, -0.002), (0.755, -0.096, -0.089, -0.081), (0.678, -0.528, -0.528, -0.528)]
-DIED = [*START, (0.752, -1.363, -1.363, -1.363), *[(0.737, -2.551, -2.551, -2.551), (0.776, -2.166, -2.166, -2.166)] * 16]
+DIED = [
+    *START,
+    (0.752, -1.363, -1.363, -1.363),
+    *[(0.737, -2.551, -2.551, -2.551), (0.776, -2.166, -2.166, -2.166)] * 16,
+]
 """D3VO's ablation on RoadWorld, third seed of "full", one row for ten steps; and its first seed, which learnt."""
 LEARNT = [(0.801, -0.009, -0.006, -0.004), (0.765, -0.11, -0.1, -0.07), (0.7, -1.4, -1.1, -0.6)]
 LEARNT += [(0.83, -2.988, -2.681, -2.439), (0.539, -3.087, -2.555, -2.203), (0.408, -3.129, -2.883, -2.57)] * 3
@@ -69,13 +77,18 @@ ALONE = [LEARNT[0], LEARNT[1], LEARNT[2], *[(0.76, -3.5, -2.5, -1.5)] * 40]
 def of_uncertainty(said: Sequence[Said]) -> Course:
     def row(fit: float, *tenths: float) -> dict[str, float]:
         percents = zip((10, 50, 90), tenths, strict=True)
-        return {"train/warped_over_unwarped": fit, **{f"train/log_uncertainty/p{percent}": value for percent, value in percents}}
+        return {
+            "train/warped_over_unwarped": fit,
+            **{f"train/log_uncertainty/p{percent}": value for percent, value in percents},
+        }
 
     return each([row(*one) for one in said], first=10, every=10)
 
 
 def saturated(logit: float) -> list[Said]:
-    """What the recipe logs of a network whose head gives this logit in the lower half, and 0 above; of a geometry that fits."""
+    """What the recipe logs of a network whose head gives this logit in the lower half, and 0 above; of a geometry that
+    fits.
+    """
     logits = torch.zeros(1, 1, 32, 64)
     logits[:, :, 16:] = logit
     bounded = bounded_log_uncertainty(logits)
@@ -84,11 +97,11 @@ def saturated(logit: float) -> list[Said]:
     return [(0.4, low, middle, high)] * 32
 
 
-# ---------------------------------------------------------------------------------------------------------- composed pictures
+# -- composed images
 
 
 def of_terms(*, steps: int = 40, **config: float) -> Course:
-    """Rows of the loss of composed pictures, errors falling, with factors that are balanced anew at each step."""
+    """Rows of the loss of composed images, errors falling, with factors that are balanced anew at each step."""
     loss, generator = OverlayLoss(OverlayLossConfig(balance=True, **config)), torch.Generator().manual_seed(0)
     true = 2 + 30 * torch.rand(2, 1, 16, 16, generator=generator)
     rows = []
@@ -98,16 +111,21 @@ def of_terms(*, steps: int = 40, **config: float) -> Course:
         logits = torch.randn(true.shape, generator=generator) + (true > 9) * step
         terms = {name: float(value) for name, value in loss.terms(answer, logits, true, true > 9).items()}
         factors = {name: 1 + 0.5 * math.sin(step + number) for number, name in enumerate(terms)}
-        rows.append({f"train/weight/{n}": factors[n] for n in terms} | {f"train/term/{n}": factors[n] * v for n, v in terms.items()})
+        rows.append(
+            {f"train/weight/{n}": factors[n] for n in terms}
+            | {f"train/term/{n}": factors[n] * v for n, v in terms.items()}
+        )
     return each(rows)
 
 
-ALL_TERMS = dict.fromkeys(("depth_l1", "depth_mse", "depth_smooth_l1", "depth_ssim", "depth_gradient", "mask_bce", "mask_mse"), 1.0)
+ALL_TERMS = dict.fromkeys(
+    ("depth_l1", "depth_mse", "depth_smooth_l1", "depth_ssim", "depth_gradient", "mask_bce", "mask_mse"), 1.0
+)
 SCORES = {"val/rmse": 4.0, "val/mse": 16.0, "val/mask_iou": 0.5}
 MOVED = [SCORES | {"val/mask_iou": 0.5 + number / 100} for number in range(4)]
 
 
-# ---------------------------------------------------------------------------------------------------------- several data sets
+# -- several data sets
 
 
 def validated(residuals: Iterable[tuple[float, float]], scales: tuple[float, float] = (1.0, 1.0)) -> Course:
@@ -124,7 +142,7 @@ def validated(residuals: Iterable[tuple[float, float]], scales: tuple[float, flo
 
 LEARNING = [(0.1, 0.1), (0.09, 0.1), (0.09, 0.09)]
 
-# ---------------------------------------------------------------------------------------------------------- numbers of a step
+# -- numbers of a step
 
 HEALTHY_UPDATES = {1: 0.0089, 2: 0.0064, 3: 0.0051, 5: 0.0038, 10: 0.0023, 20: 0.0009}
 """dpt-tiny at a rate of 1e-3: its loss falls. At 1e-2 it goes up, and stays there."""
@@ -142,7 +160,9 @@ def updates(ratios: Mapping[int, float], *, to: float = 1.0) -> Course:
 
 
 def _row(name: str, code: str, broken: Course, sound: Course) -> Row:
-    return Row(name, (code,), Stage.TRAINING, lambda folder: watched(folder, broken), lambda folder: watched(folder, sound))
+    return Row(
+        name, (code,), Stage.TRAINING, lambda folder: watched(folder, broken), lambda folder: watched(folder, sound)
+    )
 
 
 def _lasting(name: str, code: str, key: str, bad: float, good: float) -> Row:
@@ -162,7 +182,9 @@ def without(name: str, course: Course) -> Course:
 
 
 def terms(smoothness: float, photometric: float) -> Course:
-    return each([{"train/term/smoothness": smoothness, "train/term/photometric": photometric}] * 40, first=FROM_STEP, every=10)
+    return each(
+        [{"train/term/smoothness": smoothness, "train/term/photometric": photometric}] * 40, first=FROM_STEP, every=10
+    )
 
 
 def residuals(warped: float) -> Course:
@@ -171,7 +193,9 @@ def residuals(warped: float) -> Course:
 
 
 def moving(along: float, residual: float) -> Course:
-    rows = ({"val/motion_along": along + n / 1e3, "val/residual": residual, "val/residual_unwarped": 0.2} for n in range(3))
+    rows = (
+        {"val/motion_along": along + n / 1e3, "val/residual": residual, "val/residual_unwarped": 0.2} for n in range(3)
+    )
     return each(rows, first=FROM_STEP, every=100)
 
 
@@ -179,7 +203,9 @@ RISING = [1.65 * 1.02**epoch for epoch in range(6)]
 
 
 def tested_absolutely(known_m: float) -> list[Finding]:
-    """Forty frames of five cars each, every fifth of twice the height that is known of it, held against a camera height known before."""
+    """Forty frames of five cars each, every fifth of twice the height that is known of it, held against a camera height
+    known before.
+    """
     rng, count = np.random.default_rng(0), 200
     said = 1.65 * np.exp(rng.normal(0, 0.05, count)) * np.where(np.arange(count) % 5 == 0, 2, 1)
     frame = np.arange(count) // 5
@@ -234,25 +260,50 @@ ROWS = (
     _row("a learning rate ten times too high", "T02", updates(DIVERGED_UPDATES, to=1.2), updates(HEALTHY_UPDATES)),
     _row("updates that are large and teach nothing", "T02", updates(OVERLAY_UPDATES), updates(OVERLAY_UPDATES, to=0.3)),
     _row("a schedule that has ended", "T09", each([AT_WORK[n] | {"train/lr": 0.0} for n in range(5)]), each(AT_WORK)),
-    _row("a loss of detached answers", "T10", each([AT_WORK[n] | {"train/gradient_norm": 0.0} for n in range(5)]), each(AT_WORK)),
+    _row(
+        "a loss of detached answers",
+        "T10",
+        each([AT_WORK[n] | {"train/gradient_norm": 0.0} for n in range(5)]),
+        each(AT_WORK),
+    ),
     _row("one batch time and again", "T11", each([AT_WORK[0]] * 30), each(AT_WORK)),
     _row("an IoU summed over batches", "T12", each([{"val/mask_iou": 1.4}]), each([{"val/mask_iou": 1.0}])),
-    _row("a share within less that is larger", "T12", each([{"val/d1": 0.9, "val/d2": 0.8}]), each([{"val/d1": 0.8, "val/d2": 0.9}])),
+    _row(
+        "a share within less that is larger",
+        "T12",
+        each([{"val/d1": 0.9, "val/d2": 0.8}]),
+        each([{"val/d1": 0.8, "val/d2": 0.9}]),
+    ),
     _row("an error below nothing", "T12", each([{"val/abs_rel": -0.1}]), each([{"val/abs_rel": 0.1}])),
-    _lasting("K by the picture's size, used on pixels", "S20", "warped_over_unwarped", 1.0, 0.9),
-    _row("unseen pictures are not explained", "S21", residuals(0.195), residuals(0.1)),
+    _lasting("K by the image's size, used on pixels", "S20", "warped_over_unwarped", 1.0, 0.9),
+    _row("unseen images are not explained", "S21", residuals(0.195), residuals(0.1)),
     _row("a factor of 1e-4 on the pose", "L20", gradients(1.6, 4e-4), gradients(1.6, 4.0)),
     _row("depth is detached", "L20", without("gradient/inverse_depth/0", gradients(0.0, 4.0)), gradients(0.3, 4.0)),
-    _lasting("a gain that makes pictures constant", "B20", "gain/+1", 0.016, 0.75),
+    _lasting("a gain that makes images constant", "B20", "gain/+1", 0.016, 0.75),
     _lasting("an offset of half the range", "B20", "offset/stereo", 0.5, 0.16),
     _lasting("a mask of one channel for all", "B21", "saturated", 0.4, 0.2),
     _lasting("a source that is its target", "U04", "loss", -7.0, -1.7),
     _row("poses in the other direction", "P20", moving(-0.9, 0.1), moving(0.9, 0.1)),
     _row("a sum for a mean in the smoothness", "R20", terms(162.0, 0.2), terms(0.0004, 0.2)),
     _row("answers at the floor", "T03", lasting("train/at_floor", 0.9), lasting("train/at_floor", 0.4)),
-    _row("a data set is forgotten after the switch", "T04", validated([(0.1, 0.19), (0.15, 0.1)]), validated([(0.1, 0.19), (0.1, 0.1)])),
+    _row(
+        "a data set is forgotten after the switch",
+        "T04",
+        validated([(0.1, 0.19), (0.15, 0.1)]),
+        validated([(0.1, 0.19), (0.1, 0.1)]),
+    ),
     _row("data sets in units of their own", "T05", validated(LEARNING, (1.0, 2.0)), validated(LEARNING, (1.0, 1.2))),
     _row("a phase that is not counted", "T06", each([TIMES | {"time/forward_s": 0.01}] * 5), each([TIMES] * 5)),
-    _row("a phase of less than nothing", "T06", each([TIMES | {"time/forward_s": -0.06, "time/rest_s": 0.161}] * 5), each([TIMES] * 5)),
-    _row("more operations than the machine can do", "T06", each([{"speed/of_peak/step": 3.0}]), each([{"speed/of_peak/step": 0.3}])),
+    _row(
+        "a phase of less than nothing",
+        "T06",
+        each([TIMES | {"time/forward_s": -0.06, "time/rest_s": 0.161}] * 5),
+        each([TIMES] * 5),
+    ),
+    _row(
+        "more operations than the machine can do",
+        "T06",
+        each([{"speed/of_peak/step": 3.0}]),
+        each([{"speed/of_peak/step": 0.3}]),
+    ),
 )

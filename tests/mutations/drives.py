@@ -15,7 +15,7 @@ from stadia.geometry.camera import from_field_of_view
 
 
 class Drive(Recording):
-    """Pictures of noise: no two are alike, in any recording."""
+    """Images of noise: no two are alike, in any recording."""
 
     def __init__(self, name: str, session: str | None = None) -> None:
         self.name, self._session = name, session or name
@@ -53,5 +53,9 @@ ROWS = (
         {Drive("07", "day 3"): range(20)},
         {Drive("raw", "day 3"): range(20, 40), Drive("other"): range(40)},
     ),
-    _row("a block of a recording is held out", {Drive("a"): range(30), Drive("b"): range(40)}, {Drive("a"): range(35, 40)}),
+    _row(
+        "a block of a recording is held out",
+        {Drive("a"): range(30), Drive("b"): range(40)},
+        {Drive("a"): range(35, 40)},
+    ),
 )

@@ -1,4 +1,6 @@
-"""Losses that a training could have, each with one thing wrong; asked by the contract on scenes whose right answer is known."""
+"""Losses that a training could have, each with one thing wrong; asked by the contract on scenes whose right answer is
+known.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from torch.nn import functional
 from stadia.core.types import Camera, Prediction, Targets
 from stadia.diagnostics.contract.engine import of_losses
 from stadia.diagnostics.contract.exact import Exact
-from stadia.diagnostics.contract.labelled import of_depth, of_overlay
+from stadia.diagnostics.contract.labeled import of_depth, of_overlay
 from stadia.diagnostics.contract.video import LossOfVideo, Said, of_video
 from stadia.diagnostics.finding import Finding, Stage
 from stadia.geometry.brightness import inverse_brightness
@@ -38,7 +40,7 @@ def house(targets: Targets, prediction: Prediction, source_names: Sequence[str])
 
 
 def house_at(sizes: int) -> LossOfVideo:
-    """The same, compared at so many picture sizes."""
+    """The same, compared at so many image sizes."""
     return SelfSupervisedLoss(LossConfig(pyramid=sizes), reprojector=TorchReprojector)
 
 
@@ -55,7 +57,9 @@ def report(total: Tensor, term: Tensor | None = None) -> LossReport:
     return LossReport(total, {"l1": (total if term is None else term).detach()}, {})
 
 
-def by_colour(targets: Targets, prediction: Prediction, compare: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
+def by_color(
+    targets: Targets, prediction: Prediction, compare: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> Tensor:
     """(B, N, 3, H, W) |warped source - target|, or how else the two are compared; what no source sees counts 1."""
     found = []
     for i in range(targets.sources.shape[1]):
@@ -68,7 +72,7 @@ def by_colour(targets: Targets, prediction: Prediction, compare: Callable[[Tenso
 
 def residuals(targets: Targets, prediction: Prediction) -> Tensor:
     """(B, N, H, W), the mean over channels."""
-    return by_colour(targets, prediction).mean(2)
+    return by_color(targets, prediction).mean(2)
 
 
 def simple(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
@@ -159,7 +163,7 @@ def on_the_source(targets: Targets, prediction: Prediction, source_names: Sequen
 
 
 def least_of_nine(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
-    return report(by_colour(targets, prediction).flatten(1, 2).amin(1).mean())
+    return report(by_color(targets, prediction).flatten(1, 2).amin(1).mean())
 
 
 def least_of_means(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
@@ -207,10 +211,12 @@ def similar(data_range: float) -> LossOfVideo:
         mean_a, mean_b = mean(a), mean(b)
         spread = mean(a * a) - mean_a**2 + mean(b * b) - mean_b**2
         together = mean(a * b) - mean_a * mean_b
-        return (1 - (2 * mean_a * mean_b + c1) * (2 * together + c2) / ((mean_a**2 + mean_b**2 + c1) * (spread + c2))) / 2
+        return (
+            1 - (2 * mean_a * mean_b + c1) * (2 * together + c2) / ((mean_a**2 + mean_b**2 + c1) * (spread + c2))
+        ) / 2
 
     def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
-        ssim = 0.85 * by_colour(targets, prediction, unlike).mean(2).amin(1).mean()
+        ssim = 0.85 * by_color(targets, prediction, unlike).mean(2).amin(1).mean()
         l1 = 0.15 * least(targets, prediction).mean()
         return LossReport(ssim + l1, {"ssim": ssim.detach(), "l1": l1.detach()}, {})
 
@@ -250,7 +256,12 @@ def mask_turned(log_depth: Tensor, logits: Tensor, depth: Tensor, mask: Tensor) 
     return OVERLAY(log_depth, -logits, depth, mask)
 
 
-VIDEO, WITH_PAIR, EXPOSED, DOUBTING = ("-1", "+1"), ("-1", "+1", "stereo"), Said(brightness=True), Said(uncertainty=True)
+VIDEO, WITH_PAIR, EXPOSED, DOUBTING = (
+    ("-1", "+1"),
+    ("-1", "+1", "stereo"),
+    Said(brightness=True),
+    Said(uncertainty=True),
+)
 
 SOUND: dict[str, Callable[[], Exact]] = {
     "the house's": lambda: of_video(house, VIDEO),
@@ -267,13 +278,28 @@ SOUND: dict[str, Callable[[], Exact]] = {
 }
 
 TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], Exact]]] = [
-    ("a loss that rewards near depth, by smoothness of metres", ("L01",), "a simple one", lambda: of_video(near_is_cheap, VIDEO)),
+    (
+        "a loss that rewards near depth, by smoothness of metres",
+        ("L01",),
+        "a simple one",
+        lambda: of_video(near_is_cheap, VIDEO),
+    ),
     ("a loss of labels that are metres as inverse depth", ("L01",), "labels", lambda: of_depth(metres_as_inverse)),
     ("a loss that leaves out large errors", ("L02",), "a simple one", lambda: of_video(errors_left_out, VIDEO)),
     ("a loss with half of its slope detached", ("L03",), "a simple one", lambda: of_video(half_the_slope, VIDEO)),
     ("a loss with a root over the whole batch", ("L04",), "a simple one", lambda: of_video(pooled, VIDEO)),
-    ("a loss summed over samples", ("L05",), "a simple one", lambda: of_video(of_each(lambda x: x.mean((1, 2)).sum()), VIDEO)),
-    ("a loss summed over pixels", ("L06",), "a simple one", lambda: of_video(of_each(lambda x: x.sum((1, 2)).mean()), VIDEO)),
+    (
+        "a loss summed over samples",
+        ("L05",),
+        "a simple one",
+        lambda: of_video(of_each(lambda x: x.mean((1, 2)).sum()), VIDEO),
+    ),
+    (
+        "a loss summed over pixels",
+        ("L06",),
+        "a simple one",
+        lambda: of_video(of_each(lambda x: x.sum((1, 2)).mean()), VIDEO),
+    ),
     (
         "a loss of four sizes, summed over pixels",
         ("L06",),
@@ -289,14 +315,14 @@ TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], Exact]]] = [
     ("a loss that is a number", ("L12",), "a simple one", lambda: of_video(a_number, VIDEO)),
     ("a loss with a term that is not told", ("L13",), "a simple one", lambda: of_video(a_term_left_out, VIDEO)),
     ("a loss of random pixels", ("L14",), "a simple one", lambda: of_video(random_pixels, VIDEO)),
-    ("a loss that writes to its pictures", ("L15",), "a simple one", lambda: of_video(writes, VIDEO)),
+    ("a loss that writes to its images", ("L15",), "a simple one", lambda: of_video(writes, VIDEO)),
     ("a loss with a square of image means", ("L16",), "a simple one", lambda: of_video(by_its_mean, VIDEO)),
     ("a loss with the mask turned", ("L17",), "composed", lambda: of_overlay(mask_turned, OVERLAY.weights)),
     ("a loss that reads what has no label", ("L18",), "labels", lambda: of_depth(labels_everywhere)),
-    ("a minimum over colours and sources", ("L19",), "a simple one", lambda: of_video(least_of_nine, VIDEO)),
-    ("a minimum over the means of pictures", ("L16",), "a simple one", lambda: of_video(least_of_means, VIDEO)),
+    ("a minimum over colors and sources", ("L19",), "a simple one", lambda: of_video(least_of_nine, VIDEO)),
+    ("a minimum over the means of images", ("L16",), "a simple one", lambda: of_video(least_of_means, VIDEO)),
     (
-        "the mean of a picture over its map of uncertainty",
+        "the mean of an image over its map of uncertainty",
         ("L16",),
         "one with uncertainty",
         lambda: of_video(doubted(lambda r, sigma: r.mean((1, 2, 3), keepdim=True) / sigma), VIDEO, DOUBTING),
@@ -314,11 +340,21 @@ TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], Exact]]] = [
         lambda: of_video(doubted(lambda r, sigma: r * sigma), VIDEO, DOUBTING),
     ),
     ("smoothness of metres", ("L24",), "one that smooths", lambda: of_video(smoothed(torch.reciprocal), WITH_PAIR)),
-    ("smoothness summed over pixels", ("L06",), "one that smooths", lambda: of_video(smoothed(summed_slopes), WITH_PAIR)),
+    (
+        "smoothness summed over pixels",
+        ("L06",),
+        "one that smooths",
+        lambda: of_video(smoothed(summed_slopes), WITH_PAIR),
+    ),
     ("similarity with constants for 255", ("L25",), "one of similarity", lambda: of_video(similar(255.0), VIDEO)),
     ("a loss that inverts motion", ("L01", "P01"), "a simple one", lambda: of_video(inverted, VIDEO)),
     ("a loss that holds motion still", ("P01",), "a simple one", lambda: of_video(held_still, VIDEO)),
-    ("a loss with brightness on the source", ("B01",), "the house's, exposed", lambda: of_video(on_the_source, VIDEO, EXPOSED)),
+    (
+        "a loss with brightness on the source",
+        ("B01",),
+        "the house's, exposed",
+        lambda: of_video(on_the_source, VIDEO, EXPOSED),
+    ),
 ]
 
 

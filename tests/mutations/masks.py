@@ -1,4 +1,6 @@
-"""Masks of a road and what stands on it, and ways to spoil them. Each is changed in some frames, and named by H01 to H05 or H16."""
+"""Masks of a road and what stands on it, and ways to spoil them. Each is changed in some frames, and named by H01 to
+H05 or H16.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ class Drive(Recording):
         return FRAMES
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """A dark road under a bright sky, and a grey car where the masks have it."""
+        """A dark road under a bright sky, and a gray car where the masks have it."""
         picture = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
         picture[HEIGHT // 2 :] = 60
         picture[20:34, 20:36] = 120
@@ -47,7 +49,9 @@ class Drive(Recording):
         return 100 + index
 
 
-def drive(folder: Path, change: Change = lambda semantic, instance: (semantic, instance), *, frames: range = range(FRAMES)) -> Recording:
+def drive(
+    folder: Path, change: Change = lambda semantic, instance: (semantic, instance), *, frames: range = range(FRAMES)
+) -> Recording:
     """A road in the lower half with a car on it; `frames` of it are changed, None has no file."""
     for kind in ("semantic", "instance"):
         (folder / kind / "left").mkdir(parents=True)
@@ -81,13 +85,38 @@ def a_bus(semantic: NDArray[np.uint8], instance: NDArray[np.uint8]) -> Masks:
 
 
 MUTATIONS: dict[str, tuple[Change, range, set[str], str]] = {
-    "the camera looks at the sky": (painted(23), range(FRAMES), {"H01", "H02"}, "8 of 8 frames show no road, such as frame 100"),
-    "the road is seen in three frames alone": (painted(23), range(3, FRAMES), {"H01"}, "5 of 8 frames show no road, such as frame 103"),
-    "no objects": (an_empty_road, range(FRAMES), {"H02"}, "8 of 8 frames show no object of known height (0 objects), such as frame 100"),
-    "no mask file": (lambda s, i: None, range(2, 4), {"H03"}, "masks of 2 of 8 frames cannot be used, such as frame 102: no mask file"),
-    "masks of a cropped picture": (lambda s, i: (s[:, :60], i[:, :60]), range(5, 6), {"H03"}, "frame 105: "),
+    "the camera looks at the sky": (
+        painted(23),
+        range(FRAMES),
+        {"H01", "H02"},
+        "8 of 8 frames show no road, such as frame 100",
+    ),
+    "the road is seen in three frames alone": (
+        painted(23),
+        range(3, FRAMES),
+        {"H01"},
+        "5 of 8 frames show no road, such as frame 103",
+    ),
+    "no objects": (
+        an_empty_road,
+        range(FRAMES),
+        {"H02"},
+        "8 of 8 frames show no object of known height (0 objects), such as frame 100",
+    ),
+    "no mask file": (
+        lambda s, i: None,
+        range(2, 4),
+        {"H03"},
+        "masks of 2 of 8 frames cannot be used, such as frame 102: no mask file",
+    ),
+    "masks of a cropped image": (lambda s, i: (s[:, :60], i[:, :60]), range(5, 6), {"H03"}, "frame 105: "),
     "a class without a prior": (a_bus, range(1, 3), {"H04"}, "2 of class bus, such as in frame 101"),
-    "stored mirrored": (lambda s, i: (s[:, ::-1], i[:, ::-1]), range(FRAMES), {"H16"}, "in 8 of 8 frames the picture's edges fit"),
+    "stored mirrored": (
+        lambda s, i: (s[:, ::-1], i[:, ::-1]),
+        range(FRAMES),
+        {"H16"},
+        "in 8 of 8 frames the image's edges fit",
+    ),
     "stored upside down": (lambda s, i: (s[::-1], i[::-1]), range(6, FRAMES), {"H05"}, "of frame 106 less than half"),
 }
 

@@ -17,7 +17,7 @@ Image, Map, Matrix = NDArray[np.uint8], NDArray[np.float32], NDArray[np.float64]
 class Mutated(Recording):
     """A recording with some of its answers changed. A function left out changes nothing.
 
-    frame: of an index, the index whose picture is shown instead.  side: of a side, the side whose picture is shown instead.
+    frame: of an index, the index whose image is shown instead.  side: of a side, the side whose image is shown instead.
     depth_frame: of an index, the index whose ground truth is shown instead, None for none.
     image, camera, depth, pose: of the original answer.  time: of an index, its timestamp in seconds.
     """
@@ -69,14 +69,16 @@ class Mutated(Recording):
 
 
 class Exposed(Mutated):
-    """A recording whose pictures are so many times as bright, by their index and side."""
+    """A recording whose images are so many times as bright, by their index and side."""
 
     def __init__(self, recording: Recording, times: Callable[[int, str], float]) -> None:
         super().__init__(recording)
         self._times = times
 
     def image(self, index: int, side: str = LEFT) -> Image:
-        return np.clip(self._times(index, side) * super().image(index, side).astype(np.float64), 0, 255).astype(np.uint8)
+        return np.clip(self._times(index, side) * super().image(index, side).astype(np.float64), 0, 255).astype(
+            np.uint8
+        )
 
 
 class Alone(Mutated):

@@ -37,11 +37,16 @@ def _rendered() -> TemporaryDirectory[str]:
 def tables(folder: Path) -> Path:
     """A copy, every object of which is seen, and every class in training."""
     copy = Path(copytree(Path(_rendered().name) / "tiny", folder / "tiny"))
-    _each_picture(copy, _without_what_is_hidden)
+    _each_image(copy, _without_what_is_hidden)
     classes = {
-        one["class"] for scene in copy.glob("train-*/scene.json") for p in json.loads(scene.read_text())["pictures"] for one in p["objects"]
+        one["class"]
+        for scene in copy.glob("train-*/scene.json")
+        for p in json.loads(scene.read_text())["images"]
+        for one in p["objects"]
     }
-    _each_picture(copy, lambda objects, instance: _kept(objects, instance, [one["class"] in classes for one in objects]), "val")
+    _each_image(
+        copy, lambda objects, instance: _kept(objects, instance, [one["class"] in classes for one in objects]), "val"
+    )
     return copy
 
 
@@ -54,13 +59,13 @@ Instance = NDArray[np.uint8]
 Change = Callable[[list[Entry], Instance], tuple[list[Entry], Instance]]
 
 
-def _each_picture(dataset: Path, change: Change, splits: str = "*") -> None:
-    """The objects of every picture, and its map of which pixel is whose (from 1), become others."""
+def _each_image(dataset: Path, change: Change, splits: str = "*") -> None:
+    """The objects of every image, and its map of which pixel is whose (from 1), become others."""
     for path in sorted(dataset.glob(f"{splits}-*/scene.json")):
         scene = json.loads(path.read_text())
-        for number, picture in enumerate(scene["pictures"]):
+        for number, image in enumerate(scene["images"]):
             file = path.parent / "instance" / f"{number:03d}.png"
-            picture["objects"], instance = change(picture["objects"], cv2.imread(str(file), cv2.IMREAD_UNCHANGED))
+            image["objects"], instance = change(image["objects"], cv2.imread(str(file), cv2.IMREAD_UNCHANGED))
             cv2.imwrite(str(file), instance)
         path.write_text(json.dumps(scene))
 
@@ -110,7 +115,7 @@ def _without(name: str) -> Change:
 def _row(name: str, code: str, change: Change, splits: str = "*") -> Row:
     def broken(folder: Path) -> list[Finding]:
         dataset = tables(folder)
-        _each_picture(dataset, change, splits)
+        _each_image(dataset, change, splits)
         return found(dataset)
 
     return Row(name, (code,), Stage.DATA, broken, sound=lambda folder: found(tables(folder)))
@@ -126,7 +131,7 @@ def _spoilt(name: str, spoil: Callable[[Path], object]) -> Row:
 
 
 ROWS = (
-    _row("labelled objects that no pixel shows", "O01", _first_hidden),
+    _row("labeled objects that no pixel shows", "O01", _first_hidden),
     _row("no object in training", "O02", _nothing, "train"),
     _row("a class that is held out alone", "O03", _without("can"), "train"),
     _row("quaternions x, y, z, w", "O05", _labels(_xyzw)),
@@ -134,7 +139,7 @@ ROWS = (
     _row("half the size for the size", "O05", _times("size_m", 0.5)),
     _row("sizes of another unit", "O05", _times("size_m", 2.5)),
     _row("translations of another scale", "O05", _times("t_camera_object_m", 1.6)),
-    _spoilt("a picture that is gone", Path.unlink),
-    _spoilt("a picture that is cut off", lambda file: file.write_bytes(file.read_bytes()[:-40])),
-    _spoilt("a text for a picture", lambda file: file.write_text("a table")),
+    _spoilt("an image that is gone", Path.unlink),
+    _spoilt("an image that is cut off", lambda file: file.write_bytes(file.read_bytes()[:-40])),
+    _spoilt("a text for an image", lambda file: file.write_text("a table")),
 )

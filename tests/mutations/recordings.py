@@ -1,4 +1,6 @@
-"""Ways to break a recording without touching its files. Each names the findings of which one must come, and what it needs."""
+"""Ways to break a recording without touching its files. Each names the findings of which one must come, and what it
+needs.
+"""
 
 from __future__ import annotations
 
@@ -37,18 +39,18 @@ def _times(rows: float, both: bool = True) -> Callable[[Matrix, Camera], Matrix]
     return change
 
 
-def _swapped_centre(K: Matrix, _: Camera) -> Matrix:
+def _swapped_center(K: Matrix, _: Camera) -> Matrix:
     K = K.copy()
     K[0, 2], K[1, 2] = K[1, 2], K[0, 2]
     return K
 
 
-def _normalised(K: Matrix, camera: Camera) -> Matrix:
+def _normalized(K: Matrix, camera: Camera) -> Matrix:
     return np.diag([1 / camera.width, 1 / camera.height, 1]) @ K
 
 
 def _not_rescaled(recording: Recording) -> Recording:
-    """Pictures (and ground truth) at half the size, K as it was."""
+    """Images (and ground truth) at half the size, K as it was."""
 
     def half(x: NDArray) -> NDArray:
         return cv2.resize(x, (x.shape[1] // 2, x.shape[0] // 2), interpolation=cv2.INTER_AREA)
@@ -68,7 +70,7 @@ def _cut(image: Image) -> Image:
 
 
 def _crop_not_subtracted(recording: Recording) -> Recording:
-    """Pictures (and ground truth) without the upper third, K as it was."""
+    """Images (and ground truth) without the upper third, K as it was."""
 
     def lower(x: NDArray) -> NDArray:
         return x[x.shape[0] // 3 :].copy()
@@ -98,7 +100,7 @@ _RAW_TURN_DEG = 1.71
 
 
 def _turned(T: Matrix) -> Matrix:
-    """The unrectified extrinsics of KITTI on rectified pictures: a turn of 1.71 degrees about x."""
+    """The unrectified extrinsics of KITTI on rectified images: a turn of 1.71 degrees about x."""
     turn = np.eye(4)
     turn[:3, :3] = cv2.Rodrigues(np.radians([_RAW_TURN_DEG, 0, 0]))[0]
     return turn @ T
@@ -126,7 +128,8 @@ def _eight_bit(depth: Map) -> Map:
 class Mutation:
     """name: in words.  check: whose it is.  codes: one of these must be found, as a stop unless `warns`.
 
-    needs: of "stereo", "poses", "depth", "dense", "rulers" (stereo or depth beside the poses), "road" (seen level, with depth).
+    needs: of "stereo", "poses", "depth", "dense", "rulers" (stereo or depth beside the poses), "road" (seen level, with
+        depth).
     """
 
     name: str
@@ -137,7 +140,9 @@ class Mutation:
     warns: bool = False
 
 
-def _mutation(name: str, check: str, codes: str, apply: Callable[[Recording], Recording], needs: str = "", warns: bool = False) -> Mutation:
+def _mutation(
+    name: str, check: str, codes: str, apply: Callable[[Recording], Recording], needs: str = "", warns: bool = False
+) -> Mutation:
     return Mutation(name, check, tuple(codes.split()), apply, frozenset(needs.split()), warns)
 
 
@@ -157,22 +162,35 @@ MUTATIONS = (
     _mutation("frames sorted as text", "timestamps", "D15", lambda r: Mutated(r, time=lambda i: float((i * 7) % 10))),
     _mutation("times in nanoseconds", "timestamps", "D16", lambda r: Mutated(r, time=lambda i: 1e8 * i), warns=True),
     _mutation("times in milliseconds", "timestamps", "D16", lambda r: Mutated(r, time=lambda i: 1e2 * i), warns=True),
-    _mutation("seconds divided by a thousand", "timestamps", "D16", lambda r: Mutated(r, time=lambda i: 1e-4 * i), warns=True),
+    _mutation(
+        "seconds divided by a thousand", "timestamps", "D16", lambda r: Mutated(r, time=lambda i: 1e-4 * i), warns=True
+    ),
     _mutation("every time twice", "timestamps", "D15", lambda r: Mutated(r, time=lambda i: float(i // 2))),
     _mutation(
-        "a clock that was set back once", "timestamps", "D15", lambda r: Mutated(r, time=lambda i: i - 9.0 * (i >= len(r) // 2)), warns=True
+        "a clock that was set back once",
+        "timestamps",
+        "D15",
+        lambda r: Mutated(r, time=lambda i: i - 9.0 * (i >= len(r) // 2)),
+        warns=True,
     ),
     _mutation("times that are no numbers", "timestamps", "D01", lambda r: Mutated(r, time=lambda i: float("nan"))),
     _mutation("K transposed", "intrinsics", "K01", lambda r: Mutated(r, camera=_with_K(lambda K, _: K.T))),
-    _mutation("K normalised", "intrinsics", "K02", lambda r: Mutated(r, camera=_with_K(_normalised))),
-    _mutation("cx and cy exchanged", "intrinsics", "K03", lambda r: Mutated(r, camera=_with_K(_swapped_centre))),
+    _mutation("K normalized", "intrinsics", "K02", lambda r: Mutated(r, camera=_with_K(_normalized))),
+    _mutation("cx and cy exchanged", "intrinsics", "K03", lambda r: Mutated(r, camera=_with_K(_swapped_center))),
     _mutation("a crop that was not subtracted", "intrinsics", "K03", _crop_not_subtracted, "poses"),
-    _mutation("focal length in millimetres", "intrinsics", "K05", lambda r: Mutated(r, camera=_with_K(_times(0.005, both=False)))),
+    _mutation(
+        "focal length in millimetres",
+        "intrinsics",
+        "K05",
+        lambda r: Mutated(r, camera=_with_K(_times(0.005, both=False))),
+    ),
     _mutation("K doubled", "resize", "K04", lambda r: Mutated(r, camera=_with_K(_times(2)))),
     _mutation("K halved", "resize", "K04", lambda r: Mutated(r, camera=_with_K(_times(0.5)))),
-    _mutation("pictures halved, K not", "resize", "K04", _not_rescaled),
-    _mutation("pictures halved, their camera not", "resize", "K04", lambda r: Mutated(r, image=lambda x: x[::2, ::2].copy())),
-    _mutation("pictures cropped, their camera not", "resize", "K04", lambda r: Mutated(r, image=_cut)),
+    _mutation("images halved, K not", "resize", "K04", _not_rescaled),
+    _mutation(
+        "images halved, their camera not", "resize", "K04", lambda r: Mutated(r, image=lambda x: x[::2, ::2].copy())
+    ),
+    _mutation("images cropped, their camera not", "resize", "K04", lambda r: Mutated(r, image=_cut)),
     _mutation(
         "focal length alone doubled",
         "resize",
@@ -184,14 +202,32 @@ MUTATIONS = (
     _mutation("left and right swapped", "sides", "E02", lambda r: Mutated(r, side=_other_side), "stereo"),
     _mutation("sign of the baseline", "baseline", "E01", lambda r: Mutated(r, rig=np.linalg.inv), "stereo"),
     _mutation(
-        "baseline of P3 alone (0.883)", "baseline", "E03", lambda r: Mutated(r, rig=_translated(lambda t: 0.8833 * t)), "stereo poses"
+        "baseline of P3 alone (0.883)",
+        "baseline",
+        "E03",
+        lambda r: Mutated(r, rig=_translated(lambda t: 0.8833 * t)),
+        "stereo poses",
     ),
-    _mutation("baseline of 0.1 m", "baseline", "E03", lambda r: Mutated(r, rig=_translated(lambda t: t / 5.4)), "stereo poses"),
-    _mutation("baseline in millimetres", "baseline", "E03", lambda r: Mutated(r, rig=_translated(lambda t: 1000 * t)), "stereo"),
-    _mutation("baseline along y", "baseline", "E04", lambda r: Mutated(r, rig=_translated(lambda t: t[[1, 0, 2]])), "stereo"),
+    _mutation(
+        "baseline of 0.1 m", "baseline", "E03", lambda r: Mutated(r, rig=_translated(lambda t: t / 5.4)), "stereo poses"
+    ),
+    _mutation(
+        "baseline in millimetres",
+        "baseline",
+        "E03",
+        lambda r: Mutated(r, rig=_translated(lambda t: 1000 * t)),
+        "stereo",
+    ),
+    _mutation(
+        "baseline along y", "baseline", "E04", lambda r: Mutated(r, rig=_translated(lambda t: t[[1, 0, 2]])), "stereo"
+    ),
     _mutation("extrinsics of the unrectified pair", "baseline", "E04", lambda r: Mutated(r, rig=_turned), "stereo"),
     _mutation(
-        "extrinsics in the body's axes: T_BS1 inv(T_BS0)", "baseline", "E04", lambda r: Mutated(r, rig=euroc_rig(IN_BODY_AXES)), "stereo"
+        "extrinsics in the body's axes: T_BS1 inv(T_BS0)",
+        "baseline",
+        "E04",
+        lambda r: Mutated(r, rig=euroc_rig(IN_BODY_AXES)),
+        "stereo",
     ),
     _mutation(
         "extrinsics in the body's axes: t1 - t0",
@@ -200,11 +236,39 @@ MUTATIONS = (
         lambda r: Mutated(r, rig=euroc_rig(IN_BODY_AXES, turned=False)),
         "stereo",
     ),
-    _mutation("extrinsics of EuRoC's raw pair", "baseline", "E04", lambda r: Mutated(r, rig=euroc_rig(T_RIGHT_LEFT)), "stereo", warns=True),
-    _mutation("pictures not rectified", "baseline", "E04", lambda r: Unrectified(r, SMALL_TURN, lambda R: np.eye(3)), "stereo"),
-    _mutation("rotation of the rig transposed", "baseline", "E04", lambda r: Unrectified(r, SMALL_TURN, lambda R: R.T), "stereo"),
-    _mutation("rotation of the rig in another order", "baseline", "E04", lambda r: Unrectified(r, LARGE_TURN, other_order), "stereo"),
-    _mutation("exposures that alternate", "exposure", "B03", lambda r: Exposed(r, lambda i, side: 0.6 + 0.4 * (i % 2)), "", warns=True),
+    _mutation(
+        "extrinsics of EuRoC's raw pair",
+        "baseline",
+        "E04",
+        lambda r: Mutated(r, rig=euroc_rig(T_RIGHT_LEFT)),
+        "stereo",
+        warns=True,
+    ),
+    _mutation(
+        "images not rectified", "baseline", "E04", lambda r: Unrectified(r, SMALL_TURN, lambda R: np.eye(3)), "stereo"
+    ),
+    _mutation(
+        "rotation of the rig transposed",
+        "baseline",
+        "E04",
+        lambda r: Unrectified(r, SMALL_TURN, lambda R: R.T),
+        "stereo",
+    ),
+    _mutation(
+        "rotation of the rig in another order",
+        "baseline",
+        "E04",
+        lambda r: Unrectified(r, LARGE_TURN, other_order),
+        "stereo",
+    ),
+    _mutation(
+        "exposures that alternate",
+        "exposure",
+        "B03",
+        lambda r: Exposed(r, lambda i, side: 0.6 + 0.4 * (i % 2)),
+        "",
+        warns=True,
+    ),
     _mutation(
         "a right camera at half the exposure",
         "exposure",
@@ -213,31 +277,101 @@ MUTATIONS = (
         "stereo",
         warns=True,
     ),
-    _mutation("poses with rows and columns exchanged", "poses", "E05", lambda r: Mutated(r, pose=lambda T: T.T), "poses"),
-    _mutation("poses with a number missing in the last frame", "poses", "E05", lambda r: Mutated(r, pose=_lost_where(r)), "poses"),
+    _mutation(
+        "poses with rows and columns exchanged", "poses", "E05", lambda r: Mutated(r, pose=lambda T: T.T), "poses"
+    ),
+    _mutation(
+        "poses with a number missing in the last frame",
+        "poses",
+        "E05",
+        lambda r: Mutated(r, pose=_lost_where(r)),
+        "poses",
+    ),
     _mutation("poses of three rows", "poses", "D01", lambda r: Mutated(r, pose=lambda T: T[:3]), "poses"),
     _mutation("poses inverted", "poses", "E06", lambda r: Mutated(r, pose=np.linalg.inv), "poses"),
-    _mutation("poses of a body (x forward, z up)", "poses", "E07", lambda r: Mutated(r, pose=lambda T: T @ _FORWARD_LEFT_UP.T), "poses"),
     _mutation(
-        "poses of a graphics camera (y up, z back)", "poses", "E06 E07", lambda r: Mutated(r, pose=lambda T: T @ _Y_UP_Z_BACK), "poses"
+        "poses of a body (x forward, z up)",
+        "poses",
+        "E07",
+        lambda r: Mutated(r, pose=lambda T: T @ _FORWARD_LEFT_UP.T),
+        "poses",
     ),
     _mutation(
-        "x and z of the translations exchanged", "poses", "E07 E09", lambda r: Mutated(r, pose=_translated(lambda t: t[[2, 1, 0]])), "poses"
+        "poses of a graphics camera (y up, z back)",
+        "poses",
+        "E06 E07",
+        lambda r: Mutated(r, pose=lambda T: T @ _Y_UP_Z_BACK),
+        "poses",
     ),
-    _mutation("poses in millimetres", "poses", "E08", lambda r: Mutated(r, pose=_translated(lambda t: 1000 * t)), "poses"),
-    _mutation("poses in centimetres", "poses", "E08", lambda r: Mutated(r, pose=_translated(lambda t: 100 * t)), "poses rulers"),
-    _mutation("poses up to scale (x 0.37)", "poses", "E08", lambda r: Mutated(r, pose=_translated(lambda t: 0.37 * t)), "poses depth"),
     _mutation(
-        "ground truth with an axis for its channel", "ground_truth", "D01", lambda r: Mutated(r, depth=lambda d: d[..., None]), "depth"
+        "x and z of the translations exchanged",
+        "poses",
+        "E07 E09",
+        lambda r: Mutated(r, pose=_translated(lambda t: t[[2, 1, 0]])),
+        "poses",
+    ),
+    _mutation(
+        "poses in millimetres", "poses", "E08", lambda r: Mutated(r, pose=_translated(lambda t: 1000 * t)), "poses"
+    ),
+    _mutation(
+        "poses in centimetres",
+        "poses",
+        "E08",
+        lambda r: Mutated(r, pose=_translated(lambda t: 100 * t)),
+        "poses rulers",
+    ),
+    _mutation(
+        "poses up to scale (x 0.37)",
+        "poses",
+        "E08",
+        lambda r: Mutated(r, pose=_translated(lambda t: 0.37 * t)),
+        "poses depth",
+    ),
+    _mutation(
+        "ground truth with an axis for its channel",
+        "ground_truth",
+        "D01",
+        lambda r: Mutated(r, depth=lambda d: d[..., None]),
+        "depth",
     ),
     _mutation("ground truth zero", "ground_truth", "D05", lambda r: Mutated(r, depth=np.zeros_like), "depth"),
-    _mutation("ground truth constant", "ground_truth", "D05", lambda r: Mutated(r, depth=lambda d: np.full_like(d, 10)), "depth"),
-    _mutation("ground truth in millimetres", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: 1000 * d), "depth"),
-    _mutation("uint16 not divided by 256", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: 256 * d), "depth"),
-    _mutation("ground truth divided by 1000 twice", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: d / 1000), "depth"),
-    _mutation("factor 5.4 not undone", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: d / np.float32(5.4)), "depth poses"),
-    _mutation("ground truth normalised by 80 m", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: d / 80), "depth poses"),
-    _mutation("inverse depth for depth", "ground_truth", "D06 D07", lambda r: Mutated(r, depth=_inverse_depth), "depth poses"),
+    _mutation(
+        "ground truth constant",
+        "ground_truth",
+        "D05",
+        lambda r: Mutated(r, depth=lambda d: np.full_like(d, 10)),
+        "depth",
+    ),
+    _mutation(
+        "ground truth in millimetres", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: 1000 * d), "depth"
+    ),
+    _mutation(
+        "uint16 not divided by 256", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: 256 * d), "depth"
+    ),
+    _mutation(
+        "ground truth divided by 1000 twice",
+        "ground_truth",
+        "D06",
+        lambda r: Mutated(r, depth=lambda d: d / 1000),
+        "depth",
+    ),
+    _mutation(
+        "factor 5.4 not undone",
+        "ground_truth",
+        "D06",
+        lambda r: Mutated(r, depth=lambda d: d / np.float32(5.4)),
+        "depth poses",
+    ),
+    _mutation(
+        "ground truth normalized by 80 m",
+        "ground_truth",
+        "D06",
+        lambda r: Mutated(r, depth=lambda d: d / 80),
+        "depth poses",
+    ),
+    _mutation(
+        "inverse depth for depth", "ground_truth", "D06 D07", lambda r: Mutated(r, depth=_inverse_depth), "depth poses"
+    ),
     _mutation(
         "ground truth 5 m too far",
         "ground_truth",
@@ -268,7 +402,11 @@ MUTATIONS = (
         "depth poses",
     ),
     _mutation(
-        "1/256 m read as millimetres", "ground_truth", "D06 E08", lambda r: Mutated(r, depth=lambda d: d * np.float32(0.256)), "depth poses"
+        "1/256 m read as millimetres",
+        "ground_truth",
+        "D06 E08",
+        lambda r: Mutated(r, depth=lambda d: d * np.float32(0.256)),
+        "depth poses",
     ),
     _mutation(
         "millimetres read as 1/256 m, one camera alone",
@@ -287,7 +425,11 @@ MUTATIONS = (
         warns=True,
     ),
     _mutation(
-        "ground truth at half the size of its pictures", "ground_truth", "D11", lambda r: Mutated(r, depth=lambda d: d[::2, ::2]), "depth"
+        "ground truth at half the size of its images",
+        "ground_truth",
+        "D11",
+        lambda r: Mutated(r, depth=lambda d: d[::2, ::2]),
+        "depth",
     ),
     _mutation(
         "ground truth of every fifth frame",
@@ -297,8 +439,12 @@ MUTATIONS = (
         "depth",
         warns=True,
     ),
-    _mutation("ground truth of whole metres", "ground_truth", "D08", lambda r: Mutated(r, depth=_whole_metres), "depth"),
-    _mutation("ground truth of 8 bits", "ground_truth", "D08", lambda r: Mutated(r, depth=_eight_bit), "dense", warns=True),
+    _mutation(
+        "ground truth of whole metres", "ground_truth", "D08", lambda r: Mutated(r, depth=_whole_metres), "depth"
+    ),
+    _mutation(
+        "ground truth of 8 bits", "ground_truth", "D08", lambda r: Mutated(r, depth=_eight_bit), "dense", warns=True
+    ),
 )
 
 
@@ -315,7 +461,7 @@ def _bars(rows: float, columns: float) -> Callable[[Image], Image]:
 
 
 def _noisy() -> Callable[[Image], Image]:
-    """Sensor noise of one grey level, another one for every picture that is read."""
+    """Sensor noise of one gray level, another one for every image that is read."""
     random = np.random.default_rng(0)
     return lambda image: np.clip(image + random.normal(0, 1, image.shape), 0, 255).astype(np.uint8)
 
@@ -331,7 +477,8 @@ def abilities(recording: Recording) -> frozenset[str]:
         "depth": depth is not None,
         "dense": depth is not None and bool((depth > 0).sum() > 20_000),
         "rulers": stereo or depth is not None,
-        "road": depth is not None and camera_height(depth, recording.camera(0).K.numpy().astype(np.float64)) is not None,
+        "road": depth is not None
+        and camera_height(depth, recording.camera(0).K.numpy().astype(np.float64)) is not None,
     }
     return frozenset(name for name, there in has.items() if there)
 
@@ -342,11 +489,14 @@ Splits = dict[str, list[tuple[Recording, Sequence[int]]]]
 def clean_splits(recording: Recording) -> Splits:
     """The first frames train, the last ones are held out, and those between are used by neither."""
     frames = len(recording)
-    return {"train": [(recording, range(frames * 6 // 10))], "val": [(recording, range(frames - max(2, frames // 6), frames))]}
+    return {
+        "train": [(recording, range(frames * 6 // 10))],
+        "val": [(recording, range(frames - max(2, frames // 6), frames))],
+    }
 
 
 def _renamed(recording: Recording) -> Recording:
-    """The same pictures under another name."""
+    """The same images under another name."""
     copy = Mutated(recording)
     copy.name = "a copy of " + recording.name
     return copy
@@ -356,7 +506,10 @@ def _overlapping(recording: Recording) -> Splits:
     """The last tenth of the training frames are in the held-out split as well, as a copy."""
     frames = len(recording)
     half = frames // 2
-    return {"train": [(recording, range(half))], "val": [(_renamed(recording), range(half - max(1, frames // 10), frames))]}
+    return {
+        "train": [(recording, range(half))],
+        "val": [(_renamed(recording), range(half - max(1, frames // 10), frames))],
+    }
 
 
 def _interleaved(recording: Recording) -> Splits:

@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.recording import LEFT, Recording
 
-_BASELINE_M = 0.1100778  # EuRoC's, as are these two, by inv(T_BS1) T_BS0 and T_BS1 inv(T_BS0) (rotation vectors in radians, metres)
+# EuRoC's, as are these two, by inv(T_BS1) T_BS0 and T_BS1 inv(T_BS0) (rotation vectors in radians, metres)
+_BASELINE_M = 0.1100778
 T_RIGHT_LEFT = (-0.014091, 0.000360, -0.002315), (-0.110074, 0.000399, -0.000854)
 IN_BODY_AXES = (0.000579, 0.014139, 0.001949), (0.001530, 0.110094, -0.002215)
 
@@ -30,12 +31,14 @@ def euroc_rig(form: tuple[tuple[float, ...], tuple[float, ...]], turned: bool = 
 
 
 class Unrectified(Mutated):
-    """The right camera turned, as that of a pair that was not rectified: its pictures, and its rig in some form.
+    """The right camera turned, as that of a pair that was not rectified: its images, and its rig in some form.
 
     form: of the true rotation (3, 3), the one that the rig is given.
     """
 
-    def __init__(self, recording: Recording, turn: tuple[float, float, float], form: Callable[[Matrix], Matrix]) -> None:
+    def __init__(
+        self, recording: Recording, turn: tuple[float, float, float], form: Callable[[Matrix], Matrix]
+    ) -> None:
         self._turn = cv2.Rodrigues(np.array(turn))[0]
         true = np.eye(4)
         true[:3, :3] = self._turn

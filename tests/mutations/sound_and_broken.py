@@ -83,4 +83,6 @@ ELSEWHERE = {
     "T08": "diagnostics/test_watch.py",
     "O04": "diagnostics/test_object_findings.py",
 }
-"""Codes that need a training, a published layout or a second data set: the test that breaks something and asks for them."""
+"""Codes that need a training, a published layout or a second data set: the test that breaks something and asks for
+them.
+"""

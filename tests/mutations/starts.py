@@ -1,4 +1,6 @@
-"""Trainings before their first step, each with one thing wrong: its batch, its optimiser, or what its networks say at first."""
+"""Trainings before their first step, each with one thing wrong: its batch, its optimizer, or what its networks say at
+first.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from stadia.losses.config import LossConfig
 from stadia.losses.report import LossReport
 from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup import SelfSupervisedLoss
-from stadia.training.config import OptimiserConfig
+from stadia.training.config import OptimizerConfig
 from stadia.training.task import Task
 
 SECONDS = 60.0
@@ -36,7 +38,7 @@ class Toy(Task):
     start_m, motion_scale, smoothness, lr = 8.0, 0.01, 1e-3, 1e-3
 
     def __init__(self) -> None:
-        super().__init__(OptimiserConfig(lr=self.lr))
+        super().__init__(OptimizerConfig(lr=self.lr))
         torch.manual_seed(0)
         self.depth_net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ELU(), nn.Conv2d(8, 1, 3, padding=1))
         self.pose_net = nn.Sequential(nn.Conv2d(6, 8, 3, padding=1), nn.ELU(), nn.Conv2d(8, 6, 1))
@@ -56,7 +58,7 @@ class Toy(Task):
 
 
 def batch(names: tuple[str, ...] = ("-1", "+1", "stereo")) -> Batch:
-    """Three walls seen by two neighbours in time and a pair of known rig, with depth."""
+    """Three walls seen by two neighbors in time and a pair of known rig, with depth."""
     scene = wall(height=24, width=48, names=names, batch=3, dtype=torch.float32)
     rig = torch.full((3, len(names), 4, 4), torch.nan)
     rig[:, -1] = scene.targets.T_source_target_true[:, -1]
@@ -75,14 +77,18 @@ def of(**values: Any) -> Toy:
 
 
 def seeing(change: Callable[[Tensor], Tensor]) -> Batch:
-    """A batch whose pictures are changed for network and loss alike."""
+    """A batch whose images are changed for network and loss alike."""
     one = batch()
     inputs = replace(one.inputs, image=change(one.inputs.image), sources=change(one.inputs.sources))
-    return replace(one, inputs=inputs, targets=replace(one.targets, image=change(one.targets.image), sources=change(one.targets.sources)))
+    return replace(
+        one,
+        inputs=inputs,
+        targets=replace(one.targets, image=change(one.targets.image), sources=change(one.targets.sources)),
+    )
 
 
 def another_camera(times: float) -> Batch:
-    """K of pictures that are so many times as large."""
+    """K of images that are so many times as large."""
     one = batch()
     K = one.inputs.camera.K.clone()
     K[:, :2] *= times
@@ -108,7 +114,7 @@ def far_labels() -> Batch:
     return replace(one, targets=replace(one.targets, depth_m=depth_m))
 
 
-def unlabelled_pair() -> Batch:
+def unlabeled_pair() -> Batch:
     """A wall from 6.7 to 9.7 m, fine enough for matches, seen by a pair alone."""
     scene = wall(height=96, width=192, names=("stereo",), batch=2, finer=2.0, dtype=torch.float32)
     targets = scene.targets
@@ -173,8 +179,8 @@ class Together(Toy):
 
 
 class Keeping(Toy):
-    """Keeps what each step leaves, as a list of losses with their graphs does; as much as large pictures would, and more than what the
-    process may have freed before and not given back.
+    """Keeps what each step leaves, as a list of losses with their graphs does; as much as large images would, and more
+    than what the process may have freed before and not given back.
     """
 
     def __init__(self) -> None:
@@ -187,7 +193,7 @@ class Keeping(Toy):
         return report
 
 
-class Normalised(Toy):
+class Normalized(Toy):
     """By statistics of the batch, without weights of their own."""
 
     def __init__(self) -> None:
@@ -195,15 +201,17 @@ class Normalised(Toy):
         self.depth_net.insert(1, nn.BatchNorm2d(8, affine=False))
 
 
-class NormalisedSmall(Toy):
-    """On maps of a quarter of the picture's width and height, as networks do in their depths."""
+class NormalizedSmall(Toy):
+    """On maps of a quarter of the image's width and height, as networks do in their depths."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.depth_net.insert(1, nn.Sequential(nn.AvgPool2d(4), nn.BatchNorm2d(8), nn.Upsample(scale_factor=4, mode="bilinear")))
+        self.depth_net.insert(
+            1, nn.Sequential(nn.AvgPool2d(4), nn.BatchNorm2d(8), nn.Upsample(scale_factor=4, mode="bilinear"))
+        )
 
 
-class NormalisedAsBefore(Normalised):
+class NormalizedAsBefore(Normalized):
     """By statistics of an earlier training."""
 
     def train(self, mode: bool = True) -> Self:
@@ -213,18 +221,33 @@ class NormalisedAsBefore(Normalised):
 
 
 TABLE: list[tuple[str, str, Callable[[], list[Finding]], str]] = [
-    ("K of a quarter of the pictures", "K20", lambda: look(Toy(), another_camera(0.25)), "plain"),
-    ("a pair whose pictures are all of the width apart", "S01", lambda: look(of(start_m=0.4), batch(("stereo",))), "pair"),
+    ("K of a quarter of the images", "K20", lambda: look(Toy(), another_camera(0.25)), "plain"),
+    (
+        "a pair whose images are all of the width apart",
+        "S01",
+        lambda: look(of(start_m=0.4), batch(("stereo",))),
+        "pair",
+    ),
     ("depth that starts at 300 m", "M01", lambda: look(of(start_m=300.0)), "plain"),
     ("depth that starts in a clamp", "M02", lambda: look(Saturated()), "plain"),
     ("a fifth of the labels beyond the range", "M03", lambda: look(Toy(), far_labels()), "plain"),
-    ("a range that ends before the scene", "M03", lambda: look(Toy(), unlabelled_pair(), depth_range_m=(0.1, 3.0)), "unlabelled"),
-    ("a range that begins behind the scene", "M03", lambda: look(Toy(), unlabelled_pair(), depth_range_m=(20.0, 100.0)), "unlabelled"),
+    (
+        "a range that ends before the scene",
+        "M03",
+        lambda: look(Toy(), unlabeled_pair(), depth_range_m=(0.1, 3.0)),
+        "unlabeled",
+    ),
+    (
+        "a range that begins behind the scene",
+        "M03",
+        lambda: look(Toy(), unlabeled_pair(), depth_range_m=(20.0, 100.0)),
+        "unlabeled",
+    ),
     ("a pose head without its scale", "P02", lambda: look(of(motion_scale=30.0)), "plain"),
     ("a gain that starts at 1.3", "B02", lambda: look(type("One", (Exposing,), {"gain": 1.3})()), "exposing"),
     ("smoothness of a thousand times", "R01", lambda: look(of(smoothness=30.0)), "plain"),
-    ("an optimiser without the pose network", "T20", lambda: look(Forgetful()), "plain"),
-    ("an optimiser with a network twice", "T21", lambda: look(Twice()), "plain"),
+    ("an optimizer without the pose network", "T20", lambda: look(Forgetful()), "plain"),
+    ("an optimizer with a network twice", "T21", lambda: look(Twice()), "plain"),
     ("everything frozen", "T22", lambda: look(Frozen()), "plain"),
     ("a branch that nothing uses", "T23", lambda: look(Unused()), "plain"),
     ("gradient ascent", "T26", lambda: look(Climbing()), "plain"),
@@ -232,23 +255,23 @@ TABLE: list[tuple[str, str, Callable[[], list[Finding]], str]] = [
     ("half precision that says something else", "T27", lambda: look(Coarse(), precision="bf16"), "bf16"),
     ("depth by the size of the batch", "T28", lambda: look(Together()), "plain"),
     ("losses kept with their graph", "T29", lambda: look(Keeping()), "plain"),
-    ("pictures from 0 to 255", "D40", lambda: look(Toy(), seeing(lambda x: 255 * x)), "plain"),
-    ("pictures divided twice", "D40", lambda: look(Toy(), seeing(lambda x: x / 255)), "plain"),
-    ("one picture all over the batch", "D41", lambda: look(Toy(), first_everywhere()), "plain"),
+    ("images from 0 to 255", "D40", lambda: look(Toy(), seeing(lambda x: 255 * x)), "plain"),
+    ("images divided twice", "D40", lambda: look(Toy(), seeing(lambda x: x / 255)), "plain"),
+    ("one image all over the batch", "D41", lambda: look(Toy(), first_everywhere()), "plain"),
     ("a source that is the target", "D42", lambda: look(Toy(), itself()), "plain"),
-    ("K of a picture 2.4 times as large", "K20", lambda: look(Toy(), another_camera(2.4)), "plain"),
-    ("batch statistics of one picture", "T33", lambda: look(Normalised(), fewer(batch(), 1)), "alone"),
-    ("batch statistics of two small pictures", "T33", lambda: look(NormalisedSmall(), fewer(batch(), 2)), "two"),
+    ("K of an image 2.4 times as large", "K20", lambda: look(Toy(), another_camera(2.4)), "plain"),
+    ("batch statistics of one image", "T33", lambda: look(Normalized(), fewer(batch(), 1)), "alone"),
+    ("batch statistics of two small images", "T33", lambda: look(NormalizedSmall(), fewer(batch(), 2)), "two"),
 ]
 
 SOUND: dict[str, Callable[[], list[Finding]]] = {
     "pair": lambda: look(Toy(), batch(("stereo",))),
-    "unlabelled": lambda: look(Toy(), unlabelled_pair()),
+    "unlabeled": lambda: look(Toy(), unlabeled_pair()),
     "plain": lambda: look(Toy()),
     "exposing": lambda: look(Exposing()),
     "bf16": lambda: look(Toy(), precision="bf16"),
-    "alone": lambda: look(NormalisedAsBefore(), fewer(batch(), 1)),
-    "two": lambda: look(Normalised(), fewer(batch(), 2)),
+    "alone": lambda: look(NormalizedAsBefore(), fewer(batch(), 1)),
+    "two": lambda: look(Normalized(), fewer(batch(), 2)),
 }
 
 

@@ -28,9 +28,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """name: in words.  codes: one of them must be told first.  stage: when.  broken, sound: what is found with it, and without.
+    """name: in words.  codes: one of them must be told first.  stage: when.  broken, sound: what is found with it, and
+    without.
 
-    A code whose findings are notes is sought among the notes too; else these say what could not be checked, and are let be.
+    A code whose findings are notes is sought among the notes too; else these say what could not be checked, and are let
+    be.
     """
 
     name: str
@@ -50,7 +52,9 @@ class Judged:
 
 def judged(row: Row, folder: Path) -> Judged:
     """Run both in folders of their own."""
-    alarms, found = (_spoken(run(_new(folder / name)), row.codes) for name, run in (("sound", row.sound), ("broken", row.broken)))
+    alarms, found = (
+        _spoken(run(_new(folder / name)), row.codes) for name, run in (("sound", row.sound), ("broken", row.broken))
+    )
     if alarms:
         return Judged(Outcome.ALARM, tuple(one.code for one in alarms))
     if not found:

@@ -22,7 +22,7 @@ SMALL = (
     "model.pose_encoder=mobilenetv3_small_050",
     "model.pretrained=false",
     "model.decoder_channels=[4,4,8,8,8]",
-    "optimiser.lr=1e-3",
+    "optimizer.lr=1e-3",
     "training.max_epochs=null",
     "training.max_steps=3",
     "training.batch_size=2",
@@ -50,15 +50,21 @@ def validations_are_those_that_are_declared() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def motions_are_drawn_once() -> Iterator[None]:
-    """Every validation draws what tests/evaluation/test_motions.py looks at; here the first picture stands for all."""
+    """Every validation draws what tests/evaluation/test_motions.py looks at; here the first image stands for all."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(self_supervised, "draw_motions", lambda *given, drawn=[]: (drawn or drawn.append(draw_motions(*given)) or drawn)[0])
+        patch.setattr(
+            self_supervised,
+            "draw_motions",
+            lambda *given, drawn=[]: (drawn or drawn.append(draw_motions(*given)) or drawn)[0],
+        )
         yield
 
 
 @pytest.fixture(scope="session")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """RoadWorld in miniature: a training, a validation and a test world of five stereo pairs, in stadia's folder layout."""
+    """RoadWorld in miniature: a training, a validation and a test world of five stereo pairs, in stadia's folder
+    layout.
+    """
     config = TINY.model_copy(update={"frames": 5})
     return write_roadworld(config, tmp_path_factory.mktemp("worlds") / "tiny", workers=1).parent
 

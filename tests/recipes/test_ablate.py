@@ -32,8 +32,8 @@ base: [data.path=DATA, training.max_steps=100, training.batch_size=4]
 seeds: [0, 1, 2, 3]
 metric: val/abs_rel
 changes:
-  fast: {set: optimiser.lr=1e-3, expect: better, claim: It learns more in as many steps.}
-  decayed: optimiser.weight_decay=0.1
+  fast: {set: optimizer.lr=1e-3, expect: better, claim: It learns more in as many steps.}
+  decayed: optimizer.weight_decay=0.1
 """
 
 
@@ -55,7 +55,9 @@ class Trainings:
                 run.resume()
             else:
                 config = json.loads(Path(job.words[3]).read_text())
-                run = Run.create(Path(job.words[5]), config["name"], config, recipe=job.words[1], seed=config["seed"], command="x")
+                run = Run.create(
+                    Path(job.words[5]), config["name"], config, recipe=job.words[1], seed=config["seed"], command="x"
+                )
             try:
                 value = self.value(change, int(seed))
             except KeyboardInterrupt:
@@ -109,7 +111,7 @@ def test_an_effect_is_confirmed_and_nothing_is_not(ablate, tmp_path):
     assert len((folder / "results.jsonl").read_text().splitlines()) == 12
     fast, decayed = verdicts(tmp_path)["verdicts"]
     assert (fast["decision"], fast["shown"], decayed["decision"]) == ("confirmed", "better", "undecided")
-    assert fast["keys"] == ["optimiser.lr: 0.0001 -> 0.001"]
+    assert fast["keys"] == ["optimizer.lr: 0.0001 -> 0.001"]
     assert "Confirmed: 'fast' makes val/abs_rel better (−0.04" in out
     assert "seeds, p < 0.001)" in out
     assert "Undecided: 'decayed' may leave val/abs_rel as it is or change it" in out
@@ -186,14 +188,20 @@ def test_epochs_are_budgets_where_nothing_makes_them_longer(ablate):
 
 
 def test_a_change_of_the_yardstick_is_told(ablate, tmp_path):
-    """Before anything is trained, and with the verdict: other pictures or another size, and a loss that measures itself."""
+    """Before anything is trained, and with the verdict: other images or another size, and a loss that measures itself."""
     words = ["--change", "small: data.height=96 data.width=320", "--change", "plain: loss.ssim_weight=0.5"]
     code, out, err = ablate(Trainings(noise), *words, "--dry-run")
     assert code == 0, err
     assert out.count("Measured otherwise") == 1
-    assert "Measured otherwise than the base (data.height: 192 -> 96; data.width: 640 -> 320): val/abs_rel of the same network" in out
+    assert (
+        "Measured otherwise than the base (data.height: 192 -> 96; data.width: 640 -> 320): val/abs_rel of the same"
+        " network" in out
+    )
     ablate(Trainings(noise), *words)
-    told = {one["change"]: [note for note in one["notes"] if "Measured otherwise" in note] for one in verdicts(tmp_path)["verdicts"]}
+    told = {
+        one["change"]: [note for note in one["notes"] if "Measured otherwise" in note]
+        for one in verdicts(tmp_path)["verdicts"]
+    }
     assert {name: len(notes) for name, notes in told.items()} == {"fast": 0, "decayed": 0, "small": 1, "plain": 0}
     residual = ablate(Trainings(noise, column="val/residual"), *words, "--metric", "val/residual", "--dry-run")[1]
     assert "Measured otherwise than the base (loss.ssim_weight" in residual
@@ -254,10 +262,10 @@ def test_runs_that_were_trained_on_other_budgets_are_not_judged(ablate, tmp_path
         (["--change", "epochs: training.max_steps=null training.max_epochs=2"], "training.max_epochs"),
         (["training.max_minutes=5"], "training.max_minutes=5.0, and 5.0 of the base, with `budget: samples`"),
         (["--change", "longer: training.max_minutes=5"], "training.max_minutes=5.0, and None of the base"),
-        (["--change", "none: optimiser.lr=1e-4"], "which is what the base has"),
-        (["--change", "fast: optimiser.lr=1"], "'fast' again"),
+        (["--change", "none: optimizer.lr=1e-4"], "which is what the base has"),
+        (["--change", "fast: optimizer.lr=1"], "'fast' again"),
         (["--change", "seeded: seed=3"], "the study itself says that one"),
-        (["--change", "wrong: optimiser.rl=1e-3"], "wrong: unknown key 'optimiser.rl', did you mean 'optimiser.lr'?"),
+        (["--change", "wrong: optimizer.rl=1e-3"], "wrong: unknown key 'optimizer.rl', did you mean 'optimizer.lr'?"),
         (["--change", "no colon"], "found 'no colon'"),
         (["--seeds", "0"], "1 seed cannot tell a change from chance: at least 3"),
         (["--seeds", "0,1,1"], "a seed that is named twice"),
@@ -284,7 +292,9 @@ def test_equal_minutes_are_a_budget_of_seconds(ablate, tmp_path):
 
 
 def test_an_equal_budget_by_other_keys_is_one(ablate):
-    assert ablate(Trainings(noise), "--change", "wide: training.batch_size=8 training.max_steps=50", "--dry-run")[0] == 0
+    assert (
+        ablate(Trainings(noise), "--change", "wide: training.batch_size=8 training.max_steps=50", "--dry-run")[0] == 0
+    )
 
 
 def test_stages_share_out_the_samples_of_one_size(ablate, tmp_path):
@@ -302,7 +312,9 @@ def test_equal_runs_of_another_study_are_reused(ablate, tmp_path):
     ablate(Trainings(noise))
     shutil.copy(tmp_path / "study.yaml", tmp_path / "more.yaml")
     again = Trainings(noise)
-    code, _, err = ablate(again, "--change", "warm: schedule.warmup_steps=5", "--reuse", "studies/study", file="more.yaml")
+    code, _, err = ablate(
+        again, "--change", "warm: schedule.warmup_steps=5", "--reuse", "studies/study", file="more.yaml"
+    )
     assert (code, again.seen) == (0, [f"new warm-seed{seed}" for seed in range(4)])
     assert "base-seed0: that of studies/study" in err
     assert verdicts(tmp_path, "more")["verdicts"][0] == verdicts(tmp_path)["verdicts"][0] | {
@@ -317,8 +329,20 @@ def test_equal_runs_of_another_study_are_reused(ablate, tmp_path):
 
 
 def test_a_study_on_the_command_line_alone(ablate, tmp_path, monkeypatch):
-    monkeypatch.setattr(type(recipes.RECIPES), "load", lambda table, name: CONFIG if table is recipes.CONFIGS else ValBest)
-    words = ["--recipe", "selfsup", "--data", tmp_path, "training.max_steps=100", "--change", "fast: optimiser.lr=1e-3", "--seeds", "0,1,2"]
+    monkeypatch.setattr(
+        type(recipes.RECIPES), "load", lambda table, name: CONFIG if table is recipes.CONFIGS else ValBest
+    )
+    words = [
+        "--recipe",
+        "selfsup",
+        "--data",
+        tmp_path,
+        "training.max_steps=100",
+        "--change",
+        "fast: optimizer.lr=1e-3",
+        "--seeds",
+        "0,1,2",
+    ]
     code, _, err = ablate(Trainings(noise), *words, file=None)  # the recipe's best metric
     assert code == 0, err
     assert verdicts(tmp_path)["metric"] == "val/abs_rel"
@@ -343,7 +367,10 @@ def test_what_is_chosen_after_a_look_is_told(ablate):
         _, out, _ = ablate(Trainings(noise), *more, "--margin", "0.5")
         assert f"{told} (seed 4 added; change 'warm' added; margin: None -> 0.5)" in out
     Path("study.yaml").write_text(Path("study.yaml").read_text().replace("expect: better", "expect: worse"))
-    assert "margin: None -> 0.5; margin: 0.5 -> None; expect of 'fast': better -> worse)" in ablate(Trainings(noise), *more)[1]
+    assert (
+        "margin: None -> 0.5; margin: 0.5 -> None; expect of 'fast': better -> worse)"
+        in ablate(Trainings(noise), *more)[1]
+    )
 
 
 def test_training_that_was_not_saturated_is_told(ablate):
@@ -352,7 +379,9 @@ def test_training_that_was_not_saturated_is_told(ablate):
             def lower(job, code):
                 path = next(Path(job.words[5]).glob(f"*{job.name}/metrics.csv"))
                 seed = int(job.name[-1])
-                path.write_text("step,val/abs_rel\n" + "".join(f"{s},{1 - (0.005 + 0.0001 * seed) * s}\n" for s in range(5, 101, 5)))
+                path.write_text(
+                    "step,val/abs_rel\n" + "".join(f"{s},{1 - (0.005 + 0.0001 * seed) * s}\n" for s in range(5, 101, 5))
+                )
                 ended(job, code)
 
             super().run(jobs, lower)

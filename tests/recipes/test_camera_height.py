@@ -1,4 +1,4 @@
-"""`stadia camera-height`: from masks and labels to a height, its reasons and pictures."""
+"""`stadia camera-height`: from masks and labels to a height, its reasons and images."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ def test_frames_of_several_cameras_are_asked_together(drive):
         K = np.array([[2 * FOCAL, 0, 500.0], [0, 2 * FOCAL, 200.0], [0, 0, 1]])
 
         def at(box: tuple[float, ...]) -> tuple[float, float, float, float]:
-            left, top, right, bottom = ((v - c) * 2 + d for v, c, d in zip(box, (239.5, 89.5) * 2, (500.0, 200.0) * 2, strict=True))
+            left, top, right, bottom = (
+                (v - c) * 2 + d for v, c, d in zip(box, (239.5, 89.5) * 2, (500.0, 200.0) * 2, strict=True)
+            )
             return left, top, right, bottom
 
         objects = [SeenObject(one.class_name, at(one.box_px), one.hidden, one.cut) for one in frame.objects]
@@ -124,14 +126,16 @@ def test_a_drive_travels_to_its_horizon_and_one_that_stands_says_nothing():
     def picture(z: float) -> np.ndarray:
         image = np.full((2 * HEIGHT, 2 * WIDTH), 20, np.uint8)
         seen = (points - (0, 0, z)) @ turned.T @ K.T
-        for (x, y, depth), grey in zip(seen, shade, strict=True):
+        for (x, y, depth), gray in zip(seen, shade, strict=True):
             corner = np.array([x, y]) / depth
             spot = tuple(int(v) for v in (corner * 16).round())
-            cv2.rectangle(image, spot, (spot[0] + 48, spot[1] + 48), int(grey), -1, cv2.LINE_AA, 4)
+            cv2.rectangle(image, spot, (spot[0] + 48, spot[1] + 48), int(gray), -1, cv2.LINE_AA, 4)
         return image[..., None].repeat(3, 2)
 
     def drive(step_m: float) -> list[SeenFrame]:
-        return [SeenFrame(f"{n}", lambda n=n: picture(step_m * n), K, 2 * HEIGHT, 2 * WIDTH, (), "drive") for n in range(6)]
+        return [
+            SeenFrame(f"{n}", lambda n=n: picture(step_m * n), K, 2 * HEIGHT, 2 * WIDTH, (), "drive") for n in range(6)
+        ]
 
     found = travel_pitches_deg(drive(0.3))
     assert np.nanmedian(found) == pytest.approx(-2, abs=0.5)
@@ -144,7 +148,11 @@ def test_objects_that_hardly_agree_give_no_height(drive):
     numbers = iter(range(24))
 
     def renamed(frame: SeenFrame) -> SeenFrame:
-        objects = [SeenObject(f"car{next(numbers)}", one.box_px, one.hidden, one.cut) for one in frame.objects if one.class_name == "car"]
+        objects = [
+            SeenObject(f"car{next(numbers)}", one.box_px, one.hidden, one.cut)
+            for one in frame.objects
+            if one.class_name == "car"
+        ]
         return SeenFrame(frame.name, frame.image, frame.K, frame.height, frame.width, objects)
 
     config = camera_height_config([f"priors={json.dumps(heights)}", "objects=[]", "horizon=given"])
@@ -158,20 +166,28 @@ def test_two_objects_that_disagree_give_no_height(drive):
     heights = {"car": 1.5, "van": 2.2}
     config = camera_height_config(
         [
-            f"priors={json.dumps({name: {'mean_m': mean, 'spread_m': 0.1, 'source': 'made so'} for name, mean in heights.items()})}",
+            (
+                f"priors={json.dumps({name: {'mean_m': mean, 'spread_m': 0.1, 'source': 'made so'} for name, mean in heights.items()})}"
+            ),
             "objects=[]",
             "horizon=given",
         ]
     )
     apart = replace(frames[0], objects=[first, replace(second, class_name="van")])
-    with pytest.raises(GeometryError, match=r"agree \(a van in drive/000000 says 2\.4\d m, a car in drive/000000 says 1\.[67]\d m\)"):
+    with pytest.raises(
+        GeometryError, match=r"agree \(a van in drive/000000 says 2\.4\d m, a car in drive/000000 says 1\.[67]\d m\)"
+    ):
         estimate_camera_height([apart], config)
-    assert estimate_camera_height([replace(frames[0], objects=[first])], config).found.camera_height_m == pytest.approx(TRUE_M, rel=0.05)
+    assert estimate_camera_height([replace(frames[0], objects=[first])], config).found.camera_height_m == pytest.approx(
+        TRUE_M, rel=0.05
+    )
 
 
 def test_heights_stand_at_the_numbers_of_the_video_drive_after_drive(drive):
     frame = seen_frames(asked(drive, "horizon=given"), lambda items, count, what: items)[0]
-    frames = [replace(frame, name=f"a/{n:06d}", drive="a") for n in (5, 9, 20)] + [replace(frame, name=f"b/{n}", drive="b") for n in (7, 8)]
+    frames = [replace(frame, name=f"a/{n:06d}", drive="a") for n in (5, 9, 20)] + [
+        replace(frame, name=f"b/{n}", drive="b") for n in (7, 8)
+    ]
     at, starts = _places(frames)
     assert at.tolist() == [5, 9, 20, 22, 23]
     assert starts == {"a": 5, "b": 22}
@@ -188,7 +204,9 @@ def test_priors_that_do_not_exist_are_one_mistake_in_plain_words():
 
 
 def test_what_is_missing_is_said(drive):
-    with pytest.raises(DataError, match="no height of class car; there are 24 of class car, as in drive/000000, 6 of class pole"):
+    with pytest.raises(
+        DataError, match="no height of class car; there are 24 of class car, as in drive/000000, 6 of class pole"
+    ):
         list(camera_height_asked(CameraHeightAsked(drive, camera_height_config(["priors={}"]))))
     with pytest.raises(DataError, match="no object of class tram; there are 24 of class car"):
         estimate(drive, 'objects=["tram"]')
@@ -205,7 +223,9 @@ def test_a_class_without_a_height_or_an_object_is_noted_and_the_others_speak(dri
     lines = list(camera_height_asked(asked(drive, "horizon=given", 'objects=["car","pole","Pedestrian"]')))
     assert lines[0].startswith("camera height: 1.6")
     (pole,) = (line for line in lines if "class pole" in line)
-    assert pole.startswith("note: 6 objects of class pole say nothing, such as in drive/000000: they have no height; give mean_m")
+    assert pole.startswith(
+        "note: 6 objects of class pole say nothing, such as in drive/000000: they have no height; give mean_m"
+    )
     assert "note: no object of class person in any of 6 frames; it was asked for by objects" in lines
 
 
@@ -229,5 +249,7 @@ def test_kitti_boxes_are_read_and_say_something(real_data):
     config = camera_height_config(["priors=kitti", "objects=[]", "horizon=given"])
     frames = seen_frames(CameraHeightAsked(real_data / "kitti_object", config), lambda items, count, what: items)
     assert [len(frame.objects) for frame in frames] == [1, 3, 2]
-    found = estimate_camera_height(frames, config, horizons=torch.tensor([[0.0, -1, 163.2], [0, -1, 174.2], [0, -1, 187.8]])).found
+    found = estimate_camera_height(
+        frames, config, horizons=torch.tensor([[0.0, -1, 163.2], [0, -1, 174.2], [0, -1, 187.8]])
+    ).found
     assert found.camera_height_m == pytest.approx(1.65, rel=0.08)

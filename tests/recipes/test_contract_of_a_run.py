@@ -26,7 +26,9 @@ def losses(folder: Path) -> list[str]:
     return [row["train/loss"] for row in read_rows(folder / "metrics.csv") if row["train/loss"]]
 
 
-def test_a_run_is_held_to_it_and_trains_as_without(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+def test_a_run_is_held_to_it_and_trains_as_without(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
     without = recipes.train(small, out=tmp_path / "without")
     assert "contract:" not in capfd.readouterr().err
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
@@ -37,7 +39,9 @@ def test_a_run_is_held_to_it_and_trains_as_without(small: SelfsupConfig, tmp_pat
     assert losses(run.folder) == losses(without.folder)
 
 
-def test_an_optimiser_without_the_pose_network_halts(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_optimizer_without_the_pose_network_halts(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
     monkeypatch.setattr(Selfsup, "parameter_groups", lambda task: [{"params": list(task.model.depth.parameters())}])
     with pytest.raises(RunError, match=r"contract of the training: found T20 \(model\.pose.* in no group"):
@@ -47,7 +51,9 @@ def test_an_optimiser_without_the_pose_network_halts(small: SelfsupConfig, tmp_p
     assert "T20" in {one.code for one in read_findings(folder / "findings.jsonl")}
 
 
-def test_a_finding_that_says_stop_can_be_let_be(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finding_that_says_stop_can_be_let_be(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def of_no_number(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> None:
         return None
 
@@ -65,9 +71,9 @@ def test_a_dry_run_is_held_to_it_too(small: SelfsupConfig, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("word", ["name=demo", "loss.auto_mask=false", "loss.ssim_weight=1"])
-@pytest.mark.parametrize("neighbours_teach_depth", [False, True])
-def test_the_demos_loss_keeps_the_laws(worlds: Path, word: str, neighbours_teach_depth: bool) -> None:
-    from_step = "loss.temporal_from_step=" + ("0" if neighbours_teach_depth else "null")
+@pytest.mark.parametrize("neighbors_teach_depth", [False, True])
+def test_the_demos_loss_keeps_the_laws(worlds: Path, word: str, neighbors_teach_depth: bool) -> None:
+    from_step = "loss.temporal_from_step=" + ("0" if neighbors_teach_depth else "null")
     config = configure("selfsup", [*demo.SETTINGS, "training.workers=0", from_step, word], data={"path": str(worlds)})
     config, data = Selfsup.prepare(config, Console(quiet=True))
     torch.manual_seed(0)
@@ -75,5 +81,5 @@ def test_the_demos_loss_keeps_the_laws(worlds: Path, word: str, neighbours_teach
     task.remember(data)
     data.train.set_position(0, 0)
     losses = task.exact_losses(next(iter(data.train)))
-    assert set(losses) == {"loss", "loss of neighbours in time"}
+    assert set(losses) == {"loss", "loss of neighbors in time"}
     assert of_losses(losses) == []

@@ -1,4 +1,6 @@
-"""The recipe `selfsup` with all that D3VO's networks say: what is logged, shown, validated, refused, predicted and resumed."""
+"""The recipe `selfsup` with all that D3VO's networks say: what is logged, shown, validated, refused, predicted and
+resumed.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,13 @@ from stadia.recipes.selfsup import Selfsup
 from stadia.recipes.selfsup_config import SelfsupConfig
 from stadia.training.checkpoints import Checkpoint
 
-D3VO = ("model.right_view=true", "model.uncertainty=true", "model.brightness=true", "model.pose_net=d3vo", "model.pose_head=pool")
+D3VO = (
+    "model.right_view=true",
+    "model.uncertainty=true",
+    "model.brightness=true",
+    "model.pose_net=d3vo",
+    "model.pose_head=pool",
+)
 
 
 def changed(config: SelfsupConfig, *overrides: str) -> SelfsupConfig:
@@ -65,7 +73,12 @@ def test_a_step_logs_what_the_networks_say(task: Selfsup, batch: Batch, monkeypa
     assert all(seen[name] == name.startswith("gain") for name in expected)
     brightness = torch.tensor([[[1.0, 0.0], [1.2, 0.0], [1.0, 0.1]], [[1.0, 0.0], [1.4, 0.0], [1.0, 0.3]]])
     ramp = torch.linspace(-1, 1, 96).expand(2, 1, 32, 96)
-    said(task, monkeypatch, brightness=brightness, log_uncertainty=(ramp, *[ramp[..., :: 2**s, :: 2**s] for s in (1, 2, 3)]))
+    said(
+        task,
+        monkeypatch,
+        brightness=brightness,
+        log_uncertainty=(ramp, *[ramp[..., :: 2**s, :: 2**s] for s in (1, 2, 3)]),
+    )
     seen = task.step(batch).seen
     assert float(seen["gain/+1"]) == pytest.approx(1.3)
     assert float(seen["offset/stereo"]) == pytest.approx(0.2)
@@ -95,11 +108,15 @@ def test_validation_is_of_depth_and_motion_alone(task: Selfsup, batch: Batch, mo
 def test_validation_says_whether_sigma_is_the_scale_of_the_residual_that_taught_it(
     task: Selfsup, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At e^2 all residuals, below 1, are within a tenth of it; brightness lets none through before its gate is open, and all after."""
+    """At e^2 all residuals, below 1, are within a tenth of it; brightness lets none through before its gate is open,
+    and all after.
+    """
     task.eval()
     doubt = tuple(torch.full((2, 1, 32 >> s, 96 >> s), 2.0) for s in range(4))
     said(task, monkeypatch, brightness=torch.tensor([0.5, 0.3]).expand(2, 3, 2), log_uncertainty=doubt)
-    batch = replace(batch, targets=replace(batch.targets, depth_m=torch.linspace(2, 40, 32)[:, None].expand(2, 1, 32, 96)))
+    batch = replace(
+        batch, targets=replace(batch.targets, depth_m=torch.linspace(2, 40, 32)[:, None].expand(2, 1, 32, 96))
+    )
     with torch.no_grad():
         closed = task.validate(batch)
         assert task.gate is not None
@@ -107,7 +124,9 @@ def test_validation_says_whether_sigma_is_the_scale_of_the_residual_that_taught_
         opened = task.validate(batch)
     assert (torch.as_tensor(closed["inside_90"]) == 1).all()
     assert (torch.as_tensor(closed["residual_spearman"]) == 0).all()
-    torch.testing.assert_close(closed["residual_over_sigma"].mean(), closed["residual"].mean() / torch.e**2, rtol=0.2, atol=0)  # type: ignore[union-attr]
+    torch.testing.assert_close(
+        closed["residual_over_sigma"].mean(), closed["residual"].mean() / torch.e**2, rtol=0.2, atol=0
+    )  # type: ignore[union-attr]
     assert (opened["residual_over_sigma"] > 1.05 * closed["residual_over_sigma"]).all()  # type: ignore[operator]
     torch.testing.assert_close(opened["residual"], closed["residual"])
     torch.testing.assert_close(closed["ause"], closed["ause_of_random"])
@@ -120,22 +139,30 @@ def test_a_sigma_that_nothing_has_taught_has_no_score(task: Selfsup, batch: Batc
         taught = task.eval().validate(batch)
         task.config = task.config.model_copy(update={"loss": late})
         untaught = task.validate(batch)
-    assert untaught.keys() == {name for name in taught if name in ("residual", "residual_unwarped", "abs_rel", "rmse", "d1")}
+    assert untaught.keys() == {
+        name for name in taught if name in ("residual", "residual_unwarped", "abs_rel", "rmse", "d1")
+    }
     assert taught.keys() > untaught.keys()
 
 
 def test_the_sheet_shows_the_right_view_and_the_uncertainty(task: Selfsup, batch: Batch) -> None:
-    pictures = task.pictures(batch, task.step(batch))
-    assert [*pictures][:4] == ["input", "inverse depth", "inverse depth of the right view", "uncertainty"]
-    assert all(picture.shape == (32, 96, 3) for picture in pictures.values())
+    images = task.images(batch, task.step(batch))
+    assert [*images][:4] == ["input", "inverse depth", "inverse depth of the right view", "uncertainty"]
+    assert all(image.shape == (32, 96, 3) for image in images.values())
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("model.right_view=true", "data.stereo=false"), "data.stereo is false: the right picture teaches the right view"),
+        (
+            ("model.right_view=true", "data.stereo=false"),
+            "data.stereo is false: the right image teaches the right view",
+        ),
         (("model.right_view=true", 'data.target_sides=["left","right"]'), "whose partner is a left view"),
-        (("model.brightness=true", "data.offsets=[]", "data.stereo=true"), "the pose network says brightness, and there is none"),
+        (
+            ("model.brightness=true", "data.offsets=[]", "data.stereo=true"),
+            "the pose network says brightness, and there is none",
+        ),
     ],
 )
 def test_what_nothing_could_teach_is_refused(small: SelfsupConfig, overrides: tuple[str, ...], message: str) -> None:
@@ -161,7 +188,9 @@ def test_the_rig_that_teaches_the_right_view_is_remembered(d3vo: SelfsupConfig) 
     assert other.eval().maps(shown).T_right_left is None
 
 
-def test_a_right_view_without_right_pictures_is_refused_once_that_is_known(d3vo: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_right_view_without_right_images_is_refused_once_that_is_known(
+    d3vo: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settled, data = Selfsup.prepare(d3vo, Console(quiet=True))
     mono = replace(data, config=settled.data.model_copy(update={"stereo": False}))
     monkeypatch.setattr("stadia.recipes.selfsup.open_data_sets", lambda *args, **words: mono)
@@ -180,11 +209,13 @@ def test_a_linear_pose_head_refuses_another_size(small: SelfsupConfig) -> None:
 def test_it_trains_resumes_exactly_and_predicts_its_uncertainty(
     d3vo: SelfsupConfig, worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = changed(d3vo, "training.max_steps=2", "training.checkpoint_every=1", "optimiser.lr=1e-2")
+    config = changed(d3vo, "training.max_steps=2", "training.checkpoint_every=1", "optimizer.lr=1e-2")
     whole = recipes.train(config, out=tmp_path / "whole")
     step = Selfsup.step
     with monkeypatch.context() as crashing:
-        crashing.setattr(Selfsup, "step", lambda task, batch: step(task, batch) if task.global_step == 0 else {}["crash"])
+        crashing.setattr(
+            Selfsup, "step", lambda task, batch: step(task, batch) if task.global_step == 0 else {}["crash"]
+        )
         with pytest.raises(KeyError):
             recipes.train(config, out=tmp_path / "parts")
     (folder,) = (tmp_path / "parts").iterdir()

@@ -78,23 +78,34 @@ def test_metres_are_claimed_where_every_data_set_has_a_baseline(two: SelfsupConf
 def test_a_data_set_with_a_baseline_is_scored_in_metres_beside_one_without(two: SelfsupConfig) -> None:
     settled, data, _ = opened(two)
     task = Selfsup(settled)
-    assert {batch.meta[0].data: task.claim_of(batch) for batch in data.train} == {"pair": Claim.METRES, "mono": Claim.UP_TO_SCALE}
+    assert {batch.meta[0].data: task.claim_of(batch) for batch in data.train} == {
+        "pair": Claim.METRES,
+        "mono": Claim.UP_TO_SCALE,
+    }
 
 
-def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(two: SelfsupConfig, tmp_path: Path) -> None:
+def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
+    two: SelfsupConfig, tmp_path: Path
+) -> None:
     run = recipes.train(changed(two, "training.validate_every=2"), out=tmp_path / "runs")
     facts = run.facts["data"]
     assert facts["name"] == "pair"
     assert facts["others"]["mono"]["path"] == two.data.others["mono"].path
     assert [*facts["fingerprints"]] == ["tiny/train-000", "tiny/val-000"]
     assert [*facts["others"]["mono"]["fingerprints"]] == ["elsewhere/train-000", "elsewhere/val-000"]
-    last = {name: float(value) for name, value in read_rows(run.metrics_csv)[-1].items() if value and name.startswith("val/")}
+    last = {
+        name: float(value)
+        for name, value in read_rows(run.metrics_csv)[-1].items()
+        if value and name.startswith("val/")
+    }
     for score in ("abs_rel", "residual"):
         assert math.isclose(last[f"val/{score}"], (last[f"val/pair/{score}"] + last[f"val/mono/{score}"]) / 2)
     assert {"val/pair/motion_scale", "val/mono/motion_scale"} <= last.keys()
     assert {path.stem[:8] for path in (run.folder / "scores").glob("*.json")} == {"val-mono", "val-pair"}
 
-    only_elsewhere = run.facts | {"data": facts | {"train_frames": {"nothing": []}, "train_pictures": {}, "train_sessions": []}}
+    only_elsewhere = run.facts | {
+        "data": facts | {"train_frames": {"nothing": []}, "train_images": {}, "train_sessions": []}
+    }
     (run.folder / "run.json").write_text(json.dumps(only_elsewhere))
     (train,) = open_recordings(two.data.others["mono"].path, split="train")
     assert Trained.on(run.folder, [train]).count({train.name: range(5)}) == 5, "by the second data set's facts"
@@ -131,7 +142,7 @@ def test_one_after_another_is_one_epoch_unless_asked_otherwise(small: SelfsupCon
     ("words", "message"),
     [
         (("data.others.b.offsets=[]",), r"data\.others\.b\.offsets and data\.offsets: either all"),
-        (("model.pose_head=linear", "data.others.b.width=320"), r"bound to one size of picture, and data\.others\.b"),
+        (("model.pose_head=linear", "data.others.b.width=320"), r"bound to one size of image, and data\.others\.b"),
         (("model.right_view=true", "data.others.b.stereo=false"), r"data\.others\.b\.stereo is false"),
         (("data.others.b.offsets=[]", "data.others.b.stereo=false"), r"data\.others\.b\.offsets is empty and"),
     ],
@@ -173,12 +184,16 @@ def test_the_lens_of_each_data_set_is_remembered(two: SelfsupConfig) -> None:
 
 def test_paths_are_whole_in_every_data_set(two: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert with_whole_paths(changed(two, "data.others.mono.path=elsewhere")).data.others["mono"].path == str(tmp_path / "elsewhere")
+    assert with_whole_paths(changed(two, "data.others.mono.path=elsewhere")).data.others["mono"].path == str(
+        tmp_path / "elsewhere"
+    )
 
 
 def test_motion_of_each_data_set_has_a_scale_of_its_own() -> None:
     motions = Motions(Claim.UP_TO_SCALE)
-    true = torch.stack([from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0, -z])) for z in (1.0, 2.0, 3.0)])[:, None]
+    true = torch.stack([from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0, -z])) for z in (1.0, 2.0, 3.0)])[
+        :, None
+    ]
     for name, size in (("a", 0.5), ("b", 4.0)):
         predicted = true.clone()
         predicted[..., :3, 3] *= size

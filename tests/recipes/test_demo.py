@@ -1,4 +1,6 @@
-"""What the demo says at its end: all numbers that there are, and `none` for a path that there is not; and the memory it took."""
+"""What the demo says at its end: all numbers that there are, and `none` for a path that there is not; and the memory it
+took.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,15 @@ from stadia.evaluation.odometry import score_trajectory
 from stadia.evaluation.recordings import Evaluation
 from stadia.evaluation.score import DepthScore
 from stadia.evaluation.trajectory_files import Trajectory
-from stadia.recipes.demo import summarise
+from stadia.recipes.demo import summarize
 from stadia.recipes.memory import PeakMemory
 
 DEPTH = SimpleNamespace(
-    claim="metres", protocol="metric", metrics={"abs_rel": 0.2, "rmse": 4.0, "d1": 0.7}, scale_ratio_median=1.0, scale_ratio_spread=0.1
+    claim="metres",
+    protocol="metric",
+    metrics={"abs_rel": 0.2, "rmse": 4.0, "d1": 0.7},
+    scale_ratio_median=1.0,
+    scale_ratio_spread=0.1,
 )
 
 
@@ -39,7 +45,7 @@ def evaluation(drift_by_world: Mapping[str, float]) -> Evaluation:
 
 
 def summary(scores: Mapping[str, float], network: Mapping[str, float], baseline: Mapping[str, float]) -> dict[str, Any]:
-    return summarise(evaluation(scores), evaluation(network), evaluation(baseline), wall_s=60, peak_rss_mb=1000)
+    return summarize(evaluation(scores), evaluation(network), evaluation(baseline), wall_s=60, peak_rss_mb=1000)
 
 
 def test_the_worst_world_speaks(capsys: pytest.CaptureFixture[str]) -> None:

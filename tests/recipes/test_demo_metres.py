@@ -1,4 +1,4 @@
-"""The demo of metres from one camera: two trainings in small, what is scored of both, and the picture of it."""
+"""The demo of metres from one camera: two trainings in small, what is scored of both, and the image of it."""
 
 from __future__ import annotations
 
@@ -35,11 +35,14 @@ def test_two_trainings_beside_each_other(cached: Path, tmp_path: Path, capsys: p
     assert done.run.folder == metres
     assert demo_metres.MINUTES in capsys.readouterr().err, "how long it takes is said beforehand"
     assert read_json(metres / "config.json")["start_from"] == str(plain)
-    assert {path.stem for path in (metres / "scores").glob("test*.json")} >= {"test-median-scaled", "test-without-metres"}
+    assert {path.stem for path in (metres / "scores").glob("test*.json")} >= {
+        "test-median-scaled",
+        "test-without-metres",
+    }
     assert read_json(metres / "result.json") == done.result
     assert done.result["camera_height"]["true_m"] == TRUE_CAMERA_M == 1.65
-    picture = cv2.imread(str(metres / demo_metres.PICTURE))
-    assert picture.shape[1] == 1280
+    image = cv2.imread(str(metres / demo_metres.IMAGE))
+    assert image.shape[1] == 1280
     assert "with-and-without-metres/unseen-worlds" in report.build(metres).read_text()
     _print_scales(done.result)
     told = " ".join(capsys.readouterr().out.split())

@@ -1,4 +1,6 @@
-"""How often a training step of `selfsup` waits for the device: counted on a CPU, by the operations that would wait on a GPU."""
+"""How often a training step of `selfsup` waits for the device: counted on a CPU, by the operations that would wait on a
+GPU.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,13 @@ from stadia.recipes.selfsup_config import SelfsupConfig
 
 WAITING = {
     *("_local_scalar_dense", "equal"),  # item(), float(), bool(): reads a value
-    *("nonzero", "masked_select", "_unique2", "index", "index_put_"),  # sizes that depend on values, or a list sent as indices
+    *(
+        "nonzero",
+        "masked_select",
+        "_unique2",
+        "index",
+        "index_put_",
+    ),  # sizes that depend on values, or a list sent as indices
     *("lift_fresh", "_linalg_check_errors"),  # a tensor made of Python's numbers is sent; a solver's error code is read
 }
 
@@ -33,7 +41,9 @@ class Waits(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
-        if name in WAITING and not (name == "lift_fresh" and args[0].numel() == 1):  # `x[...] = 1` is an argument of a kernel
+        if name in WAITING and not (
+            name == "lift_fresh" and args[0].numel() == 1
+        ):  # `x[...] = 1` is an argument of a kernel
             self.counts[name] += 1
         return func(*args, **(kwargs or {}))
 
@@ -42,7 +52,9 @@ class Waits(TorchDispatchMode):
 def test_a_training_step_waits_once_for_the_device(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temporal_from_step: str
 ) -> None:
-    """Once, to stop before the weights are touched where loss or gradient is not finite. Rows, pictures and checkpoints wait too."""
+    """Once, to stop before the weights are touched where loss or gradient is not finite. Rows, images and checkpoints
+    wait too.
+    """
     steps: list[Waits] = []
 
     def start(self: Selfsup, *_: object) -> None:
@@ -56,17 +68,28 @@ def test_a_training_step_waits_once_for_the_device(
     monkeypatch.setattr(Selfsup, "on_train_batch_start", start, raising=False)
     monkeypatch.setattr(Selfsup, "on_train_batch_end", end)
     monkeypatch.setattr(selfsup_loss, "fastest_reprojector", lambda _: TorchReprojector)  # as on a GPU
-    rarely = ("training.log_every=100", "training.checkpoint_every=100", "training.validate_every=100", "training.max_steps=4")
-    sgd = "optimiser.name=sgd"  # adam reads its step counters, which are in the processor's memory on a GPU too
+    rarely = (
+        "training.log_every=100",
+        "training.checkpoint_every=100",
+        "training.validate_every=100",
+        "training.max_steps=4",
+    )
+    sgd = "optimizer.name=sgd"  # adam reads its step counters, which are in the processor's memory on a GPU too
     config = resolve(
-        SelfsupConfig, small.model_dump(mode="json"), [*rarely, sgd, f"loss.temporal_from_step={temporal_from_step}", "loss.pyramid=2"]
+        SelfsupConfig,
+        small.model_dump(mode="json"),
+        [*rarely, sgd, f"loss.temporal_from_step={temporal_from_step}", "loss.pyramid=2"],
     )
     recipes.train(config, out=tmp_path / "runs")
     assert [step.counts for step in steps[1:-1]] == [Counter(_local_scalar_dense=1)] * 2
-    assert steps[-1].counts["lift_fresh"], "the last step keeps the random numbers, in a callback: if that is not seen, nothing is"
+    assert steps[-1].counts["lift_fresh"], (
+        "the last step keeps the random numbers, in a callback: if that is not seen, nothing is"
+    )
 
 
-@pytest.mark.parametrize("wait", [lambda x: x.item(), lambda x: bool(x), lambda x: x[None][[0]], lambda x: torch.tensor([1.0, 2.0]) + x])
+@pytest.mark.parametrize(
+    "wait", [lambda x: x.item(), lambda x: bool(x), lambda x: x[None][[0]], lambda x: torch.tensor([1.0, 2.0]) + x]
+)
 def test_the_count_sees_it(wait: Any) -> None:
     with Waits() as waits:
         wait(torch.ones(()))

@@ -25,7 +25,7 @@ from stadia.recipes.dpt import DptRecipe
 from stadia.recipes.dpt_config import DptRecipeConfig
 from stadia.recipes.selfsup_config import SelfsupConfig
 
-SMALL = ("model.network=dpt-tiny", "data.augmentation.mirror=0.5", "optimiser.lr=1e-3")
+SMALL = ("model.network=dpt-tiny", "data.augmentation.mirror=0.5", "optimizer.lr=1e-3")
 PINNED_LOSSES = [6.89356, 6.72101, 5.45903]  # of the three steps of `small_dpt`, seed 0
 
 
@@ -41,7 +41,7 @@ def changed(config: DptRecipeConfig, *overrides: str) -> DptRecipeConfig:
 
 
 class Lower(Dpt):
-    """Says that what is lower in the picture is nearer, as weights that know neither scale nor shift might."""
+    """Says that what is lower in the image is nearer, as weights that know neither scale nor shift might."""
 
     def raw(self, image: Tensor) -> Tensor:
         rows = torch.linspace(5, 25, image.shape[-2], device=image.device)[:, None]
@@ -96,7 +96,7 @@ def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
     task = DptRecipe(config)
     with caplog.at_level(logging.INFO):
         task.remember(data)
-    assert "fitted to 5 pictures" in caplog.text
+    assert "fitted to 5 images" in caplog.text
     assert "fitted best, but has 0 beyond 200 m" in caplog.text, "the sky is not at the head's 0 here"
     assert task.about["fitted"]["images"] == 5
     assert task.training
@@ -118,11 +118,15 @@ def test_scale_and_shift_belong_together(small_dpt: DptRecipeConfig) -> None:
         changed(small_dpt, "model.scale=2", "model.shift=-1")
 
 
-def test_a_resumed_run_remembers_what_it_started_from(small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_resumed_run_remembers_what_it_started_from(
+    small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """The task that is resumed is built without weights; run.json keeps what the first one was."""
     file = tmp_path / "tiny.safetensors"
     save_file(Dpt(small_dpt.model).network.state_dict(), file)
-    config = changed(small_dpt, f"model.weights={file}", "model.scale=1.5", "model.shift=0.01", "training.checkpoint_every=1")
+    config = changed(
+        small_dpt, f"model.weights={file}", "model.scale=1.5", "model.shift=0.01", "training.checkpoint_every=1"
+    )
     run = recipes.train(config, out=tmp_path / "runs")
     before = run.facts
     assert before["backbone_lr_factor"] == 0.1
@@ -135,7 +139,9 @@ def test_a_resumed_run_remembers_what_it_started_from(small_dpt: DptRecipeConfig
     }
 
 
-def test_weights_that_are_missing_are_told_before_the_data_are_opened(small_dpt: DptRecipeConfig, tmp_path: Path) -> None:
+def test_weights_that_are_missing_are_told_before_the_data_are_opened(
+    small_dpt: DptRecipeConfig, tmp_path: Path
+) -> None:
     absent = changed(small_dpt, f"model.weights={tmp_path / 'absent.pt'}", f"data.path={tmp_path / 'no-data'}")
     with pytest.raises(CheckpointError, match=r"absent\.pt: found no such file"):
         recipes.train(absent, out=tmp_path / "runs")
@@ -144,7 +150,9 @@ def test_weights_that_are_missing_are_told_before_the_data_are_opened(small_dpt:
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_fit_that_cannot_be_made_fails_the_run(small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_fit_that_cannot_be_made_fails_the_run(
+    small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     class Higher(Lower):
         """Says depth, not inverse depth."""
 
@@ -168,9 +176,13 @@ def test_a_head_that_may_stay_random_is_brought_to_the_truth_whatever_its_sign(
             return Lower.raw(self, image).flip(-2)
 
     monkeypatch.setattr("stadia.recipes.dpt.Dpt", Falling)
-    weights = {name: tensor for name, tensor in Dpt(small_dpt.model).network.state_dict().items() if not name.startswith("head.")}
+    weights = {
+        name: tensor
+        for name, tensor in Dpt(small_dpt.model).network.state_dict().items()
+        if not name.startswith("head.")
+    }
     save_file(weights, tmp_path / "headless.safetensors")
-    words = (f"model.weights={tmp_path / 'headless.safetensors'}", 'model.allow_initialised=["head.*"]')
+    words = (f"model.weights={tmp_path / 'headless.safetensors'}", 'model.allow_initialized=["head.*"]')
     config, data = DptRecipe.prepare(changed(small_dpt, *words), Console(quiet=True))
     task = DptRecipe(config)
     with caplog.at_level(logging.WARNING):
@@ -183,7 +195,7 @@ def test_a_head_that_may_stay_random_is_brought_to_the_truth_whatever_its_sign(
     assert 0.4 < float(predicted_m[known].median() / true_m[known].median()) < 2.5
 
 
-def test_pictures_have_the_size_that_the_network_takes(small_dpt: DptRecipeConfig) -> None:
+def test_images_have_the_size_that_the_network_takes(small_dpt: DptRecipeConfig) -> None:
     with pytest.raises(ConfigError, match=r"96x32, expected multiples of 14; take 98x28"):
         changed(small_dpt, "model.network=depth-anything-small")
     assert changed(small_dpt, "model.network=depth-anything-small", "data.height=42", "data.width=98").data.height == 42
@@ -205,27 +217,29 @@ def test_a_network_is_refused_that_nobody_knows() -> None:
         recipes.configure("dpt", ("model.network=dpt-hybird",), data={"path": "x"})
 
 
-def test_pictures_of_a_step(small_dpt: DptRecipeConfig) -> None:
+def test_images_of_a_step(small_dpt: DptRecipeConfig) -> None:
     config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
     task, batch = DptRecipe(config), next(iter(data.val))
-    shown = task.pictures(batch, task.step(batch))
+    shown = task.images(batch, task.step(batch))
     assert list(shown) == ["input", "inverse depth", "ground truth", "|ln z - ln truth|"]
     assert {picture.shape for picture in shown.values()} == {(32, 96, 3)}
 
 
 def test_what_has_no_slope_is_counted(small_dpt: DptRecipeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the labelled pixels where a last ReLU answers 0, and where depth is cut off behind infinity: the share that has no gradient."""
+    """Of the labeled pixels where a last ReLU answers 0, and where depth is cut off behind infinity: the share that has
+    no gradient.
+    """
     config, data = DptRecipe.prepare(small_dpt, Console(quiet=True))
     task, batch = DptRecipe(config), next(iter(data.val))
-    labelled = task.loss.known(batch.targets.depth_m)
+    labeled = task.loss.known(batch.targets.depth_m)
     assert task.step(batch).seen["at_floor"] == 0, "small networks end in a softplus"
-    answers = torch.randn(labelled.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    answers = torch.randn(labeled.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
     monkeypatch.setattr(task.network, "raw", lambda image: answers.relu())
     for shift in (0.01, -0.02):
         task.network.calibrate(0.1, shift)
         report = task.step(batch)
         (slope,) = torch.autograd.grad(report.total, answers)
-        share = float((slope[labelled] == 0).float().mean())
+        share = float((slope[labeled] == 0).float().mean())
         assert 0.4 < share < 0.7
         assert float(report.seen["at_floor"]) == pytest.approx(share, abs=1e-6)
 
@@ -236,7 +250,13 @@ def test_what_became_of_the_weights_and_what_attention_costs_is_told(
     """Weights from a file, with an attention that has some of its own."""
     file = tmp_path / "tiny.safetensors"
     save_file(Dpt(small_dpt.model).network.state_dict(), file)
-    config = changed(small_dpt, f"model.weights={file}", "model.attention.name=memory_compressed", "model.scale=1", "model.shift=0.01")
+    config = changed(
+        small_dpt,
+        f"model.weights={file}",
+        "model.attention.name=memory_compressed",
+        "model.scale=1",
+        "model.shift=0.01",
+    )
     config, data = DptRecipe.prepare(config, Console(quiet=True))
     task = DptRecipe(config)
     with caplog.at_level(logging.WARNING):
@@ -246,5 +266,5 @@ def test_what_became_of_the_weights_and_what_attention_costs_is_told(
     kept = task.about["load_report"]
     assert kept["source"] == str(file)
     assert kept["loaded"] > 100
-    assert all(".core." in name for name in kept["initialised"])
-    assert len(kept["initialised"]) == 12
+    assert all(".core." in name for name in kept["initialized"])
+    assert len(kept["initialized"]) == 12

@@ -35,14 +35,16 @@ Stadia = Callable[..., tuple[int, str, str]]
 
 
 def write_run(folder: Path, *, focal: float = 0.7) -> Path:
-    """A run's folder with a small `selfsup` in it, whose depth depends on the picture."""
+    """A run's folder with a small `selfsup` in it, whose depth depends on the image."""
     config = configure("selfsup", SMALL, data={"path": "drive.mp4"})
     torch.manual_seed(0)
     task = Selfsup(config)  # type: ignore[arg-type]
     task.focal.fill_(focal)
     for head in task.model.depth.decoder.heads.values():
         torch.nn.init.normal_(head.weight, std=0.3)  # type: ignore[arg-type]
-    header = Header(recipe="selfsup", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={})
+    header = Header(
+        recipe="selfsup", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
+    )
     write(folder / "checkpoints" / "best.safetensors", header, {"state_dict": task.state_dict()})
     return folder
 
@@ -68,18 +70,24 @@ def exported(told: tuple[Path, str, str]) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     """Three of noise, smoothed."""
-    folder, random = tmp_path / "pictures", np.random.default_rng(0)
+    folder, random = tmp_path / "images", np.random.default_rng(0)
     folder.mkdir()
     for name in "abc":
-        cv2.imwrite(str(folder / f"{name}.png"), cv2.GaussianBlur(random.integers(0, 256, (130, 200, 3), np.uint8), (0, 0), 5))
+        cv2.imwrite(
+            str(folder / f"{name}.png"), cv2.GaussianBlur(random.integers(0, 256, (130, 200, 3), np.uint8), (0, 0), 5)
+        )
     return folder
 
 
-def test_predictions_are_those_of_the_checkpoint(trained: Path, exported: Path, pictures: Path, tmp_path: Path, stadia: Stadia) -> None:
+def test_predictions_are_those_of_the_checkpoint(
+    trained: Path, exported: Path, images: Path, tmp_path: Path, stadia: Stadia
+) -> None:
     for model, out in ((trained, "torch"), (exported, "onnx")):
-        code, _, err = stadia("predict", model, pictures, "--out", tmp_path / out, "data.camera.horizontal_fov_deg=50", "--no-cloud")
+        code, _, err = stadia(
+            "predict", model, images, "--out", tmp_path / out, "data.camera.horizontal_fov_deg=50", "--no-cloud"
+        )
         assert code == 0, err
     by_torch, by_onnx = Predictions.open(tmp_path / "torch"), Predictions.open(tmp_path / "onnx")
     for name in by_torch.files:
@@ -92,7 +100,9 @@ def test_predictions_are_those_of_the_checkpoint(trained: Path, exported: Path, 
 
 
 def test_an_onnx_file_stands_alone(exported: Path) -> None:
-    """One file, by the rules of ONNX, that holds what depth needs and says what it is; nothing of the machine that wrote it."""
+    """One file, by the rules of ONNX, that holds what depth needs and says what it is; nothing of the machine that
+    wrote it.
+    """
     assert list(exported.parent.iterdir()) == [exported]
     onnx.checker.check_model(onnx.load(exported), full_check=True)
     assert {opset.domain: opset.version for opset in onnx.load(exported).opset_import} == {"": 18}
@@ -103,9 +113,17 @@ def test_an_onnx_file_stands_alone(exported: Path) -> None:
     assert str(Path.home()).encode() not in data
     session = onnxruntime.InferenceSession(exported)
     (image,) = session.get_inputs()
-    assert image.shape == ["pictures", 3, "32*rows_of_strides", "32*columns_of_strides"]
+    assert image.shape == ["images", 3, "32*rows_of_strides", "32*columns_of_strides"]
     said = session.get_modelmeta().custom_metadata_map
-    wanted = {"claim": "metres", "unit": "1/m", "recipe": "selfsup", "height": "64", "width": "96", "stride": "32", "crop": "none"}
+    wanted = {
+        "claim": "metres",
+        "unit": "1/m",
+        "recipe": "selfsup",
+        "height": "64",
+        "width": "96",
+        "stride": "32",
+        "crop": "none",
+    }
     assert wanted.items() <= said.items()
     assert float(said["focal"]) == pytest.approx(0.7)
     assert said["checkpoint"] == "best.safetensors, step 7"
@@ -120,17 +138,21 @@ def test_the_lines_of_the_document_run(exported: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(exported.parent)
     exec(program, names := {})
     assert names["inverse_depth"].shape == (64, 96)
-    np.testing.assert_allclose(names["inverse_depth"], ExportedNetwork(exported).inverse_depth(np.zeros((1, 3, 64, 96), np.float32))[0, 0])
+    np.testing.assert_allclose(
+        names["inverse_depth"], ExportedNetwork(exported).inverse_depth(np.zeros((1, 3, 64, 96), np.float32))[0, 0]
+    )
 
 
 def test_what_is_said(told: tuple[Path, str, str], trained: Path) -> None:
     path, text, steps = told
-    assert re.fullmatch(rf"reading {trained}\ntracing [\d.]+ M parameters, then comparing .*\n", steps), "nothing is silent for minutes"
+    assert re.fullmatch(rf"reading {trained}\ntracing [\d.]+ M parameters, then comparing .*\n", steps), (
+        "nothing is silent for minutes"
+    )
     lines = text.splitlines()
     assert lines[0].startswith(f"{path}: ")
     assert "multiples of 32, trained at 96x64" in lines[1]
-    assert lines[2].startswith("  1 picture of 96x64: largest difference ")
-    assert lines[3].startswith("  2 pictures of 160x96: largest difference ")
+    assert lines[2].startswith("  1 image of 96x64: largest difference ")
+    assert lines[3].startswith("  2 images of 160x96: largest difference ")
     assert lines[4] == f"run it: stadia predict {path} INPUT --out DIR"
     assert lines[5].startswith("claim: metres")
 

@@ -38,7 +38,9 @@ class Street:
         random = np.random.default_rng(self.seed)
         self.seen = [self._frame(random) for _ in range(self.frames)]
         self.mount = self.mount or self.name
-        self.mask_reader = SimpleNamespace(classes={CAR: "car", 1: "road"}, heights_m=lambda stem, side: self.said[int(stem)])
+        self.mask_reader = SimpleNamespace(
+            classes={CAR: "car", 1: "road"}, heights_m=lambda stem, side: self.said[int(stem)]
+        )
 
     def _frame(self, random: np.random.Generator) -> RoadMasks:
         semantic, instance = np.zeros((ROWS, COLUMNS), np.uint8), np.zeros((ROWS, COLUMNS), np.uint16)
@@ -46,7 +48,10 @@ class Street:
         for number, z in enumerate(sorted(random.uniform(8, 35, 3), reverse=True), start=1):
             high_m = 1.5 + 0.05 * random.standard_normal()
             horizon = HORIZON + F * np.tan(np.radians(self.pitch_deg))
-            foot, top = horizon + F * self.camera_m / z, horizon + F * (self.camera_m - high_m) / (z + TOP_BEHIND_FOOT_M)
+            foot, top = (
+                horizon + F * self.camera_m / z,
+                horizon + F * (self.camera_m - high_m) / (z + TOP_BEHIND_FOOT_M),
+            )
             rows, left = slice(round(top), round(foot)), int(random.uniform(20, COLUMNS - 120))
             columns = slice(left, left + int(F * 1.8 / z))
             instance[rows, columns], semantic[rows, columns] = number, CAR
@@ -73,18 +78,24 @@ class Street:
 def heights_of(*streets: Street, width: int = COLUMNS, **config: Any) -> FirstHeights:
     """Of each street's mount, numbered as they come."""
     groups = {mount: number for number, mount in enumerate(dict.fromkeys(street.mount for street in streets))}
-    return first_heights(streets, groups, RoadConfig(priors=PRIORS, **config), height=ROWS * width // COLUMNS, width=width)
+    return first_heights(
+        streets, groups, RoadConfig(priors=PRIORS, **config), height=ROWS * width // COLUMNS, width=width
+    )
 
 
 def test_each_group_has_the_height_of_its_own_cameras():
     found = heights_of(Street("high", 2.1), Street("low", 1.2), Street("middle", 1.65)).said
-    assert {number: said.height_m for number, said in found.items()} == pytest.approx({0: 2.1, 1: 1.2, 2: 1.65}, rel=0.04)
+    assert {number: said.height_m for number, said in found.items()} == pytest.approx(
+        {0: 2.1, 1: 1.2, 2: 1.65}, rel=0.04
+    )
     assert all(said.low_m < said.height_m < said.high_m for said in found.values())
 
 
 def test_drives_that_each_look_a_little_up_or_down_say_one_height():
     pitches_deg = 0.5 * np.random.default_rng(1).standard_normal(8)
-    said = heights_of(*(Street(f"{n}", 1.65, 15, mount="roof", pitch_deg=pitch, seed=n) for n, pitch in enumerate(pitches_deg))).said[0]
+    said = heights_of(
+        *(Street(f"{n}", 1.65, 15, mount="roof", pitch_deg=pitch, seed=n) for n, pitch in enumerate(pitches_deg))
+    ).said[0]
     assert said.height_m == pytest.approx(1.65, rel=0.03)
     assert said.low_m < 1.65 < said.high_m
     assert said.horizon_px.tolist() == pytest.approx((F * np.tan(np.radians(pitches_deg))).tolist(), abs=1.0)
@@ -119,15 +130,18 @@ def test_masks_that_cannot_be_read_are_counted():
 
     def masks(index: int, side: str) -> RoadMasks | None:
         if index == 2:
-            raise DataError("000002.png", found="a file cut off", expected="a whole picture", cure="copy it again")
+            raise DataError("000002.png", found="a file cut off", expected="a whole image", fix="copy it again")
         return None if index > 2 else whole(index, side)
 
     street.masks = masks
     (reason,) = heights_of(street).silent.values()
-    assert "agree, at least 12 are needed; masks of 7 of 9 frames cannot be read, such as: 000002.png: found a file cut off" in reason
+    assert (
+        "agree, at least 12 are needed; masks of 7 of 9 frames cannot be read, such as: 000002.png: found a file"
+        " cut off" in reason
+    )
 
 
-def test_the_border_is_that_of_the_networks_pictures():
+def test_the_border_is_that_of_the_networks_images():
     street = Street("drive", 1.65, frames=20)
     assert heights_of(street, border_px=12).said
     assert "0 objects" in heights_of(street, width=COLUMNS // 10, border_px=12).silent[0]  # 120 pixels of 160 rows

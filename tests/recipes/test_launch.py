@@ -24,7 +24,9 @@ class Program(Job):
 
 def test_local_processes_share_the_cores(tmp_path):
     """All of them run, two at once; what they print is kept; codes are told."""
-    program = "import os, sys; print(os.environ['OMP_NUM_THREADS'], flush=True); sys.exit(int(sys.argv[0] != '-c') or {0})"
+    program = (
+        "import os, sys; print(os.environ['OMP_NUM_THREADS'], flush=True); sys.exit(int(sys.argv[0] != '-c') or {0})"
+    )
     jobs = [Program(f"j{k}", (program.format(k),), tmp_path / "logs" / f"j{k}.log") for k in range(3)]
     codes = {}
     Local(2).run(jobs, lambda job, code: codes.update({job.name: code}))
@@ -35,7 +37,10 @@ def test_local_processes_share_the_cores(tmp_path):
 
 def test_ctrl_c_asks_each_process_to_stop_and_waits(tmp_path):
     listen = "import signal, time\nsignal.signal(signal.SIGTERM, signal.default_int_handler)\n"  # as a training does
-    program = listen + "open({0!r}, 'w')\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved', flush=True)\n"
+    program = (
+        listen
+        + "open({0!r}, 'w')\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved', flush=True)\n"
+    )
     marks = [tmp_path / f"started{k}" for k in range(2)]
     jobs = [Program(f"j{k}", (program.format(str(marks[k])),), tmp_path / f"j{k}.log") for k in range(2)]
 

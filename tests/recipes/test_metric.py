@@ -37,8 +37,17 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from test_distributed import both, needs_gloo
 from test_resume import Crash, crash, table
 
-EASY = ("road.priors=roadworld", "heights.first_epoch=0", "heights.fewest_frames=1", "heights.most_spread=9", "heights.least_kept=0",
-        "heights.most_disagreement=99", "road.border_px=1", "road.least_share=0.0005", "data.augmentation.mirror=0")  # fmt: skip
+EASY = (
+    "road.priors=roadworld",
+    "heights.first_epoch=0",
+    "heights.fewest_frames=1",
+    "heights.most_spread=9",
+    "heights.least_kept=0",
+    "heights.most_disagreement=99",
+    "road.border_px=1",
+    "road.least_share=0.0005",
+    "data.augmentation.mirror=0",
+)
 """One world of a few frames says something of its camera's height, however wrong."""
 
 
@@ -61,10 +70,17 @@ def prepared(config: MetricConfig) -> tuple[Metric, Any]:
     return task.train(), data
 
 
-def said(task: Metric, group: int, metres: float, *, count: int = 12, recording: str = "drive", road_m: float = 0) -> None:
+def said(
+    task: Metric, group: int, metres: float, *, count: int = 12, recording: str = "drive", road_m: float = 0
+) -> None:
     """An epoch's frames that agree on a height."""
     values = torch.full((count,), metres)
-    of_frames = [recording] * count, torch.full((count,), group), torch.full((count,), road_m or metres), torch.zeros(count)
+    of_frames = (
+        [recording] * count,
+        torch.full((count,), group),
+        torch.full((count,), road_m or metres),
+        torch.zeros(count),
+    )
     task.heights.add(*of_frames, torch.arange(count), values, 0.97 * values)
 
 
@@ -122,7 +138,10 @@ def test_why_no_metres_are_claimed_is_said_by_its_cause(metric):
     assert "of before the first epoch of heights ended" in task._unsure()
     said(task, 0, 1.6, count=3)
     task.begin(1)
-    assert "no height of the cameras '1.65 m' is known: a height needs 5 frames that say something, and 3 of 3" in task._unsure()
+    assert (
+        "no height of the cameras '1.65 m' is known: a height needs 5 frames that say something, and 3 of 3"
+        in task._unsure()
+    )
 
 
 def test_objects_keep_their_share_until_every_height_is_known(metric):
@@ -173,7 +192,9 @@ def test_the_road_is_unmasked_unless_told_otherwise(metric, monkeypatch):
     batch = next(iter(data.train))
     roads: list[Any] = []
     real = SelfSupervisedLoss.__call__
-    monkeypatch.setattr(SelfSupervisedLoss, "__call__", lambda *given, road=None: roads.append(road) or real(*given, road=road))
+    monkeypatch.setattr(
+        SelfSupervisedLoss, "__call__", lambda *given, road=None: roads.append(road) or real(*given, road=road)
+    )
     task.step(batch)
     task.config = changed(task.config, "unmask_road=false")
     task.step(batch)
@@ -187,7 +208,9 @@ def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
     task.frames = {("", "drive"): 400, ("city", "drive"): 60}
     meta = [Meta("drive", i) for i in (10, 60, 390)]
     assert task._parts(meta) == ["drive, frames 0 to 49", "drive, frames 50 to 99", "drive, frames 350 to 399"]
-    assert task._parts([Meta("drive", 50, data="city")]) == ["drive, frames 50 to 59"], "a recording of that name in another data set"
+    assert task._parts([Meta("drive", 50, data="city")]) == ["drive, frames 50 to 59"], (
+        "a recording of that name in another data set"
+    )
     task.heights.heights[0] = Height(1.6, 1)
     task.begin(0)
     for part in range(8):
@@ -247,15 +270,15 @@ def test_an_epoch_that_says_nothing_is_told(metric):
 
 
 def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric, monkeypatch):
-    task, _ = prepared(changed(metric, "reinitialise_at_epoch=2"))
+    task, _ = prepared(changed(metric, "reinitialize_at_epoch=2"))
     emptied: list[bool] = []
 
     class State(dict):
         def clear(self) -> None:
             emptied.append(True)
 
-    optimiser = type("O", (), {"optimizer": type("P", (), {"state": State()})()})()
-    monkeypatch.setattr(Task, "optimizers", lambda self: optimiser)
+    optimizer = type("O", (), {"optimizer": type("P", (), {"state": State()})()})()
+    monkeypatch.setattr(Task, "optimizers", lambda self: optimizer)
     before = {name: weight.clone() for name, weight in task.model.named_parameters()}
     random = torch.get_rng_state()
     said(task, 0, 1.6)
@@ -271,16 +294,22 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric, monke
 
 @pytest.fixture
 def quick(metric, monkeypatch) -> MetricConfig:
-    """A height from the three frames of an epoch, and no time for what is not the recipe's own: scores and pictures."""
+    """A height from the three frames of an epoch, and no time for what is not the recipe's own: scores and images."""
     monkeypatch.setattr(camera_heights, "FEWEST_FRAMES", 1)
     monkeypatch.setattr(DepthRecipe, "score", lambda self, data, run, console: None)
     return changed(
-        metric, "training.pictures_every=0", "training.histograms_every=0", "training.checkpoint_every=4", "training.validate_every=8"
+        metric,
+        "training.images_every=0",
+        "training.histograms_every=0",
+        "training.checkpoint_every=4",
+        "training.validate_every=8",
     )
 
 
 def test_a_run_keeps_its_heights_and_claims_by_them_and_goes_on_where_it_crashed(quick, tmp_path, monkeypatch):
-    """Three steps an epoch: the checkpoint of step 4 lies in the middle of one. In so few steps depth follows no height."""
+    """Three steps an epoch: the checkpoint of step 4 lies in the middle of one. In so few steps depth follows no
+    height.
+    """
     monkeypatch.setattr("stadia.recipes.metric.MOST_OFF", math.inf)
     undisturbed = recipes.train(quick, out=tmp_path / "undisturbed", on_stop=OnStop.WARN)
     facts = json.loads((undisturbed.folder / "run.json").read_text())
@@ -307,7 +336,9 @@ def test_a_run_keeps_its_heights_and_claims_by_them_and_goes_on_where_it_crashed
     again = Checkpoint.open(crashed.folder / "checkpoints" / "last.safetensors")
     assert table(crashed.folder)[1] == rows
     assert repr(again.state()["camera_heights"]) == repr(kept)
-    before, after = (load_file(folder / "checkpoints" / "last.safetensors") for folder in (undisturbed.folder, crashed.folder))
+    before, after = (
+        load_file(folder / "checkpoints" / "last.safetensors") for folder in (undisturbed.folder, crashed.folder)
+    )
     assert all(torch.equal(before[name].nan_to_num(), after[name].nan_to_num()) for name in before)
 
 
@@ -338,7 +369,9 @@ def test_heights_of_the_set_that_is_scored_are_refused(metric, monkeypatch):
 def test_without_masks_it_trains_says_so_and_claims_no_metres(quick, tmp_path, worlds):
     bare = tmp_path / "bare"
     shutil.copytree(worlds, bare, ignore=shutil.ignore_patterns("semantic", "instance"))
-    run = recipes.train(changed(quick, f"data.path={bare}", "training.max_steps=2"), out=tmp_path / "runs", on_stop=OnStop.WARN)
+    run = recipes.train(
+        changed(quick, f"data.path={bare}", "training.max_steps=2"), out=tmp_path / "runs", on_stop=OnStop.WARN
+    )
     codes = {one.code for one in read_findings(run.folder / "findings.jsonl")}
     assert {"H02", "H03"} <= codes
     assert json.loads((run.folder / "run.json").read_text())["claim"] == "up-to-scale"
@@ -346,7 +379,7 @@ def test_without_masks_it_trains_says_so_and_claims_no_metres(quick, tmp_path, w
 
 def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_made(metric):
     task, _ = prepared(metric)
-    assert "camera height" not in task.validation_pictures()
+    assert "camera height" not in task.validation_images()
     for epoch, metres in enumerate((1.5, 1.7)):
         said(task, 0, metres)
         said(task, 0, 1.1 * metres)
@@ -357,7 +390,7 @@ def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_
     assert (first.epoch, first.said_m, first.low_m, first.high_m) == pytest.approx((0, 1.5 * 1.05, 1.5, 1.65))
     assert second.kept_m == task.heights.heights[0].metres == third.kept_m
     assert [bool(one.refused) for one in (first, second, third)] == [False, False, True]
-    assert task.validation_pictures()["camera height"].ndim == 3
+    assert task.validation_images()["camera height"].ndim == 3
     saved: dict[str, Any] = {}
     task.on_save_checkpoint(saved)
     again, _ = prepared(metric)

@@ -1,4 +1,6 @@
-"""Several data sets of road video in one training: the cameras of each have a height of their own, whatever they are called."""
+"""Several data sets of road video in one training: the cameras of each have a height of their own, whatever they are
+called.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,13 @@ def two(small: SelfsupConfig, low_worlds: Path) -> MetricConfig:
     """Two RoadWorlds whose recordings are called alike, with cameras at two heights, at two sizes."""
     values = small.model_dump(mode="json") | {"recipe": "metric", "name": "metric"}
     other = (f"data.others.low.path={low_worlds}", "data.others.low.width=64")
-    easy = ("road.priors=roadworld", "road.border_px=1", "road.least_share=0.0005", "heights.first_epoch=0", "heights.fewest_frames=1")
+    easy = (
+        "road.priors=roadworld",
+        "road.border_px=1",
+        "road.least_share=0.0005",
+        "heights.first_epoch=0",
+        "heights.fewest_frames=1",
+    )
     return resolve(MetricConfig, values, ("data.name=high", *other, *easy, "training.batch_size=1"))
 
 
@@ -45,13 +53,20 @@ def test_the_cameras_of_each_data_set_are_a_group(two: MetricConfig) -> None:
     assert isinstance(data, SeveralRoadData)
     assert settled.camera_groups == ("high: 1.65 m", "low: 1.2 m")
     assert (settled.data.stereo, settled.data.others["low"].stereo) == (False, False)
-    seen = {(batch.meta[0].data, batch.inputs.image.shape[-1], *batch.targets.camera_group.tolist()) for batch in data.train}
+    seen = {
+        (batch.meta[0].data, batch.inputs.image.shape[-1], *batch.targets.camera_group.tolist()) for batch in data.train
+    }
     assert seen == {("high", 96, 0), ("low", 64, 1)}
     assert data.val is not None
-    assert {(batch.meta[0].data, *batch.targets.camera_group.tolist()) for batch in data.val} == {("high", 0), ("low", 1)}
+    assert {(batch.meta[0].data, *batch.targets.camera_group.tolist()) for batch in data.val} == {
+        ("high", 0),
+        ("low", 1),
+    }
 
 
-def test_masks_that_say_nothing_are_found_beside_some_that_do(two: MetricConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_that_say_nothing_are_found_beside_some_that_do(
+    two: MetricConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The masks of one data set know no road; the other's do."""
     _, data = Metric.prepare(two, Console(quiet=True))
     assert isinstance(data, SeveralRoadData)
@@ -72,10 +87,14 @@ def test_silhouettes_speak_of_each_group_by_its_name(two: MetricConfig) -> None:
 
 
 def test_true_depth_says_the_height_of_each(two: MetricConfig) -> None:
-    """Doubled: each group's depth says its own camera's height, and its objects, few and the same in both, say how much one is higher."""
+    """Doubled: each group's depth says its own camera's height, and its objects, few and the same in both, say how much
+    one is higher.
+    """
     easy = ("heights.most_spread=9", "heights.least_kept=0", "first_height=depth", "data.augmentation.mirror=0")
     size = ("data.height=96", "data.width=320", "data.others.low.height=96", "data.others.low.width=320")
-    settled, data = Metric.prepare(resolve(MetricConfig, two.model_dump(mode="json"), (*easy, *size, *TRUE)), Console(quiet=True))
+    settled, data = Metric.prepare(
+        resolve(MetricConfig, two.model_dump(mode="json"), (*easy, *size, *TRUE)), Console(quiet=True)
+    )
     task = Metric(settled)
     task.plan = Plan(batches_per_epoch=6, accumulate=1, total_steps=60)
     task.train().begin(0)
@@ -88,13 +107,17 @@ def test_true_depth_says_the_height_of_each(two: MetricConfig) -> None:
 
 
 def test_both_are_trained_on_remembered_and_scored(two: MetricConfig, tmp_path: Path) -> None:
-    run = recipes.train(resolve(MetricConfig, two.model_dump(mode="json"), ("training.max_steps=2",)), out=tmp_path / "runs")
+    run = recipes.train(
+        resolve(MetricConfig, two.model_dump(mode="json"), ("training.max_steps=2",)), out=tmp_path / "runs"
+    )
     predictor = recipes.load_predictor(run.folder)
     task = predictor.task  # type: ignore[attr-defined]
     assert task.groups == ("high: 1.65 m", "low: 1.2 m")
     assert {path.stem.split("-")[1] for path in (run.folder / "scores").glob("val-*.json")} == {"high", "low"}
     assert [*run.facts["data"]["others"]] == ["low"]
-    assert run.facts["data"]["others"]["low"]["masks"].keys() == run.facts["data"]["others"]["low"]["fingerprints"].keys()
+    assert (
+        run.facts["data"]["others"]["low"]["masks"].keys() == run.facts["data"]["others"]["low"]["fingerprints"].keys()
+    )
 
 
 def test_a_stereo_pair_beside_others_is_refused_by_its_key(two: MetricConfig) -> None:

@@ -52,7 +52,9 @@ def test_the_height_of_silhouettes_teaches_from_the_first_step_and_bounds_what_d
 
 
 @pytest.mark.parametrize(("known_m", "noted"), [(1.4, True), (1.65, False)])
-def test_what_the_user_knows_goes_before_it_and_where_it_is_another_both_are_told(metric, monkeypatch, capsys, known_m, noted):
+def test_what_the_user_knows_goes_before_it_and_where_it_is_another_both_are_told(
+    metric, monkeypatch, capsys, known_m, noted
+):
     says(monkeypatch, 1.7)
     known = metric.model_copy(update={"heights": metric.heights.model_copy(update={"known_m": {0: known_m}})})
     assert Metric.prepare(known, Console(stderr=True))[0].heights.known_m == {0: known_m}
@@ -69,7 +71,10 @@ def test_depth_alone_is_asked_for_or_left(metric, monkeypatch):
 def test_a_user_is_told_why_silhouettes_say_no_height(metric, monkeypatch, capsys):
     says(monkeypatch, silent={0: "3 objects that agree, at least 12 are needed"})
     assert Metric.prepare(metric, Console(stderr=True))[0].heights.known_m == {}
-    assert "say no height of the cameras '1.65 m': 3 objects that agree, at least 12 are needed. Depth says" in capsys.readouterr().err
+    assert (
+        "say no height of the cameras '1.65 m': 3 objects that agree, at least 12 are needed. Depth says"
+        in capsys.readouterr().err
+    )
 
 
 def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_along(small, metric, tmp_path):
@@ -94,7 +99,11 @@ def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_alon
 @pytest.mark.parametrize("priors", ["kitti", "mixed"])
 def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path):
     path = tmp_path / "last.safetensors"
-    write(path, Header(recipe="metric", config={"road": {"priors": priors}}, kind="weights", step=3, epoch=0, metrics={}), {})
+    write(
+        path,
+        Header(recipe="metric", config={"road": {"priors": priors}}, kind="weights", step=3, epoch=0, metrics={}),
+        {},
+    )
     asked = EvaluationAsked(path, tmp_path, {"format": "kitti_raw"}, out=tmp_path / "out")
 
     def predictor_at(size: object) -> None:
@@ -103,4 +112,6 @@ def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path):
     with pytest.raises(ConfigError if priors == "kitti" else LookupError) as caught:
         evaluate_asked(predictor_at, asked, tmp_path, unwatched, lambda *_: None)
     if priors == "kitti":
-        assert re.search(r"^height of a car: found 1.526 m .* other than kitti_raw, .*; train with other priors", str(caught.value))
+        assert re.search(
+            r"^height of a car: found 1.526 m .* other than kitti_raw, .*; train with other priors", str(caught.value)
+        )

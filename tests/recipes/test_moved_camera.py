@@ -16,7 +16,10 @@ from stadia.recipes.moved_camera import moved_camera, said_of_moved
 from stadia.recipes.road_horizon import RoadHorizons
 from stadia.recipes.seen_objects import SeenFrame, SeenObject
 
-FOCAL, CONFIG = 300.0, camera_height_config(['priors={"car": {"mean_m": 1.5, "spread_m": 0.1, "source": "made so"}}', "horizon=given"])
+FOCAL, CONFIG = (
+    300.0,
+    camera_height_config(['priors={"car": {"mean_m": 1.5, "spread_m": 0.1, "source": "made so"}}', "horizon=given"]),
+)
 
 
 def drive(name: str, heights_m: list[float], seed: int = 0) -> list[SeenFrame]:
@@ -43,7 +46,9 @@ def moved(frames: list[SeenFrame]) -> object:
 def test_drives_of_two_mounts_are_named():
     drives = [drive(f"{n:02d}", [1.2 if n < 6 else 1.65] * 8, seed=n) for n in range(12)]
     apart = moved([frame for one in drives for frame in one])
-    assert (apart.low_m, apart.high_m) == pytest.approx((1.2, 1.65), rel=0.15)  # of one horizon for both, which neither agrees with
+    assert (apart.low_m, apart.high_m) == pytest.approx(
+        (1.2, 1.65), rel=0.15
+    )  # of one horizon for both, which neither agrees with
     assert sorted(apart.low) == [f"{n:02d}" for n in range(6)]
     assert sorted(apart.high) == [f"{n:02d}" for n in range(6, 12)]
     assert "m in '00', '01', '02', '03', '04', '05', 1." in said_of_moved(apart)

@@ -25,7 +25,9 @@ def test_width_comes_first() -> None:
 
 @pytest.mark.parametrize("text", ["1216", "1216x", "1216X352", "0x352", "99999x352", "-32x32", "32.0x32"])
 def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"--size: found .*expected WIDTHxHEIGHT in pixels; for example --size 1216x352"):
+    with pytest.raises(
+        ConfigError, match=r"--size: found .*expected WIDTHxHEIGHT in pixels; for example --size 1216x352"
+    ):
         read_size(text)
 
 
@@ -40,12 +42,17 @@ def test_the_trainings_own_size_is_no_other() -> None:
 
 
 def test_a_score_is_compared_with_that_at_the_trainings_size(tmp_path: Path) -> None:
-    trained, about = tmp_path / "drive-metric.json", {"checkpoint": "best, step 7", "options": {"sides": ("left",)}, "size": "672x192"}
+    trained, about = (
+        tmp_path / "drive-metric.json",
+        {"checkpoint": "best, step 7", "options": {"sides": ("left",)}, "size": "672x192"},
+    )
     assert note_against_trained(12.0, trained, about) == []
     write_json(trained, {**about, "size": None, "metrics": {"silog": 8.0}})
     (worse,), (alike,) = (note_against_trained(silog, trained, about) for silog in (12.0, 9.0))
     assert (
-        worse == "SILog is 1.50 times that at the training's size, 8 in drive-metric.json: above 1.3 the size is at fault, not the pictures"
+        worse
+        == "SILog is 1.50 times that at the training's size, 8 in drive-metric.json: above 1.3 the size is at fault,"
+        " not the images"
     )
     assert alike == "SILog is 1.12 times that at the training's size, 8 in drive-metric.json"
     assert note_against_trained(12.0, trained, {**about, "checkpoint": "last, step 9"}) == [], "of another checkpoint"
@@ -54,7 +61,11 @@ def test_a_score_is_compared_with_that_at_the_trainings_size(tmp_path: Path) -> 
 @pytest.fixture
 def task() -> Selfsup:
     words = ("data.height=32", "data.width=96", "data.stereo=true", "model.decoder_channels=[4,4,8,8,8]")
-    encoders = ("model.encoder=mobilenetv3_small_050", "model.pose_encoder=mobilenetv3_small_050", "model.pretrained=false")
+    encoders = (
+        "model.encoder=mobilenetv3_small_050",
+        "model.pose_encoder=mobilenetv3_small_050",
+        "model.pretrained=false",
+    )
     config = configure("selfsup", (*words, *encoders), data={"path": "nowhere"})
     assert isinstance(config, SelfsupConfig)
     return Selfsup(config)
@@ -74,6 +85,8 @@ def test_a_convolutional_network_runs_at_any_multiple_of_its_stride(task: Selfsu
 
 def test_a_recipe_that_says_nothing_takes_its_trainings_size_alone(task: Selfsup) -> None:
     DepthRecipe.check_size(task, task.height, task.width)
-    with pytest.raises(ConfigError, match=f"size of 'selfsup': found 64x64, expected {task.width}x{task.height}, the training's"):
+    with pytest.raises(
+        ConfigError, match=f"size of 'selfsup': found 64x64, expected {task.width}x{task.height}, the training's"
+    ):
         DepthRecipe.check_size(task, 64, 64)
     assert DepthPredictor(task).crop == "none"

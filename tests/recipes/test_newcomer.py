@@ -1,4 +1,6 @@
-"""A recipe of another kind, objects in single pictures: no video, no depth, no claim. It meets no wall from data to report."""
+"""A recipe of another kind, objects in single images: no video, no depth, no claim. It meets no wall from data to
+report.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ class Packed:
 
 
 class Mugs:
-    """Two objects a picture, each a sample: a bright square that is the wider the larger the mug."""
+    """Two objects an image, each a sample: a bright square that is the wider the larger the mug."""
 
     def __len__(self) -> int:
         return 8
@@ -127,7 +129,9 @@ class MugRecipe(Recipe[MugsConfig, MugData, Crop, Pose]):
     def score(self, data: MugData, run: Run, console: Console) -> None:
         assert data.val is not None
         errors = torch.cat([self.validate(batch)["size_error_m"] for batch in data.val])
-        write_score(run.folder / "scores" / "val.json", {"metrics": {"size_error_m": float(errors.mean())}, "images": 4})
+        write_score(
+            run.folder / "scores" / "val.json", {"metrics": {"size_error_m": float(errors.mean())}, "images": 4}
+        )
 
 
 @pytest.fixture
@@ -135,7 +139,13 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(workflow, "RECIPES", Table("recipe", {"mugs": f"{__name__}:MugRecipe"}))
     monkeypatch.setattr(workflow, "CONFIGS", Table("recipe", {"mugs": f"{__name__}:MugsConfig"}))
     monkeypatch.setattr(MugRecipe, "fetched", [])
-    words = ["training.max_epochs=null", "training.max_steps=60", "training.batch_size=4", "training.workers=0", "optimiser.lr=0.05"]
+    words = [
+        "training.max_epochs=null",
+        "training.max_steps=60",
+        "training.batch_size=4",
+        "training.workers=0",
+        "optimizer.lr=0.05",
+    ]
     words += ['training.loggers=["csv"]', "training.accelerator=cpu", "training.threads=1", "training.log_every=10"]
     return recipes.train(resolve(MugsConfig, {}, words), out=tmp_path / "runs")
 
@@ -166,7 +176,7 @@ def test_the_commands_say_what_it_has_not(trained: Run) -> None:
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts no depth"):
         recipes.load_predictor(trained.folder)
     task, folder = workflow.load_task(trained.folder), trained.folder
-    with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts nothing of a picture"):
+    with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts nothing of an image"):
         task.predict(PredictionAsked(folder, folder, {}, folder / "out"), unwatched)
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which scores nothing"):
         task.evaluate(EvaluationAsked(folder, folder, {}), folder, unwatched, lambda *_: None)

@@ -1,4 +1,4 @@
-"""A second newcomer: depth from single pictures of recordings and sparse ground truth, no sources, no pose network."""
+"""A second newcomer: depth from single images of recordings and sparse ground truth, no sources, no pose network."""
 
 from __future__ import annotations
 
@@ -75,7 +75,13 @@ class Supervised(DepthRecipe[SupervisedConfig]):
 def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(workflow, "RECIPES", Table("recipe", {"supervised": f"{__name__}:Supervised"}))
     monkeypatch.setattr(workflow, "CONFIGS", Table("recipe", {"supervised": f"{__name__}:SupervisedConfig"}))
-    words = ["optimiser.lr=0.1", "training.max_steps=40", "training.pictures_every=20", "data.offsets=[]", "data.stereo=false"]
+    words = [
+        "optimizer.lr=0.1",
+        "training.max_steps=40",
+        "training.images_every=20",
+        "data.offsets=[]",
+        "data.stereo=false",
+    ]
     words += ["data.ground_truth_depth=true", "data.sparse_depth=true"]
     shared = small.model_dump(mode="json", include={"data", "training"})
     return recipes.train(resolve(SupervisedConfig, shared, words), out=tmp_path / "runs")
@@ -86,7 +92,7 @@ def test_from_sparse_ground_truth_to_scores_in_metres(trained: Run) -> None:
     score = json.loads((trained.folder / "scores" / "val.json").read_text())
     assert (score["protocol"], score["images"]) == ("metric", 5)
     assert 0.5 < score["scale_ratio_median"] < 2
-    assert list((trained.folder / "pictures").glob("step-*.png"))
+    assert list((trained.folder / "images").glob("step-*.png"))
 
 
 def test_its_predictor_knows_the_lens_and_no_motion(trained: Run) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from stadia.data.config import CacheConfig
 from stadia.data.object_folder import ObjectFolder
-from stadia.data.object_sources import KeptLabels, PartOfPictures
+from stadia.data.object_sources import KeptLabels, PartOfImages
 from stadia.data.roadworld import cached
 from stadia.data.tableworld.presets import TINY
 from stadia.data.tableworld.write import write_tableworld
@@ -53,7 +53,9 @@ def both(work: Callable[[Console], Path]) -> list[Path]:
 
 def test_two_that_want_the_same_tables_render_them_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_data, "write_tableworld", renderer := Renderer())
-    first, second = both(lambda console: object_data.rendered_tables("tiny", CacheConfig(folder=str(tmp_path)), console))
+    first, second = both(
+        lambda console: object_data.rendered_tables("tiny", CacheConfig(folder=str(tmp_path)), console)
+    )
     assert first == second
     assert renderer.calls == 1
 
@@ -70,7 +72,7 @@ def test_other_labels_are_other_data(tmp_path: Path) -> None:
     data = write_tableworld(config, tmp_path / "tiny", workers=1).parent
 
     def found() -> str:
-        return fingerprint(PartOfPictures(KeptLabels(ObjectFolder.open(data, "train")), [0]))
+        return fingerprint(PartOfImages(KeptLabels(ObjectFolder.open(data, "train")), [0]))
 
     (scene,), before = data.glob("train-*/scene.json"), found()
     assert found() == before
@@ -90,4 +92,4 @@ def test_other_labels_are_other_data(tmp_path: Path) -> None:
     assert found() != same
     before = found()
     (scene.parent / "image" / "000.png").unlink()
-    assert found() != before, "and a picture that is missing is no crash: the data's check tells of it"
+    assert found() != before, "and an image that is missing is no crash: the data's check tells of it"

@@ -1,4 +1,4 @@
-"""What a run of `objectpose` predicts: data sets of objects, pictures of another shape, one that cannot be read."""
+"""What a run of `objectpose` predicts: data sets of objects, images of another shape, one that cannot be read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from stadia.core.config import resolve
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.data.bop import BopPictures
+from stadia.data.bop import BopImages
 from stadia.data.bop_results import read_results
 from stadia.data.object_layout import object_layout, splits_of
 from stadia.data.sources import open_recordings
@@ -43,18 +43,29 @@ Stadia = Callable[..., tuple[int, str, str]]
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four tables, one side each."""
     sizes = {"train": 2, "val": 1, "test": 1, "views": 1, "height": HEIGHT, "width": WIDTH, "supersampling": 1}
-    return write_tableworld(presets.TINY.model_copy(update=sizes), tmp_path_factory.mktemp("tables") / "tiny", workers=1).parent
+    return write_tableworld(
+        presets.TINY.model_copy(update=sizes), tmp_path_factory.mktemp("tables") / "tiny", workers=1
+    ).parent
 
 
 @pytest.fixture
 def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run's folder whose network finds one cup in the middle of every picture."""
-    words = [f"data.height={HEIGHT}", f"data.width={WIDTH}", "model.encoder=mobilenetv3_small_050", "model.pretrained=false"]
+    """A run's folder whose network finds one cup in the middle of every image."""
+    words = [
+        f"data.height={HEIGHT}",
+        f"data.width={WIDTH}",
+        "model.encoder=mobilenetv3_small_050",
+        "model.pretrained=false",
+    ]
     words += ["model.pyramid_channels=4", "model.segmentation_channels=4", f"data.path={json.dumps(str(tables))}"]
     config, _ = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {}, words), Console())
     folder = tmp_path / "runs" / "2026-01-01-000000-objects"
-    header = Header(recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={})
-    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": ObjectPoseRecipe(config).state_dict()})
+    header = Header(
+        recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
+    )
+    write_checkpoint(
+        folder / "checkpoints" / "best.safetensors", header, {"state_dict": ObjectPoseRecipe(config).state_dict()}
+    )
     (folder / "run.json").write_text("{}")
     monkeypatch.setattr(ObjectPoseRecipe, "find", _one_cup)
     return folder
@@ -67,20 +78,24 @@ def _one_cup(task: ObjectPoseRecipe, image: torch.Tensor, camera: Camera) -> Fou
     T = torch.eye(4)[None].clone()
     T[0, 2, 3] = 0.5
     cup = Objects(torch.tensor([kind]), T, torch.full((1, 3), 0.1), Symmetry.of(["none"]), torch.tensor([0.73]))
-    return FoundObjects(instance, instance * kind, torch.zeros(1, dtype=torch.long), cup, torch.ones(1, dtype=torch.bool))
+    return FoundObjects(
+        instance, instance * kind, torch.zeros(1, dtype=torch.long), cup, torch.ones(1, dtype=torch.bool)
+    )
 
 
-def test_a_data_set_of_objects_is_predicted_with_its_cameras(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
+def test_a_data_set_of_objects_is_predicted_with_its_cameras(
+    run: Path, tables: Path, tmp_path: Path, stadia: Stadia
+) -> None:
     code, text, err = stadia("predict", run, tables, "--out", tmp_path / "out")
     assert code == 0, err
-    assert "1 object in 1 picture of tiny/test" in text
-    (entry,) = json.loads((tmp_path / "out" / "objects.json").read_text())["pictures"]
+    assert "1 object in 1 image of tiny/test" in text
+    (entry,) = json.loads((tmp_path / "out" / "objects.json").read_text())["images"]
     scene = json.loads((tables / "test-00000" / "scene.json").read_text())
-    assert np.allclose(entry["K"], scene["pictures"][0]["K"])
+    assert np.allclose(entry["K"], scene["images"][0]["K"])
     (given,) = open_object_inputs(tables, split="train", every=2)
     assert [frame.name for frame in given.given.frames] == ["train-00000-000"]
     assert "score: the mean probability of an object's class over its pixels" in text
-    assert "nothing compares a picture with those of the training" in err
+    assert "nothing compares an image with those of the training" in err
 
 
 def test_a_split_is_chosen_by_its_name(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
@@ -94,47 +109,53 @@ def test_a_split_is_chosen_by_its_name(run: Path, tables: Path, tmp_path: Path, 
 
 
 @pytest.mark.real
-def test_of_bop_the_csv_has_its_pictures_numbers(run: Path, real_data: Path, tmp_path: Path, stadia: Stadia) -> None:
+def test_of_bop_the_csv_has_its_images_numbers(run: Path, real_data: Path, tmp_path: Path, stadia: Stadia) -> None:
     lmo = real_data / "bop" / "lmo"
     assert object_layout(lmo) == "bop"
     code, text, err = stadia("predict", run, lmo, "--every", 20, "--out", tmp_path / "out")
     assert code == 0, err
     assert "of lmo/test" in text
-    assert {(row.scene_id, row.im_id) for row in read_results(tmp_path / "out" / "bop.csv")} <= set(BopPictures.open(lmo).ids)
+    assert {(row.scene_id, row.im_id) for row in read_results(tmp_path / "out" / "bop.csv")} <= set(
+        BopImages.open(lmo).ids
+    )
     assert "the data set's classes are not the run's: obj_id is the run's number of a class" in err
 
 
-def test_of_another_recipe_objects_are_named_with_the_cure(tables: Path, tmp_path: Path, stadia: Stadia) -> None:
-    with pytest.raises(DataError, match=r"pictures of objects.*--recipe objectpose"):
+def test_of_another_recipe_objects_are_named_with_the_fix(tables: Path, tmp_path: Path, stadia: Stadia) -> None:
+    with pytest.raises(DataError, match=r"images of objects.*--recipe objectpose"):
         open_recordings(tables)
     code, _, err = stadia("check", tables)
     assert code != 0
     assert "--recipe objectpose" in err
-    for name in ("bop/test/000001/scene_gt.json", "kitti/training/label_2/0.txt", "nocs/real_test/scene_1/0000_coord.png"):
+    for name in (
+        "bop/test/000001/scene_gt.json",
+        "kitti/training/label_2/0.txt",
+        "nocs/real_test/scene_1/0000_coord.png",
+    ):
         file = tmp_path / name
         file.parent.mkdir(parents=True)
         file.write_text("")
         layout, split = name.split("/")[:2]
         assert object_layout(tmp_path / layout) == layout
         assert splits_of(tmp_path / layout, layout) == [split]
-        with pytest.raises(DataError, match="pictures of objects"):
+        with pytest.raises(DataError, match="images of objects"):
             open_recordings(tmp_path / layout)
     (tmp_path / "dataset.json").write_text('{"format": "stadia"}')
     assert object_layout(tmp_path) is None
 
 
-def test_a_wide_picture_gets_margins_and_keeps_its_camera(run: Path, tmp_path: Path, stadia: Stadia) -> None:
+def test_a_wide_image_gets_margins_and_keeps_its_camera(run: Path, tmp_path: Path, stadia: Stadia) -> None:
     wide = tmp_path / "wide.png"
     cv2.imwrite(str(wide), np.full((100, 300, 3), 90, np.uint8))
     code, _, err = stadia("predict", run, wide, "--out", tmp_path / "out", "data.camera.horizontal_fov_deg=55")
     assert code == 0, err
-    assert "1 picture of another shape than the training's: padded to it, not squeezed" in err
+    assert "1 image of another shape than the training's: padded to it, not squeezed" in err
     mask = cv2.imread(str(tmp_path / "out" / "masks" / "wide.png"), cv2.IMREAD_UNCHANGED)
     assert mask is not None
     assert mask.shape == (100, 300)
     assert mask[:, :74].max() == 0  # a quarter of the width, as it was shown
     assert mask[50, 150] == 1
-    assert mask[:, 150].all()  # half of 200 rows with margins: all of the 100 that are the picture's
+    assert mask[:, 150].all()  # half of 200 rows with margins: all of the 100 that are the image's
 
 
 @pytest.mark.parametrize(("size", "padded"), [((100, 300), (200, 300)), ((300, 100), (300, 450))])
@@ -162,8 +183,10 @@ def test_squeezed_as_the_training_was_is_left(tables: Path) -> None:
     assert config.data.pixel_ratio == pytest.approx(64 / 96)
 
 
-def test_one_bad_picture_leaves_no_empty_folder_and_loses_nothing(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
-    folder = tmp_path / "pictures"
+def test_one_bad_image_leaves_no_empty_folder_and_loses_nothing(
+    run: Path, tables: Path, tmp_path: Path, stadia: Stadia
+) -> None:
+    folder = tmp_path / "images"
     folder.mkdir()
     shutil.copy(tables / "test-00000" / "image" / "000.png", folder / "0.png")
     shutil.copy(tables / "test-00000" / "image" / "000.png", folder / "1.png")
@@ -172,7 +195,7 @@ def test_one_bad_picture_leaves_no_empty_folder_and_loses_nothing(run: Path, tab
     code, _, err = stadia(*words, tmp_path / "out")
     assert code != 0
     assert "1.png" in err
-    assert [one["name"] for one in json.loads((tmp_path / "out" / "objects.json").read_text())["pictures"]] == ["0"]
+    assert [one["name"] for one in json.loads((tmp_path / "out" / "objects.json").read_text())["images"]] == ["0"]
     damaged = tmp_path / "damaged"
     shutil.copytree(tables, damaged)
     (damaged / "test-00000" / "image" / "000.png").write_bytes(b"text")
@@ -203,6 +226,6 @@ def test_drawings_of_labels_are_not_written_over(tables: Path, tmp_path: Path, s
     assert picture.read_bytes() == b"mine"
 
 
-def test_a_missing_picture_is_told_as_one(run: Path, tmp_path: Path, stadia: Stadia) -> None:
+def test_a_missing_image_is_told_as_one(run: Path, tmp_path: Path, stadia: Stadia) -> None:
     _, _, err = stadia("predict", run, tmp_path / "mine.jpg", "--out", tmp_path / "out")
-    assert "found nothing there, expected a dataset's folder, a video file, or a picture to predict" in err
+    assert "found nothing there, expected a dataset's folder, a video file, or an image to predict" in err

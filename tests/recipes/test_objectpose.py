@@ -1,4 +1,6 @@
-"""The recipe `objectpose`: from TableWorld to scores, what perfect answers score, what it refuses, and a pinned loss curve."""
+"""The recipe `objectpose`: from TableWorld to scores, what perfect answers score, what it refuses, and a pinned loss
+curve.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,10 @@ from stadia.losses.rotation import one_minus_dot_squared
 from stadia.metrics.object_scores import average_precisions, matched_scores
 from stadia.models.object_pose_net import CHANNELS, ObjectMaps
 from stadia.recipes import object_data, objectpose, objectpose_exact
-from stadia.recipes.found_objects import FoundObjects, compare_pictures, gather
+from stadia.recipes.found_objects import FoundObjects, compare_images, gather
 from stadia.recipes.object_data import ObjectBatch
 from stadia.recipes.objectpose import ObjectPoseRecipe
-from stadia.recipes.objectpose_commands import score_pictures
+from stadia.recipes.objectpose_commands import score_images
 from stadia.recipes.objectpose_config import FindingConfig, ObjectPoseConfig
 from stadia.recipes.workflow import load_task
 
@@ -45,7 +47,7 @@ WORDS = (
     "model.pyramid_channels=8",
     "model.segmentation_channels=8",
     "schedule.warmup_steps=0",
-    "optimiser.lr=2e-3",
+    "optimizer.lr=2e-3",
     "loss.cross_entropy=1",
     "loss.dice=0.5",
     "training.max_steps=3",
@@ -62,7 +64,9 @@ PINNED_LOSSES = [7.02982, 6.09133, 6.12668]  # of the three steps of `small`, se
 @pytest.fixture(scope="session")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """TableWorld in miniature: three tables from two sides."""
-    config = presets.TINY.model_copy(update={"train": 2, "val": 1, "test": 1, "height": 64, "width": 96, "supersampling": 1})
+    config = presets.TINY.model_copy(
+        update={"train": 2, "val": 1, "test": 1, "height": 64, "width": 96, "supersampling": 1}
+    )
     return write_tableworld(config, tmp_path_factory.mktemp("tables") / "tiny", workers=1).parent
 
 
@@ -73,8 +77,10 @@ def small(tables: Path) -> ObjectPoseConfig:
 
 @pytest.fixture
 def batch(small: ObjectPoseConfig) -> ObjectBatch:
-    """The training's four pictures, in order and as recorded."""
-    _, data = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, small.model_dump(), ["data.colour.probability=0"]), Console())
+    """The training's four images, in order and as recorded."""
+    _, data = ObjectPoseRecipe.prepare(
+        resolve(ObjectPoseConfig, small.model_dump(), ["data.color.probability=0"]), Console()
+    )
     samples = data.train.samples
     return samples.unpack(samples.stack([samples.packed((0, index)) for index in range(4)]), "cpu")
 
@@ -87,7 +93,8 @@ def recipe(config: ObjectPoseConfig) -> ObjectPoseRecipe:
 true_maps = partial(objectpose_exact.true_maps, classes=7)
 
 
-# -- a training ------------------------------------------------------------------------------------------------------------------
+# -- a training
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> None:
@@ -104,14 +111,20 @@ def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> Non
     task = load_task(run.folder)
     assert isinstance(task, ObjectPoseRecipe)
     page = report.build(run.folder).read_text()
-    (verdict,) = re.findall(r'<div class="claim">(.*?)</div>', page, re.S)  # of objects alone, not what a depth claims to be
+    (verdict,) = re.findall(
+        r'<div class="claim">(.*?)</div>', page, re.S
+    )  # of objects alone, not what a depth claims to be
     assert "Less than half is found" in verdict
 
 
-def test_its_loss_keeps_the_laws_and_what_turns_its_answers_is_named(small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch) -> None:
+def test_its_loss_keeps_the_laws_and_what_turns_its_answers_is_named(
+    small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch
+) -> None:
     task = recipe(small)
     assert of_losses(task.exact_losses(batch)) == []
-    monkeypatch.setattr(task.loss, "rotation", lambda said, true, symmetry: -one_minus_dot_squared(said, true, symmetry))
+    monkeypatch.setattr(
+        task.loss, "rotation", lambda said, true, symmetry: -one_minus_dot_squared(said, true, symmetry)
+    )
     assert {one.code for one in of_losses(task.exact_losses(batch))} >= {"L17"}
 
 
@@ -127,28 +140,29 @@ def test_what_chooses_the_best_checkpoint_knows_no_weight(small: ObjectPoseConfi
     assert ObjectPoseRecipe.best_metrics[0].removeprefix("val/") in scores[0]
 
 
-def test_two_pictures_are_overfitted(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+def test_two_images_are_overfitted(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     """Every term falls, which none does whose gradient goes elsewhere."""
     task = recipe(small).train()
-    optimiser = torch.optim.Adam(task.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(task.parameters(), lr=5e-3)
     terms = []
     for _ in range(15):
         said = task.step(batch)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         said.total.backward()
-        optimiser.step()
+        optimizer.step()
         terms.append(said.terms)
     for name, first in terms[0].items():
         assert terms[-1][name] < 0.9 * first, name
 
 
-# -- what is compared with what ---------------------------------------------------------------------------------------------------
+# -- what is compared with what
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_the_truth_has_no_loss_but_for_the_mask(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     task = recipe(small)
     said = task.loss(task.network, true_maps(batch.targets), batch.targets)
-    for name in ("rotation", "norm", "centre", "depth", "size"):
+    for name in ("rotation", "norm", "center", "depth", "size"):
         assert said.terms[name] < 1e-4, name
     wrong = true_maps(batch.targets)
     turned = multiply(wrong.quaternion.movedim(2, -1), torch.tensor([0.8, 0.6, 0.0, 0.0])).movedim(-1, 2)
@@ -166,14 +180,18 @@ def test_the_squared_error_sees_a_length_at_a_pixel_and_none_of_an_object(
 
 
 @pytest.mark.parametrize("hypotheses", [0, 32])
-def test_a_network_that_knows_the_truth_scores_full_marks(small: ObjectPoseConfig, batch: ObjectBatch, hypotheses: int) -> None:
-    """But for objects of one class that touch, and those that another cuts in two: the comparison is made of whole ones."""
+def test_a_network_that_knows_the_truth_scores_full_marks(
+    small: ObjectPoseConfig, batch: ObjectBatch, hypotheses: int
+) -> None:
+    """But for objects of one class that touch, and those that another cuts in two: the comparison is made of whole
+    ones.
+    """
     task = recipe(small)
     whole = _whole(batch.targets)
     found = gather(task.network, true_maps(whole), whole.camera, FindingConfig(fewest_px=1, hypotheses=hypotheses))
     assert torch.equal(found.class_map, whole.class_map)
-    pictures = compare_pictures(found, whole)
-    scores = matched_scores(pictures) | average_precisions(pictures, range(1, 7))
+    images = compare_images(found, whole)
+    scores = matched_scores(images) | average_precisions(images, range(1, 7))
     assert scores["objects"] >= 4
     assert scores["found"] == scores["objects"]
     assert scores["false_alarms"] == 0
@@ -184,7 +202,7 @@ def test_a_network_that_knows_the_truth_scores_full_marks(small: ObjectPoseConfi
 
 
 def _whole(targets: ObjectTargets) -> ObjectTargets:
-    """The same with the largest object of each class alone in each picture, in one piece."""
+    """The same with the largest object of each class alone in each image, in one piece."""
     instance = torch.zeros_like(targets.instance)
     parts = connected_components(targets.instance)
     for picture in range(len(instance)):
@@ -199,7 +217,9 @@ def _whole(targets: ObjectTargets) -> ObjectTargets:
     return replace(targets, instance=instance, class_map=targets.class_map.where(instance > 0, 0), known=shown)
 
 
-def test_an_object_too_small_for_the_network_is_missed_and_not_forgotten(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+def test_an_object_too_small_for_the_network_is_missed_and_not_forgotten(
+    small: ObjectPoseConfig, batch: ObjectBatch
+) -> None:
     """Of objects of which no pixel is left at the network's size: every size is scored on the same ones."""
     task, whole = recipe(small), _whole(batch.targets)
     last = int(whole.known[0].nonzero()[-1])
@@ -208,21 +228,25 @@ def test_an_object_too_small_for_the_network_is_missed_and_not_forgotten(small: 
     gone = replace(whole, instance=instance)
     gone = replace(gone, class_map=gone.class_map.where(gone.instance > 0, 0))
     found = gather(task.network, true_maps(gone), gone.camera, FindingConfig(fewest_px=1))
-    before, after = (matched_scores(compare_pictures(found, targets)) for targets in (whole, gone))
+    before, after = (matched_scores(compare_images(found, targets)) for targets in (whole, gone))
     assert after["objects"] == before["objects"]
     assert 0 < after["recall"] < 1
     assert after["false_alarms"] == 0
 
 
 def test_an_object_without_a_label_is_neither_learnt_nor_scored(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
-    """Its pixels say nothing to the loss; found, it is no false alarm, and a mask that reaches into it is as good as without."""
+    """Its pixels say nothing to the loss; found, it is no false alarm, and a mask that reaches into it is as good as
+    without.
+    """
     task, whole = recipe(small), _whole(batch.targets)
     number = int(whole.known[0].nonzero()[0]) + 1
     own = torch.zeros_like(whole.instance, dtype=torch.bool)
     own[0] = whole.instance[0] == number
     known = whole.known.clone()
     known[0, number - 1] = False
-    left_out = replace(whole, instance=whole.instance.where(~own, 0), class_map=whole.class_map.where(~own, -1), known=known)
+    left_out = replace(
+        whole, instance=whole.instance.where(~own, 0), class_map=whole.class_map.where(~own, -1), known=known
+    )
     maps = task.network(batch.inputs.image)
     maps.class_logits.retain_grad()
     loss = task.loss(task.network, maps, left_out)
@@ -231,21 +255,25 @@ def test_an_object_without_a_label_is_neither_learnt_nor_scored(small: ObjectPos
     assert (maps.class_logits.grad[:, 0][own] == 0).all()
     assert (maps.class_logits.grad[:, 0][~own] != 0).all()
     logits = maps.class_logits.detach()
-    assert float(loss.terms["cross_entropy"]) == pytest.approx(float(F.cross_entropy(logits, left_out.class_map, ignore_index=-1)))
+    assert float(loss.terms["cross_entropy"]) == pytest.approx(
+        float(F.cross_entropy(logits, left_out.class_map, ignore_index=-1))
+    )
     found = gather(task.network, true_maps(whole), whole.camera, FindingConfig(fewest_px=1))
-    scores = matched_scores(compare_pictures(found, left_out))
+    scores = matched_scores(compare_images(found, left_out))
     assert scores["objects"] == whole.known.sum() - 1
     assert (scores["recall"], scores["false_alarms"]) == (1, 0)
     grown = found.instance.clone()
     of_another = next(n for n in range(1, int(found.instance[0].max()) + 1) if not own[0][found.instance[0] == n].any())
     few = own[0].nonzero()[: int((found.instance[0] == of_another).sum()) // 2]
     grown[0][few[:, 0], few[:, 1]] = of_another
-    reaching = compare_pictures(replace(found, instance=grown), left_out)[0]
-    assert reaching.mask_iou.max(1) == pytest.approx(compare_pictures(found, left_out)[0].mask_iou.max(1))
+    reaching = compare_images(replace(found, instance=grown), left_out)[0]
+    assert reaching.mask_iou.max(1) == pytest.approx(compare_images(found, left_out)[0].mask_iou.max(1))
 
 
 @pytest.mark.parametrize("words", [(), ("loss.cross_entropy=0", "loss.focal=0", "loss.dice=0")])
-def test_a_picture_without_objects_teaches_the_mask_alone(small: ObjectPoseConfig, batch: ObjectBatch, words: tuple[str, ...]) -> None:
+def test_a_image_without_objects_teaches_the_mask_alone(
+    small: ObjectPoseConfig, batch: ObjectBatch, words: tuple[str, ...]
+) -> None:
     """And still has a gradient for every weight, as processes that train together must."""
     task = recipe(resolve(ObjectPoseConfig, small.model_dump(), words))
     targets = batch.targets
@@ -264,17 +292,21 @@ def test_a_picture_without_objects_teaches_the_mask_alone(small: ObjectPoseConfi
     assert scores["mask_iou"].isnan().all()  # type: ignore[union-attr]
 
 
-def test_without_a_loss_of_the_mask_its_weights_still_have_a_gradient(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
-    task = recipe(resolve(ObjectPoseConfig, small.model_dump(), ["loss.cross_entropy=0", "loss.focal=0", "loss.dice=0"]))
+def test_without_a_loss_of_the_mask_its_weights_still_have_a_gradient(
+    small: ObjectPoseConfig, batch: ObjectBatch
+) -> None:
+    task = recipe(
+        resolve(ObjectPoseConfig, small.model_dump(), ["loss.cross_entropy=0", "loss.focal=0", "loss.dice=0"])
+    )
     task.step(batch).total.backward()
     assert not [name for name, weight in task.named_parameters() if weight.grad is None]
 
 
-def test_pictures_are_drawn_as_in_prediction(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+def test_images_are_drawn_as_in_prediction(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     task = recipe(small).train()
     report = task.step(batch)
     before = {name: value.clone() for name, value in task.named_buffers()}
-    drawn = task.pictures(batch, report)
+    drawn = task.images(batch, report)
     assert all(torch.equal(value, before[name]) for name, value in task.named_buffers()), "no statistics were gathered"
     assert list(drawn) == ["input", "true", "found", "masks"]
     assert all(picture.shape == (64, 96, 3) for picture in drawn.values())
@@ -282,29 +314,34 @@ def test_pictures_are_drawn_as_in_prediction(small: ObjectPoseConfig, batch: Obj
     assert task.training
 
 
-# -- data ------------------------------------------------------------------------------------------------------------------------
+# -- data
+# ------------------------------------------------------------------------------------------------------------------------
 
 
-def test_without_a_path_tables_are_rendered_into_the_cache_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = presets.TINY.model_copy(update={"train": 1, "val": 1, "test": 0, "views": 1, "height": 32, "width": 32, "supersampling": 1})
+def test_without_a_path_tables_are_rendered_into_the_cache_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = presets.TINY.model_copy(
+        update={"train": 1, "val": 1, "test": 0, "views": 1, "height": 32, "width": 32, "supersampling": 1}
+    )
     monkeypatch.setitem(presets.PRESETS, "tiny", few)
     words = [*WORDS, "data.tableworld=tiny", f"data.cache.folder={json.dumps(str(tmp_path))}"]
     config, data = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {}, words), Console(quiet=True))
     assert config.data.path is not None
     assert Path(config.data.path).parent == tmp_path
     assert config.data.classes == presets.CLASSES
-    assert data.facts["pictures"] == {"train": 1, "val": 1}
+    assert data.facts["images"] == {"train": 1, "val": 1}
     monkeypatch.setattr(object_data, "write_tableworld", lambda *_, **__: pytest.fail("rendered again"))
     assert ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {}, words), Console(quiet=True))[0] == config
 
 
-def test_pictures_held_out_are_the_last_ones(tables: Path) -> None:
+def test_images_held_out_are_the_last_ones(tables: Path) -> None:
     words = [*WORDS, "data.val_split=null", "data.val_share=0.25"]
     _, data = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {"data": {"path": str(tables)}}, words), Console())
-    whole = [one.file(i) for one in data.pictures.values() for i in range(len(one))]
-    assert {split: len(one) for split, one in data.pictures.items()} == {"train": 3, "val": 1}
+    whole = [one.file(i) for one in data.images.values() for i in range(len(one))]
+    assert {split: len(one) for split, one in data.images.items()} == {"train": 3, "val": 1}
     assert whole == sorted(whole)
-    trained = [one for digits in data.facts["train_pictures"].values() for one in split(digits)]
+    trained = [one for digits in data.facts["train_images"].values() for one in split(digits)]
     assert trained == [content_of(file) for file in whole[:3]]
     assert data.facts["train_sessions"] == [f"{tables.name}/train-0000{table}" for table in range(2)]
 
@@ -328,32 +365,34 @@ def test_classes_of_other_data_are_refused(small: ObjectPoseConfig) -> None:
     other = resolve(ObjectPoseConfig, small.model_dump(), ['data.classes=["background","mug"]'])
     with pytest.raises(ConfigError, match="found background, mug"):
         ObjectPoseRecipe.prepare(other, Console())
-    with pytest.raises(DataError, match="no picture in 'everything'"):
-        ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, small.model_dump(), ["data.train_split=everything"]), Console())
+    with pytest.raises(DataError, match="no image in 'everything'"):
+        ObjectPoseRecipe.prepare(
+            resolve(ObjectPoseConfig, small.model_dump(), ["data.train_split=everything"]), Console()
+        )
 
 
-def test_a_centre_that_no_two_pixels_agree_on_is_told(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+def test_a_center_that_no_two_pixels_agree_on_is_told(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     task = recipe(small)
     maps = true_maps(_whole(batch.targets))
-    parallel = torch.zeros_like(maps.to_centre)
+    parallel = torch.zeros_like(maps.to_center)
     parallel[:, :, 0] = 1.0
-    for to_centre, known in ((maps.to_centre, True), (parallel, False)):
-        found = gather(task.network, replace(maps, to_centre=to_centre), batch.targets.camera, FindingConfig())
+    for to_center, known in ((maps.to_center, True), (parallel, False)):
+        found = gather(task.network, replace(maps, to_center=to_center), batch.targets.camera, FindingConfig())
         assert len(found.objects)
-        assert (found.centre_known == known).all()
+        assert (found.center_known == known).all()
 
 
 def test_validation_says_the_same_twice_and_what_evaluation_says(
     small: ObjectPoseConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One at a time or three, of the same pictures: votes are drawn from one seed, whatever stands beside an object."""
+    """One at a time or three, of the same images: votes are drawn from one seed, whatever stands beside an object."""
     _, data = ObjectPoseRecipe.prepare(small, Console(quiet=True))
-    pictures, samples = data.pictures["train"], data.train.samples
+    images, samples = data.images["train"], data.train.samples
     task = recipe(small).eval()
-    plain = ObjectSamples([pictures], height=samples.height, width=samples.width)
+    plain = ObjectSamples([images], height=samples.height, width=samples.width)
     whole = plain.unpack(plain.stack([plain[index] for index in range(len(plain))]))
     maps, noise = true_maps(whole.targets), torch.Generator().manual_seed(0)
-    maps = replace(maps, to_centre=maps.to_centre + 0.5 * torch.randn(maps.to_centre.shape, generator=noise))
+    maps = replace(maps, to_center=maps.to_center + 0.5 * torch.randn(maps.to_center.shape, generator=noise))
 
     def nearly_true(image: torch.Tensor) -> ObjectMaps:
         rows = (image[:, None] - whole.inputs.image).abs().flatten(2).sum(2).argmin(1)
@@ -363,11 +402,15 @@ def test_validation_says_the_same_twice_and_what_evaluation_says(
     said = []
     for size in (1, 3, 3):
         task.on_validation_epoch_start()
-        for first in range(0, len(pictures), size):
+        for first in range(0, len(images), size):
             with torch.inference_mode():
-                task.validate(plain.unpack(plain.stack([plain[index] for index in range(len(plain))[first : first + size]])))
+                task.validate(
+                    plain.unpack(plain.stack([plain[index] for index in range(len(plain))[first : first + size]]))
+                )
         said.append(dict(task.scores_of_the_whole()))
-    table, _ = score_pictures(task, pictures, tmp_path, Provenance(recipe="objectpose", config_hash=""), lambda items, *_: items)
+    table, _ = score_images(
+        task, images, tmp_path, Provenance(recipe="objectpose", config_hash=""), lambda items, *_: items
+    )
     assert said[0]["found"] > 5
     assert said[0]["translation_error_cm"] > 0.01, "the votes disagree"
     assert said[1] == said[2]
@@ -375,12 +418,14 @@ def test_validation_says_the_same_twice_and_what_evaluation_says(
         assert one == pytest.approx(said[1], nan_ok=True, rel=1e-4)
 
 
-def test_scores_of_two_processes_are_those_of_one(small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_of_two_processes_are_those_of_one(
+    small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = recipe(small).eval()
     task.on_validation_epoch_start()
     task.validate(batch)
     alone, mine = task.scores_of_the_whole(), dict(task._comparisons)
-    halves = [dict(list(mine.items())[:3]), dict(list(mine.items())[2:])]  # a picture in both
+    halves = [dict(list(mine.items())[:3]), dict(list(mine.items())[2:])]  # an image in both
     monkeypatch.setattr(objectpose, "of_all_processes", lambda _: halves)
     task._comparisons = halves[0]
     assert task.scores_of_the_whole() == pytest.approx(alone, nan_ok=True)

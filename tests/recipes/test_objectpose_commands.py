@@ -18,12 +18,12 @@ from stadia.core.config import resolve
 from stadia.core.types import Camera, Meta
 from stadia.data.bop_results import read_results
 from stadia.data.object_folder import ObjectFolder
-from stadia.data.object_sources import PartOfPictures
+from stadia.data.object_sources import PartOfImages
 from stadia.data.tableworld import presets
 from stadia.data.tableworld.write import write_tableworld
 from stadia.evaluation.frames import Frame
 from stadia.evaluation.object_drawings import draw_objects
-from stadia.evaluation.object_files import ObjectsFolder, PictureOfObjects
+from stadia.evaluation.object_files import ImageOfObjects, ObjectsFolder
 from stadia.evaluation.predictions import Provenance
 from stadia.geometry import se3
 from stadia.geometry.symmetry import Symmetry
@@ -31,11 +31,11 @@ from stadia.metrics.object_pose import Objects
 from stadia.metrics.object_scores import Comparison
 from stadia.recipes import objectpose_commands
 from stadia.recipes.found_objects import FoundObjects
-from stadia.recipes.labelled_objects import objects_of
+from stadia.recipes.labeled_objects import objects_of
 from stadia.recipes.object_scoring import score_of
 from stadia.recipes.objectpose import ObjectPoseRecipe
 from stadia.recipes.objectpose_config import ObjectPoseConfig
-from stadia.recipes.scored_pictures import facts_of_training
+from stadia.recipes.scored_images import facts_of_training
 from stadia.recipes.workflow import load_task
 from stadia.training.checkpoints import Header
 from stadia.training.checkpoints import write as write_checkpoint
@@ -46,19 +46,30 @@ Stadia = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four tables, one side each, twice the size of the network's pictures."""
+    """Four tables, one side each, twice the size of the network's images."""
     sizes = {"train": 2, "val": 1, "test": 1, "views": 1, "height": 2 * HEIGHT, "width": 2 * WIDTH, "supersampling": 1}
-    return write_tableworld(presets.TINY.model_copy(update=sizes), tmp_path_factory.mktemp("tables") / "tiny", workers=1).parent
+    return write_tableworld(
+        presets.TINY.model_copy(update=sizes), tmp_path_factory.mktemp("tables") / "tiny", workers=1
+    ).parent
 
 
 @pytest.fixture
 def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run's folder whose network is untrained, but finds the objects of the test table, one centimetre too far to the right."""
-    words = [f"data.height={HEIGHT}", f"data.width={WIDTH}", "model.encoder=mobilenetv3_small_050", "model.pretrained=false"]
+    """A run's folder whose network is untrained, but finds the objects of the test table, one centimetre too far to the
+    right.
+    """
+    words = [
+        f"data.height={HEIGHT}",
+        f"data.width={WIDTH}",
+        "model.encoder=mobilenetv3_small_050",
+        "model.pretrained=false",
+    ]
     words += ["model.pyramid_channels=4", "model.segmentation_channels=4", f"data.path={json.dumps(str(tables))}"]
     config, _ = ObjectPoseRecipe.prepare(resolve(ObjectPoseConfig, {}, words), Console())
     task, folder = ObjectPoseRecipe(config), tmp_path / "runs" / "2026-01-01-000000-objects"
-    header = Header(recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={})
+    header = Header(
+        recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
+    )
     write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": task.state_dict()})
     (folder / "run.json").write_text("{}")
     monkeypatch.setattr(ObjectPoseRecipe, "find", lambda self, image, camera: _almost_true(tables, image, camera))
@@ -66,9 +77,13 @@ def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _almost_true(tables: Path, image: torch.Tensor, camera: Camera) -> FoundObjects:
-    assert WIDTH / 2 / np.tan(np.radians(30)) - 1 < float(camera.fx[0]) < WIDTH / 2 / np.tan(np.radians(24)) + 1, "K of this size"
+    assert WIDTH / 2 / np.tan(np.radians(30)) - 1 < float(camera.fx[0]) < WIDTH / 2 / np.tan(np.radians(24)) + 1, (
+        "K of this size"
+    )
     labels = ObjectFolder.open(tables, "test").labels(0)
-    instance = cv2.resize(labels.instance.astype(np.uint16), (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int64)
+    instance = cv2.resize(
+        labels.instance.astype(np.uint16), (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST_EXACT
+    ).astype(np.int64)
     seen = [row for row in range(len(labels.objects)) if (instance == row + 1).any()]
     numbers = np.zeros(len(labels.objects) + 1, np.int64)
     numbers[[row + 1 for row in seen]] = range(1, len(seen) + 1)
@@ -81,35 +96,39 @@ def _almost_true(tables: Path, image: torch.Tensor, camera: Camera) -> FoundObje
     counted = torch.from_numpy(numbers[instance])[None]
     assert image.shape == (1, 3, HEIGHT, WIDTH)
     picture = torch.zeros(len(objects), dtype=torch.long)
-    return FoundObjects(counted, torch.cat((torch.zeros(1, dtype=torch.long), kinds))[counted], picture, found, picture == 0)
+    return FoundObjects(
+        counted, torch.cat((torch.zeros(1, dtype=torch.long), kinds))[counted], picture, found, picture == 0
+    )
 
 
-def test_objects_in_ones_own_picture(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
-    pictures, out = ObjectFolder.open(tables, "test"), tmp_path / "out"
-    code, text, err = stadia("predict", run, pictures.file(0), "--out", out, "data.camera.horizontal_fov_deg=55")
+def test_objects_in_ones_own_image(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
+    images, out = ObjectFolder.open(tables, "test"), tmp_path / "out"
+    code, text, err = stadia("predict", run, images.file(0), "--out", out, "data.camera.horizontal_fov_deg=55")
     assert code == 0, err
     record = json.loads((out / "objects.json").read_text())
-    (entry,), labels = record["pictures"], pictures.labels(0)
-    assert f"{len(entry['objects'])} objects in 1 picture" in text
+    (entry,), labels = record["images"], images.labels(0)
+    assert f"{len(entry['objects'])} objects in 1 image" in text
     assert record["classes"] == list(presets.CLASSES)
-    true = {pictures.classes[one.class_id] for one in labels.objects}
+    true = {images.classes[one.class_id] for one in labels.objects}
     assert {one["class"] for one in entry["objects"]} <= true
     first = entry["objects"][0]
     assert np.linalg.norm(first["quaternion_wxyz"]) == pytest.approx(1)
     assert min(abs(first["t_camera_object_m"][0] - 0.01 - one.T_camera_object[0, 3]) for one in labels.objects) < 1e-6
     mask = cv2.imread(str(out / entry["mask"]), cv2.IMREAD_UNCHANGED)
     assert mask.shape == (2 * HEIGHT, 2 * WIDTH)
-    assert [int((mask == n + 1).sum()) for n in range(len(entry["objects"]))] == [one["mask_px"] for one in entry["objects"]]
+    assert [int((mask == n + 1).sum()) for n in range(len(entry["objects"]))] == [
+        one["mask_px"] for one in entry["objects"]
+    ]
     drawn = cv2.imread(str(next((out / "drawn").iterdir())))[..., ::-1]
-    assert (drawn != pictures.image(0)).any(-1).mean() > 0.02
+    assert (drawn != images.image(0)).any(-1).mean() > 0.02
     rows = read_results(out / "bop.csv")
     assert [row.score for row in rows] == pytest.approx([one["score"] for one in entry["objects"]])
-    again = stadia("predict", run, pictures.file(0), "--out", out, "data.camera.horizontal_fov_deg=55")
+    again = stadia("predict", run, images.file(0), "--out", out, "data.camera.horizontal_fov_deg=55")
     assert again[0] == 2
     assert "something there already" in again[2]
 
 
-def test_a_labelled_set_is_scored_and_its_worst_pictures_drawn(run: Path, tables: Path, stadia: Stadia) -> None:
+def test_a_labeled_set_is_scored_and_its_worst_images_drawn(run: Path, tables: Path, stadia: Stadia) -> None:
     code, out, err = stadia("evaluate", run, tables, "--json")
     assert code == 0, err
     scores = json.loads(out)
@@ -128,15 +147,26 @@ def test_a_labelled_set_is_scored_and_its_worst_pictures_drawn(run: Path, tables
     assert stadia("evaluate", run, tables, "--json")[0] == 0, "a second time"
 
 
-def test_pictures_whose_objects_were_missed_are_the_worst(run: Path, tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five pictures of two objects, and one of none: by how many degrees what is found there is off."""
+def test_images_whose_objects_were_missed_are_the_worst(
+    run: Path, tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five images of two objects, and one of none: by how many degrees what is found there is off."""
 
     def of(*degrees: float, objects: int = 2) -> Comparison:
         shape = found, _ = len(degrees), objects
         rotation = np.full(shape, np.inf)
         np.fill_diagonal(rotation, degrees)
         nothing = np.zeros(shape)
-        return Comparison(np.ones(found, int), np.ones(found), np.ones(objects, int), rotation, nothing, nothing, nothing, np.eye(*shape))
+        return Comparison(
+            np.ones(found, int),
+            np.ones(found),
+            np.ones(objects, int),
+            rotation,
+            nothing,
+            nothing,
+            nothing,
+            np.eye(*shape),
+        )
 
     compared = [of(3, 4), of(170, 5), of(), of(2), of(90, 80), of(objects=0)]
     score = score_of(presets.CLASSES, [(Meta("tables", index), one) for index, one in enumerate(compared)])
@@ -146,12 +176,12 @@ def test_pictures_whose_objects_were_missed_are_the_worst(run: Path, tables: Pat
     monkeypatch.setattr(ObjectsFolder, "finish", lambda self: None)
     monkeypatch.setattr(objectpose_commands, "WORST", 5)
     task, whole = load_task(run), ObjectFolder.open(tables, "test")
-    objectpose_commands._draw_worst(task, PartOfPictures(whole, [0] * 6), score, tmp_path, Provenance.of(run))
+    objectpose_commands._draw_worst(task, PartOfImages(whole, [0] * 6), score, tmp_path, Provenance.of(run))
     assert drawn == ["tables 2", "tables 3", "tables 1", "tables 4", "tables 0"]
 
 
-def _nothing(frame: Frame) -> PictureOfObjects:
-    return PictureOfObjects(frame.name, frame.image, frame.K, np.zeros(frame.image.shape[:2], np.int64), objects_of([]))
+def _nothing(frame: Frame) -> ImageOfObjects:
+    return ImageOfObjects(frame.name, frame.image, frame.K, np.zeros(frame.image.shape[:2], np.int64), objects_of([]))
 
 
 def _remember(run: Path, tables: Path, split: str = "train") -> None:
@@ -162,24 +192,35 @@ def _remember(run: Path, tables: Path, split: str = "train") -> None:
 def _told(stadia: Stadia, *words: object) -> dict[str, Any]:
     code, out, err = stadia("evaluate", *words, "--json")
     assert code == 0, err
-    return {key: value for key, value in json.loads(out).items() if key in {"split", "trained_on", "of_trained_scenes", "notes"}}
+    return {
+        key: value
+        for key, value in json.loads(out).items()
+        if key in {"split", "trained_on", "of_trained_scenes", "notes"}
+    }
 
 
 @pytest.fixture
 def unscored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """No picture is predicted; how many would have been, of each evaluation."""
+    """No image is predicted; how many would have been, of each evaluation."""
     counts: list[int] = []
     nothing = score_of(presets.CLASSES, []), []
-    monkeypatch.setattr(objectpose_commands, "score_pictures", lambda task, pictures, *_: (counts.append(len(pictures)), nothing)[1])
+    monkeypatch.setattr(
+        objectpose_commands, "score_images", lambda task, images, *_: (counts.append(len(images)), nothing)[1]
+    )
     return counts
 
 
-def test_pictures_that_trained_are_told(run: Path, tables: Path, stadia: Stadia, unscored: list[int]) -> None:
-    assert _told(stadia, run, tables) == {"split": "test", "trained_on": None, "of_trained_scenes": None, "notes": []}, "nobody knows"
+def test_images_that_trained_are_told(run: Path, tables: Path, stadia: Stadia, unscored: list[int]) -> None:
+    assert _told(stadia, run, tables) == {
+        "split": "test",
+        "trained_on": None,
+        "of_trained_scenes": None,
+        "notes": [],
+    }, "nobody knows"
     _remember(run, tables)
     told = _told(stadia, run, tables, "data.split=train")
     assert (told["split"], told["trained_on"], told["of_trained_scenes"]) == ("train", 2, 0)
-    said = "2 of the 2 pictures trained this network: no score of pictures it has not seen (--held-out leaves them out)"
+    said = "2 of the 2 images trained this network: no score of images it has not seen (--held-out leaves them out)"
     assert told["notes"] == [said]
     assert _told(stadia, run, tables) == {"split": "test", "trained_on": 0, "of_trained_scenes": 0, "notes": []}
     assert _told(stadia, run, tables, "--held-out")["split"] == "val"
@@ -187,13 +228,13 @@ def test_pictures_that_trained_are_told(run: Path, tables: Path, stadia: Stadia,
     assert (kept["trained_on"], kept["of_trained_scenes"]) == (2, 0)
     code, _, err = stadia("evaluate", run, tables, "data.split=nowhere")
     assert code == 2
-    assert "no picture in 'nowhere'" in err
+    assert "no image in 'nowhere'" in err
 
 
 def test_a_copy_of_what_trained_is_known_under_any_name(
     run: Path, tables: Path, tmp_path: Path, stadia: Stadia, unscored: list[int]
 ) -> None:
-    """Of two pictures of a table the first trained; the table is in another data set, by another name, as its test split."""
+    """Of two images of a table the first trained; the table is in another data set, by another name, as its test split."""
     _remember(run, tables)
     other = tmp_path / "other"
     (first, *_), (unseen,) = (sorted(tables.glob(f"{split}-*")) for split in ("train", "test"))
@@ -201,25 +242,30 @@ def test_a_copy_of_what_trained_is_known_under_any_name(
         shutil.copytree(source, other / name)
     (other / "a" / "image" / "001.png").write_bytes((unseen / "image" / "000.png").read_bytes())
     scene = json.loads((first / "scene.json").read_text())
-    (other / "a" / "scene.json").write_text(json.dumps({"pictures": scene["pictures"] * 2}))
+    (other / "a" / "scene.json").write_text(json.dumps({"images": scene["images"] * 2}))
     described = json.loads((tables / "dataset.json").read_text())
     (other / "dataset.json").write_text(json.dumps({**described, "splits": {"test": ["a", "b"]}}))
     told = _told(stadia, run, other)
     assert (told["trained_on"], told["of_trained_scenes"]) == (1, 1)
-    assert told["notes"][1] == "1 of the 3 pictures are others of scenes that trained it (other/a): no score of scenes it has not seen"
+    assert (
+        told["notes"][1]
+        == "1 of the 3 images are others of scenes that trained it (other/a): no score of scenes it has not seen"
+    )
     told = _told(stadia, run, other, "--held-out", "data.split=test")
     assert (told["split"], told["trained_on"], unscored) == ("test", 0, [3, 2])
 
 
-def test_held_out_of_a_split_is_what_of_it_did_not_train(run: Path, tables: Path, stadia: Stadia, unscored: list[int]) -> None:
+def test_held_out_of_a_split_is_what_of_it_did_not_train(
+    run: Path, tables: Path, stadia: Stadia, unscored: list[int]
+) -> None:
     code, _, err = stadia("evaluate", run, tables, "--held-out")
     assert code == 2
-    assert "no record of the pictures that trained" in err
+    assert "no record of the images that trained" in err
     _remember(run, tables)
     assert _told(stadia, run, tables, "--held-out", "data.split=test")["split"] == "test"
     code, _, err = stadia("evaluate", run, tables, "--held-out", "data.split=train")
     assert code == 2
-    assert "found only pictures that trained" in err
+    assert "found only images that trained" in err
 
 
 def test_a_damaged_test_split_is_told_and_another_one_not_scored_in_its_place(
@@ -230,7 +276,7 @@ def test_a_damaged_test_split_is_told_and_another_one_not_scored_in_its_place(
     (copy / "test-00000" / "scene.json").write_text("{}")
     code, _, err = stadia("evaluate", run, copy)
     assert code == 2
-    assert "test-00000/scene.json: found pictures" in err
+    assert "test-00000/scene.json: found images" in err
 
 
 @pytest.mark.parametrize("words", [("--motion", "network"), ("--size", "64x64"), ("--protocol", "kitti-eigen")])
@@ -244,7 +290,7 @@ def test_data_are_checked_as_the_recipe_would_train_on_them(tables: Path, stadia
     code, out, err = stadia("check", tables, "--recipe", "objectpose", "--json")
     assert code == 0, err
     assert {finding["code"] for finding in json.loads(out)} <= {"O01", "O03"}
-    assert "looking at pictures and labels of 'train': 2" in err, "it takes its time on BOP's data"
+    assert "looking at images and labels of 'train': 2" in err, "it takes its time on BOP's data"
     code, _, err = stadia("check", tables, "--recipe", "objectpose", "--only", "poses")
     assert code == 2
     assert "--only" in err

@@ -26,7 +26,7 @@ SHARES = (slice(0, 2), slice(2, 4))
 
 
 def targets() -> ObjectTargets:
-    """Four pictures with 3, 2, 0 and 1 objects; some pixels of the third are of an object without a label."""
+    """Four images with 3, 2, 0 and 1 objects; some pixels of the third are of an object without a label."""
     generator = torch.Generator().manual_seed(0)
     instance = torch.zeros(4, 32, 64, dtype=torch.long)
     for picture, count in enumerate((3, 2, 0, 1)):
@@ -34,7 +34,9 @@ def targets() -> ObjectTargets:
             instance[picture, 4 : 14 + 5 * number, 20 * number + 2 : 20 * number + 14] = number + 1
     known = torch.tensor([[True] * 3, [True, True, False], [False] * 3, [True, False, False]])
     class_id = torch.where(known, torch.tensor([1, 4, 2]), 0)
-    class_map = torch.cat((torch.zeros(4, 1, dtype=torch.long), class_id), 1).gather(1, instance.flatten(1)).view_as(instance)
+    class_map = (
+        torch.cat((torch.zeros(4, 1, dtype=torch.long), class_id), 1).gather(1, instance.flatten(1)).view_as(instance)
+    )
     class_map[2, 20:] = UNKNOWN
     quaternion = torch.nn.functional.normalize(torch.randn(4, 3, 4, generator=generator), dim=-1)
     T = torch.eye(4).repeat(4, 3, 1, 1)
@@ -50,19 +52,25 @@ def targets() -> ObjectTargets:
 
 
 def share(whole: ObjectTargets, of: slice) -> ObjectTargets:
-    tensors = {name: getattr(whole, name)[of] for name in whole.__dataclass_fields__ if isinstance(getattr(whole, name), Tensor)}
+    tensors = {
+        name: getattr(whole, name)[of]
+        for name in whole.__dataclass_fields__
+        if isinstance(getattr(whole, name), Tensor)
+    }
     symmetry = Symmetry(whole.symmetry.revolution[of], whole.symmetry.turns[of])
     return replace(whole, **tensors, symmetry=symmetry, camera=Camera(whole.camera.K[of], 32, 64))
 
 
 def gradient(of: ObjectTargets) -> tuple[Tensor, Tensor]:
-    """Of all weights, and the loss; nothing in the network depends on the other pictures of a batch."""
+    """Of all weights, and the loss; nothing in the network depends on the other images of a batch."""
     torch.manual_seed(0)
     words = ["encoder=mobilenetv3_small_050", "pretrained=false", "pyramid_channels=8", "segmentation_channels=8"]
     network = ObjectPoseNet(resolve(ObjectPoseNetConfig, {}, words), len(presets.CLASSES)).eval()
     report = ObjectPoseLoss(ObjectLossConfig(focal=1.0))(network, network(of.image), of)
     report.total.backward()
-    return torch.cat([one.grad.flatten() for one in network.parameters() if one.grad is not None]), report.total.detach()
+    return torch.cat(
+        [one.grad.flatten() for one in network.parameters() if one.grad is not None]
+    ), report.total.detach()
 
 
 def one_of_two(rank: int, folder: Path) -> None:
@@ -78,7 +86,9 @@ def test_unequal_shares_have_the_gradient_of_the_whole_batch(tmp_path: Path) -> 
     """DDP takes the mean of the processes' gradients; one has five objects, the other one."""
     context = multiprocessing.get_context("fork")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forking beside threads; they do nothing here
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # Python 3.12 warns of forking beside threads; they do nothing here
         processes = [context.Process(target=one_of_two, args=(rank, tmp_path)) for rank in range(2)]
         for one in processes:
             one.start()

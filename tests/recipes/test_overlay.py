@@ -1,4 +1,6 @@
-"""The recipe `overlay` on tiny composed pictures: a pinned curve, exact resumption, answers and scores on disk, and what it refuses."""
+"""The recipe `overlay` on tiny composed images: a pinned curve, exact resumption, answers and scores on disk, and what
+it refuses.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,10 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "depth" / "left").mkdir(parents=True)
         for index in range(4):
             cv2.imwrite(str(folder / "left" / f"{index:06d}.png"), random.integers(0, 255, (32, 32, 3), np.uint8))
-            np.save(folder / "depth" / "left" / f"{index:06d}.npy", np.linspace(30, 2, 32, dtype=np.float32)[:, None].repeat(32, 1))
+            np.save(
+                folder / "depth" / "left" / f"{index:06d}.npy",
+                np.linspace(30, 2, 32, dtype=np.float32)[:, None].repeat(32, 1),
+            )
         camera = {"K": [[30, 0, 15.5], [0, 30, 15.5], [0, 0, 1]], "height": 32, "width": 32}
         (folder / "recording.json").write_text(json.dumps({"cameras": {"left": camera}, "T_right_left": None}))
     splits = {"format": "stadia", "version": 1, "splits": {"train": ["a"], "val": ["b"]}}
@@ -64,9 +69,22 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def config(sets: Path) -> OverlayConfig:
-    data = {"backgrounds": {"path": str(sets / "roads")}, "foregrounds": {"path": str(sets / "cut")}, "height": 16, "width": 24}
+    data = {
+        "backgrounds": {"path": str(sets / "roads")},
+        "foregrounds": {"path": str(sets / "cut")},
+        "height": 16,
+        "width": 24,
+    }
     data |= {"samples": 12, "val_samples": 5, "cache": {"folder": str(sets / "cache")}}
-    training = {"max_steps": 3, "batch_size": 4, "workers": 0, "log_every": 1, "threads": 1, "loggers": ["csv"], "accelerator": "cpu"}
+    training = {
+        "max_steps": 3,
+        "batch_size": 4,
+        "workers": 0,
+        "log_every": 1,
+        "threads": 1,
+        "loggers": ["csv"],
+        "accelerator": "cpu",
+    }
     return OverlayConfig(data=data, training={**training, "validate_every": 2}, loss={"balance_every": 2})
 
 
@@ -97,7 +115,15 @@ def test_the_run_says_what_its_depth_claims_and_where_from(trained: Run) -> None
 
 def test_scores_are_of_the_files_and_stand_beside_the_mean_depth(trained: Run, config: OverlayConfig) -> None:
     score, baseline = (read_json(trained.folder / "scores" / f"{name}.json") for name in ("val", "val-mean-depth"))
-    assert score["metrics"].keys() >= {"mask_iou", "mask_dice", "mask_boundary_f", "rmse", "mse", "abs_rel", "depth_and_mask_error"}
+    assert score["metrics"].keys() >= {
+        "mask_iou",
+        "mask_dice",
+        "mask_boundary_f",
+        "rmse",
+        "mse",
+        "abs_rel",
+        "depth_and_mask_error",
+    }
     assert score["metrics"]["rmse"] == pytest.approx(score["metrics"]["mse"] ** 0.5)
     assert score["images"] == len(score["per_image"]) == 5
     assert "rmse" in baseline["metrics"]
@@ -112,8 +138,10 @@ def test_scores_are_of_the_files_and_stand_beside_the_mean_depth(trained: Run, c
     assert "val-mean-depth" in page
     difference = read_json(trained.folder / "scores" / "val-difference.json")
     assert set(difference["metrics"]) == {"mask_iou", "mask_dice", "mask_boundary_f"}
-    assert difference["metrics"]["mask_iou"] > 0.8, "noise behind one colour: they differ nearly everywhere, and there alone"
-    assert "of 255, best of 12 training pictures" in difference["checkpoint"]
+    assert difference["metrics"]["mask_iou"] > 0.8, (
+        "noise behind one color: they differ nearly everywhere, and there alone"
+    )
+    assert "of 255, best of 12 training images" in difference["checkpoint"]
     assert difference["label_source"] == baseline["label_source"] == "exact"
 
 
@@ -123,10 +151,10 @@ def test_the_mean_depth_is_of_what_is_scored(trained: Run, config: OverlayConfig
     assert isinstance(task, OverlayRecipe)
     near = OverlayRecipe(changed(task.config, "loss.max_depth=10"))
     overlays = OverlayRecipe.prepare(config, Console(quiet=True))[1].overlays
-    samples, training = overlays.samples("val"), overlays.pictures["train"]
+    samples, training = overlays.samples("val"), overlays.images["train"]
     found = commands.score_mean(near, training, range(12), samples, range(5))["metrics"]
     true = [one.depth[(one.depth > 0.25) & (one.depth < 10)] for one in map(training.composed, range(12))]
-    labels = [one.depth[(one.depth > 0.25) & (one.depth < 10)] for one in map(samples.pictures.composed, range(5))]
+    labels = [one.depth[(one.depth > 0.25) & (one.depth < 10)] for one in map(samples.images.composed, range(5))]
     constant = np.concatenate(labels) - np.concatenate(true).mean()
     assert found["rmse"] < float(np.sqrt((constant**2).mean())), "better than one number for all pixels"
 
@@ -163,7 +191,9 @@ def test_weights_are_shares_of_the_gradient_and_are_logged(trained: Run, config:
 def test_resumed_it_goes_on_exactly(
     trained: Run, config: OverlayConfig, sets: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Broken off in the third step, with what was measured of the gradients until then; what is pasted lies elsewhere by now."""
+    """Broken off in the third step, with what was measured of the gradients until then; what is pasted lies elsewhere
+    by now.
+    """
     real = OverlayRecipe.step
 
     def step(self: OverlayRecipe, batch: Any) -> Any:
@@ -187,7 +217,9 @@ def test_a_run_keeps_the_paths_of_what_is_composed_from_the_root_on(
     config: OverlayConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    relative = changed(config, "data.backgrounds.path=roads", "data.backgrounds.teacher=taught", "data.foregrounds.path=cut")
+    relative = changed(
+        config, "data.backgrounds.path=roads", "data.backgrounds.teacher=taught", "data.foregrounds.path=cut"
+    )
     data = with_whole_paths(relative).data
     whole = (data.backgrounds.path, data.backgrounds.teacher, data.foregrounds.path)
     assert whole == tuple(str(tmp_path / name) for name in ("roads", "taught", "cut"))
@@ -195,13 +227,15 @@ def test_a_run_keeps_the_paths_of_what_is_composed_from_the_root_on(
 
 def test_plain_descent_is_told_its_effective_rate(config: OverlayConfig) -> None:
     """M-22: with SGD a factor on every weight is one on the learning rate."""
-    scaled = changed(config, "optimiser.name=sgd", "optimiser.lr=0.001", "loss.depth_l1=70", "loss.mask_bce=70", "loss.balance=false")
+    scaled = changed(
+        config, "optimizer.name=sgd", "optimizer.lr=0.001", "loss.depth_l1=70", "loss.mask_bce=70", "loss.balance=false"
+    )
     task, data = OverlayRecipe(scaled), OverlayRecipe.prepare(scaled, Console(quiet=True))[1]
     assert task.about["effective_lr"] == pytest.approx(0.14)
     for one in (
         task,
         OverlayRecipe(changed(scaled, "loss.depth_l1=1", "loss.mask_bce=1")),
-        OverlayRecipe(changed(scaled, "optimiser.name=adam")),
+        OverlayRecipe(changed(scaled, "optimizer.name=adam")),
     ):
         one.remember(data)
         assert [found.code for found in one.found] == ["C13"] * (one is task)
@@ -210,22 +244,24 @@ def test_plain_descent_is_told_its_effective_rate(config: OverlayConfig) -> None
     entering = sum(float(seen[f"weight/{name}"]) for name in ("depth_l1", "mask_bce"))
     assert float(seen["effective_lr"]) == pytest.approx(0.001 * entering)
     assert entering != pytest.approx(140), "balanced"
-    assert "an effective learning rate of 0.14 where optimiser.lr says 0.001" in task.found[0].measured
+    assert "an effective learning rate of 0.14 where optimizer.lr says 0.001" in task.found[0].measured
 
 
 def test_a_written_set_brings_its_backgrounds(trained: Run, config: OverlayConfig, tmp_path: Path) -> None:
     made = composers(config.data, seed=0)
-    write_overlays({split: made[split] for split in ("train", "val")}, {"train": 2, "val": 3}, tmp_path / "set", workers=1)
+    write_overlays(
+        {split: made[split] for split in ("train", "val")}, {"train": 2, "val": 3}, tmp_path / "set", workers=1
+    )
     asked = PredictionAsked(trained.folder, tmp_path / "set", {}, tmp_path / "out")
     said = list(load_task(trained.folder).predict(asked, unwatched))
-    assert said[0].endswith("depth and mask of 3 pictures")
+    assert said[0].endswith("depth and mask of 3 images")
     assert "of its split 'val'" in said[-1]
     assert len(Predictions.open(tmp_path / "out").files) == 3
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
-    """A composed picture and its background, of another shape than the training's."""
+    """A composed image and its background, of another shape than the training's."""
     background = np.random.default_rng(0).integers(0, 255, (60, 50, 3), np.uint8)
     image = background.copy()
     image[20:40, 10:30] = 255
@@ -234,28 +270,38 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "image.png", tmp_path / "background.png"
 
 
-def test_a_pair_of_pictures_becomes_depth_and_mask_at_its_size(trained: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_pair_of_images_becomes_depth_and_mask_at_its_size(
+    trained: Run, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
     image, background = pair
     asked = PredictionAsked(trained.folder, image, {}, tmp_path / "out", background=background)
     said = list(load_task(trained.folder).predict(asked, unwatched))
-    assert "depth and mask of 1 picture" in said[0]
+    assert "depth and mask of 1 image" in said[0]
     assert cv2.imread(str(tmp_path / "out" / "mask" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
     assert cv2.imread(str(tmp_path / "out" / "depth" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
     predictions = Predictions.open(tmp_path / "out")
     assert predictions.read("image").shape == seen_size(60, 50, 16, 24) == (24, 16)
-    assert (predictions.record.picture_size, predictions.record.network_size) == ((60, 50), (24, 16)), "as seen, not as trained"
-    sheet = compose(dict.fromkeys(("background", "picture", "mask", "inverse depth"), cv2.imread(str(image))))
+    assert (predictions.record.image_size, predictions.record.network_size) == ((60, 50), (24, 16)), (
+        "as seen, not as trained"
+    )
+    sheet = compose(dict.fromkeys(("background", "image", "mask", "inverse depth"), cv2.imread(str(image))))
     assert cv2.imread(str(tmp_path / "out" / "drawn" / "image.png")).shape == sheet.shape
     with pytest.raises(StadiaError, match="something there already"):
         list(load_task(trained.folder).predict(asked, unwatched))
 
 
 @pytest.mark.parametrize("claim", [Claim.METRES, Claim.UP_TO_SCALE])
-def test_metres_are_spoken_of_where_they_are_claimed(trained: Run, pair: tuple[Path, Path], tmp_path: Path, claim: Claim) -> None:
+def test_metres_are_spoken_of_where_they_are_claimed(
+    trained: Run, pair: tuple[Path, Path], tmp_path: Path, claim: Claim
+) -> None:
     task = load_task(trained.folder)
     task.config = task.config.model_copy(update={"depth_claim": claim})
-    said = list(task.predict(PredictionAsked(trained.folder, pair[0], {}, tmp_path / "out", background=pair[1]), unwatched))
-    assert any("metres are right through a camera like the training's" in line for line in said) == (claim is Claim.METRES)
+    said = list(
+        task.predict(PredictionAsked(trained.folder, pair[0], {}, tmp_path / "out", background=pair[1]), unwatched)
+    )
+    assert any("metres are right through a camera like the training's" in line for line in said) == (
+        claim is Claim.METRES
+    )
     assert Predictions.open(tmp_path / "out").record.claim is claim
 
 
@@ -270,11 +316,13 @@ def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path],
     task = load_task(trained.folder)
 
     def asked(**values: object) -> PredictionAsked:
-        return PredictionAsked(**{"checkpoint": trained.folder, "source": image, "options": {}, "out": tmp_path / "out", **values})
+        return PredictionAsked(
+            **{"checkpoint": trained.folder, "source": image, "options": {}, "out": tmp_path / "out", **values}
+        )
 
-    with pytest.raises(ConfigError, match="pass --background, a picture or a folder of them"):
+    with pytest.raises(ConfigError, match="pass --background, an image or a folder of them"):
         list(task.predict(asked(), unwatched))
-    with pytest.raises(ConfigError, match=r"--every and data\.stride: found given for a recipe of composed pictures"):
+    with pytest.raises(ConfigError, match=r"--every and data\.stride: found given for a recipe of composed images"):
         list(task.predict(asked(every=2, background=background, options={"stride": 2}), unwatched))
     (tmp_path / "others").mkdir()
     cv2.imwrite(str(tmp_path / "others" / "image.png"), np.zeros((8, 8, 3), np.uint8))
@@ -284,7 +332,7 @@ def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path],
         list(task.predict(asked(source=tmp_path, background=tmp_path / "others", out=tmp_path / "out3"), unwatched))
     cv2.imwrite(str(tmp_path / "others" / "image.jpg"), np.zeros((60, 50, 3), np.uint8))
     for both in ({"source": tmp_path / "others", "background": background}, {"background": tmp_path / "others"}):
-        with pytest.raises(DataError, match=r"found image\.jpg and image\.png, expected one picture called image"):
+        with pytest.raises(DataError, match=r"found image\.jpg and image\.png, expected one image called image"):
             list(task.predict(asked(**both, out=tmp_path / "out4"), unwatched))
     assert not (tmp_path / "out4").exists()
 
@@ -296,7 +344,7 @@ def test_a_size_that_no_network_takes_is_refused_before_anything_is_opened(confi
 
 @pytest.fixture(scope="module")
 def written(trained: Run, sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set on disk, of the training's own pictures."""
+    """A set on disk, of the training's own images."""
     out = tmp_path_factory.mktemp("written") / "set"
     given = [f"backgrounds.path={sets / 'roads'}", f"foregrounds.path={sets / 'cut'}", "height=16", "width=24"]
     with pytest.raises(SystemExit, match="0"):
@@ -312,7 +360,12 @@ def test_a_written_set_is_scored_from_the_command_line(stadia, trained: Run, wri
     code, said, error = stadia("evaluate", trained.folder, written, "--json")
     assert code == 0, error
     summary = json.loads(said)
-    assert (summary["split"], summary["images"], summary["label_source"], summary["label_claim"]) == ("val", 3, "exact", "metres")
+    assert (summary["split"], summary["images"], summary["label_source"], summary["label_claim"]) == (
+        "val",
+        3,
+        "exact",
+        "metres",
+    )
     assert (summary["scored_as"], summary["alignment"]) == ("metres", "none")
     assert 0 <= summary["mask_iou"] <= 1
     assert read_json(trained.folder / "scores" / "set-val.json")["metrics"]["rmse"] == summary["rmse"]
@@ -330,14 +383,20 @@ def of_a_teacher(written: Path, out: Path, factor: float) -> Path:
     return out
 
 
-def test_metres_are_scored_as_less_where_the_labels_claim_less(trained: Run, written: Path, config: OverlayConfig, tmp_path: Path) -> None:
+def test_metres_are_scored_as_less_where_the_labels_claim_less(
+    trained: Run, written: Path, config: OverlayConfig, tmp_path: Path
+) -> None:
     """What a teacher's depth is measured in is nobody's fault: the score is the same in any unit."""
     task, found = load_task(trained.folder), []
     assert isinstance(task, OverlayRecipe)
     for factor in (1.0, 0.5):
         asked = EvaluationAsked(trained.folder, of_a_teacher(written, tmp_path / f"times-{factor}", factor), {})
         summary, _ = task.evaluate(asked, trained.folder, unwatched, lambda *_: None)
-        assert (summary["claim"], summary["label_claim"], summary["scored_as"]) == ("metres", "up-to-scale", "up-to-scale")
+        assert (summary["claim"], summary["label_claim"], summary["scored_as"]) == (
+            "metres",
+            "up-to-scale",
+            "up-to-scale",
+        )
         assert summary["alignment"] == "median"
         found.append(summary["abs_rel"])
     assert found[1] == pytest.approx(found[0], rel=1e-5)

@@ -21,16 +21,23 @@ def roads(tmp_path: Path) -> Path:
         (folder / "depth" / "left").mkdir(parents=True)
         for index in range(10):
             cv2.imwrite(str(folder / "left" / f"{index:06d}.png"), random.integers(0, 255, (32, 48, 3), np.uint8))
-            np.save(folder / "depth" / "left" / f"{index:06d}.npy", np.linspace(30, 2, 32, dtype=np.float32)[:, None].repeat(48, 1))
+            np.save(
+                folder / "depth" / "left" / f"{index:06d}.npy",
+                np.linspace(30, 2, 32, dtype=np.float32)[:, None].repeat(48, 1),
+            )
         camera = {"K": [[30, 0, 23.5], [0, 30, 15.5], [0, 0, 1]], "height": 32, "width": 48}
         (folder / "recording.json").write_text(json.dumps({"cameras": {"left": camera}, "T_right_left": None}))
-    (root / "dataset.json").write_text(json.dumps({"format": "stadia", "version": 1, "splits": {"train": ["a"], "val": ["b"]}}))
+    (root / "dataset.json").write_text(
+        json.dumps({"format": "stadia", "version": 1, "splits": {"train": ["a"], "val": ["b"]}})
+    )
     return root
 
 
 def test_a_stranger_renders_composes_and_looks_without_a_download(stadia, roads: Path, tmp_path: Path) -> None:
     cut, out = tmp_path / "cut", tmp_path / "out"
-    code, said, _ = stadia("data", "foregrounds", "--out", cut, "train=3", "val=2", "test=0", "views=1", "side=32", "supersampling=3")
+    code, said, _ = stadia(
+        "data", "foregrounds", "--out", cut, "train=3", "val=2", "test=0", "views=1", "side=32", "supersampling=3"
+    )
     assert code == 0
     assert said.startswith(str(cut / "foregrounds.json"))
     given = [f"backgrounds.path={roads}", f"foregrounds.path={cut}", "height=32", "width=32"]
@@ -39,7 +46,7 @@ def test_a_stranger_renders_composes_and_looks_without_a_download(stadia, roads:
     assert "object             3       2       0" in said
     assert "depth: exact, metres" in said
     assert cv2.imread(str(out / "preview.png")).shape[1] == 4 * (4 * 32 + 4)
-    assert json.loads((out / "dataset.json").read_text())["splits"]["train"]["pictures"] == 12
+    assert json.loads((out / "dataset.json").read_text())["splits"]["train"]["images"] == 12
     code, said, _ = stadia("data", "overlay", "--sheet", tmp_path / "sheet.png", f"path={out}", "height=32", "width=32")
     assert code == 0
     assert (tmp_path / "sheet.png").read_bytes() == (out / "preview.png").read_bytes(), "on disk as on demand"
@@ -71,7 +78,12 @@ def test_a_written_set_is_checked_as_what_it_is(stadia, roads: Path, tmp_path: P
             rgba[..., :3] = random.integers(0, 255, (9, 9, 3))
             rgba[0, 0] = 0
             cv2.imwrite(str(tmp_path / "cut" / split / f"{name}.png"), rgba)
-    given = [f"data.backgrounds.path={roads}", f"data.foregrounds.path={tmp_path / 'cut'}", "data.height=32", "data.width=32"]
+    given = [
+        f"data.backgrounds.path={roads}",
+        f"data.foregrounds.path={tmp_path / 'cut'}",
+        "data.height=32",
+        "data.width=32",
+    ]
     assert stadia("data", "overlay", "--out", tmp_path / "out", "--count", 8, "--val", 3, *given)[0] == 0
     code, said, error = stadia("check", tmp_path / "out")
     assert (code, error) == (0, ""), said
@@ -82,7 +94,10 @@ def test_a_written_set_is_checked_as_what_it_is(stadia, roads: Path, tmp_path: P
     (tmp_path / "out" / "dataset.json").write_text(json.dumps(about))
     code, said, _ = stadia("check", tmp_path / "out")
     assert (code, "stop C02" in said) == (1, True)
-    del about["splits"]["val"]["looks"], about["splits"]["train"]["looks"]  # as sets that were written before they were kept
+    del (
+        about["splits"]["val"]["looks"],
+        about["splits"]["train"]["looks"],
+    )  # as sets that were written before they were kept
     (tmp_path / "out" / "dataset.json").write_text(json.dumps(about))
     assert "such as 0" in stadia("check", tmp_path / "out")[1]
     first, other = (sorted((tmp_path / "out" / "backgrounds" / split).iterdir())[0] for split in ("train", "val"))

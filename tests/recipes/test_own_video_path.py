@@ -28,7 +28,7 @@ CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four th
 
 
 class Watcher:
-    """A predictor that remembers which frames it was asked to compare: their mean grey tells them apart."""
+    """A predictor that remembers which frames it was asked to compare: their mean gray tells them apart."""
 
     claim, height, width, crop = Claim.AFFINE_INVERSE, 32, 64, "none"
 
@@ -49,13 +49,17 @@ class Watcher:
 def frames() -> list[np.ndarray]:
     noise = np.random.default_rng(0).integers(0, 200, (24, 40, 3), np.uint8)
     picture = cv2.resize(noise, (160, 96), interpolation=cv2.INTER_CUBIC)
-    moving = [np.clip(np.roll(picture, 3 * step, 1).astype(int) + 5 * step, 0, 255).astype(np.uint8) for step in range(5)]
+    moving = [
+        np.clip(np.roll(picture, 3 * step, 1).astype(int) + 5 * step, 0, 255).astype(np.uint8) for step in range(5)
+    ]
     return [moving[0]] * 4 + moving[1:]
 
 
 @pytest.fixture(params=["file", "folder"])
-def source(request: pytest.FixtureRequest, tmp_path: Path, frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The frames as a video file, and as a folder of pictures."""
+def source(
+    request: pytest.FixtureRequest, tmp_path: Path, frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The frames as a video file, and as a folder of images."""
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     if request.param == "folder":
         (tmp_path / "drive").mkdir()
@@ -76,7 +80,9 @@ def source(request: pytest.FixtureRequest, tmp_path: Path, frames: list[np.ndarr
 def predicted(source: Path, tmp_path: Path) -> Callable[..., tuple[Predictions, Watcher]]:
     def predict(every: int = 1, **options: Any) -> tuple[Predictions, Watcher]:
         watcher = Watcher()
-        (given,) = open_input(source, every=every, camera=FOCAL, frame_rate_hz=10 if source.is_dir() else None, **options)
+        (given,) = open_input(
+            source, every=every, camera=FOCAL, frame_rate_hz=10 if source.is_dir() else None, **options
+        )
         made_by = Provenance(recipe="selfsup", config_hash="0")
         return predict_input(watcher, given, tmp_path / "out", made_by, video=False), watcher
 
@@ -98,34 +104,50 @@ def test_the_path_goes_through_the_frames_of_a_training(
     path, timed = read_kitti(predictions.folder / "trajectory.txt"), read_tum(predictions.folder / "trajectory_tum.txt")
     np.testing.assert_allclose(path.T_world_camera[:, 2, 3], np.arange(5))
     np.testing.assert_allclose(timed.times_s, np.array(CHOSEN) / 10)
-    grey = [frame.mean() / 255 for frame in frames]
-    expected = [(grey[now], grey[following]) for now, following in pairwise(CHOSEN)]
+    gray = [frame.mean() / 255 for frame in frames]
+    expected = [(gray[now], gray[following]) for now, following in pairwise(CHOSEN)]
     np.testing.assert_allclose(watcher.compared, expected, atol=2e-3)
 
 
-def test_a_given_stride_chooses_as_in_a_training(source: Path, predicted: Callable[..., tuple[Predictions, Watcher]]) -> None:
+def test_a_given_stride_chooses_as_in_a_training(
+    source: Path, predicted: Callable[..., tuple[Predictions, Watcher]]
+) -> None:
     predictions, _ = predicted(stride=3)
     assert predictions.record.entries == names(list(range(8)))
-    assert predictions.record.path == names(open_recordings(source, camera=FOCAL, stride=3)[0].selection.kept) == names([0, 3, 6])
+    assert (
+        predictions.record.path
+        == names(open_recordings(source, camera=FOCAL, stride=3)[0].selection.kept)
+        == names([0, 3, 6])
+    )
 
 
-def test_frames_further_apart_than_those_of_a_training_have_no_path(predicted: Callable[..., tuple[Predictions, Watcher]]) -> None:
+def test_frames_further_apart_than_those_of_a_training_have_no_path(
+    predicted: Callable[..., tuple[Predictions, Watcher]],
+) -> None:
     predictions, watcher = predicted(every=2)
     assert predictions.record.entries == names([0, 2, 4, 6])
     assert predictions.record.path == ()
     assert watcher.compared == []
 
 
-def test_the_training_of_the_checkpoint_says_the_stride(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_training_of_the_checkpoint_says_the_stride(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     header = SimpleNamespace(config={"data": {"stride": 3}})
     monkeypatch.setattr(prediction.Checkpoint, "open", lambda path: SimpleNamespace(header=header))
     assert as_trained(tmp_path, source, {"camera": FOCAL}) == {"stride": 3, "camera": FOCAL}
     assert as_trained(tmp_path, source, {"stride": 5}) == {"stride": 5}
-    assert as_trained(tmp_path, tmp_path, {"format": "kitti_raw"}) == {"format": "kitti_raw"}, "other data have frames of their own"
+    assert as_trained(tmp_path, tmp_path, {"format": "kitti_raw"}) == {"format": "kitti_raw"}, (
+        "other data have frames of their own"
+    )
 
 
-def test_of_the_video_that_trained_the_camera_is_known(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    header = SimpleNamespace(config={"data": {"stride": 3, "path": str(source.parent / "." / source.name), "camera": FOCAL}})
+def test_of_the_video_that_trained_the_camera_is_known(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = SimpleNamespace(
+        config={"data": {"stride": 3, "path": str(source.parent / "." / source.name), "camera": FOCAL}}
+    )
     monkeypatch.setattr(prediction.Checkpoint, "open", lambda path: SimpleNamespace(header=header))
     assert as_trained(tmp_path, source, {}) == {"stride": 3, "camera": FOCAL}
     assert as_trained(tmp_path, source, {"camera": {"focal_px": 9}}) == {"stride": 3, "camera": {"focal_px": 9}}

@@ -25,7 +25,7 @@ CAMERA = {"camera": {"focal_px": 50.0}, "stride": 1}
 
 @pytest.fixture
 def video(tmp_path: Path, monkeypatch) -> Path:
-    """A folder of 3 pictures; their brightness is their class."""
+    """A folder of 3 images; their brightness is their class."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "video"
     folder.mkdir()
@@ -56,7 +56,9 @@ def test_a_video_gets_its_masks_a_sheet_and_a_reader_that_finds_them(video, tmp_
     by(monkeypatch, Counting())
     lines = list(prepare_masks(MasksAsked(video, "a.tflite", tmp_path / "out", CAMERA)))
     assert any("masks of 3 frames, 3 of them new" in line for line in lines)
-    assert any("3 pictures, on average: 4" in line and "1.0 objects, 0.0 of them whole and 20 px high" in line for line in lines)
+    assert any(
+        "3 images, on average: 4" in line and "1.0 objects, 0.0 of them whole and 20 px high" in line for line in lines
+    )
     assert cv2.imread(str(tmp_path / "out" / "sheet.png")).std() > 20
     (recording,) = open_recordings(video, **CAMERA)
     from stadia.data.road_masks import with_masks
@@ -110,10 +112,10 @@ def test_an_interrupted_making_goes_on_and_nothing_is_half_written(video, tmp_pa
     network = Counting()
     by(monkeypatch, network)
     assert any("2 of them new" in line for line in prepare_masks(MasksAsked(video, "a.tflite", out, CAMERA)))
-    assert network.calls == 4  # two tiles a picture
+    assert network.calls == 4  # two tiles an image
 
 
-def test_masks_by_another_model_or_of_other_pictures_are_not_mixed(video, tmp_path, monkeypatch):
+def test_masks_by_another_model_or_of_other_images_are_not_mixed(video, tmp_path, monkeypatch):
     out = tmp_path / "out"
     by(monkeypatch, Counting())
     list(prepare_masks(MasksAsked(video, "a.tflite", out, CAMERA)))
@@ -122,7 +124,7 @@ def test_masks_by_another_model_or_of_other_pictures_are_not_mixed(video, tmp_pa
         list(prepare_masks(MasksAsked(video, "a.tflite", out, CAMERA)))
     by(monkeypatch, Counting())
     cv2.imwrite(str(video / "000002.png"), np.full((*SIZE, 3), 7, np.uint8))
-    with pytest.raises(DataError, match="other pictures"):
+    with pytest.raises(DataError, match="other images"):
         list(prepare_masks(MasksAsked(video, "a.tflite", out, CAMERA)))
 
 
@@ -159,7 +161,7 @@ def test_a_coco_file_of_polygons_and_runs(video, tmp_path):
 
 
 def test_runs_in_letters():
-    """The example of a 3 x 4 picture, by hand: 6 bits a letter from '0', the third difference on."""
+    """The example of a 3 x 4 image, by hand: 6 bits a letter from '0', the third difference on."""
     assert decode_runs("52203") == [5, 2, 2, 2, 5]
     assert decode_runs("T4") == [132]
     assert decode_runs("52M") == [5, 2, -3]
@@ -181,7 +183,7 @@ def test_a_wrong_coco_file_is_said(tmp_path, annotation, size, said):
         CocoMasks(coco(tmp_path / "own.json", [annotation], size)).read("000001", "left", height=40, width=60)
 
 
-def test_a_file_of_other_pictures_is_said(video, tmp_path):
+def test_a_file_of_other_images_is_said(video, tmp_path):
     path = coco(tmp_path / "own.json", [CAR])
     path.write_text(path.read_text().replace("000001", "elsewhere"))
     with pytest.raises(DataError, match="named as 000000"):

@@ -34,11 +34,15 @@ def not_held_to_its_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stadia.recipes.rehearsal.contract", lambda *_: [])
 
 
-def test_every_recipe_tells_what_three_full_steps_hold(small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Updates too: what the optimiser keeps is there from the second step on."""
+def test_every_recipe_tells_what_three_full_steps_hold(
+    small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Updates too: what the optimizer keeps is there from the second step on."""
     updates = []
     step = torch.optim.AdamW.step
-    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, **given: updates.append(len(self.state)) or step(self, **given))
+    monkeypatch.setattr(
+        torch.optim.AdamW, "step", lambda self, **given: updates.append(len(self.state)) or step(self, **given)
+    )
     long = small.model_copy(update={"training": small.training.model_copy(update={"max_steps": 5000, "accumulate": 2})})
     found = recipes.rehearse(long)
     assert len(updates) == 3
@@ -64,7 +68,9 @@ def test_what_a_step_holds_is_seen_and_the_one_before_does_not_hide_it(
     assert second - third > 300 * MB
 
 
-def test_memory_that_does_not_suffice_is_told_with_the_step(small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_does_not_suffice_is_told_with_the_step(
+    small: SelfsupConfig, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     step = Selfsup.step
 
     def full(self: Selfsup, batch: Any) -> Any:
@@ -74,7 +80,10 @@ def test_memory_that_does_not_suffice_is_told_with_the_step(small: SelfsupConfig
 
     monkeypatch.setattr(Selfsup, "step", full)
     with pytest.raises(
-        RunError, match=r"memory of step 2: found none left after \d+ MB of the step before \(CUDA out of memory. Tried.*batch_size"
+        RunError,
+        match=(
+            r"memory of step 2: found none left after \d+ MB of the step before \(CUDA out of memory. Tried.*batch_size"
+        ),
     ):
         recipes.rehearse(small)
 

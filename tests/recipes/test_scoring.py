@@ -1,4 +1,6 @@
-"""What is scored after a training: the frames that validated, each once, not too many, and neighbours among them for the path."""
+"""What is scored after a training: the frames that validated, each once, not too many, and neighbors among them for the
+path.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def test_a_frame_of_both_sides_is_scored_once(small: SelfsupConfig, tmp_path: Pa
         (tmp_path / "train.txt").write_text("train-000 1 l\ntrain-000 2 l\n")
         (tmp_path / "val.txt").write_text("".join(f"val-000 {frame} {side}\n" for frame in (3, 1, 2) for side in "lr"))
         words = [f"data.split_by.train_file={tmp_path / 'train.txt'}", f"data.split_by.val_file={tmp_path / 'val.txt'}"]
-    run = recipes.train(resolve(SelfsupConfig, small.model_dump(mode="json"), words), out=tmp_path / "runs", on_stop=OnStop.WARN)
+    run = recipes.train(
+        resolve(SelfsupConfig, small.model_dump(mode="json"), words), out=tmp_path / "runs", on_stop=OnStop.WARN
+    )
     scored = [image["name"] for image in json.loads((run.folder / "scores" / "val.json").read_text())["per_image"]]
     assert [int(Path(name).stem) for name in scored] == ([1, 2, 3] if listed else [0, 1, 2, 3, 4])
     assert all(int(Path(b).stem) == int(Path(a).stem) + 1 for a, b in pairwise(scored))
@@ -65,9 +69,13 @@ def test_a_frame_of_both_sides_is_scored_once(small: SelfsupConfig, tmp_path: Pa
     assert len(json.loads(path.read_text())["path_true_m"]) == len(scored)
 
 
-def test_a_score_says_its_crop_and_that_its_drives_trained(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_score_says_its_crop_and_that_its_drives_trained(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Validation by blocks of drives that train: on the terminal and in the files, which the report reads."""
-    config = resolve(SelfsupConfig, small.model_dump(mode="json"), ['data.recordings=["train-000"]', "data.split_by.val_share=0.4"])
+    config = resolve(
+        SelfsupConfig, small.model_dump(mode="json"), ['data.recordings=["train-000"]', "data.split_by.val_share=0.4"]
+    )
     data = open_video(config.data, config.training, seed=0, console=Console(quiet=True))
     run = Run.create(tmp_path, "run", config, recipe="selfsup", seed=0, data=data.facts)
     predictor = mean_depth_of(data.recordings["val"], 32, 96)
@@ -81,16 +89,18 @@ def test_a_score_says_its_crop_and_that_its_drives_trained(small: SelfsupConfig,
 
     note, *_ = score("none")
     assert "are others of drives that trained it" in note
-    monkeypatch.setattr("stadia.geometry.crops.PICTURE_CROPS", {"kb": (16, 48)})
+    monkeypatch.setattr("stadia.geometry.crops.IMAGE_CROPS", {"kb": (16, 48)})
     cut, *rest = score("kb")
-    assert "only the crop 'kb' of each picture is scored" in cut
+    assert "only the crop 'kb' of each image is scored" in cut
     assert rest[0] == note
     monkeypatch.setattr(Provenance, "of", lambda *_: MADE_BY)
     scoring.score_validation(predictor, data, run, console)
     assert console.file.getvalue().startswith(f"note: validation: {cut}\nnote: validation: {note}\n")
 
 
-def test_the_middle_frame_of_what_a_checkpoint_predicted_is_kept_as_points(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
+def test_the_middle_frame_of_what_a_checkpoint_predicted_is_kept_as_points(
+    small: SelfsupConfig, worlds: Path, tmp_path: Path
+) -> None:
     known = open_recordings(worlds, split="test")
     predictor, run = mean_depth_of(known, 48, 160), Run.create(tmp_path, "run", small, recipe="selfsup", seed=0)
     for name, checkpoint in (("baseline", ""), ("test", "last.safetensors, step 3")):
@@ -104,7 +114,7 @@ def test_the_middle_frame_of_what_a_checkpoint_predicted_is_kept_as_points(small
     near = depth > 0
     assert near.mean() > 0.5
     assert np.allclose(depth[near], predictor.depth_m.numpy()[near], rtol=1e-3)
-    seen = cv2.imread(str(kept / "picture.png"))[..., ::-1].astype(float)
+    seen = cv2.imread(str(kept / "image.png"))[..., ::-1].astype(float)
     assert np.abs(seen - cv2.resize(known[0].image(2), (160, 48), interpolation=cv2.INTER_AREA)).mean() < 8
 
 
@@ -124,7 +134,9 @@ def test_both_sides_name_a_frame_once(small: SelfsupConfig) -> None:
     assert list(indices_of(data.split.val).values()) == [[0, 1, 2, 3, 4]]
 
 
-@pytest.mark.parametrize(("numbers", "expected"), [([], []), ([3], [[3, 4]]), ([0, 1, 2, 5, 7, 8], [[0, 3], [5, 6], [7, 9]])])
+@pytest.mark.parametrize(
+    ("numbers", "expected"), [([], []), ([3], [[3, 4]]), ([0, 1, 2, 5, 7, 8], [[0, 3], [5, 6], [7, 9]])]
+)
 def test_spans(numbers: list[int], expected: list[list[int]]) -> None:
     assert spans(numbers) == expected
 
@@ -142,15 +154,19 @@ def test_what_a_training_records_tells_its_frames_again(small: SelfsupConfig, tm
     assert found.of == {"train-000": {index - 1 for index in trained if index}, "val-000": set()}
     assert found.copies == {"train-000": set(), "val-000": set()}
     assert found.sessions == {"train-000": "train-000"}
-    assert found.count_of_sessions({"train-000": [0, 1, 2, 3], "val-000": [0, 1]}) == 4 - len([index for index in trained if index])
-    renamed = tmp_path / "renamed"  # another name, other numbers, another camera, no right pictures
+    assert found.count_of_sessions({"train-000": [0, 1, 2, 3], "val-000": [0, 1]}) == 4 - len(
+        [index for index in trained if index]
+    )
+    renamed = tmp_path / "renamed"  # another name, other numbers, another camera, no right images
     (renamed / "left").mkdir(parents=True)
     for number in range(5):
         shutil.copy(worlds / "train-000" / "left" / f"{number:06d}.png", renamed / "left" / f"{number + 10:06d}.png")
     about = json.loads((worlds / "train-000" / "recording.json").read_text())
     left = {**about["cameras"]["left"], "K": [[99, 0, 50], [0, 99, 20], [0, 0, 1]]}
-    (renamed / "recording.json").write_text(json.dumps({"cameras": {"left": left}, "T_right_left": None, "frame_rate_hz": 10}))
+    (renamed / "recording.json").write_text(
+        json.dumps({"cameras": {"left": left}, "T_right_left": None, "frame_rate_hz": 10})
+    )
     assert Trained.on(tmp_path, open_recordings(renamed)).copies == {"renamed": set(trained)}
     resized = SimpleNamespace(name=f"{worlds.name}/train-000", fingerprint=lambda: "other", file=lambda index: None)
-    assert Trained.on(tmp_path, [resized]).count({resized.name: [0]}) is None, "perhaps the same pictures"
+    assert Trained.on(tmp_path, [resized]).count({resized.name: [0]}) is None, "perhaps the same images"
     assert found.count({"train-000": [0, 1, 2, 3], "val-000": [0, 1]}) == len([index for index in trained if index])

@@ -1,4 +1,4 @@
-"""The recipe `selfsup`: its claim, its predictor, its pictures, and a pinned loss curve."""
+"""The recipe `selfsup`: its claim, its predictor, its images, and a pinned loss curve."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_preparing_settles_auto_stereo(small: SelfsupConfig) -> None:
 
 
 def test_a_longer_lens_brings_everything_nearer(task: Selfsup, caplog: pytest.LogCaptureFixture) -> None:
-    """Twice the focal length: the same picture is of something twice as far."""
+    """Twice the focal length: the same image is of something twice as far."""
     predictor, image = DepthPredictor(task), torch.rand(1, 3, 32, 96)
     with caplog.at_level(logging.WARNING):
         as_trained = predictor.inverse_depth(image, camera(0.6 * 96))
@@ -67,20 +67,22 @@ def test_a_longer_lens_brings_everything_nearer(task: Selfsup, caplog: pytest.Lo
     trained, other = camera(0.6 * 96), camera(1.2 * 96)
     assert predictor.T_next_now(image, other, image, other) is None
     assert predictor.T_next_now(image, trained, image, other) is None
-    assert predictor.T_next_now(image, trained, image, trained) is not None, "another lens before says nothing of this one"
+    assert predictor.T_next_now(image, trained, image, trained) is not None, (
+        "another lens before says nothing of this one"
+    )
     assert [r.getMessage() for r in caplog.records] == [
         "focal length is 2.00 times the training camera's: depth is scaled by it, and the pose network is not asked"
     ]
 
 
 def test_a_matrix_of_half_the_size_is_suspected(task: Selfsup, caplog: pytest.LogCaptureFixture) -> None:
-    """What looks like another lens is a K that was not rescaled with the pictures."""
+    """What looks like another lens is a K that was not rescaled with the images."""
     half = intrinsics(0.3 * 96, 0.3 * 96, 23.5, 7.5, height=32, width=96)
     DepthPredictor(task).inverse_depth(torch.rand(1, 3, 32, 96), half)
     (told,) = caplog.records
     assert told.getMessage().startswith("focal length is 0.50 times the training camera's")
     assert told.getMessage().endswith(
-        "K belongs to pictures of another size: its principal point is at 0.25 of the width, 0.25 of the height"
+        "K belongs to images of another size: its principal point is at 0.25 of the width, 0.25 of the height"
     )
 
 
@@ -108,16 +110,32 @@ def test_a_training_that_cannot_learn_is_refused_before_it_starts(small: Selfsup
 
 
 def test_every_mistake_of_size_and_place_is_told_at_once() -> None:
-    words = ("data.heigth=96", "data.height=100", "data.width=650", "data.target_sides=[]", "data.size=[0,64]", "training.accelerator=gpux")
+    words = (
+        "data.heigth=96",
+        "data.height=100",
+        "data.width=650",
+        "data.target_sides=[]",
+        "data.size=[0,64]",
+        "training.accelerator=gpux",
+    )
     with pytest.raises(ConfigError) as caught:
         recipes.configure("selfsup", words, data={"path": "drive.mp4"})
     told = str(caught.value)
     assert told.startswith("6 mistakes")
-    for part in ("did you mean 'data.height'", "take 96 (found 100)", "take 640 (found 650)", "data.target_sides", "data.size.0", "'cuda'"):
+    for part in (
+        "did you mean 'data.height'",
+        "take 96 (found 100)",
+        "take 640 (found 650)",
+        "data.target_sides",
+        "data.size.0",
+        "'cuda'",
+    ):
         assert part in told
     with pytest.raises(ConfigError, match=r"nothing is left to compare.*; loss\.pyramid=5"):
         recipes.configure(
-            "selfsup", ("data.height=32", "data.offsets=[]", "data.stereo=false", "loss.pyramid=5"), data={"path": "drive.mp4"}
+            "selfsup",
+            ("data.height=32", "data.offsets=[]", "data.stereo=false", "loss.pyramid=5"),
+            data={"path": "drive.mp4"},
         )
 
 
@@ -145,8 +163,10 @@ def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: Self
     assert float(predictor.task.focal) == pytest.approx(float(K.fx) / K.width, rel=1e-5)
 
 
-def test_validation_says_what_no_depth_and_motion_would_leave(task: Selfsup, small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A source warped by no motion is the unwarped picture."""
+def test_validation_says_what_no_depth_and_motion_would_leave(
+    task: Selfsup, small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source warped by no motion is the unwarped image."""
     batch = next(iter(Selfsup.prepare(small, Console(quiet=True))[1].train))
     still = torch.eye(4).expand(*batch.inputs.T_source_target_rig.shape)
     task.eval()
@@ -158,19 +178,19 @@ def test_validation_says_what_no_depth_and_motion_would_leave(task: Selfsup, sma
         torch.testing.assert_close(task.validate(batch)["residual_unwarped"], scores["residual_unwarped"])
 
 
-def test_the_picture_sheet_shows_each_stage(task: Selfsup, small: SelfsupConfig) -> None:
+def test_the_image_sheet_shows_each_stage(task: Selfsup, small: SelfsupConfig) -> None:
     batch = next(iter(Selfsup.prepare(small, Console(quiet=True))[1].train))
     task.train()
-    pictures = task.pictures(batch, task.step(batch))
-    assert [*pictures] == ["input", "inverse depth", "best warped source", "residual", "winner", "winner's colours"]
-    colours = {tuple(colour) for colour in pictures["winner"].reshape(-1, 3)}
-    assert colours <= {tuple(colour) for colour in pictures["winner's colours"].reshape(-1, 3)}
-    assert all(picture.shape == (32, 96, 3) for picture in pictures.values())
+    images = task.images(batch, task.step(batch))
+    assert [*images] == ["input", "inverse depth", "best warped source", "residual", "winner", "winner's colors"]
+    colors = {tuple(color) for color in images["winner"].reshape(-1, 3)}
+    assert colors <= {tuple(color) for color in images["winner's colors"].reshape(-1, 3)}
+    assert all(picture.shape == (32, 96, 3) for picture in images.values())
     assert task.training
 
 
 def test_the_loss_curve_is_pinned(small: SelfsupConfig, tmp_path: Path) -> None:
-    """Any change of data order, augmentation, networks, geometry, loss or optimiser shows here.
+    """Any change of data order, augmentation, networks, geometry, loss or optimizer shows here.
 
     Where one is meant, run the test, read the new numbers, and pin them in the same commit with the reason.
     """

@@ -1,4 +1,6 @@
-"""How `selfsup` holds the brightness that its networks say: until the warp beats the unwarped picture, through checkpoints too."""
+"""How `selfsup` holds the brightness that its networks say: until the warp beats the unwarped image, through
+checkpoints too.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,10 @@ def says(task: Selfsup, monkeypatch: pytest.MonkeyPatch, gain: float, offset: fl
 
 
 def test_brightness_is_held_until_the_gate_opens(bright: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    task, batch = Selfsup(changed(bright, "data.stereo=true")), next(iter(Selfsup.prepare(bright, Console(quiet=True))[1].train))
+    task, batch = (
+        Selfsup(changed(bright, "data.stereo=true")),
+        next(iter(Selfsup.prepare(bright, Console(quiet=True))[1].train)),
+    )
     assert task.gate is not None
     says(task, monkeypatch, 1.2, 0.1)
     task.train()
@@ -77,7 +82,9 @@ def test_a_run_that_is_resumed_holds_as_the_one_that_never_stopped(
     (folder,) = (tmp_path / "stopped").iterdir()
     assert float(gate_of(folder)["gate.ratio"]) != float(whole["gate.ratio"]) != 1
     resumed = gate_of(recipes.train(config, resume=folder).folder)
-    assert {name: float(value) for name, value in resumed.items()} == {name: float(value) for name, value in whole.items()}
+    assert {name: float(value) for name, value in resumed.items()} == {
+        name: float(value) for name, value in whole.items()
+    }
 
 
 def gate_of(folder: Path) -> dict[str, torch.Tensor]:

@@ -1,4 +1,6 @@
-"""Progressive resizing of real recipes: each stage's data at its size, batches found by the memory, and what is refused."""
+"""Progressive resizing of real recipes: each stage's data at its size, batches found by the memory, and what is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_selfsup_grows_and_its_checkpoint_is_of_the_full_size(small: SelfsupConfig, tmp_path: Path) -> None:
-    """2 steps of 3 samples, then 3 of 2: pictures, cameras and maps at each stage's size."""
+    """2 steps of 3 samples, then 3 of 2: images, cameras and maps at each stage's size."""
     seen: list[tuple[int, ...]] = []
 
     class Seeing(Selfsup):
@@ -60,7 +62,7 @@ def test_selfsup_grows_and_its_checkpoint_is_of_the_full_size(small: SelfsupConf
     for batch in (*_first_batches(data.train.loaders),):
         task.step(batch)
     assert [one[:6] for one in seen] == [(3, 3, 32, 96, 32, 96), (2, 3, 64, 192, 64, 192)]
-    assert seen[0][-1] == seen[1][-1], "the camera is resized with its picture: its angle of view stays"
+    assert seen[0][-1] == seen[1][-1], "the camera is resized with its image: its angle of view stays"
     predictor = recipes.load_predictor(run.folder)
     assert (predictor.height, predictor.width) == (64, 192)
     assert Checkpoint.open(run.folder).header.config["training"]["batch_size"] == 2
@@ -75,7 +77,9 @@ def _first_batches(loaders: Any) -> Any:
 def test_one_stage_of_the_full_size_is_none_bit_for_bit(small: SelfsupConfig, tmp_path: Path) -> None:
     size = (32, 96)
     plain = recipes.train(grown(small, size=size, max_steps=4), out=tmp_path / "plain")
-    one = recipes.train(grown(small, SMALL | {"share": 1.0, "batch_size": "auto"}, size=size, max_steps=4), out=tmp_path / "one")
+    one = recipes.train(
+        grown(small, SMALL | {"share": 1.0, "batch_size": "auto"}, size=size, max_steps=4), out=tmp_path / "one"
+    )
     assert rows(one.folder) == rows(plain.folder)
     before, after = (Checkpoint.open(run.folder).weights() for run in (plain, one))
     assert all(torch.equal(weight, after[name]) for name, weight in before.items())
@@ -83,8 +87,16 @@ def test_one_stage_of_the_full_size_is_none_bit_for_bit(small: SelfsupConfig, tm
 
 def test_dpt_resizes_its_embeddings_of_places(worlds: Path, tmp_path: Path) -> None:
     """A transformer of no weights, at two sizes; the smaller one is no multiple of what the encoder was made for."""
-    keys = ("model.network=dpt-tiny", "training.workers=0", "training.batch_size=2", "training.max_steps=4", "training.threads=1")
-    config = recipes.configure("dpt", keys, data={"path": str(worlds), "height": 64, "width": 96, "cache": {"folder": str(tmp_path / "c")}})
+    keys = (
+        "model.network=dpt-tiny",
+        "training.workers=0",
+        "training.batch_size=2",
+        "training.max_steps=4",
+        "training.threads=1",
+    )
+    config = recipes.configure(
+        "dpt", keys, data={"path": str(worlds), "height": 64, "width": 96, "cache": {"folder": str(tmp_path / "c")}}
+    )
     run = recipes.train(grown(config, SMALL, LARGE | {"width": 96}, size=(64, 96), max_steps=4), out=tmp_path / "runs")
     assert run.facts["status"] == "finished"
     assert [one["steps"] for one in run.facts["stages"]] == [1, 2]
@@ -124,7 +136,8 @@ def test_a_recipe_that_cannot_refuses_by_name() -> None:
         recipes.train(grown(config, stage, size=(stage["height"], stage["width"])))
 
 
-# -- the memory ---------------------------------------------------------------------------------------------------------
+# -- the memory
+# ---------------------------------------------------------------------------------------------------------
 
 
 def held(base: int, each: int, room: int | None = None) -> tuple[Callable[[int], int | None], list[int]]:
@@ -146,7 +159,10 @@ def test_the_largest_batch_is_found_and_holds(limit: int, guess: int) -> None:
     found, best = largest_batch(peak_of, limit=limit, guess=guess, most=10_000), (limit - 500) // 20
     assert 500 + 20 * found <= limit
     assert found >= best / (1 + 1 / 16) - 1 or len(tried) == TRIES
-    assert all(batch <= max(2 * max([1, *(b for b in tried[:i] if 500 + 20 * b <= limit)]), guess) for i, batch in enumerate(tried))
+    assert all(
+        batch <= max(2 * max([1, *(b for b in tried[:i] if 500 + 20 * b <= limit)]), guess)
+        for i, batch in enumerate(tried)
+    )
 
 
 def test_memory_that_runs_out_ends_nothing() -> None:
@@ -156,7 +172,9 @@ def test_memory_that_runs_out_ends_nothing() -> None:
     assert largest_batch(held(500, 20)[0], limit=10**9, guess=64, most=100) == 100
 
 
-def test_batches_found_by_the_memory_are_settled_and_kept(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_found_by_the_memory_are_settled_and_kept(
+    small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Constant pixels without a limit, so 8 where the last stage has 2, but not more than there are samples."""
     tried: list[tuple[int, int]] = []
 
@@ -185,7 +203,9 @@ def test_batches_found_by_the_memory_are_settled_and_kept(small: SelfsupConfig, 
     assert [stage.batch_size for stage in settled.training.stages] == [min(4, samples), 1]
     assert settled.training.batch_size == 1
     tight = config.model_copy(update={"training": config.training.model_copy(update={"memory_limit_gb": 0.5})})
-    with pytest.raises(RunError, match=r"memory of training.stages\[1\]: found 0.51 GB for a single sample of 192x64, expected 0.50 GB"):
+    with pytest.raises(
+        RunError, match=r"memory of training.stages\[1\]: found 0.51 GB for a single sample of 192x64, expected 0.50 GB"
+    ):
         prepare(Selfsup, tight, Console(quiet=True))
 
 

@@ -35,7 +35,9 @@ sys.exit(config["x"] < 0)
 
 @pytest.fixture
 def sweep(tmp_path, monkeypatch):
-    monkeypatch.setattr(Job, "command", property(lambda job: [sys.executable, "-S", "-c", PROGRAM, job.words[3], job.words[5]]))
+    monkeypatch.setattr(
+        Job, "command", property(lambda job: [sys.executable, "-S", "-c", PROGRAM, job.words[3], job.words[5]])
+    )
     monkeypatch.setattr("stadia.recipes.studies.sweep.POLL_S", 0.05)
     return lambda **changes: Sweep(
         **{
@@ -105,7 +107,7 @@ def test_a_trial_that_was_killed_is_tried_again(sweep, monkeypatch):
 
 def refused(words):
     if (x := resolved(words)["x"]) < 5:
-        raise ConfigMistakes([f"x={x} goes with no y"], cure="correct it")
+        raise ConfigMistakes([f"x={x} goes with no y"], fix="correct it")
     return resolved(words)
 
 
@@ -148,7 +150,12 @@ def test_what_is_searched_for_is_known_before_the_first_trial(monkeypatch):
     monkeypatch.setattr("stadia.recipes.RECIPES.load", lambda name: SimpleNamespace(best_metrics=best[name]))
     assert _metric("dpt", None, None) == ("val/abs_rel", "lower")
     assert _metric("dpt", "val/d1", None) == ("val/d1", "higher")
-    for wrong in (("metric", None, None), ("dpt", "train/loss", "lower"), ("dpt", "val/d1", "lower"), ("dpt", "val/rmsee", "lower")):
+    for wrong in (
+        ("metric", None, None),
+        ("dpt", "train/loss", "lower"),
+        ("dpt", "val/d1", "lower"),
+        ("dpt", "val/rmsee", "lower"),
+    ):
         with pytest.raises(ConfigError):
             _metric(*wrong)
 
@@ -158,7 +165,11 @@ def test_the_best_is_proven_from_seeds_that_did_not_choose_it(sweep):
     asked = sweep(space=space, base=("data.path=a b",))
 
     def of_seed(seed):
-        return lambda words: {"name": words[-1].removeprefix("name="), "x": float(words[1].removeprefix("x=")), "seed": seed}
+        return lambda words: {
+            "name": words[-1].removeprefix("name="),
+            "x": float(words[1].removeprefix("x=")),
+            "seed": seed,
+        }
 
     study = asked.run(3, of_seed(0), lambda trial: None)
     words = proof(asked, study.best_trial)
@@ -179,13 +190,16 @@ def test_importance_is_of_enough_trials(sweep):
 def test_ranges(tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text(
-        "optimiser.lr: {low: 1.0e-5, high: 1.0e-2, log: true}\ntraining.accumulate: {low: 1, high: 4}\nx: {choices: [a, null]}\n"
+        "optimizer.lr: {low: 1.0e-5, high: 1.0e-2, log: true}\ntraining.accumulate: {low: 1, high: 4}\nx: {choices: [a,"
+        " null]}\n"
     )
     space = read_space(path)
-    assert (space["optimiser.lr"].log, space["training.accumulate"].high, space["x"].choices) == (True, 4, ("a", None))
+    assert (space["optimizer.lr"].log, space["training.accumulate"].high, space["x"].choices) == (True, 4, ("a", None))
 
 
-@pytest.mark.parametrize("text", ["x: {low: 2, high: 1}", "x: {low: 0, high: 1, log: true}", "x: {choices: []}", "x: {lo: 1}", "{}"])
+@pytest.mark.parametrize(
+    "text", ["x: {low: 2, high: 1}", "x: {low: 0, high: 1, log: true}", "x: {choices: []}", "x: {lo: 1}", "{}"]
+)
 def test_ranges_that_are_none_are_refused(tmp_path, text):
     (tmp_path / "space.yaml").write_text(text)
     with pytest.raises(ConfigMistakes):

@@ -36,7 +36,9 @@ def test_a_constant_guess_is_the_mean_but_for_what_cannot_be_seen(experiment: Mo
     torch.manual_seed(0)
     pose = torch.nn.functional.normalize(torch.randn(4, dtype=torch.float64), dim=-1)
     noisy = torch.nn.functional.normalize(pose + 0.02 * torch.randn(200, 4, dtype=torch.float64), dim=-1)
-    spun, turned = (multiply(noisy, about_y(angle)) for angle in (360 * torch.rand(200), 180 * torch.randint(0, 2, (200,))))
+    spun, turned = (
+        multiply(noisy, about_y(angle)) for angle in (360 * torch.rand(200), 180 * torch.randint(0, 2, (200,)))
+    )
     for labels, symmetry in ((noisy, "none"), (spun, "revolution"), (turned, [(0.0, 0.0, 1.0, 0.0)])):
         found = experiment.mean_rotation(labels, Symmetry.of([symmetry] * 200))
         assert float(symmetric_angle_deg(found[None], pose[None], Symmetry.of([symmetry]))) < 1, symmetry
@@ -44,7 +46,9 @@ def test_a_constant_guess_is_the_mean_but_for_what_cannot_be_seen(experiment: Mo
 
 def test_medians_stand_beside_those_without_revolutions_and_of_the_constant(experiment: ModuleType) -> None:
     revolution = torch.tensor([True, True, True, False])
-    told = experiment.medians(experiment.Turned(revolution, torch.tensor([1.0, 2, 3, 90]), torch.tensor([4.0, 5, 6, 100])))
+    told = experiment.medians(
+        experiment.Turned(revolution, torch.tensor([1.0, 2, 3, 90]), torch.tensor([4.0, 5, 6, 100]))
+    )
     assert told == {
         "objects_found": 4,
         "rotation_error_deg_median": 2.5,
@@ -65,13 +69,18 @@ def test_medians_stand_beside_those_without_revolutions_and_of_the_constant(expe
         ((None, None, float("nan")), "no seed has both"),
     ],
 )
-def test_a_verdict_is_of_differences_seed_by_seed(experiment: ModuleType, other: tuple[float | None, ...], told: str) -> None:
+def test_a_verdict_is_of_differences_seed_by_seed(
+    experiment: ModuleType, other: tuple[float | None, ...], told: str
+) -> None:
     """The seeds themselves are 10 apart, which says nothing of the losses."""
     assert experiment.verdict((10.0, 20.0, 30.0), other).startswith(told)
 
 
 def test_each_loss_says_what_it_compares(experiment: ModuleType) -> None:
-    assert experiment.words_of("squared_error:pixel")[:2] == ["loss.rotation.name=squared_error", "loss.rotation_of=pixel"]
+    assert experiment.words_of("squared_error:pixel")[:2] == [
+        "loss.rotation.name=squared_error",
+        "loss.rotation_of=pixel",
+    ]
     assert experiment.words_of("bounded_log")[:2] == ["loss.rotation.name=bounded_log", "loss.rotation_of=object"]
     run = dict.fromkeys(experiment.COMPARED, 1.0)
     lines = experiment.told_of({"a": [run, run], "b:pixel": [run, dict.fromkeys(experiment.COMPARED, 3.0)]})

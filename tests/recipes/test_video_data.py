@@ -41,13 +41,18 @@ def test_a_standing_camera_stops_only_what_learns_from_motion(worlds: Path, tmp_
     rng = np.random.default_rng(0)
     for folder in standing.glob("*/left"):
         first, *others = sorted(folder.iterdir())
-        picture = cv2.imread(str(first)).astype(int)
-        for path in others:  # the noise of a sensor tells the pictures apart
-            cv2.imwrite(str(path), np.clip(picture + rng.integers(-2, 3, picture.shape), 0, 255))
+        image = cv2.imread(str(first)).astype(int)
+        for path in others:  # the noise of a sensor tells the images apart
+            cv2.imwrite(str(path), np.clip(image + rng.integers(-2, 3, image.shape), 0, 255))
 
     def opened(offsets: tuple[int, ...]) -> VideoData:
         config = DataConfig(
-            path=str(standing), height=32, width=96, offsets=offsets, stereo=False, cache={"folder": str(tmp_path / "cache")}
+            path=str(standing),
+            height=32,
+            width=96,
+            offsets=offsets,
+            stereo=False,
+            cache={"folder": str(tmp_path / "cache")},
         )
         return open_video(config, TrainingConfig(workers=0), seed=0, console=Console(quiet=True))
 

@@ -28,10 +28,18 @@ from stadia.recipes.workflow import report_findings
 from stadia.training.checkpoints import Checkpoint
 from stadia.training.run import Run
 
-STOP = Finding("X01", Severity.STOP, Stage.DATA, measured="left is right", expected="two sides", cause="swapped", cure="swap them back")
+STOP = Finding(
+    "X01",
+    Severity.STOP,
+    Stage.DATA,
+    measured="left is right",
+    expected="two sides",
+    cause="swapped",
+    fix="swap them back",
+)
 
 
-def test_from_pictures_to_a_report(small: SelfsupConfig, tmp_path: Path) -> None:
+def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path) -> None:
     run = recipes.train(small, out=tmp_path / "runs")
     depth = json.loads((run.folder / "scores" / "val.json").read_text())
     assert depth["protocol"] == "metric"
@@ -74,7 +82,9 @@ def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, wo
     assert {int(Path(image["name"]).stem) for image in scored} == held_out
 
 
-def test_a_finding_that_says_stop_refuses_the_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finding_that_says_stop_refuses_the_training(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(video, "preflight", lambda *_, **__: [STOP])
     with pytest.raises(RunError, match=r"X01 \(left is right\).*--on-stop warn"):
         recipes.train(small, out=tmp_path / "runs")
@@ -88,15 +98,17 @@ def test_what_there_was_no_time_to_check_is_told() -> None:
     sampled, note = (replace(STOP, code=code, severity=Severity.NOTE, measured=code) for code in ("N02", "N01"))
     console = Console(file=io.StringIO(), width=40)
     assert report_findings([sampled, note], console, OnStop.HALT) == [sampled, note]
-    assert console.file.getvalue() == f"note: N02 N02; {STOP.cure}\n"
+    assert console.file.getvalue() == f"note: N02 N02; {STOP.fix}\n"
 
 
-def test_a_run_has_finished_when_it_is_scored(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_has_finished_when_it_is_scored(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Scoring that fails is told, and the report built all the same; a resume scores what had been trained."""
     ended: list[Run] = []
 
     def no_scores(*_: object, **__: object) -> None:
-        raise ProtocolError("val", found="neither", expected="one of them", cure="none")
+        raise ProtocolError("val", found="neither", expected="one of them", fix="none")
 
     with monkeypatch.context() as broken:
         broken.setattr(scoring, "evaluate_recordings", no_scores)
@@ -112,7 +124,7 @@ def test_a_run_has_finished_when_it_is_scored(small: SelfsupConfig, tmp_path: Pa
 
 
 def test_a_training_starts_from_the_weights_of_another(small: SelfsupConfig, tmp_path: Path) -> None:
-    """Longer than planned: weights alone, of this recipe and model; the optimiser and the schedule are new."""
+    """Longer than planned: weights alone, of this recipe and model; the optimizer and the schedule are new."""
     first = recipes.train(small, out=tmp_path / "runs")
     more = small.model_copy(update={"start_from": str(first.folder / "checkpoints" / "last.safetensors")})
     trained = Checkpoint.open(first.folder / "checkpoints" / "last.safetensors").weights()
@@ -126,7 +138,9 @@ def test_a_training_starts_from_the_weights_of_another(small: SelfsupConfig, tmp
         workflow.build_task(Selfsup, other, resumed=False)
 
 
-def test_a_resumed_training_asks_for_no_pretrained_weights(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_training_asks_for_no_pretrained_weights(
+    small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[bool] = []
     monkeypatch.setattr(Selfsup, "__init__", lambda self, config: asked.append(config.model.pretrained))
     wanted = resolve(SelfsupConfig, small.model_dump(mode="json"), ["model.pretrained=true"])
@@ -145,7 +159,9 @@ def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) 
     assert {path.name: path.read_bytes() for path in run.folder.iterdir() if path.name != ".lock"} == before
 
 
-def test_a_checkpoint_of_no_known_recipe_is_refused(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_no_known_recipe_is_refused(
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = recipes.train(small, out=tmp_path / "runs")
     monkeypatch.setattr(workflow, "RECIPES", {})
     with pytest.raises(CheckpointError, match="a checkpoint of 'selfsup'"):
@@ -154,13 +170,13 @@ def test_a_checkpoint_of_no_known_recipe_is_refused(small: SelfsupConfig, tmp_pa
 
 def test_every_mistake_of_a_configuration_at_once() -> None:
     with pytest.raises(ConfigError) as error:
-        recipes.configure("selfsup", ["optimiser.lrr=1", "los.ssim_weight=2"], data={"path": "x", "hight": 3})
-    assert all(name in str(error.value) for name in ("optimiser.lr'", "'loss'", "data.height"))
+        recipes.configure("selfsup", ["optimizer.lrr=1", "los.ssim_weight=2"], data={"path": "x", "hight": 3})
+    assert all(name in str(error.value) for name in ("optimizer.lr'", "'loss'", "data.height"))
 
 
 def test_worlds_that_are_there_already_are_not_rendered_again(worlds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = TINY.model_copy(update={"frames": 5})
-    pictures = {path: path.stat().st_mtime_ns for path in worlds.rglob("left/*.png")}
+    images = {path: path.stat().st_mtime_ns for path in worlds.rglob("left/*.png")}
     monkeypatch.setattr(write, "make_world", None)
     assert write.write_roadworld(config, worlds, workers=1) == worlds / "dataset.json"
-    assert {path: path.stat().st_mtime_ns for path in worlds.rglob("left/*.png")} == pictures
+    assert {path: path.stat().st_mtime_ns for path in worlds.rglob("left/*.png")} == images

@@ -26,7 +26,12 @@ def metrics_rows(steps: int) -> list[dict[str, float | str]]:
     rows: list[dict[str, float | str]] = []
     for step in range(steps):
         loss = 0.08 + 0.3 * np.exp(-step / (steps / 5)) + 0.012 * random.standard_normal()
-        row: dict[str, float | str] = {"step": step, "epoch": step // 100, "train/loss": loss, "train/term/photometric": 0.95 * loss}
+        row: dict[str, float | str] = {
+            "step": step,
+            "epoch": step // 100,
+            "train/loss": loss,
+            "train/term/photometric": 0.95 * loss,
+        }
         row |= {
             "train/term/smoothness": 0.001 + 0.002 * step / steps,
             "train/lr": 1e-3 * min(1, step / 20) * (1 + np.cos(np.pi * step / steps)) / 2,
@@ -37,8 +42,8 @@ def metrics_rows(steps: int) -> list[dict[str, float | str]]:
     return rows
 
 
-def picture(step: int) -> np.ndarray:
-    """(240, 960, 3) a sheet-like picture: gradient beside noise that fades with the step."""
+def image(step: int) -> np.ndarray:
+    """(240, 960, 3) a sheet-like image: gradient beside noise that fades with the step."""
     random = np.random.default_rng(step)
     ramp = np.linspace(0, 255, 480, dtype=np.float64)[None, :, None] * np.array([0.3, 0.7, 1.0])
     left = np.broadcast_to(ramp, (240, 480, 3))
@@ -50,7 +55,9 @@ def picture(step: int) -> np.ndarray:
 def make_run(tmp_path: Path) -> MakeRun:
     """Writes runs/<name> and returns it; `without` leaves parts out, `run` and `config` change values."""
 
-    def make(name: str = "2026-03-02-101500-demo", *, steps: int = 300, without: tuple[str, ...] = (), **changes: Any) -> Path:
+    def make(
+        name: str = "2026-03-02-101500-demo", *, steps: int = 300, without: tuple[str, ...] = (), **changes: Any
+    ) -> Path:
         folder = tmp_path / "runs" / name
         return write_run(folder, steps=steps, without=without, **changes)
 
@@ -71,7 +78,7 @@ def write_run(folder: Path, *, steps: int = 300, without: tuple[str, ...] = (), 
         "status": "finished",
     }
     config = {
-        "optimiser": {"name": "adamw", "lr": 1e-3},
+        "optimizer": {"name": "adamw", "lr": 1e-3},
         "data": {"height": 96, "width": 320},
         "model": {"encoder": "mobilenetv3_small_100"},
     }
@@ -79,17 +86,22 @@ def write_run(folder: Path, *, steps: int = 300, without: tuple[str, ...] = (), 
     angle = np.linspace(0, 2.2, 120)
     true = np.stack([40 * (1 - np.cos(angle)), 40 * np.sin(angle) + 30 * angle], axis=1)
     estimated = true + np.cumsum(random.standard_normal(true.shape) * 0.08, axis=0)
-    per_image = [{"name": f"world-11/left/{i:06d}", "abs_rel": float(v)} for i, v in enumerate(0.08 + 0.05 * random.gamma(2.0, size=200))]
+    per_image = [
+        {"name": f"world-11/left/{i:06d}", "abs_rel": float(v)}
+        for i, v in enumerate(0.08 + 0.05 * random.gamma(2.0, size=200))
+    ]
     parts: dict[str, Any] = {
         "run.json": run | changes.get("run", {}),
         "config.json": config | changes.get("config", {}),
-        "result.json": {
-            "depth": {"abs_rel": 0.128, "abs_rel_mean_baseline": 0.306, "scale_ratio_median": 1.021},
-            "odometry": {"ate_m": 2.31, "path_m": 148.2},
-            "wall_s": 521.4,
-            "peak_rss_mb": 2410.0,
-        }
-        | changes.get("result", {}),
+        "result.json": (
+            {
+                "depth": {"abs_rel": 0.128, "abs_rel_mean_baseline": 0.306, "scale_ratio_median": 1.021},
+                "odometry": {"ate_m": 2.31, "path_m": 148.2},
+                "wall_s": 521.4,
+                "peak_rss_mb": 2410.0,
+            }
+            | changes.get("result", {})
+        ),
         "scores/depth-test.json": {
             "protocol": "metric",
             "claim": "metres",
@@ -135,10 +147,15 @@ def write_run(folder: Path, *, steps: int = 300, without: tuple[str, ...] = (), 
         "severity": "note",
         "stage": "data",
         "measured": "3 of 200 frames do not move",
-        "expected": "movement between neighbours",
+        "expected": "movement between neighbors",
     }
     findings = [
-        finding | {"cause": "the camera stood still", "cure": "they are dropped; nothing to do", "evidence": {"frames": 3, "share": 0.015}},
+        finding
+        | {
+            "cause": "the camera stood still",
+            "fix": "they are dropped; nothing to do",
+            "evidence": {"frames": 3, "share": 0.015},
+        },
         finding
         | {
             "code": "W04",
@@ -146,22 +163,24 @@ def write_run(folder: Path, *, steps: int = 300, without: tuple[str, ...] = (), 
             "stage": "training",
             "measured": "gradient norm 41 at step 12",
             "cause": "first steps",
-            "cure": "a longer warm-up",
+            "fix": "a longer warm-up",
         },
     ]
     for name, value in parts.items():
         if name.split("/")[0] not in without:
             write_json(folder / name, value)
     if "findings.jsonl" not in without:
-        (folder / "findings.jsonl").write_text("".join(json.dumps(f) + "\n" for f in changes.get("findings", findings)), encoding="utf-8")
+        (folder / "findings.jsonl").write_text(
+            "".join(json.dumps(f) + "\n" for f in changes.get("findings", findings)), encoding="utf-8"
+        )
     if "metrics.csv" not in without:
         rows = metrics_rows(steps)
         with (folder / "metrics.csv").open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, list(dict.fromkeys(k for row in rows for k in row)))
             writer.writeheader()
             writer.writerows(rows)
-    if "pictures" not in without:
-        (folder / "pictures").mkdir()
+    if "images" not in without:
+        (folder / "images").mkdir()
         for step in range(0, steps, 50):
-            cv2.imwrite(str(folder / "pictures" / f"step-{step:06d}.png"), picture(step))
+            cv2.imwrite(str(folder / "images" / f"step-{step:06d}.png"), image(step))
     return folder

@@ -1,4 +1,6 @@
-"""Points of a scored frame in the report: what is kept of the frame, the still, and that the page's script draws the same."""
+"""Points of a scored frame in the report: what is kept of the frame, the still, and that the page's script draws the
+same.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,9 @@ def keep(run: Path, *, name: str = "drive/000012", claim: Claim = Claim.METRES) 
     """A green floor 1.5 m below the camera, before a red wall at 12 m, under a sky at 900 m."""
     row = np.arange(48.0)[:, None].repeat(96, axis=1)
     depth = np.where(row > 31.5, 1.5 * 60 / np.maximum(row - 23.5, 1e-3), 12.0)
-    picture = np.where((row > 31.5)[..., None], GREEN, RED).astype(np.uint8)
-    depth[:8], picture[:8] = 900.0, BLUE
-    write_cloud_sample(run / "clouds" / "val", name, claim, picture, depth, K)
+    image = np.where((row > 31.5)[..., None], GREEN, RED).astype(np.uint8)
+    depth[:8], image[:8] = 900.0, BLUE
+    write_cloud_sample(run / "clouds" / "val", name, claim, image, depth, K)
     return run / "clouds" / "val"
 
 
@@ -66,14 +68,17 @@ def test_the_page_holds_the_points_and_says_their_unit(make_run) -> None:
     keep(run)
     cloud, text = only(run), report.build(run).read_text()
     assert cloud.points in text
-    assert "val: drive/000012: 3840 points with predicted depth. The axes are its camera's, each 2.00 m long." in " ".join(text.split())
+    assert (
+        "val: drive/000012: 3840 points with predicted depth. The axes are its camera's, each 2.00 m long."
+        in " ".join(text.split())
+    )
     keep(run, claim=Claim.UP_TO_SCALE)
     assert "no metre" in only(run).axis
 
 
 def test_the_still_shows_the_wall_behind_the_floor(make_run) -> None:
     still = clouds.drawn(points(keep(make_run())))
-    row = {colour: np.nonzero((still == colour).all(-1))[0] for colour in (RED, GREEN, BLUE)}
+    row = {color: np.nonzero((still == color).all(-1))[0] for color in (RED, GREEN, BLUE)}
     assert len(row[RED]) > 5000
     assert len(row[GREEN]) > 5000
     assert len(row[BLUE]) == 0
@@ -96,14 +101,14 @@ def damage(folder: Path, what: str) -> None:
         cv2.imwrite(str(folder / "depth.png"), np.ones((48, 95), np.uint16))
     elif what == "large":
         cv2.imwrite(str(folder / "depth.png"), np.ones((300, 300), np.uint16))
-        cv2.imwrite(str(folder / "picture.png"), np.ones((300, 300, 3), np.uint8))
+        cv2.imwrite(str(folder / "image.png"), np.ones((300, 300, 3), np.uint8))
     elif what == "empty":
         cv2.imwrite(str(folder / "depth.png"), np.zeros((48, 96), np.uint16))
     else:
-        (folder / "picture.png").unlink()
+        (folder / "image.png").unlink()
 
 
-@pytest.mark.parametrize("what", ["camera", "matrix", "size", "large", "empty", "no picture"])
+@pytest.mark.parametrize("what", ["camera", "matrix", "size", "large", "empty", "no image"])
 def test_what_cannot_be_drawn_is_named(make_run, what: str) -> None:
     run = make_run()
     damage(keep(run), what)
@@ -122,12 +127,14 @@ process.stdout.write(Buffer.from(pixels).toString("base64"));
 
 @pytest.mark.skipif(NODE is None, reason="runs the page's script, which needs node")
 def test_the_script_draws_the_still(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clouds, "_draw_axes", lambda picture, view: None)
+    monkeypatch.setattr(clouds, "_draw_axes", lambda image, view: None)
     run = make_run()
     folder, script = keep(run), (Path(clouds.__file__).parent / "templates" / "cloud.js").read_text()
     cloud = only(run)
     given = json.dumps({"view": json.loads(cloud.view), "points": cloud.points})
-    done = subprocess.run([str(NODE), "-e", script + GLUE], input=given, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [str(NODE), "-e", script + GLUE], input=given, capture_output=True, text=True, check=True, timeout=60
+    )
     seen = np.frombuffer(base64.b64decode(done.stdout), np.uint8).reshape(480, 960, 4)
     differs = (seen[..., :3] != clouds.drawn(points(folder))).any(-1)
     assert differs.mean() < 1e-3

@@ -39,6 +39,11 @@ def test_terms_that_only_change_together_are_one() -> None:
     random = np.random.default_rng(2)
     base = np.exp(-np.array(STEPS) / 500) + random.normal(0, 0.02, len(STEPS))
     other = np.exp(-np.array(STEPS) / 500) + random.normal(0, 0.02, len(STEPS))
-    series = [course(base, "train/term/a"), course(3 * base + 1, "train/term/b"), course(other, "train/term/c"), course(base, "train/loss")]
+    series = [
+        course(base, "train/term/a"),
+        course(3 * base + 1, "train/term/b"),
+        course(other, "train/term/c"),
+        course(base, "train/loss"),
+    ]
     assert list(terms_that_are_one(series)) == [("a", "b")]
     assert list(terms_that_are_one([course(np.full(len(STEPS), 1.0), f"train/term/{name}") for name in "ab"])) == []

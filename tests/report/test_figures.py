@@ -17,7 +17,7 @@ def points(path: str) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", path)]
 
 
-def test_smooth_is_a_centred_mean_that_shrinks_at_the_ends():
+def test_smooth_is_a_centered_mean_that_shrinks_at_the_ends():
     assert figures.smooth([1, 2, 6, 4, 5], 3).tolist() == [1, 3, 4, 5, 5]
 
 
@@ -95,7 +95,9 @@ def test_path_drawing_keeps_shape_and_scale():
     assert drawing.estimated == drawing.true
 
 
-@pytest.mark.parametrize("bad", [None, "text", [[1, 2]], [[1, 2, 3], [4, 5, 6]], [[0, math.nan], [1, 1]], [[0, 0], [1]], {"a": 1}])
+@pytest.mark.parametrize(
+    "bad", [None, "text", [[1, 2]], [[1, 2, 3], [4, 5, 6]], [[0, math.nan], [1, 1]], [[0, 0], [1]], {"a": 1}]
+)
 def test_what_is_no_path_is_not_drawn(bad):
     assert figures.path_drawing(bad, None) is None
 
@@ -154,7 +156,9 @@ def test_numbers(value, unit, text):
     assert wording.number(value, unit) == text
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(48, "48 s"), (521.4, "8 min 41 s"), (600, "10 min"), (7500, "2 h 5 min"), (3600, "1 h")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(48, "48 s"), (521.4, "8 min 41 s"), (600, "10 min"), (7500, "2 h 5 min"), (3600, "1 h")]
+)
 def test_durations(seconds, text):
     assert wording.duration(seconds) == text
 
@@ -166,7 +170,10 @@ def test_what_belongs_together_is_one_panel():
         "gradient/offset", "train/weight/mask_bce", "train/weight/depth_l1", "val/mask_bce",
     )  # fmt: skip
     plots = curves([Series(name, [1, 2], [1.0, 2.0]) for name in names])
-    assert {plot.title: plot.better for plot in plots if plot.better != "neither"} == {"AbsRel": "lower", "Mask cross-entropy": "lower"}
+    assert {plot.title: plot.better for plot in plots if plot.better != "neither"} == {
+        "AbsRel": "lower",
+        "Mask cross-entropy": "lower",
+    }
     assert {plot.title: [line.name for line in plot.lines] for plot in plots} == {
         "Gain": ["train/gain/-1", "train/gain/+1"],
         "Log uncertainty": ["train/log_uncertainty/p10"],

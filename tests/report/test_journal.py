@@ -13,9 +13,10 @@ from stadia.report.journal import _panels, brief, comparison, difference, draw_c
 from stadia.report.run_files import read_run
 
 PATCH = (
-    "diff --git a/src/stadia/{0}.py b/src/stadia/{0}.py\n--- a/src/stadia/{0}.py\n+++ b/src/stadia/{0}.py\n@@ -1 +1 @@\n-a = 1\n+a = {1}\n"
+    "diff --git a/src/stadia/{0}.py b/src/stadia/{0}.py\n--- a/src/stadia/{0}.py\n+++ b/src/stadia/{0}.py\n@@ -1 +1"
+    " @@\n-a = 1\n+a = {1}\n"
 )
-BASE = {"optimiser": {"lr": 1e-3}, "training": {"workers": 1}, "start_from": None, "seed": 0}
+BASE = {"optimizer": {"lr": 1e-3}, "training": {"workers": 1}, "start_from": None, "seed": 0}
 
 
 def edited(folder, name, **changes):
@@ -26,12 +27,14 @@ def edited(folder, name, **changes):
 
 @pytest.fixture
 def three(make_run):
-    """The second has another rate, code and number of workers; the third other data, another package and another start than the second."""
+    """The second has another rate, code and number of workers; the third other data, another package and another start
+    than the second.
+    """
     first = make_run("2026-03-01-100000-a", run={"started": "2026-03-01T10:00:00+00:00"}, config=BASE)
     second = make_run(
         "2026-03-02-100000-b",
         run={"started": "2026-03-02T10:00:00+00:00", "code": {"commit": "9d8e7f6", "dirty": True}},
-        config=BASE | {"optimiser": {"lr": 3e-4}, "training": {"workers": 4}},
+        config=BASE | {"optimizer": {"lr": 3e-4}, "training": {"workers": 4}},
     )
     (second / "diff.patch").write_text(PATCH.format("losses", 2))
     third = make_run(
@@ -44,7 +47,7 @@ def three(make_run):
             "status": "failed",
             "error": "RunError: the loss is not finite",
         },
-        config=BASE | {"optimiser": {"lr": 3e-4}, "training": {"workers": 4}, "start_from": str(second)},
+        config=BASE | {"optimizer": {"lr": 3e-4}, "training": {"workers": 4}, "start_from": str(second)},
         findings=[],
     )
     (third / "diff.patch").write_text(PATCH.format("losses", 2))
@@ -60,13 +63,16 @@ def test_three_runs_name_exactly_what_was_changed_between_them(three):
     text = journal(runs_in(three))
     assert "the first run of `selfsup`" in text.split("## 2026-03-02-100000-b")[0]
     assert changed_lines(text, "2026-03-02-100000-b") == [
-        "configuration: `optimiser.lr: 0.001 -> 0.0003`",
+        "configuration: `optimizer.lr: 0.001 -> 0.0003`",
         "code: `code.commit: 4f1c2ab -> 9d8e7f6`",
         "code: `src/stadia/losses.py: as committed -> +1 -1 lines uncommitted`",
         "no result depends on: `training.workers: 1 -> 4`",
     ]
     assert changed_lines(text, "2026-03-03-100000-c") == [
-        f"start: `start_from: None -> {three[1] if len(str(three[1])) <= 60 else '…/' + '/'.join(three[1].parts[-2:])}`",
+        (
+            "start: `start_from: None ->"
+            f" {three[1] if len(str(three[1])) <= 60 else '…/' + '/'.join(three[1].parts[-2:])}`"
+        ),
         "data: `data.fingerprint: b1946ac9 -> ffff0000`",
         "environment: `environment.torch: 2.13.0 -> 2.14.0`",
     ]
@@ -84,8 +90,12 @@ def test_what_happened_and_what_was_found(three):
 
 def test_a_run_names_the_run_that_it_starts_from(three):
     assert "Starts from 2026-03-02-100000-b." in journal(runs_in(three))
-    edited(three[2], "config.json", start_from=f"{three[1]}-2/checkpoints/best.safetensors")  # another run, whose name begins with it
-    assert f"Starts from {three[1]}-2/checkpoints/best.safetensors, which is not among these runs." in journal(runs_in(three))
+    edited(
+        three[2], "config.json", start_from=f"{three[1]}-2/checkpoints/best.safetensors"
+    )  # another run, whose name begins with it
+    assert f"Starts from {three[1]}-2/checkpoints/best.safetensors, which is not among these runs." in journal(
+        runs_in(three)
+    )
     alone = journal(runs_in([three[2]]))
     assert "which is not among these runs" in alone
 
@@ -113,14 +123,17 @@ def test_a_repeated_run_changed_nothing(make_run):
 def test_the_same_patch_is_no_change_and_another_line_is():
     one, other = PATCH.format("a", 1), PATCH.format("a", 2)
     assert patches(one, one) == []
-    assert [change.key for change in patches(one + PATCH.format("b", 1), other)] == ["src/stadia/a.py", "src/stadia/b.py"]
+    assert [change.key for change in patches(one + PATCH.format("b", 1), other)] == [
+        "src/stadia/a.py",
+        "src/stadia/b.py",
+    ]
     many = "".join(PATCH.format(f"f{k}", 1) for k in range(20))
     assert patches("", many)[-1].key == "8 more files"
 
 
 def test_two_runs_side_by_side(three):
     text = comparison(read_run(three[0]), read_run(three[1]))
-    assert text.index("optimiser.lr") < text.index("val/abs_rel")  # differences first
+    assert text.index("optimizer.lr") < text.index("val/abs_rel")  # differences first
     assert "| val/abs_rel | ↓ | 0." in text
     assert "P-18" not in text
     assert "D-08" not in text  # the number of workers is no key that matters
@@ -132,12 +145,15 @@ def test_what_the_scores_of_two_runs_may_not_tell(three):
     assert "other weights" in text
     assert "data differ" in text
     assert "starts from 2026-03-02-100000-b (P-17)" in comparison(read_run(three[1]), read_run(three[2]))
-    edited(three[1], "config.json", optimiser={"lr": 1, "name": "sgd"})
+    edited(three[1], "config.json", optimizer={"lr": 1, "name": "sgd"})
     assert "2 keys differ" in comparison(read_run(three[0]), read_run(three[1]))
 
 
 def test_pretrained_weights_against_random_ones_are_another_start(make_run):
-    runs = [make_run(f"2026-03-0{k}-100000-a", run={"weights": {"depth": origin}}) for k, origin in ((1, "pretrained"), (2, "random"))]
+    runs = [
+        make_run(f"2026-03-0{k}-100000-a", run={"weights": {"depth": origin}})
+        for k, origin in ((1, "pretrained"), (2, "random"))
+    ]
     assert [str(change) for change in difference(*map(read_run, runs)).start] == ["weights.depth: pretrained -> random"]
 
 
@@ -148,7 +164,8 @@ def test_long_values_are_cut_to_what_differs():
     )
     assert (
         str(brief(one))
-        == "k: …6, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59] -> …6, 47, 48, 49, 99, 51, 52, 53, 54, 55, 56, 57, 58, 59]"
+        == "k: …6, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59] -> …6, 47, 48, 49, 99, 51, 52, 53, 54, 55, 56,"
+        " 57, 58, 59]"
     )
     assert str(brief(other)) == "k: null -> …/a/b"
 
@@ -165,13 +182,16 @@ def test_losses_of_two_measures_are_not_drawn_on_one_axis(three):
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
-def test_curves_of_both_in_one_picture(three, tmp_path, suffix):
+def test_curves_of_both_in_one_image(three, tmp_path, suffix):
     assert draw_comparison(read_run(three[0]), read_run(three[1]), tmp_path / f"x{suffix}")
     assert (tmp_path / f"x{suffix}").read_bytes()[:5] in (b"<?xml", b"\x89PNG\r")
 
 
 def test_runs_without_a_curve_in_common(make_run, tmp_path):
-    runs = [read_run(make_run("2026-03-01-100000-a")), read_run(make_run("2026-03-02-100000-b", without=("metrics.csv",)))]
+    runs = [
+        read_run(make_run("2026-03-01-100000-a")),
+        read_run(make_run("2026-03-02-100000-b", without=("metrics.csv",))),
+    ]
     assert not draw_comparison(*runs, tmp_path / "x.svg")
     assert "no validation metric" in comparison(*runs)
 
@@ -194,7 +214,7 @@ def test_the_commands(three, stadia, tmp_path):
     assert (code, out) == (0, journal(runs_in(three)))
     assert stadia("journal", three[0].parent, "--out", tmp_path / "journal.md")[0] == 0
     assert (tmp_path / "journal.md").read_text() == out
-    code, out, _ = stadia("compare", three[0], three[1], "--picture", tmp_path / "x.svg")
-    assert (code, "picture: " in out) == (0, True)
-    code, _, error = stadia("compare", three[0], three[1], "--picture", tmp_path / "x.txt")
+    code, out, _ = stadia("compare", three[0], three[1], "--image", tmp_path / "x.svg")
+    assert (code, "image: " in out) == (0, True)
+    code, _, error = stadia("compare", three[0], three[1], "--image", tmp_path / "x.txt")
     assert (code, "expected .svg or .png" in error) == (2, True)

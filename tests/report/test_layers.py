@@ -1,4 +1,4 @@
-"""Weights and gradients by group of layers, from histograms.csv; and pictures of validations."""
+"""Weights and gradients by group of layers, from histograms.csv; and images of validations."""
 
 from __future__ import annotations
 
@@ -42,14 +42,20 @@ def test_gradients_far_below_the_weights_are_on_the_axis_and_zeros_at_its_bottom
 
 def test_a_dead_group_is_said_and_shown_at_once(tmp_path):
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
-    rows = [f"{s},{k}/pose.head,{z},{v},{v},{v},{v},{v}\n" for s in (1, 9) for k, z, v in (("weights", 0, 0.1), ("gradients", 1, 0))]
+    rows = [
+        f"{s},{k}/pose.head,{z},{v},{v},{v},{v},{v}\n"
+        for s in (1, 9)
+        for k, z, v in (("weights", 0, 0.1), ("gradients", 1, 0))
+    ]
     (tmp_path / "histograms.csv").write_text(HEAD + "".join(rows) + "9,weights/cut", encoding="utf-8")
     text = report.build(tmp_path).read_text(encoding="utf-8")
     assert '<span class="stop">100% exactly 0</span>' in text
     assert "<details open><summary>1 group of layers" in text
 
 
-@pytest.mark.parametrize("row", ["x,weights/a,0,1,1,1,1,1", "1,weights/a,0,1,nan,1,1,1", "1,weights/a,0,-1,1,1,1,1", "1,,0,1,1,1,1,1", "1"])
+@pytest.mark.parametrize(
+    "row", ["x,weights/a,0,1,1,1,1,1", "1,weights/a,0,1,nan,1,1,1", "1,weights/a,0,-1,1,1,1,1", "1,,0,1,1,1,1,1", "1"]
+)
 def test_rows_that_are_none_are_left_out(tmp_path, row):
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     (tmp_path / "histograms.csv").write_text(HEAD + f"1,weights/b,0,1,1,1,1,1\n{row}\n", encoding="utf-8")
@@ -58,11 +64,11 @@ def test_rows_that_are_none_are_left_out(tmp_path, row):
     report.build(tmp_path)
 
 
-def test_the_last_picture_of_each_kind_that_validations_gave_is_shown(make_run):
+def test_the_last_image_of_each_kind_that_validations_gave_is_shown(make_run):
     folder = make_run()
-    (folder / "pictures" / "motion").mkdir()
+    (folder / "images" / "motion").mkdir()
     for step in (50, 100):
-        cv2.imwrite(str(folder / "pictures" / "motion" / f"step-{step:06d}.png"), np.full((20, 30, 3), step, np.uint8))
+        cv2.imwrite(str(folder / "images" / "motion" / f"step-{step:06d}.png"), np.full((20, 30, 3), step, np.uint8))
     text = report.build(folder).read_text(encoding="utf-8")
     assert re.findall(r'alt="(motion[^"]*)"', text) == ["motion at step 100"]
     assert "<h3>Motion, of the validation at step 100</h3>" in text

@@ -38,16 +38,31 @@ def test_a_run_that_finds_nothing_has_its_worst_too(make_run):
 
 
 def scored(recall: float, precision: float) -> dict:
-    metrics = {"objects": 167, "recall": recall, "precision": precision, "rotation_error_deg": 4.0, "rotation_error_deg_of_all": 170.0}
-    return {"images": 9, "metrics": metrics, "per_object": [{"name": "a/0, mug 1", "missed": False, "rotation_error_deg": 4.0}]}
+    metrics = {
+        "objects": 167,
+        "recall": recall,
+        "precision": precision,
+        "rotation_error_deg": 4.0,
+        "rotation_error_deg_of_all": 170.0,
+    }
+    return {
+        "images": 9,
+        "metrics": metrics,
+        "per_object": [{"name": "a/0, mug 1", "missed": False, "rotation_error_deg": 4.0}],
+    }
 
 
 @pytest.mark.parametrize(
     ("recall", "precision", "said", "tone"),
     [
-        (0.018, 0.3, "1.8% of 167 labelled objects were found, and 30.0% of what was found is one. Less than half is found", "warn"),
+        (
+            0.018,
+            0.3,
+            "1.8% of 167 labeled objects were found, and 30.0% of what was found is one. Less than half is found",
+            "warn",
+        ),
         (0.9, 0.2, "most of what it finds is no object", "warn"),
-        (0.9, 0.9, "90.0% of 167 labelled objects were found, and 90.0% of what was found is one.", ""),
+        (0.9, 0.9, "90.0% of 167 labeled objects were found, and 90.0% of what was found is one.", ""),
     ],
 )
 def test_how_much_is_found_is_said_at_the_top(make_run, recall, precision, said, tone):
@@ -55,7 +70,7 @@ def test_how_much_is_found_is_said_at_the_top(make_run, recall, precision, said,
     (folder / "scores").mkdir()
     (folder / "scores" / "val.json").write_text(json.dumps(scored(recall, precision)), encoding="utf-8")
     run = read_run(folder)
-    (sentence,) = [one for one in quality(run, claimed=False) if "labelled" in one.text]
+    (sentence,) = [one for one in quality(run, claimed=False) if "labeled" in one.text]
     assert said in sentence.text
     assert sentence.tone == tone
     text = report.build(folder).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How good a run is, in words and by pictures of what was scored."""
+"""How good a run is, in words and by images of what was scored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stadia import report
-from stadia.report.pictures import drawn, predicted
+from stadia.report.images import drawn, predicted
 from stadia.report.run_files import read_run
 
 
@@ -31,13 +31,23 @@ def words(folder: Path) -> str:
             {"scale_ratio_median": 0.096},
             ["0% of the pixels", "mean depths reaches", "sizes are wrong, true depth is 0.0960 times"],
         ),
-        ({"d1": 0.93}, {"scale_ratio_median": 1.02}, ["test: 93% of the pixels are within a quarter of the true depth."]),
+        (
+            {"d1": 0.93},
+            {"scale_ratio_median": 1.02},
+            ["test: 93% of the pixels are within a quarter of the true depth."],
+        ),
     ],
 )
 def test_a_claim_is_not_taken_for_quality(make_run, metrics, about, said):
     folder = make_run(without=("scores", "result.json"), run={"claim": "metres"})
     (folder / "scores").mkdir()
-    score = {"claim": "metres", "alignment": "none", "checkpoint": "best.safetensors, step 60", "metrics": metrics, **about}
+    score = {
+        "claim": "metres",
+        "alignment": "none",
+        "checkpoint": "best.safetensors, step 60",
+        "metrics": metrics,
+        **about,
+    }
     (folder / "scores" / "test.json").write_text(json.dumps(score), encoding="utf-8")
     good = words(folder).partition("How good they are")[2].partition("Findings")[0]
     assert all(sentence in good for sentence in said), good
@@ -47,15 +57,20 @@ def test_a_claim_is_not_taken_for_quality(make_run, metrics, about, said):
 def test_quality_is_said_beside_the_mean_depth_map(make_run):
     assert "Depth is better than a map of mean depths" in words(make_run())
     worse = make_run("2026-03-02-101700-worse", result={"depth": {"abs_rel": 0.96, "abs_rel_mean_baseline": 0.63}})
-    assert "worse than a map of mean depths, which looks at no picture (AbsRel 0.960 against 0.630)" in words(worse)
+    assert "worse than a map of mean depths, which looks at no image (AbsRel 0.960 against 0.630)" in words(worse)
 
 
 def test_what_was_not_scored_is_not_said_to_be_good(make_run):
     folder = make_run(without=("scores", "result.json", "metrics.csv"), run={"claim": "up-to-scale"})
-    (folder / "metrics.csv").write_text("step,epoch,val/residual,val/residual_unwarped\n60,1,0.046,0.048\n", encoding="utf-8")
+    (folder / "metrics.csv").write_text(
+        "step,epoch,val/residual,val/residual_unwarped\n60,1,0.046,0.048\n", encoding="utf-8"
+    )
     said = words(folder)
     assert "Depth was not scored against ground truth: nothing is known of how good it is." in said
-    assert "explain 4% of what changes between the pictures that validated, which networks reach that have hardly learnt." in said
+    assert (
+        "explain 4% of what changes between the images that validated, which networks reach that have hardly learnt."
+        in said
+    )
 
 
 def test_a_mask_and_what_learns_nothing_are_spoken_of(make_run):
@@ -63,7 +78,7 @@ def test_a_mask_and_what_learns_nothing_are_spoken_of(make_run):
     (folder / "scores").mkdir()
     scores = {
         "val": {"checkpoint": "best", "metrics": {"abs_rel": 0.16, "d1": 0.73, "mask_iou": 0.88}},
-        "val-mean-depth": {"baseline": "the mean depth of 500 pictures", "metrics": {"abs_rel": 0.32, "d1": 0.62}},
+        "val-mean-depth": {"baseline": "the mean depth of 500 images", "metrics": {"abs_rel": 0.32, "d1": 0.62}},
         "val-difference": {"baseline": "where they differ", "metrics": {"mask_iou": 0.91}},
     }
     for name, score in scores.items():
@@ -71,20 +86,27 @@ def test_a_mask_and_what_learns_nothing_are_spoken_of(make_run):
     said = words(folder)
     assert "Depths mean metres, as far as they are right" in said, "no path was scored"
     assert "val: of what the true mask or the one said covers, 88% is in both." in said
-    assert "val: better than a baseline that learns nothing (AbsRel 0.160 against 0.320): the mean depth of 500 pictures." in said
-    assert "val: no better than a baseline that learns nothing (Mask IoU 0.880 against 0.910): where they differ." in said
+    assert (
+        "val: better than a baseline that learns nothing (AbsRel 0.160 against 0.320): the mean depth of 500 images."
+        in said
+    )
+    assert (
+        "val: no better than a baseline that learns nothing (Mask IoU 0.880 against 0.910): where they differ." in said
+    )
     assert "val-mean-depth: 62% of the pixels" not in said, "nobody's prediction"
-    assert "val-mean-depth: the mean depth of 500 pictures; what is learnt has to be better." in said
+    assert "val-mean-depth: the mean depth of 500 images; what is learnt has to be better." in said
     assert "val-mean-depth · " not in said, "no key number"
 
 
 def test_what_was_drawn_of_a_prediction_stands_for_its_depth(make_run):
-    folder = make_run(without=("pictures", "findings.jsonl"))
+    folder = make_run(without=("images", "findings.jsonl"))
     write_prediction(folder / "predictions" / "val", np.full((20, 40), 512, np.uint16))
     assert [name for name, _ in predicted(read_run(folder))] == ["kitti/val/000001"]
     (folder / "predictions" / "val" / "drawn").mkdir()
     for number in range(9):
-        cv2.imwrite(str(folder / "predictions" / "val" / "drawn" / f"{number}.png"), np.full((20, 40, 3), number, np.uint8))
+        cv2.imwrite(
+            str(folder / "predictions" / "val" / "drawn" / f"{number}.png"), np.full((20, 40, 3), number, np.uint8)
+        )
     run = read_run(folder)
     assert predicted(run) == []
     assert [name for name, _ in drawn(run)] == ["val/0", "val/3", "val/6"]
@@ -94,13 +116,20 @@ def test_what_was_drawn_of_a_prediction_stands_for_its_depth(make_run):
 def write_prediction(folder: Path, depth: np.ndarray, **changes: object) -> None:
     (folder / "depth").mkdir(parents=True)
     cv2.imwrite(str(folder / "depth" / "000001.png"), depth)
-    said = {"recipe": "selfsup", "finished": True, "source": f"kitti/{folder.name}", "entries": ["000000", "000001"]} | changes
+    said = {
+        "recipe": "selfsup",
+        "finished": True,
+        "source": f"kitti/{folder.name}",
+        "entries": ["000000", "000001"],
+    } | changes
     (folder / "predictions.json").write_text(json.dumps(said), encoding="utf-8")
 
 
 def test_depth_that_was_scored_is_shown(make_run):
-    """Near is bright, none is black; a baseline, half-written predictions and names that leave the folder are not shown."""
-    folder = make_run(without=("pictures", "findings.jsonl"))
+    """Near is bright, none is black; a baseline, half-written predictions and names that leave the folder are not
+    shown.
+    """
+    folder = make_run(without=("images", "findings.jsonl"))
     depth = np.full((20, 40), 80 * 256, np.uint16)
     depth[10:], depth[:, :4] = 2 * 256, 0
     write_prediction(folder / "predictions" / "val" / "06", depth)

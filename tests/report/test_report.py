@@ -111,7 +111,7 @@ def test_hostile_strings_are_text(make_run):
         config={HOSTILE: HOSTILE},
         result={HOSTILE: 1.0, "claim": HOSTILE},
         findings=[
-            dict.fromkeys(("code", "severity", "stage", "measured", "expected", "cause", "cure"), HOSTILE)
+            dict.fromkeys(("code", "severity", "stage", "measured", "expected", "cause", "fix"), HOSTILE)
             | {"evidence": {HOSTILE: HOSTILE}}
         ],
     )
@@ -134,7 +134,9 @@ def test_hostile_strings_are_text(make_run):
     assert "<b>bold" not in text
 
 
-@pytest.mark.parametrize("missing", ["run.json", "config.json", "result.json", "scores", "findings.jsonl", "metrics.csv", "pictures"])
+@pytest.mark.parametrize(
+    "missing", ["run.json", "config.json", "result.json", "scores", "findings.jsonl", "metrics.csv", "images"]
+)
 def test_any_part_may_be_missing(make_run, missing):
     text, _ = build(make_run(without=(missing,)))
     assert "<h1>" in text
@@ -142,7 +144,7 @@ def test_any_part_may_be_missing(make_run, missing):
 
 def test_run_that_was_killed_at_once(make_run):
     folder = make_run(
-        without=("config.json", "result.json", "scores", "findings.jsonl", "metrics.csv", "pictures"),
+        without=("config.json", "result.json", "scores", "findings.jsonl", "metrics.csv", "images"),
         run={"status": "running", "finished": None},
     )
     words = visible(build(folder)[0])
@@ -153,7 +155,9 @@ def test_run_that_was_killed_at_once(make_run):
 def test_a_new_metric_is_one_line_of_the_table(make_run, monkeypatch):
     folder = make_run(without=("result.json", "scores"))
     (folder / "scores").mkdir()
-    (folder / "scores" / "val.json").write_text(json.dumps({"metrics": {"size_error_m": 0.012, "iou": 0.5}}), encoding="utf-8")
+    (folder / "scores" / "val.json").write_text(
+        json.dumps({"metrics": {"size_error_m": 0.012, "iou": 0.5}}), encoding="utf-8"
+    )
     assert tiles(read_run(folder)) == []
     monkeypatch.setitem(wording.SCORES, "size_error_m", wording.Score("Size error", "m", key=True))
     assert [(tile.label, tile.value) for tile in tiles(read_run(folder))] == [("val · Size error", "0.0120 m")]
@@ -179,7 +183,9 @@ def test_score_files_of_every_form(make_run):
         "metrics": {"abs_rel": 0.1},
         "scale_ratio_median": 30.1,
     }
-    (folder / "scores" / "val-depth.json").write_text(json.dumps(grouped | {"notes": ["2 images have no truth"]}), encoding="utf-8")
+    (folder / "scores" / "val-depth.json").write_text(
+        json.dumps(grouped | {"notes": ["2 images have no truth"]}), encoding="utf-8"
+    )
     words = visible(build(folder)[0])
     assert "aligned by se3, 50 poses" in words
     assert "t_err ↓ –" in words
@@ -198,20 +204,20 @@ def test_broken_files_are_named_and_the_rest_is_shown(make_run):
     folder = make_run()
     (folder / "result.json").write_text('{"depth": {"abs_rel": 0.1', encoding="utf-8")
     (folder / "scores" / "depth-test.json").write_text("[1, 2]", encoding="utf-8")
-    (folder / "pictures" / "step-000100.png").write_bytes((folder / "pictures" / "step-000050.png").read_bytes()[:2000])
-    (folder / "pictures" / "step-000150.png").write_bytes(b"")
+    (folder / "images" / "step-000100.png").write_bytes((folder / "images" / "step-000050.png").read_bytes()[:2000])
+    (folder / "images" / "step-000150.png").write_bytes(b"")
     words = visible(build(folder)[0])
-    for name in ("result.json", "scores/depth-test.json", "pictures/step-000100.png", "pictures/step-000150.png"):
+    for name in ("result.json", "scores/depth-test.json", "images/step-000100.png", "images/step-000150.png"):
         assert f"Not read: {name}" in words
     assert "ATE" in words
 
 
-def test_picture_of_absurd_size_is_not_decoded(make_run, monkeypatch):
+def test_image_of_absurd_size_is_not_decoded(make_run, monkeypatch):
     monkeypatch.delattr("cv2.imdecode")
-    folder = make_run(without=("pictures",))
-    (folder / "pictures").mkdir()
+    folder = make_run(without=("images",))
+    (folder / "images").mkdir()
     header = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + b"IHDR" + (100_000).to_bytes(4, "big") * 2
-    (folder / "pictures" / "step-000001.png").write_bytes(header + b"\0" * 100 + b"IEND\xaeB`\x82")
+    (folder / "images" / "step-000001.png").write_bytes(header + b"\0" * 100 + b"IEND\xaeB`\x82")
     run = read_run(folder)
     assert sheets(run) == []
     assert "step-000001.png" in run.unreadable[0]
@@ -231,18 +237,26 @@ def test_last_finding_cut_by_a_kill_is_left_out(make_run):
 
 
 def test_changes_against_the_run_before(make_run):
-    make_run("2026-02-01-080000-older", run={"started": "2026-02-01T08:00:00+00:00"}, config={"data": {"height": 1, "width": 1}})
+    make_run(
+        "2026-02-01-080000-older",
+        run={"started": "2026-02-01T08:00:00+00:00"},
+        config={"data": {"height": 1, "width": 1}},
+    )
     make_run(
         "2026-03-01-080000-before",
-        run={"started": "2026-03-01T08:00:00+00:00", "environment": {"python": "3.12.1"}, "code": {"commit": "0000000", "dirty": False}},
-        config={"optimiser": {"name": "adamw", "lr": 2e-4}},
+        run={
+            "started": "2026-03-01T08:00:00+00:00",
+            "environment": {"python": "3.12.1"},
+            "code": {"commit": "0000000", "dirty": False},
+        },
+        config={"optimizer": {"name": "adamw", "lr": 2e-4}},
         result={"depth": {"abs_rel": 0.2}},
     )
     make_run("2026-03-01-090000-other", run={"recipe": "metric", "started": "2026-03-01T09:00:00+00:00"})
     make_run("2026-03-03-080000-later", run={"started": "2026-03-03T08:00:00+00:00"})
     words = visible(build(make_run())[0]).split("Against the run before")[1]
     assert words.startswith(" 2026-03-01-080000-before")
-    assert "optimiser.lr 0.0002 0.001" in words
+    assert "optimizer.lr 0.0002 0.001" in words
     assert "code.commit 0000000 4f1c2ab" in words
     assert "python 3.12.1 3.11.9" in words
     assert "torch not there 2.13.0" in words
@@ -252,10 +266,12 @@ def test_changes_against_the_run_before(make_run):
 
 def test_of_several_keys_that_changed_none_is_told_apart(make_run):
     """As where an attention was exchanged, and trained twice as long at another rate."""
-    values = {"config": {"optimiser": {"name": "sgd", "lr": 2e-4}}, "result": {"depth": {"abs_rel": 0.2}}}
+    values = {"config": {"optimizer": {"name": "sgd", "lr": 2e-4}}, "result": {"depth": {"abs_rel": 0.2}}}
     make_run("2026-03-01-080000-before", run={"started": "2026-03-01T08:00:00+00:00"}, **values)
     words = visible(build(make_run())[0]).split("Against the run before")[1]
-    assert "2 keys changed at once (optimiser.name, optimiser.lr): what came of it tells of none of them alone." in words
+    assert (
+        "2 keys changed at once (optimizer.name, optimizer.lr): what came of it tells of none of them alone." in words
+    )
 
 
 def test_folder_that_is_no_run(tmp_path):
@@ -273,47 +289,64 @@ def test_out_says_where(make_run, tmp_path):
 
 def test_report_builds_where_torch_cannot_be_imported(make_run):
     program = (
-        "import sys; sys.modules['torch'] = None; from pathlib import Path; from stadia import report; report.build(Path(sys.argv[1]))"
+        "import sys; sys.modules['torch'] = None; from pathlib import Path; from stadia import report;"
+        " report.build(Path(sys.argv[1]))"
     )
     done = subprocess.run([sys.executable, "-c", program, str(make_run())], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_evidence_is_shown_as_pictures_and_tables(make_run):
+def test_evidence_is_shown_as_images_and_tables(make_run):
     evidence = {
         "matches": 1186,
         "sides": {"hypothesis": ["as given", "the other way round"], "residual": [0.147, 0.032]},
         "T_right_left": [[1.0, 0.0], [0.0, 1.0]],
-        "picture": "findings/E01-1.png",
+        "image": "findings/E01-1.png",
     }
-    folder = make_run(findings=[{"code": "E01", "severity": "stop", "stage": "data", "measured": "t_x is +0.54 m", "evidence": evidence}])
+    folder = make_run(
+        findings=[
+            {"code": "E01", "severity": "stop", "stage": "data", "measured": "t_x is +0.54 m", "evidence": evidence}
+        ]
+    )
     (folder / "findings").mkdir()
-    (folder / "findings" / "E01-1.png").write_bytes((folder / "pictures" / "step-000050.png").read_bytes())
+    (folder / "findings" / "E01-1.png").write_bytes((folder / "images" / "step-000050.png").read_bytes())
     text, page = build(folder)
     words = visible(text)
     assert "hypothesis residual as given 0.147 the other way round 0.0320" in words
     for said in ("T_right_left 1.00 0 0 1.00", "matches 1186", "stadia explain CODE what its victims see"):
         assert said in words
-    assert any(image["alt"] == "picture of finding E01" and image["src"].startswith("data:image/jpeg") for image in page.named("img"))
+    assert any(
+        image["alt"] == "image of finding E01" and image["src"].startswith("data:image/jpeg")
+        for image in page.named("img")
+    )
     assert any("open" in attributes for attributes in page.named("details"))
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "findings/absent.png", "/etc/hostname", "findings/\0.png"])
-def test_picture_of_a_finding_must_be_in_the_runs_folder(make_run, name):
-    folder = make_run(findings=[{"code": "E01", "severity": "stop", "stage": "data", "evidence": {"picture": name}}])
-    (folder.parent / "secret.png").write_bytes((folder / "pictures" / "step-000050.png").read_bytes())
+def test_image_of_a_finding_must_be_in_the_runs_folder(make_run, name):
+    folder = make_run(findings=[{"code": "E01", "severity": "stop", "stage": "data", "evidence": {"image": name}}])
+    (folder.parent / "secret.png").write_bytes((folder / "images" / "step-000050.png").read_bytes())
     text, page = build(folder)
-    assert not any(image["alt"] == "picture of finding E01" for image in page.named("img"))
+    assert not any(image["alt"] == "image of finding E01" for image in page.named("img"))
     assert "Not read:" in visible(text)
 
 
 def test_what_was_not_checked_is_a_line_each(make_run):
     notes = [
-        {"code": "N01", "severity": "note", "stage": "data", "measured": "poses: no poses", "where": [f"drive {i}" for i in range(5)]},
+        {
+            "code": "N01",
+            "severity": "note",
+            "stage": "data",
+            "measured": "poses: no poses",
+            "where": [f"drive {i}" for i in range(5)],
+        },
         {"code": "N01", "severity": "note", "stage": "data", "measured": "sides: one camera, no rig"},
     ]
     words = visible(build(make_run(findings=notes))[0])
-    assert "Findings None. 2 not checked poses: no poses (drive 0, drive 1, drive 2 and 2 more) sides: one camera, no rig Scores" in words
+    assert (
+        "Findings None. 2 not checked poses: no poses (drive 0, drive 1, drive 2 and 2 more) sides: one camera, no rig"
+        " Scores" in words
+    )
 
 
 def test_many_score_files_stand_below_each_other_and_say_a_note_once(make_run):
@@ -331,7 +364,9 @@ def test_many_score_files_stand_below_each_other_and_say_a_note_once(make_run):
 
 def test_where_the_metres_come_from_is_what_the_recipe_says(make_run):
     source = "the ground truth that it was trained on"
-    assert f"the scale comes from {source}, and nothing" in visible(build(make_run(run={"claim": "metres", "scale_from": source}))[0])
+    assert f"the scale comes from {source}, and nothing" in visible(
+        build(make_run(run={"claim": "metres", "scale_from": source}))[0]
+    )
     hostile = make_run("2026-03-02-101700-hostile", run={"claim": "metres", "scale_from": HOSTILE})
     assert "the scale comes from" in visible(build(hostile)[0])
     assert HOSTILE not in build(hostile)[0]
@@ -339,7 +374,13 @@ def test_where_the_metres_come_from_is_what_the_recipe_says(make_run):
 
 def test_no_size_is_judged_where_none_is_claimed(make_run):
     """Up to scale: a fit stands beside each score, and the scale ratio is neither right nor wrong."""
-    score = {"protocol": "relative", "claim": "up-to-scale", "alignment": "median", "metrics": {"abs_rel": 0.2}, "scale_ratio_median": 30.1}
+    score = {
+        "protocol": "relative",
+        "claim": "up-to-scale",
+        "alignment": "median",
+        "metrics": {"abs_rel": 0.2},
+        "scale_ratio_median": 30.1,
+    }
     folder = make_run(without=("scores", "result.json"), run={"claim": "up-to-scale"})
     (folder / "scores").mkdir()
     (folder / "scores" / "val.json").write_text(json.dumps(score), encoding="utf-8")
@@ -353,12 +394,16 @@ def test_no_size_is_judged_where_none_is_claimed(make_run):
 
 def test_what_metres_would_have_rested_on_is_said_where_none_were_learnt(make_run):
     rests_on = "heights of classes: car 1.71 m"
-    missed = make_run("2026-03-02-101601-missed", run={"claim": "up-to-scale", "rests_on": rests_on}, without=("result.json",))
+    missed = make_run(
+        "2026-03-02-101601-missed", run={"claim": "up-to-scale", "rests_on": rests_on}, without=("result.json",)
+    )
     words = visible(build(missed)[0])
     assert f"by this recipe rest on {rests_on}; none are claimed here." in words
     assert "recipe metric" not in words, "it is that recipe"
     said = {"claim": "up-to-scale", "rests_on": rests_on, "no_metres": "no height is known"}
-    assert "none are claimed here: no height is known." in visible(build(make_run("2026-03-02-101603-told", run=said))[0])
+    assert "none are claimed here: no height is known." in visible(
+        build(make_run("2026-03-02-101603-told", run=said))[0]
+    )
     learnt = {"claim": "metres", "rests_on": rests_on, "scale_from": "the camera's height"}
     words = visible(build(make_run("2026-03-02-101602-learnt", run=learnt, without=("result.json",)))[0])
     assert "the scale comes from the camera's height, and nothing" in words
@@ -385,7 +430,9 @@ def test_runs_of_another_name_are_no_runs_before(make_run):
 
 def test_what_was_not_checked_is_no_finding_to_count(make_run):
     folder = make_run(without=("findings.jsonl",))
-    (folder / "findings.jsonl").write_text('{"code": "N01", "severity": "note", "measured": "no poses"}\n', encoding="utf-8")
+    (folder / "findings.jsonl").write_text(
+        '{"code": "N01", "severity": "note", "measured": "no poses"}\n', encoding="utf-8"
+    )
     assert "1 note" not in visible(build(folder)[0])
 
 

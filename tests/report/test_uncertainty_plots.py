@@ -33,12 +33,26 @@ def test_a_score_files_curves_are_drawn_from_the_share_that_left() -> None:
         heights = [figures.HEIGHT - figures.BOTTOM - y for _, y in drawn[name]]
         assert heights == pytest.approx([value * heights[0] / 2 for value in curve[:-1]], abs=0.1)
     assert drawn["in random order"][0][0] == figures.LEFT
-    assert drawn["in random order"][-1][0] == pytest.approx(figures.LEFT + 0.98 * (figures.WIDTH - figures.LEFT - figures.RIGHT), abs=0.1)
+    assert drawn["in random order"][-1][0] == pytest.approx(
+        figures.LEFT + 0.98 * (figures.WIDTH - figures.LEFT - figures.RIGHT), abs=0.1
+    )
 
 
 @pytest.mark.parametrize(
     "bad",
-    [None, 3, [], [1, 2], ["1", "2", "3"], [1, None, 0], [1, float("nan"), 0], [-1.0] * 51, [1.0] * 2000, {"a": 1}, [2, 1, 0]],
+    [
+        None,
+        3,
+        [],
+        [1, 2],
+        ["1", "2", "3"],
+        [1, None, 0],
+        [1, float("nan"), 0],
+        [-1.0] * 51,
+        [1.0] * 2000,
+        {"a": 1},
+        [2, 1, 0],
+    ],
 )
 def test_what_is_no_curve_is_not_drawn(bad: Any) -> None:
     assert sparsification_plots({"a": {"uncertainty": {"rmse": WORTH | CURVES | {"curve_of_oracle": bad}}}}) == []
@@ -46,7 +60,9 @@ def test_what_is_no_curve_is_not_drawn(bad: Any) -> None:
 
 
 def test_numbers_that_are_not_defined_are_left_out() -> None:
-    (plot,) = sparsification_plots({"a": {"uncertainty": {"d1": CURVES | {"ause": 0.1, "below_random": -0.2, "spearman": None}}}})
+    (plot,) = sparsification_plots(
+        {"a": {"uncertainty": {"d1": CURVES | {"ause": 0.1, "below_random": -0.2, "spearman": None}}}}
+    )
     assert plot.about == "AUSE 0.100, AUSE 20% above that of random order"
     assert plot.title == "a: 1 - (δ < 1.25) of the pixels that are left"
 
@@ -70,7 +86,9 @@ def test_the_page_shows_them_where_there_are_any(make_run: Any) -> None:
     folder: Path = make_run()
     assert "What the uncertainty is worth" not in report.build(folder).read_text(encoding="utf-8")
     path = folder / "scores" / "depth-test.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"uncertainty": {"abs_rel": WORTH | CURVES}}), encoding="utf-8")
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"uncertainty": {"abs_rel": WORTH | CURVES}}), encoding="utf-8"
+    )
     rows = (folder / "metrics.csv").read_text().splitlines()
     rows = [f"{rows[0]},val/inside_10,val/inside_90", *(f"{row},0.2,0.8" for row in rows[1:])]
     (folder / "metrics.csv").write_text("\n".join(rows) + "\n")

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from stadia.core.seeds import derive, generator
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.training import rng
-from stadia.training.config import OptimiserConfig, ScheduleConfig, TrainingConfig
+from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 from stadia.training.fit import Fitted, fit
 from stadia.training.run import Run
 from stadia.training.task import Task
@@ -43,7 +43,7 @@ class SmallReport:
 
 
 class SmallSamples(Dataset[tuple[Tensor, Meta]]):
-    """Random pictures whose mean is to be found; a sample depends on (seed, epoch, index) alone."""
+    """Random images whose mean is to be found; a sample depends on (seed, epoch, index) alone."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -58,7 +58,7 @@ class SmallSamples(Dataset[tuple[Tensor, Meta]]):
 
 
 def collate(samples: Sequence[tuple[Tensor, Meta]]) -> Batch:
-    """Pictures to a batch in which each is its own source."""
+    """Images to a batch in which each is its own source."""
     image = torch.stack([picture for picture, _ in samples])
     K, rig = torch.eye(3).expand(len(samples), 3, 3), torch.full((len(samples), 1, 4, 4), torch.nan)
     camera, source_camera = Camera(K, HEIGHT, WIDTH), Camera(K[:, None], HEIGHT, WIDTH)
@@ -93,7 +93,9 @@ class SmallLoader:
 
     def __init__(self, seed: int = 0, batch_size: int = 3, workers: int = 0, shuffled: bool = True) -> None:
         self.batches = SmallBatches(seed, batch_size, shuffled)
-        self.loader = DataLoader(SmallSamples(seed), batch_sampler=self.batches, num_workers=workers, collate_fn=collate)
+        self.loader = DataLoader(
+            SmallSamples(seed), batch_sampler=self.batches, num_workers=workers, collate_fn=collate
+        )
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -109,13 +111,15 @@ class SmallLoader:
 
 
 class SmallTask(Task):
-    """Finds the mean of a picture."""
+    """Finds the mean of an image."""
 
     recipe = "small"
     best_metrics = ("val/error",)
 
-    def __init__(self, seed: int = 0, width: int = 8, lr: float = 0.02, warmup_steps: int = 4, pause_s: float = 0.0) -> None:
-        super().__init__(OptimiserConfig(lr=lr), ScheduleConfig(name="cosine", warmup_steps=warmup_steps))
+    def __init__(
+        self, seed: int = 0, width: int = 8, lr: float = 0.02, warmup_steps: int = 4, pause_s: float = 0.0
+    ) -> None:
+        super().__init__(OptimizerConfig(lr=lr), ScheduleConfig(name="cosine", warmup_steps=warmup_steps))
         rng.seed_all(seed, "weights")
         self.network = nn.Sequential(
             nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.LazyLinear(1)
@@ -127,12 +131,14 @@ class SmallTask(Task):
         time.sleep(self.pause_s)
         error = self.network(batch.inputs.image)[:, 0] - batch.targets.image.mean(dim=(1, 2, 3))
         square, size = error.square(), 1e-3 * self.network[0].weight.square().mean()
-        return SmallReport(square.mean() + size, {"square": square.mean(), "size": size}, {"square": square[:, None, None]})
+        return SmallReport(
+            square.mean() + size, {"square": square.mean(), "size": size}, {"square": square[:, None, None]}
+        )
 
     def validate(self, batch: Batch) -> Mapping[str, Tensor]:
         return {"error": self.step(batch).terms["square"], "draw": torch.rand(())}
 
-    def pictures(self, batch: Batch, report: Any) -> Mapping[str, NDArray[np.uint8]]:
+    def images(self, batch: Batch, report: Any) -> Mapping[str, NDArray[np.uint8]]:
         picture = (batch.inputs.image[0].permute(1, 2, 0) * 255).byte().numpy()
         return {"input": picture, "noise": (torch.rand(HEIGHT, WIDTH, 3) * 255).byte().numpy()}
 
@@ -149,7 +155,7 @@ def train(
 ) -> tuple[Run, Fitted]:
     """Train the small recipe in a new run under `root`, or go on with one."""
     config = TrainingConfig(
-        **{"max_steps": 20, "batch_size": 3, "log_every": 1, "checkpoint_every": 5, "pictures_every": 0, "workers": 0}
+        **{"max_steps": 20, "batch_size": 3, "log_every": 1, "checkpoint_every": 5, "images_every": 0, "workers": 0}
         | {"loggers": ("csv",), "accelerator": "cpu", "threads": 1}
         | training
     )

@@ -37,9 +37,9 @@ def epoch_of(
     for _ in range(frames // 4):
         said = camera_m * np.exp(rng.normal(0, spread, 8)) * np.where(rng.random(8) < bad, 2.0, 1.0)
         ratio = said if horizon_m is None else said * horizon_m / camera_m
-        picture = torch.arange(4).repeat_interleave(2)
+        image = torch.arange(4).repeat_interleave(2)
         of_frames = [recording] * 4, torch.full((4,), group), torch.full((4,), camera_m), torch.full((4,), roads_apart)
-        heights.add(*of_frames, picture, torch.from_numpy(said), torch.from_numpy(0.97 * ratio))
+        heights.add(*of_frames, image, torch.from_numpy(said), torch.from_numpy(0.97 * ratio))
 
 
 def trained(estimates: list[float], **config: Any) -> CameraHeights:
@@ -53,7 +53,11 @@ def trained(estimates: list[float], **config: Any) -> CameraHeights:
 
 @pytest.mark.parametrize(
     ("wrong", "left"),
-    [(1, {1: 1, 5: 1 / 15, 10: 1 / 55, 20: 1 / 210}), (5, {5: 5 / 15, 10: 5 / 55, 20: 5 / 210}), (10, {10: 10 / 55, 20: 10 / 210})],
+    [
+        (1, {1: 1, 5: 1 / 15, 10: 1 / 55, 20: 1 / 210}),
+        (5, {5: 5 / 15, 10: 5 / 55, 20: 5 / 210}),
+        (10, {10: 10 / 55, 20: 10 / 210}),
+    ],
 )
 def test_v12_one_wrong_epoch_decays_as_published(wrong, left):
     """At the k-th twice too high: 6.7 % are left at 5, 1.8 % at 10 and 0.5 % at 20 of k = 1, and so on."""
@@ -115,14 +119,20 @@ def test_known_heights_teach_from_the_start_and_may_stay():
     [
         ("absolute", 1.65, 0.8, ""),
         ("absolute", 3.3, 0.2, "of the objects agree with the known 3.30 m, and all together say 1.6"),
-        ("centred", 1.65, 0.8, ""),
-        ("centred", 3.3, 0.8, ""),
+        ("centered", 1.65, 0.8, ""),
+        ("centered", 3.3, 0.8, ""),
     ],
 )
 def test_the_absolute_test_locks_itself_in(test, known_m, kept, locked_in):
-    """A fifth of the objects say twice the height: from there the absolute test holds to them, and the centred one comes back."""
-    heights = CameraHeights(CameraHeightsConfig(known_m={0: known_m}, first_epoch=0, test_from_epoch=0, test=test, most_change=100))
-    assert heights.by_horizon(torch.tensor([0])).item() == pytest.approx(known_m if test == "absolute" else NAN, nan_ok=True)
+    """A fifth of the objects say twice the height: from there the absolute test holds to them, and the centered one
+    comes back.
+    """
+    heights = CameraHeights(
+        CameraHeightsConfig(known_m={0: known_m}, first_epoch=0, test_from_epoch=0, test=test, most_change=100)
+    )
+    assert heights.by_horizon(torch.tensor([0])).item() == pytest.approx(
+        known_m if test == "absolute" else NAN, nan_ok=True
+    )
     epoch_of(heights, bad=0.2, seed=4, frames=400)
     found = heights.begin(1)[0]
     assert found.kept == pytest.approx(kept, abs=0.02)
@@ -143,7 +153,15 @@ def test_the_absolute_test_leaves_none_out_before_a_height_is_known():
 def test_frames_without_objects_are_seen_and_say_nothing():
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
     none, nan = torch.zeros(0), torch.tensor([NAN])
-    heights.add(["drive"] * 8, torch.zeros(8, dtype=torch.long), torch.full((8,), NAN), torch.full((8,), NAN), none.long(), none, none)
+    heights.add(
+        ["drive"] * 8,
+        torch.zeros(8, dtype=torch.long),
+        torch.full((8,), NAN),
+        torch.full((8,), NAN),
+        none.long(),
+        none,
+        none,
+    )
     heights.add(["drive"], torch.zeros(1, dtype=torch.long), nan, nan, torch.zeros(1, dtype=torch.long), nan, nan)
     found = heights.begin(1)[0]
     assert (found.frames, found.frames_seen) == (0, 9)
@@ -151,7 +169,8 @@ def test_frames_without_objects_are_seen_and_say_nothing():
     assert heights.known(torch.tensor([0])).isnan().all()
 
 
-# ------------------------------------------------------------------------------------------------------------------- guards
+# -------------------------------------------------------------------------------------------------------------------
+# guards
 
 
 @pytest.mark.parametrize(
@@ -212,7 +231,8 @@ def test_a_wrong_start_locks_nobody_out(start):
     assert heights.heights[0].metres == pytest.approx(1.65, rel=0.06)
 
 
-# ------------------------------------------------------------------------------------------------------------------- groups
+# -------------------------------------------------------------------------------------------------------------------
+# groups
 
 
 def test_v16_groups_have_heights_of_their_own():
@@ -221,7 +241,9 @@ def test_v16_groups_have_heights_of_their_own():
         epoch_of(heights, 1.2, group=0, recording=f"low{number}", seed=number)
         epoch_of(heights, 1.65, group=7, recording=f"high{number}", seed=number)
     heights.begin(1)
-    assert heights.known(torch.tensor([7, 0, 7, 1])).tolist() == pytest.approx([1.65, 1.2, 1.65, NAN], rel=0.02, nan_ok=True)
+    assert heights.known(torch.tensor([7, 0, 7, 1])).tolist() == pytest.approx(
+        [1.65, 1.2, 1.65, NAN], rel=0.02, nan_ok=True
+    )
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 1), (4, 1), (1, 4)])
@@ -277,7 +299,7 @@ def test_a_gap_beside_the_known_height_is_no_other_mount(known_m, apart):
     assert bool(heights.begin(1)[0].apart) == apart
 
 
-# ------------------------------------------------------------------------------------------------------- resumed and shared
+# -- resumed and shared
 
 
 def test_it_is_resumed_exactly_in_the_middle_of_an_epoch(tmp_path: Path):
@@ -314,7 +336,9 @@ def test_processes_agree_on_what_all_of_them_have_seen(tmp_path: Path):
     assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == [expected] * 2
 
 
-@pytest.mark.parametrize(("roads_apart", "refused"), [(0.0, False), (0.04, False), (-0.06, True), (0.2, True), (NAN, False)])
+@pytest.mark.parametrize(
+    ("roads_apart", "refused"), [(0.0, False), (0.04, False), (-0.06, True), (0.2, True), (NAN, False)]
+)
 def test_a_road_that_is_no_plane_yet_has_no_height(roads_apart, refused):
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
     epoch_of(heights, roads_apart=roads_apart)

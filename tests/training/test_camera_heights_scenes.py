@@ -24,7 +24,9 @@ F64 = torch.float64
 
 @cache
 def frames(count: int, camera_m: float) -> tuple[Tensor, RoadPixels, list[Tensor], list[list[float]]]:
-    """Depth of unknown scale (count, 1, H, W), its road, and by picture the masks of the cars that are seen whole and all heights."""
+    """Depth of unknown scale (count, 1, H, W), its road, and by image the masks of the cars that are seen whole and all
+    heights.
+    """
     rng = np.random.default_rng(round(100 * camera_m))
     scenes = [street(rng, 3, camera_height=camera_m) for _ in range(count)]
     views = [see(scene, HALF) for scene in scenes]
@@ -37,8 +39,12 @@ def frames(count: int, camera_m: float) -> tuple[Tensor, RoadPixels, list[Tensor
     return depth, road, whole, [[car.height_m for car in scene.cars] for scene in scenes]
 
 
-def spoilt(objects: Tensor, heights_m: list[float], share: float, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:
-    """Masks and what is said of them, some wrong: the top hidden, a leak of 3 px above, called twice or 0.55 times as high."""
+def spoilt(
+    objects: Tensor, heights_m: list[float], share: float, rng: np.random.Generator
+) -> tuple[Tensor, np.ndarray]:
+    """Masks and what is said of them, some wrong: the top hidden, a leak of 3 px above, called twice or 0.55 times as
+    high.
+    """
     said, objects = np.array([np.nan, *heights_m]), objects.clone()
     for number in objects.unique()[1:].tolist():
         if rng.random() >= share:
@@ -56,17 +62,25 @@ def spoilt(objects: Tensor, heights_m: list[float], share: float, rng: np.random
     return objects, said
 
 
-def hear(heights: CameraHeights, camera_m: float, *, count: int = 40, bad: float = 0.0, group: int = 0, recording: str = "drive") -> None:
+def hear(
+    heights: CameraHeights,
+    camera_m: float,
+    *,
+    count: int = 40,
+    bad: float = 0.0,
+    group: int = 0,
+    recording: str = "drive",
+) -> None:
     """One epoch's frames."""
     depth, road, whole, heights_m = frames(count, camera_m)
     rng = np.random.default_rng(1)
     pairs = [spoilt(*each, bad, rng) for each in zip(whole, heights_m, strict=True)]
     objects = segments_of(torch.stack([masks for masks, _ in pairs]))
-    said = torch.from_numpy(np.stack([said for _, said in pairs]))[objects.picture, objects.instance]
+    said = torch.from_numpy(np.stack([said for _, said in pairs]))[objects.image, objects.instance]
     seen = object_evidence(depth, HALF, road, objects, said)
     apart = (inverse_depth_plane(depth, HALF, road.valid)[:, 3] / road.median_height).log()
     of_frames = torch.full((count,), group), road.median_height, apart
-    heights.add([recording] * count, *of_frames, objects.picture, seen.camera_m, seen.horizon_m)
+    heights.add([recording] * count, *of_frames, objects.image, seen.camera_m, seen.horizon_m)
 
 
 @pytest.mark.parametrize("bad", [0.0, 0.3])

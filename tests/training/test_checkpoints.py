@@ -18,7 +18,9 @@ from stadia.core.errors import CheckpointError, StadiaError
 from stadia.training import checkpoints
 from stadia.training.checkpoints import Checkpoint, Header, load_weights, write
 
-HEADER = Header(recipe="small", config={"a": {"b": 1.5}}, kind="training", step=12, epoch=1, metrics={"val/error": 0.25})
+HEADER = Header(
+    recipe="small", config={"a": {"b": 1.5}}, kind="training", step=12, epoch=1, metrics={"val/error": 0.25}
+)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -44,7 +46,10 @@ def nest() -> dict[str, Any]:
             "mask": torch.tensor([True, False]),
         },
         "optimizer_states": [
-            {"state": {0: {"step": torch.tensor(3.0), "avg": torch.empty(0)}}, "param_groups": [{"betas": (0.9, 0.999), "params": [0]}]}
+            {
+                "state": {0: {"step": torch.tensor(3.0), "avg": torch.empty(0)}},
+                "param_groups": [{"betas": (0.9, 0.999), "params": [0]}],
+            }
         ],
         "odd": {
             "none": None,
@@ -56,7 +61,12 @@ def nest() -> dict[str, Any]:
             "text": "ü/$x",
             "$key": 1,
         },
-        "views": [shared, shared[2:], torch.randn(4, 4).t(), torch.randn(1, 2, 3, 4).to(memory_format=torch.channels_last)],
+        "views": [
+            shared,
+            shared[2:],
+            torch.randn(4, 4).t(),
+            torch.randn(1, 2, 3, 4).to(memory_format=torch.channels_last),
+        ],
         "empty": {},
     }
 
@@ -73,22 +83,22 @@ def test_a_nest_comes_back_as_it_was(tmp_path: Path) -> None:
     assert (description["recipe"], description["step"], description["metrics"]) == ("small", 12, {"val/error": 0.25})
 
 
-def test_an_optimiser_goes_on_as_if_it_had_not_been_saved(tmp_path: Path) -> None:
-    def steps(parameter: nn.Parameter, optimiser: torch.optim.Optimizer, count: int) -> None:
+def test_an_optimizer_goes_on_as_if_it_had_not_been_saved(tmp_path: Path) -> None:
+    def steps(parameter: nn.Parameter, optimizer: torch.optim.Optimizer, count: int) -> None:
         for _ in range(count):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             parameter.square().sum().backward()
-            optimiser.step()
+            optimizer.step()
 
     parameter = nn.Parameter(torch.randn(5))
-    optimiser = torch.optim.AdamW([parameter], lr=0.1)
-    steps(parameter, optimiser, 3)
-    write(tmp_path / "a.safetensors", HEADER, {"p": parameter, "o": optimiser.state_dict()})
+    optimizer = torch.optim.AdamW([parameter], lr=0.1)
+    steps(parameter, optimizer, 3)
+    write(tmp_path / "a.safetensors", HEADER, {"p": parameter, "o": optimizer.state_dict()})
     state = Checkpoint.open(tmp_path / "a.safetensors").state()
     copy = nn.Parameter(state["p"])
     again = torch.optim.AdamW([copy], lr=0.1)
     again.load_state_dict(state["o"])
-    steps(parameter, optimiser, 3)
+    steps(parameter, optimizer, 3)
     steps(copy, again, 3)
     assert torch.equal(parameter, copy)
 
@@ -115,7 +125,9 @@ def test_truncated_files_are_named(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "last.safetensors"
     write(path, HEADER, nest())
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(CheckpointError, match=r"last.safetensors: found a truncated or damaged file .*; use another one of the run"):
+    with pytest.raises(
+        CheckpointError, match=r"last.safetensors: found a truncated or damaged file .*; use another one of the run"
+    ):
         Checkpoint.open(path)
 
 
@@ -161,7 +173,9 @@ def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"name": "test"}')
     (tmp_path / "empty.pth").touch()
     for name in ("pickled.ckpt", "K.txt", "config.json", "empty.pth"):
-        with pytest.raises(CheckpointError, match=rf"{name}: found a file that is no safetensors, expected a checkpoint of stadia"):
+        with pytest.raises(
+            CheckpointError, match=rf"{name}: found a file that is no safetensors, expected a checkpoint of stadia"
+        ):
             Checkpoint.open(tmp_path / name)
     with pytest.raises(CheckpointError, match="no such file"):
         Checkpoint.open(tmp_path / "nothing.safetensors")
@@ -179,20 +193,25 @@ def test_a_run_s_folder_means_its_best_else_its_last(tmp_path: Path) -> None:
 
 
 def full(*_: object, **__: object) -> None:
-    raise safetensors.SafetensorError(f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error {errno.ENOSPC})")
+    raise safetensors.SafetensorError(
+        f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error {errno.ENOSPC})"
+    )
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "last.safetensors"
     write(path, HEADER, nest())
     monkeypatch.setattr(safetensors.torch, "save_file", full)
-    with pytest.raises(StadiaError, match=r"last.safetensors: found a full disk, expected room for the file; free some space"):
+    with pytest.raises(
+        StadiaError, match=r"last.safetensors: found a full disk, expected room for the file; free some space"
+    ):
         write(path, HEADER.model_copy(update={"step": 13}), nest())
     assert Checkpoint.open(path).header.step == 12
     assert sorted(file.name for file in tmp_path.iterdir()) == ["last.json", "last.safetensors"]
 
 
-# -- weights into a module ------------------------------------------------------------------------------------------------
+# -- weights into a module
+# ------------------------------------------------------------------------------------------------
 
 
 def saved(path: Path, module: nn.Module, recipe: str = "small") -> Checkpoint:
@@ -203,7 +222,9 @@ def saved(path: Path, module: nn.Module, recipe: str = "small") -> Checkpoint:
 def test_weights_are_loaded(tmp_path: Path) -> None:
     module, other = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     load_weights(saved(tmp_path / "a.safetensors", module), other, recipe="small")
-    assert all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), other.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(module.state_dict().values(), other.state_dict().values(), strict=True)
+    )
 
 
 def test_another_recipe_is_refused(tmp_path: Path) -> None:

@@ -29,7 +29,13 @@ VALUES: dict[str, Any] = {"strategy": "ddp", "devices": 2, "max_steps": 9, "chec
 
 
 def as_torchrun_starts_it(rank: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {
+        "LOCAL_RANK": str(rank),
+        "NODE_RANK": "0",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     work(rank, *arguments)
 
 
@@ -40,8 +46,12 @@ def both(work: Callable[..., None], *arguments: Any) -> list[int | None]:
         port = probe.getsockname()[1]
     context = multiprocessing.get_context("fork")  # everything is imported already
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forking beside threads; they do nothing here
-        processes = [context.Process(target=as_torchrun_starts_it, args=(rank, port, work, arguments)) for rank in range(2)]
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # Python 3.12 warns of forking beside threads; they do nothing here
+        processes = [
+            context.Process(target=as_torchrun_starts_it, args=(rank, port, work, arguments)) for rank in range(2)
+        ]
         for one in processes:
             one.start()
     for one in processes:
@@ -65,7 +75,9 @@ needs_gloo = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reaso
 def test_two_processes_are_one_training_and_resume_exactly(tmp_path: Path) -> None:
     assert both(train, tmp_path / "undisturbed") == [0, 0]
     (undisturbed,) = (path for path in (tmp_path / "undisturbed").iterdir() if path.is_dir())
-    weights = [safetensors.torch.load_file(tmp_path / "undisturbed" / f"weights-{rank}.safetensors") for rank in range(2)]
+    weights = [
+        safetensors.torch.load_file(tmp_path / "undisturbed" / f"weights-{rank}.safetensors") for rank in range(2)
+    ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     random = Checkpoint.open(undisturbed / "checkpoints" / "last.safetensors").state()["random"]["torch"]
     assert len(random) == 2, "each process has its own random numbers"
@@ -79,7 +91,9 @@ def test_two_processes_are_one_training_and_resume_exactly(tmp_path: Path) -> No
 
 
 class Shares:
-    """A validation set of 5 samples shared by two processes as `Loader` does it: three batches each, the first sample given twice."""
+    """A validation set of 5 samples shared by two processes as `Loader` does it: three batches each, the first sample
+    given twice.
+    """
 
     batches = {(0, 1): [[0, 1, 2, 3, 4]], (0, 2): [[0], [2], [4]], (1, 2): [[1], [3], [0]]}  # noqa: RUF012
     mine = 0, 1
@@ -91,7 +105,10 @@ class Shares:
         self.mine = rank, world_size
 
     def __iter__(self) -> Iterator[Batch]:
-        return (small_recipe.collate([small_recipe.SmallSamples(0)[0, index] for index in batch]) for batch in self.batches[self.mine])
+        return (
+            small_recipe.collate([small_recipe.SmallSamples(0)[0, index] for index in batch])
+            for batch in self.batches[self.mine]
+        )
 
 
 class Scores(small_recipe.SmallTask):
@@ -99,15 +116,28 @@ class Scores(small_recipe.SmallTask):
 
     def validate(self, batch: Batch) -> Mapping[str, Tensor]:
         index = torch.tensor([meta.index for meta in batch.meta], dtype=torch.float64)
-        scores = {"in_one_process_only": index.where(index >= 2, math.nan)} if any(meta.index in (2, 4) for meta in batch.meta) else {}
-        scores |= {"in_the_other_only": index.where(index == 3, math.nan)} if any(meta.index == 3 for meta in batch.meta) else {}
+        scores = (
+            {"in_one_process_only": index.where(index >= 2, math.nan)}
+            if any(meta.index in (2, 4) for meta in batch.meta)
+            else {}
+        )
+        scores |= (
+            {"in_the_other_only": index.where(index == 3, math.nan)}
+            if any(meta.index == 3 for meta in batch.meta)
+            else {}
+        )
         return scores | {"error": 0.1 * index, "nowhere": torch.full_like(index, math.nan)}
 
 
 def validate(rank: int, root: Path, devices: int) -> None:
     task = Scores()
     config = TrainingConfig(
-        max_steps=1, accelerator="cpu", threads=1, loggers=("csv",), devices=devices, strategy="ddp" if devices > 1 else "auto"
+        max_steps=1,
+        accelerator="cpu",
+        threads=1,
+        loggers=("csv",),
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
     )
     fit(task, small_recipe.SmallLoader(), Shares(), config, Run.create(root, "small", {}, recipe="small", seed=0))
     (root / f"validated-{rank}.json").write_text(json.dumps(task.validated))
@@ -117,7 +147,10 @@ def validate(rank: int, root: Path, devices: int) -> None:
 def test_the_mean_of_a_validation_is_exact_over_two_processes_that_score_different_names(tmp_path: Path) -> None:
     validate(0, tmp_path / "alone", 1)
     assert both(validate, tmp_path / "shared", 2) == [0, 0]
-    validated = [tmp_path / "alone" / "validated-0.json", *(tmp_path / "shared" / f"validated-{rank}.json" for rank in range(2))]
+    validated = [
+        tmp_path / "alone" / "validated-0.json",
+        *(tmp_path / "shared" / f"validated-{rank}.json" for rank in range(2)),
+    ]
     alone, first, second = (json.loads(path.read_text()) for path in validated)
     assert all(math.isnan(means.pop("val/nowhere")) for means in (alone, first, second))
     assert alone == first == second == {"val/in_one_process_only": 3.0, "val/in_the_other_only": 3.0, "val/error": 0.2}

@@ -35,20 +35,26 @@ def rows(run: Run) -> list[dict[str, str]]:
 
 
 def test_a_run_holds_what_a_report_needs(tmp_path: Path) -> None:
-    run, fitted = small_recipe.train(tmp_path, pictures_every=15, log_every=5, loggers=("csv", "tensorboard"))
+    run, fitted = small_recipe.train(tmp_path, images_every=15, log_every=5, loggers=("csv", "tensorboard"))
     assert [row["step"] for row in rows(run)] == ["5", "7", "10", "14", "15", "20", "20"]
     assert [row["epoch"] for row in rows(run)] == ["0", "0", "1", "1", "2", "2", "2"]
     trained, validated = rows(run)[0], rows(run)[1]
     assert {name for name, cell in trained.items() if cell} == {
         *("step", "epoch", "train/loss", "train/term/square", "train/term/size"),
         *("train/gradient_norm", "train/update_ratio", "train/lr", "gradient/output", "time/step_s"),
-        *(f"time/{phase}_s" for phase in ("loading", "forward", "loss", "backward", "optimiser", "rest")),
+        *(f"time/{phase}_s" for phase in ("loading", "forward", "loss", "backward", "optimizer", "rest")),
     }
     assert {name for name, cell in validated.items() if cell} == {"step", "epoch", "val/error", "val/draw"}
-    assert float(trained["train/loss"]) == pytest.approx(float(trained["train/term/square"]) + float(trained["train/term/size"]))
+    assert float(trained["train/loss"]) == pytest.approx(
+        float(trained["train/term/square"]) + float(trained["train/term/size"])
+    )
     assert 0 < float(trained["time/loading_s"]) < float(trained["time/step_s"]) < 5
-    assert sorted(path.name for path in run.pictures.iterdir()) == ["step-000001.png", "step-000015.png", "step-000020.png"]
-    assert cv2.imread(str(run.pictures / "step-000020.png")) is not None
+    assert sorted(path.name for path in run.images.iterdir()) == [
+        "step-000001.png",
+        "step-000015.png",
+        "step-000020.png",
+    ]
+    assert cv2.imread(str(run.images / "step-000020.png")) is not None
     assert list((run.folder / "tensorboard").iterdir())
     assert run.facts["status"] == "finished"
     assert (fitted.steps, fitted.checkpoint) == (20, run.checkpoints / "best.safetensors")
@@ -91,7 +97,9 @@ def test_validation_is_the_mean_over_samples_not_batches(tmp_path: Path) -> None
 def test_a_sample_without_a_score_is_left_out_of_the_mean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(SmallTask, "validate", lambda self, batch: {"error": torch.tensor([2.0] + [math.nan] * (batch.size - 1))})
+    monkeypatch.setattr(
+        SmallTask, "validate", lambda self, batch: {"error": torch.tensor([2.0] + [math.nan] * (batch.size - 1))}
+    )
     run, _ = small_recipe.train(tmp_path)
     assert float(rows(run)[-1]["val/error"]) == 2.0
     told = [record.getMessage() for record in caplog.records if "samples have no" in record.getMessage()]
@@ -146,12 +154,15 @@ def test_bf16_runs_the_network_in_bfloat16(tmp_path: Path) -> None:
     assert Types.seen == {torch.float32}
 
 
-# -- it says little, and only on its console ------------------------------------------------------------------------------
+# -- it says little, and only on its console
+# ------------------------------------------------------------------------------
 
 
 def test_it_says_how_it_starts_and_ends_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     output = io.StringIO()
-    run, _ = small_recipe.train(tmp_path, console=Console(file=output, width=300), pictures_every=5, loggers=("csv", "tensorboard"))
+    run, _ = small_recipe.train(
+        tmp_path, console=Console(file=output, width=300), images_every=5, loggers=("csv", "tensorboard")
+    )
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
     started, note, ended, times = output.getvalue().splitlines()
@@ -171,8 +182,13 @@ def test_what_is_frozen_is_counted_beside_what_trains(tmp_path: Path) -> None:
 def test_a_run_that_hardly_leaves_its_warm_up_is_told(tmp_path: Path) -> None:
     for warmup, told in ((15, True), (2, False)):
         output = io.StringIO()
-        small_recipe.train(tmp_path / str(warmup), task=SmallTask(warmup_steps=warmup), console=Console(file=output, width=300))
-        said = "note: 15 of 20 steps are warm-up, in which the learning rate rises to its value; schedule.warmup_steps=1 makes them fewer"
+        small_recipe.train(
+            tmp_path / str(warmup), task=SmallTask(warmup_steps=warmup), console=Console(file=output, width=300)
+        )
+        said = (
+            "note: 15 of 20 steps are warm-up, in which the learning rate rises to its value; schedule.warmup_steps=1"
+            " makes them fewer"
+        )
         assert (said in output.getvalue()) == told
 
 
@@ -183,7 +199,8 @@ def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
     assert "steps/s" in output.getvalue()
 
 
-# -- how it ends when it cannot go on -------------------------------------------------------------------------------------
+# -- how it ends when it cannot go on
+# -------------------------------------------------------------------------------------
 
 
 class BreaksAt(SmallTask):
@@ -194,7 +211,9 @@ class BreaksAt(SmallTask):
         if self.training and self.global_step == 4:
             broken = report.maps["square"].clone()
             broken[1] = torch.nan
-            return SmallReport(broken.mean(), {"square": broken.mean(), "size": report.terms["size"]}, {"square": broken})
+            return SmallReport(
+                broken.mean(), {"square": broken.mean(), "size": report.terms["size"]}, {"square": broken}
+            )
         return report
 
 
@@ -203,7 +222,8 @@ def test_a_loss_that_is_not_finite_names_its_term_and_its_sample(tmp_path: Path)
     loader.set_position(0, 4)
     second = next(iter(loader)).meta[1]
     with pytest.raises(
-        RunError, match=rf"loss of step 5: found nan \(terms: square; samples: small {second.index}\), expected a finite loss"
+        RunError,
+        match=rf"loss of step 5: found nan \(terms: square; samples: small {second.index}\), expected a finite loss",
     ):
         small_recipe.train(tmp_path, task=BreaksAt(), checkpoint_every=2)
     (folder,) = tmp_path.iterdir()
@@ -253,7 +273,8 @@ def test_a_recipe_s_own_error_is_recorded_and_passed_on(tmp_path: Path) -> None:
     assert Run.open(folder).facts["error"] == "ValueError: two lines"
 
 
-# -- the stream -----------------------------------------------------------------------------------------------------------
+# -- the stream
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_plan_counts_steps_batches_and_epochs() -> None:
@@ -271,7 +292,13 @@ def test_too_little_data_is_said() -> None:
 
 def test_an_empty_validation_is_said(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="validation data: found no batch"):
-        fit(SmallTask(), SmallLoader(), [], TrainingConfig(accelerator="cpu"), Run.create(tmp_path, "a", {}, recipe="small", seed=0))
+        fit(
+            SmallTask(),
+            SmallLoader(),
+            [],
+            TrainingConfig(accelerator="cpu"),
+            Run.create(tmp_path, "a", {}, recipe="small", seed=0),
+        )
 
 
 def keys(batches: Iterator[Batch]) -> list[tuple[int, ...]]:
@@ -342,34 +369,40 @@ def test_the_epoch_s_end_is_no_gap_in_the_losses(tmp_path: Path) -> None:
     assert all(math.isfinite(float(row["train/loss"])) for row in rows(run) if row["train/loss"])
 
 
-def test_pictures_of_a_validation_are_in_a_folder_of_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_of_a_validation_are_in_a_folder_of_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"motion": np.full((5, 7, 3), (255, 0, 0), np.uint8)}
-    monkeypatch.setattr(SmallTask, "validation_pictures", lambda self: said if self.validated else {})
-    run, _ = small_recipe.train(tmp_path, max_steps=4, pictures_every=9, validate_every=2, loggers=("csv", "tensorboard"))
-    assert sorted(path.name for path in (run.pictures / "motion").iterdir()) == ["step-000002.png", "step-000004.png"]
-    picture = cv2.imread(str(run.pictures / "motion" / "step-000004.png"))
+    monkeypatch.setattr(SmallTask, "validation_images", lambda self: said if self.validated else {})
+    run, _ = small_recipe.train(tmp_path, max_steps=4, images_every=9, validate_every=2, loggers=("csv", "tensorboard"))
+    assert sorted(path.name for path in (run.images / "motion").iterdir()) == ["step-000002.png", "step-000004.png"]
+    picture = cv2.imread(str(run.images / "motion" / "step-000004.png"))
     assert picture is not None
     assert picture[0, 0].tolist() == [0, 0, 255]
-    without, _ = small_recipe.train(tmp_path / "none", max_steps=2, pictures_every=0, validate_every=2)
-    assert not without.pictures.exists() or not list(without.pictures.iterdir())
+    without, _ = small_recipe.train(tmp_path / "none", max_steps=2, images_every=0, validate_every=2)
+    assert not without.images.exists() or not list(without.images.iterdir())
 
 
 def test_a_training_ends_when_its_time_is_over(tmp_path: Path) -> None:
     """In the middle of an epoch: the last step is validated and kept, and a run that has ended so trains no more."""
     told = Console(file=io.StringIO(), width=300)
-    run, fitted = small_recipe.train(tmp_path, pause_s=0.02, max_steps=500, max_minutes=0.3 / 60, checkpoint_every=100, console=told)
+    run, fitted = small_recipe.train(
+        tmp_path, pause_s=0.02, max_steps=500, max_minutes=0.3 / 60, checkpoint_every=100, console=told
+    )
     last = fitted.steps
     assert 2 <= last <= 15, "of 0.02 s and more"
     assert f"training.max_minutes=0.005 are over: step {last} of 500 was the last" in told.file.getvalue()  # type: ignore[attr-defined]
     assert (run.facts["status"], run.facts["ended_by_time_at"], run.facts["time"]["steps"]) == ("finished", last, last)
     assert [row["step"] for row in rows(run) if row["val/error"]][-1] == str(last)
     assert Checkpoint.open(run.checkpoints / "last.safetensors").header.step == last
-    _, again = small_recipe.train(tmp_path, resume=run.folder, max_steps=500, max_minutes=0.3 / 60, checkpoint_every=100)
+    _, again = small_recipe.train(
+        tmp_path, resume=run.folder, max_steps=500, max_minutes=0.3 / 60, checkpoint_every=100
+    )
     assert again.steps == last
 
 
 def test_time_that_is_not_over_changes_nothing(tmp_path: Path) -> None:
-    (timed, fitted), (plain, _) = (small_recipe.train(tmp_path / name, max_minutes=m) for name, m in (("a", 60.0), ("b", None)))
+    (timed, fitted), (plain, _) = (
+        small_recipe.train(tmp_path / name, max_minutes=m) for name, m in (("a", 60.0), ("b", None))
+    )
     assert fitted.steps == 20
     assert "ended_by_time_at" not in timed.facts
     assert [row["train/loss"] for row in rows(timed)] == [row["train/loss"] for row in rows(plain)]

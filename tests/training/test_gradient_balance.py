@@ -23,7 +23,9 @@ def test_terms_are_brought_to_their_geometric_mean() -> None:
 def test_a_term_without_a_gradient_to_speak_of_is_not_blown_up() -> None:
     balance = measured(1e-6, 1.0)
     assert balance.factors() == {"term0": MOST, "term1": 1 / MOST}
-    assert balance.shares(balance.factors())["term0"] == pytest.approx(1e-4, rel=1e-2), "as it enters, not as it was meant"
+    assert balance.shares(balance.factors())["term0"] == pytest.approx(1e-4, rel=1e-2), (
+        "as it enters, not as it was meant"
+    )
 
 
 def test_measuring_is_no_part_of_a_step() -> None:

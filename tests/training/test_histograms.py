@@ -22,7 +22,11 @@ def test_groups_are_stages_parts_and_heads() -> None:
         for conv in (1, 2)
     ]
     pose = [name.replace("depth", "pose") for name in stages]
-    decoder = [f"model.depth.decoder.{part}.{stride}.weight" for part in ("before", "after", "heads") for stride in (16, 8, 4, 2, 1)]
+    decoder = [
+        f"model.depth.decoder.{part}.{stride}.weight"
+        for part in ("before", "after", "heads")
+        for stride in (16, 8, 4, 2, 1)
+    ]
     groups = groups_of([*stages, *decoder, *pose, "model.pose.head.0.weight"])
     assert groups["model.depth.encoder.backbone.layer1.0.conv1.weight"] == "depth.encoder.layer1"
     assert groups["model.depth.decoder.heads.4.weight"] == "depth.decoder.heads"
@@ -31,7 +35,11 @@ def test_groups_are_stages_parts_and_heads() -> None:
 
 
 def test_many_layers_of_one_kind_are_seen_one_by_one_while_there_are_not_too_many() -> None:
-    layers = [f"dpt.encoder.layer.{layer}.{weight}.weight" for layer in range(12) for weight in ("query", "key", "value", "output")]
+    layers = [
+        f"dpt.encoder.layer.{layer}.{weight}.weight"
+        for layer in range(12)
+        for weight in ("query", "key", "value", "output")
+    ]
     groups = groups_of([*layers, "dpt.neck.convs.0.weight"])
     assert groups["dpt.encoder.layer.11.key.weight"] == "encoder.layer.11"
     assert len(set(groups.values())) == 13
@@ -76,14 +84,19 @@ def test_they_are_logged_at_the_first_step_every_so_many_and_at_the_last(tmp_pat
 
 
 def test_they_change_no_result(tmp_path: Path) -> None:
-    seen, unseen = (small_recipe.train(tmp_path / str(every), max_steps=4, histograms_every=every)[0] for every in (1, 0))
+    seen, unseen = (
+        small_recipe.train(tmp_path / str(every), max_steps=4, histograms_every=every)[0] for every in (1, 0)
+    )
     losses = [[row["train/loss"] for row in read_rows(run.metrics_csv)] for run in (seen, unseen)]
     assert losses[0] == losses[1]
 
 
 def test_gradients_are_those_before_clipping(tmp_path: Path) -> None:
     wide, tight = (
-        small_recipe.train(tmp_path / str(i), max_steps=1, histograms_every=1, clip_norm=n)[0] for i, n in enumerate((None, 1e-6))
+        small_recipe.train(tmp_path / str(i), max_steps=1, histograms_every=1, clip_norm=n)[0]
+        for i, n in enumerate((None, 1e-6))
     )
-    first = [next(row for row in read_rows(run.histograms_csv) if row["name"] == "gradients/0") for run in (wide, tight)]
+    first = [
+        next(row for row in read_rows(run.histograms_csv) if row["name"] == "gradients/0") for run in (wide, tight)
+    ]
     assert float(first[0]["p50"]) == pytest.approx(float(first[1]["p50"]))

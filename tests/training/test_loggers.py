@@ -32,7 +32,10 @@ def test_a_row_a_step_and_a_column_a_name(run: Run) -> None:
     assert run.metrics_csv.read_text() == "step,epoch,train/loss\n1,0,0.30000000000000004\n"
     logger.scalars(1, 0, {"val/abs_rel": math.nan})
     logger.scalars(2, 0, {"train/loss": 1e-30})
-    assert run.metrics_csv.read_text() == "step,epoch,train/loss,val/abs_rel\n1,0,0.30000000000000004,\n1,0,,nan\n2,0,1e-30,\n"
+    assert (
+        run.metrics_csv.read_text()
+        == "step,epoch,train/loss,val/abs_rel\n1,0,0.30000000000000004,\n1,0,,nan\n2,0,1e-30,\n"
+    )
 
 
 def test_names_with_commas_and_quotes_survive(run: Run) -> None:
@@ -71,18 +74,18 @@ def events(run: Run) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the reader's own
-def test_tensorboard_holds_scalars_and_pictures_and_forgets_what_is_done_again(run: Run) -> None:
+def test_tensorboard_holds_scalars_and_images_and_forgets_what_is_done_again(run: Run) -> None:
     logger = TensorBoardLogger(run, 0)
     for step in (1, 2, 3):
         logger.scalars(step, 0, {"train/loss": float(step)})
-    logger.picture(1, "pictures", np.zeros((4, 5, 3), np.uint8))
+    logger.picture(1, "images", np.zeros((4, 5, 3), np.uint8))
     logger.close()
     logger = TensorBoardLogger(run, 2)
     logger.scalars(3, 0, {"train/loss": 9.0})
     logger.close()
     shown = events(run)
     assert [(event.step, event.value) for event in shown.Scalars("train/loss")] == [(1, 1.0), (2, 2.0), (3, 9.0)]
-    assert shown.Images("pictures")[0].width == 5
+    assert shown.Images("images")[0].width == 5
 
 
 def test_wandb_that_is_not_installed_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +102,9 @@ def test_histograms_are_percentiles_of_sizes_and_forget_what_is_done_again(run: 
     CsvLogger(run, 2).histogram(3, "gradients/decoder", 2 * values)
     rows = read_rows(run.histograms_csv)
     assert [(row["step"], row["name"]) for row in rows] == [(str(step), "gradients/decoder") for step in (1, 2, 3)]
-    assert [float(rows[0][name]) for name in ("zero", "p05", "p25", "p50", "p95")] == pytest.approx([0.5, 0, 0, 0.5, 45.05])
+    assert [float(rows[0][name]) for name in ("zero", "p05", "p25", "p50", "p95")] == pytest.approx(
+        [0.5, 0, 0, 0.5, 45.05]
+    )
     assert float(rows[2]["p95"]) == pytest.approx(90.1)
 
 
@@ -109,10 +114,15 @@ def test_tensorboard_holds_histograms(run: Run) -> None:
     logger.histogram(7, "weights/decoder", np.array([-3.0, 1.0, 2.0], np.float32))
     logger.close()
     (event,) = events(run).Histograms("weights/decoder")
-    assert (event.step, event.histogram_value.num, event.histogram_value.min, event.histogram_value.max) == (7, 3, -3, 2)
+    assert (event.step, event.histogram_value.num, event.histogram_value.min, event.histogram_value.max) == (
+        7,
+        3,
+        -3,
+        2,
+    )
 
 
-def test_wandb_gets_histograms_and_pictures(run: Run) -> None:
+def test_wandb_gets_histograms_and_images(run: Run) -> None:
     logged: list[tuple[dict[str, Any], int]] = []
     logger = WandbLogger.__new__(WandbLogger)
     logger.run = SimpleNamespace(log=lambda values, step: logged.append((values, step)))

@@ -35,12 +35,14 @@ def test_rounding_breaks_nothing(dtype: torch.dtype) -> None:
     for _ in range(200):
         terms = {str(i): value for i, value in enumerate((10 ** torch.randn(6, generator=generator)).to(dtype))}
         total = torch.stack([*terms.values()]).sum()
-        assert broken_laws(float(total), {k: float(v) for k, v in terms.items()}, dict.fromkeys(terms, 0.0), dtype) == []
+        assert (
+            broken_laws(float(total), {k: float(v) for k, v in terms.items()}, dict.fromkeys(terms, 0.0), dtype) == []
+        )
     assert broken_laws(1e-9, {"a": -1e-8, "b": 1.1e-8}, {"a": 0.0}) == []
 
 
 class Wrong(SmallTask):
-    """A loss whose first means are taken over other counts than its second (SILog of two pictures at once, say)."""
+    """A loss whose first means are taken over other counts than its second (SILog of two images at once, say)."""
 
     def step(self, batch: Batch) -> SmallReport:
         report = super().step(batch)
@@ -59,7 +61,10 @@ class Unweighted(SmallTask):
 
 @pytest.mark.parametrize(
     ("task", "told"),
-    [(Wrong, r"loss of step 6: found term 'square' is -0\.\d+, below its least value 0"), (Unweighted, r"the sum of its terms")],
+    [
+        (Wrong, r"loss of step 6: found term 'square' is -0\.\d+, below its least value 0"),
+        (Unweighted, r"the sum of its terms"),
+    ],
 )
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_it_is_asked_where_a_row_is_logged(tmp_path: Path, task: type[SmallTask], told: str, accumulate: int) -> None:

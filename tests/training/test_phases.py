@@ -27,7 +27,8 @@ from stadia.training.loggers import read_rows
 from stadia.training.run import Run
 from stadia.training.stopwatch import Stopwatch
 
-# -- the stopwatch ------------------------------------------------------------------------------------------------------
+# -- the stopwatch
+# ------------------------------------------------------------------------------------------------------
 
 
 class Gpu:
@@ -59,7 +60,9 @@ class Gpu:
         self.done_s = max(self.done_s, self.host_s) + seconds
 
 
-def test_on_a_gpu_time_is_counted_where_it_is_spent_and_not_where_the_program_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_time_is_counted_where_it_is_spent_and_not_where_the_program_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The forward and the backward are launched in no time; the program waits for both when the norm is read."""
     gpu = Gpu(monkeypatch)
     watch = Stopwatch("cuda")
@@ -71,12 +74,14 @@ def test_on_a_gpu_time_is_counted_where_it_is_spent_and_not_where_the_program_wa
         gpu.launch(0.2)
         watch.mark("backward")
         gpu.host_s = gpu.done_s  # waits
-        watch.mark("optimiser")
+        watch.mark("optimizer")
         watch.end_step()
     total = watch.lap()
-    assert total == pytest.approx({"loading": 0.1, "forward": 0.505, "backward": 1.0, "optimiser": 0}, abs=1e-6)
+    assert total == pytest.approx({"loading": 0.1, "forward": 0.505, "backward": 1.0, "optimizer": 0}, abs=1e-6)
     assert sum(total.values()) == pytest.approx(gpu.host_s), "the parts make the whole"
-    assert watch.medians() == pytest.approx({"loading": 0.02, "forward": 0.101, "backward": 0.2, "optimiser": 0}, abs=1e-6)
+    assert watch.medians() == pytest.approx(
+        {"loading": 0.02, "forward": 0.101, "backward": 0.2, "optimizer": 0}, abs=1e-6
+    )
 
 
 def test_a_lap_is_what_has_been_since_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +99,8 @@ def test_a_lap_is_what_has_been_since_the_last(monkeypatch: pytest.MonkeyPatch) 
     assert (watch.totals, watch.medians()) == ({"a": 1.5, "b": 6}, {"b": 4})
 
 
-# -- a training ---------------------------------------------------------------------------------------------------------
+# -- a training
+# ---------------------------------------------------------------------------------------------------------
 
 
 class Slow(nn.Module):
@@ -110,7 +116,7 @@ class Slow(nn.Module):
 
 
 class SlowTask(SmallTask):
-    """10 ms in the network, 20 ms in the loss, 40 ms in pictures, 30 ms in each of two batches of a validation."""
+    """10 ms in the network, 20 ms in the loss, 40 ms in images, 30 ms in each of two batches of a validation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,9 +131,9 @@ class SlowTask(SmallTask):
         time.sleep(0.03)
         return {"error": torch.ones(len(batch.meta))}
 
-    def pictures(self, batch: Batch, report: Any) -> Mapping[str, Any]:
+    def images(self, batch: Batch, report: Any) -> Mapping[str, Any]:
         time.sleep(0.04)
-        return super().pictures(batch, report)
+        return super().images(batch, report)
 
 
 class SlowLoader(SmallLoader):
@@ -142,13 +148,29 @@ STEPS = 8
 
 def train(out: Path, task: SmallTask, *, watched: bool = False, **values: Any) -> tuple[Run, str]:
     config = TrainingConfig(
-        **{"max_steps": STEPS, "batch_size": 11, "log_every": 1, "workers": 0, "pictures_every": 4, "loggers": ("csv",), **values}
+        **{
+            "max_steps": STEPS,
+            "batch_size": 11,
+            "log_every": 1,
+            "workers": 0,
+            "images_every": 4,
+            "loggers": ("csv",),
+            **values,
+        }
     )
     run = Run.create(out, "small", {"training": config.model_dump(mode="json")}, recipe="small", seed=0)
     console = Console(file=io.StringIO(), width=300)
     callbacks = [Watch(run, console)] if watched else []
     with run.held():
-        fit(task, SlowLoader(batch_size=11), SmallLoader(1, 11, shuffled=False), config, run, extra_callbacks=callbacks, console=console)
+        fit(
+            task,
+            SlowLoader(batch_size=11),
+            SmallLoader(1, 11, shuffled=False),
+            config,
+            run,
+            extra_callbacks=callbacks,
+            console=console,
+        )
     return run, console.file.getvalue()
 
 
@@ -157,19 +179,27 @@ def test_every_second_of_a_training_has_a_phase(tmp_path: Path) -> None:
     found = run.facts["time"]
     total, step = found["phases_s"], found["step_s"]
     assert sum(total.values()) == pytest.approx(found["wall_s"], rel=0.03)
-    least = {"forward": 0.01 * STEPS, "loss": 0.02 * STEPS, "loading": 0.005 * STEPS, "pictures": 0.04 * 3, "validation": 0.03 * 4}
+    least = {
+        "forward": 0.01 * STEPS,
+        "loss": 0.02 * STEPS,
+        "loading": 0.005 * STEPS,
+        "images": 0.04 * 3,
+        "validation": 0.03 * 4,
+    }
     assert all(seconds <= total[name] for name, seconds in least.items()), total
-    assert {"backward", "optimiser", "metrics", "checkpoints", "other"} <= total.keys()
+    assert {"backward", "optimizer", "metrics", "checkpoints", "other"} <= total.keys()
     assert step["forward"] >= 0.01
     assert step["loss"] >= 0.02
-    assert step["pictures"] < 0.04, "most steps draw none: a median"
+    assert step["images"] < 0.04, "most steps draw none: a median"
     assert found["steps"] == STEPS
     assert "time: " in said
     logged = [row for row in read_rows(run.metrics_csv) if row["time/step_s"]]
     rows = [{name: float(cell) for name, cell in row.items() if name.startswith("time/")} for row in logged]
     whole = sum(row.pop("time/step_s") for row in rows)
     assert sum(sum(row.values()) for row in rows) == pytest.approx(whole, rel=0.05)
-    assert all(row["time/forward_s"] >= 0.01 and row["time/loss_s"] >= 0.02 and row["time/loading_s"] >= 0.005 for row in rows)
+    assert all(
+        row["time/forward_s"] >= 0.01 and row["time/loss_s"] >= 0.02 and row["time/loading_s"] >= 0.005 for row in rows
+    )
 
 
 def test_operations_are_counted_and_counting_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +208,7 @@ def test_operations_are_counted_and_counting_changes_nothing(tmp_path: Path, mon
     run, _ = train(tmp_path / "counted", counted)
     flops = run.facts["time"]["flops"]
     assert flops["forward"] == one
-    assert one < flops["backward"] <= 2 * one, "by the weights, and by what is not the picture"
+    assert one < flops["backward"] <= 2 * one, "by the weights, and by what is not the image"
     assert not flops.get("loss")
     assert run.facts["time"]["flops_per_s"]["step"] > 0
 
@@ -201,7 +231,8 @@ def test_a_formula_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert counter.flops == 0
 
 
-# -- what cannot be -----------------------------------------------------------------------------------------------------
+# -- what cannot be
+# -----------------------------------------------------------------------------------------------------
 
 
 def codes(run: Run) -> list[str]:
@@ -214,7 +245,9 @@ def test_a_phase_that_is_not_counted_is_found(tmp_path: Path, monkeypatch: pytes
     healthy, _ = train(tmp_path / "healthy", SlowTask(), watched=True)
     assert codes(healthy) == []
     lap = Stopwatch.lap
-    monkeypatch.setattr(Stopwatch, "lap", lambda self: {name: seconds for name, seconds in lap(self).items() if name != "loss"})
+    monkeypatch.setattr(
+        Stopwatch, "lap", lambda self: {name: seconds for name, seconds in lap(self).items() if name != "loss"}
+    )
     run, said = train(tmp_path / "mutated", SlowTask(), watched=True)
     assert codes(run) == ["T06"]
     assert re.search(r"T06 at step \d the parts of a step make", said)
@@ -224,7 +257,9 @@ def test_a_phase_that_is_not_counted_is_found(tmp_path: Path, monkeypatch: pytes
 def test_more_operations_than_the_machine_can_do_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peak: float, expected: list[str]
 ) -> None:
-    """A clock that reads too little time says more than the peak; here the peak is so low that any does. Measuring it draws no number."""
+    """A clock that reads too little time says more than the peak; here the peak is so low that any does. Measuring it
+    draws no number.
+    """
 
     def measured(*_: Any) -> float:
         torch.rand(3)
@@ -251,7 +286,9 @@ def test_parts_below_nothing_and_one_odd_row() -> None:
     sound = {"time/step_s": 0.1, "time/forward_s": 0.06, "time/rest_s": 0.041}
     odd = sound | {"time/step_s": 0.3}
     instrument = ImpossibleTimes()
-    assert [instrument.on_row(step, row) for step, row in enumerate([odd, odd, sound, odd, {"val/x": 1.0}])] == [None] * 5
+    assert [instrument.on_row(step, row) for step, row in enumerate([odd, odd, sound, odd, {"val/x": 1.0}])] == [
+        None
+    ] * 5
     below = sound | {"time/forward_s": -0.06, "time/rest_s": 0.161}
     instrument = ImpossibleTimes()
     found = [instrument.on_row(step, below) for step in range(ROWS)]

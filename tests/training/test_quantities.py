@@ -28,7 +28,9 @@ class Says(nn.Module):
 
     def forward(self) -> Prediction:
         brightness = None if self.brightness is None else self.brightness * 1
-        return Prediction(tuple(one * 1 for one in self.maps), self.T * 1, log_uncertainty=(self.maps[0] * 2,), brightness=brightness)
+        return Prediction(
+            tuple(one * 1 for one in self.maps), self.T * 1, log_uncertainty=(self.maps[0] * 2,), brightness=brightness
+        )
 
 
 def sizes_of(loss: object, network: nn.Module, names: tuple[str, ...] = NAMES) -> dict[str, float]:
@@ -42,7 +44,9 @@ def sizes_of(loss: object, network: nn.Module, names: tuple[str, ...] = NAMES) -
 
 def test_a_mean_has_the_same_gradient_at_every_scale_and_what_is_not_asked_none() -> None:
     def loss(said: Prediction) -> Tensor:
-        return 3 * said.inverse_depth[0].mean() + 3 * said.inverse_depth[1].mean() + said.T_source_target[:, :, 2, 3].sum()
+        return (
+            3 * said.inverse_depth[0].mean() + 3 * said.inverse_depth[1].mean() + said.T_source_target[:, :, 2, 3].sum()
+        )
 
     found = sizes_of(loss, Says())
     assert found == pytest.approx({
@@ -77,7 +81,9 @@ def _hat(w: Tensor) -> Tensor:
     return torch.einsum("i,ijk->jk", w, basis)
 
 
-def test_it_is_logged_of_any_recipe_with_the_other_scalars_and_changes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_logged_of_any_recipe_with_the_other_scalars_and_changes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, _ = small_recipe.train(tmp_path / "seen", max_steps=4, log_every=2, validate_every=3)
     rows = read_rows(run.metrics_csv)
     assert [row["step"] for row in rows if row["gradient/output"]] == ["2", "4"]

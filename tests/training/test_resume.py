@@ -55,7 +55,9 @@ def table(run: Path) -> tuple[list[str], list[dict[str, str]]]:
 def kill_after(root: Path, step: int, **values: Any) -> Path:
     """Train in a process of its own, and kill it with SIGKILL once it has logged this step; returns the run's folder."""
     arguments = [f"{name}={json.dumps(value)}" for name, value in values.items()]
-    process = subprocess.Popen([sys.executable, small_recipe.__file__, str(root), *arguments], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, small_recipe.__file__, str(root), *arguments], stderr=subprocess.PIPE, text=True
+    )
     try:
         give_up = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < give_up:
@@ -118,7 +120,9 @@ def test_the_comparison_can_fail(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("validate_every", [11, 100])
-def test_a_signal_saves_tells_how_to_go_on_and_loses_nothing(tmp_path: Path, number: signal.Signals, validate_every: int) -> None:
+def test_a_signal_saves_tells_how_to_go_on_and_loses_nothing(
+    tmp_path: Path, number: signal.Signals, validate_every: int
+) -> None:
     values = {"checkpoint_every": 100, "validate_every": validate_every, "accumulate": 2}
     undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
     output = io.StringIO()
@@ -144,7 +148,9 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
         small_recipe.train(tmp_path, callbacks=[At(7, twice)])
     (run,) = tmp_path.iterdir()
     assert Run.open(run).facts["status"] == "interrupted"
-    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 7, "the validation's, not one of step 8"
+    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 7, (
+        "the validation's, not one of step 8"
+    )
 
 
 def test_nothing_pickled_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +195,10 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         small_recipe.train(tmp_path, callbacks=[At(10, crash)])
     (run,) = tmp_path.iterdir()
     with pytest.raises(
-        CheckpointError, match=r"last.safetensors: found \d+ tensors that do not fit \('network.0.weight' is \(8, 3, 3, 3\), the model has"
+        CheckpointError,
+        match=(
+            r"last.safetensors: found \d+ tensors that do not fit \('network.0.weight' is \(8, 3, 3, 3\), the model has"
+        ),
     ):
         small_recipe.train(tmp_path, resume=run, task=small_recipe.SmallTask(width=4))
 
@@ -213,4 +222,4 @@ def test_validation_changes_nothing_in_the_training(tmp_path: Path) -> None:
         run, _ = small_recipe.train(tmp_path, **values)
         return [row["train/loss"] for row in table(run.folder)[1] if row["train/loss"]]
 
-    assert losses(validate_every=3) == losses(validate_every=20) == losses(pictures_every=2)
+    assert losses(validate_every=3) == losses(validate_every=20) == losses(images_every=2)

@@ -26,7 +26,10 @@ def create(root: Path, name: str = "demo", **facts: Any) -> Run:
 def test_a_run_says_what_was_run(tmp_path: Path) -> None:
     run = create(tmp_path, command="stadia train small", data={"fingerprint": "abc"})
     facts = run.facts
-    assert run.folder.name == facts["started"][:19].replace("T", "-").replace(":", "") + "-demo" or facts["started"][:10] in run.folder.name
+    assert (
+        run.folder.name == facts["started"][:19].replace("T", "-").replace(":", "") + "-demo"
+        or facts["started"][:10] in run.folder.name
+    )
     assert (facts["recipe"], facts["seed"], facts["command"]) == ("small", 7, "stadia train small")
     assert facts["data"] == {"fingerprint": "abc"}
     assert facts["version"] == stadia.__version__
@@ -63,7 +66,9 @@ def test_code_version_and_difference(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (run.folder / "diff.patch").read_text() == "--- a\n+++ b\n"
 
 
-def test_an_installed_package_has_no_commit_even_inside_somebody_s_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_package_has_no_commit_even_inside_somebody_s_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run_module, "_git", lambda *arguments: None if arguments[0] == "ls-files" else "theirs\n")
     run = create(tmp_path)
     assert run.facts["code"] == {"commit": None, "dirty": None}
@@ -102,7 +107,9 @@ def test_a_changed_configuration_is_refused_key_by_key(tmp_path: Path) -> None:
 
 
 def test_keys_that_may_differ(tmp_path: Path) -> None:
-    run = Run.create(tmp_path, "demo", {"data": {"path": "/a", "paths": 1}, "training": {"workers": 1}}, recipe="small", seed=0)
+    run = Run.create(
+        tmp_path, "demo", {"data": {"path": "/a", "paths": 1}, "training": {"workers": 1}}, recipe="small", seed=0
+    )
     run.check_config({"data": {"path": "/b", "paths": 1}, "training": {"workers": 2}}, free=("data.path",))
     run.check_config({"data": {"path": "/b", "paths": 2}, "training": {"workers": 1}}, free=("data",))
     with pytest.raises(RunError, match=r"other configuration \(data\.paths: 1 -> 2\)"):
@@ -112,7 +119,9 @@ def test_keys_that_may_differ(tmp_path: Path) -> None:
 def test_other_data_is_refused_wherever_it_lies(tmp_path: Path) -> None:
     run = create(tmp_path, data={"path": Path("/a").as_posix(), "fingerprints": {"drive": "abc"}, "size": (1, 2)})
     run.check_data({"path": "/b", "fingerprints": {"drive": "abc"}, "size": (1, 2)})
-    run.check_data({"path": "/b", "fingerprints": {"drive": "abc"}, "size": (1, 2), "train_frames": {"drive": [[0, 3]]}})
+    run.check_data(
+        {"path": "/b", "fingerprints": {"drive": "abc"}, "size": (1, 2), "train_frames": {"drive": [[0, 3]]}}
+    )
     with pytest.raises(RunError, match=r"other data \(fingerprints\.drive: abc -> def\)"):
         run.check_data({"path": "/a", "fingerprints": {"drive": "def"}, "size": (1, 2)})
 

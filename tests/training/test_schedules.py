@@ -13,7 +13,9 @@ from stadia.training.schedules import factor
 
 
 def factors(config: ScheduleConfig, total_steps: int = 100, steps_per_epoch: float = 10) -> list[float]:
-    return [factor(step, config, total_steps=total_steps, steps_per_epoch=steps_per_epoch) for step in range(total_steps)]
+    return [
+        factor(step, config, total_steps=total_steps, steps_per_epoch=steps_per_epoch) for step in range(total_steps)
+    ]
 
 
 @pytest.mark.parametrize("name", list(SCHEDULES))
@@ -43,11 +45,11 @@ def test_step_falls_after_epochs() -> None:
 def test_cosine_equals_the_formula_and_torch() -> None:
     values = factors(ScheduleConfig(name="cosine"))
     assert values[25] == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
-    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=100)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=100)
     for value in values:
-        assert value == pytest.approx(optimiser.param_groups[0]["lr"], abs=1e-9)
-        optimiser.step()
+        assert value == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
+        optimizer.step()
         reference.step()
 
 

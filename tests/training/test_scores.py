@@ -59,11 +59,14 @@ def test_a_sample_that_one_process_sees_twice_counts_twice() -> None:
 
 
 def test_a_sample_that_two_processes_scored_counts_once() -> None:
-    parts = [{"error": {sample(0): 1.0, sample(1): 2.0}}, {"error": {sample(0): 1.0, sample(2): 6.0}, "abs_rel": {sample(2): 0.5}}]
+    parts = [
+        {"error": {sample(0): 1.0, sample(1): 2.0}},
+        {"error": {sample(0): 1.0, sample(2): 6.0}, "abs_rel": {sample(2): 0.5}},
+    ]
     assert means_of(parts) == means_of(parts[::-1]) == {"error": 3.0, "abs_rel": 0.5}
 
 
-def test_objects_of_one_picture_are_samples_each() -> None:
+def test_objects_of_one_image_are_samples_each() -> None:
     books = [ScoreBook(), ScoreBook()]
     for instance, book in enumerate(books):
         book.add((Meta("mugs", 0, instance=instance),), {"error": torch.tensor([1.0 + 2 * instance])})
@@ -79,7 +82,9 @@ def test_no_order_changes_a_mean() -> None:
 def test_each_data_set_has_its_own_means_and_counts_alike() -> None:
     """The recordings of both have one name, and the second has a sample without a score."""
     book = ScoreBook()
-    large, small = (tuple(Meta("drive", index, data=name) for index in range(count)) for name, count in (("large", 4), ("small", 2)))
+    large, small = (
+        tuple(Meta("drive", index, data=name) for index in range(count)) for name, count in (("large", 4), ("small", 2))
+    )
     book.add(large, {"residual": torch.tensor([1.0, 2.0, 3.0, 4.0]), "abs_rel": 0.5})
     book.add(small, {"residual": torch.tensor([0.5, math.nan])})
     assert book.means() == {"large/residual": 2.5, "small/residual": 0.5, "residual": 1.5, "large/abs_rel": 0.5}

@@ -1,4 +1,6 @@
-"""A training on several data sets: resumed exactly, validated when one has been gone through, each with scores of its own."""
+"""A training on several data sets: resumed exactly, validated when one has been gone through, each with scores of its
+own.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,14 @@ from stadia.training.fit import fit
 from stadia.training.run import Run
 from stadia.training.stream import Plan
 
-VALUES: dict[str, Any] = {"log_every": 1, "pictures_every": 0, "workers": 0, "loggers": ("csv",), "accelerator": "cpu", "threads": 1}
+VALUES: dict[str, Any] = {
+    "log_every": 1,
+    "images_every": 0,
+    "workers": 0,
+    "loggers": ("csv",),
+    "accelerator": "cpu",
+    "threads": 1,
+}
 
 
 def mixture(order: Any) -> Mixture[Any]:
@@ -28,9 +37,15 @@ def mixture(order: Any) -> Mixture[Any]:
 
 def train(root: Path, order: Any, resume: Path | None = None, callbacks: Any = (), **training: Any) -> Run:
     config = TrainingConfig(**VALUES | {"batch_size": 3, "checkpoint_every": 5} | training)
-    run = Run.open(resume) if resume else Run.create(root, "two", {"training": config.model_dump(mode="json")}, recipe="small", seed=1)
+    run = (
+        Run.open(resume)
+        if resume
+        else Run.create(root, "two", {"training": config.model_dump(mode="json")}, recipe="small", seed=1)
+    )
     val = InTurn({"a": SmallLoader(3, shuffled=False), "b": SmallLoader(4, shuffled=False)})
-    fit(small_recipe.SmallTask(), mixture(order), val, config, run, resume=resume is not None, extra_callbacks=callbacks)
+    fit(
+        small_recipe.SmallTask(), mixture(order), val, config, run, resume=resume is not None, extra_callbacks=callbacks
+    )
     return run
 
 

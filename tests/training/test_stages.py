@@ -1,4 +1,6 @@
-"""A training whose pictures grow: one stage is none, several go on from each other, and resume exactly within and between."""
+"""A training whose images grow: one stage is none, several go on from each other, and resume exactly within and
+between.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,15 @@ WHOLE = {"height": small_recipe.HEIGHT, "width": small_recipe.WIDTH, "share": 0.
 
 def config(*stages: dict[str, Any], **values: Any) -> TrainingConfig:
     return TrainingConfig.model_validate(
-        {"max_steps": 20, "batch_size": 3, "log_every": 1, "workers": 0, "pictures_every": 0, "histograms_every": 0, "loggers": ("csv",)}
+        {
+            "max_steps": 20,
+            "batch_size": 3,
+            "log_every": 1,
+            "workers": 0,
+            "images_every": 0,
+            "histograms_every": 0,
+            "loggers": ("csv",),
+        }
         | {"checkpoint_every": 4, "stages": stages}
         | values
     )
@@ -62,7 +72,9 @@ def train(
     return run, task
 
 
-@pytest.mark.parametrize("values", [{}, {"accumulate": 2}, {"max_steps": None, "max_epochs": 3}, {"max_epochs": 2, "validate_every": 3}])
+@pytest.mark.parametrize(
+    "values", [{}, {"accumulate": 2}, {"max_steps": None, "max_epochs": 3}, {"max_epochs": 2, "validate_every": 3}]
+)
 def test_one_stage_of_the_full_size_is_none_bit_for_bit(tmp_path: Path, values: dict[str, Any]) -> None:
     plain, before = train(tmp_path / "plain", config(**values))
     one, after = train(tmp_path / "one", config(WHOLE | {"share": 1.0}, **values))
@@ -73,7 +85,9 @@ def test_one_stage_of_the_full_size_is_none_bit_for_bit(tmp_path: Path, values: 
 
 
 def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -> None:
-    """20 steps of 3 samples: 30 of them by 5 steps of 6, 30 by 10 of 3. The rate of the first is sqrt(2) times the schedule's."""
+    """20 steps of 3 samples: 30 of them by 5 steps of 6, 30 by 10 of 3. The rate of the first is sqrt(2) times the
+    schedule's.
+    """
     run, task = train(tmp_path, config(HALF, WHOLE))
     assert task.seen[:5] == [6] * 5
     plan = task.plan
@@ -86,13 +100,18 @@ def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -
     constant = [float(row["train/lr"]) for row in table(next((tmp_path / "constant").iterdir()))[1] if row["train/lr"]]
     assert [a / b for a, b in zip(rates, constant, strict=True)] == pytest.approx([2**0.5] * 5 + [1] * 10)
     assert "stage 1: 3x2, batches of 6, steps 1 to 5, learning rate 0.0283 at the top" in task.said  # type: ignore[attr-defined]
-    assert [(one["first_step"], one["steps"], one["batch_size"]) for one in run.facts["stages"]] == [(1, 5, 6), (6, 10, 3)]
+    assert [(one["first_step"], one["steps"], one["batch_size"]) for one in run.facts["stages"]] == [
+        (1, 5, 6),
+        (6, 10, 3),
+    ]
     validated = [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]]
     assert validated == [3, 5, 12, 15], "after each epoch of each, at its end, and last"
 
 
 def test_a_step_and_its_operations_are_of_the_last_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """7 steps of 6 samples take their time, 6 of 3 do not: of all 13 the median is the first stage's, beside operations of the last."""
+    """7 steps of 6 samples take their time, 6 of 3 do not: of all 13 the median is the first stage's, beside operations
+    of the last.
+    """
     plain = AnySize.step
 
     def slow(task: AnySize, batch: Batch) -> Any:
@@ -155,7 +174,10 @@ def test_a_stage_that_is_over_lets_its_workers_go() -> None:
 
 
 def test_pixels_of_a_batch_stay_as_many() -> None:
-    sizes = [config(dict(zip(("height", "width", "share"), (side, side, 1.0), strict=True))).stages[0] for side in (32, 64, 128, 256)]
+    sizes = [
+        config(dict(zip(("height", "width", "share"), (side, side, 1.0), strict=True))).stages[0]
+        for side in (32, 64, 128, 256)
+    ]
     assert [at_constant_pixels(size, sizes[-1], 16) for size in sizes] == [1024, 256, 64, 16]
 
 

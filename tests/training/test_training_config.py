@@ -9,11 +9,11 @@ import pytest
 
 from stadia.core.config import StrictModel, resolve
 from stadia.core.errors import ConfigError
-from stadia.training.config import OptimiserConfig, ScheduleConfig, TrainingConfig
+from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
 
 def test_defaults_are_valid_and_survive_json() -> None:
-    for model in (OptimiserConfig, ScheduleConfig, TrainingConfig):
+    for model in (OptimizerConfig, ScheduleConfig, TrainingConfig):
         assert resolve(model, model().model_dump(mode="json")) == model()
 
 
@@ -28,19 +28,19 @@ def test_steps_stand_in_for_epochs_where_only_they_are_given() -> None:
 @pytest.mark.parametrize(
     ("model", "override", "message"),
     [
-        (OptimiserConfig, "name=adanw", "did you mean 'adamw'"),
+        (OptimizerConfig, "name=adanw", "did you mean 'adamw'"),
         (ScheduleConfig, "name=cosin", "did you mean 'cosine'"),
         (TrainingConfig, 'loggers=["csv","tensorbord"]', "did you mean 'tensorboard'"),
         (TrainingConfig, "max_epochs=null", "a training has to end"),
         (ScheduleConfig, "milestones=[0.5,0.2]", "milestones must rise"),
         (ScheduleConfig, "milestones=[15]", "set milestones_in=epochs"),
         (TrainingConfig, "precison=bf16", "did you mean 'precision'"),
-        (OptimiserConfig, "lr=0", "greater than 0"),
+        (OptimizerConfig, "lr=0", "greater than 0"),
         (TrainingConfig, "strategy=ddp_spawn", "take 'ddp'"),
         (TrainingConfig, "accelerator=gpux", "input should be 'auto', 'cpu', 'gpu'"),
     ],
 )
-def test_mistakes_are_named_with_their_cure(model: type, override: str, message: str) -> None:
+def test_mistakes_are_named_with_their_fix(model: type, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve(model, overrides=[override])
 

@@ -57,6 +57,12 @@ def test_it_is_logged_of_the_steps_own_update(tmp_path: Path) -> None:
     ratios = []
     for every in (1, 2):
         run, _ = small_recipe.train(tmp_path / str(every), task=SmallTask(lr=1e-3), max_steps=4, log_every=every)
-        ratios.append({row["step"]: float(row["train/update_ratio"]) for row in read_rows(run.metrics_csv) if row["train/update_ratio"]})
+        ratios.append(
+            {
+                row["step"]: float(row["train/update_ratio"])
+                for row in read_rows(run.metrics_csv)
+                if row["train/update_ratio"]
+            }
+        )
     assert ratios[1] == {step: ratio for step, ratio in ratios[0].items() if step in "24"}
     assert 0 < ratios[1]["2"] < ratios[1]["4"] < 0.1

@@ -16,28 +16,44 @@ if TYPE_CHECKING:
 
 
 def ablate(
-    study: Annotated[Path | None, typer.Argument(help="A study as YAML, see docs/experiments.md.", show_default=False)] = None,
-    base: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of every run.", show_default=False)] = None,
-    change: Annotated[list[str] | None, typer.Option("--change", help='"NAME: KEY=VALUE ...", often.', show_default=False)] = None,
+    study: Annotated[
+        Path | None, typer.Argument(help="A study as YAML, see docs/experiments.md.", show_default=False)
+    ] = None,
+    base: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of every run.", show_default=False)
+    ] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--change", help='"NAME: KEY=VALUE ...", often.', show_default=False)
+    ] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", help="What to train.", show_default=False)] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Short for data.path=PATH.", show_default=False)] = None,
-    seeds: Annotated[str | None, typer.Option("--seeds", help="Of every change: 0,1,2,3,4.", show_default=False)] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="Of every change: 0,1,2,3,4.", show_default=False)
+    ] = None,
     metric: Annotated[str | None, typer.Option("--metric", help="What to compare.", show_default=False)] = None,
-    better: Annotated[str | None, typer.Option("--better", help="Where the metric is good: lower or higher.", show_default=False)] = None,
-    margin: Annotated[float | None, typer.Option("--margin", help="The smallest difference that matters.", show_default=False)] = None,
+    better: Annotated[
+        str | None, typer.Option("--better", help="Where the metric is good: lower or higher.", show_default=False)
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option("--margin", help="The smallest difference that matters.", show_default=False)
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the study and its folder.", show_default=False)] = None,
     out: Annotated[Path, typer.Option("--out", help="The folder that holds studies.")] = Path("studies"),
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at once; the cores are divided.")] = 1,
     slurm: Annotated[
-        list[str] | None, typer.Option("--slurm", metavar="KEY=VALUE", help="Train on SLURM: submitit's parameters.", show_default=False)
+        list[str] | None,
+        typer.Option("--slurm", metavar="KEY=VALUE", help="Train on SLURM: submitit's parameters.", show_default=False),
     ] = None,
     reuse: Annotated[
-        list[Path] | None, typer.Option("--reuse", metavar="STUDY", help="Take equal runs of this study's folder.", show_default=False)
+        list[Path] | None,
+        typer.Option("--reuse", metavar="STUDY", help="Take equal runs of this study's folder.", show_default=False),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and stop.")] = False,
 ) -> None:
-    """Train changes and a base from several seeds, and say what is confirmed, refuted or undecided. Started again, it goes on."""
+    """Train changes and a base from several seeds, and say what is confirmed, refuted or undecided. Started again, it
+    goes on.
+    """
     from stadia.core.files import check_writable
     from stadia.recipes.studies.config import read_study
     from stadia.recipes.studies.folder import StudyFolder
@@ -53,7 +69,10 @@ def ablate(
         "margin": margin,
         "name": name or (None if study else "study"),
     }
-    given |= {"seeds": _numbers(seeds), "base": [*([f"data.path={data.expanduser().absolute()}"] if data else []), *words]}
+    given |= {
+        "seeds": _numbers(seeds),
+        "base": [*([f"data.path={data.expanduser().absolute()}"] if data else []), *words],
+    }
     asked = read_study(study, given, change or [])
     runs = plan(asked, _resolve)
     if dry_run:
@@ -90,7 +109,9 @@ def _launcher(folder: StudyFolder, jobs: int, slurm: list[str] | None) -> Launch
 
 
 def _metric(study: StudyConfig) -> tuple[tuple[str, ...], Better]:
-    """Names of the metric, the first that runs have counts, and where it is good. Raises ConfigError where neither is known."""
+    """Names of the metric, the first that runs have counts, and where it is good. Raises ConfigError where neither is
+    known.
+    """
     from stadia.core.errors import ConfigError
     from stadia.recipes.studies.plan import check_metric
     from stadia.report.wording import score
@@ -100,14 +121,19 @@ def _metric(study: StudyConfig) -> tuple[tuple[str, ...], Better]:
 
         names = RECIPES.load(study.recipe).best_metrics
         if not names:
-            cure = "name one with --metric: a column of metrics.csv, for example val/abs_rel"
-            raise ConfigError("metric", found=f"'{study.recipe}', which no metric chooses the best of", expected="a metric", cure=cure)
+            fix = "name one with --metric: a column of metrics.csv, for example val/abs_rel"
+            raise ConfigError(
+                "metric", found=f"'{study.recipe}', which no metric chooses the best of", expected="a metric", fix=fix
+            )
         return names, "lower"  # as every recipe's best metric
     check_metric(study.recipe, study.metric)
     direction = study.better or score(study.metric).better
     if direction not in ("lower", "higher"):
         raise ConfigError(
-            "better", found=f"a metric '{study.metric}' that is not known", expected="lower or higher", cure="say it with --better"
+            "better",
+            found=f"a metric '{study.metric}' that is not known",
+            expected="lower or higher",
+            fix="say it with --better",
         )
     return (study.metric,), direction
 
@@ -118,7 +144,8 @@ def _say_plan(study: StudyConfig, runs: list[Planned], metric: str) -> None:
 
     size, several = samples(runs[0].config), "s" * (len(study.changes) > 1)
     typer.echo(
-        f"{len(runs)} runs of {f'{size:,} samples each' if size else 'as many epochs each'}: base and {len(study.changes)} change{several}"
+        f"{len(runs)} runs of {f'{size:,} samples each' if size else 'as many epochs each'}: base and"
+        f" {len(study.changes)} change{several}"
     )
     for run in runs[1 : 1 + len(study.changes)]:
         keys = changed(runs[0].config, run.config)
@@ -126,7 +153,10 @@ def _say_plan(study: StudyConfig, runs: list[Planned], metric: str) -> None:
         for note in yardstick_notes(study.recipe, metric, keys):
             typer.echo(f"    {note}")
     n = len(study.seeds)
-    typer.echo(f"{n} seeds: a difference of {_detectable(n, study):.2g} standard deviations of it is found in four studies of five")
+    typer.echo(
+        f"{n} seeds: a difference of {_detectable(n, study):.2g} standard deviations of it is found in four studies of"
+        " five"
+    )
 
 
 def _detectable(n: int, study: StudyConfig) -> float:
@@ -144,7 +174,9 @@ def _train(
     launcher: Launcher,
     jobs: list[Job],
 ) -> None:
-    """Whatever is still to be trained; results.jsonl is true after each run. A run that is killed is told, and the others go on."""
+    """Whatever is still to be trained; results.jsonl is true after each run. A run that is killed is told, and the
+    others go on.
+    """
     from stadia.core.errors import RunError
     from stadia.recipes.studies.folder import add_line
     from stadia.recipes.studies.judgement import check_budgets
@@ -157,9 +189,13 @@ def _train(
         left -= 1
         row = _row(folder, planned[job.name], names, better)
         if row is None:  # it did not come as far as a folder
-            last = job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if job.log.exists() else []
+            last = (
+                job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+                if job.log.exists()
+                else []
+            )
             found = last[0].removeprefix("stadia: ") if last else f"exit code {code}"
-            raise RunError(job.name, found=f"no end ({found})", expected="a training that ended", cure=f"see {job.log}")
+            raise RunError(job.name, found=f"no end ({found})", expected="a training that ended", fix=f"see {job.log}")
         value = "no value" if row["value"] is None else f"{row['metric']} {row['value']:.5g}"
         why = "" if row["status"] in ("finished", "failed") else f" (exit code {code}: see {job.log})"
         typer.echo(f"{job.name}: {row['status']}{why}, {value}; {left} to go", err=True)
@@ -176,7 +212,9 @@ def _train(
 
 
 def _row(folder: StudyFolder, run: Planned, names: tuple[str, ...], better: Better) -> dict[str, Any] | None:
-    """What results.jsonl says of a run; None where it never began. Raises RunError where it has finished without the metric."""
+    """What results.jsonl says of a run; None where it never began. Raises RunError where it has finished without the
+    metric.
+    """
     from stadia.report.outcomes import row
     from stadia.report.run_files import read_run
 
@@ -200,7 +238,9 @@ def _rows(folder: StudyFolder, runs: list[Planned], names: tuple[str, ...], bett
     return rows
 
 
-def _judge(folder: StudyFolder, study: StudyConfig, runs: list[Planned], names: tuple[str, ...], better: Better) -> None:
+def _judge(
+    folder: StudyFolder, study: StudyConfig, runs: list[Planned], names: tuple[str, ...], better: Better
+) -> None:
     """Verdicts to verdicts.json, and what people read of it."""
     from rich.console import Console
     from rich.table import Table
@@ -214,7 +254,9 @@ def _judge(folder: StudyFolder, study: StudyConfig, runs: list[Planned], names: 
     metric = next((row["metric"] for row in rows if row["metric"]), names[0])
     verdicts = judged(study, better, metric, runs, rows)
     if after := folder.study.get(AFTER_A_LOOK):
-        verdicts["notes"].append(f"Chosen when results were there ({'; '.join(after)}): p and intervals hold for what was fixed before.")
+        verdicts["notes"].append(
+            f"Chosen when results were there ({'; '.join(after)}): p and intervals hold for what was fixed before."
+        )
     write_json(folder.root / "verdicts.json", verdicts)
     files = shown.write(folder.root)
     table = Table(*shown.HEAD, title=f"{study.name}: {metric}, {better} is better")

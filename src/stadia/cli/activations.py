@@ -10,15 +10,21 @@ import typer
 
 def activations(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or a run's folder.", show_default=False)],
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture, a folder, a video, or a dataset.", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="An image, a folder, a video, or a dataset.", show_default=False)
+    ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="How to open INPUT: data.camera.horizontal_fov_deg=69", show_default=False),
+        typer.Argument(
+            metavar="KEY=VALUE", help="How to open INPUT: data.camera.horizontal_fov_deg=69", show_default=False
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="The video, a new .mp4.", show_default=False)] = ...,  # type: ignore[assignment]
     every: Annotated[int, typer.Option("--every", min=1, help="Each n-th frame.")] = 1,
 ) -> None:
-    """Show what the stages of CHECKPOINT's network answer to INPUT: of each the four channels that change most, the same in all frames."""
+    """Show what the stages of CHECKPOINT's network answer to INPUT: of each the four channels that change most, the
+    same in all frames.
+    """
     from stadia.cli.watch import on_stderr
     from stadia.core.errors import CheckpointError, ConfigError
     from stadia.evaluation.activations import activation_video
@@ -30,15 +36,21 @@ def activations(
     options = source_options(overrides or [])
     if out.suffix.lower() != ".mp4" or out.exists():
         found = "a file that is there already" if out.exists() else f"'{out.name}'"
-        raise ConfigError("--out", found=found, expected="a new .mp4", cure="choose another name")
+        raise ConfigError("--out", found=found, expected="a new .mp4", fix="choose another name")
     task = load_task(checkpoint)
     predictor = task.predictor()
     if predictor is None:
-        raise CheckpointError(checkpoint, found=f"'{task.recipe}'", expected="a network that predicts depth", cure="pass another")
+        raise CheckpointError(
+            checkpoint, found=f"'{task.recipe}'", expected="a network that predicts depth", fix="pass another"
+        )
     given, *more = open_input(source, every=every, **as_trained(checkpoint, source, options))
     if more:
         names = ", ".join(one.name for one in (given, *more[:3]))
-        raise ConfigError("INPUT", found=f"{1 + len(more)} recordings ({names})", expected="one", cure="choose it by data.recordings")
+        raise ConfigError(
+            "INPUT", found=f"{1 + len(more)} recordings ({names})", expected="one", fix="choose it by data.recordings"
+        )
     with on_stderr() as bars:
-        count = activation_video(task, predictor, bars.watch(given.frames, given.count, f"looking at {given.name}"), out, given.rate_hz)
+        count = activation_video(
+            task, predictor, bars.watch(given.frames, given.count, f"looking at {given.name}"), out, given.rate_hz
+        )
     typer.echo(f"{out}: {count} frames")

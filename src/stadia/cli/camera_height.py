@@ -10,16 +10,27 @@ import typer
 
 def camera_height(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A video, pictures or a dataset with masks; KITTI boxes.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="A video, images or a dataset with masks; KITTI boxes.", show_default=False
+        ),
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="masks=FOLDER, priors=mixed, horizon=edges: docs/camera-height.md", show_default=False),
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="masks=FOLDER, priors=mixed, horizon=edges: docs/camera-height.md",
+            show_default=False,
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="A folder for the result and its pictures.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A folder for the result and its images.", show_default=False)
+    ] = None,
     every: Annotated[int, typer.Option("--every", min=1, help="Each n-th frame.")] = 1,
 ) -> None:
-    """Estimate the camera's height with no network: the horizon, and cars and people whose heights are known as a distribution."""
+    """Estimate the camera's height with no network: the horizon, and cars and people whose heights are known as a
+    distribution.
+    """
     from stadia.cli.watch import on_stderr
     from stadia.recipes.camera_height_config import CameraHeightAsked, camera_height_config
 

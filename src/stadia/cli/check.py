@@ -1,4 +1,4 @@
-"""`stadia check DATA`: what is wrong with the data, with the evidence and the cure, before anything is trained."""
+"""`stadia check DATA`: what is wrong with the data, with the evidence and the fix, before anything is trained."""
 
 from __future__ import annotations
 
@@ -22,21 +22,28 @@ STOPPED = 1
 
 
 def check(
-    data: Annotated[Path, typer.Argument(help="A dataset, a video, or a folder of pictures.", show_default=False)],
+    data: Annotated[Path, typer.Argument(help="A dataset, a video, or a folder of images.", show_default=False)],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="How to open DATA: data.camera.focal_px=700, data.poses=FILE", show_default=False),
+        typer.Argument(
+            metavar="KEY=VALUE", help="How to open DATA: data.camera.focal_px=700, data.poses=FILE", show_default=False
+        ),
     ] = None,
     format: Annotated[str, typer.Option("--format", help="Of DATA; `stadia parts datasets` lists them.")] = "auto",
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="One check; may be repeated. `stadia parts` lists them.", show_default=False)
+        list[str] | None,
+        typer.Option("--only", help="One check; may be repeated. `stadia parts` lists them.", show_default=False),
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0, help="No recording is begun after this time.")] = 20.0,
     out: Annotated[
-        Path | None, typer.Option("--out", help="A folder for findings.jsonl and a picture of each finding.", show_default=False)
+        Path | None,
+        typer.Option("--out", help="A folder for findings.jsonl and an image of each finding.", show_default=False),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Check DATA as this recipe would train on it: objectpose, overlay.", show_default=False)
+        str | None,
+        typer.Option(
+            "--recipe", help="Check DATA as this recipe would train on it: objectpose, overlay.", show_default=False
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of findings and nothing else.")] = False,
 ) -> None:
@@ -76,7 +83,9 @@ def check(
     _tell(findings, recordings, _looked_at(recordings), out, as_json=as_json)
 
 
-def _tell(findings: list[Finding], recordings: Sequence[Recording], looked_at: str, out: Path | None, *, as_json: bool) -> None:
+def _tell(
+    findings: list[Finding], recordings: Sequence[Recording], looked_at: str, out: Path | None, *, as_json: bool
+) -> None:
     """Write and print findings; exit with 1 where one says stop."""
     from rich.console import Console
 
@@ -92,7 +101,9 @@ def _tell(findings: list[Finding], recordings: Sequence[Recording], looked_at: s
         raise typer.Exit(STOPPED)
 
 
-def _of_recipe(recipe: str, data: Path, overrides: list[str], format: str, only: list[str]) -> tuple[list[Finding], str]:
+def _of_recipe(
+    recipe: str, data: Path, overrides: list[str], format: str, only: list[str]
+) -> tuple[list[Finding], str]:
     """What a recipe finds in its data once it has opened them, and what it opened. For data that are no recordings."""
     from rich.console import Console
 
@@ -102,7 +113,10 @@ def _of_recipe(recipe: str, data: Path, overrides: list[str], format: str, only:
 
     if only:
         raise ConfigError(
-            "--only", found="given with --recipe", expected="one of the two", cure="leave it out: a recipe has checks of its own"
+            "--only",
+            found="given with --recipe",
+            expected="one of the two",
+            fix="leave it out: a recipe has checks of its own",
         )
     given = [f"data.path={json.dumps(str(data))}"] + ([f"data.format={format}"] if format != "auto" else [])
     config = resolve_recipe(recipe, None, given + overrides, example={})
@@ -111,7 +125,7 @@ def _of_recipe(recipe: str, data: Path, overrides: list[str], format: str, only:
 
 
 def _is_composed(data: Path) -> bool:
-    """Whether it is a set of composed pictures, which no recording is."""
+    """Whether it is a set of composed images, which no recording is."""
     from stadia.data.overlay.published import is_published
     from stadia.data.overlay.written import is_written
 
@@ -133,7 +147,8 @@ def _open_each(config: DataConfig) -> tuple[list[Recording], dict[str, list[Fram
 def _open(config: OneDataConfig) -> tuple[list[Recording], dict[str, list[Frames]]]:
     """The recordings and their splits: as `split_by` says where it is given, else as the dataset names them.
 
-    Of a video file a few stretches are decoded, unless `frames` or a split of it are asked for: then all of it, as for a training.
+    Of a video file a few stretches are decoded, unless `frames` or a split of it are asked for: then all of it, as for
+    a training.
     """
     from stadia.data.config import SourceOptions
     from stadia.data.crops import cropped_recording
@@ -153,16 +168,22 @@ def _open(config: OneDataConfig) -> tuple[list[Recording], dict[str, list[Frames
         recordings = open_recordings(path, config.format, **{"size": (config.height, config.width), **options})
     recordings = [cropped_recording(recording, config.crop) for recording in recordings]
     splits: dict[str, list[Frames]] = {
-        split: [(r, range(len(r))) for r in recordings if any(r.name == name or r.name.endswith(f"/{name}") for name in names)]
+        split: [
+            (r, range(len(r)))
+            for r in recordings
+            if any(r.name == name or r.name.endswith(f"/{name}") for name in names)
+        ]
         for split, names in named_splits(path, config.format).items()
     }
     return recordings, splits
 
 
-def _print(console: Console, findings: Sequence[Finding], recordings: Sequence[Recording], looked_at: str, out: Path | None) -> None:
+def _print(
+    console: Console, findings: Sequence[Finding], recordings: Sequence[Recording], looked_at: str, out: Path | None
+) -> None:
     """Findings family by family, the numbers and tables under each, notes in one line each, and a verdict."""
     from stadia.cli.findings import print_finding
-    from stadia.diagnostics.catalogue.entry import FAMILIES
+    from stadia.diagnostics.catalog.entry import FAMILIES
 
     family, line = "", ""  # no empty line before the first
     for finding in findings:
@@ -171,15 +192,15 @@ def _print(console: Console, findings: Sequence[Finding], recordings: Sequence[R
             console.print(f"{line}[bold]{family}[/bold]")
             line = "\n"
         print_finding(console, finding, out)
-    if out is None and any(finding.picture for finding in findings):
-        console.print("\n[dim]--out FOLDER writes a picture of what can be seen[/dim]")
+    if out is None and any(finding.image for finding in findings):
+        console.print("\n[dim]--out FOLDER writes an image of what can be seen[/dim]")
     counts = {name: sum(finding.severity == name for finding in findings) for name in ("stop", "warn")}
     counts["not checked"] = sum(finding.code.startswith("N") for finding in findings)
     everywhere = [finding for finding in findings if len(finding.where) == len(recordings)]  # what no recording tells
     hidden = dict.fromkeys(str(finding.evidence["hides"]) for finding in everywhere if "hides" in finding.evidence)
     verdict = _verdict(counts, list(hidden))
     if counts["stop"] + counts["warn"] == 0 and recordings and all(len(recording) == 1 for recording in recordings):
-        verdict = "[yellow]look[/yellow]: single pictures, and learning from one camera needs neighbours in time"
+        verdict = "[yellow]look[/yellow]: single images, and learning from one camera needs neighbors in time"
     console.print(f"{line}{verdict} ({looked_at})", soft_wrap=True)
 
 
@@ -199,7 +220,9 @@ def _verdict(counts: Mapping[str, int], hidden: Sequence[str]) -> str:
     notes = f", {counts['not checked']} not checked" if counts["not checked"] else ""
     notes += f"; {' and '.join(hidden)} would not show" if hidden else ""
     if counts["stop"]:
-        return f"[bold red]stop[/bold red]: {counts['stop']} to mend before training, {counts['warn']} to look at{notes}"
+        return (
+            f"[bold red]stop[/bold red]: {counts['stop']} to mend before training, {counts['warn']} to look at{notes}"
+        )
     if counts["warn"]:
         return f"[yellow]look[/yellow]: {counts['warn']} to look at{notes}"
     return f"[green]good[/green]: nothing found{notes}"

@@ -26,7 +26,7 @@ def _numbers(option: str, value: str | None, splits: Sequence[str]) -> list[str]
         return []
     numbers = value.split(",")
     if len(numbers) != len(splits) or not all(n.strip().isdigit() for n in numbers):
-        raise ConfigError(option, found=value, expected="three numbers", cure=f"for example {option} 10,1,2")
+        raise ConfigError(option, found=value, expected="three numbers", fix=f"for example {option} 10,1,2")
     return [f"{split}={int(n)}" for split, n in zip(splits, numbers, strict=True)]
 
 
@@ -36,14 +36,24 @@ def _without_group(words: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _progress(title: str, unit: str, total: int, pictures: int = 1) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere. Yields what is to be told how many were finished; `pictures`: in each of them."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+def _progress(title: str, unit: str, total: int, images: int = 1) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere. Yields what is to be told how many were finished; `images`: in each of
+    them.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     class Speed(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed * pictures:.1f} pictures/s" if task.speed else "", style="cyan")
+            return Text(f"{task.speed * images:.1f} images/s" if task.speed else "", style="cyan")
 
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn(unit), Speed(), TimeRemainingColumn())
     with Progress(*columns, disable=not sys.stdout.isatty()) as progress:
@@ -56,7 +66,9 @@ def roadworld(
     out: Annotated[Path, typer.Option(help="Folder of the data set; an interrupted one is continued.")],
     preset: Annotated[str, typer.Option(help="tiny, demo or full.")] = "demo",
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
-    worlds: Annotated[str | None, typer.Option(metavar="TRAIN,VAL,TEST", help="Numbers of worlds, instead of the preset's.")] = None,
+    worlds: Annotated[
+        str | None, typer.Option(metavar="TRAIN,VAL,TEST", help="Numbers of worlds, instead of the preset's.")
+    ] = None,
     exposure: Annotated[bool, typer.Option("--exposure", help="Let the exposure drift.")] = False,
     noise: Annotated[bool, typer.Option("--noise", help="Add a sensor's noise.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
@@ -76,7 +88,9 @@ def roadworld(
 
     from stadia.data.roadworld.write import write_roadworld
 
-    with _progress("RoadWorld", "frames", sum(config.worlds.values()) * config.frames, pictures=1 + config.stereo) as advance:
+    with _progress(
+        "RoadWorld", "frames", sum(config.worlds.values()) * config.frames, images=1 + config.stereo
+    ) as advance:
         path = write_roadworld(config, out, seed=seed, workers=workers, advance=advance)
     typer.echo(f"{path}  (look at {path.parent / 'preview.png'})")
 
@@ -86,13 +100,15 @@ def tableworld(
     out: Annotated[Path, typer.Option(help="Folder of the data set; an interrupted one is continued.")],
     preset: Annotated[str, typer.Option(help="tiny, demo or full.")] = "demo",
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
-    tables: Annotated[str | None, typer.Option(metavar="TRAIN,VAL,TEST", help="Numbers of tables, instead of the preset's.")] = None,
+    tables: Annotated[
+        str | None, typer.Option(metavar="TRAIN,VAL,TEST", help="Numbers of tables, instead of the preset's.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Any other setting, as views=8 or noise=false.")
     ] = None,
 ) -> None:
-    """Render objects on tables: pictures with exact masks, depth, poses and sizes."""
+    """Render objects on tables: images with exact masks, depth, poses and sizes."""
     from stadia.core.config import resolve
     from stadia.data.rendering.presets import SPLITS
     from stadia.data.tableworld.presets import TableWorldConfig
@@ -103,7 +119,7 @@ def tableworld(
 
     from stadia.data.tableworld.write import write_tableworld
 
-    with _progress("TableWorld", "pictures", sum(config.tables.values()) * config.views) as advance:
+    with _progress("TableWorld", "images", sum(config.tables.values()) * config.views) as advance:
         path = write_tableworld(config, out, seed=seed, workers=workers, advance=advance)
     typer.echo(f"{path}  (look at {path.parent / 'preview.png'})")
 
@@ -113,9 +129,13 @@ def foregrounds(
     out: Annotated[Path, typer.Option(help="Folder of the cut-outs; an interrupted one is continued.")],
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As train=500, val=50, views=4 or side=256.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As train=500, val=50, views=4 or side=256.")
+    ] = None,
 ) -> None:
-    """Render objects cut out, with alpha, to be pasted onto backgrounds: FOLDER/SPLIT/OBJECT/VIEW.png. Nobody's but yours (CC0)."""
+    """Render objects cut out, with alpha, to be pasted onto backgrounds: FOLDER/SPLIT/OBJECT/VIEW.png. Nobody's but
+    yours (CC0).
+    """
     from stadia.core.config import resolve
     from stadia.data.tableworld.presets import CutoutConfig
 
@@ -123,32 +143,48 @@ def foregrounds(
 
     from stadia.data.tableworld.cutouts import write_cutouts
 
-    with _progress("objects", "pictures", sum(config.objects.values()) * config.views) as advance:
+    with _progress("objects", "images", sum(config.objects.values()) * config.views) as advance:
         path = write_cutouts(config, out, seed=seed, workers=workers, advance=advance)
     typer.echo(f"{path}  (look at {path.parent / 'preview.png'})")
 
 
 @app.command()
 def overlay(
-    out: Annotated[Path | None, typer.Option(help="Folder to write to; an interrupted one is continued.", show_default=False)] = None,
-    sheet: Annotated[Path | None, typer.Option(help="A PNG to look at instead, of any set (path=FOLDER).", show_default=False)] = None,
-    count: Annotated[int, typer.Option(min=1, help="Pictures to train on.")] = 10_000,
-    val: Annotated[int, typer.Option(min=0, help="Pictures to validate on, and as many to test, where there is a split for it.")] = 500,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes, written or composed while it trains.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; an interrupted one is continued.", show_default=False)
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="A PNG to look at instead, of any set (path=FOLDER).", show_default=False)
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Images to train on.")] = 10_000,
+    val: Annotated[
+        int, typer.Option(min=0, help="Images to validate on, and as many to test, where there is a split for it.")
+    ] = 500,
+    seed: Annotated[
+        int, typer.Option(help="The same seed gives the same bytes, written or composed while it trains.")
+    ] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="As height=128, backgrounds.path=FOLDER; of `stadia train`: data.height=128."),
+        typer.Argument(
+            metavar="KEY=VALUE", help="As height=128, backgrounds.path=FOLDER; of `stadia train`: data.height=128."
+        ),
     ] = None,
 ) -> None:
-    """Paste cut-outs onto backgrounds with depth, and write pictures, depth and masks; says what the splits share, and what is wrong."""
+    """Paste cut-outs onto backgrounds with depth, and write images, depth and masks; says what the splits share, and
+    what is wrong.
+    """
     from stadia.core.config import resolve
     from stadia.core.errors import ConfigError
     from stadia.data.overlay.config import OverlayDataConfig
 
     if (out is None) == (sheet is None):
-        raise ConfigError("overlay", found="both" if out else "neither", expected="--out or --sheet", cure="say where to write")
-    config = resolve(OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *_without_group(overrides or [])])
+        raise ConfigError(
+            "overlay", found="both" if out else "neither", expected="--out or --sheet", fix="say where to write"
+        )
+    config = resolve(
+        OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *_without_group(overrides or [])]
+    )
 
     from stadia.cli.watch import on_stderr
     from stadia.recipes.overlay_sets import draw_overlays, write_overlay_set
@@ -165,18 +201,22 @@ def overlay(
 
 @app.command()
 def show(
-    data: Annotated[Path, typer.Argument(help="Pictures of objects: stadia's own layout, BOP, NOCS, KITTI.", show_default=False)],
+    data: Annotated[
+        Path, typer.Argument(help="Images of objects: stadia's own layout, BOP, NOCS, KITTI.", show_default=False)
+    ],
     split: Annotated[str, typer.Argument(help="Of DATA, as it names them: train, test, training.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the drawings.")],
-    pictures: Annotated[int, typer.Option(min=1, help="At most so many, spread evenly over the split.")] = 16,
+    images: Annotated[int, typer.Option(min=1, help="At most so many, spread evenly over the split.")] = 16,
     format: Annotated[str, typer.Option("--format", help="Of DATA: objects, bop, nocs or kitti.")] = "auto",
 ) -> None:
-    """Draw the labels of objects on their pictures: boxes, axes, classes and masks. The quickest look at whether they fit."""
+    """Draw the labels of objects on their images: boxes, axes, classes and masks. The quickest look at whether they
+    fit.
+    """
     from stadia.core.errors import StadiaError
-    from stadia.recipes.labelled_objects import draw_labels
+    from stadia.recipes.labeled_objects import draw_labels
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StadiaError(out, found="something there already", expected="a new folder", cure="choose another --out")
+        raise StadiaError(out, found="something there already", expected="a new folder", fix="choose another --out")
 
-    for file in draw_labels(data, split, out, pictures, format):
+    for file in draw_labels(data, split, out, images, format):
         typer.echo(file)

@@ -1,4 +1,6 @@
-"""`stadia demo`: the main job on the synthetic road world, from nothing; `--recipe metric`: metres from one camera of it."""
+"""`stadia demo`: the main job on the synthetic road world, from nothing; `--recipe metric`: metres from one camera of
+it.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,15 @@ import typer
 
 def demo(
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Dotted keys: training.max_steps=200", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Dotted keys: training.max_steps=200", show_default=False),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", help="The folder that holds runs; this one gets a folder of its own in it.")] = Path("runs"),
-    recipe: Annotated[str, typer.Option("--recipe", help="selfsup: metres from stereo video. metric: from one camera's.")] = "selfsup",
+    out: Annotated[
+        Path, typer.Option("--out", help="The folder that holds runs; this one gets a folder of its own in it.")
+    ] = Path("runs"),
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="selfsup: metres from stereo video. metric: from one camera's.")
+    ] = "selfsup",
 ) -> None:
     """Render worlds, train on their video, predict worlds never seen, score them in metres, and write the report."""
     from stadia.core.files import check_writable
@@ -36,7 +43,10 @@ def _print_table(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     depth, odometry = result["depth"], result["odometry"]
-    table = Table(title=f"{depth['images']} pictures of worlds never seen in training, in {result['claim']}, no alignment", min_width=78)
+    table = Table(
+        title=f"{depth['images']} images of worlds never seen in training, in {result['claim']}, no alignment",
+        min_width=78,
+    )
     for column in ("", "AbsRel", "RMSE (m)", "d1", "scale ratio"):
         table.add_column(column, justify="left" if column == "" else "right")
     ratio = f"{depth['scale_ratio_median']:.3f}"
@@ -63,7 +73,7 @@ def _print_scales(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     with_metres, without, camera = result["depth"], result["without_metres"], result["camera_height"]
-    table = Table(title=f"{with_metres['images']} pictures of worlds never seen in training, one camera", min_width=78)
+    table = Table(title=f"{with_metres['images']} images of worlds never seen in training, one camera", min_width=78)
     for column in ("", "AbsRel", "median-scaled", "true/said", "camera at"):
         table.add_column(column, justify="left" if column == "" else "right", no_wrap=True)
     rows = (
@@ -71,11 +81,19 @@ def _print_scales(result: dict[str, Any]) -> None:
         ("metric on top of it", with_metres, result["median_scaled"]["abs_rel"], camera["in_depth_m"]),
     )
     for name, scores, scaled, camera_m in rows:
-        table.add_row(name, f"{scores['abs_rel']:.3f}", f"{scaled:.3f}", f"{scores['scale_ratio_median']:.3f}", f"{camera_m:.2f} m")
+        table.add_row(
+            name,
+            f"{scores['abs_rel']:.3f}",
+            f"{scaled:.3f}",
+            f"{scores['scale_ratio_median']:.3f}",
+            f"{camera_m:.2f} m",
+        )
     table.add_row("mean depth of each pixel", f"{with_metres['abs_rel_mean_baseline']:.3f}", "", "", "")
     console = Console()
     console.print(table)
-    console.print("AbsRel of depth as it is, and of each picture by the ratio of its medians first", highlight=False, soft_wrap=True)
+    console.print(
+        "AbsRel of depth as it is, and of each image by the ratio of its medians first", highlight=False, soft_wrap=True
+    )
     console.print(_camera_line(camera), highlight=False, soft_wrap=True)
     if result["claim"] != "metres":
         told = "no metres are claimed: the notes above say why; longer trainings (training.max_steps=3000) come further"
@@ -86,4 +104,7 @@ def _print_scales(result: dict[str, Any]) -> None:
 def _camera_line(camera: dict[str, Any]) -> str:
     true_m, learnt_m = camera["true_m"], camera["learnt_m"]
     learnt = "not learnt" if learnt_m is None else f"{learnt_m:.2f} m learnt, {learnt_m / true_m - 1:+.1%}"
-    return f"camera's height: {learnt}; true {true_m:.2f} m; in the depth of unseen worlds {camera['in_depth_m'] / true_m - 1:+.1%}"
+    return (
+        f"camera's height: {learnt}; true {true_m:.2f} m; in the depth of unseen worlds"
+        f" {camera['in_depth_m'] / true_m - 1:+.1%}"
+    )

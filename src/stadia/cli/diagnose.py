@@ -20,10 +20,16 @@ STOPPED = 1
 
 
 def diagnose(
-    run: Annotated[Path, typer.Argument(help="A run's folder, also of one that failed or goes on.", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings in this order as JSON and nothing else.")] = False,
+    run: Annotated[
+        Path, typer.Argument(help="A run's folder, also of one that failed or goes on.", show_default=False)
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the findings in this order as JSON and nothing else.")
+    ] = False,
 ) -> None:
-    """Say what to mend first, what may only follow from it, and what has another cause. Exits with 1 where a finding says stop."""
+    """Say what to mend first, what may only follow from it, and what has another cause. Exits with 1 where a finding
+    says stop.
+    """
     from rich.console import Console
 
     from stadia.diagnostics.diagnosis import diagnosis
@@ -46,12 +52,18 @@ def diagnose(
             "apart": found.apart,
             "unchecked": found.unchecked,
         }
-        typer.echo(json.dumps({name: [one.to_dict() for one in some] for name, some in parts.items()}, indent=2, allow_nan=False))
+        typer.echo(
+            json.dumps(
+                {name: [one.to_dict() for one in some] for name, some in parts.items()}, indent=2, allow_nan=False
+            )
+        )
     else:
         console = Console(highlight=False)
         console.print(_how_it_went(opened), markup=False, soft_wrap=True)
         if found.first is None:
-            nothing = "nothing was found" if written else "no findings.jsonl: the run ended before its data were checked"
+            nothing = (
+                "nothing was found" if written else "no findings.jsonl: the run ended before its data were checked"
+            )
             console.print(f"[green]{nothing}[/green]" if written else nothing, soft_wrap=True)
         else:
             _print_first(console, found.first, opened.folder)
@@ -88,4 +100,4 @@ def _print_rest(console: Console, title: str, findings: Sequence[Finding]) -> No
         console.print(f"\n[bold]{title}[/bold]")
     for one in findings:
         console.print(f"  {headline(one)}: {escape(one.measured)}", soft_wrap=True)
-        console.print(f"    [dim]cure[/dim] {escape(one.cure)}", soft_wrap=True)
+        console.print(f"    [dim]fix[/dim] {escape(one.fix)}", soft_wrap=True)

@@ -1,4 +1,6 @@
-"""`stadia evaluate`: score depth maps, a trajectory, poses of objects, or a checkpoint; of ours or of any other program."""
+"""`stadia evaluate`: score depth maps, a trajectory, poses of objects, or a checkpoint; of ours or of any other
+program.
+"""
 
 from __future__ import annotations
 
@@ -36,48 +38,90 @@ _FORMS_OF = {
 
 def evaluate(
     context: typer.Context,
-    checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint or a run's folder.", show_default=False)] = None,
-    data: Annotated[Path | None, typer.Argument(help="Recordings with ground truth, or labelled objects.", show_default=False)] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="A checkpoint or a run's folder.", show_default=False)
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Argument(help="Recordings with ground truth, or labeled objects.", show_default=False)
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="How to open DATA: data.split=test", show_default=False),
     ] = None,
-    depth: Annotated[Path | None, typer.Option("--depth", help="A folder of depth maps: uint16 png, npz, npy.", show_default=False)] = None,
-    trajectory: Annotated[Path | None, typer.Option("--trajectory", help="A file of camera-to-world poses.", show_default=False)] = None,
+    depth: Annotated[
+        Path | None, typer.Option("--depth", help="A folder of depth maps: uint16 png, npz, npy.", show_default=False)
+    ] = None,
+    trajectory: Annotated[
+        Path | None, typer.Option("--trajectory", help="A file of camera-to-world poses.", show_default=False)
+    ] = None,
     objects: Annotated[
         Path | None,
-        typer.Option("--objects", help="Boxes that a program found: a BOP csv, a folder of KITTI label files.", show_default=False),
+        typer.Option(
+            "--objects",
+            help="Boxes that a program found: a BOP csv, a folder of KITTI label files.",
+            show_default=False,
+        ),
     ] = None,
-    reference: Annotated[Path | None, typer.Option("--reference", help="The truth: a folder, or a file.", show_default=False)] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Of objects in --reference, test unless said.", show_default=False)] = None,
-    held_out_of: Annotated[Path | None, typer.Option(help="A run: of --reference what it held out.", show_default=False)] = None,
-    protocol: Annotated[str, typer.Option("--protocol", help="Of depth; `stadia parts protocols` lists them.")] = "metric",
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="The truth: a folder, or a file.", show_default=False)
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Of objects in --reference, test unless said.", show_default=False)
+    ] = None,
+    held_out_of: Annotated[
+        Path | None, typer.Option(help="A run: of --reference what it held out.", show_default=False)
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="Of depth; `stadia parts protocols` lists them.")
+    ] = "metric",
     claim: Annotated[
-        str | None, typer.Option("--claim", help="What other programs' maps are; by default metres.", show_default=False)
+        str | None,
+        typer.Option("--claim", help="What other programs' maps are; by default metres.", show_default=False),
     ] = None,
     crop: Annotated[
-        str | None, typer.Option("--crop", help="What other programs' maps show of the picture: kb; by default all.", show_default=False)
+        str | None,
+        typer.Option(
+            "--crop", help="What other programs' maps show of the image: kb; by default all.", show_default=False
+        ),
     ] = None,
     format: Annotated[str, typer.Option("--format", help="Of trajectories: kitti or tum.")] = "kitti",
-    align: Annotated[str, typer.Option("--align", help="What to fit to the reference: none, scale, se3 or sim3.")] = "none",
-    max_difference_s: Annotated[float, typer.Option("--max-difference", help="Seconds between poses that belong together.")] = 0.01,
+    align: Annotated[
+        str, typer.Option("--align", help="What to fit to the reference: none, scale, se3 or sim3.")
+    ] = "none",
+    max_difference_s: Annotated[
+        float, typer.Option("--max-difference", help="Seconds between poses that belong together.")
+    ] = 0.01,
     frames: Annotated[
         Path | None,
-        typer.Option("--frames", help="Of DATA, the frames that a file names: `recording frame l` a line.", show_default=False),
+        typer.Option(
+            "--frames", help="Of DATA, the frames that a file names: `recording frame l` a line.", show_default=False
+        ),
     ] = None,
     every: Annotated[int, typer.Option("--every", min=1, help="Of DATA, each n-th frame.")] = 1,
-    held_out: Annotated[bool, typer.Option("--held-out", help="Of DATA, the frames that did not train CHECKPOINT.")] = False,
-    motion: Annotated[str, typer.Option("--motion", help="The path: aligned by the depth predicted, or of the network alone.")] = "aligned",
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Of DATA, the frames that did not train CHECKPOINT.")
+    ] = False,
+    motion: Annotated[
+        str, typer.Option("--motion", help="The path: aligned by the depth predicted, or of the network alone.")
+    ] = "aligned",
     size: Annotated[
-        str | None, typer.Option("--size", help="1216x352: run CHECKPOINT at another size than its training's.", show_default=False)
+        str | None,
+        typer.Option(
+            "--size", help="1216x352: run CHECKPOINT at another size than its training's.", show_default=False
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where predictions of CHECKPOINT go; by default into its run.", show_default=False)
+        Path | None,
+        typer.Option("--out", help="Where predictions of CHECKPOINT go; by default into its run.", show_default=False),
     ] = None,
-    scores: Annotated[Path | None, typer.Option("--scores", help="Also write a score file, every image in it.", show_default=False)] = None,
+    scores: Annotated[
+        Path | None, typer.Option("--scores", help="Also write a score file, every image in it.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
-    """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects: what a protocol says, from what is on disk."""
+    """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects: what a protocol says, from
+    what is on disk.
+    """
     forms = {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)}
     truth = _truth_of_one_form(context, {**forms, _OBJECTS: (objects, reference)})
     if depth is not None:
@@ -93,23 +137,29 @@ def evaluate(
 
         assert checkpoint is not None
         options = source_options(overrides or [])
-        summary = evaluate_checkpoint(EvaluationAsked(checkpoint, truth, options, protocol, frames, every, held_out, motion, size, out))
+        summary = evaluate_checkpoint(
+            EvaluationAsked(checkpoint, truth, options, protocol, frames, every, held_out, motion, size, out)
+        )
     _print(summary, as_json=as_json)
 
 
 def _truth_of_one_form(context: typer.Context, forms: Mapping[str, tuple[Path | None, Path | None]]) -> Path:
-    """The truth of the one form that was asked for, by its (what to score, truth). ConfigError for none, two, or an option of another."""
+    """The truth of the one form that was asked for, by its (what to score, truth). ConfigError for none, two, or an
+    option of another.
+    """
     from stadia.core.errors import ConfigError
 
     asked = [form for form, (scored, _) in forms.items() if scored is not None]
     if len(asked) != 1:
         found = " and ".join(asked) or "nothing to score"
-        raise ConfigError("stadia evaluate", found=found, expected=f"one of: {', '.join(forms)}", cure="see stadia evaluate --help")
+        raise ConfigError(
+            "stadia evaluate", found=found, expected=f"one of: {', '.join(forms)}", fix="see stadia evaluate --help"
+        )
     _refuse_other_forms(context, asked[0])
     truth = forms[asked[0]][1]
     if truth is None:
         missing = "no DATA" if asked[0] == _CHECKPOINT else "no --reference"
-        raise ConfigError("stadia evaluate", found=missing, expected=asked[0], cure="name where the truth is")
+        raise ConfigError("stadia evaluate", found=missing, expected=asked[0], fix="name where the truth is")
     return truth
 
 
@@ -122,7 +172,10 @@ def _refuse_other_forms(context: typer.Context, form: str) -> None:
         source = context.get_parameter_source(option.name or "")
         if form not in forms and source is not None and source.name == "COMMANDLINE":
             raise ConfigError(
-                option.opts[0], found=f"given with {form}", expected=f"it with {' or '.join(forms)} alone", cure="leave it out"
+                option.opts[0],
+                found=f"given with {form}",
+                expected=f"it with {' or '.join(forms)} alone",
+                fix="leave it out",
             )
 
 
@@ -133,24 +186,28 @@ def _chosen(option: str, text: str, choices: Sequence[str]) -> str:
 
     if text not in choices:
         near = nearest(text, list(choices))
-        cure = f"did you mean '{near}'?" if near else f"choose one of them for {option}"
-        raise ConfigError(option, found=f"'{text}'", expected=f"one of {', '.join(choices)}", cure=cure)
+        fix = f"did you mean '{near}'?" if near else f"choose one of them for {option}"
+        raise ConfigError(option, found=f"'{text}'", expected=f"one of {', '.join(choices)}", fix=fix)
     return text
 
 
-def _score_depth(depth: Path, reference: Path, protocol: str, claim: str | None, crop: str | None, scores: Path | None) -> dict[str, Any]:
+def _score_depth(
+    depth: Path, reference: Path, protocol: str, claim: str | None, crop: str | None, scores: Path | None
+) -> dict[str, Any]:
     from stadia.cli.watch import on_stderr
     from stadia.core.types import Claim
     from stadia.evaluation.predictions import Predictions
     from stadia.evaluation.protocols import protocol_named
     from stadia.evaluation.score import folder_truth, score_depth
-    from stadia.geometry.crops import PICTURE_CROPS
+    from stadia.geometry.crops import IMAGE_CROPS
 
     rules = protocol_named(protocol)
     claimed = None if claim is None else Claim(_chosen("--claim", claim, [*Claim]))
-    shown = None if crop is None else _chosen("--crop", crop, [*PICTURE_CROPS])
+    shown = None if crop is None else _chosen("--crop", crop, [*IMAGE_CROPS])
     with on_stderr() as bars:
-        score = score_depth(Predictions.open(depth, claimed, shown), folder_truth(reference, rules), rules, watch=bars.watch)
+        score = score_depth(
+            Predictions.open(depth, claimed, shown), folder_truth(reference, rules), rules, watch=bars.watch
+        )
     if scores is not None:
         score.write(scores)
     return score.summary()
@@ -172,7 +229,9 @@ def _score_trajectory(
     return score.summary()
 
 
-def _score_objects(results: Path, reference: Path, split: str | None, held_out_of: Path | None, scores: Path | None) -> dict[str, Any]:
+def _score_objects(
+    results: Path, reference: Path, split: str | None, held_out_of: Path | None, scores: Path | None
+) -> dict[str, Any]:
     from stadia.evaluation.score_files import write_score
     from stadia.recipes.object_results import score_results
 

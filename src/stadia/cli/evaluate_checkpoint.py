@@ -16,7 +16,12 @@ def evaluate_checkpoint(asked: EvaluationAsked) -> dict[str, Any]:
     from stadia.evaluation.protocols import protocol_named
 
     if asked.frames is not None and asked.every != 1:
-        raise ConfigError("--every", found="given with --frames", expected="one of the two", cure="leave it out: a list says which frames")
+        raise ConfigError(
+            "--every",
+            found="given with --frames",
+            expected="one of the two",
+            fix="leave it out: a list says which frames",
+        )
     protocol_named(asked.protocol)
 
     from stadia.cli.watch import on_stderr

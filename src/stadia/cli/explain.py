@@ -8,35 +8,42 @@ import typer
 
 
 def explain(
-    code: Annotated[str | None, typer.Argument(help="Of a finding, as U01; a letter lists its family.", show_default=False)] = None,
+    code: Annotated[
+        str | None, typer.Argument(help="Of a finding, as U01; a letter lists its family.", show_default=False)
+    ] = None,
 ) -> None:
-    """Explain a finding: symptom, cause, cure, how it is measured, where it was seen, and the test that proves it; or list all."""
+    """Explain a finding: symptom, cause, fix, how it is measured, where it was seen, and the test that proves it; or
+    list all.
+    """
     from rich.console import Console
 
     from stadia.core.errors import ConfigError
     from stadia.core.tables import nearest
-    from stadia.diagnostics.catalogue import CATALOGUE
-    from stadia.diagnostics.catalogue.entry import FAMILIES
-    from stadia.diagnostics.catalogue.traces import TRACES, Trace
+    from stadia.diagnostics.catalog import CATALOG
+    from stadia.diagnostics.catalog.entry import FAMILIES
+    from stadia.diagnostics.catalog.traces import TRACES, Trace
 
     console = Console(highlight=False)
     asked = (code or "").upper()
     if asked[1:].isdigit():
         asked = f"{asked[0]}{int(asked[1:]):02d}"  # L5 is L05
-    if asked in CATALOGUE:
-        entry, trace = CATALOGUE[asked], TRACES.get(asked, Trace(""))
+    if asked in CATALOG:
+        entry, trace = CATALOG[asked], TRACES.get(asked, Trace(""))
         console.print(f"{entry.code} {entry.title}", style="bold", markup=False)
         lines = {"family": f"{FAMILIES[asked[0]]}, looked for at stage '{entry.stage}'"}
-        lines |= {name: getattr(entry, name) for name in ("symptom", "cause", "cure", "measured", "seen")}
-        lines |= {"from": f"{', '.join(trace.lines)} of the specifications" if trace.lines else trace.here, "proof": trace.proof}
+        lines |= {name: getattr(entry, name) for name in ("symptom", "cause", "fix", "measured", "seen")}
+        lines |= {
+            "from": f"{', '.join(trace.lines)} of the specifications" if trace.lines else trace.here,
+            "proof": trace.proof,
+        }
         for name, text in lines.items():
             console.print(f"  {name + ':':<10}{text}", markup=False, soft_wrap=True)
         return
-    listed = [entry for entry in CATALOGUE.values() if not asked or entry.code[0] == asked]
+    listed = [entry for entry in CATALOG.values() if not asked or entry.code[0] == asked]
     if not listed:
-        close = nearest(asked, CATALOGUE)
-        cure = f"did you mean {close}? " * bool(close) + "`stadia explain` lists all"
-        raise ConfigError("finding", found=f"'{code}'", expected="a code of the catalogue", cure=cure)
+        close = nearest(asked, CATALOG)
+        fix = f"did you mean {close}? " * bool(close) + "`stadia explain` lists all"
+        raise ConfigError("finding", found=f"'{code}'", expected="a code of the catalog", fix=fix)
     for entry in listed:
         console.print(f"{entry.code}  {entry.title}", markup=False, soft_wrap=True)
     console.print(f"{len(listed)} findings", markup=False)

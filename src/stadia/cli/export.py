@@ -10,9 +10,13 @@ import typer
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or a run's folder.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", help="A new file: model.onnx, or model.pt2 for torch.export.", show_default=False)] = ...,  # type: ignore[assignment]
+    out: Annotated[
+        Path, typer.Option("--out", help="A new file: model.onnx, or model.pt2 for torch.export.", show_default=False)
+    ] = ...,  # type: ignore[assignment]
 ) -> None:
-    """Write a trained depth network as ONNX or as torch.export archive, and compare the file with the checkpoint at two sizes."""
+    """Write a trained depth network as ONNX or as torch.export archive, and compare the file with the checkpoint at two
+    sizes.
+    """
     from stadia.evaluation.predictions import IN_WORDS
     from stadia.recipes.exporting import export as export_checkpoint
 

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
     from stadia.diagnostics.finding import Finding
 
-COLOURS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
+COLORS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
 def print_finding(console: Console, finding: Finding, folder: Path | None) -> None:
-    """What was measured and expected, cause and cure, and the evidence; of what was not checked a line.
+    """What was measured and expected, cause and fix, and the evidence; of what was not checked a line.
 
-    folder: where the evidence's picture lies; None says nothing of it.
+    folder: where the evidence's image lies; None says nothing of it.
     """
     from rich.markup import escape
     from rich.padding import Padding
@@ -25,20 +25,22 @@ def print_finding(console: Console, finding: Finding, folder: Path | None) -> No
     from stadia.report.evidence import arrange
 
     if finding.code.startswith("N"):
-        console.print(f"  [{COLOURS['note']}]{escape(finding.measured + where_of(finding))}[/{COLOURS['note']}]")
+        console.print(f"  [{COLORS['note']}]{escape(finding.measured + where_of(finding))}[/{COLORS['note']}]")
         return
     console.print(headline(finding))
     grid = Table.grid(padding=(0, 2))
-    for name in ("measured", "expected", "cause", "cure"):
+    for name in ("measured", "expected", "cause", "fix"):
         grid.add_row("", f"[dim]{name}[/dim]", escape(getattr(finding, name)))
     evidence = arrange(finding.to_dict()["evidence"])
     for name, text in evidence.numbers:
         grid.add_row("", f"[dim]{escape(name)}[/dim]", escape(text))
     console.print(grid)
-    if folder is not None and evidence.picture:
-        console.print(f"  [dim]picture[/dim]  {escape(str(folder / evidence.picture))}", soft_wrap=True)
+    if folder is not None and evidence.image:
+        console.print(f"  [dim]image[/dim]  {escape(str(folder / evidence.image))}", soft_wrap=True)
     for table in evidence.tables:
-        drawn = Table(*map(escape, table.head), box=None, padding=(0, 3, 0, 0), header_style="dim", show_header=bool(table.head))
+        drawn = Table(
+            *map(escape, table.head), box=None, padding=(0, 3, 0, 0), header_style="dim", show_header=bool(table.head)
+        )
         for row in table.rows:
             drawn.add_row(*map(escape, row))
         console.print(Padding(drawn, (0, 0, 0, 4)))
@@ -48,10 +50,10 @@ def headline(finding: Finding) -> str:
     """Severity, code, title and where it holds, in rich's markup."""
     from rich.markup import escape
 
-    from stadia.diagnostics.catalogue import CATALOGUE
+    from stadia.diagnostics.catalog import CATALOG
 
-    style = COLOURS[finding.severity]
-    title = CATALOGUE[finding.code].title if finding.code in CATALOGUE else "of another version's catalogue"
+    style = COLORS[finding.severity]
+    title = CATALOG[finding.code].title if finding.code in CATALOG else "of another version's catalog"
     return f"[{style}]{finding.severity} {finding.code} {title}[/{style}]{escape(where_of(finding))}"
 
 

@@ -10,9 +10,12 @@ import typer
 
 def journal(
     runs: Annotated[
-        list[Path] | None, typer.Argument(help="Folders of runs, or ones that hold runs; `runs` by default.", show_default=False)
+        list[Path] | None,
+        typer.Argument(help="Folders of runs, or ones that hold runs; `runs` by default.", show_default=False),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write it into this file instead.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write it into this file instead.", show_default=False)
+    ] = None,
 ) -> None:
     """The diary of runs, from their folders: what changed against the run before, what happened, what was found."""
     from stadia.core.files import write_text
@@ -29,7 +32,9 @@ def journal(
 def compare(
     first: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
     second: Annotated[Path, typer.Argument(help="Another one's.", show_default=False)],
-    picture: Annotated[Path | None, typer.Option("--picture", help="Draw their curves: a .svg or .png.", show_default=False)] = None,
+    image: Annotated[
+        Path | None, typer.Option("--image", help="Draw their curves: a .svg or .png.", show_default=False)
+    ] = None,
 ) -> None:
     """Two runs side by side: what differs between them, then their scores."""
     from stadia.core.errors import DataError
@@ -38,11 +43,11 @@ def compare(
 
     a, b = read_run(first), read_run(second)
     typer.echo(diary.comparison(a, b), nl=False)
-    if picture is None:
+    if image is None:
         return
-    if picture.suffix not in (".svg", ".png"):
-        raise DataError(picture, found=f"a picture '{picture.suffix}'", expected=".svg or .png", cure="name it so")
-    if diary.draw_comparison(a, b, picture):
-        typer.echo(f"picture: {picture}")
+    if image.suffix not in (".svg", ".png"):
+        raise DataError(image, found=f"an image '{image.suffix}'", expected=".svg or .png", fix="name it so")
+    if diary.draw_comparison(a, b, image):
+        typer.echo(f"image: {image}")
     else:
-        typer.echo("picture: none, they share no curve")
+        typer.echo("image: none, they share no curve")

@@ -81,10 +81,16 @@ def _help(context: typer.Context, wanted: bool) -> None:
 
 @app.callback(add_help_option=False)
 def main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
     # Typer's own option has no value where it is not given, and typer imports pydantic to make sense of that.
-    help: Annotated[bool, typer.Option("--help", "-h", callback=_help, is_eager=True, help="Show this and exit.")] = False,
-    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error was raised; anywhere on the line.")] = False,
+    help: Annotated[
+        bool, typer.Option("--help", "-h", callback=_help, is_eager=True, help="Show this and exit.")
+    ] = False,
+    show_traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where an error was raised; anywhere on the line.")
+    ] = False,
 ) -> None:
     """What every command shares. `--traceback` is taken off the line by `run`, so that it may stand anywhere."""
 
@@ -112,7 +118,10 @@ def _mistake_of_words(error: Any) -> StadiaError:
         options = (option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts))
         valid = list(dict.fromkeys(option for option in (*options, "--help", "--traceback") if option.startswith("--")))
     elif found.startswith("No such command"):
-        found, valid = found.partition(". Did you mean")[0].replace("No such command", "command"), list(getattr(command, "commands", ()))
+        found, valid = (
+            found.partition(". Did you mean")[0].replace("No such command", "command"),
+            list(getattr(command, "commands", ())),
+        )
     for words, plainer in _PLAINER:
         found = found.replace(words, plainer)
     word = found.split("'")[1] if valid else "="
@@ -122,7 +131,7 @@ def _mistake_of_words(error: Any) -> StadiaError:
         path.removeprefix("stadia").strip() or "command line",
         found=found[:1].lower() + found[1:],
         expected=f"one of {', '.join(valid)}" if valid else usage,
-        cure=f"did you mean '{near}'?" if near else f"see `{path} --help`",
+        fix=f"did you mean '{near}'?" if near else f"see `{path} --help`",
     )
 
 
@@ -131,7 +140,7 @@ def _one_line(error: BaseException) -> tuple[str, int]:
     if hasattr(error, "format_message"):  # of click; empty where there was no word at all, and the help was printed
         return str(_mistake_of_words(error)) if error.format_message() else "", MISTAKE
     if isinstance(error, ConfigMistakes) and len(error.mistakes) > 1:
-        return "\n  ".join((f"{error.what}; {error.cure}", *error.mistakes)), MISTAKE
+        return "\n  ".join((f"{error.what}; {error.fix}", *error.mistakes)), MISTAKE
     if isinstance(error, StadiaError):
         return str(error), MISTAKE
     if isinstance(error, KeyboardInterrupt):
@@ -141,11 +150,14 @@ def _one_line(error: BaseException) -> tuple[str, int]:
             error.filename,
             found=error.strerror or type(error).__name__,
             expected="a file or folder that can be used",
-            cure="check the path, its rights and the room on the disk",
+            fix="check the path, its rights and the room on the disk",
         )
         return str(problem), MISTAKE
     text = " ".join(str(error).split())
-    return f"internal error, {type(error).__name__}: {text}; run with --traceback to see where, and please report it", INTERNAL
+    return (
+        f"internal error, {type(error).__name__}: {text}; run with --traceback to see where, and please report it",
+        INTERNAL,
+    )
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -155,7 +167,8 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments: the words after `stadia`; those of this process by default.
     """
     line = list(sys.argv[1:] if arguments is None else arguments)
-    # Read by torch's OpenMP when it loads. Its threads otherwise spin while they wait for each other, and where another program
+    # Read by torch's OpenMP when it loads. Its threads otherwise spin while they wait for each other, and where another
+    # program
     # has one of the cores they spin for most of the time: a training step of 0.5 s then takes 4.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:

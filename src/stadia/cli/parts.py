@@ -37,7 +37,7 @@ KINDS = Table(
         "sparse-depth-losses": "stadia.losses:SPARSE_DEPTH_LOSSES",
         "overlay-losses": "stadia.losses:OVERLAY_LOSSES",
         "rotation-losses": "stadia.losses:ROTATION_LOSSES",
-        "optimisers": "stadia.training:OPTIMISERS",
+        "optimizers": "stadia.training:OPTIMIZERS",
         "schedules": "stadia.training:SCHEDULES",
         "loggers": "stadia.training:LOGGERS",
         "metrics": "stadia.metrics:METRICS",
@@ -53,8 +53,12 @@ KINDS = Table(
 
 
 def parts(
-    kind: Annotated[str | None, typer.Argument(help="One kind, and those whose names end in it: losses.", show_default=False)] = None,
-    pattern: Annotated[str, typer.Option("--filter", help="Names that hold this text; * and ? are wildcards.", show_default=False)] = "",
+    kind: Annotated[
+        str | None, typer.Argument(help="One kind, and those whose names end in it: losses.", show_default=False)
+    ] = None,
+    pattern: Annotated[
+        str, typer.Option("--filter", help="Names that hold this text; * and ? are wildcards.", show_default=False)
+    ] = "",
 ) -> None:
     """List the parts that a configuration may name: recipes, datasets, encoders, losses, protocols and the rest."""
     from rich.console import Console
@@ -99,7 +103,10 @@ def protocols() -> Rows:
     def fitted(kind: Alignment) -> str:
         return "as they are" if kind is Alignment.NONE else f"fitted by {kind}"
 
-    claims = {name: ", ".join(f"{claim} {fitted(kind)}" for claim, kind in rules.alignments.items()) for name, rules in PROTOCOLS.items()}
+    claims = {
+        name: ", ".join(f"{claim} {fitted(kind)}" for claim, kind in rules.alignments.items())
+        for name, rules in PROTOCOLS.items()
+    }
     return [(name, f"{claims[name]}; truth: {rules.ground_truth}") for name, rules in PROTOCOLS.items()]
 
 

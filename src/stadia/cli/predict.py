@@ -1,4 +1,4 @@
-"""`stadia predict`: depth and motion, or objects, of a picture, a folder, a video or a dataset."""
+"""`stadia predict`: depth and motion, or objects, of an image, a folder, a video or a dataset."""
 
 from __future__ import annotations
 
@@ -13,32 +13,50 @@ if TYPE_CHECKING:
 
 
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, a run's folder, or a model.onnx.", show_default=False)],
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture, a folder, a video, or a dataset.", show_default=False)],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A checkpoint, a run's folder, or a model.onnx.", show_default=False)
+    ],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="An image, a folder, a video, or a dataset.", show_default=False)
+    ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="How to open INPUT: data.camera.horizontal_fov_deg=69", show_default=False),
+        typer.Argument(
+            metavar="KEY=VALUE", help="How to open INPUT: data.camera.horizontal_fov_deg=69", show_default=False
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="A new folder for what comes out.", show_default=False)] = ...,  # type: ignore[assignment]
     every: Annotated[int, typer.Option("--every", min=1, help="Each n-th frame.")] = 1,
     motion: Annotated[
         str | None,
-        typer.Option("--motion", help="The path: aligned by the depth predicted (default), or of the network alone.", show_default=False),
+        typer.Option(
+            "--motion",
+            help="The path: aligned by the depth predicted (default), or of the network alone.",
+            show_default=False,
+        ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option("--size", help="1216x352: run CHECKPOINT at another size than its training's.", show_default=False)
+        str | None,
+        typer.Option(
+            "--size", help="1216x352: run CHECKPOINT at another size than its training's.", show_default=False
+        ),
     ] = None,
     video: Annotated[bool, typer.Option("--video/--no-video", help="The side-by-side video.")] = True,
-    cloud: Annotated[bool | None, typer.Option("--cloud/--no-cloud", help="The point cloud (default: yes).", show_default=False)] = None,
+    cloud: Annotated[
+        bool | None, typer.Option("--cloud/--no-cloud", help="The point cloud (default: yes).", show_default=False)
+    ] = None,
     background: Annotated[
         Path | None,
-        typer.Option("--background", help="Of overlay: INPUT without what was pasted, a picture or a folder.", show_default=False),
+        typer.Option(
+            "--background", help="Of overlay: INPUT without what was pasted, an image or a folder.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Predict what CHECKPOINT has learnt. Of objectpose: boxes, masks and poses of objects, drawn, as json and csv.
 
-    Of overlay: depth and the mask of what was pasted, of a picture and its --background.
-    Of the other recipes depth and camera motion: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
+    Of overlay: depth and the mask of what was pasted, of an image and its --background.
+    Of the other recipes depth and camera motion: depth as npz and 16-bit png, a side-by-side video, a point cloud, the
+        path and its plot.
     """
     from stadia.recipes.source_config import source_options
 
@@ -56,14 +74,20 @@ def predict(
 
     task = load_task(checkpoint)
     if background is not None and task.recipe != "overlay":
-        raise ConfigError("--background", found=f"given for '{task.recipe}'", expected="it for overlay alone", cure="leave it out")
-    asked = PredictionAsked(checkpoint, source, options, out, every, motion or "aligned", size, video, cloud is not False, background)
+        raise ConfigError(
+            "--background", found=f"given for '{task.recipe}'", expected="it for overlay alone", fix="leave it out"
+        )
+    asked = PredictionAsked(
+        checkpoint, source, options, out, every, motion or "aligned", size, video, cloud is not False, background
+    )
     with on_stderr() as bars:
         _say(task.predict(asked, bars.watch))
 
 
 def _refuse_idle(given: Mapping[str, bool]) -> None:
-    """Raise ConfigError for an option that was given and that an exported network, which knows depth alone, has no use for."""
+    """Raise ConfigError for an option that was given and that an exported network, which knows depth alone, has no use
+    for.
+    """
     from stadia.core.errors import ConfigError
 
     if idle := [option for option, was_given in given.items() if was_given]:
@@ -71,7 +95,7 @@ def _refuse_idle(given: Mapping[str, bool]) -> None:
             " and ".join(idle),
             found="given with an exported network",
             expected="a checkpoint: an exported network knows depth alone",
-            cure="leave it out, or predict by the checkpoint",
+            fix="leave it out, or predict by the checkpoint",
         )
 
 
@@ -101,5 +125,7 @@ def _predict_exported(
     several_frames = any(given.count != 1 for given in inputs)
     typer.echo(f"note: an exported network knows depth alone: {'no path, ' * several_frames}no point cloud", err=True)
     with on_stderr() as bars:
-        predict_to = partial(predict_exported, network, provenance=network.provenance(asked), video=video, watch=bars.watch)
+        predict_to = partial(
+            predict_exported, network, provenance=network.provenance(asked), video=video, watch=bars.watch
+        )
         _say(write_inputs(inputs, out, predict_to, network.claim))

@@ -1,4 +1,4 @@
-"""`stadia prepare`: what a training needs beside the pictures, made once."""
+"""`stadia prepare`: what a training needs beside the images, made once."""
 
 from __future__ import annotations
 
@@ -11,26 +11,38 @@ DEFAULT = "facebook/mask2former-swin-tiny-cityscapes-panoptic"
 
 
 def prepare(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A video, a folder of pictures, or a dataset.", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A video, a folder of images, or a dataset.", show_default=False)
+    ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="How to open INPUT: data.camera.horizontal_fov_deg=69", show_default=False),
+        typer.Argument(
+            metavar="KEY=VALUE", help="How to open INPUT: data.camera.horizontal_fov_deg=69", show_default=False
+        ),
     ] = None,
     masks: Annotated[bool, typer.Option("--masks", help="Road and objects of every frame.")] = False,
     by: Annotated[
-        str, typer.Option("--by", help="What makes them: a .tflite, a COCO .json, a folder of masks, a network of transformers.")
+        str,
+        typer.Option(
+            "--by", help="What makes them: a .tflite, a COCO .json, a folder of masks, a network of transformers."
+        ),
     ] = DEFAULT,
-    out: Annotated[Path | None, typer.Option("--out", help="A folder; by default INPUT's name and -masks.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A folder; by default INPUT's name and -masks.", show_default=False)
+    ] = None,
     heights: Annotated[
-        Path | None, typer.Option("--heights", help="A learnt size prior: says how high each car is.", show_default=False)
+        Path | None,
+        typer.Option("--heights", help="A learnt size prior: says how high each car is.", show_default=False),
     ] = None,
     every: Annotated[int, typer.Option("--every", min=1, help="Each n-th frame.")] = 1,
 ) -> None:
-    """Make masks of road and objects for your own video; an interrupted making goes on. Look at its sheet before you train."""
+    """Make masks of road and objects for your own video; an interrupted making goes on. Look at its sheet before you
+    train.
+    """
     from stadia.core.errors import ConfigError
 
     if not masks:
-        raise ConfigError("prepare", found="nothing to prepare", expected="--masks", cure="see `stadia prepare --help`")
+        raise ConfigError("prepare", found="nothing to prepare", expected="--masks", fix="see `stadia prepare --help`")
 
     from stadia.cli.watch import on_stderr
     from stadia.recipes.source_config import source_options
@@ -40,5 +52,7 @@ def prepare(
     from stadia.recipes.prepare_masks import MasksAsked, prepare_masks
 
     with on_stderr() as bars:
-        for line in prepare_masks(MasksAsked(source, by, out or Path(f"{source.stem}-masks"), options, every, heights), bars.watch):
+        for line in prepare_masks(
+            MasksAsked(source, by, out or Path(f"{source.stem}-masks"), options, every, heights), bars.watch
+        ):
             typer.echo(line, err=line.startswith("note: "))

@@ -10,9 +10,11 @@ import typer
 
 def report(
     run: Annotated[Path, typer.Argument(help="A run's folder, runs/<date>-<name>.", show_default=False)],
-    out: Annotated[Path | None, typer.Option("--out", help="Where to write it; RUN/report.html by default.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to write it; RUN/report.html by default.", show_default=False)
+    ] = None,
 ) -> None:
-    """Write a run's report.html: curves, pictures, scores, findings, and what changed against the run before."""
+    """Write a run's report.html: curves, images, scores, findings, and what changed against the run before."""
     from stadia.report import build
 
     typer.echo(f"report: {build(run, out)}")

@@ -12,11 +12,19 @@ import typer
 
 def sweep(
     recipe: Annotated[str, typer.Argument(help="What to train.", show_default=False)],
-    base: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of every trial.", show_default=False)] = None,
-    space: Annotated[Path, typer.Option("--space", help="Ranges as YAML, see docs/experiments.md.")] = Path("space.yaml"),
+    base: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of every trial.", show_default=False)
+    ] = None,
+    space: Annotated[Path, typer.Option("--space", help="Ranges as YAML, see docs/experiments.md.")] = Path(
+        "space.yaml"
+    ),
     data: Annotated[Path | None, typer.Option("--data", help="Short for data.path=PATH.", show_default=False)] = None,
-    metric: Annotated[str | None, typer.Option("--metric", help="A column of metrics.csv; the recipe's.", show_default=False)] = None,
-    better: Annotated[str | None, typer.Option("--better", help="Where it is good: lower or higher.", show_default=False)] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="A column of metrics.csv; the recipe's.", show_default=False)
+    ] = None,
+    better: Annotated[
+        str | None, typer.Option("--better", help="Where it is good: lower or higher.", show_default=False)
+    ] = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="How many there are to be in the end.")] = 30,
     seed: Annotated[int, typer.Option("--seed", help="Of the search.")] = 0,
     out: Annotated[Path, typer.Option("--out", help="The sweep's folder.")] = Path("studies/sweep"),
@@ -45,12 +53,17 @@ def sweep(
         typer.echo(f"importance of {key}: {share:.0%}")
     if any(trial.value is not None for trial in study.trials):
         tried = f"{len(study.trials)} trial{'s' * (len(study.trials) > 1)}"
-        typer.echo(f"The best of {tried} of one seed is a choice, no proof. To see whether it holds, from seeds that did not choose it:")
+        typer.echo(
+            f"The best of {tried} of one seed is a choice, no proof. To see whether it holds, from seeds that did not"
+            " choose it:"
+        )
         typer.echo(f"  {shlex.join(proof(asked, study.best_trial))}")
 
 
 def _metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, Literal["lower", "higher"]]:
-    """What is searched for, and where it is good: what the recipe's best checkpoint is chosen by, unless said. Raises ConfigError."""
+    """What is searched for, and where it is good: what the recipe's best checkpoint is chosen by, unless said. Raises
+    ConfigError.
+    """
     from stadia.core.errors import ConfigError
     from stadia.recipes.studies.plan import check_metric
     from stadia.report.wording import score
@@ -60,23 +73,33 @@ def _metric(recipe: str, metric: str | None, better: str | None) -> tuple[str, L
 
         best = RECIPES.load(recipe).best_metrics
         if not best:
-            found, cure = f"'{recipe}', which no metric chooses the best of", "name one: a column of metrics.csv, for example val/abs_rel"
-            raise ConfigError("--metric", found=found, expected="a metric", cure=cure)
+            found, fix = (
+                f"'{recipe}', which no metric chooses the best of",
+                "name one: a column of metrics.csv, for example val/abs_rel",
+            )
+            raise ConfigError("--metric", found=found, expected="a metric", fix=fix)
         metric, better = best[0], better or "lower"  # as every recipe's best metric
     if not metric.startswith("val/"):
-        raise ConfigError("--metric", found=repr(metric), expected="one of validation", cure="name a column of metrics.csv, val/...")
+        raise ConfigError(
+            "--metric", found=repr(metric), expected="one of validation", fix="name a column of metrics.csv, val/..."
+        )
     check_metric(recipe, metric)
     known = score(metric).better
     if (better or known) not in ("lower", "higher") or (better and known in ("lower", "higher") and better != known):
         expected = known if known in ("lower", "higher") else "lower or higher"
-        raise ConfigError("--better", found=f"{better or 'nothing'} of '{metric}'", expected=expected, cure="say where it is good")
+        raise ConfigError(
+            "--better", found=f"{better or 'nothing'} of '{metric}'", expected=expected, fix="say where it is good"
+        )
     return metric, "lower" if (better or known) == "lower" else "higher"
 
 
 def _line(trial: Any, metric: str) -> str:
     value = f", {metric} {trial.value:.5g}" if trial.value is not None else ""
     why = f" ({trial.user_attrs['why']})" if "why" in trial.user_attrs else ""
-    return f"trial {trial.number}: {trial.state.name.lower()}{value}{why}, {', '.join(f'{k}={v}' for k, v in trial.params.items())}"
+    return (
+        f"trial {trial.number}: {trial.state.name.lower()}{value}{why},"
+        f" {', '.join(f'{k}={v}' for k, v in trial.params.items())}"
+    )
 
 
 def _show(study: Any, metric: str, better: str) -> None:
@@ -89,5 +112,7 @@ def _show(study: Any, metric: str, better: str) -> None:
     sign = 1 if better == "lower" else -1
     for trial in sorted(study.trials, key=lambda one: (one.value is None, sign * (one.value or 0))):
         value = "–" if trial.value is None else f"{trial.value:.5g}"
-        table.add_row(str(trial.number), value, *(f"{trial.params.get(key, '–')}" for key in keys), trial.state.name.lower())
+        table.add_row(
+            str(trial.number), value, *(f"{trial.params.get(key, '–')}" for key in keys), trial.state.name.lower()
+        )
     Console(width=140).print(table)

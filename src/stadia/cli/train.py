@@ -13,7 +13,19 @@ if TYPE_CHECKING:
     from stadia.recipes.config import RecipeConfig
     from stadia.training.run import Run
 
-_PATHS = {"path", "poses", "ground_truth_path", "K_file", "train_file", "val_file", "folder", "start_from", "teacher", "masks", "weights"}
+_PATHS = {
+    "path",
+    "poses",
+    "ground_truth_path",
+    "K_file",
+    "train_file",
+    "val_file",
+    "folder",
+    "start_from",
+    "teacher",
+    "masks",
+    "weights",
+}
 """Keys, in whatever group, that hold a path where they hold a text."""
 
 EXAMPLE = "PATH"
@@ -22,23 +34,40 @@ EXAMPLE = "PATH"
 
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="What to train; `stadia parts recipes` lists them. Not needed with --resume.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="What to train; `stadia parts recipes` lists them. Not needed with --resume.", show_default=False
+        ),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Dotted keys: optimiser.lr=2e-4", show_default=False)
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Dotted keys: optimizer.lr=2e-4", show_default=False)
     ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="The pictures: short for data.path=PATH.", show_default=False)] = None,
-    out: Annotated[Path, typer.Option("--out", help="The folder that holds runs; this one gets a folder of its own in it.")] = Path("runs"),
+    data: Annotated[
+        Path | None, typer.Option("--data", help="The images: short for data.path=PATH.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="The folder that holds runs; this one gets a folder of its own in it.")
+    ] = Path("runs"),
     config: Annotated[
-        Path | None, typer.Option("--config", help="Values to start from, as --dry-run prints or a run keeps them.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--config", help="Values to start from, as --dry-run prints or a run keeps them.", show_default=False
+        ),
     ] = None,
-    resume: Annotated[Path | None, typer.Option("--resume", help="A run's folder, to go on where it stopped.", show_default=False)] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="A run's folder, to go on where it stopped.", show_default=False)
+    ] = None,
     on_stop: Annotated[
         Literal["halt", "warn"],
-        typer.Option("--on-stop", help="Where a finding says stop, of the data or while it trains: halt, or warn and go on."),
+        typer.Option(
+            "--on-stop", help="Where a finding says stop, of the data or while it trains: halt, or warn and go on."
+        ),
     ] = "halt",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the whole configuration as JSON, try three steps, tell their memory, and stop.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the whole configuration as JSON, try three steps, tell their memory, and stop."
+        ),
     ] = False,
 ) -> None:
     """Train a recipe: check the data, train, and write the run's report."""
@@ -57,7 +86,9 @@ def train(
         _check_encoders(resolved)
         Console().print_json(resolved.model_dump_json())
         steps = _rehearsed(resolved, OnStop(on_stop))
-        typer.echo(f"dry run: {steps}'{recipe}' would train with this configuration, in a folder of its own in {out}", err=True)
+        typer.echo(
+            f"dry run: {steps}'{recipe}' would train with this configuration, in a folder of its own in {out}", err=True
+        )
         return
 
     from stadia.core.files import check_writable
@@ -81,7 +112,7 @@ def _recipe_of(resume: Path | None) -> str:
 
     if resume is None:
         expected = "stadia train RECIPE [KEY=VALUE]..., or --resume RUN"
-        raise ConfigError("train", found="no recipe", expected=expected, cure="`stadia parts recipes` lists them")
+        raise ConfigError("train", found="no recipe", expected=expected, fix="`stadia parts recipes` lists them")
     return Run.open(resume).recipe
 
 
@@ -125,7 +156,9 @@ def _rehearsed(config: RecipeConfig, on_stop: OnStop) -> str:
 
 
 def _check_encoders(config: RecipeConfig) -> None:
-    """Raise ConfigError for an encoder that timm does not know; of the default ones it is not asked, since that takes seconds."""
+    """Raise ConfigError for an encoder that timm does not know; of the default ones it is not asked, since that takes
+    seconds.
+    """
     model: Any = getattr(config, "model", None)
     data: Any = getattr(config, "data", None)
     named = {key: str(getattr(model, key)) for key in ("encoder", "pose_encoder") if hasattr(model, key)}
@@ -155,8 +188,13 @@ def resolve_recipe(recipe: str, base: Path | None, overrides: list[str], *, exam
     config: type[RecipeConfig] = CONFIGS.load(recipe)
     values = read_json(base) if base is not None else {}
     if not isinstance(values, dict):
-        raise ConfigError(base, found=type(values).__name__, expected="a JSON object of keys", cure="--dry-run prints one")
+        raise ConfigError(
+            base, found=type(values).__name__, expected="a JSON object of keys", fix="--dry-run prints one"
+        )
     given = values.get("data", {})
     return resolve(
-        config, values | {"data": example | given if isinstance(given, dict) else given}, overrides, cure="--dry-run prints every key"
+        config,
+        values | {"data": example | given if isinstance(given, dict) else given},
+        overrides,
+        fix="--dry-run prints every key",
     )

@@ -72,6 +72,12 @@ def on_stderr() -> Iterator[Bars | Lines]:
     if not console.is_terminal:
         yield Lines()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as display:
         yield Bars(display)

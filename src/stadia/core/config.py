@@ -16,8 +16,8 @@ from stadia.core.tables import Table, nearest
 class StrictModel(BaseModel):
     """A configuration: unknown keys are errors, defaults are validated, and a resolved one cannot be changed.
 
-    Where a field's default is a configuration itself (`training: TrainingConfig = TrainingConfig(batch_size=16)`), a group of keys that
-    is given in part changes these and leaves what the default says of the others.
+    Where a field's default is a configuration itself (`training: TrainingConfig = TrainingConfig(batch_size=16)`), a
+    group of keys that is given in part changes these and leaves what the default says of the others.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
@@ -27,14 +27,22 @@ class StrictModel(BaseModel):
     def _over_defaults(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        groups = {name: given for name, given in values.items() if isinstance(given, Mapping) and name in cls.model_fields}
-        defaults = {name: default for name in groups if isinstance(default := cls.model_fields[name].default, StrictModel)}
+        groups = {
+            name: given for name, given in values.items() if isinstance(given, Mapping) and name in cls.model_fields
+        }
+        defaults = {
+            name: default for name in groups if isinstance(default := cls.model_fields[name].default, StrictModel)
+        }
         return {**values, **{name: default.under(groups[name]) for name, default in defaults.items()}}
 
     def under(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The values given, over what was said when this was made."""
         said = {name: getattr(self, name) for name in self.model_fields_set}
-        groups = {name: value for name, value in said.items() if isinstance(value, StrictModel) and isinstance(given.get(name), Mapping)}
+        groups = {
+            name: value
+            for name, value in said.items()
+            if isinstance(value, StrictModel) and isinstance(given.get(name), Mapping)
+        }
         return {**said, **given, **{name: value.under(given[name]) for name, value in groups.items()}}
 
 
@@ -42,13 +50,15 @@ _M = TypeVar("_M", bound=StrictModel)
 
 
 def row_of(table: Table) -> Callable[[str], str]:
-    """A check, for `AfterValidator`, that a name is in a table; a ValueError, so that pydantic lists all mistakes at once."""
+    """A check, for `AfterValidator`, that a name is in a table; a ValueError, so that pydantic lists all mistakes at
+    once.
+    """
 
     def check(name: str) -> str:
         try:
             return table.check(name)
         except ConfigError as error:
-            raise ValueError(f"expected {error.expected}; {error.cure}") from error
+            raise ValueError(f"expected {error.expected}; {error.fix}") from error
 
     return check
 
@@ -62,7 +72,9 @@ def parse_value(text: str) -> Any:
 
 
 def _submodel(annotation: Any) -> type[StrictModel] | None:
-    """The StrictModel in an annotation (also in `Model | None`), if there is one; of a list of them, which is one value, there is none."""
+    """The StrictModel in an annotation (also in `Model | None`), if there is one; of a list of them, which is one
+    value, there is none.
+    """
     if get_origin(annotation) in (tuple, list):
         return None
     candidates = (annotation, *get_args(annotation))
@@ -94,7 +106,11 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
             near = next((k for k in every if k.rsplit(".", 1)[-1] == name), None) or nearest(prefix + name, every)
             lines.append(f"unknown key '{prefix}{name}'" + (f", did you mean '{near}'?" if near else ""))
         elif (sub := _submodel(field.annotation)) and isinstance(value, Mapping):
-            groups = {f"{name}.{chosen}": group for chosen, group in value.items()} if _named_groups(field.annotation) else {name: value}
+            groups = (
+                {f"{name}.{chosen}": group for chosen, group in value.items()}
+                if _named_groups(field.annotation)
+                else {name: value}
+            )
             for group, given in groups.items():
                 lines += _unknown(sub, given, f"{prefix}{group}.") if isinstance(given, Mapping) else []
     return lines
@@ -106,27 +122,35 @@ def merge(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise ConfigError(override, found="no '='", expected="key=value", cure="for example optimiser.lr=2e-4")
+            raise ConfigError(override, found="no '='", expected="key=value", fix="for example optimizer.lr=2e-4")
         *groups, leaf = key.split(".")
         node = merged
         for group in groups:
             child = node.setdefault(group, {})
             if not isinstance(child, dict):
-                raise ConfigError(key, found=f"'{group}' is a value", expected="a group of keys", cure=f"set '{group}' itself")
+                raise ConfigError(
+                    key, found=f"'{group}' is a value", expected="a group of keys", fix=f"set '{group}' itself"
+                )
             node = child
         node[leaf] = parse_value(text)
     return merged
 
 
 def list_in_quotes(key: str, text: str) -> str:
-    """`'data.recordings=["a","b"]'`: what to type for a list that reached us as the text `[a,b]` (a shell takes double quotes off)."""
+    """`'data.recordings=["a","b"]'`: what to type for a list that reached us as the text `[a,b]` (a shell takes double
+    quotes off).
+    """
     bare = text.strip().removeprefix("[").removesuffix("]")
     words = [word.strip().strip("\"'") for word in bare.split(",")]
     return shlex.quote(f"{key}={json.dumps([parse_value(word) for word in words if word], separators=(',', ':'))}")
 
 
 def resolve(
-    model: type[_M], base: Mapping[str, Any] | None = None, overrides: Iterable[str] = (), *, cure: str = "correct or remove it"
+    model: type[_M],
+    base: Mapping[str, Any] | None = None,
+    overrides: Iterable[str] = (),
+    *,
+    fix: str = "correct or remove it",
 ) -> _M:
     """The configuration, or one ConfigMistakes that lists every mistake.
 
@@ -134,7 +158,7 @@ def resolve(
         model: the configuration's class.
         base: nested values (a preset, or a resolved config.json).
         overrides: `dotted.key=value`, later ones win.
-        cure: what helps whoever is told of the mistakes.
+        fix: what helps whoever is told of the mistakes.
     """
     values = merge(base or {}, overrides)
     mistakes = _unknown(model, values)
@@ -146,11 +170,15 @@ def resolve(
                 continue  # already listed, with the nearest name
             key = ".".join(str(part) for part in problem["loc"])
             if problem["type"] == "tuple_type" and isinstance(problem["input"], str | int | float):
-                mistakes.append(f"'{key}': expected a list, quoted for the shell: {list_in_quotes(key, str(problem['input']))}")
+                mistakes.append(
+                    f"'{key}': expected a list, quoted for the shell: {list_in_quotes(key, str(problem['input']))}"
+                )
                 continue
             message = problem["msg"].removeprefix("Value error, ")
-            whole = problem["type"] == "missing" or isinstance(problem["input"], Mapping)  # a mistake of several keys together
+            whole = problem["type"] == "missing" or isinstance(
+                problem["input"], Mapping
+            )  # a mistake of several keys together
             given = "" if whole else f" (found {problem['input']!r})"
             mistakes.append((f"'{key}': " if key else "") + f"{message[0].lower()}{message[1:]}{given}")
-        raise ConfigMistakes(mistakes, cure=cure) from error
+        raise ConfigMistakes(mistakes, fix=fix) from error
     return config

@@ -9,7 +9,10 @@ from typing import Any
 ABSENT = "not there"
 
 CHANGE_NO_RESULT = frozenset(
-    {"name", *(f"training.{key}" for key in ("workers", "loggers", "checkpoint_every", "pictures_every", "histograms_every"))}
+    {
+        "name",
+        *(f"training.{key}" for key in ("workers", "loggers", "checkpoint_every", "images_every", "histograms_every")),
+    }
 )
 """Keys of a configuration by which no loss and no weight changes."""
 
@@ -31,7 +34,9 @@ class Change:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[Change]:
-    """Each dotted key that differs. A group that only one side has is one change, as a list is, and as `null` for a group is."""
+    """Each dotted key that differs. A group that only one side has is one change, as a list is, and as `null` for a
+    group is.
+    """
     changes = []
     for key in dict.fromkeys([*before, *now]):
         old, new = before.get(key, ABSENT), now.get(key, ABSENT)

@@ -1,4 +1,4 @@
-"""One error tree. Every message is one line: what, what was found, what was expected, the cure."""
+"""One error tree. Every message is one line: what, what was found, what was expected, the fix."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class StadiaError(Exception):
         what: the file, key or argument at fault.
         found: what was found there.
         expected: what would have been right.
-        cure: what to do about it.
+        fix: what to do about it.
     """
 
-    def __init__(self, what: object, *, found: object, expected: object, cure: str) -> None:
-        self.what, self.found, self.expected, self.cure = str(what), str(found), str(expected), cure
-        super().__init__(" ".join(f"{what}: found {found}, expected {expected}; {cure}".split()))
+    def __init__(self, what: object, *, found: object, expected: object, fix: str) -> None:
+        self.what, self.found, self.expected, self.fix = str(what), str(found), str(expected), fix
+        super().__init__(" ".join(f"{what}: found {found}, expected {expected}; {fix}".split()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """An error of a worker process reaches the main one whole."""
-        return partial(type(self), self.what, found=self.found, expected=self.expected, cure=self.cure), ()
+        return partial(type(self), self.what, found=self.found, expected=self.expected, fix=self.fix), ()
 
 
 class ConfigError(StadiaError):
@@ -31,15 +31,17 @@ class ConfigError(StadiaError):
 
 
 class ConfigMistakes(ConfigError):
-    """Several keys or values at once. `mistakes`: a phrase for each, which the command line prints on a line of its own."""
+    """Several keys or values at once. `mistakes`: a phrase for each, which the command line prints on a line of its
+    own.
+    """
 
-    def __init__(self, mistakes: Sequence[str], *, cure: str) -> None:
+    def __init__(self, mistakes: Sequence[str], *, fix: str) -> None:
         self.mistakes = tuple(mistakes)
         what = f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)} in the configuration"
-        super().__init__(what, found="; ".join(mistakes), expected="a valid configuration", cure=cure)
+        super().__init__(what, found="; ".join(mistakes), expected="a valid configuration", fix=fix)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), self.mistakes, cure=self.cure), ()
+        return partial(type(self), self.mistakes, fix=self.fix), ()
 
 
 class DataError(StadiaError):

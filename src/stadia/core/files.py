@@ -18,14 +18,21 @@ from stadia.core.errors import DataError, StadiaError
 def _explain(error: OSError, path: Path) -> None:
     """Raise StadiaError where the disk is full or the folder cannot be written to; return for any other error."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise StadiaError(path, found="a full disk", expected="room for the file", cure="free some space") from error
+        raise StadiaError(path, found="a full disk", expected="room for the file", fix="free some space") from error
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        found = "a file where a folder should be" if isinstance(error, NotADirectoryError | FileExistsError) else error.strerror
+        found = (
+            "a file where a folder should be"
+            if isinstance(error, NotADirectoryError | FileExistsError)
+            else error.strerror
+        )
         raise StadiaError(
-            path, found=found or "no access", expected="a folder that can be written to", cure="choose another place to write to"
+            path,
+            found=found or "no access",
+            expected="a folder that can be written to",
+            fix="choose another place to write to",
         ) from error
     if error.errno == errno.EISDIR:
-        raise StadiaError(path, found="a folder", expected="a file's name", cure="add one to it") from error
+        raise StadiaError(path, found="a folder", expected="a file's name", fix="add one to it") from error
 
 
 def check_writable(folder: Path) -> None:
@@ -71,8 +78,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`, renamed to `path` on a clean exit and removed on any other.
 
-    Its name is fixed, so that what a killed process left half-written is removed by the next one. `path` must not exist yet.
-    Raises StadiaError where the disk is full or the folder cannot be written to.
+    Its name is fixed, so that what a killed process left half-written is removed by the next one. `path` must not exist
+    yet. Raises StadiaError where the disk is full or the folder cannot be written to.
     """
     path = Path(path)
     temporary = path.parent / f".{path.name}.partial"
@@ -106,17 +113,19 @@ def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
     try:
         size = path.stat().st_size
         if size > max_bytes:
-            raise DataError(path, found=f"{size} bytes", expected=f"at most {max_bytes}", cure="is this the right file?")
+            raise DataError(path, found=f"{size} bytes", expected=f"at most {max_bytes}", fix="is this the right file?")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError(path, found="no such file", expected="a JSON file", cure="check the path") from error
+        raise DataError(path, found="no such file", expected="a JSON file", fix="check the path") from error
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number of 5000 digits, nested 5000 deep
-        raise DataError(path, found=f"invalid JSON ({error})", expected="JSON", cure="write the file again") from error
+        raise DataError(path, found=f"invalid JSON ({error})", expected="JSON", fix="write the file again") from error
 
 
 def inside(folder: Path, name: str) -> Path:
     """`folder / name`, refused where it would leave the folder (names from outside are hostile)."""
     path = (Path(folder) / name).resolve()
     if not path.is_relative_to(Path(folder).resolve()):
-        raise DataError(name, found="a path outside its folder", expected=f"a path inside {folder}", cure="correct the entry")
+        raise DataError(
+            name, found="a path outside its folder", expected=f"a path inside {folder}", fix="correct the entry"
+        )
     return path

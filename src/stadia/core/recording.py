@@ -18,10 +18,10 @@ LEFT, RIGHT = "left", "right"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoadMasks:
-    """What the pixels of a picture show.
+    """What the pixels of an image show.
 
     semantic: (H, W) uint8 class numbers, named by `MaskReader.classes`.
-    instance: (H, W) uint16, the object's number in this picture, 0 = none.
+    instance: (H, W) uint16, the object's number in this image, 0 = none.
     """
 
     semantic: NDArray[np.uint8]
@@ -29,7 +29,7 @@ class RoadMasks:
 
 
 class MaskReader(Protocol):
-    """Masks of a recording's pictures, by the name of the picture's file without its ending.
+    """Masks of a recording's images, by the name of the image's file without its ending.
 
     classes: the names of the class numbers.
     """
@@ -38,11 +38,15 @@ class MaskReader(Protocol):
     def classes(self) -> Mapping[int, str]: ...
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """At this size; None where the picture has none. Raises DataError where they are damaged, or of a picture of another shape."""
+        """At this size; None where the image has none. Raises DataError where they are damaged, or of an image of
+        another shape.
+        """
         ...
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
-        """Of objects whose height is known one by one: mean and spread in metres, by the object's number; empty where none is."""
+        """Of objects whose height is known one by one: mean and spread in metres, by the object's number; empty where
+        none is.
+        """
         ...
 
     def fingerprint(self, side: str) -> str:
@@ -71,7 +75,9 @@ class Recording(ABC):
 
     @property
     def session(self) -> str:
-        """What was filmed in one go: recordings of one session show the same places, whichever dataset has cut them out of it."""
+        """What was filmed in one go: recordings of one session show the same places, whichever dataset has cut them out
+        of it.
+        """
         return self.name
 
     @abstractmethod
@@ -80,7 +86,7 @@ class Recording(ABC):
 
     @abstractmethod
     def camera(self, index: int, side: str = LEFT) -> Camera:
-        """K (3, 3) float64 in pixels of `image(index, side)`, with that picture's size."""
+        """K (3, 3) float64 in pixels of `image(index, side)`, with that image's size."""
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
         """(3, 3) alone; a reader of files gives it where no torch is."""
@@ -104,21 +110,21 @@ class Recording(ABC):
         return index
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
-        """The picture's file, for messages and fingerprints; None for frames of a video."""
+        """The image's file, for messages and fingerprints; None for frames of a video."""
         return None
 
     def stem(self, index: int, side: str = LEFT) -> str:
-        """The name of the picture's file without its ending; of a video its frame's number, with six digits."""
+        """The name of the image's file without its ending; of a video its frame's number, with six digits."""
         file = self.file(index, side)
         return f"{self.number(index):06d}" if file is None else file.stem
 
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
-        """Road and objects of a picture, at its size; None where it has none. Raises DataError as `MaskReader.read`."""
+        """Road and objects of an image, at its size; None where it has none. Raises DataError as `MaskReader.read`."""
         if self.mask_reader is None:
             return None
         camera = self.camera(index, side)
         return self.mask_reader.read(self.stem(index, side), side, height=camera.height, width=camera.width)
 
     def fingerprint(self) -> str:
-        """Identifies the content: changes when the pictures or the camera do, not when the folder moves."""
+        """Identifies the content: changes when the images or the camera do, not when the folder moves."""
         return self.name

@@ -50,11 +50,13 @@ class Table(Mapping[str, str]):
     def check(self, name: str) -> str:
         """The name itself, or a ConfigError that tells the nearest valid one. Imports nothing."""
         if name in self._refused:
-            raise ConfigError(self.kind, found=f"'{name}'", expected=f"one of {', '.join(self._parts)}", cure=self._refused[name])
+            raise ConfigError(
+                self.kind, found=f"'{name}'", expected=f"one of {', '.join(self._parts)}", fix=self._refused[name]
+            )
         if name not in self._parts:
             near = nearest(name, self._parts)
-            cure = f"did you mean '{near}'?" if near else "see `stadia parts`"
-            raise ConfigError(self.kind, found=f"'{name}'", expected=f"one of {', '.join(self._parts)}", cure=cure)
+            fix = f"did you mean '{near}'?" if near else "see `stadia parts`"
+            raise ConfigError(self.kind, found=f"'{name}'", expected=f"one of {', '.join(self._parts)}", fix=fix)
         return name
 
     def load(self, name: str) -> Any:

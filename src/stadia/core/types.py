@@ -1,7 +1,8 @@
 """The types that cross rooms: Camera, Batch (inputs, targets, meta kept apart), Prediction, Predictor.
 
 Frames and units are in names. `T_b_a` takes points of frame a to frame b: p_b = T_b_a p_a.
-A sample is a Batch without its first axis. Of video it holds Inputs and Targets; another kind of data has two dataclasses of its own.
+A sample is a Batch without its first axis. Of video it holds Inputs and Targets; another kind of data has two
+dataclasses of its own.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ class Claim(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A pinhole camera together with the size of the picture it belongs to.
+    """A pinhole camera together with the size of the image it belongs to.
 
     Args:
-        K: (..., 3, 3) intrinsics in pixels; pixel centres at integer coordinates, the top-left centre is (0, 0).
-        height, width: of the picture in pixels.
+        K: (..., 3, 3) intrinsics in pixels; pixel centers at integer coordinates, the top-left center is (0, 0).
+        height, width: of the image in pixels.
 
-    It only records. Every change of a picture goes through `stadia.geometry.camera`, which changes both together.
+    It only records. Every change of an image goes through `stadia.geometry.camera`, which changes both together.
     Raises GeometryError where K cannot be an intrinsic matrix.
     """
 
@@ -49,11 +50,14 @@ class Camera:
                 "camera K",
                 found=f"shape {tuple(self.K.shape)} of {self.K.dtype}",
                 expected="(..., 3, 3) of a float type",
-                cure="pass [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels",
+                fix="pass [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels",
             )
         if self.height < 1 or self.width < 1:
             raise GeometryError(
-                "camera size", found=f"{self.width}x{self.height}", expected="a positive size", cure="pass the picture's size"
+                "camera size",
+                found=f"{self.width}x{self.height}",
+                expected="a positive size",
+                fix="pass the image's size",
             )
 
     def to(self, *args: Any, **kwargs: Any) -> Camera:
@@ -92,10 +96,11 @@ class Movable:
 class Inputs(Movable):
     """What a network may see of a frame of video and its sources.
 
-    image: (B, 3, H, W) the target picture, RGB in [0, 1], colour-augmented.
-    sources: (B, N, 3, H, W) the other pictures, with the same colour draw.
+    image: (B, 3, H, W) the target image, RGB in [0, 1], color-augmented.
+    sources: (B, N, 3, H, W) the other images, with the same color draw.
     camera: of the target, K (B, 3, 3).
-    T_source_target_rig: (B, N, 4, 4) metres, from the calibration of a rig (stereo); NaN where the camera moved instead.
+    T_source_target_rig: (B, N, 4, 4) metres, from the calibration of a rig (stereo); NaN where the camera moved
+        instead.
     """
 
     image: Tensor
@@ -108,7 +113,7 @@ class Inputs(Movable):
 class Targets(Movable):
     """What a loss or a metric may see of a frame of video and its sources; a network may not.
 
-    image: (B, 3, H, W) the target picture as recorded, RGB in [0, 1].
+    image: (B, 3, H, W) the target image as recorded, RGB in [0, 1].
     sources: (B, N, 3, H, W) as recorded.
     camera: of the target, K (B, 3, 3).  source_camera: K (B, N, 3, 3).
     T_source_target_true: (B, N, 4, 4) metres, measured motion, for metrics and checks only; NaN where unknown.
@@ -125,11 +130,12 @@ class Targets(Movable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoadTargets(Targets):
-    """Targets of road video, with what is road and what stands on it. M: the most objects in a picture of the batch.
+    """Targets of road video, with what is road and what stands on it. M: the most objects in an image of the batch.
 
     road: (B, 1, H, W) bool.
-    objects: (B, 1, H, W) int16, 0 = none, n = the picture's n-th object.
-    object_class: (B, M) int64, column n - 1 of the n-th object, -1 = there is none; numbers of `data.road_samples.RoadSamples.classes`.
+    objects: (B, 1, H, W) int16, 0 = none, n = the image's n-th object.
+    object_class: (B, M) int64, column n - 1 of the n-th object, -1 = there is none; numbers of
+        `data.road_samples.RoadSamples.classes`.
     object_height_m: (B, M) the mean of what is known of its height; NaN where nothing is.
     camera_group: (B,) int64; cameras of one height above the road have one number.
     """
@@ -143,9 +149,10 @@ class RoadTargets(Targets):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayInputs(Inputs):
-    """A composed picture, with what the camera saw before something was pasted onto it. `image` is the composed picture, without sources.
+    """A composed image, with what the camera saw before something was pasted onto it. `image` is the composed image,
+    without sources.
 
-    background: (B, 3, H, W) the picture without the pasted object, RGB in [0, 1].
+    background: (B, 3, H, W) the image without the pasted object, RGB in [0, 1].
     """
 
     background: Tensor
@@ -153,9 +160,11 @@ class OverlayInputs(Inputs):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayTargets(Targets):
-    """Depth and mask of a composed picture. `depth_m`, 0 = none, is in metres only where the data set's label claims metres.
+    """Depth and mask of a composed image. `depth_m`, 0 = none, is in metres only where the data set's label claims
+    metres.
 
-    mask: (B, 1, H, W) bool, true where what was pasted covers at least half of the pixel and nothing nearer stands before it.
+    mask: (B, 1, H, W) bool, true where what was pasted covers at least half of the pixel and nothing nearer stands
+        before it.
     """
 
     mask: Tensor
@@ -165,10 +174,10 @@ class OverlayTargets(Targets):
 class Meta:
     """Where a sample came from; no two samples of a set have the same, so that validation counts each once.
 
-    recording, index, side: the picture.
-    mirrored: a mirrored left picture plays the right one.
-    file: of the picture, for messages.
-    instance: which object of the picture, where each is a sample of its own.
+    recording, index, side: the image.
+    mirrored: a mirrored left image plays the right one.
+    file: of the image, for messages.
+    instance: which object of the image, where each is a sample of its own.
     data: the name of its data set, where several train together.
     """
 
@@ -182,7 +191,7 @@ class Meta:
 
 
 def is_temporal(source_name: str) -> bool:
-    """True for "-1", "+1", ...: a neighbour in time; False for a source of the same instant ("stereo")."""
+    """True for "-1", "+1", ...: a neighbor in time; False for a source of the same instant ("stereo")."""
     return source_name.lstrip("+-").isdigit()
 
 
@@ -194,10 +203,11 @@ TargetsT = TypeVar("TargetsT", bound=Movable, default=Targets)
 class Batch(Movable, Generic[InputsT, TargetsT]):
     """inputs (for networks), targets (for losses and metrics), meta (one a sample), and what each source is.
 
-    `Batch` alone is one of video. Data that have other things to see and to compare with (masks, boxes, poses of objects)
+    `Batch` alone is one of video. Data that have other things to see and to compare with (masks, boxes, poses of
+    objects)
     say so in dataclasses of their own, derived from Movable: `Batch[ObjectInputs, ObjectTargets]`.
 
-    source_names: N names, "-1" and "+1" for neighbours in time, "stereo" for the partner of the same instant.
+    source_names: N names, "-1" and "+1" for neighbors in time, "stereo" for the partner of the same instant.
     """
 
     inputs: InputsT
@@ -216,11 +226,12 @@ class Prediction(Movable):
 
     inverse_depth: one map a scale, finest first, (B, 1, H / 2^s, W / 2^s), in 1/m where the recipe claims metres.
     T_source_target: (B, N, 4, 4): the rig's transform where it is known, else the pose network's.
-    inverse_depth_right: the same maps as the rig's other camera would see them, said from the target picture alone; in the pixels of the
-        source "stereo". None where the network does not say them.
-    log_uncertainty: one map a scale, (B, 1, H / 2^s, W / 2^s): log Sigma of the photometric residual at the target's pixels
-        (D3VO, arXiv 2003.01060, eq. 7). None where the network does not say it.
-    brightness: (B, N, 2) gain a and offset b of each source: a * target + b is as bright as the source (eq. 3). None: (1, 0).
+    inverse_depth_right: the same maps as the rig's other camera would see them, said from the target image alone; in
+        the pixels of the source "stereo". None where the network does not say them.
+    log_uncertainty: one map a scale, (B, 1, H / 2^s, W / 2^s): log Sigma of the photometric residual at the target's
+        pixels (D3VO, arXiv 2003.01060, eq. 7). None where the network does not say it.
+    brightness: (B, N, 2) gain a and offset b of each source: a * target + b is as bright as the source (eq. 3). None:
+        (1, 0).
     """
 
     inverse_depth: tuple[Tensor, ...]
@@ -231,16 +242,24 @@ class Prediction(Movable):
 
     def to(self, *args: Any, **kwargs: Any) -> Prediction:
         def moved(value: Any) -> Any:
-            return tuple(map(moved, value)) if isinstance(value, tuple) else None if value is None else value.to(*args, **kwargs)
+            return (
+                tuple(map(moved, value))
+                if isinstance(value, tuple)
+                else None
+                if value is None
+                else value.to(*args, **kwargs)
+            )
 
         return replace(self, **{field.name: moved(getattr(self, field.name)) for field in fields(self)})
 
 
 @dataclass(frozen=True, slots=True)
-class PictureMaps(Movable):
-    """All that a network says of pictures at their size, (B, 1, H, W) each, as the finest maps of a Prediction; None where it says none.
+class ImageMaps(Movable):
+    """All that a network says of images at their size, (B, 1, H, W) each, as the finest maps of a Prediction; None
+    where it says none.
 
-    T_right_left: (4, 4) of the rig that `inverse_depth_right` was taught by, in the unit of depth; None where that is not known.
+    T_right_left: (4, 4) of the rig that `inverse_depth_right` was taught by, in the unit of depth; None where that is
+        not known.
     """
 
     inverse_depth: Tensor
@@ -253,8 +272,8 @@ class Predictor(Protocol):
     """What evaluation and `stadia predict` need of a trained recipe.
 
     claim: what unit its inverse depth and translations have.
-    height, width: of the pictures that its networks see; `geometry.camera.resize` brings a picture and its camera there.
-    crop: a row of `geometry.crops.PICTURE_CROPS`: what of a picture they were trained on, cut out before it is resized.
+    height, width: of the images that its networks see; `geometry.camera.resize` brings an image and its camera there.
+    crop: a row of `geometry.crops.IMAGE_CROPS`: what of an image they were trained on, cut out before it is resized.
     """
 
     claim: Claim
@@ -263,27 +282,30 @@ class Predictor(Protocol):
     crop: str
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """Inverse depth of pictures.
+        """Inverse depth of images.
 
         Args:
             image: (B, 3, height, width) RGB in [0, 1].
-            camera: of these pictures at this size (`geometry.camera.from_field_of_view`, `intrinsics`, `resize`).
+            camera: of these images at this size (`geometry.camera.from_field_of_view`, `intrinsics`, `resize`).
 
-        Returns (B, 1, height, width): 1/m where `claim` is metres, else up to what the claim leaves open. On the predictor's device.
+        Returns (B, 1, height, width): 1/m where `claim` is metres, else up to what the claim leaves open. On the
+            predictor's device.
         """
         ...
 
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        """(B, 3, height, width) RGB in [0, 1] twice, neighbours in time with their cameras, to (B, 4, 4), which takes points of the first
-        camera to the next, in the unit of depth; None where the recipe has no motion for them.
+        """(B, 3, height, width) RGB in [0, 1] twice, neighbors in time with their cameras, to (B, 4, 4), which takes
+        points of the first camera to the next, in the unit of depth; None where the recipe has no motion for them.
         """
         ...
 
 
 @runtime_checkable
 class MapsPredictor(Predictor, Protocol):
-    """A Predictor whose network may say more of a picture than its depth."""
+    """A Predictor whose network may say more of an image than its depth."""
 
-    def maps(self, image: Tensor, camera: Camera) -> PictureMaps:
-        """Of pictures as for `inverse_depth`, in one pass; inverse depth as there, the right view's as through the training's rig."""
+    def maps(self, image: Tensor, camera: Camera) -> ImageMaps:
+        """Of images as for `inverse_depth`, in one pass; inverse depth as there, the right view's as through the
+        training's rig.
+        """
         ...

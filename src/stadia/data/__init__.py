@@ -2,7 +2,7 @@
 
 from stadia.core.tables import Table
 
-# Asked in this order by `open_recordings(format="auto")`: the most particular layout first, any folder of pictures last.
+# Asked in this order by `open_recordings(format="auto")`: the most particular layout first, any folder of images last.
 DATASETS = Table(
     "dataset",
     {

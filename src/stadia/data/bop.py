@@ -1,9 +1,10 @@
-"""BOP data sets in their official layout (Hodan et al., ECCV 2018; the layout: bop_toolkit, docs/bop_datasets_format.md).
+"""BOP data sets in their official layout (Hodan et al., ECCV 2018; the layout: bop_toolkit,
+docs/bop_datasets_format.md).
 
-DATASET/models_eval/{models_info.json, obj_000001.ply}, DATASET/SPLIT/000002/{scene_camera.json, scene_gt.json, scene_gt_info.json,
-rgb/000003.png, mask_visib/000003_000000.png}. Files are in millimetres; everything that leaves this module is in metres. Masks are those
-of mask_visib/, one of each instance by its place in scene_gt.json; without that folder they are drawn from meshes and poses, the nearest
-in front.
+DATASET/models_eval/{models_info.json, obj_000001.ply}, DATASET/SPLIT/000002/{scene_camera.json, scene_gt.json,
+scene_gt_info.json, rgb/000003.png, mask_visib/000003_000000.png}. Files are in millimetres; everything that leaves this
+module is in metres. Masks are those of mask_visib/, one of each instance by its place in scene_gt.json; without that
+folder they are drawn from meshes and poses, the nearest in front.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
 from stadia.core.files import read_json
 from stadia.core.types import Camera
+from stadia.data.images import IMAGE_SUFFIXES, read_numbers_png, read_rgb
 from stadia.data.object_labels import (
     BACKGROUND,
+    ObjectImages,
     ObjectLabel,
     ObjectLabels,
-    ObjectPictures,
     Points,
     Quaternion,
     SymmetryLabel,
@@ -36,22 +38,22 @@ from stadia.data.object_labels import (
     check_view,
     instance_map,
 )
-from stadia.data.pictures import PICTURE_SUFFIXES, read_numbers_png, read_rgb
 from stadia.data.ply import read_ply
 from stadia.data.recordings import check_K
 from stadia.data.rendering.silhouettes import Silhouette, silhouette, visible_masks
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 
 CORNER = 0.5
-"""BOP counts pixels from the corner of the top-left one, we from its centre: its principal points are half a pixel greater.
+"""BOP counts pixels from the corner of the top-left one, we from its center: its principal points are half a pixel
+greater.
 
-The format's description does not say so. Of 285 boxes of Linemod-Occluded's scene_gt_info.json drawn so, 95 % start in the very
-column, and 99 % in the very row; with K as written, 47 and 45 % (experiments/bop_masks.py).
+The format's description does not say so. Of 285 boxes of Linemod-Occluded's scene_gt_info.json drawn so, 95 % start in
+the very column, and 99 % in the very row; with K as written, 47 and 45 % (experiments/bop_masks.py).
 """
-_TO_CENTRES = np.array([[0, 0, CORNER], [0, 0, CORNER], [0, 0, 0]])
+_TO_CENTERS = np.array([[0, 0, CORNER], [0, 0, CORNER], [0, 0, 0]])
 
 _SMALLEST_MM = 5.0  # of a diameter: nothing so small is in a data set, and a chair in metres is smaller
-_AXIS_OFF = 0.02  # of the diameter: how far an axis of revolution may lie beside the centre of a scanned mesh's box
+_AXIS_OFF = 0.02  # of the diameter: how far an axis of revolution may lie beside the center of a scanned mesh's box
 
 _Three = tuple[float, float, float]
 _Nine = tuple[float, float, float, float, float, float, float, float, float]
@@ -87,7 +89,9 @@ class _CameraEntry(_Entry):
 
 
 class InstanceInfo(_Entry):
-    """What scene_gt_info.json says of an instance: x, y, width, height of boxes, of all that it covers and of what is visible; pixels."""
+    """What scene_gt_info.json says of an instance: x, y, width, height of boxes, of all that it covers and of what is
+    visible; pixels.
+    """
 
     bbox_obj: tuple[int, int, int, int]
     bbox_visib: tuple[int, int, int, int]
@@ -113,13 +117,16 @@ def _read(path: Path, kind: Any) -> Any:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DataError(
-            path, found=f"{where}: {first['msg']}", expected="BOP's layout (bop_datasets_format.md)", cure="copy the file again"
+            path,
+            found=f"{where}: {first['msg']}",
+            expected="BOP's layout (bop_datasets_format.md)",
+            fix="copy the file again",
         ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One object, its mesh in its own frame as `ObjectLabel` has it: metres, centred, an axis of revolution along y.
+    """One object, its mesh in its own frame as `ObjectLabel` has it: metres, centered, an axis of revolution along y.
 
     file: of its mesh, beside models_info.json.
     T_object_model: (4, 4), from the frame of BOP's mesh and poses, in metres.
@@ -145,7 +152,12 @@ def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
     if not axes:
         return np.eye(3)
     if any(abs(abs(axis @ axes[0]) - 1) > 1e-6 for axis in axes):
-        raise DataError(what, found="two axes of revolution", expected="at most one", cure="leave out this object: a ball has no pose")
+        raise DataError(
+            what,
+            found="two axes of revolution",
+            expected="at most one",
+            fix="leave out this object: a ball has no pose",
+        )
     axis, y = axes[0], np.array([0.0, 1.0, 0.0])
     v, c = np.cross(axis, y), float(axis @ y)
     if c < -1 + 1e-9:
@@ -154,41 +166,57 @@ def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
     return np.eye(3) + hat + hat @ hat / (1 + c)
 
 
-def _check_axis(what: str, entry: _ModelEntry, centre_mm: Points) -> None:
-    """Raises DataError where an axis of revolution misses the box's centre (3,), about which a label turns."""
+def _check_axis(what: str, entry: _ModelEntry, center_mm: Points) -> None:
+    """Raises DataError where an axis of revolution misses the box's center (3,), about which a label turns."""
     for one in entry.symmetries_continuous:
         axis = np.array(one.axis) / max(float(np.linalg.norm(one.axis)), 1e-12)
-        off_mm = float(np.linalg.norm(np.cross(centre_mm - one.offset, axis)))
+        off_mm = float(np.linalg.norm(np.cross(center_mm - one.offset, axis)))
         if off_mm > _AXIS_OFF * entry.diameter:
             raise DataError(
                 f"{what}.symmetries_continuous.offset",
-                found=f"an axis {off_mm:.3g} mm beside the centre of the mesh's box",
+                found=f"an axis {off_mm:.3g} mm beside the center of the mesh's box",
                 expected=f"one through it, within {_AXIS_OFF * entry.diameter:.2g} mm",
-                cure="correct the offset, or remove this symmetry: a body of revolution has its axis in the middle of its box",
+                fix=(
+                    "correct the offset, or remove this symmetry: a body of revolution has its axis in the middle of"
+                    " its box"
+                ),
             )
 
 
 def _symmetry(what: str, entry: _ModelEntry, R_object_model: Points) -> SymmetryLabel:
-    """Turns in the object's frame. What a symmetry shifts beside turning, a millimetre or less about the box's centre, is left out."""
+    """Turns in the object's frame. What a symmetry shifts beside turning, a millimetre or less about the box's center,
+    is left out.
+    """
     turns: list[Quaternion] = []
     for values in entry.symmetries_discrete:
-        R = R_object_model @ check_rotation(f"{what}.symmetries_discrete", np.reshape(values, (4, 4))[:3, :3]) @ R_object_model.T
+        R = (
+            R_object_model
+            @ check_rotation(f"{what}.symmetries_discrete", np.reshape(values, (4, 4))[:3, :3])
+            @ R_object_model.T
+        )
         w, x, y, z = quaternion_wxyz_from_matrix(torch.from_numpy(R)).tolist()
         turns.append((w, x, y, z))
     if not entry.symmetries_continuous:
         return tuple(turns) or "none"
     if any(np.hypot(x, z) > 0.01 and np.hypot(x, z) < 0.9999 for _, x, _, z in turns):
-        raise DataError(what, found="turns of a body of revolution", expected="flips at most", cure="leave out this object")
+        raise DataError(
+            what, found="turns of a body of revolution", expected="flips at most", fix="leave out this object"
+        )
     flips = tuple(turn for turn in turns if np.hypot(turn[1], turn[3]) > 0.01)  # what is left turns about the axis
     return ("revolution", *flips) if flips else "revolution"
 
 
 def read_model(folder: Path, obj_id: int) -> Model:
-    """An object of a folder models_eval. Raises DataError, also where its mesh has not the size that models_info.json says."""
+    """An object of a folder models_eval. Raises DataError, also where its mesh has not the size that models_info.json
+    says.
+    """
     infos: dict[int, _ModelEntry] = _read(folder / "models_info.json", dict[int, _ModelEntry])
     if obj_id not in infos:
         raise DataError(
-            folder / "models_info.json", found=f"no object {obj_id}", expected="each object of scene_gt.json", cure="copy it again"
+            folder / "models_info.json",
+            found=f"no object {obj_id}",
+            expected="each object of scene_gt.json",
+            fix="copy it again",
         )
     path, entry = folder / f"obj_{obj_id:06d}.ply", infos[obj_id]
     what = f"{folder / 'models_info.json'}: {obj_id}"
@@ -197,17 +225,22 @@ def read_model(folder: Path, obj_id: int) -> Model:
             f"{what}.diameter",
             found=f"{entry.diameter:.4g}, in metres it seems",
             expected="millimetres",
-            cure="multiply all lengths of models_info.json by 1000, and the vertices of the meshes if they are in metres too",
+            fix=(
+                "multiply all lengths of models_info.json by 1000, and the vertices of the meshes if they are in"
+                " metres too"
+            ),
         )
     vertices, triangles = read_ply(path)
     diagonal = float(np.linalg.norm(np.ptp(vertices, axis=0)))
-    if not 0.9 * entry.diameter <= diagonal <= 1.8 * entry.diameter:  # a box's diagonal is 1 to sqrt(3) times the diameter inside it
+    if (
+        not 0.9 * entry.diameter <= diagonal <= 1.8 * entry.diameter
+    ):  # a box's diagonal is 1 to sqrt(3) times the diameter inside it
         metres = 0.9 * entry.diameter <= 1000 * diagonal <= 1.8 * entry.diameter
         raise DataError(
             path,
             found=f"a box of diagonal {diagonal:.4g}" + (", in metres it seems" if metres else ""),
             expected=f"millimetres, as the diameter {entry.diameter:.4g} of models_info.json",
-            cure="multiply its vertices by 1000" if metres else "use mesh and models_info.json of one data set",
+            fix="multiply its vertices by 1000" if metres else "use mesh and models_info.json of one data set",
         )
     _check_axis(what, entry, (vertices.min(0) + vertices.max(0)) / 2)
     R = _turn_to_y(path, entry)
@@ -216,11 +249,13 @@ def read_model(folder: Path, obj_id: int) -> Model:
     T_object_model = np.eye(4)
     T_object_model[:3, :3], T_object_model[:3, 3] = R, -(low + high) / 2
     symmetry = _symmetry(what, entry, R)
-    return Model(obj_id, path, turned - (low + high) / 2, triangles, high - low, symmetry, T_object_model, entry.diameter / 1000)
+    return Model(
+        obj_id, path, turned - (low + high) / 2, triangles, high - low, symmetry, T_object_model, entry.diameter / 1000
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
+class _Image:
     scene_id: int
     im_id: int
     file: Path
@@ -242,74 +277,104 @@ def read_targets(dataset: Path) -> Targets:
 
 def read_info(dataset: Path, split: str, scene_id: int) -> dict[int, list[InstanceInfo]]:
     """scene_gt_info.json of a scene: a list an image, in the order of its poses."""
-    info: dict[int, list[InstanceInfo]] = _read(dataset / split / f"{scene_id:06d}" / "scene_gt_info.json", dict[int, list[InstanceInfo]])
+    info: dict[int, list[InstanceInfo]] = _read(
+        dataset / split / f"{scene_id:06d}" / "scene_gt_info.json", dict[int, list[InstanceInfo]]
+    )
     return info
 
 
-def _pictures(scene: Path) -> list[_Picture]:
+def _images(scene: Path) -> list[_Image]:
     poses = _read(scene / "scene_gt.json", dict[int, list[_PoseEntry]])
     cameras = _read(scene / "scene_camera.json", dict[int, _CameraEntry])
     folder = next((scene / name for name in ("rgb", "gray") if (scene / name).is_dir()), scene / "rgb")
-    files = {path.stem: path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES}
+    files = {path.stem: path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES}
     found = []
     for im_id in sorted(poses):
         if im_id not in cameras:
-            raise DataError(scene / "scene_camera.json", found=f"no image {im_id}", expected="each of scene_gt.json", cure="copy it again")
+            raise DataError(
+                scene / "scene_camera.json",
+                found=f"no image {im_id}",
+                expected="each of scene_gt.json",
+                fix="copy it again",
+            )
         if f"{im_id:06d}" not in files:
             missing = folder / f"{im_id:06d}.png"
-            raise DataError(missing, found="no such file", expected="each picture of scene_gt.json", cure="copy it, or remove its entry")
+            raise DataError(
+                missing,
+                found="no such file",
+                expected="each image of scene_gt.json",
+                fix="copy it, or remove its entry",
+            )
         K = check_K(f"{scene / 'scene_camera.json'}: image {im_id}", np.reshape(cameras[im_id].cam_K, (3, 3)))
-        found.append(_Picture(int(scene.name), im_id, files[f"{im_id:06d}"], K - _TO_CENTRES, tuple(poses[im_id])))
+        found.append(_Image(int(scene.name), im_id, files[f"{im_id:06d}"], K - _TO_CENTERS, tuple(poses[im_id])))
     return found
 
 
 def _read_masks(files: list[Path], camera: Camera, drawn: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(N, H, W) of mask_visib/: what is not 0 is visible. Raises DataError naming the file that is missing or of another size.
+    """(N, H, W) of mask_visib/: what is not 0 is visible. Raises DataError naming the file that is missing or of
+    another size.
 
-    They were made within a tolerance of measured depth, so a pixel may be in two: it belongs to the one that is drawn there.
+    They were made within a tolerance of measured depth, so a pixel may be in two: it belongs to the one that is drawn
+    there.
     """
     masks = np.zeros((len(files), camera.height, camera.width), bool)
     for mask, path in zip(masks, files, strict=True):
         read = read_numbers_png(path)
         if read.shape != mask.shape:
             found, expected = (f"{shape[1]}x{shape[0]}" for shape in (read.shape, mask.shape))
-            raise DataError(path, found=found, expected=f"{expected} as its picture", cure="copy both again, or remove mask_visib/")
+            raise DataError(
+                path, found=found, expected=f"{expected} as its image", fix="copy both again, or remove mask_visib/"
+            )
         mask[:] = read > 0
     masks[:, masks.sum(0) > 1] &= drawn[:, masks.sum(0) > 1]
     return masks
 
 
-class BopPictures(ObjectPictures):
-    """Objects of a BOP data set: the annotated pictures of a split.
+class BopImages(ObjectImages):
+    """Objects of a BOP data set: the annotated images of a split.
 
-    models: by BOP's number.  ids: (scene, image) of each picture.  targets: what the benchmark asks for; None where it says nothing.
+    models: by BOP's number.  ids: (scene, image) of each image.  targets: what the benchmark asks for; None where it
+        says nothing.
     """
 
-    def __init__(self, name: str, models: dict[int, Model], pictures: list[_Picture], targets: Targets | None = None) -> None:
-        self.name, self.models, self._all, self.targets = name, models, pictures, targets
+    def __init__(
+        self, name: str, models: dict[int, Model], images: list[_Image], targets: Targets | None = None
+    ) -> None:
+        self.name, self.models, self._all, self.targets = name, models, images, targets
         self._sizes: dict[int, tuple[int, int]] = {}
-        self.ids = [(one.scene_id, one.im_id) for one in pictures]
+        self.ids = [(one.scene_id, one.im_id) for one in images]
         self.classes = (BACKGROUND, *(models[number].name for number in sorted(models)))
 
     @classmethod
-    def open(cls, dataset: Path, split: str = "test", only: Collection[tuple[int, int]] | None = None) -> BopPictures:
-        """Open DATASET/SPLIT; `only` some (scene, image), such as those of `read_targets`. Raises DataError naming what is wrong."""
+    def open(cls, dataset: Path, split: str = "test", only: Collection[tuple[int, int]] | None = None) -> BopImages:
+        """Open DATASET/SPLIT; `only` some (scene, image), such as those of `read_targets`. Raises DataError naming what
+        is wrong.
+        """
         dataset = Path(dataset).expanduser()
         scenes = sorted(path for path in (dataset / split).glob("[0-9]*") if path.is_dir())
         if not scenes:
-            there = ", ".join(sorted({scene.parent.name for scene in dataset.glob("*/[0-9]*") if scene.is_dir()})) or "none"
+            there = (
+                ", ".join(sorted({scene.parent.name for scene in dataset.glob("*/[0-9]*") if scene.is_dir()})) or "none"
+            )
             expected = f"folders such as 000002; splits that have some: {there}"
-            cure = "name one of these; to train with one alone, data.val_split=null holds the last of its pictures out"
-            raise DataError(dataset / split, found="no scene", expected=expected, cure=cure)
-        pictures = [one for scene in scenes for one in _pictures(scene) if only is None or (one.scene_id, one.im_id) in only]
+            fix = "name one of these; to train with one alone, data.val_split=null holds the last of its images out"
+            raise DataError(dataset / split, found="no scene", expected=expected, fix=fix)
+        images = [
+            one for scene in scenes for one in _images(scene) if only is None or (one.scene_id, one.im_id) in only
+        ]
         folder = dataset / "models_eval" if (dataset / "models_eval").is_dir() else dataset / "models"
-        numbers = sorted({pose.obj_id for one in pictures for pose in one.poses})
+        numbers = sorted({pose.obj_id for one in images for pose in one.poses})
         targets = read_targets(dataset) if split == "test" and (dataset / TARGETS).is_file() else None
-        return cls(f"{dataset.name}/{split}", {number: read_model(folder, number) for number in numbers}, pictures, targets)
+        return cls(
+            f"{dataset.name}/{split}", {number: read_model(folder, number) for number in numbers}, images, targets
+        )
 
     def label_files(self, index: int) -> list[Path]:
         one = self._all[index]
-        scene, models = one.file.parent.parent, [self.models[number].file for number in sorted({pose.obj_id for pose in one.poses})]
+        scene, models = (
+            one.file.parent.parent,
+            [self.models[number].file for number in sorted({pose.obj_id for pose in one.poses})],
+        )
         return [
             scene / "scene_gt.json",
             scene / "scene_camera.json",
@@ -322,11 +387,15 @@ class BopPictures(ObjectPictures):
         """One of each instance, in order; none where the scene has no mask_visib/."""
         one = self._all[index]
         folder = one.file.parent.parent / "mask_visib"
-        return [folder / f"{one.im_id:06d}_{number:06d}.png" for number in range(len(one.poses))] if folder.is_dir() else []
+        return (
+            [folder / f"{one.im_id:06d}_{number:06d}.png" for number in range(len(one.poses))]
+            if folder.is_dir()
+            else []
+        )
 
-    def part(self, indices: Collection[int]) -> BopPictures:
-        """Some of the pictures, with the same objects and classes."""
-        return BopPictures(self.name, self.models, [self._all[index] for index in indices], self.targets)
+    def part(self, indices: Collection[int]) -> BopImages:
+        """Some of the images, with the same objects and classes."""
+        return BopImages(self.name, self.models, [self._all[index] for index in indices], self.targets)
 
     def __len__(self) -> int:
         return len(self._all)
@@ -341,17 +410,20 @@ class BopPictures(ObjectPictures):
         return read_rgb(self.file(index))
 
     def camera(self, index: int) -> Camera:
-        if index not in self._sizes:  # written nowhere but in the picture
+        if index not in self._sizes:  # written nowhere but in the image
             height, width = self.image(index).shape[:2]
             self._sizes[index] = (height, width)
         return Camera(torch.from_numpy(self._all[index].K), *self._sizes[index])
 
     def poses(self, index: int) -> list[tuple[Model, Points]]:
-        """Each object of a picture with its T_camera_object, as annotated, whether visible or not."""
+        """Each object of an image with its T_camera_object, as annotated, whether visible or not."""
         one = self._all[index]
         found = []
         for number, pose in enumerate(one.poses):
-            what = f"{one.file.parent.parent / 'scene_gt.json'}: scene {one.scene_id}, image {one.im_id}, instance {number}"
+            what = (
+                f"{one.file.parent.parent / 'scene_gt.json'}: scene {one.scene_id}, image {one.im_id}, instance"
+                f" {number}"
+            )
             R = check_rotation(what, np.reshape(pose.cam_R_m2c, (3, 3)))
             T_camera_model = check_pose(what, R, np.array(pose.cam_t_m2c) / 1000)
             model = self.models[pose.obj_id]
@@ -361,18 +433,26 @@ class BopPictures(ObjectPictures):
         return found
 
     def asked(self, index: int) -> dict[int, int]:
-        """How many instances of which object the benchmark asks for in a picture; where it says nothing, those that a pixel shows."""
+        """How many instances of which object the benchmark asks for in an image; where it says nothing, those that a
+        pixel shows.
+        """
         poses = self._all[index].poses
         if self.targets is None:
-            return dict(Counter(pose.obj_id for pose, one in zip(poses, self.labels(index).objects, strict=True) if one.visible_px))
+            return dict(
+                Counter(
+                    pose.obj_id for pose, one in zip(poses, self.labels(index).objects, strict=True) if one.visible_px
+                )
+            )
         asked = self.targets.get(self.ids[index], {})
         if absent := asked.keys() - {pose.obj_id for pose in poses}:
             what = f"{TARGETS}: scene, image {self.ids[index]}"
-            raise DataError(what, found=f"object {min(absent)}", expected="those of scene_gt.json", cure="copy both again")
+            raise DataError(
+                what, found=f"object {min(absent)}", expected="those of scene_gt.json", fix="copy both again"
+            )
         return asked
 
     def silhouettes(self, index: int) -> list[Silhouette]:
-        """What each object of a picture covers."""
+        """What each object of an image covers."""
         camera = self.camera(index)
         K = camera.K.numpy()
         return [
@@ -381,7 +461,9 @@ class BopPictures(ObjectPictures):
         ]
 
     def labels(self, index: int) -> ObjectLabels:
-        """Masks of mask_visib/, else drawn: with what is annotated before each other; what is not annotated hides nothing."""
+        """Masks of mask_visib/, else drawn: with what is annotated before each other; what is not annotated hides
+        nothing.
+        """
         camera, shapes = self.camera(index), self.silhouettes(index)
         files = self._mask_files(index)
         drawn = visible_masks(shapes, camera.height, camera.width)

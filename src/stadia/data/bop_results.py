@@ -1,4 +1,6 @@
-"""Estimated poses in BOP's csv: scene_id,im_id,obj_id,score,R,t,time; R row by row, t in millimetres, of BOP's own mesh frames."""
+"""Estimated poses in BOP's csv: scene_id,im_id,obj_id,score,R,t,time; R row by row, t in millimetres, of BOP's own mesh
+frames.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from stadia.core.errors import DataError
 from stadia.core.files import write_text
-from stadia.data.bop import BopPictures
+from stadia.data.bop import BopImages
 from stadia.data.object_labels import EstimatedBox, ObjectBox, Points, check_pose, check_rotation
 
 HEADER = "scene_id,im_id,obj_id,score,R,t,time"
@@ -23,7 +25,7 @@ class BopResult:
     """One estimated object.
 
     T_camera_model: (4, 4) metres, of the mesh in BOP's own frame.  score: the greater the surer.
-    time_s: for the whole picture, the same in each of its rows; -1 where it was not measured.
+    time_s: for the whole image, the same in each of its rows; -1 where it was not measured.
     """
 
     scene_id: int
@@ -34,34 +36,35 @@ class BopResult:
     time_s: float = -1.0
 
 
-def ground_truth(pictures: BopPictures, at_least_visible_px: int = 1) -> list[BopResult]:
+def ground_truth(images: BopImages, at_least_visible_px: int = 1) -> list[BopResult]:
     """The annotated poses as if they had been estimated; of objects that enough pixels show."""
     found = []
-    for index, (scene_id, im_id) in enumerate(pictures.ids):
-        for (model, T), one in zip(pictures.poses(index), pictures.labels(index).objects, strict=True):
+    for index, (scene_id, im_id) in enumerate(images.ids):
+        for (model, T), one in zip(images.poses(index), images.labels(index).objects, strict=True):
             if one.visible_px >= at_least_visible_px:
                 found.append(BopResult(scene_id, im_id, model.obj_id, 1.0, T @ model.T_object_model))
     return found
 
 
-def boxes_of(results: Iterable[BopResult], pictures: BopPictures, what: object = "results") -> list[list[EstimatedBox]]:
-    """What results say of each of the pictures: boxes of the size of BOP's meshes.
+def boxes_of(results: Iterable[BopResult], images: BopImages, what: object = "results") -> list[list[EstimatedBox]]:
+    """What results say of each of the images: boxes of the size of BOP's meshes.
 
-    Raises DataError, that names `what` (their file) and lists the numbers, for pictures or objects that are none of these.
+    Raises DataError, that names `what` (their file) and lists the numbers, for images or objects that are none of
+    these.
     """
     results = list(results)
-    found: dict[tuple[int, int], list[EstimatedBox]] = {picture: [] for picture in pictures.ids}
+    found: dict[tuple[int, int], list[EstimatedBox]] = {picture: [] for picture in images.ids}
     scenes = sorted({scene for scene, _ in found})
-    _only_known(what, "scene", {one.scene_id for one in results}, scenes, f"those of {pictures.name}")
+    _only_known(what, "scene", {one.scene_id for one in results}, scenes, f"those of {images.name}")
     for scene in scenes:
         there = [image for of, image in found if of == scene]
         said = {one.im_id for one in results if one.scene_id == scene}
-        _only_known(what, f"scene {scene}, image", said, there, f"the annotated ones of {pictures.name}")
-    _only_known(what, "object", {one.obj_id for one in results}, sorted(pictures.models), "the data set's own obj_id")
+        _only_known(what, f"scene {scene}, image", said, there, f"the annotated ones of {images.name}")
+    _only_known(what, "object", {one.obj_id for one in results}, sorted(images.models), "the data set's own obj_id")
     for one in results:
-        model = pictures.models[one.obj_id]
+        model = images.models[one.obj_id]
         T = one.T_camera_model @ np.linalg.inv(model.T_object_model)
-        box = ObjectBox(pictures.classes.index(model.name), T, model.size_m, model.symmetry)
+        box = ObjectBox(images.classes.index(model.name), T, model.size_m, model.symmetry)
         found[one.scene_id, one.im_id].append((box, one.score))
     return list(found.values())
 
@@ -69,8 +72,12 @@ def boxes_of(results: Iterable[BopResult], pictures: BopPictures, what: object =
 def _only_known(what: object, of: str, said: set[int], known: Sequence[int], meaning: str) -> None:
     """Raises DataError where numbers are said that are not known."""
     if unknown := sorted(said.difference(known)):
-        cure = "write the data set's numbers" if of == "object" else "name the split that they are of, or leave these rows out"
-        raise DataError(what, found=f"{of} {listed(unknown)}", expected=f"{meaning}: {listed(known)}", cure=cure)
+        fix = (
+            "write the data set's numbers"
+            if of == "object"
+            else "name the split that they are of, or leave these rows out"
+        )
+        raise DataError(what, found=f"{of} {listed(unknown)}", expected=f"{meaning}: {listed(known)}", fix=fix)
 
 
 def listed(numbers: Sequence[int], most: int = 12) -> str:
@@ -104,12 +111,19 @@ def _check_times(path: Path, results: Iterable[BopResult]) -> None:
         if not math.isclose(first, one.time_s, abs_tol=1e-3):
             where = f"{path}: scene {one.scene_id}, image {one.im_id}"
             found = f"time {one.time_s} beside {first}"
-            raise DataError(where, found=found, expected="one time a picture", cure="write the time of the whole picture in each row")
+            raise DataError(
+                where, found=found, expected="one time an image", fix="write the time of the whole image in each row"
+            )
 
 
 def _check_score(what: str, score: float) -> float:
     if not math.isfinite(score):
-        raise DataError(what, found=f"score {score}", expected="a finite number, the greater the surer", cure="correct it, or leave it out")
+        raise DataError(
+            what,
+            found=f"score {score}",
+            expected="a finite number, the greater the surer",
+            fix="correct it, or leave it out",
+        )
     return score
 
 
@@ -124,11 +138,17 @@ def _result(what: str, line: str) -> BopResult:
         if len(R) != 9 or len(t_mm) != 3:
             raise ValueError(f"{len(R)} and {len(t_mm)} numbers of a pose")
     except ValueError as error:
-        raise DataError(what, found=f"{error}", expected=f"{HEADER} with 9 and 3 numbers", cure="write the file again") from error
+        raise DataError(
+            what, found=f"{error}", expected=f"{HEADER} with 9 and 3 numbers", fix="write the file again"
+        ) from error
     if not math.isfinite(time_s):
-        raise DataError(what, found=f"time {time_s}", expected="seconds, or -1 where it was not measured", cure="correct it")
+        raise DataError(
+            what, found=f"time {time_s}", expected="seconds, or -1 where it was not measured", fix="correct it"
+        )
     _check_score(what, score)
-    return BopResult(scene_id, im_id, obj_id, score, check_pose(what, check_rotation(what, R.reshape(3, 3)), t_mm / 1000), time_s)
+    return BopResult(
+        scene_id, im_id, obj_id, score, check_pose(what, check_rotation(what, R.reshape(3, 3)), t_mm / 1000), time_s
+    )
 
 
 def read_results(path: Path) -> list[BopResult]:
@@ -136,19 +156,33 @@ def read_results(path: Path) -> list[BopResult]:
     path = Path(path)
     if path.is_dir():
         raise DataError(
-            path, found="a folder", expected="a csv of estimates, a file", cure=f"name the file in it, such as {path / 'bop.csv'}"
+            path,
+            found="a folder",
+            expected="a csv of estimates, a file",
+            fix=f"name the file in it, such as {path / 'bop.csv'}",
         )
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise DataError(path, found=f"{path.stat().st_size} bytes", expected=f"at most {_MAX_BYTES}", cure="is this the right file?")
+            raise DataError(
+                path,
+                found=f"{path.stat().st_size} bytes",
+                expected=f"at most {_MAX_BYTES}",
+                fix="is this the right file?",
+            )
         lines = path.read_text(encoding="utf-8").splitlines()
     except (FileNotFoundError, UnicodeDecodeError) as error:
         found = "no such file" if isinstance(error, FileNotFoundError) else "not text"
-        raise DataError(path, found=found, expected="a csv of estimates", cure="check the path") from error
+        raise DataError(path, found=found, expected="a csv of estimates", fix="check the path") from error
     start = 1 if lines and lines[0].strip() == HEADER else 0
-    results = [_result(f"{path}: line {number + 1}", line) for number, line in enumerate(lines) if number >= start and line.strip()]
+    results = [
+        _result(f"{path}: line {number + 1}", line)
+        for number, line in enumerate(lines)
+        if number >= start and line.strip()
+    ]
     if not results:
         found = "no estimate, the header alone" if start else f"no estimate, {path.stat().st_size} bytes"
-        raise DataError(path, found=found, expected=f"{HEADER}, a row for each object found", cure="let the program write it again")
+        raise DataError(
+            path, found=found, expected=f"{HEADER}, a row for each object found", fix="let the program write it again"
+        )
     _check_times(path, results)
     return results

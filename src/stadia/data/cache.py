@@ -1,7 +1,9 @@
-"""Pictures decoded and resized once, then read through a memory map: a file of raw planar uint8 for each recording's side.
+"""Images decoded and resized once, then read through a memory map: a file of raw planar uint8 for each recording's
+side.
 
-A store's name holds a hash of the recording's content, the side, the size and `VERSION`, so a store never needs invalidating:
-what changed gets another name. It appears whole or not at all, and processes that want the same store wait for the first.
+A store's name holds a hash of the recording's content, the side, the size and `VERSION`, so a store never needs
+invalidating: what changed gets another name. It appears whole or not at all, and processes that want the same store
+wait for the first.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ VERSION = 1
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done, how many frames are done, and of how many (None: unknown)."""
 
-_CHUNK = 32  # pictures decoded at a time: bounds the memory, whatever the recording's length
+_CHUNK = 32  # images decoded at a time: bounds the memory, whatever the recording's length
 
 
 def cache_folder(config: CacheConfig) -> Path:
@@ -51,7 +53,7 @@ class FrameStore:
         frame_bytes = 3 * height * width
         size = path.stat().st_size
         if size == 0 or size % frame_bytes:
-            raise DataError(path, found=f"{size} bytes", expected=f"a multiple of {frame_bytes}", cure="delete the file")
+            raise DataError(path, found=f"{size} bytes", expected=f"a multiple of {frame_bytes}", fix="delete the file")
         self._frames = size // frame_bytes
         self._map: NDArray[np.uint8] | None = None
 
@@ -113,7 +115,8 @@ def _resized_frames(recording: Recording, side: str, height: int, width: int) ->
 
 
 def write_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> None:
-    """Write a store frame by frame, whole or not at all (written, not mapped: a full disk is then an error, not a crash).
+    """Write a store frame by frame, whole or not at all (written, not mapped: a full disk is then an error, not a
+    crash).
 
     Raises StadiaError before the first frame is asked for where the disk cannot hold `most_bytes`.
     """
@@ -124,7 +127,9 @@ def write_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> None:
 
 
 def exclusively(path: Path) -> FileLock:
-    """A lock beside the file, released by the system should its holder die. What a dead holder left half-written is removed."""
+    """A lock beside the file, released by the system should its holder die. What a dead holder left half-written is
+    removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_suffix(".lock"))
 
@@ -148,18 +153,26 @@ def check_room(folder: Path, needed_bytes: int) -> None:
         raise StadiaError(
             folder,
             found=f"{_in_words(free)} free",
-            expected=f"{_in_words(needed_bytes)} for the decoded pictures",
-            cure="free some, or set data.cache.folder to a larger disk",
+            expected=f"{_in_words(needed_bytes)} for the decoded images",
+            fix="free some, or set data.cache.folder to a larger disk",
         )
 
 
 def _in_words(count: int) -> str:
-    size, unit = next(((size, unit) for size, unit in ((2**30, "GiB"), (2**20, "MiB")) if count >= size), (2**10, "KiB"))
+    size, unit = next(
+        ((size, unit) for size, unit in ((2**30, "GiB"), (2**20, "MiB")) if count >= size), (2**10, "KiB")
+    )
     return f"{count / size:.1f} {unit}"
 
 
 def frame_store(
-    recording: Recording, height: int, width: int, *, side: str = LEFT, config: CacheConfig | None = None, progress: Progress | None = None
+    recording: Recording,
+    height: int,
+    width: int,
+    *,
+    side: str = LEFT,
+    config: CacheConfig | None = None,
+    progress: Progress | None = None,
 ) -> FrameStore:
     """The store of one side of a recording at one size: opened, or made first."""
     if isinstance(recording, StoredRecording) and (recording.store.height, recording.store.width) == (height, width):

@@ -19,10 +19,16 @@ class Calibration:
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError as error:
-            raise DataError(path, found="no such file", expected="KITTI's calibration", cure="copy it beside the pictures") from error
+            raise DataError(
+                path, found="no such file", expected="KITTI's calibration", fix="copy it beside the images"
+            ) from error
         except UnicodeDecodeError as error:
-            raise DataError(path, found="bytes that are not text", expected="KITTI's calibration", cure="copy it again") from error
-        self._lines = {name.strip(): values for name, colon, values in (line.partition(":") for line in text.splitlines()) if colon}
+            raise DataError(
+                path, found="bytes that are not text", expected="KITTI's calibration", fix="copy it again"
+            ) from error
+        self._lines = {
+            name.strip(): values for name, colon, values in (line.partition(":") for line in text.splitlines()) if colon
+        }
 
     def __contains__(self, name: str) -> bool:
         return name in self._lines
@@ -31,14 +37,19 @@ class Calibration:
         """(rows, columns) float64. Raises DataError naming the file and the entry."""
         expected = f"an entry {name} of {rows * columns} numbers"
         if name not in self._lines:
-            raise DataError(self.path, found=f"only {', '.join(self._lines)}", expected=expected, cure="copy the official file")
+            raise DataError(
+                self.path, found=f"only {', '.join(self._lines)}", expected=expected, fix="copy the official file"
+            )
         try:
             values = np.array([float(word) for word in self._lines[name].split()])
         except ValueError:
             values = np.empty(0)
         if values.size != rows * columns or not np.isfinite(values).all():
             raise DataError(
-                self.path, found=f"{name}: '{self._lines[name].strip()[:60]}'", expected=expected, cure="copy the official file"
+                self.path,
+                found=f"{name}: '{self._lines[name].strip()[:60]}'",
+                expected=expected,
+                fix="copy the official file",
             )
         return values.reshape(rows, columns)
 
@@ -53,7 +64,7 @@ class Calibration:
         """K (3, 3) and T_camera_rectified (4, 4) of a projection matrix P = K [I | t].
 
         Camera 0's rectified frame is the common one; the baseline is the difference of two t, never one t alone, since
-        the left colour camera sits 6 cm beside camera 0 (a baseline from P3 alone is 12 % short).
+        the left color camera sits 6 cm beside camera 0 (a baseline from P3 alone is 12 % short).
         """
         P = self.matrix(name, 3, 4)
         K = check_K(f"{self.path} {name}", P[:, :3])

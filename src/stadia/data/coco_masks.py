@@ -1,7 +1,9 @@
-"""Masks from a COCO file: polygons, or run lengths, of pictures named by their files. An instance's number is its place in the file.
+"""Masks from a COCO file: polygons, or run lengths, of images named by their files. An instance's number is its place
+in the file.
 
-{"images": [{"id", "file_name", "height", "width"}], "categories": [{"id", "name"}], "annotations": [{"image_id", "category_id",
-"segmentation"}]} (https://cocodataset.org/#format-data). Without a category "road" there is no road, and objects alone are known.
+{"images": [{"id", "file_name", "height", "width"}], "categories": [{"id", "name"}], "annotations": [{"image_id",
+"category_id", "segmentation"}]} (https://cocodataset.org/#format-data). Without a category "road" there is no road, and
+objects alone are known.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ class _File(_Lenient):
 
 
 class CocoMasks:
-    """See the module; a `core.recording.MaskReader` of left pictures. Raises DataError naming the entry that is wrong."""
+    """See the module; a `core.recording.MaskReader` of left images. Raises DataError naming the entry that is wrong."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path).expanduser()
@@ -70,28 +72,43 @@ class CocoMasks:
         except ValidationError as error:
             problem = error.errors()[0]
             key = ".".join(map(str, problem["loc"])) or "the file"
-            raise DataError(self.path, found=f"{key}: {problem['msg']}", expected=_EXPECTED, cure="export it again") from error
+            raise DataError(
+                self.path, found=f"{key}: {problem['msg']}", expected=_EXPECTED, fix="export it again"
+            ) from error
         self._number = {category.id: number for number, category in enumerate(file.categories, start=1)}
         self.classes: Mapping[int, str] = {self._number[one.id]: one.name.strip().lower() for one in file.categories}
         if len(file.categories) > 255:
-            raise DataError(self.path, found=f"{len(file.categories)} categories", expected="at most 255", cure="leave some out")
+            raise DataError(
+                self.path, found=f"{len(file.categories)} categories", expected="at most 255", fix="leave some out"
+            )
         self._images = {Path(image.file_name).stem: image for image in file.images}
         self._of_image: dict[int, list[_Annotation]] = defaultdict(list)
         for annotation in file.annotations:
             self._of_image[annotation.image_id].append(annotation)
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """See `core.recording.MaskReader`. Larger things are drawn first, so that what stands on a road is not covered by it."""
+        """See `core.recording.MaskReader`. Larger things are drawn first, so that what stands on a road is not covered
+        by it.
+        """
         image = self._images.get(stem)
         if image is None or side != "left":
             return None
         what = f"{self.path}: {image.file_name}"
-        if abs(image.width * height / (image.height * width) - 1) > SHAPE_TOLERANCE or image.height * image.width > _MOST_PX:
+        if (
+            abs(image.width * height / (image.height * width) - 1) > SHAPE_TOLERANCE
+            or image.height * image.width > _MOST_PX
+        ):
             found = f"{image.width}x{image.height}"
             raise DataError(
-                what, found=found, expected=f"the shape of the picture's {width}x{height}", cure="annotate the pictures as they are"
+                what,
+                found=found,
+                expected=f"the shape of the image's {width}x{height}",
+                fix="annotate the images as they are",
             )
-        semantic, instance = np.zeros((image.height, image.width), np.uint8), np.zeros((image.height, image.width), np.uint16)
+        semantic, instance = (
+            np.zeros((image.height, image.width), np.uint8),
+            np.zeros((image.height, image.width), np.uint16),
+        )
         drawn = [(self._class(one, what), _mask(one.segmentation, image, what)) for one in self._of_image[image.id]]
         for number, (kind, mask) in enumerate(sorted(drawn, key=lambda one: -int(one[1].sum())), start=1):
             semantic[mask], instance[mask] = kind, number
@@ -108,7 +125,7 @@ class CocoMasks:
     def _class(self, annotation: _Annotation, what: str) -> int:
         if annotation.category_id not in self._number:
             found = f"category_id {annotation.category_id}"
-            raise DataError(what, found=found, expected="one of its categories", cure="export it again")
+            raise DataError(what, found=found, expected="one of its categories", fix="export it again")
         return self._number[annotation.category_id]
 
 
@@ -118,22 +135,29 @@ def _mask(segmentation: list[list[float]] | _Runs, image: _Image, what: str) -> 
         size = image.height, image.width
         if segmentation.size != size or min(runs, default=0) < 0 or sum(runs) != image.height * image.width:
             found = f"runs of {sum(runs)} pixels, size {segmentation.size}"
-            raise DataError(what, found=found, expected=f"those of {size[1]}x{size[0]}", cure="export it again")
+            raise DataError(what, found=found, expected=f"those of {size[1]}x{size[0]}", fix="export it again")
         values = np.arange(len(runs)) % 2 == 1
         return np.repeat(values, runs).reshape(image.width, image.height).T
     mask = np.zeros((image.height, image.width), np.uint8)
     for polygon in segmentation:
         points = np.asarray(polygon, np.float64)
         if len(points) < 6 or len(points) % 2 or not np.isfinite(points).all() or np.abs(points).max() > 1 << 16:
-            raise DataError(what, found=f"a polygon of {len(points)} numbers", expected="x, y of 3 points or more", cure="export it again")
-        corners = ((points.reshape(-1, 2) - 0.5) * 16).round().astype(np.int32)  # COCO counts from the corner of a pixel
+            raise DataError(
+                what,
+                found=f"a polygon of {len(points)} numbers",
+                expected="x, y of 3 points or more",
+                fix="export it again",
+            )
+        corners = (
+            ((points.reshape(-1, 2) - 0.5) * 16).round().astype(np.int32)
+        )  # COCO counts from the corner of a pixel
         cv2.fillPoly(mask, [corners], 1, shift=4)
     return mask > 0
 
 
 def decode_runs(text: str) -> list[int]:
-    """Lengths of runs, of nothing first, from COCO's letters: 6 bits each, 5 of them digits, and from the third on a difference to the one
-    before the last. A text that is none gives lengths that do not fit their picture.
+    """Lengths of runs, of nothing first, from COCO's letters: 6 bits each, 5 of them digits, and from the third on a
+    difference to the one before the last. A text that is none gives lengths that do not fit their image.
     """
     runs: list[int] = []
     value = shift = 0

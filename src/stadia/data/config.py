@@ -20,9 +20,13 @@ STRIDE = 32
 
 
 def _in_strides(side: int) -> int:
-    """Encoders halve a picture five times; a map that does not divide would be cut or padded on the way, and geometry would be off."""
+    """Encoders halve an image five times; a map that does not divide would be cut or padded on the way, and geometry
+    would be off.
+    """
     if side % STRIDE:
-        raise ValueError(f"expected a multiple of {STRIDE}, the coarsest stride of an encoder; take {round(side / STRIDE) * STRIDE}")
+        raise ValueError(
+            f"expected a multiple of {STRIDE}, the coarsest stride of an encoder; take {round(side / STRIDE) * STRIDE}"
+        )
     return side
 
 
@@ -34,8 +38,9 @@ class CameraConfig(StrictModel):
 
     K: the matrix, pixels.  K_file: 3x3 text or JSON; 3x3 for all frames, or one a frame.
     focal_px: pixels.  focal_mm with sensor_width_mm, its wider side: as lenses are sold.
-    horizontal_fov_deg: the whole angle, from left to right of the picture as displayed (of one taller than wide, its shorter side).
-    The last three put the principal point at the picture's centre.
+    horizontal_fov_deg: the whole angle, from left to right of the image as displayed (of one taller than wide, its
+        shorter side).
+    The last three put the principal point at the image's center.
     """
 
     K: Matrix | None = None
@@ -47,7 +52,9 @@ class CameraConfig(StrictModel):
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        given = [n for n in ("K", "K_file", "focal_px", "focal_mm", "horizontal_fov_deg") if getattr(self, n) is not None]
+        given = [
+            n for n in ("K", "K_file", "focal_px", "focal_mm", "horizontal_fov_deg") if getattr(self, n) is not None
+        ]
         if len(given) > 1:
             raise ValueError(f"give the camera in one way, not in {len(given)} ({', '.join(given)})")
         if (self.focal_mm is None) != (self.sensor_width_mm is None):
@@ -56,7 +63,7 @@ class CameraConfig(StrictModel):
 
 
 class CacheConfig(StrictModel):
-    """Pictures decoded and resized once.
+    """Images decoded and resized once.
 
     enabled: false decodes them for every sample.
     folder: None is $STADIA_CACHE, else the user's cache folder.
@@ -72,22 +79,23 @@ class SourceOptions(StrictModel):
     recordings: only these, by name or by the end of their name ("06"); empty = all.
     frames: [start, stop) of each recording.
     split: a split that the dataset itself names (stadia layout, 7-Scenes: "train", "val", "test").
-    colour: KITTI odometry, which pair of cameras; "auto" takes colour where it is there.
-    ground_truth: KITTI raw, which depth: the improved `groundtruth`, single scans `velodyne_raw`, `lidar` projected here, or
-        `lidar_eigen` with the scanner's x as depth (the Eigen protocol's); "auto" takes the first that is there.
+    color: KITTI odometry, which pair of cameras; "auto" takes color where it is there.
+    ground_truth: KITTI raw, which depth: the improved `groundtruth`, single scans `velodyne_raw`, `lidar` projected
+        here, or `lidar_eigen` with the scanner's x as depth (the Eigen protocol's); "auto" takes the first that is
+        there.
     ground_truth_path: a `data_depth_annotated` folder that lies elsewhere.
     poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the dataset's own; one recording only.
     camera: of your own video.
     size: (height, width) to decode your own video file to; None keeps its own size.
-    stride: of your own video; "auto" keeps a frame once the picture has moved enough, a number keeps every n-th.
+    stride: of your own video; "auto" keeps a frame once the image has moved enough, a number keeps every n-th.
     standing: EuRoC, whether frames of a standing camera are kept, or dropped as `stride` "auto" does.
-    frame_rate_hz: of a folder of your own pictures, if known.
+    frame_rate_hz: of a folder of your own images, if known.
     """
 
     recordings: tuple[str, ...] = ()
     frames: tuple[int, int] | None = None
     split: str | None = None
-    colour: Literal["auto", "grey", "colour"] = "auto"
+    color: Literal["auto", "gray", "color"] = "auto"
     ground_truth: GroundTruth = "auto"
     ground_truth_path: str | None = None
     poses: str | None = None
@@ -106,10 +114,12 @@ class SourceOptions(StrictModel):
         return frames
 
 
-class ColourConfig(StrictModel):
-    """One draw a sample, shared by its pictures, for the network's input only. Ranges are Monodepth2's (github.com/nianticlabs/monodepth2).
+class ColorConfig(StrictModel):
+    """One draw a sample, shared by its images, for the network's input only. Ranges are Monodepth2's
+    (github.com/nianticlabs/monodepth2).
 
-    probability: of drawing at all.  brightness, contrast, saturation: factors in 1 +- value.  hue: +- value of a full turn.
+    probability: of drawing at all.  brightness, contrast, saturation: factors in 1 +- value.  hue: +- value of a full
+        turn.
     """
 
     probability: Share = 0.5
@@ -122,16 +132,16 @@ class ColourConfig(StrictModel):
 class AugmentationConfig(StrictModel):
     """What training changes at random.
 
-    mirror: probability of mirroring picture, camera, stereo side and targets together.
+    mirror: probability of mirroring image, camera, stereo side and targets together.
     zoom: a random crop is enlarged by up to this factor (1 = never), the camera with it.
     """
 
     mirror: Share = 0.5
-    colour: ColourConfig = ColourConfig()
+    color: ColorConfig = ColorConfig()
     zoom: Annotated[float, Field(ge=1, le=2)] = 1.0
 
 
-NO_AUGMENTATION = AugmentationConfig(mirror=0.0, colour=ColourConfig(probability=0.0))
+NO_AUGMENTATION = AugmentationConfig(mirror=0.0, color=ColorConfig(probability=0.0))
 
 
 class SplitConfig(StrictModel):
@@ -140,7 +150,8 @@ class SplitConfig(StrictModel):
     train_file, val_file: `date/drive index l|r` a line, as the Eigen and Zhou lists of KITTI.
     val_recordings: whole recordings to validate on.
     val_share, gap: else blocks of consecutive frames, drawn once by `seed`, with `gap` frames unused on either side.
-    A dataset that names its own splits (dataset.json of the stadia layout) is split as it says, unless one of the above is given.
+    A dataset that names its own splits (dataset.json of the stadia layout) is split as it says, unless one of the above
+    is given.
     """
 
     train_file: str | None = None
@@ -163,18 +174,18 @@ class OneDataConfig(SourceOptions):
     """One data set: `SourceOptions`, then how samples are made of what was opened.
 
     path, format: see `open_recordings`.
-    height, width: the network's size, multiples of 32; every picture is resized to it, its camera with it.
-    crop: what of each picture the network sees, before it is resized: all of it, or "kb", the 1216x352 pixels of the KITTI benchmark
-        (bottom, middle). Predictions of the checkpoint are of the same part.
-    offsets: neighbours in time that become sources.
+    height, width: the network's size, multiples of 32; every image is resized to it, its camera with it.
+    crop: what of each image the network sees, before it is resized: all of it, or "kb", the 1216x352 pixels of the
+        KITTI benchmark (bottom, middle). Predictions of the checkpoint are of the same part.
+    offsets: neighbors in time that become sources.
     stereo: whether the partner of the same instant is a source; "auto" where every recording has one.
-    target_sides: whose pictures become targets; mirroring shows the other side anyway.
-    ground_truth_depth: put depth, at the network's size, into `targets.depth_m` of what trains too, for a loss that compares with it;
-        validation has it wherever it is there (scoring reads it at full size instead).
-    sparse_depth: that depth is single returns of a LiDAR: each is kept, of several on one pixel the nearest. Else it is a surface,
-        resized by its nearest pixel. "auto" looks at what share of the pixels has one.
-    epochs: where several data sets train, how often this one is gone through in an epoch of the training; 0.5 is half of it, the other
-        half in the next.
+    target_sides: whose images become targets; mirroring shows the other side anyway.
+    ground_truth_depth: put depth, at the network's size, into `targets.depth_m` of what trains too, for a loss that
+        compares with it; validation has it wherever it is there (scoring reads it at full size instead).
+    sparse_depth: that depth is single returns of a LiDAR: each is kept, of several on one pixel the nearest. Else it is
+        a surface, resized by its nearest pixel. "auto" looks at what share of the pixels has one.
+    epochs: where several data sets train, how often this one is gone through in an epoch of the training; 0.5 is half
+        of it, the other half in the next.
     """
 
     path: str
@@ -217,22 +228,35 @@ AS_THE_FIRST = ("height", "width", "crop", "offsets", "target_sides", "ground_tr
 """How samples of a further data set are made unless it says otherwise: as the first's. What is opened is its own."""
 
 YARDSTICK = (
-    *("path", "format", "recordings", "frames", "split", "split_by", "colour", "ground_truth", "ground_truth_path", "poses", "size"),
+    *(
+        "path",
+        "format",
+        "recordings",
+        "frames",
+        "split",
+        "split_by",
+        "color",
+        "ground_truth",
+        "ground_truth_path",
+        "poses",
+        "size",
+    ),
     *("stride", "standing", "height", "width", "crop", "offsets", "stereo", "target_sides", "sparse_depth", "others"),
 )
-"""Keys that decide which pictures and which ground truth a validation has, and how large."""
+"""Keys that decide which images and which ground truth a validation has, and how large."""
 
 NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 class DataConfig(OneDataConfig):
-    """Everything about data: one data set, or several that train together, each with its own camera, size and number of epochs.
+    """Everything about data: one data set, or several that train together, each with its own camera, size and number of
+    epochs.
 
     name: what the first one is called beside others, in scores and messages.
-    others: further data sets by name, each with the keys of the first: `data.others.euroc.path=EUROC`. Size, crop, offsets, sides, ground
-        truth, augmentation and cache are the first's where one does not say them.
-    order: "mixed" draws batches of one data set each in an order that changes with the epoch; "one_after_another" goes through them as
-        they are named, and an epoch of the training is then all of that.
+    others: further data sets by name, each with the keys of the first: `data.others.euroc.path=EUROC`. Size, crop,
+        offsets, sides, ground truth, augmentation and cache are the first's where one does not say them.
+    order: "mixed" draws batches of one data set each in an order that changes with the epoch; "one_after_another" goes
+        through them as they are named, and an epoch of the training is then all of that.
     """
 
     name: str = "first"
@@ -273,5 +297,8 @@ class DataConfig(OneDataConfig):
         if not self.others and (self.name, self.order) != ("first", "mixed"):
             raise ValueError("data.name and data.order belong to several data sets, and data.others names none")
         if not self.others and not math.isclose(self.epochs, 1):
-            raise ValueError("data.epochs belongs to several data sets, and data.others names none; training.max_epochs trains longer")
+            raise ValueError(
+                "data.epochs belongs to several data sets, and data.others names none; training.max_epochs trains"
+                " longer"
+            )
         return self

@@ -1,4 +1,4 @@
-"""What a picture's file holds, in a few digits: a copy of it is known again under any name, in any dataset."""
+"""What an image's file holds, in a few digits: a copy of it is known again under any name, in any dataset."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _THREADS = 16  # a disk answers many small questions at once
 def content_of(file: Path) -> str:
     """DIGITS hexadecimal digits of a file's size, middle and end: a copy has the same, another frame others.
 
-    Two frames of a camera differ everywhere, by its noise, and a PNG ends in a checksum besides. That any of 44 000 trained
-    pictures shares its digits with any of 697 others by chance has a probability of 1e-7. Raises DataError where there is no file.
+    Two frames of a camera differ everywhere, by its noise, and a PNG ends in a checksum besides. That any of 44 000
+    trained images shares its digits with any of 697 others by chance has a probability of 1e-7. Raises DataError where
+    there is no file.
     """
     if not file.is_file():
-        raise DataError(file, found="no such file", expected="a picture", cure="copy it again or remove its frame")
+        raise DataError(file, found="no such file", expected="an image", fix="copy it again or remove its frame")
     size = file.stat().st_size
     digest = hashlib.blake2b(str(size).encode(), digest_size=DIGITS // 2)
     with file.open("rb") as stream:
@@ -44,7 +45,7 @@ def contents_of(files: Mapping[int, Path]) -> dict[int, str]:
 
 
 def joined(digits: Sequence[str]) -> str:
-    """Many as one string: a run's record of 44 000 pictures is then one line of half a megabyte."""
+    """Many as one string: a run's record of 44 000 images is then one line of half a megabyte."""
     return "".join(digits)
 
 

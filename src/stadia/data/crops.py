@@ -1,4 +1,4 @@
-"""Recordings of which networks see a part alone: picture, camera and ground truth are cut together."""
+"""Recordings of which networks see a part alone: image, camera and ground truth are cut together."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from stadia.core.errors import DataError, GeometryError
 from stadia.core.recording import LEFT, MaskReader, Recording, RoadMasks
 from stadia.core.types import Camera
 from stadia.geometry.camera import cropped
-from stadia.geometry.crops import Box, picture_box
+from stadia.geometry.crops import Box, image_box
 
 
 class CroppedRecording(Recording):
-    """A recording under its name, each picture cut to a crop of `stadia.geometry.crops`. Raises DataError where pictures are smaller."""
+    """A recording under its name, each image cut to a crop of `stadia.geometry.crops`. Raises DataError where images
+    are smaller.
+    """
 
     def __init__(self, recording: Recording, crop: str) -> None:
         self.recording, self.crop = recording, crop
@@ -27,9 +29,9 @@ class CroppedRecording(Recording):
     def _box(self, index: int, side: str) -> Box:
         camera = self.recording.camera(index, side)
         try:
-            return picture_box(self.crop, camera.height, camera.width)
+            return image_box(self.crop, camera.height, camera.width)
         except GeometryError as error:
-            raise DataError(self.name, found=error.found, expected=error.expected, cure=error.cure) from error
+            raise DataError(self.name, found=error.found, expected=error.expected, fix=error.fix) from error
 
     def __len__(self) -> int:
         return len(self.recording)

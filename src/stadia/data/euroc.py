@@ -1,7 +1,7 @@
 """EuRoC MAV, official layout: SEQUENCE/mav0/{cam0, cam1, state_groundtruth_estimate0} (Burri et al., IJRR 2016).
 
-Its pictures are distorted and not rectified, and its two cameras have different K. What is opened here is the rectified pair:
-one K, T_right_left = (-baseline, 0, 0) without rotation, each picture remapped as it is read.
+Its images are distorted and not rectified, and its two cameras have different K. What is opened here is the rectified
+pair: one K, T_right_left = (-baseline, 0, 0) without rotation, each image remapped as it is read.
 """
 
 from __future__ import annotations
@@ -18,21 +18,31 @@ from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.data.cache import Progress
 from stadia.data.config import SourceOptions
-from stadia.data.euroc_files import NS_PER_S, Array, CameraFile, Stamps, read_camera, read_pictures, read_states, read_T_body_sensor
+from stadia.data.euroc_files import (
+    NS_PER_S,
+    Array,
+    CameraFile,
+    Stamps,
+    read_camera,
+    read_images,
+    read_states,
+    read_T_body_sensor,
+)
+from stadia.data.images import read_rgb
 from stadia.data.motion import Selection
-from stadia.data.pictures import read_rgb
-from stadia.data.recordings import Intrinsics, PictureRecording
+from stadia.data.recordings import ImageRecording, Intrinsics
 from stadia.data.rectification import RectifiedPair, Undistorted, rectify
 from stadia.data.sources import chosen_folders
-from stadia.data.video import chosen_pictures
+from stadia.data.video import chosen_images
 
 CAMERAS = {LEFT: "cam0", RIGHT: "cam1"}
 GROUND_TRUTH = "state_groundtruth_estimate0"
 
 TRAIN = ("MH_01", "MH_02", "MH_04", "V1_01", "V1_02")
 TEST = ("MH_03", "MH_05", "V1_03", "V2_01", "V2_02", "V2_03")
-"""The sequences that D3VO trains its depth on (Yang et al., CVPR 2020, section 4.1), and the others. It scores depth on V2_01, and paths
-on the others of TEST; for those it may have trained on V2_01 as well, the paper says both."""
+"""The sequences that D3VO trains its depth on (Yang et al., CVPR 2020, section 4.1), and the others. It scores depth on
+V2_01, and paths on the others of TEST; for those it may have trained on V2_01 as well, the paper says both.
+"""
 
 
 class Euroc:
@@ -42,7 +52,7 @@ class Euroc:
     options: frozenset[str] = frozenset({"standing"})
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognizes(cls, path: Path) -> bool:
         return bool(_sequences(path))
 
     @classmethod
@@ -55,7 +65,10 @@ class Euroc:
         """D3VO's lists, as far as their sequences are there; none of one sequence."""
         if path.resolve().name == "mav0" or (path / "mav0").is_dir():
             return {}
-        found = {part: [n for n in _sequences(path) if n.startswith(names)] for part, names in (("train", TRAIN), ("test", TEST))}
+        found = {
+            part: [n for n in _sequences(path) if n.startswith(names)]
+            for part, names in (("train", TRAIN), ("test", TEST))
+        }
         return {part: names for part, names in found.items() if names}
 
 
@@ -77,13 +90,13 @@ def _open_sequence(name: str, mav0: Path, options: SourceOptions, progress: Prog
         if not (mav0 / camera / "data").is_dir():
             raise DataError(
                 mav0 / camera,
-                found="no pictures" if (mav0 / camera).is_dir() else "no such folder",
+                found="no images" if (mav0 / camera).is_dir() else "no such folder",
                 expected="both cameras, cam0 (left) and cam1 (right)",
-                cure="copy it from the dataset: rectifying needs both",
+                fix="copy it from the dataset: rectifying needs both",
             )
     cameras = {side: read_camera(mav0 / camera / "sensor.yaml") for side, camera in CAMERAS.items()}
-    listed = {side: read_pictures(mav0 / camera) for side, camera in CAMERAS.items()}
-    _check_sizes(cameras, {side: next(iter(pictures.values())) for side, pictures in listed.items()})
+    listed = {side: read_images(mav0 / camera) for side, camera in CAMERAS.items()}
+    _check_sizes(cameras, {side: next(iter(images.values())) for side, images in listed.items()})
     T_right_left = np.linalg.inv(cameras[RIGHT].T_body_lens) @ cameras[LEFT].T_body_lens
     pair = rectify(cameras[LEFT].lens, cameras[RIGHT].lens, T_right_left, mav0)
 
@@ -92,14 +105,14 @@ def _open_sequence(name: str, mav0: Path, options: SourceOptions, progress: Prog
         raise DataError(
             mav0 / CAMERAS[RIGHT] / "data.csv",
             found="no timestamp of the left camera",
-            expected="pictures of the same moments",
-            cure="copy both cameras of one sequence",
+            expected="images of the same moments",
+            fix="copy both cameras of one sequence",
         )
     numbers, stamps = (list(column) for column in zip(*moments, strict=True))
     undistorted = {LEFT: pair.left, RIGHT: pair.right}
     recording = EurocRecording(
         name=f"euroc/{name}",
-        pictures={side: [pictures[stamp] for stamp in stamps] for side, pictures in listed.items()},
+        images={side: [images[stamp] for stamp in stamps] for side, images in listed.items()},
         intrinsics={side: Intrinsics(how.new_K, how.lens.height, how.lens.width) for side, how in undistorted.items()},
         T_right_left=pair.T_right_left,
         numbers=numbers,
@@ -110,33 +123,39 @@ def _open_sequence(name: str, mav0: Path, options: SourceOptions, progress: Prog
     return _selected(recording, len(listed[LEFT]) - len(moments), options, progress)
 
 
-def _selected(recording: EurocRecording, unpaired: int, options: SourceOptions, progress: Progress | None) -> EurocRecording:
+def _selected(
+    recording: EurocRecording, unpaired: int, options: SourceOptions, progress: Progress | None
+) -> EurocRecording:
     """Without the frames of a standing camera, where that is asked for; and told what was left out."""
     every = Selection(list(range(len(recording))))
-    chosen = chosen_pictures(recording, "auto", options.cache, progress) if options.standing == "drop" else every
+    chosen = chosen_images(recording, "auto", options.cache, progress) if options.standing == "drop" else every
     kept = recording.only(chosen.kept)
     selection = replace(chosen, kept=[recording.number(index) for index in chosen.kept], unpaired=unpaired)
     return replace(kept, selection=selection) if selection.seen > len(kept) else kept
 
 
-def _check_sizes(cameras: Mapping[str, CameraFile], pictures: Mapping[str, Path]) -> None:
+def _check_sizes(cameras: Mapping[str, CameraFile], images: Mapping[str, Path]) -> None:
     lenses = [camera.lens for camera in cameras.values()]
     if len({(lens.height, lens.width) for lens in lenses}) > 1:
         sizes = " and ".join(f"{lens.width}x{lens.height}" for lens in lenses)
-        raise DataError(cameras[RIGHT].path, found=f"cameras of {sizes}", expected="one size", cure="resize one of them with its K")
+        raise DataError(
+            cameras[RIGHT].path, found=f"cameras of {sizes}", expected="one size", fix="resize one of them with its K"
+        )
     for side, camera in cameras.items():
-        height, width = read_rgb(pictures[side]).shape[:2]
+        height, width = read_rgb(images[side]).shape[:2]
         if (height, width) != (camera.lens.height, camera.lens.width):
             raise DataError(
-                pictures[side],
+                images[side],
                 found=f"{width}x{height}",
                 expected=f"{camera.lens.width}x{camera.lens.height}, the resolution that {camera.path} says",
-                cure="use the original pictures, or write a sensor.yaml of theirs",
+                fix="use the original images, or write a sensor.yaml of theirs",
             )
 
 
 def _poses(mav0: Path, stamps: Stamps, left: CameraFile, pair: RectifiedPair) -> Array | None:
-    """(N, 4, 4) T_world_camera of the rectified left camera, NaN where there is no ground truth; None without its folder."""
+    """(N, 4, 4) T_world_camera of the rectified left camera, NaN where there is no ground truth; None without its
+    folder.
+    """
     folder = mav0 / GROUND_TRUTH
     if not folder.is_dir():
         return None
@@ -147,8 +166,11 @@ def _poses(mav0: Path, stamps: Stamps, left: CameraFile, pair: RectifiedPair) ->
         raise DataError(
             folder / "data.csv",
             found=f"ground truth from {spans[0]}",
-            expected=f"of the pictures' time, {spans[1]}",
-            cure="use the ground truth of this sequence, with timestamps of the same clock in nanoseconds, or remove its folder",
+            expected=f"of the images' time, {spans[1]}",
+            fix=(
+                "use the ground truth of this sequence, with timestamps of the same clock in nanoseconds, or remove its"
+                " folder"
+            ),
         )
     T_sensor_body = np.linalg.inv(read_T_body_sensor(folder / "sensor.yaml"))
     T_lens_camera = np.eye(4)
@@ -158,10 +180,10 @@ def _poses(mav0: Path, stamps: Stamps, left: CameraFile, pair: RectifiedPair) ->
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class EurocRecording(PictureRecording):
-    """One sequence, rectified. Grey pictures are repeated to three channels.
+class EurocRecording(ImageRecording):
+    """One sequence, rectified. Gray images are repeated to three channels.
 
-    undistorted: how the pictures of each side are remapped.
+    undistorted: how the images of each side are remapped.
     selection: what was left out; None where nothing was.
     """
 
@@ -177,7 +199,7 @@ class EurocRecording(PictureRecording):
         kept = list(indices)
         return replace(
             self,
-            pictures={side: [files[index] for index in kept] for side, files in self.pictures.items()},
+            images={side: [files[index] for index in kept] for side, files in self.images.items()},
             numbers=[self.number(index) for index in kept],
             poses=None if self.poses is None else self.poses[kept],
             times_s=None if self.times_s is None else self.times_s[kept],

@@ -1,4 +1,5 @@
-"""The files of EuRoC's layout: sensor.yaml, and csv by timestamp (Burri et al., The EuRoC micro aerial vehicle datasets, IJRR 2016).
+"""The files of EuRoC's layout: sensor.yaml, and csv by timestamp (Burri et al., The EuRoC micro aerial vehicle
+datasets, IJRR 2016).
 
 Timestamps are whole nanoseconds, which no float64 holds exactly: they are compared as integers.
 """
@@ -26,7 +27,7 @@ Stamps = NDArray[np.int64]
 
 MAX_YAML_BYTES = 16 << 10
 MOST_GAP_NS = 100_000_000
-"""Between two states further apart than this no pose is interpolated: two pictures at 20 Hz."""
+"""Between two states further apart than this no pose is interpolated: two images at 20 Hz."""
 
 NS_PER_S = 1_000_000_000
 _STATE_COLUMNS = 8  # timestamp, position, quaternion; velocity and biases follow
@@ -64,24 +65,30 @@ class CameraFile:
 
 
 def read_camera(path: Path) -> CameraFile:
-    """A pinhole with a distortion of `rectification.MODELS`. Raises DataError naming the file, and the key or the model."""
+    """A pinhole with a distortion of `rectification.MODELS`. Raises DataError naming the file, and the key or the
+    model.
+    """
     about: _Camera = _parse(_Camera, path)
     if about.camera_model != "pinhole":
-        raise DataError(path, found=f"camera_model '{about.camera_model}'", expected="pinhole", cure="calibrate it as one")
+        raise DataError(
+            path, found=f"camera_model '{about.camera_model}'", expected="pinhole", fix="calibrate it as one"
+        )
     model = MODELS.get(about.distortion_model)
     if model is None:
         raise DataError(
             path,
             found=f"distortion_model '{about.distortion_model}'",
             expected=f"one of {', '.join(MODELS)}",
-            cure="calibrate with one of these, or undistort the pictures and write the stadia layout (docs/own-data.md)",
+            fix="calibrate with one of these, or undistort the images and write the stadia layout (docs/own-data.md)",
         )
     if len(about.distortion_coefficients) != model.coefficients:
         found = f"{len(about.distortion_coefficients)} distortion_coefficients"
-        raise DataError(path, found=found, expected=f"{model.coefficients} of {about.distortion_model}", cure="copy the file again")
+        raise DataError(
+            path, found=found, expected=f"{model.coefficients} of {about.distortion_model}", fix="copy the file again"
+        )
     width, height = about.resolution
     if not (0 < width <= 65536 and 0 < height <= 65536):
-        raise DataError(path, found=f"resolution {width}x{height}", expected="that of the pictures", cure="correct it")
+        raise DataError(path, found=f"resolution {width}x{height}", expected="that of the images", fix="correct it")
     fx, fy, cx, cy = about.intrinsics
     K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
     lens = Lens(K, about.distortion_model, np.array(about.distortion_coefficients), height, width)
@@ -98,55 +105,72 @@ def _rigid(matrix: _Matrix, path: Path) -> Array:
     T = np.array(matrix.data).reshape(4, 4)
     R = T[:3, :3]
     if not (np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0 and np.allclose(T[3], (0, 0, 0, 1))):
-        raise DataError(path, found="a T_BS that is no rigid motion", expected="[R | t] by rows, then 0 0 0 1", cure="copy the file again")
+        raise DataError(
+            path,
+            found="a T_BS that is no rigid motion",
+            expected="[R | t] by rows, then 0 0 0 1",
+            fix="copy the file again",
+        )
     return T
 
 
 def _parse(model: type[Any], path: Path) -> Any:
-    """The file as a model, or one DataError that names the first wrong key. Nothing in it is run, and no object is made of it."""
+    """The file as a model, or one DataError that names the first wrong key. Nothing in it is run, and no object is made
+    of it.
+    """
     try:
         size = path.stat().st_size
         if size > MAX_YAML_BYTES:
-            raise DataError(path, found=f"{size} bytes", expected=f"at most {MAX_YAML_BYTES}", cure="is this the right file?")
+            raise DataError(
+                path, found=f"{size} bytes", expected=f"at most {MAX_YAML_BYTES}", fix="is this the right file?"
+            )
         text = path.read_text(encoding="utf-8")
         first, _, rest = text.partition("\n")
-        return model.model_validate(yaml.safe_load(rest if first.startswith("%YAML:") else text))  # OpenCV's spelling of `%YAML 1.0`
+        return model.model_validate(
+            yaml.safe_load(rest if first.startswith("%YAML:") else text)
+        )  # OpenCV's spelling of `%YAML 1.0`
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError(path, found="no such file", expected="the sensor's calibration", cure="copy it from the dataset") from error
+        raise DataError(
+            path, found="no such file", expected="the sensor's calibration", fix="copy it from the dataset"
+        ) from error
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"])) or "the file"
         raise DataError(
-            path, found=f"{key}: {problem['msg']}", expected="a sensor.yaml of EuRoC", cure="copy it from the dataset"
+            path, found=f"{key}: {problem['msg']}", expected="a sensor.yaml of EuRoC", fix="copy it from the dataset"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         why = getattr(error, "problem", None) or type(error).__name__
-        raise DataError(path, found=f"invalid YAML ({why})", expected="a sensor.yaml of EuRoC", cure="copy it from the dataset") from error
+        raise DataError(
+            path, found=f"invalid YAML ({why})", expected="a sensor.yaml of EuRoC", fix="copy it from the dataset"
+        ) from error
 
 
-def read_pictures(folder: Path) -> dict[int, Path]:
-    """A camera's pictures by their timestamps, as data.csv lists them: all of them, each there, in order of time.
+def read_images(folder: Path) -> dict[int, Path]:
+    """A camera's images by their timestamps, as data.csv lists them: all of them, each there, in order of time.
 
-    Raises DataError naming the file and the line, or the picture that is missing or not listed.
+    Raises DataError naming the file and the line, or the image that is missing or not listed.
     """
     path = folder / "data.csv"
     stamps, rows = _read_csv(path, 2, "timestamp, filename")
     there = {p.name for p in (folder / "data").glob("*") if p.stem.isdigit()}
     found: dict[int, Path] = {}
     for stamp, (name,) in zip(stamps.tolist(), rows, strict=True):
-        picture = inside(folder / "data", name)
-        if picture.stem != str(stamp):
-            raise DataError(path, found=f"'{name}' at {stamp}", expected=f"'{stamp}.png'", cure="copy data.csv from the dataset")
-        if picture.name not in there:
-            raise DataError(picture, found="no such file", expected=f"a picture that {path} lists", cure="copy it again")
-        found[stamp] = picture
+        image = inside(folder / "data", name)
+        if image.stem != str(stamp):
+            raise DataError(
+                path, found=f"'{name}' at {stamp}", expected=f"'{stamp}.png'", fix="copy data.csv from the dataset"
+            )
+        if image.name not in there:
+            raise DataError(image, found="no such file", expected=f"an image that {path} lists", fix="copy it again")
+        found[stamp] = image
     if len(there) > len(found):
-        unlisted = min(there - {picture.name for picture in found.values()})
+        unlisted = min(there - {image.name for image in found.values()})
         raise DataError(
             path,
-            found=f"{len(found)} of {len(there)} pictures listed, {unlisted} is not",
+            found=f"{len(found)} of {len(there)} images listed, {unlisted} is not",
             expected="all of them",
-            cure="the file was cut off: copy it again (or remove the pictures that it does not list)",
+            fix="the file was cut off: copy it again (or remove the images that it does not list)",
         )
     return found
 
@@ -160,7 +184,8 @@ class States:
     orientation: Rotation
 
     def at(self, stamps: Stamps) -> Array:
-        """(M, 4, 4) T_world_sensor at other times: between two states positions linearly, orientations along the shortest turn.
+        """(M, 4, 4) T_world_sensor at other times: between two states positions linearly, orientations along the
+        shortest turn.
 
         NaN outside the time of the states, and in holes of more than MOST_GAP_NS.
         """
@@ -174,12 +199,16 @@ class States:
             own, seconds = ((s - self.stamps[0]) / NS_PER_S for s in (self.stamps, stamps[known]))
             poses[known] = np.eye(4)
             poses[known, :3, 3] = np.column_stack([np.interp(seconds, own, axis) for axis in self.position.T])
-            poses[known, :3, :3] = (Slerp(own, self.orientation)(seconds) if len(own) > 1 else self.orientation).as_matrix()
+            poses[known, :3, :3] = (
+                Slerp(own, self.orientation)(seconds) if len(own) > 1 else self.orientation
+            ).as_matrix()
         return poses
 
 
 def read_states(path: Path) -> States:
-    """state_groundtruth_estimate0/data.csv: timestamp, position, and quaternion in the order w x y z. Raises DataError naming the line."""
+    """state_groundtruth_estimate0/data.csv: timestamp, position, and quaternion in the order w x y z. Raises DataError
+    naming the line.
+    """
     stamps, words = _read_csv(path, _STATE_COLUMNS, "timestamp, position x y z, quaternion w x y z")
     rows = np.empty((len(words), _STATE_COLUMNS - 1))
     for number, row in enumerate(words):
@@ -192,20 +221,30 @@ def read_states(path: Path) -> States:
                 path,
                 found=f"'{','.join(row)[:60]}' at {stamps[number]}",
                 expected="position x y z and a unit quaternion w x y z",
-                cure="copy the file again",
+                fix="copy the file again",
             )
     return States(stamps, rows[:, :3], Rotation.from_quat(rows[:, [4, 5, 6, 3]]))  # SciPy's order is x y z w
 
 
 def _read_csv(path: Path, columns: int, what: str) -> tuple[Stamps, list[list[str]]]:
-    """Timestamps, rising from row to row, and the other words of each row; every row has as many as the first one, `columns` at least."""
-    lines = [(number, line) for number, line in enumerate(read_lines(path, what), start=1) if not line.lstrip().startswith("#")]
+    """Timestamps, rising from row to row, and the other words of each row; every row has as many as the first one,
+    `columns` at least.
+    """
+    lines = [
+        (number, line)
+        for number, line in enumerate(read_lines(path, what), start=1)
+        if not line.lstrip().startswith("#")
+    ]
     stamps, rows = np.empty(len(lines), np.int64), list[list[str]]()
     for at, (number, line) in enumerate(lines):
         stamp, *words = (word.strip() for word in line.split(","))
-        if len(words) + 1 < columns or (rows and len(words) != len(rows[0])) or not (stamp.isdecimal() and len(stamp) <= 19):
+        if (
+            len(words) + 1 < columns
+            or (rows and len(words) != len(rows[0]))
+            or not (stamp.isdecimal() and len(stamp) <= 19)
+        ):
             expected = f"{len(rows[0]) + 1 if rows else columns} columns: {what}"
-            raise DataError(path, found=f"'{line[:60]}' in line {number}", expected=expected, cure="copy the file again")
+            raise DataError(path, found=f"'{line[:60]}' in line {number}", expected=expected, fix="copy the file again")
         stamps[at] = min(int(stamp), np.iinfo(np.int64).max)
         rows.append(words)
         if at and stamps[at] <= stamps[at - 1]:
@@ -214,8 +253,8 @@ def _read_csv(path: Path, columns: int, what: str) -> tuple[Stamps, list[list[st
                 path,
                 found=f"timestamp {stamps[at]} {fault} in line {number}",
                 expected="timestamps that rise from line to line",
-                cure="copy the file again, or sort it and remove what is there twice",
+                fix="copy the file again, or sort it and remove what is there twice",
             )
     if not rows:
-        raise DataError(path, found="no rows", expected=what, cure="copy the file again")
+        raise DataError(path, found="no rows", expected=what, fix="copy the file again")
     return stamps, rows

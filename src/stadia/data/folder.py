@@ -1,7 +1,8 @@
 """The stadia folder layout: what RoadWorld writes and anybody can record (docs/own-data.md).
 
-DATASET/dataset.json names the recordings of each split; each recording is a folder with recording.json (cameras, rig) and
-left/000000.png; right/, depth/left/000000.npy, poses.txt and times.txt are optional. A single recording's folder opens too.
+DATASET/dataset.json names the recordings of each split; each recording is a folder with recording.json (cameras, rig)
+and left/000000.png; right/, depth/left/000000.npy, poses.txt and times.txt are optional. A single recording's folder
+opens too.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from stadia.core.files import inside, read_json
 from stadia.core.recording import LEFT, Recording
 from stadia.data.cache import Progress
 from stadia.data.config import Matrix, SourceOptions
-from stadia.data.pictures import check_depth, list_pictures, read_depth_png, read_npy, refuse_jpeg
+from stadia.data.images import check_depth, list_images, read_depth_png, read_npy, refuse_jpeg
 from stadia.data.poses import read_kitti_poses, read_times
-from stadia.data.recordings import Intrinsics, PictureRecording, check_K
+from stadia.data.recordings import ImageRecording, Intrinsics, check_K
 from stadia.data.road_masks import MaskFiles
 from stadia.data.sources import choose
 
@@ -67,7 +68,9 @@ def _parse(model: type[Any], path: Path) -> Any:
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"])) or "the file"
-        raise DataError(path, found=f"{key}: {problem['msg']}", expected="the stadia layout", cure="see docs/own-data.md") from error
+        raise DataError(
+            path, found=f"{key}: {problem['msg']}", expected="the stadia layout", fix="see docs/own-data.md"
+        ) from error
 
 
 class StadiaFolder:
@@ -77,7 +80,7 @@ class StadiaFolder:
     options: frozenset[str] = frozenset()
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognizes(cls, path: Path) -> bool:
         return (path / "dataset.json").is_file() or (path / "recording.json").is_file()
 
     @classmethod
@@ -95,12 +98,17 @@ class StadiaFolder:
             return {}
         dataset: _DatasetFile = _parse(_DatasetFile, path / "dataset.json")
         if not any(dataset.splits.values()):
-            raise DataError(path / "dataset.json", found="no recording", expected="at least one in splits", cure="list the recordings")
+            raise DataError(
+                path / "dataset.json",
+                found="no recording",
+                expected="at least one in splits",
+                fix="list the recordings",
+            )
         return dataset.splits
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class FolderRecording(PictureRecording):
+class FolderRecording(ImageRecording):
     """One recording's folder. Beyond `Recording`: camera_height_m above the road, where recording.json tells it."""
 
     folder: Path
@@ -108,22 +116,24 @@ class FolderRecording(PictureRecording):
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         """From depth/SIDE/STEM.npy (float metres) or STEM.png (uint16 / 256)."""
-        stem = self.pictures[side][index].stem
+        stem = self.images[side][index].stem
         size = self.intrinsics[side]
         array = self.folder / "depth" / side / f"{stem}.npy"
         if array.exists():
             depth = read_npy(array, shape=(size.height, size.width)).astype(np.float32, copy=False)
             return check_depth(array, depth, size.height, size.width)
-        picture = array.with_suffix(".png")
-        if picture.exists():
-            return check_depth(picture, read_depth_png(picture, units_per_metre=256), size.height, size.width)
-        refuse_jpeg(picture)
+        image = array.with_suffix(".png")
+        if image.exists():
+            return check_depth(image, read_depth_png(image, units_per_metre=256), size.height, size.width)
+        refuse_jpeg(image)
         return None
 
 
 def _intrinsics(path: Path, cameras: Mapping[str, _CameraEntry]) -> dict[str, Intrinsics]:
     return {
-        side: Intrinsics(check_K(f"{path} cameras.{side}", np.array(camera.K, dtype=np.float64)), camera.height, camera.width)
+        side: Intrinsics(
+            check_K(f"{path} cameras.{side}", np.array(camera.K, dtype=np.float64)), camera.height, camera.width
+        )
         for side, camera in cameras.items()
     }
 
@@ -133,16 +143,18 @@ def _open_recording(folder: Path, name: str) -> Recording:
     described: _RecordingFile = _parse(_RecordingFile, path)
     sides = tuple(described.cameras)
     if sides not in (("left",), ("left", "right")):
-        raise DataError(path, found=f"cameras {', '.join(sides)}", expected="left, or left and right", cure="name the cameras so")
+        raise DataError(
+            path, found=f"cameras {', '.join(sides)}", expected="left, or left and right", fix="name the cameras so"
+        )
     if (len(sides) == 2) != (described.T_right_left is not None):
         raise DataError(
             path,
             found=f"{len(sides)} camera(s) and T_right_left {described.T_right_left}",
             expected="T_right_left for a pair",
-            cure="add or remove it",
+            fix="add or remove it",
         )
-    pictures = {side: list_pictures(folder / side) for side in sides}
-    frames = len(pictures[LEFT])
+    images = {side: list_images(folder / side) for side in sides}
+    frames = len(images[LEFT])
     poses = folder / "poses.txt"
     times_s = read_times(folder / "times.txt", frames)
     if times_s is None and described.frame_rate_hz:
@@ -150,7 +162,7 @@ def _open_recording(folder: Path, name: str) -> Recording:
     recording = FolderRecording(
         name=name,
         folder=folder,
-        pictures=pictures,
+        images=images,
         intrinsics=_intrinsics(path, described.cameras),
         T_right_left=None if described.T_right_left is None else np.array(described.T_right_left, dtype=np.float64),
         poses=read_kitti_poses(poses, frames) if poses.exists() else None,
@@ -158,5 +170,7 @@ def _open_recording(folder: Path, name: str) -> Recording:
         camera_height_m=described.camera_height_m,
     )
     recording.mask_reader = MaskFiles.beside(folder)
-    recording.mount = described.mount or ("" if described.camera_height_m is None else f"{described.camera_height_m:g} m")
+    recording.mount = described.mount or (
+        "" if described.camera_height_m is None else f"{described.camera_height_m:g} m"
+    )
     return recording

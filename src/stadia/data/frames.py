@@ -1,4 +1,4 @@
-"""One picture of a recording at the network's size, which is the picture that its camera describes."""
+"""One image of a recording at the network's size, which is the image that its camera describes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import Recording
-from stadia.data.resize import resize_picture
+from stadia.data.resize import resize_image
 
 
 def resized_frame(recording: Recording, index: int, side: str, height: int, width: int) -> NDArray[np.uint8]:
-    """(height, width, 3) RGB. Raises DataError for a picture of another size than its camera's: K would be resized by another factor."""
+    """(height, width, 3) RGB. Raises DataError for an image of another size than its camera's: K would be resized by
+    another factor.
+    """
     picture, camera = recording.image(index, side), recording.camera(index, side)
     if picture.shape[:2] != (camera.height, camera.width):
         raise DataError(
             recording.file(index, side) or f"{recording.name}, frame {index}, {side}",
-            found=f"a picture of {picture.shape[1]}x{picture.shape[0]}",
+            found=f"an image of {picture.shape[1]}x{picture.shape[0]}",
             expected=f"{camera.width}x{camera.height}, the size that its camera is of",
-            cure="give the camera of this picture (geometry.camera.resized and cropped make it of the other)",
+            fix="give the camera of this image (geometry.camera.resized and cropped make it of the other)",
         )
-    return resize_picture(picture, height, width)
+    return resize_image(picture, height, width)

@@ -1,6 +1,8 @@
-"""Crops of single objects with their heights: of RoadWorld, of the DVM-CAR layout; and how they are made to look like those of a drive.
+"""Crops of single objects with their heights: of RoadWorld, of the DVM-CAR layout; and how they are made to look like
+those of a drive.
 
-Background is grey, so that only the object is judged. A crop has a fixed size, so that how near an object is does not tell its height.
+Background is gray, so that only the object is judged. A crop has a fixed size, so that how near an object is does not
+tell its height.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from stadia.core.errors import DataError
 from stadia.core.files import inside, read_json
 from stadia.core.recording import LEFT
 from stadia.data.folder import FolderRecording
+from stadia.data.images import IMAGE_SUFFIXES, read_rgb
 from stadia.data.mask_boxes import mask_boxes
-from stadia.data.pictures import PICTURE_SUFFIXES, read_rgb
 
-Picture = NDArray[np.uint8]
-GREY = 124
+Image = NDArray[np.uint8]
+GRAY = 124
 DVM_TABLE = "Ad_table (extra).csv"
 _MARGIN = 0.06  # of the longer side
 
@@ -31,22 +33,26 @@ _MARGIN = 0.06  # of the longer side
 class HeightCrop:
     """image: (side, side, 3) RGB.  height_m: of the object.  instance: which one, so that no object is in two splits."""
 
-    image: Picture
+    image: Image
     height_m: float
     instance: str
 
 
-def masked_crop(image: Picture, mask: NDArray[np.bool_], side: int) -> Picture:
-    """(side, side, 3) RGB: the object (H, W) in the middle, its shape kept, all else grey. Raises DataError for an empty mask."""
+def masked_crop(image: Image, mask: NDArray[np.bool_], side: int) -> Image:
+    """(side, side, 3) RGB: the object (H, W) in the middle, its shape kept, all else gray. Raises DataError for an
+    empty mask.
+    """
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     if not width:
-        raise DataError("a crop of an object", found="an empty mask", expected="pixels of the object", cure="leave it out")
+        raise DataError(
+            "a crop of an object", found="an empty mask", expected="pixels of the object", fix="leave it out"
+        )
     part, inside_it = image[top : top + height, left : left + width], mask[top : top + height, left : left + width]
     scale = side * (1 - 2 * _MARGIN) / max(width, height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(np.where(inside_it[..., None], part, GREY).astype(np.uint8), size, interpolation=how)
-    crop = np.full((side, side, 3), GREY, np.uint8)
+    small = cv2.resize(np.where(inside_it[..., None], part, GRAY).astype(np.uint8), size, interpolation=how)
+    crop = np.full((side, side, 3), GRAY, np.uint8)
     x, y = (side - size[0]) // 2, (side - size[1]) // 2
     crop[y : y + size[1], x : x + size[0]] = small
     return crop
@@ -62,7 +68,7 @@ def recording_crops(
         height = {int(one["id"]): float(one["size_hwl_m"][0]) for one in described["instances"]}
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(
-            path, found=f"{error!r}", expected="id and size_hwl_m of each instance", cure="write it as RoadWorld does"
+            path, found=f"{error!r}", expected="id and size_hwl_m of each instance", fix="write it as RoadWorld does"
         ) from error
     crops = []
     for index in range(0, len(recording), every):
@@ -79,14 +85,15 @@ def recording_crops(
 
 
 def dvm_car_crops(folder: Path, side: int) -> Iterator[HeightCrop]:
-    """Of the DVM-CAR layout (Huang et al., IEEE Big Data 2022): pictures anywhere below it, their names MAKER$$MODEL$$YEAR$$COLOUR$$
-    GENMODEL_ID$$..., on white; heights in "Ad_table (extra).csv", columns Genmodel_ID and Height (mm), of a model the median of its rows.
+    """Of the DVM-CAR layout (Huang et al., IEEE Big Data 2022): images anywhere below it, their names
+    MAKER$$MODEL$$YEAR$$COLOR$$ GENMODEL_ID$$..., on white; heights in "Ad_table (extra).csv", columns Genmodel_ID and
+    Height (mm), of a model the median of its rows.
 
-    Heights outside 1.1 to 2.6 m are mistakes of the table and left out, and so is a picture that is not on white (an interior). Raises
-    DataError where the table is missing or lacks its columns.
+    Heights outside 1.1 to 2.6 m are mistakes of the table and left out, and so is an image that is not on white (an
+    interior). Raises DataError where the table is missing or lacks its columns.
     """
     height = _dvm_heights(Path(folder))
-    for path in sorted(one for one in Path(folder).rglob("*$$*") if one.suffix.lower() in PICTURE_SUFFIXES):
+    for path in sorted(one for one in Path(folder).rglob("*$$*") if one.suffix.lower() in IMAGE_SUFFIXES):
         words = path.stem.split("$$")
         height_m = height.get(words[4]) if len(words) > 4 else None
         if height_m is None or not 1.1 <= height_m <= 2.6:
@@ -101,12 +108,21 @@ def _dvm_heights(folder: Path) -> dict[str, float]:
     """Metres, by model."""
     table = next(iter(sorted(folder.rglob(DVM_TABLE))), None)
     if table is None:
-        raise DataError(folder, found=f"no {DVM_TABLE}", expected="the table of DVM-CAR with heights", cure="unpack its tables there")
+        raise DataError(
+            folder, found=f"no {DVM_TABLE}", expected="the table of DVM-CAR with heights", fix="unpack its tables there"
+        )
     rows: dict[str, list[float]] = {}
     with table.open(encoding="utf-8", newline="") as stream:
-        names, *lines = [[word.strip() for word in row] for row in csv.reader(stream)] or [[]]  # its names have spaces before them
+        names, *lines = [[word.strip() for word in row] for row in csv.reader(stream)] or [
+            []
+        ]  # its names have spaces before them
     if not {"Genmodel_ID", "Height"} <= set(names):
-        raise DataError(table, found=f"columns {', '.join(names)}", expected="Genmodel_ID and Height", cure="take the table as published")
+        raise DataError(
+            table,
+            found=f"columns {', '.join(names)}",
+            expected="Genmodel_ID and Height",
+            fix="take the table as published",
+        )
     model, height = names.index("Genmodel_ID"), names.index("Height")
     for words in lines:
         if len(words) == len(names) and words[height].replace(".", "", 1).isdigit():
@@ -114,8 +130,8 @@ def _dvm_heights(folder: Path) -> dict[str, float]:
     return {name: float(np.median(own)) for name, own in rows.items()}
 
 
-def _not_white(image: Picture) -> NDArray[np.bool_] | None:
-    """The largest thing on a white ground; None where the picture's edges are not white."""
+def _not_white(image: Image) -> NDArray[np.bool_] | None:
+    """The largest thing on a white ground; None where the image's edges are not white."""
     edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     if np.median(edge.min(-1)) < 235:
         return None
@@ -123,24 +139,33 @@ def _not_white(image: Picture) -> NDArray[np.bool_] | None:
     return None if count < 2 else labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
 
 
-def augmented(crop: Picture, rng: np.random.Generator) -> Picture:
-    """Mirrored, zoomed out, its light and sharpness changed, a part hidden, as crops of a drive are; the height stays what it is."""
+def augmented(crop: Image, rng: np.random.Generator) -> Image:
+    """Mirrored, zoomed out, its light and sharpness changed, a part hidden, as crops of a drive are; the height stays
+    what it is.
+    """
     side = len(crop)
     image = crop[:, ::-1] if rng.random() < 0.5 else crop
     zoom = rng.uniform(0.6, 1.0)
     shift = rng.uniform(-0.5, 0.5, 2) * side * (1 - zoom)
     middle = (side - 1) / 2 * (1 - zoom)
     moved = np.array([[zoom, 0, middle + shift[0]], [0, zoom, middle + shift[1]]])
-    image = cv2.warpAffine(image, moved, (side, side), flags=cv2.INTER_LINEAR, borderValue=(GREY, GREY, GREY))
+    image = cv2.warpAffine(image, moved, (side, side), flags=cv2.INTER_LINEAR, borderValue=(GRAY, GRAY, GRAY))
     lit = image.astype(np.float32) * rng.uniform(0.7, 1.3) * rng.uniform(0.9, 1.1, 3)
-    known = (image != GREY).any(-1, keepdims=True)
-    image = np.where(known, lit, GREY).clip(0, 255).astype(np.uint8)
+    known = (image != GRAY).any(-1, keepdims=True)
+    image = np.where(known, lit, GRAY).clip(0, 255).astype(np.uint8)
     if rng.random() < 0.4:  # few pixels, drawn large
         small = max(8, round(side * rng.uniform(0.25, 0.7)))
-        image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (side, side), interpolation=cv2.INTER_LINEAR)
+        image = cv2.resize(
+            cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA),
+            (side, side),
+            interpolation=cv2.INTER_LINEAR,
+        )
     if rng.random() < 0.5:
         width, height = (round(side * rng.uniform(0.1, 0.4)) for _ in range(2))
-        x, y = round(rng.uniform(0, side - width)), round(rng.uniform(side * 0.35, side - height))  # tops stay seen: they are the height
+        x, y = (
+            round(rng.uniform(0, side - width)),
+            round(rng.uniform(side * 0.35, side - height)),
+        )  # tops stay seen: they are the height
         image = image.copy()
-        image[y : y + height, x : x + width] = GREY
+        image[y : y + height, x : x + width] = GRAY
     return np.ascontiguousarray(image)

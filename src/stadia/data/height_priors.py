@@ -1,7 +1,9 @@
-"""How high things on roads are: by class a mean, a spread and where they were measured. What is said here, depth says later, one to one.
+"""How high things on roads are: by class a mean, a spread and where they were measured. What is said here, depth says
+later, one to one.
 
-A prior that was measured on the set that a method is scored on is a label of that set (F-28): KITTI's own boxes may not teach what is then
-scored on KITTI. And means differ by how boxes are drawn, not by the cars: KITTI's are tight, and 12 % below those of mixed sets.
+A prior that was measured on the set that a method is scored on is a label of that set (F-28): KITTI's own boxes may not
+teach what is then scored on KITTI. And means differ by how boxes are drawn, not by the cars: KITTI's are tight, and 12
+% below those of mixed sets.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from stadia.core.errors import ConfigError
 class HeightPrior(StrictModel):
     """The heights of a class.
 
-    mean_m: their mean in metres; where a class has a long tail (vans among cars) better the median, as objects are pooled by medians.
+    mean_m: their mean in metres; where a class has a long tail (vans among cars) better the median, as objects are
+        pooled by medians.
     spread_m: their standard deviation in metres.
     source: where the mean was measured, for the run's record and its readers.
     datasets: names of the data sets that it was measured on; none of them may be what the training is scored on.
@@ -60,10 +63,19 @@ PRIORS: Mapping[PriorsName, Mapping[str, HeightPrior]] = {
         "person": HeightPrior(mean_m=1.72, spread_m=0.08, source=f"mean of {_DRAWN}"),
     },
 }
-"""By name and class. Of COCO's and Cityscapes' classes, car and person alone were measured on many; the others on KITTI's few."""
+"""By name and class. Of COCO's and Cityscapes' classes, car and person alone were measured on many; the others on
+KITTI's few.
+"""
 
-SAME_CLASS: Mapping[str, str] = {"pedestrian": "person", "person_sitting": "sitting person", "rider": "cyclist", "train": "tram"}
-"""KITTI's and Cityscapes' names of classes that have another name above. COCO's person may ride: its masks leave the bicycle out."""
+SAME_CLASS: Mapping[str, str] = {
+    "pedestrian": "person",
+    "person_sitting": "sitting person",
+    "rider": "cyclist",
+    "train": "tram",
+}
+"""KITTI's and Cityscapes' names of classes that have another name above. COCO's person may ride: its masks leave the
+bicycle out.
+"""
 
 
 def _a_name(value: object) -> object:
@@ -77,7 +89,9 @@ def _kind(value: object) -> str:
 
 
 Priors = Annotated[
-    Annotated[PriorsName, Tag("named")] | Annotated[dict[str, HeightPrior], Tag("own")], Discriminator(_kind), BeforeValidator(_a_name)
+    Annotated[PriorsName, Tag("named")] | Annotated[dict[str, HeightPrior], Tag("own")],
+    Discriminator(_kind),
+    BeforeValidator(_a_name),
 ]
 """Of a configuration: a name of `PRIORS`, or heights of one's own by class."""
 
@@ -95,7 +109,9 @@ def prior_of(class_name: str, priors: Mapping[str, HeightPrior]) -> HeightPrior 
 
 
 def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str]) -> None:
-    """Raise ConfigError where a prior was measured on a data set that is scored on, by the names of formats ("kitti_raw")."""
+    """Raise ConfigError where a prior was measured on a data set that is scored on, by the names of formats
+    ("kitti_raw").
+    """
     for scored in scored_on:
         for name, prior in priors.items():
             if any(scored == measured or scored.startswith(f"{measured}_") for measured in prior.datasets):
@@ -103,5 +119,5 @@ def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str])
                     f"height of a {name}",
                     found=f"{prior.mean_m:g} m from {prior.source}",
                     expected=f"a source other than {scored}, which is scored on",
-                    cure="train with other priors, or with heights of your own that say where they come from",
+                    fix="train with other priors, or with heights of your own that say where they come from",
                 )

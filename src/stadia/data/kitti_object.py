@@ -1,12 +1,13 @@
-"""KITTI's object data in its official layout (Geiger et al., "Are we ready for autonomous driving?", CVPR 2012): boxes, no masks.
+"""KITTI's object data in its official layout (Geiger et al., "Are we ready for autonomous driving?", CVPR 2012): boxes,
+no masks.
 
-DATASET/training/{image_2/000000.png, calib/000000.txt, label_2/000000.txt}. Results of a detector are a folder of such label files, with a
-score in a sixteenth column.
+DATASET/training/{image_2/000000.png, calib/000000.txt, label_2/000000.txt}. Results of a detector are a folder of such
+label files, with a score in a sixteenth column.
 
-A file gives the middle of a box's bottom in the rectified frame of camera 0, its height, width and length, and its turn about that
-frame's y, which points down: at 0 it faces along x. Here it is an object as every other: in the frame of the camera that took the
-picture (6 cm beside camera 0), centred, y up, z towards its front, x to the right of who looks at its front. So its size along
-x, y, z is width, height, length.
+A file gives the middle of a box's bottom in the rectified frame of camera 0, its height, width and length, and its turn
+about that frame's y, which points down: at 0 it faces along x. Here it is an object as every other: in the frame of the
+camera that took the image (6 cm beside camera 0), centered, y up, z towards its front, x to the right of who looks at
+its front. So its size along x, y, z is width, height, length.
 """
 
 from __future__ import annotations
@@ -22,25 +23,37 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
 from stadia.data.calibration import Calibration
-from stadia.data.object_labels import BACKGROUND, EstimatedBox, ObjectBox, ObjectLabels, ObjectPictures, Points, check_size, no_masks
-from stadia.data.pictures import list_pictures, read_rgb
+from stadia.data.images import list_images, read_rgb
+from stadia.data.object_labels import (
+    BACKGROUND,
+    EstimatedBox,
+    ObjectBox,
+    ObjectImages,
+    ObjectLabels,
+    Points,
+    check_size,
+    no_masks,
+)
 
 KINDS = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
 NO_OBJECT = "DontCare"
-"""Regions with objects that nobody labelled; they have no box in space."""
+"""Regions with objects that nobody labeled; they have no box in space."""
 
 COLUMNS = 15
 """Of a label; a result has its score in one more."""
 
 _ROUNDED = 0.01  # angles are written with two digits
-_R_KITTI_OBJECT = np.array([[0.0, 0, 1], [0, -1, 0], [1, 0, 0]])  # from our axes of an object to KITTI's: x front, y down
+_R_KITTI_OBJECT = np.array(
+    [[0.0, 0, 1], [0, -1, 0], [1, 0, 0]]
+)  # from our axes of an object to KITTI's: x front, y down
 
 
 @dataclass(frozen=True, slots=True)
 class KittiBox:
     """A line of a label file, as it is written.
 
-    truncated: 0 to 1.  occluded: 0 to 3 (unknown).  alpha: turn against the ray to it, radians.  All three are -1, -1, -10 in results.
+    truncated: 0 to 1.  occluded: 0 to 3 (unknown).  alpha: turn against the ray to it, radians.  All three are -1, -1,
+        -10 in results.
     box_px: left, top, right, bottom.  size_hwl_m: height, width, length.
     bottom_m: (3,) the middle of its bottom, rectified frame of camera 0.  rotation_y: radians.
     score: of a result, the greater the surer; 1 in labels.
@@ -72,15 +85,19 @@ class KittiBox:
 
 
 def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
-    """The objects of a label file, or of a result file with scores; DontCare left out. Raises DataError naming the line."""
+    """The objects of a label file, or of a result file with scores; DontCare left out. Raises DataError naming the
+    line.
+    """
     path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
-        cure = "write an empty file where nothing was found" if scored else "copy it from the data set"
-        raise DataError(path, found="no such file", expected="a file of boxes for each picture", cure=cure) from error
+        fix = "write an empty file where nothing was found" if scored else "copy it from the data set"
+        raise DataError(path, found="no such file", expected="a file of boxes for each image", fix=fix) from error
     except UnicodeDecodeError as error:
-        raise DataError(path, found="bytes that are not text", expected="KITTI's labels", cure="copy it again") from error
+        raise DataError(
+            path, found="bytes that are not text", expected="KITTI's labels", fix="copy it again"
+        ) from error
     numbered = [(f"{path}: line {number}", line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
     return [_box(what, words, scored) for what, words in numbered if words[0] != NO_OBJECT]
 
@@ -88,32 +105,39 @@ def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
 def _box(what: str, words: list[str], scored: bool) -> KittiBox:
     kind, columns = words[0], COLUMNS + scored
     if kind not in KINDS:
-        raise DataError(what, found=f"class '{kind}'", expected=f"one of {', '.join((*KINDS, NO_OBJECT))}", cure="correct the line")
+        raise DataError(
+            what, found=f"class '{kind}'", expected=f"one of {', '.join((*KINDS, NO_OBJECT))}", fix="correct the line"
+        )
     try:
         numbers = [float(word) for word in words[1:]]
     except ValueError as error:
-        raise DataError(what, found=f"{error}", expected=f"a class and {columns - 1} numbers", cure="copy the file again") from error
+        raise DataError(
+            what, found=f"{error}", expected=f"a class and {columns - 1} numbers", fix="copy the file again"
+        ) from error
     if len(words) != columns or not np.isfinite(numbers).all():
         found = f"{len(words)} columns" if len(words) != columns else "a number that is not finite"
-        hint = {COLUMNS: "these are labels: a result has a score", COLUMNS + 1: "these are results: a label has no score"}
+        hint = {
+            COLUMNS: "these are labels: a result has a score",
+            COLUMNS + 1: "these are results: a label has no score",
+        }
         expected = f"{columns}: a class, 14 numbers{', a score' if scored else ''}"
-        raise DataError(what, found=found, expected=expected, cure=hint.get(len(words), "copy the file again"))
+        raise DataError(what, found=found, expected=expected, fix=hint.get(len(words), "copy the file again"))
     truncated, occluded, alpha, left, top, right, bottom = numbers[:7]
     size_hwl_m, rotation_y = check_size(f"{what}, height width length", numbers[7:10]), numbers[13]
     if abs(rotation_y) > math.pi + _ROUNDED:
         degrees = " (degrees?)" if abs(rotation_y) > 2 * math.pi else ""
         found = f"rotation_y {rotation_y:g}{degrees}"
-        raise DataError(what, found=found, expected="radians from -pi to pi", cure="convert it, and add or take 2 pi")
+        raise DataError(what, found=found, expected="radians from -pi to pi", fix="convert it, and add or take 2 pi")
     if numbers[12] + math.hypot(*size_hwl_m[1:]) / 2 <= 0:  # a tram beside the camera may have its middle behind it
         found = f"a bottom at z = {numbers[12]:g} m, all of it behind the camera"
-        raise DataError(what, found=found, expected="x, y, z with z forward, metres", cure="check axes and unit")
+        raise DataError(what, found=found, expected="x, y, z with z forward, metres", fix="check axes and unit")
     score = numbers[14] if scored else 1.0
     box_px, bottom_m = (left, top, right, bottom), np.array(numbers[10:13])
     return KittiBox(kind, truncated, occluded, alpha, box_px, size_hwl_m, bottom_m, rotation_y, score)
 
 
-class KittiObjectPictures(ObjectPictures):
-    """The labelled pictures of a split, in the order of their numbers; the left colour camera's."""
+class KittiObjectImages(ObjectImages):
+    """The labeled images of a split, in the order of their numbers; the left color camera's."""
 
     classes = (BACKGROUND, *KINDS)
 
@@ -122,20 +146,25 @@ class KittiObjectPictures(ObjectPictures):
         self._sizes: dict[int, tuple[int, int]] = {}
 
     @classmethod
-    def open(cls, dataset: Path, split: str = "training") -> KittiObjectPictures:
-        """Open DATASET/SPLIT. Raises DataError where a picture has no label file, or a label file no picture."""
+    def open(cls, dataset: Path, split: str = "training") -> KittiObjectImages:
+        """Open DATASET/SPLIT. Raises DataError where an image has no label file, or a label file no image."""
         dataset = Path(dataset).expanduser()
         folder = dataset / split
         if not (folder / "label_2").is_dir():
             there = ", ".join(sorted(path.parent.name for path in dataset.glob("*/label_2"))) or "none"
             found = f"no {split}/label_2"
-            raise DataError(dataset, found=found, expected=f"a split with labels; there is: {there}", cure="name another split")
-        files = list_pictures(folder / "image_2")
-        pictures, labels = {path.stem for path in files}, {path.stem for path in (folder / "label_2").glob("*.txt")}
-        if odd := sorted(pictures ^ labels):
-            found = f"{len(pictures)} pictures and {len(labels)} label files; {odd[0]} is not in both"
             raise DataError(
-                folder, found=found, expected="one label file for each picture", cure="copy what is missing, or remove the rest"
+                dataset, found=found, expected=f"a split with labels; there is: {there}", fix="name another split"
+            )
+        files = list_images(folder / "image_2")
+        images, labels = {path.stem for path in files}, {path.stem for path in (folder / "label_2").glob("*.txt")}
+        if odd := sorted(images ^ labels):
+            found = f"{len(images)} images and {len(labels)} label files; {odd[0]} is not in both"
+            raise DataError(
+                folder,
+                found=found,
+                expected="one label file for each image",
+                fix="copy what is missing, or remove the rest",
             )
         return cls(f"{dataset.name}/{split}", files)
 
@@ -149,7 +178,7 @@ class KittiObjectPictures(ObjectPictures):
         return read_rgb(self.file(index))
 
     def _projection(self, index: int) -> tuple[Points, Points]:
-        """K (3, 3) of the left colour camera, and T_camera_rectified (4, 4)."""
+        """K (3, 3) of the left color camera, and T_camera_rectified (4, 4)."""
         return Calibration(self._beside(index, "calib")).projection("P2")
 
     def _beside(self, index: int, kind: str) -> Path:
@@ -157,7 +186,7 @@ class KittiObjectPictures(ObjectPictures):
         return file.parent.parent / kind / f"{file.stem}.txt"
 
     def camera(self, index: int) -> Camera:
-        if index not in self._sizes:  # written nowhere but in the picture
+        if index not in self._sizes:  # written nowhere but in the image
             height, width = self.image(index).shape[:2]
             self._sizes[index] = (height, width)
         return Camera(torch.from_numpy(self._projection(index)[0]), *self._sizes[index])
@@ -166,25 +195,38 @@ class KittiObjectPictures(ObjectPictures):
         return [box for box, _ in self._in_camera(index, self.written(index))]
 
     def written(self, index: int) -> list[KittiBox]:
-        """The labels as they are written, with their boxes in the picture."""
+        """The labels as they are written, with their boxes in the image."""
         return read_boxes(self._beside(index, "label_2"))
 
     def labels(self, index: int) -> ObjectLabels:
         raise no_masks(self._beside(index, "label_2"))
 
     def results(self, folder: Path) -> list[list[EstimatedBox]]:
-        """What a folder of result files says of each picture: boxes with their scores. Raises DataError naming the line, or the file.
+        """What a folder of result files says of each image: boxes with their scores. Raises DataError naming the line,
+        or the file.
 
-        A file that no picture has is refused too: it is of other pictures.
+        A file that no image has is refused too: it is of other images.
         """
         folder, stems = Path(folder).expanduser(), [path.stem for path in self._files]
         if odd := sorted({path.stem for path in folder.glob("*.txt")} - set(stems)):
-            raise DataError(folder / f"{odd[0]}.txt", found="no such picture", expected=f"those of {self.name}", cure="check both folders")
-        return [self._in_camera(index, read_boxes(folder / f"{stem}.txt", scored=True)) for index, stem in enumerate(stems)]
+            raise DataError(
+                folder / f"{odd[0]}.txt",
+                found="no such image",
+                expected=f"those of {self.name}",
+                fix="check both folders",
+            )
+        return [
+            self._in_camera(index, read_boxes(folder / f"{stem}.txt", scored=True)) for index, stem in enumerate(stems)
+        ]
 
     def _in_camera(self, index: int, boxes: list[KittiBox]) -> list[EstimatedBox]:
         _, T_camera_rectified = self._projection(index)
         return [
-            (ObjectBox(self.classes.index(one.kind), T_camera_rectified @ one.T_rectified_object, one.size_m, "none"), one.score)
+            (
+                ObjectBox(
+                    self.classes.index(one.kind), T_camera_rectified @ one.T_rectified_object, one.size_m, "none"
+                ),
+                one.score,
+            )
             for one in boxes
         ]

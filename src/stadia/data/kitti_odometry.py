@@ -1,4 +1,6 @@
-"""KITTI odometry, official layout: sequences/NN/{image_0..3, calib.txt, times.txt}, poses/NN.txt (cvlibs.net/datasets/kitti)."""
+"""KITTI odometry, official layout: sequences/NN/{image_0..3, calib.txt, times.txt}, poses/NN.txt
+(cvlibs.net/datasets/kitti).
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,13 @@ from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.data.cache import Progress
 from stadia.data.calibration import Calibration
 from stadia.data.config import SourceOptions
+from stadia.data.images import frame_number, list_images, read_rgb
 from stadia.data.lidar import Scanner
-from stadia.data.pictures import frame_number, list_pictures, read_rgb
 from stadia.data.poses import read_kitti_poses, read_times
-from stadia.data.recordings import Intrinsics, PictureRecording
+from stadia.data.recordings import ImageRecording, Intrinsics
 from stadia.data.sources import chosen_folders
 
-_PAIRS = {"grey": (0, 1), "colour": (2, 3)}
+_PAIRS = {"gray": (0, 1), "color": (2, 3)}
 
 _DRIVES = {  # of KITTI raw, out of which the sequences were cut (the benchmark's development kit)
     "00": "2011_10_03_drive_0027",
@@ -39,10 +41,10 @@ class KittiOdometry:
     """Sequences of the odometry benchmark, whole or in part; the path may also be one sequence's folder."""
 
     layout = "sequences/NN with calib.txt and image_0 or image_2"
-    options: frozenset[str] = frozenset({"colour"})
+    options: frozenset[str] = frozenset({"color"})
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognizes(cls, path: Path) -> bool:
         return bool(_sequences(path))
 
     @classmethod
@@ -70,19 +72,19 @@ def _sequences(path: Path) -> dict[str, Path]:
 
 def _open_sequence(folder: Path, options: SourceOptions) -> Recording:
     name = folder.resolve().name
-    colour = options.colour
-    if colour == "auto":
-        colour = "colour" if (folder / "image_2").is_dir() else "grey"
-    left, right = _PAIRS[colour]
+    color = options.color
+    if color == "auto":
+        color = "color" if (folder / "image_2").is_dir() else "gray"
+    left, right = _PAIRS[color]
     cameras = {LEFT: left, RIGHT: right} if (folder / f"image_{right}").is_dir() else {LEFT: left}
 
-    pictures = {side: list_pictures(folder / f"image_{number}") for side, number in cameras.items()}
-    numbers = [frame_number(p) for p in pictures[LEFT]]
+    images = {side: list_images(folder / f"image_{number}") for side, number in cameras.items()}
+    numbers = [frame_number(p) for p in images[LEFT]]
     calibration = Calibration(folder / "calib.txt")
     intrinsics, T_camera_rectified = {}, {}
     for side, number in cameras.items():
         K, T_camera_rectified[side] = calibration.projection(f"P{number}")
-        height, width = read_rgb(pictures[side][0]).shape[:2]
+        height, width = read_rgb(images[side][0]).shape[:2]
         intrinsics[side] = Intrinsics(K, height, width)
 
     poses_file = folder.resolve().parents[1] / "poses" / f"{name}.txt"
@@ -96,7 +98,7 @@ def _open_sequence(folder: Path, options: SourceOptions) -> Recording:
         scanner = Scanner.calibrated(folder / "velodyne", intrinsics, T_camera_rectified, T_rectified_velo)
     return SequenceRecording(
         name=f"kitti_odometry/{name}",
-        pictures=pictures,
+        images=images,
         intrinsics=intrinsics,
         T_right_left=T_camera_rectified[RIGHT] @ np.linalg.inv(T_camera_rectified[LEFT]) if RIGHT in cameras else None,
         numbers=numbers,
@@ -107,7 +109,7 @@ def _open_sequence(folder: Path, options: SourceOptions) -> Recording:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceRecording(PictureRecording):
+class SequenceRecording(ImageRecording):
     """One sequence. scanner: None without velodyne/ and its calibration."""
 
     scanner: Scanner | None
@@ -122,4 +124,4 @@ class SequenceRecording(PictureRecording):
         size = self.intrinsics[side]
         if self.scanner is None:
             return None
-        return self.scanner.depth_m(self.pictures[side][index].stem, side, size.height, size.width)
+        return self.scanner.depth_m(self.images[side][index].stem, side, size.height, size.width)

@@ -1,6 +1,6 @@
 """KITTI raw, official layout: DATE/DRIVE_sync/image_02/data, DATE/calib_*.txt (cvlibs.net/datasets/kitti/raw_data.php).
 
-`*_sync` pictures are rectified: only P_rect belongs to them. K_0x, D_0x, R_0x and T_0x describe the raw 1392x512 pictures.
+`*_sync` images are rectified: only P_rect belongs to them. K_0x, D_0x, R_0x and T_0x describe the raw 1392x512 images.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.data.cache import Progress
 from stadia.data.calibration import Calibration
 from stadia.data.config import GroundTruth, SourceOptions
+from stadia.data.images import check_depth, frame_number, list_images, read_depth_png, read_rgb, refuse_jpeg
 from stadia.data.lidar import Scanner
 from stadia.data.oxts import camera_poses, read_packets
-from stadia.data.pictures import check_depth, frame_number, list_pictures, read_depth_png, read_rgb, refuse_jpeg
-from stadia.data.recordings import Intrinsics, PictureRecording
+from stadia.data.recordings import ImageRecording, Intrinsics
 from stadia.data.sources import chosen_folders
 
 CAMERAS = {LEFT: "02", RIGHT: "03"}
@@ -32,7 +32,7 @@ class KittiRaw:
     options: frozenset[str] = frozenset({"ground_truth", "ground_truth_path"})
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognizes(cls, path: Path) -> bool:
         return bool(_drives(path))
 
     @classmethod
@@ -47,19 +47,23 @@ class KittiRaw:
 
 def _drives(path: Path) -> dict[str, Path]:
     """`DATE/DRIVE` to its folder, of every drive at the path."""
-    folders = [path] if (path / "image_02").is_dir() else sorted(p for depth in ("*", "*/*") for p in path.glob(f"{depth}_sync"))
+    folders = (
+        [path]
+        if (path / "image_02").is_dir()
+        else sorted(p for depth in ("*", "*/*") for p in path.glob(f"{depth}_sync"))
+    )
     return {f"{p.resolve().parent.name}/{p.resolve().name}": p for p in folders if (p / "image_02" / "data").is_dir()}
 
 
 def _open_drive(name: str, drive: Path, options: SourceOptions) -> Recording:
     calibration = Calibration(drive.resolve().parent / "calib_cam_to_cam.txt")
     sides = [side for side, camera in CAMERAS.items() if (drive / f"image_{camera}" / "data").is_dir()]
-    pictures = {side: list_pictures(drive / f"image_{CAMERAS[side]}" / "data") for side in sides}
-    numbers = [frame_number(p) for p in pictures[LEFT]]
+    images = {side: list_images(drive / f"image_{CAMERAS[side]}" / "data") for side in sides}
+    numbers = [frame_number(p) for p in images[LEFT]]
     intrinsics, T_camera_rectified = {}, {}
     for side in sides:
         K, T_camera_rectified[side] = calibration.projection(f"P_rect_{CAMERAS[side]}")
-        height, width = read_rgb(pictures[side][0]).shape[:2]
+        height, width = read_rgb(images[side][0]).shape[:2]
         intrinsics[side] = Intrinsics(K, height, width)
 
     T_rectified_velo = _T_rectified_velo(calibration)
@@ -69,15 +73,20 @@ def _open_drive(name: str, drive: Path, options: SourceOptions) -> Recording:
         T_velo_imu = Calibration(calibration.path.with_name("calib_imu_to_velo.txt")).rigid()
         if T_rectified_velo is None:
             raise DataError(
-                drive / "oxts", found="no calib_velo_to_cam.txt", expected="it beside the drives", cure="copy it, or remove oxts/"
+                drive / "oxts",
+                found="no calib_velo_to_cam.txt",
+                expected="it beside the drives",
+                fix="copy it, or remove oxts/",
             )
         poses = camera_poses(packets, T_camera_rectified[LEFT] @ T_rectified_velo @ T_velo_imu)
     scanner = None
     if T_rectified_velo is not None:
-        scanner = Scanner.calibrated(drive / "velodyne_points" / "data", intrinsics, T_camera_rectified, T_rectified_velo)
+        scanner = Scanner.calibrated(
+            drive / "velodyne_points" / "data", intrinsics, T_camera_rectified, T_rectified_velo
+        )
     return DriveRecording(
         name=f"kitti_raw/{name}",
-        pictures=pictures,
+        images=images,
         intrinsics=intrinsics,
         T_right_left=T_camera_rectified[RIGHT] @ np.linalg.inv(T_camera_rectified[LEFT]) if RIGHT in sides else None,
         numbers=numbers,
@@ -100,7 +109,7 @@ def _T_rectified_velo(calibration: Calibration) -> NDArray[np.float64] | None:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class DriveRecording(PictureRecording):
+class DriveRecording(ImageRecording):
     """One drive. Its depth is of the kind that was chosen; each kind is another measurement, and scores do not compare.
 
     scanner: None without calib_velo_to_cam.txt.
@@ -120,7 +129,10 @@ class DriveRecording(PictureRecording):
             places = [folder / "proj_depth" / kind for folder in self._depth_folders()]
         if kind not in ("auto", "none") and not any(place.is_dir() for place in places):
             raise DataError(
-                places[0], found="no such folder", expected=f"ground truth '{kind}'", cure="download it, or data.ground_truth=auto"
+                places[0],
+                found="no such folder",
+                expected=f"ground truth '{kind}'",
+                fix="download it, or data.ground_truth=auto",
             )
 
     @property
@@ -135,7 +147,7 @@ class DriveRecording(PictureRecording):
         return next((depth for depth in found if depth is not None), None)
 
     def _depth_of(self, kind: str, index: int, side: str) -> NDArray[np.float32] | None:
-        size, stem = self.intrinsics[side], self.pictures[side][index].stem
+        size, stem = self.intrinsics[side], self.images[side][index].stem
         if kind.startswith("lidar"):
             if self.scanner is None:
                 return None

@@ -20,10 +20,12 @@ def read_scan(path: Path) -> NDArray[np.float32]:
     """(N, 3) points in the scanner's frame (x forward, y left, z up), metres. Raises DataError naming the file."""
     size = path.stat().st_size
     if size == 0 or size % _POINT_BYTES or size > _MAX_SCAN_BYTES:
-        raise DataError(path, found=f"{size} bytes", expected=f"points of {_POINT_BYTES} bytes each", cure="copy the scan again")
+        raise DataError(
+            path, found=f"{size} bytes", expected=f"points of {_POINT_BYTES} bytes each", fix="copy the scan again"
+        )
     points = np.fromfile(path, np.float32).reshape(-1, 4)[:, :3]
     if not np.isfinite(points).all():
-        raise DataError(path, found="a point that is not finite", expected="finite metres", cure="copy the scan again")
+        raise DataError(path, found="a point that is not finite", expected="finite metres", fix="copy the scan again")
     return points
 
 
@@ -35,8 +37,8 @@ def project_scan(
     Args:
         points: (N, 3) in the scanner's frame.
         P_velo: (3, 4) projection from that frame to pixels.
-        scanner_depth: store the scanner's x instead of the camera's z, as the Eigen protocol's published numbers do; it is
-            0.27 m larger, which is 5 % at 5 m.
+        scanner_depth: store the scanner's x instead of the camera's z, as the Eigen protocol's published numbers do; it
+            is 0.27 m larger, which is 5 % at 5 m.
 
     Pixels are round(u) - 1 as in the devkit (MATLAB counts from 1), so that the official maps are reproduced exactly.
     Against this project's convention they lie one pixel left and up.
@@ -55,7 +57,7 @@ def project_scan(
 
 @dataclass(frozen=True)
 class Scanner:
-    """The scans of one recording, STEM.bin beside a picture STEM.png.
+    """The scans of one recording, STEM.bin beside an image STEM.png.
 
     P_velo: (3, 4) of each side, from the scanner's frame to pixels.
     """
@@ -72,9 +74,13 @@ class Scanner:
         T_rectified_velo: NDArray[np.float64],
     ) -> Scanner:
         """From the scanner to the common rectified frame (that of camera 0), and from there to each camera."""
-        return cls(folder, {side: of.K @ (T_camera_rectified[side] @ T_rectified_velo)[:3] for side, of in intrinsics.items()})
+        return cls(
+            folder, {side: of.K @ (T_camera_rectified[side] @ T_rectified_velo)[:3] for side, of in intrinsics.items()}
+        )
 
-    def depth_m(self, stem: str, side: str, height: int, width: int, *, scanner_depth: bool = False) -> NDArray[np.float32] | None:
+    def depth_m(
+        self, stem: str, side: str, height: int, width: int, *, scanner_depth: bool = False
+    ) -> NDArray[np.float32] | None:
         """(height, width), see `project_scan`; None where the frame has no scan."""
         scan = self.folder / f"{stem}.bin"
         if not scan.exists():

@@ -1,4 +1,6 @@
-"""Batches whose order is a pure function of (seed, epoch), so that a run resumed in mid-epoch sees what it would have seen."""
+"""Batches whose order is a pure function of (seed, epoch), so that a run resumed in mid-epoch sees what it would have
+seen.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,9 @@ BatchT_co = TypeVar("BatchT_co", bound=Batch[Any, Any], covariant=True)
 class PackedSamples(Protocol[PackedT, BatchT_co]):
     """A dataset that a Loader can load: samples packed by workers, stacked by them, made into a batch where it is used.
 
-    `stadia.data.samples.Samples` is that of video. What is sent is best small (pictures as bytes, see `stadia.data.packed`);
-    where it has a method `pin_memory` that gives a pinned copy, a GPU fetches it while the processor goes on.
+    `stadia.data.samples.Samples` is that of video. What is sent is best small (images as bytes, see
+    `stadia.data.packed`); where it has a method `pin_memory` that gives a pinned copy, a GPU fetches it while the
+    processor goes on.
     """
 
     def __len__(self) -> int: ...
@@ -57,7 +60,13 @@ class EpochOrder(Sampler[tuple[int, int]]):
     """
 
     def __init__(self, length: int, *, batch_size: int, shuffle: bool, drop_last: bool, seed: int = 0) -> None:
-        self.length, self.batch_size, self.shuffle, self.drop_last, self.seed = length, batch_size, shuffle, drop_last, seed
+        self.length, self.batch_size, self.shuffle, self.drop_last, self.seed = (
+            length,
+            batch_size,
+            shuffle,
+            drop_last,
+            seed,
+        )
         self.rank, self.world_size = 0, 1
         self.epoch, self.first_batch = 0, 0
 
@@ -67,7 +76,11 @@ class EpochOrder(Sampler[tuple[int, int]]):
         return self.length // together * self.batch_size if self.drop_last else -(-self.length // self.world_size)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = generator(self.seed, "order", self.epoch).permutation(self.length) if self.shuffle else np.arange(self.length)
+        order = (
+            generator(self.seed, "order", self.epoch).permutation(self.length)
+            if self.shuffle
+            else np.arange(self.length)
+        )
         order = np.resize(order, len(self) * self.world_size)  # cut off, or repeated from the start
         together = self.batch_size * self.world_size
         for start in range(self.first_batch * together, len(order), together):
@@ -76,7 +89,9 @@ class EpochOrder(Sampler[tuple[int, int]]):
 
 
 class _Told(Dataset[PackedT | StadiaError]):
-    """Packed samples, or the error that one could not be read for: as a value, since a DataLoader changes one that is raised."""
+    """Packed samples, or the error that one could not be read for: as a value, since a DataLoader changes one that is
+    raised.
+    """
 
     def __init__(self, samples: PackedSamples[PackedT, Any]) -> None:
         self.samples = samples
@@ -88,7 +103,9 @@ class _Told(Dataset[PackedT | StadiaError]):
             return error
 
 
-def _stack(stack: Callable[[Sequence[PackedT]], PackedT], samples: list[PackedT | StadiaError]) -> PackedT | StadiaError:
+def _stack(
+    stack: Callable[[Sequence[PackedT]], PackedT], samples: list[PackedT | StadiaError]
+) -> PackedT | StadiaError:
     error = next((s for s in samples if isinstance(s, StadiaError)), None)
     return error or stack([s for s in samples if not isinstance(s, StadiaError)])
 
@@ -108,7 +125,7 @@ class Loader(Generic[PackedT, BatchT]):
         workers: processes that load; they live as long as the loader. 0 loads in this one.
         seed: of the order; the samples have their own.
         drop_last: leave out an incomplete last batch; by default where shuffled and a batch can be filled.
-        device: where pictures become floats ("cuda" is the process's own): a quarter of the bytes go there.
+        device: where images become floats ("cuda" is the process's own): a quarter of the bytes go there.
     """
 
     def __init__(

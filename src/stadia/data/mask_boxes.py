@@ -22,7 +22,7 @@ class MaskBox:
     number: in the mask.  class_name: of most of its pixels.
     box_px: left, top, right, bottom, edges: first row - 0.5 to last row + 0.5, of its largest connected part.
     hidden: another object stands before its foot, or a nearer one before its top.
-    cut: the picture's edge is so near that it may cut it.
+    cut: the image's edge is so near that it may cut it.
     """
 
     number: int
@@ -32,13 +32,16 @@ class MaskBox:
     cut: bool
 
 
-def mask_boxes(masks: RoadMasks, classes: Mapping[int, str], *, least_px: int = 60, margin_px: float = 5.0) -> list[MaskBox]:
-    """The objects of a picture, in the order of their numbers; without those of fewer pixels in one part.
+def mask_boxes(
+    masks: RoadMasks, classes: Mapping[int, str], *, least_px: int = 60, margin_px: float = 5.0
+) -> list[MaskBox]:
+    """The objects of an image, in the order of their numbers; without those of fewer pixels in one part.
 
-    Masks often stop short of the picture's edge: what comes within `margin_px` of it counts as cut.
+    Masks often stop short of the image's edge: what comes within `margin_px` of it counts as cut.
 
-    An object is hidden where more than a quarter of its lowest edge borders another object below, or of its highest one above it with a
-    lower foot, which is nearer. What stands before it and has no number (a pole, a fence) is not noticed.
+    An object is hidden where more than a quarter of its lowest edge borders another object below, or of its highest one
+    above it with a lower foot, which is nearer. What stands before it and has no number (a pole, a fence) is not
+    noticed.
     """
     instance, found = masks.instance, []
     rows, columns = instance.shape
@@ -62,7 +65,7 @@ def mask_boxes(masks: RoadMasks, classes: Mapping[int, str], *, least_px: int = 
 
 
 def cut_by_edge(box_px: tuple[float, float, float, float], height: int, width: int, margin_px: float) -> bool:
-    """Whether a box, edges in pixels, comes within a margin of the picture's edge."""
+    """Whether a box, edges in pixels, comes within a margin of the image's edge."""
     left, top, right, bottom = box_px
     return min(left + 0.5, top + 0.5, width - 0.5 - right, height - 0.5 - bottom) < margin_px
 
@@ -71,13 +74,20 @@ def _largest_part(instance: NDArray[np.uint16], number: int) -> tuple[NDArray[np
     """The largest part that touches itself along sides, cut out, and the column and row where it starts."""
     mask = (instance == number).astype(np.uint8)
     left, top, width, height = cv2.boundingRect(mask)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask[top : top + height, left : left + width], connectivity=4)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask[top : top + height, left : left + width], connectivity=4
+    )
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    x, y, w, h = (int(stats[largest, column]) for column in (cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP, cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT))
+    x, y, w, h = (
+        int(stats[largest, column])
+        for column in (cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP, cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT)
+    )
     return labels[y : y + h, x : x + w] == largest, left + x, top + y
 
 
-def _hidden(instance: NDArray[np.uint16], part: NDArray[np.bool_], left: int, top: int, number: int, feet: NDArray[np.float64]) -> bool:
+def _hidden(
+    instance: NDArray[np.uint16], part: NDArray[np.bool_], left: int, top: int, number: int, feet: NDArray[np.float64]
+) -> bool:
     height, width = part.shape
     band = max(1, round(_BAND * height))
     columns = left + np.arange(width)

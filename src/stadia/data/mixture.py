@@ -29,8 +29,9 @@ class Loads(Protocol[BatchT_co]):
 class Mixture(Generic[BatchT]):
     """The loaders of several data sets as one; `meta` of a batch says of which data set it is.
 
-    Each data set is gone through in its own order, epoch after epoch of its own, wherever the mixture's epochs begin and end. So a
-    position is one number for each, which follows from the mixture's, and a mixture that is resumed sees what it would have seen.
+    Each data set is gone through in its own order, epoch after epoch of its own, wherever the mixture's epochs begin
+    and end. So a position is one number for each, which follows from the mixture's, and a mixture that is resumed sees
+    what it would have seen.
 
     Args:
         loaders: by the name of their data set. Each has its own workers.
@@ -55,8 +56,10 @@ class Mixture(Generic[BatchT]):
         """How many of each data set an epoch has, for one process. Raises DataError for a data set without a whole one."""
         for name, loader in self.loaders.items():
             if len(loader) == 0:
-                cure = "record more, or lower training.batch_size"
-                raise DataError(f"data set '{name}'", found="no whole batch", expected="one at least for each process", cure=cure)
+                fix = "record more, or lower training.batch_size"
+                raise DataError(
+                    f"data set '{name}'", found="no whole batch", expected="one at least for each process", fix=fix
+                )
         return {name: max(round(self.epochs[name] * len(loader)), 1) for name, loader in self.loaders.items()}
 
     def __len__(self) -> int:
@@ -136,4 +139,6 @@ def named(batch: BatchT, name: str) -> BatchT:
 
 def turns(loaders: Mapping[str, Loads[BatchT]], batches: int) -> Mixture[BatchT]:
     """So many batches of each data set, one after the other: for a look at all of them."""
-    return Mixture(loaders, {name: batches / max(len(one), 1) for name, one in loaders.items()}, order="one_after_another")
+    return Mixture(
+        loaders, {name: batches / max(len(one), 1) for name, one in loaders.items()}, order="one_after_another"
+    )

@@ -1,10 +1,12 @@
-"""Which frames of a video to keep: enough motion between neighbours to learn depth from, and none where the camera stands.
+"""Which frames of a video to keep: enough motion between neighbors to learn depth from, and none where the camera
+stands.
 
-Motion is how far corners move: the median displacement of points tracked from the last kept frame and back again (Lucas and
-Kanade), as a share of the picture's width. Two simpler measures were tried and fail: driving forward the picture expands
-about its centre, which phase correlation sees as no motion at all (0.3 px of 320 on KITTI 06, where corners move by 3.5 px),
-and the mean absolute difference of two pictures measures texture and noise (3.4 grey levels for a standing camera with
-noise of 3, 0.8 to 2 for slow real motion).
+Motion is how far corners move: the median displacement of points tracked from the last kept frame and back again (Lucas
+and
+Kanade), as a share of the image's width. Two simpler measures were tried and fail: driving forward the image expands
+about its center, which phase correlation sees as no motion at all (0.3 px of 320 on KITTI 06, where corners move by 3.5
+px), and the mean absolute difference of two images measures texture and noise (3.4 gray levels for a standing camera
+with noise of 3, 0.8 to 2 for slow real motion).
 """
 
 from __future__ import annotations
@@ -23,26 +25,26 @@ camera measures 0.0001."""
 ENOUGH = 0.002
 """From this share of the width on the next frame is kept: 1.3 px of 640. Less leaves depth to noise."""
 
-_WIDTH = 320  # of the small grey picture that motion is measured on
+_WIDTH = 320  # of the small gray image that motion is measured on
 _FEWEST_POINTS = 10
 
 
-def small_grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB to the grey picture, 320 wide, that motion is measured on."""
-    height = max(1, round(picture.shape[0] * _WIDTH / picture.shape[1]))
-    return cv2.cvtColor(cv2.resize(picture, (_WIDTH, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+def small_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB to the gray image, 320 wide, that motion is measured on."""
+    height = max(1, round(image.shape[0] * _WIDTH / image.shape[1]))
+    return cv2.cvtColor(cv2.resize(image, (_WIDTH, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
 
 
-def corners(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+def corners(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(N, 1, 2) points that can be tracked; N may be 0."""
-    found = cv2.goodFeaturesToTrack(grey, maxCorners=200, qualityLevel=0.01, minDistance=7)
+    found = cv2.goodFeaturesToTrack(gray, maxCorners=200, qualityLevel=0.01, minDistance=7)
     return np.empty((0, 1, 2), np.float32) if found is None else found
 
 
 def motion(before: NDArray[np.uint8], points: NDArray[np.float32], after: NDArray[np.uint8]) -> float:
-    """The median displacement of `points` from one small grey picture to another, as a share of the width.
+    """The median displacement of `points` from one small gray image to another, as a share of the width.
 
-    Infinite where too few points are found again: the picture has changed altogether, or shows nothing to follow.
+    Infinite where too few points are found again: the image has changed altogether, or shows nothing to follow.
     """
     if len(points) < _FEWEST_POINTS:
         return float("inf")
@@ -59,7 +61,7 @@ class Selection:
     """The frames kept of a video, by their numbers, and why others were left out.
 
     standing: the camera stood.  close: it moved, but too little since the last kept frame.  skipped: by a given stride.
-    lost: of a file that was cut off or is damaged.  unpaired: of a stereo pair, where the other camera has no picture.
+    lost: of a file that was cut off or is damaged.  unpaired: of a stereo pair, where the other camera has no image.
     """
 
     kept: list[int] = field(default_factory=list)
@@ -80,7 +82,7 @@ class Selection:
             "without motion": self.standing,
             "too close to the one before": self.close,
             "between the strides": self.skipped,
-            "without a picture on the other side": self.unpaired,
+            "without an image on the other side": self.unpaired,
         }
         dropped = " and ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
         left_out = f", {dropped} left out" if dropped else ""
@@ -89,7 +91,7 @@ class Selection:
 
 
 class FrameChooser:
-    """Looks at a video frame by frame, holds no picture but the last kept one (small and grey), and chooses.
+    """Looks at a video frame by frame, holds no image but the last kept one (small and gray), and chooses.
 
     stride: "auto" chooses by motion; a number keeps every n-th frame, standing or not.
     """
@@ -100,24 +102,26 @@ class FrameChooser:
         self._last: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
         self._moved = 0.0  # from the last kept frame to the one before this
 
-    def keep(self, picture: NDArray[np.uint8], number: int | None = None) -> bool:
-        """Whether the next frame, (H, W, 3) RGB, is kept. The first one always is. Those before its `number`, if given, were lost."""
+    def keep(self, image: NDArray[np.uint8], number: int | None = None) -> bool:
+        """Whether the next frame, (H, W, 3) RGB, is kept. The first one always is. Those before its `number`, if given,
+        were lost.
+        """
         if number is None:
             number = self.selection.seen
         self.selection.lost += number - self.selection.seen
-        keep = number % self.stride == 0 if self.stride != "auto" else self._has_moved(picture)
+        keep = number % self.stride == 0 if self.stride != "auto" else self._has_moved(image)
         if keep:
             self.selection.kept.append(number)
         elif self.stride != "auto":
             self.selection.skipped += 1
         return keep
 
-    def _has_moved(self, picture: NDArray[np.uint8]) -> bool:
-        grey = small_grey(picture)
-        moved = motion(*self._last, grey) if self._last else float("inf")
+    def _has_moved(self, image: NDArray[np.uint8]) -> bool:
+        gray = small_gray(image)
+        moved = motion(*self._last, gray) if self._last else float("inf")
         further, self._moved = abs(moved - self._moved), moved
         if moved >= ENOUGH:
-            self._last, self._moved = (grey, corners(grey)), 0.0
+            self._last, self._moved = (gray, corners(gray)), 0.0
             return True
         if further < STANDING:
             self.selection.standing += 1

@@ -1,8 +1,10 @@
-"""NOCS data sets in their official layout: CAMERA and REAL (Wang et al., "Normalized object coordinate space", CVPR 2019).
+"""NOCS data sets in their official layout: CAMERA and REAL (Wang et al., "Normalized object coordinate space", CVPR
+2019).
 
-Of each picture 0000: 0000_color.png, _coord.png, _depth.png, _mask.png, _meta.txt. There are no poses: where on its object each pixel
-lies (_coord) and how far from the camera (_depth) give them, by a similarity that most pixels of the object agree on. What gives none
-is left out and told (`NocsPictures.left_out`); the official tools put the identity there.
+Of each image 0000: 0000_color.png, _coord.png, _depth.png, _mask.png, _meta.txt. There are no poses: where on its
+object each pixel
+lies (_coord) and how far from the camera (_depth) give them, by a similarity that most pixels of the object agree on.
+What gives none is left out and told (`NocsImages.left_out`); the official tools put the identity there.
 """
 
 from __future__ import annotations
@@ -17,17 +19,17 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.seeds import derive
 from stadia.core.types import Camera
+from stadia.data.images import natural_key, read_depth_codes, read_rgb
 from stadia.data.object_labels import (
     BACKGROUND,
-    UNLABELLED,
+    UNLABELED,
     LeftOut,
+    ObjectImages,
     ObjectLabel,
     ObjectLabels,
-    ObjectPictures,
     Points,
     SymmetryLabel,
 )
-from stadia.data.pictures import natural_key, read_depth_codes, read_rgb
 from stadia.geometry.align_ransac import umeyama_ransac
 
 CLASSES = (BACKGROUND, "bottle", "bowl", "camera", "can", "laptop", "mug")
@@ -44,7 +46,9 @@ _FEWEST_PX = 20
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """T_camera_object: (4, 4) metres.  diagonal_m: of the object's box, the unit of its coordinates.  inliers: share of its pixels."""
+    """T_camera_object: (4, 4) metres.  diagonal_m: of the object's box, the unit of its coordinates.  inliers: share of
+    its pixels.
+    """
 
     T_camera_object: Points
     diagonal_m: float
@@ -52,7 +56,8 @@ class Recovered:
 
 
 def read_coordinates(path: Path) -> Points:
-    """(H, W, 3) of a _coord.png, in [0, 1], right-handed: x, y, z from the object's left to right, up, and to its front; centre 0.5.
+    """(H, W, 3) of a _coord.png, in [0, 1], right-handed: x, y, z from the object's left to right, up, and to its
+    front; center 0.5.
 
     The files hold 1 - z.
     """
@@ -62,7 +67,9 @@ def read_coordinates(path: Path) -> Points:
 
 
 def read_depth(path: Path) -> NDArray[np.float32]:
-    """(H, W) z in metres, 0 = none, of a _depth.png: millimetres in 16 bits, or in green (high byte) and red (low) of three channels."""
+    """(H, W) z in metres, 0 = none, of a _depth.png: millimetres in 16 bits, or in green (high byte) and red (low) of
+    three channels.
+    """
     codes = read_depth_codes(path)
     if codes.ndim == 3:
         codes = codes[..., 1].astype(np.uint16) * np.uint16(256) + codes[..., 2]  # OpenCV's order: blue, green, red
@@ -70,13 +77,16 @@ def read_depth(path: Path) -> NDArray[np.float32]:
 
 
 def recover_pose(coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_], K: Points, seed: int) -> Recovered:
-    """The pose of one object from its normalised coordinates (H, W, 3), depth (H, W) and mask (H, W).
+    """The pose of one object from its normalized coordinates (H, W, 3), depth (H, W) and mask (H, W).
 
-    Raises GeometryError where too few pixels have depth, where too few agree, or where the object would lie behind the camera.
+    Raises GeometryError where too few pixels have depth, where too few agree, or where the object would lie behind the
+    camera.
     """
     rows, columns = np.nonzero(mask & (depth_m > 0))
     if len(rows) < _FEWEST_PX:
-        raise GeometryError("object", found=f"{len(rows)} pixels with depth", expected=f"at least {_FEWEST_PX}", cure="leave it out")
+        raise GeometryError(
+            "object", found=f"{len(rows)} pixels with depth", expected=f"at least {_FEWEST_PX}", fix="leave it out"
+        )
     if len(rows) > _MOST_POINTS:
         chosen = np.linspace(0, len(rows) - 1, _MOST_POINTS).astype(int)
         rows, columns = rows[chosen], columns[chosen]
@@ -92,30 +102,46 @@ def recover_pose(coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_],
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = found.similarity.R.numpy(), found.similarity.t.numpy()
     if not T[2, 3] > 0 or not float(found.similarity.scale) > 0:
-        raise GeometryError("object", found=f"its centre at z = {T[2, 3]:.3g} m", expected="in front of the camera", cure="leave it out")
+        raise GeometryError(
+            "object", found=f"its center at z = {T[2, 3]:.3g} m", expected="in front of the camera", fix="leave it out"
+        )
     return Recovered(T, float(found.similarity.scale), float(found.inlier.double().mean()))
 
 
 def read_meta(path: Path) -> tuple[dict[int, int], bool]:
-    """Class of each object of a _meta.txt by its number (0: a distractor), and whether the file is of CAMERA (else of REAL)."""
+    """Class of each object of a _meta.txt by its number (0: a distractor), and whether the file is of CAMERA (else of
+    REAL).
+    """
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         found = {int(words[0]): int(words[1]) for words in lines}
     except FileNotFoundError as error:
-        raise DataError(path, found="no such file", expected="a line for each object", cure="copy it from the data set") from error
+        raise DataError(
+            path, found="no such file", expected="a line for each object", fix="copy it from the data set"
+        ) from error
     except (ValueError, IndexError) as error:
-        raise DataError(path, found=f"a damaged file ({error})", expected="lines of number, class, model", cure="copy it again") from error
+        raise DataError(
+            path, found=f"a damaged file ({error})", expected="lines of number, class, model", fix="copy it again"
+        ) from error
     columns = {len(words) for words in lines}
-    wrong = [number for number, kind in found.items() if not 0 <= kind < len(CLASSES) or not 0 <= number < _BACKGROUND_NUMBER]
+    wrong = [
+        number for number, kind in found.items() if not 0 <= kind < len(CLASSES) or not 0 <= number < _BACKGROUND_NUMBER
+    ]
     if wrong or len(found) != len(lines) or not columns <= {3, 4} or len(columns) > 1:
-        what = f"object {wrong[0]} of class {found[wrong[0]]}" if wrong else f"{len(lines)} lines of {sorted(columns)} columns"
+        what = (
+            f"object {wrong[0]} of class {found[wrong[0]]}"
+            if wrong
+            else f"{len(lines)} lines of {sorted(columns)} columns"
+        )
         expected = "numbers once each below 255, classes 0 to 6, and 3 (REAL) or 4 (CAMERA) columns"
-        raise DataError(path, found=what, expected=expected, cure="copy it again")
+        raise DataError(path, found=what, expected=expected, fix="copy it again")
     return found, columns == {4}
 
 
-class NocsPictures(ObjectPictures):
-    """The pictures of a folder and of those in it (CAMERA/train, real_test). `size_m` is that of what is seen, at most the object's own."""
+class NocsImages(ObjectImages):
+    """The images of a folder and of those in it (CAMERA/train, real_test). `size_m` is that of what is seen, at most
+    the object's own.
+    """
 
     classes = CLASSES
 
@@ -124,18 +150,22 @@ class NocsPictures(ObjectPictures):
         self._known: dict[int, tuple[dict[int, ObjectLabel], list[LeftOut]]] = {}
 
     @classmethod
-    def open(cls, folder: Path) -> NocsPictures:
-        """Open a folder. Raises DataError where it holds no picture, or where one of the five files of a picture is missing."""
+    def open(cls, folder: Path) -> NocsImages:
+        """Open a folder. Raises DataError where it holds no image, or where one of the five files of an image is
+        missing.
+        """
         folder = Path(folder).expanduser()
-        pictures = sorted(folder.rglob("*_color.png"), key=lambda path: (path.parent.parts, natural_key(path)))
-        if not pictures:
-            raise DataError(folder, found="no *_color.png", expected="NOCS's layout", cure="check the path")
-        stems = [path.with_name(path.name.removesuffix("_color.png")) for path in pictures]
+        images = sorted(folder.rglob("*_color.png"), key=lambda path: (path.parent.parts, natural_key(path)))
+        if not images:
+            raise DataError(folder, found="no *_color.png", expected="NOCS's layout", fix="check the path")
+        stems = [path.with_name(path.name.removesuffix("_color.png")) for path in images]
         for stem in stems:
             for ending in ("_coord.png", "_depth.png", "_mask.png", "_meta.txt"):
                 path = stem.with_name(stem.name + ending)
                 if not path.exists():
-                    raise DataError(path, found="no such file", expected="five files a picture", cure="copy it, or remove the others")
+                    raise DataError(
+                        path, found="no such file", expected="five files an image", fix="copy it, or remove the others"
+                    )
         return cls(folder.name, stems)
 
     def __len__(self) -> int:
@@ -170,18 +200,20 @@ class NocsPictures(ObjectPictures):
         for place, number in enumerate(found, start=1):
             instance[mask == number] = place
         for one in left_out:
-            instance[mask == one.number] = UNLABELLED
+            instance[mask == one.number] = UNLABELED
         return ObjectLabels(instance, tuple(found.values()))
 
     def left_out(self, index: int) -> list[LeftOut]:
-        """The objects of known classes without a pose, by their number in _mask.png and _meta.txt; distractors are not counted."""
+        """The objects of known classes without a pose, by their number in _mask.png and _meta.txt; distractors are not
+        counted.
+        """
         return self._recovered(index)[1]
 
     def _mask(self, index: int) -> NDArray[np.int32]:
         return read_rgb(self._path(index, "_mask.png"))[..., 0].astype(np.int32)
 
     def _recovered(self, index: int) -> tuple[dict[int, ObjectLabel], list[LeftOut]]:
-        """Labels by number, and what has none; kept, for it takes longer than to read the picture."""
+        """Labels by number, and what has none; kept, for it takes longer than to read the image."""
         if index not in self._known:
             self._known[index] = self._recover(index)
         return self._known[index]
@@ -189,14 +221,17 @@ class NocsPictures(ObjectPictures):
     def _recover(self, index: int) -> tuple[dict[int, ObjectLabel], list[LeftOut]]:
         kinds, rendered = read_meta(self._path(index, "_meta.txt"))
         mask = self._mask(index)
-        coordinates, depth = read_coordinates(self._path(index, "_coord.png")), read_depth(self._path(index, "_depth.png"))
+        coordinates, depth = (
+            read_coordinates(self._path(index, "_coord.png")),
+            read_depth(self._path(index, "_depth.png")),
+        )
         if not mask.shape == coordinates.shape[:2] == depth.shape:
             found = f"mask {mask.shape}, coordinates {coordinates.shape[:2]}, depth {depth.shape}"
-            raise DataError(self._stems[index], found=found, expected="one size", cure="copy the picture again")
+            raise DataError(self._stems[index], found=found, expected="one size", fix="copy the image again")
         unknown = set(np.unique(mask).tolist()) - set(kinds) - {_BACKGROUND_NUMBER}
         if unknown:
             path = self._path(index, "_mask.png")
-            raise DataError(path, found=f"object {min(unknown)}", expected="those of _meta.txt", cure="copy it again")
+            raise DataError(path, found=f"object {min(unknown)}", expected="those of _meta.txt", fix="copy it again")
         labels: dict[int, ObjectLabel] = {}
         left_out: list[LeftOut] = []
         for number, kind in kinds.items():
@@ -207,7 +242,9 @@ class NocsPictures(ObjectPictures):
                 left_out.append(LeftOut(number, "no pixel shows it", 0))
                 continue
             try:
-                pose = recover_pose(coordinates, depth, own, K_CAMERA if rendered else K_REAL, derive(0, "nocs", index, number))
+                pose = recover_pose(
+                    coordinates, depth, own, K_CAMERA if rendered else K_REAL, derive(0, "nocs", index, number)
+                )
             except GeometryError as error:
                 left_out.append(LeftOut(number, str(error), int(own.sum())))
                 continue

@@ -1,7 +1,7 @@
-"""Pictures of objects in stadia's own layout: what TableWorld writes, and anybody can (docs/tableworld.md).
+"""Images of objects in stadia's own layout: what TableWorld writes, and anybody can (docs/tableworld.md).
 
-DATASET/dataset.json names the classes, and the folders of each split; each folder has scene.json (cameras, objects and their poses),
-image/000.png and instance/000.png; depth/000.npy is optional.
+DATASET/dataset.json names the classes, and the folders of each split; each folder has scene.json (cameras, objects and
+their poses), image/000.png and instance/000.png; depth/000.npy is optional.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from stadia.core.errors import DataError
 from stadia.core.files import inside, read_json
 from stadia.core.types import Camera
 from stadia.data.config import Matrix
+from stadia.data.images import check_depth, read_npy, read_numbers_png, read_rgb
 from stadia.data.object_labels import (
     BACKGROUND,
+    ObjectImages,
     ObjectLabel,
     ObjectLabels,
-    ObjectPictures,
     Points,
     SymmetryLabel,
     check_labels,
@@ -35,10 +36,9 @@ from stadia.data.object_labels import (
     counted,
     rotation_of,
 )
-from stadia.data.pictures import check_depth, read_npy, read_numbers_png, read_rgb
 from stadia.data.recordings import check_K
 
-_CURE = "see docs/tableworld.md for the layout"
+_FIX = "see docs/tableworld.md for the layout"
 
 
 class _Lenient(StrictModel):
@@ -65,11 +65,12 @@ class _ObjectEntry(_Lenient):
     full_px: int = Field(default=0, ge=0)
 
 
-class _PictureEntry(_Lenient):
+class _ImageEntry(_Lenient):
     K: Matrix
-    T_world_camera: Annotated[list[Annotated[list[float], Field(min_length=4, max_length=4)]], Field(min_length=4, max_length=4)] | None = (
-        None
-    )
+    T_world_camera: (
+        Annotated[list[Annotated[list[float], Field(min_length=4, max_length=4)]], Field(min_length=4, max_length=4)]
+        | None
+    ) = None
     height: int = Field(ge=1)
     width: int = Field(ge=1)
     objects: tuple[_ObjectEntry, ...]
@@ -78,7 +79,7 @@ class _PictureEntry(_Lenient):
 class _SceneFile(_Lenient):
     """scene.json."""
 
-    pictures: tuple[_PictureEntry, ...]
+    images: tuple[_ImageEntry, ...]
 
 
 _EXPECTED = {
@@ -97,13 +98,15 @@ def _wrong(path: Path, error: ValidationError, raw: object, expected: str) -> Da
     key = next((place for place in places if place in _EXPECTED), None)
     if one["type"] == "missing" and isinstance(places[-1], str):  # of a list that is too short a number is missing
         what = _EXPECTED.get(str(key), expected)
-        return DataError(path, found=f"{'.'.join(map(str, places))} missing", expected=what, cure=_CURE)
+        return DataError(path, found=f"{'.'.join(map(str, places))} missing", expected=what, fix=_FIX)
     if key is None:
-        return DataError(path, found=f"{'.'.join(map(str, places))}: {one['msg']}", expected=expected, cure=_CURE)
+        return DataError(path, found=f"{'.'.join(map(str, places))}: {one['msg']}", expected=expected, fix=_FIX)
     places = places[: places.index(key) + 1]
     for place in places:
         raw = raw[place]  # type: ignore[index]  # pydantic has been there
-    return DataError(path, found=f"{'.'.join(map(str, places))} {json.dumps(raw)[:80]}", expected=_EXPECTED[str(key)], cure=_CURE)
+    return DataError(
+        path, found=f"{'.'.join(map(str, places))} {json.dumps(raw)[:80]}", expected=_EXPECTED[str(key)], fix=_FIX
+    )
 
 
 def read_dataset(dataset: Path) -> _DatasetFile:
@@ -114,23 +117,25 @@ def read_dataset(dataset: Path) -> _DatasetFile:
     except ValidationError as error:
         raise _wrong(path, error, raw, "a data set of objects") from error
     if found.classes[:1] != (BACKGROUND,) or len(set(found.classes)) != len(found.classes):
-        raise DataError(path, found=f"classes {', '.join(found.classes)}", expected=f"'{BACKGROUND}', then each once", cure=_CURE)
+        raise DataError(
+            path, found=f"classes {', '.join(found.classes)}", expected=f"'{BACKGROUND}', then each once", fix=_FIX
+        )
     return found
 
 
 def _check_worlds(path: Path, scene: _SceneFile) -> None:
     """Raises DataError where the rotation of a T_world_camera is none, as a mirrored one (determinant -1)."""
-    for number, picture in enumerate(scene.pictures):
+    for number, picture in enumerate(scene.images):
         if picture.T_world_camera is not None:
-            check_rotation(f"{path}: picture {number}, T_world_camera", np.array(picture.T_world_camera)[:3, :3])
+            check_rotation(f"{path}: image {number}, T_world_camera", np.array(picture.T_world_camera)[:3, :3])
 
 
-class ObjectFolder(ObjectPictures):
+class ObjectFolder(ObjectImages):
     """Objects in stadia's own layout, TableWorld's too: one split."""
 
     def __init__(self, name: str, classes: tuple[str, ...], scenes: list[tuple[Path, _SceneFile]]) -> None:
         self.name, self.classes = name, classes
-        self._where = [(folder, number, entry) for folder, scene in scenes for number, entry in enumerate(scene.pictures)]
+        self._where = [(folder, number, entry) for folder, scene in scenes for number, entry in enumerate(scene.images)]
 
     @classmethod
     def open(cls, dataset: Path, split: str) -> ObjectFolder:
@@ -144,7 +149,7 @@ class ObjectFolder(ObjectPictures):
             try:
                 scenes.append((folder, _SceneFile.model_validate(raw := read_json(path))))
             except ValidationError as error:
-                raise _wrong(path, error, raw, "pictures with objects") from error
+                raise _wrong(path, error, raw, "images with objects") from error
             _check_worlds(path, scenes[-1][1])
         return cls(f"{dataset.name}/{split}", description.classes, scenes)
 
@@ -175,11 +180,11 @@ class ObjectFolder(ObjectPictures):
         if picture.shape[:2] != (entry.height, entry.width):
             found = f"{picture.shape[1]}x{picture.shape[0]}"
             expected = f"{entry.width}x{entry.height} as in scene.json"
-            raise DataError(path, found=found, expected=expected, cure="correct one of both")
+            raise DataError(path, found=found, expected=expected, fix="correct one of both")
 
     def camera(self, index: int) -> Camera:
         folder, number, entry = self._where[index]
-        K = check_K(f"{folder / 'scene.json'}: picture {number}", np.array(entry.K))
+        K = check_K(f"{folder / 'scene.json'}: image {number}", np.array(entry.K))
         return Camera(torch.from_numpy(K), entry.height, entry.width)
 
     def depth_m(self, index: int) -> NDArray[np.float32] | None:
@@ -197,14 +202,19 @@ class ObjectFolder(ObjectPictures):
         self._check_size(index, path, instance)
         visible = counted(instance, len(entry.objects))
         objects = tuple(
-            self._label(f"{folder / 'scene.json'}: picture {number}, object {place}", one, np.array(entry.K), int(count))
+            self._label(f"{folder / 'scene.json'}: image {number}, object {place}", one, np.array(entry.K), int(count))
             for place, (one, count) in enumerate(zip(entry.objects, visible, strict=True), start=1)
         )
         return check_labels(path, ObjectLabels(instance, objects))
 
     def _label(self, what: str, one: _ObjectEntry, K: Points, visible_px: int) -> ObjectLabel:
         if one.class_ not in self.classes[1:]:
-            raise DataError(what, found=f"class '{one.class_}'", expected=f"one of {', '.join(self.classes[1:])}", cure="correct the entry")
+            raise DataError(
+                what,
+                found=f"class '{one.class_}'",
+                expected=f"one of {', '.join(self.classes[1:])}",
+                fix="correct the entry",
+            )
         for turn in [one.symmetry] if isinstance(one.symmetry, str) else one.symmetry:
             if not isinstance(turn, str):
                 rotation_of(f"{what}, symmetry", turn)

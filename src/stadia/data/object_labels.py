@@ -1,6 +1,7 @@
-"""What is known of the objects in a picture, and what every reader of such pictures gives.
+"""What is known of the objects in an image, and what every reader of such images gives.
 
-An object's frame is centred in its box, in metres, as in NOCS: y up, an axis of symmetry along y. Class 0 is the background.
+An object's frame is centered in its box, in metres, as in NOCS: y up, an axis of symmetry along y. Class 0 is the
+background.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from stadia.core.types import Camera
 from stadia.geometry import se3
 
 BACKGROUND = "background"
-UNLABELLED = -1
-"""In a map of objects: a pixel of one that has no label. What stands there is neither background nor to be learnt, see `LeftOut`."""
+UNLABELED = -1
+"""In a map of objects: a pixel of one that has no label. What stands there is neither background nor to be learnt, see
+`LeftOut`.
+"""
 
 Points = NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
 SymmetryLabel = Literal["none", "revolution"] | tuple[Literal["revolution"] | Quaternion, ...]
-"""Turns that the object does not show: none, every one about its y axis, or these quaternions w, x, y, z (without the identity).
+"""Turns that the object does not show: none, every one about its y axis, or these quaternions w, x, y, z (without the
+identity).
 
 A tuple may hold both: ("revolution", (0, 1, 0, 0)) is a can whose ends are alike.
 """
@@ -37,7 +41,7 @@ _ROTATION_TOLERANCE = 0.02  # of R R^T: Linemod-Occluded's own matrices are up t
 
 @dataclass(frozen=True, slots=True)
 class ObjectBox:
-    """One object of a picture, as a box in space.
+    """One object of an image, as a box in space.
 
     class_id: position in the classes of its data set, from 1.
     T_camera_object: (4, 4) metres.  size_m: (3,) extents along the object's x, y, z.
@@ -55,10 +59,10 @@ EstimatedBox = tuple[ObjectBox, float]
 
 @dataclass(frozen=True, slots=True)
 class ObjectLabel(ObjectBox):
-    """One object of a picture, and how much of it is seen.
+    """One object of an image, and how much of it is seen.
 
-    visible_px: how many pixels show it.  full_px: how many would with nothing before it, those beyond the picture's edge too;
-        0 where unknown.
+    visible_px: how many pixels show it.  full_px: how many would with nothing before it, those beyond the image's edge
+        too; 0 where unknown.
     """
 
     visible_px: int
@@ -67,7 +71,9 @@ class ObjectLabel(ObjectBox):
 
 @dataclass(frozen=True, slots=True)
 class ObjectLabels:
-    """instance: (H, W) int32, 0 = none, n = the n-th of the objects (from 1), UNLABELLED = one of a known class that is not among them."""
+    """instance: (H, W) int32, 0 = none, n = the n-th of the objects (from 1), UNLABELED = one of a known class that is
+    not among them.
+    """
 
     instance: NDArray[np.int32]
     objects: tuple[ObjectLabel, ...]
@@ -77,7 +83,8 @@ class ObjectLabels:
 class LeftOut:
     """An object of a known class that has no label, and why.
 
-    number: in the data set's own files.  visible_px: how many pixels show it; they are UNLABELLED, and neither trained on nor scored.
+    number: in the data set's own files.  visible_px: how many pixels show it; they are UNLABELED, and neither trained
+        on nor scored.
     """
 
     number: int
@@ -85,8 +92,8 @@ class LeftOut:
     visible_px: int
 
 
-class ObjectPictures(ABC):
-    """Single pictures with objects in known poses. Reading is lazy, and every call reads from disk.
+class ObjectImages(ABC):
+    """Single images with objects in known poses. Reading is lazy, and every call reads from disk.
 
     name: unique among the sets of a training, and stable between runs.
     classes: names; the first is the background.
@@ -104,7 +111,7 @@ class ObjectPictures(ABC):
 
     @abstractmethod
     def camera(self, index: int) -> Camera:
-        """K (3, 3) float64 in pixels of `image(index)`, with that picture's size."""
+        """K (3, 3) float64 in pixels of `image(index)`, with that image's size."""
 
     @abstractmethod
     def labels(self, index: int) -> ObjectLabels:
@@ -115,7 +122,9 @@ class ObjectPictures(ABC):
         return [one for one in self.labels(index).objects if one.visible_px]
 
     def left_out(self, index: int) -> Sequence[LeftOut]:
-        """The objects of known classes that `labels` leaves out; most layouts label each. Raises DataError as `labels` does."""
+        """The objects of known classes that `labels` leaves out; most layouts label each. Raises DataError as `labels`
+        does.
+        """
         return ()
 
     def label_files(self, index: int) -> Sequence[Path]:
@@ -123,12 +132,12 @@ class ObjectPictures(ABC):
         return ()
 
     def scene(self, index: int) -> str:
-        """The table or the room that it shows, whose other pictures look alike: the name of its folder and of that one's."""
+        """The table or the room that it shows, whose other images look alike: the name of its folder and of that one's."""
         return self.name
 
     @abstractmethod
     def file(self, index: int) -> Path:
-        """The picture's file, for messages and fingerprints."""
+        """The image's file, for messages and fingerprints."""
 
 
 def instance_map(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -142,15 +151,20 @@ def instance_map(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
         first, second = np.flatnonzero(masks[:, row, column])[:2] + 1
         raise DataError(
             what,
-            found=f"masks {first} and {second} overlap ({int((covered > 1).sum())} pixels, the first at row {row}, column {column})",
+            found=(
+                f"masks {first} and {second} overlap ({int((covered > 1).sum())} pixels, the first at row {row}, column"
+                f" {column})"
+            ),
             expected="at most one object a pixel",
-            cure="use the masks of what is visible, not those of whole objects",
+            fix="use the masks of what is visible, not those of whole objects",
         )
     return np.where(covered > 0, masks.argmax(0) + 1, 0).astype(np.int32) if len(masks) else covered.astype(np.int32)
 
 
 def check_rotation(what: object, R: ArrayLike) -> Points:
-    """(3, 3) float64, the rotation nearest to R. Raises DataError where R is none, and says so where it is a mirror image."""
+    """(3, 3) float64, the rotation nearest to R. Raises DataError where R is none, and says so where it is a mirror
+    image.
+    """
     matrix = np.asarray(R, np.float64)
     fault = None
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
@@ -161,32 +175,53 @@ def check_rotation(what: object, R: ArrayLike) -> Points:
         fault = "a mirrored rotation (determinant -1)"
     if fault:
         raise DataError(
-            what, found=fault, expected="a rotation: orthonormal, determinant +1", cure="check axes, order and scale of the matrix"
+            what,
+            found=fault,
+            expected="a rotation: orthonormal, determinant +1",
+            fix="check axes, order and scale of the matrix",
         )
     U, _, Vh = np.linalg.svd(matrix)
     return U @ Vh
 
 
 def rotation_of(what: object, quaternion_wxyz: ArrayLike) -> Points:
-    """(3, 3) of a unit quaternion w, x, y, z. Raises DataError where its length is not 1, and says so of the zero quaternion."""
+    """(3, 3) of a unit quaternion w, x, y, z. Raises DataError where its length is not 1, and says so of the zero
+    quaternion.
+    """
     quaternion = np.asarray(quaternion_wxyz, np.float64)
     if quaternion.shape != (4,) or not np.isfinite(quaternion).all():
         numbers = f"{quaternion.size} numbers" if quaternion.shape != (4,) else f"{quaternion.tolist()}"
-        raise DataError(what, found=numbers, expected="a quaternion of four finite numbers w, x, y, z", cure="correct the entry")
+        raise DataError(
+            what, found=numbers, expected="a quaternion of four finite numbers w, x, y, z", fix="correct the entry"
+        )
     length = float(np.linalg.norm(quaternion))
     if not abs(length - 1) <= _LENGTH_TOLERANCE:
-        found = "the zero quaternion, which is no rotation" if length == 0 else f"{quaternion.tolist()} of length {length:.4g}"
-        raise DataError(what, found=found, expected="a quaternion w, x, y, z of length 1", cure="normalise it, or leave the object out")
+        found = (
+            "the zero quaternion, which is no rotation"
+            if length == 0
+            else f"{quaternion.tolist()} of length {length:.4g}"
+        )
+        raise DataError(
+            what,
+            found=found,
+            expected="a quaternion w, x, y, z of length 1",
+            fix="normalize it, or leave the object out",
+        )
     R: Points = se3.matrix_from_quaternion_wxyz(torch.from_numpy(quaternion)).numpy()
     return R
 
 
 def check_pose(what: object, R: Points, t_m: ArrayLike) -> Points:
-    """(4, 4) of a checked rotation (3, 3) and a translation (3,). Raises DataError where the object is not in front of the camera."""
+    """(4, 4) of a checked rotation (3, 3) and a translation (3,). Raises DataError where the object is not in front of
+    the camera.
+    """
     t = np.asarray(t_m, np.float64)
     if t.shape != (3,) or not np.isfinite(t).all() or t[2] <= 0:
         raise DataError(
-            what, found=f"the object's centre at {t.tolist()} m", expected="in front of the camera (z > 0)", cure="check axes and unit"
+            what,
+            found=f"the object's center at {t.tolist()} m",
+            expected="in front of the camera (z > 0)",
+            fix="check axes and unit",
         )
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = R, t
@@ -197,26 +232,34 @@ def check_size(what: object, size_m: ArrayLike) -> Points:
     """(3,) metres, each above 0 and below 100. Raises DataError."""
     size = np.asarray(size_m, np.float64)
     if size.shape != (3,) or not ((size > 0) & (size < 100)).all():
-        raise DataError(what, found=f"size {size.tolist()}", expected="three extents in metres", cure="check the unit")
+        raise DataError(what, found=f"size {size.tolist()}", expected="three extents in metres", fix="check the unit")
     return size
 
 
 def check_view(what: object, T_camera_object: Points, size_m: Points, K: Points, visible_px: int = 0) -> None:
-    """Raises DataError where the camera would be inside of the object's box, or where more pixels show the object than it can cover.
+    """Raises DataError where the camera would be inside of the object's box, or where more pixels show the object than
+    it can cover.
 
     So a size or a translation in another unit than the other is told, which each by itself may be.
     """
     t, half_diagonal = T_camera_object[:3, 3], float(np.linalg.norm(size_m)) / 2
-    said = f"a box of {np.round(size_m, 3).tolist()} m, its centre {np.linalg.norm(t):.3g} m away"
+    said = f"a box of {np.round(size_m, 3).tolist()} m, its center {np.linalg.norm(t):.3g} m away"
     if (np.abs(T_camera_object[:3, :3].T @ t) < size_m / 2).all():
-        raise DataError(what, found=f"{said}: the camera would be in it", expected="both in metres", cure="check their units")
+        raise DataError(
+            what, found=f"{said}: the camera would be in it", expected="both in metres", fix="check their units"
+        )
     if (nearest := t[2] - half_diagonal) <= 0:
         return
     stretched = (np.linalg.norm(t) / t[2]) ** 3  # what is far from the axis covers more pixels
     most_px = 4 * stretched * K[0, 0] * K[1, 1] * (2 * half_diagonal / nearest) ** 2 + 4
     if visible_px > most_px:
         found = f"{visible_px} pixels of {said}, that covers {most_px:.0f} at most"
-        raise DataError(what, found=found, expected="both in metres, and its own mask", cure="check their units, and which mask it is")
+        raise DataError(
+            what,
+            found=found,
+            expected="both in metres, and its own mask",
+            fix="check their units, and which mask it is",
+        )
 
 
 def no_masks(what: object) -> DataError:
@@ -225,7 +268,10 @@ def no_masks(what: object) -> DataError:
         what,
         found="boxes without masks",
         expected="a mask of every object, by which a network learns and is scored",
-        cure="add masks in stadia's layout (docs/tableworld.md); `stadia data show` draws boxes, `stadia evaluate --objects` scores them",
+        fix=(
+            "add masks in stadia's layout (docs/tableworld.md); `stadia data show` draws boxes, `stadia evaluate"
+            " --objects` scores them"
+        ),
     )
 
 
@@ -238,5 +284,7 @@ def check_labels(what: object, labels: ObjectLabels) -> ObjectLabels:
     """The labels themselves, or a DataError where the map holds numbers that no object has."""
     highest, objects = int(labels.instance.max(initial=0)), len(labels.objects)
     if highest > objects:
-        raise DataError(what, found=f"instance {highest}", expected=f"at most {objects}, one for each object", cure="write it again")
+        raise DataError(
+            what, found=f"instance {highest}", expected=f"at most {objects}, one for each object", fix="write it again"
+        )
     return labels

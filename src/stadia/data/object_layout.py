@@ -1,4 +1,4 @@
-"""Which layout of pictures of objects a folder has, by its names alone. Imports no torch."""
+"""Which layout of images of objects a folder has, by its names alone. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ OBJECT_FORMATS = Table(
     "format of object data",
     {
         "objects": "stadia.data.object_folder:ObjectFolder",
-        "bop": "stadia.data.bop:BopPictures",
-        "nocs": "stadia.data.nocs:NocsPictures",
-        "kitti": "stadia.data.kitti_object:KittiObjectPictures",
+        "bop": "stadia.data.bop:BopImages",
+        "nocs": "stadia.data.nocs:NocsImages",
+        "kitti": "stadia.data.kitti_object:KittiObjectImages",
     },
 )
 """stadia's own layout (TableWorld and yours, docs/tableworld.md), BOP's, NOCS's, KITTI's."""
@@ -29,7 +29,9 @@ LAYOUTS: Mapping[str, str] = {
 
 
 def object_layout(path: Path) -> str | None:
-    """The name in OBJECT_FORMATS of the layout that a folder has; None where it has none of them, or is of another recipe's."""
+    """The name in OBJECT_FORMATS of the layout that a folder has; None where it has none of them, or is of another
+    recipe's.
+    """
     described = path / "dataset.json"
     if described.is_file():
         return "objects" if _says_objects(described) else None
@@ -58,11 +60,14 @@ def splits_of(path: Path, layout: str) -> list[str]:
 
 
 def refuse_objects(path: Path) -> None:
-    """Raise DataError where a path holds pictures of objects and recordings are asked for."""
+    """Raise DataError where a path holds images of objects and recordings are asked for."""
     if (layout := object_layout(path)) is not None:
         raise DataError(
             path,
-            found=f"pictures of objects ({LAYOUTS[layout]})",
+            found=f"images of objects ({LAYOUTS[layout]})",
             expected="a video or recordings, which depth and motion are learnt and scored on",
-            cure="`stadia check PATH --recipe objectpose`, `stadia train objectpose --data PATH`, or a run of objectpose to predict",
+            fix=(
+                "`stadia check PATH --recipe objectpose`, `stadia train objectpose --data PATH`, or a run of objectpose"
+                " to predict"
+            ),
         )

@@ -1,8 +1,8 @@
-"""Samples of single pictures with objects: what a network sees, and class, mask, pose and size of every object.
+"""Samples of single images with objects: what a network sees, and class, mask, pose and size of every object.
 
-Only colours are augmented. A mirrored picture shows mirrored objects, and no rotation takes an object to its mirror image: the pose
-S R S of a mirrored mug has its handle where the mug's own frame says it is not. Nor are pictures turned or sheared: each would
-have to change R, and what a camera sees of an object is not what it would see of a turned one.
+Only colors are augmented. A mirrored image shows mirrored objects, and no rotation takes an object to its mirror image:
+the pose S R S of a mirrored mug has its handle where the mug's own frame says it is not. Nor are images turned or
+sheared: each would have to change R, and what a camera sees of an object is not what it would see of a turned one.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from torch.utils.data import Dataset
 from stadia.core.errors import DataError
 from stadia.core.seeds import generator
 from stadia.core.types import Batch, Camera, Meta, Movable
-from stadia.data.config import AugmentationConfig, ColourConfig
-from stadia.data.object_labels import UNLABELLED, ObjectLabel, ObjectPictures, counted
-from stadia.data.resize import resize_picture
-from stadia.data.transforms import NO_COLOUR, coloured, draw, mean_grey
+from stadia.data.config import AugmentationConfig, ColorConfig
+from stadia.data.object_labels import UNLABELED, ObjectImages, ObjectLabel, counted
+from stadia.data.resize import resize_image
+from stadia.data.transforms import NO_COLOR, colored, draw, mean_gray
 from stadia.geometry.camera import resized
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 from stadia.geometry.symmetry import Symmetry
 
-NO_COLOURS = ColourConfig(probability=0.0)
+NO_COLORS = ColorConfig(probability=0.0)
 UNKNOWN = -1
 """In a class map; `losses.mask` knows it by this number too."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInputs(Movable):
-    """What a network may see of a picture of objects.
+    """What a network may see of an image of objects.
 
-    image: (B, 3, H, W) RGB in [0, 1], colour-augmented.  camera: K (B, 3, 3).
+    image: (B, 3, H, W) RGB in [0, 1], color-augmented.  camera: K (B, 3, 3).
     """
 
     image: Tensor
@@ -47,15 +47,16 @@ class ObjectInputs(Movable):
 
 @dataclass(frozen=True, slots=True)
 class ObjectTargets(Movable):
-    """What a loss or a metric may see of pictures with up to N objects each; a network may not.
+    """What a loss or a metric may see of images with up to N objects each; a network may not.
 
     image: (B, 3, H, W) as recorded.  camera: K (B, 3, 3).
     instance: (B, H, W) int64, 0 = none, n = the object in place n - 1, of which no pixel may be left at this size.
-    class_map: (B, H, W) int64, 0 = background, UNKNOWN = of no matter: an object that has no label (`data.object_labels.UNLABELLED`).
+    class_map: (B, H, W) int64, 0 = background, UNKNOWN = of no matter: an object that has no label
+        (`data.object_labels.UNLABELED`).
     known: (B, N) bool; what stands in the other places is a placeholder (class 0, the identity, size 1).
     class_id: (B, N) int64.  quaternion_wxyz: (B, N, 4) unit, w >= 0.  T_camera_object: (B, N, 4, 4) metres.
     size_m: (B, N, 3) extents along the object's x, y, z.  symmetry: its leading axes are (B, N).
-    visible_px: (B, N) int64, pixels of `instance`, 0 of one that the picture shows at its own size alone.
+    visible_px: (B, N) int64, pixels of `instance`, 0 of one that the image shows at its own size alone.
     full_px: (B, N) int64 without occlusion, in pixels of `instance`; 0 = unknown.
     """
 
@@ -75,15 +76,16 @@ class ObjectTargets(Movable):
 
 @dataclass(frozen=True, slots=True)
 class PackedObjects:
-    """A sample as a worker sends it, or a batch with one more axis in front. N objects, K turns an object; see ObjectTargets.
+    """A sample as a worker sends it, or a batch with one more axis in front. N objects, K turns an object; see
+    ObjectTargets.
 
-    picture: (3, H, W) uint8.  K: (3, 3).  colour: (3, 4), see `transforms.coloured`; None for none.
-    instance: (H, W) int16 or more, UNLABELLED too.
+    image: (3, H, W) uint8.  K: (3, 3).  color: (3, 4), see `transforms.colored`; None for none.
+    instance: (H, W) int16 or more, UNLABELED too.
     """
 
     picture: Tensor
     K: Tensor
-    colour: Tensor | None
+    color: Tensor | None
     instance: Tensor
     known: Tensor
     class_id: Tensor
@@ -96,13 +98,17 @@ class PackedObjects:
     meta: tuple[Meta, ...]
 
     def pin_memory(self) -> PackedObjects:
-        """In pages that stay where they are, so that a GPU fetches them while the processor goes on. Asked for by torch's DataLoader."""
-        tensors: dict[str, Any] = {f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        """In pages that stay where they are, so that a GPU fetches them while the processor goes on. Asked for by
+        torch's DataLoader.
+        """
+        tensors: dict[str, Any] = {
+            f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
+        }
         return replace(self, **tensors)
 
 
 def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tensor]:
-    """What PackedObjects holds of the objects of one picture; `scale`: pixels of the sample to one of the picture."""
+    """What PackedObjects holds of the objects of one image; `scale`: pixels of the sample to one of the image."""
     symmetry = Symmetry.of([one.symmetry for one in objects] or ["none"])
     poses = np.array([one.T_camera_object for one in objects]).reshape(-1, 4, 4)
     return {
@@ -118,32 +124,39 @@ def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tens
 
 
 def resize_instances(instance: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:
-    """(h, w) to (height, width) by the nearest pixel centre: numbers are never mixed."""
-    return cv2.resize(instance.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
+    """(h, w) to (height, width) by the nearest pixel center: numbers are never mixed."""
+    return cv2.resize(instance.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(
+        np.int32
+    )
 
 
 class ObjectSamples(Dataset[PackedObjects]):
-    """Pictures of objects as a `Loader` loads them. A sample is a pure function of (seed, epoch, index), whatever the workers.
+    """Images of objects as a `Loader` loads them. A sample is a pure function of (seed, epoch, index), whatever the
+    workers.
 
     Args:
-        sets: of pictures, all with the same classes.
-        height, width: the network's size; the camera changes with the picture.
-        colour: augmentation; none by default.
+        sets: of images, all with the same classes.
+        height, width: the network's size; the camera changes with the image.
+        color: augmentation; none by default.
 
-    An object that no pixel of the picture shows is left out of its sample. One that the picture shows and no pixel does at this size has
-    its place: nothing of it can be learnt, and whoever does not find it has missed it. So every size is scored on the same objects.
-    Raises DataError where there is no picture, or where the sets disagree on the classes.
+    An object that no pixel of the image shows is left out of its sample. One that the image shows and no pixel does at
+    this size has
+    its place: nothing of it can be learnt, and whoever does not find it has missed it. So every size is scored on the
+        same objects.
+    Raises DataError where there is no image, or where the sets disagree on the classes.
     """
 
     def __init__(
-        self, sets: Sequence[ObjectPictures], *, height: int, width: int, colour: ColourConfig = NO_COLOURS, seed: int = 0
+        self, sets: Sequence[ObjectImages], *, height: int, width: int, color: ColorConfig = NO_COLORS, seed: int = 0
     ) -> None:
         if len({one.classes for one in sets}) != 1 or not any(len(one) for one in sets):
             named = "; ".join(f"{one.name}: {len(one)} of {', '.join(one.classes)}" for one in sets)
-            raise DataError("pictures of objects", found=named or "none", expected="pictures of the same classes", cure="check the paths")
+            raise DataError(
+                "images of objects", found=named or "none", expected="images of the same classes", fix="check the paths"
+            )
         self.sets, self.classes = list(sets), sets[0].classes
         self.height, self.width, self.seed = height, width, seed
-        self._augmentation = AugmentationConfig(mirror=0.0, colour=colour)
+        self._augmentation = AugmentationConfig(mirror=0.0, color=color)
         self._where = [(number, index) for number, one in enumerate(self.sets) for index in range(len(one))]
 
     def __len__(self) -> int:
@@ -153,21 +166,29 @@ class ObjectSamples(Dataset[PackedObjects]):
         """The sample of a key (epoch, index). Raises DataError naming the file."""
         epoch, number = key
         which, index = self._where[number]
-        pictures = self.sets[which]
-        image, camera, labels = pictures.image(index), pictures.camera(index), pictures.labels(index)
+        images = self.sets[which]
+        image, camera, labels = images.image(index), images.camera(index), images.labels(index)
         instance = resize_instances(labels.instance, self.height, self.width)
         visible = counted(instance, len(labels.objects))
         shown = np.array([one.visible_px > 0 for one in labels.objects], bool)
-        places = np.concatenate(([0], np.where(shown, shown.cumsum(), 0), [UNLABELLED]))  # from 1; -1, the last, stands for itself
-        objects = [replace(one, visible_px=int(count)) for one, count in zip(labels.objects, visible, strict=True) if one.visible_px]
+        places = np.concatenate(
+            ([0], np.where(shown, shown.cumsum(), 0), [UNLABELED])
+        )  # from 1; -1, the last, stands for itself
+        objects = [
+            replace(one, visible_px=int(count))
+            for one, count in zip(labels.objects, visible, strict=True)
+            if one.visible_px
+        ]
         random = draw(self._augmentation, self.height, self.width, generator(self.seed, "objects", epoch, number))
         return PackedObjects(
-            picture=torch.from_numpy(np.ascontiguousarray(resize_picture(image, self.height, self.width).transpose(2, 0, 1))),
+            picture=torch.from_numpy(
+                np.ascontiguousarray(resize_image(image, self.height, self.width).transpose(2, 0, 1))
+            ),
             K=resized(camera, self.height, self.width).K.float(),
-            colour=random.colour,
+            color=random.color,
             instance=torch.from_numpy(places[instance].astype(np.int16 if len(objects) < 1 << 15 else np.int32)),
             **pack_objects(objects, self.height * self.width / labels.instance.size),
-            meta=(Meta(pictures.name, index, file=pictures.file(index)),),
+            meta=(Meta(images.name, index, file=images.file(index)),),
         )
 
     def __getitem__(self, index: int) -> PackedObjects:
@@ -185,18 +206,22 @@ class ObjectSamples(Dataset[PackedObjects]):
 
 def _padded(tensors: Sequence[Tensor], places: int, placeholder: Tensor) -> Tensor:
     """(N_i, ...) each to (B, places, ...)."""
-    return torch.stack([torch.cat((one, placeholder.to(one.dtype).expand(places - len(one), *one.shape[1:]))) for one in tensors])
+    return torch.stack(
+        [torch.cat((one, placeholder.to(one.dtype).expand(places - len(one), *one.shape[1:]))) for one in tensors]
+    )
 
 
 def stack_objects(samples: Sequence[PackedObjects]) -> PackedObjects:
     """Samples to a batch, see `ObjectSamples.stack`."""
     places = max(len(one.known) for one in samples)
     most_turns = max(one.turns.shape[1] for one in samples)
-    turns = [torch.cat((one.turns, one.turns[:, :1].expand(-1, most_turns - one.turns.shape[1], -1)), 1) for one in samples]
+    turns = [
+        torch.cat((one.turns, one.turns[:, :1].expand(-1, most_turns - one.turns.shape[1], -1)), 1) for one in samples
+    ]
     zero, identity = torch.zeros(()), torch.tensor([1.0, 0.0, 0.0, 0.0])
-    colour = None
-    if any(one.colour is not None for one in samples):
-        colour = torch.stack([NO_COLOUR if one.colour is None else one.colour for one in samples])
+    color = None
+    if any(one.color is not None for one in samples):
+        color = torch.stack([NO_COLOR if one.color is None else one.color for one in samples])
 
     def each(name: str, placeholder: Tensor) -> Tensor:
         return _padded([getattr(one, name) for one in samples], places, placeholder)
@@ -204,7 +229,7 @@ def stack_objects(samples: Sequence[PackedObjects]) -> PackedObjects:
     return PackedObjects(
         picture=torch.stack([one.picture for one in samples]),
         K=torch.stack([one.K for one in samples]),
-        colour=colour,
+        color=color,
         instance=torch.stack([one.instance.int() for one in samples]),
         known=each("known", zero),
         class_id=each("class_id", zero),
@@ -219,15 +244,15 @@ def stack_objects(samples: Sequence[PackedObjects]) -> PackedObjects:
 
 
 def unpack_objects(packed: PackedObjects, device: torch.device | str = "cpu") -> Batch[ObjectInputs, ObjectTargets]:
-    """A stacked batch to floats, on the device. An input that was given no colour shares the memory of the target."""
+    """A stacked batch to floats, on the device. An input that was given no color shares the memory of the target."""
 
     def there(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
     image = there(packed.picture).mul(1 / 255)
     seen = image
-    if packed.colour is not None:
-        seen = coloured(image[:, None], there(packed.colour), mean_grey(image))[:, 0]
+    if packed.color is not None:
+        seen = colored(image[:, None], there(packed.color), mean_gray(image))[:, 0]
     camera = Camera(there(packed.K), *image.shape[-2:])
     numbers, class_id, T = there(packed.instance).long(), there(packed.class_id), there(packed.T_camera_object)
     instance = numbers.clamp(min=0)
@@ -237,7 +262,7 @@ def unpack_objects(packed: PackedObjects, device: torch.device | str = "cpu") ->
         image=image,
         camera=camera,
         instance=instance,
-        class_map=shown.where(numbers != UNLABELLED, UNKNOWN),
+        class_map=shown.where(numbers != UNLABELED, UNKNOWN),
         known=there(packed.known),
         class_id=class_id,
         quaternion_wxyz=quaternion_wxyz_from_matrix(T[..., :3, :3]),

@@ -1,4 +1,4 @@
-"""Pictures of objects of any layout that is known: opened, and split into what trains and what validates."""
+"""Images of objects of any layout that is known: opened, and split into what trains and what validates."""
 
 from __future__ import annotations
 
@@ -11,39 +11,46 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Camera
-from stadia.data.object_labels import LeftOut, ObjectBox, ObjectLabels, ObjectPictures
+from stadia.data.object_labels import LeftOut, ObjectBox, ObjectImages, ObjectLabels
 from stadia.data.object_layout import LAYOUTS, object_layout
 
 if TYPE_CHECKING:
-    from stadia.data.bop import BopPictures
+    from stadia.data.bop import BopImages
 
 
-def _objects(path: Path, split: str) -> ObjectPictures:
+def _objects(path: Path, split: str) -> ObjectImages:
     from stadia.data.object_folder import ObjectFolder
 
     return ObjectFolder.open(path, split)
 
 
-def _bop(path: Path, split: str) -> ObjectPictures:
-    from stadia.data.bop import BopPictures
+def _bop(path: Path, split: str) -> ObjectImages:
+    from stadia.data.bop import BopImages
 
-    return BopPictures.open(path, split)
-
-
-def _nocs(path: Path, split: str) -> ObjectPictures:
-    from stadia.data.nocs import NocsPictures
-
-    return NocsPictures.open(path / split)
+    return BopImages.open(path, split)
 
 
-def _kitti(path: Path, split: str) -> ObjectPictures:
-    from stadia.data.kitti_object import KittiObjectPictures
+def _nocs(path: Path, split: str) -> ObjectImages:
+    from stadia.data.nocs import NocsImages
 
-    return KittiObjectPictures.open(path, split)
+    return NocsImages.open(path / split)
 
 
-OPENERS: Mapping[str, Callable[[Path, str], ObjectPictures]] = {"objects": _objects, "bop": _bop, "nocs": _nocs, "kitti": _kitti}
-"""By format: stadia's own layout (TableWorld and yours, docs/tableworld.md), BOP's, NOCS's, KITTI's; of a path and the name of a split."""
+def _kitti(path: Path, split: str) -> ObjectImages:
+    from stadia.data.kitti_object import KittiObjectImages
+
+    return KittiObjectImages.open(path, split)
+
+
+OPENERS: Mapping[str, Callable[[Path, str], ObjectImages]] = {
+    "objects": _objects,
+    "bop": _bop,
+    "nocs": _nocs,
+    "kitti": _kitti,
+}
+"""By format: stadia's own layout (TableWorld and yours, docs/tableworld.md), BOP's, NOCS's, KITTI's; of a path and the
+name of a split.
+"""
 
 BOXES_ALONE = frozenset({"kitti"})
 """Formats without masks: their boxes are drawn and scored, and train nothing."""
@@ -58,35 +65,44 @@ def format_of(path: Path) -> str:
         return layout
     raise DataError(
         path,
-        found="no pictures of objects" if path.is_dir() else "no such folder",
+        found="no images of objects" if path.is_dir() else "no such folder",
         expected=f"one of: {', '.join(LAYOUTS.values())}",
-        cure="check the path; docs/objectpose.md tells each layout",
+        fix="check the path; docs/objectpose.md tells each layout",
     )
 
 
-NO_SPLIT = "name one of these; to train with one alone, data.val_split=null holds the last of its pictures out"
+NO_SPLIT = "name one of these; to train with one alone, data.val_split=null holds the last of its images out"
 
 
 def _splits(path: Path) -> list[str]:
-    """Of stadia's own layout, those that dataset.json names with a picture; of others nothing is known."""
+    """Of stadia's own layout, those that dataset.json names with an image; of others nothing is known."""
     from stadia.data.object_folder import read_dataset
 
-    return [name for name, folders in read_dataset(path).splits.items() if folders] if (path / "dataset.json").is_file() else []
+    return (
+        [name for name, folders in read_dataset(path).splits.items() if folders]
+        if (path / "dataset.json").is_file()
+        else []
+    )
 
 
-def open_object_pictures(path: Path, split: str, format: str = "auto") -> ObjectPictures:
-    """One split of a data set. Raises ConfigError for a format that is none, DataError, also where the split holds no picture."""
+def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectImages:
+    """One split of a data set. Raises ConfigError for a format that is none, DataError, also where the split holds no
+    image.
+    """
     path = Path(path).expanduser()
     if format == "auto":
         format = format_of(path)
     if format not in OPENERS:
         raise ConfigError(
-            "format", found=f"'{format}'", expected=f"auto or one of {', '.join(OPENERS)}", cure="leave it out: it is found out"
+            "format",
+            found=f"'{format}'",
+            expected=f"auto or one of {', '.join(OPENERS)}",
+            fix="leave it out: it is found out",
         )
     found = OPENERS[format](path, split)
     if not len(found):
         there = ", ".join(_splits(path)) or "none"
-        raise DataError(path, found=f"no picture in '{split}'", expected=f"one of its splits: {there}", cure=NO_SPLIT)
+        raise DataError(path, found=f"no image in '{split}'", expected=f"one of its splits: {there}", fix=NO_SPLIT)
     return found
 
 
@@ -101,10 +117,10 @@ def has_split(path: Path, split: str, format: str = "auto") -> bool:
     return bool(read_dataset(path).splits.get(split))
 
 
-class PartOfPictures(ObjectPictures):
-    """Some of the pictures of a set, in the order given."""
+class PartOfImages(ObjectImages):
+    """Some of the images of a set, in the order given."""
 
-    def __init__(self, whole: ObjectPictures, indices: Sequence[int]) -> None:
+    def __init__(self, whole: ObjectImages, indices: Sequence[int]) -> None:
         self.whole, self.indices = whole, list(indices)
         self.name, self.classes = whole.name, whole.classes
 
@@ -136,10 +152,12 @@ class PartOfPictures(ObjectPictures):
         return self.whole.file(self.indices[index])
 
 
-class KeptLabels(ObjectPictures):
-    """The same pictures; the labels of as many as `most` are kept once they were made. BOP's are drawn from meshes, NOCS's fitted."""
+class KeptLabels(ObjectImages):
+    """The same images; the labels of as many as `most` are kept once they were made. BOP's are drawn from meshes,
+    NOCS's fitted.
+    """
 
-    def __init__(self, whole: ObjectPictures, most: int = 500) -> None:
+    def __init__(self, whole: ObjectImages, most: int = 500) -> None:
         self.whole, self.most = whole, most
         self.name, self.classes = whole.name, whole.classes
         self._kept: dict[int, ObjectLabels] = {}
@@ -174,27 +192,30 @@ class KeptLabels(ObjectPictures):
         return self.whole.file(index)
 
 
-def bop_of(pictures: ObjectPictures) -> BopPictures | None:
-    """The same pictures as BOP's, whatever chose some of them or keeps their labels; None of another layout."""
-    from stadia.data.bop import BopPictures
+def bop_of(images: ObjectImages) -> BopImages | None:
+    """The same images as BOP's, whatever chose some of them or keeps their labels; None of another layout."""
+    from stadia.data.bop import BopImages
 
-    if isinstance(pictures, KeptLabels):
-        return bop_of(pictures.whole)
-    if isinstance(pictures, PartOfPictures):
-        whole = bop_of(pictures.whole)
-        return None if whole is None else whole.part(pictures.indices)
-    return pictures if isinstance(pictures, BopPictures) else None
+    if isinstance(images, KeptLabels):
+        return bop_of(images.whole)
+    if isinstance(images, PartOfImages):
+        whole = bop_of(images.whole)
+        return None if whole is None else whole.part(images.indices)
+    return images if isinstance(images, BopImages) else None
 
 
-def held_out(pictures: ObjectPictures, share: float) -> tuple[ObjectPictures, ObjectPictures]:
-    """The first ones to train and the last `share` of them, at least one, to validate: neighbours in a video look alike.
+def held_out(images: ObjectImages, share: float) -> tuple[ObjectImages, ObjectImages]:
+    """The first ones to train and the last `share` of them, at least one, to validate: neighbors in a video look alike.
 
     Raises DataError where nothing would be left to train.
     """
-    count = max(1, round(share * len(pictures)))
-    if count >= len(pictures):
+    count = max(1, round(share * len(images)))
+    if count >= len(images):
         raise DataError(
-            pictures.name, found=f"{len(pictures)} pictures", expected="some to train and some to hold out", cure="lower data.val_share"
+            images.name,
+            found=f"{len(images)} images",
+            expected="some to train and some to hold out",
+            fix="lower data.val_share",
         )
-    first = len(pictures) - count
-    return PartOfPictures(pictures, range(first)), PartOfPictures(pictures, range(first, len(pictures)))
+    first = len(images) - count
+    return PartOfImages(images, range(first)), PartOfImages(images, range(first, len(images)))

@@ -1,4 +1,6 @@
-"""What there is to learn in a set of pictures of objects, before training: which can be read, how many of each class, what has no label."""
+"""What there is to learn in a set of images of objects, before training: which can be read, how many of each class,
+what has no label.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.data.object_labels import ObjectBox, ObjectPictures, Points
-from stadia.data.pictures import check_ends
+from stadia.data.images import check_ends
+from stadia.data.object_labels import ObjectBox, ObjectImages, Points
 from stadia.geometry.boxes import CORNERS
 
 FEWEST_PX = 20
 """Of a mask that is compared with its box."""
 
 _THREADS = 16  # a disk answers many small questions at once
-_FAR_PX = 1e5  # beyond any picture: what OpenCV draws is in 32 bits
+_FAR_PX = 1e5  # beyond any image: what OpenCV draws is in 32 bits
 
 Shown = Callable[[Sequence[int]], Iterable[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a labelled box, projected, lies on the mask of its object.
+    """How a labeled box, projected, lies on the mask of its object.
 
-    file: of the picture.  object: its place, from 1.  inside: share of the mask's pixels that are in the projection of the box, a pixel's
-    edge included.  overlap: IoU of the upright rectangles about both, in the picture.
+    file: of the image.  object: its place, from 1.  inside: share of the mask's pixels that are in the projection of
+        the box, a pixel's
+    edge included.  overlap: IoU of the upright rectangles about both, in the image.
     """
 
     file: str
@@ -43,17 +46,19 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Of a set of pictures.
+    """Of a set of images.
 
-    pictures: how many were looked at: read, with their labels.  whole: how many there are; of each the file's ends were read.
+    images: how many were looked at: read, with their labels.  whole: how many there are; of each the file's ends were
+        read.
     objects: how many of each class are visible, in what was looked at.
-    hidden: (file, object) of each that no pixel shows: its place from 1, or its number in the files where it has no label.
+    hidden: (file, object) of each that no pixel shows: its place from 1, or its number in the files where it has no
+        label.
     left_out: (file, object by its number in the files, reason) of each that pixels show, and that has no label.
-    unreadable: (file, what is wrong) of each picture that cannot be read.
+    unreadable: (file, what is wrong) of each image that cannot be read.
     fits: of each object of FEWEST_PX and more whose box is in front of the camera.
     """
 
-    pictures: int
+    images: int
     objects: dict[str, int]
     hidden: tuple[tuple[str, int], ...]
     left_out: tuple[tuple[str, int, str], ...]
@@ -62,12 +67,13 @@ class Survey:
     fits: tuple[Fit, ...] = ()
 
 
-def survey(pictures: ObjectPictures, at_most: int = 200, shown: Shown = iter) -> Survey:
-    """Look at up to `at_most` pictures and their labels, spread evenly over the set, and at the ends of every picture's file.
+def survey(images: ObjectImages, at_most: int = 200, shown: Shown = iter) -> Survey:
+    """Look at up to `at_most` images and their labels, spread evenly over the set, and at the ends of every image's
+    file.
 
-    shown: passes the pictures on, and may tell how far it is. Raises DataError for labels that cannot be.
+    shown: passes the images on, and may tell how far it is. Raises DataError for labels that cannot be.
     """
-    files = [pictures.file(index) for index in range(len(pictures))]
+    files = [images.file(index) for index in range(len(images))]
     with ThreadPoolExecutor(_THREADS) as threads:
         faults = {index: fault for index, fault in enumerate(threads.map(_ends_fault, files)) if fault}
     looked_at = np.unique(np.linspace(0, len(files) - 1, min(at_most, len(files))).round().astype(int)).tolist()
@@ -76,16 +82,16 @@ def survey(pictures: ObjectPictures, at_most: int = 200, shown: Shown = iter) ->
     left_out: list[tuple[str, int, str]] = []
     fits: list[Fit] = []
     for index in shown(looked_at):
-        fault = faults.get(index) or _fault(partial(pictures.image, index))
+        fault = faults.get(index) or _fault(partial(images.image, index))
         if fault:
             faults[index] = fault
             continue
-        labels, unlabelled, name = pictures.labels(index), pictures.left_out(index), _name(files[index])
-        objects.update(pictures.classes[one.class_id] for one in labels.objects if one.visible_px)
+        labels, unlabeled, name = images.labels(index), images.left_out(index), _name(files[index])
+        objects.update(images.classes[one.class_id] for one in labels.objects if one.visible_px)
         hidden += [(name, place) for place, one in enumerate(labels.objects, start=1) if not one.visible_px]
-        hidden += [(name, one.number) for one in unlabelled if not one.visible_px]
-        left_out += [(name, one.number, one.reason) for one in unlabelled if one.visible_px]
-        K: Points = pictures.camera(index).K.numpy()
+        hidden += [(name, one.number) for one in unlabeled if not one.visible_px]
+        left_out += [(name, one.number, one.reason) for one in unlabeled if one.visible_px]
+        K: Points = images.camera(index).K.numpy()
         for place, one in enumerate(labels.objects, start=1):
             fit = fit_of(one, labels.instance == place, K) if one.visible_px >= FEWEST_PX else None
             fits += [Fit(name, place, *fit)] if fit is not None else []
@@ -94,7 +100,9 @@ def survey(pictures: ObjectPictures, at_most: int = 200, shown: Shown = iter) ->
 
 
 def fit_of(box: ObjectBox, mask: NDArray[np.bool_], K: Points) -> tuple[float, float] | None:
-    """(inside, overlap) as `Fit` has them, of a mask (H, W) that shows something; None where the box is not wholly before the camera."""
+    """(inside, overlap) as `Fit` has them, of a mask (H, W) that shows something; None where the box is not wholly
+    before the camera.
+    """
     corners = (np.array(CORNERS) * box.size_m) @ box.T_camera_object[:3, :3].T + box.T_camera_object[:3, 3]
     if corners[:, 2].min() <= 0:
         return None

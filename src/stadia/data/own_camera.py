@@ -15,21 +15,25 @@ from stadia.core.files import read_json
 from stadia.data.config import CameraConfig
 from stadia.data.poses import read_lines, read_rows
 from stadia.data.recordings import Intrinsics, check_K
-from stadia.geometry.numpy_camera import centred_K, focal_px_of_lens, focal_px_of_view
+from stadia.geometry.numpy_camera import centered_K, focal_px_of_lens, focal_px_of_view
 
 log = logging.getLogger(__name__)
 
 TELEPHONE_DEG = 69  # of a telephone's main camera (26 mm of 36 mm), along the longer side
-BESIDE = ("K.txt", "K.json")  # looked for in the folder of pictures, or as STEM.K.txt beside the video
+BESIDE = ("K.txt", "K.json")  # looked for in the folder of images, or as STEM.K.txt beside the video
 
 
-def own_intrinsics(config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None) -> Intrinsics:
-    """Of pictures of this size, upright as they are displayed. Raises DataError where no camera is given, or the file does not fit.
+def own_intrinsics(
+    config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None
+) -> Intrinsics:
+    """Of images of this size, upright as they are displayed. Raises DataError where no camera is given, or the file
+    does not fit.
 
-    A field of view goes from the left to the right edge as displayed. A sensor lies with its wider side along the pictures'.
+    A field of view goes from the left to the right edge as displayed. A sensor lies with its wider side along the
+    images'.
 
     Args:
-        config: how the camera is given; if not at all, a K file beside the pictures is looked for.
+        config: how the camera is given; if not at all, a K file beside the images is looked for.
         source: the video or the folder, for messages and for the K file beside it.
         frames: how many frames the source has, for a K file with one matrix a frame; None does not compare.
     """
@@ -48,7 +52,7 @@ def own_intrinsics(config: CameraConfig, source: Path, height: int, width: int, 
             _tell_upright(source, config.horizontal_fov_deg, height / width)
     else:
         return Intrinsics(read_K(_beside(source, height, width), frames), height, width)
-    return Intrinsics(check_K("data.camera", centred_K(focal_px, height, width)), height, width)
+    return Intrinsics(check_K("data.camera", centered_K(focal_px, height, width)), height, width)
 
 
 def _other_side_deg(deg: float, ratio: float) -> float:
@@ -59,8 +63,8 @@ def _other_side_deg(deg: float, ratio: float) -> float:
 @cache  # once a video, however often it is opened
 def _tell_upright(source: Path, across_deg: float, ratio: float) -> None:
     log.warning(
-        "%s is taller than wide: data.camera.horizontal_fov_deg=%g is from left to right and makes %.0f from top to bottom; "
-        "a camera of %g that was turned upright has %.1f",
+        "%s is taller than wide: data.camera.horizontal_fov_deg=%g is from left to right and makes %.0f from top to"
+        " bottom; a camera of %g that was turned upright has %.1f",
         source,
         across_deg,
         _other_side_deg(across_deg, ratio),
@@ -77,8 +81,13 @@ def _beside(source: Path, height: int, width: int) -> Path:
         raise DataError(
             source,
             found="no camera",
-            expected=f"{candidates[0].name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg",
-            cure=f"look the angle of view up (a telephone's main camera, held so: data.camera.horizontal_fov_deg={telephone:.0f})",
+            expected=(
+                f"{candidates[0].name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg"
+            ),
+            fix=(
+                "look the angle of view up (a telephone's main camera, held so:"
+                f" data.camera.horizontal_fov_deg={telephone:.0f})"
+            ),
         )
     return found
 
@@ -89,14 +98,16 @@ def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
         stored = read_json(path)
         if isinstance(stored, dict) and "K" not in stored:
             found = f"keys {', '.join(map(repr, list(stored)[:4]))}"
-            raise DataError(path, found=found, expected="a key 'K', or the matrix alone", cure="name it K")
+            raise DataError(path, found=found, expected="a key 'K', or the matrix alone", fix="name it K")
         values = stored["K"] if isinstance(stored, dict) else stored
         try:
             K = np.array(values, dtype=np.float64)
         except (TypeError, ValueError):
             K = np.empty(0)
     else:
-        columns = len(read_lines(path, "K")[0].replace(",", " ").split()) if path.is_file() and path.stat().st_size else 3
+        columns = (
+            len(read_lines(path, "K")[0].replace(",", " ").split()) if path.is_file() and path.stat().st_size else 3
+        )
         K = read_rows(path, columns if columns in (3, 9) else 3, "K, 3x3 or 9 numbers a frame")
         K = K.reshape(-1, 3, 3) if columns == 9 else K
     if K.ndim != 3:
@@ -105,6 +116,9 @@ def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
         return check_K(path, K[0])
     if frames is not None and len(K) != frames:
         raise DataError(
-            path, found=f"{len(K)} matrices", expected=f"one, or {frames} (one a frame)", cure="give one K a frame, or one for all"
+            path,
+            found=f"{len(K)} matrices",
+            expected=f"one, or {frames} (one a frame)",
+            fix="give one K a frame, or one for all",
         )
     return np.stack([check_K(f"{path}, frame {index}", matrix) for index, matrix in enumerate(K)])

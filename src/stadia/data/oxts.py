@@ -18,7 +18,8 @@ COLUMNS = 30  # latitude, longitude (deg), altitude (m), roll, pitch, yaw (rad),
 def poses_from_oxts(packets: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, 4, 4) T_world_imu from (N, >= 6) packets.
 
-    Position by a Mercator projection with the scale of the first latitude throughout; rotation Rz(yaw) Ry(pitch) Rx(roll).
+    Position by a Mercator projection with the scale of the first latitude throughout; rotation Rz(yaw) Ry(pitch)
+    Rx(roll).
     """
     latitude, longitude, altitude = packets[:, :3].T
     scale = np.cos(np.radians(latitude[0]))

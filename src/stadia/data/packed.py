@@ -1,7 +1,8 @@
-"""A sample as a worker sends it: pictures still bytes, which is a sixth of what the batch made of them takes.
+"""A sample as a worker sends it: images still bytes, which is a sixth of what the batch made of them takes.
 
-Making pages for a batch of floats and moving it through shared memory costs several times more than loading it. So workers
-send bytes and the colour map that was drawn, and the process that trains converts once, on the device that it trains on.
+Making pages for a batch of floats and moving it through shared memory costs several times more than loading it. So
+workers send bytes and the color map that was drawn, and the process that trains converts once, on the device that it
+trains on.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
-from stadia.data.transforms import NO_COLOUR, coloured, mean_grey
+from stadia.data.transforms import NO_COLOR, colored, mean_gray
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A sample, or a batch with one more axis in front. The target is the first of its pictures.
+    """A sample, or a batch with one more axis in front. The target is the first of its images.
 
-    pictures: (N + 1, 3, H, W) uint8, resized, mirrored and zoomed.
-    K: (N + 1, 3, 3) of each picture.
-    colour: (3, 4) map for the network's input, see `transforms.coloured`; None for none.
+    images: (N + 1, 3, H, W) uint8, resized, mirrored and zoomed.
+    K: (N + 1, 3, 3) of each image.
+    color: (3, 4) map for the network's input, see `transforms.colored`; None for none.
     T_source_target_rig, T_source_target_true: (N, 4, 4), see Inputs and Targets.
     depth_m: (1, H, W) of the target, 0 = none; None without ground truth.
     """
 
-    pictures: Tensor
+    images: Tensor
     K: Tensor
-    colour: Tensor | None
+    color: Tensor | None
     T_source_target_rig: Tensor
     T_source_target_true: Tensor
     depth_m: Tensor | None
@@ -39,24 +40,31 @@ class Packed:
     source_names: tuple[str, ...]
 
     def pin_memory(self) -> Packed:
-        """In pages that stay where they are, so that a GPU fetches them while the processor goes on. Asked for by torch's DataLoader."""
-        tensors: dict[str, Any] = {f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        """In pages that stay where they are, so that a GPU fetches them while the processor goes on. Asked for by
+        torch's DataLoader.
+        """
+        tensors: dict[str, Any] = {
+            f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
+        }
         return replace(self, **tensors)
 
 
 def stack(samples: Sequence[Packed]) -> Packed:
-    """Samples to a batch. Where only some have depth or a colour map, the others get none everywhere, and no change."""
+    """Samples to a batch. Where only some have depth or a color map, the others get none everywhere, and no change."""
     names = {sample.source_names for sample in samples}
     if len(names) > 1:
         raise GeometryError(
-            "batch", found=f"sources {sorted(names)}", expected="the same in each sample", cure="load mono and stereo apart"
+            "batch",
+            found=f"sources {sorted(names)}",
+            expected="the same in each sample",
+            fix="load mono and stereo apart",
         )
-    depths = _or_default([sample.depth_m for sample in samples], torch.zeros(1, *samples[0].pictures.shape[-2:]))
-    colours = _or_default([sample.colour for sample in samples], NO_COLOUR)
+    depths = _or_default([sample.depth_m for sample in samples], torch.zeros(1, *samples[0].images.shape[-2:]))
+    colors = _or_default([sample.color for sample in samples], NO_COLOR)
     return Packed(
-        pictures=torch.stack([sample.pictures for sample in samples]),
+        images=torch.stack([sample.images for sample in samples]),
         K=torch.stack([sample.K for sample in samples]),
-        colour=colours,
+        color=colors,
         T_source_target_rig=torch.stack([sample.T_source_target_rig for sample in samples]),
         T_source_target_true=torch.stack([sample.T_source_target_true for sample in samples]),
         depth_m=depths,
@@ -72,27 +80,24 @@ def _or_default(values: Sequence[Tensor | None], default: Tensor) -> Tensor | No
 
 
 def unpack(packed: Packed, device: torch.device | str = "cpu") -> Batch:
-    """To floats, on the device. Inputs that were given no colour share the memory of the targets."""
+    """To floats, on the device. Inputs that were given no color share the memory of the targets."""
 
     def there(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
-    pictures = there(packed.pictures)
-    image, sources = pictures[..., 0, :, :, :].mul(1 / 255), pictures[..., 1:, :, :, :].mul(1 / 255)
+    images = there(packed.images)
+    image, sources = images[..., 0, :, :, :].mul(1 / 255), images[..., 1:, :, :, :].mul(1 / 255)
     seen_image, seen_sources = image, sources
-    if packed.colour is not None:
-        colour, grey = there(packed.colour), mean_grey(image)
-        seen_image = coloured(image[..., None, :, :, :], colour, grey)[..., 0, :, :, :]
-        seen_sources = coloured(sources, colour, grey)
-    height, width = pictures.shape[-2:]
+    if packed.color is not None:
+        color, gray = there(packed.color), mean_gray(image)
+        seen_image = colored(image[..., None, :, :, :], color, gray)[..., 0, :, :, :]
+        seen_sources = colored(sources, color, gray)
+    height, width = images.shape[-2:]
     K = there(packed.K)
     camera = Camera(K[..., 0, :, :], height, width)
     return Batch(
         inputs=Inputs(
-            image=seen_image,
-            sources=seen_sources,
-            camera=camera,
-            T_source_target_rig=there(packed.T_source_target_rig),
+            image=seen_image, sources=seen_sources, camera=camera, T_source_target_rig=there(packed.T_source_target_rig)
         ),
         targets=Targets(
             image=image,

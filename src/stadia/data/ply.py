@@ -20,7 +20,9 @@ Element = tuple[str, int, list[list[str]]]  # name, count, properties: [type, na
 
 
 def _refuse(path: Path, found: object) -> DataError:
-    return DataError(path, found=found, expected="a whole PLY file of triangles", cure="copy it again, or triangulate it")
+    return DataError(
+        path, found=found, expected="a whole PLY file of triangles", fix="copy it again, or triangulate it"
+    )
 
 
 def _kinds(words: list[str]) -> list[str]:
@@ -42,7 +44,9 @@ def _header(path: Path, data: bytes) -> tuple[str, list[Element], int]:
             layout = words[1]
         elif words[:1] == ["element"] and len(words) == 3 and words[2].isdigit():
             elements.append((words[1], int(words[2]), []))
-        elif words[:1] == ["property"] and elements and len(words) > 2 and all(kind in _TYPES for kind in _kinds(words)):
+        elif (
+            words[:1] == ["property"] and elements and len(words) > 2 and all(kind in _TYPES for kind in _kinds(words))
+        ):
             elements[-1][2].append(words[1:])
         elif words[:1] in (["element"], ["property"]):
             raise _refuse(path, f"the header line '{line}'")
@@ -50,7 +54,9 @@ def _header(path: Path, data: bytes) -> tuple[str, list[Element], int]:
 
 
 def _binary(path: Path, data: bytes, elements: list[Element], start: int, order: str) -> dict[str, NDArray]:
-    """Records of each element. Lists must have one length throughout, which triangles (and their texture's corners) have."""
+    """Records of each element. Lists must have one length throughout, which triangles (and their texture's corners)
+    have.
+    """
     found = {}
     for name, count, properties in elements:
         record: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = []
@@ -98,10 +104,15 @@ def read_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Vertices (N, 3) in the file's own unit, and triangles (M, 3). Raises DataError naming the file."""
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise DataError(path, found=f"{path.stat().st_size} bytes", expected=f"at most {_MAX_BYTES}", cure="is this the right file?")
+            raise DataError(
+                path,
+                found=f"{path.stat().st_size} bytes",
+                expected=f"at most {_MAX_BYTES}",
+                fix="is this the right file?",
+            )
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(path, found="no such file", expected="a PLY mesh", cure="copy it from the data set") from error
+        raise DataError(path, found="no such file", expected="a PLY mesh", fix="copy it from the data set") from error
     layout, elements, start = _header(path, data)
     if layout == "ascii":
         vertices, faces = _text(path, data, elements, start)

@@ -18,12 +18,14 @@ def read_lines(path: Path, what: str) -> list[str]:
     try:
         size = path.stat().st_size
         if size > MAX_TEXT_BYTES:
-            raise DataError(path, found=f"{size} bytes", expected=f"at most {MAX_TEXT_BYTES}", cure="is this the right file?")
+            raise DataError(
+                path, found=f"{size} bytes", expected=f"at most {MAX_TEXT_BYTES}", fix="is this the right file?"
+            )
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise DataError(path, found="no such file", expected=what, cure="check the path or the download") from error
+        raise DataError(path, found="no such file", expected=what, fix="check the path or the download") from error
     except UnicodeDecodeError as error:
-        raise DataError(path, found="bytes that are not text", expected=what, cure="is this the right file?") from error
+        raise DataError(path, found="bytes that are not text", expected=what, fix="is this the right file?") from error
 
 
 def read_rows(path: Path, columns: int, what: str) -> NDArray[np.float64]:
@@ -40,7 +42,7 @@ def read_rows(path: Path, columns: int, what: str) -> NDArray[np.float64]:
                 path,
                 found=f"'{line[:60]}' in line {number + 1}",
                 expected=f"{columns} numbers ({what})",
-                cure="correct the line",
+                fix="correct the line",
             )
         rows[number] = values
     return rows
@@ -56,13 +58,18 @@ def homogeneous(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64]:
     """(N, 4, 4) camera-to-world from 3x4 rows.
 
-    A file with one row a picture is taken in order. An official file of a whole sequence beside some of its pictures is
-    taken by the pictures' numbers. Any other number of rows is an error: poses by guess are worse than none.
+    A file with one row an image is taken in order. An official file of a whole sequence beside some of its images is
+    taken by the images' numbers. Any other number of rows is an error: poses by guess are worse than none.
     """
     poses = homogeneous(read_rows(path, 12, "a 3x4 camera-to-world matrix a row"))
     if len(poses) != frames:
         if numbers is None or len(poses) <= max(numbers):
-            raise DataError(path, found=f"{len(poses)} poses", expected=f"{frames}, one a picture", cure="use the poses of these pictures")
+            raise DataError(
+                path,
+                found=f"{len(poses)} poses",
+                expected=f"{frames}, one an image",
+                fix="use the poses of these images",
+            )
         poses = poses[list(numbers)]
     rotation = poses[:, :3, :3]
     off = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
@@ -72,7 +79,7 @@ def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = No
             path,
             found=f"no rotation in row {row + 1} (R R^T differs from I by {off[row]:.2g})",
             expected="3x4 rows [R | t]",
-            cure="write R row by row",
+            fix="write R row by row",
         )
     return poses
 
@@ -84,6 +91,8 @@ def read_times(path: Path, frames: int, numbers: Sequence[int] | None = None) ->
     times_s = read_rows(path, 1, "seconds")[:, 0]
     if len(times_s) != frames:
         if numbers is None or len(times_s) <= max(numbers):
-            raise DataError(path, found=f"{len(times_s)} times", expected=f"{frames}, one a picture", cure="use their own times")
+            raise DataError(
+                path, found=f"{len(times_s)} times", expected=f"{frames}, one an image", fix="use their own times"
+            )
         times_s = times_s[list(numbers)]
     return times_s

@@ -1,4 +1,4 @@
-"""What recordings on disk have in common: intrinsics, poses, times, and one picture file a frame."""
+"""What recordings on disk have in common: intrinsics, poses, times, and one image file a frame."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.types import Camera
-from stadia.data.pictures import read_rgb
+from stadia.data.images import read_rgb
 
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """K (3, 3), or (N, 3, 3) where each frame has its own, float64 pixels, of pictures of this size."""
+    """K (3, 3), or (N, 3, 3) where each frame has its own, float64 pixels, of images of this size."""
 
     K: NDArray[np.float64]
     height: int
@@ -37,7 +37,8 @@ class Intrinsics:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CalibratedRecording(Recording):
-    """A recording that knows its cameras, and perhaps its poses and times. Pictures and depth are for those that derive from it.
+    """A recording that knows its cameras, and perhaps its poses and times. Images and depth are for those that derive
+    from it.
 
     Args:
         name: unique and stable, "kitti_odometry/06".
@@ -63,7 +64,7 @@ class CalibratedRecording(Recording):
         return f"{type(self).__name__}({self.name!r}, {len(self)} frames, {' and '.join(self.sides)})"
 
     def camera(self, index: int, side: str = LEFT) -> Camera:
-        """K in pixels of the picture as stored."""
+        """K in pixels of the image as stored."""
         return self.intrinsics[side].of(index)
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
@@ -88,31 +89,31 @@ class CalibratedRecording(Recording):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class PictureRecording(CalibratedRecording):
-    """Frames as picture files. Readers that also have depth derive from it.
+class ImageRecording(CalibratedRecording):
+    """Frames as image files. Readers that also have depth derive from it.
 
-    pictures: the files of each side; a pair has the same name on both.
+    images: the files of each side; a pair has the same name on both.
     """
 
-    pictures: Mapping[str, Sequence[Path]]
+    images: Mapping[str, Sequence[Path]]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for left, right in zip_longest(self.pictures[LEFT], self.pictures.get(RIGHT, self.pictures[LEFT])):
+        for left, right in zip_longest(self.images[LEFT], self.images.get(RIGHT, self.images[LEFT])):
             if left is None or right is None or left.stem != right.stem:
                 raise DataError(
                     left or right,
-                    found="no picture of the same name on the other side",
+                    found="no image of the same name on the other side",
                     expected="pairs",
-                    cure="copy the missing picture or remove this one",
+                    fix="copy the missing image or remove this one",
                 )
 
     def __len__(self) -> int:
-        return len(self.pictures[LEFT])
+        return len(self.images[LEFT])
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         """(H, W, 3) RGB, of the recording's size or refused."""
-        path = self.pictures[side][index]
+        path = self.images[side][index]
         picture = read_rgb(path)
         expected = self.intrinsics[side]
         if picture.shape[:2] != (expected.height, expected.width):
@@ -120,18 +121,18 @@ class PictureRecording(CalibratedRecording):
                 path,
                 found=f"{picture.shape[1]}x{picture.shape[0]}",
                 expected=f"{expected.width}x{expected.height} like the camera of its recording",
-                cure="split the recording where the size changes, or correct the camera's size",
+                fix="split the recording where the size changes, or correct the camera's size",
             )
         return picture
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
-        """The picture's file."""
-        return self.pictures[side][index]
+        """The image's file."""
+        return self.images[side][index]
 
     def fingerprint(self) -> str:
-        """A hash of every picture's name and size, the content of three, and the cameras. It reads no more than that."""
+        """A hash of every image's name and size, the content of three, and the cameras. It reads no more than that."""
         digest = hashlib.blake2b(digest_size=16)
-        for side, files in self.pictures.items():
+        for side, files in self.images.items():
             for path in files:
                 digest.update(f"{side}/{path.name}:{_size_of(path)}\n".encode())
             for index in sorted({0, len(files) // 2, len(files) - 1}):
@@ -146,17 +147,21 @@ def _size_of(path: Path) -> int:
     try:
         return path.stat().st_size
     except FileNotFoundError as error:
-        raise DataError(path, found="no such file", expected="a picture", cure="copy it again or remove its frame") from error
+        raise DataError(
+            path, found="no such file", expected="an image", fix="copy it again or remove its frame"
+        ) from error
 
 
 def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The matrix itself, or a DataError where it cannot be intrinsics in pixels. What is merely implausible is for preflight."""
+    """The matrix itself, or a DataError where it cannot be intrinsics in pixels. What is merely implausible is for
+    preflight.
+    """
     fault = None
     if K.shape != (3, 3):
         fault = f"shape {K.shape}"
     elif not np.isfinite(K).all():
         fault = "a value that is not finite"
-    elif min(K[0, 0], K[1, 1]) < 2:  # 2 px would be a view of 179 degrees at 240 px: normalised, or nonsense
+    elif min(K[0, 0], K[1, 1]) < 2:  # 2 px would be a view of 179 degrees at 240 px: normalized, or nonsense
         fault = f"fx {K[0, 0]:g}, fy {K[1, 1]:g}"
     elif not np.allclose(K[2], (0, 0, 1)) or K[1, 0] != 0:
         fault = f"lower rows {K[1].tolist()} and {K[2].tolist()}"
@@ -165,6 +170,6 @@ def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
             what,
             found=fault,
             expected="K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels",
-            cure="correct K (where it is normalised, multiply by the picture's width and height)",
+            fix="correct K (where it is normalized, multiply by the image's width and height)",
         )
     return K

@@ -1,4 +1,6 @@
-"""Lenses undistorted and a stereo pair rectified: both pictures as those of one pinhole camera, displaced along its own x axis."""
+"""Lenses undistorted and a stereo pair rectified: both images as those of one pinhole camera, displaced along its own x
+axis.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,10 @@ from stadia.core.errors import DataError
 Array = NDArray[np.float64]
 
 WIDEST_DEG = 60.0
-"""From the axis: no pinhole picture is made wider, since its edges would be mostly stretching."""
+"""From the axis: no pinhole image is made wider, since its edges would be mostly stretching."""
 
-_ALONG = 9  # points along a side of the picture, as OpenCV 3 and 4 take them: with them the result is the published one of EuRoC
+# points along a side of the image, as OpenCV 3 and 4 take them: with them the result is the published one of EuRoC
+_ALONG = 9
 _TURNS = np.linspace(0, np.radians(WIDEST_DEG), 4096)
 
 
@@ -27,7 +30,8 @@ class DistortionModel:
     """What OpenCV knows of a distortion. A model is one line in `MODELS`.
 
     coefficients: how many it has.
-    rays: (N, 2) pixels, K, coefficients to (N, 2) x / z and y / z; of what is wider than WIDEST_DEG the direction alone is kept.
+    rays: (N, 2) pixels, K, coefficients to (N, 2) x / z and y / z; of what is wider than WIDEST_DEG the direction alone
+        is kept.
     maps: K, coefficients, R, new K, (width, height) to the maps of `cv2.remap`.
     """
 
@@ -43,16 +47,22 @@ def _radtan_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
 
 
 def _equidistant_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
-    """Kannala and Brandt: at an angle a from the axis a point is seen at radius a (1 + k1 a^2 + k2 a^4 + k3 a^6 + k4 a^8)."""
+    """Kannala and Brandt: at an angle a from the axis a point is seen at radius a (1 + k1 a^2 + k2 a^4 + k3 a^6 + k4
+    a^8).
+    """
     seen = (pixels - K[:2, 2]) / (K[0, 0], K[1, 1])
     radius = np.linalg.norm(seen, axis=1, keepdims=True)
     radii = _TURNS * np.polynomial.polynomial.polyval(_TURNS**2, np.concatenate([[1], coefficients]))
     return np.asarray(seen / np.maximum(radius, 1e-12) * np.tan(np.interp(radius, radii, _TURNS)))
 
 
-_RADTAN = DistortionModel(4, _radtan_rays, lambda K, D, R, new_K, size: cv2.initUndistortRectifyMap(K, D, R, new_K, size, cv2.CV_32FC1))
+_RADTAN = DistortionModel(
+    4, _radtan_rays, lambda K, D, R, new_K, size: cv2.initUndistortRectifyMap(K, D, R, new_K, size, cv2.CV_32FC1)
+)
 _EQUIDISTANT = DistortionModel(
-    4, _equidistant_rays, lambda K, D, R, new_K, size: cv2.fisheye.initUndistortRectifyMap(K, D, R, new_K, size, cv2.CV_32FC1)
+    4,
+    _equidistant_rays,
+    lambda K, D, R, new_K, size: cv2.fisheye.initUndistortRectifyMap(K, D, R, new_K, size, cv2.CV_32FC1),
 )
 MODELS = {"radial-tangential": _RADTAN, "radtan": _RADTAN, "equidistant": _EQUIDISTANT}
 """By the names of EuRoC's sensor.yaml; Kalibr, and the files made with it, call the first one radtan."""
@@ -60,7 +70,9 @@ MODELS = {"radial-tangential": _RADTAN, "radtan": _RADTAN, "equidistant": _EQUID
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lens:
-    """A camera as it is: K (3, 3) in pixels of its raw picture, a name of MODELS with its coefficients, and the picture's size."""
+    """A camera as it is: K (3, 3) in pixels of its raw image, a name of MODELS with its coefficients, and the image's
+    size.
+    """
 
     K: Array
     model: str
@@ -76,7 +88,7 @@ class Lens:
 
 @dataclass(frozen=True, eq=False)
 class Undistorted:
-    """The picture of a lens as a pinhole camera with new_K would have taken it, its axes turned by R_new_lens (3, 3)."""
+    """The image of a lens as a pinhole camera with new_K would have taken it, its axes turned by R_new_lens (3, 3)."""
 
     lens: Lens
     R_new_lens: Array
@@ -90,9 +102,11 @@ class Undistorted:
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_maps"}
 
-    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, 3) as taken to the same size undistorted, bilinearly; half a pixel beyond its edge the edge goes on."""
-        return np.asarray(cv2.remap(picture, *self._maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.uint8)
+        return np.asarray(
+            cv2.remap(image, *self._maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.uint8
+        )
 
     def parameters(self) -> bytes:
         """What decides on the result."""
@@ -102,7 +116,9 @@ class Undistorted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RectifiedPair:
-    """Both sides with the same new_K. A point has the same row in both pictures, and x_left - x_right = fx baseline_m / z."""
+    """Both sides with the same new_K. A point has the same row in both images, and x_left - x_right = fx baseline_m /
+    z.
+    """
 
     left: Undistorted
     right: Undistorted
@@ -117,10 +133,11 @@ class RectifiedPair:
 
 
 def rectify(left: Lens, right: Lens, T_right_left: Array, where: object) -> RectifiedPair:
-    """The pair turned into each other by half of their rotation each, then so that the baseline is x (Bouguet, as OpenCV does).
+    """The pair turned into each other by half of their rotation each, then so that the baseline is x (Bouguet, as
+    OpenCV does).
 
-    The new focal length is the least that leaves no empty pixel about the principal point that the four corners have in the
-    middle. Two versions of OpenCV choose different ones; this one's is the published one of EuRoC (f = 435.2 px).
+    The new focal length is the least that leaves no empty pixel about the principal point that the four corners have in
+    the middle. Two versions of OpenCV choose different ones; this one's is the published one of EuRoC (f = 435.2 px).
 
     Args:
         T_right_left: (4, 4) points of the left lens to the right one, metres.
@@ -134,10 +151,15 @@ def rectify(left: Lens, right: Lens, T_right_left: Array, where: object) -> Rect
     if not (x < 0 and abs(x) > max(abs(y), abs(z)) and np.trace(R) > 1):
         raise DataError(
             where,
-            found=f"a right camera at ({-x:+.4f}, {-y:+.4f}, {-z:+.4f}) m (right, down, ahead), "
-            f"turned by {np.degrees(np.linalg.norm(cv2.Rodrigues(R)[0])):.1f} degrees",
+            found=(
+                f"a right camera at ({-x:+.4f}, {-y:+.4f}, {-z:+.4f}) m (right, down, ahead), "
+                f"turned by {np.degrees(np.linalg.norm(cv2.Rodrigues(R)[0])):.1f} degrees"
+            ),
             expected="one to the right of the left camera, looking the same way",
-            cure="T_BS takes points of the sensor to the body: T_right_left = inv(T_BS1) T_BS0; see that cam0 is the left one",
+            fix=(
+                "T_BS takes points of the sensor to the body: T_right_left = inv(T_BS1) T_BS0; see that cam0 is the"
+                " left one"
+            ),
         )
     baseline_m = float(np.linalg.norm(t))
     level = _turn_onto_x(np.array([x, y, z]) / -baseline_m)
@@ -171,6 +193,8 @@ def _shared_K(views: tuple[tuple[Lens, Array], ...]) -> Array:
 
 
 def _rough_focal(lens: Lens) -> float:
-    """fy, less what a barrel distortion takes at the corners: by it OpenCV chose the principal point until its version 5."""
+    """fy, less what a barrel distortion takes at the corners: by it OpenCV chose the principal point until its version
+    5.
+    """
     fy, k1 = float(lens.K[1, 1]), float(lens.coefficients[0])
     return fy * (1 + min(k1, 0) * (lens.width**2 + lens.height**2) / (4 * fy**2))

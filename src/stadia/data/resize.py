@@ -1,4 +1,4 @@
-"""Pictures and depth brought to the network's size. Imports no torch."""
+"""Images and depth brought to the network's size. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,32 +7,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def resize_picture(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """(h, w, 3) to (height, width, 3): the mean over each pixel's area where it shrinks, bilinear where it grows.
 
     Pixel x goes to (x + 0.5) s - 0.5, as `geometry.camera.resized` says of the principal point.
     """
-    if picture.shape[:2] == (height, width):
-        return picture
-    smaller = (min(width, picture.shape[1]), min(height, picture.shape[0]))  # OpenCV's area mode averages only where both axes shrink
-    return cv2.resize(cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA), (width, height), interpolation=cv2.INTER_LINEAR)
+    if image.shape[:2] == (height, width):
+        return image
+    smaller = (
+        min(width, image.shape[1]),
+        min(height, image.shape[0]),
+    )  # OpenCV's area mode averages only where both axes shrink
+    return cv2.resize(
+        cv2.resize(image, smaller, interpolation=cv2.INTER_AREA), (width, height), interpolation=cv2.INTER_LINEAR
+    )
 
 
 def resize_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """(h, w) to (height, width) by the nearest pixel centre: depths are never mixed, 0 stays none."""
+    """(h, w) to (height, width) by the nearest pixel center: depths are never mixed, 0 stays none."""
     return cv2.resize(depth_m, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def resize_returns(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """(h, w) single returns of a LiDAR, 0 = none, to (height, width): each goes to the pixel that it falls on.
 
-    Where several fall on one, the nearest to the camera stays, which hides what is behind it. None is made up: enlarged, they
-    stay as many. (`resize_depth` would look at one pixel in each neighbourhood, and drop most returns.)
+    Where several fall on one, the nearest to the camera stays, which hides what is behind it. None is made up:
+    enlarged, they stay as many. (`resize_depth` would look at one pixel in each neighborhood, and drop most returns.)
     """
     rows, columns = np.nonzero(depth_m > 0)
     h, w = depth_m.shape
     nearest = np.full((height, width), np.inf, np.float32)
-    # Pixel x covers [x - 0.5, x + 0.5); its centre goes to (x + 0.5) s - 0.5, which lies in pixel floor((x + 0.5) s).
-    np.minimum.at(nearest, ((2 * rows + 1) * height // (2 * h), (2 * columns + 1) * width // (2 * w)), depth_m[rows, columns])
+    # Pixel x covers [x - 0.5, x + 0.5); its center goes to (x + 0.5) s - 0.5, which lies in pixel floor((x + 0.5) s).
+    np.minimum.at(
+        nearest, ((2 * rows + 1) * height // (2 * h), (2 * columns + 1) * width // (2 * w)), depth_m[rows, columns]
+    )
     nearest[np.isinf(nearest)] = 0
     return nearest

@@ -1,4 +1,6 @@
-"""Configuration of what is known of a road video beside its pictures: masks, heights of classes, cameras. Imports no torch."""
+"""Configuration of what is known of a road video beside its images: masks, heights of classes, cameras. Imports no
+torch.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,16 @@ from stadia.data.height_priors import PRIORS, HeightPrior, Priors, check_scored_
 class RoadConfig(StrictModel):
     """Masks of road and objects, and how high the objects are.
 
-    masks: a folder with masks of recordings that have none beside their pictures (docs/metric.md).
-    objects: classes whose heights give the scale. People stand on kerbs, and their classes ride: cars alone unless you know better.
+    masks: a folder with masks of recordings that have none beside their images (docs/metric.md).
+    objects: classes whose heights give the scale. People stand on kerbs, and their classes ride: cars alone unless you
+        know better.
     priors: heights of the classes: "mixed", "kitti", "roadworld" (`data.height_priors`), or your own by class.
-    heights: "class" takes the class's for every object; "each" an object's own where heights.json has it, else its class's.
-    cameras: whose height is one: "mount" all recordings, or those of one mount where the data tell mounts; "recording" each its own.
-    least_share: of the picture's pixels; a smaller object is left out.
-    border_px: an object that comes so near to the picture's edge is left out, at the network's size.
+    heights: "class" takes the class's for every object; "each" an object's own where heights.json has it, else its
+        class's.
+    cameras: whose height is one: "mount" all recordings, or those of one mount where the data tell mounts; "recording"
+        each its own.
+    least_share: of the image's pixels; a smaller object is left out.
+    border_px: an object that comes so near to the image's edge is left out, at the network's size.
     most_hidden: an object is left out where more than this share of its outline is covered by nearer ones.
     """
 

@@ -1,9 +1,9 @@
-"""Masks of road and objects: files beside a recording's pictures, and their clean-up.
+"""Masks of road and objects: files beside a recording's images, and their clean-up.
 
-FOLDER/semantic/SIDE/STEM.png (class numbers), FOLDER/instance/SIDE/STEM.png (object numbers, 0 = none; without them pixels of a class that
-touch are one object, and of a group the single ones that it shows: `data.touching`), FOLDER/classes.json ({"1": "road", "9": "car"}), and
-where objects' heights are known one by one FOLDER/heights.json ({"left/000000": {"3": [1.52, 0.08]}}: mean and spread in metres by
-object). See docs/metric.md.
+FOLDER/semantic/SIDE/STEM.png (class numbers), FOLDER/instance/SIDE/STEM.png (object numbers, 0 = none; without them
+pixels of a class that touch are one object, and of a group the single ones that it shows: `data.touching`),
+FOLDER/classes.json ({"1": "road", "9": "car"}), and where objects' heights are known one by one FOLDER/heights.json
+({"left/000000": {"3": [1.52, 0.08]}}: mean and spread in metres by object). See docs/metric.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stadia.core.errors import DataError
 from stadia.core.files import inside, read_json
 from stadia.core.recording import Recording, RoadMasks
 from stadia.data.height_priors import PRIORS, SAME_CLASS
-from stadia.data.pictures import read_numbers_png
+from stadia.data.images import read_numbers_png
 from stadia.data.road_config import RoadConfig
 from stadia.data.touching import single_objects
 
@@ -35,16 +35,18 @@ GROUND = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})
 """What objects stand on."""
 
 STUFF = GROUND | {"sky", "building"}
-"""What files of COCO and panoptic masks number too: it is no object, and hides none, however low in the picture it begins."""
+"""What files of COCO and panoptic masks number too: it is no object, and hides none, however low in the image it
+begins.
+"""
 
 MOST_CLASS = 255
 """The largest class number: a byte a pixel is what masks are kept as."""
 
 LEAST_ROAD = 0.01
-"""Of a picture; with less road it has none."""
+"""Of an image; with less road it has none."""
 
 SHAPE_TOLERANCE = 0.02
-"""Of the ratio of the sides: masks may have another size than their picture, and no other shape."""
+"""Of the ratio of the sides: masks may have another size than their image, and no other shape."""
 
 
 class _Classes(RootModel[dict[int, str]]):
@@ -56,18 +58,22 @@ class _Heights(RootModel[dict[str, dict[int, tuple[float, float]]]]):
 
 
 class MaskFiles:
-    """The masks in a folder, see the module. Raises DataError naming the file where classes.json is missing, damaged, or has a number that
-    is not from 0 to 255.
+    """The masks in a folder, see the module. Raises DataError naming the file where classes.json is missing, damaged,
+    or has a number that is not from 0 to 255.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self.classes: Mapping[int, str] = {number: name.strip().lower() for number, name in self._parsed(_Classes, "classes.json").items()}
+        self.classes: Mapping[int, str] = {
+            number: name.strip().lower() for number, name in self._parsed(_Classes, "classes.json").items()
+        }
         _check_classes(self.folder / "classes.json", self.classes)
 
     @classmethod
     def beside(cls, recording: Path) -> MaskFiles | None:
-        """Of a recording's folder: in masks/ there, or as RoadWorld writes them, in the folder itself; None where there are none."""
+        """Of a recording's folder: in masks/ there, or as RoadWorld writes them, in the folder itself; None where there
+        are none.
+        """
         found = next((folder for folder in (recording / "masks", recording) if (folder / "semantic").is_dir()), None)
         return None if found is None else cls(found)
 
@@ -83,7 +89,9 @@ class MaskFiles:
             instance = _resized(of_objects, read_numbers_png(of_objects), height, width)
         else:
             ground = of_classes(semantic, self.classes, GROUND)
-            instance = _told_apart(semantic, [number for number, name in self.classes.items() if name in OBJECTS], ground)
+            instance = _told_apart(
+                semantic, [number for number, name in self.classes.items() if name in OBJECTS], ground
+            )
         return without_stuff(RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16)), self.classes)
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
@@ -118,72 +126,87 @@ class MaskFiles:
         except ValidationError as error:
             problem = error.errors()[0]
             key = ".".join(map(str, problem["loc"])) or "the file"
-            raise DataError(path, found=f"{key}: {problem['msg']}", expected="the layout of masks", cure="see docs/metric.md") from error
+            raise DataError(
+                path, found=f"{key}: {problem['msg']}", expected="the layout of masks", fix="see docs/metric.md"
+            ) from error
 
 
 def with_masks(recordings: Sequence[Recording], folder: Path) -> None:
-    """Give recordings without masks those of a folder: FOLDER itself for a single one, else FOLDER/NAME of each, NAME in full or its end.
+    """Give recordings without masks those of a folder: FOLDER itself for a single one, else FOLDER/NAME of each, NAME
+    in full or its end.
 
     Raises DataError where the folder has masks of none of them.
     """
     bare = [recording for recording in recordings if recording.mask_reader is None]
     for recording in bare:
-        places = [folder / recording.name, folder / Path(recording.name).name, *([folder] if len(recordings) == 1 else [])]
+        places = [
+            folder / recording.name,
+            folder / Path(recording.name).name,
+            *([folder] if len(recordings) == 1 else []),
+        ]
         found = next((place for place in places if (place / "semantic").is_dir()), None)
         recording.mask_reader = None if found is None else MaskFiles(found)
     if bare and all(recording.mask_reader is None for recording in bare):
         raise DataError(
             folder,
             found=f"no masks of {bare[0].name}",
-            expected="semantic/left/ in it" if len(recordings) == 1 else f"a folder {bare[0].name} with semantic/left/ in it",
-            cure="make them: stadia prepare VIDEO --masks",
+            expected="semantic/left/ in it"
+            if len(recordings) == 1
+            else f"a folder {bare[0].name} with semantic/left/ in it",
+            fix="make them: stadia prepare VIDEO --masks",
         )
 
 
 def _check_classes(path: Path, numbers: Iterable[int]) -> None:
     """Raise DataError for a number that is not from 0 to 255: kept as a byte it would be another class."""
     if wrong := [number for number in numbers if not 0 <= number <= MOST_CLASS]:
-        cure = "number the classes anew, in classes.json and in the pictures"
-        raise DataError(path, found=f"class number {wrong[0]}", expected=f"0 to {MOST_CLASS}", cure=cure)
+        fix = "number the classes anew, in classes.json and in the images"
+        raise DataError(path, found=f"class number {wrong[0]}", expected=f"0 to {MOST_CLASS}", fix=fix)
 
 
 def _resized(path: Path, numbers: Numbers, height: int, width: int) -> Numbers:
-    """By the nearest pixel. Raises DataError where the shape is another: then they are masks of another picture, or of a part of it."""
+    """By the nearest pixel. Raises DataError where the shape is another: then they are masks of another image, or of a
+    part of it.
+    """
     if abs(numbers.shape[1] * height / (numbers.shape[0] * width) - 1) > SHAPE_TOLERANCE:
         raise DataError(
             path,
             found=f"{numbers.shape[1]}x{numbers.shape[0]}",
-            expected=f"the shape of the picture's {width}x{height}",
-            cure="make the masks of the pictures as they are, neither cropped nor stretched",
+            expected=f"the shape of the image's {width}x{height}",
+            fix="make the masks of the images as they are, neither cropped nor stretched",
         )
     return nearest(numbers, height, width)
 
 
 def nearest(numbers: Numbers, height: int, width: int) -> Numbers:
-    """(h, w) to (height, width) by the nearest pixel centre: numbers are never mixed."""
+    """(h, w) to (height, width) by the nearest pixel center: numbers are never mixed."""
     if numbers.shape == (height, width):
         return numbers
     return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def of_classes(semantic: NDArray[np.integer], classes: Mapping[int, str], names: Collection[str]) -> NDArray[np.bool_]:
-    """(H, W): where a picture shows one of these classes. classes: the names of the numbers."""
+    """(H, W): where an image shows one of these classes. classes: the names of the numbers."""
     return np.isin(semantic, [number for number, name in classes.items() if name in names])
 
 
 def shows_road(semantic: NDArray[np.integer], classes: Mapping[int, str]) -> bool:
-    """Whether more than `LEAST_ROAD` of a picture is road."""
+    """Whether more than `LEAST_ROAD` of an image is road."""
     return bool(of_classes(semantic, classes, {ROAD}).mean() > LEAST_ROAD)
 
 
 def without_stuff(masks: RoadMasks, classes: Mapping[int, str]) -> RoadMasks:
     """Numbers of objects alone: `STUFF` has 0, whatever its file numbers."""
-    return RoadMasks(masks.semantic, np.where(of_classes(masks.semantic, classes, STUFF), 0, masks.instance).astype(np.uint16))
+    return RoadMasks(
+        masks.semantic, np.where(of_classes(masks.semantic, classes, STUFF), 0, masks.instance).astype(np.uint16)
+    )
 
 
 def resized_masks(masks: RoadMasks, height: int, width: int) -> RoadMasks:
     """`nearest` of both."""
-    semantic, instance = (nearest(numbers.astype(np.int32), height, width) for numbers in (masks.semantic, masks.instance))
+    semantic, instance = (
+        nearest(numbers.astype(np.int32), height, width) for numbers in (masks.semantic, masks.instance)
+    )
     return RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16))
 
 
@@ -200,18 +223,26 @@ def _told_apart(semantic: Numbers, classes: Sequence[int], ground: NDArray[np.bo
 def cleaned(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
     """The masks with objects that heights can be measured of: each its largest piece, of the class that most of it has.
 
-    What is left out has number 0: objects smaller than `config.least_share` of the picture, and those hidden by more than
-    `config.most_hidden` of their outline behind an object whose foot is lower, so nearer. What the picture's edge cuts is left in:
-    a sample that is mirrored and zoomed has edges of its own.
+    What is left out has number 0: objects smaller than `config.least_share` of the image, and those hidden by more than
+    `config.most_hidden` of their outline behind an object whose foot is lower, so nearer. What the image's edge cuts is
+    left in: a sample that is mirrored and zoomed has edges of its own.
     """
     semantic, instance = masks.semantic.copy(), np.zeros_like(masks.instance)
     least = config.least_share * semantic.size
     for number in np.unique(masks.instance):
-        if number == 0 or (piece := _largest_piece(masks.instance == number)) is None or np.count_nonzero(piece) < least:
+        if (
+            number == 0
+            or (piece := _largest_piece(masks.instance == number)) is None
+            or np.count_nonzero(piece) < least
+        ):
             continue
         instance[piece] = number
         semantic[piece] = np.bincount(semantic[piece]).argmax()
-    hidden = [number for number in np.unique(instance) if number and hidden_share(masks.instance, int(number)) > config.most_hidden]
+    hidden = [
+        number
+        for number in np.unique(instance)
+        if number and hidden_share(masks.instance, int(number)) > config.most_hidden
+    ]
     instance[np.isin(instance, hidden)] = 0
     return RoadMasks(semantic, instance)
 
@@ -222,7 +253,9 @@ def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
 
 
 def hidden_share(instance: NDArray[np.uint16], number: int) -> float:
-    """The share of an object's outline, of the pixels just outside, that shows objects whose foot is lower in the picture."""
+    """The share of an object's outline, of the pixels just outside, that shows objects whose foot is lower in the
+    image.
+    """
     mask = (instance == number).astype(np.uint8)
     outline = instance[(cv2.dilate(mask, np.ones((3, 3), np.uint8)) > 0) & (mask == 0)]
     foot = int(np.nonzero(mask)[0].max())
@@ -231,8 +264,12 @@ def hidden_share(instance: NDArray[np.uint16], number: int) -> float:
 
 
 def touching_edge(instance: NDArray[np.integer], margin: int) -> NDArray[np.integer]:
-    """The numbers of objects that come within `margin` pixels of the picture's edge: cut there, though masks often stop short of it."""
+    """The numbers of objects that come within `margin` pixels of the image's edge: cut there, though masks often stop
+    short of it.
+    """
     if margin < 1:
         return instance[:0, 0]
-    edge = np.concatenate([part.ravel() for part in (instance[:margin], instance[-margin:], instance[:, :margin], instance[:, -margin:])])
+    edge = np.concatenate(
+        [part.ravel() for part in (instance[:margin], instance[-margin:], instance[:, :margin], instance[:, -margin:])]
+    )
     return np.unique(edge[edge > 0])

@@ -56,10 +56,10 @@ def _parts(packed: PackedRoad) -> dict[str, Any]:
 
 
 class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
-    """Samples with masks; a picture without any has no road and no object.
+    """Samples with masks; an image without any has no road and no object.
 
     Args:
-        samples: the pictures.
+        samples: the images.
         config: which objects, how high, and what is left out.
         groups: the number of each mount, or of each recording (`camera_groups`).
         cache: where cleaned masks are kept; None reads them for every sample.
@@ -79,7 +79,9 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
     ) -> None:
         self.samples, self.config, self.groups = samples, config, groups
         self.recordings = {recording.name: recording for recording in samples.recordings}
-        self.classes = tuple(sorted({name for r in samples.recordings if r.mask_reader for name in r.mask_reader.classes.values()}))
+        self.classes = tuple(
+            sorted({name for r in samples.recordings if r.mask_reader for name in r.mask_reader.classes.values()})
+        )
         self._stores: dict[tuple[str, str], FrameStore] = {}
         if cache is not None and cache.enabled:
             for recording in samples.recordings:
@@ -98,7 +100,9 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         group = torch.tensor(self.groups[group_of(recording, self.config)])
         masks = self._masks(recording, meta.index, meta.side)
         masks = _changed(masks, self.samples.change(key))
-        instance = np.where(np.isin(masks.instance, touching_edge(masks.instance, self.config.border_px)), 0, masks.instance)
+        instance = np.where(
+            np.isin(masks.instance, touching_edge(masks.instance, self.config.border_px)), 0, masks.instance
+        )
         names = {} if recording.mask_reader is None else recording.mask_reader.classes
         road = of_classes(masks.semantic, names, {ROAD})
         kept, objects = np.unique(instance, return_inverse=True)  # 0 stands first
@@ -159,7 +163,9 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         return _from_planes(self._planes(recording, index, side) if store is None else store.planar(index))
 
     def _planes(self, recording: Recording, index: int, side: str) -> NDArray[np.uint8]:
-        """(3, H, W): classes, and the low and the high byte of the object's number; all 0 where the masks cannot be used."""
+        """(3, H, W): classes, and the low and the high byte of the object's number; all 0 where the masks cannot be
+        used.
+        """
         size = self.samples.height, self.samples.width
         try:
             masks = recording.masks(index, side)
@@ -169,7 +175,9 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         if masks is None:
             return np.zeros((3, *size), np.uint8)
         masks = cleaned(resized_masks(masks, *size), self.config)
-        return np.stack([masks.semantic, (masks.instance & 255).astype(np.uint8), (masks.instance >> 8).astype(np.uint8)])
+        return np.stack(
+            [masks.semantic, (masks.instance & 255).astype(np.uint8), (masks.instance >> 8).astype(np.uint8)]
+        )
 
     def _store(self, recording: Recording, side: str, cache: CacheConfig, progress: Progress | None) -> FrameStore:
         assert recording.mask_reader is not None
@@ -199,7 +207,9 @@ def group_of(recording: Recording, config: RoadConfig) -> str:
 
 def camera_groups(recordings: Sequence[Recording], config: RoadConfig) -> dict[str, int]:
     """The groups of these recordings by name, numbered in the order of their names."""
-    return {name: number for number, name in enumerate(sorted({group_of(recording, config) for recording in recordings}))}
+    return {
+        name: number for number, name in enumerate(sorted({group_of(recording, config) for recording in recordings}))
+    }
 
 
 def known_height(recording: Recording, index: int, side: str, number: int, name: str, config: RoadConfig) -> float:
@@ -219,7 +229,7 @@ def _from_planes(planes: NDArray[np.uint8]) -> RoadMasks:
 
 
 def _changed(masks: RoadMasks, change: Draw) -> RoadMasks:
-    """Mirrored and zoomed as the pictures."""
+    """Mirrored and zoomed as the images."""
     semantic, instance = masks.semantic, masks.instance
     if change.mirror:
         semantic, instance = semantic[:, ::-1], instance[:, ::-1]

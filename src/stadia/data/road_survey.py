@@ -18,7 +18,7 @@ from stadia.data.road_config import RoadConfig
 from stadia.data.road_masks import ROAD, cleaned, of_classes, shows_road, touching_edge
 
 LEAST_OUTLINE = 20
-"""Pixels of a frame's upright outlines, for a comparison with the picture."""
+"""Pixels of a frame's upright outlines, for a comparison with the image."""
 
 FRAMES, MOST = 24, 400
 """Looked at of a recording, and in all."""
@@ -30,11 +30,13 @@ class RoadSurvey:
 
     frames: of how many frames.  without_masks: numbers of frames that have none.
     unusable: of frames whose masks cannot be used, and why.  without_road: of frames with too little road.
-    road_in_lower_half: share of all road pixels.  upside_down: numbers of frames with less than half of their road there.
+    road_in_lower_half: share of all road pixels.  upside_down: numbers of frames with less than half of their road
+        there.
     without_object: of frames with a road and without an object whose height is known.
-    as_they_are: of each frame with enough outline, the logarithm of how much stronger the picture's edges are along its masks than along
-        the same masks mirrored.
-    objects: whose height is known.  no_prior: of objects of classes that were asked for and have none, by class: the frame of each.
+    as_they_are: of each frame with enough outline, the logarithm of how much stronger the image's edges are along its
+        masks than along the same masks mirrored.
+    objects: whose height is known.  no_prior: of objects of classes that were asked for and have none, by class: the
+        frame of each.
     others: how many objects of classes that were not asked for, by class.
     """
 
@@ -85,7 +87,9 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
         if 2 * lower < of_road:
             upside_down.append(recording.number(index))
         clean = cleaned(masks, config)
-        if not math.isnan(fits := _fits_as_it_is(recording.image(index), np.where(road | (clean.instance > 0), masks.semantic, 0))):
+        if not math.isnan(
+            fits := _fits_as_it_is(recording.image(index), np.where(road | (clean.instance > 0), masks.semantic, 0))
+        ):
             as_they_are.append(fits)
         edge = touching_edge(clean.instance, config.border_px)
         known = 0
@@ -117,13 +121,17 @@ def _survey(recording: Recording, config: RoadConfig, frames: int) -> RoadSurvey
 
 
 def _fits_as_it_is(image: NDArray[np.uint8], semantic: NDArray[np.integer]) -> float:
-    """Ln of the mean edge of the picture along upright outlines of the masks, over that along them mirrored; NaN of too few."""
+    """Ln of the mean edge of the image along upright outlines of the masks, over that along them mirrored; NaN of too
+    few.
+    """
     size = (semantic.shape[1], semantic.shape[0])
-    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    strength = np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 0))
+    gray = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    strength = np.abs(cv2.Sobel(gray, cv2.CV_32F, 1, 0))
     outline = np.zeros(semantic.shape, bool)
     outline[:, 1:] = semantic[:, 1:] != semantic[:, :-1]
     if outline.sum() < LEAST_OUTLINE:
         return math.nan
-    along, mirrored = (1 + float(strength[one].mean()) for one in (outline, outline[:, ::-1]))  # a grey level: a blank picture fits neither
+    along, mirrored = (
+        1 + float(strength[one].mean()) for one in (outline, outline[:, ::-1])
+    )  # a gray level: a blank image fits neither
     return math.log(along / mirrored)

@@ -1,4 +1,4 @@
-"""Samples: a target frame, its neighbours in time and its stereo partner, as a `Batch` without its first axis."""
+"""Samples: a target frame, its neighbors in time and its stereo partner, as a `Batch` without its first axis."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Target:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """One picture of a sample: which frame, of which side."""
+    """One image of a sample: which frame, of which side."""
 
     index: int
     side: str
@@ -51,16 +51,16 @@ class Samples(Dataset[Batch]):
     Args:
         parts: recordings, or the frames of recordings that may be targets (`stadia.data.splits`).
         height, width: the network's size.
-        offsets: neighbours in time; sources are named "-1", "+1" in this order, then "stereo".
+        offsets: neighbors in time; sources are named "-1", "+1" in this order, then "stereo".
         stereo: whether the partner of the same instant is a source; "auto" where every recording has one.
-        target_sides: whose pictures become targets, for parts given as whole recordings.
+        target_sides: whose images become targets, for parts given as whole recordings.
         augmentation: none by default.
         ground_truth_depth: whether `targets.depth_m` is filled.
         sparse_depth: it is single returns, each of which is kept where they are made smaller.
-        cache: where decoded pictures are kept; None reads and resizes the files for every sample.
+        cache: where decoded images are kept; None reads and resizes the files for every sample.
         progress: told while the cache is filled.
 
-    Targets whose neighbours lie outside the recording are left out; `without_neighbours` counts them.
+    Targets whose neighbors lie outside the recording are left out; `without_neighbors` counts them.
     Raises DataError where nothing is left, ConfigError where stereo is asked of a recording with one side.
     """
 
@@ -87,27 +87,38 @@ class Samples(Dataset[Batch]):
         self._resize_depth = resize_returns if sparse_depth else resize_depth
         self.stereo = _decide_stereo(stereo, self.recordings)
         self.source_names = tuple(f"{offset:+d}" for offset in self.offsets) + ("stereo",) * self.stereo
-        self._targets, self.without_neighbours = self._list_targets(frames)
+        self._targets, self.without_neighbors = self._list_targets(frames)
         self._stores: dict[tuple[int, str], FrameStore] = {}
         if cache is not None and cache.enabled:
-            sides = {(t.recording, side) for t in self._targets for side in (LEFT, RIGHT) if self.stereo or side == t.side}
+            sides = {
+                (t.recording, side) for t in self._targets for side in (LEFT, RIGHT) if self.stereo or side == t.side
+            }
             for number, side in sorted(sides):
-                self._stores[number, side] = frame_store(self.recordings[number], height, width, side=side, config=cache, progress=progress)
+                self._stores[number, side] = frame_store(
+                    self.recordings[number], height, width, side=side, config=cache, progress=progress
+                )
 
     @classmethod
     def from_config(
-        cls, parts: Sequence[Recording | Frames], config: OneDataConfig, *, training: bool, seed: int = 0, progress: Progress | None = None
+        cls,
+        parts: Sequence[Recording | Frames],
+        config: OneDataConfig,
+        *,
+        training: bool,
+        seed: int = 0,
+        progress: Progress | None = None,
     ) -> Samples:
         """Samples as a configuration says; validation is never augmented.
 
-        Raises ConfigError where ground truth is asked for and `config.sparse_depth` is still "auto": who opened the data has seen it.
+        Raises ConfigError where ground truth is asked for and `config.sparse_depth` is still "auto": who opened the
+        data has seen it.
         """
         if config.ground_truth_depth and config.sparse_depth == "auto":
             raise ConfigError(
                 "data.sparse_depth",
                 found="'auto', unsettled",
                 expected="true (single returns) or false (a surface)",
-                cure="set it, or open the data by stadia.recipes.video.open_video, which looks",
+                fix="set it, or open the data by stadia.recipes.video.open_video, which looks",
             )
         return cls(
             parts,
@@ -132,9 +143,9 @@ class Samples(Dataset[Batch]):
         if not targets:
             raise DataError(
                 ", ".join(r.name for r in self.recordings[:3]) or "data",
-                found=f"{len(asked)} frames, none with neighbours {', '.join(self.source_names)}",
+                found=f"{len(asked)} frames, none with neighbors {', '.join(self.source_names)}",
                 expected=f"recordings of at least {after - before + 1} frames",
-                cure="record more frames, or choose smaller data.offsets",
+                fix="record more frames, or choose smaller data.offsets",
             )
         return targets, len(asked) - len(targets)
 
@@ -150,8 +161,8 @@ class Samples(Dataset[Batch]):
         """The sample before its one conversion to float; what a worker sends."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         target, change = self._targets[index], self.change((epoch, index))
-        # A mirrored left picture shows what a right camera sees. So the sides swap with the mirroring, and the rig stays one
-        # whose right camera is at +x.
+        # A mirrored left image shows what a right camera sees. So the sides swap with the mirroring, and the rig stays
+        # one whose right camera is at +x.
         side = _OTHER_SIDE[target.side] if change.mirror and self.stereo else target.side
         views = [_View(target.index, side), *(_View(target.index + offset, side) for offset in self.offsets)]
         if self.stereo:
@@ -166,10 +177,10 @@ class Samples(Dataset[Batch]):
     def _changed(self, number: int, views: list[_View], change: Draw) -> Packed:
         """The views with everything that belongs to them, all changed by the same draw."""
         recording, first = self.recordings[number], views[0]
-        planar = [self._picture(number, view) for view in views]
+        planar = [self._image(number, view) for view in views]
         if change.mirror:
-            planar = [mirror_planar(picture) for picture in planar]
-        pictures = torch.from_numpy(np.stack(planar))
+            planar = [mirror_planar(image) for image in planar]
+        images = torch.from_numpy(np.stack(planar))
         cameras = self._cameras(recording, views)
         depth_m = self._depth(recording, first) if self.ground_truth_depth else None
         rig, true = _motions(recording, views, stereo=self.stereo)
@@ -178,29 +189,31 @@ class Samples(Dataset[Batch]):
             depth_m = None if depth_m is None else depth_m.flip(-1)
             rig, true = mirror_x(rig), mirror_x(true)
         if change.window is not None:
-            pictures, cameras = zoomed(pictures, cameras, change.window)
+            images, cameras = zoomed(images, cameras, change.window)
             depth_m = None if depth_m is None else zoomed_depth(depth_m, change.window)
         return Packed(
-            pictures=pictures,
+            images=images,
             K=cameras.K.float(),
-            colour=change.colour,
+            color=change.color,
             T_source_target_rig=rig.float(),
             T_source_target_true=true.float(),
             depth_m=depth_m,
-            meta=(Meta(recording.name, first.index, first.side, change.mirror, recording.file(first.index, first.side)),),
+            meta=(
+                Meta(recording.name, first.index, first.side, change.mirror, recording.file(first.index, first.side)),
+            ),
             source_names=self.source_names,
         )
 
-    def _picture(self, number: int, view: _View) -> NDArray[np.uint8]:
+    def _image(self, number: int, view: _View) -> NDArray[np.uint8]:
         """(3, H, W) at the network's size."""
         store = self._stores.get((number, view.side))
         if store is not None:
             return store.planar(view.index)
-        picture = resized_frame(self.recordings[number], view.index, view.side, self.height, self.width)
-        return np.ascontiguousarray(picture.transpose(2, 0, 1))
+        image = resized_frame(self.recordings[number], view.index, view.side, self.height, self.width)
+        return np.ascontiguousarray(image.transpose(2, 0, 1))
 
     def _cameras(self, recording: Recording, views: Sequence[_View]) -> Camera:
-        """K (N + 1, 3, 3) at the network's size: each picture's own camera, resized with it."""
+        """K (N + 1, 3, 3) at the network's size: each image's own camera, resized with it."""
         cameras = [resized(recording.camera(view.index, view.side), self.height, self.width) for view in views]
         return Camera(torch.stack([camera.K for camera in cameras]), self.height, self.width)
 
@@ -215,14 +228,16 @@ def _decide_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recordin
         raise ConfigError(
             "data.stereo",
             found=f"true, but {mono[0]} has one side",
-            expected="a right picture for each left one",
-            cure="set data.stereo=false",
+            expected="a right image for each left one",
+            fix="set data.stereo=false",
         )
     return not mono if stereo == "auto" else stereo
 
 
 def _motions(recording: Recording, views: Sequence[_View], *, stereo: bool) -> tuple[Tensor, Tensor]:
-    """(N, 4, 4) T_source_target from the rig's calibration (NaN in time), and measured (the rig's for the stereo partner)."""
+    """(N, 4, 4) T_source_target from the rig's calibration (NaN in time), and measured (the rig's for the stereo
+    partner).
+    """
     target, *sources = views
     rig = [_UNKNOWN] * len(sources)
     if stereo:

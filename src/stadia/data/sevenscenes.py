@@ -13,9 +13,9 @@ from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
 from stadia.data.cache import Progress
 from stadia.data.config import SourceOptions
-from stadia.data.pictures import check_depth, list_pictures, read_depth_png, read_rgb, refuse_jpeg
+from stadia.data.images import check_depth, list_images, read_depth_png, read_rgb, refuse_jpeg
 from stadia.data.poses import read_lines, read_rows
-from stadia.data.recordings import Intrinsics, PictureRecording
+from stadia.data.recordings import ImageRecording, Intrinsics
 from stadia.data.sources import chosen_folders
 
 K = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])  # the dataset's own default; it was not calibrated further
@@ -29,7 +29,7 @@ class SevenScenes:
     options: frozenset[str] = frozenset()
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognizes(cls, path: Path) -> bool:
         return bool(_sequences(path))
 
     @classmethod
@@ -39,7 +39,9 @@ class SevenScenes:
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, list[str]]:
-        """From TrainSplit.txt and TestSplit.txt (lines `sequence1`), where all scenes at the path have them; none of one sequence."""
+        """From TrainSplit.txt and TestSplit.txt (lines `sequence1`), where all scenes at the path have them; none of
+        one sequence.
+        """
         parts = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
         sequences = _sequences(path)
         scenes = sorted({folder.resolve().parent for folder in sequences.values()} - {path.resolve().parent})
@@ -53,7 +55,7 @@ def _listed(path: Path) -> list[str]:
     for line in read_lines(path, "lines like sequence1"):
         number = re.fullmatch(r"\s*sequence(\d+)\s*", line)
         if number is None:
-            raise DataError(path, found=f"'{line[:60]}'", expected="lines like sequence1", cure="copy the official file")
+            raise DataError(path, found=f"'{line[:60]}'", expected="lines like sequence1", fix="copy the official file")
         names.append(f"{path.parent.name}/seq-{int(number[1]):02d}")
     return names
 
@@ -63,26 +65,31 @@ def _sequences(path: Path) -> dict[str, Path]:
     if not path.is_dir():
         return {}
     folders = [path] if path.resolve().name.startswith("seq-") else sorted({*path.glob("seq-*"), *path.glob("*/seq-*")})
-    return {f"{p.resolve().parent.name}/{p.resolve().name}": p for p in folders if next(p.glob("frame-*.color.*"), None)}
+    return {
+        f"{p.resolve().parent.name}/{p.resolve().name}": p for p in folders if next(p.glob("frame-*.color.*"), None)
+    }
 
 
 def _open_sequence(name: str, folder: Path) -> Recording:
-    pictures = list_pictures(folder, "frame-*.color.*")
-    height, width = read_rgb(pictures[0]).shape[:2]
+    images = list_images(folder, "frame-*.color.*")
+    height, width = read_rgb(images[0]).shape[:2]
     if (height, width) != (480, 640):
         raise DataError(
-            pictures[0], found=f"{width}x{height}", expected="640x480, which the scene's K is of", cure="use the original pictures"
+            images[0],
+            found=f"{width}x{height}",
+            expected="640x480, which the scene's K is of",
+            fix="use the original images",
         )
     return SceneRecording(
         name=f"sevenscenes/{name}",
-        pictures={LEFT: pictures},
+        images={LEFT: images},
         intrinsics={LEFT: Intrinsics(K, height, width)},
-        poses=np.stack([_pose(_beside(picture, "pose.txt")) for picture in pictures]),
+        poses=np.stack([_pose(_beside(image, "pose.txt")) for image in images]),
     )
 
 
-def _beside(picture: Path, ending: str) -> Path:
-    return picture.with_name(f"{picture.name.split('.')[0]}.{ending}")
+def _beside(image: Path, ending: str) -> Path:
+    return image.with_name(f"{image.name.split('.')[0]}.{ending}")
 
 
 def _pose(path: Path) -> NDArray[np.float64]:
@@ -91,17 +98,19 @@ def _pose(path: Path) -> NDArray[np.float64]:
         return np.full((4, 4), np.nan)
     rows = read_rows(path, 4, "a 4x4 camera-to-world matrix")
     if rows.shape != (4, 4) or not np.allclose(rows[3], (0, 0, 0, 1)):
-        raise DataError(path, found=f"{len(rows)} rows", expected="a 4x4 camera-to-world matrix", cure="copy the file again")
+        raise DataError(
+            path, found=f"{len(rows)} rows", expected="a 4x4 camera-to-world matrix", fix="copy the file again"
+        )
     return rows
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SceneRecording(PictureRecording):
-    """One sequence. The depth camera was not registered to the colour camera: edges are off by some pixels."""
+class SceneRecording(ImageRecording):
+    """One sequence. The depth camera was not registered to the color camera: edges are off by some pixels."""
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         """From uint16 millimetres, of which 0 and 65535 mean none."""
-        path, size = _beside(self.pictures[side][index], "depth.png"), self.intrinsics[side]
+        path, size = _beside(self.images[side][index], "depth.png"), self.intrinsics[side]
         if not path.exists():
             refuse_jpeg(path)
             return None

@@ -34,8 +34,8 @@ class Format(Protocol):
     options: frozenset[str]
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
-        """Whether the path has this layout: looks at names only, opens no picture."""
+    def recognizes(cls, path: Path) -> bool:
+        """Whether the path has this layout: looks at names only, opens no image."""
         ...
 
     @classmethod
@@ -49,8 +49,10 @@ class Format(Protocol):
         ...
 
 
-def open_recordings(path: str | Path, format: str = "auto", *, progress: Progress | None = None, **options: Any) -> list[Recording]:
-    """The recordings of a dataset, a video, or a folder of pictures. Nothing is decoded that need not be.
+def open_recordings(
+    path: str | Path, format: str = "auto", *, progress: Progress | None = None, **options: Any
+) -> list[Recording]:
+    """The recordings of a dataset, a video, or a folder of images. Nothing is decoded that need not be.
 
     Args:
         path: the dataset's folder, or a video file.
@@ -60,11 +62,15 @@ def open_recordings(path: str | Path, format: str = "auto", *, progress: Progres
 
     Raises ConfigError for a wrong option, DataError where nothing readable is found (saying what was looked for).
     """
-    return _open(Path(path).expanduser(), format, options, lambda reader, path, chosen: reader.open(path, chosen, progress))
+    return _open(
+        Path(path).expanduser(), format, options, lambda reader, path, chosen: reader.open(path, chosen, progress)
+    )
 
 
 def sample_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
-    """As `open_recordings`, for a look at the data: a video file is not decoded into the cache, only stretches of it into memory."""
+    """As `open_recordings`, for a look at the data: a video file is not decoded into the cache, only stretches of it
+    into memory.
+    """
 
     def sample(reader: Format, path: Path, chosen: SourceOptions) -> list[Recording]:
         own_file = reader is DATASETS.load("video") and path.is_file()
@@ -84,7 +90,7 @@ def _open(
         splits = reader.splits(path)
         if not splits.get(chosen.split):
             named = f"splits {', '.join(filter(splits.get, splits))}" if splits else "a dataset that names no split"
-            raise DataError(path, found=named, expected=f"a split '{chosen.split}'", cure="correct data.split")
+            raise DataError(path, found=named, expected=f"a split '{chosen.split}'", fix="correct data.split")
         chosen = chosen.model_copy(update={"recordings": tuple(choose(splits[chosen.split], chosen.recordings, path))})
     recordings = how(reader, path, chosen)
     if chosen.poses is not None:
@@ -108,8 +114,8 @@ def held_out_split(path: Path, format: str = "auto") -> str | None:
 def check_there(path: Path) -> None:
     """Raise DataError where there is nothing at a path. Opens nothing."""
     if not path.exists():
-        expected = "a dataset's folder, a video file, or a picture to predict"
-        raise DataError(path, found="nothing there", expected=expected, cure="check the path")
+        expected = "a dataset's folder, a video file, or an image to predict"
+        raise DataError(path, found="nothing there", expected=expected, fix="check the path")
 
 
 def format_of(path: Path, format: str = "auto") -> str:
@@ -119,16 +125,21 @@ def format_of(path: Path, format: str = "auto") -> str:
 
 def _reader(path: Path, format: str) -> tuple[str, Format]:
     check_there(path)
-    name = _recognised(path) if format == "auto" else DATASETS.check(format)
+    name = _recognized(path) if format == "auto" else DATASETS.check(format)
     return name, DATASETS.load(name)
 
 
 def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str) -> None:
-    """An option that was given and would do nothing is a mistake: the camera of a dataset that has its own, for example."""
+    """An option that was given and would do nothing is a mistake: the camera of a dataset that has its own, for
+    example.
+    """
     given = [key for key in sorted(idle) if getattr(chosen, key) != SourceOptions.model_fields[key].get_default()]
     if given:
         raise ConfigError(
-            ", ".join(f"data.{key}" for key in given), found="given", expected=f"nothing: {what} has no use for it", cure="remove it"
+            ", ".join(f"data.{key}" for key in given),
+            found="given",
+            expected=f"nothing: {what} has no use for it",
+            fix="remove it",
         )
 
 
@@ -136,15 +147,18 @@ def _give_poses(recordings: list[Recording], path: Path) -> None:
     if len(recordings) != 1 or not isinstance(recordings[0], CalibratedRecording):
         found = ", ".join(recording.name for recording in recordings[:4])
         raise DataError(
-            path, found=f"{len(recordings)} recordings ({found})", expected="one recording", cure="choose it by data.recordings"
+            path,
+            found=f"{len(recordings)} recordings ({found})",
+            expected="one recording",
+            fix="choose it by data.recordings",
         )
     recordings[0].poses = read_kitti_poses(path, len(recordings[0]), recordings[0].numbers)
 
 
-def _recognised(path: Path) -> str:
-    """The name of the first format that recognises the path.
+def _recognized(path: Path) -> str:
+    """The name of the first format that recognizes the path.
 
-    A dataset that lost its dataset.json is not taken for the picture that lies beside its recordings.
+    A dataset that lost its dataset.json is not taken for the image that lies beside its recordings.
     """
     below = sorted(described.parent.name for described in path.glob("*/recording.json"))
     if below and not (path / "dataset.json").exists() and not (path / "recording.json").exists():
@@ -152,16 +166,18 @@ def _recognised(path: Path) -> str:
             path,
             found=f"recordings below ({', '.join(below[:4])}{' ...' if len(below) > 4 else ''}) and no dataset.json",
             expected="dataset.json, which names their splits",
-            cure="write it as docs/own-data.md shows, or pass the folder of one recording",
+            fix="write it as docs/own-data.md shows, or pass the folder of one recording",
         )
     if (path / "dataset.json").exists():
         refuse_objects(path)
     for name in DATASETS:
-        if DATASETS.load(name).recognises(path):
+        if DATASETS.load(name).recognizes(path):
             return name
     refuse_objects(path)
     layouts = "; ".join(f"{name} ({DATASETS.load(name).layout})" for name in DATASETS)
-    raise DataError(path, found=_contents(path), expected=f"one of: {layouts}", cure="check the path, or see docs/own-data.md")
+    raise DataError(
+        path, found=_contents(path), expected=f"one of: {layouts}", fix="check the path, or see docs/own-data.md"
+    )
 
 
 def _contents(path: Path) -> str:
@@ -176,24 +192,28 @@ def _contents(path: Path) -> str:
 def chosen_folders(found: Mapping[str, Path], asked: Sequence[str], where: Path, layout: str) -> dict[str, Path]:
     """The folders of the recordings asked for, of those found at a path, by name. Raises DataError where there is none."""
     if not found:
-        raise DataError(where, found="no recording", expected=layout, cure="pass the folder that holds it")
+        raise DataError(where, found="no recording", expected=layout, fix="pass the folder that holds it")
     return {name: found[name] for name in choose(list(found), asked, where)}
 
 
 def choose(available: Sequence[str], asked: Sequence[str], where: Path) -> list[str]:
-    """The names that were asked for (each by its whole name or by its end), in that order; all of them where nothing was."""
+    """The names that were asked for (each by its whole name or by its end), in that order; all of them where nothing
+    was.
+    """
     if not asked:
         return list(available)
     chosen = []
     for wanted in asked:
-        found = [name for name in available if name == wanted or name.endswith(f"/{wanted}") or wanted.endswith(f"/{name}")]
+        found = [
+            name for name in available if name == wanted or name.endswith(f"/{wanted}") or wanted.endswith(f"/{name}")
+        ]
         if not found:
             near = nearest(wanted, list(available))
             raise DataError(
                 where,
                 found=f"no recording '{wanted}'",
                 expected=f"one of {', '.join(available[:8])}{' ...' * (len(available) > 8)}",
-                cure=f"did you mean '{near}'?" if near else "correct data.recordings",
+                fix=f"did you mean '{near}'?" if near else "correct data.recordings",
             )
         chosen += found
     return list(dict.fromkeys(chosen))
@@ -212,7 +232,10 @@ class Excerpt(Recording):
         """[start, stop), which must lie inside the recording."""
         if stop > len(recording):
             raise DataError(
-                recording.name, found=f"{len(recording)} frames", expected=f"frames {start} to {stop}", cure="correct data.frames"
+                recording.name,
+                found=f"{len(recording)} frames",
+                expected=f"frames {start} to {stop}",
+                fix="correct data.frames",
             )
         return cls(recording, start, stop)
 

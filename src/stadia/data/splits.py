@@ -26,7 +26,7 @@ _LINE = re.compile(r"\s*(\S+)\s+([0-9]{1,19})(?:\s+([lr]))?\s*")
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of one recording's side that become targets; their neighbours are read from the whole recording."""
+    """Frames of one recording's side that become targets; their neighbors are read from the whole recording."""
 
     recording: Recording
     indices: Sequence[int]
@@ -42,12 +42,16 @@ class Split:
 
 
 def open_split(config: OneDataConfig, progress: Progress | None = None) -> Split:
-    """Open a dataset and split it as `config.split_by` says. Its own test split is not touched unless asked for by name.
+    """Open a dataset and split it as `config.split_by` says. Its own test split is not touched unless asked for by
+    name.
 
-    A video file is decoded to the network's size, unless `config.size` says otherwise. Every recording is cut to `config.crop`.
+    A video file is decoded to the network's size, unless `config.size` says otherwise. Every recording is cut to
+    `config.crop`.
     """
     how, path = config.split_by, Path(config.path).expanduser()
-    options = config.model_dump(include=set(SourceOptions.model_fields)) | {"size": config.size or (config.height, config.width)}
+    options = config.model_dump(include=set(SourceOptions.model_fields)) | {
+        "size": config.size or (config.height, config.width)
+    }
     opened = open_recordings(path, config.format, progress=progress, **options)
     recordings = [cropped_recording(recording, config.crop) for recording in opened]
     if how.train_file:
@@ -79,7 +83,8 @@ def whole(recording: Recording, sides: Sequence[str]) -> list[Frames]:
 def split_blocks(recordings: Sequence[Recording], how: SplitConfig, sides: Sequence[str] = (LEFT,)) -> Split:
     """Blocks of consecutive frames of every recording validate, the frames within `gap` of them are used by neither.
 
-    Neighbouring frames look alike: a split frame by frame would measure memory. Where a block lies is a function of the seed
+    Neighboring frames look alike: a split frame by frame would measure memory. Where a block lies is a function of the
+        seed
     and the recording's name. The gap is at most a tenth of a recording, so that a short one is not used up by it.
     """
     split = Split([], [])
@@ -109,10 +114,11 @@ def _shares(frames: int, total: int) -> list[range]:
 
 
 def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[Frames]:
-    """Targets from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`), in the order of the file.
+    """Targets from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`), in the order of the
+    file.
 
-    The frame is the number in the picture's name; a line without a side means the left one. Raises DataError naming the line
-    that does not parse, or the first one that names a frame which is not there, and how many do.
+    The frame is the number in the image's name; a line without a side means the left one. Raises DataError naming the
+    line that does not parse, or the first one that names a frame which is not there, and how many do.
     """
     by_name = {recording.name: recording for recording in recordings}
     known: dict[str, tuple[Recording | None, dict[int, int]]] = {}
@@ -122,7 +128,9 @@ def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[Frames]
         words = _LINE.fullmatch(line)
         if words is None:
             expected = "`recording frame l|r` or `recording frame`"
-            raise DataError(path, found=f"'{line[:80]}' in line {number}", expected=expected, cure="correct or remove the line")
+            raise DataError(
+                path, found=f"'{line[:80]}' in line {number}", expected=expected, fix="correct or remove the line"
+            )
         name, frame, side = words[1], int(words[2]), _SIDES[words[3] or "l"]
         if name not in known:
             found = _recording_named(name, list(by_name.values()), f"{path}, line {number}")
@@ -138,8 +146,8 @@ def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[Frames]
         raise DataError(
             path,
             found=f"{absent[0]}, which is not there ({len(absent)} such lines)",
-            expected=f"pictures of {', '.join(list(by_name)[:4])}{' ...' * (len(by_name) > 4)}",
-            cure="download them or remove their lines",
+            expected=f"images of {', '.join(list(by_name)[:4])}{' ...' * (len(by_name) > 4)}",
+            fix="download them or remove their lines",
         )
     return [Frames(by_name[name], tuple(frames), side) for (name, side), frames in indices.items()]
 
@@ -150,11 +158,16 @@ def _recording_named(name: str, recordings: Sequence[Recording], where: str) -> 
     found = exact or [recording for recording in recordings if recording.name.endswith("/" + name)]
     if len(found) > 1:
         names = ", ".join(recording.name for recording in found[:4])
-        raise DataError(where, found=f"'{name}', which {names} all end in", expected="one of them", cure="write its whole name")
+        raise DataError(
+            where, found=f"'{name}', which {names} all end in", expected="one of them", fix="write its whole name"
+        )
     return found[0] if found else None
 
 
 def frame_numbers(recording: Recording) -> dict[int, int]:
-    """From the number in the picture's name, or the frame's in its video, to the index."""
+    """From the number in the image's name, or the frame's in its video, to the index."""
     files = [recording.file(index) for index in range(len(recording))]
-    return {int(f.stem) if f is not None and f.stem.isdigit() else recording.number(index): index for index, f in enumerate(files)}
+    return {
+        int(f.stem) if f is not None and f.stem.isdigit() else recording.number(index): index
+        for index, f in enumerate(files)
+    }

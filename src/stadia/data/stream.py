@@ -17,8 +17,24 @@ from stadia.core.errors import DataError
 
 log = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mjpeg", ".ogv", ".wmv", ".3gp")
-_UNSURE = 0.05  # of a length that is told in seconds alone: sound may be longer than the pictures, and rates are not constant
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".mov",
+    ".mkv",
+    ".avi",
+    ".webm",
+    ".m4v",
+    ".mpg",
+    ".mpeg",
+    ".ts",
+    ".mjpeg",
+    ".ogv",
+    ".wmv",
+    ".3gp",
+)
+_UNSURE = (
+    0.05  # of a length that is told in seconds alone: sound may be longer than the images, and rates are not constant
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +52,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise DataError(path, found="no video in it", expected="a video file", cure="check the file")
+                raise DataError(path, found="no video in it", expected="a video file", fix="check the file")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             yield container, stream
@@ -47,20 +63,23 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 def _undecodable(path: Path, error: Exception) -> DataError:
     """What is wrong with a file that FFmpeg refuses, and what helps."""
     found = f"a video that cannot be decoded ({getattr(error, 'strerror', error)})"
-    cure = "copy it again, or convert it: ffmpeg -i IN out.mp4"
+    fix = "copy it again, or convert it: ffmpeg -i IN out.mp4"
     if path.is_file():
         boxes = _mp4_boxes(path)
         if path.stat().st_size == 0:
-            found, cure = "an empty file", "copy it again"
+            found, fix = "an empty file", "copy it again"
         elif "ftyp" in boxes and "moov" not in boxes:
             found = "an mp4 that cannot be decoded: it was cut off before its index (moov), which stands at its end"
-            cure = "copy it again; if the camera itself was cut off: untrunc, with a whole file of the same camera, rebuilds the index"
+            fix = (
+                "copy it again; if the camera itself was cut off: untrunc, with a whole file of the same camera,"
+                " rebuilds the index"
+            )
         elif not boxes and isinstance(error, av.error.InvalidDataError):
-            found, cure = (
+            found, fix = (
                 "a file that cannot be decoded: it is of no video format that FFmpeg knows",
                 "check that it is a video, or copy it again",
             )
-    return DataError(path, found=found, expected="a whole video file", cure=cure)
+    return DataError(path, found=found, expected="a whole video file", fix=fix)
 
 
 def _mp4_boxes(path: Path) -> list[str]:
@@ -83,7 +102,9 @@ def announced_frames(path: Path) -> int | None:
 
 
 def expected_frames(path: Path) -> int | None:
-    """As `announced_frames`, else roughly, by the duration and the rate that the file tells; None where it tells neither."""
+    """As `announced_frames`, else roughly, by the duration and the rate that the file tells; None where it tells
+    neither.
+    """
     with _opened(path) as opened:
         return _expected(*opened)
 
@@ -109,8 +130,8 @@ def _lost(container: Any, stream: Any, came: int) -> int:
 def stream_video(path: Path) -> Iterator[VideoFrame]:
     """Every whole frame in order; how many are lost where the file was cut off or is damaged is logged.
 
-    Raises DataError naming the file where it is not a video, or where less than half of it can be decoded: before anything
-    is decoded if the file's index shows it.
+    Raises DataError naming the file where it is not a video, or where less than half of it can be decoded: before
+    anything is decoded if the file's index shows it.
     """
     _check_middle(path)
     came = 0
@@ -133,8 +154,8 @@ def stream_video(path: Path) -> Iterator[VideoFrame]:
 def stream_stretch(path: Path, share: float) -> Iterator[VideoFrame]:
     """Frames from the last key frame before this share of the video on, found without decoding what lies before.
 
-    Their index follows from their time, so it is exact only where the frame rate is constant. Where the file was cut off or is
-    damaged they end, which is logged.
+    Their index follows from their time, so it is exact only where the frame rate is constant. Where the file was cut
+    off or is damaged they end, which is logged.
     """
     with _opened(path) as (container, stream):
         index = -1
@@ -152,10 +173,12 @@ def _start_s(stream: Any) -> float:
 
 
 def _decoded(path: Path, container: Any, stream: Any, *, by_time: bool = False) -> Iterator[VideoFrame]:
-    """Upright frames of one size from where the container stands. One whose data is damaged is left out, its index with it."""
+    """Upright frames of one size from where the container stands. One whose data is damaged is left out, its index with
+    it.
+    """
     rate, size, start = float(stream.average_rate or 1), None, 0.0
     for count, frame in enumerate(container.decode(stream)):
-        if frame.is_corrupt:  # the decoder painted it from its neighbours
+        if frame.is_corrupt:  # the decoder painted it from its neighbors
             continue
         image = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
         if size is None:
@@ -167,7 +190,7 @@ def _decoded(path: Path, container: Any, stream: Any, *, by_time: bool = False) 
                 f"{path}, frame {index}",
                 found=f"{image.shape[1]}x{image.shape[0]}",
                 expected=f"{size[1]}x{size[0]} as before",
-                cure="split the video where its size changes",
+                fix="split the video where its size changes",
             )
         yield VideoFrame(index, time_s, image)
 
@@ -184,4 +207,4 @@ def _check_middle(path: Path) -> None:
 
 
 def _too_short(path: Path, found: str, expected: str, otherwise: str = "") -> DataError:
-    return DataError(path, found=found, expected=expected, cure=f"copy the file again{otherwise}")
+    return DataError(path, found=found, expected=expected, fix=f"copy the file again{otherwise}")

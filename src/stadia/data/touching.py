@@ -1,7 +1,9 @@
-"""Objects in masks of classes alone, which do not say where one car ends and the next begins: single ones kept, groups taken apart.
+"""Objects in masks of classes alone, which do not say where one car ends and the next begins: single ones kept, groups
+taken apart.
 
-A queue of cars is one blob. It is too wide, or its lower edge has steps: nearer cars stand lower in the picture. Of such a blob, what
-stands on a level foot under a level top and is as wide as it is high, is the front or rear of one car; the rest says no height.
+A queue of cars is one blob. It is too wide, or its lower edge has steps: nearer cars stand lower in the image. Of such
+a blob, what stands on a level foot under a level top and is as wide as it is high, is the front or rear of one car; the
+rest says no height.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
 _LONGEST = 3.2  # width over height of a single object: a long car from its side, 2.9
-_STEP, _STEP_SHARE = 0.42, 0.1  # of the height: a lower edge so far up over more than that share of the width is another object's
+_STEP, _STEP_SHARE = (
+    0.42,
+    0.1,
+)  # of the height: a lower edge so far up over more than that share of the width is another object's
 _LEAST_PX, _LEAST_ROWS = 60, 20
 _LEVEL, _GAP = 0.045, 0.22  # of the height: of one foot, and of the width between wheels that a step may interrupt it
 _SHAPE = 0.95, 1.5  # width over height of a front or rear: cars are wider than high, and trucks are not
@@ -21,9 +26,11 @@ _WHEEL = 0.12  # of the height: that wheels stand below a bumper
 
 
 def single_objects(mask: Mask, ground: Mask) -> list[Mask]:
-    """The objects of a class, one mask (H, W) each, from all its pixels and the ground's, (H, W) both; without what shows no single one.
+    """The objects of a class, one mask (H, W) each, from all its pixels and the ground's, (H, W) both; without what
+    shows no single one.
 
-    Pixels that touch along a side are one object unless it cannot be a single one, or shows no foot on the ground (where a picture has
+    Pixels that touch along a side are one object unless it cannot be a single one, or shows no foot on the ground
+    (where an image has
     ground at all): then it is a part of something.
     """
     found = []
@@ -87,7 +94,9 @@ def _faces(blob: Mask, ground: Mask, *, at_edge: bool) -> list[Mask]:
 
 
 def _level_run(lowest: NDArray[np.intp], highest: NDArray[np.intp], free: Mask, seed: int) -> tuple[int, int]:
-    """The columns around one whose lower edges are as low, or by a wheel lower, first and last; a short step up does not end them."""
+    """The columns around one whose lower edges are as low, or by a wheel lower, first and last; a short step up does
+    not end them.
+    """
     tall = lowest[seed] - np.median(highest[max(0, seed - 2) : seed + 3])
     lower = lowest - lowest[seed]
     level = (lower >= -max(2.0, _LEVEL * tall)) & (lower <= _WHEEL * tall)
@@ -101,10 +110,13 @@ def _level_run(lowest: NDArray[np.intp], highest: NDArray[np.intp], free: Mask, 
     return ends[0], ends[1]
 
 
-def _face(lowest: NDArray[np.intp], highest: NDArray[np.intp], ground: Mask, first: int, last: int) -> tuple[int, int] | None:
+def _face(
+    lowest: NDArray[np.intp], highest: NDArray[np.intp], ground: Mask, first: int, last: int
+) -> tuple[int, int] | None:
     """The first and last row of a front or rear between two columns; None where it is none.
 
-    Another car may look over its roof, farther and so narrower: the top is where the middle's lowest fifth of the upper edge is. Between
+    Another car may look over its roof, farther and so narrower: the top is where the middle's lowest fifth of the upper
+        edge is. Between
     wheels a bumper is seen, and on one side perhaps a shadow: the foot is the higher one of the lowest at both sides.
     """
     width = last - first + 1
@@ -116,7 +128,11 @@ def _face(lowest: NDArray[np.intp], highest: NDArray[np.intp], ground: Mask, fir
     tall = bumper - up + 1
     down = min(bumper + _WHEEL * tall, float(min(np.quantile(foot, 0.95) for foot in feet)))
     down = max(down, bumper)
-    if tall < _LEAST_ROWS or high_top - low_top > _LEVEL_TOP * tall or not _SHAPE[0] <= width / (down - up + 1) <= _SHAPE[1]:
+    if (
+        tall < _LEAST_ROWS
+        or high_top - low_top > _LEVEL_TOP * tall
+        or not _SHAPE[0] <= width / (down - up + 1) <= _SHAPE[1]
+    ):
         return None
     under = ground[min(len(ground) - 1, round(bumper) + 1 + max(1, round(0.06 * tall))), first : last + 1]
     return (round(up), round(down)) if under.mean() > 0.5 else None

@@ -1,6 +1,7 @@
-"""What changes a sample: mirroring, one colour draw for all its pictures, and zoom.
+"""What changes a sample: mirroring, one color draw for all its images, and zoom.
 
-Pictures are planar here, (..., 3, H, W), uint8 until the one conversion to float. Cameras change through `stadia.geometry.camera`.
+Images are planar here, (..., 3, H, W), uint8 until the one conversion to float. Cameras change through
+`stadia.geometry.camera`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
-from stadia.data.config import AugmentationConfig, ColourConfig
+from stadia.data.config import AugmentationConfig, ColorConfig
 from stadia.geometry.camera import crop, resize
 
-LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as torchvision's grey
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as torchvision's gray
 _YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
@@ -28,15 +29,17 @@ def mirror_planar(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cv2.flip(picture.reshape(channels * height, width), 1).reshape(picture.shape)
 
 
-NO_COLOUR = torch.eye(3, 4)
+NO_COLOR = torch.eye(3, 4)
 
 
-def colour_map(brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
-    """(3, 4) float32: brightness, contrast, saturation (factors, 1 = unchanged) and hue (share of a turn) as one map of colours.
+def color_map(brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
+    """(3, 4) float32: brightness, contrast, saturation (factors, 1 = unchanged) and hue (share of a turn) as one map of
+    colors.
 
-    Columns 0 to 2 are a matrix on RGB in [0, 1], column 3 is what is added for each unit of the target's mean grey (contrast
-    turns about it). As in torchvision each change is a blend (with black, with the mean grey, with the pixel's grey) or a
-    turn of the hue; but the turn is linear (about the grey axis, in YIQ), so that all of it costs one small matrix product.
+    Columns 0 to 2 are a matrix on RGB in [0, 1], column 3 is what is added for each unit of the target's mean gray
+    (contrast turns about it). As in torchvision each change is a blend (with black, with the mean gray, with the
+    pixel's gray) or a turn of the hue; but the turn is linear (about the gray axis, in YIQ), so that all of it costs
+    one small matrix product.
     """
     angle = -2 * np.pi * hue  # red, yellow, green go round YIQ backwards
     turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
@@ -47,27 +50,27 @@ def colour_map(brightness: float, contrast: float, saturation: float, hue: float
     return torch.from_numpy(np.hstack([matrix, pivot])).float()
 
 
-def mean_grey(image: Tensor) -> Tensor:
+def mean_gray(image: Tensor) -> Tensor:
     """(..., 3, H, W) to (...)."""
     return image.mean(dim=(-1, -2)) @ torch.as_tensor(LUMA, dtype=image.dtype, device=image.device)
 
 
-def coloured(pictures: Tensor, colour: Tensor, target_grey: Tensor) -> Tensor:
-    """(..., N, 3, H, W) in [0, 1] by maps (..., 3, 4), one for all N pictures of a sample.
+def colored(images: Tensor, color: Tensor, target_gray: Tensor) -> Tensor:
+    """(..., N, 3, H, W) in [0, 1] by maps (..., 3, 4), one for all N images of a sample.
 
-    target_grey (...) is the mean grey of the sample's target. Contrast turns about it in every picture, so that all of them
-    change by exactly the same map.
+    target_gray (...) is the mean gray of the sample's target. Contrast turns about it in every image, so that all of
+    them change by exactly the same map.
     """
-    flat = pictures.flatten(-2)  # (..., N, 3, HW)
+    flat = images.flatten(-2)  # (..., N, 3, HW)
     each = flat.shape[:-2]  # (..., N)
-    matrices = colour[..., None, :, :3].expand(*each, 3, 3).reshape(-1, 3, 3)
-    offsets = (colour[..., 3] * target_grey[..., None])[..., None, :, None].expand(*each, 3, 1).reshape(-1, 3, 1)
-    return torch.baddbmm(offsets, matrices, flat.reshape(-1, *flat.shape[-2:])).clamp_(0, 1).view_as(pictures)
+    matrices = color[..., None, :, :3].expand(*each, 3, 3).reshape(-1, 3, 3)
+    offsets = (color[..., 3] * target_gray[..., None])[..., None, :, None].expand(*each, 3, 1).reshape(-1, 3, 1)
+    return torch.baddbmm(offsets, matrices, flat.reshape(-1, *flat.shape[-2:])).clamp_(0, 1).view_as(images)
 
 
 @dataclass(frozen=True)
 class Window:
-    """The part of the picture that zoom enlarges to the whole, in pixels."""
+    """The part of the image that zoom enlarges to the whole, in pixels."""
 
     left: int
     top: int
@@ -77,30 +80,37 @@ class Window:
 
 @dataclass(frozen=True)
 class Draw:
-    """All that is random in one sample; every picture, camera and target of it changes by the same draw.
+    """All that is random in one sample; every image, camera and target of it changes by the same draw.
 
-    colour: (3, 4), see `colour_map`.
+    color: (3, 4), see `color_map`.
     """
 
     mirror: bool = False
-    colour: Tensor | None = None
+    color: Tensor | None = None
     window: Window | None = None
 
 
 def draw(config: AugmentationConfig, height: int, width: int, random: np.random.Generator) -> Draw:
-    """One sample's draw. The generator gives the same numbers whatever is switched off, so switching one thing moves no other."""
-    mirror, colour, zoom, left, top = random.random(5)
+    """One sample's draw. The generator gives the same numbers whatever is switched off, so switching one thing moves no
+    other.
+    """
+    mirror, color, zoom, left, top = random.random(5)
     factors = random.uniform(-1, 1, 4)
     return Draw(
         mirror=bool(mirror < config.mirror),
-        colour=_colour(config.colour, factors) if colour < config.colour.probability else None,
+        color=_color(config.color, factors) if color < config.color.probability else None,
         window=_window(1 + zoom * (config.zoom - 1), left, top, height, width) if config.zoom > 1 else None,
     )
 
 
-def _colour(config: ColourConfig, factors: NDArray[np.float64]) -> Tensor:
-    brightness, contrast, saturation, hue = factors * (config.brightness, config.contrast, config.saturation, config.hue)
-    return colour_map(1 + brightness, 1 + contrast, 1 + saturation, hue)
+def _color(config: ColorConfig, factors: NDArray[np.float64]) -> Tensor:
+    brightness, contrast, saturation, hue = factors * (
+        config.brightness,
+        config.contrast,
+        config.saturation,
+        config.hue,
+    )
+    return color_map(1 + brightness, 1 + contrast, 1 + saturation, hue)
 
 
 def _window(zoom: float, left: float, top: float, height: int, width: int) -> Window:
@@ -108,10 +118,10 @@ def _window(zoom: float, left: float, top: float, height: int, width: int) -> Wi
     return Window(left=int(left * (width - w + 1)), top=int(top * (height - h + 1)), height=h, width=w)
 
 
-def zoomed(pictures: Tensor, camera: Camera, window: Window) -> tuple[Tensor, Camera]:
+def zoomed(images: Tensor, camera: Camera, window: Window) -> tuple[Tensor, Camera]:
     """(N, 3, H, W) uint8 with K (N, 3, 3): the window, enlarged to the whole; and its cameras."""
-    height, width = pictures.shape[-2:]
-    part, part_camera = crop(pictures, camera, window.left, window.top, window.height, window.width)
+    height, width = images.shape[-2:]
+    part, part_camera = crop(images, camera, window.left, window.top, window.height, window.width)
     larger, larger_camera = resize(part.float(), part_camera, height, width)
     return larger.round().clamp_(0, 255).byte(), larger_camera
 

@@ -1,4 +1,4 @@
-"""Your own video: a file that FFmpeg reads, or a folder of pictures, with its camera (docs/own-data.md)."""
+"""Your own video: a file that FFmpeg reads, or a folder of images, with its camera (docs/own-data.md)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from stadia.data.cache import (
     write_store,
 )
 from stadia.data.config import CacheConfig, SourceOptions
+from stadia.data.images import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.data.motion import FrameChooser, Selection
 from stadia.data.own_camera import own_intrinsics
-from stadia.data.pictures import PICTURE_SUFFIXES, list_pictures, read_rgb
-from stadia.data.recordings import Intrinsics, PictureRecording
-from stadia.data.resize import resize_picture
+from stadia.data.recordings import ImageRecording, Intrinsics
+from stadia.data.resize import resize_image
 from stadia.data.road_masks import resized_masks
 from stadia.data.stream import VIDEO_SUFFIXES, expected_frames, lost_frames, stream_video
 from stadia.geometry.numpy_camera import resized_K
@@ -39,19 +39,19 @@ _SAMPLED_BYTES = 1 << 20
 
 
 class OwnVideo:
-    """One recording from a video file or a folder of pictures in natural order.
+    """One recording from a video file or a folder of images in natural order.
 
-    A video file is decoded once, frame after frame, into the cache; later openings decode nothing. A folder's pictures stay
-    where they are. `recording.selection` tells which frames were kept, and why the others were not.
+    A video file is decoded once, frame after frame, into the cache; later openings decode nothing. A folder's images
+    stay where they are. `recording.selection` tells which frames were kept, and why the others were not.
     """
 
-    layout = "a video file, or a folder of png or jpg pictures"
+    layout = "a video file, or a folder of png or jpg images"
     options: frozenset[str] = frozenset({"camera", "stride", "frame_rate_hz"})
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognizes(cls, path: Path) -> bool:
         if path.is_dir():
-            return any(p.suffix.lower() in PICTURE_SUFFIXES for p in path.iterdir())
+            return any(p.suffix.lower() in IMAGE_SUFFIXES for p in path.iterdir())
         return path.suffix.lower() in VIDEO_SUFFIXES
 
     @classmethod
@@ -66,8 +66,8 @@ class OwnVideo:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class FolderVideo(PictureRecording):
-    """A folder of pictures."""
+class FolderVideo(ImageRecording):
+    """A folder of images."""
 
     selection: Selection
 
@@ -76,7 +76,8 @@ class FolderVideo(PictureRecording):
 class FileVideo(StoredRecording):
     """A video file, decoded into the cache.
 
-    filmed_size: height and width of its frames before they were brought to the size they are stored at, which may be of another shape.
+    filmed_size: height and width of its frames before they were brought to the size they are stored at, which may be of
+        another shape.
     """
 
     selection: Selection
@@ -92,17 +93,17 @@ class FileVideo(StoredRecording):
 
 
 def _open_folder(path: Path, options: SourceOptions, progress: Progress | None) -> FolderVideo:
-    pictures = list_pictures(path)
-    frames = len(pictures)
-    height, width = read_rgb(pictures[0]).shape[:2]
+    images = list_images(path)
+    frames = len(images)
+    height, width = read_rgb(images[0]).shape[:2]
     name = f"video/{path.resolve().name}"
     camera = own_intrinsics(options.camera, path, height, width, frames)
-    every = PictureRecording(name=name, pictures={LEFT: pictures}, intrinsics={LEFT: camera})
-    selection = chosen_pictures(every, options.stride, options.cache, progress)
+    every = ImageRecording(name=name, images={LEFT: images}, intrinsics={LEFT: camera})
+    selection = chosen_images(every, options.stride, options.cache, progress)
     kept = selection.kept
     return FolderVideo(
         name=name,
-        pictures={LEFT: [pictures[number] for number in kept]},
+        images={LEFT: [images[number] for number in kept]},
         intrinsics={LEFT: of_frames(camera, kept)},
         numbers=kept,
         times_s=np.array(kept) / options.frame_rate_hz if options.frame_rate_hz else None,
@@ -110,14 +111,16 @@ def _open_folder(path: Path, options: SourceOptions, progress: Progress | None) 
     )
 
 
-def chosen_pictures(
-    every: PictureRecording, stride: int | Literal["auto"], cache: CacheConfig, progress: Progress | None = None
+def chosen_images(
+    every: ImageRecording, stride: int | Literal["auto"], cache: CacheConfig, progress: Progress | None = None
 ) -> Selection:
-    """Choosing by motion reads every picture, so the choice is remembered in the cache; a given stride reads none."""
+    """Choosing by motion reads every image, so the choice is remembered in the cache; a given stride reads none."""
     if stride != "auto":
         kept = list(range(0, len(every), stride))
         return Selection(kept, skipped=len(every) - len(kept))
-    remembered = cache_folder(cache) / f"{store_name(every.name, 'selection', *_choice(stride), every.fingerprint())}.json"
+    remembered = (
+        cache_folder(cache) / f"{store_name(every.name, 'selection', *_choice(stride), every.fingerprint())}.json"
+    )
     with exclusively(remembered):
         if not remembered.exists():
             chooser = FrameChooser(stride)
@@ -132,12 +135,17 @@ def chosen_pictures(
 def _open_file(path: Path, options: SourceOptions, progress: Progress | None) -> FileVideo:
     name = f"video/{path.stem}"
     content = _fingerprint(path)
-    described = cache_folder(options.cache) / f"{store_name(name, 'video', *_choice(options.stride), options.size, content)}.json"
+    described = (
+        cache_folder(options.cache)
+        / f"{store_name(name, 'video', *_choice(options.stride), options.size, content)}.json"
+    )
     stored = described.with_suffix(".rgb")
     with exclusively(described):
         if not (described.exists() and stored.exists()):
             first = next(stream_video(path)).image
-            own_intrinsics(options.camera, path, *first.shape[:2])  # a wrong camera is told before hours of video are decoded
+            own_intrinsics(
+                options.camera, path, *first.shape[:2]
+            )  # a wrong camera is told before hours of video are decoded
             remove_leftovers(stored)
             write_json(described, _decode(path, stored, first.shape[:2], options, progress))
     about = read_json(described)
@@ -145,7 +153,9 @@ def _open_file(path: Path, options: SourceOptions, progress: Progress | None) ->
     kept = selection.kept
     store = FrameStore(stored, *about["stored_size"])
     if len(store) != len(kept):
-        raise DataError(stored, found=f"{len(store)} frames", expected=f"{len(kept)}", cure="delete the file, it will be made again")
+        raise DataError(
+            stored, found=f"{len(store)} frames", expected=f"{len(kept)}", fix="delete the file, it will be made again"
+        )
     height, width = about["decoded_size"]
     camera = of_frames(own_intrinsics(options.camera, path, height, width, selection.seen), kept)
     return FileVideo(
@@ -177,12 +187,17 @@ def _decode(
                 progress(f"video/{path.stem}: decoding", frame.index + 1, total)
             if chooser.keep(frame.image, frame.index):
                 times_s.append(frame.time_s)
-                yield planar_bytes(resize_picture(frame.image, height, width))
+                yield planar_bytes(resize_image(frame.image, height, width))
 
     most_frames = -(-(total or 0) // (1 if options.stride == "auto" else options.stride))
     write_store(stored, kept_frames(), most_frames * 3 * height * width)
     selection.lost = max(selection.lost, lost_frames(path, selection.seen - selection.lost))
-    return {"decoded_size": decoded_size, "stored_size": (height, width), "times_s": times_s, "selection": asdict(selection)}
+    return {
+        "decoded_size": decoded_size,
+        "stored_size": (height, width),
+        "times_s": times_s,
+        "selection": asdict(selection),
+    }
 
 
 def _choice(stride: int | Literal["auto"]) -> tuple[object, ...]:
@@ -196,7 +211,7 @@ def of_frames(camera: Intrinsics, kept: list[int]) -> Intrinsics:
 
 
 def resized_intrinsics(camera: Intrinsics, height: int, width: int) -> Intrinsics:
-    """Of pictures brought to this size."""
+    """Of images brought to this size."""
     return Intrinsics(resized_K(camera.K, (camera.height, camera.width), height, width), height, width)
 
 
@@ -210,5 +225,5 @@ def _fingerprint(path: Path) -> str:
                 stream.seek(start)
                 digest.update(stream.read(_SAMPLED_BYTES))
     except FileNotFoundError as error:
-        raise DataError(path, found="no such file", expected="a video", cure="check the path") from error
+        raise DataError(path, found="no such file", expected="a video", fix="check the path") from error
     return digest.hexdigest()

@@ -1,4 +1,6 @@
-"""A look at a video file: a few stretches of it, decoded into memory, whatever its length and size. Nothing goes to the disk."""
+"""A look at a video file: a few stretches of it, decoded into memory, whatever its length and size. Nothing goes to the
+disk.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from stadia.data.config import SourceOptions
 from stadia.data.motion import FrameChooser
 from stadia.data.own_camera import own_intrinsics
 from stadia.data.recordings import CalibratedRecording, Intrinsics
-from stadia.data.resize import resize_picture
+from stadia.data.resize import resize_image
 from stadia.data.stream import VideoFrame, expected_frames, stream_stretch, stream_video
 from stadia.data.video import of_frames, resized_intrinsics
 
@@ -47,7 +49,7 @@ class Stretch(CalibratedRecording):
         return self.images[index]
 
     def fingerprint(self) -> str:
-        """Of the pictures and the camera."""
+        """Of the images and the camera."""
         digest = hashlib.blake2b(self.intrinsics[LEFT].K.tobytes(), digest_size=16)
         for image in self.images:
             digest.update(image.tobytes())
@@ -79,14 +81,21 @@ def sample_video(path: Path, options: SourceOptions) -> list[Recording]:
     return found
 
 
-def _stretch(name: str, frames: Iterator[VideoFrame], camera: Intrinsics, options: SourceOptions, longer: int = 1) -> Stretch:
+def _stretch(
+    name: str, frames: Iterator[VideoFrame], camera: Intrinsics, options: SourceOptions, longer: int = 1
+) -> Stretch:
     """The next frames, chosen as for a training; `longer` times as many as usual."""
-    chooser, images, numbers, times_s = FrameChooser(options.stride), list[NDArray[np.uint8]](), list[int](), list[float]()
+    chooser, images, numbers, times_s = (
+        FrameChooser(options.stride),
+        list[NDArray[np.uint8]](),
+        list[int](),
+        list[float](),
+    )
     size = options.size or _reduced(camera.height, camera.width)
     most = DECODED if options.stride == "auto" else KEPT * options.stride
     for frame in islice(frames, longer * most):
         if chooser.keep(frame.image):
-            images.append(resize_picture(frame.image, *size))
+            images.append(resize_image(frame.image, *size))
             numbers.append(frame.index)
             times_s.append(frame.time_s)
         last = frame.index

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stadia.diagnostics.catalogue import in_order
-from stadia.diagnostics.catalogue.entry import FAMILIES, FEEDS, place
+from stadia.diagnostics.catalog import in_order
+from stadia.diagnostics.catalog.entry import FAMILIES, FEEDS, place
 from stadia.diagnostics.finding import Finding, Severity
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """first: to mend; None where nothing was found.  follows: what may be no more than its symptoms.  apart: what it cannot explain.
+    """first: to mend; None where nothing was found.  follows: what may be no more than its symptoms.  apart: what it
+    cannot explain.
 
     unchecked: what nobody could look at, or had no time for.  Each from cause to effect.
     """
@@ -30,10 +31,11 @@ class Diagnosis:
 
 
 def diagnosis(findings: Sequence[Finding]) -> Diagnosis:
-    """What says stop before what warns, for it is proven; of these the earliest cause (`FEEDS`), with all that it feeds as its possible
-    symptoms.
+    """What says stop before what warns, for it is proven; of these the earliest cause (`FEEDS`), with all that it feeds
+    as its possible symptoms.
 
-    Notes are no causes, and never first: those about the data stand apart. The same code of the same family, found again, stands with
+    Notes are no causes, and never first: those about the data stand apart. The same code of the same family, found
+        again, stands with
     what follows. Codes of families that this version does not know are left out.
     """
     chain = list(FEEDS)
@@ -50,4 +52,6 @@ def diagnosis(findings: Sequence[Finding]) -> Diagnosis:
 
 
 def _may_follow(first: Finding, other: Finding) -> bool:
-    return other.severity is not Severity.NOTE and (other.code == first.code or place(other.code) in FEEDS[place(first.code)])
+    return other.severity is not Severity.NOTE and (
+        other.code == first.code or place(other.code) in FEEDS[place(first.code)]
+    )

@@ -10,18 +10,20 @@ from functools import partial
 
 from stadia.core.errors import DataError, StadiaError, in_one_line
 from stadia.core.recording import Recording
-from stadia.diagnostics.catalogue import finding, in_order
+from stadia.diagnostics.catalog import finding, in_order
 from stadia.diagnostics.checks import CHECKS, NEEDS_SOUND, SPLIT_CHECKS
 from stadia.diagnostics.checks.splits import Frames
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.pictures import picture, picture_of_splits
+from stadia.diagnostics.images import evidence_image, image_of_splits
 from stadia.diagnostics.promises import broken_promise
 from stadia.diagnostics.survey import NotChecked, Survey, spread
 
 log = logging.getLogger(__name__)
 
 SECONDS = 20.0
-"""No recording is begun after this. A recording and the splits keep their own time: some seconds, below 20 with slow pictures of 4K."""
+"""No recording is begun after this. A recording and the splits keep their own time: some seconds, below 20 with slow
+images of 4K.
+"""
 
 Progress = Callable[[str, int, int], None]
 """Called as (what is checked now, done, total)."""
@@ -64,18 +66,21 @@ def preflight(
         progress("splits", total - 1, total)
     for name in (name for name in SPLIT_CHECKS if name in wanted):
         of_splits = _collected(name, "", partial(SPLIT_CHECKS.load(name), splits or {}))
-        found += [_drawn(one, partial(picture_of_splits, one, splits or {})) for one in of_splits]
+        found += [_drawn(one, partial(image_of_splits, one, splits or {})) for one in of_splits]
     return in_order(found)
 
 
 def _of_recording(recording: Recording, names: Sequence[str]) -> list[Finding]:
     if len(recording) == 0:
-        empty = DataError(recording.name, found="no frames", expected="at least one", cure="check the folder")
+        empty = DataError(recording.name, found="no frames", expected="at least one", fix="check the folder")
         return [unreadable(recording.name, empty)]
     survey = Survey(recording)
     if (broken := broken_promise(survey)) is not None:
         why = f"{broken.code} must be mended first"
-        return [_drawn(broken, partial(picture, broken, survey)), *(_not_checked(name, why, recording.name) for name in names)]
+        return [
+            _drawn(broken, partial(evidence_image, broken, survey)),
+            *(_not_checked(name, why, recording.name) for name in names),
+        ]
     found: list[Finding] = []
     stopped: dict[str, str] = {}
     for name in names:
@@ -84,7 +89,7 @@ def _of_recording(recording: Recording, names: Sequence[str]) -> list[Finding]:
             found.append(_not_checked(name, f"{blocking} must be mended first", recording.name))
             continue
         mine = _collected(name, recording.name, partial(CHECKS.load(name), survey))
-        found += [_drawn(one, partial(picture, one, survey)) for one in mine]
+        found += [_drawn(one, partial(evidence_image, one, survey)) for one in mine]
         stops = [f.code for f in mine if f.severity is Severity.STOP]
         if stops:
             stopped[name] = stops[0]
@@ -101,7 +106,9 @@ def _collected(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
     except StadiaError as error:
         found.append(unreadable(where, error))
     except OSError as error:  # as a recording of the user's own passes it on
-        cannot = DataError(error.filename or where, found=in_one_line(error), expected="a file that can be read", cure="fetch it again")
+        cannot = DataError(
+            error.filename or where, found=in_one_line(error), expected="a file that can be read", fix="fetch it again"
+        )
         found.append(unreadable(where, cannot))
     except Exception as error:  # a check that fails in itself is no reason not to train
         found.append(_not_checked(name, f"the check itself failed ({in_one_line(error)})", where))
@@ -109,11 +116,13 @@ def _collected(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
 
 
 def _drawn(one: Finding, draw: Callable[[], bytes]) -> Finding:
-    """The finding with its picture, where there is one; a drawing that fails is no reason to lose the finding, nor not to train."""
+    """The finding with its image, where there is one; a drawing that fails is no reason to lose the finding, nor not to
+    train.
+    """
     try:
-        return replace(one, picture=draw())
+        return replace(one, image=draw())
     except Exception as error:
-        log.warning("%s has no picture (%s: %s)", one.code, type(error).__name__, error)
+        log.warning("%s has no image (%s: %s)", one.code, type(error).__name__, error)
         return one
 
 
@@ -135,7 +144,7 @@ def unreadable(where: str, error: StadiaError) -> Finding:
         Severity.STOP,
         measured=f"{error.what}: {error.found}",
         expected=error.expected,
-        cure=error.cure,
+        fix=error.fix,
         where=[where] if where else [],
     )
 

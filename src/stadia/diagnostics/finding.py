@@ -1,4 +1,4 @@
-"""A finding: what was measured, what was expected, the likely cause, and the cure. Imports no torch."""
+"""A finding: what was measured, what was expected, the likely cause, and the fix. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Severity(StrEnum):
 
 
 class Stage(StrEnum):
-    """When it was found: before training from the data or the losses alone, at the first steps, while training, at scoring."""
+    """When it was found: before training from the data or the losses alone, at the first steps, while training, at
+    scoring.
+    """
 
     DATA = "data"
     CONTRACT = "contract"
@@ -44,12 +46,12 @@ class OnStop(StrEnum):
 class Finding:
     """One thing that is wrong, or that nobody could check.
 
-    code: of the catalogue ("K03"), which holds the general story; the fields here are about this data.
-    measured, expected, cause, cure: one sentence each.
-    evidence: numbers by name; lists of the same length are the columns of a table ({"sizes": {"hypothesis": [...], "fx": [...]}}).
-        `write_findings` adds {"picture": path}.
+    code: of the catalog ("K03"), which holds the general story; the fields here are about this data.
+    measured, expected, cause, fix: one sentence each.
+    evidence: numbers by name; lists of the same length are the columns of a table ({"sizes": {"hypothesis": [...],
+        "fx": [...]}}). `write_findings` adds {"image": path}.
     where: the recordings (or files) that it holds for; empty where it is about all of them.
-    picture: PNG of what it is about, to look at; empty where the numbers say all.
+    image: PNG of what it is about, to look at; empty where the numbers say all.
     """
 
     code: str
@@ -58,10 +60,10 @@ class Finding:
     measured: str
     expected: str
     cause: str
-    cure: str
+    fix: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
     where: tuple[str, ...] = ()
-    picture: bytes = field(default=b"", compare=False, repr=False)
+    image: bytes = field(default=b"", compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, in reading order."""
@@ -73,7 +75,7 @@ class Finding:
             "measured": self.measured,
             "expected": self.expected,
             "cause": self.cause,
-            "cure": self.cure,
+            "fix": self.fix,
             "evidence": _plain(self.evidence),
         }
 
@@ -88,13 +90,16 @@ class Finding:
                 measured=str(values["measured"]),
                 expected=str(values["expected"]),
                 cause=str(values["cause"]),
-                cure=str(values["cure"]),
+                fix=str(values["fix"]),
                 evidence=dict(values.get("evidence", {})),
                 where=tuple(map(str, values.get("where", ()))),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                "finding", found=f"{type(error).__name__}: {error}", expected="the fields of a finding", cure="write it with stadia check"
+                "finding",
+                found=f"{type(error).__name__}: {error}",
+                expected="the fields of a finding",
+                fix="write it with stadia check",
             ) from error
 
 
@@ -110,23 +115,24 @@ def _plain(value: Any) -> Any:
 def write_findings(path: Path, findings: Iterable[Finding]) -> list[Finding]:
     """One JSON object a line, as in a run's findings.jsonl; whole or not at all.
 
-    Pictures are written beside it, as findings/<code>-<n>.png, and named in the evidence. Returns the findings with these names.
+    Images are written beside it, as findings/<code>-<n>.png, and named in the evidence. Returns the findings with these
+    names.
     """
     written, count = [], Counter[str]()
     for finding in findings:
-        if finding.picture:
+        if finding.image:
             count[finding.code] += 1
             name = f"findings/{finding.code}-{count[finding.code]}.png"
             with replacing(Path(path).parent / name) as temporary:
-                temporary.write_bytes(finding.picture)
-            finding = replace(finding, evidence={**finding.evidence, "picture": name})
+                temporary.write_bytes(finding.image)
+            finding = replace(finding, evidence={**finding.evidence, "image": name})
         written.append(finding)
     write_text(path, "".join(json.dumps(finding.to_dict(), allow_nan=False) + "\n" for finding in written))
     return written
 
 
 def add_finding(path: Path, finding: Finding) -> None:
-    """One more line of findings.jsonl, of which the lines before stay as they are. Of one without a picture."""
+    """One more line of findings.jsonl, of which the lines before stay as they are. Of one without an image."""
     before = Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
     write_text(path, before + json.dumps(finding.to_dict(), allow_nan=False) + "\n")
 
@@ -140,12 +146,16 @@ def read_findings(path: Path) -> list[Finding]:
 
 
 def readable_findings(path: Path) -> tuple[list[Finding], list[DataError]]:
-    """What can be read of findings.jsonl, and of each other line why not: a disk that was full tears a line, and no other."""
+    """What can be read of findings.jsonl, and of each other line why not: a disk that was full tears a line, and no
+    other.
+    """
     findings, damaged = [], []
     for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):
         try:
             findings.append(Finding.from_dict(json.loads(line.decode())))
         except (ValueError, AttributeError, DataError) as error:  # ValueError: neither UTF-8 nor JSON
             found = error.found if isinstance(error, DataError) else error
-            damaged.append(DataError(f"{path}:{number}", found=found, expected="one finding as JSON a line", cure="delete the line"))
+            damaged.append(
+                DataError(f"{path}:{number}", found=found, expected="one finding as JSON a line", fix="delete the line")
+            )
     return findings, damaged

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
-from stadia.diagnostics.catalogue import finding, in_order
+from stadia.diagnostics.catalog import finding, in_order
 from stadia.diagnostics.finding import Finding, Severity
 
 MOST_WITHOUT_ROAD, MOST_WITHOUT_OBJECT, LEAST_IN_LOWER_HALF = 0.5, 0.9, 0.9
@@ -71,23 +71,31 @@ def mask_findings(surveys: Sequence[Surveyed]) -> list[Finding]:
             measured = f"masks of {len(bare)} of {one.frames} frames cannot be used, such as frame {bare[0]}: {why}"
             found.append(_of(one, "H03", measured, "masks of every frame", bare))
         if len(one.without_road) > MOST_WITHOUT_ROAD * one.frames:
-            measured = f"{len(one.without_road)} of {one.frames} frames show no road, such as frame {one.without_road[0]}"
+            measured = (
+                f"{len(one.without_road)} of {one.frames} frames show no road, such as frame {one.without_road[0]}"
+            )
             found.append(_of(one, "H01", measured, "a road in most frames", one.without_road))
         if one.road_in_lower_half < LEAST_IN_LOWER_HALF and len(one.without_road) + len(bare) < one.frames:
             such = f", of frame {one.upside_down[0]} less than half" if one.upside_down else ""
-            measured = f"{one.road_in_lower_half:.0%} of the road is in the lower half of the pictures{such}"
+            measured = f"{one.road_in_lower_half:.0%} of the road is in the lower half of the images{such}"
             found.append(_of(one, "H05", measured, f"at least {LEAST_IN_LOWER_HALF:.0%}", one.upside_down))
         if one.no_prior:
-            counted = ", ".join(f"{len(at)} of class {name}, such as in frame {at[0]}" for name, at in sorted(one.no_prior.items()))
+            counted = ", ".join(
+                f"{len(at)} of class {name}, such as in frame {at[0]}" for name, at in sorted(one.no_prior.items())
+            )
             where = sorted({frame for at in one.no_prior.values() for frame in at})
-            found.append(_of(one, "H04", f"objects without a height: {counted}", "a height of each class in road.objects", where))
+            found.append(
+                _of(one, "H04", f"objects without a height: {counted}", "a height of each class in road.objects", where)
+            )
         found += _mirrored(one)
     frames, bare_frames = sum(one.frames for one in surveys), sum(map(_without_object, surveys))
     if bare_frames > MOST_WITHOUT_OBJECT * frames:
         worst = max(surveys, key=lambda one: len(one.without_object))
         such = f", such as frame {worst.without_object[0]} of {worst.recording}" if worst.without_object else ""
         count, others = sum(one.objects for one in surveys), sum((Counter(one.others) for one in surveys), Counter())
-        beside = ", ".join(f"{times} of class {name or 'without a name'}" for name, times in others.most_common(_OTHERS))
+        beside = ", ".join(
+            f"{times} of class {name or 'without a name'}" for name, times in others.most_common(_OTHERS)
+        )
         found.append(
             finding(
                 "H02",
@@ -95,7 +103,12 @@ def mask_findings(surveys: Sequence[Surveyed]) -> list[Finding]:
                 measured=f"{bare_frames} of {frames} frames show no object of known height ({count} objects){such}"
                 + f"; of other classes than road.objects: {beside}" * bool(beside),
                 expected=f"one in at least {1 - MOST_WITHOUT_OBJECT:.0%} of the frames",
-                evidence={"frames": {"recording": [worst.recording] * len(worst.without_object), "frame": list(worst.without_object)}},
+                evidence={
+                    "frames": {
+                        "recording": [worst.recording] * len(worst.without_object),
+                        "frame": list(worst.without_object),
+                    }
+                },
                 where=[one.recording for one in surveys if _without_object(one)],
             )
         )
@@ -103,13 +116,16 @@ def mask_findings(surveys: Sequence[Surveyed]) -> list[Finding]:
 
 
 def _mirrored(one: Surveyed) -> list[Finding]:
-    """H16: the picture's edges are where the outlines would be in a mirror."""
+    """H16: the image's edges are where the outlines would be in a mirror."""
     fits, count = one.as_they_are, len(one.as_they_are)
     mirrored = sum(value < 0 for value in fits)
     if count < FEWEST_OUTLINES or mirrored < MOST_MIRRORED * count or sum(fits) / count > -math.log(FITS_BETTER):
         return []
     better = math.exp(-sum(fits) / count)
-    measured = f"in {mirrored} of {count} frames the picture's edges fit the masks better mirrored, {better:.2f} times on the whole"
+    measured = (
+        f"in {mirrored} of {count} frames the image's edges fit the masks better mirrored, {better:.2f} times on the"
+        " whole"
+    )
     return [_of(one, "H16", measured, "edges along the masks as they are", ())]
 
 
@@ -128,24 +144,46 @@ def epoch_findings(
 ) -> list[Finding]:
     """H06, H07 and H17, of what an epoch says of each group by name; the first epochs may say nothing.
 
-    known_m: heights that teach whatever the epoch says, of silhouettes or of epochs before, by group; NaN where none is known.
+    known_m: heights that teach whatever the epoch says, of silhouettes or of epochs before, by group; NaN where none is
+        known.
     """
     found = []
     for group, one in estimates.items():
         of = f" of the cameras '{group}'" if group else ""
         if one.apart:
             measured = f"epoch {epoch}{of}: {one.refused}; no metres are claimed"
-            found.append(finding("H07", Severity.WARN, measured=measured, expected="one height of one group of cameras", where=[group]))
+            found.append(
+                finding(
+                    "H07",
+                    Severity.WARN,
+                    measured=measured,
+                    expected="one height of one group of cameras",
+                    where=[group],
+                )
+            )
             continue
         if one.locked_in:
             measured = f"epoch {epoch}{of}: {one.locked_in}"
-            found.append(finding("H17", Severity.WARN, measured=measured, expected="a test that agrees with all objects", where=[group]))
+            found.append(
+                finding(
+                    "H17",
+                    Severity.WARN,
+                    measured=measured,
+                    expected="a test that agrees with all objects",
+                    where=[group],
+                )
+            )
         if one.refused and epoch > first_epoch:
-            measured, teaches = f"epoch {epoch} says nothing of the height{of}: {one.refused}", (known_m or {}).get(group, math.nan)
+            measured, teaches = (
+                f"epoch {epoch} says nothing of the height{of}: {one.refused}",
+                (known_m or {}).get(group, math.nan),
+            )
             severity = Severity.WARN
             if math.isfinite(teaches):  # a course that is not there yet, and loses nothing by it
                 severity, measured = Severity.NOTE, f"{measured}; {teaches:.2f} m, known before, teaches on"
-            found.append(finding("H06", severity, measured=measured, expected="frames that agree on a height", where=[group]))
+            found.append(
+                finding("H06", severity, measured=measured, expected="frames that agree on a height", where=[group])
+            )
     return found
 
 
@@ -155,10 +193,19 @@ def drift_findings(heights_m: Mapping[str, Sequence[float]]) -> list[Finding]:
     for group, heights in heights_m.items():
         logs = [math.log(height) for height in heights if math.isfinite(height)][-DRIFT_EPOCHS - 1 :]
         steps = [after - before for before, after in pairwise(logs)]
-        if len(steps) == DRIFT_EPOCHS and (min(steps) > 0 or max(steps) < 0) and abs(logs[-1] - logs[0]) > DRIFT * DRIFT_EPOCHS:
+        if (
+            len(steps) == DRIFT_EPOCHS
+            and (min(steps) > 0 or max(steps) < 0)
+            and abs(logs[-1] - logs[0]) > DRIFT * DRIFT_EPOCHS
+        ):
             percent = math.expm1((logs[-1] - logs[0]) / DRIFT_EPOCHS)
-            measured = f"the camera's height went from {math.exp(logs[0]):.2f} m to {math.exp(logs[-1]):.2f} m, {percent:+.1%} an epoch"
+            measured = (
+                f"the camera's height went from {math.exp(logs[0]):.2f} m to {math.exp(logs[-1]):.2f} m, {percent:+.1%}"
+                " an epoch"
+            )
             evidence = {"camera_height_m": list(heights)}
             expected = f"less than {DRIFT:.0%} an epoch"
-            found.append(finding("H08", Severity.WARN, measured=measured, expected=expected, evidence=evidence, where=[group]))
+            found.append(
+                finding("H08", Severity.WARN, measured=measured, expected=expected, evidence=evidence, where=[group])
+            )
     return found

@@ -1,6 +1,8 @@
-"""Three rulers measure the same metres: the rig (fx times baseline), the poses, the ground-truth depth. Which one is wrong?
+"""Three rulers measure the same metres: the rig (fx times baseline), the poses, the ground-truth depth. Which one is
+wrong?
 
-No ruler can be checked against itself: stereo pictures fit any baseline, a moving camera any unit. Two that disagree show that one is
+No ruler can be checked against itself: stereo images fit any baseline, a moving camera any unit. Two that disagree show
+that one is
 wrong, and the factor often tells which (1000: millimetres). A third one decides.
 """
 
@@ -51,11 +53,7 @@ WARN_FROM, STOP_FROM = 0.05, 0.08
 WARN_FROM_LOOSE, STOP_FROM_LOOSE = 0.15, 0.30
 """Deviations between poses and ground-truth depth: both are measured by other sensors, with errors of their own."""
 
-PLAUSIBLE = {
-    Ruler.RIG: (0.02, 3.0),
-    Ruler.POSES: (0.0, 80.0),
-    Ruler.DEPTH: (0.1, 300.0),
-}
+PLAUSIBLE = {Ruler.RIG: (0.02, 3.0), Ruler.POSES: (0.0, 80.0), Ruler.DEPTH: (0.1, 300.0)}
 """Range of what each ruler may say by itself: baseline in metres, median speed in m/s, median depth in metres."""
 
 FINGERPRINTS: dict[Ruler, tuple[tuple[float, str, str], ...]] = {
@@ -68,31 +66,45 @@ FINGERPRINTS: dict[Ruler, tuple[tuple[float, str, str], ...]] = {
         (1000.0, "the ground truth is in millimetres", "divide it by 1000"),
         (256.0, "the uint16 PNG was read without its factor of 256", "divide it by 256"),
         (100.0, "the ground truth is in centimetres", "divide it by 100"),
-        (1000 / 256, "millimetres were read as KITTI's uint16, of 1/256 m", "divide it by 3.906, or the stored values by 1000"),
-        (256 / 1000, "KITTI's uint16, of 1/256 m, was read as millimetres", "multiply it by 3.906, or divide the stored values by 256"),
+        (
+            1000 / 256,
+            "millimetres were read as KITTI's uint16, of 1/256 m",
+            "divide it by 3.906, or the stored values by 1000",
+        ),
+        (
+            256 / 1000,
+            "KITTI's uint16, of 1/256 m, was read as millimetres",
+            "multiply it by 3.906, or divide the stored values by 256",
+        ),
         (1 / 256, "the ground truth was divided by 256 twice", "multiply it by 256"),
         (0.001, "the ground truth is in kilometres, or was divided by 1000 twice", "multiply it by 1000"),
-        (1 / 80, "the ground truth was normalised by its cap of 80 m", "multiply it by 80"),
-        (1 / 100, "the ground truth was normalised by 100 m, or is in hectometres", "multiply it by 100"),
+        (1 / 80, "the ground truth was normalized by its cap of 80 m", "multiply it by 80"),
+        (1 / 100, "the ground truth was normalized by 100 m, or is in hectometres", "multiply it by 100"),
         (1 / 5.4, "the factor 5.4 of a nominal baseline of 0.1 m was not undone", "multiply it by 5.4"),
-        (5.4, "the factor 5.4 of a nominal baseline of 0.1 m was applied to depth that was already in metres", "divide it by 5.4"),
+        (
+            5.4,
+            "the factor 5.4 of a nominal baseline of 0.1 m was applied to depth that was already in metres",
+            "divide it by 5.4",
+        ),
     ),
     Ruler.RIG: (
         (0.8833, "the baseline is P3[0,3] / f alone, without KITTI's P2[0,3]", "use (P2[0,3] - P3[0,3]) / f"),
         (1 / 5.4, "the baseline is the nominal 0.1 m of a reference code", "use the rig's true baseline in metres"),
-        (1.3302, "K_02 of the unrectified picture is used in place of P_rect", "take fx from P_rect"),
-        (2.4258, "K of the 1242 px wide picture is used at 512 px", "resize K with the picture"),
-        (1.9406, "K of the 1242 px wide picture is used at 640 px", "resize K with the picture"),
-        (2.0, "fx is that of a picture twice as wide", "resize K with the picture"),
-        (0.5, "fx is that of a picture half as wide", "resize K with the picture"),
+        (1.3302, "K_02 of the unrectified image is used in place of P_rect", "take fx from P_rect"),
+        (2.4258, "K of the 1242 px wide image is used at 512 px", "resize K with the image"),
+        (1.9406, "K of the 1242 px wide image is used at 640 px", "resize K with the image"),
+        (2.0, "fx is that of an image twice as wide", "resize K with the image"),
+        (0.5, "fx is that of an image half as wide", "resize K with the image"),
         (1000.0, "the baseline is in millimetres", "divide it by 1000"),
         (100.0, "the baseline is in centimetres", "divide it by 100"),
     ),
 }
-"""Factors by which a ruler that is wrong is known to be too long: (factor, cause, cure)."""
+"""Factors by which a ruler that is wrong is known to be too long: (factor, cause, fix)."""
 
 MOST_CALIBRATION_ERROR = 2.0
-"""A measured baseline is not wrong by more than this factor, unless by a known one; poses without a unit are wrong by any."""
+"""A measured baseline is not wrong by more than this factor, unless by a known one; poses without a unit are wrong by
+any.
+"""
 
 FINGERPRINT_TOLERANCE = 0.03
 FINGERPRINT_TOLERANCE_LOOSE = 0.10
@@ -103,7 +115,7 @@ class Verdict:
     """`ruler` is `factor` times too long (None where nothing else tells how much).
 
     severe: beyond the threshold for a stop.  sure: a third ruler, or the ruler by itself, shows which one is wrong.
-    cause, cure: by the fingerprint, None where the factor is not a known one.  against: the comparisons behind it.
+    cause, fix: by the fingerprint, None where the factor is not a known one.  against: the comparisons behind it.
     """
 
     ruler: Ruler
@@ -111,7 +123,7 @@ class Verdict:
     severe: bool
     sure: bool
     cause: str | None
-    cure: str | None
+    fix: str | None
     says: float
     against: tuple[Comparison, ...]
 
@@ -120,13 +132,25 @@ def compare(survey: Survey) -> list[Comparison]:
     """Every pair of rulers that the recording has, measured on the same points and motions."""
     by_rig = [step for step in survey.steps if _usable(step, step.by_rig)]
     straight = proportion(survey)
-    by_depth = [step for step in survey.steps if _usable(step, step.by_depth)] if straight is None or straight.straight else []
+    by_depth = (
+        [step for step in survey.steps if _usable(step, step.by_depth)] if straight is None or straight.straight else []
+    )
     found = [
-        _comparison(Ruler.POSES, Ruler.RIG, [_given(s) / float(np.linalg.norm(s.by_rig.t)) for s in by_rig if s.by_rig is not None], 2),
         _comparison(
-            Ruler.POSES, Ruler.DEPTH, [_given(s) / float(np.linalg.norm(s.by_depth.t)) for s in by_depth if s.by_depth is not None], 2
+            Ruler.POSES,
+            Ruler.RIG,
+            [_given(s) / float(np.linalg.norm(s.by_rig.t)) for s in by_rig if s.by_rig is not None],
+            2,
         ),
-        _comparison(Ruler.RIG, Ruler.DEPTH, np.exp(straight.logs).tolist(), 30) if straight is not None and straight.straight else None,
+        _comparison(
+            Ruler.POSES,
+            Ruler.DEPTH,
+            [_given(s) / float(np.linalg.norm(s.by_depth.t)) for s in by_depth if s.by_depth is not None],
+            2,
+        ),
+        _comparison(Ruler.RIG, Ruler.DEPTH, np.exp(straight.logs).tolist(), 30)
+        if straight is not None and straight.straight
+        else None,
     ]
     return [comparison for comparison in found if comparison is not None]
 
@@ -143,7 +167,7 @@ def _usable(step: Step, motion: Motion | None) -> bool:
 
 
 def same_way(T_second_first: Array, motion: Motion) -> bool:
-    """Whether poses and pictures agree on the direction of a motion."""
+    """Whether poses and images agree on the direction of a motion."""
     return angle_deg(motion.t, T_second_first[:3, 3]) < MOST_ANGLE_DEG
 
 
@@ -175,7 +199,9 @@ class Proportion:
 
 
 def proportion(survey: Survey, shift: int = 0) -> Proportion | None:
-    """Ground truth (that of `shift` frames later) against the rig's depth at every point that has both; None where there are too few."""
+    """Ground truth (that of `shift` frames later) against the rig's depth at every point that has both; None where
+    there are too few.
+    """
     rig: list[float] = []
     true: list[float] = []
     for pair in survey.pairs if survey.stereo else ():
@@ -211,7 +237,9 @@ def says(survey: Survey) -> dict[Ruler, float]:
         told[Ruler.RIG] = float(np.linalg.norm(survey.T_right_left[:3, 3]))
     if (speed := _median_speed(survey)) is not None:
         told[Ruler.POSES] = speed
-    medians = [float(np.median(d[d > 0])) for i in survey.anchors if (d := survey.depth(i)) is not None and (d > 0).any()]
+    medians = [
+        float(np.median(d[d > 0])) for i in survey.anchors if (d := survey.depth(i)) is not None and (d > 0).any()
+    ]
     if medians:
         told[Ruler.DEPTH] = float(np.median(medians))
     return told
@@ -221,7 +249,7 @@ ASSUMED_INTERVAL_S = 0.1
 
 
 def _median_speed(survey: Survey) -> float | None:
-    """m/s over a dozen neighbouring frames; 10 Hz is assumed where there are no timestamps."""
+    """m/s over a dozen neighboring frames; 10 Hz is assumed where there are no timestamps."""
     speeds = []
     recording = survey.recording
     for i in sorted({int(k) for k in np.linspace(0, survey.length - 2, 12)}) if survey.length > 1 else ():
@@ -267,26 +295,32 @@ def _factor(ruler: Ruler, comparisons: Sequence[Comparison]) -> float | None:
 
 
 def _fingerprint(ruler: Ruler, factor: float | None) -> tuple[str | None, str | None]:
-    """(cause, cure) of the known mistake with this factor."""
+    """(cause, fix) of the known mistake with this factor."""
     if factor is None:
         return None, None
-    known, cause, cure = min(FINGERPRINTS[ruler], key=lambda entry: abs(np.log(factor / entry[0])))
-    loose = not 0.2 < known < 5  # neighbours of 1000 are far away: the motion's own error may be larger there
+    known, cause, fix = min(FINGERPRINTS[ruler], key=lambda entry: abs(np.log(factor / entry[0])))
+    loose = not 0.2 < known < 5  # neighbors of 1000 are far away: the motion's own error may be larger there
     if abs(np.log(factor / known)) > (FINGERPRINT_TOLERANCE_LOOSE if loose else FINGERPRINT_TOLERANCE):
         return None, None
-    return cause, cure
+    return cause, fix
 
 
-def _verdict(ruler: Ruler, comparisons: Sequence[Comparison], told: dict[Ruler, float], *, severe: bool, sure: bool) -> Verdict:
+def _verdict(
+    ruler: Ruler, comparisons: Sequence[Comparison], told: dict[Ruler, float], *, severe: bool, sure: bool
+) -> Verdict:
     factor = _factor(ruler, comparisons)
-    cause, cure = _fingerprint(ruler, factor)
+    cause, fix = _fingerprint(ruler, factor)
     against = tuple(c for c in comparisons if ruler in (c.first, c.second))
-    return Verdict(ruler, factor, severe, sure, cause, cure, told.get(ruler, float("nan")), against)
+    return Verdict(ruler, factor, severe, sure, cause, fix, told.get(ruler, float("nan")), against)
 
 
 def _likeliest(apart: Sequence[Comparison], told: dict[Ruler, float], *, severe: bool) -> Verdict:
-    """Two rulers disagree and nothing else decides: the one whose known mistake has this factor, else the one easiest to get wrong."""
-    involved = [ruler for ruler in (Ruler.POSES, Ruler.DEPTH, Ruler.RIG) if any(ruler in (c.first, c.second) for c in apart)]
+    """Two rulers disagree and nothing else decides: the one whose known mistake has this factor, else the one easiest
+    to get wrong.
+    """
+    involved = [
+        ruler for ruler in (Ruler.POSES, Ruler.DEPTH, Ruler.RIG) if any(ruler in (c.first, c.second) for c in apart)
+    ]
     for ruler in involved:
         verdict = _verdict(ruler, apart, told, severe=severe, sure=False)
         if verdict.cause is not None:

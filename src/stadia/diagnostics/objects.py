@@ -1,4 +1,4 @@
-"""Findings about pictures of objects, from what was counted in them."""
+"""Findings about images of objects, from what was counted in them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Protocol
 
-from stadia.diagnostics.catalogue import finding, in_order
+from stadia.diagnostics.catalog import finding, in_order
 from stadia.diagnostics.finding import Finding, Severity
 
 INSIDE = 0.9
-"""Share of a mask that its projected box holds, at least. Of 1208 objects of TableWorld and Linemod-Occluded the least is 1."""
+"""Share of a mask that its projected box holds, at least. Of 1208 objects of TableWorld and Linemod-Occluded the least
+is 1.
+"""
 
 BEYOND_WARN, BEYOND_STOP = 0.02, 0.1
-"""Share of objects whose mask reaches beyond the box: none of those; with quaternions x, y, z, w taken as w, x, y, z 20 % and more, with
-inverse rotations 16 %, with the list reversed 88 %, with sizes or distances ten times off (too small a box) all.
+"""Share of objects whose mask reaches beyond the box: none of those; with quaternions x, y, z, w taken as w, x, y, z 20
+% and more, with inverse rotations 16 %, with the list reversed 88 %, with sizes or distances ten times off (too small a
+box) all.
 """
 
 LEAST_OVERLAP = 0.15
-"""Median IoU of the rectangles about mask and box: .54 and more where the labels are right, .02 where sizes are ten times too large."""
+"""Median IoU of the rectangles about mask and box: .54 and more where the labels are right, .02 where sizes are ten
+times too large.
+"""
 
 
 class Fitted(Protocol):
-    """How a labelled box lies on its mask (`data.object_survey.Fit`)."""
+    """How a labeled box lies on its mask (`data.object_survey.Fit`)."""
 
     @property
     def file(self) -> str: ...
@@ -35,14 +40,16 @@ class Fitted(Protocol):
 
 
 class Surveyed(Protocol):
-    """What was counted in pictures of a split (`data.object_survey.Survey`).
+    """What was counted in images of a split (`data.object_survey.Survey`).
 
-    pictures: how many were looked at, of `whole`.  objects: visible ones by class.  hidden: (file, object) of those that no pixel shows.
-    left_out: (file, object, reason) of those that pixels show, and that have no label.  unreadable: (file, fault) of pictures.
+    images: how many were looked at, of `whole`.  objects: visible ones by class.  hidden: (file, object) of those that
+        no pixel shows.
+    left_out: (file, object, reason) of those that pixels show, and that have no label.  unreadable: (file, fault) of
+        images.
     """
 
     @property
-    def pictures(self) -> int: ...
+    def images(self) -> int: ...
     @property
     def whole(self) -> int: ...
     @property
@@ -58,14 +65,18 @@ class Surveyed(Protocol):
 
 
 def object_findings(surveys: Mapping[str, Surveyed]) -> list[Finding]:
-    """Of the splits by name, "train" among them: pictures that cannot be read (D01), what does not train, has no label or no pixel, and
-    boxes that are not where their masks are (O01 to O05); and how many were looked at, where not all (N02).
+    """Of the splits by name, "train" among them: images that cannot be read (D01), what does not train, has no label or
+    no pixel, and boxes that are not where their masks are (O01 to O05); and how many were looked at, where not all
+    (N02).
     """
     train, found = surveys["train"], []
     if not train.objects and not train.unreadable:
         found.append(
             finding(
-                "O02", Severity.STOP, measured=f"no visible object in {train.pictures} training pictures", expected="objects to learn from"
+                "O02",
+                Severity.STOP,
+                measured=f"no visible object in {train.images} training images",
+                expected="objects to learn from",
             )
         )
     for split, one in surveys.items():
@@ -79,7 +90,7 @@ def object_findings(surveys: Mapping[str, Surveyed]) -> list[Finding]:
                 finding(
                     "O03",
                     Severity.WARN,
-                    measured=f"'{split}' shows {', '.join(unknown)}; none in {train.pictures} training pictures",
+                    measured=f"'{split}' shows {', '.join(unknown)}; none in {train.images} training images",
                     expected="each class in training",
                 )
             )
@@ -94,9 +105,9 @@ def _unreadable(split: str, one: Surveyed) -> Finding:
     return finding(
         "D01",
         Severity.STOP,
-        measured=f"{len(files)} of {one.whole} pictures of '{split}' cannot be read, such as {files[0]}: {faults[0]}",
-        expected="whole pictures",
-        cure="fetch or write them again, or take out their entries",
+        measured=f"{len(files)} of {one.whole} images of '{split}' cannot be read, such as {files[0]}: {faults[0]}",
+        expected="whole images",
+        fix="fetch or write them again, or take out their entries",
         evidence={"unreadable": {"file": list(files[:10]), "found": list(faults[:10])}},
     )
 
@@ -106,8 +117,10 @@ def _hidden(split: str, one: Surveyed) -> Finding:
     return finding(
         "O01",
         Severity.NOTE,
-        measured=f"{len(files)} labelled objects in {len(set(files))} of {one.pictures} pictures of '{split}' have no pixel, "
-        f"such as number {objects[0]} of {files[0]}",
+        measured=(
+            f"{len(files)} labeled objects in {len(set(files))} of {one.images} images of '{split}' have no pixel, "
+            f"such as number {objects[0]} of {files[0]}"
+        ),
         expected="objects that can be seen",
         evidence={"hidden": {"file": list(files[:10]), "object": list(objects[:10])}},
     )
@@ -118,8 +131,10 @@ def _left_out(split: str, one: Surveyed) -> Finding:
     return finding(
         "O04",
         Severity.WARN,
-        measured=f"{len(objects)} visible objects in {len(set(files))} of {one.pictures} pictures of '{split}' have no pose, "
-        f"such as number {objects[0]} of {files[0]}: {reasons[0]}",
+        measured=(
+            f"{len(objects)} visible objects in {len(set(files))} of {one.images} images of '{split}' have no pose, "
+            f"such as number {objects[0]} of {files[0]}: {reasons[0]}"
+        ),
         expected="a pose of each object that can be seen",
         evidence={"left_out": {"file": list(files[:10]), "object": list(objects[:10]), "reason": list(reasons[:10])}},
     )
@@ -139,7 +154,8 @@ def _misplaced(split: str, one: Surveyed) -> list[Finding]:
         measured += f"such as number {worst.object} of {worst.file} ({worst.inside:.0%} of it is)"
     else:
         measured = (
-            f"projected boxes of '{split}' are much larger than their masks (rectangles about both have a median IoU of {overlap:.2g})"
+            f"projected boxes of '{split}' are much larger than their masks (rectangles about both have a median IoU of"
+            f" {overlap:.2g})"
         )
     worst_fits = (beyond or sorted(one.fits, key=lambda fit: fit.overlap))[:10]
     found = finding(
@@ -160,16 +176,19 @@ def _misplaced(split: str, one: Surveyed) -> list[Finding]:
 
 
 def _sampled(surveys: Mapping[str, Surveyed]) -> list[Finding]:
-    looked_at, whole = sum(one.pictures for one in surveys.values()), sum(one.whole for one in surveys.values())
+    looked_at, whole = sum(one.images for one in surveys.values()), sum(one.whole for one in surveys.values())
     if looked_at >= whole:
         return []
     return [
         finding(
             "N02",
             Severity.NOTE,
-            measured=f"{looked_at} of {whole} pictures were looked at, with their labels; of the others the files' first and last bytes",
+            measured=(
+                f"{looked_at} of {whole} images were looked at, with their labels; of the others the files' first and"
+                " last bytes"
+            ),
             expected="all",
-            cause="more pictures than fit the time for checking",
-            cure="nothing to do: they are spread evenly over each split",
+            cause="more images than fit the time for checking",
+            fix="nothing to do: they are spread evenly over each split",
         )
     ]

@@ -1,15 +1,15 @@
-"""Findings about composed pictures, from what was counted in them."""
+"""Findings about composed images, from what was counted in them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from stadia.diagnostics.catalogue import finding, in_order
+from stadia.diagnostics.catalog import finding, in_order
 from stadia.diagnostics.finding import Finding, Severity
 
 FEWEST_BACKGROUNDS = 10
-"""In an epoch, evened out; 30,000 consecutive pictures of the published set have 7.5."""
+"""In an epoch, evened out; 30,000 consecutive images of the published set have 7.5."""
 
 UNSCORED = 0.2
 """Of the labels of depth, outside of what is trained and scored; of the demo's roads 6 % lie beyond 80 m."""
@@ -30,10 +30,10 @@ class Counted(Protocol):
 
 
 class Composed(Protocol):
-    """What was counted in splits of composed pictures (`data.overlay.survey.OverlaySurvey`, which explains each)."""
+    """What was counted in splits of composed images (`data.overlay.survey.OverlaySurvey`, which explains each)."""
 
     @property
-    def pictures(self) -> Mapping[str, int]: ...
+    def images(self) -> Mapping[str, int]: ...
     @property
     def looked_at(self) -> int: ...
     @property
@@ -63,7 +63,7 @@ class Composed(Protocol):
 
 
 def overlay_findings(survey: Composed) -> list[Finding]:
-    """C01 to C09, C14, and D01 of pictures that cannot be read. Empty where all is well and depth is exact."""
+    """C01 to C09, C14, and D01 of images that cannot be read. Empty where all is well and depth is exact."""
     factors = {factor.name: factor for factor in survey.factors}
     found = [*_shared(survey, factors), *_of_files(survey)]
     if survey.effective_backgrounds < FEWEST_BACKGROUNDS:
@@ -71,16 +71,20 @@ def overlay_findings(survey: Composed) -> list[Finding]:
             finding(
                 "C06",
                 Severity.WARN,
-                measured=f"{factors['background'].counts['train']} backgrounds train, as unevenly as {survey.effective_backgrounds:.1f} "
-                f"of equal frequency, in {survey.pictures['train']} pictures",
+                measured=(
+                    f"{factors['background'].counts['train']} backgrounds train, as unevenly as"
+                    f" {survey.effective_backgrounds:.1f} of equal frequency, in {survey.images['train']} images"
+                ),
                 expected=f"{FEWEST_BACKGROUNDS} and more",
             )
         )
     if survey.source != "exact":
         measured = f"depth is of '{survey.source}', {survey.claim}"
-        found.append(finding("C07", Severity.NOTE, measured=measured, expected="exact depth, or a name that says what it is"))
+        found.append(
+            finding("C07", Severity.NOTE, measured=measured, expected="exact depth, or a name that says what it is")
+        )
     if survey.alike:
-        measured = f"of {survey.looked_at} pictures depth and mask both have {survey.alike}"
+        measured = f"of {survey.looked_at} images depth and mask both have {survey.alike}"
         found.append(finding("C08", Severity.STOP, measured=measured, expected="depth that is not the mask"))
     if survey.unscored > UNSCORED:
         low, high = survey.depths
@@ -95,14 +99,17 @@ def _shared(survey: Composed, factors: Mapping[str, Counted]) -> list[Finding]:
     table = {
         "splits": {
             "factor": list(factors),
-            **{split: [factor.counts.get(split, 0) for factor in factors.values()] for split in survey.pictures},
+            **{split: [factor.counts.get(split, 0) for factor in factors.values()] for split in survey.images},
             "shared": [len(factor.shared) for factor in factors.values()],
         }
     }
 
     def told(code: str, severity: Severity, name: str, expected: str) -> Finding:
         shared = factors[name].shared
-        measured = f"{len(shared)} {name}{'s' * (len(shared) > 1)} in two of the splits {', '.join(survey.pictures)}, such as {shared[0]}"
+        measured = (
+            f"{len(shared)} {name}{'s' * (len(shared) > 1)} in two of the splits {', '.join(survey.images)}, such as"
+            f" {shared[0]}"
+        )
         return finding(code, severity, measured=measured, expected=expected, evidence=table)
 
     found = []
@@ -122,13 +129,17 @@ def _of_files(survey: Composed) -> list[Finding]:
     found = []
     if survey.missing:
         measured = (
-            f"{len(survey.missing)} path{'s are' if len(survey.missing) > 1 else ' is'} not there: {', '.join(survey.missing[:FIRST])}"
-            + " ..." * (len(survey.missing) > FIRST)
+            f"{len(survey.missing)} path{'s are' if len(survey.missing) > 1 else ' is'} not there:"
+            f" {', '.join(survey.missing[:FIRST])}" + " ..." * (len(survey.missing) > FIRST)
         )
         evidence = {"missing": {"path": list(survey.missing[:FIRST])}}
-        found.append(finding("C03", Severity.WARN, measured=measured, expected="every file of the layout", evidence=evidence))
+        found.append(
+            finding("C03", Severity.WARN, measured=measured, expected="every file of the layout", evidence=evidence)
+        )
     if survey.renamed:
-        found.append(finding("C04", Severity.NOTE, measured="; ".join(survey.renamed), expected="the names of the layout"))
+        found.append(
+            finding("C04", Severity.NOTE, measured="; ".join(survey.renamed), expected="the names of the layout")
+        )
     listed = (
         ("C05", Severity.WARN, survey.lossy, "label", "labels without loss", None),
         ("C09", Severity.STOP, survey.uncut, "foreground", "objects cut out", None),
@@ -136,15 +147,15 @@ def _of_files(survey: Composed) -> list[Finding]:
             "D01",
             Severity.STOP,
             survey.unreadable,
-            "picture",
-            "pictures that can be read",
+            "image",
+            "images that can be read",
             "write or fetch what the evidence names again",
         ),
     )
-    for code, severity, faults, what, expected, cure in listed:
+    for code, severity, faults, what, expected, fix in listed:
         if faults:
             files, words = zip(*faults, strict=True)
             measured = f"{len(files)} {what}{'s' * (len(files) > 1)} of those looked at, such as {files[0]}: {words[0]}"
             evidence = {"files": {"file": list(files[:FIRST]), "found": list(words[:FIRST])}}
-            found.append(finding(code, severity, measured=measured, expected=expected, cure=cure, evidence=evidence))
+            found.append(finding(code, severity, measured=measured, expected=expected, fix=fix, evidence=evidence))
     return found

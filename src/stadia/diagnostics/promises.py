@@ -1,4 +1,6 @@
-"""Are the answers of a recording what a Recording promises? Asked before all checks: one of the user's own may give anything."""
+"""Are the answers of a recording what a Recording promises? Asked before all checks: one of the user's own may give
+anything.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +13,28 @@ import numpy as np
 
 from stadia.core.errors import StadiaError, in_one_line
 from stadia.core.types import Camera
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.survey import Survey
 
 SAME_SHAPE = 0.02
-"""Aspects that differ by less are those of one picture at two sizes, whose sides are whole pixels."""
+"""Aspects that differ by less are those of one image at two sizes, whose sides are whole pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a method of a Recording must answer. asked: of a frame and a side.  kept: whether an answer is what is expected."""
+    """What a method of a Recording must answer. asked: of a frame and a side.  kept: whether an answer is what is
+    expected.
+    """
 
     name: str
     asked: Callable[[Survey, int, str], object]
     kept: Callable[[object], bool]
     expected: str
-    cure: str
+    fix: str
 
 
-def _is_picture(answer: object) -> bool:
+def _is_image(answer: object) -> bool:
     return isinstance(answer, np.ndarray) and answer.dtype == np.uint8 and answer.ndim == 3 and answer.shape[2] == 3
 
 
@@ -39,11 +43,15 @@ def _is_camera(answer: object) -> bool:
 
 
 def _is_map(answer: object) -> bool:
-    return answer is None or (isinstance(answer, np.ndarray) and np.issubdtype(answer.dtype, np.floating) and answer.ndim == 2)
+    return answer is None or (
+        isinstance(answer, np.ndarray) and np.issubdtype(answer.dtype, np.floating) and answer.ndim == 2
+    )
 
 
 def _is_pose(answer: object) -> bool:
-    return answer is None or (isinstance(answer, np.ndarray) and np.issubdtype(answer.dtype, np.floating) and answer.shape == (4, 4))
+    return answer is None or (
+        isinstance(answer, np.ndarray) and np.issubdtype(answer.dtype, np.floating) and answer.shape == (4, 4)
+    )
 
 
 def _is_time(answer: object) -> bool:
@@ -51,7 +59,9 @@ def _is_time(answer: object) -> bool:
 
 
 PROMISES = (
-    Promise("image", lambda s, i, side: s.image(i, side), _is_picture, "(H, W, 3) uint8, RGB", "convert it in Recording.image"),
+    Promise(
+        "image", lambda s, i, side: s.image(i, side), _is_image, "(H, W, 3) uint8, RGB", "convert it in Recording.image"
+    ),
     Promise(
         "camera",
         lambda s, i, side: s.recording.camera(i, side),
@@ -94,14 +104,16 @@ RIG = Promise(
 
 
 def broken_promise(survey: Survey) -> Finding | None:
-    """The first answer at the sampled frames that is no picture, camera, depth, pose or time, or no answer at all (D01); else the first
-    picture of another size than its camera's (K04).
+    """The first answer at the sampled frames that is no image, camera, depth, pose or time, or no answer at all (D01);
+    else the first image of another size than its camera's (K04).
 
     What refuses in stadia's own words, or the system's, is let be: the checks that ask for it pass them on.
     """
     frames = [(index, side) for index in survey.anchors for side in survey.recording.sides]
     asked = [(RIG, "T_right_left", frames[0])]
-    asked += [(promise, f"{promise.name} of frame {frame[0]}, {frame[1]}", frame) for promise in PROMISES for frame in frames]
+    asked += [
+        (promise, f"{promise.name} of frame {frame[0]}, {frame[1]}", frame) for promise in PROMISES for frame in frames
+    ]
     for promise, what, frame in asked:
         try:
             answer = promise.asked(survey, *frame)
@@ -121,7 +133,7 @@ def _not_kept(promise: Promise, answer: str, what: str, where: str) -> Finding:
         measured=f"{what}: {answer}",
         expected=promise.expected,
         cause=f"Recording.{promise.name} answers something else than every Recording does",
-        cure=promise.cure,
+        fix=promise.fix,
         where=[where],
     )
 
@@ -135,7 +147,7 @@ def _in_words(answer: object) -> str:
 
 
 def _of_another_size(survey: Survey, index: int, side: str) -> Finding | None:
-    """K04 of one frame; None where there is no picture or no camera to compare."""
+    """K04 of one frame; None where there is no image or no camera to compare."""
     try:
         (height, width), camera = survey.image(index, side).shape[:2], survey.recording.camera(index, side)
     except Exception:
@@ -147,12 +159,25 @@ def _of_another_size(survey: Survey, index: int, side: str) -> Finding | None:
     return finding(
         "K04",
         Severity.STOP,
-        measured=f"the picture of frame {index}, {side}, is {width}x{height}, and its camera that of one of {camera.width}x{camera.height}",
-        expected="one size: K counts the pixels of its own picture",
-        cause=f"pictures were {'resized' if resized else 'cropped or stretched'}, and their camera was not",
-        cure=f"resize the camera with its picture, by {x:.4f} (stadia.geometry.camera.resized)"
-        if resized
-        else "crop the camera with its picture (stadia.geometry.camera.cropped): cx and cy less what is cut off at the left and at the top",
-        evidence={"side": side, "frame": index, "picture": f"{width}x{height}", "size_of_K": [camera.width, camera.height]},
+        measured=(
+            f"the image of frame {index}, {side}, is {width}x{height}, and its camera that of one of"
+            f" {camera.width}x{camera.height}"
+        ),
+        expected="one size: K counts the pixels of its own image",
+        cause=f"images were {'resized' if resized else 'cropped or stretched'}, and their camera was not",
+        fix=(
+            f"resize the camera with its image, by {x:.4f} (stadia.geometry.camera.resized)"
+            if resized
+            else (
+                "crop the camera with its image (stadia.geometry.camera.cropped): cx and cy less what is cut off at the"
+                " left and at the top"
+            )
+        ),
+        evidence={
+            "side": side,
+            "frame": index,
+            "image": f"{width}x{height}",
+            "size_of_K": [camera.width, camera.height],
+        },
         where=[survey.name],
     )

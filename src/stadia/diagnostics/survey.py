@@ -31,14 +31,18 @@ LEAST_DISPARITY_PX = 2.0
 """Depth from a rig is used from this disparity on: below, half a pixel of noise is a quarter of it and more."""
 
 MOST_EPIPOLAR_PX = 1.5
-"""A match further than this from its epipolar line is wrong, or moved between the exposures. These three are grains of the picture."""
+"""A match further than this from its epipolar line is wrong, or moved between the exposures. These three are grains of
+the image.
+"""
 
 ENOUGH_POINTS = 30
 DEPTH_EXPLAINS = 0.45
-"""Clean ground truth explains 0.6 (KITTI, sparse LiDAR) to 0.96 (RoadWorld) of what matches agree on; inverse depth 0.25 to 0.5."""
+"""Clean ground truth explains 0.6 (KITTI, sparse LiDAR) to 0.96 (RoadWorld) of what matches agree on; inverse depth
+0.25 to 0.5.
+"""
 
-PICTURES_KEPT = 12
-"""Of pictures, and of depth maps: both are read as they are needed, whatever their size."""
+IMAGES_KEPT = 12
+"""Of images, and of depth maps: both are read as they are needed, whatever their size."""
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -66,11 +70,12 @@ class Step:
     """Two frames of the left camera, far enough apart to measure the motion between them.
 
     matches: from the first frame to the second.
-    seen: motion up to scale by the matches alone.  by_rig, by_depth: in metres, if the rig, or the ground truth, is right.
-    depth_explains: share of the points which `seen` explains, and whose ground truth is known, that `by_depth` explains too; None where
-        there is nothing to count. by_depth is None where it is below DEPTH_EXPLAINS.
+    seen: motion up to scale by the matches alone.  by_rig, by_depth: in metres, if the rig, or the ground truth, is
+        right.
+    depth_explains: share of the points which `seen` explains, and whose ground truth is known, that `by_depth` explains
+        too; None where there is nothing to count. by_depth is None where it is below DEPTH_EXPLAINS.
     T_second_first: from the recording's poses; None where it has none.
-    grain_px: pixels of the picture as given to one of the picture in which features were found; tolerances grow with it.
+    grain_px: pixels of the image as given to one of the image in which features were found; tolerances grow with it.
     """
 
     first: int
@@ -85,7 +90,9 @@ class Step:
 
     @property
     def motions(self) -> tuple[Motion, ...]:
-        """Those with enough parallax to have a direction, and with one alone; from known depth first, and by many points before few."""
+        """Those with enough parallax to have a direction, and with one alone; from known depth first, and by many
+        points before few.
+        """
         known = [motion for motion in (self.by_rig, self.by_depth) if motion is not None]
         known.sort(key=lambda motion: -int(motion.inliers.sum()))
         every = known if self.seen is None or self.seen.planar else [*known, self.seen]
@@ -99,7 +106,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class PairMatches:
-    """Matches from the left picture to the right one of one instant."""
+    """Matches from the left image to the right one of one instant."""
 
     index: int
     matches: Matches
@@ -114,7 +121,7 @@ class Survey:
     """Measurements of one recording.
 
     Args:
-        recording: of any source; read where needed, a few pictures are kept.
+        recording: of any source; read where needed, a few images are kept.
         anchors: number of frames that geometry is measured on.
     """
 
@@ -124,9 +131,11 @@ class Survey:
         self.length = len(recording)
         count = min(anchors, self.length)
         self.anchors = (
-            tuple(sorted({int(i) for i in np.linspace(0, self.length - 1, count + 2)[1:-1]})) if count > 2 else tuple(range(count))
+            tuple(sorted({int(i) for i in np.linspace(0, self.length - 1, count + 2)[1:-1]}))
+            if count > 2
+            else tuple(range(count))
         )
-        self._pictures: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
+        self._images: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
         self._depths: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
         self._features: dict[tuple[int, str], Features] = {}
 
@@ -142,9 +151,9 @@ class Survey:
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         """(H, W, 3) uint8, the last few kept."""
         key = (index, side)
-        if key not in self._pictures:
-            _keep(self._pictures, key, self.recording.image(index, side))
-        return self._pictures[key]
+        if key not in self._images:
+            _keep(self._images, key, self.recording.image(index, side))
+        return self._images[key]
 
     def K(self, index: int, side: str = LEFT) -> Array:
         """(3, 3) float64."""
@@ -152,11 +161,13 @@ class Survey:
 
     @cached_property
     def grain_px(self) -> float:
-        """How many pixels of these pictures are one where features are found: above 1 for wide pictures, which are reduced."""
+        """How many pixels of these images are one where features are found: above 1 for wide images, which are reduced."""
         return max(1.0, self.recording.camera(self.anchors[0]).width / MOST_WIDTH)
 
     def depth(self, index: int) -> NDArray[np.float32] | None:
-        """(H, W) ground truth of the left camera, 0 where it is not a number; all 0 where it is one constant. None without a map."""
+        """(H, W) ground truth of the left camera, 0 where it is not a number; all 0 where it is one constant. None
+        without a map.
+        """
         if index not in self._depths:
             depth = self.recording.depth_m(index, LEFT)
             if depth is None:
@@ -180,7 +191,9 @@ class Survey:
         return [PairMatches(i, match(self.features(i), self.features(i, RIGHT))) for i in self.anchors]
 
     def rig_depth(self, pair: PairMatches) -> Array:
-        """(M,) depth of the left points by the rig; 0 where the match contradicts its epipolar geometry or its disparity is small."""
+        """(M,) depth of the left points by the rig; 0 where the match contradicts its epipolar geometry or its
+        disparity is small.
+        """
         px = (pair.matches.first_px, pair.matches.second_px)
         cameras = (self.K(pair.index), self.K(pair.index, RIGHT))
         z, z_right = two_view.triangulate(*px, *cameras, self.T_right_left)
@@ -217,7 +230,9 @@ class Survey:
             if counted.sum() >= ENOUGH_POINTS:
                 explains = float(by_depth.inliers[counted].mean()) if by_depth is not None else 0.0
                 by_depth = by_depth if explains >= DEPTH_EXPLAINS else None
-        return Step(first, second, matches, seen, by_rig, by_depth, explains, self._given_motion(first, second), self.grain_px)
+        return Step(
+            first, second, matches, seen, by_rig, by_depth, explains, self._given_motion(first, second), self.grain_px
+        )
 
     def _given_motion(self, first: int, second: int) -> Array | None:
         T_world_first, T_world_second = (self.recording.T_world_camera(i, LEFT) for i in (first, second))
@@ -226,16 +241,17 @@ class Survey:
         return np.asarray(np.linalg.solve(T_world_second, T_world_first), dtype=np.float64)
 
     def _far_enough(self, first: int) -> tuple[int | None, Matches]:
-        """A later frame (an earlier one at the end) whose matches have moved enough and are many enough; None where there is none.
+        """A later frame (an earlier one at the end) whose matches have moved enough and are many enough; None where
+        there is none.
 
-        The optical flow to the neighbour tells how far to go; where matches are too few there, half as far is tried.
+        The optical flow to the neighbor tells how far to go; where matches are too few there, half as far is tried.
         """
         width = self.image(first).shape[1]
         nothing = match(self.features(first), Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32)))
-        neighbour = first + 1 if first + 1 < self.length else first - 1
-        if neighbour < 0:
+        neighbor = first + 1 if first + 1 < self.length else first - 1
+        if neighbor < 0:
             return None, nothing
-        flow = flow_px(small(self.image(first)), small(self.image(neighbour)))
+        flow = flow_px(small(self.image(first)), small(self.image(neighbor)))
         wanted = LEAST_DISPLACEMENT_SHARE * FLOW_WIDTH / max(flow or 0.0, 1e-3)
         gap = next((g for g in (1, 2, 4, 8, MOST_GAP) if g >= wanted), MOST_GAP)
         while gap >= 1:
@@ -243,20 +259,26 @@ class Survey:
             if second >= 0:
                 matches = match(self.features(first), self.features(second))
                 if len(matches) >= ENOUGH_MATCHES:
-                    return (second, matches) if matches.displacement_px > LEAST_DISPLACEMENT_SHARE / 3 * width else (None, nothing)
+                    return (
+                        (second, matches)
+                        if matches.displacement_px > LEAST_DISPLACEMENT_SHARE / 3 * width
+                        else (None, nothing)
+                    )
             gap //= 2
         return None, nothing
 
 
 def _keep(kept: OrderedDict[Key, Value], key: Key, value: Value) -> None:
-    """Add an entry, and forget the oldest beyond PICTURES_KEPT."""
+    """Add an entry, and forget the oldest beyond IMAGES_KEPT."""
     kept[key] = value
-    while len(kept) > PICTURES_KEPT:
+    while len(kept) > IMAGES_KEPT:
         kept.popitem(last=False)
 
 
 def depth_at(depth: NDArray[np.float32], pixels: Array, radius: int = 2) -> Array:
-    """(M,) nearest known depth within `radius` pixels; 0 where none is, or where two surfaces meet there (more than 10 % apart)."""
+    """(M,) nearest known depth within `radius` pixels; 0 where none is, or where two surfaces meet there (more than 10
+    % apart).
+    """
     height, width = depth.shape
     x, y = np.round(pixels[:, 0]).astype(int), np.round(pixels[:, 1]).astype(int)
     offsets = np.array([(dx, dy) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1)])

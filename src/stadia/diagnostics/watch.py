@@ -1,4 +1,6 @@
-"""The watch: what is asked while a run trains, of numbers that are there anyway. It tells, and halts where something says stop."""
+"""The watch: what is asked while a run trains, of numbers that are there anyway. It tells, and halts where something
+says stop.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +59,8 @@ def instruments() -> tuple[object, ...]:
 class Watch(StepCallback):
     """Asks every instrument, and writes what it finds into findings.jsonl, each code once a run.
 
-    An instrument is a class with `on_batch(step, loss, samples)` or `on_row(step, row)`, or both, that give a Finding or None: one file
-    of `watching/` and one line here. Nothing of it is read from the device.
+    An instrument is a class with `on_batch(step, loss, samples)` or `on_row(step, row)`, or both, that give a Finding
+    or None: one file of `watching/` and one line here. Nothing of it is read from the device.
     """
 
     def __init__(self, run: Run, console: Console, on_stop: OnStop = OnStop.HALT) -> None:
@@ -67,7 +69,9 @@ class Watch(StepCallback):
         self.told = {found.code for found in found_while_training(run.folder)}
 
     def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
-        """A run that goes on has not forgotten its start: what it logged is gone through again, and nothing of it is told twice."""
+        """A run that goes on has not forgotten its start: what it logged is gone through again, and nothing of it is
+        told twice.
+        """
         log = self.run.metrics_csv
         for cells in read_rows(log) if trainer.global_step and log.exists() else ():
             row = {name: float(cell) for name, cell in cells.items() if cell}
@@ -102,12 +106,14 @@ class Watch(StepCallback):
         self.told.add(found.code)
         self._tell(found)
         if halts and found.severity is Severity.STOP and self.on_stop is OnStop.HALT:
-            cure = f"{found.cure}; --on-stop warn trains on all the same"
-            raise RunError(f"{found.code}, while training", found=found.measured, expected=found.expected, cure=cure)
+            fix = f"{found.fix}; --on-stop warn trains on all the same"
+            raise RunError(f"{found.code}, while training", found=found.measured, expected=found.expected, fix=fix)
 
     def _tell(self, found: Finding) -> None:
         if self.run.writes:
-            self.console.print(f"{found.severity}: {found.code} {found.measured}; {found.cure}", markup=False, soft_wrap=True)
+            self.console.print(
+                f"{found.severity}: {found.code} {found.measured}; {found.fix}", markup=False, soft_wrap=True
+            )
             add_finding(self.run.folder / "findings.jsonl", found)
 
 

@@ -4,10 +4,7 @@ from stadia.core.tables import Table
 
 MOTIONS = Table(
     "motion",
-    {
-        "aligned": "stadia.evaluation.motion:aligned_motion",
-        "network": "stadia.evaluation.motion:network_motion",
-    },
+    {"aligned": "stadia.evaluation.motion:aligned_motion", "network": "stadia.evaluation.motion:network_motion"},
 )
 
 FOLLOWERS = Table(

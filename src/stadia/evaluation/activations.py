@@ -17,19 +17,21 @@ from torch import Tensor, nn
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera, Predictor
-from stadia.evaluation.colours import colour_heat, colour_inverse_depth, to_uint8
+from stadia.evaluation.colors import color_heat, color_inverse_depth, to_uint8
 from stadia.evaluation.frames import Frame, Shown
 from stadia.evaluation.video import video_file
 from stadia.training.sheet import compose
 
 FIRST_FRAMES = 8
-"""That choose the channels and their colours."""
+"""That choose the channels and their colors."""
 
 GRID = 2
 """Channels along either side of a stage's tile."""
 
 MOST_BLOCKS, EXTRA_TOKENS = 4, 8
-"""Of a transformer's blocks that are drawn, evenly with the last among them; and the most tokens before those of the picture's places."""
+"""Of a transformer's blocks that are drawn, evenly with the last among them; and the most tokens before those of the
+image's places.
+"""
 
 FEWEST_CHANNELS = 4
 """A map of fewer is an answer, not a stage."""
@@ -38,7 +40,7 @@ TILE_WIDTH, WIDEST = 384, 1920
 """Pixels: the least of a tile, and the most of a mosaic."""
 
 SPREAD = 3.0
-"""Standard deviations about the mean that a channel's colours reach, where its values do."""
+"""Standard deviations about the mean that a channel's colors reach, where its values do."""
 
 _WRAPPERS = ("model", "network", "backbone")
 
@@ -48,9 +50,11 @@ Maps = Mapping[str, Tensor]
 
 @contextmanager
 def recorded(network: nn.Module, height: int, width: int) -> Iterator[dict[str, Tensor]]:
-    """Give a mapping that holds, after each pass of one picture of this size, the last map of each size in each part of the network.
+    """Give a mapping that holds, after each pass of one image of this size, the last map of each size in each part of
+    the network.
 
-    Whatever the network: a stage is a map of the picture's shape, in either order of its axes. What a numbered block of a transformer
+    Whatever the network: a stage is a map of the image's shape, in either order of its axes. What a numbered block of a
+        transformer
     answers, tokens row after row behind those of no place, is one as well: "encoder.layer.11 tokens 1/16".
     """
     maps: dict[str, Tensor] = {}
@@ -63,7 +67,13 @@ def recorded(network: nn.Module, height: int, width: int) -> Iterator[dict[str, 
                     if rest == 0 and width == stride * each.shape[-1] and len(each) >= FEWEST_CHANNELS:
                         maps[f"{part} 1/{stride}"] = each.detach()
                         return
-            tokens = block and isinstance(answer, Tensor) and answer.ndim == 3 and len(answer) == 1 and answer.shape[-1] >= FEWEST_CHANNELS
+            tokens = (
+                block
+                and isinstance(answer, Tensor)
+                and answer.ndim == 3
+                and len(answer) == 1
+                and answer.shape[-1] >= FEWEST_CHANNELS
+            )
             if tokens and (patch := _stride_of(answer.shape[1], height, width)):
                 h, w = height // patch, width // patch
                 maps[f"{block} tokens 1/{patch}"] = answer[0, -h * w :].detach().T.unflatten(1, (h, w))
@@ -98,7 +108,12 @@ def fewer_blocks(stages: Mapping[str, Channels]) -> dict[str, Channels]:
     for stage in stages:
         if " tokens " in stage:
             rows.setdefault(stage.partition(" tokens ")[0].rpartition(".")[0], []).append(stage)
-    kept = {row[round((i + 1) * len(row) / MOST_BLOCKS) - 1] for row in rows.values() for i in range(MOST_BLOCKS) if len(row) > MOST_BLOCKS}
+    kept = {
+        row[round((i + 1) * len(row) / MOST_BLOCKS) - 1]
+        for row in rows.values()
+        for i in range(MOST_BLOCKS)
+        if len(row) > MOST_BLOCKS
+    }
     kept |= {stage for row in rows.values() if len(row) <= MOST_BLOCKS for stage in row}
     return {stage: channels for stage, channels in stages.items() if " tokens " not in stage or stage in kept}
 
@@ -113,7 +128,9 @@ class Channels:
 
 
 def choose_channels(frames: Iterable[Maps]) -> dict[str, Channels]:
-    """Of each stage the GRID x GRID channels of the largest variance over pixels and frames, in the order of the network."""
+    """Of each stage the GRID x GRID channels of the largest variance over pixels and frames, in the order of the
+    network.
+    """
     seen: dict[str, list[Tensor]] = {}  # of each frame (4, C): means of value and square, least, largest
     for maps in frames:
         for stage, activation in maps.items():
@@ -132,22 +149,26 @@ def choose_channels(frames: Iterable[Maps]) -> dict[str, Channels]:
 
 
 def draw_stage(activation: Tensor, channels: Channels, height: int, width: int) -> NDArray[np.uint8]:
-    """(C, h, w) to (height, width, 3): the chosen channels in a grid, each by its own colours, its pixels enlarged."""
+    """(C, h, w) to (height, width, 3): the chosen channels in a grid, each by its own colors, its pixels enlarged."""
     span = (channels.high - channels.low).clamp(min=torch.finfo(torch.float32).tiny)
     shown = (activation[channels.numbers].float() - channels.low[:, None, None]) / span[:, None, None]
     tile = np.zeros((height, width, 3), np.uint8)
     h, w = height // GRID, width // GRID
     for place, values in enumerate(shown.cpu().numpy()):
         row, column = divmod(place, GRID)
-        colours = colour_heat(values, top=1.0)
-        tile[row * h : (row + 1) * h, column * w : (column + 1) * w] = cv2.resize(colours, (w, h), interpolation=cv2.INTER_NEAREST)
+        colors = color_heat(values, top=1.0)
+        tile[row * h : (row + 1) * h, column * w : (column + 1) * w] = cv2.resize(
+            colors, (w, h), interpolation=cv2.INTER_NEAREST
+        )
     return tile
 
 
-def activation_video(network: nn.Module, predictor: Predictor, frames: Iterable[Frame], out: Path, rate_hz: float) -> int:
+def activation_video(
+    network: nn.Module, predictor: Predictor, frames: Iterable[Frame], out: Path, rate_hz: float
+) -> int:
     """Write the mosaics as an mp4, frame by frame; it appears whole or not at all. Returns how many frames it has.
 
-    What compares two pictures is shown each with the one before it, the first with itself.
+    What compares two images is shown each with the one before it, the first with itself.
 
     Args:
         network: whose layers are looked at while `predictor` runs it.
@@ -158,7 +179,9 @@ def activation_video(network: nn.Module, predictor: Predictor, frames: Iterable[
     frames = iter(frames)
     first, count = list(itertools.islice(frames, FIRST_FRAMES)), 0
     if not first:
-        raise DataError("input", found="no frame", expected="a picture or more", cure="pass a video, a folder or a data set")
+        raise DataError(
+            "input", found="no frame", expected="an image or more", fix="pass a video, a folder or a data set"
+        )
     enlarged = -(-TILE_WIDTH // predictor.width)
     height, width = enlarged * predictor.height, enlarged * predictor.width
     with recorded(network, predictor.height, predictor.width) as maps, video_file(out, rate_hz) as add:
@@ -166,12 +189,15 @@ def activation_video(network: nn.Module, predictor: Predictor, frames: Iterable[
         channels = fewer_blocks(choose_channels(dict(maps) for frame in first if look(frame) is not None))
         if not channels:
             raise StadiaError(
-                "activations", found="no layer whose answer is a map of the picture", expected="one", cure="use a network of convolutions"
+                "activations",
+                found="no layer whose answer is a map of the image",
+                expected="one",
+                fix="use a network of convolutions",
             )
         look = _Look(predictor)
         for frame in itertools.chain(first, frames):
             image, inverse_depth = look(frame)
-            tiles = {"picture": to_uint8(image), "inverse depth": colour_inverse_depth(inverse_depth)}
+            tiles = {"image": to_uint8(image), "inverse depth": color_inverse_depth(inverse_depth)}
             for stage, of_stage in channels.items():
                 numbers = " ".join(f"#{number}" for number in of_stage.numbers.tolist())
                 tiles[f"{stage}: {numbers}"] = draw_stage(maps[stage], of_stage, height, width)
@@ -190,7 +216,10 @@ class _Look:
     def __call__(self, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(3, H, W) as the network sees it and its inverse depth (H, W)."""
         shown = Shown.to(self.predictor, frame)
-        now = torch.from_numpy(shown.image)[None], Camera(torch.from_numpy(shown.K), self.predictor.height, self.predictor.width)
+        now = (
+            torch.from_numpy(shown.image)[None],
+            Camera(torch.from_numpy(shown.K), self.predictor.height, self.predictor.width),
+        )
         inverse_depth = self.predictor.inverse_depth(*now)[0, 0].float().cpu().numpy()
         self.predictor.T_next_now(*(self.before or now), *now)
         self.before = now
@@ -200,4 +229,6 @@ class _Look:
 def _at_most(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     if picture.shape[1] <= width:
         return picture
-    return np.asarray(cv2.resize(picture, (width, round(picture.shape[0] * width / picture.shape[1])), interpolation=cv2.INTER_AREA))
+    return np.asarray(
+        cv2.resize(picture, (width, round(picture.shape[0] * width / picture.shape[1])), interpolation=cv2.INTER_AREA)
+    )

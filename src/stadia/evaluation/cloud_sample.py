@@ -1,10 +1,10 @@
-"""One scored frame kept as points that can be looked at from elsewhere: picture, depth and camera, for the report.
+"""One scored frame kept as points that can be looked at from elsewhere: image, depth and camera, for the report.
 
 ```
 FOLDER/camera.json    frame, claim, K of the kept pixels, and what a count of depth.png is
-FOLDER/picture.png    RGB
-FOLDER/depth.png      uint16, 0 = none: pixels beyond FAR times the median depth, where a pixel of error moves a point by metres
-```
+FOLDER/image.png    RGB
+FOLDER/depth.png      uint16, 0 = none: pixels beyond FAR times the median depth, where a pixel of error moves a point
+by metres ```
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COUNTS = 65535
 
 
 def write_cloud_sample(
-    folder: Path, name: str, claim: Claim, picture: NDArray[np.uint8], depth: NDArray[np.floating], K: NDArray[np.float64]
+    folder: Path, name: str, claim: Claim, image: NDArray[np.uint8], depth: NDArray[np.floating], K: NDArray[np.float64]
 ) -> None:
     """Keep a frame's points in a folder, which is made.
 
@@ -35,21 +35,24 @@ def write_cloud_sample(
         folder: of the files; what is there of another frame is written over.
         name: of the frame, for people.
         claim: of the depth; inverse depth up to scale and shift has no points, do not ask.
-        picture: (h, w, 3) RGB, at the depth's size.
+        image: (h, w, 3) RGB, at the depth's size.
         depth: (h, w) z, positive, in metres or up to scale.
         K: (3, 3) of that size.
 
     Of more than MOST_PIXELS every n-th row and column stays.
     """
     every = int(np.ceil(np.sqrt(depth.size / MOST_PIXELS)))
-    kept, shown = depth[::every, ::every], picture[::every, ::every]
+    kept, shown = depth[::every, ::every], image[::every, ::every]
     near = kept < FAR * np.median(kept)
     per_count = float(kept[near].max()) / _COUNTS
     of_kept = K.copy()
     of_kept[:2] /= every  # the first pixel kept is the first of all
     folder.mkdir(parents=True, exist_ok=True)
     write_depth_png(folder / "depth.png", np.where(near, kept, 0), 1 / per_count)
-    with replacing(folder / "picture.png") as temporary:
+    with replacing(folder / "image.png") as temporary:
         if not cv2.imwrite(str(temporary), np.ascontiguousarray(shown[..., ::-1])):
-            raise OSError(f"{folder / 'picture.png'} could not be written")
-    write_json(folder / "camera.json", {"frame": name, "claim": str(claim), "K": of_kept.tolist(), "depth_per_count": per_count})
+            raise OSError(f"{folder / 'image.png'} could not be written")
+    write_json(
+        folder / "camera.json",
+        {"frame": name, "claim": str(claim), "K": of_kept.tolist(), "depth_per_count": per_count},
+    )

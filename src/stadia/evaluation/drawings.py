@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from stadia.core.files import replacing
 from stadia.core.types import Claim
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, for any eye
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, for any eye
 
 
 def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], claim: Claim) -> None:
     """Draw camera paths from above, x to the right and z upwards, both to one scale; a dot marks each start.
 
     Args:
-        path: of the picture (.png or .svg).
+        path: of the image (.png or .svg).
         paths: name to T_world_camera (N, 4, 4), in one world and one unit.
         claim: names the unit on the axes.
     """
@@ -28,10 +28,10 @@ def draw_paths(path: Path, paths: Mapping[str, NDArray[np.float64]], claim: Clai
     figure = Figure(figsize=(6, 6), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for (name, T), colour in zip(paths.items(), _COLOURS, strict=False):
+    for (name, T), color in zip(paths.items(), _COLORS, strict=False):
         x, z = T[:, 0, 3], T[:, 2, 3]
-        axes.plot(x, z, color=colour, linewidth=1.6, label=name)
-        axes.plot(x[:1], z[:1], "o", color=colour, markersize=5)
+        axes.plot(x, z, color=color, linewidth=1.6, label=name)
+        axes.plot(x[:1], z[:1], "o", color=color, markersize=5)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel(f"x, right ({unit})")
     axes.set_ylabel(f"z, forward ({unit})")

@@ -1,4 +1,6 @@
-"""Write a depth network to one file that runs without stadia, and compare the file with the network before it is left there."""
+"""Write a depth network to one file that runs without stadia, and compare the file with the network before it is left
+there.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,11 @@ from stadia.core.files import replacing
 from stadia.evaluation.exported import IMAGE, INVERSE_DEPTH, Description, ExportedNetwork, check_installed
 
 TOLERANCE = 1e-3
-"""The largest difference between the network and its file, relative to the answer and to the spread of the maps. Of either at least a
-hundredth of the largest answer counts: what is far away says nothing in its last digits, and a constant map is not judged by rounding."""
+"""The largest difference between the network and its file, relative to the answer and to the spread of the maps. Of
+either at least a
+hundredth of the largest answer counts: what is far away says nothing in its last digits, and a constant map is not
+judged by rounding.
+"""
 
 OPSET = 18
 """Of ONNX. The exporter's own; newer ones bring nothing to these networks, and fewer runtimes know them."""
@@ -34,13 +39,14 @@ _MOST_BYTES = (1 << 31) - (1 << 24)  # what one file of ONNX, a protobuf, can ho
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The largest differences between a network and its file over some pictures of one size.
+    """The largest differences between a network and its file over some images of one size.
 
-    relative: to the answer.  of_spread: to the largest minus the smallest answer, so that a map that varies little is compared by what
+    relative: to the answer.  of_spread: to the largest minus the smallest answer, so that a map that varies little is
+        compared by what
     varies.  Both as of TOLERANCE.
     """
 
-    pictures: int
+    images: int
     height: int
     width: int
     absolute: float
@@ -48,16 +54,18 @@ class Comparison:
     of_spread: float
 
     def __str__(self) -> str:
-        pictures = f"{self.pictures} picture{'s' * (self.pictures > 1)}"
+        images = f"{self.images} image{'s' * (self.images > 1)}"
         differences = f"{self.relative:.1e} relative, {self.of_spread:.1e} of the spread, {self.absolute:.1e} absolute"
-        return f"{pictures} of {self.width}x{self.height}: largest difference {differences}"
+        return f"{images} of {self.width}x{self.height}: largest difference {differences}"
 
 
 def export_onnx(network: nn.Module, path: Path, about: Description) -> list[Comparison]:
-    """Write an ONNX file: `image` (B, 3, H, W) to `inverse_depth` (B, 1, H, W), any B, H and W in multiples of the stride.
+    """Write an ONNX file: `image` (B, 3, H, W) to `inverse_depth` (B, 1, H, W), any B, H and W in multiples of the
+    stride.
 
     Args:
-        network: (B, 3, H, W) RGB in [0, 1] to (B, 1, H, W), in evaluation mode, on the CPU; its normalisation becomes part of the file.
+        network: (B, 3, H, W) RGB in [0, 1] to (B, 1, H, W), in evaluation mode, on the CPU; its normalization becomes
+            part of the file.
         path: of the file, which holds its weights.
         about: becomes its metadata.
 
@@ -70,7 +78,11 @@ def export_onnx(network: nn.Module, path: Path, about: Description) -> list[Comp
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter copies trees of torch's that are of a deprecated class.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
-        names: dict[str, Any] = {"input_names": [IMAGE], "output_names": [INVERSE_DEPTH], "dynamic_shapes": _shapes(about.stride)}
+        names: dict[str, Any] = {
+            "input_names": [IMAGE],
+            "output_names": [INVERSE_DEPTH],
+            "dynamic_shapes": _shapes(about.stride),
+        }
         exported: Any = torch.onnx.export(program, (), opset_version=OPSET, verbose=False, **names)
     exported.model.metadata_props.update(about.texts())
     with replacing(path) as temporary:
@@ -82,13 +94,15 @@ def export_torch(network: nn.Module, path: Path, about: Description) -> list[Com
     """Write a torch.export archive (.pt2) of the same graph, for torch in Python or AOTInductor; else as `export_onnx`."""
     program = _traced(network, about)
     with replacing(path) as temporary:
-        torch.export.save(program, temporary, extra_files={DESCRIPTION: json.dumps(about.model_dump(mode="json"), indent=2)})
+        torch.export.save(
+            program, temporary, extra_files={DESCRIPTION: json.dumps(about.model_dump(mode="json"), indent=2)}
+        )
         module = torch.export.load(temporary).module()
         return _compared(network, lambda image: module(torch.from_numpy(image)).numpy(), path, about)
 
 
 def _traced(network: nn.Module, about: Description) -> ExportedProgram:
-    """The graph for any number of pictures of any size that the stride allows, with the weights that it uses."""
+    """The graph for any number of images of any size that the stride allows, with the weights that it uses."""
     stride = about.stride
     example = torch.zeros(2, 3, 4 * stride, 6 * stride)
     try:
@@ -98,8 +112,8 @@ def _traced(network: nn.Module, about: Description) -> ExportedProgram:
         raise StadiaError(
             f"export of '{about.recipe}'",
             found=f"a network that torch.export cannot follow ({type(error).__name__}: {str(error)[:200]})",
-            expected="a graph that is the same for every picture and size",
-            cure="run it with --traceback to see which line depends on the picture",
+            expected="a graph that is the same for every image and size",
+            fix="run it with --traceback to see which line depends on the image",
         ) from error
     _drop_unused(program)
     for node in program.graph.nodes:
@@ -108,14 +122,20 @@ def _traced(network: nn.Module, about: Description) -> ExportedProgram:
 
 
 def _shapes(stride: int) -> tuple[dict[int, Any]]:
-    """What may differ from picture to picture. Of two strides Depth Anything's coarsest map has one pixel, which is traced as constant."""
-    return ({0: Dim("pictures"), 2: stride * Dim("rows_of_strides", min=3), 3: stride * Dim("columns_of_strides", min=3)},)
+    """What may differ from image to image. Of two strides Depth Anything's coarsest map has one pixel, which is traced
+    as constant.
+    """
+    return (
+        {0: Dim("images"), 2: stride * Dim("rows_of_strides", min=3), 3: stride * Dim("columns_of_strides", min=3)},
+    )
 
 
 def _drop_unused(program: ExportedProgram) -> None:
     """Leave out weights that depth does not need: a recipe may have a pose network as well."""
     unused = {node.name: node for node in program.graph.nodes if node.op == "placeholder" and not node.users}
-    for spec in [spec for spec in program.graph_signature.input_specs if spec.arg.name in unused and spec.target is not None]:
+    for spec in [
+        spec for spec in program.graph_signature.input_specs if spec.arg.name in unused and spec.target is not None
+    ]:
         program.graph.erase_node(unused[spec.arg.name])
         program.graph_signature.input_specs.remove(spec)
         for held in (program.state_dict, program.constants):
@@ -127,14 +147,17 @@ def _check_bytes(program: ExportedProgram, path: Path) -> None:
     held = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     if held > _MOST_BYTES:
         raise StadiaError(
-            path, found=f"{held / (1 << 30):.1f} GiB of weights", expected="less than 2 in one file of ONNX", cure="export a .pt2 instead"
+            path,
+            found=f"{held / (1 << 30):.1f} GiB of weights",
+            expected="less than 2 in one file of ONNX",
+            fix="export a .pt2 instead",
         )
 
 
 def _compared(
     network: nn.Module, run: Callable[[NDArray[np.float32]], NDArray[np.floating]], path: Path, about: Description
 ) -> list[Comparison]:
-    """Both on the same pictures of noise, one of the training's size and two of another.
+    """Both on the same images of noise, one of the training's size and two of another.
 
     Raises StadiaError where the file cannot be run, or is off.
     """
@@ -145,30 +168,37 @@ def _compared(
         except Exception as error:  # runtimes have no base of their errors
             raise StadiaError(
                 path,
-                found=f"an export that fails at {image.shape[3]}x{image.shape[2]} ({type(error).__name__}: {str(error)[:200]})",
+                found=(
+                    f"an export that fails at {image.shape[3]}x{image.shape[2]} ({type(error).__name__}:"
+                    f" {str(error)[:200]})"
+                ),
                 expected="one that runs at every size",
-                cure="export to the other of .onnx and .pt2",
+                fix="export to the other of .onnx and .pt2",
             ) from error
 
     random = np.random.default_rng(0)
     sizes = [(1, about.height, about.width), (2, about.height + about.stride, about.width + 2 * about.stride)]
-    found = [_comparison(network, run_or_say, random.random((pictures, 3, *size), np.float32)) for pictures, *size in sizes]
+    found = [_comparison(network, run_or_say, random.random((images, 3, *size), np.float32)) for images, *size in sizes]
     for comparison in found:
         if not (comparison.relative < TOLERANCE and comparison.of_spread < TOLERANCE):  # nor NaN
             raise StadiaError(
                 path,
                 found=f"{comparison}, exported and in torch",
                 expected=f"less than {TOLERANCE:g} relative and of the spread",
-                cure="choose a part that exports exactly (attention), and report it",
+                fix="choose a part that exports exactly (attention), and report it",
             )
     return found
 
 
 @torch.no_grad()
-def _comparison(network: nn.Module, run: Callable[[NDArray[np.float32]], NDArray[np.floating]], image: NDArray[np.float32]) -> Comparison:
+def _comparison(
+    network: nn.Module, run: Callable[[NDArray[np.float32]], NDArray[np.floating]], image: NDArray[np.float32]
+) -> Comparison:
     expected = network(torch.from_numpy(image)).double().numpy()
     difference = np.abs(run(image) - expected)
     floor = np.abs(expected).max() / 100
     relative = difference / np.maximum(np.abs(expected), floor)
     of_spread = difference.max() / np.maximum(np.ptp(expected), floor)
-    return Comparison(len(image), image.shape[2], image.shape[3], float(difference.max()), float(relative.max()), float(of_spread))
+    return Comparison(
+        len(image), image.shape[2], image.shape[3], float(difference.max()), float(relative.max()), float(of_spread)
+    )

@@ -18,7 +18,7 @@ from stadia.core.types import Claim
 from stadia.evaluation.frames import Frame, PredictedFrame, Shown
 from stadia.evaluation.lens import TrainingLens
 from stadia.evaluation.predictions import Provenance
-from stadia.geometry.crops import PICTURE_CROPS
+from stadia.geometry.crops import IMAGE_CROPS
 
 IMAGE, INVERSE_DEPTH = "image", "inverse_depth"
 """What the input and the output of an exported network are called."""
@@ -33,19 +33,21 @@ Side = Annotated[int, Field(ge=1, le=8192)]
 
 
 class Description(StrictModel):
-    """What an exported network says of itself, so that nobody needs its checkpoint: texts of ONNX's metadata_props by these names.
+    """What an exported network says of itself, so that nobody needs its checkpoint: texts of ONNX's metadata_props by
+    these names.
 
     input, unit: of the graph's `image` and `inverse_depth`, in words; claim: what the latter can be trusted for.
     recipe, config_hash, checkpoint: as in predictions.json.
-    height, width: of the pictures that trained it.  crop: of `geometry.crops.PICTURE_CROPS`, what of a picture they showed.
+    height, width: of the images that trained it.  crop: of `geometry.crops.IMAGE_CROPS`, what of an image they showed.
     stride: other sizes are multiples of it, in a .pt2 three times it or more.
-    focal: fx / width of the cameras that trained. Of pictures through another lens inverse depth is divided by the ratio of the two.
+    focal: fx / width of the cameras that trained. Of images through another lens inverse depth is divided by the ratio
+        of the two.
     stadia: the version that exported it.
     """
 
     format: Literal["stadia-depth"] = "stadia-depth"
     version: int = Field(default=1, ge=1, le=1)
-    input: str = "(B, 3, H, W) float32 RGB in [0, 1], not normalised"
+    input: str = "(B, 3, H, W) float32 RGB in [0, 1], not normalized"
     unit: str
     claim: Claim
     recipe: str
@@ -76,23 +78,32 @@ class Description(StrictModel):
                 path,
                 found="an ONNX file without stadia's description",
                 expected="one that `stadia export` wrote",
-                cure="run it by onnxruntime itself, and score its maps by `stadia evaluate --depth`",
+                fix="run it by onnxruntime itself, and score its maps by `stadia evaluate --depth`",
             )
         try:
             described = cls.model_validate({name: texts[name] for name in cls.model_fields if name in texts})
         except ValidationError as error:
             first = error.errors()[0]
             problem = f"{'.'.join(map(str, first['loc']))} in its metadata: {first['msg']}"
-            raise DataError(path, found=problem, expected="what `stadia export` writes", cure="export it again") from error
-        if described.crop not in PICTURE_CROPS:
-            raise DataError(path, found=f"the crop '{described.crop}'", expected=f"one of {', '.join(PICTURE_CROPS)}", cure="update stadia")
+            raise DataError(
+                path, found=problem, expected="what `stadia export` writes", fix="export it again"
+            ) from error
+        if described.crop not in IMAGE_CROPS:
+            raise DataError(
+                path,
+                found=f"the crop '{described.crop}'",
+                expected=f"one of {', '.join(IMAGE_CROPS)}",
+                fix="update stadia",
+            )
         return described
 
 
 def check_installed(*packages: str) -> None:
     """Raise ConfigError where a package of the extra `onnx` is missing."""
     if missing := [package for package in packages if find_spec(package) is None]:
-        raise ConfigError(missing[0], found="no such package", expected="the extra 'onnx'", cure="pip install 'stadia[onnx]'")
+        raise ConfigError(
+            missing[0], found="no such package", expected="the extra 'onnx'", fix="pip install 'stadia[onnx]'"
+        )
 
 
 class ExportedNetwork:
@@ -104,7 +115,8 @@ class ExportedNetwork:
         threads: cores to use; None takes all.
 
     `claim`, `height`, `width` and `crop` are as of `core.types.Predictor`; `about` is all that the file says.
-    Raises ConfigError where onnxruntime is missing or the size does not suit it, DataError for a file that is damaged or of others.
+    Raises ConfigError where onnxruntime is missing or the size does not suit it, DataError for a file that is damaged
+    or of others.
     """
 
     def __init__(self, path: Path, size: tuple[int, int] | None = None, *, threads: int | None = None) -> None:
@@ -117,7 +129,8 @@ class ExportedNetwork:
         self._check_size(self.height, self.width)
 
     def inverse_depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(B, 3, H, W) float32 RGB in [0, 1] to (B, 1, H, W) in the unit of `about`, as seen through the training's lens.
+        """(B, 3, H, W) float32 RGB in [0, 1] to (B, 1, H, W) in the unit of `about`, as seen through the training's
+        lens.
 
         Raises ConfigError where the sides are no multiples of the stride.
         """
@@ -128,31 +141,41 @@ class ExportedNetwork:
     def provenance(self, size: tuple[int, int] | None = None) -> Provenance:
         """For predictions.json. `size` where it is not the training's."""
         made_by = self.about.model_dump(include={"recipe", "config_hash"})
-        return Provenance(**made_by, checkpoint=f"{self.about.checkpoint}, as {self.path.name}", motion="none", asked_size=size)
+        return Provenance(
+            **made_by, checkpoint=f"{self.about.checkpoint}, as {self.path.name}", motion="none", asked_size=size
+        )
 
     def _check_graph(self) -> None:
-        sides = [(tensor.name, len(tensor.shape), tensor.type) for tensor in (*self._session.get_inputs(), *self._session.get_outputs())]
+        sides = [
+            (tensor.name, len(tensor.shape), tensor.type)
+            for tensor in (*self._session.get_inputs(), *self._session.get_outputs())
+        ]
         expected = [(IMAGE, 4, "tensor(float)"), (INVERSE_DEPTH, 4, "tensor(float)")]
         if sides != expected:
-            raise DataError(self.path, found=f"a graph with {sides}", expected=f"{expected}", cure="export it again")
+            raise DataError(self.path, found=f"a graph with {sides}", expected=f"{expected}", fix="export it again")
 
     def _check_size(self, height: int, width: int) -> None:
         stride = self.about.stride
         if height % stride or width % stride:
             near = f"{max(round(width / stride), 2) * stride}x{max(round(height / stride), 2) * stride}"
             raise ConfigError(
-                f"picture size for {self.path.name}", found=f"{width}x{height}", expected=f"multiples of {stride}", cure=f"take {near}"
+                f"image size for {self.path.name}",
+                found=f"{width}x{height}",
+                expected=f"multiples of {stride}",
+                fix=f"take {near}",
             )
 
 
 def _session(path: Path, threads: int | None) -> Any:
-    """An onnxruntime.InferenceSession. Weights beside the file are read from its own folder alone: onnxruntime refuses any other path."""
+    """An onnxruntime.InferenceSession. Weights beside the file are read from its own folder alone: onnxruntime refuses
+    any other path.
+    """
     check_installed("onnxruntime")
     import onnxruntime
 
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
-        raise DataError(path, found=found, expected="an ONNX file that `stadia export` wrote", cure="check the path")
+        raise DataError(path, found=found, expected="an ONNX file that `stadia export` wrote", fix="check the path")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 4  # what is wrong is raised as well
@@ -165,12 +188,14 @@ def _session(path: Path, threads: int | None) -> Any:
             path,
             found=f"a file that onnxruntime cannot load ({str(error)[:200]})",
             expected="an ONNX file that `stadia export` wrote",
-            cure="copy it again, or export it again",
+            fix="copy it again, or export it again",
         ) from error
 
 
 def stream_exported(network: ExportedNetwork, frames: Iterable[Frame]) -> Iterator[PredictedFrame]:
-    """Depth of frame after frame, through whatever lens they were taken, as `evaluation.predict.stream` gives it; no motion."""
+    """Depth of frame after frame, through whatever lens they were taken, as `evaluation.predict.stream` gives it; no
+    motion.
+    """
     lens = TrainingLens(network.about.focal, "depth is scaled by it")
     for picture in frames:
         shown = Shown.to(network, picture)

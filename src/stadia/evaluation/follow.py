@@ -1,4 +1,6 @@
-"""Follow a camera through frames by a trained recipe: its path and, where it is refined, a map. No depth map is written."""
+"""Follow a camera through frames by a trained recipe: its path and, where it is refined, a map. No depth map is
+written.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ class Chain:
 
 @dataclass(slots=True)
 class Refined:
-    """The windowed refinement of `stadia.evaluation.refinement`, told what the pose network says of neighbours, where there is one."""
+    """The windowed refinement of `stadia.evaluation.refinement`, told what the pose network says of neighbors, where
+    there is one.
+    """
 
     predictor: Predictor
     take_points: TakePoints
@@ -86,7 +90,7 @@ class Refined:
                 "--method refined",
                 found="inverse depth up to scale and shift",
                 expected="depth, or depth up to scale",
-                cure="use a recipe that says depth, or --method network",
+                fix="use a recipe that says depth, or --method network",
             )
         self.refinement = Refinement(self.take_points)
 
@@ -122,7 +126,8 @@ def network(predictor: Predictor, take_points: TakePoints) -> Follower:
 
 @dataclass(frozen=True, slots=True)
 class FollowedPath:
-    """T_world_camera: (N, 4, 4), the world being the first frame.  names, times_s: of the N frames, a time None where unknown.
+    """T_world_camera: (N, 4, 4), the world being the first frame.  names, times_s: of the N frames, a time None where
+    unknown.
 
     ends: where and why the path stops before the last frame; else empty.  keyframes: how many.
     frame_ms: (N,) what each frame took, milliseconds, with the networks and without reading it.
@@ -164,7 +169,7 @@ def follow(
         started = time.perf_counter()
         shown = Shown.to(predictor, picture)
         camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
-        known = (picture.is_neighbour or not names) and follower.add(torch.from_numpy(shown.image)[None], camera)
+        known = (picture.is_neighbor or not names) and follower.add(torch.from_numpy(shown.image)[None], camera)
         if not known:
             ends = f"the path ends at {names[-1]}: the motion to {picture.name} is not known"
             break
@@ -179,10 +184,12 @@ def follow(
 def _no_path(source: str, placed: int, passed: int, ends: str) -> DataError:
     """Why fewer than two frames are placed: of those, of the frames passed over, and of why the path ended."""
     if ends:
-        cure = "use --method aligned or refined where the recipe has no pose network, and pictures that follow each other"
-        return DataError(source, found=ends, expected="a motion between two frames", cure=cure)
+        fix = "use --method aligned or refined where the recipe has no pose network, and images that follow each other"
+        return DataError(source, found=ends, expected="a motion between two frames", fix=fix)
     if passed:
         found = f"{placed + passed} frames, and none that shows that the camera has moved since the first"
-        return DataError(source, found=found, expected="two that do", cure="data.stride=1 takes each frame")
+        return DataError(source, found=found, expected="two that do", fix="data.stride=1 takes each frame")
     found = f"{placed} frame{'s' * (placed != 1)}"
-    return DataError(source, found=found, expected="two that follow each other", cure="pass a video, or a folder of its pictures")
+    return DataError(
+        source, found=found, expected="two that follow each other", fix="pass a video, or a folder of its images"
+    )

@@ -1,4 +1,6 @@
-"""Frames to predict, what a network is shown of them, and what it said. Imports no torch: exported networks are run without."""
+"""Frames to predict, what a network is shown of them, and what it said. Imports no torch: exported networks are run
+without.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +15,24 @@ from numpy.typing import NDArray
 from stadia.core.errors import StadiaError
 from stadia.core.recording import Recording
 from stadia.core.types import Claim
-from stadia.geometry.crops import Box, picture_box
+from stadia.geometry.crops import Box, image_box
 from stadia.geometry.numpy_camera import NEAR, cropped_K, resize, resized_K
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A picture to predict. image: (H, W, 3) uint8 RGB. K: (3, 3) of that size. time_s: None where unknown.
+    """An image to predict. image: (H, W, 3) uint8 RGB. K: (3, 3) of that size. time_s: None where unknown.
 
-    is_neighbour: of the frame before, in time; motion is predicted between neighbours alone, which is what was trained.
-    on_path: motion is predicted from one such frame to the next. False for frames of a video that a training would have left out,
-        since neighbours were further apart there.
+    is_neighbor: of the frame before, in time; motion is predicted between neighbors alone, which is what was trained.
+    on_path: motion is predicted from one such frame to the next. False for frames of a video that a training would have
+        left out, since neighbors were further apart there.
     """
 
     name: str
     image: NDArray[np.uint8]
     K: NDArray[np.float64]
     time_s: float | None = None
-    is_neighbour: bool = True
+    is_neighbor: bool = True
     on_path: bool = True
 
 
@@ -42,9 +44,10 @@ class PredictedFrame:
     claim: what the depth can be trusted for.
     inverse_depth: (h, w) float32 at the network's size, in 1/m, up to scale, or up to scale and shift, by `claim`.
     K: (3, 3) of that size.
-    T_world_camera: (4, 4), the world being the first camera, in the unit of depth; None off the path, and once a motion is unknown.
-    picture_size: (height, width) before the cut.
-    box: where the frame lies in that picture.
+    T_world_camera: (4, 4), the world being the first camera, in the unit of depth; None off the path, and once a motion
+        is unknown.
+    image_size: (height, width) before the cut.
+    box: where the frame lies in that image.
     log_uncertainty: (h, w) float32, log Sigma of the photometric residual; None where the network does not say it.
     """
 
@@ -53,15 +56,17 @@ class PredictedFrame:
     inverse_depth: NDArray[np.float32]
     K: NDArray[np.float64]
     T_world_camera: NDArray[np.float64] | None
-    picture_size: tuple[int, int]
+    image_size: tuple[int, int]
     box: Box
     log_uncertainty: NDArray[np.float32] | None = None
 
-    def depth_at_picture(self) -> NDArray[np.float32]:
-        """(H, W): resized bilinearly in inverse depth to the size of the picture; 0 = none outside the crop."""
-        depth = np.zeros(self.picture_size, np.float32)
+    def depth_at_image(self) -> NDArray[np.float32]:
+        """(H, W): resized bilinearly in inverse depth to the size of the image; 0 = none outside the crop."""
+        depth = np.zeros(self.image_size, np.float32)
         size = (self.box.width, self.box.height)
-        depth[self.box.rows, self.box.columns] = 1 / cv2.resize(self.inverse_depth, size, interpolation=cv2.INTER_LINEAR)
+        depth[self.box.rows, self.box.columns] = 1 / cv2.resize(
+            self.inverse_depth, size, interpolation=cv2.INTER_LINEAR
+        )
         return depth
 
     def depth(self) -> NDArray[np.float32]:
@@ -84,33 +89,41 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A frame as a network is shown it. frame: cut to its crop.  image: (3, h, w) float32 RGB in [0, 1] at its size.  K: of that size."""
+    """A frame as a network is shown it. frame: cut to its crop.  image: (3, h, w) float32 RGB in [0, 1] at its size.
+    K: of that size.
+    """
 
     frame: Frame
     image: NDArray[np.float32]
     K: NDArray[np.float64]
-    picture_size: tuple[int, int]
+    image_size: tuple[int, int]
     box: Box
 
     @classmethod
     def to(cls, network: Network, picture: Frame) -> Shown:
-        """Raises GeometryError where the picture is smaller than the crop."""
+        """Raises GeometryError where the image is smaller than the crop."""
         size = (picture.image.shape[0], picture.image.shape[1])
-        box = picture_box(network.crop, *size)
-        frame = replace(picture, image=np.ascontiguousarray(box.cut(picture.image)), K=cropped_K(picture.K, box.left, box.top))
+        box = image_box(network.crop, *size)
+        frame = replace(
+            picture, image=np.ascontiguousarray(box.cut(picture.image)), K=cropped_K(picture.K, box.left, box.top)
+        )
         K = resized_K(frame.K, (box.height, box.width), network.height, network.width)
         return cls(frame, resize(frame.image, network.height, network.width), K, size, box)
 
-    def predicted(self, claim: Claim, inverse_depth: NDArray[np.float32], T_world_camera: NDArray[np.float64] | None) -> PredictedFrame:
-        """What the network said of it, (h, w). Raises StadiaError where that is not finite, or has nothing in front of the camera."""
+    def predicted(
+        self, claim: Claim, inverse_depth: NDArray[np.float32], T_world_camera: NDArray[np.float64] | None
+    ) -> PredictedFrame:
+        """What the network said of it, (h, w). Raises StadiaError where that is not finite, or has nothing in front of
+        the camera.
+        """
         if not np.isfinite(inverse_depth).all() or (claim is not Claim.AFFINE_INVERSE and inverse_depth.min() <= 0):
             raise StadiaError(
                 f"prediction of '{self.frame.name}'",
                 found=f"inverse depth from {inverse_depth.min()} to {inverse_depth.max()}",
                 expected="finite and positive values",
-                cure="the network diverged or is damaged: use another checkpoint",
+                fix="the network diverged or is damaged: use another checkpoint",
             )
-        return PredictedFrame(self.frame, claim, inverse_depth, self.K, T_world_camera, self.picture_size, self.box)
+        return PredictedFrame(self.frame, claim, inverse_depth, self.K, T_world_camera, self.image_size, self.box)
 
 
 def frame_name(recording: Recording, index: int) -> str:
@@ -120,9 +133,9 @@ def frame_name(recording: Recording, index: int) -> str:
 
 
 def frames_of(recording: Recording, indices: Sequence[int] | None = None) -> Iterator[Frame]:
-    """Left pictures of a recording, those of rising `indices` or all, read when it is their turn."""
+    """Left images of a recording, those of rising `indices` or all, read when it is their turn."""
     before = None
     for index in range(len(recording)) if indices is None else indices:
         name, time_s = frame_name(recording, index), recording.timestamp_s(index)
-        yield Frame(name, recording.image(index), recording.K(index), time_s, is_neighbour=before in (None, index - 1))
+        yield Frame(name, recording.image(index), recording.K(index), time_s, is_neighbor=before in (None, index - 1))
         before = index

@@ -1,4 +1,4 @@
-"""The baseline that a mask has to beat: where picture and background differ by more than a threshold, whatever differs."""
+"""The baseline that a mask has to beat: where image and background differ by more than a threshold, whatever differs."""
 
 from __future__ import annotations
 

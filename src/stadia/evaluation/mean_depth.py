@@ -1,4 +1,6 @@
-"""The baseline that a depth network has to beat: the mean depth of every pixel over a training set, whatever the picture shows."""
+"""The baseline that a depth network has to beat: the mean depth of every pixel over a training set, whatever the image
+shows.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from stadia.core.types import Camera, Claim
 
 
 class MeanDepth:
-    """A Predictor that says the same of every picture, in metres. depth_m: (H, W) float32, positive everywhere."""
+    """A Predictor that says the same of every image, in metres. depth_m: (H, W) float32, positive everywhere."""
 
     def __init__(self, depth_m: Tensor) -> None:
         self.depth_m, self.claim, self.crop = depth_m, Claim.METRES, "none"
@@ -37,8 +39,8 @@ def mean_depth(depths_m: Iterable[NDArray[np.floating]], height: int, width: int
         depths_m: maps (h, w) of any size, z in metres, 0 = none; consumed one by one.
         height, width: of the mean map.
 
-    A map of another size counts by area, holes excluded. Pixels that never saw a depth (sky) get their row's mean, else the
-    mean of all. Raises DataError where no map has a depth.
+    A map of another size counts by area, holes excluded. Pixels that never saw a depth (sky) get their row's mean, else
+    the mean of all. Raises DataError where no map has a depth.
     """
     total, weight = np.zeros((height, width)), np.zeros((height, width))
     for depth_m in depths_m:
@@ -46,7 +48,9 @@ def mean_depth(depths_m: Iterable[NDArray[np.floating]], height: int, width: int
         total += _by_area(depth_m * valid, height, width)
         weight += _by_area(valid, height, width)
     if not weight.any():
-        raise DataError("mean depth", found="no ground truth", expected="a depth somewhere", cure="use recordings with ground truth")
+        raise DataError(
+            "mean depth", found="no ground truth", expected="a depth somewhere", fix="use recordings with ground truth"
+        )
     row_total, row_weight = total.sum(1, keepdims=True), weight.sum(1, keepdims=True)
     row = np.where(row_weight > 0, row_total / np.maximum(row_weight, 1e-12), total.sum() / weight.sum())
     mean = np.where(weight > 1e-9, total / np.maximum(weight, 1e-9), row)
@@ -63,4 +67,6 @@ def _by_area(values: NDArray[np.floating], height: int, width: int) -> NDArray[n
     """(h, w) to (height, width), each new pixel the mean of what it covers."""
     if values.shape == (height, width):
         return np.asarray(values, np.float64)
-    return np.asarray(cv2.resize(np.asarray(values, np.float64), (width, height), interpolation=cv2.INTER_AREA), np.float64)
+    return np.asarray(
+        cv2.resize(np.asarray(values, np.float64), (width, height), interpolation=cv2.INTER_AREA), np.float64
+    )

@@ -19,11 +19,15 @@ INSIDE = tuple(range(10, 100, 10))
 """Percent that intervals about 0 are asked to hold of the residuals."""
 
 
-def depth_scores(inverse_depth: Tensor, true_m: Tensor, claim: Claim, log_uncertainty: Tensor | None = None) -> dict[str, Tensor]:
-    """`abs_rel`, `rmse` and `d1` of each sample, (B,); `ause` and `ause_of_random` of an uncertainty. Of as much as its claim says:
+def depth_scores(
+    inverse_depth: Tensor, true_m: Tensor, claim: Claim, log_uncertainty: Tensor | None = None
+) -> dict[str, Tensor]:
+    """`abs_rel`, `rmse` and `d1` of each sample, (B,); `ause` and `ause_of_random` of an uncertainty. Of as much as its
+    claim says:
 
-    metres as they are, up to scale by the ratio of medians, affine-inverse by least squares in inverse depth, nowhere beyond CAP_M.
-    NaN for a sample without ground truth, which is no score; infinite errors where a prediction is not finite, which is the worst one.
+    metres as they are, up to scale by the ratio of medians, affine-inverse by least squares in inverse depth, nowhere
+    beyond CAP_M. NaN for a sample without ground truth, which is no score; infinite errors where a prediction is not
+    finite, which is the worst one.
 
     Args:
         inverse_depth: (B, 1, H, W), as `claim` says.
@@ -38,7 +42,9 @@ def depth_scores(inverse_depth: Tensor, true_m: Tensor, claim: Claim, log_uncert
     depth = depth_from_inverse(inverse_depth)
     if claim is Claim.UP_TO_SCALE:
         depth = depth * scale_median(depth.flatten(1), true_m.flatten(1), mask.flatten(1))[:, None, None, None]
-    errors = {name: metric(depth[:, 0], true_m[:, 0], mask[:, 0]) for name, metric in (("abs_rel", abs_rel), ("rmse", rmse))}
+    errors = {
+        name: metric(depth[:, 0], true_m[:, 0], mask[:, 0]) for name, metric in (("abs_rel", abs_rel), ("rmse", rmse))
+    }
     if log_uncertainty is not None:
         order = sparsification(depth[:, 0], true_m[:, 0], log_uncertainty[:, 0], mask[:, 0])
         errors |= {"ause": order.ause, "ause_of_random": order.ause_of_random}
@@ -50,8 +56,10 @@ def depth_scores(inverse_depth: Tensor, true_m: Tensor, claim: Claim, log_uncert
 def uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dict[str, Tensor]:
     """Whether Sigma is the scale of its residuals, of each sample, (B,), over every fourth pixel of every fourth row.
 
-    `inside_10` to `inside_90`: the share of residuals in the interval about 0 that holds so many percent of a Laplace distribution of
-    scale Sigma, which is the one that r / Sigma + log Sigma is the likelihood of. `residual_over_sigma`: its mean, 1 where Sigma is right.
+    `inside_10` to `inside_90`: the share of residuals in the interval about 0 that holds so many percent of a Laplace
+        distribution of
+    scale Sigma, which is the one that r / Sigma + log Sigma is the likelihood of. `residual_over_sigma`: its mean, 1
+    where Sigma is right.
     `residual_spearman`: rank correlation of Sigma and residual, 0 where one of them is constant.
 
     Args:

@@ -1,4 +1,4 @@
-"""Predicted against true motion over a validation: scores of each axis, and a picture."""
+"""Predicted against true motion over a validation: scores of each axis, and an image."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ _Pair = tuple[Meta, str]
 
 @dataclass
 class Motions:
-    """The motions between neighbours in time of one validation, in order of time: of a pair that is seen both ways round the truth would
-    lie in two heaps, and a network that always says "ahead" would agree with them. Each once, however many processes share them.
+    """The motions between neighbors in time of one validation, in order of time: of a pair that is seen both ways round
+    the truth would lie in two heaps, and a network that always says "ahead" would agree with them. Each once, however
+    many processes share them.
 
     claim: translation up to scale is brought to the true size by one factor for all, or for each of several data sets.
     """
@@ -40,28 +41,45 @@ class Motions:
                 continue
             both = torch.stack([predicted[:, n], true[:, n]]).detach().double().cpu()
             axes = motion_axes(inverse(both) if name.startswith("-") else both).numpy()
-            self.pairs |= {(m, name): (axes[0, b], axes[1, b]) for b, m in enumerate(meta) if np.isfinite(axes[:, b]).all()}
+            self.pairs |= {
+                (m, name): (axes[0, b], axes[1, b]) for b, m in enumerate(meta) if np.isfinite(axes[:, b]).all()
+            }
 
     def of_all(self) -> tuple[Tensor, Tensor]:
-        """(N, 6) predicted and true, of all processes, which all have to call it; predicted at the size that the claim lets compare."""
+        """(N, 6) predicted and true, of all processes, which all have to call it; predicted at the size that the claim
+        lets compare.
+        """
         parts = self._parts()
         if self.claim is not Claim.METRES:
             parts = {
-                name: (torch.cat([predicted[:, :3] * scale_of_translation(predicted, true), predicted[:, 3:]], dim=1), true)
+                name: (
+                    torch.cat([predicted[:, :3] * scale_of_translation(predicted, true), predicted[:, 3:]], dim=1),
+                    true,
+                )
                 for name, (predicted, true) in parts.items()
             }
         empty = torch.empty(0, 6, dtype=torch.float64)
-        predicted, true = (torch.cat([empty, *each]) for each in zip(*parts.values(), strict=True)) if parts else (empty, empty)
+        predicted, true = (
+            (torch.cat([empty, *each]) for each in zip(*parts.values(), strict=True)) if parts else (empty, empty)
+        )
         return predicted, true
 
     def scales(self) -> dict[str, float]:
-        """What brings predicted translation to the true size, by the data set's name; empty for one data set. Called as `of_all`."""
-        return {name: float(scale_of_translation(predicted, true)) for name, (predicted, true) in self._parts().items() if name}
+        """What brings predicted translation to the true size, by the data set's name; empty for one data set. Called as
+        `of_all`.
+        """
+        return {
+            name: float(scale_of_translation(predicted, true))
+            for name, (predicted, true) in self._parts().items()
+            if name
+        }
 
     def _parts(self) -> dict[str, tuple[Tensor, Tensor]]:
         """(N, 6) predicted and true by data set, of all processes."""
         parts: dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
-        for (meta, _), pair in {key: pair for part in of_all_processes(self.pairs) for key, pair in part.items()}.items():
+        for (meta, _), pair in {
+            key: pair for part in of_all_processes(self.pairs) for key, pair in part.items()
+        }.items():
             parts.setdefault(meta.data, []).append(pair)
         predicted, true = 0, 1
         both = {name: torch.tensor(np.array(pairs)) for name, pairs in parts.items()}
@@ -69,8 +87,8 @@ class Motions:
 
 
 def motion_scores(predicted: Tensor, true: Tensor) -> dict[str, float]:
-    """`motion_slope/AXIS` and `motion_correlation/AXIS`, see `metrics.motion.agreement`, and `motion_along`, see `along_the_true`; nothing
-    where no motion is known.
+    """`motion_slope/AXIS` and `motion_correlation/AXIS`, see `metrics.motion.agreement`, and `motion_along`, see
+    `along_the_true`; nothing where no motion is known.
     """
     told, along = agreement(predicted, true), along_the_true(predicted, true)
     slopes = {f"motion_slope/{axis}": slope for axis, (slope, _) in told.items()}

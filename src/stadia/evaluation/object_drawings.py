@@ -1,4 +1,4 @@
-"""Objects drawn on their picture: boxes, axes, masks."""
+"""Objects drawn on their image: boxes, axes, masks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stadia.evaluation.colours import colour_categories
+from stadia.evaluation.colors import color_categories
 from stadia.geometry.boxes import EDGES, corners
 from stadia.metrics.object_pose import Objects
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 AXES = ((230, 60, 50), (60, 190, 60), (70, 110, 250))
 """RGB of the object's x, y and z."""
 
@@ -21,42 +21,51 @@ _SHIFT, _NEAR_M = 4, 0.01
 _FARTHEST_PX = 2**26  # OpenCV's numbers end at 2^31
 
 
-def draw_objects(picture: Picture, K: NDArray[np.float64], objects: Objects, names: Sequence[str] = (), *, scores: bool = False) -> Picture:
-    """(H, W, 3) RGB with each object's box, in the colour of its class, and its axes from the centre to the box's sides; a copy.
+def draw_objects(
+    image: Image, K: NDArray[np.float64], objects: Objects, names: Sequence[str] = (), *, scores: bool = False
+) -> Image:
+    """(H, W, 3) RGB with each object's box, in the color of its class, and its axes from the center to the box's sides;
+    a copy.
 
     names: of the classes by their number, written beside the boxes.  scores: written beside the names, in hundredths.
     What of a box lies behind the camera is left out.
     """
-    drawn = picture.copy()
-    thickness = max(1, round(picture.shape[1] / 480))
+    drawn = image.copy()
+    thickness = max(1, round(image.shape[1] / 480))
     box_corners = corners(objects.T_camera_object.double(), objects.size_m.double()).cpu().numpy()
     for row in torch.argsort(objects.T_camera_object[:, 2, 3], descending=True).tolist():  # what is near comes last
         class_id = int(objects.class_id[row])
-        colour = tuple(int(c) for c in colour_categories(np.array([[class_id - 1]]), 7)[0, 0])
+        color = tuple(int(c) for c in color_categories(np.array([[class_id - 1]]), 7)[0, 0])
         corners_m = box_corners[row]
         if corners_m[:, 2].max() < _NEAR_M:
             continue
         for a, b in EDGES:
-            _line(drawn, corners_m[a], corners_m[b], K, colour, thickness)
+            _line(drawn, corners_m[a], corners_m[b], K, color, thickness)
         T, half = objects.T_camera_object[row].double().cpu().numpy(), objects.size_m[row].double().cpu().numpy() / 2
-        for axis, axis_colour in enumerate(AXES):
-            _line(drawn, T[:3, 3], T[:3, 3] + T[:3, axis] * half[axis], K, axis_colour, thickness + 1)
+        for axis, axis_color in enumerate(AXES):
+            _line(drawn, T[:3, 3], T[:3, 3] + T[:3, axis] * half[axis], K, axis_color, thickness + 1)
         if names:
             x, y = (
-                np.clip(_project(corners_m[corners_m[:, 2] >= _NEAR_M], K).min(0), 0, (picture.shape[1] - 1, picture.shape[0] - 1))
+                np.clip(
+                    _project(corners_m[corners_m[:, 2] >= _NEAR_M], K).min(0),
+                    0,
+                    (image.shape[1] - 1, image.shape[0] - 1),
+                )
                 .astype(int)
                 .tolist()
             )
-            scale = max(0.3, picture.shape[1] / 1400)
+            scale = max(0.3, image.shape[1] / 1400)
             said = f"{names[class_id]} {float(objects.score[row]):.2f}" if scores else names[class_id]
-            cv2.putText(drawn, said, (x, max(y - 2, 8)), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
+            cv2.putText(drawn, said, (x, max(y - 2, 8)), cv2.FONT_HERSHEY_SIMPLEX, scale, color, 1, cv2.LINE_AA)
     return drawn
 
 
-def draw_masks(picture: Picture, instances: NDArray[np.integer], class_map: NDArray[np.integer], opacity: float = 0.55) -> Picture:
-    """(H, W, 3) RGB under the colours of the classes (H, W), 0 = none, with the outlines of the instances (H, W)."""
-    colours = colour_categories(np.where(instances > 0, class_map, 0) - 1, 7)
-    mixed = np.where((instances > 0)[..., None], (1 - opacity) * picture + opacity * colours, picture).astype(np.uint8)
+def draw_masks(
+    image: Image, instances: NDArray[np.integer], class_map: NDArray[np.integer], opacity: float = 0.55
+) -> Image:
+    """(H, W, 3) RGB under the colors of the classes (H, W), 0 = none, with the outlines of the instances (H, W)."""
+    colors = color_categories(np.where(instances > 0, class_map, 0) - 1, 7)
+    mixed = np.where((instances > 0)[..., None], (1 - opacity) * image + opacity * colors, image).astype(np.uint8)
     outline = np.zeros(instances.shape, bool)
     outline[:, 1:] |= instances[:, 1:] != instances[:, :-1]
     outline[1:] |= instances[1:] != instances[:-1]
@@ -71,7 +80,12 @@ def _project(points: NDArray[np.float64], K: NDArray[np.float64]) -> NDArray[np.
 
 
 def _line(
-    picture: Picture, start: NDArray[np.float64], end: NDArray[np.float64], K: NDArray[np.float64], colour: tuple[int, ...], thickness: int
+    image: Image,
+    start: NDArray[np.float64],
+    end: NDArray[np.float64],
+    K: NDArray[np.float64],
+    color: tuple[int, ...],
+    thickness: int,
 ) -> None:
     """Between points (3,) in the camera's frame, to a 16th of a pixel; what of it lies behind the camera is cut off."""
     near, far = sorted((start, end), key=lambda point: float(point[2]))
@@ -79,8 +93,15 @@ def _line(
         return
     if near[2] < _NEAR_M:
         near = far + (near - far) * (far[2] - _NEAR_M) / (far[2] - near[2])
-    a, b = (np.clip(_project(np.stack((near, far)), K), -_FARTHEST_PX, _FARTHEST_PX) * 2**_SHIFT).round().astype(int).tolist()
-    height, width = (side * 2**_SHIFT for side in picture.shape[:2])
-    meets, a, b = cv2.clipLine((-width, -height, 3 * width, 3 * height), a, b)  # thick lines are drawn with 16 bits before the point
+    a, b = (
+        (np.clip(_project(np.stack((near, far)), K), -_FARTHEST_PX, _FARTHEST_PX) * 2**_SHIFT)
+        .round()
+        .astype(int)
+        .tolist()
+    )
+    height, width = (side * 2**_SHIFT for side in image.shape[:2])
+    meets, a, b = cv2.clipLine(
+        (-width, -height, 3 * width, 3 * height), a, b
+    )  # thick lines are drawn with 16 bits before the point
     if meets:
-        cv2.line(picture, a, b, colour, thickness, cv2.LINE_AA, _SHIFT)
+        cv2.line(image, a, b, color, thickness, cv2.LINE_AA, _SHIFT)

@@ -1,9 +1,9 @@
-"""What was found in pictures of objects, on disk.
+"""What was found in images of objects, on disk.
 
 ```
-OUT/objects.json       what made it, the classes, and of each picture its camera and the objects in it
-OUT/masks/NAME.png     uint16 at the picture's size: n = the n-th object of the picture (from 1), 0 = none
-OUT/drawn/NAME.png     boxes, axes and masks on the picture
+OUT/objects.json       what made it, the classes, and of each image its camera and the objects in it
+OUT/masks/NAME.png     uint16 at the image's size: n = the n-th object of the image (from 1), 0 = none
+OUT/drawn/NAME.png     boxes, axes and masks on the image
 ```
 """
 
@@ -30,12 +30,13 @@ RECORD, MASKS, DRAWN = "objects.json", "masks", "drawn"
 
 
 @dataclass(frozen=True)
-class PictureOfObjects:
-    """A picture and what was found in it.
+class ImageOfObjects:
+    """An image and what was found in it.
 
-    name: of its files, unique in a folder.  image: (H, W, 3) RGB.  K: (3, 3).  instance: (H, W), n = the n-th row of `objects`, from 1.
+    name: of its files, unique in a folder.  image: (H, W, 3) RGB.  K: (3, 3).  instance: (H, W), n = the n-th row of
+        `objects`, from 1.
     true: what is there, where that is known; drawn below.
-    centre_known: (M,) bool, whether the pixels of each object agree on a centre; None where nobody asked.
+    center_known: (M,) bool, whether the pixels of each object agree on a center; None where nobody asked.
     """
 
     name: str
@@ -44,7 +45,7 @@ class PictureOfObjects:
     instance: NDArray[np.integer]
     objects: Objects
     true: Objects | None = None
-    centre_known: NDArray[np.bool_] | None = None
+    center_known: NDArray[np.bool_] | None = None
 
     @property
     def class_map(self) -> NDArray[np.integer]:
@@ -52,7 +53,9 @@ class PictureOfObjects:
         return np.concatenate(([0], self.objects.class_id.cpu().numpy()))[self.instance]
 
     def drawn(self, classes: Sequence[str], *, scores: bool = True) -> NDArray[np.uint8]:
-        """Masks, and over them boxes and axes with their classes and scores; below them, where they are known, the true boxes."""
+        """Masks, and over them boxes and axes with their classes and scores; below them, where they are known, the true
+        boxes.
+        """
         masks = draw_masks(self.image, self.instance, self.class_map, opacity=0.35)
         found = draw_objects(masks, self.K, self.objects, classes, scores=scores)
         return found if self.true is None else np.vstack((found, draw_objects(self.image, self.K, self.true, classes)))
@@ -75,7 +78,7 @@ class PictureOfObjects:
                     "t_camera_object_m": objects.T_camera_object[row, :3, 3].double().tolist(),
                     "size_m": objects.size_m[row].double().tolist(),
                     "mask_px": int(area[row + 1]),
-                    "centre_known": None if self.centre_known is None else bool(self.centre_known[row]),
+                    "center_known": None if self.center_known is None else bool(self.center_known[row]),
                 }
                 for row in range(len(objects))
             ],
@@ -83,16 +86,19 @@ class PictureOfObjects:
 
 
 class ObjectsFolder:
-    """Writes pictures into a folder as they come, and objects.json at last.
+    """Writes images into a folder as they come, and objects.json at last.
 
-    Entered (`with`), it is left in order when a picture cannot be read: those before it are in objects.json, and no empty folder stays.
-    Raises StadiaError where the folder holds something already, two pictures have one name, or nothing came.
+    Entered (`with`), it is left in order when an image cannot be read: those before it are in objects.json, and no
+    empty folder stays. Raises StadiaError where the folder holds something already, two images have one name, or
+    nothing came.
     """
 
     def __init__(self, out: Path, classes: Sequence[str], provenance: Provenance, *, drawn: bool = True) -> None:
         self.out, self.classes, self.provenance, self.drawn = Path(out), tuple(classes), provenance, drawn
         if self.out.exists() and any(self.out.iterdir()):
-            raise StadiaError(self.out, found="something there already", expected="a new folder", cure="choose another --out")
+            raise StadiaError(
+                self.out, found="something there already", expected="a new folder", fix="choose another --out"
+            )
         self.entries: list[dict[str, Any]] = []
         self._names: set[str] = set()
         self._made = not self.out.exists()
@@ -110,33 +116,44 @@ class ObjectsFolder:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
-    def add(self, picture: PictureOfObjects) -> None:
+    def add(self, picture: ImageOfObjects) -> None:
         """Write its mask, and draw it."""
         if picture.name in self._names:
-            raise StadiaError(self.out, found=f"two pictures called '{picture.name}'", expected="names of their own", cure="rename one")
+            raise StadiaError(
+                self.out, found=f"two images called '{picture.name}'", expected="names of their own", fix="rename one"
+            )
         self._names.add(picture.name)
-        write_picture(inside(self.out, f"{MASKS}/{picture.name}.png"), picture.instance.astype(np.uint16))
+        write_image(inside(self.out, f"{MASKS}/{picture.name}.png"), picture.instance.astype(np.uint16))
         if self.drawn:
-            write_picture(inside(self.out, f"{DRAWN}/{picture.name}.png"), picture.drawn(self.classes)[..., ::-1])
+            write_image(inside(self.out, f"{DRAWN}/{picture.name}.png"), picture.drawn(self.classes)[..., ::-1])
         self.entries.append(picture.entry(self.classes))
 
     def finish(self) -> Path:
         """Write objects.json. Returns its path."""
         if not self.entries:
-            raise StadiaError(self.out, found="no picture", expected="at least one", cure="check the input")
+            raise StadiaError(self.out, found="no image", expected="at least one", fix="check the input")
         made_by = self.provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
         path = self.out / RECORD
-        write_json(path, {"format": "stadia-found-objects", "version": 1, **made_by, "classes": self.classes, "pictures": self.entries})
+        write_json(
+            path,
+            {
+                "format": "stadia-found-objects",
+                "version": 1,
+                **made_by,
+                "classes": self.classes,
+                "images": self.entries,
+            },
+        )
         return path
 
 
 def resized_instances(instance: torch.Tensor, height: int, width: int) -> NDArray[np.int32]:
-    """(h, w) to (height, width) by the nearest pixel centre."""
+    """(h, w) to (height, width) by the nearest pixel center."""
     numbers = instance.cpu().numpy().astype(np.uint16)
     return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
 
 
-def write_picture(path: Path, picture: NDArray) -> None:
-    """Numbers (H, W), or colours (H, W, 3) blue, green, red; whole or not at all."""
+def write_image(path: Path, picture: NDArray) -> None:
+    """Numbers (H, W), or colors (H, W, 3) blue, green, red; whole or not at all."""
     with replacing(path) as temporary:
         cv2.imwrite(str(temporary), picture)

@@ -1,4 +1,6 @@
-"""A picture of another shape than the training's gets margins, so that a network sees objects in their training's proportions."""
+"""An image of another shape than the training's gets margins, so that a network sees objects in their training's
+proportions.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ NEAR = 0.03
 
 @dataclass(frozen=True)
 class Padding:
-    """image: (H + margins, W + margins, 3).  K: (3, 3) of it.  top, left: where the picture lies in it.  size: (H, W) of the picture."""
+    """image: (H + margins, W + margins, 3).  K: (3, 3) of it.  top, left: where the image lies in it.  size: (H, W) of
+    the image.
+    """
 
     image: NDArray[np.uint8]
     K: NDArray[np.float64]
@@ -25,12 +29,16 @@ class Padding:
     size: tuple[int, int]
 
     def cut(self, values: NDArray) -> NDArray:
-        """(H + margins, W + margins) to the picture's (H, W)."""
+        """(H + margins, W + margins) to the image's (H, W)."""
         return values[self.top : self.top + self.size[0], self.left : self.left + self.size[1]]
 
 
-def padded_size(size: tuple[int, int], K: NDArray[np.float64], height: int, width: int, pixel_ratio: float) -> tuple[int, int]:
-    """(H, W) of a picture with margins, so that fx / fy is `pixel_ratio` once it is resized to height x width; without where it is."""
+def padded_size(
+    size: tuple[int, int], K: NDArray[np.float64], height: int, width: int, pixel_ratio: float
+) -> tuple[int, int]:
+    """(H, W) of an image with margins, so that fx / fy is `pixel_ratio` once it is resized to height x width; without
+    where it is.
+    """
     wanted = width * K[0, 0] / (height * K[1, 1] * pixel_ratio)  # W / H
     h, w = size
     if abs(np.log(w / h / wanted)) < NEAR:
@@ -39,13 +47,13 @@ def padded_size(size: tuple[int, int], K: NDArray[np.float64], height: int, widt
 
 
 def is_padded(frame: Frame, height: int, width: int, pixel_ratio: float) -> bool:
-    """Whether a picture gets margins."""
+    """Whether an image gets margins."""
     size = frame.image.shape[0], frame.image.shape[1]
     return padded_size(size, frame.K, height, width, pixel_ratio) != size
 
 
 def padding_to(frame: Frame, height: int, width: int, pixel_ratio: float) -> Padding:
-    """A picture in the middle of its mean colour; its principal point moves with it, exactly."""
+    """An image in the middle of its mean color; its principal point moves with it, exactly."""
     size = frame.image.shape[0], frame.image.shape[1]
     rows, columns = padded_size(size, frame.K, height, width, pixel_ratio)
     top, left = (rows - size[0]) // 2, (columns - size[1]) // 2

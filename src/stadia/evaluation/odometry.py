@@ -43,7 +43,9 @@ class TrajectoryScore:
 
     @property
     def seen_from_start(self) -> dict[str, NDArray[np.float64]]:
-        """Both paths (N, 4, 4) in the frame of the reference's first camera: worlds have axes of their own, EuRoC's z is up."""
+        """Both paths (N, 4, 4) in the frame of the reference's first camera: worlds have axes of their own, EuRoC's z
+        is up.
+        """
         T_start_world = np.linalg.inv(self.reference[0])
         return {"estimated": T_start_world @ self.estimated, "true": T_start_world @ self.reference}
 
@@ -53,7 +55,9 @@ class TrajectoryScore:
         return {**self.metrics, **asked, "notes": list(self.notes)}
 
     def to_json(self) -> dict[str, Any]:
-        """What a score file holds: the numbers, and both paths from above, (x, z) in metres from the start, of at most MAX_DRAWN poses."""
+        """What a score file holds: the numbers, and both paths from above, (x, z) in metres from the start, of at most
+        MAX_DRAWN poses.
+        """
         head = self.summary()
         metrics = {name: head.pop(name) for name in self.metrics}
         step = -(-len(self.reference) // MAX_DRAWN)
@@ -66,7 +70,10 @@ class TrajectoryScore:
 
 
 def score_trajectory(
-    estimated: Trajectory, reference: Trajectory, alignment: PathAlignment = PathAlignment.NONE, max_difference_s: float = 0.01
+    estimated: Trajectory,
+    reference: Trajectory,
+    alignment: PathAlignment = PathAlignment.NONE,
+    max_difference_s: float = 0.01,
 ) -> TrajectoryScore:
     """Associate, align, compare.
 
@@ -79,13 +86,19 @@ def score_trajectory(
     """
     P, Q = associate(estimated, reference, max_difference_s)
     if len(P) < 2:
-        raise DataError(P.name, found="one pose", expected="at least two that have a reference", cure="check both files")
+        raise DataError(P.name, found="one pose", expected="at least two that have a reference", fix="check both files")
     notes = [*estimated.notes, *reference.notes]
     if P.times_s is not None and len(P) < min(len(estimated), len(reference)):
-        notes.append(f"{len(P)} of {min(len(estimated), len(reference))} poses have a partner within {max_difference_s} s")
+        notes.append(
+            f"{len(P)} of {min(len(estimated), len(reference))} poses have a partner within {max_difference_s} s"
+        )
     truth = torch.from_numpy(Q.T_world_camera)
     fitted = aligned(torch.from_numpy(P.T_world_camera), truth, alignment)
     metrics = {name: TRAJECTORY_METRICS.load(name)(fitted.T_world_camera, truth) for name in TRAJECTORY_METRICS}
     if metrics["t_err_percent"] is None:
-        notes.append(f"t_err and r_err need a path longer than {SEGMENT_LENGTHS_M[0]} m; the reference has {path_m(truth):.1f} m")
-    return TrajectoryScore(metrics, alignment, fitted.scale, fitted.T_world_camera.numpy(), Q.T_world_camera, tuple(notes))
+        notes.append(
+            f"t_err and r_err need a path longer than {SEGMENT_LENGTHS_M[0]} m; the reference has {path_m(truth):.1f} m"
+        )
+    return TrajectoryScore(
+        metrics, alignment, fitted.scale, fitted.T_world_camera.numpy(), Q.T_world_camera, tuple(notes)
+    )

@@ -1,4 +1,6 @@
-"""Whether a prediction puts near and far in the order of the truth: what no scale, and no fit of scale and shift, changes."""
+"""Whether a prediction puts near and far in the order of the truth: what no scale, and no fit of scale and shift,
+changes.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Depth and masks of composed pictures on disk.
+"""Depth and masks of composed images on disk.
 
 ```
-OUT/predictions.json   claim, recipe, hash of the config, sizes, every entry: as of any depth, and scored as such by `stadia evaluate`
-OUT/depth/STEM.npz     float32 at the network's size: depth under the name of its claim, and `mask_logits`, above 0 inside
-OUT/depth/STEM.png     uint16 / 256 at the picture's size
-OUT/mask/STEM.png      255 inside, 0 outside, at the picture's size
-OUT/drawn/STEM.png     background, picture, mask and inverse depth, each with its name, where asked for
+OUT/predictions.json   claim, recipe, hash of the config, sizes, every entry: as of any depth, and scored as such by
+`stadia evaluate` OUT/depth/STEM.npz     float32 at the network's size: depth under the name of its claim, and
+`mask_logits`, above 0 inside OUT/depth/STEM.png     uint16 / 256 at the image's size
+OUT/mask/STEM.png      255 inside, 0 outside, at the image's size
+OUT/drawn/STEM.png     background, image, mask and inverse depth, each with its name, where asked for
 ```
 """
 
@@ -38,36 +38,38 @@ class OverlayFolder:
     def __init__(self, out: Path, claim: Claim, provenance: Provenance, *, source: str) -> None:
         self.out, self.claim, self.names = Path(out), claim, list[str]()
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-            cure = "choose another --out: nothing is overwritten"
-            raise StadiaError(self.out, found="something there already", expected="a new or an empty folder", cure=cure)
-        self.record = PredictionsRecord(claim=claim, trust=IN_WORDS[claim], source=source, network_size=None, **provenance.model_dump())
+            fix = "choose another --out: nothing is overwritten"
+            raise StadiaError(self.out, found="something there already", expected="a new or an empty folder", fix=fix)
+        self.record = PredictionsRecord(
+            claim=claim, trust=IN_WORDS[claim], source=source, network_size=None, **provenance.model_dump()
+        )
         self.sizes: set[tuple[int, int]] = set()
         self.seen: set[tuple[int, int]] = set()
         self.record.write(self.out)
 
     def add(self, name: str, depth: NDArray[np.float32], logits: NDArray[np.float32], size: tuple[int, int]) -> None:
-        """depth, logits: (h, w) as said.  size: (height, width) of the picture."""
+        """depth, logits: (h, w) as said.  size: (height, width) of the image."""
         stem = inside(self.out, f"depth/{name}")
         write_map(stem.with_name(f"{name}.npz"), **{MAP_KEY[self.claim]: depth, LOGITS: logits})
         write_depth_png(stem.with_name(f"{name}.png"), 1 / _at(np.float32(1) / depth, size))
-        self._picture(f"mask/{name}.png", np.where(_at(logits, size) > 0, 255, 0).astype(np.uint8))
+        self._image(f"mask/{name}.png", np.where(_at(logits, size) > 0, 255, 0).astype(np.uint8))
         self.names.append(name)
         self.sizes.add(size)
         self.seen.add((depth.shape[0], depth.shape[1]))
 
-    def draw(self, name: str, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
+    def draw(self, name: str, images: Mapping[str, NDArray[np.uint8]]) -> None:
         """(H, W, 3) RGB each, by its label."""
-        self._picture(f"drawn/{name}.png", compose(pictures)[..., ::-1])
+        self._image(f"drawn/{name}.png", compose(images)[..., ::-1])
 
-    def _picture(self, name: str, picture: NDArray) -> None:
+    def _image(self, name: str, image: NDArray) -> None:
         with replacing(inside(self.out, name)) as temporary:
-            cv2.imwrite(str(temporary), picture)
+            cv2.imwrite(str(temporary), image)
 
     def finish(self) -> Predictions:
         """Raises StadiaError where nothing came."""
         if not self.names:
-            raise StadiaError(self.out, found="no picture", expected="at least one", cure="check the input")
-        sizes = {"picture_size": self.sizes, "network_size": self.seen}
+            raise StadiaError(self.out, found="no image", expected="at least one", fix="check the input")
+        sizes = {"image_size": self.sizes, "network_size": self.seen}
         one_size = {name: next(iter(found)) if len(found) == 1 else None for name, found in sizes.items()}
         self.record.model_copy(update={"entries": tuple(self.names), "finished": True, **one_size}).write(self.out)
         return Predictions.open(self.out)
@@ -81,4 +83,8 @@ def read_logits(predictions: Predictions, name: str) -> NDArray[np.floating]:
 def _at(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     """At (height, width), outer edges on outer edges."""
     height, width = size
-    return values if values.shape == size else np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR))
+    return (
+        values
+        if values.shape == size
+        else np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR))
+    )

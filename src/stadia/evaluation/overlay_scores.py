@@ -1,4 +1,4 @@
-"""Scores of depth and masks of composed pictures: sums of each picture, and what they come to over a set, each pixel alike."""
+"""Scores of depth and masks of composed images: sums of each image, and what they come to over a set, each pixel alike."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from stadia.metrics.pooled import added_up, depth_sums, pooled_depth_scores
 Range = tuple[float, float]
 
 
-def weaker(said: Claim, labelled: Claim) -> Claim:
+def weaker(said: Claim, labeled: Claim) -> Claim:
     """Of two claims, as which both can be compared: neither can be held to more than the other says."""
     order = list(Claim)
-    return max(said, labelled, key=order.index)
+    return max(said, labeled, key=order.index)
 
 
-def picture_sums(depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, claim: Claim, scored: Range) -> list[dict[str, float]]:
-    """What adds up, of each picture.
+def image_sums(
+    depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, claim: Claim, scored: Range
+) -> list[dict[str, float]]:
+    """What adds up, of each image.
 
     Args:
         depth, mask_logits: (B, 1, H, W) as predicted.
         true: (B, 1, H, W) z, 0 = none.  mask: (B, 1, H, W) bool.
-        claim: the weaker of both sides': metres are scored as they are, depth up to scale by the ratio of medians of each picture.
+        claim: the weaker of both sides': metres are scored as they are, depth up to scale by the ratio of medians of
+            each image.
         scored: labels strictly between are; predictions are clamped to it, once they are in the labels' unit.
     """
     known = (true > scored[0]) & (true < scored[1])
@@ -40,12 +43,13 @@ def picture_sums(depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor,
     return [dict(zip(counts, row, strict=True)) for row in columns]
 
 
-def overlay_scores(pictures: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Depth errors and mask scores of so many pictures, and `depth_and_mask_error`: AbsRel and 1 - IoU added up, or what there is of it.
+def overlay_scores(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Depth errors and mask scores of so many images, and `depth_and_mask_error`: AbsRel and 1 - IoU added up, or what
+    there is of it.
 
-    What nothing was labelled for is left out; no score is NaN.
+    What nothing was labeled for is left out; no score is NaN.
     """
-    sums = added_up(pictures)
+    sums = added_up(images)
     scores = mask_scores(sums) | pooled_depth_scores(sums)
     if scores:
         scores["depth_and_mask_error"] = scores.get("abs_rel", 0.0) + 1 - scores["mask_iou"]

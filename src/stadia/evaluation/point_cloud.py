@@ -20,7 +20,7 @@ from stadia.geometry.points import point_cloud
 MAX_POINTS = 1_000_000
 MAX_FRAMES = 40
 FAR = 5.0  # times the median depth: beyond, a pixel of error in the network moves a point by metres
-_VERTEX = np.dtype([("position", "<f4", 3), ("colour", "u1", 3)])
+_VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
 _DIGITS = 12
 
 
@@ -41,16 +41,16 @@ def _header(count: int, unit: str) -> bytes:
 
 
 class PlyWriter:
-    """Appends coloured points to an open binary file; `finish` fills in how many there are."""
+    """Appends colored points to an open binary file; `finish` fills in how many there are."""
 
     def __init__(self, stream: BinaryIO, unit: str) -> None:
         self.stream, self.unit, self.count = stream, unit, 0
         stream.write(_header(0, unit))
 
-    def add(self, points: NDArray[np.floating], colours: NDArray[np.uint8]) -> None:
-        """Points (N, 3), colours (N, 3) RGB."""
+    def add(self, points: NDArray[np.floating], colors: NDArray[np.uint8]) -> None:
+        """Points (N, 3), colors (N, 3) RGB."""
         vertices = np.empty(len(points), _VERTEX)
-        vertices["position"], vertices["colour"] = points, colours
+        vertices["position"], vertices["color"] = points, colors
         self.stream.write(vertices.tobytes())
         self.count += len(points)
 
@@ -60,8 +60,8 @@ class PlyWriter:
         self.stream.write(_header(self.count, self.unit))
 
 
-def coloured_points(predicted: PredictedFrame, limit: int) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
-    """Up to `limit` points (N, 3) of a frame in the world's frame, with colours (N, 3); what lies FAR away is left out."""
+def colored_points(predicted: PredictedFrame, limit: int) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
+    """Up to `limit` points (N, 3) of a frame in the world's frame, with colors (N, 3); what lies FAR away is left out."""
     depth = predicted.depth()
     T = None if predicted.T_world_camera is None else torch.from_numpy(predicted.T_world_camera)
     camera = Camera(torch.from_numpy(predicted.K), *depth.shape)
@@ -74,13 +74,14 @@ def coloured_points(predicted: PredictedFrame, limit: int) -> tuple[NDArray[np.f
 
 @contextmanager
 def point_cloud_file(path: Path, claim: Claim, frames: int | None) -> Iterator[Listener]:
-    """Give a listener that adds points of up to MAX_FRAMES frames, evenly spread, to a PLY file of up to MAX_POINTS points.
+    """Give a listener that adds points of up to MAX_FRAMES frames, evenly spread, to a PLY file of up to MAX_POINTS
+    points.
 
     Args:
         path: the .ply; it appears when the block ends well, and not at all otherwise.
         claim: names the unit in the header. Inverse depth up to scale and shift has no points: do not ask.
-        frames: how many will come, None where unknown: then each hundredth is taken, until the file is full. Frames without a
-            pose cannot be joined, so only the first of them is taken.
+        frames: how many will come, None where unknown: then each hundredth is taken, until the file is full. Frames
+            without a pose cannot be joined, so only the first of them is taken.
     """
     every = 100 if frames is None else max(1, -(-frames // MAX_FRAMES))
     limit = MAX_POINTS // (MAX_FRAMES if frames is None else -(-frames // every))
@@ -93,7 +94,7 @@ def point_cloud_file(path: Path, claim: Claim, frames: int | None) -> Iterator[L
             nonlocal seen, due
             room = writer.count + limit <= MAX_POINTS
             if seen == 0 or (seen >= due and room and predicted.T_world_camera is not None):
-                writer.add(*coloured_points(predicted, limit))
+                writer.add(*colored_points(predicted, limit))
                 due = seen - seen % every + every
             seen += 1
 

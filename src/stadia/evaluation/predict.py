@@ -19,7 +19,8 @@ from stadia.geometry.se3 import compose, inverse
 
 
 def stream(predictor: Predictor, frames: Iterable[Frame], motion: str = "aligned") -> Iterator[PredictedFrame]:
-    """Predict frame after frame, holding two pictures. Poses are chained from neighbour to neighbour, the first is the identity.
+    """Predict frame after frame, holding two images. Poses are chained from neighbor to neighbor, the first is the
+    identity.
 
     motion: of `stadia.evaluation.MOTIONS`, how each link of the chain is made.
     """
@@ -29,7 +30,10 @@ def stream(predictor: Predictor, frames: Iterable[Frame], motion: str = "aligned
     T_world_camera: Tensor | None = torch.eye(4, dtype=torch.float64)
     for picture in frames:
         shown = Shown.to(predictor, picture)
-        image, camera = torch.from_numpy(shown.image)[None], Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
+        image, camera = (
+            torch.from_numpy(shown.image)[None],
+            Camera(torch.from_numpy(shown.K), predictor.height, predictor.width),
+        )
         maps = predicted_maps(predictor, image, camera)
         inverse_depth = maps.inverse_depth
         predicted = shown.predicted(predictor.claim, inverse_depth[0, 0].float().cpu().numpy(), None)
@@ -40,7 +44,7 @@ def stream(predictor: Predictor, frames: Iterable[Frame], motion: str = "aligned
             continue
         now = View(image.to(inverse_depth.device), camera, inverse_depth.float())
         if before is not None and T_world_camera is not None:
-            T_next_now = motion_between(predictor, before, now, T_next_now) if picture.is_neighbour else None
+            T_next_now = motion_between(predictor, before, now, T_next_now) if picture.is_neighbor else None
             T_world_camera = None if T_next_now is None else compose(T_world_camera, inverse(T_next_now))
         before = now
         yield predicted if T_world_camera is None else replace(predicted, T_world_camera=T_world_camera.numpy())
@@ -60,7 +64,7 @@ def predict(
 
     Args:
         predictor: from `stadia.recipes.load_predictor`.
-        frames: in order, neighbours in time; consumed one by one.
+        frames: in order, neighbors in time; consumed one by one.
         out: a folder that does not exist yet, is empty, or holds the same prediction unfinished, which is begun again.
         provenance: what made these predictions.
         source: what they are of, for people; fingerprint: the same, for `Predictions.check_made_by`.
@@ -69,4 +73,6 @@ def predict(
     Raises StadiaError where `out` is in use, no frame comes, two frames have one name, or the network gives no depth.
     """
     predicted = stream(predictor, frames, provenance.motion)
-    return write_predictions(predicted, predictor, out, provenance, source=source, fingerprint=fingerprint, listeners=listeners)
+    return write_predictions(
+        predicted, predictor, out, provenance, source=source, fingerprint=fingerprint, listeners=listeners
+    )

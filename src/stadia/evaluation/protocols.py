@@ -1,6 +1,8 @@
-"""Protocols: how a depth prediction is scored. They are data; `score` reads them, and nothing else decides a crop or a cap.
+"""Protocols: how a depth prediction is scored. They are data; `score` reads them, and nothing else decides a crop or a
+cap.
 
-Numbers scored by different protocols cannot be compared: on KITTI the same predictions give an AbsRel of .109 against single
+Numbers scored by different protocols cannot be compared: on KITTI the same predictions give an AbsRel of .109 against
+single
 LiDAR scans and about .06 against the improved ground truth.
 """
 
@@ -37,15 +39,19 @@ class Crop:
     right: float
 
     def box(self, height: int, width: int) -> tuple[slice, slice]:
-        """Rows and columns of a picture of this size: 375x1242 under Garg's crop gives rows 153:371, columns 44:1197."""
-        return slice(int(self.top * height), int(self.bottom * height)), slice(int(self.left * width), int(self.right * width))
+        """Rows and columns of an image of this size: 375x1242 under Garg's crop gives rows 153:371, columns 44:1197."""
+        return slice(int(self.top * height), int(self.bottom * height)), slice(
+            int(self.left * width), int(self.right * width)
+        )
 
 
 CROPS: Mapping[str, Crop] = {
     "none": Crop(0, 1, 0, 1),
     "garg": Crop(0.40810811, 0.99189189, 0.03594771, 0.96405229),  # Garg et al., ECCV 2016, arXiv 1603.04992
     "eigen": Crop(0.3324324, 0.91351351, 0.0359477, 0.96405229),  # Eigen et al., NeurIPS 2014, arXiv 1406.2283
-    "nyu": Crop(45 / 480, 471 / 480, 41 / 640, 601 / 640),  # of 480x640: the same authors' toolbox, inside the frame's white border
+    "nyu": Crop(
+        45 / 480, 471 / 480, 41 / 640, 601 / 640
+    ),  # of 480x640: the same authors' toolbox, inside the frame's white border
 }
 
 BY_CLAIM: Mapping[Claim, Alignment] = {
@@ -72,7 +78,7 @@ class Protocol:
     images: how many the published numbers are means over; None where the protocol belongs to no benchmark.
     metrics: rows of `stadia.metrics.METRICS`.
     png_per_metre: the unit of ground truth stored as uint16 PNG, and of another program's predictions.
-    labelled_from: the median share of a picture's pixels with ground truth, below which it is not the one that is meant.
+    labeled_from: the median share of an image's pixels with ground truth, below which it is not the one that is meant.
     source: where the rules come from.
     """
 
@@ -86,7 +92,7 @@ class Protocol:
     images: int | None = None
     metrics: tuple[str, ...] = EIGEN_METRICS
     png_per_metre: float = 256.0
-    labelled_from: float = 0.0
+    labeled_from: float = 0.0
 
     def alignment(self, claim: Claim) -> Alignment:
         """What is fitted for this claim. Raises ProtocolError where the protocol refuses it."""
@@ -95,7 +101,7 @@ class Protocol:
                 f"protocol '{self.name}'",
                 found=f"predictions that claim {claim}",
                 expected=" or ".join(self.alignments),
-                cure="score them by a protocol that fits their scale, such as 'relative'",
+                fix="score them by a protocol that fits their scale, such as 'relative'",
             )
         return self.alignments[claim]
 
@@ -163,7 +169,7 @@ _ALL = (
         clamp_m=_KITTI_CAP,
         alignments=BY_CLAIM,
         ground_truth=_IMPROVED,
-        labelled_from=_ACCUMULATED,
+        labeled_from=_ACCUMULATED,
         images=_IMPROVED_IMAGES,
         source=f"{_MONODEPTH2}; {_UHRIG}",
     ),
@@ -174,7 +180,7 @@ _ALL = (
         clamp_m=_KITTI_CAP,
         alignments=BY_CLAIM,
         ground_truth=_IMPROVED,
-        labelled_from=_ACCUMULATED,
+        labeled_from=_ACCUMULATED,
         images=_IMPROVED_IMAGES,
         source="as supervised methods report it: Bhat et al., CVPR 2021, arXiv 2011.14141",
     ),
@@ -185,7 +191,7 @@ _ALL = (
         clamp_m=_KITTI_CAP,
         alignments=BY_CLAIM,
         ground_truth=_IMPROVED,
-        labelled_from=_ACCUMULATED,
+        labeled_from=_ACCUMULATED,
         images=_IMPROVED_IMAGES,
         source="the same with the crop of Eigen et al., NeurIPS 2014, arXiv 1406.2283",
     ),
@@ -195,8 +201,11 @@ _ALL = (
         scored_m=(0.0, math.inf),
         clamp_m=(1 / 256, 65535 / 256),  # what the uint16 PNG of a submission can hold
         alignments={Claim.METRES: Alignment.NONE},
-        ground_truth=f"{_IMPROVED}, such as the 1000 of val_selection_cropped; that of the benchmark's own images is the server's alone",
-        labelled_from=_ACCUMULATED,
+        ground_truth=(
+            f"{_IMPROVED}, such as the 1000 of val_selection_cropped; that of the benchmark's own images is the"
+            " server's alone"
+        ),
+        labeled_from=_ACCUMULATED,
         images=500,
         metrics=("silog", "sq_error_rel_percent", "abs_error_rel_percent", "irmse_per_km"),
         source=f"{_UHRIG}; the development kit of cvlibs.net/datasets/kitti/eval_depth.php?benchmark=depth_prediction",
@@ -207,9 +216,12 @@ _ALL = (
         scored_m=(1e-3, 10.0),
         clamp_m=(1e-3, 10.0),
         alignments=BY_CLAIM,
-        ground_truth="the sensor's depth of NYU Depth v2's test pictures, uint16 PNG in millimetres, 0 none",
+        ground_truth="the sensor's depth of NYU Depth v2's test images, uint16 PNG in millimetres, 0 none",
         images=654,
-        source="Eigen et al., NeurIPS 2014, arXiv 1406.2283, as supervised methods report it: Bhat et al., CVPR 2021, arXiv 2011.14141",
+        source=(
+            "Eigen et al., NeurIPS 2014, arXiv 1406.2283, as supervised methods report it: Bhat et al., CVPR 2021,"
+            " arXiv 2011.14141"
+        ),
         png_per_metre=1000.0,
     ),
     Protocol(
@@ -231,6 +243,6 @@ def protocol_named(name: str) -> Protocol:
     """The protocol, or a ConfigError that tells the nearest name."""
     if name not in PROTOCOLS:
         near = nearest(name, list(PROTOCOLS))
-        cure = f"did you mean '{near}'?" if near else "docs/evaluation.md describes them"
-        raise ConfigError("protocol", found=f"'{name}'", expected=f"one of {', '.join(PROTOCOLS)}", cure=cure)
+        fix = f"did you mean '{near}'?" if near else "docs/evaluation.md describes them"
+        raise ConfigError("protocol", found=f"'{name}'", expected=f"one of {', '.join(PROTOCOLS)}", fix=fix)
     return PROTOCOLS[name]

@@ -28,7 +28,9 @@ from stadia.evaluation.watch import Watch, unwatched
 from stadia.metrics.trajectory import PathAlignment
 
 PATH_ALIGNMENT: Mapping[Claim, PathAlignment] = {Claim.METRES: PathAlignment.SE3}
-"""The world frame is free (its choice says nothing of the network), the scale only where the claim leaves it open (sim3)."""
+"""The world frame is free (its choice says nothing of the network), the scale only where the claim leaves it open
+(sim3).
+"""
 
 LEAST_POSES = 3
 """With fewer, a path that is aligned first is right by itself."""
@@ -36,7 +38,9 @@ LEAST_POSES = 3
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """depth: None where no recording has ground truth. odometry: by recording, those with poses. notes: on what is missing, in words."""
+    """depth: None where no recording has ground truth. odometry: by recording, those with poses. notes: on what is
+    missing, in words.
+    """
 
     depth: DepthScore | None
     odometry: Mapping[str, TrajectoryScore]
@@ -51,7 +55,8 @@ class Evaluation:
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
         """Write score files by `write_score`: NAME.json for depth, NAME-RECORDING.json for each path; returns them.
 
-        A slash in a recording's name becomes a dash; of two recordings that would share a file the second has `-2` after its name.
+        A slash in a recording's name becomes a dash; of two recordings that would share a file the second has `-2`
+        after its name.
 
         Args:
             folder: of the files.
@@ -87,13 +92,14 @@ def evaluate_recordings(
         protocol: of depth. Paths are aligned by PATH_ALIGNMENT.
         out: a folder; each recording's in it must be new or empty, but for `reuse`.
         provenance: what made the predictions.
-        indices: of the frames to predict and score, rising, by the recording's name; by default all frames of all recordings.
-        reuse: score what is on disk already where `provenance` made it of these frames; refuse it where something else did. What
-            was left unfinished is predicted again.
+        indices: of the frames to predict and score, rising, by the recording's name; by default all frames of all
+            recordings.
+        reuse: score what is on disk already where `provenance` made it of these frames; refuse it where something else
+            did. What was left unfinished is predicted again.
         watch: shows progress.
 
-    Raises ProtocolError where the protocol refuses the claim or there is nothing to score (both before anything is predicted),
-    or where `out` holds other predictions; StadiaError where `out` is in use.
+    Raises ProtocolError where the protocol refuses the claim or there is nothing to score (both before anything is
+    predicted), or where `out` holds other predictions; StadiaError where `out` is in use.
     """
     protocol.alignment(predictor.claim)
     frames = {recording.name: range(len(recording)) for recording in recordings} if indices is None else indices
@@ -108,7 +114,9 @@ def evaluate_recordings(
             scores += [(f"{recording.name}/{frame_name(recording, index)}", None) for index in chosen]
             continue
         predictions = _predictions(predictor, recording, chosen, inside(out, recording.name), provenance, reuse, watch)
-        scores += watch(_depth_scores(predictions, recording, chosen, protocol), len(chosen), f"scoring {recording.name}")
+        scores += watch(
+            _depth_scores(predictions, recording, chosen, protocol), len(chosen), f"scoring {recording.name}"
+        )
         path = _path_score(predictions, recording, chosen)
         if path is not None:
             odometry[recording.name] = path
@@ -116,22 +124,26 @@ def evaluate_recordings(
     if depth is None and not odometry:
         raise _nothing_to_score(recordings, frames)
     notes = [] if depth is not None else ["no ground-truth depth here: only the path is scored"]
-    if alone := [recording.name for recording in scorable if 0 < _poses_in_a_row(recording, frames[recording.name]) < LEAST_POSES]:
-        notes.append(f"no path is scored of {_listed(alone)}: it takes neighbouring frames, {LEAST_POSES} of them with a pose")
+    if alone := [
+        recording.name for recording in scorable if 0 < _poses_in_a_row(recording, frames[recording.name]) < LEAST_POSES
+    ]:
+        notes.append(
+            f"no path is scored of {_listed(alone)}: it takes neighboring frames, {LEAST_POSES} of them with a pose"
+        )
     return Evaluation(depth, odometry, tuple(notes))
 
 
 def can_be_scored(recording: Recording, indices: Sequence[int]) -> bool:
-    """Whether some frame has depth, or the first frames are neighbours and have poses enough for a path."""
+    """Whether some frame has depth, or the first frames are neighbors and have poses enough for a path."""
     if _poses_in_a_row(recording, indices) >= LEAST_POSES:
         return True
     return any(recording.depth_m(index) is not None for index in indices)
 
 
 def _poses_in_a_row(recording: Recording, indices: Sequence[int]) -> int:
-    """How many of the frames that a path can go through have a pose: it ends where the next one is no neighbour."""
-    neighbours = (index for position, index in enumerate(indices) if index - indices[0] == position)
-    return sum(recording.T_world_camera(index) is not None for index in neighbours)
+    """How many of the frames that a path can go through have a pose: it ends where the next one is no neighbor."""
+    neighbors = (index for position, index in enumerate(indices) if index - indices[0] == position)
+    return sum(recording.T_world_camera(index) is not None for index in neighbors)
 
 
 def _nothing_to_score(recordings: Sequence[Recording], indices: Mapping[str, Sequence[int]]) -> ProtocolError:
@@ -139,15 +151,15 @@ def _nothing_to_score(recordings: Sequence[Recording], indices: Mapping[str, Seq
     if any(_poses_in_a_row(recording, indices.get(recording.name, ())) for recording in recordings):
         return ProtocolError(
             what,
-            found=f"no ground truth depth, and poses of fewer than {LEAST_POSES} neighbouring frames",
+            found=f"no ground truth depth, and poses of fewer than {LEAST_POSES} neighboring frames",
             expected="frame after frame, since the path alone can be scored here",
-            cure="leave --every out, or list frames that are neighbours",
+            fix="leave --every out, or list frames that are neighbors",
         )
     return ProtocolError(
         what,
         found="neither ground truth depth nor poses",
         expected="one of them",
-        cure="evaluate on recordings with ground truth, or use stadia predict",
+        fix="evaluate on recordings with ground truth, or use stadia predict",
     )
 
 
@@ -185,12 +197,18 @@ def _depth_scores(
 
 
 def _path_score(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> TrajectoryScore | None:
-    """The path from disk against the recording's poses, at the frames that have one; None where there are fewer than LEAST_POSES."""
+    """The path from disk against the recording's poses, at the frames that have one; None where there are fewer than
+    LEAST_POSES.
+    """
     record = predictions.record
     if record is None or not record.path:
         return None
     row = {name: k for k, name in enumerate(record.path)}
-    truth = {row[name]: recording.T_world_camera(index) for name, index in zip(record.entries, indices, strict=True) if name in row}
+    truth = {
+        row[name]: recording.T_world_camera(index)
+        for name, index in zip(record.entries, indices, strict=True)
+        if name in row
+    }
     known = {k: pose for k, pose in truth.items() if pose is not None}
     if len(known) < LEAST_POSES:
         return None

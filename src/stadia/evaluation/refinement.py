@@ -1,9 +1,10 @@
-"""A path refined while it is followed: keyframes of a window, adjusted together by what they show (the back end of D3VO).
+"""A path refined while it is followed: keyframes of a window, adjusted together by what they show (the back end of
+D3VO).
 
-Every frame is aligned to the last keyframe by the depth predicted there. A keyframe joins the window, which is adjusted; the oldest
-leaves it, and stays as a quadratic prior on the others. That keeps the scale: a window that forgets holds its own by the depth
-of seven pictures alone. Memory is that of the window, and 128 bytes a frame of the path. Yang et al., D3VO, arXiv 2003.01060,
-section 3.3; Engel, Koltun and Cremers, Direct sparse odometry, PAMI 2018.
+Every frame is aligned to the last keyframe by the depth predicted there. A keyframe joins the window, which is
+adjusted; the oldest leaves it, and stays as a quadratic prior on the others. That keeps the scale: a window that
+forgets holds its own by the depth of seven images alone. Memory is that of the window, and 128 bytes a frame of the
+path. Yang et al., D3VO, arXiv 2003.01060, section 3.3; Engel, Koltun and Cremers, Direct sparse odometry, PAMI 2018.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from stadia.core.types import Camera, PictureMaps
+from stadia.core.types import Camera, ImageMaps
 from stadia.evaluation.motion import is_trusted
-from stadia.geometry.bundle import Bundle, Motions, Prior, adjust, depth_information, marginalise
+from stadia.geometry.bundle import Bundle, Motions, Prior, adjust, depth_information, marginalize
 from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.direct_alignment import DirectAlignment, align_direct
@@ -43,7 +44,7 @@ STEPS = 3
 """Gauss-Newton steps when a keyframe joins."""
 
 FLOW = 0.08
-"""Share of a picture's mean side by which points have moved when a new keyframe is due."""
+"""Share of an image's mean side by which points have moved when a new keyframe is due."""
 
 LEAST_KEPT = 0.8
 """Share of a keyframe that a frame must show still; with less, it becomes one."""
@@ -52,30 +53,36 @@ DEPTH_DEVIATION = 0.15
 """Of a predicted inverse depth, as a share of it."""
 
 MOTION_DEVIATION = (0.3, 0.02)
-"""Of a predicted motion from one frame to the next: share of its length, and radians. (On unseen roads pose networks are off by that.)"""
+"""Of a predicted motion from one frame to the next: share of its length, and radians. (On unseen roads pose networks
+are off by that.)
+"""
 
 ALIGNED_ROWS = 128
-"""Of the pictures that frames are aligned by: they need not be larger to start from."""
+"""Of the images that frames are aligned by: they need not be larger to start from."""
 
 MAPPED = 0.05
-"""Points whose inverse depth the pictures alone know to this share are well constrained."""
+"""Points whose inverse depth the images alone know to this share are well constrained."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A frame as it comes. image: (1, 3, H, W).  camera: K (3, 3).  maps: gives what is predicted of it, asked of keyframes alone."""
+    """A frame as it comes. image: (1, 3, H, W).  camera: K (3, 3).  maps: gives what is predicted of it, asked of
+    keyframes alone.
+    """
 
     image: Tensor
     camera: Camera
-    maps: Callable[[], PictureMaps]
+    maps: Callable[[], ImageMaps]
 
 
 @dataclass(frozen=True, slots=True)
 class MapPoints:
-    """Well-constrained points of a keyframe that has left the window. position: (P, 3) in the first camera.  colour: (P, 3) in [0, 1]."""
+    """Well-constrained points of a keyframe that has left the window. position: (P, 3) in the first camera.  color: (P,
+    3) in [0, 1].
+    """
 
     position: Tensor
-    colour: Tensor
+    color: Tensor
 
 
 @dataclass(slots=True)
@@ -99,7 +106,9 @@ class Refinement:
     bundle: Bundle | None = None
     numbers: list[int] = field(default_factory=list)  # of all keyframes
     settled: list[Tensor] = field(default_factory=list)  # T_camera_world of those that have left the window
-    links: list[tuple[int, Tensor]] = field(default_factory=list)  # of each frame: which keyframe it was aligned to, T_frame_keyframe
+    links: list[tuple[int, Tensor]] = field(
+        default_factory=list
+    )  # of each frame: which keyframe it was aligned to, T_frame_keyframe
     said: Tensor | None = None  # T_frame_keyframe of the last frame, by the predicted motions alone
     step: Tensor | None = None  # T_frame_before of the last frame
 
@@ -122,7 +131,11 @@ class Refinement:
             return False
         T = found.T_source_target[0].cpu() if trusted else compose(moved, before)
         self.step = compose(T, inverse(before))
-        start = torch.eye(4, dtype=torch.float64) if self.links[-1][0] != self.numbers[-1] or self.said is None else self.said
+        start = (
+            torch.eye(4, dtype=torch.float64)
+            if self.links[-1][0] != self.numbers[-1] or self.said is None
+            else self.said
+        )
         self.said = None if said is None else compose(said, start)
         self.links.append((self.numbers[-1], T))
         if not trusted or float(found.seen) < LEAST_KEPT or self._flow(T) > FLOW:
@@ -163,12 +176,14 @@ class Refinement:
     def _aligned(self, seen: Seen, start: Tensor) -> DirectAlignment:
         image, depth_m, camera = self.keyframes[-1].small
         small, small_camera = _small(seen.image, seen.camera)
-        return align_direct(image, small, depth_m, _batched(camera), _batched(small_camera), start[None].to(image.device))
+        return align_direct(
+            image, small, depth_m, _batched(camera), _batched(small_camera), start[None].to(image.device)
+        )
 
     def _flow(self, T: Tensor) -> float:
         assert self.bundle is not None
         frames = self.bundle.frames
-        height, width = frames.grey.shape[-2:]
+        height, width = frames.gray.shape[-2:]
         newest = self.bundle.points.chosen(self.bundle.points.host == len(frames) - 1)
         return flow_share(newest, frames.K[-1], height, width, T)
 
@@ -181,7 +196,9 @@ class Refinement:
         small_depth = depth_from_inverse(resize_map(inverse_depth, small_camera.height, small_camera.width))
         self.keyframes.append(_Keyframe(number, image, (small, small_depth, small_camera)))
         self.numbers.append(number)
-        frames = _with_frame(None if self.bundle is None else self.bundle.frames, image.mean(1), camera.K, T_camera_world, brightness)
+        frames = _with_frame(
+            None if self.bundle is None else self.bundle.frames, image.mean(1), camera.K, T_camera_world, brightness
+        )
         uncertainty = None if maps.log_uncertainty is None else maps.log_uncertainty[0, 0].float().cpu()
         points = _chosen_points(frames, inverse_depth[0, 0], uncertainty)
         if self.bundle is None:
@@ -202,13 +219,13 @@ class Refinement:
         assert self.bundle is not None
         self.take_points(self._map_points(0))
         bundle = self.bundle
-        prior = marginalise(bundle)
+        prior = marginalize(bundle)
         self.settled.append(bundle.frames.T_camera_world[0])
         self.keyframes.pop(0)
         stays = bundle.points.host > 0
         points = bundle.points.chosen(stays)
         points = replace(points, host=points.host - 1)
-        frames = Frames(*(getattr(bundle.frames, name)[1:] for name in ("grey", "K", "T_camera_world", "brightness")))
+        frames = Frames(*(getattr(bundle.frames, name)[1:] for name in ("gray", "K", "T_camera_world", "brightness")))
         stereo = bundle.stereo and VirtualStereo(bundle.stereo.inverse_depth_right[1:], bundle.stereo.T_right_left)
         self.bundle = _bundle(frames, points, bundle.expected[stays], _without_oldest(bundle.motions), prior, stereo)
 
@@ -223,9 +240,11 @@ class Refinement:
 
 
 def flow_share(points: Points, K: Tensor, height: int, width: int, T: Tensor) -> float:
-    """By how much points have moved in the median, as a share of the picture's mean side, where their host has moved by T (4, 4).
+    """By how much points have moved in the median, as a share of the image's mean side, where their host has moved by T
+    (4, 4).
 
-    K: (3, 3) of both pictures. Points that are out of sight then, or behind the camera, do not count; 1 where none is left.
+    K: (3, 3) of both images. Points that are out of sight then, or behind the camera, do not count; 1 where none is
+        left.
     """
     moved = points.ray[:, 0] @ T[:3, :3].mT.to(points.ray) + points.inverse_depth[:, None] * T[:3, 3].to(points.ray)
     z = moved[:, 2]
@@ -245,21 +264,26 @@ def _small(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
     return resize(image, camera, camera.height // shrink, camera.width // shrink) if shrink > 1 else (image, camera)
 
 
-def _with_frame(frames: Frames | None, grey: Tensor, K: Tensor, T_camera_world: Tensor, brightness: Tensor) -> Frames:
-    new = (grey, K[None].double(), T_camera_world[None], brightness[None])
+def _with_frame(frames: Frames | None, gray: Tensor, K: Tensor, T_camera_world: Tensor, brightness: Tensor) -> Frames:
+    new = (gray, K[None].double(), T_camera_world[None], brightness[None])
     if frames is None:
         return Frames(*new)
-    return Frames(*(torch.cat(pair) for pair in zip((frames.grey, frames.K, frames.T_camera_world, frames.brightness), new, strict=True)))
+    return Frames(
+        *(
+            torch.cat(pair)
+            for pair in zip((frames.gray, frames.K, frames.T_camera_world, frames.brightness), new, strict=True)
+        )
+    )
 
 
 def _chosen_points(frames: Frames, inverse_depth: Tensor, log_uncertainty: Tensor | None) -> Points:
     """Of the newest frame: steep, spread, of the surer four fifths where the network says how sure it is."""
-    grey = frames.grey[-1]
+    gray = frames.gray[-1]
     if log_uncertainty is None:
-        allowed, weight = torch.ones_like(grey, dtype=torch.bool), gradient_weight(slope_squared(grey))
+        allowed, weight = torch.ones_like(gray, dtype=torch.bool), gradient_weight(slope_squared(gray))
     else:
         allowed, weight = log_uncertainty <= log_uncertainty.quantile(0.8), uncertainty_weight(log_uncertainty)
-    return points_of(grey, frames.K[-1], len(frames) - 1, select_pixels(grey, allowed, POINTS), inverse_depth, weight)
+    return points_of(gray, frames.K[-1], len(frames) - 1, select_pixels(gray, allowed, POINTS), inverse_depth, weight)
 
 
 def _joined(points: Points, others: Points) -> Points:
@@ -267,20 +291,38 @@ def _joined(points: Points, others: Points) -> Points:
 
 
 def _bundle(
-    frames: Frames, points: Points, expected: Tensor, motions: Motions | None, prior: Prior | None, stereo: VirtualStereo | None
+    frames: Frames,
+    points: Points,
+    expected: Tensor,
+    motions: Motions | None,
+    prior: Prior | None,
+    stereo: VirtualStereo | None,
 ) -> Bundle:
     """Every point is looked for in every other frame of the window."""
     point, frame = torch.cartesian_prod(torch.arange(len(points)), torch.arange(len(frames))).unbind(-1)
     others = frame != points.host[point]
-    return Bundle(frames, points, expected, DEPTH_DEVIATION * expected, Sightings(point[others], frame[others]), motions, prior, stereo)
+    return Bundle(
+        frames,
+        points,
+        expected,
+        DEPTH_DEVIATION * expected,
+        Sightings(point[others], frame[others]),
+        motions,
+        prior,
+        stereo,
+    )
 
 
-def _with_stereo(stereo: VirtualStereo | None, maps: PictureMaps) -> VirtualStereo | None:
-    """And what the newest frame would show of depth in the right camera, where the network says it and knows of the rig."""
+def _with_stereo(stereo: VirtualStereo | None, maps: ImageMaps) -> VirtualStereo | None:
+    """And what the newest frame would show of depth in the right camera, where the network says it and knows of the
+    rig.
+    """
     if maps.inverse_depth_right is None or maps.T_right_left is None:
         return None
     right = maps.inverse_depth_right[:, 0].float().cpu()
-    return VirtualStereo(right if stereo is None else torch.cat((stereo.inverse_depth_right, right)), maps.T_right_left.double().cpu())
+    return VirtualStereo(
+        right if stereo is None else torch.cat((stereo.inverse_depth_right, right)), maps.T_right_left.double().cpu()
+    )
 
 
 def _with_motion(motions: Motions | None, newest: int, said: Tensor | None, frames: int) -> Motions | None:
@@ -299,4 +341,6 @@ def _without_oldest(motions: Motions | None) -> Motions | None:
     if motions is None:
         return None
     stay = motions.earlier > 0
-    return Motions(motions.earlier[stay] - 1, motions.later[stay] - 1, motions.T_later_earlier[stay], motions.deviation[stay])
+    return Motions(
+        motions.earlier[stay] - 1, motions.later[stay] - 1, motions.T_later_earlier[stay], motions.deviation[stay]
+    )

@@ -1,4 +1,6 @@
-"""What is known of a road, drawn: horizon and plane on a frame, objects believed and not, camera heights over frames and epochs."""
+"""What is known of a road, drawn: horizon and plane on a frame, objects believed and not, camera heights over frames
+and epochs.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from stadia.evaluation.legend import text_size, write
 from stadia.training.height_course import EpochHeight
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 Array = NDArray[np.float64]
 GOOD, BAD, HORIZON, PLANE = (0, 158, 115), (213, 94, 0), (240, 228, 66), (86, 180, 233)
 """RGB, Okabe and Ito's: green believed, red not, yellow the horizon, blue the plane."""
@@ -24,10 +26,12 @@ _SHIFT, _NEAR_M = 4, 0.5
 _HIGHEST = 1.6  # of the estimate: what objects say above it is not shown
 
 
-def draw_horizon(picture: Picture, horizon: ArrayLike) -> Picture:
-    """(H, W, 3) RGB with the line a x + b y + c = 0 of a horizon (3,) over it; a copy. Nothing where it is NaN, upright, or outside."""
-    drawn, (a, b, c) = picture.copy(), np.asarray(horizon, np.float64)
-    width = picture.shape[1]
+def draw_horizon(image: Image, horizon: ArrayLike) -> Image:
+    """(H, W, 3) RGB with the line a x + b y + c = 0 of a horizon (3,) over it; a copy. Nothing where it is NaN,
+    upright, or outside.
+    """
+    drawn, (a, b, c) = image.copy(), np.asarray(horizon, np.float64)
+    width = image.shape[1]
     if abs(b) > 1e-6:
         left, right = (np.array([x, -(a * x + c) / b]) for x in (0.0, width - 1.0))
         _line(drawn, left, right, HORIZON, _thickness(width))
@@ -35,18 +39,18 @@ def draw_horizon(picture: Picture, horizon: ArrayLike) -> Picture:
 
 
 def draw_plane(
-    picture: Picture,
+    image: Image,
     K: Array,
     plane: ArrayLike,
     *,
     ahead: Iterable[float] = (5, 10, 15, 20, 30, 40),
     aside: Iterable[float] = (-6, -4, -2, 0, 2, 4, 6),
-) -> Picture:
+) -> Image:
     """(H, W, 3) RGB with a grid on a plane (4,), normal towards the camera and the camera's height over it; a copy.
 
     Its lines run ahead and aside as the camera looks, in the plane's unit. A plane that holds NaN draws nothing.
     """
-    drawn, (nx, ny, nz, height) = picture.copy(), np.asarray(plane, np.float64)
+    drawn, (nx, ny, nz, height) = image.copy(), np.asarray(plane, np.float64)
     if not np.isfinite([nx, ny, nz, height]).all():
         return drawn
     up = np.array([nx, ny, nz])
@@ -62,34 +66,46 @@ def draw_plane(
     for start, end in lines:
         if min(start[2], end[2]) > _NEAR_M:
             a, b = ((K @ point)[:2] / point[2] for point in (start, end))
-            _line(drawn, a, b, PLANE, _thickness(picture.shape[1]))
+            _line(drawn, a, b, PLANE, _thickness(image.shape[1]))
     return drawn
 
 
-def draw_verdicts(picture: Picture, boxes_px: ArrayLike, believed: Sequence[bool], words: Sequence[str]) -> Picture:
-    """(H, W, 3) RGB with boxes (N, 4) left, top, right, bottom: green where believed, else red, and a word over each, those of the believed
-    larger and last; a copy.
+def draw_verdicts(image: Image, boxes_px: ArrayLike, believed: Sequence[bool], words: Sequence[str]) -> Image:
+    """(H, W, 3) RGB with boxes (N, 4) left, top, right, bottom: green where believed, else red, and a word over each,
+    those of the believed larger and last; a copy.
     """
-    drawn = picture.copy()
-    rows = sorted(zip(np.asarray(boxes_px, np.float64).reshape(-1, 4).tolist(), believed, words, strict=True), key=lambda row: row[1])
+    drawn = image.copy()
+    rows = sorted(
+        zip(np.asarray(boxes_px, np.float64).reshape(-1, 4).tolist(), believed, words, strict=True),
+        key=lambda row: row[1],
+    )
     for box, good, _ in rows:
         left, top, right, bottom = (round(v) for v in box)
-        cv2.rectangle(drawn, (left, top), (right, bottom), GOOD if good else BAD, _thickness(picture.shape[1]), cv2.LINE_AA)
+        cv2.rectangle(
+            drawn, (left, top), (right, bottom), GOOD if good else BAD, _thickness(image.shape[1]), cv2.LINE_AA
+        )
     taken = list[tuple[int, int, int]]()
     for box, good, word in rows:
-        scale = max(0.35, picture.shape[1] / (1000 if good else 1800))
+        scale = max(0.35, image.shape[1] / (1000 if good else 1800))
         width, height = text_size(word, scale)
-        left, low = max(0, min(round(box[0]), picture.shape[1] - width)), max(round(box[1]) - 4, height + 3)
-        while good and any(abs(low - row) < height + 4 and start < left + width and left < end for start, end, row in taken):
+        left, low = max(0, min(round(box[0]), image.shape[1] - width)), max(round(box[1]) - 4, height + 3)
+        while good and any(
+            abs(low - row) < height + 4 and start < left + width and left < end for start, end, row in taken
+        ):
             low += height + 4  # below the word that stands there
         taken += [(left, left + width, low)] if good else []
         write(drawn, word, (left, low), GOOD if good else BAD, scale)
     return drawn
 
 
-def sheet(pictures: Sequence[Picture], columns: int, width: int = 640) -> Picture:
-    """Pictures in rows, each `width` wide, of any sizes; white where there is none. Raises nothing for none: one white row."""
-    small = [cv2.resize(p, (width, max(1, round(p.shape[0] * width / p.shape[1]))), interpolation=cv2.INTER_AREA) for p in pictures]
+def sheet(images: Sequence[Image], columns: int, width: int = 640) -> Image:
+    """Images in rows, each `width` wide, of any sizes; white where there is none. Raises nothing for none: one white
+    row.
+    """
+    small = [
+        cv2.resize(p, (width, max(1, round(p.shape[0] * width / p.shape[1]))), interpolation=cv2.INTER_AREA)
+        for p in images
+    ]
     rows = []
     for start in range(0, len(small), columns):
         row = small[start : start + columns]
@@ -111,19 +127,20 @@ def heights_over_frames(
     *,
     starts: Mapping[str, float] = MappingProxyType({}),
     true_m: float | None = None,
-) -> Picture:
+) -> Image:
     """(H, W, 3) RGB: what each object (N,) says of the camera's height, at its frame; the estimate with its band.
 
-    starts: the first frame of each recording by name; a line stands before each but the first. The axis is that of what objects say: a band
+    starts: the first frame of each recording by name; a line stands before each but the first. The axis is that of what
+        objects say: a band
     that goes far beyond it is cut off.
     """
     at, says, good = np.asarray(frame), np.asarray(height_m, np.float64), np.asarray(believed, bool)
     known = np.isfinite(says) & (says > 0)
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    for chosen, colour, name in ((good, GOOD, "believed"), (~good, BAD, "not believed")):
+    for chosen, color, name in ((good, GOOD, "believed"), (~good, BAD, "not believed")):
         shown = chosen & known
-        axes.plot(at[shown], says[shown], ".", color=np.array(colour) / 255, markersize=4, label=name)
+        axes.plot(at[shown], says[shown], ".", color=np.array(color) / 255, markersize=4, label=name)
     axes.axhspan(low_m, high_m, color="#0072b2", alpha=0.2, linewidth=0)
     axes.axhline(estimate_m, color="#0072b2", linewidth=1.6, label=f"{estimate_m:.2f} m ({low_m:.2f} to {high_m:.2f})")
     if true_m is not None:
@@ -132,7 +149,14 @@ def heights_over_frames(
         if number:
             axes.axvline(start - 0.5, color="0.4", linewidth=1)
         if len(starts) > 1:
-            axes.annotate(name, (start, 1), xycoords=("data", "axes fraction"), xytext=(2, -9), textcoords="offset points", fontsize=7)
+            axes.annotate(
+                name,
+                (start, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(2, -9),
+                textcoords="offset points",
+                fontsize=7,
+            )
     within = np.clip(np.append(says[known], true_m or estimate_m), 0, _HIGHEST * estimate_m)
     bottom = min(0.9 * within.min(), max(low_m, 0.6 * estimate_m))
     axes.set_ylim(0.95 * bottom, max(1.1 * within.max(), 1.05 * min(high_m, 1.5 * estimate_m)))
@@ -142,20 +166,25 @@ def heights_over_frames(
 
 
 def heights_over_epochs(
-    courses: Mapping[str, Sequence[EpochHeight]], *, before_m: Mapping[str, float], between_m: Mapping[str, tuple[float, float]]
-) -> Picture:
-    """(H, W, 3) RGB, a row of each group of cameras: the median of each epoch's frames within their quartiles, crossed out where the epoch
-    was refused, and the height that was kept.
+    courses: Mapping[str, Sequence[EpochHeight]],
+    *,
+    before_m: Mapping[str, float],
+    between_m: Mapping[str, tuple[float, float]],
+) -> Image:
+    """(H, W, 3) RGB, a row of each group of cameras: the median of each epoch's frames within their quartiles, crossed
+    out where the epoch was refused, and the height that was kept.
 
     Args:
         courses: by the name of the group, an epoch or more each.
-        before_m, between_m: by the same name, where there are any: the height that was known before the training, as silhouettes alone
-            say it, and what these leave open.
+        before_m, between_m: by the same name, where there are any: the height that was known before the training, as
+            silhouettes alone say it, and what these leave open.
     """
     figure = Figure(figsize=(8, 3.2 * len(courses)), layout="constrained")
     for row, (name, course) in enumerate(courses.items()):
         axes = figure.add_subplot(len(courses), 1, row + 1)
-        epoch, said, low, high, kept = np.array([(e.epoch, e.said_m, e.low_m, e.high_m, e.kept_m) for e in course]).reshape(-1, 5).T
+        epoch, said, low, high, kept = (
+            np.array([(e.epoch, e.said_m, e.low_m, e.high_m, e.kept_m) for e in course]).reshape(-1, 5).T
+        )
         refused = np.array([bool(e.refused) for e in course])
         if name in between_m:
             open_m = "depth may say {:.2f} to {:.2f} m".format(*between_m[name])
@@ -164,10 +193,19 @@ def heights_over_epochs(
             known = f"known before: {before_m[name]:.2f} m"
             axes.axhline(before_m[name], color=np.array(GOOD) / 255, linewidth=1.2, linestyle="--", label=known)
         axes.fill_between(epoch, low, high, color="#0072b2", alpha=0.2, linewidth=0, label="half of the epoch's frames")
-        for chosen, marker, size, words in ((~refused, "o", 4, "their median"), (refused, "x", 7, "their median, refused")):
+        for chosen, marker, size, words in (
+            (~refused, "o", 4, "their median"),
+            (refused, "x", 7, "their median, refused"),
+        ):
             if np.isfinite(said[chosen]).any():
                 axes.plot(epoch[chosen], said[chosen], marker, color="#d55e00", markersize=size, label=words)
-        axes.plot(epoch, kept, color="#0072b2", linewidth=1.6, label=f"kept: {kept[-1]:.2f} m" if np.isfinite(kept[-1]) else "none is kept")
+        axes.plot(
+            epoch,
+            kept,
+            color="#0072b2",
+            linewidth=1.6,
+            label=f"kept: {kept[-1]:.2f} m" if np.isfinite(kept[-1]) else "none is kept",
+        )
         if name:
             axes.set_title(name, fontsize="medium")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -182,7 +220,7 @@ def _label(axes: object, x: str, y: str) -> None:
     axes.legend(loc="best", frameon=False, fontsize="small")  # type: ignore[attr-defined]
 
 
-def _drawn(figure: Figure) -> Picture:
+def _drawn(figure: Figure) -> Image:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -192,12 +230,12 @@ def _thickness(width: int) -> int:
     return max(1, round(width / 700))
 
 
-def _line(picture: Picture, start: Array, end: Array, colour: tuple[int, int, int], thickness: int) -> None:
+def _line(image: Image, start: Array, end: Array, color: tuple[int, int, int], thickness: int) -> None:
     """To a 16th of a pixel; what of it is far outside is cut off."""
     if not (np.isfinite(start).all() and np.isfinite(end).all()) or max(np.abs(start).max(), np.abs(end).max()) > 2**20:
         return
     a, b = ((point * 2**_SHIFT).round().astype(int).tolist() for point in (start, end))
-    height, width = (side << _SHIFT for side in picture.shape[:2])
+    height, width = (side << _SHIFT for side in image.shape[:2])
     meets, a, b = cv2.clipLine((-width, -height, 3 * width, 3 * height), a, b)
     if meets:
-        cv2.line(picture, a, b, colour, thickness, cv2.LINE_AA, _SHIFT)
+        cv2.line(image, a, b, color, thickness, cv2.LINE_AA, _SHIFT)

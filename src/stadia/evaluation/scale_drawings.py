@@ -10,22 +10,24 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 TICKS_M = (2, 5, 10, 20, 40, 80)
 """Of the scale, whose ends are the first and the last: logarithmic, bright is near."""
 WIDTH, TILE = 12.8, 3.0
 """Inches, of 100 pixels each."""
 
 
-def depths_on_one_scale(rows: Sequence[Sequence[NDArray[np.generic]]], names: Sequence[str]) -> Picture:
+def depths_on_one_scale(rows: Sequence[Sequence[NDArray[np.generic]]], names: Sequence[str]) -> Image:
     """(H, W, 3) RGB: a row of tiles each, their names above the first row, and the scale of metres beside them.
 
     Args:
-        rows: (h, w, 3) uint8 RGB pictures, and (h, w) depth maps in metres, 0 = none (black).
+        rows: (h, w, 3) uint8 RGB images, and (h, w) depth maps in metres, 0 = none (black).
         names: of the columns.
     """
     shape = rows[0][0].shape
-    figure = Figure(figsize=(WIDTH, 0.45 + len(rows) * (TILE * shape[0] / shape[1] + 0.06)), dpi=100, layout="constrained")
+    figure = Figure(
+        figsize=(WIDTH, 0.45 + len(rows) * (TILE * shape[0] / shape[1] + 0.06)), dpi=100, layout="constrained"
+    )
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots(len(rows), len(names), squeeze=False)
     scale = LogNorm(TICKS_M[0], TICKS_M[-1])
@@ -37,7 +39,9 @@ def depths_on_one_scale(rows: Sequence[Sequence[NDArray[np.generic]]], names: Se
                 axis.imshow(tile, aspect="auto")
             else:
                 axis.imshow(np.zeros((*tile.shape, 3)), aspect="auto")
-                drawn = axis.imshow(np.ma.masked_equal(tile, 0), cmap="magma_r", norm=scale, aspect="auto", interpolation="nearest")
+                drawn = axis.imshow(
+                    np.ma.masked_equal(tile, 0), cmap="magma_r", norm=scale, aspect="auto", interpolation="nearest"
+                )
     for axis, name in zip(axes[0], names, strict=True):
         axis.set_title(name, fontsize=9)
     if drawn is not None:

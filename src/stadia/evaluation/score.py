@@ -24,7 +24,7 @@ from stadia.evaluation.score_notes import note_of_bounds, note_of_clamp, note_of
 from stadia.evaluation.uncertainty import Orders, mean_order, score_order, uncertainty_at
 from stadia.evaluation.watch import Watch, unwatched
 from stadia.geometry.align import scale_shift
-from stadia.geometry.crops import PICTURE_CROPS, picture_box
+from stadia.geometry.crops import IMAGE_CROPS, image_box
 from stadia.geometry.depth_maps import resize_map
 from stadia.metrics import METRICS
 from stadia.metrics.depth import scale_ratio
@@ -33,7 +33,9 @@ Truth = Mapping[str, Callable[[], NDArray[np.floating] | None]]
 """Ground truth by name, read when it is its turn: (H, W) z in metres, 0 = none; None where a frame has none."""
 
 ASPECT_TOLERANCE = 0.04
-"""How far two aspect ratios may differ. 1024x320 for 1242x375 (3.4 %) is a squeezed whole picture; 1216x352 (4.3 % or more) is a crop."""
+"""How far two aspect ratios may differ. 1024x320 for 1242x375 (3.4 %) is a squeezed whole image; 1216x352 (4.3 % or
+more) is a crop.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,11 @@ class ImageScore:
 
     scale_ratio: median(truth) / median(prediction) before any alignment; None for inverse depth up to scale and shift.
     pixels: scored.  outside_crop: that the protocol would score, where the prediction's crop has nothing.
-    at_clamp: share of the scored pixels where the aligned prediction is at the near or the far end of what the protocol clamps it to.
-    labelled: share of the picture's pixels that have ground truth, scored or not.
-    order: rank correlation of the prediction, as claimed, with the truth: 1 where near and far are in its order, -1 where they are turned
-        around; None where one of them is constant.
+    at_clamp: share of the scored pixels where the aligned prediction is at the near or the far end of what the protocol
+        clamps it to.
+    labeled: share of the image's pixels that have ground truth, scored or not.
+    order: rank correlation of the prediction, as claimed, with the truth: 1 where near and far are in its order, -1
+        where they are turned around; None where one of them is constant.
     uncertainty: what the prediction's uncertainty is worth; None where it says none, or fewer than 2 pixels are scored.
     """
 
@@ -55,7 +58,7 @@ class ImageScore:
     pixels: int
     outside_crop: int = 0
     at_clamp: float = 0.0
-    labelled: float = 1.0
+    labeled: float = 1.0
     order: float | None = None
     uncertainty: Orders | None = None
 
@@ -64,10 +67,28 @@ class ImageScore:
         return replace(self, name=name)
 
     def to_json(self) -> dict[str, Any]:
-        """Name, metrics, scale_ratio, pixels, outside_crop, at_clamp, labelled, order side by side; `uncertainty` by error, if any."""
-        counts = {"pixels": self.pixels, "outside_crop": self.outside_crop, "at_clamp": self.at_clamp, "labelled": self.labelled}
-        doubt = {} if self.uncertainty is None else {"uncertainty": {name: order.numbers() for name, order in self.uncertainty.items()}}
-        return {"name": self.name, **self.metrics, "scale_ratio": self.scale_ratio, **counts, "order": self.order, **doubt}
+        """Name, metrics, scale_ratio, pixels, outside_crop, at_clamp, labeled, order side by side; `uncertainty` by
+        error, if any.
+        """
+        counts = {
+            "pixels": self.pixels,
+            "outside_crop": self.outside_crop,
+            "at_clamp": self.at_clamp,
+            "labeled": self.labeled,
+        }
+        doubt = (
+            {}
+            if self.uncertainty is None
+            else {"uncertainty": {name: order.numbers() for name, order in self.uncertainty.items()}}
+        )
+        return {
+            "name": self.name,
+            **self.metrics,
+            "scale_ratio": self.scale_ratio,
+            **counts,
+            "order": self.order,
+            **doubt,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +109,10 @@ class DepthScore:
     @property
     def metrics(self) -> dict[str, float]:
         """Means over images, each image alike whatever the number of its pixels."""
-        return {name: float(np.mean([image.metrics[name] for image in self.per_image])) for name in self.per_image[0].metrics}
+        return {
+            name: float(np.mean([image.metrics[name] for image in self.per_image]))
+            for name in self.per_image[0].metrics
+        }
 
     @property
     def scale_ratio_median(self) -> float | None:
@@ -142,7 +166,9 @@ class DepthScore:
 
 
 def folder_truth(folder: Path, protocol: Protocol) -> Truth:
-    """Ground truth from a folder of uint16 PNG (in the protocol's unit), .npz (`depth_m`, or the only array) or .npy maps."""
+    """Ground truth from a folder of uint16 PNG (in the protocol's unit), .npz (`depth_m`, or the only array) or .npy
+    maps.
+    """
     return {name: partial(_read_truth, path, protocol.png_per_metre) for name, path in depth_files(folder).items()}
 
 
@@ -153,9 +179,11 @@ def _read_truth(path: Path, png_per_metre: float) -> NDArray[np.floating]:
         row, column = np.argwhere(wrong)[0]
         raise DataError(
             path,
-            found=f"ground truth of {true_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)",
+            found=(
+                f"ground truth of {true_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)"
+            ),
             expected="metres, 0 where there is none",
-            cure="write 0 where depth is unknown",
+            fix="write 0 where depth is unknown",
         )
     return true_m
 
@@ -164,7 +192,8 @@ def resize_depth(depth: Tensor, height: int, width: int) -> Tensor:
     """(h, w) depth to (H, W), bilinearly in inverse depth (align_corners=False), as Monodepth2's evaluation does.
 
     Depth itself must not be interpolated: across an edge it would invent a surface far behind the middle of the two.
-    A pixel that is drawn from a hole (0) or from infinity alone comes out as 0, infinity or NaN, never as a number between.
+    A pixel that is drawn from a hole (0) or from infinity alone comes out as 0, infinity or NaN, never as a number
+    between.
     """
     if depth.shape == (height, width):
         return depth
@@ -172,9 +201,11 @@ def resize_depth(depth: Tensor, height: int, width: int) -> Tensor:
 
 
 def _predicted_at(name: str, values: Tensor, mask: Tensor, claim: Claim) -> Tensor:
-    """The prediction, brought to the truth's size, at the N scored pixels: (1, N). Raises ProtocolError where one has none.
+    """The prediction, brought to the truth's size, at the N scored pixels: (1, N). Raises ProtocolError where one has
+    none.
 
-    Infinite metres are a depth, farther than any: they are clamped like one, but for a picture that is mostly infinite. Of depth up
+    Infinite metres are a depth, farther than any: they are clamped like one, but for an image that is mostly infinite.
+        Of depth up
     to scale there is no such thing.
     """
     if claim is Claim.AFFINE_INVERSE:  # may be negative: only its order means something
@@ -189,7 +220,7 @@ def _predicted_at(name: str, values: Tensor, mask: Tensor, claim: Claim) -> Tens
             name,
             found=f"no finite positive depth at {holes} of {len(scored)} scored pixels",
             expected="a prediction at every one",
-            cure="fill the holes: a protocol does not choose what stands in them",
+            fix="fill the holes: a protocol does not choose what stands in them",
         )
     return scored[None]
 
@@ -223,15 +254,15 @@ def score_image(
         true_m: (H, W) z in metres, 0 = none.
         claim: of the prediction.
         protocol: crop, caps, and what is aligned.
-        crop: of `geometry.crops.PICTURE_CROPS`, what the prediction shows of the picture. It is brought to that window's size and
-            place, and scored where the protocol's mask and the window overlap.
+        crop: of `geometry.crops.IMAGE_CROPS`, what the prediction shows of the image. It is brought to that window's
+            size and place, and scored where the protocol's mask and the window overlap.
         log_uncertainty: (h, w) as `predicted`, larger where it is trusted less; None where none is said.
 
     Raises ProtocolError where a scored pixel has no prediction.
     """
     whole = torch.from_numpy(np.asarray(true_m, np.float64))
     values = torch.from_numpy(np.asarray(predicted, np.float64))
-    window, asked = picture_box(crop, *whole.shape), protocol.mask(whole)
+    window, asked = image_box(crop, *whole.shape), protocol.mask(whole)
     true, mask = window.cut(whole), window.cut(asked)
     if not mask.any():
         return None
@@ -243,36 +274,40 @@ def score_image(
     metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
     near, far = protocol.clamp_m
     at_clamp = float(((depth <= near) | (depth >= far)).double().mean())
-    outside, labelled = int(asked.sum()) - scored.numel(), float((whole > 0).double().mean())
+    outside, labeled = int(asked.sum()) - scored.numel(), float((whole > 0).double().mean())
     doubt = None if log_uncertainty is None else uncertainty_at(name, log_uncertainty, predicted.shape, mask)
     worth = None if doubt is None else score_order(depth, scored, doubt)
-    return ImageScore(name, metrics, ratio, scored.numel(), outside, at_clamp, labelled, order, worth)
+    return ImageScore(name, metrics, ratio, scored.numel(), outside, at_clamp, labeled, order, worth)
 
 
 def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predictions: Predictions) -> None:
-    """Whether a map of this shape can show what the truth shows, or the crop of it: else it would be scored off its place."""
+    """Whether a map of this shape can show what the truth shows, or the crop of it: else it would be scored off its
+    place.
+    """
     crop, record = predictions.crop, predictions.record
-    picture = record.picture_size if record else None
+    picture = record.image_size if record else None
     if record is not None and crop != "none":  # ours, whose network may squeeze the crop to any shape
         if picture not in (None, truth):
             raise ProtocolError(
                 name,
-                found=f"crop '{crop}' of a picture of {record.picture_size}, for ground truth of {truth} (height, width)",
+                found=f"crop '{crop}' of an image of {record.image_size}, for ground truth of {truth} (height, width)",
                 expected="both of one size: a crop is one of pixels",
-                cure="use ground truth at the picture's size",
+                fix="use ground truth at the image's size",
             )
         return
-    window, (height, width) = picture_box(crop, *truth), picture or shape
+    window, (height, width) = image_box(crop, *truth), picture or shape
     if abs((width / height) / (window.width / window.height) - 1) > ASPECT_TOLERANCE:
         part = "" if crop == "none" else f", of which crop '{crop}' is {window.width}x{window.height}"
-        like = [name for name, size in PICTURE_CROPS.items() if size == (height, width)]
+        like = [name for name, size in IMAGE_CROPS.items() if size == (height, width)]
         raise ProtocolError(
             name,
             found=f"a prediction of {width}x{height} for ground truth of {truth[1]}x{truth[0]}{part}",
             expected=f"aspect ratios within {ASPECT_TOLERANCE:.0%}",
-            cure=f"--crop {like[0]} says that it is this part of the picture"
-            if like and crop == "none"
-            else "bring it to the size of the ground truth: undo the crop, or resize it in inverse depth",
+            fix=(
+                f"--crop {like[0]} says that it is this part of the image"
+                if like and crop == "none"
+                else "bring it to the size of the ground truth: undo the crop, or resize it in inverse depth"
+            ),
         )
 
 
@@ -285,8 +320,8 @@ def score_depth(predictions: Predictions, truth: Truth, protocol: Protocol, *, w
         protocol: a row of PROTOCOLS.
         watch: shows progress.
 
-    Raises ProtocolError where the protocol refuses the claim, two shapes cannot be of one view, or nothing can be scored;
-    DataError naming the file that is missing or wrong.
+    Raises ProtocolError where the protocol refuses the claim, two shapes cannot be of one view, or nothing can be
+    scored; DataError naming the file that is missing or wrong.
     """
     notes = []
     if extra := len(set(predictions.files) - set(truth)):
@@ -294,7 +329,9 @@ def score_depth(predictions: Predictions, truth: Truth, protocol: Protocol, *, w
     if predictions.record is None:
         cut = "" if predictions.crop == "none" else f", of the crop '{predictions.crop}'"
         notes.append(f"no predictions.json in {predictions.folder}: taken as {predictions.claim}{cut}")
-        if protocol.png_per_metre != PNG_PER_METRE and any(file.suffix.lower() == ".png" for file in predictions.files.values()):
+        if protocol.png_per_metre != PNG_PER_METRE and any(
+            file.suffix.lower() == ".png" for file in predictions.files.values()
+        ):
             notes.append(f"predicted PNG read as value / {protocol.png_per_metre:g} m, as {protocol.name} has it")
     scores = watch(score_images(predictions, truth, protocol), len(truth), "scoring")
     return collect(scores, predictions.claim, protocol, notes)
@@ -310,9 +347,12 @@ def score_images(predictions: Predictions, truth: Truth, protocol: Protocol) -> 
         like = next(iter(predictions.files))
         raise DataError(
             predictions.folder,
-            found=f"no prediction for {len(missing)} of {len(truth)} ground truths, the first '{missing[0]}' (there is '{like}')",
+            found=(
+                f"no prediction for {len(missing)} of {len(truth)} ground truths, the first '{missing[0]}' (there is"
+                f" '{like}')"
+            ),
             expected="a prediction of the same stem for each",
-            cure="rename the files, or predict the missing ones",
+            fix="rename the files, or predict the missing ones",
         )
     for name, read_truth in truth.items():
         true_m = read_truth()
@@ -321,23 +361,36 @@ def score_images(predictions: Predictions, truth: Truth, protocol: Protocol) -> 
             continue
         predicted, file = predictions.read(name, png_per_metre=protocol.png_per_metre), str(predictions.files[name])
         _check_view(file, predicted.shape, true_m.shape, predictions)
-        score = score_image(file, predicted, true_m, predictions.claim, protocol, predictions.crop, predictions.log_uncertainty(name))
+        score = score_image(
+            file, predicted, true_m, predictions.claim, protocol, predictions.crop, predictions.log_uncertainty(name)
+        )
         yield name, score and score.named(name)
 
 
-def collect(scores: Iterable[tuple[str, ImageScore | None]], claim: Claim, protocol: Protocol, notes: Sequence[str] = ()) -> DepthScore:
+def collect(
+    scores: Iterable[tuple[str, ImageScore | None]], claim: Claim, protocol: Protocol, notes: Sequence[str] = ()
+) -> DepthScore:
     """Gather scored images. Raises ProtocolError where there is none."""
     every = list(scores)
     without = tuple(name for name, score in every if score is None)
     if len(without) == len(every):
         raise ProtocolError(
             f"protocol '{protocol.name}'",
-            found=f"no ground truth between {protocol.scored_m[0]:g} and {protocol.scored_m[1]:g} m in {len(every)} images",
+            found=(
+                f"no ground truth between {protocol.scored_m[0]:g} and {protocol.scored_m[1]:g} m in {len(every)}"
+                " images"
+            ),
             expected="some",
-            cure="check the folder and the unit of its ground truth",
+            fix="check the folder and the unit of its ground truth",
         )
     if without:
-        notes = [*notes, f"no pixel to score in {len(without)} of {len(every)} images, which are in no mean (the first '{without[0]}')"]
+        notes = [
+            *notes,
+            (
+                f"no pixel to score in {len(without)} of {len(every)} images, which are in no mean (the first"
+                f" '{without[0]}')"
+            ),
+        ]
     alignment = protocol.alignment(claim)
     if alignment is not Alignment.NONE:
         notes = [*notes, f"not scored in metres: {alignment} of every image fitted to the truth first (claim: {claim})"]
@@ -345,15 +398,23 @@ def collect(scores: Iterable[tuple[str, ImageScore | None]], claim: Claim, proto
     if outside := sum(image.outside_crop for image in images):
         share = outside / (outside + sum(image.pixels for image in images))
         what = f"{share:.1%} of the pixels that {protocol.name} scores lie outside the predictions' crop"
-        notes = [*notes, f"{what}, and are left out: not comparable with scores of whole pictures"]
+        notes = [*notes, f"{what}, and are left out: not comparable with scores of whole images"]
     if protocol.images not in (None, len(images)):
-        notes = [*notes, f"not comparable with published figures: of {len(images)} images, where {protocol.name} means {protocol.images}"]
-    notes = [*notes, *note_of_truth(float(np.median([image.labelled for image in images])), protocol)]
+        notes = [
+            *notes,
+            (
+                f"not comparable with published figures: of {len(images)} images, where {protocol.name} means"
+                f" {protocol.images}"
+            ),
+        ]
+    notes = [*notes, *note_of_truth(float(np.median([image.labeled for image in images])), protocol)]
     notes = [*notes, *note_of_clamp({image.name: image.at_clamp for image in images})]
     notes = [*notes, *note_of_order([image.order for image in images if image.order is not None], claim)]
     score = DepthScore(protocol.name, claim, alignment, images, without)
     notes += note_of_bounds(score.metrics)
     ratio, spread = score.scale_ratio_median, score.scale_ratio_spread
-    if claim is Claim.METRES and ratio is not None and spread is not None and len(images) > 1:  # of one image every ratio is steady
+    if (
+        claim is Claim.METRES and ratio is not None and spread is not None and len(images) > 1
+    ):  # of one image every ratio is steady
         notes = [*notes, *note_of_unit(ratio, spread)]
     return replace(score, notes=tuple(notes))

@@ -10,7 +10,9 @@ from stadia.core.files import replacing, write_json
 
 
 def write_score(path: Path, score: dict[str, Any]) -> None:
-    """Write NAME.json. Another score that stands there is kept as NAME.earlier-1.json, or the first such name that is free."""
+    """Write NAME.json. Another score that stands there is kept as NAME.earlier-1.json, or the first such name that is
+    free.
+    """
     with replacing(path) as new:
         write_json(new, score)
         if path.exists() and path.read_bytes() != new.read_bytes():

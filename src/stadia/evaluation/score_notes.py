@@ -1,4 +1,6 @@
-"""What a score looks like where it is not the network that is wrong: dead images, a wrong unit, near for far. In words, no refusals."""
+"""What a score looks like where it is not the network that is wrong: dead images, a wrong unit, near for far. In words,
+no refusals.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,14 @@ from stadia.core.types import Claim
 from stadia.evaluation.protocols import Protocol
 
 MOST_AT_CLAMP = 0.1
-"""Share of an image's scored pixels. Worst images of what is alive: against KITTI's scans the mean depth has none at the clamp, truth with
-noise of 40 % .0084, the mean depth doubled .025; in RoadWorld that noise gives .032. A picture that a network died on has nearly all.
+"""Share of an image's scored pixels. Worst images of what is alive: against KITTI's scans the mean depth has none at
+the clamp, truth with noise of 40 % .0084, the mean depth doubled .025; in RoadWorld that noise gives .032. An image
+that a network died on has nearly all.
 """
 
 STEADY_BELOW, RATIO_WITHIN = 0.02, 0.03
-"""Of the scale ratio: its spread where one number is wrong for all images, and how near it then comes to that number."""
+"""Of the scale ratio: its spread where one number is wrong for all images, and how near it then comes to that number.
+"""
 
 MISTAKES: Mapping[float, str] = {
     1000 / 256: "millimetres read as value / 256",
@@ -31,8 +35,8 @@ MISTAKES: Mapping[float, str] = {
 
 
 TURNED_BELOW = -0.3
-"""Median over images of the rank correlation with the truth. A map of mean depths has .51 to .97 (KITTI, RoadWorld), its inverse the same
-below 0; random numbers have -.04 to .04.
+"""Median over images of the rank correlation with the truth. A map of mean depths has .51 to .97 (KITTI, RoadWorld),
+its inverse the same below 0; random numbers have -.04 to .04.
 """
 
 NEVER_ABOVE = (("d1", "d2", 1.0), ("d2", "d3", 1.0), ("mae", "rmse", 1.0), ("silog", "rmse_log", 100.0))
@@ -51,7 +55,10 @@ def note_of_clamp(at_clamp: Mapping[str, float]) -> list[str]:
     if not dead:
         return []
     worst = max(dead, key=lambda name: dead[name])
-    which = f"{len(dead)} of {len(at_clamp)} images have more than {MOST_AT_CLAMP:.0%} of their scored pixels at the protocol's clamp"
+    which = (
+        f"{len(dead)} of {len(at_clamp)} images have more than {MOST_AT_CLAMP:.0%} of their scored pixels at the"
+        " protocol's clamp"
+    )
     return [f"{which} (most '{worst}': {dead[worst]:.1%}): look at what was predicted there, and at its unit"]
 
 
@@ -80,31 +87,38 @@ def note_of_order(orders: Sequence[float], claim: Claim) -> list[str]:
     if not orders or (middle := median(orders)) >= TURNED_BELOW:
         return []
     said, likely = ("inverse depth", "depth") if claim is Claim.AFFINE_INVERSE else ("depth", "inverse depth")
-    cure = "--claim says what they are" if claim is Claim.AFFINE_INVERSE else f"if so, --claim {Claim.AFFINE_INVERSE} scores them"
+    fix = (
+        "--claim says what they are"
+        if claim is Claim.AFFINE_INVERSE
+        else f"if so, --claim {Claim.AFFINE_INVERSE} scores them"
+    )
     found = f"predictions taken as {said} are far where the truth is near (median rank correlation {middle:.2f})"
-    return [f"{found}: are they {likely}? {cure}"]
+    return [f"{found}: are they {likely}? {fix}"]
 
 
-def note_of_truth(labelled: float, protocol: Protocol) -> list[str]:
+def note_of_truth(labeled: float, protocol: Protocol) -> list[str]:
     """Whether ground truth is too sparse to be the one that a protocol means.
 
-    labelled: the median over images of the share of pixels that have any.
+    labeled: the median over images of the share of pixels that have any.
     """
-    if labelled >= protocol.labelled_from:
+    if labeled >= protocol.labeled_from:
         return []
-    found = f"ground truth at {labelled:.1%} of the pixels, as of single LiDAR scans"
+    found = f"ground truth at {labeled:.1%} of the pixels, as of single LiDAR scans"
     return [f"not comparable with published figures: {found}, where {protocol.name} means {protocol.ground_truth}"]
 
 
 def note_of_bounds(metrics: Mapping[str, float]) -> list[str]:
-    """Whether metrics of one image, or their means over images, are such that no prediction has them: a mistake in who computed them.
+    """Whether metrics of one image, or their means over images, are such that no prediction has them: a mistake in who
+    computed them.
 
     metrics: by the names of `stadia.metrics.METRICS`; those that are missing are not looked at.
     """
     broken = [
         f"{lower} {metrics[lower]:.4g} is above {upper} {metrics[upper]:.4g}"
         for lower, upper, factor in NEVER_ABOVE
-        if lower in metrics and upper in metrics and metrics[lower] > metrics[upper] * factor * (1 + ROUNDING) + ROUNDING
+        if lower in metrics
+        and upper in metrics
+        and metrics[lower] > metrics[upper] * factor * (1 + ROUNDING) + ROUNDING
     ]
     broken += [f"{name} is {metrics[name]:.4g}" for name in SHARES if name in metrics and not 0 <= metrics[name] <= 1]
     return [f"no prediction has such scores: {'; '.join(broken)}"] if broken else []

@@ -1,4 +1,5 @@
-"""Predicted frames to a folder, one after the other: memory does not grow with the length of a video, but for its path (128 bytes a frame).
+"""Predicted frames to a folder, one after the other: memory does not grow with the length of a video, but for its path
+(128 bytes a frame).
 
 Imports no torch: exported networks are run without.
 """
@@ -47,7 +48,8 @@ def write_predictions(
     Args:
         frames: predicted when they are asked for, which is not before the folder is found to be free.
         network: whose they are.
-        out, provenance, source, fingerprint, listeners: as of `stadia.evaluation.predict.predict`, and so is what is raised.
+        out, provenance, source, fingerprint, listeners: as of `stadia.evaluation.predict.predict`, and so is what is
+            raised.
     """
     out = Path(out)
     names: dict[str, None] = {}
@@ -69,33 +71,38 @@ def write_predictions(
     for predicted in frames:
         name = predicted.frame.name
         if name in names:
-            raise DataError(source, found=f"two frames called '{name}'", expected="one name a frame", cure="rename the pictures")
+            raise DataError(
+                source, found=f"two frames called '{name}'", expected="one name a frame", fix="rename the images"
+            )
         _write_maps(out, predicted)
         for listener in listeners:
             listener(predicted)
         names[name] = None
-        sizes.add(predicted.picture_size)
+        sizes.add(predicted.image_size)
         if predicted.T_world_camera is not None:
             poses[name] = predicted.T_world_camera
             times.append(predicted.frame.time_s)
         elif predicted.frame.on_path and poses and not ends:
             ends = f"the path ends at {next(reversed(poses))}: the motion to {name} is not known"
     if not names:
-        raise DataError(source, found="no frame", expected="at least one picture", cure="check the input")
+        raise DataError(source, found="no frame", expected="at least one image", fix="check the input")
     path = tuple(poses) if len(poses) > 1 else ()
     if poses and not path:
         ends = _why_no_path(list(names), next(iter(poses)), ends)
     if path:
         _write_path(out, np.stack(list(poses.values())), times)
     found = {"entries": tuple(names), "path": path, "path_ends": ends}
-    record.model_copy(update={**found, "finished": True, "picture_size": sizes.pop() if len(sizes) == 1 else None}).write(out)
+    record.model_copy(update={**found, "finished": True, "image_size": sizes.pop() if len(sizes) == 1 else None}).write(
+        out
+    )
     return Predictions.open(out)
 
 
 def _why_no_path(names: Sequence[str], start: str, ends: str) -> str:
     """Why no frame but the first has a pose; nothing of a single one.
 
-    ends: what is known of it; empty where no frame after the first is on the path, since the camera stands (`data.motion.FrameChooser`).
+    ends: what is known of it; empty where no frame after the first is on the path, since the camera stands
+        (`data.motion.FrameChooser`).
     """
     if len(names) == 1:
         return ""
@@ -104,20 +111,25 @@ def _why_no_path(names: Sequence[str], start: str, ends: str) -> str:
 
 
 def _write_maps(folder: Path, predicted: PredictedFrame) -> None:
-    """The map as the network said it, with its K; and for people and other programs, a PNG at the picture's size."""
+    """The map as the network said it, with its K; and for people and other programs, a PNG at the image's size."""
     stem = folder / "depth" / predicted.frame.name
     affine = predicted.claim is Claim.AFFINE_INVERSE
-    arrays: dict[str, NDArray] = {MAP_KEY[predicted.claim]: predicted.inverse_depth if affine else predicted.depth(), "K": predicted.K}
+    arrays: dict[str, NDArray] = {
+        MAP_KEY[predicted.claim]: predicted.inverse_depth if affine else predicted.depth(),
+        "K": predicted.K,
+    }
     if predicted.log_uncertainty is not None:
         arrays[UNCERTAINTY_KEY] = predicted.log_uncertainty
     # Suffixes are appended, not replaced: a stem may hold a dot ("frame-000000.color").
     write_map(stem.with_name(f"{stem.name}.npz"), **arrays)
     if not affine:
-        write_depth_png(stem.with_name(f"{stem.name}.png"), predicted.depth_at_picture())
+        write_depth_png(stem.with_name(f"{stem.name}.png"), predicted.depth_at_image())
 
 
 def _make_room(out: Path, record: PredictionsRecord) -> None:
-    """An unfinished prediction of the same by the same is removed, to begin again; StadiaError where anything else is there."""
+    """An unfinished prediction of the same by the same is removed, to begin again; StadiaError where anything else is
+    there.
+    """
     visible = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
     if not visible and not (out.exists() and not out.is_dir()):
         return
@@ -127,9 +139,18 @@ def _make_room(out: Path, record: PredictionsRecord) -> None:
         for path in (*out.glob("depth/*.npz"), *out.glob("depth/*.png"), *out.glob("trajectory*.txt"), out / RECORD):
             path.unlink()
         return
-    kind = "something" if there is None else "a finished prediction" if there.finished else "an unfinished prediction of something else"
+    kind = (
+        "something"
+        if there is None
+        else "a finished prediction"
+        if there.finished
+        else "an unfinished prediction of something else"
+    )
     raise StadiaError(
-        out, found=f"{kind} there already", expected="a new or an empty folder", cure="choose another --out: nothing is overwritten"
+        out,
+        found=f"{kind} there already",
+        expected="a new or an empty folder",
+        fix="choose another --out: nothing is overwritten",
     )
 
 

@@ -1,6 +1,7 @@
 """Trajectories as files, in the two formats of the field, and which poses of two of them belong together.
 
-kitti: a row a frame, 12 numbers, the upper 3x4 of T_world_camera row by row. tum: a row a pose, `t x y z qx qy qz qw`, seconds
+kitti: a row a frame, 12 numbers, the upper 3x4 of T_world_camera row by row. tum: a row a pose, `t x y z qx qy qz qw`,
+seconds
 and metres, `#` starts a comment. Both are camera-to-world.
 """
 
@@ -27,7 +28,8 @@ ROTATION_TOLERANCE = 1e-2  # files keep 6 digits or more; what is further off a 
 class Trajectory:
     """Poses of one camera.
 
-    T_world_camera: (N, 4, 4) float64, metres. times_s: (N,) rising, or None where rows are frames. notes: what its reader left out.
+    T_world_camera: (N, 4, 4) float64, metres. times_s: (N,) rising, or None where rows are frames. notes: what its
+        reader left out.
     """
 
     T_world_camera: NDArray[np.float64]
@@ -52,25 +54,34 @@ def _numbers(path: Path, columns: int, row_is: str) -> Iterator[tuple[int, list[
     """(line number, values) of every row. Raises DataError naming file and line."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise DataError(path, found=f"{path.stat().st_size} bytes", expected=f"at most {MAX_BYTES}", cure="is this a trajectory?")
+            raise DataError(
+                path, found=f"{path.stat().st_size} bytes", expected=f"at most {MAX_BYTES}", fix="is this a trajectory?"
+            )
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise DataError(path, found="no such file", expected="a trajectory", cure="check the path") from error
+        raise DataError(path, found="no such file", expected="a trajectory", fix="check the path") from error
     except UnicodeDecodeError as error:
-        raise DataError(path, found="bytes that are not text", expected=row_is, cure="is this a trajectory?") from error
+        raise DataError(path, found="bytes that are not text", expected=row_is, fix="is this a trajectory?") from error
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].replace(",", " ").split()
         if not words:
             continue
         if len(words) != columns:
-            raise DataError(f"{path}, line {number}", found=f"{len(words)} columns", expected=row_is, cure="check --format kitti|tum")
+            raise DataError(
+                f"{path}, line {number}", found=f"{len(words)} columns", expected=row_is, fix="check --format kitti|tum"
+            )
         try:
             values = [float(word) for word in words]
         except ValueError as error:
-            raise DataError(f"{path}, line {number}", found=str(error), expected=row_is, cure="correct the line") from error
+            raise DataError(
+                f"{path}, line {number}", found=str(error), expected=row_is, fix="correct the line"
+            ) from error
         if not np.isfinite(values).all():
             raise DataError(
-                f"{path}, line {number}", found="a value that is not finite", expected=row_is, cure="remove the row or correct it"
+                f"{path}, line {number}",
+                found="a value that is not finite",
+                expected=row_is,
+                fix="remove the row or correct it",
             )
         yield number, values
 
@@ -83,7 +94,7 @@ def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
             what,
             found=f"a 3x3 block with determinant {np.linalg.det(R):.3f}, {off:.2g} off orthonormal",
             expected="a rotation",
-            cure="check the order of the columns: R and t row by row",
+            fix="check the order of the columns: R and t row by row",
         )
     U, _, Vt = np.linalg.svd(R)
     return U @ Vt
@@ -103,7 +114,8 @@ def read_kitti(path: Path) -> Trajectory:
 def read_tum(path: Path, *, is_reference: bool = False) -> Trajectory:
     """Rows of `t x y z qx qy qz qw` with rising time.
 
-    A duplicated timestamp is refused in an estimate, since which pose is meant cannot be known. In a reference the first pose is
+    A duplicated timestamp is refused in an estimate, since which pose is meant cannot be known. In a reference the
+    first pose is
     kept and a note says so: official ground truth has such rows, its times being rounded (fr2_desk, 1311868229.5760 s).
     Raises DataError naming file and line.
     """
@@ -111,14 +123,22 @@ def read_tum(path: Path, *, is_reference: bool = False) -> Trajectory:
     for number, values in _numbers(path, 8, "8 numbers, t x y z qx qy qz qw"):
         what, length = f"{path}, line {number}", float(np.linalg.norm(values[4:]))
         if abs(length - 1) > ROTATION_TOLERANCE:
-            raise DataError(what, found=f"a quaternion of length {length:.4g}", expected="length 1", cure="check the order of the columns")
+            raise DataError(
+                what,
+                found=f"a quaternion of length {length:.4g}",
+                expected="length 1",
+                fix="check the order of the columns",
+            )
         if is_reference and values[0] == before:
             repeated += 1
             continue
         if values[0] <= before:
             fault = "a duplicated timestamp" if values[0] == before else "a timestamp that goes back"
             raise DataError(
-                what, found=f"{fault} ({values[0]:.6f})", expected="rising time", cure="keep one pose an instant, sorted by time"
+                what,
+                found=f"{fault} ({values[0]:.6f})",
+                expected="rising time",
+                fix="keep one pose an instant, sorted by time",
             )
         before = values[0]
         rows.append(values)
@@ -132,7 +152,7 @@ def read_tum(path: Path, *, is_reference: bool = False) -> Trajectory:
 
 def _not_empty(path: Path, rows: list) -> list:
     if not rows:
-        raise DataError(path, found="no pose", expected="at least one row", cure="check the file")
+        raise DataError(path, found="no pose", expected="at least one row", fix="check the file")
     return rows
 
 
@@ -162,12 +182,14 @@ def read_trajectory(path: Path, format: TrajectoryFormat, *, is_reference: bool 
     return read_kitti(path) if format is TrajectoryFormat.KITTI else read_tum(path, is_reference=is_reference)
 
 
-def associate(estimated: Trajectory, reference: Trajectory, max_difference_s: float = 0.01) -> tuple[Trajectory, Trajectory]:
+def associate(
+    estimated: Trajectory, reference: Trajectory, max_difference_s: float = 0.01
+) -> tuple[Trajectory, Trajectory]:
     """The poses of both that belong together, row by row.
 
-    Without times row k is frame k, and both must be equally long. With times, every pose of the shorter one takes the pose of
-    the longer one that is nearest in time, if it is within `max_difference_s`; a pose is taken once, by its nearest.
-    Raises DataError where nothing belongs together.
+    Without times row k is frame k, and both must be equally long. With times, every pose of the shorter one takes the
+    pose of the longer one that is nearest in time, if it is within `max_difference_s`; a pose is taken once, by its
+    nearest. Raises DataError where nothing belongs together.
     """
     if estimated.times_s is None or reference.times_s is None:
         if len(estimated) != len(reference):
@@ -175,7 +197,7 @@ def associate(estimated: Trajectory, reference: Trajectory, max_difference_s: fl
                 estimated.name,
                 found=f"{len(estimated)} poses",
                 expected=f"{len(reference)}, as in {reference.name}: a row is a frame",
-                cure="write a pose for every frame, or give both with timestamps (--format tum)",
+                fix="write a pose for every frame, or give both with timestamps (--format tum)",
             )
         return estimated, reference
     swapped = len(estimated) > len(reference)
@@ -195,8 +217,11 @@ def associate(estimated: Trajectory, reference: Trajectory, max_difference_s: fl
         raise DataError(
             estimated.name,
             found=f"times {estimated.times_s[0]:.3f} to {estimated.times_s[-1]:.3f} s",
-            expected=f"some within {max_difference_s} s of {reference.name} ({reference.times_s[0]:.3f} to {reference.times_s[-1]:.3f} s)",
-            cure="check that both are of one recording and one clock, in seconds",
+            expected=(
+                f"some within {max_difference_s} s of {reference.name} ({reference.times_s[0]:.3f} to"
+                f" {reference.times_s[-1]:.3f} s)"
+            ),
+            fix="check that both are of one recording and one clock, in seconds",
         )
     pair = short.rows(kept), long.rows(nearest[kept])
     return (pair[1], pair[0]) if swapped else pair

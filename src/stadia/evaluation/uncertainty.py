@@ -1,7 +1,7 @@
 """Whether what predictions say of their uncertainty orders the pixels of an image by the error of depth.
 
-Only the order is scored. The Sigma on disk is that of the photometric residual, which is no depth and has no unit: whether its size
-is right (calibration) can be asked of that residual alone, while the network trains.
+Only the order is scored. The Sigma on disk is that of the photometric residual, which is no depth and has no unit:
+whether its size is right (calibration) can be asked of that residual alone, while the network trains.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ class Order:
 
     def to_json(self) -> dict[str, Any]:
         """The numbers, and the curves: `curve`, `curve_of_oracle`, `curve_of_random`."""
-        of = {"curve": self.curves.by_uncertainty, "curve_of_oracle": self.curves.oracle, "curve_of_random": self.curves.random}
+        of = {
+            "curve": self.curves.by_uncertainty,
+            "curve_of_oracle": self.curves.oracle,
+            "curve_of_random": self.curves.random,
+        }
         return {**self.numbers(), **{name: curve.tolist() for name, curve in of.items()}}
 
 
@@ -60,7 +64,10 @@ def uncertainty_at(name: str, log_uncertainty: NDArray[np.floating], shape: tupl
     """
     if log_uncertainty.shape != shape:
         raise ProtocolError(
-            name, found=f"log uncertainty of shape {log_uncertainty.shape}", expected=f"that of depth, {shape}", cure="predict again"
+            name,
+            found=f"log uncertainty of shape {log_uncertainty.shape}",
+            expected=f"that of depth, {shape}",
+            fix="predict again",
         )
     values = torch.from_numpy(np.asarray(log_uncertainty, np.float64))
     scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
@@ -69,7 +76,7 @@ def uncertainty_at(name: str, log_uncertainty: NDArray[np.floating], shape: tupl
             name,
             found=f"log uncertainty that is not finite at {wrong} of {len(scored)} scored pixels",
             expected="a finite number at every one",
-            cure="predict again",
+            fix="predict again",
         )
     return scored[None]
 
@@ -82,12 +89,16 @@ def score_order(depth_m: Tensor, true_m: Tensor, uncertainty: Tensor) -> Orders 
     orders = {}
     for name, error in DEPTH_ERRORS.items():
         rank = float(spearman(uncertainty, error.of_pixel(depth_m, true_m), every))
-        orders[name] = Order(sparsification(depth_m, true_m, uncertainty, every, name), None if np.isnan(rank) else rank)
+        orders[name] = Order(
+            sparsification(depth_m, true_m, uncertainty, every, name), None if np.isnan(rank) else rank
+        )
     return orders
 
 
 def mean_order(orders: Sequence[Orders]) -> Orders:
-    """Means over images, each alike: of the curves, and so of their areas; of Spearman's over those that have one. Empty of none."""
+    """Means over images, each alike: of the curves, and so of their areas; of Spearman's over those that have one.
+    Empty of none.
+    """
     return {name: _mean([one[name] for one in orders]) for name in DEPTH_ERRORS} if orders else {}
 
 

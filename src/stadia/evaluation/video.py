@@ -1,4 +1,4 @@
-"""Videos to look at: of pictures, and of a picture on the left with its inverse depth in colours on the right."""
+"""Videos to look at: of images, and of an image on the left with its inverse depth in colors on the right."""
 
 from __future__ import annotations
 
@@ -14,30 +14,36 @@ from numpy.typing import NDArray
 
 from stadia.core.files import replacing
 from stadia.core.recording import Recording
-from stadia.evaluation.colours import colour_inverse_depth
+from stadia.evaluation.colors import color_inverse_depth
 from stadia.evaluation.frames import Listener, PredictedFrame
 
 HALF_WIDTH = 960  # pixels at most of either half: players refuse wide videos
 DEFAULT_RATE_HZ = 10.0
-_MEMORY = 0.9  # of the colour scale, from frame to frame: without it the colours flicker
+_MEMORY = 0.9  # of the color scale, from frame to frame: without it the colors flicker
 
 
 def frame_rate_hz(recording: Recording, every: int = 1) -> float:
     """How fast the frames were taken, from the median of their first hundred intervals; 10 where times are unknown."""
     times = [recording.timestamp_s(index) for index in range(0, min(len(recording), 100 * every + 1), every)]
     intervals = np.diff([time for time in times if time is not None])
-    return float(np.clip(1 / np.median(intervals), 1, 240)) if len(intervals) and np.median(intervals) > 0 else DEFAULT_RATE_HZ
+    return (
+        float(np.clip(1 / np.median(intervals), 1, 240))
+        if len(intervals) and np.median(intervals) > 0
+        else DEFAULT_RATE_HZ
+    )
 
 
 def _even(length: float) -> int:
-    """H.264 with halved colour planes needs even sides."""
+    """H.264 with halved color planes needs even sides."""
     return max(int(length) // 2 * 2, 2)
 
 
-def side_by_side(image: NDArray[np.uint8], inverse_depth: NDArray[np.float32], top: float, height: int, width: int) -> NDArray[np.uint8]:
-    """(height, 2 width, 3) RGB: the picture, and its inverse depth with `top` as the brightest (near) value."""
+def side_by_side(
+    image: NDArray[np.uint8], inverse_depth: NDArray[np.float32], top: float, height: int, width: int
+) -> NDArray[np.uint8]:
+    """(height, 2 width, 3) RGB: the image, and its inverse depth with `top` as the brightest (near) value."""
     left = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    right = colour_inverse_depth(cv2.resize(inverse_depth, (width, height), interpolation=cv2.INTER_LINEAR), top=top)
+    right = color_inverse_depth(cv2.resize(inverse_depth, (width, height), interpolation=cv2.INTER_LINEAR), top=top)
     return np.hstack([left, right])
 
 
@@ -53,7 +59,7 @@ def _near(predicted: PredictedFrame) -> float:
     return max(float(np.percentile(predicted.inverse_depth, 95)), 1e-9)
 
 
-def side_by_side_picture(path: Path) -> Listener:
+def side_by_side_image(path: Path) -> Listener:
     """A listener that writes one frame as a PNG."""
 
     def add(predicted: PredictedFrame) -> None:
@@ -83,9 +89,10 @@ def side_by_side_video(path: Path, rate_hz: float) -> Iterator[Listener]:
 
 @contextmanager
 def video_file(path: Path, rate_hz: float) -> Iterator[Callable[[NDArray[np.uint8]], None]]:
-    """Give what takes (H, W, 3) RGB pictures of one size and writes them to an H.264 mp4; one of them is in memory.
+    """Give what takes (H, W, 3) RGB images of one size and writes them to an H.264 mp4; one of them is in memory.
 
-    The file appears when the block ends well, and not at all otherwise. Of odd sides the last row or column is left out.
+    The file appears when the block ends well, and not at all otherwise. Of odd sides the last row or column is left
+    out.
     """
     rate = Fraction(rate_hz).limit_denominator(1000)
     with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:

@@ -16,7 +16,7 @@ from torch import Tensor
 from stadia.core.errors import GeometryError
 from stadia.geometry.se3 import matmul
 
-# --------------------------------------------------------------------------------------------------------------- points
+# -- points
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Similarity:
         return self.scale[..., None, None] * rotated + self.t[..., None, :]
 
     def apply_to_poses(self, T_world_camera: Tensor) -> Tensor:
-        """Camera-to-world poses (..., N, 4, 4): centres move as points do, orientations turn with R and are not scaled."""
+        """Camera-to-world poses (..., N, 4, 4): centers move as points do, orientations turn with R and are not scaled."""
         moved = T_world_camera.clone()
         moved[..., :3, :3] = matmul(self.R[..., None, :, :], T_world_camera[..., :3, :3])
         moved[..., :3, 3] = self.apply(T_world_camera[..., :3, 3])
@@ -55,15 +55,17 @@ def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3"
             "alignment",
             found=f"{tuple(source.shape)} and {tuple(target.shape)}",
             expected="two of (..., N, 3) with N at least 3",
-            cure="associate the trajectories by time first",
+            fix="associate the trajectories by time first",
         )
     if kind not in ("se3", "sim3"):
-        raise GeometryError("alignment kind", found=repr(kind), expected="'se3' or 'sim3'", cure="choose one of them")
+        raise GeometryError("alignment kind", found=repr(kind), expected="'se3' or 'sim3'", fix="choose one of them")
     source_mean, target_mean = source.mean(-2), target.mean(-2)
     a, b = source - source_mean[..., None, :], target - target_mean[..., None, :]
     variance = (a * a).sum(-1).mean(-1)
     if not bool((variance > 0).all()):
-        raise GeometryError("alignment", found="a source that never moves", expected="distinct points", cure="check the estimate")
+        raise GeometryError(
+            "alignment", found="a source that never moves", expected="distinct points", fix="check the estimate"
+        )
     U, D, Vh = torch.linalg.svd((b[..., :, None] * a[..., None, :]).mean(-3))  # eq. 38
     proper = torch.ones_like(D)
     proper[..., 2] = torch.where(torch.linalg.det(U) * torch.linalg.det(Vh) < 0, -1.0, 1.0)  # eq. 43: no reflection
@@ -73,11 +75,13 @@ def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3"
     return Similarity(scale, R, t)
 
 
-# --------------------------------------------------------------------------------------------------------------- values
+# -- values
 
 
 def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
-    """The median (...) of (..., N) over `known`, the mean of the two middle ones for an even count; NaN where none is known."""
+    """The median (...) of (..., N) over `known`, the mean of the two middle ones for an even count; NaN where none is
+    known.
+    """
     known = torch.ones_like(values, dtype=torch.bool) if known is None else known.expand_as(values)
     ordered = torch.where(known, values, torch.full_like(values, torch.inf)).sort(-1).values
     count = known.sum(-1, keepdim=True)
@@ -89,7 +93,8 @@ def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
 def median_and_deviation(values: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The median t and the mean of |x - t|, (...) each, of (..., N) over `known`; NaN where none is known.
 
-    (x - t) / s is what is left of values that are known up to scale and shift (Ranftl et al., PAMI 44(3), 2022, eq. 5 and 6).
+    (x - t) / s is what is left of values that are known up to scale and shift (Ranftl et al., PAMI 44(3), 2022, eq. 5
+    and 6).
     """
     known = torch.ones_like(values, dtype=torch.bool) if known is None else known.expand_as(values)
     median = masked_median(values, known)
@@ -102,16 +107,22 @@ def _known_only(prediction: Tensor, target: Tensor, known: Tensor | None) -> tup
     if known is None:
         return prediction, target, torch.ones_like(prediction)
     zero = torch.zeros_like(prediction)
-    return torch.where(known, prediction, zero), torch.where(known, target, zero), known.to(prediction.dtype).expand_as(prediction)
+    return (
+        torch.where(known, prediction, zero),
+        torch.where(known, target, zero),
+        known.to(prediction.dtype).expand_as(prediction),
+    )
 
 
 def scale_median(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
-    """Ratio (...) of medians, median(target) / median(prediction), of values (..., N) where known (Zhou et al., CVPR 2017)."""
+    """Ratio (...) of medians, median(target) / median(prediction), of values (..., N) where known (Zhou et al., CVPR
+    2017).
+    """
     return masked_median(target, known) / masked_median(prediction, known)
 
 
 def scale_least_squares(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
-    """The scale (...) that minimises sum (scale prediction - target)^2 over values (..., N) where known."""
+    """The scale (...) that minimizes sum (scale prediction - target)^2 over values (..., N) where known."""
     prediction, target, _ = _known_only(prediction, target, known)
     return (prediction * target).sum(-1) / (prediction * prediction).sum(-1)
 
@@ -120,28 +131,34 @@ def _weighted_scale_shift(prediction: Tensor, target: Tensor, weights: Tensor) -
     total = weights.sum(-1, keepdim=True)
     prediction_mean = (weights * prediction).sum(-1, keepdim=True) / total
     target_mean = (weights * target).sum(-1, keepdim=True) / total
-    centred = weights * (prediction - prediction_mean)
-    spread = (centred * (prediction - prediction_mean)).sum(-1)
+    centered = weights * (prediction - prediction_mean)
+    spread = (centered * (prediction - prediction_mean)).sum(-1)
     # A constant prediction has no scale: the best is then 0, and the shift the target's mean.
     varied = spread > total[..., 0] * (torch.finfo(spread.dtype).eps * prediction_mean[..., 0]) ** 2
-    covariance = (centred * (target - target_mean)).sum(-1)
-    scale = torch.where(varied, covariance / torch.where(varied, spread, torch.ones_like(spread)), torch.zeros_like(spread))
+    covariance = (centered * (target - target_mean)).sum(-1)
+    scale = torch.where(
+        varied, covariance / torch.where(varied, spread, torch.ones_like(spread)), torch.zeros_like(spread)
+    )
     return scale, target_mean[..., 0] - scale * prediction_mean[..., 0]
 
 
 def scale_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Scale (...) and shift (...) that minimise sum (scale prediction + shift - target)^2 over values (..., N) where known.
+    """Scale (...) and shift (...) that minimize sum (scale prediction + shift - target)^2 over values (..., N) where
+    known.
 
     For predictions of inverse depth up to scale and shift, with target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
     """
     return _weighted_scale_shift(*_known_only(prediction, target, known))
 
 
-def scale_shift_robust(prediction: Tensor, target: Tensor, known: Tensor | None = None, *, iterations: int = 20) -> tuple[Tensor, Tensor]:
+def scale_shift_robust(
+    prediction: Tensor, target: Tensor, known: Tensor | None = None, *, iterations: int = 20
+) -> tuple[Tensor, Tensor]:
     """Scale and shift by Huber's M-estimator, for targets of which some are wrong; else as `scale_shift`.
 
     Iteratively reweighted least squares. A residual counts in full up to 1.345 sigma, and less beyond
-    (95 % of least squares' efficiency on Gaussian noise); sigma = 1.4826 median |residual|. The weights carry no gradient.
+    (95 % of least squares' efficiency on Gaussian noise); sigma = 1.4826 median |residual|. The weights carry no
+    gradient.
     """
     prediction, target, base = _known_only(prediction, target, known)
     with torch.no_grad():
@@ -149,12 +166,14 @@ def scale_shift_robust(prediction: Tensor, target: Tensor, known: Tensor | None 
         for _ in range(iterations):
             residual = (scale[..., None] * prediction + shift[..., None] - target).abs()
             limit = 1.345 * 1.4826 * masked_median(residual, known)[..., None]
-            weights = base * torch.where(residual <= limit, torch.ones_like(residual), limit / residual.clamp(min=1e-30))
+            weights = base * torch.where(
+                residual <= limit, torch.ones_like(residual), limit / residual.clamp(min=1e-30)
+            )
             scale, shift = _weighted_scale_shift(prediction, target, weights)
     return _weighted_scale_shift(prediction, target, weights)
 
 
-# ----------------------------------------------------------------------------------------- one scale and shift for many images
+# -- one scale and shift for many images
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +182,7 @@ class ScaleShift:
 
     scale, shift: means over the images that were used; scale_spread, shift_spread: standard deviations of the same.
     images: how many were used.
-    unlabelled: how many say nothing: too few known values, or all of them equal, or a constant prediction.
+    unlabeled: how many say nothing: too few known values, or all of them equal, or a constant prediction.
     falling: how many were left out because the target falls where the prediction grows.
     """
 
@@ -172,15 +191,16 @@ class ScaleShift:
     scale_spread: float
     shift_spread: float
     images: int
-    unlabelled: int
+    unlabeled: int
     falling: int
 
 
 class ScaleShiftFit:
     """The one scale and shift that bring affine-invariant inverse depth to 1/m, from images that stream by.
 
-    For each image a = s_target / s_prediction and b = t_target - a t_prediction, with t the median and s the mean |x - t|; then the
-    mean of each over the images. So were the constants of DPT's metric models found (Ranftl et al., ICCV 2021, arXiv 2103.13413).
+    For each image a = s_target / s_prediction and b = t_target - a t_prediction, with t the median and s the mean |x -
+    t|; then the mean of each over the images. So were the constants of DPT's metric models found (Ranftl et al., ICCV
+    2021, arXiv 2103.13413).
     """
 
     LEAST_VALUES = 10
@@ -190,7 +210,7 @@ class ScaleShiftFit:
     def __init__(self) -> None:
         self._found: list[tuple[float, float]] = []
         self._correlations: list[float] = []
-        self._unlabelled = 0
+        self._unlabeled = 0
 
     def add(self, prediction: Tensor, target: Tensor, known: Tensor) -> None:
         """Of B images, (B, N) each: inverse depth as predicted, 1 / true depth, and where that is known.
@@ -202,19 +222,26 @@ class ScaleShiftFit:
                 "scale and shift",
                 found=", ".join(str(tuple(x.shape)) for x in (prediction, target, known)),
                 expected="three of (B, N), a row for each image",
-                cure="flatten the maps: map.flatten(1)",
+                fix="flatten the maps: map.flatten(1)",
             )
         if not bool(prediction[known].isfinite().all()):
             raise GeometryError(
-                "prediction", found="values that are not finite", expected="numbers", cure="check the weights, and the dtype it runs in"
+                "prediction",
+                found="values that are not finite",
+                expected="numbers",
+                fix="check the weights, and the dtype it runs in",
             )
         prediction, target = prediction.detach().double(), target.detach().double()
-        (t_prediction, s_prediction), (t_target, s_target) = (median_and_deviation(x, known) for x in (prediction, target))
+        (t_prediction, s_prediction), (t_target, s_target) = (
+            median_and_deviation(x, known) for x in (prediction, target)
+        )
         a = s_target / s_prediction
         slope = scale_shift(prediction, target, known)[0]
-        correlation = slope.sign() * (slope * scale_shift(target, prediction, known)[0]).sqrt()  # 0: one of them is constant
+        correlation = (
+            slope.sign() * (slope * scale_shift(target, prediction, known)[0]).sqrt()
+        )  # 0: one of them is constant
         usable = (known.sum(-1) >= self.LEAST_VALUES) & (correlation != 0) & correlation.isfinite()
-        self._unlabelled += int((~usable).sum())
+        self._unlabeled += int((~usable).sum())
         self._correlations += correlation[usable].tolist()
         rising = usable & (correlation > 0)
         self._found += zip(a[rising].tolist(), (t_target - a * t_prediction)[rising].tolist(), strict=True)
@@ -224,9 +251,12 @@ class ScaleShiftFit:
         if not self._correlations:
             raise GeometryError(
                 "scale and shift",
-                found=f"{self._unlabelled} images, none with {self.LEAST_VALUES} labels and a prediction that varies over them",
+                found=(
+                    f"{self._unlabeled} images, none with {self.LEAST_VALUES} labels and a prediction that varies over"
+                    " them"
+                ),
                 expected="images with ground-truth depth",
-                cure="check that the data set has depth, and that the prediction is no constant",
+                fix="check that the data set has depth, and that the prediction is no constant",
             )
         correlation = median(self._correlations)
         if correlation < self.FALLING or not self._found:
@@ -234,11 +264,13 @@ class ScaleShiftFit:
                 "scale and shift",
                 found=f"a prediction that falls where inverse depth grows (median correlation {correlation:.2f})",
                 expected="inverse depth up to scale and shift",
-                cure="is it depth? then pass its reciprocal",
+                fix="is it depth? then pass its reciprocal",
             )
         scales, shifts = zip(*self._found, strict=True)
         falling = len(self._correlations) - len(scales)
-        return ScaleShift(fmean(scales), fmean(shifts), pstdev(scales), pstdev(shifts), len(scales), self._unlabelled, falling)
+        return ScaleShift(
+            fmean(scales), fmean(shifts), pstdev(scales), pstdev(shifts), len(scales), self._unlabeled, falling
+        )
 
 
 def fit_scale_shift(images: Iterable[tuple[Tensor, Tensor, Tensor]]) -> ScaleShift:

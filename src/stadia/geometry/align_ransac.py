@@ -1,4 +1,6 @@
-"""The rigid or similarity transform of corresponding points of which many are wrong: RANSAC, then Umeyama on those that agree."""
+"""The rigid or similarity transform of corresponding points of which many are wrong: RANSAC, then Umeyama on those that
+agree.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ def umeyama_ransac(
     sample: int = 5,
     min_inlier_share: float = 0.1,
 ) -> RobustAlignment:
-    """The transform of one set of points that brings the most of them to their targets (Fischler and Bolles, CACM 24(6), 1981).
+    """The transform of one set of points that brings the most of them to their targets (Fischler and Bolles, CACM
+    24(6), 1981).
 
     Args:
         source, target: (N, 3), corresponding by row.
@@ -48,7 +51,8 @@ def umeyama_ransac(
         sample: points of each; 3 determine the transform, 5 are steadier against noise.
         min_inlier_share: of all points; fewer are no answer.
 
-    Raises GeometryError, and never returns an identity instead, where points do not correspond, are too few or not finite, or where
+    Raises GeometryError, and never returns an identity instead, where points do not correspond, are too few or not
+    finite, or where
     too few agree: wrong correspondences, a distance in another unit, or mirrored axes.
     """
     if source.shape != target.shape or source.ndim != 2 or source.shape[-1] != 3 or len(source) < max(3, sample):
@@ -56,20 +60,33 @@ def umeyama_ransac(
             "robust alignment",
             found=f"{tuple(source.shape)} and {tuple(target.shape)}",
             expected=f"two of (N, 3) with N at least {max(3, sample)}",
-            cure="leave out objects with so few pixels",
+            fix="leave out objects with so few pixels",
         )
     source, target = source.detach().double(), target.detach().double()
     if not bool((source.isfinite() & target.isfinite()).all()):
-        raise GeometryError("robust alignment", found="NaN or infinity", expected="finite points", cure="leave out pixels without depth")
+        raise GeometryError(
+            "robust alignment", found="NaN or infinity", expected="finite points", fix="leave out pixels without depth"
+        )
 
-    drawn = torch.rand(iterations, len(source), generator=generator, dtype=torch.float64).topk(sample, dim=1).indices.to(source.device)
+    drawn = (
+        torch.rand(iterations, len(source), generator=generator, dtype=torch.float64)
+        .topk(sample, dim=1)
+        .indices.to(source.device)
+    )
     samples = source[drawn]  # (iterations, sample, 3)
     drawn = drawn[(samples - samples.mean(1, keepdim=True)).square().sum((1, 2)) > 0]  # all one point: no transform
     if not len(drawn):
-        raise GeometryError("robust alignment", found="a source of one point", expected="distinct points", cure="check the coordinates")
+        raise GeometryError(
+            "robust alignment", found="a source of one point", expected="distinct points", fix="check the coordinates"
+        )
     found = umeyama(source[drawn], target[drawn], kind)
-    candidates = (Similarity(*one) for one in zip(found.scale, found.R, found.t, strict=True))  # one by one: N may be large
-    inlier = max((_agreeing(candidate, source, target, inlier_distance) for candidate in candidates), key=lambda agree: int(agree.sum()))
+    candidates = (
+        Similarity(*one) for one in zip(found.scale, found.R, found.t, strict=True)
+    )  # one by one: N may be large
+    inlier = max(
+        (_agreeing(candidate, source, target, inlier_distance) for candidate in candidates),
+        key=lambda agree: int(agree.sum()),
+    )
 
     needed = max(3, sample, min_inlier_share * len(source))
     for _ in range(_REFITS):
@@ -83,7 +100,7 @@ def umeyama_ransac(
         "robust alignment",
         found=f"{int(inlier.sum())} of {len(source)} points within {inlier_distance:g} of their targets",
         expected=f"at least {needed:g}, the same ones after a fit",
-        cure="check units and signs of the axes of both, or allow a larger distance",
+        fix="check units and signs of the axes of both, or allow a larger distance",
     )
 
 

@@ -1,4 +1,6 @@
-"""Which boxes of a video's frames show one object, by how they overlap from frame to frame: for counting objects, not sightings."""
+"""Which boxes of a video's frames show one object, by how they overlap from frame to frame: for counting objects, not
+sightings.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from torch import Tensor
 
 
 def box_tracks(frame: Tensor, box: Tensor, *, least_overlap: float = 0.3, memory: int = 3) -> Tensor:
-    """A number (N,) int64 for each box: boxes of one object have the same, from 0 without gaps, in order of their first frame.
+    """A number (N,) int64 for each box: boxes of one object have the same, from 0 without gaps, in order of their first
+    frame.
 
     Args:
         frame: (N,) int64, in order of time.

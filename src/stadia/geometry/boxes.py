@@ -1,7 +1,7 @@
 """Oriented boxes: corners, the exact volume that two of them share, and how much they overlap.
 
-A box is T_camera_object (..., 4, 4), its centre and axes, and size_m (..., 3), its full lengths along the object's x, y and z.
-Everything is batched over leading axes and in float64. A size below 0 has no meaning.
+A box is T_camera_object (..., 4, 4), its center and axes, and size_m (..., 3), its full lengths along the object's x, y
+and z. Everything is batched over leading axes and in float64. A size below 0 has no meaning.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ def iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
 
 
 def hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """The IoU (...) of the boxes that contain the boxes and lie along the camera's axes: what NOCS evaluations call 3D IoU.
+    """The IoU (...) of the boxes that contain the boxes and lie along the camera's axes: what NOCS evaluations call 3D
+    IoU.
 
-    It depends on the camera's axes and is too large as a rule: two thin boxes that stand crosswise and apart share their hulls.
-    (The code published with Wang et al., CVPR 2019, takes its extremes along the wrong axis of the corners; this is the form
-    that later evaluations report, after correcting that.)
+    It depends on the camera's axes and is too large as a rule: two thin boxes that stand crosswise and apart share
+    their hulls. (The code published with Wang et al., CVPR 2019, takes its extremes along the wrong axis of the
+    corners; this is the form that later evaluations report, after correcting that.)
     """
     a, b = corners(T_a.double(), size_a_m.double()), corners(T_b.double(), size_b_m.double())
     (a_low, a_high), (b_low, b_high) = a.aminmax(dim=-2), b.aminmax(dim=-2)
@@ -58,7 +59,8 @@ def hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Te
 def symmetric_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, symmetry: Symmetry) -> Tensor:
     """The exact IoU (...) with what b's symmetry (leading axes as those of the boxes) leaves unseen taken out of box a.
 
-    Of finite turns the best is taken. Of a body of revolution the twist of a against b about y is taken out, so that its angle to b is
+    Of finite turns the best is taken. Of a body of revolution the twist of a against b about y is taken out, so that
+    its angle to b is
     the least: a matter of no steps. Upside down or not is told by nothing of a box.
     """
     R = matrix_from_quaternion_wxyz(symmetry.turns.double())
@@ -69,7 +71,9 @@ def symmetric_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, 
 
 
 def turned_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, revolution: Tensor) -> Tensor:
-    """The largest `hull_iou` (...) over ROTATIONS turns of box a about its y, where `revolution` (...) bool says that no turn is seen."""
+    """The largest `hull_iou` (...) over ROTATIONS turns of box a about its y, where `revolution` (...) bool says that
+    no turn is seen.
+    """
     turn = _about_y(2 * math.pi / ROTATIONS * torch.arange(ROTATIONS, dtype=torch.float64, device=T_a.device))
     given = (T_a.double(), size_a_m.double(), T_b.double(), size_b_m.double())
     shape = (T_a[..., 0, 0] + size_a_m[..., 0] + T_b[..., 0, 0] + size_b_m[..., 0] + revolution).shape
@@ -84,8 +88,8 @@ def turned_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor
 def _untwisted(T_a: Tensor, T_b: Tensor) -> Tensor:
     """T_a (..., 4, 4) turned about its own y until no twist about y is left of its rotation against b.
 
-    With the quaternion d of that rotation the twist is 2 atan(d_y / d_w), here by d's matrix. Where the y axes point apart (d_w, d_y near
-    0, and no twist) it is that of the box with y and z reversed, which is the same box.
+    With the quaternion d of that rotation the twist is 2 atan(d_y / d_w), here by d's matrix. Where the y axes point
+    apart (d_w, d_y near 0, and no twist) it is that of the box with y and z reversed, which is the same box.
     """
     R = T_b[..., :3, :3].transpose(-1, -2) @ T_a[..., :3, :3]
     sign = torch.where(R[..., 1, 1] < 0, -1.0, 1.0)
@@ -96,20 +100,25 @@ def _untwisted(T_a: Tensor, T_b: Tensor) -> Tensor:
 def _about_y(angle: Tensor) -> Tensor:
     """(..., 4, 4) of angles (...) in radians."""
     turn = torch.eye(4, dtype=angle.dtype, device=angle.device).repeat(*angle.shape, 1, 1)
-    turn[..., 0, 0], turn[..., 0, 2], turn[..., 2, 0], turn[..., 2, 2] = angle.cos(), angle.sin(), -angle.sin(), angle.cos()
+    turn[..., 0, 0], turn[..., 0, 2], turn[..., 2, 0], turn[..., 2, 2] = (
+        angle.cos(),
+        angle.sin(),
+        -angle.sin(),
+        angle.cos(),
+    )
     return turn
 
 
-# ------------------------------------------------------------------------------------------------------- shared volume
+# -- shared volume
 
 
 def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
     """The volume (...) that two boxes share, exact to rounding; exactly 0 where a plane separates them.
 
-    By the divergence theorem in the frame of b, half sizes h. Where |y| < h_y and |z| < h_z the field (clamp(x, -h_x, h_x), 0, 0)
-    has divergence 1 within b and 0 elsewhere, so that the volume is its flux out of a: a sum over the faces of a alone, each
-    clipped to |y| < h_y and |z| < h_z. A clip decides only about what adds nothing (a face along its plane has no x in its normal), so
-    faces that lie in one plane, as those of equal boxes do, need no tolerance.
+    By the divergence theorem in the frame of b, half sizes h. Where |y| < h_y and |z| < h_z the field (clamp(x, -h_x,
+    h_x), 0, 0) has divergence 1 within b and 0 elsewhere, so that the volume is its flux out of a: a sum over the faces
+    of a alone, each clipped to |y| < h_y and |z| < h_z. A clip decides only about what adds nothing (a face along its
+    plane has no x in its normal), so faces that lie in one plane, as those of equal boxes do, need no tolerance.
     """
     T_a, size_a, T_b, size_b = (x.double() for x in (T_a, size_a_m, T_b, size_b_m))
     T_b_a = compose(inverse(T_b), T_a)
@@ -126,14 +135,17 @@ def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Te
 def separated(T_b_a: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
     """(...) bool: a plane lies between the boxes. T_b_a (..., 4, 4) takes points of a's frame to b's.
 
-    For boxes such a plane is square to one of 15 directions: 3 axes each, and the products of one of each (Gottschalk et al.,
+    For boxes such a plane is square to one of 15 directions: 3 axes each, and the products of one of each (Gottschalk
+        et al.,
     "OBBTree", SIGGRAPH 1996).
     """
     R, t = T_b_a[..., :3, :3], T_b_a[..., :3, 3]
     of_b = torch.eye(3, dtype=R.dtype, device=R.device).expand_as(R)
     of_a = R.transpose(-1, -2)
     crossed = torch.linalg.cross(of_a[..., :, None, :], of_b[..., None, :, :]).flatten(-3, -2)
-    directions = torch.cat((of_a, of_b, crossed), -2)  # (..., 15, 3); a product of parallel axes is 0, and separates nothing
+    directions = torch.cat(
+        (of_a, of_b, crossed), -2
+    )  # (..., 15, 3); a product of parallel axes is 0, and separates nothing
     reach_a = ((directions[..., None, :] * of_a[..., None, :, :]).sum(-1).abs() * size_a[..., None, :]).sum(-1) / 2
     reach_b = (directions.abs() * size_b[..., None, :]).sum(-1) / 2
     apart = (directions * t[..., None, :]).sum(-1).abs() - reach_a - reach_b
@@ -141,7 +153,9 @@ def separated(T_b_a: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
 
 
 def _flux(corners_a: Tensor, half: Tensor) -> Tensor:
-    """The flux (N,) of (clamp(x), 0, 0) through what lies within |y|, |z| < half (N, 3) of the faces of boxes (N, 8, 3)."""
+    """The flux (N,) of (clamp(x), 0, 0) through what lies within |y|, |z| < half (N, 3) of the faces of boxes (N, 8,
+    3).
+    """
     polygons = corners_a[:, torch.tensor(FACES, device=corners_a.device)].flatten(0, 1)  # (6 N, 4, 3)
     half = half.repeat_interleave(6, 0)
     for axis in (1, 2):
@@ -154,7 +168,8 @@ def _flux(corners_a: Tensor, half: Tensor) -> Tensor:
 
 
 def _clipped(polygons: Tensor, axis: int, limit: Tensor, sign: float) -> Tensor:
-    """What of convex polygons (N, V, 3) has sign * coordinate <= limit (N,): (N, V + 1, 3) (Sutherland and Hodgman, CACM 17(1), 1974).
+    """What of convex polygons (N, V, 3) has sign * coordinate <= limit (N,): (N, V + 1, 3) (Sutherland and Hodgman,
+    CACM 17(1), 1974).
 
     Polygons of fewer corners repeat one, which adds no area; one of which nothing is left is a point.
     """

@@ -1,4 +1,6 @@
-"""Brightness between two pictures: gain a and offset b, a * first + b being as bright as the second (D3VO, arXiv 2003.01060, eq. 3)."""
+"""Brightness between two images: gain a and offset b, a * first + b being as bright as the second (D3VO, arXiv
+2003.01060, eq. 3).
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Bundle adjustment of a window of pictures by their brightness: poses, brightness and inverse depths at once.
+"""Bundle adjustment of a window of images by their brightness: poses, brightness and inverse depths at once.
 
-Damped Gauss-Newton with the inverse depths eliminated first, since no two of them share a residual; factors of predicted motion
-and depth; and what leaves the window becomes a quadratic prior on what stays. Engel, Koltun and Cremers, Direct sparse odometry,
-PAMI 2018; with the energies of Yang et al., D3VO, arXiv 2003.01060, eq. 13 to 16.
+Damped Gauss-Newton with the inverse depths eliminated first, since no two of them share a residual; factors of
+predicted motion and depth; and what leaves the window becomes a quadratic prior on what stays. Engel, Koltun and
+Cremers, Direct sparse odometry, PAMI 2018; with the energies of Yang et al., D3VO, arXiv 2003.01060, eq. 13 to 16.
 """
 
 from __future__ import annotations
@@ -12,18 +12,32 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from stadia.geometry.direct_points import Frames, Points, Residuals, Sightings, adjoint, huber, moved, residuals, to_host
+from stadia.geometry.direct_points import (
+    Frames,
+    Points,
+    Residuals,
+    Sightings,
+    adjoint,
+    huber,
+    moved,
+    residuals,
+    to_host,
+)
 from stadia.geometry.se3 import compose, hat, inverse, se3_log
 from stadia.geometry.virtual_stereo import VirtualStereo, stereo_residuals
 
 NOISE = 0.03
-"""Standard deviation of a residual between two good views: eight grey levels, of what is resampled, slanted or shining too."""
+"""Standard deviation of a residual between two good views: eight gray levels, of what is resampled, slanted or shining
+too.
+"""
 
 BEND = 0.035
-"""From here on Huber's cost is a line: nine grey levels (Direct sparse odometry)."""
+"""From here on Huber's cost is a line: nine gray levels (Direct sparse odometry)."""
 
 OUTLIER = 0.05
-"""A sighting whose pixels are off by as much shows something else, or hides the point: it costs that much and pulls no more."""
+"""A sighting whose pixels are off by as much shows something else, or hides the point: it costs that much and pulls no
+more.
+"""
 
 DEPTH_BEND = 1.0
 """The same for a depth, in its standard deviations: at the edges of things a predicted depth is off by many."""
@@ -32,7 +46,19 @@ BRIGHTNESS_DEVIATION = (0.5, 0.2)
 """Of a and b: nothing else holds those of a frame with few sightings."""
 
 _LEAST_GAIN = 1e-4  # share of the cost; a step that gains less is the last
-_INVERSE_JACOBIAN = (1.0, -1 / 2, 1 / 12, 0.0, -1 / 720, 0.0, 1 / 30240, 0.0, -1 / 1209600, 0.0, 1 / 47900160)  # Bernoulli's B_n / n!
+_INVERSE_JACOBIAN = (
+    1.0,
+    -1 / 2,
+    1 / 12,
+    0.0,
+    -1 / 720,
+    0.0,
+    1 / 30240,
+    0.0,
+    -1 / 1209600,
+    0.0,
+    1 / 47900160,
+)  # Bernoulli's B_n / n!
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +131,8 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Equations:
-    """The cost's second order around a bundle, float64: unknowns of the frames (N = 8 F), of the points, and between them.
+    """The cost's second order around a bundle, float64: unknowns of the frames (N = 8 F), of the points, and between
+    them.
 
     H: (N, N), g: (N,); H_point: (P,), g_point: (P,); H_between: (P, N).
     """
@@ -117,7 +144,9 @@ class Equations:
     H_between: Tensor
 
     def without_points(self, damping: float = 0.0) -> tuple[Tensor, Tensor]:
-        """H and g of the frames alone, the points always at their best (Schur's complement); each unknown damped by its own curvature."""
+        """H and g of the frames alone, the points always at their best (Schur's complement); each unknown damped by its
+        own curvature.
+        """
         H = self.H + torch.diag(damping * self.H.diagonal())
         scaled = self.H_between / self._damped(damping)[:, None]
         return H - self.H_between.mT @ scaled, self.g - scaled.mT @ self.g_point
@@ -149,10 +178,11 @@ class _Look:
 
 
 def adjust(bundle: Bundle, steps: int = 6) -> tuple[Bundle, list[float]]:
-    """Lower the cost by up to `steps` damped Gauss-Newton steps; gives the cost before and after each that was taken, never rising.
+    """Lower the cost by up to `steps` damped Gauss-Newton steps; gives the cost before and after each that was taken,
+    never rising.
 
-    What is seen at the start takes part. A sighting that a step moves out of its picture keeps its cost: to look away is no gain. No
-    gradient passes.
+    What is seen at the start takes part. A sighting that a step moves out of its image keeps its cost: to look away is
+    no gain. No gradient passes.
     """
     whole, look = bundle, _look(bundle)
     bundle, look = _of_those(bundle, look.found.seen), look.of_those(look.found.seen)
@@ -174,10 +204,12 @@ def adjust(bundle: Bundle, steps: int = 6) -> tuple[Bundle, list[float]]:
     return (replace(bundle, sightings=whole.sightings) if len(costs) > 1 else whole), costs
 
 
-def marginalise(bundle: Bundle) -> Prior:
-    """What the oldest frame and its points say of the frames that stay, to second order; its points must be those of `bundle`.
+def marginalize(bundle: Bundle) -> Prior:
+    """What the oldest frame and its points say of the frames that stay, to second order; its points must be those of
+    `bundle`.
 
-    Sightings of other hosts' points in it are lost: they would tie points that stay to each other (Direct sparse odometry, 3.3).
+    Sightings of other hosts' points in it are lost: they would tie points that stay to each other (Direct sparse
+    odometry, 3.3).
     """
     mine = bundle.points.host[bundle.sightings.point] == 0
     motions = None if bundle.motions is None else _touching(bundle.motions, 0)
@@ -196,7 +228,9 @@ def marginalise(bundle: Bundle) -> Prior:
 
 def eliminated(H: Tensor, g: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The quadratic x H x / 2 + g x at its least over the first `count` unknowns, in the others (Schur's complement)."""
-    scale = H.diagonal()[:count].clamp(min=1e-12).rsqrt()  # metres, radians and brightness differ by orders of magnitude
+    scale = (
+        H.diagonal()[:count].clamp(min=1e-12).rsqrt()
+    )  # metres, radians and brightness differ by orders of magnitude
     inside = scale[:, None] * H[:count, :count] * scale + 1e-12 * torch.eye(count, dtype=H.dtype)
     across = scale[:, None] * torch.cat((H[:count, count:], g[:count, None]), 1)
     solved = across[:, :-1].mT @ torch.linalg.solve(inside, across)
@@ -223,7 +257,8 @@ def _look(bundle: Bundle) -> _Look:
     pulls = found.seen & (each < most)
     in_depth, _ = huber((bundle.points.inverse_depth - bundle.expected) / bundle.deviation, DEPTH_BEND)
     other = (
-        in_depth.double().sum() + (bundle.frames.brightness / bundle.frames.brightness.new_tensor(BRIGHTNESS_DEVIATION)).square().sum() / 2
+        in_depth.double().sum()
+        + (bundle.frames.brightness / bundle.frames.brightness.new_tensor(BRIGHTNESS_DEVIATION)).square().sum() / 2
     )
     if bundle.motions is not None:
         error, _ = motion_errors(bundle.frames, bundle.motions)
@@ -242,16 +277,18 @@ def _most(weight: Tensor) -> Tensor:
 
 def _stereo_cost(bundle: Bundle, stereo: VirtualStereo) -> Tensor:
     """As of sightings. What is out of sight costs the most: to go there is no gain."""
-    found = stereo_residuals(bundle.frames.grey, bundle.frames.K, bundle.points, stereo)
+    found = stereo_residuals(bundle.frames.gray, bundle.frames.K, bundle.points, stereo)
     each = (huber(found.value, BEND)[0] * bundle.points.weight).sum(-1).double() / NOISE**2
     most = _most(bundle.points.weight)
     return torch.where(found.seen, torch.minimum(each, most), most).sum()
 
 
 def motion_errors(frames: Frames, motions: Motions) -> tuple[Tensor, Tensor]:
-    """Log(T~ T) (M, 6), T~ the predicted motion and T the window's back, and its slopes (M, 6, 12) in the earlier and later pose.
+    """Log(T~ T) (M, 6), T~ the predicted motion and T the window's back, and its slopes (M, 6, 12) in the earlier and
+    later pose.
 
-    T~ exp(x) T = exp(adjoint x) T~ T, and T^-1 exp(-x) ... by the inverse right Jacobian, which is the left one's at the negative.
+    T~ exp(x) T = exp(adjoint x) T~ T, and T^-1 exp(-x) ... by the inverse right Jacobian, which is the left one's at
+    the negative.
     """
     earlier, later = frames.T_camera_world[motions.earlier], frames.T_camera_world[motions.later]
     error = se3_log(compose(motions.T_later_earlier, compose(earlier, inverse(later))))
@@ -260,7 +297,9 @@ def motion_errors(frames: Frames, motions: Motions) -> tuple[Tensor, Tensor]:
 
 
 def _inverse_left_jacobian(twist: Tensor) -> Tensor:
-    """(..., 6, 6): Log(exp(x) exp(twist)) = twist + this x, to first order; by its series, exact to 1e-9 below 1 radian."""
+    """(..., 6, 6): Log(exp(x) exp(twist)) = twist + this x, to first order; by its series, exact to 1e-9 below 1
+    radian.
+    """
     v, w = hat(twist[..., :3]), hat(twist[..., 3:])
     ad = torch.cat((torch.cat((w, v), -1), torch.cat((torch.zeros_like(w), w), -1)), -2)
     power = torch.eye(6, dtype=twist.dtype).expand_as(ad)
@@ -271,7 +310,9 @@ def _inverse_left_jacobian(twist: Tensor) -> Tensor:
     return total
 
 
-def equations(bundle: Bundle, found: Residuals, pulls: Tensor, *, brightness_of: tuple[int, ...] | None = None) -> Equations:
+def equations(
+    bundle: Bundle, found: Residuals, pulls: Tensor, *, brightness_of: tuple[int, ...] | None = None
+) -> Equations:
     """The normal equations of a bundle, from the residuals of those of its sightings that pull (S,).
 
     brightness_of: frames whose own brightness factor is in it; None: all.
@@ -332,8 +373,8 @@ def _of_sightings(bundle: Bundle, found: Residuals, pulls: Tensor) -> Equations:
 
 
 def _add_stereo(built: Equations, bundle: Bundle, stereo: VirtualStereo) -> None:
-    """Only inverse depths are in it: a point and its host are one picture."""
-    found = stereo_residuals(bundle.frames.grey, bundle.frames.K, bundle.points, stereo)
+    """Only inverse depths are in it: a point and its host are one image."""
+    found = stereo_residuals(bundle.frames.gray, bundle.frames.K, bundle.points, stereo)
     cost, weight = huber(found.value, BEND)
     pulls = found.seen & ((cost * bundle.points.weight).sum(-1).double() / NOISE**2 < _most(bundle.points.weight))
     weighted = found.slope * weight * bundle.points.weight * pulls[:, None] / NOISE**2
@@ -352,7 +393,8 @@ def _add_motions(built: Equations, frames: Frames, motions: Motions) -> None:
 
 
 def depth_information(bundle: Bundle, host: int) -> Tensor:
-    """(P,) how well the pictures alone know the inverse depth of a host's points: the inverse square of its standard deviation, as a share.
+    """(P,) how well the images alone know the inverse depth of a host's points: the inverse square of its standard
+    deviation, as a share.
 
     0 of the points of other hosts.
     """

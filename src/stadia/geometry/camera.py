@@ -1,8 +1,8 @@
-"""The pinhole camera: pixels to rays, points to pixels, and every change of a picture together with its camera.
+"""The pinhole camera: pixels to rays, points to pixels, and every change of an image together with its camera.
 
-Axes: x right, y down, z forward. Pixel centres are at integer coordinates and the top-left centre is (0, 0).
-Maps are (..., C, H, W). Nothing here is a matrix product of the BLAS: products are written out element by element, so that
-neither autocast (bfloat16) nor TF32 can take pixels off their place.
+Axes: x right, y down, z forward. Pixel centers are at integer coordinates and the top-left center is (0, 0).
+Maps are (..., C, H, W). Nothing here is a matrix product of the BLAS: products are written out element by element, so
+that neither autocast (bfloat16) nor TF32 can take pixels off their place.
 """
 
 from __future__ import annotations
@@ -38,37 +38,46 @@ __all__ = [
     "resized",
 ]
 
-# ---------------------------------------------------------------------------------------------------------- making one
+# -- making one
 
 
-def intrinsics(fx: float, fy: float, cx: float, cy: float, *, height: int, width: int, dtype: torch.dtype = torch.float64) -> Camera:
+def intrinsics(
+    fx: float, fy: float, cx: float, cy: float, *, height: int, width: int, dtype: torch.dtype = torch.float64
+) -> Camera:
     """A camera from focal lengths and principal point in pixels.
 
     Raises GeometryError where a number is not finite or a focal length is not positive.
     """
     if not all(map(math.isfinite, (fx, fy, cx, cy))) or min(fx, fy) <= 0:
         raise GeometryError(
-            "intrinsics", found=f"fx {fx}, fy {fy}, cx {cx}, cy {cy}", expected="finite, fx and fy above 0", cure="pass pixels"
+            "intrinsics",
+            found=f"fx {fx}, fy {fy}, cx {cx}, cy {cy}",
+            expected="finite, fx and fy above 0",
+            fix="pass pixels",
         )
     return Camera(torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=dtype), height, width)
 
 
 def from_field_of_view(horizontal_deg: float, *, height: int, width: int, dtype: torch.dtype = torch.float64) -> Camera:
-    """A camera with square pixels and a centred axis, from the angle between the left and right edge of its picture."""
+    """A camera with square pixels and a centered axis, from the angle between the left and right edge of its image."""
     focal = focal_px_of_view(horizontal_deg, width)
     return intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, dtype=dtype)
 
 
-def from_focal_mm(focal_mm: float, sensor_width_mm: float, *, height: int, width: int, dtype: torch.dtype = torch.float64) -> Camera:
-    """A camera with square pixels and a centred axis, from a lens. For a "35 mm equivalent" the sensor is 36 mm wide."""
+def from_focal_mm(
+    focal_mm: float, sensor_width_mm: float, *, height: int, width: int, dtype: torch.dtype = torch.float64
+) -> Camera:
+    """A camera with square pixels and a centered axis, from a lens. For a "35 mm equivalent" the sensor is 36 mm wide."""
     focal = focal_px_of_lens(focal_mm, sensor_width_mm, width)
     return intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, dtype=dtype)
 
 
-# ------------------------------------------------------------------------------------------------ changing the camera
+# -- changing the camera
 
 
-def _moved(camera: Camera, scale_x: float, scale_y: float, shift_x: float, shift_y: float, height: int, width: int) -> Camera:
+def _moved(
+    camera: Camera, scale_x: float, scale_y: float, shift_x: float, shift_y: float, height: int, width: int
+) -> Camera:
     """The camera after the pixel at x went to scale_x x + shift_x, and so for y."""
     K = camera.K.clone()  # in place, number by number: a matrix of them would be sent to the device, and waited for
     K[..., 0, :] *= scale_x
@@ -79,7 +88,7 @@ def _moved(camera: Camera, scale_x: float, scale_y: float, shift_x: float, shift
 
 
 def resized(camera: Camera, height: int, width: int) -> Camera:
-    """The camera of the picture resized: f' = f s, c' = (c + 0.5) s - 0.5, with its own s for x and y."""
+    """The camera of the image resized: f' = f s, c' = (c + 0.5) s - 0.5, with its own s for x and y."""
     sx, sy = width / camera.width, height / camera.height
     return _moved(camera, sx, sy, (sx - 1) / 2, (sy - 1) / 2, height, width)
 
@@ -87,42 +96,46 @@ def resized(camera: Camera, height: int, width: int) -> Camera:
 def cropped(camera: Camera, left: int, top: int, height: int, width: int) -> Camera:
     """The camera of the window whose top-left pixel is (left, top): the offset is subtracted from c.
 
-    Raises GeometryError where the window is not inside the picture.
+    Raises GeometryError where the window is not inside the image.
     """
     if left < 0 or top < 0 or left + width > camera.width or top + height > camera.height:
         raise GeometryError(
             "crop",
             found=f"{width}x{height} at ({left}, {top})",
             expected=f"a window inside {camera.width}x{camera.height}",
-            cure="shrink the window, or pad first",
+            fix="shrink the window, or pad first",
         )
     return _moved(camera, 1, 1, -left, -top, height, width)
 
 
 def mirrored(camera: Camera) -> Camera:
-    """The camera of the picture mirrored left to right: cx' = (W - 1) - cx; the world is mirrored with it (`se3.mirror_x`)."""
+    """The camera of the image mirrored left to right: cx' = (W - 1) - cx; the world is mirrored with it
+    (`se3.mirror_x`).
+    """
     sign = camera.K.new_tensor([[1, -1, -1], [-1, 1, 1], [-1, 1, 1]])
     shift = camera.K.new_tensor([[0, 0, camera.width - 1], [0, 0, 0], [0, 0, 0]])
     return Camera(camera.K * sign + shift, camera.height, camera.width)
 
 
 def padded(camera: Camera, left: int, top: int, right: int, bottom: int) -> Camera:
-    """The camera of the picture with pixels added on each side: left and top are added to c."""
+    """The camera of the image with pixels added on each side: left and top are added to c."""
     if min(left, top, right, bottom) < 0:
-        raise GeometryError("padding", found=f"{(left, top, right, bottom)}", expected="none below 0", cure="use crop to cut")
+        raise GeometryError(
+            "padding", found=f"{(left, top, right, bottom)}", expected="none below 0", fix="use crop to cut"
+        )
     return _moved(camera, 1, 1, left, top, camera.height + top + bottom, camera.width + left + right)
 
 
-# ------------------------------------------------------------------------------------ changing picture and camera together
+# -- changing image and camera together
 
 
 def _check_size(image: Tensor, camera: Camera) -> None:
     if image.shape[-2:] != (camera.height, camera.width):
         raise GeometryError(
             "camera size",
-            found=f"{camera.width}x{camera.height} for a picture of {image.shape[-1]}x{image.shape[-2]}",
-            expected="the picture's own size",
-            cure="resize, crop, mirror and pad picture and camera together",
+            found=f"{camera.width}x{camera.height} for an image of {image.shape[-1]}x{image.shape[-2]}",
+            expected="the image's own size",
+            fix="resize, crop, mirror and pad image and camera together",
         )
 
 
@@ -153,12 +166,16 @@ def pad(image: Tensor, camera: Camera, left: int, top: int, right: int, bottom: 
     return F.pad(image, (left, right, top, bottom)), larger
 
 
-# --------------------------------------------------------------------------------------------------- pixels and points
+# -- pixels and points
 
 
-def pixel_grid(height: int, width: int, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(2, H, W): x, then y, of every pixel's centre."""
-    y, x = torch.meshgrid(torch.arange(height, device=device, dtype=dtype), torch.arange(width, device=device, dtype=dtype), indexing="ij")
+def pixel_grid(
+    height: int, width: int, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """(2, H, W): x, then y, of every pixel's center."""
+    y, x = torch.meshgrid(
+        torch.arange(height, device=device, dtype=dtype), torch.arange(width, device=device, dtype=dtype), indexing="ij"
+    )
     return torch.stack((x, y))
 
 
@@ -186,7 +203,7 @@ def inverse_intrinsics(K: Tensor) -> Tensor:
 def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
     """Depth (..., 1, H, W) to points (..., 3, H, W) in the camera's frame, in the unit of the depth: z K^-1 (x, y, 1).
 
-    Where depth is 0 (none) the point is the camera's centre. camera.K is (3, 3) or has the depth's leading axes.
+    Where depth is 0 (none) the point is the camera's center. camera.K is (3, 3) or has the depth's leading axes.
     """
     _check_size(depth_m, camera)
     rays = at_pixels(inverse_intrinsics(camera.K), camera.height, camera.width).to(depth_m.dtype)
@@ -199,7 +216,9 @@ def project(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     Pixels of points with z <= NEAR are finite and mean nothing: test z, or use `warp.inside_frame`.
     """
     z = points[..., 2:3, :, :]
-    normalised = points[..., :2, :, :] / torch.where(z > NEAR, z, torch.ones_like(z))
+    normalized = points[..., :2, :, :] / torch.where(z > NEAR, z, torch.ones_like(z))
     K = camera.K.to(points.dtype)[..., :2, :, None, None]  # (..., 2, 3, 1, 1)
-    pixels = K[..., 0, :, :] * normalised[..., 0:1, :, :] + K[..., 1, :, :] * normalised[..., 1:2, :, :] + K[..., 2, :, :]
+    pixels = (
+        K[..., 0, :, :] * normalized[..., 0:1, :, :] + K[..., 1, :, :] * normalized[..., 1:2, :, :] + K[..., 2, :, :]
+    )
     return pixels, z

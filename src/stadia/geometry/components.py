@@ -11,16 +11,17 @@ from torch import Tensor
 def connected_components(class_map: Tensor, *, fewest_px: int = 1) -> Tensor:
     """Pixels of one class that touch each other along a side, as one instance: (B, H, W) to (B, H, W) int64, 0 = none.
 
-    In each picture they are numbered from 1, class after class. Components of fewer than `fewest_px` pixels are none.
-    Two objects of one class that touch are one component, and one that something else cuts in two is two. Classes are below 256.
+    In each image they are numbered from 1, class after class. Components of fewer than `fewest_px` pixels are none.
+    Two objects of one class that touch are one component, and one that something else cuts in two is two. Classes are
+    below 256.
     """
     classes = class_map.detach().to(torch.uint8).cpu().numpy()
     found = np.zeros(classes.shape, np.int32)
     highest = int(classes.max(initial=0))
-    for picture, out in zip(classes, found, strict=True):
+    for image, out in zip(classes, found, strict=True):
         count = 0
         for kind in range(1, highest + 1):
-            mask = cv2.compare(picture, kind, cv2.CMP_EQ)
+            mask = cv2.compare(image, kind, cv2.CMP_EQ)
             left, top, width, height = cv2.boundingRect(mask)
             if not width:
                 continue

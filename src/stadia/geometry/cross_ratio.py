@@ -1,9 +1,12 @@
-"""The horizon and the camera's height from boxes of objects alone: cross ratios of pairs, and RANSAC. For once, before a training.
+"""The horizon and the camera's height from boxes of objects alone: cross ratios of pairs, and RANSAC. For once, before
+a training.
 
-Two objects of one height: the line through their feet and the line through their tops meet on the horizon. Of unequal height: the cross
-ratio of foot, top and the height of the other moves the one top to the other's height first (Criminisi, Reid and Zisserman, Single view
-metrology, IJCV 40, 2000). With s = height in pixels / height in metres that point is s_i (x_j, y_j, 1) - s_j (x_i, y_i, 1). It lies on a
-line l for every pair just where s = l . (x, y, 1) for every object; so three objects give the line and, by its length, the camera's height.
+Two objects of one height: the line through their feet and the line through their tops meet on the horizon. Of unequal
+height: the cross
+ratio of foot, top and the height of the other moves the one top to the other's height first (Criminisi, Reid and
+Zisserman, Single view metrology, IJCV 40, 2000). With s = height in pixels / height in metres that point is s_i (x_j,
+y_j, 1) - s_j (x_i, y_i, 1). It lies on a line l for every pair just where s = l . (x, y, 1) for every object; so three
+objects give the line and, by its length, the camera's height.
 """
 
 from __future__ import annotations
@@ -44,19 +47,23 @@ def horizon_of_objects(
     tolerance: float = 0.2,
     trials: int = 512,
 ) -> ObjectHorizon:
-    """The horizon and camera height that most objects agree on (Fischler and Bolles, CACM 24(6), 1981); no depth, not batched.
+    """The horizon and camera height that most objects agree on (Fischler and Bolles, CACM 24(6), 1981); no depth, not
+    batched.
 
     Args:
-        foot: (N, 2) x, y in pixels: the middle of each box's lower edge. Of all pictures in which the camera looks the same way.
-        height_px: (N,) heights of the boxes along y, edge to edge (of a mask: last row - first row + 1). They ignore the camera's roll.
+        foot: (N, 2) x, y in pixels: the middle of each box's lower edge. Of all images in which the camera looks the
+            same way.
+        height_px: (N,) heights of the boxes along y, edge to edge (of a mask: last row - first row + 1). They ignore
+            the camera's roll.
         height_m: (N,) known heights.
         generator: of the CPU, the only source of chance.
         tolerance: an object agrees when its oddness is below, in size.
         trials: samples of three objects.
 
-    As sure as its objects are many, near and far. Measured on 100 ray-cast cars 6 to 45 m away: horizon within 0.15 degrees, camera height
-    2 to 7 % too small, also with three in ten heights wrong. Raises GeometryError for fewer than 3 objects, for what is not finite and
-    positive, where no three of them agree, and where those that do stand on one line of the picture, which leaves the horizon open.
+    As sure as its objects are many, near and far. Measured on 100 ray-cast cars 6 to 45 m away: horizon within 0.15
+    degrees, camera height 2 to 7 % too small, also with three in ten heights wrong. Raises GeometryError for fewer than
+    3 objects, for what is not finite and positive, where no three of them agree, and where those that do stand on one
+    line of the image, which leaves the horizon open.
     """
     _check(foot, height_px, height_m)
     at = torch.cat((foot.detach().double(), torch.ones(len(foot), 1, dtype=torch.float64, device=foot.device)), -1)
@@ -68,7 +75,9 @@ def horizon_of_objects(
     believed = (_oddness(line, at, px_per_m).abs() < tolerance) & (votes.max() > 0)
     for _ in range(_REFITS):
         _check_agreeing(foot[believed], len(foot))
-        line = torch.linalg.lstsq(at[believed] / px_per_m[believed, None], torch.ones_like(px_per_m[believed, None])).solution[:, 0]
+        line = torch.linalg.lstsq(
+            at[believed] / px_per_m[believed, None], torch.ones_like(px_per_m[believed, None])
+        ).solution[:, 0]
         before, believed = believed, _oddness(line, at, px_per_m).abs() < tolerance
         if bool((believed == before).all()):
             break
@@ -88,7 +97,7 @@ def _check(foot: Tensor, height_px: Tensor, height_m: Tensor) -> None:
             "objects of a horizon",
             found=f"feet {tuple(foot.shape)}, heights {tuple(height_px.shape)} and {tuple(height_m.shape)}",
             expected="(N, 2), (N,) and (N,), N at least 3",
-            cure="pass more objects",
+            fix="pass more objects",
         )
     heights = torch.stack((height_px, height_m.to(height_px.dtype)))
     if not bool(foot.isfinite().all() & heights.isfinite().all() & (heights > 0).all()):
@@ -96,16 +105,19 @@ def _check(foot: Tensor, height_px: Tensor, height_m: Tensor) -> None:
             "objects of a horizon",
             found="NaN, infinity or a height of 0",
             expected="finite numbers, heights above 0",
-            cure="leave out objects without a known height",
+            fix="leave out objects without a known height",
         )
 
 
 def _check_agreeing(foot: Tensor, count: int) -> None:
-    spread = torch.linalg.svdvals(foot.double() - foot.double().mean(0))[-1] / len(foot) ** 0.5 if len(foot) >= 3 else 0.0
+    spread = (
+        torch.linalg.svdvals(foot.double() - foot.double().mean(0))[-1] / len(foot) ** 0.5 if len(foot) >= 3 else 0.0
+    )
     if len(foot) < 3 or spread < _LEAST_SPREAD_PX:
         raise GeometryError(
             "horizon of objects",
-            found=f"{len(foot)} of {count} that agree" + (", with feet on one line of the picture" if len(foot) >= 3 else ""),
+            found=f"{len(foot)} of {count} that agree"
+            + (", with feet on one line of the image" if len(foot) >= 3 else ""),
             expected="at least 3, near and far",
-            cure="pass more objects, of one camera that looks one way",
+            fix="pass more objects, of one camera that looks one way",
         )

@@ -44,7 +44,8 @@ def depth_from_disparity_px(disparity_px: Tensor, fx: Tensor | float, baseline_m
 def resize_map(values: Tensor, height: int, width: int) -> Tensor:
     """A dense map (B, C, H, W) resized bilinearly, outer edges on outer edges. Its values stay: they are no pixels.
 
-    Not for sparse ground truth, whose zeros would be mixed in, nor for disparity in pixels, whose values scale with the width.
+    Not for sparse ground truth, whose zeros would be mixed in, nor for disparity in pixels, whose values scale with the
+    width.
     """
     return F.interpolate(values, size=(height, width), mode="bilinear", align_corners=False)
 
@@ -52,7 +53,10 @@ def resize_map(values: Tensor, height: int, width: int) -> Tensor:
 def _check_range(min_depth_m: float, max_depth_m: float) -> None:
     if not 0 < min_depth_m < max_depth_m:
         raise GeometryError(
-            "depth range", found=f"{min_depth_m} to {max_depth_m} m", expected="0 < min < max", cure="pass metres, the nearer first"
+            "depth range",
+            found=f"{min_depth_m} to {max_depth_m} m",
+            expected="0 < min < max",
+            fix="pass metres, the nearer first",
         )
 
 
@@ -73,7 +77,7 @@ def start_bias(start_depth_m: float, min_depth_m: float, max_depth_m: float) -> 
             "start depth",
             found=f"{start_depth_m} m",
             expected=f"between {min_depth_m} and {max_depth_m} m",
-            cure="pass a depth inside the range",
+            fix="pass a depth inside the range",
         )
     share = (1 / start_depth_m - 1 / max_depth_m) / (1 / min_depth_m - 1 / max_depth_m)
     return math.log(share / (1 - share))

@@ -1,8 +1,8 @@
-"""The motion between two pictures, one of them with depth: direct image alignment, coarse to fine.
+"""The motion between two images, one of them with depth: direct image alignment, coarse to fine.
 
-Kerl, Sturm and Cremers, Robust odometry estimation for RGB-D cameras, ICRA 2013; with gain and offset of brightness as in Engel,
-Koltun and Cremers, Direct sparse odometry, PAMI 2018. Wang et al., Learning depth from monocular videos using direct methods,
-CVPR 2018, start it as it is started here, from a pose network's answer.
+Kerl, Sturm and Cremers, Robust odometry estimation for RGB-D cameras, ICRA 2013; with gain and offset of brightness as
+in Engel, Koltun and Cremers, Direct sparse odometry, PAMI 2018. Wang et al., Learning depth from monocular videos using
+direct methods, CVPR 2018, start it as it is started here, from a pose network's answer.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth
 from stadia.geometry.se3 import compose, se3_exp
 from stadia.geometry.warp import check_sizes, inside_frame, reproject, sample
 
-_COARSEST_ROWS = 12  # of the smallest pictures compared: a motion of a quarter of the picture is a few pixels there
+_COARSEST_ROWS = 12  # of the smallest images compared: a motion of a quarter of the image is a few pixels there
 _STEPS = 10  # Gauss-Newton steps a size, at most
 _LEAST_GAIN = 1e-3  # share of the cost; a step that gains less is the last of its size
 _FREEDOM = 5.0  # degrees of Student's t distribution of residuals, as Kerl et al. found them
-_LEAST_SCALE = 1 / 255  # of that distribution: the pictures' own rounding is no outlier
+_LEAST_SCALE = 1 / 255  # of that distribution: the images' own rounding is no outlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +46,20 @@ class DirectAlignment:
 def align_direct(
     target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
 ) -> DirectAlignment:
-    """Gauss-Newton on differences of brightness, weighted by Student's t and damped by Levenberg; from small pictures to full size.
+    """Gauss-Newton on differences of brightness, weighted by Student's t and damped by Levenberg; from small images to
+    full size.
 
-    Every pixel with depth takes part. What moves by itself or is hidden is an outlier, whose weight falls with the square of its
-    residual; where that is most of what has contrast, its motion is found instead. No gradient passes: a step is taken or not.
+    Every pixel with depth takes part. What moves by itself or is hidden is an outlier, whose weight falls with the
+    square of its residual; where that is most of what has contrast, its motion is found instead. No gradient passes: a
+    step is taken or not.
 
     Args:
         target, source: (B, 3, H, W) and (B, 3, Hs, Ws), RGB in [0, 1].
         depth_m: (B, 1, H, W) z of the target, in metres or the unit that the translation shall have; 0 = none.
         camera, source_camera: K (B, 3, 3).
-        T_source_target: (B, 4, 4) to start from, best within a quarter of the picture.
+        T_source_target: (B, 4, 4) to start from, best within a quarter of the image.
 
-    Raises GeometryError where a picture and its camera differ in size.
+    Raises GeometryError where an image and its camera differ in size.
     """
     check_sizes(source, depth_m, camera, source_camera)
     T, brightness = T_source_target.double(), torch.zeros(len(target), 2, dtype=torch.float64, device=target.device)
@@ -85,7 +87,9 @@ class _Look:
     slope: Tensor
 
     def scale(self) -> Tensor:
-        """(B, 1, 1, 1) of the residuals' t distribution, by maximum likelihood from the mean square down (Kerl et al., eq. 15)."""
+        """(B, 1, 1, 1) of the residuals' t distribution, by maximum likelihood from the mean square down (Kerl et al.,
+        eq. 15).
+        """
         squared, count = self.residual.square() * self.seen, self.seen.sum((1, 2, 3), keepdim=True).clamp(min=1)
         variance = squared.sum((1, 2, 3), keepdim=True) / count
         for _ in range(10):
@@ -115,9 +119,10 @@ class _Look:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """Two pictures at one size, grey.
+    """Two images at one size, gray.
 
-    target: (B, 1, H, W).  source: (B, 3, Hs, Ws), its grey and the slopes of it along x and y, per pixel.  depth_m: (B, 1, H, W).
+    target: (B, 1, H, W).  source: (B, 3, Hs, Ws), its gray and the slopes of it along x and y, per pixel.  depth_m: (B,
+        1, H, W).
     """
 
     target: Tensor
@@ -127,25 +132,31 @@ class _Pair:
     source_camera: Camera
 
     @classmethod
-    def halved(cls, target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, times: int) -> _Pair:
-        """Both pictures at 1 / 2^times of their size; inverse depth is the mean of those known."""
+    def halved(
+        cls, target: Tensor, source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, times: int
+    ) -> _Pair:
+        """Both images at 1 / 2^times of their size; inverse depth is the mean of those known."""
         target, camera = resize(target, camera, camera.height >> times, camera.width >> times)
-        source, source_camera = resize(source, source_camera, source_camera.height >> times, source_camera.width >> times)
+        source, source_camera = resize(
+            source, source_camera, source_camera.height >> times, source_camera.width >> times
+        )
         inverse_depth = inverse_from_depth(depth_m)
         known = F.interpolate((inverse_depth > 0).to(inverse_depth), target.shape[-2:], mode="area")
         inverse_depth = F.interpolate(inverse_depth, target.shape[-2:], mode="area") / known.clamp(min=NEAR)
-        grey = source.mean(1, keepdim=True)
-        around = F.pad(grey, (1, 1, 1, 1), mode="replicate")
+        gray = source.mean(1, keepdim=True)
+        around = F.pad(gray, (1, 1, 1, 1), mode="replicate")
         slope_x = (around[..., 1:-1, 2:] - around[..., 1:-1, :-2]) / 2
         slope_y = (around[..., 2:, 1:-1] - around[..., :-2, 1:-1]) / 2
-        source = torch.cat((grey, slope_x, slope_y), 1)
+        source = torch.cat((gray, slope_x, slope_y), 1)
         return cls(target.mean(1, keepdim=True), source, depth_from_inverse(inverse_depth), camera, source_camera)
 
     def aligned(self, T_source_target: Tensor, brightness: Tensor) -> _Look:
         """Steps that lower the cost of the pixels seen before and after: what a step hides is no gain."""
         look = self.look(T_source_target, brightness)
         damping = torch.full_like(brightness[:, 0], 1e-3)
-        done = torch.zeros_like(damping, dtype=torch.bool)  # a pair stops by itself, whatever the others of its batch do
+        done = torch.zeros_like(
+            damping, dtype=torch.bool
+        )  # a pair stops by itself, whatever the others of its batch do
         for _ in range(_STEPS):
             scale = look.scale()
             step = look.step(scale, damping)
@@ -161,20 +172,25 @@ class _Pair:
         return look
 
     def look(self, T_source_target: Tensor, brightness: Tensor) -> _Look:
-        """With the source's point at (x, y, 1) z in its camera, a twist moves it by v + w x p (Kerl et al., eq. 10 and 11)."""
+        """With the source's point at (x, y, 1) z in its camera, a twist moves it by v + w x p (Kerl et al., eq. 10 and
+        11).
+        """
         pixels, nearness = reproject(self.depth_m, self.camera, self.source_camera, T_source_target)
-        grey, *slopes = torch.split(sample(self.source, pixels), 1, dim=1)
-        gain, offset = (value.to(grey)[:, None, None, None] for value in (brightness[:, 0].exp(), brightness[:, 1]))
+        gray, *slopes = torch.split(sample(self.source, pixels), 1, dim=1)
+        gain, offset = (value.to(gray)[:, None, None, None] for value in (brightness[:, 0].exp(), brightness[:, 1]))
         x, y = _rays(pixels, self.source_camera)
-        K = self.source_camera.K.to(grey)[..., None, None, None]
-        along_x, along_y = slopes[0] * K[:, 0, 0], slopes[0] * K[:, 0, 1] + slopes[1] * K[:, 1, 1]  # from pixels to x and y
+        K = self.source_camera.K.to(gray)[..., None, None, None]
+        along_x, along_y = (
+            slopes[0] * K[:, 0, 0],
+            slopes[0] * K[:, 0, 1] + slopes[1] * K[:, 1, 1],
+        )  # from pixels to x and y
         outwards = along_x * x + along_y * y
         inverse_z = inverse_from_depth(self.depth_m * nearness)
         in_translation = (along_x * inverse_z, along_y * inverse_z, -outwards * inverse_z)
         in_rotation = (-along_y - outwards * y, along_x + outwards * x, along_y * x - along_x * y)
-        slope = torch.cat((*in_translation, *in_rotation, -gain * self.target, -torch.ones_like(grey)), 1)
+        slope = torch.cat((*in_translation, *in_rotation, -gain * self.target, -torch.ones_like(gray)), 1)
         seen = inside_frame(pixels, nearness, self.source_camera)
-        return _Look(T_source_target, brightness, grey - gain * self.target - offset, seen, slope)
+        return _Look(T_source_target, brightness, gray - gain * self.target - offset, seen, slope)
 
 
 def _rays(pixels: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
-"""Photometric residuals of points between pictures, with their derivatives: what direct bundle adjustment is made of.
+"""Photometric residuals of points between images, with their derivatives: what direct bundle adjustment is made of.
 
-A point is a pixel of its host picture with an inverse depth; around it eight pixels of one depth are compared (Engel, Koltun and
-Cremers, Direct sparse odometry, PAMI 2018, eq. 1 to 4; Yang et al., D3VO, arXiv 2003.01060, eq. 9 to 11). Poses take a twist
+A point is a pixel of its host image with an inverse depth; around it eight pixels of one depth are compared (Engel,
+Koltun and Cremers, Direct sparse odometry, PAMI 2018, eq. 1 to 4; Yang et al., D3VO, arXiv 2003.01060, eq. 9 to 11).
+Poses take a twist
 (v, w) from the left: T <- exp(twist) T.
 """
 
@@ -27,31 +28,35 @@ RELIEF = (0.8, 1.25)
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Pictures of one window.
+    """Images of one window.
 
-    grey: (F, H, W) in [0, 1].  K: (F, 3, 3).  T_camera_world: (F, 4, 4) float64.
-    brightness: (F, 2) float64, a and b: what a picture shows is exp(a) times the world's brightness, plus b.
-    T_first: (F, 4, 4) where the derivatives of the motion are taken, so that what has been marginalised and what has not speak of the same
+    gray: (F, H, W) in [0, 1].  K: (F, 3, 3).  T_camera_world: (F, 4, 4) float64.
+    brightness: (F, 2) float64, a and b: what an image shows is exp(a) times the world's brightness, plus b.
+    T_first: (F, 4, 4) where the derivatives of the motion are taken, so that what has been marginalized and what has
+        not speak of the same
         unknowns (first-estimate Jacobians: Huang, Mourikis and Roumeliotis, ISER 2008); None: at T_camera_world.
     """
 
-    grey: Tensor
+    gray: Tensor
     K: Tensor
     T_camera_world: Tensor
     brightness: Tensor
     T_first: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.grey)
+        return len(self.gray)
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
     """Points of hosts among Frames.
 
-    host: (P,) index of the frame.  pixel: (P, 2), x then y.  ray: (P, 8, 3) of the pattern's pixels, at z = 1 in the host.
-    inverse_depth: (P,) of the pixel itself.  relief: (P, 8) inverse depth of the pattern's pixels, in units of it: what the depth predicted
-        says of the surface. (Direct sparse odometry knows of none: 1. On a road, which is seen at a slant, poses then are biased.)
+    host: (P,) index of the frame.  pixel: (P, 2), x then y.  ray: (P, 8, 3) of the pattern's pixels, at z = 1 in the
+        host.
+    inverse_depth: (P,) of the pixel itself.  relief: (P, 8) inverse depth of the pattern's pixels, in units of it: what
+        the depth predicted
+        says of the surface. (Direct sparse odometry knows of none: 1. On a road, which is seen at a slant, poses then
+            are biased.)
     value: (P, 8) what the host shows there.  weight: (P, 8) of the squared residuals.
     """
 
@@ -86,8 +91,8 @@ class Sightings:
 class Residuals:
     """Of sightings. value: (S, 8).  seen: (S,) bool, the whole pattern inside the frame and before it.
 
-    slope: (S, 8, 9) in the frame's unknowns (the twist of its pose from the left, a, b), and in the inverse depth. Those in the host's
-        unknowns are the first eight times `to_host`.
+    slope: (S, 8, 9) in the frame's unknowns (the twist of its pose from the left, a, b), and in the inverse depth.
+        Those in the host's unknowns are the first eight times `to_host`.
     """
 
     value: Tensor
@@ -95,21 +100,21 @@ class Residuals:
     slope: Tensor
 
 
-def points_of(grey: Tensor, K: Tensor, host: int, pixel: Tensor, inverse_depth: Tensor, weight: Tensor) -> Points:
-    """Points of one picture.
+def points_of(gray: Tensor, K: Tensor, host: int, pixel: Tensor, inverse_depth: Tensor, weight: Tensor) -> Points:
+    """Points of one image.
 
     Args:
-        grey: (H, W).  K: (3, 3).  host: its index among the frames.
+        gray: (H, W).  K: (3, 3).  host: its index among the frames.
         pixel: (P, 2) whole numbers, MARGIN from the edge at least.
-        inverse_depth, weight: (H, W) of the picture.
+        inverse_depth, weight: (H, W) of the image.
     """
     x, y = (pixel[:, None].long() + torch.tensor(PATTERN, device=pixel.device)).unbind(-1)
     around = torch.stack((x, y, torch.ones_like(x)), -1).to(K)
     own = inverse_depth[y[:, 0], x[:, 0]]
     relief = (inverse_depth[y, x] / own[:, None]).clamp(*RELIEF)
     index = torch.full((len(pixel),), host, dtype=torch.long, device=pixel.device)
-    ray = (around @ inverse_intrinsics(K).mT).to(grey)
-    return Points(index, pixel.to(grey), ray, own.to(grey), relief.to(grey), grey[y, x], weight[y, x].to(grey))
+    ray = (around @ inverse_intrinsics(K).mT).to(gray)
+    return Points(index, pixel.to(gray), ray, own.to(gray), relief.to(gray), gray[y, x], weight[y, x].to(gray))
 
 
 def adjoint(T: Tensor) -> Tensor:
@@ -120,26 +125,30 @@ def adjoint(T: Tensor) -> Tensor:
     return torch.cat((top, bottom), -2)
 
 
-def read(grey: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pictures (F, H, W) at pixels (S, 8, 2) of frames (S,), bilinearly: value, slope along x and along y, each (S, 8), and inside.
+def read(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Images (F, H, W) at pixels (S, 8, 2) of frames (S,), bilinearly: value, slope along x and along y, each (S, 8),
+    and inside.
 
-    The slopes are exactly those of the bilinear picture. inside: (S, 8) bool, no pixel beyond the outermost centres.
+    The slopes are exactly those of the bilinear image. inside: (S, 8) bool, no pixel beyond the outermost centers.
     """
-    height, width = grey.shape[-2:]
+    height, width = gray.shape[-2:]
     x, y = pixels.unbind(-1)
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     left, top = x.detach().floor().clamp(0, width - 2), y.detach().floor().clamp(0, height - 2)
     right_of, below = x - left, y - top
     corner = (frame[:, None] * height + top.long()) * width + left.long()
-    flat = grey.flatten()
+    flat = gray.flatten()
     a, b, c, d = (flat[corner + step] for step in (0, 1, width, width + 1))
     along_x = (b - a) + below * (d - c - b + a)
     along_y = (c - a) + right_of * (d - c - b + a)
     return a + right_of * (b - a) + below * along_y, along_x, along_y, inside
 
 
-def seen_from(T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Where other cameras see points of a ray (S, 8, 3), at z = 1 in their own, and an inverse depth (S, 8); T (S, 4, 4), K (S, 3, 3).
+def seen_from(
+    T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Where other cameras see points of a ray (S, 8, 3), at z = 1 in their own, and an inverse depth (S, 8); T (S, 4,
+    4), K (S, 3, 3).
 
     Returns pixels (S, 8, 2), x and y at z = 1, nearness z_there / z_here, each (S, 8), and whether before the camera.
     """
@@ -156,27 +165,31 @@ def seen_from(T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor) -> tuple
 def residuals(frames: Frames, points: Points, sightings: Sightings) -> Residuals:
     """(I_j[p'] - b_j) - exp(a_j - a_i) (I_i[p] - b_i) over the pattern of every sighting, with its slopes.
 
-    p' is where the frame j sees the host's pixel p at the point's inverse depth. Slopes of the motion are taken at frames.T_first.
+    p' is where the frame j sees the host's pixel p at the point's inverse depth. Slopes of the motion are taken at
+    frames.T_first.
     """
     i, j = points.host[sightings.point], sightings.frame
     ray, relief = points.ray[sightings.point], points.relief[sightings.point]
     inverse_depth = points.inverse_depth[sightings.point][:, None] * relief
     T = _between(frames.T_camera_world, i, j)
     pixels, *_, before = seen_from(T, ray, inverse_depth, frames.K[j])
-    grey, along_x, along_y, inside = read(frames.grey, j, pixels)
-    a, b = frames.brightness.to(grey).unbind(-1)
+    gray, along_x, along_y, inside = read(frames.gray, j, pixels)
+    a, b = frames.brightness.to(gray).unbind(-1)
     gain = (a[j] - a[i]).exp()
     expected = gain[:, None] * (points.value[sightings.point] - b[i][:, None])
-    value = grey - b[j][:, None] - expected
+    value = gray - b[j][:, None] - expected
 
     T = T if frames.T_first is None else _between(frames.T_first, i, j)
-    slope = _slope(T, ray, inverse_depth, frames.K[j].to(grey), along_x, along_y)
-    slope = torch.cat((slope[..., :6], -expected[..., None], -torch.ones_like(slope[..., :1]), slope[..., 6:] * relief[..., None]), -1)
+    slope = _slope(T, ray, inverse_depth, frames.K[j].to(gray), along_x, along_y)
+    slope = torch.cat(
+        (slope[..., :6], -expected[..., None], -torch.ones_like(slope[..., :1]), slope[..., 6:] * relief[..., None]), -1
+    )
     return Residuals(value, (inside & before).all(-1), slope)
 
 
 def to_host(frames: Frames) -> Tensor:
-    """(F, F, 8, 8) float64, by frame and host: a residual's slopes in the frame's unknowns, times this, are those in the host's.
+    """(F, F, 8, 8) float64, by frame and host: a residual's slopes in the frame's unknowns, times this, are those in
+    the host's.
 
     T_frame_host exp(-x) = exp(-adjoint x) T_frame_host: what moves the host moves all that it sees the other way.
     """
@@ -196,7 +209,9 @@ def _between(T_camera_world: Tensor, host: Tensor, frame: Tensor) -> Tensor:
 
 
 def _slope(T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor, along_x: Tensor, along_y: Tensor) -> Tensor:
-    """(S, 8, 7) of the picture's brightness in the twist, which moves the frame's point by v + w x p, and in the inverse depth."""
+    """(S, 8, 7) of the image's brightness in the twist, which moves the frame's point by v + w x p, and in the inverse
+    depth.
+    """
     _, x, y, nearness, before = seen_from(T, ray, inverse_depth, K)
     nearer = before / torch.where(before, nearness, torch.ones_like(nearness))
     in_x = along_x * K[:, None, 0, 0]
@@ -211,33 +226,40 @@ def _slope(T: Tensor, ray: Tensor, inverse_depth: Tensor, K: Tensor, along_x: Te
 
 
 def huber(residual: Tensor, bend: float) -> tuple[Tensor, Tensor]:
-    """Cost r^2 / 2 up to |r| = bend and a line of its slope beyond; and the weight that r^2 / 2 would need for the same slope."""
+    """Cost r^2 / 2 up to |r| = bend and a line of its slope beyond; and the weight that r^2 / 2 would need for the same
+    slope.
+    """
     size = residual.abs()
     weight = bend / size.clamp(min=bend)
     return torch.where(size <= bend, residual.square() / 2, bend * (size - bend / 2)), weight
 
 
 def gradient_weight(slope_squared: Tensor, contrast: float = 0.2) -> Tensor:
-    """c^2 / (c^2 + |grad I|^2): a pixel's error of place costs less where brightness is steep (Direct sparse odometry, eq. 7)."""
+    """c^2 / (c^2 + |grad I|^2): a pixel's error of place costs less where brightness is steep (Direct sparse odometry,
+    eq. 7).
+    """
     return contrast**2 / (contrast**2 + slope_squared)
 
 
 def uncertainty_weight(log_uncertainty: Tensor, scale: float = 0.1) -> Tensor:
-    """alpha^2 / (alpha^2 + Sigma^2) of a predicted log Sigma (D3VO, eq. 12, which gives no alpha; 0.1 is a typical residual)."""
+    """alpha^2 / (alpha^2 + Sigma^2) of a predicted log Sigma (D3VO, eq. 12, which gives no alpha; 0.1 is a typical
+    residual).
+    """
     return scale**2 / (scale**2 + (2 * log_uncertainty).exp())
 
 
-def select_pixels(grey: Tensor, allowed: Tensor, count: int) -> Tensor:
-    """Up to about `count` pixels (P, 2), x then y: the steepest of each square cell, where it is steeper than its surroundings.
+def select_pixels(gray: Tensor, allowed: Tensor, count: int) -> Tensor:
+    """Up to about `count` pixels (P, 2), x then y: the steepest of each square cell, where it is steeper than its
+    surroundings.
 
     Args:
-        grey: (H, W) in [0, 1].
+        gray: (H, W) in [0, 1].
         allowed: (H, W) bool; what is MARGIN + 1 from the edge is left out besides.
 
-    A cell's best must exceed the picture's median slope and a grey level in 255 a pixel (Direct sparse odometry, 3.2).
+    A cell's best must exceed the image's median slope and a gray level in 255 a pixel (Direct sparse odometry, 3.2).
     """
-    height, width = grey.shape
-    squared = slope_squared(grey)
+    height, width = gray.shape
+    squared = slope_squared(gray)
     steep = torch.zeros_like(squared)
     inner = slice(MARGIN + 1, height - MARGIN - 1), slice(MARGIN + 1, width - MARGIN - 1)
     steep[inner] = (squared * allowed)[inner]
@@ -248,11 +270,11 @@ def select_pixels(grey: Tensor, allowed: Tensor, count: int) -> Tensor:
     return torch.stack((index % width, index // width), -1)
 
 
-def slope_squared(grey: Tensor) -> Tensor:
+def slope_squared(gray: Tensor) -> Tensor:
     """(..., H, W): |grad I|^2 by central differences, per pixel; 0 on the edge."""
-    squared = torch.zeros_like(grey)
-    along_x = (grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]) / 2
-    along_y = (grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]) / 2
+    squared = torch.zeros_like(gray)
+    along_x = (gray[..., 1:-1, 2:] - gray[..., 1:-1, :-2]) / 2
+    along_y = (gray[..., 2:, 1:-1] - gray[..., :-2, 1:-1]) / 2
     squared[..., 1:-1, 1:-1] = along_x.square() + along_y.square()
     return squared
 

@@ -1,7 +1,8 @@
 """The ground under the camera: normals, the road's plane, the camera's height above it.
 
 A plane is (nx, ny, nz, d): unit normal towards the camera, and n . X + d = 0 for its points X in the camera's frame. So
-n . X + d is a point's height above the plane, and d > 0 is the camera's. A level camera 1.65 m above a flat road: (0, -1, 0, 1.65).
+n . X + d is a point's height above the plane, and d > 0 is the camera's. A level camera 1.65 m above a flat road: (0,
+-1, 0, 1.65).
 """
 
 from __future__ import annotations
@@ -18,23 +19,24 @@ from stadia.geometry.camera import NEAR, Camera, backproject
 
 
 def normals(depth_m: Tensor, camera: Camera) -> Tensor:
-    """Unit normals (B, 3, H, W) towards the camera, from depth (B, 1, H, W) at the eight neighbours; 0 where one is none.
+    """Unit normals (B, 3, H, W) towards the camera, from depth (B, 1, H, W) at the eight neighbors; 0 where one is
+    none.
 
-    The sum of the cross products of neighbours a quarter turn apart is that of the two axial differences plus that of the
-    two diagonal ones (Xue et al., Toward hierarchical self-supervised monocular absolute depth estimation, IROS 2020).
-    Exact on planes, at the picture's edges too, where differences are one-sided.
+    The sum of the cross products of neighbors a quarter turn apart is that of the two axial differences plus that of
+    the two diagonal ones (Xue et al., Toward hierarchical self-supervised monocular absolute depth estimation, IROS
+    2020). Exact on planes, at the image's edges too, where differences are one-sided.
     """
     points = F.pad(backproject(depth_m, camera), (1, 1, 1, 1), mode="replicate")
 
-    def neighbour(dx: int, dy: int) -> Tensor:
+    def neighbor(dx: int, dy: int) -> Tensor:
         return points[..., 1 + dy : points.shape[-2] - 1 + dy, 1 + dx : points.shape[-1] - 1 + dx]
 
-    axial = torch.linalg.cross(neighbour(1, 0) - neighbour(-1, 0), neighbour(0, 1) - neighbour(0, -1), dim=-3)
-    diagonal = torch.linalg.cross(neighbour(1, 1) - neighbour(-1, -1), neighbour(-1, 1) - neighbour(1, -1), dim=-3)
+    axial = torch.linalg.cross(neighbor(1, 0) - neighbor(-1, 0), neighbor(0, 1) - neighbor(0, -1), dim=-3)
+    diagonal = torch.linalg.cross(neighbor(1, 1) - neighbor(-1, -1), neighbor(-1, 1) - neighbor(1, -1), dim=-3)
     known = F.pad((depth_m > NEAR).to(depth_m.dtype), (1, 1, 1, 1), value=1)
     known = -F.max_pool2d(-known, kernel_size=3, stride=1) > 0
     total = torch.where(known, axial + diagonal, torch.zeros_like(axial))
-    away = (total * neighbour(0, 0)).sum(-3, keepdim=True) > 0
+    away = (total * neighbor(0, 0)).sum(-3, keepdim=True) > 0
     return F.normalize(torch.where(away, -total, total), dim=-3)
 
 
@@ -56,16 +58,20 @@ def fit_plane(points: Tensor, weights: Tensor | None = None) -> Tensor:
     weights (..., N), not negative; 0 leaves a point out. Raises GeometryError for fewer than 3 points.
     """
     if points.shape[-1] != 3 or points.shape[-2] < 3:
-        raise GeometryError("plane", found=f"points {tuple(points.shape)}", expected="(..., N, 3), N at least 3", cure="pass more points")
+        raise GeometryError(
+            "plane", found=f"points {tuple(points.shape)}", expected="(..., N, 3), N at least 3", fix="pass more points"
+        )
     weights = torch.ones_like(points[..., 0]) if weights is None else weights.to(points.dtype)
     share = (weights / weights.sum(-1, keepdim=True))[..., None]
-    centre = (share * points).sum(-2)
-    offset = points - centre[..., None, :]
+    center = (share * points).sum(-2)
+    offset = points - center[..., None, :]
     covariance = torch.stack([(share * offset[..., i : i + 1] * offset).sum(-2) for i in range(3)], -2)
-    return _facing(torch.linalg.eigh(covariance).eigenvectors[..., 0], centre)  # of the smallest eigenvalue
+    return _facing(torch.linalg.eigh(covariance).eigenvectors[..., 0], center)  # of the smallest eigenvalue
 
 
-def fit_plane_robust(points: Tensor, known: Tensor | None = None, *, tolerance: float = 0.03, trials: int = 128, seed: int = 0) -> Tensor:
+def fit_plane_robust(
+    points: Tensor, known: Tensor | None = None, *, tolerance: float = 0.03, trials: int = 128, seed: int = 0
+) -> Tensor:
     """The plane (..., 4) that most points (..., N, 3) lie on: RANSAC, then least squares over those that do.
 
     Args:
@@ -100,13 +106,14 @@ def fit_plane_robust(points: Tensor, known: Tensor | None = None, *, tolerance: 
 
 @dataclass(frozen=True, slots=True)
 class RoadPixels:
-    """The road of each picture as its pixels see it, each through its own tangent plane.
+    """The road of each image as its pixels see it, each through its own tangent plane.
 
-    camera_height: (B, 1, H, W) the camera's distance to the tangent plane of each road pixel, -n . X, in the unit of the depth; not
-        negative, 0 where `valid` is False.
-    valid: (B, 1, H, W) bool, road with depth and normal; nowhere in a picture with too little road.
-    normal: (B, 3) unit, towards the camera: the mean of the pixels' normals. NaN in a picture with too little road.
-    median_height: (B,) the median of `camera_height`: right on grades and beside kerbs, low where single pixels are noisy. NaN there.
+    camera_height: (B, 1, H, W) the camera's distance to the tangent plane of each road pixel, -n . X, in the unit of
+        the depth; not negative, 0 where `valid` is False.
+    valid: (B, 1, H, W) bool, road with depth and normal; nowhere in an image with too little road.
+    normal: (B, 3) unit, towards the camera: the mean of the pixels' normals. NaN in an image with too little road.
+    median_height: (B,) the median of `camera_height`: right on grades and beside kerbs, low where single pixels are
+        noisy. NaN there.
     """
 
     camera_height: Tensor
@@ -127,9 +134,10 @@ def road_pixels(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, least_sha
         depth_m: (B, 1, H, W) z in any unit; 0 or not finite = none.
         camera: K (3, 3) or (B, 3, 3).
         road_mask: (B, 1, H, W) bool.
-        least_share: of the picture; with no more road than that there is none (1 % by the specification's section 1.3).
+        least_share: of the image; with no more road than that there is none (1 % by the specification's section 1.3).
 
-    Differentiable with respect to depth. Metric scale from camera height: the per-pixel form after Xue et al., IROS 2020. Noise of
+    Differentiable with respect to depth. Metric scale from camera height: the per-pixel form after Xue et al., IROS
+    2020. Noise of
     single pixels, unlike smooth error, tilts normals outwards: 1 % of it lowers the median by about 2 % at 640x192.
     Raises GeometryError for a mask of another size or type.
     """
@@ -145,10 +153,13 @@ def road_pixels(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, least_sha
 
 
 def inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, rounds: int = 5) -> Tensor:
-    """The plane (B, 4) through the road that fits its inverse depth, which is linear in the pixels of a plane; NaN without a road.
+    """The plane (B, 4) through the road that fits its inverse depth, which is linear in the pixels of a plane; NaN
+    without a road.
 
-    1 / z = -n . K^-1 (x, y, 1) / d by least squares, reweighted `rounds` times by Cauchy's weights, with 1.48 times the median
-    residual: where the error of inverse depth is even over the picture, as a network's is, near pixels rightly count for more than they
+    1 / z = -n . K^-1 (x, y, 1) / d by least squares, reweighted `rounds` times by Cauchy's weights, with 1.48 times the
+    median
+    residual: where the error of inverse depth is even over the image, as a network's is, near pixels rightly count for
+        more than they
     do in `fit_plane`. Args as of `road_pixels`; where the two part, depth is no road yet.
     """
     _check_mask(depth_m, road_mask)
@@ -157,7 +168,9 @@ def inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, r
     enough = known.sum(1) >= 3
     rays = backproject(torch.ones_like(depth_m), camera).flatten(2).transpose(1, 2)
     inverse = torch.where(known, 1 / depth_m.flatten(1).clamp(min=NEAR), 0.0)
-    weight = start = torch.where(enough[:, None], known, True).to(depth_m.dtype)  # through anything there, which is not returned
+    weight = start = torch.where(enough[:, None], known, True).to(
+        depth_m.dtype
+    )  # through anything there, which is not returned
     for _ in range(rounds):
         normal_over_d = _linear_in_rays(rays, inverse, weight)
         residual = ((rays * normal_over_d[:, None]).sum(-1) - inverse).abs()
@@ -169,23 +182,26 @@ def inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, r
 
 
 def _linear_in_rays(rays: Tensor, values: Tensor, weight: Tensor) -> Tensor:
-    """The q (B, 3) with q . ray nearest to the values (B, N), weighted; rays (B, N, 3) of third coordinate 1. Centred, for float32."""
+    """The q (B, 3) with q . ray nearest to the values (B, N), weighted; rays (B, N, 3) of third coordinate 1. Centered,
+    for float32.
+    """
     share = (weight / weight.sum(1, keepdim=True))[..., None]
-    centre, middle = (share * rays).sum(1), (share[..., 0] * values).sum(1)
-    across = (rays - centre[:, None])[..., :2]
+    center, middle = (share * rays).sum(1), (share[..., 0] * values).sum(1)
+    across = (rays - center[:, None])[..., :2]
     moments = (share * across).transpose(1, 2)
     slope = torch.linalg.pinv(moments @ across, hermitian=True) @ (moments @ (values - middle[:, None])[..., None])
     slope = slope[..., 0]
-    return torch.cat((slope, (middle - (slope * centre[:, :2]).sum(-1))[:, None]), -1)
+    return torch.cat((slope, (middle - (slope * center[:, :2]).sum(-1))[:, None]), -1)
 
 
 @dataclass(frozen=True, slots=True)
 class CameraHeight:
-    """The camera's height above the road (B,), in the unit of the depth, measured in two ways; NaN where there is no road.
+    """The camera's height above the road (B,), in the unit of the depth, measured in two ways; NaN where there is no
+    road.
 
     by_plane: distance to one plane through the road: unmoved by noise of single pixels, wrong where the grade changes.
-    by_median: median over the road of each pixel's distance to its own tangent plane: right on grades and beside kerbs, low
-        where single pixels are noisy. The two differing by more than a few percent is a warning in itself.
+    by_median: median over the road of each pixel's distance to its own tangent plane: right on grades and beside kerbs,
+        low where single pixels are noisy. The two differing by more than a few percent is a warning in itself.
     """
 
     by_plane: Tensor
@@ -212,5 +228,5 @@ def _check_mask(depth_m: Tensor, road_mask: Tensor) -> None:
             "road mask",
             found=f"{tuple(road_mask.shape)} of {road_mask.dtype}",
             expected=f"{tuple(depth_m.shape)} of torch.bool, as the depth",
-            cure="pass mask == ROAD at the depth's size",
+            fix="pass mask == ROAD at the depth's size",
         )

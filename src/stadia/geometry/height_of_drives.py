@@ -1,7 +1,8 @@
 """The camera's height and each drive's horizon, from the boxes of many objects of a class. No depth, no network.
 
-The foot of a box is as far below the horizon as the camera is high above the road, its height as the object is high: one number for all
-drives of a camera, and a pitch for each drive, which is mounted alike but loaded, pumped up and started anew.
+The foot of a box is as far below the horizon as the camera is high above the road, its height as the object is high:
+one number for all drives of a camera, and a pitch for each drive, which is mounted alike but loaded, pumped up and
+started anew.
 """
 
 from __future__ import annotations
@@ -15,11 +16,16 @@ from torch import Tensor
 from stadia.core.errors import GeometryError
 
 TOP_BEHIND_FOOT_M = 1.2
-"""How much farther away a car's top is than its foot. A camera above the roof sees a higher box of it than of something flat, and one below
-the roof a lower one: 5 % for a camera at 2.1 m and a car 8 m away. Calibrated on RoadWorld's cars, by cameras at 1.2, 1.65 and 2.1 m."""
+"""How much farther away a car's top is than its foot. A camera above the roof sees a higher box of it than of something
+flat, and one below
+the roof a lower one: 5 % for a camera at 2.1 m and a car 8 m away. Calibrated on RoadWorld's cars, by cameras at 1.2,
+1.65 and 2.1 m.
+"""
 
 NOD_DEG, DRIVES_DEG, BOX_PX, SCALE = 0.3, 0.6, 0.5, 0.08
-"""Standard deviations: of pitch within a drive and between drives, of an edge of a box, and of an object's height over its class's."""
+"""Standard deviations: of pitch within a drive and between drives, of an edge of a box, and of an object's height over
+its class's.
+"""
 
 LEAST_PX = 8.0
 """Of an object's height as it should be where it stands."""
@@ -45,7 +51,15 @@ class DrivesHeight:
 
 
 def height_of_drives(
-    drive: Tensor, track: Tensor, foot_px: Tensor, height_px: Tensor, height_m: Tensor, *, focal_px: float, draws: int = 100, seed: int = 0
+    drive: Tensor,
+    track: Tensor,
+    foot_px: Tensor,
+    height_px: Tensor,
+    height_m: Tensor,
+    *,
+    focal_px: float,
+    draws: int = 100,
+    seed: int = 0,
 ) -> DrivesHeight:
     """One height of all drives, and the horizon of each.
 
@@ -57,8 +71,9 @@ def height_of_drives(
         focal_px: along y.
         draws: of the bootstrap over drives.  seed: the same objects and seed give the same answer.
 
-    Sightings that should be too low to count are left out by where they stand, not by how high they are, which would choose the high ones
-    among the far. Objects that are wrong weigh less (Cauchy's weights). Raises GeometryError where fewer than 12 objects are left.
+    Sightings that should be too low to count are left out by where they stand, not by how high they are, which would
+    choose the high ones among the far. Objects that are wrong weigh less (Cauchy's weights). Raises GeometryError where
+    fewer than 12 objects are left.
     """
     if len(drive) == 0:
         raise _too_few(0)
@@ -83,7 +98,10 @@ def height_of_drives(
 
 def _too_few(believed: int) -> GeometryError:
     return GeometryError(
-        "camera height", found=f"{believed} objects that agree", expected=f"at least {_FEWEST}", cure="take more frames or drives"
+        "camera height",
+        found=f"{believed} objects that agree",
+        expected=f"at least {_FEWEST}",
+        fix="take more frames or drives",
     )
 
 
@@ -92,15 +110,21 @@ def _counts(drive: Tensor, track: Tensor) -> Tensor:
     return counts[place].double()
 
 
-def _fit(drive: Tensor, weight: Tensor, foot: Tensor, px: Tensor, metres: Tensor, focal_px: float) -> tuple[float, Tensor, Tensor]:
-    """Height, horizons (D,) and final weights (N,): px / metres = (foot - horizon) / height, weighed anew in every round."""
+def _fit(
+    drive: Tensor, weight: Tensor, foot: Tensor, px: Tensor, metres: Tensor, focal_px: float
+) -> tuple[float, Tensor, Tensor]:
+    """Height, horizons (D,) and final weights (N,): px / metres = (foot - horizon) / height, weighed anew in every
+    round.
+    """
     horizon = foot.new_zeros(int(drive.max()) + 1)
     per_m, between = foot.new_tensor(1 / _START_M), focal_px * math.radians(DRIVES_DEG)
     kept = weight
     for turn in range(_ROUNDS):
         below = (foot - horizon[drive]).clamp(min=1.0)
         flat = _as_flat(px, below, metres, 1 / per_m, focal_px) / metres
-        deviation = ((SCALE * per_m * below) ** 2 + (per_m * focal_px * math.radians(NOD_DEG)) ** 2 + (BOX_PX / metres) ** 2).sqrt()
+        deviation = (
+            (SCALE * per_m * below) ** 2 + (per_m * focal_px * math.radians(NOD_DEG)) ** 2 + (BOX_PX / metres) ** 2
+        ).sqrt()
         error = (flat - per_m * (foot - horizon[drive])) / deviation
         power = 1 if turn < _ROUNDS // 2 else _SHARPER
         kept = torch.where(per_m * below * metres >= LEAST_PX, weight / (1 + error.square()) ** power, 0.0)
@@ -110,7 +134,9 @@ def _fit(drive: Tensor, weight: Tensor, foot: Tensor, px: Tensor, metres: Tensor
 
 
 def _line_of_each(drive: Tensor, precision: Tensor, x: Tensor, y: Tensor, alike: Tensor) -> tuple[Tensor, Tensor]:
-    """The slope, and the level (D,) of each drive, of y = slope x - level by least squares; levels are drawn to their mean by `alike`."""
+    """The slope, and the level (D,) of each drive, of y = slope x - level by least squares; levels are drawn to their
+    mean by `alike`.
+    """
     drives = int(drive.max()) + 1
 
     def total(values: Tensor) -> Tensor:

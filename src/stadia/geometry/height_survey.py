@@ -1,7 +1,10 @@
-"""The camera's height from boxes of objects on the road, a horizon and known heights, with its interval. No depth, no network.
+"""The camera's height from boxes of objects on the road, a horizon and known heights, with its interval. No depth, no
+network.
 
-By boxes an object says: camera height = its height x (foot to horizon) / (foot to top), in pixels, whatever its distance (Criminisi, Reid
-and Zisserman, Single view metrology, IJCV 40, 2000). Many objects and frames say it together, and those that say another thing are named.
+By boxes an object says: camera height = its height x (foot to horizon) / (foot to top), in pixels, whatever its
+distance (Criminisi, Reid
+and Zisserman, Single view metrology, IJCV 40, 2000). Many objects and frames say it together, and those that say
+another thing are named.
 """
 
 from __future__ import annotations
@@ -41,14 +44,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BoxedObjects:
-    """Objects on a road in pictures of one camera.
+    """Objects on a road in images of one camera.
 
-    frame: (N,) int64, the picture, in order of time.
+    frame: (N,) int64, the image, in order of time.
     box_px: (N, 4) float64 left, top, right, bottom: edges, in pixels; of a mask, first row - 0.5 to last row + 0.5.
     height_m: (N,) float64 known heights, NaN where there is none.
     spread_m: (N,) their standard deviation.
     hidden: (N,) bool, where something is known to stand before its foot or its top.
-    cut: (N,) bool, where the picture's edge cuts it, or is so near that it may.
+    cut: (N,) bool, where the image's edge cuts it, or is so near that it may.
     """
 
     frame: Tensor
@@ -80,7 +83,8 @@ class BoxedObjects:
 class HeightSurvey:
     """What objects say of the camera's height, in metres.
 
-    camera_height_m, low_m, high_m: the estimate and its interval of 95 %. It holds what objects, frames and horizon leave open. A prior
+    camera_height_m, low_m, high_m: the estimate and its interval of 95 %. It holds what objects, frames and horizon
+        leave open. A prior
         that is wrong for all of a class is not in it: it passes through one to one.
     implied_m: (N,) what each object says; NaN where it says nothing, 0 where it stands above the horizon.
     verdict: N of them.
@@ -113,7 +117,12 @@ def without_horizon(objects: BoxedObjects, *, least_px: float = 20.0) -> list[Ve
     known = (objects.height_m > 0) & (objects.spread_m > 0)
     small = objects.height_px < least_px
     verdict = [Verdict.BELIEVED] * len(objects)
-    reasons = (Verdict.HIDDEN, objects.hidden), (Verdict.SMALL, small), (Verdict.BORDER, objects.cut), (Verdict.NO_HEIGHT, ~known)
+    reasons = (
+        (Verdict.HIDDEN, objects.hidden),
+        (Verdict.SMALL, small),
+        (Verdict.BORDER, objects.cut),
+        (Verdict.NO_HEIGHT, ~known),
+    )
     for reason, is_so in reasons:
         for row in is_so.nonzero()[:, 0].tolist():
             verdict[row] = reason
@@ -136,21 +145,25 @@ def survey(
     """The camera's height, of all objects together.
 
     Args:
-        objects: N of `frames` pictures of one camera.
+        objects: N of `frames` images of one camera.
         focal_px: its focal length along y.
-        frames: F, the pictures.
-        horizons: (3,) or (F, 3) where they are known; those of one mount are shifted together by what the objects say of it, near and
-            far, as far as `horizon_deg` lets them. None: one for all pictures, fitted to the objects alone; that needs many
+        frames: F, the images.
+        horizons: (3,) or (F, 3) where they are known; those of one mount are shifted together by what the objects say
+            of it, near and
+            far, as far as `horizon_deg` lets them. None: one for all images, fitted to the objects alone; that needs
+                many
             near and far, and a camera that looks one way.
-        one_mount: horizons of all pictures err together; False: each by itself, as of pictures of several roads.
-        horizon_deg: how wrong a horizon may be, one standard deviation: a car nods by 0.3 degrees. It makes far objects say less.
+        one_mount: horizons of all images err together; False: each by itself, as of images of several roads.
+        horizon_deg: how wrong a horizon may be, one standard deviation: a car nods by 0.3 degrees. It makes far objects
+            say less.
         tolerance: largest |ln| of what an object says over what all say, to be believed.
         least_px: an object lower than that is left out.
-        draws: of the bootstrap, over stretches of frames, since neighbouring frames show the same objects, and over objects.
+        draws: of the bootstrap, over stretches of frames, since neighboring frames show the same objects, and over
+            objects.
         seed: the same objects and seed give the same answer.
 
-    An object that is seen in many frames (`geometry.box_tracks`) has one height, which is not known: its sightings share the spread of
-    its class, in what they weigh and in the interval.
+    An object that is seen in many frames (`geometry.box_tracks`) has one height, which is not known: its sightings
+    share the spread of its class, in what they weigh and in the interval.
 
     Raises GeometryError where no object is left, or where they do not agree on a horizon.
     """
@@ -207,15 +220,19 @@ def _of_each(objects: BoxedObjects, line: Tensor | None, given: Tensor | None) -
 
 
 def _shared(objects: BoxedObjects) -> BoxedObjects:
-    """With spreads so much wider that an object's sightings weigh together what one sighting without errors of its own would."""
+    """With spreads so much wider that an object's sightings weigh together what one sighting without errors of its own
+    would.
+    """
     track = box_tracks(objects.frame, objects.box_px)
     return replace(objects, spread_m=objects.spread_m * torch.bincount(track)[track].sqrt())
 
 
 def _shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Tensor:
-    """(3,) to add to the horizons (N, 3) of objects: the most likely common error, of deviation `slack_px`, by how well objects agree.
+    """(3,) to add to the horizons (N, 3) of objects: the most likely common error, of deviation `slack_px`, by how well
+    objects agree.
 
-    Huber's loss of each object's logarithm from their middle, on a grid of shifts: no start, and a wrong object pulls no harder.
+    Huber's loss of each object's logarithm from their middle, on a grid of shifts: no start, and a wrong object pulls
+    no harder.
     """
     shifts = slack_px * torch.linspace(-3, 3, 2 * _SHIFTS + 1, dtype=torch.float64)
     below = -above_horizon(lines, objects.foot[:, None]).squeeze(-1) - shifts[:, None]
@@ -235,9 +252,11 @@ def _shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Tensor:
     return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64) * shifts[likely.argmin()]
 
 
-def _fitted(objects: BoxedObjects, slack_px: float, least_px: float, generator: torch.Generator, tolerance: float) -> Tensor:
-    """One horizon (3,) of all objects: RANSAC, then `_refined` over those that would be high enough in the picture if they were as
-    high as they should be.
+def _fitted(
+    objects: BoxedObjects, slack_px: float, least_px: float, generator: torch.Generator, tolerance: float
+) -> Tensor:
+    """One horizon (3,) of all objects: RANSAC, then `_refined` over those that would be high enough in the image if
+    they were as high as they should be.
 
     To choose by how high they are would choose the high ones among the far, and turn the horizon.
     """
@@ -251,15 +270,20 @@ def _fitted(objects: BoxedObjects, slack_px: float, least_px: float, generator: 
 
 
 def _high_enough(objects: BoxedObjects, line: Tensor, least_px: float) -> Tensor:
-    """(N,) bool: whether an object of the class's height would be `least_px` high where it stands, by the median of what all say."""
+    """(N,) bool: whether an object of the class's height would be `least_px` high where it stands, by the median of
+    what all say.
+    """
     below = -above_horizon(line, objects.foot)
     says = below > 0
-    px_per_m = (objects.height_px / (objects.height_m * below.where(says, torch.nan)))[says & (objects.height_px >= least_px)].nanmedian()
+    px_per_m = (objects.height_px / (objects.height_m * below.where(says, torch.nan)))[
+        says & (objects.height_px >= least_px)
+    ].nanmedian()
     return objects.height_m * below * px_per_m >= least_px
 
 
 def _refined(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: float) -> Tensor:
-    """The horizon (3,) whose logarithms of camera heights differ least, from one that is near; Gauss-Newton with Huber's weights.
+    """The horizon (3,) whose logarithms of camera heights differ least, from one that is near; Gauss-Newton with
+    Huber's weights.
 
     In logarithms a height wrong by a factor pulls as far up as down. A camera's roll is small: deviation 2 degrees.
     """
@@ -273,7 +297,9 @@ def _refined(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: fl
         below = y - row - slope * x
         stands = below > 1
         if int(stands.sum()) < 3:
-            raise GeometryError("horizon of objects", found="fewer than 3 below it", expected="at least 3", cure="pass more objects")
+            raise GeometryError(
+                "horizon of objects", found="fewer than 3 below it", expected="at least 3", fix="pass more objects"
+            )
         safe = below.where(stands, 1.0)
         implied = said + safe.log()
         level = implied[stands].median() if level is None else level
@@ -281,7 +307,9 @@ def _refined(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: fl
         deviation = (_variance(objects) + (slack_px / safe).square()).sqrt()
         near = stands & (residual.abs() < 2 * tolerance)
         if int(near.sum()) < 3:
-            raise GeometryError("horizon of objects", found="fewer than 3 that agree", expected="at least 3", cure="pass more objects")
+            raise GeometryError(
+                "horizon of objects", found="fewer than 3 that agree", expected="at least 3", fix="pass more objects"
+            )
         weight = (near / deviation) * (1.5 * deviation / residual.abs().clamp(min=1e-9)).clamp(max=1).sqrt()
         A = torch.stack((1 / safe, x / safe, torch.ones_like(x)), -1) * weight[:, None]
         A = torch.cat((A, torch.tensor([[0.0, 1 / _ROLL, 0.0]], dtype=A.dtype)))
@@ -298,8 +326,12 @@ def _variance(objects: BoxedObjects) -> Tensor:
     return (objects.spread_m / objects.height_m).square() + 2 * (_BOX_PX / objects.height_px).square()
 
 
-def _estimate(objects: BoxedObjects, lines: Tensor, slack_px: float, tolerance: float) -> tuple[float, float, Tensor, Tensor]:
-    """Logarithm of the height, its deviation if objects were independent, what each object says (N,), and whether it agrees (N,)."""
+def _estimate(
+    objects: BoxedObjects, lines: Tensor, slack_px: float, tolerance: float
+) -> tuple[float, float, Tensor, Tensor]:
+    """Logarithm of the height, its deviation if objects were independent, what each object says (N,), and whether it
+    agrees (N,).
+    """
     below = -above_horizon(lines, objects.foot[:, None]).squeeze(-1)
     stands = below > 0
     implied = torch.where(stands, objects.height_m * below / objects.height_px, 0.0)
@@ -309,12 +341,14 @@ def _estimate(objects: BoxedObjects, lines: Tensor, slack_px: float, tolerance: 
             "objects on the road",
             found="all of them above the horizon",
             expected="feet below it",
-            cure="check pitch, roll and camera",
+            fix="check pitch, roll and camera",
         )
     says, weights = implied[stands].log(), weight[stands]
-    middle = (says - _weighted_median(says, weights)).abs().argmin()  # what an object says: in between there may be none that agrees
-    centre = float(says[middle])
-    agrees = stands & ((implied.log() - centre).abs() < tolerance)
+    middle = (
+        (says - _weighted_median(says, weights)).abs().argmin()
+    )  # what an object says: in between there may be none that agrees
+    center = float(says[middle])
+    agrees = stands & ((implied.log() - center).abs() < tolerance)
     estimate = _weighted_median(implied[agrees].log(), weight[agrees])
     return estimate, float(weight[agrees].sum()) ** -0.5, implied, agrees
 
@@ -332,7 +366,9 @@ def _weighted_median(values: Tensor, weight: Tensor) -> float:
 
 
 def _redrawn(frame: Tensor, frames: int, generator: torch.Generator) -> Tensor:
-    """Numbers of objects: stretches of frames with replacement, about as many as they are long, then objects of these with replacement."""
+    """Numbers of objects: stretches of frames with replacement, about as many as they are long, then objects of these
+    with replacement.
+    """
     length = math.ceil(math.sqrt(frames))
     stretch = frame // length
     shown = torch.bincount(stretch) > 0
@@ -343,7 +379,9 @@ def _redrawn(frame: Tensor, frames: int, generator: torch.Generator) -> Tensor:
 
 
 def _interval(estimate: float, sigma: float, logs: list[float]) -> tuple[float, float]:
-    """Of 95 %: what the draws say, and never narrower than objects' own deviations make it, which the draws of two or three miss."""
+    """Of 95 %: what the draws say, and never narrower than objects' own deviations make it, which the draws of two or
+    three miss.
+    """
     low, high = estimate - _SURE[1] * sigma, estimate + _SURE[1] * sigma
     if logs:
         drawn = torch.tensor(logs, dtype=torch.float64)
@@ -358,5 +396,5 @@ def _check_any(usable: Tensor, verdict: list[Verdict]) -> None:
             "objects on the road",
             found=f"none that can be used ({counts or 'no object'})",
             expected="cars or people, whole, with a known height",
-            cure="pass more frames, masks of cars and people, or heights of these classes",
+            fix="pass more frames, masks of cars and people, or heights of these classes",
         )

@@ -1,7 +1,7 @@
-"""The horizon: where planes parallel to the road vanish, as a line of the picture.
+"""The horizon: where planes parallel to the road vanish, as a line of the image.
 
-A horizon is (a, b, c) with a^2 + b^2 = 1, and a x + b y + c is a pixel's distance to it, in pixels, perpendicular, positive above (where
-rays leave the road) and negative below. A level camera with cy = 96: (0, -1, 96).
+A horizon is (a, b, c) with a^2 + b^2 = 1, and a x + b y + c is a pixel's distance to it, in pixels, perpendicular,
+positive above (where rays leave the road) and negative below. A level camera with cy = 96: (0, -1, 96).
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def horizon_of(normal: Tensor, camera: Camera) -> Tensor:
 
 
 def normal_of(horizon: Tensor, camera: Camera) -> Tensor:
-    """The unit normal (..., 3) towards the camera of the planes that vanish in a horizon (..., 3): K^T l. The inverse of `horizon_of`."""
+    """The unit normal (..., 3) towards the camera of the planes that vanish in a horizon (..., 3): K^T l. The inverse
+    of `horizon_of`.
+    """
     return F.normalize((camera.K.to(horizon.dtype) * horizon[..., :, None]).sum(-2), dim=-1)
 
 
@@ -36,5 +38,5 @@ def above_horizon(horizon: Tensor, pixels: Tensor) -> Tensor:
 
 
 def above_horizon_map(horizon: Tensor, height: int, width: int) -> Tensor:
-    """The distances (..., 1, height, width) of every pixel of pictures with horizons (..., 3), positive above."""
+    """The distances (..., 1, height, width) of every pixel of images with horizons (..., 3), positive above."""
     return at_pixels(horizon[..., None, :], height, width)

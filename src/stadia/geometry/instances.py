@@ -1,7 +1,9 @@
-"""Objects of a picture from what each of its pixels says: of which class it is, and in which direction its object's centre lies.
+"""Objects of an image from what each of its pixels says: of which class it is, and in which direction its object's
+center lies.
 
-Walking where the directions point leads the pixels of one object to one place, whatever class each of them says (Stringer et al.,
-"Cellpose", Nature Methods 2021, walk so too). The class is then the whole object's: one that is half cup, half can is not cut in two.
+Walking where the directions point leads the pixels of one object to one place, whatever class each of them says
+(Stringer et al., "Cellpose", Nature Methods 2021, walk so too). The class is then the whole object's: one that is half
+cup, half can is not cut in two.
 """
 
 from __future__ import annotations
@@ -21,21 +23,25 @@ STEP = 0.5
 """Of the walk, in cells of the map of directions."""
 
 FIRM = 2.0
-"""Pixels are no part of an object whose class is, in their mean, e^2 times less probable to them than the class that they say."""
+"""Pixels are no part of an object whose class is, in their mean, e^2 times less probable to them than the class that
+they say.
+"""
 
 
 def instances_of(class_logits: Tensor, directions: Tensor, *, fewest_px: int = 1) -> Tensor:
-    """Which object each pixel shows: (B, H, W) int64, 0 = none, counted from 1 in each picture.
+    """Which object each pixel shows: (B, H, W) int64, 0 = none, counted from 1 in each image.
 
-    A pixel shows an object where the background, class 0, is not its most probable class. Pixels that are led to one place are an object,
-    but for those of them that firmly say another class: they join an object of that class which they touch, or are one of their own.
+    A pixel shows an object where the background, class 0, is not its most probable class. Pixels that are led to one
+    place are an object,
+    but for those of them that firmly say another class: they join an object of that class which they touch, or are one
+        of their own.
 
     Args:
         class_logits: (B, C, H, W).
-        directions: (B, 2, h, w) x, y towards the centre, of any length; h and w divide H and W by the same number.
+        directions: (B, 2, h, w) x, y towards the center, of any length; h and w divide H and W by the same number.
         fewest_px: what has fewer pixels is none.
     """
-    pictures, classes, height, width = class_logits.shape
+    images, classes, height, width = class_logits.shape
     shown = class_logits.max(1).indices > 0
     pixel = shown.flatten().nonzero()[:, 0]
     log_p = class_logits.movedim(1, 0).reshape(classes, -1)[1:].index_select(1, pixel).log_softmax(0).T
@@ -44,25 +50,31 @@ def instances_of(class_logits: Tensor, directions: Tensor, *, fewest_px: int = 1
     of_pixel = torch.full_like(shown, -1, dtype=torch.long)
     of_pixel.view(-1)[pixel] = fragment
     whole = _joined(of_pixel, stray, classes - 1)[fragment]
-    picture = torch.div(pixel, height * width, rounding_mode="floor")
+    image = torch.div(pixel, height * width, rounding_mode="floor")
     found = torch.zeros_like(of_pixel)
-    found.view(-1)[pixel] = _numbered(whole, picture, pictures, fewest_px)
+    found.view(-1)[pixel] = _numbered(whole, image, images, fewest_px)
     return found
 
 
 def meeting_places(directions: Tensor, pixel: Tensor, height: int, width: int) -> tuple[Tensor, int]:
-    """Where pixels (P,) of flattened pictures (B, height, width) are led by directions (B, 2, h, w): (P,) numbers below the second result.
+    """Where pixels (P,) of flattened images (B, height, width) are led by directions (B, 2, h, w): (P,) numbers below
+    the second result.
 
-    Equal numbers are one place; those of a picture are above those of the picture before it.
+    Equal numbers are one place; those of an image are above those of the image before it.
     """
-    pictures, _, rows, columns = directions.shape
+    images, _, rows, columns = directions.shape
     stride = height // rows
-    within, picture = pixel % (height * width), torch.div(pixel, height * width, rounding_mode="floor")
-    y, x = torch.div(within, width * stride, rounding_mode="floor"), torch.div(within % width, stride, rounding_mode="floor")
-    first = picture * rows * columns  # of each pixel's picture
+    within, image = pixel % (height * width), torch.div(pixel, height * width, rounding_mode="floor")
+    y, x = (
+        torch.div(within, width * stride, rounding_mode="floor"),
+        torch.div(within % width, stride, rounding_mode="floor"),
+    )
+    first = image * rows * columns  # of each pixel's image
     end = end_of_walk(F.normalize(directions, dim=1))[first + y * columns + x] + first
-    reached = torch.bincount(end, minlength=pictures * rows * columns).view(pictures, 1, rows, columns) > 0
-    near = F.max_pool2d(F.pad(reached.float(), (1, 0, 1, 0)), 2, 1)[:, 0]  # so that cells that touch at a corner share a side
+    reached = torch.bincount(end, minlength=images * rows * columns).view(images, 1, rows, columns) > 0
+    near = F.max_pool2d(F.pad(reached.float(), (1, 0, 1, 0)), 2, 1)[
+        :, 0
+    ]  # so that cells that touch at a corner share a side
     number = connected_components(near)
     before = number.amax((1, 2)).cumsum(0)
     number = number + (before - number.amax((1, 2)))[:, None, None] - 1
@@ -70,7 +82,8 @@ def meeting_places(directions: Tensor, pixel: Tensor, height: int, width: int) -
 
 
 def end_of_walk(towards: Tensor) -> Tensor:
-    """(B h w,) the cell, y w + x, that a walk from each cell along unit vectors (B, 2, h, w) ends in, half of the longer side at least.
+    """(B h w,) the cell, y w + x, that a walk from each cell along unit vectors (B, 2, h, w) ends in, half of the
+    longer side at least.
 
     Each round walks twice as far as the one before: what leads there is followed by what leads on from there.
     """
@@ -104,7 +117,9 @@ def _fragments(log_p: Tensor, place: Tensor, count: int) -> tuple[Tensor, Tensor
 
 
 def _joined(fragment: Tensor, stray: Tensor, kinds: int) -> Tensor:
-    """(F,) the object of each fragment: strays and what of their kind they touch are one. fragment: (B, H, W), -1 = none."""
+    """(F,) the object of each fragment: strays and what of their kind they touch are one. fragment: (B, H, W), -1 =
+    none.
+    """
     edges = []
     for one, other in ((fragment[:, 1:], fragment[:, :-1]), (fragment[:, :, 1:], fragment[:, :, :-1])):
         border = ((one != other) & (one >= 0) & (other >= 0)).flatten().nonzero()[:, 0]
@@ -116,13 +131,13 @@ def _joined(fragment: Tensor, stray: Tensor, kinds: int) -> Tensor:
     return torch.from_numpy(connected_nodes(graph, directed=False)[1]).long().to(fragment.device)
 
 
-def _numbered(whole: Tensor, picture: Tensor, pictures: int, fewest_px: int) -> Tensor:
-    """The same objects of pixels (P,) counted from 1 in each picture, 0 where they have fewer pixels."""
+def _numbered(whole: Tensor, image: Tensor, images: int, fewest_px: int) -> Tensor:
+    """The same objects of pixels (P,) counted from 1 in each image, 0 where they have fewer pixels."""
     size = torch.bincount(whole)
     kept = size >= max(fewest_px, 1)
-    of_picture = torch.zeros_like(size).scatter_(0, whole, picture)
-    count = torch.bincount(of_picture[kept], minlength=pictures)
+    of_image = torch.zeros_like(size).scatter_(0, whole, image)
+    count = torch.bincount(of_image[kept], minlength=images)
     order = torch.zeros_like(size)
-    order[kept] = of_picture[kept].argsort(stable=True).argsort()  # picture after picture
-    number = torch.where(kept, order + 1 - (count.cumsum(0) - count)[of_picture], 0)
+    order[kept] = of_image[kept].argsort(stable=True).argsort()  # image after image
+    number = torch.where(kept, order + 1 - (count.cumsum(0) - count)[of_image], 0)
     return number[whole]

@@ -12,7 +12,9 @@ FEWEST = 5
 """Values of a place, for a median that means something."""
 
 FACTOR, LEAST_SHARE = 1.2, 0.1
-"""Places are of several mounts where no median lies between two that differ by this factor, each side with this share of the values."""
+"""Places are of several mounts where no median lies between two that differ by this factor, each side with this share
+of the values.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ def mounts_apart(place: NDArray[np.str_], log_heights: NDArray[np.float64]) -> M
 
     place: (N,) where each value was measured: a drive, or a stretch of one.  log_heights: (N,) logarithms, of metres.
 
-    Places are put in the order of their medians, and the widest gap between neighbours counts.
+    Places are put in the order of their medians, and the widest gap between neighbors counts.
     """
     names, counts = np.unique(place, return_counts=True)
     names, counts = names[counts >= FEWEST], counts[counts >= FEWEST]

@@ -1,4 +1,5 @@
-"""What predicting asks of a camera where no torch is: a focal length by its lens, and a picture resized together with its K.
+"""What predicting asks of a camera where no torch is: a focal length by its lens, and an image resized together with
+its K.
 
 The numbers are those of `geometry.camera`, where the conventions stand.
 """
@@ -18,23 +19,30 @@ NEAR = 1e-6
 
 
 def focal_px_of_view(horizontal_deg: float, width: int) -> float:
-    """Of the angle between the left and right edge of a picture. Raises GeometryError where it is none."""
+    """Of the angle between the left and right edge of an image. Raises GeometryError where it is none."""
     if not 0 < horizontal_deg < 180:
-        raise GeometryError("field of view", found=f"{horizontal_deg} deg", expected="between 0 and 180", cure="pass degrees")
+        raise GeometryError(
+            "field of view", found=f"{horizontal_deg} deg", expected="between 0 and 180", fix="pass degrees"
+        )
     return width / 2 / math.tan(math.radians(horizontal_deg) / 2)
 
 
 def focal_px_of_lens(focal_mm: float, sensor_width_mm: float, width: int) -> float:
-    """Of a lens before a sensor. For a "35 mm equivalent" the sensor is 36 mm wide. Raises GeometryError where a number is not positive."""
+    """Of a lens before a sensor. For a "35 mm equivalent" the sensor is 36 mm wide. Raises GeometryError where a number
+    is not positive.
+    """
     if not (0 < focal_mm < math.inf and 0 < sensor_width_mm < math.inf):
         raise GeometryError(
-            "lens", found=f"{focal_mm} mm on {sensor_width_mm} mm", expected="both above 0", cure="pass focal length and sensor width"
+            "lens",
+            found=f"{focal_mm} mm on {sensor_width_mm} mm",
+            expected="both above 0",
+            fix="pass focal length and sensor width",
         )
     return focal_mm / sensor_width_mm * width
 
 
-def centred_K(focal_px: float, height: int, width: int) -> NDArray[np.float64]:
-    """(3, 3) of square pixels and an axis through the picture's centre."""
+def centered_K(focal_px: float, height: int, width: int) -> NDArray[np.float64]:
+    """(3, 3) of square pixels and an axis through the image's center."""
     return np.array([[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1]])
 
 
@@ -46,7 +54,7 @@ def cropped_K(K: NDArray[np.float64], left: int, top: int) -> NDArray[np.float64
 
 
 def resized_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: int) -> NDArray[np.float64]:
-    """(..., 3, 3) of a picture of `size` (height, width) to that of the picture resized: f' = f s, c' = (c + 0.5) s - 0.5."""
+    """(..., 3, 3) of an image of `size` (height, width) to that of the image resized: f' = f s, c' = (c + 0.5) s - 0.5."""
     s = np.array([width / size[1], height / size[0]])
     moved = K.copy()
     moved[..., :2, :] *= s[:, None]
@@ -55,24 +63,30 @@ def resized_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width:
 
 
 def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
-    """(H, W, C) of 0 to 255 to (C, height, width) of 0 to 1: bilinear, low-passed where it shrinks, outer edges on outer edges."""
+    """(H, W, C) of 0 to 255 to (C, height, width) of 0 to 1: bilinear, low-passed where it shrinks, outer edges on
+    outer edges.
+    """
     rows, columns, channels = image.shape
     across = _triangles(rows, height) @ image.reshape(rows, -1) / np.float32(255)  # (height, W C)
     upright = across.reshape(height, columns, channels).transpose(1, 2, 0).reshape(columns, -1)  # (W, C height)
-    return np.ascontiguousarray((_triangles(columns, width) @ upright).reshape(width, channels, height).transpose(1, 2, 0))
+    return np.ascontiguousarray(
+        (_triangles(columns, width) @ upright).reshape(width, channels, height).transpose(1, 2, 0)
+    )
 
 
 def _triangles(before: int, after: int) -> csr_array:
-    """(after, before) weights of a line's pixels: triangles as wide as two pixels of the coarser line, each row summing to 1.
+    """(after, before) weights of a line's pixels: triangles as wide as two pixels of the coarser line, each row summing
+    to 1.
 
-    Their centres are rounded to float32, as torch has them: of 1242 pixels that is 6e-5 of a pixel, which is seen in the result.
+    Their centers are rounded to float32, as torch has them: of 1242 pixels that is 6e-5 of a pixel, which is seen in
+        the result.
     """
     scale = np.float32(before) / np.float32(after)
     reach = np.maximum(scale, np.float32(1))
-    centre = (float(scale) * (np.arange(after) + 0.5)).astype(np.float32)
-    neighbours = np.floor(centre - reach).astype(int)[:, None] + np.arange(math.ceil(2 * reach) + 1)
-    weights = np.maximum(1 - np.abs(neighbours.astype(np.float32) - centre[:, None] + np.float32(0.5)) / reach, 0)
-    weights[(neighbours < 0) | (neighbours >= before)] = 0
+    center = (float(scale) * (np.arange(after) + 0.5)).astype(np.float32)
+    neighbors = np.floor(center - reach).astype(int)[:, None] + np.arange(math.ceil(2 * reach) + 1)
+    weights = np.maximum(1 - np.abs(neighbors.astype(np.float32) - center[:, None] + np.float32(0.5)) / reach, 0)
+    weights[(neighbors < 0) | (neighbors >= before)] = 0
     weights /= weights.sum(axis=1, keepdims=True)
-    ends = np.arange(after + 1) * neighbours.shape[1]
-    return csr_array((weights.ravel(), neighbours.clip(0, before - 1).ravel(), ends), shape=(after, before))
+    ends = np.arange(after + 1) * neighbors.shape[1]
+    return csr_array((weights.ravel(), neighbors.clip(0, before - 1).ravel(), ends), shape=(after, before))

@@ -1,7 +1,8 @@
 """Rotations SO(3) and rigid motions SE(3): `T_b_a` takes points of frame a to frame b, p_b = T_b_a p_a.
 
 All functions are batched over leading axes and differentiable, with finite and exact gradients at the identity.
-Axis-angle in radians; quaternions w, x, y, z; Euler angles by SciPy's names (lower case extrinsic, upper case intrinsic).
+Axis-angle in radians; quaternions w, x, y, z; Euler angles by SciPy's names (lower case extrinsic, upper case
+intrinsic).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from torch.nn import functional as F
 from stadia.core.errors import GeometryError
 
 _SMALL_SQUARED = 0.25
-"""Below this squared angle the power series (in the squared angle, so smooth at 0) is used; its error is below 1e-15."""
+"""Below this squared angle the power series (in the squared angle, so smooth at 0) is used; its error is below 1e-15.
+"""
 
 _AXES = {"x": 0, "y": 1, "z": 2}
 
@@ -24,7 +26,15 @@ _AXES = {"x": 0, "y": 1, "z": 2}
 _SIN_BY_ANGLE = tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(7))  # sin(a) / a
 _ONE_MINUS_COS = tuple((-1) ** n / math.factorial(2 * n + 2) for n in range(7))  # (1 - cos a) / a^2
 _ANGLE_MINUS_SIN = tuple((-1) ** n / math.factorial(2 * n + 3) for n in range(7))  # (a - sin a) / a^3
-_INVERSE_V = (1 / 12, 1 / 720, 1 / 30240, 1 / 1209600, 1 / 47900160, 691 / 1307674368000, 1 / 74724249600)  # |B_2n| / (2n)!
+_INVERSE_V = (
+    1 / 12,
+    1 / 720,
+    1 / 30240,
+    1 / 1209600,
+    1 / 47900160,
+    691 / 1307674368000,
+    1 / 74724249600,
+)  # |B_2n| / (2n)!
 
 
 def _series(squared: Tensor, coefficients: Sequence[float]) -> Tensor:
@@ -47,7 +57,9 @@ def _at_least_float32(values: Tensor) -> Tensor:
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """The product of (..., n, k) and (..., k, m) for small matrices, element by element: neither autocast nor TF32 touches it."""
+    """The product of (..., n, k) and (..., k, m) for small matrices, element by element: neither autocast nor TF32
+    touches it.
+    """
     return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
 
 
@@ -58,7 +70,7 @@ def hat(w: Tensor) -> Tensor:
     return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).reshape(*w.shape[:-1], 3, 3)
 
 
-# ------------------------------------------------------------------------------------------------------ exponentials
+# -- exponentials
 
 
 def so3_exp(w: Tensor) -> Tensor:
@@ -80,7 +92,9 @@ def so3_log(R: Tensor) -> Tensor:
     small = squared < 1e-4
     sine = torch.where(small, torch.ones_like(squared), squared).sqrt()
     tangent_squared = squared / torch.where(small, cosine * cosine, torch.ones_like(cosine))
-    near_zero = _series(-tangent_squared, (1, 1 / 3, 1 / 5, 1 / 7)) / torch.where(small, cosine, torch.ones_like(cosine))
+    near_zero = _series(-tangent_squared, (1, 1 / 3, 1 / 5, 1 / 7)) / torch.where(
+        small, cosine, torch.ones_like(cosine)
+    )
     return 2 * axis * torch.where(small, near_zero, torch.atan2(sine, cosine) / sine)
 
 
@@ -108,7 +122,7 @@ def se3_log(T: Tensor) -> Tensor:
     return torch.cat((t - 0.5 * w_t + d[..., None] * torch.linalg.cross(w, w_t), w), -1)
 
 
-# ----------------------------------------------------------------------------------------------------------- motions
+# -- motions
 
 
 def from_rotation_translation(R: Tensor, t: Tensor) -> Tensor:
@@ -126,7 +140,7 @@ def inverse(T: Tensor) -> Tensor:
 
 
 def compose(T_c_b: Tensor, T_b_a: Tensor) -> Tensor:
-    """T_c_a = T_c_b T_b_a: neighbouring letters are equal."""
+    """T_c_a = T_c_b T_b_a: neighboring letters are equal."""
     return matmul(T_c_b, T_b_a)
 
 
@@ -138,13 +152,13 @@ def transform(T: Tensor, points: Tensor) -> Tensor:
 
 
 def mirror_x(T: Tensor) -> Tensor:
-    """The motion seen in a mirror: S T S with S = diag(-1, 1, 1, 1). Goes with `camera.mirror` of both pictures."""
+    """The motion seen in a mirror: S T S with S = diag(-1, 1, 1, 1). Goes with `camera.mirror` of both images."""
     sign = T.new_ones(4)
     sign[0] = -1
     return sign[:, None] * T * sign
 
 
-# --------------------------------------------------------------------------------------------------------- quaternions
+# -- quaternions
 
 
 def quaternion_wxyz_from_matrix(R: Tensor) -> Tensor:
@@ -190,7 +204,7 @@ def rotation_angle_deg(R: Tensor) -> Tensor:
     return torch.rad2deg(2 * torch.atan2(quaternion[..., 1:].norm(dim=-1), quaternion[..., 0]))
 
 
-# ------------------------------------------------------------------------------------------------------------ 6D, Euler
+# -- 6D, Euler
 
 
 def matrix_from_6d(values: Tensor) -> Tensor:
@@ -210,9 +224,18 @@ def to_6d(R: Tensor) -> Tensor:
 def _euler_axes(order: str) -> tuple[list[int], bool]:
     """The three axes, and whether the rotations are about the moving (intrinsic) axes."""
     axes = [_AXES.get(letter, -1) for letter in order.lower()]
-    if len(order) != 3 or -1 in axes or axes[0] == axes[1] or axes[1] == axes[2] or order not in (order.lower(), order.upper()):
+    if (
+        len(order) != 3
+        or -1 in axes
+        or axes[0] == axes[1]
+        or axes[1] == axes[2]
+        or order not in (order.lower(), order.upper())
+    ):
         raise GeometryError(
-            "Euler order", found=f"'{order}'", expected="three axes such as 'xyz' or 'ZYX'", cure="lower case: fixed axes; upper: moving"
+            "Euler order",
+            found=f"'{order}'",
+            expected="three axes such as 'xyz' or 'ZYX'",
+            fix="lower case: fixed axes; upper: moving",
         )
     return axes, order.isupper()
 
@@ -220,7 +243,8 @@ def _euler_axes(order: str) -> tuple[list[int], bool]:
 def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
     """Angles (..., 3) in radians, in the order named, to rotations (..., 3, 3).
 
-    Lower case: about fixed axes, "xyz" = Rz Ry Rx. Upper case: about moving axes, "XYZ" = Rx Ry Rz. As SciPy names them.
+    Lower case: about fixed axes, "xyz" = Rz Ry Rx. Upper case: about moving axes, "XYZ" = Rx Ry Rz. As SciPy names
+        them.
     """
     axes, intrinsic = _euler_axes(order)
     unit = torch.eye(3, dtype=angles.dtype, device=angles.device)
@@ -239,8 +263,9 @@ def _direction(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def euler_from_matrix(R: Tensor, order: str) -> Tensor:
     """Rotations (..., 3, 3) to angles (..., 3) in radians, in the order named; the inverse of `matrix_from_euler`.
 
-    The middle angle lies in [-pi/2, pi/2] (in [0, pi] where the first axis is also the last), the others in [-pi, pi], as
-    SciPy has it. At gimbal lock only the sum or the difference of the outer angles is known, and the third is set to 0.
+    The middle angle lies in [-pi/2, pi/2] (in [0, pi] where the first axis is also the last), the others in [-pi, pi],
+    as SciPy has it. At gimbal lock only the sum or the difference of the outer angles is known, and the third is set to
+    0.
     By way of the quaternion: Bernardes and Viollet, PLoS ONE 17(11), 2022.
     """
     axes, intrinsic = _euler_axes(order)

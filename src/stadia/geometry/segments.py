@@ -1,4 +1,6 @@
-"""Sums, means and quantiles over segments: values of pixels to values of objects, of a whole batch at once and without a loop."""
+"""Sums, means and quantiles over segments: values of pixels to values of objects, of a whole batch at once and without
+a loop.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +13,23 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Which pixels make up which object of a batch, objects counted by picture and then by their number in it.
+    """Which pixels make up which object of a batch, objects counted by image and then by their number in it.
 
     pixel: (P,) where each pixel stands in the flattened (B, H, W).
     segment: (P,) the object that it shows, 0 <= segment < M.
-    picture: (M,) the picture of each object, 0 <= picture < B.
+    image: (M,) the image of each object, 0 <= image < B.
     instance: (M,) its number there, > 0.
     """
 
     pixel: Tensor
     segment: Tensor
-    picture: Tensor
+    image: Tensor
     instance: Tensor
 
     @property
     def count(self) -> int:
         """M, the objects."""
-        return len(self.picture)
+        return len(self.image)
 
     def of(self, maps: Tensor) -> Tensor:
         """What maps (B, C, H, W) say at the pixels: (P, C)."""
@@ -37,10 +39,10 @@ class Segments:
 
 def segments_of(instances: Tensor) -> Segments:
     """The objects of instance maps (B, H, W), whole numbers, 0 = none. A number that no pixel has is no object."""
-    of_picture = instances.flatten(1).long()
-    base = int(of_picture.max()) + 1 if of_picture.numel() else 1
-    numbered = (of_picture + base * torch.arange(len(instances), device=instances.device)[:, None]).flatten()
-    pixel = (of_picture.flatten() > 0).nonzero()[:, 0]
+    of_image = instances.flatten(1).long()
+    base = int(of_image.max()) + 1 if of_image.numel() else 1
+    numbered = (of_image + base * torch.arange(len(instances), device=instances.device)[:, None]).flatten()
+    pixel = (of_image.flatten() > 0).nonzero()[:, 0]
     numbered = numbered[pixel]
     shown = torch.bincount(numbered, minlength=base * len(instances)) > 0  # counting instead of sorting every pixel
     number = shown.nonzero()[:, 0]
@@ -50,11 +52,13 @@ def segments_of(instances: Tensor) -> Segments:
 def thinned(segments: Segments, most: int) -> Segments:
     """The same objects with at most `most` pixels each, in steps as equal as can be; all of one that has fewer."""
     chosen = evenly(segments.segment, segments.count, most)
-    return Segments(segments.pixel[chosen], segments.segment[chosen], segments.picture, segments.instance)
+    return Segments(segments.pixel[chosen], segments.segment[chosen], segments.image, segments.instance)
 
 
 def evenly(segment: Tensor, count: int, most: int) -> Tensor:
-    """Places in `segment` (P,) of about `most` pixels of each object, in steps as equal as can be; all of an object that has fewer."""
+    """Places in `segment` (P,) of about `most` pixels of each object, in steps as equal as can be; all of an object
+    that has fewer.
+    """
     order = segment.argsort(stable=True)
     size = torch.bincount(segment, minlength=count)
     rank = torch.arange(len(order), device=order.device) - (size.cumsum(0) - size)[segment[order]]
@@ -76,10 +80,11 @@ def segment_means(values: Tensor, segment: Tensor, count: int, weights: Tensor |
 
 
 def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Sequence[float]) -> Tensor:
-    """Quantiles (len(quantiles), count) of values (P,) over each segment; NaN for a segment without a pixel, or with a NaN.
+    """Quantiles (len(quantiles), count) of values (P,) over each segment; NaN for a segment without a pixel, or with a
+    NaN.
 
-    0 is the least, 0.5 the median, 1 the greatest; between two values they are interpolated, as `torch.quantile` does. Each carries
-    the gradient of the one or two values that it comes from.
+    0 is the least, 0.5 the median, 1 the greatest; between two values they are interpolated, as `torch.quantile` does.
+    Each carries the gradient of the one or two values that it comes from.
     """
     if not len(values):
         return values.new_full((len(quantiles), count), torch.nan)
@@ -90,20 +95,23 @@ def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Se
     place = torch.tensor(quantiles, dtype=torch.float64, device=values.device)[:, None] * (size - 1).clamp(min=0)
     step = place.floor().long()
     first = last - (size - 1).clamp(min=0)
-    below, above = (ordered[(first + at).clamp(0, len(ordered) - 1)] for at in (step, torch.minimum(step + 1, size - 1)))
+    below, above = (
+        ordered[(first + at).clamp(0, len(ordered) - 1)] for at in (step, torch.minimum(step + 1, size - 1))
+    )
     share = (place - step).to(values.dtype)
     found = torch.where((share > 0) & (above > below), below + share * (above - below), below)
     return torch.where((size > 0) & ~ordered[last.clamp(min=0)].isnan(), found, torch.nan)
 
 
 def interpolated_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> Tensor:
-    """What maps (N, C, h, w) would say at pixels of pictures `stride` times as large: (P, C), bilinear.
+    """What maps (N, C, h, w) would say at pixels of images `stride` times as large: (P, C), bilinear.
 
-    The same as `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` there, without the rest of it.
+    The same as `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` there, without the rest
+    of it.
 
     Args:
         index: (P,) which map.
-        place: (P, 2) x, y in the large picture.
+        place: (P, 2) x, y in the large image.
     """
     height, width = maps.shape[-2:]
     at = (place.to(maps.dtype) + 0.5) / stride - 0.5

@@ -36,12 +36,17 @@ class Symmetry(Movable):
         A list may hold "revolution" too.
         """
         parts = [[one] if isinstance(one, str) else one for one in objects]
-        if wrong := [part for one in parts for part in one if isinstance(part, str) and part not in ("none", "revolution")]:
+        if wrong := [
+            part for one in parts for part in one if isinstance(part, str) and part not in ("none", "revolution")
+        ]:
             raise ValueError(f"a symmetry is 'none', 'revolution' or a list of quaternions, not '{wrong[0]}'")
         turns = [[IDENTITY, *(tuple(part) for part in one if not isinstance(part, str))] for one in parts]
         longest = max((len(row) for row in turns), default=1)
         filled = [row + [IDENTITY] * (longest - len(row)) for row in turns]
-        return cls(torch.tensor(["revolution" in one for one in parts], dtype=torch.bool), torch.tensor(filled).reshape(-1, longest, 4))
+        return cls(
+            torch.tensor(["revolution" in one for one in parts], dtype=torch.bool),
+            torch.tensor(filled).reshape(-1, longest, 4),
+        )
 
     def __getitem__(self, index: Tensor) -> Symmetry:
         """The symmetries of chosen objects, such as those of the object that each pixel shows."""
@@ -51,8 +56,10 @@ class Symmetry(Movable):
 def half_angle(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> tuple[Tensor, Tensor]:
     """Sine and cosine (...), both >= 0, of half the angle between rotations, times the length of `quaternion`.
 
-    With d = true^-1 q, the rotation that is left to do in the object's frame, they are |(d_x, d_y, d_z)| and |d_w|. Turns about y
-    move only (d_w, d_y), among themselves: the least angle over all of them has sine |(d_x, d_z)| and cosine |(d_w, d_y)|.
+    With d = true^-1 q, the rotation that is left to do in the object's frame, they are |(d_x, d_y, d_z)| and |d_w|.
+    Turns about y
+    move only (d_w, d_y), among themselves: the least angle over all of them has sine |(d_x, d_z)| and cosine |(d_w,
+        d_y)|.
     Over a finite set of turns the least is taken by enumeration.
 
     Args:
@@ -68,7 +75,9 @@ def half_angle(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = Non
         return torch.linalg.vector_norm(left[..., 1:], dim=-1), left[..., 0].abs()
     left = multiply(conjugate(symmetry.turns.to(dtype)), left[..., None, :])
     about_y = symmetry.revolution[..., None]
-    sine = torch.where(about_y, torch.linalg.vector_norm(left[..., 1::2], dim=-1), torch.linalg.vector_norm(left[..., 1:], dim=-1))
+    sine = torch.where(
+        about_y, torch.linalg.vector_norm(left[..., 1::2], dim=-1), torch.linalg.vector_norm(left[..., 1:], dim=-1)
+    )
     cosine = torch.where(about_y, torch.linalg.vector_norm(left[..., 0::2], dim=-1), left[..., 0].abs())
     least = cosine.argmax(-1, keepdim=True)
     return sine.gather(-1, least)[..., 0], cosine.gather(-1, least)[..., 0]
@@ -77,7 +86,8 @@ def half_angle(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = Non
 def symmetric_angle_deg(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
     """The angle (...) in degrees, 0 to 180, between rotations (..., 4), the least over the object's symmetry.
 
-    2 atan2(sine, cosine) of `half_angle`: never NaN, and exact where arccos of a trace or a dot product loses half its digits.
+    2 atan2(sine, cosine) of `half_angle`: never NaN, and exact where arccos of a trace or a dot product loses half its
+        digits.
     For a body of revolution it is the angle between the two y axes, 0 to 180. The zero quaternion is no rotation: 180.
     """
     sine, cosine = half_angle(quaternion, true, symmetry)

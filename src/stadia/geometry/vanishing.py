@@ -1,4 +1,4 @@
-"""Where the straight edges along a road meet in the picture: a point of the horizon."""
+"""Where the straight edges along a road meet in the image: a point of the horizon."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ _REFITS = 8
 
 def vanishing_point(
     segments: Tensor,
-    centre: Tensor,
+    center: Tensor,
     reach_px: float,
     *,
     generator: torch.Generator,
     tolerance_deg: float = 1.5,
     trials: int = 1000,
 ) -> tuple[Tensor, float] | None:
-    """The point (2,), x, y, that the longest edges lead to, and the share of their length that does; RANSAC over pairs of edges.
+    """The point (2,), x, y, that the longest edges lead to, and the share of their length that does; RANSAC over pairs
+    of edges.
 
-    An edge's vote falls off with its angle to the point (1 - (angle / tolerance)^2), so that many edges that nearly meet do not
-    outvote fewer that meet; and a point counts less the farther its row is from the centre's (Gauss, deviation a third of the reach),
-    since roofs and stairs meet too, and a road that a car drives on vanishes near the middle.
+    An edge's vote falls off with its angle to the point (1 - (angle / tolerance)^2), so that many edges that nearly
+    meet do not outvote fewer that meet; and a point counts less the farther its row is from the center's (Gauss,
+    deviation a third of the reach), since roofs and stairs meet too, and a road that a car drives on vanishes near the
+    middle.
 
     Args:
         segments: (N, 4) x0, y0, x1, y1 in pixels.
-        centre: (2,) where a camera that looks along the road would have it: the principal point.
-        reach_px: how many rows above or below the centre it may be. Roads turn: it may be twice as many columns to its side.
+        center: (2,) where a camera that looks along the road would have it: the principal point.
+        reach_px: how many rows above or below the center it may be. Roads turn: it may be twice as many columns to its
+            side.
         generator: of the CPU, the only source of chance.
         tolerance_deg: an edge leads there when the line from its middle is no further turned.
         trials: pairs.
@@ -50,14 +53,16 @@ def vanishing_point(
     pairs = torch.multinomial(length.expand(trials, -1), 2, generator=generator)
     meets = torch.linalg.cross(lines[pairs[:, 0]], lines[pairs[:, 1]])
     points = meets[:, :2] / torch.where(meets[:, 2:].abs() > 1e-9, meets[:, 2:], torch.nan)
-    offset = (points - centre.double()).abs()
+    offset = (points - center.double()).abs()
     points = points[(offset[:, 0] < 2 * reach_px) & (offset[:, 1] < reach_px)]
     if not len(points):
         return None
-    likely = (-((points[:, 1] - centre[1]) / (reach_px / 3)).square() / 2).exp()
+    likely = (-((points[:, 1] - center[1]) / (reach_px / 3)).square() / 2).exp()
     votes = (_towards(points, middle, normal, tolerance_deg) * length).sum(-1) * likely
     best = points[votes.argmax()]
-    for _ in range(_REFITS):  # least squares of the distances between the point and the edges' lines, turned into angles
+    for _ in range(
+        _REFITS
+    ):  # least squares of the distances between the point and the edges' lines, turned into angles
         agree = _towards(best[None], middle, normal, tolerance_deg)[0]
         if int((agree > 0).sum()) < 3:
             return None

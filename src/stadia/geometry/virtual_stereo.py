@@ -1,6 +1,7 @@
-"""Virtual stereo: a point's depth held by one picture, its depth as the rig's other camera would see it, and the rig.
+"""Virtual stereo: a point's depth held by one image, its depth as the rig's other camera would see it, and the rig.
 
-Yang, Wang, Stueckler and Cremers, Deep virtual stereo odometry, ECCV 2018, eq. 8 and 9; D3VO, arXiv 2003.01060, eq. 14 and 15.
+Yang, Wang, Stueckler and Cremers, Deep virtual stereo odometry, ECCV 2018, eq. 8 and 9; D3VO, arXiv 2003.01060, eq. 14
+and 15.
 """
 
 from __future__ import annotations
@@ -29,20 +30,23 @@ class VirtualStereo:
 
 @dataclass(frozen=True, slots=True)
 class StereoResiduals:
-    """Of points. value, slope in the inverse depth: (P, 8).  seen: (P,) bool, all in front of both cameras and in both pictures."""
+    """Of points. value, slope in the inverse depth: (P, 8).  seen: (P,) bool, all in front of both cameras and in both
+    images.
+    """
 
     value: Tensor
     slope: Tensor
     seen: Tensor
 
 
-def stereo_residuals(grey: Tensor, K: Tensor, points: Points, stereo: VirtualStereo) -> StereoResiduals:
-    """I[p''] - I[p]: from the host's pixel p by the point's depth to p' of the right camera, by the depth predicted there back to p''.
+def stereo_residuals(gray: Tensor, K: Tensor, points: Points, stereo: VirtualStereo) -> StereoResiduals:
+    """I[p''] - I[p]: from the host's pixel p by the point's depth to p' of the right camera, by the depth predicted
+    there back to p''.
 
     Both depths agree where p'' = p: only the rig's baseline holds them, whatever the path.
 
     Args:
-        grey: (F, H, W).  K: (F, 3, 3).
+        gray: (F, H, W).  K: (F, 3, 3).
     """
     K, to_right = K[points.host], stereo.T_right_left.expand(len(points), 4, 4)
     to_left = inverse(to_right)
@@ -50,7 +54,7 @@ def stereo_residuals(grey: Tensor, K: Tensor, points: Points, stereo: VirtualSte
     predicted, along_x, along_y, inside = read(stereo.inverse_depth_right, points.host, right)
     ray = torch.stack((x, y, torch.ones_like(x)), -1)
     left, *there, before_again = seen_from(to_left, ray, predicted, K)
-    value, slope_x, slope_y, inside_again = read(grey, points.host, left)
+    value, slope_x, slope_y, inside_again = read(gray, points.host, left)
 
     R, t = to_left[..., :3, :3].to(ray), to_left[:, None, :3, 3].to(ray)
     ray_moves = _on_the_plane(to_right[:, None, :3, 3].to(ray), x, y, nearness)

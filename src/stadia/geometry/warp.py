@@ -1,6 +1,6 @@
-"""View synthesis: the target's picture made of other pictures, its depth and the motion between them.
+"""View synthesis: the target's image made of other images, its depth and the motion between them.
 
-Law: warping any picture by the identity pose at any depth gives that picture back at every pixel, edges included.
+Law: warping any image by the identity pose at any depth gives that image back at every pixel, edges included.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from stadia.geometry.se3 import matmul
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """The target's picture as each source tells it.
+    """The target's image as each source tells it.
 
     image: (B, N, 3, H, W) RGB in [0, 1].
-    valid: (B, N, 1, H, W) bool: depth known, point before the source camera and inside its picture.
+    valid: (B, N, 1, H, W) bool: depth known, point before the source camera and inside its image.
     """
 
     image: Tensor
@@ -31,10 +31,11 @@ class Views:
 
 
 def sample(image: Tensor, pixels: Tensor) -> Tensor:
-    """Read image (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y: (B, C, h, w). Outside, the nearest edge pixel.
+    """Read image (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y: (B, C, h, w). Outside, the nearest edge
+    pixel.
 
     The sampler is told `align_corners=False`, for which pixel x is (2x + 1) / W - 1. (2x / (W - 1) - 1 belongs to True;
-    mixing the two moves the picture by half a pixel at its edges.) h and w are free: maps of several scales, stacked
+    mixing the two moves the image by half a pixel at its edges.) h and w are free: maps of several scales, stacked
     along h, are read in one call.
     """
     image = _to_powers_of_two(image)
@@ -46,9 +47,10 @@ def sample(image: Tensor, pixels: Tensor) -> Tensor:
 
 
 def _to_powers_of_two(image: Tensor) -> Tensor:
-    """The picture with its edge repeated to the right and below, which changes no sample.
+    """The image with its edge repeated to the right and below, which changes no sample.
 
-    The sampler turns pixels into fractions of the picture and back. In float32 that costs 1e-4 pixels at width 1242, unless
+    The sampler turns pixels into fractions of the image and back. In float32 that costs 1e-4 pixels at width 1242,
+    unless
     the size is a power of two: then integer pixels come back exact, and the identity warp is exact too.
     """
     below, right = (2 ** (n - 1).bit_length() - n for n in image.shape[-2:])
@@ -56,7 +58,7 @@ def _to_powers_of_two(image: Tensor) -> Tensor:
 
 
 def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
-    """(..., 1, H, W) bool: pixels (..., 2, H, W) inside the picture's area, outer pixels' edges included, and z > 0."""
+    """(..., 1, H, W) bool: pixels (..., 2, H, W) inside the image's area, outer pixels' edges included, and z > 0."""
     x, y = pixels[..., 0:1, :, :], pixels[..., 1:2, :, :]
     in_x = (x >= -0.5) & (x <= camera.width - 0.5)
     in_y = (y >= -0.5) & (y <= camera.height - 0.5)
@@ -66,7 +68,7 @@ def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
 def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
     """K_s R K_t^-1 (..., 3, 3) and K_s t (..., 3): x_source ~ the first times x, plus the second times inverse depth.
 
-    In float64 wherever the device has it: rounding here would move whole pictures.
+    In float64 wherever the device has it: rounding here would move whole images.
     """
     wide = torch.float32 if T_source_target.device.type == "mps" else torch.float64
     K_source, K_target, T = source_camera.K.to(wide), camera.K.to(wide), T_source_target.to(wide)
@@ -75,10 +77,11 @@ def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target:
 
 
 def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the target's pixels lie in a source picture.
+    """Where the target's pixels lie in a source image.
 
-    With depth d, x_source ~ K_s (R d K_t^-1 x + t) ~ (K_s R K_t^-1) x + (K_s t) / d: the plane at infinity and the epipole
-    (Hartley and Zisserman, eq. 9.7). In this form pixels do not pass through metres, so that the identity is exact.
+    With depth d, x_source ~ K_s (R d K_t^-1 x + t) ~ (K_s R K_t^-1) x + (K_s t) / d: the plane at infinity and the
+    epipole (Hartley and Zisserman, eq. 9.7). In this form pixels do not pass through metres, so that the identity is
+    exact.
 
     Args:
         depth_m: (..., 1, H, W) z of the target in metres; 0 = none.
@@ -87,7 +90,8 @@ def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_t
         T_source_target: (..., 4, 4). All leading axes broadcast.
 
     Returns:
-        pixels (..., 2, H, W) in the source picture, and nearness (..., 1, H, W) = z_source / z_target, 0 where depth is none.
+        pixels (..., 2, H, W) in the source image, and nearness (..., 1, H, W) = z_source / z_target, 0 where depth is
+        none.
     """
     at_infinity, epipole = infinity_and_epipole(camera, source_camera, T_source_target)
     dtype = torch.promote_types(depth_m.dtype, torch.float32)
@@ -100,27 +104,31 @@ def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_t
     return pixels, torch.where(before & (inverse_depth > 0), nearness, torch.zeros_like(nearness))
 
 
-def warp(source_image: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
-    """One source picture seen from the target.
+def warp(
+    source_image: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One source image seen from the target.
 
     Args:
         source_image: (B, C, Hs, Ws).
         depth_m: (B, 1, H, W) z of the target, in the unit of T's translation; 0 = none.
-        camera: of the target.  source_camera: of the source picture. K (3, 3) or (B, 3, 3).
+        camera: of the target.  source_camera: of the source image. K (3, 3) or (B, 3, 3).
         T_source_target: (B, 4, 4), p_source = T_source_target p_target.
 
     Returns:
         image (B, C, H, W), and valid (B, 1, H, W) bool.
 
-    Raises GeometryError where a picture and its camera differ in size.
+    Raises GeometryError where an image and its camera differ in size.
     """
     check_sizes(source_image, depth_m, camera, source_camera)
     pixels, nearness = reproject(depth_m, camera, source_camera, T_source_target)
     return sample(source_image, pixels), inside_frame(pixels, nearness, source_camera)
 
 
-def synthesize(sources: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor) -> Views:
-    """The target's picture from every source, in one call of the sampler.
+def synthesize(
+    sources: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
+) -> Views:
+    """The target's image from every source, in one call of the sampler.
 
     Args:
         sources: (B, N, 3, Hs, Ws).
@@ -129,7 +137,8 @@ def synthesize(sources: Tensor, depth_m: Tensor, camera: Camera, source_camera: 
         source_camera: K (3, 3) or (B, N, 3, 3).
         T_source_target: (B, N, 4, 4).
 
-    Raises GeometryError where a picture and its camera differ in size, and where the sources' cameras are not one a source.
+    Raises GeometryError where an image and its camera differ in size, and where the sources' cameras are not one a
+    source.
     """
     check_sizes(sources, depth_m, camera, source_camera)
     if source_camera.K.dim() > 2 and source_camera.K.shape[:-2] != sources.shape[:2]:
@@ -137,7 +146,7 @@ def synthesize(sources: Tensor, depth_m: Tensor, camera: Camera, source_camera: 
             "camera of the sources",
             found=f"K {tuple(source_camera.K.shape)}",
             expected=f"(3, 3) or {(*sources.shape[:2], 3, 3)}",
-            cure="expand K over the sources",
+            fix="expand K over the sources",
         )
     each = Camera(camera.K[..., None, :, :], camera.height, camera.width)  # one target for N sources
     pixels, nearness = reproject(depth_m[:, None], each, source_camera, T_source_target)
@@ -146,12 +155,12 @@ def synthesize(sources: Tensor, depth_m: Tensor, camera: Camera, source_camera: 
 
 
 def check_sizes(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera) -> None:
-    """Raise GeometryError where depth or a source picture is not of its camera's size."""
+    """Raise GeometryError where depth or a source image is not of its camera's size."""
     for name, picture, its_camera in (("depth", depth_m, camera), ("source", source, source_camera)):
         if picture.shape[-2:] != (its_camera.height, its_camera.width):
             raise GeometryError(
                 f"camera of the {name}",
                 found=f"{its_camera.width}x{its_camera.height} for {picture.shape[-1]}x{picture.shape[-2]}",
-                expected="the picture's own size",
-                cure="resize picture and camera together (geometry.camera.resize)",
+                expected="the image's own size",
+                fix="resize image and camera together (geometry.camera.resize)",
             )

@@ -11,8 +11,14 @@ LOSSES = Table(
     },
 )
 
-_OF_METRES = "metres are steepest far away, where they are least known, and their slope grows with the unit; take 'slope_over_mean'"
-_SUMMED = "summed over pixels it outweighs the residual a hundred times, and depth goes flat; all rows are means: take 'slope_over_mean'"
+_OF_METRES = (
+    "metres are steepest far away, where they are least known, and their slope grows with the unit; take"
+    " 'slope_over_mean'"
+)
+_SUMMED = (
+    "summed over pixels it outweighs the residual a hundred times, and depth goes flat; all rows are means: take"
+    " 'slope_over_mean'"
+)
 
 SMOOTHNESS = Table(
     "smoothness",
@@ -22,9 +28,12 @@ SMOOTHNESS = Table(
         "log_slope": "stadia.losses.smoothness:log_slope_off_edges",
         "bend": "stadia.losses.smoothness:bend_off_edges",
     },
-    refused={**dict.fromkeys(("depth", "metric_depth", "depth_m"), _OF_METRES), **dict.fromkeys(("sum", "summed"), _SUMMED)},
+    refused={
+        **dict.fromkeys(("depth", "metric_depth", "depth_m"), _OF_METRES),
+        **dict.fromkeys(("sum", "summed"), _SUMMED),
+    },
 )
-"""What is smooth: (inverse depth (B, 1, H, W), picture (B, 3, H, W)) to a scalar."""
+"""What is smooth: (inverse depth (B, 1, H, W), image (B, 3, H, W)) to a scalar."""
 
 SPARSE_DEPTH_LOSSES = Table(
     "part of sparse depth",
@@ -36,7 +45,9 @@ SPARSE_DEPTH_LOSSES = Table(
         "log_l1": "stadia.losses.sparse_depth:log_l1",
     },
 )
-"""What sparse_depth adds up, by the key of its weight: (Labelled, SparseDepthConfig) to a scalar, 0 where nothing is labelled."""
+"""What sparse_depth adds up, by the key of its weight: (Labeled, SparseDepthConfig) to a scalar, 0 where nothing is
+labeled.
+"""
 
 OVERLAY_LOSSES = Table(
     "overlay loss",
@@ -51,9 +62,14 @@ OVERLAY_LOSSES = Table(
         "mask_dice": "stadia.losses.overlay_terms:mask_dice",
     },
 )
-"""What the loss of composed pictures adds up, by the key of its weight: (Compared, OverlayLossConfig) to a scalar, 0 without labels."""
+"""What the loss of composed images adds up, by the key of its weight: (Compared, OverlayLossConfig) to a scalar, 0
+without labels.
+"""
 
-_AWAY = "minus the logarithm has its least value at 180 degrees: it turns rotations away from the truth while it falls; take 'bounded_log'"
+_AWAY = (
+    "minus the logarithm has its least value at 180 degrees: it turns rotations away from the truth while it falls;"
+    " take 'bounded_log'"
+)
 
 ROTATION_LOSSES = Table(
     "rotation loss",
@@ -65,4 +81,6 @@ ROTATION_LOSSES = Table(
     },
     refused=dict.fromkeys(("-log", "neg_log", "negative_log", "minus_log"), _AWAY),
 )
-"""Rotation losses: (quaternions w, x, y, z (M, 4), true ones (M, 4), Symmetry of M objects or None) to one value each, (M,)."""
+"""Rotation losses: (quaternions w, x, y, z (M, 4), true ones (M, 4), Symmetry of M objects or None) to one value each,
+(M,).
+"""

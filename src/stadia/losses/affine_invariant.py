@@ -1,9 +1,11 @@
 """Losses of inverse depth that forgive its scale and shift: what a network trained on mixed data can know.
 
-Prediction and truth are each brought to median 0 and mean deviation 1 over the labelled pixels of the image, and compared.
+Prediction and truth are each brought to median 0 and mean deviation 1 over the labeled pixels of the image, and
+compared.
 Nothing here reads a pixel without a label: maps are (B, 1, H, W), `known` says where the truth is one.
 
-Source: Ranftl et al., "Towards robust monocular depth estimation: mixing datasets for zero-shot cross-dataset transfer",
+Source: Ranftl et al., "Towards robust monocular depth estimation: mixing datasets for zero-shot cross-dataset
+transfer",
 PAMI 44(3), 2022, arXiv 1907.01341, eq. 5 to 8 and 11.
 """
 
@@ -15,7 +17,7 @@ from torch import Tensor
 from stadia.geometry.align import median_and_deviation
 
 
-def normalised(inverse_depth: Tensor, known: Tensor) -> Tensor:
+def normalized(inverse_depth: Tensor, known: Tensor) -> Tensor:
     """(x - median) / mean |x - median| of each image, 0 where not known. (B, 1, H, W).
 
     A constant image has no deviation to divide by: it is all 0, with a slope of 1, not of infinity.
@@ -29,15 +31,15 @@ def normalised(inverse_depth: Tensor, known: Tensor) -> Tensor:
 
 
 def residual(inverse_depth: Tensor, true_inverse_depth: Tensor, known: Tensor) -> Tensor:
-    """Normalised prediction less normalised truth, (B, 1, H, W), 0 where not known."""
-    return normalised(inverse_depth, known) - normalised(true_inverse_depth, known)
+    """Normalized prediction less normalized truth, (B, 1, H, W), 0 where not known."""
+    return normalized(inverse_depth, known) - normalized(true_inverse_depth, known)
 
 
 def trimmed_mean(difference: Tensor, known: Tensor, trim: float = 0.2) -> Tensor:
     """1 / (2 M) times the sum of the M (1 - trim) smallest |r| of the M known ones of each image, (B,) (eq. 8).
 
-    What is wrong in the truth is among the largest, and has no slope; the mean deviation that it was divided by still knows it.
-    0 for an image without labels.
+    What is wrong in the truth is among the largest, and has no slope; the mean deviation that it was divided by still
+    knows it. 0 for an image without labels.
     """
     where = known.flatten(1)
     size = difference.flatten(1).abs().where(where, 0.0)
@@ -50,10 +52,12 @@ def trimmed_mean(difference: Tensor, known: Tensor, trim: float = 0.2) -> Tensor
 
 
 def gradient_matching(difference: Tensor, known: Tensor, scales: int = 4) -> Tensor:
-    """1 / M times the sum of |dx r| + |dy r| over `scales` sizes, each every second pixel of the one before, (B,) (eq. 11).
+    """1 / M times the sum of |dx r| + |dy r| over `scales` sizes, each every second pixel of the one before, (B,) (eq.
+    11).
 
-    Between neighbours of which both are known; M is the number of known pixels at full size. 0 for an image without labels.
-    Sparse truth has next to no such neighbours: it is a loss for dense truth.
+    Between neighbors of which both are known; M is the number of known pixels at full size. 0 for an image without
+    labels.
+    Sparse truth has next to no such neighbors: it is a loss for dense truth.
     """
     total = difference.new_zeros(difference.shape[0])
     for scale in range(scales):

@@ -1,8 +1,9 @@
-"""Brightness of pictures of one scene: exposure changes between them, and no depth explains that.
+"""Brightness of images of one scene: exposure changes between them, and no depth explains that.
 
-Here and in `Prediction.brightness` a pair (a, b) belongs to a source: a * target + b is as bright as that source. It is the *target* that
-is changed, never the view painted out of the source (D3VO, arXiv 2003.01060, eq. 3 to 5): a view could be faded out (a = 0) until
-nothing of it is left to be wrong. Nothing is clamped to [0, 1]: where a picture is at the end of its range, (a, b) does not hold.
+Here and in `Prediction.brightness` a pair (a, b) belongs to a source: a * target + b is as bright as that source. It is
+the *target* that is changed, never the view painted out of the source (D3VO, arXiv 2003.01060, eq. 3 to 5): a view
+could be faded out (a = 0) until nothing of it is left to be wrong. Nothing is clamped to [0, 1]: where an image is at
+the end of its range, (a, b) does not hold.
 """
 
 from __future__ import annotations
@@ -18,18 +19,21 @@ DARK, BRIGHT = 0.02, 0.98
 """A pixel all of whose channels are at most DARK, or all at least BRIGHT, is at the end of its camera's range."""
 
 
-def saturated(pictures: Tensor) -> Tensor:
-    """(..., 3, H, W) in [0, 1] to (..., 1, H, W) bool: all channels at one end of the range, so that pure red, green and blue are not."""
-    return (pictures.amin(dim=-3, keepdim=True) >= BRIGHT) | (pictures.amax(dim=-3, keepdim=True) <= DARK)
+def saturated(images: Tensor) -> Tensor:
+    """(..., 3, H, W) in [0, 1] to (..., 1, H, W) bool: all channels at one end of the range, so that pure red, green
+    and blue are not.
+    """
+    return (images.amin(dim=-3, keepdim=True) >= BRIGHT) | (images.amax(dim=-3, keepdim=True) <= DARK)
 
 
-def as_bright_as(pictures: Tensor, target: Tensor, brightness: Tensor) -> Tensor:
-    """The target as bright as each of the pictures that it is compared with.
+def as_bright_as(images: Tensor, target: Tensor, brightness: Tensor) -> Tensor:
+    """The target as bright as each of the images that it is compared with.
 
-    A pixel that is saturated in either keeps the target's own value: gain and offset do not hold there, and would be learnt wrong.
+    A pixel that is saturated in either keeps the target's own value: gain and offset do not hold there, and would be
+    learnt wrong.
 
     Args:
-        pictures: (B, N, 3, H, W), views or sources.
+        images: (B, N, 3, H, W), views or sources.
         target: (B, 3, H, W).
         brightness: (B, N, 2) gain and offset.
 
@@ -37,7 +41,7 @@ def as_bright_as(pictures: Tensor, target: Tensor, brightness: Tensor) -> Tensor
     """
     gain, offset = brightness[..., None, None, None].unbind(dim=2)
     target = target[:, None]
-    return torch.where(saturated(target) | saturated(pictures), target, gain * target + offset)
+    return torch.where(saturated(target) | saturated(images), target, gain * target + offset)
 
 
 def away_from_unchanged(brightness: Tensor) -> Tensor:
@@ -47,13 +51,15 @@ def away_from_unchanged(brightness: Tensor) -> Tensor:
 
 
 class BrightnessGate(nn.Module):
-    """Holds brightness at (1, 0) until the warp beats the unwarped picture; then lets it through for good.
+    """Holds brightness at (1, 0) until the warp beats the unwarped image; then lets it through for good.
 
-    While depth and motion are wrong, view and target have nothing to do with each other, and the best gain for two unrelated pictures is
-    near 0. A network that learns it fades the target out, and depth never comes. So brightness waits until the warped sources' residual,
-    over the unwarped ones', is below `BEATEN` in the mean over about the last `STEPS` steps.
+    While depth and motion are wrong, view and target have nothing to do with each other, and the best gain for two
+    unrelated images is near 0. A network that learns it fades the target out, and depth never comes. So brightness
+    waits until the warped sources' residual, over the unwarped ones', is below `BEATEN` in the mean over about the last
+    `STEPS` steps.
 
-    What it knows is in buffers: a checkpoint holds them, a resumed run goes on with them, and all processes follow the first.
+    What it knows is in buffers: a checkpoint holds them, a resumed run goes on with them, and all processes follow the
+        first.
 
     Args:
         from_step: brightness is let through from this step on, whatever the ratio; None: by the ratio alone.

@@ -17,9 +17,10 @@ from stadia.geometry.silhouette import silhouettes
 
 @dataclass(frozen=True, slots=True)
 class ObjectEvidence:
-    """Of each object, (M,) in metres; NaN where it has no known height, or its picture no road.
+    """Of each object, (M,) in metres; NaN where it has no known height, or its image no road.
 
-    camera_m: the camera's height by the object's silhouette in depth: its scale times the camera's height in that depth.
+    camera_m: the camera's height by the object's silhouette in depth: its scale times the camera's height in that
+        depth.
     horizon_m: by its mask and the horizon alone; 0 where it stands above the horizon.
     """
 
@@ -28,11 +29,13 @@ class ObjectEvidence:
 
 
 @torch.no_grad()
-def object_evidence(depth: Tensor, camera: Camera, road: RoadPixels, objects: Segments, height_m: Tensor) -> ObjectEvidence:
+def object_evidence(
+    depth: Tensor, camera: Camera, road: RoadPixels, objects: Segments, height_m: Tensor
+) -> ObjectEvidence:
     """What each object of a batch says.
 
     Args:
-        depth: (B, 1, H, W) z in any unit, each picture's its own.
+        depth: (B, 1, H, W) z in any unit, each image's its own.
         camera: K (3, 3) or (B, 3, 3).
         road: of the same depth (`road_pixels`).
         objects: of (B, H, W).
@@ -42,15 +45,19 @@ def object_evidence(depth: Tensor, camera: Camera, road: RoadPixels, objects: Se
     """
     silhouette = silhouettes(depth, camera, road.plane, objects).height
     of_object = segment_quantiles(objects.of(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
-    fy = camera.fy.to(depth).expand(len(depth))[objects.picture]
-    silhouette = silhouette + 0.5 * of_object / fy  # the highest pixel's centre is half a pixel below the edge, on average
-    camera_m = height_m / silhouette.where(silhouette > 0, torch.nan) * road.median_height[objects.picture]
+    fy = camera.fy.to(depth).expand(len(depth))[objects.image]
+    silhouette = (
+        silhouette + 0.5 * of_object / fy
+    )  # the highest pixel's center is half a pixel below the edge, on average
+    camera_m = height_m / silhouette.where(silhouette > 0, torch.nan) * road.median_height[objects.image]
     line = horizon_of(road.normal, camera)
     ratio = horizon_ratios(line, objects, *depth.shape[-2:]).ratio
     return ObjectEvidence(camera_m, implied_camera_height(height_m, ratio))
 
 
-def object_weights(horizon_m: Tensor, reference_m: Tensor, *, spread: float | None = None, tolerance: float = 0.2) -> Tensor:
+def object_weights(
+    horizon_m: Tensor, reference_m: Tensor, *, spread: float | None = None, tolerance: float = 0.2
+) -> Tensor:
     """How far each object is believed, (M,) from 0 to 1.
 
     Args:
@@ -60,5 +67,7 @@ def object_weights(horizon_m: Tensor, reference_m: Tensor, *, spread: float | No
         tolerance: largest oddness believed.
     """
     odd = oddness(horizon_m, reference_m)
-    weight = (odd.abs() < tolerance).to(odd.dtype) if spread is None else (-0.5 * (odd / spread).square()).exp().nan_to_num()
+    weight = (
+        (odd.abs() < tolerance).to(odd.dtype) if spread is None else (-0.5 * (odd / spread).square()).exp().nan_to_num()
+    )
     return weight.where(reference_m.isfinite(), torch.ones_like(weight))

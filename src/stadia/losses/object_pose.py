@@ -1,4 +1,6 @@
-"""Losses of where an object is and how large: the direction of its centre at each pixel, the logarithm of its depth, its size."""
+"""Losses of where an object is and how large: the direction of its center at each pixel, the logarithm of its depth,
+its size.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def centre_error(predicted: Tensor, true: Tensor) -> Tensor:
-    """Smooth L1 of the direction to the centre at each pixel, (..., 2) x, y to (...) (Peng et al., "PVNet", CVPR 2019).
+def center_error(predicted: Tensor, true: Tensor) -> Tensor:
+    """Smooth L1 of the direction to the center at each pixel, (..., 2) x, y to (...) (Peng et al., "PVNet", CVPR 2019).
 
-    true: unit vectors (`geometry.centre.directions_to`). The prediction is taken as it is: its length is pulled to 1 as well, and the
+    true: unit vectors (`geometry.center.directions_to`). The prediction is taken as it is: its length is pulled to 1 as
+        well, and the
     opposite direction still has a slope.
     """
     dtype = torch.promote_types(predicted.dtype, torch.float32)
@@ -18,13 +21,16 @@ def centre_error(predicted: Tensor, true: Tensor) -> Tensor:
 
 
 def log_depth_error(log_depth: Tensor, true_m: Tensor) -> Tensor:
-    """|log_depth - ln z_true|, (...): a tenth too far costs the same at every distance. 0 where true_m is 0 = none; mask it out."""
+    """|log_depth - ln z_true|, (...): a tenth too far costs the same at every distance. 0 where true_m is 0 = none;
+    mask it out.
+    """
     known = true_m > 0
     return (log_depth - true_m.where(known, 1.0).log()).abs().where(known, 0.0)
 
 
 def size_error(size_m: Tensor, true_m: Tensor) -> Tensor:
-    """Mean over x, y, z of |size - size_true| by the true diagonal, (..., 3) to (...): a small object counts as much as a large one.
+    """Mean over x, y, z of |size - size_true| by the true diagonal, (..., 3) to (...): a small object counts as much as
+    a large one.
 
     true_m: a diagonal above 0. The sizes predicted may be of any sign.
     """

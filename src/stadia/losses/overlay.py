@@ -1,4 +1,4 @@
-"""The loss of composed pictures: depth and mask, by terms that are named, weighted, and told apart until the end."""
+"""The loss of composed images: depth and mask, by terms that are named, weighted, and told apart until the end."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from stadia.losses.report import LossReport
 
 
 class OverlayLoss:
-    """The weighted sum of OVERLAY_LOSSES. A pixel without a depth label is not read; a picture without one has a mask all the same.
+    """The weighted sum of OVERLAY_LOSSES. A pixel without a depth label is not read; an image without one has a mask
+    all the same.
 
-    Terms are means over what all processes' batches show, so that every process has to call it. Runs in float32 at least.
+    Terms are means over what all processes' batches show, so that every process has to call it. Runs in float32 at
+    least.
     """
 
     def __init__(self, config: OverlayLossConfig | None = None) -> None:
@@ -44,7 +46,7 @@ class OverlayLoss:
                 "depth, mask and their labels",
                 found=", ".join(map(str, shapes)),
                 expected="four maps (B, 1, H, W) of one size",
-                cure="compare at the labels' size: an answer that is enlarged first has round corners",
+                fix="compare at the labels' size: an answer that is enlarged first has round corners",
             )
         with torch.autocast(log_depth.device.type, enabled=False):
             given = Compared.of(log_depth, true, mask_logits, mask, self.config)
@@ -54,4 +56,6 @@ class OverlayLoss:
         """Their weighted sum; `factors` multiply the weights, by name, where they are balanced."""
         entering = {name: self.weights[name] * (factors or {}).get(name, 1.0) * value for name, value in terms.items()}
         total = torch.stack(list(entering.values())).sum()
-        return LossReport(total, {name: value.detach() for name, value in entering.items()}, {}, least=dict.fromkeys(entering, 0.0))
+        return LossReport(
+            total, {name: value.detach() for name, value in entering.items()}, {}, least=dict.fromkeys(entering, 0.0)
+        )

@@ -1,4 +1,4 @@
-"""Configuration of the losses of composed pictures. Imports no torch."""
+"""Configuration of the losses of composed images. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class OverlayLossConfig(StrictModel):
-    """Depth and mask of composed pictures. The loss is the weighted sum of its terms (`stadia parts overlay-losses`).
+    """Depth and mask of composed images. The loss is the weighted sum of its terms (`stadia parts overlay-losses`).
 
-    Depth is compared as ln z, scaled so that min_depth is 0 and max_depth 1: an error is a share of the distance, near and far, whatever
-    the unit; and SSIM has a known range.
+    Depth is compared as ln z, scaled so that min_depth is 0 and max_depth 1: an error is a share of the distance, near
+    and far, whatever the unit; and SSIM has a known range.
 
-    depth_mse, depth_l1, depth_smooth_l1: weights of the mean of d^2, of |d|, and of d^2 / 2 as far as |d| < smooth_l1_beta and |d| beyond.
+    depth_mse, depth_l1, depth_smooth_l1: weights of the mean of d^2, of |d|, and of d^2 / 2 as far as |d| <
+        smooth_l1_beta and |d| beyond.
     depth_ssim: of 1 - SSIM.  depth_gradient: of the mean |dx d| + |dy d|, which leaves a constant open: never alone.
-    mask_bce: of the cross-entropy of the mask, mask_mse of its probability's squared error, mask_dice of 1 - Dice of each picture.
+    mask_bce: of the cross-entropy of the mask, mask_mse of its probability's squared error, mask_dice of 1 - Dice of
+        each image.
     smooth_l1_beta: at 1 all errors are below it, and smooth L1 is half of MSE.
-    balance: weights are shares of the gradient: every `balance_every` steps each term's gradient by the layer that both heads read is
-        measured, and all are brought to their mean. Else they are factors.
+    balance: weights are shares of the gradient: every `balance_every` steps each term's gradient by the layer that both
+        heads read is measured, and all are brought to their mean. Else they are factors.
     min_depth, max_depth: in the labels' unit (metres, if they claim metres); what lies outside is no label.
     """
 
@@ -50,10 +52,19 @@ class OverlayLossConfig(StrictModel):
     @model_validator(mode="after")
     def _can_train(self) -> Self:
         if self.min_depth >= self.max_depth:
-            raise ValueError(f"min_depth={self.min_depth:g} is not below max_depth={self.max_depth:g}: no label is left")
-        for what, anchors in (("depth", ("depth_mse", "depth_l1", "depth_smooth_l1", "depth_ssim")), ("mask", ("mask_",))):
+            raise ValueError(
+                f"min_depth={self.min_depth:g} is not below max_depth={self.max_depth:g}: no label is left"
+            )
+        for what, anchors in (
+            ("depth", ("depth_mse", "depth_l1", "depth_smooth_l1", "depth_ssim")),
+            ("mask", ("mask_",)),
+        ):
             if not any(name.startswith(anchors) for name in self.weights):
-                alone = "depth_gradient alone leaves a constant open; " if "depth_gradient" in self.weights and what == "depth" else ""
+                alone = (
+                    "depth_gradient alone leaves a constant open; "
+                    if "depth_gradient" in self.weights and what == "depth"
+                    else ""
+                )
                 raise ValueError(f"{alone}no term says how far off {what} is: set one of {', '.join(_of(what))}")
         return self
 

@@ -1,4 +1,6 @@
-"""The terms of the loss of composed pictures, by name in OVERLAY_LOSSES: each a mean over what is labelled, 0 where nothing is."""
+"""The terms of the loss of composed images, by name in OVERLAY_LOSSES: each a mean over what is labeled, 0 where
+nothing is.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ class Compared:
 
     depth, true: ln z and ln z_true, scaled so that the labels' range is 0 to 1; both 0 where not known.
     known: where depth has a label.
-    mask_logits: of what was pasted.  mask: 1 there, else 0: nothing between, since a soft label would put a floor under cross-entropy.
+    mask_logits: of what was pasted.  mask: 1 there, else 0: nothing between, since a soft label would put a floor under
+        cross-entropy.
     """
 
     depth: Tensor
@@ -31,14 +34,18 @@ class Compared:
     mask: Tensor
 
     @classmethod
-    def of(cls, log_depth: Tensor, true: Tensor, mask_logits: Tensor, mask: Tensor, config: OverlayLossConfig) -> Compared:
+    def of(
+        cls, log_depth: Tensor, true: Tensor, mask_logits: Tensor, mask: Tensor, config: OverlayLossConfig
+    ) -> Compared:
         """From ln z, z_true (0 = none), logits, and a mask in [0, 1], which is cut at a half."""
         kind = torch.promote_types(log_depth.dtype, torch.float32)
         known = (true > config.min_depth) & (true < config.max_depth)
         nearest, reach = math.log(config.min_depth), math.log(config.max_depth / config.min_depth)
         true = ((true.where(known, config.min_depth).to(kind).log() - nearest) / reach).where(known, 0.0)
         depth = ((log_depth.to(kind) - nearest) / reach).where(known, 0.0)
-        return cls(depth, true, known, mask_logits.to(kind), (mask >= 0.5 if mask.is_floating_point() else mask).to(kind))
+        return cls(
+            depth, true, known, mask_logits.to(kind), (mask >= 0.5 if mask.is_floating_point() else mask).to(kind)
+        )
 
     @property
     def error(self) -> Tensor:
@@ -72,7 +79,7 @@ def depth_ssim(given: Compared, config: OverlayLossConfig) -> Tensor:
 
 
 def depth_gradient(given: Compared, config: OverlayLossConfig) -> Tensor:
-    """Mean of |dx d| plus mean of |dy d|, between neighbours that are both known."""
+    """Mean of |dx d| plus mean of |dy d|, between neighbors that are both known."""
     d, known = given.error, given.known
     along_x = _over((d[..., 1:] - d[..., :-1]).abs(), known[..., 1:] & known[..., :-1])
     along_y = _over((d[..., 1:, :] - d[..., :-1, :]).abs(), known[..., 1:, :] & known[..., :-1, :])
@@ -81,7 +88,10 @@ def depth_gradient(given: Compared, config: OverlayLossConfig) -> Tensor:
 
 def mask_bce(given: Compared, config: OverlayLossConfig) -> Tensor:
     """Mean binary cross-entropy over all pixels."""
-    return _over(F.binary_cross_entropy_with_logits(given.mask_logits, given.mask, reduction="none"), torch.ones_like(given.known))
+    return _over(
+        F.binary_cross_entropy_with_logits(given.mask_logits, given.mask, reduction="none"),
+        torch.ones_like(given.known),
+    )
 
 
 def mask_mse(given: Compared, config: OverlayLossConfig) -> Tensor:
@@ -90,7 +100,9 @@ def mask_mse(given: Compared, config: OverlayLossConfig) -> Tensor:
 
 
 def mask_dice(given: Compared, config: OverlayLossConfig) -> Tensor:
-    """1 - Dice of each picture that shows something pasted, their mean."""
-    logits = torch.cat((torch.zeros_like(given.mask_logits), given.mask_logits), dim=1)  # of two classes: their softmax is the sigmoid
+    """1 - Dice of each image that shows something pasted, their mean."""
+    logits = torch.cat(
+        (torch.zeros_like(given.mask_logits), given.mask_logits), dim=1
+    )  # of two classes: their softmax is the sigmoid
     shown = given.mask.flatten(1).any(1)
     return _over(masks.dice(logits, given.mask[:, 0]), shown)

@@ -1,4 +1,4 @@
-"""How well one picture explains another, per pixel, and which of several explains it best.
+"""How well one image explains another, per pixel, and which of several explains it best.
 
 Godard et al., "Digging into self-supervised monocular depth estimation" (Monodepth2, arXiv 1806.01260), section 3.
 """
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from stadia.core.types import is_temporal
 
-C1, C2 = 0.01**2, 0.03**2  # keep SSIM finite in flat, dark windows; for pictures in [0, 1] (Wang et al. 2004, eq. 13)
+C1, C2 = 0.01**2, 0.03**2  # keep SSIM finite in flat, dark windows; for images in [0, 1] (Wang et al. 2004, eq. 13)
 
 
 def _window_mean(x: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def ssim_distance(a: Tensor, b: Tensor) -> Tensor:
     """Structural dissimilarity (1 - SSIM) / 2 over 3x3 windows, clamped to [0, 1].
 
     Args:
-        a, b: (B, C, H, W) pictures in [0, 1]; H, W at least 2.
+        a, b: (B, C, H, W) images in [0, 1]; H, W at least 2.
 
     Returns: (B, C, H, W), 0 where the windows are equal.
     Source: Wang et al., "Image quality assessment", IEEE TIP 2004, eq. 13; mean windows as in Monodepth2.
@@ -48,10 +48,10 @@ def photometric_residual(a: Tensor, b: Tensor, ssim_weight: float = 0.85) -> Ten
     """`ssim_weight` parts structural dissimilarity and the rest absolute difference (Monodepth2, eq. 2).
 
     Args:
-        a, b: (B, 3, H, W) pictures in [0, 1].
+        a, b: (B, 3, H, W) images in [0, 1].
 
     Returns: (B, 1, H, W), the mean over the channels. Channels are averaged before candidates compete: a minimum over
-        channels would let each colour of a pixel come from another source.
+        channels would let each color of a pixel come from another source.
     """
     distance = ssim_weight * ssim_distance(a, b) + (1 - ssim_weight) * (a - b).abs()
     return distance.mean(dim=1, keepdim=True)
@@ -61,7 +61,7 @@ def residual_to_beat(unwarped: Tensor, source_names: Sequence[str]) -> Tensor:
     """What a warped source has to beat at each pixel: the best unwarped source of its own kind, in time or of the rig.
 
     Monodepth2 holds the best unwarped source of all against each candidate. With a stereo rig that blanks the stereo
-    source wherever the picture does not change in time, a waiting car or one ahead at our own speed, although the pair
+    source wherever the image does not change in time, a waiting car or one ahead at our own speed, although the pair
     measures just these well. For mono alone and for stereo alone the two rules are the same.
 
     Args:
@@ -82,7 +82,8 @@ class Minimum:
     """The per-pixel minimum over N candidates.
 
     residual: (B, 1, H, W), differentiable with respect to the residual of the winner alone.
-    winner: (B, 1, H, W) int8: i < N for warped candidate i, N + i where unwarped i stands instead, -1 where none sees the pixel.
+    winner: (B, 1, H, W) int8: i < N for warped candidate i, N + i where unwarped i stands instead, -1 where none sees
+        the pixel.
     nearest: (B, 1, H, W) int8: the seen candidate of least residual, masked or not; -1 where none sees the pixel.
     unmasked: (B, 1, H, W) the residual of `nearest`, and what the residual is where none sees the pixel; no gradient.
     """
@@ -93,23 +94,26 @@ class Minimum:
     unmasked: Tensor
 
 
-def minimum_reprojection(residuals: Tensor, seen: Tensor, unwarped: Tensor, to_beat: Tensor, *, auto_mask: bool = True) -> Minimum:
+def minimum_reprojection(
+    residuals: Tensor, seen: Tensor, unwarped: Tensor, to_beat: Tensor, *, auto_mask: bool = True
+) -> Minimum:
     """Per pixel, the least residual of the candidates that see it and, with `auto_mask`, beat the unwarped sources.
 
-    A candidate competes where it projects into its source's picture and, with `auto_mask`, where its residual is *less*
-    than `to_beat`. The strict rule settles ties (a camera at rest: warped equals unwarped) in favour of the mask, always
+    A candidate competes where it projects into its source's image and, with `auto_mask`, where its residual is *less*
+    than `to_beat`. The strict rule settles ties (a camera at rest: warped equals unwarped) in favor of the mask, always
     and without the random noise that Monodepth2 adds; between equal candidates the first wins.
 
     Where none competes the pixel stands at `to_beat`, a constant: it trains nothing, and the mean is still over all
     pixels. So neither leaving the frame nor being masked lowers the loss, and a pixel weighs the same in any batch.
     (With several kinds it is the largest of their `to_beat`, which keeps the value non-decreasing in every residual.)
-    Monodepth2 instead repeats the border: outside the frame each candidate is compared with a smear of edge pixels, which
+    Monodepth2 instead repeats the border: outside the frame each candidate is compared with a smear of edge pixels,
+        which
     wins by chance and then trains depth on a match that is not there. It matters where one source is all there is: with
-    neighbours in time beside the stereo partner, nearly every pixel is seen by some source.
+    neighbors in time beside the stereo partner, nearly every pixel is seen by some source.
 
     Args:
         residuals: (B, N, H, W) of the warped candidates.
-        seen: (B, N, H, W) bool, the candidate projects inside its source's picture.
+        seen: (B, N, H, W) bool, the candidate projects inside its source's image.
         unwarped: (B, N, H, W) residuals of the sources as recorded; no gradient.
         to_beat: (B, N, H, W) from `residual_to_beat`; no gradient.
     """

@@ -1,6 +1,8 @@
-"""One scale of the photometric loss as a single operation on the CPU: warp, compare, take the minimum; the twin of `reprojection`.
+"""One scale of the photometric loss as a single operation on the CPU: warp, compare, take the minimum; the twin of
+`reprojection`.
 
-What makes it fast: the target's window statistics and the unwarped residuals are computed once a step; no map is written
+What makes it fast: the target's window statistics and the unwarped residuals are computed once a step; no map is
+written
 between the views and the minimum; a pixel's backward pass runs through its winning source alone, with slopes that the
 forward pass left behind. With brightness every source has a target of its own, written once beside its view.
 """
@@ -26,9 +28,9 @@ from stadia.losses import reprojection_kernels as kernels
 from stadia.losses import reprojection_kernels_backward as kernels_backward
 from stadia.losses.brightness import BRIGHT, DARK
 from stadia.losses.photometric import C1, C2, Minimum, residual_to_beat, window_statistics
-from stadia.losses.reprojection import Pictures, Reprojection
+from stadia.losses.reprojection import Images, Reprojection
 
-_ROWS = 32  # a band: long enough to forget the cost of handing it out, short enough to share a picture evenly
+_ROWS = 32  # a band: long enough to forget the cost of handing it out, short enough to share an image evenly
 
 
 @cache
@@ -37,8 +39,11 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="stadia-reprojection")
 
 
-def _run(kernel: Callable[..., None], height: int, of_sample: Sequence[NDArray[Any] | None], shared: Sequence[Any]) -> None:
-    """`kernel(first row, last row, *arrays of one sample, *shared)` for bands of rows of every sample, on torch's number of threads.
+def _run(
+    kernel: Callable[..., None], height: int, of_sample: Sequence[NDArray[Any] | None], shared: Sequence[Any]
+) -> None:
+    """`kernel(first row, last row, *arrays of one sample, *shared)` for bands of rows of every sample, on torch's
+    number of threads.
 
     What is None in place of an array is None for each sample.
     """
@@ -57,12 +62,15 @@ def _run(kernel: Callable[..., None], height: int, of_sample: Sequence[NDArray[A
 class FusedReprojector:
     """A Reprojector that runs as compiled loops on the CPU: the values and gradients of TorchReprojector.
 
-    Gradients reach inverse depth, transforms, intrinsics and brightness, not the pictures. There are no second derivatives.
+    Gradients reach inverse depth, transforms, intrinsics and brightness, not the images. There are no second
+    derivatives.
     """
 
-    def __init__(self, pictures: Pictures, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None) -> None:
-        self.camera, self.source_camera, self.auto_mask = pictures.camera, pictures.source_camera, auto_mask
-        target, sources = pictures.target.detach().contiguous(), pictures.sources.detach().contiguous()
+    def __init__(
+        self, images: Images, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None
+    ) -> None:
+        self.camera, self.source_camera, self.auto_mask = images.camera, images.source_camera, auto_mask
+        target, sources = images.target.detach().contiguous(), images.sources.detach().contiguous()
         height, width = target.shape[-2:]
         self.dtype = target.dtype
         self.brightness = None if brightness is None else brightness.to(self.dtype)
@@ -70,43 +78,58 @@ class FusedReprojector:
         self.ends = np.array([DARK, BRIGHT], dtype=self.weights.dtype)
         self.column = np.arange(max(height, width, 10), dtype=self.weights.dtype)
         self.target = target.numpy()
-        statistics = window_statistics(target) if brightness is None else (target, target)  # with brightness nobody reads them
+        statistics = (
+            window_statistics(target) if brightness is None else (target, target)
+        )  # with brightness nobody reads them
         self.target_mean, self.target_variance = (statistic.numpy() for statistic in statistics)
-        self.sources = sources.permute(0, 1, 3, 4, 2).contiguous().numpy()  # the three colours of a pixel side by side
+        self.sources = sources.permute(0, 1, 3, 4, 2).contiguous().numpy()  # the three colors of a pixel side by side
 
         unwarped = torch.empty_like(sources[:, :, 0])
         brightened, _ = self.brightened_for(sources, self.brightness)
-        _run(kernels.residual_rows, height, (sources.numpy(), *self.compared(brightened), unwarped.numpy()), (self.weights, self.column))
-        to_beat = residual_to_beat(unwarped, pictures.source_names)
+        _run(
+            kernels.residual_rows,
+            height,
+            (sources.numpy(), *self.compared(brightened), unwarped.numpy()),
+            (self.weights, self.column),
+        )
+        to_beat = residual_to_beat(unwarped, images.source_names)
         self.to_beat, self.unwarped = to_beat.numpy(), to_beat.amax(dim=1, keepdim=True)
         self.best_unwarped = (unwarped.shape[1] + unwarped.min(dim=1, keepdim=True).indices).to(torch.int8)
 
     def __call__(self, inverse_depth: Tensor, T_source_target: Tensor) -> Reprojection:
-        """Compare at inverse depth (B, 1, H, W) and transforms (B, N, 4, 4); differentiable with respect to both, and to brightness."""
-        camera = Camera(self.camera.K[..., None, :, :], self.camera.height, self.camera.width)  # one target for N sources
+        """Compare at inverse depth (B, 1, H, W) and transforms (B, N, 4, 4); differentiable with respect to both, and
+        to brightness.
+        """
+        camera = Camera(
+            self.camera.K[..., None, :, :], self.camera.height, self.camera.width
+        )  # one target for N sources
         at_infinity, epipole = infinity_and_epipole(camera, self.source_camera, T_source_target)
         transform = torch.cat([at_infinity, epipole[..., None]], dim=-1).to(self.dtype)  # (B, N, 3, 4)
         compared = _Compare.apply(inverse_depth[:, 0].to(self.dtype), transform, self.brightness, self)  # type: ignore[no-untyped-call]
         residual, winner, nearest, unmasked, views = compared
-        return Reprojection(Minimum(residual[:, None], winner[:, None], nearest[:, None], unmasked[:, None]), views, self.unwarped)
+        return Reprojection(
+            Minimum(residual[:, None], winner[:, None], nearest[:, None], unmasked[:, None]), views, self.unwarped
+        )
 
     def compared(self, brightened: Tensor | None) -> tuple[NDArray[Any] | None, ...]:
         """The target as the kernels take it."""
         return self.target, self.target_mean, self.target_variance, None if brightened is None else brightened.numpy()
 
-    def brightened_for(self, pictures: Tensor, brightness: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """The target as bright as each of the pictures (B, N, 3, H, W), and where it was changed (B, N, H, W); None without brightness."""
+    def brightened_for(self, images: Tensor, brightness: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """The target as bright as each of the images (B, N, 3, H, W), and where it was changed (B, N, H, W); None
+        without brightness.
+        """
         if brightness is None:
             return None, None
-        brightened, changed = torch.empty_like(pictures), torch.empty_like(pictures[:, :, 0], dtype=torch.bool)
-        given = pictures.numpy(), self.target, brightness.detach().contiguous().numpy()
-        _run(kernels.brighten_rows, pictures.shape[-2], (*given, brightened.numpy(), changed.numpy()), (self.ends,))
+        brightened, changed = torch.empty_like(images), torch.empty_like(images[:, :, 0], dtype=torch.bool)
+        given = images.numpy(), self.target, brightness.detach().contiguous().numpy()
+        _run(kernels.brighten_rows, images.shape[-2], (*given, brightened.numpy(), changed.numpy()), (self.ends,))
         return brightened, changed
 
 
 class _Compare(torch.autograd.Function):
-    """Inverse depth (B, H, W), transform (B, N, 3, 4) and brightness (B, N, 2) or None to residual, winner, nearest, unmasked (B, H, W)
-    and views (B, N, 3, H, W).
+    """Inverse depth (B, H, W), transform (B, N, 3, 4) and brightness (B, N, 2) or None to residual, winner, nearest,
+    unmasked (B, H, W) and views (B, N, 3, H, W).
     """
 
     @staticmethod
@@ -127,7 +150,14 @@ class _Compare(torch.autograd.Function):
         kinds = 9 if brightness is None else 12
         slopes = inverse_depth.new_empty(batch, kinds, *((height, width) if any(ctx.needs_input_grad) else (0, 0)))
         minimum = residual.numpy(), winner.numpy(), nearest.numpy(), unmasked.numpy(), slopes.numpy()
-        arrays = views.numpy(), seen, *scene.compared(brightened), scene.best_unwarped[:, 0].numpy(), scene.to_beat, *minimum
+        arrays = (
+            views.numpy(),
+            seen,
+            *scene.compared(brightened),
+            scene.best_unwarped[:, 0].numpy(),
+            scene.to_beat,
+            *minimum,
+        )
         _run(kernels.compare_rows, height, arrays, (scene.weights, scene.column, scene.auto_mask))
 
         ctx.mark_non_differentiable(winner, nearest, unmasked, views)
@@ -142,12 +172,17 @@ class _Compare(torch.autograd.Function):
         brightened, changed = (None if tensor is None else tensor.numpy() for tensor in ctx.saved_tensors[5:])
         scene: FusedReprojector = ctx.scene
         batch, height, _width = inverse_depth.shape
-        grad_inverse_depth, grad_transform = np.empty_like(inverse_depth), np.empty((batch, height, *transform.shape[1:]))
+        grad_inverse_depth, grad_transform = (
+            np.empty_like(inverse_depth),
+            np.empty((batch, height, *transform.shape[1:])),
+        )
         grad_brightness = None if brightened is None else np.empty((batch, height, transform.shape[1], 2))
         target = scene.target, brightened, changed
         arrays = grad.contiguous().numpy(), winner, slopes, views, *target, scene.sources, inverse_depth, transform
         gradients = grad_inverse_depth, grad_transform, grad_brightness
         _run(kernels_backward.backward_rows, height, (*arrays, *gradients), (scene.weights, scene.column, NEAR))
         of_transform = torch.from_numpy(grad_transform.sum(axis=1)).to(grad.dtype)
-        of_brightness = None if grad_brightness is None else torch.from_numpy(grad_brightness.sum(axis=1)).to(grad.dtype)
+        of_brightness = (
+            None if grad_brightness is None else torch.from_numpy(grad_brightness.sum(axis=1)).to(grad.dtype)
+        )
         return torch.from_numpy(grad_inverse_depth), of_transform, of_brightness, None

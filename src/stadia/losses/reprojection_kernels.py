@@ -1,18 +1,23 @@
-"""Compiled loops of the fused comparison, forward: rows in, rows out. `reprojection_fast` drives them; `reprojection` is the readable twin.
+"""Compiled loops of the fused comparison, forward: rows in, rows out. `reprojection_fast` drives them; `reprojection`
+is the readable twin.
 
-The public kernels work on rows `first` to `last` (exclusive) of one sample, without Python's lock, so that bands of rows
-run on all cores; no two bands write to the same row. Arrays are C-contiguous and of one float type, which is also that of
-the arithmetic: integer indices and literals would silently promote it to double, so both come in as arrays of that type,
+The public kernels work on rows `first` to `last` (exclusive) of one sample, without Python's lock, so that bands of
+rows run on all cores; no two bands write to the same row. Arrays are C-contiguous and of one float type, which is also
+that of
+the arithmetic: integer indices and literals would silently promote it to double, so both come in as arrays of that
+type,
 `column` = 0, 1, 2, ... and `weights` = SSIM's share, C1, C2.
 
 Where SSIM = A B / (C D) over 3x3 window means of a view w and the target t,
     A = 2 mean_w mean_t + C1,  B = 2 cov + C2,  C = mean_w^2 + mean_t^2 + C1,  D = var_w + var_t + C2,
 its slopes with respect to the window means of w, w^2 and w t are
     d/dE[w]  = 2 mean_t (B - A) / (C D) - 2 mean_w SSIM (1/C - 1/D),   d/dE[w^2] = -SSIM / D,   d/dE[w t] = 2 A / (C D),
-and those three numbers a channel, of the winning source alone, are all that the backward pass needs (`reprojection_kernels_backward`).
+and those three numbers a channel, of the winning source alone, are all that the backward pass needs
+(`reprojection_kernels_backward`).
 
-With brightness each source has a target of its own (`brighten_rows`), whose statistics are taken here; and a fourth number a channel is
-kept, the slope with respect to E[t], which is that of E[w] with w and t swapped (of E[t^2] it is that of E[w^2]). Without brightness
+With brightness each source has a target of its own (`brighten_rows`), whose statistics are taken here; and a fourth
+number a channel is kept, the slope with respect to E[t], which is that of E[w] with w and t swapped (of E[t^2] it is
+that of E[w^2]). Without brightness
 `brightened` is None, which Numba knows when it compiles: nothing of all this is then there.
 """
 
@@ -85,7 +90,7 @@ def warp_rows(
 def brighten_rows(
     first: int,
     last: int,
-    pictures: Floats,  # (N, 3, H, W)
+    images: Floats,  # (N, 3, H, W)
     target: Floats,  # (3, H, W)
     brightness: Floats,  # (N, 2) gain and offset
     brightened: Floats,  # out (N, 3, H, W)
@@ -93,12 +98,12 @@ def brighten_rows(
     ends: Floats,  # of the range: dark, bright
 ) -> None:
     """`brightness.as_bright_as`, and where the target was changed."""
-    for n in range(pictures.shape[0]):
+    for n in range(images.shape[0]):
         gain, offset = brightness[n]
         for y in range(first, last):
             for x in range(target.shape[2]):
                 t0, t1, t2 = target[0, y, x], target[1, y, x], target[2, y, x]
-                p0, p1, p2 = pictures[n, 0, y, x], pictures[n, 1, y, x], pictures[n, 2, y, x]
+                p0, p1, p2 = images[n, 0, y, x], images[n, 1, y, x], images[n, 2, y, x]
                 dark = (max(t0, t1, t2) <= ends[0]) | (max(p0, p1, p2) <= ends[0])
                 bright = (min(t0, t1, t2) >= ends[1]) | (min(p0, p1, p2) >= ends[1])
                 changes = not (dark | bright)
@@ -112,22 +117,33 @@ def brighten_rows(
 def residual_rows(
     first: int,
     last: int,
-    pictures: Floats,  # (N, 3, H, W)
+    images: Floats,  # (N, 3, H, W)
     target: Floats,  # (3, H, W)
     target_mean: Floats,  # (3, H, W) over 3x3 windows
     target_variance: Floats,  # (3, H, W)
-    brightened: Floats | None,  # (N, 3, H, W) the target as bright as each picture
+    brightened: Floats | None,  # (N, 3, H, W) the target as bright as each image
     residuals: Floats,  # out (N, H, W)
     weights: Floats,
     column: Floats,
 ) -> None:
-    """`photometric.photometric_residual` of each picture."""
-    count, _, _, width = pictures.shape
-    sums, slopes = np.empty((3, width + 2), pictures.dtype), np.empty((12, width), pictures.dtype)
+    """`photometric.photometric_residual` of each image."""
+    count, _, _, width = images.shape
+    sums, slopes = np.empty((3, width + 2), images.dtype), np.empty((12, width), images.dtype)
     for y in range(first, last):
         for n in range(count):
             _residual_row(
-                y, n, pictures[n], target, target_mean, target_variance, brightened, weights, column, sums, residuals[n, y], slopes
+                y,
+                n,
+                images[n],
+                target,
+                target_mean,
+                target_variance,
+                brightened,
+                weights,
+                column,
+                sums,
+                residuals[n, y],
+                slopes,
             )
 
 
@@ -147,7 +163,8 @@ def compare_rows(
     winner: Indices,  # out (H, W)
     nearest: Indices,  # out (H, W)
     unmasked: Floats,  # out (H, W)
-    slopes: Floats,  # out (9, H, W) of the winner's residual: three a channel, with brightness 12; (..., 0, 0) where nobody asks
+    # out (9, H, W) of the winner's residual: three a channel, with brightness 12; (..., 0, 0) where nobody asks
+    slopes: Floats,
     weights: Floats,
     column: Floats,
     auto_mask: bool,
@@ -162,9 +179,22 @@ def compare_rows(
     for y in range(first, last):
         for n in range(count):
             _residual_row(
-                y, n, views[n], target, target_mean, target_variance, brightened, weights, column, sums, residuals[n], slopes_of[n]
+                y,
+                n,
+                views[n],
+                target,
+                target_mean,
+                target_variance,
+                brightened,
+                weights,
+                column,
+                sums,
+                residuals[n],
+                slopes_of[n],
             )
-        _minimum_row(residuals, seen[:, y], to_beat[:, y], stands[y], auto_mask, residual[y], winner[y], nearest[y], unmasked[y])
+        _minimum_row(
+            residuals, seen[:, y], to_beat[:, y], stands[y], auto_mask, residual[y], winner[y], nearest[y], unmasked[y]
+        )
         if slopes.shape[1]:
             for x in range(width):
                 n = winner[y, x]
@@ -176,7 +206,7 @@ def compare_rows(
 def _residual_row(
     y: int,
     n: int,
-    picture: Floats,  # (3, H, W)
+    image: Floats,  # (3, H, W)
     target: Floats,  # (3, H, W)
     target_mean: Floats,
     target_variance: Floats,
@@ -187,24 +217,26 @@ def _residual_row(
     residual: Floats,  # out (W)
     slopes: Floats,  # out (9, W), with brightness (12, W)
 ) -> None:
-    height = picture.shape[1]
+    height = image.shape[1]
     above, below = abs(y - 1), y + 1 if y + 1 < height else height - 2
     residual[:] = column[0]
     for c in range(3):
-        w, own = picture[c, y], slopes[3 * c : 3 * c + 3]
+        w, own = image[c, y], slopes[3 * c : 3 * c + 3]
         if brightened is not None:
             t = brightened[n, c]
             mean, variance = _window_statistics(t, above, y, below, column, sums)
-            _window_sums(picture[c], t, above, y, below, sums)
+            _window_sums(image[c], t, above, y, below, sums)
             _compare_channel(sums, w, t[y], mean, variance, weights, column, residual, own, slopes[9 + c])
         else:
-            _window_sums(picture[c], target[c], above, y, below, sums)
+            _window_sums(image[c], target[c], above, y, below, sums)
             mean, variance = target_mean[c, y], target_variance[c, y]
             _compare_channel(sums, w, target[c, y], mean, variance, weights, column, residual, own, None)
 
 
 @row_kernel
-def _window_statistics(rows: Floats, above: int, here: int, below: int, column: Floats, sums: Floats) -> tuple[Floats, Floats]:
+def _window_statistics(
+    rows: Floats, above: int, here: int, below: int, column: Floats, sums: Floats
+) -> tuple[Floats, Floats]:
     """Mean and variance over the windows of a row, each (W)."""
     width = rows.shape[1]
     ninth = column[1] / column[9]
@@ -260,11 +292,15 @@ def _compare_channel(
         similarity = a * b * inverse_c * inverse_d
         distance = (one - similarity) / two  # leaves [0, 1] by rounding alone, where its slope is 0
         residual[x] += third * (share * min(max(distance, zero), one) + (one - share) * abs(w_row[x] - t_row[x]))
-        slopes[0, x] = two * slope * (mean_t * (b - a) * inverse_c * inverse_d - mean_w * similarity * (inverse_c - inverse_d))
+        slopes[0, x] = (
+            two * slope * (mean_t * (b - a) * inverse_c * inverse_d - mean_w * similarity * (inverse_c - inverse_d))
+        )
         slopes[1, x] = -slope * similarity * inverse_d
         slopes[2, x] = two * slope * a * inverse_c * inverse_d
         if target_slope is not None:
-            target_slope[x] = two * slope * (mean_w * (b - a) * inverse_c * inverse_d - mean_t * similarity * (inverse_c - inverse_d))
+            target_slope[x] = (
+                two * slope * (mean_w * (b - a) * inverse_c * inverse_d - mean_t * similarity * (inverse_c - inverse_d))
+            )
 
 
 @row_kernel

@@ -20,7 +20,9 @@ def backward_rows(
     slopes: Floats,  # (9, H, W), with brightness (12, H, W)
     views: Floats,  # (N, 3, H, W)
     target: Floats,  # (3, H, W)
-    brightened: Floats | None,  # (N, 3, H, W) the target as bright as each source; this and the next two None without brightness
+    brightened: (
+        Floats | None
+    ),  # (N, 3, H, W) the target as bright as each source; this and the next two None without brightness
     changed: NDArray[np.bool_] | None,  # (N, H, W) where it is
     sources: Floats,  # (N, Hs, Ws, 3)
     inverse_depth: Floats,  # (H, W)
@@ -32,7 +34,9 @@ def backward_rows(
     column: Floats,
     near: float,
 ) -> None:
-    """From the residual back to inverse depth, transform and brightness, where a source won in one of a pixel's windows."""
+    """From the residual back to inverse depth, transform and brightness, where a source won in one of a pixel's
+    windows.
+    """
     count, _, _, width = views.shape
     zero, one, two = column[0], column[1], column[2]
     difference_share = (one - weights[0]) / column[3]
@@ -54,19 +58,41 @@ def backward_rows(
                     w, t = views[n, c, y, x], compared[c, y, x]
                     sign = one if w > t else (-one if w < t else zero)
                     own = difference_share * sign * grad[y, x] if winner[y, x] == n else zero
-                    grad_view[c, x] = gathered[3 * c, x] + two * w * gathered[3 * c + 1, x] + t * gathered[3 * c + 2, x] + own
+                    grad_view[c, x] = (
+                        gathered[3 * c, x] + two * w * gathered[3 * c + 1, x] + t * gathered[3 * c + 2, x] + own
+                    )
             _backward_sampling(
-                y, grad_view, sources[n], inverse_depth[y], transform[n], column, near, grad_inverse_depth[y], grad_transform[y, n]
+                y,
+                grad_view,
+                sources[n],
+                inverse_depth[y],
+                transform[n],
+                column,
+                near,
+                grad_inverse_depth[y],
+                grad_transform[y, n],
             )
             if grad_brightness is not None and changed is not None:
                 _backward_brightness(
-                    y, n, grad, winner, views[n], compared, target, changed[n, y], gathered, weights, column, grad_brightness[y, n]
+                    y,
+                    n,
+                    grad,
+                    winner,
+                    views[n],
+                    compared,
+                    target,
+                    changed[n, y],
+                    gathered,
+                    weights,
+                    column,
+                    grad_brightness[y, n],
                 )
 
 
 @row_kernel
 def _winning_factors(y: int, n: int, grad: Floats, winner: Indices, column: Floats, factors: Floats) -> bool:
-    """What windows centred in rows y - 1, y, y + 1 weigh in row y, where source n won: out (3, W). False where it never did.
+    """What windows centered in rows y - 1, y, y + 1 weigh in row y, where source n won: out (3, W). False where it never
+    did.
 
     A window at the border reflects, so that it counts the second row (and column) twice.
     """
@@ -94,7 +120,11 @@ def _gather_windows(y: int, slopes: Floats, factors: Floats, sums: Floats, gathe
     sums[0] = sums[width + 1] = factors[0, 0] - factors[0, 0]
     for k in range(slopes.shape[0]):
         for x in range(width):
-            sums[x + 1] = factors[0, x] * slopes[k, above, x] + factors[1, x] * slopes[k, y, x] + factors[2, x] * slopes[k, below, x]
+            sums[x + 1] = (
+                factors[0, x] * slopes[k, above, x]
+                + factors[1, x] * slopes[k, y, x]
+                + factors[2, x] * slopes[k, below, x]
+            )
         for x in range(width):
             gathered[k, x] = sums[x] + sums[x + 1] + sums[x + 2]
         gathered[k, 1] += sums[1]

@@ -1,12 +1,15 @@
 """Losses of quaternions against the true rotation of an object, one value each. ROTATION_LOSSES names them.
 
-Every one of the table takes `quaternion` (..., 4) w, x, y, z as a network says it, of any length, `true` (..., 4) of length 1, and the
-`Symmetry` of the objects, or None, and gives (...). Each is least at the truth and where it looks the same, and rises from there to
-the orientation farthest away, so that what falls is the angle. (Minus a logarithm, -log(eps + 1 - |q . q_true|), falls towards 180
+Every one of the table takes `quaternion` (..., 4) w, x, y, z as a network says it, of any length, `true` (..., 4) of
+length 1, and the `Symmetry` of the objects, or None, and gives (...). Each is least at the truth and where it looks the
+same, and rises from there to the orientation farthest away, so that what falls is the angle. (Minus a logarithm,
+-log(eps + 1 - |q . q_true|), falls towards 180
 degrees: ROTATION_LOSSES refuses its name.) q and -q are one rotation, and have one loss.
 
-Gradients are finite everywhere, also at the truth, at 180 degrees, and for the zero quaternion, which is as far away as can be.
-`reduction.masked_mean` makes one number of them: per object, or per pixel over pixels that show an object and no others.
+Gradients are finite everywhere, also at the truth, at 180 degrees, and for the zero quaternion, which is as far away as
+can be.
+`reduction.masked_mean` makes one number of them: per object, or per pixel over pixels that show an object and no
+others.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ def _some_angle(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) -> 
 
 
 def geodesic(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """The angle itself, in radians, 0 to pi. Its slope has one size at every angle, so steps have to get smaller to end.
+    """The angle itself, in radians, 0 to pi. Its slope has one size at every angle, so steps have to get smaller to
+    end.
 
     The length of the quaternion does not matter.
     """
@@ -39,7 +43,8 @@ def geodesic(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None)
 
 
 def bounded_log(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """log((1 - a^2 + eps) / eps) with a = |q . q_true|: from 0 to log(1 + 1 / eps), steepest near the truth, and bounded there.
+    """log((1 - a^2 + eps) / eps) with a = |q . q_true|: from 0 to log(1 + 1 / eps), steepest near the truth, and
+    bounded there.
 
     The length of the quaternion does not matter.
     """
@@ -56,8 +61,9 @@ def one_minus_dot_squared(quaternion: Tensor, true: Tensor, symmetry: Symmetry |
 
 
 def squared_error(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """|q - q_true|^2 to the nearer of q_true and -q_true: the baseline. It asks for length 1 as well, of what has any other: of what a
-    pixel says, that is (`loss.rotation_of=pixel`); the mean of an object has length 1 already, and 2 - 2 |q . q_true| is left.
+    """|q - q_true|^2 to the nearer of q_true and -q_true: the baseline. It asks for length 1 as well, of what has any
+    other: of what a pixel says, that is (`loss.rotation_of=pixel`); the mean of an object has length 1 already, and 2 -
+        2 |q . q_true| is left.
 
     Symmetric objects: to the nearest of all quaternions that look like the true one.
     """

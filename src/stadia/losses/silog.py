@@ -5,7 +5,8 @@ With one mean m and one count n, all over the same pixels,
 
     mean(d^2) - lam mean(d)^2 = mean((d - m)^2) + (1 - lam) m^2,
 
-and the right side is computed: it cannot be negative for lam <= 1, not by rounding either. An image without labels gives 0.
+and the right side is computed: it cannot be negative for lam <= 1, not by rounding either. An image without labels
+gives 0.
 
 Source: Eigen et al., "Depth map prediction from a single image using a multi-scale deep network", NeurIPS 2014,
 arXiv 1406.2283, eq. 4; the root is of Lee et al., "From big to small", arXiv 1907.10326, eq. 4.
@@ -39,7 +40,9 @@ def log_ratio(inverse_depth: Tensor, true_m: Tensor, known: Tensor) -> Tensor:
 
 
 def silog_variance(d: Tensor, known: Tensor, *, lam: float = 0.5) -> Tensor:
-    """Eigen's form, mean(d^2) - lam mean(d)^2 of each image, (B,). lam = 0 is the mean square, lam = 1 forgives any factor."""
+    """Eigen's form, mean(d^2) - lam mean(d)^2 of each image, (B,). lam = 0 is the mean square, lam = 1 forgives any
+    factor.
+    """
     d, known = d.flatten(1), known.flatten(1)
     count = known.sum(1).clamp(min=1)
     mean = d.where(known, 0.0).sum(1) / count
@@ -58,12 +61,13 @@ def silog_root(d: Tensor, known: Tensor, *, lam: float = 0.85, alpha: float = 10
 def pooled(d: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """The pixels of a batch as those of one image, (1, N) each: what any form above then takes.
 
-    Images are no longer independent: the factor that is forgiven is that of the batch, and the value depends on its size.
+    Images are no longer independent: the factor that is forgiven is that of the batch, and the value depends on its
+        size.
     """
     return d.reshape(1, -1), known.reshape(1, -1)
 
 
-def mean_of_labelled(of_each: Tensor, known: Tensor) -> Tensor:
+def mean_of_labeled(of_each: Tensor, known: Tensor) -> Tensor:
     """The mean of (B,) over images with a label, a scalar; 0 where no image has one. `known`: (B, ...)."""
-    labelled = known.flatten(1).any(1)
-    return of_each.where(labelled, 0.0).sum() / labelled.sum().clamp(min=1)
+    labeled = known.flatten(1).any(1)
+    return of_each.where(labeled, 0.0).sum() / labeled.sum().clamp(min=1)

@@ -11,12 +11,12 @@ from stadia.core.errors import GeometryError
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses import SPARSE_DEPTH_LOSSES, affine_invariant
 from stadia.losses.report import LossReport
-from stadia.losses.silog import log_ratio, mean_of_labelled, pooled, silog_root, silog_variance
+from stadia.losses.silog import log_ratio, mean_of_labeled, pooled, silog_root, silog_variance
 from stadia.losses.sparse_depth_config import SparseDepthConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class Labeled:
     """What every part is given, all (B, 1, H, W). Nothing may be read where not `known`."""
 
     inverse_depth: Tensor
@@ -26,7 +26,9 @@ class Labelled:
     """ln z - ln z_true, 0 where not known."""
 
     def affine_residual(self) -> Tensor:
-        return affine_invariant.residual(self.inverse_depth, inverse_from_depth(self.true_m.where(self.known, 0.0)), self.known)
+        return affine_invariant.residual(
+            self.inverse_depth, inverse_from_depth(self.true_m.where(self.known, 0.0)), self.known
+        )
 
 
 def _silog(d: Tensor, known: Tensor, config: SparseDepthConfig) -> Tensor:
@@ -34,37 +36,40 @@ def _silog(d: Tensor, known: Tensor, config: SparseDepthConfig) -> Tensor:
     return form(d, known) if config.silog_lam is None else form(d, known, lam=config.silog_lam)
 
 
-def silog_per_image(given: Labelled, config: SparseDepthConfig) -> Tensor:
+def silog_per_image(given: Labeled, config: SparseDepthConfig) -> Tensor:
     """SILog of each image, the mean over those with labels."""
-    return mean_of_labelled(_silog(given.log_ratio, given.known, config), given.known)
+    return mean_of_labeled(_silog(given.log_ratio, given.known, config), given.known)
 
 
-def silog_pooled(given: Labelled, config: SparseDepthConfig) -> Tensor:
-    """SILog over the labelled pixels of the whole batch."""
+def silog_pooled(given: Labeled, config: SparseDepthConfig) -> Tensor:
+    """SILog over the labeled pixels of the whole batch."""
     return _silog(*pooled(given.log_ratio, given.known), config)[0]
 
 
-def affine(given: Labelled, config: SparseDepthConfig) -> Tensor:
+def affine(given: Labeled, config: SparseDepthConfig) -> Tensor:
     """The trimmed error that scale and shift of each image do not change, the mean over images."""
-    return mean_of_labelled(affine_invariant.trimmed_mean(given.affine_residual(), given.known, config.trim), given.known)
+    return mean_of_labeled(
+        affine_invariant.trimmed_mean(given.affine_residual(), given.known, config.trim), given.known
+    )
 
 
-def gradient_matching(given: Labelled, config: SparseDepthConfig) -> Tensor:
+def gradient_matching(given: Labeled, config: SparseDepthConfig) -> Tensor:
     """The slopes of that error, the mean over images."""
-    return mean_of_labelled(affine_invariant.gradient_matching(given.affine_residual(), given.known), given.known)
+    return mean_of_labeled(affine_invariant.gradient_matching(given.affine_residual(), given.known), given.known)
 
 
-def log_l1(given: Labelled, config: SparseDepthConfig) -> Tensor:
+def log_l1(given: Labeled, config: SparseDepthConfig) -> Tensor:
     """Mean |ln z - ln z_true| of each image, the mean over those with labels."""
     of_each = given.log_ratio.abs().flatten(1).sum(1) / given.known.flatten(1).sum(1).clamp(min=1)
-    return mean_of_labelled(of_each, given.known)
+    return mean_of_labeled(of_each, given.known)
 
 
 class SparseDepthLoss:
-    """The weighted sum of SPARSE_DEPTH_LOSSES. Zero is never a label, and neither is what lies outside of the configured range.
+    """The weighted sum of SPARSE_DEPTH_LOSSES. Zero is never a label, and neither is what lies outside of the
+    configured range.
 
     Images without a label contribute nothing: no loss, no gradient, and no share in the mean. Runs in float32 at least,
-    whatever the network ran in. A prediction that is not finite at a labelled pixel makes a total that is not finite.
+    whatever the network ran in. A prediction that is not finite at a labeled pixel makes a total that is not finite.
     """
 
     def __init__(self, config: SparseDepthConfig | None = None) -> None:
@@ -79,7 +84,8 @@ class SparseDepthLoss:
             inverse_depth: (B, 1, H, W) in 1/m (affine_invariant and gradient_matching: up to scale and shift).
             true_m: (B, 1, H, W) metres, 0 = none.
 
-        Returns: the total; `terms` by the names of the parts, weighted; the map "log_error" (B, 1, H, W), |ln z - ln z_true| where
+        Returns: the total; `terms` by the names of the parts, weighted; the map "log_error" (B, 1, H, W), |ln z - ln
+            z_true| where
         there is a label, else 0. Raises GeometryError where the two differ in size.
         """
         _check_sizes(inverse_depth, true_m)
@@ -87,11 +93,13 @@ class SparseDepthLoss:
             inverse_depth = inverse_depth.to(torch.promote_types(inverse_depth.dtype, torch.float32))
             true_m = true_m.to(inverse_depth.dtype)
             known = self.known(true_m)
-            given = Labelled(inverse_depth, true_m, known, log_ratio(inverse_depth, true_m, known))
+            given = Labeled(inverse_depth, true_m, known, log_ratio(inverse_depth, true_m, known))
             terms = {name: weight * part(given, self.config) for name, (weight, part) in self.parts.items()}
             total = torch.stack(list(terms.values())).sum()
         maps = {"log_error": given.log_ratio.detach().abs()}
-        return LossReport(total, {name: value.detach() for name, value in terms.items()}, maps, least=dict.fromkeys(terms, 0.0))
+        return LossReport(
+            total, {name: value.detach() for name, value in terms.items()}, maps, least=dict.fromkeys(terms, 0.0)
+        )
 
     def known(self, true_m: Tensor) -> Tensor:
         """Where there is a label, of the shape of `true_m` in metres."""
@@ -104,5 +112,5 @@ def _check_sizes(inverse_depth: Tensor, true_m: Tensor) -> None:
             "depth and ground truth",
             found=f"{tuple(inverse_depth.shape)} and {tuple(true_m.shape)}",
             expected="two maps (B, 1, H, W) of one size",
-            cure="read the ground truth at the network's size; one that is sparse cannot be resized after",
+            fix="read the ground truth at the network's size; one that is sparse cannot be resized after",
         )

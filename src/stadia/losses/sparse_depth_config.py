@@ -13,11 +13,14 @@ class SparseDepthConfig(StrictModel):
     """Depth supervised by ground truth, sparse (projected LiDAR) or dense. The loss is the weighted sum of its parts.
 
     silog_per_image: weight of SILog, the mean over the images of a batch.
-    silog_pooled: weight of SILog over the pixels of the whole batch, as BTS and others train; it depends on the batch size.
+    silog_pooled: weight of SILog over the pixels of the whole batch, as BTS and others train; it depends on the batch
+        size.
     affine_invariant: weight of the trimmed error of inverse depth that forgives scale and shift of each image.
-    gradient_matching: weight of the slopes of the same error at four sizes. For dense ground truth: sparse has few neighbours.
+    gradient_matching: weight of the slopes of the same error at four sizes. For dense ground truth: sparse has few
+        neighbors.
     log_l1: weight of the mean |ln z - ln z_true|.
-    silog_form: "root" is alpha sqrt(mean d^2 - lam mean(d)^2) with alpha 10 (BTS), "variance" is mean d^2 - lam mean(d)^2 (Eigen).
+    silog_form: "root" is alpha sqrt(mean d^2 - lam mean(d)^2) with alpha 10 (BTS), "variance" is mean d^2 - lam
+        mean(d)^2 (Eigen).
     silog_lam: how much of a common factor is forgiven, 0 none, 1 all; null: 0.85 of the root, 0.5 of the variance.
     trim: share of the largest errors that affine_invariant leaves out of each image.
     min_depth_m, max_depth_m: ground truth outside of it is no label.
@@ -37,7 +40,14 @@ class SparseDepthConfig(StrictModel):
     @model_validator(mode="after")
     def _can_train(self) -> Self:
         if self.min_depth_m >= self.max_depth_m:
-            raise ValueError(f"min_depth_m={self.min_depth_m:g} is not below max_depth_m={self.max_depth_m:g}: no label is left")
-        if not any((self.silog_per_image, self.silog_pooled, self.affine_invariant, self.gradient_matching, self.log_l1)):
-            raise ValueError("every part weighs 0: set one of silog_per_image, silog_pooled, affine_invariant, gradient_matching, log_l1")
+            raise ValueError(
+                f"min_depth_m={self.min_depth_m:g} is not below max_depth_m={self.max_depth_m:g}: no label is left"
+            )
+        if not any(
+            (self.silog_per_image, self.silog_pooled, self.affine_invariant, self.gradient_matching, self.log_l1)
+        ):
+            raise ValueError(
+                "every part weighs 0: set one of silog_per_image, silog_pooled, affine_invariant, gradient_matching,"
+                " log_l1"
+            )
         return self

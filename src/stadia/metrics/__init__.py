@@ -32,7 +32,9 @@ TRAJECTORY_METRICS = Table(
         "rpe_rot_deg": "stadia.metrics.trajectory:rpe_rot_deg",
     },
 )
-"""Trajectory metrics: (estimated, reference) camera-to-world, each (N, 4, 4), to a number, or None where the path is too short."""
+"""Trajectory metrics: (estimated, reference) camera-to-world, each (N, 4, 4), to a number, or None where the path is
+too short.
+"""
 
 OBJECT_METRICS = Table(
     "object metric",
@@ -43,4 +45,6 @@ OBJECT_METRICS = Table(
         "iou_3d_hull": "stadia.metrics.object_pose:iou_3d_hull",
     },
 )
-"""Object metrics: (predicted, true), `object_pose.Objects` of M rows each, matched row by row, to one value an object, (M,)."""
+"""Object metrics: (predicted, true), `object_pose.Objects` of M rows each, matched row by row, to one value an object,
+(M,).
+"""

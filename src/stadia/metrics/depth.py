@@ -1,12 +1,13 @@
 """Errors of a depth map against ground truth, one value an image.
 
-Every function takes `predicted_m` and `true_m`, (..., H, W) z in metres, and `mask`, (..., H, W) bool, true where the pixel is
-scored, and returns (...). Both depths must be positive under the mask; whatever stands elsewhere (0, NaN, infinity) is not read.
-An image without a scored pixel gives NaN, so that it cannot pass for a perfect one: count it, and leave it out of the mean.
+Every function takes `predicted_m` and `true_m`, (..., H, W) z in metres, and `mask`, (..., H, W) bool, true where the
+pixel is scored, and returns (...). Both depths must be positive under the mask; whatever stands elsewhere (0, NaN,
+infinity) is not read. An image without a scored pixel gives NaN, so that it cannot pass for a perfect one: count it,
+and leave it out of the mean.
 
-The set is that of Eigen et al., "Depth map prediction from a single image using a multi-scale deep network", NeurIPS 2014,
-arXiv 1406.2283, section 4.2, with SILog as the KITTI depth benchmark reports it, and what else that benchmark reports in its own
-units (Uhrig et al. 2017, arXiv 1708.06500, and the benchmark's development kit).
+The set is that of Eigen et al., "Depth map prediction from a single image using a multi-scale deep network", NeurIPS
+2014, arXiv 1406.2283, section 4.2, with SILog as the KITTI depth benchmark reports it, and what else that benchmark
+reports in its own units (Uhrig et al. 2017, arXiv 1708.06500, and the benchmark's development kit).
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def rmse_log(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 def silog(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
     """100 times the standard deviation of ln p - ln g: what is left of RMSE log when one factor an image is free.
 
-    The deviation is taken from its mean first (mean(d^2) - mean(d)^2 may fall below 0 by rounding, and its root be NaN).
+    The deviation is taken from its mean first (mean(d^2) - mean(d)^2 may fall below 0 by rounding, and its root be
+    NaN).
     """
     difference = _log_ratio(predicted_m, true_m)
     mean = _mean(difference, mask)[..., None, None]

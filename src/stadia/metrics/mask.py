@@ -1,7 +1,8 @@
-"""How well a mask is said, from counts that add up over pictures: in whatever order and batches they come, the scores are the same.
+"""How well a mask is said, from counts that add up over images: in whatever order and batches they come, the scores are
+the same.
 
-`mask_counts` of each picture, their sums, and `mask_scores` of these. No score is NaN: of masks that are empty on both sides there is
-nothing to miss, and they agree.
+`mask_counts` of each image, their sums, and `mask_scores` of these. No score is NaN: of masks that are empty on both
+sides there is nothing to miss, and they agree.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 TOLERANCE = 0.008
-"""Of the picture's diagonal, rounded up: how far a boundary may lie from the true one (Perazzi et al., DAVIS, CVPR 2016)."""
+"""Of the image's diagonal, rounded up: how far a boundary may lie from the true one (Perazzi et al., DAVIS, CVPR 2016).
+"""
 
 
 def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
-    """Counts of each picture, (B,) float64.
+    """Counts of each image, (B,) float64.
 
     Args:
         logits: (B, 1, H, W), above 0 inside.  true: (B, 1, H, W) bool.
 
-    mask_pixels; mask_both, mask_said, mask_true: pixels that both, the answer, the truth have inside; mask_absolute: sum of |p - t|;
-    mask_surprise: of binary cross-entropy; boundary_said, boundary_true: boundary pixels, boundary_said_near, boundary_true_near: how many
+    mask_pixels; mask_both, mask_said, mask_true: pixels that both, the answer, the truth have inside; mask_absolute:
+    sum of |p - t|;
+    mask_surprise: of binary cross-entropy; boundary_said, boundary_true: boundary pixels, boundary_said_near,
+        boundary_true_near: how many
     of them lie near one of the other. What is not finite is outside, and as wrong as can be.
     """
     finite, truth = logits.isfinite(), true.double()
@@ -50,7 +54,7 @@ def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
 
 
 def boundary(mask: Tensor) -> Tensor:
-    """(B, 1, H, W) bool to the pixels inside that have a neighbour outside; the edge of the picture is none."""
+    """(B, 1, H, W) bool to the pixels inside that have a neighbor outside; the edge of the image is none."""
     return mask & (F.max_pool2d((~mask).float(), 3, stride=1, padding=1) > 0)
 
 
@@ -62,7 +66,9 @@ def near(boundary_: Tensor) -> Tensor:
 
 
 def mask_scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """`mask_iou`, `mask_dice`, `mask_boundary_f`, `mask_mae` and `mask_bce` of counts that were added up; empty of no picture."""
+    """`mask_iou`, `mask_dice`, `mask_boundary_f`, `mask_mae` and `mask_bce` of counts that were added up; empty of no
+    image.
+    """
     if not sums.get("mask_pixels"):
         return {}
     both, either = sums["mask_both"], sums["mask_said"] + sums["mask_true"]

@@ -1,6 +1,7 @@
-"""Which prediction is which object: one to one, and within one picture and class.
+"""Which prediction is which object: one to one, and within one image and class.
 
-A prediction that is no object is a false positive, an object without a prediction a false negative: neither is left out.
+A prediction that is no object is a false positive, an object without a prediction a false negative: neither is left
+out.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ class Matches:
 
 
 def mask_iou(predicted: Tensor, true: Tensor, predicted_count: int, true_count: int) -> Floats:
-    """Shared by joint pixels, (P, G), of instance maps (H, W) of one picture: 0 = none, n = the n-th object from 1."""
+    """Shared by joint pixels, (P, G), of instance maps (H, W) of one image: 0 = none, n = the n-th object from 1."""
     seen = (true_count + 1) * predicted.long().flatten() + true.long().flatten()
-    pixels = torch.bincount(seen, minlength=(predicted_count + 1) * (true_count + 1)).view(predicted_count + 1, true_count + 1)
+    pixels = torch.bincount(seen, minlength=(predicted_count + 1) * (true_count + 1)).view(
+        predicted_count + 1, true_count + 1
+    )
     shared = pixels[1:, 1:].double()
     joint = pixels[1:].sum(1, keepdim=True) + pixels[:, 1:].sum(0, keepdim=True) - shared
     found: Floats = (shared / joint.clamp(min=1)).cpu().numpy()
@@ -39,7 +42,9 @@ def mask_iou(predicted: Tensor, true: Tensor, predicted_count: int, true_count: 
 
 
 def best_pairs(overlap: Floats, same_class: Truth, threshold: float = 0.5) -> Matches:
-    """The pairs (Hungarian method) with the largest sum of overlaps (P, G) among those of one class that reach the threshold."""
+    """The pairs (Hungarian method) with the largest sum of overlaps (P, G) among those of one class that reach the
+    threshold.
+    """
     worth = np.where(same_class & (overlap >= threshold), overlap, 0.0)
     rows, columns = linear_sum_assignment(worth, maximize=True)
     paired = worth[rows, columns] > 0
@@ -47,9 +52,11 @@ def best_pairs(overlap: Floats, same_class: Truth, threshold: float = 0.5) -> Ma
 
 
 def greedy_pairs(cost: Floats, allowed: Truth, score: Floats) -> Indices:
-    """For each prediction the object that it takes, (P,), -1 = none: in order of score the cheapest (P, G) free and allowed one.
+    """For each prediction the object that it takes, (P,), -1 = none: in order of score the cheapest (P, G) free and
+    allowed one.
 
-    Predictions of equal score choose together: as many of them as can take one, and of such choices the cheapest in sum (Hungarian
+    Predictions of equal score choose together: as many of them as can take one, and of such choices the cheapest in sum
+        (Hungarian
     method), so that the order of rows has no say.
     """
     taken = np.full(cost.shape[0], -1, dtype=np.int64)
@@ -70,7 +77,9 @@ def _cheapest(cost: Floats, allowed: Truth) -> tuple[Indices, Indices]:
         columns = np.flatnonzero(allowed[0])
         return np.zeros(min(len(columns), 1), dtype=np.int64), columns[cost[0, columns].argsort(kind="stable")[:1]]
     least, span = cost.min(initial=np.inf, where=allowed), np.ptp(cost[allowed]) if allowed.any() else 0.0
-    worth = np.where(allowed, len(cost) + 1 - (np.where(allowed, cost, least) - least) / (span or 1.0), 0.0)  # one pair more outweighs all
+    worth = np.where(
+        allowed, len(cost) + 1 - (np.where(allowed, cost, least) - least) / (span or 1.0), 0.0
+    )  # one pair more outweighs all
     rows, columns = linear_sum_assignment(worth, maximize=True)
     paired = allowed[rows, columns]
     return rows[paired], columns[paired]

@@ -21,14 +21,18 @@ def motion_axes(T_b_a: Tensor) -> Tensor:
 
 
 def scale_of_translation(predicted: Tensor, true: Tensor) -> Tensor:
-    """(N, 6) twice to the () factor that brings predicted translations to the true ones' size: the ratio of the median lengths."""
-    return true[:, :3].norm(dim=-1).median() / predicted[:, :3].norm(dim=-1).median().clamp(min=torch.finfo(predicted.dtype).tiny)
+    """(N, 6) twice to the () factor that brings predicted translations to the true ones' size: the ratio of the median
+    lengths.
+    """
+    return true[:, :3].norm(dim=-1).median() / predicted[:, :3].norm(dim=-1).median().clamp(
+        min=torch.finfo(predicted.dtype).tiny
+    )
 
 
 def along_the_true(predicted: Tensor, true: Tensor) -> float | None:
-    """How far predicted translations go along the true ones, (N, 6) twice: the median, in lengths of the true ones. 1 where they are right,
-    0 where they stand still, -1 where they are the inverse. Of motions that are not much shorter than most (STANDS): a camera that waits
-    goes anywhere. None where the truth does not move.
+    """How far predicted translations go along the true ones, (N, 6) twice: the median, in lengths of the true ones. 1
+    where they are right, 0 where they stand still, -1 where they are the inverse. Of motions that are not much shorter
+    than most (STANDS): a camera that waits goes anywhere. None where the truth does not move.
     """
     predicted, true = predicted[:, :3], true[:, :3]
     length = true.norm(dim=-1)
@@ -39,13 +43,19 @@ def along_the_true(predicted: Tensor, true: Tensor) -> float | None:
 
 
 def agreement(predicted: Tensor, true: Tensor) -> dict[str, tuple[float, float]]:
-    """Slope and correlation of each axis over N motions, (N, 6) twice; without axes along which the truth does not move.
+    """Slope and correlation of each axis over N motions, (N, 6) twice; without axes along which the truth does not
+    move.
 
-    The slope is that of the straight line of predicted over true: 1 where motion has its size, 0 where it is always the same.
+    The slope is that of the straight line of predicted over true: 1 where motion has its size, 0 where it is always the
+        same.
     Correlation is Pearson's, 0 where the prediction is always the same.
     """
     x, y = true - true.mean(0), predicted - predicted.mean(0)
     spread_x, spread_y, both = (x * x).mean(0), (y * y).mean(0), (x * y).mean(0)
     correlation = torch.where(spread_y > STILL**2, both / (spread_x * spread_y).sqrt(), 0)
-    told = {name: (float(both[i] / spread_x[i]), float(correlation[i])) for i, name in enumerate(AXES) if spread_x[i] > STILL**2}
+    told = {
+        name: (float(both[i] / spread_x[i]), float(correlation[i]))
+        for i, name in enumerate(AXES)
+        if spread_x[i] > STILL**2
+    }
     return told if len(true) > 2 else {}

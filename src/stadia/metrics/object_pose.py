@@ -1,7 +1,7 @@
 """Errors of object poses and sizes, one value an object: prediction and truth are matched already, row by row.
 
-`OBJECT_METRICS` take two `Objects` of M rows and give (M,), float64. The symmetry that counts is that of the truth. Lengths are in
-metres, and what is named cm is 100 times that.
+`OBJECT_METRICS` take two `Objects` of M rows and give (M,), float64. The symmetry that counts is that of the truth.
+Lengths are in metres, and what is named cm is 100 times that.
 """
 
 from __future__ import annotations
@@ -40,7 +40,13 @@ class Objects(Movable):
         return len(self.class_id)
 
     def __getitem__(self, index: Tensor) -> Objects:
-        return Objects(self.class_id[index], self.T_camera_object[index], self.size_m[index], self.symmetry[index], self.score[index])
+        return Objects(
+            self.class_id[index],
+            self.T_camera_object[index],
+            self.size_m[index],
+            self.symmetry[index],
+            self.score[index],
+        )
 
 
 def rotation_error_deg(predicted: Objects, true: Objects) -> Tensor:
@@ -50,13 +56,17 @@ def rotation_error_deg(predicted: Objects, true: Objects) -> Tensor:
 
 
 def translation_error_cm(predicted: Objects, true: Objects) -> Tensor:
-    """The distance between predicted and true centre, centimetres."""
-    return 100 * (predicted.T_camera_object[..., :3, 3].double() - true.T_camera_object[..., :3, 3].double()).norm(dim=-1)
+    """The distance between predicted and true center, centimetres."""
+    return 100 * (predicted.T_camera_object[..., :3, 3].double() - true.T_camera_object[..., :3, 3].double()).norm(
+        dim=-1
+    )
 
 
 def iou_3d(predicted: Objects, true: Objects) -> Tensor:
     """Shared by joint volume of the oriented boxes, exact, 0 to 1, whatever turn of the truth cannot be seen."""
-    return boxes.symmetric_iou(predicted.T_camera_object, predicted.size_m, true.T_camera_object, true.size_m, true.symmetry)
+    return boxes.symmetric_iou(
+        predicted.T_camera_object, predicted.size_m, true.T_camera_object, true.size_m, true.symmetry
+    )
 
 
 def iou_3d_hull(predicted: Objects, true: Objects) -> Tensor:
@@ -65,24 +75,28 @@ def iou_3d_hull(predicted: Objects, true: Objects) -> Tensor:
     return boxes.turned_hull_iou(*given, true.symmetry.revolution)
 
 
-# ----------------------------------------------------------------------------------------------- distances of a model
+# -- distances of a model
 
 
 def add_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> Tensor:
-    """ADD: the mean distance (...) in metres of a model's points (N, 3), moved by (..., 4, 4) both, from where they should be.
+    """ADD: the mean distance (...) in metres of a model's points (N, 3), moved by (..., 4, 4) both, from where they
+    should be.
 
-    Hinterstoisser et al., "Model based training, detection and pose estimation of texture-less 3D objects in heavily cluttered
-    scenes", ACCV 2012. An object with symmetries is punished for what cannot be seen; see `add_s_m`.
+    Hinterstoisser et al., "Model based training, detection and pose estimation of texture-less 3D objects in heavily
+    cluttered scenes", ACCV 2012. An object with symmetries is punished for what cannot be seen; see `add_s_m`.
     """
     points = points.double()
     return (transform(T_predicted.double(), points) - transform(T_true.double(), points)).norm(dim=-1).mean(-1)
 
 
 def add_s_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> float:
-    """ADD-S (ADI): the mean distance in metres from each true point to the nearest predicted one, of one object (4, 4) both.
+    """ADD-S (ADI): the mean distance in metres from each true point to the nearest predicted one, of one object (4, 4)
+    both.
 
     For objects with symmetries. Points (N, 3) of the model; it is at most ADD, and small for any pose of a ball.
     """
-    predicted, true = (transform(T.detach().double().cpu(), points.detach().double().cpu()).numpy() for T in (T_predicted, T_true))
+    predicted, true = (
+        transform(T.detach().double().cpu(), points.detach().double().cpu()).numpy() for T in (T_predicted, T_true)
+    )
     distance: NDArray[np.float64] = KDTree(predicted).query(true)[0]
     return float(distance.mean())

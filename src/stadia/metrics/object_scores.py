@@ -1,7 +1,8 @@
-"""Scores of detected objects over a set of pictures: average precision as NOCS defines it, and errors of objects matched one to one.
+"""Scores of detected objects over a set of images: average precision as NOCS defines it, and errors of objects matched
+one to one.
 
-A picture is compared once (`compare`), and every score is a function of all comparisons. They are small: processes hand theirs to
-each other, by picture, so that one that was scored twice counts once; the order of pictures changes nothing.
+An image is compared once (`compare`), and every score is a function of all comparisons. They are small: processes hand
+theirs to each other, by image, so that one that was scored twice counts once; the order of images changes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ POSE_THRESHOLDS = ((5.0, 2.0), (5.0, 5.0), (10.0, 2.0), (10.0, 5.0), (10.0, 10.0
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """P predictions of one picture against its G objects.
+    """P predictions of one image against its G objects.
 
     class_id, score: (P,).  true_class_id: (G,).
     rotation_deg, translation_cm, iou, hull_iou, mask_iou: (P, G). Of two classes: infinite errors, no overlap.
@@ -52,7 +53,9 @@ class Comparison:
 
 
 def compare(predicted: Objects, true: Objects, mask_iou: Floats | None = None) -> Comparison:
-    """Every prediction of one picture against every object of its class. mask_iou: (P, G), `matching.mask_iou`; None: no masks."""
+    """Every prediction of one image against every object of its class. mask_iou: (P, G), `matching.mask_iou`; None: no
+    masks.
+    """
     pairs = (predicted.class_id[:, None] == true.class_id[None]).nonzero()
     shape = (len(predicted), len(true))
     p, g = predicted[pairs[:, 0]], true[pairs[:, 1]]
@@ -75,7 +78,7 @@ def compare(predicted: Objects, true: Objects, mask_iou: Floats | None = None) -
     )
 
 
-# ---------------------------------------------------------------------------------------------------- average precision
+# -- average precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,8 @@ class ApRules:
     """What an average precision counts.
 
     hull: overlaps of axis-aligned hulls; else of the oriented boxes.
-    gate: scores of poses leave out predictions and objects that no overlap above this has matched; None: everything counts.
+    gate: scores of poses leave out predictions and objects that no overlap above this has matched; None: everything
+        counts.
     """
 
     hull: bool
@@ -94,12 +98,14 @@ EXACT = ApRules(hull=False, gate=None)
 """Oriented boxes, and an object that was missed is missed."""
 
 NOCS_COMPAT = ApRules(hull=True, gate=0.1)
-"""As published scores on REAL275 are made (Wang et al., "Normalized object coordinate space", CVPR 2019, and its evaluation code):
-pose scores speak of objects that were found, and say nothing of how many were not."""
+"""As published scores on REAL275 are made (Wang et al., "Normalized object coordinate space", CVPR 2019, and its
+evaluation code): pose scores speak of objects that were found, and say nothing of how many were not.
+"""
 
 
 def average_precision(score: Floats, right: Truth, objects: int) -> float:
-    """The area under precision over recall, precision made falling first (PASCAL VOC from 2010 on); NaN without objects.
+    """The area under precision over recall, precision made falling first (PASCAL VOC from 2010 on); NaN without
+    objects.
 
     score: (N,) of all predictions of a class.  right: (N,) whether it is an object.  objects: how many there are.
     Predictions of equal score stand or fall together, so that their order has no say.
@@ -115,15 +121,18 @@ def average_precision(score: Floats, right: Truth, objects: int) -> float:
     return float((np.diff(recall, prepend=0.0) * falling).sum())
 
 
-def average_precisions(pictures: Iterable[Comparison], classes: Sequence[int], rules: ApRules = EXACT) -> dict[str, float]:
-    """The mean over classes that have an object of the average precision, 0 to 1, by threshold: "ap_iou50", "ap_5deg_5cm", ...
+def average_precisions(
+    images: Iterable[Comparison], classes: Sequence[int], rules: ApRules = EXACT
+) -> dict[str, float]:
+    """The mean over classes that have an object of the average precision, 0 to 1, by threshold: "ap_iou50",
+    "ap_5deg_5cm", ...
 
-    Every prediction takes an object of its picture and class, in order of score: of those with an overlap above the threshold the
-    largest; of those within degrees and centimetres the one with the least sum of both. Those of equal score choose together
-    (`matching.greedy_pairs`). NaN where no class has an object.
+    Every prediction takes an object of its image and class, in order of score: of those with an overlap above the
+    threshold the largest; of those within degrees and centimetres the one with the least sum of both. Those of equal
+    score choose together (`matching.greedy_pairs`). NaN where no class has an object.
     """
-    pictures = list(pictures)
-    of_class = [_average_precisions([_of_class(picture, one) for picture in pictures], rules) for one in classes]
+    images = list(images)
+    of_class = [_average_precisions([_of_class(image, one) for image in images], rules) for one in classes]
     scored = [scores for scores in of_class if scores is not None]
     return {name: fmean(scores[name] for scores in scored) if scored else math.nan for name in score_names()}
 
@@ -141,65 +150,69 @@ def _pose_name(degrees: float, cm: float) -> str:
     return f"ap_{degrees:.0f}deg_{cm:.0f}cm"
 
 
-def _of_class(picture: Comparison, class_id: int) -> Comparison:
-    return picture.part(np.flatnonzero(picture.class_id == class_id), np.flatnonzero(picture.true_class_id == class_id))
+def _of_class(image: Comparison, class_id: int) -> Comparison:
+    return image.part(np.flatnonzero(image.class_id == class_id), np.flatnonzero(image.true_class_id == class_id))
 
 
-def _average_precisions(pictures: Sequence[Comparison], rules: ApRules) -> dict[str, float] | None:
+def _average_precisions(images: Sequence[Comparison], rules: ApRules) -> dict[str, float] | None:
     """Of one class; None where it has no object."""
-    if not sum(len(picture.true_class_id) for picture in pictures):
+    if not sum(len(image.true_class_id) for image in images):
         return None
-    scores = {_iou_name(t): _ap([(_by_overlap(p, t, rules), p) for p in pictures]) for t in IOU_THRESHOLDS}
-    gated = pictures if rules.gate is None else [_found(picture, rules.gate, rules) for picture in pictures]
+    scores = {_iou_name(t): _ap([(_by_overlap(p, t, rules), p) for p in images]) for t in IOU_THRESHOLDS}
+    gated = images if rules.gate is None else [_found(image, rules.gate, rules) for image in images]
     for degrees, cm in POSE_THRESHOLDS:
-        ap = _ap([(_by_pose(picture, degrees, cm), picture) for picture in gated])
+        ap = _ap([(_by_pose(image, degrees, cm), image) for image in gated])
         scores[_pose_name(degrees, cm)] = 0.0 if math.isnan(ap) else ap  # the gate left no object: none was found
     return scores
 
 
-def _ap(pictures: Sequence[tuple[Indices, Comparison]]) -> float:
-    right = np.concatenate([taken >= 0 for taken, _ in pictures])
-    score = np.concatenate([picture.score for _, picture in pictures])
-    return average_precision(score, right, sum(len(picture.true_class_id) for _, picture in pictures))
+def _ap(images: Sequence[tuple[Indices, Comparison]]) -> float:
+    right = np.concatenate([taken >= 0 for taken, _ in images])
+    score = np.concatenate([image.score for _, image in images])
+    return average_precision(score, right, sum(len(image.true_class_id) for _, image in images))
 
 
-def _by_overlap(picture: Comparison, threshold: float, rules: ApRules) -> Indices:
-    overlap = picture.hull_iou if rules.hull else picture.iou
-    return greedy_pairs(-overlap, overlap > threshold, picture.score)
+def _by_overlap(image: Comparison, threshold: float, rules: ApRules) -> Indices:
+    overlap = image.hull_iou if rules.hull else image.iou
+    return greedy_pairs(-overlap, overlap > threshold, image.score)
 
 
-def _by_pose(picture: Comparison, degrees: float, cm: float) -> Indices:
-    allowed = (picture.rotation_deg <= degrees) & (picture.translation_cm <= cm)
-    return greedy_pairs(picture.rotation_deg + picture.translation_cm, allowed, picture.score)
+def _by_pose(image: Comparison, degrees: float, cm: float) -> Indices:
+    allowed = (image.rotation_deg <= degrees) & (image.translation_cm <= cm)
+    return greedy_pairs(image.rotation_deg + image.translation_cm, allowed, image.score)
 
 
-def _found(picture: Comparison, gate: float, rules: ApRules) -> Comparison:
-    """What of a class's picture is matched by an overlap above the gate."""
-    taken = _by_overlap(picture, gate, rules)
-    return picture.part(np.flatnonzero(taken >= 0), np.sort(taken[taken >= 0]))
+def _found(image: Comparison, gate: float, rules: ApRules) -> Comparison:
+    """What of a class's image is matched by an overlap above the gate."""
+    taken = _by_overlap(image, gate, rules)
+    return image.part(np.flatnonzero(taken >= 0), np.sort(taken[taken >= 0]))
 
 
-# ------------------------------------------------------------------------------------------------- one to one by masks
+# -- one to one by masks
 
 
-def matched_scores(pictures: Iterable[Comparison], min_mask_iou: float = 0.5) -> dict[str, float]:
+def matched_scores(images: Iterable[Comparison], min_mask_iou: float = 0.5) -> dict[str, float]:
     """Errors of the objects whose masks were found (`matching.best_pairs`), and how many were.
 
-    Returns by name: "objects", "found", "false_alarms" (counts over all pictures); "recall" and "precision", 0 to 1;
+    Returns by name: "objects", "found", "false_alarms" (counts over all images); "recall" and "precision", 0 to 1;
     "rotation_error_deg", "translation_error_cm", "iou_3d": means over what was found; "rotation_error_deg_median" and
-    "translation_error_cm_median"; and for each of POSE_THRESHOLDS "recall_5deg_5cm", ..., the share of all objects that were
-    found and are within both. A mean over nothing is NaN; an object that was missed is in every recall, and counts 180 degrees in
-    "rotation_error_deg_of_all", the mean over all objects.
+    "translation_error_cm_median"; and for each of POSE_THRESHOLDS "recall_5deg_5cm", ..., the share of all objects that
+    were found and are within both. A mean over nothing is NaN; an object that was missed is in every recall, and counts
+    180 degrees in "rotation_error_deg_of_all", the mean over all objects.
     """
     rotation: list[float] = []
     translation: list[float] = []
     overlap: list[float] = []
     objects = predictions = 0
-    for picture in pictures:
-        pairs = best_pairs(picture.mask_iou, picture.same_class, min_mask_iou)
-        objects += len(picture.true_class_id)
-        predictions += len(picture.class_id)
-        for values, of_pairs in ((rotation, picture.rotation_deg), (translation, picture.translation_cm), (overlap, picture.iou)):
+    for image in images:
+        pairs = best_pairs(image.mask_iou, image.same_class, min_mask_iou)
+        objects += len(image.true_class_id)
+        predictions += len(image.class_id)
+        for values, of_pairs in (
+            (rotation, image.rotation_deg),
+            (translation, image.translation_cm),
+            (overlap, image.iou),
+        ):
             values += of_pairs[pairs.predicted, pairs.true].tolist()
     found = len(rotation)
     scores: dict[str, float] = {"objects": objects, "found": found, "false_alarms": predictions - found}
@@ -220,5 +233,5 @@ def _share(part: int, whole: int) -> float:
 
 
 def of_all(parts: Iterable[Mapping[object, Comparison]]) -> list[Comparison]:
-    """The comparisons of several processes, each picture once, by its `core.types.Meta` or whatever else names it."""
-    return list({picture: comparison for part in parts for picture, comparison in part.items()}.values())
+    """The comparisons of several processes, each image once, by its `core.types.Meta` or whatever else names it."""
+    return list({image: comparison for part in parts for image, comparison in part.items()}.values())

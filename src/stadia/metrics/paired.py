@@ -1,6 +1,8 @@
-"""Two trainings compared over seeds: the mean difference with its interval, exact and normal tests, equivalence, power. NumPy and SciPy.
+"""Two trainings compared over seeds: the mean difference with its interval, exact and normal tests, equivalence, power.
+NumPy and SciPy.
 
-Runs of one seed share their start and the order of their data, so they are compared pair by pair: what a seed does to both goes out.
+Runs of one seed share their start and the order of their data, so they are compared pair by pair: what a seed does to
+both goes out.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class Paired:
     """What n differences (changed minus base, seed by seed) say of their mean.
 
     sd: of the differences, n - 1.  low, high: Student's confidence interval of the mean.
-    p: of the paired t test, two-sided. Differences that are one number, not 0, have no spread that a t test could measure: p_signs there.
+    p: of the paired t test, two-sided. Differences that are one number, not 0, have no spread that a t test could
+        measure: p_signs there.
     p_signs: of the sign-flip test, which asks nothing of the distribution, and is never below 2 / 2^n.
     """
 
@@ -41,7 +44,9 @@ class Paired:
 
 
 def paired(differences: Sequence[float], *, confidence: float = 0.95) -> Paired:
-    """Student's interval and tests of the mean of (n,) finite differences, n >= 2 (W. S. Gosset, 1908). Raises ValueError for fewer."""
+    """Student's interval and tests of the mean of (n,) finite differences, n >= 2 (W. S. Gosset, 1908). Raises
+    ValueError for fewer.
+    """
     d = _finite(differences)
     n, mean, sd = len(d), float(d.mean()), float(d.std(ddof=1))
     if sd <= NO_SPREAD * abs(mean):
@@ -67,7 +72,9 @@ def sign_flip_p(differences: Sequence[float], *, seed: int = 0) -> float:
 
 
 def equivalence_p(differences: Sequence[float], margin: float) -> float:
-    """The p of "the mean lies at -margin or below, or at margin or above": two one-sided t tests, the larger (D. J. Schuirmann, 1987)."""
+    """The p of "the mean lies at -margin or below, or at margin or above": two one-sided t tests, the larger (D. J.
+    Schuirmann, 1987).
+    """
     d = _finite(differences)
     if not margin > 0:
         raise ValueError(f"margin {margin}, must be positive")
@@ -81,7 +88,9 @@ def beyond_p(differences: Sequence[float], margin: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p of several tests, each raised so that all of them together are wrong as seldom as one (S. Holm, 1979), however they depend."""
+    """The p of several tests, each raised so that all of them together are wrong as seldom as one (S. Holm, 1979),
+    however they depend.
+    """
     order = np.argsort(p_values, kind="stable")
     raised, largest = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
@@ -93,8 +102,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def power(difference: float, sd: float, n: int, *, alpha: float = 0.05) -> float:
     """How often a paired t test of n differences finds a true mean difference (J. Cohen, 1988).
 
-    That is how often |t| is large, of a noncentral t: the mean over what the sample's standard deviation may come out at, of a normal
-    distribution's tails. SciPy's own noncentral t is NaN at some values.
+    That is how often |t| is large, of a noncentral t: the mean over what the sample's standard deviation may come out
+    at, of a normal distribution's tails. SciPy's own noncentral t is NaN at some values.
     """
     if sd == 0:
         return 1.0 if difference else alpha
@@ -105,7 +114,9 @@ def power(difference: float, sd: float, n: int, *, alpha: float = 0.05) -> float
 
 @lru_cache
 def _spreads(freedom: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(K,) sample over true standard deviations, and how probable each is: Gauss-Legendre over the quantiles of chi square."""
+    """(K,) sample over true standard deviations, and how probable each is: Gauss-Legendre over the quantiles of chi
+    square.
+    """
     nodes, weights = np.polynomial.legendre.leggauss(400)
     return np.sqrt(stats.chi2.ppf((nodes + 1) / 2, freedom) / freedom), weights / 2
 
@@ -121,7 +132,9 @@ def _detectable(n: int, alpha: float, wanted: float) -> float:
     return float(brentq(lambda size: power(size, 1.0, n, alpha=alpha) - wanted, 1e-6, 1e6))
 
 
-def pairs_needed(difference: float, sd: float, *, alpha: float = 0.05, wanted: float = 0.8, most: int = 10_000) -> int | None:
+def pairs_needed(
+    difference: float, sd: float, *, alpha: float = 0.05, wanted: float = 0.8, most: int = 10_000
+) -> int | None:
     """How many pairs find a true mean difference with power `wanted`; None where it takes more than `most`."""
     low, high = 1, 2
     while power(difference, sd, high, alpha=alpha) < wanted:

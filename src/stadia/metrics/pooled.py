@@ -1,6 +1,8 @@
-"""Depth errors over all scored pixels of a set, from sums that add up over pictures: RMSE is the root of the MSE, whatever the batches.
+"""Depth errors over all scored pixels of a set, from sums that add up over images: RMSE is the root of the MSE,
+whatever the batches.
 
-The rows of METRICS are means over a picture's pixels, and their mean over pictures counts each alike. Here each pixel counts alike.
+The rows of METRICS are means over an image's pixels, and their mean over images counts each alike. Here each pixel
+counts alike.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ _MEANS = {"abs_rel": abs_rel, "mae": mae, "log10": log10, "d1": d1, "d2": d2, "d
 
 
 def depth_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Sums over the scored pixels of each picture, (B,) float64: `depth_pixels`, `mse`, and the other errors by their names.
+    """Sums over the scored pixels of each image, (B,) float64: `depth_pixels`, `mse`, and the other errors by their
+    names.
 
-    predicted, true: (B, H, W), positive where `mask` (B, H, W) is true. A prediction that is not finite there is wrong by infinity.
+    predicted, true: (B, H, W), positive where `mask` (B, H, W) is true. A prediction that is not finite there is wrong
+        by infinity.
     """
     predicted, true, count = predicted.double(), true.double(), mask.flatten(1).sum(1).double()
     broken = (mask & ~predicted.isfinite()).flatten(1).any(1)
@@ -31,14 +35,19 @@ def depth_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tenso
 
 
 def pooled_depth_scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """`rmse`, `abs_rel`, `mse`, `mae`, `log10`, `d1` to `d3` of sums that were added up; empty where no pixel is scored."""
+    """`rmse`, `abs_rel`, `mse`, `mae`, `log10`, `d1` to `d3` of sums that were added up; empty where no pixel is
+    scored.
+    """
     if not (pixels := sums.get("depth_pixels")):
         return {}
     scores = {name: sums[name] / pixels for name in ("abs_rel", "mse", "mae", "log10", "d1", "d2", "d3")}
     return {"rmse": scores["mse"] ** 0.5, **scores}
 
 
-def added_up(pictures: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The sums of each name over pictures; exact, so that their order changes nothing."""
-    each = list(pictures)
-    return {name: fsum(one[name] for one in each if name in one) for name in dict.fromkeys(name for one in each for name in one)}
+def added_up(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The sums of each name over images; exact, so that their order changes nothing."""
+    each = list(images)
+    return {
+        name: fsum(one[name] for one in each if name in one)
+        for name in dict.fromkeys(name for one in each for name in one)
+    }

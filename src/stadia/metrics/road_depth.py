@@ -1,4 +1,6 @@
-"""What depth of road video looks like where it has gone wrong in ways that no loss shows: ratios that are told by the picture itself."""
+"""What depth of road video looks like where it has gone wrong in ways that no loss shows: ratios that are told by the
+image itself.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ AT_LIMIT = 0.95
 
 
 def object_extent(depth: Tensor, objects: Segments) -> Tensor:
-    """(M,) how deep each object is: between the tenths of its depth, over its median. 0 for a plane that faces the camera, NaN if small.
+    """(M,) how deep each object is: between the tenths of its depth, over its median. 0 for a plane that faces the
+    camera, NaN if small.
 
     Args:
         depth: (B, 1, H, W) z in any unit.
@@ -32,11 +35,12 @@ def object_extent(depth: Tensor, objects: Segments) -> Tensor:
 
 
 def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
-    """(B,) the share of the road's rows that are nearer than the row below: a road that is seen from above goes away upwards.
+    """(B,) the share of the road's rows that are nearer than the row below: a road that is seen from above goes away
+    upwards.
 
     Args:
         depth: (B, 1, H, W) z in any unit.
-        road: (B, 1, H, W) bool. NaN for a picture of which no two neighbouring rows show road.
+        road: (B, 1, H, W) bool. NaN for an image of which no two neighboring rows show road.
     """
     count = road.sum(-1)[:, 0]
     mean = (depth * road).sum(-1)[:, 0] / count.clamp(min=1)
@@ -46,5 +50,7 @@ def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
 
 
 def at_limit(depth: Tensor, pixels: Tensor, max_depth: float) -> Tensor:
-    """() the share of `pixels` (B, 1, H, W) bool whose depth (B, 1, H, W) is near the largest there can be; NaN where there are none."""
+    """() the share of `pixels` (B, 1, H, W) bool whose depth (B, 1, H, W) is near the largest there can be; NaN where
+    there are none.
+    """
     return ((depth > AT_LIMIT * max_depth) & pixels).sum() / pixels.sum()

@@ -1,7 +1,8 @@
 """Errors of a camera's path against a reference: KITTI's t_err and r_err, ATE, RPE.
 
-Trajectories are (N, 4, 4) float64 camera-to-world poses, metres, row k of both at the same instant. Errors between poses are
-E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j) with the reference Q and the estimate P: they do not depend on either world frame.
+Trajectories are (N, 4, 4) float64 camera-to-world poses, metres, row k of both at the same instant. Errors between
+poses are E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j) with the reference Q and the estimate P: they do not depend on either world
+frame.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def _scaled_about_start(estimated: Tensor, reference: Tensor) -> AlignedPath:
             "trajectory",
             found=f"a best scale of {scale:.3g}",
             expected="a path that moves as the reference does",
-            cure="check its axes and the direction of its poses (camera-to-world), or align by se3 or sim3",
+            fix="check its axes and the direction of its poses (camera-to-world), or align by se3 or sim3",
         )
     scaled = estimated.clone()
     scaled[:, :3, 3] = start + scale * moved
@@ -58,7 +59,8 @@ def _scaled_about_start(estimated: Tensor, reference: Tensor) -> AlignedPath:
 def aligned(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -> AlignedPath:
     """Fit the estimate to the reference.
 
-    none: as given. scale: one factor about the first position. se3, sim3: the rigid (and scaled) motion that makes the ATE
+    none: as given. scale: one factor about the first position. se3, sim3: the rigid (and scaled) motion that makes the
+        ATE
     least, in closed form (Umeyama, PAMI 1991).
     Raises GeometryError where that is not determined: a path that stands still, or fewer than three poses.
     """
@@ -95,7 +97,9 @@ def _motion_errors(estimated: Tensor, reference: Tensor, first: Tensor, last: Te
 
 
 def rpe_trans_m(estimated: Tensor, reference: Tensor) -> float | None:
-    """Relative pose error of one frame to the next, translation: root mean square, metres. None for fewer than two poses."""
+    """Relative pose error of one frame to the next, translation: root mean square, metres. None for fewer than two
+    poses.
+    """
     errors = _frame_errors(estimated, reference)
     return float(errors[:, :3, 3].square().sum(-1).mean().sqrt()) if len(errors) else None
 
@@ -115,7 +119,8 @@ def _distances_m(T_world_camera: Tensor) -> Tensor:
 def segments(reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """KITTI's segments: first frames, last frames, and lengths in metres, each (S,).
 
-    From every tenth frame, for each length of 100, 200 ... 800 m: up to the first frame that lies further along the reference
+    From every tenth frame, for each length of 100, 200 ... 800 m: up to the first frame that lies further along the
+        reference
     than that (Geiger et al., CVPR 2012, and the development kit's evaluate_odometry.cpp). S is 0 below 100 m.
     """
     distance = _distances_m(reference)
@@ -127,7 +132,9 @@ def segments(reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def t_err_percent(estimated: Tensor, reference: Tensor) -> float | None:
-    """KITTI's translation error: mean over segments of |t| / length, percent. None where the reference is shorter than 100 m."""
+    """KITTI's translation error: mean over segments of |t| / length, percent. None where the reference is shorter than
+    100 m.
+    """
     first, last, length = segments(reference)
     errors = _motion_errors(estimated, reference, first, last)
     return 100 * float((errors[:, :3, 3].norm(dim=-1) / length).mean()) if len(length) else None

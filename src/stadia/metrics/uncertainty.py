@@ -1,16 +1,19 @@
-"""What a predicted uncertainty is worth: whether it orders the pixels by their error, and whether its size says how large the error is.
+"""What a predicted uncertainty is worth: whether it orders the pixels by their error, and whether its size says how
+large the error is.
 
-Maps are (..., H, W), `mask` bool, true where the pixel is scored, and a number comes back for each image, (...). Uncertainty is
-the larger the less a pixel is trusted, finite under the mask; whatever stands elsewhere is not read. Of fewer than 2 pixels, and where
+Maps are (..., H, W), `mask` bool, true where the pixel is scored, and a number comes back for each image, (...).
+Uncertainty is the larger the less a pixel is trusted, finite under the mask; whatever stands elsewhere is not read. Of
+fewer than 2 pixels, and where
 a number is not defined, it is NaN: count such an image, and leave it out of the mean.
 
-Order (sparsification, Spearman) is the same for any increasing function of the uncertainty: log Sigma and Sigma score alike. Size
-(calibration) is asked of the quantity that the uncertainty is of. Where it came with a photometric loss that is the photometric
+Order (sparsification, Spearman) is the same for any increasing function of the uncertainty: log Sigma and Sigma score
+alike. Size (calibration) is asked of the quantity that the uncertainty is of. Where it came with a photometric loss
+that is the photometric
 residual, not depth: nothing here turns its Sigma into metres.
 
 Source: Poggi, Aleotti, Tosi, Mattoccia, "On the uncertainty of self-supervised monocular depth estimation", CVPR 2020,
-arXiv 2005.06209, section 4.2; Ilg et al., "Uncertainty estimates and multi-hypotheses networks for optical flow", ECCV 2018,
-arXiv 1802.07095, section 4.
+arXiv 2005.06209, section 4.2; Ilg et al., "Uncertainty estimates and multi-hypotheses networks for optical flow", ECCV
+2018, arXiv 1802.07095, section 4.
 """
 
 from __future__ import annotations
@@ -59,12 +62,15 @@ DEPTH_ERRORS: Mapping[str, DepthError] = {
     "rmse": DepthError(_squared, torch.sqrt),
     "d1": DepthError(_beyond, _same),
 }
-"""By the metric's name. `d1` is turned around, 1 - d1, the share of pixels off by a factor of 1.25 or more: less is better in all."""
+"""By the metric's name. `d1` is turned around, 1 - d1, the share of pixels off by a factor of 1.25 or more: less is
+better in all.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Sparsification:
-    """The error of the pixels that are left while the most uncertain ones leave, (..., 51) each: none, 2 %, ... 98 %, all have left.
+    """The error of the pixels that are left while the most uncertain ones leave, (..., 51) each: none, 2 %, ... 98 %,
+    all have left.
 
     by_uncertainty: in the order of the uncertainty.  oracle: in that of the error itself, the best there is.
     random: in any order: the error of all of them, to be expected whoever leaves. Where all have left an error is 0.
@@ -81,7 +87,9 @@ class Sparsification:
 
     @property
     def aurg(self) -> Tensor:
-        """Area between random order's curve and this one: 0 where it is worth as much as random order, below where less."""
+        """Area between random order's curve and this one: 0 where it is worth as much as random order, below where
+        less.
+        """
         return _area(self.random - self.by_uncertainty)
 
     @property
@@ -95,8 +103,12 @@ class Sparsification:
         return self.aurg / self.ause_of_random
 
 
-def sparsification(predicted_m: Tensor, true_m: Tensor, uncertainty: Tensor, mask: Tensor, error: str = "abs_rel") -> Sparsification:
-    """Sparsification of an `error` of DEPTH_ERRORS. Depths are positive z under the mask, aligned as the error is to be taken."""
+def sparsification(
+    predicted_m: Tensor, true_m: Tensor, uncertainty: Tensor, mask: Tensor, error: str = "abs_rel"
+) -> Sparsification:
+    """Sparsification of an `error` of DEPTH_ERRORS. Depths are positive z under the mask, aligned as the error is to be
+    taken.
+    """
     chosen = DEPTH_ERRORS[error]
     each = torch.where(mask, chosen.of_pixel(predicted_m, true_m), 0.0)
     by_uncertainty, oracle = (sparsification_curve(each, order, mask) for order in (uncertainty, each))
@@ -105,12 +117,17 @@ def sparsification(predicted_m: Tensor, true_m: Tensor, uncertainty: Tensor, mas
 
 
 def sparsification_curve(error: Tensor, uncertainty: Tensor, mask: Tensor) -> Tensor:
-    """The mean error of the pixels that are left when the k / 50 most uncertain have left, k from 0 to 50: (..., 51), the last 0.
+    """The mean error of the pixels that are left when the k / 50 most uncertain have left, k from 0 to 50: (..., 51),
+    the last 0.
 
-    Of n pixels ceil(k (n - 1) / 50) have left, as in Poggi et al. whose thresholds are percentiles. Pixels of one uncertainty leave in
-    any order: each stands for the mean error of them all, so that a constant uncertainty is worth as much as random order, to the digit.
+    Of n pixels ceil(k (n - 1) / 50) have left, as in Poggi et al. whose thresholds are percentiles. Pixels of one
+    uncertainty leave in
+    any order: each stands for the mean error of them all, so that a constant uncertainty is worth as much as random
+        order, to the digit.
     """
-    by, order = uncertainty.double().masked_fill(~mask, torch.inf).flatten(-2).sort(dim=-1)  # what is not scored comes last
+    by, order = (
+        uncertainty.double().masked_fill(~mask, torch.inf).flatten(-2).sort(dim=-1)
+    )  # what is not scored comes last
     each = torch.where(mask, error.double(), 0.0).flatten(-2).gather(-1, order)
     count = mask.flatten(-2).sum(dim=-1, keepdim=True)
     step = torch.arange(INTERVALS, device=mask.device)
@@ -134,7 +151,9 @@ def _area(curve: Tensor) -> Tensor:
 
 
 def _ranks(values: Tensor, mask: Tensor) -> Tensor:
-    """(..., H, W) to (..., H W): the place of each scored pixel from below, equal ones share theirs; of the others nothing of use."""
+    """(..., H, W) to (..., H W): the place of each scored pixel from below, equal ones share theirs; of the others
+    nothing of use.
+    """
     by, order = values.double().masked_fill(~mask, torch.inf).flatten(-2).sort(dim=-1)
     places = torch.arange(by.shape[-1], dtype=by.dtype, device=by.device).expand_as(by)
     return torch.zeros_like(by).scatter(-1, order, _mean_of_ties(places, by))
@@ -145,16 +164,18 @@ def spearman(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
     scored = mask.flatten(-2)
     count = scored.sum(dim=-1, keepdim=True)
 
-    def centred(values: Tensor) -> Tensor:
+    def centered(values: Tensor) -> Tensor:
         ranks = torch.where(scored, _ranks(values, mask), 0.0)
         return torch.where(scored, ranks - ranks.sum(dim=-1, keepdim=True) / count, 0.0)
 
-    x, y = centred(a), centred(b)
+    x, y = centered(a), centered(b)
     return (x * y).sum(dim=-1) / (x.square().sum(dim=-1) * y.square().sum(dim=-1)).sqrt()
 
 
 def laplace_width(share: float) -> float:
-    """Half the interval about 0 that holds this share of a Laplace distribution of scale 1; of an exponential one, all of it."""
+    """Half the interval about 0 that holds this share of a Laplace distribution of scale 1; of an exponential one, all
+    of it.
+    """
     return -math.log1p(-share)
 
 
@@ -168,9 +189,14 @@ LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
 
 
 def calibration_curve(
-    residual: Tensor, sigma: Tensor, mask: Tensor, width: Callable[[float], float] = laplace_width, levels: Sequence[float] = LEVELS
+    residual: Tensor,
+    sigma: Tensor,
+    mask: Tensor,
+    width: Callable[[float], float] = laplace_width,
+    levels: Sequence[float] = LEVELS,
 ) -> Tensor:
-    """The share of residuals that lie inside the interval said, for each level: (..., L), each equal to its level where sigma is right.
+    """The share of residuals that lie inside the interval said, for each level: (..., L), each equal to its level where
+    sigma is right.
 
     Args:
         residual: of either sign. The loss r / Sigma + log Sigma is the likelihood of `laplace_width` with scale Sigma.
@@ -180,10 +206,14 @@ def calibration_curve(
     """
     widths = residual.new_tensor([width(level) for level in levels], dtype=torch.float64)
     ratio = torch.where(mask, residual.double().abs() / sigma.double(), torch.inf).flatten(-2)
-    inside = torch.searchsorted(ratio.sort(dim=-1).values, widths.expand(*ratio.shape[:-1], -1).contiguous(), right=True)
+    inside = torch.searchsorted(
+        ratio.sort(dim=-1).values, widths.expand(*ratio.shape[:-1], -1).contiguous(), right=True
+    )
     return inside.double() / mask.flatten(-2).sum(dim=-1, keepdim=True)
 
 
 def calibration_error(curve: Tensor, levels: Sequence[float] = LEVELS) -> Tensor:
-    """(..., L) to (...): mean distance of the shares from their levels. 0 is calibrated; 0.5 is all or none inside (of even levels)."""
+    """(..., L) to (...): mean distance of the shares from their levels. 0 is calibrated; 0.5 is all or none inside (of
+    even levels).
+    """
     return (curve - curve.new_tensor(levels)).abs().mean(dim=-1)

@@ -1,4 +1,6 @@
-"""What the runs of an ablation allow to say: of each change whether what was expected of it is confirmed, refuted or undecided."""
+"""What the runs of an ablation allow to say: of each change whether what was expected of it is confirmed, refuted or
+undecided.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ Decision = Literal["confirmed", "refuted", "undecided"]
 Shown = Literal["", "identical", "better", "worse"]
 
 ROUNDING = 2**-23
-"""Of a metric's size: smaller differences are those of single precision, in which metrics are computed, and count as none."""
+"""Of a metric's size: smaller differences are those of single precision, in which metrics are computed, and count as
+none.
+"""
 
 LEAST_SEEDS = 3
 """Fewer pairs tell next to nothing of their own spread: Student's factor is 4.3 for three and 12.7 for two."""
@@ -27,13 +31,18 @@ class Verdict:
 
     base, changed: their means.  difference: of changed minus base; None where fewer than LEAST_SEEDS pairs are left.
     p_holm: of the paired t test, raised for as many changes as were compared.
-    p_same, p_beyond: that the mean difference lies outside the margin, and that it lies within it; raised likewise. None without a margin.
+    p_same, p_beyond: that the mean difference lies outside the margin, and that it lies within it; raised likewise.
+        None without a margin.
     expected, decision: what was asked, and what the data say to it.
-    shown: what the differences show, whatever was expected: "identical" but for rounding, "better", "worse", or nothing ("").
+    shown: what the differences show, whatever was expected: "identical" but for rounding, "better", "worse", or nothing
+        ("").
     within_margin: shown to be smaller than the margin.
-    without: seeds of which either run has no value; where there are any, nothing is decided, since runs fail for a reason.
-    detectable: the difference that so many pairs find in four of five studies (as many changes, the spread that was seen).
-    needed: how many seeds would find a difference of the margin as often; None without a margin, or for more than 10,000.
+    without: seeds of which either run has no value; where there are any, nothing is decided, since runs fail for a
+        reason.
+    detectable: the difference that so many pairs find in four of five studies (as many changes, the spread that was
+        seen).
+    needed: how many seeds would find a difference of the margin as often; None without a margin, or for more than
+        10,000.
     """
 
     change: str
@@ -82,9 +91,12 @@ def judge(
         raise ValueError("'same' is expected without a margin: say how large a difference would still be the same")
     pairs = {name: sorted(base.keys() & values.keys()) for name, values in changes.items()}
     known = {
-        name: [seed for seed in seeds if math.isfinite(base[seed]) and math.isfinite(changes[name][seed])] for name, seeds in pairs.items()
+        name: [seed for seed in seeds if math.isfinite(base[seed]) and math.isfinite(changes[name][seed])]
+        for name, seeds in pairs.items()
     }
-    differences = {name: [_difference(changes[name][seed], base[seed]) for seed in seeds] for name, seeds in known.items()}
+    differences = {
+        name: [_difference(changes[name][seed], base[seed]) for seed in seeds] for name, seeds in known.items()
+    }
     enough = [name for name in changes if len(known[name]) >= LEAST_SEEDS]
     tested = {name: paired(differences[name], confidence=1 - alpha) for name in enough}
     p_holm = dict(zip(enough, holm([tested[name].p for name in enough]), strict=True))
@@ -92,7 +104,8 @@ def judge(
         ({}, {})
         if margin is None
         else (
-            dict(zip(enough, holm([test(differences[name], margin) for name in enough]), strict=True)) for test in (equivalence_p, beyond_p)
+            dict(zip(enough, holm([test(differences[name], margin) for name in enough]), strict=True))
+            for test in (equivalence_p, beyond_p)
         )
     )
     first = alpha / max(1, len(enough))  # Holm's hardest step, so that neither number below promises too much
@@ -114,7 +127,9 @@ def judge(
                 p_same=p_same.get(name),
                 p_beyond=p_beyond.get(name),
                 expected=asked[name],
-                decision=_decision(asked[name], shown, within, p_beyond.get(name, 1.0) <= alpha) if decided else "undecided",
+                decision=_decision(asked[name], shown, within, p_beyond.get(name, 1.0) <= alpha)
+                if decided
+                else "undecided",
                 shown=shown,
                 within_margin=within,
                 without=without,

@@ -37,11 +37,7 @@ NETWORKS = Table(
 )
 
 OVERLAY_NETWORKS = Table(
-    "overlay network",
-    {
-        "light": "stadia.models.overlay_net:Light",
-        "full": "stadia.models.overlay_net:Full",
-    },
+    "overlay network", {"light": "stadia.models.overlay_net:Light", "full": "stadia.models.overlay_net:Full"}
 )
 """Trunks of `overlay_net`: a module without arguments, (B, 6, H, W) to (B, channels, H, W)."""
 
@@ -65,11 +61,7 @@ POSE_HEADS = Table(
 )
 
 ROTATIONS = Table(
-    "rotation",
-    {
-        "axis_angle": "stadia.geometry.se3:so3_exp",
-        "euler": "stadia.models.pose_net:euler_xyz",
-    },
+    "rotation", {"axis_angle": "stadia.geometry.se3:so3_exp", "euler": "stadia.models.pose_net:euler_xyz"}
 )
 
 ACTIVATIONS = Table(

@@ -15,12 +15,15 @@ from stadia.models import ATTENTIONS
 class AttentionConfig(StrictModel):
     """How the tokens of a transformer look at each other. What belongs to another attention than `name` is not read.
 
-    name: `sdpa` is exact, and the default; `explicit` is the same with the matrix written out. The others are approximations.
-    factor: of memory_compressed: tokens of the grid that share one key and value. They form the squarest window of that many
+    name: `sdpa` is exact, and the default; `explicit` is the same with the matrix written out. The others are
+        approximations.
+    factor: of memory_compressed: tokens of the grid that share one key and value. They form the squarest window of that
+        many
         tokens, wider than high: 2 is 1x2, 3 is 1x3, 4 is 2x2. With 1 it is exact.
     features: of performer: random features a head; null is int(d ln d), 266 for heads of 64.
     redraw_every: of performer: forward passes in training between two draws of its features; null never draws anew.
-    merge: of token_merging: the share of the grid's tokens that are merged into others, at most one half. With 0 it is exact.
+    merge: of token_merging: the share of the grid's tokens that are merged into others, at most one half. With 0 it is
+        exact.
     """
 
     name: str = "sdpa"
@@ -35,7 +38,7 @@ class AttentionConfig(StrictModel):
         try:
             return ATTENTIONS.check(name)
         except ConfigError as error:
-            raise ValueError(f"expected {error.expected}; {error.cure}") from error
+            raise ValueError(f"expected {error.expected}; {error.fix}") from error
 
     @property
     def window(self) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """What attention costs in multiplications, so that a run can tell before it starts. Imports no torch.
 
-Multiply-accumulates (MACs) of one layer and one picture. Which attention is faster also depends on how well its products run on
-the machine at hand (`benchmarks/attention.py` measures that); which is cheaper for long sequences does not.
+Multiply-accumulates (MACs) of one layer and one image. Which attention is faster also depends on how well its products
+run on the machine at hand (`benchmarks/attention.py` measures that); which is cheaper for long sequences does not.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def block_macs(tokens: int, width: int) -> int:
 def break_even_tokens(config: AttentionConfig, heads: int, head_dim: int) -> int | None:
     """From how many tokens on it takes no more multiplications than exact attention; None where it never takes fewer.
 
-    performer: 4 N m D = 2 N^2 D at N = 2m. memory_compressed: N / r + d = N at N = d r / (r - 1), edges of the grid left out.
+    performer: 4 N m D = 2 N^2 D at N = 2m. memory_compressed: N / r + d = N at N = d r / (r - 1), edges of the grid
+        left out.
     token_merging: from the first on, where what merging saves is above the matching, 1 / (8 heads) of exact attention.
     """
     if config.name == "performer":
@@ -51,7 +52,9 @@ def break_even_tokens(config: AttentionConfig, heads: int, head_dim: int) -> int
 
 
 def cost_line(config: AttentionConfig, grid: tuple[int, int], heads: int, head_dim: int, *, first: int = 1) -> str:
-    """One line for a run: what its attention costs on this grid, against exact attention and against the rest of the block."""
+    """One line for a run: what its attention costs on this grid, against exact attention and against the rest of the
+    block.
+    """
     tokens, width = grid[0] * grid[1] + first, heads * head_dim
     core = core_macs(config, grid, heads, head_dim, first=first)
     exact = core_macs(AttentionConfig(), grid, heads, head_dim, first=first)

@@ -1,4 +1,4 @@
-"""Depth of a picture and the camera's motion between neighbours: the networks of the recipe `selfsup`."""
+"""Depth of an image and the camera's motion between neighbors: the networks of the recipe `selfsup`."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from stadia.models.pose_net import Motion, PoseNet, Shared
 
 
 class DepthAndMotion(nn.Module):
-    """The depth network on the target picture, the pose network on each pair of neighbours in time.
+    """The depth network on the target image, the pose network on each pair of neighbors in time.
 
-    The pose network always sees a pair in order of time; for a source before the target its answer is inverted, motion and
-    brightness alike, so that one convention is learnt instead of two. A source of the rig (stereo) has its transform from the
-    calibration; where brightness is asked for, the pose network sees that pair too, target first, and says its brightness alone.
+    The pose network always sees a pair in order of time; for a source before the target its answer is inverted, motion
+    and brightness alike, so that one convention is learnt instead of two. A source of the rig (stereo) has its
+    transform from the calibration; where brightness is asked for, the pose network sees that pair too, target first,
+    and says its brightness alone.
 
-    motion: whether there is a pose network at all; without neighbours in time nothing would train it.
-    size: (height, width) of the training's pictures, for a pose head that is bound to them.
+    motion: whether there is a pose network at all; without neighbors in time nothing would train it.
+    size: (height, width) of the training's images, for a pose head that is bound to them.
     """
 
-    def __init__(self, config: DepthAndMotionConfig, *, motion: bool = True, size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, config: DepthAndMotionConfig, *, motion: bool = True, size: tuple[int, int] | None = None
+    ) -> None:
         super().__init__()
         self.depth = DepthNet(config)
         self.pose = PoseNet(config, self.depth.encoder, size=size) if motion else None
@@ -40,11 +43,15 @@ class DepthAndMotion(nn.Module):
         return {name: encoder.weights for name, encoder in encoders.items() if isinstance(encoder, Encoder)}
 
     def forward(self, batch: Batch) -> Prediction:
-        """A batch to what the networks say of it: inverse depth, T_source_target, and what else the configuration asks for."""
+        """A batch to what the networks say of it: inverse depth, T_source_target, and what else the configuration asks
+        for.
+        """
         features = self.depth.encoder(batch.inputs.image)
         maps = self.depth.decode(features)
         T_source_target, brightness = self._transforms(batch, features)
-        return Prediction(maps.inverse_depth, T_source_target, maps.inverse_depth_right, maps.log_uncertainty, brightness)
+        return Prediction(
+            maps.inverse_depth, T_source_target, maps.inverse_depth_right, maps.log_uncertainty, brightness
+        )
 
     def motion(self, earlier: Tensor, later: Tensor) -> Motion | None:
         """(B, 3, H, W) twice, in order of time; None without a pose network."""
@@ -57,15 +64,21 @@ class DepthAndMotion(nn.Module):
         return motion
 
     def _transforms(self, batch: Batch, features: list[Tensor]) -> tuple[Tensor, Tensor | None]:
-        """(B, N, 4, 4) and the brightness (B, N, 2): one pass of the pose network over all pairs of the batch that it is asked about."""
+        """(B, N, 4, 4) and the brightness (B, N, 2): one pass of the pose network over all pairs of the batch that it
+        is asked about.
+        """
         transforms = list(batch.inputs.T_source_target_rig.unbind(1))
         brightness = []
         asked = [i for i, name in enumerate(batch.source_names) if is_temporal(name) or self.brightness]
         if asked and self.pose is not None:
             before = [batch.source_names[i].startswith("-") for i in asked]
-            pictures = _in_order(batch.inputs.image, [batch.inputs.sources[:, i] for i in asked], before)
-            moments = change_of_moments(*pictures) if self.brightness else None
-            compared = _in_order(*self._features(batch, features, asked), before) if isinstance(self.pose.encoder, Shared) else pictures
+            images = _in_order(batch.inputs.image, [batch.inputs.sources[:, i] for i in asked], before)
+            moments = change_of_moments(*images) if self.brightness else None
+            compared = (
+                _in_order(*self._features(batch, features, asked), before)
+                if isinstance(self.pose.encoder, Shared)
+                else images
+            )
             T_later_earlier, of_pairs = self.pose(*compared, moments)
             for i, b, T in zip(asked, before, T_later_earlier.chunk(len(asked)), strict=True):
                 if is_temporal(batch.source_names[i]):

@@ -1,7 +1,7 @@
-"""The depth network: a picture to inverse depth at several scales (Monodepth2, arXiv 1806.01260, supplement table 6).
+"""The depth network: an image to inverse depth at several scales (Monodepth2, arXiv 1806.01260, supplement table 6).
 
-Where asked it also says the right view's inverse depth and the uncertainty of the residual, by one channel of its heads each (D3VO,
-arXiv 2003.01060, supplement).
+Where asked it also says the right view's inverse depth and the uncertainty of the residual, by one channel of its heads
+each (D3VO, arXiv 2003.01060, supplement).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def _conv(inputs: int, outputs: int) -> nn.Conv2d:
 
 
 class Decoder(nn.Module):
-    """From the coarsest feature upwards: convolve, double the size, join the skip of that size where there is one, convolve.
+    """From the coarsest feature upwards: convolve, double the size, join the skip of that size where there is one,
+    convolve.
 
     Args:
         channels_in: of the encoder's features, finest first, with their `strides`.
@@ -82,7 +83,9 @@ class DepthMaps(NamedTuple):
 
 
 LOG_UNCERTAINTY = (-6.0, 2.0)
-"""The least and the largest log Sigma: below it one pixel would weigh more than four hundred, and divide the loss by next to nothing."""
+"""The least and the largest log Sigma: below it one pixel would weigh more than four hundred, and divide the loss by
+next to nothing.
+"""
 
 
 def bounded_log_uncertainty(logit: Tensor) -> Tensor:
@@ -95,8 +98,9 @@ def bounded_log_uncertainty(logit: Tensor) -> Tensor:
 class DepthNet(nn.Module):
     """Encoder, decoder, and the map from logits to inverse depth.
 
-    The heads' bias makes an untrained network answer `start_depth_m` everywhere: with the true baseline in metres a start
-    at arm's length would project a hundred pixels beside the match, where the photometric loss has no slope. Uncertainty starts at
+    The heads' bias makes an untrained network answer `start_depth_m` everywhere: with the true baseline in metres a
+    start at arm's length would project a hundred pixels beside the match, where the photometric loss has no slope.
+    Uncertainty starts at
     exactly 1, its logarithm at 0: the loss begins as if there were none.
     """
 
@@ -126,11 +130,13 @@ class DepthNet(nn.Module):
         return self.decode(self.encoder(image))
 
     def decode(self, features: list[Tensor]) -> DepthMaps:
-        """The features of a picture, finest first, as the encoder gives them."""
+        """The features of an image, finest first, as the encoder gives them."""
         logits = [x.float() for x in self.decoder(features)]  # left; right and uncertainty where they are said
 
         def inverse_depth(view: int) -> tuple[Tensor, ...]:
-            return tuple(sigmoid_to_inverse_depth(x[:, view : view + 1], self.min_depth_m, self.max_depth_m) for x in logits)
+            return tuple(
+                sigmoid_to_inverse_depth(x[:, view : view + 1], self.min_depth_m, self.max_depth_m) for x in logits
+            )
 
         uncertainty = tuple(bounded_log_uncertainty(x[:, -1:]) for x in logits) if self.uncertainty else None
         return DepthMaps(inverse_depth(0), inverse_depth(1) if self.right_view else None, uncertainty)

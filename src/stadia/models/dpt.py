@@ -1,4 +1,6 @@
-"""Dense prediction transformers (DPT, arXiv 2103.13413; Depth Anything, arXiv 2406.09414): a picture to inverse depth in 1/m."""
+"""Dense prediction transformers (DPT, arXiv 2103.13413; Depth Anything, arXiv 2406.09414): an image to inverse depth in
+1/m.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +30,13 @@ _RANDOM_SCALE, _RANDOM_SHIFT, _RANDOM_START_M = 0.1, 1 / 200, 10.0
 class Dpt(nn.Module):
     """A dense prediction transformer: DPT-Hybrid, DPT-Large, Depth Anything V2, and small ones.
 
-    A vision transformer sees the picture in patches; four of its stages become maps of four sizes, which a convolutional decoder without
-    batch norm joins. The layers are those of transformers, under its names (`network`); attention is a part (`models.ATTENTIONS`), one
-    instance a block. Blocks behind the last one that the decoder sees are not run.
+    A vision transformer sees the image in patches; four of its stages become maps of four sizes, which a convolutional
+    decoder without batch norm joins. The layers are those of transformers, under its names (`network`); attention is a
+    part (`models.ATTENTIONS`), one instance a block. Blocks behind the last one that the decoder sees are not run.
 
-    What the head answers is inverse depth up to scale and shift where weights say nothing else; `calibrate` makes it 1/m.
-    A network without published weights ends in a softplus where the others end in a ReLU: it is never without a slope.
+    What the head answers is inverse depth up to scale and shift where weights say nothing else; `calibrate` makes it
+    1/m. A network without published weights ends in a softplus where the others end in a ReLU: it is never without a
+    slope.
     """
 
     mean: Tensor
@@ -97,7 +100,7 @@ class Dpt(nn.Module):
 
     @property
     def stride(self) -> int:
-        """The sides of a picture are multiples of it: 32, and 14 for Depth Anything."""
+        """The sides of an image are multiples of it: 32, and 14 for Depth Anything."""
         return self.facts.stride
 
     @property
@@ -106,17 +109,23 @@ class Dpt(nn.Module):
         return {"network": "pretrained" if self.load_report else "random"}
 
     def calibrate(self, scale: float, shift: float) -> None:
-        """Set what turns the head's answers into 1/m (`geometry.align` fits both). Raises ConfigError where nearer would be farther."""
+        """Set what turns the head's answers into 1/m (`geometry.align` fits both). Raises ConfigError where nearer
+        would be farther.
+        """
         if not (math.isfinite(scale) and math.isfinite(shift) and scale > 0):
             found = f"scale {scale:g} and shift {shift:g}"
-            raise ConfigError("calibration", found=found, expected="a positive scale", cure="check the unit of the ground truth")
+            raise ConfigError(
+                "calibration", found=found, expected="a positive scale", fix="check the unit of the ground truth"
+            )
         self.scale.fill_(scale)
         self.shift.fill_(shift)
 
     def attention_cost(self, height: int, width: int) -> str:
-        """One line: what a layer's attention costs on pictures of this size, against exact attention."""
+        """One line: what a layer's attention costs on images of this size, against exact attention."""
         facts = self.facts
-        return cost_line(self.config.attention, (height // facts.patch, width // facts.patch), facts.heads, facts.head_dim)
+        return cost_line(
+            self.config.attention, (height // facts.patch, width // facts.patch), facts.heads, facts.head_dim
+        )
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """The transformer's, and those of its convolutions and attention: what pretraining has taught most."""
@@ -133,7 +142,7 @@ class Dpt(nn.Module):
 
     def _load(self) -> LoadReport | None:
         config, path = self.config, find_weights(self.config)
-        allowed = {"allow_initialised": config.allow_initialised, "allow_left_over": config.allow_left_over}
+        allowed = {"allow_initialized": config.allow_initialized, "allow_left_over": config.allow_left_over}
         return None if path is None else load(self.network, path, name=config.network, **allowed)
 
     def _start_at_random(self, answer: float) -> None:
@@ -141,11 +150,14 @@ class Dpt(nn.Module):
         head = self.network.head
         if self.facts.hub is None:
             answer += math.log(-math.expm1(-answer))  # what softplus makes the answer of
-        start_at_random(self.network, self._body.embeddings, head.head[-2] if self.facts.family == "dpt" else head.conv3, answer)
+        start_at_random(
+            self.network, self._body.embeddings, head.head[-2] if self.facts.family == "dpt" else head.conv3, answer
+        )
 
 
 def find_weights(config: DptConfig) -> Path | None:
-    """The file of weights that a network starts from: the one that is named, else the published ones; None where it starts at random.
+    """The file of weights that a network starts from: the one that is named, else the published ones; None where it
+    starts at random.
 
     Raises CheckpointError where they cannot be had: a hundred million weights at random are not what was asked for.
     """
@@ -164,12 +176,14 @@ def find_weights(config: DptConfig) -> Path | None:
             f"weights of '{config.network}'",
             found=f"none in the cache, and no way to {repository} on the hub ({type(error).__name__})",
             expected="the published weights",
-            cure=f"{hub.how_to_copy(repository)}; or model.weights=FILE; or model.pretrained=false to start at random",
+            fix=f"{hub.how_to_copy(repository)}; or model.weights=FILE; or model.pretrained=false to start at random",
         ) from error
 
 
 def check_network(name: str, *, height: int, width: int) -> None:
-    """Raise ConfigError for a network that nobody knows, a size that does not suit it, or where transformers is missing. Builds nothing."""
+    """Raise ConfigError for a network that nobody knows, a size that does not suit it, or where transformers is
+    missing. Builds nothing.
+    """
     facts: Network = NETWORKS.load(name)()
     check_size(name, facts.stride, height=height, width=width)
     check_installed()

@@ -1,5 +1,5 @@
-"""What a dense prediction transformer needs beside transformers' layers: attention that can be exchanged, places for any grid, padding
-that does not ask for the size, and a start that can be trained from.
+"""What a dense prediction transformer needs beside transformers' layers: attention that can be exchanged, places for
+any grid, padding that does not ask for the size, and a start that can be trained from.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from torch.nn import functional
 
 
 class SelfAttention(nn.Module):
-    """Takes the place of a block's attention: the same projections under the same names, and a core that can be exchanged.
+    """Takes the place of a block's attention: the same projections under the same names, and a core that can be
+    exchanged.
 
     Args:
         original: of transformers; its projections move here.
@@ -55,7 +56,8 @@ def install_attention(blocks: nn.ModuleList, heads: int, make_core: Callable[[in
 def resize_positions(positions: Tensor, grid: tuple[int, int], mode: Literal["bilinear", "bicubic"]) -> Tensor:
     """Embeddings of places (1, 1 + n * n, D), the class token's first, for another grid: (1, 1 + height * width, D).
 
-    The square grid is resized with align_corners=False; the class token's stays. The grid they were trained on gives them back.
+    The square grid is resized with align_corners=False; the class token's stays. The grid they were trained on gives
+    them back.
     """
     side = math.isqrt(positions.shape[1] - 1)
     token, places = positions[:, :1], positions[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
@@ -63,8 +65,12 @@ def resize_positions(positions: Tensor, grid: tuple[int, int], mode: Literal["bi
     return torch.cat((token, places.flatten(2).transpose(1, 2)), dim=1)
 
 
-def embed(embeddings: Any, image: Tensor, mode: Literal["bilinear", "bicubic"]) -> tuple[Tensor, tuple[int, int], list[Tensor]]:
-    """A normalised picture (B, 3, H, W) to tokens (B, 1 + N, D) with their places, their grid, and the maps at 1/4 and 1/8 of a hybrid."""
+def embed(
+    embeddings: Any, image: Tensor, mode: Literal["bilinear", "bicubic"]
+) -> tuple[Tensor, tuple[int, int], list[Tensor]]:
+    """A normalized image (B, 3, H, W) to tokens (B, 1 + N, D) with their places, their grid, and the maps at 1/4 and
+    1/8 of a hybrid.
+    """
     early: list[Tensor] = []
     if hasattr(embeddings, "backbone"):
         trunk = embeddings.backbone.bit
@@ -76,14 +82,18 @@ def embed(embeddings: Any, image: Tensor, mode: Literal["bilinear", "bicubic"]) 
     else:
         features = embeddings.patch_embeddings.projection(image)
     grid = features.shape[-2], features.shape[-1]
-    tokens = torch.cat((embeddings.cls_token.expand(image.shape[0], -1, -1), features.flatten(2).transpose(1, 2)), dim=1)
+    tokens = torch.cat(
+        (embeddings.cls_token.expand(image.shape[0], -1, -1), features.flatten(2).transpose(1, 2)), dim=1
+    )
     return tokens + resize_positions(embeddings.position_embeddings, grid, mode), grid, early
 
 
 def pad_alike(network: nn.Module) -> None:
-    """Replace padding that is computed from the size ("SAME") by a constant one: of sides that are even it is always the same.
+    """Replace padding that is computed from the size ("SAME") by a constant one: of sides that are even it is always
+    the same.
 
-    Pictures are multiples of the stride, so every map that is halved has even sides. An export stays free of conditions on the size.
+    Images are multiples of the stride, so every map that is halved has even sides. An export stays free of conditions
+    on the size.
     """
     for module in list(network.modules()):
         for name, child in module.named_children():
@@ -98,9 +108,11 @@ def pad_alike(network: nn.Module) -> None:
 def start_at_random(network: Any, embeddings: Any, last: nn.Conv2d, start: float) -> None:
     """Give a network without weights a start that can be trained from.
 
-    transformers draws for fine-tuning: places start equal, and the decoder's convolutions so small that they fade. Here places are
-    sines and cosines (arXiv 1706.03762, in two dimensions), the decoder keeps its signal's size (He et al., arXiv 1502.01852),
-    and the head answers near `start` everywhere, where its slope is not 0: one that begins below 0 under a ReLU never learns.
+    transformers draws for fine-tuning: places start equal, and the decoder's convolutions so small that they fade. Here
+        places are
+    sines and cosines (arXiv 1706.03762, in two dimensions), the decoder keeps its signal's size (He et al., arXiv
+    1502.01852), and the head answers near `start` everywhere, where its slope is not 0: one that begins below 0 under a
+    ReLU never learns.
 
     Args:
         network: of transformers, with `neck` and `head`.

@@ -12,27 +12,32 @@ from stadia.models import NETWORKS
 from stadia.models.attention_config import AttentionConfig
 
 KITTI, NYU = (0.00006016, 0.00579), (0.000305, 0.1378)
-"""Scale and shift that turn DPT-Hybrid's answers into inverse metres (isl-org/DPT): with them it sees no farther than 172.7 m, 7.257 m."""
+"""Scale and shift that turn DPT-Hybrid's answers into inverse metres (isl-org/DPT): with them it sees no farther than
+172.7 m, 7.257 m.
+"""
 
 
 class DptConfig(StrictModel):
     """A dense prediction transformer (DPT, arXiv 2103.13413) and what it starts from.
 
-    network: its name (`stadia parts networks`). `dpt-tiny` and `dpt-small` train on two cores; they have no weights to start from.
-    pretrained: start from weights: those of the file `weights`, else the published ones, from the hub; where they cannot be had it is an
-        error. false starts at random.
+    network: its name (`stadia parts networks`). `dpt-tiny` and `dpt-small` train on two cores; they have no weights to
+        start from.
+    pretrained: start from weights: those of the file `weights`, else the published ones, from the hub; where they
+        cannot be had it is an error. false starts at random.
     weights: a local file: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one.
-    allow_initialised: names (* and ? are wildcards) that may stay as they were drawn where the weights lack them; any other stops the run.
+    allow_initialized: names (* and ? are wildcards) that may stay as they were drawn where the weights lack them; any
+        other stops the run.
     allow_left_over: names of the file that the network may leave unread; any other stops the run.
-    scale, shift: inverse depth in 1/m is scale * answer + shift; both or neither. null takes the network's own start: for a random one,
-        one that begins 10 m away; for published weights, which know neither, 1 and 0 until they are fitted. DPT-Hybrid's for KITTI are
-        0.00006016 and 0.00579, for NYU 0.000305 and 0.1378; 1 / shift is the farthest depth that can be answered.
+    scale, shift: inverse depth in 1/m is scale * answer + shift; both or neither. null takes the network's own start:
+        for a random one, one that begins 10 m away; for published weights, which know neither, 1 and 0 until they are
+        fitted. DPT-Hybrid's for KITTI are 0.00006016 and 0.00579, for NYU 0.000305 and 0.1378; 1 / shift is the
+        farthest depth that can be answered.
     """
 
     network: str = "dpt-hybrid"
     pretrained: bool = True
     weights: str | None = None
-    allow_initialised: tuple[str, ...] = ()
+    allow_initialized: tuple[str, ...] = ()
     allow_left_over: tuple[str, ...] = ()
     attention: AttentionConfig = AttentionConfig()
     scale: float | None = Field(default=None, gt=0)
@@ -44,7 +49,7 @@ class DptConfig(StrictModel):
         try:
             return NETWORKS.check(name)
         except ConfigError as error:
-            raise ValueError(f"expected {error.expected}; {error.cure}") from error
+            raise ValueError(f"expected {error.expected}; {error.fix}") from error
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:

@@ -1,4 +1,6 @@
-"""The dense prediction transformers by name: how transformers builds each, and what it expects of a picture. Imports no torch."""
+"""The dense prediction transformers by name: how transformers builds each, and what it expects of an image. Imports no
+torch.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,11 @@ class Network:
     family: "dpt" is transformers' DPTForDepthEstimation, "depth-anything" its DepthAnythingForDepthEstimation.
     settings: of their configuration.
     blocks: how many there are.  heads: of each block's attention.
-    hooks: the blocks whose tokens the decoder sees, from 0; a hybrid's decoder sees two maps of its convolutions before them.
+    hooks: the blocks whose tokens the decoder sees, from 0; a hybrid's decoder sees two maps of its convolutions before
+        them.
     hub: the repository of the published weights; None where nobody published any.
-    stride: the sides of a picture are multiples of it.
-    mean, std: of RGB in [0, 1]; pictures are normalised by them inside the network.
+    stride: the sides of an image are multiples of it.
+    mean, std: of RGB in [0, 1]; images are normalized by them inside the network.
     positions: how the embeddings of places are resized to another grid.
     """
 
@@ -51,7 +54,9 @@ class Network:
         return int(vit["hidden_size"]) // self.heads
 
     def build(self) -> Any:
-        """The network of transformers, at random (an nn.Module). Raises ConfigError where transformers is not installed."""
+        """The network of transformers, at random (an nn.Module). Raises ConfigError where transformers is not
+        installed.
+        """
         check_installed()
         import stadia.core.torchvision_shim  # noqa: F401
 
@@ -67,17 +72,23 @@ class Network:
 def check_installed() -> None:
     """Raise ConfigError where the extra that holds transformers is missing. Imports nothing heavy."""
     if find_spec("transformers") is None:
-        raise ConfigError("transformers", found="no such package", expected="the extra 'dpt'", cure="pip install 'stadia[dpt]'")
+        raise ConfigError(
+            "transformers", found="no such package", expected="the extra 'dpt'", fix="pip install 'stadia[dpt]'"
+        )
 
 
 def check_size(name: str, stride: int, *, height: int, width: int) -> None:
-    """Raise ConfigError with the nearest size that fits, where a picture's sides are no multiples of the stride."""
+    """Raise ConfigError with the nearest size that fits, where an image's sides are no multiples of the stride."""
     if height % stride or width % stride:
         near = f"{max(round(width / stride), 1) * stride}x{max(round(height / stride), 1) * stride}"
-        raise ConfigError(f"picture size for '{name}'", found=f"{width}x{height}", expected=f"multiples of {stride}", cure=f"take {near}")
+        raise ConfigError(
+            f"image size for '{name}'", found=f"{width}x{height}", expected=f"multiples of {stride}", fix=f"take {near}"
+        )
 
 
-def _dpt(*, width: int, blocks: int, heads: int, hooks: tuple[int, ...], neck: tuple[int, ...], fusion: int, hub: str | None) -> Network:
+def _dpt(
+    *, width: int, blocks: int, heads: int, hooks: tuple[int, ...], neck: tuple[int, ...], fusion: int, hub: str | None
+) -> Network:
     """A ViT of patch 16, whose tokens of four blocks become maps at 1/4, 1/8, 1/16 and 1/32."""
     settings = {
         **_vit(width, blocks, heads),
@@ -101,7 +112,9 @@ def _hybrid(
     fusion: int,
     hub: str | None,
 ) -> Network:
-    """Three stages of a ResNet (BiT: standardised weights, group norm) under a ViT; its first two give the maps at 1/4 and 1/8."""
+    """Three stages of a ResNet (BiT: standardised weights, group norm) under a ViT; its first two give the maps at 1/4
+    and 1/8.
+    """
     trunk = {
         "model_type": "bit",
         "embedding_size": stem,
@@ -127,8 +140,14 @@ def _hybrid(
 
 
 def _vit(width: int, blocks: int, heads: int) -> dict[str, Any]:
-    # The layer norm's epsilon is that of the networks that the weights were trained in (timm); transformers' own default is 1e-12.
-    vit = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": blocks, "num_attention_heads": heads}
+    # The layer norm's epsilon is that of the networks that the weights were trained in (timm); transformers' own
+    # default is 1e-12.
+    vit = {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": blocks,
+        "num_attention_heads": heads,
+    }
     return {**vit, "image_size": 384, "patch_size": 16, "layer_norm_eps": 1e-6, "readout_type": "project"}
 
 
@@ -169,9 +188,20 @@ def _depth_anything(
 
 
 def dpt_tiny() -> Network:
-    """A few convolutions under a ViT of width 128: 1.8 M parameters, trains from nothing on two cores; no published weights."""
+    """A few convolutions under a ViT of width 128: 1.8 M parameters, trains from nothing on two cores; no published
+    weights.
+    """
     return _hybrid(
-        stem=16, stages=(32, 64, 128), depths=(1, 1, 1), groups=8, width=128, blocks=6, heads=4, hooks=(2, 5), fusion=32, hub=None
+        stem=16,
+        stages=(32, 64, 128),
+        depths=(1, 1, 1),
+        groups=8,
+        width=128,
+        blocks=6,
+        heads=4,
+        hooks=(2, 5),
+        fusion=32,
+        hub=None,
     )
 
 
@@ -181,7 +211,9 @@ def dpt_small() -> Network:
 
 
 def dpt_hybrid() -> Network:
-    """ResNet-50 (BiT) under ViT-B/16, 122.4 M parameters, of isl-org/DPT; published weights give inverse depth up to scale and shift."""
+    """ResNet-50 (BiT) under ViT-B/16, 122.4 M parameters, of isl-org/DPT; published weights give inverse depth up to
+    scale and shift.
+    """
     return _hybrid(
         stem=64,
         stages=(256, 512, 1024),
@@ -198,19 +230,33 @@ def dpt_hybrid() -> Network:
 
 def dpt_large() -> Network:
     """ViT-L/16 of isl-org/DPT; published weights give inverse depth up to scale and shift."""
-    return _dpt(width=1024, blocks=24, heads=16, hooks=(5, 11, 17, 23), neck=(256, 512, 1024, 1024), fusion=256, hub="Intel/dpt-large")
+    return _dpt(
+        width=1024,
+        blocks=24,
+        heads=16,
+        hooks=(5, 11, 17, 23),
+        neck=(256, 512, 1024, 1024),
+        fusion=256,
+        hub="Intel/dpt-large",
+    )
 
 
 def depth_anything_small() -> Network:
     """Depth Anything V2 on DINOv2 ViT-S/14; published weights give inverse depth up to scale and shift."""
-    return _depth_anything("Small", width=384, blocks=12, heads=6, hooks=(2, 5, 8, 11), neck=(48, 96, 192, 384), fusion=64)
+    return _depth_anything(
+        "Small", width=384, blocks=12, heads=6, hooks=(2, 5, 8, 11), neck=(48, 96, 192, 384), fusion=64
+    )
 
 
 def depth_anything_base() -> Network:
     """Depth Anything V2 on DINOv2 ViT-B/14; published weights give inverse depth up to scale and shift (CC-BY-NC)."""
-    return _depth_anything("Base", width=768, blocks=12, heads=12, hooks=(2, 5, 8, 11), neck=(96, 192, 384, 768), fusion=128)
+    return _depth_anything(
+        "Base", width=768, blocks=12, heads=12, hooks=(2, 5, 8, 11), neck=(96, 192, 384, 768), fusion=128
+    )
 
 
 def depth_anything_large() -> Network:
     """Depth Anything V2 on DINOv2 ViT-L/14; published weights give inverse depth up to scale and shift (CC-BY-NC)."""
-    return _depth_anything("Large", width=1024, blocks=24, heads=16, hooks=(4, 11, 17, 23), neck=(256, 512, 1024, 1024), fusion=256)
+    return _depth_anything(
+        "Large", width=1024, blocks=24, heads=16, hooks=(4, 11, 17, 23), neck=(256, 512, 1024, 1024), fusion=256
+    )

@@ -1,4 +1,4 @@
-"""Any timm model as an encoder: a picture in, one feature map a stride out."""
+"""Any timm model as an encoder: an image in, one feature map a stride out."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ class Encoder(nn.Module):
 
     Args:
         name: of the timm model.
-        pictures: how many RGB pictures are concatenated along the channels (1 for depth, 2 for pose).
-        pretrained: load timm's weights; where they cannot be had, says so in one line and starts at random. `weights` tells which.
+        images: how many RGB images are concatenated along the channels (1 for depth, 2 for pose).
+        pretrained: load timm's weights; where they cannot be had, says so in one line and starts at random. `weights`
+            tells which.
 
     Raises ConfigError for a name that timm does not know, or a backbone whose strides are no powers of two.
     """
@@ -36,24 +37,24 @@ class Encoder(nn.Module):
     std: Tensor
     weights: Weights
 
-    def __init__(self, name: str, *, pictures: int = 1, pretrained: bool = True) -> None:
+    def __init__(self, name: str, *, images: int = 1, pretrained: bool = True) -> None:
         super().__init__()
-        self.backbone, self.weights = _create(name, 3 * pictures, pretrained)
+        self.backbone, self.weights = _create(name, 3 * images, pretrained)
         info: Any = self.backbone.feature_info
         last = {stride: index for index, stride in enumerate(info.reduction())}  # the deepest feature of each stride
         if any(stride & (stride - 1) for stride in last):
             found = f"'{name}' with strides {sorted(last)}"
-            raise ConfigError("encoder", found=found, expected="powers of two", cure="choose a patch of 8 or 16")
+            raise ConfigError("encoder", found=found, expected="powers of two", fix="choose a patch of 8 or 16")
         self._chosen = [last[stride] for stride in sorted(last)]
         self.strides: list[int] = sorted(last)
         self.channels: list[int] = [info.channels()[index] for index in self._chosen]
         self._channels_last = str(getattr(self.backbone, "output_fmt", "NCHW")).endswith("NHWC")
         config: Any = self.backbone.pretrained_cfg
-        self.register_buffer("mean", torch.tensor(config["mean"]).repeat(pictures).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config["std"]).repeat(pictures).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(config["mean"]).repeat(images).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config["std"]).repeat(images).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, 3 * pictures, H, W) RGB in [0, 1] to one (B, C, H / stride, W / stride) map for each of `strides`."""
+        """(B, 3 * images, H, W) RGB in [0, 1] to one (B, C, H / stride, W / stride) map for each of `strides`."""
         _check_size(image.shape[-2], image.shape[-1], self.strides[-1])
         features = self.backbone((image - self.mean) / self.std)
         chosen = [features[index] for index in self._chosen]
@@ -61,7 +62,7 @@ class Encoder(nn.Module):
 
 
 def check_encoder(name: str, *, height: int, width: int) -> None:
-    """Raise ConfigError where timm does not know the encoder or pictures of this size do not suit it. Makes no weights."""
+    """Raise ConfigError where timm does not know the encoder or images of this size do not suit it. Makes no weights."""
     with torch.device("meta"):
         _check_size(height, width, Encoder(name, pretrained=False).strides[-1])
 
@@ -69,34 +70,42 @@ def check_encoder(name: str, *, height: int, width: int) -> None:
 def _check_size(height: int, width: int, coarsest: int) -> None:
     if height % coarsest or width % coarsest:
         fit = f"{max(round(width / coarsest), 1) * coarsest}x{max(round(height / coarsest), 1) * coarsest}"
-        raise ConfigError("picture size", found=f"{width}x{height}", expected=f"multiples of {coarsest}", cure=f"for example {fit}")
+        raise ConfigError(
+            "image size", found=f"{width}x{height}", expected=f"multiples of {coarsest}", fix=f"for example {fit}"
+        )
 
 
-# Transformers are built for one picture size unless they are told otherwise; each family has its own word for it.
+# Transformers are built for one image size unless they are told otherwise; each family has its own word for it.
 _ANY_SIZE: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 
 
 def _create(name: str, channels: int, pretrained: bool) -> tuple[nn.Module, Weights]:
-    """The timm model as a feature extractor for pictures of any size, and what it starts from."""
+    """The timm model as a feature extractor for images of any size, and what it starts from."""
     if not timm.is_model(name.split(".")[0]):
         near = nearest(name, timm.list_models())
-        cure = f"did you mean '{near}'?" if near else "see `stadia parts encoders`"
-        raise ConfigError("encoder", found=f"'{name}'", expected="a timm model", cure=cure)
+        fix = f"did you mean '{near}'?" if near else "see `stadia parts encoders`"
+        raise ConfigError("encoder", found=f"'{name}'", expected="a timm model", fix=fix)
     for words in _ANY_SIZE:
         create = partial(timm.create_model, name, features_only=True, in_chans=channels, **words)
         try:
             return _with_weights(name, create) if pretrained else (create(), "random")
         except TypeError:  # this family does not know the word
             continue
-    raise ConfigError("encoder", found=f"'{name}'", expected="a backbone that gives features", cure="choose another")
+    raise ConfigError("encoder", found=f"'{name}'", expected="a backbone that gives features", fix="choose another")
 
 
 def _with_weights(name: str, create: Callable[..., nn.Module]) -> tuple[nn.Module, Weights]:
-    """The model with timm's weights, from the cache or the hub; at random, saying so in one line, where neither has them."""
+    """The model with timm's weights, from the cache or the hub; at random, saying so in one line, where neither has
+    them.
+    """
     with hub.asked_where_reachable():
         try:
             return create(pretrained=True), "pretrained"
-        except (OSError, RuntimeError, HfHubHTTPError) as error:  # no way to the hub, no such file there, no weights of this name
+        except (
+            OSError,
+            RuntimeError,
+            HfHubHTTPError,
+        ) as error:  # no way to the hub, no such file there, no weights of this name
             model = create()
             hub.warn_once(name, type(error).__name__, str(getattr(model, "pretrained_cfg", {}).get("hf_hub_id") or ""))
             return model, "random"

@@ -34,15 +34,20 @@ def asked_where_reachable() -> Iterator[None]:
 
 @cache
 def warn_once(name: str, why: str, repository: str) -> None:
-    """Say that weights cannot be had, once for networks of one name, with what to copy to a machine that cannot reach the hub."""
-    cure = f"; {how_to_copy(repository)}" if repository else ""
-    log.warning("no pretrained weights for '%s' (%s): it starts at random%s", name, why, cure)
+    """Say that weights cannot be had, once for networks of one name, with what to copy to a machine that cannot reach
+    the hub.
+    """
+    fix = f"; {how_to_copy(repository)}" if repository else ""
+    log.warning("no pretrained weights for '%s' (%s): it starts at random%s", name, why, fix)
 
 
 def how_to_copy(repository: str) -> str:
     """What brings a repository's files to a machine that cannot reach the hub."""
     folder = f"models--{repository.replace('/', '--')}"
-    return f"copy {folder} from the cache of a machine that is online into {huggingface_hub.constants.HF_HUB_CACHE} (HF_HOME sets it)"
+    return (
+        f"copy {folder} from the cache of a machine that is online into {huggingface_hub.constants.HF_HUB_CACHE}"
+        " (HF_HOME sets it)"
+    )
 
 
 def fetch(repository: str, names: tuple[str, ...]) -> Path:

@@ -11,21 +11,22 @@ from stadia.core.config import StrictModel
 
 def _in_fours(channels: int) -> int:
     if channels % 4:
-        raise ValueError("expected a multiple of 4: each group of normalisation has 4 channels")
+        raise ValueError("expected a multiple of 4: each group of normalization has 4 channels")
     return channels
 
 
 class ObjectPoseNetConfig(StrictModel):
-    """One encoder, and a decoder of its own for each answer (FastPoseCNN, arXiv 2406.11063; the decoder is that of Panoptic FPN's
-    semantic branch, arXiv 1901.02446). The defaults train in minutes on two cores; the reference networks are `resnet18` and
-    `resnext50_32x4d` with 256 and 128 channels.
+    """One encoder, and a decoder of its own for each answer (FastPoseCNN, arXiv 2406.11063; the decoder is that of
+    Panoptic FPN's semantic branch, arXiv 1901.02446). The defaults train in minutes on two cores; the reference
+    networks are `resnet18` and `resnext50_32x4d` with 256 and 128 channels.
 
     encoder: any timm model by name (`stadia parts encoders`).
     pretrained: start the encoder from timm's weights where they can be had; where not, one line says so.
-    pyramid_channels: of each level of the pyramid.  segmentation_channels: of each level once it is as fine as the finest.
+    pyramid_channels: of each level of the pyramid.  segmentation_channels: of each level once it is as fine as the
+        finest.
     dropout: of whole channels, before each head.
-    rotation_frame: what the quaternion is relative to: the ray of each pixel ("ray"), so that an object looks the same wherever in the
-        picture it stands, or the camera's axes ("camera").
+    rotation_frame: what the quaternion is relative to: the ray of each pixel ("ray"), so that an object looks the same
+        wherever in the image it stands, or the camera's axes ("camera").
     """
 
     encoder: str = "regnetx_002"

@@ -1,6 +1,8 @@
-"""Class, rotation, centre, depth and size of objects at every pixel of a picture (FastPoseCNN, arXiv 2406.11063, section 3).
+"""Class, rotation, center, depth and size of objects at every pixel of an image (FastPoseCNN, arXiv 2406.11063, section
+3).
 
-Each class has channels of its own for all but the mask: what a bottle's pixels say of a rotation need not be what a box's say.
+Each class has channels of its own for all but the mask: what a bottle's pixels say of a rotation need not be what a
+box's say.
 `models.object_aggregation` makes objects of them.
 """
 
@@ -21,29 +23,33 @@ from stadia.models.object_pose_config import ObjectPoseNetConfig
 from stadia.models.pyramid import PyramidNet
 
 START_PIXEL_M = 0.005
-"""What a pixel spans at an object before training: that of a picture 160 pixels wide, 0.8 m away. The logarithm makes up for any other."""
+"""What a pixel spans at an object before training: that of an image 160 pixels wide, 0.8 m away. The logarithm makes up
+for any other.
+"""
 
 START_SIZE_M = 0.1
 
 CHANNELS = {"quaternion": 4, "translation": 3, "size": 3}
-"""Of each class. Translation: two of the direction to the centre, one of depth."""
+"""Of each class. Translation: two of the direction to the center, one of depth."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectMaps(Movable):
-    """What the network says, C classes with the background; all but the first for each class but the background, and at the network's
+    """What the network says, C classes with the background; all but the first for each class but the background, and at
+    the network's
     stride, (h, w): `ObjectPoseNet.pixels` interpolates them where an object is.
 
     class_logits: (B, C, H, W), of each pixel.
     quaternion: (B, C - 1, 4, h, w) w, x, y, z of any length, in the frame of `rotation_frame`.
-    to_centre: (B, C - 1, 2, h, w) x, y towards the object's centre, of any length.
-    log_pixel_m: (B, C - 1, 1, h, w), ln(z / fx): how many metres a pixel spans at the object. It is in the picture, z alone is not.
+    to_center: (B, C - 1, 2, h, w) x, y towards the object's center, of any length.
+    log_pixel_m: (B, C - 1, 1, h, w), ln(z / fx): how many metres a pixel spans at the object. It is in the image, z
+        alone is not.
     log_size: (B, C - 1, 3, h, w), logarithms of metres.
     """
 
     class_logits: Tensor
     quaternion: Tensor
-    to_centre: Tensor
+    to_center: Tensor
     log_pixel_m: Tensor
     log_size: Tensor
 
@@ -54,24 +60,29 @@ class ObjectMaps(Movable):
 
     @property
     def direction(self) -> Tensor:
-        """(B, 2, h, w) x, y to the centre whatever the class: the mean of the classes' unit vectors by their probabilities."""
-        stride = self.class_logits.shape[-2] // self.to_centre.shape[-2]
+        """(B, 2, h, w) x, y to the center whatever the class: the mean of the classes' unit vectors by their
+        probabilities.
+        """
+        stride = self.class_logits.shape[-2] // self.to_center.shape[-2]
         probability = F.avg_pool2d(self.class_logits, stride).softmax(1)[:, 1:, None]
-        length = self.to_centre.square().sum(2, keepdim=True).sqrt()  # F.normalize takes seventy times as long along this axis, on a CPU
-        return (probability * self.to_centre / length.clamp(min=1e-12)).sum(1)
+        length = (
+            self.to_center.square().sum(2, keepdim=True).sqrt()
+        )  # F.normalize takes seventy times as long along this axis, on a CPU
+        return (probability * self.to_center / length.clamp(min=1e-12)).sum(1)
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectPixels:
     """What the network says at the P pixels of `Segments`, each for its object's class.
 
-    place: (P, 2) x, y.  quaternion: (P, 4) in the camera's frame, length 1 or as said.  to_centre: (P, 2).  log_depth: (P,) ln z in metres.
+    place: (P, 2) x, y.  quaternion: (P, 4) in the camera's frame, length 1 or as said.  to_center: (P, 2).  log_depth:
+        (P,) ln z in metres.
     log_size: (P, 3).
     """
 
     place: Tensor
     quaternion: Tensor
-    to_centre: Tensor
+    to_center: Tensor
     log_depth: Tensor
     log_size: Tensor
 
@@ -98,7 +109,7 @@ class ObjectPoseNet(nn.Module):
 
     @property
     def stride(self) -> int:
-        """Pictures have sides that are multiples of it."""
+        """Images have sides that are multiples of it."""
         return self.net.encoder.strides[-1]
 
     def forward(self, image: Tensor) -> ObjectMaps:
@@ -116,16 +127,16 @@ class ObjectPoseNet(nn.Module):
     def pixels(self, maps: ObjectMaps, segments: Segments, class_id: Tensor, camera: Camera) -> ObjectPixels:
         """What the maps say at the pixels of objects whose classes are (M,), above 0. camera: K (B, 3, 3)."""
         height, width = maps.class_logits.shape[-2:]
-        picture, kind = segments.picture[segments.segment], class_id[segments.segment] - 1
+        picture, kind = segments.image[segments.segment], class_id[segments.segment] - 1
         within = segments.pixel % (height * width)
         place = torch.stack((within % width, within // width), -1).to(maps.quaternion.dtype)
-        of_class = torch.cat((maps.quaternion, maps.to_centre, maps.log_pixel_m, maps.log_size), 2).flatten(0, 1)
+        of_class = torch.cat((maps.quaternion, maps.to_center, maps.log_pixel_m, maps.log_size), 2).flatten(0, 1)
         stride = height // maps.quaternion.shape[-2]
         said = interpolated_at(of_class, picture * (self.classes - 1) + kind, place, stride)
-        quaternion, to_centre, log_pixel_m, log_size = torch.split(said, [4, 2, 1, 3], -1)
+        quaternion, to_center, log_pixel_m, log_size = torch.split(said, [4, 2, 1, 3], -1)
         if self.config.rotation_frame == "ray":
             homogeneous = torch.cat((place, torch.ones_like(place[:, :1])), -1)
             rays = (inverse_intrinsics(camera.K)[picture].to(place) * homogeneous[:, None, :]).sum(-1)
             quaternion = multiply(quaternion_of_ray(rays), quaternion)
         log_depth = log_pixel_m[:, 0] + camera.fx[picture].log().to(place)
-        return ObjectPixels(place, quaternion, to_centre, log_depth, log_size)
+        return ObjectPixels(place, quaternion, to_center, log_depth, log_size)

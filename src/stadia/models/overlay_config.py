@@ -1,4 +1,4 @@
-"""Configuration of the networks that see a background and a picture composed on it. Imports no torch."""
+"""Configuration of the networks that see a background and an image composed on it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from stadia.core.errors import ConfigError
 from stadia.models import OVERLAY_NETWORKS
 
 STRIDE = 8
-"""Both networks halve a picture three times, and add what they double again to what was there before."""
+"""Both networks halve an image three times, and add what they double again to what was there before."""
 
 
 class OverlayNetConfig(StrictModel):
     """The network of the recipe `overlay`.
 
     network: a row of `stadia parts overlay-networks`: `light`, or `full` with 24,019,618 parameters.
-    answer_stride: both are answered at 1/answer_stride of the picture's size, and enlarged bilinearly: fewer corners, the same cost.
+    answer_stride: both are answered at 1/answer_stride of the image's size, and enlarged bilinearly: fewer corners, the
+        same cost.
     start_depth_m: what an untrained network answers, in the unit of the labels.
     """
 
@@ -28,7 +29,9 @@ class OverlayNetConfig(StrictModel):
 
 
 def check_size(height: int, width: int) -> None:
-    """Raise ConfigError with the nearest size that fits, where a picture's sides are no multiples of STRIDE."""
+    """Raise ConfigError with the nearest size that fits, where an image's sides are no multiples of STRIDE."""
     if height % STRIDE or width % STRIDE or not (height and width):
         near = f"{max(round(width / STRIDE), 1) * STRIDE}x{max(round(height / STRIDE), 1) * STRIDE}"
-        raise ConfigError("picture size for 'overlay'", found=f"{width}x{height}", expected=f"multiples of {STRIDE}", cure=f"take {near}")
+        raise ConfigError(
+            "image size for 'overlay'", found=f"{width}x{height}", expected=f"multiples of {STRIDE}", fix=f"take {near}"
+        )

@@ -1,7 +1,10 @@
-"""Networks of the recipe `overlay`: a background and the picture composed on it, to depth and the mask of what was pasted.
+"""Networks of the recipe `overlay`: a background and the image composed on it, to depth and the mask of what was
+pasted.
 
-Both networks have one interface, and one trunk that two heads read: `shared` is where their losses meet. Depth is positive by what its
-head says: ln z, a plain linear layer that never saturates and whose answer cannot be at a floor. The mask's head says a logit.
+Both networks have one interface, and one trunk that two heads read: `shared` is where their losses meet. Depth is
+positive by what its
+head says: ln z, a plain linear layer that never saturates and whose answer cannot be at a floor. The mask's head says a
+logit.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from stadia.models.overlay_config import OverlayNetConfig, check_size
 
 @dataclass(frozen=True, slots=True)
 class OverlayMaps(Movable):
-    """What a network says of B pictures.
+    """What a network says of B images.
 
     log_depth: (B, 1, H, W) ln z, z in the unit of the labels.
     mask_logits: (B, 1, H, W), above 0 where something was pasted.
@@ -35,8 +38,9 @@ class OverlayMaps(Movable):
 class OverlayNet(nn.Module):
     """A trunk by its name in OVERLAY_NETWORKS, and the two heads: depth by a 1x1 convolution, the mask by a 3x3 one.
 
-    It sees (B, 6, H, W), RGB in [0, 1] of the background and then of the composed picture, and gives OverlayMaps in float32. Raises
-    ConfigError for sides that are no multiples of 8, since what is doubled again would not fit what it is added to.
+    It sees (B, 6, H, W), RGB in [0, 1] of the background and then of the composed image, and gives OverlayMaps in
+    float32. Raises ConfigError for sides that are no multiples of 8, since what is doubled again would not fit what it
+    is added to.
     """
 
     def __init__(self, config: OverlayNetConfig) -> None:
@@ -48,9 +52,11 @@ class OverlayNet(nn.Module):
         self.register_buffer("start", torch.tensor(config.start_depth_m).log(), persistent=False)
         self.start: Tensor
 
-    def forward(self, pictures: Tensor) -> OverlayMaps:
-        check_size(*pictures.shape[-2:])
-        shared = self.trunk(pictures.contiguous(memory_format=torch.channels_last))  # on a processor two thirds of the time
+    def forward(self, images: Tensor) -> OverlayMaps:
+        check_size(*images.shape[-2:])
+        shared = self.trunk(
+            images.contiguous(memory_format=torch.channels_last)
+        )  # on a processor two thirds of the time
         if self.answer_stride > 1:
             shared = F.avg_pool2d(shared, self.answer_stride)
         log_depth, mask_logits = (self._full_size(head(shared).float()) for head in (self.depth, self.mask))
@@ -63,27 +69,28 @@ class OverlayNet(nn.Module):
 
 
 def _encode(inputs: int, outputs: int) -> nn.Sequential:
-    """Convolution, ReLU, then normalisation: the order of the published network's encoder."""
+    """Convolution, ReLU, then normalization: the order of the published network's encoder."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(outputs))
 
 
 def _decode(inputs: int, outputs: int, size: int) -> nn.Sequential:
-    """Convolution, normalisation, then ReLU: the order of its decoder."""
+    """Convolution, normalization, then ReLU: the order of its decoder."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, size, padding=size // 2), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 def _layer(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
-    """As `_decode`, each sample normalised by itself in groups of 8 channels.
+    """As `_decode`, each sample normalized by itself in groups of 8 channels.
 
-    Batches' statistics follow weights that move this fast too late: at step 300 a mask's IoU was .86 by those of the batch, .5 by the
-    running ones.
+    Batches' statistics follow weights that move this fast too late: at step 300 a mask's IoU was .86 by those of the
+    batch, .5 by the running ones.
     """
     convolution = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2)
     return nn.Sequential(convolution, nn.GroupNorm(outputs // 8, outputs), nn.ReLU())
 
 
 class Up(nn.Module):
-    """Twice as large by the nearest pixel, a 1x1 convolution, plus what was there at this size before, a 3x3 convolution.
+    """Twice as large by the nearest pixel, a 1x1 convolution, plus what was there at this size before, a 3x3
+    convolution.
 
     layer: makes both.
     """
@@ -98,7 +105,8 @@ class Up(nn.Module):
 
 
 class Full(nn.Module):
-    """The published network: 24,019,618 parameters with its heads. Every layer of a size sees all that came before at that size.
+    """The published network: 24,019,618 parameters with its heads. Every layer of a size sees all that came before at
+    that size.
 
     Nodes have the names of its layer table; see `nodes`.
     """
@@ -108,19 +116,26 @@ class Full(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         layers = {"x2": (6, 64), "x3": (64, 64), "x5": (128, 128), "x6": (256, 128), "x7": (384, 128)}
-        layers |= {"x9": (384, 256), "x10": (640, 256), "x11": (896, 256), "x13": (768, 512), "x14": (1280, 512), "x15": (1792, 512)}
+        layers |= {
+            "x9": (384, 256),
+            "x10": (640, 256),
+            "x11": (896, 256),
+            "x13": (768, 512),
+            "x14": (1280, 512),
+            "x15": (1792, 512),
+        }
         self.layers = nn.ModuleDict({name: _encode(*channels) for name, channels in layers.items()})
         self.u1, self.u2, self.u3 = Up(512, 256), Up(256, 128), Up(128, 64)
         self.w = _decode(64, 32, 3)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """(B, 6, H, W) to (B, 32, H, W)."""
-        return self.nodes(pictures)["w"]
+        return self.nodes(images)["w"]
 
-    def nodes(self, pictures: Tensor) -> dict[str, Tensor]:
+    def nodes(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 6, H, W) to what every node says."""
         x, layers = {}, self.layers
-        x["x2"] = layers["x2"](pictures)
+        x["x2"] = layers["x2"](images)
         x["x3"] = layers["x3"](x["x2"])
         below = (x["x2"], x["x3"])
         for numbers in ((4, 5, 6, 7), (8, 9, 10, 11), (12, 13, 14, 15)):
@@ -139,9 +154,11 @@ class Full(nn.Module):
 
 
 class Light(nn.Module):
-    """About half a million parameters, for two cores: one layer of 16 channels sees every pixel, all others see half the size or less.
+    """About half a million parameters, for two cores: one layer of 16 channels sees every pixel, all others see half
+    the size or less.
 
-    The rows of the picture are an input of the coarsest layers: a camera that looks ahead has its ground in the lower half, which says
+    The rows of the image are an input of the coarsest layers: a camera that looks ahead has its ground in the lower
+        half, which says
     much of depth.
     """
 
@@ -156,9 +173,9 @@ class Light(nn.Module):
         self.deep = nn.Sequential(_layer(97, 96, 3), _layer(96, 96, 3), _layer(96, 96, 3))
         self.u1, self.u2, self.u3 = Up(96, 64, _layer), Up(64, 32, _layer), Up(32, 16, _layer)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """(B, 6, H, W) to (B, 16, H, W)."""
-        fine = self.fine(pictures)
+        fine = self.fine(images)
         half = self.to_half(fine)
         quarter = self.to_quarter(half)
         eighth = self.to_eighth(quarter)

@@ -1,8 +1,8 @@
 """Performer: attention by random features, linear in the number of tokens (Choromanski et al. 2021, arXiv 2009.14794).
 
 exp(q . k / sqrt(d)) is the mean of phi(q) . phi(k) over random features, so that softmax(Q K^T / sqrt(d)) V becomes
-phi(Q) (phi(K)^T V), brought to rows that add up to 1. The estimate is good while |q| and |k| are small (for heads of 64 and unit
-Gaussian values, which have a norm of 8, it is not), and cheaper than exact attention only above 2m tokens.
+phi(Q) (phi(K)^T V), brought to rows that add up to 1. The estimate is good while |q| and |k| are small (for heads of 64
+and unit Gaussian values, which have a norm of 8, it is not), and cheaper than exact attention only above 2m tokens.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ FLOOR = 1e-4
 class Performer(nn.Module):
     """Exact on average over draws of its features (FAVOR+), and linear in the number of tokens.
 
-    `features` (m, d) is a buffer, saved with the checkpoint. In training it is drawn anew, from torch's generator, after every
-    `redraw_every` forward passes; in evaluation never. `checksum` tells whether it was. A pass that activation checkpointing
+    `features` (m, d) is a buffer, saved with the checkpoint. In training it is drawn anew, from torch's generator,
+    after every `redraw_every` forward passes; in evaluation never. `checksum` tells whether it was. A pass that
+    activation checkpointing
     repeats counts as well: an even `redraw_every` then leaves both passes the same features.
     Computed in float32 whatever the precision around it is.
     """
@@ -77,7 +78,8 @@ def orthogonal_features(count: int, dim: int) -> Tensor:
 def exponents(x: Tensor, features: Tensor) -> Tensor:
     """The logarithm of sqrt(m) phi(x): W x' - |x'|^2 / 2 with x' = x / d^(1/4). (..., N, d) and (m, d) to (..., N, m).
 
-    The mean over features of exp(exponents(q) + exponents(k)) is, on average over draws, exp(q . k / sqrt(d)) (Lemma 1).
+    The mean over features of exp(exponents(q) + exponents(k)) is, on average over draws, exp(q . k / sqrt(d)) (Lemma
+    1).
     """
     x = x * x.shape[-1] ** -0.25
     return x @ features.T - x.square().sum(dim=-1, keepdim=True) / 2
@@ -86,9 +88,10 @@ def exponents(x: Tensor, features: Tensor) -> Tensor:
 def favor(q: Tensor, k: Tensor, v: Tensor, features: Tensor) -> Tensor:
     """Attention by positive random features, in the precision of what it is given (appendix B.1, bidirectional).
 
-    What is subtracted before exp cancels in the quotient: of a query a number of its own, its |x'|^2 / 2 included; of the keys
-    the largest exponent of all tokens and features together. So the largest feature is 1 and nothing overflows, nor do all
-    features of a far key vanish for that key alone, as they do where W x' alone is what the maximum is taken of.
+    What is subtracted before exp cancels in the quotient: of a query a number of its own, its |x'|^2 / 2 included; of
+        the keys
+    the largest exponent of all tokens and features together. So the largest feature is 1 and nothing overflows, nor do
+    all features of a far key vanish for that key alone, as they do where W x' alone is what the maximum is taken of.
 
     Args:
         q, k, v: (..., N, d).

@@ -1,7 +1,7 @@
-"""Heads of a pose network: the map that compares two pictures, (B, C, h, w), to numbers of the pair, (B, outputs).
+"""Heads of a pose network: the map that compares two images, (B, C, h, w), to numbers of the pair, (B, outputs).
 
-A row of `models.POSE_HEADS` is called with (channels, outputs, activation, grid) and gives an `nn.Sequential` whose last layer has the
-weights and the bias of the outputs, so that a quantity can be made to start at 0.
+A row of `models.POSE_HEADS` is called with (channels, outputs, activation, grid) and gives an `nn.Sequential` whose
+last layer has the weights and the bias of the outputs, so that a quantity can be made to start at 0.
 
 Args of each:
     channels: C.  outputs: how many numbers.
@@ -22,7 +22,7 @@ Grid = tuple[int, int]
 
 
 class Pool(nn.Sequential):
-    """The mean over the picture, then one layer (D3VO, arXiv 2003.01060, supplement): for pictures of any size."""
+    """The mean over the image, then one layer (D3VO, arXiv 2003.01060, supplement): for images of any size."""
 
     def __init__(self, channels: int, outputs: int, activation: Activation, grid: Grid | None = None) -> None:
         super().__init__(nn.Linear(channels, outputs))
@@ -33,7 +33,7 @@ class Pool(nn.Sequential):
 
 
 class Convolution(nn.Sequential):
-    """Four convolutions, then the mean over the picture (Monodepth2, arXiv 1806.01260): for pictures of any size."""
+    """Four convolutions, then the mean over the image (Monodepth2, arXiv 1806.01260): for images of any size."""
 
     def __init__(self, channels: int, outputs: int, activation: Activation, grid: Grid | None = None) -> None:
         super().__init__(
@@ -52,7 +52,7 @@ class Convolution(nn.Sequential):
 
 
 class Linear(nn.Sequential):
-    """One layer over every pixel of the map, each with weights of its own: for pictures of the training's size alone.
+    """One layer over every pixel of the map, each with weights of its own: for images of the training's size alone.
 
     Raises ConfigError where that size is not known, or where it is shown another.
     """
@@ -60,7 +60,10 @@ class Linear(nn.Sequential):
     def __init__(self, channels: int, outputs: int, activation: Activation, grid: Grid | None = None) -> None:
         if grid is None:
             raise ConfigError(
-                "pose_head 'linear'", found="no picture size", expected="the training's", cure="pass it, or take 'pool' or 'convolution'"
+                "pose_head 'linear'",
+                found="no image size",
+                expected="the training's",
+                fix="pass it, or take 'pool' or 'convolution'",
             )
         super().__init__(nn.Flatten(), nn.Linear(channels * grid[0] * grid[1], outputs))
         self.grid = grid
@@ -68,10 +71,10 @@ class Linear(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         if (found := tuple(x.shape[-2:])) != self.grid:
             raise ConfigError(
-                "picture size for pose_head 'linear'",
+                "image size for pose_head 'linear'",
                 found=f"a map of {found[1]}x{found[0]}",
-                expected=f"{self.grid[1]}x{self.grid[0]}, that of the training's pictures",
-                cure="keep the training's size, or train with 'pool' or 'convolution'",
+                expected=f"{self.grid[1]}x{self.grid[0]}, that of the training's images",
+                fix="keep the training's size, or train with 'pool' or 'convolution'",
             )
         said: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return said

@@ -1,7 +1,8 @@
-"""A feature pyramid with a decoder of its own for each answer: pictures to maps of any number of channels, at a quarter of their size.
+"""A feature pyramid with a decoder of its own for each answer: images to maps of any number of channels, at a quarter
+of their size.
 
-The decoder is the semantic branch of Panoptic FPN (Kirillov et al., arXiv 1901.02446): levels of the pyramid, each brought to the
-finest one's size, added up.
+The decoder is the semantic branch of Panoptic FPN (Kirillov et al., arXiv 1901.02446): levels of the pyramid, each
+brought to the finest one's size, added up.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ FINEST = 4
 def _level(inputs: int, outputs: int, doublings: int) -> nn.Sequential:
     """Convolutions, each followed by a doubling of the size; one alone where the size stays.
 
-    Normalised in groups of four channels: batches of eight pictures are too few for statistics over the batch.
+    Normalized in groups of four channels: batches of eight images are too few for statistics over the batch.
     """
     layers: list[nn.Module] = []
     for number in range(max(doublings, 1)):
@@ -41,7 +42,9 @@ class PyramidDecoder(nn.Module):
         dropout: of whole channels of what comes out.
     """
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], *, pyramid: int, segmentation: int, dropout: float) -> None:
+    def __init__(
+        self, channels: Sequence[int], strides: Sequence[int], *, pyramid: int, segmentation: int, dropout: float
+    ) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(c, pyramid, 1) for c in channels)
         doublings = [(stride // strides[0]).bit_length() - 1 for stride in strides]
@@ -67,7 +70,7 @@ class PyramidNet(nn.Module):
     """An encoder, and for each answer a decoder and a 1x1 convolution.
 
     Args:
-        encoder: of timm; levels coarser than the picture by less than FINEST are not looked at.
+        encoder: of timm; levels coarser than the image by less than FINEST are not looked at.
         answers: channels of each answer by its name.
         pretrained, pyramid, segmentation, dropout: see `Encoder` and `PyramidDecoder`.
     """
@@ -84,16 +87,21 @@ class PyramidNet(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = Encoder(encoder, pretrained=pretrained)
-        self._first = next(i for i, stride in enumerate(self.encoder.strides) if stride >= FINEST or stride == self.encoder.strides[-1])
+        self._first = next(
+            i for i, stride in enumerate(self.encoder.strides) if stride >= FINEST or stride == self.encoder.strides[-1]
+        )
         channels, strides = self.encoder.channels[self._first :], self.encoder.strides[self._first :]
         self.decoders = nn.ModuleDict(
-            {name: PyramidDecoder(channels, strides, pyramid=pyramid, segmentation=segmentation, dropout=dropout) for name in answers}
+            {
+                name: PyramidDecoder(channels, strides, pyramid=pyramid, segmentation=segmentation, dropout=dropout)
+                for name in answers
+            }
         )
         self.heads = nn.ModuleDict({name: nn.Conv2d(segmentation, count, 1) for name, count in answers.items()})
 
     @property
     def stride(self) -> int:
-        """Of the maps that come out; `F.interpolate` brings those that are looked at everywhere to the picture's size."""
+        """Of the maps that come out; `F.interpolate` brings those that are looked at everywhere to the image's size."""
         return self.encoder.strides[self._first]
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:

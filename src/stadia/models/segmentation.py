@@ -1,4 +1,6 @@
-"""Pictures of roads to classes and objects: panoptic networks of transformers, and TFLite models of classes. Nothing here trains."""
+"""Images of roads to classes and objects: panoptic networks of transformers, and TFLite models of classes. Nothing here
+trains.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,21 @@ from stadia.core import torchvision_shim  # noqa: F401
 from stadia.core.errors import CheckpointError
 from stadia.models.hub import asked_where_reachable, how_to_copy
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 CITYSCAPES = (
-    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain", "sky"),
+    *(
+        "road",
+        "sidewalk",
+        "building",
+        "wall",
+        "fence",
+        "pole",
+        "traffic light",
+        "traffic sign",
+        "vegetation",
+        "terrain",
+        "sky",
+    ),
     *("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
 )
 """The 19 classes that are scored, in the order of their training numbers."""
@@ -32,8 +46,8 @@ _OVERLAP = 0.75  # of a tile's side: the step to the next
 class Segmenter(Protocol):
     """classes: names of the numbers it gives.  identity: changes with the weights.
 
-    Called with a picture (H, W, 3) RGB it gives classes (H, W) uint8, 0 = unknown, and the objects' numbers (H, W) uint16, 0 = none;
-    None instead of these where it knows classes alone.
+    Called with an image (H, W, 3) RGB it gives classes (H, W) uint8, 0 = unknown, and the objects' numbers (H, W)
+    uint16, 0 = none; None instead of these where it knows classes alone.
     """
 
     @property
@@ -42,7 +56,7 @@ class Segmenter(Protocol):
     @property
     def identity(self) -> str: ...
 
-    def __call__(self, image: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]: ...
+    def __call__(self, image: Image) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]: ...
 
 
 @dataclass(frozen=True)
@@ -60,15 +74,19 @@ class Panoptic:
         return {int(number) + 1: name.strip().lower() for number, name in self.network.config.id2label.items()}
 
     @torch.no_grad()
-    def __call__(self, image: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]:
+    def __call__(self, image: Image) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]:
         asked = {"task_inputs": ["panoptic"]} if self.task else {}
         inputs = self.processor(images=image, return_tensors="pt", **asked)
         outputs = self.network(**inputs)
         found = self.processor.post_process_panoptic_segmentation(outputs, target_sizes=[image.shape[:2]])[0]
-        return from_segments(found["segmentation"].cpu().numpy(), {one["id"]: one["label_id"] for one in found["segments_info"]})
+        return from_segments(
+            found["segmentation"].cpu().numpy(), {one["id"]: one["label_id"] for one in found["segments_info"]}
+        )
 
 
-def from_segments(segmentation: NDArray[np.integer], label_of: Mapping[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+def from_segments(
+    segmentation: NDArray[np.integer], label_of: Mapping[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """Classes, from 1, and objects of a panoptic answer (H, W) whose segments have these labels, from 0."""
     semantic, instance = np.zeros(segmentation.shape, np.uint8), np.zeros(segmentation.shape, np.uint16)
     for number, (segment, label) in enumerate(sorted(label_of.items()), start=1):
@@ -92,8 +110,14 @@ def panoptic(name: str) -> Panoptic:
         raise CheckpointError(
             name,
             found=str(error).strip().split("\n")[0],
-            expected="a Mask2Former or OneFormer: a folder with config.json and model.safetensors, or a name on the hub",
-            cure="save it there with save_pretrained" if local else f"{how_to_copy(name)}; or pass --by model.tflite, or a COCO file",
+            expected=(
+                "a Mask2Former or OneFormer: a folder with config.json and model.safetensors, or a name on the hub"
+            ),
+            fix=(
+                "save it there with save_pretrained"
+                if local
+                else f"{how_to_copy(name)}; or pass --by model.tflite, or a COCO file"
+            ),
         ) from error
     weights = hashlib.blake2b(digest_size=8)
     for key, value in sorted(network.state_dict().items()):
@@ -104,12 +128,13 @@ def panoptic(name: str) -> Panoptic:
 
 @dataclass(frozen=True)
 class Tiled:
-    """A network of a square picture, run on tiles as high as the picture; a pixel is said by the tile whose middle is nearest.
+    """A network of a square image, run on tiles as high as the image; a pixel is said by the tile whose middle is
+    nearest.
 
     run: (side, side, 3) uint8 RGB to class numbers (side, side), from 0.  first: what it calls the first of `names`.
     """
 
-    run: Callable[[Picture], NDArray[np.integer]]
+    run: Callable[[Image], NDArray[np.integer]]
     side: int
     names: tuple[str, ...]
     first: int
@@ -120,7 +145,7 @@ class Tiled:
         """From 1."""
         return dict(enumerate(self.names, start=1))
 
-    def __call__(self, image: Picture) -> tuple[NDArray[np.uint8], None]:
+    def __call__(self, image: Image) -> tuple[NDArray[np.uint8], None]:
         height, width = image.shape[:2]
         across, down = width >= height, min(height, width)
         starts = tile_starts(max(height, width), down)
@@ -130,7 +155,9 @@ class Tiled:
         for number, start in enumerate(starts):
             tile = image[:, start : start + down] if across else image[start : start + down]
             scaled = np.asarray(
-                cv2.resize(tile, (self.side, self.side), interpolation=cv2.INTER_AREA if down > self.side else cv2.INTER_LINEAR)
+                cv2.resize(
+                    tile, (self.side, self.side), interpolation=cv2.INTER_AREA if down > self.side else cv2.INTER_LINEAR
+                )
             )
             said = np.asarray(self.run(scaled.astype(np.uint8))).astype(np.int32) - self.first
             said = np.where((said >= 0) & (said < len(self.names)), said + 1, 0).astype(np.uint8)
@@ -150,36 +177,50 @@ def tile_starts(length: int, side: int) -> list[int]:
 
 
 def tflite(path: Path, names: tuple[str, ...] = CITYSCAPES) -> Tiled:
-    """A TFLite model of uint8 pictures (1, S, S, 3) to class numbers (1, S, S), or their scores (1, S, S, C).
+    """A TFLite model of uint8 images (1, S, S, 3) to class numbers (1, S, S), or their scores (1, S, S, C).
 
-    With one number more than there are names, 0 is its background. Raises CheckpointError where ai-edge-litert is not installed, or
-    the file is no such model.
+    With one number more than there are names, 0 is its background. Raises CheckpointError where ai-edge-litert is not
+    installed, or the file is no such model.
     """
-    expected = "a TFLite model of pictures (1, S, S, 3) uint8 to classes (1, S, S)"
+    expected = "a TFLite model of images (1, S, S, 3) uint8 to classes (1, S, S)"
     try:
         content = Path(path).expanduser().read_bytes()
     except OSError as error:
-        raise CheckpointError(path, found=error.strerror or str(error), expected=expected, cure="check the path") from error
+        raise CheckpointError(
+            path, found=error.strerror or str(error), expected=expected, fix="check the path"
+        ) from error
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
-        raise CheckpointError(path, found="no ai-edge-litert", expected="it, to run TFLite", cure="pip install 'stadia[tflite]'") from error
+        raise CheckpointError(
+            path, found="no ai-edge-litert", expected="it, to run TFLite", fix="pip install 'stadia[tflite]'"
+        ) from error
     try:
         interpreter = Interpreter(model_content=content, num_threads=torch.get_num_threads())
         interpreter.allocate_tensors()
         taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     except (ValueError, RuntimeError) as error:
-        raise CheckpointError(path, found=str(error).split("\n")[0], expected=expected, cure="check the file") from error
+        raise CheckpointError(path, found=str(error).split("\n")[0], expected=expected, fix="check the file") from error
     shape, out = tuple(int(n) for n in taken["shape"]), tuple(int(n) for n in given["shape"])
-    if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3 or taken["dtype"] is not np.uint8 or out[1:3] != shape[1:3]:
+    if (
+        len(shape) != 4
+        or shape[1] != shape[2]
+        or shape[3] != 3
+        or taken["dtype"] is not np.uint8
+        or out[1:3] != shape[1:3]
+    ):
         found = f"{shape} {np.dtype(taken['dtype']).name} to {out}"
-        raise CheckpointError(path, found=found, expected=expected, cure="export it so, or segment by another program and pass a COCO file")
+        raise CheckpointError(
+            path, found=found, expected=expected, fix="export it so, or segment by another program and pass a COCO file"
+        )
 
-    def run(image: Picture) -> NDArray[np.integer]:
+    def run(image: Image) -> NDArray[np.integer]:
         interpreter.set_tensor(taken["index"], image[None])
         interpreter.invoke()
         said = interpreter.get_tensor(given["index"])[0]
         return np.asarray(said if said.ndim == 2 else said.argmax(-1))
 
     first = 1 if len(out) == 4 and out[3] == len(names) + 1 else 0
-    return Tiled(run, shape[1], names, first, f"{Path(path).name} {hashlib.blake2b(content, digest_size=8).hexdigest()}")
+    return Tiled(
+        run, shape[1], names, first, f"{Path(path).name} {hashlib.blake2b(content, digest_size=8).hexdigest()}"
+    )

@@ -1,4 +1,6 @@
-"""A learnt size prior: how high an object is, by how it looks. Its answer replaces the mean of its class (FUMET, arXiv 2312.04530)."""
+"""A learnt size prior: how high an object is, by how it looks. Its answer replaces the mean of its class (FUMET, arXiv
+2312.04530).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ import timm
 from stadia.core.errors import CheckpointError
 from stadia.core.files import replacing
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _LEAST_SPREAD = 0.02  # of the logarithm: what a label itself is worth
 _MOST_FACTOR = 1.7  # either way from the mean of what it was trained on
@@ -37,7 +39,9 @@ class SizePrior(nn.Module):
         encoder: of timm, a ConvNeXt V2 or another.
     """
 
-    def __init__(self, mean_m: float, *, side: int = 64, encoder: str = "convnextv2_atto", pretrained: bool = False) -> None:
+    def __init__(
+        self, mean_m: float, *, side: int = 64, encoder: str = "convnextv2_atto", pretrained: bool = False
+    ) -> None:
         super().__init__()
         self.about = {"mean_m": mean_m, "side": side, "encoder": encoder}
         self.mean_m, self.side = mean_m, side
@@ -56,10 +60,12 @@ class SizePrior(nn.Module):
         """(B, 3, side, side) RGB in [0, 1] to ln height (B,), metres, and its standard deviation (B,)."""
         said = self.head(self.encoder((crops - self._mean) / self._std))
         reach = float(np.log(_MOST_FACTOR))
-        return float(np.log(self.mean_m)) + reach * torch.tanh(said[:, 0]), _LEAST_SPREAD + 0.1 * nn.functional.softplus(said[:, 1])
+        return float(np.log(self.mean_m)) + reach * torch.tanh(
+            said[:, 0]
+        ), _LEAST_SPREAD + 0.1 * nn.functional.softplus(said[:, 1])
 
     @torch.no_grad()
-    def heights_of(self, crops: Sequence[Picture]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def heights_of(self, crops: Sequence[Image]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and spread in metres, (N,) each, of crops (side, side, 3) RGB (`data.height_crops.masked_crop`)."""
         was_training = self.training
         self.eval()
@@ -74,7 +80,9 @@ class SizePrior(nn.Module):
 
 
 def height_loss(log_m: Tensor, deviation: Tensor, height_m: Tensor) -> Tensor:
-    """Mean absolute error of the logarithm, and Laplace's likelihood of it for the deviation alone: a sure mistake does not pull harder."""
+    """Mean absolute error of the logarithm, and Laplace's likelihood of it for the deviation alone: a sure mistake does
+    not pull harder.
+    """
     error = (log_m - height_m.log()).abs()
     scale = deviation / 2**0.5
     return error.mean() + 0.1 * (error.detach() / scale + scale.log()).mean()
@@ -96,6 +104,9 @@ def load_size_prior(path: Path) -> SizePrior:
         prior.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise CheckpointError(
-            path, found=str(error).split("\n")[0], expected="a learnt size prior", cure="train one: experiments/size_prior.py"
+            path,
+            found=str(error).split("\n")[0],
+            expected="a learnt size prior",
+            fix="train one: experiments/size_prior.py",
         ) from error
     return prior.eval()

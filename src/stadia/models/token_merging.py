@@ -1,7 +1,7 @@
 """Token merging: the most similar tokens are attended to as one, and take the answer as one.
 
-Bolya et al. 2023, arXiv 2210.09461 (the matching, proportional attention); Bolya and Hoffman 2023, arXiv 2303.17604 (merged
-tokens are put back right after the part, so that a dense output keeps every token).
+Bolya et al. 2023, arXiv 2210.09461 (the matching, proportional attention); Bolya and Hoffman 2023, arXiv 2303.17604
+(merged tokens are put back right after the part, so that a dense output keeps every token).
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from stadia.models.attention_config import AttentionConfig
 
 
 class TokenMerging(nn.Module):
-    """Exact attention between fewer tokens: a share `merge` of the grid's is merged into others, and put back afterwards.
+    """Exact attention between fewer tokens: a share `merge` of the grid's is merged into others, and put back
+    afterwards.
 
-    Which are merged is decided by the keys, for each sample, and for all heads alike (`groups`). A group's query, key and value
-    are the means of its tokens, and log of their number is added to its logits (proportional attention, arXiv 2210.09461, eq. 1);
-    its answer is given to each of its tokens. So attention is exact where merged tokens are equal, and without merging. Every call
-    starts from single tokens, which makes the papers' mean weighted by size a plain one. The tokens before the grid stay alone.
-    It has no weights. Tokens are compared and added up in float32 whatever the precision around it is: in bfloat16 flat parts of a
-    picture tie.
+    Which are merged is decided by the keys, for each sample, and for all heads alike (`groups`). A group's query, key
+    and value are the means of its tokens, and log of their number is added to its logits (proportional attention, arXiv
+    2210.09461, eq. 1); its answer is given to each of its tokens. So attention is exact where merged tokens are equal,
+    and without merging. Every call starts from single tokens, which makes the papers' mean weighted by size a plain
+    one. The tokens before the grid stay alone. It has no weights. Tokens are compared and added up in float32 whatever
+    the precision around it is: in bfloat16 flat parts of a image tie.
     """
 
     def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
@@ -46,14 +47,17 @@ class TokenMerging(nn.Module):
             return (sums / size[:, None, :, None]).to(x.dtype)
 
         more = size.log()[:, None, None].to(q.dtype)
-        return functional.scaled_dot_product_attention(merged(q), merged(k), merged(v), attn_mask=more).gather(2, of_group)
+        return functional.scaled_dot_product_attention(merged(q), merged(k), merged(v), attn_mask=more).gather(
+            2, of_group
+        )
 
 
 def groups(metric: Tensor, removed: int, *, first: int) -> Tensor:
     """Which group each token belongs to, by bipartite soft matching (arXiv 2210.09461, section 3).
 
-    From `first` on, every other token looks for the most similar one (by the cosine) among those between; the `removed` pairs
-    that are most alike are joined. Several tokens may join the same one. The tokens before `first` are left alone.
+    From `first` on, every other token looks for the most similar one (by the cosine) among those between; the `removed`
+    pairs that are most alike are joined. Several tokens may join the same one. The tokens before `first` are left
+    alone.
 
     Args:
         metric: (B, N, d), what tokens are compared by.
@@ -63,7 +67,9 @@ def groups(metric: Tensor, removed: int, *, first: int) -> Tensor:
     """
     batch, tokens, dim = metric.shape
     pairs = (tokens - first) // 2
-    directions = functional.normalize(metric[:, first : first + 2 * pairs].detach(), dim=-1).reshape(batch, pairs, 2, dim)
+    directions = functional.normalize(metric[:, first : first + 2 * pairs].detach(), dim=-1).reshape(
+        batch, pairs, 2, dim
+    )
     alike, partner = (directions[:, :, 0] @ directions[:, :, 1].transpose(1, 2)).max(dim=-1)
     chosen = alike.topk(removed, dim=-1, sorted=False).indices
     joining, joined = first + 2 * chosen, first + 2 * partner.gather(1, chosen) + 1

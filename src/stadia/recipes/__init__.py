@@ -50,7 +50,9 @@ DEMOS = Table("demo", {"selfsup": "stadia.recipes.demo:run", "metric": "stadia.r
 
 
 def configure(recipe: str, overrides: Iterable[str] = (), **values: Any) -> RecipeConfig:
-    """A recipe's configuration from nested values and `dotted.key=value` overrides. Raises ConfigError with every mistake at once."""
+    """A recipe's configuration from nested values and `dotted.key=value` overrides. Raises ConfigError with every
+    mistake at once.
+    """
     from stadia.core.config import resolve
 
     config: RecipeConfig = resolve(CONFIGS.load(recipe), values, overrides)

@@ -15,7 +15,7 @@ class PredictionAsked:
     options: how to open `source`, as `recipes.source_config.source_options` gives them.
     every: each n-th frame.  motion: how the path is made.  size: "1216x352", where it is not the training's.
     video, cloud: whether to write them.
-    background: of a composed picture, the same without what was pasted; or a folder of such.
+    background: of a composed image, the same without what was pasted; or a folder of such.
     """
 
     checkpoint: Path
@@ -62,7 +62,8 @@ class OdometryAsked:
     """`stadia odometry CHECKPOINT INPUT`.
 
     options: how to open `source`, as `recipes.source_config.source_options` gives them.
-    method: of `stadia.evaluation.FOLLOWERS`.  size: "1216x352", where it is not the training's.  out: None = into the run.
+    method: of `stadia.evaluation.FOLLOWERS`.  size: "1216x352", where it is not the training's.  out: None = into the
+        run.
     """
 
     checkpoint: Path

@@ -1,4 +1,6 @@
-"""Whether what `stadia camera-height` was asked to measure by is in the pictures at all: classes with known heights, on a road."""
+"""Whether what `stadia camera-height` was asked to measure by is in the images at all: classes with known heights, on a
+road.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +25,20 @@ def check_classes(frames: Sequence[SeenFrame], config: CameraHeightConfig) -> No
         return
     bare = [name for name in config.classes if name in seen]
     asked = ", ".join(config.classes or config.height_priors) or "any class"
-    there = ", ".join(f"{count} of class {name}, as in {_first(frames, name)}" for name, count in seen.most_common(_NAMED))
+    there = ", ".join(
+        f"{count} of class {name}, as in {_first(frames, name)}" for name, count in seen.most_common(_NAMED)
+    )
     without = f"no height of class {', '.join(bare)}" if bare else f"no object of class {asked}"
     is_there = ", and ".join(part for part in (there or "no objects at all", _of_road(frames)) if part)
-    name_another = "ask for a class that is there (objects, priors), name it so in the masks' classes.json, or take frames that show one"
+    name_another = (
+        "ask for a class that is there (objects, priors), name it so in the masks' classes.json, or take frames that"
+        " show one"
+    )
     raise DataError(
         f"objects on the road in {len(frames)} frames",
         found=f"{without}; there are {is_there}",
         expected="objects of a class that is asked for and has a height",
-        cure="give its mean_m, spread_m and source in priors, or ask for another" if bare else name_another,
+        fix="give its mean_m, spread_m and source in priors, or ask for another" if bare else name_another,
     )
 
 
@@ -43,8 +50,8 @@ def notes_of_frames(frames: Sequence[SeenFrame], config: CameraHeightConfig) -> 
             yield f"note: no object of class {name} in any of {len(frames)} frames; it was asked for by objects"
         elif prior_of(name, config.height_priors) is None:
             yield (
-                f"note: {seen[name]} objects of class {name} say nothing, such as in {_first(frames, name)}: they have no height; "
-                "give mean_m, spread_m and source in priors, or take the class out of objects"
+                f"note: {seen[name]} objects of class {name} say nothing, such as in {_first(frames, name)}: they have"
+                " no height; give mean_m, spread_m and source in priors, or take the class out of objects"
             )
     if told := _of_road(frames):
         yield f"note: the masks show {told}; objects are taken to stand on one: look at the masks' sheet"

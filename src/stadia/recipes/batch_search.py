@@ -12,8 +12,8 @@ CLOSE = 1 / 16
 def largest_batch(peak_of: Callable[[int], int | None], *, limit: int, guess: int, most: int) -> int:
     """The largest batch whose peak is within a limit, as far as a few tries tell; 0 where not even a single sample is.
 
-    Tries go by the straight line through the last two peaks, since memory is a constant and so much a sample; never to more than twice
-    what has fitted, since on some machines whoever asks for too much is ended.
+    Tries go by the straight line through the last two peaks, since memory is a constant and so much a sample; never to
+    more than twice what has fitted, since on some machines whoever asks for too much is ended.
 
     Args:
         peak_of: bytes that training in batches of so many samples holds; None where it ran out.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stadia.data.bop import BopPictures, Model
+from stadia.data.bop import BopImages, Model
 from stadia.data.object_labels import EstimatedBox, Points
 from stadia.metrics.matching import greedy_pairs
 from stadia.metrics.object_pose import add_m, add_s_m
@@ -25,21 +25,24 @@ def distance_m(model: Model, T_estimated: Points, T_true: Points) -> float:
     return float(add_m(*given) if model.symmetry == "none" else add_s_m(*given))
 
 
-def add_recall(pictures: BopPictures, found: Sequence[Sequence[EstimatedBox]]) -> dict[str, Any]:
-    """ADD(-S) of what was found in each picture: the share of the instances asked for that is within a tenth of the diameter.
+def add_recall(images: BopImages, found: Sequence[Sequence[EstimatedBox]]) -> dict[str, Any]:
+    """ADD(-S) of what was found in each image: the share of the instances asked for that is within a tenth of the
+    diameter.
 
-    Of each object as many estimates count as instances are asked for, the surest first; each takes the nearest that is free.
+    Of each object as many estimates count as instances are asked for, the surest first; each takes the nearest that is
+    free.
 
-    Returns "asked" (instances), "add_recall", "add_median_mm" of the estimates that counted (None without any), and "class", its recalls.
+    Returns "asked" (instances), "add_recall", "add_median_mm" of the estimates that counted (None without any), and
+    "class", its recalls.
     """
     right: dict[str, list[bool]] = {}
     distances: list[float] = []
     for index, boxes in enumerate(found):
-        for obj_id, count in pictures.asked(index).items():
-            model = pictures.models[obj_id]
-            class_id = pictures.classes.index(model.name)
+        for obj_id, count in images.asked(index).items():
+            model = images.models[obj_id]
+            class_id = images.classes.index(model.name)
             estimates = sorted((one for one in boxes if one[0].class_id == class_id), key=lambda one: -one[1])[:count]
-            true = [T for other, T in pictures.poses(index) if other.obj_id == obj_id]
+            true = [T for other, T in images.poses(index) if other.obj_id == obj_id]
             of_pair = _distances(model, [box.T_camera_object for box, _ in estimates], true)
             score = np.array([score for _, score in estimates])
             taken = int((greedy_pairs(of_pair, of_pair < WITHIN * model.diameter_m, score) >= 0).sum())
@@ -56,4 +59,6 @@ def add_recall(pictures: BopPictures, found: Sequence[Sequence[EstimatedBox]]) -
 
 def _distances(model: Model, estimated: Sequence[Points], true: Sequence[Points]) -> NDArray[np.float64]:
     """(P, G) metres."""
-    return np.array([[distance_m(model, T, T_true) for T_true in true] for T in estimated]).reshape(len(estimated), len(true))
+    return np.array([[distance_m(model, T, T_true) for T_true in true] for T in estimated]).reshape(
+        len(estimated), len(true)
+    )

@@ -20,7 +20,17 @@ from stadia.core.files import replacing, write_json
 from stadia.core.types import Camera
 from stadia.data.height_priors import prior_of
 from stadia.evaluation.legend import with_legend, write
-from stadia.evaluation.road_drawings import BAD, GOOD, HORIZON, PLANE, draw_horizon, draw_plane, draw_verdicts, heights_over_frames, sheet
+from stadia.evaluation.road_drawings import (
+    BAD,
+    GOOD,
+    HORIZON,
+    PLANE,
+    draw_horizon,
+    draw_plane,
+    draw_verdicts,
+    heights_over_frames,
+    sheet,
+)
 from stadia.evaluation.watch import Watch, unwatched
 from stadia.geometry.height_survey import BoxedObjects, HeightSurvey, Verdict, level_horizon, survey, tilt_deg
 from stadia.geometry.horizon import normal_of
@@ -30,7 +40,7 @@ from stadia.recipes.moved_camera import moved_camera, said_of_moved
 from stadia.recipes.road_horizon import RoadHorizons, road_horizons
 from stadia.recipes.seen_objects import SeenFrame, seen_frames
 
-RESULT, PICTURE, OVER_FRAMES = "camera_height.json", "objects.png", "heights.png"
+RESULT, IMAGE, OVER_FRAMES = "camera_height.json", "objects.png", "heights.png"
 _SHOWN, _MOST_TILT_DEG, _WIDE = 8, 25.0, 1.35
 _FEW, _DRAWN_WIDTH, _LEAST_AGREEING, _SURE = 20, 800, 0.25, 3
 _INK = (20, 20, 20)
@@ -61,7 +71,7 @@ def estimate_camera_height(
         frames: in order of time; boxes of all are brought into the pixels of the first one's camera.
         config: whose priors, horizon and limits.
         horizons: (F, 3) in each frame's own pixels, where they are known better than config says.
-        watch: while pictures are read for their horizon.
+        watch: while images are read for their horizon.
 
     Raises DataError where the edges' horizon is seen in no frame, GeometryError as `geometry.height_survey.survey`.
     """
@@ -72,7 +82,11 @@ def estimate_camera_height(
         own = own[own.isfinite().all(-1)]
     check_classes(frames, config)
     first = frames[0]
-    lines = None if own is None else torch.stack([_line_to(line, f.K, first.K) for line, f in zip(own, frames, strict=True)])
+    lines = (
+        None
+        if own is None
+        else torch.stack([_line_to(line, f.K, first.K) for line, f in zip(own, frames, strict=True)])
+    )
     objects, place = _boxed(frames, config)
     found = survey(
         objects,
@@ -93,15 +107,23 @@ def estimate_camera_height(
 def _check_agreement(estimated: EstimatedHeight) -> None:
     """Raise GeometryError where so few objects agree that their median is one of them by chance."""
     verdict, said_m = estimated.found.verdict, estimated.found.implied_m.tolist()
-    believed, odd = ([row for row, one in enumerate(verdict) if one is kind] for kind in (Verdict.BELIEVED, Verdict.ODD))
+    believed, odd = (
+        [row for row, one in enumerate(verdict) if one is kind] for kind in (Verdict.BELIEVED, Verdict.ODD)
+    )
     if len(believed) < _LEAST_AGREEING * len(believed + odd) or (len(believed) < _SURE and len(odd) >= len(believed)):
         shown = [(estimated.frames[int(estimated.objects.frame[row])], row) for row in (*believed[:1], *odd[:2])]
-        told = [f"a {frame.objects[estimated.place[row]].class_name} in {frame.name} says {said_m[row]:.2f} m" for frame, row in shown]
+        told = [
+            f"a {frame.objects[estimated.place[row]].class_name} in {frame.name} says {said_m[row]:.2f} m"
+            for frame, row in shown
+        ]
         raise GeometryError(
             "camera height",
             found=f"{len(believed)} of {len(believed + odd)} objects that agree ({', '.join(told)})",
             expected=f"{_LEAST_AGREEING:.0%} or more, and of a few the most",
-            cure="take more frames, or all classes that have a prior (objects=[]); give the horizon (horizon=given pitch_deg=...)",
+            fix=(
+                "take more frames, or all classes that have a prior (objects=[]); give the horizon (horizon=given"
+                " pitch_deg=...)"
+            ),
         )
 
 
@@ -113,7 +135,7 @@ def _check_tilt(found: HeightSurvey, camera: Camera) -> None:
             "horizon of the objects",
             found=f"a camera that looks up by {pitch:.0f} degrees, roll {roll:.0f}",
             expected=f"less than {_MOST_TILT_DEG:g}: too few objects agree, or all are equally far",
-            cure="take horizon=auto, or give it: horizon=given pitch_deg=...",
+            fix="take horizon=auto, or give it: horizon=given pitch_deg=...",
         )
 
 
@@ -157,7 +179,9 @@ def _horizons(frames: Sequence[SeenFrame], config: CameraHeightConfig, watch: Wa
     if config.horizon == "objects":
         return None
     if config.horizon == "given":
-        lines = torch.stack([level_horizon(_camera(f), pitch_deg=config.pitch_deg, roll_deg=config.roll_deg) for f in frames])
+        lines = torch.stack(
+            [level_horizon(_camera(f), pitch_deg=config.pitch_deg, roll_deg=config.roll_deg) for f in frames]
+        )
         return RoadHorizons(lines, config.horizon_deg, "given")
     edges, travel = config.horizon in ("auto", "edges"), config.horizon in ("auto", "travel")
     found = road_horizons(frames, edges=edges, travel=travel, roll_deg=config.roll_deg, watch=watch)
@@ -168,10 +192,12 @@ def _horizons(frames: Sequence[SeenFrame], config: CameraHeightConfig, watch: Wa
     raise DataError(
         f"horizon={config.horizon}",
         found=f"none in any of {len(frames)} frames",
-        expected="kerbs, markings or walls along the road"
-        if edges
-        else "a drive whose pictures follow each other, straight and not too slow",
-        cure="take horizon=auto or objects, or give it: horizon=given pitch_deg=...",
+        expected=(
+            "kerbs, markings or walls along the road"
+            if edges
+            else "a drive whose images follow each other, straight and not too slow"
+        ),
+        fix="take horizon=auto or objects, or give it: horizon=given pitch_deg=...",
     )
 
 
@@ -187,12 +213,15 @@ def camera_height_asked(asked: CameraHeightAsked, watch: Watch = unwatched) -> I
     if (apart := moved_camera(estimated.frames, estimated.objects, estimated.found)) is not None:
         yield said_of_moved(apart)
     if len(estimated.frames) < len(frames):
-        yield f"note: {len(frames) - len(estimated.frames)} frames without a horizon by {estimated.horizon_by} were left out"
+        yield (
+            f"note: {len(frames) - len(estimated.frames)} frames without a horizon by {estimated.horizon_by} were"
+            " left out"
+        )
     if asked.out is not None:
         write_json(asked.out / RESULT, as_json(estimated))
-        for name, picture in ((PICTURE, drawn(estimated)), (OVER_FRAMES, drawn_over_frames(estimated))):
-            _write_picture(asked.out / name, picture)
-        yield f"{asked.out}: {RESULT}, {PICTURE}, {OVER_FRAMES}"
+        for name, picture in ((IMAGE, drawn(estimated)), (OVER_FRAMES, drawn_over_frames(estimated))):
+            _write_image(asked.out / name, picture)
+        yield f"{asked.out}: {RESULT}, {IMAGE}, {OVER_FRAMES}"
 
 
 def said(estimated: EstimatedHeight) -> Iterator[str]:
@@ -214,10 +243,15 @@ def said(estimated: EstimatedHeight) -> Iterator[str]:
     yield "note: priors that are 5 % off make the height 5 % off, and the interval does not know it"
     odd, judged = found.verdict.count(Verdict.ODD), believed + found.verdict.count(Verdict.ODD)
     if odd > 0.4 * judged:
-        yield f"note: {odd} of {judged} objects disagree: the horizon or a prior is wrong, or the camera was moved; look at {PICTURE}"
+        yield (
+            f"note: {odd} of {judged} objects disagree: the horizon or a prior is wrong, or the camera was moved; look"
+            f" at {IMAGE}"
+        )
     if found.high_m > _WIDE * found.low_m:
-        cure = "mend what objects disagree by" if odd > 0.4 * judged else "take more cars"
-        yield f"note: the interval is wide: one of {found.low_m:.2f} to {found.high_m:.2f} m is all that is known; {cure}"
+        fix = "mend what objects disagree by" if odd > 0.4 * judged else "take more cars"
+        yield (
+            f"note: the interval is wide: one of {found.low_m:.2f} to {found.high_m:.2f} m is all that is known; {fix}"
+        )
     if believed < _FEW:
         yield f"note: {believed} objects are few; take more frames"
 
@@ -263,11 +297,21 @@ def _tilt(estimated: EstimatedHeight) -> tuple[float, float]:
 
 
 def drawn(estimated: EstimatedHeight) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB: frames spread over all, those with most believed objects first of their stretch, with horizon, plane and verdicts."""
+    """(H, W, 3) RGB: frames spread over all, those with most believed objects first of their stretch, with horizon,
+    plane and verdicts.
+    """
     number, believed = estimated.objects.frame, torch.tensor([v is Verdict.BELIEVED for v in estimated.found.verdict])
-    counts = torch.bincount(number[believed], minlength=len(estimated.frames)) if len(number) else torch.zeros(len(estimated.frames))
+    counts = (
+        torch.bincount(number[believed], minlength=len(estimated.frames))
+        if len(number)
+        else torch.zeros(len(estimated.frames))
+    )
     stretches = np.array_split(np.arange(len(estimated.frames)), min(_SHOWN, len(estimated.frames)))
-    shown = sheet([_drawn_frame(estimated, int(part[int(counts[part].argmax())])) for part in stretches], columns=2, width=_DRAWN_WIDTH)
+    shown = sheet(
+        [_drawn_frame(estimated, int(part[int(counts[part].argmax())])) for part in stretches],
+        columns=2,
+        width=_DRAWN_WIDTH,
+    )
     reasons = [(f"{_CODES[reason]}: {reason}", BAD) for reason in _reasons(estimated.found) if reason in _CODES]
     said = [("camera height (m) of a believed object", GOOD), ("of one that disagrees", BAD)]
     return with_legend(shown, [*said, *reasons, ("horizon", HORIZON), ("the road, 5 to 40 m ahead", PLANE)])
@@ -283,7 +327,9 @@ def _drawn_frame(estimated: EstimatedHeight, number: int) -> NDArray[np.uint8]:
     scale = _DRAWN_WIDTH / frame.width
     size = _DRAWN_WIDTH, round(frame.height * scale)
     picture = draw_horizon(draw_plane(frame.image(), frame.K, plane), line.numpy())
-    picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), np.uint8)
+    picture = np.asarray(
+        cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), np.uint8
+    )
     believed = [found.verdict[row] is Verdict.BELIEVED for row in rows]
     picture = draw_verdicts(picture, np.array(boxes).reshape(-1, 4) * scale, believed, words)
     write(picture, frame.name, (6, picture.shape[0] - 8), _INK, 0.5)
@@ -305,7 +351,9 @@ def drawn_over_frames(estimated: EstimatedHeight, *, true_m: float | None = None
 
 
 def _places(frames: Sequence[SeenFrame]) -> tuple[NDArray[np.int64], dict[str, float]]:
-    """Where each frame (F,) stands on an axis, and where each drive starts: by the video's own numbers, drive after drive."""
+    """Where each frame (F,) stands on an axis, and where each drive starts: by the video's own numbers, drive after
+    drive.
+    """
     places, starts, offset = list[int](), dict[str, float](), 0
     for drive, group in groupby(enumerate(frames), lambda row: row[1].drive):
         stems = [(number, Path(frame.name).name) for number, frame in group]
@@ -317,6 +365,6 @@ def _places(frames: Sequence[SeenFrame]) -> tuple[NDArray[np.int64], dict[str, f
     return np.array(places), starts
 
 
-def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+def _write_image(path: Path, picture: NDArray[np.uint8]) -> None:
     with replacing(path) as temporary:
         cv2.imwrite(str(temporary), np.ascontiguousarray(picture[..., ::-1]))

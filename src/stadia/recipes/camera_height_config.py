@@ -26,17 +26,18 @@ class CameraHeightConfig(StrictModel):
     """How the camera's height is estimated from objects.
 
     data: how the source is opened, as of a training.
-    masks: a folder of `stadia prepare --masks`, where the source has none beside its pictures.
+    masks: a folder of `stadia prepare --masks`, where the source has none beside its images.
     objects: classes that are believed to stand on the road; empty = all that have a prior. People stand on kerbs.
     priors: heights of the classes: "mixed", "kitti", "roadworld" (`data.height_priors`), or your own by class.
-    horizon: "edges" finds in each picture where the straight edges along the road meet; "travel" in a drive what it travels to; "auto"
-        both, and where neither is seen "objects", which fits one to all objects together: that needs them near and far and a camera that
-        looks one way; "given" is that of `pitch_deg` and `roll_deg`. All but "objects" are shifted as far as objects and `horizon_deg` say.
+    horizon: "edges" finds in each image where the straight edges along the road meet; "travel" in a drive what it
+        travels to; "auto" both, and where neither is seen "objects", which fits one to all objects together: that needs
+        them near and far and a camera that looks one way; "given" is that of `pitch_deg` and `roll_deg`. All but
+        "objects" are shifted as far as objects and `horizon_deg` say.
     pitch_deg, roll_deg: how far the camera looks up from the road, and how far its right side is lower.
     horizon_deg: how wrong a horizon may be at least, one standard deviation, degrees; a car nods by 0.3.
     tolerance: largest |ln| of what an object says over what all say, to be believed.
-    border_px: an object that comes so near to the picture's edge is left out.
-    least_px: an object that is lower in the picture is left out.
+    border_px: an object that comes so near to the image's edge is left out.
+    least_px: an object that is lower in the image is left out.
     """
 
     data: _Data = _Data()
@@ -75,7 +76,7 @@ class CameraHeightConfig(StrictModel):
 class CameraHeightAsked:
     """`stadia camera-height SOURCE`.
 
-    every: each n-th frame.  out: a folder for the result and its pictures; None writes nothing.
+    every: each n-th frame.  out: a folder for the result and its images; None writes nothing.
     """
 
     source: Path

@@ -1,4 +1,6 @@
-"""Holds a training to its contract before the first step: its losses on exact scenes, and a copy of its task on its first batch."""
+"""Holds a training to its contract before the first step: its losses on exact scenes, and a copy of its task on its
+first batch.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,14 @@ from stadia.training.devices import device_of
 from stadia.training.stream import Plan
 
 SECONDS, RESERVE, OF_LOSSES = 20.0, 2.0, 0.5
-"""At most, of which the last ones are for what is not interrupted: a law of a loss, or the loss and the optimiser of a step; and the share
-of the rest that the laws of the losses have, so that the start is looked at on slow machines too.
+"""At most, of which the last ones are for what is not interrupted: a law of a loss, or the loss and the optimizer of a
+step; and the share of the rest that the laws of the losses have, so that the start is looked at on slow machines too.
 """
 
 
-def contract(task: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console, *, seconds: float = SECONDS) -> list[Finding]:
+def contract(
+    task: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console, *, seconds: float = SECONDS
+) -> list[Finding]:
     """What is wrong with a training before it starts. Neither the task nor any random number is changed by it.
 
     task: about to be trained, with its first weights.
@@ -38,9 +42,13 @@ def contract(task: AnyRecipe, config: RecipeConfig, data: TrainingData, console:
     with rng.untouched():
         data.train.set_position(0, 0)
         batch = next(iter(data.train))
-        start = Start.of(task, batch, device_of(training.accelerator), precision=training.precision, depth_range_m=task.depth_range_m)
+        start = Start.of(
+            task, batch, device_of(training.accelerator), precision=training.precision, depth_range_m=task.depth_range_m
+        )
         start.task.plan = Plan.of(data.train, training)
-        found = collected("laws of the losses", "", lambda: _of_its_losses(start, batch, began + OF_LOSSES * (until - began)))
+        found = collected(
+            "laws of the losses", "", lambda: _of_its_losses(start, batch, began + OF_LOSSES * (until - began))
+        )
         found += of_start(start, until - time.monotonic())
     notes = [one.measured.partition(":")[0] for one in found if one.code == "N01"]
     told = f"; not checked: {', '.join(dict.fromkeys(notes))}" if notes else ""

@@ -18,8 +18,8 @@ from stadia.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class SeveralData(VideoData):
-    """Of the first data set `config`, with all the others' in it; `split` holds the frames of all, so that checks and what remembers
-    cameras see every recording.
+    """Of the first data set `config`, with all the others' in it; `split` holds the frames of all, so that checks and
+    what remembers cameras see every recording.
 
     parts: each data set by its name, the first one first.
     """
@@ -36,7 +36,12 @@ class SeveralData(VideoData):
         others = {name: part.config for name, part in parts.items() if name != config.name}
         settled = {"stereo": first.config.stereo, "sparse_depth": first.config.sparse_depth}
         config = config.model_copy(update={**settled, "others": others})
-        split = Split(*([frames for part in parts.values() for frames in getattr(part.split, which)] for which in ("train", "val")))
+        split = Split(
+            *(
+                [frames for part in parts.values() for frames in getattr(part.split, which)]
+                for which in ("train", "val")
+            )
+        )
         epochs = {name: one.epochs for name, one in config.sets.items()}
         train = Mixture({name: part.train for name, part in parts.items()}, epochs, order=config.order, seed=seed)
         validate = {name: part.val for name, part in parts.items() if part.val is not None}
@@ -56,15 +61,17 @@ class SeveralData(VideoData):
         """A line a data set, for whoever trains: how much of it there is, and how often it is seen."""
         batches = self.train.batches
         return [
-            f"data set {name}: {len(part.train.samples)} samples train, {len(part.val.samples) if part.val else 0} validate, "
-            f"{part.config.width}x{part.config.height}, {'stereo' if part.config.stereo else 'one camera'}, "
-            f"{batches[name]} of {sum(batches.values())} batches an epoch"
+            f"data set {name}: {len(part.train.samples)} samples train, {len(part.val.samples) if part.val else 0}"
+            f" validate, {part.config.width}x{part.config.height}, {'stereo' if part.config.stereo else 'one camera'},"
+            f" {batches[name]} of {sum(batches.values())} batches an epoch"
             for name, part in self.parts.items()
         ]
 
 
 def open_data_sets(config: DataConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
-    """`open_video` of the one data set that a configuration names, or of each of several. Raises DataError or ConfigError."""
+    """`open_video` of the one data set that a configuration names, or of each of several. Raises DataError or
+    ConfigError.
+    """
     if not config.others:
         return open_video(config, training, seed=seed, console=console)
     parts = {name: open_video(_alone(one), training, seed=seed, console=console) for name, one in config.sets.items()}

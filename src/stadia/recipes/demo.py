@@ -1,4 +1,5 @@
-"""The main job from nothing: render a synthetic road world, learn depth and motion from its stereo video, score unseen worlds.
+"""The main job from nothing: render a synthetic road world, learn depth and motion from its stereo video, score unseen
+worlds.
 
 Data: 20 worlds of 25 stereo pairs to train, two to validate, four to test, all different.
 Hardware and time: two cores, no GPU, ten minutes. Expected score and measured figures: docs/results.md.
@@ -43,7 +44,7 @@ SETTINGS = (
     "model.translation_scale=0.2",
     "loss.pyramid=4",
     "loss.temporal_from_step=null",
-    "optimiser.lr=1e-3",
+    "optimizer.lr=1e-3",
     "schedule.warmup_steps=50",
     "training.max_epochs=null",
     "training.max_steps=700",
@@ -51,12 +52,14 @@ SETTINGS = (
     "training.workers=1",
     "training.clip_norm=1.0",
     "training.log_every=10",
-    "training.pictures_every=300",
+    "training.images_every=300",
     "training.checkpoint_every=500",
     "training.validate_every=500",
 )
-"""Small networks on small pictures, from random weights. Depth learns from the stereo pair alone, which has no moving objects and
-no unknown motion; the pose network learns in the same steps, with that depth. The pyramid reaches matches that are far away."""
+"""Small networks on small images, from random weights. Depth learns from the stereo pair alone, which has no moving
+objects and no unknown motion; the pose network learns in the same steps, with that depth. The pyramid reaches matches
+that are far away.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,9 @@ class Demo:
 
 
 def run(out: Path, overrides: Sequence[str] = ()) -> Demo:
-    """Render, train, score, and write result.json into a new run's folder in `out`. overrides: `dotted.key=value` over SETTINGS."""
+    """Render, train, score, and write result.json into a new run's folder in `out`. overrides: `dotted.key=value` over
+    SETTINGS.
+    """
     started = time.monotonic()
     console = Console(stderr=True)
     with PeakMemory() as memory:
@@ -78,20 +83,33 @@ def run(out: Path, overrides: Sequence[str] = ()) -> Demo:
         test = open_recordings(worlds, split="test")
         predictor = load_predictor(trained.folder)
         scores = score_recordings(predictor, test, trained, "test", Provenance.of(trained.folder), console)
-        network = score_recordings(predictor, test, trained, "test-network", Provenance.of(trained.folder, "network"), console)
+        network = score_recordings(
+            predictor, test, trained, "test-network", Provenance.of(trained.folder, "network"), console
+        )
         mean = mean_depth_of(open_recordings(worlds, split="train"), DEMO.height, DEMO.width)
         provenance = Provenance(recipe="mean-depth", config_hash="")
         baseline = score_recordings(mean, test, trained, "test-mean-depth", provenance, console)
     if scores is None or scores.depth is None or network is None or baseline is None or baseline.depth is None:
-        raise RunError(worlds, found="no ground truth", expected="depth and poses of every frame", cure="delete the folder and run again")
-    result = summarise(scores, network, baseline, wall_s=time.monotonic() - started, peak_rss_mb=memory.mb)
+        raise RunError(
+            worlds,
+            found="no ground truth",
+            expected="depth and poses of every frame",
+            fix="delete the folder and run again",
+        )
+    result = summarize(scores, network, baseline, wall_s=time.monotonic() - started, peak_rss_mb=memory.mb)
     write_json(trained.folder / "result.json", result)
     return Demo(trained, result)
 
 
 def render_worlds(console: Console) -> Path:
     """The demo's worlds in the cache; what is already there is kept. Processes that want the same wait for the first."""
-    columns = (TextColumn("rendering RoadWorld"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
+    columns = (
+        TextColumn("rendering RoadWorld"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames"),
+        TimeRemainingColumn(),
+    )
     if not console.is_terminal:
         console.print(f"rendering RoadWorld, {FRAMES} frames, or reading them from the cache")
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -99,9 +117,11 @@ def render_worlds(console: Console) -> Path:
         return demo_worlds(CacheConfig(), lambda frames: progress.advance(bar, frames))
 
 
-def summarise(scores: Evaluation, network: Evaluation, baseline: Evaluation, *, wall_s: float, peak_rss_mb: float) -> dict[str, Any]:
-    """The numbers for result.json. Odometry: the worst test world by ATE over path, SE(3)-aligned, metres as predicted, and that share
-    for each way to a path, of its own worst world; None where there is no path.
+def summarize(
+    scores: Evaluation, network: Evaluation, baseline: Evaluation, *, wall_s: float, peak_rss_mb: float
+) -> dict[str, Any]:
+    """The numbers for result.json. Odometry: the worst test world by ATE over path, SE(3)-aligned, metres as predicted,
+    and that share for each way to a path, of its own worst world; None where there is no path.
 
     Args:
         scores: of what was trained.
@@ -129,7 +149,10 @@ def summarise(scores: Evaluation, network: Evaluation, baseline: Evaluation, *, 
             "recording": worst or None,
             "ate_m": path.get("ate_rmse_m"),
             **{key: path.get(key) for key in ("path_m", "align", "rpe_trans_m", "rpe_rot_deg")},
-            **{f"worst_ate_over_path{way}": _worst_ate_over_path(found, list(scores.odometry)) for way, found in ways.items()},
+            **{
+                f"worst_ate_over_path{way}": _worst_ate_over_path(found, list(scores.odometry))
+                for way, found in ways.items()
+            },
         },
         "wall_s": round(wall_s, 1),
         "peak_rss_mb": round(peak_rss_mb, 1),

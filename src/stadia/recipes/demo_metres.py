@@ -1,7 +1,8 @@
-"""Metres from one camera, from nothing: depth and motion of the demo's worlds without a scale, then the recipe `metric`, and both beside
-each other on worlds never seen.
+"""Metres from one camera, from nothing: depth and motion of the demo's worlds without a scale, then the recipe
+`metric`, and both beside each other on worlds never seen.
 
-Data: the left pictures of the demo's worlds, with RoadWorld's masks of road and cars; its depth and its camera's height score, and no more.
+Data: the left images of the demo's worlds, with RoadWorld's masks of road and cars; its depth and its camera's height
+score, and no more.
 Hardware and time: no GPU, MINUTES. Measured figures: docs/results.md.
 """
 
@@ -47,10 +48,10 @@ from stadia.training.run import Run
 MINUTES = "about 18 minutes on one core, less on two"
 PLAIN, METRES = "selfsup", "metric"
 TRUE_CAMERA_M = DEMO.camera_height_m[0]
-PICTURE = Path("predictions", "with-and-without-metres", "drawn", "unseen-worlds.png")
+IMAGE = Path("predictions", "with-and-without-metres", "drawn", "unseen-worlds.png")
 """In the second run's folder; the report shows it."""
 MOST_ROWS = 3
-"""Of the picture: the middle frame of so many worlds."""
+"""Of the image: the middle frame of so many worlds."""
 
 SETTINGS = (
     "data.height=64",
@@ -64,18 +65,20 @@ SETTINGS = (
     "model.scales=1",
     "model.start_depth_m=5",
     "model.translation_scale=0.083",
-    "optimiser.lr=1e-3",
+    "optimizer.lr=1e-3",
     "schedule.warmup_steps=50",
     "training.max_epochs=null",
     "training.batch_size=6",
     "training.workers=1",
     "training.clip_norm=1.0",
     "training.log_every=10",
-    "training.pictures_every=200",
+    "training.images_every=200",
     "training.validate_every=200",
 )
-"""Of both trainings: small networks on small pictures, from random weights. Pictures of one camera look the same where depth and motion are
-any times larger, so both start 2.4 times smaller than those of `stadia train`, and nothing but metres tells."""
+"""Of both trainings: small networks on small images, from random weights. Images of one camera look the same where
+depth and motion are any times larger, so both start 2.4 times smaller than those of `stadia train`, and nothing but
+metres tells.
+"""
 
 OF_EACH: Mapping[str, tuple[str, ...]] = {
     PLAIN: ("name=demo-no-metres", "training.max_steps=1000", "loss.pyramid=4"),
@@ -96,8 +99,8 @@ class Scored:
     """Depth of worlds never seen.
 
     claim: of the predictions.
-    as_metres: taken as metres, whatever it claims.  median_scaled: each picture by the ratio of medians first.
-    camera_m: the camera's height over the road in it, metres, the median over pictures; NaN where none shows a road.
+    as_metres: taken as metres, whatever it claims.  median_scaled: each image by the ratio of medians first.
+    camera_m: the camera's height over the road in it, metres, the median over images; NaN where none shows a road.
     """
 
     claim: Claim
@@ -122,7 +125,9 @@ def run(out: Path, overrides: Sequence[str] = ()) -> Demo:
         of_plain, of_metres = (_predicted(one, test, console) for one in (plain, metres))
         baseline = _mean_depth(worlds, test, metres, console)
     learnt_m = _learnt_height(metres)
-    result = summarise(of_plain, of_metres, baseline, learnt_m=learnt_m, wall_s=time.monotonic() - started, peak_rss_mb=memory.mb)
+    result = summarize(
+        of_plain, of_metres, baseline, learnt_m=learnt_m, wall_s=time.monotonic() - started, peak_rss_mb=memory.mb
+    )
     _keep(plain, metres, test, of_plain, of_metres, learnt_m)
     write_json(metres.folder / "result.json", result)
     return Demo(metres, result)
@@ -142,7 +147,9 @@ def _predicted(trained: Run, test: Sequence[Recording], console: Console) -> Sco
 
 
 def scored(folder: Path, recordings: Sequence[Recording]) -> Scored:
-    """Predictions of recordings with ground truth and masks, each in a folder of its name, as metres and by the ratio of medians."""
+    """Predictions of recordings with ground truth and masks, each in a folder of its name, as metres and by the ratio
+    of medians.
+    """
     as_metres: list[tuple[str, ImageScore | None]] = []
     median_scaled: list[tuple[str, ImageScore | None]] = []
     heights = []
@@ -166,7 +173,9 @@ def scored(folder: Path, recordings: Sequence[Recording]) -> Scored:
 
 
 def camera_height_in(depth: NDArray[np.floating], recording: Recording, index: int) -> float:
-    """The camera's height over the road in a frame's predicted depth (h, w), in the unit of depth; NaN where it shows no road."""
+    """The camera's height over the road in a frame's predicted depth (h, w), in the unit of depth; NaN where it shows
+    no road.
+    """
     masks = recording.masks(index)
     if masks is None or recording.mask_reader is None:
         return float("nan")
@@ -179,9 +188,13 @@ def camera_height_in(depth: NDArray[np.floating], recording: Recording, index: i
 
 def _mean_depth(worlds: Path, test: Sequence[Recording], trained: Run, console: Console) -> DepthScore:
     mean = mean_depth_of(open_recordings(worlds, split="train"), DEMO.height, DEMO.width)
-    scores = score_recordings(mean, test, trained, "test-mean-depth", Provenance(recipe="mean-depth", config_hash=""), console)
+    scores = score_recordings(
+        mean, test, trained, "test-mean-depth", Provenance(recipe="mean-depth", config_hash=""), console
+    )
     if scores is None or scores.depth is None:
-        raise RunError(worlds, found="no ground truth", expected="depth of every frame", cure="delete the folder and run again")
+        raise RunError(
+            worlds, found="no ground truth", expected="depth of every frame", fix="delete the folder and run again"
+        )
     return scores.depth
 
 
@@ -193,7 +206,7 @@ def _learnt_height(trained: Run) -> float | None:
     return round(float(known.median()), 4) if len(known) else None
 
 
-def summarise(
+def summarize(
     plain: Scored, metres: Scored, baseline: DepthScore, *, learnt_m: float | None, wall_s: float, peak_rss_mb: float
 ) -> dict[str, Any]:
     """The numbers for result.json.
@@ -209,9 +222,15 @@ def summarise(
     return {
         "claim": str(metres.claim),
         "protocol": metres.as_metres.protocol,
-        "depth": {**_numbers(metres.as_metres), **{f"{name}_mean_baseline": value for name, value in baseline.metrics.items()}},
+        "depth": {
+            **_numbers(metres.as_metres),
+            **{f"{name}_mean_baseline": value for name, value in baseline.metrics.items()},
+        },
         "median_scaled": {"abs_rel": metres.median_scaled.metrics["abs_rel"]},
-        "without_metres": {**_numbers(plain.as_metres), "abs_rel_median_scaled": plain.median_scaled.metrics["abs_rel"]},
+        "without_metres": {
+            **_numbers(plain.as_metres),
+            "abs_rel_median_scaled": plain.median_scaled.metrics["abs_rel"],
+        },
         "camera_height": {
             "true_m": TRUE_CAMERA_M,
             "learnt_m": learnt_m,
@@ -229,26 +248,31 @@ def _numbers(score: DepthScore) -> dict[str, Any]:
     return {**score.metrics, **ratio, "images": len(score.per_image)}
 
 
-def _keep(plain: Run, metres: Run, test: Sequence[Recording], of_plain: Scored, of_metres: Scored, learnt_m: float | None) -> None:
-    """Into the second run's folder: score files of both, and the picture."""
+def _keep(
+    plain: Run, metres: Run, test: Sequence[Recording], of_plain: Scored, of_metres: Scored, learnt_m: float | None
+) -> None:
+    """Into the second run's folder: score files of both, and the image."""
     scores = metres.folder / "scores"
-    for name, score, run_of in (("median-scaled", of_metres.median_scaled, metres), ("without-metres", of_plain.as_metres, plain)):
+    for name, score, run_of in (
+        ("median-scaled", of_metres.median_scaled, metres),
+        ("without-metres", of_plain.as_metres, plain),
+    ):
         Evaluation(score, {}).write(scores, f"test-{name}", {"checkpoint": Provenance.of(run_of.folder).checkpoint})
     names = (
-        "picture",
+        "image",
         f"without metres: a camera at {of_plain.camera_m:.2f} m",
         f"with: at {of_metres.camera_m:.2f} m" + (f", {learnt_m:.2f} m learnt" if learnt_m else ""),
         f"true: at {TRUE_CAMERA_M:.2f} m",
     )
     picture = depths_on_one_scale([_row(plain, metres, recording) for recording in test[:MOST_ROWS]], names)
-    path = metres.folder / PICTURE
+    path = metres.folder / IMAGE
     path.parent.mkdir(parents=True)
     with replacing(path) as temporary:
         cv2.imwrite(str(temporary), picture[..., ::-1])
 
 
 def _row(plain: Run, metres: Run, recording: Recording) -> tuple[NDArray[np.generic], ...]:
-    """The middle frame's picture, its depth (h, w) without and with metres, and its true depth (H, W)."""
+    """The middle frame's image, its depth (h, w) without and with metres, and its true depth (H, W)."""
     index = len(recording) // 2
     maps = (Predictions.open(inside(one.folder / "predictions" / "test", recording.name)) for one in (plain, metres))
     depths = [predictions.read(frame_name(recording, index)) for predictions in maps]

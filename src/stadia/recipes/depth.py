@@ -1,4 +1,6 @@
-"""`DepthRecipe`: a recipe that learns depth from recordings; and its predictor, for `stadia predict` and `stadia evaluate`."""
+"""`DepthRecipe`: a recipe that learns depth from recordings; and its predictor, for `stadia predict` and `stadia
+evaluate`.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,10 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import Batch, Camera, Claim, Inputs, PictureMaps, Predictor, Targets
+from stadia.core.types import Batch, Camera, Claim, ImageMaps, Inputs, Predictor, Targets
 from stadia.data.cache import Progress
 from stadia.data.config import STRIDE
-from stadia.evaluation.colours import colour_heat, colour_inverse_depth, to_uint8
+from stadia.evaluation.colors import color_heat, color_inverse_depth, to_uint8
 from stadia.evaluation.lens import TrainingLens
 from stadia.evaluation.watch import Watch
 from stadia.recipes.asked import EvaluationAsked, PredictionAsked
@@ -36,26 +38,31 @@ VideoInputsT = TypeVar("VideoInputsT", bound=Inputs, default=Inputs)
 VideoTargetsT = TypeVar("VideoTargetsT", bound=Targets, default=Targets)
 
 
-class DepthRecipe(Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Generic[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT]):
-    """Learns from frames of recordings, with sources or without (`data.offsets=[]`), and gives depth of a picture.
+class DepthRecipe(
+    Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Generic[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT]
+):
+    """Learns from frames of recordings, with sources or without (`data.offsets=[]`), and gives depth of an image.
 
     A recipe says its `claim` and how its networks answer; lens, predictor and scores are shared.
 
     Args:
         config: with every "auto" settled.
-        height, width: of the pictures that its networks see.
-        crop: `config.data.crop`, what of a picture they see: predictions are of the same.
+        height, width: of the images that its networks see.
+        crop: `config.data.crop`, what of an image they see: predictions are of the same.
         data_sets: how many train, each through a lens of its own.
     """
 
-    focal: Tensor  # () fx / width of the cameras that trained, of several data sets (n,) one for each; 0 before training
+    focal: (
+        Tensor  # () fx / width of the cameras that trained, of several data sets (n,) one for each; 0 before training
+    )
 
     def __init__(self, config: ConfigT, *, height: int, width: int, crop: str, data_sets: int = 1) -> None:
         super().__init__(config)
         self.height, self.width, self.crop = height, width, crop
         self.register_buffer("focal", torch.zeros(()) if data_sets == 1 else torch.zeros(data_sets))
 
-    # -- what a recipe says ---------------------------------------------------------------------------------------------
+    # -- what a recipe says
+    # ---------------------------------------------------------------------------------------------
 
     @property
     def claim(self) -> Claim:
@@ -66,34 +73,41 @@ class DepthRecipe(Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Gene
         """(B, 3, H, W) to (B, 1, H, W), as seen through the training's camera; in 1/m, or less by `claim`."""
         raise NotImplementedError(f"{type(self).__name__} says no depth")
 
-    def maps(self, image: Tensor) -> PictureMaps:
-        """(B, 3, H, W) to all that its networks say of the picture, in one pass. Unless said otherwise: `inverse_depth`, no more."""
-        return PictureMaps(self.inverse_depth(image))
+    def maps(self, image: Tensor) -> ImageMaps:
+        """(B, 3, H, W) to all that its networks say of the image, in one pass. Unless said otherwise: `inverse_depth`,
+        no more.
+        """
+        return ImageMaps(self.inverse_depth(image))
 
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
-        """(B, 3, H, W) twice, neighbours in time, to (B, 4, 4) in the unit of depth; None where motion was not trained."""
+        """(B, 3, H, W) twice, neighbors in time, to (B, 4, 4) in the unit of depth; None where motion was not trained."""
         return None
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise ConfigError where its networks cannot be shown pictures of this size. Unless said otherwise: the training's alone."""
+        """Raise ConfigError where its networks cannot be shown images of this size. Unless said otherwise: the
+        training's alone.
+        """
         if (height, width) != (self.height, self.width):
             raise ConfigError(
                 f"size of '{self.recipe}'",
                 found=f"{width}x{height}",
                 expected=f"{self.width}x{self.height}, the training's",
-                cure="leave it",
+                fix="leave it",
             )
 
     @property
     def stride(self) -> int:
-        """Pictures of its networks have sides that are multiples of it."""
+        """Images of its networks have sides that are multiples of it."""
         return STRIDE
 
-    # -- what all of them share -----------------------------------------------------------------------------------------
+    # -- what all of them share
+    # -----------------------------------------------------------------------------------------
 
     def remember(self, data: VideoDataT) -> None:
         """The median focal length over the training's recordings; of several data sets of each."""
-        each = [one.recordings["train"] for one in data.each.values()] if self.focal.ndim else [data.recordings["train"]]
+        each = (
+            [one.recordings["train"] for one in data.each.values()] if self.focal.ndim else [data.recordings["train"]]
+        )
         cameras = [[recording.camera(0) for recording in recordings] for recordings in each]
         medians = [torch.stack([camera.fx / camera.width for camera in some]).median() for some in cameras]
         self.focal.copy_(torch.stack(medians).reshape(self.focal.shape))
@@ -112,38 +126,50 @@ class DepthRecipe(Recipe[ConfigT, VideoDataT, VideoInputsT, VideoTargetsT], Gene
         """Depth and motion of each frame, see `recipes.prediction`."""
         return predict_asked(self.predictor, asked, watch)
 
-    def evaluate(self, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress) -> tuple[dict[str, Any], list[Path]]:
+    def evaluate(
+        self, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress
+    ) -> tuple[dict[str, Any], list[Path]]:
         """Depth and paths of recordings, by a protocol; see `recipes.depth_evaluation`."""
         return evaluate_asked(self.predictor, asked, run, watch, progress)
 
     def score(self, data: VideoDataT, run: Run, console: Console) -> None:
         """Depth and paths of the validation's frames, of each data set at its own size."""
         for name, one in data.each.items():
-            predictor = DepthPredictor(self, (one.config.height, one.config.width) if name else None, one.config.crop if name else None)
+            predictor = DepthPredictor(
+                self, (one.config.height, one.config.width) if name else None, one.config.crop if name else None
+            )
             score_validation(predictor, one, run, console, name=f"val-{name}" if name else "val")
 
     @torch.no_grad()
-    def pictures(self, batch: Batch[VideoInputsT, VideoTargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
-        """The first sample: what went in, and the maps that came out, as in prediction. Uncertainty has the colours of residuals."""
+    def images(self, batch: Batch[VideoInputsT, VideoTargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
+        """The first sample: what went in, and the maps that came out, as in prediction. Uncertainty has the colors of
+        residuals.
+        """
         was_training = self.training
         maps = self.eval().maps(batch.inputs.image[:1])
         self.train(was_training)
-        shown = {"input": to_uint8(batch.inputs.image[0]), "inverse depth": colour_inverse_depth(maps.inverse_depth[0, 0])}
+        shown = {
+            "input": to_uint8(batch.inputs.image[0]),
+            "inverse depth": color_inverse_depth(maps.inverse_depth[0, 0]),
+        }
         if maps.inverse_depth_right is not None:
-            shown["inverse depth of the right view"] = colour_inverse_depth(maps.inverse_depth_right[0, 0])
+            shown["inverse depth of the right view"] = color_inverse_depth(maps.inverse_depth_right[0, 0])
         if maps.log_uncertainty is not None:
-            shown["uncertainty"] = colour_heat(maps.log_uncertainty[0, 0].exp())
+            shown["uncertainty"] = color_heat(maps.log_uncertainty[0, 0].exp())
         return shown
 
 
 class DepthPredictor:
     """A trained DepthRecipe, as evaluation uses it.
 
-    Through another lens than the training's, inverse depth is brought back by the ratio of the focal lengths (`TrainingLens`). Turns
-    look larger by it but advances do not, so the pose network is not asked. Runs on a GPU where there is one.
+    Through another lens than the training's, inverse depth is brought back by the ratio of the focal lengths
+    (`TrainingLens`). Turns look larger by it but advances do not, so the pose network is not asked. Runs on a GPU where
+    there is one.
     """
 
-    def __init__(self, task: DepthRecipe[Any, Any, Any, Any], size: tuple[int, int] | None = None, crop: str | None = None) -> None:
+    def __init__(
+        self, task: DepthRecipe[Any, Any, Any, Any], size: tuple[int, int] | None = None, crop: str | None = None
+    ) -> None:
         self.device = device_of()
         self.task = task.eval().to(self.device)
         self.claim, self.crop = task.claim, crop or task.crop
@@ -155,7 +181,7 @@ class DepthPredictor:
         return self.maps(image, camera).inverse_depth
 
     @torch.inference_mode()
-    def maps(self, image: Tensor, camera: Camera) -> PictureMaps:
+    def maps(self, image: Tensor, camera: Camera) -> ImageMaps:
         """(B, 3, H, W) to (B, 1, H, W) each; see `core.types.MapsPredictor`."""
         image = image.to(self.device)
         said, ratio = self.task.maps(image), self._focal_ratio(camera, image)
@@ -164,7 +190,9 @@ class DepthPredictor:
 
     @torch.inference_mode()
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        """(B, 3, H, W) twice to (B, 4, 4), translation in the unit of depth; None where motion was not trained, or not for this lens."""
+        """(B, 3, H, W) twice to (B, 4, 4), translation in the unit of depth; None where motion was not trained, or not
+        for this lens.
+        """
         if any(bool((self._focal_ratio(each, now) != 1).any()) for each in (camera, next_camera)):
             return None
         return self.task.T_next_now(now.to(self.device), following.to(self.device))

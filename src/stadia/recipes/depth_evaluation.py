@@ -1,5 +1,5 @@
-"""What `stadia evaluate CHECKPOINT DATA` does with a recipe of depth: predict into the run's folder, score what is there, and say what a
-reader should know of it.
+"""What `stadia evaluate CHECKPOINT DATA` does with a recipe of depth: predict into the run's folder, score what is
+there, and say what a reader should know of it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ from stadia.training.checkpoints import Checkpoint
 
 
 def evaluate_asked(
-    predictor_at: Callable[[Size | None], Predictor], asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress
+    predictor_at: Callable[[Size | None], Predictor],
+    asked: EvaluationAsked,
+    run: Path,
+    watch: Watch,
+    progress: Progress,
 ) -> tuple[dict[str, Any], list[Path]]:
     """The summary to print, and what was written.
 
@@ -40,7 +44,9 @@ def evaluate_asked(
     opened = Checkpoint.open(asked.checkpoint)
     data, header, options = asked.data, opened.header, dict(asked.options)
     if "road" in header.config:  # heights gave the scale: those of a data set's labels may not be scored on it
-        RoadConfig.model_validate(header.config["road"]).check_scored_on([format_of(data, options.get("format", "auto"))])
+        RoadConfig.model_validate(header.config["road"]).check_scored_on(
+            [format_of(data, options.get("format", "auto"))]
+        )
     size = other_size(asked.size, header.config)
     some = asked.suffix + (f"-{size[1]}x{size[0]}" if size else "")
     folder = asked.out or _in_run(run, "predictions") / f"{opened.path.stem}-step{header.step}{some}"
@@ -64,7 +70,9 @@ def evaluate_asked(
     trained = Trained.on(run, recordings, indices)
     indices = trained.left_out(indices, run) if asked.held_out else indices
     about["trained_on"], about["of_trained_drives"] = trained.count(indices), trained.count_of_sessions(indices)
-    evaluation = evaluate_recordings(predictor, recordings, rules, folder, provenance, indices=indices, reuse=True, watch=watch)
+    evaluation = evaluate_recordings(
+        predictor, recordings, rules, folder, provenance, indices=indices, reuse=True, watch=watch
+    )
     scores = (run if (run / "run.json").is_file() else folder) / "scores"
     name = "-".join(filter(None, (data.resolve().name, asked.protocol, about["split"])))
     if size and evaluation.depth is not None:
@@ -78,17 +86,28 @@ def _in_run(run: Path, name: str) -> Path:
     """A folder of a run's, or a ConfigError where there is no run."""
     if not (run / "run.json").is_file():
         raise ConfigError(
-            "--out", found="a checkpoint outside a run's folder", expected="a folder for its predictions", cure="pass --out DIR"
+            "--out",
+            found="a checkpoint outside a run's folder",
+            expected="a folder for its predictions",
+            fix="pass --out DIR",
         )
     return run / name
 
 
 def _choose_split(data: Path, options: dict[str, Any]) -> list[str]:
-    """Where nothing says which recordings, those that the dataset itself holds out: put into `options`, and told in a note."""
-    if options.keys() & {"split", "recordings"} or (split := held_out_split(data, options.get("format", "auto"))) is None:
+    """Where nothing says which recordings, those that the dataset itself holds out: put into `options`, and told in a
+    note.
+    """
+    if (
+        options.keys() & {"split", "recordings"}
+        or (split := held_out_split(data, options.get("format", "auto"))) is None
+    ):
         return []
     options["split"] = split
-    return [f"the data's split '{split}', since none was asked for (data.split=NAME or data.recordings=[NAMES] asks for another)"]
+    return [
+        f"the data's split '{split}', since none was asked for (data.split=NAME or data.recordings=[NAMES] asks for"
+        " another)"
+    ]
 
 
 def _listed_frames(recordings: Sequence[Recording], frames: Path, about: dict[str, Any]) -> Mapping[str, Sequence[int]]:

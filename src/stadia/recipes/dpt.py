@@ -1,6 +1,7 @@
 """The recipe `dpt`: depth by a dense prediction transformer (DPT, arXiv 2103.13413) from ground truth, sparse or dense.
 
-Pictures stand alone: no neighbour in time, no motion. Weights that know depth up to scale and shift are fitted to the training's
+Images stand alone: no neighbor in time, no motion. Weights that know depth up to scale and shift are fitted to the
+training's
 ground truth once, before the first step; from there on the network answers in 1/m.
 """
 
@@ -19,8 +20,8 @@ from torch import Tensor
 from stadia.core.errors import GeometryError
 from stadia.core.types import Batch, Claim
 from stadia.diagnostics.contract.exact import Exact
-from stadia.diagnostics.contract.labelled import of_depth
-from stadia.evaluation.colours import colour_heat, colour_inverse_depth
+from stadia.diagnostics.contract.labeled import of_depth
+from stadia.evaluation.colors import color_heat, color_inverse_depth
 from stadia.evaluation.monitor import depth_scores
 from stadia.geometry.align import ScaleShift, ScaleShiftFit, scale_median
 from stadia.geometry.depth_maps import inverse_from_depth
@@ -32,13 +33,13 @@ from stadia.models.dpt_networks import check_installed, check_size
 from stadia.recipes.depth import DepthRecipe
 from stadia.recipes.dpt_config import DptRecipeConfig
 from stadia.recipes.video import VideoData, open_video
-from stadia.training import optimisers
+from stadia.training import optimizers
 from stadia.training.devices import device_of
 from stadia.training.task import Report
 
 log = logging.getLogger(__name__)
 
-FITTED_PICTURES = 64
+FITTED_IMAGES = 64
 """As many of the training's as scale and shift are fitted to, evenly over all of them."""
 
 FARTHEST_M = 200.0
@@ -119,7 +120,7 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
 
     @property
     def model_in_words(self) -> str:
-        """What a report calls the model: its network, its attention, and the part of a picture that it sees."""
+        """What a report calls the model: its network, its attention, and the part of an image that it sees."""
         crop = f", crop {self.crop}" if self.crop != "none" else ""
         return f"{self.config.model.network}, attention {self.config.model.attention.name}{crop}"
 
@@ -131,22 +132,30 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         starts_from_weights = bool(self.started_from) or self.network.weights["network"] == "pretrained"
         return BACKBONE_LR_FACTOR if starts_from_weights else 1.0
 
-    def parameter_groups(self) -> optimisers.Groups:
-        """The decoder and head at `optimiser.lr`, the backbone at a share of it; biases and normalisation layers never decayed."""
-        lr, decay = self.config.optimiser.lr, self.config.optimiser.weight_decay
-        head = optimisers.grouped(self.network.head_parameters(), decay)
-        backbone = optimisers.grouped(self.network.backbone_parameters(), decay)
+    def parameter_groups(self) -> optimizers.Groups:
+        """The decoder and head at `optimizer.lr`, the backbone at a share of it; biases and normalization layers never
+        decayed.
+        """
+        lr, decay = self.config.optimizer.lr, self.config.optimizer.weight_decay
+        head = optimizers.grouped(self.network.head_parameters(), decay)
+        backbone = optimizers.grouped(self.network.backbone_parameters(), decay)
         return [*head, *({**group, "lr": lr * self.backbone_lr_factor} for group in backbone)]
 
     def remember(self, data: VideoData) -> None:
-        """The lens; and of weights that know depth up to scale and shift alone, both, fitted to the training's ground truth."""
+        """The lens; and of weights that know depth up to scale and shift alone, both, fitted to the training's ground
+        truth.
+        """
         super().remember(data)
         self._tell()
-        if self.network.weights["network"] == "pretrained" and self.config.model.scale is None and self.claim is Claim.METRES:
+        if (
+            self.network.weights["network"] == "pretrained"
+            and self.config.model.scale is None
+            and self.claim is Claim.METRES
+        ):
             self._fit(data)
 
     def _tell(self) -> None:
-        """What became of the weights, and what an attention that is not exact costs on these pictures."""
+        """What became of the weights, and what an attention that is not exact costs on these images."""
         network, attention = self.network, self.config.model.attention
         if network.load_report is not None:
             log.warning("%s", network.load_report.table())
@@ -155,13 +164,16 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
 
     @torch.no_grad()
     def _fit(self, data: VideoData) -> None:
-        """By pictures spread evenly over the training set, the same in every process."""
+        """By images spread evenly over the training set, the same in every process."""
         samples, network, was_training = data.train.samples, self.network.eval().to(device_of()), self.training
         fit, ratios = ScaleShiftFit(), []
-        for index in np.unique(np.linspace(0, len(samples) - 1, FITTED_PICTURES).astype(int)):
+        for index in np.unique(np.linspace(0, len(samples) - 1, FITTED_IMAGES).astype(int)):
             batch = samples.unpack(samples.stack([samples.packed((0, int(index)))]), network.scale.device)
             assert batch.targets.depth_m is not None, "a training on ground truth asks for it"
-            true, answer = inverse_from_depth(batch.targets.depth_m).flatten(1), network.raw(batch.inputs.image).flatten(1)
+            true, answer = (
+                inverse_from_depth(batch.targets.depth_m).flatten(1),
+                network.raw(batch.inputs.image).flatten(1),
+            )
             fit.add(answer, true, true > 0)
             ratios.append(float(scale_median(answer, true - 1 / FARTHEST_M, true > 0)))
         network.cpu().train(was_training)
@@ -170,22 +182,28 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         except GeometryError:
             if network.load_report is None or not network.load_report.drawn:
                 raise
-            # Weights that were allowed to stay random say nothing yet, of either sign: the sizes alone are brought to the truth's.
+            # Weights that were allowed to stay random say nothing yet, of either sign: the sizes alone are brought to
+            # the truth's.
             network.calibrate(float(np.nanmedian(ratios)), 1 / FARTHEST_M)
-            log.warning("some weights are random: their answers are brought to the middle of the ground truth, and not fitted")
+            log.warning(
+                "some weights are random: their answers are brought to the middle of the ground truth, and not fitted"
+            )
             return
-        # A shift below puts what the head answers with 0 beyond any truth, or behind infinity, where nothing has a slope.
+        # A shift below puts what the head answers with 0 beyond any truth, or behind infinity, where nothing has a
+        # slope.
         far_enough = found.shift >= 1 / FARTHEST_M
-        network.calibrate(*((found.scale, found.shift) if far_enough else (float(np.nanmedian(ratios)), 1 / FARTHEST_M)))
+        network.calibrate(
+            *((found.scale, found.shift) if far_enough else (float(np.nanmedian(ratios)), 1 / FARTHEST_M))
+        )
         log.warning(
-            "inverse depth in 1/m is %.4g times what the weights answer plus %.4g, fitted to %d pictures "
+            "inverse depth in 1/m is %.4g times what the weights answer plus %.4g, fitted to %d images "
             "(spread %.2g and %.2g; left out: %d without labels, %d that fall where it grows)%s",
             network.scale,
             network.shift,
             found.images,
             found.scale_spread,
             found.shift_spread,
-            found.unlabelled,
+            found.unlabeled,
             found.falling,
             "" if far_enough else f"; {found.shift:.2g} fitted best, but has 0 beyond {FARTHEST_M:g} m",
         )
@@ -202,20 +220,24 @@ class DptRecipe(DepthRecipe[DptRecipeConfig]):
         assert batch.targets.depth_m is not None, "a training on ground truth asks for it"
         inverse_depth = self.network(batch.inputs.image)
         report = self.loss(inverse_depth, batch.targets.depth_m)
-        dead = masked_mean((inverse_depth.detach() <= self.network.floor).float(), self.loss.known(batch.targets.depth_m))
+        dead = masked_mean(
+            (inverse_depth.detach() <= self.network.floor).float(), self.loss.known(batch.targets.depth_m)
+        )
         return replace(report, seen={"at_floor": dead})
 
     def validate(self, batch: Batch) -> Mapping[str, Tensor | float]:
-        """`abs_rel`, `rmse` and `d1` in metres, or after the fit that the claim leaves open; NaN for a picture without ground truth."""
+        """`abs_rel`, `rmse` and `d1` in metres, or after the fit that the claim leaves open; NaN for an image without
+        ground truth.
+        """
         if batch.targets.depth_m is None:
             return {}
         return depth_scores(self.network(batch.inputs.image), batch.targets.depth_m, self.claim)
 
-    def pictures(self, batch: Batch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
+    def images(self, batch: Batch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
         """The first sample: what went in, what came out, the ground truth, and how far the two are apart."""
         assert batch.targets.depth_m is not None
         return {
-            **super().pictures(batch, report),
-            "ground truth": colour_inverse_depth(inverse_from_depth(batch.targets.depth_m[0, 0])),
-            "|ln z - ln truth|": colour_heat(report.maps["log_error"][0, 0]),
+            **super().images(batch, report),
+            "ground truth": color_inverse_depth(inverse_from_depth(batch.targets.depth_m[0, 0])),
+            "|ln z - ln truth|": color_heat(report.maps["log_error"][0, 0]),
         }

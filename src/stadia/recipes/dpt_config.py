@@ -15,8 +15,8 @@ from stadia.models.dpt_networks import check_size
 from stadia.recipes.config import RecipeConfig
 
 
-class LabelledDataConfig(DataConfig):
-    """Single pictures with ground truth: no neighbours in time, no stereo partner.
+class LabeledDataConfig(DataConfig):
+    """Single images with ground truth: no neighbors in time, no stereo partner.
 
     height, width: the network's size, multiples of its stride: 32, and 14 for Depth Anything.
     """
@@ -31,13 +31,14 @@ class LabelledDataConfig(DataConfig):
 class DptRecipeConfig(RecipeConfig):
     """Depth by a dense prediction transformer (DPT, arXiv 2103.13413) from ground truth, sparse or dense.
 
-    Data: pictures with depth in metres: KITTI raw with LiDAR, RoadWorld, 7-Scenes, or your own in the stadia layout.
+    Data: images with depth in metres: KITTI raw with LiDAR, RoadWorld, 7-Scenes, or your own in the stadia layout.
     Depth comes out in metres; with affine-invariant losses alone, up to scale and shift.
     Command: `stadia train dpt --data PATH`.
     Time and scores that were measured: docs/results.md.
 
     recipe: whose configuration this is.
-    backbone_lr_factor: the transformer's learning rate over that of the decoder and head, which have `optimiser.lr`; null = 0.1 where it
+    backbone_lr_factor: the transformer's learning rate over that of the decoder and head, which have `optimizer.lr`;
+        null = 0.1 where it
         starts from weights (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), 1 where it starts at random.
     """
 
@@ -46,7 +47,7 @@ class DptRecipeConfig(RecipeConfig):
 
     recipe: Literal["dpt"] = "dpt"
     name: str = "dpt"
-    data: LabelledDataConfig
+    data: LabeledDataConfig
     model: DptConfig = DptConfig()
     loss: SparseDepthConfig = SparseDepthConfig()
     backbone_lr_factor: float | None = Field(default=None, gt=0)
@@ -54,7 +55,14 @@ class DptRecipeConfig(RecipeConfig):
     @model_validator(mode="after")
     def _size_suits_the_network(self) -> Self:
         try:
-            check_size(self.model.network, NETWORKS.load(self.model.network)().stride, height=self.data.height, width=self.data.width)
+            check_size(
+                self.model.network,
+                NETWORKS.load(self.model.network)().stride,
+                height=self.data.height,
+                width=self.data.width,
+            )
         except ConfigError as error:
-            raise ValueError(f"data.height and data.width: found {error.found}, expected {error.expected}; {error.cure}") from error
+            raise ValueError(
+                f"data.height and data.width: found {error.found}, expected {error.expected}; {error.fix}"
+            ) from error
         return self

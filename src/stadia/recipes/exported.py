@@ -14,7 +14,13 @@ from stadia.recipes.inputs import Input, side_by_side
 
 
 def predict_exported(
-    network: ExportedNetwork, given: Input, out: Path, provenance: Provenance, *, video: bool = True, watch: Watch = unwatched
+    network: ExportedNetwork,
+    given: Input,
+    out: Path,
+    provenance: Provenance,
+    *,
+    video: bool = True,
+    watch: Watch = unwatched,
 ) -> Predictions:
     """As `recipes.prediction.predict_input`, without a path and a point cloud: an exported network knows depth alone."""
     listeners: list[Listener] = []

@@ -19,43 +19,57 @@ from stadia.recipes.workflow import load_task
 FORMATS = {".onnx": export_onnx, ".pt2": export_torch}
 
 
-def export(checkpoint: Path, out: Path, tell: Callable[[str], object] = lambda step: None) -> tuple[Description, list[Comparison]]:
+def export(
+    checkpoint: Path, out: Path, tell: Callable[[str], object] = lambda step: None
+) -> tuple[Description, list[Comparison]]:
     """Export a checkpoint, or a run's best, and compare the file with it before it is left there.
 
     Args:
-        checkpoint: of a recipe that predicts depth of a picture.
+        checkpoint: of a recipe that predicts depth of an image.
         out: a new file: .onnx, or .pt2 for torch.export.
         tell: is given a line before each step that takes its time.
 
     Returns what the file says of itself, and how far it is from the checkpoint at two sizes.
-    Raises ConfigError for another suffix or a missing extra, CheckpointError as `load_task` and for a recipe without depth, StadiaError
-    where `out` exists or cannot be written to, or the file is off.
+    Raises ConfigError for another suffix or a missing extra, CheckpointError as `load_task` and for a recipe without
+    depth, StadiaError where `out` exists or cannot be written to, or the file is off.
     """
     out = Path(out)
     if out.suffix not in FORMATS:
         found = f"the suffix '{out.suffix}'" if out.suffix else "a name without a suffix"
-        raise ConfigError("--out", found=found, expected=" or ".join(FORMATS), cure="for example --out model.onnx")
+        raise ConfigError("--out", found=found, expected=" or ".join(FORMATS), fix="for example --out model.onnx")
     if out.exists():
-        raise StadiaError(out, found="something there already", expected="a new file", cure="choose another --out: nothing is overwritten")
+        raise StadiaError(
+            out,
+            found="something there already",
+            expected="a new file",
+            fix="choose another --out: nothing is overwritten",
+        )
     check_writable(out.parent)
     tell(f"reading {checkpoint}")
     task, made_by = load_task(checkpoint), Provenance.of(checkpoint)
     if not isinstance(task, DepthRecipe):
         raise CheckpointError(
-            checkpoint, found=f"a checkpoint of '{made_by.recipe}', which predicts no depth", expected="one that does", cure="pass another"
+            checkpoint,
+            found=f"a checkpoint of '{made_by.recipe}', which predicts no depth",
+            expected="one that does",
+            fix="pass another",
         )
     focal = float(task.focal.flatten()[0])  # of several data sets the first's, whose size it has
     if not focal > 0:
-        raise CheckpointError(checkpoint, found="a network that was never trained", expected="the lens of its training", cure="train it")
+        raise CheckpointError(
+            checkpoint, found="a network that was never trained", expected="the lens of its training", fix="train it"
+        )
     size = {"height": task.height, "width": task.width, "crop": task.crop, "stride": task.stride}
     parameters = sum(parameter.numel() for parameter in task.parameters())
-    tell(f"tracing {parameters / 1e6:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes")
+    tell(
+        f"tracing {parameters / 1e6:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes"
+    )
     about = Description.of(made_by, task.claim, focal=focal, **size)
     return about, FORMATS[out.suffix](_InverseDepth(task).eval(), out, about)
 
 
 class _InverseDepth(nn.Module):
-    """A recipe's answer to a picture as a network's."""
+    """A recipe's answer to an image as a network's."""
 
     def __init__(self, task: DepthRecipe[Any, Any, Any, Any]) -> None:
         super().__init__()

@@ -1,7 +1,10 @@
-"""A first height of each group of cameras, from silhouettes alone: what the depth of a training has to agree with from its first step.
+"""A first height of each group of cameras, from silhouettes alone: what the depth of a training has to agree with from
+its first step.
 
-Depth and motion have a valley: a road that tilts away from its camera, with the motion to go with it, explains pictures nearly as well as
-a level one, and its height is wrong (docs/metric.md). What objects of known height say without any depth lies outside of it.
+Depth and motion have a valley: a road that tilts away from its camera, with the motion to go with it, explains images
+nearly as well as
+a level one, and its height is wrong (docs/metric.md). What objects of known height say without any depth lies outside
+of it.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ def first_heights(
     """What silhouettes say of the height of each group of cameras.
 
     recordings: that train, with masks.  groups: their numbers, by name (`data.road_samples.camera_groups`).
-    height, width: of the network's pictures, which `config.border_px` is of.
+    height, width: of the network's images, which `config.border_px` is of.
     """
     said, silent = {}, {}
     for name, number in groups.items():
@@ -100,23 +103,32 @@ def _seen(recordings: Sequence[Recording], config: RoadConfig, height: int, widt
 
 
 def _fitted(seen: _Sightings, focal_px: float) -> DrivesHeight:
-    drive, frame, left, top, right, bottom, height_m = torch.tensor(seen.rows, dtype=torch.float64).reshape(-1, 7).unbind(-1)
+    drive, frame, left, top, right, bottom, height_m = (
+        torch.tensor(seen.rows, dtype=torch.float64).reshape(-1, 7).unbind(-1)
+    )
     box_px, drive, frame = torch.stack((left, top, right, bottom), -1), drive.long(), frame.long()
     track = torch.zeros_like(drive)
-    for number in torch.unique(drive):  # numbers of masks are of their picture; an object that is seen again is the same one
+    for number in torch.unique(
+        drive
+    ):  # numbers of masks are of their image; an object that is seen again is the same one
         mine = drive == number
         track[mine] = box_tracks(frame[mine], box_px[mine])
     return height_of_drives(drive, track, bottom, bottom - top, height_m, focal_px=focal_px)
 
 
-def _of_frame(recording: Recording, index: int, K: NDArray[np.float64], config: RoadConfig, margin_px: float) -> list[tuple[float, ...]]:
-    """The box, edges in pixels from the middle of a camera with K, and the height in metres of each whole object whose height is known.
+def _of_frame(
+    recording: Recording, index: int, K: NDArray[np.float64], config: RoadConfig, margin_px: float
+) -> list[tuple[float, ...]]:
+    """The box, edges in pixels from the middle of a camera with K, and the height in metres of each whole object whose
+    height is known.
 
     Raises DataError where there are no masks, or none that can be read.
     """
     masks = recording.masks(index, LEFT)
     if masks is None or recording.mask_reader is None:
-        raise DataError(f"masks of {recording.name}, frame {index}", found="none", expected="a file", cure="stadia prepare --masks")
+        raise DataError(
+            f"masks of {recording.name}, frame {index}", found="none", expected="a file", fix="stadia prepare --masks"
+        )
     found = []
     for box in mask_boxes(masks, recording.mask_reader.classes, margin_px=margin_px):
         metres = known_height(recording, index, LEFT, box.number, box.class_name, config)

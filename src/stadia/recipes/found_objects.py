@@ -1,4 +1,4 @@
-"""Objects that a network finds in pictures, and how they compare with the true ones."""
+"""Objects that a network finds in images, and how they compare with the true ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stadia.core.types import Camera
 from stadia.data.object_samples import UNKNOWN, ObjectTargets
-from stadia.geometry.centre import vote_centre, vote_centre_ransac
+from stadia.geometry.center import vote_center, vote_center_ransac
 from stadia.geometry.instances import instances_of
 from stadia.geometry.segments import Segments, segments_of, thinned
 from stadia.geometry.symmetry import Symmetry
@@ -24,80 +24,86 @@ from stadia.recipes.objectpose_config import FindingConfig
 
 @dataclass(frozen=True, slots=True)
 class FoundObjects:
-    """Of a batch of pictures.
+    """Of a batch of images.
 
-    instance: (B, H, W), 0 = none, n = the n-th object of its picture.  class_map: (B, H, W), the class of each pixel's object.
-    picture: (M,) of each object; the rows of a picture stand together, in the order of `instance`.
+    instance: (B, H, W), 0 = none, n = the n-th object of its image.  class_map: (B, H, W), the class of each pixel's
+        object.
+    image: (M,) of each object; the rows of an image stand together, in the order of `instance`.
     objects: M rows.
-    centre_known: (M,) bool; where it is not, the pixels' directions do not cross, and the mean of the pixels stands for the centre.
+    center_known: (M,) bool; where it is not, the pixels' directions do not cross, and the mean of the pixels stands for
+        the center.
     """
 
     instance: Tensor
     class_map: Tensor
-    picture: Tensor
+    image: Tensor
     objects: Objects
-    centre_known: Tensor
+    center_known: Tensor
 
-    def of_picture(self, picture: int) -> Objects:
-        return self.objects[self.picture == picture]
+    def of_image(self, picture: int) -> Objects:
+        return self.objects[self.image == picture]
 
 
 def find(network: ObjectPoseNet, image: Tensor, camera: Camera, config: FindingConfig) -> FoundObjects:
-    """The objects in pictures (B, 3, H, W) with K (B, 3, 3), as `gather` of what the network says."""
+    """The objects in images (B, 3, H, W) with K (B, 3, 3), as `gather` of what the network says."""
     return gather(network, network(image), camera, config)
 
 
 def gather(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, config: FindingConfig) -> FoundObjects:
-    """Pixels that point at one centre are an object, and what they say together is its class and its pose."""
+    """Pixels that point at one center are an object, and what they say together is its class and its pose."""
     instance = instances_of(maps.class_logits, maps.direction, fewest_px=config.fewest_px)
     segments = thinned(segments_of(instance), config.pixels)
     class_id = likeliest_class(maps.class_logits, segments)
-    vote = vote_centre
+    vote = vote_center
     if config.hypotheses:
-        vote = partial(vote_centre_ransac, generator=torch.Generator().manual_seed(0), hypotheses=config.hypotheses)
+        vote = partial(vote_center_ransac, generator=torch.Generator().manual_seed(0), hypotheses=config.hypotheses)
     poses = aggregate(network.pixels(maps, segments, class_id, camera), segments, camera, vote)
     score = class_scores(maps.class_logits, segments, class_id)
     nothing = Symmetry.of(["none"] * segments.count)
     symmetry = Symmetry(nothing.revolution.to(score.device), nothing.turns.to(score))
     objects = Objects(class_id, poses.T_camera_object, poses.size_m, symmetry, score)
-    return FoundObjects(instance, _painted(class_id, instance, segments), segments.picture, objects, poses.centre_known)
+    return FoundObjects(instance, _painted(class_id, instance, segments), segments.image, objects, poses.center_known)
 
 
 def _painted(class_id: Tensor, instance: Tensor, segments: Segments) -> Tensor:
     """The class of each pixel's object, (B, H, W); 0 = none. class_id: (M,)."""
     of_number = instance.new_zeros(len(instance), segments.count + 1)
-    of_number[segments.picture, segments.instance] = class_id
+    of_number[segments.image, segments.instance] = class_id
     return of_number.gather(1, instance.flatten(1)).view_as(instance)
 
 
 def true_objects(targets: ObjectTargets, segments: Segments) -> Objects:
     """The M objects that segments of `targets.instance` show, row by row."""
-    return _objects_at(targets, (segments.picture, segments.instance - 1))
+    return _objects_at(targets, (segments.image, segments.instance - 1))
 
 
-def objects_of_picture(targets: ObjectTargets, picture: int) -> Objects:
-    """All that count of one picture, also those that no pixel shows at the network's size."""
+def objects_of_image(targets: ObjectTargets, picture: int) -> Objects:
+    """All that count of one image, also those that no pixel shows at the network's size."""
     places = targets.known[picture].nonzero()[:, 0]
     return _objects_at(targets, (torch.full_like(places, picture), places))
 
 
 def _objects_at(targets: ObjectTargets, at: tuple[Tensor, Tensor]) -> Objects:
-    """Pictures and places (M,) both."""
+    """Images and places (M,) both."""
     size_m, symmetry = targets.size_m[at], Symmetry(targets.symmetry.revolution[at], targets.symmetry.turns[at])
     return Objects(targets.class_id[at], targets.T_camera_object[at], size_m, symmetry, torch.ones_like(size_m[:, 0]))
 
 
-def compare_pictures(found: FoundObjects, targets: ObjectTargets) -> list[Comparison]:
-    """Each picture's found objects with all true ones that count.
+def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[Comparison]:
+    """Each image's found objects with all true ones that count.
 
     Pixels of objects without a label belong to no mask; what was found mostly there is neither right nor a false alarm.
     """
     comparisons = []
-    labelled = found.instance.where(targets.class_map != UNKNOWN, 0)
+    labeled = found.instance.where(targets.class_map != UNKNOWN, 0)
     for picture, known in enumerate(targets.known.cpu().numpy()):
-        predicted = found.of_picture(picture)
-        whole, left = (torch.bincount(of[picture].flatten(), minlength=len(predicted) + 1)[1:] for of in (found.instance, labelled))
+        predicted = found.of_image(picture)
+        whole, left = (
+            torch.bincount(of[picture].flatten(), minlength=len(predicted) + 1)[1:] for of in (found.instance, labeled)
+        )
         kept = 2 * left >= whole
-        overlap = mask_iou(labelled[picture], targets.instance[picture], len(predicted), len(known))[kept.cpu().numpy()][:, known]
-        comparisons.append(compare(predicted[kept], objects_of_picture(targets, picture), overlap))
+        overlap = mask_iou(labeled[picture], targets.instance[picture], len(predicted), len(known))[kept.cpu().numpy()][
+            :, known
+        ]
+        comparisons.append(compare(predicted[kept], objects_of_image(targets, picture), overlap))
     return comparisons

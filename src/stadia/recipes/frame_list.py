@@ -28,18 +28,26 @@ class FrameList:
 def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
     """Read lines `recording frame l` or `recording frame`: `2011_09_26/2011_09_26_drive_0002_sync 0000000069 l`.
 
-    Raises DataError where a line does not parse, names a frame that `recordings` lack (the first, and how many do), one that
-    was named before, or a right picture: what is predicted and scored are left ones.
+    Raises DataError where a line does not parse, names a frame that `recordings` lack (the first, and how many do), one
+    that
+    was named before, or a right image: what is predicted and scored are left ones.
     """
     indices: dict[str, Sequence[int]] = {}
     for frames in read_split_file(path, recordings):
         name = frames.recording.name
         if frames.side != LEFT:
-            raise DataError(path, found=f"right pictures of '{name}'", expected="left ones (`l`)", cure="remove these lines")
+            raise DataError(
+                path, found=f"right images of '{name}'", expected="left ones (`l`)", fix="remove these lines"
+            )
         once = sorted(set(frames.indices))
         if repeated := len(frames.indices) - len(once):
-            raise DataError(path, found=f"{repeated} frames of '{name}' twice", expected="each once", cure="remove the repeated lines")
+            raise DataError(
+                path,
+                found=f"{repeated} frames of '{name}' twice",
+                expected="each once",
+                fix="remove the repeated lines",
+            )
         indices[name] = once
     if not indices:
-        raise DataError(path, found="an empty list", expected="a frame a line", cure="is this the right file?")
+        raise DataError(path, found="an empty list", expected="a frame a line", fix="is this the right file?")
     return FrameList(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), indices)

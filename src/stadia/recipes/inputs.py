@@ -1,4 +1,6 @@
-"""Open whatever a user has: a picture, a folder of pictures, a video, a dataset. Nothing is decoded before its turn. Imports no torch."""
+"""Open whatever a user has: an image, a folder of images, a video, a dataset. Nothing is decoded before its turn.
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +18,23 @@ from stadia.core.recording import Recording
 from stadia.core.types import Claim
 from stadia.data import DATASETS
 from stadia.data.config import SourceOptions
+from stadia.data.images import IMAGE_SUFFIXES, read_rgb
 from stadia.data.motion import FrameChooser
 from stadia.data.own_camera import own_intrinsics
-from stadia.data.pictures import PICTURE_SUFFIXES, read_rgb
 from stadia.data.sources import open_recordings, refuse_idle_options
 from stadia.data.stream import VIDEO_SUFFIXES, announced_frames, stream_video
 from stadia.evaluation.frames import Frame, Listener, frames_of
 from stadia.evaluation.predictions import IN_WORDS, Predictions
-from stadia.evaluation.video import DEFAULT_RATE_HZ, frame_rate_hz, side_by_side_picture, side_by_side_video
+from stadia.evaluation.video import DEFAULT_RATE_HZ, frame_rate_hz, side_by_side_image, side_by_side_video
 
-VIDEO, PICTURE = "side_by_side.mp4", "side_by_side.png"
+VIDEO, IMAGE = "side_by_side.mp4", "side_by_side.png"
 
 
 @dataclass(frozen=True)
 class Input:
-    """Frames to predict, in order. count: None where a video does not announce it. recording: where they are a data set's."""
+    """Frames to predict, in order. count: None where a video does not announce it. recording: where they are a data
+    set's.
+    """
 
     name: str
     frames: Iterable[Frame]
@@ -40,23 +44,24 @@ class Input:
 
 
 def open_input(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[Input]:
-    """Open a picture, a video file, a folder of pictures, or any dataset that `open_recordings` knows (its left cameras).
+    """Open an image, a video file, a folder of images, or any dataset that `open_recordings` knows (its left cameras).
 
     Args:
         path: of it.
         every: take each `every`-th frame.
         format: a name of `stadia.data.DATASETS`, or "auto".
-        options: the fields of `stadia.data.config.SourceOptions`: of a picture `camera`, of a video file `camera`, `frames` and `stride`.
+        options: the fields of `stadia.data.config.SourceOptions`: of an image `camera`, of a video file `camera`,
+            `frames` and `stride`.
 
-    A video file is streamed, not decoded into the cache as for a training, since predicting looks at it once. Of your own
-    video or pictures every frame has depth, and the path goes through the frames that a training with the same
-    `stride` chooses, since that is how far apart its neighbours are; see `recipes.prediction.as_trained`.
+    A video file is streamed, not decoded into the cache as for a training, since predicting looks at it once. Of your
+    own video or images every frame has depth, and the path goes through the frames that a training with the same
+    `stride` chooses, since that is how far apart its neighbors are; see `recipes.prediction.as_trained`.
     Raises DataError where there is nothing to read or no camera is known, ConfigError for a wrong option.
     """
     path = Path(path).expanduser()
     own_file = path.is_file() and format in ("auto", "video")
-    if own_file and path.suffix.lower() in PICTURE_SUFFIXES:
-        return [_open_picture(path, resolve(SourceOptions, options))]
+    if own_file and path.suffix.lower() in IMAGE_SUFFIXES:
+        return [_open_image(path, resolve(SourceOptions, options))]
     if own_file and path.suffix.lower() in VIDEO_SUFFIXES:
         return [_open_video(path, resolve(SourceOptions, options), every)]
     own, stride = is_own(path, format), resolve(SourceOptions, options).stride
@@ -65,14 +70,16 @@ def open_input(path: Path, *, every: int = 1, format: str = "auto", **options: A
         indices = range(0, len(recording), every)
         frames = frames_of(recording, indices)
         rate_hz = frame_rate_hz(recording, every)
-        inputs.append(Input(recording.name, _chosen(frames, stride) if own else frames, len(indices), rate_hz, recording))
+        inputs.append(
+            Input(recording.name, _chosen(frames, stride) if own else frames, len(indices), rate_hz, recording)
+        )
     return inputs
 
 
 def is_own(path: Path, format: str) -> bool:
-    """Whether this is somebody's own video or pictures."""
+    """Whether this is somebody's own video or images."""
     if format == "auto":
-        format = next((name for name in DATASETS if path.exists() and DATASETS.load(name).recognises(path)), format)
+        format = next((name for name in DATASETS if path.exists() and DATASETS.load(name).recognizes(path)), format)
     return format == "video"
 
 
@@ -83,8 +90,8 @@ def _chosen(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Iterator[
         yield replace(frame, on_path=chooser.keep(frame.image))
 
 
-def _open_picture(path: Path, options: SourceOptions) -> Input:
-    refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "stride"}, "a picture")
+def _open_image(path: Path, options: SourceOptions) -> Input:
+    refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "stride"}, "an image")
     image = read_rgb(path)
     camera = own_intrinsics(options.camera, path, image.shape[0], image.shape[1], frames=1)
     return Input(path.stem, [Frame(path.stem, image, camera.K_of(0))], 1, DEFAULT_RATE_HZ)
@@ -92,7 +99,9 @@ def _open_picture(path: Path, options: SourceOptions) -> Input:
 
 def _open_video(path: Path, options: SourceOptions, every: int) -> Input:
     """Reads two frames to learn size and rate."""
-    refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "frames", "stride"}, "predicting a video file")
+    refuse_idle_options(
+        options, SourceOptions.model_fields.keys() - {"camera", "frames", "stride"}, "predicting a video file"
+    )
     head = list(itertools.islice(stream_video(path), 2))
     height, width = head[0].image.shape[:2]
     announced = announced_frames(path)
@@ -100,13 +109,17 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> Input:
     interval_s = head[-1].time_s - head[0].time_s
     start, stop = options.frames or (0, None)
     if announced is not None and stop is not None and stop > announced:
-        raise DataError(path, found=f"{announced} frames", expected=f"frames {start} to {stop}", cure="correct data.frames")
+        raise DataError(
+            path, found=f"{announced} frames", expected=f"frames {start} to {stop}", fix="correct data.frames"
+        )
 
     def frames() -> Iterator[Frame]:
         chooser = FrameChooser(options.stride)
         for decoded in itertools.islice(stream_video(path), start, stop, every):
             on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)
-            yield Frame(f"{decoded.index:06d}", decoded.image, cameras.K_of(decoded.index), decoded.time_s, every == 1, on_path)
+            yield Frame(
+                f"{decoded.index:06d}", decoded.image, cameras.K_of(decoded.index), decoded.time_s, every == 1, on_path
+            )
 
     last = announced if stop is None else stop
     count = None if last is None else len(range(start, last, every))
@@ -114,17 +127,28 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> Input:
 
 
 def side_by_side(given: Input, out: Path) -> AbstractContextManager[Listener]:
-    """Gives a listener that writes side_by_side.mp4 into `out`, or side_by_side.png of one picture."""
-    return nullcontext(side_by_side_picture(out / PICTURE)) if given.count == 1 else side_by_side_video(out / VIDEO, given.rate_hz)
+    """Gives a listener that writes side_by_side.mp4 into `out`, or side_by_side.png of one image."""
+    return (
+        nullcontext(side_by_side_image(out / IMAGE))
+        if given.count == 1
+        else side_by_side_video(out / VIDEO, given.rate_hz)
+    )
 
 
-def write_inputs(inputs: Sequence[Input], out: Path, predict_to: Callable[[Input, Path], Predictions], claim: Claim) -> Iterator[str]:
-    """Predict depth of each input into its folder; then say what is there, line by line, and what its numbers claim at last."""
+def write_inputs(
+    inputs: Sequence[Input], out: Path, predict_to: Callable[[Input, Path], Predictions], claim: Claim
+) -> Iterator[str]:
+    """Predict depth of each input into its folder; then say what is there, line by line, and what its numbers claim at
+    last.
+    """
     folders = [out] if len(inputs) == 1 else [inside(out, given.name) for given in inputs]
     for given, folder in zip(inputs, folders, strict=True):
         predictions = predict_to(given, folder)
         posed = len(predictions.record.path) if predictions.record else 0
-        yield f"{folder}: {len(predictions.files)} frames, {posed or 'none'} of them with a pose (`path` of predictions.json)"
+        yield (
+            f"{folder}: {len(predictions.files)} frames, {posed or 'none'} of them with a pose (`path` of"
+            " predictions.json)"
+        )
         if predictions.record and predictions.record.path_ends:
             yield f"note: {predictions.record.path_ends}"
         yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(folder.iterdir()))

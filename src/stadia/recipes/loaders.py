@@ -15,9 +15,15 @@ BatchT = TypeVar("BatchT", bound=Batch[Any, Any])
 
 
 def loaders(
-    train: PackedSamples[PackedT, BatchT], val: PackedSamples[PackedT, BatchT] | None, training: TrainingConfig, *, seed: int
+    train: PackedSamples[PackedT, BatchT],
+    val: PackedSamples[PackedT, BatchT] | None,
+    training: TrainingConfig,
+    *,
+    seed: int,
 ) -> tuple[Loader[PackedT, BatchT], Loader[PackedT, BatchT] | None]:
     """Loaders that shuffle what trains and go through what validates in order; None where nothing does."""
     device = device_of(training.accelerator)
-    load = partial(Loader[PackedT, BatchT], batch_size=training.batch_size, workers=training.workers, seed=seed, device=device)
+    load = partial(
+        Loader[PackedT, BatchT], batch_size=training.batch_size, workers=training.workers, seed=seed, device=device
+    )
     return load(train, shuffle=True), None if val is None else load(val, shuffle=False)

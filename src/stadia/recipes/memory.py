@@ -12,14 +12,17 @@ import psutil
 class PeakMemory:
     """While entered, the largest resident memory of this process and all below it, together.
 
-    They are looked at every `interval_s`, so what comes and goes in between is missed; a page that several share counts for each.
+    They are looked at every `interval_s`, so what comes and goes in between is missed; a page that several share counts
+    for each.
     """
 
     def __init__(self, interval_s: float = 0.5) -> None:
         self.interval_s = interval_s
         self.bytes = 0
         self._over = threading.Event()
-        self._look = threading.Lock()  # one look at a time: else one that began before `restart` would bring the old peak back
+        self._look = (
+            threading.Lock()
+        )  # one look at a time: else one that began before `restart` would bring the old peak back
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     @property

@@ -1,7 +1,8 @@
-"""The recipe `metric`: `selfsup` on mono road video, with metres from objects of known height and the one height of the camera.
+"""The recipe `metric`: `selfsup` on mono road video, with metres from objects of known height and the one height of the
+camera.
 
-Every object says how high the camera is; all of them together, over frames and epochs, say it surely; and that height teaches every
-frame that shows a road (FUMET, arXiv 2312.04530). Nothing of it is needed to predict.
+Every object says how high the camera is; all of them together, over frames and epochs, say it surely; and that height
+teaches every frame that shows a road (FUMET, arXiv 2312.04530). Nothing of it is needed to predict.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ RoadBatch = Batch[Inputs, RoadTargets]
 
 
 class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
-    """Metres from mono road video: `SelfSupervisedRecipe`, and the heights of objects and cameras that give its depth a scale.
+    """Metres from mono road video: `SelfSupervisedRecipe`, and the heights of objects and cameras that give its depth a
+    scale.
 
     Args:
         config: with `camera_groups` settled.
@@ -64,7 +66,8 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
 
     recipe = "metric"
     starts_from, of_data = ("selfsup",), ("camera_m", "said_m")
-    best_metrics = ()  # the last counts: a residual says nothing of the scale, and where ground truth chose, labels would have a say
+    # the last counts: a residual says nothing of the scale, and where ground truth chose, labels would have a say
+    best_metrics = ()
 
     camera_m: Tensor  # (groups,) the cameras' heights that the weights were trained with, NaN where none was known
     said_m: Tensor  # (groups,) the same in the depth of the last epoch's frames, NaN where it showed no road
@@ -87,9 +90,12 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
 
     def remember(self, data: RoadVideo) -> None:
         super().remember(data)
-        self.frames = {(name, one.name): len(one) for name, data_set in data.each.items() for one in data_set.recordings["train"]}
+        self.frames = {
+            (name, one.name): len(one) for name, data_set in data.each.items() for one in data_set.recordings["train"]
+        }
 
-    # -- what it says ---------------------------------------------------------------------------------------------------
+    # -- what it says
+    # ---------------------------------------------------------------------------------------------------
 
     @property
     def claim(self) -> Claim:
@@ -105,7 +111,11 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
     def about(self) -> Mapping[str, object]:
         """Its claim, and what it rests on."""
         known = [(name, prior_of(name, self.config.road.height_priors)) for name in self.config.road.objects]
-        rests = [f"{name} {prior.mean_m:g} m, spread {prior.spread_m:g} m ({prior.source})" for name, prior in known if prior is not None]
+        rests = [
+            f"{name} {prior.mean_m:g} m, spread {prior.spread_m:g} m ({prior.source})"
+            for name, prior in known
+            if prior is not None
+        ]
         each = "heights of single objects, else " * (self.config.road.heights == "each")
         rests_on = f"{each}heights of classes: {'; '.join(rests)}. A mean that is 5 % off makes all lengths 5 % off"
         if self.claim is not Claim.METRES:
@@ -126,7 +136,10 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
     def _unsure(self) -> str:
         """Why no metres are claimed."""
         if not any(self.course.of.values()):
-            return "the best weights are of before the first epoch of heights ended: their depth was held against no height; train longer"
+            return (
+                "the best weights are of before the first epoch of heights ended: their depth was held against no"
+                " height; train longer"
+            )
         return "; ".join(filter(None, map(self._unsure_of, range(len(self.groups)))))
 
     def _unsure_of(self, group: int) -> str:
@@ -134,15 +147,21 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         name, known_m, said_m = self.groups[group], float(self.camera_m[group]), float(self.said_m[group])
         of = f" of the cameras '{name}'" if name else ""
         if not known_m > 0:
-            why = next((one.refused for one in reversed(self.course.of[name]) if one.refused), "no epoch's frames said one")
+            why = next(
+                (one.refused for one in reversed(self.course.of[name]) if one.refused), "no epoch's frames said one"
+            )
             return f"no height{of} is known: {why}; see the findings"
         if not said_m > 0:
             return f"the road{of} was not seen in the last epoch, of {known_m:.2f} m known; look at the masks"
         if abs(math.log(said_m / known_m)) < MOST_OFF:
             return ""
-        return f"the depth of the last epoch says a camera's height{of} of {said_m:.2f} m where {known_m:.2f} m is known; train longer"
+        return (
+            f"the depth of the last epoch says a camera's height{of} of {said_m:.2f} m where {known_m:.2f} m is known;"
+            " train longer"
+        )
 
-    # -- a step ---------------------------------------------------------------------------------------------------------
+    # -- a step
+    # ---------------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: RoadBatch, batch_idx: int) -> Tensor:
         self.begin(self._epoch_of(self.global_step + 1))
@@ -151,7 +170,9 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
     def _epoch_of(self, step: int) -> int:
         """Of heights: several epochs of the data where these are gone through more than `most_epochs` times."""
         assert self.plan is not None
-        return self.plan.epoch_of(step) // math.ceil(max(self.plan.epoch_of(self.plan.total_steps), 1) / self.config.most_epochs)
+        return self.plan.epoch_of(step) // math.ceil(
+            max(self.plan.epoch_of(self.plan.total_steps), 1) / self.config.most_epochs
+        )
 
     def begin(self, epoch: int) -> None:
         """Where a new epoch begins: what the last one says of the cameras' heights, and the findings of it."""
@@ -159,9 +180,14 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         if epoch == ended:
             return
         estimates = self.heights.begin(epoch)
-        metres = [self.heights.heights[group].metres if group in self.heights.heights else math.nan for group in range(len(self.groups))]
+        metres = [
+            self.heights.heights[group].metres if group in self.heights.heights else math.nan
+            for group in range(len(self.groups))
+        ]
         self.camera_m.copy_(torch.tensor(metres))
-        self.said_m.copy_(torch.tensor([estimates[group].road_m if group in estimates else math.nan for group in range(len(metres))]))
+        self.said_m.copy_(
+            torch.tensor([estimates[group].road_m if group in estimates else math.nan for group in range(len(metres))])
+        )
         self.course.add(ended, estimates, metres)
         for name, height in zip(self.groups, metres, strict=True):
             self.after_epochs[name].append(height)
@@ -169,14 +195,16 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         known_m = dict(zip(self.groups, metres, strict=True))
         self.found += epoch_findings(ended, by_name, first_epoch=self.config.heights.first_epoch, known_m=known_m)
         self.found += drift_findings(self.after_epochs)
-        if epoch == self.config.reinitialise_at_epoch:
+        if epoch == self.config.reinitialize_at_epoch:
             self._begin_anew()
 
     def _begin_anew(self) -> None:
         with rng.untouched():
             rng.seed_all(self.config.seed, "anew")
             config = self.config
-            fresh = DepthAndMotion(config.model, motion=bool(config.data.offsets), size=(config.data.height, config.data.width))
+            fresh = DepthAndMotion(
+                config.model, motion=bool(config.data.offsets), size=(config.data.height, config.data.width)
+            )
         self.model.load_state_dict(fresh.state_dict())
         self.optimizers().optimizer.state.clear()
 
@@ -189,10 +217,12 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         return replace(report, seen={**report.seen, "metric/road_masked": (masked & road).sum() / road.sum()})
 
     def scaled(self, batch: RoadBatch, prediction: Prediction) -> LossReport:
-        """What heights say of the scale of a batch's depth; in training, what its objects say of the camera's height is kept."""
+        """What heights say of the scale of a batch's depth; in training, what its objects say of the camera's height is
+        kept.
+        """
         targets, camera = batch.targets, batch.targets.camera
         objects = segments_of(targets.objects[:, 0])
-        object_m = targets.object_height_m[objects.picture, objects.instance - 1]
+        object_m = targets.object_height_m[objects.image, objects.instance - 1]
         with torch.no_grad(), torch.autocast(targets.road.device.type, enabled=False):
             depth = depth_from_inverse(prediction.inverse_depth[0].float())
             road = road_pixels(depth, camera, inner(targets.road))
@@ -200,19 +230,34 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
             apart = (inverse_depth_plane(depth, camera, road.valid)[:, 3] / road.median_height).log()
         if self.training:
             parts = self._parts(batch.meta)
-            self.heights.add(parts, targets.camera_group, road.median_height, apart, objects.picture, evidence.camera_m, evidence.horizon_m)
-        reference = self.heights.by_horizon(targets.camera_group)[objects.picture]
+            self.heights.add(
+                parts,
+                targets.camera_group,
+                road.median_height,
+                apart,
+                objects.image,
+                evidence.camera_m,
+                evidence.horizon_m,
+            )
+        reference = self.heights.by_horizon(targets.camera_group)[objects.image]
         heights = self.config.heights
-        weight = object_weights(evidence.horizon_m, reference, spread=heights.oddness_spread, tolerance=heights.tolerance)
-        weight = weight * road.median_height.isfinite()[objects.picture]  # without a road nothing stands on it
+        weight = object_weights(
+            evidence.horizon_m, reference, spread=heights.oddness_spread, tolerance=heights.tolerance
+        )
+        weight = weight * road.median_height.isfinite()[objects.image]  # without a road nothing stands on it
         known = KnownHeights(objects, object_m, weight, self.heights.known(targets.camera_group))
         shares = self.shares()
         report = self.scale_loss(
-            prediction.inverse_depth, camera, targets.road, known, object_share=shares.objects, camera_share=shares.camera
+            prediction.inverse_depth,
+            camera,
+            targets.road,
+            known,
+            object_share=shares.objects,
+            camera_share=shares.camera,
         )
         with torch.no_grad():
             looks = {
-                "objects_over_road": (evidence.camera_m / known.camera_m[objects.picture]).log().nanmedian(),
+                "objects_over_road": (evidence.camera_m / known.camera_m[objects.image]).log().nanmedian(),
                 "object_extent": object_extent(depth, objects).nanmedian(),
                 "rows_out_of_order": rows_out_of_order(depth, targets.road).nanmean(),
                 "objects_at_limit": at_limit(depth, targets.objects > 0, self.config.model.max_depth_m),
@@ -221,12 +266,14 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
 
     def exact_losses(self, batch: RoadBatch) -> Mapping[str, Exact]:
         """As `selfsup`; and the camera's height over a flat road."""
-        heights = {"height of the camera": of_camera_height(self.scale_loss)} if self.scale_loss.config.camera_height else {}
+        heights = (
+            {"height of the camera": of_camera_height(self.scale_loss)} if self.scale_loss.config.camera_height else {}
+        )
         return {**super().exact_losses(batch), **heights}
 
     def shares(self) -> Shares:
-        """Of both weights in this epoch. As long as a group's height is not known, the objects keep theirs; where all are known before,
-        the cameras' heights have all of theirs from the first step.
+        """Of both weights in this epoch. As long as a group's height is not known, the objects keep theirs; where all
+        are known before, the cameras' heights have all of theirs from the first step.
         """
         assert self.plan is not None
         asked, third = self.config.hand_over_epochs, (self._epoch_of(self.plan.total_steps) + 1) // 3
@@ -240,17 +287,21 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
         return self.heights.heights[group].metres if group in self.heights.heights else math.nan
 
     def _parts(self, meta: Sequence[Meta]) -> list[str]:
-        """Which part of which recording each picture is of, in words for a finding."""
+        """Which part of which recording each image is of, in words for a finding."""
         named = []
         for one in meta:
             frames = self.frames.get((one.data, one.recording), 0)
             of = max(math.ceil(frames / PARTS), FEWEST_OF_PART)
             first = one.index // of * of
-            named.append(one.recording if frames <= of else f"{one.recording}, frames {first} to {min(first + of, frames) - 1}")
+            named.append(
+                one.recording if frames <= of else f"{one.recording}, frames {first} to {min(first + of, frames) - 1}"
+            )
         return named
 
     def _seen(self, depth: Tensor, road: RoadPixels, known: KnownHeights) -> dict[str, Tensor]:
-        """What is logged beside the terms: objects believed, how flat depth is, the heights learnt, and how far off depth is."""
+        """What is logged beside the terms: objects believed, how flat depth is, the heights learnt, and how far off
+        depth is.
+        """
         says = known.object_m.isfinite()
         seen = {
             "objects_believed": (known.weight * says).sum() / says.sum().clamp(min=1),
@@ -264,31 +315,40 @@ class Metric(SelfSupervisedRecipe[MetricConfig, RoadVideo, RoadTargets]):
             seen["off_camera_height"] = off.nanmean()
         return seen
 
-    # -- validation, and what a checkpoint keeps ------------------------------------------------------------------------
+    # -- validation, and what a checkpoint keeps
+    # ------------------------------------------------------------------------
 
     def scored(self, batch: RoadBatch, said: Prediction) -> dict[str, Tensor | float]:
-        """As `selfsup`, with depth as it is; beside it `abs_rel_scaled`, by the ratio of medians, and `camera_height_m` of its road."""
+        """As `selfsup`, with depth as it is; beside it `abs_rel_scaled`, by the ratio of medians, and `camera_height_m`
+        of its road.
+        """
         scores = super().scored(batch, said)
         targets = batch.targets
         if targets.depth_m is not None:
-            scores["abs_rel_scaled"] = depth_scores(said.inverse_depth[0], targets.depth_m, Claim.UP_TO_SCALE)["abs_rel"]
+            scores["abs_rel_scaled"] = depth_scores(said.inverse_depth[0], targets.depth_m, Claim.UP_TO_SCALE)[
+                "abs_rel"
+            ]
         depth = depth_from_inverse(said.inverse_depth[0].float())
         scores["camera_height_m"] = road_pixels(depth, targets.camera, inner(targets.road)).median_height
         return scores
 
-    def validation_pictures(self) -> Mapping[str, NDArray[np.uint8]]:
+    def validation_images(self) -> Mapping[str, NDArray[np.uint8]]:
         """And the camera heights of the epochs that have ended."""
         if not any(self.course.of.values()):
-            return super().validation_pictures()
+            return super().validation_images()
         names, heights = dict(enumerate(self.groups)), self.config.heights
         known = {names[group]: metres for group, metres in heights.known_m.items() if group in names}
         between = {names[group]: ends for group, ends in heights.between_m.items() if group in names}
         drawn = heights_over_epochs(self.course.of, before_m=known, between_m=between)
-        return {**super().validation_pictures(), "camera height": drawn}
+        return {**super().validation_images(), "camera height": drawn}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         course = self.course.state_dict()
-        checkpoint["camera_heights"] = {"heights": self.heights.state_dict(), "after_epochs": self.after_epochs, "course": course}
+        checkpoint["camera_heights"] = {
+            "heights": self.heights.state_dict(),
+            "after_epochs": self.after_epochs,
+            "course": course,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["camera_heights"]

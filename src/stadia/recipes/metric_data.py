@@ -55,14 +55,18 @@ class RoadData(VideoData):
 
 @dataclass(frozen=True)
 class SeveralRoadData(SeveralData):
-    """Several data sets of road video: the cameras of each are groups of their own, numbered on from those of the one before."""
+    """Several data sets of road video: the cameras of each are groups of their own, numbered on from those of the one
+    before.
+    """
 
     train: Mixture[Batch[Inputs, RoadTargets]]  # type: ignore[assignment]
     val: InTurn[Batch[Inputs, RoadTargets]] | None  # type: ignore[assignment]
     parts: Mapping[str, RoadData]
 
     def findings(self) -> list[Finding]:
-        """As of any data sets, and of each what its masks cannot teach: one that shows no car is found beside others that do."""
+        """As of any data sets, and of each what its masks cannot teach: one that shows no car is found beside others
+        that do.
+        """
         return [*super().findings(), *(finding for part in self.parts.values() for finding in part.findings_of_masks())]
 
 
@@ -74,7 +78,9 @@ def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfi
 
     Raises DataError or ConfigError; ConfigError where a height was measured on a data set that validates.
     """
-    config.road.check_scored_on([format_of(Path(one.path).expanduser(), one.format) for one in config.data.sets.values()])
+    config.road.check_scored_on(
+        [format_of(Path(one.path).expanduser(), one.format) for one in config.data.sets.values()]
+    )
     others = {name: one.model_copy(update={"stereo": False}) for name, one in config.data.others.items()}
     mono = config.data.model_copy(update={"stereo": False, "others": others})
     opened = open_data_sets(mono, config.training, seed=config.seed, console=console)
@@ -112,7 +118,9 @@ def _called(data_set: str, group: str) -> str:
 
 
 def _with_road(video: VideoData, groups: Mapping[str, int], config: MetricConfig, *, unknown_from: int) -> RoadData:
-    """One data set with masks and groups; cameras that validate alone are numbered from `unknown_from` on, and have no height."""
+    """One data set with masks and groups; cameras that validate alone are numbered from `unknown_from` on, and have no
+    height.
+    """
     validating = sorted(camera_groups(unique_recordings(video.split.val), config.road).keys() - groups.keys())
     numbers = {**groups, **{name: number for number, name in enumerate(validating, start=unknown_from)}}
 
@@ -125,7 +133,7 @@ def _with_road(video: VideoData, groups: Mapping[str, int], config: MetricConfig
 
 
 def _first_heights(parts: Mapping[str, RoadData]) -> FirstHeights:
-    """Of all groups; the cameras of each data set at the size of its pictures."""
+    """Of all groups; the cameras of each data set at the size of its images."""
     said: dict[int, DrivesHeight] = {}
     silent: dict[int, str] = {}
     for part in parts.values():
@@ -137,7 +145,9 @@ def _first_heights(parts: Mapping[str, RoadData]) -> FirstHeights:
 
 
 def _tell(first: FirstHeights, groups: Mapping[str, int], known_m: Mapping[int, float], console: Console) -> None:
-    """A note of each group: what silhouettes say of its height, or why nothing; of one that is known, where they say another."""
+    """A note of each group: what silhouettes say of its height, or why nothing; of one that is known, where they say
+    another.
+    """
     for name, group in groups.items():
         of = f" of the cameras '{name}'" if name else ""
         said = first.said.get(group)
@@ -145,9 +155,15 @@ def _tell(first: FirstHeights, groups: Mapping[str, int], known_m: Mapping[int, 
         if group in known_m:
             if said is None or said.low_m <= known_m[group] <= said.high_m:
                 continue
-            note = f"heights.known_m says a height{of} of {known_m[group]:.2f} m, silhouettes alone {interval}: one of them is wrong"
+            note = (
+                f"heights.known_m says a height{of} of {known_m[group]:.2f} m, silhouettes alone {interval}: one of"
+                " them is wrong"
+            )
         elif said is not None:
             note = f"silhouettes alone say a height{of} of {interval}, which teaches from the first step"
         else:
-            note = f"silhouettes alone say no height{of}: {first.silent[group]}. Depth says the first one, after some epochs"
+            note = (
+                f"silhouettes alone say no height{of}: {first.silent[group]}. Depth says the first one, after some"
+                " epochs"
+            )
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)

@@ -17,7 +17,9 @@ TIMES = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0)
 
 
 def flat_road(height: int = 48, width: int = 96) -> tuple[Tensor, Tensor, Camera]:
-    """Inverse depth (1, 1, H, W), the road (1, 1, H, W) and the camera: level, HEIGHT_M above the road, the horizon above the middle."""
+    """Inverse depth (1, 1, H, W), the road (1, 1, H, W) and the camera: level, HEIGHT_M above the road, the horizon
+    above the middle.
+    """
     fy, cy = 0.9 * width, 0.4 * height
     K = torch.tensor([[[0.9 * width, 0, width / 2 - 0.5], [0, fy, cy], [0, 0, 1]]], dtype=torch.float64)
     rows = torch.arange(height, dtype=torch.float64)[:, None].expand(height, width)

@@ -24,14 +24,17 @@ _NAMED = 6
 def moved_camera(frames: Sequence[SeenFrame], objects: BoxedObjects, found: HeightSurvey) -> MountsApart | None:
     """The two heights of a camera that was moved, and where it had them; None where one explains all.
 
-    Objects that disagree with the others count too, each once however often it is seen: of a camera that was moved they are the half.
+    Objects that disagree with the others count too, each once however often it is seen: of a camera that was moved they
+    are the half.
     """
     places = np.array(_places(frames), dtype=np.str_)
     says = torch.tensor([one in (Verdict.BELIEVED, Verdict.ODD) for one in found.verdict], dtype=torch.bool)
     seen = objects.of(says)
     if len(seen) == 0:
         return None
-    of_object = np.stack((np.unique(places, return_inverse=True)[1][seen.frame.numpy()], box_tracks(seen.frame, seen.box_px).numpy()))
+    of_object = np.stack(
+        (np.unique(places, return_inverse=True)[1][seen.frame.numpy()], box_tracks(seen.frame, seen.box_px).numpy())
+    )
     _, first, number = np.unique(of_object, axis=1, return_index=True, return_inverse=True)
     logs = found.implied_m[says].log().numpy()
     each = np.array([np.median(logs[number.ravel() == one]) for one in range(len(first))])

@@ -1,4 +1,6 @@
-"""Running a checkpoint at another size than it was trained at: what is asked for, and what to know of it. Imports no torch."""
+"""Running a checkpoint at another size than it was trained at: what is asked for, and what to know of it. Imports no
+torch.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,15 @@ MOST_TIMES = 1.3
 
 
 def read_size(text: str) -> Size:
-    """Height and width of "1216x352", width first as sizes are written. Raises ConfigError. What a network allows, its recipe says."""
+    """Height and width of "1216x352", width first as sizes are written. Raises ConfigError. What a network allows, its
+    recipe says.
+    """
     found = _SIZE.fullmatch(text.strip())
     width, height = (int(found[1]), int(found[2])) if found else (0, 0)
     if not (0 < height <= _LARGEST and 0 < width <= _LARGEST):
-        raise ConfigError("--size", found=f"'{text}'", expected="WIDTHxHEIGHT in pixels", cure="for example --size 1216x352")
+        raise ConfigError(
+            "--size", found=f"'{text}'", expected="WIDTHxHEIGHT in pixels", fix="for example --size 1216x352"
+        )
     return height, width
 
 
@@ -49,7 +55,8 @@ def note_of_size(size: Size | None, config: Mapping[str, Any]) -> list[str]:
         return []
     here, there = (f"{width}x{height}" for height, width in (size, trained))
     return [
-        f"run at {here}, trained at {there}: a network knows things by their size in pixels; compare with the score at {there} (no --size)"
+        f"run at {here}, trained at {there}: a network knows things by their size in pixels; compare with the score at"
+        f" {there} (no --size)"
     ]
 
 
@@ -59,7 +66,8 @@ def note_against_trained(silog: float, trained: Path, about: Mapping[str, Any]) 
     Args:
         silog: at the other size.
         trained: the score file at the training's size, which may be missing.
-        about: what made the score, as in its file; a file that says another thing than this, but for `size`, is of something else.
+        about: what made the score, as in its file; a file that says another thing than this, but for `size`, is of
+            something else.
     """
     if not trained.is_file():
         return []
@@ -69,5 +77,5 @@ def note_against_trained(silog: float, trained: Path, about: Mapping[str, Any]) 
     if not before or any(there.get(key) != value for key, value in same.items()):
         return []
     times = silog / before
-    verdict = f": above {MOST_TIMES} the size is at fault, not the pictures" if times > MOST_TIMES else ""
+    verdict = f": above {MOST_TIMES} the size is at fault, not the images" if times > MOST_TIMES else ""
     return [f"SILog is {times:.2f} times that at the training's size, {before:.4g} in {trained.name}{verdict}"]

@@ -1,4 +1,6 @@
-"""Pictures of objects opened for a training: TableWorld rendered where no path is given, split, surveyed, and made into batches."""
+"""Images of objects opened for a training: TableWorld rendered where no path is given, split, surveyed, and made into
+batches.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ from stadia.core.types import Batch
 from stadia.data.cache import cache_folder, exclusively
 from stadia.data.config import CacheConfig
 from stadia.data.loader import Loader
-from stadia.data.object_labels import ObjectPictures, no_masks
+from stadia.data.object_labels import ObjectImages, no_masks
 from stadia.data.object_samples import ObjectInputs, ObjectSamples, ObjectTargets, PackedObjects
-from stadia.data.object_sources import BOXES_ALONE, KeptLabels, format_of, held_out, open_object_pictures
+from stadia.data.object_sources import BOXES_ALONE, KeptLabels, format_of, held_out, open_object_images
 from stadia.data.object_survey import survey
 from stadia.data.tableworld.presets import TableWorldConfig, preset
 from stadia.data.tableworld.write import VERSION, write_tableworld
@@ -29,11 +31,11 @@ from stadia.diagnostics.objects import object_findings
 from stadia.geometry.camera import resized
 from stadia.recipes.loaders import loaders
 from stadia.recipes.objectpose_config import ObjectDataConfig
-from stadia.recipes.scored_pictures import facts_of_training
+from stadia.recipes.scored_images import facts_of_training
 from stadia.training.config import TrainingConfig
 
 SURVEYED = 100
-"""Pictures of each split whose labels are looked at before a training."""
+"""Images of each split whose labels are looked at before a training."""
 
 _PNG_END = 64
 """Bytes: the sum over all pixels (zlib's) is 20 bytes before the end, a chunk's head that may part it another 12."""
@@ -45,11 +47,11 @@ ObjectBatch = Batch[ObjectInputs, ObjectTargets]
 class ObjectData:
     """Batches to train and to validate on, and where they come from.
 
-    config: with every "auto" settled.  pictures: by split, "train" and "val".
+    config: with every "auto" settled.  images: by split, "train" and "val".
     """
 
     config: ObjectDataConfig
-    pictures: dict[str, ObjectPictures]
+    images: dict[str, ObjectImages]
     train: Loader[PackedObjects, ObjectBatch]
     val: Loader[PackedObjects, ObjectBatch] | None
 
@@ -58,23 +60,27 @@ class ObjectData:
         """What identifies the data, for run.json."""
         return {
             "path": self.config.path,
-            "classes": list(self.pictures["train"].classes),
-            "pictures": {split: len(pictures) for split, pictures in self.pictures.items()},
-            "fingerprints": {split: fingerprint(pictures) for split, pictures in self.pictures.items()},
-            **facts_of_training(self.pictures["train"]),
+            "classes": list(self.images["train"].classes),
+            "images": {split: len(images) for split, images in self.images.items()},
+            "fingerprints": {split: fingerprint(images) for split, images in self.images.items()},
+            **facts_of_training(self.images["train"]),
         }
 
     def findings(self) -> list[Finding]:
-        """Which pictures cannot be read, what there is to learn, what no pixel shows, and which boxes are not where their masks are.
+        """Which images cannot be read, what there is to learn, what no pixel shows, and which boxes are not where their
+        masks are.
 
-        Drawing BOP's masks and fitting NOCS's poses takes a second for a few pictures: a terminal shows how far it is, a log what is done.
+        Drawing BOP's masks and fitting NOCS's poses takes a second for a few images: a terminal shows how far it is, a
+        log what is done.
         """
-        return object_findings({split: survey(pictures, SURVEYED, _looking_at(split)) for split, pictures in self.pictures.items()})
+        return object_findings(
+            {split: survey(images, SURVEYED, _looking_at(split)) for split, images in self.images.items()}
+        )
 
 
 def _looking_at(split: str) -> Callable[[Sequence[int]], Iterable[int]]:
-    """Pictures passed on, on stderr told."""
-    console, what = Console(stderr=True), f"looking at pictures and labels of '{split}'"
+    """Images passed on, on stderr told."""
+    console, what = Console(stderr=True), f"looking at images and labels of '{split}'"
 
     def shown(indices: Sequence[int]) -> Iterable[int]:
         if not console.is_terminal:
@@ -84,18 +90,21 @@ def _looking_at(split: str) -> Callable[[Sequence[int]], Iterable[int]]:
     return shown
 
 
-def fingerprint(pictures: ObjectPictures) -> str:
-    """Of a set: the names and sizes of its pictures, and what its labels are read from.
+def fingerprint(images: ObjectImages) -> str:
+    """Of a set: the names and sizes of its images, and what its labels are read from.
 
-    Of a label that is a picture, its size and its end: a PNG ends with a checksum of all its pixels, and there may be 10^6 of them.
-    A picture that is missing has no size: it is told by who checks the data, or reads it.
+    Of a label that is an image, its size and its end: a PNG ends with a checksum of all its pixels, and there may be
+        10^6 of them.
+    An image that is missing has no size: it is told by who checks the data, or reads it.
     """
     digest, seen = hashlib.blake2b(digest_size=16), set[Path]()
-    for index in range(len(pictures)):
-        path = pictures.file(index)
+    for index in range(len(images)):
+        path = images.file(index)
         size = path.stat().st_size if path.is_file() else "missing"
         digest.update(f"{path.parent.name}/{path.name}:{size}\n".encode())
-        new = [one for one in pictures.label_files(index) if one not in seen and one.is_file()]  # one that is missing is told elsewhere
+        new = [
+            one for one in images.label_files(index) if one not in seen and one.is_file()
+        ]  # one that is missing is told elsewhere
         seen.update(new)
         for one in new:
             digest.update(f"{one.parent.name}/{one.name}:{one.stat().st_size}\n".encode() + _said(one))
@@ -111,7 +120,9 @@ def _said(path: Path) -> bytes:
 
 
 def open_objects(config: ObjectDataConfig, training: TrainingConfig, *, seed: int, console: Console) -> ObjectData:
-    """Open what a configuration names; TableWorld is rendered first where it names nothing. Raises DataError, ConfigError."""
+    """Open what a configuration names; TableWorld is rendered first where it names nothing. Raises DataError,
+    ConfigError.
+    """
     if config.path is None:
         path = rendered_tables(config.tableworld, config.cache, console)
         config = config.model_copy(update={"path": str(path), "format": "objects"})
@@ -121,34 +132,38 @@ def open_objects(config: ObjectDataConfig, training: TrainingConfig, *, seed: in
         config = config.model_copy(update={"format": format_of(path)})
     if config.format in BOXES_ALONE:
         raise no_masks(path)
-    train = _kept(open_object_pictures(path, config.train_split, config.format), config.format)
+    train = _kept(open_object_images(path, config.train_split, config.format), config.format)
     if config.val_split is None:
         train, val = held_out(train, config.val_share)
     else:
-        val = _kept(open_object_pictures(path, config.val_split, config.format), config.format)
+        val = _kept(open_object_images(path, config.val_split, config.format), config.format)
     if config.classes is not None and config.classes != train.classes:
         expected = ", ".join(train.classes)
-        raise ConfigError("data.classes", found=", ".join(config.classes), expected=expected, cure="leave it to the data set")
+        raise ConfigError(
+            "data.classes", found=", ".join(config.classes), expected=expected, fix="leave it to the data set"
+        )
     pixel_ratio = config.pixel_ratio or pixel_ratio_of(train, config.height, config.width)
     config = config.model_copy(update={"classes": train.classes, "pixel_ratio": pixel_ratio})
     samples = partial(ObjectSamples, height=config.height, width=config.width)
-    training_samples, held = samples([train], colour=config.colour, seed=seed), samples([val])
+    training_samples, held = samples([train], color=config.color, seed=seed), samples([val])
     return ObjectData(config, {"train": train, "val": val}, *loaders(training_samples, held, training, seed=seed))
 
 
-def pixel_ratio_of(pictures: ObjectPictures, height: int, width: int, most: int = 16) -> float:
-    """The median of fx / fy at height x width, over some of the pictures."""
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, most).round().astype(int)).tolist()
-    K = torch.stack([resized(pictures.camera(index), height, width).K for index in chosen])
+def pixel_ratio_of(images: ObjectImages, height: int, width: int, most: int = 16) -> float:
+    """The median of fx / fy at height x width, over some of the images."""
+    chosen = np.unique(np.linspace(0, len(images) - 1, most).round().astype(int)).tolist()
+    K = torch.stack([resized(images.camera(index), height, width).K for index in chosen])
     return float((K[:, 0, 0] / K[:, 1, 1]).median())
 
 
-def _kept(pictures: ObjectPictures, format: str) -> ObjectPictures:
-    return pictures if format == "objects" else KeptLabels(pictures)
+def _kept(images: ObjectImages, format: str) -> ObjectImages:
+    return images if format == "objects" else KeptLabels(images)
 
 
 def rendered_tables(name: str, cache: CacheConfig, console: Console) -> Path:
-    """TableWorld of this preset in the cache; what is already there is kept. Processes that want the same wait for the first."""
+    """TableWorld of this preset in the cache; what is already there is kept. Processes that want the same wait for the
+    first.
+    """
     config = preset(name)
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other tables
     folder = cache_folder(cache) / f"tableworld-{name}-{VERSION}-{settings}"
@@ -161,10 +176,16 @@ def rendered_tables(name: str, cache: CacheConfig, console: Console) -> Path:
 
 
 def _render(config: TableWorldConfig, folder: Path, console: Console) -> None:
-    columns = (TextColumn("rendering TableWorld"), BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
+    columns = (
+        TextColumn("rendering TableWorld"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("images"),
+        TimeRemainingColumn(),
+    )
     total = sum(config.tables.values()) * config.views
     if not console.is_terminal:
-        console.print(f"rendering TableWorld, {total} pictures")
+        console.print(f"rendering TableWorld, {total} images")
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=total)
-        write_tableworld(config, folder, advance=lambda pictures: progress.advance(bar, pictures))
+        write_tableworld(config, folder, advance=lambda images: progress.advance(bar, images))

@@ -1,4 +1,4 @@
-"""What an objectpose run predicts: pictures of objects of any layout, or whatever else `open_input` opens."""
+"""What an objectpose run predicts: images of objects of any layout, or whatever else `open_input` opens."""
 
 from __future__ import annotations
 
@@ -11,31 +11,34 @@ from stadia.core.config import resolve
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Meta
 from stadia.data.config import SourceOptions
-from stadia.data.object_labels import ObjectPictures
+from stadia.data.object_labels import ObjectImages
 from stadia.data.object_layout import OBJECT_FORMATS, object_layout, splits_of
-from stadia.data.object_sources import open_object_pictures
+from stadia.data.object_sources import open_object_images
 from stadia.data.sources import refuse_idle_options
 from stadia.evaluation.frames import Frame
 from stadia.evaluation.video import DEFAULT_RATE_HZ
 from stadia.recipes.inputs import Input, open_input
-from stadia.recipes.object_scoring import picture_name
+from stadia.recipes.object_scoring import image_name
 
 _PREFERRED = ("test", "val")
 
 
 @dataclass(frozen=True)
 class ObjectInput:
-    """An input, and the data set of objects that it is a split of, each `every`-th picture; None where it is something else."""
+    """An input, and the data set of objects that it is a split of, each `every`-th image; None where it is something
+    else.
+    """
 
     given: Input
-    pictures: ObjectPictures | None = None
+    images: ObjectImages | None = None
     every: int = 1
 
 
 def open_object_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[ObjectInput]:
     """Open one split of a data set of objects, or what `open_input` opens; its labels are not looked at.
 
-    options: the fields of `stadia.data.config.SourceOptions`; of a data set of objects `split` alone, by default test, else val, else
+    options: the fields of `stadia.data.config.SourceOptions`; of a data set of objects `split` alone, by default test,
+        else val, else
     the only one. Raises ConfigError for a wrong option, DataError where there is nothing to read or no split to choose.
     """
     path = Path(path).expanduser()
@@ -43,28 +46,32 @@ def open_object_inputs(path: Path, *, every: int = 1, format: str = "auto", **op
     if layout is None:
         return [ObjectInput(given) for given in open_input(path, every=every, format=format, **options)]
     chosen = resolve(SourceOptions, options)
-    refuse_idle_options(chosen, SourceOptions.model_fields.keys() - {"split"}, "a data set of objects, which knows its cameras,")
-    pictures = open_object_pictures(path, _split(path, layout, chosen.split), layout)
-    indices = range(0, len(pictures), every)
-    return [ObjectInput(Input(pictures.name, _frames(pictures, indices), len(indices), DEFAULT_RATE_HZ), pictures, every)]
+    refuse_idle_options(
+        chosen, SourceOptions.model_fields.keys() - {"split"}, "a data set of objects, which knows its cameras,"
+    )
+    images = open_object_images(path, _split(path, layout, chosen.split), layout)
+    indices = range(0, len(images), every)
+    return [ObjectInput(Input(images.name, _frames(images, indices), len(indices), DEFAULT_RATE_HZ), images, every)]
 
 
 def _split(path: Path, layout: str, asked: str | None) -> str:
     splits = splits_of(path, layout)
     if asked is not None:
         if asked not in splits:
-            raise DataError(path, found=f"splits {', '.join(splits)}", expected=f"a split '{asked}'", cure="correct data.split")
+            raise DataError(
+                path, found=f"splits {', '.join(splits)}", expected=f"a split '{asked}'", fix="correct data.split"
+            )
         return asked
     if len(splits) == 1:
         return splits[0]
     for name in _PREFERRED:
         if name in splits:
             return name
-    found = f"splits {', '.join(splits)}" if splits else "no split with pictures"
-    raise ConfigError(str(path), found=found, expected="one of them to predict", cure="name it: data.split=NAME")
+    found = f"splits {', '.join(splits)}" if splits else "no split with images"
+    raise ConfigError(str(path), found=found, expected="one of them to predict", fix="name it: data.split=NAME")
 
 
-def _frames(pictures: ObjectPictures, indices: range) -> Iterator[Frame]:
+def _frames(images: ObjectImages, indices: range) -> Iterator[Frame]:
     for index in indices:
-        name = picture_name(Meta(pictures.name, index, file=pictures.file(index))).replace("/", "-")
-        yield Frame(name, pictures.image(index), pictures.camera(index).K.double().numpy())
+        name = image_name(Meta(images.name, index, file=images.file(index))).replace("/", "-")
+        yield Frame(name, images.image(index), images.camera(index).K.double().numpy())

@@ -1,4 +1,4 @@
-"""`stadia evaluate --objects`: what any program found, scored on a split, or on those pictures of it that a run held out."""
+"""`stadia evaluate --objects`: what any program found, scored on a split, or on those images of it that a run held out."""
 
 from __future__ import annotations
 
@@ -6,47 +6,52 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import ConfigError
-from stadia.data.object_labels import EstimatedBox, ObjectPictures
-from stadia.data.object_sources import bop_of, open_object_pictures
+from stadia.data.object_labels import EstimatedBox, ObjectImages
+from stadia.data.object_sources import bop_of, open_object_images
 from stadia.recipes.asked import EvaluationAsked
-from stadia.recipes.labelled_objects import found_by_others, score_found
-from stadia.recipes.scored_pictures import ScoredPictures, scored_pictures
+from stadia.recipes.labeled_objects import found_by_others, score_found
+from stadia.recipes.scored_images import ScoredImages, scored_images
 from stadia.recipes.workflow import load_task
 from stadia.training.checkpoints import Checkpoint
 
 
 def score_results(results: Path, reference: Path, split: str | None, held_out_of: Path | None = None) -> dict[str, Any]:
-    """The scores of results on a split, "test" where none is named; or on the pictures that a run held out.
+    """The scores of results on a split, "test" where none is named; or on the images that a run held out.
 
-    These are what `stadia evaluate RUN REFERENCE --held-out` takes; a row of another picture of their split is left out, and counted in
-    a note. Raises DataError, ConfigError, CheckpointError.
+    These are what `stadia evaluate RUN REFERENCE --held-out` takes; a row of another image of their split is left out,
+    and counted in a note. Raises DataError, ConfigError, CheckpointError.
     """
     if held_out_of is None:
         split = split or "test"
-        pictures = open_object_pictures(reference, split)
-        return {"split": split, **score_found(pictures, found_by_others(pictures, results))}
+        images = open_object_images(reference, split)
+        return {"split": split, **score_found(images, found_by_others(images, results))}
     chosen = _held_out(reference, split, held_out_of)
-    whole = open_object_pictures(reference, chosen.split)
+    whole = open_object_images(reference, chosen.split)
     found = found_by_others(whole, results)
-    files = [chosen.pictures.file(index) for index in range(len(chosen.pictures))]
+    files = [chosen.images.file(index) for index in range(len(chosen.images))]
     of_file = {whole.file(index): boxes for index, boxes in enumerate(found)}
     kept = [of_file[file] for file in files]
-    notes = [*chosen.notes, f"{len(files)} of the {len(whole)} pictures of '{chosen.split}', those that {held_out_of} held out"]
+    notes = [
+        *chosen.notes,
+        f"{len(files)} of the {len(whole)} images of '{chosen.split}', those that {held_out_of} held out",
+    ]
     if left := sum(map(len, found)) - sum(map(len, kept)):
-        notes.append(f"{left} estimates of the other pictures are left out")
-    return {"split": chosen.split, "notes": notes, **score_chosen(chosen.pictures, kept)}
+        notes.append(f"{left} estimates of the other images are left out")
+    return {"split": chosen.split, "notes": notes, **score_chosen(chosen.images, kept)}
 
 
-def score_chosen(pictures: ObjectPictures, found: list[list[EstimatedBox]]) -> dict[str, Any]:
-    """`score_found`, whatever chose the pictures out of their data set."""
-    return score_found(bop_of(pictures) or pictures, found)
+def score_chosen(images: ObjectImages, found: list[list[EstimatedBox]]) -> dict[str, Any]:
+    """`score_found`, whatever chose the images out of their data set."""
+    return score_found(bop_of(images) or images, found)
 
 
-def _held_out(reference: Path, split: str | None, run: Path) -> ScoredPictures:
+def _held_out(reference: Path, split: str | None, run: Path) -> ScoredImages:
     task = load_task(run)
     if task.recipe != "objectpose":
-        raise ConfigError("--held-out-of", found=f"a run of '{task.recipe}'", expected="one of objectpose", cure="name another run")
+        raise ConfigError(
+            "--held-out-of", found=f"a run of '{task.recipe}'", expected="one of objectpose", fix="name another run"
+        )
     options = {} if split is None else {"split": split}
     folder = Checkpoint.open(run).path.parent.parent
     asked = EvaluationAsked(run, reference, options, held_out=True)
-    return scored_pictures(task.config.data.classes, task.config.data, asked, folder)
+    return scored_images(task.config.data.classes, task.config.data, asked, folder)

@@ -1,4 +1,4 @@
-"""Scores of what a network finds in pictures of objects in known poses."""
+"""Scores of what a network finds in images of objects in known poses."""
 
 from __future__ import annotations
 
@@ -18,26 +18,28 @@ from stadia.metrics.object_scores import NOCS_COMPAT, Comparison, average_precis
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """Comparisons of pictures with the truth, and what they add up to.
+    """Comparisons of images with the truth, and what they add up to.
 
     classes: names, the background first.
     """
 
     classes: Sequence[str]
-    pictures: Sequence[tuple[Meta, Comparison]]
+    images: Sequence[tuple[Meta, Comparison]]
 
     def metrics(self) -> dict[str, float]:
         """Over all objects: errors and recalls of those found by their mask, then average precisions."""
-        comparisons = [comparison for _, comparison in self.pictures]
+        comparisons = [comparison for _, comparison in self.images]
         return matched_scores(comparisons) | average_precisions(comparisons, range(1, len(self.classes)))
 
     def per_class(self) -> dict[str, dict[str, float]]:
-        """Of each class that the pictures show: objects, how many were found, and their median errors."""
+        """Of each class that the images show: objects, how many were found, and their median errors."""
         found, told = {}, ("objects", "recall", "rotation_error_deg_median", "translation_error_cm_median")
         for number, name in enumerate(self.classes):
             parts = [
-                comparison.part(np.flatnonzero(comparison.class_id == number), np.flatnonzero(comparison.true_class_id == number))
-                for _, comparison in self.pictures
+                comparison.part(
+                    np.flatnonzero(comparison.class_id == number), np.flatnonzero(comparison.true_class_id == number)
+                )
+                for _, comparison in self.images
             ]
             if any(len(part.true_class_id) for part in parts):
                 scores = matched_scores(parts)
@@ -47,12 +49,12 @@ class ObjectScore:
     def per_object(self) -> list[dict[str, Any]]:
         """Each true object with the errors of what was found there; one that was missed has none."""
         entries = []
-        for meta, comparison in self.pictures:
+        for meta, comparison in self.images:
             pairs = best_pairs(comparison.mask_iou, comparison.same_class)
             partner = dict(zip(pairs.true.tolist(), pairs.predicted.tolist(), strict=True))
             for column, kind in enumerate(comparison.true_class_id.tolist()):
                 entry: dict[str, Any] = {
-                    "name": f"{picture_name(meta)}, {self.classes[kind]} {column + 1}",
+                    "name": f"{image_name(meta)}, {self.classes[kind]} {column + 1}",
                     "missed": column not in partner,
                 }
                 if column in partner:
@@ -65,10 +67,10 @@ class ObjectScore:
 
     def summary(self) -> dict[str, Any]:
         """For people: the numbers without the objects. NaN, of nothing, is null."""
-        comparisons = [comparison for _, comparison in self.pictures]
+        comparisons = [comparison for _, comparison in self.images]
         published = average_precisions(comparisons, range(1, len(self.classes)), NOCS_COMPAT)
         parts = {"metrics": self.metrics(), "nocs_compat": published} | {"per_class": self.per_class()}
-        return {"images": len(self.pictures), **{name: known(part) for name, part in parts.items()}}
+        return {"images": len(self.images), **{name: known(part) for name, part in parts.items()}}
 
     def write(self, path: Path, about: dict[str, Any]) -> Path:
         """The score file, every object in it."""
@@ -76,20 +78,26 @@ class ObjectScore:
         return path
 
 
-def picture_name(meta: Meta) -> str:
-    """The folder and the file of a picture, as they are told apart by people."""
+def image_name(meta: Meta) -> str:
+    """The folder and the file of an image, as they are told apart by people."""
     if meta.file is None:
         return f"{meta.recording} {meta.index}"
-    scene = meta.file.parent.parent.name if meta.file.parent.name in ("image", "image_2", "rgb", "gray") else meta.file.parent.name
+    scene = (
+        meta.file.parent.parent.name
+        if meta.file.parent.name in ("image", "image_2", "rgb", "gray")
+        else meta.file.parent.name
+    )
     return f"{scene}/{meta.file.stem}"
 
 
-def score_of(classes: Sequence[str], pictures: Iterable[tuple[Meta, Comparison]]) -> ObjectScore:
-    """Of pictures as they come, each once."""
-    return ObjectScore(classes, list(dict(pictures).items()))
+def score_of(classes: Sequence[str], images: Iterable[tuple[Meta, Comparison]]) -> ObjectScore:
+    """Of images as they come, each once."""
+    return ObjectScore(classes, list(dict(images).items()))
 
 
 def known(part: dict[str, Any]) -> dict[str, Any]:
     """Nested, with None for what is not a number."""
     values = {name: known(value) if isinstance(value, dict) else value for name, value in part.items()}
-    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }

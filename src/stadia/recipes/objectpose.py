@@ -1,7 +1,8 @@
-"""The recipe `objectpose`: class, mask, rotation, translation and size of every object in a picture (FastPoseCNN, arXiv 2406.11063).
+"""The recipe `objectpose`: class, mask, rotation, translation and size of every object in an image (FastPoseCNN, arXiv
+2406.11063).
 
-The network answers at every pixel; while it trains, its answers are compared at the pixels of the true objects. Predicting, pixels that
-point at one centre are an object.
+The network answers at every pixel; while it trains, its answers are compared at the pixels of the true objects.
+Predicting, pixels that point at one center are an object.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from stadia.data.cache import Progress
 from stadia.data.object_samples import ObjectInputs, ObjectTargets
 from stadia.diagnostics.contract.exact import Exact
 from stadia.diagnostics.contract.start import fewer
-from stadia.evaluation.colours import to_uint8
+from stadia.evaluation.colors import to_uint8
 from stadia.evaluation.object_drawings import draw_masks, draw_objects
 from stadia.evaluation.watch import Watch
 from stadia.geometry.segments import segments_of
@@ -34,7 +35,7 @@ from stadia.models.encoders import check_encoder
 from stadia.models.object_pose_net import ObjectPoseNet
 from stadia.recipes import objectpose_commands as commands
 from stadia.recipes.asked import EvaluationAsked, PredictionAsked
-from stadia.recipes.found_objects import FoundObjects, compare_pictures, find, true_objects
+from stadia.recipes.found_objects import FoundObjects, compare_images, find, true_objects
 from stadia.recipes.object_data import ObjectBatch, ObjectData, open_objects
 from stadia.recipes.objectpose_config import ObjectPoseConfig
 from stadia.recipes.objectpose_exact import exact
@@ -58,7 +59,12 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
     def __init__(self, config: ObjectPoseConfig) -> None:
         super().__init__(config)
         if config.data.classes is None:
-            raise ConfigError("data.classes", found="none", expected="those of the data set", cure="call ObjectPoseRecipe.prepare first")
+            raise ConfigError(
+                "data.classes",
+                found="none",
+                expected="those of the data set",
+                fix="call ObjectPoseRecipe.prepare first",
+            )
         self.classes = config.data.classes
         self.network = ObjectPoseNet(config.model, len(self.classes))
         self.loss = ObjectPoseLoss(config.loss)
@@ -76,14 +82,14 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         return {"encoder": self.network.net.encoder.weights}
 
     def find(self, image: Tensor, camera: Camera) -> FoundObjects:
-        """The objects in pictures (B, 3, H, W) with K (B, 3, 3)."""
+        """The objects in images (B, 3, H, W) with K (B, 3, 3)."""
         return find(self.network, image, camera, self.config.finding)
 
     def step(self, batch: ObjectBatch) -> LossReport:
         return self.loss(self.network, self.network(batch.inputs.image), batch.targets)
 
     def exact_losses(self, batch: ObjectBatch) -> Mapping[str, Exact]:
-        """The loss, asked of what is true of the objects of the batch's first pictures; nothing where these show none."""
+        """The loss, asked of what is true of the objects of the batch's first images; nothing where these show none."""
         shown = fewer(batch, 2).targets.to("cpu")
         return {"loss": exact(self.loss, self.network, shown, len(self.classes))} if shown.instance.any() else {}
 
@@ -92,30 +98,32 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         self._comparisons = {}
 
     def validate(self, batch: ObjectBatch) -> Mapping[str, Tensor | float]:
-        """`mask_iou`; what else there is to say waits for all pictures, see `scores_of_the_whole`."""
-        comparisons = compare_pictures(self.find(batch.inputs.image, batch.inputs.camera), batch.targets)
+        """`mask_iou`; what else there is to say waits for all images, see `scores_of_the_whole`."""
+        comparisons = compare_images(self.find(batch.inputs.image, batch.inputs.camera), batch.targets)
         self._comparisons |= dict(zip(batch.meta, comparisons, strict=True))
         return {"mask_iou": torch.tensor([mean_mask_iou(one) for one in comparisons])}
 
     def scores_of_the_whole(self) -> Mapping[str, float]:
         """Medians of the errors, recalls and average precisions over all objects."""
-        pictures = of_all(of_all_processes(self._comparisons))
-        return matched_scores(pictures) | average_precisions(pictures, range(1, len(self.classes)))
+        images = of_all(of_all_processes(self._comparisons))
+        return matched_scores(images) | average_precisions(images, range(1, len(self.classes)))
 
     def predict(self, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
         """Boxes, axes and masks drawn, and numbers, see `recipes.objectpose_commands`."""
         return commands.predict(self, asked, watch)
 
-    def evaluate(self, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress) -> tuple[dict[str, Any], list[Path]]:
-        """Errors of what is found in a labelled data set, see `recipes.objectpose_commands`."""
+    def evaluate(
+        self, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress
+    ) -> tuple[dict[str, Any], list[Path]]:
+        """Errors of what is found in a labeled data set, see `recipes.objectpose_commands`."""
         return commands.evaluate(self, asked, run, watch)
 
     def score(self, data: ObjectData, run: Run, console: Console) -> None:
-        """What is found in the pictures that validated."""
-        commands.score_validation(self, data.pictures["val"], run, console)
+        """What is found in the images that validated."""
+        commands.score_validation(self, data.images["val"], run, console)
 
     @torch.no_grad()
-    def pictures(self, batch: ObjectBatch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
+    def images(self, batch: ObjectBatch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
         """The first sample: what went in, the true boxes, those found, and the masks."""
         was_training = self.training
         first = Camera(batch.inputs.camera.K[:1], batch.inputs.camera.height, batch.inputs.camera.width)
@@ -132,7 +140,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
 
 
 def mean_mask_iou(comparison: Comparison) -> float:
-    """Over the true objects of a picture, 0 for one without a partner; NaN without objects."""
+    """Over the true objects of an image, 0 for one without a partner; NaN without objects."""
     pairs = best_pairs(comparison.mask_iou, comparison.same_class)
     objects = len(comparison.true_class_id)
     return float(comparison.mask_iou[pairs.predicted, pairs.true].sum()) / objects if objects else math.nan

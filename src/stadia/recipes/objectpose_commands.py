@@ -16,15 +16,15 @@ from rich.progress import track
 from stadia.core.errors import ConfigError
 from stadia.core.files import inside
 from stadia.core.types import Camera, Meta
-from stadia.data.bop import BopPictures
+from stadia.data.bop import BopImages
 from stadia.data.bop_results import BopResult, boxes_of, write_results
 from stadia.data.loader import Loader
-from stadia.data.object_labels import ObjectPictures
+from stadia.data.object_labels import ObjectImages
 from stadia.data.object_samples import ObjectSamples
 from stadia.data.object_sources import bop_of
-from stadia.data.resize import resize_picture
+from stadia.data.resize import resize_image
 from stadia.evaluation.frames import Frame
-from stadia.evaluation.object_files import ObjectsFolder, PictureOfObjects, resized_instances
+from stadia.evaluation.object_files import ImageOfObjects, ObjectsFolder, resized_instances
 from stadia.evaluation.object_padding import is_padded, padding_to
 from stadia.evaluation.predictions import Provenance
 from stadia.evaluation.watch import Watch
@@ -33,11 +33,11 @@ from stadia.metrics.matching import best_pairs
 from stadia.metrics.object_pose import Objects
 from stadia.metrics.object_scores import Comparison
 from stadia.recipes.asked import EvaluationAsked, PredictionAsked
-from stadia.recipes.found_objects import compare_pictures
-from stadia.recipes.labelled_objects import COUNTED, objects_of, score_found
+from stadia.recipes.found_objects import compare_images
+from stadia.recipes.labeled_objects import COUNTED, objects_of, score_found
 from stadia.recipes.object_inputs import open_object_inputs
-from stadia.recipes.object_scoring import ObjectScore, picture_name, score_of
-from stadia.recipes.scored_pictures import scored_pictures
+from stadia.recipes.object_scoring import ObjectScore, image_name, score_of
+from stadia.recipes.scored_images import scored_images
 from stadia.training.run import Run
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CSV = "bop.csv"
 WORST = 8
-"""Pictures that are drawn of a set that was scored: those with the largest rotation errors, a missed object's 180 degrees."""
+"""Images that are drawn of a set that was scored: those with the largest rotation errors, a missed object's 180
+degrees.
+"""
 
 _ONLY_DEPTH = {"motion": "aligned", "size": None, "protocol": "metric", "frames": None}
 
@@ -55,36 +57,48 @@ def refuse_depth_options(asked: PredictionAsked | EvaluationAsked) -> None:
     """An option that was given and would do nothing is a mistake. Raises ConfigError."""
     for name, unset in _ONLY_DEPTH.items():
         if getattr(asked, name, unset) != unset:
-            raise ConfigError(f"--{name}", found="given for a recipe of objects", expected="it for depth alone", cure="leave it out")
+            raise ConfigError(
+                f"--{name}", found="given for a recipe of objects", expected="it for depth alone", fix="leave it out"
+            )
 
 
 @torch.inference_mode()
-def found_in(task: ObjectPoseRecipe, frame: Frame) -> PictureOfObjects:
-    """The objects in one picture of any size, in metres by its K. One of another shape than the training's gets margins."""
+def found_in(task: ObjectPoseRecipe, frame: Frame) -> ImageOfObjects:
+    """The objects in one image of any size, in metres by its K. One of another shape than the training's gets margins."""
     data = task.config.data
     padding = padding_to(frame, data.height, data.width, data.pixel_ratio or 1.0)
     image, K = padding.image, padding.K
     size = image.shape[0], image.shape[1]
     device = next(task.parameters()).device
-    seen = torch.from_numpy(resize_picture(image, data.height, data.width)).to(device).permute(2, 0, 1)[None] / 255
+    seen = torch.from_numpy(resize_image(image, data.height, data.width)).to(device).permute(2, 0, 1)[None] / 255
     seen_K = torch.from_numpy(resized_K(K, size, data.height, data.width)).float().to(device)[None]
     found = task.find(seen, Camera(seen_K, data.height, data.width))
     instance = padding.cut(resized_instances(found.instance[0], *size))
-    return PictureOfObjects(
-        frame.name, frame.image, frame.K, instance, found.objects.to("cpu"), centre_known=found.centre_known.cpu().numpy()
+    return ImageOfObjects(
+        frame.name,
+        frame.image,
+        frame.K,
+        instance,
+        found.objects.to("cpu"),
+        center_known=found.center_known.cpu().numpy(),
     )
 
 
 def predict(task: ObjectPoseRecipe, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
-    """Write what is found in each picture of an input, and say so, line by line."""
+    """Write what is found in each image of an input, and say so, line by line."""
     refuse_depth_options(asked)
     data = task.config.data
-    provenance, inputs = Provenance.of(asked.checkpoint), open_object_inputs(asked.source, every=asked.every, **asked.options)
+    provenance, inputs = (
+        Provenance.of(asked.checkpoint),
+        open_object_inputs(asked.source, every=asked.every, **asked.options),
+    )
     for one in inputs:
         given = one.given
-        folder = ObjectsFolder(asked.out if len(inputs) == 1 else inside(asked.out, given.name), task.classes, provenance)
+        folder = ObjectsFolder(
+            asked.out if len(inputs) == 1 else inside(asked.out, given.name), task.classes, provenance
+        )
         results: list[BopResult] = []
-        bop = bop_of(one.pictures) if one.pictures is not None else None
+        bop = bop_of(one.images) if one.images is not None else None
         own = bop if bop is not None and bop.classes == task.classes else None
         padded = 0
         with folder:
@@ -92,30 +106,34 @@ def predict(task: ObjectPoseRecipe, asked: PredictionAsked, watch: Watch) -> Ite
                 picture = found_in(task, frame)
                 folder.add(picture)
                 scene_id, im_id = bop.ids[number * one.every] if bop is not None else (0, number)
-                results += _rows(picture.objects, scene_id, im_id, pictures=own, classes=task.classes)
+                results += _rows(picture.objects, scene_id, im_id, images=own, classes=task.classes)
                 padded += is_padded(frame, data.height, data.width, data.pixel_ratio or 1.0)
             write_results(folder.out / CSV, results)
             folder.finish()
         objects = sum(len(entry["objects"]) for entry in folder.entries)
-        yield f"{folder.out}: {_counted(objects, 'object')} in {_counted(len(folder.entries), 'picture')} of {given.name}"
+        yield f"{folder.out}: {_counted(objects, 'object')} in {_counted(len(folder.entries), 'image')} of {given.name}"
         yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(folder.out.iterdir()))
         if bop is not own:
-            yield "note: the data set's classes are not the run's: obj_id is the run's number of a class, the frame ours"
+            yield (
+                "note: the data set's classes are not the run's: obj_id is the run's number of a class, the frame ours"
+            )
         if padded:
-            yield f"note: {_counted(padded, 'picture')} of another shape than the training's: padded to it, not squeezed"
+            yield f"note: {_counted(padded, 'image')} of another shape than the training's: padded to it, not squeezed"
     yield "score: the mean probability of an object's class over its pixels; not how good its pose is"
     yield "metres by the camera that was given; a wrong focal length makes every distance wrong by the same factor"
-    yield "note: nothing compares a picture with those of the training: in one unlike them, what is found means little"
+    yield "note: nothing compares an image with those of the training: in one unlike them, what is found means little"
 
 
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
-def _rows(objects: Objects, scene_id: int, im_id: int, pictures: BopPictures | None = None, classes: Sequence[str] = ()) -> list[BopResult]:
+def _rows(
+    objects: Objects, scene_id: int, im_id: int, images: BopImages | None = None, classes: Sequence[str] = ()
+) -> list[BopResult]:
     """Of BOP's csv: in the frames of BOP's own meshes where there are any, else in ours, numbered as classes are."""
     rows = []
-    by_name = {model.name: model for model in pictures.models.values()} if pictures is not None else {}
+    by_name = {model.name: model for model in images.models.values()} if images is not None else {}
     for row in range(len(objects)):
         T, number = objects.T_camera_object[row].double().numpy(), int(objects.class_id[row])
         if by_name:
@@ -125,10 +143,11 @@ def _rows(objects: Objects, scene_id: int, im_id: int, pictures: BopPictures | N
     return rows
 
 
-# ------------------------------------------------------------------------------------------------------------------ scores
+# ------------------------------------------------------------------------------------------------------------------
+# scores
 
 
-def score_validation(task: ObjectPoseRecipe, pictures: ObjectPictures, run: Run, console: Console) -> None:
+def score_validation(task: ObjectPoseRecipe, images: ObjectImages, run: Run, console: Console) -> None:
     """Of a training that has ended: scores/val.json and predictions/val/."""
 
     def shown(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
@@ -136,30 +155,32 @@ def score_validation(task: ObjectPoseRecipe, pictures: ObjectPictures, run: Run,
 
     folder, provenance = run.folder / "predictions" / "val", Provenance.of(run.folder)
     shutil.rmtree(folder, ignore_errors=True)  # of this run before it was resumed
-    score, _ = score_pictures(task, pictures, folder, provenance, shown)
+    score, _ = score_images(task, images, folder, provenance, shown)
     score.write(run.folder / "scores" / "val.json", {"checkpoint": provenance.checkpoint})
 
 
-def evaluate(task: ObjectPoseRecipe, asked: EvaluationAsked, run: Path, watch: Watch) -> tuple[dict[str, Any], list[Path]]:
-    """Score what is found in a data set's pictures. Returns the summary to print, and what was written."""
+def evaluate(
+    task: ObjectPoseRecipe, asked: EvaluationAsked, run: Path, watch: Watch
+) -> tuple[dict[str, Any], list[Path]]:
+    """Score what is found in a data set's images. Returns the summary to print, and what was written."""
     refuse_depth_options(asked)
-    chosen = scored_pictures(task.classes, task.config.data, asked, run)
-    split, pictures = chosen.split, chosen.pictures
+    chosen = scored_images(task.classes, task.config.data, asked, run)
+    split, images = chosen.split, chosen.images
     in_run = (run / "run.json").is_file()
     if asked.out is None and not in_run:
         found, expected = "a checkpoint outside a run's folder", "a folder for its predictions"
-        raise ConfigError("--out", found=found, expected=expected, cure="pass --out DIR")
+        raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
     name = f"{asked.data.resolve().name}-{split}{asked.suffix}"
     folder = asked.out or run / "predictions" / name
     if asked.out is None:
-        shutil.rmtree(folder, ignore_errors=True)  # of the same pictures, by an earlier evaluation
+        shutil.rmtree(folder, ignore_errors=True)  # of the same images, by an earlier evaluation
     provenance = Provenance.of(asked.checkpoint)
-    score, results = score_pictures(task, pictures, folder, provenance, watch)
+    score, results = score_images(task, images, folder, provenance, watch)
     written = [folder]
     if results:
         write_results(folder / CSV, results)
     about: dict[str, Any] = {"checkpoint": provenance.checkpoint, "data": str(asked.data.resolve()), "split": split}
-    bop = bop_of(pictures)
+    bop = bop_of(images)
     of_csv = {} if bop is None else score_found(bop, boxes_of(results, bop))
     about |= {"bop_csv": of_csv} if of_csv else {}
     about |= {"trained_on": chosen.trained_on, "of_trained_scenes": chosen.of_trained_scenes}
@@ -167,45 +188,59 @@ def evaluate(task: ObjectPoseRecipe, asked: EvaluationAsked, run: Path, watch: W
     written.append(score.write(scores / f"{name}.json", about))
     said = score.summary()
     known = {key: about[key] for key in ("split", "trained_on", "of_trained_scenes")}
-    shown = {**known, "notes": list(chosen.notes), "images": said["images"], "objects counted": COUNTED, **said["metrics"]}
+    shown = {
+        **known,
+        "notes": list(chosen.notes),
+        "images": said["images"],
+        "objects counted": COUNTED,
+        **said["metrics"],
+    }
     if of_csv:
-        shown |= {CSV: {"as --objects scores it": {key: value for key, value in of_csv.items() if not isinstance(value, dict)}}}
+        shown |= {
+            CSV: {
+                "as --objects scores it": {key: value for key, value in of_csv.items() if not isinstance(value, dict)}
+            }
+        }
     return {**shown, "class": said["per_class"], "as published": {"nocs_compat": said["nocs_compat"]}}, written
 
 
 @torch.inference_mode()
-def score_pictures(
-    task: ObjectPoseRecipe, pictures: ObjectPictures, folder: Path, provenance: Provenance, watch: Watch
+def score_images(
+    task: ObjectPoseRecipe, images: ObjectImages, folder: Path, provenance: Provenance, watch: Watch
 ) -> tuple[ObjectScore, list[BopResult]]:
-    """Find and compare; of BOP's data sets the rows of the csv too. The worst pictures are drawn, true boxes below those found."""
+    """Find and compare; of BOP's data sets the rows of the csv too. The worst images are drawn, true boxes below those
+    found.
+    """
     data = task.config.data
-    samples = ObjectSamples([pictures], height=data.height, width=data.width)
+    samples = ObjectSamples([images], height=data.height, width=data.width)
     device = next(task.parameters()).device
     loader = Loader(samples, batch_size=8, shuffle=False, device=device)
     compared: list[tuple[Meta, Comparison]] = []
     results: list[BopResult] = []
-    bop = bop_of(pictures)
-    for batch in watch(loader, len(loader), f"finding objects in {pictures.name}"):
+    bop = bop_of(images)
+    for batch in watch(loader, len(loader), f"finding objects in {images.name}"):
         found = task.find(batch.inputs.image, batch.inputs.camera)
-        compared += zip(batch.meta, compare_pictures(found, batch.targets), strict=True)
+        compared += zip(batch.meta, compare_images(found, batch.targets), strict=True)
         if bop is not None:
             for row, meta in enumerate(batch.meta):
-                objects = found.of_picture(row).to("cpu")
-                results += _rows(objects, *bop.ids[meta.index], pictures=bop, classes=task.classes)
+                objects = found.of_image(row).to("cpu")
+                results += _rows(objects, *bop.ids[meta.index], images=bop, classes=task.classes)
     score = score_of(task.classes, compared)
-    _draw_worst(task, pictures, score, folder, provenance)
+    _draw_worst(task, images, score, folder, provenance)
     return score, results
 
 
-def _draw_worst(task: ObjectPoseRecipe, pictures: ObjectPictures, score: ObjectScore, folder: Path, provenance: Provenance) -> None:
-    """The pictures with the largest rotation errors: what was found in them, and below it what is there."""
-    worst = sorted(score.pictures, key=lambda one: _largest_and_mean_error(one[1]), reverse=True)[:WORST]
+def _draw_worst(
+    task: ObjectPoseRecipe, images: ObjectImages, score: ObjectScore, folder: Path, provenance: Provenance
+) -> None:
+    """The images with the largest rotation errors: what was found in them, and below it what is there."""
+    worst = sorted(score.images, key=lambda one: _largest_and_mean_error(one[1]), reverse=True)[:WORST]
     out = ObjectsFolder(folder / "worst", task.classes, provenance)
     for meta, _ in worst:
-        image = pictures.image(meta.index)
-        name = picture_name(meta).replace("/", "-")
-        found = found_in(task, Frame(name, image, pictures.camera(meta.index).K.double().numpy()))
-        out.add(replace(found, true=objects_of(pictures.boxes(meta.index))))
+        image = images.image(meta.index)
+        name = image_name(meta).replace("/", "-")
+        found = found_in(task, Frame(name, image, images.camera(meta.index).K.double().numpy()))
+        out.add(replace(found, true=objects_of(images.boxes(meta.index))))
     out.finish()
 
 

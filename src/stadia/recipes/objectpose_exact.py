@@ -1,4 +1,4 @@
-"""What the loss of `objectpose` must like best: the pictures' own true objects, said at every pixel."""
+"""What the loss of `objectpose` must like best: the images' own true objects, said at every pixel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stadia.core.types import Camera
 from stadia.data.object_samples import ObjectTargets
 from stadia.diagnostics.contract.exact import Answer, Axis, Exact
 from stadia.geometry.camera import inverse_intrinsics
-from stadia.geometry.centre import centre_of_translation, directions_to
+from stadia.geometry.center import center_of_translation, directions_to
 from stadia.geometry.rotations import conjugate, multiply, quaternion_of_ray
 from stadia.models.object_pose_net import ObjectMaps, ObjectPoseNet
 from stadia.recipes.objectpose_loss import ObjectPoseLoss
@@ -26,33 +26,39 @@ LOGITS = (-1.0, -0.2, 0.0, 0.2, 1.0)
 
 
 def true_maps(targets: ObjectTargets, classes: int) -> ObjectMaps:
-    """What a network that knows the truth would say, at every pixel: each answer for each class, of the first object where there is none.
+    """What a network that knows the truth would say, at every pixel: each answer for each class, of the first object
+    where there is none.
 
     classes: with the background.
     """
-    pictures, height, width = targets.instance.shape
+    images, height, width = targets.instance.shape
     K = targets.camera.K
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    place = torch.stack((x, y), -1).to(K).expand(pictures, -1, -1, -1)
-    rays = torch.cat((place, torch.ones_like(place[..., :1])), -1)[..., None, :].mul(inverse_intrinsics(K)[:, None, None]).sum(-1)
+    place = torch.stack((x, y), -1).to(K).expand(images, -1, -1, -1)
+    rays = (
+        torch.cat((place, torch.ones_like(place[..., :1])), -1)[..., None, :]
+        .mul(inverse_intrinsics(K)[:, None, None])
+        .sum(-1)
+    )
 
     def of(values: Tensor) -> Tensor:
         """(B, N, k) to (B, H, W, k)."""
         at = (targets.instance - 1).clamp(min=0).flatten(1)[..., None].expand(-1, -1, values.shape[-1])
-        return values.gather(1, at).reshape(pictures, height, width, -1)
+        return values.gather(1, at).reshape(images, height, width, -1)
 
     t = targets.T_camera_object[..., :3, 3]
-    centre = centre_of_translation(t, Camera(K[:, None], height, width))
+    center = center_of_translation(t, Camera(K[:, None], height, width))
     quaternion = multiply(conjugate(quaternion_of_ray(rays)), of(targets.quaternion_wxyz))
     pixel_m = of(t[..., 2:]) / K[:, 0, 0, None, None, None]
-    answers = (quaternion, directions_to(of(centre), place), pixel_m.log(), of(targets.size_m).log())
+    answers = (quaternion, directions_to(of(center), place), pixel_m.log(), of(targets.size_m).log())
     said = (x.movedim(-1, 1)[:, None].expand(-1, classes - 1, -1, -1, -1).contiguous() for x in answers)
     logits = SURE * F.one_hot(targets.class_map.clamp(0, classes - 1), classes).movedim(-1, 1).to(K)
     return ObjectMaps(logits, *said)
 
 
 def exact(loss: ObjectPoseLoss, network: ObjectPoseNet, targets: ObjectTargets, classes: int) -> Exact:
-    """The loss, asked of the true answer, and of answers with other classes, rotations, depths and sizes. In float64, on the processor.
+    """The loss, asked of the true answer, and of answers with other classes, rotations, depths and sizes. In float64,
+    on the processor.
 
     network: for the classes' places among its channels; none of its weights is read.
     """
@@ -72,11 +78,20 @@ def exact(loss: ObjectPoseLoss, network: ObjectPoseNet, targets: ObjectTargets, 
         return {x: {**right, name: right[name] + math.log(x)} for x in TIMES}
 
     axes = [
-        Axis("class logits, times the right ones", "L17", 1.0, {x: {**right, "class_logits": right["class_logits"] * x} for x in LOGITS})
+        Axis(
+            "class logits, times the right ones",
+            "L17",
+            1.0,
+            {x: {**right, "class_logits": right["class_logits"] * x} for x in LOGITS},
+        )
     ]
     config = loss.config
     if config.rotation_weight:
-        axes.append(Axis("degrees from the true rotation", "L17", 0.0, {x: {**right, "quaternion": turned(x)} for x in TURNS_DEG}))
+        axes.append(
+            Axis(
+                "degrees from the true rotation", "L17", 0.0, {x: {**right, "quaternion": turned(x)} for x in TURNS_DEG}
+            )
+        )
     if config.depth:
         axes.append(Axis("depth, times the true one", "L01", 1.0, scaled("log_pixel_m")))
     if config.size:
@@ -84,8 +99,14 @@ def exact(loss: ObjectPoseLoss, network: ObjectPoseNet, targets: ObjectTargets, 
     off = {
         "class_logits": right["class_logits"] / 10,
         "quaternion": turned(20.0),
-        "to_centre": right["to_centre"] + 0.3,
+        "to_center": right["to_center"] + 0.3,
         "log_pixel_m": right["log_pixel_m"] + 0.1,
         "log_size": right["log_size"] - 0.1,
     }
-    return Exact(asked, right, off, tuple(axes), {"targets.quaternion_wxyz": targets.quaternion_wxyz, "targets.size_m": targets.size_m})
+    return Exact(
+        asked,
+        right,
+        off,
+        tuple(axes),
+        {"targets.quaternion_wxyz": targets.quaternion_wxyz, "targets.size_m": targets.size_m},
+    )

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from stadia.core.types import Camera
 from stadia.data.object_samples import ObjectTargets
-from stadia.geometry.centre import centre_of_translation, directions_to
+from stadia.geometry.center import center_of_translation, directions_to
 from stadia.geometry.segments import Segments, segment_means, segments_of
 from stadia.losses import ROTATION_LOSSES, mask
-from stadia.losses.object_pose import centre_error, log_depth_error, size_error
+from stadia.losses.object_pose import center_error, log_depth_error, size_error
 from stadia.losses.reduction import mean_count, sum_by
 from stadia.losses.report import LossReport
 from stadia.losses.rotation import norm_penalty
@@ -21,10 +21,11 @@ from stadia.recipes.objectpose_config import ObjectLossConfig
 
 
 class ObjectPoseLoss:
-    """Terms by name, weighted as the configuration says. A picture without an object teaches the mask alone.
+    """Terms by name, weighted as the configuration says. An image without an object teaches the mask alone.
 
-    Terms are means over the pixels, pictures or objects of all processes' batches (`losses.reduction.mean_count`): every process has to
-    call it. Batches that are accumulated to a step count alike, whatever they show: how many objects the next ones have is not known yet.
+    Terms are means over the pixels, images or objects of all processes' batches (`losses.reduction.mean_count`): every
+    process has to call it. Batches that are accumulated to a step count alike, whatever they show: how many objects the
+    next ones have is not known yet.
     """
 
     def __init__(self, config: ObjectLossConfig) -> None:
@@ -35,9 +36,11 @@ class ObjectPoseLoss:
         segments, known = segments_of(targets.instance), mask.known(targets.class_map)
         shown = (targets.class_map > 0).flatten(1).any(1)
         count = known.new_full((), segments.count, dtype=torch.float32)
-        pixels, pictures, objects = mean_count(torch.stack((known.sum().float(), shown.sum().float(), count)))
-        terms = self._of_mask(maps.class_logits, targets.class_map, pixels, pictures)
-        terms |= {name: sum_by(values, objects) for name, values in self._of_objects(network, maps, targets, segments).items()}
+        pixels, images, objects = mean_count(torch.stack((known.sum().float(), shown.sum().float(), count)))
+        terms = self._of_mask(maps.class_logits, targets.class_map, pixels, images)
+        terms |= {
+            name: sum_by(values, objects) for name, values in self._of_objects(network, maps, targets, segments).items()
+        }
         weighted = {name: self._weight(name) * value for name, value in terms.items()}
         total = torch.stack([*weighted.values(), _of_nothing(maps)]).sum()
         terms = {name: value.detach() for name, value in weighted.items()}
@@ -47,22 +50,24 @@ class ObjectPoseLoss:
         of_rotation = {"rotation": self.config.rotation_weight, "norm": self.config.rotation.norm_penalty}
         return of_rotation[term] if term in of_rotation else float(getattr(self.config, term))
 
-    def _of_mask(self, logits: Tensor, classes: Tensor, pixels: Tensor, pictures: Tensor) -> dict[str, Tensor]:
-        """Of as many pixels with a class, and pictures with an object, as there are."""
+    def _of_mask(self, logits: Tensor, classes: Tensor, pixels: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """Of as many pixels with a class, and images with an object, as there are."""
         config, terms = self.config, {}
         if config.cross_entropy:
             terms["cross_entropy"] = sum_by(mask.cross_entropy(logits, classes), pixels)
         if config.focal:
             terms["focal"] = sum_by(mask.focal(logits, classes, config.focal_gamma), pixels)
         if config.dice:
-            terms["dice"] = sum_by(mask.dice(logits, classes), pictures)  # 0 of a picture without an object
+            terms["dice"] = sum_by(mask.dice(logits, classes), images)  # 0 of an image without an object
         return terms
 
-    def _of_objects(self, network: ObjectPoseNet, maps: ObjectMaps, targets: ObjectTargets, segments: Segments) -> dict[str, Tensor]:
+    def _of_objects(
+        self, network: ObjectPoseNet, maps: ObjectMaps, targets: ObjectTargets, segments: Segments
+    ) -> dict[str, Tensor]:
         """(M,) of each object."""
         if not segments.count:
-            return dict.fromkeys(("rotation", "norm", "centre", "depth", "size"), maps.class_logits.new_zeros(0))
-        true, row = true_objects(targets, segments), (segments.picture, segments.instance - 1)
+            return dict.fromkeys(("rotation", "norm", "center", "depth", "size"), maps.class_logits.new_zeros(0))
+        true, row = true_objects(targets, segments), (segments.image, segments.instance - 1)
         said = network.pixels(maps, segments, true.class_id, targets.camera)
         found = means_of(said, segments)
         of_pixel, count = segments.segment, segments.count
@@ -73,18 +78,20 @@ class ObjectPoseLoss:
             each = self.rotation(said.quaternion, quaternion_true[of_pixel], true.symmetry[of_pixel])
             rotation = segment_means(each, of_pixel, count)
         camera, t_m = targets.camera, true.T_camera_object[:, :3, 3]
-        centre = centre_of_translation(t_m, Camera(camera.K[segments.picture], camera.height, camera.width))
-        direction = directions_to(centre[of_pixel], said.place)
+        center = center_of_translation(t_m, Camera(camera.K[segments.image], camera.height, camera.width))
+        direction = directions_to(center[of_pixel], said.place)
         return {
             "rotation": rotation,
             "norm": segment_means(norm_penalty(said.quaternion), of_pixel, count),
-            "centre": segment_means(centre_error(said.to_centre, direction), of_pixel, count),
+            "center": segment_means(center_error(said.to_center, direction), of_pixel, count),
             "depth": log_depth_error(found.log_depth, t_m[:, 2]),
             "size": size_error(found.size_m, true.size_m),
         }
 
 
 def _of_nothing(maps: ObjectMaps) -> Tensor:
-    """0, with a gradient of 0 for every answer: processes that train together (DDP) stop where one has none for a weight."""
-    answers = (maps.class_logits, maps.quaternion, maps.to_centre, maps.log_pixel_m, maps.log_size)
+    """0, with a gradient of 0 for every answer: processes that train together (DDP) stop where one has none for a
+    weight.
+    """
+    answers = (maps.class_logits, maps.quaternion, maps.to_center, maps.log_pixel_m, maps.log_size)
     return torch.stack([answer[:0].sum() for answer in answers]).sum()

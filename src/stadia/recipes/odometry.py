@@ -1,4 +1,6 @@
-"""`stadia odometry`: the path of a camera by a trained recipe of depth, into files, and scored where the truth is known."""
+"""`stadia odometry`: the path of a camera by a trained recipe of depth, into files, and scored where the truth is
+known.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,10 @@ def odometry_asked(asked: OdometryAsked, watch: Watch) -> Iterator[str]:
     FOLLOWERS.check(asked.method)
     opened = Checkpoint.open(asked.checkpoint)
     size = other_size(asked.size, opened.header.config)
-    provenance, predictor = Provenance.of(asked.checkpoint, asked_size=size), workflow.load_predictor(asked.checkpoint, size)
+    provenance, predictor = (
+        Provenance.of(asked.checkpoint, asked_size=size),
+        workflow.load_predictor(asked.checkpoint, size),
+    )
     yield from (f"note: {note}" for note in note_of_size(size, opened.header.config))
     inputs = open_input(asked.source, **as_trained(asked.checkpoint, asked.source, asked.options))
     out = asked.out or _beside_the_run(asked)
@@ -51,15 +56,27 @@ def odometry_asked(asked: OdometryAsked, watch: Watch) -> Iterator[str]:
     for folder in folders:
         _check_free(folder)
     for given, folder in zip(inputs, folders, strict=True):
-        yield from _write(given, predictor, folder, asked.method, {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint}, watch)
+        yield from _write(
+            given,
+            predictor,
+            folder,
+            asked.method,
+            {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint},
+            watch,
+        )
     yield f"claim: {IN_WORDS[predictor.claim]}"
 
 
 def _beside_the_run(asked: OdometryAsked) -> Path:
     """A folder of the checkpoint's run, or a ConfigError where there is none."""
-    run = next((folder for folder in (asked.checkpoint, *asked.checkpoint.parents[:2]) if (folder / "run.json").is_file()), None)
+    run = next(
+        (folder for folder in (asked.checkpoint, *asked.checkpoint.parents[:2]) if (folder / "run.json").is_file()),
+        None,
+    )
     if run is None:
-        raise ConfigError("--out", found="a checkpoint outside a run's folder", expected="a folder for the path", cure="pass --out DIR")
+        raise ConfigError(
+            "--out", found="a checkpoint outside a run's folder", expected="a folder for the path", fix="pass --out DIR"
+        )
     return run / "odometry" / f"{asked.source.resolve().stem}-{asked.method}"
 
 
@@ -69,7 +86,7 @@ def _check_free(folder: Path) -> None:
             folder,
             found="something there already",
             expected="a new or an empty folder",
-            cure="choose another --out: nothing is overwritten",
+            fix="choose another --out: nothing is overwritten",
         )
     check_writable(folder)
 
@@ -89,13 +106,17 @@ def _all_or_nothing(folder: Path) -> Iterator[None]:
         raise
 
 
-def _write(given: Input, predictor: Predictor, folder: Path, method: str, about: dict[str, str], watch: Watch) -> Iterator[str]:
+def _write(
+    given: Input, predictor: Predictor, folder: Path, method: str, about: dict[str, str], watch: Watch
+) -> Iterator[str]:
     """Follow one recording into its folder; gives the lines to say."""
     with _all_or_nothing(folder):
         path, points = _follow(given, predictor, folder, method, watch)
         score, notes = _score(given, path, predictor.claim, folder / TRAJECTORY)
         if points == 0:
-            notes.append(f"{POINTS} is empty: the camera moved too little for the pictures to tell the depth of a point to 5 %")
+            notes.append(
+                f"{POINTS} is empty: the camera moved too little for the images to tell the depth of a point to 5 %"
+            )
         _write_path(folder, path, method, predictor.claim, score)
         record: dict[str, Any] = {
             **about,
@@ -105,14 +126,21 @@ def _write(given: Input, predictor: Predictor, folder: Path, method: str, about:
             "network_size": [predictor.height, predictor.width],
             "frames": list(path.names),
             "keyframes": path.keyframes,
-            "frame_ms": {"mean": float(path.frame_ms.mean()), "median": float(np.median(path.frame_ms)), "max": float(path.frame_ms.max())},
+            "frame_ms": {
+                "mean": float(path.frame_ms.mean()),
+                "median": float(np.median(path.frame_ms)),
+                "max": float(path.frame_ms.max()),
+            },
             "points": points or 0,
             "score": None if score is None else score.to_json(),
             "notes": notes,
         }
         write_json(folder / RECORD, record)
     rate = 1e3 / path.frame_ms.mean()
-    yield f"{folder}: {len(path.names)} poses, {path.keyframes or 'no'} keyframe{'s' * (path.keyframes != 1)}, {rate:.1f} frames/s"
+    yield (
+        f"{folder}: {len(path.names)} poses, {path.keyframes or 'no'} keyframe{'s' * (path.keyframes != 1)}, {rate:.1f}"
+        " frames/s"
+    )
     if score is not None:
         told = ", ".join(f"{name} {value:.4g}" for name, value in score.metrics.items() if value is not None)
         yield f"  against the measured path of {score.path_m:.1f} m, {score.alignment}-aligned: {told}"
@@ -120,7 +148,9 @@ def _write(given: Input, predictor: Predictor, folder: Path, method: str, about:
     yield from (f"  {file.name}" for file in sorted(folder.iterdir()))
 
 
-def _follow(given: Input, predictor: Predictor, folder: Path, method: str, watch: Watch) -> tuple[FollowedPath, int | None]:
+def _follow(
+    given: Input, predictor: Predictor, folder: Path, method: str, watch: Watch
+) -> tuple[FollowedPath, int | None]:
     """The path, and how many points its map holds, written as they come; None where the method makes none."""
     frames = watch(given.frames, given.count, f"following {given.name}")
     if method != "refined":
@@ -130,7 +160,7 @@ def _follow(given: Input, predictor: Predictor, folder: Path, method: str, watch
         writer = PlyWriter(stream, unit)
 
         def take_points(points: MapPoints) -> None:
-            writer.add(points.position.numpy(), (255 * points.colour).round().byte().numpy())
+            writer.add(points.position.numpy(), (255 * points.color).round().byte().numpy())
 
         path = follow(predictor, frames, method, source=given.name, take_points=take_points)
         writer.finish()
@@ -151,7 +181,9 @@ def _write_path(folder: Path, path: FollowedPath, method: str, claim: Claim, sco
 
 
 def _score(given: Input, path: FollowedPath, claim: Claim, file: Path) -> tuple[TrajectoryScore | None, list[str]]:
-    """Against the recording's poses, as `stadia evaluate` scores them, None where there are too few; and what is to be noted."""
+    """Against the recording's poses, as `stadia evaluate` scores them, None where there are too few; and what is to be
+    noted.
+    """
     truth, ends = dict[int, Any](), [path.ends] if path.ends else []
     if given.recording is not None:
         row = {name: k for k, name in enumerate(path.names)}

@@ -1,4 +1,4 @@
-"""The recipe `overlay`: depth and mask of a picture that something was pasted onto, from it and the same picture without."""
+"""The recipe `overlay`: depth and mask of an image that something was pasted onto, from it and the same image without."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from stadia.core.types import Claim, Meta, OverlayInputs, OverlayTargets
 from stadia.data.cache import Progress
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.contract.exact import Exact
-from stadia.diagnostics.contract.labelled import of_overlay
+from stadia.diagnostics.contract.labeled import of_overlay
 from stadia.diagnostics.finding import Severity
-from stadia.evaluation.colours import colour_inverse_depth, to_uint8
-from stadia.evaluation.overlay_scores import overlay_scores, picture_sums, weaker
+from stadia.evaluation.colors import color_inverse_depth, to_uint8
+from stadia.evaluation.overlay_scores import image_sums, overlay_scores, weaker
 from stadia.evaluation.watch import Watch
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses.overlay import OverlayLoss
@@ -75,22 +75,31 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
 
     @property
     def about(self) -> Mapping[str, object]:
-        """Its claim, where its labels are from, and by what the weights of the loss multiply the learning rate of plain descent."""
+        """Its claim, where its labels are from, and by what the weights of the loss multiply the learning rate of plain
+        descent.
+        """
         source = self.config.depth_source or "exact"
         factor = {"effective_lr": self._effective_lr(self.loss.weights)} if self._plain else {}
-        return {"claim": str(self.claim), "scale_from": f"the depth that it was taught ({source})", "depth_source": source, **factor}
+        return {
+            "claim": str(self.claim),
+            "scale_from": f"the depth that it was taught ({source})",
+            "depth_source": source,
+            **factor,
+        }
 
     @property
     def _plain(self) -> bool:
         """Whether a factor on the loss is one on the step."""
-        return self.config.optimiser.name == "sgd"
+        return self.config.optimizer.name == "sgd"
 
     def _effective_lr(self, entering: Mapping[str, float]) -> float:
         """By the weights as they enter: from the first step on they are balanced, which `train/effective_lr` follows."""
-        return self.config.optimiser.lr * sum(entering.values())
+        return self.config.optimizer.lr * sum(entering.values())
 
     def remember(self, data: OverlayData) -> None:
-        """What its labels allow to score; and what the weights of the loss are to plain descent is found here, before the first step."""
+        """What its labels allow to score; and what the weights of the loss are to plain descent is found here, before
+        the first step.
+        """
         self.scored_as = weaker(self.claim, data.overlays.label.claim)
         weights, config = self.loss.weights, self.config
         times = sum(weights.values()) / len(weights)
@@ -99,15 +108,17 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
                 finding(
                     "C13",
                     Severity.WARN,
-                    measured=f"the weights of the loss add up to {sum(weights.values()):g}: an effective learning rate of "
-                    f"{self.about['effective_lr']:g} where optimiser.lr says {config.optimiser.lr:g}",
+                    measured=(
+                        f"the weights of the loss add up to {sum(weights.values()):g}: an effective learning rate of "
+                        f"{self.about['effective_lr']:g} where optimizer.lr says {config.optimizer.lr:g}"
+                    ),
                     expected=f"weights of 1 on average, within {MOST_TIMES:g} times",
                     evidence={"weights": sum(weights.values()), "effective_lr": self.about["effective_lr"]},
                 )
             )
 
     def maps(self, inputs: OverlayInputs) -> OverlayMaps:
-        """What the network says of B pictures and their backgrounds."""
+        """What the network says of B images and their backgrounds."""
         said: OverlayMaps = self.network(torch.cat((inputs.background, inputs.image), dim=1))
         return said
 
@@ -117,11 +128,12 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         unit = 1.0 if nearest < 3 and farthest > 20 else (nearest + farthest) / 20
         return {"loss": of_overlay(self.loss, self.loss.weights, unit)}
 
-    # -- a step ---------------------------------------------------------------------------------------------------------
+    # -- a step
+    # ---------------------------------------------------------------------------------------------------------
 
     def step(self, batch: OverlayBatch) -> LossReport:
         said, targets, weights = self.maps(batch.inputs), batch.targets, self.loss.weights
-        assert targets.depth_m is not None, "composed pictures have depth"
+        assert targets.depth_m is not None, "composed images have depth"
         terms = self.loss.terms(said.log_depth, said.mask_logits, targets.depth_m, targets.mask)
         if self.training and said.shared.requires_grad:
             self.balance.measure(self.global_step, terms, said.shared)
@@ -141,7 +153,8 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.balance.load_state_dict(checkpoint["gradient_balance"])
 
-    # -- validation -----------------------------------------------------------------------------------------------------
+    # -- validation
+    # -----------------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
@@ -152,20 +165,22 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         assert batch.targets.depth_m is not None
         said, loss = self.maps(batch.inputs), self.config.loss
         scored = (loss.min_depth, loss.max_depth)
-        sums = picture_sums(said.log_depth.exp(), said.mask_logits, batch.targets.depth_m, batch.targets.mask, self.scored_as, scored)
+        sums = image_sums(
+            said.log_depth.exp(), said.mask_logits, batch.targets.depth_m, batch.targets.mask, self.scored_as, scored
+        )
         self._sums |= dict(zip(batch.meta, sums, strict=True))
         return {}
 
     def scores_of_the_whole(self) -> Mapping[str, float]:
-        """Depth errors and mask scores over all pixels; a picture that two processes were given counts once."""
-        pictures: dict[Meta, dict[str, float]] = {}
+        """Depth errors and mask scores over all pixels; an image that two processes were given counts once."""
+        images: dict[Meta, dict[str, float]] = {}
         for part in of_all_processes(self._sums):
-            pictures |= part
-        return overlay_scores(pictures.values())
+            images |= part
+        return overlay_scores(images.values())
 
     @torch.no_grad()
-    def pictures(self, batch: OverlayBatch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
-        """The first sample: background and picture, the mask and the depth said, and the true ones."""
+    def images(self, batch: OverlayBatch, report: Report) -> Mapping[str, NDArray[np.uint8]]:
+        """The first sample: background and image, the mask and the depth said, and the true ones."""
         was_training = self.training
         first = OverlayInputs(
             image=batch.inputs.image[:1],
@@ -180,23 +195,26 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         true = inverse_from_depth(batch.targets.depth_m[0, 0]).cpu()
         return {
             "background": to_uint8(first.background[0].cpu()),
-            "picture": to_uint8(first.image[0].cpu()),
+            "image": to_uint8(first.image[0].cpu()),
             "mask": to_uint8(said.mask_logits[0].sigmoid().expand(3, -1, -1).cpu()),
             "true mask": to_uint8(batch.targets.mask[0].float().expand(3, -1, -1).cpu()),
-            "inverse depth": colour_inverse_depth((-said.log_depth[0, 0]).exp().cpu()),
-            "true inverse depth": colour_inverse_depth(true),
+            "inverse depth": color_inverse_depth((-said.log_depth[0, 0]).exp().cpu()),
+            "true inverse depth": color_inverse_depth(true),
         }
 
-    # -- the commands ---------------------------------------------------------------------------------------------------
+    # -- the commands
+    # ---------------------------------------------------------------------------------------------------
 
     def predict(self, asked: PredictionAsked, watch: Watch) -> Iterator[str]:
-        """Depth and mask of a picture and its background, or of folders of both; see `recipes.overlay_commands`."""
+        """Depth and mask of an image and its background, or of folders of both; see `recipes.overlay_commands`."""
         return commands.predict(self, asked, watch)
 
-    def evaluate(self, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress) -> tuple[dict[str, Any], list[Path]]:
-        """Depth and mask of a set of composed pictures, from disk; see `recipes.overlay_commands`."""
+    def evaluate(
+        self, asked: EvaluationAsked, run: Path, watch: Watch, progress: Progress
+    ) -> tuple[dict[str, Any], list[Path]]:
+        """Depth and mask of a set of composed images, from disk; see `recipes.overlay_commands`."""
         return commands.evaluate(self, asked, run, watch, progress)
 
     def score(self, data: OverlayData, run: Run, console: Console) -> None:
-        """The pictures that validated, from disk, beside the mean depth of the training's."""
+        """The images that validated, from disk, beside the mean depth of the training's."""
         commands.score_validation(self, data, run, console)

@@ -9,13 +9,14 @@ from stadia.data.overlay.config import OverlayDataConfig
 from stadia.losses.overlay_config import OverlayLossConfig
 from stadia.models.overlay_config import OverlayNetConfig
 from stadia.recipes.config import RecipeConfig
-from stadia.training.config import OptimiserConfig, ScheduleConfig, TrainingConfig
+from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
 
 class OverlayConfig(RecipeConfig):
-    """Depth and mask of a picture that something was pasted onto, from it and the same picture without (docs/overlay.md).
+    """Depth and mask of an image that something was pasted onto, from it and the same image without (docs/overlay.md).
 
-    Data: none needed, RoadWorld and TableWorld render themselves; or your own backgrounds with depth and cut-outs with alpha.
+    Data: none needed, RoadWorld and TableWorld render themselves; or your own backgrounds with depth and cut-outs with
+        alpha.
     The defaults train on two cores in 10 minutes. Command: `stadia train overlay`.
     Scores that were measured: docs/results.md.
 
@@ -26,7 +27,19 @@ class OverlayConfig(RecipeConfig):
 
     yardstick: ClassVar[tuple[str, ...]] = (
         *("loss.min_depth", "loss.max_depth", "depth_source", "depth_claim"),
-        *(f"data.{key}" for key in ("path", "height", "width", "backgrounds", "foregrounds", "placement", "val_samples", "val_share")),
+        *(
+            f"data.{key}"
+            for key in (
+                "path",
+                "height",
+                "width",
+                "backgrounds",
+                "foregrounds",
+                "placement",
+                "val_samples",
+                "val_share",
+            )
+        ),
     )
     validation: ClassVar[tuple[str, ...]] = (
         *("depth_and_mask_error", "abs_rel", "rmse", "mse", "mae", "log10", "d1", "d2", "d3"),
@@ -40,6 +53,8 @@ class OverlayConfig(RecipeConfig):
     loss: OverlayLossConfig = OverlayLossConfig()
     depth_source: str | None = None
     depth_claim: Claim | None = None
-    optimiser: OptimiserConfig = OptimiserConfig(lr=3e-3)
+    optimizer: OptimizerConfig = OptimizerConfig(lr=3e-3)
     schedule: ScheduleConfig = ScheduleConfig(warmup_steps=100)
-    training: TrainingConfig = TrainingConfig(max_epochs=None, max_steps=5000, batch_size=16, clip_norm=5.0, validate_every=1000)
+    training: TrainingConfig = TrainingConfig(
+        max_epochs=None, max_steps=5000, batch_size=16, clip_norm=5.0, validate_every=1000
+    )

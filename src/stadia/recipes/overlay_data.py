@@ -1,4 +1,4 @@
-"""Composed pictures opened for a training: composed on demand where no path is given, surveyed, and made into batches."""
+"""Composed images opened for a training: composed on demand where no path is given, surveyed, and made into batches."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ class OverlayData:
 
 
 def open_overlay_data(config: OverlayConfig, console: Console) -> OverlayData:
-    """Open what a configuration names; RoadWorld and TableWorld are rendered first where it names nothing. Raises DataError."""
+    """Open what a configuration names; RoadWorld and TableWorld are rendered first where it names nothing. Raises
+    DataError.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
@@ -65,6 +67,6 @@ def open_overlay_data(config: OverlayConfig, console: Console) -> OverlayData:
             bars.update(tasks[what], completed=done, total=total)
 
         overlays = open_overlays(config.data, seed=config.seed, progress=progress)
-    val = overlays.samples("val") if "val" in overlays.pictures and overlays.asked("val") else None
+    val = overlays.samples("val") if "val" in overlays.images and overlays.asked("val") else None
     train, val_batches = loaders(overlays.samples("train"), val, config.training, seed=config.seed)
     return OverlayData(overlays, train, val_batches, (config.loss.min_depth, config.loss.max_depth))

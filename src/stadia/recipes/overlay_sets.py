@@ -1,4 +1,4 @@
-"""`stadia data overlay`: composed pictures written or drawn, with what the splits share and what is wrong with them."""
+"""`stadia data overlay`: composed images written or drawn, with what the splits share and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,21 @@ from stadia.diagnostics.overlays import overlay_findings
 PREVIEW = "preview.png"
 
 
-def write_overlay_set(config: OverlayDataConfig, out: Path, seed: int, workers: int | None, progress: Progress) -> Iterator[str]:
-    """Write `config.samples` pictures to train on and `config.val_samples` for each other split; tell what they are, line by line.
+def write_overlay_set(
+    config: OverlayDataConfig, out: Path, seed: int, workers: int | None, progress: Progress
+) -> Iterator[str]:
+    """Write `config.samples` images to train on and `config.val_samples` for each other split; tell what they are, line
+    by line.
 
-    The n-th is the one that is composed on demand with this seed. Raises StadiaError, before anything is written, on a finding that stops.
+    The n-th is the one that is composed on demand with this seed. Raises StadiaError, before anything is written, on a
+    finding that stops.
     """
     if config.path is not None:
         raise ConfigError(
-            "path", found=config.path, expected="nothing: pictures are composed", cure="leave it out, or draw it with --sheet"
+            "path",
+            found=config.path,
+            expected="nothing: images are composed",
+            fix="leave it out, or draw it with --sheet",
         )
     made = composers(config, seed=seed, progress=progress)
     overlays = Overlays(config, dict(made), seed)
@@ -46,24 +53,28 @@ def write_overlay_set(config: OverlayDataConfig, out: Path, seed: int, workers: 
 
 
 def draw_overlays(config: OverlayDataConfig, sheet: Path, seed: int, progress: Progress) -> Iterator[str]:
-    """Draw samples of any set into one PNG: background, picture, depth and mask; and tell what there is, line by line.
+    """Draw samples of any set into one PNG: background, image, depth and mask; and tell what there is, line by line.
 
     Raises StadiaError, once it is drawn, on a finding that stops.
     """
     overlays = open_overlays(config, seed=seed, progress=progress)
     found, lines = _looked_at(overlays)
     yield from lines
-    counts = {split: count for split in overlays.pictures if (count := overlays.asked(split))}
-    write_sheet(sheet, {split: overlays.pictures[split] for split in counts}, counts)
+    counts = {split: count for split in overlays.images if (count := overlays.asked(split))}
+    write_sheet(sheet, {split: overlays.images[split] for split in counts}, counts)
     yield str(sheet)
     _refuse(found)
 
 
 def _looked_at(overlays: Overlays) -> tuple[list[Finding], list[str]]:
-    """What is wrong with a set; and for people the table of its splits, with a line for each finding that does not stop."""
+    """What is wrong with a set; and for people the table of its splits, with a line for each finding that does not
+    stop.
+    """
     seen = survey(overlays)
     found = overlay_findings(seen)
-    told = (f"{one.severity}: {one.code} {one.measured}; {one.cure}" for one in found if one.severity is not Severity.STOP)
+    told = (
+        f"{one.severity}: {one.code} {one.measured}; {one.fix}" for one in found if one.severity is not Severity.STOP
+    )
     return found, [*seen.lines(), *told]
 
 
@@ -71,4 +82,4 @@ def _refuse(findings: Sequence[Finding]) -> None:
     """Raise StadiaError of the first finding that stops."""
     for one in findings:
         if one.severity is Severity.STOP:
-            raise StadiaError(one.code, found=one.measured, expected=one.expected, cure=one.cure)
+            raise StadiaError(one.code, found=one.measured, expected=one.expected, fix=one.fix)

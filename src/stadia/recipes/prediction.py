@@ -26,7 +26,9 @@ CLOUD, PATH_DRAWING = "cloud.ply", "trajectory.png"
 
 
 def as_trained(checkpoint: Path, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """`options`, with what the checkpoint's training had of your own video: its stride; and of the same video its camera."""
+    """`options`, with what the checkpoint's training had of your own video: its stride; and of the same video its
+    camera.
+    """
     if not is_own(path, options.get("format", "auto")):
         return dict(options)
     trained = Checkpoint.open(checkpoint).header.config.get("data", {})
@@ -35,7 +37,9 @@ def as_trained(checkpoint: Path, path: Path, options: Mapping[str, Any]) -> dict
     return {"stride": trained.get("stride", "auto"), **camera, **options}
 
 
-def predict_asked(predictor_at: Callable[[Size | None], Predictor], asked: PredictionAsked, watch: Watch) -> Iterator[str]:
+def predict_asked(
+    predictor_at: Callable[[Size | None], Predictor], asked: PredictionAsked, watch: Watch
+) -> Iterator[str]:
     """What `stadia predict` does with a recipe of depth; gives the lines to say.
 
     predictor_at: the predictor at a size, None = the training's (`DepthRecipe.predictor`).
@@ -45,7 +49,9 @@ def predict_asked(predictor_at: Callable[[Size | None], Predictor], asked: Predi
     provenance, predictor = Provenance.of(asked.checkpoint, asked.motion, size), predictor_at(size)
     yield from (f"note: {note}" for note in note_of_size(size, config))
     inputs = open_input(asked.source, every=asked.every, **as_trained(asked.checkpoint, asked.source, asked.options))
-    predict_to = partial(predict_input, predictor, provenance=provenance, video=asked.video, cloud=asked.cloud, watch=watch)
+    predict_to = partial(
+        predict_input, predictor, provenance=provenance, video=asked.video, cloud=asked.cloud, watch=watch
+    )
     yield from write_inputs(inputs, asked.out, predict_to, predictor.claim)
 
 
@@ -66,7 +72,7 @@ def predict_input(
         given: from `open_input`; used up.
         out: a folder that does not exist yet, is empty, or holds the same prediction unfinished, which is begun again.
         provenance: `Provenance.of(checkpoint)`.
-        video: write side_by_side.mp4 (side_by_side.png for one picture).
+        video: write side_by_side.mp4 (side_by_side.png for one image).
         cloud: write cloud.ply; not for inverse depth up to scale and shift, which has no points.
         watch: shows progress.
 

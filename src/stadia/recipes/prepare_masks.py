@@ -1,4 +1,6 @@
-"""Masks of road and objects for a user's own video, frame after frame, resumed where they stopped, with a sheet to look at first."""
+"""Masks of road and objects for a user's own video, frame after frame, resumed where they stopped, with a sheet to look
+at first.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from stadia.data.height_crops import masked_crop
 from stadia.data.mask_boxes import mask_boxes
 from stadia.data.road_masks import OBJECTS, ROAD, MaskFiles
 from stadia.data.sources import check_there, format_of, open_recordings
-from stadia.evaluation.colours import colour_categories
+from stadia.evaluation.colors import color_categories
 from stadia.evaluation.legend import with_legend
 from stadia.evaluation.object_drawings import draw_masks
 from stadia.evaluation.road_drawings import sheet
@@ -38,7 +40,7 @@ KINDS = (
     ("bicycle", "motorcycle"),
     ("train", "tram"),
 )
-"""Classes that have one colour in the sheet."""
+"""Classes that have one color in the sheet."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class MaskMaker(Protocol):
 
 @dataclass(frozen=True)
 class BySegmenter:
-    """From each picture alone."""
+    """From each image alone."""
 
     segmenter: Segmenter
 
@@ -88,7 +90,7 @@ class BySegmenter:
         return self.segmenter.identity
 
     def make(self, recording: Recording, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None] | None:
-        """By the picture alone; roads and skies have no number."""
+        """By the image alone; roads and skies have no number."""
         semantic, instance = self.segmenter(recording.image(index))
         if instance is None:
             return semantic, None
@@ -112,7 +114,7 @@ class ByFiles:
         return f"{self.name} {self.reader.fingerprint(LEFT)}"
 
     def make(self, recording: Recording, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None] | None:
-        """From the files, at the picture's size."""
+        """From the files, at the image's size."""
         camera = recording.camera(index)
         masks = self.reader.read(recording.stem(index), LEFT, height=camera.height, width=camera.width)
         return None if masks is None else (masks.semantic, masks.instance)
@@ -142,7 +144,9 @@ def prepare_masks(asked: MasksAsked, watch: Watch = unwatched) -> Iterator[str]:
 
 
 def _without_camera(asked: MasksAsked) -> dict[str, Any]:
-    """How to open the source: masks are of pixels, so one's own video needs no camera yet, and has the same masks under any."""
+    """How to open the source: masks are of pixels, so one's own video needs no camera yet, and has the same masks under
+    any.
+    """
     options = dict(asked.options)
     if format_of(asked.source.expanduser(), options.get("format", "auto")) == "video":
         options["camera"] = {"focal_px": _ANY_FOCAL_PX}
@@ -167,8 +171,13 @@ def _prepare(recording: Recording, folder: Path, maker: MaskMaker, asked: MasksA
         _write(done, semantic)
         made += 1
     if unknown == len(indices):
-        expected = f"masks of pictures named as {recording.stem(0)}"
-        raise DataError(asked.by, found=f"none of {recording.name}'s frames", expected=expected, cure="name them as the pictures are named")
+        expected = f"masks of images named as {recording.stem(0)}"
+        raise DataError(
+            asked.by,
+            found=f"none of {recording.name}'s frames",
+            expected=expected,
+            fix="name them as the images are named",
+        )
     recording.mask_reader = MaskFiles(folder)
     if asked.heights is not None:
         write_json(folder / HEIGHTS, learnt_heights(recording, indices, load_size_prior(asked.heights), watch))
@@ -185,8 +194,13 @@ def _prepare(recording: Recording, folder: Path, maker: MaskMaker, asked: MasksA
 def _begin(folder: Path, made: dict[str, str], classes: Mapping[int, str]) -> None:
     record = folder / MADE
     if record.exists() and (before := read_json(record)) != made:
-        different = "other pictures" if before.get("of") != made["of"] else f"masks by {before.get('by')}"
-        raise DataError(folder, found=different, expected=f"those of this video by {made['by']}", cure="choose another --out, or remove it")
+        different = "other images" if before.get("of") != made["of"] else f"masks by {before.get('by')}"
+        raise DataError(
+            folder,
+            found=different,
+            expected=f"those of this video by {made['by']}",
+            fix="choose another --out, or remove it",
+        )
     if not record.exists():
         write_json(folder / "classes.json", {str(number): name for number, name in classes.items()})
         write_json(record, made)
@@ -199,37 +213,54 @@ def _say_what_is_there(recording: Recording, indices: range, folder: Path) -> It
     reader = recording.mask_reader
     assert reader is not None
     drawn = [drawn_masks(recording.image(index), masks, reader.classes) for index, masks in shown]
-    _write(folder / SHEET, with_legend(sheet(drawn, columns=3), _colours(reader.classes))[..., ::-1])
+    _write(folder / SHEET, with_legend(sheet(drawn, columns=3), _colors(reader.classes))[..., ::-1])
     road = [number for number, name in reader.classes.items() if name == ROAD]
     share = float(np.median([np.isin(masks.semantic, road).mean() for _, masks in shown]))
     boxes = [mask_boxes(masks, reader.classes) for _, masks in shown]
-    usable = [box for found in boxes for box in found if not (box.hidden or box.cut) and box.box_px[3] - box.box_px[1] >= _LEAST_HIGH_PX]
+    usable = [
+        box
+        for found in boxes
+        for box in found
+        if not (box.hidden or box.cut) and box.box_px[3] - box.box_px[1] >= _LEAST_HIGH_PX
+    ]
     mean, of_use = sum(map(len, boxes)) / len(shown), len(usable) / len(shown)
     whole = f"{of_use:.1f} of them whole and {_LEAST_HIGH_PX} px high"
-    yield f"  of the sheet's {len(shown)} pictures, on average: {share:.0%} road; {mean:.1f} objects, {whole}"
+    yield f"  of the sheet's {len(shown)} images, on average: {share:.0%} road; {mean:.1f} objects, {whole}"
     yield f"  look at {folder / SHEET} before you train"
     if share < 0.01:
         yield "note: hardly any road: is the camera level, and does the model know roads?"
 
 
-def learnt_heights(recording: Recording, indices: range, prior: SizePrior, watch: Watch = unwatched) -> dict[str, dict[str, list[float]]]:
-    """Of every whole car of a recording with masks: mean and spread in metres, by picture and object, as heights.json has them."""
+def learnt_heights(
+    recording: Recording, indices: range, prior: SizePrior, watch: Watch = unwatched
+) -> dict[str, dict[str, list[float]]]:
+    """Of every whole car of a recording with masks: mean and spread in metres, by image and object, as heights.json has
+    them.
+    """
     heights: dict[str, dict[str, list[float]]] = {}
     reader = recording.mask_reader
     for index in watch(indices, len(indices), f"heights of {recording.name}"):
         masks = recording.masks(index)
         if masks is None or reader is None:
             continue
-        whole = [one for one in mask_boxes(masks, reader.classes) if one.class_name == "car" and not (one.hidden or one.cut)]
+        whole = [
+            one for one in mask_boxes(masks, reader.classes) if one.class_name == "car" and not (one.hidden or one.cut)
+        ]
         image = recording.image(index)
-        means, spreads = prior.heights_of([masked_crop(image, masks.instance == one.number, prior.side) for one in whole])
+        means, spreads = prior.heights_of(
+            [masked_crop(image, masks.instance == one.number, prior.side) for one in whole]
+        )
         said = zip(whole, means.tolist(), spreads.tolist(), strict=True)
-        heights[f"{LEFT}/{recording.stem(index)}"] = {str(one.number): [round(mean, 4), round(spread, 4)] for one, mean, spread in said}
+        heights[f"{LEFT}/{recording.stem(index)}"] = {
+            str(one.number): [round(mean, 4), round(spread, 4)] for one, mean, spread in said
+        }
     return heights
 
 
 def drawn_masks(image: NDArray[np.uint8], masks: RoadMasks, classes: Mapping[int, str]) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB: the road in one colour, objects in that of their kind, outlined, grey where removed; the rest as it is."""
+    """(H, W, 3) RGB: the road in one color, objects in that of their kind, outlined, gray where removed; the rest as it
+    is.
+    """
     number = np.zeros(256, np.int64)
     for value, name in classes.items():
         number[value] = next((at for at, names in enumerate(KINDS, start=1) if name in names), 0)
@@ -240,12 +271,16 @@ def drawn_masks(image: NDArray[np.uint8], masks: RoadMasks, classes: Mapping[int
     return draw_masks(shown, np.where(kind == 1, instance.max(initial=0) + 1, instance), kind)
 
 
-def _colours(classes: Mapping[int, str]) -> list[tuple[str, tuple[int, int, int]]]:
-    """What the sheet's colours mean: of the kinds that the masks may hold, and of what is no object."""
-    palette = [(int(r), int(g), int(b)) for r, g, b in colour_categories(np.arange(len(KINDS))[None], 7)[0]]
+def _colors(classes: Mapping[int, str]) -> list[tuple[str, tuple[int, int, int]]]:
+    """What the sheet's colors mean: of the kinds that the masks may hold, and of what is no object."""
+    palette = [(int(r), int(g), int(b)) for r, g, b in color_categories(np.arange(len(KINDS))[None], 7)[0]]
     held = [", ".join(name for name in names if name in classes.values()) for names in KINDS]
-    entries = [(words, colour) for words, colour in zip(held, palette, strict=True) if words]
-    return [*entries, ("removed: objects that are not told apart", _REMOVED), ("no colour: another class, or none", (255, 255, 255))]
+    entries = [(words, color) for words, color in zip(held, palette, strict=True) if words]
+    return [
+        *entries,
+        ("removed: objects that are not told apart", _REMOVED),
+        ("no color: another class, or none", (255, 255, 255)),
+    ]
 
 
 def _file(folder: Path, kind: str, stem: str) -> Path:

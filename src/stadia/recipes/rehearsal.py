@@ -16,10 +16,11 @@ from stadia.recipes.workflow import CONTRACT, report_findings
 
 
 def rehearse(config: RecipeConfig, *, on_stop: OnStop = OnStop.HALT) -> Rehearsal:
-    """Open the data, check it, build the networks, hold them to their contract, and train three steps in a folder that is thrown away.
+    """Open the data, check it, build the networks, hold them to their contract, and train three steps in a folder that
+    is thrown away.
 
-    Of several data sets, and of several stages, each has so many, one after the other. Raises what `workflow.train` raises before it
-    trains, and RunError where the memory does not suffice, naming the step.
+    Of several data sets, and of several stages, each has so many, one after the other. Raises what `workflow.train`
+    raises before it trains, and RunError where the memory does not suffice, naming the step.
     """
     console = Console(stderr=True)
     recipe: type[AnyRecipe] = RECIPES.load(config.recipe)

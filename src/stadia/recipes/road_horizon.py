@@ -1,7 +1,7 @@
-"""Where the horizon of the road is in each picture of a drive: by its straight edges, by the camera's travel, or by both.
+"""Where the horizon of the road is in each image of a drive: by its straight edges, by the camera's travel, or by both.
 
-Both are points of the horizon and say its row; neither says the camera's roll. A road vanishes where its edges meet. And a car drives
-along its road, so the point that pictures of a drive grow from lies on the horizon too.
+Both are points of the horizon and say its row; neither says the camera's roll. A road vanishes where its edges meet.
+And a car drives along its road, so the point that images of a drive grow from lies on the horizon too.
 """
 
 from __future__ import annotations
@@ -22,22 +22,26 @@ from stadia.evaluation.watch import Watch, unwatched
 from stadia.geometry.vanishing import vanishing_point
 from stadia.recipes.seen_objects import SeenFrame
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 _REACH_DEG, _EDGE_SHARE, _FEWEST = 6.0, 0.25, 8
-_SHORTEST_EDGE = 0.025  # of the picture's width
-_EDGE_DEG = 0.4  # deviation of one picture's edges
-_MOUNT_DEG = 0.25  # that edges or travel have from the road under the car, however many pictures there are
-_LEVEL_DEG = 1.2  # of a picture that says nothing: cameras on cars look along the road
-_NOD_DEG, _STRAY_DEG = 0.3, 1.0  # of a picture from its drive
+_SHORTEST_EDGE = 0.025  # of the image's width
+_EDGE_DEG = 0.4  # deviation of one image's edges
+_MOUNT_DEG = 0.25  # that edges or travel have from the road under the car, however many images there are
+_LEVEL_DEG = 1.2  # of an image that says nothing: cameras on cars look along the road
+_NOD_DEG, _STRAY_DEG = 0.3, 1.0  # of an image from its drive
 _CORNERS, _FEWEST_CORNERS = 600, 40
-_STRETCHES, _MOST_STEPS = 20, 8  # of a drive, and pictures of a stretch
-_FLOW_SHARE, _LEAST_FLOW_SHARE = 0.008, 0.004  # of the width, the corners' median: a stretch ends there, and says nothing below
+_STRETCHES, _MOST_STEPS = 20, 8  # of a drive, and images of a stretch
+_FLOW_SHARE, _LEAST_FLOW_SHARE = (
+    0.008,
+    0.004,
+)  # of the width, the corners' median: a stretch ends there, and says nothing below
 _STRAIGHT = 0.1  # tangent of the angle between travel and axis
 
 
 @dataclass(frozen=True)
 class RoadHorizons:
-    """lines: (F, 3) in each picture's own pixels, NaN where it is not known.  deviation_deg: what all of them may be off together.
+    """lines: (F, 3) in each image's own pixels, NaN where it is not known.  deviation_deg: what all of them may be off
+    together.
 
     by: how it was found, for people.
     """
@@ -48,13 +52,18 @@ class RoadHorizons:
 
 
 def road_horizons(
-    frames: Sequence[SeenFrame], *, edges: bool = True, travel: bool = True, roll_deg: float = 0.0, watch: Watch = unwatched
+    frames: Sequence[SeenFrame],
+    *,
+    edges: bool = True,
+    travel: bool = True,
+    roll_deg: float = 0.0,
+    watch: Watch = unwatched,
 ) -> RoadHorizons:
-    """Of each picture, by what may be used.
+    """Of each image, by what may be used.
 
-    A drive (frames of one `SeenFrame.drive`, one camera that looks one way) has one row, the mean of what its edges' median and its
-    travels' median say, by their deviations; a picture's own edges move it as far as they are surer than a car's nodding. Pictures that
-    belong to no drive have their edges alone.
+    A drive (frames of one `SeenFrame.drive`, one camera that looks one way) has one row, the mean of what its edges'
+    median and its travels' median say, by their deviations; an image's own edges move it as far as they are surer than
+    a car's nodding. Images that belong to no drive have their edges alone.
     """
     lines, deviations, words = [], [], set[str]()
     for _, group in groupby(enumerate(frames), lambda row: row[1].drive or str(row[0])):
@@ -68,8 +77,10 @@ def road_horizons(
     return RoadHorizons(torch.stack(lines), deviation, " and ".join(sorted(words)) or "nothing")
 
 
-def _rows(drive: Sequence[SeenFrame], edges: bool, travel: bool, roll_deg: float, watch: Watch) -> tuple[list[float], float, set[str]]:
-    """At the principal point's column, each picture's horizon as a pitch is in rows: NaN where it is not known."""
+def _rows(
+    drive: Sequence[SeenFrame], edges: bool, travel: bool, roll_deg: float, watch: Watch
+) -> tuple[list[float], float, set[str]]:
+    """At the principal point's column, each image's horizon as a pitch is in rows: NaN where it is not known."""
     focal = np.array([frame.K[1, 1] for frame in drive])
     middle = np.array([frame.K[1, 2] for frame in drive])
 
@@ -78,7 +89,9 @@ def _rows(drive: Sequence[SeenFrame], edges: bool, travel: bool, roll_deg: float
 
     own = np.full(len(drive), np.nan)
     if edges:
-        lines = torch.stack([edges_horizon(f.image(), _camera(f), roll_deg=roll_deg) for f in watch(drive, len(drive), "edges")])
+        lines = torch.stack(
+            [edges_horizon(f.image(), _camera(f), roll_deg=roll_deg) for f in watch(drive, len(drive), "edges")]
+        )
         own = degrees(np.array([_row(line, frame) for line, frame in zip(lines, drive, strict=True)]))
     said, by = [], set[str]()
     if np.isfinite(own).any():
@@ -99,7 +112,9 @@ def _rows(drive: Sequence[SeenFrame], edges: bool, travel: bool, roll_deg: float
 
 
 def _middle(degrees: NDArray[np.float64], least_deg: float) -> tuple[float, float]:
-    """The median of those that are known, and its deviation: neighbours in time err together, so a quarter of them counts."""
+    """The median of those that are known, and its deviation: neighbors in time err together, so a quarter of them
+    counts.
+    """
     known = degrees[np.isfinite(degrees)]
     middle = float(np.median(known))
     spread = max(least_deg, 1.4826 * float(np.median(np.abs(known - middle))))
@@ -125,42 +140,49 @@ def _camera(frame: SeenFrame) -> Camera:
     return Camera(torch.from_numpy(frame.K), frame.height, frame.width)
 
 
-def edges_horizon(image: Picture, camera: Camera, *, roll_deg: float = 0.0) -> Tensor:
-    """The horizon (3,) of a picture (H, W, 3) RGB by where straight edges along the road meet; NaN where too few do.
+def edges_horizon(image: Image, camera: Camera, *, roll_deg: float = 0.0) -> Tensor:
+    """The horizon (3,) of an image (H, W, 3) RGB by where straight edges along the road meet; NaN where too few do.
 
-    One point does not tell the camera's roll, so it is given. Edges are found by LSD (Grompone von Gioi et al., IPOL 2, 2012).
+    One point does not tell the camera's roll, so it is given. Edges are found by LSD (Grompone von Gioi et al., IPOL 2,
+    2012).
     """
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    segments = cv2.createLineSegmentDetector().detect(grey)[0]
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    segments = cv2.createLineSegmentDetector().detect(gray)[0]
     nothing = torch.full((3,), torch.nan, dtype=torch.float64)
     if segments is None:
         return nothing
     edges = torch.from_numpy(segments.reshape(-1, 4).astype(np.float64))
     edges = edges[(edges[:, 2:] - edges[:, :2]).norm(dim=-1) > _SHORTEST_EDGE * camera.width]
-    centre = torch.stack((camera.cx, camera.cy)).double()
+    center = torch.stack((camera.cx, camera.cy)).double()
     reach_px = float(camera.fy) * math.tan(math.radians(_REACH_DEG))
-    found = vanishing_point(edges, centre, reach_px, generator=torch.Generator().manual_seed(0))
+    found = vanishing_point(edges, center, reach_px, generator=torch.Generator().manual_seed(0))
     if found is None or found[1] < _EDGE_SHARE or len(edges) < _FEWEST:
         return nothing
     return _rolled(float(found[0][0]), float(found[0][1]), roll_deg)
 
 
 def travel_pitches_deg(drive: Sequence[SeenFrame], watch: Watch = unwatched) -> NDArray[np.float64]:
-    """How far below the camera's axis it travels, in degrees, of up to 20 stretches spread over a drive; NaN where a stretch does not say.
+    """How far below the camera's axis it travels, in degrees, of up to 20 stretches spread over a drive; NaN where a
+    stretch does not say.
 
-    A stretch is as many pictures as move the corners by about a hundredth of the width. Its travel is the translation of the essential
-    matrix (Nister, PAMI 26, 2004) of corners that are tracked there and back (Lucas and Kanade, IJCAI 1981). A camera that stands,
-    turns, or looks elsewhere than it travels says nothing.
+    A stretch is as many images as move the corners by about a hundredth of the width. Its travel is the translation of
+    the essential matrix (Nister, PAMI 26, 2004) of corners that are tracked there and back (Lucas and Kanade, IJCAI
+    1981). A camera that stands, turns, or looks elsewhere than it travels says nothing.
     """
     starts = np.unique(np.linspace(0, max(0, len(drive) - 2), _STRETCHES).round().astype(int))
     cv2.setRNGSeed(0)
-    return np.array([_travel_deg(drive[start : start + _MOST_STEPS + 1]) for start in watch(starts, len(starts), "travel")])
+    return np.array(
+        [_travel_deg(drive[start : start + _MOST_STEPS + 1]) for start in watch(starts, len(starts), "travel")]
+    )
 
 
 def _travel_deg(stretch: Sequence[SeenFrame]) -> float:
     first = stretch[0]
     before, after = _tracked([frame.image for frame in stretch], first.width)
-    if len(before) < _FEWEST_CORNERS or np.median(np.linalg.norm(after - before, axis=1)) < _LEAST_FLOW_SHARE * first.width:
+    if (
+        len(before) < _FEWEST_CORNERS
+        or np.median(np.linalg.norm(after - before, axis=1)) < _LEAST_FLOW_SHARE * first.width
+    ):
         return math.nan
     E, agree = cv2.findEssentialMat(before, after, first.K, method=cv2.RANSAC, prob=0.999, threshold=0.7)
     if E is None or E.shape != (3, 3) or agree.mean() < 0.5:
@@ -171,8 +193,8 @@ def _travel_deg(stretch: Sequence[SeenFrame]) -> float:
     return math.degrees(math.atan2(y, z)) if straight else math.nan
 
 
-def _tracked(images: Sequence[Callable[[], Picture]], width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Corners (N, 2) of the first picture, and where they are in the picture by which they moved enough, or in the last."""
+def _tracked(images: Sequence[Callable[[], Image]], width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Corners (N, 2) of the first image, and where they are in the image by which they moved enough, or in the last."""
     shown = cv2.cvtColor(images[0](), cv2.COLOR_RGB2GRAY)
     start = cv2.goodFeaturesToTrack(shown, _CORNERS, 0.005, 8)
     if start is None:

@@ -1,4 +1,6 @@
-"""What the networks of a video say, and what the loss made of it, as scalars to log. The watch reads them (`diagnostics.watching`)."""
+"""What the networks of a video say, and what the loss made of it, as scalars to log. The watch reads them
+(`diagnostics.watching`).
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,15 @@ PERCENTS = (10, 50, 90)
 
 
 def unexplained(winner: Tensor, sources: int) -> Tensor:
-    """Where the auto-mask is, bool: an unwarped source explains the pixel better, or none sees it (`LossReport.maps["winner"]`)."""
+    """Where the auto-mask is, bool: an unwarped source explains the pixel better, or none sees it
+    (`LossReport.maps["winner"]`).
+    """
     return (winner < 0) | (winner >= sources)
 
 
 def of_the_minimum(winner: Tensor, source_names: Sequence[str], teachers: Sequence[int]) -> dict[str, Tensor]:
-    """`auto_masked` and `outside`, the share that no source sees; and of what is explained `explained_by/SOURCE`, of each that teaches.
+    """`auto_masked` and `outside`, the share that no source sees; and of what is explained `explained_by/SOURCE`, of
+    each that teaches.
 
     winner: (B, 1, H, W) int, of `LossReport.maps`.  teachers: indices of the sources (`SelfSupervisedLoss.teachers`).
     """
@@ -38,8 +43,9 @@ def of_the_minimum(winner: Tensor, source_names: Sequence[str], teachers: Sequen
 
 
 def of_depth(inverse_depth: Tensor, min_depth_m: float, max_depth_m: float) -> dict[str, Tensor]:
-    """`depth/median`, in the training's unit; `depth/spread`, the deviation of inverse depth over its mean, the median of the pictures;
-    `depth/at_nearest` and `depth/at_farthest`, shares of the pixels within AT_BOUND of what the network can say.
+    """`depth/median`, in the training's unit; `depth/spread`, the deviation of inverse depth over its mean, the median
+    of the images; `depth/at_nearest` and `depth/at_farthest`, shares of the pixels within AT_BOUND of what the network
+    can say.
 
     inverse_depth: (B, 1, H, W) in 1/m.
     """
@@ -54,17 +60,21 @@ def of_depth(inverse_depth: Tensor, min_depth_m: float, max_depth_m: float) -> d
 
 def of_motion(T_source_target: Tensor, source_names: Sequence[str], depth: Tensor) -> dict[str, Tensor]:
     """Of each source in time `motion/over_depth/SOURCE`, the length of its translation over the median depth, and
-    `motion/turn_deg/SOURCE`, medians of the batch; and where there is one before and one after, `motion/same_side`: the mean cosine
-    between their translations, -1 on a straight path.
+    `motion/turn_deg/SOURCE`, medians of the batch; and where there is one before and one after, `motion/same_side`: the
+    mean cosine between their translations, -1 on a straight path.
 
     T_source_target: (B, N, 4, 4).  depth: (), in the unit of the translations.
     """
     temporal = {name: n for n, name in enumerate(source_names) if is_temporal(name)}
     if not temporal:
         return {}
-    T = torch.stack([T_source_target[:, n] for n in temporal.values()], dim=1).detach().float()  # a list as an index would wait for a GPU
+    T = (
+        torch.stack([T_source_target[:, n] for n in temporal.values()], dim=1).detach().float()
+    )  # a list as an index would wait for a GPU
     lengths = T[..., :3, 3].norm(dim=-1).median(dim=0).values / depth
-    half_sines = (T - torch.eye(4, device=T.device))[..., :3, :3].flatten(-2).norm(dim=-1) / 8**0.5  # |R - 1| = sqrt(8) sin(angle / 2)
+    half_sines = (T - torch.eye(4, device=T.device))[..., :3, :3].flatten(-2).norm(
+        dim=-1
+    ) / 8**0.5  # |R - 1| = sqrt(8) sin(angle / 2)
     turns_deg = torch.rad2deg(2 * half_sines.clamp(max=1).asin()).median(dim=0).values
     seen = {f"motion/over_depth/{name}": length for name, length in zip(temporal, lengths, strict=True)}
     seen |= {f"motion/turn_deg/{name}": turn for name, turn in zip(temporal, turns_deg, strict=True)}
@@ -75,7 +85,9 @@ def of_motion(T_source_target: Tensor, source_names: Sequence[str], depth: Tenso
 
 
 def of_exposure_and_doubt(prediction: Prediction, source_names: Sequence[str]) -> dict[str, Tensor]:
-    """Where the networks say them: `gain/SOURCE` and `offset/SOURCE`, means of the batch, and `log_uncertainty/pN`, tenths of log Sigma."""
+    """Where the networks say them: `gain/SOURCE` and `offset/SOURCE`, means of the batch, and `log_uncertainty/pN`,
+    tenths of log Sigma.
+    """
     seen: dict[str, Tensor] = {}
     if prediction.brightness is not None:
         for name, (gain, offset) in zip(source_names, prediction.brightness.detach().mean(dim=0), strict=True):

@@ -1,4 +1,6 @@
-"""Which frames of recordings are scored, and what of them the network was trained on: the frames themselves, or others of the drive."""
+"""Which frames of recordings are scored, and what of them the network was trained on: the frames themselves, or others
+of the drive.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +29,18 @@ class Words:
 
 
 FRAMES = Words("frames", "drives", "places")
-PICTURES = Words("pictures", "scenes", "scenes")
+IMAGES = Words("images", "scenes", "scenes")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run was trained on, of recordings (or scenes of single pictures) that are to be scored; `known` is false where nobody knows.
+    """What a run was trained on, of recordings (or scenes of single images) that are to be scored; `known` is false
+    where nobody knows.
 
     of: frames that trained, by the recording's name.
     copies: those among them that the training had under another name, in another recording, or of another camera.
-    sessions: of the recordings' names, those of which the training has seen a frame or the session (the drive), and which it is.
+    sessions: of the recordings' names, those of which the training has seen a frame or the session (the drive), and
+        which it is.
     """
 
     known: bool
@@ -49,13 +53,14 @@ class Trained:
     def on(cls, run: Path, recordings: Sequence[Recording], indices: Indices | None = None) -> Trained:
         """By what a run's run.json holds (`recipes.video.VideoData.facts`), where there is one.
 
-        A frame is known by its recording's pictures and camera, wherever they lie, and its number, whichever are opened; or by what
+        A frame is known by its recording's images and camera, wherever they lie, and its number, whichever are opened;
+        or by what
         its file holds. indices: of the frames to look at; by default all.
         """
         facts = _facts(run)
         if not facts[0].get("train_frames"):
             return cls(False, {})
-        by_number, pictures = _numbers(facts), _pictures(facts)
+        by_number, images = _numbers(facts), _images(facts)
         sessions = {session for one in facts for session in one.get("train_sessions", one["train_frames"])}
         names = {name for one in facts for name in one["fingerprints"]}
         of: dict[str, frozenset[int]] = {}
@@ -63,13 +68,13 @@ class Trained:
         seen: dict[str, str] = {}
         for recording in recordings:
             fingerprint = _whole(recording.fingerprint())
-            if recording.name in names and fingerprint not in by_number and not (pictures and recording.file(0)):
-                return cls(False, {})  # a video decoded to another size, or another K: perhaps the same pictures
+            if recording.name in names and fingerprint not in by_number and not (images and recording.file(0)):
+                return cls(False, {})  # a video decoded to another size, or another K: perhaps the same images
             frames = range(len(recording)) if indices is None else indices.get(recording.name, ())
             trained = by_number.get(fingerprint, set())
             numbered = {index for index in frames if recording.number(index) in trained}
-            others = contents(recording, [index for index in frames if index not in numbered]) if pictures else {}
-            copies[recording.name] = frozenset(index for index, content in others.items() if content in pictures)
+            others = contents(recording, [index for index in frames if index not in numbered]) if images else {}
+            copies[recording.name] = frozenset(index for index, content in others.items() if content in images)
             of[recording.name] = copies[recording.name] | numbered
             if of[recording.name] or trained or recording.session in sessions:
                 seen[recording.name] = recording.session
@@ -77,13 +82,18 @@ class Trained:
 
     @classmethod
     def on_files(cls, run: Path, scenes: Mapping[str, Mapping[int, Path]]) -> Trained:
-        """Of single pictures: the files of each scene, by index. They have no numbers, and are known by what their files hold."""
+        """Of single images: the files of each scene, by index. They have no numbers, and are known by what their files
+        hold.
+        """
         facts = _facts(run)
-        if not (pictures := _pictures(facts)):
-            return cls(False, {}, words=PICTURES)
-        of = {name: frozenset(i for i, content in contents_of(files).items() if content in pictures) for name, files in scenes.items()}
+        if not (images := _images(facts)):
+            return cls(False, {}, words=IMAGES)
+        of = {
+            name: frozenset(i for i, content in contents_of(files).items() if content in images)
+            for name, files in scenes.items()
+        }
         seen = {name: name for name in scenes if of[name] or name in facts[0]["train_sessions"]}
-        return cls(True, of, sessions=seen, words=PICTURES)
+        return cls(True, of, sessions=seen, words=IMAGES)
 
     def count(self, indices: Indices) -> int | None:
         """How many of these frames were trained on; None where nobody knows."""
@@ -99,10 +109,15 @@ class Trained:
         """Those that were not trained on. Raises DataError where there is none, or where nobody knows."""
         if not self.known:
             found = f"no record of the {self.words.frames} that trained"
-            raise DataError(run, found=found, expected="a run's run.json with them", cure="leave --held-out out")
+            raise DataError(run, found=found, expected="a run's run.json with them", fix="leave --held-out out")
         kept = {name: [index for index in frames if index not in self.of[name]] for name, frames in indices.items()}
         if not any(kept.values()):
-            raise DataError(_some(indices), found=f"only {self.words.frames} that trained", expected="others", cure="score other data")
+            raise DataError(
+                _some(indices),
+                found=f"only {self.words.frames} that trained",
+                expected="others",
+                fix="score other data",
+            )
         return kept
 
     def notes(self, indices: Indices) -> list[str]:
@@ -110,19 +125,29 @@ class Trained:
         count, beside, total = self.count(indices), self.count_of_sessions(indices), sum(map(len, indices.values()))
         words, notes = self.words, []
         if count:
-            copied = sum(len(self.copies.get(name, frozenset()).intersection(frames)) for name, frames in indices.items())
+            copied = sum(
+                len(self.copies.get(name, frozenset()).intersection(frames)) for name, frames in indices.items()
+            )
             how = f" ({copied} of them copies by another name)" if copied else ""
-            said = f"{count} of the {total} {words.frames} trained this network{how}: no score of pictures it has not seen"
+            said = (
+                f"{count} of the {total} {words.frames} trained this network{how}: no score of images it has not seen"
+            )
             notes.append(f"{said} (--held-out leaves them out)")
         if beside:
-            names = sorted({self.sessions[name] for name, frames in indices.items() if frames and name in self.sessions})
-            said = f"{beside} of the {total} {words.frames} are others of {words.drives} that trained it ({_some(names)})"
+            names = sorted(
+                {self.sessions[name] for name, frames in indices.items() if frames and name in self.sessions}
+            )
+            said = (
+                f"{beside} of the {total} {words.frames} are others of {words.drives} that trained it ({_some(names)})"
+            )
             notes.append(f"{said}: no score of {words.places} it has not seen")
         return notes
 
 
 def _facts(run: Path) -> list[dict[str, Any]]:
-    """What a run's run.json says of its data, of each data set where there are several; an empty one where it says nothing."""
+    """What a run's run.json says of its data, of each data set where there are several; an empty one where it says
+    nothing.
+    """
     facts: dict[str, Any] = read_json(run / "run.json").get("data", {}) if (run / "run.json").is_file() else {}
     return [facts, *facts.get("others", {}).values()]
 
@@ -142,9 +167,9 @@ def _numbers(facts: Sequence[Mapping[str, Any]]) -> dict[str, set[int]]:
     return numbers
 
 
-def _pictures(facts: Sequence[Mapping[str, Any]]) -> set[str]:
+def _images(facts: Sequence[Mapping[str, Any]]) -> set[str]:
     """What the files held that trained; nothing of a run that an earlier version made."""
-    return {content for one in facts for digits in one.get("train_pictures", {}).values() for content in split(digits)}
+    return {content for one in facts for digits in one.get("train_images", {}).values() for content in split(digits)}
 
 
 def spans(numbers: Iterable[int]) -> list[list[int]]:
@@ -154,5 +179,7 @@ def spans(numbers: Iterable[int]) -> list[list[int]]:
 
 
 def _whole(fingerprint: str) -> str:
-    """Of the whole recording, where this one is of some of its frames, or of a part of each (`data.sources.Excerpt`, `data.crops`)."""
+    """Of the whole recording, where this one is of some of its frames, or of a part of each (`data.sources.Excerpt`,
+    `data.crops`).
+    """
     return fingerprint.partition("[")[0]

@@ -16,7 +16,7 @@ from stadia.core.files import inside
 from stadia.core.recording import Recording
 from stadia.core.types import Claim, Predictor
 from stadia.evaluation.cloud_sample import write_cloud_sample
-from stadia.evaluation.colours import to_uint8
+from stadia.evaluation.colors import to_uint8
 from stadia.evaluation.frames import Shown, frame_name, frames_of
 from stadia.evaluation.predictions import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
@@ -34,9 +34,13 @@ PROTOCOL_BY_CLAIM = {Claim.METRES: "metric", Claim.UP_TO_SCALE: "relative", Clai
 def score_validation(predictor: Predictor, data: VideoData, run: Run, console: Console, *, name: str = "val") -> None:
     """Score what validated, frames held out and no other, with the run's best checkpoint; nothing where nothing did."""
     recordings = unique_recordings(data.split.val)
-    scored = score_recordings(predictor, recordings, run, name, Provenance.of(run.folder), console, indices=indices_of(data.split.val))
+    scored = score_recordings(
+        predictor, recordings, run, name, Provenance.of(run.folder), console, indices=indices_of(data.split.val)
+    )
     for note in scored.notes if scored else ():
-        console.print(f"note: {name.replace('val', 'validation', 1)}: {note}", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"note: {name.replace('val', 'validation', 1)}: {note}", markup=False, highlight=False, soft_wrap=True
+        )
 
 
 def score_recordings(
@@ -51,8 +55,9 @@ def score_recordings(
 ) -> Evaluation | None:
     """Score recordings by the protocol that fits the predictor's claim.
 
-    Writes predictions/NAME/ and scores/NAME.json, scores/NAME-RECORDING.json into the run's folder, and clouds/NAME/ of a checkpoint: the
-    middle frame of the first recording as points. Notes of the scores say what of the frames, or of their drives, the run was trained on,
+    Writes predictions/NAME/ and scores/NAME.json, scores/NAME-RECORDING.json into the run's folder, and clouds/NAME/ of
+    a checkpoint: the middle frame of the first recording as points. Notes of the scores say what of the frames, or of
+        their drives, the run was trained on,
     and that a crop alone was scored.
 
     Args:
@@ -62,7 +67,8 @@ def score_recordings(
         name: of the split ("val", "test").
         provenance: what makes the predictions.
         console: for the progress.
-        indices: of the frames to score, rising, by the recording's name; by default all. Of more than MOST_FRAMES `thinned` ones.
+        indices: of the frames to score, rising, by the recording's name; by default all. Of more than MOST_FRAMES
+            `thinned` ones.
 
     Returns None where no recording has anything to score by.
     """
@@ -89,7 +95,7 @@ def score_recordings(
 
 
 def _keep_cloud(predictor: Predictor, recording: Recording, index: int, predicted: Path, folder: Path) -> None:
-    """A frame of what was predicted, as points with the colours that the network saw."""
+    """A frame of what was predicted, as points with the colors that the network saw."""
     name = frame_name(recording, index)
     shown = Shown.to(predictor, next(frames_of(recording, [index])))
     depth = Predictions.open(inside(predicted, recording.name)).read(name)
@@ -97,14 +103,18 @@ def _keep_cloud(predictor: Predictor, recording: Recording, index: int, predicte
 
 
 def _note_of_crop(crop: str) -> list[str]:
-    """That the data were cut: a score of theirs knows nothing of the rest of the pictures."""
+    """That the data were cut: a score of theirs knows nothing of the rest of the images."""
     if crop == "none":
         return []
-    return [f"only the crop '{crop}' of each picture is scored, since the data were cut to it: `stadia evaluate` says what lies outside"]
+    return [
+        f"only the crop '{crop}' of each image is scored, since the data were cut to it: `stadia evaluate` says what"
+        " lies outside"
+    ]
 
 
 def thinned(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, list[int]]:
-    """At most so many of these frames, from all over them: of each block of consecutive ones the first, since motion is scored too.
+    """At most so many of these frames, from all over them: of each block of consecutive ones the first, since motion is
+    scored too.
 
     indices: rising, by the recording's name. Each block keeps its share, so that of single frames every n-th stays.
     """

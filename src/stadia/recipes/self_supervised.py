@@ -1,7 +1,7 @@
 """`SelfSupervisedRecipe`: depth and camera motion that learn from how video changes; `selfsup`, and what adds to it.
 
-A batch goes through the networks and the loss; the loss sees the sources through the predicted depth and motion and asks
-that they look like the target.
+A batch goes through the networks and the loss; the loss sees the sources through the predicted depth and motion and
+asks that they look like the target.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import TypeVar
 
-from stadia.core.types import Batch, Claim, Inputs, PictureMaps, Prediction, Targets, is_temporal
+from stadia.core.types import Batch, Claim, ImageMaps, Inputs, Prediction, Targets, is_temporal
 from stadia.diagnostics.contract.exact import Exact
 from stadia.diagnostics.contract.video import Said, of_video
-from stadia.evaluation.colours import category_key, colour_categories, colour_heat, to_uint8
+from stadia.evaluation.colors import category_key, color_categories, color_heat, to_uint8
 from stadia.evaluation.monitor import depth_scores, uncertainty_scores
 from stadia.evaluation.motions import Motions, draw_motions, motion_scores
 from stadia.losses.brightness import BrightnessGate
@@ -39,7 +39,8 @@ SAME_RIG = 0.01
 
 
 class SelfSupervisedRecipe(
-    DepthRecipe[SelfSupervisedConfigT, VideoDataT, Inputs, VideoTargetsT], Generic[SelfSupervisedConfigT, VideoDataT, VideoTargetsT]
+    DepthRecipe[SelfSupervisedConfigT, VideoDataT, Inputs, VideoTargetsT],
+    Generic[SelfSupervisedConfigT, VideoDataT, VideoTargetsT],
 ):
     """Networks, loss, and what is looked at while they train.
 
@@ -47,15 +48,23 @@ class SelfSupervisedRecipe(
         config: with `data.stereo` settled to true or false.
     """
 
-    T_right_left: Tensor  # (4, 4) of the pairs that trained the right view, NaN where that is not known; only where there is such a view
+    # (4, 4) of the pairs that trained the right view, NaN where that is not known; only where there is such a view
+    T_right_left: Tensor
 
     def __init__(self, config: SelfSupervisedConfigT) -> None:
         sets = len(config.data.sets)
-        super().__init__(config, height=config.data.height, width=config.data.width, crop=config.data.crop, data_sets=sets)
-        self.model = DepthAndMotion(config.model, motion=bool(config.data.offsets), size=(config.data.height, config.data.width))
+        super().__init__(
+            config, height=config.data.height, width=config.data.width, crop=config.data.crop, data_sets=sets
+        )
+        self.model = DepthAndMotion(
+            config.model, motion=bool(config.data.offsets), size=(config.data.height, config.data.width)
+        )
         self.loss = SelfSupervisedLoss(config.loss)
         self.motions = Motions(Claim.UP_TO_SCALE)  # of the validation that runs
-        self.motions_of_all = torch.empty(0, 6), torch.empty(0, 6)  # predicted and true of the last one, all processes together
+        self.motions_of_all = (
+            torch.empty(0, 6),
+            torch.empty(0, 6),
+        )  # predicted and true of the last one, all processes together
         # Only where there is something to hold: it has buffers, and checkpoints without brightness stay as they are.
         self.gate = BrightnessGate(config.loss.brightness_from_step) if config.model.brightness else None
         if config.model.right_view:
@@ -63,13 +72,17 @@ class SelfSupervisedRecipe(
 
     @classmethod
     def check_encoders(cls, config: SelfSupervisedConfig) -> None:
-        """Raise ConfigError for an encoder that timm does not know, or that the pictures' size does not suit: before anything is opened."""
+        """Raise ConfigError for an encoder that timm does not know, or that the images' size does not suit: before
+        anything is opened.
+        """
         for name in config.model.encoders(motion=bool(config.data.offsets)):
             for height, width in dict.fromkeys((one.height, one.width) for one in config.data.sets.values()):
                 check_encoder(name, height=height, width=width)
 
     def check_size(self, height: int, width: int) -> None:
-        """As large or small as the encoders allow: convolutions and their strides. A linear pose head is bound to the training's size."""
+        """As large or small as the encoders allow: convolutions and their strides. A linear pose head is bound to the
+        training's size.
+        """
         if self.config.data.offsets and self.config.model.pose_head == "linear":
             super().check_size(height, width)
         for name in self.config.model.encoders(motion=bool(self.config.data.offsets)):
@@ -84,17 +97,19 @@ class SelfSupervisedRecipe(
         super().remember(data)
         if not self.config.model.right_view:
             return
-        rigs = np.stack([recording.T_right_left for recording in data.recordings["train"] if recording.T_right_left is not None])
+        rigs = np.stack(
+            [recording.T_right_left for recording in data.recordings["train"] if recording.T_right_left is not None]
+        )
         if np.ptp(rigs, axis=0).max() < SAME_RIG * np.linalg.norm(rigs[0, :3, 3]):
             self.T_right_left.copy_(torch.from_numpy(rigs[0]))
 
     def inverse_depth(self, image: Tensor) -> Tensor:
         return self.maps(image).inverse_depth
 
-    def maps(self, image: Tensor) -> PictureMaps:
+    def maps(self, image: Tensor) -> ImageMaps:
         left, right, log_uncertainty = self.model.depth(image)
         rig = None if right is None or self.T_right_left.isnan().any() else self.T_right_left
-        return PictureMaps(left[0], right and right[0], log_uncertainty and log_uncertainty[0], rig)
+        return ImageMaps(left[0], right and right[0], log_uncertainty and log_uncertainty[0], rig)
 
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
         motion = self.model.motion(now, following)
@@ -103,7 +118,9 @@ class SelfSupervisedRecipe(
     def step(self, batch: Batch[Inputs, VideoTargetsT]) -> LossReport:
         return self.compared(batch, self.model(batch))
 
-    def compared(self, batch: Batch[Inputs, VideoTargetsT], prediction: Prediction, *, road: Tensor | None = None) -> LossReport:
+    def compared(
+        self, batch: Batch[Inputs, VideoTargetsT], prediction: Prediction, *, road: Tensor | None = None
+    ) -> LossReport:
         """The sources, as the prediction says that they are seen, against the target; see `SelfSupervisedLoss`."""
         through = self.gate(prediction, self.global_step) if self.gate else prediction
         report = self.loss(batch.targets, through, batch.source_names, self.global_step, road=road)
@@ -121,8 +138,8 @@ class SelfSupervisedRecipe(
 
     @torch.no_grad()
     def exact_losses(self, batch: Batch[Inputs, VideoTargetsT]) -> Mapping[str, Exact]:
-        """The photometric loss as it is at the training's end, on a wall seen by the batch's sources; by neighbours in time alone too,
-        where a pair is among them.
+        """The photometric loss as it is at the training's end, on a wall seen by the batch's sources; by neighbors in
+        time alone too, where a pair is among them.
         """
         model, end = self.config.model, self.plan.total_steps if self.plan else 0
         _, motion_alone = self.loss.teachers(batch.source_names, end)
@@ -139,9 +156,11 @@ class SelfSupervisedRecipe(
             return self.loss(targets, prediction, source_names, end)
 
         losses = {"loss": of_video(loss, batch.source_names, said)}
-        neighbours = tuple(filter(is_temporal, batch.source_names))
-        if 0 < len(neighbours) < len(batch.source_names):
-            losses["loss of neighbours in time"] = of_video(loss, neighbours, replace(said, right_view=False, motion_alone=False))
+        neighbors = tuple(filter(is_temporal, batch.source_names))
+        if 0 < len(neighbors) < len(batch.source_names):
+            losses["loss of neighbors in time"] = of_video(
+                loss, neighbors, replace(said, right_view=False, motion_alone=False)
+            )
         return losses
 
     @property
@@ -154,9 +173,10 @@ class SelfSupervisedRecipe(
         return self.scored_as
 
     def validate(self, batch: Batch[Inputs, VideoTargetsT]) -> Mapping[str, Tensor | float]:
-        """`residual` of the finest scale and `residual_unwarped`, what it would be without depth and motion; where there is ground truth
-        `abs_rel`, `rmse` and `d1` (median-scaled unless in metres). Of pictures as they are: neither uncertainty nor brightness enters,
-        which could lower a residual by themselves, so that trainings with and without them compare. What the uncertainty is worth stands
+        """`residual` of the finest scale and `residual_unwarped`, what it would be without depth and motion; where
+        there is ground truth `abs_rel`, `rmse` and `d1` (median-scaled unless in metres). Of images as they are:
+        neither uncertainty nor brightness enters, which could lower a residual by themselves, so that trainings with
+        and without them compare. What the uncertainty is worth stands
         beside them, once it is taught: of the residual that teaches it, so with the brightness, and of depth.
         """
         return self.scored(batch, self.model(batch))
@@ -164,7 +184,9 @@ class SelfSupervisedRecipe(
     def scored(self, batch: Batch[Inputs, VideoTargetsT], said: Prediction) -> dict[str, Tensor | float]:
         """The scores of what the networks say of a batch, see `validate`."""
         prediction = replace(said, inverse_depth_right=None, log_uncertainty=None, brightness=None)
-        end = self.plan.total_steps if self.plan else 0  # the same candidates at every validation, so that its residuals compare
+        end = (
+            self.plan.total_steps if self.plan else 0
+        )  # the same candidates at every validation, so that its residuals compare
         report = self.loss(batch.targets, prediction, batch.source_names, end)
         scores: dict[str, Tensor | float] = {
             "residual": report.maps["residual"].mean(dim=(1, 2, 3)),
@@ -179,7 +201,9 @@ class SelfSupervisedRecipe(
                 report = self.loss(batch.targets, taught, batch.source_names, end)
             scores |= uncertainty_scores(report.maps["residual"], log_uncertainty)
         if batch.targets.depth_m is not None:
-            scores |= depth_scores(prediction.inverse_depth[0], batch.targets.depth_m, self.claim_of(batch), log_uncertainty)
+            scores |= depth_scores(
+                prediction.inverse_depth[0], batch.targets.depth_m, self.claim_of(batch), log_uncertainty
+            )
         self.motions.add(batch.meta, batch.source_names, said.T_source_target, batch.targets.T_source_target_true)
         return scores
 
@@ -188,22 +212,27 @@ class SelfSupervisedRecipe(
         self.motions = Motions(self.scored_as)
 
     def scores_of_the_whole(self) -> Mapping[str, float]:
-        """Slope and correlation of predicted motion over true, by axis, where poses are known; and of several data sets the factor that
-        brings each one's predicted motion to the true size, `NAME/motion_scale`: where they differ, so does the unit of depth.
+        """Slope and correlation of predicted motion over true, by axis, where poses are known; and of several data sets
+        the factor that brings each one's predicted motion to the true size, `NAME/motion_scale`: where they differ, so
+        does the unit of depth.
         """
         self.motions_of_all = self.motions.of_all()
-        return motion_scores(*self.motions_of_all) | {f"{name}/motion_scale": scale for name, scale in self.motions.scales().items()}
+        return motion_scores(*self.motions_of_all) | {
+            f"{name}/motion_scale": scale for name, scale in self.motions.scales().items()
+        }
 
-    def validation_pictures(self) -> Mapping[str, NDArray[np.uint8]]:
+    def validation_images(self) -> Mapping[str, NDArray[np.uint8]]:
         return {"motion": draw_motions(*self.motions_of_all, self.scored_as)} if len(self.motions_of_all[1]) else {}
 
-    def pictures(self, batch: Batch[Inputs, VideoTargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
-        """The first sample: what went in, what came out, what the loss compared, and which candidate explained each pixel."""
+    def images(self, batch: Batch[Inputs, VideoTargetsT], report: Report) -> Mapping[str, NDArray[np.uint8]]:
+        """The first sample: what went in, what came out, what the loss compared, and which candidate explained each
+        pixel.
+        """
         names = (*batch.source_names, *(f"{name} unwarped" for name in batch.source_names))
         return {
-            **super().pictures(batch, report),
+            **super().images(batch, report),
             "best warped source": to_uint8(report.maps["warped"][0]),
-            "residual": colour_heat(report.maps["residual"][0, 0]),
-            "winner": colour_categories(report.maps["winner"][0, 0], len(names)),
-            "winner's colours": category_key(names, self.height, self.width),
+            "residual": color_heat(report.maps["residual"][0, 0]),
+            "winner": color_categories(report.maps["winner"][0, 0], len(names)),
+            "winner's colors": category_key(names, self.height, self.width),
         }

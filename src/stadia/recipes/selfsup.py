@@ -1,4 +1,4 @@
-"""The recipe `selfsup`: depth and camera motion from unlabelled video (Monodepth2, arXiv 1806.01260).
+"""The recipe `selfsup`: depth and camera motion from unlabeled video (Monodepth2, arXiv 1806.01260).
 
 With a stereo source, whose transform is the rig's in metres, depth is in metres.
 """
@@ -18,8 +18,8 @@ from stadia.recipes.selfsup_config import SelfsupConfig
 from stadia.recipes.video import VideoData
 
 PARTLY_MONO = (
-    "note: nothing gives {} a scale: metres come from the stereo pairs of the other data sets alone, and hold for pictures like theirs. "
-    "What is claimed is depth up to scale"
+    "note: nothing gives {} a scale: metres come from the stereo pairs of the other data sets alone, and hold for"
+    " images like theirs. What is claimed is depth up to scale"
 )
 
 
@@ -38,15 +38,17 @@ class Selfsup(SelfSupervisedRecipe[SelfsupConfig]):
     def prepare(cls, config: SelfsupConfig, console: Console) -> tuple[SelfsupConfig, VideoData]:
         """Open the data; the configuration comes back with every "auto" of it settled.
 
-        An encoder that timm does not know, or that the pictures' size does not suit, is refused before anything is decoded; a right view
-        that no recording has, once that is known.
+        An encoder that timm does not know, or that the images' size does not suit, is refused before anything is
+        decoded; a right view that no recording has, once that is known.
         """
         cls.check_encoders(config)
         data = open_data_sets(config.data, config.training, seed=config.seed, console=console)
         mono = [name for name, one in data.each.items() if not one.config.stereo]
         if config.model.right_view and mono:
             found = "recordings of one camera" + f" in {', '.join(mono)}" * bool(mono[0])
-            raise ConfigError("model.right_view", found=found, expected="a stereo pair, which teaches it", cure="leave it out")
+            raise ConfigError(
+                "model.right_view", found=found, expected="a stereo pair, which teaches it", fix="leave it out"
+            )
         if 0 < len(mono) < len(data.each):
             console.print(PARTLY_MONO.format(", ".join(mono)), markup=False, highlight=False, soft_wrap=True)
         return config.model_copy(update={"data": data.config}), data
@@ -57,14 +59,20 @@ class Selfsup(SelfSupervisedRecipe[SelfsupConfig]):
         return Claim.UP_TO_SCALE if self.config.data.mono else Claim.METRES
 
     def claim_of(self, batch: Batch) -> Claim:
-        """Metres of the data sets that have a rig, though others beside them have none: so a scale that drifts away is seen."""
+        """Metres of the data sets that have a rig, though others beside them have none: so a scale that drifts away is
+        seen.
+        """
         return Claim.METRES if STEREO in batch.source_names else super().claim_of(batch)
 
     @property
     def about(self) -> Mapping[str, object]:
         sets, mono = self.config.data.sets, self.config.data.mono
         if not mono:
-            pair = "the baseline of the stereo pair" if len(sets) == 1 else f"the baselines of the stereo pairs of {', '.join(sets)}"
+            pair = (
+                "the baseline of the stereo pair"
+                if len(sets) == 1
+                else f"the baselines of the stereo pairs of {', '.join(sets)}"
+            )
             return {**super().about, "scale_from": pair}
         partly = {"without_scale": mono} if len(mono) < len(sets) else {}
         return {**super().about, **partly}

@@ -20,7 +20,9 @@ class _Keys(StrictModel):
 
 
 def source_options(overrides: Sequence[str]) -> dict[str, Any]:
-    """Keyword arguments for `open_recordings` from `data.key=value` words. Raises ConfigError with every mistake at once."""
+    """Keyword arguments for `open_recordings` from `data.key=value` words. Raises ConfigError with every mistake at
+    once.
+    """
     return resolve(_Keys, {}, overrides).data.model_dump(exclude_unset=True)
 
 

@@ -1,4 +1,6 @@
-"""Progressive resizing of any recipe (`training.stages`): each stage's data opened at its size, and its batch found by the memory."""
+"""Progressive resizing of any recipe (`training.stages`): each stage's data opened at its size, and its batch found by
+the memory.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,13 @@ from stadia.training.devices import device_of
 from stadia.training.stages import Staged, at_constant_pixels
 
 FEWEST_STEPS = 100
-"""That a batch which is found leaves a stage, where its share allows: larger batches make fewer updates of the same samples."""
+"""That a batch which is found leaves a stage, where its share allows: larger batches make fewer updates of the same
+samples.
+"""
 
 LEFT_FREE = 0.1
-"""Of the device's memory, where nobody said how much may be held: validation, pictures and other processes need some too."""
+"""Of the device's memory, where nobody said how much may be held: validation, images and other processes need some too.
+"""
 
 PASSED_ON = frozenset({"height", "width"})
 
@@ -39,29 +44,35 @@ def check_stages(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
     data: Any = getattr(config, "data", None)
     if not recipe.in_stages or not type(data).model_fields.keys() >= PASSED_ON:
         raise ConfigError(
-            "training.stages", found=f"stages for '{recipe.recipe}'", expected="a recipe that trains at any size", cure="leave them out"
+            "training.stages",
+            found=f"stages for '{recipe.recipe}'",
+            expected="a recipe that trains at any size",
+            fix="leave them out",
         )
     if getattr(data, "others", None):
-        raise ConfigError("training.stages", found="several data sets", expected="one", cure="leave data.others or the stages out")
+        raise ConfigError(
+            "training.stages", found="several data sets", expected="one", fix="leave data.others or the stages out"
+        )
     if config.schedule.milestones_in == "epochs":
-        found, cure = "schedule.milestones_in=epochs, which differ in length", "set milestones_in=fractions"
-        raise ConfigError("training.stages", found=found, expected="milestones as fractions of the run", cure=cure)
+        found, fix = "schedule.milestones_in=epochs, which differ in length", "set milestones_in=fractions"
+        raise ConfigError("training.stages", found=found, expected="milestones as fractions of the run", fix=fix)
     if (stages[-1].height, stages[-1].width) != (data.height, data.width):
         raise ConfigError(
             f"training.stages[{len(stages) - 1}]",
             found=f"{stages[-1].width}x{stages[-1].height}",
             expected=f"{data.width}x{data.height} (data.width, data.height), which validation and prediction have",
-            cure="end with a stage of that size",
+            fix="end with a stage of that size",
         )
     for number in range(len(stages)):
         at_stage(config, number)
     if config.training.devices != 1 and any(stage.batch_size == "auto" for stage in stages):
-        found, cure = f"batch_size 'auto' with training.devices={config.training.devices}", "set each stage's batch_size"
-        raise ConfigError("training.stages", found=found, expected="one device, whose memory is probed", cure=cure)
+        found, fix = f"batch_size 'auto' with training.devices={config.training.devices}", "set each stage's batch_size"
+        raise ConfigError("training.stages", found=found, expected="one device, whose memory is probed", fix=fix)
 
 
 def at_stage(config: RecipeConfig, number: int, batch_size: int | None = None) -> RecipeConfig:
-    """The configuration of one stage by itself. Raises ConfigError, naming the stage, where the recipe cannot have that size.
+    """The configuration of one stage by itself. Raises ConfigError, naming the stage, where the recipe cannot have that
+    size.
 
     batch_size: by default the stage's, and the training's where that is not settled.
     """
@@ -77,15 +88,16 @@ def at_stage(config: RecipeConfig, number: int, batch_size: int | None = None) -
             f"training.stages[{number}]",
             found=f"{stage.width}x{stage.height} ({said})",
             expected=f"a size that '{config.recipe}' can have",
-            cure="change this stage's height and width",
+            fix="change this stage's height and width",
         ) from error
 
 
 def prepare(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> tuple[RecipeConfig, TrainingData]:
-    """`recipe.prepare`; and where there are stages the data of each, as one. All of it validates and is checked at the last one's size.
+    """`recipe.prepare`; and where there are stages the data of each, as one. All of it validates and is checked at the
+    last one's size.
 
-    The configuration comes back with every "auto" settled, the batches' sizes too. Raises what `recipe.prepare` raises, and RunError where
-    not a single sample of a stage fits into the memory.
+    The configuration comes back with every "auto" settled, the batches' sizes too. Raises what `recipe.prepare` raises,
+    and RunError where not a single sample of a stage fits into the memory.
     """
     if not config.training.stages:
         return recipe.prepare(config, console)
@@ -99,23 +111,31 @@ def prepare(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> 
 def prepared_stages(
     recipe: type[AnyRecipe], config: RecipeConfig, console: Console | None = None
 ) -> Iterator[tuple[RecipeConfig, TrainingData]]:
-    """Each stage's own configuration, settled, and its data. What is told of the data is told of the last one, where there is a console."""
+    """Each stage's own configuration, settled, and its data. What is told of the data is told of the last one, where
+    there is a console.
+    """
     quiet = Console(quiet=True)
     for number in range(count := len(config.training.stages)):
         yield recipe.prepare(at_stage(config, number), console or quiet if number == count - 1 else quiet)
 
 
 def as_settled(config: RecipeConfig, saved: Mapping[str, Any]) -> RecipeConfig:
-    """A configuration whose batch sizes are "auto" with those of a run that was made with it: memory is not probed again."""
+    """A configuration whose batch sizes are "auto" with those of a run that was made with it: memory is not probed
+    again.
+    """
     known = saved.get("training", {}).get("stages", [])
-    if not any(stage.batch_size == "auto" for stage in config.training.stages) or len(known) != len(config.training.stages):
+    if not any(stage.batch_size == "auto" for stage in config.training.stages) or len(known) != len(
+        config.training.stages
+    ):
         return config
     return _settled(config, [StageConfig.model_validate(one).batch_size for one in known])
 
 
 def _settled(config: RecipeConfig, sizes: list[int | Literal["auto"]]) -> RecipeConfig:
     """With these batch sizes; the last stage's is the training's."""
-    stages = [stage.model_dump() | {"batch_size": size} for stage, size in zip(config.training.stages, sizes, strict=True)]
+    stages = [
+        stage.model_dump() | {"batch_size": size} for stage, size in zip(config.training.stages, sizes, strict=True)
+    ]
     values = config.training.model_dump() | {"stages": stages, "batch_size": sizes[-1]}
     return config.model_copy(update={"training": TrainingConfig.model_validate(values)})
 
@@ -152,14 +172,25 @@ def _found(recipe: type[AnyRecipe], config: RecipeConfig, number: int, console: 
     if not batch:
         peak = peaks.get(1)
         held = "more than there is" if peak is None else f"{peak / 1e9:.2f} GB"
-        cure = "raise training.memory_limit_gb, or take smaller pictures" if given is not None else "take smaller pictures"
+        fix = "raise training.memory_limit_gb, or take smaller images" if given is not None else "take smaller images"
         what = f"memory of training.stages[{number}]"
         raise RunError(
-            what, found=f"{held} for a single sample of {stage.width}x{stage.height}", expected=f"{limit / 1e9:.2f} GB", cure=cure
+            what,
+            found=f"{held} for a single sample of {stage.width}x{stage.height}",
+            expected=f"{limit / 1e9:.2f} GB",
+            fix=fix,
         )
-    told = f"stage {number + 1}: {stage.width}x{stage.height} in batches of {batch}, which hold {(peaks[batch] or 0) / 1e9:.2f} GB"
-    why = f" (of {limit / 1e9:.2f} GB; not more than {most}, for {FEWEST_STEPS} steps and batches of the last stage's pixels at most)"
-    console.print(told + (why if batch == most else f" of {limit / 1e9:.2f} GB"), markup=False, highlight=False, soft_wrap=True)
+    told = (
+        f"stage {number + 1}: {stage.width}x{stage.height} in batches of {batch}, which hold"
+        f" {(peaks[batch] or 0) / 1e9:.2f} GB"
+    )
+    why = (
+        f" (of {limit / 1e9:.2f} GB; not more than {most}, for {FEWEST_STEPS} steps and batches of the last stage's"
+        " pixels at most)"
+    )
+    console.print(
+        told + (why if batch == most else f" of {limit / 1e9:.2f} GB"), markup=False, highlight=False, soft_wrap=True
+    )
     return batch
 
 

@@ -14,7 +14,9 @@ from stadia.training.run import Run
 
 
 def check_start(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
-    """Raise CheckpointError where the weights that a new training starts from cannot be had, or `start_from` is of another recipe."""
+    """Raise CheckpointError where the weights that a new training starts from cannot be had, or `start_from` is of
+    another recipe.
+    """
     if config.start_from is None:
         recipe.check_start(config)
     else:
@@ -22,7 +24,9 @@ def check_start(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
 
 
 def started_task(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData, run: Run) -> AnyRecipe:
-    """The task as it starts, or about to be given the weights of the run's checkpoint. Where it cannot be made the run has failed."""
+    """The task as it starts, or about to be given the weights of the run's checkpoint. Where it cannot be made the run
+    has failed.
+    """
     resumed = (run.checkpoints / "last.safetensors").exists()
     try:
         rng.seed_all(config.seed, "training")
@@ -38,7 +42,8 @@ def started_task(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingDa
 
 
 def build_task(recipe: type[AnyRecipe], config: RecipeConfig, *, resumed: bool) -> AnyRecipe:
-    """The task with the weights that it starts from. Raises CheckpointError where `config.start_from` is none of this recipe and model.
+    """The task with the weights that it starts from. Raises CheckpointError where `config.start_from` is none of this
+    recipe and model.
 
     resumed: a checkpoint of its own is about to be loaded, so pretrained weights are not asked for.
     """

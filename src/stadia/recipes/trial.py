@@ -29,7 +29,9 @@ from stadia.training.stopping import Interrupted
 from stadia.training.task import Task
 
 STEPS = 3
-"""The second holds more than the first, by what the optimiser keeps of every weight; the third shows that it stays there."""
+"""The second holds more than the first, by what the optimizer keeps of every weight; the third shows that it stays
+there.
+"""
 
 INTERVAL_S = 0.02
 
@@ -38,7 +40,8 @@ INTERVAL_S = 0.02
 class Rehearsal:
     """What the steps took, one after the other.
 
-    peak_bytes: on a GPU the most that torch held there; elsewhere the most that the process held, with those that load for it.
+    peak_bytes: on a GPU the most that torch held there; elsewhere the most that the process held, with those that load
+        for it.
     device: "cuda", "cpu", ...
     """
 
@@ -56,12 +59,14 @@ class Rehearsal:
 def tried(recipe: type[AnyRecipe], config: RecipeConfig, data: TrainingData) -> Rehearsal:
     """Build the networks, and train STEPS steps of a configuration at one size in a folder that is thrown away.
 
-    Of several data sets each has so many, one after the other. Raises what `workflow.train` raises before it trains, and RunError where
-    the memory does not suffice, naming the step.
+    Of several data sets each has so many, one after the other. Raises what `workflow.train` raises before it trains,
+    and RunError where the memory does not suffice, naming the step.
     """
-    train = turns(data.train.loaders, STEPS * config.training.accumulate) if isinstance(data.train, Mixture) else data.train
+    train = (
+        turns(data.train.loaders, STEPS * config.training.accumulate) if isinstance(data.train, Mixture) else data.train
+    )
     sets = len(train.loaders) if isinstance(train, Mixture) else 1
-    few = {"max_steps": STEPS * sets, "max_epochs": None, "loggers": (), "pictures_every": 0, "log_every": 1}
+    few = {"max_steps": STEPS * sets, "max_epochs": None, "loggers": (), "images_every": 0, "log_every": 1}
     training = config.training.model_copy(update=few)
     probe = MemoryProbe()
     with tempfile.TemporaryDirectory(prefix="stadia-rehearsal-") as folder, probe.process:
@@ -111,5 +116,5 @@ def out_of_memory(step: int, peaks: Sequence[int], error: BaseException) -> RunE
         f"memory of step {step}",
         found=f"none left{before} ({' '.join(str(error).split())[:200]})",
         expected="room for every step",
-        cure="lower training.batch_size (and raise training.accumulate as much), or data.height and data.width",
+        fix="lower training.batch_size (and raise training.accumulate as much), or data.height and data.width",
     )

@@ -52,19 +52,23 @@ class VideoData:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What identifies the data, for run.json; and for `recipes.scored_frames` the frames that train: by their numbers, by what their
-        files hold, and the sessions (drives) that they are of.
+        """What identifies the data, for run.json; and for `recipes.scored_frames` the frames that train: by their
+        numbers, by what their files hold, and the sessions (drives) that they are of.
         """
         recordings = {recording.name: recording for recording in self.recordings["train"]}
-        trained = {name: map(recordings[name].number, indices) for name, indices in indices_of(self.split.train).items()}
-        pictures: dict[str, list[str]] = {}
+        trained = {
+            name: map(recordings[name].number, indices) for name, indices in indices_of(self.split.train).items()
+        }
+        images: dict[str, list[str]] = {}
         for part in self.split.train:
-            pictures.setdefault(part.recording.name, []).extend(contents(part.recording, part.indices, part.side).values())
+            images.setdefault(part.recording.name, []).extend(
+                contents(part.recording, part.indices, part.side).values()
+            )
         return {
             "path": self.config.path,
             "fingerprints": {r.name: r.fingerprint() for recordings in self.recordings.values() for r in recordings},
             "train_frames": {name: spans(numbers) for name, numbers in trained.items()},
-            "train_pictures": {name: joined(found) for name, found in pictures.items()},
+            "train_images": {name: joined(found) for name, found in images.items()},
             "train_sessions": sorted({recording.session for recording in recordings.values()}),
             "train_samples": len(self.train.samples),
             "val_samples": len(self.val.samples) if self.val else 0,
@@ -74,10 +78,14 @@ class VideoData:
         """Of every recording, and of what the splits share."""
         frames = {"train": self.split.train, "val": self.split.val}
         splits = {name: [(part.recording, part.indices) for part in parts] for name, parts in frames.items() if parts}
-        found = preflight(unique_recordings([*self.split.train, *self.split.val]), splits, seconds=SECONDS * len(self.each))
+        found = preflight(
+            unique_recordings([*self.split.train, *self.split.val]), splits, seconds=SECONDS * len(self.each)
+        )
         if self.config.offsets:
             return found
-        return [replace(finding, severity=Severity.NOTE) if finding.code in ABOUT_MOTION else finding for finding in found]
+        return [
+            replace(finding, severity=Severity.NOTE) if finding.code in ABOUT_MOTION else finding for finding in found
+        ]
 
 
 def unique_recordings(frames: Sequence[Frames]) -> list[Recording]:
@@ -94,39 +102,45 @@ def indices_of(frames: Sequence[Frames]) -> dict[str, list[int]]:
 
 
 ABOUT_MOTION = {"D03"}
-"""Findings that stop nothing where no neighbour in time is a source: a camera may stand still."""
+"""Findings that stop nothing where no neighbor in time is a source: a camera may stand still."""
 
 SPARSE_BELOW = 0.35
-"""Share of pixels with ground truth: LiDAR scans have .03 to .05, KITTI's improved ones .16, depth cameras and renderers .6 and more."""
+"""Share of pixels with ground truth: LiDAR scans have .03 to .05, KITTI's improved ones .16, depth cameras and
+renderers .6 and more.
+"""
 
 
-def labelled_share(recording: Recording) -> float:
-    """The largest share of pixels with ground truth, by a look at a few frames: the first ones of a drive often have none."""
+def labeled_share(recording: Recording) -> float:
+    """The largest share of pixels with ground truth, by a look at a few frames: the first ones of a drive often have
+    none.
+    """
     maps = (recording.depth_m(index) for index in np.linspace(0, len(recording) - 1, 5).astype(int))
     return max((float((depth_m > 0).mean()) for depth_m in maps if depth_m is not None), default=0.0)
 
 
-def _check_labelled(bare: Sequence[Recording]) -> None:
+def _check_labeled(bare: Sequence[Recording]) -> None:
     if bare:
         names = ", ".join(recording.name for recording in bare[:3])
         raise DataError(
             f"ground truth of {names}" + f" and {len(bare) - 3} more" * (len(bare) > 3),
             found="no depth in any of five frames",
             expected="depth in metres of what trains",
-            cure="name the recordings that have it by data.recordings=[...], or train selfsup, which needs none",
+            fix="name the recordings that have it by data.recordings=[...], or train selfsup, which needs none",
         )
 
 
 def open_video(config: OneDataConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
-    """Open what a configuration names, with a progress bar where pictures have to be decoded first.
+    """Open what a configuration names, with a progress bar where images have to be decoded first.
 
-    Validation gets ground truth where there is any, to be scored by; training only where `config.ground_truth_depth` asks for it.
-    Raises DataError or ConfigError; ConfigError for several data sets, which `recipes.data_sets` opens.
+    Validation gets ground truth where there is any, to be scored by; training only where `config.ground_truth_depth`
+    asks for it. Raises DataError or ConfigError; ConfigError for several data sets, which `recipes.data_sets` opens.
     """
     if isinstance(config, DataConfig) and config.others:
         names = ", ".join(config.sets)
-        cure = "leave data.others out, or train selfsup"
-        raise ConfigError("data.others", found=f"the data sets {names}", expected="one, which is what this recipe trains on", cure=cure)
+        fix = "leave data.others out, or train selfsup"
+        raise ConfigError(
+            "data.others", found=f"the data sets {names}", expected="one, which is what this recipe trains on", fix=fix
+        )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
@@ -137,18 +151,24 @@ def open_video(config: OneDataConfig, training: TrainingConfig, *, seed: int, co
             bars.update(tasks[what], completed=done, total=total)
 
         split = open_split(config, progress)
-        shares = {id(r): labelled_share(r) for r in unique_recordings([*split.train, *split.val])}
+        shares = {id(r): labeled_share(r) for r in unique_recordings([*split.train, *split.val])}
         if config.ground_truth_depth:
-            _check_labelled([r for r in unique_recordings(split.train) if shares[id(r)] == 0])
+            _check_labeled([r for r in unique_recordings(split.train) if shares[id(r)] == 0])
         if config.sparse_depth == "auto":
-            config = config.model_copy(update={"sparse_depth": any(0 < share < SPARSE_BELOW for share in shares.values())})
+            config = config.model_copy(
+                update={"sparse_depth": any(0 < share < SPARSE_BELOW for share in shares.values())}
+            )
         train = Samples.from_config(split.train, config, training=True, seed=seed, progress=progress)
         config = config.model_copy(update={"stereo": train.stereo})
         val = None
         if split.val:
             with_truth = any(shares[id(recording)] > 0 for recording in unique_recordings(split.val))
             val = Samples.from_config(
-                split.val, config.model_copy(update={"ground_truth_depth": with_truth}), training=False, seed=seed, progress=progress
+                split.val,
+                config.model_copy(update={"ground_truth_depth": with_truth}),
+                training=False,
+                seed=seed,
+                progress=progress,
             )
     for recording in unique_recordings([*split.train, *split.val]):
         if selection := getattr(recording, "selection", None):  # of your own video: which frames were left out

@@ -101,8 +101,12 @@ def train(
     return run
 
 
-def _contracted(task: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop) -> None:
-    """Hold a training to its contract, and add what is found to the run's findings. Where it says stop the run has failed."""
+def _contracted(
+    task: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop
+) -> None:
+    """Hold a training to its contract, and add what is found to the run's findings. Where it says stop the run has
+    failed.
+    """
     found = contract(task, config, data, console)
     for finding in found:
         add_finding(run.folder / "findings.jsonl", finding)
@@ -126,24 +130,33 @@ def _where(group: str, values: Mapping[str, Any]) -> Iterator[str]:
             yield from _where(f"{group}.{key}", value)
 
 
-def report_findings(findings: list[Finding], console: Console, on_stop: OnStop, of: str = "checks of the data") -> list[Finding]:
-    """Print what is more than a note, and what there was no time to look at. Raises RunError where one says stop, unless told otherwise."""
+def report_findings(
+    findings: list[Finding], console: Console, on_stop: OnStop, of: str = "checks of the data"
+) -> list[Finding]:
+    """Print what is more than a note, and what there was no time to look at. Raises RunError where one says stop,
+    unless told otherwise.
+    """
     for finding in findings:
         if finding.severity is not Severity.NOTE or finding.code == SAMPLED:
-            console.print(f"{finding.severity}: {finding.code} {finding.measured}; {finding.cure}", markup=False, soft_wrap=True)
+            console.print(
+                f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}", markup=False, soft_wrap=True
+            )
     stops = [finding for finding in findings if finding.severity is Severity.STOP]
     if stops and on_stop is OnStop.HALT:
         raise RunError(
             of,
             found=", ".join(f"{finding.code} ({finding.measured})" for finding in stops),
             expected="none that says stop",
-            cure="the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence; --on-stop warn trains all the same",
+            fix=(
+                "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence; --on-stop warn"
+                " trains all the same"
+            ),
         )
     return findings
 
 
 def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None) -> Predictor:
-    """What a trained recipe predicts of pictures: depth, and motion where it has one.
+    """What a trained recipe predicts of images: depth, and motion where it has one.
 
     size: (height, width) of what its networks are shown; by default the training's.
     Raises as `load_task`, CheckpointError for one without depth, ConfigError for a size that its networks cannot take.
@@ -152,7 +165,10 @@ def load_predictor(checkpoint: Path, size: tuple[int, int] | None = None) -> Pre
     predictor = task.predictor(size)
     if predictor is None:
         raise CheckpointError(
-            checkpoint, found=f"a checkpoint of '{task.recipe}', which predicts no depth", expected="one that does", cure="pass another"
+            checkpoint,
+            found=f"a checkpoint of '{task.recipe}', which predicts no depth",
+            expected="one that does",
+            fix="pass another",
         )
     return predictor
 
@@ -166,14 +182,20 @@ def load_task(checkpoint: Path) -> AnyRecipe:
     recipe = opened.header.recipe
     if recipe not in RECIPES:
         raise CheckpointError(
-            opened.path, found=f"a checkpoint of '{recipe}'", expected=f"one of {', '.join(RECIPES)}", cure="update stadia, or pass another"
+            opened.path,
+            found=f"a checkpoint of '{recipe}'",
+            expected=f"one of {', '.join(RECIPES)}",
+            fix="update stadia, or pass another",
         )
     try:
         config = CONFIGS.load(recipe).model_validate(opened.header.config)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         raise CheckpointError(
-            opened.path, found=f"a configuration with a wrong '{key}'", expected="one of this version", cure="train again"
+            opened.path,
+            found=f"a configuration with a wrong '{key}'",
+            expected="one of this version",
+            fix="train again",
         ) from error
     task: AnyRecipe = RECIPES.load(recipe)(without_pretrained(config))
     load_weights(opened, task, recipe=recipe)

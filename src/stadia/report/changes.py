@@ -31,7 +31,8 @@ class Changes:
     def confounded(self) -> str:
         """A sentence where scores are compared and more than one key changed, so that they tell of none; else nothing.
 
-        Another seed is another draw of the same, and other paths may lead to the same data, whose fingerprint is compared.
+        Another seed is another draw of the same, and other paths may lead to the same data, whose fingerprint is
+        compared.
         """
         keys = [change.key for change in that_matter(self.config, ("seed", "data.path", "data.cache"))]
         if len(keys) < 2 or not self.outcome:

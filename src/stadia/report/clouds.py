@@ -1,4 +1,6 @@
-"""Depth of a scored frame as points that can be turned: what the page's script draws, and a still of it for print and without script."""
+"""Depth of a scored frame as points that can be turned: what the page's script draws, and a still of it for print and
+without script.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import StadiaError
 from stadia.core.files import read_json
 from stadia.report import wording
-from stadia.report.pictures import Picture, decoded, encoded
+from stadia.report.images import Image, decoded, encoded
 from stadia.report.run_files import RunFiles
 
 WIDTH, HEIGHT = 960, 480
@@ -31,13 +33,18 @@ FIELD = 1.3
 """The eye's focal length, of HEIGHT."""
 LARGEST = 6
 """Pixels that a point is drawn with at most."""
-AXES = (("x right", (1, 0, 0), (255, 120, 100)), ("y down", (0, 1, 0), (120, 210, 120)), ("z forward", (0, 0, 1), (120, 170, 255)))
+AXES = (
+    ("x right", (1, 0, 0), (255, 120, 100)),
+    ("y down", (0, 1, 0), (120, 210, 120)),
+    ("z forward", (0, 0, 1), (120, 170, 255)),
+)
 """Of the camera, x right, y down, z forward: words, direction, RGB."""
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """name: what was scored, and its frame.  count: of its points.  axis: length of the axes drawn, with its unit, in words.
+    """name: what was scored, and its frame.  count: of its points.  axis: length of the axes drawn, with its unit, in
+    words.
     points: base64 of depth (h, w) in little-endian uint16 counts, 0 = none, then of RGB (h, w, 3).
     view: what the script needs beside them, as JSON.
     still: the first view.
@@ -48,15 +55,17 @@ class Cloud:
     axis: str
     points: str
     view: str
-    still: Picture
+    still: Image
 
 
 @dataclass(frozen=True)
 class Points:
-    """depth: (h, w) uint16 counts, 0 = none.  picture: (h, w, 3) RGB.  fx, fy, cx, cy: in pixels.  per_count: depth of a count."""
+    """depth: (h, w) uint16 counts, 0 = none.  image: (h, w, 3) RGB.  fx, fy, cx, cy: in pixels.  per_count: depth of a
+    count.
+    """
 
     depth: NDArray[np.uint16]
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     fx: float
     fy: float
     cx: float
@@ -87,7 +96,7 @@ class Points:
             "focal": FIELD * HEIGHT,
             "largest": LARGEST,
             "axis": _round_length(away / 5),
-            "axes": [{"name": name, "to": to, "colour": f"rgb{colour}"} for name, to, colour in AXES],
+            "axes": [{"name": name, "to": to, "color": f"rgb{color}"} for name, to, color in AXES],
             "background": BACKGROUND,
         }
 
@@ -109,7 +118,7 @@ def _cloud(camera: Path) -> Cloud:
     points = _points(camera.parent, about)
     metres = about["claim"] == wording.METRES
     view, count = points.view, int((points.depth > 0).sum())
-    packed = points.depth.astype("<u2").tobytes() + points.picture.tobytes()
+    packed = points.depth.astype("<u2").tobytes() + points.image.tobytes()
     return Cloud(
         name=f"{camera.parent.name}: {about['frame']}",
         count=count,
@@ -122,16 +131,24 @@ def _cloud(camera: Path) -> Cloud:
 
 def _points(folder: Path, about: dict[str, Any]) -> Points:
     """Raises ValueError where the files are of no such cloud."""
-    depth, picture = decoded(folder / "depth.png", cv2.IMREAD_UNCHANGED), decoded(folder / "picture.png", cv2.IMREAD_COLOR)
-    if depth is None or picture is None or depth.dtype != np.uint16 or depth.ndim != 2 or picture.shape != (*depth.shape, 3):
-        raise ValueError("no depth.png of 16 bits with a picture.png of its size")
+    depth, image = decoded(folder / "depth.png", cv2.IMREAD_UNCHANGED), decoded(folder / "image.png", cv2.IMREAD_COLOR)
+    if (
+        depth is None
+        or image is None
+        or depth.dtype != np.uint16
+        or depth.ndim != 2
+        or image.shape != (*depth.shape, 3)
+    ):
+        raise ValueError("no depth.png of 16 bits with an image.png of its size")
     if depth.size > MAX_PIXELS or not depth.any():
-        raise ValueError(f"{depth.size} pixels with {np.count_nonzero(depth)} points, where 1 to {MAX_PIXELS} are drawn")
+        raise ValueError(
+            f"{depth.size} pixels with {np.count_nonzero(depth)} points, where 1 to {MAX_PIXELS} are drawn"
+        )
     (fx, _, cx), (_, fy, cy), _ = np.asarray(about["K"], np.float64).tolist()
     numbers = fx, fy, cx, cy, float(about["depth_per_count"])
     if not all(map(math.isfinite, numbers)) or min(fx, fy, numbers[-1]) <= 0:
         raise ValueError(f"a camera of {numbers}")
-    return Points(depth, np.ascontiguousarray(picture[..., ::-1]), *numbers)
+    return Points(depth, np.ascontiguousarray(image[..., ::-1]), *numbers)
 
 
 def drawn(points: Points) -> NDArray[np.uint8]:
@@ -139,7 +156,7 @@ def drawn(points: Points) -> NDArray[np.uint8]:
     view, canvas = points.view, np.full((HEIGHT * WIDTH, 3), BACKGROUND, np.uint8)
     u, v, z = _projected(points.xyz, view)
     size = np.clip(np.ceil(view["focal"] * points.xyz[:, 2] / points.fx / np.maximum(z, 1e-9)), 1, LARGEST).astype(int)
-    colours = points.picture[points.depth > 0]
+    colors = points.image[points.depth > 0]
     order = np.argsort(-z, kind="stable")  # the far ones first, so that the near ones cover them
     order = order[z[order] > 0]
     at, which = [], []
@@ -152,30 +169,35 @@ def drawn(points: Points) -> NDArray[np.uint8]:
             which.append(mine[inside])
     pixel, point = np.concatenate(at), np.concatenate(which)
     last = np.argsort(-z[point], kind="stable")
-    canvas[pixel[last]] = colours[point[last]]
-    picture = canvas.reshape(HEIGHT, WIDTH, 3)
-    _draw_axes(picture, view)
-    return picture
+    canvas[pixel[last]] = colors[point[last]]
+    image = canvas.reshape(HEIGHT, WIDTH, 3)
+    _draw_axes(image, view)
+    return image
 
 
-def _projected(xyz: NDArray[np.float64], view: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _projected(
+    xyz: NDArray[np.float64], view: dict[str, Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Pixels u, v and the distance z before the eye of points (N, 3); z <= 0 is behind it."""
     x, y, z = (xyz - view["middle"]).T
     x, z = math.cos(view["yaw"]) * x - math.sin(view["yaw"]) * z, math.sin(view["yaw"]) * x + math.cos(view["yaw"]) * z
-    y, z = math.cos(view["pitch"]) * y - math.sin(view["pitch"]) * z, math.cos(view["pitch"]) * z + math.sin(view["pitch"]) * y
+    y, z = (
+        math.cos(view["pitch"]) * y - math.sin(view["pitch"]) * z,
+        math.cos(view["pitch"]) * z + math.sin(view["pitch"]) * y,
+    )
     z = z + view["distance"]
     ahead = np.where(z > 0, z, np.inf)
     return WIDTH / 2 + view["focal"] * x / ahead, HEIGHT / 2 + view["focal"] * y / ahead, z
 
 
-def _draw_axes(picture: NDArray[np.uint8], view: dict[str, Any]) -> None:
+def _draw_axes(image: NDArray[np.uint8], view: dict[str, Any]) -> None:
     ends = np.array([(0, 0, 0), *(to for _, to, _ in AXES)], np.float64) * view["axis"]
     u, v, z = _projected(ends, view)
-    for number, (name, _, colour) in enumerate(AXES, start=1):
+    for number, (name, _, color) in enumerate(AXES, start=1):
         if min(z[0], z[number]) > 0 and max(np.abs([u[0], v[0], u[number], v[number]])) < 1 << 14:
             start, end = ((round(u[i]), round(v[i])) for i in (0, number))
-            cv2.line(picture, start, end, colour, 2, cv2.LINE_AA)
-            cv2.putText(picture, name, (end[0] + 6, end[1] + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
+            cv2.line(image, start, end, color, 2, cv2.LINE_AA)
+            cv2.putText(image, name, (end[0] + 6, end[1] + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)
 
 
 def _round_length(length: float) -> float:

@@ -11,18 +11,26 @@ import numpy as np
 from stadia.report.run_files import Series
 
 LAST_SHARE, LEAST_POINTS, SURE = 0.2, 5, 4.0
-"""Of the validation that is looked at: the last share of the steps, the fewest values, and how many standard errors the slope of their
-logarithm lies below 0; of 200 courses of noise alone at most two get there (a test).
+"""Of the validation that is looked at: the last share of the steps, the fewest values, and how many standard errors the
+slope of their logarithm lies below 0; of 200 courses of noise alone at most two get there (a test).
 """
 
 ALIKE, LEAST_ROWS = 0.9999, 20
-"""Correlation of two terms over so many rows at least. Terms that fall together while a network learns stay below: each has its noise."""
+"""Correlation of two terms over so many rows at least. Terms that fall together while a network learns stay below: each
+has its noise.
+"""
 
 
 def still_falling(series: Series) -> float | None:
-    """By what share of its value an error fell over the last LAST_SHARE of the steps, where it surely still fell; else None."""
+    """By what share of its value an error fell over the last LAST_SHARE of the steps, where it surely still fell; else
+    None.
+    """
     steps, values = np.asarray(series.steps, float), np.asarray(series.values, float)
-    late = (steps >= steps.max() - LAST_SHARE * (steps.max() - steps.min())) & np.isfinite(values) & (values > 0) if len(steps) else []
+    late = (
+        (steps >= steps.max() - LAST_SHARE * (steps.max() - steps.min())) & np.isfinite(values) & (values > 0)
+        if len(steps)
+        else []
+    )
     if np.count_nonzero(late) < LEAST_POINTS:
         return None
     x, y = steps[late] - steps[late].mean(), np.log(values[late])
@@ -33,7 +41,9 @@ def still_falling(series: Series) -> float | None:
 
 
 def terms_that_are_one(series: Sequence[Series]) -> Iterator[tuple[str, str]]:
-    """Pairs of a loss's terms of which each is the other but for a factor and a constant: together they are one with another weight."""
+    """Pairs of a loss's terms of which each is the other but for a factor and a constant: together they are one with
+    another weight.
+    """
     terms = [one for one in series if one.name.startswith("train/term/")]
     for first, second in itertools.combinations(terms, 2):
         if first.steps != second.steps or len(first.steps) < LEAST_ROWS:

@@ -11,11 +11,13 @@ from stadia.report import wording
 
 @dataclass(frozen=True)
 class Evidence:
-    """numbers: (name, value) as text.  tables: those of a hypothesis a row, or of a frame a row; matrices.  picture: path, or empty."""
+    """numbers: (name, value) as text.  tables: those of a hypothesis a row, or of a frame a row; matrices.  image:
+    path, or empty.
+    """
 
     numbers: list[tuple[str, str]]
     tables: list[EvidenceTable]
-    picture: str
+    image: str
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class EvidenceTable:
 
 
 def arrange(evidence: Mapping[str, Any]) -> Evidence:
-    """Lists of one length that stand together are the columns of a table, a list of lists is a matrix, a mapping has a table's title."""
+    """Lists of one length that stand together are the columns of a table, a list of lists is a matrix, a mapping has a
+    table's title.
+    """
     numbers: list[tuple[str, str]] = []
     tables: list[EvidenceTable] = []
     named = {name: value for name, value in evidence.items() if isinstance(value, Mapping)}
-    beside = {name: value for name, value in evidence.items() if name not in named and name != "picture"}
+    beside = {name: value for name, value in evidence.items() if name not in named and name != "image"}
     for title, group in (("", beside), *named.items()):
         columns: dict[int, dict[str, list[Any]]] = {}
         for name, value in group.items():
@@ -44,11 +48,15 @@ def arrange(evidence: Mapping[str, Any]) -> Evidence:
                 numbers.append((f"{title} {name}".strip(), text(value)))
         for same in columns.values():
             if len(same) > 1:
-                tables.append(EvidenceTable(str(title), list(same), [list(map(text, row)) for row in zip(*same.values(), strict=True)]))
+                tables.append(
+                    EvidenceTable(
+                        str(title), list(same), [list(map(text, row)) for row in zip(*same.values(), strict=True)]
+                    )
+                )
             else:
                 numbers += [(f"{title} {name}".strip(), text(values)) for name, values in same.items()]
-    picture = evidence.get("picture")
-    return Evidence(numbers, tables, picture if isinstance(picture, str) else "")
+    image = evidence.get("image")
+    return Evidence(numbers, tables, image if isinstance(image, str) else "")
 
 
 def text(value: Any) -> str:

@@ -1,4 +1,6 @@
-"""Geometry of the report's figures: from numbers to SVG path data. The template draws them, in the colours of the page's theme."""
+"""Geometry of the report's figures: from numbers to SVG path data. The template draws them, in the colors of the page's
+theme.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ LEFT, RIGHT, TOP, BOTTOM = 50.0, 18.0, 10.0, 28.0
 MAX_POINTS, MAX_DOTS = 800, 20
 LOG_RATIO = 50.0
 LEAST_SPAN = 1e-3
-"""Of a curve's size, what its axis shows at least: a value that stands still does not fill the panel with its rounding."""
-COLOURS = 8  # the template's palette
+"""Of a curve's size, what its axis shows at least: a value that stands still does not fill the panel with its rounding.
+"""
+COLORS = 8  # the template's palette
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,12 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. `path` and `raw_path` are SVG path data; `raw_path` is empty where nothing was smoothed, `dots` where there are many."""
+    """One curve. `path` and `raw_path` are SVG path data; `raw_path` is empty where nothing was smoothed, `dots` where
+    there are many.
+    """
 
     name: str
-    colour: int
+    color: int
     path: str
     raw_path: str
     dots: list[tuple[float, float]]
@@ -83,7 +88,9 @@ class Histogram:
 
 
 def smooth(values: Sequence[float], window: int) -> NDArray[np.float64]:
-    """(N,) the centred running mean of the finite values in a window (odd, shrunk at both ends); NaN where there is none."""
+    """(N,) the centered running mean of the finite values in a window (odd, shrunk at both ends); NaN where there is
+    none.
+    """
     array = np.asarray(values, dtype=np.float64)
     finite = np.isfinite(array)
     total = np.concatenate([[0.0], np.cumsum(np.where(finite, array, 0.0))])
@@ -107,7 +114,7 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def tick_labels(values: Sequence[float]) -> list[str]:
-    """Three digits, or as many as tell neighbouring ticks apart: 0.9995 and 1 are two places."""
+    """Three digits, or as many as tell neighboring ticks apart: 0.9995 and 1 are two places."""
     apart = min((abs(b - a) for a, b in itertools.pairwise(values)), default=math.inf)
     for digits in range(3, 17):
         labels = [f"{value:.{digits}g}" for value in values]
@@ -136,12 +143,16 @@ class Axes:
             share = (value - self.low) / (self.high - self.low)
         return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
-    def points(self, steps: Sequence[int], values: Sequence[float] | NDArray[np.float64]) -> list[tuple[float, float] | None]:
+    def points(
+        self, steps: Sequence[int], values: Sequence[float] | NDArray[np.float64]
+    ) -> list[tuple[float, float] | None]:
         """At most `MAX_POINTS` places of a curve; None where a value has no place on the axis."""
         found: list[tuple[float, float] | None] = []
         for i in np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_POINTS)).astype(int)):
             drawable = math.isfinite(values[i]) and (not self.log or values[i] > 0)
-            found.append((self.x(steps[i]), float(np.clip(self.y(values[i]), -HEIGHT, 2 * HEIGHT))) if drawable else None)
+            found.append(
+                (self.x(steps[i]), float(np.clip(self.y(values[i]), -HEIGHT, 2 * HEIGHT))) if drawable else None
+            )
         return found
 
     def y_ticks(self) -> list[Tick]:
@@ -153,13 +164,18 @@ class Axes:
 
 
 def plot(
-    title: str, series: Sequence[Series], *, better: Better = "lower", noisy: bool = True, marks: Sequence[tuple[int, str]] = ()
+    title: str,
+    series: Sequence[Series],
+    *,
+    better: Better = "lower",
+    noisy: bool = True,
+    marks: Sequence[tuple[int, str]] = (),
 ) -> Plot | None:
     """Curves of one panel, or None where no value is finite. marks: (step, what begins there).
 
     Many points are drawn as a running mean over the raw ones, where they are `noisy`. The axis is logarithmic where the
-    values span more than a factor of 50, and leaves out the wildest hundredth of the raw values, so that a first spike does
-    not flatten the rest. It shows LEAST_SPAN of the values' size at least.
+    values span more than a factor of 50, and leaves out the wildest hundredth of the raw values, so that a first spike
+    does not flatten the rest. It shows LEAST_SPAN of the values' size at least.
     """
     smoothed = {s.name: smooth(s.values, _window(len(s.values)) if noisy else 1) for s in series}
     drawn = np.concatenate([values for s in series for values in (smoothed[s.name], _central(s.values))])
@@ -176,7 +192,7 @@ def plot(
     axes = Axes(first, last, low, high, log) if first < last else Axes(first - 1, last + 1, low, high, log)
     return Plot(
         title=title,
-        lines=[_line(s, colour, axes, smoothed[s.name], better) for colour, s in enumerate(series)],
+        lines=[_line(s, color, axes, smoothed[s.name], better) for color, s in enumerate(series)],
         x_ticks=step_ticks(axes),
         y_ticks=axes.y_ticks(),
         better=better,
@@ -209,7 +225,7 @@ def _central(values: Sequence[float]) -> NDArray[np.float64]:
     return finite[(finite >= low) & (finite <= high)]
 
 
-def _line(s: Series, colour: int, axes: Axes, smoothed: NDArray[np.float64], better: Better) -> Line:
+def _line(s: Series, color: int, axes: Axes, smoothed: NDArray[np.float64], better: Better) -> Line:
     finite = np.isfinite(smoothed)
     ranked = np.where(finite, smoothed, -np.inf if better == "higher" else np.inf)
     best = int(np.argmax(ranked) if better == "higher" else np.argmin(ranked))
@@ -219,7 +235,7 @@ def _line(s: Series, colour: int, axes: Axes, smoothed: NDArray[np.float64], bet
     raw_path = path_data(axes.points(s.steps, s.values))
     return Line(
         name=s.name.removeprefix("train/term/").removeprefix("time/").removeprefix("gradient/"),
-        colour=colour % COLOURS,
+        color=color % COLORS,
         path=path,
         raw_path=raw_path if raw_path != path else "",
         dots=[point for point in points if point is not None] if len(points) <= MAX_DOTS else [],

@@ -1,4 +1,6 @@
-"""The diary that runs write by themselves: what changed against the run before, what happened, what was found; and two runs compared."""
+"""The diary that runs write by themselves: what changed against the run before, what happened, what was found; and two
+runs compared.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,13 @@ from stadia.core.files import replacing
 from stadia.report import wording
 from stadia.report.changes import flatten
 from stadia.report.course import still_falling
-from stadia.report.figures import COLOURS
+from stadia.report.figures import COLORS
 from stadia.report.run_files import RunFiles, Series, read_run
 
 MAX_CODE_FILES = 12
 LONGEST, BEFORE = 60, 15
-"""Of a value, in characters; and how many of those that two long values share stand before the first one that differs."""
+"""Of a value, in characters; and how many of those that two long values share stand before the first one that differs.
+"""
 
 OF_THE_LOSS = ("val/loss", "val/term/", "val/residual", "train/loss")
 """Curves that the training's own loss measures."""
@@ -30,8 +33,10 @@ class Difference:
     """Every way in which one run differs from another, in groups.
 
     config: keys that may change what a training comes to.  aside: keys that cannot.
-    code: commit, version, and files whose uncommitted changes differ.  data: what identifies it.  environment: Python, platform, packages.
-    start: other weights, or another run, to start from; scores of runs that differ here do not compare what else differs (P-18).
+    code: commit, version, and files whose uncommitted changes differ.  data: what identifies it.  environment: Python,
+        platform, packages.
+    start: other weights, or another run, to start from; scores of runs that differ here do not compare what else
+        differs (P-18).
     """
 
     config: list[Change]
@@ -114,7 +119,9 @@ def runs_in(folders: Iterable[Path]) -> list[RunFiles]:
     for folder in map(Path, folders):
         inner = [folder] if _is_run(folder) else sorted(path for path in folder.glob("*") if _is_run(path))
         if not inner:
-            raise DataError(folder, found="no run in it", expected="a run's folder, or one that holds runs", cure="pass runs/")
+            raise DataError(
+                folder, found="no run in it", expected="a run's folder, or one that holds runs", fix="pass runs/"
+            )
         found |= {path.resolve(): read_run(path) for path in inner}
     return sorted(found.values(), key=lambda run: (str(run.run.get("started", "")), run.folder.resolve().name))
 
@@ -139,10 +146,15 @@ def journal(runs: Sequence[RunFiles]) -> str:
 
 def _opening(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
     label, _ = wording.status(run.run.get("status"))
-    yield f"`{run.recipe}`, seed {run.run.get('seed', '?')}, started {run.run.get('started', 'at an unknown time')}, {label}."
+    yield (
+        f"`{run.recipe}`, seed {run.run.get('seed', '?')}, started {run.run.get('started', 'at an unknown time')},"
+        f" {label}."
+    )
     if (parent := run.config.get("start_from")) is not None:
         known = next((one for one in runs if _lies_in(parent, one)), None)
-        yield f"Starts from {known.folder.resolve().name if known else parent}" + ("." if known else ", which is not among these runs.")
+        yield f"Starts from {known.folder.resolve().name if known else parent}" + (
+            "." if known else ", which is not among these runs."
+        )
     if resumed := run.run.get("resumed"):
         yield f"Went on {len(resumed)} time{'s' * (len(resumed) > 1)} after a stop, at {', '.join(map(str, resumed))}."
 
@@ -162,7 +174,9 @@ def _changed(before: RunFiles, now: RunFiles) -> list[str]:
 
 
 def brief(change: Change) -> Change:
-    """With values that fit on a line: of a long path its end, of other long values what is about the first character that differs."""
+    """With values that fit on a line: of a long path its end, of other long values what is about the first character
+    that differs.
+    """
     if max(map(len, (change.before, change.now))) <= LONGEST:
         return change
     shared = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(change.before, change.now, strict=False)))
@@ -181,7 +195,9 @@ def _part(text: str, start: int) -> str:
 def happened(run: RunFiles) -> str:
     """How far it came, and why it ended, in one line."""
     status, error = run.run.get("status"), run.run.get("error")
-    end = {"finished": "finished", "running": "ended without saying why (killed, or still running)"}.get(str(status), str(status))
+    end = {"finished": "finished", "running": "ended without saying why (killed, or still running)"}.get(
+        str(status), str(status)
+    )
     steps = max((one.steps[-1] for one in run.series), default=0)
     return f"{steps} step{'s' * (steps != 1)}, {end}" + (f": {error}" if error else "") + "."
 
@@ -227,16 +243,26 @@ def comparison(a: RunFiles, b: RunFiles) -> str:
         lines += ["No difference of configuration, start, code, data or environment.", ""]
     for title, changes in found.groups():
         lines += [f"{title.capitalize()}:", "", "| key | first | second |", "| --- | --- | --- |"]
-        lines += [f"| `{change.key}` | {_cell(change.before)} | {_cell(change.now)} |" for change in map(brief, changes)]
+        lines += [
+            f"| `{change.key}` | {_cell(change.before)} | {_cell(change.now)} |" for change in map(brief, changes)
+        ]
         lines.append("")
     lines += [*cautions(a, b, found), ""]
-    shared = [(one, other) for one in a.series for other in b.series if one.name == other.name and one.name.startswith("val/")]
+    shared = [
+        (one, other) for one in a.series for other in b.series if one.name == other.name and one.name.startswith("val/")
+    ]
     if shared:
-        lines += ["| metric | | first, best | second, best | first, last | second, last |", "| --- | --- | --- | --- | --- | --- |"]
+        lines += [
+            "| metric | | first, best | second, best | first, last | second, last |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
         lines += [_scores(*both) for both in shared]
     else:
         lines.append("They share no validation metric.")
-    return "\n".join([*lines, "", *(f"{name}: {happened(run)}" for name, run in zip(names, (a, b), strict=True))]).rstrip() + "\n"
+    return (
+        "\n".join([*lines, "", *(f"{name}: {happened(run)}" for name, run in zip(names, (a, b), strict=True))]).rstrip()
+        + "\n"
+    )
 
 
 def cautions(a: RunFiles, b: RunFiles, found: Difference) -> list[str]:
@@ -278,13 +304,15 @@ def _cell(text: str) -> str:
 
 
 def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
-    """Draw what both logged of validation and loss, a panel each, as SVG or PNG; False, and nothing, where they share none.
+    """Draw what both logged of validation and loss, a panel each, as SVG or PNG; False, and nothing, where they share
+    none.
 
-    The second run is dashed, so that curves which lie on each other are seen as two. Where the losses are other measures, each has a panel.
+    The second run is dashed, so that curves which lie on each other are seen as two. Where the losses are other
+    measures, each has a panel.
     """
     from matplotlib.figure import Figure
 
-    wanted = [one.name for one in a.series if one.name.startswith("val/") or one.name == "train/loss"][:COLOURS]
+    wanted = [one.name for one in a.series if one.name.startswith("val/") or one.name == "train/loss"][:COLORS]
     of_b = {one.name: one for one in b.series}
     shared = [(one, of_b[one.name]) for one in a.series if one.name in wanted and one.name in of_b]
     if not shared:
@@ -295,9 +323,9 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
     names = [run.folder.resolve().name for run in (a, b)]
     for axes, (title, curves) in zip(figure.subplots(len(drawn), 1, squeeze=False)[:, 0], drawn, strict=True):
         for number, series in curves:
-            colour, line = (("#1f5fa8", "-"), ("#c4661f", "--"))[number]
+            color, line = (("#1f5fa8", "-"), ("#c4661f", "--"))[number]
             marker = "." if len(series.steps) < 30 else None
-            axes.plot(series.steps, series.values, line, color=colour, marker=marker, label=names[number])
+            axes.plot(series.steps, series.values, line, color=color, marker=marker, label=names[number])
         axes.set_ylabel(title)
         axes.legend(fontsize="small")
     axes.set_xlabel("step")
@@ -307,7 +335,9 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
 
 
 def _panels(a: Series, b: Series, *, apart: bool) -> list[tuple[str, list[tuple[int, Series]]]]:
-    """(title, (which run, its curve)) of what is drawn of one metric: one panel, or one of each run where the metric is of two measures."""
+    """(title, (which run, its curve)) of what is drawn of one metric: one panel, or one of each run where the metric is
+    of two measures.
+    """
     title = wording.score(a.name).label
     if apart and a.name.startswith(OF_THE_LOSS):
         return [(f"{title} (a measure of its own)", [(number, one)]) for number, one in enumerate((a, b))]

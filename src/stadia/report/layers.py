@@ -20,12 +20,13 @@ DECADES_BELOW = 3
 
 @dataclass(frozen=True)
 class Band:
-    """One kind of values: its colour (class of the template's stylesheet), SVG path data of p05 to p95, p25 to p75 and the median, and how
-    large the median is at last; `zero` says how many are exactly 0 then, where some are. dead: nearly all.
+    """One kind of values: its color (class of the template's stylesheet), SVG path data of p05 to p95, p25 to p75 and
+    the median, and how large the median is at last; `zero` says how many are exactly 0 then, where some are. dead:
+    nearly all.
     """
 
     name: str
-    colour: int
+    color: int
     outer: str
     inner: str
     median: str
@@ -62,7 +63,11 @@ def _plot(group: str, spreads: Sequence[Spread]) -> LayerPlot | None:
     smallest = min(size for spread in spreads for row in spread.percentiles for size in row if size > 0)
     low = 10 ** math.floor(math.log10(max(smallest, min(medians) / 10**DECADES_BELOW)))
     axes = Axes(
-        min(spread.steps[0] for spread in spreads), max(spread.steps[-1] for spread in spreads), low, max(2 * highest, 10 * low), log=True
+        min(spread.steps[0] for spread in spreads),
+        max(spread.steps[-1] for spread in spreads),
+        low,
+        max(2 * highest, 10 * low),
+        log=True,
     )
     ticks = axes.y_ticks()
     return LayerPlot(

@@ -23,10 +23,12 @@ Better = Literal["lower", "higher"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """value: of the metric, None where it is not finite or was never logged.  step: of that value.  steps: that were trained.
-    drift: by what share of its size the metric changed over the last fifth of the run (a straight line); None where fewer than three
-        validations lie there.
-    seconds: of its steps, without validation; None where unknown.  learning_rate: the largest.  update_ratio: the median.
+    """value: of the metric, None where it is not finite or was never logged.  step: of that value.  steps: that were
+    trained.
+    drift: by what share of its size the metric changed over the last fifth of the run (a straight line); None where
+        fewer than three validations lie there.
+    seconds: of its steps, without validation; None where unknown.  learning_rate: the largest.  update_ratio: the
+        median.
     """
 
     value: float | None
@@ -49,7 +51,9 @@ def outcome(run: RunFiles, metric: str, *, better: Better = "lower", at: Literal
         drift=drift(series[metric]) if metric in series else None,
         seconds=_seconds(series.get("time/step_s")),
         learning_rate=max(_finite(series.get("train/lr")), default=None),
-        update_ratio=median(_finite(series.get("train/update_ratio")) or [math.nan]) if _finite(series.get("train/update_ratio")) else None,
+        update_ratio=median(_finite(series.get("train/update_ratio")) or [math.nan])
+        if _finite(series.get("train/update_ratio"))
+        else None,
     )
 
 
@@ -69,12 +73,14 @@ def check_metric(run: RunFiles, metric: str) -> None:
             f"metric '{metric}'",
             found=f"none of it in {run.folder.name}",
             expected=f"one of {', '.join(validated[:12] or names[:12]) or 'what it logs, which is nothing'}",
-            cure=f"did you mean '{near}'?" if near else "see the columns of its metrics.csv",
+            fix=f"did you mean '{near}'?" if near else "see the columns of its metrics.csv",
         )
 
 
 def drift(series: Series) -> float | None:
-    """The change of a straight line over the last fifth of the steps, over the metric's mean size there; None for fewer than 3 values."""
+    """The change of a straight line over the last fifth of the steps, over the metric's mean size there; None for fewer
+    than 3 values.
+    """
     steps, values = np.asarray(series.steps, float), np.asarray(series.values, float)
     late = (steps >= steps.max() - LAST_SHARE * steps.max()) & np.isfinite(values)
     if np.count_nonzero(late) < 3 or not np.abs(values[late]).mean():
@@ -83,7 +89,9 @@ def drift(series: Series) -> float | None:
     return slope * float(np.ptp(steps[late])) / float(np.abs(values[late]).mean())
 
 
-def _value(run: RunFiles, series: dict[str, Series], metric: str, better: Better, at: str) -> tuple[float | None, int | None]:
+def _value(
+    run: RunFiles, series: dict[str, Series], metric: str, better: Better, at: str
+) -> tuple[float | None, int | None]:
     if metric in series:
         steps, values = series[metric].steps, series[metric].values
         known = [(value, step) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
@@ -104,7 +112,9 @@ def _finite(series: Series | None) -> Sequence[float]:
 
 
 def _seconds(steps: Series | None) -> float | None:
-    """Of the steps that were trained, whatever stopped in between: each row of `time/step_s` is the mean since the row before."""
+    """Of the steps that were trained, whatever stopped in between: each row of `time/step_s` is the mean since the row
+    before.
+    """
     if steps is None or not steps.steps:
         return None
     known = np.nan_to_num(np.asarray(steps.values, float), nan=0.0, posinf=0.0)
@@ -112,7 +122,8 @@ def _seconds(steps: Series | None) -> float | None:
 
 
 def row(run: RunFiles, metrics: Sequence[str], *, better: Better, at: Literal["last", "best"]) -> dict[str, Any]:
-    """What a study keeps of a run, as JSON: its status, its outcome in the first of `metrics` that it has, and what it was run on.
+    """What a study keeps of a run, as JSON: its status, its outcome in the first of `metrics` that it has, and what it
+    was run on.
 
     Raises RunError where it has finished and has none of them.
     """
@@ -142,7 +153,9 @@ def provenance(run: RunFiles) -> dict[str, str]:
     return {
         "code": f"{str(code.get('commit'))[:10]}{changes}",
         "data": str(data.get("fingerprint", "")),
-        "packages": ", ".join(f"{name} {version}" for name, version in flatten(environment.get("packages", {})).items()),
+        "packages": ", ".join(
+            f"{name} {version}" for name, version in flatten(environment.get("packages", {})).items()
+        ),
         "platform": str(environment.get("platform", "")),
     }
 

@@ -16,8 +16,8 @@ from stadia.core.files import write_text
 from stadia.report import figures, sections, wording
 from stadia.report.changes import compare, flatten
 from stadia.report.clouds import clouds
+from stadia.report.images import drawn, predicted
 from stadia.report.layers import layer_plots
-from stadia.report.pictures import drawn, predicted
 from stadia.report.quality import quality
 from stadia.report.run_files import RunFiles, previous_run, read_run
 from stadia.report.time_spent import time_spent
@@ -42,7 +42,11 @@ def write_page(folder: Path, out: Path | None = None) -> Path:
 def render(run: RunFiles, before: RunFiles | None = None) -> str:
     """The report as HTML. Everything that came from a file is escaped, and the page may load nothing from anywhere."""
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["number"] = wording.number
     environment.globals["figures"] = figures
@@ -86,12 +90,16 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
 
 
 def _claim_in_words(run: RunFiles) -> tuple[str, str] | None:
-    """The claim of the result, else of the run, else of the first score file that has one; None for a finished run of a recipe without."""
+    """The claim of the result, else of the run, else of the first score file that has one; None for a finished run of a
+    recipe without.
+    """
     holders = (run.result, run.run, *run.scores.values())
     claim = next((holder["claim"] for holder in holders if holder.get("claim")), None)
     if claim is None and run.run.get("status") == "finished":
         return None
-    path = any(key.rsplit(".", 1)[-1] in PATH for holder in (run.result, *run.scores.values()) for key in flatten(holder))
+    path = any(
+        key.rsplit(".", 1)[-1] in PATH for holder in (run.result, *run.scores.values()) for key in flatten(holder)
+    )
     label, meaning = wording.claim(claim, run.run.get("scale_from"), path=path)
     return label, f"{meaning} {wording.scale(claim, run.run.get('rests_on'), run.run.get('no_metres'))}".rstrip()
 

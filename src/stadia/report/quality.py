@@ -1,4 +1,6 @@
-"""How good the predictions are, in words and by what was scored. (A claim says only in what unit they are: `wording.CLAIMS`.)"""
+"""How good the predictions are, in words and by what was scored. (A claim says only in what unit they are:
+`wording.CLAIMS`.)
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,14 @@ MOST = 3  # score files that are spoken of, the worst first
 USUAL_OF_MEAN = 0.5
 """δ < 1.25 that a map of mean depths reaches on roads: 0.47 on RoadWorld."""
 LITTLE_FOUND = 0.5
-"""Of the labelled objects, and of what was found."""
+"""Of the labeled objects, and of what was found."""
 BESIDE = ("abs_rel", "mask_iou")
 """What is said of a baseline."""
 SIZE_TOLERANCE = 0.1  # of the logarithm of the scale ratio
 EXPLAINED = 0.5
-"""Of the unwarped residual: 35 to 50 % after 30 to 60 steps on KITTI and RoadWorld, when depth is still a blob; 70 % after the demo."""
+"""Of the unwarped residual: 35 to 50 % after 30 to 60 steps on KITTI and RoadWorld, when depth is still a blob; 70 %
+after the demo.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,9 @@ def quality(run: RunFiles, *, claimed: bool = True) -> list[Sentence]:
         if len(told) < MOST and _metrics(score) not in told:
             told.append(_metrics(score))
             said += _depth(name, score)
-    said += [sentence for name, score in run.scores.items() for sentence in (*_mask(name, score), *_objects(name, score))]
+    said += [
+        sentence for name, score in run.scores.items() for sentence in (*_mask(name, score), *_objects(name, score))
+    ]
     said += _against_baselines(run)
     if not depth and not said and claimed:
         said.append(Sentence("Depth was not scored against ground truth: nothing is known of how good it is.", "warn"))
@@ -58,14 +64,21 @@ def _course(run: RunFiles) -> Iterator[Sentence]:
     """Of how it trained, what scores do not tell."""
     for series in run.series:
         if series.name == "val/abs_rel" and (fell := still_falling(series)) is not None:
-            yield Sentence(f"Validation was still falling, by {fell:.0%} over the last fifth: train longer before you compare.", "warn")
+            yield Sentence(
+                f"Validation was still falling, by {fell:.0%} over the last fifth: train longer before you compare.",
+                "warn",
+            )
     for first, second in terms_that_are_one(run.series):
         yield Sentence(f"Two terms of the loss are one, {first} and {second}: they only ever change together.", "warn")
 
 
 def _metrics(score: dict[str, Any]) -> dict[str, float]:
     inner = score.get("metrics")
-    return {k: v for k, v in inner.items() if isinstance(v, int | float) and math.isfinite(v)} if isinstance(inner, dict) else {}
+    return (
+        {k: v for k, v in inner.items() if isinstance(v, int | float) and math.isfinite(v)}
+        if isinstance(inner, dict)
+        else {}
+    )
 
 
 def _against_mean(run: RunFiles) -> Iterator[Sentence]:
@@ -75,9 +88,11 @@ def _against_mean(run: RunFiles) -> Iterator[Sentence]:
         return
     figures = f"(AbsRel {wording.number(own)} against {wording.number(mean)})"
     if own < mean:
-        yield Sentence(f"Depth is better than a map of mean depths, which looks at no picture {figures}.", "good")
+        yield Sentence(f"Depth is better than a map of mean depths, which looks at no image {figures}.", "good")
     else:
-        yield Sentence(f"Depth is worse than a map of mean depths, which looks at no picture {figures}: no use yet.", "warn")
+        yield Sentence(
+            f"Depth is worse than a map of mean depths, which looks at no image {figures}: no use yet.", "warn"
+        )
 
 
 def _against_baselines(run: RunFiles) -> Iterator[Sentence]:
@@ -88,14 +103,20 @@ def _against_baselines(run: RunFiles) -> Iterator[Sentence]:
             continue
         base, said = _metrics(score), _metrics(run.scores[own])
         for metric in [metric for metric in BESIDE if metric in base and metric in said][:1]:
-            better = said[metric] < base[metric] if wording.score(metric).better == "lower" else said[metric] > base[metric]
-            values = f"{wording.score(metric).label} {wording.number(said[metric])} against {wording.number(base[metric])}"
+            better = (
+                said[metric] < base[metric] if wording.score(metric).better == "lower" else said[metric] > base[metric]
+            )
+            values = (
+                f"{wording.score(metric).label} {wording.number(said[metric])} against {wording.number(base[metric])}"
+            )
             verdict = ("better", "good") if better else ("no better", "warn")
-            yield Sentence(f"{own}: {verdict[0]} than a baseline that learns nothing ({values}): {score['baseline']}.", verdict[1])
+            yield Sentence(
+                f"{own}: {verdict[0]} than a baseline that learns nothing ({values}): {score['baseline']}.", verdict[1]
+            )
 
 
 def _mask(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
-    """Of a mask of the whole picture; of objects there is more to say."""
+    """Of a mask of the whole image; of objects there is more to say."""
     metrics = _metrics(score)
     if "mask_iou" in metrics and "recall" not in metrics and not score.get("baseline"):
         yield Sentence(f"{name}: of what the true mask or the one said covers, {metrics['mask_iou']:.0%} is in both.")
@@ -109,22 +130,32 @@ def _depth(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
         yield Sentence(f"{text}, about what a map of mean depths reaches without looking, or less.", "warn")
     else:
         yield Sentence(f"{text}.")
-    if score.get("claim") == wording.METRES and isinstance(ratio, int | float) and ratio > 0 and abs(math.log(ratio)) > SIZE_TOLERANCE:
-        yield Sentence(f"{name}: sizes are wrong, true depth is {wording.number(float(ratio))} times the predicted (median).", "warn")
+    if (
+        score.get("claim") == wording.METRES
+        and isinstance(ratio, int | float)
+        and ratio > 0
+        and abs(math.log(ratio)) > SIZE_TOLERANCE
+    ):
+        yield Sentence(
+            f"{name}: sizes are wrong, true depth is {wording.number(float(ratio))} times the predicted (median).",
+            "warn",
+        )
 
 
 def _objects(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
-    """How many of the labelled objects were found, without which the errors of those that were say nothing."""
+    """How many of the labeled objects were found, without which the errors of those that were say nothing."""
     metrics = _metrics(score)
     recall, objects = metrics.get("recall"), metrics.get("objects")
     if recall is None or objects is None or "rotation_error_deg_of_all" not in metrics:
         return
-    text = f"{name}: {recall:.1%} of {objects:.0f} labelled objects were found"
+    text = f"{name}: {recall:.1%} of {objects:.0f} labeled objects were found"
     precision = metrics.get("precision")
     if precision is not None:
         text += f", and {precision:.1%} of what was found is one"
     if recall < LITTLE_FOUND:
-        yield Sentence(f"{text}. Less than half is found, and the errors are of that alone: train longer, or on more data.", "warn")
+        yield Sentence(
+            f"{text}. Less than half is found, and the errors are of that alone: train longer, or on more data.", "warn"
+        )
     elif precision is not None and precision < LITTLE_FOUND:
         yield Sentence(f"{text}: most of what it finds is no object.", "warn")
     else:
@@ -133,8 +164,14 @@ def _objects(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
 
 def _path(run: RunFiles) -> Iterator[Sentence]:
     """The worst path of those scored, as a share of its length."""
-    paths = [(name, score, _metrics(score).get("ate_rmse_m"), score.get("path_m")) for name, score in run.scores.items()]
-    off = [(ate / path, name, score) for name, score, ate, path in paths if ate is not None and isinstance(path, int | float) and path > 0]
+    paths = [
+        (name, score, _metrics(score).get("ate_rmse_m"), score.get("path_m")) for name, score in run.scores.items()
+    ]
+    off = [
+        (ate / path, name, score)
+        for name, score, ate, path in paths
+        if ate is not None and isinstance(path, int | float) and path > 0
+    ]
     if off:
         share, name, score = max(off, key=lambda one: one[0])
         fitted = " after a fit to the truth" if score.get("align", "none") != "none" else ""
@@ -148,8 +185,8 @@ def _residual(run: RunFiles) -> Iterator[Sentence]:
     if not (math.isfinite(own) and unwarped > 0):
         return
     explained = 1 - own / unwarped
-    text = f"Depth and motion explain {max(explained, 0):.0%} of what changes between the pictures that validated"
+    text = f"Depth and motion explain {max(explained, 0):.0%} of what changes between the images that validated"
     if explained <= EXPLAINED:
         yield Sentence(f"{text}, which networks reach that have hardly learnt.", "warn")
     else:
-        yield Sentence(f"{text} (the residual of the warp beside that of the unwarped picture).")
+        yield Sentence(f"{text} (the residual of the warp beside that of the unwarped image).")

@@ -24,7 +24,9 @@ _STEP = re.compile(r"(\d+)\D*$")
 
 @dataclass(frozen=True)
 class Series:
-    """One scalar over the run: steps and values of the same length, in the order logged; a value may be NaN or infinite."""
+    """One scalar over the run: steps and values of the same length, in the order logged; a value may be NaN or
+    infinite.
+    """
 
     name: str
     steps: list[int]
@@ -33,7 +35,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Spread:
-    """How values of one name were spread at the steps that looked: the share that is exactly 0, and p05, p25, p50, p75, p95 of |value|."""
+    """How values of one name were spread at the steps that looked: the share that is exactly 0, and p05, p25, p50, p75,
+    p95 of |value|.
+    """
 
     name: str
     steps: list[int]
@@ -48,7 +52,7 @@ class RunFiles:
     run, config, result: run.json, config.json, result.json; empty where absent.
     series: the columns of metrics.csv.  spreads: the names of histograms.csv.
     scores: scores/<name>.json by name, what the name says twice said once.
-    findings: one mapping a line of findings.jsonl.  pictures: (step, file), first step first.
+    findings: one mapping a line of findings.jsonl.  images: (step, file), first step first.
     patch: the uncommitted changes of the code (diff.patch).
     unreadable: a line for each file that could not be read.
     """
@@ -61,7 +65,7 @@ class RunFiles:
     spreads: list[Spread] = field(default_factory=list)
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
-    pictures: list[tuple[int, Path]] = field(default_factory=list)
+    images: list[tuple[int, Path]] = field(default_factory=list)
     patch: str = ""
     unreadable: list[str] = field(default_factory=list)
 
@@ -81,8 +85,8 @@ def read_run(folder: Path) -> RunFiles:
     if not (folder / "run.json").is_file() and not (folder / "config.json").is_file():
         found = "neither run.json nor config.json" if folder.is_dir() else "no such folder"
         is_study = (folder / "study.yaml").is_file()
-        cure = "read its table.md, or pass one of its runs/" if is_study else "pass runs/<date>-<name>"
-        raise DataError(folder, found="a study" if is_study else found, expected="a run's folder", cure=cure)
+        fix = "read its table.md, or pass one of its runs/" if is_study else "pass runs/<date>-<name>"
+        raise DataError(folder, found="a study" if is_study else found, expected="a run's folder", fix=fix)
     unreadable: list[str] = []
 
     def attempt(name: str, read: Callable[[Path], Any], absent: Any) -> Any:
@@ -96,7 +100,9 @@ def read_run(folder: Path) -> RunFiles:
             return absent
 
     scores = {
-        path.stem: score for path in sorted(folder.glob("scores/*.json")) if (score := attempt(f"scores/{path.name}", _read_object, None))
+        path.stem: score
+        for path in sorted(folder.glob("scores/*.json"))
+        if (score := attempt(f"scores/{path.name}", _read_object, None))
     }
     return RunFiles(
         folder=folder,
@@ -107,14 +113,16 @@ def read_run(folder: Path) -> RunFiles:
         spreads=attempt("histograms.csv", _read_spreads, []),
         scores=dict(zip(_short(list(scores)), scores.values(), strict=True)),
         findings=attempt("findings.jsonl", _read_lines, []),
-        pictures=sorted((step_of(path), path) for path in folder.glob("pictures/*.png")),
+        images=sorted((step_of(path), path) for path in folder.glob("images/*.png")),
         patch=attempt("diff.patch", _read_text, ""),
         unreadable=unreadable,
     )
 
 
 def previous_run(run: RunFiles) -> RunFiles | None:
-    """The latest run of the same recipe and name in the same folder of runs that started before this one, if there is one."""
+    """The latest run of the same recipe and name in the same folder of runs that started before this one, if there is
+    one.
+    """
     folder = run.folder.resolve()
     earlier: list[tuple[tuple[str, str], Path]] = []
     for path in folder.parent.glob("*/run.json"):
@@ -122,7 +130,11 @@ def previous_run(run: RunFiles) -> RunFiles | None:
             other = RunFiles(path.parent, run=_read_object(path))
         except (StadiaError, OSError, ValueError):
             continue
-        if path.parent != folder and (other.recipe, other.name) == (run.recipe, run.name) and _order(other) < _order(run):
+        if (
+            path.parent != folder
+            and (other.recipe, other.name) == (run.recipe, run.name)
+            and _order(other) < _order(run)
+        ):
             earlier.append((_order(other), path.parent))
     return read_run(max(earlier)[1]) if earlier else None
 
@@ -133,13 +145,18 @@ def _order(run: RunFiles) -> tuple[str, str]:
 
 
 def _short(names: list[str]) -> list[str]:
-    """Names of score files without the words that they say twice ("kitti-metric-kitti-06"); as they are where two would be one."""
-    short = ["-".join(w for i, w in enumerate(words) if w.isdigit() or w not in words[:i]) for words in (n.split("-") for n in names)]
+    """Names of score files without the words that they say twice ("kitti-metric-kitti-06"); as they are where two would
+    be one.
+    """
+    short = [
+        "-".join(w for i, w in enumerate(words) if w.isdigit() or w not in words[:i])
+        for words in (n.split("-") for n in names)
+    ]
     return [brief if short.count(brief) == 1 else name for brief, name in zip(short, names, strict=True)]
 
 
 def step_of(path: Path) -> int:
-    """The number that a picture's name ends with."""
+    """The number that an image's name ends with."""
     match = _STEP.search(path.stem)
     return int(match[1]) if match else 0
 
@@ -176,7 +193,9 @@ def _read_series(path: Path) -> list[Series]:
     A resumed run logs some steps a second time; the last one counts.
     """
     rows = csv.DictReader(_read_text(path).splitlines())
-    columns: dict[str, dict[int, float]] = {name: {} for name in rows.fieldnames or [] if name not in ("step", "epoch", "")}
+    columns: dict[str, dict[int, float]] = {
+        name: {} for name in rows.fieldnames or [] if name not in ("step", "epoch", "")
+    }
     for row in rows:
         step = _number(row.get("step"))
         if step is None or not math.isfinite(step):
@@ -184,7 +203,11 @@ def _read_series(path: Path) -> list[Series]:
         for name, values in columns.items():
             if (value := _number(row.get(name))) is not None:
                 values[int(step)] = value
-    return [Series(name, sorted(values), [values[step] for step in sorted(values)]) for name, values in columns.items() if values]
+    return [
+        Series(name, sorted(values), [values[step] for step in sorted(values)])
+        for name, values in columns.items()
+        if values
+    ]
 
 
 def _read_spreads(path: Path) -> list[Spread]:
@@ -196,7 +219,12 @@ def _read_spreads(path: Path) -> list[Spread]:
         if row.get("name") and len(sizes) == len(numbers):
             found.setdefault(row["name"], {})[int(sizes[0])] = sizes[1:]
     return [
-        Spread(name, sorted(rows), [rows[step][0] for step in sorted(rows)], [tuple(rows[step][1:]) for step in sorted(rows)])
+        Spread(
+            name,
+            sorted(rows),
+            [rows[step][0] for step in sorted(rows)],
+            [tuple(rows[step][1:]) for step in sorted(rows)],
+        )
         for name, rows in found.items()
     ]
 

@@ -1,4 +1,4 @@
-"""The report's sections as plain values: tiles, curves, score tables, images, pictures. The template only lays them out."""
+"""The report's sections as plain values: tiles, curves, score tables, images, images. The template only lays them out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stadia.report import wording
 from stadia.report.changes import flatten
 from stadia.report.evidence import Evidence, arrange
 from stadia.report.figures import Histogram, PathDrawing, Plot, histogram, path_drawing, plot
-from stadia.report.pictures import Picture, read_picture
+from stadia.report.images import Image, read_image
 from stadia.report.run_files import RunFiles, Series, step_of
 
 LOSS, TERMS, RATE, SECONDS = "Loss", "Terms of the loss", "Learning rate", "Seconds a step"
@@ -46,7 +46,8 @@ class ScoreTable:
     """Score files of one kind side by side.
 
     about: what all files share of protocol, claim, alignment and number of images, in words.
-    head: of the columns, (name, what is below it): the files, each with what it does not share; or the scores, where there are more files.
+    head: of the columns, (name, what is below it): the files, each with what it does not share; or the scores, where
+        there are more files.
     rows: (name, what is beside it, cells).  notes: of the files; those that differ by their numbers alone once.
     """
 
@@ -59,7 +60,8 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class ImageScores:
-    """How one score is spread over the images of a score file, or over its objects, and the worst of them (name, value, share of the
+    """How one score is spread over the images of a score file, or over its objects, and the worst of them (name, value,
+    share of the
     worst). counted: "285 images", "69 objects, 52 of them missed". A missed object is as wrong as one can be.
     """
 
@@ -73,7 +75,9 @@ class ImageScores:
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding with every part as text, empty where it has none. sentences: what was measured, expected, its cause and cure, by name."""
+    """A finding with every part as text, empty where it has none. sentences: what was measured, expected, its cause and
+    fix, by name.
+    """
 
     code: str
     severity: str
@@ -81,7 +85,7 @@ class Finding:
     where: str
     sentences: list[tuple[str, str]]
     evidence: Evidence
-    picture: Picture | None
+    image: Image | None
 
 
 def tiles(run: RunFiles) -> list[Tile]:
@@ -94,7 +98,9 @@ def tiles(run: RunFiles) -> list[Tile]:
                 continue
             chosen = [(name, value) for name, value in _metrics(score).items() if wording.score(name).key]
             for name, value in chosen[:TILES_OF_A_FILE]:
-                found.append(Tile(f"{stem} · {wording.score(name).label}", wording.score_value(name, value), _fitted(score)))
+                found.append(
+                    Tile(f"{stem} · {wording.score(name).label}", wording.score_value(name, value), _fitted(score))
+                )
         return found[:MAX_TILES]
     shown = []
     for key, value in result.items():
@@ -123,7 +129,10 @@ def _tile(key: str, value: float, result: dict[str, Any]) -> Tile:
     baseline, path_m = result.get(key + BASELINE), result.get(f"{group}.path_m")
     if isinstance(baseline, int | float) and baseline > 0:
         better = 1 - value / baseline
-        note = f"{abs(better):.0%} {'below' if better > 0 else 'above'} the mean map's {wording.score_value(name, baseline)}"
+        note = (
+            f"{abs(better):.0%} {'below' if better > 0 else 'above'} the mean map's"
+            f" {wording.score_value(name, baseline)}"
+        )
         return Tile(label, text, note, "good" if (better > 0) == (shown.better == "lower") else "warn")
     if name in ("ate_m", "ate_rmse_m") and isinstance(path_m, int | float) and path_m > 0:
         return Tile(label, text, f"{value / path_m:.1%} of a path of {wording.number(path_m, 'm')}")
@@ -133,13 +142,17 @@ def _tile(key: str, value: float, result: dict[str, Any]) -> Tile:
 
 
 def stages(run: RunFiles) -> list[tuple[int, str]]:
-    """(first step, size) of each stage of a training whose pictures grow."""
-    found = [one for one in _list(run.run.get("stages")) if isinstance(one, dict) and isinstance(one.get("first_step"), int)]
+    """(first step, size) of each stage of a training whose images grow."""
+    found = [
+        one for one in _list(run.run.get("stages")) if isinstance(one, dict) and isinstance(one.get("first_step"), int)
+    ]
     return [(one["first_step"], f"{one.get('width')}x{one.get('height')}") for one in found]
 
 
 def curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> list[Plot]:
-    """Panels: loss (training beside validation), its terms, each validation score, whatever else was logged, learning rate, time."""
+    """Panels: loss (training beside validation), its terms, each validation score, whatever else was logged, learning
+    rate, time.
+    """
     groups: dict[str, list[Series]] = {}
     for s in series:
         groups.setdefault(_panel(s.name), []).append(s)
@@ -155,7 +168,11 @@ def logged_once(series: list[Series]) -> list[tuple[str, str]]:
     groups: dict[str, list[Series]] = {}
     for s in series:
         groups.setdefault(_panel(s.name), []).append(s)
-    once = [(title, of_title) for title, of_title in groups.items() if all(len(s.steps) == 1 and _finite(s.values[0]) for s in of_title)]
+    once = [
+        (title, of_title)
+        for title, of_title in groups.items()
+        if all(len(s.steps) == 1 and _finite(s.values[0]) for s in of_title)
+    ]
     return [(title, ", ".join(wording.score_value(s.name, s.values[0]) for s in of_title)) for title, of_title in once]
 
 
@@ -181,7 +198,9 @@ def _panel(name: str) -> str:
 
 
 def _metrics(score: dict[str, Any]) -> dict[str, Any]:
-    """The metrics of a score file: those under `metrics`, then those that stand beside it (the scale ratio, a path's length)."""
+    """The metrics of a score file: those under `metrics`, then those that stand beside it (the scale ratio, a path's
+    length).
+    """
     inner = score.get("metrics")
     beside = {name: value for name, value in score.items() if name in wording.SCORES}
     return (flatten(inner) if isinstance(inner, dict) else {}) | beside
@@ -191,7 +210,10 @@ def score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
     """Score files that share a metric stand in one table, a column each."""
     kinds: list[dict[str, dict[str, Any]]] = []
     for name, score in scores.items():
-        home = next((kind for kind in kinds if any(_metrics(score).keys() & _metrics(other).keys() for other in kind.values())), None)
+        home = next(
+            (kind for kind in kinds if any(_metrics(score).keys() & _metrics(other).keys() for other in kind.values())),
+            None,
+        )
         if home is None:
             kinds.append({name: score})
         else:
@@ -203,12 +225,21 @@ def _score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
     about = [_about(score) for score in kind.values()]
     shared = [part for part in about[0] if all(part in parts for parts in about)]
     scale_known = all(score.get("claim", wording.METRES) == wording.METRES for score in kind.values())
-    files = [(name, ", ".join(part for part in parts if part not in shared)) for name, parts in zip(kind, about, strict=True)]
+    files = [
+        (name, ", ".join(part for part in parts if part not in shared)) for name, parts in zip(kind, about, strict=True)
+    ]
     names = _names(kind)
     labels = [(wording.score(name).label, wording.arrow(name, scale_known=scale_known)) for name in names]
-    cells = [[wording.score_value(name, score[name]) if name in score else "" for score in map(_metrics, kind.values())] for name in names]
+    cells = [
+        [wording.score_value(name, score[name]) if name in score else "" for score in map(_metrics, kind.values())]
+        for name in names
+    ]
     notes = _told_once([str(note) for score in kind.values() for note in _list(score.get("notes"))])
-    notes += [f"{name}: {score['baseline']}; what is learnt has to be better." for name, score in kind.items() if score.get("baseline")]
+    notes += [
+        f"{name}: {score['baseline']}; what is learnt has to be better."
+        for name, score in kind.items()
+        if score.get("baseline")
+    ]
     if len(files) > len(labels):
         rows = [(*file, [row[k] for row in cells]) for k, file in enumerate(files)]
         return ScoreTable(", ".join(shared), notes, labels, rows, files_down=True)
@@ -217,7 +248,9 @@ def _score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
 
 
 def _names(kind: dict[str, dict[str, Any]]) -> list[str]:
-    """Names of the scores of all files; one that could be computed for none is left to their notes, where they have some."""
+    """Names of the scores of all files; one that could be computed for none is left to their notes, where they have
+    some.
+    """
     names = dict.fromkeys(name for score in kind.values() for name in _metrics(score))
     known = [name for name in names if any(_metrics(score).get(name) is not None for score in kind.values())]
     return known if known and any(score.get("notes") for score in kind.values()) else list(names)
@@ -228,7 +261,9 @@ def _told_once(notes: list[str]) -> list[str]:
     alike: dict[str, list[str]] = {}
     for note in notes:
         alike.setdefault(re.sub(r"[0-9.]+", "#", note), []).append(note)
-    return [same[0] + (f" (and likewise in {len(same) - 1} more)" if len(set(same)) > 1 else "") for same in alike.values()]
+    return [
+        same[0] + (f" (and likewise in {len(same) - 1} more)" if len(set(same)) > 1 else "") for same in alike.values()
+    ]
 
 
 def _about(score: dict[str, Any]) -> list[str]:
@@ -237,11 +272,15 @@ def _about(score: dict[str, Any]) -> list[str]:
     parts = [f"protocol {score['protocol']}"] if score.get("protocol") else []
     parts += [wording.claim(claim)[0].lower()] if claim else []
     parts += ["not aligned" if aligned == "none" else f"aligned by {aligned}"] if aligned else []
-    return parts + [f"{wording.number(score[what])} {what}" for what in ("images", "poses") if score.get(what) is not None]
+    return parts + [
+        f"{wording.number(score[what])} {what}" for what in ("images", "poses") if score.get(what) is not None
+    ]
 
 
 def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
-    """For each score file that keeps its images, or objects: the spread of its first score over them, and the worst ones."""
+    """For each score file that keeps its images, or objects: the spread of its first score over them, and the worst
+    ones.
+    """
     found = []
     for stem, score in scores.items():
         kind = "object" if "per_object" in score else "image"
@@ -256,11 +295,16 @@ def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
         found.append(
             ImageScores(
                 score_file=stem,
-                label=shown.label.removesuffix(", mean") + f" of each {kind}" + (f", in {shown.unit}" if shown.unit else ""),
-                counted=f"{len(values)} {kind}{'s' * (len(values) != 1)}" + (f", {missed} of them missed" if missed else ""),
+                label=shown.label.removesuffix(", mean")
+                + f" of each {kind}"
+                + (f", in {shown.unit}" if shown.unit else ""),
+                counted=f"{len(values)} {kind}{'s' * (len(values) != 1)}"
+                + (f", {missed} of them missed" if missed else ""),
                 median=wording.score_value(metric, float(np.median([v for _, v in values]))),
                 spread=histogram([v for _, v in values]),
-                worst=[(name, wording.score_value(metric, value), abs(value) / largest) for name, value in values[:WORST]],
+                worst=[
+                    (name, wording.score_value(metric, value), abs(value) / largest) for name, value in values[:WORST]
+                ],
             )
         )
     return found
@@ -273,13 +317,16 @@ def _told_if_missed(entry: dict[str, Any]) -> dict[str, Any]:
 def odometry(scores: dict[str, dict[str, Any]]) -> list[tuple[str, str, PathDrawing]]:
     """The path drawn against the truth, for each score file that keeps both; and how it was brought there, in words."""
     drawn = (
-        (name, _fitted(score), path_drawing(score.get("path_estimated_m"), score.get("path_true_m"))) for name, score in scores.items()
+        (name, _fitted(score), path_drawing(score.get("path_estimated_m"), score.get("path_true_m")))
+        for name, score in scores.items()
     )
     return [(name, fitted, drawing) for name, fitted, drawing in drawn if drawing is not None]
 
 
 def findings(run: RunFiles) -> list[Finding]:
-    """What was found, in the order in which it was written: causes before their symptoms. Notes on what was not checked are left out."""
+    """What was found, in the order in which it was written: causes before their symptoms. Notes on what was not checked
+    are left out.
+    """
     return [_finding(one, run) for one in run.findings if not _unchecked(one)]
 
 
@@ -296,9 +343,9 @@ def _unchecked(finding: dict[str, Any]) -> bool:
 def _finding(finding: dict[str, Any], run: RunFiles) -> Finding:
     evidence = finding.get("evidence")
     arranged = arrange(evidence if isinstance(evidence, dict) else {})
-    sentences = [(name, str(finding[name])) for name in ("measured", "expected", "cause", "cure") if finding.get(name)]
+    sentences = [(name, str(finding[name])) for name in ("measured", "expected", "cause", "fix") if finding.get(name)]
     code, severity, stage = (str(finding.get(name) or "") for name in ("code", "severity", "stage"))
-    return Finding(code, severity, stage, _where(finding), sentences, arranged, _evidence_picture(arranged.picture, run))
+    return Finding(code, severity, stage, _where(finding), sentences, arranged, _evidence_image(arranged.image, run))
 
 
 def _where(finding: dict[str, Any]) -> str:
@@ -307,32 +354,38 @@ def _where(finding: dict[str, Any]) -> str:
     return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
 
 
-def _evidence_picture(name: str, run: RunFiles) -> Picture | None:
-    """The picture that a finding names; a line in `unreadable` where it is none, or not in the run's folder."""
+def _evidence_image(name: str, run: RunFiles) -> Image | None:
+    """The image that a finding names; a line in `unreadable` where it is none, or not in the run's folder."""
     if not name:
         return None
     try:
-        return read_picture(inside(run.folder, name), name, run.unreadable)
+        return read_image(inside(run.folder, name), name, run.unreadable)
     except (DataError, OSError, ValueError) as error:
         run.unreadable.append(f"{name}: {error.found if isinstance(error, DataError) else error}")
         return None
 
 
-def sheets(run: RunFiles) -> list[tuple[int, Picture]]:
-    """At most `MAX_SHEETS` picture sheets with their steps, evenly over the run, the first and the last among them."""
-    count = len(run.pictures)
+def sheets(run: RunFiles) -> list[tuple[int, Image]]:
+    """At most `MAX_SHEETS` image sheets with their steps, evenly over the run, the first and the last among them."""
+    count = len(run.images)
     chosen = sorted({round(i * (count - 1) / (MAX_SHEETS - 1)) for i in range(MAX_SHEETS)}) if count else []
-    found = ((step, read_picture(path, f"pictures/{path.name}", run.unreadable)) for step, path in (run.pictures[i] for i in chosen))
-    return [(step, picture) for step, picture in found if picture is not None]
+    found = (
+        (step, read_image(path, f"images/{path.name}", run.unreadable))
+        for step, path in (run.images[i] for i in chosen)
+    )
+    return [(step, image) for step, image in found if image is not None]
 
 
-def of_validation(run: RunFiles) -> list[tuple[str, int, Picture]]:
-    """(name, step, picture): the last of each kind of picture that validations gave."""
+def of_validation(run: RunFiles) -> list[tuple[str, int, Image]]:
+    """(name, step, image): the last of each kind of image that validations gave."""
     last: dict[str, tuple[int, Path]] = {}
-    for path in sorted(run.folder.glob("pictures/*/step-*.png")):
+    for path in sorted(run.folder.glob("images/*/step-*.png")):
         last[path.parent.name] = (step_of(path), path)
-    found = ((name, step, read_picture(path, f"pictures/{name}/{path.name}", run.unreadable)) for name, (step, path) in last.items())
-    return [(name, step, picture) for name, step, picture in found if picture is not None]
+    found = (
+        (name, step, read_image(path, f"images/{name}/{path.name}", run.unreadable))
+        for name, (step, path) in last.items()
+    )
+    return [(name, step, image) for name, step, image in found if image is not None]
 
 
 def _list(value: Any) -> list[Any]:

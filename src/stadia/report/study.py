@@ -1,4 +1,6 @@
-"""An ablation for people: the sentence that its data allow, a table, a plot. Read from STUDY/verdicts.json and results.jsonl."""
+"""An ablation for people: the sentence that its data allow, a table, a plot. Read from STUDY/verdicts.json and
+results.jsonl.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ Verdict = Mapping[str, Any]
 
 
 def write(folder: Path) -> list[Path]:
-    """Write table.md, plot.svg and plot.png from a study's verdicts.json. Raises DataError where it has none that can be read."""
+    """Write table.md, plot.svg and plot.png from a study's verdicts.json. Raises DataError where it has none that can
+    be read.
+    """
     study = read(folder)
     paths = [folder / name for name in ("table.md", "plot.svg", "plot.png")]
     write_text(paths[0], markdown(study))
@@ -30,7 +34,10 @@ def read(folder: Path) -> dict[str, Any]:
     study = read_json(Path(folder) / "verdicts.json")
     if not isinstance(study, dict) or not isinstance(study.get("verdicts"), list):
         raise DataError(
-            folder, found="no verdicts in verdicts.json", expected="a study's", cure="run `stadia ablate` again, it writes the file"
+            folder,
+            found="no verdicts in verdicts.json",
+            expected="a study's",
+            fix="run `stadia ablate` again, it writes the file",
         )
     return study
 
@@ -46,25 +53,37 @@ def sentence(study: Mapping[str, Any], verdict: Verdict) -> str:
     metric, d = str(study["metric"]), verdict["difference"]
     of = f"'{verdict['change']}'"
     if d is None:
-        return f"Undecided: {of} and the base share {len(verdict['seeds'])} seeds with a value; three are the fewest that say anything."
+        return (
+            f"Undecided: {of} and the base share {len(verdict['seeds'])} seeds with a value; three are the fewest that"
+            " say anything."
+        )
     shown, percent = verdict["shown"], f"{1 - study['alpha']:.0%}"
     chance = p(verdict["p_holm"])
     chance = f"p {chance}" if chance.startswith("<") else f"p = {chance}"
-    interval = f"{signed(d['mean'])}, {percent} interval {signed(d['low'])} to {signed(d['high'])}, {d['n']} seeds, {chance}"
+    interval = (
+        f"{signed(d['mean'])}, {percent} interval {signed(d['low'])} to {signed(d['high'])}, {d['n']} seeds, {chance}"
+    )
     if shown == "identical":
-        said = f"with {of} {metric} is the same but for rounding in all {d['n']} seeds: it changes nothing that this training does"
+        said = (
+            f"with {of} {metric} is the same but for rounding in all {d['n']} seeds: it changes nothing that this"
+            " training does"
+        )
     elif shown:
         said = f"{of} makes {metric} {shown} ({interval})"
         if verdict["within_margin"]:
             said += f", yet by less than the margin of {wording.number(study['margin'])} that matters"
     elif verdict["within_margin"]:
         said = (
-            f"{of} leaves {metric} the same within {wording.number(study['margin'])} ({interval}; p of the margin = {p(verdict['p_same'])})"
+            f"{of} leaves {metric} the same within {wording.number(study['margin'])} ({interval}; p of the margin ="
+            f" {p(verdict['p_same'])})"
         )
     else:
         said = f"{of} may leave {metric} as it is or change it ({interval}). {_what_it_takes(study, verdict)}"
     if not shown and (d["low"] > 0 or d["high"] < 0):
-        said += f" Its own interval leaves 0 out; of {len(study['verdicts'])} changes tried, one does so by chance more often (Holm)"
+        said += (
+            f" Its own interval leaves 0 out; of {len(study['verdicts'])} changes tried, one does so by chance more"
+            " often (Holm)"
+        )
     return f"{verdict['decision'].capitalize()}: {said.rstrip('.')}."
 
 
@@ -100,8 +119,14 @@ def cells(study: Mapping[str, Any]) -> list[list[str]]:
     found = [["base", wording.number(base), "", "", "", "", "", "", ""]]
     for v in verdicts:
         d = v["difference"]
-        tested = [signed(d["mean"]), f"{signed(d['low'])} … {signed(d['high'])}", p(v["p_holm"]), p(d["p_signs"])] if d else ["–"] * 4
-        found.append([v["change"], wording.number(v["changed"]), *tested, str(len(v["seeds"])), v["expected"], v["decision"]])
+        tested = (
+            [signed(d["mean"]), f"{signed(d['low'])} … {signed(d['high'])}", p(v["p_holm"]), p(d["p_signs"])]
+            if d
+            else ["–"] * 4
+        )
+        found.append(
+            [v["change"], wording.number(v["changed"]), *tested, str(len(v["seeds"])), v["expected"], v["decision"]]
+        )
     return found
 
 
@@ -111,8 +136,11 @@ def markdown(study: Mapping[str, Any]) -> str:
     lines = [
         f"# {study['study']}",
         "",
-        f"`{study['metric']}` ({good}) of `{study['recipe']}`, the {study['at']} validation, seeds {', '.join(map(str, study['seeds']))}; "
-        f"{study['runs']} of {study['planned']} runs. Differences are of the change minus the base, seed by seed.",
+        (
+            f"`{study['metric']}` ({good}) of `{study['recipe']}`, the {study['at']} validation, seeds"
+            f" {', '.join(map(str, study['seeds']))}; {study['runs']} of {study['planned']} runs. Differences are of"
+            " the change minus the base, seed by seed."
+        ),
         "",
         *_table(HEAD, cells(study)),
         "",
@@ -134,7 +162,9 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 
 def draw(study: Mapping[str, Any], results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """The difference of each change: a dot a seed, the mean and its interval, the margin as a band. SVG or PNG, by the suffix."""
+    """The difference of each change: a dot a seed, the mean and its interval, the margin as a band. SVG or PNG, by the
+    suffix.
+    """
     from matplotlib.figure import Figure
 
     verdicts = study["verdicts"]
@@ -144,15 +174,19 @@ def draw(study: Mapping[str, Any], results: Sequence[Mapping[str, Any]], path: P
         axes.axvspan(-study["margin"], study["margin"], color="0.92", label="margin")
     axes.axvline(0, color="0.5", linewidth=1)
     value = {(row["change"], row["seed"]): row["value"] for row in results}
-    colours = {"confirmed": "#1a7f4b", "refuted": "#b3261e", "undecided": "0.35"}
+    colors = {"confirmed": "#1a7f4b", "refuted": "#b3261e", "undecided": "0.35"}
     for y, verdict in enumerate(verdicts):
-        each = [value[verdict["change"], seed] - value["base", seed] for seed in verdict["seeds"] if ("base", seed) in value]
+        each = [
+            value[verdict["change"], seed] - value["base", seed] for seed in verdict["seeds"] if ("base", seed) in value
+        ]
         axes.plot(each, [y] * len(each), "o", color="0.7", markersize=4)
         if d := verdict["difference"]:
             spread = [[d["mean"] - d["low"]], [d["high"] - d["mean"]]]
-            axes.errorbar([d["mean"]], [y], xerr=spread, fmt="s", capsize=4, color=colours[verdict["decision"]])
+            axes.errorbar([d["mean"]], [y], xerr=spread, fmt="s", capsize=4, color=colors[verdict["decision"]])
     axes.set_yticks(range(len(verdicts)), [f"{v['change']} ({v['decision']})" for v in verdicts])
     axes.set_ylim(len(verdicts) - 0.5, -0.5)
-    axes.set_xlabel(f"{study['metric']}, change minus base ({study['better']} is better); bar: {1 - study['alpha']:.0%} interval")
+    axes.set_xlabel(
+        f"{study['metric']}, change minus base ({study['better']} is better); bar: {1 - study['alpha']:.0%} interval"
+    )
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -1,4 +1,6 @@
-"""Where a training's time went: a bar of its phases, and of each how long a step takes and what it reaches of the machine's peak."""
+"""Where a training's time went: a bar of its phases, and of each how long a step takes and what it reaches of the
+machine's peak.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,20 @@ from stadia.report import figures, wording
 LEAST = 0.005
 """Of the whole: smaller phases are one."""
 
-MOST = figures.COLOURS - 1
-"""Phases with a colour of their own; the others are small, too."""
+MOST = figures.COLORS - 1
+"""Phases with a color of their own; the others are small, too."""
 
 SMALL = "the rest"
 
 
 @dataclass(frozen=True)
 class Phase:
-    """name, its colour (class of the stylesheet), left edge and width in the bar (SVG units); and as text: share, all of it, a step, and
-    what of the peak it reaches (empty where nobody knows).
+    """name, its color (class of the stylesheet), left edge and width in the bar (SVG units); and as text: share, all of
+    it, a step, and what of the peak it reaches (empty where nobody knows).
     """
 
     name: str
-    colour: int
+    color: int
     left: float
     width: float
     share: str
@@ -35,7 +37,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class TimeSpent:
-    """phases: the longest first.  about: what it is of, and whether the parts make the whole.  has_peak: whether the peak is known."""
+    """phases: the longest first.  about: what it is of, and whether the parts make the whole.  has_peak: whether the
+    peak is known.
+    """
 
     phases: list[Phase]
     about: str
@@ -44,7 +48,11 @@ class TimeSpent:
 
 def time_spent(found: Any) -> TimeSpent | None:
     """From `time` of run.json; None where a run has none, or one that is no account of times."""
-    if not isinstance(found, dict) or not (seconds := _numbers(found.get("phases_s"))) or not (total := sum(seconds.values())) > 0:
+    if (
+        not isinstance(found, dict)
+        or not (seconds := _numbers(found.get("phases_s")))
+        or not (total := sum(seconds.values())) > 0
+    ):
         return None
     steps, of_peak = _numbers(found.get("step_s")), _numbers(found.get("of_peak"))
     small = sum(value for value in seconds.values() if value < LEAST * total)
@@ -52,11 +60,11 @@ def time_spent(found: Any) -> TimeSpent | None:
     small += sum(value for value, _ in longest[MOST:])
     longest = longest[:MOST] + ([(small, SMALL)] if small else [])
     phases, left = [], 0.0
-    for colour, (value, name) in enumerate(longest):
+    for color, (value, name) in enumerate(longest):
         width = value / total * figures.WIDTH
         step = f"{1e3 * steps[name]:.3g} ms" if steps.get(name) else ""
         reached = f"{of_peak[name]:.0%}" if name in of_peak else ""
-        phases.append(Phase(name, colour, left, width, f"{value / total:.1%}", wording.duration(value), step, reached))
+        phases.append(Phase(name, color, left, width, f"{value / total:.1%}", wording.duration(value), step, reached))
         left += width
     return TimeSpent(phases, _about(found, total), any(phase.of_peak for phase in phases))
 
@@ -73,8 +81,8 @@ def _about(found: dict[str, Any], total: float) -> str:
     threads = known.get("threads", 0) if found.get("device") == "cpu" else 0
     on = f" on {threads:.0f} thread{'s' * (threads != 1)}" if threads else ""
     return (
-        f"{said}. Products of large matrices made {peak / 1e9:.3g} GFLOP/s here{on} when the training ended{reached}: convolutions and "
-        "products are counted. It varies with what else the machine does."
+        f"{said}. Products of large matrices made {peak / 1e9:.3g} GFLOP/s here{on} when the training ended{reached}:"
+        " convolutions and products are counted. It varies with what else the machine does."
     )
 
 

@@ -1,4 +1,6 @@
-"""Plots of what an uncertainty is worth: does it order pixels by their error (sparsification), and is its size right (calibration)?"""
+"""Plots of what an uncertainty is worth: does it order pixels by their error (sparsification), and is its size right
+(calibration)?
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ INSIDE = re.compile(r"val/inside_(\d\d)$")
 
 @dataclass(frozen=True)
 class SharePlot:
-    """Curves over a share from 0 to 100 %: (name, class of the template's stylesheet, SVG path data) each, and what they say, in words."""
+    """Curves over a share from 0 to 100 %: (name, class of the template's stylesheet, SVG path data) each, and what
+    they say, in words.
+    """
 
     title: str
     about: str
@@ -37,7 +41,11 @@ def sparsification_plots(scores: dict[str, dict[str, Any]]) -> list[SharePlot]:
     for stem, score in scores.items():
         of_error = score.get("uncertainty")
         for name, worth in of_error.items() if isinstance(of_error, dict) else ():
-            curves = [_curve(worth.get(key)) for key in ("curve", "curve_of_oracle", "curve_of_random")] if isinstance(worth, dict) else []
+            curves = (
+                [_curve(worth.get(key)) for key in ("curve", "curve_of_oracle", "curve_of_random")]
+                if isinstance(worth, dict)
+                else []
+            )
             if curves and all(curve is not None and len(curve) == len(curves[0] or ()) for curve in curves):
                 found.append(_sparsification(stem, name, worth, curves))
     return found
@@ -45,7 +53,11 @@ def sparsification_plots(scores: dict[str, dict[str, Any]]) -> list[SharePlot]:
 
 def _sparsification(stem: str, name: str, worth: dict[str, Any], curves: Sequence[Any]) -> SharePlot:
     label = wording.score(name).label
-    numbers = [f"{key} {wording.number(value)}" for key, value in (("AUSE", worth.get("ause")), ("AURG", worth.get("aurg"))) if _is(value)]
+    numbers = [
+        f"{key} {wording.number(value)}"
+        for key, value in (("AUSE", worth.get("ause")), ("AURG", worth.get("aurg")))
+        if _is(value)
+    ]
     below, rank = worth.get("below_random"), worth.get("spearman")
     if _is(below):
         numbers.append(f"AUSE {abs(below):.0%} {'below' if below > 0 else 'above'} that of random order")
@@ -53,12 +65,14 @@ def _sparsification(stem: str, name: str, worth: dict[str, Any], curves: Sequenc
         numbers.append(f"Spearman {wording.number(rank)}")
     title = f"{stem}: {f'1 - ({label})' if name == 'd1' else label} of the pixels that are left"
     names = (("by uncertainty", "s0"), ("by the error itself", "s1"), ("in random order", "s2"))
-    lines = [(said, colour, list(curve)) for (said, colour), curve in zip(names, curves, strict=True)]
+    lines = [(said, color, list(curve)) for (said, color), curve in zip(names, curves, strict=True)]
     return _plot(title, ", ".join(numbers), lines, "left out", top=max(max(line[2]) for line in lines))
 
 
 def calibration_plot(series: list[Series]) -> SharePlot | None:
-    """The share of residuals in each interval against the share that it is said to hold, at the last validation; None where not logged."""
+    """The share of residuals in each interval against the share that it is said to hold, at the last validation; None
+    where not logged.
+    """
     shares = {int(match[1]): s.values[-1] for s in series if (match := INSIDE.match(s.name)) and _is(s.values[-1])}
     if len(shares) < 2:
         return None
@@ -68,7 +82,13 @@ def calibration_plot(series: list[Series]) -> SharePlot | None:
         ("residuals inside", "s0", [(percent / 100, shares[percent]) for percent in said]),
         ("as said", "s2", [(0.0, 0.0), (1.0, 1.0)]),
     ]
-    return _drawn("Residuals inside the interval that Sigma says", f"{off:.0%} off in the mean", lines, "said to be inside", top=1.0)
+    return _drawn(
+        "Residuals inside the interval that Sigma says",
+        f"{off:.0%} off in the mean",
+        lines,
+        "said to be inside",
+        top=1.0,
+    )
 
 
 def is_calibration(series: Series) -> bool:
@@ -78,11 +98,15 @@ def is_calibration(series: Series) -> bool:
 
 def _plot(title: str, about: str, lines: list[tuple[str, str, list[float]]], x_label: str, top: float) -> SharePlot:
     """Of values at equal steps from 0 to 100 %; the last, of no pixel at all, is not drawn."""
-    points = [(name, colour, [(k / (len(values) - 1), v) for k, v in enumerate(values[:-1])]) for name, colour, values in lines]
+    points = [
+        (name, color, [(k / (len(values) - 1), v) for k, v in enumerate(values[:-1])]) for name, color, values in lines
+    ]
     return _drawn(title, about, points, x_label, top)
 
 
-def _drawn(title: str, about: str, lines: list[tuple[str, str, list[tuple[float, float]]]], x_label: str, top: float) -> SharePlot:
+def _drawn(
+    title: str, about: str, lines: list[tuple[str, str, list[tuple[float, float]]]], x_label: str, top: float
+) -> SharePlot:
     high = 1.05 * top if top > 0 else 1.0
 
     def x(share: float) -> float:
@@ -91,15 +115,23 @@ def _drawn(title: str, about: str, lines: list[tuple[str, str, list[tuple[float,
     def y(value: float) -> float:
         return figures.HEIGHT - figures.BOTTOM - value / high * (figures.HEIGHT - figures.TOP - figures.BOTTOM)
 
-    paths = [(name, colour, figures.path_data([(x(share), y(value)) for share, value in line])) for name, colour, line in lines]
+    paths = [
+        (name, color, figures.path_data([(x(share), y(value)) for share, value in line])) for name, color, line in lines
+    ]
     ticks = figures.nice_ticks(0, high)
     y_ticks = [Tick(y(value), label) for value, label in zip(ticks, figures.tick_labels(ticks), strict=True)]
-    return SharePlot(title, about, paths, x_label, [Tick(x(percent / 100), f"{percent} %") for percent in PERCENT], y_ticks)
+    return SharePlot(
+        title, about, paths, x_label, [Tick(x(percent / 100), f"{percent} %") for percent in PERCENT], y_ticks
+    )
 
 
 def _curve(values: Any) -> list[float] | None:
     """A list of at most MAX_POINTS finite numbers, none below 0, or None: files come from anywhere."""
-    if not isinstance(values, list) or not 3 <= len(values) <= MAX_POINTS or not all(_is(value) and value >= 0 for value in values):
+    if (
+        not isinstance(values, list)
+        or not 3 <= len(values) <= MAX_POINTS
+        or not all(_is(value) and value >= 0 for value in values)
+    ):
         return None
     return [float(value) for value in values]
 

@@ -12,7 +12,9 @@ Better = Literal["lower", "higher", "one", "neither"]
 
 @dataclass(frozen=True)
 class Score:
-    """How a score is shown: its name in the field, its unit, where it is good, and whether it is a key number at the report's top."""
+    """How a score is shown: its name in the field, its unit, where it is good, and whether it is a key number at the
+    report's top.
+    """
 
     label: str
     unit: str = ""
@@ -82,12 +84,17 @@ METRES, UP_TO_SCALE = "metres", "up-to-scale"
 CLAIMS: dict[str, tuple[str, str]] = {
     METRES: (
         "Metres",
-        "{mean} metres, as far as they are right: the scale comes from {source}, and nothing is fitted to the truth when they are scored.",
+        (
+            "{mean} metres, as far as they are right: the scale comes from {source}, and nothing is fitted to the truth"
+            " when they are scored."
+        ),
     ),
     UP_TO_SCALE: (
         "Up to scale",
-        "Shapes and proportions mean something, as far as they are right; sizes do not. {share} one unknown factor, "
-        "which one camera alone does not tell: scores of {of} are those after a fit to the truth's size.",
+        (
+            "Shapes and proportions mean something, as far as they are right; sizes do not. {share} one unknown factor,"
+            " which one camera alone does not tell: scores of {of} are those after a fit to the truth's size."
+        ),
     ),
     "affine-inverse": (
         "Inverse depth up to scale and shift",
@@ -106,7 +113,9 @@ STATUSES: dict[str, tuple[str, str]] = {  # run.json's status: (what is shown, t
 
 
 def known(name: str) -> Score | None:
-    """A score by the last part of its name ("depth.abs_rel", "val/abs_rel"); None of what is none: "train/weight/mask_bce" is a weight."""
+    """A score by the last part of its name ("depth.abs_rel", "val/abs_rel"); None of what is none:
+    "train/weight/mask_bce" is a weight.
+    """
     if name.startswith("train/") and name.count("/") > 1:
         return None
     return SCORES.get(re.split(r"[./]", name)[-1])
@@ -123,7 +132,9 @@ def arrow(name: str, *, scale_known: bool = True) -> str:
 
 
 def number(value: Any, unit: str = "") -> str:
-    """Three significant digits (no less than whole numbers), with the unit; text and truth values as they are, – for none."""
+    """Three significant digits (no less than whole numbers), with the unit; text and truth values as they are, – for
+    none.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "–" if value is None else str(value)
     if not math.isfinite(value):
@@ -170,8 +181,12 @@ def claim(name: Any, scale_from: Any = None, *, path: bool = False) -> tuple[str
 
     scale_from: where the recipe has its metres from.  path: whether there is one of the camera, beside depth.
     """
-    label, meaning = CLAIMS.get(str(name), UNKNOWN_CLAIM if name is None else (str(name), "This claim is not known to the report."))
-    return label, meaning.format(source=scale_from or "a length known beforehand", **(_OF_DEPTH_AND_PATH if path else _OF_DEPTH))
+    label, meaning = CLAIMS.get(
+        str(name), UNKNOWN_CLAIM if name is None else (str(name), "This claim is not known to the report.")
+    )
+    return label, meaning.format(
+        source=scale_from or "a length known beforehand", **(_OF_DEPTH_AND_PATH if path else _OF_DEPTH)
+    )
 
 
 def scale(claim: Any, rests_on: Any, no_metres: Any) -> str:
@@ -182,7 +197,9 @@ def scale(claim: Any, rests_on: Any, no_metres: Any) -> str:
     if rests_on and claim == METRES:
         return f"The metres rest on {rests_on}."
     if rests_on:
-        return f"Metres learnt by this recipe rest on {rests_on}; none are claimed here" + (f": {no_metres}." if no_metres else ".")
+        return f"Metres learnt by this recipe rest on {rests_on}; none are claimed here" + (
+            f": {no_metres}." if no_metres else "."
+        )
     if claim == UP_TO_SCALE:
         return "Metres need a stereo pair with its baseline, or a camera's height over its road (recipe metric)."
     return ""

@@ -2,12 +2,12 @@
 
 from stadia.core.tables import Table
 
-OPTIMISERS = Table(
-    "optimiser",
+OPTIMIZERS = Table(
+    "optimizer",
     {
-        "adam": "stadia.training.optimisers:adam",
-        "adamw": "stadia.training.optimisers:adamw",
-        "sgd": "stadia.training.optimisers:sgd",
+        "adam": "stadia.training.optimizers:adam",
+        "adamw": "stadia.training.optimizers:adamw",
+        "sgd": "stadia.training.optimizers:sgd",
     },
 )
 

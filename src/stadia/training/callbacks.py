@@ -1,4 +1,4 @@
-"""What happens at the end of a step: scalars and pictures logged, checkpoints kept, a wish to stop obeyed."""
+"""What happens at the end of a step: scalars and images logged, checkpoints kept, a wish to stop obeyed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from stadia.training.task import Task
 from stadia.training.update_ratio import UpdateRatio
 
 TERM = "train/term/"
-OF_A_STEP = ("loading", "forward", "loss", "backward", "optimiser")
+OF_A_STEP = ("loading", "forward", "loss", "backward", "optimizer")
 """Phases that have columns of their own; what else a step is made of is `time/rest_s`."""
 
 
@@ -53,10 +53,11 @@ class Sharding(pl.Callback):
 
 
 class Validation(StepCallback):
-    """Decides when to validate: every so many steps, and at the last. Before the others, since they ask whether it is due.
+    """Decides when to validate: every so many steps, and at the last. Before the others, since they ask whether it is
+    due.
 
-    By default once an epoch; where data sets train one after another whenever one of them has been gone through, so that what it was
-    worth before the next one trains is known, and in stages after each epoch of each and at its end.
+    By default once an epoch; where data sets train one after another whenever one of them has been gone through, so
+    that what it was worth before the next one trains is known, and in stages after each epoch of each and at its end.
 
     limit: a callback too, before this one, which says whether the time is over.
 
@@ -96,11 +97,12 @@ class Validation(StepCallback):
 
 
 class Scalars(StepCallback):
-    """Logs a row every `log_every` steps, and one a validation; asks of each step's row what holds of every loss (`loss_laws`).
+    """Logs a row every `log_every` steps, and one a validation; asks of each step's row what holds of every loss
+    (`loss_laws`).
 
-    A row holds the step's own values (means over its batches and processes), not averages over the steps between: so it does
-    not depend on where a training was interrupted. `time/...` are means over the steps since the last row, `gradient/...` are of the
-    step's last batch in the process that logs.
+    A row holds the step's own values (means over its batches and processes), not averages over the steps between: so it
+    does not depend on where a training was interrupted. `time/...` are means over the steps since the last row,
+    `gradient/...` are of the step's last batch in the process that logs.
 
     clock: measures the parts of `time/step_s`, which is of the processor's clock, by that of the device.
     """
@@ -116,7 +118,10 @@ class Scalars(StepCallback):
 
     def on_batch(self, trainer: pl.Trainer, task: Task) -> None:
         assert task.report is not None
-        values = {"train/loss": task.report.total, **{f"{TERM}{name}": term for name, term in task.report.terms.items()}}
+        values = {
+            "train/loss": task.report.total,
+            **{f"{TERM}{name}": term for name, term in task.report.terms.items()},
+        }
         for name, value in (values | {f"train/{name}": value for name, value in task.report.seen.items()}).items():
             value = value.detach().float() / self.plan.accumulate
             self.sums[name] = self.sums[name] + value if name in self.sums else value
@@ -140,10 +145,14 @@ class Scalars(StepCallback):
         if trainer.world_size > 1:
             means = trainer.strategy.reduce(means, reduce_op="mean")
         ratio = self.update.after()
-        alike = {"train/gradient_norm": task.gradient_norm} | ({} if ratio is None else {"train/update_ratio": ratio})  # in every process
+        alike = {"train/gradient_norm": task.gradient_norm} | (
+            {} if ratio is None else {"train/update_ratio": ratio}
+        )  # in every process
         sizes = self.quantities.sizes(getattr(batch, "source_names", ()))
         mine = {f"gradient/{name}": self.plan.accumulate * size for name, size in sizes.items()}
-        values = torch.cat([means, torch.stack([value.float() for value in (alike | mine).values()])]).tolist()  # one transfer
+        values = torch.cat(
+            [means, torch.stack([value.float() for value in (alike | mine).values()])]
+        ).tolist()  # one transfer
         row = dict(zip((*sums, *alike, *mine), values, strict=True)) | {"train/lr": task.lr}
         self._log(trainer, task, step, row | self._times(step))
         assert task.report is not None
@@ -175,10 +184,11 @@ class Scalars(StepCallback):
                 callback.on_row(trainer, task, step, row)
 
 
-class Pictures(StepCallback):
-    """Writes pictures/step-000100.png every so many steps, at the first and at the last: what the recipe's `pictures` gives.
+class Images(StepCallback):
+    """Writes images/step-000100.png every so many steps, at the first and at the last: what the recipe's `images`
+    gives.
 
-    And pictures/NAME/step-000100.png of each validation: its `validation_pictures`.
+    And images/NAME/step-000100.png of each validation: its `validation_images`.
     """
 
     def __init__(self, run: Run, loggers: list[Logger], every: int, plan: Plan) -> None:
@@ -189,23 +199,23 @@ class Pictures(StepCallback):
             return
         assert task.report is not None
         with torch.no_grad(), rng.untouched():
-            pictures = task.pictures(batch, task.report)
-        if not pictures:
+            images = task.images(batch, task.report)
+        if not images:
             return
-        self._write(self.run.pictures, step, "pictures", compose(pictures))
+        self._write(self.run.images, step, "images", compose(images))
 
     def on_validation_end(self, trainer: pl.Trainer, task: Task) -> None:
         if self.every and trainer.is_global_zero:
-            for name, picture in task.validation_pictures().items():
-                self._write(self.run.pictures / name, trainer.global_step, name, picture)
+            for name, image in task.validation_images().items():
+                self._write(self.run.images / name, trainer.global_step, name, image)
 
-    def _write(self, folder: Path, step: int, name: str, picture: NDArray[np.uint8]) -> None:
+    def _write(self, folder: Path, step: int, name: str, image: NDArray[np.uint8]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        _, png = cv2.imencode(".png", picture[..., ::-1])
+        _, png = cv2.imencode(".png", image[..., ::-1])
         with replacing(folder / f"step-{step:06d}.png") as temporary:
             temporary.write_bytes(png.tobytes())
         for logger in self.loggers:
-            logger.picture(step, name, picture)
+            logger.image(step, name, image)
 
 
 class Checkpoints(StepCallback):
@@ -214,7 +224,9 @@ class Checkpoints(StepCallback):
     Every checkpoint belongs to the moment after a step and after the validation that was due at it.
     """
 
-    def __init__(self, run: Run, task: Task, validation: Validation, every: int, stop_wanted: Callable[[], bool]) -> None:
+    def __init__(
+        self, run: Run, task: Task, validation: Validation, every: int, stop_wanted: Callable[[], bool]
+    ) -> None:
         self.run, self.validation, self.every, self.stop_wanted = run, validation, every, stop_wanted
         self.recipe, self.plan = task.recipe, validation.plan
         self.best: float | None = None
@@ -264,7 +276,12 @@ class Checkpoints(StepCallback):
     def _save(self, trainer: pl.Trainer, name: str, kind: Any) -> None:
         step = trainer.global_step
         header = Header(
-            recipe=self.recipe, config=self.run.config, kind=kind, step=step, epoch=self.plan.epoch_of(step), metrics=self.metrics
+            recipe=self.recipe,
+            config=self.run.config,
+            kind=kind,
+            step=step,
+            epoch=self.plan.epoch_of(step),
+            metrics=self.metrics,
         )
         path = self.run.checkpoints / f"{name}.safetensors"
         trainer.save_checkpoint(path, weights_only=kind == "weights", storage_options=header)
@@ -300,7 +317,9 @@ class ProgressBar(StepCallback):
     def on_train_start(self, trainer: pl.Trainer, task: Task) -> None:
         self.started = self.told = time.perf_counter()
         self.first_step = trainer.global_step
-        self.bar_task = self.bar.add_task("training", total=self.plan.total_steps, completed=self.first_step, loss=math.nan, rate=0.0)
+        self.bar_task = self.bar.add_task(
+            "training", total=self.plan.total_steps, completed=self.first_step, loss=math.nan, rate=0.0
+        )
         if self.console.is_terminal:
             self.bar.start()
 
@@ -318,8 +337,14 @@ class ProgressBar(StepCallback):
         if shown:
             self.bar.update(self.bar_task, loss=loss)
         else:
-            left = _minutes(now - self.started) + " in all" if ends else _minutes((self.plan.total_steps - step) / rate) + " left"
-            self.console.print(f"step {step}/{self.plan.total_steps}  loss {loss:.4f}  {rate:.2f} steps/s  {left}", highlight=False)
+            left = (
+                _minutes(now - self.started) + " in all"
+                if ends
+                else _minutes((self.plan.total_steps - step) / rate) + " left"
+            )
+            self.console.print(
+                f"step {step}/{self.plan.total_steps}  loss {loss:.4f}  {rate:.2f} steps/s  {left}", highlight=False
+            )
 
     def on_validation_start(self, trainer: pl.Trainer, task: Task) -> None:
         self.bar.update(self.bar_task, description="validating")

@@ -1,10 +1,13 @@
-"""The camera's height above the road, learnt over frames and epochs: the one number in metres that every frame can be held to.
+"""The camera's height above the road, learnt over frames and epochs: the one number in metres that every frame can be
+held to.
 
-Every believed object of a frame says how high the camera is. Their median is the frame's, the median over an epoch's frames is the
-epoch's, and epochs are averaged, later ones with more weight. Cameras mounted alike are a group, with one height.
+Every believed object of a frame says how high the camera is. Their median is the frame's, the median over an epoch's
+frames is the epoch's, and epochs are averaged, later ones with more weight. Cameras mounted alike are a group, with one
+height.
 
-An object is believed where its size against the horizon is that of the others (no start can mislead that, unlike a comparison with the
-last height, `test=absolute`); and an epoch is, where its objects agree with each other and with the horizon.
+An object is believed where its size against the horizon is that of the others (no start can mislead that, unlike a
+comparison with the last height, `test=absolute`); and an epoch is, where its objects agree with each other and with the
+horizon.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ FEWEST_FRAMES = 5
 """Of a group or a recording, for quartiles and medians that mean something."""
 
 MOUNTS_APART, MOUNTS_SHARE = 1.2, 0.1
-"""Recordings of one group are of several mounts where no height lies between two that differ by this factor, each side with this share."""
+"""Recordings of one group are of several mounts where no height lies between two that differ by this factor, each side
+with this share.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +42,12 @@ class Said:
 
     group, recording: (F,) of each frame.
     road_m: (F,) the camera's height over the road in each frame's own depth; NaN where it has no road.
-    roads_apart: (F,) by what factor two ways to a frame's own camera height part, as a logarithm; NaN where it has no road.
+    roads_apart: (F,) by what factor two ways to a frame's own camera height part, as a logarithm; NaN where it has no
+        road.
     frame: (M,) the frame of each object.
     camera_m: (M,) the camera's height by its size in depth; NaN where it says none.
-    horizon_m: (M,) by its size against the horizon, without depth; NaN where it says none, and not positive above the horizon.
+    horizon_m: (M,) by its size against the horizon, without depth; NaN where it says none, and not positive above the
+        horizon.
     """
 
     group: NDArray[np.int64]
@@ -65,15 +72,18 @@ class Estimate:
     """What an epoch says of a group.
 
     camera_m: the median over frames.  frames: that say something, of `frames_seen`.
-    kept: share of the objects that were believed.  low_m, high_m: the frames' quartiles.  spread: between these, over the median.
-    horizon_m: the median over all objects of what the horizon says without depth; about 3 % too low by its nature. NaN where too few
-        agree on it for a test of the others.
+    kept: share of the objects that were believed.  low_m, high_m: the frames' quartiles.  spread: between these, over
+        the median.
+    horizon_m: the median over all objects of what the horizon says without depth; about 3 % too low by its nature. NaN
+        where too few agree on it for a test of the others.
     road_m: the camera's height over the road in the frames' own depth, their median; NaN where no frame has a road.
-    roads_apart: by what factor two ways to that height part, as a logarithm without sign, in the median; NaN where no frame says it.
+    roads_apart: by what factor two ways to that height part, as a logarithm without sign, in the median; NaN where no
+        frame says it.
     refused: why it is not used; empty where it is.
-    locked_in: in which height the absolute test has locked itself, against what all objects say; empty where it has not.
-    apart: why the group's cameras cannot have one height; empty where they can. What was learnt of its height is forgotten then; one that
-        no epoch changes any more (`last_epoch`) stays.
+    locked_in: in which height the absolute test has locked itself, against what all objects say; empty where it has
+        not.
+    apart: why the group's cameras cannot have one height; empty where they can. What was learnt of its height is
+        forgotten then; one that no epoch changes any more (`last_epoch`) stays.
     """
 
     camera_m: float
@@ -93,7 +103,9 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Height:
-    """Of a group: the height in metres, over how many epochs it is averaged (0: none known, NaN), and the horizon's, NaN where unknown."""
+    """Of a group: the height in metres, over how many epochs it is averaged (0: none known, NaN), and the horizon's,
+    NaN where unknown.
+    """
 
     metres: float = math.nan
     epochs: int = 0
@@ -117,7 +129,8 @@ def frame_medians(frame: NDArray[np.int64], values: Floats) -> tuple[NDArray[np.
 
 
 def estimate(said: Said, epoch: int, config: CameraHeightsConfig, known_m: float = math.nan) -> Estimate:
-    """What an epoch says of one group. Raises RunError where the group's recordings are of cameras with several heights.
+    """What an epoch says of one group. Raises RunError where the group's recordings are of cameras with several
+    heights.
 
     known_m: the group's height before, which the absolute test holds objects against; NaN where there is none.
     """
@@ -135,7 +148,9 @@ def estimate(said: Said, epoch: int, config: CameraHeightsConfig, known_m: float
         horizon_m = math.nan  # they agree on no horizon: depth has not learnt one yet
     if epoch >= config.first_epoch:
         frames, medians = frame_medians(said.frame[says], said.camera_m[says])
-        flat = ~(np.abs(said.roads_apart[frames]) >= config.most_apart)  # what is no plane yet says nothing of what stands on it
+        flat = ~(
+            np.abs(said.roads_apart[frames]) >= config.most_apart
+        )  # what is no plane yet says nothing of what stands on it
         _check_one_mount(said.recording[frames[flat]], np.log(medians[flat]), known_m)
     _, heights = frame_medians(said.frame[keep], said.camera_m[keep])
     low, camera_m, high = np.quantile(heights, (0.25, 0.5, 0.75)) if len(heights) else [math.nan] * 3
@@ -159,7 +174,10 @@ def _locked_in(found: Estimate, known_m: float, config: CameraHeightsConfig) -> 
     """In which height, where objects agree on another by the horizon, which no height before has a say in."""
     if not abs(math.log(found.horizon_m / known_m)) >= config.tolerance:  # NaN neither
         return ""
-    return f"{found.kept:.0%} of the objects agree with the known {known_m:.2f} m, and all together say {found.horizon_m:.2f} m"
+    return (
+        f"{found.kept:.0%} of the objects agree with the known {known_m:.2f} m, and all together say"
+        f" {found.horizon_m:.2f} m"
+    )
 
 
 def _median(values: Floats) -> float:
@@ -171,23 +189,31 @@ def _refused(found: Estimate, config: CameraHeightsConfig, *, tested: bool) -> s
     """Why an epoch is not to be believed; empty where it is."""
     fewest = max(min(config.fewest_frames, config.fewest_share * found.frames_seen), FEWEST_FRAMES)
     if found.frames < fewest:
-        return f"a height needs {fewest:g} frames that say something, and {found.frames} of {found.frames_seen} frames do"
+        return (
+            f"a height needs {fewest:g} frames that say something, and {found.frames} of {found.frames_seen} frames do"
+        )
     if found.kept <= config.least_kept:
         return f"{found.kept:.0%} of the objects agree against the horizon, not more than {config.least_kept:.0%}"
     if found.spread >= config.most_spread:
-        return f"the frames' quartiles are {found.spread:.2f} of their median apart, not less than {config.most_spread:g}"
+        return (
+            f"the frames' quartiles are {found.spread:.2f} of their median apart, not less than {config.most_spread:g}"
+        )
     if found.roads_apart >= config.most_apart:
         apart = math.expm1(found.roads_apart)
         return f"a plane through the road and the road's pixels say heights that are {apart:.0%} apart: not a road yet"
     if tested and abs(found.camera_m / found.horizon_m - 1) >= config.most_disagreement:
-        return f"{found.camera_m:.2f} m by depth and {found.horizon_m:.2f} m by the horizon, {config.most_disagreement:.0%} apart or more"
+        return (
+            f"{found.camera_m:.2f} m by depth and {found.horizon_m:.2f} m by the horizon,"
+            f" {config.most_disagreement:.0%} apart or more"
+        )
     return ""
 
 
 def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: float) -> None:
     """The recordings of a group, in the order of their medians, have no wide gap: one camera height does not jump.
 
-    The height known of two mounts lies between theirs. Where it lies above or below both, depth has not learnt these drives alike yet.
+    The height known of two mounts lies between theirs. Where it lies above or below both, depth has not learnt these
+    drives alike yet.
     """
     names, counts = np.unique(recording, return_counts=True)
     names, counts = names[counts >= FEWEST_FRAMES], counts[counts >= FEWEST_FRAMES]
@@ -205,15 +231,19 @@ def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: 
             return
         raise RunError(
             "a group of cameras",
-            found=f"{low:.2f} m above the road in {widest + 1} recordings ('{names[widest]}'), "
-            f"{high:.2f} m in {len(names) - widest - 1} ('{names[widest + 1]}')",
+            found=(
+                f"{low:.2f} m above the road in {widest + 1} recordings ('{names[widest]}'), "
+                f"{high:.2f} m in {len(names) - widest - 1} ('{names[widest + 1]}')"
+            ),
             expected="one height in a group",
-            cure="give cameras that are mounted at different heights groups of their own",
+            fix="give cameras that are mounted at different heights groups of their own",
         )
 
 
 class CameraHeights:
-    """The heights of all groups, and what the running epoch's frames have said. Every process has one, with the same heights."""
+    """The heights of all groups, and what the running epoch's frames have said. Every process has one, with the same
+    heights.
+    """
 
     def __init__(self, config: CameraHeightsConfig | None = None) -> None:
         self.config = config or CameraHeightsConfig()
@@ -222,7 +252,8 @@ class CameraHeights:
         self._said: list[dict[str, Any]] = []  # a batch each, on its device, so that none waits; new with every epoch
 
     def begin(self, epoch: int) -> dict[int, Estimate]:
-        """Tell the epoch, from 0, before each step. Where it is a new one, the last is evaluated: its estimates, by group; else nothing.
+        """Tell the epoch, from 0, before each step. Where it is a new one, the last is evaluated: its estimates, by
+        group; else nothing.
 
         Called by all processes at the same step.
         """
@@ -241,33 +272,37 @@ class CameraHeights:
         group: Tensor,
         road_m: Tensor,
         roads_apart: Tensor,
-        picture: Tensor,
+        image: Tensor,
         camera_m: Tensor,
         horizon_m: Tensor,
     ) -> None:
         """Keep what a training batch says.
 
         Args:
-            recordings: B names, of the recording of each picture.
+            recordings: B names, of the recording of each image.
             group: (B,) whole numbers.
             road_m, roads_apart: (B,), see `Said`.
-            picture: (M,) the picture in this batch of each object.
+            image: (M,) the image in this batch of each object.
             camera_m, horizon_m: (M,), see `Said`.
         """
         said = {"group": group, "road_m": road_m, "roads_apart": roads_apart}
-        said |= {"picture": picture, "camera_m": camera_m, "horizon_m": horizon_m}
+        said |= {"image": image, "camera_m": camera_m, "horizon_m": horizon_m}
         self._said.append({"recordings": list(recordings), **{name: value.detach() for name, value in said.items()}})
 
     def known(self, group: Tensor) -> Tensor:
-        """The camera heights (B,) in metres of pictures' groups (B,), NaN where none is known yet."""
+        """The camera heights (B,) in metres of images' groups (B,), NaN where none is known yet."""
         return _looked_up(group, {number: height.metres for number, height in self.heights.items()})
 
     def by_horizon(self, group: Tensor) -> Tensor:
-        """What objects are held against, (B,) in metres (`geometry.horizon_ratio.oddness`); NaN as long as none is tested."""
+        """What objects are held against, (B,) in metres (`geometry.horizon_ratio.oddness`); NaN as long as none is
+        tested.
+        """
         if self.epoch < self.config.test_from_epoch:
             return _looked_up(group, {})
         absolute = self.config.test == "absolute"
-        return _looked_up(group, {number: height.metres if absolute else height.horizon_m for number, height in self.heights.items()})
+        return _looked_up(
+            group, {number: height.metres if absolute else height.horizon_m for number, height in self.heights.items()}
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """All there is, what every process has heard of the running epoch included. Called by all processes."""
@@ -282,7 +317,7 @@ class CameraHeights:
                 "group": torch.from_numpy(said.group),
                 "road_m": torch.from_numpy(said.road_m),
                 "roads_apart": torch.from_numpy(said.roads_apart),
-                "picture": torch.from_numpy(said.frame),
+                "image": torch.from_numpy(said.frame),
                 "camera_m": torch.from_numpy(said.camera_m),
                 "horizon_m": torch.from_numpy(said.horizon_m),
             },
@@ -291,7 +326,10 @@ class CameraHeights:
     def load_state_dict(self, state: Mapping[str, Any], *, rank: int = 0) -> None:
         """Go on from there. The first process takes what all have heard, so their number may change."""
         self.epoch = state["epoch"]
-        self.heights = {height["group"]: Height(height["metres"], height["epochs"], height["horizon_m"]) for height in state["heights"]}
+        self.heights = {
+            height["group"]: Height(height["metres"], height["epochs"], height["horizon_m"])
+            for height in state["heights"]
+        }
         said = dict(state["said"])
         recordings = [state["recordings"][number] for number in said.pop("recording").tolist()]
         self._said = [{"recordings": recordings, **said}] if rank == 0 else []
@@ -305,7 +343,9 @@ class CameraHeights:
         low, high = self.config.between_m.get(int(said.group[0]), (0.0, math.inf))
         if found.refused or low <= found.camera_m <= high:
             return found
-        return replace(found, refused=f"{found.camera_m:.2f} m by depth, and {low:.2f} to {high:.2f} m by silhouettes alone")
+        return replace(
+            found, refused=f"{found.camera_m:.2f} m by depth, and {low:.2f} to {high:.2f} m by silhouettes alone"
+        )
 
     def _after(self, height: Height, found: Estimate, epoch: int) -> Height:
         config = self.config
@@ -320,7 +360,10 @@ class CameraHeights:
         return replace(height, metres=metres, epochs=height.epochs + 1)
 
     def _on_cpu(self) -> list[dict[str, Any]]:
-        return [{name: value.cpu() if isinstance(value, Tensor) else value for name, value in batch.items()} for batch in self._said]
+        return [
+            {name: value.cpu() if isinstance(value, Tensor) else value for name, value in batch.items()}
+            for batch in self._said
+        ]
 
 
 def _joined(parts: Sequence[Sequence[Mapping[str, Any]]]) -> Said:
@@ -330,7 +373,7 @@ def _joined(parts: Sequence[Sequence[Mapping[str, Any]]]) -> Said:
     def column(name: str, dtype: type) -> NDArray[Any]:
         return np.concatenate([np.zeros(0, dtype), *(batch[name].numpy().astype(dtype) for batch in batches)])
 
-    frame = [batch["picture"].numpy() + start for batch, start in zip(batches, first, strict=False)]
+    frame = [batch["image"].numpy() + start for batch, start in zip(batches, first, strict=False)]
     recordings = [name for batch in batches for name in batch["recordings"]]
     return Said(
         group=column("group", np.int64),

@@ -1,8 +1,9 @@
-"""Checkpoints as safetensors: one file holds everything, the .json beside it is a copy of its header for people and reports.
+"""Checkpoints as safetensors: one file holds everything, the .json beside it is a copy of its header for people and
+reports.
 
 A checkpoint is a nest of dicts, lists, numbers and tensors. Its tensors are stored under their path in the nest
-("optimizer_states/0/state/3/exp_avg"), all else as JSON in the file's metadata, so that the two can never be a mismatched
-pair, whenever the process is killed. Each tensor has a checksum. Nothing pickled is written or read.
+("optimizer_states/0/state/3/exp_avg"), all else as JSON in the file's metadata, so that the two can never be a
+mismatched pair, whenever the process is killed. Each tensor has a checksum. Nothing pickled is written or read.
 """
 
 from __future__ import annotations
@@ -89,7 +90,10 @@ class Checkpoint:
             names = set(file.keys())
         if text is None:
             raise CheckpointError(
-                path, found="a safetensors file without our header", expected="a checkpoint of stadia", cure="pass one of a run"
+                path,
+                found="a safetensors file without our header",
+                expected="a checkpoint of stadia",
+                fix="pass one of a run",
             )
         try:
             values = json.loads(text)
@@ -98,7 +102,7 @@ class Checkpoint:
                     path,
                     found=f"{values['format']} version {values['version']}",
                     expected=f"{FORMAT} version {VERSION}",
-                    cure="read it with the version of stadia that wrote it",
+                    fix="read it with the version of stadia that wrote it",
                 )
             header = Header.model_validate({name: values[name] for name in Header.model_fields})
             nest, checksums = values["state"], dict(values["checksums"])
@@ -130,7 +134,9 @@ class Checkpoint:
         return tensors
 
 
-def load_weights(checkpoint: Checkpoint, module: nn.Module, *, recipe: str | Sequence[str], without: Collection[str] = ()) -> None:
+def load_weights(
+    checkpoint: Checkpoint, module: nn.Module, *, recipe: str | Sequence[str], without: Collection[str] = ()
+) -> None:
     """Copy a checkpoint's weights into a module.
 
     Args:
@@ -155,18 +161,25 @@ def check_recipe(checkpoint: Checkpoint, recipe: str | Sequence[str]) -> None:
             checkpoint.path,
             found=f"a checkpoint of '{checkpoint.header.recipe}'",
             expected=f"one of {' or '.join(repr(name) for name in recipes)}",
-            cure="pass one of this recipe" if len(recipes) == 1 else "pass one of these recipes",
+            fix="pass one of this recipe" if len(recipes) == 1 else "pass one of these recipes",
         )
 
 
-def check_weights(checkpoint: Checkpoint, weights: Mapping[str, Tensor], module: nn.Module, *, without: Collection[str] = ()) -> None:
-    """Raise CheckpointError where the weights are not the module's, name by name and shape by shape, but for those of `without`."""
+def check_weights(
+    checkpoint: Checkpoint, weights: Mapping[str, Tensor], module: nn.Module, *, without: Collection[str] = ()
+) -> None:
+    """Raise CheckpointError where the weights are not the module's, name by name and shape by shape, but for those of
+    `without`.
+    """
     if mistakes := compare_weights(weights, module, without=without):
         raise CheckpointError(
             checkpoint.path,
-            found=f"{len(mistakes)} tensors that do not fit ({'; '.join(mistakes[:3])}{'; ...' if len(mistakes) > 3 else ''})",
+            found=(
+                f"{len(mistakes)} tensors that do not fit"
+                f" ({'; '.join(mistakes[:3])}{'; ...' if len(mistakes) > 3 else ''})"
+            ),
             expected=f"the weights of this '{checkpoint.header.recipe}'",
-            cure="build the model from the checkpoint's own config",
+            fix="build the model from the checkpoint's own config",
         )
 
 
@@ -239,16 +252,23 @@ def _locate(path: Path) -> Path:
     """The .safetensors that a path means."""
     if path.is_dir():
         folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        found = next((folder / f"{name}.safetensors" for name in ("best", "last") if (folder / f"{name}.safetensors").is_file()), None)
+        found = next(
+            (folder / f"{name}.safetensors" for name in ("best", "last") if (folder / f"{name}.safetensors").is_file()),
+            None,
+        )
         if found is None:
-            raise CheckpointError(path, found="no best or last checkpoint", expected="a run's folder", cure="pass a .safetensors file")
+            raise CheckpointError(
+                path, found="no best or last checkpoint", expected="a run's folder", fix="pass a .safetensors file"
+            )
         return found
     beside = path.with_suffix(".safetensors")
     return beside if path.suffix == ".json" and beside.is_file() else path
 
 
 def _damaged(path: Path, found: str) -> CheckpointError:
-    return CheckpointError(path, found=found, expected="a whole checkpoint", cure="use another one of the run (last, best), or train again")
+    return CheckpointError(
+        path, found=found, expected="a whole checkpoint", fix="use another one of the run (last, best), or train again"
+    )
 
 
 @contextmanager
@@ -258,19 +278,24 @@ def _reading(path: Path) -> Iterator[Any]:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             yield file
     except FileNotFoundError as error:
-        raise CheckpointError(path, found="no such file", expected="a .safetensors checkpoint", cure="check the path") from error
+        raise CheckpointError(
+            path, found="no such file", expected="a .safetensors checkpoint", fix="check the path"
+        ) from error
     except safetensors.SafetensorError as error:
         if not _begins_like_one(path):
             raise CheckpointError(
                 path,
                 found="a file that is no safetensors",
                 expected="a checkpoint of stadia: a run's folder, or its checkpoints/best.safetensors",
-                cure=_EXPORTED if path.suffix in (".onnx", ".pt2") else "check the path",
+                fix=_EXPORTED if path.suffix in (".onnx", ".pt2") else "check the path",
             ) from error
         raise _damaged(path, f"a truncated or damaged file ({error})") from error
 
 
-_EXPORTED = "an exported network is run by `stadia predict FILE.onnx INPUT --out DIR`, and scored by `stadia evaluate --depth DIR`"
+_EXPORTED = (
+    "an exported network is run by `stadia predict FILE.onnx INPUT --out DIR`, and scored by `stadia evaluate --depth"
+    " DIR`"
+)
 
 
 def _begins_like_one(path: Path) -> bool:

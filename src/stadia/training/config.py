@@ -9,25 +9,27 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from stadia.core.config import StrictModel, row_of
-from stadia.training import LOGGERS, OPTIMISERS, SCHEDULES
+from stadia.training import LOGGERS, OPTIMIZERS, SCHEDULES
 
 
 def _starts_processes_anew(strategy: str) -> str:
-    """Lightning hands the results of a forked or spawned training back through a file of its own, which is none of our checkpoints."""
+    """Lightning hands the results of a forked or spawned training back through a file of its own, which is none of our
+    checkpoints.
+    """
     if any(word in strategy for word in ("spawn", "fork", "notebook")):
         raise ValueError("expected a strategy that starts its processes anew; take 'ddp'")
     return strategy
 
 
-class OptimiserConfig(StrictModel):
-    """The optimiser, by its name in the table.
+class OptimizerConfig(StrictModel):
+    """The optimizer, by its name in the table.
 
     lr: at the top of the schedule.
-    weight_decay: of the weights; biases and normalisation layers are never decayed.
+    weight_decay: of the weights; biases and normalization layers are never decayed.
     betas: of adam and adamw.  momentum: of sgd (Nesterov's, where it is not 0).
     """
 
-    name: Annotated[str, AfterValidator(row_of(OPTIMISERS))] = "adamw"
+    name: Annotated[str, AfterValidator(row_of(OPTIMIZERS))] = "adamw"
     lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
@@ -35,7 +37,7 @@ class OptimiserConfig(StrictModel):
 
 
 class ScheduleConfig(StrictModel):
-    """How the learning rate goes: a factor on `optimiser.lr`, a function of the step alone.
+    """How the learning rate goes: a factor on `optimizer.lr`, a function of the step alone.
 
     name: a row of SCHEDULES.
     warmup_steps: a straight rise from nothing before the schedule proper.
@@ -61,9 +63,9 @@ class ScheduleConfig(StrictModel):
 
 
 class StageConfig(StrictModel):
-    """One stage of a training whose pictures grow.
+    """One stage of a training whose images grow.
 
-    height, width: of its pictures; the last stage's are the data's own.
+    height, width: of its images; the last stage's are the data's own.
     share: of the samples that the training sees.
     batch_size: of one forward and backward on one device; "auto" finds it, see `TrainingConfig.memory_limit_gb`.
     """
@@ -77,25 +79,30 @@ class StageConfig(StrictModel):
 class TrainingConfig(StrictModel):
     """How long, how large, where, and what is kept. A step is one update of the weights: `accumulate` batches.
 
-    max_epochs, max_steps: the training ends with the first of the two that is reached. max_steps alone sets no limit of epochs.
-    max_minutes: the training also ends with the first step at whose end all steps have taken so long, validations and checkpoints' scores
-        left out; it is validated, scored and finished then. The schedule is that of max_steps, and has not come to its end.
+    max_epochs, max_steps: the training ends with the first of the two that is reached. max_steps alone sets no limit of
+        epochs.
+    max_minutes: the training also ends with the first step at whose end all steps have taken so long, validations and
+        checkpoints' scores left out; it is validated, scored and finished then. The schedule is that of max_steps, and
+        has not come to its end.
     batch_size: samples of one forward and backward on one device.
     clip_norm: the gradient's largest norm; null = any.
     precision: "bf16" runs the networks in bfloat16; what a recipe keeps in float32 stays so.
     workers: processes that load; 0 loads in the training process.
     threads: of torch on the CPU; null leaves torch's choice.
-    log_every, pictures_every, checkpoint_every: in steps; pictures are drawn at the first and the last, too, and never with
-        pictures_every=0.
-    histograms_every: in steps; how weights and gradients are spread is logged at the first and the last, too, and never with 0.
+    log_every, images_every, checkpoint_every: in steps; images are drawn at the first and the last, too, and never with
+        images_every=0.
+    histograms_every: in steps; how weights and gradients are spread is logged at the first and the last, too, and never
+        with 0.
     validate_every: in steps; null = once an epoch. The last step is always validated.
-    stages: sizes that the pictures go through, the smallest first as a rule; none trains at one size. The length of the training is
+    stages: sizes that the images go through, the smallest first as a rule; none trains at one size. The length of the
+        training is
         counted in samples then: max_steps * batch_size of them, or max_epochs.
-    stage_lr: by what the learning rate of a stage differs, whose batches are k times as large as the last one's: "root" (k ** .5, for
-        adam), "linear" (k, for sgd), "constant" (1).
-    memory_limit_gb: that a stage whose batch_size is "auto" may hold, in units of 10^9 bytes: its batches are the largest that do. null
-        takes batches of as many pixels as `batch_size` of the last stage's, less where the device has no room for them.
-    loggers: rows of LOGGERS; each gets every scalar, picture and histogram.
+    stage_lr: by what the learning rate of a stage differs, whose batches are k times as large as the last one's: "root"
+        (k ** .5, for adam), "linear" (k, for sgd), "constant" (1).
+    memory_limit_gb: that a stage whose batch_size is "auto" may hold, in units of 10^9 bytes: its batches are the
+        largest that do. null takes batches of as many pixels as `batch_size` of the last stage's, less where the device
+        has no room for them.
+    loggers: rows of LOGGERS; each gets every scalar, image and histogram.
     devices, accelerator, strategy: as Lightning takes them ("auto", 2, "gpu", "ddp").
     """
 
@@ -109,7 +116,7 @@ class TrainingConfig(StrictModel):
     workers: int = Field(default=1, ge=0)
     threads: int | None = Field(default=None, ge=1)
     log_every: int = Field(default=10, ge=1)
-    pictures_every: int = Field(default=500, ge=0)
+    images_every: int = Field(default=500, ge=0)
     histograms_every: int = Field(default=500, ge=0)
     checkpoint_every: int = Field(default=500, ge=1)
     validate_every: int | None = Field(default=None, ge=1)
@@ -144,6 +151,9 @@ class TrainingConfig(StrictModel):
         if self.stages and not math.isclose(total := sum(stage.share for stage in self.stages), 1, abs_tol=1e-6):
             raise ValueError(f"the shares of training.stages add up to {total:g}, expected 1")
         if self.stages and self.stages[-1].batch_size not in ("auto", self.batch_size):
-            said = f"training.stages ends with batch_size={self.stages[-1].batch_size}, and training.batch_size is {self.batch_size}"
+            said = (
+                f"training.stages ends with batch_size={self.stages[-1].batch_size}, and training.batch_size is"
+                f" {self.batch_size}"
+            )
             raise ValueError(f"{said}: the last stage's is the training's; set both alike, or leave the stage's out")
         return self

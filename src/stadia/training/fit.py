@@ -19,7 +19,7 @@ from rich.console import Console
 
 from stadia.core.errors import StadiaError
 from stadia.training import LOGGERS, stages
-from stadia.training.callbacks import Checkpoints, Pictures, ProgressBar, Scalars, Sharding, Validation
+from stadia.training.callbacks import Checkpoints, Images, ProgressBar, Scalars, Sharding, Validation
 from stadia.training.checkpoints import Checkpoint, check_recipe, check_weights, load_weights
 from stadia.training.config import TrainingConfig
 from stadia.training.histograms import Histograms
@@ -36,10 +36,16 @@ _FEW = (
     "note: {} steps are few, a network takes thousands, and no contract is asked of fewer than "
     f"{FEW_STEPS}; more training.max_steps (or training.max_epochs) train longer"
 )
-_WARM = "note: {} of {} steps are warm-up, in which the learning rate rises to its value; schedule.warmup_steps={} makes them fewer"
-_TIME_OVER = "training.max_minutes={:g} are over: step {} of {} was the last, and the learning rate has not come to its schedule's end"
+_WARM = (
+    "note: {} of {} steps are warm-up, in which the learning rate rises to its value; schedule.warmup_steps={} makes"
+    " them fewer"
+)
+_TIME_OVER = (
+    "training.max_minutes={:g} are over: step {} of {} was the last, and the learning rate has not come to its"
+    " schedule's end"
+)
 LONGEST_WARMUP, USUAL_WARMUP = 0.25, 0.05
-"""Of a run's steps: above the first it is told, with the second as the cure."""
+"""Of a run's steps: above the first it is told, with the second as the fix."""
 _PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -79,7 +85,8 @@ def fit(
         resume: go on from checkpoints/last, exactly; from the start where nothing was saved yet.
         extra_callbacks: Lightning's, run before ours.
         console: for the progress; standard error by default.
-        finish: what else the run is for, its scores for example; the run has not finished before it has, and fails with it.
+        finish: what else the run is for, its scores for example; the run has not finished before it has, and fails with
+            it.
 
     Raises:
         RunError: the loss or a gradient is not finite; the run is resumed with another configuration.
@@ -110,8 +117,8 @@ def fit(
                     validation,
                     Scalars(loggers, plan, clock, config.log_every),
                     Mark(clock, "metrics"),
-                    Pictures(run, loggers, config.pictures_every, plan),
-                    Mark(clock, "pictures"),
+                    Images(run, loggers, config.images_every, plan),
+                    Mark(clock, "images"),
                     Histograms(loggers, config.histograms_every, plan),
                     ProgressBar(console, plan),
                     Mark(clock, "metrics", last=True),
@@ -171,7 +178,11 @@ def _trainer(config: TrainingConfig, run: Run) -> pl.Trainer:
 
 def _prepare_resume(run: Run, task: Task, config: TrainingConfig) -> Checkpoint | None:
     """The checkpoint to go on from, compared with what is about to be trained; None where nothing was saved yet."""
-    for group, values in (("training", config), ("optimiser", task.optimiser_config), ("schedule", task.schedule_config)):
+    for group, values in (
+        ("training", config),
+        ("optimizer", task.optimizer_config),
+        ("schedule", task.schedule_config),
+    ):
         run.check_config(values, within=group)
     path, checkpoint = run.checkpoints / "last.safetensors", None
     if path.exists():
@@ -221,7 +232,7 @@ def _at_the_start(task: Task, trainer: pl.Trainer, config: TrainingConfig, run: 
     assert task.plan is not None
     steps, warmup = task.plan.total_steps, task.schedule_config.warmup_steps
     yield _start_message(task, trainer, config, run, step)
-    yield from stages.told(config.stages, task.plan.stretches, task.optimiser_config.lr) if task.plan.stretches else ()
+    yield from stages.told(config.stages, task.plan.stretches, task.optimizer_config.lr) if task.plan.stretches else ()
     if step == 0 and steps < FEW_STEPS:
         yield _FEW.format(steps)
     if step == 0 and warmup > LONGEST_WARMUP * steps:
@@ -242,9 +253,17 @@ def _start_message(task: Task, trainer: pl.Trainer, config: TrainingConfig, run:
     parameters = sum(p.numel() for p in task.parameters() if p.requires_grad)
     device = trainer.strategy.root_device.type
     threads = torch.get_num_threads()
-    place = f"{threads} thread{'s' * (threads > 1)}" if device == "cpu" else torch.cuda.get_device_name() if device == "cuda" else device
+    place = (
+        f"{threads} thread{'s' * (threads > 1)}"
+        if device == "cpu"
+        else torch.cuda.get_device_name()
+        if device == "cuda"
+        else device
+    )
     sizes = stages.batch_sizes(config) or [config.batch_size]
-    samples = " to ".join(str(size * config.accumulate * trainer.world_size) for size in dict.fromkeys((sizes[0], sizes[-1])))
+    samples = " to ".join(
+        str(size * config.accumulate * trainer.world_size) for size in dict.fromkeys((sizes[0], sizes[-1]))
+    )
     if step >= task.plan.total_steps:
         return f"{task.recipe}: all {step} steps are done already, in {run.folder}"
     steps = f"steps {step + 1} to {task.plan.total_steps}" if step else f"{task.plan.total_steps} steps"

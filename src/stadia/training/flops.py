@@ -14,7 +14,9 @@ _paused = False
 
 @contextlib.contextmanager
 def uncounted() -> Iterator[None]:
-    """What is computed within is no part of a step, as a measurement that is made now and then: every `FlopCount` looks away."""
+    """What is computed within is no part of a step, as a measurement that is made now and then: every `FlopCount` looks
+    away.
+    """
     global _paused
     before, _paused = _paused, True
     try:
@@ -24,16 +26,20 @@ def uncounted() -> Iterator[None]:
 
 
 class FlopCount(TorchDispatchMode):
-    """While entered, counts by torch's own formulas, two operations for each multiplication. What has no formula counts nothing.
+    """While entered, counts by torch's own formulas, two operations for each multiplication. What has no formula counts
+    nothing.
 
-    It looks on alone, where torch's FlopCounterMode takes composed operations apart, so nothing that it counts is computed otherwise.
+    It looks on alone, where torch's FlopCounterMode takes composed operations apart, so nothing that it counts is
+    computed otherwise.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         formula = flop_registry.get(func._overloadpacket)

@@ -1,4 +1,6 @@
-"""Weights of a loss as shares of the gradient: each term's size where several heads meet is measured now and then, and made up for."""
+"""Weights of a loss as shares of the gradient: each term's size where several heads meet is measured now and then, and
+made up for.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,16 @@ KEPT = 0.8
 """Of the size that was known, at each measurement: one batch says little."""
 
 MOST = 10.0
-"""The largest factor, and its inverse the least: a term that is learnt has next to no gradient, and is not to be blown up for it."""
+"""The largest factor, and its inverse the least: a term that is learnt has next to no gradient, and is not to be blown
+up for it.
+"""
 
 
 class GradientBalance:
     """Sizes of the terms' gradients by what all heads read, a moving mean; part of a checkpoint (`state_dict`).
 
-    A term whose gradient is 0, of a batch without its labels, is left as it was known. (Chen et al., GradNorm, arXiv 1711.02257, measure
-    at the same place; here weights are set by what was measured, and are not learnt.)
+    A term whose gradient is 0, of a batch without its labels, is left as it was known. (Chen et al., GradNorm, arXiv
+    1711.02257, measure at the same place; here weights are set by what was measured, and are not learnt.)
 
     Args:
         every: so many steps between measurements.
@@ -55,7 +59,8 @@ class GradientBalance:
                 self.sizes[name] = KEPT * self.sizes[name] + (1 - KEPT) * size if name in self.sizes else size
 
     def factors(self) -> dict[str, float]:
-        """What each term is multiplied by, so that all have one size: their geometric mean, which leaves the loss's own as it was.
+        """What each term is multiplied by, so that all have one size: their geometric mean, which leaves the loss's own
+        as it was.
 
         Not beyond MOST, nor below its inverse: sizes that are farther apart stay so.
         """

@@ -19,13 +19,15 @@ class Shares(NamedTuple):
 def hand_over(epoch: int, *, epochs: int) -> Shares:
     """The shares of an epoch, counted from 0.
 
-    Early depth says little of the road, so the camera's height comes in slowly, as the logarithm; heights of objects make planes of
-    them, so they fade.
+    Early depth says little of the road, so the camera's height comes in slowly, as the logarithm; heights of objects
+    make planes of them, so they fade.
 
     Args:
-        epochs: the handing over has ended at this one (FUMET, arXiv 2312.04530: 20 of 60 on KITTI, 12 of 35 on Cityscapes).
+        epochs: the handing over has ended at this one (FUMET, arXiv 2312.04530: 20 of 60 on KITTI, 12 of 35 on
+            Cityscapes).
 
-    Before a camera height is known nothing takes the place of the objects: the first epoch in which one is known can stand for 0 or 1.
+    Before a camera height is known nothing takes the place of the objects: the first epoch in which one is known can
+    stand for 0 or 1.
     """
     if epoch >= epochs:
         return Shares(LEFT_TO_OBJECTS, 1.0)

@@ -1,4 +1,6 @@
-"""How the camera heights of a training went, epoch by epoch: what each epoch's frames said of a group of cameras, and what was kept."""
+"""How the camera heights of a training went, epoch by epoch: what each epoch's frames said of a group of cameras, and
+what was kept.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ class EpochHeight:
     """Of one group. Metres, NaN where there is none.
 
     epoch: that has ended, from 0.  said_m, low_m, high_m: the median over its frames, and their quartiles.
-    kept_m: the height known from then on.  refused: why the epoch was not believed; empty where it was, or said nothing.
+    kept_m: the height known from then on.  refused: why the epoch was not believed; empty where it was, or said
+        nothing.
     """
 
     epoch: int

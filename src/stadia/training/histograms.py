@@ -1,4 +1,6 @@
-"""How weights and gradients are spread, by group of layers: a layer that is dead, a gradient that vanishes on its way down."""
+"""How weights and gradients are spread, by group of layers: a layer that is dead, a gradient that vanishes on its way
+down.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,20 @@ WRAPPERS = ("backbone",)
 
 
 def groups_of(names: Iterable[str]) -> dict[str, str]:
-    """The group of each weight by its name: the first PARTS parts of its path, fewer where that gives more than MOST_GROUPS.
+    """The group of each weight by its name: the first PARTS parts of its path, fewer where that gives more than
+    MOST_GROUPS.
 
-    What all paths begin with is left out: `model.depth.encoder.backbone.layer1.0.conv1.weight` is of `depth.encoder.layer1`. A group of
-    more than MOST_WEIGHTS is divided by the next part, the largest first, while there are no more than MOST_GROUPS: a transformer's layers
-    are seen one by one.
+    What all paths begin with is left out: `model.depth.encoder.backbone.layer1.0.conv1.weight` is of
+        `depth.encoder.layer1`. A group of
+    more than MOST_WEIGHTS is divided by the next part, the largest first, while there are no more than MOST_GROUPS: a
+    transformer's layers are seen one by one.
     """
     paths = {name: [part for part in name.split(".")[:-1] if part not in WRAPPERS] for name in names}
-    shared = len(list(takewhile(lambda parts: len(set(parts)) == 1, zip(*paths.values(), strict=False)))) if len(paths) > 1 else 0
+    shared = (
+        len(list(takewhile(lambda parts: len(set(parts)) == 1, zip(*paths.values(), strict=False))))
+        if len(paths) > 1
+        else 0
+    )
     paths = {name: path[shared:] or path for name, path in paths.items()}
     length = next(n for n in range(PARTS, -1, -1) if len(_cut(paths, dict.fromkeys(paths, n))) <= MOST_GROUPS)
     lengths = dict.fromkeys(paths, length)
@@ -43,7 +51,11 @@ def groups_of(names: Iterable[str]) -> dict[str, str]:
         groups = _cut(paths, lengths)
         for members in sorted((m for m in groups.values() if len(m) > MOST_WEIGHTS), key=len, reverse=True):
             deeper = lengths | {name: lengths[name] + 1 for name in members}
-            if not divided and max(len(paths[name]) for name in members) > lengths[members[0]] and len(_cut(paths, deeper)) <= MOST_GROUPS:
+            if (
+                not divided
+                and max(len(paths[name]) for name in members) > lengths[members[0]]
+                and len(_cut(paths, deeper)) <= MOST_GROUPS
+            ):
                 lengths, divided = deeper, True
     return {name: ".".join(path[: lengths[name]]) or "all" for name, path in paths.items()}
 
@@ -57,9 +69,11 @@ def _cut(paths: Mapping[str, Sequence[str]], lengths: Mapping[str, int]) -> dict
 
 
 def spread(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """`weights/GROUP` and `gradients/GROUP` with a sample of their values, (n,) float32 on the CPU, in the order of the network.
+    """`weights/GROUP` and `gradients/GROUP` with a sample of their values, (n,) float32 on the CPU, in the order of the
+    network.
 
-    Of weights with two axes or more, as the update ratio has it; frozen ones have no gradient, those that nothing reached one of 0.
+    Of weights with two axes or more, as the update ratio has it; frozen ones have no gradient, those that nothing
+    reached one of 0.
     """
     weights = {name: weight for name, weight in network.named_parameters() if weight.ndim > 1}
     groups: dict[str, list[nn.Parameter]] = {}
@@ -69,7 +83,10 @@ def spread(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
         yield f"weights/{group}", _joined([sample(weight) for weight in parameters])
         trained = [weight for weight in parameters if weight.requires_grad]
         if trained:
-            yield f"gradients/{group}", _joined([sample(torch.zeros_like(w) if w.grad is None else w.grad) for w in trained])
+            yield (
+                f"gradients/{group}",
+                _joined([sample(torch.zeros_like(w) if w.grad is None else w.grad) for w in trained]),
+            )
 
 
 def _joined(values: Sequence[Tensor]) -> Tensor:
@@ -77,7 +94,9 @@ def _joined(values: Sequence[Tensor]) -> Tensor:
 
 
 class Histograms(StepCallback):
-    """Logs them every so many steps, at the first and at the last: weights before the update, gradients before they are clipped."""
+    """Logs them every so many steps, at the first and at the last: weights before the update, gradients before they are
+    clipped.
+    """
 
     def __init__(self, loggers: Sequence[Logger], every: int, plan: Plan) -> None:
         self.loggers, self.every, self.last = loggers, every, plan.total_steps

@@ -18,9 +18,13 @@ from stadia.training import checkpoints
 
 
 class SafetensorsIO(CheckpointIO):
-    """Writes and reads Lightning's checkpoints as ours. `storage_options` is the header (`Trainer.save_checkpoint` passes it)."""
+    """Writes and reads Lightning's checkpoints as ours. `storage_options` is the header (`Trainer.save_checkpoint`
+    passes it).
+    """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: checkpoints.Header | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: checkpoints.Header | None = None
+    ) -> None:
         if storage_options is None:
             raise TypeError("save_checkpoint needs a Header as storage_options")
         kept = checkpoint if storage_options.kind == "training" else {"state_dict": checkpoint["state_dict"]}

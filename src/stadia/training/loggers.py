@@ -1,4 +1,4 @@
-"""Where scalars and pictures go: metrics.csv, TensorBoard, Weights & Biases. Each resumes without a doubled row."""
+"""Where scalars and images go: metrics.csv, TensorBoard, Weights & Biases. Each resumes without a doubled row."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Logger(ABC):
 
     Args:
         run: whose folder to write into.
-        step: that the training starts behind: 0, or the checkpoint's when it is resumed; what was logged later is taken back.
+        step: that the training starts behind: 0, or the checkpoint's when it is resumed; what was logged later is taken
+            back.
     """
 
     @abstractmethod
@@ -37,8 +38,8 @@ class Logger(ABC):
     def scalars(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
         """Log scalars of a step, by name."""
 
-    def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
-        """Log an (H, W, 3) RGB picture of a step."""
+    def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
+        """Log an (H, W, 3) RGB image of a step."""
         return
 
     def histogram(self, step: int, name: str, values: NDArray[np.float32]) -> None:
@@ -54,7 +55,8 @@ class CsvLogger(Logger):
     """metrics.csv: `step`, `epoch`, then a column a scalar in the order of their first appearance; empty = not logged.
 
     A row is flushed when it is logged. A new name widens the table: the file is written anew, whole or not at all.
-    Of histograms histograms.csv holds the percentiles of |value|, and the share of values that are exactly 0: a row each.
+    Of histograms histograms.csv holds the percentiles of |value|, and the share of values that are exactly 0: a row
+    each.
     """
 
     def __init__(self, run: Run, step: int) -> None:
@@ -86,7 +88,10 @@ class CsvLogger(Logger):
         _append(self.histograms, [str(step), name, *map(repr, numbers)])
 
     def _write(self, rows: list[dict[str, str]]) -> None:
-        write_text(self.path, "".join([_line(self.columns), *(_line([row.get(name, "") for name in self.columns]) for row in rows)]))
+        write_text(
+            self.path,
+            "".join([_line(self.columns), *(_line([row.get(name, "") for name in self.columns]) for row in rows)]),
+        )
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -101,7 +106,9 @@ def _append(path: Path, cells: list[str]) -> None:
         with path.open("a", encoding="utf-8", newline="") as file:
             file.write(_line(cells))
     except OSError as error:
-        raise RunError(path, found=error.strerror, expected="room for a row", cure="free some space, then resume the run") from error
+        raise RunError(
+            path, found=error.strerror, expected="room for a row", fix="free some space, then resume the run"
+        ) from error
 
 
 def _line(cells: list[str]) -> str:
@@ -122,7 +129,7 @@ class TensorBoardLogger(Logger):
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
 
-    def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
+    def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
         self.writer.add_image(name, image, step, dataformats="HWC")
 
     def histogram(self, step: int, name: str, values: NDArray[np.float32]) -> None:
@@ -138,19 +145,29 @@ class WandbLogger(Logger):
     def __init__(self, run: Run, step: int) -> None:
         if importlib.util.find_spec("wandb") is None:
             raise RunError(
-                "training.loggers", found="'wandb', not installed", expected="a logger at hand", cure="pip install 'stadia[wandb]'"
+                "training.loggers",
+                found="'wandb', not installed",
+                expected="a logger at hand",
+                fix="pip install 'stadia[wandb]'",
             )
         import wandb
 
         self.wandb = wandb
         self.run = wandb.init(
-            project="stadia", name=run.folder.name, id=run.folder.name, dir=str(run.folder), config=run.config, resume="allow"
+            project="stadia",
+            name=run.folder.name,
+            id=run.folder.name,
+            dir=str(run.folder),
+            config=run.config,
+            resume="allow",
         )
 
     def scalars(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        self.run.log({"epoch": epoch, **{name: value for name, value in values.items() if math.isfinite(value)}}, step=step)
+        self.run.log(
+            {"epoch": epoch, **{name: value for name, value in values.items() if math.isfinite(value)}}, step=step
+        )
 
-    def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
+    def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
         self.run.log({name: self.wandb.Image(image)}, step=step)
 
     def histogram(self, step: int, name: str, values: NDArray[np.float32]) -> None:

@@ -1,6 +1,7 @@
 """Whether a timing can be true: operations a second against the best that this machine is seen to do.
 
-Everything that networks spend their time on is, or is slower than, large matrix products. A time that would need more operations a second
+Everything that networks spend their time on is, or is slower than, large matrix products. A time that would need more
+operations a second
 than those reach was not measured: its clock was read before the work was done, as a GPU's is without waiting for it.
 """
 
@@ -15,20 +16,23 @@ import torch
 from stadia.core.errors import RunError
 
 PRODUCTS = {"cpu": ((384, 40), (1536, 5)), "cuda": ((8192, 7),)}
-"""Sides of the matrices, and how often they are multiplied. A processor that others use as well is given away in the middle of each long
-product, and of some short ones: busy with three others it read 1 to 8 GFLOP/s of the large ones, and of the small ones 96 as when idle.
+"""Sides of the matrices, and how often they are multiplied. A processor that others use as well is given away in the
+middle of each long
+product, and of some short ones: busy with three others it read 1 to 8 GFLOP/s of the large ones, and of the small ones
+96 as when idle.
 """
 
 MOST_OF_PEAK = 1.5
-"""Of the measured peak. On a machine that many shared, exact attention read up to 1.24 times it; a clock that does not wait reads tens of
-times as much.
+"""Of the measured peak. On a machine that many shared, exact attention read up to 1.24 times it; a clock that does not
+wait reads tens of times as much.
 """
 
 
 def matmul_peak(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> float:
     """Floating point operations a second, two for each multiplication: the best of several products of square matrices.
 
-    At torch's present number of threads. On CUDA float32 may use TF32, as convolutions do by default: it is a bound, not a promise.
+    At torch's present number of threads. On CUDA float32 may use TF32, as convolutions do by default: it is a bound,
+    not a promise.
     """
     device = torch.device(device)
     best = 0.0
@@ -48,8 +52,8 @@ def matmul_peak(device: torch.device | str = "cpu", dtype: torch.dtype = torch.f
 class Peak:
     """The peak of a device, with which times are compared.
 
-    flops_per_s: of `matmul_peak`, at torch's number of threads; measured anew, and the better one kept, before a time is refused, since
-        others may have worked on the machine.
+    flops_per_s: of `matmul_peak`, at torch's number of threads; measured anew, and the better one kept, before a time
+        is refused, since others may have worked on the machine.
     """
 
     def __init__(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
@@ -73,7 +77,10 @@ class Peak:
                 f"time of {what}",
                 found=f"{seconds * 1e3:.3g} ms for {flops / 1e9:.3g} GFLOP, {share:.3g} times {peak}",
                 expected=f"at most {MOST_OF_PEAK:g} times the peak",
-                cure="wait for the device before each look at the clock, and count the operations again; measure while nothing else runs",
+                fix=(
+                    "wait for the device before each look at the clock, and count the operations again; measure while"
+                    " nothing else runs"
+                ),
             )
         return share
 

@@ -1,4 +1,4 @@
-"""Where a training's time goes: loading, forward, loss, backward, optimiser, and what is done beside them."""
+"""Where a training's time goes: loading, forward, loss, backward, optimizer, and what is done beside them."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ COMPUTED = ("forward", "loss", "backward")
 class PhaseClock(StepCallback):
     """Marks what a step has been doing; the first of a training's callbacks, with a `Mark` behind the others.
 
-    forward: of the networks, the children of the recipe that can learn; loss: the rest of its step. metrics: scalars, histograms and the
-    watch. other: what Lightning does between them. Every step is measured: a mark costs some microseconds, see benchmarks/phases.py.
+    forward: of the networks, the children of the recipe that can learn; loss: the rest of its step. metrics: scalars,
+        histograms and the
+    watch. other: what Lightning does between them. Every step is measured: a mark costs some microseconds, see
+        benchmarks/phases.py.
     """
 
     def __init__(self, run: Run, plan: Plan) -> None:
@@ -78,7 +80,8 @@ class PhaseClock(StepCallback):
         stretch = self.plan.place(trainer.global_step * self.plan.accumulate).stretch
         if stretch != self.stretch:
             self.stretch, self.steps_of_stretch, self.flops = stretch, 0, {}
-            self.watch.forget_steps()  # of other pictures in other batches than those whose operations are counted from here on
+            # of other images in other batches than those whose operations are counted from here on
+            self.watch.forget_steps()
             self.counter = FlopCount()
             self.counter.__enter__()
         self.inside = True
@@ -97,10 +100,10 @@ class PhaseClock(StepCallback):
             counter.__exit__(None, None, None)
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, task: Task, optimizer: Optimizer) -> None:
-        self.mark("optimiser")  # the gradient's norm
+        self.mark("optimizer")  # the gradient's norm
 
     def on_train_batch_end(self, trainer: pl.Trainer, task: Task, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.mark("optimiser")
+        self.mark("optimizer")
 
     def on_validation_start(self, trainer: pl.Trainer, task: Task) -> None:
         self.mark("other")
@@ -156,8 +159,8 @@ class PhaseClock(StepCallback):
 
         threads: of torch on the processor.
         wall_s: by the processor's clock.  phases_s: by phase, which add up to it.
-        step_s: medians of a step, without warm-up.  flops: of a batch by phase.  flops_per_s, of_peak: by phase, of the median batch.
-            All of them are of the last stage.
+        step_s: medians of a step, without warm-up.  flops: of a batch by phase.  flops_per_s, of_peak: by phase, of the
+            median batch. All of them are of the last stage.
         """
         self.watch.lap()
         wall_s, step_s = time.perf_counter() - self.started_s, self.watch.medians()
@@ -194,7 +197,9 @@ class Mark(pl.Callback):
         if self.last:
             self.clock.mark("metrics")  # histograms, and how large the update is
 
-    def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.clock.mark(self.phase)
         if self.last and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self.clock.step_is_over()
@@ -206,17 +211,22 @@ class Mark(pl.Callback):
 def on(facts: dict[str, Any]) -> str:
     """`here on 2 threads`, `here on cuda`."""
     threads = facts["threads"]
-    return f"here on {threads} thread{'s' * (threads != 1)}" if facts["device"] == "cpu" else f"here on {facts['device']}"
+    return (
+        f"here on {threads} thread{'s' * (threads != 1)}" if facts["device"] == "cpu" else f"here on {facts['device']}"
+    )
 
 
 def in_words(facts: dict[str, Any]) -> str:
     """`time: forward 31 %, backward 40 %, ... of 63 s`, the largest first, down to a hundredth."""
     wall_s = facts["wall_s"]
-    parts = sorted(((seconds / wall_s, name) for name, seconds in facts["phases_s"].items() if wall_s > 0), reverse=True)
+    parts = sorted(
+        ((seconds / wall_s, name) for name, seconds in facts["phases_s"].items() if wall_s > 0), reverse=True
+    )
     said = f"time: {', '.join(f'{name} {share:.0%}' for share, name in parts if share >= 0.01)} of {wall_s:.1f} s"
     of_peak = facts.get("of_peak", {}).get("step")
     return said + (
-        f"; a step reaches {of_peak:.0%} of what large matrix products make {on(facts)}, {facts['peak_flops_per_s'] / 1e9:.3g} GFLOP/s"
+        f"; a step reaches {of_peak:.0%} of what large matrix products make {on(facts)},"
+        f" {facts['peak_flops_per_s'] / 1e9:.3g} GFLOP/s"
         if of_peak
         else ""
     )

@@ -1,4 +1,6 @@
-"""The gradient of the loss by what the networks say: depth, motion, brightness, uncertainty. Which of them does the loss still teach?"""
+"""The gradient of the loss by what the networks say: depth, motion, brightness, uncertainty. Which of them does the
+loss still teach?
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,11 @@ from stadia.core.types import is_temporal
 
 
 class QuantityGradients:
-    """Of one backward: `watch` before the forward, `sizes` after the backward. Between them the gradients of the answers are kept.
+    """Of one backward: `watch` before the forward, `sizes` after the backward. Between them the gradients of the
+    answers are kept.
 
-    The answers are what the networks give that stand in a recipe by a name of their own: the fields of a dataclass (core's
-    `Prediction`), or a tensor.
+    The answers are what the networks give that stand in a recipe by a name of their own: the fields of a dataclass
+    (core's `Prediction`), or a tensor.
     """
 
     def __init__(self) -> None:
@@ -35,12 +38,12 @@ class QuantityGradients:
             self._answers.append((name, value))
 
     def sizes(self, source_names: Sequence[str] = ()) -> dict[str, Tensor]:
-        """The sum of |d loss / d value| of each quantity, () each: by how much the loss would fall, to first order, if every value moved
-        by one unit in its favour. So it depends on neither the batch's nor a map's size. What nothing asks of (brightness that is held)
-        has 0. Nothing is read from the device.
+        """The sum of |d loss / d value| of each quantity, () each: by how much the loss would fall, to first order, if
+        every value moved by one unit in its favor. So it depends on neither the batch's nor a map's size. What nothing
+        asks of (brightness that is held) has 0. Nothing is read from the device.
 
-        Of transforms, (B, N, 4, 4) and those of neighbours in time alone: `translation` (by their unit of length) and `rotation` (by
-        radians, of the source's axes). Of brightness: `gain` and `offset`.
+        Of transforms, (B, N, 4, 4) and those of neighbors in time alone: `translation` (by their unit of length) and
+        `rotation` (by radians, of the source's axes). Of brightness: `gain` and `offset`.
 
         source_names: N names, where there are sources.
         """
@@ -58,7 +61,9 @@ class QuantityGradients:
 
 
 def _named(answer: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
-    """The tensors of an answer that have a gradient: by the dataclass's fields, and by their number where there are several."""
+    """The tensors of an answer that have a gradient: by the dataclass's fields, and by their number where there are
+    several.
+    """
     if isinstance(answer, Tensor):
         if answer.requires_grad:
             yield name, answer
@@ -84,6 +89,8 @@ def _parts(name: str, value: Tensor, gradient: Tensor, temporal: list[int]) -> I
 
 
 def rotation_gradient(R: Tensor, gradient: Tensor) -> Tensor:
-    """(..., 3, 3) twice to (..., 3): d loss / d w at w = 0 of exp(w) R, from d loss / d R of its nine numbers by themselves."""
+    """(..., 3, 3) twice to (..., 3): d loss / d w at w = 0 of exp(w) R, from d loss / d R of its nine numbers by
+    themselves.
+    """
     turning = gradient @ R.transpose(-1, -2)
     return torch.stack([turning[..., j, i] - turning[..., i, j] for i, j in ((1, 2), (2, 0), (0, 1))], dim=-1)

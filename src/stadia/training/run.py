@@ -1,7 +1,7 @@
 """A run's folder: everything that a training was and gave, never overwritten. Imports no torch.
 
-`runs/2026-03-01-142530-demo/` holds config.json, run.json and diff.patch (what was run), metrics.csv, findings.jsonl and pictures/
-(what happened), and checkpoints/ (last and best, .safetensors + .json).
+`runs/2026-03-01-142530-demo/` holds config.json, run.json and diff.patch (what was run), metrics.csv, findings.jsonl
+and images/ (what happened), and checkpoints/ (last and best, .safetensors + .json).
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class Run:
         Raises RunError for a name that cannot be a folder's, or a root that cannot be written to.
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-            raise RunError("run name", found=repr(name), expected="letters, digits, '.', '_' and '-'", cure="choose another name")
+            raise RunError(
+                "run name", found=repr(name), expected="letters, digits, '.', '_' and '-'", fix="choose another name"
+            )
         started = datetime.now().astimezone()
         wanted = Path(root) / f"{started:%Y-%m-%d-%H%M%S}-{name}"
         values = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
@@ -109,12 +111,16 @@ class Run:
         """A run made before. Raises RunError where the folder is not a run's."""
         folder = Path(folder)
         if not (folder / "run.json").is_file() or not (folder / "config.json").is_file():
-            raise RunError(folder, found="no run.json and config.json", expected="a run's folder", cure="pass runs/<date>-<name>")
+            raise RunError(
+                folder, found="no run.json and config.json", expected="a run's folder", fix="pass runs/<date>-<name>"
+            )
         facts, config = _object(folder / "run.json"), _object(folder / "config.json")
         try:
             return cls(folder, str(facts["recipe"]), config, int(facts["seed"]), writes=is_main_process())
         except (KeyError, TypeError, ValueError) as error:
-            raise RunError(folder / "run.json", found=f"no {error}", expected="the facts of a run", cure="restore the file") from error
+            raise RunError(
+                folder / "run.json", found=f"no {error}", expected="the facts of a run", fix="restore the file"
+            ) from error
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -134,17 +140,19 @@ class Run:
         return self.folder / "checkpoints"
 
     @property
-    def pictures(self) -> Path:
-        return self.folder / "pictures"
+    def images(self) -> Path:
+        return self.folder / "images"
 
-    def check_config(self, config: StrictModel | Mapping[str, Any], within: str | None = None, free: Collection[str] = ()) -> None:
+    def check_config(
+        self, config: StrictModel | Mapping[str, Any], within: str | None = None, free: Collection[str] = ()
+    ) -> None:
         """Raise RunError, naming each key, where a configuration is not the one that the run was made with.
 
         Args:
             config: the whole configuration, or one group of it.
             within: that group's key ("training").
-            free: keys, or groups of them, that may differ, besides those of a training that change no loss: workers, loggers,
-                and how often checkpoints and pictures are written.
+            free: keys, or groups of them, that may differ, besides those of a training that change no loss: workers,
+                loggers, and how often checkpoints and images are written.
         """
         after = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
         before = self.config if within is None else self.config.get(within, after)
@@ -155,8 +163,10 @@ class Run:
 
         What follows from the configuration and the fingerprints is not compared, since earlier runs do not have it.
         """
-        keys = ("path", "train_frames", "train_pictures", "train_sessions")
-        free = {prefix + key for key in keys for prefix in ("", *(f"others.{name}." for name in data.get("others", {})))}
+        keys = ("path", "train_frames", "train_images", "train_sessions")
+        free = {
+            prefix + key for key in keys for prefix in ("", *(f"others.{name}." for name in data.get("others", {})))
+        }
         changes = differences(self.facts["data"], json.loads(json.dumps(data)))
         self._refuse("data", [change for change in changes if not change.under(free)])
 
@@ -166,7 +176,7 @@ class Run:
                 self.folder,
                 found=f"other {what} ({'; '.join(map(str, changes))})",
                 expected="what the run was made with",
-                cure="resume without these changes, or start a new run",
+                fix="resume without these changes, or start a new run",
             )
 
     def note(self, **facts: Any) -> None:
@@ -188,20 +198,27 @@ class Run:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the run, so that no second process trains in its folder; let go even by kill -9. Raises RunError where it is held."""
+        """Hold the run, so that no second process trains in its folder; let go even by kill -9. Raises RunError where
+        it is held.
+        """
         if not self.writes:
             yield
             return
         with (self.folder / ".lock").open("w") as handle:
             if not _lock(handle.fileno()):
                 raise RunError(
-                    self.folder, found="a training that runs in it", expected="a run that has stopped", cure="wait, or stop it first"
+                    self.folder,
+                    found="a training that runs in it",
+                    expected="a run that has stopped",
+                    fix="wait, or stop it first",
                 )
             yield
 
 
 def is_main_process() -> bool:
-    """True but in the further processes of a distributed training (the variables that Lightning, torchrun and SLURM set)."""
+    """True but in the further processes of a distributed training (the variables that Lightning, torchrun and SLURM
+    set).
+    """
     ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     return next((rank for rank in ranks if rank is not None), "0") == "0"
 
@@ -217,15 +234,18 @@ def _new_folder(wanted: Path) -> Path:
                 return folder
     except OSError as error:
         raise RunError(
-            wanted.parent, found=error.strerror or "no access", expected="a folder that can be written to", cure="choose another --out"
+            wanted.parent,
+            found=error.strerror or "no access",
+            expected="a folder that can be written to",
+            fix="choose another --out",
         ) from error
-    raise RunError(wanted, found="1000 runs of one second", expected="a free name", cure="choose another name")
+    raise RunError(wanted, found="1000 runs of one second", expected="a free name", fix="choose another name")
 
 
 def _object(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):
-        raise DataError(path, found=type(value).__name__, expected="a JSON object", cure="restore the file")
+        raise DataError(path, found=type(value).__name__, expected="a JSON object", fix="restore the file")
     return value
 
 
@@ -234,7 +254,9 @@ def _now() -> str:
 
 
 def _lock(descriptor: int) -> bool:
-    """Take the file's lock without waiting. False where another process has it; True also where there are no locks (Windows)."""
+    """Take the file's lock without waiting. False where another process has it; True also where there are no locks
+    (Windows).
+    """
     try:
         import fcntl
     except ImportError:
@@ -252,7 +274,9 @@ def _git(*arguments: str) -> str | None:
     """What git says about the folder of this package; None where it has nothing to say."""
     command = ["git", "-C", str(Path(stadia.__file__).parent), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=20, check=True, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"})
+        done = subprocess.run(
+            command, capture_output=True, timeout=20, check=True, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.decode("utf-8", errors="replace")
@@ -261,7 +285,8 @@ def _git(*arguments: str) -> str | None:
 def _code_version() -> tuple[dict[str, Any], str]:
     """{"commit", "dirty"} of the checkout that this package runs from, and its difference to that commit.
 
-    An installed package is no checkout, even where it lies inside somebody's repository: commit and dirty are null then.
+    An installed package is no checkout, even where it lies inside somebody's repository: commit and dirty are null
+    then.
     """
     commit = _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", "__init__.py") else None
     if commit is None:
@@ -279,4 +304,9 @@ def _environment() -> dict[str, Any]:
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-    return {"python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count(), "packages": versions}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "packages": versions,
+    }

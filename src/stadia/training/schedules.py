@@ -19,7 +19,9 @@ class Schedule(Protocol):
         milestone_steps: `config.milestones` in steps of the same count.
     """
 
-    def __call__(self, update: int, *, config: ScheduleConfig, total_steps: int, milestone_steps: tuple[float, ...]) -> float: ...
+    def __call__(
+        self, update: int, *, config: ScheduleConfig, total_steps: int, milestone_steps: tuple[float, ...]
+    ) -> float: ...
 
 
 def constant(update: int, *, config: ScheduleConfig, total_steps: int, milestone_steps: tuple[float, ...]) -> float:
@@ -39,9 +41,10 @@ def cosine(update: int, *, config: ScheduleConfig, total_steps: int, milestone_s
 
 
 def factor(step: int, config: ScheduleConfig, *, total_steps: int, steps_per_epoch: float) -> float:
-    """What to multiply `optimiser.lr` with for update number `step` (from 0): the warm-up, then the schedule.
+    """What to multiply `optimizer.lr` with for update number `step` (from 0): the warm-up, then the schedule.
 
-    The warm-up gives 1/n, 2/n, ... 1 for its n steps, so that no update has a rate of zero. Milestones count from the run's start.
+    The warm-up gives 1/n, 2/n, ... 1 for its n steps, so that no update has a rate of zero. Milestones count from the
+    run's start.
     """
     warmup = config.warmup_steps
     if step < warmup:

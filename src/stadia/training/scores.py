@@ -1,4 +1,6 @@
-"""The mean of a validation: over its samples, each once, however many processes share them and whichever of them has a score."""
+"""The mean of a validation: over its samples, each once, however many processes share them and whichever of them has a
+score.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,28 @@ from torch import Tensor
 from stadia.core.types import Meta
 
 T = TypeVar("T")
-Sample = tuple[str, str, int, str, bool, int, int]  # data, recording, index, side, mirrored, instance, which time this process sees it
+Sample = tuple[
+    str, str, int, str, bool, int, int
+]  # data, recording, index, side, mirrored, instance, which time this process sees it
 Scores = dict[str, dict[Sample, float]]
 
 
 class ScoreBook:
-    """What a process's validation batches scored. Values stay where they are until `means`, so that no batch waits for them."""
+    """What a process's validation batches scored. Values stay where they are until `means`, so that no batch waits for
+    them.
+    """
 
     def __init__(self) -> None:
         self._batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]] = []
-        self.without: dict[str, tuple[int, int]] = {}  # set by `means`: how many samples of how many have no score of a name
+        self.without: dict[
+            str, tuple[int, int]
+        ] = {}  # set by `means`: how many samples of how many have no score of a name
 
     def add(self, meta: tuple[Meta, ...], values: Mapping[str, Tensor | float]) -> None:
         """Scores of a batch by name: (B,), or one number that each of its samples gets."""
-        self._batches.append((meta, {name: torch.as_tensor(value).detach().expand(len(meta)) for name, value in values.items()}))
+        self._batches.append(
+            (meta, {name: torch.as_tensor(value).detach().expand(len(meta)) for name, value in values.items()})
+        )
 
     def means(self) -> dict[str, float]:
         """`means_of` what every process has scored, the same in each of them. Called by all of them; empties the book."""
@@ -52,8 +62,8 @@ def means_of(parts: Iterable[Scores]) -> dict[str, float]:
     A sample in several parts counts once: processes get equally many, so that some may be given twice. Sums are exact
     (`math.fsum`), so the order of samples and parts changes nothing.
 
-    Of several data sets each has means of its own, "NAME/score". The mean of these has the plain name, where all of them have the score:
-    a small data set counts as much in it as a large one, and a network that forgets one is seen.
+    Of several data sets each has means of its own, "NAME/score". The mean of these has the plain name, where all of
+    them have the score: a small data set counts as much in it as a large one, and a network that forgets one is seen.
     """
     joined = _joined(parts)
     data_sets = dict.fromkeys(sample[0] for of_sample in joined.values() for sample in of_sample)
@@ -75,8 +85,12 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def without_score(parts: Iterable[Scores]) -> dict[str, tuple[int, int]]:
-    """Of each name that a sample has no score of (no ground truth there, or nothing that it is of): how many samples, and of how many."""
-    counts = {name: (sum(map(math.isnan, of_sample.values())), len(of_sample)) for name, of_sample in _joined(parts).items()}
+    """Of each name that a sample has no score of (no ground truth there, or nothing that it is of): how many samples,
+    and of how many.
+    """
+    counts = {
+        name: (sum(map(math.isnan, of_sample.values())), len(of_sample)) for name, of_sample in _joined(parts).items()
+    }
     return {name: (without, total) for name, (without, total) in counts.items() if without}
 
 

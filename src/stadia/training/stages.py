@@ -1,4 +1,4 @@
-"""A training whose pictures grow: loaders of several sizes, one after the other, as one."""
+"""A training whose images grow: loaders of several sizes, one after the other, as one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from stadia.training.config import StageConfig, TrainingConfig
 from stadia.training.stream import EpochLoader, Stretch, shard
 
 POWER = {"root": 0.5, "linear": 1.0, "constant": 0.0}
-"""Of the batch over the last stage's, by `training.stage_lr`: root for adam (Malladi et al., arXiv 2205.10287), linear for gradient descent
-(Goyal et al., arXiv 1706.02677).
+"""Of the batch over the last stage's, by `training.stage_lr`: root for adam (Malladi et al., arXiv 2205.10287), linear
+for gradient descent (Goyal et al., arXiv 1706.02677).
 """
 
 
@@ -27,10 +27,10 @@ class Rests(Protocol):
 
 
 class Staged:
-    """The loaders of a training's stages as one `EpochLoader`; weights, optimiser and step go on from one to the next.
+    """The loaders of a training's stages as one `EpochLoader`; weights, optimizer and step go on from one to the next.
 
-    Epochs are counted through. Each stage begins one of its own, so that no order and no augmentation comes twice; where its share ends in
-    the middle of an epoch the rest of that is left out.
+    Epochs are counted through. Each stage begins one of its own, so that no order and no augmentation comes twice;
+    where its share ends in the middle of an epoch the rest of that is left out.
 
     Args:
         loaders: of each stage, at its size, in batches of its size.
@@ -88,8 +88,8 @@ def batch_sizes(config: TrainingConfig) -> list[int]:
     """Of each stage. Raises ConfigError where one is "auto" still."""
     sizes = [stage.batch_size for stage in config.stages]
     if "auto" in sizes:
-        cure = "train by stadia.recipes.train, which probes the memory"
-        raise ConfigError("training.stages", found="batch_size 'auto', unsettled", expected="a number", cure=cure)
+        fix = "train by stadia.recipes.train, which probes the memory"
+        raise ConfigError("training.stages", found="batch_size 'auto', unsettled", expected="a number", fix=fix)
     return [int(size) for size in sizes]
 
 
@@ -97,8 +97,8 @@ def told(stages: Sequence[StageConfig], stretches: Sequence[Stretch], lr: float)
     """A line a stage, for whoever trains."""
     firsts = firsts_of(stretches)
     return [
-        f"stage {number}: {stage.width}x{stage.height}, batches of {stage.batch_size}, steps {first} to {first + part.steps - 1}, "
-        f"learning rate {part.lr_factor * lr:.3g} at the top of the schedule"
+        f"stage {number}: {stage.width}x{stage.height}, batches of {stage.batch_size}, steps {first} to"
+        f" {first + part.steps - 1}, learning rate {part.lr_factor * lr:.3g} at the top of the schedule"
         for number, (stage, part, first) in enumerate(zip(stages, stretches, firsts, strict=True), start=1)
     ]
 

@@ -34,8 +34,8 @@ class StopNow(BaseException):
 class StopSignals(pl.Callback):
     """While entered, the first SIGINT or SIGTERM is a wish, kept in `wanted`; the second one raises StopNow.
 
-    A Lightning callback too, because Lightning puts its own handler over SIGTERM's when a fit starts; that one would stop in
-    the middle of an accumulated step.
+    A Lightning callback too, because Lightning puts its own handler over SIGTERM's when a fit starts; that one would
+    stop in the middle of an accumulated step.
     """
 
     def __init__(self, console: Console) -> None:
@@ -67,9 +67,11 @@ class StopSignals(pl.Callback):
 
 
 class TimeLimit(StepCallback):
-    """Ends a training after the step at whose end its steps have taken so long, validations left out. The first of ours: others ask it.
+    """Ends a training after the step at whose end its steps have taken so long, validations left out. The first of
+    ours: others ask it.
 
-    over: whether they have, in all processes alike; that step is the last one then.  The time of a run that is resumed goes on.
+    over: whether they have, in all processes alike; that step is the last one then.  The time of a run that is resumed
+        goes on.
 
     Args:
         minutes: null = any.

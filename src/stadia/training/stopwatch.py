@@ -1,4 +1,6 @@
-"""Which phase the time between two marks belongs to: by the processor's clock, or by that of a GPU, which works on its own."""
+"""Which phase the time between two marks belongs to: by the processor's clock, or by that of a GPU, which works on its
+own.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,10 @@ KEPT_STEPS = 1000
 class Stopwatch:
     """`mark` says to which phase the time since the last mark belonged, so nothing is counted twice or left out.
 
-    On CUDA a mark is an event in the queue of the GPU: the time between two is what the GPU spent between them, working or waiting for
-    the processor, however far ahead that has run; nothing waits for it. Elsewhere it is the processor's clock, on other devices after
-    they have done what they were given.
+    On CUDA a mark is an event in the queue of the GPU: the time between two is what the GPU spent between them, working
+        or waiting for
+    the processor, however far ahead that has run; nothing waits for it. Elsewhere it is the processor's clock, on other
+    devices after they have done what they were given.
 
     totals: seconds by phase since the start, of what has been settled.
     """

@@ -23,8 +23,9 @@ class Batches(Protocol):
 class EpochLoader(Batches, Protocol):
     """A loader whose batches are a pure function of (seed, epoch, batch): no state, no global random number.
 
-    Whatever order or augmentation it draws must depend on these alone, whatever the number of its workers; then a resumed
-    training sees the batches that an undisturbed one would have seen. `len` is the number of batches of an epoch.
+    Whatever order or augmentation it draws must depend on these alone, whatever the number of its workers; then a
+    resumed training sees the batches that an undisturbed one would have seen. `len` is the number of batches of an
+    epoch.
     """
 
     def set_position(self, epoch: int, batch: int) -> None:
@@ -37,7 +38,9 @@ class Shardable(Protocol):
     """A loader that several processes can share; needed for more than one device."""
 
     def shard(self, rank: int, world_size: int) -> None:
-        """Keep the batches of one of `world_size` processes: the same number for each, none in two. May be called again."""
+        """Keep the batches of one of `world_size` processes: the same number for each, none in two. May be called
+        again.
+        """
         ...
 
 
@@ -64,7 +67,7 @@ def shard(loaders: Iterable[object], rank: int, world_size: int) -> None:
                 "training data",
                 found=f"a {type(loader).__name__} without shard()",
                 expected="a loader that processes can share",
-                cure="train on one device",
+                fix="train on one device",
             )
 
 
@@ -72,7 +75,8 @@ def shard(loaders: Iterable[object], rank: int, world_size: int) -> None:
 class Stretch:
     """A part of a training whose batches are of one size.
 
-    steps: updates of the weights.  batches_per_epoch: that one process loads.  lr_factor: on the schedule's learning rate.
+    steps: updates of the weights.  batches_per_epoch: that one process loads.  lr_factor: on the schedule's learning
+        rate.
     """
 
     steps: int
@@ -82,7 +86,9 @@ class Stretch:
 
 @runtime_checkable
 class InStages(Protocol):
-    """A loader whose batches change their size in the course of a training. Its epochs are counted through, and each stage begins one."""
+    """A loader whose batches change their size in the course of a training. Its epochs are counted through, and each
+    stage begins one.
+    """
 
     def stretches(self, config: TrainingConfig) -> tuple[Stretch, ...]:
         """The stages, in their order, for one process."""
@@ -90,7 +96,9 @@ class InStages(Protocol):
 
 
 class Place(NamedTuple):
-    """Where a batch stands: its epoch, its number in it (both from 0) and how many that has; its stretch, and the position behind that."""
+    """Where a batch stands: its epoch, its number in it (both from 0) and how many that has; its stretch, and the
+    position behind that.
+    """
 
     epoch: int
     batch: int
@@ -125,7 +133,9 @@ class Plan:
 
     @property
     def by_passes(self) -> bool:
-        """Whether the training is made of passes that are each worth a validation: through a data set of several, or in stages."""
+        """Whether the training is made of passes that are each worth a validation: through a data set of several, or in
+        stages.
+        """
         return len(self.pass_ends) > 1 or len(self.stretches) > 1
 
     def place(self, position: int) -> Place:
@@ -145,11 +155,15 @@ class Plan:
         return self.stretches[self.place(step * self.accumulate).stretch].lr_factor if self.stretches else 1.0
 
     def ends_a_pass(self, step: int) -> bool:
-        """Whether a data set has been gone through in update number `step` (from 1), where there are several; or an epoch of a stage."""
+        """Whether a data set has been gone through in update number `step` (from 1), where there are several; or an
+        epoch of a stage.
+        """
         first, last = (step - 1) * self.accumulate, step * self.accumulate  # batches before and behind it
         if len(self.stretches) > 1:
             return self.place(first).epoch < self.place(last).epoch
-        return any((last - end) // self.batches_per_epoch > (first - end) // self.batches_per_epoch for end in self.pass_ends)
+        return any(
+            (last - end) // self.batches_per_epoch > (first - end) // self.batches_per_epoch for end in self.pass_ends
+        )
 
     def epoch_of(self, step: int) -> int:
         """The epoch, from 0, that update number `step` (from 1) ended in."""
@@ -157,14 +171,16 @@ class Plan:
 
     @classmethod
     def of(cls, loader: EpochLoader, config: TrainingConfig) -> Plan:
-        """Count. Steps run on over the end of an epoch; batches short of a whole last step are left out. Raises RunError for no batch."""
+        """Count. Steps run on over the end of an epoch; batches short of a whole last step are left out. Raises
+        RunError for no batch.
+        """
         batches = len(loader)
         if batches == 0:
             raise RunError(
                 "training data",
                 found="no whole batch",
                 expected=f"at least {config.batch_size} samples (training.batch_size)",
-                cure="record more, or lower training.batch_size",
+                fix="record more, or lower training.batch_size",
             )
         if isinstance(loader, InStages):
             stretches = loader.stretches(config)
@@ -178,8 +194,9 @@ class Plan:
 class BatchStream(Iterable[Batch[Any, Any]]):
     """Every batch of a training from a position on, epoch after epoch.
 
-    Lightning sees one long epoch of it, which leaves it no epoch boundary to resume at: `state_dict` and `load_state_dict`
-    (the interface it asks of a loader that can be resumed) hold the number of batches handed out and nothing else.
+    Lightning sees one long epoch of it, which leaves it no epoch boundary to resume at: `state_dict` and
+    `load_state_dict` (the interface it asks of a loader that can be resumed) hold the number of batches handed out and
+    nothing else.
 
     mark: told "other" before, and "loading" after each wait for a batch; see `phases.PhaseClock`.
     """
@@ -205,7 +222,9 @@ class BatchStream(Iterable[Batch[Any, Any]]):
             self._check_epoch_is_whole(place, place.batch + self.position - first)
 
     def _timed(self, load: Any, *arguments: Any) -> Any:
-        """Call, mark the time, and leave the global random numbers alone (a DataLoader draws its workers' seed from torch's)."""
+        """Call, mark the time, and leave the global random numbers alone (a DataLoader draws its workers' seed from
+        torch's).
+        """
         self.mark("other")
         with rng.untouched():
             loaded = load(*arguments)
@@ -215,7 +234,9 @@ class BatchStream(Iterable[Batch[Any, Any]]):
     def _check_epoch_is_whole(self, begun: Place, given: int) -> None:
         if self.position != begun.end and given != begun.batches:
             expected = f"{begun.batches}, as len() says"
-            raise RunError("training data", found=f"{given} batches in epoch {begun.epoch}", expected=expected, cure="report it")
+            raise RunError(
+                "training data", found=f"{given} batches in epoch {begun.epoch}", expected=expected, fix="report it"
+            )
 
     def state_dict(self) -> dict[str, int]:
         return {"position": self.position}
@@ -225,12 +246,19 @@ class BatchStream(Iterable[Batch[Any, Any]]):
 
 
 class ValidationBatches(Iterable[Batch[Any, Any]]):
-    """A validation loader (or a list of batches) as Lightning should see it: one loader, not started before it is needed."""
+    """A validation loader (or a list of batches) as Lightning should see it: one loader, not started before it is
+    needed.
+    """
 
     def __init__(self, loader: Batches) -> None:
         self.loader = loader
         if len(loader) == 0:
-            raise RunError("validation data", found="no batch", expected="at least one", cure="give it a recording, or train without")
+            raise RunError(
+                "validation data",
+                found="no batch",
+                expected="at least one",
+                fix="give it a recording, or train without",
+            )
 
     def __len__(self) -> int:
         return len(self.loader)

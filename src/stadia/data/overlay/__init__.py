@@ -1,1 +1,1 @@
-"""Composed pictures: something cut out pasted onto a background, with the depth and the mask that follow."""
+"""Composed images: something cut out pasted onto a background, with the depth and the mask that follow."""

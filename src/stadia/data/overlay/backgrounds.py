@@ -1,4 +1,4 @@
-"""What things are pasted onto: pictures of recordings with their depth, and which of them train."""
+"""What things are pasted onto: images of recordings with their depth, and which of them train."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stadia.data.config import SourceOptions
 from stadia.data.overlay.config import BackgroundConfig
 from stadia.data.overlay.label import Label
 from stadia.data.overlay.teacher import taught
-from stadia.data.resize import resize_depth, resize_picture
+from stadia.data.resize import resize_depth, resize_image
 from stadia.data.sources import named_splits, open_recordings
 from stadia.data.splits import Frames, split_blocks, whole
 from stadia.geometry.numpy_camera import cropped_K, resized_K
@@ -39,7 +39,7 @@ class Scenery:
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """A picture of a recording."""
+    """An image of a recording."""
 
     recording: Recording
     index: int
@@ -54,7 +54,7 @@ class Background:
         return self.recording.file(self.index, self.side)
 
     def scenery(self, height: int, width: int) -> Scenery:
-        """The largest window of this shape in the middle of the picture, at this size; its camera and depth with it.
+        """The largest window of this shape in the middle of the image, at this size; its camera and depth with it.
 
         Raises DataError where there is no depth.
         """
@@ -64,7 +64,7 @@ class Background:
                 self.file or self.name,
                 found="no depth",
                 expected="the depth of what things are pasted onto",
-                cure="leave the picture out, or name predictions of it by data.backgrounds.teacher",
+                fix="leave the image out, or name predictions of it by data.backgrounds.teacher",
             )
         H, W = image.shape[:2]
         h, w = min(H, max(1, round(W * height / width))), min(W, max(1, round(H * width / height)))
@@ -72,7 +72,7 @@ class Background:
         window = slice(top, top + h), slice(left, left + w)
         K = resized_K(cropped_K(self.recording.K(self.index, self.side), left, top), (h, w), height, width)
         depth = resize_depth(np.ascontiguousarray(depth[window]), height, width)
-        return Scenery(resize_picture(np.ascontiguousarray(image[window]), height, width), depth, K)
+        return Scenery(resize_image(np.ascontiguousarray(image[window]), height, width), depth, K)
 
 
 def open_backgrounds(
@@ -80,10 +80,12 @@ def open_backgrounds(
 ) -> tuple[dict[str, list[Background]], Label]:
     """The backgrounds of each split, and what their depth is.
 
-    A data set that names splits is taken at its word, its test worlds too; of another one whole recordings validate where
-    `split_by.val_recordings` names them, else blocks of frames. Raises DataError where pictures have no depth.
+    A data set that names splits is taken at its word, its test worlds too; of another one whole recordings validate
+    where `split_by.val_recordings` names them, else blocks of frames. Raises DataError where images have no depth.
     """
-    options = config.model_dump(include=set(SourceOptions.model_fields)) | {"size": config.size or (max(height, 32), max(width, 32))}
+    options = config.model_dump(include=set(SourceOptions.model_fields)) | {
+        "size": config.size or (max(height, 32), max(width, 32))
+    }
     with _said_of_backgrounds():
         recordings, label = open_recordings(path, config.format, progress=progress, **options), Label()
     if config.teacher is not None:
@@ -93,7 +95,9 @@ def open_backgrounds(
     how, own = config.split_by, named_splits(path, config.format)
     by_split: dict[str, list[Frames]]
     if "train" in own and not how.val_recordings and config.split is None:
-        by_split = {s: [f for r in recordings if _is(r, names) for f in whole(r, config.sides)] for s, names in own.items()}
+        by_split = {
+            s: [f for r in recordings if _is(r, names) for f in whole(r, config.sides)] for s, names in own.items()
+        }
     elif how.val_recordings:
         val = [r for r in recordings if _is(r, how.val_recordings)]
         rest = [r for r in recordings if r not in val]
@@ -106,7 +110,9 @@ def open_backgrounds(
         for split, parts in by_split.items()
     }
     if not found.get("train"):
-        raise DataError(path, found="no background to train on", expected="one at least", cure="see data.backgrounds.split_by")
+        raise DataError(
+            path, found="no background to train on", expected="one at least", fix="see data.backgrounds.split_by"
+        )
     return found, label
 
 
@@ -116,8 +122,10 @@ def _said_of_backgrounds() -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        what, found, expected, cure = (KEY.sub("data.backgrounds.", text) for text in (error.what, error.found, error.expected, error.cure))
-        raise DataError(what, found=found, expected=expected, cure=cure) from error
+        what, found, expected, fix = (
+            KEY.sub("data.backgrounds.", text) for text in (error.what, error.found, error.expected, error.fix)
+        )
+        raise DataError(what, found=found, expected=expected, fix=fix) from error
 
 
 def _is(recording: Recording, names: Sequence[str]) -> bool:
@@ -129,14 +137,19 @@ def _check_depth(recordings: Sequence[Recording]) -> None:
     bare = [
         recording.name
         for recording in recordings
-        if all(recording.depth_m(int(i)) is None for i in np.unique(np.linspace(0, len(recording) - 1, _LOOKED_AT).astype(int)))
+        if all(
+            recording.depth_m(int(i)) is None
+            for i in np.unique(np.linspace(0, len(recording) - 1, _LOOKED_AT).astype(int))
+        )
     ]
     if bare:
         raise DataError(
             f"depth of {', '.join(bare[:3])}" + f" and {len(bare) - 3} more" * (len(bare) > 3),
             found=f"none in {_LOOKED_AT} frames",
             expected="depth for things to stand at",
-            cure="predict it (stadia predict CHECKPOINT PICTURES --out FOLDER) and name FOLDER by data.backgrounds.teacher",
+            fix=(
+                "predict it (stadia predict CHECKPOINT IMAGES --out FOLDER) and name FOLDER by data.backgrounds.teacher"
+            ),
         )
 
 

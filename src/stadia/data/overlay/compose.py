@@ -1,7 +1,10 @@
-"""From a background with its depth and a cut-out to a picture, its depth and its mask. Pure functions of arrays; imports no torch.
+"""From a background with its depth and a cut-out to an image, its depth and its mask. Pure functions of arrays; imports
+no torch.
 
-A cut-out is (h, w, 4): red, green, blue times alpha, then alpha, float32 in [0, 1]. Premultiplied, since only then does a resized one
-have no fringe of the colour that its transparent pixels happen to hold (Porter and Duff, Compositing Digital Images, SIGGRAPH 1984).
+A cut-out is (h, w, 4): red, green, blue times alpha, then alpha, float32 in [0, 1]. Premultiplied, since only then does
+a resized one
+have no fringe of the color that its transparent pixels happen to hold (Porter and Duff, Compositing Digital Images,
+SIGGRAPH 1984).
 """
 
 from __future__ import annotations
@@ -20,16 +23,17 @@ COVERS = 0.5
 """Alpha from which on a pixel shows what was pasted: the mask, and the depth with it."""
 
 NEARER = 0.97
-"""Times the cut-out's depth: what of the background is nearer than that stays in front. A cut-out has no thickness and what it shows has;
-without room for that, ground that slopes by a little would cut off its foot.
+"""Times the cut-out's depth: what of the background is nearer than that stays in front. A cut-out has no thickness and
+what it shows has; without room for that, ground that slopes by a little would cut off its foot.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Pasted:
-    """A composed picture.
+    """A composed image.
 
-    image: (H, W, 3) uint8 RGB.  depth: (H, W) float32 as the background's, 0 = none.  mask: (H, W) bool, what was pasted.
+    image: (H, W, 3) uint8 RGB.  depth: (H, W) float32 as the background's, 0 = none.  mask: (H, W) bool, what was
+        pasted.
     share: of the cut-out's own mask, how much is seen.
     """
 
@@ -40,10 +44,14 @@ class Pasted:
 
 
 def premultiplied(rgba: NDArray[np.uint8]) -> Cutout:
-    """(h, w, 4) uint8 RGB with straight alpha to a cut-out, without the empty margin. Raises DataError where all of it is transparent."""
+    """(h, w, 4) uint8 RGB with straight alpha to a cut-out, without the empty margin. Raises DataError where all of it
+    is transparent.
+    """
     rows, columns = np.flatnonzero(rgba[..., 3].any(1)), np.flatnonzero(rgba[..., 3].any(0))
     if not rows.size:
-        raise DataError("foreground", found="alpha 0 everywhere", expected="an object that can be seen", cure="leave the file out")
+        raise DataError(
+            "foreground", found="alpha 0 everywhere", expected="an object that can be seen", fix="leave the file out"
+        )
     inner = rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32) / np.float32(255)
     inner[..., :3] *= inner[..., 3:]
     return inner
@@ -78,25 +86,32 @@ def ground_depth(depth: NDArray[np.float32], row: int, column: int) -> float:
         if known.size:
             return float(np.median(known))
         radius *= 2
-    raise DataError("background", found="no depth at any pixel", expected="depth of what things stand on", cure="leave it out")
+    raise DataError(
+        "background", found="no depth at any pixel", expected="depth of what things stand on", fix="leave it out"
+    )
 
 
 def paste(background: NDArray[np.uint8], depth: NDArray[np.float32], cutout: Cutout, top: int, left: int) -> Pasted:
-    """Stand a cut-out upright on a background, where its foot's middle meets the ground: all of it has the ground's depth there.
+    """Stand a cut-out upright on a background, where its foot's middle meets the ground: all of it has the ground's
+    depth there.
 
     Args:
         background: (H, W, 3) RGB.  depth: (H, W), 0 = none; of any unit, larger is farther.
         cutout: (h, w, 4), see above.
         top, left: of its first pixel; it may reach over an edge, but not with its foot.
 
-    image = (1 - alpha) background + alpha foreground, where nothing of the background is nearer (`NEARER`). What has no depth is behind.
-    Raises GeometryError for a cut-out that is larger than the background, or whose foot is outside of it.
+    image = (1 - alpha) background + alpha foreground, where nothing of the background is nearer (`NEARER`). What has no
+    depth is behind. Raises GeometryError for a cut-out that is larger than the background, or whose foot is outside of
+    it.
     """
     H, W = depth.shape
     h, w = cutout.shape[:2]
     if h > H or w > W:
         raise GeometryError(
-            "foreground", found=f"{w}x{h} pixels", expected=f"at most the background's {W}x{H}", cure="paste it at a smaller size"
+            "foreground",
+            found=f"{w}x{h} pixels",
+            expected=f"at most the background's {W}x{H}",
+            fix="paste it at a smaller size",
         )
     foot_row, foot_column = top + foot_of(cutout)[0], left + foot_of(cutout)[1]
     if not (0 <= foot_row < H and 0 <= foot_column < W):
@@ -104,7 +119,7 @@ def paste(background: NDArray[np.uint8], depth: NDArray[np.float32], cutout: Cut
             "foreground",
             found=f"its foot at row {foot_row}, column {foot_column}",
             expected=f"a pixel of the {W}x{H} background",
-            cure="move it into the picture",
+            fix="move it into the image",
         )
     z = ground_depth(depth, foot_row, foot_column)
     rows, columns = slice(max(top, 0), min(top + h, H)), slice(max(left, 0), min(left + w, W))

@@ -1,4 +1,4 @@
-"""Pictures composed on demand: the n-th is a function of the seed and of n, whoever asks and in whatever order."""
+"""Images composed on demand: the n-th is a function of the seed and of n, whoever asks and in whatever order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stadia.data.overlay.config import PlacementConfig
 from stadia.data.overlay.foregrounds import Foreground, foregrounds_fingerprint
 from stadia.data.overlay.label import Label
 from stadia.data.overlay.placing import Place, draw_place
-from stadia.data.resize import resize_depth, resize_picture
+from stadia.data.resize import resize_depth, resize_image
 from stadia.geometry.numpy_camera import resized_K
 
 SEEN, TRIES = 0.25, 8
@@ -32,9 +32,9 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What a picture was composed of.
+    """What an image was composed of.
 
-    background: the picture.  world: the recording that it is of.  foreground: the cut-out.  object: which it shows.
+    background: the image.  world: the recording that it is of.  foreground: the cut-out.  object: which it shows.
     position: on the grid, from 0; -1 where places are drawn at random.
     """
 
@@ -47,9 +47,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A composed picture with its ground truth, all (H, W).
+    """A composed image with its ground truth, all (H, W).
 
-    image, background: (H, W, 3) uint8 RGB.  depth: float32, 0 = none, in what the set's label claims.  mask: bool.  K: (3, 3) pixels.
+    image, background: (H, W, 3) uint8 RGB.  depth: float32, 0 = none, in what the set's label claims.  mask: bool.  K:
+        (3, 3) pixels.
     """
 
     image: NDArray[np.uint8]
@@ -60,14 +61,14 @@ class Composed:
     pair: Pair
 
     def resized(self, height: int, width: int) -> Composed:
-        """At another size: pictures by area, depth by the nearest pixel, the mask where most of a pixel is covered."""
+        """At another size: images by area, depth by the nearest pixel, the mask where most of a pixel is covered."""
         if self.mask.shape == (height, width):
             return self
         small = (min(width, self.mask.shape[1]), min(height, self.mask.shape[0]))
         shrunk = cv2.resize(self.mask.astype(np.float32), small, interpolation=cv2.INTER_AREA)
         return Composed(
-            resize_picture(self.image, height, width),
-            resize_picture(self.background, height, width),
+            resize_image(self.image, height, width),
+            resize_image(self.background, height, width),
             resize_depth(self.depth, height, width),
             cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR) >= 0.5,
             resized_K(self.K, self.mask.shape, height, width),
@@ -75,8 +76,8 @@ class Composed:
         )
 
 
-class OverlayPictures(Protocol):
-    """A split of composed pictures, made on demand or read from disk.
+class OverlayImages(Protocol):
+    """A split of composed images, made on demand or read from disk.
 
     label: what the depth is.  count: how many there are; None for as many as are asked for.
     """
@@ -86,7 +87,7 @@ class OverlayPictures(Protocol):
     @property
     def count(self) -> int | None: ...
     def pair(self, number: int) -> Pair:
-        """What the n-th is of; opens no picture."""
+        """What the n-th is of; opens no image."""
         ...
 
     def composed(self, number: int) -> Composed:
@@ -99,15 +100,15 @@ class OverlayPictures(Protocol):
 
 
 class Composer:
-    """Composes pictures of a split.
+    """Composes images of a split.
 
-    Every background is taken once before one is taken again, and so is every foreground, both in an order drawn anew for each round: a
-    part of the pictures, however small, has as many backgrounds as it can have.
+    Every background is taken once before one is taken again, and so is every foreground, both in an order drawn anew
+    for each round: a part of the images, however small, has as many backgrounds as it can have.
 
     Args:
         split: names the random stream, so that no two splits draw alike.
         label: what the backgrounds' depth is.
-        per_background: so many pictures of one follow one another.
+        per_background: so many images of one follow one another.
     """
 
     count: int | None = None

@@ -1,4 +1,4 @@
-"""Configuration of composed pictures. Imports no torch."""
+"""Configuration of composed images. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel
-from stadia.data.config import CacheConfig, ColourConfig, Share, SourceOptions, SplitConfig
+from stadia.data.config import CacheConfig, ColorConfig, Share, SourceOptions, SplitConfig
 
 STRIDE = 8
 
 
 def _in_strides(side: int) -> int:
     if side % STRIDE:
-        raise ValueError(f"expected a multiple of {STRIDE}, by which the networks divide a picture; take {round(side / STRIDE) * STRIDE}")
+        raise ValueError(
+            f"expected a multiple of {STRIDE}, by which the networks divide an image; take"
+            f" {round(side / STRIDE) * STRIDE}"
+        )
     return side
 
 
@@ -22,12 +25,14 @@ OverlayPixels = Annotated[int, Field(ge=16, le=4096), AfterValidator(_in_strides
 
 
 class BackgroundConfig(SourceOptions):
-    """Pictures with depth that things are pasted onto: of recordings, or of any pictures by a teacher. And how these are opened.
+    """Images with depth that things are pasted onto: of recordings, or of any images by a teacher. And how these are
+    opened.
 
     path, format: see `open_recordings`; null takes RoadWorld's demo worlds from the cache, rendered once.
     split_by: which of them validate. Worlds that a data set itself names for a split stay there.
-    sides: whose pictures.
-    teacher: a folder that `stadia predict` wrote of these pictures, whose depth takes the place of a true one; the label says so.
+    sides: whose images.
+    teacher: a folder that `stadia predict` wrote of these images, whose depth takes the place of a true one; the label
+        says so.
     """
 
     path: str | None = None
@@ -40,7 +45,8 @@ class BackgroundConfig(SourceOptions):
 class ForegroundConfig(StrictModel):
     """What is pasted: PNG files with an alpha channel.
 
-    path: FOLDER/NAME.png, or FOLDER/OBJECT/VIEW.png, or either in FOLDER/train, FOLDER/val (and test); null renders objects of TableWorld.
+    path: FOLDER/NAME.png, or FOLDER/OBJECT/VIEW.png, or either in FOLDER/train, FOLDER/val (and test); null renders
+        objects of TableWorld.
     val_share: of the objects, where the folder names no splits. All views of an object are on one side.
     """
 
@@ -52,7 +58,7 @@ class PlacementConfig(StrictModel):
     """Where things go, and how large.
 
     rule: "random", or "grid": 4 rows (smaller and higher is farther) of 5 places, each as it is and mirrored.
-    size: random alone: least and largest longer side, as a share of the picture's shorter one.
+    size: random alone: least and largest longer side, as a share of the image's shorter one.
     foot: random alone: where the lower edge may lie, as a share of the height from above.
     """
 
@@ -63,7 +69,9 @@ class PlacementConfig(StrictModel):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.size[1] > 1:
-            raise ValueError(f"size: a foreground of {self.size[1]:g} times its background is larger than it; expected at most 1")
+            raise ValueError(
+                f"size: a foreground of {self.size[1]:g} times its background is larger than it; expected at most 1"
+            )
         for name in ("size", "foot"):
             low, high = getattr(self, name)
             if low > high:
@@ -72,17 +80,18 @@ class PlacementConfig(StrictModel):
 
 
 class OverlayDataConfig(StrictModel):
-    """Pictures with something pasted onto them.
+    """Images with something pasted onto them.
 
     path: a set that `stadia data overlay` wrote, or one in the published layout; null composes while it trains.
-    height, width: of the composed pictures, multiples of 8.
+    height, width: of the composed images, multiples of 8.
     backgrounds, foregrounds, placement: what is composed, where no path is given.
     samples, val_samples: composed for an epoch, and for validation.
-    per_background: so many training pictures of one background follow one another (the published set: 4000).
+    per_background: so many training images of one background follow one another (the published set: 4000).
     fresh: each epoch has new ones. Else the same again, as of a set that was written.
-    val_share: of the published layout: of its backgrounds, and of its foregrounds. Neither is on both sides; mixed pairs are left out.
+    val_share: of the published layout: of its backgrounds, and of its foregrounds. Neither is on both sides; mixed
+        pairs are left out.
     mirror: probability of a training sample seen in a mirror, with its background, camera, depth and mask.
-    colour: one draw a sample, for picture and background together.
+    color: one draw a sample, for image and background together.
     """
 
     path: str | None = None
@@ -97,7 +106,7 @@ class OverlayDataConfig(StrictModel):
     fresh: bool = True
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     mirror: Share = 0.5
-    colour: ColourConfig = ColourConfig()
+    color: ColorConfig = ColorConfig()
     cache: CacheConfig = CacheConfig()
 
     @field_validator("path")

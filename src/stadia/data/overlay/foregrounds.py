@@ -13,15 +13,15 @@ import numpy as np
 from stadia.core.errors import DataError
 from stadia.core.seeds import generator
 from stadia.data.contents import content_of
+from stadia.data.images import list_images, natural_key, read_rgba
 from stadia.data.overlay.compose import Cutout, premultiplied, resized
-from stadia.data.pictures import list_pictures, natural_key, read_rgba
 from stadia.data.rendering.files import cores
 from stadia.data.rendering.presets import SPLITS
 
 
 @dataclass(frozen=True, slots=True)
 class Foreground:
-    """A picture of an object cut out.
+    """An image of an object cut out.
 
     name: "OBJECT/VIEW" or "NAME", without the folder and the split.  object: which it shows; views of one share it.
     """
@@ -41,30 +41,42 @@ class Foreground:
 def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]]:
     """The foregrounds of each split: as the folder names them, else `val_share` of its objects validate, drawn once.
 
-    Raises DataError where there is no picture, or a single object that cannot be on both sides.
+    Raises DataError where there is no image, or a single object that cannot be on both sides.
     """
     named = [split for split in SPLITS if (path / split).is_dir()]
     if named:
         if "train" not in named:
-            raise DataError(path, found=f"the splits {', '.join(named)}", expected="train among them", cure="add FOLDER/train")
+            raise DataError(
+                path, found=f"the splits {', '.join(named)}", expected="train among them", fix="add FOLDER/train"
+            )
         return {split: _listed(path / split) for split in named}
     every = _listed(path)
     objects = list(dict.fromkeys(one.object for one in every))
     if len(objects) < 2:
         raise DataError(
-            path, found="a single object", expected="two at least: one trains, another validates", cure="add pictures of other objects"
+            path,
+            found="a single object",
+            expected="two at least: one trains, another validates",
+            fix="add images of other objects",
         )
     held = max(1, min(round(val_share * len(objects)), len(objects) - 1))
     order = generator(0, "foregrounds").permutation(len(objects))[:held]
     val = {objects[int(number)] for number in order}
-    return {"train": [one for one in every if one.object not in val], "val": [one for one in every if one.object in val]}
+    return {
+        "train": [one for one in every if one.object not in val],
+        "val": [one for one in every if one.object in val],
+    }
 
 
 def _listed(folder: Path) -> list[Foreground]:
     """NAME.png is an object of its own; OBJECT/VIEW.png is one of several views."""
-    inner = sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural_key) if folder.is_dir() else []
-    views = [Foreground(file, f"{one.name}/{file.stem}", one.name) for one in inner for file in list_pictures(one)]
-    alone = [] if inner and not any(p.is_file() for p in folder.iterdir()) else list_pictures(folder)
+    inner = (
+        sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural_key)
+        if folder.is_dir()
+        else []
+    )
+    views = [Foreground(file, f"{one.name}/{file.stem}", one.name) for one in inner for file in list_images(one)]
+    alone = [] if inner and not any(p.is_file() for p in folder.iterdir()) else list_images(folder)
     return [*views, *(Foreground(file, file.stem, file.stem) for file in alone if file.name != "preview.png")]
 
 
@@ -93,13 +105,15 @@ def _look_of(file: Path) -> str:
     shown = rgba[..., 3] > 0
     rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
     window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    seen = np.where(shown[window][..., None], rgba[window], 0).astype(np.uint8)  # what is transparent has any colour
+    seen = np.where(shown[window][..., None], rgba[window], 0).astype(np.uint8)  # what is transparent has any color
     both = (f"{seen.shape}".encode() + np.ascontiguousarray(one).tobytes() for one in (seen, seen[:, ::-1]))
     return min(hashlib.blake2b(one, digest_size=16).hexdigest() for one in both)
 
 
 def check_foregrounds(foregrounds: Sequence[Foreground], at_most: int) -> tuple[list[tuple[str, str]], int]:
-    """(file, what is wrong) of those that cannot be pasted, among some spread evenly over them; and the longest side of any, in pixels."""
+    """(file, what is wrong) of those that cannot be pasted, among some spread evenly over them; and the longest side of
+    any, in pixels.
+    """
     faults, longest = [], 0
     for index in np.unique(np.linspace(0, len(foregrounds) - 1, min(at_most, len(foregrounds))).round().astype(int)):
         try:

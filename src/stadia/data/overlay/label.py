@@ -1,4 +1,4 @@
-"""Where the depth of composed pictures comes from, and what it claims. Imports no torch."""
+"""Where the depth of composed images comes from, and what it claims. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from stadia.core.types import Claim
 EXACT = "exact"
 
 MAP_KEY: Mapping[Claim, str] = {Claim.METRES: "depth_m", Claim.UP_TO_SCALE: "depth"}
-"""What a map of depth is called in its .npz: a name with a unit only where there is one. Affine inverse depth is none: nothing can stand
-at it, since nobody knows how far that is even up to scale.
+"""What a map of depth is called in its .npz: a name with a unit only where there is one. Affine inverse depth is none:
+nothing can stand at it, since nobody knows how far that is even up to scale.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Of a set of pictures.
+    """Of a set of images.
 
-    source: "exact" (a renderer, a depth camera), or "teacher: NAME" (a network's opinion, pasted things and all it got wrong).
+    source: "exact" (a renderer, a depth camera), or "teacher: NAME" (a network's opinion, pasted things and all it got
+        wrong).
     """
 
     source: str = EXACT
@@ -39,4 +40,6 @@ class Label:
             return cls(str(values["source"]), Claim(values["claim"]))
         except (KeyError, TypeError, ValueError) as error:
             expected = "a label with its source and its claim"
-            raise DataError(path, found=f"{type(error).__name__}: {error}", expected=expected, cure="write the set again") from error
+            raise DataError(
+                path, found=f"{type(error).__name__}: {error}", expected=expected, fix="write the set again"
+            ) from error

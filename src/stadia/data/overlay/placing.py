@@ -9,10 +9,12 @@ import numpy as np
 from stadia.data.overlay.config import PlacementConfig
 
 GRID_SIZES = (90 / 150, 80 / 150, 70 / 150, 60 / 150)
-"""Of the published pictures, nearest row first: pixels of a canvas of 150."""
+"""Of the published images, nearest row first: pixels of a canvas of 150."""
 
 GRID_FEET = (1.0, 0.9, 0.8, 0.7)
-"""Where the lower edge of each row lies, as a share of the height: smaller and higher is farther. The sizes are published, this is not."""
+"""Where the lower edge of each row lies, as a share of the height: smaller and higher is farther. The sizes are
+published, this is not.
+"""
 
 GRID_COLUMNS = 5
 POSITIONS = 2 * len(GRID_SIZES) * GRID_COLUMNS
@@ -23,8 +25,9 @@ POSITIONS = 2 * len(GRID_SIZES) * GRID_COLUMNS
 class Place:
     """Of a cut-out.
 
-    size: its longer side, as a share of the picture's shorter one.  foot: its lower edge, as a share of the height.
-    across: 0 at the left edge of the picture, 1 at the right one.  flipped: mirrored.  position: on the grid, from 0; -1 is none.
+    size: its longer side, as a share of the image's shorter one.  foot: its lower edge, as a share of the height.
+    across: 0 at the left edge of the image, 1 at the right one.  flipped: mirrored.  position: on the grid, from 0; -1
+        is none.
     """
 
     size: float
@@ -33,9 +36,11 @@ class Place:
     flipped: bool
     position: int = -1
 
-    def box(self, cutout: tuple[int, int], picture: tuple[int, int]) -> tuple[int, int, int, int]:
-        """top, left, height and width in pixels, of a cut-out and in a picture of these heights and widths. All of it is inside."""
-        (h, w), (H, W) = cutout, picture
+    def box(self, cutout: tuple[int, int], image: tuple[int, int]) -> tuple[int, int, int, int]:
+        """top, left, height and width in pixels, of a cut-out and in an image of these heights and widths. All of it is
+        inside.
+        """
+        (h, w), (H, W) = cutout, image
         scale = self.size * min(H, W) / max(h, w)
         height, width = max(1, round(scale * h)), max(1, round(scale * w))
         top = min(max(round(self.foot * H) - height, 0), H - height)
@@ -49,7 +54,7 @@ def on_grid(position: int) -> Place:
 
 
 def sizes(config: PlacementConfig) -> tuple[float, float]:
-    """Least and largest longer side of a cut-out, as a share of the picture's shorter one."""
+    """Least and largest longer side of a cut-out, as a share of the image's shorter one."""
     return (min(GRID_SIZES), max(GRID_SIZES)) if config.rule == "grid" else config.size
 
 

@@ -1,4 +1,4 @@
-"""A sheet of composed pictures to look at: background, picture, depth and mask, split by split."""
+"""A sheet of composed images to look at: background, image, depth and mask, split by split."""
 
 from __future__ import annotations
 
@@ -10,35 +10,42 @@ import numpy as np
 
 from stadia.core.files import replacing
 from stadia.core.types import Claim
-from stadia.data.overlay.composer import Composed, OverlayPictures
-from stadia.data.rendering.preview import Picture, caption, depth_picture
+from stadia.data.overlay.composer import Composed, OverlayImages
+from stadia.data.rendering.preview import Image, caption, depth_image
 
 
-def write_sheet(path: Path, pictures: Mapping[str, OverlayPictures], counts: Mapping[str, int], rows: int = 4, columns: int = 4) -> Path:
+def write_sheet(
+    path: Path, images: Mapping[str, OverlayImages], counts: Mapping[str, int], rows: int = 4, columns: int = 4
+) -> Path:
     """Write up to rows x columns samples of each split, spread evenly, into one PNG. Returns its path."""
     bands = []
-    for split, one in pictures.items():
+    for split, one in images.items():
         numbers = np.linspace(0, counts[split] - 1, min(rows * columns, counts[split])).round().astype(int).tolist()
         bands += _band(split, [one.composed(number) for number in numbers], columns, one.label.claim)
     width = max(band.shape[1] for band in bands)
-    sheet = np.vstack([np.pad(band, ((0, 6), (0, width - band.shape[1]), (0, 0)), constant_values=255) for band in bands])
+    sheet = np.vstack(
+        [np.pad(band, ((0, 6), (0, width - band.shape[1]), (0, 0)), constant_values=255) for band in bands]
+    )
     with replacing(path) as temporary:
         cv2.imwrite(str(temporary), sheet[..., ::-1])
     return path
 
 
-def _band(split: str, samples: list[Composed], columns: int, claim: Claim) -> list[Picture]:
+def _band(split: str, samples: list[Composed], columns: int, claim: Claim) -> list[Image]:
     """What is seen, then the samples of a split, so many in a row; one scale of depth for all of them."""
     known = np.concatenate([one.depth[one.depth > 0] for one in samples])
     near, far = np.percentile(known, (2, 98)) if known.size else (1.0, 2.0)
     tiles = [_tile(one, float(near), float(max(far, 1.01 * near))) for one in samples]
     size = max(tile.shape[0] for tile in tiles), max(tile.shape[1] for tile in tiles)
-    tiles = [np.pad(tile, ((0, size[0] - tile.shape[0]), (0, size[1] - tile.shape[1] + 4), (0, 0)), constant_values=255) for tile in tiles]
+    tiles = [
+        np.pad(tile, ((0, size[0] - tile.shape[0]), (0, size[1] - tile.shape[1] + 4), (0, 0)), constant_values=255)
+        for tile in tiles
+    ]
     rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
     scale = f"{near:.3g} (bright) to {far:.3g}{' m' * (claim is Claim.METRES)}"
-    return [caption(f"{split}: background, picture, depth {scale}, mask", rows[0].shape[1]), *rows]
+    return [caption(f"{split}: background, image, depth {scale}, mask", rows[0].shape[1]), *rows]
 
 
-def _tile(one: Composed, near: float, far: float) -> Picture:
+def _tile(one: Composed, near: float, far: float) -> Image:
     mask = np.where(one.mask[..., None], np.uint8(255), np.uint8(0)).repeat(3, -1)
-    return np.hstack([one.background, one.image, depth_picture(one.depth, near, far), mask])
+    return np.hstack([one.background, one.image, depth_image(one.depth, near, far), mask])

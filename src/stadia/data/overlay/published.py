@@ -1,7 +1,8 @@
-"""The published layout of 400,000 composed pictures: 100 backgrounds x 100 foregrounds x 40 places.
+"""The published layout of 400,000 composed images: 100 backgrounds x 100 foregrounds x 40 places.
 
-ROOT/bg/bgI.jpg, and ROOT/bgI/fg_J/{overlay,depth,mask}/K.jpg, I and J from 1 to 100, K from 1 to 40. Tolerated and told: `mask_` for
-`mask`, `fg_` folders up to 200 (100 and their mirror images), pictures that are missing. Imports no torch.
+ROOT/bg/bgI.jpg, and ROOT/bgI/fg_J/{overlay,depth,mask}/K.jpg, I and J from 1 to 100, K from 1 to 40. Tolerated and
+told: `mask_` for `mask`, `fg_` folders up to 200 (100 and their mirror images), images that are missing. Imports no
+torch.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.seeds import generator
 from stadia.core.types import Claim
+from stadia.data.images import read_rgb
 from stadia.data.overlay.compose import COVERS
 from stadia.data.overlay.composer import Composed, Pair
 from stadia.data.overlay.label import Label
-from stadia.data.pictures import read_rgb
-from stadia.geometry.numpy_camera import centred_K, focal_px_of_view
+from stadia.geometry.numpy_camera import centered_K, focal_px_of_view
 
 BACKGROUNDS, FOREGROUNDS, FILES = 100, 100, 40
 COUNT = BACKGROUNDS * FOREGROUNDS * FILES
@@ -34,7 +35,7 @@ VIEW_DEG = 60.0
 """Nobody knows the cameras: this field of view stands in, and nothing that is learnt here uses it."""
 
 KINDS = {"overlay": ("overlay",), "depth": ("depth",), "mask": ("mask", "mask_")}
-_PICTURE = re.compile(r"([1-9]\d*)\.(jpg|jpeg|png)", re.I)
+_IMAGE = re.compile(r"([1-9]\d*)\.(jpg|jpeg|png)", re.I)
 
 
 def place_of(index: int) -> tuple[int, int, int]:
@@ -77,7 +78,9 @@ def scan(root: Path) -> Scan:
     numbers = sorted(int(p.name[2:]) for p in root.glob("bg[0-9]*") if p.is_dir() and p.name[2:].isdigit())
     numbers = [n for n in numbers if 1 <= n <= BACKGROUNDS]
     if not numbers:
-        raise DataError(root, found="no folder bg1 to bg100", expected="ROOT/bgI/fg_J/overlay/K.jpg", cure="check the path")
+        raise DataError(
+            root, found="no folder bg1 to bg100", expected="ROOT/bgI/fg_J/overlay/K.jpg", fix="check the path"
+        )
     missing: list[str] = []
     whole: list[int] = []
     masks: dict[str, int] = {}
@@ -109,7 +112,7 @@ def _files(folder: Path, masks: dict[str, int]) -> tuple[list[int], Iterator[str
         if kind == "mask" and name is not None:
             masks[name] = masks.get(name, 0) + 1
         listed = [one.name for one in os.scandir(folder / name)] if name else []
-        found[kind] = {int(match[1]) for one in listed if (match := _PICTURE.fullmatch(one))}
+        found[kind] = {int(match[1]) for one in listed if (match := _IMAGE.fullmatch(one))}
     wanted = range(1, FILES + 1)
     gone = (f"{names[kind]}/{file}.jpg" for kind in KINDS for file in wanted if file not in found[kind])
     return [file for file in wanted if all(file in numbers for numbers in found.values())], gone
@@ -120,13 +123,16 @@ def _background_file(root: Path, number: int) -> Path | None:
 
 
 def _first(folder: Path, stem: str) -> Path | None:
-    return next((path for suffix in (".jpg", ".jpeg", ".png", ".JPG") if (path := folder / f"{stem}{suffix}").is_file()), None)
+    return next(
+        (path for suffix in (".jpg", ".jpeg", ".png", ".JPG") if (path := folder / f"{stem}{suffix}").is_file()), None
+    )
 
 
 def splits(found: Scan, val_share: float) -> dict[str, NDArray[np.int64]]:
     """Indices that train and that validate, without a background or a foreground on both sides: the rest is left out.
 
-    The published split goes by background alone, 1 to 75 and 76 to 100, and has every foreground and every place on both sides.
+    The published split goes by background alone, 1 to 75 and 76 to 100, and has every foreground and every place on
+    both sides.
     """
     indices = found.whole
     backgrounds = _held(np.unique(indices // (FOREGROUNDS * FILES)), val_share, "backgrounds")
@@ -138,15 +144,21 @@ def splits(found: Scan, val_share: float) -> dict[str, NDArray[np.int64]]:
 def _held(numbers: NDArray[np.int64], share: float, what: str) -> NDArray[np.int64]:
     """Those that validate, drawn once."""
     if len(numbers) < 2:
-        raise DataError(what, found=f"{len(numbers)} with all its files", expected="two at least, to hold one out", cure="fetch the rest")
+        raise DataError(
+            what,
+            found=f"{len(numbers)} with all its files",
+            expected="two at least, to hold one out",
+            fix="fetch the rest",
+        )
     count = max(1, min(round(share * len(numbers)), len(numbers) - 1))
     return generator(0, "published", what).permutation(numbers)[:count]
 
 
 class PublishedOverlays:
-    """Pictures of the published layout, by their index in it (`indices`), in an order that goes through all backgrounds evenly.
+    """Images of the published layout, by their index in it (`indices`), in an order that goes through all backgrounds
+    evenly.
 
-    A consecutive order would have one background in 4000 pictures, so that a part of it would show few.
+    A consecutive order would have one background in 4000 images, so that a part of it would show few.
     """
 
     label = LABEL
@@ -166,46 +178,50 @@ class PublishedOverlays:
     def composed(self, number: int) -> Composed:
         background, foreground, file = place_of(int(self.indices[number]))
         folder = self.root / f"bg{background}" / f"fg_{foreground}"
-        image = read_rgb(self._picture(folder, "overlay", file))
+        image = read_rgb(self._image(folder, "overlay", file))
         height, width = image.shape[:2]
-        grey = {kind: read_rgb(self._picture(folder, kind, file))[..., 0] for kind in ("depth", "mask")}
+        gray = {kind: read_rgb(self._image(folder, kind, file))[..., 0] for kind in ("depth", "mask")}
         behind_file = _background_file(self.root, background) or self.root / "bg" / f"bg{background}.jpg"
         behind = read_rgb(behind_file)
-        for path, one in ((behind_file, behind), *((folder / kind / f"{file}.jpg", grey[kind]) for kind in grey)):
+        for path, one in ((behind_file, behind), *((folder / kind / f"{file}.jpg", gray[kind]) for kind in gray)):
             if one.shape[:2] != (height, width):
-                found, expected = f"{one.shape[1]}x{one.shape[0]}", f"{width}x{height}, as its composed picture"
-                raise DataError(path, found=found, expected=expected, cure="use the pictures of one size of the data set")
-        depth = grey["depth"].astype(np.float32) / np.float32(255)
-        K = centred_K(focal_px_of_view(VIEW_DEG, width), height, width)
-        return Composed(image, behind, depth, grey["mask"] >= COVERS * 255, K, self.pair(number))
+                found, expected = f"{one.shape[1]}x{one.shape[0]}", f"{width}x{height}, as its composed image"
+                raise DataError(path, found=found, expected=expected, fix="use the images of one size of the data set")
+        depth = gray["depth"].astype(np.float32) / np.float32(255)
+        K = centered_K(focal_px_of_view(VIEW_DEG, width), height, width)
+        return Composed(image, behind, depth, gray["mask"] >= COVERS * 255, K, self.pair(number))
 
-    def _picture(self, folder: Path, kind: str, number: int) -> Path:
+    def _image(self, folder: Path, kind: str, number: int) -> Path:
         found = next((path for name in KINDS[kind] if (path := _first(folder / name, str(number)))), None)
         return found or folder / kind / f"{number}.jpg"
 
     def raw_mask(self, number: int) -> NDArray[np.uint8]:
         """(H, W) as stored: a JPEG's has values between 0 and 255."""
         background, foreground, file = place_of(int(self.indices[number]))
-        return read_rgb(self._picture(self.root / f"bg{background}" / f"fg_{foreground}", "mask", file))[..., 0]
+        return read_rgb(self._image(self.root / f"bg{background}" / f"fg_{foreground}", "mask", file))[..., 0]
 
     def label_files(self, number: int) -> tuple[Path, Path]:
         """Of depth and mask."""
         background, foreground, file = place_of(int(self.indices[number]))
         folder = self.root / f"bg{background}" / f"fg_{foreground}"
-        return self._picture(folder, "depth", file), self._picture(folder, "mask", file)
+        return self._image(folder, "depth", file), self._image(folder, "mask", file)
 
     @cached_property
     def _used(self) -> tuple[int, int]:
-        return len(np.unique(self.indices // (FOREGROUNDS * FILES))), len(np.unique(self.indices // FILES % FOREGROUNDS))
+        return len(np.unique(self.indices // (FOREGROUNDS * FILES))), len(
+            np.unique(self.indices // FILES % FOREGROUNDS)
+        )
 
     def facts(self) -> dict[str, Any]:
         backgrounds, foregrounds = self._used
-        first = self._picture(self.root / "bg1" / "fg_1", "overlay", 1)
+        first = self._image(self.root / "bg1" / "fg_1", "overlay", 1)
         return {
             "backgrounds": backgrounds,
             "worlds": backgrounds,
             "foregrounds": foregrounds,
             "objects": foregrounds,
-            "pictures": self.count,
-            "fingerprints": [f"{len(self.indices)} of {self.root.name}, {first.stat().st_size if first.is_file() else 0} bytes"],
+            "images": self.count,
+            "fingerprints": [
+                f"{len(self.indices)} of {self.root.name}, {first.stat().st_size if first.is_file() else 0} bytes"
+            ],
         }

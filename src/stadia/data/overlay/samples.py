@@ -1,4 +1,4 @@
-"""Samples of composed pictures, as a training loads them."""
+"""Samples of composed images, as a training loads them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 from stadia.core.seeds import generator
 from stadia.core.types import Batch, Camera, Meta, OverlayInputs, OverlayTargets
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig
-from stadia.data.overlay.composer import OverlayPictures
-from stadia.data.transforms import NO_COLOUR, coloured, draw, mean_grey
+from stadia.data.overlay.composer import OverlayImages
+from stadia.data.transforms import NO_COLOR, colored, draw, mean_gray
 from stadia.geometry.camera import mirrored
 
 
@@ -23,38 +23,41 @@ from stadia.geometry.camera import mirrored
 class PackedOverlay:
     """A sample as a worker sends it, or a batch with one more axis in front.
 
-    pictures: (2, 3, H, W) uint8, the composed one and its background.  K: (3, 3).  depth: (1, H, W) float32.  mask: (1, H, W) bool.
-    colour: (3, 4) map for what the network sees, see `transforms.coloured`; None for none.
+    images: (2, 3, H, W) uint8, the composed one and its background.  K: (3, 3).  depth: (1, H, W) float32.  mask: (1,
+        H, W) bool.
+    color: (3, 4) map for what the network sees, see `transforms.colored`; None for none.
     """
 
-    pictures: Tensor
+    images: Tensor
     K: Tensor
     depth: Tensor
     mask: Tensor
-    colour: Tensor | None
+    color: Tensor | None
     meta: tuple[Meta, ...]
 
     def pin_memory(self) -> PackedOverlay:
         """See `data.packed.Packed`."""
-        tensors: dict[str, Any] = {f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        tensors: dict[str, Any] = {
+            f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
+        }
         return replace(self, **tensors)
 
 
 class OverlaySamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
-    """Composed pictures as samples. A sample is a function of (seed, epoch, index), whatever the workers.
+    """Composed images as samples. A sample is a function of (seed, epoch, index), whatever the workers.
 
     Args:
-        pictures: what to load.
+        images: what to load.
         split: names the samples, so that those of two splits are told apart.
         height, width: of the samples.
-        count: of an epoch; of pictures on disk all of them, by default.
-        fresh: of pictures that are composed, each epoch goes on where the last one ended.
-        augmentation: none by default.  seed: of it; composed pictures have their own.
+        count: of an epoch; of images on disk all of them, by default.
+        fresh: of images that are composed, each epoch goes on where the last one ended.
+        augmentation: none by default.  seed: of it; composed images have their own.
     """
 
     def __init__(
         self,
-        pictures: OverlayPictures,
+        images: OverlayImages,
         split: str,
         *,
         height: int,
@@ -64,8 +67,8 @@ class OverlaySamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
         augmentation: AugmentationConfig = NO_AUGMENTATION,
         seed: int = 0,
     ) -> None:
-        self.pictures, self.split, self.height, self.width, self.seed = pictures, split, height, width, seed
-        there = pictures.count
+        self.images, self.split, self.height, self.width, self.seed = images, split, height, width, seed
+        there = images.count
         self.count = min(x for x in (count, there) if x is not None)
         self.fresh = fresh and there is None
         self._augmentation = augmentation
@@ -74,26 +77,28 @@ class OverlaySamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
         return self.count
 
     def number(self, key: tuple[int, int]) -> int:
-        """Which of the pictures the sample of a key (epoch, index) is."""
+        """Which of the images the sample of a key (epoch, index) is."""
         epoch, index = key
         return epoch * self.count + index if self.fresh else index
 
     def packed(self, key: tuple[int, int]) -> PackedOverlay:
         """The sample of a key (epoch, index)."""
         number = self.number(key)
-        one = self.pictures.composed(number).resized(self.height, self.width)
-        change = draw(self._augmentation, self.height, self.width, generator(self.seed, "overlay", "colour", *key))
+        one = self.images.composed(number).resized(self.height, self.width)
+        change = draw(self._augmentation, self.height, self.width, generator(self.seed, "overlay", "color", *key))
         both = np.stack([one.image, one.background]).transpose(0, 3, 1, 2)
         camera, depth, mask = Camera(torch.from_numpy(one.K), self.height, self.width), one.depth, one.mask
         if change.mirror:
             both, camera, depth, mask = both[..., ::-1], mirrored(camera), depth[:, ::-1].copy(), mask[:, ::-1].copy()
         return PackedOverlay(
-            pictures=torch.from_numpy(np.ascontiguousarray(both)),
+            images=torch.from_numpy(np.ascontiguousarray(both)),
             K=camera.K.float(),
             depth=torch.from_numpy(depth)[None],
             mask=torch.from_numpy(mask)[None],
-            colour=change.colour,
-            meta=(Meta(f"{self.split}: {one.pair.foreground} on {one.pair.background}", number, mirrored=change.mirror),),
+            color=change.color,
+            meta=(
+                Meta(f"{self.split}: {one.pair.foreground} on {one.pair.background}", number, mirrored=change.mirror),
+            ),
         )
 
     def __getitem__(self, index: int) -> Batch[OverlayInputs, OverlayTargets]:
@@ -110,35 +115,37 @@ class OverlaySamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
 
 
 def stack_overlays(samples: Sequence[PackedOverlay]) -> PackedOverlay:
-    """Samples to a batch; where only some have a colour map, the others get one that changes nothing."""
-    colour = None
-    if any(one.colour is not None for one in samples):
-        colour = torch.stack([NO_COLOUR if one.colour is None else one.colour for one in samples])
+    """Samples to a batch; where only some have a color map, the others get one that changes nothing."""
+    color = None
+    if any(one.color is not None for one in samples):
+        color = torch.stack([NO_COLOR if one.color is None else one.color for one in samples])
     return PackedOverlay(
-        pictures=torch.stack([one.pictures for one in samples]),
+        images=torch.stack([one.images for one in samples]),
         K=torch.stack([one.K for one in samples]),
         depth=torch.stack([one.depth for one in samples]),
         mask=torch.stack([one.mask for one in samples]),
-        colour=colour,
+        color=color,
         meta=tuple(meta for one in samples for meta in one.meta),
     )
 
 
 def unpack_overlays(packed: PackedOverlay, device: torch.device | str = "cpu") -> Batch[OverlayInputs, OverlayTargets]:
-    """A stacked batch to floats, on the device. Inputs that were given no colour share the memory of the targets."""
+    """A stacked batch to floats, on the device. Inputs that were given no color share the memory of the targets."""
 
     def there(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
-    pictures = there(packed.pictures).mul(1 / 255)
-    image, seen = pictures[:, 0], pictures
-    if packed.colour is not None:
-        seen = coloured(pictures, there(packed.colour), mean_grey(pictures[:, 1]))
-    size, height, width = len(packed.meta), *pictures.shape[-2:]
+    images = there(packed.images).mul(1 / 255)
+    image, seen = images[:, 0], images
+    if packed.color is not None:
+        seen = colored(images, there(packed.color), mean_gray(images[:, 1]))
+    size, height, width = len(packed.meta), *images.shape[-2:]
     camera = Camera(there(packed.K), height, width)
-    none, no_motion = pictures.new_zeros(size, 0, 3, height, width), pictures.new_zeros(size, 0, 4, 4)
+    none, no_motion = images.new_zeros(size, 0, 3, height, width), images.new_zeros(size, 0, 4, 4)
     return Batch(
-        inputs=OverlayInputs(image=seen[:, 0], sources=none, camera=camera, T_source_target_rig=no_motion, background=seen[:, 1]),
+        inputs=OverlayInputs(
+            image=seen[:, 0], sources=none, camera=camera, T_source_target_rig=no_motion, background=seen[:, 1]
+        ),
         targets=OverlayTargets(
             image=image,
             sources=none,

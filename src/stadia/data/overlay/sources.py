@@ -1,4 +1,4 @@
-"""Composed pictures opened: composed on demand, read from a set that was written, or from the published layout."""
+"""Composed images opened: composed on demand, read from a set that was written, or from the published layout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stadia.core.errors import DataError
 from stadia.data.cache import Progress, cache_folder, exclusively
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig
 from stadia.data.overlay.backgrounds import open_backgrounds
-from stadia.data.overlay.composer import Composer, OverlayPictures
+from stadia.data.overlay.composer import Composer, OverlayImages
 from stadia.data.overlay.config import OverlayDataConfig
 from stadia.data.overlay.foregrounds import open_foregrounds
 from stadia.data.overlay.label import Label
@@ -26,40 +26,43 @@ from stadia.data.tableworld.presets import CutoutConfig
 
 @dataclass(frozen=True)
 class Overlays:
-    """Splits of composed pictures.
+    """Splits of composed images.
 
-    pictures: by split, "train" and mostly "val" among them, perhaps "test".  scan: of the published layout, what of it is there.
+    images: by split, "train" and mostly "val" among them, perhaps "test".  scan: of the published layout, what of it is
+        there.
     """
 
     config: OverlayDataConfig
-    pictures: dict[str, OverlayPictures]
+    images: dict[str, OverlayImages]
     seed: int
     scan: Scan | None = None
 
     @property
     def label(self) -> Label:
         """What the depth is."""
-        return self.pictures["train"].label
+        return self.images["train"].label
 
     def asked(self, split: str) -> int:
-        """How many pictures an epoch of this split has."""
-        there = self.pictures[split].count
+        """How many images an epoch of this split has."""
+        there = self.images[split].count
         wanted = self.config.samples if split == "train" else self.config.val_samples
         if there is None:
             return wanted
         return there if self.config.path is not None and split != "train" else min(there, wanted)
 
     def samples(self, split: str) -> OverlaySamples:
-        """What trains has the configuration's colours and mirror, and goes on in each epoch where it composes; nothing else changes."""
+        """What trains has the configuration's colors and mirror, and goes on in each epoch where it composes; nothing
+        else changes.
+        """
         training, config = split == "train", self.config
         return OverlaySamples(
-            self.pictures[split],
+            self.images[split],
             split,
             height=config.height,
             width=config.width,
             count=self.asked(split),
             fresh=training and config.fresh,
-            augmentation=AugmentationConfig(mirror=config.mirror, colour=config.colour) if training else NO_AUGMENTATION,
+            augmentation=AugmentationConfig(mirror=config.mirror, color=config.color) if training else NO_AUGMENTATION,
             seed=self.seed,
         )
 
@@ -69,14 +72,15 @@ class Overlays:
         return {
             "path": self.config.path,
             "label": self.label.to_dict(),
-            "splits": {split: one.facts() for split, one in self.pictures.items()},
+            "splits": {split: one.facts() for split, one in self.images.items()},
             "train_samples": self.asked("train"),
-            "val_samples": self.asked("val") if "val" in self.pictures else 0,
+            "val_samples": self.asked("val") if "val" in self.images else 0,
         }
 
 
 def open_overlays(config: OverlayDataConfig, *, seed: int, progress: Progress | None = None) -> Overlays:
-    """Open what a configuration names; what it leaves out is rendered into the cache first. Raises DataError, ConfigError.
+    """Open what a configuration names; what it leaves out is rendered into the cache first. Raises DataError,
+    ConfigError.
 
     seed: of what is composed.  progress: told while something is rendered or decoded.
     """
@@ -87,26 +91,35 @@ def open_overlays(config: OverlayDataConfig, *, seed: int, progress: Progress | 
         return Overlays(config, _with_train(path, dict(open_written(path))), seed)
     if is_published(path):
         found = scan(path)
-        parts = {split: PublishedOverlays(path, indices, split) for split, indices in splits(found, config.val_share).items()}
+        parts = {
+            split: PublishedOverlays(path, indices, split) for split, indices in splits(found, config.val_share).items()
+        }
         return Overlays(config, _with_train(path, dict(parts)), seed, found)
     raise DataError(
         path,
         found="neither a set of ours nor the published layout",
-        expected="dataset.json of composed pictures, or bg/ and bg1/fg_1/overlay",
-        cure="write one (stadia data overlay --out FOLDER), or leave data.path out: pictures are then composed while it trains",
+        expected="dataset.json of composed images, or bg/ and bg1/fg_1/overlay",
+        fix=(
+            "write one (stadia data overlay --out FOLDER), or leave data.path out: images are then composed while it"
+            " trains"
+        ),
     )
 
 
-def _with_train(path: Path, pictures: dict[str, OverlayPictures]) -> dict[str, OverlayPictures]:
-    if not pictures.get("train") or not pictures["train"].count:
-        raise DataError(path, found="no picture to train on", expected="a split 'train'", cure="write the set again")
-    return pictures
+def _with_train(path: Path, images: dict[str, OverlayImages]) -> dict[str, OverlayImages]:
+    if not images.get("train") or not images["train"].count:
+        raise DataError(path, found="no image to train on", expected="a split 'train'", fix="write the set again")
+    return images
 
 
 def composers(config: OverlayDataConfig, *, seed: int, progress: Progress | None = None) -> dict[str, Composer]:
     """A composer for each split that backgrounds and foregrounds both have."""
     given = config.backgrounds.path
-    path = demo_worlds(config.cache, _told(progress, "rendering RoadWorld", FRAMES)) if given is None else Path(given).expanduser()
+    path = (
+        demo_worlds(config.cache, _told(progress, "rendering RoadWorld", FRAMES))
+        if given is None
+        else Path(given).expanduser()
+    )
     cut = config.foregrounds.path
     folder = rendered_cutouts(config.cache, progress) if cut is None else Path(cut).expanduser()
     foregrounds = open_foregrounds(folder, config.foregrounds.val_share)
@@ -137,7 +150,11 @@ def rendered_cutouts(cache: CacheConfig, progress: Progress | None = None) -> Pa
         return folder
     with exclusively(folder):
         if not (folder / "foregrounds.json").exists():  # another process may have written it meanwhile
-            write_cutouts(config, folder, advance=_told(progress, "rendering objects", sum(config.objects.values()) * config.views))
+            write_cutouts(
+                config,
+                folder,
+                advance=_told(progress, "rendering objects", sum(config.objects.values()) * config.views),
+            )
     return folder
 
 

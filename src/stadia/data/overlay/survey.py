@@ -1,4 +1,6 @@
-"""What there is in splits of composed pictures, before training: what they share, how many backgrounds, what the labels are made of."""
+"""What there is in splits of composed images, before training: what they share, how many backgrounds, what the labels
+are made of.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.data.contents import content_of
-from stadia.data.overlay.composer import Composer, OverlayPictures, Pair
+from stadia.data.overlay.composer import Composer, OverlayImages, Pair
 from stadia.data.overlay.config import OverlayDataConfig
 from stadia.data.overlay.foregrounds import check_foregrounds, looks_of
 from stadia.data.overlay.placing import sizes
@@ -25,10 +27,10 @@ from stadia.data.overlay.written import WrittenOverlays
 
 FACTORS = ("background", "world", "foreground", "object", "position")
 LOOKED_AT = 40
-"""Pictures of each split that are composed or read, and foregrounds that are opened."""
+"""Images of each split that are composed or read, and foregrounds that are opened."""
 
 DEPTHS = 4096
-"""Labels of each picture, about, that are held against the range that is scored."""
+"""Labels of each image, about, that are held against the range that is scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +44,23 @@ class Factor:
 
 @dataclass(frozen=True, slots=True)
 class OverlaySurvey:
-    """Of splits of composed pictures.
+    """Of splits of composed images.
 
-    pictures: of an epoch, by split.  looked_at: how many of these.  factors: the table of what splits share.
-    effective_backgrounds: exp of the entropy of the backgrounds in an epoch of training: as many equally frequent ones would have it.
-    source, claim: the label's.  unreadable, uncut: (file, fault) of pictures that cannot be read, of foregrounds that cannot be pasted.
-    lossy: (file, what) of labels stored with loss.  alike: what equal statistics of depth and mask are; empty where they differ.
-    missing: paths of the published layout that are not there.  renamed: in words, what has another name than in the layout.
-    unscored: of the depth labels, the share that lies outside of what is trained and scored.  depths: what holds 99 % of them all.
+    images: of an epoch, by split.  looked_at: how many of these.  factors: the table of what splits share.
+    effective_backgrounds: exp of the entropy of the backgrounds in an epoch of training: as many equally frequent ones
+        would have it.
+    source, claim: the label's.  unreadable, uncut: (file, fault) of images that cannot be read, of foregrounds that
+        cannot be pasted.
+    lossy: (file, what) of labels stored with loss.  alike: what equal statistics of depth and mask are; empty where
+        they differ.
+    missing: paths of the published layout that are not there.  renamed: in words, what has another name than in the
+        layout.
+    unscored: of the depth labels, the share that lies outside of what is trained and scored.  depths: what holds 99 %
+        of them all.
     pasted: in words, how large cut-outs are and become; empty where none is pasted.
     """
 
-    pictures: Mapping[str, int]
+    images: Mapping[str, int]
     looked_at: int
     factors: tuple[Factor, ...]
     effective_backgrounds: float
@@ -71,7 +78,7 @@ class OverlaySurvey:
 
     def lines(self) -> list[str]:
         """The table, for people: a line a factor, then the number of backgrounds and the label's source."""
-        splits = list(self.pictures)
+        splits = list(self.images)
         widths = [max(8, len(split) + 2) for split in splits]
         head = " " * 12 + "".join(f"{split:>{w}}" for split, w in zip(splits, widths, strict=True)) + "  shared"
         rows = [
@@ -80,36 +87,38 @@ class OverlaySurvey:
             + f"{len(factor.shared):>8}"
             for factor in self.factors
         ]
-        counted = ", ".join(f"{count} of '{split}'" for split, count in self.pictures.items())
-        what = f"pictures: {counted}; backgrounds of an epoch, evened out: {self.effective_backgrounds:.1f}"
+        counted = ", ".join(f"{count} of '{split}'" for split, count in self.images.items())
+        what = f"images: {counted}; backgrounds of an epoch, evened out: {self.effective_backgrounds:.1f}"
         return [head, *rows, what, f"depth: {self.source}, {self.claim}", *([self.pasted] if self.pasted else [])]
 
 
 def survey(overlays: Overlays, scored: tuple[float, float] = (0.0, math.inf)) -> OverlaySurvey:
-    """Look at the splits: all names, and some pictures spread evenly over each.
+    """Look at the splits: all names, and some images spread evenly over each.
 
     scored: labels of depth strictly between are trained and scored.
     """
-    pictures = overlays.pictures
-    asked = {split: overlays.asked(split) for split in pictures}
-    kept = {split: _identities(one, asked[split]) for split, one in pictures.items()}
+    images = overlays.images
+    asked = {split: overlays.asked(split) for split in images}
+    kept = {split: _identities(one, asked[split]) for split, one in images.items()}
     unreadable: list[tuple[str, str]] = []
     lossy: list[tuple[str, str]] = []
     sums: dict[str, list[tuple[float, float]]] = {"depth": [], "mask": []}
     labels: list[NDArray[np.float32]] = []
     looked_at = 0
-    for split, one in pictures.items():
-        for number in np.unique(np.linspace(0, asked[split] - 1, min(LOOKED_AT, asked[split])).round().astype(int)).tolist():
+    for split, one in images.items():
+        for number in np.unique(
+            np.linspace(0, asked[split] - 1, min(LOOKED_AT, asked[split])).round().astype(int)
+        ).tolist():
             looked_at += 1
             _look(one, number, unreadable, lossy, sums, labels)
-    composed = [one for one in pictures.values() if isinstance(one, Composer)]
+    composed = [one for one in images.values() if isinstance(one, Composer)]
     checked = [check_foregrounds(one.foregrounds, LOOKED_AT) for one in composed]
     uncut = [fault for faults, _ in checked for fault in faults]
     return OverlaySurvey(
-        pictures=asked,
+        images=asked,
         looked_at=looked_at,
         factors=tuple(_factor(name, {split: found[name] for split, found in kept.items()}) for name in FACTORS),
-        effective_backgrounds=_evened_out(pictures["train"], asked["train"]),
+        effective_backgrounds=_evened_out(images["train"], asked["train"]),
         source=overlays.label.source,
         claim=overlays.label.claim.value,
         unreadable=tuple(fault for fault in dict.fromkeys(unreadable) if fault not in uncut),
@@ -124,24 +133,26 @@ def survey(overlays: Overlays, scored: tuple[float, float] = (0.0, math.inf)) ->
 
 
 def _look(
-    pictures: OverlayPictures,
+    images: OverlayImages,
     number: int,
     unreadable: list[tuple[str, str]],
     lossy: list[tuple[str, str]],
     sums: dict[str, list[tuple[float, float]]],
     labels: list[NDArray[np.float32]],
 ) -> None:
-    """One picture: what cannot be read of it, how its labels are stored, mean and deviation of depth and mask, and some depths."""
+    """One image: what cannot be read of it, how its labels are stored, mean and deviation of depth and mask, and some
+    depths.
+    """
     try:
-        one = pictures.composed(number)
+        one = images.composed(number)
     except DataError as error:
         unreadable.append((error.what, f"{error.found}, expected {error.expected}"))
         return
     mask = one.mask.astype(np.float64)
-    if isinstance(pictures, PublishedOverlays):
-        raw = pictures.raw_mask(number)
+    if isinstance(images, PublishedOverlays):
+        raw = images.raw_mask(number)
         mask = raw / 255
-        depth_file, mask_file = pictures.label_files(number)
+        depth_file, mask_file = images.label_files(number)
         soft = float(((raw > 0) & (raw < 255)).mean())
         if soft:
             lossy.append((_short(mask_file), f"a mask with values between 0 and 255 at {soft:.1%} of its pixels"))
@@ -168,37 +179,44 @@ def _short(file: Path) -> str:
 def _alike(sums: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Mean and deviation where those of depth are those of the mask, to 6 digits."""
     depth, mask = (
-        (np.array(sums[kind]).reshape(-1, 2).mean(0) for kind in ("depth", "mask")) if sums["depth"] else (np.zeros(2), np.ones(2))
+        (np.array(sums[kind]).reshape(-1, 2).mean(0) for kind in ("depth", "mask"))
+        if sums["depth"]
+        else (np.zeros(2), np.ones(2))
     )
-    return f"mean {depth[0]:.6g}, deviation {depth[1]:.6g}" if np.allclose(depth, mask, rtol=1e-6, atol=1e-9) and depth.any() else ""
+    return (
+        f"mean {depth[0]:.6g}, deviation {depth[1]:.6g}"
+        if np.allclose(depth, mask, rtol=1e-6, atol=1e-9) and depth.any()
+        else ""
+    )
 
 
-def _identities(pictures: OverlayPictures, asked: int) -> dict[str, dict[str, str]]:
-    """By factor, what tells one from another, and its name. A picture is known again by its content, under any name, and a cut-out
-    by what it shows, mirrored too.
+def _identities(images: OverlayImages, asked: int) -> dict[str, dict[str, str]]:
+    """By factor, what tells one from another, and its name. An image is known again by its content, under any name, and
+    a cut-out by what it shows, mirrored too.
     """
-    if isinstance(pictures, Composer):
-        backgrounds = {(content_of(one.file) if one.file else one.name): one.name for one in pictures.backgrounds}
-        worlds = {one.recording.session: one.recording.session for one in pictures.backgrounds}
-        looks = looks_of(pictures.foregrounds)
-        foregrounds = {look: one.name for look, one in zip(looks, pictures.foregrounds, strict=True)}
+    if isinstance(images, Composer):
+        backgrounds = {(content_of(one.file) if one.file else one.name): one.name for one in images.backgrounds}
+        worlds = {one.recording.session: one.recording.session for one in images.backgrounds}
+        looks = looks_of(images.foregrounds)
+        foregrounds = {look: one.name for look, one in zip(looks, images.foregrounds, strict=True)}
         # An object alone in a file, "001.png", shares no more than a number with another folder's.
         objects = {
-            (look if one.name == one.object else one.object): one.object for look, one in zip(looks, pictures.foregrounds, strict=True)
+            (look if one.name == one.object else one.object): one.object
+            for look, one in zip(looks, images.foregrounds, strict=True)
         }
-        positions = {position: position for n in range(asked) if (position := str(pictures.pair(n).position)) != "-1"}
+        positions = {position: position for n in range(asked) if (position := str(images.pair(n).position)) != "-1"}
         found = (backgrounds, worlds, foregrounds, objects, positions)
         return dict(zip(FACTORS, found, strict=True))
-    pairs = [pictures.pair(number) for number in range(pictures.count or asked)]
+    pairs = [images.pair(number) for number in range(images.count or asked)]
     names = {name: {value: value for pair in pairs if (value := str(getattr(pair, name))) != "-1"} for name in FACTORS}
-    return names | _by_content(pictures, pairs) if isinstance(pictures, WrittenOverlays) else names
+    return names | _by_content(images, pairs) if isinstance(images, WrittenOverlays) else names
 
 
-def _by_content(pictures: WrittenOverlays, pairs: Sequence[Pair]) -> dict[str, dict[str, str]]:
+def _by_content(images: WrittenOverlays, pairs: Sequence[Pair]) -> dict[str, dict[str, str]]:
     """Backgrounds by their files, and cut-outs by what they show, where the set knows it."""
-    files = {pictures.background_file(number): pair.background for number, pair in enumerate(pairs)}
+    files = {images.background_file(number): pair.background for number, pair in enumerate(pairs)}
     found = {"background": {(content_of(file) if file.is_file() else name): name for file, name in files.items()}}
-    if looks := pictures.looks:
+    if looks := images.looks:
         shown = {pair.foreground: pair.object for pair in pairs}
         found["foreground"] = {looks.get(name, name): name for name in shown}
         found["object"] = {(looks.get(name, name) if name == one else one): one for name, one in shown.items()}
@@ -206,7 +224,12 @@ def _by_content(pictures: WrittenOverlays, pairs: Sequence[Pair]) -> dict[str, d
 
 
 def _factor(name: str, splits: Mapping[str, Mapping[str, str]]) -> Factor:
-    shared = {_named(one[key], other[key]): None for one, other in combinations(splits.values(), 2) for key in one if key in other}
+    shared = {
+        _named(one[key], other[key]): None
+        for one, other in combinations(splits.values(), 2)
+        for key in one
+        if key in other
+    }
     return Factor(name, {split: len(one) for split, one in splits.items()}, tuple(shared))
 
 
@@ -214,8 +237,8 @@ def _named(here: str, there: str) -> str:
     return here if here == there else f"{here} (there {there})"
 
 
-def _evened_out(pictures: OverlayPictures, asked: int) -> float:
-    counts = np.array(list(Counter(pictures.pair(number).background for number in range(asked)).values()), float)
+def _evened_out(images: OverlayImages, asked: int) -> float:
+    counts = np.array(list(Counter(images.pair(number).background for number in range(asked)).values()), float)
     shares = counts / counts.sum()
     return math.exp(float(-(shares * np.log(shares)).sum()))
 
@@ -229,4 +252,7 @@ def _renamed(scan: Scan | None) -> tuple[str, ...]:
     if scan is None:
         return ()
     other = [f"{count} folders '{name}' for 'mask'" for name, count in scan.masks.items() if name != "mask"]
-    return (*other, *([f"{scan.beyond} folders fg_101 and on, which have no index and are left out"] if scan.beyond else []))
+    return (
+        *other,
+        *([f"{scan.beyond} folders fg_101 and on, which have no index and are left out"] if scan.beyond else []),
+    )

@@ -1,4 +1,6 @@
-"""A network's depth as the label of pictures that have none: the files that `stadia predict` wrote, and their claim. Imports no torch."""
+"""A network's depth as the label of images that have none: the files that `stadia predict` wrote, and their claim.
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,12 @@ class TaughtRecording(Recording):
         if missing:
             raise DataError(
                 folder,
-                found=f"no depth of {len(missing)} of {len(recording)} pictures of {recording.name}, the first '{missing[0]}'",
+                found=(
+                    f"no depth of {len(missing)} of {len(recording)} images of {recording.name}, the first"
+                    f" '{missing[0]}'"
+                ),
                 expected="one of each",
-                cure="predict these pictures: stadia predict CHECKPOINT PICTURES --out FOLDER",
+                fix="predict these images: stadia predict CHECKPOINT IMAGES --out FOLDER",
             )
 
     def __len__(self) -> int:
@@ -79,11 +84,16 @@ def read_named(path: Path, key: str) -> NDArray[np.float32]:
         with np.load(path, allow_pickle=False) as arrays:
             depth = np.asarray(arrays[key], np.float32)
     except FileNotFoundError as error:
-        raise DataError(path, found="no such file", expected="a map of depth", cure="write the set again") from error
+        raise DataError(path, found="no such file", expected="a map of depth", fix="write the set again") from error
     except (KeyError, ValueError, EOFError, OSError) as error:
-        raise DataError(path, found=f"{error}", expected=f"an .npz with '{key}'", cure="write it again") from error
+        raise DataError(path, found=f"{error}", expected=f"an .npz with '{key}'", fix="write it again") from error
     if depth.ndim != 2 or not np.isfinite(depth).all() or (depth < 0).any():
-        raise DataError(path, found=f"shape {depth.shape}, or no number", expected="(H, W), 0 where there is none", cure="write it again")
+        raise DataError(
+            path,
+            found=f"shape {depth.shape}, or no number",
+            expected="(H, W), 0 where there is none",
+            fix="write it again",
+        )
     return depth
 
 
@@ -92,22 +102,34 @@ def read_label(folder: Path) -> tuple[Label, frozenset[str]]:
     path = folder / RECORD
     record: Any = read_json(path)
     try:
-        claim, entries, who = Claim(record["claim"]), frozenset(map(str, record["entries"])), f"{record['recipe']}, {record['checkpoint']}"
+        claim, entries, who = (
+            Claim(record["claim"]),
+            frozenset(map(str, record["entries"])),
+            f"{record['recipe']}, {record['checkpoint']}",
+        )
         finished, crop = record["finished"], record.get("crop", "none")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(path, found=f"no predictions ({error})", expected="what stadia predict wrote", cure="predict again") from error
+        raise DataError(
+            path, found=f"no predictions ({error})", expected="what stadia predict wrote", fix="predict again"
+        ) from error
     if finished is not True:
-        raise DataError(path, found="an unfinished prediction", expected="all entries", cure="remove it and predict again")
+        raise DataError(
+            path, found="an unfinished prediction", expected="all entries", fix="remove it and predict again"
+        )
     if crop != "none":
-        raise DataError(path, found=f"depth of the crop '{crop}'", expected="depth of whole pictures", cure="take another teacher")
+        raise DataError(
+            path, found=f"depth of the crop '{crop}'", expected="depth of whole images", fix="take another teacher"
+        )
     if claim not in MAP_KEY:
-        cure = "take a teacher that claims metres, or depth up to scale"
-        raise DataError(path, found=f"the claim {claim}", expected="depth, for something to stand at", cure=cure)
+        fix = "take a teacher that claims metres, or depth up to scale"
+        raise DataError(path, found=f"the claim {claim}", expected="depth, for something to stand at", fix=fix)
     return Label(f"teacher: {who}", claim), entries
 
 
 def taught(recordings: list[Recording], folder: Path) -> list[TaughtRecording]:
-    """The recordings with a teacher's depth: FOLDER of one, FOLDER/NAME of several. Raises DataError where several teachers are mixed."""
+    """The recordings with a teacher's depth: FOLDER of one, FOLDER/NAME of several. Raises DataError where several
+    teachers are mixed.
+    """
     folder = folder.expanduser()
     if len(recordings) == 1 and (folder / RECORD).is_file():
         return [TaughtRecording(recordings[0], folder)]
@@ -118,6 +140,6 @@ def taught(recordings: list[Recording], folder: Path) -> list[TaughtRecording]:
             other.folder,
             found=f"depth of '{other.label.source}', {other.label.claim}",
             expected=f"that of '{first.source}', {first.claim}, as of {found[0].name}",
-            cure="predict all recordings by one checkpoint: a set has one label",
+            fix="predict all recordings by one checkpoint: a set has one label",
         )
     return found

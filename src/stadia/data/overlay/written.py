@@ -1,11 +1,11 @@
-"""Composed pictures on disk, without loss: the same, bit for bit, as are composed on demand.
+"""Composed images on disk, without loss: the same, bit for bit, as are composed on demand.
 
-OUT/dataset.json                    the label's source and claim, the splits, what they are made from and show; written last
-OUT/backgrounds/SPLIT/00000.png     each background once
-OUT/SPLIT/00000/                    pictures 0 to 499; the folder is there whole or not at all
+OUT/dataset.json                    the label's source and claim, the splits, what they are made from and show; written
+last OUT/backgrounds/SPLIT/00000.png     each background once
+OUT/SPLIT/00000/                    images 0 to 499; the folder is there whole or not at all
     image/000.png  mask/000.png     RGB; 0 or 255
-    depth/000.npz                   float32 `depth_m` in metres, or `depth` where the label claims less; `source` of the label
-    samples.json                    of what each is, its K, and the label
+    depth/000.npz                   float32 `depth_m` in metres, or `depth` where the label claims less; `source` of the
+    label samples.json                    of what each is, its K, and the label
 
 Imports no torch.
 """
@@ -22,17 +22,17 @@ import numpy as np
 
 from stadia.core.errors import DataError
 from stadia.core.files import inside, read_json, replacing, replacing_folder, write_json
+from stadia.data.images import read_numbers_png, read_rgb
 from stadia.data.overlay.composer import Composed, Composer, Pair
 from stadia.data.overlay.foregrounds import looks_of
 from stadia.data.overlay.label import MAP_KEY, Label
 from stadia.data.overlay.teacher import read_named
-from stadia.data.pictures import read_numbers_png, read_rgb
 from stadia.data.rendering.dataset import finished, run_all
 from stadia.data.rendering.files import cores, write_png
 
 FORMAT = "stadia-overlay"
 VERSION = 1
-"""Of composing: raised when a seed no longer gives the same pictures."""
+"""Of composing: raised when a seed no longer gives the same images."""
 
 SHARD = 500
 
@@ -43,11 +43,12 @@ def write_overlays(
     out: Path,
     *,
     workers: int | None = None,
-    advance: Callable[[int], None] = lambda pictures: None,
+    advance: Callable[[int], None] = lambda images: None,
 ) -> Path:
-    """Write the first so many pictures of each split to `out`; what is there is kept. Returns the path of dataset.json.
+    """Write the first so many images of each split to `out`; what is there is kept. Returns the path of dataset.json.
 
-    Raises DataError where a folder holds pictures that were made with other settings, StadiaError where it cannot be written.
+    Raises DataError where a folder holds images that were made with other settings, StadiaError where it cannot be
+    written.
     """
     out = Path(out)
     splits: dict[str, Any] = {}
@@ -56,23 +57,36 @@ def write_overlays(
             facts, count = composer.facts(), counts[split]
             origin = _origin(composer, facts)
             shards = [range(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
-            todo = [one for one in shards if not _is_there(_folder(out, split, one) / "samples.json", _of_shard(origin, one))]
+            todo = [
+                one
+                for one in shards
+                if not _is_there(_folder(out, split, one) / "samples.json", _of_shard(origin, one))
+            ]
             advance(count - sum(map(len, todo)))
             used = sorted({composer.chosen(number)[0] for one in todo for number in one})
             run_all(pool, partial(_write_background, composer, out), used, lambda _: None)
             run_all(pool, partial(_write_shard, composer, origin, out), todo, advance)
             numbers = {key: facts[key] for key in ("backgrounds", "worlds", "foregrounds", "objects")}
             looks = dict(zip((one.name for one in composer.foregrounds), looks_of(composer.foregrounds), strict=True))
-            splits[split] = {"pictures": count, **numbers, "looks": looks}
+            splits[split] = {"images": count, **numbers, "looks": looks}
     first = next(iter(composers.values()))
     path = out / "dataset.json"
-    about = {"format": FORMAT, "version": VERSION, "label": first.label.to_dict(), "height": first.height, "width": first.width}
-    write_json(path, {**about, "splits": splits, "overlay": {split: _origin(one, one.facts()) for split, one in composers.items()}})
+    about = {
+        "format": FORMAT,
+        "version": VERSION,
+        "label": first.label.to_dict(),
+        "height": first.height,
+        "width": first.width,
+    }
+    write_json(
+        path,
+        {**about, "splits": splits, "overlay": {split: _origin(one, one.facts()) for split, one in composers.items()}},
+    )
     return path
 
 
 def _origin(composer: Composer, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Equal means that the pictures are equal."""
+    """Equal means that the images are equal."""
     return {
         "version": VERSION,
         "split": composer.split,
@@ -84,19 +98,19 @@ def _origin(composer: Composer, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_shard(origin: Mapping[str, Any], numbers: range) -> dict[str, Any]:
-    return {**origin, "first": numbers.start, "pictures": len(numbers)}
+    return {**origin, "first": numbers.start, "images": len(numbers)}
 
 
 def _is_there(record: Path, origin: dict[str, Any]) -> bool:
-    """Whether these pictures are. Raises DataError where others are in their place, or another count of them."""
+    """Whether these images are. Raises DataError where others are in their place, or another count of them."""
     found: Any = read_json(record) if record.parent.exists() else None
     there = found.get("overlay") if isinstance(found, dict) else None
-    if isinstance(there, dict) and there != origin and {**there, "pictures": origin["pictures"]} == origin:
+    if isinstance(there, dict) and there != origin and {**there, "images": origin["images"]} == origin:
         raise DataError(
             record.parent,
-            found=f"{there.get('pictures')} of these pictures",
-            expected=f"{origin['pictures']}: another count",
-            cure="delete this folder, and it is written again (those before it stay), or choose another --out",
+            found=f"{there.get('images')} of these images",
+            expected=f"{origin['images']}: another count",
+            fix="delete this folder, and it is written again (those before it stay), or choose another --out",
         )
     return finished(record, "overlay", origin)
 
@@ -124,7 +138,9 @@ def _write_shard(composer: Composer, origin: Mapping[str, Any], out: Path, numbe
             write_png(folder / "mask" / f"{name}.png", np.where(one.mask, 255, 0).astype(np.uint8))
             arrays: Any = {key: one.depth, "source": np.array(composer.label.source)}
             np.savez(folder / "depth" / f"{name}.npz", **arrays)
-            samples.append({**_described(one), "background_file": f"{composer.split}/{composer.chosen(number)[0]:05d}.png"})
+            samples.append(
+                {**_described(one), "background_file": f"{composer.split}/{composer.chosen(number)[0]:05d}.png"}
+            )
         label = composer.label.to_dict()
         write_json(folder / "samples.json", {"label": label, "samples": samples, "overlay": _of_shard(origin, numbers)})
     return len(numbers)
@@ -153,24 +169,33 @@ def open_written(path: Path) -> dict[str, WrittenOverlays]:
     about = path / "dataset.json"
     record: Any = read_json(about)
     try:
-        counts = {str(split): int(one["pictures"]) for split, one in record["splits"].items()}
+        counts = {str(split): int(one["images"]) for split, one in record["splits"].items()}
         looks = {str(split): dict(one.get("looks", {})) for split, one in record["splits"].items()}
         origins = dict(record["overlay"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            about, found=f"no composed pictures ({error})", expected="what stadia data overlay wrote", cure="write it again"
+            about,
+            found=f"no composed images ({error})",
+            expected="what stadia data overlay wrote",
+            fix="write it again",
         ) from error
     label = Label.from_dict(record.get("label"), about)
-    return {split: WrittenOverlays(inside(path, split), count, label, origins.get(split), looks[split]) for split, count in counts.items()}
+    return {
+        split: WrittenOverlays(inside(path, split), count, label, origins.get(split), looks[split])
+        for split, count in counts.items()
+    }
 
 
 class WrittenOverlays:
     """A split of a set on disk.
 
-    looks: of each foreground, by name, the digits of what it shows (`foregrounds.looks_of`); empty of a set that does not know them.
+    looks: of each foreground, by name, the digits of what it shows (`foregrounds.looks_of`); empty of a set that does
+        not know them.
     """
 
-    def __init__(self, folder: Path, count: int, label: Label, origin: Any = None, looks: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, count: int, label: Label, origin: Any = None, looks: Mapping[str, str] | None = None
+    ) -> None:
         self.folder, self._count, self.label, self.origin, self.looks = folder, count, label, origin, looks or {}
         self._records: dict[int, list[dict[str, Any]]] = {}
 
@@ -179,7 +204,7 @@ class WrittenOverlays:
         return self._count
 
     def _shard(self, number: int) -> tuple[Path, dict[str, Any], str]:
-        """The folder of the n-th picture, what is recorded of it, and its name in there."""
+        """The folder of the n-th image, what is recorded of it, and its name in there."""
         if not 0 <= number < self._count:
             raise IndexError(number)
         shard, place = divmod(number, SHARD)
@@ -189,29 +214,38 @@ class WrittenOverlays:
             record: Any = read_json(path)
             if not isinstance(record, dict) or not isinstance(record.get("samples"), list):
                 raise DataError(
-                    path, found="no samples", expected="what stadia data overlay wrote", cure="remove the folder; write it again"
+                    path,
+                    found="no samples",
+                    expected="what stadia data overlay wrote",
+                    fix="remove the folder; write it again",
                 )
             label = Label.from_dict(record.get("label"), path)
             if label != self.label:
                 expected = f"{self.label.source}, {self.label.claim}, as dataset.json"
-                raise DataError(path, found=f"the label {label.source}, {label.claim}", expected=expected, cure="write the set again")
+                raise DataError(
+                    path, found=f"the label {label.source}, {label.claim}", expected=expected, fix="write the set again"
+                )
             self._records[shard] = record["samples"]
         samples = self._records[shard]
         if place >= len(samples):
             path = folder / "samples.json"
-            raise DataError(path, found=f"{len(samples)} pictures", expected=f"number {place}", cure="write the set again")
+            raise DataError(path, found=f"{len(samples)} images", expected=f"number {place}", fix="write the set again")
         return folder, samples[place], f"{place:03d}"
 
     def pair(self, number: int) -> Pair:
         folder, about, _ = self._shard(number)
         try:
-            background, world, foreground, shown = (str(about[key]) for key in ("background", "world", "foreground", "object"))
+            background, world, foreground, shown = (
+                str(about[key]) for key in ("background", "world", "foreground", "object")
+            )
             return Pair(background, world, foreground, shown, int(about["position"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(folder / "samples.json", found=f"no {error}", expected="what it is of", cure="write the set again") from error
+            raise DataError(
+                folder / "samples.json", found=f"no {error}", expected="what it is of", fix="write the set again"
+            ) from error
 
     def background_file(self, number: int) -> Path:
-        """Of the n-th picture."""
+        """Of the n-th image."""
         return inside(self.folder.parent / "backgrounds", str(self._shard(number)[1].get("background_file")))
 
     def composed(self, number: int) -> Composed:
@@ -221,17 +255,21 @@ class WrittenOverlays:
         mask_file, depth_file = folder / "mask" / f"{name}.png", folder / "depth" / f"{name}.npz"
         mask = read_numbers_png(mask_file)
         if set(np.unique(mask).tolist()) - {0, 255}:
-            raise DataError(mask_file, found=f"values as {int(mask.max())}", expected="0 and 255 alone", cure="write the set again")
+            raise DataError(
+                mask_file, found=f"values as {int(mask.max())}", expected="0 and 255 alone", fix="write the set again"
+            )
         depth, background = read_named(depth_file, MAP_KEY[self.label.claim]), read_rgb(background_file)
         for path, one in ((mask_file, mask), (depth_file, depth), (background_file, background)):
             if one.shape[:2] != image.shape[:2]:
-                found, expected = f"{one.shape[1]}x{one.shape[0]}", f"{image.shape[1]}x{image.shape[0]}, as its picture"
-                raise DataError(path, found=found, expected=expected, cure="write the set again")
+                found, expected = f"{one.shape[1]}x{one.shape[0]}", f"{image.shape[1]}x{image.shape[0]}, as its image"
+                raise DataError(path, found=found, expected=expected, fix="write the set again")
         try:
             K = np.array(about["K"], np.float64).reshape(3, 3)
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(folder / "samples.json", found=f"no K ({error})", expected="3x3 numbers", cure="write the set again") from error
+            raise DataError(
+                folder / "samples.json", found=f"no K ({error})", expected="3x3 numbers", fix="write the set again"
+            ) from error
         return Composed(image, background, depth, mask == 255, K, self.pair(number))
 
     def facts(self) -> dict[str, Any]:
-        return {"pictures": self._count, "fingerprints": [self.origin]}
+        return {"images": self._count, "fingerprints": [self.origin]}

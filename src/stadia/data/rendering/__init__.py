@@ -1,1 +1,3 @@
-"""Triangles to pictures and their exact truth: rasteriser, meshes, textures, light. NumPy and Numba only; imports no torch."""
+"""Triangles to images and their exact truth: rasterizer, meshes, textures, light. NumPy and Numba only; imports no
+torch.
+"""

@@ -1,4 +1,4 @@
-"""The triangles of many parts, put together as rasteriser and shader read them."""
+"""The triangles of many parts, put together as rasterizer and shader read them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from stadia.data.rendering.texture import Texture
 
 
 class Assembly(NamedTuple):
-    """vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32, those of parts in order; part: (M,) whose.
+    """vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32, those of parts in order;
+    part: (M,) whose.
 
     Empty triangles are left out.
     """
@@ -67,7 +68,9 @@ def assemble_parts(parts: Mesh, body: NDArray[np.int32], ground: int, textures: 
     names = {name: i for i, name in enumerate(textures)}
     texture = np.array([names[part.material] for part in parts], np.int32)
     tiles = np.array([t.size_m[::-1] for t in textures.values()])
-    vertex_counts, counts = (np.array([len(getattr(part, name)) for part in parts]) for name in ("vertices", "triangles"))
+    vertex_counts, counts = (
+        np.array([len(getattr(part, name)) for part in parts]) for name in ("vertices", "triangles")
+    )
     first = np.cumsum(vertex_counts) - vertex_counts
     vertices = np.concatenate([part.vertices for part in parts])
     triangles = np.concatenate([part.triangles for part in parts]) + np.repeat(first, counts)[:, None].astype(np.int32)

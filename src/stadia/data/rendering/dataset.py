@@ -27,19 +27,21 @@ class Job:
     seed: int
 
     def origin(self, config: StrictModel, version: int) -> dict[str, Any]:
-        """What the scene is made from: equal means that its pictures are equal. How many others there are has no say."""
+        """What the scene is made from: equal means that its images are equal. How many others there are has no say."""
         settings = config.model_dump(mode="json", exclude=set(SPLITS))
         return {"version": version, "split": self.split, "index": self.index, "seed": self.seed, "config": settings}
 
 
 def finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
-    """Whether a scene is already there, by the origin that its record holds. Raises DataError where another one is in its place."""
+    """Whether a scene is already there, by the origin that its record holds. Raises DataError where another one is in
+    its place.
+    """
     if not record.parent.exists():
         return False
     found = read_json(record)
     if not isinstance(found, dict) or found.get(key) != origin:
-        cure = "choose another --out, or delete it"
-        raise DataError(record.parent, found="one that was made with other settings", expected="the same ones", cure=cure)
+        fix = "choose another --out, or delete it"
+        raise DataError(record.parent, found="one that was made with other settings", expected="the same ones", fix=fix)
     return True
 
 
@@ -49,7 +51,9 @@ def names_by_split(jobs: Iterable[Job]) -> dict[str, list[str]]:
     return {split: [job.name for job in every if job.split == split] for split in SPLITS}
 
 
-def run_all(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], done: Callable[[Result], object]) -> None:
+def run_all(
+    pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], done: Callable[[Result], object]
+) -> None:
     """Do the work of each item by all threads of a pool; `done` is told each result as it comes.
 
     When this returns or raises, none of them still works: nothing is written behind an error's back.

@@ -15,7 +15,7 @@ def write_png(path: Path, image: NDArray) -> None:
     """Without loss; three channels are BGR, as OpenCV has them."""
     done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not done:
-        raise DataError(path, found=f"{image.dtype} {image.shape}", expected="a picture", cure="report this")
+        raise DataError(path, found=f"{image.dtype} {image.shape}", expected="an image", fix="report this")
     path.write_bytes(data.tobytes())
 
 

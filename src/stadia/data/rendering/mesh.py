@@ -1,6 +1,7 @@
 """Triangle meshes: a few primitives, almost all of them rectangular sheets of points bent into shape.
 
-A mesh is a list of parts, each of one material. Frames: x right, y down, z forward, metres. Texture coordinates are metres on the
+A mesh is a list of parts, each of one material. Frames: x right, y down, z forward, metres. Texture coordinates are
+metres on the
 surface, so that a texture keeps its true size whatever it is put on.
 """
 
@@ -14,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Points = NDArray[np.floating]
-Colour = tuple[float, float, float]
-WHITE: Colour = (1.0, 1.0, 1.0)
+Color = tuple[float, float, float]
+WHITE: Color = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Part:
     triangles: NDArray[np.int32]
     uv: Points
     material: str
-    tint: Colour = WHITE
+    tint: Color = WHITE
 
 
 Mesh = list[Part]
@@ -44,15 +45,17 @@ def _grid_triangles(rows: int, columns: int) -> NDArray[np.int32]:
     return np.concatenate([np.stack([first, right, across], 1), np.stack([first, across, below], 1)]).astype(np.int32)
 
 
-def sheet(points: ArrayLike, uv: ArrayLike, material: str, tint: Colour = WHITE) -> Part:
+def sheet(points: ArrayLike, uv: ArrayLike, material: str, tint: Color = WHITE) -> Part:
     """A grid of points, two triangles a cell. points: (R, C, 3); uv: (R, C, 2)."""
     grid = np.asarray(points, float)
     triangles = _grid_triangles(grid.shape[0], grid.shape[1])
     return Part(grid.reshape(-1, 3), triangles, np.asarray(uv, float).reshape(-1, 2), material, tint)
 
 
-def loft(rings: ArrayLike, material: str, tint: Colour = WHITE) -> Part:
-    """A skin over rings of points, (R, C, 3); texture coordinates are arc lengths, across the rings (u) and along them (v)."""
+def loft(rings: ArrayLike, material: str, tint: Color = WHITE) -> Part:
+    """A skin over rings of points, (R, C, 3); texture coordinates are arc lengths, across the rings (u) and along them
+    (v).
+    """
     points = np.asarray(rings, float)
     uv = np.zeros((*points.shape[:2], 2))
     steps_u, steps_v = points[:, 1:] - points[:, :-1], points[1:] - points[:-1]
@@ -62,7 +65,12 @@ def loft(rings: ArrayLike, material: str, tint: Colour = WHITE) -> Part:
 
 
 def quad(
-    corner: ArrayLike, edge_u: ArrayLike, edge_v: ArrayLike, material: str, tint: Colour = WHITE, uv: Sequence[float] = (0, 0)
+    corner: ArrayLike,
+    edge_u: ArrayLike,
+    edge_v: ArrayLike,
+    material: str,
+    tint: Color = WHITE,
+    uv: Sequence[float] = (0, 0),
 ) -> Part:
     """The parallelogram corner + a edge_u + b edge_v; `uv` is the texture coordinate at its corner."""
     c, a, b = (np.asarray(q, float) for q in (corner, edge_u, edge_v))
@@ -71,13 +79,13 @@ def quad(
     return part
 
 
-def patch(corners: ArrayLike, material: str, tint: Colour = WHITE) -> Part:
+def patch(corners: ArrayLike, material: str, tint: Color = WHITE) -> Part:
     """A quadrilateral by its four corners (4, 3), in order round it."""
     return loft(np.asarray(corners, float)[[[0, 1], [3, 2]]], material, tint)
 
 
-def fan(rim: ArrayLike, material: str, tint: Colour = WHITE) -> Part:
-    """Triangles from the centre of a rim of points (N, 3) to its edges: the lid of a ring."""
+def fan(rim: ArrayLike, material: str, tint: Color = WHITE) -> Part:
+    """Triangles from the center of a rim of points (N, 3) to its edges: the lid of a ring."""
     points = np.asarray(rim, float)
     vertices = np.vstack([points, points.mean(0)])
     index = np.arange(len(points))
@@ -87,11 +95,13 @@ def fan(rim: ArrayLike, material: str, tint: Colour = WHITE) -> Part:
     return Part(vertices, triangles, vertices[:, keep], material, tint)
 
 
-_BOX_FACES = np.array([[0, 1, 3, 2], [4, 5, 7, 6], [0, 4, 6, 2], [1, 5, 7, 3], [0, 1, 5, 4], [2, 3, 7, 6]])  # corners by their bits x, y, z
+_BOX_FACES = np.array(
+    [[0, 1, 3, 2], [4, 5, 7, 6], [0, 4, 6, 2], [1, 5, 7, 3], [0, 1, 5, 4], [2, 3, 7, 6]]
+)  # corners by their bits x, y, z
 _BOX_PLANES = np.array([[0, 1], [0, 1], [2, 1], [2, 1], [0, 2], [0, 2]])  # the two axes of each face, for its texture
 
 
-def box(low: ArrayLike, high: ArrayLike, material: str, tint: Colour = WHITE) -> Mesh:
+def box(low: ArrayLike, high: ArrayLike, material: str, tint: Color = WHITE) -> Mesh:
     """An axis-aligned box between two corners."""
     a, b = np.minimum(low, high), np.maximum(low, high)
     bits = np.stack([np.arange(8) & 1, np.arange(8) >> 1 & 1, np.arange(8) >> 2], 1)
@@ -107,7 +117,7 @@ def tube(
     end: ArrayLike,
     radius: float | tuple[float, float],
     material: str,
-    tint: Colour = WHITE,
+    tint: Color = WHITE,
     *,
     sides: int = 10,
     closed: bool = False,
@@ -136,18 +146,25 @@ def _sphere(around: int, along: int) -> tuple[Points, Points]:
 
 
 def ball(
-    centre: ArrayLike, radii: ArrayLike, material: str, tint: Colour = WHITE, *, around: int = 10, along: int = 7, swell: ArrayLike = 1.0
+    center: ArrayLike,
+    radii: ArrayLike,
+    material: str,
+    tint: Color = WHITE,
+    *,
+    around: int = 10,
+    along: int = 7,
+    swell: ArrayLike = 1.0,
 ) -> Part:
     """An ellipsoid. `swell`: (along + 1, around + 1) factors on its radius, to make it lumpy."""
     unit, angles = _sphere(around, along)
     scale = np.asarray(radii, float)
-    points = unit * np.asarray(swell)[..., None] * scale + np.asarray(centre, float)
+    points = unit * np.asarray(swell)[..., None] * scale + np.asarray(center, float)
     return sheet(points, angles * scale.mean(), material, tint)
 
 
 def joined(mesh: Iterable[Part]) -> Mesh:
     """The same triangles in as few parts as there are looks (material and tint)."""
-    groups: dict[tuple[str, Colour], list[Part]] = {}
+    groups: dict[tuple[str, Color], list[Part]] = {}
     for part in mesh:
         groups.setdefault((part.material, part.tint), []).append(part)
     result = []
@@ -171,7 +188,7 @@ def extent(mesh: Iterable[Part]) -> tuple[Points, Points]:
 
 
 def fitted(mesh: Mesh, size_hwl_m: tuple[float, float, float]) -> Mesh:
-    """The mesh stretched to exactly this height, width and length, standing on y = 0 and centred over the origin."""
+    """The mesh stretched to exactly this height, width and length, standing on y = 0 and centered over the origin."""
     low, high = extent(mesh)
     height, width, length = size_hwl_m
     scale = np.array([width, height, length]) / (high - low)

@@ -38,7 +38,13 @@ def _add_octave(out: Map, grid: Map, amplitude: np.float32) -> None:
 
 
 def fractal(
-    random: np.random.Generator, height: int, width: int, *, cells: tuple[int, int] = (4, 4), octaves: int = 8, persistence: float = 0.6
+    random: np.random.Generator,
+    height: int,
+    width: int,
+    *,
+    cells: tuple[int, int] = (4, 4),
+    octaves: int = 8,
+    persistence: float = 0.6,
 ) -> Map:
     """(height, width) noise with mean about 0 and standard deviation 1, periodic both ways.
 

@@ -17,7 +17,7 @@ Config = TypeVar("Config")
 
 def _odd(samples: int) -> int:
     if samples % 2 == 0:
-        raise ValueError("must be odd: the middle sample is the pixel's centre")
+        raise ValueError("must be odd: the middle sample is the pixel's center")
     return samples
 
 
@@ -29,6 +29,6 @@ def named(presets: Mapping[str, Config], name: str) -> Config:
     """The preset of this name, or a ConfigError with the nearest one."""
     if name not in presets:
         near = nearest(name, list(presets))
-        cure = f"did you mean '{near}'?" if near else "choose one of them"
-        raise ConfigError("preset", found=f"'{name}'", expected=f"one of {', '.join(presets)}", cure=cure)
+        fix = f"did you mean '{near}'?" if near else "choose one of them"
+        raise ConfigError("preset", found=f"'{name}'", expected=f"one of {', '.join(presets)}", fix=fix)
     return presets[name]

@@ -1,7 +1,8 @@
-"""A z-buffer rasteriser: which triangle a sample shows, and its exact inverse depth.
+"""A z-buffer rasterizer: which triangle a sample shows, and its exact inverse depth.
 
-On a plane n . X = d seen by a pinhole camera, 1/z = n . (x, y, 1) / d is affine in the pixel, so that every sample gets its depth
-from its triangle's plane and not by interpolation between rounded vertices. Depth is z; a sample without a triangle is sky.
+On a plane n . X = d seen by a pinhole camera, 1/z = n . (x, y, 1) / d is affine in the pixel, so that every sample gets
+its depth from its triangle's plane and not by interpolation between rounded vertices. Depth is z; a sample without a
+triangle is sky.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ NONE = -1
 
 
 class Lens(NamedTuple):
-    """Intrinsics in pixels (centres at integers), picture size, and samples per pixel and axis."""
+    """Intrinsics in pixels (centers at integers), image size, and samples per pixel and axis."""
 
     fx: float
     fy: float
@@ -31,7 +32,7 @@ class Lens(NamedTuple):
 
 
 def intrinsics(field_of_view_deg: float, height: int, width: int) -> NDArray[np.float64]:
-    """(3, 3) K of a camera with square pixels and its axis through the picture's middle."""
+    """(3, 3) K of a camera with square pixels and its axis through the image's middle."""
     focal = 0.5 * width / np.tan(np.radians(0.5 * field_of_view_deg))
     return np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
 
@@ -65,9 +66,20 @@ def _clip_near(triangle: NDArray, polygon: NDArray) -> int:
 
 @compiled
 def _fill(
-    x0: float, y0: float, x1: float, y1: float, x2: float, y2: float, plane: NDArray, triangle: int, inverse_depth: NDArray, index: NDArray
+    x0: float,
+    y0: float,
+    x1: float,
+    y1: float,
+    x2: float,
+    y2: float,
+    plane: NDArray,
+    triangle: int,
+    inverse_depth: NDArray,
+    index: NDArray,
 ) -> None:
-    """Write the samples inside a triangle on the sample grid whose inverse depth plane[0] + plane[1] column + plane[2] row is greater."""
+    """Write the samples inside a triangle on the sample grid whose inverse depth plane[0] + plane[1] column + plane[2]
+    row is greater.
+    """
     if (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0) < 0:
         x1, y1, x2, y2 = x2, y2, x1, y1
     rows, columns = index.shape
@@ -102,7 +114,7 @@ def _fill(
 
 
 @compiled
-def rasterise(vertices: NDArray, triangles: NDArray, lens: Lens, inverse_depth: NDArray, index: NDArray) -> None:
+def rasterize(vertices: NDArray, triangles: NDArray, lens: Lens, inverse_depth: NDArray, index: NDArray) -> None:
     """Draw triangles (M, 3) of camera-frame vertices (N, 3), both faces of each.
 
     inverse_depth, index: (H S, W S), overwritten: 1/z in 1/m (0 where nothing is), and the triangle shown (NONE).
@@ -170,15 +182,23 @@ def rasterise(vertices: NDArray, triangles: NDArray, lens: Lens, inverse_depth: 
 
 
 @compiled
-def rasterise_parallel(vertices: NDArray, triangles: NDArray, depth: NDArray) -> None:
+def rasterize_parallel(vertices: NDArray, triangles: NDArray, depth: NDArray) -> None:
     """Depth of triangles (M, 3) seen by a parallel projection: the sun's view, for shadows.
 
-    vertices: (N, 3): column, row, and depth along the light.  depth: (R, C) float32, lowered where a triangle is nearer to the sun.
+    vertices: (N, 3): column, row, and depth along the light.  depth: (R, C) float32, lowered where a triangle is nearer
+        to the sun.
     """
     rows, columns = depth.shape
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        x0, y0, x1, y1, x2, y2 = vertices[a, 0], vertices[a, 1], vertices[b, 0], vertices[b, 1], vertices[c, 0], vertices[c, 1]
+        x0, y0, x1, y1, x2, y2 = (
+            vertices[a, 0],
+            vertices[a, 1],
+            vertices[b, 0],
+            vertices[b, 1],
+            vertices[c, 0],
+            vertices[c, 1],
+        )
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if abs(area) < 1e-9:
             continue
@@ -196,9 +216,17 @@ def rasterise_parallel(vertices: NDArray, triangles: NDArray, depth: NDArray) ->
 
 @compiled
 def orient(
-    index: NDArray, inverse_depth: NDArray, lens: Lens, normal: NDArray, body: NDArray, T_camera_body: NDArray, depth: NDArray, out: NDArray
+    index: NDArray,
+    inverse_depth: NDArray,
+    lens: Lens,
+    normal: NDArray,
+    body: NDArray,
+    T_camera_body: NDArray,
+    depth: NDArray,
+    out: NDArray,
 ) -> None:
-    """Depth (H, W) and normals towards the camera (H, W, 3), in its frame, of the triangle that each pixel's centre shows; 0 for none.
+    """Depth (H, W) and normals towards the camera (H, W, 3), in its frame, of the triangle that each pixel's center
+    shows; 0 for none.
 
     index, inverse_depth: (H, W), one sample a pixel.  normal: (M, 3) unit, in the frame of the triangle's body (M,).
     """

@@ -1,7 +1,7 @@
-"""Light on what the rasteriser found: filtered texture, sun, sky light, shadows, haze.
+"""Light on what the rasterizer found: filtered texture, sun, sky light, shadows, haze.
 
-Nothing here depends on the viewing direction but the haze: two pictures of one surface agree, as view synthesis assumes.
-Everything is linear light until `develop` makes the 8-bit picture.
+Nothing here depends on the viewing direction but the haze: two images of one surface agree, as view synthesis assumes.
+Everything is linear light until `develop` makes the 8-bit image.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Light(NamedTuple):
     towards_sun, up: (B, 3) unit.  sun, sky, haze: (3,) linear RGB.  haze_per_m: extinction.
     fixed, moving: shadow maps, depth along the light in metres (moving: (0, 0) for none).
     fixed_map, moving_map: (B, 3, 4) from a body's frame to (column, row, depth).
-    shadow_bias_m: what a point is moved along its surface's normal and against the light, lest it lie in its own shadow.
+    shadow_bias_m: what a point is moved along its surface's normal and against the light, lest it lie in its own
+        shadow.
     contact: (R, C) float32, share of the sky's light that is missing on the ground close to what stands on it.
     contact_map: (3,) world x and z of its first texel, and texels per metre.
     """
@@ -76,7 +77,7 @@ class Light(NamedTuple):
 
 @compiled
 def _texel(texels: NDArray, start: int, height: int, width: int, u: float, v: float) -> Vector:
-    """Bilinear value of a periodic picture at u, v in tiles; square root of linear RGB, of 255. Sides are powers of two."""
+    """Bilinear value of a periodic image at u, v in tiles; square root of linear RGB, of 255. Sides are powers of two."""
     x = u * width - 0.5
     y = v * height - 0.5
     i, j = math.floor(x), math.floor(y)
@@ -95,7 +96,9 @@ def _texel(texels: NDArray, start: int, height: int, width: int, u: float, v: fl
 
 @compiled
 def _lit(depth: NDArray, column: float, row: float, along: float) -> float:
-    """1 in the sun, 0 in the shadow, between at an edge: the four nearest texels of a shadow map, compared and then interpolated."""
+    """1 in the sun, 0 in the shadow, between at an edge: the four nearest texels of a shadow map, compared and then
+    interpolated.
+    """
     i, j = math.floor(column), math.floor(row)
     if i < 0 or j < 0 or i >= depth.shape[1] - 1 or j >= depth.shape[0] - 1:
         return 1.0
@@ -114,11 +117,18 @@ def _lit(depth: NDArray, column: float, row: float, along: float) -> float:
 
 @compiled
 def darken_under(
-    contact: NDArray, contact_map: NDArray, T_world_thing: NDArray, half_width: float, half_length: float, depth: float, fade_m: float
+    contact: NDArray,
+    contact_map: NDArray,
+    T_world_thing: NDArray,
+    half_width: float,
+    half_length: float,
+    depth: float,
+    fade_m: float,
 ) -> None:
     """Enter one thing into a contact map: `depth` below it, fading to 1/e of that `fade_m` from its outline.
 
-    T_world_thing: (4, 4), its origin on the ground.  contact: (R, C), rows along z and columns along x; the darker of two wins.
+    T_world_thing: (4, 4), its origin on the ground.  contact: (R, C), rows along z and columns along x; the darker of
+        two wins.
     """
     x0, z0, per_metre = contact_map[0], contact_map[1], contact_map[2]
     x, z = T_world_thing[0, 3], T_world_thing[2, 3]
@@ -147,7 +157,9 @@ def _contact(contact: NDArray, column: float, row: float) -> float:
 
 @compiled
 def _level(log2_texels_per_m: float, z: float, cosine: float, log2_samples: float, coarsest: int) -> float:
-    """Level of detail at which a texel is about as large as a sample; `cosine` between the surface's normal and the ray."""
+    """Level of detail at which a texel is about as large as a sample; `cosine` between the surface's normal and the
+    ray.
+    """
     level = log2_texels_per_m + math.log2(z) - log2_samples - 0.5 * math.log2(max(cosine, 0.003))
     return min(max(level, 0.0), float(coarsest))
 
@@ -168,7 +180,8 @@ def shade(
 
     T_body_camera: (B, 4, 4), body 0 is the world.  image: (H, W, 3) float32, overwritten.
 
-    One long loop on purpose: arrays are indexed down to scalars in it, for a view or a structure handed to a helper costs more than
+    One long loop on purpose: arrays are indexed down to scalars in it, for a view or a structure handed to a helper
+        costs more than
     the helper's work.
     """
     S = lens.samples
@@ -178,8 +191,17 @@ def shade(
     T, uv, normal, tint = T_body_camera, surfaces.uv, surfaces.normal, surfaces.tint
     texels, start, log2_height, log2_width = textures.texels, textures.start, textures.log2_height, textures.log2_width
     fixed, moving, F, M, bias = light.fixed, light.moving, light.fixed_map, light.moving_map, light.shadow_bias_m
-    contact, contact_x, contact_z, per_metre = light.contact, light.contact_map[0], light.contact_map[1], light.contact_map[2]
-    sky_start, sky_height, sky_width = start[sky_texture, 0], 1 << log2_height[sky_texture], 1 << log2_width[sky_texture]
+    contact, contact_x, contact_z, per_metre = (
+        light.contact,
+        light.contact_map[0],
+        light.contact_map[1],
+        light.contact_map[2],
+    )
+    sky_start, sky_height, sky_width = (
+        start[sky_texture, 0],
+        1 << log2_height[sky_texture],
+        1 << log2_width[sky_texture],
+    )
     share = 1.0 / (S * S)
     full_scale = share / 255.0**2
     for y in range(lens.height):
@@ -199,12 +221,18 @@ def shade(
                         u = math.atan2(rx, rz) / (2 * math.pi)
                         v = min(0.99, max(0.01, 1 + ry / math.sqrt(rx * rx + rz * rz)))
                         r, g, b = _texel(texels, sky_start, sky_height, sky_width, u, v)
-                        red, green, blue = red + r * r * full_scale, green + g * g * full_scale, blue + b * b * full_scale
+                        red, green, blue = (
+                            red + r * r * full_scale,
+                            green + g * g * full_scale,
+                            blue + b * b * full_scale,
+                        )
                         continue
                     z = 1.0 / inverse_depth[row, column]
                     if t != last:
                         body = surfaces.body[t]
-                    rx = T[body, 0, 0] * dx + T[body, 0, 1] * dy + T[body, 0, 2]  # the ray at z = 1, in the body's frame
+                    rx = (
+                        T[body, 0, 0] * dx + T[body, 0, 1] * dy + T[body, 0, 2]
+                    )  # the ray at z = 1, in the body's frame
                     ry = T[body, 1, 0] * dx + T[body, 1, 1] * dy + T[body, 1, 2]
                     rz = T[body, 2, 0] * dx + T[body, 2, 1] * dy + T[body, 2, 2]
                     px, py, pz = z * rx + T[body, 0, 3], z * ry + T[body, 1, 3], z * rz + T[body, 2, 3]
@@ -219,7 +247,11 @@ def shade(
                         finest = int(level)
                         blend = level - finest
                         height, width = 1 << (log2_height[texture] - finest), 1 << (log2_width[texture] - finest)
-                        sun = nx * light.towards_sun[body, 0] + ny * light.towards_sun[body, 1] + nz * light.towards_sun[body, 2]
+                        sun = (
+                            nx * light.towards_sun[body, 0]
+                            + ny * light.towards_sun[body, 1]
+                            + nz * light.towards_sun[body, 2]
+                        )
                         up = nx * light.up[body, 0] + ny * light.up[body, 1] + nz * light.up[body, 2]
                         lambert, ambient, lift = max(0.0, side * sun), 0.75 + 0.25 * side * up, side * bias
                         clear = math.exp(-z * light.haze_per_m)
@@ -243,15 +275,24 @@ def shade(
                         r2, g2, b2 = _texel(texels, start[texture, finest + 1], height >> 1, width >> 1, u, v)
                         r, g, b = r + blend * (r2 - r), g + blend * (g2 - g), b + blend * (b2 - b)
                     seen, hazy = clear * full_scale, (1 - clear) * share
-                    red += seen * r * r * tint[t, 0] * (ambient * light.sky[0] + direct * light.sun[0]) + hazy * light.haze[0]
-                    green += seen * g * g * tint[t, 1] * (ambient * light.sky[1] + direct * light.sun[1]) + hazy * light.haze[1]
-                    blue += seen * b * b * tint[t, 2] * (ambient * light.sky[2] + direct * light.sun[2]) + hazy * light.haze[2]
+                    red += (
+                        seen * r * r * tint[t, 0] * (ambient * light.sky[0] + direct * light.sun[0])
+                        + hazy * light.haze[0]
+                    )
+                    green += (
+                        seen * g * g * tint[t, 1] * (ambient * light.sky[1] + direct * light.sun[1])
+                        + hazy * light.haze[1]
+                    )
+                    blue += (
+                        seen * b * b * tint[t, 2] * (ambient * light.sky[2] + direct * light.sun[2])
+                        + hazy * light.haze[2]
+                    )
             image[y, x, 0], image[y, x, 1], image[y, x, 2] = red, green, blue
 
 
 @compiled
 def blur(image: NDArray, spread: float, out: NDArray) -> None:
-    """What a lens does: along each axis, a pixel gives the share `spread` of its light to each of its two neighbours.
+    """What a lens does: along each axis, a pixel gives the share `spread` of its light to each of its two neighbors.
 
     image, out: (H, W, 3) float32.
     """
@@ -271,10 +312,11 @@ def blur(image: NDArray, spread: float, out: NDArray) -> None:
 
 @compiled
 def develop(image: NDArray, gain: float, noise: NDArray, shot: float, read: float, picture: NDArray) -> None:
-    """Linear light to an 8-bit picture: exposure, sensor noise, saturation, gamma.
+    """Linear light to an 8-bit image: exposure, sensor noise, saturation, gamma.
 
-    image: (H, W, 3) float32.  noise: (H, W, 3) standard normal, or an empty array for none; its deviation at a signal s is
-    sqrt(shot^2 s + read^2).  picture: (H, W, 3) uint8, overwritten.
+    image: (H, W, 3) float32.  noise: (H, W, 3) standard normal, or an empty array for none; its deviation at a signal s
+        is
+    sqrt(shot^2 s + read^2).  image: (H, W, 3) uint8, overwritten.
     """
     noisy = noise.shape[0] > 0
     for y in range(image.shape[0]):

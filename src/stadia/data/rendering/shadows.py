@@ -9,7 +9,9 @@ Points = NDArray[np.floating]
 
 
 def sun_frame(towards_sun: Points) -> Points:
-    """(4, 4) rotation T_sun_world to a frame whose z is the direction that sunlight travels. towards_sun: (3,) unit, not straight up."""
+    """(4, 4) rotation T_sun_world to a frame whose z is the direction that sunlight travels. towards_sun: (3,) unit,
+    not straight up.
+    """
     along = -towards_sun
     across = np.cross(along, (0.0, 1.0, 0.0))
     across /= np.linalg.norm(across)
@@ -19,7 +21,9 @@ def sun_frame(towards_sun: Points) -> Points:
 
 
 def shadow_map(T_sun_world: Points, corner: Points, texel_m: float) -> Points:
-    """(3, 4) from the world to (column, row, depth in metres) of a shadow map whose first texel is at `corner` (2,) of the sun's frame."""
+    """(3, 4) from the world to (column, row, depth in metres) of a shadow map whose first texel is at `corner` (2,) of
+    the sun's frame.
+    """
     T = T_sun_world[:3].copy()
     T[:2] /= texel_m
     T[:2, 3] = -corner / texel_m

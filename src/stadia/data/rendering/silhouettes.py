@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.data.rendering.picture import draw
+from stadia.data.rendering.image import draw
 from stadia.data.rendering.raster import NEAR_M, Lens
 
 Points = NDArray[np.floating]
@@ -16,9 +16,9 @@ Points = NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True)
 class Silhouette:
-    """What one object covers, within a window that may reach beyond the picture.
+    """What one object covers, within a window that may reach beyond the image.
 
-    left, top: the window's corner in pixels of the picture.  inverse_depth: (h, w) in 1/m at pixel centres, 0 = none.
+    left, top: the window's corner in pixels of the image.  inverse_depth: (h, w) in 1/m at pixel centers, 0 = none.
     """
 
     left: int
@@ -27,19 +27,24 @@ class Silhouette:
 
     @property
     def full_px(self) -> int:
-        """Pixels covered with nothing before it, those beyond the picture's edge too."""
+        """Pixels covered with nothing before it, those beyond the image's edge too."""
         return int((self.inverse_depth > 0).sum())
 
     def windows(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Where a picture and the window overlap: rows and columns of the picture, and those of the window."""
+        """Where an image and the window overlap: rows and columns of the image, and those of the window."""
         h, w = self.inverse_depth.shape
-        top, left, bottom, right = max(self.top, 0), max(self.left, 0), min(self.top + h, height), min(self.left + w, width)
+        top, left, bottom, right = (
+            max(self.top, 0),
+            max(self.left, 0),
+            min(self.top + h, height),
+            min(self.left + w, width),
+        )
         bottom, right = max(bottom, top), max(right, left)
         there = slice(top - self.top, bottom - self.top), slice(left - self.left, right - self.left)
         return (slice(top, bottom), slice(left, right)), there
 
     def within(self, height: int, width: int) -> NDArray[np.float64]:
-        """(height, width) 1/z in the picture, 0 = none."""
+        """(height, width) 1/z in the image, 0 = none."""
         out = np.zeros((height, width))
         here, there = self.windows(height, width)
         out[here] = self.inverse_depth[there]
@@ -47,7 +52,9 @@ class Silhouette:
 
 
 def silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, height: int, width: int) -> Silhouette:
-    """Draw a mesh, (N, 3) in the camera's frame in metres, where it falls: up to a picture's size beyond each edge of the picture."""
+    """Draw a mesh, (N, 3) in the camera's frame in metres, where it falls: up to an image's size beyond each edge of
+    the image.
+    """
     low, high = np.array([-width, -height]), np.array([2 * width, 2 * height]) - 1
     if (vertices[:, 2] > NEAR_M).all():  # else it reaches past the camera, and covers who knows what
         pixels = (vertices[:, :2] / vertices[:, 2:]) * (K[0, 0], K[1, 1]) + K[:2, 2]

@@ -1,4 +1,6 @@
-"""Textures: pictures of a surface, periodic, with a true size; packed with their half-size copies as the shader reads them."""
+"""Textures: images of a surface, periodic, with a true size; packed with their half-size copies as the shader reads
+them.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,14 @@ def linear_rgb(*rgb: float) -> Image:
 
 
 def axes(height: int, width: int, size_m: tuple[float, float]) -> tuple[Map, Map]:
-    """Metres down (H, 1) and across (1, W) of each texel's centre."""
+    """Metres down (H, 1) and across (1, W) of each texel's center."""
     down = ((np.arange(height) + 0.5) * size_m[0] / height).astype(np.float32)[:, None]
     across = ((np.arange(width) + 0.5) * size_m[1] / width).astype(np.float32)[None]
     return down, across
 
 
 def plain(random: np.random.Generator, rgb: tuple[float, float, float], contrast: float, size_m: float) -> Texture:
-    """One colour with blotches: paint, rubber, metal, wood, skin."""
+    """One color with blotches: paint, rubber, metal, wood, skin."""
     value = 1 + contrast * fractal(random, 128, 128, cells=(4, 4), octaves=6, persistence=0.75)
     return Texture(value[..., None] * linear_rgb(*rgb), (size_m, size_m))
 

@@ -1,1 +1,3 @@
-"""RoadWorld: a procedural road world rendered exactly, with no asset downloaded. Numba and NumPy only; imports no torch."""
+"""RoadWorld: a procedural road world rendered exactly, with no asset downloaded. Numba and NumPy only; imports no
+torch.
+"""

@@ -15,7 +15,12 @@ FRAMES = sum(DEMO.worlds.values()) * DEMO.frames
 
 
 def cached_worlds(
-    name: str, config: RoadWorldConfig, cache: CacheConfig, *, seed: int = 0, advance: Callable[[int], None] = lambda frames: None
+    name: str,
+    config: RoadWorldConfig,
+    cache: CacheConfig,
+    *,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda frames: None,
 ) -> Path:
     """The folder of these worlds; what is already there is kept. Processes that want the same wait for the first.
 

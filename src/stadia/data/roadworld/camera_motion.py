@@ -17,7 +17,8 @@ _LATERAL_ACCELERATION = 3.0  # m/s^2, comfortable in a turn
 class Drive:
     """Of F frames: s, d (F,) along and across the road; T_world_camera (F, 4, 4); road_plane (F, 4).
 
-    road_plane: unit normal in the camera's frame, towards the camera, and the camera's height over that plane in metres:
+    road_plane: unit normal in the camera's frame, towards the camera, and the camera's height over that plane in
+        metres:
     road points p satisfy normal . p + height = 0.
     """
 
@@ -35,12 +36,16 @@ def _wobble(random: np.random.Generator, time_s: Points, deviation: float, hertz
     return deviation * np.sqrt(2 / 3) * total
 
 
-def speeds(seed: int, course: Course, frames: int, speed_m_per_frame: tuple[float, float], frame_rate_hz: float) -> Points:
+def speeds(
+    seed: int, course: Course, frames: int, speed_m_per_frame: tuple[float, float], frame_rate_hz: float
+) -> Points:
     """(F,) s of each frame: a cruising speed that varies, and slows down before turns."""
     random = generator(seed, "camera", "speed")
     cruise = random.uniform(*speed_m_per_frame)
     change = _wobble(random, np.arange(frames) / frame_rate_hz, 0.10, (0.05, 0.25))
-    ahead = np.array([np.abs(course.curvature_per_m[i : i + 24]).max() for i in range(len(course.s))])  # 12 m of foresight
+    ahead = np.array(
+        [np.abs(course.curvature_per_m[i : i + 24]).max() for i in range(len(course.s))]
+    )  # 12 m of foresight
     limit = np.sqrt(_LATERAL_ACCELERATION / np.maximum(ahead, 1e-6)) / frame_rate_hz
     s = np.zeros(frames)
     pace = min(cruise, float(np.interp(0.0, course.s, limit)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.data.rendering.mesh import Colour, Mesh, Part, ball, loft, sheet, tube
+from stadia.data.rendering.mesh import Color, Mesh, Part, ball, loft, sheet, tube
 
 
 def _lumps(random: np.random.Generator, along: int, around: int, depth: float) -> NDArray[np.float64]:
@@ -16,18 +16,20 @@ def _lumps(random: np.random.Generator, along: int, around: int, depth: float) -
     return swell
 
 
-def _tufts(random: np.random.Generator, centre: NDArray, radii: NDArray, count: int, size_m: float, material: str, tint: Colour) -> Part:
+def _tufts(
+    random: np.random.Generator, center: NDArray, radii: NDArray, count: int, size_m: float, material: str, tint: Color
+) -> Part:
     """Triangles of leaves standing off an ellipsoid."""
     direction = random.normal(size=(count, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    root = centre + direction * radii * random.uniform(0.85, 1.0, (count, 1))
+    root = center + direction * radii * random.uniform(0.85, 1.0, (count, 1))
     spread = random.normal(size=(count, 2, 3)) * size_m + direction[:, None] * size_m * 0.6
     vertices = np.concatenate([root[:, None], root[:, None] + spread], 1).reshape(-1, 3)
     uv = random.uniform(0, 2.2, (count, 1, 2)) + random.uniform(-0.3, 0.3, (count, 3, 2))
     return Part(vertices, np.arange(3 * count, dtype=np.int32).reshape(-1, 3), uv.reshape(-1, 2), material, tint)
 
 
-def _leaf_colour(random: np.random.Generator) -> Colour:
+def _leaf_color(random: np.random.Generator) -> Color:
     """From fresh to dull green; now and then the brown of a copper beech or of autumn."""
     if random.random() < 0.12:
         return (1.7, 0.75, 0.8)
@@ -35,9 +37,11 @@ def _leaf_colour(random: np.random.Generator) -> Colour:
 
 
 def broadleaf(random: np.random.Generator, clear_m: float = 2.0, reach_m: float = 2.0) -> Mesh:
-    """A tree of 5 to 9 m, standing on y = 0. clear_m: least height of its lowest leaves; reach_m: greatest radius of its crown's blobs."""
+    """A tree of 5 to 9 m, standing on y = 0. clear_m: least height of its lowest leaves; reach_m: greatest radius of
+    its crown's blobs.
+    """
     trunk, radius = clear_m + random.uniform(0.0, 1.0), reach_m * random.uniform(0.6, 1.0)
-    tint, material = _leaf_colour(random), f"foliage{random.integers(2)}"
+    tint, material = _leaf_color(random), f"foliage{random.integers(2)}"
     lean = random.normal(0, 0.12, 2)
     girth = 0.09 * radius
     top = (lean[0], -trunk - 0.8 * radius, lean[1])
@@ -47,10 +51,10 @@ def broadleaf(random: np.random.Generator, clear_m: float = 2.0, reach_m: float 
         angle, out = random.uniform(0, 2 * np.pi), (0.0 if blob == 0 else random.uniform(0.25, 0.65)) * radius
         size = radius * random.uniform(0.5, 0.75) * np.array([1.0, random.uniform(0.75, 0.95), 1.0])
         up = trunk + size[1] + random.uniform(0.0, 1.3) * radius * (1 - 0.35 * out / radius)
-        centre = np.array([top[0] + out * np.cos(angle), -up, top[2] + out * np.sin(angle)])
-        shade: Colour = tuple(np.array(tint) * random.uniform(0.8, 1.15))
-        parts.append(ball(centre, size, material, shade, around=13, along=9, swell=_lumps(random, 9, 13, 0.14)))
-        parts.append(_tufts(random, centre, size, 80, 0.11 * radius, material, shade))
+        center = np.array([top[0] + out * np.cos(angle), -up, top[2] + out * np.sin(angle)])
+        shade: Color = tuple(np.array(tint) * random.uniform(0.8, 1.15))
+        parts.append(ball(center, size, material, shade, around=13, along=9, swell=_lumps(random, 9, 13, 0.14)))
+        parts.append(_tufts(random, center, size, 80, 0.11 * radius, material, shade))
     return parts
 
 
@@ -73,11 +77,19 @@ def conifer(random: np.random.Generator) -> Mesh:
     return parts
 
 
-def hedge(random: np.random.Generator, length_m: float, height_m: float, tint: Colour) -> Mesh:
+def hedge(random: np.random.Generator, length_m: float, height_m: float, tint: Color) -> Mesh:
     """A clipped hedge along z, standing on y = 0."""
     steps, half = max(3, int(length_m / 0.5)), random.uniform(0.3, 0.5)
     profile = np.array(
-        [(-half, 0.0), (-half * 1.05, 0.5), (-half * 0.9, 0.95), (0.0, 1.0), (half * 0.9, 0.95), (half * 1.05, 0.5), (half, 0.0)]
+        [
+            (-half, 0.0),
+            (-half * 1.05, 0.5),
+            (-half * 0.9, 0.95),
+            (0.0, 1.0),
+            (half * 0.9, 0.95),
+            (half * 1.05, 0.5),
+            (half, 0.0),
+        ]
     )
     z = np.linspace(-0.5 * length_m, 0.5 * length_m, steps + 1)
     points = np.zeros((steps + 1, len(profile), 3))

@@ -14,11 +14,12 @@ class RoadWorldConfig(StrictModel):
     """A data set: how many worlds of how many frames, and with which camera.
 
     train, val, test: number of worlds. Each world is drawn from (seed, split, index), so no two splits share one.
-    frames: per world.  height, width: of a picture, pixels.
+    frames: per world.  height, width: of an image, pixels.
     stereo: a second camera, `baseline_m` to the right.
-    field_of_view_deg, camera_height_m: horizontal field of view, and height of the camera over the road; each world draws one of each.
+    field_of_view_deg, camera_height_m: horizontal field of view, and height of the camera over the road; each world
+        draws one of each.
     speed_m_per_frame: range of a world's cruising speed (slower in turns).
-    supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's centre.
+    supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's center.
     exposure: the exposure drifts from frame to frame.  noise: shot and read noise of a sensor.
     """
 
@@ -59,7 +60,8 @@ TINY = RoadWorldConfig(train=1, val=1, test=1, frames=6, height=96, width=320)
 """For tests: three worlds of six stereo pairs, rendered in seconds."""
 
 DEMO = RoadWorldConfig(train=20, val=2, test=4, frames=25, height=96, width=320)
-"""For the ten-minute demo: one camera, 26 worlds of 25 stereo pairs; many short worlds teach more than few long ones."""
+"""For the ten-minute demo: one camera, 26 worlds of 25 stereo pairs; many short worlds teach more than few long ones.
+"""
 
 FULL = RoadWorldConfig(
     train=60,
@@ -72,7 +74,9 @@ FULL = RoadWorldConfig(
     camera_height_m=(1.2, 1.45, 1.65, 2.0),
     speed_m_per_frame=(0.5, 1.5),
 )
-"""For a training that should carry over to other cameras: 72 worlds of 120 stereo pairs, four fields of view, four heights."""
+"""For a training that should carry over to other cameras: 72 worlds of 120 stereo pairs, four fields of view, four
+heights.
+"""
 
 PRESETS: dict[str, RoadWorldConfig] = {"tiny": TINY, "demo": DEMO, "full": FULL}
 

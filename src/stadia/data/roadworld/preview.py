@@ -1,4 +1,4 @@
-"""A contact sheet of a data set: pictures beside their depth, normals and classes."""
+"""A contact sheet of a data set: images beside their depth, normals and classes."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.data.rendering.preview import Picture, depth_picture, write_sheet
+from stadia.data.rendering.preview import Image, depth_image, write_sheet
 from stadia.data.roadworld.classes import PALETTE
 
 _NEAR_M, _FAR_M = 3.0, 120.0
 
 
-def normals_picture(normals: NDArray[np.float16]) -> Picture:
+def normals_image(normals: NDArray[np.float16]) -> Image:
     """(H, W, 3) RGB = (x, -y, -z) mapped from [-1, 1]; sky is black."""
     shown = np.abs(normals).sum(-1, keepdims=True) > 0
     return np.where(shown, 127.5 + 127.5 * normals.astype(np.float32) * (1, -1, -1), 0).astype(np.uint8)
 
 
-def semantic_picture(semantic: NDArray[np.uint8]) -> Picture:
-    """(H, W, 3) RGB in the colours of the classes."""
+def semantic_image(semantic: NDArray[np.uint8]) -> Image:
+    """(H, W, 3) RGB in the colors of the classes."""
     table = np.zeros((256, 3), np.uint8)
-    for kind, colour in PALETTE.items():
-        table[kind] = colour
+    for kind, color in PALETTE.items():
+        table[kind] = color
     return table[semantic]
 
 
-def _row(recording: Path, frame: int) -> Picture:
+def _row(recording: Path, frame: int) -> Image:
     name = f"{frame:06d}"
     image = np.asarray(cv2.imread(str(recording / "left" / f"{name}.png")))[..., ::-1]
     depth = np.load(recording / "depth" / "left" / f"{name}.npy", allow_pickle=False)
     normals = np.load(recording / "normals" / "left" / f"{name}.npy", allow_pickle=False)
     semantic = np.asarray(cv2.imread(str(recording / "semantic" / "left" / f"{name}.png"), cv2.IMREAD_UNCHANGED))
-    return np.hstack([image, depth_picture(depth, _NEAR_M, _FAR_M), normals_picture(normals), semantic_picture(semantic)])
+    return np.hstack([image, depth_image(depth, _NEAR_M, _FAR_M), normals_image(normals), semantic_image(semantic)])
 
 
 def write_preview(dataset: Path, recordings: list[str], rows: int = 8) -> Path:

@@ -1,4 +1,4 @@
-"""From a world to pictures with all their ground truth."""
+"""From a world to images with all their ground truth."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.seeds import generator
+from stadia.data.rendering.image import Scene, expose, moved
 from stadia.data.rendering.mesh import Points
-from stadia.data.rendering.picture import Scene, expose, moved
-from stadia.data.rendering.raster import Lens, orient, rasterise_parallel
+from stadia.data.rendering.raster import Lens, orient, rasterize_parallel
 from stadia.data.rendering.shade import Light, darken_under
 from stadia.data.rendering.shadows import shadow_map, sun_frame
 from stadia.data.roadworld.classes import SemanticClass
@@ -28,7 +28,7 @@ _SHADOW_BIAS_M = 0.05
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One picture and its ground truth, all (H, W).
+    """One image and its ground truth, all (H, W).
 
     image: (H, W, 3) uint8 RGB.  depth_m: float32 z, 0 = sky.
     normals: (H, W, 3) float32 in the camera's frame, towards the camera, 0 = sky.
@@ -45,7 +45,9 @@ class View:
 def exposure_gains(seed: int, frames: int, cameras: int) -> Points:
     """(cameras, F) factors on linear light: a slow drift and a jump now and then, a little different for each camera."""
     random = generator(seed, "exposure")
-    steps = random.normal(0.0, 0.035, frames) + np.where(random.random(frames) < 0.05, random.normal(0.0, 0.2, frames), 0.0)
+    steps = random.normal(0.0, 0.035, frames) + np.where(
+        random.random(frames) < 0.05, random.normal(0.0, 0.2, frames), 0.0
+    )
     drift = np.zeros(frames)
     for i in range(1, frames):
         drift[i] = 0.93 * drift[i - 1] + steps[i]
@@ -66,9 +68,13 @@ class Renderer:
         self.lens = Lens(K[0, 0], K[1, 1], K[0, 2], K[1, 2], config.height, config.width, config.supersampling)
         self.sides = ("left", "right") if config.stereo else ("left",)
         self.gains = (
-            exposure_gains(world.seed, config.frames, len(self.sides)) if config.exposure else np.ones((len(self.sides), config.frames))
+            exposure_gains(world.seed, config.frames, len(self.sides))
+            if config.exposure
+            else np.ones((len(self.sides), config.frames))
         )
-        self._scene = Scene(geometry.vertices, geometry.body, geometry.triangles, geometry.surfaces, world.textures, world.sky_texture)
+        self._scene = Scene(
+            geometry.vertices, geometry.body, geometry.triangles, geometry.surfaces, world.textures, world.sky_texture
+        )
         self._T_sun_world = sun_frame(world.sun.direction)
         casters = geometry.triangles[geometry.surfaces.ground : geometry.fixed]
         at_rest = np.broadcast_to(self._T_sun_world, geometry.T_world_body[0].shape)
@@ -80,7 +86,7 @@ class Renderer:
         self._fixed_map = shadow_map(self._T_sun_world, low[:2], texel)
         to_map = at_rest.copy()
         to_map[:, :3] = self._fixed_map
-        rasterise_parallel(self._transformed(to_map), casters, self._fixed_shadow)
+        rasterize_parallel(self._transformed(to_map), casters, self._fixed_shadow)
 
     def _transformed(self, T_target_body: Points) -> Points:
         return moved(self.world.geometry.vertices, self.world.geometry.body, T_target_body)
@@ -92,14 +98,14 @@ class Renderer:
         moving, moving_map = np.empty((0, 0), np.float32), self._fixed_map
         if len(geometry.triangles) > geometry.fixed:
             pose = self.world.drive.T_world_camera[frame]
-            centre = (self._T_sun_world[:3, :3] @ (pose[:3, 3] + _AHEAD_M * pose[:3, 2]))[:2]
+            center = (self._T_sun_world[:3, :3] @ (pose[:3, 3] + _AHEAD_M * pose[:3, 2]))[:2]
             texel = _WINDOW_M / _MOVING_SHADOW_SIDE
-            corner = np.floor((centre - 0.5 * _WINDOW_M) / texel) * texel  # whole texels, or shadows would shimmer
+            corner = np.floor((center - 0.5 * _WINDOW_M) / texel) * texel  # whole texels, or shadows would shimmer
             moving_map = shadow_map(self._T_sun_world, corner, texel)
             moving = np.full((_MOVING_SHADOW_SIDE, _MOVING_SHADOW_SIDE), np.inf, np.float32)
             to_map = np.zeros_like(T_world_body)
             to_map[:, :3] = moving_map @ T_world_body
-            rasterise_parallel(self._transformed(to_map), geometry.triangles[geometry.fixed :], moving)
+            rasterize_parallel(self._transformed(to_map), geometry.triangles[geometry.fixed :], moving)
         R = T_world_body[:, :3, :3]
         contact, contact_map = self._contact(frame)
         return Light(
@@ -129,7 +135,9 @@ class Renderer:
             if instance.semantic in _CONTACT_DEPTH:
                 pose = instance.T_world_instance[frame] if instance.moves else instance.T_world_instance
                 _, width, length = instance.size_hwl_m
-                darken_under(contact, where, pose, 0.5 * width, 0.5 * length, _CONTACT_DEPTH[instance.semantic], _CONTACT_FADE_M)
+                darken_under(
+                    contact, where, pose, 0.5 * width, 0.5 * length, _CONTACT_DEPTH[instance.semantic], _CONTACT_FADE_M
+                )
         return contact, where
 
     def T_world_camera(self, frame: int, side: str) -> Points:
@@ -140,7 +148,7 @@ class Renderer:
         return T
 
     def render(self, frame: int) -> dict[str, View]:
-        """The pictures of a frame by side."""
+        """The images of a frame by side."""
         light = self._light(frame)
         return {side: self._render(frame, side, light) for side in self.sides}
 
@@ -151,11 +159,15 @@ class Renderer:
         shot = expose(self._scene, T_camera_body, self.lens, light, gain=gain, noise=noise)
         return self._truth(shot.image, shot.inverse_depth, shot.index, T_camera_body)
 
-    def _truth(self, image: NDArray[np.uint8], inverse_depth: Points, index: NDArray[np.int32], T_camera_body: Points) -> View:
+    def _truth(
+        self, image: NDArray[np.uint8], inverse_depth: Points, index: NDArray[np.int32], T_camera_body: Points
+    ) -> View:
         geometry, lens = self.world.geometry, self.lens
         size = (lens.height, lens.width)
         depth, normals = np.empty(size, np.float32), np.empty((*size, 3), np.float32)
-        orient(index, inverse_depth, lens, geometry.surfaces.normal, geometry.surfaces.body, T_camera_body, depth, normals)
+        orient(
+            index, inverse_depth, lens, geometry.surfaces.normal, geometry.surfaces.body, T_camera_body, depth, normals
+        )
         shown = index >= 0
         semantic = np.where(shown, geometry.semantic[index], np.uint8(SemanticClass.SKY))
         return View(image, depth, normals, semantic, np.where(shown, geometry.instance[index], np.uint16(0)))

@@ -1,6 +1,7 @@
 """The road: where it runs, what its cross-section is, and the ground beside it.
 
-The centre line is a curve in space, by arc length s; d is metres to its right. Curvature changes linearly (clothoids), and so
+The center line is a curve in space, by arc length s; d is metres to its right. Curvature changes linearly (clothoids),
+and so
 does the grade. World: x right, y down, z forward at s = 0.
 """
 
@@ -24,9 +25,10 @@ MIN_RADIUS_M = 17.0
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Cross-section of a street, the same on both sides of its centre line.
+    """Cross-section of a street, the same on both sides of its center line.
 
-    lane_m: width of each of the two lanes.  half_width_m: to the kerb (parking included).  kerb_m: height of the kerb and of all that
+    lane_m: width of each of the two lanes.  half_width_m: to the kerb (parking included).  kerb_m: height of the kerb
+        and of all that
     lies behind it.  sidewalk_m: width.  verge_m: width of the grass that joins the terrain.
     """
 
@@ -47,7 +49,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """The centre line, sampled every half metre. s, heading_rad, grade, curvature_per_m: (N,); position: (N, 3).
+    """The center line, sampled every half metre. s, heading_rad, grade, curvature_per_m: (N,); position: (N, 3).
 
     heading_rad: positive to the right.  grade: metres up per metre; position y is down.
     """
@@ -66,15 +68,17 @@ class Course:
         return right, np.cross(forward, right), forward
 
     def point(self, s: ArrayLike, d: ArrayLike, up: ArrayLike = 0.0) -> Points:
-        """(..., 3) world point at s, `d` to the right of the centre line, `up` above the road (vertically)."""
+        """(..., 3) world point at s, `d` to the right of the center line, `up` above the road (vertically)."""
         s, d, up = np.broadcast_arrays(*(np.asarray(q, float) for q in (s, d, up)))
-        centre = np.stack([np.interp(s, self.s, self.position[:, k]) for k in range(3)], -1)
-        centre = centre + d[..., None] * self.axes(s)[0]
-        centre[..., 1] -= up
-        return centre
+        center = np.stack([np.interp(s, self.s, self.position[:, k]) for k in range(3)], -1)
+        center = center + d[..., None] * self.axes(s)[0]
+        center[..., 1] -= up
+        return center
 
     def frame(self, s: float, d: float, up: float = 0.0, yaw_rad: float = 0.0, *, upright: bool = False) -> Points:
-        """T_world_object (4, 4) of something that stands on the road and faces along it, or turned right; `upright` ignores a slope."""
+        """T_world_object (4, 4) of something that stands on the road and faces along it, or turned right; `upright`
+        ignores a slope.
+        """
         right, down, forward = self.axes(s)
         if upright:
             forward = np.cross(right, (0.0, 1.0, 0.0))
@@ -86,7 +90,7 @@ class Course:
         return T
 
     def beside(self, points_xz: Points) -> tuple[Points, Points]:
-        """Distance (N,) from the centre line and s (N,) of its nearest sample, for points (N, 2) on the map."""
+        """Distance (N,) from the center line and s (N,) of its nearest sample, for points (N, 2) on the map."""
         distance, index = cKDTree(self.position[:, [0, 2]]).query(points_xz)
         return distance, self.s[index]
 
@@ -121,12 +125,14 @@ def _bends(random: np.random.Generator, length_m: float) -> list[tuple[float, fl
 
 
 def _middle(samples: Points) -> Points:
-    """(N - 1, ...) means of neighbours."""
+    """(N - 1, ...) means of neighbors."""
     return 0.5 * (samples[1:] + samples[:-1])
 
 
 def make_course(seed: int, length_m: float, *, flat: bool = False, straight: bool = False) -> Course:
-    """A road from 30 m behind s = 0 to `length_m`, with curves, turns and gentle grades (at most 5 %) unless told otherwise."""
+    """A road from 30 m behind s = 0 to `length_m`, with curves, turns and gentle grades (at most 5 %) unless told
+    otherwise.
+    """
     count = int(np.ceil((length_m + _BEHIND_M) / STEP_M)) + 1
     s = np.arange(count) * STEP_M - _BEHIND_M
     curvature: Points = np.zeros(count)
@@ -152,9 +158,17 @@ def make_course(seed: int, length_m: float, *, flat: bool = False, straight: boo
 
 
 def _strip(
-    course: Course, s: Points, near: tuple[float, float], far: tuple[float, float], material: str, *, crosswise: bool = False
+    course: Course,
+    s: Points,
+    near: tuple[float, float],
+    far: tuple[float, float],
+    material: str,
+    *,
+    crosswise: bool = False,
 ) -> Mesh:
-    """A ribbon along the road between (d, up) and (d, up); its texture runs along s, or lies on the map (x, z) for the ground."""
+    """A ribbon along the road between (d, up) and (d, up); its texture runs along s, or lies on the map (x, z) for the
+    ground.
+    """
     points = np.stack([course.point(s, *near), course.point(s, *far)], 1)
     if crosswise:
         return [sheet(points, points[..., [0, 2]], material)]
@@ -197,7 +211,9 @@ def roadside(course: Course, section: Section) -> tuple[Mesh, Mesh]:
 
 
 def ground_up_m(distance: Points, section: Section) -> Points:
-    """Height (N,) of the terrain over the road beside it: below the verge near the road, joining it at its edge, rising far away."""
+    """Height (N,) of the terrain over the road beside it: below the verge near the road, joining it at its edge, rising
+    far away.
+    """
     near = np.clip((distance - (section.edge_m - 4.0)) / 4.0, 0, 1)
     rise = 0.04 * np.maximum(distance - 70.0, 0.0)
     return section.kerb_m - 0.8 * (1 - near) + rise
@@ -219,12 +235,14 @@ def terrain(course: Course, section: Section, margin_m: float = 160.0, cell_m: f
 def hills(course: Course, random: np.random.Generator) -> Mesh:
     """A wooded ridge all round, so that the world ends in the distance and not at an edge."""
     angle = np.linspace(0, 2 * np.pi, 97)
-    centre = 0.5 * (course.position.min(0) + course.position.max(0))
+    center = 0.5 * (course.position.min(0) + course.position.max(0))
     radius = 150.0 + 0.5 * np.ptp(course.position[:, [0, 2]], axis=0).max()
-    bumps = sum(random.uniform(0.3, 1.0) / k * np.sin(k * angle + random.uniform(0, 6.28)) for k in (2, 3, 5, 9, 17, 31))
-    top = centre[1] - random.uniform(6.0, 16.0) - 5.0 * np.asarray(bumps)
-    ring = np.stack([centre[0] + radius * np.cos(angle), np.zeros_like(angle), centre[2] + radius * np.sin(angle)], -1)
+    bumps = sum(
+        random.uniform(0.3, 1.0) / k * np.sin(k * angle + random.uniform(0, 6.28)) for k in (2, 3, 5, 9, 17, 31)
+    )
+    top = center[1] - random.uniform(6.0, 16.0) - 5.0 * np.asarray(bumps)
+    ring = np.stack([center[0] + radius * np.cos(angle), np.zeros_like(angle), center[2] + radius * np.sin(angle)], -1)
     points = np.stack([ring, ring * [1.06, 1, 1.06]])
-    points[0, :, 1], points[1, :, 1] = centre[1] + 25.0, top
+    points[0, :, 1], points[1, :, 1] = center[1] + 25.0, top
     uv = np.stack(np.broadcast_arrays((angle * radius / 8)[None], np.array([0.0, 5.0])[:, None]), -1)
     return [sheet(points, uv, "foliage0")]

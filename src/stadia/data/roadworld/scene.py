@@ -1,4 +1,6 @@
-"""What a world is made of: things with a class, perhaps an identity and a size, at rest or moving; and their triangles, put together."""
+"""What a world is made of: things with a class, perhaps an identity and a size, at rest or moving; and their triangles,
+put together.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ Size = tuple[float, float, float]
 class Thing:
     """Something in the world.
 
-    mesh: in its own frame (x right, y down, z its front); what has a size stands on y = 0, centred over the origin.
+    mesh: in its own frame (x right, y down, z its front); what has a size stands on y = 0, centered over the origin.
     T_world_thing: (4, 4) at rest, (F, 4, 4) for each frame where it moves.
     size_hwl_m: height, width, length where it is an instance, whose number it then gets; None for the rest.
     casts_shadow: the ground need not.
@@ -56,7 +58,8 @@ class Instance:
 class Geometry:
     """The triangles of a world. Body 0 is the world itself; each moving thing is a body with its own frame.
 
-    vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32; the ground first (`surfaces.ground`, it casts no
+    vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32; the ground first
+        (`surfaces.ground`, it casts no
     shadow), then what is at rest up to `fixed`, then what moves.
     semantic, instance: (M,).  surfaces: see shade.py.  T_world_body: (B, 4, 4) or (F, B, 4, 4).
     """
@@ -75,7 +78,9 @@ class Geometry:
 def assemble(things: Sequence[Thing], textures: dict[str, Texture], frames: int) -> Geometry:
     """Put the things together: the ground first, then what is at rest, then what moves."""
     order = sorted(range(len(things)), key=lambda i: (things[i].moves, things[i].casts_shadow))
-    numbers = {i: n for n, i in enumerate((i for i, thing in enumerate(things) if thing.size_hwl_m is not None), start=1)}
+    numbers = {
+        i: n for n, i in enumerate((i for i, thing in enumerate(things) if thing.size_hwl_m is not None), start=1)
+    }
     poses: list[Points] = [np.broadcast_to(np.eye(4), (frames, 4, 4))]
     parts: Mesh = []
     rows = []  # of each part: body, class, instance, whether it casts no shadow, whether it rests
@@ -86,7 +91,9 @@ def assemble(things: Sequence[Thing], textures: dict[str, Texture], frames: int)
         mesh = thing.mesh if thing.moves else transformed(thing.mesh, thing.T_world_thing)
         body = len(poses) - 1 if thing.moves else 0
         parts += mesh
-        rows += [(body, thing.semantic, numbers.get(i, 0), not thing.moves and not thing.casts_shadow, not thing.moves)] * len(mesh)
+        rows += [
+            (body, thing.semantic, numbers.get(i, 0), not thing.moves and not thing.casts_shadow, not thing.moves)
+        ] * len(mesh)
     body_of, semantic, instance, ground, fixed = np.array(rows, np.int32).T
     together = assemble_parts(parts, body_of, int(ground.sum()), textures)
     return Geometry(
@@ -98,5 +105,8 @@ def assemble(things: Sequence[Thing], textures: dict[str, Texture], frames: int)
         instance[together.part].astype(np.uint16),
         together.surfaces,
         np.ascontiguousarray(np.stack(poses, 1)),
-        tuple(Instance(n, things[i].semantic, things[i].size_hwl_m or (0, 0, 0), things[i].T_world_thing) for i, n in numbers.items()),
+        tuple(
+            Instance(n, things[i].semantic, things[i].size_hwl_m or (0, 0, 0), things[i].T_world_thing)
+            for i, n in numbers.items()
+        ),
     )

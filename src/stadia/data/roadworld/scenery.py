@@ -82,7 +82,11 @@ def woods(seed: int, course: Course, section: Section, count: int) -> list[Thing
         T = course.frame(s, d, 0.0, random.uniform(0, 2 * np.pi), upright=True)
         distance, nearest = course.beside(T[None, [0, 2], 3])
         if distance[0] > section.edge_m + 6.0:
-            T[1, 3] = float(np.interp(nearest[0], course.s, course.position[:, 1])) - float(ground_up_m(distance, section)[0]) + 0.15
+            T[1, 3] = (
+                float(np.interp(nearest[0], course.s, course.position[:, 1]))
+                - float(ground_up_m(distance, section)[0])
+                + 0.15
+            )
             things.append(Thing(mesh, SemanticClass.VEGETATION, T))
     return things
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stadia.data.rendering.mesh import Colour, Mesh, ball, box, fan, tube
+from stadia.data.rendering.mesh import Color, Mesh, ball, box, fan, tube
 from stadia.data.roadworld.textures import SIGN_FACES
 
 
@@ -26,21 +26,27 @@ def sign(random: np.random.Generator) -> Mesh:
     angle = 2 * np.pi * np.arange(corners) / corners + (np.pi / 2 if corners == 3 else np.pi / corners)
     rim = np.stack([radius * np.cos(angle), -up - radius * np.sin(angle), np.full(corners, -0.05)], -1)
     front, back = fan(rim, f"sign_face{random.integers(SIGN_FACES)}"), fan(rim + np.array([0, 0, 0.012]), "metal")
-    front.uv[:] = np.stack([front.vertices[:, 0] + 0.35, front.vertices[:, 1] + up + 0.35], -1)  # the tile's middle in the sign's
+    front.uv[:] = np.stack(
+        [front.vertices[:, 0] + 0.35, front.vertices[:, 1] + up + 0.35], -1
+    )  # the tile's middle in the sign's
     return [*parts, front, back]
 
 
 def bollard(random: np.random.Generator) -> Mesh:
     """A post of about a metre on the pavement."""
     height = random.uniform(0.7, 1.1)
-    return tube((0, 0, 0), (0, -height, 0), (0.09, 0.07), "metal", (random.uniform(0.3, 1.2),) * 3, sides=10, closed=True)
+    return tube(
+        (0, 0, 0), (0, -height, 0), (0.09, 0.07), "metal", (random.uniform(0.3, 1.2),) * 3, sides=10, closed=True
+    )
 
 
-def fence(random: np.random.Generator, length_m: float, tint: Colour) -> Mesh:
+def fence(random: np.random.Generator, length_m: float, tint: Color) -> Mesh:
     """Posts and boards along z."""
     height, parts = random.uniform(0.9, 1.3), []
     for z in np.arange(-0.5 * length_m, 0.5 * length_m + 0.01, 2.0):
         parts += box((-0.05, -height, z - 0.05), (0.05, 0.0, z + 0.05), "wood", tint)
     for up in (0.3, 0.6, 0.9):
-        parts += box((-0.08, -up * height - 0.12, -0.5 * length_m), (-0.05, -up * height + 0.05, 0.5 * length_m), "wood", tint)
+        parts += box(
+            (-0.08, -up * height - 0.12, -0.5 * length_m), (-0.05, -up * height + 0.05, 0.5 * length_m), "wood", tint
+        )
     return parts

@@ -16,7 +16,9 @@ FACADES, CLOTHS, SIGN_FACES = 6, 6, 4
 
 
 def asphalt(random: np.random.Generator, half_width_m: float, lane_m: float) -> Texture:
-    """A two-lane road seen from above, v along it: aggregate, stains, wheel tracks, patches, cracks, manholes, markings."""
+    """A two-lane road seen from above, v along it: aggregate, stains, wheel tracks, patches, cracks, manholes,
+    markings.
+    """
     height, width, length = 1024, 1024, 16.0
     size = (length, 2 * half_width_m)
     along, across = axes(height, width, size)
@@ -29,20 +31,26 @@ def asphalt(random: np.random.Generator, half_width_m: float, lane_m: float) -> 
     for _ in range(random.integers(4, 14)):
         x, z, half_x, half_z = random.uniform((-half_width_m, 0, 0.25, 0.3), (half_width_m, length, 1.3, 2.2))
         inside = (abs(across - x) < half_x) & (abs((along - z + length / 2) % length - length / 2) < half_z)
-        value *= np.where(inside, np.float32(random.choice([random.uniform(0.6, 0.85), random.uniform(1.1, 1.25)])), np.float32(1))
+        value *= np.where(
+            inside, np.float32(random.choice([random.uniform(0.6, 0.85), random.uniform(1.1, 1.25)])), np.float32(1)
+        )
     for _ in range(random.integers(0, 3)):
         x, z = random.uniform((-lane_m, 0.5), (lane_m, length - 0.5))
         radius = np.hypot(across - x, along - z)
         value *= np.where(radius < 0.32, np.float32(0.55), np.float32(1))
         value *= np.where(abs(radius - 0.32) < 0.03, np.float32(0.5), np.float32(1))
-    value *= np.where(abs(stain + 0.35 * grain) < random.uniform(0.008, 0.03), np.float32(0.45), np.float32(1))  # cracks
+    value *= np.where(
+        abs(stain + 0.35 * grain) < random.uniform(0.008, 0.03), np.float32(0.45), np.float32(1)
+    )  # cracks
     image = (random.uniform(0.17, 0.30) * value)[..., None] * (1 + random.uniform(-0.05, 0.05, 3)).astype(np.float32)
     dash, gap = random.choice([(3.0, 5.0), (4.0, 4.0), (2.0, 2.0), (16.0, 0.0)])
     edge = random.choice([half_width_m - 0.35, lane_m + 0.05])
-    paint = (abs(across) < 0.075) & (along % (dash + gap) < dash) | (abs(abs(across) - edge) < 0.06) & (random.random() < 0.8)
+    paint = (abs(across) < 0.075) & (along % (dash + gap) < dash) | (abs(abs(across) - edge) < 0.06) & (
+        random.random() < 0.8
+    )
     worn = grain + 1.5 * stain > random.uniform(1.2, 2.8)
-    colour = linear_rgb(0.75, 0.75, 0.72) if random.random() < 0.8 else linear_rgb(0.75, 0.60, 0.18)
-    image = np.where((paint & ~worn)[..., None], colour * (0.9 + 0.08 * grain[..., None]), image)
+    color = linear_rgb(0.75, 0.75, 0.72) if random.random() < 0.8 else linear_rgb(0.75, 0.60, 0.18)
+    image = np.where((paint & ~worn)[..., None], color * (0.9 + 0.08 * grain[..., None]), image)
     return Texture(image, size)
 
 
@@ -72,7 +80,9 @@ def paving(random: np.random.Generator) -> Texture:
         * np.where(joint, np.float32(0.5), np.float32(1))
     )
     return Texture(
-        random.uniform(0.3, 0.5) * value[..., None] * (linear_rgb(1, 0.97, 0.92) + random.uniform(-0.05, 0.05, 3).astype(np.float32)),
+        random.uniform(0.3, 0.5)
+        * value[..., None]
+        * (linear_rgb(1, 0.97, 0.92) + random.uniform(-0.05, 0.05, 3).astype(np.float32)),
         (size, size),
     )
 
@@ -126,10 +136,12 @@ def _wall(random: np.random.Generator, height: int, width: int, size_m: tuple[fl
         (0.60, 0.52, 0.30),
         (0.40, 0.30, 0.26),
     ]
-    colour = (
-        linear_rgb(*palette[random.integers(len(palette))]) * random.uniform(0.8, 1.15) * random.uniform(0.9, 1.1, 3).astype(np.float32)
+    color = (
+        linear_rgb(*palette[random.integers(len(palette))])
+        * random.uniform(0.8, 1.15)
+        * random.uniform(0.9, 1.1, 3).astype(np.float32)
     )
-    return value[..., None] * colour
+    return value[..., None] * color
 
 
 def _glass(random: np.random.Generator, row: NDArray, column: NDArray, tone: Map) -> Image:
@@ -171,14 +183,19 @@ def shopfront(random: np.random.Generator) -> Texture:
     pitch = 24.0 / random.choice([5, 6, 8, 10])
     shop = (across / pitch).astype(int) + 0 * (down / FLOOR_M).astype(int)
     x = across % pitch - pitch / 2
-    pane = (abs(x) < 0.42 * pitch) & (down > 0.75) & (down < FLOOR_M - random.uniform(0.15, 0.8)) & (abs(abs(x) - 0.14 * pitch) > 0.05)
+    pane = (
+        (abs(x) < 0.42 * pitch)
+        & (down > 0.75)
+        & (down < FLOOR_M - random.uniform(0.15, 0.8))
+        & (abs(abs(x) - 0.14 * pitch) > 0.05)
+    )
     door = (abs(x) < 0.14 * pitch - 0.1) & (down > 0.75)
     band = (abs(x) < 0.46 * pitch) & (down > 0.12) & (down < 0.62)
-    colours = random.uniform(0.05, 0.6, (16, 3)).astype(np.float32)
+    colors = random.uniform(0.05, 0.6, (16, 3)).astype(np.float32)
     image = np.where(pane[..., None], _glass(random, shop, shop, tone), image)
-    image = np.where(door[..., None], colours[(shop + 5) % 16] * (0.6 + 0.1 * tone[..., None]), image)
+    image = np.where(door[..., None], colors[(shop + 5) % 16] * (0.6 + 0.1 * tone[..., None]), image)
     letters = band & (abs(down - 0.37) < 0.13) & (tone > 0.2)
-    image = np.where(band[..., None], colours[shop % 16], image)
+    image = np.where(band[..., None], colors[shop % 16], image)
     return Texture(np.where(letters[..., None], linear_rgb(0.8, 0.8, 0.75), image), size)
 
 
@@ -186,10 +203,12 @@ def roof(random: np.random.Generator) -> Texture:
     """Tiles in rows, each second row shifted by half a tile."""
     down, across = axes(256, 256, (4.0, 4.0))
     row = (down / 0.25).astype(int)
-    tile = random.uniform(0.7, 1.25, (16, 16)).astype(np.float32)[row % 16, (across / 0.25 + 0.5 * (row % 2)).astype(int) % 16]
+    tile = random.uniform(0.7, 1.25, (16, 16)).astype(np.float32)[
+        row % 16, (across / 0.25 + 0.5 * (row % 2)).astype(int) % 16
+    ]
     value = tile * np.where(down % 0.25 < 0.04, np.float32(0.5), np.float32(1)) * (1 + 0.12 * fractal(random, 256, 256))
-    colour = [(0.35, 0.13, 0.08), (0.15, 0.14, 0.14), (0.25, 0.18, 0.13)][random.integers(3)]
-    return Texture(value[..., None] * linear_rgb(*colour), (4.0, 4.0))
+    color = [(0.35, 0.13, 0.08), (0.15, 0.14, 0.14), (0.25, 0.18, 0.13)][random.integers(3)]
+    return Texture(value[..., None] * linear_rgb(*color), (4.0, 4.0))
 
 
 def cloth(random: np.random.Generator) -> Texture:

@@ -66,7 +66,9 @@ def driving_cars(seed: int, course: Course, section: Section, camera_s: Points, 
     return things
 
 
-def people(seed: int, course: Course, section: Section, per_100_m: float, frames: int, frame_rate_hz: float) -> list[Thing]:
+def people(
+    seed: int, course: Course, section: Section, per_100_m: float, frames: int, frame_rate_hz: float
+) -> list[Thing]:
     """People who stand or walk on the sidewalks, both ways."""
     things = []
     time = np.arange(frames) / frame_rate_hz

@@ -7,9 +7,9 @@ from functools import cache
 
 import numpy as np
 
-from stadia.data.rendering.mesh import WHITE, Colour, Mesh, Part, ball, fan, fitted, joined, loft, patch, tube
+from stadia.data.rendering.mesh import WHITE, Color, Mesh, Part, ball, fan, fitted, joined, loft, patch, tube
 
-PAINTS: list[Colour] = [
+PAINTS: list[Color] = [
     (0.85, 0.85, 0.85),
     (0.55, 0.57, 0.60),
     (0.28, 0.29, 0.31),
@@ -25,10 +25,12 @@ PAINTS: list[Colour] = [
 
 @dataclass(frozen=True, slots=True)
 class CarModel:
-    """A body style. Lengths along the car are shares of its length from the middle, forward positive; heights are metres.
+    """A body style. Lengths along the car are shares of its length from the middle, forward positive; heights are
+    metres.
 
     size_hwl_m: mean height, width, length.  body: (along, underside, top, share of the width) from rear to front.
-    cabin: along of the rear foot, rear roof, front roof, front foot.  pillars: along of the pillars between the side windows.
+    cabin: along of the rear foot, rear roof, front roof, front foot.  pillars: along of the pillars between the side
+        windows.
     """
 
     size_hwl_m: tuple[float, float, float]
@@ -75,7 +77,7 @@ MODELS: dict[str, CarModel] = {
 SHARES = {"sedan": 0.3, "hatchback": 0.3, "estate": 0.13, "suv": 0.17, "van": 0.1}
 
 
-def _body(model: CarModel, tint: Colour) -> Mesh:
+def _body(model: CarModel, tint: Color) -> Mesh:
     """The lower body: rings of half a cross-section, mirrored."""
     _, width, length = model.size_hwl_m
     rings = []
@@ -95,14 +97,16 @@ def _body(model: CarModel, tint: Colour) -> Mesh:
 
 
 def _side(model: CarModel, along: float, share: float) -> tuple[float, float]:
-    """Along (metres) and half-width of the cabin's side, at a share of the way from its rear to its front and up to its roof."""
+    """Along (metres) and half-width of the cabin's side, at a share of the way from its rear to its front and up to its
+    roof.
+    """
     length, half = model.size_hwl_m[2], 0.5 * model.size_hwl_m[1]
     foot_rear, roof_rear, roof_front, foot_front = model.cabin
     rear, front = foot_rear + share * (roof_rear - foot_rear), foot_front + share * (roof_front - foot_front)
     return (rear + along * (front - rear)) * length, half * (0.93 - 0.19 * share)
 
 
-def _cabin(model: CarModel, tint: Colour) -> Mesh:
+def _cabin(model: CarModel, tint: Color) -> Mesh:
     """Roof, pillars and windows; glass lies a little proud of the painted shell."""
     height = model.size_hwl_m[0]
     belt, rail = model.belt_m - 0.02, height - 0.07
@@ -116,7 +120,9 @@ def _cabin(model: CarModel, tint: Colour) -> Mesh:
     rings = []
     for along, up in ((0.0, 0.0), (0.06, 0.05), (0.35, 0.07), (0.7, 0.07), (0.94, 0.05), (1.0, 0.0)):
         z, half = _side(model, along, 1.0)
-        rings.append([(x * half, -(rail + up * bow), z) for x, bow in ((-1, 0), (-0.8, 0.75), (0, 1), (0.8, 0.75), (1, 0))])
+        rings.append(
+            [(x * half, -(rail + up * bow), z) for x, bow in ((-1, 0), (-0.8, 0.75), (0, 1), (0.8, 0.75), (1, 0))]
+        )
     shell.append(loft(rings, "paint", tint))
     glass: Mesh = []
     low, high = 0.08, 0.90
@@ -129,7 +135,12 @@ def _cabin(model: CarModel, tint: Colour) -> Mesh:
         for side in (-1.0, 1.0):
             glass.append(
                 patch(
-                    [at(start, low, side, 0.008), at(end, low, side, 0.008), at(end, high, side, 0.008), at(start, high, side, 0.008)],
+                    [
+                        at(start, low, side, 0.008),
+                        at(end, low, side, 0.008),
+                        at(end, high, side, 0.008),
+                        at(start, high, side, 0.008),
+                    ],
                     "glass",
                 )
             )
@@ -150,7 +161,9 @@ def _wheels(model: CarModel) -> Mesh:
 
             arch = [(x, min(y, -0.2), q) for x, y, q in disc(1.16 * r, half + 0.004)]
             parts.append(fan(arch, "rubber", (0.5, 0.5, 0.5)))
-            parts += tube((side * (half - 0.2), -r, z), (side * (half + 0.012), -r, z), r, "rubber", sides=16, closed=True)
+            parts += tube(
+                (side * (half - 0.2), -r, z), (side * (half + 0.012), -r, z), r, "rubber", sides=16, closed=True
+            )
             parts.append(fan(disc(0.66 * r, half + 0.016), "metal", (1.5, 1.5, 1.5)))
             for spoke in range(5):
                 a = 2 * np.pi * spoke / 5
@@ -170,12 +183,24 @@ def _details(model: CarModel) -> list[Part]:
     lamp_up, tail_up = model.body[-2][2] - 0.06, tail[2] - 0.02
     parts: Mesh = []
     for side in (-1.0, 1.0):
-        parts.append(ball((side * 0.64 * half, -lamp_up, 0.486 * length), (0.17, 0.075, 0.09), "lamp", around=8, along=5))
-        parts.append(ball((side * 0.74 * half, -tail_up, -0.487 * length), (0.15, 0.10, 0.07), "red", around=8, along=5))
+        parts.append(
+            ball((side * 0.64 * half, -lamp_up, 0.486 * length), (0.17, 0.075, 0.09), "lamp", around=8, along=5)
+        )
+        parts.append(
+            ball((side * 0.74 * half, -tail_up, -0.487 * length), (0.15, 0.10, 0.07), "red", around=8, along=5)
+        )
         for along in (*model.pillars, model.cabin[2] + 0.07):
             x, z = side * (half + 0.003), along * length
             parts.append(
-                patch([(x, -model.belt_m + 0.05, z), (x, -model.belt_m + 0.05, z + 0.02), (x, -0.3, z + 0.02), (x, -0.3, z)], "rubber")
+                patch(
+                    [
+                        (x, -model.belt_m + 0.05, z),
+                        (x, -model.belt_m + 0.05, z + 0.02),
+                        (x, -0.3, z + 0.02),
+                        (x, -0.3, z),
+                    ],
+                    "rubber",
+                )
             )
     front, back = 0.5 * length + 0.004, -0.5 * length - 0.004
     parts.append(
@@ -190,13 +215,15 @@ def _details(model: CarModel) -> list[Part]:
         )
     )
     for z, up, reach in ((front + 0.004, nose[1] + 0.03, 0.26), (back, tail[1] + 0.18, 0.26)):
-        parts.append(patch([(-reach, -up - 0.11, z), (reach, -up - 0.11, z), (reach, -up, z), (-reach, -up, z)], "lamp"))
+        parts.append(
+            patch([(-reach, -up - 0.11, z), (reach, -up - 0.11, z), (reach, -up, z), (-reach, -up, z)], "lamp")
+        )
     return parts
 
 
 @cache
 def _unpainted(name: str) -> Mesh:
-    """A model's mesh; its body's colour is still to be chosen."""
+    """A model's mesh; its body's color is still to be chosen."""
     model = MODELS[name]
     return joined(_body(model, WHITE) + _cabin(model, WHITE) + _wheels(model) + _details(model))
 

@@ -55,7 +55,7 @@ class Sun:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """All that a picture of it needs. K: (3, 3) pixels, of both cameras."""
+    """All that an image of it needs. K: (3, 3) pixels, of both cameras."""
 
     seed: int
     course: Course
@@ -101,7 +101,7 @@ def make_section(seed: int) -> Section:
 
 
 def make_sun(seed: int, style: Style) -> Sun:
-    """Where the sun stands, and the colours of sun, sky and haze."""
+    """Where the sun stands, and the colors of sun, sky and haze."""
     random = generator(seed, "light")
     azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(22, 65))
     direction = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
@@ -122,7 +122,9 @@ def draw_rig(seed: int, config: RoadWorldConfig) -> tuple[float, float]:
 
 def _ground(seed: int, course: Course, section: Section) -> list[Thing]:
     random = generator(seed, "ground")
-    crossings = [float(at) for at in np.arange(random.uniform(5.0, 50.0), course.s[-1] - 5.0, random.uniform(45.0, 110.0))]
+    crossings = [
+        float(at) for at in np.arange(random.uniform(5.0, 50.0), course.s[-1] - 5.0, random.uniform(45.0, 110.0))
+    ]
     walks, verges = roadside(course, section)
     here = np.eye(4)
     return [
@@ -133,7 +135,9 @@ def _ground(seed: int, course: Course, section: Section) -> list[Thing]:
     ]
 
 
-def make_world(seed: int, config: RoadWorldConfig, *, flat: bool = False, straight: bool = False, with_people: bool = True) -> World:
+def make_world(
+    seed: int, config: RoadWorldConfig, *, flat: bool = False, straight: bool = False, with_people: bool = True
+) -> World:
     """The world of this seed, for a camera of this configuration.
 
     Each subsystem has its own random stream, so that leaving the people out, say, changes nothing else.

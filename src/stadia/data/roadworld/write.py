@@ -1,4 +1,5 @@
-"""RoadWorld on disk: recordings in stadia's folder layout, each whole or absent, so that an interrupted rendering goes on.
+"""RoadWorld on disk: recordings in stadia's folder layout, each whole or absent, so that an interrupted rendering goes
+on.
 
 DATASET/dataset.json names the recordings of each split and is written last. See docs/roadworld.md for every file.
 """
@@ -24,12 +25,18 @@ from stadia.data.roadworld.render import Renderer, View
 from stadia.data.roadworld.world import World, make_world, world_seed
 
 VERSION = 4
-"""Of the worlds: raised when a seed no longer gives the same pictures, so that an old folder is not continued by new code."""
+"""Of the worlds: raised when a seed no longer gives the same images, so that an old folder is not continued by new
+code.
+"""
 
 
 def jobs(config: RoadWorldConfig, seed: int) -> list[Job]:
     """The recordings of a data set, in order."""
-    return [Job(f"{split}-{i:03d}", split, i, world_seed(seed, split, i)) for split, count in config.worlds.items() for i in range(count)]
+    return [
+        Job(f"{split}-{i:03d}", split, i, world_seed(seed, split, i))
+        for split, count in config.worlds.items()
+        for i in range(count)
+    ]
 
 
 def _write_view(folder: Path, side: str, frame: int, view: View) -> None:
@@ -42,7 +49,9 @@ def _write_view(folder: Path, side: str, frame: int, view: View) -> None:
 
 
 def _instances(world: World) -> dict[str, Any]:
-    """Class, size and pose (camera axes: x right, y down, z its front; origin on the ground under its middle) of each instance."""
+    """Class, size and pose (camera axes: x right, y down, z its front; origin on the ground under its middle) of each
+    instance.
+    """
     return {
         "instances": [
             {
@@ -58,17 +67,22 @@ def _instances(world: World) -> dict[str, Any]:
 
 
 def _write_description(folder: Path, renderer: Renderer, origin: dict[str, Any]) -> None:
-    """Everything of a recording but its pictures; recording.json comes last."""
+    """Everything of a recording but its images; recording.json comes last."""
     world, config = renderer.world, renderer.config
     np.savetxt(folder / "poses.txt", world.drive.T_world_camera[:, :3].reshape(-1, 12), fmt="%.12e")
     np.savetxt(folder / "times.txt", np.arange(config.frames) / config.frame_rate_hz, fmt="%.6f")
     np.savetxt(folder / "road_planes.txt", world.drive.road_plane, fmt="%.12e")
     write_json(folder / "classes.json", {str(int(c)): c.label for c in SemanticClass})
-    (folder / "instances.json").write_text(json.dumps(_instances(world)) + "\n", encoding="utf-8")  # one line: it is long
+    (folder / "instances.json").write_text(
+        json.dumps(_instances(world)) + "\n", encoding="utf-8"
+    )  # one line: it is long
     if config.exposure:
         gains = dict(zip(renderer.sides, renderer.gains, strict=True))
         encoded = {side: (g ** (1 / GAMMA)).tolist() for side, g in gains.items()}
-        write_json(folder / "exposure.json", {"linear_gain": {k: g.tolist() for k, g in gains.items()}, "encoded_gain": encoded})
+        write_json(
+            folder / "exposure.json",
+            {"linear_gain": {k: g.tolist() for k, g in gains.items()}, "encoded_gain": encoded},
+        )
     camera = {"K": world.K.tolist(), "height": config.height, "width": config.width}
     T_right_left = np.eye(4)
     T_right_left[0, 3] = -config.baseline_m
@@ -77,7 +91,10 @@ def _write_description(folder: Path, renderer: Renderer, origin: dict[str, Any])
         "T_right_left": T_right_left.tolist() if config.stereo else None,
         "frame_rate_hz": config.frame_rate_hz,
         "camera_height_m": world.camera_height_m,
-        "road_plane": {"normal": world.drive.road_plane[:, :3].mean(0).tolist(), "height_m": float(world.drive.road_plane[:, 3].mean())},
+        "road_plane": {
+            "normal": world.drive.road_plane[:, :3].mean(0).tolist(),
+            "height_m": float(world.drive.road_plane[:, 3].mean()),
+        },
         "roadworld": origin,
     }
     write_json(folder / "recording.json", recording)

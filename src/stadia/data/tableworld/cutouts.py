@@ -1,6 +1,8 @@
-"""Objects cut out: RGBA pictures of TableWorld's shapes, to be pasted onto other pictures. Ours, so that nobody has to ask (CC0).
+"""Objects cut out: RGBA images of TableWorld's shapes, to be pasted onto other images. Ours, so that nobody has to ask
+(CC0).
 
-Colour is that of the object's samples alone, and alpha the share of a pixel's samples that show it: nothing of a background is in either.
+Color is that of the object's samples alone, and alpha the share of a pixel's samples that show it: nothing of a
+background is in either.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from stadia.core.seeds import derive, generator
 from stadia.data.rendering.assembly import assemble_parts
 from stadia.data.rendering.dataset import Job, finished, names_by_split, run_all
 from stadia.data.rendering.files import cores, write_png
+from stadia.data.rendering.image import draw, moved
 from stadia.data.rendering.mesh import transformed
-from stadia.data.rendering.picture import draw, moved
 from stadia.data.rendering.preview import write_sheet
 from stadia.data.rendering.raster import intrinsics
 from stadia.data.rendering.shade import develop, shade
@@ -31,7 +33,7 @@ from stadia.data.tableworld.table import Placed, Table, look_at, make_lamp, name
 from stadia.data.tableworld.textures import make_textures
 
 VERSION = 1
-"""Raised when a seed no longer gives the same pictures."""
+"""Raised when a seed no longer gives the same images."""
 
 _NO_GRAIN = np.empty((0, 0, 0), np.float32)
 
@@ -63,7 +65,9 @@ def make_alone(seed: int, config: CutoutConfig) -> Table:
     cameras = []
     for _ in range(config.views):
         elevation, azimuth = np.radians(random.uniform(*config.elevation_deg)), random.uniform(0, 2 * np.pi)
-        direction = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
+        direction = np.array(
+            [np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)]
+        )
         cameras.append(look_at(middle + away * direction, middle, 0.0))
     return Table(
         seed=seed,
@@ -86,13 +90,25 @@ def cut_out(renderer: TableRenderer, view: int) -> NDArray[np.uint8]:
     T_world_camera = renderer.table.T_world_camera[view][None]
     inverse_depth, index = draw(moved(scene.vertices, scene.body, np.linalg.inv(T_world_camera)), scene.triangles, lens)
     linear = np.empty((lens.height, lens.width, 3), np.float32)
-    shade(inverse_depth, index, lens, T_world_camera, scene.surfaces, scene.textures, scene.sky_texture, renderer.light, linear)
+    shade(
+        inverse_depth,
+        index,
+        lens,
+        T_world_camera,
+        scene.surfaces,
+        scene.textures,
+        scene.sky_texture,
+        renderer.light,
+        linear,
+    )
     shown = (index >= 0).reshape(lens.height, lens.samples, lens.width, lens.samples)
     alpha = shown.mean((1, 3), dtype=np.float64).astype(np.float32)[..., None]
-    straight = np.divide(linear, alpha, out=np.zeros_like(linear), where=alpha > 0)  # black adds nothing to the sum over samples
-    picture = np.empty(linear.shape, np.uint8)
-    develop(straight, float(renderer.table.gains[view]), _NO_GRAIN, 0.0, 0.0, picture)
-    return np.dstack([picture, np.rint(255 * alpha).astype(np.uint8)])
+    straight = np.divide(
+        linear, alpha, out=np.zeros_like(linear), where=alpha > 0
+    )  # black adds nothing to the sum over samples
+    image = np.empty(linear.shape, np.uint8)
+    develop(straight, float(renderer.table.gains[view]), _NO_GRAIN, 0.0, 0.0, image)
+    return np.dstack([image, np.rint(255 * alpha).astype(np.uint8)])
 
 
 def _write_object(job: Job, config: CutoutConfig, out: Path) -> int:
@@ -113,9 +129,10 @@ def write_cutouts(
     *,
     seed: int = 0,
     workers: int | None = None,
-    advance: Callable[[int], None] = lambda pictures: None,
+    advance: Callable[[int], None] = lambda images: None,
 ) -> Path:
-    """Render a set to `out`, SPLIT/OBJECT/VIEW.png; objects already there are kept. Returns the path of its foregrounds.json.
+    """Render a set to `out`, SPLIT/OBJECT/VIEW.png; objects already there are kept. Returns the path of its
+    foregrounds.json.
 
     Args: as `write_tableworld`. Raises DataError where a folder holds an object made with other settings.
     """
@@ -130,7 +147,7 @@ def write_cutouts(
         run_all(pool, lambda job: _write_object(job, config, out), todo, advance)
     _write_preview(out, every)
     path, made_from = out / "foregrounds.json", {"seed": seed, "config": config.model_dump(mode="json")}
-    about = {"format": "stadia-foregrounds", "version": 1, "licence": "CC0-1.0"}
+    about = {"format": "stadia-foregrounds", "version": 1, "license": "CC0-1.0"}
     write_json(path, {**about, "splits": names_by_split(every), "cutouts": made_from})
     return path
 
@@ -140,7 +157,9 @@ def _write_preview(out: Path, every: list[Job], columns: int = 8, rows: int = 4)
     chosen = [every[i] for i in np.linspace(0, len(every) - 1, columns * rows).round().astype(int)]
     tiles = []
     for job in chosen:
-        rgba = np.asarray(cv2.imread(str(out / job.split / job.name / "00.png"), cv2.IMREAD_UNCHANGED))[..., [2, 1, 0, 3]]
+        rgba = np.asarray(cv2.imread(str(out / job.split / job.name / "00.png"), cv2.IMREAD_UNCHANGED))[
+            ..., [2, 1, 0, 3]
+        ]
         wall = np.where((np.indices(rgba.shape[:2]) // 16).sum(0) % 2, 200, 160)[..., None]
         alpha = rgba[..., 3:] / 255
         tiles.append(((1 - alpha) * wall + alpha * rgba[..., :3]).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""From a table to pictures with all their ground truth."""
+"""From a table to images with all their ground truth."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.seeds import generator
+from stadia.data.rendering.image import Scene, expose, moved
 from stadia.data.rendering.mesh import Points
-from stadia.data.rendering.picture import Scene, expose, moved
-from stadia.data.rendering.raster import Lens, rasterise_parallel
+from stadia.data.rendering.raster import Lens, rasterize_parallel
 from stadia.data.rendering.shade import Light, darken_under
 from stadia.data.rendering.shadows import shadow_map, sun_frame
 from stadia.data.rendering.silhouettes import silhouette
@@ -27,7 +27,7 @@ HANDLE_PX = 4
 class SeenObject:
     """An object that at least one pixel shows.
 
-    visible_px, full_px: pixels that show it, and that would if it stood alone (those beyond the picture's edge too).
+    visible_px, full_px: pixels that show it, and that would if it stood alone (those beyond the image's edge too).
     symmetry: as of its shape, a cup's by whether its handle is seen.
     """
 
@@ -40,7 +40,7 @@ class SeenObject:
 
 @dataclass(frozen=True, slots=True)
 class TableView:
-    """One picture and its ground truth, all (H, W).
+    """One image and its ground truth, all (H, W).
 
     image: (H, W, 3) uint8 RGB.  depth_m: float32 z, of all that is seen.
     instance: uint8, 0 = none, n = the n-th of the objects (from 1).
@@ -61,7 +61,9 @@ class TableRenderer:
         self.table, self.config = table, config
         K, assembly = table.K, table.assembly
         self.lens = Lens(K[0, 0], K[1, 1], K[0, 2], K[1, 2], config.height, config.width, config.supersampling)
-        self.scene = Scene(assembly.vertices, assembly.body, assembly.triangles, assembly.surfaces, table.textures, table.sky_texture)
+        self.scene = Scene(
+            assembly.vertices, assembly.body, assembly.triangles, assembly.surfaces, table.textures, table.sky_texture
+        )
         self.light = self._make_light()
 
     def _make_light(self) -> Light:
@@ -75,7 +77,7 @@ class TableRenderer:
         depth = np.full((rows, columns), np.inf, np.float32)
         T_map = np.eye(4)
         T_map[:3] = shadow_map(T_sun_world, low[:2], texel)
-        rasterise_parallel(moved(assembly.vertices, assembly.body, T_map[None]), casters, depth)
+        rasterize_parallel(moved(assembly.vertices, assembly.body, T_map[None]), casters, depth)
         contact = np.zeros((_CONTACT_SIDE, _CONTACT_SIDE), np.float32)
         where = np.array([-_CONTACT_WINDOW_M / 2, -_CONTACT_WINDOW_M / 2, _CONTACT_SIDE / _CONTACT_WINDOW_M])
         for one in self.table.objects:
@@ -103,7 +105,9 @@ class TableRenderer:
         T_world_camera = table.T_world_camera[view]
         T_camera_world = np.linalg.inv(T_world_camera)
         noise = generator(table.seed, "noise", view) if config.noise else None
-        shot = expose(self.scene, T_camera_world[None], self.lens, self.light, gain=float(table.gains[view]), noise=noise)
+        shot = expose(
+            self.scene, T_camera_world[None], self.lens, self.light, gain=float(table.gains[view]), noise=noise
+        )
         part = np.where(shot.index >= 0, table.assembly.part[shot.index], 0)
         owner = table.object_of_part[part]
         seen, instance = [], np.zeros(owner.shape, np.uint8)
@@ -124,17 +128,22 @@ class TableRenderer:
         parts = [*placed.shape.mesh, *placed.shape.handle]
         first = np.cumsum([0, *(len(part.vertices) for part in parts[:-1])])
         triangles = np.concatenate([part.triangles + np.int32(n) for part, n in zip(parts, first, strict=True)])
-        vertices = np.concatenate([part.vertices for part in parts]) @ T_camera_object[:3, :3].T + T_camera_object[:3, 3]
+        vertices = (
+            np.concatenate([part.vertices for part in parts]) @ T_camera_object[:3, :3].T + T_camera_object[:3, 3]
+        )
         return silhouette(vertices, triangles, self.table.K, self.config.height, self.config.width).full_px
 
 
 def nocs_map(view: TableView) -> NDArray[np.float64]:
-    """(H, W, 3) where on its object each pixel lies, in the object's frame, the box's diagonal being 1 and its centre 0.5; 0 = none.
+    """(H, W, 3) where on its object each pixel lies, in the object's frame, the box's diagonal being 1 and its center
+    0.5; 0 = none.
 
-    The normalised object coordinates of Wang et al. (CVPR 2019), exact: of the depth at the pixel's centre.
+    The normalized object coordinates of Wang et al. (CVPR 2019), exact: of the depth at the pixel's center.
     """
     rows, columns = np.mgrid[: view.depth_m.shape[0], : view.depth_m.shape[1]]
-    ray = np.stack([(columns - view.K[0, 2]) / view.K[0, 0], (rows - view.K[1, 2]) / view.K[1, 1], np.ones(rows.shape)], -1)
+    ray = np.stack(
+        [(columns - view.K[0, 2]) / view.K[0, 0], (rows - view.K[1, 2]) / view.K[1, 1], np.ones(rows.shape)], -1
+    )
     points = ray * view.depth_m[..., None].astype(np.float64)
     out = np.zeros(points.shape)
     for number, one in enumerate(view.objects, start=1):

@@ -1,6 +1,7 @@
 """The six kinds of things on a table, each drawn anew: bottles, bowls, cans, cups, boxes, laptops.
 
-A shape stands in its own frame: metres, y up, centred in its box; an axis of revolution is y. A cup's handle is at +x, its origin on
+A shape stands in its own frame: metres, y up, centered in its box; an axis of revolution is y. A cup's handle is at +x,
+its origin on
 the axis of its bowl; a box is longer along x than along z; a laptop's keys are towards +z.
 """
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stadia.data.rendering.mesh import Colour, Mesh, Part, Points, box, extent, loft, quad
+from stadia.data.rendering.mesh import Color, Mesh, Part, Points, box, extent, loft, quad
 
 SIDES = 36  # of a body of revolution
 HALF_TURNS = ((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
@@ -22,7 +23,8 @@ HALF_TURNS = ((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 class Shape:
     """One object.
 
-    mesh: parts of materials "label" and "paint" (its own textures) or of those that all share.  handle: parts that break a revolution.
+    mesh: parts of materials "label" and "paint" (its own textures) or of those that all share.  handle: parts that
+        break a revolution.
     size_m: (3,) of the box about the origin that holds it, along x, y, z.
     symmetry: "none", "revolution" about y, or turns as quaternions w, x, y, z; of a cup, without its handle.
     """
@@ -34,8 +36,10 @@ class Shape:
     symmetry: str | tuple[tuple[float, float, float, float], ...]
 
 
-def _shape(kind: str, mesh: Mesh, symmetry: str | tuple[tuple[float, float, float, float], ...], handle: Mesh | None = None) -> Shape:
-    """Centred in y, and where there is no axis in x and z too."""
+def _shape(
+    kind: str, mesh: Mesh, symmetry: str | tuple[tuple[float, float, float, float], ...], handle: Mesh | None = None
+) -> Shape:
+    """Centered in y, and where there is no axis in x and z too."""
     handle = handle or []
     low, high = extent([*mesh, *handle])
     middle = (low + high) / 2
@@ -46,7 +50,7 @@ def _shape(kind: str, mesh: Mesh, symmetry: str | tuple[tuple[float, float, floa
     return Shape(kind, mesh, handle, size, symmetry)
 
 
-def _revolved(profile: ArrayLike, material: str, tint: Colour = (1.0, 1.0, 1.0)) -> Part:
+def _revolved(profile: ArrayLike, material: str, tint: Color = (1.0, 1.0, 1.0)) -> Part:
     """The surface that a profile (N, 2) of radius and height sweeps about y."""
     radius, height = np.asarray(profile, float).T
     angle = np.linspace(0, 2 * np.pi, SIDES + 1)
@@ -54,7 +58,7 @@ def _revolved(profile: ArrayLike, material: str, tint: Colour = (1.0, 1.0, 1.0))
     return loft(np.stack([x, np.broadcast_to(height[:, None], x.shape), z], -1), material, tint)
 
 
-def _tint(random: np.random.Generator) -> Colour:
+def _tint(random: np.random.Generator) -> Color:
     """Linear RGB, from muted to vivid, from dark to bright."""
     vivid, bright = random.uniform(0.1, 0.9), random.uniform(0.12, 0.95)
     red, green, blue = bright * (1 - vivid + vivid * random.random(3))
@@ -77,7 +81,9 @@ def bottle(random: np.random.Generator) -> Shape:
     body, shoulder = random.uniform(0.42, 0.62) * h, random.uniform(0.72, 0.82) * h
     cap = h - random.uniform(0.012, 0.03)
     part = np.linspace(0, 1, 9)
-    curve = np.stack([neck + (r - neck) * np.cos(part * np.pi / 2) ** random.uniform(0.7, 1.6), body + part * (shoulder - body)], 1)
+    curve = np.stack(
+        [neck + (r - neck) * np.cos(part * np.pi / 2) ** random.uniform(0.7, 1.6), body + part * (shoulder - body)], 1
+    )
     tint = _tint(random)
     low, high = random.uniform(0.12, 0.25) * h, body - 0.006
     mesh = [
@@ -102,7 +108,9 @@ def bowl(random: np.random.Generator) -> Shape:
     t = np.linspace(0, 1, 12)
     outer = np.stack([foot + (r - foot) * np.sin(t * np.pi / 2) ** bend, h * t], 1)
     outside, inside = _vessel(outer, 0.004, 0.006)
-    return _shape("bowl", [_revolved(outside, "paint", _tint(random)), _revolved(inside, "ceramic", _tint(random))], "revolution")
+    return _shape(
+        "bowl", [_revolved(outside, "paint", _tint(random)), _revolved(inside, "ceramic", _tint(random))], "revolution"
+    )
 
 
 def cup(random: np.random.Generator) -> Shape:
@@ -120,7 +128,10 @@ def cup(random: np.random.Generator) -> Shape:
     turn = np.linspace(0, 2 * np.pi, 9)[None]
     away, across = (reach + thick * np.cos(turn)) * np.cos(bow), np.broadcast_to(thick * np.sin(turn), (13, 9))
     rings = np.stack([start + away, 0.5 * h + (half + thick * np.cos(turn)) * np.sin(bow), across], -1)
-    body = [_revolved(outside, printed, (1.0, 1.0, 1.0) if printed == "label" else tint), _revolved(inside, "ceramic", tint)]
+    body = [
+        _revolved(outside, printed, (1.0, 1.0, 1.0) if printed == "label" else tint),
+        _revolved(inside, "ceramic", tint),
+    ]
     return _shape("cup", body, "revolution", [loft(rings, "ceramic", tint)])
 
 
@@ -138,7 +149,13 @@ def laptop(random: np.random.Generator) -> Shape:
     base = box((-w / 2, 0, -d / 2), (w / 2, thick, d / 2), "plastic", tint)
     edge = random.uniform(0.012, 0.022)
     keys = quad((-w / 2 + edge, thick + 4e-4, -d / 2 + edge), (w - 2 * edge, 0, 0), (0, 0, 0.55 * d), "keys")
-    pad = quad((-0.16 * w, thick + 4e-4, 0.62 * d - d / 2 + edge), (0.32 * w, 0, 0), (0, 0, 0.24 * d), "plastic", (0.25, 0.25, 0.26))
+    pad = quad(
+        (-0.16 * w, thick + 4e-4, 0.62 * d - d / 2 + edge),
+        (0.32 * w, 0, 0),
+        (0, 0, 0.24 * d),
+        "plastic",
+        (0.25, 0.25, 0.26),
+    )
     lean = np.radians(random.uniform(5, 40))  # of the lid from upright
     up, front = np.array([0, np.cos(lean), -np.sin(lean)]), np.array([0, np.sin(lean), np.cos(lean)])
     hinge = np.array([0, thick, -d / 2 + 0.004])
@@ -147,7 +164,9 @@ def laptop(random: np.random.Generator) -> Shape:
         turned = hinge + part.vertices[:, :1] * [1, 0, 0] + part.vertices[:, 1:2] * up + part.vertices[:, 2:] * front
         lid.append(replace(part, vertices=turned))
     height = 0.9 * d - 0.02
-    screen = quad(hinge + up * (0.012 + height) + front * 4e-4 + [-w / 2 + 0.012, 0, 0], (w - 0.024, 0, 0), -up * height, "label")
+    screen = quad(
+        hinge + up * (0.012 + height) + front * 4e-4 + [-w / 2 + 0.012, 0, 0], (w - 0.024, 0, 0), -up * height, "label"
+    )
     return _shape("laptop", [*base, keys, pad, *lid, screen], "none")
 
 

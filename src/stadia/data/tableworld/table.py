@@ -50,7 +50,7 @@ class Lamp:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All that a picture of it needs.
+    """All that an image of it needs.
 
     T_world_camera: (V, 4, 4) of each view.  gains: (V,) exposure.  K: (3, 3) pixels.
     object_of_part, is_handle: (P,) of the parts of the assembly; 0 is no object.
@@ -75,7 +75,9 @@ def table_seed(seed: int, split: str, index: int) -> int:
 
 
 def draw_shapes(seed: int, config: TableWorldConfig) -> list[Shape]:
-    """What stands on a table, the largest first; at most one laptop, for it would hide the rest. Each shape has its own random stream."""
+    """What stands on a table, the largest first; at most one laptop, for it would hide the rest. Each shape has its own
+    random stream.
+    """
     random = generator(seed, "kinds")
     kinds = list(CLASSES[1:])
     chosen: list[str] = []
@@ -94,7 +96,9 @@ def upright(yaw: float, x: float, z: float, height_m: float) -> Points:
 
 
 def place(seed: int, shapes: Sequence[Shape], half: Points) -> list[Placed]:
-    """Objects on a table of half sizes (2,), close together and never one in another. What finds no room is left out; the first does."""
+    """Objects on a table of half sizes (2,), close together and never one in another. What finds no room is left out;
+    the first does.
+    """
     placed: list[Placed] = []
     taken: list[Points] = []
     for number, shape in enumerate(shapes):
@@ -131,7 +135,9 @@ def _clear(T_world_camera: Points, one: Placed) -> bool:
 
 
 def draw_view(random: np.random.Generator, objects: Sequence[Placed], config: TableWorldConfig) -> Points:
-    """(4, 4) T_world_camera: it looks at one of the objects or at a place near their middle, and stays clear of all of them."""
+    """(4, 4) T_world_camera: it looks at one of the objects or at a place near their middle, and stays clear of all of
+    them.
+    """
     middle = np.mean([one.T_world_object[:3, 3] for one in objects], 0)
     while True:
         elevation, azimuth = np.radians(random.uniform(*config.elevation_deg)), random.uniform(0, 2 * np.pi)
@@ -150,8 +156,10 @@ def make_lamp(seed: int) -> Lamp:
     azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(30, 75))
     direction = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
     hard, warm, bright = random.uniform(0.15, 0.75), random.uniform(-0.12, 0.22), random.uniform(0.8, 1.3)
-    colour = np.array([1 + warm, 1.0, 1 - warm])
-    return Lamp(direction, bright * hard * 1.5 * colour, bright * (1 - 0.75 * hard) * (1 + random.uniform(-0.06, 0.06, 3)))
+    color = np.array([1 + warm, 1.0, 1 - warm])
+    return Lamp(
+        direction, bright * hard * 1.5 * color, bright * (1 - 0.75 * hard) * (1 + random.uniform(-0.06, 0.06, 3))
+    )
 
 
 def _room(random: np.random.Generator, half: Points) -> tuple[Mesh, Mesh]:
@@ -176,11 +184,16 @@ def _room(random: np.random.Generator, half: Points) -> tuple[Mesh, Mesh]:
 
 def named(mesh: Mesh, number: int) -> Mesh:
     """Parts with the textures of one object."""
-    return [replace(part, material=f"{part.material}{number}" if part.material in ("label", "paint") else part.material) for part in mesh]
+    return [
+        replace(part, material=f"{part.material}{number}" if part.material in ("label", "paint") else part.material)
+        for part in mesh
+    ]
 
 
 def make_table(seed: int, config: TableWorldConfig) -> Table:
-    """The table of this seed. Each subsystem has its own random stream, so that another lamp, say, changes nothing else."""
+    """The table of this seed. Each subsystem has its own random stream, so that another lamp, say, changes nothing
+    else.
+    """
     random = generator(seed, "room")
     half = random.uniform((0.45, 0.38), (0.85, 0.6))
     objects = place(seed, draw_shapes(seed, config), half)

@@ -9,14 +9,14 @@ from stadia.data.rendering.noise import fractal
 from stadia.data.rendering.texture import Image, Texture, axes, linear_rgb, plain
 
 
-def _any_colour(random: np.random.Generator, low: float = 0.05, high: float = 0.85) -> Image:
+def _any_color(random: np.random.Generator, low: float = 0.05, high: float = 0.85) -> Image:
     """Mostly muted, now and then vivid; dark to bright."""
     vivid = 0.85 * random.random() ** 2
     return (random.uniform(low, high) * (1 - vivid + vivid * random.random(3))).astype(np.float32)
 
 
 def _print(random: np.random.Generator) -> Image:
-    """A printer's colour: grey to vivid, dark to bright."""
+    """A printer's color: gray to vivid, dark to bright."""
     vivid = random.uniform(0.0, 0.9)
     return (random.uniform(0.05, 0.9) * (1 - vivid + vivid * random.random(3))).astype(np.float32)
 
@@ -43,9 +43,11 @@ def cloth(random: np.random.Generator) -> Texture:
     kind = random.choice(["checks", "stripes", "dots", "plain"])
     a, b = (down % pitch < pitch / 2), (across % pitch < pitch / 2)
     dots = np.hypot(down % pitch - pitch / 2, across % pitch - pitch / 2) < 0.3 * pitch
-    share = {"checks": 0.5 * a + 0.5 * b, "stripes": a + 0.0 * b, "dots": dots, "plain": 0.0 * (a + b)}[kind][..., None].astype(np.float32)
+    share = {"checks": 0.5 * a + 0.5 * b, "stripes": a + 0.0 * b, "dots": dots, "plain": 0.0 * (a + b)}[kind][
+        ..., None
+    ].astype(np.float32)
     weave = 1 + 0.07 * fractal(random, n, n, cells=(64, 64), octaves=2) + 0.05 * fractal(random, n, n)
-    return Texture((_any_colour(random) * share + _any_colour(random, 0.3) * (1 - share)) * weave[..., None], size)
+    return Texture((_any_color(random) * share + _any_color(random, 0.3) * (1 - share)) * weave[..., None], size)
 
 
 def stone(random: np.random.Generator) -> Texture:
@@ -54,7 +56,7 @@ def stone(random: np.random.Generator) -> Texture:
     cloud = fractal(random, n, n, cells=(3, 3), octaves=7, persistence=0.65)
     vein = np.exp(-((fractal(random, n, n, cells=(3, 3), octaves=5) / 0.12) ** 2))
     value = 1 + 0.1 * cloud - random.uniform(0, 0.4) * vein
-    return Texture(value[..., None] * _any_colour(random, 0.12, 0.8) * linear_rgb(1, 0.98, 0.95), (0.8, 0.8))
+    return Texture(value[..., None] * _any_color(random, 0.12, 0.8) * linear_rgb(1, 0.98, 0.95), (0.8, 0.8))
 
 
 def tiles(random: np.random.Generator) -> Texture:
@@ -67,12 +69,12 @@ def tiles(random: np.random.Generator) -> Texture:
     tone = random.uniform(0.85, 1.1, (count, count)).astype(np.float32)[row, column]
     joint = (down % pitch < 0.008) | (across % pitch < 0.008)
     value = tone * np.where(joint, np.float32(0.6), np.float32(1)) * (1 + 0.06 * fractal(random, n, n))
-    return Texture(value[..., None] * _any_colour(random, 0.15, 0.8), size)
+    return Texture(value[..., None] * _any_color(random, 0.15, 0.8), size)
 
 
 def paint(random: np.random.Generator) -> Texture:
-    """A wall or a carpet of one colour, with blotches."""
-    red, green, blue = _any_colour(random, 0.15, 0.85)
+    """A wall or a carpet of one color, with blotches."""
+    red, green, blue = _any_color(random, 0.15, 0.85)
     return plain(random, (red, green, blue), random.uniform(0.03, 0.25), random.uniform(0.3, 2.0))
 
 
@@ -86,7 +88,9 @@ def label(random: np.random.Generator) -> Texture:
         band = (abs((down if random.random() < 0.7 else across) - at) < half) & np.ones((n, n), bool)
         image[band] = _print(random)
     if random.random() < 0.6:
-        disc = np.hypot((down - random.uniform(0.25, 0.75)), (across - random.uniform(0.25, 0.75))) < random.uniform(0.1, 0.24)
+        disc = np.hypot((down - random.uniform(0.25, 0.75)), (across - random.uniform(0.25, 0.75))) < random.uniform(
+            0.1, 0.24
+        )
         image[disc] = _print(random)
     for _ in range(random.integers(1, 4)):
         top, left = random.uniform(0.05, 0.8), random.uniform(0.02, 0.5)
@@ -103,10 +107,16 @@ def keys(random: np.random.Generator) -> Texture:
     gap = (down % pitch < 0.0022) | (across % pitch < 0.0022)
     dark = random.uniform(0.02, 0.1)
     light = random.uniform(0.3, 0.6) if random.random() < 0.4 else 1.6 * dark
-    return Texture(np.where(gap[..., None], linear_rgb(dark, dark, dark), linear_rgb(light, light, light)), (2 * pitch, 2 * pitch))
+    return Texture(
+        np.where(gap[..., None], linear_rgb(dark, dark, dark), linear_rgb(light, light, light)), (2 * pitch, 2 * pitch)
+    )
 
 
-SURFACES = {"table": (wood, cloth, stone, paint), "floor": (wood, tiles, paint, stone), "wall": (paint, paint, tiles, wood)}
+SURFACES = {
+    "table": (wood, cloth, stone, paint),
+    "floor": (wood, tiles, paint, stone),
+    "wall": (paint, paint, tiles, wood),
+}
 
 
 def make_textures(seed: int, objects: int) -> dict[str, Texture]:
@@ -115,7 +125,11 @@ def make_textures(seed: int, objects: int) -> dict[str, Texture]:
     for name, choices in SURFACES.items():
         random = generator(seed, "textures", name)
         made[name] = choices[random.integers(len(choices))](random)
-    for name, rgb, contrast in (("metal", (0.5, 0.5, 0.5), 0.1), ("plastic", (0.9, 0.9, 0.9), 0.04), ("ceramic", (0.95, 0.95, 0.95), 0.03)):
+    for name, rgb, contrast in (
+        ("metal", (0.5, 0.5, 0.5), 0.1),
+        ("plastic", (0.9, 0.9, 0.9), 0.04),
+        ("ceramic", (0.95, 0.95, 0.95), 0.03),
+    ):
         made[name] = plain(generator(seed, "textures", name), rgb, contrast, 0.2)
     made["keys"] = keys(generator(seed, "textures", "keys"))
     made["sky"] = plain(generator(seed, "textures", "sky"), (0.7, 0.7, 0.7), 0.02, 1.0)

@@ -22,16 +22,22 @@ from stadia.data.tableworld.render import TableRenderer, TableView
 from stadia.data.tableworld.table import make_table, table_seed
 
 VERSION = 1
-"""Of the tables: raised when a seed no longer gives the same pictures, so that an old folder is not continued by new code."""
+"""Of the tables: raised when a seed no longer gives the same images, so that an old folder is not continued by new
+code.
+"""
 
 
 def jobs(config: TableWorldConfig, seed: int) -> list[Job]:
     """The tables of a data set, in order."""
-    return [Job(f"{split}-{i:05d}", split, i, table_seed(seed, split, i)) for split, count in config.tables.items() for i in range(count)]
+    return [
+        Job(f"{split}-{i:05d}", split, i, table_seed(seed, split, i))
+        for split, count in config.tables.items()
+        for i in range(count)
+    ]
 
 
 def _described(view: TableView) -> dict[str, Any]:
-    """A picture's entry in scene.json."""
+    """An image's entry in scene.json."""
     return {
         "K": view.K.tolist(),
         "height": view.image.shape[0],
@@ -40,7 +46,9 @@ def _described(view: TableView) -> dict[str, Any]:
         "objects": [
             {
                 "class": one.placed.shape.kind,
-                "quaternion_wxyz": Rotation.from_matrix(one.T_camera_object[:3, :3]).as_quat(canonical=True)[[3, 0, 1, 2]].tolist(),
+                "quaternion_wxyz": Rotation.from_matrix(one.T_camera_object[:3, :3])
+                .as_quat(canonical=True)[[3, 0, 1, 2]]
+                .tolist(),
                 "t_camera_object_m": one.T_camera_object[:3, 3].tolist(),
                 "size_m": one.placed.shape.size_m.tolist(),
                 "symmetry": one.symmetry,
@@ -59,7 +67,7 @@ def _write_view(folder: Path, number: int, view: TableView) -> None:
 
 
 def _write_table(job: Job, config: TableWorldConfig, out: Path) -> int:
-    """Render one table to its folder. Returns its number of pictures."""
+    """Render one table to its folder. Returns its number of images."""
     renderer = TableRenderer(make_table(job.seed, config), config)
     with replacing_folder(out / job.name) as folder:
         for kind in ("image", "instance", "depth"):
@@ -69,7 +77,7 @@ def _write_table(job: Job, config: TableWorldConfig, out: Path) -> int:
             view = renderer.render(number)
             _write_view(folder, number, view)
             views.append(_described(view))
-        write_json(folder / "scene.json", {"pictures": views, "tableworld": job.origin(config, VERSION)})
+        write_json(folder / "scene.json", {"images": views, "tableworld": job.origin(config, VERSION)})
     return config.views
 
 
@@ -79,7 +87,7 @@ def write_tableworld(
     *,
     seed: int = 0,
     workers: int | None = None,
-    advance: Callable[[int], None] = lambda pictures: None,
+    advance: Callable[[int], None] = lambda images: None,
 ) -> Path:
     """Render a data set to `out`; tables already there are kept. Returns the path of its dataset.json.
 
@@ -87,7 +95,7 @@ def write_tableworld(
         config: what to render.
         seed: of the data set; the same seed gives the same bytes, whatever `workers` is.
         workers: threads that render, a table each; all cores by default.
-        advance: called with a number of pictures as they are finished (or found finished).
+        advance: called with a number of images as they are finished (or found finished).
 
     Raises DataError where a folder holds a table made with other settings, StadiaError where it cannot be written.
     """
@@ -105,6 +113,13 @@ def write_tableworld(
     path = out / "dataset.json"
     write_preview(out, [job.name for job in every])
     write_json(
-        path, {"format": "stadia-objects", "version": 1, "classes": CLASSES, "splits": names_by_split(every), "tableworld": made_from}
+        path,
+        {
+            "format": "stadia-objects",
+            "version": 1,
+            "classes": CLASSES,
+            "splits": names_by_split(every),
+            "tableworld": made_from,
+        },
     )
     return path

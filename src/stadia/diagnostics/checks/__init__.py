@@ -1,6 +1,7 @@
 """The checks that need no training, in the order in which to look. One line a check; adding one is a file and a line.
 
-A check is a function from a Survey to its findings; it raises NotChecked where the recording lacks what it compares with.
+A check is a function from a Survey to its findings; it raises NotChecked where the recording lacks what it compares
+with.
 """
 
 from stadia.core.tables import Table

@@ -1,4 +1,4 @@
-"""Does the scene fill the picture?"""
+"""Does the scene fill the image?"""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.survey import Survey
 
 BLACK, SAME = 20, 4
-"""Grey levels: a bar is at most so bright, and its pixels differ by at most so much, in all pictures that are looked at. A night sky has
-the noise of its sensor, and fades into what is below it."""
+"""Gray levels: a bar is at most so bright, and its pixels differ by at most so much, in all images that are looked at.
+A night sky has the noise of its sensor, and fades into what is below it.
+"""
 
 LEAST_SHARE, BLUR_PX = 0.02, 2
-"""Of the picture's side, for one bar; and how far a codec blurs its edge."""
+"""Of the image's side, for one bar; and how far a codec blurs its edge."""
 
 
 def borders(survey: Survey) -> Iterator[Finding]:
@@ -31,16 +32,21 @@ def borders(survey: Survey) -> Iterator[Finding]:
     yield finding(
         "D14",
         Severity.WARN,
-        measured=f"black bars in all of {len(images)} pictures: {', '.join(f'{count} px {name}' for name, count in wide.items())}, "
-        f"of {images.shape[2]}x{images.shape[1]}",
-        expected="a scene that fills the picture",
+        measured=(
+            f"black bars in all of {len(images)} images:"
+            f" {', '.join(f'{count} px {name}' for name, count in wide.items())}, of"
+            f" {images.shape[2]}x{images.shape[1]}"
+        ),
+        expected="a scene that fills the image",
         evidence={f"{name}_px": count for name, count in px.items()},
         where=[survey.name],
     )
 
 
 def _bars(images: NDArray[np.uint8], axis: int) -> tuple[int, int]:
-    """How many rows (axis 1) or columns (axis 2) are a bar, from either end of (N, H, W, 3); all of a black picture is none."""
+    """How many rows (axis 1) or columns (axis 2) are a bar, from either end of (N, H, W, 3); all of a black image is
+    none.
+    """
     others = tuple(i for i in range(4) if i != axis)
     low, high = images.min(axis=others).astype(int), images.max(axis=others).astype(int)
     return _from_start(low, high), _from_start(low[::-1], high[::-1])

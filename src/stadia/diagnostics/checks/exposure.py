@@ -1,4 +1,4 @@
-"""Is the world as bright in the next picture, and in the other camera's?"""
+"""Is the world as bright in the next image, and in the other camera's?"""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.instruments.matching import grey
+from stadia.diagnostics.instruments.matching import gray
 from stadia.diagnostics.survey import NotChecked, Survey
 
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
 TOLD, WARNS = 0.1, 0.25
-"""|ln gain|, the median over pairs. Neighbours in time of clean recordings: .02 at most (KITTI, 7-Scenes, EuRoC, RoadWorld); left and right
-.016, but .155 of EuRoC's, which expose by themselves. Gains of .5 to 1.4 drawn for every picture: .6 and .3.
+"""|ln gain|, the median over pairs. Neighbors in time of clean recordings: .02 at most (KITTI, 7-Scenes, EuRoC,
+RoadWorld); left and right .016, but .155 of EuRoC's, which expose by themselves. Gains of .5 to 1.4 drawn for every
+image: .6 and .3.
 """
 
 
 def exposure(survey: Survey) -> Iterator[Finding]:
-    """B03 neighbours in time, or left and right, of one world at two brightnesses."""
+    """B03 neighbors in time, or left and right, of one world at two brightnesses."""
     last = survey.length - 1
-    pairs = {"to the next picture": [(survey.image(i), survey.image(i + 1)) for i in survey.anchors if i < last]}
+    pairs = {"to the next image": [(survey.image(i), survey.image(i + 1)) for i in survey.anchors if i < last]}
     if RIGHT in survey.recording.sides:
         pairs["from left to right"] = [(survey.image(i, LEFT), survey.image(i, RIGHT)) for i in survey.anchors]
     gains = {name: [abs(math.log(gain(*pair))) for pair in each] for name, each in pairs.items() if each}
     if not gains:
-        raise NotChecked("one picture of one camera")
+        raise NotChecked("one image of one camera")
     size, name = max((float(np.median(each)), name) for name, each in gains.items())
     if size <= TOLD:
         return
@@ -44,6 +45,8 @@ def exposure(survey: Survey) -> Iterator[Finding]:
 
 
 def gain(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """By what factor (H, W, 3) pictures of nearly the same view differ in brightness: over their quantiles, the median."""
-    quantiles = (np.quantile(grey(picture), QUANTILES) + 1 for picture in (other, one))  # + 1: black is as bright as black
+    """By what factor (H, W, 3) images of nearly the same view differ in brightness: over their quantiles, the median."""
+    quantiles = (
+        np.quantile(gray(picture), QUANTILES) + 1 for picture in (other, one)
+    )  # + 1: black is as bright as black
     return float(np.exp(np.median(np.log(np.divide(*quantiles)))))

@@ -1,4 +1,4 @@
-"""Are the frames different pictures, taken while the camera moved?"""
+"""Are the frames different images, taken while the camera moved?"""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.instruments.flow import FLOW_WIDTH, flow_px, small
 from stadia.diagnostics.survey import NotChecked, Survey
 
 MOST_FRAMES, WINDOWS = 120, 4
 SECONDS = 12.0
-"""For all windows, whatever the size of the pictures."""
+"""For all windows, whatever the size of the images."""
 
 REPEATED_WARN, REPEATED_STOP = 0.02, 0.1
 STATIC_WARN, STATIC_STOP = 1 / 3, 0.9
@@ -33,12 +33,12 @@ def windows(length: int) -> list[range]:
 
 
 def digest(image: NDArray[np.uint8]) -> bytes:
-    """16 bytes that two pictures share only if every pixel is the same."""
+    """16 bytes that two images share only if every pixel is the same."""
     return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
 
 
 def frames(survey: Survey) -> Iterator[Finding]:
-    """D02 repeated frames, D03 a camera that stands still, D04 the same picture left and right."""
+    """D02 repeated frames, D03 a camera that stands still, D04 the same image left and right."""
     yield from _same_sides(survey)
     if survey.length == 1:
         raise NotChecked("one frame: no other to compare it with")
@@ -74,15 +74,18 @@ def _repeated(survey: Survey, repeated: list[tuple[int, int]], looked: int) -> I
     yield finding(
         "D02",
         Severity.STOP if share >= REPEATED_STOP else Severity.WARN,
-        measured=f"{len(repeated)} of {looked} {'sampled ' if looked < survey.length else ''}frames show exactly what an earlier one shows",
-        expected="every frame another picture",
+        measured=(
+            f"{len(repeated)} of {looked} {'sampled ' if looked < survey.length else ''}frames show exactly what an"
+            " earlier one shows"
+        ),
+        expected="every frame another image",
         evidence={"frame": [i for i, _ in repeated[:8]], "same as": [j for _, j in repeated[:8]]},
         where=[survey.name],
     )
 
 
 def _static(survey: Survey, flows: dict[int, float]) -> Iterator[Finding]:
-    """flows: by the later frame of each pair of neighbours."""
+    """flows: by the later frame of each pair of neighbors."""
     if len(flows) < 3:
         return
     still = [i for i, flow in flows.items() if flow < STATIC_FLOW_PX]
@@ -92,11 +95,18 @@ def _static(survey: Survey, flows: dict[int, float]) -> Iterator[Finding]:
     yield finding(
         "D03",
         Severity.STOP if share >= STATIC_STOP and not survey.stereo else Severity.WARN,
-        measured=f"{len(still)} of {len(flows)} neighbouring pairs move less than {STATIC_FLOW_PX} px at {FLOW_WIDTH} px width",
+        measured=(
+            f"{len(still)} of {len(flows)} neighboring pairs move less than {STATIC_FLOW_PX} px at {FLOW_WIDTH} px"
+            " width"
+        ),
         expected=f"fewer than {STATIC_WARN:.0%}",
         evidence={
             "median_flow_px": float(np.median(list(flows.values()))),
-            "pairs": {"first": [i - 1 for i in still[:8]], "second": still[:8], "flow_px": [flows[i] for i in still[:8]]},
+            "pairs": {
+                "first": [i - 1 for i in still[:8]],
+                "second": still[:8],
+                "flow_px": [flows[i] for i in still[:8]],
+            },
         },
         where=[survey.name],
     )
@@ -111,8 +121,8 @@ def _same_sides(survey: Survey) -> Iterator[Finding]:
         yield finding(
             "D04",
             Severity.STOP,
-            measured=f"left and right are the same picture in {len(same)} of {len(survey.anchors)} sampled frames",
-            expected="two pictures, apart by the baseline",
+            measured=f"left and right are the same image in {len(same)} of {len(survey.anchors)} sampled frames",
+            expected="two images, apart by the baseline",
             evidence={"frame": same},
             where=[survey.name],
         )

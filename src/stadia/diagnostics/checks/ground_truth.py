@@ -1,4 +1,4 @@
-"""Is the ground-truth depth there, in metres, and of these pictures?"""
+"""Is the ground-truth depth there, in metres, and of these images?"""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT
 from stadia.diagnostics import lengths
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.instruments.matching import grey
+from stadia.diagnostics.instruments.matching import gray
 from stadia.diagnostics.instruments.photometric import warp_identity_ratio
 from stadia.diagnostics.instruments.road import camera_height
 from stadia.diagnostics.survey import NotChecked, Survey, spread
@@ -23,19 +23,25 @@ WHOLE_SHARE, WHOLE_LEVELS = 0.6, 8
 """Of depth in 1/256 m or 1/1000 m, 0.4 % and less of the values are whole metres. A few walls may well be."""
 
 CAMERA_HEIGHT_M = (0.6, 4.0)
-"""Above the road: cars 1.2 to 2 m, lorries below 4. Millimetres read as KITTI's 1/256 m make 6.4 of 1.65 m, the reverse 0.42."""
+"""Above the road: cars 1.2 to 2 m, lorries below 4. Millimetres read as KITTI's 1/256 m make 6.4 of 1.65 m, the reverse
+0.42.
+"""
 SHIFTS = (-3, -2, -1, 1, 2, 3)
 SHIFT_GAIN = 0.85
-"""A neighbour's ground truth fits at 1.3 times the spread of the right one (RoadWorld, 1 m a frame), so the wrong one shows at 0.75."""
+"""A neighbor's ground truth fits at 1.3 times the spread of the right one (RoadWorld, 1 m a frame), so the wrong one
+shows at 0.75.
+"""
 
 EXPLAINED_WARN, EXPLAINED_STOP = 0.45, 0.35
 LEAST_WARPS = 2
 FLAT_WARN, FLAT_STOP = 1.05, 1.15
-"""Residual of warping by ground truth over that by a flat plane: 0.7 to 0.9 on clean data, 1.2 to 1.5 with inverse depth."""
+"""Residual of warping by ground truth over that by a flat plane: 0.7 to 0.9 on clean data, 1.2 to 1.5 with inverse
+depth.
+"""
 
 
 def ground_truth(survey: Survey) -> Iterator[Finding]:
-    """D12 of few frames, D11 of another size, D05 empty, D08 few levels, D07 of other pictures, else D06 scale."""
+    """D12 of few frames, D11 of another size, D05 empty, D08 few levels, D07 of other images, else D06 scale."""
     yield from _few_frames(survey)
     maps = [survey.recording.depth_m(i, LEFT) for i in survey.anchors]
     if all(depth is None for depth in maps):
@@ -49,7 +55,7 @@ def ground_truth(survey: Survey) -> Iterator[Finding]:
         if empty.severity is Severity.STOP:
             return
     yield from _levels(survey)
-    crooked = _against_rig(survey) or _of_neighbours(survey) or _against_motion(survey)
+    crooked = _against_rig(survey) or _of_neighbors(survey) or _against_motion(survey)
     if crooked is None and not lengths.verdicts(survey):
         crooked = _against_flat(survey)
     if crooked is not None:
@@ -57,7 +63,9 @@ def ground_truth(survey: Survey) -> Iterator[Finding]:
     else:
         yield from _scale(survey)
     if lengths.proportion(survey) is None and len(flat_warps(survey)) < LEAST_WARPS:
-        raise NotChecked("whether the ground truth belongs to these frames: no rig, and no motion known well enough to warp along")
+        raise NotChecked(
+            "whether the ground truth belongs to these frames: no rig, and no motion known well enough to warp along"
+        )
 
 
 def _few_frames(survey: Survey) -> Iterator[Finding]:
@@ -81,8 +89,8 @@ def _size(survey: Survey) -> Finding | None:
             return finding(
                 "D11",
                 Severity.STOP,
-                measured=f"ground truth of {depth.shape[1]}x{depth.shape[0]} for a picture of {size[1]}x{size[0]}",
-                expected="a value for each pixel of its picture",
+                measured=f"ground truth of {depth.shape[1]}x{depth.shape[0]} for an image of {size[1]}x{size[0]}",
+                expected="a value for each pixel of its image",
                 evidence={"frame": i},
                 where=[survey.name],
             )
@@ -116,7 +124,7 @@ def _levels(survey: Survey) -> Iterator[Finding]:
                 measured=f"{whole:.0%} of {known.size} pixels are whole metres",
                 expected=f"at most {WHOLE_SHARE:.0%}",
                 cause="16-bit ground truth (1/256 m) was read as 8 bits, or depth was rounded to integers",
-                cure="read the original files with all of their bits (cv2.IMREAD_UNCHANGED), then divide",
+                fix="read the original files with all of their bits (cv2.IMREAD_UNCHANGED), then divide",
                 evidence={"frame": i, "share": whole},
                 where=[survey.name],
             )
@@ -134,7 +142,9 @@ def _levels(survey: Survey) -> Iterator[Finding]:
 
 
 def _whole_metres(known: NDArray[np.float32]) -> float:
-    """Share of depths that are whole metres; 0 where they are few different ones, or so large that they are in another unit."""
+    """Share of depths that are whole metres; 0 where they are few different ones, or so large that they are in another
+    unit.
+    """
     if known.size == 0 or np.median(known) > lengths.PLAUSIBLE[lengths.Ruler.DEPTH][1]:
         return 0.0
     whole = known[known == np.rint(known)]
@@ -151,7 +161,10 @@ def _scale(survey: Survey) -> Iterator[Finding]:
         low, high = lengths.PLAUSIBLE[verdict.ruler]
         measured, expected = f"a median depth of {verdict.says:.4g} m", f"{low:g} to {high:g} m"
         if factor is not None:
-            measured = f"ground truth is {factor:.4g} times as long as {lengths.others(verdict)} say (its median is {verdict.says:.4g} m)"
+            measured = (
+                f"ground truth is {factor:.4g} times as long as {lengths.others(verdict)} say (its median is"
+                f" {verdict.says:.4g} m)"
+            )
             expected = "1 within the noise"
         yield finding(
             "D06",
@@ -159,7 +172,7 @@ def _scale(survey: Survey) -> Iterator[Finding]:
             measured=measured,
             expected=expected,
             cause=verdict.cause,
-            cure=verdict.cure or (f"divide the ground truth by {factor:.4g}" if factor is not None else None),
+            fix=verdict.fix or (f"divide the ground truth by {factor:.4g}" if factor is not None else None),
             evidence={"median_m": verdict.says, **lengths.evidence(verdict)},
             where=[survey.name],
         )
@@ -179,7 +192,7 @@ def _above_road(survey: Survey) -> Iterator[Finding]:
             Severity.WARN,
             measured=f"by the ground truth, the camera stands {height_m:.2f} m above the road",
             expected=f"{low:g} to {high:g} m",
-            cure="if the camera is that of a car, "
+            fix="if the camera is that of a car, "
             + (
                 "divide the ground truth by what makes this 1.2 to 2 m (millimetres read as 1/256 m: 3.9)"
                 if height_m > high
@@ -199,11 +212,15 @@ def _against_rig(survey: Survey) -> Finding | None:
     return finding(
         "D07",
         Severity.STOP,
-        measured=f"against the rig's depth, ground truth has a rank correlation of {proportion.rank:.2f}, "
-        f"a spread of {proportion.spread:.0%}, and near and far points differ by {abs(proportion.bend):.0%}",
-        expected=f"at least {lengths.LEAST_RANK}, at most {lengths.MOST_SPREAD:.0%}, and at most {lengths.MOST_BEND:.0%}",
+        measured=(
+            f"against the rig's depth, ground truth has a rank correlation of {proportion.rank:.2f}, "
+            f"a spread of {proportion.spread:.0%}, and near and far points differ by {abs(proportion.bend):.0%}"
+        ),
+        expected=(
+            f"at least {lengths.LEAST_RANK}, at most {lengths.MOST_SPREAD:.0%}, and at most {lengths.MOST_BEND:.0%}"
+        ),
         cause="the ground truth grows where depth falls: it is disparity or inverse depth" if falling else None,
-        cure="take its reciprocal, with the factor that makes it metres" if falling else None,
+        fix="take its reciprocal, with the factor that makes it metres" if falling else None,
         evidence={
             "points": len(proportion.logs),
             "rank_correlation": proportion.rank,
@@ -214,8 +231,8 @@ def _against_rig(survey: Survey) -> Finding | None:
     )
 
 
-def _of_neighbours(survey: Survey) -> Finding | None:
-    """D07 where the rig's depth fits the ground truth of a neighbouring frame clearly better than that of its own."""
+def _of_neighbors(survey: Survey) -> Finding | None:
+    """D07 where the rig's depth fits the ground truth of a neighboring frame clearly better than that of its own."""
     own = lengths.proportion(survey)
     others = {shift: fit for shift in SHIFTS if (fit := lengths.proportion(survey, shift)) is not None}
     if own is None or not others:
@@ -226,18 +243,22 @@ def _of_neighbours(survey: Survey) -> Finding | None:
     return finding(
         "D07",
         Severity.WARN,
-        measured=f"the rig's depth fits the ground truth of {abs(best)} frame(s) {'later' if best > 0 else 'earlier'} better than its own: "
-        f"a spread of {others[best].spread:.1%} instead of {own.spread:.1%}",
+        measured=(
+            f"the rig's depth fits the ground truth of {abs(best)} frame(s) {'later' if best > 0 else 'earlier'} better"
+            f" than its own: a spread of {others[best].spread:.1%} instead of {own.spread:.1%}"
+        ),
         expected="its own fits best",
         cause="the ground truth is counted from another first frame, or frames are missing in one of the two",
-        cure="associate ground truth with pictures by the names of the files",
+        fix="associate ground truth with images by the names of the files",
         evidence={"shift": [0, *others], "spread": [own.spread, *(fit.spread for fit in others.values())]},
         where=[survey.name],
     )
 
 
 def _against_motion(survey: Survey) -> Finding | None:
-    """D07 where no motion of the camera explains ground truth and matches together, although the matches agree among themselves."""
+    """D07 where no motion of the camera explains ground truth and matches together, although the matches agree among
+    themselves.
+    """
     explained = [step.depth_explains for step in survey.steps if step.depth_explains is not None]
     if len(explained) < LEAST_WARPS:
         return None
@@ -247,25 +268,35 @@ def _against_motion(survey: Survey) -> Finding | None:
     return finding(
         "D07",
         Severity.STOP if share < EXPLAINED_STOP else Severity.WARN,
-        measured=f"one motion of the camera and the ground truth explain {share:.0%} of the matches that agree among themselves",
+        measured=(
+            f"one motion of the camera and the ground truth explain {share:.0%} of the matches that agree among"
+            " themselves"
+        ),
         expected=f"at least {EXPLAINED_WARN:.0%}",
-        evidence={"step": [f"{s.first} to {s.second}" for s in survey.steps if s.depth_explains is not None], "share": explained},
+        evidence={
+            "step": [f"{s.first} to {s.second}" for s in survey.steps if s.depth_explains is not None],
+            "share": explained,
+        },
         where=[survey.name],
     )
 
 
 def flat_warps(survey: Survey) -> list[tuple[int, float, float]]:
-    """(frame, WIR with ground truth, WIR with a flat plane at its median) along the poses, where the pictures confirm them."""
+    """(frame, WIR with ground truth, WIR with a flat plane at its median) along the poses, where the images confirm
+    them.
+    """
     found = []
     for step in survey.steps:
         depth, T = survey.depth(step.first), step.T_second_first
         if depth is None or T is None or not any(lengths.same_way(T, motion) for motion in step.motions):
             continue
-        flat = np.where(depth > 0, np.float32(np.median(depth[depth > 0])) if (depth > 0).any() else 0, 0).astype(np.float32)
-        pictures = grey(survey.image(step.first)), grey(survey.image(step.second))
+        flat = np.where(depth > 0, np.float32(np.median(depth[depth > 0])) if (depth > 0).any() else 0, 0).astype(
+            np.float32
+        )
+        images = gray(survey.image(step.first)), gray(survey.image(step.second))
         cameras = survey.K(step.first), survey.K(step.second)
-        by_truth = warp_identity_ratio(*pictures, depth, *cameras, T)
-        by_plane = warp_identity_ratio(*pictures, flat, *cameras, T)
+        by_truth = warp_identity_ratio(*images, depth, *cameras, T)
+        by_plane = warp_identity_ratio(*images, flat, *cameras, T)
         if by_truth is not None and by_plane is not None:
             found.append((step.first, by_truth, by_plane))
     return found
@@ -281,7 +312,9 @@ def _against_flat(survey: Survey) -> Finding | None:
     return finding(
         "D07",
         Severity.STOP if ratio > FLAT_STOP else Severity.WARN,
-        measured=f"a neighbour warped by the ground truth resembles the target {ratio:.2f} times as badly as by a flat plane",
+        measured=(
+            f"a neighbor warped by the ground truth resembles the target {ratio:.2f} times as badly as by a flat plane"
+        ),
         expected=f"at most {FLAT_WARN} times",
         evidence={
             "frame": [i for i, _, _ in warps],

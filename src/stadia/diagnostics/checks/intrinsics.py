@@ -1,4 +1,4 @@
-"""Does K belong to these pictures? First K by itself, then against the turns of the camera."""
+"""Does K belong to these images? First K by itself, then against the turns of the camera."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stadia.core.types import Camera
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.checks.lines import lines
 from stadia.diagnostics.checks.rig import rows_apart_px
 from stadia.diagnostics.finding import Finding, Severity
@@ -17,9 +17,9 @@ from stadia.diagnostics.instruments.two_view import Array, rotation_vector_deg
 from stadia.diagnostics.survey import NotChecked, Survey
 from stadia.geometry.numpy_camera import resized_K
 
-NORMALISED_BELOW = 8.0
-CENTRE, MOST_OUTSIDE = (0.35, 0.65), 0.1
-"""Of the width and height: where principal points lie, and how far outside the picture that of a crop may."""
+NORMALIZED_BELOW = 8.0
+CENTER, MOST_OUTSIDE = (0.35, 0.65), 0.1
+"""Of the width and height: where principal points lie, and how far outside the image that of a crop may."""
 
 FOCAL_WARN, FOCAL_STOP = (0.3, 1.6), (0.15, 6.0)
 SIZE_APART, SIZE_ALIKE, SIZE_AGREEMENT, SIZE_MOST = 1.3, 1.12, 0.10, 8.0
@@ -35,7 +35,9 @@ class KnownCamera:
     focal_px: tuple[float, float]
 
 
-KNOWN_CAMERAS = (KnownCamera("KITTI, rectified", ((1242, 375), (1241, 376), (1226, 370), (1224, 370), (1238, 374)), (705.0, 723.0)),)
+KNOWN_CAMERAS = (
+    KnownCamera("KITTI, rectified", ((1242, 375), (1241, 376), (1226, 370), (1224, 370), (1238, 374)), (705.0, 723.0)),
+)
 
 
 def _cameras(survey: Survey) -> Iterator[tuple[str, Camera, Array]]:
@@ -51,20 +53,31 @@ def _cameras(survey: Survey) -> Iterator[tuple[str, Camera, Array]]:
 
 
 def intrinsics(survey: Survey) -> Iterator[Finding]:
-    """K01 no intrinsic matrix, K02 normalised, K03 off centre, K05 field of view; else K07 sides differ."""
+    """K01 no intrinsic matrix, K02 normalized, K03 off center, K05 field of view; else K07 sides differ."""
     where = [survey.name]
     found: list[Finding] = []
     for side in survey.recording.sides:
         given: object = survey.recording.camera(survey.anchors[0], side)
         if not isinstance(given, Camera):
             measured = f"camera({survey.anchors[0]}, '{side}') is {given!r:.80}"
-            cure = "give a Camera from Recording.camera (geometry.camera.intrinsics makes one of focal lengths)"
+            fix = "give a Camera from Recording.camera (geometry.camera.intrinsics makes one of focal lengths)"
             yield finding(
-                "K01", Severity.STOP, measured=measured, expected="a Camera with K", cause="K is not known", cure=cure, where=where
+                "K01",
+                Severity.STOP,
+                measured=measured,
+                expected="a Camera with K",
+                cause="K is not known",
+                fix=fix,
+                where=where,
             )
             return
     for side, camera, K in _cameras(survey):
-        wrong = _form(K, where) or _normalised(K, camera, where) or _centre(survey, K, camera) or _field_of_view(K, camera, where)
+        wrong = (
+            _form(K, where)
+            or _normalized(K, camera, where)
+            or _center(survey, K, camera)
+            or _field_of_view(K, camera, where)
+        )
         if wrong is not None and wrong.code not in [f.code for f in found]:
             found.append(replace(wrong, evidence={"side": side, **wrong.evidence}))
     yield from found or _sides(survey)
@@ -90,21 +103,21 @@ def _form(K: Array, where: list[str]) -> Finding | None:
         measured="; ".join(problems),
         expected="[[fx, 0, cx], [0, fy, cy], [0, 0, 1]], finite, fx and fy above 0",
         cause="K is transposed" if transposed else None,
-        cure="transpose it" if transposed else None,
+        fix="transpose it" if transposed else None,
         evidence={"K": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in K]},
         where=where,
     )
 
 
-def _normalised(K: Array, camera: Camera, where: list[str]) -> Finding | None:
+def _normalized(K: Array, camera: Camera, where: list[str]) -> Finding | None:
     values = (K[0, 0], K[1, 1], K[0, 2], K[1, 2])
-    if max(map(abs, values)) >= NORMALISED_BELOW:
+    if max(map(abs, values)) >= NORMALIZED_BELOW:
         return None
     return finding(
         "K02",
         Severity.STOP,
         measured="fx {:.3f}, fy {:.3f}, cx {:.3f}, cy {:.3f}".format(*values),
-        expected=f"pixels of a {camera.width}x{camera.height} picture",
+        expected=f"pixels of a {camera.width}x{camera.height} image",
         evidence={"fx_times_width": float(K[0, 0] * camera.width), "fy_times_height": float(K[1, 1] * camera.height)},
         where=where,
     )
@@ -115,55 +128,60 @@ def _outside(value: float, limits: tuple[float, float]) -> bool:
 
 
 def size_factors(K: Array, camera: Camera) -> tuple[float, float]:
-    """How many times as wide and as high as this picture is the one whose centre is K's principal point."""
+    """How many times as wide and as high as this image is the one whose center is K's principal point."""
     return float(2 * K[0, 2] + 1) / camera.width, float(2 * K[1, 2] + 1) / camera.height
 
 
 def _of_another_size(factors: tuple[float, float]) -> bool:
-    """A principal point that is off the same way along both axes may be that of a resized picture."""
+    """A principal point that is off the same way along both axes may be that of a resized image."""
     if any(_outside(f, (1 / SIZE_MOST, SIZE_MOST)) for f in factors):
         return False
     x, y = (math.log(f) for f in factors)
     least = min(abs(x), abs(y))
-    return x * y > 0 and (least >= math.log(SIZE_APART) or (least >= math.log(SIZE_ALIKE) and abs(x - y) < SIZE_AGREEMENT))
+    return x * y > 0 and (
+        least >= math.log(SIZE_APART) or (least >= math.log(SIZE_ALIKE) and abs(x - y) < SIZE_AGREEMENT)
+    )
 
 
-CROPPED = "or the pictures are a crop and K is right: no poses tell"
+CROPPED = "or the images are a crop and K is right: no poses tell"
 
 
-def _centred(K: Array, cx: float, cy: float) -> Array:
+def _centered(K: Array, cx: float, cy: float) -> Array:
     moved = K.copy()
     moved[:2, 2] = cx, cy
     return moved
 
 
-def _centre(survey: Survey, K: Array, camera: Camera) -> Finding | None:
+def _center(survey: Survey, K: Array, camera: Camera) -> Finding | None:
     """K03, where the poses do not say that K is right all the same: of a crop it may well be."""
     x, y = K[0, 2] / camera.width, K[1, 2] / camera.height
-    if not (_outside(x, CENTRE) or _outside(y, CENTRE)) or _of_another_size(size_factors(K, camera)):
+    if not (_outside(x, CENTER) or _outside(y, CENTER)) or _of_another_size(size_factors(K, camera)):
         return None  # a principal point of another size is told by `resize`
-    swapped = not (_outside(K[1, 2] / camera.width, CENTRE) or _outside(K[0, 2] / camera.height, CENTRE))
+    swapped = not (_outside(K[1, 2] / camera.width, CENTER) or _outside(K[0, 2] / camera.height, CENTER))
     middle = (camera.width - 1) / 2, (camera.height - 1) / 2
-    centres = {"a crop in the middle": middle, "a crop at the right and bottom": (2 * middle[0] - K[0, 2], 2 * middle[1] - K[1, 2])}
+    centers = {
+        "a crop in the middle": middle,
+        "a crop at the right and bottom": (2 * middle[0] - K[0, 2], 2 * middle[1] - K[1, 2]),
+    }
     if swapped:
-        centres = {"cx and cy exchanged": (K[1, 2], K[0, 2])}
-    seen = lines(survey, K, {name: _centred(K, *centre) for name, centre in centres.items()})
+        centers = {"cx and cy exchanged": (K[1, 2], K[0, 2])}
+    seen = lines(survey, K, {name: _centered(K, *center) for name, center in centers.items()})
     if seen.severity is None:
         return None
     impossible = swapped or any(_outside(share, (-MOST_OUTSIDE, 1 + MOST_OUTSIDE)) for share in (x, y))
-    cause, cure = None, None
+    cause, fix = None, None
     if swapped:
-        cause, cure = "cx and cy are exchanged", f"exchange them: cx {K[1, 2]:g}, cy {K[0, 2]:g}"
+        cause, fix = "cx and cy are exchanged", f"exchange them: cx {K[1, 2]:g}, cy {K[0, 2]:g}"
     elif seen.severity is Severity.WARN:
         cause = f"a crop was not subtracted, K is of another camera, {CROPPED}"
-        cure = "nothing where K was cropped with its pictures; else subtract the crop's offset from cx and cy"
+        fix = "nothing where K was cropped with its images; else subtract the crop's offset from cx and cy"
     return finding(
         "K03",
         Severity.STOP if impossible else seen.severity,
         measured=f"cx / W {x:.3f}, cy / H {y:.3f}",
-        expected=f"both in {CENTRE[0]} to {CENTRE[1]}, or poses that confirm them",
+        expected=f"both in {CENTER[0]} to {CENTER[1]}, or poses that confirm them",
         cause=cause,
-        cure=cure,
+        fix=fix,
         evidence={
             "cx": float(K[0, 2]),
             "cy": float(K[1, 2]),
@@ -183,7 +201,9 @@ def _field_of_view(K: Array, camera: Camera, where: list[str]) -> Finding | None
     return finding(
         "K05",
         Severity.STOP if _outside(share, FOCAL_STOP) else Severity.WARN,
-        measured=f"fx / W {share:.3f}: a horizontal field of view of {2 * np.degrees(np.arctan(0.5 / share)):.1f} degrees",
+        measured=(
+            f"fx / W {share:.3f}: a horizontal field of view of {2 * np.degrees(np.arctan(0.5 / share)):.1f} degrees"
+        ),
         expected=f"fx / W in {FOCAL_WARN[0]} to {FOCAL_WARN[1]} (118 to 35 degrees)",
         evidence={"fx": float(K[0, 0]), "width": camera.width},
         where=where,
@@ -204,12 +224,18 @@ def _sides(survey: Survey) -> Iterator[Finding]:
     yield finding(
         "K07",
         Severity.STOP,
-        measured=f"left fx {left[0, 0]:.2f}, fy {left[1, 1]:.2f}, cy {left[1, 2]:.2f}; "
-        f"right fx {right[0, 0]:.2f}, fy {right[1, 1]:.2f}, cy {right[1, 2]:.2f}"
+        measured=(
+            f"left fx {left[0, 0]:.2f}, fy {left[1, 1]:.2f}, cy {left[1, 2]:.2f}; "
+            f"right fx {right[0, 0]:.2f}, fy {right[1, 1]:.2f}, cy {right[1, 2]:.2f}"
+        )
         + (f"; matches lie in rows {rows:.1f} px apart" if raw else ""),
         expected=f"the same within {SIDES_SHARE * width:.2f} px: the rig has no rotation, so the pair is rectified",
-        cause="pictures are not rectified, and T_right_left is that of a rectified pair" if raw else None,
-        cure="undistort and rectify both pictures (as stadia does with EuRoC): both sides then share one K" if raw else None,
+        cause="images are not rectified, and T_right_left is that of a rectified pair" if raw else None,
+        fix=(
+            "undistort and rectify both images (as stadia does with EuRoC): both sides then share one K"
+            if raw
+            else None
+        ),
         evidence={"left_K": left.tolist(), "right_K": right.tolist()},
         where=[survey.name],
     )
@@ -226,7 +252,9 @@ def resize(survey: Survey) -> Iterator[Finding]:
 
 
 def _resized(survey: Survey, K: Array, camera: Camera) -> Finding | None:
-    """K04, where the poses do not say that K is right all the same: the centre of a crop at a corner is off in both axes, too."""
+    """K04, where the poses do not say that K is right all the same: the center of a crop at a corner is off in both
+    axes, too.
+    """
     x, y = size_factors(K, camera)
     if not _of_another_size((x, y)):
         return None
@@ -237,20 +265,26 @@ def _resized(survey: Survey, K: Array, camera: Camera) -> Finding | None:
     return finding(
         "K04",
         seen.severity,
-        measured=f"K is that of a picture about {width}x{height}, {x:.2f} times as wide and {y:.2f} times as high",
-        expected=f"K of the {camera.width}x{camera.height} picture: cx / W and cy / H near 0.5, or poses that confirm them",
-        cause=None if seen.severity is Severity.STOP else f"pictures were resized and K was not, {CROPPED}",
-        cure=f"rescale K from {width}x{height} to {camera.width}x{camera.height}, x by {1 / x:.4f} and y by {1 / y:.4f}: "
-        "f' = f s, c' = (c + 0.5) s - 0.5 (stadia.geometry.camera.resize does both)",
+        measured=f"K is that of an image about {width}x{height}, {x:.2f} times as wide and {y:.2f} times as high",
+        expected=(
+            f"K of the {camera.width}x{camera.height} image: cx / W and cy / H near 0.5, or poses that confirm them"
+        ),
+        cause=None if seen.severity is Severity.STOP else f"images were resized and K was not, {CROPPED}",
+        fix=(
+            f"rescale K from {width}x{height} to {camera.width}x{camera.height}, x by {1 / x:.4f} and y by {1 / y:.4f}:"
+            " f' = f s, c' = (c + 0.5) s - 0.5 (stadia.geometry.camera.resize does both)"
+        ),
         evidence={
-            "picture": f"{camera.width}x{camera.height}",
+            "image": f"{camera.width}x{camera.height}",
             "size_of_K": [width, height],
             "sizes": {
                 "hypothesis": ["K as given", "K rescaled"],
                 "fx": [float(K[0, 0]), float(K[0, 0] / x)],
                 "cx / W": [float(K[0, 2] / camera.width), float(((K[0, 2] + 0.5) / x - 0.5) / camera.width)],
                 "cy / H": [float(K[1, 2] / camera.height), float(((K[1, 2] + 0.5) / y - 0.5) / camera.height)],
-                "field of view, degrees": [2 * float(np.degrees(np.arctan(0.5 * camera.width * s / K[0, 0]))) for s in (1, x)],
+                "field of view, degrees": [
+                    2 * float(np.degrees(np.arctan(0.5 * camera.width * s / K[0, 0]))) for s in (1, x)
+                ],
             },
             "lines": seen.evidence,
         },
@@ -264,10 +298,10 @@ def _known(K: Array, camera: Camera, where: list[str]) -> Finding | None:
             return finding(
                 "K04",
                 Severity.WARN,
-                measured=f"fx {K[0, 0]:.1f} for a picture of {camera.width}x{camera.height}",
+                measured=f"fx {K[0, 0]:.1f} for an image of {camera.width}x{camera.height}",
                 expected=f"{known.focal_px[0]:g} to {known.focal_px[1]:g}: that is the size of {known.name}",
-                cause="K of the unrectified pictures (fx 960 to 985), or of pictures of another size",
-                cure="take fx, fy, cx and cy from P_rect of the same day",
+                cause="K of the unrectified images (fx 960 to 985), or of images of another size",
+                fix="take fx, fy, cx and cy from P_rect of the same day",
                 evidence={"fx": float(K[0, 0]), "width": camera.width, "height": camera.height},
                 where=where,
             )
@@ -278,8 +312,8 @@ TURN_DEG, ALL_TURNS_DEG = 0.5, 1.2
 TURNS_WARN, TURNS_STOP = 1.4, 1.7
 LEAST_LIKENESS = 0.9
 ERRORS = 1.5
-"""How many times its error the factor has to lie beyond a limit. Small pictures see turns badly: of 46 right recordings of 224 x 64 two
-would warn without it and none does, and of the same with fx doubled 35 are named, 37 without.
+"""How many times its error the factor has to lie beyond a limit. Small images see turns badly: of 46 right recordings
+of 224 x 64 two would warn without it and none does, and of the same with fx doubled 35 are named, 37 without.
 """
 
 
@@ -296,7 +330,9 @@ class Turns:
     @property
     def likeness(self) -> float:
         """Cosine of the two; low where they turn about other axes, which is a matter of the poses."""
-        return float((self.told_deg * self.seen_deg).sum() / (np.linalg.norm(self.told_deg) * np.linalg.norm(self.seen_deg)))
+        return float(
+            (self.told_deg * self.seen_deg).sum() / (np.linalg.norm(self.told_deg) * np.linalg.norm(self.seen_deg))
+        )
 
     @property
     def focal_factor(self) -> float:
@@ -305,7 +341,9 @@ class Turns:
 
     @property
     def log_error(self) -> float:
-        """Standard error of the factor's logarithm, by what one factor leaves over of the steps' turns: many steps make a sure one."""
+        """Standard error of the factor's logarithm, by what one factor leaves over of the steps' turns: many steps make
+        a sure one.
+        """
         return math.tan(math.acos(min(self.likeness, 1.0))) / math.sqrt(self.told_deg.size - 1)
 
 
@@ -335,11 +373,13 @@ def _turns(survey: Survey) -> Iterator[Finding]:
     yield finding(
         "K06",
         Severity.WARN if least < math.log(TURNS_STOP) else Severity.STOP,
-        measured=f"turns seen through K are {1 / factor:.2f} times those of the poses, within {ERRORS * found.log_error:.0%}, over "
-        f"{len(found.seen_deg)} steps",
+        measured=(
+            f"turns seen through K are {1 / factor:.2f} times those of the poses, within"
+            f" {ERRORS * found.log_error:.0%}, over {len(found.seen_deg)} steps"
+        ),
         expected=f"1 within a factor of {TURNS_WARN}",
         cause=f"fx and fy are about {factor:.2f} times too long",
-        cure=f"divide fx and fy by {factor:.2f} (and see that cx and cy belong to this picture)",
+        fix=f"divide fx and fy by {factor:.2f} (and see that cx and cy belong to this image)",
         evidence={
             "seen_deg": np.linalg.norm(found.seen_deg, axis=1).tolist(),
             "told_deg": np.linalg.norm(found.told_deg, axis=1).tolist(),

@@ -1,4 +1,4 @@
-"""Do the poses say what the pictures show: direction, axes, unit?"""
+"""Do the poses say what the images show: direction, axes, unit?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from stadia.core.recording import LEFT
 from stadia.diagnostics import lengths
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.instruments.two_view import Array, Motion, angle_deg, rotation_vector_deg
 from stadia.diagnostics.survey import NotChecked, Step, Survey
@@ -33,13 +33,14 @@ TURN_ERROR_STOP = 0.8
 class Convention:
     """A way to write poses.
 
-    code: of the finding.  name, cure: in words.  unusual: degrees by which it must fit better than a usual one to be named.
+    code: of the finding.  name, fix: in words.  unusual: degrees by which it must fit better than a usual one to be
+        named.
     motion: from two poses to T_second_first.
     """
 
     code: str
     name: str
-    cure: str
+    fix: str
     unusual: float
     motion: Callable[[Array, Array], Array]
 
@@ -118,16 +119,21 @@ def _conventions() -> list[Convention]:
     ]
     for axes in _all_axes():
         words, unusual = _in_words(axes), _unusual(axes)
-        cure = f"T_world_camera = T_world_poses @ A with the rotation A = {axes.astype(int).tolist()}"
-        found.append(Convention("E07", f"axes of the poses: {words}", cure, unusual, _turned(axes)))
-        cure = f"multiply the translations by {axes.T.astype(int).tolist()}"
-        found.append(Convention("E07", f"axes of the translations alone: {words}", cure, unusual + 5.0, _translations_turned(axes)))
+        fix = f"T_world_camera = T_world_poses @ A with the rotation A = {axes.astype(int).tolist()}"
+        found.append(Convention("E07", f"axes of the poses: {words}", fix, unusual, _turned(axes)))
+        fix = f"multiply the translations by {axes.T.astype(int).tolist()}"
+        found.append(
+            Convention(
+                "E07", f"axes of the translations alone: {words}", fix, unusual + 5.0, _translations_turned(axes)
+            )
+        )
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How far motions are from what the matches show, medians over the steps, so that one wrong match of pictures is no wrong pose.
+    """How far motions are from what the matches show, medians over the steps, so that one wrong match of images is no
+    wrong pose.
 
     turn: rotation errors over the rotations seen, or over TURN_DEG where less is.
     """
@@ -148,7 +154,10 @@ class Fit:
 def _fit(motions: list[Array], seen: list[Motion]) -> Fit:
     directions = [angle_deg(T[:3, 3], motion.t) for T, motion in zip(motions, seen, strict=True)]
     sizes = [float(np.linalg.norm(rotation_vector_deg(motion.R))) for motion in seen]
-    errors = [float(np.linalg.norm(rotation_vector_deg(motion.R.T @ T[:3, :3]))) for T, motion in zip(motions, seen, strict=True)]
+    errors = [
+        float(np.linalg.norm(rotation_vector_deg(motion.R.T @ T[:3, :3])))
+        for T, motion in zip(motions, seen, strict=True)
+    ]
     return Fit(float(np.median(directions)), float(np.median(np.array(errors) / np.maximum(sizes, TURN_DEG))))
 
 
@@ -165,7 +174,9 @@ def poses(survey: Survey) -> Iterator[Finding]:
     if len(steps) < 2:
         planar = sum(step.seen is not None and step.seen.planar for step in survey.steps)
         flat = f" ({planar} of {len(survey.steps)} show one plane, which two motions explain alike)" if planar else ""
-        raise NotChecked(f"fewer than two steps with poses and enough motion in the pictures{flat}", hides="wrong axes of the poses")
+        raise NotChecked(
+            f"fewer than two steps with poses and enough motion in the images{flat}", hides="wrong axes of the poses"
+        )
     wrong = _direction(survey, steps)
     if wrong is not None:
         yield wrong
@@ -212,8 +223,14 @@ def _direction(survey: Survey, steps: list[Step]) -> Finding | None:
     worlds = [(first, second) for first, second in ends if first is not None and second is not None]
     given = [_relative(*pair) for pair in worlds]
     as_given = _fit(given, seen)
-    by_matches = [(T, step.seen) for T, step in zip(given, steps, strict=True) if step.seen is not None and step.seen in step.motions]
-    if as_given.good or (len(by_matches) > 1 and _fit([T for T, _ in by_matches], [motion for _, motion in by_matches]).good):
+    by_matches = [
+        (T, step.seen)
+        for T, step in zip(given, steps, strict=True)
+        if step.seen is not None and step.seen in step.motions
+    ]
+    if as_given.good or (
+        len(by_matches) > 1 and _fit([T for T, _ in by_matches], [motion for _, motion in by_matches]).good
+    ):
         return None
     fits = [(convention, _fit([convention.motion(*pair) for pair in worlds], seen)) for convention in _conventions()]
     fitting = [(convention, fit) for convention, fit in fits if fit.good and fit.score < 0.5 * as_given.score]
@@ -221,7 +238,7 @@ def _direction(survey: Survey, steps: list[Step]) -> Finding | None:
         "steps": [f"{step.first} to {step.second}" for step in steps],
         "angle_deg": [angle_deg(_relative(*pair)[:3, 3], motion.t) for pair, motion in zip(worlds, seen, strict=True)],
     }
-    code, cause, cure = "E09", None, None
+    code, cause, fix = "E09", None, None
     ranked = sorted(fitting or fits, key=lambda pair: pair[1].score + pair[0].unusual)
     shown = [("as given", as_given), *((convention.name, fit) for convention, fit in ranked[:MOST_SHOWN])]
     evidence["conventions"] = {
@@ -232,16 +249,18 @@ def _direction(survey: Survey, steps: list[Step]) -> Finding | None:
     if fitting:
         best, fit = ranked[0]
         alike = [c.name for c, other in ranked[1:3] if other.score + c.unusual <= fit.score + best.unusual + ALIKE_DEG]
-        code, cure = best.code, best.cure
+        code, fix = best.code, best.fix
         cause = best.name + (f" (it could also be: {', or '.join(alike)})" if alike else "")
     return finding(
         code,
-        Severity.STOP if as_given.direction_deg > DIRECTION_STOP_DEG or as_given.turn > TURN_ERROR_STOP else Severity.WARN,
-        measured=f"motion by the poses is {as_given.direction_deg:.0f} degrees off the motion in the pictures"
+        Severity.STOP
+        if as_given.direction_deg > DIRECTION_STOP_DEG or as_given.turn > TURN_ERROR_STOP
+        else Severity.WARN,
+        measured=f"motion by the poses is {as_given.direction_deg:.0f} degrees off the motion in the images"
         + (f", and turns are off by {as_given.turn:.1f} times themselves" if as_given.turn > TURN_ERROR_STOP else ""),
         expected=f"below {DIRECTION_WARN_DEG:.0f} degrees (median of {len(seen)} steps)",
         cause=cause,
-        cure=cure,
+        fix=fix,
         evidence=evidence,
         where=[survey.name],
     )
@@ -252,7 +271,10 @@ def _unit(survey: Survey) -> Iterator[Finding]:
         if verdict.ruler is not lengths.Ruler.POSES:
             continue
         factor = verdict.factor
-        measured, expected = f"a median speed of {verdict.says:.3g} m/s", f"up to {lengths.PLAUSIBLE[verdict.ruler][1]:g} m/s"
+        measured, expected = (
+            f"a median speed of {verdict.says:.3g} m/s",
+            f"up to {lengths.PLAUSIBLE[verdict.ruler][1]:g} m/s",
+        )
         if factor is not None:
             measured = f"motion by the poses is {factor:.4g} times as long as by {lengths.others(verdict)}"
             expected = "1 within the noise"
@@ -262,7 +284,7 @@ def _unit(survey: Survey) -> Iterator[Finding]:
             measured=measured,
             expected=expected,
             cause=verdict.cause,
-            cure=verdict.cure or (f"divide the translations by {factor:.4g}" if factor is not None else None),
+            fix=verdict.fix or (f"divide the translations by {factor:.4g}" if factor is not None else None),
             evidence={"median_speed_m_per_s": verdict.says, **lengths.evidence(verdict)},
             where=[survey.name],
         )

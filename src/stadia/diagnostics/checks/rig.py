@@ -11,16 +11,18 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.recording import RIGHT
 from stadia.diagnostics import lengths
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.instruments.matching import grey
+from stadia.diagnostics.instruments.matching import gray
 from stadia.diagnostics.instruments.photometric import plane_sweep
 from stadia.diagnostics.instruments.two_view import Array, epipolar_distance_px, rotation_vector_deg
 from stadia.diagnostics.survey import NotChecked, PairMatches, Survey
 
 LEAST_MATCHES = 60
 LEAST_SHARE = 0.8
-"""Share of matches with one sign of disparity from which on the side is known (clean KITTI: 0.98, RoadWorld: see docs/results.md)."""
+"""Share of matches with one sign of disparity from which on the side is known (clean KITTI: 0.98, RoadWorld: see
+docs/results.md).
+"""
 
 SWEEP_RATIO = 1.3
 LEAST_SIDEWAYS = 0.95
@@ -32,12 +34,12 @@ EPIPOLAR_LEAST_PX = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Which way the right picture is displaced.
+    """Which way the right image is displaced.
 
     positive: share of matches with x_left > x_right.  matches: how many.
-    unturned: the same share once the right picture is turned back by the rig's rotation. Of cameras that look towards each other, what is
-        far lies further to the right in the right picture.
-    forward, backward: residual of the plane sweep with the right picture as a right one, and as a left one.
+    unturned: the same share once the right image is turned back by the rig's rotation. Of cameras that look towards
+        each other, what is far lies further to the right in the right image.
+    forward, backward: residual of the plane sweep with the right image as a right one, and as a left one.
     """
 
     positive: float
@@ -48,7 +50,9 @@ class Sides:
 
     @property
     def sign(self) -> int:
-        """+1 where the right picture is the right one, -1 where it is the left one, 0 where the pictures do not tell, or only by a turn."""
+        """+1 where the right image is the right one, -1 where it is the left one, 0 where the images do not tell, or
+        only by a turn.
+        """
         if (self.positive - 0.5) * (self.unturned - 0.5) < 0:
             return 0
         if self.matches >= LEAST_MATCHES and max(self.positive, 1 - self.positive) >= LEAST_SHARE:
@@ -71,16 +75,20 @@ class Sides:
 
 
 def seen_sides(survey: Survey) -> Sides:
-    """The side of the right camera, by the pictures alone."""
+    """The side of the right camera, by the images alone."""
     disparity = np.concatenate([pair.disparity_px for pair in survey.pairs])
     unturned = np.concatenate([_unturned_disparity_px(survey, pair) for pair in survey.pairs])
     clear = disparity[np.abs(disparity) > 1.0]
     middle = survey.anchors[len(survey.anchors) // 2]
     left, right = survey.image(middle), survey.image(middle, RIGHT)
     forward, backward = (
-        (plane_sweep(grey(left), grey(right), sign).residual for sign in (1, -1)) if left.shape == right.shape else (0.0, 0.0)
+        (plane_sweep(gray(left), gray(right), sign).residual for sign in (1, -1))
+        if left.shape == right.shape
+        else (0.0, 0.0)
     )
-    share, share_unturned = (float((px[np.abs(px) > 1.0] > 0).mean()) if (np.abs(px) > 1.0).any() else 0.5 for px in (disparity, unturned))
+    share, share_unturned = (
+        float((px[np.abs(px) > 1.0] > 0).mean()) if (np.abs(px) > 1.0).any() else 0.5 for px in (disparity, unturned)
+    )
     return Sides(share, len(clear), forward, backward, share_unturned)
 
 
@@ -100,7 +108,7 @@ def _stereo(survey: Survey) -> None:
 
 
 def sides(survey: Survey) -> Iterator[Finding]:
-    """E02: the pictures contradict the rig although t_x has the sign that it must have."""
+    """E02: the images contradict the rig although t_x has the sign that it must have."""
     _stereo(survey)
     t = survey.T_right_left[:3, 3]
     seen = seen_sides(survey)
@@ -112,9 +120,13 @@ def sides(survey: Survey) -> Iterator[Finding]:
     yield finding(
         "E02",
         Severity.WARN if consistent else Severity.STOP,
-        measured=f"{1 - seen.positive:.0%} of {seen.matches} matches lie further to the right in the right picture",
+        measured=f"{1 - seen.positive:.0%} of {seen.matches} matches lie further to the right in the right image",
         expected="further to the left: x_left - x_right = fx baseline / z is above 0",
-        cause="the left camera is called right and the right one left, in the pictures and in T_right_left" if consistent else None,
+        cause=(
+            "the left camera is called right and the right one left, in the images and in T_right_left"
+            if consistent
+            else None
+        ),
         evidence=seen.evidence(float(t[0])),
         where=[survey.name],
     )
@@ -141,8 +153,10 @@ def _sign(survey: Survey) -> Finding | None:
     return finding(
         "E01",
         Severity.STOP,
-        measured=f"t_x of T_right_left is {t[0]:+.4f} m, while {seen.positive:.0%} of {seen.matches} matches lie further to the left "
-        "in the right picture",
+        measured=(
+            f"t_x of T_right_left is {t[0]:+.4f} m, while {seen.positive:.0%} of {seen.matches} matches lie further to"
+            " the left in the right image"
+        ),
         expected=f"t_x = -baseline = {-t[0]:.4f} m",
         evidence=seen.evidence(float(t[0])),
         where=[survey.name],
@@ -161,16 +175,21 @@ def _epipolar(survey: Survey) -> Finding | None:
         return None
     distances = {name: _distance_px(survey, rig) for name, rig in {"as given": T, **_other_forms(T)}.items()}
     fitting = [name for name, distance in distances.items() if distance < min(warn_px, 0.5 * median)]
-    cause, cure = _form(survey, fitting)
+    cause, fix = _form(survey, fitting)
     along_x = abs(T[0, 3]) >= LEAST_SIDEWAYS * np.linalg.norm(T[:3, 3])
-    offset = float(np.median(np.concatenate([p.matches.first_px[:, 1] - p.matches.second_px[:, 1] for p in survey.pairs])))
+    offset = float(
+        np.median(np.concatenate([p.matches.first_px[:, 1] - p.matches.second_px[:, 1] for p in survey.pairs]))
+    )
     return finding(
         "E04",
         Severity.WARN if median < stop_px and along_x else Severity.STOP,
-        measured=f"matches lie {median:.2f} px from their epipolar lines (median of {sum(len(pair.matches) for pair in survey.pairs)})",
+        measured=(
+            f"matches lie {median:.2f} px from their epipolar lines (median of"
+            f" {sum(len(pair.matches) for pair in survey.pairs)})"
+        ),
         expected=f"below {warn_px:.2f} px",
         cause=cause,
-        cure=cure,
+        fix=fix,
         evidence={
             "median_y_left_minus_y_right_px": offset,
             "rigs": {"hypothesis": list(distances), "distance to the line, px": list(distances.values())},
@@ -183,7 +202,13 @@ def _epipolar(survey: Survey) -> Finding | None:
 def _distance_px(survey: Survey, T_right_left: Array) -> float:
     """Median distance of all matches to the epipolar lines of a rig."""
     distances = [
-        epipolar_distance_px(pair.matches.first_px, pair.matches.second_px, survey.K(pair.index), survey.K(pair.index, RIGHT), T_right_left)
+        epipolar_distance_px(
+            pair.matches.first_px,
+            pair.matches.second_px,
+            survey.K(pair.index),
+            survey.K(pair.index, RIGHT),
+            T_right_left,
+        )
         for pair in survey.pairs
     ]
     return float(np.median(np.concatenate(distances)))
@@ -213,30 +238,47 @@ def _turn_deg(T: Array) -> float:
 
 
 def _form(survey: Survey, fitting: list[str]) -> tuple[str | None, str | None]:
-    """(cause, cure) of the wrong form that this rig has, by where its baseline lies and by what would fit the matches instead."""
+    """(cause, fix) of the wrong form that this rig has, by where its baseline lies and by what would fit the matches
+    instead.
+    """
     T = survey.T_right_left
     axis = "xyz"[int(np.abs(T[:3, 3]).argmax())]
     if axis != "x":
-        how = "T_BS1 inv(T_BS0), or t1 - t0" if _turn_deg(T) >= LEAST_TURN_DEG else "t1 - t0, the difference of their positions"
-        cure = "T_right_left = inv(T_BS1) T_BS0, where T_BS takes points of a camera to the body"
-        also = "; these pictures are rectified: no rotation, and t = (-baseline, 0, 0)" if RECTIFIED in fitting else ""
-        return f"the baseline lies along {axis}: it was composed in the axes of the body ({how})", cure + also
+        how = (
+            "T_BS1 inv(T_BS0), or t1 - t0"
+            if _turn_deg(T) >= LEAST_TURN_DEG
+            else "t1 - t0, the difference of their positions"
+        )
+        fix = "T_right_left = inv(T_BS1) T_BS0, where T_BS takes points of a camera to the body"
+        also = "; these images are rectified: no rotation, and t = (-baseline, 0, 0)" if RECTIFIED in fitting else ""
+        return f"the baseline lies along {axis}: it was composed in the axes of the body ({how})", fix + also
     if RECTIFIED in fitting:
         turn = f"T_right_left turns by {_turn_deg(T):.2f} degrees"
-        return f"pictures are rectified, and {turn}: the extrinsics of the raw cameras", "no rotation, and t = (-baseline, 0, 0)"
+        return (
+            f"images are rectified, and {turn}: the extrinsics of the raw cameras",
+            "no rotation, and t = (-baseline, 0, 0)",
+        )
     for name in (TRANSPOSED, OTHER_ORDER):
         if name in fitting:
-            return f"T_right_left would fit with {name}", "take R of inv(T_BS1) T_BS0 as a matrix, or correct the order in which it is made"
+            return (
+                f"T_right_left would fit with {name}",
+                "take R of inv(T_BS1) T_BS0 as a matrix, or correct the order in which it is made",
+            )
     if _turn_deg(T) < LEAST_TURN_DEG:
         rows = f"T_right_left is that of a rectified pair, and matches lie in rows {rows_apart_px(survey):.1f} px apart"
-        cure = "undistort and rectify both pictures (as stadia does with EuRoC), or give the K and T_right_left of the raw cameras"
-        return f"pictures are not rectified, or not of one moment: {rows}", cure
+        fix = (
+            "undistort and rectify both images (as stadia does with EuRoC), or give the K and T_right_left of the raw"
+            " cameras"
+        )
+        return f"images are not rectified, or not of one moment: {rows}", fix
     return None, None
 
 
 def rows_apart_px(survey: Survey) -> float:
     """Median |y_left - y_right| of the matches: 0 for a rectified pair. NaN without matches."""
-    apart = np.concatenate([np.abs(pair.matches.first_px[:, 1] - pair.matches.second_px[:, 1]) for pair in survey.pairs])
+    apart = np.concatenate(
+        [np.abs(pair.matches.first_px[:, 1] - pair.matches.second_px[:, 1]) for pair in survey.pairs]
+    )
     return float(np.median(apart)) if len(apart) else float("nan")
 
 
@@ -245,25 +287,28 @@ def _length(survey: Survey) -> Iterator[Finding]:
         if verdict.ruler is lengths.Ruler.RIG:
             yield _wrong_length(verdict, survey)
     if not any(lengths.Ruler.RIG in (c.first, c.second) for c in lengths.compare(survey)):
-        raise NotChecked("the baseline's length: no poses and no ground truth that it could be compared with", hides="a wrong baseline")
+        raise NotChecked(
+            "the baseline's length: no poses and no ground truth that it could be compared with",
+            hides="a wrong baseline",
+        )
 
 
 def _wrong_length(verdict: lengths.Verdict, survey: Survey) -> Finding:
     length, factor = verdict.says, verdict.factor
     measured = f"the baseline is {length:.4g} m"
     expected = f"{lengths.PLAUSIBLE[verdict.ruler][0]:g} to {lengths.PLAUSIBLE[verdict.ruler][1]:g} m"
-    cure = verdict.cure
+    fix = verdict.fix
     if factor is not None:
         measured = f"fx times baseline is {factor:.3f} times what {lengths.others(verdict)} say"
         expected = f"1 within {lengths.WARN_FROM:.0%}: a baseline of {length / factor:.4g} m, if fx is right"
-        cure = cure or f"make the baseline {length / factor:.4g} m (it is {length:.4g} m), or correct fx"
+        fix = fix or f"make the baseline {length / factor:.4g} m (it is {length:.4g} m), or correct fx"
     return finding(
         "E03",
         Severity.STOP if verdict.severe else Severity.WARN,
         measured=measured,
         expected=expected,
         cause=verdict.cause,
-        cure=cure,
+        fix=fix,
         evidence={"baseline_m": length, **lengths.evidence(verdict)},
         where=[survey.name],
     )

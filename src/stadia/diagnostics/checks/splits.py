@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 
 from stadia.core.recording import Recording
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.checks.frames import digest
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.instruments.matching import Matches, detect, grey, match
+from stadia.diagnostics.instruments.matching import Matches, detect, gray, match
 from stadia.diagnostics.instruments.two_view import Array
 from stadia.diagnostics.survey import ENOUGH_MATCHES, NotChecked, spread
 
@@ -30,26 +30,31 @@ Frames = tuple[Recording, Sequence[int]]
 
 SHARED_STOP = 0.01
 MOST_HELD, MOST_TRAINED, MOST_OF_A_SIZE = 1000, 100_000, 400
-"""Frames that are compared by content: of a held-out split, of the training split, and of the training split with one size of file."""
+"""Frames that are compared by content: of a held-out split, of the training split, and of the training split with one
+size of file.
+"""
 
 SECONDS = 8.0
-"""For all pairs of splits together, whatever the size of pictures and the speed of the disk; what is left out is said."""
+"""For all pairs of splits together, whatever the size of images and the speed of the disk; what is left out is said."""
 
 PROBES = 6
-NEIGHBOURS_WARN = 0.25
+NEIGHBORS_WARN = 0.25
 MOST_THUMBNAILS = 400
 THUMBNAIL = (32, 16)
 ALIKE = 0.85
-"""Correlation of thumbnails from which on two pictures are compared by matches."""
+"""Correlation of thumbnails from which on two images are compared by matches."""
 
 AGREEING_SHARE = 0.5
 STILL_PX, NEARER = 1.0, 0.8
-"""A training frame is nearer when its matches moved less than NEARER of the way to the next frame. All frames of a camera that stands
-still are alike: below STILL_PX nothing is said."""
+"""A training frame is nearer when its matches moved less than NEARER of the way to the next frame. All frames of a
+camera that stands
+still are alike: below STILL_PX nothing is said.
+"""
 
 
 def splits(named: Mapping[str, Sequence[Frames]], *, seconds: float = SECONDS) -> Iterator[Finding]:
-    """D09 shared frames, D10 neighbouring frames, D13 shared drives, for each pair of splits (the first one named is the one that trains).
+    """D09 shared frames, D10 neighboring frames, D13 shared drives, for each pair of splits (the first one named is the
+    one that trains).
 
     Of a pair the first that is found: who shares frames shares drives, too.
     """
@@ -64,7 +69,7 @@ def splits(named: Mapping[str, Sequence[Frames]], *, seconds: float = SECONDS) -
         if shared.pairs:
             yield _share_frames(name, held_name, shared)
         else:
-            near = list(_neighbours(name, held_name, train, held, end))
+            near = list(_neighbors(name, held_name, train, held, end))
             yield from near or _drives(name, held_name, train, held)
         if shared.sampled:
             yield _sampled(name, held_name, shared)
@@ -92,10 +97,15 @@ def _share_frames(name: str, held_name: str, shared: Shared) -> Finding:
     return finding(
         "D09",
         Severity.STOP if len(shared.pairs) >= SHARED_STOP * shared.looked else Severity.WARN,
-        measured=f"{len(shared.pairs)} of the {shared.looked} {'sampled ' if shared.looked < shared.total else ''}frames of '{held_name}' "
-        f"show exactly what frames of '{name}' show",
+        measured=(
+            f"{len(shared.pairs)} of the {shared.looked} {'sampled ' if shared.looked < shared.total else ''}frames of"
+            f" '{held_name}' show exactly what frames of '{name}' show"
+        ),
         expected="none",
-        evidence={held_name: [first for first, _ in shared.pairs[:8]], name: [second for _, second in shared.pairs[:8]]},
+        evidence={
+            held_name: [first for first, _ in shared.pairs[:8]],
+            name: [second for _, second in shared.pairs[:8]],
+        },
         where=sorted({first.rpartition(" ")[0] for first, _ in shared.pairs}),
     )
 
@@ -104,16 +114,19 @@ def _sampled(name: str, held_name: str, shared: Shared) -> Finding:
     return finding(
         "N02",
         Severity.NOTE,
-        measured=f"splits, sampled: {shared.looked} of {shared.total} frames of '{held_name}' were compared with "
-        f"{shared.trained_looked} of {shared.trained_total} of '{name}'",
+        measured=(
+            f"splits, sampled: {shared.looked} of {shared.total} frames of '{held_name}' were compared with "
+            f"{shared.trained_looked} of {shared.trained_total} of '{name}'"
+        ),
         expected="all of them",
         cause="the splits have more frames than fit the time for checking",
-        cure="nothing to do, unless the splits were made by hand: then compare their lists as well",
+        fix="nothing to do, unless the splits were made by hand: then compare their lists as well",
     )
 
 
 def _shared(train: Sequence[Frames], held: Sequence[Frames], until: float) -> Shared:
-    """Frames of the same content: of the same recording and index, else of the same size of file and then of the same bytes.
+    """Frames of the same content: of the same recording and index, else of the same size of file and then of the same
+    bytes.
 
     Frames of a video have no file, and are compared by pixels.
     """
@@ -134,7 +147,9 @@ def _shared(train: Sequence[Frames], held: Sequence[Frames], until: float) -> Sh
     same = {content: frame for frame, content in read}
     alone = [frame for frame, size in sizes if not by_size[size]]
     compared = _in_time([frame for frame, size in sizes if by_size[size]], _content, until)
-    pairs = [(frame, frame) for frame in same_index] + [(frame, same[content]) for frame, content in compared if content in same]
+    pairs = [(frame, frame) for frame in same_index] + [
+        (frame, same[content]) for frame, content in compared if content in same
+    ]
     return Shared(
         pairs=[(_label(*held_frame), _label(*trained_frame)) for held_frame, trained_frame in pairs],
         looked=len(same_index) + len(alone) + len(compared),
@@ -145,13 +160,17 @@ def _shared(train: Sequence[Frames], held: Sequence[Frames], until: float) -> Sh
 
 
 def _which(recordings: Sequence[Recording]) -> dict[int, tuple[str, str]]:
-    """What tells a recording from others, by its `id`: its name, and of several data sets that use the same names its content."""
+    """What tells a recording from others, by its `id`: its name, and of several data sets that use the same names its
+    content.
+    """
     unique = {id(recording): recording for recording in recordings}
     count = Counter(recording.name for recording in unique.values())
     return {number: (one.name, one.fingerprint() if count[one.name] > 1 else "") for number, one in unique.items()}
 
 
-def _in_time(frames: Sequence[Frame], measure: Callable[[Recording, int], Value], until: float) -> list[tuple[Frame, Value]]:
+def _in_time(
+    frames: Sequence[Frame], measure: Callable[[Recording, int], Value], until: float
+) -> list[tuple[Frame, Value]]:
     """Frames with a measurement, in their order: all, or as many as fit the time (one at least), spread evenly."""
     measured = {}
     for position in spread(len(frames)):
@@ -178,7 +197,7 @@ def _label(recording: Recording, index: int) -> str:
 
 
 def _file_size(recording: Recording, index: int) -> int:
-    """Bytes of the picture's file; 0 for a frame of a video."""
+    """Bytes of the image's file; 0 for a frame of a video."""
     file = recording.file(index)
     return file.stat().st_size if file is not None and file.is_file() else 0
 
@@ -189,12 +208,14 @@ def _sample(items: Sequence[Item], count: int) -> list[Item]:
 
 
 def _thumbnail(recording: Recording, index: int) -> Array:
-    small = cv2.resize(grey(recording.image(index)), THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float64).ravel()
+    small = cv2.resize(gray(recording.image(index)), THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float64).ravel()
     small -= small.mean()
     return np.asarray(small / max(float(np.linalg.norm(small)), 1e-9))
 
 
-def _neighbours(name: str, held_name: str, train: Sequence[Frames], held: Sequence[Frames], until: float) -> Iterator[Finding]:
+def _neighbors(
+    name: str, held_name: str, train: Sequence[Frames], held: Sequence[Frames], until: float
+) -> Iterator[Finding]:
     """D10: of some held-out frames, how many have a training frame nearer than the next frame of their own split."""
     probes = [(recording, indices, k) for recording, indices in held for k in range(len(indices))]
     now = time.monotonic()
@@ -213,20 +234,24 @@ def _neighbours(name: str, held_name: str, train: Sequence[Frames], held: Sequen
         following = indices[k + 1] if k + 1 < len(indices) else indices[k - 1]
         if candidate is not None and following != index and _nearer(recording, index, candidate, following):
             near.append((_label(recording, index), _label(*candidate)))
-    if len(near) < max(2, NEIGHBOURS_WARN * chosen):
+    if len(near) < max(2, NEIGHBORS_WARN * chosen):
         return
     yield finding(
         "D10",
         Severity.WARN,
-        measured=f"{len(near)} of {chosen} sampled frames of '{held_name}' have a frame of '{name}' nearer than the next of their own",
-        expected=f"fewer than {NEIGHBOURS_WARN:.0%}",
+        measured=(
+            f"{len(near)} of {chosen} sampled frames of '{held_name}' have a frame of '{name}' nearer than the next of"
+            " their own"
+        ),
+        expected=f"fewer than {NEIGHBORS_WARN:.0%}",
         evidence={held_name: [first for first, _ in near], name: [second for _, second in near]},
         where=sorted({first.rpartition(" ")[0] for first, _ in near}),
     )
 
 
 def _drives(name: str, held_name: str, train: Sequence[Frames], held: Sequence[Frames]) -> Iterator[Finding]:
-    """D13: whether other frames of what is held out train: a note where blocks of recordings are held out, which may be meant.
+    """D13: whether other frames of what is held out train: a note where blocks of recordings are held out, which may be
+    meant.
 
     Of a single recording there is no other way, and nothing to say.
     """
@@ -249,7 +274,10 @@ def _drives(name: str, held_name: str, train: Sequence[Frames], held: Sequence[F
         Severity.WARN if other else Severity.NOTE,
         measured=of + (f", under another name: '{other[0]}' and '{other[1]}'" if other else ""),
         expected="none, for scores of places that training has not seen",
-        evidence={held_name: [_label(*frame) for frame, _ in beside[:8]], name: [_label(*frame) for _, frame in beside[:8]]},
+        evidence={
+            held_name: [_label(*frame) for frame, _ in beside[:8]],
+            name: [_label(*frame) for _, frame in beside[:8]],
+        },
         where=sorted(shared),
     )
 
@@ -267,7 +295,9 @@ def _nearer(recording: Recording, index: int, candidate: tuple[Recording, int], 
     if len(there) < ENOUGH_MATCHES or _agreeing(there) < AGREEING_SHARE:
         return False
     own = match(here, detect(recording.image(following)))
-    return len(own) < ENOUGH_MATCHES or (own.displacement_px > STILL_PX and there.displacement_px < NEARER * own.displacement_px)
+    return len(own) < ENOUGH_MATCHES or (
+        own.displacement_px > STILL_PX and there.displacement_px < NEARER * own.displacement_px
+    )
 
 
 def _agreeing(matches: Matches) -> float:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.checks.frames import windows
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.survey import Survey
 
 STOP = 0.1
-"""Of the neighbours: from here on most offsets in time are wrong."""
+"""Of the neighbors: from here on most offsets in time are wrong."""
 
 SHORTEST_S, LONGEST_S = 5e-4, 5.0
 """Between frames of a video: what is outside is times of another unit, or no video."""
@@ -24,8 +24,8 @@ Timed = list[tuple[int, int, float, float]]
 
 
 def timestamps(survey: Survey) -> Iterator[Finding]:
-    """D15 neighbours of which the second is not the later one; else D16 times of another unit. Silent where frames have no times: many
-    formats have none.
+    """D15 neighbors of which the second is not the later one; else D16 times of another unit. Silent where frames have
+    no times: many formats have none.
     """
     pairs = [(i, i + 1) for window in windows(survey.length) for i in window[:-1]]
     known = [(i, j, survey.recording.timestamp_s(i), survey.recording.timestamp_s(j)) for i, j in pairs]
@@ -35,19 +35,27 @@ def timestamps(survey: Survey) -> Iterator[Finding]:
 
 
 def _backwards(survey: Survey, timed: Timed) -> list[Finding]:
-    back = [(i, j, after - before) for i, j, before, after in timed if not after > before]  # of a time that is no number as well
+    back = [
+        (i, j, after - before) for i, j, before, after in timed if not after > before
+    ]  # of a time that is no number as well
     if not back:
         return []
     share = len(back) / len(timed)
     found = finding(
         "D15",
         Severity.STOP if share >= STOP else Severity.WARN,
-        measured=f"{len(back)} of {len(timed)} neighbouring frames are not later than the one before, "
-        f"such as {back[0][1]}, by {back[0][2]:.3g} s",
+        measured=(
+            f"{len(back)} of {len(timed)} neighboring frames are not later than the one before, "
+            f"such as {back[0][1]}, by {back[0][2]:.3g} s"
+        ),
         expected="times that rise from frame to frame",
         evidence={
             "median_step_s": float(np.median([after - before for _, _, before, after in timed])),
-            "pairs": {"first": [i for i, _, _ in back[:8]], "second": [j for _, j, _ in back[:8]], "step_s": [s for *_, s in back[:8]]},
+            "pairs": {
+                "first": [i for i, _, _ in back[:8]],
+                "second": [j for _, j, _ in back[:8]],
+                "step_s": [s for *_, s in back[:8]],
+            },
         },
         where=[survey.name],
     )
@@ -66,10 +74,12 @@ def _unit(survey: Survey, timed: Timed) -> list[Finding]:
         Severity.WARN,
         measured=f"frames are {step_s:.4g} s apart (the median of {len(timed)})",
         expected=f"{SHORTEST_S:g} to {LONGEST_S:g} s",
-        cause=f"times of another unit that are read as seconds ({names}), or pictures taken now and then instead of a video"
-        if likely
-        else None,
-        cure=f"divide times of another unit by {divisors}; leave out what is no video" if likely else None,
+        cause=(
+            f"times of another unit that are read as seconds ({names}), or images taken now and then instead of a video"
+            if likely
+            else None
+        ),
+        fix=f"divide times of another unit by {divisors}; leave out what is no video" if likely else None,
         evidence={"median_step_s": step_s},
         where=[survey.name],
     )

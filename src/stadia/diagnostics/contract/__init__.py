@@ -1,1 +1,1 @@
-"""The contract: what is asked of the losses, networks and optimiser of a training before its first step."""
+"""The contract: what is asked of the losses, networks and optimizer of a training before its first step."""

@@ -24,8 +24,10 @@ class TimeOver(NotChecked):
 def ending_at(deadline: float) -> Iterator[None]:
     """Inside, every layer raises TimeOver once time.monotonic() is past the deadline, forward and backward.
 
-    A pass through a large network takes a processor minutes, and nobody knows so before: it is not predicted, it is ended. Weights and
-    statistics are then what they were in the middle: for copies only. What runs outside of layers (a loss) is not interrupted.
+    A pass through a large network takes a processor minutes, and nobody knows so before: it is not predicted, it is
+    ended. Weights and
+    statistics are then what they were in the middle: for copies only. What runs outside of layers (a loss) is not
+        interrupted.
     """
 
     def ask(*_: object) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from stadia.core.errors import in_one_line
-from stadia.diagnostics.catalogue import finding, in_order
+from stadia.diagnostics.catalog import finding, in_order
 from stadia.diagnostics.contract.deadline import TimeOver, ending_at
 from stadia.diagnostics.contract.exact import Exact, LossRaised
 from stadia.diagnostics.contract.laws import FIRST, LAWS
@@ -58,7 +58,13 @@ def _asked(law: Law, exact: Exact, name: str, severity: Severity) -> list[Findin
             yield from law(exact, name)
         except LossRaised as error:
             measured = f"{_words(law)}: {error}"
-            yield finding("L11", severity, measured=measured, expected="a report of the loss, of every scene and size", where=[name])
+            yield finding(
+                "L11",
+                severity,
+                measured=measured,
+                expected="a report of the loss, of every scene and size",
+                where=[name],
+            )
 
     return collected(_words(law), name, told)
 
@@ -81,4 +87,10 @@ def collected(what: str, where: str, check: Callable[[], Iterable[Finding]]) -> 
 
 def not_checked(what: str, why: str, where: str = "") -> Finding:
     """N01: what could not be looked at, and why."""
-    return finding("N01", Severity.NOTE, measured=f"{what}: {why}", expected="something to compare with", where=[where] if where else [])
+    return finding(
+        "N01",
+        Severity.NOTE,
+        measured=f"{what}: {why}",
+        expected="something to compare with",
+        where=[where] if where else [],
+    )

@@ -39,14 +39,16 @@ class Axis:
 class Exact:
     """A loss, and the answer that it must like best.
 
-    loss: of an answer; all else that it sees (pictures, cameras, labels) it has already. What it gives back is a loss's report.
+    loss: of an answer; all else that it sees (images, cameras, labels) it has already. What it gives back is a loss's
+        report.
     right, off: the right answer, and one that is moderately wrong everywhere, at which slopes are measured.
     axes: ways to be wrong.
     shown: what the loss is shown beside the answer, by name: it must leave it as it is.
     forms: the same scene in another form, by FORMS; one that makes no sense is left out.
     hostile: scenes that must give finite numbers, whatever the answer.
-    unlabelled: where nothing is known of an answer, bool, by its name: it has no slope there.
-    loose: by its name, the share by which an answer's slope may differ from finite differences where some values teach nothing by design.
+    unlabeled: where nothing is known of an answer, bool, by its name: it has no slope there.
+    loose: by its name, the share by which an answer's slope may differ from finite differences where some values teach
+        nothing by design.
     """
 
     loss: Callable[[Answer], Any]
@@ -56,7 +58,7 @@ class Exact:
     shown: Mapping[str, Tensor]
     forms: Mapping[str, Callable[[], Exact]] = field(default_factory=dict)
     hostile: Mapping[str, Callable[[], Exact]] = field(default_factory=dict)
-    unlabelled: Mapping[str, Tensor] = field(default_factory=dict)
+    unlabeled: Mapping[str, Tensor] = field(default_factory=dict)
     loose: Mapping[str, float] = field(default_factory=dict)
 
     def report(self, answer: Answer) -> Any:
@@ -89,13 +91,19 @@ class Exact:
             found = torch.autograd.grad(total, list(given.values()), allow_unused=True)
         except Exception as error:
             raise LossRaised(f"its gradient, {in_one_line(error)}") from error
-        return {name: torch.zeros_like(given[name]) if slope is None else slope for name, slope in zip(given, found, strict=True)}
+        return {
+            name: torch.zeros_like(given[name]) if slope is None else slope
+            for name, slope in zip(given, found, strict=True)
+        }
 
     @cached_property
     def along(self) -> dict[str, dict[float, float]]:
         """The total along each axis, by its name, rising."""
         with torch.no_grad():
-            return {axis.name: {x: float(self.report(axis.answers[x]).total) for x in sorted(axis.answers)} for axis in self.axes}
+            return {
+                axis.name: {x: float(self.report(axis.answers[x]).total) for x in sorted(axis.answers)}
+                for axis in self.axes
+            }
 
 
 def total_of(report: Any) -> float:
@@ -103,7 +111,7 @@ def total_of(report: Any) -> float:
     return float(report.total.detach())
 
 
-COLOURS = ("red", "green", "blue")
+COLORS = ("red", "green", "blue")
 
 FORMS = (
     "twice the batch",
@@ -112,7 +120,7 @@ FORMS = (
     "sources in another order",
     "first tenth changed",
     "every source wrong",
-    *(f"every source wrong but for {colour}" for colour in COLOURS),
+    *(f"every source wrong but for {color}" for color in COLORS),
     "the first source wrong",
     "the other sources wrong",
     "each wrong in another half",
@@ -123,6 +131,6 @@ FORMS = (
     "noise",
     "half of it noise",
 )
-"""Of the right answer and a wrong one. What is wrong is flat depth where no camera has moved, and uncertainty on the wrong side where a
-half is wrong; else it is the moderately wrong one.
+"""Of the right answer and a wrong one. What is wrong is flat depth where no camera has moved, and uncertainty on the
+wrong side where a half is wrong; else it is the moderately wrong one.
 """

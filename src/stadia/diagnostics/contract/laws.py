@@ -1,4 +1,6 @@
-"""What holds of every loss, asked of a scene whose right answer is known (self-supervised specification 4.0, its contract tests)."""
+"""What holds of every loss, asked of a scene whose right answer is known (self-supervised specification 4.0, its
+contract tests).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.contract.bounds import BELOW, RISES
 from stadia.diagnostics.contract.comparing import COMPARING
 from stadia.diagnostics.contract.exact import Axis, Exact, LossRaised, total_of
@@ -19,11 +21,15 @@ from stadia.diagnostics.survey import NotChecked
 from stadia.training.loss_laws import broken_laws
 
 SLOPE, EPSILONS = 0.05, (1e-3, 1e-4, 1e-5, 1e-7)
-"""Finite differences agree with the gradient within this, at one of these steps: 1e-3 and better in every loss of the house. The longest
-are for losses that round, the shortest is for minima over sources, which change hands all over the picture."""
+"""Finite differences agree with the gradient within this, at one of these steps: 1e-3 and better in every loss of the
+house. The longest are for losses that round, the shortest is for minima over sources, which change hands all over the
+image.
+"""
 
 SAME, MIRRORED, REPEATED, LARGER, COUPLED = 1e-5, 1e-3, 0.01, 2.0, 0.01
-"""Relative differences that rounding makes, that resampling makes, of a batch twice, of pictures twice as large, and of a slope."""
+"""Relative differences that rounding makes, that resampling makes, of a batch twice, of images twice as large, and of a
+slope.
+"""
 
 
 def answers(exact: Exact, where: str) -> Iterator[Finding]:
@@ -36,14 +42,22 @@ def answers(exact: Exact, where: str) -> Iterator[Finding]:
         return
     total = getattr(report, "total", None)
     if not isinstance(total, Tensor):
-        found = f"{type(report).__name__} without a total" if total is None else f"a total that is {type(total).__name__}"
+        found = (
+            f"{type(report).__name__} without a total" if total is None else f"a total that is {type(total).__name__}"
+        )
     elif total.ndim or total.numel() != 1:
         found = f"a total of shape {tuple(total.shape)}"
     elif not total.requires_grad:
         found = "a total without a gradient"
     else:
         return
-    yield finding("L12", Severity.STOP, measured=found, expected="a LossReport whose total is one number with a gradient", where=[where])
+    yield finding(
+        "L12",
+        Severity.STOP,
+        measured=found,
+        expected="a LossReport whose total is one number with a gradient",
+        where=[where],
+    )
 
 
 def least_at_the_truth(exact: Exact, where: str) -> Iterator[Finding]:
@@ -67,14 +81,20 @@ def rises_away(exact: Exact, where: str) -> Iterator[Finding]:
     for axis in exact.axes:
         values = _along(exact, axis)
         slack = RISES * _span(values)
-        for side in (sorted(x for x in values if x >= axis.right), sorted((x for x in values if x <= axis.right), reverse=True)):
+        for side in (
+            sorted(x for x in values if x >= axis.right),
+            sorted((x for x in values if x <= axis.right), reverse=True),
+        ):
             falls = [(a, b) for a, b in pairwise(side) if values[b] < values[a] - slack]
             if falls and min(values, key=values.__getitem__) == axis.right:  # else its least place has been told
                 (near, far), *_ = falls
                 yield finding(
                     "L02",
                     Severity.WARN,
-                    measured=f"{values[far]:.4g} at {far:g} ({axis.name}), {values[near]:.4g} at {near:g}, which is nearer to the truth",
+                    measured=(
+                        f"{values[far]:.4g} at {far:g} ({axis.name}), {values[near]:.4g} at {near:g}, which is nearer"
+                        " to the truth"
+                    ),
                     expected="more, the further from the truth",
                     evidence={"values": {axis.name: list(values), "loss": list(values.values())}},
                     where=[where],
@@ -84,10 +104,22 @@ def rises_away(exact: Exact, where: str) -> Iterator[Finding]:
 def has_a_slope(exact: Exact, where: str) -> Iterator[Finding]:
     """L10: what can be wrong gets a gradient."""
     slopes = exact.slopes
-    moved = {name for axis in exact.axes for answer in axis.answers.values() for name in answer if answer[name] is not exact.right[name]}
+    moved = {
+        name
+        for axis in exact.axes
+        for answer in axis.answers.values()
+        for name in answer
+        if answer[name] is not exact.right[name]
+    }
     flat = sorted(name for name in moved if not slopes[name].any())
     if flat:
-        yield finding("L10", Severity.STOP, measured=f"no gradient for {' and '.join(flat)}", expected="one for each", where=[where])
+        yield finding(
+            "L10",
+            Severity.STOP,
+            measured=f"no gradient for {' and '.join(flat)}",
+            expected="one for each",
+            where=[where],
+        )
 
 
 def slopes_are_right(exact: Exact, where: str) -> Iterator[Finding]:
@@ -123,18 +155,26 @@ def samples_stand_alone(exact: Exact, where: str) -> Iterator[Finding]:
             yield finding(
                 "L04",
                 Severity.WARN,
-                measured=f"the gradient of a sample's {name} changes by {change:.0%} when another sample of the batch does",
+                measured=(
+                    f"the gradient of a sample's {name} changes by {change:.0%} when another sample of the batch does"
+                ),
                 expected=f"at most {COUPLED:.0%}",
                 where=[where],
             )
 
 
 def is_a_mean(exact: Exact, where: str) -> Iterator[Finding]:
-    """L05, L06: of a batch twice the loss is the same, and of pictures twice as large nearly."""
+    """L05, L06: of a batch twice the loss is the same, and of images twice as large nearly."""
     value = total_of(exact.at_off)
     ratio = _ratio(exact, "twice the batch", value)
     if ratio and abs(ratio - 1) > REPEATED:
-        yield finding("L05", Severity.WARN, measured=f"{ratio:.3g} times the loss for the same batch twice", expected="1", where=[where])
+        yield finding(
+            "L05",
+            Severity.WARN,
+            measured=f"{ratio:.3g} times the loss for the same batch twice",
+            expected="1",
+            where=[where],
+        )
     ratio = _ratio(exact, "twice the size", value)
     if ratio and not 1 / LARGER <= ratio <= LARGER:
         measured = f"{ratio:.3g} times the loss for the same scene at twice the width and height"
@@ -152,11 +192,17 @@ def mirrors(exact: Exact, where: str) -> Iterator[Finding]:
     """L08: the same loss for the scene seen in a mirror."""
     ratio = _ratio(exact, "mirrored", total_of(exact.at_off))
     if ratio and abs(ratio - 1) > MIRRORED:
-        yield finding("L08", Severity.WARN, measured=f"{ratio:.4g} times the loss", expected=f"1 within {MIRRORED:g}", where=[where])
+        yield finding(
+            "L08",
+            Severity.WARN,
+            measured=f"{ratio:.4g} times the loss",
+            expected=f"1 within {MIRRORED:g}",
+            where=[where],
+        )
 
 
 def stays_finite(exact: Exact, where: str) -> Iterator[Finding]:
-    """L09: finite, with a finite gradient, at the truth, and of pictures and labels that a drive has now and then."""
+    """L09: finite, with a finite gradient, at the truth, and of images and labels that a drive has now and then."""
     told: dict[str, list[str]] = {}
     if wrong := _not_finite(total_of(exact.at_right), exact.slopes_at(exact.right)):
         told[wrong] = ["the right answer"]
@@ -165,7 +211,9 @@ def stays_finite(exact: Exact, where: str) -> Iterator[Finding]:
         if wrong := _not_finite(total_of(other.at_off), other.slopes):
             told.setdefault(wrong, []).append(name)
     for wrong, scenes in told.items():
-        yield finding("L09", Severity.WARN, measured=f"{wrong} of {', '.join(scenes)}", expected="finite numbers", where=[where])
+        yield finding(
+            "L09", Severity.WARN, measured=f"{wrong} of {', '.join(scenes)}", expected="finite numbers", where=[where]
+        )
 
 
 def terms_add_up(exact: Exact, where: str) -> Iterator[Finding]:
@@ -179,9 +227,9 @@ def terms_add_up(exact: Exact, where: str) -> Iterator[Finding]:
 
 
 def is_a_number(exact: Exact, where: str) -> Iterator[Finding]:
-    """L09: value and gradient are finite of pictures as any others, at an answer that is moderately wrong."""
+    """L09: value and gradient are finite of images as any others, at an answer that is moderately wrong."""
     if wrong := _not_finite(total_of(exact.at_off), exact.slopes):
-        measured = f"{wrong} of usual pictures and a moderately wrong answer"
+        measured = f"{wrong} of usual images and a moderately wrong answer"
         yield finding("L09", Severity.STOP, measured=measured, expected="finite numbers", where=[where])
 
 
@@ -189,7 +237,9 @@ def says_the_same_twice(exact: Exact, where: str) -> Iterator[Finding]:
     """L14: asked twice it says the same."""
     first, second = (total_of(exact.report(exact.off)) for _ in range(2))
     if abs(first - second) > SAME * max(abs(first), abs(second)):
-        yield finding("L14", Severity.WARN, measured=f"{first:.6g}, then {second:.6g}", expected="the same", where=[where])
+        yield finding(
+            "L14", Severity.WARN, measured=f"{first:.6g}, then {second:.6g}", expected="the same", where=[where]
+        )
 
 
 def leaves_alone(exact: Exact, where: str) -> Iterator[Finding]:
@@ -200,11 +250,13 @@ def leaves_alone(exact: Exact, where: str) -> Iterator[Finding]:
         exact.loss(exact.off)
     changed = [name for name, value in shown.items() if not torch.equal(value, before[name])]
     if changed:
-        yield finding("L15", Severity.STOP, measured=f"{', '.join(changed)} written to", expected="nothing changed", where=[where])
+        yield finding(
+            "L15", Severity.STOP, measured=f"{', '.join(changed)} written to", expected="nothing changed", where=[where]
+        )
 
 
 def is_local(exact: Exact, where: str) -> Iterator[Finding]:
-    """L16: what changes at one end of the picture changes no slope at the other, neither of depth nor of its uncertainty."""
+    """L16: what changes at one end of the image changes no slope at the other, neither of depth nor of its uncertainty."""
     if "first tenth changed" not in exact.forms:
         return
     here, there = exact.slopes, exact.forms["first tenth changed"]().slopes
@@ -213,14 +265,14 @@ def is_local(exact: Exact, where: str) -> Iterator[Finding]:
             continue
         half = here[name].shape[-1] // 2
         if (change := _change(here[name][..., half:], there[name][..., half:])) > COUPLED:
-            measured = f"slopes of {name} change by {change:.0%} where nothing changed but the other end of the picture"
+            measured = f"slopes of {name} change by {change:.0%} where nothing changed but the other end of the image"
             yield finding("L16", Severity.WARN, measured=measured, expected=f"at most {COUPLED:.0%}", where=[where])
 
 
-def unlabelled_is_not_trained(exact: Exact, where: str) -> Iterator[Finding]:
+def unlabeled_is_not_trained(exact: Exact, where: str) -> Iterator[Finding]:
     """L18: where there is no label there is no slope."""
     slopes = exact.slopes
-    for name, unknown in exact.unlabelled.items():
+    for name, unknown in exact.unlabeled.items():
         share = float(slopes[name][unknown].abs().sum() / slopes[name].abs().sum().clamp(min=1e-30))
         if share > 0:
             measured = f"{share:.0%} of the gradient of {name} is where no label is"
@@ -249,7 +301,9 @@ def _span(values: Mapping[float, float]) -> float:
 def _difference(exact: Exact, name: str, direction: Tensor, step: float) -> float:
     """The slope of the total along a direction, by two values."""
     with torch.no_grad():
-        above, below = (total_of(exact.report({**exact.off, name: exact.off[name] + sign * step * direction})) for sign in (1, -1))
+        above, below = (
+            total_of(exact.report({**exact.off, name: exact.off[name] + sign * step * direction})) for sign in (1, -1)
+        )
     return (above - below) / (2 * step)
 
 
@@ -260,7 +314,9 @@ def _change(before: Tensor, after: Tensor) -> float:
 
 
 def _ratio(exact: Exact, form: str, value: float) -> float | None:
-    """The loss of the scene in another form, over what it is of the scene; None where there is no such form, or nothing to compare."""
+    """The loss of the scene in another form, over what it is of the scene; None where there is no such form, or nothing
+    to compare.
+    """
     if form not in exact.forms or not value:
         return None
     return total_of(exact.forms[form]().at_off) / value
@@ -278,7 +334,7 @@ LAWS = (
     stays_finite,
     terms_add_up,
     is_local,
-    unlabelled_is_not_trained,
+    unlabeled_is_not_trained,
     *COMPARING,
 )
 """What is asked of a loss that answers, in order."""

@@ -11,23 +11,25 @@ import psutil
 import torch
 
 from stadia.core.types import Batch
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.contract.deadline import TimeOver
 from stadia.diagnostics.contract.start import Start
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.survey import NotChecked
-from stadia.training import optimisers
+from stadia.training import optimizers
 from stadia.training.task import Task
 
 STEPS, FEWEST = 30, 10
 LEARNS, TRAINED = 0.01, 0.5
-"""Of the loss at the start: by as much it falls at least in STEPS steps on one batch. Of the loss of weights that have learnt nothing: as
-low is that of weights that have.
+"""Of the loss at the start: by as much it falls at least in STEPS steps on one batch. Of the loss of weights that have
+learnt nothing: as low is that of weights that have.
 """
 
 SETTLED, GROWTH_BYTES, STEADY = 2, 100 << 20, 0.5
-"""Steps after which memory has settled; bytes by which it then grows; and of a third of that, what it grows by at least in each third of
-the steps: what is kept from step to step is as much each time, what a process takes for itself comes at once. How much it holds beside
+"""Steps after which memory has settled; bytes by which it then grows; and of a third of that, what it grows by at least
+in each third of
+the steps: what is kept from step to step is as much each time, what a process takes for itself comes at once. How much
+it holds beside
 says nothing: of one that has its data in memory a leak is a small share.
 """
 
@@ -38,21 +40,22 @@ PARITY = 0.05
 def learns_one_batch(start: Start) -> Iterator[Finding]:
     """T26, T29: on one batch the loss falls, and memory does not grow from step to step.
 
-    Where the time ends before STEPS steps (see `deadline`) those that were taken count; with fewer than FEWEST nothing is said. Nor is
-    T26 of weights that have learnt such pictures already: they are where another hundred steps would leave them.
+    Where the time ends before STEPS steps (see `deadline`) those that were taken count; with fewer than FEWEST nothing
+    is said. Nor is
+    T26 of weights that have learnt such images already: they are where another hundred steps would leave them.
     """
     task, batch = start.task, start.batch
     redrawn = 0.0
-    optimiser = optimisers.build(task, task.optimiser_config, task.parameter_groups())
+    optimizer = optimizers.build(task, task.optimizer_config, task.parameter_groups())
     losses: list[float] = []
     held: list[int] = []
     with contextlib.suppress(TimeOver):
         redrawn = _of_redrawn_weights(task, batch)
         for _ in range(STEPS):
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             report = task.step(batch)
             report.total.backward()
-            optimiser.step()
+            optimizer.step()
             losses.append(float(report.total.detach()))
             del report
             held.append(_held_bytes(batch.inputs.image.device))
@@ -65,7 +68,9 @@ def learns_one_batch(start: Start) -> Iterator[Finding]:
         yield finding(
             "T26",
             Severity.WARN,
-            measured=f"the loss of one batch goes from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses) - 1} steps on it",
+            measured=(
+                f"the loss of one batch goes from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses) - 1} steps on it"
+            ),
             expected=f"below by {LEARNS:.0%} at least",
             evidence={"losses": {"step": list(range(len(losses))), "loss": losses}},
         )
@@ -73,7 +78,10 @@ def learns_one_batch(start: Start) -> Iterator[Finding]:
         yield finding(
             "T29",
             Severity.WARN,
-            measured=f"{held[SETTLED] >> 20} MB are held after step {SETTLED + 1}, {held[-1] >> 20} MB after step {len(held)}",
+            measured=(
+                f"{held[SETTLED] >> 20} MB are held after step {SETTLED + 1}, {held[-1] >> 20} MB after step"
+                f" {len(held)}"
+            ),
             expected="the same after every step",
             evidence={"held": {"step": list(range(1, len(held) + 1)), "bytes": held}},
         )
@@ -89,7 +97,10 @@ def grows_steadily(held: Sequence[int]) -> bool:
 
 def _of_redrawn_weights(task: Task[Any, Any], batch: Batch[Any, Any]) -> float:
     """The loss of networks whose every weight stands at another's place: of as large weights, that have learnt nothing."""
-    as_given, generator = {name: value.clone() for name, value in task.state_dict().items()}, torch.Generator().manual_seed(0)
+    as_given, generator = (
+        {name: value.clone() for name, value in task.state_dict().items()},
+        torch.Generator().manual_seed(0),
+    )
     try:
         with torch.no_grad():
             for weights in task.parameters():

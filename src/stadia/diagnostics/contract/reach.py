@@ -1,4 +1,4 @@
-"""Is what a rig's pictures show within what depth can be? Asked of their matches, so that no label is needed."""
+"""Is what a rig's images show within what depth can be? Asked of their matches, so that no label is needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.contract.start import Start
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.instruments import two_view
@@ -17,23 +17,24 @@ from stadia.diagnostics.instruments.matching import detect, match
 from stadia.diagnostics.survey import NotChecked
 
 PAIRS, ENOUGH, ON_THEIR_LINE_PX, OUT_OF_REACH_PX, MOST_OUTSIDE = 4, 30, 1.0, 1.0, 0.25
-"""Pairs that are looked at; matches that say something; how far from its epipolar line a match may lie; by how many pixels beyond the ends
-of the range it is outside, so that what is far away is not; and the share that may be outside: mountains are.
+"""Pairs that are looked at; matches that say something; how far from its epipolar line a match may lie; by how many
+pixels beyond the ends of the range it is outside, so that what is far away is not; and the share that may be outside:
+mountains are.
 """
 
 Array = NDArray[np.float64]
 
 
 def pair_is_in_reach(start: Start) -> Iterator[Finding]:
-    """M03: the matches of a pair of known rig are as far apart as depths in the range make them. Of samples without labels, which say it
-    better (`depth_starts_well`).
+    """M03: the matches of a pair of known rig are as far apart as depths in the range make them. Of samples without
+    labels, which say it better (`depth_starts_well`).
     """
-    pairs = unlabelled_pairs(start)
+    pairs = unlabeled_pairs(start)
     if not pairs or start.depth_range_m is None:
         return
     beyond = beyond_px(start)
     if len(beyond) < ENOUGH:
-        raise NotChecked(f"{len(beyond)} matches between the pictures of {len(pairs)} pairs, and {ENOUGH} are needed")
+        raise NotChecked(f"{len(beyond)} matches between the images of {len(pairs)} pairs, and {ENOUGH} are needed")
     too_near, too_far = (beyond > OUT_OF_REACH_PX).sum(0)
     outside = (too_near + too_far) / len(beyond)
     if outside <= MOST_OUTSIDE:
@@ -42,14 +43,16 @@ def pair_is_in_reach(start: Start) -> Iterator[Finding]:
     yield finding(
         "M03",
         Severity.WARN,
-        measured=f"of {len(beyond)} matches of the pair {outside:.0%} lie outside of {nearest:g} to {farthest:g} m, which the depth "
-        f"can be: {too_near} are nearer, {too_far} farther",
+        measured=(
+            f"of {len(beyond)} matches of the pair {outside:.0%} lie outside of {nearest:g} to {farthest:g} m, which"
+            f" the depth can be: {too_near} are nearer, {too_far} farther"
+        ),
         expected=f"at most {MOST_OUTSIDE:.0%}",
         evidence={"matches": len(beyond), "nearer": int(too_near), "farther": int(too_far)},
     )
 
 
-def unlabelled_pairs(start: Start) -> list[tuple[int, int]]:
+def unlabeled_pairs(start: Start) -> list[tuple[int, int]]:
     """(sample, source) of the first PAIRS whose rig is known, and of whose depth nothing is."""
     rig = getattr(start.batch.inputs, "T_source_target_rig", None)
     if rig is None:
@@ -61,16 +64,18 @@ def unlabelled_pairs(start: Start) -> list[tuple[int, int]]:
 
 
 def beyond_px(start: Start) -> Array:
-    """(M, 2) of the matches of `unlabelled_pairs`: by how many pixels, at the source's focal length, they are further apart than at the
-    nearest depth, and nearer together than at the farthest; negative inside of the range.
+    """(M, 2) of the matches of `unlabeled_pairs`: by how many pixels, at the source's focal length, they are further
+    apart than at the nearest depth, and nearer together than at the farthest; negative inside of the range.
     """
     assert start.depth_range_m is not None
     targets, found = start.batch.targets, [np.zeros((0, 2))]
-    for sample, source in unlabelled_pairs(start):
-        matches = match(detect(_picture(targets.image[sample])), detect(_picture(targets.sources[sample, source])))
+    for sample, source in unlabeled_pairs(start):
+        matches = match(detect(_image(targets.image[sample])), detect(_image(targets.sources[sample, source])))
         K, K_source = _numbers(targets.camera.K[sample]), _numbers(targets.source_camera.K[sample, source])
         way = K, K_source, _numbers(start.batch.inputs.T_source_target_rig[sample, source])
-        matches = matches.where(two_view.epipolar_distance_px(matches.first_px, matches.second_px, *way) < ON_THEIR_LINE_PX)
+        matches = matches.where(
+            two_view.epipolar_distance_px(matches.first_px, matches.second_px, *way) < ON_THEIR_LINE_PX
+        )
         per_inverse_metre = K_source[0, 0] * np.linalg.norm(way[2][:3, 3])
         apart_px = per_inverse_metre * two_view.inverse_depth(matches.first_px, matches.second_px, *way)
         most_px, least_px = (per_inverse_metre / metres for metres in start.depth_range_m)
@@ -78,7 +83,7 @@ def beyond_px(start: Start) -> Array:
     return np.concatenate(found)
 
 
-def _picture(image: Tensor) -> NDArray[np.uint8]:
+def _image(image: Tensor) -> NDArray[np.uint8]:
     """(3, H, W) in [0, 1] to (H, W, 3)."""
     return np.asarray((255 * image.clamp(0, 1)).round().byte().permute(1, 2, 0).cpu().numpy())
 

@@ -20,7 +20,7 @@ SAMPLES, FEWEST_SAMPLES, CPU_PIXELS = 8, 2, 80_000
 
 @runtime_checkable
 class SaysDepth(Protocol):
-    """A task whose networks say depth of a picture."""
+    """A task whose networks say depth of an image."""
 
     @property
     def claim(self) -> Claim: ...
@@ -30,7 +30,7 @@ class SaysDepth(Protocol):
 
 @runtime_checkable
 class SaysMotion(Protocol):
-    """A task whose networks say motion between pictures."""
+    """A task whose networks say motion between images."""
 
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None: ...
 
@@ -62,11 +62,13 @@ class Start:
         precision: str = "32",
         depth_range_m: tuple[float, float] | None = None,
     ) -> Start:
-        """A copy of a task and eight samples of a batch at most, fewer of large pictures on the processor."""
+        """A copy of a task and eight samples of a batch at most, fewer of large images on the processor."""
         device = torch.device(device)
         pixels = batch.inputs.image.shape[-2] * batch.inputs.image.shape[-1] if hasattr(batch.inputs, "image") else 1
         room = SAMPLES if device.type != "cpu" else max(FEWEST_SAMPLES, min(SAMPLES, CPU_PIXELS // pixels))
-        return cls(copy.deepcopy(task).to(device).train(), fewer(batch, room).to(device), batch.size, precision, depth_range_m)
+        return cls(
+            copy.deepcopy(task).to(device).train(), fewer(batch, room).to(device), batch.size, precision, depth_range_m
+        )
 
     @cached_property
     def report(self) -> Report:
@@ -78,12 +80,12 @@ class Start:
 
     @cached_property
     def inverse_depth(self) -> Tensor | None:
-        """(B, 1, H, W) that is said of the batch's pictures; None where the task says none."""
+        """(B, 1, H, W) that is said of the batch's images; None where the task says none."""
         return self.inverse_depth_of(self.batch.inputs.image) if isinstance(self.task, SaysDepth) else None
 
     @torch.no_grad()
     def inverse_depth_of(self, image: Tensor) -> Tensor:
-        """(B, 1, H, W) that is said of pictures in evaluation; the task trains again afterwards, whatever it raised."""
+        """(B, 1, H, W) that is said of images in evaluation; the task trains again afterwards, whatever it raised."""
         self.task.eval()
         try:
             said: Tensor = self.task.inverse_depth(image)

@@ -1,4 +1,4 @@
-"""What a loss of video must like best: the depth, motion and exposures of a wall that its pictures were made from."""
+"""What a loss of video must like best: the depth, motion and exposures of a wall that its images were made from."""
 
 from __future__ import annotations
 
@@ -26,27 +26,36 @@ OFFSET_PLUS = (-0.2, -0.05, 0.0, 0.05, 0.2)
 LOG_UNCERTAINTY, DOUBT = -2.0, 0.5
 UNIT = 2.0
 OFF_ROWS = (0.0, 0.01, 0.0, 0.002, 0.0, 0.0)
-"""A twist, the same in a mirror. Rows of a rectified pair lie on rows, where interpolation has two slopes, and none is the gradient."""
+"""A twist, the same in a mirror. Rows of a rectified pair lie on rows, where interpolation has two slopes, and none is
+the gradient.
+"""
 
 MASKED_EXPOSURE = 0.25
-"""What the auto-mask leaves out keeps a value that follows the exposure, and teaches nothing: 16 % of the slope in the house's losses (two
-neighbours, four sizes), 4 % at most in the others.
+"""What the auto-mask leaves out keeps a value that follows the exposure, and teaches nothing: 16 % of the slope in the
+house's losses (two neighbors, four sizes), 4 % at most in the others.
 """
 
 LEAST_HEIGHT, MOST_HEIGHT = 64, 128
-"""Pixels, of the wall's pictures; more where the smallest size that they are compared at had less than LEAST_OF_SMALLEST."""
+"""Pixels, of the wall's images; more where the smallest size that they are compared at had less than LEAST_OF_SMALLEST.
+"""
 
 ENOUGH_OF_SMALLEST, LEAST_OF_SMALLEST = 8, 2
-"""Pixels: of fewer the wall's finest waves are a pixel long, and what is read between pixels is blurred the more it has moved."""
+"""Pixels: of fewer the wall's finest waves are a pixel long, and what is read between pixels is blurred the more it has
+moved.
+"""
 
 MOTION_ALONE = 0.25
-"""Where neighbours in time teach motion alone, what they cost changes with depth and teaches it nothing: 10 to 15 % of its slope."""
+"""Where neighbors in time teach motion alone, what they cost changes with depth and teaches it nothing: 10 to 15 % of
+its slope.
+"""
 
 
 @dataclass(frozen=True)
 class Said:
-    """What the networks of a training say beside depth and motion, and at how many scales; and at how many picture sizes, each half the
-    one before, that is compared. motion_alone: whether neighbours in time teach depth nothing (`LossConfig.temporal_from_step`).
+    """What the networks of a training say beside depth and motion, and at how many scales; and at how many image sizes,
+    each half the
+    one before, that is compared. motion_alone: whether neighbors in time teach depth nothing
+        (`LossConfig.temporal_from_step`).
     """
 
     scales: int = 1
@@ -61,8 +70,8 @@ def of_video(loss: LossOfVideo, source_names: Sequence[str] = ("-1", "+1"), said
     """The wall, seen as the sources of a training see it.
 
     loss: called with targets, a prediction and the names of the sources, in float64, on the processor.
-    source_names: as a batch has them, "-1", "+1", "stereo". Beside a pair the motion is no axis: what the pair sees hides it. A loss of
-        depth alone (measured depth, say) is asked with ("stereo",).
+    source_names: as a batch has them, "-1", "+1", "stereo". Beside a pair the motion is no axis: what the pair sees
+        hides it. A loss of depth alone (measured depth, say) is asked with ("stereo",).
     """
     said = said or Said()
     halved = said.sizes - 1
@@ -114,8 +123,8 @@ def _exact(loss: LossOfVideo, scene: Wall, said: Said, *, plain: bool = False) -
         del forms["mirrored"]  # right becomes left then
     dark, white = torch.zeros_like(scene.targets.image), torch.ones_like(scene.targets.image)
     hostile = {
-        "black pictures": lambda: walls.with_pictures(scene, dark, torch.zeros_like(scene.targets.sources)),
-        "white pictures": lambda: walls.with_pictures(scene, white, torch.ones_like(scene.targets.sources)),
+        "black images": lambda: walls.with_images(scene, dark, torch.zeros_like(scene.targets.sources)),
+        "white images": lambda: walls.with_images(scene, white, torch.ones_like(scene.targets.sources)),
         "a camera that stands still": lambda: altered.still(scene),
     }
 
@@ -135,17 +144,23 @@ def _exact(loss: LossOfVideo, scene: Wall, said: Said, *, plain: bool = False) -
 
 
 def _right_or_wrong(loss: LossOfVideo, scene: Wall, said: Said) -> dict[str, Callable[[], Exact]]:
-    """Forms whose wrong answer is of their own: flat depth before a camera that has not moved, uncertainty on the wrong side."""
+    """Forms whose wrong answer is of their own: flat depth before a camera that has not moved, uncertainty on the wrong
+    side.
+    """
 
     def flat(still: Wall) -> Exact:
         exact = _exact(loss, still, said, plain=True)
         depth = exact.right["inverse_depth"]
-        return replace(exact, off={**exact.right, "inverse_depth": depth.mean(dim=(2, 3), keepdim=True).expand_as(depth).clone()})
+        return replace(
+            exact, off={**exact.right, "inverse_depth": depth.mean(dim=(2, 3), keepdim=True).expand_as(depth).clone()}
+        )
 
     def doubtful() -> Exact:
         exact = _exact(loss, altered.left_wrong(scene), said, plain=True)
         right, wrong = (altered.higher_on_the_left(exact.right["log_uncertainty"], by) for by in (DOUBT, -DOUBT))
-        return replace(exact, right={**exact.right, "log_uncertainty": right}, off={**exact.right, "log_uncertainty": wrong})
+        return replace(
+            exact, right={**exact.right, "log_uncertainty": right}, off={**exact.right, "log_uncertainty": wrong}
+        )
 
     forms = {
         "a camera that has not moved": lambda: flat(altered.still(scene)),
@@ -177,19 +192,40 @@ def _prediction(scene: Wall, said: Said, answer: Answer) -> Prediction:
     inverse_depth = maps("inverse_depth")
     assert inverse_depth is not None
     return Prediction(
-        inverse_depth, se3_exp(answer["motion"]), maps("inverse_depth_right"), maps("log_uncertainty"), answer.get("brightness")
+        inverse_depth,
+        se3_exp(answer["motion"]),
+        maps("inverse_depth_right"),
+        maps("log_uncertainty"),
+        answer.get("brightness"),
     )
 
 
 def _axes(scene: Wall, said: Said, right: Answer) -> tuple[Axis, ...]:
-    axes = [Axis("depth, times the true one", "L01", 1.0, {x: {**right, "inverse_depth": right["inverse_depth"] / x} for x in DEPTH_TIMES})]
+    axes = [
+        Axis(
+            "depth, times the true one",
+            "L01",
+            1.0,
+            {x: {**right, "inverse_depth": right["inverse_depth"] / x} for x in DEPTH_TIMES},
+        )
+    ]
     if all(map(is_temporal, scene.source_names)):
-        axes.append(Axis("motion, times the true one", "P01", 1.0, {x: {**right, "motion": right["motion"] * x} for x in MOTION_TIMES}))
+        axes.append(
+            Axis(
+                "motion, times the true one",
+                "P01",
+                1.0,
+                {x: {**right, "motion": right["motion"] * x} for x in MOTION_TIMES},
+            )
+        )
     if said.brightness:
         gain, offset = right["brightness"].unbind(-1)
         gains = {x: {**right, "brightness": torch.stack((gain * x, offset), -1)} for x in GAIN_TIMES}
         offsets = {x: {**right, "brightness": torch.stack((gain, offset + x), -1)} for x in OFFSET_PLUS}
-        axes += [Axis("gain, times the true one", "B01", 1.0, gains), Axis("offset, beside the true one", "B01", 0.0, offsets)]
+        axes += [
+            Axis("gain, times the true one", "B01", 1.0, gains),
+            Axis("offset, beside the true one", "B01", 0.0, offsets),
+        ]
     if said.right_view:
         wrong = {x: {**right, "inverse_depth_right": right["inverse_depth_right"] / x} for x in DEPTH_TIMES}
         axes.append(Axis("depth of the right view, times the true one", "L01", 1.0, wrong))
@@ -244,4 +280,4 @@ def first_tenth_changed(scene: Wall) -> Wall:
     image = scene.targets.image.clone()
     columns = image.shape[-1] // 10
     image[..., :columns] = image[..., :columns].flip(-2)
-    return walls.with_pictures(scene, image, scene.targets.sources)
+    return walls.with_images(scene, image, scene.targets.sources)

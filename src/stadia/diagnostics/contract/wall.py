@@ -1,4 +1,4 @@
-"""A textured slanted wall whose pictures, depth and camera motion are known in closed form."""
+"""A textured slanted wall whose images, depth and camera motion are known in closed form."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ MOTIONS = {  # p_source = exp(v, w) p_target
 FURTHEST = 3
 """Steps: after these the wall is close, whatever the offset."""
 
-EXPOSURES = {"-1": (0.8, 0.05), "+1": (1.05, -0.05), "stereo": (0.9, 0.02)}  # gain and offset; pictures stay within [0, 1]
+EXPOSURES = {
+    "-1": (0.8, 0.05),
+    "+1": (1.05, -0.05),
+    "stereo": (0.9, 0.02),
+}  # gain and offset; images stay within [0, 1]
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ class Wall:
     @property
     def brightness(self) -> Tensor:
         """(B, N, 2) gain and offset of the sources as `exposed` records them."""
-        exposures = torch.tensor([EXPOSURES[_alike(name)] for name in self.source_names], dtype=self.targets.image.dtype)
+        exposures = torch.tensor(
+            [EXPOSURES[_alike(name)] for name in self.source_names], dtype=self.targets.image.dtype
+        )
         return exposures.expand(len(self.targets.image), -1, 2)
 
 
@@ -54,25 +60,26 @@ def wall(
     finer: float = 1.0,
     dtype: torch.dtype = torch.float64,
 ) -> Wall:
-    """Pictures of the wall, sample by sample with another texture; sources are "stereo" and neighbours in time.
+    """Images of the wall, sample by sample with another texture; sources are "stereo" and neighbors in time.
 
-    finer: so many times finer is the texture, and smaller each motion. Pictures so many times larger then show, pixel by pixel, the same.
+    finer: so many times finer is the texture, and smaller each motion. Images so many times larger then show, pixel by
+        pixel, the same.
     """
     K = torch.tensor([[0.9 * width, 0, 0.48 * width], [0, 1.5 * height, 0.53 * height], [0, 0, 1]], dtype=torch.float64)
     phase = torch.arange(batch, dtype=torch.float64).view(-1, 1, 1)
     twist = torch.tensor([_motion(name) for name in names], dtype=torch.float64).expand(batch, -1, 6) / finer
     T_source_target = se3_exp(twist)
     here = torch.eye(4, dtype=torch.float64).expand(batch, 4, 4)
-    target, z = _picture(K, here, height, width, phase, finer)
-    pictures = [_picture(K, T_source_target[:, i], height, width, phase, finer) for i in range(len(names))]
-    sources, z_of_sources = (torch.stack(one_each, dim=1) for one_each in zip(*pictures, strict=True))
+    target, z = _image(K, here, height, width, phase, finer)
+    images = [_image(K, T_source_target[:, i], height, width, phase, finer) for i in range(len(names))]
+    sources, z_of_sources = (torch.stack(one_each, dim=1) for one_each in zip(*images, strict=True))
     targets = Targets(
         target,
         sources,
         Camera(K.expand(batch, 3, 3), height, width),
         Camera(K.expand(batch, len(names), 3, 3), height, width),
         T_source_target,
-        depth_m=z * _labelled(height, width),
+        depth_m=z * _labeled(height, width),
     )
     return Wall(targets.to(dtype), (1 / z).to(dtype), twist.to(dtype), tuple(names), (1 / z_of_sources).to(dtype))
 
@@ -84,7 +91,7 @@ def exposed(scene: Wall) -> Wall:
 
 
 def mirrored(scene: Wall) -> Wall:
-    """Left and right exchanged: pictures, principal points, and motion with them."""
+    """Left and right exchanged: images, principal points, and motion with them."""
     targets = scene.targets
     image, camera = cameras.mirror(targets.image, targets.camera)
     sources, source_camera = cameras.mirror(targets.sources, targets.source_camera)
@@ -99,13 +106,15 @@ def mirrored(scene: Wall) -> Wall:
     )
 
 
-def with_pictures(scene: Wall, image: Tensor, sources: Tensor) -> Wall:
-    """The same cameras before other pictures."""
+def with_images(scene: Wall, image: Tensor, sources: Tensor) -> Wall:
+    """The same cameras before other images."""
     return replace(scene, targets=replace(scene.targets, image=image, sources=sources))
 
 
-def _labelled(height: int, width: int) -> Tensor:
-    """(H, W) 1 where depth is measured, as sparsely as by a scanner: a loss that reads what has no label then likes a wrong depth best."""
+def _labeled(height: int, width: int) -> Tensor:
+    """(H, W) 1 where depth is measured, as sparsely as by a scanner: a loss that reads what has no label then likes a
+    wrong depth best.
+    """
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return ((x + y) % 3 == 0).double()
 
@@ -121,14 +130,21 @@ def _motion(name: str) -> tuple[float, ...]:
 
 
 def _texture(points: Tensor, phase: Tensor) -> Tensor:
-    """(B, H, W, 3) points to (B, 3, H, W) colours: waves along the wall, a different mixture for each colour and sample."""
+    """(B, H, W, 3) points to (B, 3, H, W) colors: waves along the wall, a different mixture for each color and sample."""
     x, y = points[..., 0], points[..., 1]
-    waves = [torch.sin(a * x + b * y + c + phase) for a, b, c in ((3.1, 0.7, 0.0), (1.3, 2.9, 1.0), (4.7, -2.1, 2.0), (-2.3, 4.3, 0.5))]
+    waves = [
+        torch.sin(a * x + b * y + c + phase)
+        for a, b, c in ((3.1, 0.7, 0.0), (1.3, 2.9, 1.0), (4.7, -2.1, 2.0), (-2.3, 4.3, 0.5))
+    ]
     mixture = ((0.2, 0.1, 0.1, 0.05), (0.1, 0.2, 0.05, 0.1), (0.05, 0.1, 0.2, 0.1))
-    return torch.stack([0.5 + torch.stack([m * wave for m, wave in zip(row, waves, strict=True)]).sum(0) for row in mixture], dim=1)
+    return torch.stack(
+        [0.5 + torch.stack([m * wave for m, wave in zip(row, waves, strict=True)]).sum(0) for row in mixture], dim=1
+    )
 
 
-def _picture(K: Tensor, T_camera_target: Tensor, height: int, width: int, phase: Tensor, finer: float) -> tuple[Tensor, Tensor]:
+def _image(
+    K: Tensor, T_camera_target: Tensor, height: int, width: int, phase: Tensor, finer: float
+) -> tuple[Tensor, Tensor]:
     """The wall from a camera, pixel by pixel where its ray meets the wall: (B, 3, H, W) and z (B, 1, H, W)."""
     y, x = torch.meshgrid(torch.arange(height, dtype=K.dtype), torch.arange(width, dtype=K.dtype), indexing="ij")
     rays = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(K).T  # (H, W, 3), z = 1

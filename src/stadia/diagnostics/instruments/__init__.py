@@ -1,1 +1,3 @@
-"""What the checks measure with: matching, two-view geometry, photometric residuals, fingerprints of frames. NumPy and OpenCV only."""
+"""What the checks measure with: matching, two-view geometry, photometric residuals, fingerprints of frames. NumPy and
+OpenCV only.
+"""

@@ -1,4 +1,4 @@
-"""Points that two pictures share, by SIFT. No calibration is used, so a wrong one cannot spoil them."""
+"""Points that two images share, by SIFT. No calibration is used, so a wrong one cannot spoil them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_WIDTH, MOST_WIDTH = 640, 1280
-"""Smaller pictures are enlarged before detection (SIFT finds little below this), larger ones reduced (it takes long above)."""
+"""Smaller images are enlarged before detection (SIFT finds little below this), larger ones reduced (it takes long
+above).
+"""
 
 MOST_FEATURES = 1500
 RATIO = 0.8
-"""A match must be nearer than RATIO times the second nearest (Lowe, Distinctive Image Features, IJCV 2004, section 7.1)."""
+"""A match must be nearer than RATIO times the second nearest (Lowe, Distinctive Image Features, IJCV 2004, section
+7.1).
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """pixels: (N, 2) float64, x and y in the picture as given.  descriptors: (N, 128) float32."""
+    """pixels: (N, 2) float64, x and y in the image as given.  descriptors: (N, 128) float32."""
 
     pixels: NDArray[np.float64]
     descriptors: NDArray[np.float32]
@@ -27,7 +31,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """first_index: (M,) rows of the first picture's Features.  first_px, second_px: (M, 2) float64."""
+    """first_index: (M,) rows of the first image's Features.  first_px, second_px: (M, 2) float64."""
 
     first_index: NDArray[np.intp]
     first_px: NDArray[np.float64]
@@ -45,7 +49,7 @@ class Matches:
         return float(np.median(np.linalg.norm(self.second_px - self.first_px, axis=1))) if len(self) else 0.0
 
 
-def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(H, W, 3) RGB to (H, W)."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
@@ -54,21 +58,28 @@ def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _sift() -> cv2.SIFT:
     """Without the precise upscale, OpenCV's points lie a quarter of a pixel too far right and down."""
     return cv2.SIFT.create(
-        nfeatures=MOST_FEATURES, nOctaveLayers=3, contrastThreshold=0.04, edgeThreshold=10, sigma=1.6, enable_precise_upscale=True
+        nfeatures=MOST_FEATURES,
+        nOctaveLayers=3,
+        contrastThreshold=0.04,
+        edgeThreshold=10,
+        sigma=1.6,
+        enable_precise_upscale=True,
     )
 
 
 def detect(image: NDArray[np.uint8]) -> Features:
-    """SIFT features of a picture.
+    """SIFT features of an image.
 
     Args:
         image: (H, W, 3) uint8 RGB.
     """
     height, width = image.shape[:2]
     scale = float(np.clip(width, LEAST_WIDTH, MOST_WIDTH) / width)
-    picture = grey(image)
+    picture = gray(image)
     if scale != 1:
-        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        picture = cv2.resize(
+            picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        )
     keypoints, descriptors = _sift().detectAndCompute(picture, None)
     if descriptors is None:
         return Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32))

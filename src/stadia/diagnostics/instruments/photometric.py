@@ -1,4 +1,4 @@
-"""How alike two pictures are, and how much a warp helps. Grey, at the pictures' own size."""
+"""How alike two images are, and how much a warp helps. Gray, at the images' own size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ WINDOW = (7, 7)
 
 
 def residual(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W) 0.85 (1 - SSIM) / 2 + 0.15 L1 of two grey pictures in [0, 1] (Monodepth2, arXiv:1806.01260, eq. 3), on a 7 x 7 window."""
+    """(H, W) 0.85 (1 - SSIM) / 2 + 0.15 L1 of two gray images in [0, 1] (Monodepth2, arXiv:1806.01260, eq. 3), on a 7 x
+    7 window.
+    """
     a, b = first.astype(np.float32) / 255, second.astype(np.float32) / 255
     mean_a, mean_b = cv2.blur(a, WINDOW), cv2.blur(b, WINDOW)
     variance_a, variance_b = cv2.blur(a * a, WINDOW) - mean_a**2, cv2.blur(b * b, WINDOW) - mean_b**2
@@ -28,7 +30,8 @@ def residual(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sweep:
-    """left, right, warped: (h, w) grey, both pictures and the right one warped onto the left one, without the margins that a shift empties.
+    """left, right, warped: (h, w) gray, both images and the right one warped onto the left one, without the margins
+    that a shift empties.
 
     residual: mean of `residual` between left and warped.
     """
@@ -39,14 +42,17 @@ class Sweep:
     residual: float
 
 
-def plane_sweep(left: NDArray[np.uint8], right: NDArray[np.uint8], sign: int, *, most_share: float = 0.2, steps: int = 24) -> Sweep:
-    """Warp the right picture to the left one by the best of many planes, pixel for pixel.
+def plane_sweep(
+    left: NDArray[np.uint8], right: NDArray[np.uint8], sign: int, *, most_share: float = 0.2, steps: int = 24
+) -> Sweep:
+    """Warp the right image to the left one by the best of many planes, pixel for pixel.
 
-    A plane of disparity d px shows right pixel x - d at left pixel x. Both signs try the same d, so they differ by geometry alone.
+    A plane of disparity d px shows right pixel x - d at left pixel x. Both signs try the same d, so they differ by
+    geometry alone.
 
     Args:
-        left, right: (H, W) grey; reduced to at most 640 pixels of width.
-        sign: 1 where the right picture is the right one, -1 where it is the left one.
+        left, right: (H, W) gray; reduced to at most 640 pixels of width.
+        sign: 1 where the right image is the right one, -1 where it is the left one.
         most_share: largest disparity, of the width.
         steps: number of disparities, growing geometrically from 1 px.
     """
@@ -79,7 +85,8 @@ def warp_identity_ratio(
     """WIR: mean |target - warped source| over mean |target - source|, where depth is known and lands inside both.
 
     Well below 1 where depth, cameras and motion fit each other; near 1 or above where any of them is wrong.
-    Measured point by point, so that sparse depth (projected LiDAR) serves as well as dense. None where too little can be seen.
+    Measured point by point, so that sparse depth (projected LiDAR) serves as well as dense. None where too little can
+    be seen.
     """
     y, x = np.nonzero(depth > 0)
     if len(x) < 200:
@@ -95,7 +102,7 @@ def warp_identity_ratio(
     inside = ahead & (landed >= 0).all(1) & (landed[:, 0] <= width - 1) & (landed[:, 1] <= height - 1)
     if inside.mean() < 0.1 or inside.sum() < 100:
         return None
-    target_soft, source_soft = (cv2.GaussianBlur(picture.astype(np.float32), (3, 3), 0) for picture in (target, source))
+    target_soft, source_soft = (cv2.GaussianBlur(image.astype(np.float32), (3, 3), 0) for image in (target, source))
     here = target_soft[y[inside], x[inside]]
     spot = landed[inside].astype(np.float32)
     warped = cv2.remap(source_soft, spot[:, 0:1], spot[:, 1:2], cv2.INTER_LINEAR).ravel()

@@ -1,6 +1,7 @@
 """Two-view geometry from matches: epipolar distance, triangulation, and motion with or without known depth.
 
-Points are (N, 2) float64 pixels, K is (3, 3), T_b_a takes points of camera a to camera b (metres, or whatever unit it carries).
+Points are (N, 2) float64 pixels, K is (3, 3), T_b_a takes points of camera a to camera b (metres, or whatever unit it
+carries).
 """
 
 from __future__ import annotations
@@ -31,8 +32,12 @@ def rotation_vector_deg(R: Array) -> Array:
     return np.degrees(cv2.Rodrigues(R)[0].ravel())
 
 
-def epipolar_distance_px(first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array) -> Array:
-    """(N,) Sampson distance of matches to the epipolar geometry of a calibration (Hartley and Zisserman, 2nd ed., 11.4.3)."""
+def epipolar_distance_px(
+    first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
+) -> Array:
+    """(N,) Sampson distance of matches to the epipolar geometry of a calibration (Hartley and Zisserman, 2nd ed.,
+    11.4.3).
+    """
     x, y, z = T_second_first[:3, 3]
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     F = np.linalg.inv(K_second).T @ cross @ T_second_first[:3, :3] @ np.linalg.inv(K_first)
@@ -43,8 +48,11 @@ def epipolar_distance_px(first_px: Array, second_px: Array, K_first: Array, K_se
     return np.abs((second * lines_second).sum(1)) / np.maximum(gradient, 1e-12)
 
 
-def triangulate(first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array) -> tuple[Array, Array]:
-    """Depth z of matches in the first camera, and in the second; negative where the calibration has a point behind a camera.
+def triangulate(
+    first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
+) -> tuple[Array, Array]:
+    """Depth z of matches in the first camera, and in the second; negative where the calibration has a point behind a
+    camera.
 
     z_second ray_second = z_first R ray_first + t, solved for z_first by least squares.
     """
@@ -69,9 +77,11 @@ def inverse_depth(first_px: Array, second_px: Array, K_first: Array, K_second: A
 class Motion:
     """Motion of the camera between two frames, as matches show it.
 
-    R: (3, 3), t: (3,) of T_second_first; t has length 1 where `metric` is False, else the unit of the depth it came from.
+    R: (3, 3), t: (3,) of T_second_first; t has length 1 where `metric` is False, else the unit of the depth it came
+        from.
     inliers: (M,) which matches agree.  parallax_px: median displacement that is not rotation.
-    planar: whether they show one plane and nothing else. Two motions explain a plane alike, unless its depth is known; this is one of them.
+    planar: whether they show one plane and nothing else. Two motions explain a plane alike, unless its depth is known;
+        this is one of them.
     """
 
     R: Array
@@ -94,13 +104,14 @@ ESSENTIAL_PX, POINTS_PX = 1.0, 1.5
 """Distances within which a match agrees with a motion: to the epipolar line, and to the projected point."""
 
 PLANE_SHARE = 0.9
-"""Of the matches that agree, explained by one homography within ESSENTIAL_PX: 0.97 to 1 of flat ground seen from above or of a wall,
-at most 0.77 in RoadWorld, KITTI and 7-Scenes.
+"""Of the matches that agree, explained by one homography within ESSENTIAL_PX: 0.97 to 1 of flat ground seen from above
+or of a wall, at most 0.77 in RoadWorld, KITTI and 7-Scenes.
 """
 
 
 def on_one_plane(first_px: Array, second_px: Array, *, grain_px: float = 1.0) -> bool:
-    """Whether one homography explains matches that agree with an essential matrix: a plane fits two of these, both without an outlier.
+    """Whether one homography explains matches that agree with an essential matrix: a plane fits two of these, both
+    without an outlier.
 
     Longuet-Higgins, The reconstruction of a plane surface from two perspective projections, Proc. R. Soc. B 227, 1986.
     """
@@ -109,22 +120,29 @@ def on_one_plane(first_px: Array, second_px: Array, *, grain_px: float = 1.0) ->
 
 
 def motion_up_to_scale(first_px: Array, second_px: Array, K: Array, *, grain_px: float = 1.0) -> Motion | None:
-    """Rotation and direction by the essential matrix (Nister's five points in RANSAC). None where too few matches agree."""
+    """Rotation and direction by the essential matrix (Nister's five points in RANSAC). None where too few matches
+    agree.
+    """
     if len(first_px) < 30:
         return None
-    E, mask = cv2.findEssentialMat(first_px, second_px, K, method=cv2.RANSAC, prob=0.999, threshold=ESSENTIAL_PX * grain_px)
+    E, mask = cv2.findEssentialMat(
+        first_px, second_px, K, method=cv2.RANSAC, prob=0.999, threshold=ESSENTIAL_PX * grain_px
+    )
     if E is None or E.shape != (3, 3) or int(mask.sum()) < 20:
         return None
     agreeing = mask.ravel() > 0
     _, R, t, _ = cv2.recoverPose(E, first_px[agreeing], second_px[agreeing], K)
     ways = first_px[agreeing], second_px[agreeing]
-    return Motion(R, t.ravel(), False, agreeing, parallax_px(*ways, K, R), planar=on_one_plane(*ways, grain_px=grain_px))
+    return Motion(
+        R, t.ravel(), False, agreeing, parallax_px(*ways, K, R), planar=on_one_plane(*ways, grain_px=grain_px)
+    )
 
 
 def motion_from_depth(
     first_px: Array, second_px: Array, depth: Array, K_first: Array, K_second: Array, *, grain_px: float = 1.0
 ) -> Motion | None:
-    """Rotation and translation, in the unit of `depth`, by perspective-n-points in RANSAC, then refined. None where too few agree.
+    """Rotation and translation, in the unit of `depth`, by perspective-n-points in RANSAC, then refined. None where too
+    few agree.
 
     Args:
         depth: (M,) z of the matches in the first camera; 0 = unknown.
@@ -147,9 +165,13 @@ def motion_from_depth(
     if not found or chosen is None or len(chosen) < 15:
         return None
     rows = chosen.ravel()
-    rotation, translation = cv2.solvePnPRefineLM(points[rows] / unit, second_px[known][rows], K_second, None, rotation, translation)
+    rotation, translation = cv2.solvePnPRefineLM(
+        points[rows] / unit, second_px[known][rows], K_second, None, rotation, translation
+    )
     projected, _ = cv2.projectPoints(points / unit, rotation, translation, K_second, None)
     agreeing = np.zeros(len(depth), bool)
     agreeing[known] = np.linalg.norm(projected[:, 0] - second_px[known], axis=1) < POINTS_PX * grain_px
     R = cv2.Rodrigues(rotation)[0]
-    return Motion(R, translation.ravel() * unit, True, agreeing, parallax_px(first_px[agreeing], second_px[agreeing], K_first, R))
+    return Motion(
+        R, translation.ravel() * unit, True, agreeing, parallax_px(first_px[agreeing], second_px[agreeing], K_first, R)
+    )

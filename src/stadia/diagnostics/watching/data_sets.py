@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 
 FORGOTTEN = 1.1
@@ -33,7 +33,10 @@ class Forgetting:
         return finding(
             "T04",
             Severity.WARN,
-            measured=f"at step {step} the residual of data set {name} is {worse[name]:.2f} times the least that it was in this run",
+            measured=(
+                f"at step {step} the residual of data set {name} is {worse[name]:.2f} times the least that it was in"
+                " this run"
+            ),
             expected=f"at most {FORGOTTEN:g} times",
             evidence={"step": step, "times": worse[name], "residual": residuals[name]},
             where=[name],
@@ -60,7 +63,10 @@ class ScalesApart:
         return finding(
             "T05",
             Severity.WARN,
-            measured=f"at step {step} predicted motion has to be brought to its true size by other factors in each data set: {told}",
+            measured=(
+                f"at step {step} predicted motion has to be brought to its true size by other factors in each data set:"
+                f" {told}"
+            ),
             expected=f"factors within {APART:g} times each other",
             evidence={"step": step, "apart": apart, **scales},
             where=list(scales),
@@ -70,4 +76,8 @@ class ScalesApart:
 def of_each(row: Mapping[str, float], score: str) -> dict[str, float]:
     """`val/NAME/score` by the data set's name."""
     parts = {name: name.split("/") for name in row}
-    return {words[1]: row[name] for name, words in parts.items() if len(words) == 3 and words[0] == "val" and words[2] == score}
+    return {
+        words[1]: row[name]
+        for name, words in parts.items()
+        if len(words) == 3 and words[0] == "val" and words[2] == score
+    }

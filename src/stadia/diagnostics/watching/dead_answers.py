@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.watching.lasting import Lasts
 from stadia.diagnostics.watching.rows import logged
 
 MOST = 0.5
-"""Share of the labelled pixels."""
+"""Share of the labeled pixels."""
 
 
 class DeadAnswers:
@@ -26,7 +26,7 @@ class DeadAnswers:
         return finding(
             "T03",
             Severity.WARN,
-            measured=f"at step {step} the network answers the least that it can at {share:.0%} of the labelled pixels, "
+            measured=f"at step {step} the network answers the least that it can at {share:.0%} of the labeled pixels, "
             f"as for {self.lasts.rows} rows",
             expected=f"at most {MOST:.0%}",
             evidence={"step": step, "share": share},

@@ -1,8 +1,9 @@
-"""What the losses of a video tell of its geometry: S20, S21, L20, B20, B21, P20, R20, U04. Of numbers that are logged anyway.
+"""What the losses of a video tell of its geometry: S20, S21, L20, B20, B21, P20, R20, U04. Of numbers that are logged
+anyway.
 
-Of trainings that learn on RoadWorld (stereo and mono, 64x224, 1000 to 3000 steps), from step 100 on: warped over unwarped .27 to .90, gains
-.75 to 1.22 where log a had a spread of .25, saturated pixels .20, the gradient of depth over that of motion .2 to 7, smoothness .002 of the
-photometric term, a loss of -1.7 with an uncertainty.
+Of trainings that learn on RoadWorld (stereo and mono, 64x224, 1000 to 3000 steps), from step 100 on: warped over
+unwarped .27 to .90, gains .75 to 1.22 where log a had a spread of .25, saturated pixels .20, the gradient of depth over
+that of motion .2 to 7, smoothness .002 of the photometric term, a loss of -1.7 with an uncertainty.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.watching.lasting import COMES_RIGHT, VALIDATIONS, Lasts, Rule
 from stadia.diagnostics.watching.rows import logged
@@ -40,7 +41,11 @@ class Exposures:
         said = {name: value for name, value in row.items() if "/gain/" in name or "/offset/" in name}
         if not said:
             return None
-        far = {name: value for name, value in said.items() if (abs(value) > OFFSET if "/offset/" in name else not 1 / GAIN < value < GAIN)}
+        far = {
+            name: value
+            for name, value in said.items()
+            if (abs(value) > OFFSET if "/offset/" in name else not 1 / GAIN < value < GAIN)
+        }
         if not self.lasts(step, row, bool(far)):
             return None
         told = ", ".join(f"{name.rpartition('train/')[2]} {value:.2f}" for name, value in far.items())
@@ -69,8 +74,10 @@ class Unbalanced:
         return finding(
             "L20",
             Severity.WARN,
-            measured=f"at step {step} the loss has a gradient of {depth:.2g} by inverse depth, and of {motion:.2g} by motion, "
-            f"as for {self.lasts.rows} rows",
+            measured=(
+                f"at step {step} the loss has a gradient of {depth:.2g} by inverse depth, and of {motion:.2g} by"
+                f" motion, as for {self.lasts.rows} rows"
+            ),
             expected=f"within a factor of {RATIO:g} of each other",
             evidence={"step": step, "by_inverse_depth": depth, "by_motion": motion},
         )
@@ -92,15 +99,18 @@ class SmoothnessRules:
         return finding(
             "R20",
             Severity.WARN,
-            measured=f"at step {step} the smoothness term is {share:.2g} times the photometric one, as for {self.lasts.rows} rows",
+            measured=(
+                f"at step {step} the smoothness term is {share:.2g} times the photometric one, as for {self.lasts.rows}"
+                " rows"
+            ),
             expected=f"at most {SHARE:g}; .002 in trainings that learn",
             evidence={"step": step, "smoothness": smooth, "photometric": photometric},
         )
 
 
 class Unseen:
-    """S21 and P20: looks at validations, `val/residual` against `val/residual_unwarped`, and `val/motion_along` where these are explained:
-    what motion says before it has learnt points anywhere.
+    """S21 and P20: looks at validations, `val/residual` against `val/residual_unwarped`, and `val/motion_along` where
+    these are explained: what motion says before it has learnt points anywhere.
     """
 
     def __init__(self) -> None:
@@ -118,8 +128,10 @@ class Unseen:
         return finding(
             "S21",
             Severity.WARN,
-            measured=f"at step {step} what validates has a residual of {warped:.3g}, and of {unwarped:.3g} without depth and motion, "
-            f"as in {self.unexplained.rows} validations",
+            measured=(
+                f"at step {step} what validates has a residual of {warped:.3g}, and of {unwarped:.3g} without depth and"
+                f" motion, as in {self.unexplained.rows} validations"
+            ),
             expected=f"at most {UNEXPLAINED:g} times that",
             evidence={"step": step, "residual": warped, "residual_unwarped": unwarped},
         )
@@ -128,14 +140,21 @@ class Unseen:
         along, warped, unwarped = (row.get(f"val/{name}") for name in ("motion_along", "residual", "residual_unwarped"))
         if along is None or warped is None or unwarped is None:
             return None
-        before, self.along_before = self.along_before, max(along, -1.0)  # a size that comes right is no direction that does
-        if not self.backwards(step, row, warped < UNEXPLAINED * unwarped and along < BACKWARDS and not along > COMES_RIGHT * before):
+        before, self.along_before = (
+            self.along_before,
+            max(along, -1.0),
+        )  # a size that comes right is no direction that does
+        if not self.backwards(
+            step, row, warped < UNEXPLAINED * unwarped and along < BACKWARDS and not along > COMES_RIGHT * before
+        ):
             return None
         return finding(
             "P20",
             Severity.WARN,
-            measured=f"at step {step} predicted motion goes {along:.2f} times as far along the true one (the median), "
-            f"as in {self.backwards.rows} validations",
+            measured=(
+                f"at step {step} predicted motion goes {along:.2f} times as far along the true one (the median), "
+                f"as in {self.backwards.rows} validations"
+            ),
             expected="1 where it is right, 0 where nothing is learnt yet",
             evidence={"step": step, "along": along},
         )

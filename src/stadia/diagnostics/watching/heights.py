@@ -1,11 +1,13 @@
-"""H09 to H15 and T07: depth that does not follow the camera's height, is flat, or is wrong in a way that its own rows and objects tell."""
+"""H09 to H15 and T07: depth that does not follow the camera's height, is flat, or is wrong in a way that its own rows
+and objects tell.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.watching.lasting import Lasts, Rule
 
@@ -13,7 +15,9 @@ OFF, FLATTEST, BELIEVED = 0.2, 0.15, 0.4
 
 
 class ScaleIgnored:
-    """Looks at `train/metric/off_camera_height` of logged steps: ln of the road's height below the camera, as predicted, over the known."""
+    """Looks at `train/metric/off_camera_height` of logged steps: ln of the road's height below the camera, as
+    predicted, over the known.
+    """
 
     def __init__(self) -> None:
         self.lasts = Lasts()
@@ -27,15 +31,18 @@ class ScaleIgnored:
         return finding(
             "H09",
             Severity.WARN,
-            measured=f"at step {step} the road is {math.exp(off):.2f} times the camera's height below it, as for {self.lasts.rows} rows",
+            measured=(
+                f"at step {step} the road is {math.exp(off):.2f} times the camera's height below it, as for"
+                f" {self.lasts.rows} rows"
+            ),
             expected=f"within {OFF:.0%} of it",
             evidence={"step": step, "times": math.exp(off)},
         )
 
 
 APART, FLAT_OBJECT, OUT_OF_ORDER, MASKED_ROAD, MASKED, LIMIT = 0.2, 0.02, 0.1, 0.5, 0.75, 0.05
-"""With exact depth of RoadWorld (16 worlds, 381 cars): objects are .158 of their depth deep (the median; a tenth below .066), and no row of
-the road is out of order.
+"""With exact depth of RoadWorld (16 worlds, 381 cars): objects are .158 of their depth deep (the median; a tenth below
+.066), and no row of the road is out of order.
 """
 
 RULES = (

@@ -7,19 +7,23 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.watching.rows import logged, logged_of_each
 
 ROWS, STEPS, FROM_STEP, VALIDATIONS = 20, 100, 100, 2
-"""Logged rows one after the other, how many steps they span at least, and from which step on; and validations one after the other."""
+"""Logged rows one after the other, how many steps they span at least, and from which step on; and validations one after
+the other.
+"""
 
 COMES_RIGHT = 0.9
 """Of what a validation is off, the one before's: it comes right by itself, and nothing is told."""
 
 
 class Begun:
-    """Whether a training is past its start, which may be anything: FROM_STEP steps, and a learning rate that rises no more."""
+    """Whether a training is past its start, which may be anything: FROM_STEP steps, and a learning rate that rises no
+    more.
+    """
 
     def __init__(self) -> None:
         self.rate = math.inf
@@ -30,7 +34,8 @@ class Begun:
 
 
 class Lasts:
-    """Whether something has been so for `rows` rows that were asked about, one after the other, and STEPS steps, past the start. Rows alone
+    """Whether something has been so for `rows` rows that were asked about, one after the other, and STEPS steps, past
+    the start. Rows alone
     would not do: they may be of every step, and an epoch may be a handful of them.
     """
 
@@ -49,8 +54,8 @@ class Lasts:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """code: of the catalogue.  name: what is logged (`logged`, or `val/NAME`).  bad: of its value.  says, expected: in words, of the value
-    as `{}`.  better: of a validation's value and the one before, whether it comes right by itself.
+    """code: of the catalog.  name: what is logged (`logged`, or `val/NAME`).  bad: of its value.  says, expected: in
+    words, of the value as `{}`.  better: of a validation's value and the one before, whether it comes right by itself.
     """
 
     code: str
@@ -84,7 +89,11 @@ class LastingOfEach:
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         values = logged_of_each(row, self.rule.name)
         told = [part for part, value in values.items() if self.lasts[part](step, row, self.rule.bad(value))]
-        return _told(self.rule, step, values[told[0]], f"as for {self.lasts[told[0]].rows} rows", told[0]) if told else None
+        return (
+            _told(self.rule, step, values[told[0]], f"as for {self.lasts[told[0]].rows} rows", told[0])
+            if told
+            else None
+        )
 
 
 class Validated:

@@ -5,29 +5,35 @@ from __future__ import annotations
 import statistics
 from collections import deque
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 
 TIMES = 10.0
-"""Of the running median. The largest of a batch in trainings that learn: 1.3 (dpt-tiny on RoadWorld), 1.1 (selfsup on KITTI)."""
+"""Of the running median. The largest of a batch in trainings that learn: 1.3 (dpt-tiny on RoadWorld), 1.1 (selfsup on
+KITTI).
+"""
 
 MEMORY, FEWEST = 50, 10
 """Batches that the median is of: the last ones, and how many there have to be."""
 
 
 SPREADS = 10.0
-"""Of the median distance of those batches from it: a loss that goes through 0, by a logarithm, is many times of nearly nothing."""
+"""Of the median distance of those batches from it: a loss that goes through 0, by a logarithm, is many times of nearly
+nothing.
+"""
 
 
 class LossSpike:
-    """Compares each batch's loss with the median of those before it. A median of 0 or less is nothing to be many times of."""
+    """Compares each batch's loss with the median of those before it. A median of 0 or less is nothing to be many times
+    of.
+    """
 
     def __init__(self) -> None:
         self.losses: deque[float] = deque(maxlen=MEMORY)
 
     def times(self, loss: float) -> float:
-        """How many times the running median it is; 0 where there is none yet, or the losses spread so far by themselves. The loss is part
-        of the median from then on.
+        """How many times the running median it is; 0 where there is none yet, or the losses spread so far by
+        themselves. The loss is part of the median from then on.
         """
         before = list(self.losses)
         self.losses.append(loss)

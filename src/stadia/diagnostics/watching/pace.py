@@ -1,10 +1,12 @@
-"""T14 to T16: a learning rate that is next to nothing, weights that do not move, and a training that waits for its data."""
+"""T14 to T16: a learning rate that is next to nothing, weights that do not move, and a training that waits for its
+data.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.watching.lasting import ROWS, Lasts
 from stadia.diagnostics.watching.rows import logged
@@ -36,8 +38,10 @@ class RateOfNothing:
         return finding(
             "T14",
             Severity.WARN,
-            measured=f"at step {step} the learning rate is {rate:.2g}, and was {self.highest:.2g}: next to nothing for {self.low} of "
-            f"{self.rows} rows",
+            measured=(
+                f"at step {step} the learning rate is {rate:.2g}, and was {self.highest:.2g}: next to nothing for"
+                f" {self.low} of {self.rows} rows"
+            ),
             expected=f"less than {SHARE:.0%} of a training below {NOTHING:g} of its highest rate",
             evidence={"step": step, "lr": rate, "highest": self.highest},
         )
@@ -59,8 +63,10 @@ class Unmoved:
         return finding(
             "T15",
             Severity.WARN,
-            measured=f"at step {step} an update moves the weights by {ratio:.2g} of their size at a rate of {rate:.2g}, "
-            f"as for {self.lasts.rows} rows",
+            measured=(
+                f"at step {step} an update moves the weights by {ratio:.2g} of their size at a rate of {rate:.2g}, "
+                f"as for {self.lasts.rows} rows"
+            ),
             expected=f"at least {UNMOVED:g}",
             evidence={"step": step, "update_ratio": ratio, "lr": rate},
         )
@@ -79,7 +85,10 @@ class Waits:
         return finding(
             "T16",
             Severity.WARN,
-            measured=f"at step {step} {loading_s / step_s:.0%} of a step is waiting for the next batch, as for {self.lasts.rows} rows",
+            measured=(
+                f"at step {step} {loading_s / step_s:.0%} of a step is waiting for the next batch, as for"
+                f" {self.lasts.rows} rows"
+            ),
             expected=f"at most {WAITS:.0%}",
             evidence={"step": step, "time/loading_s": loading_s, "time/step_s": step_s},
         )

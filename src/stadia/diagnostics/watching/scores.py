@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 
 TERM, WEIGHT = "train/term/", "train/weight/"
@@ -16,7 +16,9 @@ APART, FEWEST = 0.01, 3
 
 
 class SameTerms:
-    """Compares the terms of logged steps, two by two, by what they were before weights: a weight may be balanced anew at any step."""
+    """Compares the terms of logged steps, two by two, by what they were before weights: a weight may be balanced anew
+    at any step.
+    """
 
     def __init__(self) -> None:
         self.rows: deque[dict[str, float]] = deque(maxlen=ROWS)
@@ -25,16 +27,27 @@ class SameTerms:
         terms = {name.removeprefix(TERM): value for name, value in row.items() if name.startswith(TERM)}
         if len(terms) < 2:
             return None
-        self.rows.append({name: value / row.get(WEIGHT + name, 1.0) for name, value in terms.items() if row.get(WEIGHT + name, 1.0) > 0})
+        self.rows.append(
+            {
+                name: value / row.get(WEIGHT + name, 1.0)
+                for name, value in terms.items()
+                if row.get(WEIGHT + name, 1.0) > 0
+            }
+        )
         if len(self.rows) < ROWS:
             return None
         for one, other in combinations(self.rows[-1], 2):
-            ratios = [seen[one] / seen[other] for seen in self.rows if seen.get(one, 0.0) > 0 and seen.get(other, 0.0) > 0]
+            ratios = [
+                seen[one] / seen[other] for seen in self.rows if seen.get(one, 0.0) > 0 and seen.get(other, 0.0) > 0
+            ]
             if len(ratios) == ROWS and _ratio(seen[one] for seen in self.rows) > VARIES and _ratio(ratios) - 1 < SAME:
                 return finding(
                     "C10",
                     Severity.WARN,
-                    measured=f"'{one}' is {ratios[-1]:.4g} times '{other}' in {ROWS} rows until step {step}, to {_ratio(ratios) - 1:.1%}",
+                    measured=(
+                        f"'{one}' is {ratios[-1]:.4g} times '{other}' in {ROWS} rows until step {step}, to"
+                        f" {_ratio(ratios) - 1:.1%}"
+                    ),
                     expected="terms that say something of their own",
                     evidence={"step": step, "ratio": ratios[-1], "spread": _ratio(ratios) - 1},
                     where=[one, other],

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.watching.lasting import Lasts, Rule
 from stadia.diagnostics.watching.rows import logged_of_each
@@ -16,13 +16,21 @@ OFF, OFF_ROWS = 0.01, 3
 """Of the terms' sizes together; and in how many rows one after the other."""
 
 OF_EACH = (
-    Rule("L22", "gradient_share", lambda v: v < STARVED, "the share of the gradient is {:.1%}", f"at least {STARVED:.0%} of each term"),
+    Rule(
+        "L22",
+        "gradient_share",
+        lambda v: v < STARVED,
+        "the share of the gradient is {:.1%}",
+        f"at least {STARVED:.0%} of each term",
+    ),
 )
 """See `LastingOfEach`."""
 
 
 class ConstantTerm:
-    """L21: looks at `train/term/NAME` for one that is the same to the last digit while the loss is not. 0 is let be: a term may wait."""
+    """L21: looks at `train/term/NAME` for one that is the same to the last digit while the loss is not. 0 is let be: a
+    term may wait.
+    """
 
     def __init__(self) -> None:
         self.before: dict[str, float] = {}
@@ -43,7 +51,10 @@ class ConstantTerm:
         return finding(
             "L21",
             Severity.WARN,
-            measured=f"at step {step} the term '{name}' is {same[name]:.6g}, to the last digit, as for {self.lasts[name].rows} rows",
+            measured=(
+                f"at step {step} the term '{name}' is {same[name]:.6g}, to the last digit, as for"
+                f" {self.lasts[name].rows} rows"
+            ),
             expected="a term that changes with the batch",
             evidence={"step": step, name: same[name]},
             where=[name],
@@ -67,7 +78,9 @@ class NotTheSum:
         return finding(
             "L23",
             Severity.WARN,
-            measured=f"at step {step} the loss is {loss:.4g} and its terms add up to {total:.4g}, as for {OFF_ROWS} rows",
+            measured=(
+                f"at step {step} the loss is {loss:.4g} and its terms add up to {total:.4g}, as for {OFF_ROWS} rows"
+            ),
             expected=f"the same within {OFF:.0%}",
             evidence={"step": step, "loss": loss, "sum": total, **terms},
         )

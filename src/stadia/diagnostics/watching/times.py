@@ -1,22 +1,28 @@
-"""T06: times that cannot be: parts that do not add up to the whole, and more operations a second than the machine can do."""
+"""T06: times that cannot be: parts that do not add up to the whole, and more operations a second than the machine can
+do.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.training.peak_flops import MOST_OF_PEAK
 
 WHOLE = "time/step_s"
 OFF, OFF_S, ROWS = 0.1, 0.002, 3
-"""Of the step, and seconds; and in how many rows one after the other: two clocks are read at two moments, between which others may work."""
+"""Of the step, and seconds; and in how many rows one after the other: two clocks are read at two moments, between which
+others may work.
+"""
 
 OF_PEAK = "speed/of_peak/"
 
 
 class ImpossibleTimes:
-    """Looks at `time/...` of each logged step, parts by the device's clock, the whole by the processor's; and at `speed/of_peak/...`."""
+    """Looks at `time/...` of each logged step, parts by the device's clock, the whole by the processor's; and at
+    `speed/of_peak/...`.
+    """
 
     def __init__(self) -> None:
         self.rows = 0
@@ -36,7 +42,10 @@ class ImpossibleTimes:
         return finding(
             "T06",
             Severity.WARN,
-            measured=f"at step {step} the parts of a step make {total:.3g} s, and the step takes {whole:.3g} s, as for {ROWS} rows",
+            measured=(
+                f"at step {step} the parts of a step make {total:.3g} s, and the step takes {whole:.3g} s, as for"
+                f" {ROWS} rows"
+            ),
             expected=f"the same within {OFF:.0%}",
             evidence={"step": step, WHOLE: whole, **parts},
         )
@@ -49,7 +58,10 @@ class ImpossibleTimes:
         return finding(
             "T06",
             Severity.WARN,
-            measured=f"'{name}' is said to take so little time that it would reach {shares[name]:.3g} times the machine's measured peak",
+            measured=(
+                f"'{name}' is said to take so little time that it would reach {shares[name]:.3g} times the machine's"
+                " measured peak"
+            ),
             expected=f"at most {MOST_OF_PEAK:g} times",
             evidence={"step": step, **shares},
         )

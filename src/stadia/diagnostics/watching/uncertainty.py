@@ -6,7 +6,7 @@ import statistics
 from collections import deque
 from collections.abc import Mapping
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.watching.lasting import Lasts
 from stadia.diagnostics.watching.rows import logged
@@ -18,7 +18,8 @@ LEAST_SPREAD = 0.1
 """Between the tenths of log Sigma. The least of twelve trainings that learn: .34; of one that died: .000."""
 
 FITS_NO_BETTER, UNLEARNT = 0.9, 0.6
-"""warped_over_unwarped over that of the start, and by itself. Trainings that learn: .81 and .60 at most (the first rows with Sigma);
+"""warped_over_unwarped over that of the start, and by itself. Trainings that learn: .81 and .60 at most (the first rows
+with Sigma);
 one that died: 1.00 and .75.
 """
 
@@ -45,7 +46,10 @@ class ConstantUncertainty:
         return finding(
             "U01",
             Severity.WARN,
-            measured=f"at step {step} log Sigma is {middle:.2f} all over, its tenths {high - low:.3f} apart, as for {self.lasts.rows} rows",
+            measured=(
+                f"at step {step} log Sigma is {middle:.2f} all over, its tenths {high - low:.3f} apart, as for"
+                f" {self.lasts.rows} rows"
+            ),
             expected=f"tenths at least {LEAST_SPREAD:g} apart",
             evidence={"step": step, "p10": low, "p50": middle, "p90": high},
         )
@@ -76,8 +80,10 @@ class FallsAlone:
         return finding(
             "U02",
             Severity.WARN,
-            measured=f"at step {step} log Sigma has fallen to {middle:.2f}, and the residual is {now:.2f} times that without depth and "
-            f"motion, {start:.2f} at the start",
+            measured=(
+                f"at step {step} log Sigma has fallen to {middle:.2f}, and the residual is {now:.2f} times that without"
+                f" depth and motion, {start:.2f} at the start"
+            ),
             expected=f"at most {FITS_NO_BETTER:g} times what it was at the start",
             evidence={"step": step, "log_uncertainty": middle, "warped_over_unwarped": now, "at_the_start": start},
         )
@@ -98,8 +104,10 @@ class AtItsBounds:
         return finding(
             "U03",
             Severity.WARN,
-            measured=f"at step {step} a tenth of the pixels has log Sigma below {low:.2f} and one above {high:.2f}, "
-            f"as for {self.lasts.rows} rows",
+            measured=(
+                f"at step {step} a tenth of the pixels has log Sigma below {low:.2f} and one above {high:.2f}, "
+                f"as for {self.lasts.rows} rows"
+            ),
             expected=f"between {BOUNDS[0]:g} and {BOUNDS[1]:g}, and not at either",
             evidence={"step": step, "p10": low, "p50": middle, "p90": high},
         )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.watching.rows import logged
 
 LARGEST = 0.012
-"""|update| / |weight|. The most from step 5 on, of trainings that learn: .0086 (objectpose at its rate of 4e-3, at the end of the warm-up),
-.0040 (dpt-tiny at 1e-3, with and without compressed attention), .0020 (selfsup on KITTI at 1e-3), .019 (`overlay` at 3e-3, whose loss in
-the row after is below the first in each of 50). dpt-tiny at 1e-2, which goes up and stays there: .030 at step 5, .014 at step 10.
+"""|update| / |weight|. The most from step 5 on, of trainings that learn: .0086 (objectpose at its rate of 4e-3, at the
+end of the warm-up), .0040 (dpt-tiny at 1e-3, with and without compressed attention), .0020 (selfsup on KITTI at 1e-3),
+.019 (`overlay` at 3e-3, whose loss in the row after is below the first in each of 50). dpt-tiny at 1e-2, which goes up
+and stays there: .030 at step 5, .014 at step 10.
 """
 
 FROM_STEP = 5

@@ -1,4 +1,6 @@
-"""T13 and T17, O20 and O21, H19, C30, U05, U06: what validations tell when they are read beside one another, or beside the training."""
+"""T13 and T17, O20 and O21, H19, C30, U05, U06: what validations tell when they are read beside one another, or beside
+the training.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from itertools import pairwise
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.watching.lasting import COMES_RIGHT, VALIDATIONS, Lasts, Rule
 
@@ -42,7 +44,9 @@ class Overfit:
 
     def __init__(self) -> None:
         self.losses: list[float] = []
-        self.courses: list[tuple[float, float]] = []  # of each validation: the training's median loss since the one before, and the error
+        self.courses: list[
+            tuple[float, float]
+        ] = []  # of each validation: the training's median loss since the one before, and the error
 
     def on_row(self, step: int, row: Mapping[str, float]) -> Finding | None:
         if math.isfinite(loss := row.get("train/loss", math.nan)):
@@ -59,10 +63,15 @@ class Overfit:
         return finding(
             "T13",
             Severity.WARN,
-            measured=f"at step {step} val/{name} is {error:.4g}, {error / least:.2f} times the least that it was, and has risen in {RISES} "
-            f"validations, while train/loss has fallen from {last[0][0]:.4g} to {last[-1][0]:.4g}",
+            measured=(
+                f"at step {step} val/{name} is {error:.4g}, {error / least:.2f} times the least that it was, and has"
+                f" risen in {RISES} validations, while train/loss has fallen from {last[0][0]:.4g} to {last[-1][0]:.4g}"
+            ),
             expected=f"at most {WORSE:g} times",
-            evidence={"step": step, "course": {"train/loss": [one for one, _ in last], f"val/{name}": [error for _, error in last]}},
+            evidence={
+                "step": step,
+                "course": {"train/loss": [one for one, _ in last], f"val/{name}": [error for _, error in last]},
+            },
         )
 
 
@@ -92,10 +101,15 @@ class RotationUnlearnt:
         return finding(
             "O20",
             Severity.WARN,
-            measured=f"at step {step} rotations of what is found are {angle:.0f} degrees off, and were {last[0][1]:.0f}, while the term "
-            f"'rotation' has fallen from {last[0][0]:.3g} to {last[-1][0]:.3g}",
+            measured=(
+                f"at step {step} rotations of what is found are {angle:.0f} degrees off, and were {last[0][1]:.0f},"
+                f" while the term 'rotation' has fallen from {last[0][0]:.3g} to {last[-1][0]:.3g}"
+            ),
             expected="an angle that falls with the term",
-            evidence={"step": step, "course": {"term": [one for one, _ in last], "degrees": [angle for _, angle in last]}},
+            evidence={
+                "step": step,
+                "course": {"term": [one for one, _ in last], "degrees": [angle for _, angle in last]},
+            },
         )
 
 
@@ -133,7 +147,11 @@ class NoNumber:
             return None
         self.numbers |= {name for name, value in scores.items() if math.isfinite(value)}
         lasting = {name for name, value in scores.items() if self.lasts[name](step, row, not math.isfinite(value))}
-        names = [name for name, value in scores.items() if name in lasting or (name in self.numbers and not math.isfinite(value))]
+        names = [
+            name
+            for name, value in scores.items()
+            if name in lasting or (name in self.numbers and not math.isfinite(value))
+        ]
         if not names:
             return None
         return finding(
@@ -157,13 +175,17 @@ class ScaleMissed:
         if metres is None or scaled is None:
             return None
         before, self.before = self.before, metres
-        if not self.lasts(step, row, metres > OFF and metres > OTHER_UNIT * scaled and not metres < COMES_RIGHT * before):
+        if not self.lasts(
+            step, row, metres > OFF and metres > OTHER_UNIT * scaled and not metres < COMES_RIGHT * before
+        ):
             return None
         return finding(
             "H19",
             Severity.WARN,
-            measured=f"at step {step} depth is {metres:.0%} off in metres, and {scaled:.0%} once it has the true size, "
-            f"as in {self.lasts.rows} validations",
+            measured=(
+                f"at step {step} depth is {metres:.0%} off in metres, and {scaled:.0%} once it has the true size, "
+                f"as in {self.lasts.rows} validations"
+            ),
             expected=f"at most {OTHER_UNIT:g} times that, or {OFF:.0%}",
             evidence={"step": step, "abs_rel": metres, "abs_rel_scaled": scaled},
         )

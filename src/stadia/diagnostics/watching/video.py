@@ -1,9 +1,12 @@
-"""What the networks of a video say: S22 to S24, M20 to M23, P21 to P25. Of `recipes.said` and validations, all logged anyway.
+"""What the networks of a video say: S22 to S24, M20 to M23, P21 to P25. Of `recipes.said` and validations, all logged
+anyway.
 
-Of a training that learns (stereo and both neighbours on RoadWorld, 64x224, 400 steps), from step 100 on: each source explains 4 to 74 % of
-what is explained; 4 % of the pixels are outside at most; inverse depth spreads by .37 to .61 of its mean, and none of it is at a bound;
-motion is .036 to .078 of the depth, turns .03 to .44 degrees, the cosine of both neighbours -1.00; the right view's residual .35 to .57. Of
-one that collapsed (mono, random weights, ten times the rate): all depth at the farthest, a spread of 0, motion .001 to .003.
+Of a training that learns (stereo and both neighbors on RoadWorld, 64x224, 400 steps), from step 100 on: each source
+explains 4 to 74 % of what is explained; 4 % of the pixels are outside at most; inverse depth spreads by .37 to .61 of
+its mean, and none of it is at a bound; motion is .036 to .078 of the depth, turns .03 to .44 degrees, the cosine of
+both neighbors -1.00; the right view's residual .35 to .57. Of
+one that collapsed (mono, random weights, ten times the rate): all depth at the farthest, a spread of 0, motion .001 to
+.003.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import statistics
 from collections import deque
 from collections.abc import Mapping
 
-from stadia.diagnostics.catalogue import finding
+from stadia.diagnostics.catalog import finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.watching.lasting import COMES_RIGHT, ROWS, VALIDATIONS, Begun, Lasts, Rule
 from stadia.diagnostics.watching.rows import logged
@@ -33,7 +36,7 @@ RULES = (
     Rule("M22", "depth/at_farthest", lambda v: v > FARTHEST, "{:.0%} of the pixels have the largest depth that there can be",
          f"at most {FARTHEST:.0%}"),
     Rule("P24", "motion/same_side", lambda v: v > SAME_SIDE,
-         "the neighbours before and after are seen to move the same way, by a mean cosine of {:.2f}", f"at most {SAME_SIDE:g}; -1 ahead"),
+         "the neighbors before and after are seen to move the same way, by a mean cosine of {:.2f}", f"at most {SAME_SIDE:g}; -1 ahead"),
 )  # fmt: skip
 """See `Lasting`."""
 
@@ -42,7 +45,7 @@ OF_EACH = (
          f"at least {LEFT_OUT:.0%} of each source"),
     Rule("P21", "motion/over_depth", lambda v: v < NO_MOTION, "motion is {:.2g} of the depth", f"at least {NO_MOTION:g}"),
     Rule("P22", "motion/over_depth", lambda v: v > LEAPS, "motion is {:.2g} times the depth", f"at most {LEAPS:g}"),
-    Rule("P23", "motion/turn_deg", lambda v: v > TURNS_DEG, "the camera is said to turn by {:.0f} degrees to the next picture",
+    Rule("P23", "motion/turn_deg", lambda v: v > TURNS_DEG, "the camera is said to turn by {:.0f} degrees to the next image",
          f"at most {TURNS_DEG:g}"),
 )  # fmt: skip
 """See `LastingOfEach`."""
@@ -79,8 +82,8 @@ class Drift:
 
 
 class OtherUnit:
-    """P25: looks at validations for motion along z that follows the true one at another size, and comes no nearer to it. (One that is known
-    up to scale is brought to its size before.)
+    """P25: looks at validations for motion along z that follows the true one at another size, and comes no nearer to
+    it. (One that is known up to scale is brought to its size before.)
     """
 
     def __init__(self) -> None:
@@ -92,13 +95,17 @@ class OtherUnit:
             return None
         off = abs(math.log(slope)) if slope > 0 else math.inf
         before, self.before = self.before, off
-        if not self.lasts(step, row, correlation > KNOWN_BY and off > math.log(LONGER) and not off < COMES_RIGHT * before):
+        if not self.lasts(
+            step, row, correlation > KNOWN_BY and off > math.log(LONGER) and not off < COMES_RIGHT * before
+        ):
             return None
         return finding(
             "P25",
             Severity.WARN,
-            measured=f"at step {step} predicted motion along z is {slope:.2f} times the true one, correlated by {correlation:.2f}, "
-            f"as in {self.lasts.rows} validations",
+            measured=(
+                f"at step {step} predicted motion along z is {slope:.2f} times the true one, correlated by"
+                f" {correlation:.2f}, as in {self.lasts.rows} validations"
+            ),
             expected=f"within a factor of {LONGER:g}",
             evidence={"step": step, "slope": slope, "correlation": correlation},
         )

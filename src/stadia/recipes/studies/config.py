@@ -30,7 +30,8 @@ class Change(StrictModel):
     """One change of the base.
 
     set: `dotted.key=value`, one or several that belong together; of several none can be told apart.
-    expect: what it would confirm of the metric: that it is different, better, worse, or the same within the study's margin.
+    expect: what it would confirm of the metric: that it is different, better, worse, or the same within the study's
+        margin.
     claim: the hypothesis in words, for the table.
     """
 
@@ -44,7 +45,8 @@ class Change(StrictModel):
 class StudyConfig(StrictModel):
     """An ablation.
 
-    name: of the study and its folder.  recipe, base: what every run shares: `dotted.key=value` over the recipe's defaults.
+    name: of the study and its folder.  recipe, base: what every run shares: `dotted.key=value` over the recipe's
+        defaults.
     changes: by name, each against the base alone.
     seeds: every run is trained from each; chosen before any result is seen.
     metric: a column of metrics.csv, or SCOREFILE.metric; null = what chooses the recipe's best checkpoint.
@@ -52,7 +54,8 @@ class StudyConfig(StrictModel):
     at: the value of the last validation, or the best one of the run (which is the better, the oftener one validates).
     margin: the smallest difference that matters, in the metric's unit; null = nothing is ever called the same.
     alpha: how often one of all changes may be called an effect where none has one.
-    budget: "samples": steps x batch x accumulate x devices are equal; "seconds": the time trained, within a twentieth, whatever the steps.
+    budget: "samples": steps x batch x accumulate x devices are equal; "seconds": the time trained, within a twentieth,
+        whatever the steps.
     """
 
     name: Name
@@ -82,7 +85,8 @@ class StudyConfig(StrictModel):
     def _enough(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(seeds) < LEAST_SEEDS:
             raise ValueError(
-                f"{len(seeds)} seed{'s' * (len(seeds) != 1)} cannot tell a change from chance: at least {LEAST_SEEDS}, better 5 to 10"
+                f"{len(seeds)} seed{'s' * (len(seeds) != 1)} cannot tell a change from chance: at least {LEAST_SEEDS},"
+                " better 5 to 10"
             )
         if len(set(seeds)) < len(seeds):
             raise ValueError("a seed that is named twice is one run")
@@ -93,7 +97,9 @@ class StudyConfig(StrictModel):
         if BASE in self.changes:
             raise ValueError(f"'{BASE}' is what changes are compared with; name the change otherwise")
         if self.margin is None and (same := [name for name, change in self.changes.items() if change.expect == "same"]):
-            raise ValueError(f"'{same[0]}' is expected to be the same: set 'margin', the smallest difference that matters")
+            raise ValueError(
+                f"'{same[0]}' is expected to be the same: set 'margin', the smallest difference that matters"
+            )
         return self
 
 
@@ -102,7 +108,10 @@ def parse_change(text: str) -> tuple[str, str]:
     name, colon, words = text.partition(":")
     if not colon or "=" in name or not words.strip():
         raise ConfigError(
-            "--change", found=repr(text), expected='"NAME: KEY=VALUE ..."', cure='for example --change "fast: optimiser.lr=1e-3"'
+            "--change",
+            found=repr(text),
+            expected='"NAME: KEY=VALUE ..."',
+            fix='for example --change "fast: optimizer.lr=1e-3"',
         )
     return name.strip(), words.strip()
 
@@ -110,7 +119,8 @@ def parse_change(text: str) -> tuple[str, str]:
 def read_study(file: Path | None, given: dict[str, Any], changes: list[str]) -> StudyConfig:
     """The study of a YAML file, with what the line gives over it.
 
-    file: a study.yaml; None where the line says all.  given: values of StudyConfig's keys; `base` is added to the file's.
+    file: a study.yaml; None where the line says all.  given: values of StudyConfig's keys; `base` is added to the
+        file's.
     changes: "NAME: KEY=VALUE ...", added to the file's.
 
     Raises DataError where the file is no mapping of YAML, ConfigError with every mistake.
@@ -121,28 +131,45 @@ def read_study(file: Path | None, given: dict[str, Any], changes: list[str]) -> 
     words = tuple(_words(values.get("base", ()))) + tuple(given.pop("base", ()))
     brief = values.get("changes") or {}
     if not isinstance(brief, dict):
-        raise DataError(file, found=f"changes: {type(brief).__name__}", expected="a name for each change", cure="see docs/experiments.md")
+        raise DataError(
+            file,
+            found=f"changes: {type(brief).__name__}",
+            expected="a name for each change",
+            fix="see docs/experiments.md",
+        )
     more = dict(map(parse_change, changes))
     if twice := sorted(brief.keys() & more.keys()):
-        raise ConfigError("--change", found=f"'{twice[0]}' again", expected="a name of its own", cure="the file has it already")
-    values |= {"base": list(words), "changes": {**brief, **more}} | {key: value for key, value in given.items() if value is not None}
-    return resolve(StudyConfig, json.loads(json.dumps(_named(values), default=str)), cure="see docs/experiments.md")  # YAML knows dates
+        raise ConfigError(
+            "--change", found=f"'{twice[0]}' again", expected="a name of its own", fix="the file has it already"
+        )
+    values |= {"base": list(words), "changes": {**brief, **more}} | {
+        key: value for key, value in given.items() if value is not None
+    }
+    return resolve(
+        StudyConfig, json.loads(json.dumps(_named(values), default=str)), fix="see docs/experiments.md"
+    )  # YAML knows dates
 
 
 def _named(values: dict[str, Any]) -> dict[str, Any]:
     """Changes as groups, so that a misspelt key of one is told with the nearest."""
-    return values | {"changes": {str(name): c if isinstance(c, dict) else {"set": c} for name, c in values["changes"].items()}}
+    return values | {
+        "changes": {str(name): c if isinstance(c, dict) else {"set": c} for name, c in values["changes"].items()}
+    }
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise DataError(path, found="no such file", expected="a study as YAML", cure="see docs/experiments.md")
+        raise DataError(path, found="no such file", expected="a study as YAML", fix="see docs/experiments.md")
     if path.stat().st_size > MAX_BYTES:
-        raise DataError(path, found=f"{path.stat().st_size} bytes", expected=f"at most {MAX_BYTES}", cure="is this the right file?")
+        raise DataError(
+            path, found=f"{path.stat().st_size} bytes", expected=f"at most {MAX_BYTES}", fix="is this the right file?"
+        )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(path, found=f"invalid YAML ({error})", expected="a study as YAML", cure="correct the file") from error
+        raise DataError(
+            path, found=f"invalid YAML ({error})", expected="a study as YAML", fix="correct the file"
+        ) from error
     if not isinstance(values, dict):
-        raise DataError(path, found=type(values).__name__, expected="a mapping of keys", cure="see docs/experiments.md")
+        raise DataError(path, found=type(values).__name__, expected="a mapping of keys", fix="see docs/experiments.md")
     return values

@@ -1,4 +1,6 @@
-"""A study's folder: study.yaml, configs/, runs/, logs/, and which of its runs are still to be trained. Imports no torch."""
+"""A study's folder: study.yaml, configs/, runs/, logs/, and which of its runs are still to be trained. Imports no
+torch.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ JUDGED = ("metric", "better", "at", "margin", "alpha")
 """Keys of a study that no training depends on."""
 
 AFTER_A_LOOK = "after_a_look"
-"""A key of study.yaml: in words, what was chosen when results were there. Nobody asks for it, so no StudyConfig has it."""
+"""A key of study.yaml: in words, what was chosen when results were there. Nobody asks for it, so no StudyConfig has it.
+"""
 
 
 class StudyFolder:
@@ -35,7 +38,8 @@ class StudyFolder:
         self.study_yaml = self.root / "study.yaml"
 
     def write(self, study: StudyConfig, runs: Sequence[Planned]) -> None:
-        """Keep what is about to be run; a study that is there already may get more seeds, more changes, and another judgement.
+        """Keep what is about to be run; a study that is there already may get more seeds, more changes, and another
+        judgement.
 
         Raises RunError, naming the keys, where its trained runs would not be of this study.
         """
@@ -52,7 +56,10 @@ class StudyFolder:
                 self._refuse(f"configuration of {run.name}", that_matter(differences(read_json(path), run.config)))
             else:
                 write_json(path, run.config)
-        write_text(self.study_yaml, yaml.safe_dump(values | ({AFTER_A_LOOK: after} if after else {}), sort_keys=False, allow_unicode=True))
+        write_text(
+            self.study_yaml,
+            yaml.safe_dump(values | ({AFTER_A_LOOK: after} if after else {}), sort_keys=False, allow_unicode=True),
+        )
 
     @property
     def study(self) -> dict[str, Any]:
@@ -73,12 +80,15 @@ class StudyFolder:
         return max(named)[2] if named else None
 
     def reuse(self, other: StudyFolder, runs: Sequence[Planned]) -> list[str]:
-        """Link finished runs of another study which have the name and the configuration of one that is missing here; their names.
+        """Link finished runs of another study which have the name and the configuration of one that is missing here;
+        their names.
 
         So studies on one base train it once. Raises RunError where the other folder holds no study.
         """
         if not other.study_yaml.exists():
-            raise RunError(other.root, found="no study.yaml", expected="the folder of a study", cure="for example studies/NAME")
+            raise RunError(
+                other.root, found="no study.yaml", expected="the folder of a study", fix="for example studies/NAME"
+            )
         if other.study["recipe"] != self.study["recipe"]:
             return []
         linked = []
@@ -105,7 +115,14 @@ class StudyFolder:
             return None
         if found is None or status == "failed":
             config = self.configs / f"{run.name}.json"
-            words: tuple[str, ...] = ("train", recipe, "--config", str(config.absolute()), "--out", str(self.runs.absolute()))
+            words: tuple[str, ...] = (
+                "train",
+                recipe,
+                "--config",
+                str(config.absolute()),
+                "--out",
+                str(self.runs.absolute()),
+            )
         else:
             with Run.open(found).held():  # raises where another process trains in it
                 words = ("train", "--resume", str(found.absolute()))
@@ -116,13 +133,15 @@ class StudyFolder:
         both = kept["changes"].keys() & values["changes"].keys()
         was, now = ({name: of["changes"][name]["set"] for name in both} for of in (kept, values))
         self._refuse("study", differences(was, now, "changes."))
-        lost = [f"seed {s}" for s in kept["seeds"] if s not in values["seeds"]] + [n for n in kept["changes"] if n not in values["changes"]]
+        lost = [f"seed {s}" for s in kept["seeds"] if s not in values["seeds"]] + [
+            n for n in kept["changes"] if n not in values["changes"]
+        ]
         if lost:
             raise RunError(
                 self.root,
                 found=f"a study that has {', '.join(lost)} too",
                 expected="one with at least what was trained",
-                cure="leave nothing out that has been seen; or start another study, with --out",
+                fix="leave nothing out that has been seen; or start another study, with --out",
             )
 
     def _refuse(self, what: str, changes: Sequence[object]) -> None:
@@ -131,12 +150,14 @@ class StudyFolder:
                 self.root,
                 found=f"another {what} ({'; '.join(map(str, changes))})",
                 expected="the one that it was started with",
-                cure="start another study, with --out or another name",
+                fix="start another study, with --out or another name",
             )
 
 
 def chosen_anew(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """In words, what a study asks now and did not before: seeds and changes that it has too, another judgement, another expectation."""
+    """In words, what a study asks now and did not before: seeds and changes that it has too, another judgement, another
+    expectation.
+    """
     found = [f"seed {seed} added" for seed in now["seeds"] if seed not in before["seeds"]]
     found += [f"change '{name}' added" for name in now["changes"] if name not in before["changes"]]
     was, asked = ({key: study[key] for key in JUDGED} for study in (before, now))

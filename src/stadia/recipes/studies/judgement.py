@@ -1,4 +1,6 @@
-"""From the rows of results.jsonl to verdicts.json: what the study says, and what stands against its saying more. Imports no torch."""
+"""From the rows of results.jsonl to verdicts.json: what the study says, and what stands against its saying more.
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +26,21 @@ SAME_PACE = 1.5
 """Weights that move by this factor further a step, or less far: the change is one of the learning rate, too."""
 
 
-def judged(study: StudyConfig, better: Better, metric: str, runs: Sequence[Planned], rows: Sequence[Row]) -> dict[str, Any]:
+def judged(
+    study: StudyConfig, better: Better, metric: str, runs: Sequence[Planned], rows: Sequence[Row]
+) -> dict[str, Any]:
     """What verdicts.json holds: the study's question, a verdict a change, and notes.
 
-    rows: of results.jsonl, one a run that has ended: change, seed, status, error, value, steps, seconds, drift, learning_rate,
-        update_ratio, and what it was run on (provenance).
+    rows: of results.jsonl, one a run that has ended: change, seed, status, error, value, steps, seconds, drift,
+        learning_rate, update_ratio, and what it was run on (provenance).
 
     Raises RunError where runs had different budgets.
     """
     check_budgets(study, rows)
     values = {
-        change: {row["seed"]: math.nan if row["value"] is None else row["value"] for row in rows if row["change"] == change}
+        change: {
+            row["seed"]: math.nan if row["value"] is None else row["value"] for row in rows if row["change"] == change
+        }
         for change in (BASE, *study.changes)
     }
     verdicts = judge(
@@ -80,16 +86,25 @@ def yardstick_notes(recipe: str, metric: str, keys: Sequence[Change]) -> list[st
     if not (moved := of_the_yardstick(recipe, metric, keys)):
         return []
     told = "; ".join(map(str, moved))
-    return [f"Measured otherwise than the base ({told}): {metric} of the same network would differ. Score both alike (stadia evaluate)."]
+    return [
+        f"Measured otherwise than the base ({told}): {metric} of the same network would differ. Score both alike"
+        " (stadia evaluate)."
+    ]
 
 
 def check_budgets(study: StudyConfig, rows: Sequence[Row]) -> None:
-    """Raise RunError, naming the runs and the keys, where finished runs were trained on different budgets, whatever was planned."""
+    """Raise RunError, naming the runs and the keys, where finished runs were trained on different budgets, whatever was
+    planned.
+    """
     finished = [row for row in rows if row["status"] == "finished"]
     if not finished:
         return
     if study.budget == "samples":
-        key, told, share = "samples", f"training.max_steps, {', '.join(f'training.{k}' for k in FACTORS)}, or the data", 0.0
+        key, told, share = (
+            "samples",
+            f"training.max_steps, {', '.join(f'training.{k}' for k in FACTORS)}, or the data",
+            0.0,
+        )
     else:
         key, told, share = "seconds", "training.max_steps", SAME_TIME
     known = {(row["change"], row["seed"]): row[key] for row in finished if row.get(key) is not None}
@@ -102,24 +117,32 @@ def check_budgets(study: StudyConfig, rows: Sequence[Row]) -> None:
             f"study '{study.name}'",
             found=f"runs of different budgets ({key}: {each}; the others {usual:,.0f})",
             expected=f"equal {key} in all runs" + (f", within {share:.0%}" if share else ""),
-            cure=f"make them equal by {told}; nothing is judged otherwise",
+            fix=f"make them equal by {told}; nothing is judged otherwise",
         )
 
 
 def _notes_of(change: str, rows: Sequence[Row], keys: Sequence[Change]) -> list[str]:
     """What stands against one change's verdict."""
-    notes, mine, base = [], [row for row in rows if row["change"] == change], [row for row in rows if row["change"] == BASE]
+    notes, mine, base = (
+        [],
+        [row for row in rows if row["change"] == change],
+        [row for row in rows if row["change"] == BASE],
+    )
     if len(keys) > 1:
         notes.append(f"{len(keys)} keys changed together: what came of it tells of none of them alone (D-08).")
     for row in (row for row in (*mine, *base) if row["value"] is None):
         why = row["error"] or "its value is not finite"
-        notes.append(f"{row['change']} seed {row['seed']} has no value ({row['status']}: {why}): nothing is decided while runs lack one.")
+        notes.append(
+            f"{row['change']} seed {row['seed']} has no value ({row['status']}: {why}): nothing is decided while runs"
+            " lack one."
+        )
     paces = [[row["update_ratio"] for row in of if row.get("update_ratio")] for of in (mine, base)]
-    if all(paces) and not any(key.under(["optimiser.lr"]) for key in keys):
+    if all(paces) and not any(key.under(["optimizer.lr"]) for key in keys):
         factor = median(paces[0]) / median(paces[1])
         if max(factor, 1 / factor) > SAME_PACE:
             notes.append(
-                f"Weights move {factor:.2g} times as far a step as in the base: it is a change of the effective learning rate, too (M-22)."
+                f"Weights move {factor:.2g} times as far a step as in the base: it is a change of the effective"
+                " learning rate, too (M-22)."
             )
     return notes
 
@@ -140,11 +163,15 @@ def _notes(better: Better, metric: str, rows: Sequence[Row]) -> list[str]:
                 "longer training may turn the order round (D-15)."
             )
     if not any(row.get("drift") is not None for row in rows):
-        notes.append("Whether training was saturated is not known: fewer than three validations lie in the last fifth (D-15).")
+        notes.append(
+            "Whether training was saturated is not known: fewer than three validations lie in the last fifth (D-15)."
+        )
     for what in ("code", "data", "packages", "platform"):
         kinds = dict.fromkeys(row["provenance"].get(what) for row in rows if row["provenance"].get(what) is not None)
         if len(kinds) > 1:
-            notes.append(f"Runs differ in more than their change: {len(kinds)} kinds of {what} ({', '.join(map(str, kinds))}).")
+            notes.append(
+                f"Runs differ in more than their change: {len(kinds)} kinds of {what} ({', '.join(map(str, kinds))})."
+            )
     return notes
 
 

@@ -39,7 +39,9 @@ Ended = Callable[[Job, int], None]
 
 
 class Launcher(Protocol):
-    """Runs jobs, and tells of each that ended, with its exit code, in the order that they do. Ctrl-C raises KeyboardInterrupt."""
+    """Runs jobs, and tells of each that ended, with its exit code, in the order that they do. Ctrl-C raises
+    KeyboardInterrupt.
+    """
 
     def run(self, jobs: Sequence[Job], ended: Ended) -> None: ...
 
@@ -86,14 +88,20 @@ def _start(job: Job, slot: int, at_once: int) -> subprocess.Popen[bytes]:
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open("ab") as log:
         return subprocess.Popen(
-            job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            job.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
         )
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """Ask each to save and stop, and wait for it; asked once more (a second Ctrl-C) each stops at once.
 
-    By SIGTERM, which a training takes as Ctrl-C, and which processes that a script started in the background do not ignore.
+    By SIGTERM, which a training takes as Ctrl-C, and which processes that a script started in the background do not
+    ignore.
     """
     for process in processes:
         process.send_signal(signal.SIGTERM)
@@ -129,11 +137,11 @@ def _terminated_as_interrupted() -> Iterator[None]:
 class Slurm:
     """Jobs of a SLURM cluster, through submitit: one a run, all submitted at once.
 
-    folder: of its scripts and logs, on a file system that the nodes share.  options: submitit's (slurm_partition, timeout_min,
-        gpus_per_node, cpus_per_task, ...).
+    folder: of its scripts and logs, on a file system that the nodes share.  options: submitit's (slurm_partition,
+        timeout_min, gpus_per_node, cpus_per_task, ...).
 
-    Ctrl-C ends the waiting, not the jobs. They are known by their numbers in jobs.json, so that the study started again waits for
-    them and submits none twice.
+    Ctrl-C ends the waiting, not the jobs. They are known by their numbers in jobs.json, so that the study started again
+    waits for them and submits none twice.
     """
 
     folder: Path
@@ -143,16 +151,25 @@ class Slurm:
         try:
             import submitit
         except ImportError as error:
-            raise RunError("--slurm", found="no submitit", expected="the extra 'slurm'", cure="pip install 'stadia[slurm]'") from error
+            raise RunError(
+                "--slurm", found="no submitit", expected="the extra 'slurm'", fix="pip install 'stadia[slurm]'"
+            ) from error
         numbers = self.folder / "jobs.json"
         known: dict[str, str] = read_json(numbers) if numbers.exists() else {}
         if submitit.SlurmExecutor.affinity() < 0:
-            raise RunError("--slurm", found="no sbatch", expected="a machine that submits to SLURM", cure="run without --slurm, or there")
+            raise RunError(
+                "--slurm",
+                found="no sbatch",
+                expected="a machine that submits to SLURM",
+                fix="run without --slurm, or there",
+            )
         executor = submitit.AutoExecutor(folder=self.folder / "%j", cluster="slurm")
         executor.update_parameters(**self.options)
         waiting: dict[str, Any] = {}
         for job in jobs:
-            before: Any = submitit.SlurmJob(folder=self.folder / "%j", job_id=known[job.name]) if job.name in known else None
+            before: Any = (
+                submitit.SlurmJob(folder=self.folder / "%j", job_id=known[job.name]) if job.name in known else None
+            )
             if before is None or before.done():
                 before = executor.submit(submitit.helpers.CommandFunction(job.command))
                 write_json(numbers, known := {**known, job.name: str(before.job_id)})
@@ -173,6 +190,9 @@ def slurm_options(words: Sequence[str]) -> dict[str, Any]:
 
     if wrong := [word for word in words if "=" not in word]:
         raise RunError(
-            "--slurm", found=repr(wrong[0]), expected="KEY=VALUE of submitit", cure="for example slurm_partition=gpu timeout_min=600"
+            "--slurm",
+            found=repr(wrong[0]),
+            expected="KEY=VALUE of submitit",
+            fix="for example slurm_partition=gpu timeout_min=600",
         )
     return {key: parse_value(value) for key, _, value in (word.partition("=") for word in words)}

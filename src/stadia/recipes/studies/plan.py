@@ -19,7 +19,18 @@ FACTORS = ("batch_size", "accumulate", "devices")
 """Keys of `training` that a run's budget is made of: how long, and how many samples a step."""
 
 AS_MANY = (
-    *("augmentation", "cache", "colour", "crop", "fresh", "ground_truth_depth", "height", "per_background", "placement", "sparse_depth"),
+    *(
+        "augmentation",
+        "cache",
+        "color",
+        "crop",
+        "fresh",
+        "ground_truth_depth",
+        "height",
+        "per_background",
+        "placement",
+        "sparse_depth",
+    ),
     *("val_samples", "width"),
 )
 """Keys of `data` by which an epoch has no other number of samples."""
@@ -45,8 +56,8 @@ def plan(study: StudyConfig, resolve: Resolve) -> list[Planned]:
 
     resolve: recipe and `dotted.key=value` words to a configuration; raises ConfigMistakes.
 
-    Raises ConfigError for a change that changes nothing, sets the seed or the run's name, or has another budget than the base;
-    ConfigMistakes, each with the change that it is in.
+    Raises ConfigError for a change that changes nothing, sets the seed or the run's name, or has another budget than
+    the base; ConfigMistakes, each with the change that it is in.
     """
     runs = []
     for seed in study.seeds:
@@ -91,7 +102,7 @@ def check_metric(recipe: str, metric: str) -> None:
         "metric",
         found=f"'{metric}', which no run of '{recipe}' has",
         expected=f"a column of metrics.csv ({', '.join(known) or 'val/...'}), or SCOREFILE.metric",
-        cure=f"did you mean '{near}'?" if near else "name one of these",
+        fix=f"did you mean '{near}'?" if near else "name one of these",
     )
 
 
@@ -113,31 +124,42 @@ def _resolved(resolve: Resolve, study: StudyConfig, name: str, words: list[str])
     try:
         return resolve(study.recipe, words)
     except ConfigMistakes as error:
-        raise ConfigMistakes([f"{name}: {mistake}" for mistake in error.mistakes], cure="correct the study") from error
+        raise ConfigMistakes([f"{name}: {mistake}" for mistake in error.mistakes], fix="correct the study") from error
 
 
 def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: dict[str, Any]) -> None:
     taken = [word.partition("=")[0] for word in study.changes[name].set]
     if own := [key for key in taken if key in ("seed", "name", "recipe")]:
-        raise ConfigError(f"change '{name}'", found=f"'{own[0]}'", expected="keys of the recipe", cure="the study itself says that one")
+        raise ConfigError(
+            f"change '{name}'", found=f"'{own[0]}'", expected="keys of the recipe", fix="the study itself says that one"
+        )
     changes = changed(base, config)
     if not changes:
         found = f"{', '.join(study.changes[name].set)}, which is what the base has"
-        raise ConfigError(f"change '{name}'", found=found, expected="another value", cure="leave the change out, or change the base")
+        raise ConfigError(
+            f"change '{name}'", found=found, expected="another value", fix="leave the change out, or change the base"
+        )
     _check_time(name, study, base, config)
     if study.budget == "seconds":
         return
     of_budget = [change for change in changes if change.under([f"training.{key}" for key in (*LENGTHS, *FACTORS)])]
     ours, theirs = samples(base), samples(config)
     if ours is None:  # epochs say how long it is, and data how long an epoch is
-        of_budget += [change for change in changes if change.under(["data"]) and not change.under([f"data.{key}" for key in AS_MANY])]
+        of_budget += [
+            change
+            for change in changes
+            if change.under(["data"]) and not change.under([f"data.{key}" for key in AS_MANY])
+        ]
     if of_budget and (ours is None or ours != theirs):
         sizes = "" if ours is None or theirs is None else f", {theirs:,} samples against {ours:,}"
         raise ConfigError(
             f"change '{name}'",
             found=f"another budget than the base ({'; '.join(map(str, of_budget))}{sizes})",
             expected="as many samples: steps x batch_size x accumulate x devices",
-            cure="set training.max_steps (and max_epochs=null) so that they are equal, or compare at equal time with `budget: seconds`",
+            fix=(
+                "set training.max_steps (and max_epochs=null) so that they are equal, or compare at equal time with"
+                " `budget: seconds`"
+            ),
         )
 
 
@@ -149,5 +171,5 @@ def _check_time(name: str, study: StudyConfig, base: dict[str, Any], config: dic
             f"change '{name}'",
             found=f"training.max_minutes={theirs}, and {ours} of the base, with `budget: {study.budget}`",
             expected="the same of all runs with `budget: seconds`, else null",
-            cure="compare at equal time with `budget: seconds` and training.max_minutes in `base`, or leave it out",
+            fix="compare at equal time with `budget: seconds` and training.max_minutes in `base`, or leave it out",
         )

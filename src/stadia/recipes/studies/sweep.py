@@ -1,4 +1,6 @@
-"""A search over a recipe's keys with Optuna: each trial is a training in a process of its own, given up where validation lags behind."""
+"""A search over a recipe's keys with Optuna: each trial is a training in a process of its own, given up where
+validation lags behind.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ STORAGE = "optuna.log"
 
 
 class Range(StrictModel):
-    """Where one key is searched: from low to high, on a logarithmic axis or not, whole numbers where both ends are; or among choices."""
+    """Where one key is searched: from low to high, on a logarithmic axis or not, whole numbers where both ends are; or
+    among choices.
+    """
 
     low: float | int | None = None
     high: float | int | None = None
@@ -60,17 +64,21 @@ class Space(StrictModel):
 def read_space(path: Path) -> dict[str, Range]:
     """Ranges of a YAML file, `dotted.key: {low:, high:, log:}` or `{choices: [...]}`. Raises DataError, ConfigError."""
     if not path.is_file():
-        raise DataError(path, found="no such file", expected="ranges as YAML", cure="see docs/experiments.md")
+        raise DataError(path, found="no such file", expected="ranges as YAML", fix="see docs/experiments.md")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(path, found=f"invalid YAML ({error})", expected="ranges as YAML", cure="correct the file") from error
-    return resolve(Space, {"space": values}, cure="see docs/experiments.md").space
+        raise DataError(
+            path, found=f"invalid YAML ({error})", expected="ranges as YAML", fix="correct the file"
+        ) from error
+    return resolve(Space, {"space": values}, fix="see docs/experiments.md").space
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """folder: of the sweep.  recipe, base: what every trial shares.  metric, better: of metrics.csv, at its last validation."""
+    """folder: of the sweep.  recipe, base: what every trial shares.  metric, better: of metrics.csv, at its last
+    validation.
+    """
 
     folder: Path
     recipe: str
@@ -81,11 +89,15 @@ class Sweep:
     seed: int = 0
 
     def study(self) -> Any:
-        """Optuna's study, new or with the trials that it has. Raises RunError where Optuna is absent, or the space is another."""
+        """Optuna's study, new or with the trials that it has. Raises RunError where Optuna is absent, or the space is
+        another.
+        """
         try:
             import optuna
         except ImportError as error:
-            raise RunError("sweep", found="no optuna", expected="the extra 'sweep'", cure="pip install 'stadia[sweep]'") from error
+            raise RunError(
+                "sweep", found="no optuna", expected="the extra 'sweep'", fix="pip install 'stadia[sweep]'"
+            ) from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._check_same()
         from optuna.storages.journal import JournalFileBackend
@@ -103,7 +115,9 @@ class Sweep:
         for trial in study.get_trials(deepcopy=False):
             if trial.state == optuna.trial.TrialState.RUNNING:  # of a sweep that was stopped: tried again
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-                if any((self.folder / "runs").glob(f"*-trial{trial.number}/run.json")):  # what never began may be what cannot be trained
+                if any(
+                    (self.folder / "runs").glob(f"*-trial{trial.number}/run.json")
+                ):  # what never began may be what cannot be trained
                     study.enqueue_trial(trial.params, skip_if_exists=False)
         return study
 
@@ -118,18 +132,23 @@ class Sweep:
         path = self.folder / "sweep.json"
         if path.exists() and (kept := read_json(path)) != asked:
             keys = [key for key in asked if kept.get(key) != asked[key]]
-            cure = "start another sweep, with --out"
+            fix = "start another sweep, with --out"
             raise RunError(
-                self.folder, found=f"a sweep with another {', '.join(keys)}", expected="the one that it was started with", cure=cure
+                self.folder,
+                found=f"a sweep with another {', '.join(keys)}",
+                expected="the one that it was started with",
+                fix=fix,
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, asked)
 
-    def run(self, trials: int, resolved: Callable[[Sequence[str]], Mapping[str, Any]], told: Callable[[Any], None]) -> Any:
+    def run(
+        self, trials: int, resolved: Callable[[Sequence[str]], Mapping[str, Any]], told: Callable[[Any], None]
+    ) -> Any:
         """Train until there are so many trials that ended or were pruned, and return Optuna's study.
 
-        resolved: `dotted.key=value` words to the recipe's configuration; raises ConfigMistakes, and the trial has failed: its attribute
-            "why" says of what.  told: of each trial that ended.
+        resolved: `dotted.key=value` words to the recipe's configuration; raises ConfigMistakes, and the trial has
+            failed: its attribute "why" says of what.  told: of each trial that ended.
 
         Raises ConfigMistakes where none of the first ALL_WRONG trials can be configured.
         """
@@ -163,12 +182,16 @@ class Sweep:
         name, runs = f"trial{trial.number}", self.folder / "runs"
         config = (self.folder / "configs" / f"{name}.json").absolute()
         job = Job(
-            name, ("train", self.recipe, "--config", str(config), "--out", str(runs.absolute())), self.folder / "logs" / f"{name}.log"
+            name,
+            ("train", self.recipe, "--config", str(config), "--out", str(runs.absolute())),
+            self.folder / "logs" / f"{name}.log",
         )
         job.log.parent.mkdir(parents=True, exist_ok=True)
         seen: dict[int, float] = {}
         with job.log.open("ab") as log:
-            process = subprocess.Popen(job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+            process = subprocess.Popen(
+                job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
         try:
             while True:
                 ended = process.poll() is not None
@@ -183,7 +206,9 @@ class Sweep:
                 time.sleep(POLL_S)
         finally:
             if process.poll() is None:
-                process.send_signal(signal.SIGTERM)  # as Ctrl-C to a training; what a script started in the background would ignore that
+                process.send_signal(
+                    signal.SIGTERM
+                )  # as Ctrl-C to a training; what a script started in the background would ignore that
             process.wait()
         if process.returncode or not seen:
             return TrialState.FAIL, None
@@ -199,7 +224,9 @@ class Sweep:
             with suppress(StadiaError):
                 if Run.open(path.parent).facts["status"] == "finished" and rows and self.metric not in rows[0]:
                     validated = [column for column in rows[0] if column.startswith("val/")]
-                    raise ConfigError("metric", found=f"'{self.metric}'", expected=f"one of {', '.join(validated)}", cure="name one")
+                    raise ConfigError(
+                        "metric", found=f"'{self.metric}'", expected=f"one of {', '.join(validated)}", fix="name one"
+                    )
 
 
 def suggested(trial: Any, key: str, one: Range) -> Any:
@@ -215,19 +242,30 @@ def suggested(trial: Any, key: str, one: Range) -> Any:
 
 def _word(value: Any) -> str:
     """As the command line writes it."""
-    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    return (
+        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    )
 
 
 def proof(sweep: Sweep, best: Any) -> list[str]:
     """The command that tests a trial against what all of them share, as its words.
 
-    Its seeds are others than the one that the search trained from: there the best of many is as good as it was chosen for (the winner's
-    curse), and one such seed among few would look like an effect.
+    Its seeds are others than the one that the search trained from: there the best of many is as good as it was chosen
+    for (the winner's curse), and one such seed among few would look like an effect.
     """
     searched = read_json(sweep.folder / "configs" / f"trial{best.number}.json")["seed"]
     seeds = [seed for seed in range(FRESH_SEEDS + 1) if seed != searched][:FRESH_SEEDS]
     change = " ".join(f"{key}={_word(value)}" for key, value in best.params.items())
-    asked = ["--seeds", ",".join(map(str, seeds)), "--metric", sweep.metric, "--better", sweep.better, "--change", f"best: {change}"]
+    asked = [
+        "--seeds",
+        ",".join(map(str, seeds)),
+        "--metric",
+        sweep.metric,
+        "--better",
+        sweep.better,
+        "--change",
+        f"best: {change}",
+    ]
     return ["stadia", "ablate", "--recipe", sweep.recipe, *sweep.base, *asked]
 
 

@@ -2,16 +2,16 @@
 
 function pointsOf(bytes, view) {
   const count = view.columns * view.rows;
-  const xyz = new Float64Array(3 * count), colours = new Uint8Array(3 * count);
+  const xyz = new Float64Array(3 * count), colors = new Uint8Array(3 * count);
   let kept = 0;
   for (let i = 0; i < count; i++) {
     const z = (bytes[2 * i] + 256 * bytes[2 * i + 1]) * view.perCount;
     if (z === 0) continue;
     xyz.set([(((i % view.columns) - view.cx) / view.fx) * z, ((Math.floor(i / view.columns) - view.cy) / view.fy) * z, z], 3 * kept);
-    colours.set(bytes.subarray(2 * count + 3 * i, 2 * count + 3 * i + 3), 3 * kept);
+    colors.set(bytes.subarray(2 * count + 3 * i, 2 * count + 3 * i + 3), 3 * kept);
     kept++;
   }
-  return { count: kept, xyz, colours };
+  return { count: kept, xyz, colors };
 }
 
 function eyeOf(view, width, height) {
@@ -39,7 +39,7 @@ function draw(cloud, view, pixels, nearest, width, height) {
         const at = y * width + x;
         if (z >= nearest[at]) continue;
         nearest[at] = z;
-        for (let c = 0; c < 3; c++) pixels[4 * at + c] = cloud.colours[3 * k + c];
+        for (let c = 0; c < 3; c++) pixels[4 * at + c] = cloud.colors[3 * k + c];
       }
     }
   }
@@ -49,10 +49,10 @@ function drawAxes(view, context, width, height) {
   const project = eyeOf(view, width, height), [u0, v0, z0] = project(0, 0, 0);
   context.lineWidth = 2;
   context.font = "14px system-ui, sans-serif";
-  for (const { name, to, colour } of view.axes) {
+  for (const { name, to, color } of view.axes) {
     const [u, v, z] = project(...to.map((step) => step * view.axis));
     if (Math.min(z0, z) <= 0) continue;
-    context.strokeStyle = context.fillStyle = colour;
+    context.strokeStyle = context.fillStyle = color;
     context.beginPath();
     context.moveTo(u0, v0);
     context.lineTo(u, v);

@@ -1,0 +1,289 @@
+"""Image and depth files from outside: listed in natural order, read whole or refused by name."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+MAX_IMAGE_BYTES = 256 << 20
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_JPEG_SIGNATURE = b"\xff\xd8"
+_JPEG_END = b"\xff\xd9"
+_JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # neither a stuffed zero, a restart, nor fill
+
+
+def natural_key(path: Path) -> tuple[tuple[int, int | str], ...]:
+    """Sorts `frame2` before `frame10`."""
+    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", path.name) if part)
+
+
+def list_images(folder: Path, pattern: str = "*") -> list[Path]:
+    """The PNG and JPEG files of a folder that match, in natural order. Raises DataError where there is none."""
+    found = sorted(
+        (p for p in folder.glob(pattern) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=natural_key
+    )
+    if not found:
+        state = (
+            "no such folder" if not folder.is_dir() else "an empty folder" if not any(folder.iterdir()) else "no image"
+        )
+        raise DataError(
+            folder, found=state, expected=f"images ({', '.join(IMAGE_SUFFIXES)})", fix="check the path or the download"
+        )
+    return found
+
+
+def frame_number(image: Path) -> int:
+    """The number that is the image's whole name. Raises DataError for another name."""
+    if not image.stem.isdigit():
+        raise DataError(
+            image, found=f"the name '{image.stem}'", expected="a frame number (000000.png)", fix="rename the file"
+        )
+    return int(image.stem)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_IMAGE_BYTES:
+            raise DataError(path, found=f"{size} bytes", expected=f"at most {MAX_IMAGE_BYTES}", fix="is this an image?")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(
+            path, found="no such file", expected="an image", fix="copy it again or remove its frame"
+        ) from error
+
+
+def _png_fault(data: bytes) -> str | None:
+    """What is wrong with a PNG's chunks (length, checksum, end), or None."""
+    at = len(_PNG_SIGNATURE)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            break
+        (checksum,) = struct.unpack_from(">I", data, end - 4)
+        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != checksum:
+            return f"a damaged chunk at byte {at}"
+        if data[at + 4 : at + 8] == b"IEND":
+            return None
+        at = end
+    return f"a file cut off after {len(data)} bytes"
+
+
+def _jpeg_fault(data: bytes) -> str | None:
+    """What is wrong with a JPEG's segments: it must reach its own end-of-image marker (a thumbnail's does not count)."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xD9:
+            return None
+        if marker == 0xFF:  # fill
+            at += 1
+            continue
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xDA:  # start of scan: entropy-coded data up to the next marker
+            found = _JPEG_MARKER_IN_SCAN.search(data, at)
+            if found is None:
+                break
+            at = found.start()
+    return None if data[at : at + 2] == b"\xff\xd9" else f"a file cut off after {len(data)} bytes"
+
+
+def _jpeg_ends_early(data: bytes, image: NDArray[np.uint8]) -> bool:
+    """Whether the decoder ran out of data and filled the rest with gray, as libjpeg does without an error.
+
+    A flat last row is suspicious; a strict decoder then decides, since an image may well end in black.
+    """
+    if np.ptp(image[-1].reshape(-1, image.shape[-1]), axis=0).any():
+        return False
+    strict = av.CodecContext.create("mjpeg", "r")
+    strict.options = {"err_detect": "explode"}
+    try:
+        strict.decode(av.Packet(data))
+    except av.error.InvalidDataError:
+        return True
+    return False
+
+
+def _refuse(path: Path, fault: str) -> DataError:
+    return DataError(path, found=fault, expected="a whole image", fix="copy or extract it again, or remove its frame")
+
+
+def _decode(path: Path, flags: int) -> tuple[bytes, NDArray]:
+    data = _bytes_of(path)
+    if data.startswith(_PNG_SIGNATURE):
+        fault = _png_fault(data)
+    elif data.startswith(_JPEG_SIGNATURE):
+        fault = _jpeg_fault(data)
+    else:
+        fault = "an empty file" if not data else "neither PNG nor JPEG"
+    image = None if fault else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is None:
+        raise _refuse(path, fault or "a file that cannot be decoded")
+    return data, image
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB; gray is repeated, 16 bits become 8, the orientation tag of a telephone is obeyed.
+
+    Raises DataError naming the file where it is missing, cut off or damaged: nothing is filled in silently.
+    """
+    data, bgr = _decode(path, cv2.IMREAD_COLOR)
+    if data.startswith(_JPEG_SIGNATURE) and _jpeg_ends_early(data, bgr):
+        raise _refuse(path, "compressed data that ends before the image does")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def read_rgba(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 4): RGB and straight alpha of a PNG; 16 bits become 8.
+
+    Raises DataError naming the file where it has no alpha channel, or one that cuts out nothing: opaque or transparent
+    everywhere.
+    """
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    fix = "cut the object out: a PNG with transparency around it"
+    if stored.ndim != 3 or stored.shape[2] != 4:
+        found = "a JPEG, which has no alpha channel" if data.startswith(_JPEG_SIGNATURE) else "no alpha channel"
+        raise DataError(path, found=found, expected="a PNG with red, green, blue and alpha", fix=fix)
+    if stored.dtype == np.uint16:
+        stored = (stored >> 8).astype(np.uint8)
+    if (stored[..., 3] == stored[0, 0, 3]).all():
+        raise DataError(path, found=f"alpha {stored[0, 0, 3]} everywhere", expected="0 around the object", fix=fix)
+    return np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGRA2RGBA), np.uint8)
+
+
+def check_ends(path: Path) -> None:
+    """Raise DataError where a file is missing, no image, or cut off: by its ends, and read whole where these are
+    unusual.
+    """
+    if path.is_file():
+        with path.open("rb") as stream:
+            head = stream.read(len(_PNG_SIGNATURE))
+            stream.seek(max(path.stat().st_size - len(_PNG_END), 0))
+            end = stream.read()
+        if (head == _PNG_SIGNATURE and end == _PNG_END) or (
+            head.startswith(_JPEG_SIGNATURE) and end.endswith(_JPEG_END)
+        ):
+            return
+    read_rgb(path)
+
+
+def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int] = (0,)) -> NDArray[np.float32]:
+    """(H, W) metres from a uint16 PNG, 0 = none. `invalid` are stored values that mean none."""
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    if data.startswith(_JPEG_SIGNATURE):
+        raise _jpeg_depth(path)
+    if stored.dtype != np.uint16 or stored.ndim != 2:
+        raise DataError(
+            path,
+            found=f"{stored.dtype} of shape {stored.shape}",
+            expected="a one-channel 16-bit PNG",
+            fix="write depth as uint16 (8 bits cannot hold it)",
+        )
+    depth_m = stored.astype(np.float32) / np.float32(units_per_metre)
+    depth_m[np.isin(stored, list(invalid))] = 0
+    return depth_m
+
+
+def refuse_jpeg(path: Path) -> None:
+    """A DataError where the depth that is not at `path` is beside it as a JPEG: to pass it over would be to train
+    without.
+    """
+    for suffix in (".jpg", ".jpeg"):
+        if (found := path.with_suffix(suffix)).exists():
+            raise _jpeg_depth(found)
+
+
+def _jpeg_depth(path: Path) -> DataError:
+    return DataError(
+        path,
+        found="depth as a JPEG",
+        expected="a one-channel 16-bit PNG, or .npy",
+        fix=(
+            "use the files that it was made of: a JPEG is lossy and has 8 bits, so that converting it back mends"
+            " nothing"
+        ),
+    )
+
+
+def read_depth_codes(path: Path) -> NDArray:
+    """(H, W) uint16 or (H, W, 3) uint8 blue, green, red: the stored numbers of a PNG whose bytes together mean a
+    distance.
+    """
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    fits = (stored.ndim == 2 and stored.dtype == np.uint16) or (
+        stored.ndim == 3 and stored.shape[2] == 3 and stored.dtype == np.uint8
+    )
+    if not fits or not data.startswith(_PNG_SIGNATURE):
+        found = f"{stored.dtype} of shape {stored.shape}"
+        raise DataError(
+            path, found=found, expected="16 bits of one channel, or 8 bits of three", fix="copy the file again"
+        )
+    return stored
+
+
+def read_numbers_png(path: Path) -> NDArray[np.int32]:
+    """(H, W) whole numbers, as of classes or instances, from a PNG of one channel of 8 or 16 bits.
+
+    Raises DataError naming the file where it is none: JPEG would blur numbers, a palette or three channels hide them.
+    """
+    data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
+    jpeg = data.startswith(_JPEG_SIGNATURE)
+    if jpeg or stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16):
+        raise DataError(
+            path,
+            found="a JPEG, which blurs numbers" if jpeg else f"{stored.dtype} of shape {stored.shape}",
+            expected="a PNG of one channel",
+            fix="write the numbers themselves, as 8 or 16 bits",
+        )
+    return stored.astype(np.int32)
+
+
+def read_npy(path: Path, *, shape: tuple[int, ...]) -> NDArray:
+    """An array of exactly this shape; the header is compared with the file before anything is read."""
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(path, found="no such file", expected="an .npy array", fix="copy it again") from error
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(
+            path, found=f"a damaged file ({error})", expected="an .npy array", fix="write or copy it again"
+        ) from error
+    if mapped.shape != shape:
+        raise DataError(
+            path, found=f"shape {mapped.shape}", expected=f"shape {shape}", fix="one value for each pixel of the image"
+        )
+    return np.array(mapped)
+
+
+def check_depth(path: Path, depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """The depth itself, or a DataError: it must have the image's size, be finite, and nowhere below 0."""
+    if depth_m.shape != (height, width):
+        raise DataError(
+            path,
+            found=f"{depth_m.shape[1]}x{depth_m.shape[0]}",
+            expected=f"the image's size {width}x{height}",
+            fix="store depth at full size",
+        )
+    wrong = ~np.isfinite(depth_m) | (depth_m < 0)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise DataError(
+            path,
+            found=f"{depth_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)",
+            expected="metres, 0 where there is none",
+            fix="write 0 where depth is unknown",
+        )
+    return depth_m

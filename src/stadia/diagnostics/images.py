@@ -1,0 +1,265 @@
+"""The evidence to look at: a small image of what a finding is about, drawn from the recording that has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.recording import LEFT, RIGHT, Recording
+from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.instruments.matching import gray
+from stadia.diagnostics.instruments.photometric import plane_sweep
+from stadia.diagnostics.instruments.two_view import Array, Motion, rays, triangulate
+from stadia.diagnostics.survey import Step, Survey
+from stadia.training.sheet import compose
+
+Image = NDArray[np.uint8]
+Tiles = dict[str, Image]
+"""Images by their labels; empty where there is nothing to see."""
+
+TILE_WIDTH = 640
+GREEN, RED = (60, 220, 90), (255, 70, 60)
+MOST_MARKS = 60
+DIFFERENCE_TOP = 64
+"""Gray levels of difference that are drawn brightest."""
+
+
+def evidence_image(finding: Finding, survey: Survey) -> bytes:
+    """PNG of what a finding of this recording is about; empty where numbers say all there is."""
+    return _png(DRAWN[finding.code](finding, survey)) if finding.code in DRAWN else b""
+
+
+def image_of_splits(finding: Finding, named: Mapping[str, Sequence[tuple[Recording, Sequence[int]]]]) -> bytes:
+    """PNG of the first pair of frames that a finding about splits names ("RECORDING INDEX" under the name of each
+    split).
+    """
+    tiles = {}
+    for split, labels in finding.evidence.items():
+        name, _, index = labels[0].rpartition(" ")
+        recording = next(recording for recording, _ in named[split] if recording.name == name)
+        tiles[f"{split}, frame {index}"] = _tile(recording.image(int(index)))
+    return _png(tiles)
+
+
+def _png(tiles: Tiles) -> bytes:
+    if not tiles:
+        return b""
+    sheet = compose({label.encode("ascii", "replace").decode(): tile for label, tile in tiles.items()})
+    return cv2.imencode(".png", sheet[..., ::-1])[1].tobytes()
+
+
+def _tile(image: NDArray[np.uint8], width: int = TILE_WIDTH) -> Image:
+    """RGB of gray or RGB, `width` pixels wide."""
+    image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
+    size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
+    return np.asarray(
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR), np.uint8
+    )
+
+
+def _row(*images: NDArray[np.uint8]) -> Image:
+    """Images of one size side by side."""
+    return np.hstack([_tile(image, TILE_WIDTH * 3 // 4) for image in images])
+
+
+def _heat(share: NDArray[np.floating]) -> Image:
+    """(H, W) from 0, dark, to 1, bright."""
+    levels = (np.clip(share, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
+
+
+def _difference(first: Image, second: Image) -> Image:
+    """Gray levels apart, as heat."""
+    first, second = (gray(image) if image.ndim == 3 else image for image in (first, second))
+    return _heat(cv2.absdiff(first, second).astype(np.float32) / DIFFERENCE_TOP)
+
+
+def _two(survey: Survey, first: tuple[int, str], second: tuple[int, str], *, sides: bool = False) -> Tiles:
+    """Two images of a recording, and how they differ."""
+    one, other = survey.image(*first), survey.image(*second)
+    names = [side if sides else f"frame {index}" for index, side in (first, second)]
+    tiles = {names[0]: _tile(one), names[1]: _tile(other)}
+    return tiles | ({"difference": _tile(_difference(one, other))} if one.shape == other.shape else {})
+
+
+def _repeated(finding: Finding, survey: Survey) -> Tiles:
+    return _two(survey, (finding.evidence["same as"][0], LEFT), (finding.evidence["frame"][0], LEFT))
+
+
+def _static(finding: Finding, survey: Survey) -> Tiles:
+    pairs = finding.evidence["pairs"]
+    return _two(survey, (pairs["first"][0], LEFT), (pairs["second"][0], LEFT))
+
+
+def _same_sides(finding: Finding, survey: Survey) -> Tiles:
+    index = finding.evidence["frame"][0]
+    return _two(survey, (index, LEFT), (index, RIGHT), sides=True)
+
+
+def _ground_truth(finding: Finding, survey: Survey) -> Tiles:
+    """An image and its depth map: at the frame that the finding names, else in the middle."""
+    named = finding.evidence.get("frame")
+    if isinstance(named, list | tuple):
+        shares = finding.evidence.get("share_of_pixels_with_depth")
+        named = named[int(np.argmin(shares))] if shares else named[len(named) // 2]
+    index = survey.anchors[len(survey.anchors) // 2] if named is None else int(named)
+    depth = survey.recording.depth_m(index, LEFT)
+    if depth is None:
+        return {}
+    known = np.isfinite(depth) & (depth > 0)
+    inverse = np.divide(1, depth, out=np.zeros(depth.shape, np.float32), where=known)
+    if 0 < known.mean() < 0.3:
+        inverse = cv2.dilate(inverse, np.ones((3, 3)))  # single returns of a LiDAR would vanish in the small image
+    told = f"{depth[known].min():.3g} to {depth[known].max():.3g} m (bright: small)" if known.any() else "none"
+    top = float(np.percentile(inverse[inverse > 0], 95)) if known.any() else 1.0
+    return {f"frame {index}": _tile(survey.image(index)), f"its ground truth: {told}": _tile(_heat(inverse / top))}
+
+
+def _sizes(finding: Finding, survey: Survey) -> Tiles:
+    """The image inside the outline of the image whose K is used, and the principal point."""
+    side = finding.evidence["side"]
+    index = finding.evidence.get("frame", survey.anchors[0])
+    image, K = survey.image(index, side), survey.K(index, side)
+    cx, cy = K[0, 2], K[1, 2]
+    height, width = image.shape[:2]
+    outline = finding.evidence.get("size_of_K", (round(max(2 * cx + 1, 1)), round(max(2 * cy + 1, 1))))
+    most = max(width, height) * 4
+    if not 0 < max(outline) <= most or not 0 < max(cx, cy) <= most:
+        return {}
+    scale = TILE_WIDTH / max(width, outline[0], cx + 1)
+    canvas = np.full((round(max(height, outline[1], cy + 1) * scale), TILE_WIDTH, 3), 60, np.uint8)
+    small = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    canvas[: small.shape[0], : small.shape[1]] = small[: canvas.shape[0], : canvas.shape[1]]
+    corner = (round(outline[0] * scale) - 2, round(outline[1] * scale) - 2)
+    cv2.rectangle(canvas, (1, 1), corner, RED, 2)
+    cv2.drawMarker(canvas, (round(cx * scale), round(cy * scale)), RED, cv2.MARKER_CROSS, 24, 2)
+    return {
+        f"red: the image that K fits ({outline[0]}x{outline[1]}) and its center; this one is {width}x{height}": canvas
+    }
+
+
+def _sides(finding: Finding, survey: Survey) -> Tiles:
+    """Left and right; the right image warped to the left one as the rig says, and the other way round, with what
+    differs.
+    """
+    index = survey.anchors[len(survey.anchors) // 2]
+    left, right = survey.image(index), survey.image(index, RIGHT)
+    if left.shape != right.shape:
+        return {}
+    sign = -1 if finding.evidence["t_x"] > 0 else 1
+    given, other = (plane_sweep(gray(left), gray(right), s) for s in (sign, -sign))
+    tiles = {"left, right": _row(given.left, given.right)}
+    for name, sweep in (("as given", given), ("the other way round", other)):
+        label = f"{name}: right warped to left, difference (residual {sweep.residual:.3f})"
+        tiles[label] = _row(sweep.warped, _difference(sweep.left, sweep.warped))
+    return tiles
+
+
+def _epipolar(finding: Finding, survey: Survey) -> Tiles:
+    """The right image with matches, and the lines on which the rig says that they must lie."""
+    pair = max(survey.pairs, key=lambda p: len(p.matches))
+    image = survey.image(pair.index, RIGHT).copy()
+    T, K, K_right = survey.T_right_left, survey.K(pair.index), survey.K(pair.index, RIGHT)
+    for row in _spread_over(len(pair.matches), MOST_MARKS // 4):
+        direction = rays(pair.matches.first_px[row : row + 1], K)[0]
+        ends = [K_right @ (T[:3, :3] @ direction * z + T[:3, 3]) for z in (1e-3, 1e6)]
+        if all(abs(end[2]) > 1e-9 for end in ends):
+            _line(image, ends[0][:2] / ends[0][2], ends[1][:2] / ends[1][2], RED)
+        _dot(image, pair.matches.second_px[row], GREEN)
+    return {"right image; green: matches of the left one, red: where the rig allows them": _tile(image)}
+
+
+def _motions(finding: Finding, survey: Survey) -> Tiles:
+    """Where the poses put the points of a neighbor, and where a motion measured in the images does."""
+    lengths = finding.code in ("E03", "E08", "D06")
+    usable = [
+        (step, step.T_second_first, motion)
+        for step in survey.steps
+        if (motion := _measured(step, finding.code)) is not None
+        and step.T_second_first is not None
+        and (motion.metric or not lengths)
+    ]
+    if not usable:
+        return {}
+    step, T, motion = max(usable, key=lambda one: one[2].parallax_px)
+    measured = np.eye(4)
+    measured[:3, :3], measured[:3, 3] = motion.R, motion.t
+    given = T.copy()
+    if not lengths:  # the direction alone is in question
+        given[:3, 3] *= np.linalg.norm(motion.t) / max(float(np.linalg.norm(T[:3, 3])), 1e-12)
+    agreeing = step.matches.where(motion.inliers)
+    K_first, K_second = survey.K(step.first), survey.K(step.second)
+    z, z_second = triangulate(agreeing.first_px, agreeing.second_px, K_first, K_second, measured)
+    ahead = (z > 0) & (z_second > 0)
+    points = rays(agreeing.first_px[ahead], K_first) * z[ahead, None]
+    source = "the rig" if motion is step.by_rig else "the ground truth" if motion is step.by_depth else "matches"
+    return {
+        f"frame {step.second}, points of frame {step.first} by {name}: {apart:.1f} px off": _tile(marked)
+        for name, T_second_first in (("the poses", given), (f"motion from {source}", measured))
+        for marked, apart in [
+            _landed(survey.image(step.second), points, agreeing.second_px[ahead], T_second_first, K_second)
+        ]
+    }
+
+
+def _measured(step: Step, code: str) -> Motion | None:
+    """What a finding holds against the poses: the ruler that is in question, else the most reliable motion."""
+    return step.by_rig if code == "E03" else step.by_depth if code == "D06" else step.measured
+
+
+def _landed(image: Image, points: Array, seen_px: Array, T_second_first: Array, K: Array) -> tuple[Image, float]:
+    """Points drawn where they are seen (green), with a line to where a motion puts them; and the median distance in
+    pixels.
+    """
+    moved = (points @ T_second_first[:3, :3].T + T_second_first[:3, 3]) @ K.T
+    ahead = moved[:, 2] > 1e-9
+    landed, seen_px = moved[ahead, :2] / moved[ahead, 2:], seen_px[ahead]
+    image = image.copy()
+    for row in _spread_over(len(landed), MOST_MARKS):
+        _line(image, seen_px[row], landed[row], RED)
+        _dot(image, seen_px[row], GREEN)
+    return image, float(np.median(np.linalg.norm(landed - seen_px, axis=1))) if len(landed) else float("nan")
+
+
+def _scale(finding: Finding, survey: Survey) -> Tiles:
+    return _motions(finding, survey) or _ground_truth(finding, survey)
+
+
+def _spread_over(count: int, most: int) -> list[int]:
+    """At most `most` of `count` rows, spread evenly."""
+    return sorted({int(k) for k in np.linspace(0, count - 1, min(count, most))}) if count else []
+
+
+def _line(image: Image, first: Array, second: Array, color: tuple[int, int, int]) -> None:
+    """A line that may leave the image far behind; as wide as a small image needs."""
+    start, end = (np.clip(point, -30_000, 30_000).astype(int).tolist() for point in (first, second))
+    cv2.line(image, start, end, color, max(1, image.shape[1] // 500), cv2.LINE_AA)
+
+
+def _dot(image: Image, at: Array, color: tuple[int, int, int]) -> None:
+    cv2.circle(image, (round(at[0]), round(at[1])), max(2, image.shape[1] // 250), color, -1, cv2.LINE_AA)
+
+
+DRAWN: dict[str, Callable[[Finding, Survey], Tiles]] = {
+    "D02": _repeated,
+    "D03": _static,
+    "D04": _same_sides,
+    "D05": _ground_truth,
+    "D06": _scale,
+    "D07": _ground_truth,
+    "D08": _ground_truth,
+    "K03": _sizes,
+    "K04": _sizes,
+    "E01": _sides,
+    "E02": _sides,
+    "E03": _motions,
+    "E04": _epipolar,
+    "E06": _motions,
+    "E07": _motions,
+    "E08": _motions,
+    "E09": _motions,
+}
+"""What is drawn for a code; a check that says a new one adds a line here where an image says more than its numbers."""
