@@ -44,7 +44,7 @@ def test_python_m_stadia():
 def test_mistake_is_one_line(stadia, monkeypatch):
     failing_with(monkeypatch, DataError("a.png", found="nothing\nat all", expected="an image", fix="look again"))
     code, out, err = stadia("report", "x")
-    assert (code, out, err) == (2, "", "stadia: a.png: found nothing at all, expected an image; look again\n")
+    assert (code, out, err) == (2, "", "stadia: a.png: found nothing at all; expected an image. Fix: look again.\n")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_traceback_when_asked_for(stadia, monkeypatch, line):
     code, _, err = stadia(*line)
     assert code == 2
     assert err.startswith("Traceback")
-    assert err.endswith("stadia: a.png: found nothing, expected an image; look again\n")
+    assert err.endswith("stadia: a.png: found nothing; expected an image. Fix: look again.\n")
 
 
 def test_mistake_of_ours_is_one_line_and_tells_what_to_do(stadia, monkeypatch):
@@ -71,7 +71,7 @@ def test_trouble_with_a_file_names_it(stadia, monkeypatch):
     failing_with(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/full.png"))
     code, _, err = stadia("report", "x")
     assert code == 2
-    assert err.startswith(f"stadia: /data/full.png: found {os.strerror(errno.ENOSPC)}, expected")
+    assert err.startswith(f"stadia: /data/full.png: found {os.strerror(errno.ENOSPC)}; expected")
     assert err.count("\n") == 1
 
 
@@ -130,7 +130,7 @@ def test_a_wrong_word_is_one_line_that_says_what_would_be_right(stadia, line, fo
     code, out, err = stadia(*line.split())
     assert (code, out) == (2, "")
     assert re.fullmatch(
-        rf"stadia: {re.escape(found)}.*, expected .*{re.escape(expected)}.*; {re.escape(fix)}\n", err
+        rf"stadia: {re.escape(found)}.*; expected .*{re.escape(expected)}.*\. Fix: {re.escape(fix)}\.?\n", err
     ), err
 
 
@@ -180,3 +180,9 @@ print(sorted(heavy & set(sys.modules)))
 """
     )
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[]", "")
+
+
+def test_an_old_option_is_refused_with_its_new_name(stadia):
+    code, out, err = stadia("compare", "a", "b", "--picture", "c.svg")
+    assert (code, out) == (2, "")
+    assert err.endswith("Fix: did you mean '--image'?\n")

@@ -116,7 +116,7 @@ def test_config_file_that_is_none(stadia, tmp_path):
     (tmp_path / "list.json").write_text("[1]", encoding="utf-8")
     code, _, err = stadia("train", "selfsup", "--config", str(tmp_path / "list.json"))
     assert code == 2
-    assert "list.json: found list, expected a JSON object" in err
+    assert "list.json: found list; expected a JSON object" in err
 
 
 def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):

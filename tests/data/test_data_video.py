@@ -171,7 +171,7 @@ def test_a_matrix_by_another_key(tmp_path: Path, images: Path, one_line: OneLine
     (tmp_path / "K.json").write_text('{"k": 3}')
     with pytest.raises(DataError) as caught:
         open_recordings(images, camera={"K_file": str(tmp_path / "K.json")})
-    one_line(caught.value, "K.json", "found keys 'k', expected a key 'K'")
+    one_line(caught.value, "K.json", "found keys 'k'; expected a key 'K'")
 
 
 def test_a_camera_for_each_frame(tmp_path: Path, images: Path, drive_frames: list[np.ndarray]) -> None:

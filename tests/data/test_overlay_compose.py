@@ -87,7 +87,7 @@ def test_what_is_nearer_stays_in_front_and_what_has_no_depth_is_behind() -> None
 
 
 def test_a_foreground_larger_than_its_background_and_a_foot_outside_are_refused() -> None:
-    with pytest.raises(GeometryError, match=r"61x5 pixels, expected at most the background's 60x40"):
+    with pytest.raises(GeometryError, match=r"61x5 pixels; expected at most the background's 60x40"):
         paste(wall(), ROAD, solid(5, 61, (0, 0, 0)), 0, 0)
     with pytest.raises(GeometryError, match="foot at row 41"):
         paste(wall(), ROAD, solid(5, 6, (0, 0, 0)), 37, 0)

@@ -237,7 +237,7 @@ def test_an_interrupted_writing_goes_on_and_other_settings_are_refused(
     monkeypatch.setattr("stadia.data.overlay.written.SHARD", 50)
     written(given, tmp_path / "small")
     with pytest.raises(
-        DataError, match=r"00000: found 20 of these images, expected 30: another count; delete this folder"
+        DataError, match=r"00000: found 20 of these images; expected 30: another count. Fix: delete this folder"
     ):
         written(given, tmp_path / "small", count=30)
     assert SHARD == 500
@@ -302,7 +302,7 @@ def test_images_without_depth_are_refused_and_learn_from_a_teacher_whose_claim_i
     )
     with pytest.raises(
         DataError,
-        match=r"bare/e: found depth of 'teacher: selfsup, .*', metres, expected that of .*, up-to-scale, as of bare/d",
+        match=r"bare/e: found depth of 'teacher: selfsup, .*', metres; expected that of .*, up-to-scale, as of bare/d",
     ):
         open_overlays(config, seed=0)
 
@@ -362,7 +362,7 @@ def test_what_is_no_set_of_composed_images_is_refused(given, tmp_path: Path) -> 
     disk = written(given, tmp_path / "out")
     mask = tmp_path / "out" / "train" / "00000" / "mask" / "001.png"
     cv2.imwrite(str(mask), np.full((32, 40), 128, np.uint8))
-    with pytest.raises(DataError, match=r"001\.png: found values as 128, expected 0 and 255 alone"):
+    with pytest.raises(DataError, match=r"001\.png: found values as 128; expected 0 and 255 alone"):
         disk.images["train"].composed(1)
     mask.write_bytes(cv2.imencode(".jpg", np.zeros((32, 40), np.uint8))[1].tobytes())
     with pytest.raises(DataError, match=r"001\.png: found a JPEG, which blurs numbers"):

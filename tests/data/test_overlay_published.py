@@ -146,5 +146,5 @@ def test_images_of_different_sizes_are_refused(layout: Path, tmp_path: Path) -> 
         copy.write_bytes(path.read_bytes())
     write(tmp_path / "bg" / "bg1.jpg", np.zeros((24, 24, 3), np.uint8))
     images = PublishedOverlays(tmp_path, scan(tmp_path).whole, "train")
-    with pytest.raises(DataError, match=r"bg1\.jpg: found 24x24, expected 48x48"):
+    with pytest.raises(DataError, match=r"bg1\.jpg: found 24x24; expected 48x48"):
         images.composed(0)

@@ -80,7 +80,7 @@ def test_an_axis_beside_the_middle_of_the_box_is_refused(bop: Path) -> None:
 def test_models_info_in_metres_is_told(bop: Path) -> None:
     edit(bop / "models_eval" / "models_info.json", lambda info: info["2"].update(diameter=info["2"]["diameter"] / 1000))
     with pytest.raises(
-        DataError, match=r"models_info.json: 2.diameter: found 0.17\d+, in metres it seems, expected millimetres"
+        DataError, match=r"models_info.json: 2.diameter: found 0.17\d+, in metres it seems; expected millimetres"
     ):
         BopImages.open(bop)
 
@@ -136,7 +136,7 @@ def test_masks_that_the_data_set_has_are_read_and_not_drawn(bop: Path) -> None:
     assert labels.objects[1].visible_px == (expected == 2).sum() > 0
     assert folder / "000003_000002.png" in images.label_files(0), "a fingerprint knows them"
     cv2.imwrite(str(folder / "000003_000001.png"), np.zeros((5, 4), np.uint8))
-    with pytest.raises(DataError, match=r"000003_000001.png: found 4x5, expected 80x60 as its image"):
+    with pytest.raises(DataError, match=r"000003_000001.png: found 4x5; expected 80x60 as its image"):
         images.labels(0)
     (folder / "000003_000001.png").unlink()
     with pytest.raises(DataError, match=r"000003_000001.png: found no such file"):
@@ -222,7 +222,7 @@ def behind(poses: Any) -> None:
         (
             in_metres,
             (
-                r"instance 1: found a box of .* its center 0\.0007\d* m away: the camera would be in it, expected both"
+                r"instance 1: found a box of .* its center 0\.0007\d* m away: the camera would be in it; expected both"
                 r" in metres"
             ),
         ),
@@ -242,7 +242,7 @@ def test_a_mesh_in_metres_is_told_from_its_diameter(bop: Path) -> None:
     vertices = np.frombuffer(data, "<f4", 24, start) / 1000
     path.write_bytes(data[:start] + vertices.astype("<f4").tobytes() + data[start + 96 :])
     with pytest.raises(
-        DataError, match=r"obj_000002.ply: found a box of diagonal 0.17\d+, in metres it seems, expected millimetres"
+        DataError, match=r"obj_000002.ply: found a box of diagonal 0.17\d+, in metres it seems; expected millimetres"
     ):
         BopImages.open(bop)
 

@@ -54,25 +54,28 @@ def test_lengths_in_another_unit_are_told(bop: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: path.write_bytes(b""), "results.csv: found no estimate, 0 bytes, expected .*; let the program"),
+        (
+            lambda path: path.write_bytes(b""),
+            "results.csv: found no estimate, 0 bytes; expected .*. Fix: let the program",
+        ),
         (lambda path: csv(path), "results.csv: found no estimate, the header alone"),
         (
             lambda path: path.mkdir(),
-            "results.csv: found a folder, expected a csv of estimates, a file; name the file in it",
+            "results.csv: found a folder; expected a csv of estimates, a file. Fix: name the file in it",
         ),
-        (lambda path: csv(path, f"1,3,1,nan,{R},0 0 500,-1"), "line 2: found score nan, expected a finite number"),
-        (lambda path: csv(path, f"1,3,1,1,{R},0 0 500,nan"), "line 2: found time nan, expected seconds"),
+        (lambda path: csv(path, f"1,3,1,nan,{R},0 0 500,-1"), "line 2: found score nan; expected a finite number"),
+        (lambda path: csv(path, f"1,3,1,1,{R},0 0 500,nan"), "line 2: found time nan; expected seconds"),
         (
             lambda path: csv(path, f"4,3,1,1,{R},0 0 500,-1"),
-            "results.csv: found scene 4, expected those of tiny/test: 1;",
+            "results.csv: found scene 4; expected those of tiny/test: 1. Fix:",
         ),
         (
             lambda path: csv(path, f"1,8,1,1,{R},0 0 500,-1"),
-            "results.csv: found scene 1, image 8, expected the annotated .*: 3, 7;",
+            "results.csv: found scene 1, image 8; expected the annotated .*: 3, 7. Fix:",
         ),
         (
             lambda path: csv(path, *(f"1,3,{n},1,{R},0 0 500,-1" for n in (5, 4, 3))),
-            "results.csv: found object 3, 4, expected the data set's own obj_id: 1, 2, 5; write the data set's numbers",
+            "results.csv: found object 3, 4; expected the data set's own obj_id: 1, 2, 5. Fix: write the data set's numbers",
         ),
     ],
 )
@@ -88,7 +91,7 @@ def test_what_cannot_be_scored_is_named(
 def test_a_score_that_is_no_number_is_not_written_and_blames_no_time(tmp_path: Path) -> None:
     T = np.eye(4)
     T[2, 3] = 1
-    with pytest.raises(DataError, match=r"scene 1, image 1, object 1: found score nan, expected a finite number"):
+    with pytest.raises(DataError, match=r"scene 1, image 1, object 1: found score nan; expected a finite number"):
         write_results(tmp_path / "results.csv", [BopResult(1, 1, 1, float("nan"), T)])
 
 

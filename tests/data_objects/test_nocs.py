@@ -195,7 +195,7 @@ def test_a_missing_file_is_named(folder: Path, ending: str) -> None:
         ("1 2 a\n1 3 b\n", "numbers once each"),
         ("one 2 a\n", "a damaged file"),
         ("1 2\n", "lines of .2. columns"),
-        ("1 2 a\n", "object 2, expected those of _meta.txt"),
+        ("1 2 a\n", "object 2; expected those of _meta.txt"),
     ],
 )
 def test_a_wrong_meta_file_is_named(folder: Path, text: str, message: str) -> None:

@@ -206,7 +206,7 @@ def test_sizes_places_and_numbers_that_cannot_be_are_refused() -> None:
         check_size("object 4", [100.0, 50.0, 210.0])  # millimetres
     with pytest.raises(DataError, match=r"in front of the camera"):
         check_pose("object 4", np.eye(3), [0, 0, -1])
-    with pytest.raises(DataError, match="found instance 7, expected at most 1"):
+    with pytest.raises(DataError, match="found instance 7; expected at most 1"):
         check_labels("a mask", ObjectLabels(np.full((2, 2), 7, np.int32), (label(1, 1.0),)))
     np.testing.assert_array_equal(counted(np.array([[0, 2], [2, 1]], np.int32), 3), [1, 2, 0])
 

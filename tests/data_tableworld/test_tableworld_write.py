@@ -120,23 +120,23 @@ def objects(scene: Any) -> Any:
         (lambda s: objects(s)[1].update(quaternion_wxyz=[1, 1, 0, 0]), "object 2: found .* of length 1.414"),
         (
             lambda s: objects(s)[0].update(quaternion_wxyz=[1, 0, 0]),
-            "object 1: found 3 numbers, expected a quaternion of four",
+            "object 1: found 3 numbers; expected a quaternion of four",
         ),
         (lambda s: objects(s)[0].update(symmetry=[[0, 0, 2, 0]]), "object 1, symmetry: found .* of length 2"),
-        (lambda s: objects(s)[0].update({"class": "spoon"}), "found class 'spoon', expected one of bottle"),
+        (lambda s: objects(s)[0].update({"class": "spoon"}), "found class 'spoon'; expected one of bottle"),
         (lambda s: objects(s)[0].update(size_m=[120, 80, 200]), "three extents in metres"),
         (lambda s: objects(s)[0].update(t_camera_object_m=[0, 0, -0.5]), "in front of the camera"),
         (
             lambda s: objects(s)[0].update(size_m=[60, 90, 60]),
-            "object 1: found a box of .* the camera would be in it, expected both in metres",
+            "object 1: found a box of .* the camera would be in it; expected both in metres",
         ),
         (
             lambda s: objects(s)[0].update(t_camera_object_m=[10, 20, 800]),
             r"object 1: found \d+ pixels of a box .* that covers \d at most",
         ),
-        (lambda s: objects(s).pop(), r"instance/000.png: found instance \d+, expected at most"),
+        (lambda s: objects(s).pop(), r"instance/000.png: found instance \d+; expected at most"),
         (lambda s: s["images"][0].update(width=65), "expected 65x48 as in scene.json"),
-        (lambda s: s["images"][0].pop("K"), r"scene.json: found images.0.K missing, expected three rows"),
+        (lambda s: s["images"][0].pop("K"), r"scene.json: found images.0.K missing; expected three rows"),
     ],
 )
 def test_labels_that_cannot_be_are_refused_by_name(dataset: Path, change: Callable[[Any], Any], message: str) -> None:

@@ -199,6 +199,6 @@ def test_the_command_and_its_mistakes(
     code, text, err = stadia("activations", *words, tmp_path / "a.mp4")
     assert (code, text.strip()) == (0, f"{tmp_path / 'a.mp4'}: 4 frames"), err
     assert "found a file that is there already" in stadia("activations", *words, tmp_path / "a.mp4")[2]
-    assert "found 'a.avi', expected a new .mp4" in stadia("activations", *words, tmp_path / "a.avi")[2]
+    assert "found 'a.avi'; expected a new .mp4" in stadia("activations", *words, tmp_path / "a.avi")[2]
     task.predictor = lambda: None
     assert "expected a network that predicts depth" in stadia("activations", *words, tmp_path / "b.mp4")[2]

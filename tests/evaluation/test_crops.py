@@ -170,7 +170,7 @@ class TestOtherPrograms:
 
 def test_a_crop_of_ours_cannot_be_talked_over(tmp_path: Path, kitti_drive: object) -> None:
     predict(Seer(), frames_of(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
-    with pytest.raises(ProtocolError, match="found the crop kb, expected none, as asked for; leave --crop out"):
+    with pytest.raises(ProtocolError, match="found the crop kb; expected none, as asked for. Fix: leave --crop out"):
         Predictions.open(tmp_path / "out", crop="none")
 
 

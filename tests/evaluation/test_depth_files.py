@@ -79,7 +79,7 @@ def test_truncated_files(suffix: str, tmp_path: Path, capfd: pytest.CaptureFixtu
 
 def test_a_folder_of_jpegs_says_so(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "b.jpg"), np.ones((3, 4), np.uint8))
-    with pytest.raises(DataError, match=r"b\.jpg: found depth as a JPEG, expected uint16 \.png"):
+    with pytest.raises(DataError, match=r"b\.jpg: found depth as a JPEG; expected uint16 \.png"):
         depth_files(tmp_path)
     np.save(tmp_path / "a.npy", np.ones((3, 4)))
     assert list(depth_files(tmp_path)) == ["a"], "an image beside depth is passed over"

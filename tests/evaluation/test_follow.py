@@ -193,14 +193,15 @@ def test_a_path_ends_where_nothing_is_known():
     assert len(found.names) == 4
     assert found.ends == "the path ends at 000003: the motion to cut is not known"
     with pytest.raises(
-        DataError, match="motion to 000001 is not known, expected a motion between two frames; use --method aligned"
+        DataError,
+        match="motion to 000001 is not known; expected a motion between two frames. Fix: use --method aligned",
     ):
         follow(room, room.frames, "network", source="room")
 
 
 def test_fewer_than_two_frames_are_no_path():
     room = Room()
-    with pytest.raises(DataError, match="room: found 1 frame, expected two that follow each other; pass a video"):
+    with pytest.raises(DataError, match="room: found 1 frame; expected two that follow each other. Fix: pass a video"):
         follow(room, room.frames[:1], source="room")
     standing = [replace(frame, on_path=index == 0) for index, frame in enumerate(room.frames)]
     with pytest.raises(

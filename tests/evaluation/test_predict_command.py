@@ -184,7 +184,7 @@ def test_a_part_of_a_video(video: Path, every: int, names: list[str]) -> None:
 
 
 def test_a_part_that_a_video_does_not_have(video: Path) -> None:
-    with pytest.raises(DataError, match=r"own.mp4: found 12 frames, expected frames 3 to 13"):
+    with pytest.raises(DataError, match=r"own.mp4: found 12 frames; expected frames 3 to 13"):
         open_input(video, camera={"focal_px": 50}, frames=(3, 13))
 
 
@@ -205,7 +205,7 @@ IDLE = {
 )
 def test_an_option_that_would_do_nothing(suffix: str, option: str, video: Path, drive_folder: Path) -> None:
     path = video if suffix == "mp4" else drive_folder / "a" / "left" / "000002.png"
-    with pytest.raises(ConfigError, match=rf"data\.{option}: found given, expected nothing"):
+    with pytest.raises(ConfigError, match=rf"data\.{option}: found given; expected nothing"):
         open_input(path, camera={"focal_px": 50}, **{option: IDLE.get(option, (0, 1))})
 
 

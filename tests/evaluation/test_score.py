@@ -206,7 +206,7 @@ class TestOurOwnFolder:
         )
 
     def test_a_claim_that_the_protocol_refuses(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
-        with pytest.raises(ProtocolError, match="claim up-to-scale, expected metres"):
+        with pytest.raises(ProtocolError, match="claim up-to-scale; expected metres"):
             score(self.folder(tmp_path, truth_m, Claim.UP_TO_SCALE), write_maps(truth_m, "truth"), "metric")
 
     def test_the_claim_holds_for_the_maps_subfolder_too(self, tmp_path: Path, truth_m: Maps) -> None:
@@ -214,7 +214,7 @@ class TestOurOwnFolder:
         assert Predictions.open(folder / "depth").claim is Claim.UP_TO_SCALE
 
     def test_a_claim_cannot_be_talked_over(self, tmp_path: Path, truth_m: Maps) -> None:
-        with pytest.raises(ProtocolError, match=r"predictions.json: found the claim up-to-scale, expected metres"):
+        with pytest.raises(ProtocolError, match=r"predictions.json: found the claim up-to-scale; expected metres"):
             Predictions.open(self.folder(tmp_path, truth_m, Claim.UP_TO_SCALE), Claim.METRES)
 
     def test_predictions_of_something_else(self, tmp_path: Path, truth_m: Maps) -> None:
@@ -232,7 +232,7 @@ class TestOurOwnFolder:
             (made_by, "other images", names, "another fingerprint"),
             (made_by, "", names[1:], "another entries"),
         ):
-            with pytest.raises(ProtocolError, match=f"predictions.json: found predictions with {differing}, expected"):
+            with pytest.raises(ProtocolError, match=f"predictions.json: found predictions with {differing}; expected"):
                 predictions.check_made_by(provenance, fingerprint, entries)
 
     def test_an_unfinished_folder(self, tmp_path: Path, truth_m: Maps) -> None:

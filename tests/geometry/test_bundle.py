@@ -258,8 +258,8 @@ def only_of_the_oldest(bundle: Bundle) -> Bundle:
 def test_marginalizing_keeps_the_answer_of_the_whole():
     """To second order the others' best step is that of all unknowns together, by a dense solve."""
     start = only_of_the_oldest(disturbed(world(), metres=0.01, radians=0.002))
-    look = bundles._look(start)
-    built = bundles.equations(start, look.found, look.pulls, brightness_of=(0,))
+    evaluation = bundles._evaluate(start)
+    built = bundles.equations(start, evaluation.found, evaluation.inliers, brightness_of=(0,))
     P = len(start.points)
     dense = torch.zeros(32 + P, 32 + P, dtype=F64)
     dense[:32, :32], dense[32:, :32], dense[:32, 32:] = built.H, built.H_between, built.H_between.mT

@@ -38,13 +38,13 @@ def test_no_crop_is_the_whole() -> None:
 @pytest.mark.parametrize(("height", "width"), [(351, 1242), (375, 1215), (192, 640)])
 def test_a_smaller_image_is_refused(height: int, width: int) -> None:
     with pytest.raises(
-        GeometryError, match=f"crop 'kb': found an image of {width}x{height}, expected at least 1216x352"
+        GeometryError, match=f"crop 'kb': found an image of {width}x{height}; expected at least 1216x352"
     ):
         image_box("kb", height, width)
 
 
 def test_an_unknown_crop() -> None:
-    with pytest.raises(ConfigError, match="found 'kitti', expected one of none, kb"):
+    with pytest.raises(ConfigError, match="found 'kitti'; expected one of none, kb"):
         image_box("kitti", 375, 1242)
 
 

@@ -84,7 +84,7 @@ def test_many_sightings_of_one_object_are_one_object():
 
 
 def test_a_handful_of_objects_says_nothing():
-    with pytest.raises(GeometryError, match="objects that agree, expected at least 12"):
+    with pytest.raises(GeometryError, match="objects that agree; expected at least 12"):
         height_of_drives(*seen(1.65, drives=2, objects=4), focal_px=F)
     with pytest.raises(GeometryError, match="found 0 objects"):
         height_of_drives(*(column[:0] for column in seen(1.65)), focal_px=F)

@@ -272,7 +272,7 @@ def test_weights_of_scales(make_scene: MakeScene) -> None:
     assert total(1, 1, 1) == report(scene, said).total.item()
     assert total(3, 1, 1) - total(1, 1, 1) == pytest.approx(2 * total(1, 0, 0), rel=1e-9)
     assert total(1, 0, 0) + total(0, 1, 0) + total(0, 0, 1) == pytest.approx(total(1, 1, 1), rel=1e-9)
-    with pytest.raises(GeometryError, match=r"loss\.scale_weights: found 2 scales, expected 3"):
+    with pytest.raises(GeometryError, match=r"loss\.scale_weights: found 2 scales; expected 3"):
         total(1, 1)
 
 
@@ -309,9 +309,9 @@ def test_shapes_and_sources_that_do_not_fit_are_refused(make_scene: MakeScene) -
     said = scene.prediction(scales=2)
     with pytest.raises(GeometryError, match="expected one named 'stereo'"):
         report(scene, replace(said, inverse_depth_right=said.inverse_depth))
-    with pytest.raises(GeometryError, match="log uncertainty: found 1 scales, expected 2"):
+    with pytest.raises(GeometryError, match="log uncertainty: found 1 scales; expected 2"):
         report(scene, replace(said, log_uncertainty=said.inverse_depth[:1]))
-    with pytest.raises(GeometryError, match=r"found shape \(2, 5, 6\), expected \(2, 1, 5, 6\)"):
+    with pytest.raises(GeometryError, match=r"found shape \(2, 5, 6\); expected \(2, 1, 5, 6\)"):
         weighed_by_uncertainty(torch.zeros(2, 1, 5, 6), torch.zeros(2, 5, 6))
 
 

@@ -236,7 +236,7 @@ def test_a_head_that_averages_takes_images_of_any_size(pose_net: str, pose_head:
 def test_a_linear_head_says_the_size_that_it_is_bound_to(pose_net: str) -> None:
     model = built(pose_net=pose_net, pose_head="linear")
     model(batch_of())
-    with pytest.raises(ConfigError, match=r"found a map of \dx\d, expected \dx\d, that of the training's images"):
+    with pytest.raises(ConfigError, match=r"found a map of \dx\d; expected \dx\d, that of the training's images"):
         model(batch_of(size=(192, 288)))
     with pytest.raises(ConfigError, match="found no image size"):
         DepthAndMotion(changed(pose_net=pose_net, pose_head="linear"))

@@ -99,7 +99,7 @@ def test_a_image_of_any_multiple_of_the_stride_comes_back_in_its_size(tiny: Dpt,
 
 def test_a_size_that_does_not_divide_names_the_nearest_that_does(tiny: Dpt) -> None:
     with pytest.raises(
-        ConfigError, match=r"image size for 'dpt-tiny': found 100x60, expected multiples of 32; take 96x64"
+        ConfigError, match=r"image size for 'dpt-tiny': found 100x60; expected multiples of 32. Fix: take 96x64"
     ):
         tiny(torch.rand(1, 3, 60, 100))
 
@@ -420,9 +420,9 @@ def test_check_network_says_what_is_wrong_before_anything_is_built(monkeypatch: 
     check_network("depth-anything-small", height=224, width=672)
     with pytest.raises(ConfigError, match="did you mean 'dpt-hybrid'"):
         check_network("dpt-hybrd", height=352, width=1216)
-    with pytest.raises(ConfigError, match="found 1242x375, expected multiples of 32; take 1248x384"):
+    with pytest.raises(ConfigError, match="found 1242x375; expected multiples of 32. Fix: take 1248x384"):
         check_network("dpt-hybrid", height=375, width=1242)
-    with pytest.raises(ConfigError, match="found 640x192, expected multiples of 14; take 644x196"):
+    with pytest.raises(ConfigError, match="found 640x192; expected multiples of 14. Fix: take 644x196"):
         check_network("depth-anything-base", height=192, width=640)
 
 

@@ -72,7 +72,7 @@ def with_attention_by_other_names(weights: Weights) -> Weights:
         (
             without_a_block,
             (
-                r"missing 16 \(dpt\.encoder\.layer\.2\.attention\.attention\.query\.weight, .*\), expected all weights"
+                r"missing 16 \(dpt\.encoder\.layer\.2\.attention\.attention\.query\.weight, .*\); expected all weights"
                 r" of 'dpt-hybrid'"
             ),
         ),
@@ -168,7 +168,7 @@ def broken_file(folder: Path, kind: str) -> Path:
         ("list", "found no names with a tensor each"),
         ("number", "found no names with a tensor each"),
         ("stadia", "found a checkpoint of stadia, .*start_from"),
-        ("empty folder", "found a folder without weights, expected model.safetensors or pytorch_model.bin"),
+        ("empty folder", "found a folder without weights; expected model.safetensors or pytorch_model.bin"),
         ("nan", r"found numbers that are not finite \(1 \(dpt\.embeddings\.cls_token\)\)"),
     ],
 )

@@ -44,7 +44,7 @@ def test_a_image_is_normalized_inside() -> None:
 
 
 def test_a_size_that_does_not_divide_names_the_nearest_that_does() -> None:
-    with pytest.raises(ConfigError, match=r"found 100x60, expected multiples of 32; for example 96x64"):
+    with pytest.raises(ConfigError, match=r"found 100x60; expected multiples of 32. Fix: for example 96x64"):
         Encoder("resnet18", pretrained=False)(torch.rand(1, 3, 60, 100))
 
 

@@ -119,7 +119,7 @@ def test_receptive_fields_by_what_has_a_slope(full, monkeypatch):
 @pytest.mark.parametrize("network", ["light", "full"])
 def test_other_sizes_are_refused_with_the_nearest_that_fits(network):
     net = OverlayNet(OverlayNetConfig(network=network))
-    with pytest.raises(ConfigError, match="found 225x64, expected multiples of 8; take 224x64"):
+    with pytest.raises(ConfigError, match="found 225x64; expected multiples of 8. Fix: take 224x64"):
         net(torch.rand(1, 6, 64, 225))
     check_size(64, 224)
 

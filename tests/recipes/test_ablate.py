@@ -242,7 +242,7 @@ def test_a_metric_that_no_run_has_stops_after_the_first(ablate):
     code, _, err = ablate(trainings, "--metric", "val/residual")
     assert (code, len(trainings.seen)) == (2, 1)
     assert "metric 'val/residual': found none of it in" in err
-    assert "expected one of val/abs_rel;" in err
+    assert "expected one of val/abs_rel. Fix: " in err
 
 
 def test_runs_that_were_trained_on_other_budgets_are_not_judged(ablate, tmp_path):

@@ -196,7 +196,7 @@ def test_a_head_that_may_stay_random_is_brought_to_the_truth_whatever_its_sign(
 
 
 def test_images_have_the_size_that_the_network_takes(small_dpt: DptRecipeConfig) -> None:
-    with pytest.raises(ConfigError, match=r"96x32, expected multiples of 14; take 98x28"):
+    with pytest.raises(ConfigError, match=r"96x32; expected multiples of 14. Fix: take 98x28"):
         changed(small_dpt, "model.network=depth-anything-small")
     assert changed(small_dpt, "model.network=depth-anything-small", "data.height=42", "data.width=98").data.height == 42
     task = DptRecipe(small_dpt)

@@ -163,7 +163,7 @@ def test_mistakes(trained: Path, tmp_path: Path, stadia: Stadia, monkeypatch: py
     (tmp_path / "file").touch()
     untrained, out = write_run(tmp_path / "untrained", focal=0.0), tmp_path / "model.pt2"
     for words, said in (
-        ((trained, "--out", tmp_path / "model.engine"), "found the suffix '.engine', expected .onnx or .pt2"),
+        ((trained, "--out", tmp_path / "model.engine"), "found the suffix '.engine'; expected .onnx or .pt2"),
         ((trained, "--out", tmp_path / "model"), "a name without a suffix"),
         ((trained, "--out", tmp_path / "there.onnx"), "there.onnx: found something there already"),
         ((trained, "--out", tmp_path / "file" / "model.onnx"), "a file where a folder should be"),

@@ -92,7 +92,7 @@ def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_alon
     task.camera_m.copy_(torch.tensor([2.1, 1.2]))
     write(path, header.model_copy(update={"recipe": "metric"}), {"state_dict": task.state_dict()})
     assert build_task(Metric, config, resumed=False).camera_m.isnan().all()
-    with pytest.raises(CheckpointError, match="found a checkpoint of 'metric', expected one of 'selfsup'"):
+    with pytest.raises(CheckpointError, match="found a checkpoint of 'metric'; expected one of 'selfsup'"):
         check_start(Selfsup, small.model_copy(update={"start_from": str(path)}))
 
 

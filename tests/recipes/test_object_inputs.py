@@ -101,10 +101,10 @@ def test_a_data_set_of_objects_is_predicted_with_its_cameras(
 def test_a_split_is_chosen_by_its_name(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
     code, _, err = stadia("predict", run, tables, "data.split=tain", "--out", tmp_path / "out")
     assert code != 0
-    assert "splits train, val, test, expected a split 'tain'" in err
+    assert "splits train, val, test; expected a split 'tain'" in err
     code, _, err = stadia("predict", run, tables, "data.camera.focal_px=300", "--out", tmp_path / "out")
     assert code != 0
-    assert "data.camera: found given, expected nothing" in err
+    assert "data.camera: found given; expected nothing" in err
     assert not (tmp_path / "out").exists()
 
 
@@ -222,10 +222,10 @@ def test_drawings_of_labels_are_not_written_over(tables: Path, tmp_path: Path, s
     picture.write_bytes(b"mine")
     code, _, err = stadia("data", "show", tables, "test", "--out", out)
     assert code != 0
-    assert "something there already, expected a new folder; choose another --out" in err
+    assert "something there already; expected a new folder. Fix: choose another --out" in err
     assert picture.read_bytes() == b"mine"
 
 
 def test_a_missing_image_is_told_as_one(run: Path, tmp_path: Path, stadia: Stadia) -> None:
     _, _, err = stadia("predict", run, tmp_path / "mine.jpg", "--out", tmp_path / "out")
-    assert "found nothing there, expected a dataset's folder, a video file, or an image to predict" in err
+    assert "found nothing there; expected a dataset's folder, a video file, or an image to predict" in err

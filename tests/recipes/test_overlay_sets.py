@@ -119,7 +119,7 @@ def test_the_camera_that_is_asked_for_can_be_given_as_it_is_asked_for(stadia, tm
 
 
 def test_the_line_says_where_and_what(stadia, tmp_path: Path) -> None:
-    assert "found neither, expected --out or --sheet" in stadia("data", "overlay")[2]
+    assert "found neither; expected --out or --sheet" in stadia("data", "overlay")[2]
     code, _, error = stadia("data", "overlay", "--out", tmp_path / "x", "placement.size=[0.2,1.5]")
     assert code == 2
     assert "a foreground of 1.5 times its background is larger than it" in error

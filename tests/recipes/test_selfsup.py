@@ -143,7 +143,7 @@ def test_every_mistake_of_size_and_place_is_told_at_once() -> None:
     ("override", "message"),
     [
         ("encoder=resnt18", "did you mean 'resnet18'"),
-        ("pose_encoder=levit_128s", "96x32, expected multiples of 64; for example 128x64"),
+        ("pose_encoder=levit_128s", "96x32; expected multiples of 64. Fix: for example 128x64"),
     ],
 )
 def test_what_only_the_encoder_knows_is_told_before_anything_is_opened(

@@ -104,14 +104,14 @@ def test_dpt_resizes_its_embeddings_of_places(worlds: Path, tmp_path: Path) -> N
 
 BAD = {
     "no multiple": (lambda c: grown(c, SMALL | {"height": 40}, LARGE), r"stages\[0\]: found 96x40 \(expected a multiple of 32.*take 32"),
-    "another end": (lambda c: grown(c, SMALL | {"share": 1.0, "batch_size": 2}), r"found 96x32, expected 192x64 \(data.width"),
+    "another end": (lambda c: grown(c, SMALL | {"share": 1.0, "batch_size": 2}), r"found 96x32; expected 192x64 \(data.width"),
     "too small for the pyramid": (
         lambda c: grown(c.model_copy(update={"loss": c.loss.model_copy(update={"pyramid": 5})}), SMALL, LARGE),
         r"training.stages\[0\]: found 96x32 \(loss.pyramid=5 halves",
     ),
     "several data sets": (
         lambda c: grown(c, SMALL, LARGE).model_copy(update={"data": c.data.model_copy(update={"others": {"b": 1}})}),
-        "several data sets, expected one",
+        "several data sets; expected one",
     ),
     "epochs": (
         lambda c: grown(c, SMALL, LARGE).model_copy(update={"schedule": c.schedule.model_copy(update={"milestones_in": "epochs"})}),
@@ -204,7 +204,7 @@ def test_batches_found_by_the_memory_are_settled_and_kept(
     assert settled.training.batch_size == 1
     tight = config.model_copy(update={"training": config.training.model_copy(update={"memory_limit_gb": 0.5})})
     with pytest.raises(
-        RunError, match=r"memory of training.stages\[1\]: found 0.51 GB for a single sample of 192x64, expected 0.50 GB"
+        RunError, match=r"memory of training.stages\[1\]: found 0.51 GB for a single sample of 192x64; expected 0.50 GB"
     ):
         prepare(Selfsup, tight, Console(quiet=True))
 

@@ -33,6 +33,7 @@ from stadia.cli.report import report
 from stadia.cli.sweep import sweep
 from stadia.cli.train import train
 from stadia.core.errors import ConfigMistakes, StadiaError
+from stadia.core.renamed import find_new_option
 from stadia.core.tables import nearest
 
 DONE, PIPE_CLOSED, MISTAKE, INTERNAL, INTERRUPTED = 0, 1, 2, 70, 130  # exit codes
@@ -125,7 +126,7 @@ def _mistake_of_words(error: Any) -> StadiaError:
     for words, plainer in _PLAINER:
         found = found.replace(words, plainer)
     word = found.split("'")[1] if valid else "="
-    near = None if "=" in word else nearest(word, valid)  # a setting is no misspelt command
+    near = None if "=" in word else find_new_option(word) or nearest(word, valid)  # a setting is no misspelt command
     usage = " ".join([path, *command.collect_usage_pieces(context)]) if command else "a line as the help shows it"
     return StadiaError(
         path.removeprefix("stadia").strip() or "command line",

@@ -1,6 +1,4 @@
-"""Which boxes of a video's frames show one object, by how they overlap from frame to frame: for counting objects, not
-sightings.
-"""
+"""Track boxes of objects from frame to frame by their overlap, to count objects instead of detections."""
 
 from __future__ import annotations
 
@@ -9,13 +7,12 @@ from torch import Tensor
 
 
 def box_tracks(frame: Tensor, box: Tensor, *, least_overlap: float = 0.3, memory: int = 3) -> Tensor:
-    """A number (N,) int64 for each box: boxes of one object have the same, from 0 without gaps, in order of their first
-    frame.
+    """Return a number (N,) int64 for each box: boxes of one object share it, from 0 without gaps, by first frame.
 
     Args:
         frame: (N,) int64, in order of time.
         box: (N, 4) left, top, right, bottom.
-        least_overlap: intersection over union with the object's last box.
+        least_overlap: smallest intersection over union with the object's last box.
         memory: frames for which an object may be missing.
 
     Pairs are joined by falling overlap, each object and box once.
@@ -43,7 +40,7 @@ def box_tracks(frame: Tensor, box: Tensor, *, least_overlap: float = 0.3, memory
 
 
 def _overlaps(a: Tensor, b: Tensor) -> Tensor:
-    """(N, M) intersection over union of boxes (N, 4) and (M, 4)."""
+    """Return (N, M) intersection over union of boxes (N, 4) and (M, 4)."""
     low, high = torch.maximum(a[:, None, :2], b[None, :, :2]), torch.minimum(a[:, None, 2:], b[None, :, 2:])
     both = (high - low).clamp(min=0).prod(-1)
     area_a, area_b = (a[:, 2:] - a[:, :2]).prod(-1), (b[:, 2:] - b[:, :2]).prod(-1)
