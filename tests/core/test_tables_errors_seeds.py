@@ -39,7 +39,7 @@ def test_a_known_mistake_is_refused_with_its_reason():
     assert list(table) == ["smoothness"]
     for ask in (table.check, table.load):
         with pytest.raises(
-            ConfigError, match="loss: found 'roughness'; expected one of smoothness. Fix: it has the wrong sign"
+            ConfigError, match=r"loss: found 'roughness'; expected one of smoothness\. Fix: it has the wrong sign"
         ):
             ask("roughness")
 

@@ -68,9 +68,9 @@ def test_rmse_is_held_to_the_mse() -> None:
     assert wrong.code == "C11"
 
 
-MASK = dict.fromkeys(("mask_both", "mask_said", "mask_true", "mask_absolute", "mask_surprise"), 1.0) | {
+MASK = dict.fromkeys(("mask_both", "mask_predicted", "mask_true", "mask_absolute", "mask_surprise"), 1.0) | {
     "mask_pixels": 4.0,
-    **dict.fromkeys(("boundary_said", "boundary_true", "boundary_said_near", "boundary_true_near"), 1.0),
+    **dict.fromkeys(("boundary_predicted", "boundary_true", "boundary_predicted_near", "boundary_true_near"), 1.0),
 }
 
 

@@ -129,7 +129,7 @@ def _renamed_lines(key: str, value: Any) -> list[str]:
 
 
 def merge(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """Return a nested mapping with `a.b=value` overrides applied. Raises ConfigError for one that is not `key=value`."""
+    """Apply `a.b=value` overrides to a nested mapping. Raises ConfigError for one that is not `key=value`."""
     merged: dict[str, Any] = json.loads(json.dumps(base))
     for override in overrides:
         key, equals, text = override.partition("=")

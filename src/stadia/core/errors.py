@@ -43,7 +43,7 @@ class ConfigError(StadiaError):
 
 
 class ConfigMistakes(ConfigError):
-    """Several keys or values are wrong. `mistakes` has one phrase each; the command line prints each on its own line."""
+    """Several keys or values are wrong. `mistakes` has one phrase each, printed on a line each."""
 
     def __init__(self, mistakes: Sequence[str], *, fix: str) -> None:
         self.mistakes = tuple(mistakes)

@@ -17,7 +17,7 @@ RENAMED_KEYS: Mapping[str, str] = {
     "data.others.NAME.augmentation.colour.*": "data.others.NAME.augmentation.color.*",
     "loss.centre": "loss.center",
 }
-"""Old dotted key to new one. NAME stands for one part that the user chose; `.*` marks a group whose keys move with it."""
+"""Old dotted key to new one. NAME is a part that the user chose; `.*` marks a group whose keys move with it."""
 
 RENAMED_OPTIONS: Mapping[str, str] = {"--picture": "--image"}
 """Old option or command of the command line to the new one."""

@@ -301,5 +301,5 @@ class MapsPredictor(Predictor, Protocol):
     """A Predictor whose network may predict more than depth."""
 
     def maps(self, image: Tensor, camera: Camera) -> ImageMaps:
-        """Return all maps of images as for `inverse_depth`, in one pass; the right view's depth uses the training rig."""
+        """Return all maps of images as for `inverse_depth`, in one pass."""
         ...

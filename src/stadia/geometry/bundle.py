@@ -278,7 +278,7 @@ def _max_cost(weight: Tensor) -> Tensor:
 
 
 def _stereo_cost(bundle: Bundle, stereo: VirtualStereo) -> Tensor:
-    """Return the cost of the stereo residuals. Invisible points cost the max_cost, so that leaving the image gains nothing."""
+    """Return the cost of the stereo residuals. Invisible points cost the most: leaving the image gains nothing."""
     found = stereo_residuals(bundle.frames.gray, bundle.frames.K, bundle.points, stereo)
     each = (huber(found.value, BEND)[0] * bundle.points.weight).sum(-1).double() / NOISE**2
     max_cost = _max_cost(bundle.points.weight)

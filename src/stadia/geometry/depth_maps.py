@@ -16,7 +16,7 @@ from stadia.geometry.camera import NEAR
 
 
 def _reciprocal(values: Tensor, numerator: Tensor | float = 1.0) -> Tensor:
-    """Return the quotient where values > 0, else 0; the gradient is finite everywhere, and 0 where the value is none."""
+    """Return the quotient where values > 0, else 0; the gradient is finite, and 0 where the value is none."""
     known = values > NEAR
     return torch.where(known, numerator / torch.where(known, values, torch.ones_like(values)), torch.zeros_like(values))
 

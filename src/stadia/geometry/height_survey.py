@@ -247,7 +247,7 @@ def _estimate_shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Te
 def _fit_horizon(
     objects: BoxedObjects, slack_px: float, least_px: float, generator: torch.Generator, tolerance: float
 ) -> Tensor:
-    """Return one horizon (3,) of all objects: RANSAC, then `_refine_horizon` over those with a sufficient expected height.
+    """Return one horizon (3,) of all objects: RANSAC, then `_refine_horizon` over those of sufficient expected height.
 
     Selecting by measured height would favor tall objects among the far ones, and rotate the horizon.
     """

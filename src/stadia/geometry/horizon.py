@@ -33,7 +33,7 @@ def normal_of(horizon: Tensor, camera: Camera) -> Tensor:
 
 
 def above_horizon(horizon: Tensor, pixels: Tensor) -> Tensor:
-    """Return distances (..., N) in pixels of pixels (..., N, 2), x then y, to the horizon (..., 3), positive above it."""
+    """Return distances (..., N) in pixels of points (..., N, 2), x, y, to the horizon (..., 3), positive above it."""
     return (horizon[..., None, :2] * pixels).sum(-1) + horizon[..., None, 2]
 
 

@@ -54,7 +54,7 @@ def thinned(segments: Segments, most: int) -> Segments:
 
 
 def evenly(segment: Tensor, count: int, most: int) -> Tensor:
-    """Return places in `segment` (P,) of about `most` evenly spaced pixels of each object; all of one that has fewer."""
+    """Return places in `segment` (P,) of about `most` evenly spaced pixels of each object, or of all it has."""
     order = segment.argsort(stable=True)
     size = torch.bincount(segment, minlength=count)
     rank = torch.arange(len(order), device=order.device) - (size.cumsum(0) - size)[segment[order]]
@@ -62,7 +62,7 @@ def evenly(segment: Tensor, count: int, most: int) -> Tensor:
 
 
 def segment_sums(values: Tensor, segment: Tensor, count: int) -> Tensor:
-    """Return the sums (count, ...) of values (P, ...) over the pixels of each segment; 0 for a segment without a pixel."""
+    """Return the sums (count, ...) of values (P, ...) over the pixels of each segment; 0 for one without a pixel."""
     return values.new_zeros(count, *values.shape[1:]).index_add(0, segment, values)
 
 

@@ -1,6 +1,4 @@
-"""What depth of road video looks like where it has gone wrong in ways that no loss shows: ratios that are told by the
-image itself.
-"""
+"""Signs of failed depth of road video that no loss shows: ratios that need no ground truth."""
 
 from __future__ import annotations
 
@@ -10,18 +8,19 @@ from torch import Tensor
 from stadia.geometry.segments import Segments, segment_quantiles
 
 FEWEST = 8
-"""Pixels of a row, for a mean that means something; objects are asked for eight times as many."""
+"""Smallest number of pixels of a row for a meaningful mean; objects need eight times as many."""
 
 CLOSER = 0.99
 """A row is out of order where it is nearer than this share of the row below it."""
 
 AT_LIMIT = 0.95
-"""Of the largest depth that a network can say."""
+"""Share of the largest depth that a network can predict."""
 
 
 def object_extent(depth: Tensor, objects: Segments) -> Tensor:
-    """(M,) how deep each object is: between the tenths of its depth, over its median. 0 for a plane that faces the
-    camera, NaN if small.
+    """Return (M,) the relative depth of each object: between the 10 % quantiles, over its median.
+
+    0 for a plane that faces the camera, NaN for a small object.
 
     Args:
         depth: (B, 1, H, W) z in any unit.
@@ -35,12 +34,11 @@ def object_extent(depth: Tensor, objects: Segments) -> Tensor:
 
 
 def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
-    """(B,) the share of the road's rows that are nearer than the row below: a road that is seen from above goes away
-    upwards.
+    """Return (B,) the share of the road's rows that are nearer than the row below: depth of a road grows upwards.
 
     Args:
         depth: (B, 1, H, W) z in any unit.
-        road: (B, 1, H, W) bool. NaN for an image of which no two neighboring rows show road.
+        road: (B, 1, H, W) bool. NaN for an image without two neighboring rows of road.
     """
     count = road.sum(-1)[:, 0]
     mean = (depth * road).sum(-1)[:, 0] / count.clamp(min=1)
@@ -50,7 +48,7 @@ def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
 
 
 def at_limit(depth: Tensor, pixels: Tensor, max_depth: float) -> Tensor:
-    """() the share of `pixels` (B, 1, H, W) bool whose depth (B, 1, H, W) is near the largest there can be; NaN where
-    there are none.
+    """Return () the share of `pixels` (B, 1, H, W) bool with depth (B, 1, H, W) near the largest possible; NaN without
+    pixels.
     """
     return ((depth > AT_LIMIT * max_depth) & pixels).sum() / pixels.sum()
