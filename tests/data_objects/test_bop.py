@@ -72,7 +72,8 @@ def test_an_axis_beside_the_middle_of_the_box_is_refused(bop: Path) -> None:
     assert read_model(bop / "models_eval", 5).symmetry == "revolution"
     edit(path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[20, 0, 0]))
     with pytest.raises(
-        DataError, match=r"models_info.json: 5.symmetries_continuous.offset: found an axis 20 mm beside .*; correct"
+        DataError,
+        match=r"models_info.json: 5.symmetries_continuous.offset: found an axis 20 mm beside .*\. Fix: correct",
     ):
         read_model(bop / "models_eval", 5)
 

@@ -39,11 +39,11 @@ def test_lengths_in_another_unit_are_told(bop: Path, tmp_path: Path) -> None:
         (
             1e-3,
             (
-                r"0.001.csv: found objects 0.578 millimetres away in the median, in metres it seems, .* 578 away;"
+                r"0.001.csv: found objects 0.578 millimetres away in the median, in metres it seems; .* 578 away\. Fix:"
                 r" multiply t by 1000"
             ),
         ),
-        (1e3, r"1000.0.csv: found .* in micrometres it seems, .*; divide t by 1000"),
+        (1e3, r"1000.0.csv: found .* in micrometres it seems; .*\. Fix: divide t by 1000"),
     ):
         with pytest.raises(DataError, match=message):
             found_by_others(images, scaled(tmp_path / "truth.csv", by))

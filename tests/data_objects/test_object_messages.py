@@ -66,5 +66,5 @@ def test_a_split_that_is_not_there_is_told_with_those_that_are(tmp_path: Path, b
         DataError, match=r"no image in 'val'; expected one of its splits: train. Fix: .*data.val_split=null"
     ):
         open_object_images(dataset(tmp_path / "objects"), "val")
-    with pytest.raises(DataError, match=r"found no scene, .*splits that have some: test; .*data.val_split=null"):
+    with pytest.raises(DataError, match=r"found no scene; .*splits that have some: test\. Fix: .*data.val_split=null"):
         BopImages.open(bop, "val")

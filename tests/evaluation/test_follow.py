@@ -205,7 +205,7 @@ def test_fewer_than_two_frames_are_no_path():
         follow(room, room.frames[:1], source="room")
     standing = [replace(frame, on_path=index == 0) for index, frame in enumerate(room.frames)]
     with pytest.raises(
-        DataError, match=r"found 12 frames, and none that shows .* moved since the first, .* data\.stride=1"
+        DataError, match=r"found 12 frames, and none that shows .* moved since the first; .* data\.stride=1"
     ):
         follow(room, standing, source="room")
 

@@ -112,7 +112,7 @@ def test_where_images_are_read_exactly_the_truth_is_the_optimum(monkeypatch: pyt
         return shown(path()[frame], pixels)[0], along[0], along[1], inside
 
     monkeypatch.setattr(direct, "read", exact)
-    monkeypatch.setattr(bundles, "_LEAST_GAIN", 0.0)
+    monkeypatch.setattr(bundles, "_MIN_GAIN", 0.0)
     true = world()
     start = disturbed(true, metres=0.01, radians=0.002, depth=0.02)
     start = replace(start, expected=true.points.inverse_depth)

@@ -229,7 +229,7 @@ def test_a_image_with_too_little_road_says_nothing_and_sends_no_gradient(camera)
     seen = ground.road_pixels(depth, camera, road)
     assert seen.valid.flatten(1).any(-1).tolist() == [False, True, False]
     assert seen.plane.isnan().all(-1).tolist() == [True, False, True]
-    assert not ground.road_pixels(depth, camera, road, least_share=0.005).plane[0].isnan().any()
+    assert not ground.road_pixels(depth, camera, road, min_road_share=0.005).plane[0].isnan().any()
     (seen.camera_height.sum() + seen.plane[1].sum()).backward()
     assert depth.grad.isfinite().all()
     assert (depth.grad[0] == 0).all()

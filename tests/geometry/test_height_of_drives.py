@@ -36,7 +36,7 @@ def test_it_is_exact_on_exact_boxes_and_finds_the_pitch_of_each_drive(camera_m):
     assert found.horizon_px.tolist() == pytest.approx(
         (F * math.radians(0.5) * torch.linspace(-1, 1, 12)).tolist(), abs=0.35
     )
-    assert found.believed == 180
+    assert found.inlier_count == 180
 
 
 def test_lengths_scale_with_the_heights_that_are_believed():

@@ -244,7 +244,7 @@ def test_one_plane_for_the_whole_road_is_any_plane_where_little_is_seen(detached
     losses = [
         camera_height_loss(camera_height_error(found, height_m), row)
         for found in (
-            road_pixels(noisy, QUARTER, row, least_share=0),
+            road_pixels(noisy, QUARTER, row, min_road_share=0),
             by_pseudo_inverse(noisy, QUARTER, row, detached=detached),
         )
     ]

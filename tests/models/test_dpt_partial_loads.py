@@ -167,7 +167,7 @@ def broken_file(folder: Path, kind: str) -> Path:
         ("code", "found no plain tensors"),
         ("list", "found no names with a tensor each"),
         ("number", "found no names with a tensor each"),
-        ("stadia", "found a checkpoint of stadia, .*start_from"),
+        ("stadia", "found a checkpoint of stadia; .*start_from"),
         ("empty folder", "found a folder without weights; expected model.safetensors or pytorch_model.bin"),
         ("nan", r"found numbers that are not finite \(1 \(dpt\.embeddings\.cls_token\)\)"),
     ],

@@ -113,5 +113,6 @@ def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path):
         evaluate_asked(predictor_at, asked, tmp_path, unwatched, lambda *_: None)
     if priors == "kitti":
         assert re.search(
-            r"^height of a car: found 1.526 m .* other than kitti_raw, .*; train with other priors", str(caught.value)
+            r"^height of a car: found 1.526 m .* other than kitti_raw, .*\. Fix: train with other priors",
+            str(caught.value),
         )

@@ -126,7 +126,8 @@ def test_truncated_files_are_named(tmp_path: Path, keep: int) -> None:
     write(path, HEADER, nest())
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(
-        CheckpointError, match=r"last.safetensors: found a truncated or damaged file .*; use another one of the run"
+        CheckpointError,
+        match=r"last.safetensors: found a truncated or damaged file .*\. Fix: use another one of the run",
     ):
         Checkpoint.open(path)
 

@@ -202,8 +202,8 @@ class ScaleShiftFit:
     2103.13413).
     """
 
-    LEAST_VALUES = 10
-    FALLING = -0.2
+    MIN_VALUES = 10
+    MIN_CORRELATION = -0.2
     """Median correlation below which the whole set is refused. Not 0, because an untrained network is near 0."""
 
     def __init__(self) -> None:
@@ -239,7 +239,7 @@ class ScaleShiftFit:
         correlation = (
             slope.sign() * (slope * scale_shift(target, prediction, known)[0]).sqrt()
         )  # 0: one of them is constant
-        usable = (known.sum(-1) >= self.LEAST_VALUES) & (correlation != 0) & correlation.isfinite()
+        usable = (known.sum(-1) >= self.MIN_VALUES) & (correlation != 0) & correlation.isfinite()
         self._unlabeled += int((~usable).sum())
         self._correlations += correlation[usable].tolist()
         rising = usable & (correlation > 0)
@@ -251,14 +251,14 @@ class ScaleShiftFit:
             raise GeometryError(
                 "scale and shift",
                 found=(
-                    f"{self._unlabeled} images, none with {self.LEAST_VALUES} labels and a prediction that varies over"
+                    f"{self._unlabeled} images, none with {self.MIN_VALUES} labels and a prediction that varies over"
                     " them"
                 ),
                 expected="images with ground-truth depth",
                 fix="check that the data set has depth, and that the prediction is no constant",
             )
         correlation = median(self._correlations)
-        if correlation < self.FALLING or not self._found:
+        if correlation < self.MIN_CORRELATION or not self._found:
             raise GeometryError(
                 "scale and shift",
                 found=f"a prediction that falls where inverse depth grows (median correlation {correlation:.2f})",

@@ -45,7 +45,7 @@ DEPTH_BEND = 1.0
 BRIGHTNESS_DEVIATION = (0.5, 0.2)
 """Standard deviations of the prior on a and b; nothing else constrains a frame with few observations."""
 
-_LEAST_GAIN = 1e-4  # share of the cost; a step that gains less is the last
+_MIN_GAIN = 1e-4  # share of the cost; a step that gains less is the last
 _INVERSE_JACOBIAN = (
     1.0,
     -1 / 2,
@@ -200,7 +200,7 @@ def adjust(bundle: Bundle, steps: int = 6) -> tuple[Bundle, list[float]]:
             continue
         bundle, evaluation, observation_cost, damping = trial, trial_evaluation, new_cost, max(damping / 10, 1e-6)
         costs.append(cost)
-        if costs[-2] - cost < _LEAST_GAIN * abs(costs[-2]):
+        if costs[-2] - cost < _MIN_GAIN * abs(costs[-2]):
             break
     return (replace(bundle, sightings=whole.sightings) if len(costs) > 1 else whole), costs
 

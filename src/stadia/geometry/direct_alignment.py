@@ -20,11 +20,11 @@ from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth
 from stadia.geometry.se3 import compose, se3_exp
 from stadia.geometry.warp import check_sizes, inside_frame, reproject, sample
 
-_COARSEST_ROWS = 12  # of the smallest images compared: a motion of a quarter of the image is a few pixels there
+_MIN_ROWS = 12  # of the smallest images compared: a motion of a quarter of the image is a few pixels there
 _STEPS = 10  # Gauss-Newton steps a size, at most
-_LEAST_GAIN = 1e-3  # share of the cost; a step that gains less is the last of its size
+_MIN_GAIN = 1e-3  # share of the cost; a step that gains less is the last of its size
 _FREEDOM = 5.0  # degrees of Student's t distribution of residuals, as Kerl et al. found them
-_LEAST_SCALE = 1 / 255  # of that distribution: the images' own rounding is no outlier
+_MIN_SCALE = 1 / 255  # of that distribution: the images' own rounding is no outlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def align_direct(
     check_sizes(source, depth_m, camera, source_camera)
     T, brightness = T_source_target.double(), torch.zeros(len(target), 2, dtype=torch.float64, device=target.device)
     result = None
-    for level in reversed(range(1 + int(math.log2(max(camera.height / _COARSEST_ROWS, 1))))):
+    for level in reversed(range(1 + int(math.log2(max(camera.height / _MIN_ROWS, 1))))):
         result = _Pair.downsample(target, source, depth_m, camera, source_camera, level).align(T, brightness)
         T, brightness = result.T_source_target, result.brightness
     assert result is not None
@@ -94,7 +94,7 @@ class _Linearization:
         for _ in range(10):
             weighted = squared * (_FREEDOM + 1) / (_FREEDOM + squared / variance.clamp(min=NEAR**2))
             variance = weighted.sum((1, 2, 3), keepdim=True) / count
-        return variance.sqrt().clamp(min=_LEAST_SCALE)
+        return variance.sqrt().clamp(min=_MIN_SCALE)
 
     def cost(self, scale: Tensor, pixels: Tensor) -> Tensor:
         """Return (B,) negative log-likelihood, summed over some of the visible pixels (B, 1, H, W)."""
@@ -167,7 +167,7 @@ class _Pair:
             better = (after < before) & ~done
             damping = torch.where(better, damping / 10, damping * 10)
             state = state.merge(trial, better)
-            done = done | (better & (after > (1 - _LEAST_GAIN) * before))
+            done = done | (better & (after > (1 - _MIN_GAIN) * before))
             if bool(done.all()):
                 break
         return state

@@ -127,14 +127,14 @@ class RoadPixels:
         return torch.cat((self.normal, self.median_height[:, None]), -1)
 
 
-def road_pixels(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, least_share: float = 0.01) -> RoadPixels:
+def road_pixels(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, min_road_share: float = 0.01) -> RoadPixels:
     """Return the camera heights and normals of the road pixels, in the camera's frame.
 
     Args:
         depth_m: (B, 1, H, W) z in any unit; 0 or not finite = none.
         camera: K (3, 3) or (B, 3, 3).
         road_mask: (B, 1, H, W) bool.
-        least_share: smallest share of road in the image (1 %); with less, none of it is used.
+        min_road_share: smallest share of road in the image (1 %); with less, none of it is used.
 
     Differentiable in depth. Metric scale from camera height: the per-pixel form after Xue et al., IROS 2020. Noise of
     single pixels, unlike smooth error, tilts normals outwards: 1 % of it lowers the median by about 2 % at 640x192.
@@ -144,7 +144,7 @@ def road_pixels(depth_m: Tensor, camera: Camera, road_mask: Tensor, *, least_sha
     depth_m = _known_depth(depth_m)
     normal, points = normals(depth_m, camera), backproject(depth_m, camera)
     valid = road_mask & (normal != 0).any(-3, keepdim=True)
-    valid = valid & (valid.flatten(1).float().mean(-1) > least_share)[:, None, None, None]
+    valid = valid & (valid.flatten(1).float().mean(-1) > min_road_share)[:, None, None, None]
     height = torch.where(valid, -(normal * points).sum(-3, keepdim=True), 0.0)
     mean = F.normalize((normal * valid).sum((-2, -1)), dim=-1)
     mean = torch.where(valid.flatten(1).any(-1, keepdim=True), mean, torch.nan)
@@ -207,7 +207,7 @@ class CameraHeight:
 
 def camera_height(depth_m: Tensor, camera: Camera, road_mask: Tensor) -> CameraHeight:
     """Return the camera height from depth (B, 1, H, W) and a road mask (B, 1, H, W) bool. Differentiable in depth."""
-    by_median = road_pixels(depth_m, camera, road_mask, least_share=0.0).median_height
+    by_median = road_pixels(depth_m, camera, road_mask, min_road_share=0.0).median_height
     depth_m = _known_depth(depth_m)
     points = backproject(depth_m, camera).flatten(2).transpose(1, 2)
     plane = fit_plane_robust(points, (road_mask & (depth_m > NEAR)).flatten(1))

@@ -20,16 +20,16 @@ it a lower box: 5 % for a camera at 2.1 m and a car 8 m away. Calibrated on Road
 and 2.1 m.
 """
 
-NOD_DEG, DRIVES_DEG, BOX_PX, SCALE = 0.3, 0.6, 0.5, 0.08
+PITCH_STD_DEG, DRIVE_PITCH_STD_DEG, BOX_STD_PX, HEIGHT_STD = 0.3, 0.6, 0.5, 0.08
 """Standard deviations: of pitch within a drive and between drives, of an edge of a box, and of an object's height over
 its class's.
 """
 
-LEAST_PX = 8.0
+MIN_HEIGHT_PX = 8.0
 """Smallest expected height of an object in the image, from where it stands."""
 
-_ROUNDS, _FEWEST, _START_M = 60, 12, 1.5
-_SHARPER = 1.5  # power of Cauchy's weights in the second half: twice the class's height then has almost no weight
+_ROUNDS, _MIN_OBJECTS, _INIT_HEIGHT_M = 60, 12, 1.5
+_LATE_POWER = 1.5  # power of Cauchy's weights in the second half: twice the class's height then has almost no weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,14 @@ class DrivesHeight:
 
     height_m, low_m, high_m: the camera's, and its 95 % interval: over drives, and by the spread of objects of a class.
     horizon_px: (D,) rows from the principal point, downwards; each drive's.
-    believed: number of objects with half of their weight or more in a detection.
+    inlier_count: number of objects with half of their weight or more in a detection.
     """
 
     height_m: float
     low_m: float
     high_m: float
     horizon_px: Tensor
-    believed: int
+    inlier_count: int
 
 
 def height_of_drives(
@@ -78,9 +78,9 @@ def height_of_drives(
     foot, px, metres = foot_px.double(), height_px.double(), height_m.double()
     weight = 1 / _track_sizes(drive, track)
     height, horizon, weights = _fit(drive, weight, foot, px, metres, focal_px)
-    believed = int(torch.unique(torch.stack((drive, track))[:, weights > 0.5 * weight], dim=1).shape[1])
-    if believed < _FEWEST or not 0 < height < math.inf:
-        raise _too_few_error(believed)
+    inlier_count = int(torch.unique(torch.stack((drive, track))[:, weights > 0.5 * weight], dim=1).shape[1])
+    if inlier_count < _MIN_OBJECTS or not 0 < height < math.inf:
+        raise _too_few_error(inlier_count)
     generator = torch.Generator().manual_seed(seed)
     drives = int(drive.max()) + 1
     logs = []
@@ -90,15 +90,15 @@ def height_of_drives(
         if 0 < again < math.inf:
             logs.append(math.log(again))
     spread = float(torch.tensor(logs, dtype=torch.float64).std()) if len(logs) > draws // 2 else math.inf
-    width = math.hypot(1.96 * spread, 1.96 * SCALE / math.sqrt(believed))
-    return DrivesHeight(height, height * math.exp(-width), height * math.exp(width), horizon, believed)
+    width = math.hypot(1.96 * spread, 1.96 * HEIGHT_STD / math.sqrt(inlier_count))
+    return DrivesHeight(height, height * math.exp(-width), height * math.exp(width), horizon, inlier_count)
 
 
-def _too_few_error(believed: int) -> GeometryError:
+def _too_few_error(inlier_count: int) -> GeometryError:
     return GeometryError(
         "camera height",
-        found=f"{believed} objects that agree",
-        expected=f"at least {_FEWEST}",
+        found=f"{inlier_count} objects that agree",
+        expected=f"at least {_MIN_OBJECTS}",
         fix="take more frames or drives",
     )
 
@@ -115,17 +115,19 @@ def _fit(
     round.
     """
     horizon = foot.new_zeros(int(drive.max()) + 1)
-    per_m, between = foot.new_tensor(1 / _START_M), focal_px * math.radians(DRIVES_DEG)
+    per_m, between = foot.new_tensor(1 / _INIT_HEIGHT_M), focal_px * math.radians(DRIVE_PITCH_STD_DEG)
     kept = weight
     for turn in range(_ROUNDS):
         below = (foot - horizon[drive]).clamp(min=1.0)
         flat = _correct_length(px, below, metres, 1 / per_m, focal_px) / metres
         deviation = (
-            (SCALE * per_m * below) ** 2 + (per_m * focal_px * math.radians(NOD_DEG)) ** 2 + (BOX_PX / metres) ** 2
+            (HEIGHT_STD * per_m * below) ** 2
+            + (per_m * focal_px * math.radians(PITCH_STD_DEG)) ** 2
+            + (BOX_STD_PX / metres) ** 2
         ).sqrt()
         error = (flat - per_m * (foot - horizon[drive])) / deviation
-        power = 1 if turn < _ROUNDS // 2 else _SHARPER
-        kept = torch.where(per_m * below * metres >= LEAST_PX, weight / (1 + error.square()) ** power, 0.0)
+        power = 1 if turn < _ROUNDS // 2 else _LATE_POWER
+        kept = torch.where(per_m * below * metres >= MIN_HEIGHT_PX, weight / (1 + error.square()) ** power, 0.0)
         per_m, level = _fit_drive_lines(drive, kept / deviation.square(), foot, flat, 1 / (per_m * between).square())
         horizon = level / per_m
     return float(1 / per_m), horizon, kept

@@ -20,12 +20,12 @@ from stadia.geometry.camera import Camera
 from stadia.geometry.cross_ratio import horizon_of_objects
 from stadia.geometry.horizon import above_horizon, horizon_of
 
-_LOWER = 0.5  # of the least height: where the horizon is fitted, objects are chosen by how high they should be
-_BOX_PX = 1.0  # of an edge of a box, one standard deviation
-_STEPS, _ROLL = 10, math.tan(math.radians(2.0))
+_FIT_SHARE = 0.5  # of the least height: where the horizon is fitted, objects are chosen by how high they should be
+_BOX_STD_PX = 1.0  # of an edge of a box, one standard deviation
+_STEPS, _ROLL_STD = 10, math.tan(math.radians(2.0))
 _SHIFTS = 24  # to each side, over three deviations
-_MOST_FITTED, _TRIALS = 1500, 200  # objects that a horizon is fitted to, and samples of three of them
-_SURE = 0.975, 1.96  # of 95 %, two-sided
+_MAX_FITTED, _TRIALS = 1500, 200  # objects that a horizon is fitted to, and samples of three of them
+_CONFIDENCE = 0.975, 1.96  # of 95 %, two-sided
 
 
 class Verdict(StrEnum):
@@ -162,7 +162,7 @@ def survey(
     class, in their weights and in the interval.
     Raises GeometryError where no object is left, or where they do not agree on a horizon.
     """
-    verdict = without_horizon(objects, least_px=least_px * (1 if horizons is not None else _LOWER))
+    verdict = without_horizon(objects, least_px=least_px * (1 if horizons is not None else _FIT_SHARE))
     usable = torch.tensor([one is Verdict.BELIEVED for one in verdict], dtype=torch.bool)
     _check_any(usable, verdict)
     generator = torch.Generator().manual_seed(seed)
@@ -251,7 +251,7 @@ def _fit_horizon(
 
     Selecting by measured height would favor tall objects among the far ones, and rotate the horizon.
     """
-    some = objects.of(torch.randperm(len(objects), generator=generator)[:_MOST_FITTED])
+    some = objects.of(torch.randperm(len(objects), generator=generator)[:_MAX_FITTED])
     high = some.of(some.height_px >= least_px)
     heights = high.height_px, high.height_m
     line = horizon_of_objects(high.foot, *heights, generator=generator, tolerance=tolerance, trials=_TRIALS).horizon
@@ -302,8 +302,8 @@ def _refine_horizon(objects: BoxedObjects, line: Tensor, slack_px: float, tolera
             )
         weight = (near / deviation) * (1.5 * deviation / residual.abs().clamp(min=1e-9)).clamp(max=1).sqrt()
         A = torch.stack((1 / safe, x / safe, torch.ones_like(x)), -1) * weight[:, None]
-        A = torch.cat((A, torch.tensor([[0.0, 1 / _ROLL, 0.0]], dtype=A.dtype)))
-        b = torch.cat((residual * weight, -slope[None] / _ROLL))
+        A = torch.cat((A, torch.tensor([[0.0, 1 / _ROLL_STD, 0.0]], dtype=A.dtype)))
+        b = torch.cat((residual * weight, -slope[None] / _ROLL_STD))
         normal = A.T @ A + 1e-9 * torch.eye(3, dtype=A.dtype) * (A * A).sum(0)
         step = torch.linalg.solve(normal, A.T @ b)
         row, slope, level = row + step[0].clamp(-20, 20), slope + step[1].clamp(-0.1, 0.1), level + step[2]
@@ -313,7 +313,7 @@ def _refine_horizon(objects: BoxedObjects, line: Tensor, slack_px: float, tolera
 
 def _variance(objects: BoxedObjects) -> Tensor:
     """Return (N,), the variance of the log implied height, by the class's spread and the box's edges."""
-    return (objects.spread_m / objects.height_m).square() + 2 * (_BOX_PX / objects.height_px).square()
+    return (objects.spread_m / objects.height_m).square() + 2 * (_BOX_STD_PX / objects.height_px).square()
 
 
 def _estimate(
@@ -368,10 +368,13 @@ def _interval(estimate: float, sigma: float, logs: list[float]) -> tuple[float, 
     """Return the 95 % interval of the draws, never narrower than the objects' own deviations (few objects have few
     draws).
     """
-    low, high = estimate - _SURE[1] * sigma, estimate + _SURE[1] * sigma
+    low, high = estimate - _CONFIDENCE[1] * sigma, estimate + _CONFIDENCE[1] * sigma
     if logs:
         drawn = torch.tensor(logs, dtype=torch.float64)
-        low, high = min(low, float(drawn.quantile(1 - _SURE[0]))), max(high, float(drawn.quantile(_SURE[0])))
+        low, high = (
+            min(low, float(drawn.quantile(1 - _CONFIDENCE[0]))),
+            max(high, float(drawn.quantile(_CONFIDENCE[0]))),
+        )
     return math.exp(low), math.exp(high)
 
 

@@ -78,7 +78,7 @@ def oddness(implied_m: Tensor, reference_m: Tensor) -> Tensor:
     return (implied_m / reference_m).log()
 
 
-def believed(odd: Tensor, *, tolerance: float = 0.2) -> Tensor:
+def inlier_mask(odd: Tensor, *, tolerance: float = 0.2) -> Tensor:
     """Return (M,) bool: objects with |oddness| below the tolerance; false for NaN.
 
     Symmetric in the logarithm, a factor of 1.22 either way; the published test on |ratio camera height - H| / H has

@@ -21,7 +21,7 @@ from stadia.geometry.segments import segment_means, segment_sums
 STEP = 0.5
 """Step of following the directions, in cells of the map of directions."""
 
-FIRM = 2.0
+MAX_CLASS_LOSS = 2.0
 """Pixels are split from an object where its class is on average e^2 times less probable to them than their own class.
 """
 
@@ -107,10 +107,10 @@ def _split_fragments(log_p: Tensor, place: Tensor, count: int) -> tuple[Tensor, 
     settled = place * kinds + kind_of_place[place]
     fragment = place * kinds + own
     loss = best - log_p.gather(1, kind_of_place[place][:, None])[:, 0]
-    firm = segment_means(loss, fragment, count * kinds) > FIRM
+    is_split = segment_means(loss, fragment, count * kinds) > MAX_CLASS_LOSS
     stray = torch.ones(count, kinds, dtype=torch.bool, device=place.device)
     stray.scatter_(1, kind_of_place[:, None], False)
-    return torch.where(firm[fragment], fragment, settled), stray.flatten()
+    return torch.where(is_split[fragment], fragment, settled), stray.flatten()
 
 
 def _join_strays(fragment: Tensor, stray: Tensor, kinds: int) -> Tensor:

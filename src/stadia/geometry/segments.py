@@ -47,18 +47,18 @@ def segments_of(instances: Tensor) -> Segments:
     return Segments(pixel, (shown.cumsum(0) - 1)[numbered], number // base, number % base)
 
 
-def thinned(segments: Segments, most: int) -> Segments:
-    """Return the same objects with at most `most` pixels each, evenly spaced; all of one that has fewer."""
-    chosen = evenly(segments.segment, segments.count, most)
+def thinned(segments: Segments, max_pixels: int) -> Segments:
+    """Return the same objects with at max_pixels `max_pixels` pixels each, evenly spaced; all of one that has fewer."""
+    chosen = evenly(segments.segment, segments.count, max_pixels)
     return Segments(segments.pixel[chosen], segments.segment[chosen], segments.image, segments.instance)
 
 
-def evenly(segment: Tensor, count: int, most: int) -> Tensor:
-    """Return places in `segment` (P,) of about `most` evenly spaced pixels of each object, or of all it has."""
+def evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
+    """Return places in `segment` (P,) of about `max_pixels` evenly spaced pixels of each object, or of all it has."""
     order = segment.argsort(stable=True)
     size = torch.bincount(segment, minlength=count)
     rank = torch.arange(len(order), device=order.device) - (size.cumsum(0) - size)[segment[order]]
-    return order[rank % (size / most).ceil().long().clamp(min=1)[segment[order]] == 0]
+    return order[rank % (size / max_pixels).ceil().long().clamp(min=1)[segment[order]] == 0]
 
 
 def segment_sums(values: Tensor, segment: Tensor, count: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 _STEEP_DEG, _FLAT_DEG = 80.0, 8.0  # upright edges, and those that cross the road, do not lead along it
-_REFITS = 8
+_VANISHING_REFITS = 8
 
 
 def vanishing_point(
@@ -59,7 +59,7 @@ def vanishing_point(
     votes = (_count_votes(points, middle, normal, tolerance_deg) * length).sum(-1) * likely
     best = points[votes.argmax()]
     for _ in range(
-        _REFITS
+        _VANISHING_REFITS
     ):  # least squares of the distances between the point and the edges' lines, turned into angles
         agree = _count_votes(best[None], middle, normal, tolerance_deg)[0]
         if int((agree > 0).sum()) < 3:

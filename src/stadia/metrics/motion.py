@@ -8,10 +8,10 @@ from torch import Tensor
 from stadia.geometry.se3 import so3_log
 
 AXES = ("tx", "ty", "tz", "rx", "ry", "rz")
-STILL = 1e-6
+MIN_SPREAD = 1e-6
 """In the unit of translation, and in degrees: an axis with a smaller true spread is not evaluated."""
 
-STANDS, MOST = 0.1, 0.9
+MIN_LENGTH_SHARE, LENGTH_QUANTILE = 0.1, 0.9
 """A motion counts as standing below this share of the length that this quantile of motions does not exceed."""
 
 
@@ -32,14 +32,14 @@ def scale_of_translation(predicted: Tensor, true: Tensor) -> Tensor:
 def along_the_true(predicted: Tensor, true: Tensor) -> float | None:
     """Return the median projection of predicted on true translations, (N, 6) both, in lengths of the true ones.
 
-    1 is right, 0 is no motion, -1 is the inverse. Standing frames (STANDS) are left out. None where the truth does not
+    1 is right, 0 is no motion, -1 is the inverse. Standing frames (MIN_LENGTH_SHARE) are left out. None where the truth does not
     move.
     """
     predicted, true = predicted[:, :3], true[:, :3]
     length = true.norm(dim=-1)
-    if not (length > STILL).any():
+    if not (length > MIN_SPREAD).any():
         return None
-    moves = (length > STILL) & (length > STANDS * length.quantile(MOST))
+    moves = (length > MIN_SPREAD) & (length > MIN_LENGTH_SHARE * length.quantile(LENGTH_QUANTILE))
     return float(((predicted * true).sum(-1) / (true * true).sum(-1))[moves].quantile(0.5))
 
 
@@ -51,10 +51,10 @@ def agreement(predicted: Tensor, true: Tensor) -> dict[str, tuple[float, float]]
     """
     x, y = true - true.mean(0), predicted - predicted.mean(0)
     spread_x, spread_y, both = (x * x).mean(0), (y * y).mean(0), (x * y).mean(0)
-    correlation = torch.where(spread_y > STILL**2, both / (spread_x * spread_y).sqrt(), 0)
+    correlation = torch.where(spread_y > MIN_SPREAD**2, both / (spread_x * spread_y).sqrt(), 0)
     found = {
         name: (float(both[i] / spread_x[i]), float(correlation[i]))
         for i, name in enumerate(AXES)
-        if spread_x[i] > STILL**2
+        if spread_x[i] > MIN_SPREAD**2
     }
     return found if len(true) > 2 else {}

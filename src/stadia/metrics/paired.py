@@ -116,34 +116,34 @@ def _spreads(freedom: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.sqrt(stats.chi2.ppf((nodes + 1) / 2, freedom) / freedom), weights / 2
 
 
-def detectable(sd: float, n: int, *, alpha: float = 0.05, wanted: float = 0.8) -> float:
-    """Return the true mean difference that n pairs find with power `wanted`."""
-    return sd * _detectable(n, alpha, wanted)
+def detectable(sd: float, n: int, *, alpha: float = 0.05, target_power: float = 0.8) -> float:
+    """Return the true mean difference that n pairs find with power `target_power`."""
+    return sd * _detectable(n, alpha, target_power)
 
 
 @lru_cache
-def _detectable(n: int, alpha: float, wanted: float) -> float:
+def _detectable(n: int, alpha: float, target_power: float) -> float:
     """Return it in standard deviations of a difference."""
-    return float(brentq(lambda size: power(size, 1.0, n, alpha=alpha) - wanted, 1e-6, 1e6))
+    return float(brentq(lambda size: power(size, 1.0, n, alpha=alpha) - target_power, 1e-6, 1e6))
 
 
 def pairs_needed(
-    difference: float, sd: float, *, alpha: float = 0.05, wanted: float = 0.8, most: int = 10_000
+    difference: float, sd: float, *, alpha: float = 0.05, target_power: float = 0.8, max_pairs: int = 10_000
 ) -> int | None:
-    """Return the number of pairs that find a true mean difference with power `wanted`; None above `most`."""
+    """Return the number of pairs that find a true mean difference with power `target_power`; None above `max_pairs`."""
     low, high = 1, 2
-    while power(difference, sd, high, alpha=alpha) < wanted:
-        if high >= most:
+    while power(difference, sd, high, alpha=alpha) < target_power:
+        if high >= max_pairs:
             return None
-        low, high = high, min(2 * high, most)
+        low, high = high, min(2 * high, max_pairs)
     while high - low > 1:  # power rises with the number of pairs
         middle = (low + high) // 2
-        low, high = (low, middle) if power(difference, sd, middle, alpha=alpha) >= wanted else (middle, high)
+        low, high = (low, middle) if power(difference, sd, middle, alpha=alpha) >= target_power else (middle, high)
     return high
 
 
 def _one_sided_p(d: NDArray[np.float64], bound: float) -> float:
-    """Return the one-sided p of "the mean is at most `bound`"."""
+    """Return the one-sided p of "the mean is at max_pairs `bound`"."""
     mean, error = float(d.mean()), float(d.std(ddof=1)) / math.sqrt(len(d))
     if error <= NO_SPREAD * abs(mean):
         return 0.0 if mean > bound else 1.0

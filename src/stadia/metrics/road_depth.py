@@ -7,13 +7,13 @@ from torch import Tensor
 
 from stadia.geometry.segments import Segments, segment_quantiles
 
-FEWEST = 8
+MIN_ROW_PIXELS = 8
 """Smallest number of pixels of a row for a meaningful mean; objects need eight times as many."""
 
-CLOSER = 0.99
+MAX_ROW_RATIO = 0.99
 """A row is out of order where it is nearer than this share of the row below it."""
 
-AT_LIMIT = 0.95
+LIMIT_SHARE = 0.95
 """Share of the largest depth that a network can predict."""
 
 
@@ -30,7 +30,7 @@ def object_extent(depth: Tensor, objects: Segments) -> Tensor:
         return depth.new_zeros(0)
     low, middle, high = segment_quantiles(objects.of(depth)[:, 0], objects.segment, objects.count, (0.1, 0.5, 0.9))
     pixels = torch.bincount(objects.segment, minlength=objects.count)
-    return ((high - low) / middle).where(pixels >= FEWEST**2, torch.nan)
+    return ((high - low) / middle).where(pixels >= MIN_ROW_PIXELS**2, torch.nan)
 
 
 def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
@@ -42,8 +42,8 @@ def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
     """
     count = road.sum(-1)[:, 0]
     mean = (depth * road).sum(-1)[:, 0] / count.clamp(min=1)
-    both = (count[:, 1:] >= FEWEST) & (count[:, :-1] >= FEWEST)
-    wrong = both & (mean[:, :-1] < CLOSER * mean[:, 1:])
+    both = (count[:, 1:] >= MIN_ROW_PIXELS) & (count[:, :-1] >= MIN_ROW_PIXELS)
+    wrong = both & (mean[:, :-1] < MAX_ROW_RATIO * mean[:, 1:])
     return wrong.sum(-1) / both.sum(-1)
 
 
@@ -51,4 +51,4 @@ def at_limit(depth: Tensor, pixels: Tensor, max_depth: float) -> Tensor:
     """Return () the share of `pixels` (B, 1, H, W) bool with depth (B, 1, H, W) near the largest possible; NaN without
     pixels.
     """
-    return ((depth > AT_LIMIT * max_depth) & pixels).sum() / pixels.sum()
+    return ((depth > LIMIT_SHARE * max_depth) & pixels).sum() / pixels.sum()

@@ -63,6 +63,6 @@ class DptRecipeConfig(RecipeConfig):
             )
         except ConfigError as error:
             raise ValueError(
-                f"data.height and data.width: found {error.found}, expected {error.expected}; {error.fix}"
+                f"data.height and data.width: found {error.found}; expected {error.expected}. Fix: {error.fix}"
             ) from error
         return self
