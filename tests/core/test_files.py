@@ -65,7 +65,7 @@ def test_a_folder_in_the_place_of_a_file_and_the_other_way_round(tmp_path):
     assert names(tmp_path) == ["file"]
 
 
-def test_a_place_that_cannot_be_written_to_is_told_before_the_work(tmp_path, monkeypatch):
+def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, monkeypatch):
     check_writable(tmp_path / "new" / "er")
     assert names(tmp_path) == []
     (tmp_path / "file").touch()

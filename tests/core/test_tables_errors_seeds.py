@@ -23,7 +23,7 @@ def test_table_is_a_mapping_that_loads():
     assert TABLE.load("photometric")("[1]") == [1]
 
 
-def test_unknown_part_tells_the_nearest():
+def test_unknown_part_error_gives_the_nearest_name():
     with pytest.raises(
         ConfigError,
         match=r"loss: found 'photometrc'; expected one of photometric, smoothness. Fix: did you mean 'photometric'\?",
@@ -44,7 +44,7 @@ def test_a_known_mistake_is_refused_with_its_reason():
             ask("roughness")
 
 
-def test_asking_whether_a_part_is_there_does_not_raise():
+def test_contains_does_not_raise():
     """Mapping's own answer rests on KeyError, and an unknown part raises ConfigError."""
     assert "photometric" in TABLE
     assert "photometrc" not in TABLE

@@ -236,7 +236,7 @@ def test_what_is_not_known_is_not_read():
         )
 
 
-def test_images_that_say_nothing_are_counted_and_left_out():
+def test_unusable_images_are_counted_and_left_out():
     prediction, target, known = images()
     expected = align.fit_scale_shift([(prediction[3:], target[3:], known[3:])])
     known[0] = False
@@ -261,7 +261,7 @@ def test_depth_instead_of_inverse_depth_is_refused():
         align.fit_scale_shift([(prediction, target, known)])
 
 
-def test_a_set_without_labels_is_said():
+def test_a_set_without_labels_is_refused():
     prediction, target, known = images()
     for mistaken in (
         (prediction, target, known & False),

@@ -48,5 +48,5 @@ def test_an_unknown_crop() -> None:
         image_box("kitti", 375, 1242)
 
 
-def test_what_a_configuration_may_say_is_what_is_there() -> None:
+def test_configurable_crops_are_the_defined_ones() -> None:
     assert get_args(DataConfig.model_fields["crop"].annotation) == tuple(IMAGE_CROPS)

@@ -65,7 +65,7 @@ def test_four_in_ten_with_a_wrong_height_are_found():
     assert_close(again.horizon, found.horizon, rtol=1e-12, atol=1e-12)
 
 
-def test_an_object_above_the_horizon_is_never_believed():
+def test_an_object_above_the_horizon_is_never_an_inlier():
     foot, height_px, height_m = boxes(12)
     foot[3, 1] = 20
     found = horizon_of_objects(foot, height_px, height_m, generator=chance())

@@ -212,7 +212,7 @@ def test_where_nothing_is_seen_the_start_is_kept():
     assert float(found.seen) == 0
 
 
-def test_a_image_of_another_size_than_its_camera_is_refused():
+def test_an_image_of_another_size_than_its_camera_is_refused():
     target, source, depth = scene(identities(1))
     with pytest.raises(GeometryError, match="96x48 for 95x48"):
         align_direct(target, source[..., 1:], depth, many(CAMERA), many(CAMERA), identities(1))

@@ -35,7 +35,7 @@ def test_distances_are_perpendicular_to_a_rolled_horizon():
     assert_close(found.top_above.item(), 30 * a + 20 * b + 8)
 
 
-def test_a_image_without_a_horizon_says_nothing():
+def test_an_image_without_a_horizon_gives_nan():
     objects = torch.ones(2, 8, 8, dtype=torch.long)
     found = hr.horizon_ratios(torch.tensor([[NAN, NAN, NAN], [0, -1, 3]], dtype=F64), segments_of(objects), 8, 8)
     assert found.ratio.isnan().tolist() == [True, False]
@@ -43,7 +43,7 @@ def test_a_image_without_a_horizon_says_nothing():
     assert hr.inlier_mask(hr.oddness(implied, implied[1])).tolist() == [False, True]
 
 
-def test_each_object_says_a_camera_height():
+def test_each_object_implies_a_camera_height():
     implied = hr.implied_camera_height(torch.tensor([1.5, 1.5, 1.5, NAN]), torch.tensor([0.75, 1.5, INF, 1.0]))
     assert_close(implied, torch.tensor([2.0, 1.0, 0.0, NAN]), equal_nan=True)
 

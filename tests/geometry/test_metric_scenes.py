@@ -85,7 +85,7 @@ def cars() -> Traffic:
 def camera_heights(
     scenes: list[Scene], camera: horizon.Camera, factor: Tensor | float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Relative errors (B,) of the height by one plane, by the median of pixels, and by one plane through the near road."""
+    """Relative errors (B,) of the height by one plane, the pixels' median, and one plane through the near road."""
     depth, road = _stacked([see(scene, camera) for scene in scenes])
     true = torch.tensor([scene.camera_height for scene in scenes], dtype=F64)
     depth = depth * factor

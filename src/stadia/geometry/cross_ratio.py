@@ -26,7 +26,7 @@ class ObjectHorizon:
 
     horizon: (3,) float64, as of `geometry.horizon`: distances in pixels, positive above.
     camera_height_m: () float64, in the unit of the objects' heights.
-    log_height_ratio: (N,) ln of the camera height implied by each object over that; infinite for an object above the horizon.
+    log_height_ratio: (N,) ln of the camera height implied by each object over that; infinite above the horizon.
     inlier_mask: (N,) bool, the inliers.
     """
 

@@ -32,8 +32,8 @@ def scale_of_translation(predicted: Tensor, true: Tensor) -> Tensor:
 def along_the_true(predicted: Tensor, true: Tensor) -> float | None:
     """Return the median projection of predicted on true translations, (N, 6) both, in lengths of the true ones.
 
-    1 is right, 0 is no motion, -1 is the inverse. Standing frames (MIN_LENGTH_SHARE) are left out. None where the truth does not
-    move.
+    1 is right, 0 is no motion, -1 is the inverse. Standing frames (MIN_LENGTH_SHARE) are left out. None where the truth
+    does not move.
     """
     predicted, true = predicted[:, :3], true[:, :3]
     length = true.norm(dim=-1)
