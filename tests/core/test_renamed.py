@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from stadia.core import renamed
-from stadia.core.config import StrictModel, resolve
+from stadia.core.config import StrictModel, list_renamed_keys, resolve
 from stadia.core.errors import ConfigError
 
 
@@ -91,6 +91,15 @@ def test_an_old_group_of_a_stored_configuration_is_refused_key_by_key():
 def test_an_empty_old_group_is_refused_by_its_own_name():
     with pytest.raises(ConfigError, match="key 'optimiser' was renamed to 'optimizer'"):
         resolve(RenamedRun, {"optimiser": {}})
+
+
+def test_old_keys_of_a_checkpoint_are_listed():
+    stored = {"optimiser": {"lr": 1}, "training": {"pictures_every": 5, "workers": 2}, "height": 96}
+    assert list_renamed_keys(stored) == [
+        "key 'optimiser.lr' was renamed to 'optimizer.lr'",
+        "key 'training.pictures_every' was renamed to 'training.images_every'",
+    ]
+    assert list_renamed_keys({"optimizer": {"lr": 1}}) == []
 
 
 def test_it_needs_no_torch():

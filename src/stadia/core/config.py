@@ -118,6 +118,11 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
     return lines
 
 
+def list_renamed_keys(values: Mapping[str, Any]) -> list[str]:
+    """Return a line with the new name for each old key of a stored configuration, such as that of a checkpoint."""
+    return [line for key, value in values.items() for line in _renamed_lines(key, value)]
+
+
 def _renamed_lines(key: str, value: Any) -> list[str]:
     """Return a line for an old key, or for each key of an old group, with the new name; none for other keys."""
     if isinstance(value, Mapping) and (

@@ -185,7 +185,7 @@ def survey(
         try:
             again = None if line is None else _refine_horizon(drawn, line, slack_px, tolerance)
             redrawn = _select_horizons(drawn, again, given)
-            if given is not None:  # of a fitted one the draws say how wrong it is
+            if given is not None:  # a fitted one varies with the draws itself
                 rows = slack_px * torch.randn(1 if one_mount else frames, 1, generator=generator, dtype=torch.float64)
                 wrong = rows * torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
                 redrawn = redrawn - shift + (wrong if one_mount else wrong[drawn.frame])

@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 from rich.console import Console
 
+from stadia.core.config import list_renamed_keys
 from stadia.core.errors import CheckpointError, RunError
 from stadia.core.types import Predictor
 from stadia.diagnostics.finding import Finding, OnStop, Severity, add_finding, write_findings
@@ -193,7 +194,7 @@ def load_task(checkpoint: Path) -> AnyRecipe:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         raise CheckpointError(
             opened.path,
-            found=f"a configuration with a wrong '{key}'",
+            found="; ".join(list_renamed_keys(opened.header.config)) or f"a configuration with a wrong '{key}'",
             expected="one of this version",
             fix="train again",
         ) from error
