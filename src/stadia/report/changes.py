@@ -1,4 +1,4 @@
-"""What changed against the run before: configuration, code, data, environment, and what came of it."""
+"""Compare a run with the previous one: configuration, code, data, environment, and scores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Changes:
 
     @property
     def confounded(self) -> str:
-        """A sentence where scores are compared and more than one key changed, so that they tell of none; else nothing.
+        """Return a warning where scores are compared and more than one key changed; else "".
 
         Another seed is another draw of the same, and other paths may lead to the same data, whose fingerprint is
         compared.
@@ -41,7 +41,7 @@ class Changes:
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested mapping as `dotted.key -> leaf`; lists are leaves."""
+    """Flatten a nested mapping to `dotted.key -> leaf`; lists are leaves."""
     if not isinstance(value, Mapping):
         return {prefix: value}
     flat: dict[str, Any] = {}
@@ -51,7 +51,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def compare(before: RunFiles, now: RunFiles) -> Changes:
-    """What changed from one run to the next."""
+    """Compare two runs."""
     old_result, new_result = flatten(before.result), flatten(now.result)
     return Changes(
         before=before.folder.resolve().name,

@@ -1,6 +1,4 @@
-"""Depth of a scored frame as points that can be turned: what the page's script draws, and a still of it for print and
-without script.
-"""
+"""Point clouds of scored frames: data for the page's script, and a still image for print and without script."""
 
 from __future__ import annotations
 
@@ -74,14 +72,14 @@ class Points:
 
     @property
     def xyz(self) -> NDArray[np.float64]:
-        """(N, 3) in the camera's frame, row by row."""
+        """Return (N, 3) points in the camera's frame, row by row."""
         row, column = np.nonzero(self.depth)
         z = self.depth[row, column] * self.per_count
         return np.stack([(column - self.cx) / self.fx * z, (row - self.cy) / self.fy * z, z], axis=1)
 
     @property
     def view(self) -> dict[str, Any]:
-        """The first view of them, and how they are made of their bytes; names as in cloud.js."""
+        """Return the first view and the decoding parameters; the names are those of cloud.js."""
         middle = np.median(self.xyz, axis=0)
         away = float(np.linalg.norm(middle))
         return {
@@ -102,7 +100,7 @@ class Points:
 
 
 def clouds(run: RunFiles) -> list[Cloud]:
-    """Those of a run's folder, at most MAX_CLOUDS; a line in `unreadable` for what cannot be read."""
+    """Load at most MAX_CLOUDS point clouds of a run; unreadable ones get a line in `unreadable`."""
     found = []
     for camera in sorted(run.folder.glob("clouds/*/camera.json"))[:MAX_CLOUDS]:
         try:
@@ -152,7 +150,7 @@ def _points(folder: Path, about: dict[str, Any]) -> Points:
 
 
 def drawn(points: Points) -> NDArray[np.uint8]:
-    """(HEIGHT, WIDTH, 3) RGB: the first view, with the camera's axes. The same arithmetic as cloud.js."""
+    """Draw the first view (HEIGHT, WIDTH, 3) RGB with the camera's axes, with the arithmetic of cloud.js."""
     view, canvas = points.view, np.full((HEIGHT * WIDTH, 3), BACKGROUND, np.uint8)
     u, v, z = _projected(points.xyz, view)
     size = np.clip(np.ceil(view["focal"] * points.xyz[:, 2] / points.fx / np.maximum(z, 1e-9)), 1, LARGEST).astype(int)
@@ -178,7 +176,7 @@ def drawn(points: Points) -> NDArray[np.uint8]:
 def _projected(
     xyz: NDArray[np.float64], view: dict[str, Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Pixels u, v and the distance z before the eye of points (N, 3); z <= 0 is behind it."""
+    """Project points (N, 3) to pixels u, v and distance z before the eye; z <= 0 is behind it."""
     x, y, z = (xyz - view["middle"]).T
     x, z = math.cos(view["yaw"]) * x - math.sin(view["yaw"]) * z, math.sin(view["yaw"]) * x + math.cos(view["yaw"]) * z
     y, z = (
@@ -201,6 +199,6 @@ def _draw_axes(image: NDArray[np.uint8], view: dict[str, Any]) -> None:
 
 
 def _round_length(length: float) -> float:
-    """The largest of 1, 2, 5 times a power of ten that is no longer."""
+    """Return the largest of 1, 2, 5 times a power of ten that is at most `length`."""
     power = 10 ** math.floor(math.log10(length))
     return float(max(step * power for step in (1, 2, 5) if step * power <= length * (1 + 1e-9)))

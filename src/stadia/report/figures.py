@@ -1,6 +1,4 @@
-"""Geometry of the report's figures: from numbers to SVG path data. The template draws them, in the colors of the page's
-theme.
-"""
+"""Convert numbers to SVG path data. The template draws it in the colors of the page's theme."""
 
 from __future__ import annotations
 
@@ -88,8 +86,8 @@ class Histogram:
 
 
 def smooth(values: Sequence[float], window: int) -> NDArray[np.float64]:
-    """(N,) the centered running mean of the finite values in a window (odd, shrunk at both ends); NaN where there is
-    none.
+    """Return the centered running mean (N,) of finite values in a window (odd, shrunk at both ends); NaN where there
+    are none.
     """
     array = np.asarray(values, dtype=np.float64)
     finite = np.isfinite(array)
@@ -103,7 +101,7 @@ def smooth(values: Sequence[float], window: int) -> NDArray[np.float64]:
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers (1, 2 or 5 times a power of ten) within [low, high]."""
+    """Return about `count` round numbers (1, 2 or 5 times a power of ten) within [low, high]."""
     if not low < high:
         return [low]
     raw = (high - low) / count
@@ -114,7 +112,7 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def tick_labels(values: Sequence[float]) -> list[str]:
-    """Three digits, or as many as tell neighboring ticks apart: 0.9995 and 1 are two places."""
+    """Format ticks with three digits, or as many as make neighbors differ: 0.9995 and 1 are two labels."""
     apart = min((abs(b - a) for a, b in itertools.pairwise(values)), default=math.inf)
     for digits in range(3, 17):
         labels = [f"{value:.{digits}g}" for value in values]
@@ -146,7 +144,7 @@ class Axes:
     def points(
         self, steps: Sequence[int], values: Sequence[float] | NDArray[np.float64]
     ) -> list[tuple[float, float] | None]:
-        """At most `MAX_POINTS` places of a curve; None where a value has no place on the axis."""
+        """Return at most `MAX_POINTS` points of a curve; None where a value cannot be drawn on the axis."""
         found: list[tuple[float, float] | None] = []
         for i in np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_POINTS)).astype(int)):
             drawable = math.isfinite(values[i]) and (not self.log or values[i] > 0)
@@ -171,7 +169,7 @@ def plot(
     noisy: bool = True,
     marks: Sequence[tuple[int, str]] = (),
 ) -> Plot | None:
-    """Curves of one panel, or None where no value is finite. marks: (step, what begins there).
+    """Make the curves of one panel, or None where no value is finite. marks: (step, label of what begins there).
 
     Many points are drawn as a running mean over the raw ones, where they are `noisy`. The axis is logarithmic where the
     values span more than a factor of 50, and leaves out the wildest hundredth of the raw values, so that a first spike
@@ -202,7 +200,7 @@ def plot(
 
 
 def step_ticks(axes: Axes) -> list[Tick]:
-    """Round numbers of steps."""
+    """Return ticks at round numbers of steps."""
     return [Tick(axes.x(value), _steps_label(value)) for value in nice_ticks(axes.first, axes.last, 4)]
 
 
@@ -211,12 +209,12 @@ def _ticks(values: Sequence[float], place: Callable[[float], float]) -> list[Tic
 
 
 def _window(count: int) -> int:
-    """No smoothing of few points, else about a fortieth of them, odd."""
+    """Return the smoothing window: 1 for few points, else about a fortieth of them, odd."""
     return 1 if count < 60 else 2 * (count // 80) + 1
 
 
 def _central(values: Sequence[float]) -> NDArray[np.float64]:
-    """Without the outermost hundredth of the finite values on each side (nothing is cut where there are few)."""
+    """Return the finite values without the outermost hundredth on each side; all of them where there are few."""
     array = np.asarray(values, dtype=np.float64)
     finite = array[np.isfinite(array)]
     if len(finite) < 100:
@@ -248,7 +246,7 @@ def _line(s: Series, color: int, axes: Axes, smoothed: NDArray[np.float64], bett
 
 
 def path_data(points: Sequence[tuple[float, float] | None]) -> str:
-    """SVG path data; None lifts the pen."""
+    """Format SVG path data; None lifts the pen."""
     parts, pen_down = [], False
     for point in points:
         if point is not None:
@@ -262,7 +260,7 @@ def _steps_label(step: float) -> str:
 
 
 def path_drawing(estimated_m: Any, true_m: Any) -> PathDrawing | None:
-    """Two paths seen from above, (N, 2) of x and z in metres each; None where they are no such lists."""
+    """Draw two paths from above, (N, 2) of x and z in metres each; None for other input."""
     estimated, true = _xz(estimated_m), _xz(true_m)
     if estimated is None:
         return None
@@ -289,13 +287,13 @@ def path_drawing(estimated_m: Any, true_m: Any) -> PathDrawing | None:
 
 
 def _round_below(value: float) -> float:
-    """The largest of 1, 2 and 5 times a power of ten that is not above a positive value."""
+    """Return the largest of 1, 2 and 5 times a power of ten that is not above a positive value."""
     power = 10.0 ** math.floor(math.log10(value))
     return max(m * power for m in (1, 2, 5) if m * power <= value)
 
 
 def _xz(points: Any) -> NDArray[np.float64] | None:
-    """(N, 2) finite points, at most `MAX_POINTS` of them, or None."""
+    """Return (N, 2) finite points, at most `MAX_POINTS` of them, or None."""
     try:
         array = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError):
@@ -306,7 +304,7 @@ def _xz(points: Any) -> NDArray[np.float64] | None:
 
 
 def histogram(values: Sequence[float], bins: int = 24) -> Histogram:
-    """How per-image values are spread, up to their 99th percentile (the last bar holds the rest)."""
+    """Make a histogram of per-image values up to their 99th percentile; the last bar holds the rest."""
     array = np.asarray(values, dtype=np.float64)
     low, high = float(array.min()), float(np.percentile(array, 99))
     high = high if high > low else low + max(abs(low), 1.0) * 0.01

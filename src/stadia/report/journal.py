@@ -1,6 +1,4 @@
-"""The diary that runs write by themselves: what changed against the run before, what happened, what was found; and two
-runs compared.
-"""
+"""Write the journal of runs (changes, results, findings), and compare two runs."""
 
 from __future__ import annotations
 
@@ -47,7 +45,7 @@ class Difference:
     start: list[Change]
 
     def groups(self) -> list[tuple[str, list[Change]]]:
-        """(title, changes) of those that there are."""
+        """Return (title, changes) of the groups that are not empty."""
         named = [
             ("configuration", self.config),
             ("start", self.start),
@@ -60,13 +58,13 @@ class Difference:
 
 
 def difference(before: RunFiles, now: RunFiles) -> Difference:
-    """What differs between two runs' folders, from the first to the second."""
+    """Return the differences between two runs, from the first to the second."""
     config = differences(before.config, now.config)
     start = [change for change in config if change.key == "start_from"]
     matters = [change for change in that_matter(config) if change.key != "start_from"]
 
     def of(part: str) -> list[Change]:
-        """Differences of a part of run.json."""
+        """Return the differences in a part of run.json."""
         old, new = (flatten({part: run.run[part]} if run.run.get(part) else {}) for run in (before, now))
         return differences(old, new)
 
@@ -81,7 +79,7 @@ def difference(before: RunFiles, now: RunFiles) -> Difference:
 
 
 def patches(before: str, now: str) -> list[Change]:
-    """A change a file whose uncommitted lines are not the same in both patches: how many of each are there."""
+    """List the files whose uncommitted lines differ between two patches, with their number of lines."""
     old, new = _by_file(before), _by_file(now)
     changes = []
     for name in sorted(old.keys() | new.keys()):
@@ -94,7 +92,7 @@ def patches(before: str, now: str) -> list[Change]:
 
 
 def _by_file(patch: str) -> dict[str, list[str]]:
-    """Added and removed lines by the file's name."""
+    """Return added and removed lines by file name."""
     found: dict[str, list[str]] = {}
     name = ""
     for line in patch.splitlines():
@@ -114,7 +112,7 @@ def _lines(lines: Sequence[str] | None) -> str:
 
 
 def runs_in(folders: Iterable[Path]) -> list[RunFiles]:
-    """Runs of folders, each a run's or one that holds runs, first started first. Raises DataError where there is none."""
+    """Find the runs in folders, in order of their start. Raises DataError where a folder has none."""
     found: dict[Path, RunFiles] = {}
     for folder in map(Path, folders):
         inner = [folder] if _is_run(folder) else sorted(path for path in folder.glob("*") if _is_run(path))
@@ -131,7 +129,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def journal(runs: Sequence[RunFiles]) -> str:
-    """The diary of runs as Markdown, first started first; each against the one of its recipe before it."""
+    """Format the journal of runs as Markdown; each run is compared with the previous one of its recipe."""
     parts, before = ["# Journal", ""], dict[str, RunFiles]()
     for run in runs:
         parts += [f"## {run.folder.resolve().name}", "", *_opening(run, runs), ""]
@@ -160,7 +158,7 @@ def _opening(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
 
 
 def _lies_in(path: object, run: RunFiles) -> bool:
-    """Whether a path is a run's folder, or in it."""
+    """Return whether a path is a run's folder, or in it."""
     return Path(str(path)).resolve().is_relative_to(run.folder.resolve())
 
 
@@ -174,9 +172,7 @@ def _changed(before: RunFiles, now: RunFiles) -> list[str]:
 
 
 def brief(change: Change) -> Change:
-    """With values that fit on a line: of a long path its end, of other long values what is about the first character
-    that differs.
-    """
+    """Shorten long values: a path to its end, others to the text around the first character that differs."""
     if max(map(len, (change.before, change.now))) <= LONGEST:
         return change
     shared = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(change.before, change.now, strict=False)))
@@ -193,7 +189,7 @@ def _part(text: str, start: int) -> str:
 
 
 def happened(run: RunFiles) -> str:
-    """How far it came, and why it ended, in one line."""
+    """Describe in one line how many steps a run trained and why it ended."""
     status, error = run.run.get("status"), run.run.get("error")
     end = {"finished": "finished", "running": "ended without saying why (killed, or still running)"}.get(
         str(status), str(status)
@@ -203,14 +199,14 @@ def happened(run: RunFiles) -> str:
 
 
 def _validated(run: RunFiles) -> Iterator[str]:
-    """The best and the last value of each validation."""
+    """Yield the best and the last value of each validation metric."""
     for series in run.series:
         if series.name.startswith("val/") and wording.score(series.name).better in ("lower", "higher"):
             yield _course(series)
 
 
 def _listed(lines: Iterable[str]) -> list[str]:
-    """As a list, with an empty line after it; nothing of nothing."""
+    """Format a Markdown list followed by an empty line; nothing for an empty list."""
     return [*items, ""] if (items := [f"- {line}" for line in lines]) else []
 
 
@@ -236,7 +232,7 @@ def _found(run: RunFiles) -> list[str]:
 
 
 def comparison(a: RunFiles, b: RunFiles) -> str:
-    """Two runs side by side as Markdown: what differs first, then what it may not tell, then the scores that both have."""
+    """Compare two runs as Markdown: differences, cautions, then the scores that both have."""
     names, found = [run.folder.resolve().name for run in (a, b)], difference(a, b)
     lines = [f"# {names[0]} and {names[1]}", ""]
     if not found.groups():
@@ -266,7 +262,7 @@ def comparison(a: RunFiles, b: RunFiles) -> str:
 
 
 def cautions(a: RunFiles, b: RunFiles, found: Difference) -> list[str]:
-    """Why the scores may not tell what the differences do."""
+    """Return reasons why the scores may not measure the effect of the differences."""
     said = []
     if a.recipe != b.recipe:
         said.append(f"They are of two recipes, {a.recipe} and {b.recipe}.")
@@ -287,7 +283,7 @@ def cautions(a: RunFiles, b: RunFiles, found: Difference) -> list[str]:
 
 
 def _of_the_loss(found: Difference) -> list[str]:
-    """Keys by which one number of the loss means something else in each run."""
+    """Return the changed keys that change the meaning of the loss."""
     return [change.key for change in found.config if change.under(["loss"])]
 
 
@@ -335,9 +331,7 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
 
 
 def _panels(a: Series, b: Series, *, apart: bool) -> list[tuple[str, list[tuple[int, Series]]]]:
-    """(title, (which run, its curve)) of what is drawn of one metric: one panel, or one of each run where the metric is
-    of two measures.
-    """
+    """Return (title, (run number, curve)) of each panel of a metric: two panels where the metric has two meanings."""
     title = wording.score(a.name).label
     if apart and a.name.startswith(OF_THE_LOSS):
         return [(f"{title} (a measure of its own)", [(number, one)]) for number, one in enumerate((a, b))]

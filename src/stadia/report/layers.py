@@ -1,4 +1,4 @@
-"""How weights and gradients of each group of layers were spread over the training: a plot a group, from histograms.csv."""
+"""Plot the spread of weights and gradients of each group of layers over training, from histograms.csv."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ class LayerPlot:
 
 
 def layer_plots(spreads: Sequence[Spread]) -> list[LayerPlot]:
-    """One for each group, weights and gradients on one logarithmic axis; nothing where there is one step, or none."""
+    """Plot weights and gradients of each group on one logarithmic axis; groups with fewer than two steps are left
+    out.
+    """
     groups: dict[str, list[Spread]] = {}
     for spread in spreads:
         kind, _, group = spread.name.partition("/")
@@ -90,6 +92,6 @@ def _band(spread: Spread, axes: Axes) -> Band:
 
 
 def _between(steps: Sequence[int], low: Sequence[float], high: Sequence[float], axes: Axes) -> str:
-    """SVG path data of the area between two curves."""
+    """Format SVG path data of the area between two curves."""
     there, back = axes.points(steps, high), axes.points(steps, low)
     return figures.path_data([*there, *reversed(back)]) + "Z"

@@ -1,4 +1,4 @@
-"""report.html: one file with everything in it, written from a run's folder."""
+"""Write report.html: one self-contained file from a run's folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_page(folder: Path, out: Path | None = None) -> Path:
 
 
 def render(run: RunFiles, before: RunFiles | None = None) -> str:
-    """The report as HTML. Everything that came from a file is escaped, and the page may load nothing from anywhere."""
+    """Render the report as HTML. Everything from files is escaped, and the page cannot load anything."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -90,9 +90,7 @@ def render(run: RunFiles, before: RunFiles | None = None) -> str:
 
 
 def _claim_in_words(run: RunFiles) -> tuple[str, str] | None:
-    """The claim of the result, else of the run, else of the first score file that has one; None for a finished run of a
-    recipe without.
-    """
+    """Describe the depth scale of the result, the run or the first score file; None for a finished run without one."""
     holders = (run.result, run.run, *run.scores.values())
     claim = next((holder["claim"] for holder in holders if holder.get("claim")), None)
     if claim is None and run.run.get("status") == "finished":
@@ -105,7 +103,7 @@ def _claim_in_words(run: RunFiles) -> tuple[str, str] | None:
 
 
 def _facts(run: RunFiles) -> list[str]:
-    """When the run started, how long it took, and from which weights, in words."""
+    """Describe when the run started, how long it took, and its initial weights."""
     started, finished = (_moment(run.run.get(key)) for key in ("started", "finished"))
     facts = [f"{started.day} {started:%B %Y, %H:%M}"] if started else []
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:

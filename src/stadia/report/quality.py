@@ -1,6 +1,4 @@
-"""How good the predictions are, in words and by what was scored. (A claim says only in what unit they are:
-`wording.CLAIMS`.)
-"""
+"""Describe the quality of predictions in words, from their scores. `wording.CLAIMS` describes their unit."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ class Sentence:
 
 
 def quality(run: RunFiles, *, claimed: bool = True) -> list[Sentence]:
-    """What the scores say; where depth is `claimed` and nothing was scored against true depth, that nothing is known."""
+    """Describe the scores. Where depth is `claimed` but was not scored, state that its quality is unknown."""
     depth = [
         (name, score)
         for name, score in run.scores.items()
@@ -61,7 +59,7 @@ def quality(run: RunFiles, *, claimed: bool = True) -> list[Sentence]:
 
 
 def _course(run: RunFiles) -> Iterator[Sentence]:
-    """Of how it trained, what scores do not tell."""
+    """Yield warnings about convergence and identical loss terms."""
     for series in run.series:
         if series.name == "val/abs_rel" and (fell := still_falling(series)) is not None:
             yield Sentence(
@@ -96,7 +94,7 @@ def _against_mean(run: RunFiles) -> Iterator[Sentence]:
 
 
 def _against_baselines(run: RunFiles) -> Iterator[Sentence]:
-    """Each score file of a baseline, NAME-of-what, against NAME itself, in the first of BESIDE that both have."""
+    """Compare each score file NAME with its baseline NAME-of-what, in the first of BESIDE that both have."""
     for name, score in run.scores.items():
         own = next((n for n in run.scores if name.startswith(f"{n}-") and not run.scores[n].get("baseline")), None)
         if not score.get("baseline") or own is None:
@@ -116,7 +114,7 @@ def _against_baselines(run: RunFiles) -> Iterator[Sentence]:
 
 
 def _mask(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
-    """Of a mask of the whole image; of objects there is more to say."""
+    """Describe a mask of the whole image; `_objects` describes masks of objects."""
     metrics = _metrics(score)
     if "mask_iou" in metrics and "recall" not in metrics and not score.get("baseline"):
         yield Sentence(f"{name}: of what the true mask or the one said covers, {metrics['mask_iou']:.0%} is in both.")
@@ -143,7 +141,7 @@ def _depth(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
 
 
 def _objects(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
-    """How many of the labeled objects were found, without which the errors of those that were say nothing."""
+    """Describe recall and precision of objects: errors are measured on found objects only."""
     metrics = _metrics(score)
     recall, objects = metrics.get("recall"), metrics.get("objects")
     if recall is None or objects is None or "rotation_error_deg_of_all" not in metrics:
@@ -163,7 +161,7 @@ def _objects(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
 
 
 def _path(run: RunFiles) -> Iterator[Sentence]:
-    """The worst path of those scored, as a share of its length."""
+    """Describe the worst scored path as a share of its length."""
     paths = [
         (name, score, _metrics(score).get("ate_rmse_m"), score.get("path_m")) for name, score in run.scores.items()
     ]
@@ -179,7 +177,7 @@ def _path(run: RunFiles) -> Iterator[Sentence]:
 
 
 def _residual(run: RunFiles) -> Iterator[Sentence]:
-    """What the last validation says of the warp beside not warping at all."""
+    """Compare the warp's residual at the last validation with that of not warping."""
     last = {series.name: series.values[-1] for series in run.series}
     own, unwarped = last.get("val/residual", math.nan), last.get("val/residual_unwarped", math.nan)
     if not (math.isfinite(own) and unwarped > 0):

@@ -1,4 +1,4 @@
-"""A run's folder as it was read: whatever is there, and a line for what could not be read.
+"""Read a run's folder: all files that exist, and a line for each that cannot be read.
 
 A report must come out of a run that was killed, too, so only a folder that is no run at all is an error.
 """
@@ -75,7 +75,7 @@ class RunFiles:
 
     @property
     def name(self) -> str:
-        """What the run was called; without the date."""
+        """Return the name of the run without the date."""
         return str(self.run.get("name", ""))
 
 
@@ -120,9 +120,7 @@ def read_run(folder: Path) -> RunFiles:
 
 
 def previous_run(run: RunFiles) -> RunFiles | None:
-    """The latest run of the same recipe and name in the same folder of runs that started before this one, if there is
-    one.
-    """
+    """Return the latest earlier run of the same recipe and name in the same folder, if any."""
     folder = run.folder.resolve()
     earlier: list[tuple[tuple[str, str], Path]] = []
     for path in folder.parent.glob("*/run.json"):
@@ -140,14 +138,12 @@ def previous_run(run: RunFiles) -> RunFiles | None:
 
 
 def _order(run: RunFiles) -> tuple[str, str]:
-    """Runs sort by when they started, else by name, which begins with the date."""
+    """Return the sort key of runs: start time, then name, which begins with the date."""
     return str(run.run.get("started", "")), run.folder.resolve().name
 
 
 def _short(names: list[str]) -> list[str]:
-    """Names of score files without the words that they say twice ("kitti-metric-kitti-06"); as they are where two would
-    be one.
-    """
+    """Shorten names of score files by repeated words ("kitti-metric-kitti-06") where they stay unique."""
     short = [
         "-".join(w for i, w in enumerate(words) if w.isdigit() or w not in words[:i])
         for words in (n.split("-") for n in names)
@@ -156,7 +152,7 @@ def _short(names: list[str]) -> list[str]:
 
 
 def step_of(path: Path) -> int:
-    """The number that an image's name ends with."""
+    """Return the number at the end of an image's name."""
     match = _STEP.search(path.stem)
     return int(match[1]) if match else 0
 
@@ -175,7 +171,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON lines; a last line that was cut off by a kill is left out."""
+    """Read JSON lines; a truncated last line is left out."""
     found: list[dict[str, Any]] = []
     for line in _read_text(path).splitlines()[:MAX_FINDINGS]:
         try:
@@ -188,7 +184,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_series(path: Path) -> list[Series]:
-    """Every column of metrics.csv but `step` and `epoch` that holds a number; an empty cell was not logged at that row.
+    """Read every numeric column of metrics.csv but `step` and `epoch`; an empty cell was not logged at that row.
 
     A resumed run logs some steps a second time; the last one counts.
     """
@@ -211,7 +207,7 @@ def _read_series(path: Path) -> list[Series]:
 
 
 def _read_spreads(path: Path) -> list[Spread]:
-    """The rows of histograms.csv by name; one that is cut short, or holds what is no size, is left out."""
+    """Read histograms.csv by name; truncated or invalid rows are left out."""
     found: dict[str, dict[int, list[float]]] = {}
     for row in csv.DictReader(_read_text(path).splitlines()):
         numbers = [_number(row.get(column)) for column in ("step", "zero", "p05", "p25", "p50", "p75", "p95")]

@@ -1,4 +1,4 @@
-"""The report's sections as plain values: tiles, curves, score tables, images, images. The template only lays them out."""
+"""Compute the report's sections as plain values: tiles, curves, score tables, images. The template lays them out."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Finding:
 
 
 def tiles(run: RunFiles) -> list[Tile]:
-    """The key numbers of result.json, each beside its baseline; of the score files where there is no result yet."""
+    """Return the key numbers of result.json with their baselines; of the score files where there is no result yet."""
     result = flatten(run.result)
     if not any(isinstance(v, int | float) for v in result.values()):
         found = []
@@ -113,7 +113,7 @@ def tiles(run: RunFiles) -> list[Tile]:
 
 
 def _fitted(score: dict[str, Any]) -> str:
-    """That a prediction was brought to the truth's size before it was scored; empty where it was scored as it is."""
+    """Describe the alignment to ground truth before scoring; "" for none."""
     aligned = score.get("alignment", score.get("align"))
     return f"after a fit to the truth ({aligned})" if aligned not in (None, "none") else ""
 
@@ -142,7 +142,7 @@ def _tile(key: str, value: float, result: dict[str, Any]) -> Tile:
 
 
 def stages(run: RunFiles) -> list[tuple[int, str]]:
-    """(first step, size) of each stage of a training whose images grow."""
+    """Return (first step, size) of each stage of a training with growing images."""
     found = [
         one for one in _list(run.run.get("stages")) if isinstance(one, dict) and isinstance(one.get("first_step"), int)
     ]
@@ -150,9 +150,7 @@ def stages(run: RunFiles) -> list[tuple[int, str]]:
 
 
 def curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> list[Plot]:
-    """Panels: loss (training beside validation), its terms, each validation score, whatever else was logged, learning
-    rate, time.
-    """
+    """Make panels: loss (training and validation), its terms, validation scores, other values, learning rate, time."""
     groups: dict[str, list[Series]] = {}
     for s in series:
         groups.setdefault(_panel(s.name), []).append(s)
@@ -164,7 +162,7 @@ def curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> list[
 
 
 def logged_once(series: list[Series]) -> list[tuple[str, str]]:
-    """(title, value) of each panel that would be a single dot, see `curves`."""
+    """Return (title, value) of each panel that would be a single dot, see `curves`."""
     groups: dict[str, list[Series]] = {}
     for s in series:
         groups.setdefault(_panel(s.name), []).append(s)
@@ -177,7 +175,7 @@ def logged_once(series: list[Series]) -> list[tuple[str, str]]:
 
 
 def _panel(name: str) -> str:
-    """The title of the panel that a scalar is drawn in."""
+    """Return the title of the panel of a scalar."""
     leaf = name.rsplit("/", 1)[-1]
     if leaf == "loss":
         return LOSS
@@ -198,16 +196,14 @@ def _panel(name: str) -> str:
 
 
 def _metrics(score: dict[str, Any]) -> dict[str, Any]:
-    """The metrics of a score file: those under `metrics`, then those that stand beside it (the scale ratio, a path's
-    length).
-    """
+    """Return the metrics of a score file, also those beside its `metrics` (scale ratio, path length)."""
     inner = score.get("metrics")
     beside = {name: value for name, value in score.items() if name in wording.SCORES}
     return (flatten(inner) if isinstance(inner, dict) else {}) | beside
 
 
 def score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
-    """Score files that share a metric stand in one table, a column each."""
+    """Group score files that share a metric into tables, one column a file."""
     kinds: list[dict[str, dict[str, Any]]] = []
     for name, score in scores.items():
         home = next(
@@ -248,16 +244,14 @@ def _score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
 
 
 def _names(kind: dict[str, dict[str, Any]]) -> list[str]:
-    """Names of the scores of all files; one that could be computed for none is left to their notes, where they have
-    some.
-    """
+    """Return the metrics of all files, without those that no file could compute where notes explain that."""
     names = dict.fromkeys(name for score in kind.values() for name in _metrics(score))
     known = [name for name in names if any(_metrics(score).get(name) is not None for score in kind.values())]
     return known if known and any(score.get("notes") for score in kind.values()) else list(names)
 
 
 def _told_once(notes: list[str]) -> list[str]:
-    """Notes that differ by their numbers alone are told by the first of them."""
+    """Keep one of the notes that differ in their numbers only."""
     alike: dict[str, list[str]] = {}
     for note in notes:
         alike.setdefault(re.sub(r"[0-9.]+", "#", note), []).append(note)
@@ -267,7 +261,7 @@ def _told_once(notes: list[str]) -> list[str]:
 
 
 def _about(score: dict[str, Any]) -> list[str]:
-    """A score file's protocol, claim, alignment and number of images or poses, in words."""
+    """Describe a score file's protocol, depth scale, alignment and number of images or poses."""
     claim, aligned = score.get("claim"), score.get("alignment", score.get("align"))
     parts = [f"protocol {score['protocol']}"] if score.get("protocol") else []
     parts += [wording.claim(claim)[0].lower()] if claim else []
@@ -278,9 +272,7 @@ def _about(score: dict[str, Any]) -> list[str]:
 
 
 def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
-    """For each score file that keeps its images, or objects: the spread of its first score over them, and the worst
-    ones.
-    """
+    """Return how the first score is distributed over images or objects of each score file, and the worst ones."""
     found = []
     for stem, score in scores.items():
         kind = "object" if "per_object" in score else "image"
@@ -315,7 +307,7 @@ def _told_if_missed(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def odometry(scores: dict[str, dict[str, Any]]) -> list[tuple[str, str, PathDrawing]]:
-    """The path drawn against the truth, for each score file that keeps both; and how it was brought there, in words."""
+    """Draw estimated and true path of each score file that has both, with its alignment."""
     drawn = (
         (name, _fitted(score), path_drawing(score.get("path_estimated_m"), score.get("path_true_m")))
         for name, score in scores.items()
@@ -324,19 +316,17 @@ def odometry(scores: dict[str, dict[str, Any]]) -> list[tuple[str, str, PathDraw
 
 
 def findings(run: RunFiles) -> list[Finding]:
-    """What was found, in the order in which it was written: causes before their symptoms. Notes on what was not checked
-    are left out.
-    """
+    """Return the findings in written order: causes before symptoms. Notes about skipped checks are left out."""
     return [_finding(one, run) for one in run.findings if not _unchecked(one)]
 
 
 def not_checked(run: RunFiles) -> list[tuple[str, str]]:
-    """(what was not checked and why, where): a line each."""
+    """Return (what was not checked and why, where) of each skipped check."""
     return [(str(one.get("measured") or ""), _where(one)) for one in run.findings if _unchecked(one)]
 
 
 def _unchecked(finding: dict[str, Any]) -> bool:
-    """Codes of family N are about the check, not about the data."""
+    """Return whether a finding is a note of family N, which is about a check and not about the data."""
     return str(finding.get("code")).startswith("N") and finding.get("severity") == "note"
 
 
@@ -349,13 +339,13 @@ def _finding(finding: dict[str, Any], run: RunFiles) -> Finding:
 
 
 def _where(finding: dict[str, Any]) -> str:
-    """The first recordings that a finding is about, and how many more."""
+    """Format the first recordings of a finding, and the number of the others."""
     names = list(map(str, _list(finding.get("where"))))
     return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
 
 
 def _evidence_image(name: str, run: RunFiles) -> Image | None:
-    """The image that a finding names; a line in `unreadable` where it is none, or not in the run's folder."""
+    """Embed the image of a finding; an invalid one gets a line in `unreadable`."""
     if not name:
         return None
     try:
@@ -366,7 +356,7 @@ def _evidence_image(name: str, run: RunFiles) -> Image | None:
 
 
 def sheets(run: RunFiles) -> list[tuple[int, Image]]:
-    """At most `MAX_SHEETS` image sheets with their steps, evenly over the run, the first and the last among them."""
+    """Embed at most `MAX_SHEETS` image sheets with their steps, evenly over the run, including first and last."""
     count = len(run.images)
     chosen = sorted({round(i * (count - 1) / (MAX_SHEETS - 1)) for i in range(MAX_SHEETS)}) if count else []
     found = (
@@ -377,7 +367,7 @@ def sheets(run: RunFiles) -> list[tuple[int, Image]]:
 
 
 def of_validation(run: RunFiles) -> list[tuple[str, int, Image]]:
-    """(name, step, image): the last of each kind of image that validations gave."""
+    """Return (name, step, image): the last of each kind of validation image."""
     last: dict[str, tuple[int, Path]] = {}
     for path in sorted(run.folder.glob("images/*/step-*.png")):
         last[path.parent.name] = (step_of(path), path)

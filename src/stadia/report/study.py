@@ -1,6 +1,4 @@
-"""An ablation for people: the sentence that its data allow, a table, a plot. Read from STUDY/verdicts.json and
-results.jsonl.
-"""
+"""Format an ablation: a sentence for each change, a table, a plot. Reads STUDY/verdicts.json and results.jsonl."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ def write(folder: Path) -> list[Path]:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What verdicts.json holds."""
+    """Read verdicts.json."""
     study = read_json(Path(folder) / "verdicts.json")
     if not isinstance(study, dict) or not isinstance(study.get("verdicts"), list):
         raise DataError(
@@ -43,13 +41,13 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    """What results.jsonl holds, one mapping a run."""
+    """Read results.jsonl, one mapping a run."""
     path = Path(folder) / "results.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def sentence(study: Mapping[str, Any], verdict: Verdict) -> str:
-    """What the data allow to say of one change, with the numbers it rests on."""
+    """Describe what the data support about one change, with the numbers."""
     metric, d = str(study["metric"]), verdict["difference"]
     of = f"'{verdict['change']}'"
     if d is None:
@@ -88,7 +86,7 @@ def sentence(study: Mapping[str, Any], verdict: Verdict) -> str:
 
 
 def _what_it_takes(study: Mapping[str, Any], verdict: Verdict) -> str:
-    """What a study of this size would have found."""
+    """Describe the difference that a study of this size can detect."""
     if not verdict["difference"]["sd"]:
         least = math.ceil(math.log2(2 * len(study["verdicts"]) / study["alpha"]))
         return f"One number in all seeds leaves no spread to measure chance by; signs alone take {least} seeds"
@@ -100,12 +98,12 @@ def _what_it_takes(study: Mapping[str, Any], verdict: Verdict) -> str:
 
 
 def signed(value: float) -> str:
-    """Three digits with the sign."""
+    """Format three digits with the sign."""
     return f"{'+' if value > 0 else '−' if value < 0 else ''}{wording.number(abs(value))}"
 
 
 def p(value: float | None) -> str:
-    """Two digits, or that it is below a thousandth."""
+    """Format a p value with two digits, or as below a thousandth."""
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.2g}"
 
 
@@ -113,7 +111,7 @@ HEAD = ("change", "mean", "difference", "interval", "p (t, Holm)", "p (signs)", 
 
 
 def cells(study: Mapping[str, Any]) -> list[list[str]]:
-    """A row a change, after that of the base, in the columns of HEAD."""
+    """Return a row for the base and each change, in the columns of HEAD."""
     verdicts = study["verdicts"]
     base = next((v["base"] for v in verdicts if v["base"] is not None), None)
     found = [["base", wording.number(base), "", "", "", "", "", "", ""]]
@@ -131,7 +129,7 @@ def cells(study: Mapping[str, Any]) -> list[list[str]]:
 
 
 def markdown(study: Mapping[str, Any]) -> str:
-    """table.md: what was asked, the table, a sentence a change, and what stands against it."""
+    """Format table.md: the metric, the table, a sentence for each change, and the cautions."""
     good = {"lower": "lower is better", "higher": "higher is better"}[study["better"]]
     lines = [
         f"# {study['study']}",
@@ -162,8 +160,8 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 
 def draw(study: Mapping[str, Any], results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """The difference of each change: a dot a seed, the mean and its interval, the margin as a band. SVG or PNG, by the
-    suffix.
+    """Draw the difference of each change as SVG or PNG: a dot for each seed, mean and interval, the margin as a
+    band.
     """
     from matplotlib.figure import Figure
 

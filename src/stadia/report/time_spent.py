@@ -1,6 +1,4 @@
-"""Where a training's time went: a bar of its phases, and of each how long a step takes and what it reaches of the
-machine's peak.
-"""
+"""Show where a training's time went: phases, time a step, and share of the device's peak."""
 
 from __future__ import annotations
 
@@ -47,7 +45,7 @@ class TimeSpent:
 
 
 def time_spent(found: Any) -> TimeSpent | None:
-    """From `time` of run.json; None where a run has none, or one that is no account of times."""
+    """Read `time` of run.json; None where it is missing or invalid."""
     if (
         not isinstance(found, dict)
         or not (seconds := _numbers(found.get("phases_s")))
@@ -87,6 +85,6 @@ def _about(found: dict[str, Any], total: float) -> str:
 
 
 def _numbers(value: Any) -> dict[str, float]:
-    """The finite numbers of a mapping, by name."""
+    """Return the finite numbers of a mapping by name."""
     items = value.items() if isinstance(value, dict) else ()
     return {str(name): float(one) for name, one in items if isinstance(one, int | float) and math.isfinite(one)}

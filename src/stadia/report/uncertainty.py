@@ -1,6 +1,4 @@
-"""Plots of what an uncertainty is worth: does it order pixels by their error (sparsification), and is its size right
-(calibration)?
-"""
+"""Plot the quality of an uncertainty: order of pixels by error (sparsification), and size (calibration)."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ class SharePlot:
 
 
 def sparsification_plots(scores: dict[str, dict[str, Any]]) -> list[SharePlot]:
-    """Of each score file with an `uncertainty`, one for each error whose three curves are lists of numbers."""
+    """Plot sparsification for each score file with an `uncertainty` and each error with three valid curves."""
     found = []
     for stem, score in scores.items():
         of_error = score.get("uncertainty")
@@ -70,9 +68,7 @@ def _sparsification(stem: str, name: str, worth: dict[str, Any], curves: Sequenc
 
 
 def calibration_plot(series: list[Series]) -> SharePlot | None:
-    """The share of residuals in each interval against the share that it is said to hold, at the last validation; None
-    where not logged.
-    """
+    """Plot measured against nominal coverage of the intervals at the last validation; None where not logged."""
     shares = {int(match[1]): s.values[-1] for s in series if (match := INSIDE.match(s.name)) and _is(s.values[-1])}
     if len(shares) < 2:
         return None
@@ -92,12 +88,12 @@ def calibration_plot(series: list[Series]) -> SharePlot | None:
 
 
 def is_calibration(series: Series) -> bool:
-    """Whether a scalar belongs to `calibration_plot`, and to no panel over steps."""
+    """Return whether a scalar belongs to `calibration_plot` instead of a panel over steps."""
     return INSIDE.match(series.name) is not None
 
 
 def _plot(title: str, about: str, lines: list[tuple[str, str, list[float]]], x_label: str, top: float) -> SharePlot:
-    """Of values at equal steps from 0 to 100 %; the last, of no pixel at all, is not drawn."""
+    """Plot values at equal steps from 0 to 100 %; the last, of no pixel at all, is left out."""
     points = [
         (name, color, [(k / (len(values) - 1), v) for k, v in enumerate(values[:-1])]) for name, color, values in lines
     ]
@@ -126,7 +122,7 @@ def _drawn(
 
 
 def _curve(values: Any) -> list[float] | None:
-    """A list of at most MAX_POINTS finite numbers, none below 0, or None: files come from anywhere."""
+    """Return at most MAX_POINTS finite values, none below 0, or None for anything else."""
     if (
         not isinstance(values, list)
         or not 3 <= len(values) <= MAX_POINTS

@@ -1,4 +1,4 @@
-"""What things are pasted onto: images of recordings with their depth, and which of them train."""
+"""Backgrounds: images of recordings with their depth, and their splits."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Background:
         return self.recording.file(self.index, self.side)
 
     def scenery(self, height: int, width: int) -> Scenery:
-        """The largest window of this shape in the middle of the image, at this size; its camera and depth with it.
+        """Return the largest centered window of this aspect ratio, resized, with its camera and depth.
 
         Raises DataError where there is no depth.
         """
@@ -78,7 +78,7 @@ class Background:
 def open_backgrounds(
     path: Path, config: BackgroundConfig, height: int, width: int, progress: Progress | None = None
 ) -> tuple[dict[str, list[Background]], Label]:
-    """The backgrounds of each split, and what their depth is.
+    """Open the backgrounds of each split. Returns them with the source of their depth.
 
     A data set that names splits is taken at its word, its test worlds too; of another one whole recordings validate
     where `split_by.val_recordings` names them, else blocks of frames. Raises DataError where images have no depth.
@@ -118,7 +118,7 @@ def open_backgrounds(
 
 @contextmanager
 def _said_of_backgrounds() -> Iterator[None]:
-    """What is wrong is told with the keys of the backgrounds: "data.camera" is `data.backgrounds.camera` here."""
+    """Rename keys in errors to those of the backgrounds: "data.camera" is `data.backgrounds.camera` here."""
     try:
         yield
     except DataError as error:
@@ -133,7 +133,7 @@ def _is(recording: Recording, names: Sequence[str]) -> bool:
 
 
 def _check_depth(recordings: Sequence[Recording]) -> None:
-    """A look at a few frames of each: recordings without any depth are named before anything is composed."""
+    """Raise DataError where a recording has no depth in any of a few frames, before anything is composed."""
     bare = [
         recording.name
         for recording in recordings
@@ -154,7 +154,7 @@ def _check_depth(recordings: Sequence[Recording]) -> None:
 
 
 def backgrounds_fingerprint(backgrounds: Sequence[Background]) -> str:
-    """Of their names and of their recordings."""
+    """Return a hash of the names of backgrounds and the contents of their recordings."""
     digest = hashlib.blake2b(digest_size=16)
     for recording in {id(one.recording): one.recording for one in backgrounds}.values():
         digest.update(recording.fingerprint().encode())

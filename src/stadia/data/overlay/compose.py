@@ -1,5 +1,4 @@
-"""From a background with its depth and a cut-out to an image, its depth and its mask. Pure functions of arrays; imports
-no torch.
+"""Compose background, depth and cut-out to an image, its depth and its mask. Arrays only; imports no torch.
 
 A cut-out is (h, w, 4): red, green, blue times alpha, then alpha, float32 in [0, 1]. Premultiplied, since only then does
 a resized one
@@ -44,8 +43,9 @@ class Pasted:
 
 
 def premultiplied(rgba: NDArray[np.uint8]) -> Cutout:
-    """(h, w, 4) uint8 RGB with straight alpha to a cut-out, without the empty margin. Raises DataError where all of it
-    is transparent.
+    """Convert (h, w, 4) uint8 RGBA with straight alpha to a cut-out without its empty margin.
+
+    Raises DataError where all of it is transparent.
     """
     rows, columns = np.flatnonzero(rgba[..., 3].any(1)), np.flatnonzero(rgba[..., 3].any(0))
     if not rows.size:
@@ -58,14 +58,14 @@ def premultiplied(rgba: NDArray[np.uint8]) -> Cutout:
 
 
 def resized(cutout: Cutout, height: int, width: int) -> Cutout:
-    """The cut-out at another size: the mean over each pixel's area where it shrinks, bilinear where it grows."""
+    """Resize a cut-out: by area where it shrinks, bilinearly where it grows."""
     smaller = (min(width, cutout.shape[1]), min(height, cutout.shape[0]))
     shrunk = cv2.resize(cutout, smaller, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def foot_of(cutout: Cutout) -> tuple[int, int]:
-    """Row and column of the pixel that it stands on: the middle of the lowest row that is covered."""
+    """Return row and column of the foot pixel: the middle of the lowest covered row."""
     alpha = cutout[..., 3]
     covered = alpha >= min(COVERS, float(alpha.max()))
     row = int(np.flatnonzero(covered.any(1))[-1])
@@ -74,7 +74,7 @@ def foot_of(cutout: Cutout) -> tuple[int, int]:
 
 
 def ground_depth(depth: NDArray[np.float32], row: int, column: int) -> float:
-    """Depth of the ground at a pixel: the median of what is known within a small patch, which grows until something is.
+    """Return the depth of the ground at a pixel: the median of valid depth in a patch that grows until one is valid.
 
     Raises DataError where nothing of the map is known.
     """

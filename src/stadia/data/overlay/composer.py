@@ -1,4 +1,4 @@
-"""Images composed on demand: the n-th is a function of the seed and of n, whoever asks and in whatever order."""
+"""Compose images on demand: the n-th depends on the seed and n only."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ class Composed:
     pair: Pair
 
     def resized(self, height: int, width: int) -> Composed:
-        """At another size: images by area, depth by the nearest pixel, the mask where most of a pixel is covered."""
+        """Return the sample at another size: images by area, depth by the nearest pixel, the mask where at least
+        half of a pixel is covered.
+        """
         if self.mask.shape == (height, width):
             return self
         small = (min(width, self.mask.shape[1]), min(height, self.mask.shape[0]))
@@ -87,15 +89,15 @@ class OverlayImages(Protocol):
     @property
     def count(self) -> int | None: ...
     def pair(self, number: int) -> Pair:
-        """What the n-th is of; opens no image."""
+        """Return what the n-th sample is composed of, without opening an image."""
         ...
 
     def composed(self, number: int) -> Composed:
-        """The n-th. Raises DataError naming a file that cannot be read."""
+        """Return the n-th sample. Raises DataError with the file that cannot be read."""
         ...
 
     def facts(self) -> dict[str, Any]:
-        """What identifies the set, for run.json."""
+        """Return what identifies the set, for run.json."""
         ...
 
 
@@ -136,7 +138,7 @@ class Composer:
         return self.__dict__ | {"_scenery": {}, "_cutouts": {}}
 
     def chosen(self, number: int) -> tuple[int, int]:
-        """Which background and which foreground."""
+        """Return the indices of background and foreground of a sample."""
         return (
             _in_rounds(self.seed, self.split, "backgrounds", len(self.backgrounds), number // self.per_background),
             _in_rounds(self.seed, self.split, "foregrounds", len(self.foregrounds), number),
@@ -178,7 +180,7 @@ class Composer:
 
 
 def _kept(kept: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
-    """What was made before, or is made now; of too many the oldest goes."""
+    """Return a cached value, or make and cache it; the oldest entry is evicted from a full cache."""
     if key not in kept:
         value = make()
         while len(kept) >= _KEPT:

@@ -1,4 +1,4 @@
-"""Configuration of composed images. Imports no torch."""
+"""Configuration of composite images. Imports no torch."""
 
 from __future__ import annotations
 

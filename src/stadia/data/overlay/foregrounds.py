@@ -1,4 +1,4 @@
-"""What is pasted: folders of PNG files with alpha, and which of them train. Imports no torch."""
+"""Foregrounds: folders of PNG files with alpha, and their splits. Imports no torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ class Foreground:
     object: str
 
     def cutout(self, most_px: int) -> Cutout:
-        """Read, premultiplied, without its margin, its longer side at most so long. Raises DataError naming the file."""
+        """Read the cut-out with premultiplied alpha, cropped, its longer side at most `most_px`.
+
+        Raises DataError with the file.
+        """
         cutout = premultiplied(read_rgba(self.file))
         h, w = cutout.shape[:2]
         scale = most_px / max(h, w)
@@ -39,7 +42,8 @@ class Foreground:
 
 
 def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]]:
-    """The foregrounds of each split: as the folder names them, else `val_share` of its objects validate, drawn once.
+    """Open the foregrounds of each split: by the folder's own splits, else `val_share` of the objects, drawn with a
+    fixed seed.
 
     Raises DataError where there is no image, or a single object that cannot be on both sides.
     """
@@ -69,7 +73,7 @@ def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]
 
 
 def _listed(folder: Path) -> list[Foreground]:
-    """NAME.png is an object of its own; OBJECT/VIEW.png is one of several views."""
+    """List NAME.png as objects with one view, and OBJECT/VIEW.png as views of one object."""
     inner = (
         sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural_key)
         if folder.is_dir()
@@ -81,7 +85,7 @@ def _listed(folder: Path) -> list[Foreground]:
 
 
 def foregrounds_fingerprint(foregrounds: Sequence[Foreground]) -> str:
-    """Of their names and contents."""
+    """Return a hash of the names and contents of foregrounds."""
     digest = hashlib.blake2b(digest_size=16)
     for one in foregrounds:
         digest.update(f"{one.name}:{content_of(one.file)}\n".encode())
@@ -89,7 +93,8 @@ def foregrounds_fingerprint(foregrounds: Sequence[Foreground]) -> str:
 
 
 def looks_of(foregrounds: Sequence[Foreground]) -> list[str]:
-    """Of each, digits of what it shows: a copy stored otherwise, with another margin, or mirrored has the same.
+    """Hash the visible pixels of each foreground: copies in another encoding, with another margin or mirrored have
+    the same hash.
 
     What cannot be read as a cut-out goes by its file.
     """
@@ -111,8 +116,9 @@ def _look_of(file: Path) -> str:
 
 
 def check_foregrounds(foregrounds: Sequence[Foreground], at_most: int) -> tuple[list[tuple[str, str]], int]:
-    """(file, what is wrong) of those that cannot be pasted, among some spread evenly over them; and the longest side of
-    any, in pixels.
+    """Check foregrounds spread evenly over a list.
+
+    Returns (file, fault) of those that cannot be pasted, and the longest side in pixels.
     """
     faults, longest = [], 0
     for index in np.unique(np.linspace(0, len(foregrounds) - 1, min(at_most, len(foregrounds))).round().astype(int)):

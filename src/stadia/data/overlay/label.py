@@ -1,4 +1,4 @@
-"""Where the depth of composed images comes from, and what it claims. Imports no torch."""
+"""Source and scale of the depth of composite images. Imports no torch."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Label:
     claim: Claim = Claim.METRES
 
     def to_dict(self) -> dict[str, str]:
-        """As it stands in files."""
+        """Return the label as it is stored in files."""
         return {"source": self.source, "claim": self.claim.value}
 
     @classmethod
     def from_dict(cls, values: Any, path: Path) -> Label:
-        """The reverse of `to_dict`. Raises DataError naming the file."""
+        """Read a label that `to_dict` made. Raises DataError with the file."""
         try:
             return cls(str(values["source"]), Claim(values["claim"]))
         except (KeyError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""A sheet of composed images to look at: background, image, depth and mask, split by split."""
+"""Draw a contact sheet of composite images: background, image, depth and mask of each split."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_sheet(
 
 
 def _band(split: str, samples: list[Composed], columns: int, claim: Claim) -> list[Image]:
-    """What is seen, then the samples of a split, so many in a row; one scale of depth for all of them."""
+    """Draw the samples of a split in rows under a caption, with one depth scale for all."""
     known = np.concatenate([one.depth[one.depth > 0] for one in samples])
     near, far = np.percentile(known, (2, 98)) if known.size else (1.0, 2.0)
     tiles = [_tile(one, float(near), float(max(far, 1.01 * near))) for one in samples]

@@ -1,4 +1,4 @@
-"""The published layout of 400,000 composed images: 100 backgrounds x 100 foregrounds x 40 places.
+"""The published layout of 400,000 composite images: 100 backgrounds x 100 foregrounds x 40 places.
 
 ROOT/bg/bgI.jpg, and ROOT/bgI/fg_J/{overlay,depth,mask}/K.jpg, I and J from 1 to 100, K from 1 to 40. Tolerated and
 told: `mask_` for `mask`, `fg_` folders up to 200 (100 and their mirror images), images that are missing. Imports no
@@ -39,14 +39,17 @@ _IMAGE = re.compile(r"([1-9]\d*)\.(jpg|jpeg|png)", re.I)
 
 
 def place_of(index: int) -> tuple[int, int, int]:
-    """Background, foreground and file, from 1, of an index from 0. Raises IndexError beyond the last."""
+    """Return background, foreground and file (from 1) of an index from 0. Raises IndexError beyond the last."""
     if not 0 <= index < COUNT:
         raise IndexError(index)
     return index // (FOREGROUNDS * FILES) + 1, index // FILES % FOREGROUNDS + 1, index % FILES + 1
 
 
 def index_of(background: int, foreground: int, file: int) -> int:
-    """The reverse of `place_of`. Raises IndexError for what has no index, as the 101st foreground."""
+    """Return the index of background, foreground and file: the inverse of `place_of`.
+
+    Raises IndexError for what has none.
+    """
     if not (1 <= background <= BACKGROUNDS and 1 <= foreground <= FOREGROUNDS and 1 <= file <= FILES):
         raise IndexError((background, foreground, file))
     return ((background - 1) * FOREGROUNDS + foreground - 1) * FILES + file - 1
@@ -69,7 +72,7 @@ class Scan:
 
 
 def is_published(root: Path) -> bool:
-    """Whether it has a folder bg and a folder of a background with foregrounds."""
+    """Return whether a folder has the published layout: bg/, and a background's folder with foregrounds."""
     return (root / "bg").is_dir() and next(root.glob("bg[0-9]*/fg_[0-9]*"), None) is not None
 
 
@@ -103,7 +106,7 @@ def scan(root: Path) -> Scan:
 
 
 def _files(folder: Path, masks: dict[str, int]) -> tuple[list[int], Iterator[str]]:
-    """The numbers K of which overlay, depth and mask are there, and the paths that are not."""
+    """Return the numbers K for which overlay, depth and mask exist, and the paths that are missing."""
     found: dict[str, set[int]] = {}
     names = {}
     for kind, choices in KINDS.items():
@@ -129,7 +132,9 @@ def _first(folder: Path, stem: str) -> Path | None:
 
 
 def splits(found: Scan, val_share: float) -> dict[str, NDArray[np.int64]]:
-    """Indices that train and that validate, without a background or a foreground on both sides: the rest is left out.
+    """Return the indices that train and that validate.
+
+    No background and no foreground is in both; mixed pairs are left out.
 
     The published split goes by background alone, 1 to 75 and 76 to 100, and has every foreground and every place on
     both sides.
@@ -142,7 +147,7 @@ def splits(found: Scan, val_share: float) -> dict[str, NDArray[np.int64]]:
 
 
 def _held(numbers: NDArray[np.int64], share: float, what: str) -> NDArray[np.int64]:
-    """Those that validate, drawn once."""
+    """Draw the numbers that validate, with a fixed seed."""
     if len(numbers) < 2:
         raise DataError(
             what,
@@ -196,12 +201,12 @@ class PublishedOverlays:
         return found or folder / kind / f"{number}.jpg"
 
     def raw_mask(self, number: int) -> NDArray[np.uint8]:
-        """(H, W) as stored: a JPEG's has values between 0 and 255."""
+        """Return the (H, W) mask as stored: a JPEG has values between 0 and 255."""
         background, foreground, file = place_of(int(self.indices[number]))
         return read_rgb(self._image(self.root / f"bg{background}" / f"fg_{foreground}", "mask", file))[..., 0]
 
     def label_files(self, number: int) -> tuple[Path, Path]:
-        """Of depth and mask."""
+        """Return the files of depth and mask."""
         background, foreground, file = place_of(int(self.indices[number]))
         folder = self.root / f"bg{background}" / f"fg_{foreground}"
         return self._image(folder, "depth", file), self._image(folder, "mask", file)

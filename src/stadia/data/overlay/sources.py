@@ -1,4 +1,4 @@
-"""Composed images opened: composed on demand, read from a set that was written, or from the published layout."""
+"""Open composite images: composed on demand, read from disk, or in the published layout."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Overlays:
 
     @property
     def label(self) -> Label:
-        """What the depth is."""
+        """Return the source and scale of the depth."""
         return self.images["train"].label
 
     def asked(self, split: str) -> int:
-        """How many images an epoch of this split has."""
+        """Return the number of images in an epoch of this split."""
         there = self.images[split].count
         wanted = self.config.samples if split == "train" else self.config.val_samples
         if there is None:
@@ -51,9 +51,7 @@ class Overlays:
         return there if self.config.path is not None and split != "train" else min(there, wanted)
 
     def samples(self, split: str) -> OverlaySamples:
-        """What trains has the configuration's colors and mirror, and goes on in each epoch where it composes; nothing
-        else changes.
-        """
+        """Return the samples of a split; only "train" is augmented and continues with new images in each epoch."""
         training, config = split == "train", self.config
         return OverlaySamples(
             self.images[split],
@@ -68,7 +66,7 @@ class Overlays:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What identifies the data, for run.json."""
+        """Return what identifies the data, for run.json."""
         return {
             "path": self.config.path,
             "label": self.label.to_dict(),
@@ -113,7 +111,7 @@ def _with_train(path: Path, images: dict[str, OverlayImages]) -> dict[str, Overl
 
 
 def composers(config: OverlayDataConfig, *, seed: int, progress: Progress | None = None) -> dict[str, Composer]:
-    """A composer for each split that backgrounds and foregrounds both have."""
+    """Return a composer for each split that has both backgrounds and foregrounds."""
     given = config.backgrounds.path
     path = (
         demo_worlds(config.cache, _told(progress, "rendering RoadWorld", FRAMES))
@@ -142,7 +140,7 @@ def composers(config: OverlayDataConfig, *, seed: int, progress: Progress | None
 
 
 def rendered_cutouts(cache: CacheConfig, progress: Progress | None = None) -> Path:
-    """The default objects in the cache; what is there is kept. Processes that want the same wait for the first."""
+    """Render the default objects to the cache, once. Concurrent processes wait for the first."""
     config = CutoutConfig()
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other objects
     folder = cache_folder(cache) / f"cutouts-{VERSION}-{settings}"
@@ -159,7 +157,7 @@ def rendered_cutouts(cache: CacheConfig, progress: Progress | None = None) -> Pa
 
 
 def _told(progress: Progress | None, what: str, total: int) -> Callable[[int], None]:
-    """A function of how many more are done, of one that is told how many are."""
+    """Return a callback that adds up finished items and reports the total."""
     done = 0
 
     def advance(more: int) -> None:

@@ -1,6 +1,4 @@
-"""What there is in splits of composed images, before training: what they share, how many backgrounds, what the labels
-are made of.
-"""
+"""Survey the splits of composite images before training: shared content, backgrounds, quality of labels."""
 
 from __future__ import annotations
 
@@ -77,7 +75,7 @@ class OverlaySurvey:
     pasted: str = ""
 
     def lines(self) -> list[str]:
-        """The table, for people: a line a factor, then the number of backgrounds and the label's source."""
+        """Format the table: one line a factor, then the number of backgrounds and the source of the depth."""
         splits = list(self.images)
         widths = [max(8, len(split) + 2) for split in splits]
         head = " " * 12 + "".join(f"{split:>{w}}" for split, w in zip(splits, widths, strict=True)) + "  shared"
@@ -140,9 +138,7 @@ def _look(
     sums: dict[str, list[tuple[float, float]]],
     labels: list[NDArray[np.float32]],
 ) -> None:
-    """One image: what cannot be read of it, how its labels are stored, mean and deviation of depth and mask, and some
-    depths.
-    """
+    """Collect from one image: read errors, lossy storage, mean and deviation of depth and mask, and some depths."""
     try:
         one = images.composed(number)
     except DataError as error:
@@ -177,7 +173,7 @@ def _short(file: Path) -> str:
 
 
 def _alike(sums: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Mean and deviation where those of depth are those of the mask, to 6 digits."""
+    """Describe mean and deviation where depth and mask have the same, to 6 digits; else return ""."""
     depth, mask = (
         (np.array(sums[kind]).reshape(-1, 2).mean(0) for kind in ("depth", "mask"))
         if sums["depth"]
@@ -191,8 +187,9 @@ def _alike(sums: Mapping[str, Sequence[tuple[float, float]]]) -> str:
 
 
 def _identities(images: OverlayImages, asked: int) -> dict[str, dict[str, str]]:
-    """By factor, what tells one from another, and its name. An image is known again by its content, under any name, and
-    a cut-out by what it shows, mirrored too.
+    """Return for each factor {identity: name}.
+
+    Images are identified by content, cut-outs by visible pixels, mirrored or not.
     """
     if isinstance(images, Composer):
         backgrounds = {(content_of(one.file) if one.file else one.name): one.name for one in images.backgrounds}
@@ -213,7 +210,7 @@ def _identities(images: OverlayImages, asked: int) -> dict[str, dict[str, str]]:
 
 
 def _by_content(images: WrittenOverlays, pairs: Sequence[Pair]) -> dict[str, dict[str, str]]:
-    """Backgrounds by their files, and cut-outs by what they show, where the set knows it."""
+    """Identify backgrounds by their files, and cut-outs by visible pixels where the set recorded them."""
     files = {images.background_file(number): pair.background for number, pair in enumerate(pairs)}
     found = {"background": {(content_of(file) if file.is_file() else name): name for file, name in files.items()}}
     if looks := images.looks:

@@ -1,4 +1,4 @@
-"""Composed images on disk, without loss: the same, bit for bit, as are composed on demand.
+"""Composite images on disk, lossless: bit for bit those composed on demand.
 
 OUT/dataset.json                    the label's source and claim, the splits, what they are made from and show; written
 last OUT/backgrounds/SPLIT/00000.png     each background once
@@ -86,7 +86,7 @@ def write_overlays(
 
 
 def _origin(composer: Composer, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Equal means that the images are equal."""
+    """Return what images are made from: equal origins mean equal images."""
     return {
         "version": VERSION,
         "split": composer.split,
@@ -102,7 +102,7 @@ def _of_shard(origin: Mapping[str, Any], numbers: range) -> dict[str, Any]:
 
 
 def _is_there(record: Path, origin: dict[str, Any]) -> bool:
-    """Whether these images are. Raises DataError where others are in their place, or another count of them."""
+    """Return whether these images exist. Raises DataError where the folder holds others, or another count."""
     found: Any = read_json(record) if record.parent.exists() else None
     there = found.get("overlay") if isinstance(found, dict) else None
     if isinstance(there, dict) and there != origin and {**there, "images": origin["images"]} == origin:
@@ -159,13 +159,13 @@ def _described(one: Composed) -> dict[str, Any]:
 
 
 def is_written(path: Path) -> bool:
-    """Whether it is a set of this layout."""
+    """Return whether a folder holds a set that `write_overlays` wrote."""
     about = path / "dataset.json"
     return about.is_file() and isinstance(read := read_json(about), dict) and read.get("format") == FORMAT
 
 
 def open_written(path: Path) -> dict[str, WrittenOverlays]:
-    """The splits of a set that `write_overlays` wrote. Raises DataError naming the file."""
+    """Open the splits that `write_overlays` wrote. Raises DataError with the file."""
     about = path / "dataset.json"
     record: Any = read_json(about)
     try:
@@ -204,7 +204,7 @@ class WrittenOverlays:
         return self._count
 
     def _shard(self, number: int) -> tuple[Path, dict[str, Any], str]:
-        """The folder of the n-th image, what is recorded of it, and its name in there."""
+        """Return folder, record and name of the n-th image."""
         if not 0 <= number < self._count:
             raise IndexError(number)
         shard, place = divmod(number, SHARD)
@@ -245,7 +245,7 @@ class WrittenOverlays:
             ) from error
 
     def background_file(self, number: int) -> Path:
-        """Of the n-th image."""
+        """Return the file of the n-th image's background."""
         return inside(self.folder.parent / "backgrounds", str(self._shard(number)[1].get("background_file")))
 
     def composed(self, number: int) -> Composed:

@@ -1,4 +1,4 @@
-"""The triangles of many parts, put together as rasterizer and shader read them."""
+"""Assemble the triangles of many parts for rasterizer and shader."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Assembly(NamedTuple):
 
 
 def _affine_texture(corners: Points, uv: Points, texels_per_tile: Points) -> Points:
-    """(M, 9) texture coordinates as affine functions of position on each triangle, and log2 of texels per metre.
+    """Return (M, 9) affine texture coordinates of each triangle, and log2 of texels per metre.
 
     corners: (M, 3, 3); uv: (M, 3, 2) in tiles; texels_per_tile: (M,) geometric mean of the texture's sides.
     """
@@ -49,7 +49,9 @@ def _affine_texture(corners: Points, uv: Points, texels_per_tile: Points) -> Poi
 
 
 def _sound(vertices: Points, triangles: NDArray[np.int32]) -> tuple[NDArray[np.bool_], Points]:
-    """Which triangles have an area, and the normals (M, 3) of those: a ball's poles and a gable's ends make empty ones."""
+    """Return which triangles have an area, and their normals (M, 3): poles of balls and ends of gables make empty
+    ones.
+    """
     a, b, c = (vertices[triangles[:, k]] for k in range(3))
     normal = np.cross(b - a, c - a)
     area = np.sqrt((normal * normal).sum(1))

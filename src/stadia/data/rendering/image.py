@@ -1,4 +1,4 @@
-"""One image of triangles: drawn, lit, seen through a lens, developed; and what each pixel's center shows."""
+"""Render one image of triangles: rasterize, shade, blur, develop; with the ground truth at pixel centers."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Exposed:
 
 
 def moved(vertices: Points, body: NDArray[np.int32], T_target_body: Points) -> Points:
-    """(N, 3) all vertices, by (B, 4, 4). Never by BLAS, whose rounding may depend on its number of threads."""
+    """Transform all vertices (N, 3) by (B, 4, 4). Not by BLAS, whose rounding may depend on its number of threads."""
     out = np.empty_like(vertices)
     transform(vertices, body, np.ascontiguousarray(T_target_body), out)
     return out
 
 
 def draw(vertices: Points, triangles: NDArray[np.int32], lens: Lens) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """1/z and triangle of every sample, (H S, W S), of vertices (N, 3) in the camera's frame. See `rasterize`."""
+    """Return 1/z and triangle index of every sample, (H S, W S), for vertices (N, 3) in the camera's frame."""
     grid = (lens.height * lens.samples, lens.width * lens.samples)
     inverse_depth, index = np.empty(grid), np.empty(grid, np.int32)
     rasterize(vertices, triangles, lens, inverse_depth, index)

@@ -1,4 +1,4 @@
-"""What the configurations of rendered data sets share. Imports neither torch nor numba."""
+"""Splits, supersampling and preset lookup of rendered datasets. Imports neither torch nor numba."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Supersampling = Annotated[int, Field(ge=1, le=9), AfterValidator(_odd)]
 
 
 def named(presets: Mapping[str, Config], name: str) -> Config:
-    """The preset of this name, or a ConfigError with the nearest one."""
+    """Return the preset of this name. Raises ConfigError with the nearest name."""
     if name not in presets:
         near = nearest(name, list(presets))
         fix = f"did you mean '{near}'?" if near else "choose one of them"

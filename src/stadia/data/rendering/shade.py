@@ -1,4 +1,4 @@
-"""Light on what the rasterizer found: filtered texture, sun, sky light, shadows, haze.
+"""Shade rasterized samples: filtered texture, sun, sky light, shadows, haze.
 
 Nothing here depends on the viewing direction but the haze: two images of one surface agree, as view synthesis assumes.
 Everything is linear light until `develop` makes the 8-bit image.
@@ -77,7 +77,10 @@ class Light(NamedTuple):
 
 @compiled
 def _texel(texels: NDArray, start: int, height: int, width: int, u: float, v: float) -> Vector:
-    """Bilinear value of a periodic image at u, v in tiles; square root of linear RGB, of 255. Sides are powers of two."""
+    """Sample a periodic texture bilinearly at u, v in tiles: square root of linear RGB, of 255.
+
+    Sides are powers of two.
+    """
     x = u * width - 0.5
     y = v * height - 0.5
     i, j = math.floor(x), math.floor(y)
@@ -96,9 +99,7 @@ def _texel(texels: NDArray, start: int, height: int, width: int, u: float, v: fl
 
 @compiled
 def _lit(depth: NDArray, column: float, row: float, along: float) -> float:
-    """1 in the sun, 0 in the shadow, between at an edge: the four nearest texels of a shadow map, compared and then
-    interpolated.
-    """
+    """Return 1 in the sun, 0 in shadow: four texels of a shadow map, compared and then interpolated."""
     i, j = math.floor(column), math.floor(row)
     if i < 0 or j < 0 or i >= depth.shape[1] - 1 or j >= depth.shape[0] - 1:
         return 1.0
@@ -146,7 +147,7 @@ def darken_under(
 
 @compiled
 def _contact(contact: NDArray, column: float, row: float) -> float:
-    """Bilinear value of a contact map; 0 outside it."""
+    """Sample a contact map bilinearly; 0 outside it."""
     i, j = math.floor(column), math.floor(row)
     if i < 0 or j < 0 or i >= contact.shape[1] - 1 or j >= contact.shape[0] - 1:
         return 0.0
@@ -157,9 +158,7 @@ def _contact(contact: NDArray, column: float, row: float) -> float:
 
 @compiled
 def _level(log2_texels_per_m: float, z: float, cosine: float, log2_samples: float, coarsest: int) -> float:
-    """Level of detail at which a texel is about as large as a sample; `cosine` between the surface's normal and the
-    ray.
-    """
+    """Return the level of detail whose texels have the size of a sample; `cosine` is between surface normal and ray."""
     level = log2_texels_per_m + math.log2(z) - log2_samples - 0.5 * math.log2(max(cosine, 0.003))
     return min(max(level, 0.0), float(coarsest))
 
@@ -292,7 +291,7 @@ def shade(
 
 @compiled
 def blur(image: NDArray, spread: float, out: NDArray) -> None:
-    """What a lens does: along each axis, a pixel gives the share `spread` of its light to each of its two neighbors.
+    """Blur as a lens does: each pixel gives the share `spread` of its light to each neighbor along each axis.
 
     image, out: (H, W, 3) float32.
     """
@@ -312,7 +311,7 @@ def blur(image: NDArray, spread: float, out: NDArray) -> None:
 
 @compiled
 def develop(image: NDArray, gain: float, noise: NDArray, shot: float, read: float, picture: NDArray) -> None:
-    """Linear light to an 8-bit image: exposure, sensor noise, saturation, gamma.
+    """Convert linear light to an 8-bit image: exposure, sensor noise, saturation, gamma.
 
     image: (H, W, 3) float32.  noise: (H, W, 3) standard normal, or an empty array for none; its deviation at a signal s
         is

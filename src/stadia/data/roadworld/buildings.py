@@ -15,9 +15,7 @@ def _tint(random: np.random.Generator) -> Color:
 
 
 def _walls(height: float, wide: float, deep: float, bottom: float, material: str, tint: Color, u: float) -> Mesh:
-    """Four walls of a box: the front is the plane x = 0, the depth goes to +x, the width along z; texture rows start at
-    the top.
-    """
+    """Make four walls of a box: front in the plane x = 0, depth to +x, width along z; texture rows start at the top."""
     up, down = np.array([0.0, -height, 0.0]), np.array([0.0, height - bottom, 0.0])
     corner = np.array([0.0, 0.0, -0.5 * wide])
     x, z = np.array([deep, 0.0, 0.0]), np.array([0.0, 0.0, wide])
@@ -30,7 +28,7 @@ def _walls(height: float, wide: float, deep: float, bottom: float, material: str
 
 
 def block(random: np.random.Generator, wide: float, deep: float) -> Mesh:
-    """A town building of 2 to 6 storeys, its front in the plane x = 0, depth towards +x, standing on y = 0."""
+    """Make a town building of 2 to 6 storeys, front in the plane x = 0, depth to +x, standing on y = 0."""
     floors, material, tint, u = (
         int(random.integers(2, 7)),
         f"facade{random.integers(FACADES)}",
@@ -63,7 +61,7 @@ def block(random: np.random.Generator, wide: float, deep: float) -> Mesh:
 
 
 def house(random: np.random.Generator, wide: float, deep: float) -> Mesh:
-    """A house of one or two storeys under a gabled roof, its front in the plane x = 0, standing on y = 0."""
+    """Make a house of one or two storeys with a gabled roof, front in the plane x = 0, standing on y = 0."""
     floors, material, tint = int(random.integers(1, 3)), f"facade{random.integers(FACADES)}", _tint(random)
     eaves = floors * FLOOR_M
     parts = _walls(eaves, wide, deep, -_FOUNDATION_M, material, tint, random.uniform(0, 12))

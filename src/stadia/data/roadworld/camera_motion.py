@@ -1,4 +1,4 @@
-"""The drive: how the camera moves along the road, with weaving, bumps, roll and pitch."""
+"""The camera's drive along the road, with weaving, bumps, roll and pitch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Drive:
 
 
 def _wobble(random: np.random.Generator, time_s: Points, deviation: float, hertz: tuple[float, float]) -> Points:
-    """(F,) a smooth, zero-mean motion: three sines of random frequency and phase, of this standard deviation."""
+    """Draw a smooth zero-mean motion (F,): three sines of random frequency and phase with this standard deviation."""
     total = np.zeros_like(time_s)
     for _ in range(3):
         total += np.sin(2 * np.pi * random.uniform(*hertz) * time_s + random.uniform(0, 2 * np.pi))
@@ -39,7 +39,7 @@ def _wobble(random: np.random.Generator, time_s: Points, deviation: float, hertz
 def speeds(
     seed: int, course: Course, frames: int, speed_m_per_frame: tuple[float, float], frame_rate_hz: float
 ) -> Points:
-    """(F,) s of each frame: a cruising speed that varies, and slows down before turns."""
+    """Compute s (F,) of each frame: a varying cruising speed, lower before turns."""
     random = generator(seed, "camera", "speed")
     cruise = random.uniform(*speed_m_per_frame)
     change = _wobble(random, np.arange(frames) / frame_rate_hz, 0.10, (0.05, 0.25))
@@ -57,7 +57,10 @@ def speeds(
 
 
 def _euler(pitch: float, yaw: float, roll: float) -> Points:
-    """Rotation about y by yaw, then x by pitch, then z by roll (intrinsic). Positive: right, up, clockwise."""
+    """Return the rotation about y by yaw, then x by pitch, then z by roll (intrinsic).
+
+    Positive: right, up, clockwise.
+    """
     cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
@@ -66,7 +69,7 @@ def _euler(pitch: float, yaw: float, roll: float) -> Points:
 
 
 def drive(seed: int, course: Course, s: Points, lane_m: float, height_m: float, frame_rate_hz: float) -> Drive:
-    """The camera in the middle of the right lane, `height_m` over the road on average."""
+    """Drive the camera in the middle of the right lane, on average `height_m` over the road."""
     random = generator(seed, "camera", "motion")
     time = np.arange(len(s)) / frame_rate_hz
     d = 0.5 * lane_m + _wobble(random, time, 0.12, (0.05, 0.25))

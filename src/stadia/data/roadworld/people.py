@@ -1,4 +1,4 @@
-"""Pedestrians, in mid-stride."""
+"""Meshes of walking pedestrians."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _STATURE_M = 1.75  # of the figure as modeled; it is fitted to its own size
 
 
 def _oval(up: float, half_width: float, half_depth: float, lean: float = 0.0) -> list[tuple[float, float, float]]:
-    """A horizontal ring of a torso."""
+    """Return a horizontal ring of a torso."""
     angle = np.linspace(0, 2 * np.pi, 11)
     return [(half_width * np.cos(a), -up, lean + half_depth * np.sin(a)) for a in angle]
 
 
 def _limb(points: list[tuple[float, float, float]], radii: list[float], material: str, tint: Color) -> Mesh:
-    """Tubes from joint to joint."""
+    """Make tubes from joint to joint."""
     joints = list(zip(points, radii, strict=True))
     return [
         part
@@ -29,7 +29,10 @@ def _limb(points: list[tuple[float, float, float]], radii: list[float], material
 
 
 def person(random: np.random.Generator) -> tuple[Mesh, tuple[float, float, float]]:
-    """A person standing on y = 0 and facing +z, and their size (height, width, length) in metres."""
+    """Make a person standing on y = 0 and facing +z.
+
+    Returns the mesh and its size (height, width, length) in metres.
+    """
     shirt, trousers = (f"cloth{i}" for i in random.choice(CLOTHS, 2, replace=False))
     dye: Color = tuple(random.uniform(0.7, 1.3) * random.uniform(0.85, 1.15, 3))
     complexion: Color = tuple(random.uniform(0.35, 1.15) * np.array([1.0, 0.97, 0.94]))

@@ -1,4 +1,4 @@
-"""A contact sheet of a data set: images beside their depth, normals and classes."""
+"""Draw a contact sheet of a dataset: images, depth, normals and classes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _NEAR_M, _FAR_M = 3.0, 120.0
 
 
 def normals_image(normals: NDArray[np.float16]) -> Image:
-    """(H, W, 3) RGB = (x, -y, -z) mapped from [-1, 1]; sky is black."""
+    """Color normals (H, W, 3): RGB = (x, -y, -z) mapped from [-1, 1]; sky is black."""
     shown = np.abs(normals).sum(-1, keepdims=True) > 0
     return np.where(shown, 127.5 + 127.5 * normals.astype(np.float32) * (1, -1, -1), 0).astype(np.uint8)
 
 
 def semantic_image(semantic: NDArray[np.uint8]) -> Image:
-    """(H, W, 3) RGB in the colors of the classes."""
+    """Color classes as (H, W, 3) RGB."""
     table = np.zeros((256, 3), np.uint8)
     for kind, color in PALETTE.items():
         table[kind] = color

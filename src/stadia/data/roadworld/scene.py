@@ -1,6 +1,4 @@
-"""What a world is made of: things with a class, perhaps an identity and a size, at rest or moving; and their triangles,
-put together.
-"""
+"""Objects of a world, static or moving, some of them instances with a size; and their assembled triangles."""
 
 from __future__ import annotations
 

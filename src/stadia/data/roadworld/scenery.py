@@ -1,4 +1,4 @@
-"""What lines the road: buildings, trees, hedges, fences, lamp posts, signs."""
+"""Place buildings, trees, hedges, fences, lamp posts and signs along the road."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stadia.data.roadworld.street_furniture import bollard, fence, lamp_post, si
 
 
 def _standing(mesh: Mesh, semantic: SemanticClass, T: Points) -> Thing:
-    """A thing with an identity whose size is what its mesh measures; its frame is moved under its middle."""
+    """Make an instance whose size is that of its mesh, and whose origin is on the ground under its middle."""
     low, high = extent(mesh)
     middle = np.array([0.5 * (low[0] + high[0]), high[1], 0.5 * (low[2] + high[2])])
     shift = np.eye(4)
@@ -25,14 +25,14 @@ def _standing(mesh: Mesh, semantic: SemanticClass, T: Points) -> Thing:
 
 
 def _clear(course: Course, T: Points, deep: float, wide: float, keep_m: float) -> bool:
-    """Whether a footprint (x 0 to deep, z over wide) keeps its distance from the whole road, also round a bend."""
+    """Return whether a footprint (x 0 to deep, z over wide) keeps `keep_m` from the whole road, also in bends."""
     x, z = np.meshgrid(np.linspace(0.0, deep, 4), np.linspace(-0.5 * wide, 0.5 * wide, 7))
     points = np.stack([x.ravel(), np.zeros(x.size), z.ravel()], 1) @ T[:3, :3].T + T[:3, 3]
     return bool(course.beside(points[:, [0, 2]])[0].min() > keep_m)
 
 
 def buildings(seed: int, course: Course, section: Section, town: bool, share: float) -> list[Thing]:
-    """A row along each side; blocks stand at the sidewalk, houses behind a garden."""
+    """Place a row of buildings along each side: blocks at the sidewalk, houses behind a garden."""
     things = []
     for side in (-1, 1):
         random = generator(seed, "buildings", side)
@@ -51,7 +51,7 @@ def buildings(seed: int, course: Course, section: Section, town: bool, share: fl
 
 
 def trees(seed: int, course: Course, section: Section, town: bool, per_100_m: float, conifers: float) -> list[Thing]:
-    """In a town along the kerb, with room for traffic below their crowns; else on the verge."""
+    """Place trees: in a town along the kerb, with crowns above traffic; else on the verge."""
     things = []
     for side in (-1, 1):
         random = generator(seed, "trees", side)
@@ -73,7 +73,7 @@ def trees(seed: int, course: Course, section: Section, town: bool, per_100_m: fl
 
 
 def woods(seed: int, course: Course, section: Section, count: int) -> list[Thing]:
-    """Trees on the terrain at a distance from the road."""
+    """Place trees on the terrain, away from the road."""
     random = generator(seed, "trees", "wood")
     things = []
     for _ in range(count):
@@ -92,7 +92,7 @@ def woods(seed: int, course: Course, section: Section, count: int) -> list[Thing
 
 
 def front_gardens(seed: int, course: Course, section: Section, share: float) -> list[Thing]:
-    """Hedges and fences along the sidewalk."""
+    """Place hedges and fences along the sidewalk."""
     things = []
     for side in (-1, 1):
         random = generator(seed, "gardens", side)
@@ -111,7 +111,7 @@ def front_gardens(seed: int, course: Course, section: Section, share: float) -> 
 
 
 def furniture(seed: int, course: Course, section: Section) -> list[Thing]:
-    """Lamp posts, signs and bollards between the kerb and the people."""
+    """Place lamp posts, signs and bollards between the kerb and the pedestrians."""
     things = []
     d = section.half_width_m + 0.42
     for side in (-1, 1):

@@ -1,4 +1,4 @@
-"""Cars, parked and driving both ways, and people on the sidewalks. None of them ever touches the camera."""
+"""Place parked and driving cars, and people on the sidewalks. None of them touches the camera."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _GAP_M = 11.0  # least distance from the camera to the middle of a car in its la
 
 
 def _moving(course: Course, s: Points, d: float, up: float, yaw: float) -> Points:
-    """(F, 4, 4) along the road; beyond its ends a thing waits at the end."""
+    """Return poses (F, 4, 4) along the road; an object stops at the road's ends."""
     s = np.clip(s, course.s[0] + 3.0, course.s[-1] - 3.0)
     return np.stack([course.frame(float(at), d, up, yaw) for at in s])
 
 
 def parked_cars(seed: int, course: Course, section: Section, share: float) -> list[Thing]:
-    """Cars along both kerbs; `share` of the places are taken. Empty where the street has no room for them."""
+    """Place cars along both kerbs; `share` of the places are taken. Empty where the street is too narrow."""
     if section.half_width_m - section.lane_m < 2.0:
         return []
     things = []
@@ -40,7 +40,7 @@ def parked_cars(seed: int, course: Course, section: Section, share: float) -> li
 
 
 def driving_cars(seed: int, course: Course, section: Section, camera_s: Points, frame_rate_hz: float) -> list[Thing]:
-    """Oncoming cars, and sometimes one ahead in the camera's lane that keeps its distance."""
+    """Place oncoming cars, and sometimes one ahead in the camera's lane that keeps its distance."""
     things = []
     random = generator(seed, "cars", "oncoming")
     time = np.arange(len(camera_s)) / frame_rate_hz
@@ -69,7 +69,7 @@ def driving_cars(seed: int, course: Course, section: Section, camera_s: Points, 
 def people(
     seed: int, course: Course, section: Section, per_100_m: float, frames: int, frame_rate_hz: float
 ) -> list[Thing]:
-    """People who stand or walk on the sidewalks, both ways."""
+    """Place people who stand or walk on the sidewalks, both ways."""
     things = []
     time = np.arange(frames) / frame_rate_hz
     near, far = section.half_width_m + 1.3, section.sidewalk_edge_m - 0.4

@@ -78,7 +78,7 @@ SHARES = {"sedan": 0.3, "hatchback": 0.3, "estate": 0.13, "suv": 0.17, "van": 0.
 
 
 def _body(model: CarModel, tint: Color) -> Mesh:
-    """The lower body: rings of half a cross-section, mirrored."""
+    """Make the lower body: rings of half a cross-section, mirrored."""
     _, width, length = model.size_hwl_m
     rings = []
     for along, low, top, share in model.body:
@@ -97,9 +97,7 @@ def _body(model: CarModel, tint: Color) -> Mesh:
 
 
 def _side(model: CarModel, along: float, share: float) -> tuple[float, float]:
-    """Along (metres) and half-width of the cabin's side, at a share of the way from its rear to its front and up to its
-    roof.
-    """
+    """Return z (metres) and half-width of the cabin's side at a share of its length and of its height."""
     length, half = model.size_hwl_m[2], 0.5 * model.size_hwl_m[1]
     foot_rear, roof_rear, roof_front, foot_front = model.cabin
     rear, front = foot_rear + share * (roof_rear - foot_rear), foot_front + share * (roof_front - foot_front)
@@ -107,7 +105,7 @@ def _side(model: CarModel, along: float, share: float) -> tuple[float, float]:
 
 
 def _cabin(model: CarModel, tint: Color) -> Mesh:
-    """Roof, pillars and windows; glass lies a little proud of the painted shell."""
+    """Make roof, pillars and windows; the glass protrudes a little from the painted shell."""
     height = model.size_hwl_m[0]
     belt, rail = model.belt_m - 0.02, height - 0.07
 
@@ -148,7 +146,7 @@ def _cabin(model: CarModel, tint: Color) -> Mesh:
 
 
 def _wheels(model: CarModel) -> Mesh:
-    """Tyres, hubs, and the dark arches above them."""
+    """Make tyres, hubs, and the dark arches above them."""
     half, length, r = 0.5 * model.size_hwl_m[1], model.size_hwl_m[2], model.wheel_m
     angle = np.linspace(0, 2 * np.pi, 17)[:-1]
     parts: Mesh = []
@@ -176,7 +174,7 @@ def _wheels(model: CarModel) -> Mesh:
 
 
 def _details(model: CarModel) -> list[Part]:
-    """Lamps, grille, plates, door seams."""
+    """Make lamps, grille, plates and door seams."""
     _, width, length = model.size_hwl_m
     half = 0.5 * width
     nose, tail = model.body[-1], model.body[0]
@@ -223,13 +221,13 @@ def _details(model: CarModel) -> list[Part]:
 
 @cache
 def _unpainted(name: str) -> Mesh:
-    """A model's mesh; its body's color is still to be chosen."""
+    """Return a model's mesh without its paint color."""
     model = MODELS[name]
     return joined(_body(model, WHITE) + _cabin(model, WHITE) + _wheels(model) + _details(model))
 
 
 def car(random: np.random.Generator) -> tuple[Mesh, tuple[float, float, float]]:
-    """A car standing on y = 0 and facing +z, and its size (height, width, length) in metres."""
+    """Make a car standing on y = 0 and facing +z. Returns the mesh and its size (height, width, length) in metres."""
     name = str(random.choice(list(SHARES), p=list(SHARES.values())))
     tint = PAINTS[random.integers(len(PAINTS))]
     height, width, length = np.asarray(MODELS[name].size_hwl_m) * random.normal(1.0, (0.025, 0.02, 0.03))

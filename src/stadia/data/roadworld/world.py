@@ -1,4 +1,4 @@
-"""A world, composed from a seed: the street, its light, what stands and moves in it, and the drive through it."""
+"""Make a world from a seed: street, light, objects, and the drive through it."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ class World:
 
 
 def world_seed(seed: int, split: str, index: int) -> int:
-    """The seed of a world. Splits are names in it, so that no two share a world, however many each has."""
+    """Derive the seed of a world. It contains the split's name, so that no two splits share a world."""
     return derive(seed, "roadworld", split, index)
 
 
 def make_style(seed: int) -> Style:
-    """Town or country, how densely built, planted and peopled."""
+    """Draw town or country, and the densities of buildings, plants and people."""
     random = generator(seed, "style")
     town = bool(random.random() < 0.55)
     return Style(
@@ -93,7 +93,7 @@ def make_style(seed: int) -> Style:
 
 
 def make_section(seed: int) -> Section:
-    """Widths of lane, parking and pavement, and the kerb's height, in metres."""
+    """Draw widths of lane, parking and pavement, and the kerb's height, in metres."""
     random = generator(seed, "section")
     lane = random.uniform(3.0, 3.6)
     parking = random.uniform(2.15, 2.4) if random.random() < 0.8 else random.uniform(0.2, 0.6)
@@ -101,7 +101,7 @@ def make_section(seed: int) -> Section:
 
 
 def make_sun(seed: int, style: Style) -> Sun:
-    """Where the sun stands, and the colors of sun, sky and haze."""
+    """Draw the sun's direction, and the colors of sun, sky and haze."""
     random = generator(seed, "light")
     azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(22, 65))
     direction = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
@@ -115,7 +115,7 @@ def make_sun(seed: int, style: Style) -> Sun:
 
 
 def draw_rig(seed: int, config: RoadWorldConfig) -> tuple[float, float]:
-    """Of a world: height of the camera over the road in metres, and its horizontal field of view in degrees."""
+    """Draw the camera's height over the road in metres and its horizontal field of view in degrees."""
     random = generator(seed, "camera", "rig")
     return float(random.choice(config.camera_height_m)), float(random.choice(config.field_of_view_deg))
 
@@ -138,7 +138,7 @@ def _ground(seed: int, course: Course, section: Section) -> list[Thing]:
 def make_world(
     seed: int, config: RoadWorldConfig, *, flat: bool = False, straight: bool = False, with_people: bool = True
 ) -> World:
-    """The world of this seed, for a camera of this configuration.
+    """Make the world of this seed for a camera of this configuration.
 
     Each subsystem has its own random stream, so that leaving the people out, say, changes nothing else.
     """

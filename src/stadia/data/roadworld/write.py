@@ -1,5 +1,4 @@
-"""RoadWorld on disk: recordings in stadia's folder layout, each whole or absent, so that an interrupted rendering goes
-on.
+"""Write RoadWorld as recordings in stadia's folder layout, each complete or absent, so that rendering resumes.
 
 DATASET/dataset.json names the recordings of each split and is written last. See docs/roadworld.md for every file.
 """
@@ -31,7 +30,7 @@ code.
 
 
 def jobs(config: RoadWorldConfig, seed: int) -> list[Job]:
-    """The recordings of a data set, in order."""
+    """List the recordings of a data set in order."""
     return [
         Job(f"{split}-{i:03d}", split, i, world_seed(seed, split, i))
         for split, count in config.worlds.items()
@@ -49,8 +48,8 @@ def _write_view(folder: Path, side: str, frame: int, view: View) -> None:
 
 
 def _instances(world: World) -> dict[str, Any]:
-    """Class, size and pose (camera axes: x right, y down, z its front; origin on the ground under its middle) of each
-    instance.
+    """Return class, size and pose of each instance (x right, y down, z its front; origin on the ground under its
+    middle).
     """
     return {
         "instances": [
@@ -67,7 +66,7 @@ def _instances(world: World) -> dict[str, Any]:
 
 
 def _write_description(folder: Path, renderer: Renderer, origin: dict[str, Any]) -> None:
-    """Everything of a recording but its images; recording.json comes last."""
+    """Write all files of a recording but its images; recording.json comes last."""
     world, config = renderer.world, renderer.config
     np.savetxt(folder / "poses.txt", world.drive.T_world_camera[:, :3].reshape(-1, 12), fmt="%.12e")
     np.savetxt(folder / "times.txt", np.arange(config.frames) / config.frame_rate_hz, fmt="%.6f")

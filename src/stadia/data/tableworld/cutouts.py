@@ -1,5 +1,4 @@
-"""Objects cut out: RGBA images of TableWorld's shapes, to be pasted onto other images. Ours, so that nobody has to ask
-(CC0).
+"""Render RGBA cut-outs of TableWorld's shapes, to be pasted onto other images. License: CC0.
 
 Color is that of the object's samples alone, and alpha the share of a pixel's samples that show it: nothing of a
 background is in either.
@@ -39,7 +38,7 @@ _NO_GRAIN = np.empty((0, 0, 0), np.float32)
 
 
 def jobs(config: CutoutConfig, seed: int) -> list[Job]:
-    """The objects of a set, in order; its kind is in the name of each."""
+    """List the objects of a set in order; the name of each contains its kind."""
     found = []
     for split, count in config.objects.items():
         for index in range(count):
@@ -53,7 +52,7 @@ def _kind(seed: int) -> str:
 
 
 def make_alone(seed: int, config: CutoutConfig) -> Table:
-    """An object that stands on nothing, before black, with the cameras of its views."""
+    """Make a scene of one floating object before black, with a camera for each view."""
     shape = KINDS[_kind(seed)](generator(seed, "shape"))
     placed = Placed(1, shape, upright(0.0, 0.0, 0.0, float(shape.size_m[1])))
     textures = make_textures(seed, 1) | {"sky": Texture(np.zeros((2, 2, 3), np.float32), (1.0, 1.0))}
@@ -85,7 +84,7 @@ def make_alone(seed: int, config: CutoutConfig) -> Table:
 
 
 def cut_out(renderer: TableRenderer, view: int) -> NDArray[np.uint8]:
-    """(H, W, 4) RGB with straight alpha, of a table made by `make_alone`."""
+    """Render (H, W, 4) RGB with straight alpha, of a scene made by `make_alone`."""
     scene, lens = renderer.scene, renderer.lens
     T_world_camera = renderer.table.T_world_camera[view][None]
     inverse_depth, index = draw(moved(scene.vertices, scene.body, np.linalg.inv(T_world_camera)), scene.triangles, lens)
@@ -153,7 +152,7 @@ def write_cutouts(
 
 
 def _write_preview(out: Path, every: list[Job], columns: int = 8, rows: int = 4) -> None:
-    """Some of the objects before a chequered wall."""
+    """Write a sheet with some of the objects before a checkerboard."""
     chosen = [every[i] for i in np.linspace(0, len(every) - 1, columns * rows).round().astype(int)]
     tiles = []
     for job in chosen:

@@ -1,4 +1,4 @@
-"""What a TableWorld data set is made of, and the presets. Imports neither torch nor numba."""
+"""Configuration of TableWorld datasets, and the presets. Imports neither torch nor numba."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TableWorldConfig(StrictModel):
 
     @property
     def tables(self) -> dict[str, int]:
-        """Number of tables of each split."""
+        """Return the number of tables of each split."""
         return {split: getattr(self, split) for split in SPLITS}
 
 
@@ -76,7 +76,7 @@ class CutoutConfig(StrictModel):
 
     @property
     def objects(self) -> dict[str, int]:
-        """Number of objects of each split."""
+        """Return the number of objects of each split."""
         return {split: getattr(self, split) for split in SPLITS}
 
 
@@ -93,5 +93,5 @@ PRESETS: dict[str, TableWorldConfig] = {"tiny": TINY, "demo": DEMO, "full": FULL
 
 
 def preset(name: str) -> TableWorldConfig:
-    """The preset of this name, or a ConfigError with the nearest one."""
+    """Return the preset of this name. Raises ConfigError with the nearest name."""
     return named(PRESETS, name)

@@ -1,4 +1,4 @@
-"""A contact sheet of a data set: images beside the instances and the depth that they show."""
+"""Draw a contact sheet of a dataset: images, instances and depth."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NEAR_M, _FAR_M = 0.3, 3.0
 
 
 def instance_image(instance: NDArray[np.uint8]) -> Image:
-    """(H, W, 3) RGB, a hue an object; none is black."""
+    """Color (H, W, 3) RGB instances, one hue an object, black for none."""
     hue = (instance.astype(int) * 67 % 180).astype(np.uint8)
     shown = np.where(instance > 0, 255, 0).astype(np.uint8)
     return np.asarray(cv2.cvtColor(np.stack([hue, shown * 3 // 4, shown], -1).astype(np.uint8), cv2.COLOR_HSV2RGB))

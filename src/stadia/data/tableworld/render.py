@@ -1,4 +1,4 @@
-"""From a table to images with all their ground truth."""
+"""Render a table to images with their ground truth."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class TableRenderer:
         )
 
     def render(self, view: int) -> TableView:
-        """One of the table's views."""
+        """Render one view of the table with its ground truth."""
         table, config = self.table, self.config
         T_world_camera = table.T_world_camera[view]
         T_camera_world = np.linalg.inv(T_world_camera)
@@ -135,8 +135,7 @@ class TableRenderer:
 
 
 def nocs_map(view: TableView) -> NDArray[np.float64]:
-    """(H, W, 3) where on its object each pixel lies, in the object's frame, the box's diagonal being 1 and its center
-    0.5; 0 = none.
+    """Compute (H, W, 3) object coordinates of each pixel: the box's diagonal is 1, its center 0.5; 0 = none.
 
     The normalized object coordinates of Wang et al. (CVPR 2019), exact: of the depth at the pixel's center.
     """

@@ -1,4 +1,4 @@
-"""The six kinds of things on a table, each drawn anew: bottles, bowls, cans, cups, boxes, laptops.
+"""Random shapes of the six kinds of objects: bottles, bowls, cans, cups, boxes, laptops.
 
 A shape stands in its own frame: metres, y up, centered in its box; an axis of revolution is y. A cup's handle is at +x,
 its origin on
@@ -39,7 +39,7 @@ class Shape:
 def _shape(
     kind: str, mesh: Mesh, symmetry: str | tuple[tuple[float, float, float, float], ...], handle: Mesh | None = None
 ) -> Shape:
-    """Centered in y, and where there is no axis in x and z too."""
+    """Center the parts in y, and in x and z too where there is no axis of revolution."""
     handle = handle or []
     low, high = extent([*mesh, *handle])
     middle = (low + high) / 2
@@ -51,7 +51,7 @@ def _shape(
 
 
 def _revolved(profile: ArrayLike, material: str, tint: Color = (1.0, 1.0, 1.0)) -> Part:
-    """The surface that a profile (N, 2) of radius and height sweeps about y."""
+    """Sweep a profile (N, 2) of radius and height about y."""
     radius, height = np.asarray(profile, float).T
     angle = np.linspace(0, 2 * np.pi, SIDES + 1)
     x, z = radius[:, None] * np.cos(angle), radius[:, None] * np.sin(angle)
@@ -59,14 +59,14 @@ def _revolved(profile: ArrayLike, material: str, tint: Color = (1.0, 1.0, 1.0)) 
 
 
 def _tint(random: np.random.Generator) -> Color:
-    """Linear RGB, from muted to vivid, from dark to bright."""
+    """Draw a linear RGB color, muted to vivid, dark to bright."""
     vivid, bright = random.uniform(0.1, 0.9), random.uniform(0.12, 0.95)
     red, green, blue = bright * (1 - vivid + vivid * random.random(3))
     return (red, green, blue)
 
 
 def can(random: np.random.Generator) -> Shape:
-    """A tin: a printed cylinder between two rims."""
+    """Make a can: a printed cylinder between two rims."""
     r, h = random.uniform(0.028, 0.045), random.uniform(0.06, 0.15)
     top = [(r, h - 0.005), (0.92 * r, h), (0.88 * r, h - 0.003), (0.0, h - 0.003)]
     bottom = [(0.0, 0.003), (0.88 * r, 0.003), (0.92 * r, 0.0), (r, 0.005)]
@@ -75,7 +75,7 @@ def can(random: np.random.Generator) -> Shape:
 
 
 def bottle(random: np.random.Generator) -> Shape:
-    """Body, shoulder, neck and cap; a label round the body."""
+    """Make a bottle: body with label, shoulder, neck and cap."""
     r, h = random.uniform(0.027, 0.042), random.uniform(0.17, 0.3)
     neck, waist = random.uniform(0.010, 0.016), random.uniform(0.88, 1.0)
     body, shoulder = random.uniform(0.42, 0.62) * h, random.uniform(0.72, 0.82) * h
@@ -96,13 +96,13 @@ def bottle(random: np.random.Generator) -> Shape:
 
 
 def _vessel(outer: NDArray, wall: float, floor: float) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """Outer and inner profile of an open vessel whose outside is (N, 2), from its foot to its rim."""
+    """Return outer and inner profile of an open vessel from its outside (N, 2), foot to rim."""
     inner = [(max(r - wall, 0.001), max(y, floor)) for r, y in outer[::-1]]
     return [(0.0, 0.001), *map(tuple, outer)], [tuple(outer[-1]), *inner, (0.0, floor)]
 
 
 def bowl(random: np.random.Generator) -> Shape:
-    """Wider than high, open above."""
+    """Make a bowl: wider than high, open above."""
     r, h = random.uniform(0.06, 0.105), random.uniform(0.04, 0.085)
     foot, bend = random.uniform(0.35, 0.6) * r, random.uniform(0.6, 1.5)
     t = np.linspace(0, 1, 12)
@@ -114,7 +114,7 @@ def bowl(random: np.random.Generator) -> Shape:
 
 
 def cup(random: np.random.Generator) -> Shape:
-    """A mug with a handle at +x."""
+    """Make a mug with a handle at +x."""
     r, h = random.uniform(0.033, 0.048), random.uniform(0.07, 0.115)
     taper = random.uniform(0.75, 1.0)
     t = np.linspace(0, 1, 6)
@@ -136,7 +136,7 @@ def cup(random: np.random.Generator) -> Shape:
 
 
 def carton(random: np.random.Generator) -> Shape:
-    """A printed box, longer along x than along z."""
+    """Make a printed box, longer along x than along z."""
     z = random.uniform(0.03, 0.1)
     size = np.array([z * random.uniform(1.2, 2.6), random.uniform(0.04, 0.22), z])
     return _shape("box", box(-size / 2, size / 2, "label"), HALF_TURNS)
@@ -181,13 +181,13 @@ KINDS: dict[str, Callable[[np.random.Generator], Shape]] = {
 
 
 def footprint(shape: Shape, margin_m: float) -> Points:
-    """(4, 2) corners on the table, x and z of the shape's frame, of the rectangle it stands in."""
+    """Return the (4, 2) corners x, z of the rectangle that a shape occupies on the table, in its own frame."""
     x, z = shape.size_m[0] / 2 + margin_m, shape.size_m[2] / 2 + margin_m
     return np.array([[-x, -z], [x, -z], [x, z], [-x, z]])
 
 
 def overlapping(a: Points, b: Points) -> bool:
-    """Whether two rectangles (4, 2) share a point: no line along a side of either parts them."""
+    """Return whether two rectangles (4, 2) overlap, by the separating axis theorem."""
     for rectangle in (a, b):
         for edge in (rectangle[1] - rectangle[0], rectangle[2] - rectangle[1]):
             first, second = a @ edge, b @ edge
@@ -197,5 +197,5 @@ def overlapping(a: Points, b: Points) -> bool:
 
 
 def outside(corners: Points, half: Points) -> bool:
-    """Whether a rectangle (4, 2) reaches over the edge of a table of half sizes (2,)."""
+    """Return whether a rectangle (4, 2) exceeds a table of half sizes (2,)."""
     return bool((np.abs(corners) > half).any())

@@ -1,4 +1,4 @@
-"""The look of a room with a table: procedural, drawn anew for each table. Linear RGB reflectance in [0, 1]."""
+"""Procedural textures of a table and its objects, made for each table. Linear RGB reflectance in [0, 1]."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from stadia.data.rendering.texture import Image, Texture, axes, linear_rgb, plai
 
 
 def _any_color(random: np.random.Generator, low: float = 0.05, high: float = 0.85) -> Image:
-    """Mostly muted, now and then vivid; dark to bright."""
+    """Draw a color, mostly muted, sometimes vivid; dark to bright."""
     vivid = 0.85 * random.random() ** 2
     return (random.uniform(low, high) * (1 - vivid + vivid * random.random(3))).astype(np.float32)
 
 
 def _print(random: np.random.Generator) -> Image:
-    """A printer's color: gray to vivid, dark to bright."""
+    """Draw a printing color: gray to vivid, dark to bright."""
     vivid = random.uniform(0.0, 0.9)
     return (random.uniform(0.05, 0.9) * (1 - vivid + vivid * random.random(3))).astype(np.float32)
 
 
 def wood(random: np.random.Generator) -> Texture:
-    """Boards with grain along them."""
+    """Make boards with grain along them."""
     n, size = 256, (1.0, 1.0)
     down, _ = axes(n, n, size)
     boards = random.choice([1, 4, 8])
@@ -36,7 +36,7 @@ def wood(random: np.random.Generator) -> Texture:
 
 
 def cloth(random: np.random.Generator) -> Texture:
-    """A table cloth: checks, stripes or dots, woven."""
+    """Make a woven table cloth: checks, stripes, dots or plain."""
     n, size = 256, (0.32, 0.32)
     down, across = axes(n, n, size)
     pitch = size[0] / random.choice([2, 4, 8])
@@ -51,7 +51,7 @@ def cloth(random: np.random.Generator) -> Texture:
 
 
 def stone(random: np.random.Generator) -> Texture:
-    """Marble or a worktop: blotches and veins."""
+    """Make marble or a worktop: blotches and veins."""
     n = 256
     cloud = fractal(random, n, n, cells=(3, 3), octaves=7, persistence=0.65)
     vein = np.exp(-((fractal(random, n, n, cells=(3, 3), octaves=5) / 0.12) ** 2))
@@ -60,7 +60,7 @@ def stone(random: np.random.Generator) -> Texture:
 
 
 def tiles(random: np.random.Generator) -> Texture:
-    """Floor or wall in squares."""
+    """Make a floor or wall of square tiles."""
     n, size = 256, (1.2, 1.2)
     down, across = axes(n, n, size)
     count = int(random.choice([2, 3, 4, 6]))
@@ -73,13 +73,13 @@ def tiles(random: np.random.Generator) -> Texture:
 
 
 def paint(random: np.random.Generator) -> Texture:
-    """A wall or a carpet of one color, with blotches."""
+    """Make a wall or carpet of one color with blotches."""
     red, green, blue = _any_color(random, 0.15, 0.85)
     return plain(random, (red, green, blue), random.uniform(0.03, 0.25), random.uniform(0.3, 2.0))
 
 
 def label(random: np.random.Generator) -> Texture:
-    """Print: a ground, bands, a disc, and what looks like lines of text from afar; 0.12 m high and wide."""
+    """Make a printed label 0.12 m high: a ground, bands, a disc, and lines that resemble text."""
     n, size = 128, (0.12, random.uniform(0.1, 0.28))
     down, across = axes(n, n, (1.0, 1.0))
     image = np.broadcast_to(_print(random), (n, n, 3)).copy()
@@ -101,7 +101,7 @@ def label(random: np.random.Generator) -> Texture:
 
 
 def keys(random: np.random.Generator) -> Texture:
-    """A keyboard: 16 mm keys."""
+    """Make a keyboard of 16 mm keys."""
     n, pitch = 64, 0.016
     down, across = axes(n, n, (2 * pitch, 2 * pitch))
     gap = (down % pitch < 0.0022) | (across % pitch < 0.0022)
@@ -120,7 +120,9 @@ SURFACES = {
 
 
 def make_textures(seed: int, objects: int) -> dict[str, Texture]:
-    """All textures of a table by name, of each object "label0", "paint0" and so on; each has its own random stream."""
+    """Make all textures of a table by name, "label0" and "paint0" for the first object; each has its own random
+    stream.
+    """
     made = {}
     for name, choices in SURFACES.items():
         random = generator(seed, "textures", name)

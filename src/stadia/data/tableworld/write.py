@@ -1,4 +1,4 @@
-"""TableWorld on disk: a folder a table, each whole or absent, so that an interrupted rendering goes on.
+"""Write TableWorld as one folder a table, complete or absent, so that an interrupted rendering resumes.
 
 DATASET/dataset.json names the folders of each split and is written last. See docs/tableworld.md for every file.
 """
@@ -28,7 +28,7 @@ code.
 
 
 def jobs(config: TableWorldConfig, seed: int) -> list[Job]:
-    """The tables of a data set, in order."""
+    """List the tables of a data set in order."""
     return [
         Job(f"{split}-{i:05d}", split, i, table_seed(seed, split, i))
         for split, count in config.tables.items()
@@ -37,7 +37,7 @@ def jobs(config: TableWorldConfig, seed: int) -> list[Job]:
 
 
 def _described(view: TableView) -> dict[str, Any]:
-    """An image's entry in scene.json."""
+    """Return the entry of an image in scene.json."""
     return {
         "K": view.K.tolist(),
         "height": view.image.shape[0],
