@@ -21,7 +21,7 @@ from stadia.report.run_files import RunFiles
 
 WIDTH, HEIGHT = 960, 480
 """Pixels of what is drawn."""
-MAX_CLOUDS, MAX_PIXELS = 2, 65_536
+MAX_CLOUDS, MAX_CLOUD_PIXELS = 2, 65_536
 BACKGROUND = (20, 21, 23)
 YAW_DEG, PITCH_DEG = 20.0, 20.0
 """Of the first view: from behind the camera, to its left and above."""
@@ -138,9 +138,9 @@ def _points(folder: Path, about: dict[str, Any]) -> Points:
         or image.shape != (*depth.shape, 3)
     ):
         raise ValueError("no depth.png of 16 bits with an image.png of its size")
-    if depth.size > MAX_PIXELS or not depth.any():
+    if depth.size > MAX_CLOUD_PIXELS or not depth.any():
         raise ValueError(
-            f"{depth.size} pixels with {np.count_nonzero(depth)} points, where 1 to {MAX_PIXELS} are drawn"
+            f"{depth.size} pixels with {np.count_nonzero(depth)} points, where 1 to {MAX_CLOUD_PIXELS} are drawn"
         )
     (fx, _, cx), (_, fy, cy), _ = np.asarray(about["K"], np.float64).tolist()
     numbers = fx, fy, cx, cy, float(about["depth_per_count"])

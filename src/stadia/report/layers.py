@@ -54,10 +54,10 @@ def layer_plots(spreads: Sequence[Spread]) -> list[LayerPlot]:
         kind, _, group = spread.name.partition("/")
         if kind in KINDS and group and len(spread.steps) > 1:
             groups.setdefault(group, []).append(spread)
-    return [found for group, of_group in groups.items() if (found := _plot(group, of_group)) is not None]
+    return [found for group, of_group in groups.items() if (found := _plot_group(group, of_group)) is not None]
 
 
-def _plot(group: str, spreads: Sequence[Spread]) -> LayerPlot | None:
+def _plot_group(group: str, spreads: Sequence[Spread]) -> LayerPlot | None:
     medians = [row[2] for spread in spreads for row in spread.percentiles if row[2] > 0]
     if not medians:
         return None

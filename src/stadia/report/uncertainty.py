@@ -64,7 +64,7 @@ def _sparsification(stem: str, name: str, worth: dict[str, Any], curves: Sequenc
     title = f"{stem}: {f'1 - ({label})' if name == 'd1' else label} of the pixels that are left"
     names = (("by uncertainty", "s0"), ("by the error itself", "s1"), ("in random order", "s2"))
     lines = [(said, color, list(curve)) for (said, color), curve in zip(names, curves, strict=True)]
-    return _plot(title, ", ".join(numbers), lines, "left out", top=max(max(line[2]) for line in lines))
+    return _plot_curves(title, ", ".join(numbers), lines, "left out", top=max(max(line[2]) for line in lines))
 
 
 def calibration_plot(series: list[Series]) -> SharePlot | None:
@@ -92,7 +92,9 @@ def is_calibration(series: Series) -> bool:
     return INSIDE.match(series.name) is not None
 
 
-def _plot(title: str, about: str, lines: list[tuple[str, str, list[float]]], x_label: str, top: float) -> SharePlot:
+def _plot_curves(
+    title: str, about: str, lines: list[tuple[str, str, list[float]]], x_label: str, top: float
+) -> SharePlot:
     """Plot values at equal steps from 0 to 100 %; the last, of no pixel at all, is left out."""
     points = [
         (name, color, [(k / (len(values) - 1), v) for k, v in enumerate(values[:-1])]) for name, color, values in lines

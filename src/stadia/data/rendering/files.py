@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import cv2
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
@@ -13,6 +12,8 @@ from stadia.core.errors import DataError
 
 def write_png(path: Path, image: NDArray) -> None:
     """Write an image losslessly; three channels are BGR as in OpenCV."""
+    import cv2
+
     done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not done:
         raise DataError(path, found=f"{image.dtype} {image.shape}", expected="an image", fix="report this")

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.data.rendering.raster import Lens, rasterize, transform
+from stadia.data.rendering.mesh import Points
+from stadia.data.rendering.raster import Lens, draw, transform
 from stadia.data.rendering.shade import Light, Surfaces, Textures, blur, develop, shade
-
-Points = NDArray[np.floating]
 
 _LENS_BLUR = 0.08  # share of a pixel's light that each neighbor along an axis gets
 _SHOT, _READ = 0.025, 0.004  # noise of the sensor, in units of full scale
@@ -47,14 +46,6 @@ def moved(vertices: Points, body: NDArray[np.int32], T_target_body: Points) -> P
     out = np.empty_like(vertices)
     transform(vertices, body, np.ascontiguousarray(T_target_body), out)
     return out
-
-
-def draw(vertices: Points, triangles: NDArray[np.int32], lens: Lens) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Return 1/z and triangle index of every sample, (H S, W S), for vertices (N, 3) in the camera's frame."""
-    grid = (lens.height * lens.samples, lens.width * lens.samples)
-    inverse_depth, index = np.empty(grid), np.empty(grid, np.int32)
-    rasterize(vertices, triangles, lens, inverse_depth, index)
-    return inverse_depth, index
 
 
 def expose(

@@ -181,6 +181,14 @@ def rasterize(vertices: NDArray, triangles: NDArray, lens: Lens, inverse_depth: 
             )
 
 
+def draw(vertices: NDArray, triangles: NDArray[np.int32], lens: Lens) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Return 1/z and triangle index of every sample, (H S, W S), for vertices (N, 3) in the camera's frame."""
+    grid = (lens.height * lens.samples, lens.width * lens.samples)
+    inverse_depth, index = np.empty(grid), np.empty(grid, np.int32)
+    rasterize(vertices, triangles, lens, inverse_depth, index)
+    return inverse_depth, index
+
+
 @compiled
 def rasterize_parallel(vertices: NDArray, triangles: NDArray, depth: NDArray) -> None:
     """Rasterize the depth of triangles (M, 3) in a parallel projection along the sun's rays, for shadow maps.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Points = NDArray[np.floating]
+from stadia.data.rendering.mesh import Points
 
 
 def sun_frame(towards_sun: Points) -> Points:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.data.rendering.image import draw
-from stadia.data.rendering.raster import NEAR_M, Lens
+from stadia.data.rendering.raster import NEAR_M, Lens, draw
 
 Points = NDArray[np.floating]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -247,13 +245,21 @@ def sky(random: np.random.Generator, overcast: bool) -> Texture:
 
 def make_textures(seed: int, half_width_m: float, lane_m: float, overcast: bool) -> dict[str, Texture]:
     """Make all textures of a world by name; each has its own random stream."""
-    stream: Callable[[str], np.random.Generator] = lambda name: generator(seed, "textures", name)  # noqa: E731
+
+    def stream(name: str) -> np.random.Generator:
+        return generator(seed, "textures", name)
+
     made = {"asphalt": asphalt(stream("asphalt"), half_width_m, lane_m), "sky": sky(stream("sky"), overcast)}
     made["zebra"] = zebra(stream("zebra"), made["asphalt"])
-    for maker in (paving, grass, bark, shopfront, roof):
-        made[maker.__name__] = maker(stream(maker.__name__))
-    for count, kind in ((2, foliage), (FACADES, facade), (CLOTHS, cloth), (SIGN_FACES, sign_face)):
-        made |= {f"{kind.__name__}{i}": kind(stream(f"{kind.__name__}{i}")) for i in range(count)}
+    single = {"paving": paving, "grass": grass, "bark": bark, "shopfront": shopfront, "roof": roof}
+    made |= {name: make(stream(name)) for name, make in single.items()}
+    for kind, count, make in (
+        ("foliage", 2, foliage),
+        ("facade", FACADES, facade),
+        ("cloth", CLOTHS, cloth),
+        ("sign_face", SIGN_FACES, sign_face),
+    ):
+        made |= {f"{kind}{i}": make(stream(f"{kind}{i}")) for i in range(count)}
     for name, rgb, contrast, size in (
         ("paint", (0.85, 0.85, 0.85), 0.07, 3.0),
         ("glass", (0.07, 0.08, 0.09), 0.45, 2.5),

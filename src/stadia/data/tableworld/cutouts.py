@@ -19,10 +19,10 @@ from stadia.core.seeds import derive, generator
 from stadia.data.rendering.assembly import assemble_parts
 from stadia.data.rendering.dataset import Job, finished, names_by_split, run_all
 from stadia.data.rendering.files import cores, write_png
-from stadia.data.rendering.image import draw, moved
+from stadia.data.rendering.image import moved
 from stadia.data.rendering.mesh import transformed
 from stadia.data.rendering.preview import write_sheet
-from stadia.data.rendering.raster import intrinsics
+from stadia.data.rendering.raster import draw, intrinsics
 from stadia.data.rendering.shade import develop, shade
 from stadia.data.rendering.texture import Texture, pack
 from stadia.data.tableworld.presets import CLASSES, CutoutConfig, TableWorldConfig
