@@ -49,7 +49,7 @@ def test_a_claim_is_not_taken_for_quality(make_run, metrics, about, said):
         **about,
     }
     (folder / "scores" / "test.json").write_text(json.dumps(score), encoding="utf-8")
-    good = words(folder).partition("How good they are")[2].partition("Findings")[0]
+    good = words(folder).partition("Quality of the predictions")[2].partition("Findings")[0]
     assert all(sentence in good for sentence in said), good
     assert ("sizes are wrong" in good) == (len(said) > 1)
 
@@ -57,7 +57,7 @@ def test_a_claim_is_not_taken_for_quality(make_run, metrics, about, said):
 def test_quality_is_said_beside_the_mean_depth_map(make_run):
     assert "Depth is better than a map of mean depths" in words(make_run())
     worse = make_run("2026-03-02-101700-worse", result={"depth": {"abs_rel": 0.96, "abs_rel_mean_baseline": 0.63}})
-    assert "worse than a map of mean depths, which looks at no image (AbsRel 0.960 against 0.630)" in words(worse)
+    assert "worse than a map of mean depths, which ignores the image (AbsRel 0.960 against 0.630)" in words(worse)
 
 
 def test_what_was_not_scored_is_not_said_to_be_good(make_run):
@@ -66,7 +66,7 @@ def test_what_was_not_scored_is_not_said_to_be_good(make_run):
         "step,epoch,val/residual,val/residual_unwarped\n60,1,0.046,0.048\n", encoding="utf-8"
     )
     said = words(folder)
-    assert "Depth was not scored against ground truth: nothing is known of how good it is." in said
+    assert "Depth was not scored against ground truth: its quality is unknown." in said
     assert (
         "explain 4% of what changes between the images that validated, which networks reach that have hardly learnt."
         in said
@@ -85,7 +85,7 @@ def test_a_mask_and_what_learns_nothing_are_spoken_of(make_run):
         (folder / "scores" / f"{name}.json").write_text(json.dumps({"claim": "metres", **score}), encoding="utf-8")
     said = words(folder)
     assert "Depths mean metres, as far as they are right" in said, "no path was scored"
-    assert "val: of what the true mask or the one said covers, 88% is in both." in said
+    assert "val: of the union of true and predicted mask, 88% is in both." in said
     assert (
         "val: better than a baseline that learns nothing (AbsRel 0.160 against 0.320): the mean depth of 500 images."
         in said

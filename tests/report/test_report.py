@@ -254,7 +254,7 @@ def test_changes_against_the_run_before(make_run):
     )
     make_run("2026-03-01-090000-other", run={"recipe": "metric", "started": "2026-03-01T09:00:00+00:00"})
     make_run("2026-03-03-080000-later", run={"started": "2026-03-03T08:00:00+00:00"})
-    words = visible(build(make_run())[0]).split("Against the run before")[1]
+    words = visible(build(make_run())[0]).split("Changes since the previous run")[1]
     assert words.startswith(" 2026-03-01-080000-before")
     assert "optimizer.lr 0.0002 0.001" in words
     assert "code.commit 0000000 4f1c2ab" in words
@@ -268,7 +268,7 @@ def test_of_several_keys_that_changed_none_is_told_apart(make_run):
     """As where an attention was exchanged, and trained twice as long at another rate."""
     values = {"config": {"optimizer": {"name": "sgd", "lr": 2e-4}}, "result": {"depth": {"abs_rel": 0.2}}}
     make_run("2026-03-01-080000-before", run={"started": "2026-03-01T08:00:00+00:00"}, **values)
-    words = visible(build(make_run())[0]).split("Against the run before")[1]
+    words = visible(build(make_run())[0]).split("Changes since the previous run")[1]
     assert (
         "2 keys changed at once (optimizer.name, optimizer.lr): what came of it tells of none of them alone." in words
     )
@@ -313,7 +313,7 @@ def test_evidence_is_shown_as_images_and_tables(make_run):
     text, page = build(folder)
     words = visible(text)
     assert "hypothesis residual as given 0.147 the other way round 0.0320" in words
-    for said in ("T_right_left 1.00 0 0 1.00", "matches 1186", "stadia explain CODE what its victims see"):
+    for said in ("T_right_left 1.00 0 0 1.00", "matches 1186", "stadia explain CODE describes symptoms"):
         assert said in words
     assert any(
         image["alt"] == "image of finding E01" and image["src"].startswith("data:image/jpeg")
@@ -385,7 +385,7 @@ def test_no_size_is_judged_where_none_is_claimed(make_run):
     (folder / "scores").mkdir()
     (folder / "scores" / "val.json").write_text(json.dumps(score), encoding="utf-8")
     words = visible(build(folder)[0])
-    assert "What the numbers mean Up to scale." in words
+    assert "Meaning of the numbers Up to scale." in words
     assert "val · AbsRel 0.200 after a fit to the truth (median)" in words
     assert "Scale ratio, median 30.1" in words
     told = make_run("2026-03-02-101600-told", result={"claim": "up-to-scale"})

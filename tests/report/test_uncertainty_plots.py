@@ -84,7 +84,7 @@ def test_calibration_is_of_the_last_validation() -> None:
 
 def test_the_page_shows_them_where_there_are_any(make_run: Any) -> None:
     folder: Path = make_run()
-    assert "What the uncertainty is worth" not in report.build(folder).read_text(encoding="utf-8")
+    assert "Quality of the uncertainty" not in report.build(folder).read_text(encoding="utf-8")
     path = folder / "scores" / "depth-test.json"
     path.write_text(
         json.dumps(json.loads(path.read_text()) | {"uncertainty": {"abs_rel": WORTH | CURVES}}), encoding="utf-8"

@@ -10,12 +10,12 @@ from stadia.core.differences import Change, differences, that_matter
 from stadia.report import wording
 from stadia.report.run_files import RunFiles
 
-IDENTITY = ("code", "data", "version", "seed", "command")  # the parts of run.json that say what was run
+IDENTITY = ("code", "data", "version", "seed", "command")  # the parts of run.json that identify what was run
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Every difference to the run before, in groups; `outcome` compares the scores that both have."""
+    """The differences to the previous run in groups; `outcome` compares the scores of both."""
 
     before: str
     config: list[Change]
@@ -37,7 +37,7 @@ class Changes:
         keys = [change.key for change in that_matter(self.config, ("seed", "data.path", "data.cache"))]
         if len(keys) < 2 or not self.outcome:
             return ""
-        return f"{len(keys)} keys changed at once ({', '.join(keys)}): what came of it tells of none of them alone."
+        return f"{len(keys)} keys changed at once ({', '.join(keys)}): scores do not show the effect of any single one."
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

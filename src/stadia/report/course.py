@@ -11,7 +11,7 @@ import numpy as np
 from stadia.report.run_files import Series
 
 LAST_SHARE, LEAST_POINTS, SURE = 0.2, 5, 4.0
-"""Of the validation that is looked at: the last share of the steps, the fewest values, and how many standard errors the
+"""The evaluated last share of the steps, the minimum number of values, and how many standard errors the
 slope of their logarithm lies below 0; of 200 courses of noise alone at most two get there (a test).
 """
 

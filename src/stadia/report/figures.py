@@ -26,7 +26,7 @@ COLORS = 8  # the template's palette
 
 @dataclass(frozen=True)
 class Tick:
-    """Where on the axis (SVG units), and what stands there."""
+    """A tick: position on the axis (SVG units) and label."""
 
     at: float
     label: str
@@ -52,7 +52,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Plot:
-    """A panel of curves over steps; marks stand where something changed in the course of it."""
+    """A panel of curves over steps; marks show where a stage begins."""
 
     title: str
     lines: list[Line]

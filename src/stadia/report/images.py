@@ -18,7 +18,7 @@ from stadia.report.run_files import RunFiles
 SHEET_WIDTH, MAP_WIDTH, JPEG_QUALITY = 1280, 640, 88
 MAX_BYTES, MAX_PIXELS = 64 << 20, 64 << 20
 MAX_MAPS, MAX_DRAWN = 6, 3
-BASELINES = ("mean-depth",)  # recipes that nobody trained
+BASELINES = ("mean-depth",)  # recipes without training
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ def predicted(run: RunFiles) -> list[tuple[str, Image]]:
     found: dict[str, Image] = {}
     for record in sorted(run.folder.glob("predictions/**/predictions.json")):
         try:
-            said = read_json(record)
-            if not said["finished"] or said["recipe"] in BASELINES or len(found) == MAX_MAPS:
+            record_values = read_json(record)
+            if not record_values["finished"] or record_values["recipe"] in BASELINES or len(found) == MAX_MAPS:
                 continue
             if (record.parent / "drawn").is_dir():  # the same beside its image, see `drawn`
                 continue
-            name = str(said["entries"][len(said["entries"]) // 2])
+            name = str(record_values["entries"][len(record_values["entries"]) // 2])
             depth = decoded(inside(record.parent / "depth", f"{name}.png"), cv2.IMREAD_UNCHANGED)
         except (StadiaError, OSError, ValueError, LookupError, TypeError) as error:
             run.unreadable.append(
@@ -59,7 +59,7 @@ def predicted(run: RunFiles) -> list[tuple[str, Image]]:
         if (
             depth is not None and depth.ndim == 2 and depth.dtype == np.uint16
         ):  # else inverse depth, which has no such image
-            found.setdefault(f"{said['source']}/{name}", encoded(_colored(depth), MAP_WIDTH))
+            found.setdefault(f"{record_values['source']}/{name}", encoded(_colored(depth), MAP_WIDTH))
     return list(found.items())
 
 

@@ -28,7 +28,7 @@ OF_THE_LOSS = ("val/loss", "val/term/", "val/residual", "train/loss")
 
 @dataclass(frozen=True)
 class Difference:
-    """Every way in which one run differs from another, in groups.
+    """The differences between two runs, in groups.
 
     config: keys that may change what a training comes to.  aside: keys that cannot.
     code: commit, version, and files whose uncommitted changes differ.  data: what identifies it.  environment: Python,
@@ -191,7 +191,7 @@ def _part(text: str, start: int) -> str:
 def happened(run: RunFiles) -> str:
     """Describe in one line how many steps a run trained and why it ended."""
     status, error = run.run.get("status"), run.run.get("error")
-    end = {"finished": "finished", "running": "ended without saying why (killed, or still running)"}.get(
+    end = {"finished": "finished", "running": "ended without a reason (killed, or still running)"}.get(
         str(status), str(status)
     )
     steps = max((one.steps[-1] for one in run.series), default=0)
@@ -223,10 +223,10 @@ def _course(series: Series) -> str:
 
 
 def _found(run: RunFiles) -> list[str]:
-    told = [one for one in run.findings if one.get("severity") != "note"]
+    reported = [one for one in run.findings if one.get("severity") != "note"]
     if not run.findings:
         return ["Found: nothing."]
-    lines = ["Found:", "", *(f"- {one.get('severity')} {one.get('code')}: {one.get('measured')}" for one in told)]
+    lines = ["Found:", "", *(f"- {one.get('severity')} {one.get('code')}: {one.get('measured')}" for one in reported)]
     notes = [str(one.get("code")) for one in run.findings if one.get("severity") == "note"]
     return [*lines, *([f"- notes: {', '.join(notes)}"] if notes else [])]
 
@@ -263,26 +263,32 @@ def comparison(a: RunFiles, b: RunFiles) -> str:
 
 def cautions(a: RunFiles, b: RunFiles, found: Difference) -> list[str]:
     """Return reasons why the scores may not measure the effect of the differences."""
-    said = []
+    cautions_found = []
     if a.recipe != b.recipe:
-        said.append(f"They are of two recipes, {a.recipe} and {b.recipe}.")
+        cautions_found.append(f"They use two recipes, {a.recipe} and {b.recipe}.")
     if found.start:
-        said.append("They start from other weights: what came of it is of the start, too (P-18).")
+        cautions_found.append("They start from other weights, which also affect the scores (P-18).")
     seedless = [change for change in found.config if change.key != "seed"]
     if len(seedless) > 1:
-        said.append(f"{len(seedless)} keys differ: the scores tell of none of them alone (D-08).")
-    if of_loss := _of_the_loss(found):
-        said.append(f"Their losses are other measures ({', '.join(of_loss)}): the values of a loss are not compared.")
+        cautions_found.append(
+            f"{len(seedless)} keys differ: the scores do not show the effect of any single one (D-08)."
+        )
+    if of_loss := _changed_loss_keys(found):
+        cautions_found.append(
+            f"Their losses are different measures ({', '.join(of_loss)}): the values of a loss are not compared."
+        )
     if any("fingerprint" in change.key for change in found.data):
-        said.append("Their data differ: scores of other data are not compared.")
+        cautions_found.append("Their data differ: scores on different data are not compared.")
     for run, other in ((a, b), (b, a)):
         if (parent := run.config.get("start_from")) and _lies_in(parent, other):
-            said.append(f"{run.folder.resolve().name} starts from {other.folder.resolve().name} (P-17).")
-    said.append("One run each: how much of the difference is the seed's, `stadia ablate` tells (M-21).")
-    return [f"- {one}" for one in said]
+            cautions_found.append(f"{run.folder.resolve().name} starts from {other.folder.resolve().name} (P-17).")
+    cautions_found.append(
+        "One run each: `stadia ablate` measures how much of the difference is due to the seed (M-21)."
+    )
+    return [f"- {one}" for one in cautions_found]
 
 
-def _of_the_loss(found: Difference) -> list[str]:
+def _changed_loss_keys(found: Difference) -> list[str]:
     """Return the changed keys that change the meaning of the loss."""
     return [change.key for change in found.config if change.under(["loss"])]
 
@@ -313,7 +319,7 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
     shared = [(one, of_b[one.name]) for one in a.series if one.name in wanted and one.name in of_b]
     if not shared:
         return False
-    apart = bool(_of_the_loss(difference(a, b)))
+    apart = bool(_changed_loss_keys(difference(a, b)))
     drawn = [panel for both in shared for panel in _panels(*both, apart=apart)]
     figure = Figure(figsize=(7.5, 2.4 * len(drawn)), layout="constrained")
     names = [run.folder.resolve().name for run in (a, b)]

@@ -21,7 +21,7 @@ DECADES_BELOW = 3
 @dataclass(frozen=True)
 class Band:
     """One kind of values: its color (class of the template's stylesheet), SVG path data of p05 to p95, p25 to p75 and
-    the median, and how large the median is at last; `zero` says how many are exactly 0 then, where some are. dead:
+    the median, and its last value; `zero`: the last share that is exactly 0. dead:
     nearly all.
     """
 
@@ -85,10 +85,10 @@ def _band(spread: Spread, axes: Axes) -> Band:
     p05, p25, p50, p75, p95 = ([max(row[i], axes.low) for row in spread.percentiles] for i in range(5))
     zero = spread.zero[-1]
     dead = kind == "gradients" and zero >= DEAD
-    said = f"{zero:.0%} exactly 0" if zero >= 0.005 else ""
+    zero_share = f"{zero:.0%} exactly 0" if zero >= 0.005 else ""
     median = figures.path_data(axes.points(spread.steps, p50))
     outer, inner = _between(spread.steps, p05, p95, axes), _between(spread.steps, p25, p75, axes)
-    return Band(kind, KINDS.index(kind), outer, inner, median, spread.percentiles[-1][2], said, dead)
+    return Band(kind, KINDS.index(kind), outer, inner, median, spread.percentiles[-1][2], zero_share, dead)
 
 
 def _between(steps: Sequence[int], low: Sequence[float], high: Sequence[float], axes: Axes) -> str:

@@ -12,13 +12,13 @@ from stadia.report.changes import flatten
 from stadia.report.course import still_falling, terms_that_are_one
 from stadia.report.run_files import RunFiles
 
-MOST = 3  # score files that are spoken of, the worst first
+MOST = 3  # described score files, the worst first
 USUAL_OF_MEAN = 0.5
 """δ < 1.25 that a map of mean depths reaches on roads: 0.47 on RoadWorld."""
 LITTLE_FOUND = 0.5
 """Of the labeled objects, and of what was found."""
 BESIDE = ("abs_rel", "mask_iou")
-"""What is said of a baseline."""
+"""Metrics in which a baseline is compared."""
 SIZE_TOLERANCE = 0.1  # of the logarithm of the scale ratio
 EXPLAINED = 0.5
 """Of the unwarped residual: 35 to 50 % after 30 to 60 steps on KITTI and RoadWorld, when depth is still a blob; 70 %
@@ -42,20 +42,20 @@ def quality(run: RunFiles, *, claimed: bool = True) -> list[Sentence]:
         if "d1" in _metrics(score) and score.get("checkpoint") != "" and not score.get("baseline")
     ]
     depth.sort(key=lambda one: (_metrics(one[1])["d1"], one[0]))
-    said = [*_against_mean(run)]
-    told: list[dict[str, float]] = []  # two ways to make the path share their depth
+    sentences = [*_against_mean(run)]
+    described: list[dict[str, float]] = []  # two ways to make the path share their depth
     for name, score in depth:
-        if len(told) < MOST and _metrics(score) not in told:
-            told.append(_metrics(score))
-            said += _depth(name, score)
-    said += [
+        if len(described) < MOST and _metrics(score) not in described:
+            described.append(_metrics(score))
+            sentences += _depth(name, score)
+    sentences += [
         sentence for name, score in run.scores.items() for sentence in (*_mask(name, score), *_objects(name, score))
     ]
-    said += _against_baselines(run)
-    if not depth and not said and claimed:
-        said.append(Sentence("Depth was not scored against ground truth: nothing is known of how good it is.", "warn"))
-        said += _path(run)
-    return [*said, *_residual(run), *_course(run)]
+    sentences += _against_baselines(run)
+    if not depth and not sentences and claimed:
+        sentences.append(Sentence("Depth was not scored against ground truth: its quality is unknown.", "warn"))
+        sentences += _path(run)
+    return [*sentences, *_residual(run), *_course(run)]
 
 
 def _course(run: RunFiles) -> Iterator[Sentence]:
@@ -86,10 +86,10 @@ def _against_mean(run: RunFiles) -> Iterator[Sentence]:
         return
     figures = f"(AbsRel {wording.number(own)} against {wording.number(mean)})"
     if own < mean:
-        yield Sentence(f"Depth is better than a map of mean depths, which looks at no image {figures}.", "good")
+        yield Sentence(f"Depth is better than a map of mean depths, which ignores the image {figures}.", "good")
     else:
         yield Sentence(
-            f"Depth is worse than a map of mean depths, which looks at no image {figures}: no use yet.", "warn"
+            f"Depth is worse than a map of mean depths, which ignores the image {figures}: no use yet.", "warn"
         )
 
 
@@ -99,14 +99,11 @@ def _against_baselines(run: RunFiles) -> Iterator[Sentence]:
         own = next((n for n in run.scores if name.startswith(f"{n}-") and not run.scores[n].get("baseline")), None)
         if not score.get("baseline") or own is None:
             continue
-        base, said = _metrics(score), _metrics(run.scores[own])
-        for metric in [metric for metric in BESIDE if metric in base and metric in said][:1]:
-            better = (
-                said[metric] < base[metric] if wording.score(metric).better == "lower" else said[metric] > base[metric]
-            )
-            values = (
-                f"{wording.score(metric).label} {wording.number(said[metric])} against {wording.number(base[metric])}"
-            )
+        base, own_metrics = _metrics(score), _metrics(run.scores[own])
+        for metric in [metric for metric in BESIDE if metric in base and metric in own_metrics][:1]:
+            label, a, b = wording.score(metric).label, own_metrics[metric], base[metric]
+            better = a < b if wording.score(metric).better == "lower" else a > b
+            values = f"{label} {wording.number(a)} against {wording.number(b)}"
             verdict = ("better", "good") if better else ("no better", "warn")
             yield Sentence(
                 f"{own}: {verdict[0]} than a baseline that learns nothing ({values}): {score['baseline']}.", verdict[1]
@@ -117,7 +114,7 @@ def _mask(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
     """Describe a mask of the whole image; `_objects` describes masks of objects."""
     metrics = _metrics(score)
     if "mask_iou" in metrics and "recall" not in metrics and not score.get("baseline"):
-        yield Sentence(f"{name}: of what the true mask or the one said covers, {metrics['mask_iou']:.0%} is in both.")
+        yield Sentence(f"{name}: of the union of true and predicted mask, {metrics['mask_iou']:.0%} is in both.")
 
 
 def _depth(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
@@ -125,7 +122,7 @@ def _depth(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
     aligned = "" if score.get("alignment", "none") == "none" else ", after a fit to the truth"
     text = f"{name}: {metrics['d1']:.0%} of the pixels are within a quarter of the true depth{aligned}"
     if metrics["d1"] < USUAL_OF_MEAN:
-        yield Sentence(f"{text}, about what a map of mean depths reaches without looking, or less.", "warn")
+        yield Sentence(f"{text}, about what a map of mean depths reaches without the image, or less.", "warn")
     else:
         yield Sentence(f"{text}.")
     if (

@@ -35,7 +35,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Spread:
-    """How values of one name were spread at the steps that looked: the share that is exactly 0, and p05, p25, p50, p75,
+    """Distribution of values at logged steps: the share that is exactly 0, and p05, p25, p50, p75,
     p95 of |value|.
     """
 
@@ -47,11 +47,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a run's folder holds.
+    """The contents of a run's folder.
 
     run, config, result: run.json, config.json, result.json; empty where absent.
     series: the columns of metrics.csv.  spreads: the names of histograms.csv.
-    scores: scores/<name>.json by name, what the name says twice said once.
+    scores: scores/<name>.json by name without repeated words.
     findings: one mapping a line of findings.jsonl.  images: (step, file), first step first.
     patch: the uncommitted changes of the code (diff.patch).
     unreadable: a line for each file that could not be read.

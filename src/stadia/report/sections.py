@@ -33,7 +33,7 @@ MAX_TILES, TILES_OF_A_FILE = 8, 2  # where the score files alone give them
 
 @dataclass(frozen=True)
 class Tile:
-    """A key number, what it is compared to, and whether it is good: tone good, warn, or none."""
+    """A key number, its reference, and whether it is good: tone good, warn, or none."""
 
     label: str
     value: str
@@ -75,9 +75,7 @@ class ImageScores:
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding with every part as text, empty where it has none. sentences: what was measured, expected, its cause and
-    fix, by name.
-    """
+    """A finding with every part as text, "" where absent. sentences: measured, expected, cause and fix, by name."""
 
     code: str
     severity: str
@@ -107,7 +105,7 @@ def tiles(run: RunFiles) -> list[Tile]:
         name = key.rsplit(".", 1)[-1]
         if (wording.score(name).key or name in RUN_NUMBERS) and _finite(value):
             shown.append(_tile(key, value, result))
-    if result.get("claim") not in (None, wording.METRES):  # a scale that nobody claims is neither right nor wrong
+    if result.get("claim") not in (None, wording.METRES):  # a scale that is not predicted is neither right nor wrong
         shown = [replace(tile, note="unknown by nature", tone="") if tile.note == TRUE_SIZE else tile for tile in shown]
     return shown
 
@@ -230,7 +228,7 @@ def _score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
         [wording.score_value(name, score[name]) if name in score else "" for score in map(_metrics, kind.values())]
         for name in names
     ]
-    notes = _told_once([str(note) for score in kind.values() for note in _list(score.get("notes"))])
+    notes = _merge_similar_notes([str(note) for score in kind.values() for note in _list(score.get("notes"))])
     notes += [
         f"{name}: {score['baseline']}; what is learnt has to be better."
         for name, score in kind.items()
@@ -250,7 +248,7 @@ def _names(kind: dict[str, dict[str, Any]]) -> list[str]:
     return known if known and any(score.get("notes") for score in kind.values()) else list(names)
 
 
-def _told_once(notes: list[str]) -> list[str]:
+def _merge_similar_notes(notes: list[str]) -> list[str]:
     """Keep one of the notes that differ in their numbers only."""
     alike: dict[str, list[str]] = {}
     for note in notes:
@@ -276,7 +274,9 @@ def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
     found = []
     for stem, score in scores.items():
         kind = "object" if "per_object" in score else "image"
-        entries = [_told_if_missed(e) for e in _list(score.get(f"per_{kind}")) if isinstance(e, dict) and "name" in e]
+        entries = [
+            _score_missed_object(e) for e in _list(score.get(f"per_{kind}")) if isinstance(e, dict) and "name" in e
+        ]
         metric = next((m for m in _metrics(score) if any(m in e for e in entries)), None)
         values = [(str(e["name"]), float(e[metric])) for e in entries if metric and _finite(e.get(metric))]
         if metric is None or not values:
@@ -302,7 +302,7 @@ def image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
     return found
 
 
-def _told_if_missed(entry: dict[str, Any]) -> dict[str, Any]:
+def _score_missed_object(entry: dict[str, Any]) -> dict[str, Any]:
     return {**OF_MISSED, **entry, "name": f"{entry['name']}, missed"} if entry.get("missed") is True else entry
 
 

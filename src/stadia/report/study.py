@@ -52,8 +52,7 @@ def sentence(study: Mapping[str, Any], verdict: Verdict) -> str:
     of = f"'{verdict['change']}'"
     if d is None:
         return (
-            f"Undecided: {of} and the base share {len(verdict['seeds'])} seeds with a value; three are the fewest that"
-            " say anything."
+            f"Undecided: {of} and the base share {len(verdict['seeds'])} seeds with a value; at least three are needed."
         )
     shown, percent = verdict["shown"], f"{1 - study['alpha']:.0%}"
     chance = p(verdict["p_holm"])
@@ -62,27 +61,27 @@ def sentence(study: Mapping[str, Any], verdict: Verdict) -> str:
         f"{signed(d['mean'])}, {percent} interval {signed(d['low'])} to {signed(d['high'])}, {d['n']} seeds, {chance}"
     )
     if shown == "identical":
-        said = (
+        text = (
             f"with {of} {metric} is the same but for rounding in all {d['n']} seeds: it changes nothing that this"
             " training does"
         )
     elif shown:
-        said = f"{of} makes {metric} {shown} ({interval})"
+        text = f"{of} makes {metric} {shown} ({interval})"
         if verdict["within_margin"]:
-            said += f", yet by less than the margin of {wording.number(study['margin'])} that matters"
+            text += f", yet by less than the margin of {wording.number(study['margin'])} that matters"
     elif verdict["within_margin"]:
-        said = (
+        text = (
             f"{of} leaves {metric} the same within {wording.number(study['margin'])} ({interval}; p of the margin ="
             f" {p(verdict['p_same'])})"
         )
     else:
-        said = f"{of} may leave {metric} as it is or change it ({interval}). {_what_it_takes(study, verdict)}"
+        text = f"{of} may leave {metric} as it is or change it ({interval}). {_what_it_takes(study, verdict)}"
     if not shown and (d["low"] > 0 or d["high"] < 0):
-        said += (
+        text += (
             f" Its own interval leaves 0 out; of {len(study['verdicts'])} changes tried, one does so by chance more"
             " often (Holm)"
         )
-    return f"{verdict['decision'].capitalize()}: {said.rstrip('.')}."
+    return f"{verdict['decision'].capitalize()}: {text.rstrip('.')}."
 
 
 def _what_it_takes(study: Mapping[str, Any], verdict: Verdict) -> str:

@@ -20,7 +20,7 @@ SMALL = "the rest"
 @dataclass(frozen=True)
 class Phase:
     """name, its color (class of the stylesheet), left edge and width in the bar (SVG units); and as text: share, all of
-    it, a step, and what of the peak it reaches (empty where nobody knows).
+    it, a step, and what of the peak it reaches (empty where unknown).
     """
 
     name: str
@@ -70,17 +70,17 @@ def time_spent(found: Any) -> TimeSpent | None:
 def _about(found: dict[str, Any], total: float) -> str:
     known = _numbers(found)
     wall_s, peak = known.get("wall_s", math.nan), known.get("peak_flops_per_s")
-    said = f"{known.get('steps', 0):.0f} steps in {wording.duration(wall_s)}, without what came before and after them"
-    said += f"; the phases make {total / wall_s:.1%} of it" if wall_s > 0 else ""
+    text = f"{known.get('steps', 0):.0f} steps in {wording.duration(wall_s)}, without setup and teardown"
+    text += f"; the phases cover {total / wall_s:.1%} of it" if wall_s > 0 else ""
     if peak is None:
-        return said + "."
+        return text + "."
     step = _numbers(found.get("of_peak")).get("step")
     reached = f", of which a step reaches {step:.0%}" if step is not None else ""
     threads = known.get("threads", 0) if found.get("device") == "cpu" else 0
     on = f" on {threads:.0f} thread{'s' * (threads != 1)}" if threads else ""
     return (
-        f"{said}. Products of large matrices made {peak / 1e9:.3g} GFLOP/s here{on} when the training ended{reached}:"
-        " convolutions and products are counted. It varies with what else the machine does."
+        f"{text}. Products of large matrices made {peak / 1e9:.3g} GFLOP/s here{on} when the training ended{reached}:"
+        " convolutions and products are counted. It varies with the load of the machine."
     )
 
 

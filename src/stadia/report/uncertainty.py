@@ -22,7 +22,7 @@ INSIDE = re.compile(r"val/inside_(\d\d)$")
 @dataclass(frozen=True)
 class SharePlot:
     """Curves over a share from 0 to 100 %: (name, class of the template's stylesheet, SVG path data) each, and what
-    they say, in words.
+    their meaning in words.
     """
 
     title: str
@@ -63,7 +63,7 @@ def _sparsification(stem: str, name: str, worth: dict[str, Any], curves: Sequenc
         numbers.append(f"Spearman {wording.number(rank)}")
     title = f"{stem}: {f'1 - ({label})' if name == 'd1' else label} of the pixels that are left"
     names = (("by uncertainty", "s0"), ("by the error itself", "s1"), ("in random order", "s2"))
-    lines = [(said, color, list(curve)) for (said, color), curve in zip(names, curves, strict=True)]
+    lines = [(name, color, list(curve)) for (name, color), curve in zip(names, curves, strict=True)]
     return _plot_curves(title, ", ".join(numbers), lines, "left out", top=max(max(line[2]) for line in lines))
 
 
@@ -72,18 +72,14 @@ def calibration_plot(series: list[Series]) -> SharePlot | None:
     shares = {int(match[1]): s.values[-1] for s in series if (match := INSIDE.match(s.name)) and _is(s.values[-1])}
     if len(shares) < 2:
         return None
-    said = sorted(shares)
-    off = float(np.mean([abs(shares[percent] - percent / 100) for percent in said]))
+    nominal = sorted(shares)
+    off = float(np.mean([abs(shares[percent] - percent / 100) for percent in nominal]))
     lines = [
-        ("residuals inside", "s0", [(percent / 100, shares[percent]) for percent in said]),
-        ("as said", "s2", [(0.0, 0.0), (1.0, 1.0)]),
+        ("residuals inside", "s0", [(percent / 100, shares[percent]) for percent in nominal]),
+        ("nominal", "s2", [(0.0, 0.0), (1.0, 1.0)]),
     ]
     return _drawn(
-        "Residuals inside the interval that Sigma says",
-        f"{off:.0%} off in the mean",
-        lines,
-        "said to be inside",
-        top=1.0,
+        "Coverage of the predicted intervals", f"{off:.0%} off in the mean", lines, "nominal coverage", top=1.0
     )
 
 

@@ -12,9 +12,7 @@ Better = Literal["lower", "higher", "one", "neither"]
 
 @dataclass(frozen=True)
 class Score:
-    """How a score is shown: its name in the field, its unit, where it is good, and whether it is a key number at the
-    report's top.
-    """
+    """How a metric is shown: name, unit, good direction, and whether it is a key number of the report."""
 
     label: str
     unit: str = ""
@@ -93,7 +91,7 @@ CLAIMS: dict[str, tuple[str, str]] = {
         "Up to scale",
         (
             "Shapes and proportions mean something, as far as they are right; sizes do not. {share} one unknown factor,"
-            " which one camera alone does not tell: scores of {of} are those after a fit to the truth's size."
+            " which one camera alone cannot measure: scores of {of} are those after a fit to the truth's size."
         ),
     ),
     "affine-inverse": (

@@ -25,7 +25,7 @@ from stadia.data.splits import Frames, split_blocks, whole
 from stadia.geometry.numpy_camera import cropped_K, resized_K
 
 KEY = re.compile(rf"\bdata\.(?=(?:{'|'.join(SourceOptions.model_fields)})\b)")
-_LOOKED_AT = 5
+_CHECKED_FRAMES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +86,11 @@ def open_backgrounds(
     options = config.model_dump(include=set(SourceOptions.model_fields)) | {
         "size": config.size or (max(height, 32), max(width, 32))
     }
-    with _said_of_backgrounds():
+    with _rename_keys_in_errors():
         recordings, label = open_recordings(path, config.format, progress=progress, **options), Label()
     if config.teacher is not None:
-        answered = taught(recordings, Path(config.teacher))
-        recordings, label = [*answered], answered[0].label
+        predicted = taught(recordings, Path(config.teacher))
+        recordings, label = [*predicted], predicted[0].label
     _check_depth(recordings)
     how, own = config.split_by, named_splits(path, config.format)
     by_split: dict[str, list[Frames]]
@@ -117,7 +117,7 @@ def open_backgrounds(
 
 
 @contextmanager
-def _said_of_backgrounds() -> Iterator[None]:
+def _rename_keys_in_errors() -> Iterator[None]:
     """Rename keys in errors to those of the backgrounds: "data.camera" is `data.backgrounds.camera` here."""
     try:
         yield
@@ -139,13 +139,13 @@ def _check_depth(recordings: Sequence[Recording]) -> None:
         for recording in recordings
         if all(
             recording.depth_m(int(i)) is None
-            for i in np.unique(np.linspace(0, len(recording) - 1, _LOOKED_AT).astype(int))
+            for i in np.unique(np.linspace(0, len(recording) - 1, _CHECKED_FRAMES).astype(int))
         )
     ]
     if bare:
         raise DataError(
             f"depth of {', '.join(bare[:3])}" + f" and {len(bare) - 3} more" * (len(bare) > 3),
-            found=f"none in {_LOOKED_AT} frames",
+            found=f"none in {_CHECKED_FRAMES} frames",
             expected="depth for things to stand at",
             fix=(
                 "predict it (stadia predict CHECKPOINT IMAGES --out FOLDER) and name FOLDER by data.backgrounds.teacher"

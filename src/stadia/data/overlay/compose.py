@@ -1,9 +1,9 @@
 """Compose background, depth and cut-out to an image, its depth and its mask. Arrays only; imports no torch.
 
-A cut-out is (h, w, 4): red, green, blue times alpha, then alpha, float32 in [0, 1]. Premultiplied, since only then does
-a resized one
-have no fringe of the color that its transparent pixels happen to hold (Porter and Duff, Compositing Digital Images,
-SIGGRAPH 1984).
+A cut-out is (h, w, 4): red, green, blue times alpha, then alpha, float32 in [0, 1]. Premultiplied, so
+that resizing adds no fringe in the color of transparent pixels.
+
+Source: Porter and Duff, Compositing Digital Images, SIGGRAPH 1984.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ COVERS = 0.5
 
 NEARER = 0.97
 """Times the cut-out's depth: what of the background is nearer than that stays in front. A cut-out has no thickness and
-what it shows has; without room for that, ground that slopes by a little would cut off its foot.
+what it shows has; without this margin, ground that slopes by a little would cut off its foot.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Pasted:
-    """A composed image.
+    """A composite image.
 
     image: (H, W, 3) uint8 RGB.  depth: (H, W) float32 as the background's, 0 = none.  mask: (H, W) bool, what was
         pasted.

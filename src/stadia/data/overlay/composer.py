@@ -22,7 +22,7 @@ from stadia.data.resize import resize_depth, resize_image
 from stadia.geometry.numpy_camera import resized_K
 
 SEEN, TRIES = 0.25, 8
-"""At random, a place where less than this share of the cut-out is seen is drawn again, so often at most."""
+"""Random places that show less than this share of the cut-out are drawn again, at most so many times."""
 
 _KEPT = 1024  # backgrounds and foregrounds, each, that stay in memory
 
@@ -32,9 +32,9 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What an image was composed of.
+    """The parts of a composite image.
 
-    background: the image.  world: the recording that it is of.  foreground: the cut-out.  object: which it shows.
+    background: its image.  world: its recording.  foreground: the cut-out.  object: of the cut-out.
     position: on the grid, from 0; -1 where places are drawn at random.
     """
 
@@ -47,7 +47,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A composed image with its ground truth, all (H, W).
+    """A composite image with its ground truth, all (H, W).
 
     image, background: (H, W, 3) uint8 RGB.  depth: float32, 0 = none, in what the set's label claims.  mask: bool.  K:
         (3, 3) pixels.
@@ -79,9 +79,9 @@ class Composed:
 
 
 class OverlayImages(Protocol):
-    """A split of composed images, made on demand or read from disk.
+    """A split of composite images, composed on demand or read from disk.
 
-    label: what the depth is.  count: how many there are; None for as many as are asked for.
+    label: source and scale of the depth.  count: number of images; None for unlimited.
     """
 
     label: Label
@@ -102,7 +102,7 @@ class OverlayImages(Protocol):
 
 
 class Composer:
-    """Composes images of a split.
+    """Composes the images of a split.
 
     Every background is taken once before one is taken again, and so is every foreground, both in an order drawn anew
     for each round: a part of the images, however small, has as many backgrounds as it can have.

@@ -21,7 +21,7 @@ from stadia.data.rendering.presets import SPLITS
 
 @dataclass(frozen=True, slots=True)
 class Foreground:
-    """An image of an object cut out.
+    """An image of a cut-out object.
 
     name: "OBJECT/VIEW" or "NAME", without the folder and the split.  object: which it shows; views of one share it.
     """
@@ -99,10 +99,10 @@ def looks_of(foregrounds: Sequence[Foreground]) -> list[str]:
     What cannot be read as a cut-out goes by its file.
     """
     with ThreadPoolExecutor(cores()) as threads:
-        return list(threads.map(_look_of, (one.file for one in foregrounds)))
+        return list(threads.map(_hash_visible, (one.file for one in foregrounds)))
 
 
-def _look_of(file: Path) -> str:
+def _hash_visible(file: Path) -> str:
     try:
         rgba = read_rgba(file)
     except DataError:

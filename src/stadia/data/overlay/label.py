@@ -14,13 +14,13 @@ EXACT = "exact"
 
 MAP_KEY: Mapping[Claim, str] = {Claim.METRES: "depth_m", Claim.UP_TO_SCALE: "depth"}
 """What a map of depth is called in its .npz: a name with a unit only where there is one. Affine inverse depth is none:
-nothing can stand at it, since nobody knows how far that is even up to scale.
+nothing can be placed at it, since its distance is unknown even up to scale.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Of a set of images.
+    """Source and scale of the depth of a set of images.
 
     source: "exact" (a renderer, a depth camera), or "teacher: NAME" (a network's opinion, pasted things and all it got
         wrong).

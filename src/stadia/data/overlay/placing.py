@@ -23,7 +23,7 @@ POSITIONS = 2 * len(GRID_SIZES) * GRID_COLUMNS
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Of a cut-out.
+    """Position and size of a cut-out.
 
     size: its longer side, as a share of the image's shorter one.  foot: its lower edge, as a share of the height.
     across: 0 at the left edge of the image, 1 at the right one.  flipped: mirrored.  position: on the grid, from 0; -1

@@ -1,8 +1,7 @@
 """The published layout of 400,000 composite images: 100 backgrounds x 100 foregrounds x 40 places.
 
 ROOT/bg/bgI.jpg, and ROOT/bgI/fg_J/{overlay,depth,mask}/K.jpg, I and J from 1 to 100, K from 1 to 40. Tolerated and
-told: `mask_` for `mask`, `fg_` folders up to 200 (100 and their mirror images), images that are missing. Imports no
-torch.
+reported: `mask_` for `mask`, `fg_` folders up to 200 (100 and their mirror images), missing images. Imports no torch.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ COUNT = BACKGROUNDS * FOREGROUNDS * FILES
 
 LABEL = Label("teacher: DenseDepth (NYU weights), 8-bit JPEG", Claim.UP_TO_SCALE)
 VIEW_DEG = 60.0
-"""Nobody knows the cameras: this field of view stands in, and nothing that is learnt here uses it."""
+"""Assumed field of view, since the cameras are unknown; no training uses it."""
 
 KINDS = {"overlay": ("overlay",), "depth": ("depth",), "mask": ("mask", "mask_")}
 _IMAGE = re.compile(r"([1-9]\d*)\.(jpg|jpeg|png)", re.I)
@@ -57,7 +56,7 @@ def index_of(background: int, foreground: int, file: int) -> int:
 
 @dataclass(frozen=True)
 class Scan:
-    """What of the layout is there.
+    """The files of the layout that exist.
 
     backgrounds: their numbers, of folders bgI.  whole: indices of which every file is there.
     missing: paths that should be there, without the root; of a folder that is not there the folder alone.
@@ -77,7 +76,7 @@ def is_published(root: Path) -> bool:
 
 
 def scan(root: Path) -> Scan:
-    """Look for every file by its folder's listing; opens none. Raises DataError where no background has a folder."""
+    """Check that every file exists, from folder listings. Raises DataError where no background has a folder."""
     numbers = sorted(int(p.name[2:]) for p in root.glob("bg[0-9]*") if p.is_dir() and p.name[2:].isdigit())
     numbers = [n for n in numbers if 1 <= n <= BACKGROUNDS]
     if not numbers:

@@ -47,8 +47,8 @@ class OverlaySamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
     """Composed images as samples. A sample is a function of (seed, epoch, index), whatever the workers.
 
     Args:
-        images: what to load.
-        split: names the samples, so that those of two splits are told apart.
+        images: the images to load.
+        split: part of the samples' names.
         height, width: of the samples.
         count: of an epoch; of images on disk all of them, by default.
         fresh: of images that are composed, each epoch goes on where the last one ended.

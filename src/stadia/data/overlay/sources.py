@@ -26,7 +26,7 @@ from stadia.data.tableworld.presets import CutoutConfig
 
 @dataclass(frozen=True)
 class Overlays:
-    """Splits of composed images.
+    """The splits of composite images.
 
     images: by split, "train" and mostly "val" among them, perhaps "test".  scan: of the published layout, what of it is
         there.
@@ -80,7 +80,7 @@ def open_overlays(config: OverlayDataConfig, *, seed: int, progress: Progress | 
     """Open what a configuration names; what it leaves out is rendered into the cache first. Raises DataError,
     ConfigError.
 
-    seed: of what is composed.  progress: told while something is rendered or decoded.
+    seed: of the composition.  progress: called while data are rendered or decoded.
     """
     if config.path is None:
         return Overlays(config, dict(composers(config, seed=seed, progress=progress)), seed)
@@ -114,7 +114,7 @@ def composers(config: OverlayDataConfig, *, seed: int, progress: Progress | None
     """Return a composer for each split that has both backgrounds and foregrounds."""
     given = config.backgrounds.path
     path = (
-        demo_worlds(config.cache, _told(progress, "rendering RoadWorld", FRAMES))
+        demo_worlds(config.cache, _count_progress(progress, "rendering RoadWorld", FRAMES))
         if given is None
         else Path(given).expanduser()
     )
@@ -151,12 +151,12 @@ def rendered_cutouts(cache: CacheConfig, progress: Progress | None = None) -> Pa
             write_cutouts(
                 config,
                 folder,
-                advance=_told(progress, "rendering objects", sum(config.objects.values()) * config.views),
+                advance=_count_progress(progress, "rendering objects", sum(config.objects.values()) * config.views),
             )
     return folder
 
 
-def _told(progress: Progress | None, what: str, total: int) -> Callable[[int], None]:
+def _count_progress(progress: Progress | None, what: str, total: int) -> Callable[[int], None]:
     """Return a callback that adds up finished items and reports the total."""
     done = 0
 

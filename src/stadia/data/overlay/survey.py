@@ -24,7 +24,7 @@ from stadia.data.overlay.sources import Overlays
 from stadia.data.overlay.written import WrittenOverlays
 
 FACTORS = ("background", "world", "foreground", "object", "position")
-LOOKED_AT = 40
+CHECKED_IMAGES = 40
 """Images of each split that are composed or read, and foregrounds that are opened."""
 
 DEPTHS = 4096
@@ -33,7 +33,7 @@ DEPTHS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """One of FACTORS: how many of it each split has, and which are in two of them, by the names that both have."""
+    """One of FACTORS: its count in each split, and the names that two splits share."""
 
     name: str
     counts: Mapping[str, int]
@@ -42,7 +42,7 @@ class Factor:
 
 @dataclass(frozen=True, slots=True)
 class OverlaySurvey:
-    """Of splits of composed images.
+    """The result of a survey of composite images.
 
     images: of an epoch, by split.  looked_at: how many of these.  factors: the table of what splits share.
     effective_backgrounds: exp of the entropy of the backgrounds in an epoch of training: as many equally frequent ones
@@ -91,13 +91,13 @@ class OverlaySurvey:
 
 
 def survey(overlays: Overlays, scored: tuple[float, float] = (0.0, math.inf)) -> OverlaySurvey:
-    """Look at the splits: all names, and some images spread evenly over each.
+    """Survey the splits: all names, and some images spread evenly over each.
 
     scored: labels of depth strictly between are trained and scored.
     """
     images = overlays.images
-    asked = {split: overlays.asked(split) for split in images}
-    kept = {split: _identities(one, asked[split]) for split, one in images.items()}
+    counts_of = {split: overlays.asked(split) for split in images}
+    kept = {split: _identities(one, counts_of[split]) for split, one in images.items()}
     unreadable: list[tuple[str, str]] = []
     lossy: list[tuple[str, str]] = []
     sums: dict[str, list[tuple[float, float]]] = {"depth": [], "mask": []}
@@ -105,18 +105,18 @@ def survey(overlays: Overlays, scored: tuple[float, float] = (0.0, math.inf)) ->
     looked_at = 0
     for split, one in images.items():
         for number in np.unique(
-            np.linspace(0, asked[split] - 1, min(LOOKED_AT, asked[split])).round().astype(int)
+            np.linspace(0, counts_of[split] - 1, min(CHECKED_IMAGES, counts_of[split])).round().astype(int)
         ).tolist():
             looked_at += 1
-            _look(one, number, unreadable, lossy, sums, labels)
+            _check_image(one, number, unreadable, lossy, sums, labels)
     composed = [one for one in images.values() if isinstance(one, Composer)]
-    checked = [check_foregrounds(one.foregrounds, LOOKED_AT) for one in composed]
+    checked = [check_foregrounds(one.foregrounds, CHECKED_IMAGES) for one in composed]
     uncut = [fault for faults, _ in checked for fault in faults]
     return OverlaySurvey(
-        images=asked,
+        images=counts_of,
         looked_at=looked_at,
         factors=tuple(_factor(name, {split: found[name] for split, found in kept.items()}) for name in FACTORS),
-        effective_backgrounds=_evened_out(images["train"], asked["train"]),
+        effective_backgrounds=_evened_out(images["train"], counts_of["train"]),
         source=overlays.label.source,
         claim=overlays.label.claim.value,
         unreadable=tuple(fault for fault in dict.fromkeys(unreadable) if fault not in uncut),
@@ -130,7 +130,7 @@ def survey(overlays: Overlays, scored: tuple[float, float] = (0.0, math.inf)) ->
     )
 
 
-def _look(
+def _check_image(
     images: OverlayImages,
     number: int,
     unreadable: list[tuple[str, str]],
@@ -186,7 +186,7 @@ def _alike(sums: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     )
 
 
-def _identities(images: OverlayImages, asked: int) -> dict[str, dict[str, str]]:
+def _identities(images: OverlayImages, count: int) -> dict[str, dict[str, str]]:
     """Return for each factor {identity: name}.
 
     Images are identified by content, cut-outs by visible pixels, mirrored or not.
@@ -194,17 +194,17 @@ def _identities(images: OverlayImages, asked: int) -> dict[str, dict[str, str]]:
     if isinstance(images, Composer):
         backgrounds = {(content_of(one.file) if one.file else one.name): one.name for one in images.backgrounds}
         worlds = {one.recording.session: one.recording.session for one in images.backgrounds}
-        looks = looks_of(images.foregrounds)
-        foregrounds = {look: one.name for look, one in zip(looks, images.foregrounds, strict=True)}
+        hashes = looks_of(images.foregrounds)
+        foregrounds = {digest: one.name for digest, one in zip(hashes, images.foregrounds, strict=True)}
         # An object alone in a file, "001.png", shares no more than a number with another folder's.
         objects = {
-            (look if one.name == one.object else one.object): one.object
-            for look, one in zip(looks, images.foregrounds, strict=True)
+            (digest if one.name == one.object else one.object): one.object
+            for digest, one in zip(hashes, images.foregrounds, strict=True)
         }
-        positions = {position: position for n in range(asked) if (position := str(images.pair(n).position)) != "-1"}
+        positions = {position: position for n in range(count) if (position := str(images.pair(n).position)) != "-1"}
         found = (backgrounds, worlds, foregrounds, objects, positions)
         return dict(zip(FACTORS, found, strict=True))
-    pairs = [images.pair(number) for number in range(images.count or asked)]
+    pairs = [images.pair(number) for number in range(images.count or count)]
     names = {name: {value: value for pair in pairs if (value := str(getattr(pair, name))) != "-1"} for name in FACTORS}
     return names | _by_content(images, pairs) if isinstance(images, WrittenOverlays) else names
 
@@ -213,10 +213,10 @@ def _by_content(images: WrittenOverlays, pairs: Sequence[Pair]) -> dict[str, dic
     """Identify backgrounds by their files, and cut-outs by visible pixels where the set recorded them."""
     files = {images.background_file(number): pair.background for number, pair in enumerate(pairs)}
     found = {"background": {(content_of(file) if file.is_file() else name): name for file, name in files.items()}}
-    if looks := images.looks:
+    if hashes := images.visible_hashes:
         shown = {pair.foreground: pair.object for pair in pairs}
-        found["foreground"] = {looks.get(name, name): name for name in shown}
-        found["object"] = {(looks.get(name, name) if name == one else one): one for name, one in shown.items()}
+        found["foreground"] = {hashes.get(name, name): name for name in shown}
+        found["object"] = {(hashes.get(name, name) if name == one else one): one for name, one in shown.items()}
     return found
 
 
@@ -234,8 +234,8 @@ def _named(here: str, there: str) -> str:
     return here if here == there else f"{here} (there {there})"
 
 
-def _evened_out(images: OverlayImages, asked: int) -> float:
-    counts = np.array(list(Counter(images.pair(number).background for number in range(asked)).values()), float)
+def _evened_out(images: OverlayImages, count: int) -> float:
+    counts = np.array(list(Counter(images.pair(number).background for number in range(count)).values()), float)
     shares = counts / counts.sum()
     return math.exp(float(-(shares * np.log(shares)).sum()))
 

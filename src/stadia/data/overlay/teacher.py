@@ -21,7 +21,7 @@ RECORD = "predictions.json"
 
 
 class TaughtRecording(Recording):
-    """A recording under its name, whose depth is a teacher's. `label` says whose, and in which unit."""
+    """A recording with a teacher's depth. `label` has the teacher's name and the scale."""
 
     def __init__(self, recording: Recording, folder: Path) -> None:
         self.recording, self.folder = recording, folder

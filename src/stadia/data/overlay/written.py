@@ -1,11 +1,11 @@
 """Composite images on disk, lossless: bit for bit those composed on demand.
 
-OUT/dataset.json                    the label's source and claim, the splits, what they are made from and show; written
-last OUT/backgrounds/SPLIT/00000.png     each background once
-OUT/SPLIT/00000/                    images 0 to 499; the folder is there whole or not at all
+OUT/dataset.json                    source and scale of the depth, splits, origin; written last
+OUT/backgrounds/SPLIT/00000.png     each background once
+OUT/SPLIT/00000/                    images 0 to 499; the folder is complete or absent
     image/000.png  mask/000.png     RGB; 0 or 255
-    depth/000.npz                   float32 `depth_m` in metres, or `depth` where the label claims less; `source` of the
-    label samples.json                    of what each is, its K, and the label
+    depth/000.npz                   float32 `depth_m` in metres, or `depth` up to scale; `source` of the label
+    samples.json                    of each image its parts, K and the label
 
 Imports no torch.
 """
@@ -67,8 +67,8 @@ def write_overlays(
             run_all(pool, partial(_write_background, composer, out), used, lambda _: None)
             run_all(pool, partial(_write_shard, composer, origin, out), todo, advance)
             numbers = {key: facts[key] for key in ("backgrounds", "worlds", "foregrounds", "objects")}
-            looks = dict(zip((one.name for one in composer.foregrounds), looks_of(composer.foregrounds), strict=True))
-            splits[split] = {"images": count, **numbers, "looks": looks}
+            hashes = dict(zip((one.name for one in composer.foregrounds), looks_of(composer.foregrounds), strict=True))
+            splits[split] = {"images": count, **numbers, "looks": hashes}
     first = next(iter(composers.values()))
     path = out / "dataset.json"
     about = {
@@ -170,7 +170,7 @@ def open_written(path: Path) -> dict[str, WrittenOverlays]:
     record: Any = read_json(about)
     try:
         counts = {str(split): int(one["images"]) for split, one in record["splits"].items()}
-        looks = {str(split): dict(one.get("looks", {})) for split, one in record["splits"].items()}
+        hashes = {str(split): dict(one.get("looks", {})) for split, one in record["splits"].items()}
         origins = dict(record["overlay"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
@@ -181,7 +181,7 @@ def open_written(path: Path) -> dict[str, WrittenOverlays]:
         ) from error
     label = Label.from_dict(record.get("label"), about)
     return {
-        split: WrittenOverlays(inside(path, split), count, label, origins.get(split), looks[split])
+        split: WrittenOverlays(inside(path, split), count, label, origins.get(split), hashes[split])
         for split, count in counts.items()
     }
 
@@ -189,14 +189,24 @@ def open_written(path: Path) -> dict[str, WrittenOverlays]:
 class WrittenOverlays:
     """A split of a set on disk.
 
-    looks: of each foreground, by name, the digits of what it shows (`foregrounds.looks_of`); empty of a set that does
-        not know them.
+    visible_hashes: of each foreground by name, see `looks_of`; empty where the set has none.
     """
 
     def __init__(
-        self, folder: Path, count: int, label: Label, origin: Any = None, looks: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        count: int,
+        label: Label,
+        origin: Any = None,
+        visible_hashes: Mapping[str, str] | None = None,
     ) -> None:
-        self.folder, self._count, self.label, self.origin, self.looks = folder, count, label, origin, looks or {}
+        self.folder, self._count, self.label, self.origin, self.visible_hashes = (
+            folder,
+            count,
+            label,
+            origin,
+            visible_hashes or {},
+        )
         self._records: dict[int, list[dict[str, Any]]] = {}
 
     @property

@@ -17,7 +17,7 @@ _SHOT, _READ = 0.025, 0.004  # noise of the sensor, in units of full scale
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What can be seen.
+    """Everything that can be rendered.
 
     vertices: (N, 3) in the frame of their body (N,).  triangles: (M, 3).  sky_texture: what is seen past them.
     """

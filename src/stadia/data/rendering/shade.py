@@ -20,7 +20,7 @@ Vector = tuple[float, float, float]
 
 
 class Surfaces(NamedTuple):
-    """Per triangle (M): texture coordinates affine in the body's frame, look, and the body that it belongs to.
+    """Per triangle (M): texture coordinates affine in the body's frame, appearance, and body.
 
     uv: (M, 9) float64: u0, du/dp (3), v0, dv/dp (3), log2 of texels per metre.
     normal: (M, 3) in the body's frame.  tint: (M, 3) linear RGB.  texture, body: (M,) indices.
@@ -36,7 +36,7 @@ class Surfaces(NamedTuple):
 
 
 class Textures(NamedTuple):
-    """All textures and their half-size copies, one after the other.
+    """All textures and their half-size copies in one array.
 
     texels: (T, 4) uint8, square root of linear RGB (and 0).  start: (N, L) first texel of each level of detail.
     log2_height, log2_width: (N,) of the finest level.
@@ -49,7 +49,7 @@ class Textures(NamedTuple):
 
 
 class Light(NamedTuple):
-    """Of one frame. Directions and matrices per body (B), so that a surface is lit in the frame of its body.
+    """The light of one frame. Directions and matrices are per body (B): a surface is lit in the frame of its body.
 
     towards_sun, up: (B, 3) unit.  sun, sky, haze: (3,) linear RGB.  haze_per_m: extinction.
     fixed, moving: shadow maps, depth along the light in metres (moving: (0, 0) for none).

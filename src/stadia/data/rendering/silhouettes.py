@@ -15,7 +15,7 @@ Points = NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True)
 class Silhouette:
-    """What one object covers, within a window that may reach beyond the image.
+    """The pixels that one object covers, in a window that may exceed the image.
 
     left, top: the window's corner in pixels of the image.  inverse_depth: (h, w) in 1/m at pixel centers, 0 = none.
     """
@@ -55,7 +55,7 @@ def silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, height
     the image.
     """
     low, high = np.array([-width, -height]), np.array([2 * width, 2 * height]) - 1
-    if (vertices[:, 2] > NEAR_M).all():  # else it reaches past the camera, and covers who knows what
+    if (vertices[:, 2] > NEAR_M).all():  # else it extends behind the camera, and its projection is unbounded
         pixels = (vertices[:, :2] / vertices[:, 2:]) * (K[0, 0], K[1, 1]) + K[:2, 2]
         low, high = (np.clip(edge, low, high) for edge in (np.floor(pixels.min(0)), np.ceil(pixels.max(0))))
     left, top = (int(q) for q in low)

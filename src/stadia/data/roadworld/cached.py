@@ -24,7 +24,7 @@ def cached_worlds(
 ) -> Path:
     """Render worlds to the cache, once. Returns their folder; concurrent processes wait for the first.
 
-    name: of the folder, beside what tells other settings and other versions apart; the seed is added where it is not 0.
+    name: part of the folder's name, beside hash of settings, version, and seed where it is not 0.
     advance: called with a number of frames as they are finished (or found finished).
     """
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other worlds

@@ -15,7 +15,7 @@ _LATERAL_ACCELERATION = 3.0  # m/s^2, comfortable in a turn
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """Of F frames: s, d (F,) along and across the road; T_world_camera (F, 4, 4); road_plane (F, 4).
+    """The drive over F frames: s, d (F,) along and across the road; T_world_camera (F, 4, 4); road_plane (F, 4).
 
     road_plane: unit normal in the camera's frame, towards the camera, and the camera's height over that plane in
         metres:

@@ -11,7 +11,7 @@ from stadia.data.rendering.presets import SPLITS, Supersampling, named
 
 
 class RoadWorldConfig(StrictModel):
-    """A data set: how many worlds of how many frames, and with which camera.
+    """A dataset: number of worlds, frames of each, and the camera.
 
     train, val, test: number of worlds. Each world is drawn from (seed, split, index), so no two splits share one.
     frames: per world.  height, width: of an image, pixels.

@@ -57,7 +57,7 @@ def exposure_gains(seed: int, frames: int, cameras: int) -> Points:
 
 
 class Renderer:
-    """Renders the frames of one world; frames may be asked for from several threads at once.
+    """Renders the frames of one world. Several threads may call it at once.
 
     Args:
         world: see `make_world`.

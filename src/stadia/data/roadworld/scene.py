@@ -19,7 +19,7 @@ Size = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """Something in the world.
+    """An object of the world.
 
     mesh: in its own frame (x right, y down, z its front); what has a size stands on y = 0, centered over the origin.
     T_world_thing: (4, 4) at rest, (F, 4, 4) for each frame where it moves.
@@ -40,7 +40,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A thing that can be counted. number: from 1, as in instance maps."""
+    """A countable object. number: from 1, as in instance maps."""
 
     number: int
     semantic: SemanticClass

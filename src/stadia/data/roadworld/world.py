@@ -24,7 +24,7 @@ VIEW_M = 130.0  # how far the road goes on beyond the drive
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a street looks, drawn once a world.
+    """Appearance of a street, drawn once a world.
 
     town: blocks of flats rather than houses.  built, parked, gardens: share of the places taken.
     trees_per_100_m, people_per_100_m: along each side.  conifers: share of the trees.
@@ -44,7 +44,7 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Sun:
-    """Directions are towards the sun, in the world. sun, sky, haze: (3,) linear RGB."""
+    """Sunlight. direction: towards the sun, in the world. sun, sky, haze: (3,) linear RGB."""
 
     direction: Points
     sun: Points
@@ -55,7 +55,7 @@ class Sun:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """All that an image of it needs. K: (3, 3) pixels, of both cameras."""
+    """A world: everything needed to render it. K: (3, 3) pixels, of both cameras."""
 
     seed: int
     course: Course
@@ -140,7 +140,7 @@ def make_world(
 ) -> World:
     """Make the world of this seed for a camera of this configuration.
 
-    Each subsystem has its own random stream, so that leaving the people out, say, changes nothing else.
+    Each subsystem has its own random stream, so that a world without people is otherwise the same.
     """
     style, section = make_style(seed), make_section(seed)
     longest = config.frames * config.speed_m_per_frame[1] * 1.3

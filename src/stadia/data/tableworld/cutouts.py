@@ -159,7 +159,7 @@ def _write_preview(out: Path, every: list[Job], columns: int = 8, rows: int = 4)
         rgba = np.asarray(cv2.imread(str(out / job.split / job.name / "00.png"), cv2.IMREAD_UNCHANGED))[
             ..., [2, 1, 0, 3]
         ]
-        wall = np.where((np.indices(rgba.shape[:2]) // 16).sum(0) % 2, 200, 160)[..., None]
+        checkers = np.where((np.indices(rgba.shape[:2]) // 16).sum(0) % 2, 200, 160)[..., None]
         alpha = rgba[..., 3:] / 255
-        tiles.append(((1 - alpha) * wall + alpha * rgba[..., :3]).astype(np.uint8))
+        tiles.append(((1 - alpha) * checkers + alpha * rgba[..., :3]).astype(np.uint8))
     write_sheet(out, np.vstack([np.hstack(tiles[row * columns : (row + 1) * columns]) for row in range(rows)]))

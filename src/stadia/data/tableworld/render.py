@@ -20,12 +20,12 @@ from stadia.data.tableworld.table import Placed, Table
 _SHADOW_SIDE, _SHADOW_BIAS_M = 512, 0.004
 _CONTACT_SIDE, _CONTACT_WINDOW_M, _CONTACT_DEPTH, _CONTACT_FADE_M = 256, 1.8, 0.55, 0.022
 HANDLE_PX = 4
-"""A cup whose handle fewer pixels show looks the same from all sides: it is then a body of revolution."""
+"""A cup with fewer visible pixels of its handle is treated as a body of revolution."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeenObject:
-    """An object that at least one pixel shows.
+    """An object with at least one visible pixel.
 
     visible_px, full_px: pixels that show it, and that would if it stood alone (those beyond the image's edge too).
     symmetry: as of its shape, a cup's by whether its handle is seen.

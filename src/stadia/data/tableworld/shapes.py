@@ -21,7 +21,7 @@ HALF_TURNS = ((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One object.
+    """The shape of one object.
 
     mesh: parts of materials "label" and "paint" (its own textures) or of those that all share.  handle: parts that
         break a revolution.

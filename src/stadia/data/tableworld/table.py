@@ -41,7 +41,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Lamp:
-    """Directions are towards it, in the world. direct, ambient: (3,) linear RGB."""
+    """The light. direction: towards it, in the world. direct, ambient: (3,) linear RGB."""
 
     direction: Points
     direct: Points
@@ -50,7 +50,7 @@ class Lamp:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All that an image of it needs.
+    """A table scene: everything needed to render it.
 
     T_world_camera: (V, 4, 4) of each view.  gains: (V,) exposure.  K: (3, 3) pixels.
     object_of_part, is_handle: (P,) of the parts of the assembly; 0 is no object.
@@ -159,7 +159,7 @@ def make_lamp(seed: int) -> Lamp:
     )
 
 
-def _room(random: np.random.Generator, half: Points) -> tuple[Mesh, Mesh]:
+def _make_surroundings(random: np.random.Generator, half: Points) -> tuple[Mesh, Mesh]:
     """Make the parts that cast no shadow (table top, floor, walls), and the rest of the table."""
     floor, wall = random.uniform(0.65, 0.8), random.uniform(1.9, 3.0)
     top = -2.2
@@ -195,7 +195,7 @@ def make_table(seed: int, config: TableWorldConfig) -> Table:
     random = generator(seed, "room")
     half = random.uniform((0.45, 0.38), (0.85, 0.6))
     objects = place(seed, draw_shapes(seed, config), half)
-    ground, board = _room(random, half)
+    ground, board = _make_surroundings(random, half)
     parts: list[Part] = [*ground, *board]
     owners, handles = [0] * len(parts), [False] * len(parts)
     for one in objects:
