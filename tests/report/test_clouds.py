@@ -76,7 +76,7 @@ def test_the_page_holds_the_points_and_says_their_unit(make_run) -> None:
     assert "no metre" in only(run).axis
 
 
-def test_the_still_shows_the_wall_behind_the_floor(make_run) -> None:
+def test_still_image_of_a_point_cloud(make_run) -> None:
     still = clouds.drawn(points(keep(make_run())))
     row = {color: np.nonzero((still == color).all(-1))[0] for color in (RED, GREEN, BLUE)}
     assert len(row[RED]) > 5000
@@ -109,7 +109,7 @@ def damage(folder: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["camera", "matrix", "size", "large", "empty", "no image"])
-def test_what_cannot_be_drawn_is_named(make_run, what: str) -> None:
+def test_invalid_point_clouds_are_listed(make_run, what: str) -> None:
     run = make_run()
     damage(keep(run), what)
     text = report.build(run).read_text()
