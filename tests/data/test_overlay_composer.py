@@ -355,7 +355,7 @@ def test_foregrounds_that_cannot_be_pasted_are_named(given, tmp_path: Path, one_
 
 
 def test_other_folders_are_refused(given, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="neither a set of ours nor the published layout"):
+    with pytest.raises(DataError, match="neither a set of stadia data overlay nor the published layout"):
         open_overlays(given.model_copy(update={"path": str(tmp_path)}), seed=0)
     disk = written(given, tmp_path / "out")
     mask = tmp_path / "out" / "train" / "00000" / "mask" / "001.png"

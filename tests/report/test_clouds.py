@@ -41,7 +41,7 @@ def only(run: Path) -> clouds.Cloud:
 
 
 def points(folder: Path) -> clouds.Points:
-    return clouds._points(folder, json.loads((folder / "camera.json").read_text()))
+    return clouds._read_points(folder, json.loads((folder / "camera.json").read_text()))
 
 
 def test_points_come_back_where_they_were(make_run) -> None:
@@ -120,7 +120,8 @@ def test_invalid_point_clouds_are_listed(make_run, what: str) -> None:
 GLUE = """
 const fs = require("fs"), given = JSON.parse(fs.readFileSync(0)), view = given.view, size = 960 * 480;
 const pixels = new Uint8ClampedArray(4 * size);
-draw(pointsOf(Uint8Array.from(Buffer.from(given.points, "base64")), view), view, pixels, new Float64Array(size), 960, 480);
+const points = pointsOf(Uint8Array.from(Buffer.from(given.points, "base64")), view);
+draw(points, view, pixels, new Float64Array(size), 960, 480);
 process.stdout.write(Buffer.from(pixels).toString("base64"));
 """
 

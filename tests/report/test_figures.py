@@ -165,8 +165,10 @@ def test_durations(seconds, text):
 
 def test_related_scalars_share_a_panel():
     names = (
-        "train/gain/-1", "train/gain/+1", "train/log_uncertainty/p10", "val/north/abs_rel", "val/abs_rel", "train/update_ratio",
-        "gradient/inverse_depth/0", "gradient/inverse_depth/1", "gradient/rotation", "gradient/translation", "gradient/gain",
+        "train/gain/-1", "train/gain/+1", "train/log_uncertainty/p10", "val/north/abs_rel", "val/abs_rel",
+        "train/update_ratio",
+        "gradient/inverse_depth/0", "gradient/inverse_depth/1", "gradient/rotation", "gradient/translation",
+        "gradient/gain",
         "gradient/offset", "train/weight/mask_bce", "train/weight/depth_l1", "val/mask_bce",
     )  # fmt: skip
     plots = curves([Series(name, [1, 2], [1.0, 2.0]) for name in names])

@@ -9,7 +9,16 @@ import pytest
 
 from stadia.core.differences import Change
 from stadia.core.errors import DataError
-from stadia.report.journal import _panels, brief, comparison, difference, draw_comparison, journal, patches, runs_in
+from stadia.report.journal import (
+    _split_panels,
+    brief,
+    comparison,
+    difference,
+    draw_comparison,
+    journal,
+    patches,
+    runs_in,
+)
 from stadia.report.run_files import read_run
 
 PATCH = (
@@ -175,9 +184,9 @@ def test_different_losses_get_separate_panels(three):
     assert "Their losses are different measures (loss.weight)" in comparison(a, b)
     assert "Their losses" not in comparison(a, a)
     loss, error = (next(s for s in a.series if s.name == name) for name in ("train/loss", "val/abs_rel"))
-    assert [[number for number, _ in curves] for _, curves in _panels(loss, loss, apart=True)] == [[0], [1]]
-    assert [[number for number, _ in curves] for _, curves in _panels(error, error, apart=True)] == [[0, 1]]
-    ((title, _),) = _panels(error, error, apart=False)
+    assert [[number for number, _ in curves] for _, curves in _split_panels(loss, loss, apart=True)] == [[0], [1]]
+    assert [[number for number, _ in curves] for _, curves in _split_panels(error, error, apart=True)] == [[0, 1]]
+    ((title, _),) = _split_panels(error, error, apart=False)
     assert title.endswith("(the same in both)")
 
 

@@ -171,7 +171,7 @@ def test_failed_run_shows_its_error(make_run):
 
 
 def test_score_files_of_every_form(make_run):
-    """Metrics in a group of their own or flat, notes, numbers that could not be computed, more columns than a screen."""
+    """Grouped and flat metrics, notes, numbers that could not be computed, more columns than fit on a screen."""
     folder = make_run(without=("scores",))
     (folder / "scores").mkdir()
     flat = {"ate_rmse_m": 0.5, "t_err_percent": None, "align": "se3", "scale": 1.0, "poses": 50, "path_m": 120.0}

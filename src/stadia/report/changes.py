@@ -56,7 +56,7 @@ def compare(before: RunFiles, now: RunFiles) -> Changes:
     return Changes(
         before=before.folder.resolve().name,
         config=differences(before.config, now.config),
-        code_and_data=differences(_identity(before), _identity(now)),
+        code_and_data=differences(_flatten_identity(before), _flatten_identity(now)),
         environment=differences(flatten(before.run.get("environment", {})), flatten(now.run.get("environment", {}))),
         outcome=[
             Change(key, wording.score_value(key, old_result[key]), wording.score_value(key, value))
@@ -66,5 +66,5 @@ def compare(before: RunFiles, now: RunFiles) -> Changes:
     )
 
 
-def _identity(run: RunFiles) -> dict[str, Any]:
+def _flatten_identity(run: RunFiles) -> dict[str, Any]:
     return flatten({key: run.run[key] for key in IDENTITY if key in run.run})

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.core.files import read_json
-from stadia.report import wording
+from stadia.report import figures, wording
 from stadia.report.images import Image, decoded, encoded
 from stadia.report.run_files import RunFiles
 
@@ -93,7 +93,7 @@ class Points:
             "pitch": math.radians(PITCH_DEG),
             "focal": FIELD * HEIGHT,
             "largest": LARGEST,
-            "axis": _round_length(away / 5),
+            "axis": figures.round_down(away / 5),
             "axes": [{"name": name, "to": to, "color": f"rgb{color}"} for name, to, color in AXES],
             "background": BACKGROUND,
         }
@@ -104,16 +104,16 @@ def clouds(run: RunFiles) -> list[Cloud]:
     found = []
     for camera in sorted(run.folder.glob("clouds/*/camera.json"))[:MAX_CLOUDS]:
         try:
-            found.append(_cloud(camera))
+            found.append(_load_point_cloud(camera))
         except (StadiaError, OSError, ValueError, LookupError, TypeError) as error:
             why = error.found if isinstance(error, StadiaError) else repr(error)
             run.unreadable.append(f"{camera.parent.relative_to(run.folder)}: {why}")
     return found
 
 
-def _cloud(camera: Path) -> Cloud:
+def _load_point_cloud(camera: Path) -> Cloud:
     about = read_json(camera)
-    points = _points(camera.parent, about)
+    points = _read_points(camera.parent, about)
     metres = about["claim"] == wording.METRES
     view, count = points.view, int((points.depth > 0).sum())
     packed = points.depth.astype("<u2").tobytes() + points.image.tobytes()
@@ -127,7 +127,7 @@ def _cloud(camera: Path) -> Cloud:
     )
 
 
-def _points(folder: Path, about: dict[str, Any]) -> Points:
+def _read_points(folder: Path, about: dict[str, Any]) -> Points:
     """Raises ValueError where the files are of no such cloud."""
     depth, image = decoded(folder / "depth.png", cv2.IMREAD_UNCHANGED), decoded(folder / "image.png", cv2.IMREAD_COLOR)
     if (
@@ -152,7 +152,7 @@ def _points(folder: Path, about: dict[str, Any]) -> Points:
 def drawn(points: Points) -> NDArray[np.uint8]:
     """Draw the first view (HEIGHT, WIDTH, 3) RGB with the camera's axes, with the arithmetic of cloud.js."""
     view, canvas = points.view, np.full((HEIGHT * WIDTH, 3), BACKGROUND, np.uint8)
-    u, v, z = _projected(points.xyz, view)
+    u, v, z = _project_points(points.xyz, view)
     size = np.clip(np.ceil(view["focal"] * points.xyz[:, 2] / points.fx / np.maximum(z, 1e-9)), 1, LARGEST).astype(int)
     colors = points.image[points.depth > 0]
     order = np.argsort(-z, kind="stable")  # the far ones first, so that the near ones cover them
@@ -173,7 +173,7 @@ def drawn(points: Points) -> NDArray[np.uint8]:
     return image
 
 
-def _projected(
+def _project_points(
     xyz: NDArray[np.float64], view: dict[str, Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Project points (N, 3) to pixels u, v and distance z before the eye; z <= 0 is behind it."""
@@ -190,15 +190,9 @@ def _projected(
 
 def _draw_axes(image: NDArray[np.uint8], view: dict[str, Any]) -> None:
     ends = np.array([(0, 0, 0), *(to for _, to, _ in AXES)], np.float64) * view["axis"]
-    u, v, z = _projected(ends, view)
+    u, v, z = _project_points(ends, view)
     for number, (name, _, color) in enumerate(AXES, start=1):
         if min(z[0], z[number]) > 0 and max(np.abs([u[0], v[0], u[number], v[number]])) < 1 << 14:
             start, end = ((round(u[i]), round(v[i])) for i in (0, number))
             cv2.line(image, start, end, color, 2, cv2.LINE_AA)
             cv2.putText(image, name, (end[0] + 6, end[1] + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)
-
-
-def _round_length(length: float) -> float:
-    """Return the largest of 1, 2, 5 times a power of ten that is at most `length`."""
-    power = 10 ** math.floor(math.log10(length))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= length * (1 + 1e-9)))

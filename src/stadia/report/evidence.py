@@ -30,8 +30,8 @@ class EvidenceTable:
 
 
 def arrange(evidence: Mapping[str, Any]) -> Evidence:
-    """Arrange evidence: lists of one length become columns of a table, nested lists a matrix, and a mapping's key
-    its title.
+    """Arrange evidence: lists of one length become columns of a table, nested lists a matrix, and a mapping's key its
+    title.
     """
     numbers: list[tuple[str, str]] = []
     tables: list[EvidenceTable] = []

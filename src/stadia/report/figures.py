@@ -155,10 +155,10 @@ class Axes:
 
     def y_ticks(self) -> list[Tick]:
         if not self.log:
-            return _ticks(nice_ticks(self.low, self.high), self.y)
+            return _place_ticks(nice_ticks(self.low, self.high), self.y)
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         values = [m * 10.0**e for e in powers for m in ((1, 3) if len(powers) < 4 else (1,))]
-        return _ticks([v for v in values if self.low <= v <= self.high], self.y)
+        return _place_ticks([v for v in values if self.low <= v <= self.high], self.y)
 
 
 def plot(
@@ -171,12 +171,12 @@ def plot(
 ) -> Plot | None:
     """Make the curves of one panel, or None where no value is finite. marks: (step, label of what begins there).
 
-    Many points are drawn as a running mean over the raw ones, where they are `noisy`. The axis is logarithmic where the
-    values span more than a factor of 50, and leaves out the wildest hundredth of the raw values, so that a first spike
-    does not flatten the rest. It shows LEAST_SPAN of the values' size at least.
+    Many points are drawn as a running mean over the raw ones, where they are `noisy`. The axis is logarithmic where
+    the values span more than a factor of 50, and leaves out the wildest hundredth of the raw values, so that a first
+    spike does not flatten the rest. It shows LEAST_SPAN of the values' size at least.
     """
-    smoothed = {s.name: smooth(s.values, _window(len(s.values)) if noisy else 1) for s in series}
-    drawn = np.concatenate([values for s in series for values in (smoothed[s.name], _central(s.values))])
+    smoothed = {s.name: smooth(s.values, _smoothing_window(len(s.values)) if noisy else 1) for s in series}
+    drawn = np.concatenate([values for s in series for values in (smoothed[s.name], _trim_outliers(s.values))])
     drawn = drawn[np.isfinite(drawn)]
     if not drawn.size:
         return None
@@ -190,7 +190,7 @@ def plot(
     axes = Axes(first, last, low, high, log) if first < last else Axes(first - 1, last + 1, low, high, log)
     return Plot(
         title=title,
-        lines=[_line(s, color, axes, smoothed[s.name], better) for color, s in enumerate(series)],
+        lines=[_make_curve(s, color, axes, smoothed[s.name], better) for color, s in enumerate(series)],
         x_ticks=step_ticks(axes),
         y_ticks=axes.y_ticks(),
         better=better,
@@ -201,19 +201,19 @@ def plot(
 
 def step_ticks(axes: Axes) -> list[Tick]:
     """Return ticks at round numbers of steps."""
-    return [Tick(axes.x(value), _steps_label(value)) for value in nice_ticks(axes.first, axes.last, 4)]
+    return [Tick(axes.x(value), _format_step(value)) for value in nice_ticks(axes.first, axes.last, 4)]
 
 
-def _ticks(values: Sequence[float], place: Callable[[float], float]) -> list[Tick]:
+def _place_ticks(values: Sequence[float], place: Callable[[float], float]) -> list[Tick]:
     return [Tick(place(value), label) for value, label in zip(values, tick_labels(values), strict=True)]
 
 
-def _window(count: int) -> int:
+def _smoothing_window(count: int) -> int:
     """Return the smoothing window: 1 for few points, else about a fortieth of them, odd."""
     return 1 if count < 60 else 2 * (count // 80) + 1
 
 
-def _central(values: Sequence[float]) -> NDArray[np.float64]:
+def _trim_outliers(values: Sequence[float]) -> NDArray[np.float64]:
     """Return the finite values without the outermost hundredth on each side; all of them where there are few."""
     array = np.asarray(values, dtype=np.float64)
     finite = array[np.isfinite(array)]
@@ -223,7 +223,7 @@ def _central(values: Sequence[float]) -> NDArray[np.float64]:
     return finite[(finite >= low) & (finite <= high)]
 
 
-def _line(s: Series, color: int, axes: Axes, smoothed: NDArray[np.float64], better: Better) -> Line:
+def _make_curve(s: Series, color: int, axes: Axes, smoothed: NDArray[np.float64], better: Better) -> Line:
     finite = np.isfinite(smoothed)
     ranked = np.where(finite, smoothed, -np.inf if better == "higher" else np.inf)
     best = int(np.argmax(ranked) if better == "higher" else np.argmin(ranked))
@@ -255,13 +255,13 @@ def path_data(points: Sequence[tuple[float, float] | None]) -> str:
     return "".join(parts)
 
 
-def _steps_label(step: float) -> str:
+def _format_step(step: float) -> str:
     return f"{step / 1000:g}k" if step >= 10000 else f"{step:g}"
 
 
 def path_drawing(estimated_m: Any, true_m: Any) -> PathDrawing | None:
     """Draw two paths from above, (N, 2) of x and z in metres each; None for other input."""
-    estimated, true = _xz(estimated_m), _xz(true_m)
+    estimated, true = _as_path_points(estimated_m), _as_path_points(true_m)
     if estimated is None:
         return None
     every = estimated if true is None else np.concatenate([estimated, true])
@@ -269,7 +269,7 @@ def path_drawing(estimated_m: Any, true_m: Any) -> PathDrawing | None:
     extent = np.maximum(high - low, 0.05 * max(float((high - low).max()), 1e-6))
     pad, longest = 16.0, WIDTH
     scale = float(min((longest - 2 * pad) / extent[0], (HEIGHT - 2 * pad) / extent[1]))
-    bar_m = _round_below(0.25 * longest / scale)
+    bar_m = round_down(0.25 * longest / scale)
 
     def path(points: NDArray[np.float64]) -> str:
         return path_data([(pad + (px - low[0]) * scale, pad + (high[1] - pz) * scale) for px, pz in points])
@@ -286,13 +286,13 @@ def path_drawing(estimated_m: Any, true_m: Any) -> PathDrawing | None:
     )
 
 
-def _round_below(value: float) -> float:
+def round_down(value: float) -> float:
     """Return the largest of 1, 2 and 5 times a power of ten that is not above a positive value."""
     power = 10.0 ** math.floor(math.log10(value))
-    return max(m * power for m in (1, 2, 5) if m * power <= value)
+    return max(m * power for m in (1, 2, 5) if m * power <= value * (1 + 1e-9))
 
 
-def _xz(points: Any) -> NDArray[np.float64] | None:
+def _as_path_points(points: Any) -> NDArray[np.float64] | None:
     """Return (N, 2) finite points, at most `MAX_POINTS` of them, or None."""
     try:
         array = np.asarray(points, dtype=np.float64)
@@ -320,4 +320,4 @@ def histogram(values: Sequence[float], bins: int = 24) -> Histogram:
         for i, c in enumerate(counts)
     ]
     median = float(np.clip(np.median(array), low, high))
-    return Histogram(bars, x(median), _ticks(nice_ticks(low, high, 4), x))
+    return Histogram(bars, x(median), _place_ticks(nice_ticks(low, high, 4), x))

@@ -59,7 +59,7 @@ def predicted(run: RunFiles) -> list[tuple[str, Image]]:
         if (
             depth is not None and depth.ndim == 2 and depth.dtype == np.uint16
         ):  # else inverse depth, which has no such image
-            found.setdefault(f"{record_values['source']}/{name}", encoded(_colored(depth), MAP_WIDTH))
+            found.setdefault(f"{record_values['source']}/{name}", encoded(_colorize_inverse_depth(depth), MAP_WIDTH))
     return list(found.items())
 
 
@@ -75,7 +75,7 @@ def drawn(run: RunFiles) -> list[tuple[str, Image]]:
     return found
 
 
-def _colored(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:
+def _colorize_inverse_depth(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Color depth (H, W), 0 = none, as (H, W, 3) BGR: inverse depth up to its 95th percentile, black for none."""
     inverse = np.divide(1.0, depth, out=np.zeros(depth.shape), where=depth > 0)
     top = float(np.percentile(inverse[depth > 0], 95)) if depth.any() else 1.0

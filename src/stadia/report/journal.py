@@ -80,18 +80,18 @@ def difference(before: RunFiles, now: RunFiles) -> Difference:
 
 def patches(before: str, now: str) -> list[Change]:
     """List the files whose uncommitted lines differ between two patches, with their number of lines."""
-    old, new = _by_file(before), _by_file(now)
+    old, new = _lines_by_file(before), _lines_by_file(now)
     changes = []
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
-            changes.append(Change(name, *(_lines(of.get(name)) for of in (old, new))))
+            changes.append(Change(name, *(_count_patch_lines(of.get(name)) for of in (old, new))))
     if len(changes) > MAX_CODE_FILES:
         more = len(changes) - MAX_CODE_FILES
         changes = [*changes[:MAX_CODE_FILES], Change(f"{more} more files", "", "changed")]
     return changes
 
 
-def _by_file(patch: str) -> dict[str, list[str]]:
+def _lines_by_file(patch: str) -> dict[str, list[str]]:
     """Return added and removed lines by file name."""
     found: dict[str, list[str]] = {}
     name = ""
@@ -104,7 +104,7 @@ def _by_file(patch: str) -> dict[str, list[str]]:
     return found
 
 
-def _lines(lines: Sequence[str] | None) -> str:
+def _count_patch_lines(lines: Sequence[str] | None) -> str:
     if lines is None:
         return "as committed"
     added = sum(line.startswith("+") for line in lines)
@@ -115,7 +115,9 @@ def runs_in(folders: Iterable[Path]) -> list[RunFiles]:
     """Find the runs in folders, in order of their start. Raises DataError where a folder has none."""
     found: dict[Path, RunFiles] = {}
     for folder in map(Path, folders):
-        inner = [folder] if _is_run(folder) else sorted(path for path in folder.glob("*") if _is_run(path))
+        inner = (
+            [folder] if _is_run_folder(folder) else sorted(path for path in folder.glob("*") if _is_run_folder(path))
+        )
         if not inner:
             raise DataError(
                 folder, found="no run in it", expected="a run's folder, or one that holds runs", fix="pass runs/"
@@ -124,7 +126,7 @@ def runs_in(folders: Iterable[Path]) -> list[RunFiles]:
     return sorted(found.values(), key=lambda run: (str(run.run.get("started", "")), run.folder.resolve().name))
 
 
-def _is_run(folder: Path) -> bool:
+def _is_run_folder(folder: Path) -> bool:
     return (folder / "run.json").is_file() or (folder / "config.json").is_file()
 
 
@@ -132,24 +134,24 @@ def journal(runs: Sequence[RunFiles]) -> str:
     """Format the journal of runs as Markdown; each run is compared with the previous one of its recipe."""
     parts, before = ["# Journal", ""], dict[str, RunFiles]()
     for run in runs:
-        parts += [f"## {run.folder.resolve().name}", "", *_opening(run, runs), ""]
+        parts += [f"## {run.folder.resolve().name}", "", *_describe_start(run, runs), ""]
         if run.recipe in before:
-            parts += [*_changed(before[run.recipe], run), ""]
+            parts += [*_list_changes(before[run.recipe], run), ""]
         else:
             parts += [f"Changed: nothing to compare with, the first run of `{run.recipe}` here.", ""]
-        parts += [f"Happened: {happened(run)}", "", *_listed(_validated(run)), *_found(run), ""]
+        parts += [f"Happened: {happened(run)}", "", *_format_list(_list_validations(run)), *_list_findings(run), ""]
         before[run.recipe] = run
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _opening(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
+def _describe_start(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
     label, _ = wording.status(run.run.get("status"))
     yield (
         f"`{run.recipe}`, seed {run.run.get('seed', '?')}, started {run.run.get('started', 'at an unknown time')},"
         f" {label}."
     )
     if (parent := run.config.get("start_from")) is not None:
-        known = next((one for one in runs if _lies_in(parent, one)), None)
+        known = next((one for one in runs if _is_inside_run(parent, one)), None)
         yield f"Starts from {known.folder.resolve().name if known else parent}" + (
             "." if known else ", which is not among these runs."
         )
@@ -157,12 +159,12 @@ def _opening(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
         yield f"Went on {len(resumed)} time{'s' * (len(resumed) > 1)} after a stop, at {', '.join(map(str, resumed))}."
 
 
-def _lies_in(path: object, run: RunFiles) -> bool:
+def _is_inside_run(path: object, run: RunFiles) -> bool:
     """Return whether a path is a run's folder, or in it."""
     return Path(str(path)).resolve().is_relative_to(run.folder.resolve())
 
 
-def _changed(before: RunFiles, now: RunFiles) -> list[str]:
+def _list_changes(before: RunFiles, now: RunFiles) -> list[str]:
     name, groups = before.folder.resolve().name, difference(before, now).groups()
     if not groups:
         return [f"Changed against {name}: nothing."]
@@ -177,10 +179,10 @@ def brief(change: Change) -> Change:
         return change
     shared = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(change.before, change.now, strict=False)))
     start = max(shared - BEFORE, 0)
-    return Change(change.key, *(_part(text, start) for text in (change.before, change.now)))
+    return Change(change.key, *(_cut_text(text, start) for text in (change.before, change.now)))
 
 
-def _part(text: str, start: int) -> str:
+def _cut_text(text: str, start: int) -> str:
     if len(text) <= LONGEST:
         return text
     if text.startswith("/") and "\n" not in text:
@@ -198,19 +200,19 @@ def happened(run: RunFiles) -> str:
     return f"{steps} step{'s' * (steps != 1)}, {end}" + (f": {error}" if error else "") + "."
 
 
-def _validated(run: RunFiles) -> Iterator[str]:
+def _list_validations(run: RunFiles) -> Iterator[str]:
     """Yield the best and the last value of each validation metric."""
     for series in run.series:
         if series.name.startswith("val/") and wording.score(series.name).better in ("lower", "higher"):
-            yield _course(series)
+            yield _describe_series(series)
 
 
-def _listed(lines: Iterable[str]) -> list[str]:
+def _format_list(lines: Iterable[str]) -> list[str]:
     """Format a Markdown list followed by an empty line; nothing for an empty list."""
     return [*items, ""] if (items := [f"- {line}" for line in lines]) else []
 
 
-def _course(series: Series) -> str:
+def _describe_series(series: Series) -> str:
     better = wording.score(series.name).better
     known = [(value, step) for value, step in zip(series.values, series.steps, strict=True) if value == value]
     if not known:
@@ -222,7 +224,7 @@ def _course(series: Series) -> str:
     return f"{series.name} best {wording.score_value(series.name, value)} at step {step}{last}{falling}"
 
 
-def _found(run: RunFiles) -> list[str]:
+def _list_findings(run: RunFiles) -> list[str]:
     reported = [one for one in run.findings if one.get("severity") != "note"]
     if not run.findings:
         return ["Found: nothing."]
@@ -240,7 +242,8 @@ def comparison(a: RunFiles, b: RunFiles) -> str:
     for title, changes in found.groups():
         lines += [f"{title.capitalize()}:", "", "| key | first | second |", "| --- | --- | --- |"]
         lines += [
-            f"| `{change.key}` | {_cell(change.before)} | {_cell(change.now)} |" for change in map(brief, changes)
+            f"| `{change.key}` | {_escape_cell(change.before)} | {_escape_cell(change.now)} |"
+            for change in map(brief, changes)
         ]
         lines.append("")
     lines += [*cautions(a, b, found), ""]
@@ -252,7 +255,7 @@ def comparison(a: RunFiles, b: RunFiles) -> str:
             "| metric | | first, best | second, best | first, last | second, last |",
             "| --- | --- | --- | --- | --- | --- |",
         ]
-        lines += [_scores(*both) for both in shared]
+        lines += [_format_score_row(*both) for both in shared]
     else:
         lines.append("They share no validation metric.")
     return (
@@ -280,7 +283,7 @@ def cautions(a: RunFiles, b: RunFiles, found: Difference) -> list[str]:
     if any("fingerprint" in change.key for change in found.data):
         cautions_found.append("Their data differ: scores on different data are not compared.")
     for run, other in ((a, b), (b, a)):
-        if (parent := run.config.get("start_from")) and _lies_in(parent, other):
+        if (parent := run.config.get("start_from")) and _is_inside_run(parent, other):
             cautions_found.append(f"{run.folder.resolve().name} starts from {other.folder.resolve().name} (P-17).")
     cautions_found.append(
         "One run each: `stadia ablate` measures how much of the difference is due to the seed (M-21)."
@@ -293,7 +296,7 @@ def _changed_loss_keys(found: Difference) -> list[str]:
     return [change.key for change in found.config if change.under(["loss"])]
 
 
-def _scores(a: Series, b: Series) -> str:
+def _format_score_row(a: Series, b: Series) -> str:
     better = wording.score(a.name).better
     best = min if better != "higher" else max
     cells = [wording.score_value(a.name, best((v for v in s.values if v == v), default=None)) for s in (a, b)]
@@ -301,7 +304,7 @@ def _scores(a: Series, b: Series) -> str:
     return f"| {a.name} | {wording.arrow(a.name)} | {' | '.join(cells)} |"
 
 
-def _cell(text: str) -> str:
+def _escape_cell(text: str) -> str:
     return "–" if text == ABSENT else text.replace("|", "\\|").replace("\n", " ")
 
 
@@ -320,7 +323,7 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
     if not shared:
         return False
     apart = bool(_changed_loss_keys(difference(a, b)))
-    drawn = [panel for both in shared for panel in _panels(*both, apart=apart)]
+    drawn = [panel for both in shared for panel in _split_panels(*both, apart=apart)]
     figure = Figure(figsize=(7.5, 2.4 * len(drawn)), layout="constrained")
     names = [run.folder.resolve().name for run in (a, b)]
     for axes, (title, curves) in zip(figure.subplots(len(drawn), 1, squeeze=False)[:, 0], drawn, strict=True):
@@ -336,7 +339,7 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
     return True
 
 
-def _panels(a: Series, b: Series, *, apart: bool) -> list[tuple[str, list[tuple[int, Series]]]]:
+def _split_panels(a: Series, b: Series, *, apart: bool) -> list[tuple[str, list[tuple[int, Series]]]]:
     """Return (title, (run number, curve)) of each panel of a metric: two panels where the metric has two meanings."""
     title = wording.score(a.name).label
     if apart and a.name.startswith(OF_THE_LOSS):

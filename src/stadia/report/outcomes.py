@@ -43,16 +43,16 @@ class Outcome:
 def outcome(run: RunFiles, metric: str, *, better: Better = "lower", at: Literal["last", "best"] = "last") -> Outcome:
     """Read the result of a run. metric: a column of metrics.csv, a key of result.json, or SCOREFILE.metric."""
     series = {one.name: one for one in run.series}
-    value, step = _value(run, series, metric, better, at)
+    value, step = _read_value(run, series, metric, better, at)
     return Outcome(
         value=value,
         step=step,
         steps=max((one.steps[-1] for one in run.series), default=0),
         drift=drift(series[metric]) if metric in series else None,
-        seconds=_seconds(series.get("time/step_s")),
-        learning_rate=max(_finite(series.get("train/lr")), default=None),
-        update_ratio=median(_finite(series.get("train/update_ratio")) or [math.nan])
-        if _finite(series.get("train/update_ratio"))
+        seconds=_sum_step_seconds(series.get("time/step_s")),
+        learning_rate=max(_finite_values(series.get("train/lr")), default=None),
+        update_ratio=median(_finite_values(series.get("train/update_ratio")) or [math.nan])
+        if _finite_values(series.get("train/update_ratio"))
         else None,
     )
 
@@ -87,7 +87,7 @@ def drift(series: Series) -> float | None:
     return slope * float(np.ptp(steps[late])) / float(np.abs(values[late]).mean())
 
 
-def _value(
+def _read_value(
     run: RunFiles, series: dict[str, Series], metric: str, better: Better, at: str
 ) -> tuple[float | None, int | None]:
     if metric in series:
@@ -105,11 +105,11 @@ def _value(
     return float(value), None
 
 
-def _finite(series: Series | None) -> Sequence[float]:
+def _finite_values(series: Series | None) -> Sequence[float]:
     return [] if series is None else [value for value in series.values if math.isfinite(value)]
 
 
-def _seconds(steps: Series | None) -> float | None:
+def _sum_step_seconds(steps: Series | None) -> float | None:
     """Return the seconds of the trained steps: each row of `time/step_s` is the mean since the row before."""
     if steps is None or not steps.steps:
         return None
@@ -136,7 +136,7 @@ def row(run: RunFiles, metrics: Sequence[str], *, better: Better, at: Literal["l
         "metric": metric,
         **dataclasses.asdict(found),
         "value": None if failed else found.value,
-        "samples": _samples(run, found.steps),
+        "samples": _count_trained_samples(run, found.steps),
         "provenance": provenance(run),
     }
 
@@ -155,7 +155,7 @@ def provenance(run: RunFiles) -> dict[str, str]:
     }
 
 
-def _samples(run: RunFiles, steps: int) -> int | None:
+def _count_trained_samples(run: RunFiles, steps: int) -> int | None:
     """Return the number of trained samples; None where stages change the number a step."""
     training = run.config.get("training", {})
     factors = [training.get(key, 1) for key in ("batch_size", "accumulate", "devices")]

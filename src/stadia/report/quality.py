@@ -39,26 +39,28 @@ def quality(run: RunFiles, *, claimed: bool = True) -> list[Sentence]:
     depth = [
         (name, score)
         for name, score in run.scores.items()
-        if "d1" in _metrics(score) and score.get("checkpoint") != "" and not score.get("baseline")
+        if "d1" in _finite_metrics(score) and score.get("checkpoint") != "" and not score.get("baseline")
     ]
-    depth.sort(key=lambda one: (_metrics(one[1])["d1"], one[0]))
-    sentences = [*_against_mean(run)]
+    depth.sort(key=lambda one: (_finite_metrics(one[1])["d1"], one[0]))
+    sentences = [*_compare_with_mean_depth(run)]
     described: list[dict[str, float]] = []  # two ways to make the path share their depth
     for name, score in depth:
-        if len(described) < MOST and _metrics(score) not in described:
-            described.append(_metrics(score))
-            sentences += _depth(name, score)
+        if len(described) < MOST and _finite_metrics(score) not in described:
+            described.append(_finite_metrics(score))
+            sentences += _describe_depth(name, score)
     sentences += [
-        sentence for name, score in run.scores.items() for sentence in (*_mask(name, score), *_objects(name, score))
+        sentence
+        for name, score in run.scores.items()
+        for sentence in (*_describe_mask(name, score), *_describe_objects(name, score))
     ]
-    sentences += _against_baselines(run)
+    sentences += _compare_with_baselines(run)
     if not depth and not sentences and claimed:
         sentences.append(Sentence("Depth was not scored against ground truth: its quality is unknown.", "warn"))
-        sentences += _path(run)
-    return [*sentences, *_residual(run), *_course(run)]
+        sentences += _describe_path(run)
+    return [*sentences, *_describe_residual(run), *_describe_convergence(run)]
 
 
-def _course(run: RunFiles) -> Iterator[Sentence]:
+def _describe_convergence(run: RunFiles) -> Iterator[Sentence]:
     """Yield warnings about convergence and identical loss terms."""
     for series in run.series:
         if series.name == "val/abs_rel" and (fell := still_falling(series)) is not None:
@@ -70,7 +72,7 @@ def _course(run: RunFiles) -> Iterator[Sentence]:
         yield Sentence(f"Two terms of the loss are one, {first} and {second}: they only ever change together.", "warn")
 
 
-def _metrics(score: dict[str, Any]) -> dict[str, float]:
+def _finite_metrics(score: dict[str, Any]) -> dict[str, float]:
     inner = score.get("metrics")
     return (
         {k: v for k, v in inner.items() if isinstance(v, int | float) and math.isfinite(v)}
@@ -79,7 +81,7 @@ def _metrics(score: dict[str, Any]) -> dict[str, float]:
     )
 
 
-def _against_mean(run: RunFiles) -> Iterator[Sentence]:
+def _compare_with_mean_depth(run: RunFiles) -> Iterator[Sentence]:
     result = flatten(run.result)
     own, mean = result.get("depth.abs_rel"), result.get("depth.abs_rel_mean_baseline")
     if not isinstance(own, int | float) or not isinstance(mean, int | float):
@@ -93,13 +95,13 @@ def _against_mean(run: RunFiles) -> Iterator[Sentence]:
         )
 
 
-def _against_baselines(run: RunFiles) -> Iterator[Sentence]:
+def _compare_with_baselines(run: RunFiles) -> Iterator[Sentence]:
     """Compare each score file NAME with its baseline NAME-of-what, in the first of BESIDE that both have."""
     for name, score in run.scores.items():
         own = next((n for n in run.scores if name.startswith(f"{n}-") and not run.scores[n].get("baseline")), None)
         if not score.get("baseline") or own is None:
             continue
-        base, own_metrics = _metrics(score), _metrics(run.scores[own])
+        base, own_metrics = _finite_metrics(score), _finite_metrics(run.scores[own])
         for metric in [metric for metric in BESIDE if metric in base and metric in own_metrics][:1]:
             label, a, b = wording.score(metric).label, own_metrics[metric], base[metric]
             better = a < b if wording.score(metric).better == "lower" else a > b
@@ -110,15 +112,15 @@ def _against_baselines(run: RunFiles) -> Iterator[Sentence]:
             )
 
 
-def _mask(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
-    """Describe a mask of the whole image; `_objects` describes masks of objects."""
-    metrics = _metrics(score)
+def _describe_mask(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
+    """Describe a mask of the whole image; `_describe_objects` describes masks of objects."""
+    metrics = _finite_metrics(score)
     if "mask_iou" in metrics and "recall" not in metrics and not score.get("baseline"):
         yield Sentence(f"{name}: of the union of true and predicted mask, {metrics['mask_iou']:.0%} is in both.")
 
 
-def _depth(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
-    metrics, ratio = _metrics(score), score.get("scale_ratio_median")
+def _describe_depth(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
+    metrics, ratio = _finite_metrics(score), score.get("scale_ratio_median")
     aligned = "" if score.get("alignment", "none") == "none" else ", after a fit to the truth"
     text = f"{name}: {metrics['d1']:.0%} of the pixels are within a quarter of the true depth{aligned}"
     if metrics["d1"] < USUAL_OF_MEAN:
@@ -137,9 +139,9 @@ def _depth(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
         )
 
 
-def _objects(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
+def _describe_objects(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
     """Describe recall and precision of objects: errors are measured on found objects only."""
-    metrics = _metrics(score)
+    metrics = _finite_metrics(score)
     recall, objects = metrics.get("recall"), metrics.get("objects")
     if recall is None or objects is None or "rotation_error_deg_of_all" not in metrics:
         return
@@ -157,10 +159,11 @@ def _objects(name: str, score: dict[str, Any]) -> Iterator[Sentence]:
         yield Sentence(f"{text}.")
 
 
-def _path(run: RunFiles) -> Iterator[Sentence]:
+def _describe_path(run: RunFiles) -> Iterator[Sentence]:
     """Describe the worst scored path as a share of its length."""
     paths = [
-        (name, score, _metrics(score).get("ate_rmse_m"), score.get("path_m")) for name, score in run.scores.items()
+        (name, score, _finite_metrics(score).get("ate_rmse_m"), score.get("path_m"))
+        for name, score in run.scores.items()
     ]
     off = [
         (ate / path, name, score)
@@ -173,7 +176,7 @@ def _path(run: RunFiles) -> Iterator[Sentence]:
         yield Sentence(f"{name}: the path is off by {share:.1%} of its length{fitted}.")
 
 
-def _residual(run: RunFiles) -> Iterator[Sentence]:
+def _describe_residual(run: RunFiles) -> Iterator[Sentence]:
     """Compare the warp's residual at the last validation with that of not warping."""
     last = {series.name: series.values[-1] for series in run.series}
     own, unwarped = last.get("val/residual", math.nan), last.get("val/residual_unwarped", math.nan)

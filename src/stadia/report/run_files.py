@@ -35,9 +35,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Spread:
-    """Distribution of values at logged steps: the share that is exactly 0, and p05, p25, p50, p75,
-    p95 of |value|.
-    """
+    """Distribution of values at logged steps: the share that is exactly 0, and p05, p25, p50, p75, p95 of |value|."""
 
     name: str
     steps: list[int]
@@ -111,7 +109,7 @@ def read_run(folder: Path) -> RunFiles:
         result=attempt("result.json", _read_object, {}),
         series=attempt("metrics.csv", _read_series, []),
         spreads=attempt("histograms.csv", _read_spreads, []),
-        scores=dict(zip(_short(list(scores)), scores.values(), strict=True)),
+        scores=dict(zip(_shorten_names(list(scores)), scores.values(), strict=True)),
         findings=attempt("findings.jsonl", _read_lines, []),
         images=sorted((step_of(path), path) for path in folder.glob("images/*.png")),
         patch=attempt("diff.patch", _read_text, ""),
@@ -131,18 +129,18 @@ def previous_run(run: RunFiles) -> RunFiles | None:
         if (
             path.parent != folder
             and (other.recipe, other.name) == (run.recipe, run.name)
-            and _order(other) < _order(run)
+            and _start_order(other) < _start_order(run)
         ):
-            earlier.append((_order(other), path.parent))
+            earlier.append((_start_order(other), path.parent))
     return read_run(max(earlier)[1]) if earlier else None
 
 
-def _order(run: RunFiles) -> tuple[str, str]:
+def _start_order(run: RunFiles) -> tuple[str, str]:
     """Return the sort key of runs: start time, then name, which begins with the date."""
     return str(run.run.get("started", "")), run.folder.resolve().name
 
 
-def _short(names: list[str]) -> list[str]:
+def _shorten_names(names: list[str]) -> list[str]:
     """Shorten names of score files by repeated words ("kitti-metric-kitti-06") where they stay unique."""
     short = [
         "-".join(w for i, w in enumerate(words) if w.isdigit() or w not in words[:i])
@@ -193,11 +191,11 @@ def _read_series(path: Path) -> list[Series]:
         name: {} for name in rows.fieldnames or [] if name not in ("step", "epoch", "")
     }
     for row in rows:
-        step = _number(row.get("step"))
+        step = _parse_number(row.get("step"))
         if step is None or not math.isfinite(step):
             continue
         for name, values in columns.items():
-            if (value := _number(row.get(name))) is not None:
+            if (value := _parse_number(row.get(name))) is not None:
                 values[int(step)] = value
     return [
         Series(name, sorted(values), [values[step] for step in sorted(values)])
@@ -210,7 +208,7 @@ def _read_spreads(path: Path) -> list[Spread]:
     """Read histograms.csv by name; truncated or invalid rows are left out."""
     found: dict[str, dict[int, list[float]]] = {}
     for row in csv.DictReader(_read_text(path).splitlines()):
-        numbers = [_number(row.get(column)) for column in ("step", "zero", "p05", "p25", "p50", "p75", "p95")]
+        numbers = [_parse_number(row.get(column)) for column in ("step", "zero", "p05", "p25", "p50", "p75", "p95")]
         sizes = [number for number in numbers if number is not None and math.isfinite(number) and number >= 0]
         if row.get("name") and len(sizes) == len(numbers):
             found.setdefault(row["name"], {})[int(sizes[0])] = sizes[1:]
@@ -225,7 +223,7 @@ def _read_spreads(path: Path) -> list[Spread]:
     ]
 
 
-def _number(text: str | None) -> float | None:
+def _parse_number(text: str | None) -> float | None:
     try:
         return float(text) if text else None
     except ValueError:

@@ -75,7 +75,7 @@ def sentence(study: Mapping[str, Any], verdict: Verdict) -> str:
             f" {p(verdict['p_same'])})"
         )
     else:
-        text = f"{of} may leave {metric} as it is or change it ({interval}). {_what_it_takes(study, verdict)}"
+        text = f"{of} may leave {metric} as it is or change it ({interval}). {_describe_power(study, verdict)}"
     if not shown and (d["low"] > 0 or d["high"] < 0):
         text += (
             f" Its own interval leaves 0 out; of {len(study['verdicts'])} changes tried, one does so by chance more"
@@ -84,7 +84,7 @@ def sentence(study: Mapping[str, Any], verdict: Verdict) -> str:
     return f"{verdict['decision'].capitalize()}: {text.rstrip('.')}."
 
 
-def _what_it_takes(study: Mapping[str, Any], verdict: Verdict) -> str:
+def _describe_power(study: Mapping[str, Any], verdict: Verdict) -> str:
     """Describe the difference that a study of this size can detect."""
     if not verdict["difference"]["sd"]:
         least = math.ceil(math.log2(2 * len(study["verdicts"]) / study["alpha"]))
@@ -139,7 +139,7 @@ def markdown(study: Mapping[str, Any]) -> str:
             " the change minus the base, seed by seed."
         ),
         "",
-        *_table(HEAD, cells(study)),
+        *_format_table(HEAD, cells(study)),
         "",
     ]
     for verdict in study["verdicts"]:
@@ -150,7 +150,7 @@ def markdown(study: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(["", "What stands against all of it:", "", *notes] if notes else [])]) + "\n"
 
 
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+def _format_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     def line(row: Sequence[str]) -> str:
         escaped = (cell.replace("|", "\\|") for cell in row)
         return f"| {' | '.join(escaped)} |"
@@ -159,9 +159,7 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 
 def draw(study: Mapping[str, Any], results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the difference of each change as SVG or PNG: a dot for each seed, mean and interval, the margin as a
-    band.
-    """
+    """Draw the difference of each change as SVG or PNG: a dot a seed, mean and interval, the margin as a band."""
     from matplotlib.figure import Figure
 
     verdicts = study["verdicts"]

@@ -40,36 +40,40 @@ def sparsification_plots(scores: dict[str, dict[str, Any]]) -> list[SharePlot]:
         of_error = score.get("uncertainty")
         for name, worth in of_error.items() if isinstance(of_error, dict) else ():
             curves = (
-                [_curve(worth.get(key)) for key in ("curve", "curve_of_oracle", "curve_of_random")]
+                [_as_curve(worth.get(key)) for key in ("curve", "curve_of_oracle", "curve_of_random")]
                 if isinstance(worth, dict)
                 else []
             )
             if curves and all(curve is not None and len(curve) == len(curves[0] or ()) for curve in curves):
-                found.append(_sparsification(stem, name, worth, curves))
+                found.append(_make_sparsification_plot(stem, name, worth, curves))
     return found
 
 
-def _sparsification(stem: str, name: str, worth: dict[str, Any], curves: Sequence[Any]) -> SharePlot:
+def _make_sparsification_plot(stem: str, name: str, worth: dict[str, Any], curves: Sequence[Any]) -> SharePlot:
     label = wording.score(name).label
     numbers = [
         f"{key} {wording.number(value)}"
         for key, value in (("AUSE", worth.get("ause")), ("AURG", worth.get("aurg")))
-        if _is(value)
+        if _is_finite_number(value)
     ]
     below, rank = worth.get("below_random"), worth.get("spearman")
-    if _is(below):
+    if _is_finite_number(below):
         numbers.append(f"AUSE {abs(below):.0%} {'below' if below > 0 else 'above'} that of random order")
-    if _is(rank):
+    if _is_finite_number(rank):
         numbers.append(f"Spearman {wording.number(rank)}")
     title = f"{stem}: {f'1 - ({label})' if name == 'd1' else label} of the pixels that are left"
     names = (("by uncertainty", "s0"), ("by the error itself", "s1"), ("in random order", "s2"))
     lines = [(name, color, list(curve)) for (name, color), curve in zip(names, curves, strict=True)]
-    return _plot_curves(title, ", ".join(numbers), lines, "left out", top=max(max(line[2]) for line in lines))
+    return _make_curves_plot(title, ", ".join(numbers), lines, "left out", top=max(max(line[2]) for line in lines))
 
 
 def calibration_plot(series: list[Series]) -> SharePlot | None:
     """Plot measured against nominal coverage of the intervals at the last validation; None where not logged."""
-    shares = {int(match[1]): s.values[-1] for s in series if (match := INSIDE.match(s.name)) and _is(s.values[-1])}
+    shares = {
+        int(match[1]): s.values[-1]
+        for s in series
+        if (match := INSIDE.match(s.name)) and _is_finite_number(s.values[-1])
+    }
     if len(shares) < 2:
         return None
     nominal = sorted(shares)
@@ -78,7 +82,7 @@ def calibration_plot(series: list[Series]) -> SharePlot | None:
         ("residuals inside", "s0", [(percent / 100, shares[percent]) for percent in nominal]),
         ("nominal", "s2", [(0.0, 0.0), (1.0, 1.0)]),
     ]
-    return _drawn(
+    return _make_share_plot(
         "Coverage of the predicted intervals", f"{off:.0%} off in the mean", lines, "nominal coverage", top=1.0
     )
 
@@ -88,17 +92,17 @@ def is_calibration(series: Series) -> bool:
     return INSIDE.match(series.name) is not None
 
 
-def _plot_curves(
+def _make_curves_plot(
     title: str, about: str, lines: list[tuple[str, str, list[float]]], x_label: str, top: float
 ) -> SharePlot:
     """Plot values at equal steps from 0 to 100 %; the last, of no pixel at all, is left out."""
     points = [
         (name, color, [(k / (len(values) - 1), v) for k, v in enumerate(values[:-1])]) for name, color, values in lines
     ]
-    return _drawn(title, about, points, x_label, top)
+    return _make_share_plot(title, about, points, x_label, top)
 
 
-def _drawn(
+def _make_share_plot(
     title: str, about: str, lines: list[tuple[str, str, list[tuple[float, float]]]], x_label: str, top: float
 ) -> SharePlot:
     high = 1.05 * top if top > 0 else 1.0
@@ -119,16 +123,16 @@ def _drawn(
     )
 
 
-def _curve(values: Any) -> list[float] | None:
+def _as_curve(values: Any) -> list[float] | None:
     """Return at most MAX_POINTS finite values, none below 0, or None for anything else."""
     if (
         not isinstance(values, list)
         or not 3 <= len(values) <= MAX_POINTS
-        or not all(_is(value) and value >= 0 for value in values)
+        or not all(_is_finite_number(value) and value >= 0 for value in values)
     ):
         return None
     return [float(value) for value in values]
 
 
-def _is(value: Any) -> TypeGuard[float]:
+def _is_finite_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

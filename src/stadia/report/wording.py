@@ -168,8 +168,12 @@ def memory(megabytes: float) -> str:
     return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
 
 
-_OF_DEPTH = {"mean": "Depths mean", "share": "All depths share", "of": "depth"}
-_OF_DEPTH_AND_PATH = {"mean": "Depth and path mean", "share": "All depths and the path share", "of": "depth and path"}
+_DEPTH_WORDS = {"mean": "Depths mean", "share": "All depths share", "of": "depth"}
+_DEPTH_AND_PATH_WORDS = {
+    "mean": "Depth and path mean",
+    "share": "All depths and the path share",
+    "of": "depth and path",
+}
 
 
 def claim(name: Any, scale_from: Any = None, *, path: bool = False) -> tuple[str, str]:
@@ -181,7 +185,7 @@ def claim(name: Any, scale_from: Any = None, *, path: bool = False) -> tuple[str
         str(name), UNKNOWN_CLAIM if name is None else (str(name), "This claim is not known to the report.")
     )
     return label, meaning.format(
-        source=scale_from or "a length known beforehand", **(_OF_DEPTH_AND_PATH if path else _OF_DEPTH)
+        source=scale_from or "a length known beforehand", **(_DEPTH_AND_PATH_WORDS if path else _DEPTH_WORDS)
     )
 
 

@@ -63,8 +63,8 @@ class Background:
             raise DataError(
                 self.file or self.name,
                 found="no depth",
-                expected="the depth of what things are pasted onto",
-                fix="leave the image out, or name predictions of it by data.backgrounds.teacher",
+                expected="depth of the background",
+                fix="leave the image out, or set data.backgrounds.teacher to predictions",
             )
         H, W = image.shape[:2]
         h, w = min(H, max(1, round(W * height / width))), min(W, max(1, round(H * width / height)))
@@ -96,10 +96,11 @@ def open_backgrounds(
     by_split: dict[str, list[Frames]]
     if "train" in own and not how.val_recordings and config.split is None:
         by_split = {
-            s: [f for r in recordings if _is(r, names) for f in whole(r, config.sides)] for s, names in own.items()
+            s: [f for r in recordings if _matches_name(r, names) for f in whole(r, config.sides)]
+            for s, names in own.items()
         }
     elif how.val_recordings:
-        val = [r for r in recordings if _is(r, how.val_recordings)]
+        val = [r for r in recordings if _matches_name(r, how.val_recordings)]
         rest = [r for r in recordings if r not in val]
         by_split = {s: [f for r in some for f in whole(r, config.sides)] for s, some in (("train", rest), ("val", val))}
     else:
@@ -128,7 +129,7 @@ def _rename_keys_in_errors() -> Iterator[None]:
         raise DataError(what, found=found, expected=expected, fix=fix) from error
 
 
-def _is(recording: Recording, names: Sequence[str]) -> bool:
+def _matches_name(recording: Recording, names: Sequence[str]) -> bool:
     return any(recording.name == name or recording.name.endswith(f"/{name}") for name in names)
 
 
@@ -146,10 +147,8 @@ def _check_depth(recordings: Sequence[Recording]) -> None:
         raise DataError(
             f"depth of {', '.join(bare[:3])}" + f" and {len(bare) - 3} more" * (len(bare) > 3),
             found=f"none in {_CHECKED_FRAMES} frames",
-            expected="depth for things to stand at",
-            fix=(
-                "predict it (stadia predict CHECKPOINT IMAGES --out FOLDER) and name FOLDER by data.backgrounds.teacher"
-            ),
+            expected="depth",
+            fix="set data.backgrounds.teacher to the folder of stadia predict CHECKPOINT IMAGES --out FOLDER",
         )
 
 

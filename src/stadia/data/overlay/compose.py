@@ -1,7 +1,7 @@
 """Compose background, depth and cut-out to an image, its depth and its mask. Arrays only; imports no torch.
 
-A cut-out is (h, w, 4): red, green, blue times alpha, then alpha, float32 in [0, 1]. Premultiplied, so
-that resizing adds no fringe in the color of transparent pixels.
+A cut-out is (h, w, 4): red, green, blue times alpha, then alpha, float32 in [0, 1]. Premultiplied, so that resizing
+adds no fringe in the color of transparent pixels.
 
 Source: Porter and Duff, Compositing Digital Images, SIGGRAPH 1984.
 """
@@ -100,18 +100,15 @@ def paste(background: NDArray[np.uint8], depth: NDArray[np.float32], cutout: Cut
         cutout: (h, w, 4), see above.
         top, left: of its first pixel; it may reach over an edge, but not with its foot.
 
-    image = (1 - alpha) background + alpha foreground, where nothing of the background is nearer (`NEARER`). What has no
-    depth is behind. Raises GeometryError for a cut-out that is larger than the background, or whose foot is outside of
-    it.
+    image = (1 - alpha) background + alpha foreground, where nothing of the background is nearer (`NEARER`). What has
+    no depth is behind. Raises GeometryError for a cut-out that is larger than the background, or whose foot is outside
+    of it.
     """
     H, W = depth.shape
     h, w = cutout.shape[:2]
     if h > H or w > W:
         raise GeometryError(
-            "foreground",
-            found=f"{w}x{h} pixels",
-            expected=f"at most the background's {W}x{H}",
-            fix="paste it at a smaller size",
+            "foreground", found=f"{w}x{h} pixels", expected=f"at most the background's {W}x{H}", fix="paste it smaller"
         )
     foot_row, foot_column = top + foot_of(cutout)[0], left + foot_of(cutout)[1]
     if not (0 <= foot_row < H and 0 <= foot_column < W):

@@ -24,7 +24,7 @@ from stadia.geometry.numpy_camera import resized_K
 SEEN, TRIES = 0.25, 8
 """Random places that show less than this share of the cut-out are drawn again, at most so many times."""
 
-_KEPT = 1024  # backgrounds and foregrounds, each, that stay in memory
+_CACHE_SIZE = 1024  # backgrounds and foregrounds, each, that stay in memory
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -61,8 +61,8 @@ class Composed:
     pair: Pair
 
     def resized(self, height: int, width: int) -> Composed:
-        """Return the sample at another size: images by area, depth by the nearest pixel, the mask where at least
-        half of a pixel is covered.
+        """Return the sample at another size: images by area, depth by the nearest pixel, the mask where at least half
+        of a pixel is covered.
         """
         if self.mask.shape == (height, width):
             return self
@@ -140,8 +140,10 @@ class Composer:
     def chosen(self, number: int) -> tuple[int, int]:
         """Return the indices of background and foreground of a sample."""
         return (
-            _in_rounds(self.seed, self.split, "backgrounds", len(self.backgrounds), number // self.per_background),
-            _in_rounds(self.seed, self.split, "foregrounds", len(self.foregrounds), number),
+            _index_in_rounds(
+                self.seed, self.split, "backgrounds", len(self.backgrounds), number // self.per_background
+            ),
+            _index_in_rounds(self.seed, self.split, "foregrounds", len(self.foregrounds), number),
         )
 
     def pair(self, number: int) -> Pair:
@@ -149,8 +151,8 @@ class Composer:
 
     def composed(self, number: int) -> Composed:
         b, f = self.chosen(number)
-        scenery = _kept(self._scenery, b, lambda: self.backgrounds[b].scenery(self.height, self.width))
-        whole = _kept(self._cutouts, f, lambda: self.foregrounds[f].cutout(2 * max(self.height, self.width)))
+        scenery = _get_cached(self._scenery, b, lambda: self.backgrounds[b].scenery(self.height, self.width))
+        whole = _get_cached(self._cutouts, f, lambda: self.foregrounds[f].cutout(2 * max(self.height, self.width)))
         random = self._random(number)
         for _ in range(TRIES):
             place = draw_place(self.placement, random)
@@ -179,21 +181,21 @@ class Composer:
         return Pair(background.name, background.recording.session, foreground.name, foreground.object, place.position)
 
 
-def _kept(kept: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+def _get_cached(kept: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
     """Return a cached value, or make and cache it; the oldest entry is evicted from a full cache."""
     if key not in kept:
         value = make()
-        while len(kept) >= _KEPT:
+        while len(kept) >= _CACHE_SIZE:
             kept.pop(next(iter(kept)), None)
         kept[key] = value
     return kept[key]
 
 
 @lru_cache(maxsize=64)
-def _order(seed: int, split: str, what: str, count: int, round_: int) -> NDArray[np.int64]:
+def _permutation_of_round(seed: int, split: str, what: str, count: int, round_: int) -> NDArray[np.int64]:
     return generator(seed, "overlay", split, what, round_).permutation(count)
 
 
-def _in_rounds(seed: int, split: str, what: str, count: int, number: int) -> int:
+def _index_in_rounds(seed: int, split: str, what: str, count: int, number: int) -> int:
     round_, place = divmod(number, count)
-    return int(_order(seed, split, what, count, round_)[place])
+    return int(_permutation_of_round(seed, split, what, count, round_)[place])

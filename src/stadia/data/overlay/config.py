@@ -30,8 +30,8 @@ class BackgroundConfig(SourceOptions):
     path, format: see `open_recordings`; null takes RoadWorld's demo worlds from the cache, rendered once.
     split_by: which of them validate. Worlds that a data set itself names for a split stay there.
     sides: whose images.
-    teacher: a folder that `stadia predict` wrote for these images; its depth replaces true
-        depth, and the label names it.
+    teacher: a folder that `stadia predict` wrote for these images; its depth replaces true depth, and the label names
+        it.
     """
 
     path: str | None = None
@@ -66,7 +66,7 @@ class PlacementConfig(StrictModel):
     foot: tuple[Share, Share] = (0.7, 1.0)
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _check_ranges(self) -> Self:
         if self.size[1] > 1:
             raise ValueError(
                 f"size: a foreground of {self.size[1]:g} times its background is larger than it; expected at most 1"
@@ -110,7 +110,7 @@ class OverlayDataConfig(StrictModel):
 
     @field_validator("path")
     @classmethod
-    def _not_empty(cls, path: str | None) -> str | None:
+    def _check_path_not_empty(cls, path: str | None) -> str | None:
         if path == "":
             raise ValueError("an empty path; null composes")
         return path

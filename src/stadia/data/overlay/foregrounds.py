@@ -53,15 +53,12 @@ def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]
             raise DataError(
                 path, found=f"the splits {', '.join(named)}", expected="train among them", fix="add FOLDER/train"
             )
-        return {split: _listed(path / split) for split in named}
-    every = _listed(path)
+        return {split: _list_foregrounds(path / split) for split in named}
+    every = _list_foregrounds(path)
     objects = list(dict.fromkeys(one.object for one in every))
     if len(objects) < 2:
         raise DataError(
-            path,
-            found="a single object",
-            expected="two at least: one trains, another validates",
-            fix="add images of other objects",
+            path, found="a single object", expected="at least 2, to train and validate", fix="add images of others"
         )
     held = max(1, min(round(val_share * len(objects)), len(objects) - 1))
     order = generator(0, "foregrounds").permutation(len(objects))[:held]
@@ -72,7 +69,7 @@ def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]
     }
 
 
-def _listed(folder: Path) -> list[Foreground]:
+def _list_foregrounds(folder: Path) -> list[Foreground]:
     """List NAME.png as objects with one view, and OBJECT/VIEW.png as views of one object."""
     inner = (
         sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural_key)
@@ -93,8 +90,8 @@ def foregrounds_fingerprint(foregrounds: Sequence[Foreground]) -> str:
 
 
 def looks_of(foregrounds: Sequence[Foreground]) -> list[str]:
-    """Hash the visible pixels of each foreground: copies in another encoding, with another margin or mirrored have
-    the same hash.
+    """Hash the visible pixels of each foreground: copies in another encoding, with another margin or mirrored have the
+    same hash.
 
     What cannot be read as a cut-out goes by its file.
     """

@@ -98,13 +98,13 @@ def scan(root: Path) -> Scan:
             if f"fg_{foreground}" not in inner:
                 missing.append(f"bg{background}/fg_{foreground}")
                 continue
-            there, gone = _files(folder / f"fg_{foreground}", masks)
+            there, gone = _find_complete(folder / f"fg_{foreground}", masks)
             missing += (f"bg{background}/fg_{foreground}/{path}" for path in gone)
             whole += (index_of(background, foreground, file) for file in there)
     return Scan(tuple(numbers), np.array(whole, np.int64), tuple(missing), masks, beyond)
 
 
-def _files(folder: Path, masks: dict[str, int]) -> tuple[list[int], Iterator[str]]:
+def _find_complete(folder: Path, masks: dict[str, int]) -> tuple[list[int], Iterator[str]]:
     """Return the numbers K for which overlay, depth and mask exist, and the paths that are missing."""
     found: dict[str, set[int]] = {}
     names = {}
@@ -121,10 +121,10 @@ def _files(folder: Path, masks: dict[str, int]) -> tuple[list[int], Iterator[str
 
 
 def _background_file(root: Path, number: int) -> Path | None:
-    return _first(root / "bg", f"bg{number}")
+    return _find_image_file(root / "bg", f"bg{number}")
 
 
-def _first(folder: Path, stem: str) -> Path | None:
+def _find_image_file(folder: Path, stem: str) -> Path | None:
     return next(
         (path for suffix in (".jpg", ".jpeg", ".png", ".JPG") if (path := folder / f"{stem}{suffix}").is_file()), None
     )
@@ -139,20 +139,17 @@ def splits(found: Scan, val_share: float) -> dict[str, NDArray[np.int64]]:
     both sides.
     """
     indices = found.whole
-    backgrounds = _held(np.unique(indices // (FOREGROUNDS * FILES)), val_share, "backgrounds")
-    foregrounds = _held(np.unique(indices // FILES % FOREGROUNDS), val_share, "foregrounds")
+    backgrounds = _draw_held_out(np.unique(indices // (FOREGROUNDS * FILES)), val_share, "backgrounds")
+    foregrounds = _draw_held_out(np.unique(indices // FILES % FOREGROUNDS), val_share, "foregrounds")
     b, f = np.isin(indices // (FOREGROUNDS * FILES), backgrounds), np.isin(indices // FILES % FOREGROUNDS, foregrounds)
     return {"train": indices[~b & ~f], "val": indices[b & f]}
 
 
-def _held(numbers: NDArray[np.int64], share: float, what: str) -> NDArray[np.int64]:
+def _draw_held_out(numbers: NDArray[np.int64], share: float, what: str) -> NDArray[np.int64]:
     """Draw the numbers that validate, with a fixed seed."""
     if len(numbers) < 2:
         raise DataError(
-            what,
-            found=f"{len(numbers)} with all its files",
-            expected="two at least, to hold one out",
-            fix="fetch the rest",
+            what, found=f"{len(numbers)} complete", expected="at least 2, to hold one out", fix="fetch the rest"
         )
     count = max(1, min(round(share * len(numbers)), len(numbers) - 1))
     return generator(0, "published", what).permutation(numbers)[:count]
@@ -179,9 +176,13 @@ class PublishedOverlays:
         background, foreground, file = place_of(int(self.indices[number]))
         return Pair(f"bg{background}", f"bg{background}", f"fg_{foreground}", f"fg_{foreground}", file - 1)
 
-    def composed(self, number: int) -> Composed:
+    def _location(self, number: int) -> tuple[int, Path, int]:
+        """Return background, folder and file of the n-th image."""
         background, foreground, file = place_of(int(self.indices[number]))
-        folder = self.root / f"bg{background}" / f"fg_{foreground}"
+        return background, self.root / f"bg{background}" / f"fg_{foreground}", file
+
+    def composed(self, number: int) -> Composed:
+        background, folder, file = self._location(number)
         image = read_rgb(self._image(folder, "overlay", file))
         height, width = image.shape[:2]
         gray = {kind: read_rgb(self._image(folder, kind, file))[..., 0] for kind in ("depth", "mask")}
@@ -196,28 +197,26 @@ class PublishedOverlays:
         return Composed(image, behind, depth, gray["mask"] >= COVERS * 255, K, self.pair(number))
 
     def _image(self, folder: Path, kind: str, number: int) -> Path:
-        found = next((path for name in KINDS[kind] if (path := _first(folder / name, str(number)))), None)
+        found = next((path for name in KINDS[kind] if (path := _find_image_file(folder / name, str(number)))), None)
         return found or folder / kind / f"{number}.jpg"
 
     def raw_mask(self, number: int) -> NDArray[np.uint8]:
         """Return the (H, W) mask as stored: a JPEG has values between 0 and 255."""
-        background, foreground, file = place_of(int(self.indices[number]))
-        return read_rgb(self._image(self.root / f"bg{background}" / f"fg_{foreground}", "mask", file))[..., 0]
+        return read_rgb(self.label_files(number)[1])[..., 0]
 
     def label_files(self, number: int) -> tuple[Path, Path]:
         """Return the files of depth and mask."""
-        background, foreground, file = place_of(int(self.indices[number]))
-        folder = self.root / f"bg{background}" / f"fg_{foreground}"
+        _, folder, file = self._location(number)
         return self._image(folder, "depth", file), self._image(folder, "mask", file)
 
     @cached_property
-    def _used(self) -> tuple[int, int]:
+    def _parts_used(self) -> tuple[int, int]:
         return len(np.unique(self.indices // (FOREGROUNDS * FILES))), len(
             np.unique(self.indices // FILES % FOREGROUNDS)
         )
 
     def facts(self) -> dict[str, Any]:
-        backgrounds, foregrounds = self._used
+        backgrounds, foregrounds = self._parts_used
         first = self._image(self.root / "bg1" / "fg_1", "overlay", 1)
         return {
             "backgrounds": backgrounds,

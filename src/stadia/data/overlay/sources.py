@@ -28,8 +28,8 @@ from stadia.data.tableworld.presets import CutoutConfig
 class Overlays:
     """The splits of composite images.
 
-    images: by split, "train" and mostly "val" among them, perhaps "test".  scan: of the published layout, what of it is
-        there.
+    images: by split, "train" and mostly "val" among them, perhaps "test".  scan: of the published layout, what of it
+        is there.
     """
 
     config: OverlayDataConfig
@@ -86,25 +86,22 @@ def open_overlays(config: OverlayDataConfig, *, seed: int, progress: Progress | 
         return Overlays(config, dict(composers(config, seed=seed, progress=progress)), seed)
     path = Path(config.path).expanduser()
     if is_written(path):
-        return Overlays(config, _with_train(path, dict(open_written(path))), seed)
+        return Overlays(config, _require_train(path, dict(open_written(path))), seed)
     if is_published(path):
         found = scan(path)
         parts = {
             split: PublishedOverlays(path, indices, split) for split, indices in splits(found, config.val_share).items()
         }
-        return Overlays(config, _with_train(path, dict(parts)), seed, found)
+        return Overlays(config, _require_train(path, dict(parts)), seed, found)
     raise DataError(
         path,
-        found="neither a set of ours nor the published layout",
+        found="neither a set of stadia data overlay nor the published layout",
         expected="dataset.json of composed images, or bg/ and bg1/fg_1/overlay",
-        fix=(
-            "write one (stadia data overlay --out FOLDER), or leave data.path out: images are then composed while it"
-            " trains"
-        ),
+        fix="write one (stadia data overlay --out FOLDER), or leave data.path out to compose during training",
     )
 
 
-def _with_train(path: Path, images: dict[str, OverlayImages]) -> dict[str, OverlayImages]:
+def _require_train(path: Path, images: dict[str, OverlayImages]) -> dict[str, OverlayImages]:
     if not images.get("train") or not images["train"].count:
         raise DataError(path, found="no image to train on", expected="a split 'train'", fix="write the set again")
     return images

@@ -97,7 +97,7 @@ def survey(overlays: Overlays, scored: tuple[float, float] = (0.0, math.inf)) ->
     """
     images = overlays.images
     counts_of = {split: overlays.asked(split) for split in images}
-    kept = {split: _identities(one, counts_of[split]) for split, one in images.items()}
+    kept = {split: _identify_parts(one, counts_of[split]) for split, one in images.items()}
     unreadable: list[tuple[str, str]] = []
     lossy: list[tuple[str, str]] = []
     sums: dict[str, list[tuple[float, float]]] = {"depth": [], "mask": []}
@@ -115,18 +115,18 @@ def survey(overlays: Overlays, scored: tuple[float, float] = (0.0, math.inf)) ->
     return OverlaySurvey(
         images=counts_of,
         looked_at=looked_at,
-        factors=tuple(_factor(name, {split: found[name] for split, found in kept.items()}) for name in FACTORS),
-        effective_backgrounds=_evened_out(images["train"], counts_of["train"]),
+        factors=tuple(_compare_splits(name, {split: found[name] for split, found in kept.items()}) for name in FACTORS),
+        effective_backgrounds=_count_effective_backgrounds(images["train"], counts_of["train"]),
         source=overlays.label.source,
         claim=overlays.label.claim.value,
         unreadable=tuple(fault for fault in dict.fromkeys(unreadable) if fault not in uncut),
         uncut=tuple(dict.fromkeys(uncut)),
         lossy=tuple(lossy),
-        alike=_alike(sums),
+        alike=_describe_equal_statistics(sums),
         missing=overlays.scan.missing if overlays.scan else (),
-        renamed=_renamed(overlays.scan),
-        pasted=_pasted(overlays.config, max(longest for _, longest in checked)) if checked else "",
-        **_of_range(labels, scored),
+        renamed=_describe_renamed_folders(overlays.scan),
+        pasted=_describe_pasted_sizes(overlays.config, max(longest for _, longest in checked)) if checked else "",
+        **_measure_depth_range(labels, scored),
     )
 
 
@@ -151,16 +151,18 @@ def _check_image(
         depth_file, mask_file = images.label_files(number)
         soft = float(((raw > 0) & (raw < 255)).mean())
         if soft:
-            lossy.append((_short(mask_file), f"a mask with values between 0 and 255 at {soft:.1%} of its pixels"))
+            lossy.append(
+                (_shorten_path(mask_file), f"a mask with values between 0 and 255 at {soft:.1%} of its pixels")
+            )
         if depth_file.suffix.lower() != ".png":
-            lossy.append((_short(depth_file), "depth as a JPEG of 8 bits"))
+            lossy.append((_shorten_path(depth_file), "depth as a JPEG of 8 bits"))
     sums["depth"].append((float(one.depth.mean()), float(one.depth.std())))
     sums["mask"].append((float(mask.mean()), float(mask.std())))
     known = one.depth[one.depth > 0]
     labels.append(known[:: max(known.size // DEPTHS, 1)])
 
 
-def _of_range(labels: Sequence[NDArray[np.float32]], scored: tuple[float, float]) -> dict[str, Any]:
+def _measure_depth_range(labels: Sequence[NDArray[np.float32]], scored: tuple[float, float]) -> dict[str, Any]:
     depths = np.concatenate([*labels, np.zeros(0, np.float32)])
     if not depths.size:
         return {}
@@ -168,11 +170,11 @@ def _of_range(labels: Sequence[NDArray[np.float32]], scored: tuple[float, float]
     return {"unscored": float(((depths <= scored[0]) | (depths >= scored[1])).mean()), "depths": (low, high)}
 
 
-def _short(file: Path) -> str:
+def _shorten_path(file: Path) -> str:
     return "/".join(file.parts[-4:])
 
 
-def _alike(sums: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+def _describe_equal_statistics(sums: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Describe mean and deviation where depth and mask have the same, to 6 digits; else return ""."""
     depth, mask = (
         (np.array(sums[kind]).reshape(-1, 2).mean(0) for kind in ("depth", "mask"))
@@ -186,7 +188,7 @@ def _alike(sums: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     )
 
 
-def _identities(images: OverlayImages, count: int) -> dict[str, dict[str, str]]:
+def _identify_parts(images: OverlayImages, count: int) -> dict[str, dict[str, str]]:
     """Return for each factor {identity: name}.
 
     Images are identified by content, cut-outs by visible pixels, mirrored or not.
@@ -206,10 +208,10 @@ def _identities(images: OverlayImages, count: int) -> dict[str, dict[str, str]]:
         return dict(zip(FACTORS, found, strict=True))
     pairs = [images.pair(number) for number in range(images.count or count)]
     names = {name: {value: value for pair in pairs if (value := str(getattr(pair, name))) != "-1"} for name in FACTORS}
-    return names | _by_content(images, pairs) if isinstance(images, WrittenOverlays) else names
+    return names | _identify_by_content(images, pairs) if isinstance(images, WrittenOverlays) else names
 
 
-def _by_content(images: WrittenOverlays, pairs: Sequence[Pair]) -> dict[str, dict[str, str]]:
+def _identify_by_content(images: WrittenOverlays, pairs: Sequence[Pair]) -> dict[str, dict[str, str]]:
     """Identify backgrounds by their files, and cut-outs by visible pixels where the set recorded them."""
     files = {images.background_file(number): pair.background for number, pair in enumerate(pairs)}
     found = {"background": {(content_of(file) if file.is_file() else name): name for file, name in files.items()}}
@@ -220,9 +222,9 @@ def _by_content(images: WrittenOverlays, pairs: Sequence[Pair]) -> dict[str, dic
     return found
 
 
-def _factor(name: str, splits: Mapping[str, Mapping[str, str]]) -> Factor:
+def _compare_splits(name: str, splits: Mapping[str, Mapping[str, str]]) -> Factor:
     shared = {
-        _named(one[key], other[key]): None
+        _join_names(one[key], other[key]): None
         for one, other in combinations(splits.values(), 2)
         for key in one
         if key in other
@@ -230,22 +232,22 @@ def _factor(name: str, splits: Mapping[str, Mapping[str, str]]) -> Factor:
     return Factor(name, {split: len(one) for split, one in splits.items()}, tuple(shared))
 
 
-def _named(here: str, there: str) -> str:
+def _join_names(here: str, there: str) -> str:
     return here if here == there else f"{here} (there {there})"
 
 
-def _evened_out(images: OverlayImages, count: int) -> float:
+def _count_effective_backgrounds(images: OverlayImages, count: int) -> float:
     counts = np.array(list(Counter(images.pair(number).background for number in range(count)).values()), float)
     shares = counts / counts.sum()
     return math.exp(float(-(shares * np.log(shares)).sum()))
 
 
-def _pasted(config: OverlayDataConfig, longest: int) -> str:
+def _describe_pasted_sizes(config: OverlayDataConfig, longest: int) -> str:
     least, most = (share * min(config.height, config.width) for share in sizes(config.placement))
     return f"cut-outs: files of up to {longest} pixels, pasted {least:.0f} to {most:.0f} pixels long"
 
 
-def _renamed(scan: Scan | None) -> tuple[str, ...]:
+def _describe_renamed_folders(scan: Scan | None) -> tuple[str, ...]:
     if scan is None:
         return ()
     other = [f"{count} folders '{name}' for 'mask'" for name, count in scan.masks.items() if name != "mask"]

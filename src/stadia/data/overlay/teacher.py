@@ -31,10 +31,7 @@ class TaughtRecording(Recording):
         if missing:
             raise DataError(
                 folder,
-                found=(
-                    f"no depth of {len(missing)} of {len(recording)} images of {recording.name}, the first"
-                    f" '{missing[0]}'"
-                ),
+                found=f"no depth of {len(missing)} of {len(recording)} images of {recording.name}, as '{missing[0]}'",
                 expected="one of each",
                 fix="predict these images: stadia predict CHECKPOINT IMAGES --out FOLDER",
             )
@@ -86,12 +83,8 @@ def read_named(path: Path, key: str) -> NDArray[np.float32]:
     except (KeyError, ValueError, EOFError, OSError) as error:
         raise DataError(path, found=f"{error}", expected=f"an .npz with '{key}'", fix="write it again") from error
     if depth.ndim != 2 or not np.isfinite(depth).all() or (depth < 0).any():
-        raise DataError(
-            path,
-            found=f"shape {depth.shape}, or no number",
-            expected="(H, W), 0 where there is none",
-            fix="write it again",
-        )
+        found = f"shape {depth.shape}, or values below 0 or not finite"
+        raise DataError(path, found=found, expected="(H, W), 0 where there is none", fix="write it again")
     return depth
 
 

@@ -35,6 +35,7 @@ VERSION = 1
 """Of composing: raised when a seed no longer gives the same images."""
 
 SHARD = 500
+OWN_FILE = "a file of stadia data overlay"
 
 
 def write_overlays(
@@ -55,12 +56,14 @@ def write_overlays(
     with ThreadPoolExecutor(workers or cores()) as pool:
         for split, composer in composers.items():
             facts, count = composer.facts(), counts[split]
-            origin = _origin(composer, facts)
+            origin = _make_origin(composer, facts)
             shards = [range(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
             todo = [
                 one
                 for one in shards
-                if not _is_there(_folder(out, split, one) / "samples.json", _of_shard(origin, one))
+                if not _is_written_shard(
+                    _shard_folder(out, split, one) / "samples.json", _make_shard_origin(origin, one)
+                )
             ]
             advance(count - sum(map(len, todo)))
             used = sorted({composer.chosen(number)[0] for one in todo for number in one})
@@ -80,12 +83,16 @@ def write_overlays(
     }
     write_json(
         path,
-        {**about, "splits": splits, "overlay": {split: _origin(one, one.facts()) for split, one in composers.items()}},
+        {
+            **about,
+            "splits": splits,
+            "overlay": {split: _make_origin(one, one.facts()) for split, one in composers.items()},
+        },
     )
     return path
 
 
-def _origin(composer: Composer, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _make_origin(composer: Composer, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what images are made from: equal origins mean equal images."""
     return {
         "version": VERSION,
@@ -97,11 +104,11 @@ def _origin(composer: Composer, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_shard(origin: Mapping[str, Any], numbers: range) -> dict[str, Any]:
+def _make_shard_origin(origin: Mapping[str, Any], numbers: range) -> dict[str, Any]:
     return {**origin, "first": numbers.start, "images": len(numbers)}
 
 
-def _is_there(record: Path, origin: dict[str, Any]) -> bool:
+def _is_written_shard(record: Path, origin: dict[str, Any]) -> bool:
     """Return whether these images exist. Raises DataError where the folder holds others, or another count."""
     found: Any = read_json(record) if record.parent.exists() else None
     there = found.get("overlay") if isinstance(found, dict) else None
@@ -115,7 +122,7 @@ def _is_there(record: Path, origin: dict[str, Any]) -> bool:
     return finished(record, "overlay", origin)
 
 
-def _folder(out: Path, split: str, numbers: range) -> Path:
+def _shard_folder(out: Path, split: str, numbers: range) -> Path:
     return out / split / f"{numbers.start // SHARD:05d}"
 
 
@@ -129,7 +136,7 @@ def _write_background(composer: Composer, out: Path, index: int) -> None:
 def _write_shard(composer: Composer, origin: Mapping[str, Any], out: Path, numbers: range) -> int:
     samples = []
     key = MAP_KEY[composer.label.claim]
-    with replacing_folder(_folder(out, composer.split, numbers)) as folder:
+    with replacing_folder(_shard_folder(out, composer.split, numbers)) as folder:
         for kind in ("image", "mask", "depth"):
             (folder / kind).mkdir()
         for number in numbers:
@@ -139,14 +146,17 @@ def _write_shard(composer: Composer, origin: Mapping[str, Any], out: Path, numbe
             arrays: Any = {key: one.depth, "source": np.array(composer.label.source)}
             np.savez(folder / "depth" / f"{name}.npz", **arrays)
             samples.append(
-                {**_described(one), "background_file": f"{composer.split}/{composer.chosen(number)[0]:05d}.png"}
+                {**_describe_sample(one), "background_file": f"{composer.split}/{composer.chosen(number)[0]:05d}.png"}
             )
         label = composer.label.to_dict()
-        write_json(folder / "samples.json", {"label": label, "samples": samples, "overlay": _of_shard(origin, numbers)})
+        write_json(
+            folder / "samples.json",
+            {"label": label, "samples": samples, "overlay": _make_shard_origin(origin, numbers)},
+        )
     return len(numbers)
 
 
-def _described(one: Composed) -> dict[str, Any]:
+def _describe_sample(one: Composed) -> dict[str, Any]:
     pair = one.pair
     return {
         "background": pair.background,
@@ -174,10 +184,7 @@ def open_written(path: Path) -> dict[str, WrittenOverlays]:
         origins = dict(record["overlay"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            about,
-            found=f"no composed images ({error})",
-            expected="what stadia data overlay wrote",
-            fix="write it again",
+            about, found=f"no composed images ({error})", expected=OWN_FILE, fix="write it again"
         ) from error
     label = Label.from_dict(record.get("label"), about)
     return {
@@ -213,7 +220,7 @@ class WrittenOverlays:
     def count(self) -> int:
         return self._count
 
-    def _shard(self, number: int) -> tuple[Path, dict[str, Any], str]:
+    def _read_shard(self, number: int) -> tuple[Path, dict[str, Any], str]:
         """Return folder, record and name of the n-th image."""
         if not 0 <= number < self._count:
             raise IndexError(number)
@@ -223,12 +230,7 @@ class WrittenOverlays:
             path = folder / "samples.json"
             record: Any = read_json(path)
             if not isinstance(record, dict) or not isinstance(record.get("samples"), list):
-                raise DataError(
-                    path,
-                    found="no samples",
-                    expected="what stadia data overlay wrote",
-                    fix="remove the folder; write it again",
-                )
+                raise DataError(path, found="no samples", expected=OWN_FILE, fix="remove the folder; write it again")
             label = Label.from_dict(record.get("label"), path)
             if label != self.label:
                 expected = f"{self.label.source}, {self.label.claim}, as dataset.json"
@@ -243,7 +245,7 @@ class WrittenOverlays:
         return folder, samples[place], f"{place:03d}"
 
     def pair(self, number: int) -> Pair:
-        folder, about, _ = self._shard(number)
+        folder, about, _ = self._read_shard(number)
         try:
             background, world, foreground, shown = (
                 str(about[key]) for key in ("background", "world", "foreground", "object")
@@ -256,10 +258,10 @@ class WrittenOverlays:
 
     def background_file(self, number: int) -> Path:
         """Return the file of the n-th image's background."""
-        return inside(self.folder.parent / "backgrounds", str(self._shard(number)[1].get("background_file")))
+        return inside(self.folder.parent / "backgrounds", str(self._read_shard(number)[1].get("background_file")))
 
     def composed(self, number: int) -> Composed:
-        folder, about, name = self._shard(number)
+        folder, about, name = self._read_shard(number)
         image = read_rgb(folder / "image" / f"{name}.png")
         background_file = self.background_file(number)
         mask_file, depth_file = folder / "mask" / f"{name}.png", folder / "depth" / f"{name}.npz"

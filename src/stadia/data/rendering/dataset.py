@@ -46,6 +46,13 @@ def finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
     return True
 
 
+def unfinished(
+    jobs: Iterable[Job], record: Callable[[Job], Path], key: str, origin: Callable[[Job], dict[str, Any]]
+) -> list[Job]:
+    """Return the jobs without a finished scene, see `finished`."""
+    return [job for job in jobs if not finished(record(job), key, origin(job))]
+
+
 def names_by_split(jobs: Iterable[Job]) -> dict[str, list[str]]:
     """Return the folders of each split in order."""
     every = list(jobs)

@@ -1,8 +1,7 @@
 """Triangle meshes from a few primitives, mostly rectangular grids of points bent into shape.
 
 A mesh is a list of parts, each of one material. Frames: x right, y down, z forward, metres. Texture coordinates are
-metres on the
-surface, so that a texture keeps its true size whatever it is put on.
+metres on the surface, so that a texture keeps its true size whatever it is put on.
 """
 
 from __future__ import annotations

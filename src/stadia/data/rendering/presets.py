@@ -15,13 +15,13 @@ SPLITS = ("train", "val", "test")
 Config = TypeVar("Config")
 
 
-def _odd(samples: int) -> int:
+def _check_odd(samples: int) -> int:
     if samples % 2 == 0:
         raise ValueError("must be odd: the middle sample is the pixel's center")
     return samples
 
 
-Supersampling = Annotated[int, Field(ge=1, le=9), AfterValidator(_odd)]
+Supersampling = Annotated[int, Field(ge=1, le=9), AfterValidator(_check_odd)]
 """N for N x N samples a pixel."""
 
 

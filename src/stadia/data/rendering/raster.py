@@ -1,8 +1,8 @@
 """Z-buffer rasterizer: the triangle that each sample shows, and its exact inverse depth.
 
-On a plane n . X = d seen by a pinhole camera, 1/z = n . (x, y, 1) / d is affine in the pixel, so that every sample gets
-its depth from its triangle's plane and not by interpolation between rounded vertices. Depth is z; a sample without a
-triangle is sky.
+On a plane n . X = d seen by a pinhole camera, 1/z = n . (x, y, 1) / d is affine in the pixel, so that every sample
+gets its depth from its triangle's plane and not by interpolation between rounded vertices. Depth is z; a sample
+without a triangle is sky.
 """
 
 from __future__ import annotations
@@ -167,18 +167,8 @@ def rasterize(vertices: NDArray, triangles: NDArray, lens: Lens, inverse_depth: 
             polygon[i, 0] = (lens.fx * polygon[i, 0] / z + lens.cx + 0.5) * S - 0.5
             polygon[i, 1] = (lens.fy * polygon[i, 1] / z + lens.cy + 0.5) * S - 0.5
         for i in range(1, count - 1):
-            _fill(
-                polygon[0, 0],
-                polygon[0, 1],
-                polygon[i, 0],
-                polygon[i, 1],
-                polygon[i + 1, 0],
-                polygon[i + 1, 1],
-                plane,
-                t,
-                inverse_depth,
-                index,
-            )
+            p = polygon
+            _fill(p[0, 0], p[0, 1], p[i, 0], p[i, 1], p[i + 1, 0], p[i + 1, 1], plane, t, inverse_depth, index)
 
 
 def draw(vertices: NDArray, triangles: NDArray[np.int32], lens: Lens) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
@@ -193,8 +183,8 @@ def draw(vertices: NDArray, triangles: NDArray[np.int32], lens: Lens) -> tuple[N
 def rasterize_parallel(vertices: NDArray, triangles: NDArray, depth: NDArray) -> None:
     """Rasterize the depth of triangles (M, 3) in a parallel projection along the sun's rays, for shadow maps.
 
-    vertices: (N, 3): column, row, and depth along the light.  depth: (R, C) float32, lowered where a triangle is nearer
-        to the sun.
+    vertices: (N, 3): column, row, and depth along the light.  depth: (R, C) float32, lowered where a triangle is
+        nearer to the sun.
     """
     rows, columns = depth.shape
     for t in range(triangles.shape[0]):

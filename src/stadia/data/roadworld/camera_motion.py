@@ -18,8 +18,7 @@ class Drive:
     """The drive over F frames: s, d (F,) along and across the road; T_world_camera (F, 4, 4); road_plane (F, 4).
 
     road_plane: unit normal in the camera's frame, towards the camera, and the camera's height over that plane in
-        metres:
-    road points p satisfy normal . p + height = 0.
+        metres: road points p satisfy normal . p + height = 0.
     """
 
     s: Points
@@ -28,7 +27,9 @@ class Drive:
     road_plane: Points
 
 
-def _wobble(random: np.random.Generator, time_s: Points, deviation: float, hertz: tuple[float, float]) -> Points:
+def _draw_smooth_noise(
+    random: np.random.Generator, time_s: Points, deviation: float, hertz: tuple[float, float]
+) -> Points:
     """Draw a smooth zero-mean motion (F,): three sines of random frequency and phase with this standard deviation."""
     total = np.zeros_like(time_s)
     for _ in range(3):
@@ -42,7 +43,7 @@ def speeds(
     """Compute s (F,) of each frame: a varying cruising speed, lower before turns."""
     random = generator(seed, "camera", "speed")
     cruise = random.uniform(*speed_m_per_frame)
-    change = _wobble(random, np.arange(frames) / frame_rate_hz, 0.10, (0.05, 0.25))
+    change = _draw_smooth_noise(random, np.arange(frames) / frame_rate_hz, 0.10, (0.05, 0.25))
     ahead = np.array(
         [np.abs(course.curvature_per_m[i : i + 24]).max() for i in range(len(course.s))]
     )  # 12 m of foresight
@@ -56,7 +57,7 @@ def speeds(
     return s
 
 
-def _euler(pitch: float, yaw: float, roll: float) -> Points:
+def _rotation_from_euler(pitch: float, yaw: float, roll: float) -> Points:
     """Return the rotation about y by yaw, then x by pitch, then z by roll (intrinsic).
 
     Positive: right, up, clockwise.
@@ -72,18 +73,18 @@ def drive(seed: int, course: Course, s: Points, lane_m: float, height_m: float, 
     """Drive the camera in the middle of the right lane, on average `height_m` over the road."""
     random = generator(seed, "camera", "motion")
     time = np.arange(len(s)) / frame_rate_hz
-    d = 0.5 * lane_m + _wobble(random, time, 0.12, (0.05, 0.25))
+    d = 0.5 * lane_m + _draw_smooth_noise(random, time, 0.12, (0.05, 0.25))
     yaw = np.gradient(d, s) if len(s) > 1 else np.zeros(1)
-    yaw = yaw + _wobble(random, time, 0.004, (0.2, 0.6))
-    pitch = random.uniform(-0.02, 0.01) + _wobble(random, time, 0.005, (0.5, 1.6))
-    roll = random.uniform(-0.008, 0.008) + _wobble(random, time, 0.006, (0.3, 1.2))
-    height = height_m + _wobble(random, time, 0.010, (0.8, 2.0))
+    yaw = yaw + _draw_smooth_noise(random, time, 0.004, (0.2, 0.6))
+    pitch = random.uniform(-0.02, 0.01) + _draw_smooth_noise(random, time, 0.005, (0.5, 1.6))
+    roll = random.uniform(-0.008, 0.008) + _draw_smooth_noise(random, time, 0.006, (0.3, 1.2))
+    height = height_m + _draw_smooth_noise(random, time, 0.010, (0.8, 2.0))
     poses, planes = np.empty((len(s), 4, 4)), np.empty((len(s), 4))
     for i in range(len(s)):
         T = course.frame(s[i], d[i])
         up = -T[:3, 1]
         T[:3, 3] += height[i] * up
-        T[:3, :3] = T[:3, :3] @ _euler(pitch[i], yaw[i], roll[i])
+        T[:3, :3] = T[:3, :3] @ _rotation_from_euler(pitch[i], yaw[i], roll[i])
         poses[i] = T
         planes[i, :3], planes[i, 3] = T[:3, :3].T @ up, height[i]
     return Drive(s, d, poses, planes)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from stadia.data.rendering.mesh import Color, Mesh, Part, ball, loft, sheet, tube
 
 
-def _lumps(random: np.random.Generator, along: int, around: int, depth: float) -> NDArray[np.float64]:
+def _draw_radius_factors(random: np.random.Generator, along: int, around: int, depth: float) -> NDArray[np.float64]:
     """Draw (along + 1, around + 1) radius factors of a ball, equal along its seam and at its poles."""
     swell = 1 + depth * random.uniform(-1, 1, (along + 1, around + 1))
     swell[:, -1] = swell[:, 0]
@@ -16,7 +16,7 @@ def _lumps(random: np.random.Generator, along: int, around: int, depth: float) -
     return swell
 
 
-def _tufts(
+def _make_loose_leaves(
     random: np.random.Generator, center: NDArray, radii: NDArray, count: int, size_m: float, material: str, tint: Color
 ) -> Part:
     """Make triangles of leaves standing off an ellipsoid."""
@@ -29,7 +29,7 @@ def _tufts(
     return Part(vertices, np.arange(3 * count, dtype=np.int32).reshape(-1, 3), uv.reshape(-1, 2), material, tint)
 
 
-def _leaf_color(random: np.random.Generator) -> Color:
+def _draw_leaf_color(random: np.random.Generator) -> Color:
     """Draw a color from fresh to dull green, sometimes the brown of a copper beech or of autumn."""
     if random.random() < 0.12:
         return (1.7, 0.75, 0.8)
@@ -42,7 +42,7 @@ def broadleaf(random: np.random.Generator, clear_m: float = 2.0, reach_m: float 
     clear_m: minimum height of its leaves; reach_m: maximum radius of its crown's parts.
     """
     trunk, radius = clear_m + random.uniform(0.0, 1.0), reach_m * random.uniform(0.6, 1.0)
-    tint, material = _leaf_color(random), f"foliage{random.integers(2)}"
+    tint, material = _draw_leaf_color(random), f"foliage{random.integers(2)}"
     lean = random.normal(0, 0.12, 2)
     girth = 0.09 * radius
     top = (lean[0], -trunk - 0.8 * radius, lean[1])
@@ -54,8 +54,10 @@ def broadleaf(random: np.random.Generator, clear_m: float = 2.0, reach_m: float 
         up = trunk + size[1] + random.uniform(0.0, 1.3) * radius * (1 - 0.35 * out / radius)
         center = np.array([top[0] + out * np.cos(angle), -up, top[2] + out * np.sin(angle)])
         shade: Color = tuple(np.array(tint) * random.uniform(0.8, 1.15))
-        parts.append(ball(center, size, material, shade, around=13, along=9, swell=_lumps(random, 9, 13, 0.14)))
-        parts.append(_tufts(random, center, size, 80, 0.11 * radius, material, shade))
+        parts.append(
+            ball(center, size, material, shade, around=13, along=9, swell=_draw_radius_factors(random, 9, 13, 0.14))
+        )
+        parts.append(_make_loose_leaves(random, center, size, 80, 0.11 * radius, material, shade))
     return parts
 
 

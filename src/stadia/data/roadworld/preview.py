@@ -28,7 +28,7 @@ def semantic_image(semantic: NDArray[np.uint8]) -> Image:
     return table[semantic]
 
 
-def _row(recording: Path, frame: int) -> Image:
+def _draw_preview_row(recording: Path, frame: int) -> Image:
     name = f"{frame:06d}"
     image = np.asarray(cv2.imread(str(recording / "left" / f"{name}.png")))[..., ::-1]
     depth = np.load(recording / "depth" / "left" / f"{name}.npy", allow_pickle=False)
@@ -42,4 +42,4 @@ def write_preview(dataset: Path, recordings: list[str], rows: int = 8) -> Path:
     counts = {name: len(list((dataset / name / "left").glob("*.png"))) for name in recordings}
     frames = [(name, i) for name, count in counts.items() for i in range(count)]
     chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(rows, len(frames)) + 2).astype(int)[1:-1]]
-    return write_sheet(dataset, np.vstack([_row(dataset / name, i) for name, i in chosen]))
+    return write_sheet(dataset, np.vstack([_draw_preview_row(dataset / name, i) for name, i in chosen]))

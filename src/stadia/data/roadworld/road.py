@@ -1,8 +1,7 @@
 """The road's course, its cross-section, and the ground beside it.
 
 The center line is a curve in space, by arc length s; d is metres to its right. Curvature changes linearly (clothoids),
-and so
-does the grade. World: x right, y down, z forward at s = 0.
+and so does the grade. World: x right, y down, z forward at s = 0.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ class Section:
     """Cross-section of a street, the same on both sides of its center line.
 
     lane_m: width of each of the two lanes.  half_width_m: to the kerb (parking included).  kerb_m: height of the kerb
-        and of all that
-    lies behind it.  sidewalk_m: width.  verge_m: width of the grass that joins the terrain.
+        and of all that lies behind it.  sidewalk_m: width.  verge_m: width of the grass that joins the terrain.
     """
 
     lane_m: float
@@ -68,9 +66,7 @@ class Course:
         return right, np.cross(forward, right), forward
 
     def point(self, s: ArrayLike, d: ArrayLike, up: ArrayLike = 0.0) -> Points:
-        """Return the (..., 3) world point at s, `d` to the right of the center line, `up` above the road
-        (vertically).
-        """
+        """Return the (..., 3) world point at s, `d` to the right of the center line, `up` vertically above the road."""
         s, d, up = np.broadcast_arrays(*(np.asarray(q, float) for q in (s, d, up)))
         center = np.stack([np.interp(s, self.s, self.position[:, k]) for k in range(3)], -1)
         center = center + d[..., None] * self.axes(s)[0]
@@ -97,7 +93,7 @@ class Course:
         return distance, self.s[index]
 
 
-def _profile(length: int, events: list[tuple[float, float, float]]) -> Points:
+def _smooth_events(length: int, events: list[tuple[float, float, float]]) -> Points:
     """Return (N,) the sum of smoothed boxes (start, end, height) over samples every STEP_M from -_BEHIND_M on."""
     s = np.arange(length) * STEP_M - _BEHIND_M
     values = np.zeros(length)
@@ -107,7 +103,7 @@ def _profile(length: int, events: list[tuple[float, float, float]]) -> Points:
     return np.convolve(np.pad(values, len(kernel), mode="edge"), kernel, mode="same")[len(kernel) : -len(kernel)]
 
 
-def _bends(random: np.random.Generator, length_m: float) -> list[tuple[float, float, float]]:
+def _draw_bends(random: np.random.Generator, length_m: float) -> list[tuple[float, float, float]]:
     """Draw curves and turns along a road: (start, end, curvature to the right)."""
     events: list[tuple[float, float, float]] = []
     at, heading = random.uniform(2.0, 30.0), 0.0
@@ -126,7 +122,7 @@ def _bends(random: np.random.Generator, length_m: float) -> list[tuple[float, fl
     return events
 
 
-def _middle(samples: Points) -> Points:
+def _midpoints(samples: Points) -> Points:
     """Return (N - 1, ...) means of neighbors."""
     return 0.5 * (samples[1:] + samples[:-1])
 
@@ -137,17 +133,17 @@ def make_course(seed: int, length_m: float, *, flat: bool = False, straight: boo
     s = np.arange(count) * STEP_M - _BEHIND_M
     curvature: Points = np.zeros(count)
     if not straight:
-        curvature = _profile(count, _bends(generator(seed, "course", "bends"), length_m))
+        curvature = _smooth_events(count, _draw_bends(generator(seed, "course", "bends"), length_m))
     grade = np.zeros(count)
     if not flat:
         random = generator(seed, "course", "grades")
         knots = np.arange(-_BEHIND_M - 100.0, length_m + 100.0, random.uniform(35.0, 70.0))
         steepness = np.cumsum(random.uniform(-0.035, 0.035, len(knots)))
         grade = np.interp(s, knots, np.clip(0.7 * steepness, -0.05, 0.05))
-    heading = np.concatenate([[0.0], np.cumsum(_middle(curvature) * STEP_M)])
+    heading = np.concatenate([[0.0], np.cumsum(_midpoints(curvature) * STEP_M)])
     slope = np.arctan(grade)
     steps = np.stack([np.sin(heading) * np.cos(slope), -np.sin(slope), np.cos(heading) * np.cos(slope)], 1)
-    position = np.concatenate([np.zeros((1, 3)), np.cumsum(_middle(steps) * STEP_M, axis=0)])
+    position = np.concatenate([np.zeros((1, 3)), np.cumsum(_midpoints(steps) * STEP_M, axis=0)])
     origin = round(_BEHIND_M / STEP_M)
     turn = heading[origin]
     heading = heading - turn
@@ -157,7 +153,7 @@ def make_course(seed: int, length_m: float, *, flat: bool = False, straight: boo
     return Course(s, position, heading, grade, curvature)
 
 
-def _strip(
+def _make_strip(
     course: Course,
     s: Points,
     near: tuple[float, float],
@@ -199,18 +195,20 @@ def roadside(course: Course, section: Section) -> tuple[Mesh, Mesh]:
     walks: Mesh = []
     verges: Mesh = []
     for side in (-1, 1):
-        walks += _strip(course, s, (side * hw, 0.0), (side * hw, k), "concrete")
-        walks += _strip(course, s, (side * hw, k), (side * (hw + stone), k), "concrete")
-        walks += _strip(course, s, (side * (hw + stone), k), (side * section.sidewalk_edge_m, k), "paving")
+        walks += _make_strip(course, s, (side * hw, 0.0), (side * hw, k), "concrete")
+        walks += _make_strip(course, s, (side * hw, k), (side * (hw + stone), k), "concrete")
+        walks += _make_strip(course, s, (side * (hw + stone), k), (side * section.sidewalk_edge_m, k), "paving")
         outer = section.edge_m - 4.0
-        verges += _strip(course, s, (side * section.sidewalk_edge_m, k), (side * outer, k), "grass", crosswise=True)
-        verges += _strip(course, s, (side * outer, k), (side * section.edge_m, k - 0.5), "grass", crosswise=True)
+        verges += _make_strip(
+            course, s, (side * section.sidewalk_edge_m, k), (side * outer, k), "grass", crosswise=True
+        )
+        verges += _make_strip(course, s, (side * outer, k), (side * section.edge_m, k - 0.5), "grass", crosswise=True)
     return walks, verges
 
 
 def ground_up_m(distance: Points, section: Section) -> Points:
-    """Compute the height (N,) of the terrain over the road beside it: lower near the road, equal at the verge's
-    edge, rising far away.
+    """Compute the height (N,) of the terrain over the road beside it: lower near the road, equal at the verge's edge,
+    rising far away.
     """
     near = np.clip((distance - (section.edge_m - 4.0)) / 4.0, 0, 1)
     rise = 0.04 * np.maximum(distance - 70.0, 0.0)

@@ -57,8 +57,7 @@ class Geometry:
     """The triangles of a world. Body 0 is the world itself; each moving thing is a body with its own frame.
 
     vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32; the ground first
-        (`surfaces.ground`, it casts no
-    shadow), then what is at rest up to `fixed`, then what moves.
+        (`surfaces.ground`, it casts no shadow), then what is at rest up to `fixed`, then what moves.
     semantic, instance: (M,).  surfaces: see shade.py.  T_world_body: (B, 4, 4) or (F, B, 4, 4).
     """
 

@@ -111,7 +111,7 @@ def bark(random: np.random.Generator) -> Texture:
     return Texture(np.clip(1 + 0.4 * ridges, 0.2, 2)[..., None] * linear_rgb(0.17, 0.13, 0.09), (1.5, 1.5))
 
 
-def _wall(random: np.random.Generator, height: int, width: int, size_m: tuple[float, float]) -> Image:
+def _make_wall(random: np.random.Generator, height: int, width: int, size_m: tuple[float, float]) -> Image:
     """Make weathered brick, plaster or panels."""
     down, across = axes(height, width, size_m)
     value = 1 + 0.10 * fractal(random, height, width, cells=(4, 4), octaves=8, persistence=0.75)
@@ -142,7 +142,7 @@ def _wall(random: np.random.Generator, height: int, width: int, size_m: tuple[fl
     return value[..., None] * color
 
 
-def _glass(random: np.random.Generator, row: NDArray, column: NDArray, tone: Map) -> Image:
+def _make_glass(random: np.random.Generator, row: NDArray, column: NDArray, tone: Map) -> Image:
     """Make windows of different darkness, some with a blind or a curtain."""
     dark = random.uniform(0.02, 0.14, (16, 16)).astype(np.float32)
     curtain = np.where(random.random((16, 16)) < 0.25, random.uniform(0.25, 0.55, (16, 16)), 0).astype(np.float32)
@@ -154,7 +154,7 @@ def facade(random: np.random.Generator) -> Texture:
     """Make four storeys of windows with varying grid, frames, bars, sills and lintels."""
     n, size = 512, (4 * FLOOR_M, 4 * FLOOR_M)
     down, across = axes(n, n, size)
-    image = _wall(random, n, n, size)
+    image = _make_wall(random, n, n, size)
     tone = fractal(random, n, n, cells=(8, 8), octaves=5, persistence=0.6)
     pitch = size[1] / random.choice([3, 4, 5, 6, 8])
     half_w, half_h = 0.5 * pitch * random.uniform(0.38, 0.68), 0.5 * FLOOR_M * random.uniform(0.42, 0.66)
@@ -165,7 +165,7 @@ def facade(random: np.random.Generator) -> Texture:
     bars = window & ((abs(x) < 0.035) | (abs(y + half_h * random.uniform(0, 0.4)) < 0.035))
     sill = (abs(x) < half_w + 0.15) & (abs(y - half_h - 0.13) < 0.06)
     trim = linear_rgb(*(random.uniform(0.15, 0.75) * random.uniform(0.85, 1.1, 3)))
-    image = np.where(window[..., None], _glass(random, row, column, tone), image)
+    image = np.where(window[..., None], _make_glass(random, row, column, tone), image)
     image = np.where((frame | bars | sill)[..., None], trim * (1 + 0.08 * tone[..., None]), image)
     if random.random() < 0.6:
         image = np.where(np.broadcast_to(down % FLOOR_M < 0.16, (n, n))[..., None], image * 0.7, image)
@@ -176,7 +176,7 @@ def shopfront(random: np.random.Generator) -> Texture:
     """Make a ground floor: large panes, doors, a band for the sign."""
     height, width, size = 256, 1024, (FLOOR_M, 24.0)
     down, across = axes(height, width, size)
-    image = _wall(random, height, width, size)
+    image = _make_wall(random, height, width, size)
     tone = fractal(random, height, width, cells=(4, 32), octaves=5, persistence=0.6)
     pitch = 24.0 / random.choice([5, 6, 8, 10])
     shop = (across / pitch).astype(int) + 0 * (down / FLOOR_M).astype(int)
@@ -190,7 +190,7 @@ def shopfront(random: np.random.Generator) -> Texture:
     door = (abs(x) < 0.14 * pitch - 0.1) & (down > 0.75)
     band = (abs(x) < 0.46 * pitch) & (down > 0.12) & (down < 0.62)
     colors = random.uniform(0.05, 0.6, (16, 3)).astype(np.float32)
-    image = np.where(pane[..., None], _glass(random, shop, shop, tone), image)
+    image = np.where(pane[..., None], _make_glass(random, shop, shop, tone), image)
     image = np.where(door[..., None], colors[(shop + 5) % 16] * (0.6 + 0.1 * tone[..., None]), image)
     letters = band & (abs(down - 0.37) < 0.13) & (tone > 0.2)
     image = np.where(band[..., None], colors[shop % 16], image)

@@ -15,7 +15,7 @@ from stadia.data.roadworld.vehicles import car
 _GAP_M = 11.0  # least distance from the camera to the middle of a car in its lane
 
 
-def _moving(course: Course, s: Points, d: float, up: float, yaw: float) -> Points:
+def _poses_along_road(course: Course, s: Points, d: float, up: float, yaw: float) -> Points:
     """Return poses (F, 4, 4) along the road; an object stops at the road's ends."""
     s = np.clip(s, course.s[0] + 3.0, course.s[-1] - 3.0)
     return np.stack([course.frame(float(at), d, up, yaw) for at in s])
@@ -52,7 +52,7 @@ def driving_cars(seed: int, course: Course, section: Section, camera_s: Points, 
         d = -0.5 * section.lane_m + random.uniform(-0.15, 0.15)
         s = at - speed * time
         if s.min() > course.s[0] + 6.0 and s.max() < course.s[-1] - 6.0:
-            things.append(Thing(mesh, SemanticClass.CAR, _moving(course, s, d, 0.0, np.pi), size))
+            things.append(Thing(mesh, SemanticClass.CAR, _poses_along_road(course, s, d, 0.0, np.pi), size))
         at += random.uniform(14.0, 60.0)
     random = generator(seed, "cars", "ahead")
     if random.random() < 0.4:
@@ -62,7 +62,7 @@ def driving_cars(seed: int, course: Course, section: Section, camera_s: Points, 
         s = np.asarray(camera_s + np.maximum(gap, _GAP_M))
         d = 0.5 * section.lane_m + random.uniform(-0.15, 0.15)
         if s.max() < course.s[-1] - 6.0:
-            things.append(Thing(mesh, SemanticClass.CAR, _moving(course, s, d, 0.0, 0.0), size))
+            things.append(Thing(mesh, SemanticClass.CAR, _poses_along_road(course, s, d, 0.0, 0.0), size))
     return things
 
 
@@ -83,7 +83,7 @@ def people(
             if random.random() < 0.55:
                 onward = random.random() < 0.5
                 s = at + (1 if onward else -1) * random.uniform(0.8, 1.6) * time
-                pose = _moving(course, s, d, section.kerb_m, 0.0 if onward else np.pi)
+                pose = _poses_along_road(course, s, d, section.kerb_m, 0.0 if onward else np.pi)
             else:
                 pose = course.frame(at, d, section.kerb_m, random.uniform(-np.pi, np.pi))
             things.append(Thing(mesh, SemanticClass.PERSON, pose, size))

@@ -120,7 +120,7 @@ def draw_rig(seed: int, config: RoadWorldConfig) -> tuple[float, float]:
     return float(random.choice(config.camera_height_m)), float(random.choice(config.field_of_view_deg))
 
 
-def _ground(seed: int, course: Course, section: Section) -> list[Thing]:
+def _make_ground(seed: int, course: Course, section: Section) -> list[Thing]:
     random = generator(seed, "ground")
     crossings = [
         float(at) for at in np.arange(random.uniform(5.0, 50.0), course.s[-1] - 5.0, random.uniform(45.0, 110.0))
@@ -148,7 +148,7 @@ def make_world(
     s = speeds(seed, course, config.frames, config.speed_m_per_frame, config.frame_rate_hz)
     course = make_course(seed, float(s[-1]) + VIEW_M, flat=flat, straight=straight)
     height_m, field_of_view_deg = draw_rig(seed, config)
-    things = _ground(seed, course, section)
+    things = _make_ground(seed, course, section)
     things += scenery.buildings(seed, course, section, style.town, style.built)
     things += scenery.trees(seed, course, section, style.town, style.trees_per_100_m, style.conifers)
     things += scenery.woods(seed, course, section, 40)

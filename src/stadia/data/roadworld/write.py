@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from stadia.core.files import replacing_folder, write_json
-from stadia.data.rendering.dataset import Job, finished, names_by_split, run_all
+from stadia.data.rendering.dataset import Job, names_by_split, run_all, unfinished
 from stadia.data.rendering.files import cores, write_png
 from stadia.data.rendering.shade import GAMMA
 from stadia.data.roadworld.classes import SemanticClass
@@ -47,7 +47,7 @@ def _write_view(folder: Path, side: str, frame: int, view: View) -> None:
     np.save(folder / "normals" / side / f"{name}.npy", view.normals.astype(np.float16))
 
 
-def _instances(world: World) -> dict[str, Any]:
+def _describe_instances(world: World) -> dict[str, Any]:
     """Return class, size and pose of each instance (x right, y down, z its front; origin on the ground under its
     middle).
     """
@@ -73,7 +73,7 @@ def _write_description(folder: Path, renderer: Renderer, origin: dict[str, Any])
     np.savetxt(folder / "road_planes.txt", world.drive.road_plane, fmt="%.12e")
     write_json(folder / "classes.json", {str(int(c)): c.label for c in SemanticClass})
     (folder / "instances.json").write_text(
-        json.dumps(_instances(world)) + "\n", encoding="utf-8"
+        json.dumps(_describe_instances(world)) + "\n", encoding="utf-8"
     )  # one line: it is long
     if config.exposure:
         gains = dict(zip(renderer.sides, renderer.gains, strict=True))
@@ -136,12 +136,10 @@ def write_roadworld(
     """
     out = Path(out)
     every = jobs(config, seed)
-    todo = []
-    for job in every:
-        if finished(out / job.name / "recording.json", "roadworld", job.origin(config, VERSION)):
-            advance(config.frames)
-        else:
-            todo.append(job)
+    todo = unfinished(
+        every, lambda job: out / job.name / "recording.json", "roadworld", lambda job: job.origin(config, VERSION)
+    )
+    advance(config.frames * (len(every) - len(todo)))
 
     def build(job: Job) -> Renderer:
         return Renderer(make_world(job.seed, config), config)

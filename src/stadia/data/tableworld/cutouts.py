@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stadia.core.files import replacing_folder, write_json
 from stadia.core.seeds import derive, generator
 from stadia.data.rendering.assembly import assemble_parts
-from stadia.data.rendering.dataset import Job, finished, names_by_split, run_all
+from stadia.data.rendering.dataset import Job, names_by_split, run_all, unfinished
 from stadia.data.rendering.files import cores, write_png
 from stadia.data.rendering.image import moved
 from stadia.data.rendering.mesh import transformed
@@ -43,17 +43,17 @@ def jobs(config: CutoutConfig, seed: int) -> list[Job]:
     for split, count in config.objects.items():
         for index in range(count):
             own = derive(seed, "cutouts", split, index)
-            found.append(Job(f"{split}-{index:05d}-{_kind(own)}", split, index, own))
+            found.append(Job(f"{split}-{index:05d}-{_draw_kind(own)}", split, index, own))
     return found
 
 
-def _kind(seed: int) -> str:
+def _draw_kind(seed: int) -> str:
     return CLASSES[1 + int(generator(seed, "kind").integers(len(CLASSES) - 1))]
 
 
 def make_alone(seed: int, config: CutoutConfig) -> Table:
     """Make a scene of one floating object before black, with a camera for each view."""
-    shape = KINDS[_kind(seed)](generator(seed, "shape"))
+    shape = KINDS[_draw_kind(seed)](generator(seed, "shape"))
     placed = Placed(1, shape, upright(0.0, 0.0, 0.0, float(shape.size_m[1])))
     textures = make_textures(seed, 1) | {"sky": Texture(np.zeros((2, 2, 3), np.float32), (1.0, 1.0))}
     bodies = [transformed(named(mesh, 0), placed.T_world_object) for mesh in (shape.mesh, shape.handle)]
@@ -136,12 +136,14 @@ def write_cutouts(
     Args: as `write_tableworld`. Raises DataError where a folder holds an object made with other settings.
     """
     out = Path(out)
-    every, todo = jobs(config, seed), []
-    for job in every:
-        if finished(out / job.split / job.name / "object.json", "cutouts", job.origin(config, VERSION)):
-            advance(config.views)
-        else:
-            todo.append(job)
+    every = jobs(config, seed)
+    todo = unfinished(
+        every,
+        lambda job: out / job.split / job.name / "object.json",
+        "cutouts",
+        lambda job: job.origin(config, VERSION),
+    )
+    advance(config.views * (len(every) - len(todo)))
     with ThreadPoolExecutor(workers or cores()) as pool:
         run_all(pool, lambda job: _write_object(job, config, out), todo, advance)
     _write_preview(out, every)

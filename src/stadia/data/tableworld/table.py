@@ -126,7 +126,7 @@ def look_at(eye: Points, target: Points, roll: float) -> Points:
     return T
 
 
-def _clear(T_world_camera: Points, one: Placed) -> bool:
+def _is_clear_view(T_world_camera: Points, one: Placed) -> bool:
     """Return whether an object lies well in front of the camera and not too near."""
     eye, radius = T_world_camera[:3, 3], float(np.linalg.norm(one.shape.size_m) / 2)
     away = one.T_world_object[:3, 3] - eye
@@ -143,7 +143,7 @@ def draw_view(random: np.random.Generator, objects: Sequence[Placed], config: Ta
         away = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
         eye = target + random.uniform(*config.distance_m) * away
         T = look_at(eye, target, random.normal(0, np.radians(5)))
-        if all(_clear(T, one) for one in objects):
+        if all(_is_clear_view(T, one) for one in objects):
             return T
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from stadia.core.files import replacing_folder, write_json
-from stadia.data.rendering.dataset import Job, finished, names_by_split, run_all
+from stadia.data.rendering.dataset import Job, names_by_split, run_all, unfinished
 from stadia.data.rendering.files import cores, write_png
 from stadia.data.tableworld.presets import CLASSES, TableWorldConfig
 from stadia.data.tableworld.preview import write_preview
@@ -36,7 +36,7 @@ def jobs(config: TableWorldConfig, seed: int) -> list[Job]:
     ]
 
 
-def _described(view: TableView) -> dict[str, Any]:
+def _describe_view(view: TableView) -> dict[str, Any]:
     """Return the entry of an image in scene.json."""
     return {
         "K": view.K.tolist(),
@@ -76,7 +76,7 @@ def _write_table(job: Job, config: TableWorldConfig, out: Path) -> int:
         for number in range(config.views):
             view = renderer.render(number)
             _write_view(folder, number, view)
-            views.append(_described(view))
+            views.append(_describe_view(view))
         write_json(folder / "scene.json", {"images": views, "tableworld": job.origin(config, VERSION)})
     return config.views
 
@@ -101,12 +101,10 @@ def write_tableworld(
     """
     out = Path(out)
     every = jobs(config, seed)
-    todo = []
-    for job in every:
-        if finished(out / job.name / "scene.json", "tableworld", job.origin(config, VERSION)):
-            advance(config.views)
-        else:
-            todo.append(job)
+    todo = unfinished(
+        every, lambda job: out / job.name / "scene.json", "tableworld", lambda job: job.origin(config, VERSION)
+    )
+    advance(config.views * (len(every) - len(todo)))
     with ThreadPoolExecutor(workers or cores()) as pool:
         run_all(pool, lambda job: _write_table(job, config, out), todo, advance)
     made_from = {"seed": seed, "config": config.model_dump(mode="json")}
