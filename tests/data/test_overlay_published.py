@@ -117,7 +117,7 @@ def test_missing_files_are_listed_and_left_out(layout: Path, tmp_path: Path) -> 
     found = scan(tmp_path)
     assert "bg/bg2.jpg" in found.missing
     assert len(found.whole) == 119
-    with pytest.raises(DataError, match="1 with all its files"):
+    with pytest.raises(DataError, match="found 1 complete"):
         open_overlays(OverlayDataConfig(path=str(tmp_path)), seed=0)
     with pytest.raises(DataError, match="no folder bg1"):
         scan(tmp_path / "bg1")

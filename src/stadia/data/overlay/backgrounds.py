@@ -148,7 +148,7 @@ def _check_depth(recordings: Sequence[Recording]) -> None:
             f"depth of {', '.join(bare[:3])}" + f" and {len(bare) - 3} more" * (len(bare) > 3),
             found=f"none in {_CHECKED_FRAMES} frames",
             expected="depth",
-            fix="set data.backgrounds.teacher to the folder of stadia predict CHECKPOINT IMAGES --out FOLDER",
+            fix="run stadia predict CHECKPOINT IMAGES --out FOLDER, and set data.backgrounds.teacher=FOLDER",
         )
 
 
