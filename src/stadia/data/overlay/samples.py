@@ -85,7 +85,10 @@ class OverlaySamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
         """Return the sample of a key (epoch, index)."""
         number = self.number(key)
         one = self.images.composed(number).resized(self.height, self.width)
-        change = draw(self._augmentation, self.height, self.width, generator(self.seed, "overlay", "color", *key))
+        random = generator(
+            self.seed, "overlay", "colour", *key
+        )  # the name of the stream stays, so that draws stay equal
+        change = draw(self._augmentation, self.height, self.width, random)
         both = np.stack([one.image, one.background]).transpose(0, 3, 1, 2)
         camera, depth, mask = Camera(torch.from_numpy(one.K), self.height, self.width), one.depth, one.mask
         if change.mirror:

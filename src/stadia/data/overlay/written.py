@@ -31,7 +31,7 @@ from stadia.data.rendering.dataset import finished, run_all
 from stadia.data.rendering.files import cores, write_png
 
 FORMAT = "stadia-overlay"
-VERSION = 1
+VERSION = 2  # 2: records list `images`, before `pictures`
 """Of composing: raised when a seed no longer gives the same images."""
 
 SHARD = 500

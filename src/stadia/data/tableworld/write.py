@@ -21,7 +21,7 @@ from stadia.data.tableworld.preview import write_preview
 from stadia.data.tableworld.render import TableRenderer, TableView
 from stadia.data.tableworld.table import make_table, table_seed
 
-VERSION = 1
+VERSION = 2  # 2: scene.json lists `images`, before `pictures`
 """Of the tables: raised when a seed no longer gives the same images, so that an old folder is not continued by new
 code.
 """
