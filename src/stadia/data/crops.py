@@ -1,4 +1,4 @@
-"""Recordings of which networks see a part alone: image, camera and ground truth are cut together."""
+"""Views of recordings: cropped images with their cameras and ground truth."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from stadia.geometry.crops import Box, image_box
 
 
 class CroppedRecording(Recording):
-    """A recording under its name, each image cut to a crop of `stadia.geometry.crops`. Raises DataError where images
-    are smaller.
+    """A recording under the same name with images cut to a crop of `geometry.crops`. Raises DataError for smaller
+    images.
     """
 
     def __init__(self, recording: Recording, crop: str) -> None:
@@ -80,5 +80,5 @@ class CroppedRecording(Recording):
 
 
 def cropped_recording(recording: Recording, crop: str) -> Recording:
-    """The recording cut to a crop; itself where there is nothing to cut."""
+    """Return the recording cut to a crop; the recording itself without a crop."""
     return recording if crop == "none" else CroppedRecording(recording, crop)

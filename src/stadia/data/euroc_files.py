@@ -1,7 +1,6 @@
-"""The files of EuRoC's layout: sensor.yaml, and csv by timestamp (Burri et al., The EuRoC micro aerial vehicle
-datasets, IJRR 2016).
+"""Read the files of EuRoC's layout: sensor.yaml, and csv by timestamp (Burri et al., IJRR 2016).
 
-Timestamps are whole nanoseconds, which no float64 holds exactly: they are compared as integers.
+Timestamps are whole nanoseconds, which float64 cannot represent exactly. They are compared as integers.
 """
 
 from __future__ import annotations
@@ -27,27 +26,27 @@ Stamps = NDArray[np.int64]
 
 MAX_YAML_BYTES = 16 << 10
 MOST_GAP_NS = 100_000_000
-"""Between two states further apart than this no pose is interpolated: two images at 20 Hz."""
+"""Poses are not interpolated between states further apart than this: two images at 20 Hz."""
 
 NS_PER_S = 1_000_000_000
 _STATE_COLUMNS = 8  # timestamp, position, quaternion; velocity and biases follow
 
 
-class _Lenient(BaseModel):
+class _YamlEntry(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
 
-class _Matrix(_Lenient):
+class _Matrix(_YamlEntry):
     rows: int = Field(ge=4, le=4)
     cols: int = Field(ge=4, le=4)
     data: tuple[float, ...] = Field(min_length=16, max_length=16)
 
 
-class _Sensor(_Lenient):
+class _SensorYaml(_YamlEntry):
     T_BS: _Matrix
 
 
-class _Camera(_Sensor):
+class _CameraYaml(_SensorYaml):
     camera_model: str
     intrinsics: tuple[float, float, float, float]
     distortion_model: str
@@ -57,7 +56,7 @@ class _Camera(_Sensor):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CameraFile:
-    """One camera's sensor.yaml. T_body_lens: (4, 4), its T_BS, which takes points of the sensor to the body (the IMU)."""
+    """One camera's sensor.yaml. T_body_lens: (4, 4), its T_BS, from the sensor to the body (the IMU)."""
 
     path: Path
     lens: Lens
@@ -65,40 +64,40 @@ class CameraFile:
 
 
 def read_camera(path: Path) -> CameraFile:
-    """A pinhole with a distortion of `rectification.MODELS`. Raises DataError naming the file, and the key or the
-    model.
+    """Read a pinhole camera with a distortion of `rectification.MODELS`. Raises DataError that names the file and the
+    key.
     """
-    about: _Camera = _parse(_Camera, path)
-    if about.camera_model != "pinhole":
+    camera: _CameraYaml = _parse(_CameraYaml, path)
+    if camera.camera_model != "pinhole":
         raise DataError(
-            path, found=f"camera_model '{about.camera_model}'", expected="pinhole", fix="calibrate it as one"
+            path, found=f"camera_model '{camera.camera_model}'", expected="pinhole", fix="calibrate it as one"
         )
-    model = MODELS.get(about.distortion_model)
+    model = MODELS.get(camera.distortion_model)
     if model is None:
         raise DataError(
             path,
-            found=f"distortion_model '{about.distortion_model}'",
+            found=f"distortion_model '{camera.distortion_model}'",
             expected=f"one of {', '.join(MODELS)}",
             fix="calibrate with one of these, or undistort the images and write the stadia layout (docs/own-data.md)",
         )
-    if len(about.distortion_coefficients) != model.coefficients:
-        found = f"{len(about.distortion_coefficients)} distortion_coefficients"
+    if len(camera.distortion_coefficients) != model.coefficients:
+        found = f"{len(camera.distortion_coefficients)} distortion_coefficients"
         raise DataError(
-            path, found=found, expected=f"{model.coefficients} of {about.distortion_model}", fix="copy the file again"
+            path, found=found, expected=f"{model.coefficients} of {camera.distortion_model}", fix="copy the file again"
         )
-    width, height = about.resolution
+    width, height = camera.resolution
     if not (0 < width <= 65536 and 0 < height <= 65536):
-        raise DataError(path, found=f"resolution {width}x{height}", expected="that of the images", fix="correct it")
-    fx, fy, cx, cy = about.intrinsics
+        raise DataError(path, found=f"resolution {width}x{height}", expected="the size of the images", fix="correct it")
+    fx, fy, cx, cy = camera.intrinsics
     K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
-    lens = Lens(K, about.distortion_model, np.array(about.distortion_coefficients), height, width)
-    return CameraFile(path, lens, _rigid(about.T_BS, path))
+    lens = Lens(K, camera.distortion_model, np.array(camera.distortion_coefficients), height, width)
+    return CameraFile(path, lens, _rigid(camera.T_BS, path))
 
 
 def read_T_body_sensor(path: Path) -> Array:
-    """(4, 4) T_BS of any sensor.yaml."""
-    about: _Sensor = _parse(_Sensor, path)
-    return _rigid(about.T_BS, path)
+    """Return (4, 4) T_BS of a sensor.yaml."""
+    camera: _SensorYaml = _parse(_SensorYaml, path)
+    return _rigid(camera.T_BS, path)
 
 
 def _rigid(matrix: _Matrix, path: Path) -> Array:
@@ -115,8 +114,8 @@ def _rigid(matrix: _Matrix, path: Path) -> Array:
 
 
 def _parse(model: type[Any], path: Path) -> Any:
-    """The file as a model, or one DataError that names the first wrong key. Nothing in it is run, and no object is made
-    of it.
+    """Parse a YAML file as a model. Raises DataError that names the first wrong key. No object is constructed from YAML
+    tags.
     """
     try:
         size = path.stat().st_size
@@ -128,7 +127,7 @@ def _parse(model: type[Any], path: Path) -> Any:
         first, _, rest = text.partition("\n")
         return model.model_validate(
             yaml.safe_load(rest if first.startswith("%YAML:") else text)
-        )  # OpenCV's spelling of `%YAML 1.0`
+        )  # OpenCV writes `%YAML:1.0`
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
             path, found="no such file", expected="the sensor's calibration", fix="copy it from the dataset"
@@ -147,9 +146,9 @@ def _parse(model: type[Any], path: Path) -> Any:
 
 
 def read_images(folder: Path) -> dict[int, Path]:
-    """A camera's images by their timestamps, as data.csv lists them: all of them, each there, in order of time.
+    """Return a camera's images by timestamp, in order, as data.csv lists them.
 
-    Raises DataError naming the file and the line, or the image that is missing or not listed.
+    Raises DataError that names the wrong line, or an image that is missing or not listed.
     """
     path = folder / "data.csv"
     stamps, rows = _read_csv(path, 2, "timestamp, filename")
@@ -177,17 +176,16 @@ def read_images(folder: Path) -> dict[int, Path]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class States:
-    """Ground truth: stamps (N,) ns, T_world_sensor as position (N, 3) metres and orientation."""
+    """Ground truth: stamps (N,) ns, and T_world_sensor as position (N, 3) metres and orientation."""
 
     stamps: Stamps
     position: Array
     orientation: Rotation
 
     def at(self, stamps: Stamps) -> Array:
-        """(M, 4, 4) T_world_sensor at other times: between two states positions linearly, orientations along the
-        shortest turn.
+        """Return (M, 4, 4) T_world_sensor at other times: positions by linear interpolation, orientations by slerp.
 
-        NaN outside the time of the states, and in holes of more than MOST_GAP_NS.
+        NaN outside the time of the states, and in gaps of more than MOST_GAP_NS.
         """
         before = np.searchsorted(self.stamps, stamps, side="right") - 1
         after = np.searchsorted(self.stamps, stamps, side="left")
@@ -206,8 +204,8 @@ class States:
 
 
 def read_states(path: Path) -> States:
-    """state_groundtruth_estimate0/data.csv: timestamp, position, and quaternion in the order w x y z. Raises DataError
-    naming the line.
+    """Read state_groundtruth_estimate0/data.csv: timestamp, position, quaternion w x y z. Raises DataError that names
+    the line.
     """
     stamps, words = _read_csv(path, _STATE_COLUMNS, "timestamp, position x y z, quaternion w x y z")
     rows = np.empty((len(words), _STATE_COLUMNS - 1))
@@ -227,8 +225,8 @@ def read_states(path: Path) -> States:
 
 
 def _read_csv(path: Path, columns: int, what: str) -> tuple[Stamps, list[list[str]]]:
-    """Timestamps, rising from row to row, and the other words of each row; every row has as many as the first one,
-    `columns` at least.
+    """Return increasing timestamps, and the other words of each row. Every row has as many words as the first, at least
+    `columns`.
     """
     lines = [
         (number, line)

@@ -1,6 +1,6 @@
-"""The stadia folder layout: what RoadWorld writes and anybody can record (docs/own-data.md).
+"""Read the stadia folder layout: written by RoadWorld and by users (docs/own-data.md).
 
-DATASET/dataset.json names the recordings of each split; each recording is a folder with recording.json (cameras, rig)
+DATASET/dataset.json names the recordings of each split. Each recording is a folder with recording.json (cameras, rig)
 and left/000000.png; right/, depth/left/000000.npy, poses.txt and times.txt are optional. A single recording's folder
 opens too.
 """
@@ -31,13 +31,13 @@ from stadia.data.sources import choose
 _Row = tuple[float, float, float, float]
 
 
-class _Lenient(StrictModel):
-    """A file that others may add keys to."""
+class _FolderEntry(StrictModel):
+    """A file that users may add keys to."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
 
-class _DatasetFile(_Lenient):
+class _FolderDatasetFile(_FolderEntry):
     """dataset.json."""
 
     format: str = Field(pattern="^stadia$")
@@ -45,16 +45,16 @@ class _DatasetFile(_Lenient):
     splits: dict[str, list[str]]
 
 
-class _CameraEntry(_Lenient):
+class _FolderCameraEntry(_FolderEntry):
     K: Matrix
     height: int = Field(ge=1)
     width: int = Field(ge=1)
 
 
-class _RecordingFile(_Lenient):
+class _RecordingFile(_FolderEntry):
     """recording.json."""
 
-    cameras: dict[str, _CameraEntry]
+    cameras: dict[str, _FolderCameraEntry]
     T_right_left: tuple[_Row, _Row, _Row, _Row] | None = None
     frame_rate_hz: float | None = Field(default=None, gt=0)
     camera_height_m: float | None = Field(default=None, gt=0)
@@ -62,7 +62,7 @@ class _RecordingFile(_Lenient):
 
 
 def _parse(model: type[Any], path: Path) -> Any:
-    """The file as a model, or one DataError that names the first wrong entry."""
+    """Parse a file as a model. Raises DataError that names the first wrong entry."""
     try:
         return model.model_validate(read_json(path))
     except ValidationError as error:
@@ -93,10 +93,10 @@ class StadiaFolder:
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, list[str]]:
-        """As dataset.json says."""
+        """Return the splits of dataset.json."""
         if not (path / "dataset.json").is_file():
             return {}
-        dataset: _DatasetFile = _parse(_DatasetFile, path / "dataset.json")
+        dataset: _FolderDatasetFile = _parse(_FolderDatasetFile, path / "dataset.json")
         if not any(dataset.splits.values()):
             raise DataError(
                 path / "dataset.json",
@@ -109,13 +109,13 @@ class StadiaFolder:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FolderRecording(ImageRecording):
-    """One recording's folder. Beyond `Recording`: camera_height_m above the road, where recording.json tells it."""
+    """A folder of one recording. camera_height_m: above the road, if recording.json has it."""
 
     folder: Path
     camera_height_m: float | None = None
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """From depth/SIDE/STEM.npy (float metres) or STEM.png (uint16 / 256)."""
+        """Return depth/SIDE/STEM.npy (float metres) or STEM.png (uint16 / 256)."""
         stem = self.images[side][index].stem
         size = self.intrinsics[side]
         array = self.folder / "depth" / side / f"{stem}.npy"
@@ -129,7 +129,7 @@ class FolderRecording(ImageRecording):
         return None
 
 
-def _intrinsics(path: Path, cameras: Mapping[str, _CameraEntry]) -> dict[str, Intrinsics]:
+def _intrinsics(path: Path, cameras: Mapping[str, _FolderCameraEntry]) -> dict[str, Intrinsics]:
     return {
         side: Intrinsics(
             check_K(f"{path} cameras.{side}", np.array(camera.K, dtype=np.float64)), camera.height, camera.width

@@ -1,4 +1,4 @@
-"""One image of a recording at the network's size, which is the image that its camera describes."""
+"""Read one image of a recording at the network's size."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from stadia.data.resize import resize_image
 
 
 def resized_frame(recording: Recording, index: int, side: str, height: int, width: int) -> NDArray[np.uint8]:
-    """(height, width, 3) RGB. Raises DataError for an image of another size than its camera's: K would be resized by
-    another factor.
-    """
+    """Return (height, width, 3) RGB. Raises DataError where image and camera differ in size: K would be wrong."""
     picture, camera = recording.image(index, side), recording.camera(index, side)
     if picture.shape[:2] != (camera.height, camera.width):
         raise DataError(

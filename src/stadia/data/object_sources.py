@@ -1,4 +1,4 @@
-"""Images of objects of any layout that is known: opened, and split into what trains and what validates."""
+"""Open images of objects in any format, and split them into training and validation."""
 
 from __future__ import annotations
 
@@ -48,16 +48,14 @@ OPENERS: Mapping[str, Callable[[Path, str], ObjectImages]] = {
     "nocs": _nocs,
     "kitti": _kitti,
 }
-"""By format: stadia's own layout (TableWorld and yours, docs/tableworld.md), BOP's, NOCS's, KITTI's; of a path and the
-name of a split.
-"""
+"""Openers by format, from a path and the name of a split. "objects" is stadia's own layout (docs/tableworld.md)."""
 
 BOXES_ALONE = frozenset({"kitti"})
-"""Formats without masks: their boxes are drawn and scored, and train nothing."""
+"""Formats without masks: their boxes are drawn and scored, but not trained on."""
 
 
 def format_of(path: Path) -> str:
-    """Which layout a folder has. Raises DataError where it is none of OPENERS."""
+    """Return the format of a folder. Raises DataError where it is none of OPENERS."""
     path = Path(path).expanduser()
     if (path / "dataset.json").is_file():
         return "objects"
@@ -67,15 +65,15 @@ def format_of(path: Path) -> str:
         path,
         found="no images of objects" if path.is_dir() else "no such folder",
         expected=f"one of: {', '.join(LAYOUTS.values())}",
-        fix="check the path; docs/objectpose.md tells each layout",
+        fix="check the path; docs/objectpose.md describes each layout",
     )
 
 
-NO_SPLIT = "name one of these; to train with one alone, data.val_split=null holds the last of its images out"
+NO_SPLIT = "pass one of these; to train with one alone, data.val_split=null holds the last of its images out"
 
 
 def _splits(path: Path) -> list[str]:
-    """Of stadia's own layout, those that dataset.json names with an image; of others nothing is known."""
+    """Return the splits of dataset.json that have images; none for other formats."""
     from stadia.data.object_folder import read_dataset
 
     return (
@@ -86,9 +84,7 @@ def _splits(path: Path) -> list[str]:
 
 
 def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectImages:
-    """One split of a data set. Raises ConfigError for a format that is none, DataError, also where the split holds no
-    image.
-    """
+    """Open one split of a dataset. Raises ConfigError for an unknown format, DataError for a split without images."""
     path = Path(path).expanduser()
     if format == "auto":
         format = format_of(path)
@@ -97,7 +93,7 @@ def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectIm
             "format",
             found=f"'{format}'",
             expected=f"auto or one of {', '.join(OPENERS)}",
-            fix="leave it out: it is found out",
+            fix="leave it out: the format is detected",
         )
     found = OPENERS[format](path, split)
     if not len(found):
@@ -107,7 +103,7 @@ def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectIm
 
 
 def has_split(path: Path, split: str, format: str = "auto") -> bool:
-    """Whether a data set has a split of this name. Raises DataError where it is no data set of objects."""
+    """Return whether a dataset has a split of this name. Raises DataError for other folders."""
     path = Path(path).expanduser()
     if (format_of(path) if format == "auto" else format) != "objects":
         return (path / split).is_dir()
@@ -118,7 +114,7 @@ def has_split(path: Path, split: str, format: str = "auto") -> bool:
 
 
 class PartOfImages(ObjectImages):
-    """Some of the images of a set, in the order given."""
+    """Some of the images of a set, in the given order."""
 
     def __init__(self, whole: ObjectImages, indices: Sequence[int]) -> None:
         self.whole, self.indices = whole, list(indices)
@@ -153,9 +149,7 @@ class PartOfImages(ObjectImages):
 
 
 class KeptLabels(ObjectImages):
-    """The same images; the labels of as many as `most` are kept once they were made. BOP's are drawn from meshes,
-    NOCS's fitted.
-    """
+    """The same images with a cache of up to `most` labels: BOP's are rendered from meshes, NOCS's are fitted."""
 
     def __init__(self, whole: ObjectImages, most: int = 500) -> None:
         self.whole, self.most = whole, most
@@ -193,7 +187,7 @@ class KeptLabels(ObjectImages):
 
 
 def bop_of(images: ObjectImages) -> BopImages | None:
-    """The same images as BOP's, whatever chose some of them or keeps their labels; None of another layout."""
+    """Return the same images as BOP's, without the subset or cache around them; None for another format."""
     from stadia.data.bop import BopImages
 
     if isinstance(images, KeptLabels):
@@ -205,7 +199,7 @@ def bop_of(images: ObjectImages) -> BopImages | None:
 
 
 def held_out(images: ObjectImages, share: float) -> tuple[ObjectImages, ObjectImages]:
-    """The first ones to train and the last `share` of them, at least one, to validate: neighbors in a video look alike.
+    """Split off the last `share` of the images, at least one, to validate: neighbors in a video are similar.
 
     Raises DataError where nothing would be left to train.
     """

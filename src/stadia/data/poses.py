@@ -1,4 +1,4 @@
-"""Text from outside: lines, rows of numbers, camera-to-world poses (KITTI rows) and times."""
+"""Read text files from outside: lines, rows of numbers, camera-to-world poses (KITTI rows) and times."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ MAX_TEXT_BYTES = 64 << 20
 
 
 def read_lines(path: Path, what: str) -> list[str]:
-    """The lines of a text file that are not blank; `what` says in a message what it should have been."""
+    """Return the nonblank lines of a text file; `what` is its expected content, for messages."""
     try:
         size = path.stat().st_size
         if size > MAX_TEXT_BYTES:
             raise DataError(
-                path, found=f"{size} bytes", expected=f"at most {MAX_TEXT_BYTES}", fix="is this the right file?"
+                path,
+                found=f"{size} bytes",
+                expected=f"at most {MAX_TEXT_BYTES}",
+                fix="check that this is the right file",
             )
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DataError(path, found="no such file", expected=what, fix="check the path or the download") from error
     except UnicodeDecodeError as error:
-        raise DataError(path, found="bytes that are not text", expected=what, fix="is this the right file?") from error
+        raise DataError(
+            path, found="bytes that are not text", expected=what, fix="check that this is the right file"
+        ) from error
 
 
 def read_rows(path: Path, columns: int, what: str) -> NDArray[np.float64]:
-    """(N, columns) finite numbers, one row a line. Raises DataError naming the file and the line."""
+    """Return (N, columns) finite numbers, one row for each line. Raises DataError that names the file and the line."""
     lines = read_lines(path, what)
     rows = np.empty((len(lines), columns))
     for number, line in enumerate(lines):
@@ -49,17 +54,17 @@ def read_rows(path: Path, columns: int, what: str) -> NDArray[np.float64]:
 
 
 def homogeneous(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 12) KITTI rows to (N, 4, 4)."""
+    """Convert (N, 12) KITTI rows to (N, 4, 4)."""
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3] = rows.reshape(-1, 3, 4)
     return poses
 
 
 def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64]:
-    """(N, 4, 4) camera-to-world from 3x4 rows.
+    """Return (N, 4, 4) camera-to-world from 3x4 rows.
 
-    A file with one row an image is taken in order. An official file of a whole sequence beside some of its images is
-    taken by the images' numbers. Any other number of rows is an error: poses by guess are worse than none.
+    A file with one row for each image is read in order. An official file of a whole sequence is indexed by the images'
+    numbers. Any other number of rows is an error: poses must not be guessed.
     """
     poses = homogeneous(read_rows(path, 12, "a 3x4 camera-to-world matrix a row"))
     if len(poses) != frames:
@@ -85,7 +90,7 @@ def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = No
 
 
 def read_times(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64] | None:
-    """(N,) seconds, or None where the file is absent; rows as in `read_kitti_poses`."""
+    """Return (N,) seconds, or None without the file; rows as in `read_kitti_poses`."""
     if not path.exists():
         return None
     times_s = read_rows(path, 1, "seconds")[:, 0]
