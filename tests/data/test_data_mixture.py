@@ -129,7 +129,7 @@ def test_processes_see_the_same_data_set_in_each_step_and_no_sample_twice(order:
 def test_a_data_set_without_a_whole_batch_is_named() -> None:
     mixed = mixture()
     mixed.shard(0, 4)
-    with pytest.raises(DataError, match="data set 'b': found no whole batch"):
+    with pytest.raises(DataError, match="dataset 'b': found no whole batch"):
         len(mixed)
 
 
@@ -168,7 +168,7 @@ def test_what_a_further_data_set_does_not_say_of_its_samples_is_as_the_first() -
     [
         (("data.epochs=2",), "training.max_epochs trains longer"),
         (("data.order=one_after_another",), "data.others names none"),
-        (("data.name=kitti", "data.others.kitti.path=E"), "both called 'kitti'"),
+        (("data.name=kitti", "data.others.kitti.path=E"), "both named 'kitti'"),
         (("data.others.a/b.path=E",), "letters, digits"),
         (("data.others.e.pth=E",), "did you mean 'data.others.e.path'"),
     ],

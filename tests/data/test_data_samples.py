@@ -193,7 +193,7 @@ def test_single_returns_are_kept_where_they_are_said_to_be_single(
     config = DataConfig(path="x", height=32, width=64, stereo=False, ground_truth_depth=True, sparse_depth=True)
     assert Samples.from_config([recording], config, training=True)[0].targets.depth_m.count_nonzero() > 3 * dropped
     unsettled = config.model_copy(update={"sparse_depth": "auto"})
-    with pytest.raises(ConfigError, match=r"data\.sparse_depth: found 'auto', unsettled"):
+    with pytest.raises(ConfigError, match=r"data\.sparse_depth: found 'auto', unresolved"):
         Samples.from_config([recording], unsettled, training=True)
     assert Samples.from_config([recording], unsettled.model_copy(update={"ground_truth_depth": False}), training=True)
 

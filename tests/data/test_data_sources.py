@@ -58,7 +58,7 @@ def test_nothing_readable(tmp_path: Path, one_line: OneLine) -> None:
         (tmp_path / "texts" / name).touch()
     (tmp_path / "table.csv").touch()
     for path, found in (
-        (tmp_path / "none", "nothing there"),
+        (tmp_path / "none", "no such file or folder"),
         (tmp_path / "empty", "an empty folder"),
         (tmp_path / "texts", "a, b, c, d and 2 more"),
         (tmp_path / "table.csv", "a file ending in '.csv'"),
@@ -97,7 +97,7 @@ def test_an_option_that_would_do_nothing_is_refused(tmp_path: Path, world: Any, 
     world.kitti_odometry(tmp_path, frames=1)
     with pytest.raises(ConfigError) as caught:
         open_recordings(tmp_path, camera={"focal_px": 100}, stride=2)
-    one_line(caught.value, "data.camera", "data.stride", "'kitti_odometry' has no use")
+    one_line(caught.value, "data.camera", "data.stride", "'kitti_odometry' does not use it")
     assert open_recordings(tmp_path, color="gray", size=(48, 80))
 
 

@@ -277,7 +277,7 @@ def test_of_a_video_that_was_cut_off_what_is_there_is_used(
     ]
     (again,) = open_recordings(path, camera=FOCAL, stride=1)  # from the cache, and it still says so
     assert (
-        str(again.selection) == f"{kept} of 40 frames kept (stride 1), {lost} lost (the file was cut off or is damaged)"
+        str(again.selection) == f"{kept} of 40 frames kept (stride 1), {lost} lost (the file is truncated or damaged)"
     )
     assert np.array_equal(again.image(kept - 1), np.roll(drive_frames[4], 2 * (kept - 1), 1)), "the last one is whole"
 

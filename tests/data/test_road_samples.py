@@ -221,7 +221,7 @@ def test_class_numbers_are_bytes_whatever_the_bits_they_are_stored_in(tmp_path, 
     write_masks(tmp_path, wide, instance, ("000000",))
     with pytest.raises(DataError) as caught:
         MaskFiles(tmp_path).read("000000", "left", height=HEIGHT, width=WIDTH)
-    one_line(caught.value, "semantic/left/000000.png", "class number 263", "0 to 255", "number the classes anew")
+    one_line(caught.value, "semantic/left/000000.png", "class number 263", "0 to 255", "renumber the classes")
     for number in (263, -1):
         (tmp_path / "classes.json").write_text(json.dumps({"7": "road", str(number): "car"}))
         with pytest.raises(DataError) as caught:

@@ -39,7 +39,7 @@ def test_lengths_in_another_unit_are_told(bop: Path, tmp_path: Path) -> None:
         (
             1e-3,
             (
-                r"0.001.csv: found objects 0.578 millimetres away in the median, in metres it seems, .* 578 away;"
+                r"0.001.csv: found objects 0.578 millimetres away in the median, probably in metres, .* 578 away;"
                 r" multiply t by 1000"
             ),
         ),
@@ -54,7 +54,7 @@ def test_lengths_in_another_unit_are_told(bop: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: path.write_bytes(b""), "results.csv: found no estimate, 0 bytes, expected .*; let the program"),
+        (lambda path: path.write_bytes(b""), "results.csv: found no estimate, 0 bytes, expected .*; write it again"),
         (lambda path: csv(path), "results.csv: found no estimate, the header alone"),
         (
             lambda path: path.mkdir(),

@@ -154,7 +154,7 @@ def test_a_missing_file_is_named(kitti: Path, missing: str, message: str) -> Non
 
 
 def test_a_split_without_labels_is_told_from_those_with(kitti: Path) -> None:
-    with pytest.raises(DataError, match="found no train/label_2, expected a split with labels; there is: training"):
+    with pytest.raises(DataError, match="found no train/label_2, expected a split with labels; available: training"):
         KittiObjectImages.open(kitti, "train")
 
 
