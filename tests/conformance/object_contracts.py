@@ -11,8 +11,8 @@ from torch.testing import assert_close
 
 from stadia.core.errors import DataError
 from stadia.data.object_labels import ObjectImages
-from stadia.data.object_layout import LAYOUTS, object_layout, splits_of
-from stadia.data.object_sources import OPENERS, open_object_images
+from stadia.data.object_layout import LAYOUTS, OBJECT_FORMATS, object_layout, splits_of
+from stadia.data.object_sources import open_object_images
 from stadia.geometry.rotations import multiply
 from stadia.geometry.se3 import se3_exp
 from stadia.geometry.symmetry import Symmetry
@@ -72,7 +72,7 @@ def object_metric(name: str, part: Any, folder: Path) -> None:
 def format_of_object_data(name: str, part: Any, folder: Path) -> None:
     """Images of objects by one name in every table of formats; asked for where there is none, it says so in one line."""
     assert issubclass(part, ObjectImages)
-    assert list(OPENERS) == list(LAYOUTS)
+    assert list(OBJECT_FORMATS) == list(LAYOUTS)
     assert LAYOUTS[name]
     (folder / "note.txt").write_text("no data set", encoding="utf-8")
     assert object_layout(folder) is None

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from stadia.data.contents import DIGITS, content_of, contents, joined, split
-from stadia.data.crops import cropped_recording
+from stadia.data.crops import Excerpt, cropped_recording
 from stadia.data.kitti_odometry import _DRIVES
-from stadia.data.sources import Excerpt, open_recordings
+from stadia.data.sources import open_recordings
 
 
 def test_a_copy_is_the_same_and_another_image_is_not(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_lengths_in_another_unit_are_told(bop: Path, tmp_path: Path) -> None:
         (
             1e-3,
             (
-                r"0.001.csv: found objects 0.578 millimetres away in the median, probably in metres, .* 578 away;"
+                r"0.001.csv: found objects 0.578 millimetres away in the median, in metres it seems, .* 578 away;"
                 r" multiply t by 1000"
             ),
         ),

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.data.nocs import CLASSES, K_CAMERA, K_REAL, NocsImages, read_coordinates, read_depth, recover_pose
-from stadia.data.object_labels import UNLABELED
-from stadia.data.object_sources import KeptLabels, PartOfImages
+from stadia.data.object_labels import UNLABELED, KeptLabels, PartOfImages
 from stadia.data.object_survey import survey
 from stadia.data.tableworld.presets import TINY
 from stadia.data.tableworld.render import TableRenderer, TableView, nocs_map

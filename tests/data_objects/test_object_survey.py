@@ -18,8 +18,7 @@ from scipy.spatial.transform import Rotation
 from stadia.core.errors import DataError
 from stadia.data.bop import BopImages
 from stadia.data.object_folder import ObjectFolder
-from stadia.data.object_labels import ObjectImages, ObjectLabels
-from stadia.data.object_sources import KeptLabels
+from stadia.data.object_labels import KeptLabels, ObjectImages, ObjectLabels
 from stadia.data.object_survey import Survey, survey
 from stadia.data.tableworld.presets import TINY
 from stadia.data.tableworld.write import write_tableworld

@@ -17,11 +17,9 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field
 
-from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
-from stadia.core.files import read_json
 from stadia.core.types import Camera
 from stadia.data.images import IMAGE_SUFFIXES, read_numbers_png, read_rgb
 from stadia.data.object_labels import (
@@ -38,6 +36,7 @@ from stadia.data.object_labels import (
     instance_map,
 )
 from stadia.data.ply import read_ply
+from stadia.data.poses import FileEntry, parse_json
 from stadia.data.recordings import check_K
 from stadia.data.rendering.silhouettes import Silhouette, silhouette, visible_masks
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
@@ -59,34 +58,28 @@ _Sixteen = Annotated[list[float], Field(min_length=16, max_length=16)]
 _Positive = Annotated[float, Field(gt=0)]
 
 
-class _Entry(StrictModel):
-    """An entry of a file that may hold more keys than are read."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
-
-
-class _Continuous(_Entry):
+class _Continuous(FileEntry):
     axis: _Three
     offset: _Three = (0.0, 0.0, 0.0)
 
 
-class _ModelEntry(_Entry):
+class _ModelEntry(FileEntry):
     diameter: _Positive
     symmetries_discrete: tuple[_Sixteen, ...] = ()
     symmetries_continuous: tuple[_Continuous, ...] = ()
 
 
-class _PoseEntry(_Entry):
+class _PoseEntry(FileEntry):
     obj_id: int
     cam_R_m2c: _Nine
     cam_t_m2c: _Three
 
 
-class _CameraEntry(_Entry):
+class _BopCameraEntry(FileEntry):
     cam_K: _Nine
 
 
-class InstanceInfo(_Entry):
+class InstanceInfo(FileEntry):
     """An instance in scene_gt_info.json: boxes as x, y, width, height of the whole and of the visible object, in
     pixels.
     """
@@ -99,7 +92,7 @@ class InstanceInfo(_Entry):
     visib_fract: float
 
 
-class _TargetEntry(_Entry):
+class _TargetEntry(FileEntry):
     scene_id: int
     im_id: int
     obj_id: int
@@ -107,19 +100,7 @@ class _TargetEntry(_Entry):
 
 
 def _read(path: Path, kind: Any) -> Any:
-    """Read a JSON file as this type. Raises DataError that names the file and the first wrong key."""
-    raw = read_json(path)
-    try:
-        return TypeAdapter(kind).validate_python(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(
-            path,
-            found=f"{where}: {first['msg']}",
-            expected="BOP's layout (bop_datasets_format.md)",
-            fix="copy the file again",
-        ) from error
+    return parse_json(path, kind, expected="BOP's layout (bop_datasets_format.md)", fix="copy the file again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +260,7 @@ def read_info(dataset: Path, split: str, scene_id: int) -> dict[int, list[Instan
 
 def _images(scene: Path) -> list[_Image]:
     poses = _read(scene / "scene_gt.json", dict[int, list[_PoseEntry]])
-    cameras = _read(scene / "scene_camera.json", dict[int, _CameraEntry])
+    cameras = _read(scene / "scene_camera.json", dict[int, _BopCameraEntry])
     folder = next((scene / name for name in ("rgb", "gray") if (scene / name).is_dir()), scene / "rgb")
     files = {path.stem: path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES}
     found = []

@@ -53,7 +53,7 @@ def boxes_of(results: Iterable[BopResult], images: BopImages, what: object = "re
     Raises DataError that names `what` (their file) and the numbers of unknown images or objects.
     """
     results = list(results)
-    found: dict[tuple[int, int], list[EstimatedBox]] = {picture: [] for picture in images.ids}
+    found: dict[tuple[int, int], list[EstimatedBox]] = {ids: [] for ids in images.ids}
     scenes = sorted({scene for scene, _ in found})
     _check_known(what, "scene", {one.scene_id for one in results}, scenes, f"those of {images.name}")
     for scene in scenes:

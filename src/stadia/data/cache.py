@@ -96,9 +96,9 @@ class StoredRecording(CalibratedRecording):
         return digest.hexdigest()
 
 
-def planar_bytes(picture: NDArray[np.uint8]) -> bytes:
+def planar_bytes(image: NDArray[np.uint8]) -> bytes:
     """Convert (H, W, 3) to the bytes of a store."""
-    return np.ascontiguousarray(picture.transpose(2, 0, 1)).tobytes()
+    return np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes()
 
 
 def _resize_frames(recording: Recording, side: str, height: int, width: int) -> Iterator[bytes]:

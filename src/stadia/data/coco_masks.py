@@ -15,12 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
-from stadia.core.files import read_json
 from stadia.core.recording import RoadMasks
+from stadia.data.poses import FileEntry, parse_json
 from stadia.data.road_masks import SHAPE_TOLERANCE, resized_masks, without_stuff
 
 _MAX_BYTES = 1 << 30
@@ -28,34 +27,30 @@ _MAX_PX = 1 << 26
 _EXPECTED = "COCO's instances: images, categories, annotations"
 
 
-class _CocoEntry(StrictModel):
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-
-class _CocoImage(_CocoEntry):
+class _CocoImage(FileEntry):
     id: int
     file_name: str
     height: int = Field(ge=1, le=1 << 15)
     width: int = Field(ge=1, le=1 << 15)
 
 
-class _Category(_CocoEntry):
+class _Category(FileEntry):
     id: int
     name: str
 
 
-class _Runs(_CocoEntry):
+class _Runs(FileEntry):
     counts: list[int] | str
     size: tuple[int, int]
 
 
-class _Annotation(_CocoEntry):
+class _Annotation(FileEntry):
     image_id: int
     category_id: int
     segmentation: list[list[float]] | _Runs
 
 
-class _File(_CocoEntry):
+class _File(FileEntry):
     images: list[_CocoImage]
     categories: list[_Category]
     annotations: list[_Annotation]
@@ -66,14 +61,7 @@ class CocoMasks:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path).expanduser()
-        try:
-            file = _File.model_validate(read_json(self.path, max_bytes=_MAX_BYTES))
-        except ValidationError as error:
-            problem = error.errors()[0]
-            key = ".".join(map(str, problem["loc"])) or "the file"
-            raise DataError(
-                self.path, found=f"{key}: {problem['msg']}", expected=_EXPECTED, fix="export it again"
-            ) from error
+        file: _File = parse_json(self.path, _File, expected=_EXPECTED, fix="export it again", max_bytes=_MAX_BYTES)
         self._number = {category.id: number for number, category in enumerate(file.categories, start=1)}
         self.classes: Mapping[int, str] = {self._number[one.id]: one.name.strip().lower() for one in file.categories}
         if len(file.categories) > 255:

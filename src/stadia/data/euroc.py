@@ -156,7 +156,7 @@ def _check_sizes(cameras: Mapping[str, CameraFile], images: Mapping[str, Path]) 
 
 
 def _read_poses(mav0: Path, stamps: Stamps, left: CameraFile, pair: RectifiedPair) -> Array | None:
-    """Return (N, 4, 4) T_world_camera of the rectified left camera, NaN for missing frames; None without ground truth."""
+    """Return (N, 4, 4) T_world_camera of the rectified left camera, NaN where missing; None without ground truth."""
     folder = mav0 / GROUND_TRUTH
     if not folder.is_dir():
         return None

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from scipy.spatial.transform import Rotation, Slerp
 
 from stadia.core.errors import DataError
 from stadia.core.files import inside
-from stadia.data.poses import read_lines
+from stadia.data.poses import FileEntry, make_validation_error, read_lines
 from stadia.data.recordings import check_K
 from stadia.data.rectification import MODELS, Lens
 
@@ -32,17 +32,13 @@ NS_PER_S = 1_000_000_000
 _STATE_COLUMNS = 8  # timestamp, position, quaternion; velocity and biases follow
 
 
-class _YamlEntry(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-
-
-class _Matrix(_YamlEntry):
+class _Matrix(FileEntry):
     rows: int = Field(ge=4, le=4)
     cols: int = Field(ge=4, le=4)
     data: tuple[float, ...] = Field(min_length=16, max_length=16)
 
 
-class _SensorYaml(_YamlEntry):
+class _SensorYaml(FileEntry):
     T_BS: _Matrix
 
 
@@ -125,19 +121,14 @@ def _parse(model: type[Any], path: Path) -> Any:
             )
         text = path.read_text(encoding="utf-8")
         first, _, rest = text.partition("\n")
-        return model.model_validate(
-            yaml.safe_load(rest if first.startswith("%YAML:") else text)
-        )  # OpenCV writes `%YAML:1.0`
+        body = rest if first.startswith("%YAML:") else text  # OpenCV writes `%YAML:1.0`
+        return model.model_validate(yaml.safe_load(body))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
             path, found="no such file", expected="the sensor's calibration", fix="copy it from the dataset"
         ) from error
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"])) or "the file"
-        raise DataError(
-            path, found=f"{key}: {problem['msg']}", expected="a sensor.yaml of EuRoC", fix="copy it from the dataset"
-        ) from error
+        raise make_validation_error(path, error, "a sensor.yaml of EuRoC", "copy it from the dataset") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         why = getattr(error, "problem", None) or type(error).__name__
         raise DataError(

@@ -14,16 +14,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
-from stadia.core.files import inside, read_json
+from stadia.core.files import inside
 from stadia.core.recording import LEFT, Recording
 from stadia.data.cache import Progress
 from stadia.data.config import Matrix, SourceOptions
 from stadia.data.images import check_depth, list_images, read_depth_png, read_npy, refuse_jpeg
-from stadia.data.poses import read_kitti_poses, read_times
+from stadia.data.poses import FileEntry, parse_json, read_kitti_poses, read_times
 from stadia.data.recordings import ImageRecording, Intrinsics, check_K
 from stadia.data.road_masks import MaskFiles
 from stadia.data.sources import choose
@@ -31,13 +30,7 @@ from stadia.data.sources import choose
 _Row = tuple[float, float, float, float]
 
 
-class _FolderEntry(StrictModel):
-    """A file that users may add keys to."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-
-
-class _FolderDatasetFile(_FolderEntry):
+class _FolderDatasetFile(FileEntry):
     """dataset.json."""
 
     format: str = Field(pattern="^stadia$")
@@ -45,13 +38,13 @@ class _FolderDatasetFile(_FolderEntry):
     splits: dict[str, list[str]]
 
 
-class _FolderCameraEntry(_FolderEntry):
+class _FolderCameraEntry(FileEntry):
     K: Matrix
     height: int = Field(ge=1)
     width: int = Field(ge=1)
 
 
-class _RecordingFile(_FolderEntry):
+class _RecordingFile(FileEntry):
     """recording.json."""
 
     cameras: dict[str, _FolderCameraEntry]
@@ -62,15 +55,7 @@ class _RecordingFile(_FolderEntry):
 
 
 def _parse(model: type[Any], path: Path) -> Any:
-    """Parse a file as a model. Raises DataError that names the first wrong entry."""
-    try:
-        return model.model_validate(read_json(path))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"])) or "the file"
-        raise DataError(
-            path, found=f"{key}: {problem['msg']}", expected="the stadia layout", fix="see docs/own-data.md"
-        ) from error
+    return parse_json(path, model, expected="the stadia layout", fix="see docs/own-data.md")
 
 
 class StadiaFolder:

@@ -263,7 +263,7 @@ def read_npy(path: Path, *, shape: tuple[int, ...]) -> NDArray:
 
 
 def check_depth(path: Path, depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Return the depth, or raise DataError where its size differs from the image, or where it is negative or not finite."""
+    """Return the depth, or raise DataError where its size is wrong, or where it is negative or not finite."""
     if depth_m.shape != (height, width):
         raise DataError(
             path,

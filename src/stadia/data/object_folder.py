@@ -13,9 +13,8 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
 from stadia.core.files import inside, read_json
 from stadia.core.types import Camera
@@ -36,18 +35,13 @@ from stadia.data.object_labels import (
     counted,
     rotation_of,
 )
+from stadia.data.poses import FileEntry
 from stadia.data.recordings import check_K
 
 _FIX = "see docs/tableworld.md for the layout"
 
 
-class _ObjectFolderEntry(StrictModel):
-    """A file that users may add keys to."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-
-
-class _ObjectDatasetFile(_ObjectFolderEntry):
+class _ObjectDatasetFile(FileEntry):
     """dataset.json."""
 
     format: Literal["stadia-objects"]
@@ -56,7 +50,7 @@ class _ObjectDatasetFile(_ObjectFolderEntry):
     splits: dict[str, list[str]]
 
 
-class _ObjectEntry(_ObjectFolderEntry):
+class _ObjectEntry(FileEntry):
     class_: str = Field(alias="class")
     quaternion_wxyz: tuple[float, ...]
     t_camera_object_m: tuple[float, float, float]
@@ -65,7 +59,7 @@ class _ObjectEntry(_ObjectFolderEntry):
     full_px: int = Field(default=0, ge=0)
 
 
-class _ImageEntry(_ObjectFolderEntry):
+class _ImageEntry(FileEntry):
     K: Matrix
     T_world_camera: (
         Annotated[list[Annotated[list[float], Field(min_length=4, max_length=4)]], Field(min_length=4, max_length=4)]
@@ -76,7 +70,7 @@ class _ImageEntry(_ObjectFolderEntry):
     objects: tuple[_ObjectEntry, ...]
 
 
-class _SceneFile(_ObjectFolderEntry):
+class _SceneFile(FileEntry):
     """scene.json."""
 
     images: tuple[_ImageEntry, ...]
@@ -125,9 +119,9 @@ def read_dataset(dataset: Path) -> _ObjectDatasetFile:
 
 def _check_camera_poses(path: Path, scene: _SceneFile) -> None:
     """Raise DataError where T_world_camera has no rotation, as a mirrored one (determinant -1)."""
-    for number, picture in enumerate(scene.images):
-        if picture.T_world_camera is not None:
-            check_rotation(f"{path}: image {number}, T_world_camera", np.array(picture.T_world_camera)[:3, :3])
+    for number, entry in enumerate(scene.images):
+        if entry.T_world_camera is not None:
+            check_rotation(f"{path}: image {number}, T_world_camera", np.array(entry.T_world_camera)[:3, :3])
 
 
 class ObjectFolder(ObjectImages):
@@ -177,10 +171,10 @@ class ObjectFolder(ObjectImages):
         self._check_size(index, self.file(index), image)
         return image
 
-    def _check_size(self, index: int, path: Path, picture: NDArray) -> None:
+    def _check_size(self, index: int, path: Path, image: NDArray) -> None:
         entry = self._entries[index][2]
-        if picture.shape[:2] != (entry.height, entry.width):
-            found = f"{picture.shape[1]}x{picture.shape[0]}"
+        if image.shape[:2] != (entry.height, entry.width):
+            found = f"{image.shape[1]}x{image.shape[0]}"
             expected = f"{entry.width}x{entry.height} as in scene.json"
             raise DataError(path, found=found, expected=expected, fix="correct one of both")
 

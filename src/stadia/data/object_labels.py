@@ -141,6 +141,75 @@ class ObjectImages(ABC):
         """Return the image's file, for messages and fingerprints."""
 
 
+class ObjectImagesView(ObjectImages):
+    """Object images read through another set."""
+
+    def __init__(self, whole: ObjectImages) -> None:
+        self.whole, self.name, self.classes = whole, whole.name, whole.classes
+
+    def source_index(self, index: int) -> int:
+        """Return the index of an image in the underlying set."""
+        return index
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return self.whole.image(self.source_index(index))
+
+    def camera(self, index: int) -> Camera:
+        return self.whole.camera(self.source_index(index))
+
+    def labels(self, index: int) -> ObjectLabels:
+        return self.whole.labels(self.source_index(index))
+
+    def left_out(self, index: int) -> Sequence[LeftOut]:
+        return self.whole.left_out(self.source_index(index))
+
+    def label_files(self, index: int) -> Sequence[Path]:
+        return self.whole.label_files(self.source_index(index))
+
+    def scene(self, index: int) -> str:
+        return self.whole.scene(self.source_index(index))
+
+    def file(self, index: int) -> Path:
+        return self.whole.file(self.source_index(index))
+
+
+class PartOfImages(ObjectImagesView):
+    """Some of the images of a set, in the given order."""
+
+    def __init__(self, whole: ObjectImages, indices: Sequence[int]) -> None:
+        super().__init__(whole)
+        self.indices = list(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def source_index(self, index: int) -> int:
+        return self.indices[index]
+
+    def boxes(self, index: int) -> Sequence[ObjectBox]:
+        return self.whole.boxes(self.indices[index])
+
+
+class KeptLabels(ObjectImagesView):
+    """The same images with a cache of up to `most` labels: BOP's are rendered from meshes, NOCS's are fitted."""
+
+    def __init__(self, whole: ObjectImages, most: int = 500) -> None:
+        super().__init__(whole)
+        self.most = most
+        self._cached: dict[int, ObjectLabels] = {}
+
+    def labels(self, index: int) -> ObjectLabels:
+        if index in self._cached:
+            return self._cached[index]
+        labels = self.whole.labels(index)
+        if len(self._cached) < self.most:
+            self._cached[index] = labels
+        return labels
+
+
 def instance_map(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Merge masks (N, H, W) of visible pixels to one map (H, W): 0 = none, n = the n-th object (from 1).
 

@@ -79,11 +79,11 @@ class PackedObjects:
     """A sample as a worker sends it, or a batch with a leading axis. N objects, K symmetry rotations each; see
     ObjectTargets.
 
-    picture: (3, H, W) uint8.  K: (3, 3).  color: (3, 4), see `transforms.colored`; None for none.
+    image: (3, H, W) uint8.  K: (3, 3).  color: (3, 4), see `transforms.colored`; None for none.
     instance: (H, W) int16 or more, including UNLABELED.
     """
 
-    picture: Tensor
+    image: Tensor
     K: Tensor
     color: Tensor | None
     instance: Tensor
@@ -179,7 +179,7 @@ class ObjectSamples(Dataset[PackedObjects]):
         ]
         random = draw(self._augmentation, self.height, self.width, generator(self.seed, "objects", epoch, number))
         return PackedObjects(
-            picture=torch.from_numpy(
+            image=torch.from_numpy(
                 np.ascontiguousarray(resize_image(image, self.height, self.width).transpose(2, 0, 1))
             ),
             K=resized(camera, self.height, self.width).K.float(),
@@ -225,7 +225,7 @@ def stack_objects(samples: Sequence[PackedObjects]) -> PackedObjects:
         return _pad([getattr(one, name) for one in samples], places, placeholder)
 
     return PackedObjects(
-        picture=torch.stack([one.picture for one in samples]),
+        image=torch.stack([one.image for one in samples]),
         K=torch.stack([one.K for one in samples]),
         color=color,
         instance=torch.stack([one.instance.int() for one in samples]),
@@ -247,7 +247,7 @@ def unpack_objects(packed: PackedObjects, device: torch.device | str = "cpu") ->
     def to_device(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
-    image = to_device(packed.picture).mul(1 / 255)
+    image = to_device(packed.image).mul(1 / 255)
     input_image = image
     if packed.color is not None:
         input_image = colored(image[:, None], to_device(packed.color), mean_gray(image))[:, 0]

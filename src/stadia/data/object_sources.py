@@ -2,60 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.types import Camera
-from stadia.data.object_labels import LeftOut, ObjectBox, ObjectImages, ObjectLabels
-from stadia.data.object_layout import LAYOUTS, object_layout
+from stadia.data.object_labels import KeptLabels, ObjectImages, PartOfImages
+from stadia.data.object_layout import LAYOUTS, OBJECT_FORMATS, object_layout
 
 if TYPE_CHECKING:
     from stadia.data.bop import BopImages
 
-
-def _objects(path: Path, split: str) -> ObjectImages:
-    from stadia.data.object_folder import ObjectFolder
-
-    return ObjectFolder.open(path, split)
-
-
-def _bop(path: Path, split: str) -> ObjectImages:
-    from stadia.data.bop import BopImages
-
-    return BopImages.open(path, split)
-
-
-def _nocs(path: Path, split: str) -> ObjectImages:
-    from stadia.data.nocs import NocsImages
-
-    return NocsImages.open(path / split)
-
-
-def _kitti(path: Path, split: str) -> ObjectImages:
-    from stadia.data.kitti_object import KittiObjectImages
-
-    return KittiObjectImages.open(path, split)
-
-
-OPENERS: Mapping[str, Callable[[Path, str], ObjectImages]] = {
-    "objects": _objects,
-    "bop": _bop,
-    "nocs": _nocs,
-    "kitti": _kitti,
-}
-"""Openers by format, from a path and the name of a split. "objects" is stadia's own layout (docs/tableworld.md)."""
 
 BOXES_ALONE = frozenset({"kitti"})
 """Formats without masks: their boxes are drawn and scored, but not trained on."""
 
 
 def format_of(path: Path) -> str:
-    """Return the format of a folder. Raises DataError where it is none of OPENERS."""
+    """Return the format of a folder. Raises DataError where it is none of OBJECT_FORMATS."""
     path = Path(path).expanduser()
     if (path / "dataset.json").is_file():
         return "objects"
@@ -88,14 +51,15 @@ def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectIm
     path = Path(path).expanduser()
     if format == "auto":
         format = format_of(path)
-    if format not in OPENERS:
+    if format not in OBJECT_FORMATS:
         raise ConfigError(
             "format",
             found=f"'{format}'",
-            expected=f"auto or one of {', '.join(OPENERS)}",
+            expected=f"auto or one of {', '.join(OBJECT_FORMATS)}",
             fix="leave it out: the format is detected",
         )
-    found = OPENERS[format](path, split)
+    reader = OBJECT_FORMATS.load(format)
+    found: ObjectImages = reader.open(path / split) if format == "nocs" else reader.open(path, split)
     if not len(found):
         there = ", ".join(_splits(path)) or "none"
         raise DataError(path, found=f"no image in '{split}'", expected=f"one of its splits: {there}", fix=NO_SPLIT)
@@ -111,79 +75,6 @@ def has_split(path: Path, split: str, format: str = "auto") -> bool:
     from stadia.data.object_folder import read_dataset
 
     return bool(read_dataset(path).splits.get(split))
-
-
-class PartOfImages(ObjectImages):
-    """Some of the images of a set, in the given order."""
-
-    def __init__(self, whole: ObjectImages, indices: Sequence[int]) -> None:
-        self.whole, self.indices = whole, list(indices)
-        self.name, self.classes = whole.name, whole.classes
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def image(self, index: int) -> NDArray[np.uint8]:
-        return self.whole.image(self.indices[index])
-
-    def camera(self, index: int) -> Camera:
-        return self.whole.camera(self.indices[index])
-
-    def labels(self, index: int) -> ObjectLabels:
-        return self.whole.labels(self.indices[index])
-
-    def boxes(self, index: int) -> Sequence[ObjectBox]:
-        return self.whole.boxes(self.indices[index])
-
-    def left_out(self, index: int) -> Sequence[LeftOut]:
-        return self.whole.left_out(self.indices[index])
-
-    def label_files(self, index: int) -> Sequence[Path]:
-        return self.whole.label_files(self.indices[index])
-
-    def scene(self, index: int) -> str:
-        return self.whole.scene(self.indices[index])
-
-    def file(self, index: int) -> Path:
-        return self.whole.file(self.indices[index])
-
-
-class KeptLabels(ObjectImages):
-    """The same images with a cache of up to `most` labels: BOP's are rendered from meshes, NOCS's are fitted."""
-
-    def __init__(self, whole: ObjectImages, most: int = 500) -> None:
-        self.whole, self.most = whole, most
-        self.name, self.classes = whole.name, whole.classes
-        self._kept: dict[int, ObjectLabels] = {}
-
-    def __len__(self) -> int:
-        return len(self.whole)
-
-    def image(self, index: int) -> NDArray[np.uint8]:
-        return self.whole.image(index)
-
-    def camera(self, index: int) -> Camera:
-        return self.whole.camera(index)
-
-    def labels(self, index: int) -> ObjectLabels:
-        if index in self._kept:
-            return self._kept[index]
-        labels = self.whole.labels(index)
-        if len(self._kept) < self.most:
-            self._kept[index] = labels
-        return labels
-
-    def left_out(self, index: int) -> Sequence[LeftOut]:
-        return self.whole.left_out(index)
-
-    def label_files(self, index: int) -> Sequence[Path]:
-        return self.whole.label_files(index)
-
-    def scene(self, index: int) -> str:
-        return self.whole.scene(index)
-
-    def file(self, index: int) -> Path:
-        return self.whole.file(index)
 
 
 def bop_of(images: ObjectImages) -> BopImages | None:

@@ -1,14 +1,17 @@
-"""Read text files from outside: lines, rows of numbers, camera-to-world poses (KITTI rows) and times."""
+"""Read text files from outside: lines, rows of numbers, JSON, camera-to-world poses (KITTI rows) and times."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from stadia.core.errors import DataError
+from stadia.core.files import read_json
 
 MAX_TEXT_BYTES = 64 << 20
 
@@ -31,6 +34,28 @@ def read_lines(path: Path, what: str) -> list[str]:
         raise DataError(
             path, found="bytes that are not text", expected=what, fix="check that this is the right file"
         ) from error
+
+
+class FileEntry(BaseModel):
+    """An entry of a file from outside, which may hold more keys than are read."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+
+def make_validation_error(path: object, error: ValidationError, expected: str, fix: str) -> DataError:
+    """Return the error that names the first wrong key of a file."""
+    problem = error.errors()[0]
+    key = ".".join(map(str, problem["loc"])) or "the file"
+    return DataError(path, found=f"{key}: {problem['msg']}", expected=expected, fix=fix)
+
+
+def parse_json(path: Path, kind: Any, *, expected: str, fix: str, max_bytes: int | None = None) -> Any:
+    """Read a JSON file as a type. Raises DataError that names the file and the first wrong key."""
+    raw = read_json(path) if max_bytes is None else read_json(path, max_bytes=max_bytes)
+    try:
+        return TypeAdapter(kind).validate_python(raw)
+    except ValidationError as error:
+        raise make_validation_error(path, error, expected, fix) from error
 
 
 def read_rows(path: Path, columns: int, what: str) -> NDArray[np.float64]:

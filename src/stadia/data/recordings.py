@@ -113,16 +113,16 @@ class ImageRecording(CalibratedRecording):
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         """Return (H, W, 3) RGB of the recording's size. Raises DataError for another size."""
         path = self.images[side][index]
-        picture = read_rgb(path)
+        image = read_rgb(path)
         expected = self.intrinsics[side]
-        if picture.shape[:2] != (expected.height, expected.width):
+        if image.shape[:2] != (expected.height, expected.width):
             raise DataError(
                 path,
-                found=f"{picture.shape[1]}x{picture.shape[0]}",
+                found=f"{image.shape[1]}x{image.shape[0]}",
                 expected=f"{expected.width}x{expected.height} like the camera of its recording",
                 fix="split the recording where the size changes, or correct the camera's size",
             )
-        return picture
+        return image
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
         """Return the image's file."""

@@ -190,6 +190,6 @@ def _compute_shared_K(views: tuple[tuple[Lens, Array], ...]) -> Array:
 
 
 def _estimate_focal(lens: Lens) -> float:
-    """Return fy reduced by barrel distortion in the corners. Before version 5, OpenCV chose the principal point by it."""
+    """Return fy reduced by barrel distortion. Before version 5, OpenCV chose the principal point by it."""
     fy, k1 = float(lens.K[1, 1]), float(lens.coefficients[0])
     return fy * (1 + min(k1, 0) * (lens.width**2 + lens.height**2) / (4 * fy**2))

@@ -16,13 +16,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import RootModel, ValidationError
+from pydantic import RootModel
 
 from stadia.core.errors import DataError
-from stadia.core.files import inside, read_json
+from stadia.core.files import inside
 from stadia.core.recording import Recording, RoadMasks
 from stadia.data.height_priors import PRIORS, SAME_CLASS
 from stadia.data.images import read_numbers_png
+from stadia.data.poses import parse_json
 from stadia.data.road_config import RoadConfig
 from stadia.data.touching import single_objects
 
@@ -121,15 +122,8 @@ class MaskFiles:
         return inside(self.folder, f"{kind}/{side}/{stem}.png")
 
     def _parse(self, model: type[RootModel], name: str) -> dict:
-        path = self.folder / name
-        try:
-            return dict(model.model_validate(read_json(path)).root)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            key = ".".join(map(str, problem["loc"])) or "the file"
-            raise DataError(
-                path, found=f"{key}: {problem['msg']}", expected="the layout of masks", fix="see docs/metric.md"
-            ) from error
+        parsed = parse_json(self.folder / name, model, expected="the layout of masks", fix="see docs/metric.md")
+        return dict(parsed.root)
 
 
 def with_masks(recordings: Sequence[Recording], folder: Path) -> None:

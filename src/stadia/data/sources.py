@@ -6,17 +6,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stadia.core.config import resolve
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.recording import LEFT, MaskReader, Recording, RoadMasks
+from stadia.core.recording import Recording
 from stadia.core.tables import nearest
-from stadia.core.types import Camera
 from stadia.data import DATASETS
 from stadia.data.cache import Progress
 from stadia.data.config import SourceOptions
+from stadia.data.crops import Excerpt
 from stadia.data.object_layout import refuse_objects
 from stadia.data.poses import read_kitti_poses
 from stadia.data.recordings import CalibratedRecording
@@ -219,74 +216,3 @@ def choose(available: Sequence[str], selected: Sequence[str], where: Path) -> li
             )
         chosen += found
     return list(dict.fromkeys(chosen))
-
-
-class Excerpt(Recording):
-    """Consecutive frames of a recording, under its name."""
-
-    def __init__(self, recording: Recording, start: int, stop: int) -> None:
-        self.recording, self.start, self.stop = recording, start, stop
-        self.name, self.sides, self.T_right_left = recording.name, recording.sides, recording.T_right_left
-        self.mount = recording.mount
-
-    @classmethod
-    def between(cls, recording: Recording, start: int, stop: int) -> Excerpt:
-        """Select [start, stop), which must be inside the recording."""
-        if stop > len(recording):
-            raise DataError(
-                recording.name,
-                found=f"{len(recording)} frames",
-                expected=f"frames {start} to {stop}",
-                fix="correct data.frames",
-            )
-        return cls(recording, start, stop)
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    @property
-    def session(self) -> str:
-        return self.recording.session
-
-    def _at(self, index: int) -> int:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self.start + index
-
-    @property
-    def mask_reader(self) -> MaskReader | None:
-        return self.recording.mask_reader
-
-    @mask_reader.setter
-    def mask_reader(self, reader: MaskReader | None) -> None:
-        self.recording.mask_reader = reader
-
-    def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
-        return self.recording.masks(self._at(index), side)
-
-    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        return self.recording.image(self._at(index), side)
-
-    def camera(self, index: int, side: str = LEFT) -> Camera:
-        return self.recording.camera(self._at(index), side)
-
-    def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
-        return self.recording.K(self._at(index), side)
-
-    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        return self.recording.depth_m(self._at(index), side)
-
-    def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
-        return self.recording.T_world_camera(self._at(index), side)
-
-    def timestamp_s(self, index: int) -> float | None:
-        return self.recording.timestamp_s(self._at(index))
-
-    def number(self, index: int) -> int:
-        return self.recording.number(self._at(index))
-
-    def file(self, index: int, side: str = LEFT) -> Path | None:
-        return self.recording.file(self._at(index), side)
-
-    def fingerprint(self) -> str:
-        return f"{self.recording.fingerprint()}[{self.start}:{self.stop}]"

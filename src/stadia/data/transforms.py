@@ -22,10 +22,10 @@ LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as torchvision's gray
 _YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
-def mirror_planar(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def mirror_planar(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Mirror (3, H, W) left to right."""
-    channels, height, width = picture.shape
-    return cv2.flip(picture.reshape(channels * height, width), 1).reshape(picture.shape)
+    channels, height, width = image.shape
+    return cv2.flip(image.reshape(channels * height, width), 1).reshape(image.shape)
 
 
 NO_COLOR = torch.eye(3, 4)
