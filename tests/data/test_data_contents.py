@@ -38,7 +38,7 @@ def test_a_file_shorter_than_a_piece_and_an_empty_one(tmp_path: Path) -> None:
     assert content_of(tmp_path / "short") != content_of(tmp_path / "empty")
 
 
-def test_of_the_frames_asked_for(tmp_path: Path, world: Any) -> None:
+def test_hashes_of_selected_frames(tmp_path: Path, world: Any) -> None:
     (recording,) = open_recordings(world.recording(tmp_path / "a", 4))
     found = contents(recording, [1, 3])
     assert list(found) == [1, 3]

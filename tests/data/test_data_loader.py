@@ -134,12 +134,12 @@ def test_for_a_gpu_every_tensor_of_a_batch_is_in_pinned_memory(
 
 
 @dataclass(frozen=True, slots=True)
-class Seen(Movable):
+class ImageInputs(Movable):
     image: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(Movable):
+class MaskTargets(Movable):
     mask: torch.Tensor
 
 
@@ -161,9 +161,9 @@ class Mugs:
         images, masks, metas = zip(*samples, strict=True)
         return torch.stack(images), torch.stack(masks), metas
 
-    def unpack(self, packed: Any, device: torch.device | str) -> Batch[Seen, Asked]:
+    def unpack(self, packed: Any, device: torch.device | str) -> Batch[ImageInputs, MaskTargets]:
         images, masks, metas = packed
-        return Batch(Seen(images.to(device) / 255), Asked(masks.to(device)), metas)
+        return Batch(ImageInputs(images.to(device) / 255), MaskTargets(masks.to(device)), metas)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -70,7 +70,7 @@ def seen(mixture: Any) -> list[tuple[str, int, list[int]]]:
     return found
 
 
-def test_each_batch_is_of_one_data_set_and_each_data_set_as_often_as_asked() -> None:
+def test_batches_have_one_dataset_each_at_the_configured_rate() -> None:
     mixed = mixture()
     first = seen(mixed)
     assert len(mixed) == len(first) == 5 + 4 + 2
@@ -83,7 +83,7 @@ def test_each_batch_is_of_one_data_set_and_each_data_set_as_often_as_asked() -> 
     assert [name for name, _, _ in seen(mixture(seed=1))] != names
 
 
-def test_each_data_set_goes_on_where_it_was() -> None:
+def test_each_dataset_resumes_at_its_position() -> None:
     """Data set "b" is gone through twice an epoch, "c" once in two."""
     mixed, shown = mixture(), {"a": [], "b": [], "c": []}
     for epoch in (0, 1):
@@ -106,7 +106,7 @@ def test_resumed_anywhere_the_batches_are_the_same(order: Order, workers: int) -
         assert len(resumed) == len(undisturbed)
 
 
-def test_one_after_another_as_they_are_named() -> None:
+def test_sequential_order() -> None:
     names = [name for name, _, _ in seen(mixture("one_after_another"))]
     assert names == ["a"] * 5 + ["b"] * 4 + ["c"] * 2
     assert mixture("one_after_another").pass_ends == (5, 7, 9, 11)
@@ -114,7 +114,7 @@ def test_one_after_another_as_they_are_named() -> None:
 
 
 @pytest.mark.parametrize("order", ["mixed", "one_after_another"])
-def test_processes_see_the_same_data_set_in_each_step_and_no_sample_twice(order: Order) -> None:
+def test_processes_share_the_dataset_of_each_step_without_repeats(order: Order) -> None:
     parts = [mixture(order), mixture(order)]
     for rank, part in enumerate(parts):
         part.shard(rank, 2)
@@ -126,20 +126,20 @@ def test_processes_see_the_same_data_set_in_each_step_and_no_sample_twice(order:
         assert not set(mine) & set(others), name
 
 
-def test_a_data_set_without_a_whole_batch_is_named() -> None:
+def test_dataset_without_a_whole_batch_is_named() -> None:
     mixed = mixture()
     mixed.shard(0, 4)
     with pytest.raises(DataError, match="dataset 'b': found no whole batch"):
         len(mixed)
 
 
-def test_validation_is_whole_and_says_of_what() -> None:
+def test_validation_is_complete_and_named() -> None:
     whole = InTurn({name: Loader(one.samples, batch_size=3, shuffle=False) for name, one in loaders().items()})
     assert len(whole) == len(list(whole)) == 4 + 2 + 3
     assert [name for name, _, _ in seen(whole)] == ["a"] * 4 + ["b"] * 2 + ["c"] * 3
 
 
-def test_a_look_at_all_of_them() -> None:
+def test_fixed_number_of_batches_of_each_dataset() -> None:
     assert [name for name, _, _ in seen(turns(loaders(), 3))] == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
 
 
@@ -149,7 +149,7 @@ def data(*words: str) -> DataConfig:
     return config
 
 
-def test_what_a_further_data_set_does_not_say_of_its_samples_is_as_the_first() -> None:
+def test_further_dataset_defaults_to_the_first() -> None:
     config = data(
         "data.others.euroc.path=E",
         "data.others.euroc.width=320",
@@ -173,7 +173,7 @@ def test_what_a_further_data_set_does_not_say_of_its_samples_is_as_the_first() -
         (("data.others.e.pth=E",), "did you mean 'data.others.e.path'"),
     ],
 )
-def test_what_makes_no_sense_of_several_is_refused(words: tuple[str, ...], message: str) -> None:
+def test_inconsistent_dataset_keys_are_refused(words: tuple[str, ...], message: str) -> None:
     with pytest.raises(StadiaError, match=message):
         data(*words)
 

@@ -179,9 +179,7 @@ def test_shapes_and_types(recording: Any) -> None:
     assert batched(two.packed(0), two.packed(1)).inputs.sources.shape == (2, 3, 3, 64, 96)
 
 
-def test_single_returns_are_kept_where_they_are_said_to_be_single(
-    recording: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sparse_depth_keeps_single_returns(recording: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = recording.depth_m(0)
     single = np.where(np.random.default_rng(0).random(whole.shape) < 0.05, whole, 0).astype(np.float32)
     monkeypatch.setattr(type(recording), "depth_m", lambda *_: single)
@@ -236,7 +234,7 @@ def test_recordings_of_different_sizes_share_a_network(tmp_path: Path, world: An
 
 
 @pytest.mark.parametrize("cache", [CACHE, None], ids=["cached", "read"])
-def test_a_image_of_another_size_than_its_cameras_is_refused(
+def test_image_of_another_size_than_its_camera_is_refused(
     cache: CacheConfig | None, tmp_path: Path, world: Any, monkeypatch: pytest.MonkeyPatch, one_line: OneLine
 ) -> None:
     for index in range(3):
@@ -249,7 +247,7 @@ def test_a_image_of_another_size_than_its_cameras_is_refused(
     one_line(caught.value, "an image of 160x80", "160x96", ".png")
 
 
-def test_stereo_that_is_not_there(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+def test_missing_stereo_is_refused(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     (mono,) = open_recordings(world.recording(tmp_path / "mono", 3, stereo=False))
     assert samples(mono).stereo is False
     with pytest.raises(ConfigError) as caught:
@@ -263,7 +261,7 @@ def test_too_few_frames(recording: Any, one_line: OneLine) -> None:
     one_line(caught.value, "a", "at least 11 frames")
 
 
-def test_only_the_asked_frames_are_targets(recording: Any) -> None:
+def test_only_selected_frames_are_targets(recording: Any) -> None:
     chosen = Samples([Frames(recording, (3, 1)), Frames(recording, (0, 2), "right")], height=48, width=80, cache=CACHE)
     assert [(m.index, m.side) for m in (chosen[n].meta[0] for n in range(len(chosen)))] == [
         (3, "left"),

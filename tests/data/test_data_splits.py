@@ -19,7 +19,7 @@ OneLine = Callable[..., None]
 
 
 class Long:
-    """Only what splitting asks of a recording."""
+    """A recording with the methods that splitting uses."""
 
     sides = ("left", "right")
 
@@ -72,7 +72,7 @@ def test_the_datasets_own_split(tmp_path: Path, world: Any) -> None:
 
     assert names() == (["a", "b"], ["c"])
     assert names(split_by={"val_recordings": ["a"]}) == (["b", "c"], ["a"]), "the test split stays out"
-    assert names(recordings=["a", "d"], split_by={"val_recordings": ["d"]}) == (["a"], ["d"]), "unless it is asked for"
+    assert names(recordings=["a", "d"], split_by={"val_recordings": ["d"]}) == (["a"], ["d"]), "unless it is selected"
     assert names(split="test")[0] == ["d"]
 
 

@@ -1,4 +1,4 @@
-"""A look at a video: bounded in frames, size and disk; numbers and cameras are those of the whole video."""
+"""Segments of a video: bounded in frames, size and disk; numbers and cameras are those of the whole video."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_an_axis_beside_the_middle_of_the_box_is_refused(bop: Path) -> None:
     path = bop / "models_eval" / "models_info.json"
     edit(
         path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[1, -1, 50])
-    )  # along the axis it says nothing
+    )  # along the axis the position is free
     assert read_model(bop / "models_eval", 5).symmetry == "revolution"
     edit(path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[20, 0, 0]))
     with pytest.raises(
@@ -77,7 +77,7 @@ def test_an_axis_beside_the_middle_of_the_box_is_refused(bop: Path) -> None:
         read_model(bop / "models_eval", 5)
 
 
-def test_models_info_in_metres_is_told(bop: Path) -> None:
+def test_models_info_in_metres_is_refused(bop: Path) -> None:
     edit(bop / "models_eval" / "models_info.json", lambda info: info["2"].update(diameter=info["2"]["diameter"] / 1000))
     with pytest.raises(
         DataError, match=r"models_info.json: 2.diameter: found 0.17\d+, probably in metres, expected millimetres"
@@ -117,7 +117,7 @@ def write_masks(bop: Path, masks: np.ndarray, im_id: int = 3) -> Path:
     return folder
 
 
-def test_masks_that_the_data_set_has_are_read_and_not_drawn(bop: Path) -> None:
+def test_existing_masks_are_read_instead_of_rendered(bop: Path) -> None:
     """Its second object is hidden by something that nobody annotated, but for four columns; two claim what the first is
     drawn at.
     """
@@ -134,7 +134,7 @@ def test_masks_that_the_data_set_has_are_read_and_not_drawn(bop: Path) -> None:
     expected = np.where((drawn == 2) & ~masks[1], 0, drawn)
     np.testing.assert_array_equal(labels.instance, expected)
     assert labels.objects[1].visible_px == (expected == 2).sum() > 0
-    assert folder / "000003_000002.png" in images.label_files(0), "a fingerprint knows them"
+    assert folder / "000003_000002.png" in images.label_files(0), "they are part of the fingerprint"
     cv2.imwrite(str(folder / "000003_000001.png"), np.zeros((5, 4), np.uint8))
     with pytest.raises(DataError, match=r"000003_000001.png: found 4x5, expected 80x60 as its image"):
         images.labels(0)
@@ -148,10 +148,10 @@ def test_masks_that_contradict_the_poses_are_a_finding(bop: Path) -> None:
     drawn = BopImages.open(bop).labels(0).instance
     masks = np.stack([drawn == number for number in (1, 2, 3)])
     write_masks(bop, masks[:1], im_id=7)
-    for order, told in ((masks, []), (masks[[2, 1, 0]], ["O05"])):
+    for order, expected in ((masks, []), (masks[[2, 1, 0]], ["O05"])):
         write_masks(bop, order)
         codes = [one.code for one in object_findings({"train": survey(BopImages.open(bop))})]
-        assert [code for code in codes if code == "O05"] == told
+        assert [code for code in codes if code == "O05"] == expected
 
 
 def test_nothing_is_hidden_by_the_order_of_the_objects(bop: Path) -> None:
@@ -180,7 +180,7 @@ def test_targets_choose_images(bop: Path) -> None:
     assert BopImages.open(bop).part([1]).ids == [(1, 7)]
 
 
-def test_without_a_list_of_targets_what_a_pixel_shows_is_asked_for(bop: Path) -> None:
+def test_without_target_list_visible_objects_are_requested(bop: Path) -> None:
     assert [BopImages.open(bop).asked(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {}]
     (bop / "test_targets_bop19.json").unlink()
     edit(
@@ -235,7 +235,7 @@ def test_a_pose_that_is_none_is_refused_by_name(bop: Path, change: Callable[[Any
         BopImages.open(bop).labels(0)
 
 
-def test_a_mesh_in_metres_is_told_from_its_diameter(bop: Path) -> None:
+def test_mesh_in_metres_is_refused_by_its_diameter(bop: Path) -> None:
     path = bop / "models_eval" / "obj_000002.ply"
     data = path.read_bytes()
     start = data.index(b"end_header\n") + 11
@@ -354,8 +354,8 @@ def test_masks_of_linemod_occluded_are_bops_own(real_data: Path) -> None:
     images = BopImages.open(real_data / "bop" / "lmo").part(range(3))
     info = read_info(real_data / "bop" / "lmo", "test", 2)
     for index, (_, im_id) in enumerate(images.ids):
-        for shape, told in zip(images.silhouettes(index), info[im_id], strict=True):
-            assert shape.full_px == pytest.approx(told.px_count_all, rel=0.02)
+        for shape, annotated in zip(images.silhouettes(index), info[im_id], strict=True):
+            assert shape.full_px == pytest.approx(annotated.px_count_all, rel=0.02)
             rows, columns = np.nonzero(shape.inverse_depth)
             corner = (columns.min() + shape.left, rows.min() + shape.top)
-            assert np.abs(np.subtract(corner, told.bbox_obj[:2])).max() <= 1
+            assert np.abs(np.subtract(corner, annotated.bbox_obj[:2])).max() <= 1

@@ -99,7 +99,7 @@ def test_it_is_a_source_of_boxes_without_masks(kitti: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("train", "objectpose", "--data"), ("check", "--recipe", "objectpose")])
-def test_what_needs_masks_says_so(kitti: Path, words: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
+def test_missing_masks_are_reported(kitti: Path, words: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ending:
         run([*words, str(kitti)])
     assert ending.value.code == 2
@@ -153,13 +153,13 @@ def test_a_missing_file_is_named(kitti: Path, missing: str, message: str) -> Non
         KittiObjectImages.open(kitti).boxes(1)
 
 
-def test_a_split_without_labels_is_told_from_those_with(kitti: Path) -> None:
+def test_split_without_labels_is_refused_with_alternatives(kitti: Path) -> None:
     with pytest.raises(DataError, match="found no train/label_2, expected a split with labels; available: training"):
         KittiObjectImages.open(kitti, "train")
 
 
 # -- scores
-# --------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_labels_as_results_score_full_marks_and_a_shifted_box_what_it_should(kitti: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def label(
 
 @dataclass
 class Drawn(ObjectImages):
-    """Images of 8 x 12 with squares: the first shows two objects and hides one, the second shows one, the third none."""
+    """8 x 12 images with squares: the first shows two objects and hides one, the second shows one, the third none."""
 
     name: str = "drawn"
     classes: tuple[str, ...] = ("background", "cup", "bowl")

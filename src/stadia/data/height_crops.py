@@ -10,6 +10,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,9 +19,11 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.files import inside, read_json
 from stadia.core.recording import LEFT
-from stadia.data.folder import FolderRecording
 from stadia.data.images import IMAGE_SUFFIXES, read_rgb
 from stadia.data.mask_boxes import mask_boxes
+
+if TYPE_CHECKING:
+    from stadia.data.folder import FolderRecording
 
 Image = NDArray[np.uint8]
 GRAY = 124

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.data.object_labels import KeptLabels, ObjectImages, PartOfImages
 from stadia.data.object_layout import LAYOUTS, OBJECT_FORMATS, object_layout
 
 if TYPE_CHECKING:
     from stadia.data.bop import BopImages
+    from stadia.data.object_labels import ObjectImages
 
 
 BOXES_ALONE = frozenset({"kitti"})
@@ -80,6 +80,7 @@ def has_split(path: Path, split: str, format: str = "auto") -> bool:
 def bop_of(images: ObjectImages) -> BopImages | None:
     """Return the same images as BOP's, without the subset or cache around them; None for another format."""
     from stadia.data.bop import BopImages
+    from stadia.data.object_labels import KeptLabels, PartOfImages
 
     if isinstance(images, KeptLabels):
         return bop_of(images.whole)
@@ -94,6 +95,8 @@ def held_out(images: ObjectImages, share: float) -> tuple[ObjectImages, ObjectIm
 
     Raises DataError where nothing would be left to train.
     """
+    from stadia.data.object_labels import PartOfImages
+
     count = max(1, round(share * len(images)))
     if count >= len(images):
         raise DataError(
