@@ -131,12 +131,8 @@ def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
     if not axes:
         return np.eye(3)
     if any(abs(abs(axis @ axes[0]) - 1) > 1e-6 for axis in axes):
-        raise DataError(
-            what,
-            found="two axes of revolution",
-            expected="at most one",
-            fix="leave out this object: a ball has no pose",
-        )
+        found = "two axes of revolution"
+        raise DataError(what, found=found, expected="at most one", fix="leave out this object: a ball has no pose")
     axis, y = axes[0], np.array([0.0, 1.0, 0.0])
     v, c = np.cross(axis, y), float(axis @ y)
     if c < -1 + 1e-9:
@@ -187,12 +183,9 @@ def read_model(folder: Path, obj_id: int) -> Model:
     """Read an object of models_eval. Raises DataError, also where the mesh size contradicts models_info.json."""
     infos: dict[int, _ModelEntry] = _read(folder / "models_info.json", dict[int, _ModelEntry])
     if obj_id not in infos:
-        raise DataError(
-            folder / "models_info.json",
-            found=f"no object {obj_id}",
-            expected="each object of scene_gt.json",
-            fix="copy it again",
-        )
+        found = f"no object {obj_id}"
+        expected = "each object of scene_gt.json"
+        raise DataError(folder / "models_info.json", found=found, expected=expected, fix="copy it again")
     path, entry = folder / f"obj_{obj_id:06d}.ply", infos[obj_id]
     what = f"{folder / 'models_info.json'}: {obj_id}"
     if entry.diameter < _SMALLEST_MM:
@@ -266,20 +259,13 @@ def _images(scene: Path) -> list[_Image]:
     found = []
     for im_id in sorted(poses):
         if im_id not in cameras:
-            raise DataError(
-                scene / "scene_camera.json",
-                found=f"no image {im_id}",
-                expected="each of scene_gt.json",
-                fix="copy it again",
-            )
+            expected = "each of scene_gt.json"
+            fix = "copy it again"
+            raise DataError(scene / "scene_camera.json", found=f"no image {im_id}", expected=expected, fix=fix)
         if f"{im_id:06d}" not in files:
             missing = folder / f"{im_id:06d}.png"
-            raise DataError(
-                missing,
-                found="no such file",
-                expected="each image of scene_gt.json",
-                fix="copy it, or remove its entry",
-            )
+            expected = "each image of scene_gt.json"
+            raise DataError(missing, found="no such file", expected=expected, fix="copy it, or remove its entry")
         K = check_K(f"{scene / 'scene_camera.json'}: image {im_id}", np.reshape(cameras[im_id].cam_K, (3, 3)))
         found.append(_Image(int(scene.name), im_id, files[f"{im_id:06d}"], K - _TO_CENTERS, tuple(poses[im_id])))
     return found

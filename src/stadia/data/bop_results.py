@@ -118,12 +118,8 @@ def _check_times(path: Path, results: Iterable[BopResult]) -> None:
 
 def _check_score(what: str, score: float) -> float:
     if not math.isfinite(score):
-        raise DataError(
-            what,
-            found=f"score {score}",
-            expected="a finite number, higher is more certain",
-            fix="correct it, or leave it out",
-        )
+        expected = "a finite number, higher is more certain"
+        raise DataError(what, found=f"score {score}", expected=expected, fix="correct it, or leave it out")
     return score
 
 
@@ -155,20 +151,12 @@ def read_results(path: Path) -> list[BopResult]:
     """Read a csv with at least one estimate. Raises DataError that names the line."""
     path = Path(path)
     if path.is_dir():
-        raise DataError(
-            path,
-            found="a folder",
-            expected="a csv of estimates, a file",
-            fix=f"name the file in it, such as {path / 'bop.csv'}",
-        )
+        fix = f"name the file in it, such as {path / 'bop.csv'}"
+        raise DataError(path, found="a folder", expected="a csv of estimates, a file", fix=fix)
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise DataError(
-                path,
-                found=f"{path.stat().st_size} bytes",
-                expected=f"at most {_MAX_BYTES}",
-                fix="is this the right file?",
-            )
+            fix = "check that this is the right file"
+            raise DataError(path, found=f"{path.stat().st_size} bytes", expected=f"at most {_MAX_BYTES}", fix=fix)
         lines = path.read_text(encoding="utf-8").splitlines()
     except (FileNotFoundError, UnicodeDecodeError) as error:
         found = "no such file" if isinstance(error, FileNotFoundError) else "not text"

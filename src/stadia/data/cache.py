@@ -145,12 +145,9 @@ def check_room(folder: Path, needed_bytes: int) -> None:
     """Raise StadiaError where the disk has less free space than needed."""
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
-        raise StadiaError(
-            folder,
-            found=f"{_format_bytes(free)} free",
-            expected=f"{_format_bytes(needed_bytes)} for the decoded images",
-            fix="free some, or set data.cache.folder to a larger disk",
-        )
+        expected = f"{_format_bytes(needed_bytes)} for the decoded images"
+        fix = "free some, or set data.cache.folder to a larger disk"
+        raise StadiaError(folder, found=f"{_format_bytes(free)} free", expected=expected, fix=fix)
 
 
 def _format_bytes(count: int) -> str:

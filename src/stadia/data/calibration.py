@@ -45,12 +45,8 @@ class Calibration:
         except ValueError:
             values = np.empty(0)
         if values.size != rows * columns or not np.isfinite(values).all():
-            raise DataError(
-                self.path,
-                found=f"{name}: '{self._lines[name].strip()[:60]}'",
-                expected=expected,
-                fix="copy the official file",
-            )
+            found = f"{name}: '{self._lines[name].strip()[:60]}'"
+            raise DataError(self.path, found=found, expected=expected, fix="copy the official file")
         return values.reshape(rows, columns)
 
     def rigid(self, rotation: str = "R", translation: str = "T") -> NDArray[np.float64]:

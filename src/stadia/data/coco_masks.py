@@ -86,12 +86,8 @@ class CocoMasks:
             or image.height * image.width > _MAX_PX
         ):
             found = f"{image.width}x{image.height}"
-            raise DataError(
-                what,
-                found=found,
-                expected=f"the shape of the image's {width}x{height}",
-                fix="annotate the images as they are",
-            )
+            expected = f"the shape of the image's {width}x{height}"
+            raise DataError(what, found=found, expected=expected, fix="annotate the images as they are")
         semantic, instance = (
             np.zeros((image.height, image.width), np.uint8),
             np.zeros((image.height, image.width), np.uint16),
@@ -132,12 +128,8 @@ def _decode_mask(segmentation: list[list[float]] | _Runs, image: _CocoImage, wha
     for polygon in segmentation:
         points = np.asarray(polygon, np.float64)
         if len(points) < 6 or len(points) % 2 or not np.isfinite(points).all() or np.abs(points).max() > 1 << 16:
-            raise DataError(
-                what,
-                found=f"a polygon of {len(points)} numbers",
-                expected="x, y of 3 points or more",
-                fix="export it again",
-            )
+            expected = "x, y of 3 points or more"
+            raise DataError(what, found=f"a polygon of {len(points)} numbers", expected=expected, fix="export it again")
         corners = (
             ((points.reshape(-1, 2) - 0.5) * 16).round().astype(np.int32)
         )  # COCO counts from the corner of a pixel

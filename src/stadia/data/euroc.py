@@ -91,12 +91,9 @@ def _find_sequences(path: Path) -> dict[str, Path]:
 def _open_sequence(name: str, mav0: Path, options: SourceOptions, progress: Progress | None) -> Recording:
     for camera in CAMERAS.values():
         if not (mav0 / camera / "data").is_dir():
-            raise DataError(
-                mav0 / camera,
-                found="no images" if (mav0 / camera).is_dir() else "no such folder",
-                expected="cameras cam0 (left) and cam1 (right)",
-                fix="copy it from the dataset: rectifying needs both",
-            )
+            found = "no images" if (mav0 / camera).is_dir() else "no such folder"
+            fix = "copy it from the dataset: rectifying needs both"
+            raise DataError(mav0 / camera, found=found, expected="cameras cam0 (left) and cam1 (right)", fix=fix)
     cameras = {side: read_camera(mav0 / camera / "sensor.yaml") for side, camera in CAMERAS.items()}
     listed = {side: read_images(mav0 / camera) for side, camera in CAMERAS.items()}
     _check_sizes(cameras, {side: next(iter(images.values())) for side, images in listed.items()})
@@ -105,12 +102,9 @@ def _open_sequence(name: str, mav0: Path, options: SourceOptions, progress: Prog
 
     pairs = [(number, stamp) for number, stamp in enumerate(listed[LEFT]) if stamp in listed[RIGHT]]
     if not pairs:
-        raise DataError(
-            mav0 / CAMERAS[RIGHT] / "data.csv",
-            found="no timestamp of the left camera",
-            expected="images of the same times",
-            fix="copy both cameras of one sequence",
-        )
+        found = "no timestamp of the left camera"
+        fix = "copy both cameras of one sequence"
+        raise DataError(mav0 / CAMERAS[RIGHT] / "data.csv", found=found, expected="images of the same times", fix=fix)
     numbers, stamps = (list(column) for column in zip(*pairs, strict=True))
     undistorted = {LEFT: pair.left, RIGHT: pair.right}
     recording = EurocRecording(
@@ -147,12 +141,9 @@ def _check_sizes(cameras: Mapping[str, CameraFile], images: Mapping[str, Path]) 
     for side, camera in cameras.items():
         height, width = read_rgb(images[side]).shape[:2]
         if (height, width) != (camera.lens.height, camera.lens.width):
-            raise DataError(
-                images[side],
-                found=f"{width}x{height}",
-                expected=f"{camera.lens.width}x{camera.lens.height}, the resolution of {camera.path}",
-                fix="use the original images, or write a sensor.yaml of theirs",
-            )
+            expected = f"{camera.lens.width}x{camera.lens.height}, the resolution of {camera.path}"
+            fix = "use the original images, or write a sensor.yaml of theirs"
+            raise DataError(images[side], found=f"{width}x{height}", expected=expected, fix=fix)
 
 
 def _read_poses(mav0: Path, stamps: Stamps, left: CameraFile, pair: RectifiedPair) -> Array | None:

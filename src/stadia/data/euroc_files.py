@@ -70,12 +70,9 @@ def read_camera(path: Path) -> CameraFile:
         )
     model = MODELS.get(camera.distortion_model)
     if model is None:
-        raise DataError(
-            path,
-            found=f"distortion_model '{camera.distortion_model}'",
-            expected=f"one of {', '.join(MODELS)}",
-            fix="calibrate with one of these, or undistort the images and write the stadia layout (docs/own-data.md)",
-        )
+        expected = f"one of {', '.join(MODELS)}"
+        fix = "calibrate with one of these, or undistort the images and write the stadia layout (docs/own-data.md)"
+        raise DataError(path, found=f"distortion_model '{camera.distortion_model}'", expected=expected, fix=fix)
     if len(camera.distortion_coefficients) != model.coefficients:
         found = f"{len(camera.distortion_coefficients)} distortion_coefficients"
         raise DataError(
@@ -100,12 +97,8 @@ def _rigid(matrix: _Matrix, path: Path) -> Array:
     T = np.array(matrix.data).reshape(4, 4)
     R = T[:3, :3]
     if not (np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0 and np.allclose(T[3], (0, 0, 0, 1))):
-        raise DataError(
-            path,
-            found="a T_BS that is no rigid motion",
-            expected="[R | t] by rows, then 0 0 0 1",
-            fix="copy the file again",
-        )
+        found = "a T_BS that is no rigid motion"
+        raise DataError(path, found=found, expected="[R | t] by rows, then 0 0 0 1", fix="copy the file again")
     return T
 
 
@@ -117,7 +110,7 @@ def _parse(model: type[Any], path: Path) -> Any:
         size = path.stat().st_size
         if size > MAX_YAML_BYTES:
             raise DataError(
-                path, found=f"{size} bytes", expected=f"at most {MAX_YAML_BYTES}", fix="is this the right file?"
+                path, found=f"{size} bytes", expected=f"at most {MAX_YAML_BYTES}", fix="check that this is the right file"
             )
         text = path.read_text(encoding="utf-8")
         first, _, rest = text.partition("\n")
@@ -206,12 +199,9 @@ def read_states(path: Path) -> States:
         except ValueError:
             rows[number] = np.nan
         if not np.isfinite(rows[number]).all() or abs(np.linalg.norm(rows[number, 3:]) - 1) > 1e-2:
-            raise DataError(
-                path,
-                found=f"'{','.join(row)[:60]}' at {stamps[number]}",
-                expected="position x y z and a unit quaternion w x y z",
-                fix="copy the file again",
-            )
+            found = f"'{','.join(row)[:60]}' at {stamps[number]}"
+            expected = "position x y z and a unit quaternion w x y z"
+            raise DataError(path, found=found, expected=expected, fix="copy the file again")
     return States(stamps, rows[:, :3], Rotation.from_quat(rows[:, [4, 5, 6, 3]]))  # SciPy's order is x y z w
 
 
@@ -238,12 +228,9 @@ def _read_csv(path: Path, columns: int, what: str) -> tuple[Stamps, list[list[st
         rows.append(words)
         if at and stamps[at] <= stamps[at - 1]:
             fault = "again" if stamps[at] == stamps[at - 1] else f"after {stamps[at - 1]}"
-            raise DataError(
-                path,
-                found=f"timestamp {stamps[at]} {fault} in line {number}",
-                expected="timestamps that rise from line to line",
-                fix="copy the file again, or sort it and remove what is there twice",
-            )
+            found = f"timestamp {stamps[at]} {fault} in line {number}"
+            fix = "copy the file again, or sort it and remove what is there twice"
+            raise DataError(path, found=found, expected="timestamps that rise from line to line", fix=fix)
     if not rows:
         raise DataError(path, found="no rows", expected=what, fix="copy the file again")
     return stamps, rows

@@ -83,12 +83,8 @@ class StadiaFolder:
             return {}
         dataset: _FolderDatasetFile = _parse(_FolderDatasetFile, path / "dataset.json")
         if not any(dataset.splits.values()):
-            raise DataError(
-                path / "dataset.json",
-                found="no recording",
-                expected="at least one in splits",
-                fix="list the recordings",
-            )
+            expected = "at least one in splits"
+            raise DataError(path / "dataset.json", found="no recording", expected=expected, fix="list the recordings")
         return dataset.splits
 
 
@@ -132,12 +128,8 @@ def _open_recording(folder: Path, name: str) -> Recording:
             path, found=f"cameras {', '.join(sides)}", expected="left, or left and right", fix="name the cameras so"
         )
     if (len(sides) == 2) != (described.T_right_left is not None):
-        raise DataError(
-            path,
-            found=f"{len(sides)} camera(s) and T_right_left {described.T_right_left}",
-            expected="T_right_left for a pair",
-            fix="add or remove it",
-        )
+        found = f"{len(sides)} camera(s) and T_right_left {described.T_right_left}"
+        raise DataError(path, found=found, expected="T_right_left for a pair", fix="add or remove it")
     images = {side: list_images(folder / side) for side in sides}
     frames = len(images[LEFT])
     poses = folder / "poses.txt"

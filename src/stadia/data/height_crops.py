@@ -122,12 +122,8 @@ def _read_dvm_heights(folder: Path) -> dict[str, float]:
             []
         ]  # column names start with spaces
     if not {"Genmodel_ID", "Height"} <= set(names):
-        raise DataError(
-            table,
-            found=f"columns {', '.join(names)}",
-            expected="Genmodel_ID and Height",
-            fix="take the table as published",
-        )
+        found = f"columns {', '.join(names)}"
+        raise DataError(table, found=found, expected="Genmodel_ID and Height", fix="take the table as published")
     model, height = names.index("Genmodel_ID"), names.index("Height")
     for words in lines:
         if len(words) == len(names) and words[height].replace(".", "", 1).isdigit():

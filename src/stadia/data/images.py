@@ -187,12 +187,9 @@ def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int]
     if data.startswith(_JPEG_SIGNATURE):
         raise _make_jpeg_depth_error(path)
     if stored.dtype != np.uint16 or stored.ndim != 2:
-        raise DataError(
-            path,
-            found=f"{stored.dtype} of shape {stored.shape}",
-            expected="a one-channel 16-bit PNG",
-            fix="write depth as uint16 (8 bits cannot hold it)",
-        )
+        found = f"{stored.dtype} of shape {stored.shape}"
+        expected = "a one-channel 16-bit PNG"
+        raise DataError(path, found=found, expected=expected, fix="write depth as uint16 (8 bits cannot hold it)")
     depth_m = stored.astype(np.float32) / np.float32(units_per_metre)
     depth_m[np.isin(stored, list(invalid))] = 0
     return depth_m
@@ -236,12 +233,9 @@ def read_numbers_png(path: Path) -> NDArray[np.int32]:
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     jpeg = data.startswith(_JPEG_SIGNATURE)
     if jpeg or stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16):
-        raise DataError(
-            path,
-            found="a JPEG, which blurs numbers" if jpeg else f"{stored.dtype} of shape {stored.shape}",
-            expected="a PNG of one channel",
-            fix="write the numbers themselves, as 8 or 16 bits",
-        )
+        found = "a JPEG, which blurs numbers" if jpeg else f"{stored.dtype} of shape {stored.shape}"
+        expected = "a PNG of one channel"
+        raise DataError(path, found=found, expected=expected, fix="write the numbers themselves, as 8 or 16 bits")
     return stored.astype(np.int32)
 
 
@@ -265,19 +259,13 @@ def read_npy(path: Path, *, shape: tuple[int, ...]) -> NDArray:
 def check_depth(path: Path, depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Return the depth, or raise DataError where its size is wrong, or where it is negative or not finite."""
     if depth_m.shape != (height, width):
-        raise DataError(
-            path,
-            found=f"{depth_m.shape[1]}x{depth_m.shape[0]}",
-            expected=f"the image's size {width}x{height}",
-            fix="store depth at full size",
-        )
+        found = f"{depth_m.shape[1]}x{depth_m.shape[0]}"
+        expected = f"the image's size {width}x{height}"
+        raise DataError(path, found=found, expected=expected, fix="store depth at full size")
     wrong = ~np.isfinite(depth_m) | (depth_m < 0)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
-        raise DataError(
-            path,
-            found=f"{depth_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)",
-            expected="metres, 0 where there is none",
-            fix="write 0 where depth is unknown",
-        )
+        found = f"{depth_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)"
+        expected = "metres, 0 where there is none"
+        raise DataError(path, found=found, expected=expected, fix="write 0 where depth is unknown")
     return depth_m

@@ -159,12 +159,8 @@ class KittiObjectImages(ObjectImages):
         images, labels = {path.stem for path in files}, {path.stem for path in (folder / "label_2").glob("*.txt")}
         if odd := sorted(images ^ labels):
             found = f"{len(images)} images and {len(labels)} label files; {odd[0]} is not in both"
-            raise DataError(
-                folder,
-                found=found,
-                expected="one label file for each image",
-                fix="copy what is missing, or remove the rest",
-            )
+            expected = "one label file for each image"
+            raise DataError(folder, found=found, expected=expected, fix="copy what is missing, or remove the rest")
         return cls(f"{dataset.name}/{split}", files)
 
     def __len__(self) -> int:
@@ -207,12 +203,8 @@ class KittiObjectImages(ObjectImages):
         """
         folder, stems = Path(folder).expanduser(), [path.stem for path in self._files]
         if odd := sorted({path.stem for path in folder.glob("*.txt")} - set(stems)):
-            raise DataError(
-                folder / f"{odd[0]}.txt",
-                found="no such image",
-                expected=f"those of {self.name}",
-                fix="check both folders",
-            )
+            fix = "check both folders"
+            raise DataError(folder / f"{odd[0]}.txt", found="no such image", expected=f"those of {self.name}", fix=fix)
         return [
             self._in_camera(index, read_boxes(folder / f"{stem}.txt", scored=True)) for index, stem in enumerate(stems)
         ]

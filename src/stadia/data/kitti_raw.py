@@ -72,12 +72,9 @@ def _open_drive(name: str, drive: Path, options: SourceOptions) -> Recording:
     if packets is not None:
         T_velo_imu = Calibration(calibration.path.with_name("calib_imu_to_velo.txt")).rigid()
         if T_rectified_velo is None:
-            raise DataError(
-                drive / "oxts",
-                found="no calib_velo_to_cam.txt",
-                expected="the file beside the drives",
-                fix="copy it, or remove oxts/",
-            )
+            found = "no calib_velo_to_cam.txt"
+            expected = "the file beside the drives"
+            raise DataError(drive / "oxts", found=found, expected=expected, fix="copy it, or remove oxts/")
         poses = camera_poses(packets, T_camera_rectified[LEFT] @ T_rectified_velo @ T_velo_imu)
     scanner = None
     if T_rectified_velo is not None:
@@ -130,12 +127,8 @@ class DriveRecording(ImageRecording):
         else:
             folders = [folder / "proj_depth" / kind for folder in self._depth_folders()]
         if kind not in ("auto", "none") and not any(folder.is_dir() for folder in folders):
-            raise DataError(
-                folders[0],
-                found="no such folder",
-                expected=f"ground truth '{kind}'",
-                fix="download it, or data.ground_truth=auto",
-            )
+            fix = "download it, or data.ground_truth=auto"
+            raise DataError(folders[0], found="no such folder", expected=f"ground truth '{kind}'", fix=fix)
 
     @property
     def session(self) -> str:

@@ -205,12 +205,8 @@ class ObjectFolder(ObjectImages):
 
     def _label(self, what: str, one: _ObjectEntry, K: Points, visible_px: int) -> ObjectLabel:
         if one.class_ not in self.classes[1:]:
-            raise DataError(
-                what,
-                found=f"class '{one.class_}'",
-                expected=f"one of {', '.join(self.classes[1:])}",
-                fix="correct the entry",
-            )
+            expected = f"one of {', '.join(self.classes[1:])}"
+            raise DataError(what, found=f"class '{one.class_}'", expected=expected, fix="correct the entry")
         for turn in [one.symmetry] if isinstance(one.symmetry, str) else one.symmetry:
             if not isinstance(turn, str):
                 rotation_of(f"{what}, symmetry", turn)

@@ -244,12 +244,8 @@ def check_rotation(what: object, R: ArrayLike) -> Points:
     elif np.linalg.det(matrix) < 0:
         fault = "a mirrored rotation (determinant -1)"
     if fault:
-        raise DataError(
-            what,
-            found=fault,
-            expected="a rotation: orthonormal, determinant +1",
-            fix="check axes, order and scale of the matrix",
-        )
+        expected = "a rotation: orthonormal, determinant +1"
+        raise DataError(what, found=fault, expected=expected, fix="check axes, order and scale of the matrix")
     U, _, Vh = np.linalg.svd(matrix)
     return U @ Vh
 
@@ -271,12 +267,8 @@ def rotation_of(what: object, quaternion_wxyz: ArrayLike) -> Points:
             if length == 0
             else f"{quaternion.tolist()} of length {length:.4g}"
         )
-        raise DataError(
-            what,
-            found=found,
-            expected="a quaternion w, x, y, z of length 1",
-            fix="normalize it, or leave the object out",
-        )
+        expected = "a quaternion w, x, y, z of length 1"
+        raise DataError(what, found=found, expected=expected, fix="normalize it, or leave the object out")
     R: Points = se3.matrix_from_quaternion_wxyz(torch.from_numpy(quaternion)).numpy()
     return R
 
@@ -287,12 +279,8 @@ def check_pose(what: object, R: Points, t_m: ArrayLike) -> Points:
     """
     t = np.asarray(t_m, np.float64)
     if t.shape != (3,) or not np.isfinite(t).all() or t[2] <= 0:
-        raise DataError(
-            what,
-            found=f"the object's center at {t.tolist()} m",
-            expected="in front of the camera (z > 0)",
-            fix="check axes and unit",
-        )
+        found = f"the object's center at {t.tolist()} m"
+        raise DataError(what, found=found, expected="in front of the camera (z > 0)", fix="check axes and unit")
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = R, t
     return T
@@ -323,12 +311,8 @@ def check_view(what: object, T_camera_object: Points, size_m: Points, K: Points,
     most_px = 4 * stretched * K[0, 0] * K[1, 1] * (2 * half_diagonal / nearest) ** 2 + 4
     if visible_px > most_px:
         found = f"{visible_px} pixels of {box}, which covers {most_px:.0f} at most"
-        raise DataError(
-            what,
-            found=found,
-            expected="both in metres, and its own mask",
-            fix="check their units, and whether the mask belongs to the object",
-        )
+        fix = "check their units, and whether the mask belongs to the object"
+        raise DataError(what, found=found, expected="both in metres, and its own mask", fix=fix)
 
 
 def no_masks(what: object) -> DataError:

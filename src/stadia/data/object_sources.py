@@ -24,12 +24,9 @@ def format_of(path: Path) -> str:
         return "objects"
     if (layout := object_layout(path)) is not None:
         return layout
-    raise DataError(
-        path,
-        found="no images of objects" if path.is_dir() else "no such folder",
-        expected=f"one of: {', '.join(LAYOUTS.values())}",
-        fix="check the path; docs/objectpose.md describes each layout",
-    )
+    found = "no images of objects" if path.is_dir() else "no such folder"
+    fix = "check the path; docs/objectpose.md describes each layout"
+    raise DataError(path, found=found, expected=f"one of: {', '.join(LAYOUTS.values())}", fix=fix)
 
 
 NO_SPLIT = "pass one of these; to train with one alone, data.val_split=null holds the last of its images out"
@@ -52,12 +49,8 @@ def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectIm
     if format == "auto":
         format = format_of(path)
     if format not in OBJECT_FORMATS:
-        raise ConfigError(
-            "format",
-            found=f"'{format}'",
-            expected=f"auto or one of {', '.join(OBJECT_FORMATS)}",
-            fix="leave it out: the format is detected",
-        )
+        expected = f"auto or one of {', '.join(OBJECT_FORMATS)}"
+        raise ConfigError("format", found=f"'{format}'", expected=expected, fix="leave it out: the format is detected")
     reader = OBJECT_FORMATS.load(format)
     found: ObjectImages = reader.open(path / split) if format == "nocs" else reader.open(path, split)
     if not len(found):
@@ -99,11 +92,7 @@ def held_out(images: ObjectImages, share: float) -> tuple[ObjectImages, ObjectIm
 
     count = max(1, round(share * len(images)))
     if count >= len(images):
-        raise DataError(
-            images.name,
-            found=f"{len(images)} images",
-            expected="some to train and some to hold out",
-            fix="lower data.val_share",
-        )
+        expected = "some to train and some to hold out"
+        raise DataError(images.name, found=f"{len(images)} images", expected=expected, fix="lower data.val_share")
     first = len(images) - count
     return PartOfImages(images, range(first)), PartOfImages(images, range(first, len(images)))

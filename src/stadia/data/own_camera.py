@@ -77,14 +77,9 @@ def _find_K_file(source: Path, height: int, width: int) -> Path:
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
         phone_deg = _other_side_deg(TELEPHONE_DEG, width / max(height, width))
-        raise DataError(
-            source,
-            found="no camera",
-            expected=(
-                f"{candidates[0].name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg"
-            ),
-            fix=f"set the field of view (a phone's main camera: data.camera.horizontal_fov_deg={phone_deg:.0f})",
-        )
+        expected = f"{candidates[0].name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg"
+        fix = f"set the field of view (a phone's main camera: data.camera.horizontal_fov_deg={phone_deg:.0f})"
+        raise DataError(source, found="no camera", expected=expected, fix=fix)
     return found
 
 
@@ -113,10 +108,6 @@ def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
     if len(K) == 1:
         return check_K(path, K[0])
     if frames is not None and len(K) != frames:
-        raise DataError(
-            path,
-            found=f"{len(K)} matrices",
-            expected=f"one, or {frames} (one a frame)",
-            fix="give one K a frame, or one for all",
-        )
+        expected = f"one, or {frames} (one a frame)"
+        raise DataError(path, found=f"{len(K)} matrices", expected=expected, fix="give one K a frame, or one for all")
     return np.stack([check_K(f"{path}, frame {index}", matrix) for index, matrix in enumerate(K)])

@@ -52,12 +52,8 @@ def stack(samples: Sequence[Packed]) -> Packed:
     """
     names = {sample.source_names for sample in samples}
     if len(names) > 1:
-        raise GeometryError(
-            "batch",
-            found=f"sources {sorted(names)}",
-            expected="the same in each sample",
-            fix="load mono and stereo apart",
-        )
+        found = f"sources {sorted(names)}"
+        raise GeometryError("batch", found=found, expected="the same in each sample", fix="load mono and stereo apart")
     depths = _stack_or_default([sample.depth_m for sample in samples], torch.zeros(1, *samples[0].images.shape[-2:]))
     colors = _stack_or_default([sample.color for sample in samples], NO_COLOR)
     return Packed(

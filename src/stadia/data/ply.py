@@ -106,12 +106,8 @@ def read_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Return vertices (N, 3) in the file's unit, and triangles (M, 3). Raises DataError that names the file."""
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise DataError(
-                path,
-                found=f"{path.stat().st_size} bytes",
-                expected=f"at most {_MAX_BYTES}",
-                fix="check that this is the right file",
-            )
+            fix = "check that this is the right file"
+            raise DataError(path, found=f"{path.stat().st_size} bytes", expected=f"at most {_MAX_BYTES}", fix=fix)
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(path, found="no such file", expected="a PLY mesh", fix="copy it from the data set") from error

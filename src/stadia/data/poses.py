@@ -21,12 +21,8 @@ def read_lines(path: Path, what: str) -> list[str]:
     try:
         size = path.stat().st_size
         if size > MAX_TEXT_BYTES:
-            raise DataError(
-                path,
-                found=f"{size} bytes",
-                expected=f"at most {MAX_TEXT_BYTES}",
-                fix="check that this is the right file",
-            )
+            expected = f"at most {MAX_TEXT_BYTES}"
+            raise DataError(path, found=f"{size} bytes", expected=expected, fix="check that this is the right file")
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DataError(path, found="no such file", expected=what, fix="check the path or the download") from error
@@ -68,12 +64,8 @@ def read_rows(path: Path, columns: int, what: str) -> NDArray[np.float64]:
         except ValueError:
             values = []
         if len(values) != columns or not np.isfinite(values).all():
-            raise DataError(
-                path,
-                found=f"'{line[:60]}' in line {number + 1}",
-                expected=f"{columns} numbers ({what})",
-                fix="correct the line",
-            )
+            found = f"'{line[:60]}' in line {number + 1}"
+            raise DataError(path, found=found, expected=f"{columns} numbers ({what})", fix="correct the line")
         rows[number] = values
     return rows
 
@@ -94,23 +86,15 @@ def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = No
     poses = homogeneous(read_rows(path, 12, "a 3x4 camera-to-world matrix a row"))
     if len(poses) != frames:
         if numbers is None or len(poses) <= max(numbers):
-            raise DataError(
-                path,
-                found=f"{len(poses)} poses",
-                expected=f"{frames}, one an image",
-                fix="use the poses of these images",
-            )
+            found = f"{len(poses)} poses"
+            raise DataError(path, found=found, expected=f"{frames}, one an image", fix="use the poses of these images")
         poses = poses[list(numbers)]
     rotation = poses[:, :3, :3]
     off = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
     if (off > 1e-3).any():
         row = int(np.argmax(off > 1e-3))
-        raise DataError(
-            path,
-            found=f"no rotation in row {row + 1} (R R^T differs from I by {off[row]:.2g})",
-            expected="3x4 rows [R | t]",
-            fix="write R row by row",
-        )
+        found = f"no rotation in row {row + 1} (R R^T differs from I by {off[row]:.2g})"
+        raise DataError(path, found=found, expected="3x4 rows [R | t]", fix="write R row by row")
     return poses
 
 

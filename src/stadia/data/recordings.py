@@ -100,12 +100,9 @@ class ImageRecording(CalibratedRecording):
         super().__post_init__()
         for left, right in zip_longest(self.images[LEFT], self.images.get(RIGHT, self.images[LEFT])):
             if left is None or right is None or left.stem != right.stem:
-                raise DataError(
-                    left or right,
-                    found="no image of the same name on the other side",
-                    expected="pairs",
-                    fix="copy the missing image or remove this one",
-                )
+                found = "no image of the same name on the other side"
+                fix = "copy the missing image or remove this one"
+                raise DataError(left or right, found=found, expected="pairs", fix=fix)
 
     def __len__(self) -> int:
         return len(self.images[LEFT])
@@ -163,10 +160,6 @@ def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
     elif not np.allclose(K[2], (0, 0, 1)) or K[1, 0] != 0:
         fault = f"lower rows {K[1].tolist()} and {K[2].tolist()}"
     if fault:
-        raise DataError(
-            what,
-            found=fault,
-            expected="K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels",
-            fix="correct K (where it is normalized, multiply by the image's width and height)",
-        )
+        fix = "correct K (where it is normalized, multiply by the image's width and height)"
+        raise DataError(what, found=fault, expected="K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels", fix=fix)
     return K

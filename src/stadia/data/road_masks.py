@@ -162,12 +162,9 @@ def _check_classes(path: Path, numbers: Iterable[int]) -> None:
 def _resize_checked(path: Path, numbers: Numbers, height: int, width: int) -> Numbers:
     """Resize by the nearest pixel. Raises DataError for another shape: masks of another image, or of a part of it."""
     if abs(numbers.shape[1] * height / (numbers.shape[0] * width) - 1) > SHAPE_TOLERANCE:
-        raise DataError(
-            path,
-            found=f"{numbers.shape[1]}x{numbers.shape[0]}",
-            expected=f"the shape of the image's {width}x{height}",
-            fix="make the masks of the images as they are, neither cropped nor stretched",
-        )
+        found = f"{numbers.shape[1]}x{numbers.shape[0]}"
+        fix = "make the masks of the images as they are, neither cropped nor stretched"
+        raise DataError(path, found=found, expected=f"the shape of the image's {width}x{height}", fix=fix)
     return nearest(numbers, height, width)
 
 

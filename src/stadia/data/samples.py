@@ -113,12 +113,9 @@ class Samples(Dataset[Batch]):
         Raises ConfigError for ground truth with `config.sparse_depth` "auto": the opener of the data must resolve it.
         """
         if config.ground_truth_depth and config.sparse_depth == "auto":
-            raise ConfigError(
-                "data.sparse_depth",
-                found="'auto', unresolved",
-                expected="true (single returns) or false (a surface)",
-                fix="set it, or open the data by stadia.recipes.video.open_video, which detects it",
-            )
+            expected = "true (single returns) or false (a surface)"
+            fix = "set it, or open the data by stadia.recipes.video.open_video, which detects it"
+            raise ConfigError("data.sparse_depth", found="'auto', unresolved", expected=expected, fix=fix)
         return cls(
             parts,
             height=config.height,
@@ -225,12 +222,9 @@ class Samples(Dataset[Batch]):
 def _resolve_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recording]) -> bool:
     mono = [recording.name for recording in recordings if RIGHT not in recording.sides]
     if stereo is True and mono:
-        raise ConfigError(
-            "data.stereo",
-            found=f"true, but {mono[0]} has one side",
-            expected="a right image for each left one",
-            fix="set data.stereo=false",
-        )
+        found = f"true, but {mono[0]} has one side"
+        expected = "a right image for each left one"
+        raise ConfigError("data.stereo", found=found, expected=expected, fix="set data.stereo=false")
     return not mono if stereo == "auto" else stereo
 
 

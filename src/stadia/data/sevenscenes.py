@@ -74,12 +74,8 @@ def _open_sequence(name: str, folder: Path) -> Recording:
     images = list_images(folder, "frame-*.color.*")
     height, width = read_rgb(images[0]).shape[:2]
     if (height, width) != (480, 640):
-        raise DataError(
-            images[0],
-            found=f"{width}x{height}",
-            expected="640x480, which the scene's K is of",
-            fix="use the original images",
-        )
+        expected = "640x480, which the scene's K is of"
+        raise DataError(images[0], found=f"{width}x{height}", expected=expected, fix="use the original images")
     return SceneRecording(
         name=f"sevenscenes/{name}",
         images={LEFT: images},

@@ -133,23 +133,15 @@ def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str)
     """Raise ConfigError for given options without effect, as the camera of a dataset that has its own."""
     given = [key for key in sorted(idle) if getattr(chosen, key) != SourceOptions.model_fields[key].get_default()]
     if given:
-        raise ConfigError(
-            ", ".join(f"data.{key}" for key in given),
-            found="given",
-            expected=f"no such option: {what} does not use it",
-            fix="remove it",
-        )
+        expected = f"no such option: {what} does not use it"
+        raise ConfigError(", ".join(f"data.{key}" for key in given), found="given", expected=expected, fix="remove it")
 
 
 def _replace_poses(recordings: list[Recording], path: Path) -> None:
     if len(recordings) != 1 or not isinstance(recordings[0], CalibratedRecording):
         found = ", ".join(recording.name for recording in recordings[:4])
-        raise DataError(
-            path,
-            found=f"{len(recordings)} recordings ({found})",
-            expected="one recording",
-            fix="choose it by data.recordings",
-        )
+        fix = "choose it by data.recordings"
+        raise DataError(path, found=f"{len(recordings)} recordings ({found})", expected="one recording", fix=fix)
     recordings[0].poses = read_kitti_poses(path, len(recordings[0]), recordings[0].numbers)
 
 
@@ -160,12 +152,9 @@ def _detect_format(path: Path) -> str:
     """
     below = sorted(described.parent.name for described in path.glob("*/recording.json"))
     if below and not (path / "dataset.json").exists() and not (path / "recording.json").exists():
-        raise DataError(
-            path,
-            found=f"recordings below ({', '.join(below[:4])}{' ...' if len(below) > 4 else ''}) and no dataset.json",
-            expected="dataset.json, which names their splits",
-            fix="write it as in docs/own-data.md, or pass the folder of one recording",
-        )
+        found = f"recordings below ({', '.join(below[:4])}{' ...' if len(below) > 4 else ''}) and no dataset.json"
+        fix = "write it as in docs/own-data.md, or pass the folder of one recording"
+        raise DataError(path, found=found, expected="dataset.json, which names their splits", fix=fix)
     if (path / "dataset.json").exists():
         refuse_objects(path)
     for name in DATASETS:
@@ -173,12 +162,8 @@ def _detect_format(path: Path) -> str:
             return name
     refuse_objects(path)
     layouts = "; ".join(f"{name} ({DATASETS.load(name).layout})" for name in DATASETS)
-    raise DataError(
-        path,
-        found=_describe_contents(path),
-        expected=f"one of: {layouts}",
-        fix="check the path, or see docs/own-data.md",
-    )
+    found = _describe_contents(path)
+    raise DataError(path, found=found, expected=f"one of: {layouts}", fix="check the path, or see docs/own-data.md")
 
 
 def _describe_contents(path: Path) -> str:
@@ -208,11 +193,8 @@ def choose(available: Sequence[str], selected: Sequence[str], where: Path) -> li
         ]
         if not found:
             near = nearest(wanted, list(available))
-            raise DataError(
-                where,
-                found=f"no recording '{wanted}'",
-                expected=f"one of {', '.join(available[:8])}{' ...' * (len(available) > 8)}",
-                fix=f"did you mean '{near}'?" if near else "correct data.recordings",
-            )
+            expected = f"one of {', '.join(available[:8])}{' ...' * (len(available) > 8)}"
+            fix = f"did you mean '{near}'?" if near else "correct data.recordings"
+            raise DataError(where, found=f"no recording '{wanted}'", expected=expected, fix=fix)
         chosen += found
     return list(dict.fromkeys(chosen))

@@ -182,12 +182,9 @@ def _decode_frames(path: Path, container: Any, stream: Any, *, by_time: bool = F
         time_s = count / rate if frame.time is None else frame.time - start
         index = round(time_s * rate) if by_time else count
         if image.shape != size:
-            raise DataError(
-                f"{path}, frame {index}",
-                found=f"{image.shape[1]}x{image.shape[0]}",
-                expected=f"{size[1]}x{size[0]} as before",
-                fix="split the video where its size changes",
-            )
+            found = f"{image.shape[1]}x{image.shape[0]}"
+            fix = "split the video where its size changes"
+            raise DataError(f"{path}, frame {index}", found=found, expected=f"{size[1]}x{size[0]} as before", fix=fix)
         yield VideoFrame(index, time_s, image)
 
 

@@ -153,12 +153,8 @@ def _open_file(path: Path, options: SourceOptions, progress: Progress | None) ->
     kept = selection.kept
     store = FrameStore(stored, *info["stored_size"])
     if len(store) != len(kept):
-        raise DataError(
-            stored,
-            found=f"{len(store)} frames",
-            expected=f"{len(kept)}",
-            fix="delete the file; it will be written again",
-        )
+        found = f"{len(store)} frames"
+        raise DataError(stored, found=found, expected=f"{len(kept)}", fix="delete the file; it will be written again")
     height, width = info["decoded_size"]
     camera = of_frames(own_intrinsics(options.camera, path, height, width, selection.seen), kept)
     return FileVideo(
