@@ -15,7 +15,7 @@ import torch
 from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.core.types import Batch
 from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig, DataConfig
-from stadia.data.packed import Packed, stack, unpack
+from stadia.data.packed import Packed, stack_samples, unpack_batch
 from stadia.data.samples import Samples
 from stadia.data.sources import open_recordings
 from stadia.data.splits import Frames, open_split
@@ -39,7 +39,7 @@ def samples(recording: Any, **changes: Any) -> Samples:
 
 
 def batched(*samples: Packed) -> Batch:
-    return unpack(stack(samples))
+    return unpack_batch(stack_samples(samples))
 
 
 def residual(sample: Packed) -> list[float]:
@@ -74,7 +74,7 @@ def test_every_source_warps_onto_the_target(
     packed = samples(
         recording, height=size[0], width=size[1], augmentation=augmentation, target_sides=(side,), stereo=stereo
     ).packed(1)
-    sample = unpack(packed)
+    sample = unpack_batch(packed)
     assert sample.source_names == ("-1", "+1") + ("stereo",) * stereo
     unwarped = (sample.targets.sources - sample.targets.image).abs().mean(dim=(1, 2, 3))
     for name, warped, before in zip(sample.source_names, residual(packed), unwarped.tolist(), strict=True):
@@ -130,7 +130,7 @@ def test_contrast_turns_about_the_target_in_every_image(recording: Any) -> None:
     images = packed.images // 2
     images[1:] += 80
     images[..., 0, 0] = 99
-    sample = unpack(replace(packed, images=images, color=color_map(1, 0.5, 1, 0)))
+    sample = unpack_batch(replace(packed, images=images, color=color_map(1, 0.5, 1, 0)))
     assert sample.inputs.image.std() < 0.6 * sample.targets.image.std()
     for source in sample.inputs.sources:
         assert torch.equal(source[:, 0, 0], sample.inputs.image[:, 0, 0])
@@ -291,7 +291,7 @@ def test_batches_of_packed_samples_are_the_samples(recording: Any) -> None:
     packed = [some.packed(n) for n in range(3)]
     assert {p.color is None for p in packed} == {True, False}
     packed[1] = replace(packed[1], depth_m=None)
-    batch = unpack(stack(packed))
+    batch = unpack_batch(stack_samples(packed))
     for n in range(3):
         alone = some[n]
         torch.testing.assert_close(batch.inputs.image[n], alone.inputs.image)
@@ -304,11 +304,11 @@ def test_batches_of_packed_samples_are_the_samples(recording: Any) -> None:
             assert torch.equal(batch.inputs.image[n], batch.targets.image[n])
     assert batch.targets.image.is_contiguous()
     assert batch.inputs.sources.is_contiguous()
-    plain = unpack(stack([replace(p, color=None) for p in packed]))
+    plain = unpack_batch(stack_samples([replace(p, color=None) for p in packed]))
     assert plain.inputs.image.data_ptr() == plain.targets.image.data_ptr()
 
 
 def test_samples_of_different_sources_do_not_stack(recording: Any, one_line: OneLine) -> None:
     with pytest.raises(GeometryError) as caught:
-        stack([samples(recording).packed(0), samples(recording, stereo=False).packed(0)])
+        stack_samples([samples(recording).packed(0), samples(recording, stereo=False).packed(0)])
     one_line(caught.value, "stereo")

@@ -181,12 +181,12 @@ def test_targets_choose_images(bop: Path) -> None:
 
 
 def test_without_target_list_visible_objects_are_requested(bop: Path) -> None:
-    assert [BopImages.open(bop).asked(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {}]
+    assert [BopImages.open(bop).requested_counts(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {}]
     (bop / "test_targets_bop19.json").unlink()
     edit(
         bop / "test/000001/scene_gt.json", lambda poses: poses["7"].append({**poses["7"][0], "cam_t_m2c": [0, 0, 900]})
     )  # behind itself
-    assert [BopImages.open(bop).asked(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {1: 1}]
+    assert [BopImages.open(bop).requested_counts(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {1: 1}]
 
 
 def test_a_target_that_no_image_has_is_named(bop: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_target_that_no_image_has_is_named(bop: Path) -> None:
         json.dumps([*json.loads(path.read_text()), {"scene_id": 1, "im_id": 7, "obj_id": 5, "inst_count": 1}])
     )
     with pytest.raises(DataError, match=r"test_targets_bop19.json: scene, image \(1, 7\): found object 5"):
-        BopImages.open(bop).asked(1)
+        BopImages.open(bop).requested_counts(1)
 
 
 def mirrored(poses: Any) -> None:

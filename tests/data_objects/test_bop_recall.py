@@ -146,7 +146,7 @@ def test_objects_without_target_are_neither_missed_nor_false_alarms(bop: Path) -
 def test_the_truth_of_linemod_occluded_is_100_percent_and_shifted_by_3_cm_it_is_not(real_data: Path) -> None:
     images = BopImages.open(real_data / "bop" / "lmo").part(range(2))
     found = add_recall(images, truth(images))
-    assert (found["add_recall"], found["asked"]) == (1, sum(len(images.asked(index)) for index in range(2)))
+    assert (found["add_recall"], found["asked"]) == (1, sum(len(images.requested_counts(index)) for index in range(2)))
     moved = of_classes(add_recall(images, changed(truth(images), shift(0.03), first=True)))
     symmetric = {"obj_000010", "obj_000011"}  # whose nearest points are nearer
     assert {moved[name] for name in moved.keys() - symmetric} == {0}

@@ -80,9 +80,7 @@ class _BopCameraEntry(FileEntry):
 
 
 class InstanceInfo(FileEntry):
-    """An instance in scene_gt_info.json: boxes as x, y, width, height of the whole and of the visible object, in
-    pixels.
-    """
+    """An instance in scene_gt_info.json: boxes x, y, width, height of the whole and the visible object, pixels."""
 
     bbox_obj: tuple[int, int, int, int]
     bbox_visib: tuple[int, int, int, int]
@@ -391,10 +389,8 @@ class BopImages(ObjectImages):
             found.append((model, T))
         return found
 
-    def asked(self, index: int) -> dict[int, int]:
-        """Return the number of instances by object that the benchmark requests; without a list, those with a visible
-        pixel.
-        """
+    def requested_counts(self, index: int) -> dict[int, int]:
+        """Return the instances by object that the benchmark requests; without a list, those with a visible pixel."""
         poses = self._all[index].poses
         if self.targets is None:
             return dict(

@@ -74,9 +74,7 @@ class CocoMasks:
             self._of_image[annotation.image_id].append(annotation)
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """Return the masks of one image, see `core.recording.MaskReader`. Larger masks are drawn first, so smaller ones
-        stay visible.
-        """
+        """Return the masks of one image, see `core.recording.MaskReader`. Smaller masks are drawn over larger ones."""
         image = self._images.get(stem)
         if image is None or side != "left":
             return None

@@ -128,7 +128,7 @@ def _drop_standing(
     chosen = chosen_images(recording, "auto", options.cache, progress) if options.standing == "drop" else every
     kept = recording.only(chosen.kept)
     selection = replace(chosen, kept=[recording.number(index) for index in chosen.kept], unpaired=unpaired)
-    return replace(kept, selection=selection) if selection.seen > len(kept) else kept
+    return replace(kept, selection=selection) if selection.total > len(kept) else kept
 
 
 def _check_sizes(cameras: Mapping[str, CameraFile], images: Mapping[str, Path]) -> None:

@@ -60,9 +60,7 @@ class CameraFile:
 
 
 def read_camera(path: Path) -> CameraFile:
-    """Read a pinhole camera with a distortion of `rectification.MODELS`. Raises DataError that names the file and the
-    key.
-    """
+    """Read a pinhole camera with a distortion of `rectification.MODELS`. Raises DataError with file and key."""
     camera: _CameraYaml = _parse(_CameraYaml, path)
     if camera.camera_model != "pinhole":
         raise DataError(
@@ -103,14 +101,15 @@ def _rigid(matrix: _Matrix, path: Path) -> Array:
 
 
 def _parse(model: type[Any], path: Path) -> Any:
-    """Parse a YAML file as a model. Raises DataError that names the first wrong key. No object is constructed from YAML
-    tags.
-    """
+    """Parse YAML as a model, without constructing objects from tags. Raises DataError with the first wrong key."""
     try:
         size = path.stat().st_size
         if size > MAX_YAML_BYTES:
             raise DataError(
-                path, found=f"{size} bytes", expected=f"at most {MAX_YAML_BYTES}", fix="check that this is the right file"
+                path,
+                found=f"{size} bytes",
+                expected=f"at most {MAX_YAML_BYTES}",
+                fix="check that this is the right file",
             )
         text = path.read_text(encoding="utf-8")
         first, _, rest = text.partition("\n")
@@ -188,9 +187,7 @@ class States:
 
 
 def read_states(path: Path) -> States:
-    """Read state_groundtruth_estimate0/data.csv: timestamp, position, quaternion w x y z. Raises DataError that names
-    the line.
-    """
+    """Read state_groundtruth_estimate0/data.csv: timestamp, position, quaternion w x y z. Raises DataError."""
     stamps, words = _read_csv(path, _STATE_COLUMNS, "timestamp, position x y z, quaternion w x y z")
     rows = np.empty((len(words), _STATE_COLUMNS - 1))
     for number, row in enumerate(words):
@@ -206,9 +203,7 @@ def read_states(path: Path) -> States:
 
 
 def _read_csv(path: Path, columns: int, what: str) -> tuple[Stamps, list[list[str]]]:
-    """Return increasing timestamps, and the other words of each row. Every row has as many words as the first, at least
-    `columns`.
-    """
+    """Return increasing timestamps and the other words of each row. Rows are equally long, at least `columns`."""
     lines = [
         (number, line)
         for number, line in enumerate(read_lines(path, what), start=1)

@@ -33,9 +33,7 @@ _MARGIN = 0.06  # share of the longer side
 
 @dataclass(frozen=True)
 class HeightCrop:
-    """image: (side, side, 3) RGB.  height_m: of the object.  instance: its identity, so that no object is in two
-    splits.
-    """
+    """image: (side, side, 3) RGB.  height_m: of the object.  instance: identity, which must be in one split only."""
 
     image: Image
     height_m: float
@@ -43,9 +41,7 @@ class HeightCrop:
 
 
 def masked_crop(image: Image, mask: NDArray[np.bool_], side: int) -> Image:
-    """Return (side, side, 3) RGB: the object (H, W) centered at its aspect ratio on gray. Raises DataError for an empty
-    mask.
-    """
+    """Return (side, side, 3) RGB: the object (H, W) centered undistorted on gray. Raises DataError for empty masks."""
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     if not width:
         raise DataError(

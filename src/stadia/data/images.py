@@ -166,9 +166,7 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
 
 
 def check_ends(path: Path) -> None:
-    """Raise DataError where a file is missing, not an image, or truncated. It reads the file's ends, and all of it if
-    they are unusual.
-    """
+    """Raise DataError for a missing, truncated or other file: by its ends, or all of it if they are unusual."""
     if path.is_file():
         with path.open("rb") as stream:
             head = stream.read(len(_PNG_SIGNATURE))

@@ -84,9 +84,7 @@ class KittiBox:
 
 
 def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
-    """Read the objects of a label file, or of a result file with scores, without DontCare. Raises DataError that names
-    the line.
-    """
+    """Read the objects of a label file, or of a result file with scores, without DontCare. Raises DataError."""
     path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -96,9 +96,7 @@ def _open_drive(name: str, drive: Path, options: SourceOptions) -> Recording:
 
 
 def _read_T_rectified_velo(calibration: Calibration) -> NDArray[np.float64] | None:
-    """Return the transform from the scanner to the rectified frame of camera 0, by R_rect_00 for every camera, as the
-    devkit does.
-    """
+    """Return scanner to rectified frame of camera 0, by R_rect_00 for every camera, as the devkit does."""
     path = calibration.path.with_name("calib_velo_to_cam.txt")
     if not path.exists():
         return None

@@ -17,9 +17,7 @@ _MAX_SCAN_BYTES = 64 << 20
 
 
 def read_scan(path: Path) -> NDArray[np.float32]:
-    """Return (N, 3) points in the scanner's frame (x forward, y left, z up), metres. Raises DataError that names the
-    file.
-    """
+    """Return (N, 3) points in the scanner's frame (x forward, y left, z up), metres. Raises DataError."""
     size = path.stat().st_size
     if size == 0 or size % _POINT_BYTES or size > _MAX_SCAN_BYTES:
         raise DataError(

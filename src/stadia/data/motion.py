@@ -71,7 +71,7 @@ class Selection:
     unpaired: int = 0
 
     @property
-    def seen(self) -> int:
+    def total(self) -> int:
         """Number of frames examined, and of those that are missing."""
         return len(self.kept) + self.standing + self.close + self.skipped + self.lost + self.unpaired
 
@@ -86,7 +86,7 @@ class Selection:
         dropped = " and ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
         left_out = f", {dropped} left out" if dropped else ""
         lost = f", {self.lost} lost (the file is truncated or damaged)" if self.lost else ""
-        return f"{len(self.kept)} of {self.seen} frames kept (stride {stride:g}){left_out}{lost}"
+        return f"{len(self.kept)} of {self.total} frames kept (stride {stride:g}){left_out}{lost}"
 
 
 class FrameChooser:
@@ -102,12 +102,10 @@ class FrameChooser:
         self._moved = 0.0  # from the last kept frame to the one before this
 
     def keep(self, image: NDArray[np.uint8], number: int | None = None) -> bool:
-        """Return whether the next frame, (H, W, 3) RGB, is kept; the first always is. Frames before its `number`, if
-        given, were lost.
-        """
+        """Return whether the next frame, (H, W, 3) RGB, is kept. Frames before its `number`, if given, were lost."""
         if number is None:
-            number = self.selection.seen
-        self.selection.lost += number - self.selection.seen
+            number = self.selection.total
+        self.selection.lost += number - self.selection.total
         keep = number % self.stride == 0 if self.stride != "auto" else self._has_moved(image)
         if keep:
             self.selection.kept.append(number)

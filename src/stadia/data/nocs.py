@@ -44,9 +44,7 @@ _MIN_PX = 20
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """T_camera_object: (4, 4) metres.  diagonal_m: of the object's box, the unit of its coordinates.  inliers: share of
-    its pixels.
-    """
+    """T_camera_object: (4, 4) metres.  diagonal_m: of the box, the coordinate unit.  inliers: share of its pixels."""
 
     T_camera_object: Points
     diagonal_m: float
@@ -107,9 +105,7 @@ def recover_pose(coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_],
 
 
 def read_meta(path: Path) -> tuple[dict[int, int], bool]:
-    """Return the class of each object by its number (0: a distractor), and whether the _meta.txt is of CAMERA (else of
-    REAL).
-    """
+    """Return classes by object number (0: distractor), and whether the _meta.txt is of CAMERA (else of REAL)."""
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         found = {int(words[0]): int(words[1]) for words in lines}
@@ -137,9 +133,7 @@ def read_meta(path: Path) -> tuple[dict[int, int], bool]:
 
 
 class NocsImages(ObjectImages):
-    """Images of a folder and its subfolders (CAMERA/train, real_test). `size_m` covers the visible part, at most the
-    object.
-    """
+    """Images of a folder and its subfolders (CAMERA/train, real_test). `size_m` covers only the visible part."""
 
     classes = CLASSES
 
@@ -200,9 +194,7 @@ class NocsImages(ObjectImages):
         return ObjectLabels(instance, tuple(found.values()))
 
     def left_out(self, index: int) -> list[LeftOut]:
-        """Return objects of known classes without a pose, by number in _mask.png and _meta.txt; distractors are not
-        counted.
-        """
+        """Return objects of known classes without a pose, by number in _mask.png; distractors are not counted."""
         return self._read_recovered(index)[1]
 
     def _mask(self, index: int) -> NDArray[np.int32]:

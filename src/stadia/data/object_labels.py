@@ -69,9 +69,7 @@ class ObjectLabel(ObjectBox):
 
 @dataclass(frozen=True, slots=True)
 class ObjectLabels:
-    """instance: (H, W) int32, 0 = none, n = the n-th object (from 1), UNLABELED = an object of a known class without
-    label.
-    """
+    """instance: (H, W) int32, 0 = none, n = the n-th object (from 1), UNLABELED = a known class without label."""
 
     instance: NDArray[np.int32]
     objects: tuple[ObjectLabel, ...]
@@ -112,18 +110,14 @@ class ObjectImages(ABC):
 
     @abstractmethod
     def labels(self, index: int) -> ObjectLabels:
-        """Return the labels. Raises DataError that names the file of an invalid pose, size or mask, or of a missing
-        mask.
-        """
+        """Return the labels. Raises DataError with the file of an invalid pose, size or mask, or a missing mask."""
 
     def boxes(self, index: int) -> Sequence[ObjectBox]:
         """Return the visible objects, without masks. Raises DataError as `labels` does."""
         return [one for one in self.labels(index).objects if one.visible_px]
 
     def left_out(self, index: int) -> Sequence[LeftOut]:
-        """Return the objects of known classes without label; most formats label each. Raises DataError as `labels`
-        does.
-        """
+        """Return the objects of known classes without label; most formats have none. Raises DataError as `labels`."""
         return ()
 
     def label_files(self, index: int) -> Sequence[Path]:
@@ -131,9 +125,7 @@ class ObjectImages(ABC):
         return ()
 
     def scene(self, index: int) -> str:
-        """Return the scene of the image, whose other images are similar: the names of its folder and of the parent
-        folder.
-        """
+        """Return the scene, whose images are similar: the names of the image's folder and of the parent folder."""
         return self.name
 
     @abstractmethod
@@ -232,9 +224,7 @@ def instance_map(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def check_rotation(what: object, R: ArrayLike) -> Points:
-    """Return (3, 3) float64, the rotation nearest to R. Raises DataError for other matrices, with a note for mirrored
-    ones.
-    """
+    """Return (3, 3) float64, the rotation nearest to R. Raises DataError for other matrices, as mirrored ones."""
     matrix = np.asarray(R, np.float64)
     fault = None
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
@@ -251,9 +241,7 @@ def check_rotation(what: object, R: ArrayLike) -> Points:
 
 
 def rotation_of(what: object, quaternion_wxyz: ArrayLike) -> Points:
-    """Return (3, 3) of a unit quaternion w, x, y, z. Raises DataError for another length, with a note for the zero
-    quaternion.
-    """
+    """Return (3, 3) of a unit quaternion w, x, y, z. Raises DataError for another length, as zero."""
     quaternion = np.asarray(quaternion_wxyz, np.float64)
     if quaternion.shape != (4,) or not np.isfinite(quaternion).all():
         numbers = f"{quaternion.size} numbers" if quaternion.shape != (4,) else f"{quaternion.tolist()}"
@@ -274,9 +262,7 @@ def rotation_of(what: object, quaternion_wxyz: ArrayLike) -> Points:
 
 
 def check_pose(what: object, R: Points, t_m: ArrayLike) -> Points:
-    """Return (4, 4) of a checked rotation (3, 3) and a translation (3,). Raises DataError for an object behind the
-    camera.
-    """
+    """Return (4, 4) of a checked rotation (3, 3) and a translation (3,). Raises DataError behind the camera."""
     t = np.asarray(t_m, np.float64)
     if t.shape != (3,) or not np.isfinite(t).all() or t[2] <= 0:
         found = f"the object's center at {t.tolist()} m"

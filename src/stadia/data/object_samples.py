@@ -106,9 +106,7 @@ class PackedObjects:
 
 
 def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tensor]:
-    """Return the fields of PackedObjects for the objects of one image; `scale`: pixels of the sample per pixel of the
-    image.
-    """
+    """Return the fields of PackedObjects for one image's objects; `scale`: pixels of sample per pixel of image."""
     symmetry = Symmetry.of([one.symmetry for one in objects] or ["none"])
     poses = np.array([one.T_camera_object for one in objects]).reshape(-1, 4, 4)
     return {

@@ -95,9 +95,7 @@ def survey(images: ObjectImages, at_most: int = 200, shown: Shown = iter) -> Sur
 
 
 def fit_of(box: ObjectBox, mask: NDArray[np.bool_], K: Points) -> tuple[float, float] | None:
-    """Return (inside, overlap) as in `Fit`, for a nonempty mask (H, W); None where part of the box is behind the
-    camera.
-    """
+    """Return (inside, overlap) as in `Fit` for a nonempty mask (H, W); None for a box partly behind the camera."""
     corners = (np.array(CORNERS) * box.size_m) @ box.T_camera_object[:3, :3].T + box.T_camera_object[:3, 3]
     if corners[:, 2].min() <= 0:
         return None

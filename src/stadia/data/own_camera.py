@@ -84,9 +84,7 @@ def _find_K_file(source: Path, height: int, width: int) -> Path:
 
 
 def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
-    """Read (3, 3), or (N, 3, 3) with one for each frame, from text (3x3, or 9 numbers a line) or JSON (the same, or
-    {"K": ...}).
-    """
+    """Read (3, 3), or (N, 3, 3) by frame, from text (3x3, or 9 numbers a line) or JSON (the same, or {"K": ...})."""
     if path.suffix.lower() == ".json":
         stored = read_json(path)
         if isinstance(stored, dict) and "K" not in stored:

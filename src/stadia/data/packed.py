@@ -46,10 +46,8 @@ class Packed:
         return replace(self, **tensors)
 
 
-def stack(samples: Sequence[Packed]) -> Packed:
-    """Stack samples to a batch. Samples without depth get 0, and samples without a color map the identity, if others
-    have one.
-    """
+def stack_samples(samples: Sequence[Packed]) -> Packed:
+    """Stack samples to a batch. Samples without depth or color map get 0 or the identity, if others have one."""
     names = {sample.source_names for sample in samples}
     if len(names) > 1:
         found = f"sources {sorted(names)}"
@@ -74,7 +72,7 @@ def _stack_or_default(values: Sequence[Tensor | None], default: Tensor) -> Tenso
     return torch.stack([default if value is None else value for value in values])
 
 
-def unpack(packed: Packed, device: torch.device | str = "cpu") -> Batch:
+def unpack_batch(packed: Packed, device: torch.device | str = "cpu") -> Batch:
     """Convert to floats on the device. Without color augmentation, inputs share memory with targets."""
 
     def to_device(tensor: Tensor) -> Tensor:

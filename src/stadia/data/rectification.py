@@ -112,9 +112,7 @@ class Undistorted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RectifiedPair:
-    """Both sides with the same new_K. A point has the same row in both images, and x_left - x_right = fx baseline_m /
-    z.
-    """
+    """Both sides with one new_K. A point has one row in both images, and x_left - x_right = fx baseline_m / z."""
 
     left: Undistorted
     right: Undistorted

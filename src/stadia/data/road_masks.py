@@ -58,9 +58,7 @@ class _HeightsFile(RootModel[dict[str, dict[int, tuple[float, float]]]]):
 
 
 class MaskFiles:
-    """The masks in a folder, see the module. Raises DataError for a missing or damaged classes.json, or numbers outside
-    0 to 255.
-    """
+    """The masks in a folder, see the module. Raises DataError for invalid classes.json, or numbers above 255."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -71,16 +69,12 @@ class MaskFiles:
 
     @classmethod
     def beside(cls, recording: Path) -> MaskFiles | None:
-        """Open masks of a recording's folder: in masks/, or in the folder itself as RoadWorld writes them; None without
-        masks.
-        """
+        """Open a recording's masks: in masks/, or in the folder itself as written by RoadWorld; None without."""
         found = next((folder for folder in (recording / "masks", recording) if (folder / "semantic").is_dir()), None)
         return None if found is None else cls(found)
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """Return the masks of one image, see `core.recording.MaskReader`. Raises DataError also for class numbers above
-        255.
-        """
+        """Return the masks of one image, see `core.recording.MaskReader`. Raises DataError for numbers above 255."""
         path = self._file("semantic", side, stem)
         if not path.exists():
             return None

@@ -20,7 +20,7 @@ from stadia.core.types import Batch, Inputs, RoadTargets
 from stadia.data.cache import FrameStore, Progress, cache_folder, exclusively, remove_leftovers, store_name, write_store
 from stadia.data.config import CacheConfig
 from stadia.data.height_priors import prior_of
-from stadia.data.packed import Packed, stack, unpack
+from stadia.data.packed import Packed, stack_samples, unpack_batch
 from stadia.data.road_config import RoadConfig
 from stadia.data.road_masks import ROAD, cleaned, of_classes, resized_masks, touching_edge
 from stadia.data.samples import Samples
@@ -129,7 +129,7 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
             return torch.stack([torch.cat([v, v.new_full((places - len(v),), missing)]) for v in values])
 
         return PackedRoad(
-            frames=stack([sample.frames for sample in samples]),
+            frames=stack_samples([sample.frames for sample in samples]),
             road=torch.stack([sample.road for sample in samples]),
             objects=torch.stack([sample.objects for sample in samples]),
             object_class=pad_field("object_class", -1),
@@ -139,7 +139,7 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
 
     def unpack(self, packed: PackedRoad, device: torch.device | str = "cpu") -> Batch[Inputs, RoadTargets]:
         """Convert to floats on the device."""
-        batch = unpack(packed.frames, device)
+        batch = unpack_batch(packed.frames, device)
 
         def to_device(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)

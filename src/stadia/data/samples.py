@@ -19,7 +19,7 @@ from stadia.core.types import Batch, Camera, Meta
 from stadia.data.cache import FrameStore, Progress, frame_store
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, OneDataConfig
 from stadia.data.frames import resized_frame
-from stadia.data.packed import Packed, stack, unpack
+from stadia.data.packed import Packed, stack_samples, unpack_batch
 from stadia.data.resize import resize_depth, resize_returns
 from stadia.data.splits import Frames, whole
 from stadia.data.transforms import Draw, draw, mirror_planar, zoomed, zoomed_depth
@@ -147,13 +147,13 @@ class Samples(Dataset[Batch]):
             )
         return targets, len(requested) - len(targets)
 
-    stack, unpack = staticmethod(stack), staticmethod(unpack)  # the interface of a Loader
+    stack, unpack = staticmethod(stack_samples), staticmethod(unpack_batch)  # the interface of a Loader
 
     def __len__(self) -> int:
         return len(self._targets)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Batch:
-        return unpack(self.packed(key))
+        return unpack_batch(self.packed(key))
 
     def packed(self, key: int | tuple[int, int]) -> Packed:
         """Return the sample as bytes, before its conversion to float."""
@@ -229,9 +229,7 @@ def _resolve_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recordi
 
 
 def _read_motions(recording: Recording, views: Sequence[_View], *, stereo: bool) -> tuple[Tensor, Tensor]:
-    """Return (N, 4, 4) T_source_target from the rig's calibration (NaN in time), and measured (the rig's for the stereo
-    partner).
-    """
+    """Return (N, 4, 4) T_source_target by calibration (NaN in time), and measured (calibrated if stereo)."""
     target, *sources = views
     rig = [_UNKNOWN] * len(sources)
     if stereo:

@@ -39,9 +39,7 @@ class SevenScenes:
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, list[str]]:
-        """Return TrainSplit.txt and TestSplit.txt (lines `sequence1`), if all scenes at the path have them; none for
-        one sequence.
-        """
+        """Return TrainSplit.txt and TestSplit.txt (lines `sequence1`) if all scenes have them; none of a sequence."""
         parts = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
         sequences = _find_sequences(path)
         scenes = sorted({folder.resolve().parent for folder in sequences.values()} - {path.resolve().parent})

@@ -37,9 +37,7 @@ class Format(Protocol):
 
     @classmethod
     def open(cls, path: Path, options: SourceOptions, progress: Progress | None = None) -> list[Recording]:
-        """Return the recordings that the options select. `progress` is called during long work (a video is decoded
-        once).
-        """
+        """Return the selected recordings. `progress` is called during long work (a video is decoded once)."""
         ...
 
     @classmethod

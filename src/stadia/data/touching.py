@@ -92,9 +92,7 @@ def _find_faces(blob: Mask, ground: Mask, *, at_edge: bool) -> list[Mask]:
 
 
 def _find_level_run(lowest: NDArray[np.intp], highest: NDArray[np.intp], free: Mask, seed: int) -> tuple[int, int]:
-    """Return the first and last column around a seed with level lower edges, within a wheel's height; a short step up
-    is allowed.
-    """
+    """Return first and last column around a seed with level lower edges (within a wheel); short steps are allowed."""
     tall = lowest[seed] - np.median(highest[max(0, seed - 2) : seed + 3])
     lower = lowest - lowest[seed]
     level = (lower >= -max(2.0, _LEVEL * tall)) & (lower <= _WHEEL * tall)

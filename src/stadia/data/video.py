@@ -156,7 +156,7 @@ def _open_file(path: Path, options: SourceOptions, progress: Progress | None) ->
         found = f"{len(store)} frames"
         raise DataError(stored, found=found, expected=f"{len(kept)}", fix="delete the file; it will be written again")
     height, width = info["decoded_size"]
-    camera = of_frames(own_intrinsics(options.camera, path, height, width, selection.seen), kept)
+    camera = of_frames(own_intrinsics(options.camera, path, height, width, selection.total), kept)
     return FileVideo(
         name=name,
         intrinsics={LEFT: resized_intrinsics(camera, *info["stored_size"])},
@@ -190,7 +190,7 @@ def _decode(
 
     most_frames = -(-(total or 0) // (1 if options.stride == "auto" else options.stride))
     write_store(stored, decode_kept(), most_frames * 3 * height * width)
-    selection.lost = max(selection.lost, lost_frames(path, selection.seen - selection.lost))
+    selection.lost = max(selection.lost, lost_frames(path, selection.total - selection.lost))
     return {
         "decoded_size": decoded_size,
         "stored_size": (height, width),
