@@ -18,7 +18,7 @@ from stadia.data.loader import Loader
 from stadia.data.mixture import InTurn, Mixture, turns
 from stadia.recipes import configure
 
-Order = Literal["mixed", "one_after_another"]
+Order = Literal["mixed", "sequential"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def test_each_dataset_resumes_at_its_position() -> None:
     assert [value // 100 for value in shown["b"]] == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
 
 
-@pytest.mark.parametrize("order", ["mixed", "one_after_another"])
+@pytest.mark.parametrize("order", ["mixed", "sequential"])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_resumed_anywhere_the_batches_are_the_same(order: Order, workers: int) -> None:
     undisturbed, resumed = mixture(order), mixture(order, workers)
@@ -107,13 +107,13 @@ def test_resumed_anywhere_the_batches_are_the_same(order: Order, workers: int) -
 
 
 def test_sequential_order() -> None:
-    names = [name for name, _, _ in seen(mixture("one_after_another"))]
+    names = [name for name, _, _ in seen(mixture("sequential"))]
     assert names == ["a"] * 5 + ["b"] * 4 + ["c"] * 2
-    assert mixture("one_after_another").pass_ends == (5, 7, 9, 11)
+    assert mixture("sequential").pass_ends == (5, 7, 9, 11)
     assert mixture().pass_ends == (11,)
 
 
-@pytest.mark.parametrize("order", ["mixed", "one_after_another"])
+@pytest.mark.parametrize("order", ["mixed", "sequential"])
 def test_processes_share_the_dataset_of_each_step_without_repeats(order: Order) -> None:
     parts = [mixture(order), mixture(order)]
     for rank, part in enumerate(parts):
@@ -167,7 +167,7 @@ def test_further_dataset_defaults_to_the_first() -> None:
     ("words", "message"),
     [
         (("data.epochs=2",), "training.max_epochs trains longer"),
-        (("data.order=one_after_another",), "data.others names none"),
+        (("data.order=sequential",), "data.others names none"),
         (("data.name=kitti", "data.others.kitti.path=E"), "both named 'kitti'"),
         (("data.others.a/b.path=E",), "letters, digits"),
         (("data.others.e.pth=E",), "did you mean 'data.others.e.path'"),

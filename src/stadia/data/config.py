@@ -249,13 +249,13 @@ class DataConfig(OneDataConfig):
     name: of the first dataset, in scores and messages.
     others: further datasets by name, with the keys of the first: `data.others.euroc.path=EUROC`. Size, crop, offsets,
         sides, ground truth, augmentation and cache default to the first's.
-    order: "mixed" draws batches of one dataset each in an order that changes with the epoch; "one_after_another" goes
+    order: "mixed" draws batches of one dataset each in an order that changes with the epoch; "sequential" goes
         through them in the given order.
     """
 
     name: str = "first"
     others: dict[str, OneDataConfig] = Field(default_factory=dict)
-    order: Literal["mixed", "one_after_another"] = "mixed"
+    order: Literal["mixed", "sequential"] = "mixed"
 
     @property
     def sets(self) -> dict[str, OneDataConfig]:

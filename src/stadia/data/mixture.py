@@ -35,7 +35,7 @@ class Mixture(Generic[BatchT]):
     Args:
         loaders: by the name of their dataset. Each has its own workers.
         epochs: of each dataset in one epoch of the mixture, by name; at least one whole batch.
-        order: "mixed", another draw every epoch, or "one_after_another" in the given order.
+        order: "mixed", another draw every epoch, or "sequential" in the given order.
         seed: of the draw.
     """
 
@@ -44,7 +44,7 @@ class Mixture(Generic[BatchT]):
         loaders: Mapping[str, Loads[BatchT]],
         epochs: Mapping[str, float],
         *,
-        order: Literal["mixed", "one_after_another"] = "mixed",
+        order: Literal["mixed", "sequential"] = "mixed",
         seed: int = 0,
     ) -> None:
         self.loaders, self.epochs, self.kind, self.seed = dict(loaders), dict(epochs), order, seed
@@ -141,5 +141,5 @@ def named(batch: BatchT, name: str) -> BatchT:
 def turns(loaders: Mapping[str, Loads[BatchT]], batches: int) -> Mixture[BatchT]:
     """Load so many batches of each dataset, one dataset after the other, to examine all of them."""
     return Mixture(
-        loaders, {name: batches / max(len(one), 1) for name, one in loaders.items()}, order="one_after_another"
+        loaders, {name: batches / max(len(one), 1) for name, one in loaders.items()}, order="sequential"
     )
