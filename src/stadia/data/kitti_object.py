@@ -3,8 +3,8 @@
 DATASET/training/{image_2/000000.png, calib/000000.txt, label_2/000000.txt}. Results of a detector are a folder of such
 label files with a score in a sixteenth column.
 
-A file gives the middle of a box's bottom in the rectified frame of camera 0, its height, width and length, and its
-rotation about that frame's y, which points down. At rotation 0 it faces along x. This module returns objects in
+A file gives a box's bottom center in the rectified frame of camera 0, and its height, width and length. Its rotation is
+about that frame's y, which points down. At rotation 0 it faces along x. This module returns objects in
 stadia's frame: relative to the camera of the image (6 cm beside camera 0), centered, y up, z to the object's front. x
 points right for a viewer who faces its front. So the size along x, y, z is width, height, length.
 """

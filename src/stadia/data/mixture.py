@@ -140,6 +140,4 @@ def named(batch: BatchT, name: str) -> BatchT:
 
 def turns(loaders: Mapping[str, Loads[BatchT]], batches: int) -> Mixture[BatchT]:
     """Load so many batches of each dataset, one dataset after the other, to examine all of them."""
-    return Mixture(
-        loaders, {name: batches / max(len(one), 1) for name, one in loaders.items()}, order="sequential"
-    )
+    return Mixture(loaders, {name: batches / max(len(one), 1) for name, one in loaders.items()}, order="sequential")

@@ -1,7 +1,7 @@
 """Split masks of classes, without instances, into single objects: single ones are kept, groups are split.
 
 A queue of cars is one connected region. It is too wide, or its lower edge has steps: nearer cars are lower in the
-image. In such a region, a part with a level foot and a level top that is as wide as it is high is the front or rear of
+image. In such a region, a part with level foot and level top, as wide as high, is the front or rear of
 one car. The rest has no measurable height.
 """
 

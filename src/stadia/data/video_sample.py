@@ -57,8 +57,8 @@ class Stretch(CalibratedRecording):
 def sample_video(path: Path, options: SourceOptions) -> list[Recording]:
     """Return segments spread over a video file, each a recording; for a short video one, from its start.
 
-    One segment is also used for a video with a pose or a K for each frame, since frame numbers after a seek are not
-    exact. Raises DataError where the file cannot be decoded or no camera is known.
+    A video with a pose or a K for each frame has one segment too, since frame numbers after a seek are inexact.
+    Raises DataError where the file cannot be decoded or no camera is known.
     """
     first, total = next(stream_video(path)), expected_frames(path)
     height, width = first.image.shape[:2]
